@@ -1,0 +1,37 @@
+package event
+
+import (
+	"context"
+	"time"
+)
+
+// Delivery is an event on its way from the journal to one sink. The sink ends
+// every delivery exactly once by Ack, Retry or Dead; one that is never ended
+// comes again after the consumer's acknowledgement wait.
+type Delivery struct {
+	Event   *Event
+	Seq     uint64 // position in the journal
+	Attempt int    // 1 for the first delivery
+	Bytes   int    // length of the frame
+	Acker
+}
+
+// Acker ends a delivery.
+type Acker interface {
+	// Ack records that the sink has the event durably.
+	Ack() error
+	// Retry asks for the event again, not before the delay has passed.
+	Retry(after time.Duration) error
+	// Extend says that the sink is still at work on it.
+	Extend() error
+	// Dead moves the event to the sink's dead letters, where people find it
+	// with the reason. The reason must not quote content or keys.
+	Dead(reason string) error
+}
+
+// Queue is what a sink reads: the journal's durable consumer.
+type Queue interface {
+	// Fetch returns up to max deliveries. It waits for the first no longer than
+	// ctx lives, and for the others no longer than wait after the first.
+	Fetch(ctx context.Context, max int, wait time.Duration) ([]Delivery, error)
+}

@@ -1,0 +1,106 @@
+package event
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Code classifies an [Error] for machines.
+type Code string
+
+// The codes, and the HTTP status that [Error.HTTPStatus] gives each.
+const (
+	CodeInvalid      Code = "invalid"      // 400: the request itself is wrong
+	CodeUnauthorized Code = "unauthorized" // 401: no key, or a wrong one
+	CodeForbidden    Code = "forbidden"    // 403: the key does not allow it
+	CodeNotFound     Code = "not_found"    // 404
+	CodeConflict     Code = "conflict"     // 409
+	CodeTooLarge     Code = "too_large"    // 413
+	CodeUnsupported  Code = "unsupported"  // 415
+	CodeRateLimited  Code = "rate_limited" // 429
+	CodeCanceled     Code = "canceled"     // 499: the caller hung up
+	CodeInternal     Code = "internal"     // 500
+	CodeUpstream     Code = "upstream"     // 502: a provider or PostHog could not be reached
+	CodeUnavailable  Code = "unavailable"  // 503: try again later
+	CodeTimeout      Code = "timeout"      // 504: a provider or PostHog took too long
+	CodeFull         Code = "journal_full" // 507: the journal's disk bound is reached
+)
+
+// Error is the one error that people get to read. Message says what happened,
+// Hint what to do about it; neither ever holds a key, a prompt or an answer.
+// Err, the technical cause, goes to the log and never into an HTTP answer.
+type Error struct {
+	Code    Code
+	Message string
+	Hint    string
+	Err     error
+}
+
+func (e *Error) Error() string {
+	s := e.Message
+	if e.Err != nil {
+		s = fmt.Sprintf("%s: %v", s, e.Err)
+	}
+	if e.Hint != "" {
+		s += " (" + e.Hint + ")"
+	}
+	return s
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// HTTPStatus maps the code to a status. It is the one place that does.
+func (e *Error) HTTPStatus() int {
+	switch e.Code {
+	case CodeInvalid:
+		return 400
+	case CodeUnauthorized:
+		return 401
+	case CodeForbidden:
+		return 403
+	case CodeNotFound:
+		return 404
+	case CodeConflict:
+		return 409
+	case CodeTooLarge:
+		return 413
+	case CodeUnsupported:
+		return 415
+	case CodeRateLimited:
+		return 429
+	case CodeCanceled:
+		return 499
+	case CodeUpstream:
+		return 502
+	case CodeUnavailable:
+		return 503
+	case CodeTimeout:
+		return 504
+	case CodeFull:
+		return 507
+	}
+	return 500
+}
+
+// NewError returns an error for people. err may be nil.
+func NewError(code Code, message, hint string, err error) *Error {
+	return &Error{Code: code, Message: message, Hint: hint, Err: err}
+}
+
+// Invalid returns an [*Error] of code [CodeInvalid].
+func Invalid(message, hint string) *Error {
+	return &Error{Code: CodeInvalid, Message: message, Hint: hint}
+}
+
+// AsError finds the [*Error] in err's chain, or wraps err as [CodeInternal] with
+// a message that gives nothing away. It returns nil for nil.
+func AsError(err error) *Error {
+	if err == nil {
+		return nil
+	}
+	var e *Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return &Error{Code: CodeInternal, Message: "something went wrong inside hedgerow", Hint: "see hedgerow's log for the cause", Err: err}
+}

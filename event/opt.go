@@ -1,0 +1,52 @@
+package event
+
+import (
+	"bytes"
+	"encoding/json"
+)
+
+// Opt is a value that may be unknown. The zero Opt is unknown, which is not the
+// same as a known zero: a provider that reports no token count has not reported
+// "0 tokens".
+type Opt[T any] struct {
+	Value T
+	Known bool
+}
+
+// Int is a count that may be unknown.
+type Int = Opt[int64]
+
+// Some returns a known value.
+func Some[T any](v T) Opt[T] { return Opt[T]{Value: v, Known: true} }
+
+// Or returns the value, or def where it is unknown.
+func (o Opt[T]) Or(def T) T {
+	if o.Known {
+		return o.Value
+	}
+	return def
+}
+
+// IsZero reports whether the value is unknown; encoding/json's omitzero asks it.
+func (o Opt[T]) IsZero() bool { return !o.Known }
+
+// MarshalJSON writes the value, or null where it is unknown.
+func (o Opt[T]) MarshalJSON() ([]byte, error) {
+	if !o.Known {
+		return []byte("null"), nil
+	}
+	return json.Marshal(o.Value)
+}
+
+// UnmarshalJSON reads a value; null is unknown.
+func (o *Opt[T]) UnmarshalJSON(b []byte) error {
+	if bytes.Equal(b, []byte("null")) {
+		*o = Opt[T]{}
+		return nil
+	}
+	if err := json.Unmarshal(b, &o.Value); err != nil {
+		return err
+	}
+	o.Known = true
+	return nil
+}

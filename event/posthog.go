@@ -1,0 +1,476 @@
+package event
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/shopspring/decimal"
+)
+
+// Wire says what [Event.MarshalPostHog] adds to an event as it leaves. The zero
+// Wire adds nothing.
+type Wire struct {
+	Lib        string // $lib and $ai_lib: who sends
+	LibVersion string
+	TraceURL   string // where the full trace can be opened: trace_url
+
+	// IgnoreSentAt sets $ignore_sent_at, so that PostHog takes the timestamp as
+	// it is. A relay must: the timestamp was corrected at intake, and the time
+	// that an event waits in a queue is not clock skew.
+	IgnoreSentAt bool
+}
+
+// MarshalPostHog writes the event as one object of PostHog's capture API:
+// event, uuid, distinct_id, timestamp and properties, keys sorted, so that equal
+// events give equal bytes. Durations become seconds, costs exact decimal
+// numbers. An event without a distinct id takes its trace id, or else its uuid,
+// and is marked personless, as PostHog's own wrappers do.
+func (e *Event) MarshalPostHog(w Wire) ([]byte, error) {
+	props := e.WireProperties()
+	distinct := e.DistinctID
+	if distinct == "" {
+		distinct = e.TraceID
+		if distinct == "" {
+			distinct = e.UUID
+		}
+		props["$process_person_profile"] = json.RawMessage("false")
+	}
+	if w.Lib != "" {
+		props["$lib"] = quote(w.Lib)
+		setDefault(props, "$ai_lib", w.Lib, e.IsLLM())
+	}
+	if w.LibVersion != "" {
+		props["$lib_version"] = quote(w.LibVersion)
+		setDefault(props, "$ai_lib_version", w.LibVersion, e.IsLLM())
+	}
+	if w.TraceURL != "" {
+		props["trace_url"] = quote(w.TraceURL)
+	}
+	if w.IgnoreSentAt {
+		props["$ignore_sent_at"] = json.RawMessage("true")
+	}
+	return json.Marshal(struct {
+		DistinctID string                     `json:"distinct_id"`
+		Event      string                     `json:"event"`
+		Properties map[string]json.RawMessage `json:"properties"`
+		Timestamp  string                     `json:"timestamp"`
+		UUID       string                     `json:"uuid"`
+	}{distinct, e.Name, props, FormatTime(e.Timestamp), e.UUID})
+}
+
+func setDefault(props map[string]json.RawMessage, name, value string, when bool) {
+	if _, ok := props[name]; !ok && when {
+		props[name] = quote(value)
+	}
+}
+
+// FormatTime writes a time as PostHog wants it: UTC, RFC 3339, microseconds.
+func FormatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000Z") }
+
+// WireProperties returns the event's properties under their names on the wire.
+// The map is the caller's own.
+func (e *Event) WireProperties() map[string]json.RawMessage {
+	p := make(map[string]json.RawMessage, 48+len(e.Properties))
+	for _, tag := range e.Tags {
+		p[tag] = json.RawMessage("true")
+	}
+	maps.Copy(p, e.Properties)
+	for key, variant := range e.Flags {
+		p["$feature/"+key] = quote(variant)
+	}
+	if len(e.Groups) > 0 {
+		p["$groups"] = mustJSON(e.Groups)
+	}
+	for _, f := range stringFields {
+		if s := *f.at(e); s != "" {
+			p[f.name] = quote(s)
+		}
+	}
+	for _, f := range intFields {
+		if v := f.at(e); v.Known {
+			p[f.name] = json.RawMessage(strconv.FormatInt(v.Value, 10))
+		}
+	}
+	for _, f := range costFields {
+		if v := f.at(e); v.Known {
+			p[f.name] = json.RawMessage(v.Value.String())
+		}
+	}
+	for _, f := range boolFields {
+		if v := f.at(e); v.Known {
+			p[f.name] = json.RawMessage(strconv.FormatBool(v.Value))
+		}
+	}
+	for _, f := range durationFields {
+		if v := f.at(e); v.Known {
+			p[f.name] = seconds(v.Value)
+		}
+	}
+	for _, f := range contentFields {
+		if v := *f.at(e); v != nil {
+			p[f.name] = v
+		}
+	}
+	if m := e.ModelName(); m != "" {
+		p["$ai_model"] = quote(m)
+	}
+	if e.ModelAsked != "" && e.Model != "" {
+		p["model_requested"] = quote(e.ModelAsked)
+	}
+	if e.HTTPStatus != 0 {
+		p["$ai_http_status"] = json.RawMessage(strconv.Itoa(e.HTTPStatus))
+	}
+	if e.IsLLM() && (e.IsError || e.IsCosted()) {
+		p["$ai_is_error"] = json.RawMessage(strconv.FormatBool(e.IsError))
+	}
+	if e.RequestBytes > 0 {
+		p["request_bytes"] = json.RawMessage(strconv.FormatInt(e.RequestBytes, 10))
+	}
+	if e.ResponseBytes > 0 {
+		p["response_bytes"] = json.RawMessage(strconv.FormatInt(e.ResponseBytes, 10))
+	}
+	if e.PromptVersion != "" {
+		p["$ai_prompt_version"] = promptVersion(e.PromptVersion)
+	}
+	if len(e.ModelParameters) > 0 {
+		p["$ai_model_parameters"] = mustJSON(e.ModelParameters)
+	}
+	if meta := e.ProviderMetadata; len(meta) > 0 || e.SystemFingerprint != "" {
+		if e.SystemFingerprint != "" {
+			meta = cloneMap(meta)
+			if meta == nil {
+				meta = make(map[string]json.RawMessage, 1)
+			}
+			meta["system_fingerprint"] = quote(e.SystemFingerprint)
+		}
+		p["$ai_provider_metadata"] = mustJSON(meta)
+	}
+	if e.Cost.Total.Known {
+		// The total is ours: PostHog keeps it and does not price the call again.
+		p["$ai_cost_passthrough"] = json.RawMessage("true")
+	}
+	if e.Private && e.IsCosted() {
+		p["$ai_input"] = json.RawMessage("null")
+		p["$ai_output_choices"] = json.RawMessage("null")
+	}
+	return p
+}
+
+// UnmarshalPostHog reads one event object as PostHog's SDKs send it. Known
+// properties fill the event's own fields; every other one is kept under its
+// name. A value of the wrong type stays a property rather than failing the
+// event. The caller sets ProjectID and Source, corrects the timestamp and
+// validates.
+func UnmarshalPostHog(b []byte) (*Event, error) {
+	var in struct {
+		Event      string                     `json:"event"`
+		UUID       string                     `json:"uuid"`
+		DistinctID json.RawMessage            `json:"distinct_id"`
+		Timestamp  string                     `json:"timestamp"`
+		Properties map[string]json.RawMessage `json:"properties"`
+		Set        json.RawMessage            `json:"$set"`
+		SetOnce    json.RawMessage            `json:"$set_once"`
+	}
+	if err := json.Unmarshal(b, &in); err != nil {
+		return nil, NewError(CodeInvalid, "the event is not a JSON object of PostHog's form", `send {"event":…,"distinct_id":…,"properties":{…}}`, err)
+	}
+	e := &Event{Name: in.Event, UUID: strings.ToLower(in.UUID)}
+	p := in.Properties
+	if p == nil {
+		p = make(map[string]json.RawMessage)
+	}
+	if in.DistinctID == nil {
+		in.DistinctID = p["distinct_id"]
+		delete(p, "distinct_id")
+	}
+	e.DistinctID = stringify(in.DistinctID)
+	if in.Timestamp != "" {
+		t, err := ParseTime(in.Timestamp)
+		if err != nil {
+			return nil, Invalid("the event's timestamp is not an ISO 8601 time", "send it as 2026-01-31T12:00:00.000Z")
+		}
+		e.Timestamp = t
+	}
+	for name, v := range map[string]json.RawMessage{"$set": in.Set, "$set_once": in.SetOnce} {
+		if v != nil && p[name] == nil {
+			p[name] = v
+		}
+	}
+	e.takeProperties(p)
+	return e, nil
+}
+
+// takeProperties moves what the model has fields for out of p into e, and keeps
+// the rest as custom properties.
+func (e *Event) takeProperties(p map[string]json.RawMessage) {
+	take := func(name string, set func(json.RawMessage) bool) {
+		v, ok := p[name]
+		if ok && set(v) {
+			delete(p, name)
+		}
+	}
+	for _, f := range stringFields {
+		take(f.name, func(v json.RawMessage) bool {
+			switch s := stringify(v); {
+			case s != "" && (v[0] == '"' || f.loose):
+				*f.at(e) = s
+				return true
+			}
+			return false
+		})
+	}
+	take("$ai_model", func(v json.RawMessage) bool { return json.Unmarshal(v, &e.Model) == nil })
+	take("model_requested", func(v json.RawMessage) bool { return json.Unmarshal(v, &e.ModelAsked) == nil })
+	for _, f := range intFields {
+		take(f.name, func(v json.RawMessage) bool { return parseInt(v, f.at(e)) })
+	}
+	for _, f := range costFields {
+		take(f.name, func(v json.RawMessage) bool {
+			d, err := decimal.NewFromString(strings.Trim(string(v), `"`))
+			if err != nil {
+				return false
+			}
+			*f.at(e) = Some(d)
+			return true
+		})
+	}
+	for _, f := range boolFields {
+		take(f.name, func(v json.RawMessage) bool { return parseBool(v, f.at(e)) })
+	}
+	for _, f := range durationFields {
+		take(f.name, func(v json.RawMessage) bool {
+			s, err := strconv.ParseFloat(strings.Trim(string(v), `"`), 64)
+			if err != nil || s < 0 || s > 1e9 {
+				return false
+			}
+			*f.at(e) = Some(time.Duration(s*1e6+0.5) * time.Microsecond)
+			return true
+		})
+	}
+	for _, f := range contentFields {
+		take(f.name, func(v json.RawMessage) bool {
+			if string(v) == "null" {
+				e.Private = e.Private || e.IsCosted()
+				return e.IsCosted()
+			}
+			*f.at(e) = v
+			return true
+		})
+	}
+	var n Int
+	take("$ai_http_status", func(v json.RawMessage) bool { return parseInt(v, &n) })
+	e.HTTPStatus = int(n.Or(0))
+	var isErr Opt[bool]
+	take("$ai_is_error", func(v json.RawMessage) bool { return parseBool(v, &isErr) })
+	e.IsError = isErr.Or(false)
+	var size Int
+	take("request_bytes", func(v json.RawMessage) bool { return parseInt(v, &size) })
+	e.RequestBytes, size = size.Or(0), Int{}
+	take("response_bytes", func(v json.RawMessage) bool { return parseInt(v, &size) })
+	e.ResponseBytes = size.Or(0)
+	take("$ai_prompt_version", func(v json.RawMessage) bool {
+		e.PromptVersion = stringify(v)
+		return e.PromptVersion != ""
+	})
+	take("$ai_model_parameters", func(v json.RawMessage) bool { return json.Unmarshal(v, &e.ModelParameters) == nil })
+	take("$ai_provider_metadata", func(v json.RawMessage) bool {
+		if json.Unmarshal(v, &e.ProviderMetadata) != nil {
+			return false
+		}
+		if fp, ok := e.ProviderMetadata["system_fingerprint"]; ok && json.Unmarshal(fp, &e.SystemFingerprint) == nil {
+			delete(e.ProviderMetadata, "system_fingerprint")
+		}
+		return true
+	})
+	take("$groups", func(v json.RawMessage) bool { return json.Unmarshal(v, &e.Groups) == nil })
+	for _, name := range slices.Collect(maps.Keys(p)) {
+		if key, ok := strings.CutPrefix(name, "$feature/"); ok {
+			take(name, func(v json.RawMessage) bool {
+				if e.Flags == nil {
+					e.Flags = make(map[string]string)
+				}
+				e.Flags[key] = stringify(v)
+				return true
+			})
+		}
+	}
+	if e.Cost.Total.Known {
+		delete(p, "$ai_cost_passthrough") // said again on the way out
+	}
+	if len(p) > 0 {
+		e.Properties = p
+	}
+}
+
+type field[T any] struct {
+	name  string
+	at    func(*Event) *T
+	loose bool // numbers and booleans are taken too, as strings
+}
+
+var stringFields = []field[string]{
+	{name: "$ai_trace_id", at: func(e *Event) *string { return &e.TraceID }, loose: true},
+	{name: "$ai_span_id", at: func(e *Event) *string { return &e.SpanID }, loose: true},
+	{name: "$ai_parent_id", at: func(e *Event) *string { return &e.ParentID }, loose: true},
+	{name: "$ai_session_id", at: func(e *Event) *string { return &e.SessionID }, loose: true},
+	{name: "$ai_trace_name", at: func(e *Event) *string { return &e.TraceName }},
+	{name: "$ai_span_name", at: func(e *Event) *string { return &e.SpanName }},
+	{name: "$ai_user", at: func(e *Event) *string { return &e.User }, loose: true},
+	{name: "$ai_provider", at: func(e *Event) *string { return &e.Provider }},
+	{name: "$ai_base_url", at: func(e *Event) *string { return &e.BaseURL }},
+	{name: "$ai_request_url", at: func(e *Event) *string { return &e.RequestURL }},
+	{name: "$ai_error", at: func(e *Event) *string { return &e.ErrorMessage }},
+	{name: "$ai_error_type", at: func(e *Event) *string { return &e.ErrorType }},
+	{name: "$ai_stop_reason", at: func(e *Event) *string { return &e.StopReason }},
+	{name: "$ai_completion_id", at: func(e *Event) *string { return &e.CompletionID }},
+	{name: "$ai_service_tier", at: func(e *Event) *string { return &e.ServiceTier }},
+	{name: "$ai_prompt_name", at: func(e *Event) *string { return &e.PromptName }},
+	{name: "$ai_prompt_version_id", at: func(e *Event) *string { return &e.PromptVersionID }},
+	{name: "$ai_model_cost_used", at: func(e *Event) *string { return &e.Cost.ModelUsed }},
+	{name: "$ai_cost_model_source", at: func(e *Event) *string { return &e.Cost.Source }},
+	{name: "$ai_cost_model_provider", at: func(e *Event) *string { return &e.Cost.Provider }},
+	{name: "prompt_hash", at: func(e *Event) *string { return &e.PromptHash }},
+	{name: "surface", at: func(e *Event) *string { return &e.Surface }},
+	{name: "task_type", at: func(e *Event) *string { return &e.TaskType }},
+	{name: "environment", at: func(e *Event) *string { return &e.Environment }},
+	{name: "operation", at: func(e *Event) *string { return &e.Operation }},
+	{name: "parse_error", at: func(e *Event) *string { return &e.ParseError }},
+	{name: "status", at: func(e *Event) *string { return (*string)(&e.Status) }},
+	{name: "input_length_bucket", at: func(e *Event) *string { return &e.InputLengthBucket }},
+	{name: "output_category", at: func(e *Event) *string { return &e.OutputCategory }},
+}
+
+var intFields = []field[Int]{
+	{name: "$ai_input_tokens", at: func(e *Event) *Int { return &e.Usage.Input }},
+	{name: "$ai_output_tokens", at: func(e *Event) *Int { return &e.Usage.Output }},
+	{name: "$ai_total_tokens", at: func(e *Event) *Int { return &e.Usage.Total }},
+	{name: "$ai_cache_read_input_tokens", at: func(e *Event) *Int { return &e.Usage.CacheRead }},
+	{name: "$ai_cache_creation_input_tokens", at: func(e *Event) *Int { return &e.Usage.CacheWrite }},
+	{name: "$ai_cache_creation_5m_input_tokens", at: func(e *Event) *Int { return &e.Usage.CacheWrite5m }},
+	{name: "$ai_cache_creation_1h_input_tokens", at: func(e *Event) *Int { return &e.Usage.CacheWrite1h }},
+	{name: "$ai_reasoning_tokens", at: func(e *Event) *Int { return &e.Usage.Reasoning }},
+	{name: "$ai_audio_input_tokens", at: func(e *Event) *Int { return &e.Usage.InputAudio }},
+	{name: "$ai_audio_output_tokens", at: func(e *Event) *Int { return &e.Usage.OutputAudio }},
+	{name: "$ai_cache_read_audio_tokens", at: func(e *Event) *Int { return &e.Usage.CacheReadAudio }},
+	{name: "$ai_image_input_tokens", at: func(e *Event) *Int { return &e.Usage.InputImage }},
+	{name: "$ai_image_output_tokens", at: func(e *Event) *Int { return &e.Usage.OutputImage }},
+	{name: "$ai_text_input_tokens", at: func(e *Event) *Int { return &e.Usage.InputText }},
+	{name: "$ai_text_output_tokens", at: func(e *Event) *Int { return &e.Usage.OutputText }},
+	{name: "$ai_web_search_count", at: func(e *Event) *Int { return &e.Usage.WebSearches }},
+	{name: "image_count", at: func(e *Event) *Int { return &e.Usage.Images }},
+	{name: "input_length", at: func(e *Event) *Int { return &e.InputChars }},
+	{name: "output_length", at: func(e *Event) *Int { return &e.OutputChars }},
+}
+
+var costFields = []field[Opt[decimal.Decimal]]{
+	{name: "$ai_input_cost_usd", at: func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.Input }},
+	{name: "$ai_output_cost_usd", at: func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.Output }},
+	{name: "$ai_request_cost_usd", at: func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.Request }},
+	{name: "$ai_web_search_cost_usd", at: func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.WebSearch }},
+	{name: "$ai_total_cost_usd", at: func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.Total }},
+}
+
+var boolFields = []field[Opt[bool]]{
+	{name: "$ai_cache_reporting_exclusive", at: func(e *Event) *Opt[bool] { return &e.Usage.CacheExclusive }},
+	{name: "$ai_stream", at: func(e *Event) *Opt[bool] { return &e.Stream }},
+}
+
+var durationFields = []field[Opt[time.Duration]]{
+	{name: "$ai_latency", at: func(e *Event) *Opt[time.Duration] { return &e.Latency }},
+	{name: "$ai_time_to_first_token", at: func(e *Event) *Opt[time.Duration] { return &e.TimeToFirstToken }},
+}
+
+var contentFields = []field[json.RawMessage]{
+	{name: "$ai_input", at: func(e *Event) *json.RawMessage { return &e.Content.Input }},
+	{name: "$ai_output_choices", at: func(e *Event) *json.RawMessage { return &e.Content.Output }},
+	{name: "$ai_tools", at: func(e *Event) *json.RawMessage { return &e.Content.Tools }},
+	{name: "$ai_input_state", at: func(e *Event) *json.RawMessage { return &e.Content.InputState }},
+	{name: "$ai_output_state", at: func(e *Event) *json.RawMessage { return &e.Content.OutputState }},
+}
+
+// ParseTime reads the ISO 8601 forms that PostHog's SDKs send, with or without
+// a zone; without one the time is UTC.
+func ParseTime(s string) (time.Time, error) {
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999", "2006-01-02T15:04:05.999999999Z0700", "2006-01-02"} {
+		if t, err := time.Parse(layout, s); err == nil {
+			return t.UTC(), nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("parse time of %d characters", len(s))
+}
+
+func seconds(d time.Duration) json.RawMessage {
+	us := d.Round(time.Microsecond).Microseconds()
+	return json.RawMessage(strconv.FormatFloat(float64(us)/1e6, 'f', -1, 64))
+}
+
+func promptVersion(s string) json.RawMessage {
+	if n, err := strconv.ParseInt(s, 10, 64); err == nil && n >= 1 && strconv.FormatInt(n, 10) == s {
+		return json.RawMessage(s)
+	}
+	return quote(s)
+}
+
+func parseInt(v json.RawMessage, into *Int) bool {
+	s := strings.Trim(string(v), `"`)
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil {
+		f, ferr := strconv.ParseFloat(s, 64)
+		if ferr != nil || f != float64(int64(f)) {
+			return false
+		}
+		n = int64(f)
+	}
+	*into = Some(n)
+	return true
+}
+
+func parseBool(v json.RawMessage, into *Opt[bool]) bool {
+	switch strings.Trim(string(v), `"`) {
+	case "true":
+		*into = Some(true)
+	case "false":
+		*into = Some(false)
+	default:
+		return false
+	}
+	return true
+}
+
+// stringify returns a JSON string's text, the literal of a number or boolean,
+// and "" for anything else.
+func stringify(v json.RawMessage) string {
+	v = bytes.TrimSpace(v)
+	if len(v) == 0 {
+		return ""
+	}
+	switch v[0] {
+	case '"':
+		var s string
+		if json.Unmarshal(v, &s) != nil {
+			return ""
+		}
+		return s
+	case '{', '[', 'n':
+		return ""
+	}
+	return string(v)
+}
+
+func quote(s string) json.RawMessage { return mustJSON(s) }
+
+// mustJSON marshals values that cannot fail: strings and maps of raw JSON that
+// has been parsed before.
+func mustJSON(v any) json.RawMessage {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return json.RawMessage("null")
+	}
+	return b
+}
