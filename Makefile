@@ -1,0 +1,64 @@
+# make run and make test are all that a newcomer needs; make help lists the rest.
+# Everything a target needs it installs itself: Go modules by go.sum, npm packages by lockfile.
+
+SHELL   := /bin/bash
+GO      ?= go
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+LDFLAGS := -X main.version=$(VERSION)
+BIN     := bin/hedgerow
+FUZZTIME ?= 30s
+
+.PHONY: help run demo build test unit race e2e crash lint fuzz bench generate setup clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: build ## set up, build and start hedgerow on 127.0.0.1:4100 (data in ./data)
+	$(BIN) serve
+
+demo: build ## start with a simulated provider, a simulated PostHog and traffic: no keys needed
+	$(BIN) demo
+
+build: $(BIN) ## build bin/hedgerow
+
+.PHONY: $(BIN)
+$(BIN):
+	@mkdir -p bin
+	$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/hedgerow
+
+setup: node_modules/.hedgerow ## install what the tests need (npm packages by lockfile)
+
+node_modules/.hedgerow: e2e/package-lock.json
+	cd e2e && npm ci --no-audit --no-fund
+	@mkdir -p node_modules && touch $@
+
+test: lint unit race e2e ## set up and run all tests
+
+unit: ## unit tests of every package
+	$(GO) test ./event/... ./internal/... ./cmd/...
+
+race: ## unit tests under the race detector
+	$(GO) test -race ./event/... ./internal/... ./cmd/...
+
+e2e: setup ## the real binary with real client SDKs
+	$(GO) test -count=1 -timeout 15m ./e2e/...
+
+crash: ## 50 kill -9 at random moments under load
+	HEDGEROW_CRASH_ROUNDS=50 $(GO) test -count=1 -timeout 30m -run 'Crash' -v ./e2e/...
+
+lint: ## gofmt and vet
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'not formatted (run gofmt -w):'; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+
+fuzz: ## every fuzz target for FUZZTIME (default 30s)
+	@for pkg in $$($(GO) list ./...); do \
+	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+	    echo "== $$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+	  done; done
+
+bench: ## what the gateway costs, against a bare reverse proxy in the same run; then the packages' benchmarks
+	$(GO) run ./internal/bench
+	$(GO) test -run '^$$' -bench . -benchtime 200ms ./event/... ./internal/...
+
+clean: ## remove what was built (never ./data)
+	rm -rf bin node_modules e2e/node_modules
