@@ -1,0 +1,17 @@
+// Package query answers questions about stored events: each question is a typed
+// function, whose result marshals to the JSON that the API gives out.
+//
+// Read in this order:
+//
+//   - [Reader] and [Store]: what it needs of a store.
+//   - [Filter]: which events a question is about. Every value becomes a bound
+//     parameter; no SQL is made from input.
+//   - [Reader.Events], [Reader.Event]: lists and one event.
+//   - [Reader.Trace]: one assembled tree, with its roll-up counted once.
+//   - [Reader.Stats], [Reader.Today], [Reader.SevenDays]: totals.
+//   - [Reader.FilterValues]: what a menu can offer.
+//   - dialect.go: the SQL that differs between engines.
+//
+// Unknown is never 0: a number that no event told is null in JSON, and totals
+// say how many calls they know nothing of.
+package query

@@ -1,0 +1,510 @@
+package store
+
+import (
+	"database/sql"
+	"database/sql/driver"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/big"
+	"strings"
+	"time"
+
+	"github.com/duckdb/duckdb-go/v2"
+	"github.com/google/uuid"
+	"github.com/shopspring/decimal"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// Row is an event as the store keeps it.
+type Row struct {
+	Event *event.Event // without content unless it was asked for
+
+	// StoredAt is when the row was written: UTC, and never smaller than that of
+	// a row written before. Retention counts from it, because the event's own
+	// timestamp is whatever a client's clock said.
+	StoredAt time.Time
+
+	// ContentBytes is the size that the content had when it was stored; 0 where
+	// the event came without any. It stays when retention removes the content.
+	ContentBytes int64
+}
+
+// column is one column of table events: how a row gives its value and takes it
+// back. A nil value is NULL, which always means "unknown".
+type column struct {
+	name string
+	typ  string
+	get  func(*Row) (driver.Value, error)
+	set  func(*Row, any) error // never called with nil
+}
+
+// USD is kept with 18 decimals, exactly. The cheapest published price of one
+// token has 12 decimals at most, so nothing real is rounded.
+const (
+	moneyWidth = 38
+	moneyScale = 18
+	moneyType  = "DECIMAL(38,18)"
+)
+
+// columns is table events in order of its columns. Add a column at the end,
+// with a migration that adds it to older files.
+var columns = []column{
+	{"uuid", "UUID NOT NULL",
+		func(r *Row) (driver.Value, error) { return parseUUID(r.Event.UUID) },
+		func(r *Row, v any) error {
+			id, err := scanUUID(v)
+			r.Event.UUID = id
+			return err
+		}},
+	text("project_id", func(e *event.Event) *string { return &e.ProjectID }),
+	text("name", func(e *event.Event) *string { return &e.Name }),
+	{"ts", "TIMESTAMP NOT NULL",
+		func(r *Row) (driver.Value, error) { return timestamp(r.Event.Timestamp) },
+		func(r *Row, v any) error { return scanTime(v, &r.Event.Timestamp) }},
+	{"stored_at", "TIMESTAMP NOT NULL",
+		func(r *Row) (driver.Value, error) { return r.StoredAt, nil },
+		func(r *Row, v any) error { return scanTime(v, &r.StoredAt) }},
+	{"content_bytes", "BIGINT NOT NULL",
+		func(r *Row) (driver.Value, error) { return r.ContentBytes, nil },
+		func(r *Row, v any) error { return scanInt(v, &r.ContentBytes) }},
+	text("distinct_id", func(e *event.Event) *string { return &e.DistinctID }),
+	text("source", func(e *event.Event) *string { return &e.Source }),
+	text("trace_id", func(e *event.Event) *string { return &e.TraceID }),
+	text("span_id", func(e *event.Event) *string { return &e.SpanID }),
+	text("parent_id", func(e *event.Event) *string { return &e.ParentID }),
+	text("session_id", func(e *event.Event) *string { return &e.SessionID }),
+	text("trace_name", func(e *event.Event) *string { return &e.TraceName }),
+	text("span_name", func(e *event.Event) *string { return &e.SpanName }),
+	text("ai_user", func(e *event.Event) *string { return &e.User }),
+	text("provider", func(e *event.Event) *string { return &e.Provider }),
+	text("model_asked", func(e *event.Event) *string { return &e.ModelAsked }),
+	text("model", func(e *event.Event) *string { return &e.Model }),
+	text("operation", func(e *event.Event) *string { return &e.Operation }),
+	text("base_url", func(e *event.Event) *string { return &e.BaseURL }),
+	text("request_url", func(e *event.Event) *string { return &e.RequestURL }),
+	text("method", func(e *event.Event) *string { return &e.Method }),
+
+	count("input_tokens", func(e *event.Event) *event.Int { return &e.Usage.Input }),
+	count("output_tokens", func(e *event.Event) *event.Int { return &e.Usage.Output }),
+	count("total_tokens", func(e *event.Event) *event.Int { return &e.Usage.Total }),
+	// tokens is Usage.Tokens, derived here so that the rule lives in one place.
+	{"tokens", "BIGINT",
+		func(r *Row) (driver.Value, error) { return optInt(r.Event.Usage.Tokens()), nil },
+		func(*Row, any) error { return nil }},
+	count("cache_read_tokens", func(e *event.Event) *event.Int { return &e.Usage.CacheRead }),
+	count("cache_write_tokens", func(e *event.Event) *event.Int { return &e.Usage.CacheWrite }),
+	count("cache_write_5m_tokens", func(e *event.Event) *event.Int { return &e.Usage.CacheWrite5m }),
+	count("cache_write_1h_tokens", func(e *event.Event) *event.Int { return &e.Usage.CacheWrite1h }),
+	flag("cache_exclusive", func(e *event.Event) *event.Opt[bool] { return &e.Usage.CacheExclusive }),
+	count("reasoning_tokens", func(e *event.Event) *event.Int { return &e.Usage.Reasoning }),
+	count("input_audio_tokens", func(e *event.Event) *event.Int { return &e.Usage.InputAudio }),
+	count("output_audio_tokens", func(e *event.Event) *event.Int { return &e.Usage.OutputAudio }),
+	count("cache_read_audio_tokens", func(e *event.Event) *event.Int { return &e.Usage.CacheReadAudio }),
+	count("input_image_tokens", func(e *event.Event) *event.Int { return &e.Usage.InputImage }),
+	count("output_image_tokens", func(e *event.Event) *event.Int { return &e.Usage.OutputImage }),
+	count("input_text_tokens", func(e *event.Event) *event.Int { return &e.Usage.InputText }),
+	count("output_text_tokens", func(e *event.Event) *event.Int { return &e.Usage.OutputText }),
+	count("web_searches", func(e *event.Event) *event.Int { return &e.Usage.WebSearches }),
+	count("images", func(e *event.Event) *event.Int { return &e.Usage.Images }),
+	money("cost_reported", func(e *event.Event) *event.Opt[decimal.Decimal] { return &e.Usage.ReportedCost }),
+
+	money("cost_input", func(e *event.Event) *event.Opt[decimal.Decimal] { return &e.Cost.Input }),
+	money("cost_output", func(e *event.Event) *event.Opt[decimal.Decimal] { return &e.Cost.Output }),
+	money("cost_request", func(e *event.Event) *event.Opt[decimal.Decimal] { return &e.Cost.Request }),
+	money("cost_web_search", func(e *event.Event) *event.Opt[decimal.Decimal] { return &e.Cost.WebSearch }),
+	money("cost_total", func(e *event.Event) *event.Opt[decimal.Decimal] { return &e.Cost.Total }),
+	text("cost_model", func(e *event.Event) *string { return &e.Cost.ModelUsed }),
+	text("cost_source", func(e *event.Event) *string { return &e.Cost.Source }),
+	text("cost_provider", func(e *event.Event) *string { return &e.Cost.Provider }),
+
+	span("latency_us", func(e *event.Event) *event.Opt[time.Duration] { return &e.Latency }),
+	span("ttft_us", func(e *event.Event) *event.Opt[time.Duration] { return &e.TimeToFirstToken }),
+	flag("stream", func(e *event.Event) *event.Opt[bool] { return &e.Stream }),
+	{"http_status", "INTEGER",
+		func(r *Row) (driver.Value, error) { return httpStatus(r.Event.HTTPStatus) },
+		func(r *Row, v any) error {
+			var n int64
+			err := scanInt(v, &n)
+			r.Event.HTTPStatus = int(n)
+			return err
+		}},
+	size("request_bytes", func(e *event.Event) *int64 { return &e.RequestBytes }),
+	size("response_bytes", func(e *event.Event) *int64 { return &e.ResponseBytes }),
+
+	mark("is_error", func(e *event.Event) *bool { return &e.IsError }),
+	text("error_type", func(e *event.Event) *string { return &e.ErrorType }),
+	text("error_message", func(e *event.Event) *string { return &e.ErrorMessage }),
+	text("status", func(e *event.Event) *string { return (*string)(&e.Status) }),
+	text("stop_reason", func(e *event.Event) *string { return &e.StopReason }),
+	text("parse_error", func(e *event.Event) *string { return &e.ParseError }),
+	text("completion_id", func(e *event.Event) *string { return &e.CompletionID }),
+	text("system_fingerprint", func(e *event.Event) *string { return &e.SystemFingerprint }),
+	text("service_tier", func(e *event.Event) *string { return &e.ServiceTier }),
+	object("model_parameters", func(e *event.Event) *map[string]json.RawMessage { return &e.ModelParameters }),
+	object("provider_metadata", func(e *event.Event) *map[string]json.RawMessage { return &e.ProviderMetadata }),
+
+	text("prompt_name", func(e *event.Event) *string { return &e.PromptName }),
+	text("prompt_version", func(e *event.Event) *string { return &e.PromptVersion }),
+	text("prompt_version_id", func(e *event.Event) *string { return &e.PromptVersionID }),
+	text("prompt_hash", func(e *event.Event) *string { return &e.PromptHash }),
+	text("surface", func(e *event.Event) *string { return &e.Surface }),
+	text("task_type", func(e *event.Event) *string { return &e.TaskType }),
+	text("environment", func(e *event.Event) *string { return &e.Environment }),
+	{"tags", "VARCHAR[]",
+		func(r *Row) (driver.Value, error) { return tagList(r.Event.Tags), nil },
+		func(r *Row, v any) error { return scanTags(v, &r.Event.Tags) }},
+	object("flags", func(e *event.Event) *map[string]string { return &e.Flags }),
+	object("group_keys", func(e *event.Event) *map[string]string { return &e.Groups }),
+
+	count("input_chars", func(e *event.Event) *event.Int { return &e.InputChars }),
+	count("output_chars", func(e *event.Event) *event.Int { return &e.OutputChars }),
+	text("input_length_bucket", func(e *event.Event) *string { return &e.InputLengthBucket }),
+	text("output_category", func(e *event.Event) *string { return &e.OutputCategory }),
+	object("properties", func(e *event.Event) *map[string]json.RawMessage { return &e.Properties }),
+	mark("private", func(e *event.Event) *bool { return &e.Private }),
+}
+
+// contentParts is table content after its uuid, project_id and stored_at.
+var contentParts = []struct {
+	name string
+	at   func(*event.Content) *json.RawMessage
+}{
+	{"input", func(c *event.Content) *json.RawMessage { return &c.Input }},
+	{"output", func(c *event.Content) *json.RawMessage { return &c.Output }},
+	{"tools", func(c *event.Content) *json.RawMessage { return &c.Tools }},
+	{"input_state", func(c *event.Content) *json.RawMessage { return &c.InputState }},
+	{"output_state", func(c *event.Content) *json.RawMessage { return &c.OutputState }},
+}
+
+// EventColumns lists the columns that [ScanRow] reads, for a SELECT over table
+// events; each is prefixed, "e." for instance.
+func EventColumns(prefix string) string { return columnList(prefix, columns) }
+
+func columnList(prefix string, cols []column) string {
+	var b strings.Builder
+	for i, c := range cols {
+		if i > 0 {
+			b.WriteString(", ")
+		}
+		b.WriteString(prefix)
+		b.WriteString(c.name)
+	}
+	return b.String()
+}
+
+// ScanRow reads the current row of a SELECT whose first columns are
+// [EventColumns]. What follows them goes into extra.
+func ScanRow(rows *sql.Rows, extra ...any) (*Row, error) {
+	values := make([]any, len(columns))
+	dest := make([]any, 0, len(columns)+len(extra))
+	for i := range values {
+		dest = append(dest, &values[i])
+	}
+	if err := rows.Scan(append(dest, extra...)...); err != nil {
+		return nil, fmt.Errorf("scan event: %w", err)
+	}
+	r := &Row{Event: new(event.Event)}
+	for i, v := range values {
+		if v == nil {
+			continue
+		}
+		if err := columns[i].set(r, v); err != nil {
+			return nil, fmt.Errorf("scan column %s: %w", columns[i].name, err)
+		}
+	}
+	return r, nil
+}
+
+// ContentColumns lists the columns that [ScanContent] reads, for a SELECT over
+// table content.
+const ContentColumns = "input, output, tools, input_state, output_state"
+
+// ScanContent reads the current row of a SELECT of [ContentColumns].
+func ScanContent(rows *sql.Rows) (event.Content, error) {
+	var c event.Content
+	var parts [5]sql.NullString
+	if err := rows.Scan(&parts[0], &parts[1], &parts[2], &parts[3], &parts[4]); err != nil {
+		return c, fmt.Errorf("scan content: %w", err)
+	}
+	for i, p := range contentParts {
+		if parts[i].Valid {
+			*p.at(&c) = json.RawMessage(parts[i].String)
+		}
+	}
+	return c, nil
+}
+
+// The kinds of column.
+
+func text(name string, at func(*event.Event) *string) column {
+	return column{name, "VARCHAR",
+		func(r *Row) (driver.Value, error) {
+			if s := *at(r.Event); s != "" {
+				return validText(s), nil
+			}
+			return nil, nil
+		},
+		func(r *Row, v any) error { return scanText(v, at(r.Event)) }}
+}
+
+func count(name string, at func(*event.Event) *event.Int) column {
+	return column{name, "BIGINT",
+		func(r *Row) (driver.Value, error) { return optInt(*at(r.Event)), nil },
+		func(r *Row, v any) error {
+			at(r.Event).Known = true
+			return scanInt(v, &at(r.Event).Value)
+		}}
+}
+
+func size(name string, at func(*event.Event) *int64) column {
+	return column{name, "BIGINT",
+		func(r *Row) (driver.Value, error) {
+			if n := *at(r.Event); n != 0 {
+				return n, nil
+			}
+			return nil, nil
+		},
+		func(r *Row, v any) error { return scanInt(v, at(r.Event)) }}
+}
+
+func span(name string, at func(*event.Event) *event.Opt[time.Duration]) column {
+	return column{name, "BIGINT",
+		func(r *Row) (driver.Value, error) {
+			if d := *at(r.Event); d.Known {
+				return d.Value.Microseconds(), nil
+			}
+			return nil, nil
+		},
+		func(r *Row, v any) error {
+			var us int64
+			err := scanInt(v, &us)
+			*at(r.Event) = event.Some(time.Duration(us) * time.Microsecond)
+			return err
+		}}
+}
+
+func flag(name string, at func(*event.Event) *event.Opt[bool]) column {
+	return column{name, "BOOLEAN",
+		func(r *Row) (driver.Value, error) {
+			if b := *at(r.Event); b.Known {
+				return b.Value, nil
+			}
+			return nil, nil
+		},
+		func(r *Row, v any) error {
+			at(r.Event).Known = true
+			return scanBool(v, &at(r.Event).Value)
+		}}
+}
+
+func mark(name string, at func(*event.Event) *bool) column {
+	return column{name, "BOOLEAN NOT NULL",
+		func(r *Row) (driver.Value, error) { return *at(r.Event), nil },
+		func(r *Row, v any) error { return scanBool(v, at(r.Event)) }}
+}
+
+func money(name string, at func(*event.Event) *event.Opt[decimal.Decimal]) column {
+	return column{name, moneyType,
+		func(r *Row) (driver.Value, error) {
+			d := *at(r.Event)
+			if !d.Known {
+				return nil, nil
+			}
+			n, err := scaled(d.Value)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+			return duckdb.Decimal{Width: moneyWidth, Scale: moneyScale, Value: n}, nil
+		},
+		func(r *Row, v any) error {
+			d, err := scanDecimal(v)
+			*at(r.Event) = event.Some(d)
+			return err
+		}}
+}
+
+func object[V json.RawMessage | string](name string, at func(*event.Event) *map[string]V) column {
+	return column{name, "VARCHAR",
+		func(r *Row) (driver.Value, error) {
+			m := *at(r.Event)
+			if len(m) == 0 {
+				return nil, nil
+			}
+			b, err := json.Marshal(m)
+			if err != nil {
+				return nil, fmt.Errorf("%s is not JSON: %w", name, err)
+			}
+			return validText(string(b)), nil
+		},
+		func(r *Row, v any) error {
+			s, ok := v.(string)
+			if !ok {
+				return fmt.Errorf("unexpected %T", v)
+			}
+			return json.Unmarshal([]byte(s), at(r.Event))
+		}}
+}
+
+// From Go to the engine.
+
+// validText replaces bytes that are not UTF-8 by U+FFFD: the engine's VARCHAR
+// takes nothing else.
+func validText(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+
+func parseUUID(s string) (duckdb.UUID, error) {
+	id, err := uuid.Parse(s)
+	if err != nil {
+		return duckdb.UUID{}, errors.New("uuid: not a UUID")
+	}
+	return duckdb.UUID(id), nil
+}
+
+var (
+	minTime = time.Date(1, 1, 1, 0, 0, 0, 0, time.UTC)
+	maxTime = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)
+)
+
+// timestamp takes the years that JSON can write back.
+func timestamp(t time.Time) (driver.Value, error) {
+	t = t.UTC().Truncate(time.Microsecond)
+	if t.Before(minTime) || !t.Before(maxTime) {
+		return nil, errors.New("ts: outside the years 1 to 9999")
+	}
+	return t, nil
+}
+
+func httpStatus(n int) (driver.Value, error) {
+	switch {
+	case n == 0:
+		return nil, nil
+	case n < 0 || n > 1<<30:
+		return nil, errors.New("http_status: out of range")
+	}
+	return int32(n), nil
+}
+
+func optInt(n event.Int) driver.Value {
+	if n.Known {
+		return n.Value
+	}
+	return nil
+}
+
+func tagList(tags []string) driver.Value {
+	if len(tags) == 0 {
+		return nil
+	}
+	list := make([]any, len(tags))
+	for i, t := range tags {
+		list[i] = validText(t)
+	}
+	return list
+}
+
+// maxMoney is 10^20 USD in units of 10^-18: what DECIMAL(38,18) holds.
+var maxMoney = new(big.Int).Exp(big.NewInt(10), big.NewInt(moneyWidth), nil)
+
+// scaled returns d in units of 10^-18 USD, rounded half to even. Exponents are
+// checked first: 1e999999999 is a short number with a very long integer.
+func scaled(d decimal.Decimal) (*big.Int, error) {
+	if exp := int(d.Exponent()); exp > moneyWidth || d.NumDigits()+exp > moneyWidth-moneyScale {
+		return nil, errors.New("cost out of range")
+	}
+	if d.NumDigits()+int(d.Exponent()) < -moneyScale {
+		return new(big.Int), nil
+	}
+	n := d.RoundBank(moneyScale).Shift(moneyScale).BigInt()
+	if n.CmpAbs(maxMoney) >= 0 {
+		return nil, errors.New("cost out of range")
+	}
+	return n, nil
+}
+
+// From the engine to Go.
+
+func scanUUID(v any) (string, error) {
+	switch v := v.(type) {
+	case []byte:
+		id, err := uuid.FromBytes(v)
+		return id.String(), err
+	case string:
+		return v, nil
+	}
+	return "", fmt.Errorf("unexpected %T", v)
+}
+
+func scanText(v any, into *string) error {
+	s, ok := v.(string)
+	if !ok {
+		return fmt.Errorf("unexpected %T", v)
+	}
+	*into = s
+	return nil
+}
+
+func scanInt(v any, into *int64) error {
+	switch v := v.(type) {
+	case int64:
+		*into = v
+	case int32:
+		*into = int64(v)
+	default:
+		return fmt.Errorf("unexpected %T", v)
+	}
+	return nil
+}
+
+func scanBool(v any, into *bool) error {
+	b, ok := v.(bool)
+	if !ok {
+		return fmt.Errorf("unexpected %T", v)
+	}
+	*into = b
+	return nil
+}
+
+func scanTime(v any, into *time.Time) error {
+	t, ok := v.(time.Time)
+	if !ok {
+		return fmt.Errorf("unexpected %T", v)
+	}
+	*into = t.UTC()
+	return nil
+}
+
+func scanDecimal(v any) (decimal.Decimal, error) {
+	switch v := v.(type) {
+	case duckdb.Decimal:
+		return trimDecimal(decimal.NewFromBigInt(v.Value, -int32(v.Scale))), nil
+	case string:
+		d, err := decimal.NewFromString(v)
+		return trimDecimal(d), err
+	}
+	return decimal.Decimal{}, fmt.Errorf("unexpected %T", v)
+}
+
+// trimDecimal takes off the zeros that a fixed scale adds.
+func trimDecimal(d decimal.Decimal) decimal.Decimal {
+	s := d.String()
+	if t, err := decimal.NewFromString(s); err == nil {
+		return t
+	}
+	return d
+}
+
+func scanTags(v any, into *[]string) error {
+	list, ok := v.([]any)
+	if !ok {
+		return fmt.Errorf("unexpected %T", v)
+	}
+	for _, t := range list {
+		s, ok := t.(string)
+		if !ok {
+			return fmt.Errorf("unexpected %T in list", t)
+		}
+		*into = append(*into, s)
+	}
+	return nil
+}

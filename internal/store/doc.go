@@ -1,0 +1,17 @@
+// Package store keeps events where they can be asked about: one wide row of
+// metadata an event, and its content (prompts and answers) in a table of its
+// own, so that content can go after 30 days while the metrics stay.
+//
+// Read in this order:
+//
+//   - [DuckDB] and [OpenDuckDB]: the embedded engine, its durability, its memory
+//     and its errors for people.
+//   - columns.go: how each field of an event is kept. This is the schema.
+//   - [DuckDB.Write]: batches, idempotent by uuid.
+//   - [Sink]: from the journal's queue into Write, with retries and dead letters.
+//   - [Retention] and [Retainer]: what is deleted when.
+//   - [DuckDB.Backup] and [Restore].
+//   - [DuckDB.Read]: what package query asks through.
+//
+// SQL that answers questions is not here but in package query.
+package store
