@@ -1,0 +1,188 @@
+package web
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/query"
+)
+
+const unknown = "–"
+
+// count writes a number with thousands apart: 1,284.
+func count(n int64) string {
+	s := strconv.FormatInt(n, 10)
+	start := 0
+	if n < 0 {
+		start = 1
+	}
+	for i := len(s) - 3; i > start; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// tokens writes a token count with its unit, or a dash where it is unknown.
+func tokens(n event.Int) string {
+	if !n.Known {
+		return unknown
+	}
+	return count(n.Value) + " tok"
+}
+
+// usd writes dollars with as many digits as tell something: $12.40, $0.0048.
+func usd(c query.USD) string {
+	if !c.Known {
+		return unknown
+	}
+	d := c.Value
+	switch {
+	case d.IsZero():
+		return "$0"
+	case d.Abs().GreaterThanOrEqual(cent.Shift(2)):
+		return "$" + d.StringFixed(2)
+	}
+	// Two digits that count, at least two after the point.
+	places := int32(2)
+	for lim := cent.Shift(1); d.Abs().LessThan(lim) && places < 12; lim = lim.Shift(-1) {
+		places++
+	}
+	s := d.StringFixed(places)
+	if places > 2 {
+		s = strings.TrimRight(s, "0")
+	}
+	return "$" + s
+}
+
+// ms writes milliseconds as 412 ms or 1.84 s.
+func ms(m query.Millis) string {
+	switch {
+	case !m.Known:
+		return unknown
+	case m.Value < 1000:
+		return strconv.FormatFloat(m.Value, 'f', 0, 64) + " ms"
+	case m.Value < 100_000:
+		return strconv.FormatFloat(m.Value/1000, 'f', 2, 64) + " s"
+	}
+	return time.Duration(m.Value * float64(time.Millisecond)).Round(time.Second).String()
+}
+
+func percent(p event.Opt[float64]) string {
+	if !p.Known {
+		return unknown
+	}
+	return strconv.FormatFloat(100*p.Value, 'f', 1, 64) + " %"
+}
+
+func size(n event.Int) string {
+	switch {
+	case !n.Known:
+		return unknown
+	case n.Value < 1<<10:
+		return count(n.Value) + " B"
+	case n.Value < 1<<20:
+		return fmt.Sprintf("%.1f KiB", float64(n.Value)/(1<<10))
+	}
+	return fmt.Sprintf("%.1f MiB", float64(n.Value)/(1<<20))
+}
+
+func or(s, def string) string {
+	if s == "" {
+		return def
+	}
+	return s
+}
+
+func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") }
+
+func statusClass(e *query.Event) string {
+	switch e.Status {
+	case event.StatusSuccess, "":
+		if e.IsError {
+			return "pill bad"
+		}
+		return "pill"
+	case event.StatusBlocked:
+		return "pill warn"
+	}
+	return "pill bad"
+}
+
+func indent(raw json.RawMessage) string {
+	var b bytes.Buffer
+	if json.Indent(&b, raw, "", "  ") != nil {
+		return string(raw)
+	}
+	return b.String()
+}
+
+// lines writes a map a line an entry, in order of its keys.
+func lines(m map[string]json.RawMessage) string {
+	var b strings.Builder
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		b.WriteString(k + ": " + string(m[k]) + "\n")
+	}
+	return b.String()
+}
+
+// message is one turn of a conversation as the page shows it.
+type message struct {
+	Role  string
+	Parts []part
+}
+
+type part struct {
+	Kind string // "" for text, else the item's type
+	Text string
+}
+
+// messages reads PostHog's message form (contract section 3.4): strings, or
+// lists of items. What it does not know it shows as JSON.
+func messages(raw json.RawMessage) []message {
+	if len(raw) == 0 || string(raw) == "null" {
+		return nil
+	}
+	var list []struct {
+		Role    string          `json:"role"`
+		Content json.RawMessage `json:"content"`
+	}
+	if json.Unmarshal(raw, &list) != nil {
+		return []message{{Parts: parts(raw)}}
+	}
+	out := make([]message, len(list))
+	for i, m := range list {
+		out[i] = message{Role: m.Role, Parts: parts(m.Content)}
+	}
+	return out
+}
+
+func parts(raw json.RawMessage) []part {
+	var text string
+	if json.Unmarshal(raw, &text) == nil {
+		return []part{{Text: text}}
+	}
+	var items []json.RawMessage
+	if json.Unmarshal(raw, &items) != nil {
+		return []part{{Kind: "json", Text: indent(raw)}}
+	}
+	var out []part
+	for _, it := range items {
+		var item struct {
+			Type string  `json:"type"`
+			Text *string `json:"text"`
+		}
+		if json.Unmarshal(it, &item) == nil && item.Text != nil {
+			out = append(out, part{Text: *item.Text})
+			continue
+		}
+		out = append(out, part{Kind: or(item.Type, "json"), Text: indent(it)})
+	}
+	return out
+}

@@ -1,0 +1,42 @@
+package web
+
+import (
+	"net/http"
+
+	"github.com/a-h/templ"
+	"github.com/shopspring/decimal"
+
+	"github.com/hedgerow/hedgerow/internal/query"
+)
+
+var cent = decimal.New(1, -2)
+
+// overviewPage answers: what happened today and this week, where does it go,
+// and what came last?
+type overviewPage struct {
+	Today, Week *query.Period
+	Latest      []*query.Event
+	Connections []Connection
+}
+
+func (s *Web) overview(r *http.Request, f *frame) (templ.Component, error) {
+	f.Title = "Overview"
+	tz := r.FormValue("tz")
+	today, err := s.c.Query.Today(r.Context(), f.Session.ProjectID, tz)
+	if err != nil {
+		return nil, err
+	}
+	week, err := s.c.Query.SevenDays(r.Context(), f.Session.ProjectID, tz)
+	if err != nil {
+		return nil, err
+	}
+	latest, err := s.c.Query.Events(r.Context(), query.EventsQuery{Project: f.Session.ProjectID, Limit: 10})
+	if err != nil {
+		return nil, err
+	}
+	p := overviewPage{Today: today, Week: week, Latest: latest.Events}
+	if s.c.Connections != nil {
+		p.Connections = s.c.Connections(f.Session.ProjectID)
+	}
+	return overview(*f, p), nil
+}
