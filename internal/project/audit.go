@@ -1,0 +1,86 @@
+package project
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// auditBound is how many entries the audit log keeps; the oldest go first.
+const auditBound = 2000
+
+type actorKey struct{}
+
+// WithActor names who is behind the changes made with ctx: "key hr_ab12…", a
+// user's id, "local". The audit log shows it.
+func WithActor(ctx context.Context, actor string) context.Context {
+	return context.WithValue(ctx, actorKey{}, actor)
+}
+
+func actorOf(ctx context.Context) string {
+	if a, ok := ctx.Value(actorKey{}).(string); ok && a != "" {
+		return a
+	}
+	return "system"
+}
+
+// AuditLog returns the newest entries, newest first: at most limit of them (0 is
+// all that are kept, up to 2000), of one project or, with "", of all.
+func (r *Registry) AuditLog(projectID string, limit int) []AuditEntry {
+	list := *r.logs.Load()
+	if projectID != "" {
+		list = slices.DeleteFunc(slices.Clone(list), func(e AuditEntry) bool { return e.ProjectID != projectID })
+	}
+	if limit > 0 && len(list) > limit {
+		list = list[:limit]
+	}
+	return slices.Clone(list)
+}
+
+// Audit writes an entry for something that happened outside this package, such
+// as a refused sign-in. ID, Time and, where it is empty, Actor are filled in.
+func (r *Registry) Audit(ctx context.Context, e AuditEntry) error {
+	rev, err := r.appendAudit(ctx, e)
+	if err != nil {
+		return unavailable("the audit log could not be written", err)
+	}
+	return r.await(ctx, rev)
+}
+
+func (r *Registry) appendAudit(ctx context.Context, e AuditEntry) (uint64, error) {
+	e.ID, e.Time = event.NewID(), r.now().UTC()
+	if e.Actor == "" {
+		e.Actor = actorOf(ctx)
+	}
+	b, err := json.Marshal(e)
+	if err != nil {
+		return 0, err
+	}
+	rev, err := r.kv.Create(ctx, prefixAudit+e.ID, b)
+	if err != nil {
+		return 0, err
+	}
+	if list := *r.logs.Load(); len(list) >= auditBound {
+		// Replicas may prune the same entries; purging twice does no harm.
+		for _, old := range list[auditBound-1:] {
+			if err := r.purge(ctx, prefixAudit+old.ID, 0); err != nil {
+				r.log.Warn("old audit entries could not be removed", "err", err)
+				break
+			}
+		}
+	}
+	return rev, nil
+}
+
+// done ends a change that is in the bucket: it notes it in the audit log and
+// waits until the snapshot has both. The bucket's order makes the audit entry's
+// revision stand for the change before it.
+func (r *Registry) done(ctx context.Context, revision uint64, e AuditEntry) error {
+	rev, err := r.appendAudit(ctx, e)
+	if err != nil {
+		r.log.Error("a change is not in the audit log", "action", e.Action, "target", e.Target, "err", err)
+	}
+	return r.await(ctx, max(revision, rev))
+}

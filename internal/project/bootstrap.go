@@ -1,0 +1,150 @@
+package project
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// FirstStart is what the first start shows, once.
+type FirstStart struct {
+	// First reports whether this was the first start; else only Project is set,
+	// and only while the default project exists.
+	First   bool
+	Project Project
+	APIKey  Secret // hr_…, of an administrator
+	// SignInToken is the token of an administrator's one-time sign-in link, good
+	// until SignInExpires.
+	SignInToken   Secret
+	SignInExpires time.Time
+}
+
+type startMark struct {
+	Done bool      `json:"done"`
+	At   time.Time `json:"at"`
+}
+
+// startTakeover is when another replica's unfinished first start counts as dead.
+const startTakeover = 15 * time.Second
+
+const firstKeyName = "first key"
+
+// Bootstrap makes the project "default", an administrator's API key, and an
+// administrator with a one-time sign-in link, at the first start of all, and
+// nothing at every later one. Of several replicas that start at the same
+// moment one does it, and one that died half-way is finished by the next.
+func (r *Registry) Bootstrap(ctx context.Context) (FirstStart, error) {
+	ctx = WithActor(ctx, "first start")
+	rev, done, err := r.claimStart(ctx)
+	if err != nil {
+		return FirstStart{}, err
+	}
+	if done {
+		p, _ := r.Snapshot().Project(DefaultID)
+		return FirstStart{Project: p}, nil
+	}
+	if err := r.await(ctx, rev); err != nil {
+		return FirstStart{}, err
+	}
+	out := FirstStart{First: true}
+	s := r.Snapshot()
+	p, ok := s.Project(DefaultID)
+	if !ok {
+		p = newProject(DefaultID, "default", r.now())
+		if err := r.createProject(ctx, &p); err != nil {
+			return FirstStart{}, err
+		}
+	}
+	out.Project = p
+	// What an earlier, broken-off first start has left was never shown to anyone.
+	for _, k := range s.APIKeys(p.ID) {
+		if k.Name == firstKeyName {
+			if err := r.RevokeAPIKey(ctx, p.ID, k.ID); err != nil {
+				return FirstStart{}, err
+			}
+		}
+	}
+	plain, _, err := r.CreateAPIKey(ctx, p.ID, firstKeyName, RoleAdmin)
+	if err != nil {
+		return FirstStart{}, err
+	}
+	out.APIKey = NewSecret(plain)
+	admin := User{Name: "Administrator", Role: RoleAdmin}
+	if users := r.Snapshot().Users(); len(users) > 0 {
+		admin = users[0]
+	} else if admin, err = r.createUser(ctx, admin); err != nil {
+		return FirstStart{}, err
+	}
+	token, expires, err := r.CreateLink(ctx, admin.ID)
+	if err != nil {
+		return FirstStart{}, err
+	}
+	out.SignInToken, out.SignInExpires = NewSecret(token), expires
+
+	mark, _ := json.Marshal(startMark{Done: true, At: r.now().UTC()})
+	if _, err := r.kv.Update(ctx, keyFirstStart, mark, rev); err != nil {
+		return FirstStart{}, unavailable("the first start could not be finished", err)
+	}
+	return out, nil
+}
+
+// claimStart makes the caller the one that does the first start, or waits until
+// another has done it.
+func (r *Registry) claimStart(ctx context.Context) (revision uint64, done bool, err error) {
+	claim, _ := json.Marshal(startMark{At: time.Now().UTC()})
+	for {
+		rev, err := r.kv.Create(ctx, keyFirstStart, claim)
+		if err == nil {
+			return rev, false, nil
+		}
+		if !errors.Is(err, jetstream.ErrKeyExists) {
+			return 0, false, unavailable("the first start could not begin", err)
+		}
+		e, err := r.kv.Get(ctx, keyFirstStart)
+		if err != nil {
+			return 0, false, unavailable("the first start could not begin", err)
+		}
+		var mark startMark
+		if err := json.Unmarshal(e.Value(), &mark); err != nil {
+			return 0, false, event.NewError(event.CodeInternal, "the record of the first start is damaged", "restore a backup of the data folder", err)
+		}
+		if mark.Done {
+			return 0, true, r.await(ctx, e.Revision())
+		}
+		// The bucket's clock on both sides would be better, but it tells no time.
+		if age := time.Since(e.Created()); age > startTakeover {
+			if rev, err := r.kv.Update(ctx, keyFirstStart, claim, e.Revision()); err == nil {
+				return rev, false, nil
+			}
+		}
+		select {
+		case <-ctx.Done():
+			return 0, false, unavailable("another hedgerow has not finished the first start", ctx.Err())
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+}
+
+// AdminLink makes a one-time sign-in link for the first administrator: the way
+// back in for whoever has the machine.
+func (r *Registry) AdminLink(ctx context.Context) (token string, expires time.Time, err error) {
+	var first *User
+	for _, u := range r.Snapshot().Users() {
+		if u.Role == RoleAdmin && (first == nil || u.CreatedAt.Before(first.CreatedAt)) {
+			first = &u
+		}
+	}
+	if first == nil {
+		u, err := r.createUser(ctx, User{Name: "Administrator", Role: RoleAdmin})
+		if err != nil {
+			return "", time.Time{}, err
+		}
+		first = &u
+	}
+	return r.CreateLink(ctx, first.ID)
+}

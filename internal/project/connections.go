@@ -1,0 +1,343 @@
+package project
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+func connectionNames(projectID string) string { return "connection." + projectID }
+
+// CreateConnection saves a new connection; [NewConnection] has the defaults. The
+// caller has tested it, or decided not to. Names are unique within the project,
+// and so is the pair of host and project key: two would send every event twice.
+func (r *Registry) CreateConnection(ctx context.Context, c Connection) (Connection, error) {
+	if _, ok := r.Snapshot().Project(c.ProjectID); !ok {
+		return Connection{}, missing("project")
+	}
+	if c.ID == "" {
+		c.ID = newID("c")
+	}
+	if c.Origin == "" {
+		c.Origin = OriginUser
+	}
+	c.CreatedAt = r.now().UTC()
+	c.UpdatedAt = c.CreatedAt
+	if err := r.checkConnection(&c); err != nil {
+		return Connection{}, err
+	}
+	if err := r.reserve(ctx, connectionNames(c.ProjectID), "name", c.Name, c.key()); err != nil {
+		return Connection{}, err
+	}
+	if err := create(ctx, r, &c); err != nil {
+		return Connection{}, err
+	}
+	return c, r.done(ctx, c.Revision, AuditEntry{Action: "connection.create", ProjectID: c.ProjectID, Target: c.Name, Detail: c.Host})
+}
+
+// UpdateConnection changes a connection of a project. f gets a copy of the
+// record with its keys opened; it may be called again when another change came
+// first. The host and keys of one that comes from the environment cannot be
+// changed here.
+func (r *Registry) UpdateConnection(ctx context.Context, projectID, id string, f func(*Connection) error) (Connection, error) {
+	return r.updateConnection(ctx, projectID, id, func(before, c *Connection) error {
+		if err := f(c); err != nil {
+			return err
+		}
+		c.Origin = before.Origin
+		if c.Origin == OriginEnv && (c.Host != before.Host || !c.ProjectKey.Equal(before.ProjectKey) || !c.PersonalKey.Equal(before.PersonalKey)) {
+			return event.NewError(event.CodeConflict, "this connection's host and keys come from the environment",
+				"change POSTHOG_API_KEY, POSTHOG_HOST and POSTHOG_PERSONAL_API_KEY and restart, or add another connection", nil)
+		}
+		return nil
+	})
+}
+
+func (r *Registry) updateConnection(ctx context.Context, projectID, id string, f func(before, c *Connection) error) (Connection, error) {
+	var before Connection
+	c, err := change(ctx, r, prefixConnection+id, func(c *Connection) error {
+		if c.ProjectID != projectID {
+			return missing("connection")
+		}
+		before = *c
+		if err := f(&before, c); err != nil {
+			return err
+		}
+		c.ID, c.ProjectID, c.CreatedAt = before.ID, before.ProjectID, before.CreatedAt
+		c.UpdatedAt = r.now().UTC()
+		if err := r.checkConnection(c); err != nil {
+			return err
+		}
+		if !strings.EqualFold(c.Name, before.Name) {
+			return r.reserve(ctx, connectionNames(projectID), "name", c.Name, c.key())
+		}
+		return nil
+	})
+	if err != nil {
+		return Connection{}, err
+	}
+	if !strings.EqualFold(c.Name, before.Name) {
+		r.release(ctx, connectionNames(projectID), before.Name, c.key())
+	}
+	return c, r.done(ctx, c.Revision, AuditEntry{Action: "connection.update", ProjectID: projectID, Target: c.Name, Detail: changedConnection(before, c)})
+}
+
+func changedConnection(a, b Connection) string {
+	var out []string
+	add := func(name string, was, is any) {
+		if was != is {
+			out = append(out, fmt.Sprintf("%s: %v → %v", name, was, is))
+		}
+	}
+	add("name", a.Name, b.Name)
+	add("host", a.Host, b.Host)
+	add("enabled", a.Enabled, b.Enabled)
+	add("privacy_mode", a.PrivacyMode, b.PrivacyMode)
+	add("schema", a.Schema, b.Schema)
+	add("environment", a.Environment, b.Environment)
+	add("flush_at", a.FlushAt, b.FlushAt)
+	add("flush_interval", a.FlushInterval, b.FlushInterval)
+	add("sample_rate", a.SampleRate, b.SampleRate)
+	add("hash_distinct_ids", a.HashDistinctIDs, b.HashDistinctIDs)
+	for name, same := range map[string]bool{"project key": a.ProjectKey.Equal(b.ProjectKey), "personal key": a.PersonalKey.Equal(b.PersonalKey)} {
+		if !same {
+			out = append(out, name+" replaced")
+		}
+	}
+	slices.Sort(out)
+	return strings.Join(out, ", ")
+}
+
+// DeleteConnection purges a connection of a project, its sealed keys and their
+// history.
+func (r *Registry) DeleteConnection(ctx context.Context, projectID, id string) error {
+	return r.deleteConnection(ctx, projectID, id, false)
+}
+
+func (r *Registry) deleteConnection(ctx context.Context, projectID, id string, env bool) error {
+	c, err := remove(ctx, r, prefixConnection+id, func(c *Connection) error {
+		switch {
+		case c.ProjectID != projectID:
+			return missing("connection")
+		case c.Origin == OriginEnv && !env:
+			return event.NewError(event.CodeConflict, "this connection comes from the environment", "unset POSTHOG_API_KEY and restart, or disable the connection", nil)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	r.release(ctx, connectionNames(projectID), c.Name, c.key())
+	return r.done(ctx, 0, AuditEntry{Action: "connection.delete", ProjectID: projectID, Target: c.Name})
+}
+
+// checkConnection validates and brings into normal form.
+func (r *Registry) checkConnection(c *Connection) error {
+	var err error
+	if c.Name, err = cleanName("connection", c.Name); err != nil {
+		return err
+	}
+	if c.Host, err = NormalizeHost(c.Host, r.o.AllowInsecureHosts); err != nil {
+		return err
+	}
+	if err := checkProjectKey(c.ProjectKey.Reveal()); err != nil {
+		return err
+	}
+	if !c.PersonalKey.IsZero() {
+		if err := checkPersonalKey(c.PersonalKey.Reveal()); err != nil {
+			return err
+		}
+	}
+	c.ProjectKeyLastFour, c.PersonalKeyLastFour = c.ProjectKey.LastFour(), c.PersonalKey.LastFour()
+	c.Environment = strings.TrimSpace(c.Environment)
+	switch {
+	case !slices.Contains([]Schema{SchemaPostHog, SchemaLLMEvents, SchemaBoth}, c.Schema):
+		return event.Invalid(fmt.Sprintf("there is no schema %q", c.Schema), "use posthog, llm_events or both")
+	case utf8.RuneCountInString(c.Environment) > maxName:
+		return event.Invalid("the environment's name is longer than 100 characters", "use a short one such as production")
+	case c.FlushAt < 1 || c.FlushAt > 1000:
+		return event.Invalid("flush_at lies between 1 and 1000 events", "20 is the default")
+	case c.FlushInterval < 100*time.Millisecond || c.FlushInterval > 10*time.Minute:
+		return event.Invalid("flush_interval lies between 100 ms and 10 minutes", "10 s is the default")
+	case !(c.SampleRate > 0 && c.SampleRate <= 1): // written so that NaN is refused too
+		return event.Invalid("sample_rate lies above 0 and up to 1", "1 sends everything; to send nothing, disable the connection")
+	}
+	for _, list := range [][]string{c.Filter.Events, c.Filter.Surfaces, c.Filter.Tags} {
+		if len(list) > 100 || slices.ContainsFunc(list, func(s string) bool { return s == "" || utf8.RuneCountInString(s) > maxText }) {
+			return event.Invalid("a filter takes up to 100 names of 1 to 200 characters", "leave the list empty to let everything through")
+		}
+	}
+	for _, other := range r.Snapshot().Connections(c.ProjectID) {
+		if other.ID != c.ID && other.Host == c.Host && other.ProjectKey.Equal(c.ProjectKey) {
+			return event.NewError(event.CodeConflict, fmt.Sprintf("the connection %q sends to this PostHog project already", other.Name), "change that one; its schema can be both", nil)
+		}
+	}
+	return nil
+}
+
+func checkProjectKey(key string) error {
+	if err := checkKey("the PostHog project key", key); err != nil {
+		return err
+	}
+	switch {
+	case strings.HasPrefix(key, "phx_"), strings.HasPrefix(key, "phs_"), strings.HasPrefix(key, "pha_"):
+		return event.Invalid("this is a personal or secret key of PostHog, not a project key", "the project key begins with phc_ (PostHog: Settings, Project, Project token)")
+	case strings.HasPrefix(key, tokenPrefix):
+		return event.Invalid("this is hedgerow's own project token, not PostHog's", "take the project key from PostHog: Settings, Project, Project token")
+	case !strings.HasPrefix(key, "phc_"):
+		return event.Invalid("this is not a PostHog project key", "it begins with phc_ (PostHog: Settings, Project, Project token)")
+	}
+	return nil
+}
+
+func checkPersonalKey(key string) error {
+	if err := checkKey("the PostHog personal key", key); err != nil {
+		return err
+	}
+	if strings.HasPrefix(key, "phx_") || strings.HasPrefix(key, "phs_") || strings.HasPrefix(key, "pha_") {
+		return nil
+	}
+	return event.Invalid("this is not a personal key of PostHog", "it begins with phx_ (PostHog: Settings, Personal API keys; scope Query Read)")
+}
+
+// NormalizeHost checks a PostHog host and returns its normal form: scheme and
+// host in lower case, no trailing slash. "" is [DefaultHost]. Only https:// is
+// accepted, and no literal address that is not public; names are resolved, and
+// checked again, by whoever dials. With insecure, http:// and every address
+// are accepted too.
+func NormalizeHost(raw string, insecure bool) (string, error) {
+	raw = strings.TrimSpace(raw)
+	if raw == "" {
+		return DefaultHost, nil
+	}
+	if !strings.Contains(raw, "://") {
+		raw = "https://" + raw
+	}
+	u, err := url.Parse(raw)
+	if err != nil || u.Hostname() == "" || u.Opaque != "" {
+		return "", event.Invalid("the PostHog host is not a URL", "write https://us.i.posthog.com, https://eu.i.posthog.com or your own")
+	}
+	u.Scheme, u.Host = strings.ToLower(u.Scheme), strings.ToLower(u.Host)
+	switch {
+	case u.User != nil:
+		return "", event.Invalid("the PostHog host holds a user name or password", "write the host alone")
+	case u.RawQuery != "" || u.Fragment != "":
+		return "", event.Invalid("the PostHog host holds a query or fragment", "write the host alone")
+	case u.Scheme != "https" && !(insecure && u.Scheme == "http"):
+		return "", event.Invalid("the PostHog host is not https://", "keys and events must not travel in clear text")
+	}
+	if !insecure && !publicName(u.Hostname()) {
+		return "", event.Invalid("the PostHog host is a private or local address", "use a public name; hedgerow does not send to addresses inside the network")
+	}
+	return u.Scheme + "://" + u.Host + strings.TrimRight(u.EscapedPath(), "/"), nil
+}
+
+// publicName refuses what needs no resolver to be known as not public. A name
+// whose last label is a number is an address in some spelling (decimal, octal,
+// hexadecimal, short): only the usual spelling is taken.
+func publicName(host string) bool {
+	host = strings.TrimSuffix(host, ".")
+	if a, err := netip.ParseAddr(host); err == nil {
+		a = a.Unmap()
+		return a.Zone() == "" && a.IsGlobalUnicast() && !a.IsPrivate() && !slices.ContainsFunc(notPublic, func(p netip.Prefix) bool { return p.Contains(a) })
+	}
+	last := host[strings.LastIndexByte(host, '.')+1:]
+	switch {
+	case last == host: // localhost, and every name of one label
+		return false
+	case last == "" || last[0] >= '0' && last[0] <= '9':
+		return false
+	}
+	return !slices.Contains([]string{"localhost", "local", "internal", "localdomain", "home", "lan", "arpa", "test", "invalid"}, last)
+}
+
+// notPublic holds what netip's predicates leave out (RFC 6890).
+var notPublic = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("192.0.0.0/24"),
+	netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("198.18.0.0/15"), netip.MustParsePrefix("198.51.100.0/24"),
+	netip.MustParsePrefix("203.0.113.0/24"), netip.MustParsePrefix("240.0.0.0/4"), netip.MustParsePrefix("64:ff9b::/96"),
+	netip.MustParsePrefix("100::/64"), netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("2002::/16"),
+}
+
+// EnvConnection is what the environment says about PostHog: POSTHOG_API_KEY,
+// POSTHOG_HOST and POSTHOG_PERSONAL_API_KEY.
+type EnvConnection struct {
+	ProjectKey, Host, PersonalKey string
+}
+
+const envConnectionID = "c_env"
+
+// SetEnvConnection makes a project's connection follow the environment: made
+// where it is new, changed where the environment has, removed with its keys
+// where the environment names no project key any more. What people have set on
+// it (enabled, privacy mode, schema …) stays. Where a user's own connection
+// sends to the same PostHog project, that one is enough and returned.
+//
+// Only the server calls it, at its start: a command run in another environment
+// must not undo it.
+func (r *Registry) SetEnvConnection(ctx context.Context, projectID string, env EnvConnection) (Connection, bool, error) {
+	have, exists := r.Snapshot().Connection(envConnectionID)
+	if env.ProjectKey == "" {
+		if exists {
+			return Connection{}, false, r.deleteConnection(ctx, have.ProjectID, have.ID, true)
+		}
+		return Connection{}, false, nil
+	}
+	host, err := NormalizeHost(env.Host, r.o.AllowInsecureHosts)
+	if err != nil {
+		return Connection{}, false, fmt.Errorf("POSTHOG_HOST: %w", err)
+	}
+	if err := checkProjectKey(env.ProjectKey); err != nil {
+		return Connection{}, false, fmt.Errorf("POSTHOG_API_KEY: %w", err)
+	}
+	if env.PersonalKey != "" {
+		if err := checkPersonalKey(env.PersonalKey); err != nil {
+			return Connection{}, false, fmt.Errorf("POSTHOG_PERSONAL_API_KEY: %w", err)
+		}
+	}
+	key, personal := NewSecret(env.ProjectKey), NewSecret(env.PersonalKey)
+	for _, c := range r.Snapshot().Connections(projectID) {
+		if c.Origin == OriginUser && c.Host == host && c.ProjectKey.Equal(key) {
+			if exists {
+				err = r.deleteConnection(ctx, have.ProjectID, have.ID, true)
+			}
+			return c, true, err
+		}
+	}
+	ctx = WithActor(ctx, "environment")
+	if exists && have.ProjectID == projectID {
+		if have.Host == host && have.ProjectKey.Equal(key) && have.PersonalKey.Equal(personal) {
+			return have, true, nil
+		}
+		c, err := r.updateConnection(ctx, projectID, have.ID, func(_, c *Connection) error {
+			c.Host, c.ProjectKey, c.PersonalKey = host, key, personal
+			return nil
+		})
+		return c, err == nil, err
+	}
+	if exists {
+		if err := r.deleteConnection(ctx, have.ProjectID, have.ID, true); err != nil {
+			return Connection{}, false, err
+		}
+	}
+	c := NewConnection(projectID, "default")
+	if _, taken := r.Snapshot().ConnectionByName(projectID, c.Name); taken {
+		c.Name = "environment"
+	}
+	c.ID, c.Origin, c.Host, c.ProjectKey, c.PersonalKey = envConnectionID, OriginEnv, host, key, personal
+	c, err = r.CreateConnection(ctx, c)
+	if e := event.AsError(err); e != nil && e.Code == event.CodeConflict {
+		// Another replica was at it at the same moment, with the same environment.
+		if c, err := get[Connection](ctx, r, *r.ring.Load(), prefixConnection+envConnectionID); err == nil && c.ProjectID == projectID {
+			return c, true, r.await(ctx, c.Revision)
+		}
+	}
+	return c, err == nil, err
+}

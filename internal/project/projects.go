@@ -1,0 +1,287 @@
+package project
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+const (
+	// DefaultID is the id of the project that the first start makes.
+	DefaultID = "default"
+
+	tokenPrefix  = "phc_hedgerow_"
+	apiKeyPrefix = "hr_"
+	apiKeyLen    = len(apiKeyPrefix) + 40
+
+	base62   = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+	lowcase  = "0123456789abcdefghijklmnopqrstuvwxyz"
+	maxName  = 100 // characters of a name
+	maxText  = 200
+	maxDays  = 36500
+	maxKeyIn = 4096 // bytes of a key that someone hands in
+)
+
+// randomString returns n characters of an alphabet, each equally likely.
+func randomString(alphabet string, n int) string {
+	// Bytes past the last multiple of the alphabet's length would favour its
+	// first characters: they are thrown away.
+	limit := 256 - 256%len(alphabet)
+	out, buf := make([]byte, 0, n), make([]byte, 2*n)
+	for len(out) < n {
+		_, _ = rand.Read(buf)
+		for _, b := range buf {
+			if int(b) < limit && len(out) < n {
+				out = append(out, alphabet[int(b)%len(alphabet)])
+			}
+		}
+	}
+	return string(out)
+}
+
+func newID(prefix string) string { return prefix + "_" + randomString(lowcase, 16) }
+
+func cleanName(noun, name string) (string, error) {
+	name = strings.TrimSpace(name)
+	switch {
+	case name == "":
+		return "", event.Invalid("the "+noun+" has no name", "give it one")
+	case utf8.RuneCountInString(name) > maxName:
+		return "", event.Invalid(fmt.Sprintf("the %s's name is longer than %d characters", noun, maxName), "choose a shorter one")
+	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
+		return "", event.Invalid("the "+noun+"'s name holds characters that cannot be shown", "use letters, digits and spaces")
+	}
+	return name, nil
+}
+
+func newProject(id, name string, now time.Time) Project {
+	var hashKey [32]byte
+	_, _ = rand.Read(hashKey[:])
+	return Project{
+		ID: id, Name: name, Token: tokenPrefix + randomString(base62, 32), Settings: DefaultSettings(),
+		CreatedAt: now.UTC(), UpdatedAt: now.UTC(), HashKey: NewSecret(hex.EncodeToString(hashKey[:])),
+	}
+}
+
+// CreateProject makes a project with a token of its own and default settings.
+// Names are unique, whatever their letters' case.
+func (r *Registry) CreateProject(ctx context.Context, name string) (Project, error) {
+	name, err := cleanName("project", name)
+	if err != nil {
+		return Project{}, err
+	}
+	p := newProject(newID("p"), name, r.now())
+	return p, r.createProject(ctx, &p)
+}
+
+func (r *Registry) createProject(ctx context.Context, p *Project) error {
+	if err := r.reserve(ctx, "project", "name", p.Name, p.key()); err != nil {
+		return err
+	}
+	if err := create(ctx, r, p); err != nil {
+		return err
+	}
+	return r.done(ctx, p.Revision, AuditEntry{Action: "project.create", ProjectID: p.ID, Target: p.Name})
+}
+
+// UpdateProject changes a project's name and settings. change gets a copy of the
+// record as it is in the bucket and may be called again when another change came
+// first; an error of its own ends the update.
+func (r *Registry) UpdateProject(ctx context.Context, id string, f func(*Project) error) (Project, error) {
+	var before Project
+	p, err := change(ctx, r, prefixProject+id, func(p *Project) error {
+		before = *p
+		if err := f(p); err != nil {
+			return err
+		}
+		p.ID, p.Token, p.CreatedAt, p.HashKey = before.ID, before.Token, before.CreatedAt, before.HashKey
+		p.UpdatedAt = r.now().UTC()
+		var err error
+		if p.Name, err = cleanName("project", p.Name); err != nil {
+			return err
+		}
+		s := p.Settings
+		if s.ContentDays < 0 || s.MetricsDays < 0 || s.ContentDays > maxDays || s.MetricsDays > maxDays {
+			return event.Invalid("a retention lies between 0 and 36500 days", "0 keeps for ever")
+		}
+		if s.MetricsDays > 0 && (s.ContentDays == 0 || s.ContentDays > s.MetricsDays) && s.KeepContent {
+			return event.Invalid("content cannot be kept longer than the events that it belongs to", "set content_days to metrics_days or less")
+		}
+		if !strings.EqualFold(p.Name, before.Name) {
+			return r.reserve(ctx, "project", "name", p.Name, p.key())
+		}
+		return nil
+	})
+	if err != nil {
+		return Project{}, err
+	}
+	if !strings.EqualFold(p.Name, before.Name) {
+		r.release(ctx, "project", before.Name, p.key())
+	}
+	return p, r.done(ctx, p.Revision, AuditEntry{Action: "project.update", ProjectID: p.ID, Target: p.Name, Detail: changed(before, p)})
+}
+
+// changed lists which settings an update touched.
+func changed(a, b Project) string {
+	var out []string
+	add := func(name string, was, is any) {
+		if was != is {
+			out = append(out, fmt.Sprintf("%s: %v → %v", name, was, is))
+		}
+	}
+	add("name", a.Name, b.Name)
+	add("keep_content", a.Settings.KeepContent, b.Settings.KeepContent)
+	add("scrub_emails", a.Settings.ScrubEmails, b.Settings.ScrubEmails)
+	add("hash_distinct_ids", a.Settings.HashDistinctIDs, b.Settings.HashDistinctIDs)
+	add("content_days", a.Settings.ContentDays, b.Settings.ContentDays)
+	add("metrics_days", a.Settings.MetricsDays, b.Settings.MetricsDays)
+	add("include_usage", a.Settings.IncludeUsage, b.Settings.IncludeUsage)
+	return strings.Join(out, ", ")
+}
+
+// RotateToken replaces a project's token. The old one stops working at once.
+func (r *Registry) RotateToken(ctx context.Context, projectID string) (Project, error) {
+	p, err := change(ctx, r, prefixProject+projectID, func(p *Project) error {
+		p.Token, p.UpdatedAt = tokenPrefix+randomString(base62, 32), r.now().UTC()
+		return nil
+	})
+	if err != nil {
+		return Project{}, err
+	}
+	return p, r.done(ctx, p.Revision, AuditEntry{Action: "project.rotate_token", ProjectID: p.ID, Target: p.Name})
+}
+
+// DeleteProject removes a project with its keys and connections. The last
+// project stays: hedgerow needs one. Events of the project are the store's.
+func (r *Registry) DeleteProject(ctx context.Context, id string) error {
+	s := r.Snapshot()
+	p, ok := s.Project(id)
+	if !ok {
+		return missing("project")
+	}
+	if len(s.Projects()) == 1 {
+		return event.NewError(event.CodeConflict, "this is the only project", "create another one first", nil)
+	}
+	// The project goes first: with it every key and connection stops working,
+	// even if what follows breaks off.
+	if _, err := remove(ctx, r, prefixProject+id, func(*Project) error { return nil }); err != nil {
+		return err
+	}
+	r.release(ctx, "project", p.Name, prefixProject+id)
+	var keys []string
+	for _, k := range s.APIKeys(id) {
+		keys = append(keys, k.key())
+	}
+	for _, k := range s.ProviderKeys(id) {
+		keys = append(keys, k.key())
+	}
+	for _, c := range s.Connections(id) {
+		keys = append(keys, c.key())
+		r.release(ctx, connectionNames(id), c.Name, c.key())
+	}
+	for _, key := range keys {
+		if err := r.purge(ctx, key, 0); err != nil {
+			return unavailable("the project is deleted, but some of its keys could not be wiped", err)
+		}
+	}
+	return r.done(ctx, 0, AuditEntry{Action: "project.delete", ProjectID: id, Target: p.Name})
+}
+
+// CreateAPIKey makes a key for a project and returns it in plain: the one time
+// that it can be seen.
+func (r *Registry) CreateAPIKey(ctx context.Context, projectID, name string, role Role) (plain string, k APIKey, err error) {
+	if _, ok := r.Snapshot().Project(projectID); !ok {
+		return "", k, missing("project")
+	}
+	if name, err = cleanName("API key", name); err != nil {
+		return "", k, err
+	}
+	if !role.Valid() {
+		return "", k, event.Invalid(fmt.Sprintf("there is no role %q", role), "use admin, member or viewer")
+	}
+	plain = apiKeyPrefix + randomString(base62, 40)
+	h := hashOf(plain)
+	k = APIKey{ID: newID("k"), ProjectID: projectID, Name: name, Prefix: plain[:10], Hash: h[:], Role: role, CreatedAt: r.now().UTC()}
+	if err := create(ctx, r, &k); err != nil {
+		return "", APIKey{}, err
+	}
+	return plain, k, r.done(ctx, k.Revision, AuditEntry{Action: "key.create", ProjectID: projectID, Target: k.Prefix + "…", Detail: name + ", " + string(role)})
+}
+
+// RevokeAPIKey removes a key of a project; it stops working at once.
+func (r *Registry) RevokeAPIKey(ctx context.Context, projectID, id string) error {
+	k, err := remove(ctx, r, prefixAPIKey+id, func(k *APIKey) error {
+		if k.ProjectID != projectID {
+			return missing("API key")
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return r.done(ctx, 0, AuditEntry{Action: "key.revoke", ProjectID: projectID, Target: k.Prefix + "…", Detail: k.Name})
+}
+
+var providerName = regexp.MustCompile(`^[a-z0-9][a-z0-9_-]{0,49}$`)
+
+// SetProviderKey keeps, sealed, a provider's key for callers that present a
+// hedgerow key in its place.
+func (r *Registry) SetProviderKey(ctx context.Context, projectID, provider, key string) error {
+	if _, ok := r.Snapshot().Project(projectID); !ok {
+		return missing("project")
+	}
+	if !providerName.MatchString(provider) {
+		return event.Invalid("this is not a provider's name", "use the name of its route: openai, anthropic, openrouter …")
+	}
+	if err := checkKey("the provider's key", key); err != nil {
+		return err
+	}
+	v := ProviderKey{ProjectID: projectID, Provider: provider, Key: NewSecret(key), UpdatedAt: r.now().UTC()}
+	v.LastFour = v.Key.LastFour()
+	b, err := encode(*r.ring.Load(), &v)
+	if err != nil {
+		return err
+	}
+	rev, err := r.kv.Put(ctx, v.key(), b)
+	if err != nil {
+		return unavailable("the provider's key could not be saved", err)
+	}
+	return r.done(ctx, rev, AuditEntry{Action: "provider_key.set", ProjectID: projectID, Target: provider})
+}
+
+// DeleteProviderKey wipes a kept key.
+func (r *Registry) DeleteProviderKey(ctx context.Context, projectID, provider string) error {
+	if !providerName.MatchString(provider) {
+		return missing("provider key")
+	}
+	// Without reading it: a key that cannot be opened any more can be wiped too.
+	key := prefixProvider + projectID + "." + provider
+	if _, err := r.kv.Get(ctx, key); err != nil {
+		return missing("provider key")
+	}
+	if err := r.purge(ctx, key, 0); err != nil {
+		return unavailable("the provider's key could not be wiped", err)
+	}
+	return r.done(ctx, 0, AuditEntry{Action: "provider_key.delete", ProjectID: projectID, Target: provider})
+}
+
+// checkKey refuses what cannot be sent in a header.
+func checkKey(what, key string) error {
+	switch {
+	case key == "":
+		return event.Invalid(what+" is empty", "paste the whole key")
+	case len(key) > maxKeyIn:
+		return event.Invalid(what+" is too long", "paste the key alone")
+	case strings.ContainsFunc(key, func(c rune) bool { return c <= ' ' || c > '~' }):
+		return event.Invalid(what+" holds spaces or characters that no key has", "paste the key alone, on one line")
+	}
+	return nil
+}

@@ -1,0 +1,524 @@
+package project
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// Options are a registry's settings.
+type Options struct {
+	// SecretKey is the 32-byte key that seals other parties' keys; see
+	// [LoadSecretKey].
+	SecretKey []byte
+	// AllowInsecureHosts accepts http:// and private hosts of PostHog. For tests.
+	AllowInsecureHosts bool
+	Now                func() time.Time // Defaults to time.Now
+	Logger             *slog.Logger     // Defaults to none
+}
+
+// Registry is the configuration in one key-value bucket, with a [Snapshot] of
+// it in memory. Any number of registries, in any number of processes, may work
+// on one bucket.
+//
+// Every change is validated, written only if the record is still the one that
+// was read, and noted in the audit log. It returns when the registry's own
+// snapshot has it. Errors are [*event.Error]: invalid, not found, conflict, or
+// unavailable when the bucket could not be reached.
+type Registry struct {
+	kv   jetstream.KeyValue
+	o    Options
+	log  *slog.Logger
+	now  func() time.Time
+	ring atomic.Pointer[keyring]
+	snap atomic.Pointer[Snapshot]
+	logs atomic.Pointer[[]AuditEntry] // newest first
+
+	passwords chan struct{} // bounds the memory that argon2id takes at one time
+
+	mu     sync.Mutex
+	tick   chan struct{} // closed and replaced with each new snapshot
+	subs   map[chan *Snapshot]struct{}
+	closed chan struct{}
+
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+}
+
+// Open loads the configuration from a bucket and begins to watch it. It fails
+// where the bucket's secrets are sealed with another key than o.SecretKey, and
+// changes nothing then. ctx bounds the opening only; [Registry.Close] ends the
+// watch.
+func Open(ctx context.Context, kv jetstream.KeyValue, o Options) (*Registry, error) {
+	r := &Registry{
+		kv: kv, o: o, log: o.Logger, now: o.Now,
+		passwords: make(chan struct{}, 4), tick: make(chan struct{}),
+		subs: make(map[chan *Snapshot]struct{}), closed: make(chan struct{}),
+	}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	if r.now == nil {
+		r.now = time.Now
+	}
+	key, err := newSealer(o.SecretKey)
+	if err != nil {
+		return nil, err
+	}
+	r.o.SecretKey = nil
+	if err := r.openRing(ctx, key); err != nil {
+		return nil, err
+	}
+
+	run, stop := context.WithCancel(context.Background())
+	r.stop = stop
+	w, err := kv.WatchAll(run)
+	if err != nil {
+		stop()
+		return nil, unavailable("the settings could not be read", err)
+	}
+	st, err := r.load(ctx, w)
+	if err != nil {
+		stop()
+		_ = w.Stop()
+		return nil, unavailable("the settings could not be read", err)
+	}
+	r.publish(st, true)
+	r.wg.Go(func() { r.watch(run, w, st) })
+	r.wg.Go(func() {
+		// The markers of what was purged are of use to watchers only, and every
+		// watcher has seen those that are older than half an hour.
+		if err := kv.PurgeDeletes(run); err != nil && run.Err() == nil {
+			r.log.Warn("markers of deleted settings could not be removed", "err", err)
+		}
+	})
+	return r, nil
+}
+
+// Close ends the watch. The last snapshot stays readable.
+func (r *Registry) Close() error {
+	r.stop()
+	r.wg.Wait()
+	return nil
+}
+
+// Snapshot returns the configuration as it is now. It costs one atomic load.
+func (r *Registry) Snapshot() *Snapshot { return r.snap.Load() }
+
+// Changes returns a channel that gives the present snapshot at once and then
+// each newer one. A slow reader misses the ones in between, never the last. The
+// channel is closed when ctx ends or the registry is closed.
+func (r *Registry) Changes(ctx context.Context) <-chan *Snapshot {
+	ch := make(chan *Snapshot, 1)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	ch <- r.snap.Load()
+	select {
+	case <-r.closed:
+		close(ch)
+		return ch
+	default:
+	}
+	r.subs[ch] = struct{}{}
+	context.AfterFunc(ctx, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if _, ok := r.subs[ch]; ok {
+			delete(r.subs, ch)
+			close(ch)
+		}
+	})
+	return ch
+}
+
+// load reads a watcher up to the point where it has told everything there was.
+func (r *Registry) load(ctx context.Context, w jetstream.KeyWatcher) (*state, error) {
+	st := newState()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case e, ok := <-w.Updates():
+			if !ok {
+				return nil, errors.New("the watch ended early")
+			}
+			if e == nil {
+				return st, nil
+			}
+			r.apply(st, e)
+		}
+	}
+}
+
+// watch applies changes until ctx ends. Where the watch itself breaks off, it is
+// begun anew with a full load, so that deletions in between are not missed.
+func (r *Registry) watch(ctx context.Context, w jetstream.KeyWatcher, st *state) {
+	defer r.endSubscriptions()
+	for ctx.Err() == nil {
+		r.follow(ctx, w, st)
+		_ = w.Stop()
+		for wait := 50 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
+			var err error
+			if w, err = r.kv.WatchAll(ctx); err == nil {
+				var fresh *state
+				if fresh, err = r.load(ctx, w); err == nil {
+					st = fresh
+					r.publish(st, true)
+					break
+				}
+				_ = w.Stop()
+			}
+			if ctx.Err() != nil {
+				return
+			}
+			r.log.Warn("settings are not being watched; trying again", "err", err, "wait", wait)
+			select {
+			case <-ctx.Done():
+			case <-time.After(wait/2 + rand.N(wait)):
+			}
+		}
+	}
+	_ = w.Stop()
+}
+
+func (r *Registry) follow(ctx context.Context, w jetstream.KeyWatcher, st *state) {
+	audit := false
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case e, ok := <-w.Updates():
+			if !ok {
+				return
+			}
+			if e == nil {
+				continue
+			}
+			r.apply(st, e)
+			audit = audit || strings.HasPrefix(e.Key(), prefixAudit)
+			// A burst of changes makes one snapshot.
+			if len(w.Updates()) == 0 {
+				r.publish(st, audit)
+				audit = false
+			}
+		}
+	}
+}
+
+// publish makes the state visible and wakes whoever waits for it.
+func (r *Registry) publish(st *state, audit bool) {
+	if audit {
+		list := slices.SortedFunc(maps.Values(st.audit), func(a, b AuditEntry) int { return strings.Compare(b.ID, a.ID) })
+		r.logs.Store(&list)
+	}
+	s := st.snapshot(r.now)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.snap.Store(s)
+	close(r.tick)
+	r.tick = make(chan struct{})
+	for ch := range r.subs {
+		select {
+		case <-ch: // the reader has not taken the one before: it is outdated
+		default:
+		}
+		ch <- s // never blocks: only publish sends, and under the lock
+	}
+}
+
+func (r *Registry) endSubscriptions() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	close(r.closed)
+	for ch := range r.subs {
+		delete(r.subs, ch)
+		close(ch)
+	}
+}
+
+// apply brings one entry of the bucket into the state.
+func (r *Registry) apply(st *state, e jetstream.KeyValueEntry) {
+	key := e.Key()
+	st.revision = max(st.revision, e.Revision())
+	var err error
+	switch {
+	case key == keySealCheck:
+		err = r.applySeal(e)
+	case strings.HasPrefix(key, prefixProject):
+		err = keep(r, st.projects, e)
+	case strings.HasPrefix(key, prefixAPIKey):
+		err = keep(r, st.keys, e)
+	case strings.HasPrefix(key, prefixConnection):
+		err = keep(r, st.connections, e)
+	case strings.HasPrefix(key, prefixProvider):
+		err = keep(r, st.providers, e)
+	case strings.HasPrefix(key, prefixUser):
+		err = keep(r, st.users, e)
+	case strings.HasPrefix(key, prefixSession):
+		err = keep(r, st.sessions, e)
+	case strings.HasPrefix(key, prefixLink):
+		err = keep(r, st.links, e)
+	case strings.HasPrefix(key, prefixAudit):
+		if e.Operation() != jetstream.KeyValuePut {
+			delete(st.audit, key)
+			break
+		}
+		var a AuditEntry
+		if err = json.Unmarshal(e.Value(), &a); err == nil {
+			st.audit[key] = a
+		}
+	}
+	if err != nil {
+		// The record's earlier state stays in force: one damaged record must not
+		// stop the others.
+		r.log.Error("a setting cannot be read and is left as it was", "key", key, "revision", e.Revision(), "err", err)
+	}
+}
+
+func keep[T any, P record[T]](r *Registry, m map[string]T, e jetstream.KeyValueEntry) error {
+	if e.Operation() != jetstream.KeyValuePut {
+		delete(m, e.Key())
+		return nil
+	}
+	v, err := decode[T, P](*r.ring.Load(), e.Key(), e.Value(), e.Revision())
+	if err != nil {
+		return err
+	}
+	m[e.Key()] = v
+	return nil
+}
+
+// await returns when the snapshot stands at a revision or past it.
+func (r *Registry) await(ctx context.Context, revision uint64) error {
+	for {
+		r.mu.Lock()
+		tick := r.tick
+		r.mu.Unlock()
+		if r.snap.Load().revision >= revision {
+			return nil
+		}
+		select {
+		case <-tick:
+		case <-r.closed:
+			return event.NewError(event.CodeUnavailable, "the change is saved, but hedgerow is stopping", "it is in force after the restart", nil)
+		case <-ctx.Done():
+			return event.NewError(event.CodeUnavailable, "the change is saved, but not yet in force here", "look again in a moment", ctx.Err())
+		}
+	}
+}
+
+// attempts bounds how often a change is tried again when another one came first.
+const attempts = 16
+
+// change reads a record, lets f change it and writes it back if no one else has
+// meanwhile; else it begins again. The record that f gets is a copy, f may be
+// called several times, and its error ends the change.
+func change[T any, P record[T]](ctx context.Context, r *Registry, key string, f func(P) error) (T, error) {
+	var zero T
+	for try := range attempts {
+		v, err := get[T, P](ctx, r, *r.ring.Load(), key)
+		if err != nil {
+			return zero, err
+		}
+		p := P(&v)
+		revision := *p.revision()
+		if err := f(p); err != nil {
+			return zero, err
+		}
+		b, err := encode[T](*r.ring.Load(), p)
+		if err != nil {
+			return zero, fmt.Errorf("encode %s: %w", p.noun(), err)
+		}
+		next, err := r.kv.Update(ctx, key, b, revision)
+		switch {
+		case err == nil:
+			*p.revision() = next
+			return v, nil
+		case !raced(err):
+			return zero, unavailable("the "+p.noun()+" could not be saved", err)
+		}
+		if !pause(ctx, try) {
+			break
+		}
+	}
+	return zero, conflictOf(P(&zero).noun())
+}
+
+// get reads a record from the bucket; without a ring its secrets stay empty.
+func get[T any, P record[T]](ctx context.Context, r *Registry, ring keyring, key string) (T, error) {
+	var zero T
+	e, err := r.kv.Get(ctx, key)
+	switch {
+	case errors.Is(err, jetstream.ErrKeyNotFound), errors.Is(err, jetstream.ErrInvalidKey):
+		return zero, missing(P(&zero).noun())
+	case err != nil:
+		return zero, unavailable("the "+P(&zero).noun()+" could not be read", err)
+	}
+	v, err := decode[T, P](ring, key, e.Value(), e.Revision())
+	if err != nil {
+		return zero, event.NewError(event.CodeInternal, "the "+P(&zero).noun()+" is damaged", "delete it and make it anew, or restore a backup", fmt.Errorf("decode %s: %w", key, err))
+	}
+	return v, nil
+}
+
+// create writes a record that does not exist yet.
+func create[T any, P record[T]](ctx context.Context, r *Registry, p P) error {
+	b, err := encode[T](*r.ring.Load(), p)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", p.noun(), err)
+	}
+	rev, err := r.kv.Create(ctx, p.key(), b)
+	switch {
+	case errors.Is(err, jetstream.ErrKeyExists):
+		return event.NewError(event.CodeConflict, "there is such a "+p.noun()+" already", "change the one that is there", nil)
+	case err != nil:
+		return unavailable("the "+p.noun()+" could not be saved", err)
+	}
+	*p.revision() = rev
+	return nil
+}
+
+// purge removes a record and its history. A revision of 0 removes any.
+func (r *Registry) purge(ctx context.Context, key string, revision uint64) error {
+	var opts []jetstream.KVDeleteOpt
+	if revision != 0 {
+		opts = append(opts, jetstream.LastRevision(revision))
+	}
+	return r.kv.Purge(ctx, key, opts...)
+}
+
+// remove purges the record that ok accepts.
+func remove[T any, P record[T]](ctx context.Context, r *Registry, key string, ok func(P) error) (T, error) {
+	var zero T
+	for try := range attempts {
+		v, err := get[T, P](ctx, r, nil, key)
+		if err != nil {
+			return zero, err
+		}
+		if err := ok(P(&v)); err != nil {
+			return zero, err
+		}
+		err = r.purge(ctx, key, *P(&v).revision())
+		switch {
+		case err == nil:
+			return v, nil
+		case !raced(err):
+			return zero, unavailable("the "+P(&v).noun()+" could not be deleted", err)
+		}
+		if !pause(ctx, try) {
+			break
+		}
+	}
+	return zero, conflictOf(P(&zero).noun())
+}
+
+// reserve makes value belong to the record under owner, which holds it in a
+// field of its JSON form: names and addresses are unique by this, whatever
+// replica hands them out. A reservation whose owner is gone, or holds another
+// value, was left by a crash and is taken over.
+func (r *Registry) reserve(ctx context.Context, kind, field, value, owner string) error {
+	key := uniqueKey(kind, value)
+	for try := range attempts {
+		_, err := r.kv.Create(ctx, key, []byte(owner))
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, jetstream.ErrKeyExists) {
+			return unavailable("the name could not be reserved", err)
+		}
+		e, err := r.kv.Get(ctx, key)
+		switch {
+		case errors.Is(err, jetstream.ErrKeyNotFound):
+			continue
+		case err != nil:
+			return unavailable("the name could not be reserved", err)
+		case string(e.Value()) == owner:
+			return nil
+		}
+		// A young reservation may be that of a record which is being written.
+		if time.Since(e.Created()) < reserveGrace || r.holds(ctx, string(e.Value()), field, value) {
+			return event.NewError(event.CodeConflict, fmt.Sprintf("the %s %q is taken", field, value), "choose another", nil)
+		}
+		if _, err := r.kv.Update(ctx, key, []byte(owner), e.Revision()); err == nil {
+			return nil
+		}
+		if !pause(ctx, try) {
+			break
+		}
+	}
+	return conflictOf(field)
+}
+
+// reserveGrace is far longer than the two writes that it protects take.
+const reserveGrace = 10 * time.Second
+
+func (r *Registry) holds(ctx context.Context, owner, field, value string) bool {
+	e, err := r.kv.Get(ctx, owner)
+	if err != nil {
+		return !errors.Is(err, jetstream.ErrKeyNotFound)
+	}
+	var env struct {
+		Record map[string]any `json:"record"`
+	}
+	if json.Unmarshal(e.Value(), &env) != nil {
+		return true
+	}
+	s, _ := env.Record[field].(string)
+	return strings.EqualFold(s, value)
+}
+
+// release gives a reservation back, if it is still owner's.
+func (r *Registry) release(ctx context.Context, kind, value, owner string) {
+	key := uniqueKey(kind, value)
+	e, err := r.kv.Get(ctx, key)
+	if err != nil || string(e.Value()) != owner {
+		return
+	}
+	if err := r.purge(ctx, key, e.Revision()); err != nil {
+		r.log.Warn("a name stays reserved until it is asked for again", "kind", kind, "err", err)
+	}
+}
+
+func uniqueKey(kind, value string) string {
+	h := hashOf(strings.ToLower(value))
+	return fmt.Sprintf("%s%s.%x", prefixUnique, kind, h[:16])
+}
+
+func pause(ctx context.Context, try int) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(rand.N(time.Millisecond << min(try, 6))):
+		return true
+	}
+}
+
+// raced reports whether a write failed because another one came first.
+func raced(err error) bool {
+	return errors.Is(err, jetstream.ErrKeyRevisionMismatch) || errors.Is(err, jetstream.ErrKeyExists)
+}
+
+func unavailable(message string, err error) error {
+	return event.NewError(event.CodeUnavailable, message, "try again; if it persists, look at hedgerow's log and at the free space of its data folder", err)
+}
+
+func missing(noun string) error {
+	return event.NewError(event.CodeNotFound, "there is no such "+noun, "list them to see what there is", nil)
+}
+
+func conflictOf(noun string) error {
+	return event.NewError(event.CodeConflict, "the "+noun+" was changed by someone else at the same time", "look at it again and repeat the change", nil)
+}

@@ -1,0 +1,72 @@
+package project
+
+import (
+	"crypto/subtle"
+	"fmt"
+	"log/slog"
+)
+
+const redacted = "[secret]"
+
+// Secret is a value that no printer, encoder or logger reveals: not fmt with
+// any verb, not encoding/json, not log/slog. [Secret.Reveal] is the one way to
+// it, so that its uses can be found. The zero Secret is empty.
+type Secret struct {
+	// A pointer, because fmt reaches unexported fields of the structs around
+	// this one without asking for their String method; it prints an address.
+	v *string
+}
+
+// NewSecret hides s.
+func NewSecret(s string) Secret {
+	if s == "" {
+		return Secret{}
+	}
+	return Secret{&s}
+}
+
+// Reveal returns the value itself.
+func (s Secret) Reveal() string {
+	if s.v == nil {
+		return ""
+	}
+	return *s.v
+}
+
+// IsZero reports whether there is no value.
+func (s Secret) IsZero() bool { return s.v == nil }
+
+// Equal compares in constant time.
+func (s Secret) Equal(o Secret) bool {
+	return subtle.ConstantTimeCompare([]byte(s.Reveal()), []byte(o.Reveal())) == 1
+}
+
+// LastFour returns the last four characters of a value of at least twelve, and
+// "" of a shorter one: four of those would be too much of it.
+func (s Secret) LastFour() string {
+	v := s.Reveal()
+	if len(v) < 12 {
+		return ""
+	}
+	return v[len(v)-4:]
+}
+
+// String, and the methods after it, show that there is a value, never which.
+func (s Secret) String() string {
+	if s.IsZero() {
+		return ""
+	}
+	return redacted
+}
+
+// GoString is what %#v prints.
+func (s Secret) GoString() string { return "project.Secret(" + s.String() + ")" }
+
+// Format is what every verb of fmt prints.
+func (s Secret) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte(s.String())) }
+
+// MarshalText is what encoders of text print, encoding/json among them.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// LogValue is what log/slog prints.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
