@@ -1,28 +1,58 @@
 package query
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
-// dialect holds what differs between engines. All other SQL of this package is
-// common to them.
+// dialect holds the SQL that differs between engines; what a question asks is
+// common to them. Every ? in it is bound.
 type dialect struct {
-	// property gives the text of a custom property. Both ? are bound: the JSON
-	// path, made by propertyPath.
+	// uuid is a bound UUID given as text.
+	uuid string
+	// uuids is the rows of a bound list of UUIDs given as text.
+	uuids string
+	// property is the text of a custom property; see propertyPath.
 	property string
 	// hasTag is true for rows that bear the bound tag.
 	hasTag string
-	// quantiles gives the list of p50, p95 and p99 of %s.
-	quantiles string
-	// text turns the exact decimal %s into its digits.
-	text string
-	// shift moves the timestamp %s by the bound number of seconds.
-	shift string
+	// tags is a tag of each row that has any, one row each.
+	tags string
+	// seconds is a bound number of seconds, or a CASE over such numbers, as
+	// something to add to a timestamp.
+	seconds func(expr string) string
+	// quantiles is the list of the 50th, 95th and 99th percentile of an
+	// expression, interpolated, or NULL where there are no values.
+	quantiles func(expr, filter string) string
+	// bigint makes a sum of integers fit int64.
+	bigint func(expr string) string
+	// digits turns an exact decimal into text.
+	digits func(expr string) string
 }
 
-var duckDB = dialect{}
+var duckDB = dialect{
+	uuid:     "CAST(CAST(? AS VARCHAR) AS UUID)",
+	uuids:    "SELECT CAST(unnest(CAST(? AS VARCHAR[])) AS UUID)",
+	property: "json_extract_string(properties, CAST(? AS VARCHAR))",
+	hasTag:   "list_contains(tags, CAST(? AS VARCHAR))",
+	tags:     "unnest(tags)",
+	seconds:  func(expr string) string { return "to_seconds(CAST(" + expr + " AS BIGINT))" },
+	quantiles: func(expr, filter string) string {
+		return "quantile_cont(" + expr + ", [0.5, 0.95, 0.99]) FILTER (WHERE " + filter + ")"
+	},
+	bigint: func(expr string) string { return "CAST(" + expr + " AS BIGINT)" },
+	digits: func(expr string) string { return "CAST(" + expr + " AS VARCHAR)" },
+}
 
 func dialectOf(engine string) (dialect, error) {
 	if engine == "duckdb" {
 		return duckDB, nil
 	}
 	return dialect{}, fmt.Errorf("no SQL dialect for engine %q", engine)
+}
+
+// propertyPath names a key of the properties object as a JSON Pointer (RFC
+// 6901), which can name any key whatever characters it has.
+func propertyPath(name string) string {
+	return "/" + strings.NewReplacer("~", "~0", "/", "~1").Replace(name)
 }

@@ -95,10 +95,8 @@ type Event struct {
 	OutputCategory    string                     `json:"output_category"`
 	Properties        map[string]json.RawMessage `json:"properties"`
 	Private           bool                       `json:"private"`
-	ContentState      string                     `json:"content_state"`
+	ContentState      string                     `json:"content_state"`     // ContentKept …
 	Content           *Content                   `json:"content,omitempty"` // only where it was asked for
-
-	model string // the model that answered, where that is known
 }
 
 // Usage is event.Usage with the total that hedgerow derives.
@@ -153,7 +151,7 @@ func newEvent(r *store.Row) *Event {
 		Timestamp: e.Timestamp, StoredAt: r.StoredAt, Source: e.Source,
 		TraceID: e.TraceID, SpanID: e.SpanID, ParentID: e.ParentID, SessionID: e.SessionID,
 		TraceName: e.TraceName, SpanName: e.SpanName, User: e.User,
-		Provider: e.Provider, Model: e.ModelName(), ModelAsked: e.ModelAsked, model: e.Model,
+		Provider: e.Provider, Model: e.ModelName(), ModelAsked: e.ModelAsked,
 		Operation: e.Operation, BaseURL: e.BaseURL, RequestURL: e.RequestURL, Method: e.Method,
 		Usage: Usage{
 			Input: u.Input, Output: u.Output, Total: u.Tokens(),

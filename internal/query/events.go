@@ -1,6 +1,15 @@
 package query
 
-import "context"
+import (
+	"context"
+	"database/sql"
+	"fmt"
+
+	"github.com/google/uuid"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/store"
+)
 
 // Bounds of [EventsQuery.Limit].
 const (
@@ -13,7 +22,7 @@ type EventsQuery struct {
 	Project string
 	Filter
 	Cursor string // Next of the page before; "" for the first page
-	Limit  int    // 0 is DefaultLimit
+	Limit  int    // 0 is DefaultLimit; at most MaxLimit
 }
 
 // EventsPage is a page of events by timestamp, then uuid, both descending. The
@@ -25,9 +34,144 @@ type EventsPage struct {
 }
 
 // Events lists events, without content.
-func (r *Reader) Events(ctx context.Context, q EventsQuery) (*EventsPage, error) { return nil, nil }
+func (r *Reader) Events(ctx context.Context, q EventsQuery) (*EventsPage, error) {
+	switch {
+	case q.Limit < 0 || q.Limit > MaxLimit:
+		return nil, event.Invalid("the limit is out of range", fmt.Sprintf("use 1 to %d", MaxLimit))
+	case q.Limit == 0:
+		q.Limit = DefaultLimit
+	}
+	w, err := r.where(q.Project, &q.Filter)
+	if err != nil {
+		return nil, err
+	}
+	if q.Cursor != "" {
+		c, err := parseCursor(q.Cursor)
+		if err != nil {
+			return nil, err
+		}
+		w.add("ts <= ? AND (ts < ? OR uuid < "+r.sql.uuid+")", c.ts, c.ts, c.id.String())
+	}
+	// The inner question reads few narrow columns; only the page's own rows are read whole.
+	rows, err := r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM events WHERE uuid IN (SELECT uuid FROM events "+w.String()+
+		" ORDER BY ts DESC, uuid DESC LIMIT ?) ORDER BY ts DESC, uuid DESC", append(w.args, q.Limit+1)...)
+	if err != nil {
+		return nil, err
+	}
+	page := &EventsPage{Events: []*Event{}}
+	if len(rows) > q.Limit {
+		rows = rows[:q.Limit]
+		last := rows[q.Limit-1].Event
+		page.Next = cursor{last.Timestamp, uuid.MustParse(last.UUID)}.String()
+	}
+	if page.Events, err = r.views(ctx, rows); err != nil {
+		return nil, err
+	}
+	return page, nil
+}
 
 // Event returns one event; withContent also its content, where it is kept.
-func (r *Reader) Event(ctx context.Context, project, uuid string, withContent bool) (*Event, error) {
-	return nil, nil
+func (r *Reader) Event(ctx context.Context, project, id string, withContent bool) (*Event, error) {
+	u, err := uuid.Parse(id)
+	if err != nil {
+		return nil, event.Invalid("the event id is not a UUID", `use the "uuid" that a list of events gives`)
+	}
+	rows, err := r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM events WHERE uuid = "+r.sql.uuid+" AND project_id = ?", u.String(), project)
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) == 0 {
+		return nil, event.NewError(event.CodeNotFound, "there is no such event in this project", "it may have passed the project's retention, or not be stored yet", nil)
+	}
+	views, err := r.views(ctx, rows)
+	if err != nil {
+		return nil, err
+	}
+	v := views[0]
+	if withContent && v.ContentState == ContentKept {
+		if v.Content, err = r.content(ctx, rows[0]); err != nil {
+			return nil, err
+		}
+		if v.Content == nil { // removed between the two questions
+			v.ContentState = ContentExpired
+		}
+	}
+	return v, nil
+}
+
+// rows runs a SELECT of store.EventColumns.
+func (r *Reader) rows(ctx context.Context, query string, args ...any) ([]*store.Row, error) {
+	var out []*store.Row
+	err := r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			row, err := store.ScanRow(rows)
+			if err != nil {
+				return err
+			}
+			out = append(out, row)
+		}
+		return nil
+	}, query, args...)
+	return out, err
+}
+
+// views turns rows into results, and finds out whose content is still there.
+func (r *Reader) views(ctx context.Context, rows []*store.Row) ([]*Event, error) {
+	views := make([]*Event, len(rows))
+	withContent := make(map[string]*Event)
+	var ids []any
+	for i, row := range rows {
+		views[i] = newEvent(row)
+		if row.ContentBytes > 0 {
+			views[i].ContentState = ContentExpired
+			withContent[row.Event.UUID] = views[i]
+			ids = append(ids, row.Event.UUID)
+		}
+	}
+	if len(ids) == 0 {
+		return views, nil
+	}
+	// stored_at rises with the order of rows, so its range spares most of the table.
+	first, last := rows[0].StoredAt, rows[0].StoredAt
+	for _, row := range rows {
+		if row.StoredAt.Before(first) {
+			first = row.StoredAt
+		}
+		if row.StoredAt.After(last) {
+			last = row.StoredAt
+		}
+	}
+	err := r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var id string
+			if err := rows.Scan(&id); err != nil {
+				return err
+			}
+			if v := withContent[id]; v != nil {
+				v.ContentState = ContentKept
+			}
+		}
+		return nil
+	}, "SELECT CAST(uuid AS VARCHAR) FROM content WHERE stored_at BETWEEN ? AND ? AND uuid IN ("+r.sql.uuids+")", first, last, ids)
+	return views, err
+}
+
+// content reads the content of one event; nil where it is gone.
+func (r *Reader) content(ctx context.Context, row *store.Row) (*Content, error) {
+	var out *Content
+	err := r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var body []byte
+			if err := rows.Scan(&body); err != nil {
+				return err
+			}
+			c, err := store.DecodeContent(body)
+			if err != nil {
+				return err
+			}
+			out = &Content{c.Input, c.Output, c.Tools, c.InputState, c.OutputState}
+		}
+		return nil
+	}, "SELECT body FROM content WHERE stored_at = ? AND uuid = "+r.sql.uuid, row.StoredAt, row.Event.UUID)
+	return out, err
 }

@@ -1,6 +1,14 @@
 package query
 
-import "time"
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+)
 
 // Filter selects events. Zero fields do not filter. Strings are compared whole
 // and case-sensitively.
@@ -23,5 +31,98 @@ type Filter struct {
 	TaskType      string
 	Environment   string
 	Tag           string
-	Properties    map[string]string // custom property name → its value as text, at most 10
+	Properties    map[string]string // custom property name → its value as text, at most MaxPropertyFilters
+}
+
+// MaxPropertyFilters bounds [Filter.Properties].
+const MaxPropertyFilters = 10
+
+// maxFilterLen bounds one filter value, in bytes.
+const maxFilterLen = 1000
+
+// Expressions over table events that several questions use. A call is what
+// event.Event.IsCosted says.
+const (
+	modelExpr = "coalesce(model, model_asked)"
+	callExpr  = "name IN ('" + event.Generation + "', '" + event.Embedding + "')"
+)
+
+// where collects conditions and what is bound to them.
+type where struct {
+	conds []string
+	args  []any
+}
+
+func (w *where) add(cond string, args ...any) {
+	w.conds = append(w.conds, cond)
+	w.args = append(w.args, args...)
+}
+
+func (w *where) String() string { return "WHERE " + strings.Join(w.conds, " AND ") }
+
+// where gives the conditions of f within a project.
+func (r *Reader) where(project string, f *Filter) (*where, error) {
+	if project == "" {
+		return nil, event.Invalid("the question names no project", "ask with a key of a project")
+	}
+	if !f.From.IsZero() && !f.To.IsZero() && !f.From.Before(f.To) {
+		return nil, event.Invalid("the time range is empty", `"from" must be before "to"`)
+	}
+	w := new(where)
+	w.add("project_id = ?", project)
+	if !f.From.IsZero() {
+		w.add("ts >= ?", f.From.UTC())
+	}
+	if !f.To.IsZero() {
+		w.add("ts < ?", f.To.UTC())
+	}
+	for _, c := range []struct{ name, cond, value string }{
+		{"event", "name = ?", f.Name},
+		{"provider", "provider = ?", f.Provider},
+		{"model", modelExpr + " = ?", f.Model},
+		{"operation", "operation = ?", f.Operation},
+		{"surface", "surface = ?", f.Surface},
+		{"user", "distinct_id = ?", f.User},
+		{"session_id", "session_id = ?", f.SessionID},
+		{"trace_id", "trace_id = ?", f.TraceID},
+		{"prompt_name", "prompt_name = ?", f.PromptName},
+		{"prompt_version", "prompt_version = ?", f.PromptVersion},
+		{"status", "status = ?", f.Status},
+		{"error_type", "error_type = ?", f.ErrorType},
+		{"task_type", "task_type = ?", f.TaskType},
+		{"environment", "environment = ?", f.Environment},
+		{"tag", r.sql.hasTag, f.Tag},
+	} {
+		if c.value == "" {
+			continue
+		}
+		if err := checkText(c.name, c.value); err != nil {
+			return nil, err
+		}
+		w.add(c.cond, c.value)
+	}
+	if len(f.Properties) > MaxPropertyFilters {
+		return nil, event.Invalid("too many property filters", fmt.Sprintf("use at most %d", MaxPropertyFilters))
+	}
+	for _, name := range slices.Sorted(maps.Keys(f.Properties)) {
+		value := f.Properties[name]
+		if name == "" {
+			return nil, event.Invalid("a property filter has no name", "")
+		}
+		if err := checkText("property", name+value); err != nil {
+			return nil, err
+		}
+		w.add(r.sql.property+" = ?", propertyPath(name), value)
+	}
+	return w, nil
+}
+
+func checkText(name, s string) error {
+	if len(s) > maxFilterLen {
+		return event.Invalid(fmt.Sprintf("the filter %s is too long", name), fmt.Sprintf("use at most %d bytes", maxFilterLen))
+	}
+	if strings.ToValidUTF8(s, "") != s || strings.ContainsRune(s, 0) {
+		return event.Invalid(fmt.Sprintf("the filter %s is not text", name), "send it as UTF-8 without NUL")
+	}
+	return nil
 }

@@ -2,7 +2,12 @@ package query
 
 import (
 	"context"
+	"database/sql"
+	"fmt"
+	"strings"
 	"time"
+
+	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/event"
 )
@@ -79,8 +84,307 @@ type Quantiles struct {
 	P99 Millis `json:"p99"`
 }
 
+// Bounds of [StatsQuery].
+const (
+	DefaultGroups = 100
+	MaxGroups     = 1000
+	maxBuckets    = 1500 // days or hours: four years, two months
+)
+
+// groupExprs are the breakdowns that are columns.
+var groupExprs = map[GroupBy]string{
+	ByModel:       "coalesce(" + modelExpr + ", '')",
+	BySurface:     "coalesce(surface, '')",
+	ByProvider:    "coalesce(provider, '')",
+	ByPrompt:      "CASE WHEN prompt_name IS NULL THEN '' WHEN prompt_version IS NULL THEN prompt_name ELSE prompt_name || '@' || prompt_version END",
+	ByUser:        "coalesce(distinct_id, '')",
+	ByEnvironment: "coalesce(environment, '')",
+	ByStatus:      "coalesce(status, '')",
+}
+
 // Stats computes totals.
-func (r *Reader) Stats(ctx context.Context, q StatsQuery) (*Stats, error) { return nil, nil }
+func (r *Reader) Stats(ctx context.Context, q StatsQuery) (*Stats, error) {
+	zone, err := loadZone(q.TimeZone)
+	if err != nil {
+		return nil, err
+	}
+	switch {
+	case q.Limit < 0 || q.Limit > MaxGroups:
+		return nil, event.Invalid("the limit is out of range", fmt.Sprintf("use 1 to %d", MaxGroups))
+	case q.Limit == 0:
+		q.Limit = DefaultGroups
+	}
+	byTime := q.GroupBy == ByDay || q.GroupBy == ByHour
+	if _, ok := groupExprs[q.GroupBy]; !ok && !byTime && q.GroupBy != ByNone {
+		return nil, event.Invalid("there is no such breakdown", "use model, surface, provider, prompt, user, environment, status, day or hour")
+	}
+	if (byTime || q.Compare) && q.To.IsZero() {
+		q.To = r.now().UTC()
+	}
+	if (byTime || q.Compare) && q.From.IsZero() {
+		return nil, event.Invalid("this question needs the start of its time range", `send "from"`)
+	}
+	out := &Stats{From: optTime(q.From), To: optTime(q.To), TimeZone: zone.String(), GroupBy: q.GroupBy, Groups: []Group{}}
+	totals, err := r.totals(ctx, q.Project, q.Filter)
+	if err != nil {
+		return nil, err
+	}
+	out.Totals = *totals
+	if q.Compare {
+		before := q.Filter
+		before.From, before.To = q.From.Add(-q.To.Sub(q.From)), q.From
+		if out.Previous, err = r.totals(ctx, q.Project, before); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case byTime:
+		out.Groups, err = r.overTime(ctx, q, zone)
+	case q.GroupBy != ByNone:
+		if out.Groups, err = r.groups(ctx, q.Project, q.Filter, q.GroupBy, q.Limit+1); len(out.Groups) > q.Limit {
+			out.Groups, out.Truncated = out.Groups[:q.Limit], true
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (r *Reader) totals(ctx context.Context, project string, f Filter) (*Totals, error) {
+	w, err := r.where(project, &f)
+	if err != nil {
+		return nil, err
+	}
+	t := new(Totals)
+	err = r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			if err := scanTotals(rows, t); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, "SELECT "+r.totalColumns()+" FROM events "+w.String(), w.args...)
+	return t, err
+}
+
+func (r *Reader) groups(ctx context.Context, project string, f Filter, by GroupBy, limit int) ([]Group, error) {
+	w, err := r.where(project, &f)
+	if err != nil {
+		return nil, err
+	}
+	groups := []Group{}
+	err = r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var g Group
+			if err := scanTotals(rows, &g.Totals, &g.Key); err != nil {
+				return err
+			}
+			groups = append(groups, g)
+		}
+		return nil
+	}, "SELECT "+groupExprs[by]+" AS grp, "+r.totalColumns()+" FROM events "+w.String()+
+		" GROUP BY grp ORDER BY calls DESC, events DESC, grp LIMIT ?", append(w.args, limit)...)
+	return groups, err
+}
+
+// overTime breaks down by days or hours of a zone. The zone's offsets within
+// the range are bound, so that an engine needs no time zone data and all agree
+// with Go's.
+func (r *Reader) overTime(ctx context.Context, q StatsQuery, zone *time.Location) ([]Group, error) {
+	buckets, err := timeBuckets(q.From, q.To, q.GroupBy, zone)
+	if err != nil {
+		return nil, err
+	}
+	w, err := r.where(q.Project, &q.Filter)
+	if err != nil {
+		return nil, err
+	}
+	offset, args := zoneOffset(q.From, q.To, zone)
+	offset = r.sql.seconds(offset)
+	bucket := "date_trunc('day', ts + " + offset + ")" // the local date
+	if q.GroupBy == ByHour {
+		// Back to UTC: when clocks go back, an hour of the wall clock comes twice.
+		bucket = "date_trunc('hour', ts + " + offset + ") - " + offset
+		args = append(args, args...)
+	}
+	found := make(map[time.Time]Totals)
+	err = r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var t Totals
+			var start time.Time
+			if err := scanTotals(rows, &t, &start); err != nil {
+				return err
+			}
+			found[start.UTC()] = t
+		}
+		return nil
+	}, "SELECT "+bucket+" AS bucket, "+r.totalColumns()+" FROM events "+w.String()+" GROUP BY bucket", append(args, w.args...)...)
+	if err != nil {
+		return nil, err
+	}
+	groups := make([]Group, len(buckets))
+	for i, start := range buckets {
+		local := start.In(zone)
+		if q.GroupBy == ByHour {
+			groups[i] = Group{Key: local.Format(time.RFC3339), Start: &start, Totals: found[start.UTC()]}
+			continue
+		}
+		date := time.Date(local.Year(), local.Month(), local.Day(), 0, 0, 0, 0, time.UTC)
+		groups[i] = Group{Key: date.Format(time.DateOnly), Start: &start, Totals: found[date]}
+	}
+	return groups, nil
+}
+
+// timeBuckets lists the first moments, in UTC, of the days or hours that
+// overlap [from, to).
+func timeBuckets(from, to time.Time, by GroupBy, zone *time.Location) ([]time.Time, error) {
+	var out []time.Time
+	local := from.In(zone)
+	start, next := startOfDay(local), func(t time.Time) time.Time {
+		l := t.In(zone)
+		return startOfDay(time.Date(l.Year(), l.Month(), l.Day()+1, 12, 0, 0, 0, zone))
+	}
+	if by == ByHour {
+		_, offset := local.Zone()
+		shift := time.Duration(offset) * time.Second
+		start = from.UTC().Add(shift).Truncate(time.Hour).Add(-shift)
+		next = func(t time.Time) time.Time { return nextHour(t, zone) }
+	}
+	for t := start; t.Before(to); t = next(t) {
+		if len(out) == maxBuckets {
+			return nil, event.Invalid("the time range has too many "+string(by)+"s", fmt.Sprintf("ask for at most %d of them", maxBuckets))
+		}
+		out = append(out, t.UTC())
+	}
+	return out, nil
+}
+
+// nextHour is the start of the wall clock's hour after the one that starts at
+// t. Zones whose clocks shift by half an hour have a shorter or longer one.
+func nextHour(t time.Time, zone *time.Location) time.Time {
+	for next := t.Add(time.Minute); ; next = next.Add(time.Minute) {
+		_, offset := next.In(zone).Zone()
+		shift := time.Duration(offset) * time.Second
+		if start := next.UTC().Add(shift).Truncate(time.Hour).Add(-shift); start.After(t) {
+			return start
+		}
+	}
+}
+
+// startOfDay is the first moment of t's date in its zone. It is not always
+// midnight: some zones shift their clocks then.
+func startOfDay(t time.Time) time.Time {
+	start := time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, t.Location())
+	if start.Day() != t.Day() {
+		_, end := start.ZoneBounds()
+		start = end
+	}
+	return start
+}
+
+// zoneOffset is the zone's offset from UTC at ts, in seconds, for timestamps in
+// [from, to).
+func zoneOffset(from, to time.Time, zone *time.Location) (expr string, args []any) {
+	var b strings.Builder
+	for t := from.In(zone); ; {
+		_, offset := t.Zone()
+		_, end := t.ZoneBounds()
+		if end.IsZero() || !end.Before(to) {
+			if b.Len() == 0 {
+				return "?", []any{int64(offset)}
+			}
+			return "CASE " + b.String() + "ELSE ? END", append(args, int64(offset))
+		}
+		b.WriteString("WHEN ts < ? THEN ? ")
+		args = append(args, end.UTC(), int64(offset))
+		t = end
+	}
+}
+
+func loadZone(name string) (*time.Location, error) {
+	// "Local" is the server's zone, which is nobody's wish.
+	if zone, err := time.LoadLocation(name); err == nil && name != "Local" {
+		return zone, nil
+	}
+	return nil, event.Invalid("there is no such time zone", `use an IANA name as "Europe/Paris"`)
+}
+
+func optTime(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	t = t.UTC()
+	return &t
+}
+
+// totalColumns are what scanTotals reads.
+func (r *Reader) totalColumns() string {
+	callSum := func(col string) string { return r.sql.bigint("sum(" + col + ") FILTER (WHERE " + callExpr + ")") }
+	callCount := func(cond string) string { return "count(*) FILTER (WHERE " + callExpr + cond + ")" }
+	// Input as one number: some providers count cached tokens apart from it.
+	allInput := "input_tokens + CASE WHEN cache_exclusive THEN cache_read_tokens + coalesce(cache_write_tokens, 0) ELSE 0 END"
+	reported := callExpr + " AND cache_read_tokens IS NOT NULL AND input_tokens IS NOT NULL"
+	return strings.Join([]string{
+		"count(*) AS events",
+		callCount("") + " AS calls",
+		callCount(" AND is_error"),
+		"count(*) FILTER (WHERE is_error AND NOT " + callExpr + ")",
+		callSum("input_tokens"),
+		callSum("output_tokens"),
+		callSum("tokens"),
+		callCount(" AND tokens IS NULL"),
+		r.sql.digits("sum(cost_total) FILTER (WHERE " + callExpr + ")"),
+		callCount(" AND cost_total IS NULL"),
+		callCount(" AND cost_total IS NULL AND is_error"),
+		r.sql.quantiles("latency_us", callExpr+" AND latency_us IS NOT NULL"),
+		r.sql.quantiles("ttft_us", callExpr+" AND ttft_us IS NOT NULL"),
+		r.sql.bigint("sum(cache_read_tokens) FILTER (WHERE " + reported + ")"),
+		r.sql.bigint("sum(" + allInput + ") FILTER (WHERE " + reported + ")"),
+	}, ", ")
+}
+
+// scanTotals reads totalColumns, with what stands before them.
+func scanTotals(rows *sql.Rows, t *Totals, before ...any) error {
+	var input, output, tokens, cacheRead, allInput sql.NullInt64
+	var cost sql.NullString
+	var latency, ttft any
+	if err := rows.Scan(append(before, &t.Events, &t.Calls, &t.Errors, &t.OtherErrors, &input, &output, &tokens, &t.UnmeteredCalls,
+		&cost, &t.UncostedCalls, &t.UncostedErrors, &latency, &ttft, &cacheRead, &allInput)...); err != nil {
+		return fmt.Errorf("scan totals: %w", err)
+	}
+	t.InputTokens, t.OutputTokens, t.TotalTokens = optInt(input), optInt(output), optInt(tokens)
+	if cost.Valid {
+		d, err := decimal.NewFromString(cost.String)
+		if err != nil {
+			return fmt.Errorf("scan cost: %w", err)
+		}
+		t.CostUSD = USD(event.Some(d))
+	}
+	t.LatencyMS, t.TTFTMS = quantiles(latency), quantiles(ttft)
+	if t.Calls > 0 {
+		t.ErrorRate = event.Some(float64(t.Errors) / float64(t.Calls))
+	}
+	if allInput.Int64 > 0 {
+		t.CacheHitShare = event.Some(float64(cacheRead.Int64) / float64(allInput.Int64))
+	}
+	return nil
+}
+
+func optInt(n sql.NullInt64) event.Int { return event.Int{Value: n.Int64, Known: n.Valid} }
+
+// quantiles reads a list of three numbers of microseconds, or NULL.
+func quantiles(v any) Quantiles {
+	list, _ := v.([]any)
+	if len(list) != 3 {
+		return Quantiles{}
+	}
+	ms := func(v any) Millis {
+		us, ok := v.(float64)
+		return Millis{Value: us / 1000, Known: ok}
+	}
+	return Quantiles{ms(list[0]), ms(list[1]), ms(list[2])}
+}
 
 // Period is a summary of a stretch of time, with its two usual breakdowns.
 type Period struct {
@@ -88,17 +392,50 @@ type Period struct {
 	To        time.Time `json:"to"`
 	TimeZone  string    `json:"time_zone"`
 	Totals    Totals    `json:"totals"`
-	Previous  Totals    `json:"previous"` // of the equally long period before
+	Previous  Totals    `json:"previous"` // of as many days before, up to the same time of day
 	ByModel   []Group   `json:"by_model"`
 	BySurface []Group   `json:"by_surface"`
 }
 
-// Today sums up the current day of a time zone (IANA name, "" is UTC).
+// Today sums up the current day of a time zone (IANA name, "" is UTC), compared
+// with the day before up to the same time of day.
 func (r *Reader) Today(ctx context.Context, project, timeZone string) (*Period, error) {
-	return nil, nil
+	return r.period(ctx, project, timeZone, 1)
 }
 
-// SevenDays sums up the current day of a time zone and the six before it.
+// SevenDays sums up the current day of a time zone and the six before it,
+// compared with the seven days before.
 func (r *Reader) SevenDays(ctx context.Context, project, timeZone string) (*Period, error) {
-	return nil, nil
+	return r.period(ctx, project, timeZone, 7)
+}
+
+func (r *Reader) period(ctx context.Context, project, timeZone string, days int) (*Period, error) {
+	zone, err := loadZone(timeZone)
+	if err != nil {
+		return nil, err
+	}
+	now := r.now().In(zone)
+	// Events whose clock is a little ahead belong to today as well.
+	tomorrow := startOfDay(time.Date(now.Year(), now.Month(), now.Day()+1, 12, 0, 0, 0, zone))
+	from := startOfDay(time.Date(now.Year(), now.Month(), now.Day()-days+1, 12, 0, 0, 0, zone))
+	p := &Period{From: from.UTC(), To: tomorrow.UTC(), TimeZone: zone.String()}
+	f := Filter{From: from, To: tomorrow}
+	before := Filter{From: startOfDay(time.Date(from.Year(), from.Month(), from.Day()-days, 12, 0, 0, 0, zone)), To: now.AddDate(0, 0, -days)}
+	totals, err := r.totals(ctx, project, f)
+	if err != nil {
+		return nil, err
+	}
+	p.Totals = *totals
+	p.Previous = Totals{}
+	if before.From.Before(before.To) { // not so in the first instant of a day
+		if totals, err = r.totals(ctx, project, before); err != nil {
+			return nil, err
+		}
+		p.Previous = *totals
+	}
+	if p.ByModel, err = r.groups(ctx, project, f, ByModel, DefaultGroups); err != nil {
+		return nil, err
+	}
+	p.BySurface, err = r.groups(ctx, project, f, BySurface, DefaultGroups)
+	return p, err
 }

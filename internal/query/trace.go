@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/store"
 )
 
 // Trace is all that is known under one trace id, as a tree.
@@ -44,5 +45,184 @@ type Rollup struct {
 // MaxTraceEvents bounds the events of one [Trace].
 const MaxTraceEvents = 10_000
 
-// Trace assembles a trace.
-func (r *Reader) Trace(ctx context.Context, project, id string) (*Trace, error) { return nil, nil }
+// Trace assembles a trace from whatever parts have arrived, in any order.
+func (r *Reader) Trace(ctx context.Context, project, id string) (*Trace, error) {
+	w, err := r.where(project, &Filter{TraceID: id})
+	if err != nil {
+		return nil, err
+	}
+	if id == "" {
+		return nil, event.Invalid("the trace id is empty", "")
+	}
+	rows, err := r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM events "+w.String()+" ORDER BY ts, uuid LIMIT ?", append(w.args, MaxTraceEvents+1)...)
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) == 0 {
+		return nil, event.NewError(event.CodeNotFound, "there is no such trace in this project", "it may have passed the project's retention, or not be stored yet", nil)
+	}
+	truncated := len(rows) > MaxTraceEvents
+	events, err := r.views(ctx, rows[:min(len(rows), MaxTraceEvents)])
+	if err != nil {
+		return nil, err
+	}
+	t := assemble(id, events)
+	t.Truncated = truncated
+	return t, nil
+}
+
+// assemble builds the tree of events in order of time. Parts name their parent
+// by its span id; the trace itself is the parent of those that name the trace id
+// or nothing. An unknown parent makes a root that says so; of a circle, the
+// earliest part becomes a root.
+func assemble(id string, events []*Event) *Trace {
+	t := &Trace{ID: id}
+	nodes := make([]*Node, len(events))
+	bySpan := make(map[string]*Node)
+	var root *Node // the $ai_trace event
+	for i, e := range events {
+		n := &Node{Event: e, Children: []*Node{}}
+		nodes[i] = n
+		if e.Name == event.Trace && root == nil {
+			root = n
+		}
+		if _, taken := bySpan[e.SpanID]; e.SpanID != "" && !taken {
+			bySpan[e.SpanID] = n
+		}
+	}
+	parents := make(map[*Node]*Node, len(nodes))
+	for _, n := range nodes {
+		p := bySpan[n.Event.ParentID]
+		switch {
+		case n == root:
+			continue
+		case n.Event.ParentID == "" || n.Event.ParentID == id && p == nil:
+			p = root
+		case p == nil:
+			n.ParentMissing = true
+		}
+		if p != nil && !isAncestor(parents, n, p) {
+			parents[n] = p
+		}
+	}
+	for _, n := range nodes {
+		if p := parents[n]; p != nil {
+			p.Children = append(p.Children, n)
+		} else {
+			t.Roots = append(t.Roots, n)
+		}
+	}
+	seen := make(map[string]bool)
+	var all rollup
+	for _, n := range t.Roots {
+		all.add(n.roll(seen))
+	}
+	t.Rollup = all.result()
+	t.Start, t.End = all.start, all.end
+	if root != nil && root.Event.LatencyMS.Known {
+		t.Rollup.LatencyMS = root.Event.LatencyMS
+	}
+	for _, e := range events {
+		setFirst(&t.Name, e.TraceName)
+		setFirst(&t.User, e.DistinctID)
+		setFirst(&t.SessionID, e.SessionID)
+	}
+	if t.Name == "" && root != nil {
+		t.Name = root.Event.SpanName
+	}
+	return t
+}
+
+// isAncestor reports whether a is b or above it.
+func isAncestor(parents map[*Node]*Node, a, b *Node) bool {
+	for ; b != nil; b = parents[b] {
+		if a == b {
+			return true
+		}
+	}
+	return false
+}
+
+func setFirst(s *string, v string) {
+	if *s == "" {
+		*s = v
+	}
+}
+
+// rollup is a Rollup being summed up.
+type rollup struct {
+	Rollup
+	start, end time.Time
+}
+
+// add takes in what lies beside or below.
+func (a *rollup) add(b rollup) {
+	a.Events += b.Events
+	a.Calls += b.Calls
+	a.Errors += b.Errors
+	a.UncostedCalls += b.UncostedCalls
+	a.InputTokens = plus(a.InputTokens, b.InputTokens)
+	a.OutputTokens = plus(a.OutputTokens, b.OutputTokens)
+	a.TotalTokens = plus(a.TotalTokens, b.TotalTokens)
+	if b.CostUSD.Known {
+		a.CostUSD = USD(event.Some(a.CostUSD.Value.Add(b.CostUSD.Value)))
+	}
+	if a.start.IsZero() || !b.start.IsZero() && b.start.Before(a.start) {
+		a.start = b.start
+	}
+	if b.end.After(a.end) {
+		a.end = b.end
+	}
+}
+
+func (a *rollup) result() Rollup {
+	if !a.start.IsZero() {
+		a.LatencyMS = event.Some(float64(a.end.Sub(a.start).Microseconds()) / 1000)
+	}
+	return a.Rollup
+}
+
+func plus(a, b event.Int) event.Int {
+	return event.Int{Value: a.Value + b.Value, Known: a.Known || b.Known}
+}
+
+// roll sums up a subtree. A call counts what it says itself, unless the same
+// completion was counted before (a wrapper and the gateway saw one call). Any
+// other part counts what it says only where nothing below it says anything:
+// frameworks repeat on a span the sums, and the error, of what it contains.
+func (n *Node) roll(seen map[string]bool) rollup {
+	var below rollup
+	for _, c := range n.Children {
+		below.add(c.roll(seen))
+	}
+	e := n.Event
+	own := rollup{start: e.Timestamp, end: e.Timestamp}
+	if e.LatencyMS.Known {
+		own.end = e.Timestamp.Add(time.Duration(e.LatencyMS.Value * float64(time.Millisecond)))
+	}
+	own.Events = 1
+	isCall := e.Name == event.Generation || e.Name == event.Embedding
+	twice := isCall && e.CompletionID != "" && seen[e.CompletionID]
+	if isCall && e.CompletionID != "" {
+		seen[e.CompletionID] = true
+	}
+	if isCall && !twice {
+		own.Calls = 1
+		if !e.Cost.Total.Known {
+			own.UncostedCalls = 1
+		}
+	}
+	counts := func(belowKnows bool) bool { return !twice && (isCall || !belowKnows) }
+	if counts(below.TotalTokens.Known) {
+		own.InputTokens, own.OutputTokens, own.TotalTokens = e.Usage.Input, e.Usage.Output, e.Usage.Total
+	}
+	if e.IsError && counts(below.Errors > 0) {
+		own.Errors = 1
+	}
+	if counts(below.CostUSD.Known) {
+		own.CostUSD = e.Cost.Total
+	}
+	own.add(below)
+	n.Rollup = own.result()
+	return own
+}

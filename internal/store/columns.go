@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"time"
 
@@ -58,8 +59,8 @@ var columns = []column{
 			r.Event.UUID = id
 			return err
 		}},
-	text("project_id", func(e *event.Event) *string { return &e.ProjectID }),
-	text("name", func(e *event.Event) *string { return &e.Name }),
+	required(text("project_id", func(e *event.Event) *string { return &e.ProjectID })),
+	required(text("name", func(e *event.Event) *string { return &e.Name })),
 	{"ts", "TIMESTAMP NOT NULL",
 		func(r *Row) (driver.Value, error) { return timestamp(r.Event.Timestamp) },
 		func(r *Row, v any) error { return scanTime(v, &r.Event.Timestamp) }},
@@ -166,16 +167,8 @@ var columns = []column{
 	mark("private", func(e *event.Event) *bool { return &e.Private }),
 }
 
-// contentParts is table content after its uuid, project_id and stored_at.
-var contentParts = []struct {
-	name string
-	at   func(*event.Content) *json.RawMessage
-}{
-	{"input", func(c *event.Content) *json.RawMessage { return &c.Input }},
-	{"output", func(c *event.Content) *json.RawMessage { return &c.Output }},
-	{"tools", func(c *event.Content) *json.RawMessage { return &c.Tools }},
-	{"input_state", func(c *event.Content) *json.RawMessage { return &c.InputState }},
-	{"output_state", func(c *event.Content) *json.RawMessage { return &c.OutputState }},
+func columnIndex(name string) int {
+	return slices.IndexFunc(columns, func(c column) bool { return c.name == name })
 }
 
 // EventColumns lists the columns that [ScanRow] reads, for a SELECT over table
@@ -217,25 +210,6 @@ func ScanRow(rows *sql.Rows, extra ...any) (*Row, error) {
 	return r, nil
 }
 
-// ContentColumns lists the columns that [ScanContent] reads, for a SELECT over
-// table content.
-const ContentColumns = "input, output, tools, input_state, output_state"
-
-// ScanContent reads the current row of a SELECT of [ContentColumns].
-func ScanContent(rows *sql.Rows) (event.Content, error) {
-	var c event.Content
-	var parts [5]sql.NullString
-	if err := rows.Scan(&parts[0], &parts[1], &parts[2], &parts[3], &parts[4]); err != nil {
-		return c, fmt.Errorf("scan content: %w", err)
-	}
-	for i, p := range contentParts {
-		if parts[i].Valid {
-			*p.at(&c) = json.RawMessage(parts[i].String)
-		}
-	}
-	return c, nil
-}
-
 // The kinds of column.
 
 func text(name string, at func(*event.Event) *string) column {
@@ -247,6 +221,19 @@ func text(name string, at func(*event.Event) *string) column {
 			return nil, nil
 		},
 		func(r *Row, v any) error { return scanText(v, at(r.Event)) }}
+}
+
+func required(c column) column {
+	get := c.get
+	c.typ += " NOT NULL"
+	c.get = func(r *Row) (driver.Value, error) {
+		v, err := get(r)
+		if err == nil && v == nil {
+			err = fmt.Errorf("%s: missing", c.name)
+		}
+		return v, err
+	}
+	return c
 }
 
 func count(name string, at func(*event.Event) *event.Int) column {
@@ -368,6 +355,9 @@ var (
 
 // timestamp takes the years that JSON can write back.
 func timestamp(t time.Time) (driver.Value, error) {
+	if t.IsZero() {
+		return nil, errors.New("ts: missing")
+	}
 	t = t.UTC().Truncate(time.Microsecond)
 	if t.Before(minTime) || !t.Before(maxTime) {
 		return nil, errors.New("ts: outside the years 1 to 9999")

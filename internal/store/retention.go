@@ -2,7 +2,11 @@ package store
 
 import (
 	"context"
+	"database/sql"
+	"errors"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 )
 
@@ -11,20 +15,125 @@ import (
 const DefaultContentRetention = 30 * 24 * time.Hour
 
 // Retention says how long a project's events are kept, counted from when they
-// were stored. 0 is for ever.
+// were stored: an event's own timestamp may be a client's wrong clock. 0 is for
+// ever.
 type Retention struct {
 	Content time.Duration // prompts and answers
-	Metrics time.Duration // the rows themselves; content goes with them
+	Metrics time.Duration // the rows themselves; their content goes with them at the latest
 }
 
 // RetainResult counts what one run of retention removed.
 type RetainResult struct {
-	Content, Events int64
+	Content int64 // contents, those of removed events included
+	Events  int64
 }
 
-// Retain removes what is past its time.
+// retainChunk is how many rows one transaction deletes: writes wait no longer
+// than that takes.
+const retainChunk = 10_000
+
+// Retain removes what is past its time, in small transactions between which
+// writes go on, and then has the engine free the space inside the file. The
+// file itself shrinks when its end is free; otherwise new rows use the space.
+// Whole row groups are freed at once, others over the next runs.
 func (d *DuckDB) Retain(ctx context.Context, policy func(project string) Retention) (RetainResult, error) {
-	return RetainResult{}, nil
+	var res RetainResult
+	var projects []string
+	err := d.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var p string
+			if err := rows.Scan(&p); err != nil {
+				return err
+			}
+			projects = append(projects, p)
+		}
+		return nil
+	}, "SELECT DISTINCT project_id FROM events UNION SELECT DISTINCT project_id FROM content")
+	if err != nil {
+		return res, err
+	}
+	now := d.c.Now().UTC()
+	for _, p := range projects {
+		keep := policy(p)
+		if keep.Metrics > 0 && (keep.Content <= 0 || keep.Content > keep.Metrics) {
+			keep.Content = keep.Metrics
+		}
+		// Content goes first: a stop in between must not leave text whose event is gone.
+		for _, t := range []struct {
+			table string
+			keep  time.Duration
+			count *int64
+		}{{"content", keep.Content, &res.Content}, {"events", keep.Metrics, &res.Events}} {
+			if t.keep <= 0 {
+				continue
+			}
+			n, err := d.deleteOld(ctx, t.table, p, now.Add(-t.keep))
+			*t.count += n
+			if err != nil {
+				return res, fmt.Errorf("retain %s: %w", t.table, err)
+			}
+		}
+	}
+	return res, d.compact(ctx)
+}
+
+// deleteOld deletes a project's rows stored before a time, chunk by chunk.
+func (d *DuckDB) deleteOld(ctx context.Context, table, project string, before time.Time) (total int64, err error) {
+	query := fmt.Sprintf("DELETE FROM %s WHERE rowid IN (SELECT rowid FROM %s WHERE project_id = ? AND stored_at < ? LIMIT %d)", table, table, retainChunk)
+	for {
+		var n int64
+		err := d.exclusive(ctx, func() error {
+			return d.transaction(ctx, func(conn *sql.Conn) error {
+				res, err := conn.ExecContext(ctx, query, project, before)
+				if err != nil {
+					return err
+				}
+				n, err = res.RowsAffected()
+				return err
+			})
+		})
+		if err != nil {
+			return total, err
+		}
+		total += n
+		if n < retainChunk {
+			return total, nil
+		}
+	}
+}
+
+// compactTasks bounds what one compaction rewrites, and so how long writes
+// wait for it: each task merges a few neighbouring row groups.
+const compactTasks = 4
+
+// compact writes the log into the file, frees row groups whose rows are all
+// deleted, and merges some that are small or partly deleted.
+func (d *DuckDB) compact(ctx context.Context) error {
+	return d.exclusive(ctx, func() error {
+		script := fmt.Sprintf("SET max_vacuum_tasks = %d; CHECKPOINT %s", compactTasks, catalog)
+		_, err := d.engine.Load().writer.ExecContext(ctx, script)
+		if err != nil {
+			d.recover(ctx, err)
+		}
+		_, reset := d.engine.Load().writer.ExecContext(context.WithoutCancel(ctx), "SET max_vacuum_tasks = 0")
+		if err = errors.Join(err, reset); err != nil {
+			return fmt.Errorf("compact store: %w", err)
+		}
+		return nil
+	})
+}
+
+// exclusive runs f while no write is under way.
+func (d *DuckDB) exclusive(ctx context.Context, f func() error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return errClosed
+	}
+	return f()
 }
 
 // Retainer runs retention from time to time.
@@ -32,13 +141,38 @@ type Retainer struct {
 	Store interface {
 		Retain(ctx context.Context, policy func(project string) Retention) (RetainResult, error)
 	}
-	Policy func(project string) Retention // nil: DefaultContentRetention, metrics for ever
-	Every  time.Duration                  // defaults to an hour; a tenth of it is jitter
-	Logger *slog.Logger
+	Policy func(project string) Retention // nil: content for DefaultContentRetention, metrics for ever
+	Every  time.Duration                  // defaults to an hour; up to a tenth more is added, so that replicas do not meet
+	Logger *slog.Logger                   // nil: no log
 }
 
-// Run works until ctx ends.
-func (r *Retainer) Run(ctx context.Context) error { return nil }
-
-// Restore puts a backup in the place of a database that does not exist.
-func Restore(ctx context.Context, backup, path string) error { return nil }
+// Run retains once a minute after the start and then every Every, until ctx
+// ends. A failed run is logged and tried again the next time.
+func (r *Retainer) Run(ctx context.Context) error {
+	log, policy, every := r.Logger, r.Policy, r.Every
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	if policy == nil {
+		policy = func(string) Retention { return Retention{Content: DefaultContentRetention} }
+	}
+	if every <= 0 {
+		every = time.Hour
+	}
+	for wait := min(time.Minute, every); ; wait = every + time.Duration(rand.Int64N(int64(every)/10+1)) {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+		res, err := r.Store.Retain(ctx, policy)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			log.Error("retention failed", "error", err)
+		case res != (RetainResult{}):
+			log.Info("retention removed", "content", res.Content, "events", res.Events)
+		}
+	}
+}

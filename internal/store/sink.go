@@ -2,7 +2,10 @@ package store
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -10,24 +13,174 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
+// Defaults of [Sink].
+const (
+	DefaultMaxBatch      = 2000
+	DefaultFlushInterval = 100 * time.Millisecond
+	maxFlushInterval     = 250 * time.Millisecond
+)
+
+// Retries wait this long, doubled with each attempt up to the maximum, with a
+// fifth of jitter.
+const (
+	retryFirst = 250 * time.Millisecond
+	retryMax   = 30 * time.Second
+)
+
 // Writer is what a [Sink] fills.
 type Writer interface {
 	Write(ctx context.Context, events []*event.Event) (WriteResult, error)
 }
 
-// Sink moves events from a queue into a store.
+// Sink moves events from a queue into a store: fetch, write, acknowledge, in
+// this order, so that a crash in between brings an event again rather than
+// losing it, and the store's idempotence keeps it from doubling. An event is
+// stored within a second of its capture as long as the store keeps up.
 type Sink struct {
 	Queue         event.Queue
 	Store         Writer
-	MaxBatch      int           // events in one transaction. Defaults to 2000
-	FlushInterval time.Duration // longest wait for a batch to fill. Defaults to 100 ms, at most 250 ms
-	Logger        *slog.Logger
-	Registerer    prometheus.Registerer
+	MaxBatch      int                   // events in one transaction. Defaults to DefaultMaxBatch
+	FlushInterval time.Duration         // longest wait for a batch to fill. Defaults to DefaultFlushInterval, at most 250 ms
+	Logger        *slog.Logger          // nil: no log
+	Registerer    prometheus.Registerer // nil: no metrics
 
-	// OnStored is told of events once they are durable. It must return at once
-	// and not change them. Duplicates are not told again.
+	// OnStored, if set, is told of events once they are durable. It must return
+	// at once and must not change them. Duplicates are not told again.
 	OnStored func(events []*event.Event)
+
+	log     *slog.Logger
+	metrics *sinkMetrics
 }
 
-// Run works until ctx ends, then finishes the batch in hand.
-func (s *Sink) Run(ctx context.Context) error { return nil }
+// Run works until ctx ends, then finishes the batch in hand and returns nil. A
+// Sink runs once.
+func (s *Sink) Run(ctx context.Context) error {
+	if s.log = s.Logger; s.log == nil {
+		s.log = slog.New(slog.DiscardHandler)
+	}
+	batch, wait := s.MaxBatch, s.FlushInterval
+	if batch <= 0 {
+		batch = DefaultMaxBatch
+	}
+	if wait <= 0 {
+		wait = DefaultFlushInterval
+	}
+	wait = min(wait, maxFlushInterval)
+	s.metrics = newSinkMetrics(s.Registerer)
+	defer s.metrics.unregister()
+
+	for failures := 0; ctx.Err() == nil; {
+		deliveries, err := s.Queue.Fetch(ctx, batch, wait)
+		if len(deliveries) > 0 {
+			s.store(context.WithoutCancel(ctx), deliveries)
+		}
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			failures++
+			s.log.Warn("store sink cannot fetch", "error", err, "failures", failures)
+			select {
+			case <-ctx.Done():
+			case <-time.After(backoff(failures)):
+			}
+		default:
+			failures = 0
+		}
+	}
+	return nil
+}
+
+// store ends every delivery given: stored, retried or dead.
+func (s *Sink) store(ctx context.Context, deliveries []event.Delivery) {
+	events := make([]*event.Event, len(deliveries))
+	for i, d := range deliveries {
+		events[i] = d.Event
+	}
+	res, err := s.Store.Write(ctx, events)
+	switch {
+	case err == nil:
+		if s.OnStored != nil && len(res.Stored) > 0 {
+			s.OnStored(res.Stored)
+		}
+		s.end(deliveries, "stored", event.Delivery.Ack)
+	case !isPoison(err):
+		s.log.Warn("store sink cannot write and tries again", "error", err, "events", len(deliveries))
+		s.end(deliveries, "retried", func(d event.Delivery) error { return d.Retry(backoff(d.Attempt)) })
+	case len(deliveries) == 1:
+		d := deliveries[0]
+		s.log.Error("store sink gives up an event that cannot be stored", "uuid", d.Event.UUID, "error", err)
+		s.end(deliveries, "dead", func(d event.Delivery) error { return d.Dead("store: " + reason(err)) })
+	default:
+		// Something in here cannot be stored. Halving finds it in few writes,
+		// and its neighbours are stored on the way.
+		half := len(deliveries) / 2
+		s.store(ctx, deliveries[:half])
+		s.store(ctx, deliveries[half:])
+	}
+}
+
+func (s *Sink) end(deliveries []event.Delivery, outcome string, how func(event.Delivery) error) {
+	failed := 0
+	var last error
+	for _, d := range deliveries {
+		if err := how(d); err != nil {
+			failed++
+			last = err
+		}
+	}
+	s.metrics.count(outcome, len(deliveries))
+	if failed > 0 {
+		// They come again after the queue's acknowledgement wait.
+		s.log.Warn("store sink cannot end deliveries", "outcome", outcome, "events", failed, "error", last)
+	}
+}
+
+// isPoison tells an event that will never be stored from trouble that passes.
+func isPoison(err error) bool {
+	var e *event.Error
+	return errors.As(err, &e) && e.Code == event.CodeInvalid
+}
+
+// reason is the error without what a driver may have quoted.
+func reason(err error) string {
+	e := event.AsError(err)
+	if e.Err != nil {
+		return fmt.Sprintf("%s: %v", e.Message, e.Err)
+	}
+	return e.Message
+}
+
+func backoff(attempt int) time.Duration {
+	d := retryMax
+	if shift := max(attempt, 1) - 1; shift < 16 {
+		d = min(retryFirst<<shift, retryMax)
+	}
+	return d + time.Duration(rand.Int64N(int64(d)/5))
+}
+
+type sinkMetrics struct {
+	reg    prometheus.Registerer
+	events *prometheus.CounterVec
+}
+
+func newSinkMetrics(reg prometheus.Registerer) *sinkMetrics {
+	if reg == nil {
+		return nil
+	}
+	m := &sinkMetrics{reg, prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hedgerow_store_sink_events_total",
+		Help: "Deliveries of the journal that the store sink has ended, by outcome: stored (duplicates included), retried, dead."}, []string{"outcome"})}
+	reg.MustRegister(m.events)
+	return m
+}
+
+func (m *sinkMetrics) unregister() {
+	if m != nil {
+		m.reg.Unregister(m.events)
+	}
+}
+
+func (m *sinkMetrics) count(outcome string, n int) {
+	if m != nil {
+		m.events.WithLabelValues(outcome).Add(float64(n))
+	}
+}

@@ -1,0 +1,207 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/duckdb/duckdb-go/v2"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// WriteResult says what became of a batch.
+type WriteResult struct {
+	Stored     []*event.Event // rows that are new, in the order given
+	Duplicates int            // events whose uuid was there already, or twice in the batch
+}
+
+// errClosed is what a store says after Close.
+var errClosed = errors.New("store is closed")
+
+// Write stores events with their content in one transaction, and returns when
+// it is durable. An event whose uuid is there already, or comes earlier in the
+// batch, is left out, whatever its timestamp or project: there is one row a uuid
+// for as long as retention keeps it.
+//
+// An event that cannot be stored (a uuid that is none, a cost beyond what the
+// engine's decimals hold) fails the whole batch with an error of code
+// [event.CodeInvalid].
+func (d *DuckDB) Write(ctx context.Context, events []*event.Event) (WriteResult, error) {
+	start := time.Now()
+	batch, err := encode(events)
+	if err != nil {
+		return WriteResult{}, err
+	}
+	res := WriteResult{Duplicates: len(events) - len(batch)}
+	if len(batch) == 0 {
+		return res, nil
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.closed {
+		return WriteResult{}, errClosed
+	}
+	var fresh []*encoded
+	err = d.transaction(ctx, func(conn *sql.Conn) (err error) {
+		fresh, err = d.append(ctx, conn, batch)
+		return err
+	})
+	if err != nil {
+		return WriteResult{}, fmt.Errorf("write events: %w", err)
+	}
+	res.Duplicates += len(batch) - len(fresh)
+	for _, r := range fresh {
+		res.Stored = append(res.Stored, r.row.Event)
+	}
+	d.metrics.write(res, time.Since(start))
+	return res, nil
+}
+
+// transaction runs f between BEGIN and COMMIT. The caller holds mu.
+func (d *DuckDB) transaction(ctx context.Context, f func(*sql.Conn) error) error {
+	conn := d.engine.Load().writer
+	_, err := conn.ExecContext(ctx, "BEGIN")
+	if err == nil {
+		if err = f(conn); err == nil {
+			// From here on the outcome must be known, so ctx no longer counts.
+			_, err = conn.ExecContext(context.WithoutCancel(ctx), "COMMIT")
+		}
+		if err != nil {
+			_, _ = conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK") // fails where the commit did: there is nothing left to undo
+		}
+	}
+	if err != nil {
+		d.recover(ctx, err)
+	}
+	return err
+}
+
+// encoded is an event ready for the appender.
+type encoded struct {
+	id     duckdb.UUID
+	row    Row
+	values []driver.Value // of table events; nil at storedAtColumn until the write
+	body   []byte         // nil where there is no content
+}
+
+// Where Write finds some columns.
+var (
+	projectColumn  = columnIndex("project_id")
+	storedAtColumn = columnIndex("stored_at")
+)
+
+// encode turns events into rows, the first of each uuid.
+func encode(events []*event.Event) ([]*encoded, error) {
+	batch := make([]*encoded, 0, len(events))
+	seen := make(map[duckdb.UUID]bool, len(events))
+	for _, e := range events {
+		r := &encoded{row: Row{Event: e, ContentBytes: int64(e.Content.Size())}, values: make([]driver.Value, len(columns))}
+		for i, c := range columns {
+			v, err := c.get(&r.row)
+			if err != nil {
+				return nil, event.NewError(event.CodeInvalid, "an event cannot be stored", "", err)
+			}
+			r.values[i] = v
+		}
+		r.id = r.values[0].(duckdb.UUID)
+		if seen[r.id] {
+			continue
+		}
+		seen[r.id] = true
+		if !e.Content.IsZero() {
+			r.body = appendBody(nil, &e.Content)
+		}
+		batch = append(batch, r)
+	}
+	return batch, nil
+}
+
+// append adds the rows that are new to both tables, inside a transaction, and
+// returns them.
+func (d *DuckDB) append(ctx context.Context, conn *sql.Conn, batch []*encoded) (fresh []*encoded, err error) {
+	have, err := existing(ctx, conn, batch)
+	if err != nil {
+		return nil, err
+	}
+	now := d.c.Now().UTC().Truncate(time.Microsecond)
+	if !now.After(d.lastTime) {
+		// The clock stood still or went back; order of storing must not.
+		now = d.lastTime.Add(time.Microsecond)
+	}
+	for _, r := range batch {
+		if !have[r.id] {
+			r.row.StoredAt = now
+			r.values[storedAtColumn] = now
+			fresh = append(fresh, r)
+		}
+	}
+	if len(fresh) == 0 {
+		return nil, nil
+	}
+	err = conn.Raw(func(conn any) error {
+		if err := appendRows(ctx, conn.(driver.Conn), "events", fresh, func(r *encoded) []driver.Value { return r.values }); err != nil {
+			return err
+		}
+		return appendRows(ctx, conn.(driver.Conn), "content", fresh, contentValues)
+	})
+	if err == nil {
+		d.lastTime = now
+	}
+	return fresh, err
+}
+
+func contentValues(r *encoded) []driver.Value {
+	if r.body == nil {
+		return nil
+	}
+	return []driver.Value{r.id, r.values[projectColumn], r.row.StoredAt, r.body}
+}
+
+// appendRows appends a row for each r that values gives any for.
+func appendRows(ctx context.Context, conn driver.Conn, table string, rows []*encoded, values func(*encoded) []driver.Value) error {
+	a, err := duckdb.NewAppender(conn, catalog, "main", table)
+	if err != nil {
+		return fmt.Errorf("open appender for %s: %w", table, err)
+	}
+	for _, r := range rows {
+		v := values(r)
+		if v == nil {
+			continue
+		}
+		if err := a.AppendRow(v...); err != nil {
+			// The driver's error quotes the value: it must not reach a log.
+			_ = a.Clear()
+			return errors.Join(event.NewError(event.CodeInvalid, "an event cannot be stored in table "+table, "", nil), a.Close())
+		}
+	}
+	if err := a.CloseWithCancel(ctx); err != nil {
+		return fmt.Errorf("append to %s: %w", table, err)
+	}
+	return nil
+}
+
+// existing returns which uuids of the batch the store has.
+func existing(ctx context.Context, conn *sql.Conn, batch []*encoded) (map[duckdb.UUID]bool, error) {
+	ids := make([]any, len(batch))
+	for i, r := range batch {
+		ids[i] = r.id.String() // as text: the driver binds UUIDs within lists with a wrong sign
+	}
+	rows, err := conn.QueryContext(ctx, "SELECT uuid FROM events WHERE uuid IN (SELECT CAST(unnest(CAST(? AS VARCHAR[])) AS UUID))", ids)
+	if err != nil {
+		return nil, fmt.Errorf("look up uuids: %w", err)
+	}
+	defer rows.Close()
+	have := make(map[duckdb.UUID]bool)
+	for rows.Next() {
+		var id duckdb.UUID
+		if err := rows.Scan(&id); err != nil {
+			return nil, fmt.Errorf("look up uuids: %w", err)
+		}
+		have[id] = true
+	}
+	return have, rows.Err()
+}
