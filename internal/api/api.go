@@ -1,0 +1,240 @@
+package api
+
+import (
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/project"
+	"github.com/hedgerow/hedgerow/internal/query"
+)
+
+//go:embed openapi.json
+var openAPI []byte
+
+// maxBody bounds a request's body: settings are small.
+const maxBody = 1 << 20
+
+// Config is what the API speaks for.
+type Config struct {
+	Query    *query.Reader
+	Registry *project.Registry
+	Logger   *slog.Logger
+	Version  string
+	// PublicURL is where people reach hedgerow: the base of links.
+	PublicURL string
+
+	Connections Connections
+	DeadLetters DeadLetters
+	// Status describes the running process for GET /api/v1/status: any value
+	// that marshals to JSON. nil leaves the route's answer at the version.
+	Status func(context.Context) any
+	// ReloadPrices reads the price overlay again.
+	ReloadPrices func() error
+
+	Now func() time.Time // Defaults to time.Now
+}
+
+// Principal is who asks.
+type Principal struct {
+	ProjectID string // the project that the answer is about
+	Role      project.Role
+	Local     bool   // on the data folder's socket: may see every project
+	Actor     string // for the audit log: "key hr_ab12…" or "local"
+}
+
+// API is the handler of /api/v1/.
+type API struct {
+	c   Config
+	log *slog.Logger
+	mux *http.ServeMux
+	now func() time.Time
+}
+
+// New returns the API. Local makes one for the data folder's socket, on which
+// every caller is an administrator: never serve that on a network.
+func New(c Config) *API { return build(c, false) }
+
+// Local returns the API for the data folder's own socket.
+func Local(c Config) *API { return build(c, true) }
+
+func build(c Config, local bool) *API {
+	a := &API{c: c, log: c.Logger, now: c.Now, mux: http.NewServeMux()}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	if a.now == nil {
+		a.now = time.Now
+	}
+	for _, r := range a.routes() {
+		a.mux.Handle(r.pattern, a.handle(local, r))
+	}
+	a.mux.HandleFunc("GET /api/v1/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(openAPI)
+	})
+	a.mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
+		WriteError(w, event.NewError(event.CodeNotFound, "there is no such route", "GET /api/v1/openapi.json lists the routes and their methods", nil))
+	})
+	return a
+}
+
+type route struct {
+	pattern string
+	need    project.Role
+	global  bool // about no single project
+	handle  func(*http.Request, Principal) (any, error)
+}
+
+// routes is every route with what it asks of the caller. openapi.json describes
+// each.
+func (a *API) routes() []route {
+	return []route{
+		{"GET /api/v1/events", project.RoleViewer, false, a.events},
+		{"GET /api/v1/events/{uuid}", project.RoleViewer, false, a.event},
+		{"GET /api/v1/traces/{id}", project.RoleViewer, false, a.trace},
+		{"GET /api/v1/stats", project.RoleViewer, false, a.stats},
+		{"GET /api/v1/values/{field}", project.RoleViewer, false, a.values},
+
+		{"GET /api/v1/projects", project.RoleViewer, true, a.listProjects},
+		{"POST /api/v1/projects", project.RoleAdmin, true, a.createProject},
+		{"PATCH /api/v1/projects/{project}", project.RoleAdmin, true, a.updateProject},
+		{"POST /api/v1/projects/{project}/rotate-token", project.RoleAdmin, true, a.rotateToken},
+		{"GET /api/v1/projects/{project}/keys", project.RoleAdmin, true, a.listKeys},
+		{"POST /api/v1/projects/{project}/keys", project.RoleAdmin, true, a.createKey},
+		{"DELETE /api/v1/projects/{project}/keys/{key}", project.RoleAdmin, true, a.revokeKey},
+		{"PUT /api/v1/projects/{project}/provider-keys/{provider}", project.RoleAdmin, true, a.setProviderKey},
+		{"DELETE /api/v1/projects/{project}/provider-keys/{provider}", project.RoleAdmin, true, a.deleteProviderKey},
+		{"POST /api/v1/sign-in-links", project.RoleAdmin, true, a.createSignInLink},
+
+		{"GET /api/v1/connections", project.RoleViewer, false, a.listConnections},
+		{"PUT /api/v1/connections/{name}", project.RoleMember, false, a.setConnection},
+		{"POST /api/v1/connections/{name}/test", project.RoleMember, false, a.testConnection},
+		{"DELETE /api/v1/connections/{name}", project.RoleMember, false, a.deleteConnection},
+
+		{"GET /api/v1/dead-letters", project.RoleMember, false, a.listDead},
+		{"POST /api/v1/dead-letters/replay", project.RoleMember, false, a.replayDead},
+		{"GET /api/v1/status", project.RoleViewer, true, a.status},
+		{"POST /api/v1/prices/reload", project.RoleAdmin, true, a.reloadPrices},
+	}
+}
+
+// ServeHTTP serves /api/v1/.
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
+
+// handle is the one way through which every route goes: who asks, may they, the
+// answer or the error.
+func (a *API) handle(local bool, rt route) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		p, err := a.principal(r, local)
+		if err == nil && !p.Role.Can(rt.need) {
+			err = event.NewError(event.CodeForbidden, "this API key may not do that", "use a key of role "+string(rt.need)+", or the hedgerow command on the server", nil)
+		}
+		var out any
+		if err == nil {
+			// Only the query string: a body is JSON and read by the handler.
+			r.Form = r.URL.Query()
+			if !rt.global {
+				p.ProjectID, err = a.projectOf(r, p)
+			}
+		}
+		if err == nil {
+			out, err = rt.handle(r.WithContext(project.WithActor(r.Context(), p.Actor)), p)
+		}
+		if err != nil {
+			e := event.AsError(err)
+			if e.Code == event.CodeInternal {
+				a.log.Error("api request failed", "route", rt.pattern, "err", err)
+			}
+			WriteError(w, e)
+			return
+		}
+		writeJSON(w, http.StatusOK, out)
+	})
+}
+
+// principal finds out who asks.
+func (a *API) principal(r *http.Request, local bool) (Principal, error) {
+	if local {
+		return Principal{Role: project.RoleAdmin, Local: true, Actor: "local"}, nil
+	}
+	key, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok {
+		key = r.Header.Get("X-Hedgerow-Key")
+	}
+	if key == "" {
+		return Principal{}, event.NewError(event.CodeUnauthorized, "no API key", "send Authorization: Bearer hr_…; hedgerow project add-key makes one", nil)
+	}
+	pr, k, ok := a.c.Registry.Snapshot().ProjectByAPIKey(strings.TrimSpace(key))
+	if !ok {
+		return Principal{}, event.NewError(event.CodeUnauthorized, "this API key is not known", "check it, or make a new one with hedgerow project add-key", nil)
+	}
+	return Principal{ProjectID: pr.ID, Role: k.Role, Actor: "key " + k.ID}, nil
+}
+
+// projectOf is the project that a request is about: the key's own or, on the
+// socket, the one that it names.
+func (a *API) projectOf(r *http.Request, p Principal) (string, error) {
+	name := r.FormValue("project")
+	if !p.Local {
+		if name != "" {
+			if pr, err := a.findProject(name, p); err != nil || pr != p.ProjectID {
+				return "", noProject(name)
+			}
+		}
+		return p.ProjectID, nil
+	}
+	if name == "" {
+		name = "default"
+	}
+	return a.findProject(name, p)
+}
+
+func noProject(name string) error {
+	return event.NewError(event.CodeNotFound, "there is no project "+quoted(name), "hedgerow project list shows them", nil)
+}
+
+// WriteError writes an error as the API has it.
+func WriteError(w http.ResponseWriter, err error) {
+	e := event.AsError(err)
+	writeJSON(w, e.HTTPStatus(), map[string]any{"error": map[string]any{"code": e.Code, "message": e.Message, "hint": e.Hint}})
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	b, err := json.Marshal(v)
+	if err != nil {
+		status, b = http.StatusInternalServerError, []byte(`{"error":{"code":"internal","message":"the answer could not be written","hint":"see hedgerow's log"}}`)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
+	_, _ = w.Write(append(b, '\n'))
+}
+
+// readJSON reads a request's body strictly: an unknown field is a mistake that
+// its sender wants to know of.
+func readJSON(r *http.Request, into any) error {
+	dec := json.NewDecoder(r.Body)
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(into); err != nil {
+		var tooLarge *http.MaxBytesError
+		switch {
+		case errors.As(err, &tooLarge):
+			return event.NewError(event.CodeTooLarge, "the request is larger than 1 MiB", "send less at a time", nil)
+		case errors.Is(err, io.EOF):
+			return event.Invalid("the request has no body", "send a JSON object")
+		}
+		return event.NewError(event.CodeInvalid, "the request's body is not what this route takes", "GET /api/v1/openapi.json describes it", err)
+	}
+	return nil
+}

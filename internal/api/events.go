@@ -1,0 +1,138 @@
+package api
+
+import (
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/query"
+)
+
+func (a *API) events(r *http.Request, p Principal) (any, error) {
+	q := query.EventsQuery{Project: p.ProjectID, Cursor: r.FormValue("cursor")}
+	var err error
+	if q.Filter, err = filter(r.Form, a.now()); err != nil {
+		return nil, err
+	}
+	if q.Limit, err = intParam(r.Form, "limit"); err != nil {
+		return nil, err
+	}
+	return a.c.Query.Events(r.Context(), q)
+}
+
+// event answers with content only where it was asked for: an administrator or
+// an API key may see it; whoever may not is refused rather than given less.
+func (a *API) event(r *http.Request, p Principal) (any, error) {
+	withContent := r.FormValue("content") == "true"
+	e, err := a.c.Query.Event(r.Context(), p.ProjectID, r.PathValue("uuid"), withContent)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"event": e}, nil
+}
+
+func (a *API) trace(r *http.Request, p Principal) (any, error) {
+	t, err := a.c.Query.Trace(r.Context(), p.ProjectID, r.PathValue("id"))
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"trace": t}, nil
+}
+
+func (a *API) stats(r *http.Request, p Principal) (any, error) {
+	tz := r.FormValue("tz")
+	switch period := r.FormValue("period"); period {
+	case "today":
+		return a.c.Query.Today(r.Context(), p.ProjectID, tz)
+	case "7d":
+		return a.c.Query.SevenDays(r.Context(), p.ProjectID, tz)
+	case "":
+	default:
+		return nil, event.Invalid("there is no period "+strconv.Quote(period), "use period=today or period=7d, or from and to")
+	}
+	q := query.StatsQuery{Project: p.ProjectID, TimeZone: tz, GroupBy: query.GroupBy(r.FormValue("group_by")), Compare: r.FormValue("compare") == "true"}
+	var err error
+	if q.Filter, err = filter(r.Form, a.now()); err != nil {
+		return nil, err
+	}
+	if q.Limit, err = intParam(r.Form, "limit"); err != nil {
+		return nil, err
+	}
+	return a.c.Query.Stats(r.Context(), q)
+}
+
+func (a *API) values(r *http.Request, p Principal) (any, error) {
+	v, err := a.c.Query.FilterValues(r.Context(), p.ProjectID, r.PathValue("field"))
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"values": v}, nil
+}
+
+// filter reads the filter parameters that every question takes. A parameter
+// that no one knows is an error: a misspelt filter must not answer with
+// everything.
+func filter(v url.Values, now time.Time) (query.Filter, error) {
+	var f query.Filter
+	text := map[string]*string{
+		"event": &f.Name, "provider": &f.Provider, "model": &f.Model, "operation": &f.Operation, "surface": &f.Surface, "user": &f.User,
+		"session_id": &f.SessionID, "trace_id": &f.TraceID, "prompt_name": &f.PromptName, "prompt_version": &f.PromptVersion,
+		"status": &f.Status, "error_type": &f.ErrorType, "task_type": &f.TaskType, "environment": &f.Environment, "tag": &f.Tag,
+	}
+	for name, values := range v {
+		if len(values) > 1 {
+			return f, event.Invalid("the parameter "+strconv.Quote(name)+" is given more than once", "give it once")
+		}
+		val := values[0]
+		switch prop, isProp := strings.CutPrefix(name, "property."); {
+		case text[name] != nil:
+			*text[name] = val
+		case isProp:
+			if f.Properties == nil {
+				f.Properties = make(map[string]string)
+			}
+			f.Properties[prop] = val
+		case name == "from", name == "to":
+			t, err := moment(val, now)
+			if err != nil {
+				return f, event.Invalid(strconv.Quote(name)+" is not a time", "write 2026-01-31T12:00:00Z, 2026-01-31, or a time ago such as -24h or -7d")
+			}
+			if name == "from" {
+				f.From = t
+			} else {
+				f.To = t
+			}
+		case name == "cursor", name == "limit", name == "tz", name == "group_by", name == "compare", name == "project", name == "period":
+		default:
+			return f, event.Invalid("there is no parameter "+strconv.Quote(name), "GET /api/v1/openapi.json lists them; a custom property is property.NAME")
+		}
+	}
+	return f, nil
+}
+
+// moment reads an absolute time, or one relative to now: -90m, -24h, -7d.
+func moment(s string, now time.Time) (time.Time, error) {
+	if ago, ok := strings.CutPrefix(s, "-"); ok {
+		if n, err := strconv.Atoi(strings.TrimSuffix(ago, "d")); err == nil && strings.HasSuffix(ago, "d") {
+			return now.AddDate(0, 0, -n), nil
+		}
+		d, err := time.ParseDuration(ago)
+		return now.Add(-d), err
+	}
+	return event.ParseTime(s)
+}
+
+func intParam(v url.Values, name string) (int, error) {
+	s := v.Get(name)
+	if s == "" {
+		return 0, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 0 {
+		return 0, event.Invalid(strconv.Quote(name)+" is not a whole number", "leave it out for the default")
+	}
+	return n, nil
+}

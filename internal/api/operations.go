@@ -1,0 +1,89 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// DeadLetter is an event that a sink could not deliver.
+type DeadLetter struct {
+	ID       string    `json:"id"`
+	Queue    string    `json:"queue"`
+	EventID  string    `json:"event_uuid"`
+	Event    string    `json:"event"`
+	Reason   string    `json:"reason"`
+	Attempts int       `json:"attempts"`
+	Time     time.Time `json:"time"`
+	Bytes    int       `json:"bytes"`
+}
+
+// DeadLetters is what this package needs of the journal.
+type DeadLetters interface {
+	// List returns a project's dead letters of one queue ("" is every queue),
+	// newest first.
+	List(ctx context.Context, project, queue string, limit int) ([]DeadLetter, error)
+	// Replay puts dead letters back onto the queue that gave them up: those
+	// with the ids or, without ids, all of the queue. It returns how many.
+	Replay(ctx context.Context, project, queue string, ids []string) (int, error)
+}
+
+func (a *API) listDead(r *http.Request, p Principal) (any, error) {
+	limit, err := intParam(r.Form, "limit")
+	if err != nil {
+		return nil, err
+	}
+	if limit == 0 || limit > 1000 {
+		limit = 100
+	}
+	list, err := a.c.DeadLetters.List(r.Context(), p.ProjectID, r.FormValue("queue"), limit)
+	if err != nil {
+		return nil, err
+	}
+	if list == nil {
+		list = []DeadLetter{}
+	}
+	return map[string]any{"dead_letters": list}, nil
+}
+
+// ReplayInput says which dead letters to try again.
+type ReplayInput struct {
+	IDs   []string `json:"ids,omitempty"`
+	Queue string   `json:"queue,omitempty"`
+	All   bool     `json:"all,omitempty"`
+}
+
+func (a *API) replayDead(r *http.Request, p Principal) (any, error) {
+	var in ReplayInput
+	if err := readJSON(r, &in); err != nil {
+		return nil, err
+	}
+	if len(in.IDs) == 0 && !in.All {
+		return nil, event.Invalid("nothing was named to replay", `send {"ids":[…]} or {"all":true}`)
+	}
+	n, err := a.c.DeadLetters.Replay(r.Context(), p.ProjectID, in.Queue, in.IDs)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"replayed": n}, nil
+}
+
+func (a *API) status(r *http.Request, _ Principal) (any, error) {
+	out := map[string]any{"version": a.c.Version, "time": a.now().UTC()}
+	if a.c.Status != nil {
+		out["server"] = a.c.Status(r.Context())
+	}
+	return out, nil
+}
+
+func (a *API) reloadPrices(*http.Request, Principal) (any, error) {
+	if a.c.ReloadPrices == nil {
+		return map[string]any{"reloaded": false}, nil
+	}
+	if err := a.c.ReloadPrices(); err != nil {
+		return nil, err
+	}
+	return map[string]any{"reloaded": true}, nil
+}

@@ -1,0 +1,241 @@
+package api
+
+import (
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/project"
+)
+
+// Project is a project as the API shows it.
+type Project struct {
+	ID           string           `json:"id"`
+	Name         string           `json:"name"`
+	Token        string           `json:"token"`
+	Settings     project.Settings `json:"settings"`
+	ProviderKeys []string         `json:"provider_keys"` // providers for which a key is kept
+	CreatedAt    time.Time        `json:"created_at"`
+}
+
+// ProjectInput changes a project; what is absent stays as it is.
+type ProjectInput struct {
+	Name        *string `json:"name,omitempty"`
+	KeepContent *bool   `json:"keep_content,omitempty"`
+	ScrubEmails *bool   `json:"scrub_emails,omitempty"`
+	ContentDays *int    `json:"content_days,omitempty"`
+	MetricsDays *int    `json:"metrics_days,omitempty"`
+}
+
+// APIKey is an API key; Key is there once, in the answer that made it.
+type APIKey struct {
+	ID        string       `json:"id"`
+	Name      string       `json:"name"`
+	Prefix    string       `json:"prefix"`
+	Role      project.Role `json:"role"`
+	CreatedAt time.Time    `json:"created_at"`
+	Key       string       `json:"key,omitempty"`
+}
+
+// ProjectCreated is the answer to the creation of a project.
+type ProjectCreated struct {
+	Project Project `json:"project"`
+	APIKey  APIKey  `json:"api_key"`
+}
+
+// SignInLink signs an administrator in once.
+type SignInLink struct {
+	URL       string    `json:"url"`
+	ExpiresAt time.Time `json:"expires_at"`
+}
+
+func quoted(s string) string { return strconv.Quote(s) }
+
+func (a *API) view(p project.Project) Project {
+	v := Project{ID: p.ID, Name: p.Name, Token: p.Token, Settings: p.Settings, CreatedAt: p.CreatedAt, ProviderKeys: []string{}}
+	for _, k := range a.c.Registry.Snapshot().ProviderKeys(p.ID) {
+		v.ProviderKeys = append(v.ProviderKeys, k.Provider)
+	}
+	return v
+}
+
+func keyView(k project.APIKey) APIKey {
+	return APIKey{ID: k.ID, Name: k.Name, Prefix: k.Prefix, Role: k.Role, CreatedAt: k.CreatedAt}
+}
+
+// findProject finds a project by id or name among those that the caller sees. A
+// project of somebody else is not there, rather than forbidden.
+func (a *API) findProject(name string, p Principal) (string, error) {
+	s := a.c.Registry.Snapshot()
+	found, ok := s.Project(name)
+	if !ok {
+		found, ok = s.ProjectByName(name)
+	}
+	if !ok || !p.Local && found.ID != p.ProjectID {
+		return "", noProject(name)
+	}
+	return found.ID, nil
+}
+
+func (a *API) listProjects(_ *http.Request, p Principal) (any, error) {
+	list := []Project{}
+	for _, pr := range a.c.Registry.Snapshot().Projects() {
+		if p.Local || pr.ID == p.ProjectID {
+			list = append(list, a.view(pr))
+		}
+	}
+	return map[string]any{"projects": list}, nil
+}
+
+func (a *API) createProject(r *http.Request, p Principal) (any, error) {
+	if !p.Local {
+		return nil, event.NewError(event.CodeForbidden, "projects are created on the server", "hedgerow project create NAME", nil)
+	}
+	var in ProjectInput
+	if err := readJSON(r, &in); err != nil {
+		return nil, err
+	}
+	if in.Name == nil {
+		return nil, event.Invalid("the project has no name", `send {"name":"…"}`)
+	}
+	pr, err := a.c.Registry.CreateProject(r.Context(), *in.Name)
+	if err != nil {
+		return nil, err
+	}
+	plain, k, err := a.c.Registry.CreateAPIKey(r.Context(), pr.ID, "first key", project.RoleAdmin)
+	if err != nil {
+		return nil, err
+	}
+	out := ProjectCreated{Project: a.view(pr), APIKey: keyView(k)}
+	out.APIKey.Key = plain
+	return out, nil
+}
+
+func (a *API) updateProject(r *http.Request, p Principal) (any, error) {
+	id, err := a.findProject(r.PathValue("project"), p)
+	if err != nil {
+		return nil, err
+	}
+	var in ProjectInput
+	if err := readJSON(r, &in); err != nil {
+		return nil, err
+	}
+	pr, err := a.c.Registry.UpdateProject(r.Context(), id, func(pr *project.Project) error {
+		set(&pr.Name, in.Name)
+		set(&pr.Settings.KeepContent, in.KeepContent)
+		set(&pr.Settings.ScrubEmails, in.ScrubEmails)
+		set(&pr.Settings.ContentDays, in.ContentDays)
+		set(&pr.Settings.MetricsDays, in.MetricsDays)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"project": a.view(pr)}, nil
+}
+
+func set[T any](dst *T, v *T) {
+	if v != nil {
+		*dst = *v
+	}
+}
+
+func (a *API) rotateToken(r *http.Request, p Principal) (any, error) {
+	id, err := a.findProject(r.PathValue("project"), p)
+	if err != nil {
+		return nil, err
+	}
+	pr, err := a.c.Registry.RotateToken(r.Context(), id)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"project": a.view(pr)}, nil
+}
+
+func (a *API) listKeys(r *http.Request, p Principal) (any, error) {
+	id, err := a.findProject(r.PathValue("project"), p)
+	if err != nil {
+		return nil, err
+	}
+	keys := []APIKey{}
+	for _, k := range a.c.Registry.Snapshot().APIKeys(id) {
+		keys = append(keys, keyView(k))
+	}
+	return map[string]any{"keys": keys}, nil
+}
+
+func (a *API) createKey(r *http.Request, p Principal) (any, error) {
+	id, err := a.findProject(r.PathValue("project"), p)
+	if err != nil {
+		return nil, err
+	}
+	in := struct {
+		Name string       `json:"name"`
+		Role project.Role `json:"role"`
+	}{Role: project.RoleAdmin}
+	if err := readJSON(r, &in); err != nil {
+		return nil, err
+	}
+	plain, k, err := a.c.Registry.CreateAPIKey(r.Context(), id, in.Name, in.Role)
+	if err != nil {
+		return nil, err
+	}
+	v := keyView(k)
+	v.Key = plain
+	return map[string]any{"key": v}, nil
+}
+
+func (a *API) revokeKey(r *http.Request, p Principal) (any, error) {
+	id, err := a.findProject(r.PathValue("project"), p)
+	if err != nil {
+		return nil, err
+	}
+	return done(a.c.Registry.RevokeAPIKey(r.Context(), id, r.PathValue("key")))
+}
+
+func (a *API) setProviderKey(r *http.Request, p Principal) (any, error) {
+	id, err := a.findProject(r.PathValue("project"), p)
+	if err != nil {
+		return nil, err
+	}
+	var in struct {
+		Key string `json:"key"`
+	}
+	if err := readJSON(r, &in); err != nil {
+		return nil, err
+	}
+	return done(a.c.Registry.SetProviderKey(r.Context(), id, r.PathValue("provider"), in.Key))
+}
+
+func (a *API) deleteProviderKey(r *http.Request, p Principal) (any, error) {
+	id, err := a.findProject(r.PathValue("project"), p)
+	if err != nil {
+		return nil, err
+	}
+	return done(a.c.Registry.DeleteProviderKey(r.Context(), id, r.PathValue("provider")))
+}
+
+// createSignInLink is for the server's own socket: the web pages show every
+// project, an API key only one.
+func (a *API) createSignInLink(r *http.Request, p Principal) (any, error) {
+	if !p.Local {
+		return nil, event.NewError(event.CodeForbidden, "sign-in links are made on the server", "hedgerow project sign-in-link", nil)
+	}
+	token, expires, err := a.c.Registry.AdminLink(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	return SignInLink{URL: SignInURL(a.c.PublicURL, token), ExpiresAt: expires}, nil
+}
+
+// SignInURL is the address of a sign-in link under a base URL.
+func SignInURL(base, token string) string { return base + "/sign-in?token=" + url.QueryEscape(token) }
+
+func done(err error) (any, error) {
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{"ok": true}, nil
+}
