@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -52,9 +53,7 @@ func (r *Reader) Events(ctx context.Context, q EventsQuery) (*EventsPage, error)
 		}
 		w.add("ts <= ? AND (ts < ? OR uuid < "+r.sql.uuid+")", c.ts, c.ts, c.id.String())
 	}
-	// The inner question reads few narrow columns; only the page's own rows are read whole.
-	rows, err := r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM events WHERE uuid IN (SELECT uuid FROM events "+w.String()+
-		" ORDER BY ts DESC, uuid DESC LIMIT ?) ORDER BY ts DESC, uuid DESC", append(w.args, q.Limit+1)...)
+	rows, err := r.page(ctx, w, q.Limit+1)
 	if err != nil {
 		return nil, err
 	}
@@ -68,6 +67,30 @@ func (r *Reader) Events(ctx context.Context, q EventsQuery) (*EventsPage, error)
 		return nil, err
 	}
 	return page, nil
+}
+
+// page reads the newest rows that meet w: first which they are, from few narrow
+// columns, then these alone whole. In one question the engine would read all
+// columns of whatever meets w.
+func (r *Reader) page(ctx context.Context, w *where, limit int) ([]*store.Row, error) {
+	var ids []any
+	var first, last time.Time
+	err := r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var id string
+			if err := rows.Scan(&id, &first); err != nil {
+				return err
+			}
+			if ids = append(ids, id); len(ids) == 1 {
+				last = first
+			}
+		}
+		return nil
+	}, "SELECT CAST(uuid AS VARCHAR), ts FROM events "+w.String()+" ORDER BY ts DESC, uuid DESC LIMIT ?", append(w.args, limit)...)
+	if err != nil || len(ids) == 0 {
+		return nil, err
+	}
+	return r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM events WHERE ts BETWEEN ? AND ? AND uuid IN ("+r.sql.uuids+") ORDER BY ts DESC, uuid DESC", first.UTC(), last.UTC(), ids)
 }
 
 // Event returns one event; withContent also its content, where it is kept.

@@ -105,7 +105,8 @@ func (s *Sink) store(ctx context.Context, deliveries []event.Delivery) {
 		s.end(deliveries, "stored", event.Delivery.Ack)
 	case !isPoison(err):
 		s.log.Warn("store sink cannot write and tries again", "error", err, "events", len(deliveries))
-		s.end(deliveries, "retried", func(d event.Delivery) error { return d.Retry(backoff(d.Attempt)) })
+		delay := backoff(deliveries[0].Attempt) // one for all, so that they come back as a batch
+		s.end(deliveries, "retried", func(d event.Delivery) error { return d.Retry(delay) })
 	case len(deliveries) == 1:
 		d := deliveries[0]
 		s.log.Error("store sink gives up an event that cannot be stored", "uuid", d.Event.UUID, "error", err)
