@@ -1,0 +1,3 @@
+// Package provider turns the bytes of one exchange with an LLM provider into an
+// event.
+package provider
