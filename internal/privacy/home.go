@@ -1,17 +1,173 @@
 package privacy
 
-import "github.com/hedgerow/hedgerow/event"
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"strings"
 
-// HomePolicy says what a project keeps at home.
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// HomePolicy says what a project keeps at home. The zero policy keeps no content.
 type HomePolicy struct {
 	KeepContent bool // keep prompts and answers in the store for the project's retention
 	ScrubEmails bool // replace e-mail addresses too, everywhere but in ids
 }
 
-// AtHome prepares an event for the journal, in place.
+// AtHome prepares an event for the journal, in place and in this order:
+//
+//  1. [Derive] fills what charts need of the content, while it is there.
+//  2. Where the project keeps no content, or the caller asked for privacy
+//     (e.Private), the content goes, and with it all that [Outbound] would not
+//     let out in privacy mode; e.Private then says so.
+//  3. Files in base64 become marks ([RedactBase64]).
+//  4. Secrets become marks ([ScrubJSON]) in every text of the event. An id stays
+//     as it is, unless it is a key: then its hash takes its place, so that users
+//     are still told apart. URLs lose their query, fragment and user.
+//  5. The event is made to fit the journal ([Fit]).
+//
+// Doing it twice is the same as doing it once. Maps are replaced, not written
+// into, and so are raw values: an event may share them with its source.
 func AtHome(e *event.Event, p HomePolicy) {
+	Derive(e)
 	if !p.KeepContent || e.Private {
-		e.Private = e.Private || !e.Content.IsZero()
+		if !e.Content.IsZero() {
+			e.Private = true
+		}
 		e.DropContent()
+		withhold(e, nil)
 	}
+	for _, part := range []*json.RawMessage{&e.Content.Input, &e.Content.Output, &e.Content.Tools, &e.Content.InputState, &e.Content.OutputState} {
+		if *part != nil {
+			*part = ScrubJSON(RedactBase64(*part), p.ScrubEmails)
+		}
+	}
+	for _, m := range []*map[string]json.RawMessage{&e.Properties, &e.ModelParameters, &e.ProviderMetadata} {
+		*m = scrubRaw(*m, p.ScrubEmails)
+	}
+	for _, s := range texts(e) {
+		*s = ScrubText(*s, p.ScrubEmails)
+	}
+	for _, s := range ids(e) {
+		*s = scrubID(*s)
+	}
+	e.BaseURL, e.RequestURL = bareURL(e.BaseURL), bareURL(e.RequestURL)
+	e.Tags = scrubList(e.Tags, p.ScrubEmails)
+	e.Flags = scrubMap(e.Flags, p.ScrubEmails)
+	e.Groups = scrubMap(e.Groups, p.ScrubEmails)
+	Fit(e)
+}
+
+// texts are the event's fields into which a caller or a provider can write.
+func texts(e *event.Event) []*string {
+	return []*string{
+		&e.Name, &e.TraceName, &e.SpanName, &e.Provider, &e.ModelAsked, &e.Model, &e.Operation, &e.BaseURL, &e.RequestURL,
+		&e.ErrorType, &e.ErrorMessage, &e.StopReason, &e.ParseError, &e.SystemFingerprint, &e.ServiceTier,
+		&e.PromptName, &e.PromptVersion, &e.PromptVersionID, &e.Surface, &e.TaskType, &e.Environment, &e.OutputCategory,
+	}
+}
+
+func ids(e *event.Event) []*string {
+	return []*string{&e.DistinctID, &e.User, &e.TraceID, &e.SpanID, &e.ParentID, &e.SessionID, &e.CompletionID}
+}
+
+// scrubID replaces an id that is a key by a hash of it. A key has far too many
+// possible values for its hash to be guessed, so no secret is needed here. A
+// card number is not told from any other number, and an e-mail address is a
+// usual id: hashing ids is a setting of the connection.
+func scrubID(id string) string {
+	if s := ScrubText(id, false); s == id || !strings.Contains(s, "[secret:") {
+		return id
+	}
+	sum := sha256.Sum256([]byte(id))
+	return "key_" + hex.EncodeToString(sum[:12])
+}
+
+// bareURL removes user, query and fragment: each can hold a key.
+func bareURL(u string) string {
+	if k := strings.IndexAny(u, "?#"); k >= 0 {
+		u = u[:k]
+	}
+	scheme := strings.Index(u, "://")
+	if scheme < 0 {
+		return u
+	}
+	host := u[scheme+3:]
+	if k := strings.IndexByte(host, '/'); k >= 0 {
+		host = host[:k]
+	}
+	if at := strings.LastIndexByte(host, '@'); at >= 0 {
+		u = u[:scheme+3] + u[scheme+3+at+1:]
+	}
+	return u
+}
+
+// scrubRaw scrubs a map of JSON values, keys included. It returns m itself when
+// there is nothing to replace.
+func scrubRaw(m map[string]json.RawMessage, emails bool) map[string]json.RawMessage {
+	var out map[string]json.RawMessage
+	for k, v := range m {
+		key, value := ScrubText(k, emails), ScrubJSON(RedactBase64(v), emails)
+		if key == k && same(value, v) {
+			continue
+		}
+		if out == nil {
+			out = make(map[string]json.RawMessage, len(m))
+			for k, v := range m {
+				out[k] = v
+			}
+		}
+		delete(out, k)
+		out[key] = value
+	}
+	if out == nil {
+		return m
+	}
+	return out
+}
+
+// same reports whether a is b itself, unchanged.
+func same(a, b []byte) bool {
+	return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0])
+}
+
+func scrubMap(m map[string]string, emails bool) map[string]string {
+	var out map[string]string
+	for k, v := range m {
+		key, value := ScrubText(k, emails), ScrubText(v, emails)
+		if key == k && value == v {
+			continue
+		}
+		if out == nil {
+			out = make(map[string]string, len(m))
+			for k, v := range m {
+				out[k] = v
+			}
+		}
+		delete(out, k)
+		out[key] = value
+	}
+	if out == nil {
+		return m
+	}
+	return out
+}
+
+func scrubList(list []string, emails bool) []string {
+	var out []string
+	for i, s := range list {
+		t := ScrubText(s, emails)
+		if t == s {
+			continue
+		}
+		if out == nil {
+			out = append([]string(nil), list...)
+		}
+		out[i] = t
+	}
+	if out == nil {
+		return list
+	}
+	return out
 }

@@ -1,0 +1,187 @@
+package privacy
+
+import "bytes"
+
+// shapes are how the digits of a card are grouped when they are not written in
+// one: 4-4-4-4(-3), 4-6-5 (American Express) and 4-6-4 (Diners).
+var shapes = [][]int{{4, 4, 4, 4, 3}, {4, 4, 4, 4}, {4, 6, 5}, {4, 6, 4}}
+
+// card finds a payment card number at the first digit of a run. It returns where
+// to read on if there is none.
+func (f *finder) card(i int) (m match, end int, ok bool) {
+	b := f.b
+	end = f.digits(i)
+	if !f.starts(i) {
+		return m, end, false
+	}
+	switch c := f.at(i - 1); {
+	case i > f.esc && c == '+': // a phone number
+		return m, end, false
+	case i > f.esc && (c == '.' || c == ',') && i >= 2 && isDigit(f.at(i-2)): // a fraction
+		return m, end, false
+	}
+	var digits [19]byte
+	to := 0
+	switch n := end - i; {
+	case n >= 13 && n <= 19:
+		if isCard(digits[:copy(digits[:], b[i:end])]) {
+			to = end
+		}
+	case n == 4 && (f.at(end) == ' ' || f.at(end) == '-'):
+		to = f.grouped(i, &digits)
+	}
+	if to == 0 || class[f.at(to)]&(alnum|under) != 0 || f.at(to) == '.' && isDigit(f.at(to+1)) && !f.zeros(to) {
+		return m, end, false
+	}
+	m = match{i, to, "[card]"}
+	if f.json && !f.inString(i) {
+		// A JSON number: all of it goes, and a string takes its place.
+		if f.at(m.from-1) == '-' {
+			m.from--
+		}
+		for class[f.at(m.to)]&(alnum|dot) != 0 || f.at(m.to) == '+' || f.at(m.to) == '-' {
+			m.to++
+		}
+		m.with = `"[card]"`
+		return m, end, true
+	}
+	if q := f.innerNumber(i, to); q != nil {
+		m.with = string(q) + "[card]" + string(q)
+	}
+	return m, end, true
+}
+
+func (f *finder) digits(i int) int {
+	for i < len(f.b) && isDigit(f.b[i]) {
+		i++
+	}
+	return i
+}
+
+func isDigit(c byte) bool { return c >= '0' && c <= '9' }
+
+// zeros reports whether the fraction at the dot is one of zeros only, as
+// encoders of floating-point numbers write whole numbers.
+func (f *finder) zeros(at int) bool {
+	end := f.digits(at + 1)
+	return len(bytes.Trim(f.b[at+1:end], "0")) == 0
+}
+
+// grouped returns the end of a card number in groups of one separator, or 0.
+func (f *finder) grouped(i int, digits *[19]byte) int {
+	sep := f.b[i+4]
+	if sep == '-' && f.at(i-1) == '-' {
+		return 0 // a longer number, or a UUID
+	}
+	for _, shape := range shapes {
+		n, at := 0, i
+		for g, size := range shape {
+			if g > 0 {
+				if f.at(at) != sep {
+					n = 0
+					break
+				}
+				at++
+			}
+			if f.digits(at)-at != size {
+				n = 0
+				break
+			}
+			n += copy(digits[n:], f.b[at:at+size])
+			at += size
+		}
+		if n > 0 && isCard(digits[:n]) && !(sep == '-' && f.at(at) == '-') {
+			return at
+		}
+	}
+	return 0
+}
+
+// inString reports whether position i of the JSON document is inside a string.
+// It reads the quotes up to i once for all calls, and only if it is asked: card
+// numbers are rare.
+func (f *finder) inString(i int) bool {
+	for ; f.quoteAt < i; f.quoteAt++ {
+		switch f.b[f.quoteAt] {
+		case '\\':
+			if f.inQuotes {
+				f.quoteAt++
+			}
+		case '"':
+			f.inQuotes = !f.inQuotes
+		}
+	}
+	return f.inQuotes
+}
+
+// innerNumber returns the quotes, escaped as the document around escapes them,
+// that make the number a string where it is a number of JSON inside a string:
+// the arguments of a tool call, most often. It returns nil for plain text.
+func (f *finder) innerNumber(from, to int) []byte {
+	k := from - 1
+	for k > f.done && f.b[k] == ' ' {
+		k--
+	}
+	if k <= f.done || f.b[k] != ':' || f.b[k-1] != '"' {
+		return nil
+	}
+	q := k - 1
+	for q > f.done && f.b[q-1] == '\\' {
+		q--
+	}
+	if f.json && (k-1-q)%2 == 0 {
+		return nil // the end of a string of this document: cannot be
+	}
+	for f.at(to) == ' ' {
+		to++
+	}
+	if c := f.at(to); c != ',' && c != '}' && c != '\\' {
+		return nil
+	}
+	return f.b[q:k]
+}
+
+// isCard reports whether the digits bear a prefix and a length that a card
+// network issues, and the Luhn check digit.
+func isCard(d []byte) bool { return issued(d) && luhn(d) }
+
+func issued(d []byte) bool {
+	n := len(d)
+	if n < 13 || n > 19 {
+		return false
+	}
+	p := 0
+	for _, c := range d[:4] {
+		p = p*10 + int(c-'0')
+	}
+	switch {
+	case p/1000 == 4: // Visa
+		return n == 13 || n == 16 || n == 19
+	case p >= 5100 && p <= 5599, p >= 2221 && p <= 2720: // Mastercard
+		return n == 16
+	case p/100 == 34, p/100 == 37: // American Express
+		return n == 15
+	case p == 6011, p >= 6440 && p <= 6599, p/100 == 62, p >= 3528 && p <= 3589: // Discover, UnionPay, JCB
+		return n >= 16
+	case p >= 3000 && p <= 3059, p == 3095, p/100 == 36, p/100 == 38, p/100 == 39: // Diners
+		return n == 14
+	case p == 5018, p == 5020, p == 5038, p == 5893, p == 6304, p == 6759, p >= 6761 && p <= 6763: // Maestro
+		return true
+	}
+	return false
+}
+
+// luhn is the check of ISO/IEC 7812-1, annex B.
+func luhn(d []byte) bool {
+	sum := 0
+	for k := range d {
+		v := int(d[len(d)-1-k] - '0')
+		if k%2 == 1 {
+			if v *= 2; v > 9 {
+				v -= 9
+			}
+		}
+		sum += v
+	}
+	return sum%10 == 0
+}

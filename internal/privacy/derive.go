@@ -1,0 +1,340 @@
+package privacy
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// The values of [event.Event.OutputCategory], tried in this order.
+const (
+	CategoryError   = "error"     // the call failed
+	CategoryTool    = "tool_call" // the answer calls a tool, whatever it says beside it
+	CategoryRefusal = "refusal"   // a content filter or the model said no
+	CategoryMedia   = "media"     // a picture or sound, and no text
+	CategoryEmpty   = "empty"     // neither text nor anything else
+	CategoryJSON    = "json"      // all of the text is one JSON object or array, fenced or not
+	CategoryCode    = "code"      // at least half of the text stands in code fences
+	CategoryText    = "text"      // anything else
+)
+
+// Derive fills what can be told of the content without telling the content:
+// PromptHash, InputChars, OutputChars, InputLengthBucket and OutputCategory. It
+// sets only what is not set.
+//
+//   - PromptHash is "sha256:" and the hex hash of the instructions: the text of
+//     system and developer messages, in order, with line ends as \n, trimmed of
+//     outer space, and joined by one empty line. The user's words have no part in
+//     it. No instructions, no hash.
+//   - InputChars and OutputChars count the characters (Unicode code points) of
+//     messages, tool calls and tool results; not of pictures, sound or markup.
+//   - InputLengthBucket is the [LengthBucket] of the input tokens, cached ones
+//     included, or of a quarter of InputChars where no count is known.
+//   - OutputCategory is one of the Category constants. It is left open where
+//     nothing is known of the output.
+func Derive(e *event.Event) {
+	var instructions []string
+	if in := e.Content.Input; present(in) {
+		r := reading{instructions: true}
+		r.value(gjson.ParseBytes(in), false)
+		instructions = r.system
+		if !e.InputChars.Known {
+			e.InputChars = event.Some(r.chars)
+		}
+	}
+	if v := e.Properties["$ai_instructions"]; e.PromptHash == "" && len(v) > 0 && v[0] == '"' {
+		instructions = append([]string{gjson.ParseBytes(v).String()}, instructions...)
+	}
+	if e.PromptHash == "" {
+		e.PromptHash = promptHash(instructions)
+	}
+	var out reading
+	if v := e.Content.Output; present(v) {
+		out.answer = true
+		out.value(gjson.ParseBytes(v), false)
+		if !e.OutputChars.Known {
+			e.OutputChars = event.Some(out.chars)
+		}
+	}
+	if e.OutputCategory == "" {
+		e.OutputCategory = category(e, &out)
+	}
+	if e.InputLengthBucket == "" {
+		e.InputLengthBucket = inputBucket(e)
+	}
+}
+
+func present(v json.RawMessage) bool { return len(v) > 0 && string(v) != "null" }
+
+func promptHash(texts []string) string {
+	kept := texts[:0]
+	for _, t := range texts {
+		if t = strings.TrimSpace(strings.ReplaceAll(t, "\r\n", "\n")); t != "" {
+			kept = append(kept, t)
+		}
+	}
+	if len(kept) == 0 {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(strings.Join(kept, "\n\n")))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+func inputBucket(e *event.Event) string {
+	u := e.Usage
+	switch {
+	case u.Input.Known:
+		n := u.Input.Value
+		if u.CacheExclusive.Or(false) {
+			n += u.CacheRead.Or(0) + u.CacheWrite.Or(0)
+		}
+		return LengthBucket(n)
+	case e.InputChars.Known:
+		return LengthBucket((e.InputChars.Value + 3) / 4)
+	}
+	return ""
+}
+
+// LengthBucket names the range in which a number of tokens lies: 0_256_tokens,
+// 256_512_tokens, 512_1k_tokens, 1k_2k_tokens, 2k_4k_tokens and so on to
+// 64k_128k_tokens, then 128k_plus_tokens. A k is 1,024; the lower bound is part
+// of a range, the upper is not.
+func LengthBucket(tokens int64) string {
+	names := []string{"0", "256", "512", "1k", "2k", "4k", "8k", "16k", "32k", "64k", "128k"}
+	below := int64(256)
+	for i := 1; i < len(names); i++ {
+		if tokens < below {
+			return names[i-1] + "_" + names[i] + "_tokens"
+		}
+		below *= 2
+	}
+	return "128k_plus_tokens"
+}
+
+// reading gathers what is to be known of one content part. It follows every
+// message form of contract section 3.4, providers' own forms among them, because
+// it knows the names under which text stands and not the forms.
+type reading struct {
+	instructions bool // gather the texts of system messages
+	answer       bool // gather the texts of the answer
+
+	chars   int64
+	system  []string
+	texts   []string
+	length  int // of texts
+	tool    bool
+	refusal bool
+	media   bool
+}
+
+// longestAnswer bounds how much of an answer is kept to tell its category.
+const longestAnswer = 1 << 20
+
+func (r *reading) value(v gjson.Result, system bool) {
+	switch {
+	case v.Type == gjson.String:
+		r.text(v, system, true)
+	case v.IsArray():
+		v.ForEach(func(_, item gjson.Result) bool {
+			r.value(item, system)
+			return true
+		})
+	case v.IsObject():
+		r.object(v, system)
+	}
+}
+
+func (r *reading) object(v gjson.Result, system bool) {
+	if role := v.Get("role"); role.Exists() {
+		system = role.Str == "system" || role.Str == "developer"
+	}
+	kind := v.Get("type").Str
+	switch kind {
+	case "function", "function_call", "tool_use", "tool_call", "server_tool_use", "custom_tool_call", "mcp_call":
+		r.tool = true
+	case "image", "image_url", "input_image", "output_image", "image_generation_call", "audio", "input_audio", "output_audio":
+		r.media = true
+	case "thinking", "reasoning", "redacted_thinking":
+		// The model's own notes: counted, but not what it answered.
+		answer := r.answer
+		r.answer = false
+		defer func() { r.answer = answer }()
+	}
+	v.ForEach(func(k, item gjson.Result) bool {
+		switch k.Str {
+		case "content", "parts", "text", "value", "message", "messages", "system", "instructions", "output", "transcript", "thinking", "reasoning", "reasoning_content", "summary":
+			r.value(item, system || k.Str == "system" || k.Str == "instructions")
+		case "refusal":
+			if item.Type == gjson.String && item.Str != "" {
+				r.refusal = true
+				r.text(item, false, true)
+			}
+		case "tool_calls", "function_call", "functionCall":
+			if item.IsObject() || item.IsArray() && item.Get("0").Exists() {
+				r.tool = true
+				r.arguments(item)
+			}
+		case "function":
+			r.arguments(item)
+		case "arguments", "args", "input", "result":
+			if kind != "" {
+				r.argument(item)
+			}
+		case "functionResponse", "function_response":
+			r.chars += int64(utf8.RuneCountInString(item.Get("response").Raw))
+		case "inlineData", "inline_data", "b64_json":
+			r.media = true
+		}
+		return true
+	})
+}
+
+func (r *reading) arguments(v gjson.Result) {
+	if v.IsArray() {
+		v.ForEach(func(_, item gjson.Result) bool {
+			r.arguments(item)
+			return true
+		})
+		return
+	}
+	for _, name := range []string{"arguments", "args"} {
+		r.argument(v.Get(name))
+	}
+	if f := v.Get("function"); f.IsObject() {
+		r.arguments(f)
+	}
+}
+
+// argument counts a tool call's arguments, whether text or JSON.
+func (r *reading) argument(v gjson.Result) {
+	switch {
+	case v.Type == gjson.String:
+		r.text(v, false, false)
+	case v.IsObject(), v.IsArray():
+		r.chars += int64(utf8.RuneCountInString(v.Raw))
+	}
+}
+
+func (r *reading) text(v gjson.Result, system, said bool) {
+	r.chars += int64(characters(v.Raw))
+	if said && system && r.instructions {
+		r.system = append(r.system, v.String())
+	}
+	if said && r.answer && r.length < longestAnswer {
+		s := v.String()
+		r.texts, r.length = append(r.texts, s), r.length+len(s)
+	}
+}
+
+// characters counts the characters of a JSON string without decoding it.
+func characters(raw string) int {
+	if len(raw) < 2 || raw[0] != '"' {
+		return utf8.RuneCountInString(raw)
+	}
+	raw = raw[1 : len(raw)-1]
+	n := 0
+	for {
+		k := strings.IndexByte(raw, '\\')
+		if k < 0 {
+			return n + utf8.RuneCountInString(raw)
+		}
+		n += utf8.RuneCountInString(raw[:k]) + 1
+		step, _ := char([]byte(raw[k:min(len(raw), k+12)]))
+		raw = raw[k+step:]
+	}
+}
+
+func category(e *event.Event, r *reading) string {
+	text := strings.TrimSpace(strings.Join(r.texts, "\n"))
+	switch {
+	case e.Status == event.StatusBlocked, Blocked(e.StopReason):
+		return CategoryRefusal
+	case e.IsError, e.Status == event.StatusError, e.Status == event.StatusTimeout, e.Status == event.StatusValidationFailed:
+		return CategoryError
+	case !r.answer:
+		return ""
+	case r.tool:
+		return CategoryTool
+	case r.refusal, refuses(text):
+		return CategoryRefusal
+	case text == "" && r.media:
+		return CategoryMedia
+	case text == "":
+		return CategoryEmpty
+	case isJSON(text):
+		return CategoryJSON
+	case 2*fenced(text) >= len(text):
+		return CategoryCode
+	}
+	return CategoryText
+}
+
+// Blocked reports whether a provider's stop reason says that a content filter,
+// or the model itself, refused.
+func Blocked(stopReason string) bool {
+	switch strings.ToLower(stopReason) {
+	case "content_filter", "content-filter", "refusal", "safety", "recitation", "blocklist", "prohibited_content", "spii", "image_safety", "guardrail_intervened", "content_filtered":
+		return true
+	}
+	return false
+}
+
+// refusals are how models begin a refusal. A long answer that begins so still
+// answers, so only short ones count.
+var refusals = []string{
+	"i can't help with", "i cannot help with", "i can't assist with", "i cannot assist with", "i'm unable to help", "i am unable to help",
+	"i'm unable to assist", "i am unable to assist", "i can't comply", "i cannot comply", "i can't provide", "i cannot provide",
+	"i can't fulfill", "i cannot fulfill", "i won't help with", "i will not help with", "i'm not able to help", "i am not able to help",
+	"i'm not able to assist", "i am not able to assist", "i must decline",
+}
+
+func refuses(text string) bool {
+	if len(text) > 600 {
+		return false
+	}
+	text = strings.ToLower(strings.ReplaceAll(text, "’", "'"))
+	for _, polite := range []string{"i'm sorry, but ", "i'm sorry. ", "i am sorry, but ", "sorry, but ", "sorry, ", "i apologize, but "} {
+		text = strings.TrimPrefix(text, polite)
+	}
+	for _, r := range refusals {
+		if strings.HasPrefix(text, r) {
+			return true
+		}
+	}
+	return false
+}
+
+func isJSON(text string) bool {
+	if inner, ok := strings.CutPrefix(text, "```json"); ok {
+		text, ok = strings.CutSuffix(strings.TrimSpace(inner), "```")
+		if !ok {
+			return false
+		}
+		text = strings.TrimSpace(text)
+	}
+	return text != "" && (text[0] == '{' || text[0] == '[') && gjson.Valid(text)
+}
+
+// fenced returns the bytes that stand in ``` fences, the fences included.
+func fenced(text string) int {
+	n := 0
+	for {
+		from := strings.Index(text, "```")
+		if from < 0 {
+			return n
+		}
+		text = text[from:]
+		to := strings.Index(text[3:], "```")
+		if to < 0 {
+			return n + len(text) // cut off by the token limit
+		}
+		n += to + 6
+		text = text[to+6:]
+	}
+}

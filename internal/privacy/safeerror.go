@@ -1,0 +1,88 @@
+package privacy
+
+import (
+	"strconv"
+	"strings"
+)
+
+// sentences are what an error may be said to be about, by words that the
+// provider's message or type holds. The first that fits is taken.
+var sentences = []struct {
+	words []string // any of them, in lower case
+	say   string
+}{
+	{[]string{"insufficient_quota", "exceeded your current quota", "quota exceeded", "billing", "insufficient credits", "insufficient balance", "credit balance", "payment required", "spend limit"}, "quota or credit exhausted"},
+	{[]string{"rate limit", "rate_limit", "too many requests", "ratelimit", "resource_exhausted", "tokens per min", "requests per min"}, "rate limit reached"},
+	{[]string{"context length", "context_length", "context window", "maximum context", "too many tokens", "prompt is too long", "input is too long", "string too long", "reduce the length"}, "input too long for the model"},
+	{[]string{"request too large", "request_too_large", "payload too large", "entity too large", "maximum size"}, "request too large"},
+	{[]string{"content policy", "content_policy", "content filter", "content_filter", "content management policy", "safety", "moderation", "flagged", "responsibleaipolicyviolation"}, "blocked by a content policy"},
+	{[]string{"api key", "api_key", "authentication", "unauthorized", "invalid x-api-key", "invalid_key", "credentials"}, "authentication failed"},
+	{[]string{"permission", "forbidden", "not allowed", "access denied", "not authorized"}, "not permitted"},
+	{[]string{"model_not_found", "no such model", "unknown model", "model not found", "unsupported model", "does not exist", "deprecated"}, "model not found or not available"},
+	{[]string{"overloaded", "at capacity", "over capacity", "no healthy upstream", "currently loading", "server is busy"}, "provider overloaded"},
+	{[]string{"tool_use", "tool_call", "tool_result", "function call", "tools."}, "tool calls not accepted"},
+	{[]string{"unsupported parameter", "unknown parameter", "unrecognized request argument", "unsupported_value", "unsupported value", "extra inputs are not permitted", "unknown_parameter"}, "parameter not supported"},
+	{[]string{"missing required", "field required", "is required", "missing_required"}, "required parameter missing"},
+	{[]string{"json", "could not parse", "malformed", "parse"}, "request or answer malformed"},
+	{[]string{"image", "audio", "media type", "file"}, "file or media not accepted"},
+	{[]string{"deadline", "timed out", "timeout"}, "timed out"},
+	{[]string{"client disconnected", "client_disconnected", "context canceled", "request canceled", "request was aborted"}, "caller hung up"},
+	{[]string{"connection refused", "connection reset", "connection_error", "broken pipe", "no such host", "unexpected eof", "tls", "certificate", "network"}, "connection failed"},
+	{[]string{"stream_error", "stream error", "incomplete stream"}, "stream broke off"},
+	{[]string{"invalid_request", "invalid request", "invalid value", "invalid_type", "bad request", "validation", "invalid"}, "request not valid"},
+	{[]string{"internal", "server_error", "server had an error", "bad gateway", "service unavailable", "unavailable"}, "provider error"},
+}
+
+// SafeError says what an error is about without a byte of the message itself:
+// providers quote the prompt in it, or a key. It is one of a fixed list of
+// sentences such as "rate limit reached", with the HTTP status where there is
+// one, so that equal errors have equal texts and can be counted. An empty message
+// gives an empty text.
+func SafeError(errType, message string, status int) string {
+	if message == "" {
+		return ""
+	}
+	say := said(message)
+	// The type first: the provider chose it, and it quotes nobody.
+	for _, text := range []string{strings.ToLower(errType), strings.ToLower(cutText(message, 4096))} {
+		if say == "" || vague(say) {
+			if s := about(text); s != "" && (say == "" || !vague(s)) {
+				say = s
+			}
+		}
+	}
+	if say == "" {
+		say = "error"
+	}
+	if status >= 100 && status <= 999 {
+		say += " (HTTP " + strconv.Itoa(status) + ")"
+	}
+	return say
+}
+
+// vague sentences give way to what the message says.
+func vague(say string) bool { return say == "request not valid" || say == "provider error" }
+
+// said returns the sentence that the message already is.
+func said(message string) string {
+	if k := strings.LastIndex(message, " (HTTP "); k >= 0 {
+		message = message[:k]
+	}
+	for _, s := range sentences {
+		if s.say == message {
+			return s.say
+		}
+	}
+	return ""
+}
+
+func about(text string) string {
+	for _, s := range sentences {
+		for _, w := range s.words {
+			if strings.Contains(text, w) {
+				return s.say
+			}
+		}
+	}
+	return ""
+}
