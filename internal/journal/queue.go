@@ -1,0 +1,447 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Start says where a new queue begins.
+type Start int
+
+const (
+	FromAll Start = iota // with the oldest event that the journal still has
+	FromNow              // with the next event
+)
+
+// QueueOptions describes a queue. All but From may change from one opening to
+// the next; From matters only when the queue is made.
+type QueueOptions struct {
+	// Project limits the queue to one project's events. Empty is every project.
+	Project string
+
+	// From is where a queue that does not exist yet begins. Defaults to FromAll.
+	From Start
+
+	// AckWait is after how long an unended delivery comes again. Defaults to 30 s.
+	AckWait time.Duration
+
+	// MaxAckPending bounds the deliveries that are out and not ended, delayed
+	// retries included: beyond it Fetch waits. Defaults to 20,000.
+	MaxAckPending int
+
+	// FetchBytes bounds one Fetch's frames in memory; one event always fits.
+	// Defaults to 32 MiB.
+	FetchBytes int
+}
+
+// Queue is a durable cursor over the journal, for one sink; it implements
+// [event.Queue]. A queue that nobody fetches from keeps its place, and keeps the
+// journal from dropping what it has not had. Delivery is at least once and, as
+// long as nothing is retried, in the order of appending. It has no end of
+// attempts: the sink decides by [event.Delivery.Attempt] when to call Dead.
+type Queue struct {
+	j          *Journal
+	name       string
+	cons       jetstream.Consumer
+	fetchBytes int
+}
+
+var _ event.Queue = (*Queue)(nil)
+
+// Queue opens the queue of that name, making it where it does not exist. The
+// name may have letters, digits, '-' and '_'. Several processes may fetch from
+// one queue; each event then goes to one of them.
+func (j *Journal) Queue(ctx context.Context, name string, o QueueOptions) (*Queue, error) {
+	if !validToken(name) {
+		return nil, event.Invalid("the queue's name is malformed", "use letters, digits, '-' and '_'")
+	}
+	if o.Project != "" && !validToken(o.Project) {
+		return nil, event.Invalid("the queue's project id is malformed", "use letters, digits, '-' and '_'")
+	}
+	orDefault(&o.AckWait, DefaultAckWait)
+	orDefault(&o.MaxAckPending, DefaultMaxAckPending)
+	orDefault(&o.FetchBytes, DefaultFetchBytes)
+
+	want := jetstream.ConsumerConfig{
+		Durable:        name,
+		Description:    "hedgerow: a sink's cursor",
+		FilterSubjects: queueFilters(name, o.Project),
+		AckPolicy:      jetstream.AckExplicitPolicy,
+		AckWait:        o.AckWait,
+		MaxAckPending:  o.MaxAckPending,
+		MaxDeliver:     -1,
+		DeliverPolicy:  jetstream.DeliverAllPolicy,
+	}
+	if o.From == FromNow {
+		want.DeliverPolicy = jetstream.DeliverNewPolicy
+	}
+	cons, err := j.events.Consumer(ctx, name)
+	switch {
+	case errors.Is(err, jetstream.ErrConsumerNotFound):
+		cons, err = j.events.CreateConsumer(ctx, want)
+		if errors.Is(err, jetstream.ErrConsumerExists) { // another process made it meanwhile
+			cons, err = j.events.Consumer(ctx, name)
+		}
+	case err == nil:
+		have := cons.CachedInfo().Config
+		if have.AckWait != want.AckWait || have.MaxAckPending != want.MaxAckPending || !sameFilters(have.FilterSubjects, want.FilterSubjects) {
+			// Where it began can no longer be changed, and must be said again.
+			have.AckWait, have.MaxAckPending, have.FilterSubjects = want.AckWait, want.MaxAckPending, want.FilterSubjects
+			cons, err = j.events.UpdateConsumer(ctx, have)
+		}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open queue %s: %w", name, err)
+	}
+	j.queueReadable(name)
+	return &Queue{j: j, name: name, cons: cons, fetchBytes: o.FetchBytes}, nil
+}
+
+// queueFilters are the subjects of a queue: the events, and what was replayed to
+// this queue alone.
+func queueFilters(name, project string) []string {
+	if project == "" {
+		project = "*"
+	}
+	return []string{"events." + project, "replay." + name + "." + project}
+}
+
+func sameFilters(a, b []string) bool {
+	return slices.Equal(slices.Sorted(slices.Values(a)), slices.Sorted(slices.Values(b)))
+}
+
+// Name returns the queue's name.
+func (q *Queue) Name() string { return q.name }
+
+const (
+	idleWait = 9 * time.Second  // one waiting pull of an idle queue
+	minWait  = time.Millisecond // a pull must wait for something
+)
+
+// Fetch implements [event.Queue]. A frame that cannot be read goes to the dead
+// letters by itself and is not returned. When ctx ends before anything came,
+// Fetch returns its error; what had come by then is returned without one.
+func (q *Queue) Fetch(ctx context.Context, max int, wait time.Duration) ([]event.Delivery, error) {
+	if max < 1 {
+		return nil, event.Invalid("a fetch of no events", "ask for one or more")
+	}
+	var out []event.Delivery
+	for len(out) == 0 {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if err := q.closedErr(); err != nil {
+			return nil, err
+		}
+		msgs, err := q.pull(ctx, 1, 0, idleWait)
+		if err != nil {
+			return nil, err
+		}
+		out = q.decode(out, msgs)
+	}
+	room := q.fetchBytes - out[0].Bytes
+	if max == 1 || room <= 0 {
+		return out, nil
+	}
+	// An error after the first delivery is for the next call: these are good.
+	msgs, _ := q.pull(ctx, max-1, room, maxDuration(wait, minWait))
+	return q.decode(out, msgs), nil
+}
+
+func maxDuration(a, b time.Duration) time.Duration { return max(a, b) }
+
+// pull asks for up to n messages of at most maxBytes together (0: any) and
+// waits for them no longer than wait. The context is a little longer than the
+// server's own limit, so that it is the server that ends the request: a message
+// that crossed with our own end would come again only after AckWait.
+func (q *Queue) pull(ctx context.Context, n, maxBytes int, wait time.Duration) ([]jetstream.Msg, error) {
+	// FetchContext asks the server for the remaining time less a tenth of it, at
+	// most a second.
+	limit := min(wait*10/9, wait+time.Second)
+	pullCtx, cancel := context.WithTimeout(ctx, max(limit, 5*time.Millisecond))
+	defer cancel()
+	opts := []jetstream.FetchOpt{jetstream.FetchContext(pullCtx)}
+	if maxBytes > 0 {
+		opts = append(opts, jetstream.FetchMaxBytes(maxBytes))
+	}
+	batch, err := q.cons.Fetch(n, opts...)
+	if err != nil {
+		if pullCtx.Err() != nil {
+			return nil, nil // the loop in Fetch looks at ctx itself
+		}
+		return nil, q.fetchError(err)
+	}
+	var msgs []jetstream.Msg
+	for m := range batch.Messages() {
+		msgs = append(msgs, m)
+	}
+	if err := batch.Error(); err != nil && len(msgs) == 0 && pullCtx.Err() == nil {
+		return nil, q.fetchError(err)
+	}
+	return msgs, nil
+}
+
+func (q *Queue) fetchError(err error) error {
+	if cerr := q.closedErr(); cerr != nil {
+		return cerr
+	}
+	if errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrNoHeartbeat) {
+		return event.NewError(event.CodeNotFound, fmt.Sprintf("the queue %s does not exist any more", q.name), "open it again", err)
+	}
+	return fmt.Errorf("fetch from queue %s: %w", q.name, err)
+}
+
+func (q *Queue) closedErr() error {
+	q.j.mu.Lock()
+	defer q.j.mu.Unlock()
+	if q.j.closed {
+		return event.NewError(event.CodeUnavailable, "hedgerow is shutting down", "", nil)
+	}
+	return nil
+}
+
+// decode appends the deliveries of msgs to out.
+func (q *Queue) decode(out []event.Delivery, msgs []jetstream.Msg) []event.Delivery {
+	out = slices.Grow(out, len(msgs))
+	for _, m := range msgs {
+		d, err := q.delivery(m)
+		if err != nil {
+			// It will never be readable: keep it where people look, and go on.
+			if derr := (&acker{q: q, msg: m}).Dead(err.Error()); derr != nil {
+				q.j.log.Error("dead-letter an unreadable event", "queue", q.name, "err", derr)
+			}
+			continue
+		}
+		out = append(out, d)
+	}
+	return out
+}
+
+func (q *Queue) delivery(m jetstream.Msg) (event.Delivery, error) {
+	md, err := m.Metadata()
+	if err != nil {
+		return event.Delivery{}, fmt.Errorf("unreadable metadata: %w", err)
+	}
+	e, err := decodeEvent(m.Subject(), m.Data())
+	if err != nil {
+		return event.Delivery{}, err
+	}
+	return event.Delivery{
+		Event:   e,
+		Seq:     md.Sequence.Stream,
+		Attempt: int(md.NumDelivered),
+		Bytes:   len(m.Data()),
+		Acker:   &acker{q: q, msg: m},
+	}, nil
+}
+
+// errUnreadable begins the reason of every dead letter that the journal itself
+// makes. The decoder's own words are left out: they can quote the frame.
+var errUnreadable = errors.New("unreadable frame")
+
+// decodeEvent reads a message's body and makes sure that it belongs where it
+// was found, so that one project's event can never reach another's sink.
+func decodeEvent(subject string, frame []byte) (*event.Event, error) {
+	e, err := event.DecodeFrame(frame)
+	if err != nil {
+		return nil, fmt.Errorf("%w of %d bytes", errUnreadable, len(frame))
+	}
+	if project := subjectProject(subject); e.ProjectID != project {
+		return nil, fmt.Errorf("%w: filed under a project that is not its own", errUnreadable)
+	}
+	return e, nil
+}
+
+// subjectProject is the last token of events.<project>, replay.<queue>.<project>
+// and dead.<queue>.<project>.
+func subjectProject(subject string) string {
+	return subject[strings.LastIndexByte(subject, '.')+1:]
+}
+
+// acker ends one delivery.
+type acker struct {
+	q   *Queue
+	msg jetstream.Msg
+}
+
+func (a *acker) Ack() error {
+	if err := a.msg.Ack(); err != nil {
+		return fmt.Errorf("ack: %w", err)
+	}
+	return nil
+}
+
+func (a *acker) Retry(after time.Duration) error {
+	var err error
+	if after > 0 {
+		err = a.msg.NakWithDelay(after)
+	} else {
+		err = a.msg.Nak()
+	}
+	if err != nil {
+		return fmt.Errorf("retry: %w", err)
+	}
+	return nil
+}
+
+func (a *acker) Extend() error {
+	if err := a.msg.InProgress(); err != nil {
+		return fmt.Errorf("extend: %w", err)
+	}
+	return nil
+}
+
+func (a *acker) Dead(reason string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
+	defer cancel()
+	if err := a.q.j.bury(ctx, a.q.name, a.msg, reason); err != nil {
+		return err
+	}
+	return a.Ack()
+}
+
+// QueueInfo tells how a queue stands.
+type QueueInfo struct {
+	Name    string
+	Project string // empty: every project
+
+	Pending     uint64    // events not delivered yet
+	AckPending  int       // delivered, not ended: at work, or waiting for a retry
+	Redelivered int       // of AckPending, those delivered more than once
+	LastAck     time.Time // of this queue; zero where there was none since the start
+
+	// OldestUnacked is the age of the oldest event that the queue has not ended: how
+	// far it is behind. Zero where it is behind by nothing.
+	OldestUnacked time.Duration
+}
+
+// Lag returns how the queue of that name stands, or an [*event.Error] of code
+// [event.CodeNotFound].
+func (j *Journal) Lag(ctx context.Context, name string) (QueueInfo, error) {
+	cons, err := j.events.Consumer(ctx, name)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrInvalidConsumerName) {
+		return QueueInfo{}, noQueue(name)
+	} else if err != nil {
+		return QueueInfo{}, fmt.Errorf("lag of queue %s: %w", name, err)
+	}
+	return j.queueInfo(ctx, cons.CachedInfo())
+}
+
+func noQueue(name string) error {
+	return event.NewError(event.CodeNotFound, fmt.Sprintf("there is no queue %s", name), "see the list of connections", nil)
+}
+
+// Queues returns how every queue stands, by name.
+func (j *Journal) Queues(ctx context.Context) ([]QueueInfo, error) {
+	infos, err := j.consumers(ctx)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]QueueInfo, 0, len(infos))
+	for _, ci := range infos {
+		qi, err := j.queueInfo(ctx, ci)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, qi)
+	}
+	slices.SortFunc(out, func(a, b QueueInfo) int { return strings.Compare(a.Name, b.Name) })
+	return out, nil
+}
+
+// consumers lists the durable consumers of the events.
+func (j *Journal) consumers(ctx context.Context) ([]*jetstream.ConsumerInfo, error) {
+	list := j.events.ListConsumers(ctx)
+	var out []*jetstream.ConsumerInfo
+	for ci := range list.Info() {
+		if ci.Config.Durable != "" {
+			out = append(out, ci)
+		}
+	}
+	if err := list.Err(); err != nil {
+		return nil, fmt.Errorf("list queues: %w", err)
+	}
+	return out, nil
+}
+
+func (j *Journal) queueInfo(ctx context.Context, ci *jetstream.ConsumerInfo) (QueueInfo, error) {
+	qi := QueueInfo{
+		Name:        ci.Name,
+		Pending:     ci.NumPending,
+		AckPending:  ci.NumAckPending,
+		Redelivered: ci.NumRedelivered,
+	}
+	if ci.AckFloor.Last != nil {
+		qi.LastAck = *ci.AckFloor.Last
+	}
+	if p := subjectProject(ci.Config.FilterSubjects[0]); p != "*" {
+		qi.Project = p
+	}
+	if qi.Pending == 0 && qi.AckPending == 0 {
+		return qi, nil
+	}
+	oldest, err := j.oldestUnacked(ctx, ci)
+	if err != nil {
+		return qi, err
+	}
+	if oldest != nil {
+		qi.OldestUnacked = max(0, j.c.Now().Sub(oldest.Time))
+	}
+	return qi, nil
+}
+
+// oldestUnacked finds the first message after the queue's floor that is the
+// queue's: with a filter the floor itself stays behind at the last match. Nil
+// where there is none.
+func (j *Journal) oldestUnacked(ctx context.Context, ci *jetstream.ConsumerInfo) (*jetstream.RawStreamMsg, error) {
+	var oldest *jetstream.RawStreamMsg
+	for _, f := range ci.Config.FilterSubjects {
+		m, err := j.events.GetMsg(ctx, ci.AckFloor.Stream+1, jetstream.WithGetMsgSubject(f))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		} else if err != nil {
+			return nil, fmt.Errorf("oldest event of queue %s: %w", ci.Name, err)
+		}
+		if oldest == nil || m.Sequence < oldest.Sequence {
+			oldest = m
+		}
+	}
+	return oldest, nil
+}
+
+// DeleteQueue forgets the queue and its place; events that only it had not
+// acknowledged can then go. Its dead letters stay. It returns an
+// [*event.Error] of code [event.CodeNotFound] where there is no such queue.
+func (j *Journal) DeleteQueue(ctx context.Context, name string) error {
+	if !validToken(name) {
+		return noQueue(name)
+	}
+	err := j.events.DeleteConsumer(ctx, name)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		if j.queueReadable(name) {
+			return nil
+		}
+		return noQueue(name)
+	}
+	if err != nil {
+		return fmt.Errorf("delete queue %s: %w", name, err)
+	}
+	return nil
+}
+
+// queueReadable strikes name off the list of damaged queues, and reports
+// whether it was on it.
+func (j *Journal) queueReadable(name string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	was := j.unreadable[name]
+	delete(j.unreadable, name)
+	return was
+}
