@@ -1,0 +1,201 @@
+package gateway
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"strings"
+	"sync"
+)
+
+// oneCopy is the length up to which an edited body is put together in one piece,
+// which net/http sends with the headers in a single write.
+const oneCopy = 1 << 20
+
+// headOfUpload is how much is kept of a body that is not read before it is
+// forwarded.
+const headOfUpload = 64 << 10
+
+// requestBody is the caller's body: read whole, or passed on as it comes.
+type requestBody struct {
+	whole  []byte // JSON within the limits
+	stream *upload
+	length int64 // as announced; -1 unknown
+	held   int64 // taken from the request budget
+}
+
+// isJSON reports whether a request's body is one that hedgerow reads. A body
+// without a type is taken for JSON: its edits are none if it is not.
+func isJSON(h http.Header) bool {
+	v := h["Content-Type"]
+	if len(v) == 0 || v[0] == "" || v[0] == "application/json" {
+		return true
+	}
+	t, _, err := mime.ParseMediaType(v[0])
+	return err == nil && (t == "application/json" || strings.HasSuffix(t, "+json"))
+}
+
+// errCaller wraps what went wrong on the caller's side of the connection.
+type errCaller struct{ err error }
+
+func (e *errCaller) Error() string { return "read from the caller: " + e.err.Error() }
+func (e *errCaller) Unwrap() error { return e.err }
+
+// readBody reads a JSON body within the limits, and makes an upload of every
+// other one. The error is the caller's: *errCaller.
+func (g *Gateway) readBody(r *http.Request) (requestBody, error) {
+	b := requestBody{length: r.ContentLength}
+	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
+		b.length = 0
+		return b, nil
+	}
+	limit := int64(g.limits.RequestBytes)
+	if !isJSON(r.Header) {
+		b.stream = newUpload(nil, r.Body)
+		return b, nil
+	}
+	if b.length > limit {
+		g.metrics.unread.WithLabelValues("too_large").Inc()
+		b.stream = newUpload(nil, r.Body)
+		return b, nil
+	}
+	room := b.length
+	if room < 0 {
+		room = min(firstHead, limit)
+	}
+	if !g.requests.take(room) {
+		g.metrics.unread.WithLabelValues("budget").Inc()
+		b.stream = newUpload(nil, r.Body)
+		return b, nil
+	}
+	b.held = room
+	buf := make([]byte, 0, room)
+	for {
+		n, err := r.Body.Read(buf[len(buf):cap(buf)])
+		buf = buf[:len(buf)+n]
+		if err == io.EOF {
+			b.whole = buf
+			b.length = int64(len(buf))
+			return b, nil
+		}
+		if err != nil {
+			b.whole = buf
+			return b, &errCaller{err}
+		}
+		if len(buf) < cap(buf) {
+			continue
+		}
+		if b.length >= 0 { // all that was announced is there; the end comes next
+			if _, err := io.ReadFull(r.Body, make([]byte, 1)); err != io.EOF {
+				return b, &errCaller{fmt.Errorf("body goes on after its announced end: %w", err)}
+			}
+			b.whole = buf
+			return b, nil
+		}
+		more := min(int64(cap(buf)), limit-int64(cap(buf)))
+		if more <= 0 || !g.requests.take(more) {
+			g.metrics.unread.WithLabelValues("too_large").Inc()
+			b.stream = newUpload(buf, r.Body)
+			return b, nil
+		}
+		b.held += more
+		buf = append(make([]byte, 0, int64(cap(buf))+more), buf...)
+	}
+}
+
+// edited returns a body to send: b with the edits made. Small ones are one
+// bytes.Reader, which net/http writes along with the headers; of large ones only
+// the edits are new memory.
+func edited(b []byte, edits []edit) (body func() io.Reader, length int64) {
+	if len(edits) == 0 || len(b) <= oneCopy {
+		b = apply(b, edits)
+		return func() io.Reader { return bytes.NewReader(b) }, int64(len(b))
+	}
+	var parts [][]byte
+	at := 0
+	for _, e := range edits {
+		parts = append(parts, b[at:e.from], []byte(e.insert))
+		at = e.to
+	}
+	parts = append(parts, b[at:])
+	for _, p := range parts {
+		length += int64(len(p))
+	}
+	return func() io.Reader {
+		readers := make([]io.Reader, len(parts))
+		for i, p := range parts {
+			readers[i] = bytes.NewReader(p)
+		}
+		return io.MultiReader(readers...)
+	}, length
+}
+
+var errEnded = errors.New("the exchange has ended")
+
+// upload passes a body on as it comes and keeps its beginning. The transport may
+// read it from another goroutine, even after the answer has come, so that end
+// fences it off: the caller's body must not be read once the handler returns.
+type upload struct {
+	first []byte // read before, sent first
+	src   io.Reader
+
+	mu    sync.Mutex
+	head  []byte
+	n     int64
+	err   error // a failure to read from the caller
+	ended bool
+}
+
+func newUpload(first []byte, src io.Reader) *upload { return &upload{first: first, src: src} }
+
+func (u *upload) Read(p []byte) (int, error) {
+	u.mu.Lock()
+	ended := u.ended
+	u.mu.Unlock()
+	if ended {
+		return 0, errEnded
+	}
+	var n int
+	var err error
+	if len(u.first) > 0 {
+		n = copy(p, u.first)
+		u.first = u.first[n:]
+	} else {
+		n, err = u.src.Read(p)
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.ended {
+		return 0, errEnded
+	}
+	if room := headOfUpload - len(u.head); room > 0 {
+		u.head = append(u.head, p[:min(n, room)]...)
+	}
+	u.n += int64(n)
+	if err != nil && err != io.EOF {
+		u.err = err
+	}
+	return n, err
+}
+
+// Close does nothing: net/http closes the caller's body itself, and closing it
+// early would wait for the rest of it.
+func (u *upload) Close() error { return nil }
+
+// end returns what was seen of the body. No read succeeds after it.
+func (u *upload) end() (head []byte, n int64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.ended = true
+	return u.head, u.n
+}
+
+// failed returns the error of reading from the caller, if there was one.
+func (u *upload) failed() error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.err
+}

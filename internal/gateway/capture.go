@@ -1,0 +1,374 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/provider"
+)
+
+// Appender is what stands behind the gateway: enrich, and the journal after it.
+type Appender interface {
+	// Append stores the events; nil means that all are stored. After an error it
+	// may be called again with the same ones. It must not keep them.
+	Append(ctx context.Context, events ...*event.Event) error
+}
+
+const (
+	batchMax     = 64
+	appendTries  = 3
+	appendWait   = 5 * time.Second // for one try
+	retryAfter   = 50 * time.Millisecond
+	dropLogEvery = 10 * time.Second
+)
+
+// capture is the bounded way from finished calls to events. What does not fit is
+// dropped and counted: it never makes a call wait.
+type capture struct {
+	append  Appender
+	metrics *metrics
+	log     *slog.Logger
+	decoded int64 // bound of a decoded body
+
+	queue chan *record
+	bytes budget
+	depth atomic.Int64
+
+	mu     sync.RWMutex // held by offer for reading, so that close has no sender beside it
+	closed bool
+
+	workers sync.WaitGroup
+	ctx     context.Context // of appends; ends when close runs out of time
+	cancel  context.CancelFunc
+
+	drops struct {
+		sync.Mutex
+		count   map[string]int64
+		last    time.Time
+		logged  time.Time
+		pending int64 // since the last log line
+	}
+}
+
+func newCapture(a Appender, m *metrics, log *slog.Logger, queue int, bytes, decoded int64, workers int) *capture {
+	c := &capture{append: a, metrics: m, log: log, decoded: decoded, queue: make(chan *record, queue)}
+	c.bytes.limit = bytes
+	c.drops.count = make(map[string]int64)
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	for range workers {
+		c.workers.Go(c.work)
+	}
+	return c
+}
+
+// offer hands a finished call over, or drops it.
+func (c *capture) offer(r *record) {
+	r.ended = time.Now()
+	r.size = int64(cap(r.call.Request) + cap(r.call.Response) + cap(r.call.ResponseTail))
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	switch {
+	case c.closed:
+		c.drop(dropClosed, 1, nil)
+		return
+	case !c.bytes.take(r.size):
+		c.drop(dropQueueBytes, 1, nil)
+		return
+	}
+	c.depth.Add(1)
+	select {
+	case c.queue <- r:
+	default:
+		c.depth.Add(-1)
+		c.bytes.give(r.size)
+		c.drop(dropQueueFull, 1, nil)
+	}
+}
+
+// drop counts calls that will not be recorded and says so in the log, at most
+// once an interval.
+func (c *capture) drop(reason string, n int64, err error) {
+	c.metrics.dropped.WithLabelValues(reason).Add(float64(n))
+	d := &c.drops
+	d.Lock()
+	defer d.Unlock()
+	d.count[reason] += n
+	d.pending += n
+	d.last = time.Now()
+	if d.last.Sub(d.logged) < dropLogEvery {
+		return
+	}
+	c.log.Warn("calls were not recorded; the calls themselves were not affected", "reason", reason, "calls", d.pending, "error", err)
+	d.logged, d.pending = d.last, 0
+}
+
+// work records calls as they come. It takes what is queued together, and never
+// waits for more: a call that has ended is on its way to the journal at once.
+func (c *capture) work() {
+	batch := make([]*record, 0, batchMax)
+	events := make([]*event.Event, 0, batchMax)
+	for first := range c.queue {
+		batch = append(batch[:0], first)
+	more:
+		for len(batch) < batchMax {
+			select {
+			case r, ok := <-c.queue:
+				if !ok {
+					break more
+				}
+				batch = append(batch, r)
+			default:
+				break more
+			}
+		}
+		events = events[:0]
+		for _, r := range batch {
+			events = append(events, c.event(r))
+		}
+		c.store(events)
+		now := time.Now()
+		for i, r := range batch {
+			c.metrics.lag.Observe(now.Sub(r.ended).Seconds())
+			c.bytes.give(r.size)
+			c.depth.Add(-1)
+			batch[i], events[i] = nil, nil
+		}
+	}
+}
+
+// store appends events. If that fails for the batch, each is tried alone, so
+// that one that the journal can't take does not cost the others.
+func (c *capture) store(events []*event.Event) {
+	err := c.try(events)
+	if err == nil {
+		c.metrics.captured.Add(float64(len(events)))
+		return
+	}
+	for i, e := range events {
+		if len(events) > 1 {
+			err = c.retry(events[i : i+1])
+		} else if !final(err) {
+			err = c.retry(events)
+		}
+		if code(err) == event.CodeTooLarge && !e.Content.IsZero() {
+			e.DropContent()
+			_ = e.SetProperty("content_dropped", "too_large")
+			err = c.try(events[i : i+1])
+		}
+		switch {
+		case err == nil:
+			c.metrics.captured.Inc()
+		case code(err) == event.CodeFull:
+			// The others would find it full as well.
+			c.drop(dropJournalFull, int64(len(events)-i), err)
+			return
+		case c.ctx.Err() != nil:
+			c.drop(dropClosed, 1, err)
+		default:
+			c.drop(dropAppend, 1, err)
+		}
+	}
+}
+
+func (c *capture) retry(events []*event.Event) (err error) {
+	for n := range appendTries {
+		if n > 0 {
+			c.metrics.retries.Inc()
+			select {
+			case <-time.After(retryAfter << n):
+			case <-c.ctx.Done():
+				return c.ctx.Err()
+			}
+		}
+		if err = c.try(events); err == nil || final(err) {
+			return err
+		}
+	}
+	return err
+}
+
+func (c *capture) try(events []*event.Event) (err error) {
+	ctx, cancel := context.WithTimeout(c.ctx, appendWait)
+	defer cancel()
+	defer func() {
+		if p := recover(); p != nil {
+			c.metrics.panics.Inc()
+			err = fmt.Errorf("append panicked: %T", p)
+		}
+	}()
+	return c.append.Append(ctx, events...)
+}
+
+// final reports whether trying again is of no use.
+func final(err error) bool {
+	switch code(err) {
+	case event.CodeFull, event.CodeTooLarge, event.CodeInvalid:
+		return true
+	}
+	return false
+}
+
+func code(err error) event.Code {
+	var e *event.Error
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
+// event makes the one event of a call. Whatever goes wrong, there is one.
+func (c *capture) event(r *record) (e *event.Event) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.metrics.panics.Inc()
+			c.log.Error("recording a call panicked", "provider", r.call.Provider, "panic", fmt.Sprintf("%T", p))
+			e = plain(r)
+		}
+	}()
+	call := &r.call
+	call.RequestHeader = withoutSecrets(r.header)
+	call.ResponseHeader = withoutSecrets(call.ResponseHeader)
+	if enc := call.RequestHeader.Get("Content-Encoding"); encoded(enc) {
+		text, cut, err := decode(enc, call.Request, c.decoded, nil)
+		call.Request, call.RequestTruncated = text, call.RequestTruncated || cut
+		if err != nil {
+			c.log.Debug("a request's encoding could not be undone", "error", err)
+		}
+	}
+	if enc := call.ResponseHeader.Get("Content-Encoding"); encoded(enc) {
+		text, cut, err := decode(enc, call.Response, c.decoded, call.Marks)
+		// The tail of an encoded answer cannot be decoded without what was before it.
+		call.Response, call.ResponseTail, call.ResponseTruncated = text, nil, call.ResponseTruncated || cut
+		if err != nil {
+			c.log.Debug("an answer's encoding could not be undone", "error", err)
+		}
+	}
+	e = provider.Parse(call)
+	if e.ParseError != "" {
+		c.metrics.parseErrors.WithLabelValues(call.Provider).Inc()
+	}
+	e.ProjectID = r.projectID
+	attribute(e, r.header)
+	if r.traceID != "" {
+		e.TraceID = r.traceID
+	}
+	if e.TraceID == "" {
+		e.TraceID = event.NewID()
+	}
+	if e.SpanID == "" {
+		e.SpanID = event.NewID()
+	}
+	return e
+}
+
+// plain is the event of a call of which nothing could be read.
+func plain(r *record) *event.Event {
+	call := &r.call
+	e := &event.Event{
+		UUID: event.NewID(), ProjectID: r.projectID, Name: event.Span, Timestamp: call.Start.UTC(), Source: event.SourceGateway,
+		TraceID: event.NewID(), SpanID: event.NewID(), SpanName: call.Method + " " + call.Path,
+		Provider: call.Provider, BaseURL: call.BaseURL, RequestURL: call.BaseURL + call.Path, Method: call.Method,
+		HTTPStatus: call.Status, Latency: event.Some(call.Latency), RequestBytes: call.RequestBytes, ResponseBytes: call.ResponseBytes,
+		IsError: call.Status >= 400 || call.ErrType != "", ErrorType: call.ErrType, Status: event.StatusSuccess,
+		ParseError: "the parser panicked",
+	}
+	if e.IsError {
+		e.Status = event.StatusError
+	}
+	if call.ErrType == event.ErrTypeTimeout {
+		e.Status = event.StatusTimeout
+	}
+	if r.traceID != "" {
+		e.TraceID = r.traceID
+	}
+	return e
+}
+
+// withoutSecrets returns the headers that a parser may see.
+func withoutSecrets(h http.Header) http.Header {
+	out := make(http.Header, len(h))
+	for k, v := range h {
+		switch k {
+		case "Authorization", "Proxy-Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key", "Cookie", "Set-Cookie", headerSubprotocol:
+			continue
+		}
+		if !ownHeader(k) {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// ownHeader reports whether a header, in canonical form, is for hedgerow only.
+func ownHeader(k string) bool {
+	return len(k) > 2 && k[0] == 'X' && k[1] == '-' && (strings.HasPrefix(k, "X-Hedgerow-") || strings.HasPrefix(k, "X-Posthog-"))
+}
+
+// close records what is queued and stops. When ctx ends first, the rest is
+// dropped and counted.
+func (c *capture) close(ctx context.Context) error {
+	c.mu.Lock()
+	if !c.closed {
+		c.closed = true
+		close(c.queue)
+	}
+	c.mu.Unlock()
+	done := make(chan struct{})
+	go func() { c.workers.Wait(); close(done) }()
+	select {
+	case <-done:
+		c.cancel()
+		return nil
+	case <-ctx.Done():
+	}
+	c.cancel() // appends fail from here on: the workers run through
+	select {
+	case <-done:
+	case <-time.After(time.Second):
+	}
+	return ctx.Err()
+}
+
+// Stats is what the gateway tells about its capture.
+type Stats struct {
+	QueueDepth int64            `json:"queue_depth"` // calls that wait to be recorded, or are being recorded
+	QueueBytes int64            `json:"queue_bytes"`
+	Dropped    map[string]int64 `json:"dropped"`            // calls that were not recorded since the start, by reason
+	LastDrop   time.Time        `json:"last_drop,omitzero"` // zero if none was
+}
+
+func (c *capture) stats() Stats {
+	c.drops.Lock()
+	defer c.drops.Unlock()
+	s := Stats{QueueDepth: c.depth.Load(), QueueBytes: c.bytes.used.Load(), Dropped: make(map[string]int64, len(c.drops.count)), LastDrop: c.drops.last}
+	for k, v := range c.drops.count {
+		s.Dropped[k] = v
+	}
+	return s
+}
+
+// debugTrace returns the trace id that a call's event will have, for a caller
+// who asks for it before there is an event; "" if only the event will know.
+func debugTrace(h http.Header, bodyTrace []byte) string {
+	var e event.Event
+	attribute(&e, h)
+	if e.TraceID != "" {
+		return e.TraceID
+	}
+	var t struct {
+		TraceID string `json:"trace_id"`
+	}
+	if json.Unmarshal(bodyTrace, &t) == nil && t.TraceID != "" {
+		return event.CleanID(clean(t.TraceID))
+	}
+	return event.NewID()
+}

@@ -1,0 +1,131 @@
+package gateway
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net"
+	"net/http"
+	"strconv"
+	"syscall"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/provider"
+)
+
+// failure says what an error of the round trip is for the event, and what the
+// caller is told. For a caller that is gone the second is nil.
+func failure(name string, err error, callerGone bool) (errType string, e *event.Error) {
+	var ours *errCaller
+	var netErr net.Error
+	var dns *net.DNSError
+	switch {
+	case callerGone || errors.As(err, &ours) || errors.Is(err, context.Canceled):
+		return event.ErrTypeClientGone, nil
+	case errors.As(err, &netErr) && netErr.Timeout() || errors.Is(err, context.DeadlineExceeded):
+		return event.ErrTypeTimeout, event.NewError(event.CodeTimeout, name+" did not answer in time", "try again, or raise upstream_timeout", err)
+	}
+	why := "the connection failed"
+	switch {
+	case errors.As(err, &dns):
+		why = "its host name could not be resolved"
+	case errors.Is(err, syscall.ECONNREFUSED):
+		why = "connection refused"
+	case errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		why = "the connection was reset"
+	}
+	return event.ErrTypeUnreachable, event.NewError(event.CodeUpstream, "hedgerow could not reach "+name+": "+why, "check the network, and the provider's base URL in the configuration", err)
+}
+
+// writeError answers with an error of hedgerow's own in the provider's form, so
+// that the provider's SDK reads it.
+func writeError(w http.ResponseWriter, d provider.Dialect, e *event.Error) {
+	status := e.HTTPStatus()
+	message := "hedgerow: " + e.Message
+	if e.Hint != "" {
+		message += " (" + e.Hint + ")"
+	}
+	var v any
+	switch d {
+	case provider.Anthropic:
+		type detail struct {
+			Type    string `json:"type"`
+			Message string `json:"message"`
+		}
+		v = struct {
+			Type  string `json:"type"`
+			Error detail `json:"error"`
+		}{"error", detail{errorWord(status), message}}
+	case dialectGemini:
+		type detail struct {
+			Code    int    `json:"code"`
+			Message string `json:"message"`
+			Status  string `json:"status"`
+		}
+		v = struct {
+			Error detail `json:"error"`
+		}{detail{status, message, googleWord(status)}}
+	default:
+		type detail struct {
+			Message string  `json:"message"`
+			Type    string  `json:"type"`
+			Param   *string `json:"param"`
+			Code    string  `json:"code"`
+		}
+		v = struct {
+			Error detail `json:"error"`
+		}{detail{message, errorWord(status), nil, string(e.Code)}}
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		b = []byte(`{}`)
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Content-Length", strconv.Itoa(len(b)))
+	w.WriteHeader(status)
+	_, _ = w.Write(b)
+}
+
+// errorWord is Anthropic's error type for a status
+// (https://docs.anthropic.com/en/api/errors); OpenAI's clients go by the status.
+func errorWord(status int) string {
+	switch status {
+	case http.StatusUnauthorized:
+		return "authentication_error"
+	case http.StatusForbidden:
+		return "permission_error"
+	case http.StatusNotFound:
+		return "not_found_error"
+	case http.StatusRequestEntityTooLarge:
+		return "request_too_large"
+	case http.StatusTooManyRequests:
+		return "rate_limit_error"
+	case http.StatusGatewayTimeout:
+		return "timeout_error"
+	}
+	if status < 500 {
+		return "invalid_request_error"
+	}
+	return "api_error"
+}
+
+// googleWord is the status word of google.rpc.Code.
+func googleWord(status int) string {
+	switch status {
+	case http.StatusUnauthorized:
+		return "UNAUTHENTICATED"
+	case http.StatusForbidden:
+		return "PERMISSION_DENIED"
+	case http.StatusNotFound:
+		return "NOT_FOUND"
+	case http.StatusTooManyRequests:
+		return "RESOURCE_EXHAUSTED"
+	case http.StatusGatewayTimeout:
+		return "DEADLINE_EXCEEDED"
+	}
+	if status < 500 {
+		return "INVALID_ARGUMENT"
+	}
+	return "UNAVAILABLE"
+}

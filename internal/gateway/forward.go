@@ -1,0 +1,292 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptrace"
+	"net/textproto"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+var (
+	noUserAgent = []string{""} // keeps net/http from putting its own
+	identity    = []string{"identity"}
+	upgrade     = []string{"Upgrade"}
+	trailers    = []string{"trailers"}
+)
+
+// hopByHop reports whether a header, in canonical form, is about one connection
+// only (RFC 9110 section 7.6.1, and those that RFC 2616 named).
+func hopByHop(k string) bool {
+	switch k {
+	case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
+		return true
+	}
+	return false
+}
+
+// wayToHedgerow are headers that proxies in front of hedgerow add: whom they
+// served is not the provider's business.
+func wayToHedgerow(k string) bool {
+	switch k {
+	case "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Server", "X-Real-Ip":
+		return true
+	}
+	return false
+}
+
+// requestHeader returns the headers to send. Values are shared with the caller's
+// request and not written to.
+func (x *exchange) requestHeader() http.Header {
+	in := x.in.Header
+	out := make(http.Header, len(in)+1)
+	for k, v := range in {
+		switch {
+		case hopByHop(k), ownHeader(k), wayToHedgerow(k):
+		case k == "Expect" && x.body.stream == nil: // met already: the body is here
+		case k == "Cookie":
+			if v = withoutSession(v); len(v) > 0 {
+				out[k] = v
+			}
+		default:
+			out[k] = v
+		}
+	}
+	for _, line := range in["Connection"] {
+		for name := range strings.SplitSeq(line, ",") {
+			delete(out, textproto.CanonicalMIMEHeaderKey(textproto.TrimString(name)))
+		}
+	}
+	if up := upgradeType(in); up != "" {
+		out["Connection"], out["Upgrade"] = upgrade, []string{up}
+	}
+	if slices.ContainsFunc(in["Te"], func(v string) bool { return tokenIn(v, "trailers") }) {
+		out["Te"] = trailers
+	}
+	if len(out["User-Agent"]) == 0 {
+		out["User-Agent"] = noUserAgent
+	}
+	if x.cred.inPlace {
+		x.route.up.withoutKeys(out, x.key)
+	}
+	return out
+}
+
+// withoutSession takes hedgerow's own cookies out: a page on hedgerow's origin
+// that calls the gateway would send them along.
+func withoutSession(lines []string) []string {
+	if !slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "hedgerow") }) {
+		return lines
+	}
+	var out []string
+	for _, line := range lines {
+		var keep []string
+		for c := range strings.SplitSeq(line, ";") {
+			if c = strings.TrimSpace(c); !strings.HasPrefix(c, "hedgerow") && !strings.HasPrefix(c, "__Host-hedgerow") {
+				keep = append(keep, c)
+			}
+		}
+		if len(keep) > 0 {
+			out = append(out, strings.Join(keep, "; "))
+		}
+	}
+	return out
+}
+
+func upgradeType(h http.Header) string {
+	if slices.ContainsFunc(h["Connection"], func(v string) bool { return tokenIn(v, "upgrade") }) {
+		return h.Get("Upgrade")
+	}
+	return ""
+}
+
+func tokenIn(list, token string) bool {
+	for t := range strings.SplitSeq(list, ",") {
+		if strings.EqualFold(strings.TrimSpace(t), token) {
+			return true
+		}
+	}
+	return false
+}
+
+// forward sends the call and passes the answer on.
+func (x *exchange) forward() {
+	if x.body.stream != nil {
+		// The provider may answer before it has read all of an upload.
+		_ = http.NewResponseController(x.w).EnableFullDuplex()
+	}
+	header := x.requestHeader()
+	if x.plan.asked {
+		// What usage adds is to be taken out again, which can't be done in a
+		// compressed answer.
+		plain := header
+		header = make(http.Header, len(plain)+1)
+		for k, v := range plain {
+			header[k] = v
+		}
+		header["Accept-Encoding"] = identity
+		res, err := x.roundTrip(header, x.plan.edits)
+		if err != nil || !x.refusesUsage(res) {
+			if err == nil && res.StatusCode < 300 {
+				x.g.metrics.usage.WithLabelValues("asked").Inc()
+			}
+			x.answer(res, err)
+			return
+		}
+		header = plain
+		x.plan.asked = false
+		res, err = x.roundTrip(header, x.plan.without)
+		if err == nil && res.StatusCode < 300 {
+			x.route.up.refused.Store(x.route.base, time.Now())
+			x.g.metrics.usage.WithLabelValues("refused").Inc()
+			x.g.log.Info("provider refuses stream_options: token counts of its streams are not asked for", slog.String("provider", x.route.up.name))
+		}
+		x.answer(res, err)
+		return
+	}
+	x.answer(x.roundTrip(header, x.plan.edits))
+}
+
+// refusesUsage reports whether the provider refused what hedgerow added to the
+// call. If so the answer is done with, else it is as if it had not been looked
+// at. Mistral says it with 422.
+func (x *exchange) refusesUsage(res *http.Response) bool {
+	if res.StatusCode != http.StatusBadRequest && res.StatusCode != http.StatusUnprocessableEntity {
+		return false
+	}
+	t := time.Now()
+	head, err := io.ReadAll(io.LimitReader(res.Body, 64<<10))
+	x.wait(t)
+	text := head
+	if enc := res.Header.Get("Content-Encoding"); encoded(enc) {
+		text, _, _ = decode(enc, head, 64<<10, nil)
+	}
+	if err == nil && namesStreamOptions(text) {
+		_ = res.Body.Close()
+		return true
+	}
+	rest := io.Reader(res.Body)
+	if err != nil {
+		rest = failing{err}
+	}
+	res.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(head), rest), res.Body}
+	return false
+}
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }
+
+// roundTrip sends the call once.
+func (x *exchange) roundTrip(header http.Header, edits []edit) (*http.Response, error) {
+	u := &url.URL{Scheme: x.route.up.scheme, Host: x.route.host, Path: x.route.path, RawPath: x.route.rawPath, RawQuery: x.in.URL.RawQuery, ForceQuery: x.in.URL.ForceQuery}
+	if x.cred.inQuery {
+		u.RawQuery = queryWithoutKeys(u.RawQuery)
+	}
+	out := &http.Request{Method: x.in.Method, URL: u, Host: x.route.host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
+	switch {
+	case x.body.stream != nil:
+		out.Body, out.ContentLength, out.Trailer = x.body.stream, x.body.length, x.in.Trailer
+	case len(x.body.whole) > 0:
+		body, n := edited(x.body.whole, edits)
+		out.Body, out.ContentLength = io.NopCloser(body()), n
+		// Only for a connection that died while it was idle: net/http sends again
+		// what was not sent at all.
+		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(body()), nil }
+	default:
+		out.Body = http.NoBody
+	}
+	early := &earlyHints{w: x.w}
+	out = out.WithContext(httptrace.WithClientTrace(x.in.Context(), &httptrace.ClientTrace{Got1xxResponse: early.pass}))
+	t := time.Now()
+	res, err := x.route.up.transport.RoundTrip(out)
+	early.end()
+	if now := x.wait(t); err == nil {
+		x.route.up.ttfb.Observe(now.Sub(t).Seconds())
+	}
+	return res, err
+}
+
+// earlyHints passes 1xx answers on, as long as the answer proper has not come.
+type earlyHints struct {
+	w    http.ResponseWriter
+	mu   sync.Mutex
+	done bool
+}
+
+func (e *earlyHints) pass(code int, h textproto.MIMEHeader) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.done || code == http.StatusContinue { // 100 is between us and the provider
+		return nil
+	}
+	to := e.w.Header()
+	for k, v := range h {
+		if !hopByHop(k) {
+			to[k] = v
+		}
+	}
+	e.w.WriteHeader(code)
+	clear(to)
+	return nil
+}
+
+func (e *earlyHints) end() {
+	e.mu.Lock()
+	e.done = true
+	e.mu.Unlock()
+}
+
+// answer passes the provider's answer on, or says that there is none.
+func (x *exchange) answer(res *http.Response, err error) {
+	if err != nil {
+		if s := x.body.stream; s != nil && s.failed() != nil {
+			err = &errCaller{s.failed()}
+		}
+		x.fail(err)
+		return
+	}
+	call := &x.rec.call
+	call.Status, call.ResponseHeader = res.StatusCode, res.Header
+	x.outcome = statusClass(res.StatusCode)
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		x.upgrade(res)
+		return
+	}
+	x.copy(res)
+}
+
+// fail ends an exchange to which no answer came.
+func (x *exchange) fail(err error) {
+	errType, e := failure(x.route.up.name, err, x.in.Context().Err() != nil)
+	x.rec.call.Err, x.rec.call.ErrType = err, errType
+	x.outcome = errType
+	if e == nil {
+		panic(http.ErrAbortHandler) // nobody is there to be answered
+	}
+	x.g.log.LogAttrs(context.Background(), slog.LevelWarn, "provider could not be reached", slog.String("provider", x.route.up.name), slog.String("type", errType), slog.Any("error", err))
+	x.rec.call.Status = 0
+	writeError(x.w, x.route.up.dialect, e)
+}
+
+// broke notes that an answer broke off, and whose fault it was.
+func (x *exchange) broke(err error, caller bool) {
+	call := &x.rec.call
+	call.Err, call.ErrType = err, event.ErrTypeStream
+	if caller || x.in.Context().Err() != nil {
+		call.ErrType = event.ErrTypeClientGone
+	}
+	x.outcome = call.ErrType
+}

@@ -1,0 +1,116 @@
+package gateway
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// Why a call was not recorded: the values of the reason label of
+// hedgerow_gateway_capture_dropped_total and the keys of [Stats.Dropped].
+const (
+	dropQueueFull   = "queue_full"   // more calls than may wait
+	dropQueueBytes  = "queue_bytes"  // more bytes than may wait
+	dropJournalFull = "journal_full" // the journal's disk bound is reached
+	dropAppend      = "append"       // the journal failed, tries included
+	dropClosed      = "closed"       // the gateway was being closed
+)
+
+var dropReasons = []string{dropQueueFull, dropQueueBytes, dropJournalFull, dropAppend, dropClosed}
+
+type metrics struct {
+	requests *prometheus.CounterVec
+	added    *prometheus.HistogramVec
+	ttfb     *prometheus.HistogramVec
+	inFlight prometheus.Gauge
+	unread   *prometheus.CounterVec
+	usage    *prometheus.CounterVec
+
+	captured    prometheus.Counter
+	dropped     *prometheus.CounterVec
+	parseErrors *prometheus.CounterVec
+	panics      prometheus.Counter
+	retries     prometheus.Counter
+	lag         prometheus.Histogram
+}
+
+func newMetrics() *metrics {
+	name := func(n string) prometheus.Opts {
+		return prometheus.Opts{Namespace: "hedgerow", Subsystem: "gateway", Name: n}
+	}
+	counter := func(n, help string, labels ...string) *prometheus.CounterVec {
+		o := name(n)
+		o.Help = help
+		return prometheus.NewCounterVec(prometheus.CounterOpts(o), labels)
+	}
+	histogram := func(n, help string, buckets []float64, labels ...string) *prometheus.HistogramVec {
+		o := name(n)
+		return prometheus.NewHistogramVec(prometheus.HistogramOpts{Namespace: o.Namespace, Subsystem: o.Subsystem, Name: o.Name, Help: help, Buckets: buckets}, labels)
+	}
+	one := func(v *prometheus.CounterVec) prometheus.Counter { return v.WithLabelValues() }
+	m := &metrics{
+		requests: counter("requests_total", "Calls by provider, operation and how they ended: the class of the provider's status, or client_disconnected, timeout, connection_error, stream_error, refused (by hedgerow itself).", "provider", "operation", "outcome"),
+		added: histogram("added_seconds", "Time that a call spent inside hedgerow, waiting for the provider and the caller left out; every route.",
+			[]float64{5e-6, 10e-6, 20e-6, 50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 50e-3, 250e-3, 1}, "provider"),
+		ttfb: histogram("ttfb_seconds", "Time from sending a call to the provider to the beginning of its answer.",
+			[]float64{1e-3, 5e-3, 10e-3, 25e-3, 50e-3, 100e-3, 250e-3, 500e-3, 1, 2, 4, 8, 16, 32, 64, 128, 256}, "provider"),
+		inFlight:    prometheus.NewGauge(prometheus.GaugeOpts{Namespace: "hedgerow", Subsystem: "gateway", Name: "in_flight", Help: "Calls under way."}),
+		unread:      counter("bodies_unread_total", "JSON request bodies that passed through unread, because of their own size or of all together.", "reason"),
+		usage:       counter("usage_asked_total", "Streams for which token counts were asked in the caller's stead, and whether the provider refused.", "outcome"),
+		captured:    one(counter("capture_events_total", "Calls that became events in the journal.")),
+		dropped:     counter("capture_dropped_total", "Calls that were not recorded, by reason. The calls themselves were not affected.", "reason"),
+		parseErrors: counter("capture_parse_errors_total", "Calls whose bodies could not be read; they are recorded with what is known.", "provider"),
+		panics:      one(counter("capture_panics_total", "Calls at which a parser panicked; they are recorded with what is known.")),
+		retries:     one(counter("capture_append_retries_total", "Appends to the journal that were tried once more.")),
+		lag: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "hedgerow", Subsystem: "gateway", Name: "capture_lag_seconds",
+			Help: "Time from the end of an answer to its event being in the journal.", Buckets: []float64{1e-4, 5e-4, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 100e-3, 500e-3, 1, 5, 30}}),
+	}
+	for _, r := range dropReasons {
+		m.dropped.WithLabelValues(r)
+	}
+	return m
+}
+
+func (g *Gateway) register(r prometheus.Registerer) error {
+	if r == nil {
+		return nil
+	}
+	m := g.metrics
+	gauge := func(n, help string, f func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "hedgerow", Subsystem: "gateway", Name: n, Help: help}, f)
+	}
+	for _, c := range []prometheus.Collector{
+		m.requests, m.added, m.ttfb, m.inFlight, m.unread, m.usage, m.captured, m.dropped, m.parseErrors, m.panics, m.retries, m.lag,
+		gauge("capture_queue_depth", "Calls that wait to be recorded, or are being recorded.", func() float64 { return float64(g.capture.depth.Load()) }),
+		gauge("capture_queue_bytes", "Bytes of the calls that wait to be recorded.", func() float64 { return float64(g.capture.bytes.used.Load()) }),
+		gauge("request_bytes", "Bytes of request bodies held for calls under way.", func() float64 { return float64(g.requests.used.Load()) }),
+		gauge("response_bytes", "Bytes of answers held for calls under way.", func() float64 { return float64(g.responses.used.Load()) }),
+	} {
+		if err := r.Register(c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+type outcome struct{ operation, status string }
+
+// count counts a call; the counter of each outcome is looked up once.
+func (g *Gateway) count(u *upstream, operation, status string) {
+	name := "unknown"
+	if u == nil {
+		g.metrics.requests.WithLabelValues(name, operation, status).Inc()
+		return
+	}
+	key := outcome{operation, status}
+	c, ok := u.requests.Load(key)
+	if !ok {
+		c, _ = u.requests.LoadOrStore(key, g.metrics.requests.WithLabelValues(u.name, operation, status))
+	}
+	c.(prometheus.Counter).Inc()
+}
+
+var statusClasses = [...]string{"", "1xx", "2xx", "3xx", "4xx", "5xx"}
+
+func statusClass(status int) string {
+	if c := status / 100; c > 0 && c < len(statusClasses) {
+		return statusClasses[c]
+	}
+	return "other"
+}

@@ -1,0 +1,156 @@
+package gateway
+
+import (
+	"net/http"
+	"sync/atomic"
+	"time"
+
+	"github.com/hedgerow/hedgerow/internal/provider"
+)
+
+// budget is a number of bytes that may be held at one time.
+type budget struct {
+	limit int64
+	used  atomic.Int64
+}
+
+func (b *budget) take(n int64) bool {
+	if b.used.Add(n) > b.limit {
+		b.used.Add(-n)
+		return false
+	}
+	return true
+}
+
+func (b *budget) give(n int64) { b.used.Add(-n) }
+
+const (
+	firstHead = 4 << 10 // room for an answer of unknown length; grows twofold
+	roomToGo  = 512     // less free room than this makes the head grow
+	maxMarks  = 128     // arrival times kept of one answer; the last is always kept
+)
+
+// recorder keeps the beginning and the end of an answer within a budget. The
+// beginning is read straight into, so that keeping it costs no copy. It is of
+// no use to two goroutines at once.
+type recorder struct {
+	budget  *budget
+	limit   int // of head
+	tailLen int // of tail
+	head    []byte
+	held    int64 // taken from the budget
+	full    bool  // head takes no more
+	tail    []byte
+	tailPos int  // where the next byte goes, once tail is full
+	cut     bool // bytes are missing between head and tail, or at the end
+}
+
+// begin makes room for an answer of the given length; -1 is unknown.
+func (r *recorder) begin(length int64) {
+	room := int64(firstHead)
+	if length >= 0 {
+		room = length + roomToGo
+	}
+	r.grow(int(min(room, int64(r.limit))))
+}
+
+// room returns free space to read into, or nil if the head takes no more.
+func (r *recorder) room() []byte {
+	if r.full {
+		return nil
+	}
+	if cap(r.head)-len(r.head) < roomToGo {
+		r.grow(min(2*cap(r.head), r.limit))
+		if cap(r.head)-len(r.head) < roomToGo {
+			r.full = true
+			return nil
+		}
+	}
+	return r.head[len(r.head):cap(r.head)]
+}
+
+func (r *recorder) grow(to int) {
+	more := int64(to - cap(r.head))
+	if more <= 0 || !r.budget.take(more) {
+		return
+	}
+	r.held += more
+	head := make([]byte, len(r.head), to)
+	copy(head, r.head)
+	r.head = head
+}
+
+// commit says that n bytes were read into what room returned.
+func (r *recorder) commit(n int) { r.head = r.head[:len(r.head)+n] }
+
+// write keeps what came after the head. Only the last bytes stay.
+func (r *recorder) write(p []byte) {
+	if !r.full {
+		if room := cap(r.head) - len(r.head); room >= len(p) {
+			r.head = append(r.head, p...)
+			return
+		}
+		if free := r.room(); len(free) >= len(p) {
+			r.head = append(r.head, p...)
+			return
+		}
+		r.full = true
+	}
+	r.cut = true
+	if r.tail == nil {
+		if r.tailLen == 0 || !r.budget.take(int64(r.tailLen)) {
+			r.tailLen = 0
+			return
+		}
+		r.held += int64(r.tailLen)
+		r.tail = make([]byte, 0, r.tailLen)
+	}
+	if len(p) >= r.tailLen {
+		r.tail = append(r.tail[:0], p[len(p)-r.tailLen:]...)
+		r.tailPos = 0
+		return
+	}
+	if n := min(r.tailLen-len(r.tail), len(p)); n > 0 {
+		r.tail = append(r.tail, p[:n]...)
+		p = p[n:]
+	}
+	for len(p) > 0 {
+		n := copy(r.tail[r.tailPos:], p)
+		p = p[n:]
+		r.tailPos = (r.tailPos + n) % r.tailLen
+	}
+}
+
+// end returns the tail in order and gives the budget back. What was kept stays
+// valid: from here on the capture queue answers for it.
+func (r *recorder) end() []byte {
+	r.budget.give(r.held)
+	r.held = 0
+	if r.tailPos == 0 {
+		return r.tail
+	}
+	tail := make([]byte, 0, len(r.tail))
+	return append(append(tail, r.tail[r.tailPos:]...), r.tail[:r.tailPos]...)
+}
+
+// record is one finished call on its way to becoming an event.
+type record struct {
+	call      provider.Call
+	projectID string
+	header    http.Header // the caller's, attribution and keys included: read, never kept
+	trailer   http.Header
+	traceID   string // told to the caller already
+	size      int64  // bytes held, for the queue's bound
+	ended     time.Time
+}
+
+// mark notes that bytes had arrived. Past maxMarks only the newest is kept: the
+// time to the first token lies among the first.
+func (r *record) mark(offset int64, at time.Duration) {
+	m := provider.Mark{Offset: offset, At: at}
+	if n := len(r.call.Marks); n >= maxMarks {
+		r.call.Marks[n-1] = m
+		return
+	}
+	r.call.Marks = append(r.call.Marks, m)
+}

@@ -1,0 +1,247 @@
+package gateway
+
+import (
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/provider"
+)
+
+// Upstream is a provider that calls can go to.
+type Upstream struct {
+	// BaseURL is where the provider answers, without the path that callers send
+	// (https://api.openai.com). A path that callers send too, as the /v1 of
+	// https://api.openai.com/v1, is not doubled. {resource} in it stands for the
+	// second part of an Azure route. Defaults to the known provider's own.
+	BaseURL string
+
+	// Dialect is the wire format. Defaults to the known provider's, else to
+	// [provider.OpenAI].
+	Dialect provider.Dialect
+
+	// IncludeUsage says whether to ask for token counts on streams that lack
+	// them. Defaults to true for the OpenAI dialect, except for the known
+	// providers that report them anyway: there it would only take from the
+	// caller what is his.
+	IncludeUsage *bool
+
+	// Timeout is the longest wait for an answer to begin. Defaults to 0: as long
+	// as the caller waits.
+	Timeout time.Duration
+}
+
+// Gemini's calls pass through and are recorded as plain calls.
+const dialectGemini provider.Dialect = "gemini"
+
+// reports marks those that put usage into every stream, asked or not. Mistral
+// refuses stream_options altogether (openai/openai-agents-python#442); for
+// OpenRouter it has no effect (its page "Usage Accounting").
+var reports = new(bool)
+
+// Known returns the providers that need no configuration, by the name that
+// their routes begin with.
+func Known() map[string]Upstream {
+	return map[string]Upstream{
+		"openai":     {BaseURL: "https://api.openai.com", Dialect: provider.OpenAI},
+		"anthropic":  {BaseURL: "https://api.anthropic.com", Dialect: provider.Anthropic},
+		"gemini":     {BaseURL: "https://generativelanguage.googleapis.com", Dialect: dialectGemini},
+		"openrouter": {BaseURL: "https://openrouter.ai", Dialect: provider.OpenAI, IncludeUsage: reports},
+		"azure":      {BaseURL: "https://{resource}.openai.azure.com", Dialect: provider.OpenAI},
+		"groq":       {BaseURL: "https://api.groq.com", Dialect: provider.OpenAI, IncludeUsage: reports},
+		"mistral":    {BaseURL: "https://api.mistral.ai", Dialect: provider.OpenAI, IncludeUsage: reports},
+		"deepseek":   {BaseURL: "https://api.deepseek.com", Dialect: provider.OpenAI, IncludeUsage: reports},
+		"xai":        {BaseURL: "https://api.x.ai", Dialect: provider.OpenAI, IncludeUsage: reports},
+		"perplexity": {BaseURL: "https://api.perplexity.ai", Dialect: provider.OpenAI, IncludeUsage: reports},
+		"together":   {BaseURL: "https://api.together.xyz", Dialect: provider.OpenAI},
+		"fireworks":  {BaseURL: "https://api.fireworks.ai", Dialect: provider.OpenAI},
+	}
+}
+
+const resourceMark = "{resource}"
+
+// upstream is an [Upstream] made ready for calls.
+type upstream struct {
+	name      string
+	dialect   provider.Dialect
+	scheme    string
+	host      string
+	path      string   // of the base URL, without trailing slash
+	overlaps  []string // what path ends with, the longest first: callers may send it too
+	resources bool     // routes are /name/{resource}/…
+	perHost   bool     // the resource is part of the host
+	usage     bool
+	transport http.RoundTripper
+
+	refused  sync.Map // base URL → time.Time of a refusal of stream_options
+	requests sync.Map // outcome → prometheus.Counter
+	added    prometheus.Observer
+	ttfb     prometheus.Observer
+}
+
+// refusalLasts is how long an upstream is not asked for usage again after it
+// has refused stream_options.
+const refusalLasts = time.Hour
+
+func (u *upstream) asksUsage(base string) bool {
+	if !u.usage {
+		return false
+	}
+	at, ok := u.refused.Load(base)
+	return !ok || time.Since(at.(time.Time)) > refusalLasts
+}
+
+func newUpstream(name string, c Upstream) (*upstream, error) {
+	known := Known()[name]
+	if c.BaseURL == "" {
+		c.BaseURL = known.BaseURL
+	}
+	if c.Dialect == "" {
+		c.Dialect = known.Dialect
+	}
+	if c.Dialect == "" {
+		c.Dialect = provider.OpenAI
+	}
+	if c.IncludeUsage == nil {
+		c.IncludeUsage = known.IncludeUsage
+	}
+	if !validName(name) {
+		return nil, event.Invalid("the upstream's name "+name+" cannot be part of a route", "use lower-case letters, digits, - and _; v1 is taken")
+	}
+	if c.Dialect != provider.OpenAI && c.Dialect != provider.Anthropic && c.Dialect != dialectGemini {
+		return nil, event.Invalid("the upstream "+name+" has an unknown dialect", "use openai or anthropic")
+	}
+	// The mark is no valid host, so that it stands aside while the URL is read.
+	const standIn = "hedgerow-resource-mark"
+	b, err := url.Parse(strings.Replace(c.BaseURL, resourceMark, standIn, 1))
+	if err != nil || b.Scheme != "http" && b.Scheme != "https" || b.Host == "" || b.User != nil || b.RawQuery != "" || b.Fragment != "" {
+		return nil, event.NewError(event.CodeInvalid, "the base URL of the upstream "+name+" is not usable", "give scheme, host and path only, as in https://api.openai.com", nil)
+	}
+	u := &upstream{
+		name: name, dialect: c.Dialect, scheme: b.Scheme,
+		host: strings.Replace(b.Host, standIn, resourceMark, 1), path: strings.TrimRight(b.Path, "/"),
+		resources: name == "azure" || strings.Contains(b.Host, standIn), perHost: strings.Contains(b.Host, standIn),
+		usage: c.Dialect == provider.OpenAI,
+	}
+	if c.IncludeUsage != nil {
+		u.usage = u.usage && *c.IncludeUsage
+	}
+	for i := range len(u.path) {
+		if u.path[i] == '/' {
+			u.overlaps = append(u.overlaps, u.path[i:])
+		}
+	}
+	return u, nil
+}
+
+func validName(s string) bool {
+	if s == "" || s == "v1" || s[0] == '-' || s[0] == '_' {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i]; (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return true
+}
+
+// validResource reports whether s is one DNS label and so cannot lead out of the
+// provider's domain.
+func validResource(s string) bool {
+	if s == "" || len(s) > 63 || s[0] == '-' {
+		return false
+	}
+	for i := range len(s) {
+		if c := s[i] | 0x20; (c < 'a' || c > 'z') && (s[i] < '0' || s[i] > '9') && s[i] != '-' {
+			return false
+		}
+	}
+	return true
+}
+
+// route is where one call goes.
+type route struct {
+	up      *upstream
+	host    string
+	path    string // to send, decoded and as it was escaped ("" where that is the default)
+	rawPath string
+	base    string // for records: base + below is the URL without its query
+	below   string
+}
+
+// Handles reports whether a path belongs to the gateway. OTLP's /v1/traces and
+// the like are for others to take first.
+func (g *Gateway) Handles(path string) bool {
+	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	return first == "v1" || g.upstreams[first] != nil
+}
+
+// route finds the upstream and the path below its base.
+func (g *Gateway) route(r *http.Request) (route, *event.Error) {
+	path, raw := r.URL.Path, r.URL.RawPath
+	if strings.Contains(path, "/..") && slices.Contains(strings.Split(path, "/"), "..") {
+		return route{}, event.Invalid("the path has .. in it", "send the provider's path as its documentation has it")
+	}
+	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
+	if first == "v1" {
+		up := g.upstreams["openai"]
+		if messages(path) || len(r.Header["Anthropic-Version"]) > 0 {
+			up = g.upstreams["anthropic"]
+		}
+		return up.to("", path, raw), nil
+	}
+	up := g.upstreams[first]
+	if up == nil {
+		return route{}, event.NewError(event.CodeNotFound, "hedgerow knows no provider of this name", "use one of "+strings.Join(slices.Sorted(maps.Keys(g.upstreams)), ", ")+", or name it under upstreams in hedgerow.yaml", nil)
+	}
+	cut := 1 + len(first)
+	resource := ""
+	if up.resources {
+		resource, _, _ = strings.Cut(strings.TrimPrefix(path[cut:], "/"), "/")
+		if !validResource(resource) {
+			return route{up: up}, event.Invalid("the path names no resource", "send it as /"+up.name+"/RESOURCE/…")
+		}
+		cut += 1 + len(resource)
+	}
+	if raw != "" {
+		if !strings.HasPrefix(raw, path[:cut]) {
+			return route{up: up}, event.Invalid("the provider's name in the path is escaped", "send it as it is")
+		}
+		raw = raw[cut:]
+	}
+	return up.to(resource, path[cut:], raw), nil
+}
+
+func messages(path string) bool {
+	rest, ok := strings.CutPrefix(path, "/v1/messages")
+	return ok && (rest == "" || rest[0] == '/')
+}
+
+// to joins the base URL and what the caller sent below the route. A part that
+// both have is taken once.
+func (u *upstream) to(resource, below, raw string) route {
+	t := route{up: u, host: u.host, below: below, path: u.path + below, base: u.path}
+	if u.perHost {
+		t.host = strings.Replace(u.host, resourceMark, resource, 1)
+	}
+	for _, o := range u.overlaps {
+		if rest, ok := strings.CutPrefix(below, o); ok && (rest == "" || rest[0] == '/') {
+			t.path, t.base = u.path+rest, u.path[:len(u.path)-len(o)]
+			raw = strings.TrimPrefix(raw, o)
+			break
+		}
+	}
+	if raw != "" {
+		t.rawPath = u.path + raw
+	}
+	t.base = u.scheme + "://" + t.host + t.base
+	return t
+}

@@ -1,0 +1,186 @@
+package gateway
+
+import "bytes"
+
+// maxHeld bounds what the stripper keeps of an event whose end has not arrived.
+// A longer one is passed on unread: a usage chunk has some 500 bytes.
+const maxHeld = 64 << 10
+
+// usageStripper removes from a stream of chat completion chunks what
+// stream_options.include_usage has added to it: the chunk that has usage and no
+// choices, and the member "usage":null of the others.
+//
+// It works on whole server-sent events, wherever the reads split them, and never
+// keeps a complete one: what write returns ends with the last event that p
+// completed. Everything else passes byte for byte, line ends included.
+type usageStripper struct {
+	held    []byte // an event that has begun and not ended
+	out     []byte
+	line    int  // bytes in the line that is being read
+	cr      bool // the byte before was a carriage return
+	passing bool // the event was too long to keep: pass it on as it comes
+	// A carriage return may end an event, and its line feed come with the next
+	// read; it shares the event's fate.
+	ended, dropped bool
+}
+
+// write takes bytes of the stream and returns those to send on. They are valid
+// until the next call.
+func (s *usageStripper) write(p []byte) []byte {
+	s.out = s.out[:0]
+	start := 0 // of the event within p
+	for i := 0; i < len(p); i++ {
+		c := p[i]
+		if c == '\n' && s.cr { // second half of a line end
+			s.cr = false
+			if s.ended {
+				s.ended = false
+				if !s.dropped {
+					s.out = append(s.out, c)
+				}
+				start = i + 1
+			}
+			continue
+		}
+		s.ended = false
+		s.cr = c == '\r'
+		if c != '\n' && c != '\r' {
+			s.line++
+			continue
+		}
+		blank := s.line == 0
+		s.line = 0
+		if !blank {
+			continue
+		}
+		s.endEvent(p[start : i+1])
+		s.ended = s.cr
+		start = i + 1
+	}
+	rest := p[start:]
+	switch {
+	case s.passing:
+		s.out = append(s.out, rest...)
+	case len(s.held)+len(rest) > maxHeld:
+		s.out = append(append(s.out, s.held...), rest...)
+		s.held, s.passing = s.held[:0], true
+	default:
+		s.held = append(s.held, rest...)
+	}
+	return s.out
+}
+
+// endEvent decides about the event that ends with tail.
+func (s *usageStripper) endEvent(tail []byte) {
+	if s.passing {
+		s.passing, s.dropped = false, false
+		s.out = append(s.out, tail...)
+		return
+	}
+	ev := tail
+	if len(s.held) > 0 {
+		s.held = append(s.held, tail...)
+		ev = s.held
+	}
+	from, to := addedByUsage(ev)
+	s.dropped = to == len(ev)
+	s.out = append(append(s.out, ev[:from]...), ev[to:]...)
+	s.held = s.held[:0]
+}
+
+// flush returns what is left at the end of the stream: an event that was never
+// ended, as it came.
+func (s *usageStripper) flush() []byte {
+	rest := s.held
+	s.held = nil
+	return rest
+}
+
+// addedByUsage returns the part ev[from:to] of an event that would not be there
+// had usage not been asked for; from == to where there is none, and the whole
+// event for the usage chunk. In doubt nothing is cut.
+func addedByUsage(ev []byte) (from, to int) {
+	if !bytes.Contains(ev, []byte(`"usage"`)) {
+		return 0, 0
+	}
+	begin, end := dataLine(ev)
+	if begin < 0 {
+		return 0, 0
+	}
+	o := newObject(ev[begin:end])
+	var (
+		prevEnd, cutFrom, cutTo = -1, -1, -1
+		pending                 bool // the member after the cut is awaited
+		noChoices, usage        bool
+		usages                  int
+	)
+	for {
+		m, ok := o.next()
+		if !ok {
+			break
+		}
+		if pending {
+			cutTo, pending = m.key, false
+		}
+		switch string(o.name(m)) {
+		case "choices":
+			v := o.value(m)
+			noChoices = v[0] == '[' && skipSpace(v, 1) == len(v)-1
+		case "usage":
+			usages++
+			v := o.value(m)
+			usage = v[0] == '{'
+			if string(v) == "null" {
+				cutFrom, pending = m.key, true
+			}
+		}
+		if !pending {
+			prevEnd = m.end
+		}
+	}
+	if !o.done || usages != 1 {
+		return 0, 0
+	}
+	if usage {
+		if noChoices {
+			return 0, len(ev)
+		}
+		return 0, 0
+	}
+	if pending { // the last member: its comma stands before it
+		last := skipSpace(o.b, cutFrom)
+		cutTo = last
+		for cutTo < len(o.b) && o.b[cutTo] != ':' {
+			cutTo++
+		}
+		cutTo = skipValue(o.b, skipSpace(o.b, cutTo+1))
+		if prevEnd >= 0 {
+			cutFrom = prevEnd
+		}
+	}
+	if cutFrom < 0 {
+		return 0, 0
+	}
+	return begin + cutFrom, begin + cutTo
+}
+
+// dataLine returns where the value of an event's only data line lies, or -1 if
+// there is none or there are several.
+func dataLine(ev []byte) (begin, end int) {
+	begin = -1
+	for i := 0; i < len(ev); {
+		n := bytes.IndexAny(ev[i:], "\r\n")
+		if n < 0 {
+			n = len(ev) - i
+		}
+		line := ev[i : i+n]
+		if v, ok := bytes.CutPrefix(line, []byte("data:")); ok {
+			if begin >= 0 {
+				return -1, -1
+			}
+			begin, end = i+n-len(v), i+n
+		}
+		i += n + 1
+	}
+	return begin, end
+}
