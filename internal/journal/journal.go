@@ -78,9 +78,11 @@ type Journal struct {
 	frames       sync.Pool // *[]byte
 	metrics      *metrics
 
+	closing context.Context // ended by shut when Close begins
+	shut    context.CancelFunc
+
 	mu         sync.Mutex
-	closed     bool
-	appends    sync.WaitGroup  // Add under mu while !closed
+	appends    sync.WaitGroup  // Add under mu while closing has not ended
 	unreadable map[string]bool // queues whose cursor could not be read; see embedded.unrecoveredQueues
 
 	failed  chan struct{} // closed once by fail
@@ -88,7 +90,6 @@ type Journal struct {
 	failure atomic.Pointer[event.Error]
 
 	kick        chan struct{} // wakes the janitor
-	stopJanitor context.CancelFunc
 	janitorDone chan struct{}
 	closeDone   chan struct{} // closed when Close has ended
 	closeErr    error
@@ -114,6 +115,7 @@ func Open(ctx context.Context, c Config) (*Journal, error) {
 		janitorDone: make(chan struct{}),
 		closeDone:   make(chan struct{}),
 	}
+	j.closing, j.shut = context.WithCancel(context.Background())
 	if c.NATSURL == "" {
 		if j.srv, err = startEmbedded(ctx, c, j.fail); err != nil {
 			return nil, err
@@ -126,9 +128,7 @@ func Open(ctx context.Context, c Config) (*Journal, error) {
 		j.disconnect()
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
-	janitorCtx, stop := context.WithCancel(context.Background())
-	j.stopJanitor = stop
-	go j.janitor(janitorCtx)
+	go j.janitor(j.closing)
 	return j, nil
 }
 
@@ -291,25 +291,27 @@ func (j *Journal) Err() error {
 // Failed is closed when [Journal.Err] becomes non-nil.
 func (j *Journal) Failed() <-chan struct{} { return j.failed }
 
+var errClosing = event.NewError(event.CodeUnavailable, "hedgerow is shutting down", "send it again in a moment", nil)
+
 // enter counts a call in, so that Close waits for it.
 func (j *Journal) enter() error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.closed {
-		return event.NewError(event.CodeUnavailable, "hedgerow is shutting down", "send it again in a moment", nil)
+	if j.closing.Err() != nil {
+		return errClosing
 	}
 	j.appends.Add(1)
 	return nil
 }
 
-// Close refuses new appends, waits for those under way, hands the queues'
+// Close refuses new appends, ends every Fetch, waits for the appends under way, hands the queues'
 // acknowledgements to the store and closes it. What had been acknowledged to a
 // caller is safe however Close ends. When ctx ends first, Close returns its
 // error and the rest goes on behind it. A second call waits for the first.
 func (j *Journal) Close(ctx context.Context) error {
 	j.mu.Lock()
-	first := !j.closed
-	j.closed = true
+	first := j.closing.Err() == nil
+	j.shut()
 	j.mu.Unlock()
 	if first {
 		go func() {
@@ -332,7 +334,6 @@ func (j *Journal) close(ctx context.Context) error {
 	case <-waited:
 	case <-ctx.Done(): // those still waiting get their error from the closed connection
 	}
-	j.stopJanitor()
 	<-j.janitorDone
 	j.metrics.unregister()
 	var err error

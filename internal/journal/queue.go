@@ -127,17 +127,23 @@ const (
 
 // Fetch implements [event.Queue]. A frame that cannot be read goes to the dead
 // letters by itself and is not returned. When ctx ends before anything came,
-// Fetch returns its error; what had come by then is returned without one.
+// Fetch returns its error; what had come by then is returned without one. Once
+// the journal closes, the error is an [*event.Error] of code
+// [event.CodeUnavailable].
 func (q *Queue) Fetch(ctx context.Context, max int, wait time.Duration) ([]event.Delivery, error) {
 	if max < 1 {
 		return nil, event.Invalid("a fetch of no events", "ask for one or more")
 	}
+	callerCtx := ctx
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(q.j.closing, cancel)()
 	var out []event.Delivery
 	for len(out) == 0 {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+		if q.j.closing.Err() != nil {
+			return nil, errClosing
 		}
-		if err := q.closedErr(); err != nil {
+		if err := callerCtx.Err(); err != nil {
 			return nil, err
 		}
 		msgs, err := q.pull(ctx, 1, 0, idleWait)
@@ -189,22 +195,13 @@ func (q *Queue) pull(ctx context.Context, n, maxBytes int, wait time.Duration) (
 }
 
 func (q *Queue) fetchError(err error) error {
-	if cerr := q.closedErr(); cerr != nil {
-		return cerr
+	if q.j.closing.Err() != nil {
+		return errClosing
 	}
 	if errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrNoHeartbeat) {
 		return event.NewError(event.CodeNotFound, fmt.Sprintf("the queue %s does not exist any more", q.name), "open it again", err)
 	}
 	return fmt.Errorf("fetch from queue %s: %w", q.name, err)
-}
-
-func (q *Queue) closedErr() error {
-	q.j.mu.Lock()
-	defer q.j.mu.Unlock()
-	if q.j.closed {
-		return event.NewError(event.CodeUnavailable, "hedgerow is shutting down", "", nil)
-	}
-	return nil
 }
 
 // decode appends the deliveries of msgs to out.

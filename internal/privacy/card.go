@@ -98,8 +98,9 @@ func (f *finder) grouped(i int, digits *[19]byte) int {
 }
 
 // inString reports whether position i of the JSON document is inside a string.
-// It reads the quotes up to i once for all calls, and only if it is asked: card
-// numbers are rare.
+// It reads the quotes up to i once for all calls, and only if it is asked, which
+// is rare. Positions must not decrease from call to call, so it is the last thing
+// to ask about a match.
 func (f *finder) inString(i int) bool {
 	for ; f.quoteAt < i; f.quoteAt++ {
 		switch f.b[f.quoteAt] {

@@ -394,6 +394,9 @@ func (f *finder) credential(from int, basic, sure bool) (match, bool) {
 	if basic {
 		name = "basic_auth"
 	}
+	if f.json && !f.inString(from) {
+		return match{}, false // a number: not a credential, and no place for a mark
+	}
 	end := f.span(near, wordy|dot|sign, len(f.b))
 	for end > from && f.b[end-1] == '.' {
 		end-- // the sentence's, not the token's
@@ -481,7 +484,7 @@ func (f *finder) assigned(i int) (match, bool) {
 		} else {
 			ok = len(tok) >= 16 && random(tok) && !public(tok)
 		}
-		if !ok {
+		if !ok || f.json && !f.inString(at) {
 			return match{}, false
 		}
 		return match{at, f.span(stop, wordy|dot|sign, len(f.b)), mark(n.name)}, true
@@ -492,7 +495,11 @@ func (f *finder) assigned(i int) (match, bool) {
 // value skips from the end of a name to the value that is assigned to it, over
 // quotes, however often escaped, and one of : = =>.
 func (f *finder) value(i int) (int, bool) {
-	i = f.skip(i, "\\\"' \t])")
+	end := f.quote(i)
+	if end > i && f.at(end) == ']' {
+		end++ // environ["API_KEY"] = …
+	}
+	i = f.blank(end)
 	switch f.at(i) {
 	case ':':
 		i++
@@ -504,11 +511,28 @@ func (f *finder) value(i int) (int, bool) {
 	default:
 		return 0, false
 	}
-	return f.skip(i, "\\\"' \t[("), true
+	i = f.blank(i)
+	if c := f.at(i); c == '(' || c == '[' {
+		i++
+	}
+	return f.quote(i), true
 }
 
-func (f *finder) skip(i int, set string) int {
-	for most := i + 16; i < len(f.b) && i < most && strings.IndexByte(set, f.b[i]) >= 0; i++ {
+func (f *finder) blank(i int) int {
+	for most := i + 8; i < most && (f.at(i) == ' ' || f.at(i) == '\t'); i++ {
+	}
+	return i
+}
+
+// quote returns the position behind a quote at i, with the backslashes that
+// escape it, or i where there is none.
+func (f *finder) quote(i int) int {
+	j := i
+	for j < i+16 && f.at(j) == '\\' {
+		j++
+	}
+	if c := f.at(j); c == '"' || c == '\'' {
+		return j + 1
 	}
 	return i
 }

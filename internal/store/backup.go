@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 
@@ -29,7 +30,12 @@ func (d *DuckDB) Backup(ctx context.Context, path string) error {
 		return fmt.Errorf("remove unfinished backup: %w", err)
 	}
 	// A connection of its own: the copy is one long transaction.
-	conn, err := d.engine.Load().readers.Conn(ctx)
+	d.gate.RLock()
+	defer d.gate.RUnlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(d.engine.ctx, cancel)()
+	conn, err := d.engine.readers.Conn(ctx)
 	if err != nil {
 		return fmt.Errorf("back up store: %w", err)
 	}
@@ -65,13 +71,39 @@ func Restore(ctx context.Context, backup, path string) error {
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return event.NewError(event.CodeConflict, fmt.Sprintf("there is a store at %s already", path), "move it away first, with its .wal file", err)
 	}
-	src, err := OpenDuckDB(ctx, Config{Path: backup})
+	if err := checkFolder(path); err != nil {
+		return err
+	}
+	// On a copy, because opening can migrate.
+	scratch := path + ".restore"
+	if err := removeStore(scratch); err != nil {
+		return fmt.Errorf("remove unfinished restore: %w", err)
+	}
+	defer removeStore(scratch) // best effort: the next restore removes it too
+	if err := copyFile(backup, scratch); err != nil {
+		return fmt.Errorf("copy backup: %w", err)
+	}
+	src, err := OpenDuckDB(ctx, Config{Path: scratch})
+	if err != nil {
+		return fmt.Errorf("open copy of %s: %w", backup, err)
+	}
+	// Copying through the engine reads every block and checks its checksum.
+	err = src.Backup(ctx, path)
+	return errors.Join(err, src.Close())
+}
+
+func copyFile(from, to string) error {
+	src, err := os.Open(from)
 	if err != nil {
 		return err
 	}
-	// Copying through the engine reads and checks every block and its checksum.
-	err = src.Backup(ctx, path)
-	return errors.Join(err, src.Close())
+	defer src.Close()
+	dst, err := os.OpenFile(to, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(dst, src)
+	return errors.Join(err, dst.Close())
 }
 
 func removeStore(path string) error {

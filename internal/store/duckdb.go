@@ -24,7 +24,7 @@ import (
 
 // Defaults of [Config].
 const (
-	DefaultMemoryBytes  = 64 << 20
+	DefaultMemoryBytes  = 48 << 20
 	DefaultReadConns    = 4
 	DefaultQueryTimeout = 30 * time.Second
 )
@@ -32,7 +32,7 @@ const (
 // Config says where and how a [DuckDB] is kept.
 type Config struct {
 	Path         string                // the database file; its folder must exist
-	MemoryBytes  int64                 // bound on DuckDB's buffers; the process needs some 60 MB around it. Defaults to DefaultMemoryBytes; at least 48 MiB
+	MemoryBytes  int64                 // bound on DuckDB's buffers; the process needs some 60 MB around it. Defaults to DefaultMemoryBytes; at least 40 MiB
 	Threads      int                   // threads that one question may use. Defaults to the number of CPUs, at most 4
 	ReadConns    int                   // questions answered at the same time; more wait. Defaults to DefaultReadConns
 	QueryTimeout time.Duration         // bound on one question. Defaults to DefaultQueryTimeout
@@ -75,15 +75,22 @@ func (c Config) withDefaults() Config {
 type DuckDB struct {
 	c       Config
 	metrics *metrics
-	engine  atomic.Pointer[engine]
 
-	mu       sync.Mutex // held by whoever uses engine.writer
+	// gate is held by readers of engine, and locked to replace it: DuckDB runs
+	// on until its last connection is closed, and two engines on one file would
+	// ruin it.
+	gate   sync.RWMutex
+	engine *engine
+
+	mu       sync.Mutex // held by whoever writes; taken before gate
 	lastTime time.Time  // stored_at of the last row written
 	closed   bool
 }
 
 // engine is one running instance of DuckDB.
 type engine struct {
+	ctx       context.Context // ends when the engine is to be closed, and ends its questions
+	cancel    context.CancelFunc
 	connector *duckdb.Connector
 	attached  atomic.Bool
 	readers   *sql.DB
@@ -107,7 +114,7 @@ const (
 
 // minMemory is what a checkpoint of table events needs. DuckDB does not
 // survive running out of memory in the middle of one.
-const minMemory = 48 << 20
+const minMemory = 40 << 20
 
 // OpenDuckDB opens the file, makes it if there is none, and migrates it. What
 // people can cause is an [*event.Error] that says what to do: a folder that is
@@ -125,9 +132,11 @@ func OpenDuckDB(ctx context.Context, c Config) (*DuckDB, error) {
 	return d, nil
 }
 
-// open starts an engine on the file. The caller holds mu, or is the only one.
+// open starts an engine on the file. The caller holds mu and gate, or is the
+// only one.
 func (d *DuckDB) open(ctx context.Context) (err error) {
 	e := new(engine)
+	e.ctx, e.cancel = context.WithCancel(context.Background())
 	defer func() {
 		if err != nil {
 			_ = e.close()
@@ -161,11 +170,14 @@ func (d *DuckDB) open(ctx context.Context) (err error) {
 		return openError(d.c.Path, err)
 	}
 	d.lastTime = last.Time
-	d.engine.Store(e)
+	d.engine = e
 	return nil
 }
 
+// close returns when DuckDB has let go of the file, as long as nothing of the
+// engine is in use.
 func (e *engine) close() error {
+	e.cancel()
 	var errs []error
 	if e.writer != nil {
 		errs = append(errs, e.writer.Close())
@@ -192,10 +204,12 @@ func (d *DuckDB) setUp() string {
 		"SET allocator_flush_threshold = '8MB'",
 		"SET allocator_bulk_deallocation_flush_threshold = '16MB'",
 		// Rows stay in memory uncompressed until the log has this size.
-		"SET checkpoint_threshold = '16MB'",
+		"SET checkpoint_threshold = '8MB'",
 		// Checkpoints write what is new and rewrite nothing: merging small row
 		// groups on the way made them 20 times as long. See compact.
 		"SET max_vacuum_tasks = 0",
+		// Close does it itself; after a fatal error nobody may.
+		"PRAGMA disable_checkpoint_on_shutdown",
 		"SET TimeZone = 'UTC'",
 		attach(d.c.Path, catalog),
 		"USE " + catalog,
@@ -222,24 +236,36 @@ func (d *DuckDB) Close() error {
 	}
 	d.closed = true
 	d.metrics.unregister()
-	e := d.engine.Load()
-	if _, err := e.writer.ExecContext(context.Background(), "CHECKPOINT "+catalog); err != nil {
+	d.engine.cancel()
+	d.gate.Lock()
+	defer d.gate.Unlock()
+	if _, err := d.engine.writer.ExecContext(context.Background(), "CHECKPOINT "+catalog); err != nil {
 		// Nothing is lost: the log is read at the next start.
 		d.c.Logger.Info("store closes without a checkpoint", "error", err)
 	}
-	return e.close()
+	return d.engine.close()
 }
 
-// recover starts the engine anew after an error that DuckDB calls fatal: it
-// then refuses everything until it is reopened. Running out of memory or disk
-// in a checkpoint is one; what was committed is in the log and comes back. The
-// caller holds mu.
-func (d *DuckDB) recover(ctx context.Context, cause error) {
-	if !isDuck(cause, duckdb.ErrorTypeFatal) && !strings.Contains(cause.Error(), "database has been invalidated") {
-		return
-	}
+// needsRestart reports whether an error of a write leaves DuckDB in a state not
+// to go on with. After a fatal or internal error it refuses everything; after
+// running out of memory in the middle of a commit its rows in memory can be
+// wrong, which only the next checkpoint notices (seen with 1.5.4). A restart
+// cuts off the questions that took the memory, too: writes come first.
+func needsRestart(err error) bool {
+	s := err.Error()
+	return isDuck(err, duckdb.ErrorTypeFatal, duckdb.ErrorTypeInternal, duckdb.ErrorTypeOutOfMemory) ||
+		strings.Contains(s, "database has been invalidated") || strings.Contains(s, "Failed to commit") || strings.Contains(s, "Failed to append")
+}
+
+// restart starts the engine anew and cuts off the questions under way. What was
+// committed is in the log and comes back. Where the start fails, the next write
+// tries again. The caller holds mu.
+func (d *DuckDB) restart(ctx context.Context, cause error) {
 	d.c.Logger.Error("store engine stopped and is started again", "error", cause)
-	if err := d.engine.Load().close(); err != nil {
+	d.engine.cancel()
+	d.gate.Lock()
+	defer d.gate.Unlock()
+	if err := d.engine.close(); err != nil {
 		d.c.Logger.Warn("store engine did not close cleanly", "error", err)
 	}
 	if err := d.open(context.WithoutCancel(ctx)); err != nil {
@@ -260,7 +286,11 @@ func (d *DuckDB) Read(ctx context.Context, scan func(*sql.Rows) error, query str
 	start := time.Now()
 	inner, cancel := context.WithTimeout(ctx, d.c.QueryTimeout)
 	defer cancel()
-	rows, err := d.engine.Load().readers.QueryContext(inner, query, args...)
+	d.gate.RLock()
+	defer d.gate.RUnlock()
+	e := d.engine
+	defer context.AfterFunc(e.ctx, cancel)()
+	rows, err := e.readers.QueryContext(inner, query, args...)
 	if err == nil {
 		err = errors.Join(scan(rows), rows.Err(), rows.Close())
 	}
@@ -270,6 +300,8 @@ func (d *DuckDB) Read(ctx context.Context, scan func(*sql.Rows) error, query str
 		return nil
 	case errors.Is(ctx.Err(), context.Canceled):
 		return event.NewError(event.CodeCanceled, "the question was cancelled", "", err)
+	case e.ctx.Err() != nil:
+		return event.NewError(event.CodeUnavailable, "the store is stopping or starting again", "ask again in a moment", err)
 	case inner.Err() != nil:
 		return event.NewError(event.CodeTimeout, "the question took too long and was stopped", "ask for a shorter time range or add a filter", err)
 	case isDuck(err, duckdb.ErrorTypeOutOfMemory):

@@ -6,6 +6,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -121,7 +122,7 @@ func TestOpenNotWritable(t *testing.T) {
 	}
 }
 
-// TestMigrateKeepsData writes with a schema, reopens, and finds the version once.
+// TestMigrateOnce reopens and finds the version once.
 func TestMigrateOnce(t *testing.T) {
 	dir := t.TempDir()
 	for range 3 {
@@ -204,6 +205,63 @@ func TestReadsDoNotBlockWrites(t *testing.T) {
 	}
 }
 
+// TestMemoryPressure asks for more than the memory allows while checkpoints
+// need theirs. Questions may fail; of what is written nothing is lost or
+// doubled, even where DuckDB gives up and is started again.
+func TestMemoryPressure(t *testing.T) {
+	s, err := store.OpenDuckDB(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "e.duckdb"), MemoryBytes: 1, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	failed := 0
+	wg.Go(func() {
+		for ctx.Err() == nil {
+			if err := s.Read(ctx, func(r *sql.Rows) error {
+				for r.Next() {
+				}
+				return nil
+			}, "SELECT a.x % 1000003, list(a.x), quantile_cont(a.x, 0.5) FROM range(4000000) a(x) GROUP BY 1 ORDER BY 2 DESC LIMIT 10"); err != nil {
+				failed++
+			}
+		}
+	})
+	g := storetest.NewGenerator(1)
+	g.Content = 3000
+	want, retries := 0, 0
+	for range 8 {
+		batch := make([]*event.Event, 250)
+		for i := range batch {
+			batch[i] = g.Event(time.Now())
+		}
+		want += len(batch)
+		for try := 0; ; try++ {
+			_, err := s.Write(t.Context(), batch)
+			if err == nil {
+				break
+			}
+			if retries++; try == 50 {
+				t.Fatal(err)
+			}
+		}
+	}
+	cancel()
+	wg.Wait()
+	t.Logf("%d questions failed, %d writes were repeated", failed, retries)
+	var rows, ids, contents int
+	if err := s.Read(t.Context(), func(r *sql.Rows) error {
+		r.Next()
+		return r.Scan(&rows, &ids, &contents)
+	}, "SELECT count(*), count(DISTINCT uuid), (SELECT count(*) FROM content) FROM events"); err != nil {
+		t.Fatal(err)
+	}
+	if rows != want || ids != want || contents != want {
+		t.Errorf("%d rows, %d uuids, %d contents; want %d", rows, ids, contents, want)
+	}
+}
+
 func TestWriteAfterClose(t *testing.T) {
 	s := openDuck(t, t.TempDir(), nil)
 	if err := errors.Join(s.Close(), s.Close()); err != nil {
@@ -265,7 +323,7 @@ func TestBackupRestore(t *testing.T) {
 	if res, err := r.Write(t.Context(), want); err != nil || res.Duplicates != len(want) {
 		t.Errorf("a restored store took duplicates: %d of %d, %v", res.Duplicates, len(want), err)
 	}
-	if files, _ := filepath.Glob(filepath.Join(dir, "*.part*")); len(files) > 0 {
+	if files, _ := filepath.Glob(filepath.Join(dir, "*.[pr][ae][rs]t*")); len(files) > 0 {
 		t.Errorf("left behind: %v", files)
 	}
 

@@ -111,11 +111,11 @@ const compactTasks = 4
 func (d *DuckDB) compact(ctx context.Context) error {
 	return d.exclusive(ctx, func() error {
 		script := fmt.Sprintf("SET max_vacuum_tasks = %d; CHECKPOINT %s", compactTasks, catalog)
-		_, err := d.engine.Load().writer.ExecContext(ctx, script)
-		if err != nil {
-			d.recover(ctx, err)
+		_, err := d.engine.writer.ExecContext(ctx, script)
+		if err != nil && needsRestart(err) {
+			d.restart(ctx, err)
 		}
-		_, reset := d.engine.Load().writer.ExecContext(context.WithoutCancel(ctx), "SET max_vacuum_tasks = 0")
+		_, reset := d.engine.writer.ExecContext(context.WithoutCancel(ctx), "SET max_vacuum_tasks = 0")
 		if err = errors.Join(err, reset); err != nil {
 			return fmt.Errorf("compact store: %w", err)
 		}

@@ -16,7 +16,7 @@ import (
 // Defaults of [Sink].
 const (
 	DefaultMaxBatch      = 2000
-	DefaultFlushInterval = 100 * time.Millisecond
+	DefaultFlushInterval = 200 * time.Millisecond
 	maxFlushInterval     = 250 * time.Millisecond
 )
 

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/duckdb/duckdb-go/v2"
@@ -63,19 +64,23 @@ func (d *DuckDB) Write(ctx context.Context, events []*event.Event) (WriteResult,
 
 // transaction runs f between BEGIN and COMMIT. The caller holds mu.
 func (d *DuckDB) transaction(ctx context.Context, f func(*sql.Conn) error) error {
-	conn := d.engine.Load().writer
+	conn := d.engine.writer
 	_, err := conn.ExecContext(ctx, "BEGIN")
 	if err == nil {
 		if err = f(conn); err == nil {
 			// From here on the outcome must be known, so ctx no longer counts.
 			_, err = conn.ExecContext(context.WithoutCancel(ctx), "COMMIT")
 		}
-		if err != nil {
-			_, _ = conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK") // fails where the commit did: there is nothing left to undo
-		}
 	}
-	if err != nil {
-		d.recover(ctx, err)
+	if err == nil {
+		return nil
+	}
+	_, rollback := conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
+	if rollback != nil && strings.Contains(rollback.Error(), "no transaction is active") {
+		rollback = nil
+	}
+	if needsRestart(err) || rollback != nil {
+		d.restart(ctx, errors.Join(err, rollback))
 	}
 	return err
 }
