@@ -78,9 +78,3 @@ func plain(c *Call) *event.Event {
 		Status:        event.StatusSuccess,
 	}
 }
-
-// Operation names what a request asks for; "" where the path is not known.
-func Operation(d Dialect, method, path string) string { return "" }
-
-// RedactBase64 replaces base64 payloads in a JSON or SSE body by placeholders.
-func RedactBase64(b []byte) []byte { return b }

@@ -1,0 +1,135 @@
+package provider
+
+import (
+	"bytes"
+	"encoding/json"
+	"strings"
+	"unicode/utf8"
+	"unsafe"
+
+	"github.com/shopspring/decimal"
+	"github.com/tidwall/gjson"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// view is b as a string, without a copy: bodies are megabytes, and gjson reads
+// strings. Whatever outlives Parse must be copied out of it, by text, raw or an
+// append. TestParseKeepsNothing proves that nothing was forgotten.
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
+
+// maxBrackets is how many brackets a body may have before its nesting is
+// checked: gjson's validator recurses, and a body that is nothing but brackets
+// would overflow the stack, which cannot be recovered from.
+const maxBrackets = 50_000
+
+// valid reports whether s is one JSON value. Nothing that was not found valid is
+// kept as content.
+func valid(s string) bool {
+	if strings.Count(s, "{")+strings.Count(s, "[") > maxBrackets && depth(s) > 1000 {
+		return false
+	}
+	return gjson.Valid(s)
+}
+
+// depth returns how deeply the brackets of s are nested, those in strings aside.
+func depth(s string) int {
+	deepest, d := 0, 0
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case '"':
+			for i++; i < len(s) && s[i] != '"'; i++ {
+				if s[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			d++
+			deepest = max(deepest, d)
+		case '}', ']':
+			d--
+		}
+	}
+	return deepest
+}
+
+// text returns a copy of a string's or a number's text, and "" for all else.
+func text(v gjson.Result) string {
+	switch v.Type {
+	case gjson.String:
+		return strings.ToValidUTF8(strings.Clone(v.Str), "\uFFFD")
+	case gjson.Number:
+		return strings.Clone(v.Raw)
+	}
+	return ""
+}
+
+// raw returns a copy of a value's JSON, fit to be kept.
+func raw(v gjson.Result) json.RawMessage { return clean([]byte(v.Raw)) }
+
+// clean repairs what JSON's own syntax lets through: bytes that are not UTF-8.
+func clean(b []byte) json.RawMessage {
+	if utf8.Valid(b) {
+		return b
+	}
+	return bytes.ToValidUTF8(b, []byte("\uFFFD"))
+}
+
+// escaped returns the inside of a JSON string as it stands on the wire, escapes
+// and all. Pieces of a streamed text are joined in this form: they need neither
+// decoding nor encoding, and a surrogate pair that two chunks share grows whole
+// again.
+func escaped(v gjson.Result) string {
+	if v.Type != gjson.String || len(v.Raw) < 2 {
+		return ""
+	}
+	return v.Raw[1 : len(v.Raw)-1]
+}
+
+// unescape decodes what escaped returned.
+func unescape(b []byte) string {
+	return gjson.Parse(`"` + string(b) + `"`).Str
+}
+
+func appendString(dst []byte, s string) []byte { return gjson.AppendJSONString(dst, s) }
+
+func quote(s string) json.RawMessage { return appendString(nil, s) }
+
+// count stores a token count; anything but a whole number leaves it unknown.
+func count(v gjson.Result, into *event.Int) {
+	if v.Type == gjson.Number && v.Num >= 0 && v.Num < 1<<53 && v.Num == float64(int64(v.Num)) {
+		*into = event.Some(int64(v.Num))
+	}
+}
+
+// dollars reads an amount of money exactly, from a number or from a string.
+func dollars(v gjson.Result) event.Opt[decimal.Decimal] {
+	if v.Type != gjson.Number && v.Type != gjson.String {
+		return event.Opt[decimal.Decimal]{}
+	}
+	s := text(v)
+	// An exponent of a million digits would be spelt out in full later on.
+	if len(s) > 40 {
+		return event.Opt[decimal.Decimal]{}
+	}
+	d, err := decimal.NewFromString(s)
+	if err != nil || d.IsNegative() || d.Exponent() < -40 || d.Exponent() > 12 {
+		return event.Opt[decimal.Decimal]{}
+	}
+	return event.Some(d)
+}
+
+// short cuts s after n characters.
+func short(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	i := 0
+	for k := range s {
+		if i == n {
+			return s[:k]
+		}
+		i++
+	}
+	return s
+}

@@ -1,0 +1,113 @@
+package provider
+
+import "strings"
+
+// frames reads server-sent events (WHATWG HTML, section 9.2) from a body that is
+// there as a whole: lines end in LF, CRLF or CR, a byte order mark and comments
+// are passed over, and the data lines of one event are joined by LF. Unlike a
+// browser it also returns an event that the end of the body cuts short of its
+// blank line, because some servers leave the last one out.
+type frames struct {
+	body string
+	pos  int
+	lf   int // of the next LF from pos on; found once, so that CR-only bodies take linear time
+}
+
+// frame is one server-sent event that has data.
+type frame struct {
+	name  string // of the event field
+	data  string // may alias the body
+	end   int    // offset just behind the event
+	ended bool   // by a blank line
+}
+
+func newFrames(body string) *frames {
+	r := &frames{body: body, lf: -1}
+	if strings.HasPrefix(body, "\uFEFF") {
+		r.pos = len("\uFEFF")
+	}
+	return r
+}
+
+// next returns the next event, and false at the end of the body.
+func (r *frames) next() (frame, bool) {
+	var f frame
+	var seen bool
+	for r.pos < len(r.body) {
+		line := r.line()
+		if line == "" {
+			if seen {
+				f.end, f.ended = r.pos, true
+				return f, true
+			}
+			f.name = ""
+			continue
+		}
+		field, value, _ := strings.Cut(line, ":")
+		value = strings.TrimPrefix(value, " ")
+		switch field {
+		case "data":
+			if seen {
+				f.data += "\n" + value
+			} else {
+				f.data, seen = value, true
+			}
+		case "event":
+			f.name = value
+		}
+	}
+	f.end = r.pos
+	return f, seen
+}
+
+func (r *frames) line() string {
+	if r.lf < r.pos {
+		r.lf = len(r.body)
+		if k := strings.IndexByte(r.body[r.pos:], '\n'); k >= 0 {
+			r.lf = r.pos + k
+		}
+	}
+	line := r.body[r.pos:r.lf]
+	next := min(r.lf+1, len(r.body))
+	if k := strings.IndexByte(line, '\r'); k >= 0 {
+		if k < len(line)-1 || r.lf == len(r.body) {
+			next = r.pos + k + 1
+		}
+		line = line[:k]
+	}
+	r.pos = next
+	return line
+}
+
+// resync returns what follows the first event boundary of s, which begins
+// anywhere in a stream, and false where s has none.
+func resync(s string) (string, bool) {
+	at := -1
+	for _, blank := range []string{"\n\n", "\r\n\r\n", "\r\r"} {
+		if k := strings.Index(s, blank); k >= 0 && (at < 0 || k+len(blank) < at) {
+			at = k + len(blank)
+		}
+	}
+	if at < 0 {
+		return "", false
+	}
+	return s[at:], true
+}
+
+// isSSE tells a stream from a plain answer. What the body looks like counts for
+// more than what the header says: errors arrive as JSON under either.
+func isSSE(contentType, body string) bool {
+	body = strings.TrimLeft(strings.TrimPrefix(body, "\uFEFF"), " \t\r\n")
+	if strings.HasPrefix(body, "{") || strings.HasPrefix(body, "[") {
+		return false
+	}
+	if strings.Contains(contentType, "text/event-stream") {
+		return true
+	}
+	for _, field := range []string{"data:", "event:", "id:", ": "} {
+		if strings.HasPrefix(body, field) && contentType == "" {
+			return true
+		}
+	}
+	return false
+}
