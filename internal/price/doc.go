@@ -13,7 +13,7 @@
 //     for names inside names: a model of your own never takes the price of a
 //     public one because their names are alike.
 //   - [Table.Price]: the cost of an event, as PostHog computes it.
-//   - [ParseOpenRouter], [Fetch], [Overlay] and [Diff]: how "hedgerow prices sync"
+//   - [Fetch], [ParseOpenRouter], [Diff] and [Overlay]: how "hedgerow prices sync"
 //     learns of new prices.
 //
 // Arithmetic is decimal from end to end: a million costs add up to the last digit.

@@ -68,6 +68,9 @@ func decodeOverlay(r io.Reader) (Overlay, error) {
 	if err := dec.Decode(&f); err != nil {
 		return Overlay{}, err
 	}
+	if _, err := dec.Token(); err != io.EOF {
+		return Overlay{}, errors.New("there is something behind the end of the list")
+	}
 	if f.Version != overlayVersion {
 		return Overlay{}, fmt.Errorf("version is %d, not %d", f.Version, overlayVersion)
 	}
@@ -88,10 +91,14 @@ func decodeOverlay(r io.Reader) (Overlay, error) {
 
 // Save writes the overlay to path: one row a line, mode 0644. The file is
 // replaced in one step, so that a reader sees the old prices or the new ones.
+// Errors are [*event.Error].
 func Save(path string, o Overlay) error {
+	failed := func(err error) error {
+		return event.NewError(event.CodeInvalid, "the prices cannot be written to "+path, "check that the folder is there, is writable and has space", err)
+	}
 	tmp, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
 	if err != nil {
-		return fmt.Errorf("create prices: %w", err)
+		return failed(err)
 	}
 	defer os.Remove(tmp.Name()) // no longer there once renamed
 	err = writeOverlay(tmp, o)
@@ -108,7 +115,7 @@ func Save(path string, o Overlay) error {
 		err = os.Rename(tmp.Name(), path)
 	}
 	if err != nil {
-		return fmt.Errorf("write prices: %w", err)
+		return failed(err)
 	}
 	return nil
 }

@@ -167,8 +167,13 @@ func (x index) put(r Row) {
 		byName = make(map[string]*entry)
 		x[r.Provider] = byName
 	}
-	for _, name := range append([]string{r.Model}, r.Aliases...) {
-		byName[nameKey(name)] = e
+	byName[nameKey(r.Model)] = e
+	for _, alias := range r.Aliases {
+		// A row of that very name says more than another's alias, whichever came first.
+		key := nameKey(alias)
+		if other := byName[key]; other == nil || nameKey(other.Model) != key {
+			byName[key] = e
+		}
 	}
 }
 
@@ -181,6 +186,7 @@ func (x index) renew(r Row) {
 		}
 		if nameKey(old.Model) == key {
 			r = r.merge(old.Row)
+			r.Model = old.Model // in the vendor's own spelling
 		}
 	}
 	x.put(r)
