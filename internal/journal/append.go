@@ -69,7 +69,10 @@ func (j *Journal) Append(ctx context.Context, events ...*event.Event) error {
 	defer j.appends.Done()
 	start := time.Now()
 	if len(events) == 1 { // without the slices
-		p := j.publish(ctx, events[0])
+		p := j.encode(events[0])
+		if p.err == nil {
+			j.send(ctx, &p)
+		}
 		if p.err == nil {
 			timer := time.NewTimer(j.c.AckTimeout)
 			j.await(ctx, &p, timer.C)
@@ -84,26 +87,65 @@ func (j *Journal) Append(ctx context.Context, events ...*event.Event) error {
 	}
 
 	pending := make([]pendingAppend, len(events))
-	for i, e := range events {
-		pending[i] = j.publish(ctx, e)
-	}
-	timer := time.NewTimer(j.c.AckTimeout)
-	defer timer.Stop()
-	stored := 0
-	for i := range pending {
-		if pending[i].err == nil {
-			j.await(ctx, &pending[i], timer.C)
-		}
-		if pending[i].err == nil {
-			stored++
-		}
-	}
+	stored := j.appendAll(ctx, events, pending)
 	j.metrics.appendSeconds.Observe(time.Since(start).Seconds())
 	j.metrics.appended.Add(float64(stored))
 	if stored == len(events) {
 		return nil
 	}
 	return j.appendError(events, func(i int) *event.Error { return pending[i].err })
+}
+
+// appendAll stores events and returns how many; pending says what became of each.
+func (j *Journal) appendAll(ctx context.Context, events []*event.Event, pending []pendingAppend) (stored int) {
+	timer := time.NewTimer(j.c.AckTimeout)
+	defer timer.Stop()
+	awaited := 0
+	var dead *event.Error // the store does not answer: what is left is not worth its own wait
+	awaitNext := func() {
+		p := &pending[awaited]
+		awaited++
+		if p.err != nil {
+			return
+		}
+		wait := j.c.AckTimeout
+		if dead != nil {
+			wait = 0
+		}
+		timer.Reset(wait)
+		j.await(ctx, p, timer.C)
+		if p.err == nil {
+			stored++
+		} else if errors.Is(p.err, errAckTimeout) {
+			dead = p.err
+		}
+	}
+	for i, e := range events {
+		p := &pending[i]
+		*p = j.encode(e)
+		// Never wait for room while holding some: two large batches, or one that is
+		// larger than all the room there is, would wait for ever.
+		for p.err == nil && !j.inFlight.TryAcquire(p.weight) {
+			if awaited == i {
+				if err := j.inFlight.Acquire(ctx, p.weight); err != nil {
+					j.recycle(p.frame)
+					p.err = noAnswer(err)
+				}
+				break
+			}
+			if awaitNext(); dead != nil {
+				j.recycle(p.frame)
+				p.err = dead
+			}
+		}
+		if p.err == nil {
+			j.publish(p)
+		}
+	}
+	for awaited < len(events) {
+		awaitNext()
+	}
+	return stored
 }
 
 func (j *Journal) appendError(events []*event.Event, errOf func(int) *event.Error) error {
@@ -123,16 +165,18 @@ func (j *Journal) appendError(events []*event.Event, errOf func(int) *event.Erro
 	return out
 }
 
-// pendingAppend is an event that was sent and not yet answered for.
+// pendingAppend is an event on its way into the store.
 type pendingAppend struct {
-	ack    jetstream.PubAckFuture
-	frame  *[]byte
-	weight int64
-	err    *event.Error
+	subject string
+	id      string // for the store's own de-duplication; empty where that is off
+	frame   *[]byte
+	weight  int64 // what it takes of Journal.inFlight
+	ack     jetstream.PubAckFuture
+	err     *event.Error
 }
 
-// publish sends an event without waiting for the answer.
-func (j *Journal) publish(ctx context.Context, e *event.Event) (p pendingAppend) {
+// encode checks an event and makes its frame.
+func (j *Journal) encode(e *event.Event) (p pendingAppend) {
 	if e == nil {
 		p.err = event.Invalid("the event is nil", "send an event")
 		return p
@@ -155,6 +199,7 @@ func (j *Journal) publish(ctx context.Context, e *event.Event) (p pendingAppend)
 	}
 	frame, err := e.AppendFrame((*buf)[:0])
 	if err != nil {
+		j.recycle(buf)
 		p.err = event.NewError(event.CodeInvalid, "the event cannot be encoded", "its properties must be valid JSON", err)
 		return p
 	}
@@ -165,30 +210,48 @@ func (j *Journal) publish(ctx context.Context, e *event.Event) (p pendingAppend)
 			"drop or shorten its content", nil)
 		return p
 	}
-	p.weight = int64(max(len(frame), inFlightFloor))
-	if err := j.inFlight.Acquire(ctx, p.weight); err != nil {
-		j.recycle(buf)
-		p.weight, p.err = 0, noAnswer(err)
-		return p
-	}
-	msg := &nats.Msg{Subject: "events." + e.ProjectID, Data: frame}
+	p.subject = "events." + e.ProjectID
 	if j.c.DedupeWindow > 0 {
-		msg.Header = nats.Header{jetstream.MsgIDHeader: []string{e.UUID}}
-	}
-	p.ack, err = j.pubJS.PublishMsgAsync(msg)
-	if err != nil {
-		j.inFlight.Release(p.weight)
-		p.weight, p.err = 0, noAnswer(err)
-		return p
+		p.id = e.UUID
 	}
 	p.frame = buf
+	p.weight = int64(max(len(frame), inFlightFloor))
 	return p
+}
+
+// send waits for room in flight and publishes.
+func (j *Journal) send(ctx context.Context, p *pendingAppend) {
+	if err := j.inFlight.Acquire(ctx, p.weight); err != nil {
+		j.recycle(p.frame)
+		p.err = noAnswer(err)
+		return
+	}
+	j.publish(p)
+}
+
+// publish sends an event that has its room, without waiting for the answer.
+func (j *Journal) publish(p *pendingAppend) {
+	msg := &nats.Msg{Subject: p.subject, Data: *p.frame}
+	if p.id != "" {
+		msg.Header = nats.Header{jetstream.MsgIDHeader: []string{p.id}}
+	}
+	var err error
+	if p.ack, err = j.pubJS.PublishMsgAsync(msg); err != nil {
+		j.inFlight.Release(p.weight)
+		p.err = noAnswer(err)
+	}
 }
 
 // await waits for the answer to p. The frame goes back to the pool only after an
 // answer: until then the client may send it once more.
 func (j *Journal) await(ctx context.Context, p *pendingAppend, timeout <-chan time.Time) {
 	defer j.inFlight.Release(p.weight)
+	select { // an answer that is there counts, whatever else has ended
+	case <-p.ack.Ok():
+		j.recycle(p.frame)
+		return
+	default:
+	}
 	select {
 	case <-p.ack.Ok():
 		j.recycle(p.frame)

@@ -26,7 +26,10 @@ const (
 	hdrBytes    = "Hedgerow-Bytes"
 )
 
-const maxReason = 1000 // bytes
+const (
+	maxReason = 1000        // bytes
+	listWait  = time.Second // a list waits for its next letter, before it asks whether there is one
+)
 
 // DeadLetter is an event that a sink gave up.
 type DeadLetter struct {
@@ -155,7 +158,15 @@ func (j *Journal) listDead(ctx context.Context, f DeadFilter) ([]DeadLetter, err
 	stop := context.AfterFunc(ctx, it.Stop)
 	defer stop()
 	for left > 0 {
-		m, err := it.Next()
+		m, err := it.Next(jetstream.NextMaxWait(listWait))
+		if errors.Is(err, nats.ErrTimeout) {
+			// What was still to come may have been deleted or replayed meanwhile.
+			if info, err = cons.Info(ctx); err != nil {
+				return nil, err
+			}
+			left = info.NumPending
+			continue
+		}
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil, ctx.Err()
@@ -253,7 +264,9 @@ func (j *Journal) replayOne(ctx context.Context, d DeadLetter) error {
 	}
 	_, err = j.ctlJS.PublishMsg(ctx, &nats.Msg{
 		Subject: "replay." + d.Queue + "." + d.Project,
-		Data:    m.Data,
+		// Two replays at once (a double click) put it back once.
+		Header: nats.Header{jetstream.MsgIDHeader: []string{"dead." + strconv.FormatUint(d.ID, 10)}},
+		Data:   m.Data,
 	})
 	if isFull(err) {
 		return j.refusal(err)

@@ -338,7 +338,9 @@ func (j *Journal) close(ctx context.Context) error {
 	j.metrics.unregister()
 	var err error
 	// Acknowledgements of sinks are fire and forget: a flush brings them over.
-	if ferr := j.ctl.FlushWithContext(ctx); ferr != nil && j.ctl.IsConnected() {
+	flushCtx, cancel := context.WithTimeout(ctx, apiTimeout) // NATS wants a deadline
+	defer cancel()
+	if ferr := j.ctl.FlushWithContext(flushCtx); ferr != nil && j.ctl.IsConnected() {
 		err = fmt.Errorf("close journal: %w", ferr)
 	}
 	j.disconnect()

@@ -85,6 +85,10 @@ func (j *Journal) Queue(ctx context.Context, name string, o QueueOptions) (*Queu
 	cons, err := j.events.Consumer(ctx, name)
 	switch {
 	case errors.Is(err, jetstream.ErrConsumerNotFound):
+		if j.isUnreadable(name) {
+			// Its cursor was damaged: rather all again than any not at all.
+			want.DeliverPolicy = jetstream.DeliverAllPolicy
+		}
 		cons, err = j.events.CreateConsumer(ctx, want)
 		if errors.Is(err, jetstream.ErrConsumerExists) { // another process made it meanwhile
 			cons, err = j.events.Consumer(ctx, name)
@@ -431,6 +435,12 @@ func (j *Journal) DeleteQueue(ctx context.Context, name string) error {
 		return fmt.Errorf("delete queue %s: %w", name, err)
 	}
 	return nil
+}
+
+func (j *Journal) isUnreadable(name string) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.unreadable[name]
 }
 
 // queueReadable strikes name off the list of damaged queues, and reports

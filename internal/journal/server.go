@@ -47,7 +47,6 @@ func startEmbedded(ctx context.Context, c Config, broken func(error)) (*embedded
 	}
 	e := &embedded{dir: c.Dir, lock: lock, log: &natsLog{log: c.Logger, broken: broken}}
 	if err := e.start(ctx, c); err != nil {
-		lock.Close()
 		return nil, err
 	}
 	return e, nil
@@ -80,6 +79,8 @@ func corrupt(path string, err error) error {
 		"restore that folder from a backup, or move it away to begin with an empty journal: what the store has is not touched by that", err)
 }
 
+// start starts the server. Where it fails, the lock is given back once nothing
+// touches the folder any more.
 func (e *embedded) start(ctx context.Context, c Config) error {
 	opts := &server.Options{
 		ServerName:             serverName,
@@ -97,6 +98,7 @@ func (e *embedded) start(ctx context.Context, c Config) error {
 	}
 	srv, err := server.NewServer(opts)
 	if err != nil {
+		e.lock.Close()
 		return fmt.Errorf("configure embedded NATS: %w", err)
 	}
 	srv.SetLoggerV2(e.log, false, false, false)
@@ -111,12 +113,11 @@ func (e *embedded) start(ctx context.Context, c Config) error {
 	select {
 	case <-started:
 	case <-ctx.Done():
-		go func() { <-started; srv.Shutdown() }()
+		go func() { <-started; e.stop() }()
 		return fmt.Errorf("open journal in %s: %w", c.Dir, ctx.Err())
 	}
 	if !srv.JetStreamEnabled() {
-		srv.Shutdown()
-		srv.WaitForShutdown()
+		e.stop()
 		return corrupt(c.Dir, e.log.lastError())
 	}
 	return nil

@@ -1,0 +1,27 @@
+package journal
+
+import (
+	"context"
+
+	"github.com/nats-io/nats.go"
+)
+
+// PublishRaw puts a message into the journal's streams as it is.
+func (j *Journal) PublishRaw(ctx context.Context, subject string, data []byte) error {
+	_, err := j.ctlJS.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data})
+	return err
+}
+
+// Clean runs the janitor once.
+func (j *Journal) Clean(ctx context.Context) error { return j.clean(ctx) }
+
+// What the fuzz targets try.
+var (
+	ValidToken     = validToken
+	OneLine        = oneLine
+	SubjectQueue   = subjectQueue
+	SubjectProject = subjectProject
+)
+
+// PurgeAll drops all events, whoever still needs them.
+func (j *Journal) PurgeAll(ctx context.Context) error { return j.events.Purge(ctx) }

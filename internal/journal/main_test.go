@@ -1,0 +1,261 @@
+package journal_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/journal"
+	"github.com/nats-io/nats-server/v2/server"
+	"golang.org/x/sys/unix"
+)
+
+// The test binary is also the process that tests kill: see child.
+const (
+	childEnv    = "HEDGEROW_JOURNAL_TEST_CHILD" // the folder
+	childRole   = "HEDGEROW_JOURNAL_TEST_ROLE"
+	childSync   = "HEDGEROW_JOURNAL_TEST_SYNC"
+	roleAppend  = "append"  // appends for ever
+	roleConsume = "consume" // appends and consumes for ever
+	roleFull    = "full"    // appends until the disk refuses
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childEnv); dir != "" {
+		if err := child(dir, os.Getenv(childRole)); err != nil {
+			fmt.Println("error", strings.ReplaceAll(err.Error(), "\n", " "))
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// child works on the journal in dir, and prints one line for what it knows to
+// be done: "stored" and "acked" with uuids.
+func child(dir, role string) error {
+	ctx := context.Background()
+	j, err := journal.Open(ctx, journal.Config{Dir: dir, SyncAlways: os.Getenv(childSync) != "", Keep: time.Hour})
+	if err != nil {
+		return err
+	}
+	if role == roleFull {
+		return childFull(ctx, j)
+	}
+	q, err := j.Queue(ctx, "store", journal.QueueOptions{})
+	if err != nil {
+		return err
+	}
+	fmt.Println("open")
+	var mu sync.Mutex
+	say := func(word string, ids []string) {
+		mu.Lock()
+		defer mu.Unlock()
+		fmt.Println(word + " " + strings.Join(ids, " "))
+	}
+	errs := make(chan error, 8)
+	for w := range 4 {
+		go func() {
+			for n := 0; ; n++ {
+				batch := make([]*event.Event, 1+(n+w)%3*10) // 1, 11, 21
+				ids := make([]string, len(batch))
+				for i := range batch {
+					batch[i] = newEvent("p1", 200+(n*37+i*911)%9000)
+					ids[i] = batch[i].UUID
+				}
+				if err := j.Append(ctx, batch...); err != nil {
+					errs <- err
+					return
+				}
+				say("stored", ids)
+			}
+		}()
+	}
+	if role == roleConsume {
+		go func() {
+			for {
+				ds, err := q.Fetch(ctx, 100, 5*time.Millisecond)
+				if err != nil {
+					errs <- err
+					return
+				}
+				ids := make([]string, len(ds))
+				for i, d := range ds {
+					ids[i] = d.Event.UUID
+				}
+				say("acked", ids) // said before it is done: the parent must not count on it coming again
+				for _, d := range ds {
+					d.Ack()
+				}
+			}
+		}()
+	}
+	return <-errs
+}
+
+// childFull appends on a disk that refuses after 3 MB a file.
+func childFull(ctx context.Context, j *journal.Journal) error {
+	fmt.Println("open")
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 3 << 20, Max: 3 << 20}); err != nil {
+		return err
+	}
+	for {
+		e := newEvent("p1", 50_000)
+		start := time.Now()
+		if err := j.Append(ctx, e); err != nil {
+			fmt.Printf("refused %s %v %s\n", event.AsError(err).Code, time.Since(start) < 5*time.Second, err)
+			break
+		}
+		fmt.Println("stored", e.UUID)
+	}
+	<-j.Failed()
+	fmt.Println("failed", event.AsError(j.Err()).Code, j.Err())
+	start := time.Now()
+	err := j.Append(ctx, newEvent("p1", 10))
+	fmt.Println("again", event.AsError(err).Code, time.Since(start) < time.Second)
+	closeCtx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	fmt.Println("closed", j.Close(closeCtx))
+	return nil
+}
+
+type process struct {
+	*exec.Cmd
+	lines *bufio.Scanner
+}
+
+// startChild starts the test binary as another process on dir and waits until it
+// has the journal open.
+func startChild(t *testing.T, dir, role string, syncAlways bool) *process {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"="+dir, childRole+"="+role)
+	if syncAlways {
+		cmd.Env = append(cmd.Env, childSync+"=1")
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+	p := &process{Cmd: cmd, lines: bufio.NewScanner(out)}
+	p.lines.Buffer(nil, 1<<20)
+	if !p.lines.Scan() || p.lines.Text() != "open" {
+		t.Fatalf("child said %q", p.lines.Text())
+	}
+	return p
+}
+
+// natsServer runs a NATS server with JetStream, the user's own so to speak.
+func natsServer(t *testing.T, dir string) *server.Server {
+	t.Helper()
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: dir, NoSigs: true, NoLog: true, MaxPayload: 9 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Start()
+	if !s.ReadyForConnections(10 * time.Second) {
+		t.Fatal("the NATS server does not start")
+	}
+	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
+	return s
+}
+
+// freezer forwards connections to addr until it is frozen: then bytes are taken
+// and go nowhere, as with a host that hangs.
+func freezer(t *testing.T, addr string) (url string, freeze func()) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var frozen atomic.Bool
+	var mu sync.Mutex
+	var conns []net.Conn
+	keep := func(c net.Conn) { mu.Lock(); conns = append(conns, c); mu.Unlock() }
+	t.Cleanup(func() {
+		l.Close()
+		mu.Lock()
+		defer mu.Unlock()
+		for _, c := range conns {
+			c.Close()
+		}
+	})
+	pipe := func(dst, src net.Conn) {
+		defer dst.Close()
+		buf := make([]byte, 64<<10)
+		for {
+			n, err := src.Read(buf)
+			if err != nil {
+				return
+			}
+			if frozen.Load() {
+				continue
+			}
+			if _, err := dst.Write(buf[:n]); err != nil {
+				return
+			}
+		}
+	}
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			up, err := net.Dial("tcp", addr)
+			if err != nil {
+				c.Close()
+				continue
+			}
+			keep(c)
+			keep(up)
+			go pipe(up, c)
+			go pipe(c, up)
+		}
+	}()
+	return "nats://" + l.Addr().String(), func() { frozen.Store(true) }
+}
+
+// checkLeaks fails the test when more goroutines are left at its end than there
+// are now. Such a test cannot run in parallel with others.
+func checkLeaks(t *testing.T) {
+	t.Helper()
+	before := runtime.NumGoroutine()
+	t.Cleanup(func() {
+		var n int
+		for range 300 { // those that were told to end need a moment to do so
+			if n = runtime.NumGoroutine(); n <= before {
+				return
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		buf := make([]byte, 1<<20)
+		t.Errorf("%d goroutines before, %d after:\n%s", before, n, buf[:runtime.Stack(buf, true)])
+	})
+}
+
+// wantError checks the code of an error for people, that it says what happened
+// and what to do, and returns it.
+func wantError(t testing.TB, err error, code event.Code, says string) {
+	t.Helper()
+	if err == nil {
+		t.Fatalf("no error, want %s", code)
+	}
+	e := event.AsError(err)
+	if e.Code != code || !strings.Contains(e.Message, says) || e.Hint == "" {
+		t.Errorf("error %s %q hint %q (%v), want %s with %q and a hint", e.Code, e.Message, e.Hint, err, code, says)
+	}
+}
