@@ -2,5 +2,15 @@
 // SDK) to the journal: normalise → price → privacy, always in this order, always
 // without I/O.
 //
-// [Enricher.Append] is what the doors call.
+// Read in this order:
+//
+//   - [Enricher.Append]: what the doors call; the order, and what happens to an
+//     event with which a stage cannot cope.
+//   - [Normalise]: the first stage. It makes an event what every later stage
+//     relies on, and never refuses one.
+//   - [Metrics]: what is counted.
+//
+// Pricing is internal/price and privacy is internal/privacy. Price comes before
+// privacy because a price may depend on what privacy takes away; normalise comes
+// first so that both read clean names.
 package enrich

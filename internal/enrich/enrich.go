@@ -2,7 +2,11 @@ package enrich
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
+	"runtime"
+	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -25,24 +29,113 @@ type Enricher struct {
 	// event and must not do I/O. nil keeps content and leaves e-mails.
 	Policy func(projectID string) privacy.HomePolicy
 
-	Next Appender
+	Next Appender // required
 
 	Now     func() time.Time // nil: time.Now
 	Logger  *slog.Logger     // nil: discards
 	Metrics *Metrics         // nil: none; see [NewMetrics]
+
+	atHome func(*event.Event, privacy.HomePolicy) // nil: privacy.AtHome; tests make it fail
 }
 
-// Append enriches the events in place and appends them to Next.
+// Append enriches the events in place and appends them to Next, all of them in
+// one call and in their order; nil events are left out. Its result is Next's.
+//
+// A stage that panics on an event harms neither the caller nor the other events.
+// The event goes on: without a cost where pricing failed, and without content
+// and free text where what failed is privacy, or stands before it. The log
+// names the stage and the uuid, never the content.
 func (n *Enricher) Append(ctx context.Context, events ...*event.Event) error {
+	if slices.Contains(events, nil) {
+		events = slices.DeleteFunc(slices.Clone(events), func(e *event.Event) bool { return e == nil })
+	}
+	if len(events) == 0 {
+		return nil
+	}
+	now := time.Now
+	if n.Now != nil {
+		now = n.Now
+	}
+	at := now()
 	for _, e := range events {
-		policy := privacy.HomePolicy{KeepContent: true}
-		if n.Policy != nil {
-			policy = n.Policy(e.ProjectID)
-		}
-		if n.Price != nil {
-			n.Price(e)
-		}
-		privacy.AtHome(e, policy)
+		n.enrich(e, at)
+	}
+	if n.Metrics != nil {
+		n.Metrics.events.Add(float64(len(events)))
 	}
 	return n.Next.Append(ctx, events...)
+}
+
+// Stages, as the metric and the log name them.
+const (
+	stageNormalise = "normalise"
+	stagePrice     = "price"
+	stagePrivacy   = "privacy"
+)
+
+func (n *Enricher) enrich(e *event.Event, now time.Time) {
+	if !n.guard(stageNormalise, e, func() { Normalise(e, now) }) {
+		// Nothing is known of what the event holds now: keep its identity only.
+		n.guard(stageNormalise, e, func() {
+			withhold(e)
+			Normalise(e, now)
+		})
+	}
+	if n.Price != nil && !n.guard(stagePrice, e, func() { n.Price(e) }) {
+		e.Cost = event.Cost{} // half a cost would be a wrong one
+	}
+	if !n.guard(stagePrivacy, e, func() { n.private(e) }) {
+		withhold(e)
+	}
+	// A mark that stands for a secret can be longer than the secret was.
+	e.Name, e.DistinctID = line(e.Name, event.MaxNameLen), line(e.DistinctID, event.MaxDistinctIDLen)
+}
+
+func (n *Enricher) private(e *event.Event) {
+	policy := privacy.HomePolicy{KeepContent: true}
+	if n.Policy != nil {
+		policy = n.Policy(e.ProjectID)
+	}
+	if n.atHome != nil {
+		n.atHome(e, policy)
+		return
+	}
+	privacy.AtHome(e, policy)
+}
+
+// withhold takes everything out of an event into which a caller or a provider
+// can have written free text, since none of it could be scrubbed. Counts, costs,
+// ids and the outcome stay.
+func withhold(e *event.Event) {
+	e.DropContent()
+	e.Private = true
+	e.ErrorMessage, e.ParseError, e.TraceName, e.SpanName, e.BaseURL, e.RequestURL = "", "", "", "", "", ""
+	e.ModelParameters, e.ProviderMetadata, e.Properties, e.Tags, e.Flags, e.Groups = nil, nil, nil, nil, nil, nil
+	setNote(e, "content and properties left out: they could not be made private")
+}
+
+// guard runs f and reports whether it returned. A panic is counted and logged
+// with its place; its value only where the runtime itself made it, because any
+// other could quote the event.
+func (n *Enricher) guard(stage string, e *event.Event, f func()) (ok bool) {
+	defer func() {
+		v := recover()
+		if ok {
+			return
+		}
+		if n.Metrics != nil {
+			n.Metrics.panics.WithLabelValues(stage).Inc()
+		}
+		if n.Logger == nil {
+			return
+		}
+		what := fmt.Sprintf("%T", v)
+		if err, is := v.(runtime.Error); is {
+			what = err.Error()
+		}
+		n.Logger.Error("an event could not be enriched; it is kept without what failed",
+			"stage", stage, "uuid", e.UUID, "project", e.ProjectID, "panic", what, "stack", string(debug.Stack()))
+	}()
+	f()
+	return true
 }

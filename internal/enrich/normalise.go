@@ -1,0 +1,465 @@
+package enrich
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+	"github.com/tidwall/gjson"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/privacy"
+)
+
+// Bounds of what a caller can name. Lengths are in characters, and what is
+// longer is cut; PostHog's own bounds are in package event.
+const (
+	maxIDLen    = event.MaxDistinctIDLen
+	maxNameLen  = 200     // models, providers, prompts, stop reasons …
+	maxLabelLen = 100     // surfaces, environments, task types, tags
+	maxURLLen   = 2_000   // base and request URLs
+	maxErrorLen = 10_000  // a provider's error message; some quote the whole request
+	maxTags     = 50      // tags of one event
+	maxFlags    = 200     // feature flags of one event
+	maxGroups   = 20      // groups of one event; PostHog has 5 group types a project
+	maxProps    = 300     // custom properties of one event
+	maxPropsLen = 1 << 20 // bytes of all custom properties; PostHog refuses events above about 1 MiB
+	cutPropLen  = 8 << 10 // bytes to which the strings of the largest are cut beyond that
+	maxDepth    = 1_000   // nesting of JSON; readers that recurse must not run out of stack
+)
+
+// Note is the custom property in which [Normalise] says what it had to leave
+// out of an event. It quotes nothing of the event.
+const Note = "hedgerow_note"
+
+// A time further ahead than this is a broken clock, as PostHog has it (contract
+// section 1.2), and so is one before 2000.
+const maxAhead = 23 * time.Hour
+
+var minTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
+
+// Normalise makes an event what every later stage relies on, in place, at the
+// time now. It refuses nothing: what cannot be is repaired, cut or made unknown.
+// Doing it twice is the same as doing it once. Afterwards:
+//
+//   - UUID is a UUID in its canonical form: a fresh one of version 7 where there
+//     was none, and one made of the text where that was no UUID, so that a
+//     retry is still told to be one.
+//   - Timestamp is in UTC, in whole microseconds (what every sink can keep), not
+//     before 2000 and not more than 23 h ahead of now; else it is now.
+//   - Every text is valid UTF-8, trimmed, without control characters (but line
+//     ends and tabs in messages) and bounded in length. Providers are in lower
+//     case; models keep theirs, since Azure deployments and own models have it.
+//   - Ids hold only what PostHog takes ([event.CleanID]). An LLM event has a
+//     trace id and, unless it is the trace itself or speaks about one, a span
+//     id: its own uuid. No span is its own parent.
+//   - Every JSON value is valid and not nested deeper than 1,000; what was
+//     neither has become a JSON string.
+//   - Counts and durations are not negative: such are unknown. The total of
+//     tokens, and of cache writes, is filled where its parts are known.
+//   - IsError and Status of an LLM event say how it ended.
+//   - There are at most 300 custom properties, of 1 MiB together. [Note] says
+//     what was left out.
+//
+// An event without a project or a name stays without: [event.Event.Validate]
+// has the last word.
+func Normalise(e *event.Event, now time.Time) {
+	var notes []string
+	normaliseIdentity(e, now)
+	normaliseTexts(e)
+	normaliseIDs(e)
+	normaliseCounts(e)
+	notes = normaliseLabels(e, notes)
+	notes = normaliseJSON(e, notes)
+	normaliseOutcome(e)
+	if len(notes) > 0 {
+		setNote(e, strings.Join(notes, "; "))
+	}
+}
+
+// ownIDs is the name space of the uuids made of ids that are none.
+var ownIDs = uuid.NewSHA1(uuid.NameSpaceURL, []byte("https://github.com/hedgerow/hedgerow/event"))
+
+func normaliseIdentity(e *event.Event, now time.Time) {
+	switch id, err := uuid.Parse(strings.TrimSpace(e.UUID)); {
+	case err == nil && id != uuid.Nil:
+		e.UUID = id.String()
+	case err != nil && strings.TrimSpace(e.UUID) != "":
+		e.UUID = uuid.NewSHA1(ownIDs, []byte(e.ProjectID+"/"+e.UUID)).String()
+	default:
+		e.UUID = event.NewID()
+	}
+	if t := e.Timestamp; t.Before(minTime) || t.After(now.Add(maxAhead)) {
+		e.Timestamp = now
+	}
+	e.Timestamp = e.Timestamp.UTC().Truncate(time.Microsecond)
+}
+
+func normaliseTexts(e *event.Event) {
+	for _, f := range [...]struct {
+		s   *string
+		max int
+	}{
+		{&e.Name, event.MaxNameLen},
+		{&e.DistinctID, maxIDLen}, {&e.User, maxIDLen}, {&e.CompletionID, maxIDLen},
+		{&e.Source, maxLabelLen}, {&e.TraceName, maxNameLen}, {&e.SpanName, maxNameLen},
+		{&e.Provider, maxNameLen}, {&e.ModelAsked, maxNameLen}, {&e.Model, maxNameLen}, {&e.Operation, maxNameLen},
+		{&e.BaseURL, maxURLLen}, {&e.RequestURL, maxURLLen}, {&e.Method, maxLabelLen},
+		{&e.ErrorType, maxNameLen}, {&e.StopReason, maxNameLen}, {&e.ParseError, maxNameLen},
+		{&e.SystemFingerprint, maxNameLen}, {&e.ServiceTier, maxLabelLen},
+		{&e.PromptName, maxNameLen}, {&e.PromptVersion, maxNameLen}, {&e.PromptVersionID, maxNameLen}, {&e.PromptHash, maxNameLen},
+		{&e.Surface, maxLabelLen}, {&e.TaskType, maxLabelLen}, {&e.Environment, maxLabelLen},
+		{&e.InputLengthBucket, maxLabelLen}, {&e.OutputCategory, maxLabelLen}, {(*string)(&e.Status), maxLabelLen},
+		{&e.Cost.ModelUsed, maxNameLen}, {&e.Cost.Source, maxLabelLen}, {&e.Cost.Provider, maxNameLen},
+	} {
+		*f.s = line(*f.s, f.max)
+	}
+	e.ErrorMessage = text(e.ErrorMessage, maxErrorLen)
+	e.Provider = strings.ToLower(e.Provider)
+}
+
+func normaliseIDs(e *event.Event) {
+	for _, id := range [...]*string{&e.TraceID, &e.SpanID, &e.ParentID, &e.SessionID} {
+		*id = event.CleanID(strings.TrimSpace(*id))
+	}
+	switch e.Name {
+	case event.Generation, event.Embedding, event.Span:
+		if e.SpanID == "" {
+			e.SpanID = e.UUID
+		}
+		fallthrough
+	case event.Trace:
+		if e.TraceID == "" {
+			e.TraceID = e.UUID
+		}
+	}
+	if e.ParentID == e.SpanID {
+		e.ParentID = ""
+	}
+}
+
+func normaliseCounts(e *event.Event) {
+	u := &e.Usage
+	for _, n := range [...]*event.Int{
+		&u.Input, &u.Output, &u.Total, &u.CacheRead, &u.CacheWrite, &u.CacheWrite5m, &u.CacheWrite1h, &u.Reasoning,
+		&u.InputAudio, &u.OutputAudio, &u.CacheReadAudio, &u.InputImage, &u.OutputImage, &u.InputText, &u.OutputText,
+		&u.WebSearches, &u.Images, &e.InputChars, &e.OutputChars,
+	} {
+		if !n.Known || n.Value < 0 {
+			*n = event.Int{}
+		}
+	}
+	if !u.CacheWrite.Known && (u.CacheWrite5m.Known || u.CacheWrite1h.Known) {
+		u.CacheWrite = event.Some(u.CacheWrite5m.Or(0) + u.CacheWrite1h.Or(0))
+	}
+	// Whether cached tokens lie within the input count must be known before
+	// they can be added or left aside.
+	cached := u.CacheRead.Or(0) + u.CacheWrite.Or(0)
+	if u.Input.Known && (u.Output.Known || e.Name == event.Embedding) && (cached == 0 || u.CacheExclusive.Known) {
+		u.Total = u.Tokens()
+	}
+	for _, d := range [...]*event.Opt[time.Duration]{&e.Latency, &e.TimeToFirstToken} {
+		if !d.Known || d.Value < 0 {
+			*d = event.Opt[time.Duration]{}
+		}
+	}
+	e.RequestBytes, e.ResponseBytes = max(e.RequestBytes, 0), max(e.ResponseBytes, 0)
+	if e.HTTPStatus < 100 || e.HTTPStatus > 999 {
+		e.HTTPStatus = 0
+	}
+}
+
+func normaliseLabels(e *event.Event, notes []string) []string {
+	if len(e.Tags) > 0 {
+		tags := make([]string, 0, min(len(e.Tags), maxTags))
+		left := 0
+		for _, t := range e.Tags {
+			switch t = line(t, maxLabelLen); {
+			case t == "" || slices.Contains(tags, t):
+			case len(tags) == maxTags:
+				left++
+			default:
+				tags = append(tags, t)
+			}
+		}
+		e.Tags = tags
+		notes = noteLeft(notes, left, "tags")
+	}
+	var left int
+	e.Flags, left = normaliseMap(e.Flags, maxFlags)
+	notes = noteLeft(notes, left, "feature flags")
+	e.Groups, left = normaliseMap(e.Groups, maxGroups)
+	return noteLeft(notes, left, "groups")
+}
+
+// normaliseMap cleans keys and values. Of too many, the first by key stay.
+func normaliseMap(m map[string]string, most int) (map[string]string, int) {
+	clean := len(m) <= most
+	for k, v := range m {
+		if !clean {
+			break
+		}
+		clean = k != "" && line(k, maxNameLen) == k && line(v, maxNameLen) == v
+	}
+	if clean {
+		return m, 0
+	}
+	out := make(map[string]string, min(len(m), most))
+	left := 0
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		switch key := line(k, maxNameLen); {
+		case key == "":
+		case len(out) == most:
+			left++
+		default:
+			out[key] = line(m[k], maxNameLen)
+		}
+	}
+	return out, left
+}
+
+func noteLeft(notes []string, n int, what string) []string {
+	if n == 0 {
+		return notes
+	}
+	return append(notes, fmt.Sprintf("%d %s left out", n, what))
+}
+
+func normaliseJSON(e *event.Event, notes []string) []string {
+	for _, part := range [...]*json.RawMessage{&e.Content.Input, &e.Content.Output, &e.Content.Tools, &e.Content.InputState, &e.Content.OutputState} {
+		*part = cleanJSON(*part)
+	}
+	e.ModelParameters, notes = normaliseProps(e.ModelParameters, notes, "model parameters")
+	e.ProviderMetadata, notes = normaliseProps(e.ProviderMetadata, notes, "provider metadata")
+	e.Properties, notes = normaliseProps(e.Properties, notes, "properties")
+	return notes
+}
+
+// normaliseProps returns m itself where nothing has to change: an event may
+// share its maps with its source, so that they are never written into.
+func normaliseProps(m map[string]json.RawMessage, notes []string, what string) (map[string]json.RawMessage, []string) {
+	clean, size := true, 0
+	for k, v := range m {
+		size += len(k) + len(v)
+		clean = clean && k != "" && line(k, maxNameLen) == k && len(v) > 0 && validJSON(v)
+	}
+	most := maxProps
+	if _, ok := m[Note]; ok {
+		most++ // hedgerow's own takes nobody's place
+	}
+	if clean && len(m) <= most && size <= maxPropsLen {
+		return m, notes
+	}
+	out := make(map[string]json.RawMessage, min(len(m), most))
+	left, kept := 0, 0
+	size = 0
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		key, v := line(k, maxNameLen), cleanJSON(m[k])
+		switch {
+		case key == "" || v == nil:
+		case key != Note && kept == maxProps:
+			left++
+		default:
+			if out[key] = v; key != Note {
+				kept++
+			}
+		}
+	}
+	for k, v := range out {
+		size += len(k) + len(v)
+	}
+	if size > maxPropsLen {
+		// The largest give way first: most often there is one.
+		bySize := slices.SortedFunc(maps.Keys(out), func(a, b string) int {
+			return cmp.Or(cmp.Compare(len(out[b]), len(out[a])), cmp.Compare(a, b))
+		})
+		cut := 0
+		for _, k := range bySize {
+			if size <= maxPropsLen {
+				break
+			}
+			size -= len(out[k])
+			if v := privacy.Truncate(out[k], cutPropLen); len(v) < len(out[k]) && len(v) <= 2*cutPropLen {
+				out[k] = v
+				size += len(v)
+				cut++
+				continue
+			}
+			size -= len(k)
+			delete(out, k)
+			left++
+		}
+		if cut > 0 {
+			notes = append(notes, fmt.Sprintf("%d %s shortened", cut, what))
+		}
+	}
+	return out, noteLeft(notes, left, what)
+}
+
+// setNote replaces the map, which the event may share with its source.
+func setNote(e *event.Event, note string) {
+	e.Properties = maps.Clone(e.Properties)
+	if err := e.SetProperty(Note, note); err != nil {
+		return // a string always marshals
+	}
+}
+
+// normaliseOutcome fills how an LLM event ended. What a caller says stands.
+func normaliseOutcome(e *event.Event) {
+	if !e.IsLLM() {
+		return
+	}
+	if e.HTTPStatus >= 400 {
+		e.IsError = true
+	}
+	if e.Name == event.Metric || e.Name == event.Feedback {
+		return
+	}
+	switch s := event.Status(strings.ToLower(string(e.Status))); s {
+	case event.StatusSuccess, event.StatusError, event.StatusTimeout, event.StatusBlocked, event.StatusValidationFailed:
+		e.Status = s
+	default:
+		e.Status = outcome(e)
+	}
+}
+
+// outcome tells the status of the facts, the most telling first.
+func outcome(e *event.Event) event.Status {
+	switch {
+	case e.ErrorType == event.ErrTypeTimeout, e.HTTPStatus == 408, e.HTTPStatus == 504, e.HTTPStatus == 524:
+		return event.StatusTimeout
+	case blocked[strings.ToLower(e.StopReason)], blocked[strings.ToLower(e.ErrorType)]:
+		return event.StatusBlocked
+	case e.HTTPStatus == 400, e.HTTPStatus == 413, e.HTTPStatus == 422:
+		return event.StatusValidationFailed
+	case e.IsError:
+		return event.StatusError
+	}
+	return event.StatusSuccess
+}
+
+// blocked are the stop reasons and error types by which providers say that a
+// filter or the model itself refused: OpenAI's and Azure's content_filter,
+// OpenAI's content_policy_violation, Anthropic's refusal, Bedrock's
+// guardrail_intervened, Gemini's SAFETY and its like.
+var blocked = map[string]bool{
+	"content_filter": true, "content_policy_violation": true, "refusal": true, "guardrail_intervened": true,
+	"safety": true, "recitation": true, "blocklist": true, "prohibited_content": true, "spii": true, "image_safety": true,
+}
+
+// line makes s one line of valid UTF-8 of at most n characters, trimmed.
+func line(s string, n int) string {
+	if plain(s) && len(s) <= n {
+		return s
+	}
+	s = strings.ToValidUTF8(s, "\uFFFD")
+	s = strings.Map(func(r rune) rune {
+		switch {
+		case r == 0:
+			return '\uFFFD' // as PostHog does
+		case r < ' ' || r == 0x7f || r >= 0x80 && r < 0xa0 || r == '\u2028' || r == '\u2029':
+			return ' '
+		}
+		return r
+	}, s)
+	return strings.TrimSpace(firstChars(strings.TrimSpace(s), n))
+}
+
+// plain reports whether s is printable ASCII without space at its ends: what
+// nearly every field of nearly every event is.
+func plain(s string) bool {
+	if s == "" {
+		return true
+	}
+	if s[0] == ' ' || s[len(s)-1] == ' ' {
+		return false
+	}
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+// text makes s valid UTF-8 without NUL of at most n characters, trimmed.
+func text(s string, n int) string {
+	if plain(s) && len(s) <= n {
+		return s
+	}
+	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
+	return strings.TrimSpace(firstChars(strings.TrimSpace(s), n))
+}
+
+func firstChars(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for i := range s {
+		if n == 0 {
+			return s[:i]
+		}
+		n--
+	}
+	return s
+}
+
+// cleanJSON returns v where it is fit to be kept, nil where it is empty, and
+// otherwise its text as a JSON string.
+func cleanJSON(v json.RawMessage) json.RawMessage {
+	if len(v) == 0 {
+		return nil
+	}
+	if validJSON(v) {
+		return v
+	}
+	if !utf8.Valid(v) {
+		v = bytes.ToValidUTF8(v, []byte("\uFFFD"))
+		if validJSON(v) {
+			return v
+		}
+	}
+	s, err := json.Marshal(string(v))
+	if err != nil {
+		return nil // a string always marshals
+	}
+	return s
+}
+
+func validJSON(v []byte) bool {
+	return utf8.Valid(v) && shallow(v) && gjson.ValidBytes(v)
+}
+
+// shallow reports whether brackets are nested at most maxDepth deep. It comes
+// before every reader that recurses: Go cannot recover from a stack that has
+// run out.
+func shallow(v []byte) bool {
+	if len(v) <= maxDepth {
+		return true
+	}
+	depth := 0
+	for i := 0; i < len(v); i++ {
+		switch v[i] {
+		case '"':
+			for i++; i < len(v) && v[i] != '"'; i++ {
+				if v[i] == '\\' {
+					i++
+				}
+			}
+		case '[', '{':
+			if depth++; depth > maxDepth {
+				return false
+			}
+		case ']', '}':
+			depth--
+		}
+	}
+	return true
+}
