@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
+	"github.com/shopspring/decimal"
 	"github.com/tidwall/gjson"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -43,6 +44,10 @@ const Note = "hedgerow_note"
 // section 1.2), and so is one before 2000.
 const maxAhead = 23 * time.Hour
 
+// No call costs a trillion dollars: such a number is a fault, and sums must stay
+// within what a database's decimal holds.
+var maxCost = decimal.New(1, 12)
+
 var minTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // Normalise makes an event what every later stage relies on, in place, at the
@@ -62,7 +67,7 @@ var minTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 //     id: its own uuid. No span is its own parent.
 //   - Every JSON value is valid and not nested deeper than 1,000; what was
 //     neither has become a JSON string.
-//   - Counts and durations are not negative: such are unknown. The total of
+//   - Counts, costs and durations are not negative or absurd: such are unknown. The total of
 //     tokens, and of cache writes, is filled where its parts are known.
 //   - IsError and Status of an LLM event say how it ended.
 //   - There are at most 300 custom properties, of 1 MiB together. [Note] says
@@ -168,6 +173,12 @@ func normaliseCounts(e *event.Event) {
 	for _, d := range [...]*event.Opt[time.Duration]{&e.Latency, &e.TimeToFirstToken} {
 		if !d.Known || d.Value < 0 {
 			*d = event.Opt[time.Duration]{}
+		}
+	}
+	for _, d := range [...]*event.Opt[decimal.Decimal]{&u.ReportedCost, &e.Cost.Input, &e.Cost.Output, &e.Cost.Request, &e.Cost.WebSearch, &e.Cost.Total} {
+		// The exponent comes first: comparing 1e999999999 would write it out.
+		if !d.Known || d.Value.IsNegative() || d.Value.Exponent() > 12 || d.Value.Exponent() < -100 || d.Value.GreaterThan(maxCost) {
+			*d = event.Opt[decimal.Decimal]{}
 		}
 	}
 	e.RequestBytes, e.ResponseBytes = max(e.RequestBytes, 0), max(e.ResponseBytes, 0)

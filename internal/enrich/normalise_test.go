@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/enrich"
@@ -71,6 +72,9 @@ func TestNormalise(t *testing.T) {
 		{"negative is not", event.Event{Usage: event.Usage{Output: event.Some[int64](-4)}}, usage(func(u event.Usage) event.Int { return u.Output }), event.Int{}},
 		{"cache writes", event.Event{Usage: event.Usage{CacheWrite5m: event.Some[int64](2), CacheWrite1h: event.Some[int64](3)}}, usage(func(u event.Usage) event.Int { return u.CacheWrite }), event.Some[int64](5)},
 		{"negative latency", event.Event{Latency: event.Some(-time.Second)}, get(func(e *event.Event) any { return e.Latency.Known }), false},
+		{"negative cost", event.Event{Cost: event.Cost{Total: event.Some(decimal.New(-1, 0))}}, get(func(e *event.Event) any { return e.Cost.Total.Known }), false},
+		{"absurd cost", event.Event{Cost: event.Cost{Total: event.Some(decimal.New(1, 999_999_999))}}, get(func(e *event.Event) any { return e.Cost.Total.Known }), false},
+		{"free", event.Event{Cost: event.Cost{Total: event.Some(decimal.Zero)}}, get(func(e *event.Event) any { return e.Cost.Total.Known }), true},
 		{"HTTP status of no HTTP", event.Event{HTTPStatus: 7}, get(func(e *event.Event) any { return e.HTTPStatus }), 0},
 
 		{"success", event.Event{Name: event.Generation, HTTPStatus: 200}, outcome, "success false"},
