@@ -124,8 +124,10 @@ func (r *recorder) write(p []byte) {
 // end returns the tail in order and gives the budget back. What was kept stays
 // valid: from here on the capture queue answers for it.
 func (r *recorder) end() []byte {
-	r.budget.give(r.held)
-	r.held = 0
+	if r.held > 0 { // there was an answer
+		r.budget.give(r.held)
+		r.held = 0
+	}
 	if r.tailPos == 0 {
 		return r.tail
 	}

@@ -212,8 +212,8 @@ func (g *Gateway) route(r *http.Request) (route, *event.Error) {
 		cut += 1 + len(resource)
 	}
 	if raw != "" {
-		if !strings.HasPrefix(raw, path[:cut]) {
-			return route{up: up}, event.Invalid("the provider's name in the path is escaped", "send it as it is")
+		if rest, ok := strings.CutPrefix(raw, path[:cut]); !ok || rest != "" && rest[0] != '/' {
+			return route{up: up}, event.Invalid("the beginning of the path is escaped", "send the provider's name and the slash after it as they are")
 		}
 		raw = raw[cut:]
 	}

@@ -74,6 +74,9 @@ func (x *exchange) copy(res *http.Response) {
 	// Close fills in the trailers. Closed early it ends the call to the provider.
 	_ = res.Body.Close()
 	if upErr != nil || callerErr != nil {
+		if upErr != nil {
+			_ = http.NewResponseController(x.w).Flush() // what had come, ahead of the break
+		}
 		x.broke(errors.Join(upErr, callerErr), callerErr != nil)
 		panic(http.ErrAbortHandler)
 	}
@@ -128,7 +131,7 @@ func (x *exchange) copyBody(body io.Reader, flush *http.ResponseController, stri
 		}
 		if strip != nil {
 			out = strip.write(out)
-			if err == io.EOF {
+			if err != nil {
 				out = append(out, strip.flush()...)
 			}
 		}

@@ -89,11 +89,13 @@ func (s *usageStripper) endEvent(tail []byte) {
 }
 
 // flush returns what is left at the end of the stream: an event that was never
-// ended, as it came.
+// ended. Some clients take it for one all the same, so that it is treated like
+// the others if its JSON is whole.
 func (s *usageStripper) flush() []byte {
 	rest := s.held
 	s.held = nil
-	return rest
+	from, to := addedByUsage(rest)
+	return append(rest[:from:from], rest[to:]...)
 }
 
 // addedByUsage returns the part ev[from:to] of an event that would not be there
