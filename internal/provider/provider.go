@@ -1,7 +1,9 @@
 package provider
 
 import (
+	"encoding/json"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -56,25 +58,87 @@ type Call struct {
 	ErrType string
 }
 
-// Parse turns a call into an event. It always returns one, and never panics.
-func Parse(c *Call) *event.Event {
-	return plain(c)
+// Parse turns a call into an event. It always returns one, and never panics:
+//
+//   - Generations and embeddings, by [Operation], become $ai_generation and
+//     $ai_embedding, everything else an $ai_span that is named "GET /v1/models"
+//     and the like.
+//   - Of attribution it sets what the request's body says: User, SessionID,
+//     TraceID, TraceName, SpanName, ParentID, prompt and custom properties. The
+//     caller lays headers over it, and fills in ids that are missing.
+//   - What was not said stays unknown: a count is 0 only if the provider said 0.
+func Parse(c *Call) (e *event.Event) {
+	op := Operation(c.Dialect, c.Method, c.Path)
+	defer func() {
+		if recover() != nil {
+			p := parser{c: c, e: plain(c, op), op: op}
+			p.e.ParseError = "the parser failed on this exchange; its format is not known to hedgerow"
+			p.outcome()
+			e = p.e
+		}
+	}()
+	p := parser{c: c, e: plain(c, op), op: op}
+	p.request()
+	p.response()
+	p.outcome()
+	return p.e
 }
 
-func plain(c *Call) *event.Event {
-	return &event.Event{
+// plain is the event as far as it is known without the bodies.
+func plain(c *Call, op string) *event.Event {
+	path, _, _ := strings.Cut(c.Path, "?")
+	base, _, _ := strings.Cut(c.BaseURL, "?")
+	e := &event.Event{
 		UUID:          event.NewID(),
-		Name:          event.Span,
+		Name:          eventName(op),
 		Timestamp:     c.Start.UTC(),
 		Source:        event.SourceGateway,
+		SpanName:      c.Method + " " + route(path),
 		Provider:      c.Provider,
+		Operation:     op,
 		Method:        c.Method,
-		BaseURL:       c.BaseURL,
-		Operation:     Operation(c.Dialect, c.Method, c.Path),
+		BaseURL:       base,
+		RequestURL:    strings.TrimRight(base, "/") + path,
 		HTTPStatus:    c.Status,
 		RequestBytes:  c.RequestBytes,
 		ResponseBytes: c.ResponseBytes,
 		Latency:       event.Some(c.Latency),
-		Status:        event.StatusSuccess,
+	}
+	return e
+}
+
+// parser holds one exchange while it is read. The readers of the formats hang on
+// it; each sets what it finds in e.
+type parser struct {
+	c  *Call
+	e  *event.Event
+	op string
+
+	firstToken int64 // offset in the response where the first token was complete; 0 where there was none
+	trouble    fault // an error that the answer bore
+	refused    bool  // the answer says that it was withheld
+	webSearch  bool  // the request allowed searches
+}
+
+// fault is an error as a provider words it.
+type fault struct {
+	kind, code, message string
+	found               bool
+}
+
+// note records why something could not be read. The first reason stays.
+func (p *parser) note(why string) {
+	if p.e.ParseError == "" {
+		p.e.ParseError = why
+	}
+}
+
+// meta keeps a fact that only this provider tells.
+func (p *parser) meta(name string, v []byte) {
+	if p.e.ProviderMetadata == nil {
+		p.e.ProviderMetadata = make(map[string]json.RawMessage)
+	}
+	if len(p.e.ProviderMetadata) < 40 {
+		p.e.ProviderMetadata[name] = v
 	}
 }

@@ -1,0 +1,21 @@
+package provider
+
+import (
+	"github.com/tidwall/gjson"
+)
+
+// embeddingsAnswer reads a member of an embeddings answer (openai-go:
+// CreateEmbeddingResponse). The vectors are not kept.
+func (p *parser) embeddingsAnswer(name string, v gjson.Result) {
+	switch name {
+	case "model":
+		p.e.Model = or(short(text(v), 200), p.e.Model)
+	case "id":
+		p.e.CompletionID = or(short(text(v), 200), p.e.CompletionID)
+	case "usage":
+		p.usageOpenAI(v)
+		if u := &p.e.Usage; !u.Input.Known && u.Total.Known { // Voyage and others give a total only
+			u.Input = u.Total
+		}
+	}
+}

@@ -1,0 +1,144 @@
+package provider
+
+import (
+	"bytes"
+	"io"
+	"mime"
+	"mime/multipart"
+	"strings"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// multipart reads the fields of an upload, such as a transcription's. Files are
+// passed over.
+func (p *parser) multipart() {
+	_, params, err := mime.ParseMediaType(p.c.RequestHeader.Get("Content-Type"))
+	if err != nil || params["boundary"] == "" {
+		return
+	}
+	r := multipart.NewReader(bytes.NewReader(p.c.Request), params["boundary"])
+	for range 200 {
+		part, err := r.NextRawPart()
+		if err != nil {
+			return
+		}
+		name := part.FormName()
+		if name == "" || part.FileName() != "" {
+			continue
+		}
+		b, err := io.ReadAll(io.LimitReader(part, 1<<20))
+		if err != nil {
+			return
+		}
+		value := quote(strings.ToValidUTF8(string(b), "\uFFFD"))
+		v := gjson.ParseBytes(value)
+		if name == "stream" && (v.Str == "true" || v.Str == "false") {
+			v = gjson.Parse(v.Str)
+		}
+		if name == "prompt" && (p.op == opImages || p.op == opTranscription || p.op == opTranslation) {
+			p.e.Content.Input = userMessage(v.Raw)
+			continue
+		}
+		p.requestMember(strings.TrimSuffix(name, "[]"), v)
+	}
+}
+
+// mediaAnswer reads a member of the answer of images and transcriptions
+// (openai-go: ImagesResponse, Transcription).
+func (p *parser) mediaAnswer(name string, v gjson.Result) {
+	switch name {
+	case "model":
+		p.e.Model = or(short(text(v), 200), p.e.Model)
+	case "usage":
+		p.mediaUsage(v)
+	case "data":
+		if n := v.Get("#").Int(); p.op == opImages && n > 0 {
+			p.e.Usage.Images = event.Some(n)
+			m := &message{role: "assistant"}
+			v.ForEach(func(_, item gjson.Result) bool {
+				if u := item.Get("url"); u.Type == gjson.String {
+					// A link of an hour that anyone can open: not a thing to keep.
+					m.add(partText, "[image]")
+				} else {
+					m.add(partText, "[base64 image redacted]")
+				}
+				return true
+			})
+			p.e.Content.Output = render([]*message{m})
+		}
+	case "text":
+		if p.op != opImages && v.Type == gjson.String {
+			m := &message{role: "assistant"}
+			m.add(partText, escaped(v))
+			p.e.Content.Output = render([]*message{m})
+		}
+	}
+}
+
+// mediaUsage reads tokens, or seconds of sound where those are billed.
+func (p *parser) mediaUsage(v gjson.Result) {
+	if v.Get("type").Str == "duration" {
+		if s := v.Get("seconds"); s.Type == gjson.Number {
+			p.meta("audio_seconds", raw(s))
+		}
+		return
+	}
+	p.usageOpenAI(v)
+}
+
+// textAnswer is a transcription in one of the text formats.
+func (p *parser) textAnswer(s string) {
+	m := &message{role: "assistant"}
+	q := quote(strings.ToValidUTF8(s, "\uFFFD"))
+	m.add(partText, string(q[1:len(q)-1]))
+	p.e.Content.Output = render([]*message{m})
+}
+
+// mediaStream follows the events of streamed pictures, speech and
+// transcriptions: image_generation.completed, speech.audio.done,
+// transcript.text.delta and .done.
+type mediaStream struct {
+	p    *parser
+	text []byte
+	n    int64
+}
+
+func (s *mediaStream) event(f frame, v gjson.Result, tail bool) {
+	p := s.p
+	kind := v.Get("type").Str
+	if u := v.Get("usage"); u.Exists() {
+		p.mediaUsage(u)
+	}
+	switch {
+	case kind == "error" || v.Get("error").IsObject():
+		p.fault(v.Get("error"))
+		p.trouble.found = true
+	case strings.HasSuffix(kind, ".delta"), strings.HasSuffix(kind, ".partial_image"):
+		p.token(f, tail)
+		if !tail && kind == "transcript.text.delta" {
+			s.text = append(s.text, escaped(v.Get("delta"))...)
+		}
+	case kind == "transcript.text.done":
+		if t := escaped(v.Get("text")); t != "" {
+			s.text = []byte(t)
+		}
+	case strings.HasSuffix(kind, ".completed"):
+		p.token(f, tail)
+		s.n++
+	}
+}
+
+func (s *mediaStream) end() {
+	m := &message{role: "assistant"}
+	m.add(partText, string(s.text))
+	if s.n > 0 {
+		s.p.e.Usage.Images = event.Some(s.n)
+		m.add(partText, "[base64 image redacted]")
+	}
+	if len(m.parts) > 0 {
+		s.p.e.Content.Output = render([]*message{m})
+	}
+}

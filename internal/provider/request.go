@@ -1,0 +1,247 @@
+package provider
+
+import (
+	"encoding/json"
+	"mime"
+	"strings"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// parameters are the request members that are recorded as model parameters:
+// settings, never words of the user's.
+var parameters = map[string]bool{
+	// OpenAI chat completions and responses
+	"temperature": true, "top_p": true, "n": true, "stop": true, "max_tokens": true, "max_completion_tokens": true, "max_output_tokens": true,
+	"frequency_penalty": true, "presence_penalty": true, "seed": true, "response_format": true, "tool_choice": true, "parallel_tool_calls": true,
+	"reasoning_effort": true, "service_tier": true, "stream": true, "logprobs": true, "top_logprobs": true, "verbosity": true, "store": true,
+	"modalities": true, "best_of": true, "echo": true, "reasoning": true, "text": true, "truncation": true, "background": true, "max_tool_calls": true,
+	"previous_response_id": true, "conversation": true, "web_search_options": true,
+	// embeddings, images, audio
+	"dimensions": true, "encoding_format": true, "input_type": true, "output_dtype": true, "quality": true, "size": true, "style": true, "output_format": true,
+	"voice": true, "speed": true, "language": true, "timestamp_granularities": true,
+	// compatible servers and OpenRouter
+	"top_k": true, "min_p": true, "top_a": true, "repetition_penalty": true, "safe_prompt": true, "random_seed": true, "models": true, "route": true,
+	"provider": true, "transforms": true, "search_mode": true, "enable_thinking": true,
+	// Anthropic
+	"stop_sequences": true, "thinking": true, "output_config": true, "effort": true, "speed_mode": true, "inference_geo": true,
+}
+
+const (
+	longestParameter = 2048 // bytes of one recorded parameter
+	longestValue     = 1000 // characters of an attribution value
+	mostProperties   = 100  // custom properties taken from a body
+)
+
+// request reads the request's body.
+func (p *parser) request() {
+	c := p.c
+	if len(c.Request) == 0 {
+		return
+	}
+	if kind, _, err := mime.ParseMediaType(c.RequestHeader.Get("Content-Type")); err == nil && strings.HasPrefix(kind, "multipart/") {
+		p.multipart()
+		return
+	}
+	s := redactView(view(c.Request))
+	whole := !c.RequestTruncated && valid(s)
+	if !whole && p.op != "" && readsBody[p.op] {
+		if c.RequestTruncated {
+			p.note("the request is longer than what is kept: its end is missing")
+		} else {
+			p.note("the request is not valid JSON")
+		}
+	}
+	members(s, whole, p.requestMember)
+	if p.e.Stream == (event.Opt[bool]{}) && (p.op == opChat || p.op == opCompletions || p.op == opFIM || p.op == opResponses || p.op == opMessages) {
+		p.e.Stream = event.Some(false)
+	}
+}
+
+// readsBody are the operations whose request is JSON that Parse understands.
+var readsBody = map[string]bool{
+	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opMessages: true, opCountTokens: true, opEmbeddings: true,
+	opImages: true, opSpeech: true,
+}
+
+// members calls f with each member of an object. Of a body that is not whole it
+// passes on only what cannot have been cut: scalars that end before the body
+// does, and values that are valid by themselves.
+func members(s string, whole bool, f func(name string, v gjson.Result)) {
+	obj := gjson.Parse(s)
+	if !obj.IsObject() {
+		return
+	}
+	obj.ForEach(func(k, v gjson.Result) bool {
+		if !whole {
+			if v.Index <= 0 || v.Index+len(v.Raw) >= len(s) || k.Type != gjson.String {
+				return false
+			}
+			if !valid(v.Raw) {
+				return true
+			}
+		}
+		f(k.Str, v)
+		return true
+	})
+}
+
+func (p *parser) requestMember(name string, v gjson.Result) {
+	e := p.e
+	switch name {
+	case "model":
+		e.ModelAsked = short(text(v), 200)
+	case "stream":
+		if v.IsBool() {
+			e.Stream = event.Some(v.Bool())
+		}
+	case "user", "safety_identifier":
+		if u := short(text(v), longestValue); u != "" && (name == "user" || e.User == "") {
+			e.User = u
+		}
+	case "session_id":
+		e.SessionID = short(text(v), longestValue)
+	case "trace":
+		p.trace(v)
+	case "metadata":
+		p.metadata(v)
+	case "prompt":
+		if v.IsObject() { // OpenAI's stored prompts; their variables are the user's words
+			e.PromptName, e.PromptVersion = short(text(v.Get("id")), 200), short(text(v.Get("version")), 200)
+		}
+	}
+	if parameters[name] && v.Type != gjson.Null {
+		p.parameter(name, v)
+	}
+	switch p.op {
+	case opChat:
+		p.chatRequest(name, v)
+	case opCompletions, opFIM:
+		p.completionsRequest(name, v)
+	case opResponses, opCompact:
+		p.responsesRequest(name, v)
+	case opMessages, opCountTokens:
+		if p.c.Dialect == Anthropic || p.op == opMessages {
+			p.messagesRequest(name, v)
+		}
+	case opEmbeddings:
+		if name == "input" || name == "texts" || name == "inputs" {
+			e.Content.Input = raw(v)
+		}
+	case opImages, opSpeech:
+		if (name == "prompt" || name == "input") && v.Type == gjson.String {
+			e.Content.Input = userMessage(v.Raw)
+		}
+	}
+}
+
+// parameter records a setting. Of an output format with a long schema only its
+// type and name are kept.
+func (p *parser) parameter(name string, v gjson.Result) {
+	b := v.Raw
+	if len(b) > longestParameter {
+		format := v
+		if f := v.Get("format"); f.IsObject() {
+			format = f
+		}
+		kind := format.Get("type")
+		if kind.Type != gjson.String {
+			return
+		}
+		out := append([]byte(`{"type":`), quote(short(text(kind), 100))...)
+		for _, at := range []string{"name", "json_schema.name"} {
+			if n := format.Get(at); n.Type == gjson.String {
+				out = append(append(out, `,"name":`...), quote(short(text(n), 100))...)
+				break
+			}
+		}
+		b = string(append(out, '}'))
+	}
+	if p.e.ModelParameters == nil {
+		p.e.ModelParameters = make(map[string]json.RawMessage, 8)
+	}
+	p.e.ModelParameters[strings.Clone(name)] = clean([]byte(b))
+}
+
+// trace reads OpenRouter's attribution object: ids and names have their fields,
+// every other member becomes a property.
+func (p *parser) trace(v gjson.Result) {
+	if !v.IsObject() {
+		return
+	}
+	e := p.e
+	v.ForEach(func(k, v gjson.Result) bool {
+		s := short(text(v), longestValue)
+		switch k.Str {
+		case "trace_id":
+			e.TraceID = s
+		case "trace_name":
+			e.TraceName = s
+		case "span_name":
+			e.SpanName = or(s, e.SpanName)
+		case "generation_name":
+			e.SpanName = or(s, e.SpanName)
+		case "span_id":
+			e.SpanID = s
+		case "parent_span_id", "parent_id":
+			e.ParentID = s
+		case "session_id":
+			e.SessionID = or(e.SessionID, s)
+		case "surface":
+			e.Surface = s
+		case "task_type":
+			e.TaskType = s
+		case "environment":
+			e.Environment = s
+		default:
+			p.property(k.Str, v)
+		}
+		return true
+	})
+	// OpenRouter names both: the generation is the finer of the two.
+	if g := short(text(v.Get("generation_name")), longestValue); g != "" {
+		e.SpanName = g
+	}
+}
+
+// metadata reads OpenAI's and Anthropic's metadata.
+func (p *parser) metadata(v gjson.Result) {
+	if !v.IsObject() {
+		return
+	}
+	v.ForEach(func(k, v gjson.Result) bool {
+		if k.Str == "user_id" {
+			if p.e.User == "" {
+				p.e.User = short(text(v), longestValue)
+			}
+			return true
+		}
+		p.property(k.Str, v)
+		return true
+	})
+}
+
+// property keeps a custom property. Names that begin with $ are PostHog's own.
+func (p *parser) property(name string, v gjson.Result) {
+	name = strings.ToValidUTF8(strings.Clone(name), "\uFFFD")
+	if name == "" || name[0] == '$' || len(name) > 200 || len(p.e.Properties) >= mostProperties || v.Type == gjson.Null {
+		return
+	}
+	if p.e.Properties == nil {
+		p.e.Properties = make(map[string]json.RawMessage)
+	}
+	if v.Type == gjson.String {
+		p.e.Properties[name] = quote(short(text(v), longestValue))
+	} else if len(v.Raw) <= 4*longestValue {
+		p.e.Properties[name] = raw(v)
+	}
+}
+
+func or(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}

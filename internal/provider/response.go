@@ -1,0 +1,379 @@
+package provider
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// stream reads one wire format's events in order, and gives its result at the
+// end. tail is set once the middle of the answer is missing: from there on only
+// counts and reasons are of use, texts would be joined wrongly.
+type stream interface {
+	event(f frame, v gjson.Result, tail bool)
+	end()
+}
+
+// response reads the answer's body.
+func (p *parser) response() {
+	c := p.c
+	p.headers()
+	if len(c.Response) == 0 {
+		return
+	}
+	body := view(c.Response)
+	contentType := strings.ToLower(c.ResponseHeader.Get("Content-Type"))
+	if isSSE(contentType, body) {
+		if c.Dialect == OpenAI || c.Dialect == Anthropic {
+			p.e.Stream = event.Some(true)
+		}
+		if s := p.stream(); s != nil {
+			p.readStream(body, s)
+		}
+		return
+	}
+	known := generates[p.op] || p.op == opTranscription || p.op == opTranslation
+	if binary(contentType) || c.Status < 400 && (!known || c.Status/100 != 2) {
+		return
+	}
+	s := redactView(body)
+	whole := !c.ResponseTruncated && valid(s)
+	trimmed := strings.TrimLeft(s, " \t\r\n\uFEFF")
+	isJSON := strings.HasPrefix(trimmed, "{") || strings.HasPrefix(trimmed, "[")
+	switch {
+	case !isJSON && c.Status >= 400:
+		p.trouble = fault{message: plainMessage(contentType, trimmed), found: true}
+		return
+	case !isJSON && (p.op == opTranscription || p.op == opTranslation):
+		p.textAnswer(s)
+		return
+	case c.ResponseTruncated && generates[p.op]:
+		p.note("the answer is longer than what is kept: its end is missing")
+	case !whole && generates[p.op] && c.ErrType == "":
+		p.note("the answer is not valid JSON")
+	}
+	if whole && strings.HasPrefix(trimmed, "[") { // Google's compatible endpoint wraps its errors
+		if first := gjson.Parse(s).Get("0"); first.IsObject() {
+			s = first.Raw
+		}
+	}
+	p.answer(s, whole)
+}
+
+// generates are the operations whose answer is JSON that Parse understands.
+var generates = map[string]bool{
+	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opResponsesGet: true, opMessages: true,
+	opCountTokens: true, opEmbeddings: true, opImages: true,
+}
+
+func binary(contentType string) bool {
+	for _, prefix := range []string{"audio/", "image/", "video/", "application/octet-stream", "application/zip"} {
+		if strings.HasPrefix(contentType, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// answer reads a whole answer that is one JSON object.
+func (p *parser) answer(s string, whole bool) {
+	ok := p.c.Status < 400
+	members(s, whole, func(name string, v gjson.Result) {
+		if name == "error" && v.Type != gjson.Null || !ok {
+			p.errorMember(name, v)
+		}
+		if !ok {
+			return
+		}
+		switch p.op {
+		case opChat, opCompletions, opFIM:
+			p.chatAnswer(name, v)
+		case opResponses, opCompact, opResponsesGet:
+			p.responsesAnswer(name, v)
+		case opMessages:
+			p.messagesAnswer(name, v)
+		case opCountTokens:
+			// Nothing was used yet, so that a sum of tokens must not hold it.
+			if name == "input_tokens" && v.Type == gjson.Number {
+				p.meta("counted_tokens", raw(v))
+			}
+		case opEmbeddings:
+			p.embeddingsAnswer(name, v)
+		case opImages, opTranscription, opTranslation:
+			p.mediaAnswer(name, v)
+		}
+	})
+	p.settle()
+}
+
+func (p *parser) stream() stream {
+	switch p.op {
+	case opChat, opCompletions, opFIM:
+		return &chatStream{p: p}
+	case opResponses, opResponsesGet:
+		return &responsesStream{p: p}
+	case opMessages:
+		return &messagesStream{p: p}
+	case opImages, opSpeech, opTranscription:
+		return &mediaStream{p: p}
+	}
+	return nil
+}
+
+func (p *parser) readStream(body string, s stream) {
+	p.frames(body, s, false)
+	if p.c.ResponseTruncated {
+		p.note("the answer is longer than what is kept: its middle is missing")
+		if rest, ok := resync(view(p.c.ResponseTail)); ok {
+			p.frames(rest, s, true)
+		}
+	}
+	s.end()
+	p.settle()
+}
+
+func (p *parser) frames(body string, s stream, tail bool) {
+	r := newFrames(body)
+	for {
+		f, ok := r.next()
+		if !ok {
+			return
+		}
+		if strings.TrimSpace(f.data) == "[DONE]" {
+			continue
+		}
+		f.data = redactView(f.data)
+		if !valid(f.data) {
+			// The last event of an answer that was cut off is no news.
+			if f.ended && p.c.Status < 400 {
+				p.note("an event of the stream is not valid JSON")
+			}
+			continue
+		}
+		v := gjson.Parse(f.data)
+		if !v.IsObject() {
+			continue
+		}
+		s.event(f, v, tail)
+	}
+}
+
+// token notes that a piece of the answer itself was complete at f.
+func (p *parser) token(f frame, tail bool) {
+	if p.firstToken == 0 && !tail {
+		p.firstToken = int64(f.end)
+	}
+}
+
+// settle completes what only shows at the end of an answer.
+func (p *parser) settle() {
+	p.settleUsage()
+	if p.firstToken > 0 {
+		p.e.TimeToFirstToken = event.Some(p.arrival(p.firstToken))
+	}
+}
+
+// arrival tells when the response had been received up to an offset.
+func (p *parser) arrival(offset int64) time.Duration {
+	for _, m := range p.c.Marks {
+		if m.Offset >= offset {
+			return m.At
+		}
+	}
+	return p.c.Latency
+}
+
+// headers keeps what only the headers tell.
+func (p *parser) headers() {
+	h := p.c.ResponseHeader
+	for _, name := range []string{"X-Request-Id", "Request-Id", "Apim-Request-Id"} {
+		if v := h.Get(name); v != "" {
+			p.meta("request_id", quote(short(v, 200)))
+			break
+		}
+	}
+	if v, err := strconv.ParseFloat(h.Get("Openai-Processing-Ms"), 64); err == nil && v >= 0 && v < 1e9 {
+		p.meta("processing_ms", strconv.AppendFloat(nil, v, 'f', -1, 64))
+	}
+	if v := h.Get("Retry-After"); v != "" {
+		p.meta("retry_after", quote(short(v, 100)))
+	}
+	for name, values := range h {
+		low := strings.ToLower(name)
+		if (strings.HasPrefix(low, "x-ratelimit-") || strings.HasPrefix(low, "anthropic-ratelimit-")) && len(values) > 0 && len(low) < 60 {
+			p.meta(strings.ReplaceAll(strings.TrimPrefix(low, "x-"), "-", "_"), quote(short(values[0], 100)))
+		}
+	}
+}
+
+// errorMember reads one member of an answer that bears an error. The forms are
+// OpenAI's and Anthropic's {"error":{type,code,message}}, {"error":"words"},
+// Mistral's and Cohere's {type,code,message}, FastAPI's {"detail":…}.
+func (p *parser) errorMember(name string, v gjson.Result) {
+	t := &p.trouble
+	switch name {
+	case "error":
+		p.fault(v)
+	case "message", "detail", "msg":
+		if t.message == "" {
+			if s := text(v); s != "" {
+				t.message, t.found = short(s, 2000), true
+			} else if s := text(v.Get("message")); s != "" {
+				t.message, t.found = short(s, 2000), true
+			} else if s := text(v.Get("0.msg")); s != "" {
+				t.message, t.found = short(s, 2000), true
+			}
+		}
+	case "type", "object":
+		if s := text(v); t.kind == "" && s != "" && s != "error" {
+			t.kind = short(s, 200)
+		}
+	case "code":
+		if t.code == "" {
+			t.code = short(text(v), 200)
+		}
+	case "request_id":
+		p.meta("request_id", quote(short(text(v), 200)))
+	}
+}
+
+// fault reads an error object, or words in its place.
+func (p *parser) fault(v gjson.Result) {
+	t := &p.trouble
+	switch {
+	case v.Type == gjson.String:
+		t.message, t.found = short(text(v), 2000), true
+	case v.IsObject():
+		t.found = true
+		v.ForEach(func(k, v gjson.Result) bool {
+			switch k.Str {
+			case "message":
+				t.message = short(text(v), 2000)
+			case "type":
+				t.kind = short(text(v), 200)
+			case "status": // Google
+				if v.Type == gjson.String && t.kind == "" {
+					t.kind = short(text(v), 200)
+				}
+			case "code":
+				t.code = short(text(v), 200)
+			case "param":
+				if s := text(v); s != "" {
+					p.meta("error_param", quote(short(s, 200)))
+				}
+			}
+			return true
+		})
+	}
+}
+
+// plainMessage is what an error page says, if it says it in plain words.
+func plainMessage(contentType, body string) string {
+	if strings.Contains(contentType, "html") || strings.HasPrefix(body, "<") {
+		return ""
+	}
+	return strings.TrimSpace(strings.ToValidUTF8(strings.Clone(short(body, 500)), "\uFFFD"))
+}
+
+// outcome says how the call ended: IsError, ErrorType, ErrorMessage and Status.
+func (p *parser) outcome() {
+	c, e, t := p.c, p.e, &p.trouble
+	e.Status = event.StatusSuccess
+	switch {
+	case c.ErrType != "":
+		e.IsError, e.ErrorType, e.ErrorMessage, e.Status = true, c.ErrType, transportMessage(c), event.StatusError
+		if c.ErrType == event.ErrTypeTimeout {
+			e.Status = event.StatusTimeout
+		}
+		if t.found && c.ErrType != event.ErrTypeClientGone { // the provider's own words say more
+			e.ErrorType, e.ErrorMessage = or(t.word(), e.ErrorType), or(t.message, e.ErrorMessage)
+		}
+	case c.Status >= 400:
+		e.IsError = true
+		e.ErrorType = or(t.word(), statusWord(c.Status))
+		e.ErrorMessage = or(t.message, or(http.StatusText(c.Status), "status "+strconv.Itoa(c.Status)))
+		e.Status = p.failure()
+	case t.found:
+		e.IsError = true
+		e.ErrorType = or(t.word(), event.ErrTypeStream)
+		e.ErrorMessage = or(t.message, "the answer bears an error")
+		e.Status = p.failure()
+	case p.refused, blocked(e.StopReason):
+		e.Status = event.StatusBlocked
+	}
+	if e.IsError && t.code != "" && t.code != e.ErrorType {
+		p.meta("error_code", quote(t.code))
+	}
+}
+
+// word is the error's type. OpenAI's rate limits have the type "requests" or
+// "tokens", and say what they mean in the code.
+func (t *fault) word() string {
+	if t.kind == "" || t.kind == "requests" || t.kind == "tokens" {
+		if _, err := strconv.Atoi(t.code); err != nil && t.code != "" {
+			return t.code
+		}
+	}
+	return t.kind
+}
+
+// statusWord makes an error type of a status: bad_gateway.
+func statusWord(status int) string {
+	if s := http.StatusText(status); s != "" {
+		return strings.ReplaceAll(strings.ToLower(s), " ", "_")
+	}
+	return "status_" + strconv.Itoa(status)
+}
+
+func (p *parser) failure() event.Status {
+	t := &p.trouble
+	switch {
+	case strings.Contains(t.code, "content_filter"), strings.Contains(t.code, "content_policy"), strings.Contains(t.code, "moderation"),
+		strings.Contains(t.kind, "content_filter"), t.code == "data_inspection_failed":
+		return event.StatusBlocked
+	case p.c.Status == http.StatusRequestTimeout, p.c.Status == http.StatusGatewayTimeout, t.kind == "timeout_error":
+		return event.StatusTimeout
+	case p.c.Status == http.StatusBadRequest, p.c.Status == http.StatusUnprocessableEntity, p.c.Status == http.StatusRequestEntityTooLarge:
+		return event.StatusValidationFailed
+	}
+	return event.StatusError
+}
+
+// blocked reports whether a stop reason says that the answer was withheld.
+func blocked(reason string) bool {
+	switch strings.ToLower(reason) {
+	case "content_filter", "refusal", "safety", "recitation", "prohibited_content", "blocklist", "spii":
+		return true
+	}
+	return false
+}
+
+// transportMessage words a failure of the exchange itself. The URL that net/http
+// puts into its errors may hold a key, so it is left out.
+func transportMessage(c *Call) string {
+	switch c.ErrType {
+	case event.ErrTypeClientGone:
+		return "the caller hung up before the answer had ended"
+	case event.ErrTypeTimeout:
+		if c.Status != 0 {
+			return "the provider stopped sending in the middle of its answer"
+		}
+		return "the provider did not answer in time"
+	}
+	err := c.Err
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	if err == nil {
+		return "the connection to the provider broke"
+	}
+	return short(strings.ToValidUTF8(err.Error(), "\uFFFD"), 500)
+}

@@ -1,0 +1,307 @@
+package provider
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// responsesRequest reads a member of a Responses request (openai-go:
+// responses.ResponseNewParams). The instructions become a leading system
+// message.
+func (p *parser) responsesRequest(name string, v gjson.Result) {
+	in := &p.e.Content.Input
+	switch name {
+	case "instructions":
+		if v.Type == gjson.String {
+			lead := append([]byte(`{"role":"system","content":`), raw(v)...)
+			lead = append(lead, '}')
+			if len(*in) > 2 {
+				lead = append(append(lead, ','), (*in)[1:]...)
+				*in = append([]byte{'['}, lead...)
+			} else {
+				*in = append(append([]byte{'['}, lead...), ']')
+			}
+		}
+	case "input":
+		list := responsesInput(v)
+		if len(*in) > 2 && len(list) > 2 { // the instructions came first
+			*in = append(append((*in)[:len(*in)-1], ','), list[1:]...)
+		} else if len(list) > 0 {
+			*in = list
+		}
+	case "tools":
+		if v.IsArray() {
+			p.e.Content.Tools = raw(v)
+		}
+	}
+}
+
+// responsesInput writes the input as messages.
+func responsesInput(v gjson.Result) []byte {
+	if v.Type == gjson.String {
+		return userMessage(v.Raw)
+	}
+	if !v.IsArray() {
+		return nil
+	}
+	out := []byte{'['}
+	v.ForEach(func(_, item gjson.Result) bool {
+		if len(out) > 1 {
+			out = append(out, ',')
+		}
+		switch kind := item.Get("type").Str; kind {
+		case "", "message":
+			out = append(out, item.Raw...)
+		case "function_call", "custom_tool_call":
+			m := &message{role: "assistant"}
+			m.item(item)
+			out = m.append(out)
+		case "function_call_output", "custom_tool_call_output":
+			out = append(out, `{"role":"tool","tool_call_id":`...)
+			out = appendString(out, text(item.Get("call_id")))
+			out = append(out, `,"content":`...)
+			if o := item.Get("output"); o.Exists() {
+				out = append(out, o.Raw...)
+			} else {
+				out = append(out, `""`...)
+			}
+			out = append(out, '}')
+		default:
+			m := &message{role: "assistant"}
+			m.addRaw(item)
+			out = m.append(out)
+		}
+		return true
+	})
+	return clean(append(out, ']'))
+}
+
+// responsesAnswer reads a member of a Response object (openai-go:
+// responses.Response).
+func (p *parser) responsesAnswer(name string, v gjson.Result) {
+	e := p.e
+	switch name {
+	case "id":
+		e.CompletionID = or(short(text(v), 200), e.CompletionID)
+	case "model":
+		e.Model = or(short(text(v), 200), e.Model)
+	case "service_tier":
+		e.ServiceTier = or(short(text(v), 100), e.ServiceTier)
+	case "status":
+		s := short(text(v), 100)
+		if e.StopReason == "" {
+			e.StopReason = s
+		}
+		if s == "failed" {
+			p.trouble.found = true
+		}
+		if p.op == opResponsesGet || s != "completed" {
+			p.meta("response_status", quote(s))
+		}
+	case "incomplete_details":
+		if r := text(v.Get("reason")); r != "" {
+			e.StopReason = short(r, 100)
+		}
+	case "error":
+		if v.Type != gjson.Null {
+			p.fault(v)
+		}
+	case "usage":
+		p.usageOpenAI(v)
+	case "output":
+		if v.IsArray() && v.Get("0").Exists() {
+			m := &message{role: "assistant"}
+			v.ForEach(func(_, item gjson.Result) bool {
+				m.item(item)
+				return true
+			})
+			p.responsesOutput(m, searches(v))
+		}
+	}
+}
+
+func (p *parser) responsesOutput(m *message, searched int64) {
+	p.e.Content.Output = render([]*message{m})
+	if searched > 0 && !p.e.Usage.WebSearches.Known {
+		p.e.Usage.WebSearches = event.Some(searched)
+	}
+	if slices.ContainsFunc(m.parts, func(pt part) bool { return pt.kind == partRefusal }) {
+		p.refused = true
+	}
+}
+
+// searches counts the calls of the search tool. Opening a page that was found
+// is not billed.
+func searches(output gjson.Result) (n int64) {
+	output.ForEach(func(_, item gjson.Result) bool {
+		if isSearch(item) {
+			n++
+		}
+		return true
+	})
+	return n
+}
+
+func isSearch(item gjson.Result) bool {
+	if item.Get("type").Str != "web_search_call" {
+		return false
+	}
+	action := item.Get("action.type").Str
+	return action == "" || action == "search"
+}
+
+// item adds an output item of a response. All items of one response make one
+// message.
+func (m *message) item(v gjson.Result) {
+	switch v.Get("type").Str {
+	case "message":
+		v.Get("content").ForEach(func(_, c gjson.Result) bool {
+			switch c.Get("type").Str {
+			case "output_text", "text":
+				m.add(partText, escaped(c.Get("text")))
+			case "refusal":
+				m.add(partRefusal, escaped(c.Get("refusal")))
+			default:
+				m.addRaw(c)
+			}
+			return true
+		})
+	case "function_call":
+		m.function(text(v.Get("call_id")), text(v.Get("name")), v.Get("arguments"))
+	case "custom_tool_call":
+		m.function(text(v.Get("call_id")), text(v.Get("name")), v.Get("input"))
+	case "reasoning":
+		for _, at := range []string{"summary", "content"} {
+			v.Get(at).ForEach(func(_, s gjson.Result) bool {
+				m.add(partThinking, escaped(s.Get("text")))
+				return true
+			})
+		}
+	default:
+		m.addRaw(v)
+	}
+}
+
+// responsesStream follows the events of a streamed response. Its last event
+// bears the whole response; the pieces count only where that one is missing.
+type responsesStream struct {
+	p       *parser
+	items   []responsesItem
+	done    bool // the whole response has come
+	counted int64
+}
+
+type responsesItem struct {
+	index int64
+	raw   string // the finished item
+	message
+}
+
+func (s *responsesStream) item(index int64) *responsesItem {
+	for i := range s.items {
+		if s.items[i].index == index {
+			return &s.items[i]
+		}
+	}
+	if len(s.items) >= maxParts {
+		return new(responsesItem)
+	}
+	s.items = append(s.items, responsesItem{index: index})
+	return &s.items[len(s.items)-1]
+}
+
+func (s *responsesStream) event(f frame, v gjson.Result, tail bool) {
+	p := s.p
+	kind := v.Get("type").Str
+	if kind == "" {
+		kind = f.name
+	}
+	switch {
+	case kind == "error":
+		if inner := v.Get("error"); inner.IsObject() {
+			p.fault(inner)
+		} else {
+			p.fault(v)
+			p.trouble.kind = strings.TrimPrefix(p.trouble.kind, "error")
+		}
+		return
+	case kind == "response.completed", kind == "response.incomplete", kind == "response.failed", kind == "response.cancelled":
+		p.e.StopReason = ""
+		before := p.e.Content.Output
+		p.e.Content.Output = nil
+		v.Get("response").ForEach(func(k, v gjson.Result) bool {
+			p.responsesAnswer(k.Str, v)
+			return true
+		})
+		// Some servers leave the output out of the last event.
+		s.done = p.e.Content.Output != nil
+		if !s.done {
+			p.e.Content.Output = before
+		}
+		if kind == "response.failed" {
+			p.trouble.found = true
+		}
+		return
+	case kind == "response.created", kind == "response.in_progress", kind == "response.queued":
+		for _, name := range []string{"id", "model", "service_tier"} {
+			if m := v.Get("response").Get(name); m.Exists() {
+				p.responsesAnswer(name, m)
+			}
+		}
+		return
+	case kind == "response.output_item.done":
+		if !tail {
+			it := s.item(v.Get("output_index").Int())
+			it.raw = v.Get("item").Raw
+		}
+		return
+	case !strings.HasSuffix(kind, ".delta"):
+		return
+	}
+	p.token(f, tail)
+	if tail {
+		return
+	}
+	it := s.item(v.Get("output_index").Int())
+	piece := escaped(v.Get("delta"))
+	switch kind {
+	case "response.output_text.delta":
+		pt := it.at(partText, v.Get("content_index").Int())
+		pt.text = append(pt.text, piece...)
+	case "response.refusal.delta":
+		pt := it.at(partRefusal, v.Get("content_index").Int())
+		pt.text = append(pt.text, piece...)
+		p.refused = true
+	case "response.reasoning_summary_text.delta", "response.reasoning_text.delta":
+		pt := it.at(partThinking, v.Get("summary_index").Int())
+		pt.text = append(pt.text, piece...)
+	case "response.function_call_arguments.delta", "response.custom_tool_call_input.delta":
+		pt := it.at(partFunction, 0)
+		pt.text = append(pt.text, piece...)
+	}
+}
+
+func (s *responsesStream) end() {
+	if s.done || len(s.items) == 0 {
+		return
+	}
+	slices.SortStableFunc(s.items, func(a, b responsesItem) int { return int(min(max(a.index-b.index, -1), 1)) })
+	m := &message{role: "assistant"}
+	var searched int64
+	for _, it := range s.items {
+		if it.raw != "" {
+			v := gjson.Parse(it.raw)
+			m.item(v)
+			if isSearch(v) {
+				searched++
+			}
+			continue
+		}
+		m.parts = append(m.parts, it.parts...)
+	}
+	s.p.responsesOutput(m, searched)
+}

@@ -1,0 +1,155 @@
+package provider
+
+import (
+	"github.com/tidwall/gjson"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// usageOpenAI reads the usage of chat completions, responses, embeddings and
+// images, and what compatible providers add to it. It may be called often: each
+// count that is there replaces the one before, because some servers send a
+// running total with every chunk.
+func (p *parser) usageOpenAI(v gjson.Result) {
+	if !v.IsObject() {
+		return
+	}
+	u := &p.e.Usage
+	var byok bool
+	var upstream gjson.Result
+	v.ForEach(func(k, v gjson.Result) bool {
+		switch k.Str {
+		case "prompt_tokens", "input_tokens":
+			count(v, &u.Input)
+		case "completion_tokens", "output_tokens":
+			count(v, &u.Output)
+		case "total_tokens":
+			count(v, &u.Total)
+		case "prompt_tokens_details", "input_tokens_details", "input_token_details":
+			v.ForEach(func(k, v gjson.Result) bool {
+				switch k.Str {
+				case "cached_tokens":
+					count(v, &u.CacheRead)
+				case "cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens":
+					count(v, &u.CacheWrite)
+				case "audio_tokens":
+					count(v, &u.InputAudio)
+				case "image_tokens":
+					count(v, &u.InputImage)
+				case "text_tokens":
+					count(v, &u.InputText)
+				case "cached_tokens_details":
+					count(v.Get("audio_tokens"), &u.CacheReadAudio)
+				}
+				return true
+			})
+		case "completion_tokens_details", "output_tokens_details", "output_token_details":
+			v.ForEach(func(k, v gjson.Result) bool {
+				switch k.Str {
+				case "reasoning_tokens":
+					count(v, &u.Reasoning)
+				case "audio_tokens":
+					count(v, &u.OutputAudio)
+				case "image_tokens":
+					count(v, &u.OutputImage)
+				case "text_tokens":
+					count(v, &u.OutputText)
+				}
+				return true
+			})
+		case "reasoning_tokens": // Perplexity
+			count(v, &u.Reasoning)
+		case "prompt_cache_hit_tokens": // DeepSeek
+			count(v, &u.CacheRead)
+		case "cache_read_input_tokens": // Claude behind some compatible servers
+			count(v, &u.CacheRead)
+		case "cache_creation_input_tokens":
+			count(v, &u.CacheWrite)
+		case "num_search_queries": // Perplexity
+			count(v, &u.WebSearches)
+		case "num_sources_used": // xAI: billed by source, which is not a search
+			if v.Type == gjson.Number && v.Num > 0 {
+				p.meta("num_sources_used", raw(v))
+			}
+		case "search_context_size":
+			p.meta("search_context_size", raw(v))
+		case "server_tool_use": // OpenRouter
+			count(v.Get("web_search_requests"), &u.WebSearches)
+		case "cost": // OpenRouter's is a number, Perplexity's an object
+			if v.IsObject() {
+				v = v.Get("total_cost")
+			}
+			if d := dollars(v); d.Known {
+				u.ReportedCost = d
+			}
+		case "is_byok":
+			byok = v.Bool()
+			p.meta("is_byok", raw(v))
+		case "cost_details":
+			upstream = v.Get("upstream_inference_cost")
+		}
+		return true
+	})
+	// With the team's own provider key OpenRouter's cost is its fee only; what the
+	// provider takes is told beside it.
+	if d := dollars(upstream); byok && d.Known && u.ReportedCost.Known {
+		u.ReportedCost = event.Some(u.ReportedCost.Value.Add(d.Value))
+	}
+}
+
+// usageAnthropic reads the usage of the Messages API. In a stream it comes twice
+// or more: per field the last one wins.
+func (p *parser) usageAnthropic(v gjson.Result) {
+	if !v.IsObject() {
+		return
+	}
+	u := &p.e.Usage
+	v.ForEach(func(k, v gjson.Result) bool {
+		switch k.Str {
+		case "input_tokens":
+			count(v, &u.Input)
+		case "output_tokens":
+			count(v, &u.Output)
+		case "cache_read_input_tokens":
+			count(v, &u.CacheRead)
+		case "cache_creation_input_tokens":
+			count(v, &u.CacheWrite)
+		case "cache_creation":
+			count(v.Get("ephemeral_5m_input_tokens"), &u.CacheWrite5m)
+			count(v.Get("ephemeral_1h_input_tokens"), &u.CacheWrite1h)
+		case "output_tokens_details":
+			count(v.Get("thinking_tokens"), &u.Reasoning)
+		case "server_tool_use":
+			count(v.Get("web_search_requests"), &u.WebSearches)
+		case "service_tier":
+			p.e.ServiceTier = short(text(v), 100)
+		case "cost": // OpenRouter's Messages API
+			if d := dollars(v); d.Known {
+				u.ReportedCost = d
+			}
+		}
+		return true
+	})
+}
+
+// settleUsage makes the counts mean the same for every provider, once all of
+// them are in.
+func (p *parser) settleUsage() {
+	u := &p.e.Usage
+	if p.op == opMessages {
+		if u.Input.Known || u.Output.Known {
+			u.CacheExclusive = event.Some(true)
+		}
+		if !u.CacheWrite.Known && (u.CacheWrite5m.Known || u.CacheWrite1h.Known) {
+			u.CacheWrite = event.Some(u.CacheWrite5m.Or(0) + u.CacheWrite1h.Or(0))
+		}
+		return
+	}
+	if u.Input.Known {
+		u.CacheExclusive = event.Some(false)
+	}
+	// xAI counts reasoning outside of the output; the total gives it away.
+	if r := u.Reasoning.Or(0); r > 0 && u.Input.Known && u.Output.Known && u.Total.Known && u.Total.Value == u.Input.Value+u.Output.Value+r {
+		u.Output = event.Some(u.Output.Value + r)
+	}
+}
