@@ -241,8 +241,19 @@ func unwrap(provider, model string) (cloud, name string, ok bool) {
 }
 
 // variants lists the names under which a model may stand in the table, the most
-// exact first.
+// exact first. Bedrock's region is the last to go: "global." costs less.
 func variants(provider, model string) []string {
+	names := undated(provider, model)
+	if provider == "amazon-bedrock" {
+		if bare := cutBedrockRegion(model); bare != model {
+			names = append(names, undated(provider, bare)...)
+		}
+	}
+	return names
+}
+
+// undated lists a name, and what is left of it without version, suffix and date.
+func undated(provider, model string) []string {
 	names := []string{model}
 	add := func(n string) string {
 		if n != "" && n != names[len(names)-1] {
@@ -251,7 +262,6 @@ func variants(provider, model string) []string {
 		return n
 	}
 	if provider == "amazon-bedrock" {
-		model = add(cutBedrockRegion(model))
 		model = add(cutBedrockVersion(model))
 	}
 	if i := strings.LastIndexByte(model, ':'); i > 0 && routing[model[i+1:]] {
