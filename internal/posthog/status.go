@@ -1,0 +1,120 @@
+package posthog
+
+import (
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The states of a connection's delivery.
+const (
+	StateSending  = "sending"  // events are on their way
+	StateIdle     = "idle"     // everything has been sent
+	StateRetrying = "retrying" // PostHog cannot be reached or is in trouble; events wait
+	StateRefused  = "refused"  // PostHog refuses the key or the address; events wait for other settings
+	StateDisabled = "disabled"
+)
+
+// Status is how delivery to one connection goes. Counts are since the start.
+type Status struct {
+	State       string
+	LastSuccess time.Time     // of the last 2xx; zero where there was none
+	LastError   string        // in words, without keys or content; "" after a success
+	Sent        int64         // events that PostHog has taken
+	Failed      int64         // requests that failed
+	Retried     int64         // events that were sent more than once
+	Dead        int64         // events that became dead letters
+	Filtered    int64         // events that were not for this connection
+	Quota       int64         // events of Sent that PostHog said it dropped, over quota
+	Held        int           // events out of the queue and not ended
+	Lag         time.Duration // age of the oldest event held; 0 where there is none
+}
+
+// stats are what a status and the metrics are made from. They outlive the
+// deliverer, which ends when its connection is disabled.
+type stats struct {
+	enabled                                     atomic.Bool
+	sent, retried, dead, filtered, quota        atomic.Int64
+	inFlight                                    atomic.Int64
+	reqOK, reqRetry, reqRefused, reqBad, reqBig atomic.Int64
+	reqNoRoute, reqCanceled                     atomic.Int64
+
+	mu          sync.Mutex
+	lastSuccess time.Time
+	lastError   string
+	trouble     map[any]string // by batch or cause: StateRetrying or StateRefused
+	held        func() (n int, oldest time.Time)
+}
+
+// ok records a 2xx; note is what PostHog had to say nevertheless.
+func (s *stats) ok(now time.Time, note string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastSuccess, s.lastError = now, note
+}
+
+// fail records what went wrong.
+func (s *stats) fail(words string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lastError = words
+}
+
+// setTrouble marks who as waiting in a state; "" ends it.
+func (s *stats) setTrouble(who any, state string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if state == "" {
+		delete(s.trouble, who)
+		return
+	}
+	if s.trouble == nil {
+		s.trouble = make(map[any]string)
+	}
+	s.trouble[who] = state
+}
+
+func (s *stats) setHeld(f func() (int, time.Time)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held = f
+}
+
+func (s *stats) lag(now time.Time) (n int, lag time.Duration) {
+	s.mu.Lock()
+	held := s.held
+	s.mu.Unlock()
+	if held == nil {
+		return 0, 0
+	}
+	n, oldest := held()
+	if n > 0 {
+		lag = max(0, now.Sub(oldest))
+	}
+	return n, lag
+}
+
+func (s *stats) failed() int64 {
+	return s.reqRetry.Load() + s.reqRefused.Load() + s.reqBad.Load() + s.reqBig.Load()
+}
+
+func (s *stats) status(now time.Time) Status {
+	held, lag := s.lag(now)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st := Status{State: StateIdle, LastSuccess: s.lastSuccess, LastError: s.lastError,
+		Sent: s.sent.Load(), Failed: s.failed(), Retried: s.retried.Load(), Dead: s.dead.Load(),
+		Filtered: s.filtered.Load(), Quota: s.quota.Load(), Held: held, Lag: lag}
+	if held > 0 {
+		st.State = StateSending
+	}
+	for _, t := range s.trouble {
+		if st.State != StateRefused {
+			st.State = t
+		}
+	}
+	if !s.enabled.Load() {
+		st.State = StateDisabled
+	}
+	return st
+}
