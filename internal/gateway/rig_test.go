@@ -73,14 +73,21 @@ func at(url string) gateway.Config {
 	return gateway.Config{Upstreams: map[string]gateway.Upstream{"openai": {BaseURL: url}}}
 }
 
-// simulate serves simulated providers, and a gateway before them.
-func simulate(t testing.TB, c gateway.Config) (*rig, *providertest.Server) {
+// providers serves simulated providers until the test ends.
+func providers(t testing.TB) *providertest.Server {
 	t.Helper()
-	sim := providertest.New(providertest.Options{KeepBody: 1 << 20})
+	sim := providertest.New(providertest.Options{})
 	if err := sim.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = sim.Close() })
+	return sim
+}
+
+// simulate serves simulated providers, and a gateway before them.
+func simulate(t testing.TB, c gateway.Config) (*rig, *providertest.Server) {
+	t.Helper()
+	sim := providers(t)
 	all := map[string]gateway.Upstream{
 		"openai":     {BaseURL: sim.OpenAIURL()},
 		"anthropic":  {BaseURL: sim.AnthropicURL()},

@@ -198,7 +198,7 @@ func shape(s string) string {
 	obfuscation := false
 	for w := range strings.FieldsFuncSeq(s, func(r rune) bool { return strings.ContainsRune(`",{}[]:`, r) }) {
 		switch {
-		case obfuscation, strings.HasPrefix(w, "chatcmpl-"), strings.HasPrefix(w, "req_"), strings.HasPrefix(w, "msg_"), strings.HasPrefix(w, "gen-"), strings.HasPrefix(w, "1") && len(w) == 10:
+		case obfuscation, strings.HasPrefix(w, "chatcmpl-"), strings.HasPrefix(w, "req_"), strings.HasPrefix(w, "resp_"), strings.HasPrefix(w, "msg_"), strings.HasPrefix(w, "gen-"), strings.HasPrefix(w, "1") && len(w) == 10:
 			w = "id"
 		}
 		obfuscation = w == "obfuscation"
