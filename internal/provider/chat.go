@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/tidwall/gjson"
@@ -102,6 +103,13 @@ func (p *parser) chatAnswer(name string, v gjson.Result) {
 	p.e.Content.Output = render(messages)
 }
 
+func btoi(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
 func (p *parser) chatMessage(m *message, v gjson.Result) {
 	var calls, old gjson.Result
 	v.ForEach(func(k, v gjson.Result) bool {
@@ -154,6 +162,9 @@ func (p *parser) chatMessage(m *message, v gjson.Result) {
 		m.function("", text(old.Get("name")), old.Get("arguments"))
 	}
 	m.parts = slices.DeleteFunc(m.parts, func(pt part) bool { return pt.kind == partThinking && len(pt.text) == 0 })
+	slices.SortStableFunc(m.parts, func(a, b part) int { // thoughts come before words
+		return cmp.Compare(btoi(a.kind != partThinking), btoi(b.kind != partThinking))
+	})
 }
 
 // audio adds spoken words. The sound itself is never kept.
@@ -350,7 +361,7 @@ func (s *chatStream) grow(c *chatChoice, index int64, id string, fn gjson.Result
 }
 
 func (s *chatStream) end() {
-	slices.SortStableFunc(s.choices, func(a, b *chatChoice) int { return int(min(max(a.index-b.index, -1), 1)) })
+	slices.SortStableFunc(s.choices, func(a, b *chatChoice) int { return cmp.Compare(a.index, b.index) })
 	var messages []*message
 	for _, c := range s.choices {
 		if c.audioID.Exists() || len(c.transcript) > 0 {

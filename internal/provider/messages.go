@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -218,7 +219,7 @@ func (s *messagesStream) end() {
 	if len(s.blocks) == 0 {
 		return
 	}
-	slices.SortStableFunc(s.blocks, func(a, b messagesBlock) int { return int(min(max(a.index-b.index, -1), 1)) })
+	slices.SortStableFunc(s.blocks, func(a, b messagesBlock) int { return cmp.Compare(a.index, b.index) })
 	m := &message{role: "assistant"}
 	for _, b := range s.blocks {
 		start := gjson.Parse(b.start)

@@ -118,12 +118,15 @@ type parser struct {
 	trouble    fault // an error that the answer bore
 	refused    bool  // the answer says that it was withheld
 	webSearch  bool  // the request allowed searches
+
+	background background
 }
 
 // fault is an error as a provider words it.
 type fault struct {
 	kind, code, message string
 	found               bool
+	flagged             bool // a moderation names its reasons
 }
 
 // note records why something could not be read. The first reason stays.

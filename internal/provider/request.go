@@ -18,7 +18,7 @@ var parameters = map[string]bool{
 	"frequency_penalty": true, "presence_penalty": true, "seed": true, "response_format": true, "tool_choice": true, "parallel_tool_calls": true,
 	"reasoning_effort": true, "service_tier": true, "stream": true, "logprobs": true, "top_logprobs": true, "verbosity": true, "store": true,
 	"modalities": true, "best_of": true, "echo": true, "reasoning": true, "text": true, "truncation": true, "background": true, "max_tool_calls": true,
-	"previous_response_id": true, "conversation": true, "web_search_options": true,
+	"previous_response_id": true, "conversation": true,
 	// embeddings, images, audio
 	"dimensions": true, "encoding_format": true, "input_type": true, "output_dtype": true, "quality": true, "size": true, "style": true, "output_format": true,
 	"voice": true, "speed": true, "language": true, "timestamp_granularities": true,
@@ -38,6 +38,7 @@ const (
 // request reads the request's body.
 func (p *parser) request() {
 	c := p.c
+	defer p.deployment()
 	if len(c.Request) == 0 {
 		return
 	}
@@ -57,6 +58,18 @@ func (p *parser) request() {
 	members(s, whole, p.requestMember)
 	if p.e.Stream == (event.Opt[bool]{}) && (p.op == opChat || p.op == opCompletions || p.op == opFIM || p.op == opResponses || p.op == opMessages) {
 		p.e.Stream = event.Some(false)
+	}
+}
+
+// deployment takes Azure's deployment for the model asked, where the request
+// names none: the path says which one is meant.
+func (p *parser) deployment() {
+	if p.e.ModelAsked != "" {
+		return
+	}
+	if _, rest, ok := strings.Cut(p.c.Path, "/deployments/"); ok {
+		name, _, _ := strings.Cut(rest, "/")
+		p.e.ModelAsked = short(strings.ToValidUTF8(name, "\uFFFD"), 200)
 	}
 }
 

@@ -175,6 +175,7 @@ func (p *parser) token(f frame, tail bool) {
 // settle completes what only shows at the end of an answer.
 func (p *parser) settle() {
 	p.settleUsage()
+	p.settleBackground()
 	if p.firstToken > 0 {
 		p.e.TimeToFirstToken = event.Some(p.arrival(p.firstToken))
 	}
@@ -264,6 +265,11 @@ func (p *parser) fault(v gjson.Result) {
 				}
 			case "code":
 				t.code = short(text(v), 200)
+			case "metadata": // OpenRouter
+				t.flagged = v.Get("reasons").Exists()
+				if s := text(v.Get("provider_name")); s != "" {
+					p.meta("provider", quote(short(s, 200)))
+				}
 			case "param":
 				if s := text(v); s != "" {
 					p.meta("error_param", quote(short(s, 200)))
@@ -302,7 +308,11 @@ func (p *parser) outcome() {
 		e.Status = p.failure()
 	case t.found:
 		e.IsError = true
-		e.ErrorType = or(t.word(), event.ErrTypeStream)
+		e.ErrorType = t.word()
+		if n, err := strconv.Atoi(t.code); e.ErrorType == "" && err == nil && n >= 400 && n < 600 && !isTrue(e.Stream) {
+			e.ErrorType = statusWord(n) // OpenRouter answers 200 to what failed behind it
+		}
+		e.ErrorType = or(e.ErrorType, event.ErrTypeStream)
 		e.ErrorMessage = or(t.message, "the answer bears an error")
 		e.Status = p.failure()
 	case p.refused, blocked(e.StopReason):
@@ -335,7 +345,7 @@ func statusWord(status int) string {
 func (p *parser) failure() event.Status {
 	t := &p.trouble
 	switch {
-	case strings.Contains(t.code, "content_filter"), strings.Contains(t.code, "content_policy"), strings.Contains(t.code, "moderation"),
+	case t.flagged, strings.Contains(t.code, "content_filter"), strings.Contains(t.code, "content_policy"), strings.Contains(t.code, "moderation"),
 		strings.Contains(t.kind, "content_filter"), t.code == "data_inspection_failed":
 		return event.StatusBlocked
 	case p.c.Status == http.StatusRequestTimeout, p.c.Status == http.StatusGatewayTimeout, t.kind == "timeout_error":

@@ -1,9 +1,13 @@
 package provider
 
 import (
+	"cmp"
+	"crypto/sha256"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/google/uuid"
 	"github.com/tidwall/gjson"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -91,9 +95,16 @@ func (p *parser) responsesAnswer(name string, v gjson.Result) {
 		e.Model = or(short(text(v), 200), e.Model)
 	case "service_tier":
 		e.ServiceTier = or(short(text(v), 100), e.ServiceTier)
+	case "background":
+		p.background.on = v.Bool()
+	case "created_at":
+		p.background.created = v.Int()
+	case "completed_at":
+		p.background.completed = v.Int()
 	case "status":
 		s := short(text(v), 100)
-		if e.StopReason == "" {
+		p.background.pending = s == "queued" || s == "in_progress"
+		if e.StopReason == "" && !p.background.pending {
 			e.StopReason = s
 		}
 		if s == "failed" {
@@ -289,7 +300,7 @@ func (s *responsesStream) end() {
 	if s.done || len(s.items) == 0 {
 		return
 	}
-	slices.SortStableFunc(s.items, func(a, b responsesItem) int { return int(min(max(a.index-b.index, -1), 1)) })
+	slices.SortStableFunc(s.items, func(a, b responsesItem) int { return cmp.Compare(a.index, b.index) })
 	m := &message{role: "assistant"}
 	var searched int64
 	for _, it := range s.items {
@@ -304,4 +315,50 @@ func (s *responsesStream) end() {
 		m.parts = append(m.parts, it.parts...)
 	}
 	s.p.responsesOutput(m, searched)
+}
+
+// background is what a Response object says about where it runs.
+type background struct {
+	on                 bool
+	pending            bool  // nothing was generated yet
+	created, completed int64 // Unix seconds
+}
+
+// settleBackground makes one generation of a response that is computed in the
+// background. The call that asks for it brings no answer: it is a span. The
+// answer, and its usage, come with a later GET: that one is the generation, with
+// an id and a time that follow from the response, so that asking for it again
+// makes no second one. A GET of a response that had been answered before is a
+// span without usage: its tokens are counted already. Both ends share their
+// completion id.
+func (p *parser) settleBackground() {
+	e, b := p.e, p.background
+	switch {
+	case p.op == opResponses && b.pending && !isTrue(e.Stream):
+		e.Name = event.Span
+	case p.op != opResponsesGet:
+	case b.on && !b.pending && e.CompletionID != "" && b.created > 0 && b.created < 1<<33:
+		e.Name = event.Generation
+		e.Timestamp = time.Unix(b.created, 0).UTC()
+		e.UUID = derivedID(e.Timestamp, e.CompletionID)
+		e.Latency = event.Opt[time.Duration]{}
+		if d := b.completed - b.created; d >= 0 && b.completed > 0 {
+			e.Latency = event.Some(time.Duration(d) * time.Second)
+		}
+	default:
+		e.Usage = event.Usage{}
+	}
+}
+
+// derivedID is a UUID of version 7 whose random part follows from a name.
+func derivedID(at time.Time, name string) string {
+	sum := sha256.Sum256([]byte(name))
+	id := uuid.UUID(sum[:16])
+	ms := uint64(at.UnixMilli())
+	for i := range 6 {
+		id[i] = byte(ms >> (40 - 8*i))
+	}
+	id[6] = id[6]&0x0f | 0x70
+	id[8] = id[8]&0x3f | 0x80
+	return id.String()
 }

@@ -1,0 +1,98 @@
+package provider_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"testing"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/provider"
+)
+
+// fuzzParse feeds one format's parser. Whatever comes, there is an event that
+// can be written, with valid JSON for content and no negative count.
+func fuzzParse(f *testing.F, dialect provider.Dialect, path string, matches func(*exchange) bool) {
+	for _, x := range exchanges(f) {
+		if matches(x) {
+			f.Add(x.call.Request, x.call.Response, uint16(x.call.Status), x.call.ResponseHeader.Get("Content-Type"), uint16(0))
+			f.Add(x.call.Request, x.call.Response, uint16(x.call.Status), x.call.ResponseHeader.Get("Content-Type"), uint16(len(x.call.Response)/2))
+		}
+	}
+	f.Fuzz(func(t *testing.T, request, response []byte, status uint16, contentType string, cut uint16) {
+		c := provider.Call{
+			Provider: "p", Dialect: dialect, Method: "POST", Path: path, Status: int(status), Start: start,
+			Request: request, Response: response, RequestHeader: http.Header{}, ResponseHeader: http.Header{"Content-Type": {contentType}},
+		}
+		if n := int(cut); n > 0 && n < len(response) {
+			c.Response, c.ResponseTail, c.ResponseTruncated = response[:n], response[n:], true
+		}
+		e := provider.Parse(&c)
+		e.ProjectID = "default"
+		if err := e.Validate(); err != nil {
+			t.Fatal(err)
+		}
+		_ = describe(t, e)
+		u := e.Usage
+		for _, n := range []event.Int{u.Input, u.Output, u.Total, u.CacheRead, u.CacheWrite, u.Reasoning, u.InputAudio, u.WebSearches} {
+			if n.Known && n.Value < 0 {
+				t.Fatalf("a negative count: %+v", u)
+			}
+		}
+		b, err := e.MarshalPostHog(event.Wire{})
+		if err != nil || !json.Valid(b) {
+			t.Fatalf("not fit for the wire: %v", err)
+		}
+		if e.ParseError == "the parser failed on this exchange; its format is not known to hedgerow" {
+			t.Fatal("the parser panicked")
+		}
+	})
+}
+
+func of(ops ...string) func(*exchange) bool {
+	return func(x *exchange) bool {
+		op := provider.Operation(x.call.Dialect, x.call.Method, x.call.Path)
+		for _, o := range ops {
+			if o == op {
+				return true
+			}
+		}
+		return false
+	}
+}
+
+func FuzzChat(f *testing.F) {
+	fuzzParse(f, provider.OpenAI, "/v1/chat/completions", of("chat", "completions", "fim"))
+}
+
+func FuzzResponses(f *testing.F) {
+	fuzzParse(f, provider.OpenAI, "/v1/responses", of("responses", "responses_get"))
+}
+
+func FuzzMessages(f *testing.F) {
+	fuzzParse(f, provider.Anthropic, "/v1/messages", of("messages", "count_tokens"))
+}
+
+func FuzzEmbeddings(f *testing.F) {
+	fuzzParse(f, provider.OpenAI, "/v1/embeddings", of("embeddings"))
+}
+
+func FuzzMedia(f *testing.F) {
+	fuzzParse(f, provider.OpenAI, "/v1/images/generations", of("images", "transcriptions"))
+}
+
+// FuzzRedactBase64 keeps JSON valid and removes nothing from what is short.
+func FuzzRedactBase64(f *testing.F) {
+	for _, x := range exchanges(f) {
+		f.Add(x.call.Request)
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		before := string(b)
+		out := provider.RedactBase64(b)
+		if string(b) != before {
+			t.Fatal("the input was changed")
+		}
+		if json.Valid(b) && !json.Valid(out) {
+			t.Fatalf("no longer valid: %s", out)
+		}
+	})
+}
