@@ -49,10 +49,7 @@ func attribute(e *event.Event, h http.Header) {
 	if v := value(h, headerTraceID); v != "" {
 		e.TraceID = v
 	} else if trace, parent, ok := traceparent(value(h, headerTraceState)); ok {
-		e.TraceID = trace
-		if e.ParentID == "" {
-			e.ParentID = parent
-		}
+		e.TraceID, e.ParentID = trace, parent // the body's parent is of the body's trace
 	}
 	if v := value(h, headerSessionID); v != "" {
 		e.SessionID = v
@@ -100,7 +97,7 @@ func properties(e *event.Event, h http.Header) {
 	}
 	for _, line := range h[headerProperties] {
 		var props map[string]json.RawMessage
-		if err := json.Unmarshal([]byte(line), &props); err != nil || props == nil {
+		if err := json.Unmarshal([]byte(strings.ToValidUTF8(line, "\ufffd")), &props); err != nil || props == nil {
 			set("attribution_error", json.RawMessage(`"X-PostHog-Properties is not a JSON object"`))
 			continue
 		}

@@ -25,6 +25,7 @@ type requestBody struct {
 	stream *upload
 	length int64 // as announced; -1 unknown
 	held   int64 // taken from the request budget
+	cut    bool  // the caller hung up before the end of whole
 }
 
 // isJSON reports whether a request's body is one that hedgerow reads. A body
@@ -82,7 +83,7 @@ func (g *Gateway) readBody(r *http.Request) (requestBody, error) {
 			return b, nil
 		}
 		if err != nil {
-			b.whole = buf
+			b.whole, b.cut = buf, true
 			return b, &errCaller{err}
 		}
 		if len(buf) < cap(buf) {

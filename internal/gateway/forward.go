@@ -5,6 +5,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptrace"
 	"net/textproto"
@@ -233,6 +234,8 @@ func (e *earlyHints) pass(code int, h textproto.MIMEHeader) error {
 		return nil
 	}
 	to := e.w.Header()
+	kept := maps.Clone(to) // what stands there already is for the answer proper
+	clear(to)
 	for k, v := range h {
 		if !hopByHop(k) {
 			to[k] = v
@@ -240,6 +243,7 @@ func (e *earlyHints) pass(code int, h textproto.MIMEHeader) error {
 	}
 	e.w.WriteHeader(code)
 	clear(to)
+	maps.Copy(to, kept)
 	return nil
 }
 

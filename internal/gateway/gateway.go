@@ -301,6 +301,7 @@ func (x *exchange) finish() {
 	call := &x.rec.call
 	call.Latency = elapsed
 	call.Request, call.RequestBytes = x.body.whole, int64(len(x.body.whole))+x.sent
+	call.RequestTruncated = x.body.cut
 	if s := x.body.stream; s != nil {
 		call.Request, call.RequestBytes = s.end()
 		call.RequestTruncated = int64(len(call.Request)) < call.RequestBytes || call.RequestBytes < x.body.length

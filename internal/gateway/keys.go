@@ -106,6 +106,9 @@ func (u *upstream) withoutKeys(out http.Header, providerKey string) {
 			}
 		}
 		out[headerSubprotocol] = []string{strings.Join(keep, ", ")}
+		if len(keep) == 0 {
+			delete(out, headerSubprotocol)
+		}
 	}
 	if providerKey == "" {
 		return
