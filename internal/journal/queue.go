@@ -125,8 +125,9 @@ func sameFilters(a, b []string) bool {
 func (q *Queue) Name() string { return q.name }
 
 const (
-	idleWait = 9 * time.Second  // one waiting pull of an idle queue
-	minWait  = time.Millisecond // a pull must wait for something
+	idleWait   = 9 * time.Second  // one waiting pull of an idle queue
+	minWait    = time.Millisecond // a pull must wait for something
+	lastMoment = 5 * time.Millisecond
 )
 
 // Fetch implements [event.Queue]. A frame that cannot be read goes to the dead
@@ -168,22 +169,26 @@ func (q *Queue) Fetch(ctx context.Context, max int, wait time.Duration) ([]event
 func maxDuration(a, b time.Duration) time.Duration { return max(a, b) }
 
 // pull asks for up to n messages of at most maxBytes together (0: any) and
-// waits for them no longer than wait. The context is a little longer than the
-// server's own limit, so that it is the server that ends the request: a message
-// that crossed with our own end would come again only after AckWait.
+// waits for them no longer than wait. It is the server that ends the request,
+// and pull hears it out: a message that crossed with our own end would come
+// again only after AckWait. Our own end comes with ctx alone.
 func (q *Queue) pull(ctx context.Context, n, maxBytes int, wait time.Duration) ([]jetstream.Msg, error) {
-	// FetchContext asks the server for the remaining time less a tenth of it, at
-	// most a second.
-	limit := min(wait*10/9, wait+time.Second)
-	pullCtx, cancel := context.WithTimeout(ctx, max(limit, 5*time.Millisecond))
-	defer cancel()
+	if end, ok := ctx.Deadline(); ok {
+		left := time.Until(end)
+		if left < lastMoment {
+			<-ctx.Done()
+			return nil, nil
+		}
+		wait = min(wait, left-max(left/10, lastMoment/2))
+	}
+	pullCtx := pullContext{ctx, wait}
 	opts := []jetstream.FetchOpt{jetstream.FetchContext(pullCtx)}
 	if maxBytes > 0 {
 		opts = append(opts, jetstream.FetchMaxBytes(maxBytes))
 	}
 	batch, err := q.cons.Fetch(n, opts...)
 	if err != nil {
-		if pullCtx.Err() != nil {
+		if ctx.Err() != nil {
 			return nil, nil // the loop in Fetch looks at ctx itself
 		}
 		return nil, q.fetchError(err)
@@ -192,10 +197,22 @@ func (q *Queue) pull(ctx context.Context, n, maxBytes int, wait time.Duration) (
 	for m := range batch.Messages() {
 		msgs = append(msgs, m)
 	}
-	if err := batch.Error(); err != nil && len(msgs) == 0 && pullCtx.Err() == nil {
+	if err := batch.Error(); err != nil && len(msgs) == 0 && ctx.Err() == nil {
 		return nil, q.fetchError(err)
 	}
 	return msgs, nil
+}
+
+// pullContext ends with its Context, and tells nats.go how long the server may
+// wait: FetchContext asks the server for the time up to the deadline less a tenth
+// of it, at most a second.
+type pullContext struct {
+	context.Context
+	wait time.Duration
+}
+
+func (c pullContext) Deadline() (time.Time, bool) {
+	return time.Now().Add(min(c.wait*10/9, c.wait+time.Second)), true
 }
 
 func (q *Queue) fetchError(err error) error {
