@@ -1,0 +1,367 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v3"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// config is everything that the process is told from outside. Each setting is a
+// flag (--journal-max-bytes), an environment variable
+// (HEDGEROW_JOURNAL_MAX_BYTES) and a key of hedgerow.yaml (journal_max_bytes);
+// the first of these that is given wins, in this order.
+type config struct {
+	Listen    string
+	Data      string
+	PublicURL string
+	LogLevel  string
+	LogFormat string
+
+	JournalMaxBytes     string
+	JournalSync         string
+	JournalSyncInterval time.Duration
+	NATSURL             string
+
+	UpstreamOpenAI, UpstreamAnthropic, UpstreamGemini, UpstreamOpenRouter, UpstreamAzure string
+
+	IncludeUsage    bool
+	UpstreamTimeout time.Duration
+	CaptureQueue    int
+	BufferBudget    string
+	RequireKey      bool
+
+	AllowInsecurePostHog bool
+	ShutdownGrace        time.Duration
+
+	// Only in the file.
+	Upstreams        map[string]upstreamConfig
+	Prices           yaml.Node
+	AzureDeployments map[string]string
+
+	// Only in the environment, because they are secrets.
+	SecretKey             string
+	PostHogAPIKey         string
+	PostHogHost           string
+	PostHogPersonalAPIKey string
+
+	quiet bool // no banner: demo and tests print their own
+}
+
+// upstreamConfig is one entry under "upstreams:" in hedgerow.yaml.
+type upstreamConfig struct {
+	BaseURL      string        `yaml:"base_url"`
+	Dialect      string        `yaml:"dialect"`       // openai (default) or anthropic
+	IncludeUsage *bool         `yaml:"include_usage"` // default: the global include_usage
+	Timeout      time.Duration `yaml:"timeout"`       // default: the global upstream_timeout
+}
+
+// fileOnly names the keys of hedgerow.yaml that are no flags.
+var fileOnly = []string{"upstreams", "prices", "azure_deployments"}
+
+// exitError ends the process with a code. The codes are part of the public
+// surface: docs/configuration.md lists them.
+type exitError struct {
+	code int
+	err  error
+}
+
+func (e *exitError) Error() string { return e.err.Error() }
+func (e *exitError) Unwrap() error { return e.err }
+
+// Exit codes.
+const (
+	exitFailure = 1 // anything else
+	exitConfig  = 2 // a wrong flag, environment variable or configuration key
+	exitListen  = 3 // the address cannot be listened on
+	exitData    = 4 // the data folder cannot be used: not writable, corrupt, wrong secret key
+	exitInUse   = 5 // another hedgerow has the data folder
+)
+
+func configError(message, hint string, err error) error {
+	return &exitError{exitConfig, event.NewError(event.CodeInvalid, message, hint, err)}
+}
+
+// dataFlag and configFlag are shared by every subcommand.
+func dataFlag(c *config) cli.Flag {
+	return &cli.StringFlag{Name: "data", Value: "./data", Usage: "folder for everything hedgerow keeps", Sources: cli.EnvVars("HEDGEROW_DATA"), Destination: &c.Data}
+}
+
+func configFlag() cli.Flag {
+	return &cli.StringFlag{Name: "config", Usage: "configuration file (default: ./hedgerow.yaml where it exists)", Sources: cli.EnvVars("HEDGEROW_CONFIG")}
+}
+
+func (c *config) flags() []cli.Flag {
+	str := func(dst *string, name, def, usage string) cli.Flag {
+		return &cli.StringFlag{Name: name, Value: def, Usage: usage, Sources: cli.EnvVars(envName(name)), Destination: dst}
+	}
+	dur := func(dst *time.Duration, name string, def time.Duration, usage string) cli.Flag {
+		return &cli.DurationFlag{Name: name, Value: def, Usage: usage, Sources: cli.EnvVars(envName(name)), Destination: dst}
+	}
+	boolean := func(dst *bool, name string, def bool, usage string) cli.Flag {
+		return &cli.BoolFlag{Name: name, Value: def, Usage: usage, Sources: cli.EnvVars(envName(name)), Destination: dst}
+	}
+	return []cli.Flag{
+		configFlag(),
+		dataFlag(c),
+		str(&c.Listen, "listen", "127.0.0.1:4100", "address to listen on"),
+		str(&c.PublicURL, "public-url", "", "base URL under which people and PostHog links reach hedgerow (default: http:// and the address)"),
+		str(&c.LogLevel, "log-level", "info", "debug, info, warn or error"),
+		str(&c.LogFormat, "log-format", "text", "text or json"),
+		str(&c.JournalMaxBytes, "journal-max-bytes", "4GiB", "bound of the journal on disk; beyond it new events are refused"),
+		str(&c.JournalSync, "journal-sync", "interval", "interval (survives a killed process; a power cut loses at most the interval) or always (fsync before each acknowledgement)"),
+		dur(&c.JournalSyncInterval, "journal-sync-interval", time.Second, "time between two syncs to disk with --journal-sync interval"),
+		str(&c.NATSURL, "nats-url", "", "external NATS cluster instead of the embedded one"),
+		str(&c.UpstreamOpenAI, "upstream-openai", "", "base URL in place of https://api.openai.com"),
+		str(&c.UpstreamAnthropic, "upstream-anthropic", "", "base URL in place of https://api.anthropic.com"),
+		str(&c.UpstreamGemini, "upstream-gemini", "", "base URL in place of https://generativelanguage.googleapis.com"),
+		str(&c.UpstreamOpenRouter, "upstream-openrouter", "", "base URL in place of https://openrouter.ai"),
+		str(&c.UpstreamAzure, "upstream-azure", "", "base URL in place of https://{resource}.openai.azure.com"),
+		boolean(&c.IncludeUsage, "include-usage", true, "ask OpenAI-compatible providers for token counts on streams, and hide that from the caller"),
+		dur(&c.UpstreamTimeout, "upstream-timeout", 0, "longest wait for a provider's answer to begin; 0 waits as long as the caller does"),
+		&cli.IntFlag{Name: "capture-queue", Value: 10000, Usage: "calls that may wait to be recorded; beyond it they are dropped and counted", Sources: cli.EnvVars("HEDGEROW_CAPTURE_QUEUE"), Destination: &c.CaptureQueue},
+		str(&c.BufferBudget, "buffer-budget", "256MiB", "memory for request bodies being read, over all calls; beyond it bodies pass through unread"),
+		boolean(&c.RequireKey, "require-key", false, "ask for a hedgerow key on every gateway call, on loopback too"),
+		boolean(&c.AllowInsecurePostHog, "allow-insecure-posthog", false, "allow http:// and private PostHog hosts (for tests)"),
+		dur(&c.ShutdownGrace, "shutdown-grace", 10*time.Second, "longest time for a graceful stop"),
+	}
+}
+
+func envName(flag string) string {
+	return "HEDGEROW_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// load overlays the configuration file and the environment's secrets on what
+// the flags have set, and validates the whole.
+func (c *config) load(cmd *cli.Command) error {
+	if err := c.loadFile(cmd); err != nil {
+		return err
+	}
+	c.SecretKey = os.Getenv("HEDGEROW_SECRET_KEY")
+	c.PostHogAPIKey = strings.TrimSpace(os.Getenv("POSTHOG_API_KEY"))
+	c.PostHogHost = strings.TrimSpace(os.Getenv("POSTHOG_HOST"))
+	c.PostHogPersonalAPIKey = strings.TrimSpace(os.Getenv("POSTHOG_PERSONAL_API_KEY"))
+	return c.validate()
+}
+
+// commandLine is the part of a parsed command line that the file needs.
+type commandLine interface {
+	String(name string) string
+	IsSet(name string) bool
+	Set(name, value string) error
+}
+
+func (c *config) loadFile(cmd commandLine) error {
+	path, asked := cmd.String("config"), true
+	if path == "" {
+		path, asked = "hedgerow.yaml", false
+	}
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && !asked {
+		return nil
+	}
+	if err != nil {
+		return configError("the configuration file cannot be read", "check the path "+path+" and its permissions", err)
+	}
+	return c.apply(path, b, cmd)
+}
+
+func (c *config) apply(path string, b []byte, cmd commandLine) error {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(b, &doc); err != nil {
+		return configError(path+" is not valid YAML", "mend the line that the message names", err)
+	}
+	if len(doc.Content) == 0 {
+		return nil
+	}
+	root := doc.Content[0]
+	if root.Kind != yaml.MappingNode {
+		return configError(path+" is not a list of keys and values", "write lines of the form key: value", nil)
+	}
+	known := slices.Clone(fileOnly)
+	for _, f := range new(config).flags() {
+		known = append(known, strings.ReplaceAll(f.Names()[0], "-", "_"))
+	}
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		key, val := root.Content[i], root.Content[i+1]
+		at := fmt.Sprintf("%s line %d", path, key.Line)
+		if !slices.Contains(known, key.Value) || key.Value == "config" {
+			return configError(fmt.Sprintf("%s: there is no setting %q", at, key.Value), didYouMean(key.Value, known), nil)
+		}
+		var err error
+		switch key.Value {
+		case "upstreams":
+			err = strictDecode(val, &c.Upstreams)
+		case "azure_deployments":
+			err = strictDecode(val, &c.AzureDeployments)
+		case "prices":
+			c.Prices = *val
+		default:
+			if val.Kind != yaml.ScalarNode {
+				err = errors.New("want a single value")
+				break
+			}
+			if name := strings.ReplaceAll(key.Value, "_", "-"); !cmd.IsSet(name) {
+				err = cmd.Set(name, val.Value)
+			}
+		}
+		if err != nil {
+			return configError(fmt.Sprintf("%s: the value of %q is wrong", at, key.Value), "see docs/configuration.md for its form", err)
+		}
+	}
+	return nil
+}
+
+// strictDecode decodes a node and refuses unknown keys, naming their line.
+func strictDecode(n *yaml.Node, into any) error {
+	var b strings.Builder
+	b.WriteString(strings.Repeat("\n", max(0, n.Line-1))) // so that the decoder's line numbers are the file's
+	enc, err := yaml.Marshal(n)
+	if err != nil {
+		return err
+	}
+	b.Write(enc)
+	dec := yaml.NewDecoder(strings.NewReader(b.String()))
+	dec.KnownFields(true)
+	return dec.Decode(into)
+}
+
+func didYouMean(key string, known []string) string {
+	best, bestDist := "", 4
+	for _, k := range known {
+		if d := editDistance(key, k); d < bestDist {
+			best, bestDist = k, d
+		}
+	}
+	if best != "" {
+		return fmt.Sprintf("did you mean %q?", best)
+	}
+	return "docs/configuration.md lists every key"
+}
+
+// editDistance is the Levenshtein distance of two short strings.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diag := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diag, row[j+1] = row[j+1], min(diag+cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+func (c *config) validate() error {
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return configError(fmt.Sprintf("listen: %q is not an address", c.Listen), "write host:port, for example 127.0.0.1:4100", err)
+	}
+	if _, err := c.level(); err != nil {
+		return configError(fmt.Sprintf("log_level: %q is not a level", c.LogLevel), "use debug, info, warn or error", err)
+	}
+	if c.LogFormat != "text" && c.LogFormat != "json" {
+		return configError(fmt.Sprintf("log_format: %q is not a format", c.LogFormat), "use text or json", nil)
+	}
+	if c.JournalSync != "interval" && c.JournalSync != "always" {
+		return configError(fmt.Sprintf("journal_sync: %q is not a mode", c.JournalSync), "use interval or always", nil)
+	}
+	for name, v := range map[string]string{"journal_max_bytes": c.JournalMaxBytes, "buffer_budget": c.BufferBudget} {
+		if n, err := parseSize(v); err != nil || n < 1<<20 {
+			return configError(fmt.Sprintf("%s: %q is not a size of at least 1 MiB", name, v), "write a number with a unit, for example 4GiB or 512MiB", err)
+		}
+	}
+	for name, v := range map[string]string{"public_url": c.PublicURL, "upstream_openai": c.UpstreamOpenAI, "upstream_anthropic": c.UpstreamAnthropic,
+		"upstream_gemini": c.UpstreamGemini, "upstream_openrouter": c.UpstreamOpenRouter, "upstream_azure": c.UpstreamAzure} {
+		if v != "" && !isHTTPURL(v) {
+			return configError(fmt.Sprintf("%s: %q is not a URL", name, v), "write it as https://host or http://host:port", nil)
+		}
+	}
+	for name, u := range c.Upstreams {
+		if !isHTTPURL(u.BaseURL) {
+			return configError(fmt.Sprintf("upstreams.%s.base_url: %q is not a URL", name, u.BaseURL), "write it as https://host/path", nil)
+		}
+		if u.Dialect != "" && u.Dialect != "openai" && u.Dialect != "anthropic" {
+			return configError(fmt.Sprintf("upstreams.%s.dialect: %q is not known", name, u.Dialect), "use openai or anthropic", nil)
+		}
+	}
+	if c.CaptureQueue < 1 {
+		return configError("capture_queue must be at least 1", "leave it out for the default of 10000", nil)
+	}
+	return nil
+}
+
+func isHTTPURL(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
+}
+
+func (c *config) level() (slog.Level, error) {
+	var l slog.Level
+	err := l.UnmarshalText([]byte(c.LogLevel))
+	return l, err
+}
+
+// parseSize reads "4GiB", "512MB", "100k" or a plain number of bytes. Units are
+// binary, with or without the i.
+func parseSize(s string) (int64, error) {
+	t := strings.ToLower(strings.TrimSpace(s))
+	t = strings.TrimSuffix(strings.TrimSuffix(t, "b"), "i")
+	shift := 0
+	if t != "" {
+		if i := strings.IndexByte("kmgt", t[len(t)-1]); i >= 0 {
+			shift, t = 10*(i+1), t[:len(t)-1]
+		}
+	}
+	n, err := strconv.ParseFloat(strings.TrimSpace(t), 64)
+	if err != nil || n < 0 || n*float64(int64(1)<<shift) > 1<<62 {
+		return 0, fmt.Errorf("not a size: %q", s)
+	}
+	return int64(n * float64(int64(1)<<shift)), nil
+}
+
+// mustSize is for sizes that validate has accepted.
+func mustSize(s string) int64 {
+	n, err := parseSize(s)
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
+func (c *config) path(elem ...string) string {
+	return filepath.Join(append([]string{c.Data}, elem...)...)
+}
+
+// isLoopback reports whether the address to listen on is reachable from this
+// machine only.
+func isLoopback(listen string) bool {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,100 @@
+package main
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// flags stands for a parsed command line: what is set there wins over the file.
+type fakeFlags struct{ given, got map[string]string }
+
+func (f fakeFlags) IsSet(name string) bool { return f.given[name] != "" }
+func (f fakeFlags) String(string) string   { return "" }
+func (f fakeFlags) Set(name, value string) error {
+	if value == "refuse" {
+		return errors.New("refused")
+	}
+	f.got[name] = value
+	return nil
+}
+
+// TestConfigFiles runs every file of testdata/config: NAME.good.yaml must be
+// accepted, NAME.bad.yaml refused with every line of NAME.want in the message.
+func TestConfigFiles(t *testing.T) {
+	files, err := filepath.Glob("testdata/config/*.yaml")
+	if err != nil || len(files) < 8 {
+		t.Fatalf("%d files, %v", len(files), err)
+	}
+	for _, file := range files {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			b, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c := &config{Listen: "127.0.0.1:4100", LogLevel: "info", LogFormat: "text", JournalSync: "interval", JournalMaxBytes: "1GiB", BufferBudget: "1GiB", CaptureQueue: 1}
+			err = c.apply(filepath.Base(file), b, fakeFlags{got: map[string]string{}})
+			if err == nil {
+				err = c.validate()
+			}
+			if strings.HasSuffix(file, ".good.yaml") {
+				if err != nil {
+					t.Fatal(err)
+				}
+				return
+			}
+			var exit *exitError
+			if !errors.As(err, &exit) || exit.code != exitConfig {
+				t.Fatalf("got %v, want a configuration error", err)
+			}
+			var e *event.Error
+			if !errors.As(err, &e) || e.Hint == "" {
+				t.Errorf("no hint in %v", err)
+			}
+			want, err2 := os.ReadFile(strings.TrimSuffix(file, ".yaml") + ".want")
+			if err2 != nil {
+				t.Fatal(err2)
+			}
+			for line := range strings.Lines(string(want)) {
+				if line = strings.TrimSpace(line); !strings.Contains(err.Error(), line) {
+					t.Errorf("error %q lacks %q", err, line)
+				}
+			}
+		})
+	}
+}
+
+func TestFlagWinsOverFile(t *testing.T) {
+	f := fakeFlags{given: map[string]string{"listen": "x"}, got: map[string]string{}}
+	if err := new(config).apply("f", []byte("listen: 1.2.3.4:1\ndata: /srv\n"), f); err != nil {
+		t.Fatal(err)
+	}
+	if f.got["listen"] != "" || f.got["data"] != "/srv" {
+		t.Errorf("set %v", f.got)
+	}
+}
+
+func TestParseSize(t *testing.T) {
+	for in, want := range map[string]int64{"4GiB": 4 << 30, "512MB": 512 << 20, "100k": 100 << 10, "7": 7, "1.5m": 3 << 19, "0": 0} {
+		if got, err := parseSize(in); err != nil || got != want {
+			t.Errorf("parseSize(%q) = %d, %v; want %d", in, got, err, want)
+		}
+	}
+	for _, in := range []string{"", "GiB", "-1", "x", "1e30TB"} {
+		if got, err := parseSize(in); err == nil {
+			t.Errorf("parseSize(%q) = %d, want an error", in, got)
+		}
+	}
+}
+
+func TestIsLoopback(t *testing.T) {
+	for in, want := range map[string]bool{"127.0.0.1:4100": true, "[::1]:1": true, "localhost:1": true, "0.0.0.0:4100": false, ":4100": false, "10.0.0.1:1": false} {
+		if isLoopback(in) != want {
+			t.Errorf("isLoopback(%q) = %v", in, !want)
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"hash/fnv"
+	"math"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/api"
+	"github.com/hedgerow/hedgerow/internal/journal"
+	"github.com/hedgerow/hedgerow/internal/posthog"
+	"github.com/hedgerow/hedgerow/internal/privacy"
+	"github.com/hedgerow/hedgerow/internal/project"
+	"github.com/hedgerow/hedgerow/internal/web"
+)
+
+// connectionQueue is the journal queue of a connection.
+func connectionQueue(id string) string { return "posthog-" + id }
+
+// openConnectionQueue opens a connection's queue. A new one begins with the next
+// event: connecting PostHog today does not send it last week.
+func (a *app) openConnectionQueue(ctx context.Context, c project.Connection) (event.Queue, error) {
+	return a.journal.Queue(ctx, connectionQueue(c.ID), journal.QueueOptions{Project: c.ProjectID, From: journal.FromNow})
+}
+
+// openDelivery starts the delivery to every connection. The queues are there
+// before the first call is let in, so that no event falls between.
+func (a *app) openDelivery(ctx context.Context) error {
+	for _, c := range a.registry.Snapshot().AllConnections() {
+		if !c.Enabled {
+			continue
+		}
+		if _, err := a.openConnectionQueue(ctx, c); err != nil {
+			return dataError(err)
+		}
+	}
+	// A connection that was deleted while no server ran has left its queue, which
+	// would keep the journal from dropping events.
+	queues, err := a.journal.Queues(ctx)
+	if err != nil {
+		return dataError(err)
+	}
+	for _, q := range queues {
+		id, ok := strings.CutPrefix(q.Name, connectionQueue(""))
+		if _, known := a.registry.Snapshot().Connection(id); !ok || known {
+			continue
+		}
+		if err := a.journal.DeleteQueue(ctx, q.Name); err != nil {
+			a.log.Warn("the queue of a deleted PostHog connection could not be dropped", "connection", id, "err", err)
+		}
+	}
+	a.delivery = posthog.NewManager(posthog.Config{
+		Snapshot: a.registry.Snapshot, Changes: a.registry.Changes,
+		OpenQueue: a.openConnectionQueue,
+		DropQueue: func(ctx context.Context, id string) error { return a.journal.DeleteQueue(ctx, connectionQueue(id)) },
+		Full:      a.journalFill,
+		Shape:     shape,
+		TraceURL: func(e *event.Event) string {
+			if e.TraceID == "" {
+				return ""
+			}
+			return a.cfg.PublicURL + "/traces/" + url.PathEscape(e.TraceID)
+		},
+		AllowInsecureHosts: a.cfg.AllowInsecurePostHog, Version: buildVersion(),
+		Logger: a.log.With("part", "posthog"), Registerer: a.metrics,
+	})
+	a.run("PostHog delivery", a.delivery.Run)
+	return nil
+}
+
+func (a *app) journalFill() float64 {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	s, err := a.journal.Stats(ctx)
+	if err != nil {
+		return 0
+	}
+	return s.Fill()
+}
+
+// shape makes what leaves for a connection out of what is kept at home: filter,
+// sample, defaults, privacy, in this order. It depends on nothing but its
+// arguments, so that an event leaves the same however often it is tried.
+func shape(c project.Connection, p project.Project, e *event.Event) *event.Event {
+	if !c.Filter.Match(e) || !sampled(e, c.SampleRate) {
+		return nil
+	}
+	key := []byte(p.HashKey.Reveal())
+	out := privacy.Outbound(e, privacy.OutPolicy{
+		PrivacyMode:     c.PrivacyMode,
+		HashDistinctIDs: c.HashDistinctIDs || p.Settings.HashDistinctIDs,
+		HashKey:         key,
+	})
+	if out.Environment == "" {
+		out.Environment = c.Environment
+	}
+	return out
+}
+
+// sampled picks a part of the traces, whole ones always, and the same on every
+// replica: the hash of the trace id decides.
+func sampled(e *event.Event, rate float64) bool {
+	if rate >= 1 || rate <= 0 { // 0 is a setting from before there was one
+		return true
+	}
+	id := e.TraceID
+	if id == "" {
+		id = e.UUID
+	}
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(id))
+	// FNV's high bits are poor on short ids; multiplying mixes them.
+	return float64(h.Sum64()*0x9E3779B97F4A7C15) < rate*math.MaxUint64
+}
+
+// connections offers the delivery to the API.
+type connections struct{ a *app }
+
+func (c connections) Test(ctx context.Context, conn project.Connection) api.TestResult {
+	r := posthog.Test(ctx, conn, posthog.TestOptions{AllowInsecureHosts: c.a.cfg.AllowInsecurePostHog, Version: buildVersion()})
+	out := api.TestResult{OK: r.OK, Checks: make([]api.TestCheck, len(r.Checks))}
+	for i, k := range r.Checks {
+		out.Checks[i] = api.TestCheck{Name: k.Name, OK: k.OK, Code: k.Code, Message: k.Message, Hint: k.Hint}
+	}
+	return out
+}
+
+func (c connections) Delivery(conn project.Connection) api.Delivery {
+	if c.a.delivery == nil || c.a.listener == nil {
+		d := api.Delivery{State: "stopped"}
+		c.a.waiting(conn, &d)
+		return d
+	}
+	s := c.a.delivery.Status(conn.ID)
+	d := api.Delivery{State: s.State, LastError: s.LastError, Sent: s.Sent, Failed: s.Failed, Retried: s.Retried, Dead: s.Dead, LagSeconds: s.Lag.Seconds()}
+	if !s.LastSuccess.IsZero() {
+		at := s.LastSuccess.UTC()
+		d.LastSuccess = &at
+	}
+	c.a.waiting(conn, &d)
+	return d
+}
+
+// waiting adds what the journal knows of a connection's queue.
+func (a *app) waiting(conn project.Connection, d *api.Delivery) {
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if q, err := a.journal.Lag(ctx, connectionQueue(conn.ID)); err == nil {
+		d.Waiting = int64(q.Pending) + int64(q.AckPending)
+		d.LagSeconds = max(d.LagSeconds, q.OldestUnacked.Seconds())
+	}
+}
+
+// connectionRows offers the delivery to the overview page.
+func (a *app) connectionRows(projectID string) []web.Connection {
+	var rows []web.Connection
+	for _, c := range a.registry.Snapshot().Connections(projectID) {
+		d := connections{a}.Delivery(c)
+		ok := d.State == posthog.StateSending || d.State == posthog.StateIdle
+		rows = append(rows, web.Connection{Name: c.Name, Host: c.Host, State: d.State, LastError: d.LastError, OK: ok, Sent: d.Sent, Waiting: d.Waiting, Dead: d.Dead})
+	}
+	return rows
+}
+
+// dropped counts the calls that passed but were not recorded.
+func (a *app) dropped() uint64 {
+	var n int64
+	for _, c := range a.gateway.Stats().Dropped {
+		n += c
+	}
+	return uint64(n)
+}

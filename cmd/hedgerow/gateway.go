@@ -1,0 +1,78 @@
+package main
+
+import (
+	"net/http"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/enrich"
+	"github.com/hedgerow/hedgerow/internal/gateway"
+	"github.com/hedgerow/hedgerow/internal/provider"
+)
+
+// upstreams are the providers that the configuration names or moves.
+func (c *config) upstreams() map[string]gateway.Upstream {
+	out := make(map[string]gateway.Upstream)
+	for name, base := range map[string]string{"openai": c.UpstreamOpenAI, "anthropic": c.UpstreamAnthropic, "gemini": c.UpstreamGemini, "openrouter": c.UpstreamOpenRouter, "azure": c.UpstreamAzure} {
+		if base != "" {
+			u := gateway.Known()[name]
+			u.BaseURL = base
+			out[name] = u
+		}
+	}
+	for name, u := range c.Upstreams {
+		out[name] = gateway.Upstream{BaseURL: u.BaseURL, Dialect: provider.Dialect(u.Dialect), IncludeUsage: u.IncludeUsage, Timeout: u.Timeout}
+	}
+	return out
+}
+
+func (a *app) gatewayConfig(e *enrich.Enricher) gateway.Config {
+	ups := a.cfg.upstreams()
+	for name, known := range gateway.Known() {
+		if _, ok := ups[name]; !ok {
+			ups[name] = known
+		}
+	}
+	for name, u := range ups {
+		if u.Timeout == 0 {
+			u.Timeout = a.cfg.UpstreamTimeout
+		}
+		if !a.cfg.IncludeUsage && u.IncludeUsage == nil {
+			u.IncludeUsage = new(bool)
+		}
+		ups[name] = u
+	}
+	return gateway.Config{
+		Upstreams: ups, Authorize: a.authorize, Append: e, Logger: a.log.With("part", "gateway"), Registerer: a.metrics,
+		Limits: gateway.Limits{Queue: a.cfg.CaptureQueue, RequestBudget: mustSize(a.cfg.BufferBudget)},
+	}
+}
+
+// authorize lets a call in. With a key its project is the key's. Without one
+// only a hedgerow on a loopback address with a single project knows whose call
+// it is.
+func (a *app) authorize(key string, _ *http.Request) (gateway.Grant, error) {
+	snap := a.registry.Snapshot()
+	var id string
+	var usage bool
+	if key != "" {
+		p, _, ok := snap.ProjectByAPIKey(key)
+		if !ok {
+			return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "this hedgerow key is not known", "check it, or make a new one with hedgerow project add-key", nil)
+		}
+		id, usage = p.ID, p.Settings.IncludeUsage
+	} else {
+		projects := snap.Projects()
+		if len(projects) != 1 || a.cfg.RequireKey || !isLoopback(a.listener.Addr().String()) {
+			return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "this hedgerow needs a key", "send X-Hedgerow-Key: hr_… beside your provider's key; hedgerow project add-key makes one", nil)
+		}
+		id, usage = projects[0].ID, projects[0].Settings.IncludeUsage
+	}
+	return gateway.Grant{
+		ProjectID:  id,
+		LeaveUsage: !usage,
+		ProviderKey: func(name string) (string, bool) {
+			s, ok := a.registry.Snapshot().ProviderKey(id, name)
+			return s.Reveal(), ok
+		},
+	}, nil
+}

@@ -1,0 +1,224 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/price"
+)
+
+// priceFeed is the public list that "hedgerow prices sync" reads unless told
+// otherwise.
+const priceFeed = "https://openrouter.ai/api/v1/models"
+
+// loadPrices lays the synced prices and the configuration's own over the
+// built-in table.
+func loadPrices(c *config) (*price.Table, error) {
+	t := price.Default()
+	overlay, err := price.Load(c.path("prices.json"))
+	switch {
+	case err == nil:
+		t = t.WithSynced(overlay)
+	case !errors.Is(err, fs.ErrNotExist):
+		return nil, err
+	}
+	if c.Prices.Kind != 0 {
+		rows, err := price.RowsFromYAML(&c.Prices)
+		if err != nil {
+			return nil, err
+		}
+		t = t.With(rows...)
+	}
+	if len(c.AzureDeployments) > 0 {
+		t = t.WithAliases("azure", c.AzureDeployments)
+	}
+	return t, nil
+}
+
+func pricesCommand() *cli.Command {
+	c := new(config)
+	flags := func(more ...cli.Flag) []cli.Flag { return append([]cli.Flag{dataFlag(c), configFlag()}, more...) }
+	load := func(cmd *cli.Command) (*price.Table, error) {
+		if err := c.loadFile(fileOnlyFlags{cmd}); err != nil {
+			return nil, err
+		}
+		return loadPrices(c)
+	}
+	return &cli.Command{
+		Name:  "prices",
+		Usage: "show the prices that costs are computed with, and bring them up to date",
+		Commands: []*cli.Command{
+			{
+				Name: "list", Usage: "show every price, in USD per million tokens", ArgsUsage: "[PROVIDER]", Flags: flags(),
+				Action: func(_ context.Context, cmd *cli.Command) error {
+					t, err := load(cmd)
+					if err != nil {
+						return err
+					}
+					tw := tabwriter.NewWriter(cmd.Root().Writer, 0, 4, 2, ' ', 0)
+					fmt.Fprintln(tw, "PROVIDER\tMODEL\tINPUT\tOUTPUT\tCACHE READ\tCACHE WRITE\tFROM\tDATE")
+					only, listed := strings.ToLower(cmd.Args().First()), 0
+					for _, r := range t.Rows() {
+						if !strings.Contains(r.Provider, only) {
+							continue
+						}
+						listed++
+						fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", cmp.Or(r.Provider, "any"), r.Model, perMillion(r.Input), perMillion(r.Output), perMillion(r.CacheRead), perMillion(r.CacheWrite), r.Origin, dated(r.Date))
+					}
+					if listed == 0 {
+						return event.NewError(event.CodeNotFound, fmt.Sprintf("no price of a provider %q is known", only), "hedgerow prices list shows all", nil)
+					}
+					return tw.Flush()
+				},
+			},
+			{
+				Name: "show", Usage: "show which price a model name takes, and where it is from", ArgsUsage: "[PROVIDER/]MODEL",
+				Flags: flags(&cli.StringFlag{Name: "provider", Usage: "the provider that answers, as the gateway names it"}),
+				Action: func(_ context.Context, cmd *cli.Command) error {
+					t, err := load(cmd)
+					if err != nil {
+						return err
+					}
+					name := cmd.Args().First()
+					if name == "" {
+						return configError("no model is named", "give its name: hedgerow prices show gpt-4.1-mini", nil)
+					}
+					r, ok := t.Match(cmd.String("provider"), name)
+					if !ok {
+						return event.NewError(event.CodeNotFound, fmt.Sprintf("no price is known for %q: its calls have an unknown cost", name), "add it under prices: in hedgerow.yaml, or run hedgerow prices sync", nil)
+					}
+					tw := tabwriter.NewWriter(cmd.Root().Writer, 0, 4, 2, ' ', 0)
+					fmt.Fprintf(tw, "model\t%s\nprovider\t%s\nfrom\t%s\n", r.Model, cmp.Or(r.Provider, "any"), priceOrigin(r))
+					printRates(tw, "", r.Rates)
+					for _, tier := range r.Tiers {
+						printRates(tw, fmt.Sprintf(" above %d input tokens", tier.Above), tier.Rates)
+					}
+					printEach(tw, "request", r.Request)
+					printEach(tw, "web search", r.WebSearch)
+					return tw.Flush()
+				},
+			},
+			{
+				Name: "sync", Usage: "read prices in the form of OpenRouter's models API, show what is different, and with --apply take it over",
+				Flags: flags(
+					&cli.StringFlag{Name: "from", Value: priceFeed, Usage: "URL or file"},
+					&cli.BoolFlag{Name: "apply", Usage: "take the differences over; a running server uses them at once"},
+				),
+				Action: func(ctx context.Context, cmd *cli.Command) error {
+					return syncPrices(ctx, cmd, c, load)
+				},
+			},
+		},
+	}
+}
+
+func syncPrices(ctx context.Context, cmd *cli.Command, c *config, load func(*cli.Command) (*price.Table, error)) error {
+	old, err := load(cmd)
+	if err != nil {
+		return err
+	}
+	from := cmd.String("from")
+	r, err := price.Fetch(ctx, &http.Client{Timeout: 30 * time.Second}, from)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	rows, err := price.ParseOpenRouter(r)
+	if err != nil {
+		return err
+	}
+	overlay := price.Overlay{Source: price.SourceName(from), Date: time.Now().UTC(), Rows: rows}
+	changes := price.Diff(old, old.WithSynced(overlay))
+	w := cmd.Root().Writer
+	for _, ch := range changes {
+		fmt.Fprintln(w, ch)
+	}
+	if !cmd.Bool("apply") {
+		fmt.Fprintf(w, "%d differences; --apply takes them over\n", len(changes))
+		return nil
+	}
+	if err := price.Save(c.path("prices.json"), overlay); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "%d differences taken over\n", len(changes))
+	if ctl, err := dialControl(ctx, c.socketPath()); err == nil {
+		defer ctl.close()
+		return ctl.call(ctx, "POST", "/api/v1/prices/reload", nil, nil)
+	}
+	return nil
+}
+
+func perMillion(p price.USD) string {
+	if !p.Known {
+		return "–"
+	}
+	return p.Value.Shift(6).String()
+}
+
+func printRates(w *tabwriter.Writer, suffix string, r price.Rates) {
+	for _, x := range []struct {
+		name string
+		p    price.USD
+	}{
+		{"input", r.Input}, {"output", r.Output}, {"cache read", r.CacheRead}, {"cache write", r.CacheWrite}, {"cache write, 1 h", r.CacheWrite1h},
+		{"reasoning", r.Reasoning}, {"audio input", r.InputAudio}, {"cached audio input", r.CacheReadAudio}, {"audio output", r.OutputAudio}, {"image input", r.InputImage}, {"image output", r.OutputImage},
+	} {
+		if x.p.Known {
+			fmt.Fprintf(w, "%s%s\t$%s per million tokens\n", x.name, suffix, perMillion(x.p))
+		}
+	}
+}
+
+func printEach(w *tabwriter.Writer, name string, p price.USD) {
+	if p.Known {
+		fmt.Fprintf(w, "%s\t$%s each\n", name, p.Value)
+	}
+}
+
+// priceOrigin says in words where a price is from.
+func priceOrigin(r price.Row) string {
+	what := "the built-in table"
+	switch r.Origin {
+	case event.CostManual:
+		what = "the configuration file"
+	case event.CostSynced:
+		what = "hedgerow prices sync"
+	}
+	for _, more := range []string{r.Source, dated(r.Date)} {
+		if more != "" {
+			what += ", " + more
+		}
+	}
+	return what
+}
+
+// dated is a day, or nothing where it is not known.
+func dated(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.Format(time.DateOnly)
+}
+
+// fileOnlyFlags lets a command that has only some of the server's flags read the
+// server's configuration file: what it has no flag for it passes over.
+type fileOnlyFlags struct{ *cli.Command }
+
+func (f fileOnlyFlags) Set(name, value string) error {
+	for _, fl := range f.Flags {
+		if fl.Names()[0] == name {
+			return f.Command.Set(name, value)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// prices runs a "hedgerow prices" command in this process and returns what it printed.
+func prices(t *testing.T, args ...string) (string, error) {
+	t.Helper()
+	var out bytes.Buffer
+	cmd := root()
+	cmd.Writer, cmd.ErrWriter = &out, &out
+	err := cmd.Run(context.Background(), append([]string{"hedgerow", "prices"}, args...))
+	return out.String(), err
+}
+
+func TestPricesListAndShow(t *testing.T) {
+	dir := t.TempDir()
+	cfg := filepath.Join(dir, "hedgerow.yaml")
+	if err := os.WriteFile(cfg, []byte("data: "+dir+"\nprices:\n  - {model: my-model, input: 0.9, output: 2.7, request: 0.01}\nazure_deployments: {prod-chat: gpt-4.1-mini}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	tests := []struct {
+		args []string
+		want []string // regular expressions
+	}{
+		{[]string{"list"}, []string{`(?m)^PROVIDER +MODEL +INPUT`, `(?m)^any +my-model +0\.9 +2\.7 +– +– +manual *$`, `(?m)^openai +gpt-4\.1-mini +0\.4 +1\.6 +0\.1 +– +table +2026-`, `(?m)^anthropic +claude-sonnet-4-6 +3 +15 +0\.3 +3\.75 `}},
+		{[]string{"list", "Bedrock"}, []string{`(?m)^amazon-bedrock +amazon\.nova-pro `}},
+		{[]string{"show", "openai/gpt-4.1-mini-2025-04-14"}, []string{`model +gpt-4\.1-mini`, `provider +openai`, `from +the built-in table, https://\S+.*, 2026-`, `input +\$0\.4 per million tokens`, `web search +\$0\.01 each`}},
+		{[]string{"show", "gemini-2.5-pro"}, []string{`input above 200000 input tokens +\$2\.5 per million`}},
+		{[]string{"show", "my-model"}, []string{`provider +any`, `from +the configuration file\n`, `request +\$0\.01 each`}},
+		{[]string{"show", "--provider", "azure", "prod-chat"}, []string{`model +gpt-4\.1-mini`}},
+	}
+	for _, tt := range tests {
+		t.Run(strings.Join(tt.args, " "), func(t *testing.T) {
+			args := append([]string{tt.args[0], "--config", cfg}, tt.args[1:]...)
+			got, err := prices(t, args...)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, want := range tt.want {
+				if !regexp.MustCompile(want).MatchString(got) {
+					t.Errorf("no %s in:\n%s", want, got)
+				}
+			}
+		})
+	}
+	if got, _ := prices(t, "list", "--config", cfg, "bedrock"); strings.Contains(got, "openai ") {
+		t.Error("list bedrock lists openai")
+	}
+	for _, args := range [][]string{{"show", "never-heard-of"}, {"show"}, {"list", "nobody"}} {
+		_, err := prices(t, append([]string{args[0], "--config", cfg}, args[1:]...)...)
+		var e *event.Error
+		if !errors.As(err, &e) || e.Hint == "" {
+			t.Errorf("%v: got %v, want an error with a hint", args, err)
+		}
+	}
+}
+
+func TestPricesSync(t *testing.T) {
+	dir := t.TempDir()
+	from := filepath.Join(dir, "models.json")
+	list := `{"data": [{"id": "openai/gpt-4.1-mini", "pricing": {"prompt": "0.0000003", "completion": "0.0000016", "request": "0"}}, {"id": "vendor/new", "pricing": {"prompt": "0.000001", "completion": "0.000002"}}]}`
+	if err := os.WriteFile(from, []byte(list), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	synced := filepath.Join(dir, "prices.json")
+	out, err := prices(t, "sync", "--data", dir, "--from", from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"~ openai gpt-4.1-mini: input $0.40 → $0.30", "+ openrouter vendor/new: input $1, output $2", "3 differences; --apply takes them over"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in:\n%s", want, out)
+		}
+	}
+	if _, err := os.Stat(synced); err == nil {
+		t.Error("without --apply something was written")
+	}
+	if out, err = prices(t, "sync", "--data", dir, "--from", from, "--apply"); err != nil || !strings.Contains(out, "3 differences taken over") {
+		t.Fatalf("%s, %v", out, err)
+	}
+	if out, err = prices(t, "show", "--data", dir, "gpt-4.1-mini"); err != nil || !strings.Contains(out, "$0.3 per million") || !strings.Contains(out, "hedgerow prices sync, "+from) {
+		t.Errorf("%s, %v", out, err)
+	}
+	if out, err = prices(t, "sync", "--data", dir, "--from", from); err != nil || !strings.HasPrefix(out, "0 differences") {
+		t.Errorf("%s, %v", out, err)
+	}
+	if err := os.WriteFile(synced, []byte(`{"version":1,"ro`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var e *event.Error
+	if _, err = prices(t, "list", "--data", dir); !errors.As(err, &e) || !strings.Contains(e.Message, synced) || e.Hint == "" {
+		t.Errorf("a damaged file: got %v", err)
+	}
+}

@@ -1,0 +1,186 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/hedgerow/hedgerow/internal/api"
+)
+
+// projectCommand looks after projects, their keys and settings.
+func projectCommand() *cli.Command {
+	c := new(config)
+	common := func(more ...cli.Flag) []cli.Flag { return append([]cli.Flag{dataFlag(c), projectFlag()}, more...) }
+	path := func(cmd *cli.Command, tail string) string {
+		return "/api/v1/projects/" + url.PathEscape(cmd.String("project")) + tail
+	}
+	return &cli.Command{
+		Name:  "project",
+		Usage: "list, create and set up projects, their keys and a provider's key kept for them",
+		Commands: []*cli.Command{
+			{
+				Name: "list", Usage: "show every project", Flags: []cli.Flag{dataFlag(c)},
+				Action: func(ctx context.Context, cmd *cli.Command) error {
+					return c.withControl(ctx, func(ctl *control) error {
+						var out struct {
+							Projects []api.Project `json:"projects"`
+						}
+						if err := ctl.call(ctx, "GET", "/api/v1/projects", nil, &out); err != nil {
+							return err
+						}
+						tw := tabwriter.NewWriter(cmd.Root().Writer, 0, 4, 2, ' ', 0)
+						fmt.Fprintln(tw, "NAME\tID\tPROJECT TOKEN\tCONTENT\tCONTENT KEPT\tMETRICS KEPT\tPROVIDER KEYS")
+						for _, p := range out.Projects {
+							fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", p.Name, p.ID, p.Token, map[bool]string{true: "kept", false: "not kept"}[p.Settings.KeepContent],
+								days(p.Settings.ContentDays), days(p.Settings.MetricsDays), strings.Join(p.ProviderKeys, ", "))
+						}
+						return tw.Flush()
+					})
+				},
+			},
+			{
+				Name: "create", Usage: "create a project and print its token and first API key", ArgsUsage: "NAME", Flags: []cli.Flag{dataFlag(c)},
+				Action: func(ctx context.Context, cmd *cli.Command) error {
+					return c.withControl(ctx, func(ctl *control) error {
+						var out api.ProjectCreated
+						if err := ctl.call(ctx, "POST", "/api/v1/projects", api.ProjectInput{Name: ptr(cmd.Args().First())}, &out); err != nil {
+							return err
+						}
+						fmt.Fprintf(cmd.Root().Writer, "project %s (%s)\n  project token  %s\n  API key        %s   (shown once)\n", out.Project.Name, out.Project.ID, out.Project.Token, out.APIKey.Key)
+						return nil
+					})
+				},
+			},
+			{
+				Name: "set", Usage: "change a project's name or settings",
+				Flags: common(
+					&cli.StringFlag{Name: "rename", Usage: "new name"},
+					&cli.BoolFlag{Name: "keep-content", Value: true, Usage: "keep prompts and answers in the store"},
+					&cli.BoolFlag{Name: "scrub-emails", Usage: "replace e-mail addresses before anything is stored"},
+					&cli.IntFlag{Name: "content-days", Usage: "days that content is kept; 0 keeps it for ever"},
+					&cli.IntFlag{Name: "metrics-days", Usage: "days that events are kept; 0 keeps them for ever"},
+				),
+				Action: func(ctx context.Context, cmd *cli.Command) error {
+					var in api.ProjectInput
+					setIf(cmd, "rename", &in.Name, cmd.String)
+					setIf(cmd, "keep-content", &in.KeepContent, cmd.Bool)
+					setIf(cmd, "scrub-emails", &in.ScrubEmails, cmd.Bool)
+					setIf(cmd, "content-days", &in.ContentDays, cmd.Int)
+					setIf(cmd, "metrics-days", &in.MetricsDays, cmd.Int)
+					return c.withControl(ctx, func(ctl *control) error {
+						var out struct {
+							Project api.Project `json:"project"`
+						}
+						if err := ctl.call(ctx, "PATCH", path(cmd, ""), in, &out); err != nil {
+							return err
+						}
+						fmt.Fprintf(cmd.Root().Writer, "saved: project %s\n", out.Project.Name)
+						return nil
+					})
+				},
+			},
+			{
+				Name: "rotate-token", Usage: "replace the project token; the old one stops working at once", Flags: common(),
+				Action: func(ctx context.Context, cmd *cli.Command) error {
+					return c.withControl(ctx, func(ctl *control) error {
+						var out struct {
+							Project api.Project `json:"project"`
+						}
+						if err := ctl.call(ctx, "POST", path(cmd, "/rotate-token"), nil, &out); err != nil {
+							return err
+						}
+						fmt.Fprintln(cmd.Root().Writer, out.Project.Token)
+						return nil
+					})
+				},
+			},
+			{
+				Name: "keys", Usage: "list the project's API keys", Flags: common(),
+				Action: func(ctx context.Context, cmd *cli.Command) error {
+					return c.withControl(ctx, func(ctl *control) error {
+						var out struct {
+							Keys []api.APIKey `json:"keys"`
+						}
+						if err := ctl.call(ctx, "GET", path(cmd, "/keys"), nil, &out); err != nil {
+							return err
+						}
+						tw := tabwriter.NewWriter(cmd.Root().Writer, 0, 4, 2, ' ', 0)
+						fmt.Fprintln(tw, "ID\tNAME\tKEY\tCREATED")
+						for _, k := range out.Keys {
+							fmt.Fprintf(tw, "%s\t%s\t%s…\t%s\n", k.ID, k.Name, k.Prefix, k.CreatedAt.Format(time.DateOnly))
+						}
+						return tw.Flush()
+					})
+				},
+			},
+			{
+				Name: "add-key", Usage: "make an API key and print it once", ArgsUsage: "NAME", Flags: common(),
+				Action: func(ctx context.Context, cmd *cli.Command) error {
+					return c.withControl(ctx, func(ctl *control) error {
+						var out struct {
+							Key api.APIKey `json:"key"`
+						}
+						if err := ctl.call(ctx, "POST", path(cmd, "/keys"), map[string]string{"name": cmd.Args().First()}, &out); err != nil {
+							return err
+						}
+						fmt.Fprintln(cmd.Root().Writer, out.Key.Key)
+						return nil
+					})
+				},
+			},
+			{
+				Name: "revoke-key", Usage: "revoke an API key", ArgsUsage: "ID", Flags: common(),
+				Action: func(ctx context.Context, cmd *cli.Command) error {
+					return c.withControl(ctx, func(ctl *control) error {
+						return ctl.call(ctx, "DELETE", path(cmd, "/keys/"+url.PathEscape(cmd.Args().First())), nil, nil)
+					})
+				},
+			},
+			{
+				Name: "provider-key", Usage: "keep a provider's key, read from standard input, for callers that present a hedgerow key", ArgsUsage: "PROVIDER",
+				Flags: common(&cli.BoolFlag{Name: "delete", Usage: "wipe the kept key instead"}),
+				Action: func(ctx context.Context, cmd *cli.Command) error {
+					tail := "/provider-keys/" + url.PathEscape(cmd.Args().First())
+					return c.withControl(ctx, func(ctl *control) error {
+						if cmd.Bool("delete") {
+							return ctl.call(ctx, "DELETE", path(cmd, tail), nil, nil)
+						}
+						s := bufio.NewScanner(os.Stdin)
+						s.Scan()
+						return ctl.call(ctx, "PUT", path(cmd, tail), map[string]string{"key": strings.TrimSpace(s.Text())}, nil)
+					})
+				},
+			},
+			{
+				Name: "sign-in-link", Usage: "print a one-time link that signs an administrator in", Flags: []cli.Flag{dataFlag(c)},
+				Action: func(ctx context.Context, cmd *cli.Command) error {
+					return c.withControl(ctx, func(ctl *control) error {
+						var out api.SignInLink
+						if err := ctl.call(ctx, "POST", "/api/v1/sign-in-links", nil, &out); err != nil {
+							return err
+						}
+						fmt.Fprintf(cmd.Root().Writer, "%s\n", out.URL)
+						return nil
+					})
+				},
+			},
+		},
+	}
+}
+
+func days(n int) string {
+	if n == 0 {
+		return "for ever"
+	}
+	return fmt.Sprintf("%d days", n)
+}
+
+func ptr[T any](v T) *T { return &v }

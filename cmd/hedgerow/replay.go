@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/hedgerow/hedgerow/internal/api"
+)
+
+// replayCommand shows the events that a sink gave up on and sends them again.
+func replayCommand() *cli.Command {
+	c := new(config)
+	flags := func(more ...cli.Flag) []cli.Flag {
+		return append([]cli.Flag{dataFlag(c), projectFlag(),
+			&cli.StringFlag{Name: "queue", Usage: "only this queue's: store, or posthog-…"}}, more...)
+	}
+	return &cli.Command{
+		Name:  "replay",
+		Usage: "list the events that could not be delivered, and deliver them again",
+		Commands: []*cli.Command{
+			{
+				Name: "list", Usage: "show dead letters with the reason", Flags: flags(&cli.IntFlag{Name: "limit", Value: 100, Usage: "at most this many"}),
+				Action: func(ctx context.Context, cmd *cli.Command) error {
+					return c.withControl(ctx, func(ctl *control) error {
+						var out struct {
+							Dead []api.DeadLetter `json:"dead_letters"`
+						}
+						q := fmt.Sprintf("&limit=%d&queue=%s", cmd.Int("limit"), url.QueryEscape(cmd.String("queue")))
+						if err := ctl.call(ctx, "GET", "/api/v1/dead-letters"+projectQuery(cmd)+q, nil, &out); err != nil {
+							return err
+						}
+						if len(out.Dead) == 0 {
+							fmt.Fprintln(cmd.Root().Writer, "no dead letters")
+							return nil
+						}
+						tw := tabwriter.NewWriter(cmd.Root().Writer, 0, 4, 2, ' ', 0)
+						fmt.Fprintln(tw, "ID\tQUEUE\tTIME\tEVENT\tUUID\tBYTES\tATTEMPTS\tREASON")
+						for _, d := range out.Dead {
+							fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%d\t%d\t%s\n", d.ID, d.Queue, d.Time.Format(time.RFC3339), d.Event, d.EventID, d.Bytes, d.Attempts, d.Reason)
+						}
+						return tw.Flush()
+					})
+				},
+			},
+			{
+				Name: "run", Usage: "try dead letters again: those named by ID, or --all", ArgsUsage: "[ID …]", Flags: flags(&cli.BoolFlag{Name: "all", Usage: "every dead letter of the project"}),
+				Action: func(ctx context.Context, cmd *cli.Command) error {
+					return c.withControl(ctx, func(ctl *control) error {
+						in := api.ReplayInput{IDs: cmd.Args().Slice(), Queue: cmd.String("queue"), All: cmd.Bool("all")}
+						var out struct {
+							Replayed int `json:"replayed"`
+						}
+						if err := ctl.call(ctx, "POST", "/api/v1/dead-letters/replay"+projectQuery(cmd), in, &out); err != nil {
+							return err
+						}
+						fmt.Fprintf(cmd.Root().Writer, "replayed %d\n", out.Replayed)
+						return nil
+					})
+				},
+			},
+		},
+	}
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/hedgerow/hedgerow/internal/api"
+)
+
+// serveCommand is the main job.
+func serveCommand() *cli.Command {
+	c := new(config)
+	return &cli.Command{
+		Name:  "serve",
+		Usage: "pass LLM calls through, record them, deliver them to PostHog",
+		Flags: c.flags(),
+		Action: func(ctx context.Context, cmd *cli.Command) error {
+			if err := c.load(cmd); err != nil {
+				return err
+			}
+			a, err := start(ctx, c)
+			if err != nil {
+				return err
+			}
+			a.banner(cmd.Root().Writer)
+			var failure error
+			select {
+			case <-ctx.Done():
+			case <-a.journal.Failed():
+				// Without its journal hedgerow could only pretend to record.
+				failure = dataError(a.journal.Err())
+			}
+			a.log.Info("stopping", "grace", c.ShutdownGrace)
+			a.close(context.WithoutCancel(ctx))
+			return failure
+		},
+	}
+}
+
+// banner says where hedgerow listens and how to use it. The API key and the
+// sign-in link are shown at the first start only: nobody can show them again.
+func (a *app) banner(w io.Writer) {
+	base := a.cfg.PublicURL
+	p := func(label, value string) { fmt.Fprintf(w, "  %-18s %s\n", label, value) }
+	fmt.Fprintf(w, "hedgerow %s listens on %s\n\n", buildVersion(), base)
+	p("project", a.first.Project.Name)
+	p("project token", a.first.Project.Token)
+	if a.first.First {
+		p("API key", a.first.APIKey.Reveal()+"   (shown this once)")
+		p("sign in", api.SignInURL(base, a.first.SignInToken.Reveal())+"   (works once, for 24 hours)")
+	} else {
+		p("sign in", "hedgerow project sign-in-link prints a one-time link")
+	}
+	fmt.Fprintln(w)
+	p("OpenAI SDK", "base URL "+base+"/openai/v1")
+	p("Anthropic SDK", "base URL "+base+"/anthropic")
+	p("OpenRouter", "base URL "+base+"/openrouter/api/v1")
+	for name := range a.cfg.Upstreams {
+		p(name, "base URL "+base+"/"+name)
+	}
+	p("events", "curl -H 'Authorization: Bearer hr_…' "+base+"/api/v1/events")
+	if list := a.registry.Snapshot().Connections(a.first.Project.ID); len(list) == 0 {
+		p("PostHog", "not connected: POSTHOG_API_KEY=phc_… hedgerow connection set")
+	} else {
+		var names []string
+		for _, c := range list {
+			names = append(names, fmt.Sprintf("%s → %s (key …%s)", c.Name, c.Host, c.ProjectKeyLastFour))
+		}
+		p("PostHog", strings.Join(names, ", "))
+	}
+	fmt.Fprintln(w)
+}
