@@ -35,6 +35,7 @@ const (
 // dropped and counted: it never makes a call wait.
 type capture struct {
 	append  Appender
+	parse   func(*provider.Call) *event.Event // provider.Parse, except in tests
 	metrics *metrics
 	log     *slog.Logger
 	decoded int64 // bound of a decoded body
@@ -56,11 +57,14 @@ type capture struct {
 		last    time.Time
 		logged  time.Time
 		pending int64 // since the last log line
+		timer   *time.Timer
+		reason  string // the last one
+		err     error
 	}
 }
 
 func newCapture(a Appender, m *metrics, log *slog.Logger, queue int, bytes, decoded int64, workers int) *capture {
-	c := &capture{append: a, metrics: m, log: log, decoded: decoded, queue: make(chan *record, queue)}
+	c := &capture{append: a, parse: provider.Parse, metrics: m, log: log, decoded: decoded, queue: make(chan *record, queue)}
 	c.bytes.limit = bytes
 	c.drops.count = make(map[string]int64)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
@@ -94,8 +98,8 @@ func (c *capture) offer(r *record) {
 	}
 }
 
-// drop counts calls that will not be recorded and says so in the log, at most
-// once an interval.
+// drop counts calls that will not be recorded and says so in the log: the first
+// at once, later ones together, at most once an interval.
 func (c *capture) drop(reason string, n int64, err error) {
 	c.metrics.dropped.WithLabelValues(reason).Add(float64(n))
 	d := &c.drops
@@ -103,12 +107,31 @@ func (c *capture) drop(reason string, n int64, err error) {
 	defer d.Unlock()
 	d.count[reason] += n
 	d.pending += n
-	d.last = time.Now()
-	if d.last.Sub(d.logged) < dropLogEvery {
+	d.last, d.reason, d.err = time.Now(), reason, err
+	if wait := dropLogEvery - d.last.Sub(d.logged); wait <= 0 {
+		c.logDrops()
+	} else if d.timer == nil {
+		d.timer = time.AfterFunc(wait, func() {
+			d.Lock()
+			defer d.Unlock()
+			c.logDrops()
+		})
+	}
+}
+
+// logDrops says what was dropped since it was last said. It is called with drops
+// locked.
+func (c *capture) logDrops() {
+	d := &c.drops
+	if d.timer != nil {
+		d.timer.Stop()
+		d.timer = nil
+	}
+	if d.pending == 0 {
 		return
 	}
-	c.log.Warn("calls were not recorded; the calls themselves were not affected", "reason", reason, "calls", d.pending, "error", err)
-	d.logged, d.pending = d.last, 0
+	c.log.Warn("calls were not recorded; the calls themselves were not affected", "reason", d.reason, "calls", d.pending, "error", d.err)
+	d.logged, d.pending = time.Now(), 0
 }
 
 // work records calls as they come. It takes what is queued together, and never
@@ -227,13 +250,35 @@ func code(err error) event.Code {
 
 // event makes the one event of a call. Whatever goes wrong, there is one.
 func (c *capture) event(r *record) (e *event.Event) {
-	defer func() {
-		if p := recover(); p != nil {
-			c.metrics.panics.Inc()
-			c.log.Error("recording a call panicked", "provider", r.call.Provider, "panic", fmt.Sprintf("%T", p))
-			e = plain(r)
-		}
-	}()
+	defer c.contain(r, &e)
+	e = c.read(r)
+	e.ProjectID = r.projectID
+	attribute(e, r.header)
+	if r.traceID != "" {
+		e.TraceID = r.traceID
+	}
+	if e.TraceID == "" {
+		e.TraceID = event.NewID()
+	}
+	if e.SpanID == "" {
+		e.SpanID = event.NewID()
+	}
+	return e
+}
+
+// contain is to be deferred. It makes *e the plain event of a call where a panic
+// came in between.
+func (c *capture) contain(r *record, e **event.Event) {
+	if p := recover(); p != nil {
+		c.metrics.panics.Inc()
+		c.log.Error("recording a call panicked", "provider", r.call.Provider, "panic", fmt.Sprintf("%T", p))
+		*e = plain(r)
+	}
+}
+
+// read makes an event of what passed.
+func (c *capture) read(r *record) (e *event.Event) {
+	defer c.contain(r, &e)
 	call := &r.call
 	call.RequestHeader = withoutSecrets(r.header)
 	call.ResponseHeader = withoutSecrets(call.ResponseHeader)
@@ -252,20 +297,9 @@ func (c *capture) event(r *record) (e *event.Event) {
 			c.log.Debug("an answer's encoding could not be undone", "error", err)
 		}
 	}
-	e = provider.Parse(call)
+	e = c.parse(call)
 	if e.ParseError != "" {
 		c.metrics.parseErrors.WithLabelValues(call.Provider).Inc()
-	}
-	e.ProjectID = r.projectID
-	attribute(e, r.header)
-	if r.traceID != "" {
-		e.TraceID = r.traceID
-	}
-	if e.TraceID == "" {
-		e.TraceID = event.NewID()
-	}
-	if e.SpanID == "" {
-		e.SpanID = event.NewID()
 	}
 	return e
 }
@@ -322,6 +356,11 @@ func (c *capture) close(ctx context.Context) error {
 		close(c.queue)
 	}
 	c.mu.Unlock()
+	defer func() {
+		c.drops.Lock()
+		defer c.drops.Unlock()
+		c.logDrops()
+	}()
 	done := make(chan struct{})
 	go func() { c.workers.Wait(); close(done) }()
 	select {
@@ -333,7 +372,8 @@ func (c *capture) close(ctx context.Context) error {
 	c.cancel() // appends fail from here on: the workers run through
 	select {
 	case <-done:
-	case <-time.After(time.Second):
+	case <-time.After(time.Second): // an append that does not heed its context
+		c.drop(dropClosed, c.depth.Load(), nil)
 	}
 	return ctx.Err()
 }
