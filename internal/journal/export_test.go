@@ -25,3 +25,12 @@ var (
 
 // PurgeAll drops all events, whoever still needs them.
 func (j *Journal) PurgeAll(ctx context.Context) error { return j.events.Purge(ctx) }
+
+// Waiting is how many fetches wait on the queue.
+func (j *Journal) Waiting(ctx context.Context, queue string) int {
+	c, err := j.events.Consumer(ctx, queue)
+	if err != nil {
+		return -1
+	}
+	return c.CachedInfo().NumWaiting
+}

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -134,7 +135,7 @@ const (
 // letters by itself and is not returned. When ctx ends before anything came,
 // Fetch returns its error; what had come by then is returned without one. Once
 // the journal closes, the error is an [*event.Error] of code
-// [event.CodeUnavailable].
+// [event.CodeUnavailable]; once the queue is deleted, of [event.CodeNotFound].
 func (q *Queue) Fetch(ctx context.Context, max int, wait time.Duration) ([]event.Delivery, error) {
 	if max < 1 {
 		return nil, event.Invalid("a fetch of no events", "ask for one or more")
@@ -191,14 +192,14 @@ func (q *Queue) pull(ctx context.Context, n, maxBytes int, wait time.Duration) (
 		if ctx.Err() != nil {
 			return nil, nil // the loop in Fetch looks at ctx itself
 		}
-		return nil, q.fetchError(err)
+		return nil, q.fetchError(ctx, err)
 	}
 	var msgs []jetstream.Msg
 	for m := range batch.Messages() {
 		msgs = append(msgs, m)
 	}
 	if err := batch.Error(); err != nil && len(msgs) == 0 && ctx.Err() == nil {
-		return nil, q.fetchError(err)
+		return nil, q.fetchError(ctx, err)
 	}
 	return msgs, nil
 }
@@ -215,11 +216,16 @@ func (c pullContext) Deadline() (time.Time, bool) {
 	return time.Now().Add(min(c.wait*10/9, c.wait+time.Second)), true
 }
 
-func (q *Queue) fetchError(err error) error {
+func (q *Queue) fetchError(ctx context.Context, err error) error {
 	if q.j.closing.Err() != nil {
 		return errClosing
 	}
-	if errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrNoHeartbeat) {
+	gone := errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound)
+	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoHeartbeat) { // of the queue, or of all JetStream?
+		_, aerr := q.j.events.Consumer(ctx, q.name)
+		gone = errors.Is(aerr, jetstream.ErrConsumerNotFound)
+	}
+	if gone {
 		return event.NewError(event.CodeNotFound, fmt.Sprintf("the queue %s does not exist any more", q.name), "open it again", err)
 	}
 	return fmt.Errorf("fetch from queue %s: %w", q.name, err)
