@@ -52,8 +52,7 @@ func (r *Registry) checkUser(u *User) error {
 			return missing("project")
 		}
 	}
-	slices.Sort(u.Projects)
-	u.Projects = slices.Compact(u.Projects)
+	u.Projects = slices.Compact(slices.Sorted(slices.Values(u.Projects)))
 	return nil
 }
 
@@ -94,10 +93,17 @@ func (r *Registry) updateUser(ctx context.Context, id, action string, f func(*Us
 	var before User
 	u, err := change(ctx, r, prefixUser+id, func(u *User) error {
 		before = *u
+		before.Projects = slices.Clone(u.Projects)
 		if err := f(u); err != nil {
 			return err
 		}
 		u.ID, u.CreatedAt, u.UpdatedAt = before.ID, before.CreatedAt, r.now().UTC()
+		// A project that has been deleted since leaves its members as they are.
+		s := r.Snapshot()
+		u.Projects = slices.DeleteFunc(slices.Clone(u.Projects), func(id string) bool {
+			_, exists := s.Project(id)
+			return !exists && slices.Contains(before.Projects, id)
+		})
 		if err := r.checkUser(u); err != nil {
 			return err
 		}
