@@ -173,6 +173,7 @@ func (g *Gateway) Close(ctx context.Context) error {
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{g: g, w: w, in: r, start: time.Now()}
 	g.metrics.inFlight.Inc()
+	defer g.metrics.inFlight.Dec()
 	defer x.finish()
 	x.serve()
 }
@@ -290,7 +291,6 @@ func (x *exchange) planEdits(grant Grant) {
 func (x *exchange) finish() {
 	g := x.g
 	elapsed := time.Since(x.start)
-	g.metrics.inFlight.Dec()
 	g.count(x.route.up, x.op, x.outcome)
 	if x.route.up != nil {
 		x.route.up.added.Observe((elapsed - x.waited).Seconds())

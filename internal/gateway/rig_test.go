@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -125,6 +126,17 @@ func (r *rig) metric(t testing.TB, name string, want ...string) float64 {
 		}
 	}
 	return sum
+}
+
+// quiet waits until no handler runs: the last one may still be on its way out
+// when its answer has been read.
+func (r *rig) quiet(t testing.TB) {
+	t.Helper()
+	for begin := time.Now(); r.metric(t, "hedgerow_gateway_in_flight") > 0; runtime.Gosched() {
+		if time.Since(begin) > patience {
+			t.Fatal("a call is still under way")
+		}
+	}
 }
 
 // one waits for the event of the only call so far.

@@ -195,6 +195,7 @@ func TestLargeBodyPassesUnread(t *testing.T) {
 				if e := r.one(t); e.RequestBytes != int64(len(body)) || e.HTTPStatus != 200 {
 					t.Errorf("%d bytes recorded, status %d", e.RequestBytes, e.HTTPStatus)
 				}
+				r.quiet(t)
 				if r.metric(t, "hedgerow_gateway_bodies_unread_total") != 1 {
 					t.Error("not counted as unread")
 				}
