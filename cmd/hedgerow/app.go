@@ -201,7 +201,8 @@ func (a *app) openData(ctx context.Context) error {
 	_, _, err = a.registry.SetEnvConnection(ctx, project.DefaultID, project.EnvConnection{
 		ProjectKey: a.cfg.PostHogAPIKey, Host: a.cfg.PostHogHost, PersonalKey: a.cfg.PostHogPersonalAPIKey})
 	if err != nil {
-		return &exitError{exitConfig, err}
+		e := event.AsError(err)
+		return &exitError{exitConfig, event.NewError(e.Code, "POSTHOG_API_KEY, POSTHOG_HOST or POSTHOG_PERSONAL_API_KEY cannot be used: "+e.Message, e.Hint, e.Err)}
 	}
 	return nil
 }

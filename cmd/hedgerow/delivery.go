@@ -130,7 +130,10 @@ func (c connections) Test(ctx context.Context, conn project.Connection) api.Test
 
 func (c connections) Delivery(conn project.Connection) api.Delivery {
 	if c.a.delivery == nil || c.a.listener == nil {
-		d := api.Delivery{State: "stopped"}
+		d := api.Delivery{State: "stopped"} // no server runs
+		if !conn.Enabled {
+			d.State = posthog.StateDisabled
+		}
 		c.a.waiting(conn, &d)
 		return d
 	}

@@ -40,16 +40,13 @@ func run(ctx context.Context, args []string) int {
 }
 
 func root() *cli.Command {
-	return &cli.Command{
+	c := &cli.Command{
 		Name:                  "hedgerow",
 		Usage:                 "self-hosted LLM analytics between your applications and their providers",
 		Version:               buildVersion(),
 		EnableShellCompletion: true,
 		HideVersion:           true, // "hedgerow version" says more
 		ExitErrHandler:        func(context.Context, *cli.Command, error) {},
-		OnUsageError: func(_ context.Context, _ *cli.Command, err error, _ bool) error {
-			return configError("the command line is not understood", "see hedgerow help", err)
-		},
 		Commands: []*cli.Command{
 			serveCommand(),
 			demoCommand(),
@@ -60,6 +57,19 @@ func root() *cli.Command {
 			replayCommand(),
 			versionCommand(),
 		},
+	}
+	onUsageError(c)
+	return c
+}
+
+// onUsageError gives every command, however deep, the exit code of a wrong
+// setting for a wrong flag.
+func onUsageError(c *cli.Command) {
+	c.OnUsageError = func(_ context.Context, cmd *cli.Command, err error, _ bool) error {
+		return configError("the command line is not understood", "see "+cmd.FullName()+" --help", err)
+	}
+	for _, sub := range c.Commands {
+		onUsageError(sub)
 	}
 }
 

@@ -1,0 +1,4 @@
+// Package e2e holds the end-to-end tests: the real hedgerow binary as a process,
+// real client SDKs, real engines in a temporary folder. Simulated is only what
+// lies outside: the providers (providertest) and PostHog (posthogtest).
+package e2e
