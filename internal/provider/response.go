@@ -323,10 +323,12 @@ func (p *parser) outcome() {
 	}
 }
 
-// word is the error's type. OpenAI's rate limits have the type "requests" or
-// "tokens", and say what they mean in the code.
+// word is the error's type or, where that says little, its code: OpenAI's rate
+// limits have the type "requests" or "tokens", a wrong key, an unknown model and
+// a prompt that is too long all are an "invalid_request_error".
 func (t *fault) word() string {
-	if t.kind == "" || t.kind == "requests" || t.kind == "tokens" {
+	switch t.kind {
+	case "", "requests", "tokens", "invalid_request_error":
 		if _, err := strconv.Atoi(t.code); err != nil && t.code != "" {
 			return t.code
 		}

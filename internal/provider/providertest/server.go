@@ -78,9 +78,10 @@ type Server struct {
 	received []*Received
 	changed  chan struct{}
 
-	server *http.Server
-	url    string
-	stop   chan struct{} // closed by Close: ends what hangs
+	server  *http.Server
+	url     string
+	stop    chan struct{}
+	closing sync.Once // closed by Close: ends what hangs
 }
 
 // New returns the simulated providers, not yet served anywhere.
@@ -109,9 +110,9 @@ func (s *Server) Start() error {
 	return nil
 }
 
-// Close ends every answer under way and stops serving.
+// Close ends every answer under way and stops serving. It may be called again.
 func (s *Server) Close() error {
-	close(s.stop)
+	s.closing.Do(func() { close(s.stop) })
 	if s.server == nil {
 		return nil
 	}
