@@ -56,19 +56,15 @@ type DeadFilter struct {
 }
 
 func (f DeadFilter) subject() (string, error) {
-	q, p := "*", "*"
-	if f.Queue != "" {
-		q = f.Queue
-	}
-	if f.Project != "" {
-		p = f.Project
-	}
-	for _, t := range []string{q, p} {
-		if t != "*" && !validToken(t) {
+	tokens := []string{f.Queue, f.Project}
+	for i, t := range tokens {
+		if t == "" {
+			tokens[i] = "*"
+		} else if !validToken(t) {
 			return "", event.Invalid("the queue or the project of the dead letters is malformed", "use letters, digits, '-' and '_'")
 		}
 	}
-	return "dead." + q + "." + p, nil
+	return "dead." + tokens[0] + "." + tokens[1], nil
 }
 
 // bury stores msg among the dead letters of the queue, and returns nil when it
@@ -274,7 +270,21 @@ func (j *Journal) replayOne(ctx context.Context, d DeadLetter) error {
 	if err != nil {
 		return err
 	}
-	return j.dead.DeleteMsg(ctx, d.ID)
+	_, err = j.deleteOne(ctx, d.ID, j.dead.DeleteMsg)
+	return err
+}
+
+// deleteOne deletes a dead letter and reports whether it was still there. NATS
+// has no words of its own for that: the letter is asked for once more.
+func (j *Journal) deleteOne(ctx context.Context, id uint64, del func(context.Context, uint64) error) (bool, error) {
+	err := del(ctx, id)
+	if err == nil {
+		return true, nil
+	}
+	if _, gerr := j.dead.GetMsg(ctx, id); errors.Is(gerr, jetstream.ErrMsgNotFound) {
+		return false, nil
+	}
+	return false, err
 }
 
 // DeleteDead deletes the chosen dead letters for good and returns how many. An
@@ -287,14 +297,13 @@ func (j *Journal) DeleteDead(ctx context.Context, f DeadFilter) (int, error) {
 	n := 0
 	for _, d := range letters {
 		// Overwritten, since content may be in it.
-		err := j.dead.SecureDeleteMsg(ctx, d.ID)
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			continue
-		}
+		deleted, err := j.deleteOne(ctx, d.ID, j.dead.SecureDeleteMsg)
 		if err != nil {
 			return n, fmt.Errorf("delete dead letter %d: %w", d.ID, err)
 		}
-		n++
+		if deleted {
+			n++
+		}
 	}
 	return n, nil
 }

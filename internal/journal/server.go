@@ -206,6 +206,9 @@ func (l *natsLog) say(level slog.Level, f string, v ...any) {
 		return
 	}
 	text := strings.TrimSpace(fmt.Sprintf(f, v...))
+	if strings.HasPrefix(text, "Maximum payloads over") {
+		level = slog.LevelDebug // meant for networks; events of 8 MB are meant to fit
+	}
 	l.log.Log(context.Background(), level, "nats: "+text)
 	if level < slog.LevelWarn {
 		return

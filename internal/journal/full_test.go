@@ -1,0 +1,236 @@
+package journal_test
+
+import (
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/journal"
+)
+
+// fill appends until the journal refuses, and returns how many it took.
+func fill(t *testing.T, j *journal.Journal, size int) int {
+	t.Helper()
+	for n := range 10_000 {
+		err := j.Append(t.Context(), newEvent("p1", size))
+		if err == nil {
+			continue
+		}
+		wantError(t, err, event.CodeFull, "the journal is full: its bound is 2 MiB")
+		return n
+	}
+	t.Fatal("the journal never refuses")
+	return 0
+}
+
+// waitAppend waits until the journal takes events again.
+func waitAppend(t *testing.T, j *journal.Journal, within time.Duration) {
+	t.Helper()
+	start := time.Now()
+	for {
+		err := j.Append(t.Context(), newEvent("p1", 20_000))
+		if err == nil {
+			return
+		}
+		if event.AsError(err).Code != event.CodeFull {
+			t.Fatal(err)
+		}
+		if time.Since(start) > within {
+			t.Fatalf("still refused after %v: %v", within, err)
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// TestFull fills the journal: it refuses, drops nothing, and takes events again
+// as soon as the slowest queue has moved on, long before the janitor's tick.
+func TestFull(t *testing.T) {
+	j := open(t, journal.Config{MaxBytes: 2 << 20, JanitorEvery: time.Hour})
+	slow := mustQueue(t, j, "slow", journal.QueueOptions{})
+	fast := mustQueue(t, j, "fast", journal.QueueOptions{})
+	other := mustQueue(t, j, "other", journal.QueueOptions{Project: "p2"}) // waits for nothing that is here
+	n := fill(t, j, 20_000)
+	st, err := j.Stats(t.Context())
+	if err != nil || st.Fill() < 0.95 || st.Fill() > 1 || st.Events != uint64(n) || st.MaxBytes != 2<<20 {
+		t.Fatalf("%d appended; %+v, %v", n, st, err)
+	}
+	// A batch that fits in part is stored in part, and the error says which.
+	batch := []*event.Event{newEvent("p1", 10), newEvent("p1", 1<<20), newEvent("p1", 10)}
+	err = j.Append(t.Context(), batch...)
+	var ae *journal.AppendError
+	if !errors.As(err, &ae) || len(ae.Failed) != 1 || ae.Failed[0].Index != 1 || ae.Failed[0].Err.Code != event.CodeFull {
+		t.Fatalf("error %v", err)
+	}
+
+	ackAll(t, fetchN(t, fast, n+2))
+	waitLag(t, j, "fast", func(qi journal.QueueInfo) bool { return qi.AckPending == 0 })
+	if err := j.Clean(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	// One sink has not had them: they stay, and the journal refuses.
+	wantError(t, j.Append(t.Context(), newEvent("p1", 1<<20)), event.CodeFull, "full")
+	ds := fetchN(t, slow, n/2)
+	ackAll(t, ds)
+	waitAppend(t, j, 5*time.Second)
+	rest := fetchN(t, slow, n-n/2+2+1)
+	if rest[0].Seq != uint64(n/2+1) {
+		t.Errorf("the slow queue goes on at %d, want %d", rest[0].Seq, n/2+1)
+	}
+	ackAll(t, rest)
+	none(t, other, 10*time.Millisecond)
+
+	// Deleting the slowest frees as well.
+	fill(t, j, 20_000)
+	for _, q := range []string{"slow", "other"} {
+		if err := j.DeleteQueue(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lag, err := j.Lag(t.Context(), "fast")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ackAll(t, fetchN(t, fast, int(lag.Pending)))
+	waitAppend(t, j, 5*time.Second)
+
+	// Without any queue nothing goes.
+	if err := j.DeleteQueue(t.Context(), "fast"); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, j, 20_000)
+	before, _ := j.Stats(t.Context())
+	if err := j.Clean(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if after, _ := j.Stats(t.Context()); after.Events != before.Events {
+		t.Errorf("%d events of %d are left", after.Events, before.Events)
+	}
+}
+
+// TestFullReplay leaves a dead letter where it is when its journal is full.
+func TestFullReplay(t *testing.T) {
+	j := open(t, journal.Config{MaxBytes: 2 << 20, JanitorEvery: time.Hour})
+	q := mustQueue(t, j, "q", journal.QueueOptions{})
+	mustAppend(t, j, newEvent("p1", 200_000))
+	if err := fetchN(t, q, 1)[0].Dead("no use"); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, j, 20_000)
+	if err := j.Clean(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	fill(t, j, 20_000) // where the dead one had been
+	n, err := j.Replay(t.Context(), journal.DeadFilter{})
+	wantError(t, err, event.CodeFull, "the journal is full")
+	if dead, err := j.DeadLetters(t.Context(), journal.DeadFilter{}); n != 0 || err != nil || len(dead) != 1 {
+		t.Errorf("%d replayed, %d left, %v", n, len(dead), err)
+	}
+}
+
+// TestLagHolds lets one sink lag with an event in the middle: everything from it
+// on stays, what is before it goes.
+func TestLagHolds(t *testing.T) {
+	j := open(t, journal.Config{Keep: -1, JanitorEvery: time.Hour})
+	q := mustQueue(t, j, "q", journal.QueueOptions{})
+	mustQueue(t, j, "p2", journal.QueueOptions{Project: "p2", From: journal.FromNow})
+	now := mustQueue(t, j, "idle", journal.QueueOptions{Project: "p3", From: journal.FromNow})
+	for range 10 {
+		mustAppend(t, j, newEvent("p1", 100))
+	}
+	first := func(want uint64) {
+		t.Helper()
+		if err := j.Clean(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if st, err := j.Stats(t.Context()); err != nil || st.FirstSeq != want {
+			t.Errorf("the oldest event is %d, want %d (%v)", st.FirstSeq, want, err)
+		}
+	}
+	first(1)
+	ds := fetchN(t, q, 10)
+	ackAll(t, append(append([]event.Delivery(nil), ds[:4]...), ds[5:]...)) // all but the fifth
+	waitLag(t, j, "q", func(qi journal.QueueInfo) bool { return qi.AckPending == 1 })
+	first(5)
+	ackAll(t, ds[4:5])
+	waitLag(t, j, "q", func(qi journal.QueueInfo) bool { return qi.AckPending == 0 })
+	first(11)
+	mustAppend(t, j, newEvent("p2", 10), newEvent("p1", 10))
+	ackAll(t, fetchN(t, q, 2))
+	waitLag(t, j, "q", func(qi journal.QueueInfo) bool { return qi.AckPending == 0 })
+	first(11) // p2 has not had it
+	if st, err := j.Stats(t.Context()); err != nil || st.Events != 2 || st.LastSeq != 12 {
+		t.Errorf("%+v, %v", st, err)
+	}
+	none(t, now, 10*time.Millisecond)
+}
+
+// TestKeep drops acknowledged events by age and by size, and lets a new queue
+// begin with those that are kept.
+func TestKeep(t *testing.T) {
+	var mu sync.Mutex
+	var ahead time.Duration
+	clock := func() time.Time { mu.Lock(); defer mu.Unlock(); return time.Now().Add(ahead) }
+	j := open(t, journal.Config{Keep: time.Hour, MaxBytes: 64 << 20, KeepBytes: 2 << 20, JanitorEvery: time.Hour, Now: clock})
+	q := mustQueue(t, j, "q", journal.QueueOptions{})
+	count := func() uint64 {
+		t.Helper()
+		if err := j.Clean(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		st, err := j.Stats(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return st.Events
+	}
+	consume := func(n, size int) {
+		t.Helper()
+		for range n {
+			mustAppend(t, j, newEvent("p1", size))
+		}
+		ackAll(t, fetchN(t, q, n))
+		waitLag(t, j, "q", func(qi journal.QueueInfo) bool { return qi.AckPending == 0 })
+	}
+	consume(10, 1000)
+	if n := count(); n != 10 {
+		t.Errorf("%d of 10 events are kept", n)
+	}
+	if ds := fetchN(t, mustQueue(t, j, "new", journal.QueueOptions{}), 10); len(ds) != 10 {
+		t.Errorf("a new queue has %d", len(ds))
+	}
+	if err := j.DeleteQueue(t.Context(), "new"); err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	ahead = 2 * time.Hour
+	mu.Unlock()
+	if n := count(); n != 0 {
+		t.Errorf("%d events are kept beyond their time", n)
+	}
+	mu.Lock()
+	ahead = 0
+	mu.Unlock()
+	consume(100, 100_000) // 10 MB where 2 MiB are kept
+	if n := count(); n < 10 || n > 70 {
+		t.Errorf("%d events are kept of 100", n)
+	}
+}
+
+// TestJanitorRuns frees by itself at its tick.
+func TestJanitorRuns(t *testing.T) {
+	j := open(t, journal.Config{Keep: -1, JanitorEvery: 10 * time.Millisecond})
+	q := mustQueue(t, j, "q", journal.QueueOptions{})
+	mustAppend(t, j, newEvent("p1", 10), newEvent("p1", 10))
+	ackAll(t, fetchN(t, q, 2))
+	for range 500 {
+		if st, err := j.Stats(t.Context()); err != nil {
+			t.Fatal(err)
+		} else if st.Events == 0 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Error("the events are still there")
+}
