@@ -1,13 +1,20 @@
 package api
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"crypto/sha256"
 	_ "embed"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
+	"net/url"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -24,15 +31,15 @@ const maxBody = 1 << 20
 
 // Config is what the API speaks for.
 type Config struct {
-	Query    *query.Reader
-	Registry *project.Registry
+	Query    *query.Reader     // required
+	Registry *project.Registry // required
 	Logger   *slog.Logger
 	Version  string
 	// PublicURL is where people reach hedgerow: the base of links.
 	PublicURL string
 
-	Connections Connections
-	DeadLetters DeadLetters
+	Connections Connections // required
+	DeadLetters DeadLetters // required
 	// Status describes the running process for GET /api/v1/status: any value
 	// that marshals to JSON. nil leaves the route's answer at the version.
 	Status func(context.Context) any
@@ -47,7 +54,7 @@ type Principal struct {
 	ProjectID string // the project that the answer is about
 	Role      project.Role
 	Local     bool   // on the data folder's socket: may see every project
-	Actor     string // for the audit log: "key hr_ab12…" or "local"
+	Actor     string // for the audit log: "key k_…" or "local"
 }
 
 // API is the handler of /api/v1/.
@@ -76,9 +83,12 @@ func build(c Config, local bool) *API {
 	for _, r := range a.routes() {
 		a.mux.Handle(r.pattern, a.handle(local, r))
 	}
-	a.mux.HandleFunc("GET /api/v1/openapi.json", func(w http.ResponseWriter, _ *http.Request) {
+	sum := sha256.Sum256(openAPI)
+	tag := `"` + hex.EncodeToString(sum[:8]) + `"`
+	a.mux.HandleFunc("GET /api/v1/openapi.json", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
-		_, _ = w.Write(openAPI)
+		w.Header().Set("Etag", tag)
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(openAPI)) // answers If-None-Match
 	})
 	a.mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
 		WriteError(w, event.NewError(event.CodeNotFound, "there is no such route", "GET /api/v1/openapi.json lists the routes and their methods", nil))
@@ -134,6 +144,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTT
 func (a *API) handle(local bool, rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		defer a.recovered(w, rt)
 		p, err := a.principal(r, local)
 		if err == nil && !p.Role.Can(rt.need) {
 			err = event.NewError(event.CodeForbidden, "this API key may not do that", "use a key of role "+string(rt.need)+", or the hedgerow command on the server", nil)
@@ -141,8 +152,9 @@ func (a *API) handle(local bool, rt route) http.Handler {
 		var out any
 		if err == nil {
 			// Only the query string: a body is JSON and read by the handler.
-			r.Form = r.URL.Query()
-			if !rt.global {
+			if r.Form, err = url.ParseQuery(r.URL.RawQuery); err != nil {
+				err = event.NewError(event.CodeInvalid, "the query string cannot be read", "encode each value, a percent sign as %25", err)
+			} else if !rt.global {
 				p.ProjectID, err = a.projectOf(r, p)
 			}
 		}
@@ -151,7 +163,7 @@ func (a *API) handle(local bool, rt route) http.Handler {
 		}
 		if err != nil {
 			e := event.AsError(err)
-			if e.Code == event.CodeInternal {
+			if e.HTTPStatus() >= 500 {
 				a.log.Error("api request failed", "route", rt.pattern, "err", err)
 			}
 			WriteError(w, e)
@@ -161,14 +173,28 @@ func (a *API) handle(local bool, rt route) http.Handler {
 	})
 }
 
+// recovered answers for a handler that panicked. What it panicked with may quote
+// a request, and stays out of the answer and of the log.
+func (a *API) recovered(w http.ResponseWriter, rt route) {
+	v := recover()
+	if v == nil {
+		return
+	}
+	if v == http.ErrAbortHandler {
+		panic(v)
+	}
+	a.log.Error("api handler panicked", "route", rt.pattern, "type", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
+	WriteError(w, event.NewError(event.CodeInternal, "something went wrong inside hedgerow", "see hedgerow's log for the cause", nil))
+}
+
 // principal finds out who asks.
 func (a *API) principal(r *http.Request, local bool) (Principal, error) {
 	if local {
 		return Principal{Role: project.RoleAdmin, Local: true, Actor: "local"}, nil
 	}
-	key, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok {
-		key = r.Header.Get("X-Hedgerow-Key")
+	key := r.Header.Get("X-Hedgerow-Key")
+	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
+		key = token
 	}
 	if key == "" {
 		return Principal{}, event.NewError(event.CodeUnauthorized, "no API key", "send Authorization: Bearer hr_…; hedgerow project add-key makes one", nil)
@@ -205,6 +231,9 @@ func noProject(name string) error {
 // WriteError writes an error as the API has it.
 func WriteError(w http.ResponseWriter, err error) {
 	e := event.AsError(err)
+	if e.Code == event.CodeUnauthorized {
+		w.Header().Set("WWW-Authenticate", `Bearer realm="hedgerow"`)
+	}
 	writeJSON(w, e.HTTPStatus(), map[string]any{"error": map[string]any{"code": e.Code, "message": e.Message, "hint": e.Hint}})
 }
 
@@ -226,15 +255,18 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 func readJSON(r *http.Request, into any) error {
 	dec := json.NewDecoder(r.Body)
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(into); err != nil {
-		var tooLarge *http.MaxBytesError
-		switch {
-		case errors.As(err, &tooLarge):
-			return event.NewError(event.CodeTooLarge, "the request is larger than 1 MiB", "send less at a time", nil)
-		case errors.Is(err, io.EOF):
-			return event.Invalid("the request has no body", "send a JSON object")
+	err := dec.Decode(into)
+	if err == nil {
+		if _, err = dec.Token(); errors.Is(err, io.EOF) {
+			return nil
 		}
-		return event.NewError(event.CodeInvalid, "the request's body is not what this route takes", "GET /api/v1/openapi.json describes it", err)
+		err = cmp.Or(err, errors.New("more than one value"))
+	} else if errors.Is(err, io.EOF) {
+		return event.Invalid("the request has no body", "send a JSON object")
 	}
-	return nil
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return event.NewError(event.CodeTooLarge, "the request is larger than 1 MiB", "send less at a time", nil)
+	}
+	return event.NewError(event.CodeInvalid, "the request's body is not what this route takes", "GET /api/v1/openapi.json describes it", err)
 }

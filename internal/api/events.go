@@ -23,8 +23,8 @@ func (a *API) events(r *http.Request, p Principal) (any, error) {
 	return a.c.Query.Events(r.Context(), q)
 }
 
-// event answers with content only where it was asked for: an administrator or
-// an API key may see it; whoever may not is refused rather than given less.
+// event answers with content only where it was asked for. Whoever may read the
+// project may read it: that is what the project keeps it for.
 func (a *API) event(r *http.Request, p Principal) (any, error) {
 	withContent := r.FormValue("content") == "true"
 	e, err := a.c.Query.Event(r.Context(), p.ProjectID, r.PathValue("uuid"), withContent)
@@ -44,14 +44,21 @@ func (a *API) trace(r *http.Request, p Principal) (any, error) {
 
 func (a *API) stats(r *http.Request, p Principal) (any, error) {
 	tz := r.FormValue("tz")
-	switch period := r.FormValue("period"); period {
-	case "today":
-		return a.c.Query.Today(r.Context(), p.ProjectID, tz)
-	case "7d":
-		return a.c.Query.SevenDays(r.Context(), p.ProjectID, tz)
-	case "":
-	default:
-		return nil, event.Invalid("there is no period "+strconv.Quote(period), "use period=today or period=7d, or from and to")
+	if r.Form.Has("period") {
+		// A period is a fixed set of answers: a filter beside it would do nothing.
+		for name := range r.Form {
+			if name != "period" && name != "tz" && name != "project" {
+				return nil, event.Invalid("the parameter "+strconv.Quote(name)+" does not go with a period", "leave period out and use from and to")
+			}
+		}
+		switch period := r.FormValue("period"); period {
+		case "today":
+			return a.c.Query.Today(r.Context(), p.ProjectID, tz)
+		case "7d":
+			return a.c.Query.SevenDays(r.Context(), p.ProjectID, tz)
+		default:
+			return nil, event.Invalid("there is no period "+strconv.Quote(period), "use period=today or period=7d, or from and to")
+		}
 	}
 	q := query.StatsQuery{Project: p.ProjectID, TimeZone: tz, GroupBy: query.GroupBy(r.FormValue("group_by")), Compare: r.FormValue("compare") == "true"}
 	var err error
@@ -90,6 +97,8 @@ func filter(v url.Values, now time.Time) (query.Filter, error) {
 		switch prop, isProp := strings.CutPrefix(name, "property."); {
 		case text[name] != nil:
 			*text[name] = val
+		case isProp && prop == "":
+			return f, event.Invalid("a property filter has no name", "write property.NAME=value")
 		case isProp:
 			if f.Properties == nil {
 				f.Properties = make(map[string]string)
@@ -115,14 +124,19 @@ func filter(v url.Values, now time.Time) (query.Filter, error) {
 
 // moment reads an absolute time, or one relative to now: -90m, -24h, -7d.
 func moment(s string, now time.Time) (time.Time, error) {
-	if ago, ok := strings.CutPrefix(s, "-"); ok {
-		if n, err := strconv.Atoi(strings.TrimSuffix(ago, "d")); err == nil && strings.HasSuffix(ago, "d") {
-			return now.AddDate(0, 0, -n), nil
-		}
-		d, err := time.ParseDuration(ago)
-		return now.Add(-d), err
+	ago, ok := strings.CutPrefix(s, "-")
+	if !ok {
+		return event.ParseTime(s)
 	}
-	return event.ParseTime(s)
+	if days, ok := strings.CutSuffix(ago, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 15) // 89 years
+		return now.AddDate(0, 0, -int(n)), err
+	}
+	d, err := time.ParseDuration(ago)
+	if err == nil && d < 0 {
+		err = strconv.ErrSyntax
+	}
+	return now.Add(-d), err
 }
 
 func intParam(v url.Values, name string) (int, error) {

@@ -35,8 +35,11 @@ func (a *API) listDead(r *http.Request, p Principal) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if limit == 0 || limit > 1000 {
+	switch {
+	case limit == 0:
 		limit = 100
+	case limit > 1000:
+		return nil, event.Invalid("the limit is out of range", "use 1 to 1000")
 	}
 	list, err := a.c.DeadLetters.List(r.Context(), p.ProjectID, r.FormValue("queue"), limit)
 	if err != nil {

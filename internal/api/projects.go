@@ -22,11 +22,29 @@ type Project struct {
 
 // ProjectInput changes a project; what is absent stays as it is.
 type ProjectInput struct {
-	Name        *string `json:"name,omitempty"`
-	KeepContent *bool   `json:"keep_content,omitempty"`
-	ScrubEmails *bool   `json:"scrub_emails,omitempty"`
-	ContentDays *int    `json:"content_days,omitempty"`
-	MetricsDays *int    `json:"metrics_days,omitempty"`
+	Name            *string `json:"name,omitempty"`
+	KeepContent     *bool   `json:"keep_content,omitempty"`
+	ScrubEmails     *bool   `json:"scrub_emails,omitempty"`
+	HashDistinctIDs *bool   `json:"hash_distinct_ids,omitempty"`
+	ContentDays     *int    `json:"content_days,omitempty"`
+	MetricsDays     *int    `json:"metrics_days,omitempty"`
+	IncludeUsage    *bool   `json:"include_usage,omitempty"`
+}
+
+// CreateInput makes a project; its settings are changed afterwards.
+type CreateInput struct {
+	Name string `json:"name"`
+}
+
+// KeyInput makes an API key.
+type KeyInput struct {
+	Name string       `json:"name"`
+	Role project.Role `json:"role"` // Defaults to admin
+}
+
+// ProviderKeyInput keeps a provider's key.
+type ProviderKeyInput struct {
+	Key string `json:"key"`
 }
 
 // APIKey is an API key; Key is there once, in the answer that made it.
@@ -93,14 +111,11 @@ func (a *API) createProject(r *http.Request, p Principal) (any, error) {
 	if !p.Local {
 		return nil, event.NewError(event.CodeForbidden, "projects are created on the server", "hedgerow project create NAME", nil)
 	}
-	var in ProjectInput
+	var in CreateInput
 	if err := readJSON(r, &in); err != nil {
 		return nil, err
 	}
-	if in.Name == nil {
-		return nil, event.Invalid("the project has no name", `send {"name":"…"}`)
-	}
-	pr, err := a.c.Registry.CreateProject(r.Context(), *in.Name)
+	pr, err := a.c.Registry.CreateProject(r.Context(), in.Name)
 	if err != nil {
 		return nil, err
 	}
@@ -126,8 +141,10 @@ func (a *API) updateProject(r *http.Request, p Principal) (any, error) {
 		set(&pr.Name, in.Name)
 		set(&pr.Settings.KeepContent, in.KeepContent)
 		set(&pr.Settings.ScrubEmails, in.ScrubEmails)
+		set(&pr.Settings.HashDistinctIDs, in.HashDistinctIDs)
 		set(&pr.Settings.ContentDays, in.ContentDays)
 		set(&pr.Settings.MetricsDays, in.MetricsDays)
+		set(&pr.Settings.IncludeUsage, in.IncludeUsage)
 		return nil
 	})
 	if err != nil {
@@ -171,10 +188,7 @@ func (a *API) createKey(r *http.Request, p Principal) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := struct {
-		Name string       `json:"name"`
-		Role project.Role `json:"role"`
-	}{Role: project.RoleAdmin}
+	in := KeyInput{Role: project.RoleAdmin}
 	if err := readJSON(r, &in); err != nil {
 		return nil, err
 	}
@@ -200,9 +214,7 @@ func (a *API) setProviderKey(r *http.Request, p Principal) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	var in struct {
-		Key string `json:"key"`
-	}
+	var in ProviderKeyInput
 	if err := readJSON(r, &in); err != nil {
 		return nil, err
 	}

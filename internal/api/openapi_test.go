@@ -1,0 +1,194 @@
+package api_test
+
+import (
+	"encoding/json"
+	"net/http/httptest"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hedgerow/hedgerow/internal/api"
+)
+
+// document is what the test reads of openapi.json.
+type document struct {
+	OpenAPI string
+	Paths   map[string]map[string]operation
+}
+
+type operation struct {
+	OperationID string
+	Summary     string
+	Parameters  []struct {
+		Name, In string
+		Required bool
+	}
+	RequestBody *struct {
+		Required bool
+		Content  map[string]struct {
+			Schema struct {
+				Properties map[string]struct{ Type string }
+			}
+		}
+	}
+	Responses map[string]any
+}
+
+func openAPI(t *testing.T) document {
+	t.Helper()
+	w := httptest.NewRecorder()
+	api.New(api.Config{}).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/api/v1/openapi.json", nil)) // no key needed
+	if w.Code != 200 || w.Header().Get("Content-Type") != "application/json" {
+		t.Fatalf("%d %s", w.Code, w.Header())
+	}
+	var d document
+	if err := json.Unmarshal(w.Body.Bytes(), &d); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+var placeholder = regexp.MustCompile(`\{(\w+)\}`)
+
+// Every route is in the document, and everything in the document is a route.
+func TestOpenAPIHasEveryRoute(t *testing.T) {
+	d := openAPI(t)
+	if !strings.HasPrefix(d.OpenAPI, "3.") {
+		t.Errorf("version %q", d.OpenAPI)
+	}
+	routes := api.Routes()
+	seen := map[string]bool{}
+	ids := map[string]string{}
+	for path, ops := range d.Paths {
+		for method, op := range ops {
+			name := strings.ToUpper(method) + " " + path
+			seen[name] = true
+			if !slices.Contains(routes, name) {
+				t.Errorf("%s is documented, but no route", name)
+			}
+			if op.Summary == "" || op.OperationID == "" || op.Responses["200"] == nil {
+				t.Errorf("%s lacks a summary, an id or its answer", name)
+			}
+			if other := ids[op.OperationID]; other != "" {
+				t.Errorf("%s and %s have one operation id", name, other)
+			}
+			ids[op.OperationID] = name
+			var inPath []string
+			for _, p := range op.Parameters {
+				if p.In == "path" {
+					inPath = append(inPath, p.Name)
+				}
+			}
+			var want []string
+			for _, m := range placeholder.FindAllStringSubmatch(path, -1) {
+				want = append(want, m[1])
+			}
+			if !slices.Equal(inPath, want) {
+				t.Errorf("%s documents the path's %v, want %v", name, inPath, want)
+			}
+		}
+	}
+	for _, r := range routes {
+		if !seen[r] {
+			t.Errorf("%s is not documented", r)
+		}
+	}
+}
+
+// What is documented of a body is what the code reads.
+func TestOpenAPIHasEveryField(t *testing.T) {
+	d := openAPI(t)
+	inputs := map[string]any{
+		"POST /api/v1/projects":                                   api.CreateInput{},
+		"PATCH /api/v1/projects/{project}":                        api.ProjectInput{},
+		"POST /api/v1/projects/{project}/keys":                    api.KeyInput{},
+		"PUT /api/v1/projects/{project}/provider-keys/{provider}": api.ProviderKeyInput{},
+		"PUT /api/v1/connections/{name}":                          api.ConnectionInput{},
+		"POST /api/v1/dead-letters/replay":                        api.ReplayInput{},
+	}
+	for path, ops := range d.Paths {
+		for method, op := range ops {
+			name := strings.ToUpper(method) + " " + path
+			in, reads := inputs[name]
+			if reads != (op.RequestBody != nil) {
+				t.Errorf("%s: reads a body: %t; documents one: %t", name, reads, op.RequestBody != nil)
+				continue
+			}
+			if !reads {
+				continue
+			}
+			var want, got []string
+			for _, f := range reflect.VisibleFields(reflect.TypeOf(in)) {
+				field, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+				want = append(want, field)
+			}
+			for field, p := range op.RequestBody.Content["application/json"].Schema.Properties {
+				got = append(got, field)
+				if p.Type == "" {
+					t.Errorf("%s: %s has no type", name, field)
+				}
+			}
+			slices.Sort(want)
+			slices.Sort(got)
+			if !slices.Equal(got, want) {
+				t.Errorf("%s documents %v, reads %v", name, got, want)
+			}
+			delete(inputs, name)
+		}
+	}
+	for name := range inputs {
+		t.Errorf("%s is not documented", name)
+	}
+}
+
+// Every documented parameter of the questions is one that they take, each with
+// a value that does not matter.
+func TestOpenAPIHasEveryParameter(t *testing.T) {
+	f := newFixture(t)
+	d := openAPI(t)
+	values := map[string]string{"from": "-1d", "to": "2026-03-30", "limit": "5", "cursor": "", "tz": "UTC", "group_by": "model", "compare": "true", "period": "today", "queue": "store", "content": "true"}
+	for _, path := range []string{"/api/v1/events", "/api/v1/stats", "/api/v1/dead-letters", "/api/v1/events/{uuid}"} {
+		for _, p := range d.Paths[path]["get"].Parameters {
+			if p.In != "query" {
+				continue
+			}
+			v, ok := values[p.Name]
+			if !ok {
+				v = "x"
+			}
+			target := strings.ReplaceAll(path, "{uuid}", f.events[0].UUID) + "?" + p.Name + "=" + v
+			if p.Name == "compare" {
+				target += "&from=-1d"
+			}
+			if a := f.ask(f.member, "GET", target, nil); a.status != 200 {
+				t.Errorf("%s: %d %s", target, a.status, a.raw)
+			}
+		}
+	}
+}
+
+func TestOpenAPIIsCached(t *testing.T) {
+	h := api.New(api.Config{})
+	get := func(tag string) *httptest.ResponseRecorder {
+		r := httptest.NewRequestWithContext(t.Context(), "GET", "/api/v1/openapi.json", nil)
+		if tag != "" {
+			r.Header.Set("If-None-Match", tag)
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		return w
+	}
+	first := get("")
+	tag := first.Header().Get("Etag")
+	if first.Code != 200 || tag == "" {
+		t.Fatalf("%d, tag %q", first.Code, tag)
+	}
+	if again := get(tag); again.Code != 304 || again.Body.Len() != 0 {
+		t.Errorf("with the tag: %d and %d bytes", again.Code, again.Body.Len())
+	}
+	if other := get(`"other"`); other.Code != 200 {
+		t.Errorf("with another tag: %d", other.Code)
+	}
+}
