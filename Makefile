@@ -26,11 +26,18 @@ $(BIN):
 	@mkdir -p bin
 	$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/hedgerow
 
-setup: node_modules/.hedgerow ## install what the tests need (npm packages by lockfile)
+setup: e2e/node_modules/.hedgerow ## install what the tests need: npm packages by lockfile, Chromium from Debian
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
+	  echo 'installing chromium'; \
+	  SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 
-node_modules/.hedgerow: e2e/package-lock.json
+e2e/node_modules/.hedgerow: e2e/package-lock.json
 	cd e2e && npm ci --no-audit --no-fund
-	@mkdir -p node_modules && touch $@
+	@touch $@
+
+generate: ## write the pages' Go code anew from their .templ files
+	$(GO) tool templ generate -path internal/web
 
 test: lint unit race e2e ## set up and run all tests
 
@@ -56,9 +63,9 @@ fuzz: ## every fuzz target for FUZZTIME (default 30s)
 	    echo "== $$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
 	  done; done
 
-bench: ## what the gateway costs, against a bare reverse proxy in the same run; then the packages' benchmarks
-	$(GO) run ./internal/bench
+bench: build ## what the gateway costs, against a bare reverse proxy in the same run; then the packages' benchmarks
+	$(GO) build -o bin/bench ./internal/bench && bin/bench -bin $(BIN)
 	$(GO) test -run '^$$' -bench . -benchtime 200ms ./event/... ./internal/...
 
 clean: ## remove what was built (never ./data)
-	rm -rf bin node_modules e2e/node_modules
+	rm -rf bin e2e/node_modules

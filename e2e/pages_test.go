@@ -1,0 +1,119 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// pageReport is what pages.mjs says of one page at one width in one scheme.
+type pageReport struct {
+	Name             string   `json:"name"`
+	Width            int      `json:"width"`
+	ColorScheme      string   `json:"colorScheme"`
+	Status           int      `json:"status"`
+	Title            string   `json:"title"`
+	Overflow         int      `json:"overflow"`
+	H1               int      `json:"h1"`
+	Lang             string   `json:"lang"`
+	Background, Text float64  // luminance, 0 to 1
+	Inline           int      `json:"inline"`  // styles and scripts that the CSP forbids
+	Unnamed          int      `json:"unnamed"` // controls without a name for a screen reader
+	Focus            bool     `json:"focus"`   // the first Tab shows where one is
+	Missing          bool     `json:"missing"`
+	Trouble          []string `json:"trouble"`
+}
+
+// look opens every page in Chromium. Screenshots go to HEDGEROW_SHOTS, if it is
+// set.
+func look(t *testing.T, p *proc, name string) map[string][]pageReport {
+	t.Helper()
+	out := p.w.mustRun("project", "sign-in-link")
+	link := regexp.MustCompile(`http://\S+/sign-in\?token=\w+`).FindString(out)
+	if link == "" {
+		t.Fatalf("no link in %q", out)
+	}
+	folder := t.TempDir()
+	if dir := os.Getenv("HEDGEROW_SHOTS"); dir != "" {
+		folder = dir + "/" + name
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cmd := exec.CommandContext(t.Context(), "node", "pages.mjs", p.base, link, folder)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	b, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("pages.mjs: %v\n%s%s", err, b, stderr.String())
+	}
+	got := make(map[string][]pageReport)
+	for sc := bufio.NewScanner(bytes.NewReader(b)); sc.Scan(); {
+		var r pageReport
+		if err := json.Unmarshal(sc.Bytes(), &r); err != nil {
+			t.Fatalf("%v in %s", err, sc.Text())
+		}
+		got[r.Name] = append(got[r.Name], r)
+	}
+	return got
+}
+
+// TestPages looks at each page in a real browser, empty and full, at the widths
+// of a desk and of a phone, light and dark.
+func TestPages(t *testing.T) {
+	w := newWorld(t)
+	p := w.start()
+	w.flushFast()
+	verify := func(t *testing.T, pages map[string][]pageReport, want map[string]int) {
+		for name, status := range want {
+			if len(pages[name]) != 4 {
+				t.Errorf("%s: %d looks, want 4", name, len(pages[name]))
+			}
+			for _, r := range pages[name] {
+				at := name + " " + r.ColorScheme
+				switch {
+				case r.Missing:
+					t.Errorf("%s: no link leads to it", at)
+				case r.Status != status:
+					t.Errorf("%s: status %d, want %d", at, r.Status, status)
+				case r.Overflow > 0:
+					t.Errorf("%s at %d px: %d px too wide", at, r.Width, r.Overflow)
+				case r.H1 != 1 || r.Lang != "en" || !strings.Contains(r.Title, "hedgerow"):
+					t.Errorf("%s: %d first headings, language %q, title %q", at, r.H1, r.Lang, r.Title)
+				case r.ColorScheme == "dark" && (r.Background > 0.3 || r.Text < 0.6), r.ColorScheme == "light" && (r.Background < 0.7 || r.Text > 0.4):
+					t.Errorf("%s: background %.2f, text %.2f", at, r.Background, r.Text)
+				case r.Inline > 0 || r.Unnamed > 0 || !r.Focus:
+					t.Errorf("%s: %d inline styles or scripts, %d controls without a name, focus shown %v", at, r.Inline, r.Unnamed, r.Focus)
+				case len(r.Trouble) > 0:
+					t.Errorf("%s: %q", at, r.Trouble)
+				}
+			}
+		}
+	}
+	t.Run("Empty", func(t *testing.T) {
+		verify(t, look(t, p, "empty"), map[string]int{"overview": 200, "events": 200, "notfound": 404, "missing": 404})
+	})
+	stream := strings.Replace(chatBody, `{"model"`, `{"stream":true,"model"`, 1)
+	for i, c := range []struct{ path, sim, body string }{
+		{"/v1/chat/completions", "", chatBody}, {"/v1/chat/completions", "", stream}, {"/v1/chat/completions", "rate_limit", chatBody},
+		{"/v1/chat/completions", "server_error", stream}, {"/v1/chat/completions", "refusal", chatBody},
+		{"/v1/embeddings", "", `{"model":"text-embedding-3-small","input":"a hedge"}`},
+		{"/anthropic/v1/messages", "cached=1000", `{"model":"claude-sonnet-4-5","max_tokens":100,"messages":[{"role":"user","content":"<script>alert(1)</script>"}]}`},
+		{"/v1/chat/completions", "", strings.Replace(chatBody, "gpt-4.1-mini", "a-model-with-a-name-that-is-really-much-too-long-for-any-column-of-a-table", 1)},
+	} {
+		surface := []string{"Conversation", "Compose"}[i%2]
+		if _, _, err := p.post(t.Context(), c.path, c.sim, c.body, "X-Hedgerow-Surface", surface, "X-Hedgerow-Prompt", "greeting@3", "X-PostHog-Distinct-Id", "ada", "X-PostHog-Trace-Id", "pages-trace"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.awaitStored("", 8)
+	t.Run("Full", func(t *testing.T) {
+		verify(t, look(t, p, "full"), map[string]int{"overview": 200, "events": 200, "filtered": 200, "empty": 200, "event": 200, "trace": 200, "notfound": 404, "missing": 404})
+	})
+	p.stop()
+}
