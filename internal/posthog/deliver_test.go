@@ -394,7 +394,7 @@ func TestRefusedKeyKeepsEvents(t *testing.T) {
 				r.set(c)
 				list := events(500)
 				r.queue("c_1").put(list...)
-				time.Sleep(10 * time.Minute)
+				time.Sleep(10*time.Minute + 30*time.Second) // between two tries
 				st := r.m.Status("c_1")
 				if st.State != StateRefused || st.LastError == "" || st.Dead != 0 {
 					t.Errorf("status %+v", st)

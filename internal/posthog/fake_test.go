@@ -387,7 +387,6 @@ func plain(t *testing.T, r posthogtest.Request) map[string]json.RawMessage {
 	return out
 }
 
-
 func equal[T comparable](t *testing.T, what string, got, want []T) {
 	t.Helper()
 	if !slices.Equal(got, want) {

@@ -266,9 +266,6 @@ func (m *Manager) Run(ctx context.Context) error {
 	// relieve gives the journal back what disabled connections keep it from
 	// dropping, once room is short.
 	relieve := func() {
-		if m.c.Full() <= fullMark {
-			return
-		}
 		for _, c := range last.conns {
 			if c.Enabled || dropped[c.ID] {
 				continue
@@ -279,6 +276,9 @@ func (m *Manager) Run(ctx context.Context) error {
 				default:
 					continue
 				}
+			}
+			if m.c.Full() <= fullMark {
+				return
 			}
 			dropped[c.ID] = true
 			if m.drop(ctx, c.ID) {
