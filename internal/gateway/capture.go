@@ -163,6 +163,7 @@ func (c *capture) work() {
 			c.metrics.lag.Observe(now.Sub(r.ended).Seconds())
 			c.bytes.give(r.size)
 			c.depth.Add(-1)
+			freeHead(r.head)
 			batch[i], events[i] = nil, nil
 		}
 	}

@@ -308,6 +308,7 @@ func (x *exchange) finish() {
 	}
 	call.ResponseTail = x.recorder.end()
 	call.Response, call.ResponseBytes, call.ResponseTruncated = x.recorder.head, x.total, x.recorder.cut
+	x.rec.head = x.recorder.head
 	g.capture.offer(x.rec)
 	g.requests.give(x.body.held)
 }

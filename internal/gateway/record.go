@@ -1,7 +1,9 @@
 package gateway
 
 import (
+	"math/bits"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,10 +27,38 @@ func (b *budget) take(n int64) bool {
 func (b *budget) give(n int64) { b.used.Add(-n) }
 
 const (
-	firstHead = 4 << 10 // room for an answer of unknown length; grows twofold
-	roomToGo  = 512     // less free room than this makes the head grow
-	maxMarks  = 128     // arrival times kept of one answer; the last is always kept
+	firstHead = 16 << 10 // room for a body of unknown length; grows twofold
+	roomToGo  = 512      // less free room than this makes the head grow
+	maxMarks  = 128      // arrival times kept of one answer; the last is always kept
 )
+
+// heads keeps the room that streams have had, for those to come: 16, 32 and 64
+// KiB long.
+var heads [3]sync.Pool
+
+func headClass(n int) int {
+	if i := bits.Len(uint(n)) - bits.Len(firstHead); i >= 0 && i < len(heads) && n == firstHead<<i {
+		return i
+	}
+	return -1
+}
+
+func newHead(n int) []byte {
+	if i := headClass(n); i >= 0 {
+		if p, ok := heads[i].Get().(*[]byte); ok {
+			return *p
+		}
+	}
+	return make([]byte, 0, n)
+}
+
+// freeHead takes room back that nobody uses any more.
+func freeHead(b []byte) {
+	if i := headClass(cap(b)); i >= 0 {
+		b = b[:0]
+		heads[i].Put(&b)
+	}
+}
 
 // recorder keeps the beginning and the end of an answer within a budget. The
 // beginning is read straight into, so that keeping it costs no copy. It is of
@@ -75,8 +105,8 @@ func (r *recorder) grow(to int) {
 		return
 	}
 	r.held += more
-	head := make([]byte, len(r.head), to)
-	copy(head, r.head)
+	head := append(newHead(to), r.head...)
+	freeHead(r.head)
 	r.head = head
 }
 
@@ -140,9 +170,9 @@ type record struct {
 	call      provider.Call
 	projectID string
 	header    http.Header // the caller's, attribution and keys included: read, never kept
-	trailer   http.Header
-	traceID   string // told to the caller already
-	size      int64  // bytes held, for the queue's bound
+	traceID   string      // told to the caller already
+	head      []byte      // the recorder's: freed when the event is stored, for the parser keeps nothing of it
+	size      int64       // bytes held, for the queue's bound
 	ended     time.Time
 }
 
@@ -153,6 +183,8 @@ func (r *record) mark(offset int64, at time.Duration) {
 	if n := len(r.call.Marks); n >= maxMarks {
 		r.call.Marks[n-1] = m
 		return
+	} else if n == 2 { // a stream
+		r.call.Marks = append(make([]provider.Mark, 0, maxMarks), r.call.Marks...)
 	}
 	r.call.Marks = append(r.call.Marks, m)
 }

@@ -3,7 +3,6 @@ package gateway
 import (
 	"errors"
 	"io"
-	"mime"
 	"net/http"
 	"strings"
 	"sync"
@@ -19,7 +18,8 @@ const (
 
 // copy passes the answer on: status, headers, body and trailers.
 func (x *exchange) copy(res *http.Response) {
-	contentType, _, _ := mime.ParseMediaType(first(res.Header["Content-Type"]))
+	contentType, _, _ := strings.Cut(first(res.Header["Content-Type"]), ";")
+	contentType = strings.ToLower(strings.TrimSpace(contentType))
 	events := contentType == typeEventStream
 	var strip *usageStripper
 	if events && x.plan.asked && res.StatusCode == http.StatusOK && !encoded(first(res.Header["Content-Encoding"])) {
