@@ -98,6 +98,9 @@ func outcome(e *query.Event) string {
 }
 
 func uncosted(t query.Totals) string {
+	if t.Calls == 0 {
+		return "no calls yet"
+	}
 	if n := t.UncostedCalls - t.UncostedErrors; n > 0 {
 		return count(n) + " calls of unknown cost"
 	}

@@ -66,6 +66,8 @@ func ms(m query.Millis) string {
 	switch {
 	case !m.Known:
 		return unknown
+	case m.Value > 0 && m.Value < 1:
+		return "<1 ms"
 	case m.Value < 1000:
 		return strconv.FormatFloat(m.Value, 'f', 0, 64) + " ms"
 	case m.Value < 100_000:
@@ -144,14 +146,16 @@ type part struct {
 }
 
 // messages reads PostHog's message form (contract section 3.4): strings, or
-// lists of items. What it does not know it shows as JSON.
+// lists of items. Of OpenAI's own form it also reads the tool calls, which stand
+// beside the content there. What it does not know it shows as JSON.
 func messages(raw json.RawMessage) []message {
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil
 	}
 	var list []struct {
-		Role    string          `json:"role"`
-		Content json.RawMessage `json:"content"`
+		Role    string            `json:"role"`
+		Content json.RawMessage   `json:"content"`
+		Calls   []json.RawMessage `json:"tool_calls"`
 	}
 	if json.Unmarshal(raw, &list) != nil {
 		return []message{{Parts: parts(raw)}}
@@ -159,11 +163,17 @@ func messages(raw json.RawMessage) []message {
 	out := make([]message, len(list))
 	for i, m := range list {
 		out[i] = message{Role: m.Role, Parts: parts(m.Content)}
+		for _, c := range m.Calls {
+			out[i].Parts = append(out[i].Parts, item(c))
+		}
 	}
 	return out
 }
 
 func parts(raw json.RawMessage) []part {
+	if len(raw) == 0 || string(raw) == "null" {
+		return nil
+	}
 	var text string
 	if json.Unmarshal(raw, &text) == nil {
 		return []part{{Text: text}}
@@ -174,15 +184,48 @@ func parts(raw json.RawMessage) []part {
 	}
 	var out []part
 	for _, it := range items {
-		var item struct {
-			Type string  `json:"type"`
-			Text *string `json:"text"`
-		}
-		if json.Unmarshal(it, &item) == nil && item.Text != nil {
-			out = append(out, part{Text: *item.Text})
-			continue
-		}
-		out = append(out, part{Kind: or(item.Type, "json"), Text: indent(it)})
+		out = append(out, item(it))
 	}
 	return out
+}
+
+// item shows one item of a message: words as words, a tool call as its name and
+// arguments.
+func item(raw json.RawMessage) part {
+	var it struct {
+		Type     string  `json:"type"`
+		Text     *string `json:"text"`
+		Refusal  *string `json:"refusal"`
+		Thinking *string `json:"thinking"`
+		Function *struct {
+			Name      string          `json:"name"`
+			Arguments json.RawMessage `json:"arguments"`
+		} `json:"function"`
+	}
+	if json.Unmarshal(raw, &it) != nil {
+		var words string
+		if json.Unmarshal(raw, &words) == nil {
+			return part{Text: words}
+		}
+		return part{Kind: "json", Text: indent(raw)}
+	}
+	switch {
+	case it.Text != nil:
+		return part{Text: *it.Text}
+	case it.Refusal != nil:
+		return part{Kind: "refusal", Text: *it.Refusal}
+	case it.Thinking != nil:
+		return part{Kind: "thinking", Text: *it.Thinking}
+	case it.Function != nil:
+		arguments := it.Function.Arguments
+		var words string
+		if json.Unmarshal(arguments, &words) == nil { // OpenAI's arguments are JSON in a string
+			arguments = json.RawMessage(words)
+			if !json.Valid(arguments) {
+				return part{Kind: "calls " + it.Function.Name, Text: words}
+			}
+		}
+		return part{Kind: "calls " + it.Function.Name, Text: indent(arguments)}
+	}
+	return part{Kind: or(it.Type, "json"), Text: indent(raw)}
 }

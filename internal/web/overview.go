@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/a-h/templ"
 	"github.com/shopspring/decimal"
@@ -39,4 +40,10 @@ func (s *Web) overview(r *http.Request, f *frame) (templ.Component, error) {
 		p.Connections = s.c.Connections(f.Session.ProjectID)
 	}
 	return overview(*f, p), nil
+}
+
+// called leaves out the groups that made no model call, such as that of plain
+// requests, which name no model.
+func called(groups []query.Group) []query.Group {
+	return slices.DeleteFunc(slices.Clone(groups), func(g query.Group) bool { return g.Totals.Calls == 0 })
 }
