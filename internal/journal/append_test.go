@@ -12,6 +12,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/journal"
+	"github.com/nats-io/nats-server/v2/server"
 )
 
 func TestAppendRefuses(t *testing.T) {
@@ -219,7 +220,7 @@ func TestAppendContext(t *testing.T) {
 // TestAppendWithoutAnswer talks to a NATS server that hangs: every append ends in
 // time, a batch after one timeout and not one for each event.
 func TestAppendWithoutAnswer(t *testing.T) {
-	s := natsServer(t, t.TempDir())
+	s := natsServer(t, t.TempDir(), server.RANDOM_PORT)
 	url, freeze := freezer(t, s.Addr().String())
 	j, err := journal.Open(t.Context(), journal.Config{NATSURL: url, AckTimeout: 300 * time.Millisecond})
 	if err != nil {

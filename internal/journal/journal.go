@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -156,6 +157,7 @@ func (j *Journal) open(ctx context.Context) error {
 		if err := j.srv.checkRecovered(ctx, j.ctlJS); err != nil {
 			return err
 		}
+		j.logLost(ctx)
 	}
 	j.maxFrame = min(j.c.MaxEventBytes, int(j.pub.MaxPayload())-headerRoom/2)
 	if j.maxFrame < j.c.MaxEventBytes {
@@ -206,6 +208,34 @@ func (j *Journal) open(ctx context.Context) error {
 	}
 	j.metrics, err = newMetrics(j)
 	return err
+}
+
+// logLost says what could not be read at the start: NATS cuts a block at the
+// first record whose checksum is wrong, and tells only who asks. After a crash
+// that is a record which was being written, and nobody was told that it is
+// stored.
+func (j *Journal) logLost(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
+	defer cancel()
+	for _, stream := range []string{streamEvents, streamDead} {
+		// nats.go does not hand the field through.
+		m, err := j.ctl.RequestWithContext(ctx, jetstream.DefaultAPIPrefix+"STREAM.INFO."+stream, []byte(`{"deleted_details":true}`))
+		if err != nil {
+			j.log.Warn("ask NATS what it could not read", "err", err)
+			return
+		}
+		var info struct {
+			State struct {
+				Lost struct {
+					Bytes uint64 `json:"bytes"`
+				} `json:"lost"`
+			} `json:"state"`
+		}
+		if err := json.Unmarshal(m.Data, &info); err == nil && info.State.Lost.Bytes > 0 {
+			j.log.Warn("part of the journal could not be read: after a crash, what was never acknowledged; else the disk is failing, and only a backup of the folder has the rest",
+				"dir", j.c.Dir, "stream", stream, "bytes", info.State.Lost.Bytes)
+		}
+	}
 }
 
 func (j *Journal) connect(name string) (*nats.Conn, error) {
@@ -338,10 +368,13 @@ func (j *Journal) close(ctx context.Context) error {
 	j.metrics.unregister()
 	var err error
 	// Acknowledgements of sinks are fire and forget: a flush brings them over.
-	flushCtx, cancel := context.WithTimeout(ctx, apiTimeout) // NATS wants a deadline
-	defer cancel()
-	if ferr := j.ctl.FlushWithContext(flushCtx); ferr != nil && j.ctl.IsConnected() {
-		err = fmt.Errorf("close journal: %w", ferr)
+	// Without a connection there is nobody to wait for.
+	if j.ctl.IsConnected() {
+		flushCtx, cancel := context.WithTimeout(ctx, apiTimeout) // NATS wants a deadline
+		defer cancel()
+		if ferr := j.ctl.FlushWithContext(flushCtx); ferr != nil && j.ctl.IsConnected() {
+			err = fmt.Errorf("close journal: %w", ferr)
+		}
 	}
 	j.disconnect()
 	return err

@@ -159,9 +159,9 @@ func startChild(t *testing.T, dir, role string, syncAlways bool) *process {
 }
 
 // natsServer runs a NATS server with JetStream, the user's own so to speak.
-func natsServer(t *testing.T, dir string) *server.Server {
+func natsServer(t *testing.T, dir string, port int) *server.Server {
 	t.Helper()
-	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: dir, NoSigs: true, NoLog: true, MaxPayload: 9 << 20})
+	s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, JetStream: true, StoreDir: dir, NoSigs: true, NoLog: true, MaxPayload: 9 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}

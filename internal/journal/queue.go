@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -80,15 +82,18 @@ func (j *Journal) Queue(ctx context.Context, name string, o QueueOptions) (*Queu
 		MaxDeliver:     -1,
 		DeliverPolicy:  jetstream.DeliverAllPolicy,
 	}
-	if o.From == FromNow {
-		want.DeliverPolicy = jetstream.DeliverNewPolicy
-	}
 	cons, err := j.events.Consumer(ctx, name)
 	switch {
 	case errors.Is(err, jetstream.ErrConsumerNotFound):
-		if j.isUnreadable(name) {
-			// Its cursor was damaged: rather all again than any not at all.
-			want.DeliverPolicy = jetstream.DeliverAllPolicy
+		if damaged, err := j.dropUnreadable(name); err != nil {
+			return nil, err
+		} else if !damaged && o.From == FromNow { // damaged: rather all again than any not at all
+			// Not "new", which a recovery without the cursor would take for now once more.
+			si, err := j.events.Info(ctx)
+			if err != nil {
+				return nil, fmt.Errorf("open queue %s: %w", name, err)
+			}
+			want.DeliverPolicy, want.OptStartSeq = jetstream.DeliverByStartSequencePolicy, si.State.LastSeq+1
 		}
 		cons, err = j.events.CreateConsumer(ctx, want)
 		if errors.Is(err, jetstream.ErrConsumerExists) { // another process made it meanwhile
@@ -105,7 +110,6 @@ func (j *Journal) Queue(ctx context.Context, name string, o QueueOptions) (*Queu
 	if err != nil {
 		return nil, fmt.Errorf("open queue %s: %w", name, err)
 	}
-	j.queueReadable(name)
 	return &Queue{j: j, name: name, cons: cons, fetchBytes: o.FetchBytes}, nil
 }
 
@@ -449,8 +453,8 @@ func (j *Journal) DeleteQueue(ctx context.Context, name string) error {
 	}
 	err := j.events.DeleteConsumer(ctx, name)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		if j.queueReadable(name) {
-			return nil
+		if damaged, err := j.dropUnreadable(name); damaged || err != nil {
+			return err
 		}
 		return noQueue(name)
 	}
@@ -460,18 +464,17 @@ func (j *Journal) DeleteQueue(ctx context.Context, name string) error {
 	return nil
 }
 
-func (j *Journal) isUnreadable(name string) bool {
+// dropUnreadable removes what is left of a queue whose cursor could not be read,
+// and reports whether the queue was such a one.
+func (j *Journal) dropUnreadable(name string) (bool, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return j.unreadable[name]
-}
-
-// queueReadable strikes name off the list of damaged queues, and reports
-// whether it was on it.
-func (j *Journal) queueReadable(name string) bool {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	was := j.unreadable[name]
+	if !j.unreadable[name] {
+		return false, nil
+	}
+	if err := os.RemoveAll(filepath.Join(j.srv.queuesDir(), name)); err != nil {
+		return true, unwritable(j.c.Dir, err)
+	}
 	delete(j.unreadable, name)
-	return was
+	return true, nil
 }

@@ -168,8 +168,7 @@ func hasMessages(streamDir string) bool {
 // not be read. Until they are opened or deleted nothing may be purged, since
 // nobody knows what they still need.
 func (e *embedded) unrecoveredQueues(known map[string]bool) map[string]bool {
-	dir := filepath.Join(e.dir, server.JetStreamStoreDir, accountName, "streams", streamEvents, "obs")
-	entries, _ := os.ReadDir(dir) // not there before the first queue
+	entries, _ := os.ReadDir(e.queuesDir()) // not there before the first queue
 	lost := make(map[string]bool)
 	for _, d := range entries {
 		if d.IsDir() && validToken(d.Name()) && !known[d.Name()] {
@@ -177,6 +176,11 @@ func (e *embedded) unrecoveredQueues(known map[string]bool) map[string]bool {
 		}
 	}
 	return lost
+}
+
+// queuesDir is where JetStream keeps the queues' cursors.
+func (e *embedded) queuesDir() string {
+	return filepath.Join(e.dir, server.JetStreamStoreDir, accountName, "streams", streamEvents, "obs")
 }
 
 func (e *embedded) stop() {
