@@ -36,6 +36,7 @@ var (
 	benchLast    = []byte(`data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1760000000,"model":"gpt-4.1-mini-2025-04-14","choices":[],"usage":{"prompt_tokens":1024,"completion_tokens":100,"total_tokens":1124}}` + "\n\ndata: [DONE]\n\n")
 	benchRequest = []byte(`{"model":"gpt-4.1-mini","temperature":0.2,"messages":[{"role":"system","content":"You answer briefly."},{"role":"user","content":"` +
 		strings.Repeat("How wide should a hedgerow be for a wren? ", 95) + `"}]}`)
+	benchPaced  = bytes.Replace(benchStream, []byte("gpt-4.1-mini"), []byte("paced"), 1) // as a model does, it takes its time
 	benchStream = append(bytes.Clone(benchRequest[:len(benchRequest)-1]), `,"stream":true,"stream_options":{"include_usage":true}}`...)
 	// Of this the gateway asks usage itself, and strips it again.
 	benchInject = append(bytes.Clone(benchRequest[:len(benchRequest)-1]), `,"stream":true}`...)
@@ -52,9 +53,14 @@ func benchUpstream(w http.ResponseWriter, r *http.Request) {
 	}
 	h["Content-Type"] = []string{"text/event-stream"}
 	rc := http.NewResponseController(w)
-	for range benchChunks {
+	chunks, gap := benchChunks, time.Duration(0)
+	if bytes.Contains(b[:20], []byte("paced")) {
+		chunks, gap = 5, 2*time.Millisecond
+	}
+	for range chunks {
 		_, _ = w.Write(benchChunk)
 		_ = rc.Flush()
+		time.Sleep(gap)
 	}
 	_, _ = w.Write(benchLast)
 }
@@ -133,7 +139,7 @@ func (w way) call(b testing.TB, body, buf []byte) (total, first time.Duration) {
 var benchBodies = []struct {
 	name string
 	body []byte
-}{{"json", benchRequest}, {"stream", benchStream}, {"inject", benchInject}}
+}{{"json", benchRequest}, {"stream", benchStream}, {"inject", benchInject}, {"paced", benchPaced}}
 
 // BenchmarkCall measures one call after the other, each way. Allocations are of
 // the whole process; what the gateway adds is the difference.
@@ -162,6 +168,9 @@ func BenchmarkAgainstReverseProxy(b *testing.B) {
 			b.Run(fmt.Sprintf("%s/%d_callers", c.name, callers), func(b *testing.B) {
 				_, proxy, hedge, captured, g := ways(b)
 				perRound := 800
+				if c.name == "paced" {
+					perRound = 100
+				}
 				var ratios, p50s, ttfts []float64
 				rounds := func(w way) (elapsed time.Duration, p50, ttft time.Duration) {
 					var mu sync.Mutex

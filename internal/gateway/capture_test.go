@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -58,6 +59,12 @@ func (l *logged) Handle(_ context.Context, r slog.Record) error {
 	return nil
 }
 
+func (l *logged) get() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return slices.Clone(l.lines)
+}
+
 type captureRig struct {
 	*capture
 	j    *journal
@@ -92,12 +99,12 @@ func TestBlockedAppendDelaysNothing(t *testing.T) {
 		if s.Dropped[dropQueueFull] != 5 || s.QueueDepth != 4 || s.LastDrop != time.Now() {
 			t.Errorf("stats: %+v, want 5 dropped and 4 waiting", s)
 		}
-		if got := r.logs.lines; len(got) != 1 || !strings.Contains(got[0], "reason=queue_full calls=1") {
+		if got := r.logs.get(); len(got) != 1 || !strings.Contains(got[0], "reason=queue_full calls=1") {
 			t.Errorf("logged %q, want the first drop at once", got)
 		}
 		time.Sleep(dropLogEvery)
 		synctest.Wait()
-		if got := r.logs.lines; len(got) != 2 || !strings.Contains(got[1], "reason=queue_full calls=4") {
+		if got := r.logs.get(); len(got) != 2 || !strings.Contains(got[1], "reason=queue_full calls=4") {
 			t.Errorf("logged %q, want the other drops together", got)
 		}
 		close(release)
@@ -107,8 +114,8 @@ func TestBlockedAppendDelaysNothing(t *testing.T) {
 		if len(r.j.events) != 4 || r.stats().QueueDepth != 0 || r.stats().QueueBytes != 0 {
 			t.Errorf("%d recorded, %+v", len(r.j.events), r.stats())
 		}
-		if len(r.logs.lines) != 2 {
-			t.Errorf("logged %q", r.logs.lines)
+		if len(r.logs.get()) != 2 {
+			t.Errorf("logged %q", r.logs.get())
 		}
 	})
 }
@@ -216,7 +223,7 @@ func TestAppendFails(t *testing.T) {
 				if s.QueueDepth != 0 || s.QueueBytes != 0 {
 					t.Errorf("%+v", s)
 				}
-				if len(c.dropped) > 0 && len(r.logs.lines) == 0 {
+				if len(c.dropped) > 0 && len(r.logs.get()) == 0 {
 					t.Error("nothing was logged")
 				}
 				seen := make(map[string]bool)
@@ -320,8 +327,8 @@ func TestRecordingPanics(t *testing.T) {
 				t.Errorf("trace id %q", e.TraceID)
 			}
 		}
-		if len(r.logs.lines) != 2 || strings.Contains(fmt.Sprint(r.logs.lines), "made up") {
-			t.Errorf("logged %q", r.logs.lines)
+		if len(r.logs.get()) != 2 || strings.Contains(fmt.Sprint(r.logs.get()), "made up") {
+			t.Errorf("logged %q", r.logs.get())
 		}
 	})
 }

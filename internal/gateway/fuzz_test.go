@@ -101,8 +101,8 @@ func subsequence(a, b []byte) (int, bool) {
 // TestStripEverySplit cuts every stream into two and three parts at every place.
 func TestStripEverySplit(t *testing.T) {
 	for _, b := range streams(t) {
-		if len(b) > 8<<10 {
-			b = b[:8<<10]
+		if len(b) > 4<<10 {
+			b = b[:4<<10]
 		}
 		want := strip(b, func(int) int { return len(b) })
 		for n := range len(b) {

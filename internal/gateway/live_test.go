@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
@@ -351,4 +352,70 @@ func TestBudgets(t *testing.T) {
 	if n := r.metric(t, "hedgerow_gateway_response_bytes"); n != 0 {
 		t.Errorf("%v bytes of the budget are not given back", n)
 	}
+}
+
+// TestReusesConnections has many calls, streams among them, share one
+// connection to the provider.
+func TestReusesConnections(t *testing.T) {
+	var mu sync.Mutex
+	opened := 0
+	up := httptest.NewUnstartedServer(newPeculiar(t).Config.Handler)
+	up.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			mu.Lock()
+			opened++
+			mu.Unlock()
+		}
+	}
+	up.Start()
+	defer up.Close()
+	r := start(t, at(up.URL))
+	for _, kind := range []string{"json", "sse", "gzip", "big", "trailers", "nothing", "teapot", "chunked", "x", "json"} {
+		call(t, "POST", r.url+"/openai/v1/"+kind, chatBody)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	if opened != 1 {
+		t.Errorf("%d connections were opened for 10 calls, one after the other", opened)
+	}
+}
+
+// TestNeverRetries has a provider hang up after it has read a call, which may
+// have cost money by then.
+func TestNeverRetries(t *testing.T) {
+	for _, body := range []string{chatBody, streamBody} {
+		calls := make(chan string, 10)
+		up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			b, _ := io.ReadAll(r.Body)
+			calls <- string(b)
+			if len(calls) > 1 { // the first opens the connection
+				panic(http.ErrAbortHandler)
+			}
+		}))
+		r := start(t, at(up.URL))
+		chat(t, r.url, chatBody)
+		if got := chat(t, r.url, body); got.status != 502 {
+			t.Errorf("status %d", got.status)
+		}
+		if len(calls) != 2 {
+			t.Errorf("the call was sent %d times", len(calls)-1)
+		}
+		up.Close()
+	}
+}
+
+// TestMeasuresEveryRoute looks for the added time of calls of every kind and end.
+func TestMeasuresEveryRoute(t *testing.T) {
+	r, _ := simulate(t, gateway.Config{Upstreams: map[string]gateway.Upstream{"down": {BaseURL: refusedAddr(t)}}})
+	for provider, path := range map[string]string{
+		"openai": "/openai/v1/models", "anthropic": "/v1/messages", "openrouter": "/openrouter/api/v1/chat/completions",
+		"azure": "/azure/r/openai/deployments/d/embeddings", "gemini": "/gemini/v1beta/models", "down": "/down/v1/anything",
+	} {
+		call(t, "POST", r.url+path, streamBody, "Authorization: Bearer sk")
+		r.quiet(t)
+		if n := r.metric(t, "hedgerow_gateway_added_seconds", "provider="+provider); n != 1 {
+			t.Errorf("%s: the added time of %v calls was measured", path, n)
+		}
+	}
+	r.sink.await(t, 6)
 }
