@@ -57,21 +57,14 @@ type answer struct {
 	retryAfter time.Duration
 }
 
-var (
-	gzipWriters = sync.Pool{New: func() any { w, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed); return w }}
-	buffers     = sync.Pool{New: func() any { return new(bytes.Buffer) }}
-)
-
-// maxPooled keeps the buffer of one huge batch from staying for ever.
-const maxPooled = 1 << 20
+var gzipWriters = sync.Pool{New: func() any { w, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed); return w }}
 
 // postBatch sends encoded events to a capture route. Timestamps have been
 // corrected at intake, so that there is no sent_at.
 func postBatch(ctx context.Context, h *http.Client, host, path, key, agent string, events [][]byte, now time.Time) (answer, error) {
-	buf := buffers.Get().(*bytes.Buffer)
-	buf.Reset()
+	var buf bytes.Buffer
 	z := gzipWriters.Get().(*gzip.Writer)
-	z.Reset(buf)
+	z.Reset(&buf)
 	// Writes to a bytes.Buffer do not fail.
 	name, _ := json.Marshal(key)
 	_, _ = z.Write(slices.Concat([]byte(`{"api_key":`), name, []byte(`,"batch":[`)))
@@ -84,49 +77,16 @@ func postBatch(ctx context.Context, h *http.Client, host, path, key, agent strin
 	_, _ = io.WriteString(z, `]}`)
 	_ = z.Close()
 	gzipWriters.Put(z)
-	body := &pooledBody{buf: buf}
-	body.r.Reset(buf.Bytes())
-
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, host+path+"?compression=gzip", body)
+	// A bytes.Reader can be read again, so that the transport gets over a kept
+	// connection that the other side has closed.
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, host+path+"?compression=gzip", bytes.NewReader(buf.Bytes()))
 	if err != nil {
-		return answer{}, err
+		return answer{}, fmt.Errorf("make request: %w", withoutURL(err))
 	}
-	req.ContentLength = int64(buf.Len())
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Content-Encoding", "gzip")
 	req.Header.Set("User-Agent", agent)
 	return do(h, req, maxAnswer, now)
-}
-
-// pooledBody gives its buffer back once the transport has closed it, which may
-// be after Do has returned.
-type pooledBody struct {
-	r    bytes.Reader
-	buf  *bytes.Buffer
-	once sync.Once
-	mu   sync.Mutex
-	done bool
-}
-
-func (b *pooledBody) Read(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.done {
-		return 0, io.ErrClosedPipe
-	}
-	return b.r.Read(p)
-}
-
-func (b *pooledBody) Close() error {
-	b.once.Do(func() {
-		b.mu.Lock()
-		defer b.mu.Unlock()
-		b.done = true
-		if b.buf.Cap() <= maxPooled {
-			buffers.Put(b.buf)
-		}
-	})
-	return nil
 }
 
 // do sends a request and reads the beginning of the answer. A 2xx whose body

@@ -330,6 +330,11 @@ func (t *tester) personal(ctx context.Context, conn project.Connection) {
 		return
 	}
 	host := appHost(conn, t.o.AppHost)
+	if err := CheckHost(host, t.o.AllowInsecureHosts); err != nil {
+		e := event.AsError(err)
+		t.add(Check{Name: CheckNamePersonalKey, Code: CodeHostInvalid, Message: e.Message, Hint: e.Hint})
+		return
+	}
 	a, err := t.query(ctx, conn, "select 1", QueryOptions{Name: "hedgerow connection test", AppHost: t.o.AppHost})
 	if err != nil {
 		x := explain(err, host)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -417,12 +418,38 @@ func TestRefusedKeyKeepsEvents(t *testing.T) {
 				if r.ph.Events()[0].Token != "phc_second" {
 					t.Error("events went to the old key")
 				}
-				if r.opened["c_1"] != 1 {
-					t.Errorf("the queue was opened %d times", r.opened["c_1"])
+				if n := r.openings("c_1"); n != 1 {
+					t.Errorf("the queue was opened %d times", n)
 				}
 			})
 		})
 	}
+}
+
+func TestHostIsCheckedAgainWhenSending(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		c := connection("c_1")
+		c.Host = "http://us.i.posthog.com" // saved when that was allowed
+		r.set(c)
+		r.queue("c_1").put(events(20)...)
+		time.Sleep(time.Minute)
+		if st := r.m.Status("c_1"); st.State != StateRefused || !strings.Contains(st.LastError, "https") || len(r.ph.Requests()) != 0 {
+			t.Errorf("status %+v, %d requests", st, len(r.ph.Requests()))
+		}
+	})
+}
+
+func TestWebPageIsNoSuccess(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		r.ph.Fail(posthogtest.Fault{Status: 200, Body: "<!DOCTYPE html><html>"})
+		r.set(connection("c_1"))
+		r.queue("c_1").put(events(20)...)
+		time.Sleep(time.Second)
+		if st := r.m.Status("c_1"); st.State != StateRefused || st.Sent != 0 {
+			t.Errorf("status %+v", st)
+		}
+		r.wait(20)
+	})
 }
 
 func TestRefusalEndsByItself(t *testing.T) {
@@ -443,15 +470,15 @@ func TestOutage(t *testing.T) {
 		r.set(connection("c_1"))
 		list := events(3000)
 		r.queue("c_1").put(list[:1000]...)
-		time.Sleep(time.Hour)
+		time.Sleep(10 * time.Minute)
 		r.queue("c_1").put(list[1000:]...)
-		time.Sleep(time.Hour)
+		time.Sleep(10 * time.Minute)
 		st := r.m.Status("c_1")
-		if st.State != StateRetrying || !strings.Contains(st.LastError, "us.i.posthog.com") || st.Held > 200 || st.Lag < 2*time.Hour-time.Second {
+		if st.State != StateRetrying || !strings.Contains(st.LastError, "us.i.posthog.com") || st.Held > 200 || st.Lag < 20*time.Minute-time.Second {
 			t.Errorf("status %+v", st)
 		}
-		if n := len(r.ph.Requests()); n > 8*300 {
-			t.Errorf("%d requests in two hours", n)
+		if n := len(r.ph.Requests()); n > 8*60 {
+			t.Errorf("%d requests in 20 minutes", n)
 		}
 		if n := r.queue("c_1").maxAttempts(); n > 1 {
 			t.Errorf("the queue gave an event out %d times", n)
@@ -534,8 +561,15 @@ func TestDisableEndsHangingRequest(t *testing.T) {
 }
 
 func TestFullJournalDropsDisabledQueues(t *testing.T) {
-	full := 0.4
-	bubble(t, func(c *Config) { c.Full = func() float64 { return full } }, func(r *rig) {
+	var full atomic.Bool
+	bubble(t, func(c *Config) {
+		c.Full = func() float64 {
+			if full.Load() {
+				return 0.6
+			}
+			return 0.4
+		}
+	}, func(r *rig) {
 		c := connection("c_1")
 		other := connection("c_2")
 		r.set(c, other)
@@ -543,15 +577,15 @@ func TestFullJournalDropsDisabledQueues(t *testing.T) {
 		c.Enabled = false
 		r.set(c, other)
 		time.Sleep(time.Minute)
-		if q.dropped {
+		if r.isDropped(q) {
 			t.Fatal("dropped while there was room")
 		}
-		full = 0.6
+		full.Store(true)
 		time.Sleep(20 * time.Second)
-		if !q.dropped || r.queue("c_2").dropped {
+		if !r.isDropped(q) || r.isDropped(r.queue("c_2")) {
 			t.Error("want the disabled connection's queue dropped, and no other")
 		}
-		if !strings.Contains(r.logs.String(), "more than half full") {
+		if !strings.Contains(r.log(), "more than half full") {
 			t.Error("no warning")
 		}
 		c.Enabled = true
@@ -570,8 +604,8 @@ func TestDeletedLosesItsQueue(t *testing.T) {
 		r.set(on, off)
 		r.set()
 		time.Sleep(time.Second)
-		if !a.dropped || !b.dropped {
-			t.Errorf("dropped: enabled one %v, disabled one %v, want both", a.dropped, b.dropped)
+		if !r.isDropped(a) || !r.isDropped(b) {
+			t.Errorf("dropped: enabled one %v, disabled one %v, want both", r.isDropped(a), r.isDropped(b))
 		}
 		if st := r.m.Status("c_on"); st.State != StateDisabled {
 			t.Errorf("state %q", st.State)
@@ -630,8 +664,8 @@ func TestSettingsTakeEffectAtNextBatch(t *testing.T) {
 				t.Fatal("content left after privacy mode was turned on")
 			}
 		}
-		if r.opened["c_1"] != 1 {
-			t.Errorf("the queue was opened %d times", r.opened["c_1"])
+		if n := r.openings("c_1"); n != 1 {
+			t.Errorf("the queue was opened %d times", n)
 		}
 	})
 }
@@ -790,12 +824,12 @@ func TestStopFinishesTheRequestInFlight(t *testing.T) {
 }
 
 func TestQueueTrouble(t *testing.T) {
-	opens := 0
+	var opens atomic.Int32
 	var r *rig
 	bubble(t, func(c *Config) {
 		open := c.OpenQueue
 		c.OpenQueue = func(ctx context.Context, conn project.Connection) (event.Queue, error) {
-			if opens++; opens < 3 {
+			if opens.Add(1) < 3 {
 				return nil, fmt.Errorf("no journal")
 			}
 			return open(ctx, conn)
@@ -813,8 +847,8 @@ func TestQueueTrouble(t *testing.T) {
 		time.Sleep(time.Second)
 		r.queue("c_1").put(events(20)...)
 		r.wait(20)
-		if opens != 4 {
-			t.Errorf("opened %d times, want 4", opens)
+		if opens.Load() != 4 {
+			t.Errorf("opened %d times, want 4", opens.Load())
 		}
 	})
 }
@@ -866,8 +900,8 @@ func TestTroubleIsLoggedWithoutKeys(t *testing.T) {
 		r.set(c)
 		r.queue("c_1").put(events(1)...)
 		r.wait(1)
-		if !strings.Contains(r.logs.String(), "PostHog refuses the project key (401)") || !strings.Contains(r.logs.String(), "goes on") {
-			t.Errorf("log:\n%s", r.logs.String())
+		if !strings.Contains(r.log(), "PostHog refuses the project key (401)") || !strings.Contains(r.log(), "goes on") {
+			t.Errorf("log:\n%s", r.log())
 		}
 		if strings.Contains(r.m.Status("c_1").LastError, secretWord) {
 			t.Error("the status quotes content")

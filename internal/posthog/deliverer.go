@@ -306,8 +306,11 @@ func (d *deliverer) trouble(words string, args ...any) {
 	}
 }
 
-// fine logs the end of trouble.
+// fine logs the end of trouble, once nothing waits any more.
 func (d *deliverer) fine() {
+	if d.st.troubled() {
+		return
+	}
 	d.logMu.Lock()
 	defer d.logMu.Unlock()
 	if d.logged != "" {

@@ -298,6 +298,24 @@ func (r *rig) queueLocked(id string) *queue {
 	return r.queues[id]
 }
 
+func (r *rig) isDropped(q *queue) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return q.dropped
+}
+
+func (r *rig) openings(id string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.opened[id]
+}
+
+func (r *rig) log() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.logs.String()
+}
+
 func (r *rig) queue(id string) *queue {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -362,8 +380,12 @@ func gaps(reqs []posthogtest.Request) (out []time.Duration) {
 // once checks that PostHog has each event exactly once, under one envelope.
 func (r *rig) once(list []*event.Event) {
 	r.t.Helper()
+	stored := make(map[string][]posthogtest.Event)
+	for _, e := range r.ph.Events() {
+		stored[e.UUID] = append(stored[e.UUID], e)
+	}
 	for _, e := range list {
-		got := r.ph.ByUUID(e.UUID)
+		got := stored[e.UUID]
 		if len(got) != 1 {
 			r.t.Fatalf("event %s is stored %d times, want once", e.UUID, len(got))
 		}

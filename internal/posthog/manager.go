@@ -213,7 +213,6 @@ func (m *Manager) Run(ctx context.Context) error {
 		for _, c := range v.conns {
 			now[c.ID] = true
 			st := m.stat(c.ID)
-			st.enabled.Store(c.Enabled)
 			r := running[c.ID]
 			switch {
 			case !c.Enabled && r != nil:
@@ -233,8 +232,10 @@ func (m *Manager) Run(ctx context.Context) error {
 				runCtx, cancel := context.WithCancelCause(ctx)
 				r.stop = cancel
 				running[c.ID] = r
+				st.runners.Add(1)
 				wg.Go(func() {
 					defer close(r.done)
+					defer st.runners.Add(-1)
 					defer cancel(nil)
 					if before != nil {
 						<-before.done

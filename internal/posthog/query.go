@@ -57,10 +57,13 @@ func Query(ctx context.Context, conn project.Connection, hogql string, o QueryOp
 	if conn.PersonalKey.IsZero() {
 		return Rows{}, event.Invalid("the connection has no personal key", "make one in PostHog (Settings, Personal API keys) with the scope Query Read and set it as POSTHOG_PERSONAL_API_KEY")
 	}
+	host := appHost(conn, o.AppHost)
+	if err := CheckHost(host, o.AllowInsecureHosts); err != nil {
+		return Rows{}, err
+	}
 	c := newCaller(o.Client, o.AllowInsecureHosts, o.Version)
 	defer c.http.CloseIdleConnections()
 	a, err := c.query(ctx, conn, hogql, o)
-	host := appHost(conn, o.AppHost)
 	if err != nil {
 		t := explain(err, host)
 		code := event.CodeUpstream

@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"slices"
 	"time"
+
+	"github.com/hedgerow/hedgerow/event"
 )
 
 // deliver ends every item of a batch, whatever PostHog says to it.
@@ -97,6 +99,7 @@ func (d *deliverer) send(ctx context.Context, l *lane, batch []*item) (parts [][
 		log := []any{"status", a.status, "events", len(batch), "try", tries}
 		switch v {
 		case taken:
+			d.st.setTrouble(self, "")
 			d.taken(l, batch, a)
 			return nil
 		case canceled:
@@ -226,6 +229,12 @@ func (d *deliverer) prepare(batch []*item, s *settings, l *lane, rt route) []*it
 // post sends a batch once. Only a request that is under way outlives ctx, and
 // not for long.
 func (d *deliverer) post(ctx context.Context, s *settings, rt route, batch []*item) (a answer, v verdict, why string) {
+	// It was checked when it was saved; whether hosts may be insecure can have
+	// changed since.
+	if err := CheckHost(s.conn.Host, d.m.c.AllowInsecureHosts); err != nil {
+		d.st.reqRefused.Add(1)
+		return a, refused, event.AsError(err).Message
+	}
 	bodies := make([][]byte, len(batch))
 	for i, it := range batch {
 		bodies[i] = it.body
@@ -252,7 +261,10 @@ func (d *deliverer) post(ctx context.Context, s *settings, rt route, batch []*it
 		d.st.reqRetry.Add(1)
 		return a, later, explain(err, s.conn.Host).message
 	}
-	switch v = judge(a.status, rt); v {
+	if v = judge(a.status, rt); v == taken && isHTML(a.body) {
+		v = refused // a login or error page says 200 to everything and keeps nothing
+	}
+	switch v {
 	case taken:
 		d.st.reqOK.Add(1)
 	case noRoute:
@@ -280,6 +292,8 @@ func refusal(a answer, host string) string {
 		return fmt.Sprintf("PostHog refuses the project key (%d%s): set the right one", a.status, quote(a.body))
 	case a.status == http.StatusPaymentRequired:
 		return "PostHog refuses events because of the project's billing (402)"
+	case a.status < 300:
+		return fmt.Sprintf("%s answers with a web page: it is not PostHog's ingestion host", hostName(host))
 	case a.status < 400:
 		return fmt.Sprintf("%s answers with a redirect (%d): it is not PostHog's ingestion host", hostName(host), a.status)
 	}

@@ -12,14 +12,14 @@ const (
 	StateIdle     = "idle"     // everything has been sent
 	StateRetrying = "retrying" // PostHog cannot be reached or is in trouble; events wait
 	StateRefused  = "refused"  // PostHog refuses the key or the address; events wait for other settings
-	StateDisabled = "disabled"
+	StateDisabled = "disabled" // nothing leaves any more
 )
 
 // Status is how delivery to one connection goes. Counts are since the start.
 type Status struct {
 	State       string
 	LastSuccess time.Time     // of the last 2xx; zero where there was none
-	LastError   string        // in words, without keys or content; "" after a success
+	LastError   string        // in words, without keys or content; "" once all is well again
 	Sent        int64         // events that PostHog has taken
 	Failed      int64         // requests that failed
 	Retried     int64         // events that were sent more than once
@@ -33,7 +33,7 @@ type Status struct {
 // stats are what a status and the metrics are made from. They outlive the
 // deliverer, which ends when its connection is disabled.
 type stats struct {
-	enabled                                     atomic.Bool
+	runners                                     atomic.Int64 // deliverers at work or on their way out
 	sent, retried, dead, filtered, quota        atomic.Int64
 	inFlight                                    atomic.Int64
 	reqOK, reqRetry, reqRefused, reqBad, reqBig atomic.Int64
@@ -50,7 +50,17 @@ type stats struct {
 func (s *stats) ok(now time.Time, note string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.lastSuccess, s.lastError = now, note
+	s.lastSuccess = now
+	if note != "" || len(s.trouble) == 0 {
+		s.lastError = note
+	}
+}
+
+// troubled reports whether anything is waiting.
+func (s *stats) troubled() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.trouble) > 0
 }
 
 // fail records what went wrong.
@@ -113,7 +123,7 @@ func (s *stats) status(now time.Time) Status {
 			st.State = t
 		}
 	}
-	if !s.enabled.Load() {
+	if s.runners.Load() == 0 {
 		st.State = StateDisabled
 	}
 	return st
