@@ -142,6 +142,7 @@ func drain(t *testing.T, j *journal.Journal, q *journal.Queue) map[string]int {
 }
 
 func TestSecondProcess(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	p := startChild(t, dir, roleAppend, false)
 	_, err := journal.Open(t.Context(), journal.Config{Dir: dir})
@@ -159,6 +160,7 @@ func TestSecondProcess(t *testing.T) {
 // TestDiskFails lets the disk refuse writes: the journal says so at once and for
 // good, and what it had acknowledged is there after a restart.
 func TestDiskFails(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	p := startChild(t, dir, roleFull, false)
 	stored := make(map[string]bool)

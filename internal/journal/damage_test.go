@@ -155,6 +155,7 @@ func TestHarmlessDamage(t *testing.T) {
 // TestCursorAhead takes the events back to before what the queue has had, as a
 // power failure can: new events at those positions still reach it.
 func TestCursorAhead(t *testing.T) {
+	t.Parallel()
 	dir, ids := makeJournal(t, 40, 3000)
 	blocks := find(t, dir, "streams/EVENTS/msgs/*.blk")
 	if len(blocks) != 1 {
@@ -253,6 +254,7 @@ func (b *syncBuffer) String() string {
 // TestBrokenBlock flips bytes within a block, as a failing disk does: the events
 // around them are there, and the journal works on.
 func TestBrokenBlock(t *testing.T) {
+	t.Parallel()
 	for _, index := range []bool{true, false} {
 		dir, ids := makeJournal(t, 40, 3000)
 		block := find(t, dir, "streams/EVENTS/msgs/*.blk")[0]

@@ -134,11 +134,17 @@ func (j *Journal) listDead(ctx context.Context, f DeadFilter) ([]DeadLetter, err
 	cons, err := j.dead.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
 		FilterSubjects:    []string{subject},
 		HeadersOnly:       true,
-		InactiveThreshold: time.Minute,
+		InactiveThreshold: 10 * time.Second,
 	})
 	if err != nil {
 		return nil, err
 	}
+	// It would count against the stream's limit until it has been idle long enough.
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), listWait)
+		defer cancel()
+		j.dead.DeleteConsumer(ctx, cons.CachedInfo().Name) // where this fails, it goes by itself
+	}()
 	info, err := cons.Info(ctx)
 	if err != nil {
 		return nil, err

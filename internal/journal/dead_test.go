@@ -39,6 +39,7 @@ func deadLetters(t *testing.T, j *journal.Journal, f journal.DeadFilter) []journ
 }
 
 func TestDeadLetters(t *testing.T) {
+	t.Parallel()
 	j := open(t, journal.Config{})
 	if got := deadLetters(t, j, journal.DeadFilter{}); len(got) != 0 {
 		t.Errorf("%d dead letters in a new journal", len(got))
@@ -126,6 +127,7 @@ func TestDeadLetters(t *testing.T) {
 }
 
 func TestReplay(t *testing.T) {
+	t.Parallel()
 	j := open(t, journal.Config{})
 	a := mustQueue(t, j, "a", journal.QueueOptions{})
 	b := mustQueue(t, j, "b", journal.QueueOptions{From: journal.FromNow})
@@ -199,6 +201,7 @@ func TestReplayToDeletedQueue(t *testing.T) {
 }
 
 func TestDeleteDead(t *testing.T) {
+	t.Parallel()
 	j := open(t, journal.Config{})
 	q := mustQueue(t, j, "a", journal.QueueOptions{})
 	kill(t, j, q, 10, "p1", "p2")
@@ -255,6 +258,7 @@ func TestDeadBound(t *testing.T) {
 // TestUnreadable lets frames that nobody can read, and events that lie under
 // another project, die by themselves while their neighbours pass.
 func TestUnreadable(t *testing.T) {
+	t.Parallel()
 	j := open(t, journal.Config{})
 	q := mustQueue(t, j, "a", journal.QueueOptions{})
 	stray, err := newEvent("p2", 10).AppendFrame(nil)

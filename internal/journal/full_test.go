@@ -47,6 +47,7 @@ func waitAppend(t *testing.T, j *journal.Journal, within time.Duration) {
 // TestFull fills the journal: it refuses, drops nothing, and takes events again
 // as soon as the slowest queue has moved on, long before the janitor's tick.
 func TestFull(t *testing.T) {
+	t.Parallel()
 	j := open(t, journal.Config{MaxBytes: 2 << 20, JanitorEvery: time.Hour})
 	slow := mustQueue(t, j, "slow", journal.QueueOptions{})
 	fast := mustQueue(t, j, "fast", journal.QueueOptions{})
@@ -132,6 +133,7 @@ func TestFullReplay(t *testing.T) {
 // TestLagHolds lets one sink lag with an event in the middle: everything from it
 // on stays, what is before it goes.
 func TestLagHolds(t *testing.T) {
+	t.Parallel()
 	j := open(t, journal.Config{Keep: -1, JanitorEvery: time.Hour})
 	q := mustQueue(t, j, "q", journal.QueueOptions{})
 	mustQueue(t, j, "p2", journal.QueueOptions{Project: "p2", From: journal.FromNow})
@@ -169,6 +171,7 @@ func TestLagHolds(t *testing.T) {
 // TestKeep drops acknowledged events by age and by size, and lets a new queue
 // begin with those that are kept.
 func TestKeep(t *testing.T) {
+	t.Parallel()
 	var mu sync.Mutex
 	var ahead time.Duration
 	clock := func() time.Time { mu.Lock(); defer mu.Unlock(); return time.Now().Add(ahead) }

@@ -369,16 +369,26 @@ func (j *Journal) close(ctx context.Context) error {
 	var err error
 	// Acknowledgements of sinks are fire and forget: a flush brings them over.
 	// Without a connection there is nobody to wait for.
-	if j.ctl.IsConnected() {
-		flushCtx, cancel := context.WithTimeout(ctx, apiTimeout) // NATS wants a deadline
-		defer cancel()
-		if ferr := j.ctl.FlushWithContext(flushCtx); ferr != nil && j.ctl.IsConnected() {
-			err = fmt.Errorf("close journal: %w", ferr)
+	for range flushTries {
+		if !j.ctl.IsConnected() {
+			err = nil
+			break
 		}
+		flushCtx, cancel := context.WithTimeout(ctx, apiTimeout/flushTries)
+		err = j.ctl.FlushWithContext(flushCtx)
+		cancel()
+		if err == nil {
+			break
+		}
+		err = fmt.Errorf("close journal: %w", err)
 	}
 	j.disconnect()
 	return err
 }
+
+// flushTries is into how many waits the last flush is cut, since one does not see
+// that its connection is gone.
+const flushTries = 20
 
 func (j *Journal) disconnect() {
 	if j.pub != nil {

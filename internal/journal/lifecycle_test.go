@@ -114,6 +114,7 @@ func TestClose(t *testing.T) {
 
 // TestCloseKeepsAcks loses no acknowledgement that was given before Close.
 func TestCloseKeepsAcks(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	for round := range 3 {
 		j, err := journal.Open(t.Context(), journal.Config{Dir: dir})
@@ -134,6 +135,7 @@ func TestCloseKeepsAcks(t *testing.T) {
 }
 
 func TestCloseGivenUp(t *testing.T) {
+	t.Parallel()
 	j, err := journal.Open(t.Context(), journal.Config{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
@@ -270,6 +272,7 @@ func TestMetrics(t *testing.T) {
 }
 
 func TestKeyValue(t *testing.T) {
+	t.Parallel()
 	j := open(t, journal.Config{})
 	kv, err := j.KeyValue(t.Context(), "settings", 2)
 	if err != nil {
@@ -300,23 +303,24 @@ func TestKeyValue(t *testing.T) {
 	if _, err := kv.Create(t.Context(), "project.p1", nil); !errors.Is(err, jetstream.ErrKeyExists) {
 		t.Errorf("made twice: %v", err)
 	}
+	says := func(op jetstream.KeyValueOp, value string) {
+		t.Helper()
+		if e := next(); e == nil || e.Operation() != op || string(e.Value()) != value {
+			t.Errorf("watch says %v, want %v %s", e, op, value)
+		}
+	}
+	says(jetstream.KeyValuePut, "one")
 	if _, err := kv.Update(t.Context(), "project.p1", []byte("two"), rev); err != nil {
 		t.Fatal(err)
 	}
+	says(jetstream.KeyValuePut, "two")
 	if _, err := kv.Update(t.Context(), "project.p1", []byte("late"), rev); err == nil {
 		t.Error("an update of an old revision is taken")
 	}
 	if err := kv.Delete(t.Context(), "project.p1"); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []struct {
-		op    jetstream.KeyValueOp
-		value string
-	}{{jetstream.KeyValuePut, "one"}, {jetstream.KeyValuePut, "two"}, {jetstream.KeyValueDelete, ""}} {
-		if e := next(); e == nil || e.Operation() != want.op || string(e.Value()) != want.value {
-			t.Errorf("watch says %v, want %v", e, want)
-		}
-	}
+	says(jetstream.KeyValueDelete, "")
 	// Opened again it is the same bucket, with another depth where that is asked.
 	for _, history := range []uint8{2, 5} {
 		again, err := j.KeyValue(t.Context(), "settings", history)
@@ -341,6 +345,7 @@ func TestKeyValue(t *testing.T) {
 
 // TestExternalNATS uses the user's own server, through its restart.
 func TestExternalNATS(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	s := natsServer(t, dir, server.RANDOM_PORT)
 	j := open(t, journal.Config{NATSURL: s.ClientURL(), AckTimeout: 2 * time.Second})

@@ -133,6 +133,7 @@ const (
 	idleWait   = 9 * time.Second  // one waiting pull of an idle queue
 	minWait    = time.Millisecond // a pull must wait for something
 	lastMoment = 5 * time.Millisecond
+	heartbeat  = 2 * time.Second // of a user's own NATS servers in a long pull
 )
 
 // Fetch implements [event.Queue]. A frame that cannot be read goes to the dead
@@ -191,6 +192,10 @@ func (q *Queue) pull(ctx context.Context, n, maxBytes int, wait time.Duration) (
 	if maxBytes > 0 {
 		opts = append(opts, jetstream.FetchMaxBytes(maxBytes))
 	}
+	if q.j.srv == nil && wait >= 2*heartbeat {
+		// A server that restarts forgets the request: silence must be noticed.
+		opts = append(opts, jetstream.FetchHeartbeat(heartbeat))
+	}
 	batch, err := q.cons.Fetch(n, opts...)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -226,7 +231,9 @@ func (q *Queue) fetchError(ctx context.Context, err error) error {
 	}
 	gone := errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound)
 	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoHeartbeat) { // of the queue, or of all JetStream?
-		_, aerr := q.j.events.Consumer(ctx, q.name)
+		askCtx, cancel := context.WithTimeout(ctx, heartbeat)
+		_, aerr := q.j.events.Consumer(askCtx, q.name)
+		cancel()
 		gone = errors.Is(aerr, jetstream.ErrConsumerNotFound)
 	}
 	if gone {

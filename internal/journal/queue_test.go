@@ -119,6 +119,7 @@ func TestRedelivery(t *testing.T) {
 }
 
 func TestQueueFilters(t *testing.T) {
+	t.Parallel()
 	j := open(t, journal.Config{})
 	old := []*event.Event{newEvent("p1", 10), newEvent("p2", 10)}
 	mustAppend(t, j, old...)
@@ -166,6 +167,7 @@ func TestQueueFilters(t *testing.T) {
 }
 
 func TestMaxAckPending(t *testing.T) {
+	t.Parallel()
 	j := open(t, journal.Config{})
 	q := mustQueue(t, j, "q", journal.QueueOptions{MaxAckPending: 3})
 	for range 5 {
@@ -192,6 +194,7 @@ func TestMaxAckPending(t *testing.T) {
 // TestFetchBounds asks for many and gets no more bytes than FetchBytes, but at
 // least one event, and no more events than max.
 func TestFetchBounds(t *testing.T) {
+	t.Parallel()
 	j := open(t, journal.Config{})
 	q := mustQueue(t, j, "q", journal.QueueOptions{FetchBytes: 100_000})
 	for _, size := range []int{30_000, 30_000, 30_000, 30_000, 300_000, 10_000, 10, 10, 10} {
@@ -271,6 +274,7 @@ func TestFetchOnBusyMachine(t *testing.T) {
 }
 
 func TestSharedQueue(t *testing.T) {
+	t.Parallel()
 	j := open(t, journal.Config{})
 	const n = 500
 	var mu sync.Mutex
@@ -319,6 +323,7 @@ func TestSharedQueue(t *testing.T) {
 // TestRestart closes a journal and opens it again: places, open deliveries and
 // their attempts, dead letters and settings are as they were.
 func TestRestart(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	opts := journal.QueueOptions{AckWait: 200 * time.Millisecond}
 	var want []string
@@ -407,6 +412,7 @@ func TestDeleteQueue(t *testing.T) {
 }
 
 func TestLag(t *testing.T) {
+	t.Parallel()
 	now := time.Now()
 	var mu sync.Mutex
 	clock := func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
@@ -445,6 +451,7 @@ func TestLag(t *testing.T) {
 }
 
 func TestFetchContext(t *testing.T) {
+	t.Parallel()
 	j := open(t, journal.Config{})
 	q := mustQueue(t, j, "q", journal.QueueOptions{})
 	ctx, cancel := context.WithCancel(t.Context())
