@@ -232,6 +232,7 @@ func TestMetrics(t *testing.T) {
 	}
 	mustAppend(t, j2, newEvent("p1", 10))
 
+	waitLag(t, j, "q", func(qi journal.QueueInfo) bool { return qi.AckPending == 1 }) // Dead has ended the other
 	m := gather(t, one)
 	for name, want := range map[string]float64{
 		"hedgerow_journal_up":                1,
