@@ -304,7 +304,8 @@ func (a *app) serve(ctx context.Context) error {
 		Query: a.query, Registry: a.registry, Logger: a.log.With("part", "api"), Version: buildVersion(), PublicURL: a.cfg.PublicURL,
 		Connections: connections{a}, DeadLetters: deadLetters{a}, Status: a.status, ReloadPrices: a.reloadPrices,
 	}
-	if err := a.serveSocket(ctx, api.Local(apiConfig)); err != nil {
+	tools := a.tools()
+	if err := a.serveSocket(ctx, a.socketHandler(api.Local(apiConfig), tools)); err != nil {
 		return err
 	}
 	if a.listener == nil {
@@ -315,6 +316,7 @@ func (a *app) serve(ctx context.Context) error {
 	mux.HandleFunc("GET /readyz", a.ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.metrics, promhttp.HandlerOpts{}))
 	mux.Handle("/api/", api.New(apiConfig))
+	mux.Handle("/mcp", tools.HTTP())
 	if os.Getenv("HEDGEROW_DEBUG_PPROF") == "1" && isLoopback(a.cfg.Listen) {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

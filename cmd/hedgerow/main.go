@@ -55,6 +55,7 @@ func root() *cli.Command {
 			connectionCommand(),
 			pricesCommand(),
 			replayCommand(),
+			mcpCommand(),
 			versionCommand(),
 		},
 	}

@@ -1,0 +1,81 @@
+package mcp
+
+import (
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/jsonschema-go/jsonschema"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/query"
+)
+
+// filterIn are the arguments that select events. Embedded, they are a tool's
+// own.
+type filterIn struct {
+	From          string            `json:"from,omitempty" jsonschema:"first moment: 2026-01-31T12:00:00Z, 2026-01-31, or a time ago such as -24h or -7d"`
+	To            string            `json:"to,omitempty" jsonschema:"moment after the last, written like from. Left out: now"`
+	Event         string            `json:"event,omitempty" jsonschema:"event name: $ai_generation (a call), $ai_embedding, $ai_span, $ai_trace, or an event of the application's own"`
+	Provider      string            `json:"provider,omitempty" jsonschema:"such as openai or anthropic"`
+	Model         string            `json:"model,omitempty" jsonschema:"the model that answered, written as the events have it"`
+	Operation     string            `json:"operation,omitempty" jsonschema:"such as chat, messages, responses or embeddings"`
+	Surface       string            `json:"surface,omitempty" jsonschema:"feature of the application that made the call"`
+	User          string            `json:"user,omitempty" jsonschema:"the user's distinct id"`
+	SessionID     string            `json:"session_id,omitempty" jsonschema:"session that the call belongs to"`
+	TraceID       string            `json:"trace_id,omitempty" jsonschema:"trace that the call belongs to; get_trace shows it whole"`
+	PromptName    string            `json:"prompt_name,omitempty" jsonschema:"name of the prompt"`
+	PromptVersion string            `json:"prompt_version,omitempty" jsonschema:"version of the prompt"`
+	Status        string            `json:"status,omitempty" jsonschema:"how the call ended"`
+	ErrorType     string            `json:"error_type,omitempty" jsonschema:"such as rate_limit_error"`
+	TaskType      string            `json:"task_type,omitempty" jsonschema:"task type that the application gave"`
+	Environment   string            `json:"environment,omitempty" jsonschema:"such as production"`
+	Tag           string            `json:"tag,omitempty" jsonschema:"tag that the application gave"`
+	Properties    map[string]string `json:"properties,omitempty" jsonschema:"custom properties and the values they must have, at most ten"`
+}
+
+func narrowFilter(p map[string]*jsonschema.Schema) {
+	enum(p["status"], event.StatusSuccess, event.StatusError, event.StatusTimeout, event.StatusBlocked, event.StatusValidationFailed)
+}
+
+func (in *filterIn) filter(now time.Time) (query.Filter, error) {
+	f := query.Filter{
+		Name: in.Event, Provider: in.Provider, Model: in.Model, Operation: in.Operation, Surface: in.Surface, User: in.User, SessionID: in.SessionID, TraceID: in.TraceID,
+		PromptName: in.PromptName, PromptVersion: in.PromptVersion, Status: in.Status, ErrorType: in.ErrorType, TaskType: in.TaskType,
+		Environment: in.Environment, Tag: in.Tag, Properties: in.Properties,
+	}
+	for _, t := range []struct {
+		name, value string
+		into        *time.Time
+	}{{"from", in.From, &f.From}, {"to", in.To, &f.To}} {
+		if t.value == "" {
+			continue
+		}
+		at, err := moment(t.value, now)
+		if err != nil {
+			return f, event.Invalid(strconv.Quote(t.name)+" is not a time", "write 2026-01-31T12:00:00Z, 2026-01-31, or a time ago such as -24h or -7d")
+		}
+		*t.into = at
+	}
+	return f, nil
+}
+
+// moment reads an absolute time, or one relative to now: -90m, -24h, -7d.
+func moment(s string, now time.Time) (time.Time, error) {
+	if s == "now" {
+		return now, nil
+	}
+	ago, ok := strings.CutPrefix(s, "-")
+	if !ok {
+		return event.ParseTime(s)
+	}
+	if days, ok := strings.CutSuffix(ago, "d"); ok {
+		n, err := strconv.ParseUint(days, 10, 15) // 89 years
+		return now.AddDate(0, 0, -int(n)), err
+	}
+	d, err := time.ParseDuration(ago)
+	if err == nil && d < 0 {
+		err = strconv.ErrSyntax
+	}
+	return now.Add(-d), err
+}
