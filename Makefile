@@ -8,7 +8,7 @@ LDFLAGS := -X main.version=$(VERSION)
 BIN     := bin/hedgerow
 FUZZTIME ?= 30s
 
-.PHONY: help run demo build test unit race e2e crash lint fuzz bench generate setup clean
+.PHONY: help run demo build test unit race e2e crash lint fuzz bench generate setup assets clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,12 +21,26 @@ demo: build ## start with a simulated provider, a simulated PostHog and traffic:
 
 build: $(BIN) ## build bin/hedgerow
 
+# The pages' scripts. Without them, by plain "go build", the pages work too.
+UI     := internal/web/ui
+ASSETS := internal/web/dist/app.js
+
+assets: $(ASSETS) ## bundle the pages' scripts into internal/web/dist
+
+$(ASSETS): $(UI)/node_modules/.hedgerow $(UI)/build.mjs $(wildcard $(UI)/*.js)
+	cd $(UI) && node build.mjs
+	@touch $@
+
+$(UI)/node_modules/.hedgerow: $(UI)/package-lock.json
+	cd $(UI) && npm ci --no-audit --no-fund
+	@touch $@
+
 .PHONY: $(BIN)
-$(BIN):
+$(BIN): $(ASSETS)
 	@mkdir -p bin
 	$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/hedgerow
 
-setup: e2e/node_modules/.hedgerow ## install what the tests need: npm packages by lockfile, Chromium from Debian
+setup: e2e/node_modules/.hedgerow $(UI)/node_modules/.hedgerow ## install what the tests need: npm packages by lockfile, Chromium from Debian
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
 	  echo 'installing chromium'; \
 	  SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
@@ -47,7 +61,7 @@ unit: ## unit tests of every package
 race: ## unit tests under the race detector
 	$(GO) test -race ./event/... ./internal/... ./cmd/...
 
-e2e: setup ## the real binary with real client SDKs
+e2e: setup assets ## the real binary with real client SDKs
 	$(GO) test -count=1 -timeout 15m ./e2e/...
 
 crash: ## 50 kill -9 at random moments under load
@@ -68,4 +82,5 @@ bench: build ## what the gateway costs, against a bare reverse proxy in the same
 	$(GO) test -run '^$$' -bench . -benchtime 200ms ./event/... ./internal/...
 
 clean: ## remove what was built (never ./data)
-	rm -rf bin e2e/node_modules
+	rm -rf bin e2e/node_modules $(UI)/node_modules
+	find internal/web/dist -type f ! -name .gitkeep -delete

@@ -2,14 +2,15 @@ package main
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/api"
 	"github.com/hedgerow/hedgerow/internal/journal"
-	"github.com/hedgerow/hedgerow/internal/project"
-	"github.com/hedgerow/hedgerow/internal/web"
+	"github.com/hedgerow/hedgerow/internal/store"
 )
 
 // This file fits packages together that must not know each other: each declares
@@ -42,38 +43,24 @@ func (d deadLetters) Replay(ctx context.Context, projectID, queue string, ids []
 	return d.a.journal.Replay(ctx, f)
 }
 
-// signIn offers the registry's links and sessions to the pages.
-type signIn struct{ r *project.Registry }
+// eraser offers the store's retention to the pages: a deleted project keeps
+// nothing. Events that are still on the way to the store come after that; their
+// content goes when the store's own retention is over.
+type eraser struct{ store *store.DuckDB }
 
-func (s signIn) Redeem(ctx context.Context, link string) (string, time.Time, error) {
-	u, err := s.r.RedeemLink(ctx, link)
-	if err != nil {
-		return "", time.Time{}, err
-	}
-	token, sess, err := s.r.CreateSession(ctx, u.ID, "")
-	return token, sess.ExpiresAt, err
-}
-
-func (s signIn) Session(token string) (web.Session, bool) {
-	snap := s.r.Snapshot()
-	sess, u, ok := snap.SessionByToken(token)
-	if !ok {
-		return web.Session{}, false
-	}
-	for _, p := range snap.Projects() {
-		if u.CanSee(p.ID) {
-			return web.Session{UserName: u.Name, ProjectID: p.ID, Project: p.Name, Expires: sess.ExpiresAt}, true
+func (e eraser) Erase(ctx context.Context, projectID string) error {
+	_, err := e.store.Retain(ctx, func(id string) store.Retention {
+		if id != projectID {
+			return store.Retention{} // for ever, as far as this run goes
 		}
-	}
-	return web.Session{}, false
+		return store.Retention{Content: time.Nanosecond, Metrics: time.Nanosecond}
+	})
+	return err
 }
 
-func (s signIn) SignOut(ctx context.Context, token string) error {
-	sess, u, ok := s.r.Snapshot().SessionByToken(token)
-	if !ok {
-		return nil
-	}
-	return s.r.RevokeSession(ctx, u.ID, sess.ID)
+// providers are the names that provider keys may be kept for.
+func (a *app) providers() []string {
+	return slices.Sorted(maps.Keys(a.gatewayConfig(nil).Upstreams))
 }
 
 // serverStatus is what GET /api/v1/status says about the process.

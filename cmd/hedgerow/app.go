@@ -322,7 +322,8 @@ func (a *app) serve(ctx context.Context) error {
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	}
 	mux.Handle("/", web.New(web.Config{
-		Query: a.query, SignIn: signIn{a.registry}, Connections: a.connectionRows, Logger: a.log.With("part", "web"),
+		Query: a.query, Registry: a.registry, Connections: a.connectionRows, Logger: a.log.With("part", "web"),
+		Eraser: eraser{a.store}, Providers: a.providers, PublicURL: a.cfg.PublicURL,
 		Simulated: a.simulated, Dropped: a.dropped,
 	}))
 	srv := &http.Server{

@@ -181,6 +181,7 @@ type Session struct {
 	UserID    string    `json:"user"`
 	Hash      []byte    `json:"hash"` // SHA-256 of the token
 	Agent     string    `json:"agent"`
+	ByLink    bool      `json:"by_link,omitempty"` // signed in by a one-time link, not by password
 	CreatedAt time.Time `json:"created_at"`
 	ExpiresAt time.Time `json:"expires_at"`
 

@@ -168,7 +168,7 @@ func (r *Registry) SetPassword(ctx context.Context, userID, password string) err
 	if _, err := r.updateUser(ctx, userID, "user.password", func(u *User) error { u.PasswordHash = hash; return nil }); err != nil {
 		return err
 	}
-	return r.endSessions(ctx, userID)
+	return r.RevokeSessions(ctx, userID) // waits until the snapshot has it
 }
 
 // CheckPassword returns the user with an e-mail address and a password. Whether
@@ -242,16 +242,28 @@ func (r *Registry) RedeemLink(ctx context.Context, token string) (User, error) {
 // CreateSession signs a user in and returns the token for the cookie. agent is
 // the browser's own name of itself, for the list of sessions.
 func (r *Registry) CreateSession(ctx context.Context, userID, agent string) (token string, s Session, err error) {
+	return r.createSession(ctx, Session{UserID: userID, Agent: agent})
+}
+
+// CreateLinkSession is [Registry.CreateSession] for whoever came by a one-time
+// link: the session says so.
+func (r *Registry) CreateLinkSession(ctx context.Context, userID, agent string) (token string, s Session, err error) {
+	return r.createSession(ctx, Session{UserID: userID, Agent: agent, ByLink: true})
+}
+
+func (r *Registry) createSession(ctx context.Context, s Session) (token string, _ Session, err error) {
+	userID := s.UserID
 	if _, ok := r.Snapshot().User(userID); !ok {
-		return "", s, missing("user")
+		return "", Session{}, missing("user")
 	}
 	r.prune(ctx)
 	token = randomString(base62, tokenLen)
 	h := hashOf(token)
-	if runes := []rune(strings.ToValidUTF8(agent, "")); len(runes) > maxText {
-		agent = string(runes[:maxText])
+	s.Agent = strings.ToValidUTF8(s.Agent, "")
+	if runes := []rune(s.Agent); len(runes) > maxText {
+		s.Agent = string(runes[:maxText])
 	}
-	s = Session{ID: newID("s"), UserID: userID, Hash: h[:], Agent: agent, CreatedAt: r.now().UTC(), ExpiresAt: r.now().Add(SessionTTL).UTC()}
+	s.ID, s.Hash, s.CreatedAt, s.ExpiresAt = newID("s"), h[:], r.now().UTC(), r.now().Add(SessionTTL).UTC()
 	if err := create(ctx, r, &s); err != nil {
 		return "", Session{}, err
 	}

@@ -133,6 +133,16 @@ func TestSessions(t *testing.T) {
 	t1, s1 := create(strings.Repeat("Mozilla ", 100) + "\xff")
 	clk.add(time.Minute)
 	t2, _ := create("curl")
+	if s1.ByLink {
+		t.Error("a session by password says that it came by a link")
+	}
+	if token, _, err := r.CreateLinkSession(ctx, u.ID, "Safari"); err != nil {
+		t.Fatal(err)
+	} else if s, _, ok := r.Snapshot().SessionByToken(token); !ok || !s.ByLink || s.Agent != "Safari" {
+		t.Errorf("a session by link: %+v", s)
+	} else if err := r.RevokeSession(ctx, u.ID, s.ID); err != nil {
+		t.Fatal(err)
+	}
 	if !works(t1) || !works(t2) || works("") || works(t1+"x") {
 		t.Error("who is signed in")
 	}

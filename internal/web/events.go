@@ -45,7 +45,7 @@ func (s *Web) events(r *http.Request, f *frame) (templ.Component, error) {
 	if p.Page, err = s.c.Query.Events(r.Context(), q); err != nil {
 		return nil, err
 	}
-	return events(p), nil
+	return events(*f, p), nil
 }
 
 func (p eventsPage) filtered() bool {
@@ -57,7 +57,7 @@ func (p eventsPage) filtered() bool {
 	return p.Query.Get("cursor") != ""
 }
 
-func (p eventsPage) nextURL() templ.SafeURL {
+func (p eventsPage) nextURL(f frame) templ.SafeURL {
 	v := url.Values{}
 	for _, f := range p.Fields {
 		if f.Value != "" {
@@ -65,7 +65,7 @@ func (p eventsPage) nextURL() templ.SafeURL {
 		}
 	}
 	v.Set("cursor", p.Page.Next)
-	return templ.SafeURL("/events?" + v.Encode())
+	return f.url("/events?" + v.Encode())
 }
 
 func (s *Web) event(r *http.Request, f *frame) (templ.Component, error) {
@@ -73,8 +73,8 @@ func (s *Web) event(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.Title, f.Active = or(e.Model, or(e.SpanName, e.Name)), "/events"
-	return eventDetail(e), nil
+	f.Title = or(e.Model, or(e.SpanName, e.Name))
+	return eventDetail(*f, e), nil
 }
 
 func (s *Web) trace(r *http.Request, f *frame) (templ.Component, error) {
@@ -82,8 +82,8 @@ func (s *Web) trace(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.Title, f.Active = "Trace "+t.ID, "/events"
-	return traceDetail(t), nil
+	f.Title = "Trace " + t.ID
+	return traceDetail(*f, t), nil
 }
 
 func outcome(e *query.Event) string {

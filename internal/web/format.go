@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/query"
@@ -100,6 +102,13 @@ func or(s, def string) string {
 		return def
 	}
 	return s
+}
+
+// sentence begins with a capital letter and ends without a stop: errors are
+// written to stand inside a sentence.
+func sentence(s string) string {
+	r, n := utf8.DecodeRuneInString(s)
+	return strings.TrimSuffix(string(unicode.ToUpper(r))+s[n:], ".")
 }
 
 func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") }

@@ -3,41 +3,18 @@ package web
 import (
 	"bytes"
 	"context"
-	"embed"
 	"log/slog"
 	"net/http"
+	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/a-h/templ"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/query"
 )
-
-//go:embed static
-var static embed.FS
-
-// cookie is the session's name in the browser. A random token, of which the
-// server keeps a hash.
-const cookie = "hedgerow_session"
-
-// Session is a signed-in person.
-type Session struct {
-	UserName  string
-	ProjectID string // the project whose data is shown
-	Project   string // its name
-	Expires   time.Time
-}
-
-// SignIn is what this package needs of the users. project.Registry offers it.
-type SignIn interface {
-	// Redeem uses up a one-time link and returns a session's token.
-	Redeem(ctx context.Context, link string) (token string, expires time.Time, err error)
-	// Session finds the session of a token.
-	Session(token string) (Session, bool)
-	// SignOut ends a session.
-	SignOut(ctx context.Context, token string) error
-}
 
 // Connection is how the delivery to one PostHog project goes, in words.
 type Connection struct {
@@ -46,94 +23,118 @@ type Connection struct {
 	Sent, Waiting, Dead          int64
 }
 
-// Config is what the pages show.
+// Eraser removes what a deleted project has left in the store.
+type Eraser interface {
+	Erase(ctx context.Context, projectID string) error
+}
+
+// Config is what the pages show and change.
 type Config struct {
 	Query       *query.Reader
-	SignIn      SignIn
+	Registry    *project.Registry
 	Connections func(projectID string) []Connection
-	Logger      *slog.Logger
-	Simulated   bool          // says on every page that the data is simulated
-	Dropped     func() uint64 // calls that passed but were not recorded
-	Now         func() time.Time
+	Eraser      Eraser           // nil leaves a deleted project's events to the store
+	Providers   func() []string  // names of the gateway's routes, for the form of provider keys
+	PublicURL   string           // base of sign-in links; https:// makes cookies Secure
+	Proxies     []netip.Prefix   // whose X-Forwarded-For is believed. Defaults to loopback
+	Logger      *slog.Logger     // Defaults to none
+	Simulated   bool             // says on every page that the data is simulated
+	Dropped     func() uint64    // calls that passed but were not recorded
+	Now         func() time.Time // Defaults to time.Now
 }
 
 // Web is the handler of the pages.
 type Web struct {
-	c   Config
-	log *slog.Logger
-	now func() time.Time
-	mux *http.ServeMux
+	c      Config
+	log    *slog.Logger
+	now    func() time.Time
+	mux    *http.ServeMux
+	routes []route
+	assets assets
+	cross  *http.CrossOriginProtection
+
+	byAddress, byAccount *limiter // of sign-ins
 }
 
 // New returns the pages.
 func New(c Config) *Web {
-	s := &Web{c: c, log: c.Logger, now: c.Now, mux: http.NewServeMux()}
+	s := &Web{c: c, log: c.Logger, now: c.Now, mux: http.NewServeMux(), assets: loadAssets(dist), cross: http.NewCrossOriginProtection()}
 	if s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
 	}
 	if s.now == nil {
 		s.now = time.Now
 	}
-	s.mux.Handle("GET /{$}", http.RedirectHandler("/overview", http.StatusSeeOther))
-	s.mux.HandleFunc("GET /sign-in", s.signInPage)
-	s.mux.HandleFunc("POST /sign-in", s.signIn)
-	s.mux.HandleFunc("POST /sign-out", s.signOut)
+	s.byAddress = newLimiter(addressTries, tryWindow, s.now)
+	s.byAccount = newLimiter(accountTries, tryWindow, s.now)
+	s.routes = s.table()
+	for _, rt := range s.routes {
+		if rt.open != nil {
+			s.mux.HandleFunc(rt.pattern, rt.open)
+		} else {
+			s.mux.Handle(rt.pattern, s.gate(rt))
+		}
+	}
 	s.mux.Handle("GET /static/", http.FileServerFS(static))
-	s.mux.Handle("GET /overview", s.page(s.overview))
-	s.mux.Handle("GET /events", s.page(s.events))
-	s.mux.Handle("GET /events/{uuid}", s.page(s.event))
-	s.mux.Handle("GET /traces/{id}", s.page(s.trace))
-	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		s.show(w, r, http.StatusNotFound, plain("Not found", problem("There is no such page", "Start again from the overview.")))
-	})
+	s.mux.Handle("GET /assets/", s.assets)
+	s.mux.HandleFunc("/", s.notFound)
 	return s
 }
 
-// ServeHTTP serves the pages with headers that keep them to themselves.
+// ServeHTTP serves the pages with headers that keep them to themselves, and
+// refuses what another site sends in the name of whoever is signed in.
 func (s *Web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("X-Frame-Options", "DENY")
+	// Not no-referrer: browsers then send "Origin: null" with forms, which could
+	// not be told from another site's.
+	h.Set("Referrer-Policy", "same-origin")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
+	if s.secure(r) {
+		h.Set("Strict-Transport-Security", "max-age=31536000")
+	}
+	if err := s.cross.Check(r); err != nil {
+		s.refuse(w, r, errForeign())
+		return
+	}
 	s.mux.ServeHTTP(w, r)
 }
 
-// frame is what every page of a signed-in person has around it.
-type frame struct {
-	Title     string
-	Active    string // path of the current entry in the side bar
-	Session   Session
-	Simulated bool
-	Dropped   uint64
+func errForeign() error {
+	return event.NewError(event.CodeForbidden, "this form was sent by another site, or by a page from before you signed in", "go back, load the page anew and send it again", nil)
 }
 
-// page lets signed-in people in, renders to a buffer first, and turns an error
-// into a page.
-func (s *Web) page(h func(*http.Request, *frame) (templ.Component, error)) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		sess, ok := s.session(r)
-		if !ok {
-			http.Redirect(w, r, "/sign-in", http.StatusSeeOther)
-			return
-		}
-		f := &frame{Session: sess, Simulated: s.c.Simulated, Active: r.URL.Path}
-		if s.c.Dropped != nil {
-			f.Dropped = s.c.Dropped()
-		}
-		body, err := h(r, f)
-		status := http.StatusOK
-		if err != nil {
-			e := event.AsError(err)
-			status = e.HTTPStatus()
-			if e.Code == event.CodeInternal {
-				s.log.Error("page failed", "path", r.Pattern, "err", err)
-			}
-			f.Title, body = "Problem", problem(e.Message, e.Hint)
-		}
-		s.show(w, r, status, layout(*f, body))
-	})
+// secure reports whether the browser came by HTTPS, perhaps by a proxy that ends
+// it. Who forges the header harms nobody else.
+func (s *Web) secure(r *http.Request) bool {
+	return r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https" || strings.HasPrefix(s.c.PublicURL, "https://")
 }
 
+func (s *Web) notFound(w http.ResponseWriter, r *http.Request) {
+	s.refuse(w, r, event.NewError(event.CodeNotFound, "There is no such page", "Start again from the overview.", nil))
+}
+
+// refuse shows an error outside the frame: to strangers, and where the frame
+// cannot be known.
+func (s *Web) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	e := s.told(r, err)
+	s.show(w, r, e.HTTPStatus(), plain(s.assets, e.Message, problem(e)))
+}
+
+// told is an error as people get to read it; the log gets its cause.
+func (s *Web) told(r *http.Request, err error) *event.Error {
+	e := event.AsError(err)
+	if e.Code == event.CodeInternal || e.Code == event.CodeUnavailable {
+		s.log.Error("page failed", "path", r.Pattern, "err", err)
+	}
+	return e
+}
+
+// show renders to a buffer first: a page is whole or an error.
 func (s *Web) show(w http.ResponseWriter, r *http.Request, status int, c templ.Component) {
 	var b bytes.Buffer
 	if err := c.Render(r.Context(), &b); err != nil {
@@ -141,44 +142,10 @@ func (s *Web) show(w http.ResponseWriter, r *http.Request, status int, c templ.C
 		http.Error(w, "hedgerow could not draw this page; see its log", http.StatusInternalServerError)
 		return
 	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Cache-Control", "no-store")
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Cache-Control", "no-store")
+	h.Add("Vary", "HX-Request")
 	w.WriteHeader(status)
 	_, _ = w.Write(b.Bytes())
-}
-
-func (s *Web) session(r *http.Request) (Session, bool) {
-	c, err := r.Cookie(cookie)
-	if err != nil {
-		return Session{}, false
-	}
-	return s.c.SignIn.Session(c.Value)
-}
-
-// signInPage asks for a click: a link that a mail or chat program fetches ahead
-// of its reader must not be used up by that.
-func (s *Web) signInPage(w http.ResponseWriter, r *http.Request) {
-	s.show(w, r, http.StatusOK, plain("Sign in", signInForm(r.URL.Query().Get("token"))))
-}
-
-func (s *Web) signIn(w http.ResponseWriter, r *http.Request) {
-	r.Body = http.MaxBytesReader(w, r.Body, 4096)
-	token, expires, err := s.c.SignIn.Redeem(r.Context(), r.PostFormValue("token"))
-	if err != nil {
-		e := event.AsError(err)
-		s.show(w, r, e.HTTPStatus(), plain("Sign in", problem(e.Message, e.Hint)))
-		return
-	}
-	http.SetCookie(w, &http.Cookie{Name: cookie, Value: token, Path: "/", Expires: expires, HttpOnly: true, SameSite: http.SameSiteLaxMode, Secure: r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https"})
-	http.Redirect(w, r, "/overview", http.StatusSeeOther)
-}
-
-func (s *Web) signOut(w http.ResponseWriter, r *http.Request) {
-	if c, err := r.Cookie(cookie); err == nil {
-		if err := s.c.SignIn.SignOut(r.Context(), c.Value); err != nil {
-			s.log.Warn("sign-out failed", "err", err)
-		}
-	}
-	http.SetCookie(w, &http.Cookie{Name: cookie, Path: "/", MaxAge: -1, HttpOnly: true, SameSite: http.SameSiteLaxMode})
-	http.Redirect(w, r, "/sign-in", http.StatusSeeOther)
 }

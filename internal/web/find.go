@@ -1,0 +1,73 @@
+package web
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/a-h/templ"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// home leads to the overview of the project that was looked at last.
+func (s *Web) home(r *http.Request, f *frame) (templ.Component, error) {
+	if f.Session.ProjectID == "" {
+		f.Title = "No project"
+		return noProject(*f), nil
+	}
+	return f.done(f.path("/overview"), "")
+}
+
+func (s *Web) toEvents(r *http.Request, f *frame) (templ.Component, error) {
+	if f.Session.ProjectID == "" {
+		return s.home(r, f)
+	}
+	to := "/events"
+	if r.URL.RawQuery != "" {
+		to += "?" + r.URL.RawQuery
+	}
+	return f.done(f.path(to), "")
+}
+
+func (s *Web) findEvent(r *http.Request, f *frame) (templ.Component, error) {
+	id := r.PathValue("uuid")
+	return s.find(f, "/events/"+url.PathEscape(id), func(projectID string) error {
+		_, err := s.c.Query.Event(r.Context(), projectID, id, false)
+		return err
+	})
+}
+
+func (s *Web) findTrace(r *http.Request, f *frame) (templ.Component, error) {
+	id := r.PathValue("id")
+	return s.find(f, "/traces/"+url.PathEscape(id), func(projectID string) error {
+		_, err := s.c.Query.Trace(r.Context(), projectID, id)
+		return err
+	})
+}
+
+// find leads to a page of the first project that has what is asked for, among
+// those that the person may see.
+func (s *Web) find(f *frame, page string, in func(projectID string) error) (templ.Component, error) {
+	list := slices.Clone(f.Session.Projects)
+	slices.SortStableFunc(list, func(a, b ProjectName) int { // the current one first
+		switch f.Session.ProjectID {
+		case a.ID:
+			return -1
+		case b.ID:
+			return 1
+		}
+		return 0
+	})
+	err := error(event.NewError(event.CodeNotFound, "there is no such event in your projects", "it may be older than your project keeps events", nil))
+	for _, p := range list {
+		if err = in(p.ID); err == nil {
+			f.choose(p)
+			return f.done(f.path(page), "")
+		}
+		if event.AsError(err).Code != event.CodeNotFound {
+			return nil, err
+		}
+	}
+	return nil, err
+}
