@@ -128,6 +128,13 @@ func TestMarshalPostHog(t *testing.T) {
 			}
 		}
 	})
+	t.Run("RelayedEventKeepsItsLib", func(t *testing.T) {
+		e := &event.Event{UUID: event.NewID(), Name: event.Generation, Properties: map[string]json.RawMessage{"$lib": json.RawMessage(`"posthog-node"`), "$lib_version": json.RawMessage(`"5.1.0"`)}}
+		_, p := props(e, event.Wire{Lib: "hedgerow", LibVersion: "1"})
+		if p["$lib"] != "posthog-node" || p["$lib_version"] != "5.1.0" || p["$ai_lib"] != nil {
+			t.Errorf("$lib %v %v, $ai_lib %v", p["$lib"], p["$lib_version"], p["$ai_lib"])
+		}
+	})
 	t.Run("CallerCannotOverride", func(t *testing.T) {
 		e := full()
 		e.Properties["$ai_model"] = json.RawMessage(`"forged"`)
@@ -148,6 +155,34 @@ func TestUnmarshalPostHogKeepsWhatItCannotRead(t *testing.T) {
 	for _, name := range []string{"$ai_input_tokens", "$ai_error", "$ai_latency"} {
 		if e.Properties[name] == nil {
 			t.Errorf("%s was lost", name)
+		}
+	}
+}
+
+// What a client sends of flags, groups and withheld content is what leaves again.
+func TestWirePropertiesRoundTrip(t *testing.T) {
+	for _, in := range []string{
+		`{"$feature/a":true,"$feature/b":false,"$feature/c":"variant","$feature/d":null,"$feature/e":3}`,
+		`{"$groups":{"company":"acme"}}`,
+		`{"$groups":{"company":5,"team":"x"}}`,
+		`{"$groups":{}}`,
+	} {
+		e, err := event.UnmarshalPostHog([]byte(`{"event":"$ai_span","distinct_id":"u","properties":` + in + `}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := json.Marshal(e.WireProperties())
+		if err != nil || string(got) != in {
+			t.Errorf("%s became %s (%v)", in, got, err)
+		}
+	}
+	for in, private := range map[string]bool{
+		`{"$ai_input":null,"$ai_output_choices":null}`: true,
+		`{"$ai_input":[],"$ai_output_choices":null}`:   false, // cut off before there was an answer
+	} {
+		e, err := event.UnmarshalPostHog([]byte(`{"event":"$ai_generation","properties":` + in + `}`))
+		if err != nil || e.Private != private {
+			t.Errorf("%s: private %v (%v), want %v", in, e.Private, err, private)
 		}
 	}
 }

@@ -30,7 +30,8 @@ type Wire struct {
 // event, uuid, distinct_id, timestamp and properties, keys sorted, so that equal
 // events give equal bytes. Durations become seconds, costs exact decimal
 // numbers. An event without a distinct id takes its trace id, or else its uuid,
-// and is marked personless, as PostHog's own wrappers do.
+// and is marked personless, as PostHog's own wrappers do. An event that came
+// from a PostHog SDK keeps that SDK as its $lib.
 func (e *Event) MarshalPostHog(w Wire) ([]byte, error) {
 	props := e.WireProperties()
 	distinct := e.DistinctID
@@ -41,13 +42,13 @@ func (e *Event) MarshalPostHog(w Wire) ([]byte, error) {
 		}
 		props["$process_person_profile"] = json.RawMessage("false")
 	}
-	if w.Lib != "" {
+	if _, relayed := props["$lib"]; w.Lib != "" && !relayed {
 		props["$lib"] = quote(w.Lib)
 		setDefault(props, "$ai_lib", w.Lib, e.IsLLM())
-	}
-	if w.LibVersion != "" {
-		props["$lib_version"] = quote(w.LibVersion)
-		setDefault(props, "$ai_lib_version", w.LibVersion, e.IsLLM())
+		if w.LibVersion != "" {
+			props["$lib_version"] = quote(w.LibVersion)
+			setDefault(props, "$ai_lib_version", w.LibVersion, e.IsLLM())
+		}
 	}
 	if w.TraceURL != "" {
 		props["trace_url"] = quote(w.TraceURL)
@@ -82,7 +83,7 @@ func (e *Event) WireProperties() map[string]json.RawMessage {
 	}
 	maps.Copy(p, e.Properties)
 	for key, variant := range e.Flags {
-		p["$feature/"+key] = quote(variant)
+		p["$feature/"+key] = flagValue(variant)
 	}
 	if len(e.Groups) > 0 {
 		p["$groups"] = mustJSON(e.Groups)
@@ -202,13 +203,15 @@ func UnmarshalPostHog(b []byte) (*Event, error) {
 			p[name] = v
 		}
 	}
-	e.takeProperties(p)
+	e.SetWireProperties(p)
 	return e, nil
 }
 
-// takeProperties moves what the model has fields for out of p into e, and keeps
-// the rest as custom properties.
-func (e *Event) takeProperties(p map[string]json.RawMessage) {
+// SetWireProperties is the reverse of [Event.WireProperties]: it moves what the
+// model has fields for out of p into e, and keeps the rest, p itself, as custom
+// properties. Each value must be valid JSON. A value of the wrong type stays a
+// property. e.Name must be set.
+func (e *Event) SetWireProperties(p map[string]json.RawMessage) {
 	take := func(name string, set func(json.RawMessage) bool) {
 		v, ok := p[name]
 		if ok && set(v) {
@@ -263,6 +266,8 @@ func (e *Event) takeProperties(p map[string]json.RawMessage) {
 			return true
 		})
 	}
+	// Only one part is null where a call failed or was cut: nothing was withheld.
+	e.Private = e.Private && e.Content.Input == nil && e.Content.Output == nil
 	var n Int
 	take("$ai_http_status", func(v json.RawMessage) bool { return parseInt(v, &n) })
 	e.HTTPStatus = int(n.Or(0))
@@ -288,14 +293,26 @@ func (e *Event) takeProperties(p map[string]json.RawMessage) {
 		}
 		return true
 	})
-	take("$groups", func(v json.RawMessage) bool { return json.Unmarshal(v, &e.Groups) == nil })
+	take("$groups", func(v json.RawMessage) bool {
+		// Into a map of its own: a failure halfway must not leave half of them.
+		var groups map[string]string
+		if json.Unmarshal(v, &groups) != nil || len(groups) == 0 {
+			return false
+		}
+		e.Groups = groups
+		return true
+	})
 	for _, name := range slices.Collect(maps.Keys(p)) {
 		if key, ok := strings.CutPrefix(name, "$feature/"); ok {
 			take(name, func(v json.RawMessage) bool {
+				s := stringify(v)
+				if s == "" || v[0] != '"' && s != "true" && s != "false" {
+					return false
+				}
 				if e.Flags == nil {
 					e.Flags = make(map[string]string)
 				}
-				e.Flags[key] = stringify(v)
+				e.Flags[key] = s
 				return true
 			})
 		}
@@ -408,6 +425,15 @@ func ParseTime(s string) (time.Time, error) {
 func seconds(d time.Duration) json.RawMessage {
 	us := d.Round(time.Microsecond).Microseconds()
 	return json.RawMessage(strconv.FormatFloat(float64(us)/1e6, 'f', -1, 64))
+}
+
+// flagValue is a flag's value as SDKs send it: a variant's name, or a boolean
+// where the flag has no variants.
+func flagValue(variant string) json.RawMessage {
+	if variant == "true" || variant == "false" {
+		return json.RawMessage(variant)
+	}
+	return quote(variant)
 }
 
 func promptVersion(s string) json.RawMessage {

@@ -22,8 +22,8 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/api"
-	"github.com/hedgerow/hedgerow/internal/enrich"
 	"github.com/hedgerow/hedgerow/internal/gateway"
+	"github.com/hedgerow/hedgerow/internal/ingest"
 	"github.com/hedgerow/hedgerow/internal/journal"
 	"github.com/hedgerow/hedgerow/internal/posthog"
 	"github.com/hedgerow/hedgerow/internal/price"
@@ -55,7 +55,9 @@ type app struct {
 	prices   atomic.Pointer[price.Table]
 	store    *store.DuckDB
 	query    *query.Reader
+	doors    *ingest.Joiner // where every door puts its events
 	gateway  *gateway.Gateway
+	ingest   *ingest.Handler
 	delivery *posthog.Manager // nil in subcommands that only change settings
 
 	first     project.FirstStart
@@ -79,7 +81,7 @@ func (a *app) onClose(name string, f func(context.Context) error) {
 // start opens everything and serves. When it fails, what it had opened is closed
 // again.
 func start(ctx context.Context, cfg *config) (*app, error) {
-	return open(ctx, cfg, (*app).openListener, (*app).openData, (*app).openPrices, (*app).openStore, (*app).openSinks, (*app).openGateway, (*app).serve)
+	return open(ctx, cfg, (*app).openListener, (*app).openData, (*app).openPrices, (*app).openStore, (*app).openSinks, (*app).openEnricher, (*app).openGateway, (*app).openIngest, (*app).serve)
 }
 
 // startOffline opens the data folder for a subcommand: settings, journal and
@@ -97,7 +99,7 @@ func startOffline(ctx context.Context, cfg *config) (*app, error) {
 // startSimulated is start, with pages that say that what they show is made up.
 func startSimulated(ctx context.Context, cfg *config) (*app, error) {
 	simulated := func(a *app, _ context.Context) error { a.simulated = true; return nil }
-	return open(ctx, cfg, simulated, (*app).openListener, (*app).openData, (*app).openPrices, (*app).openStore, (*app).openSinks, (*app).openGateway, (*app).serve)
+	return open(ctx, cfg, simulated, (*app).openListener, (*app).openData, (*app).openPrices, (*app).openStore, (*app).openSinks, (*app).openEnricher, (*app).openGateway, (*app).openIngest, (*app).serve)
 }
 
 func open(ctx context.Context, cfg *config, steps ...func(*app, context.Context) error) (*app, error) {
@@ -276,11 +278,7 @@ func (a *app) homePolicy(projectID string) privacy.HomePolicy {
 }
 
 func (a *app) openGateway(context.Context) error {
-	enricher := &enrich.Enricher{
-		Price:  func(e *event.Event) { a.prices.Load().Price(e) },
-		Policy: a.homePolicy, Next: a.journal, Logger: a.log.With("part", "enrich"), Metrics: enrich.NewMetrics(a.metrics),
-	}
-	g, err := gateway.New(a.gatewayConfig(enricher))
+	g, err := gateway.New(a.gatewayConfig(a.doors))
 	if err != nil {
 		return &exitError{exitConfig, err}
 	}
@@ -337,9 +335,15 @@ func (a *app) serve(ctx context.Context) error {
 }
 
 // route keeps the gateway's paths off the mux, which would clean them: a
-// provider's path is the provider's business.
+// provider's path is the provider's business. PostHog's paths come before all:
+// the mux would redirect those with a trailing slash, and SDKs turn a redirected
+// POST into a GET.
 func (a *app) route(rest http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if a.ingest.Handles(r.URL.Path) {
+			a.ingest.ServeHTTP(w, r)
+			return
+		}
 		if a.gateway.Handles(r.URL.Path) {
 			a.gateway.ServeHTTP(w, r)
 			return

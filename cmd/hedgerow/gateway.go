@@ -4,7 +4,6 @@ import (
 	"net/http"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/enrich"
 	"github.com/hedgerow/hedgerow/internal/gateway"
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
@@ -25,7 +24,7 @@ func (c *config) upstreams() map[string]gateway.Upstream {
 	return out
 }
 
-func (a *app) gatewayConfig(e *enrich.Enricher) gateway.Config {
+func (a *app) gatewayConfig(e gateway.Appender) gateway.Config {
 	ups := a.cfg.upstreams()
 	for name, known := range gateway.Known() {
 		if _, ok := ups[name]; !ok {

@@ -1,0 +1,65 @@
+// Package ingest is the door for PostHog's SDKs. It speaks PostHog's capture
+// protocol at the server's root, so that an application which sends to PostHog
+// sends to hedgerow by changing its host and nothing else.
+//
+// The promise: a 2xx means that the journal has it on disk. Whatever is answered
+// with a status that SDKs try again (503 with Retry-After, 408) has not been
+// acknowledged, and an SDK that sends its own uuids may send it any number of
+// times.
+//
+// Read in this order:
+//
+//   - [Config], [New], [Handler.Handles] and the table of routes (ingest.go): the
+//     door, tokens, and what becomes of a failed append.
+//   - v0.go, v1.go and multipart.go: the three forms of a request and of its
+//     answer. Wire formats are those of shared/reference/posthog-contract.md,
+//     section 1.
+//   - body.go: reading and decompressing within bounds; what a request holds, and
+//     all of them together, is counted before it is allocated.
+//   - payload.go and lz.go: queries, forms, base64 and lz-string.
+//   - scan.go: one pass that validates JSON, and readers that walk it after that
+//     without another look. request.go finds the events in it.
+//   - event.go: from a JSON object to an [event.Event], clock skew corrected.
+//   - flags.go: what SDKs ask a host for beside capture, relayed to the project's
+//     PostHog.
+//   - join.go: double capture.
+//
+// # What differs from PostHog, on purpose
+//
+//   - A batch with a bad event is not lost: the good ones are taken, and the
+//     answer names the bad ones ("rejected" in v0, a drop in v1). Where nothing
+//     was good the status is PostHog's.
+//   - An unknown token is 401, not a 200 that loses everything.
+//   - Limits are larger ([Limits]): an event that is too large for PostHog is
+//     kept whole at home and made smaller on its way out.
+//   - Session recordings are taken and forgotten, and browsers are told not to
+//     record.
+//
+// # Events that are none of hedgerow's business
+//
+// Properties of $identify, $create_alias, $exception, $pageview and all other
+// names without "$ai_" go on exactly as they came, $set and $groups included. A
+// public client address becomes $ip where the event names none and has not
+// forbidden it: PostHog would have seen that address, and would now see
+// hedgerow's.
+//
+// # Double capture
+//
+// A call that goes through the gateway and is also captured by a wrapper
+// (@posthog/ai, an OpenTelemetry instrumentation) arrives twice, under two uuids
+// and most often under two trace ids. What both have is the provider's completion
+// id. [Joiner] stands behind all doors and knows the completions of the last
+// hour. The second arrival of one, through another door than the first, is
+// stored as an $ai_span in place of an $ai_generation: it keeps its place in the
+// wrapper's trace, its user and its properties, and [JoinedTo] names the event
+// that counts. Tokens, costs and content are taken out, since the other has
+// them. So a call is counted once, at home and in PostHog, whichever came first,
+// and nothing that the wrapper alone knew is lost.
+//
+// The limits of this: the memory is one process's. A wrapper's event that comes
+// to another replica, or after a restart between the two, is counted twice. What
+// would close that is a join in the store, where all doors and replicas meet: a
+// column duplicate_of, filled by the sink by looking up (project, completion id)
+// among the rows of the last day, left out of sums, and followed by the trace
+// view. It needs an index over completion ids in the store and is left for then.
+package ingest

@@ -1,0 +1,273 @@
+package ingest
+
+import (
+	"encoding/json"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/uuid"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// futureCutoff is PostHog's: a later time is a broken clock.
+const futureCutoff = 23 * time.Hour
+
+// rawEvent is an event object of a v0 body or of a v1 batch, members found and
+// not yet judged.
+type rawEvent struct {
+	raw        json.RawMessage
+	index      int // in the batch
+	name       json.RawMessage
+	uuid       json.RawMessage
+	distinctID json.RawMessage
+	timestamp  json.RawMessage
+	offset     json.RawMessage
+	properties json.RawMessage
+	set        json.RawMessage
+	setOnce    json.RawMessage
+	token      string // api_key, $token or token
+
+	// v1 only
+	sessionID json.RawMessage
+	windowID  json.RawMessage
+	options   json.RawMessage
+}
+
+func newRawEvent(raw json.RawMessage, index int) rawEvent {
+	in := rawEvent{raw: raw, index: index}
+	var apiKey, dollarToken, token json.RawMessage
+	for key, v := range members(raw) {
+		switch string(key) {
+		case "event":
+			in.name = v
+		case "uuid":
+			in.uuid = v
+		case "distinct_id", "$distinct_id":
+			in.distinctID = v
+		case "timestamp":
+			in.timestamp = v
+		case "offset":
+			in.offset = v
+		case "properties":
+			in.properties = v
+		case "$set":
+			in.set = v
+		case "$set_once":
+			in.setOnce = v
+		case "api_key":
+			apiKey = v
+		case "$token":
+			dollarToken = v
+		case "token":
+			token = v
+		case "session_id":
+			in.sessionID = v
+		case "window_id":
+			in.windowID = v
+		case "options":
+			in.options = v
+		}
+	}
+	for _, v := range []json.RawMessage{apiKey, dollarToken, token} {
+		if in.token = text(v); in.token != "" {
+			break
+		}
+	}
+	return in
+}
+
+// moment is what is known of a request's time.
+type moment struct {
+	now    time.Time
+	sentAt time.Time // by the client's clock; zero where it does not say
+}
+
+// stamp is when the event happened by hedgerow's clock: contract section 1.2,
+// done here once and never again, so that the time an event waits in a queue is
+// not taken for clock skew.
+func (m moment) stamp(timestamp, offset json.RawMessage, ignoreSentAt bool) (time.Time, *refusal) {
+	t := m.now
+	if s := text(timestamp); s != "" {
+		var err error
+		if timestamp[0] != '"' {
+			return t, refuse(http.StatusBadRequest, reasonInvalid, "the timestamp is not a string: send it as 2026-01-31T12:00:00.000Z")
+		}
+		if t, err = event.ParseTime(s); err != nil {
+			return t, refuse(http.StatusBadRequest, reasonInvalid, "the timestamp is not an ISO 8601 time: send it as 2026-01-31T12:00:00.000Z")
+		}
+		if !m.sentAt.IsZero() && !ignoreSentAt {
+			t = t.Add(m.now.Sub(m.sentAt))
+		}
+	} else if ms, ok := integer(offset); ok && ms >= 0 && ms < 1<<42 {
+		t = m.now.Add(-time.Duration(ms) * time.Millisecond)
+	}
+	if t.After(m.now.Add(futureCutoff)) {
+		t = m.now
+	}
+	return t.UTC(), nil
+}
+
+func integer(v json.RawMessage) (n int64, ok bool) {
+	return n, len(v) > 0 && json.Unmarshal(v, &n) == nil
+}
+
+// properties reads an event's properties. Values lie within the body.
+func (in *rawEvent) propertyMap() (map[string]json.RawMessage, *refusal) {
+	p := make(map[string]json.RawMessage, 24)
+	if !isNull(in.properties) {
+		if in.properties[0] != '{' {
+			return nil, refuse(http.StatusBadRequest, reasonInvalid, "\"properties\" is not an object")
+		}
+		for key, v := range members(in.properties) {
+			p[keyText(key)] = v
+		}
+	}
+	if in.set != nil && p["$set"] == nil {
+		p["$set"] = in.set
+	}
+	if in.setOnce != nil && p["$set_once"] == nil {
+		p["$set_once"] = in.setOnce
+	}
+	return p, nil
+}
+
+// build makes the event of a v0 request.
+func (in *rawEvent) build(m moment, engage bool) (*event.Event, *refusal) {
+	if in.raw[0] != '{' {
+		return nil, refuse(http.StatusBadRequest, reasonInvalid, "the event is not an object")
+	}
+	e := &event.Event{Source: event.SourceIngest}
+	if !isNull(in.name) && in.name[0] != '"' {
+		return nil, refuse(http.StatusBadRequest, reasonInvalid, "the event's name is not a string")
+	}
+	if e.Name = text(in.name); e.Name == "" && engage {
+		e.Name = "$identify"
+	}
+	if e.Name == "" {
+		return nil, refuse(http.StatusBadRequest, reasonInvalid, "event submitted without an event name")
+	}
+	p, bad := in.propertyMap()
+	if bad != nil {
+		return nil, bad
+	}
+	if e.DistinctID = distinctID(in.distinctID); e.DistinctID == "" {
+		e.DistinctID = distinctID(p["distinct_id"])
+	}
+	if e.DistinctID == "" {
+		return nil, refuse(http.StatusBadRequest, reasonInvalid, "event submitted without a distinct_id")
+	}
+	switch id, err := uuid.Parse(text(in.uuid)); {
+	case text(in.uuid) == "":
+		e.UUID = event.NewID()
+	case err != nil || id == uuid.Nil:
+		return nil, refuse(http.StatusBadRequest, reasonInvalid, "the uuid is not a UUID: leave it out, or send one of version 7")
+	default:
+		e.UUID = id.String()
+	}
+	ignore, _ := truthy(p["$ignore_sent_at"])
+	if e.Timestamp, bad = m.stamp(in.timestamp, in.offset, ignore); bad != nil {
+		return nil, bad
+	}
+	setProperties(e, p)
+	return e, nil
+}
+
+// distinctID makes a string of it, as PostHog does: 200 characters, no NUL.
+func distinctID(v json.RawMessage) string {
+	s := text(v)
+	if strings.IndexByte(s, 0) >= 0 {
+		s = strings.ReplaceAll(s, "\x00", "\ufffd")
+	}
+	if len(s) > event.MaxDistinctIDLen && utf8.RuneCountInString(s) > event.MaxDistinctIDLen {
+		s = string([]rune(s)[:event.MaxDistinctIDLen])
+	}
+	return s
+}
+
+// setProperties fills the event of its properties. Those of an LLM event become
+// the event's own fields. Any other event is none of hedgerow's business: its
+// properties stay exactly as they are, but for the few by which people filter
+// and group, which are taken where that changes nothing about them.
+func setProperties(e *event.Event, p map[string]json.RawMessage) {
+	if e.IsLLM() {
+		e.SetWireProperties(p)
+		return
+	}
+	for _, f := range []struct {
+		name string
+		to   *string
+	}{{"surface", &e.Surface}, {"environment", &e.Environment}, {"task_type", &e.TaskType},
+		{"$ai_trace_id", &e.TraceID}, {"$ai_session_id", &e.SessionID}, {"$ai_prompt_name", &e.PromptName}} {
+		if s, ok := word(p[f.name]); ok && (f.name[0] != '$' || event.CleanID(s) == s) {
+			*f.to = s
+			delete(p, f.name)
+		}
+	}
+	if g, ok := words(p["$groups"]); ok {
+		e.Groups = g
+		delete(p, "$groups")
+	}
+	for _, name := range slices.Collect(maps.Keys(p)) {
+		key, ok := strings.CutPrefix(name, "$feature/")
+		if !ok || len(key) == 0 || len(key) > maxWord || len(e.Flags) == maxWords {
+			continue
+		}
+		s, ok := word(p[name])
+		if b := string(p[name]); b == "true" || b == "false" {
+			s, ok = b, true
+		} else if s == "true" || s == "false" {
+			ok = false // would leave as a boolean
+		}
+		if ok {
+			if e.Flags == nil {
+				e.Flags = make(map[string]string)
+			}
+			e.Flags[key] = s
+			delete(p, name)
+		}
+	}
+	if len(p) > 0 {
+		e.Properties = p
+	}
+}
+
+const (
+	maxWord  = 100 // characters; enrich.Normalise cuts what is longer
+	maxWords = 20
+)
+
+// word returns a JSON string's text where no later stage would change it:
+// printable ASCII without escapes, trimmed and short.
+func word(v json.RawMessage) (string, bool) {
+	if len(v) < 3 || len(v) > maxWord+2 || v[0] != '"' || v[1] == ' ' || v[len(v)-2] == ' ' {
+		return "", false
+	}
+	for _, c := range v[1 : len(v)-1] {
+		if c < ' ' || c > '~' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			return "", false
+		}
+	}
+	return string(v[1 : len(v)-1]), true
+}
+
+// words returns an object of words.
+func words(v json.RawMessage) (map[string]string, bool) {
+	if len(v) == 0 || v[0] != '{' {
+		return nil, false
+	}
+	out := make(map[string]string)
+	for key, item := range members(v) {
+		s, ok := word(item)
+		k, keyOK := word(slices.Concat([]byte{'"'}, key, []byte{'"'}))
+		if !ok || !keyOK || len(out) == maxWords {
+			return nil, false
+		}
+		out[k] = s
+	}
+	return out, len(out) > 0
+}

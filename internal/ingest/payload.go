@@ -1,0 +1,209 @@
+package ingest
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// payload is the JSON of a v0 request.
+type payload struct {
+	json   []byte
+	sentAt time.Time // the query's "_"; zero where there is none
+}
+
+// maxLayers bounds how often a payload is encoded in itself: base64 of gzip is
+// the most that SDKs send.
+const maxLayers = 3
+
+// readPayload finds the JSON in a v0 request in the order of contract section
+// 1.2: the query's data, or else the body; a form's field data; then base64,
+// compression and lz-string, by the hints where they are right and by the data
+// itself where they are not.
+func (x *exchange) readPayload(r *http.Request, query url.Values, body []byte, limit int64) (payload, *refusal) {
+	p := payload{json: body, sentAt: querySentAt(query)}
+	hint := query.Get("compression")
+	ct, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	switch data := query.Get("data"); {
+	case data != "":
+		p.json = restorePlus([]byte(data))
+	default:
+		enc, bad := encoding(r.Header.Get("Content-Encoding"), body)
+		if bad != nil {
+			return p, bad
+		}
+		if p.json, bad = x.decode(enc, body, limit); bad != nil {
+			return p, bad
+		}
+		if ct == "application/x-www-form-urlencoded" && enc == "" && len(bytes.TrimSpace(p.json)) > 0 {
+			var formHint string
+			if p.json, formHint, bad = x.form(p.json); bad != nil {
+				return p, bad
+			}
+			if formHint != "" {
+				hint = formHint
+			}
+		}
+	}
+	hint = strings.ToLower(hint)
+	for range maxLayers {
+		p.json = bytes.TrimSpace(p.json)
+		if len(p.json) == 0 {
+			return p, refuse(http.StatusBadRequest, reasonMalformed, "no event submitted: the body is empty")
+		}
+		if p.json[0] == '{' || p.json[0] == '[' {
+			return p, nil
+		}
+		if enc := sniff(p.json); enc != "" {
+			b, bad := x.decode(enc, p.json, limit)
+			if bad != nil {
+				return p, bad
+			}
+			p.json = b
+			continue
+		}
+		if hint == "lz64" || hint == "lz-string" {
+			// lz-string writes the characters of base64, so this comes before it.
+			b, bad := x.lz(p.json, limit)
+			if bad != nil {
+				return p, bad
+			}
+			p.json, hint = b, ""
+			continue
+		}
+		b, bad := x.base64(p.json)
+		if bad != nil {
+			return p, bad
+		}
+		if b == nil {
+			return p, nil // the parser says what is wrong with it
+		}
+		p.json = b
+	}
+	return p, nil
+}
+
+// querySentAt reads "_", milliseconds since 1970. Seconds would come to a year
+// before 2020 and are ignored.
+func querySentAt(q url.Values) time.Time {
+	ms, err := strconv.ParseInt(q.Get("_"), 10, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	if t := time.UnixMilli(ms).UTC(); t.Year() > 2020 && t.Year() < 10000 {
+		return t
+	}
+	return time.Time{}
+}
+
+// form returns the fields data and compression of a urlencoded form.
+func (x *exchange) form(b []byte) (data []byte, compression string, bad *refusal) {
+	if err := x.lease.take(2 * int64(len(b))); err != nil {
+		return nil, "", asRefusal(err)
+	}
+	found := false
+	for field := range strings.SplitSeq(string(b), "&") {
+		key, value, _ := strings.Cut(field, "=")
+		if key != "data" && key != "compression" {
+			continue
+		}
+		v, err := url.QueryUnescape(value)
+		if err != nil {
+			return nil, "", refuse(http.StatusBadRequest, reasonMalformed, "failed to decode form data: a broken escape")
+		}
+		if key == "data" {
+			data, found = restorePlus([]byte(v)), true
+		} else {
+			compression = v
+		}
+	}
+	if !found {
+		return nil, "", refuse(http.StatusBadRequest, reasonMalformed, "failed to decode form data: there is no field \"data\"")
+	}
+	return data, compression, nil
+}
+
+// restorePlus gives base64 back the plus signs that form decoding has eaten.
+func restorePlus(b []byte) []byte {
+	if bytes.IndexByte(b, ' ') < 0 {
+		return b
+	}
+	plus := bytes.ReplaceAll(bytes.TrimSpace(b), []byte{' '}, []byte{'+'})
+	if !base64Like(plus) {
+		return b
+	}
+	return plus
+}
+
+// base64Like reports whether b is made of base64's characters only, of either
+// alphabet.
+func base64Like(b []byte) bool {
+	end := len(b)
+	for end > 0 && b[end-1] == '=' && len(b)-end < 2 {
+		end--
+	}
+	for _, c := range b[:end] {
+		if base64Value[c] < 0 && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return end >= 2
+}
+
+// base64 decodes what is base64 as a whole, with padding or without, of the
+// standard or the URL alphabet. nil is no base64.
+func (x *exchange) base64(b []byte) ([]byte, *refusal) {
+	if !base64Like(b) {
+		return nil, nil
+	}
+	if err := x.lease.take(int64(len(b))); err != nil {
+		return nil, asRefusal(err)
+	}
+	enc := base64.RawStdEncoding
+	if bytes.ContainsAny(b, "-_") {
+		enc = base64.RawURLEncoding
+	}
+	b = bytes.TrimRight(b, "=")
+	out := make([]byte, enc.DecodedLen(len(b)))
+	n, err := enc.Decode(out, b)
+	if err != nil {
+		return nil, refuse(http.StatusBadRequest, reasonMalformed, "failed to decode base64 data")
+	}
+	return out[:n], nil
+}
+
+func (x *exchange) lz(b []byte, limit int64) ([]byte, *refusal) {
+	b = bytes.TrimRight(restorePlus(b), "=")
+	var held int64
+	out, err := lzDecompress(b, func(n int) error {
+		if held += int64(n); held > 8*limit {
+			return errTooBig
+		}
+		return x.lease.take(int64(n))
+	})
+	switch {
+	case errors.Is(err, errTooBig):
+		return nil, tooLarge("the decompressed body", limit)
+	case errors.Is(err, errLZ):
+		return nil, refuse(http.StatusBadRequest, reasonMalformed, "failed to decode lz64 data")
+	case err != nil:
+		return nil, asRefusal(err)
+	case int64(len(out)) > limit:
+		return nil, tooLarge("the decompressed body", limit)
+	}
+	return out, nil
+}
+
+func asRefusal(err error) *refusal {
+	var r *refusal
+	if errors.As(err, &r) {
+		return r
+	}
+	return refuse(http.StatusInternalServerError, reasonUnavailable, "something went wrong inside hedgerow")
+}

@@ -1,0 +1,114 @@
+package ingest
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// request is a v0 body, parsed and not yet judged.
+type request struct {
+	token  string // of the batch
+	sentAt time.Time
+	events []rawEvent
+}
+
+// parse reads the shapes that PostHog takes: an array of events, a batch object,
+// one event, and the {"data": …} wrapper of some SDKs.
+func (x *exchange) parse(p payload, l Limits, engage bool) (*request, *refusal) {
+	if bad := x.check(p.json); bad != nil {
+		return nil, bad
+	}
+	r := &request{sentAt: p.sentAt}
+	if p.json[0] == '[' {
+		return r, r.take(p.json, l)
+	}
+	if p.json[0] != '{' {
+		return nil, refuse(http.StatusBadRequest, reasonMalformed, "failed to parse request: neither an object nor an array")
+	}
+	var apiKey, token, sentAt, batch, data, name json.RawMessage
+	for key, v := range members(p.json) {
+		switch string(key) {
+		case "api_key":
+			apiKey = v
+		case "token":
+			token = v
+		case "sent_at":
+			sentAt = v
+		case "batch":
+			batch = v
+		case "data":
+			data = v
+		case "event":
+			name = v
+		}
+	}
+	if r.token = text(apiKey); r.token == "" {
+		r.token = text(token)
+	}
+	if s := text(sentAt); s != "" {
+		t, err := event.ParseTime(s)
+		if err != nil {
+			return nil, refuse(http.StatusBadRequest, reasonMalformed, "failed to parse request: sent_at is not an ISO 8601 time")
+		}
+		r.sentAt = t
+	}
+	var bad *refusal
+	switch {
+	case !isNull(batch):
+		bad = r.take(batch, l)
+	case !isNull(name) || engage && isNull(data):
+		r.events = []rawEvent{newRawEvent(p.json, 0)}
+	case !isNull(data):
+		bad = r.take(data, l)
+	default:
+		bad = refuse(http.StatusBadRequest, reasonMalformed, "request is missing events: send one event, an array of events, or {\"api_key\":…,\"batch\":[…]}")
+	}
+	return r, bad
+}
+
+func (r *request) take(array json.RawMessage, l Limits) *refusal {
+	if array[0] != '[' {
+		return refuse(http.StatusBadRequest, reasonMalformed, "failed to parse request: the events are not an array")
+	}
+	var bad *refusal
+	r.events, bad = split(array, l)
+	return bad
+}
+
+// split finds the events of a batch.
+func split(array json.RawMessage, l Limits) ([]rawEvent, *refusal) {
+	n := 0
+	for range elements(array) {
+		n++
+	}
+	switch {
+	case n == 0:
+		return nil, refuse(http.StatusBadRequest, reasonMalformed, "request is missing events: the batch is empty")
+	case n > l.Events:
+		return nil, refuse(http.StatusRequestEntityTooLarge, reasonTooLarge, "maximum event size exceeded: %d events in one request, at most %d are taken", n, l.Events)
+	}
+	events := make([]rawEvent, 0, n)
+	for raw := range elements(array) {
+		events = append(events, newRawEvent(raw, len(events)))
+	}
+	return events, nil
+}
+
+// perMember is what a member of an object costs in memory once decoded, beside
+// its bytes.
+const perMember = 96
+
+// check validates a body and reserves what decoding it will need.
+func (x *exchange) check(b []byte) *refusal {
+	n, err := check(b)
+	if err != nil {
+		return refuse(http.StatusBadRequest, reasonMalformed, "failed to parse request: %v", err)
+	}
+	if err := x.lease.take(int64(n) * perMember); err != nil {
+		return asRefusal(err)
+	}
+	return nil
+}

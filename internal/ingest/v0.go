@@ -1,0 +1,205 @@
+package ingest
+
+import (
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// rejected is one event of a batch that was not taken.
+type rejected struct {
+	Index int    `json:"index"`           // in the batch, from 0
+	UUID  string `json:"uuid,omitempty"`  // as it was sent
+	Event string `json:"event,omitempty"` // its name
+	Error string `json:"error"`
+
+	why *refusal
+}
+
+const (
+	maxNamed      = 100 // rejected events that an answer names
+	maxNamedShort = 10  // in an answer of plain text
+)
+
+// serveV0 serves /batch and its kin (contract sections 1.2 and 1.3). Good events
+// are taken and bad ones named, where PostHog would refuse all of them.
+func (h *Handler) serveV0(w http.ResponseWriter, r *http.Request) {
+	route := strings.TrimSuffix(r.URL.Path, "/")
+	if r.Method != http.MethodPost && (r.Method != http.MethodGet || route == aiBatch) {
+		w.Header().Set("Allow", "GET, POST, OPTIONS")
+		h.fail(w, refuse(http.StatusMethodNotAllowed, reasonMethod, "method not allowed"))
+		return
+	}
+	x := &exchange{lease: lease{m: h.memory}}
+	defer x.end()
+	taken, bad, refusal := h.captureV0(w, r, route, x)
+	switch {
+	case refusal != nil:
+		h.fail(w, refusal)
+	case taken == 0:
+		h.fail(w, allRejected(bad))
+	case r.URL.Query().Get("beacon") == "1":
+		w.WriteHeader(http.StatusNoContent)
+	case len(bad) > 0:
+		writeJSON(w, http.StatusOK, map[string]any{"status": "Ok", "accepted": taken, "rejected": bad[:min(len(bad), maxNamed)]})
+	default:
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"status":"Ok"}`)
+	}
+}
+
+func (h *Handler) captureV0(w http.ResponseWriter, r *http.Request, route string, x *exchange) (taken int, bad []rejected, _ *refusal) {
+	query := r.URL.Query()
+	var body []byte
+	if query.Get("data") == "" || r.Method == http.MethodPost {
+		var refusal *refusal
+		if body, refusal = h.wire(w, r, x, h.limits.Body); refusal != nil {
+			return 0, nil, refusal
+		}
+	}
+	h.metrics.bytes.Add(float64(len(body)))
+	p, refusal := x.readPayload(r, query, body, h.limits.Decoded)
+	if refusal != nil {
+		return 0, nil, refusal
+	}
+	engage := route == "/engage"
+	req, refusal := x.parse(p, h.limits, engage)
+	if refusal != nil {
+		return 0, nil, refusal
+	}
+	token, refusal := req.tokenOfAll()
+	if refusal != nil {
+		return 0, nil, refusal
+	}
+	to, refusal := h.resolve(token)
+	if refusal != nil {
+		return 0, nil, refusal
+	}
+	m := moment{now: h.now().UTC(), sentAt: req.sentAt}
+	ip := quotedIP(r)
+	events := make([]*event.Event, 0, len(req.events))
+	from := make([]int, 0, len(req.events)) // where each stands in the batch
+	for i := range req.events {
+		in := &req.events[i]
+		e, refusal := in.build(m, engage)
+		if refusal == nil && len(in.raw) > h.limits.EventBytes {
+			refusal = tooLarge("the event", int64(h.limits.EventBytes))
+		}
+		if refusal != nil {
+			bad = append(bad, in.rejected(refusal))
+			continue
+		}
+		h.adopt(e, to, token)
+		setIP(e, ip)
+		events, from = append(events, e), append(from, i)
+	}
+	refused, refusal := h.storeEach(r.Context(), events)
+	if refusal != nil {
+		return 0, nil, refusal
+	}
+	for i, in := range from {
+		if why := refused[i]; why != nil {
+			bad = append(bad, req.events[in].rejected(why))
+		}
+	}
+	for _, b := range bad {
+		h.metrics.reject(b.why.reason)
+		h.warn("event "+b.why.reason, "an event was not taken", "route", route, "project", to.project, "event", b.Event, "uuid", b.UUID, "why", b.Error)
+	}
+	return len(events) - len(refused), bad, nil
+}
+
+// adopt gives an event to its project.
+func (h *Handler) adopt(e *event.Event, to target, token string) {
+	e.ProjectID = to.project
+	if to.conn == nil && text(e.Properties["token"]) == token {
+		// posthog-js repeats the token in each event. Hedgerow's own is of no use
+		// to PostHog and none of its business.
+		delete(e.Properties, "token")
+	}
+}
+
+func (in *rawEvent) rejected(why *refusal) rejected {
+	name, id := text(in.name), text(in.uuid)
+	return rejected{Index: in.index, UUID: id[:min(len(id), 64)], Event: strings.ToValidUTF8(name[:min(len(name), event.MaxNameLen)], ""), Error: why.message, why: why}
+}
+
+// tokenOfAll finds the one token of a request.
+func (r *request) tokenOfAll() (string, *refusal) {
+	if r.token != "" {
+		return r.token, nil
+	}
+	token := ""
+	for i := range r.events {
+		t := r.events[i].token
+		if t == "" {
+			for key, v := range members(r.events[i].properties) {
+				if string(key) == "token" {
+					t = text(v)
+				}
+			}
+		}
+		if t == "" {
+			continue
+		}
+		if token != "" && t != token {
+			return "", refuse(http.StatusUnauthorized, reasonToken, "events submitted with inconsistent api_key values")
+		}
+		token = t
+	}
+	return token, nil
+}
+
+// allRejected is the answer where no event was taken.
+func allRejected(bad []rejected) *refusal {
+	if len(bad) == 1 {
+		return bad[0].why
+	}
+	status := bad[0].why.status
+	var s strings.Builder
+	s.WriteString("no event was taken")
+	for i, b := range bad {
+		if b.why.status != status {
+			status = http.StatusBadRequest
+		}
+		if i < maxNamedShort {
+			s.WriteString("\nevent " + strconv.Itoa(b.Index) + ": " + b.Error)
+		}
+	}
+	if len(bad) > maxNamedShort {
+		s.WriteString("\nand " + strconv.Itoa(len(bad)-maxNamedShort) + " more")
+	}
+	return &refusal{status, bad[0].why.reason, s.String()}
+}
+
+// fail answers with plain text, as PostHog's v0 routes do.
+func (h *Handler) fail(w http.ResponseWriter, why *refusal) {
+	h.metrics.refuse(why.reason)
+	if why.status >= 400 && why.reason != reasonClientGone {
+		h.warn("request "+why.reason, "a request was refused", "status", why.status, "why", why.message)
+	}
+	if s := why.retryAfter(); s != "" {
+		w.Header().Set("Retry-After", s)
+	}
+	http.Error(w, why.message, why.status)
+}
+
+// serveReplay takes session recordings and forgets them: hedgerow keeps none,
+// and a browser that is refused would try for ever.
+func (h *Handler) serveReplay(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost && r.Method != http.MethodGet {
+		w.Header().Set("Allow", "GET, POST, OPTIONS")
+		h.fail(w, refuse(http.StatusMethodNotAllowed, reasonMethod, "method not allowed"))
+		return
+	}
+	_, _ = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, 25<<20))
+	if r.URL.Query().Get("beacon") == "1" {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = io.WriteString(w, `{"status":"Ok"}`)
+}
