@@ -1,13 +1,16 @@
 package main
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -83,7 +86,7 @@ func mcpCommand() *cli.Command {
 		Usage: "offer hedgerow to an AI assistant: MCP tools on standard input and output",
 		Flags: []cli.Flag{dataFlag(c), projectFlag()},
 		Action: func(ctx context.Context, cmd *cli.Command) error {
-			b := &bridge{c: c, endpoint: "http://hedgerow/mcp" + projectQuery(cmd), idle: 2 * time.Second}
+			b := &bridge{c: c, endpoint: "http://hedgerow/mcp" + projectQuery(cmd), idle: 500 * time.Millisecond}
 			defer b.close()
 			// A wrong folder or project is told at once, on the terminal, and
 			// not only to the assistant.
@@ -94,6 +97,9 @@ func mcpCommand() *cli.Command {
 		},
 	}
 }
+
+// maxForward bounds the messages that are on their way at once.
+const maxForward = 16
 
 type keepOpen struct{ io.Writer }
 
@@ -183,6 +189,7 @@ func (b *bridge) run(ctx context.Context, client sdk.Transport) error {
 	}
 	defer conn.Close()
 	var wg sync.WaitGroup
+	slots := make(chan struct{}, maxForward)
 	for {
 		msg, err := conn.Read(ctx)
 		switch {
@@ -193,7 +200,11 @@ func (b *bridge) run(ctx context.Context, client sdk.Transport) error {
 			wg.Wait()
 			return event.NewError(event.CodeInvalid, "standard input does not hold JSON-RPC messages, one a line", "let an MCP client start hedgerow mcp; see docs/mcp.md", err)
 		}
-		wg.Go(func() { b.forward(ctx, conn, msg) })
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			b.forward(ctx, conn, msg)
+		})
 	}
 }
 
@@ -226,7 +237,7 @@ func (b *bridge) exchange(ctx context.Context, client sdk.Connection, msg jsonrp
 		return err
 	}
 	defer release()
-	server, err := (&sdk.StreamableClientTransport{Endpoint: b.endpoint, HTTPClient: ctl.http, DisableStandaloneSSE: true, MaxRetries: -1}).Connect(ctx)
+	server, err := (&sdk.StreamableClientTransport{Endpoint: b.endpoint, HTTPClient: &http.Client{Transport: explained{ctl.http.Transport}}, DisableStandaloneSSE: true, MaxRetries: -1}).Connect(ctx)
 	if err != nil {
 		return err
 	}
@@ -246,4 +257,40 @@ func (b *bridge) exchange(ctx context.Context, client sdk.Connection, msg jsonrp
 			return nil
 		}
 	}
+}
+
+// explained turns refusals that are no JSON-RPC into errors that are: those of
+// the SDK's handler, in plain text, and those of socketHandler. Their words would
+// be lost otherwise.
+type explained struct{ next http.RoundTripper }
+
+func (e explained) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := e.next.RoundTrip(r)
+	if err != nil || resp.StatusCode < 400 || resp.StatusCode >= 500 {
+		return resp, err
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	resp.Body.Close()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := jsonrpc.DecodeMessage(body); err != nil {
+		why := &jsonrpc.Error{Code: jsonrpc.CodeInvalidRequest, Message: strings.TrimSpace(string(body))}
+		var ours struct {
+			Error struct{ Message, Hint string } `json:"error"`
+		}
+		switch {
+		case json.Unmarshal(body, &ours) == nil && ours.Error.Message != "":
+			why.Message = ours.Error.Message + ". What to do: " + ours.Error.Hint
+		case strings.HasPrefix(why.Message, "JSON RPC not handled"):
+			why.Code = jsonrpc.CodeMethodNotFound
+		}
+		// The id is forward's to set: it knows whom it answers.
+		none, _ := jsonrpc.MakeID("refused")
+		if body, err = jsonrpc.EncodeMessage(&jsonrpc.Response{ID: none, Error: why}); err != nil {
+			return nil, err
+		}
+	}
+	resp.Body, resp.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+	return resp, nil
 }
