@@ -22,13 +22,15 @@ var ErrFrame = errors.New("not an event frame")
 
 // AppendFrame appends the event's frame to dst.
 func (e *Event) AppendFrame(dst []byte) ([]byte, error) {
-	meta, err := json.Marshal(e)
+	// The length stands before the metadata, whose length is not known yet.
+	const room = len(frameMagic) + binary.MaxVarintLen64
+	start := len(dst)
+	out, err := appendMeta(append(dst, make([]byte, room)...), e)
 	if err != nil {
 		return dst, fmt.Errorf("encode event: %w", err)
 	}
-	dst = append(dst, frameMagic...)
-	dst = binary.AppendUvarint(dst, uint64(len(meta)))
-	dst = append(dst, meta...)
+	head := binary.AppendUvarint(append(out[start:start], frameMagic...), uint64(len(out)-start-room))
+	dst = out[:start+len(head)+copy(out[start+len(head):], out[start+room:])]
 	for _, part := range []json.RawMessage{e.Content.Input, e.Content.Output, e.Content.Tools, e.Content.InputState, e.Content.OutputState} {
 		if part == nil {
 			dst = append(dst, 0)
@@ -52,7 +54,7 @@ func DecodeFrame(b []byte) (*Event, error) {
 		return nil, err
 	}
 	e := new(Event)
-	if err := json.Unmarshal(meta, e); err != nil {
+	if err := decodeMeta(meta, e); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFrame, err)
 	}
 	for _, part := range []*json.RawMessage{&e.Content.Input, &e.Content.Output, &e.Content.Tools, &e.Content.InputState, &e.Content.OutputState} {
