@@ -203,6 +203,7 @@ func TestAppendFails(t *testing.T) {
 					return c.do(ctx, try-1, events)
 				})
 				r.offer(finished(9))
+				time.Sleep(2 * lingerFor) // the bubble's time
 				synctest.Wait()
 				for n := range 3 {
 					f := finished(n)

@@ -16,8 +16,8 @@ import (
 // Defaults of [Sink].
 const (
 	DefaultMaxBatch      = 2000
-	DefaultFlushInterval = 200 * time.Millisecond
-	maxFlushInterval     = 250 * time.Millisecond
+	DefaultFlushInterval = 400 * time.Millisecond
+	maxFlushInterval     = 500 * time.Millisecond
 )
 
 // Retries wait this long, doubled with each attempt up to the maximum, with a
@@ -40,7 +40,7 @@ type Sink struct {
 	Queue         event.Queue
 	Store         Writer
 	MaxBatch      int                   // events in one transaction. Defaults to DefaultMaxBatch
-	FlushInterval time.Duration         // longest wait for a batch to fill. Defaults to DefaultFlushInterval, at most 250 ms
+	FlushInterval time.Duration         // longest wait for a batch to fill. Defaults to DefaultFlushInterval, at most 500 ms
 	Logger        *slog.Logger          // nil: no log
 	Registerer    prometheus.Registerer // nil: no metrics
 

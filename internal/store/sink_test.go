@@ -177,7 +177,7 @@ func TestSinkStores(t *testing.T) {
 		if got := strings.Join(told, " "); got != "a b c" {
 			t.Errorf("told of %q", got)
 		}
-		if d := time.Since(start); d > 250*time.Millisecond {
+		if d := time.Since(start); d > 500*time.Millisecond {
 			t.Errorf("stored after %v", d)
 		}
 		if !slices.Equal(m.writes, []int{4}) {
