@@ -248,6 +248,9 @@ func (a *app) run(name string, f func(context.Context) error) {
 }
 
 func (a *app) openSinks(ctx context.Context) error {
+	if !a.cfg.has(roleSinks) {
+		return nil // another process on the same NATS cluster stores and delivers
+	}
 	q, err := a.journal.Queue(ctx, storeQueue, journal.QueueOptions{})
 	if err != nil {
 		return dataError(err)
@@ -313,17 +316,19 @@ func (a *app) serve(ctx context.Context) error {
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ok\n")) })
 	mux.HandleFunc("GET /readyz", a.ready)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(a.metrics, promhttp.HandlerOpts{}))
-	mux.Handle("/api/", api.New(apiConfig))
-	mux.Handle("/mcp", tools.HTTP())
 	if os.Getenv("HEDGEROW_DEBUG_PPROF") == "1" && isLoopback(a.cfg.Listen) {
 		mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 		mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	}
-	mux.Handle("/", web.New(web.Config{
-		Query: a.query, Registry: a.registry, Connections: a.connectionRows, Logger: a.log.With("part", "web"),
-		Eraser: eraser{a.store}, Providers: a.providers, PublicURL: a.cfg.PublicURL,
-		Simulated: a.simulated, Dropped: a.dropped,
-	}))
+	if a.cfg.has(roleWeb) {
+		mux.Handle("/api/", api.New(apiConfig))
+		mux.Handle("/mcp", tools.HTTP())
+		mux.Handle("/", web.New(web.Config{
+			Query: a.query, Registry: a.registry, Connections: a.connectionRows, Logger: a.log.With("part", "web"),
+			Eraser: eraser{a.store}, Providers: a.providers, PublicURL: a.cfg.PublicURL,
+			Simulated: a.simulated, Dropped: a.dropped,
+		}))
+	}
 	srv := &http.Server{
 		Handler:           a.route(mux),
 		ReadHeaderTimeout: 15 * time.Second,
@@ -340,11 +345,11 @@ func (a *app) serve(ctx context.Context) error {
 // POST into a GET.
 func (a *app) route(rest http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if a.ingest.Handles(r.URL.Path) {
+		if a.cfg.has(roleIngest) && a.ingest.Handles(r.URL.Path) {
 			a.ingest.ServeHTTP(w, r)
 			return
 		}
-		if a.gateway.Handles(r.URL.Path) {
+		if a.cfg.has(roleGateway) && a.gateway.Handles(r.URL.Path) {
 			a.gateway.ServeHTTP(w, r)
 			return
 		}

@@ -26,6 +26,7 @@ import (
 // the first of these that is given wins, in this order.
 type config struct {
 	Listen    string
+	Roles     string
 	Data      string
 	PublicURL string
 	LogLevel  string
@@ -67,6 +68,30 @@ type upstreamConfig struct {
 	Dialect      string        `yaml:"dialect"`       // openai (default) or anthropic
 	IncludeUsage *bool         `yaml:"include_usage"` // default: the global include_usage
 	Timeout      time.Duration `yaml:"timeout"`       // default: the global upstream_timeout
+}
+
+// The roles of a process: the gateway's routes, the ingestion routes, the store
+// and delivery to PostHog, the pages and the API.
+const (
+	roleGateway = "gateway"
+	roleIngest  = "ingest"
+	roleSinks   = "sinks"
+	roleWeb     = "web"
+	allRoles    = "gateway,ingest,sinks,web"
+)
+
+// has reports whether the process has a role; a subcommand, which reads no
+// --roles, has none of its own and all of its server's.
+func (c *config) has(role string) bool {
+	return c.Roles == "" || slices.Contains(c.roles(), role)
+}
+
+func (c *config) roles() []string {
+	list := strings.Split(c.Roles, ",")
+	for i := range list {
+		list[i] = strings.TrimSpace(list[i])
+	}
+	return list
 }
 
 // fileOnly names the keys of hedgerow.yaml that are no flags.
@@ -118,6 +143,7 @@ func (c *config) flags() []cli.Flag {
 		configFlag(),
 		dataFlag(c),
 		str(&c.Listen, "listen", "127.0.0.1:4100", "address to listen on"),
+		str(&c.Roles, "roles", allRoles, "parts that this process runs, to scale them apart on one NATS cluster: "+allRoles),
 		str(&c.PublicURL, "public-url", "", "base URL under which people and PostHog links reach hedgerow (default: http:// and the address)"),
 		str(&c.LogLevel, "log-level", "info", "debug, info, warn or error"),
 		str(&c.LogFormat, "log-format", "text", "text or json"),
@@ -275,6 +301,11 @@ func editDistance(a, b string) int {
 func (c *config) validate() error {
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
 		return configError(fmt.Sprintf("listen: %q is not an address", c.Listen), "write host:port, for example 127.0.0.1:4100", err)
+	}
+	for _, r := range c.roles() {
+		if c.Roles != "" && !slices.Contains(strings.Split(allRoles, ","), r) {
+			return configError(fmt.Sprintf("roles: there is no role %q", r), "use one or more of "+allRoles, nil)
+		}
 	}
 	if _, err := c.level(); err != nil {
 		return configError(fmt.Sprintf("log_level: %q is not a level", c.LogLevel), "use debug, info, warn or error", err)
