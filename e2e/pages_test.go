@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"maps"
 	"os"
 	"os/exec"
 	"regexp"
@@ -26,12 +27,13 @@ type pageReport struct {
 	Unnamed          int      `json:"unnamed"` // controls without a name for a screen reader
 	Focus            bool     `json:"focus"`   // the first Tab shows where one is
 	Missing          bool     `json:"missing"`
+	Menu             bool     `json:"menu"` // the phone's menu opens and closes by keyboard
 	Trouble          []string `json:"trouble"`
 }
 
 // look opens every page in Chromium. Screenshots go to HEDGEROW_SHOTS, if it is
 // set.
-func look(t *testing.T, p *proc, name string) map[string][]pageReport {
+func look(t *testing.T, p *proc, name string, env ...string) map[string][]pageReport {
 	t.Helper()
 	out := p.w.mustRun("project", "sign-in-link")
 	link := regexp.MustCompile(`http://\S+/sign-in\?token=\w+`).FindString(out)
@@ -46,6 +48,7 @@ func look(t *testing.T, p *proc, name string) map[string][]pageReport {
 		}
 	}
 	cmd := exec.CommandContext(t.Context(), "node", "pages.mjs", p.base, link, folder)
+	cmd.Env = append(os.Environ(), env...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	b, err := cmd.Output()
@@ -69,7 +72,14 @@ func TestPages(t *testing.T) {
 	w := newWorld(t)
 	p := w.start()
 	w.flushFast()
-	verify := func(t *testing.T, pages map[string][]pageReport, want map[string]int) {
+	always := map[string]int{"signin": 200, "link": 200, "overview": 200, "events": 200, "notfound": 404, "missing": 404, "foreign": 404, "keys": 200, "settings": 200,
+		"projects": 200, "users": 200, "user": 200, "audit": 200, "account": 200, "welcome": 200}
+	verify := func(t *testing.T, pages map[string][]pageReport, more map[string]int) {
+		if m := pages["menu"]; len(m) != 2 || !m[0].Menu || !m[1].Menu {
+			t.Errorf("the phone's menu does not open and close: %+v", m)
+		}
+		want := maps.Clone(always)
+		maps.Copy(want, more)
 		for name, status := range want {
 			if len(pages[name]) != 4 {
 				t.Errorf("%s: %d looks, want 4", name, len(pages[name]))
@@ -96,7 +106,7 @@ func TestPages(t *testing.T) {
 		}
 	}
 	t.Run("Empty", func(t *testing.T) {
-		verify(t, look(t, p, "empty"), map[string]int{"overview": 200, "events": 200, "notfound": 404, "missing": 404})
+		verify(t, look(t, p, "empty"), nil)
 	})
 	stream := strings.Replace(chatBody, `{"model"`, `{"stream":true,"model"`, 1)
 	for i, c := range []struct{ path, sim, body string }{
@@ -112,8 +122,9 @@ func TestPages(t *testing.T) {
 		}
 	}
 	p.awaitStored("", 8)
+	w.mustRun("project", "create", "A second project with a name that is rather long")
 	t.Run("Full", func(t *testing.T) {
-		verify(t, look(t, p, "full"), map[string]int{"overview": 200, "events": 200, "filtered": 200, "empty": 200, "event": 200, "trace": 200, "notfound": 404, "missing": 404})
+		verify(t, look(t, p, "full", "SET_PASSWORD=correct horse battery"), map[string]int{"filtered": 200, "empty": 200, "event": 200, "trace": 200})
 	})
 	p.stop()
 }

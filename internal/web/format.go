@@ -63,6 +63,16 @@ func usd(c query.USD) string {
 	return "$" + s
 }
 
+// plainCount and plainUSD are for charts.
+func plainCount(n int64) string { return strconv.FormatInt(n, 10) }
+
+func plainUSD(c query.USD) string {
+	if !c.Known {
+		return ""
+	}
+	return c.Value.String()
+}
+
 // ms writes milliseconds as 412 ms or 1.84 s.
 func ms(m query.Millis) string {
 	switch {

@@ -76,6 +76,12 @@ func (f *frame) path(below string) string {
 // url is path for a link of a template.
 func (f *frame) url(below string) templ.SafeURL { return templ.SafeURL(f.path(below)) }
 
+// live makes htmx load what a link or a GET form leads to into the page as it
+// stands, without the side bar. Without scripts the link is a link.
+func live(to templ.SafeURL) templ.Attributes {
+	return templ.Attributes{"hx-get": string(to), "hx-target": "#page", "hx-swap": "innerHTML show:window:top", "hx-push-url": "true"}
+}
+
 // done ends a form that was carried out: the browser goes on to a page, which
 // says so. With an empty message it says nothing.
 func (f *frame) done(to, message string) (templ.Component, error) {

@@ -16,6 +16,7 @@ var cent = decimal.New(1, -2)
 // and what came last?
 type overviewPage struct {
 	Today, Week *query.Period
+	Days        []query.Group // of the week
 	Latest      []*query.Event
 	Connections []Connection
 }
@@ -31,11 +32,16 @@ func (s *Web) overview(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
+	days, err := s.c.Query.Stats(r.Context(), query.StatsQuery{
+		Project: f.Session.ProjectID, Filter: query.Filter{From: week.From, To: week.To}, GroupBy: query.ByDay, TimeZone: tz})
+	if err != nil {
+		return nil, err
+	}
 	latest, err := s.c.Query.Events(r.Context(), query.EventsQuery{Project: f.Session.ProjectID, Limit: 10})
 	if err != nil {
 		return nil, err
 	}
-	p := overviewPage{Today: today, Week: week, Latest: latest.Events}
+	p := overviewPage{Today: today, Week: week, Days: days.Groups, Latest: latest.Events}
 	if s.c.Connections != nil {
 		p.Connections = s.c.Connections(f.Session.ProjectID)
 	}

@@ -16,8 +16,8 @@ import (
 
 var roleOptions = [][2]string{
 	{"viewer", "Viewer – reads"},
-	{"member", "Member – reads, sends, changes connections and prompts"},
-	{"admin", "Admin – everything, in every project"},
+	{"member", "Member – also changes connections"},
+	{"admin", "Admin – everything, everywhere"},
 }
 
 // usersPage is everybody, and the form that invites one more.

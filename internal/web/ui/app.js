@@ -8,6 +8,7 @@ Object.assign(htmx.config, {
   includeIndicatorStyles: false,
   selfRequestsOnly: true,
   historyCacheSize: 0, // pages of a signed-in person are not kept in the browser
+  refreshOnHistoryMiss: true,
   responseHandling: [
     { code: "204", swap: false },
     { code: "...", swap: true }, // errors are fragments too: they say what to do

@@ -21,7 +21,7 @@ export function draw(box) {
     const colour = (name) => css.getPropertyValue(name).trim();
     const rows = [...table.tBodies[0].rows];
     const series = [...table.tHead.rows[0].cells].flatMap((head, i) => head.dataset.series ? [{
-      name: head.textContent.trim(), type: head.dataset.series, barMaxWidth: 28, showSymbol: false,
+      name: head.textContent.trim(), type: head.dataset.series, barMaxWidth: 28, symbolSize: 7,
       stack: head.dataset.stack, yAxisIndex: Number(head.dataset.axis ?? 0),
       data: rows.map((r) => { const v = r.cells[i].dataset.value; return v === undefined || v === "" ? null : Number(v); }),
     }] : []);
