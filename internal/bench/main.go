@@ -1,8 +1,8 @@
 // Command bench says what the gateway costs. In one run, against the same
-// loopback upstream, it measures three ways in turn — direct, through a bare
-// httputil.ReverseProxy, and through hedgerow with full capture to the journal,
-// the store at work behind it — and prints requests a second, latency and time
-// to first token, and their ratios. Upstream, proxy and hedgerow are processes
+// loopback upstream, it measures four ways in turn — direct, through a bare
+// httputil.ReverseProxy, through hedgerow with full capture to the journal, and
+// through hedgerow with the store at work behind it too — and prints requests a
+// second, latency, time to first token, CPU time a call, and their ratios. Upstream, proxy and hedgerow are processes
 // of their own, so that hedgerow's memory and CPU are its own.
 //
 // Figures from one machine are comparable with each other only: read the ratios.
@@ -160,12 +160,12 @@ func (p *process) stop() {
 
 // startHedgerow starts the real binary on a temporary folder and waits until it
 // is ready.
-func startHedgerow(upstreamURL, dir string) *process {
+func startHedgerow(upstreamURL, dir string, args ...string) *process {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	check(err)
 	addr := l.Addr().String()
 	check(l.Close())
-	cmd := exec.Command(*binary, "serve", "--listen", addr, "--data", dir, "--log-level", "warn")
+	cmd := exec.Command(*binary, append([]string{"serve", "--listen", addr, "--data", dir, "--log-level", "warn"}, args...)...)
 	cmd.Env = append(os.Environ(), "HEDGEROW_UPSTREAM_OPENAI="+upstreamURL, "POSTHOG_API_KEY=", "HEDGEROW_DEBUG_PPROF=1")
 	cmd.Stderr = os.Stderr
 	check(cmd.Start())
@@ -188,6 +188,7 @@ type result struct {
 	rps                    float64
 	p50, p99, ttft50, tt99 time.Duration
 	errors                 int64
+	cpu                    time.Duration // of the way's own process, a call
 }
 
 // load runs closed-loop callers for d and returns what they saw.
@@ -222,7 +223,7 @@ func load(base string, body []byte, callers int, d time.Duration, header http.He
 	elapsed := time.Since(begin)
 	slices.Sort(lat)
 	slices.Sort(ttft)
-	return result{float64(len(lat)) / elapsed.Seconds(), at(lat, 0.5), at(lat, 0.99), at(ttft, 0.5), at(ttft, 0.99), failed.Load()}
+	return result{float64(len(lat)) / elapsed.Seconds(), at(lat, 0.5), at(lat, 0.99), at(ttft, 0.5), at(ttft, 0.99), failed.Load(), 0}
 }
 
 func call(client *http.Client, base string, body []byte, header http.Header, buf []byte) (total, first time.Duration, err error) {
@@ -280,9 +281,15 @@ func measureAll() {
 
 	fmt.Printf("hedgerow bench: %d CPUs, %s, %d rounds of %v each; medians\n", runtime.NumCPU(), runtime.Version(), *rounds, *duration)
 	fmt.Printf("request %d bytes, answer %d bytes or %d flushed chunks; upstream, proxy, hedgerow and callers share the CPUs\n\n", len(requestBody(false)), len(answer), chunks)
-	ways := []struct{ name, url string }{{"direct", up.url}, {"reverse proxy", proxy.url}, {"hedgerow", hedge.url}}
+	journal := startHedgerow(up.url, filepath.Join(dir, "journal"), "--roles", "gateway")
+	defer journal.stop()
+	ways := []struct {
+		name string
+		url  string
+		p    *process // whose CPU time is told; nil for direct
+	}{{"direct", up.url, nil}, {"reverse proxy", proxy.url, proxy}, {"hedgerow, to journal", journal.url, journal}, {"hedgerow, and store", hedge.url, hedge}}
 
-	fmt.Printf("%-34s %10s %10s %10s %10s %10s\n", "", "calls/s", "p50", "p99", "ttft p50", "ttft p99")
+	fmt.Printf("%-40s %8s %10s %10s %10s %10s %12s\n", "", "calls/s", "p50", "p99", "ttft p50", "ttft p99", "its CPU/call")
 	for _, c := range []struct {
 		name    string
 		stream  bool
@@ -300,7 +307,16 @@ func measureAll() {
 		}
 		for range *rounds {
 			for i, w := range ways {
-				got[i] = append(got[i], load(w.url, body, c.callers, *duration, nil))
+				var before time.Duration
+				if w.p != nil {
+					before = cpu(w.p)
+				}
+				r := load(w.url, body, c.callers, *duration, nil)
+				if w.p != nil { // what is left to be stored counts too: it is a call's as well
+					time.Sleep(700 * time.Millisecond)
+					r.cpu = time.Duration(float64(cpu(w.p)-before) / (r.rps * duration.Seconds()))
+				}
+				got[i] = append(got[i], r)
 			}
 		}
 		pick := func(i int, f func(result) time.Duration) time.Duration {
@@ -318,20 +334,26 @@ func measureAll() {
 			for _, r := range got[i] {
 				rps, errs = append(rps, r.rps), errs+r.errors
 			}
-			fmt.Printf("%-34s %10.0f %10s %10s %10s %10s", c.name+" · "+w.name, median(rps), us(pick(i, p50)), us(pick(i, func(r result) time.Duration { return r.p99 })),
+			fmt.Printf("%-40s %8.0f %10s %10s %10s %10s", c.name+" · "+w.name, median(rps), us(pick(i, p50)), us(pick(i, func(r result) time.Duration { return r.p99 })),
 				us(pick(i, ttft)), us(pick(i, func(r result) time.Duration { return r.tt99 })))
+			if w.p != nil {
+				fmt.Printf(" %12s", us(pick(i, func(r result) time.Duration { return r.cpu })))
+			}
 			if errs > 0 {
 				fmt.Printf("  %d FAILED", errs)
 			}
 			fmt.Println()
 		}
-		var ratios []float64
-		for r := range *rounds {
-			ratios = append(ratios, got[2][r].rps/got[1][r].rps)
+		for i := 2; i < len(ways); i++ {
+			var ratios []float64
+			for r := range *rounds {
+				ratios = append(ratios, got[i][r].rps/got[1][r].rps)
+			}
+			fmt.Printf("  → %s / reverse proxy: %.2f of the throughput (rounds %.2f–%.2f); p50 %+d µs, time to first token %+d µs\n", ways[i].name,
+				median(ratios), slices.Min(ratios), slices.Max(ratios),
+				(pick(i, p50) - pick(1, p50)).Microseconds(), (pick(i, ttft) - pick(1, ttft)).Microseconds())
 		}
-		fmt.Printf("  → hedgerow/reverse proxy: %.2f of the throughput (rounds %.2f–%.2f); p50 %+d µs, time to first token %+d µs\n\n",
-			median(ratios), slices.Min(ratios), slices.Max(ratios),
-			(pick(2, p50) - pick(1, p50)).Microseconds(), (pick(2, ttft) - pick(1, ttft)).Microseconds())
+		fmt.Println()
 	}
 
 	if *profile != "" {
