@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"strings"
 	"unicode/utf8"
+	"unsafe"
 
 	"github.com/tidwall/gjson"
 
@@ -42,7 +43,7 @@ func Derive(e *event.Event) {
 	var instructions []string
 	if in := e.Content.Input; present(in) {
 		r := reading{instructions: true}
-		r.value(gjson.ParseBytes(in), false)
+		r.value(gjson.Parse(view(in)), false)
 		instructions = r.system
 		if !e.InputChars.Known {
 			e.InputChars = event.Some(r.chars)
@@ -57,7 +58,7 @@ func Derive(e *event.Event) {
 	var out reading
 	if v := e.Content.Output; present(v) {
 		out.answer = true
-		out.value(gjson.ParseBytes(v), false)
+		out.value(gjson.Parse(view(v)), false)
 		if !e.OutputChars.Known {
 			e.OutputChars = event.Some(out.chars)
 		}
@@ -69,6 +70,10 @@ func Derive(e *event.Event) {
 		e.InputLengthBucket = inputBucket(e)
 	}
 }
+
+// view is b as a string, without a copy. It must not outlive b's bytes being as
+// they are: what is derived from it is a number, a hash or a word.
+func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 func present(v json.RawMessage) bool { return len(v) > 0 && string(v) != "null" }
 
@@ -150,11 +155,26 @@ func (r *reading) value(v gjson.Result, system bool) {
 	}
 }
 
+// object reads the members that bear text. Role and type say how to read the
+// others and may come after them, so the members are taken apart first: once,
+// because a prompt is long and each look at it costs.
 func (r *reading) object(v gjson.Result, system bool) {
-	if role := v.Get("role"); role.Exists() {
-		system = role.Str == "system" || role.Str == "developer"
-	}
-	kind := v.Get("type").Str
+	var few [12]entry
+	members := few[:0]
+	var kind string
+	v.ForEach(func(k, item gjson.Result) bool {
+		switch k.Str {
+		case "role":
+			system = item.Str == "system" || item.Str == "developer"
+		case "type":
+			if item.Type == gjson.String {
+				kind = item.Str
+			}
+		default:
+			members = append(members, entry{k.Str, item})
+		}
+		return true
+	})
 	switch kind {
 	case "function", "function_call", "tool_use", "tool_call", "server_tool_use", "custom_tool_call", "mcp_call":
 		r.tool = true
@@ -166,10 +186,11 @@ func (r *reading) object(v gjson.Result, system bool) {
 		r.answer = false
 		defer func() { r.answer = answer }()
 	}
-	v.ForEach(func(k, item gjson.Result) bool {
-		switch k.Str {
+	for i := range members {
+		item := members[i].value
+		switch members[i].name {
 		case "content", "parts", "text", "value", "message", "messages", "system", "instructions", "output", "transcript", "thinking", "reasoning", "reasoning_content", "summary":
-			r.value(item, system || k.Str == "system" || k.Str == "instructions")
+			r.value(item, system || members[i].name == "system" || members[i].name == "instructions")
 		case "refusal":
 			if item.Type == gjson.String && item.Str != "" {
 				r.refusal = true
@@ -191,8 +212,13 @@ func (r *reading) object(v gjson.Result, system bool) {
 		case "inlineData", "inline_data", "b64_json":
 			r.media = true
 		}
-		return true
-	})
+	}
+}
+
+// entry is one member of an object.
+type entry struct {
+	name  string
+	value gjson.Result
 }
 
 func (r *reading) arguments(v gjson.Result) {
