@@ -31,9 +31,9 @@ type pageReport struct {
 	Trouble          []string `json:"trouble"`
 }
 
-// look opens every page in Chromium. Screenshots go to HEDGEROW_SHOTS, if it is
-// set.
-func look(t *testing.T, p *proc, name string, env ...string) map[string][]pageReport {
+// browse runs a script in Chromium, with a sign-in link, and returns what it
+// printed. Screenshots go to HEDGEROW_SHOTS, if it is set.
+func browse(t *testing.T, p *proc, script, name string, env ...string) []byte {
 	t.Helper()
 	out := p.w.mustRun("project", "sign-in-link")
 	link := regexp.MustCompile(`http://\S+/sign-in\?token=\w+`).FindString(out)
@@ -47,14 +47,30 @@ func look(t *testing.T, p *proc, name string, env ...string) map[string][]pageRe
 			t.Fatal(err)
 		}
 	}
-	cmd := exec.CommandContext(t.Context(), "node", "pages.mjs", p.base, link, folder)
+	cmd := exec.CommandContext(t.Context(), "node", script, p.base, link, folder)
 	cmd.Env = append(os.Environ(), env...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	b, err := cmd.Output()
 	if err != nil {
-		t.Fatalf("pages.mjs: %v\n%s%s", err, b, stderr.String())
+		t.Fatalf("%s: %v\n%s%s", script, err, b, stderr.String())
 	}
+	return b
+}
+
+// TestSignIn goes the way of the first people of a hedgerow in a real browser.
+func TestSignIn(t *testing.T) {
+	p := newWorld(t).start()
+	if n := bytes.Count(browse(t, p, "signin.mjs", "signin"), []byte(`"step"`)); n < 25 {
+		t.Errorf("only %d steps", n)
+	}
+	p.stop()
+}
+
+// look opens every page in Chromium.
+func look(t *testing.T, p *proc, name string, env ...string) map[string][]pageReport {
+	t.Helper()
+	b := browse(t, p, "pages.mjs", name, env...)
 	got := make(map[string][]pageReport)
 	for sc := bufio.NewScanner(bytes.NewReader(b)); sc.Scan(); {
 		var r pageReport

@@ -42,7 +42,6 @@ func (s *Web) frame(w http.ResponseWriter, r *http.Request) (*frame, bool) {
 	}
 	h := r.Header
 	f.Fragment = h.Get("HX-Request") == "true" && h.Get("HX-Boosted") != "true" && h.Get("HX-History-Restore-Request") != "true"
-	f.Flash = f.takeFlash()
 	// The project that was looked at last is the one that pages without a project
 	// of their own keep in the side bar.
 	current := 0

@@ -171,6 +171,7 @@ func (s *Web) gate(rt route) http.Handler {
 			s.show(w, r, status, fragment(*f, body))
 			return
 		}
+		f.Flash = f.takeFlash()
 		s.show(w, r, status, layout(*f, body))
 	})
 }

@@ -151,7 +151,7 @@ func (f *frame) putFlash(message string) {
 
 func (f *frame) takeFlash() *flash {
 	c, err := f.r.Cookie(flashCookie)
-	if err != nil || f.Fragment {
+	if err != nil {
 		return nil
 	}
 	f.cookie(http.Cookie{Name: flashCookie, MaxAge: -1})

@@ -99,7 +99,7 @@ func accountKey(email string) string {
 }
 
 func tooMany(w http.ResponseWriter, wait time.Duration) error {
-	seconds := int(wait/time.Second) + 1
+	seconds := int((wait + time.Second - 1) / time.Second)
 	w.Header().Set("Retry-After", strconv.Itoa(seconds))
 	minutes := "a minute"
 	if n := (seconds + 59) / 60; n > 1 {

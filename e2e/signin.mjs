@@ -1,0 +1,157 @@
+// Goes the way of the first people of a hedgerow in a real browser: the first
+// administrator by a link, a password, an invitation, a viewer who sees one
+// project only, keys, settings, a deleted project, signing out everywhere.
+//
+//   node signin.mjs BASE SIGN_IN_URL FOLDER
+//
+// It prints a line of JSON for each step that it has seen hold, and stops at the
+// first that does not.
+import { chromium } from "playwright-core";
+import { existsSync } from "node:fs";
+
+const [base, signIn, folder] = process.argv.slice(2);
+const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
+const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+const trouble = [];
+const person = async (options) => {
+  const context = await browser.newContext({ viewport: { width: 1200, height: 900 }, ...options });
+  const page = await context.newPage();
+  page.setDefaultTimeout(10_000);
+  page.on("console", (m) => { if (m.type() === "error" && !/status of 4\d\d/.test(m.text())) trouble.push(m.text()); });
+  page.on("pageerror", (e) => trouble.push(String(e)));
+  return page;
+};
+const step = async (name, page, ok) => {
+  if (!ok) throw new Error(`${name}: not so at ${page.url()}\n${await page.locator("body").innerText()}`);
+  await page.screenshot({ path: `${folder}/${name.replaceAll(" ", "-")}.png` });
+  console.log(JSON.stringify({ step: name }));
+};
+const has = async (page, text) => (await page.locator("body").innerText().catch(() => "")).includes(text);
+const sees = async (page, text) => {
+  for (let i = 0; i < 100 && !await has(page, text); i++) await new Promise((done) => setTimeout(done, 50));
+  return has(page, text);
+};
+const setPassword = async (page, password) => {
+  await page.getByLabel("New password", { exact: false }).first().fill(password);
+  await page.getByLabel("New password again").fill(password);
+  await page.getByRole("button", { name: "Set password" }).click();
+};
+const enter = async (page, email, password) => {
+  await page.getByLabel("E-mail").fill(email);
+  await page.getByLabel("Password", { exact: true }).fill(password);
+  await page.getByRole("button", { name: "Sign in" }).click();
+};
+
+const ada = await person();
+await ada.goto(base + "/p/default/events");
+await step("a stranger is asked to sign in", ada, ada.url().includes("/sign-in?next=") && await sees(ada, "hedgerow project sign-in-link"));
+await ada.goto(signIn);
+await ada.waitForFunction(() => document.activeElement?.tagName === "BUTTON");
+await ada.keyboard.press("Enter");
+await ada.waitForURL("**/welcome");
+await step("the link asks for a password", ada, await sees(ada, "Welcome to hedgerow"));
+await ada.getByLabel("E-mail").fill("ada@example.com");
+await setPassword(ada, "a long password");
+await ada.waitForURL("**/p/default/overview");
+await step("the password is set", ada, await sees(ada, "Your password is set"));
+await ada.getByRole("button", { name: "Sign out" }).click();
+await ada.waitForURL("**/sign-in");
+await enter(ada, "ada@example.com", "not the password");
+await ada.getByRole("alert").waitFor();
+await step("a wrong password is refused", ada, await sees(ada, "The e-mail address or the password is wrong"));
+await ada.goto(base + "/p/default/events?model=x");
+await enter(ada, "ada@example.com", "a long password");
+await ada.waitForURL("**/p/default/events?model=x");
+await step("signing in leads where one wanted to go", ada, await sees(ada, "Nothing matches"));
+
+await ada.getByRole("link", { name: "Clear", exact: true }).click();
+await ada.waitForURL("**/p/default/events");
+await ada.waitForFunction(() => document.title.startsWith("Events"));
+await step("a filter is cleared without a reload", ada, (await ada.title()).startsWith("Events") && await ada.locator("nav").count() === 1);
+await ada.goBack();
+await ada.waitForURL("**/p/default/events?model=x");
+await step("the way back works", ada, await sees(ada, "Nothing matches") && await ada.locator("nav").count() === 1);
+
+await ada.getByRole("link", { name: "Projects", exact: true }).click();
+await ada.getByLabel("Name").fill("Orchard");
+await ada.getByRole("button", { name: "Create project" }).click();
+await ada.waitForURL("**/keys");
+await step("a project is created", ada, await sees(ada, "Project Orchard is there"));
+await ada.getByLabel("Name").fill("ci");
+await ada.getByLabel("Role").selectOption("viewer");
+await ada.getByRole("button", { name: "Create key" }).click();
+const key = await ada.locator("#new-key").innerText();
+await step("a key is shown once", ada, /^hr_\w{40}$/.test(key));
+const answer = await fetch(base + "/api/v1/events", { headers: { authorization: "Bearer " + key } });
+await step("the key works", ada, answer.status === 200);
+await ada.getByRole("link", { name: "Keys" }).click();
+await step("the key is not shown again", ada, !(await ada.content()).includes(key));
+await ada.locator("tr", { hasText: "ci" }).locator("summary").click();
+await ada.getByRole("button", { name: "Revoke ci" }).click();
+await step("the key is revoked", ada, await sees(ada, "The key is revoked") && (await fetch(base + "/api/v1/events", { headers: { authorization: "Bearer " + key } })).status === 401);
+
+await ada.getByRole("link", { name: "Users" }).click();
+await ada.getByLabel("E-mail").fill("bob@example.com");
+await ada.getByLabel("Role").selectOption("viewer");
+await ada.getByLabel("Orchard").check();
+await ada.getByRole("button", { name: "Make an invitation link" }).click();
+const invitation = await ada.locator("#link").innerText();
+await step("an invitation is shown once", ada, invitation.startsWith(base + "/sign-in?token="));
+
+const bob = await person({ viewport: { width: 390, height: 800 }, javaScriptEnabled: false });
+await bob.goto(invitation);
+await bob.getByRole("button", { name: "Sign in" }).click();
+await setPassword(bob, "another password");
+await bob.waitForURL(/\/p\/p_\w+\/overview/);
+await step("who is invited sets a password without JavaScript on a phone", bob, await sees(bob, "Project Orchard"));
+await bob.getByRole("button", { name: "Menu" }).click();
+await step("a viewer sees one project and no settings", bob, !await has(bob, "Audit log") && !await has(bob, "Settings") && !await has(bob, "default"));
+for (const path of ["/p/default/overview", "/p/default/keys", "/p/default/settings"]) {
+  const r = await bob.goto(base + path);
+  await step("another project is not there for a viewer " + path.split("/").pop(), bob, r.status() === 404);
+}
+await step("users are for administrators", bob, (await bob.goto(base + "/users")).status() === 403);
+
+// A form of another site, with Bob's cookies, as a browser sends it.
+const evil = await bob.context().newPage();
+await evil.setContent(`<form method="post" action="${base}/account/sign-out-everywhere"><input name="csrf" value="x"><button>Win a prize</button></form>`);
+await evil.getByRole("button").click();
+await evil.waitForURL("**/account/sign-out-everywhere");
+await step("a form of another site is refused", evil, await sees(evil, "sent by another site") || evil.url().includes("/sign-in"));
+await step("and has changed nothing", bob, (await bob.goto(base + "/account")).status() === 200 && bob.url().endsWith("/account"));
+
+await ada.goto(base + "/users");
+await ada.getByRole("link", { name: "bob@example.com" }).click();
+await ada.getByText("Remove this user").click();
+await ada.getByRole("button", { name: "Remove bob@example.com" }).click();
+await step("a user is removed", ada, await sees(ada, "bob@example.com is removed"));
+await bob.goto(base + "/account");
+await step("and out at once", bob, bob.url().includes("/sign-in"));
+
+await ada.getByRole("link", { name: "Settings of Orchard" }).or(ada.getByRole("link", { name: "Settings" })).first().click();
+await ada.getByLabel("Days to keep them").fill("7");
+await ada.getByLabel("Mask e-mail addresses in them").check();
+await ada.getByRole("button", { name: "Save" }).click();
+await step("settings are saved", ada, await sees(ada, "Saved.") && await ada.getByLabel("Days to keep them").inputValue() === "7" && await ada.getByLabel("Mask e-mail addresses in them").isChecked());
+await ada.getByLabel("Type Orchard to confirm").fill("orchard");
+await ada.getByRole("button", { name: "Delete project" }).click();
+await step("a project is not deleted by half its name", ada, await sees(ada, "The name does not match"));
+await ada.getByLabel("Type Orchard to confirm").fill("Orchard");
+await ada.getByRole("button", { name: "Delete project" }).click();
+await step("a project is deleted", ada, await sees(ada, "Project Orchard is deleted"));
+
+await ada.getByRole("link", { name: "Audit log" }).click();
+await step("the audit log tells", ada, await sees(ada, "project.delete") && await sees(ada, "user.delete") && await sees(ada, "key.revoke") && !await has(ada, key));
+
+await ada.goto(base + "/account");
+await ada.getByRole("button", { name: "Sign out everywhere" }).click();
+await ada.waitForURL("**/sign-in");
+await step("signed out everywhere", ada, await sees(ada, "Sign in"));
+for (let i = 0; i < 11; i++) {
+  const [r] = await Promise.all([ada.waitForResponse((r) => r.request().method() === "POST"), enter(ada, "ada@example.com", "guess " + i)]);
+  await r.finished();
+}
+await ada.getByText("Too many").waitFor();
+await step("guessing is bounded", ada, await sees(ada, "Too many sign-ins have failed"));
+if (trouble.length) throw new Error("the browser complains: " + trouble.join("\n"));
+await browser.close();
