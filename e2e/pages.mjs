@@ -21,7 +21,7 @@ if (process.env.SET_PASSWORD) {
   await page.getByLabel("New password", { exact: false }).first().fill(process.env.SET_PASSWORD);
   await page.getByLabel("New password again").fill(process.env.SET_PASSWORD);
   await page.getByRole("button", { name: "Set password" }).click();
-  await page.waitForURL(base + "/p/default/overview");
+  await page.waitForURL(/overview/);
 }
 const cookies = await first.cookies();
 const link = async (pattern) => page.evaluate((p) => [...document.querySelectorAll("a")].map((a) => a.getAttribute("href")).find((h) => new RegExp(p).test(h)), pattern);
@@ -41,7 +41,7 @@ const strangers = { signin: "/sign-in", link: "/sign-in?token=none" };
 
 for (const width of [1440, 390]) {
   for (const colorScheme of ["light", "dark"]) {
-    const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme });
+    const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme, reducedMotion: "reduce" });
     const p = await context.newPage();
     const trouble = [];
     p.on("console", (m) => { if (m.type() === "error" && !/status of 40/.test(m.text())) trouble.push(m.text()); });

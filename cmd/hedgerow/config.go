@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -29,7 +30,9 @@ type config struct {
 	Roles     string
 	Data      string
 	PublicURL string
-	LogLevel  string
+	// TrustedProxies is a comma list of networks; proxies() reads it.
+	TrustedProxies string
+	LogLevel       string
 	LogFormat string
 
 	JournalMaxBytes     string
@@ -145,6 +148,7 @@ func (c *config) flags() []cli.Flag {
 		str(&c.Listen, "listen", "127.0.0.1:4100", "address to listen on"),
 		str(&c.Roles, "roles", allRoles, "parts that this process runs, to scale them apart on one NATS cluster: "+allRoles),
 		str(&c.PublicURL, "public-url", "", "base URL under which people and PostHog links reach hedgerow (default: http:// and the address)"),
+		str(&c.TrustedProxies, "trusted-proxies", "", "networks of reverse proxies whose X-Forwarded-For tells who signs in, as a comma list: 10.0.0.0/8,172.18.0.2 (loopback always is)"),
 		str(&c.LogLevel, "log-level", "info", "debug, info, warn or error"),
 		str(&c.LogFormat, "log-format", "text", "text or json"),
 		str(&c.JournalMaxBytes, "journal-max-bytes", "4GiB", "bound of the journal on disk; beyond it new events are refused"),
@@ -168,6 +172,27 @@ func (c *config) flags() []cli.Flag {
 
 func envName(flag string) string {
 	return "HEDGEROW_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// proxies are the networks of TrustedProxies; an address is a network of one.
+func (c *config) proxies() ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for part := range strings.SplitSeq(c.TrustedProxies, ",") {
+		part = strings.TrimSpace(part)
+		if part == "" {
+			continue
+		}
+		if ip, err := netip.ParseAddr(part); err == nil {
+			out = append(out, netip.PrefixFrom(ip, ip.BitLen()))
+			continue
+		}
+		p, err := netip.ParsePrefix(part)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
 }
 
 // load overlays the configuration file and the environment's secrets on what
@@ -306,6 +331,9 @@ func (c *config) validate() error {
 		if c.Roles != "" && !slices.Contains(strings.Split(allRoles, ","), r) {
 			return configError(fmt.Sprintf("roles: there is no role %q", r), "use one or more of "+allRoles, nil)
 		}
+	}
+	if _, err := c.proxies(); err != nil {
+		return configError(fmt.Sprintf("trusted_proxies: %q is not a list of networks", c.TrustedProxies), "write addresses or networks with commas between, for example 10.0.0.0/8,172.18.0.2", err)
 	}
 	if _, err := c.level(); err != nil {
 		return configError(fmt.Sprintf("log_level: %q is not a level", c.LogLevel), "use debug, info, warn or error", err)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -96,5 +97,17 @@ func TestIsLoopback(t *testing.T) {
 		if isLoopback(in) != want {
 			t.Errorf("isLoopback(%q) = %v", in, !want)
 		}
+	}
+}
+
+func TestTrustedProxies(t *testing.T) {
+	c := &config{TrustedProxies: "10.1.2.3/8, 172.18.0.2,,fd00::/8"}
+	got, err := c.proxies()
+	if err != nil || fmt.Sprint(got) != "[10.0.0.0/8 172.18.0.2/32 fd00::/8]" {
+		t.Errorf("%v, %v", got, err)
+	}
+	c = &config{Listen: "127.0.0.1:4100", TrustedProxies: "10.0.0.0/8, the-proxy"}
+	if err := c.validate(); err == nil || !strings.Contains(err.Error(), "trusted_proxies") {
+		t.Errorf("got %v, want an error that names the setting", err)
 	}
 }
