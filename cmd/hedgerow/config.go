@@ -33,7 +33,7 @@ type config struct {
 	// TrustedProxies is a comma list of networks; proxies() reads it.
 	TrustedProxies string
 	LogLevel       string
-	LogFormat string
+	LogFormat      string
 
 	JournalMaxBytes     string
 	JournalSync         string
