@@ -60,6 +60,8 @@ type app struct {
 	ingest   *ingest.Handler
 	delivery *posthog.Manager // nil in subcommands that only change settings
 
+	live live // tells the pages of new events
+
 	first     project.FirstStart
 	simulated bool
 	stopping  atomic.Bool
@@ -255,7 +257,7 @@ func (a *app) openSinks(ctx context.Context) error {
 	if err != nil {
 		return dataError(err)
 	}
-	sink := &store.Sink{Queue: q, Store: a.store, Logger: a.log.With("part", "store"), Registerer: a.metrics}
+	sink := &store.Sink{Queue: q, Store: a.store, OnStored: a.live.publish, Logger: a.log.With("part", "store"), Registerer: a.metrics}
 	a.run("store sink", sink.Run)
 	retain := &store.Retainer{Store: a.store, Policy: a.retention, Logger: a.log.With("part", "store")}
 	a.run("retention", retain.Run)
@@ -328,7 +330,7 @@ func (a *app) serve(ctx context.Context) error {
 			return err
 		}
 		mux.Handle("/", web.New(web.Config{
-			Query: a.query, Registry: a.registry, Connections: a.connectionRows, Logger: a.log.With("part", "web"),
+			Query: a.query, Registry: a.registry, Connections: a.connectionRows, Delivery: pageDelivery{a}, Live: a.live.subscribe, Logger: a.log.With("part", "web"),
 			Eraser: eraser{a.store}, Providers: a.providers, PublicURL: a.cfg.PublicURL, Proxies: proxies,
 			Simulated: a.simulated, Dropped: a.dropped,
 		}))
@@ -339,6 +341,7 @@ func (a *app) serve(ctx context.Context) error {
 		IdleTimeout:       2 * time.Minute,
 		ErrorLog:          slog.NewLogLogger(a.log.With("part", "http").Handler(), slog.LevelDebug),
 	}
+	srv.RegisterOnShutdown(a.live.close) // pages that listen would else be waited for
 	a.serveOn(srv, a.listener, "server")
 	return nil
 }

@@ -2,9 +2,8 @@ package main
 
 import (
 	"context"
-	"hash/fnv"
-	"math"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
 
@@ -12,7 +11,6 @@ import (
 	"github.com/hedgerow/hedgerow/internal/api"
 	"github.com/hedgerow/hedgerow/internal/journal"
 	"github.com/hedgerow/hedgerow/internal/posthog"
-	"github.com/hedgerow/hedgerow/internal/privacy"
 	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/web"
 )
@@ -81,41 +79,6 @@ func (a *app) journalFill() float64 {
 	return s.Fill()
 }
 
-// shape makes what leaves for a connection out of what is kept at home: filter,
-// sample, defaults, privacy, in this order. It depends on nothing but its
-// arguments, so that an event leaves the same however often it is tried.
-func shape(c project.Connection, p project.Project, e *event.Event) *event.Event {
-	if !c.Filter.Match(e) || !sampled(e, c.SampleRate) {
-		return nil
-	}
-	key := []byte(p.HashKey.Reveal())
-	out := privacy.Outbound(e, privacy.OutPolicy{
-		PrivacyMode:     c.PrivacyMode,
-		HashDistinctIDs: c.HashDistinctIDs || p.Settings.HashDistinctIDs,
-		HashKey:         key,
-	})
-	if out.Environment == "" {
-		out.Environment = c.Environment
-	}
-	return out
-}
-
-// sampled picks a part of the traces, whole ones always, and the same on every
-// replica: the hash of the trace id decides.
-func sampled(e *event.Event, rate float64) bool {
-	if rate >= 1 || rate <= 0 { // 0 is a setting from before there was one
-		return true
-	}
-	id := e.TraceID
-	if id == "" {
-		id = e.UUID
-	}
-	h := fnv.New64a()
-	_, _ = h.Write([]byte(id))
-	// FNV's high bits are poor on short ids; multiplying mixes them.
-	return float64(h.Sum64()*0x9E3779B97F4A7C15) < rate*math.MaxUint64
-}
-
 // connections offers the delivery to the API.
 type connections struct{ a *app }
 
@@ -175,4 +138,51 @@ func (a *app) dropped() uint64 {
 		n += c
 	}
 	return uint64(n)
+}
+
+// pageDelivery offers the delivery to the pages.
+type pageDelivery struct{ a *app }
+
+func (d pageDelivery) Test(ctx context.Context, c project.Connection) posthog.TestResult {
+	return toolConnections(d).Test(ctx, c)
+}
+
+func (d pageDelivery) Health(c project.Connection) web.Health {
+	h := web.Health{Status: posthog.Status{State: posthog.StateDisabled}}
+	if d.a.delivery != nil {
+		h.Status = d.a.delivery.Status(c.ID)
+	}
+	var waiting api.Delivery
+	d.a.waiting(c, &waiting)
+	h.Waiting = waiting.Waiting
+	h.Lag = max(h.Lag, time.Duration(waiting.LagSeconds*float64(time.Second)))
+	return h
+}
+
+func (d pageDelivery) DropBacklog(ctx context.Context, id string) error {
+	return toolConnections(d).DropBacklog(ctx, id)
+}
+
+func (d pageDelivery) DeadLetters(ctx context.Context, c project.Connection, limit int) ([]web.DeadLetter, error) {
+	list, err := d.a.journal.DeadLetters(ctx, journal.DeadFilter{Queue: connectionQueue(c.ID), Project: c.ProjectID, Limit: limit})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]web.DeadLetter, len(list))
+	for i, l := range list {
+		out[i] = web.DeadLetter{ID: strconv.FormatUint(l.ID, 10), EventID: l.UUID, Event: l.Event, Reason: l.Reason, Attempts: l.Attempts, Time: l.Died}
+	}
+	return out, nil
+}
+
+func (d pageDelivery) Replay(ctx context.Context, c project.Connection, id string) (int, error) {
+	var ids []string
+	if id != "" {
+		ids = []string{id}
+	}
+	return deadLetters(d).Replay(ctx, c.ProjectID, connectionQueue(c.ID), ids)
+}
+
+func (d pageDelivery) Days(ctx context.Context, c project.Connection, since time.Time) ([]posthog.Day, error) {
+	return posthog.Days(ctx, c, since, posthog.QueryOptions{AllowInsecureHosts: d.a.cfg.AllowInsecurePostHog, Version: buildVersion(), Client: posthog.ClientConfig{Timeout: 10 * time.Second}})
 }

@@ -54,7 +54,7 @@ func demo(ctx context.Context, cmd *cli.Command, c *config) error {
 	defer ph.Stop()
 	c.UpstreamOpenAI, c.UpstreamAnthropic, c.UpstreamOpenRouter = sim.OpenAIURL(), sim.AnthropicURL(), sim.OpenRouterURL()
 	c.AllowInsecurePostHog = true
-	c.PostHogAPIKey, c.PostHogHost, c.PostHogPersonalAPIKey = demoKey, ph.URL(), ""
+	c.PostHogAPIKey, c.PostHogHost, c.PostHogPersonalAPIKey = demoKey, ph.URL(), posthogtest.PersonalKeyValue
 	a, err := startSimulated(ctx, c)
 	if err != nil {
 		return err

@@ -30,3 +30,5 @@ func (s *Web) createProject(r *http.Request, f *frame) (templ.Component, error) 
 }
 
 func (f *frame) admin() bool { return f.Session.Role == project.RoleAdmin }
+
+func (f *frame) member() bool { return f.Session.Role.Can(project.RoleMember) }

@@ -29,6 +29,8 @@ type route struct {
 	again handler
 	// open, in place of handle, lets strangers in.
 	open http.HandlerFunc
+	// raw, in place of handle, answers with something else than a page.
+	raw func(http.ResponseWriter, *http.Request, *frame)
 	// section and label make an entry in the side bar, for those whose role
 	// suffices, in the order of the table.
 	section, label string
@@ -48,6 +50,8 @@ func (s *Web) table() []route {
 		{pattern: "POST /welcome", need: viewer, handle: s.setUp, again: s.welcome},
 
 		{pattern: "GET /p/{project}/overview", need: viewer, handle: s.overview, section: "Watch", label: "Overview"},
+		{pattern: "GET /p/{project}/analytics", need: viewer, handle: s.analytics, section: "Watch", label: "Analytics"},
+		{pattern: "GET /p/{project}/analytics/live", need: viewer, raw: s.live},
 		{pattern: "GET /p/{project}/events", need: viewer, handle: s.events, section: "Watch", label: "Events"},
 		{pattern: "GET /p/{project}/events/{uuid}", need: viewer, handle: s.event},
 		{pattern: "GET /p/{project}/traces/{id}", need: viewer, handle: s.trace},
@@ -56,6 +60,15 @@ func (s *Web) table() []route {
 		{pattern: "GET /events", need: viewer, handle: s.toEvents},
 		{pattern: "GET /events/{uuid}", need: viewer, handle: s.findEvent},
 		{pattern: "GET /traces/{id}", need: viewer, handle: s.findTrace},
+
+		{pattern: "GET /p/{project}/connections", need: viewer, handle: s.connections, section: "Project", label: "Connections"},
+		{pattern: "POST /p/{project}/connections", need: member, handle: s.createConnection, again: s.connections},
+		{pattern: "GET /p/{project}/connections/{connection}", need: viewer, handle: s.connection},
+		{pattern: "POST /p/{project}/connections/{connection}", need: member, handle: s.saveConnection, again: s.connection},
+		{pattern: "POST /p/{project}/connections/{connection}/test", need: member, handle: s.testConnection, again: s.connection},
+		{pattern: "POST /p/{project}/connections/{connection}/toggle", need: member, handle: s.toggleConnection, again: s.connection},
+		{pattern: "POST /p/{project}/connections/{connection}/replay", need: member, handle: s.replayDead, again: s.connection},
+		{pattern: "POST /p/{project}/connections/{connection}/delete", need: member, handle: s.deleteConnection, again: s.connection},
 
 		{pattern: "GET /p/{project}/keys", need: member, handle: s.keys, section: "Project", label: "Keys"},
 		{pattern: "POST /p/{project}/token", need: admin, handle: s.rotateToken, again: s.keys},
@@ -144,6 +157,10 @@ func (s *Web) gate(rt route) http.Handler {
 		err := s.allow(w, r, rt, f)
 		f.Nav = s.nav(rt, f)
 		var body templ.Component
+		if err == nil && rt.raw != nil {
+			rt.raw(w, r, f)
+			return
+		}
 		if err == nil {
 			body, err = rt.handle(r, f)
 		}

@@ -33,14 +33,18 @@ type Config struct {
 	Query       *query.Reader
 	Registry    *project.Registry
 	Connections func(projectID string) []Connection
-	Eraser      Eraser           // nil leaves a deleted project's events to the store
-	Providers   func() []string  // names of the gateway's routes, for the form of provider keys
-	PublicURL   string           // base of sign-in links; https:// makes cookies Secure
-	Proxies     []netip.Prefix   // whose X-Forwarded-For is believed. Defaults to loopback
-	Logger      *slog.Logger     // Defaults to none
-	Simulated   bool             // says on every page that the data is simulated
-	Dropped     func() uint64    // calls that passed but were not recorded
-	Now         func() time.Time // Defaults to time.Now
+	Delivery    Delivery
+	// Live tells of new events of a project, many at once by one word; stop ends
+	// it. nil leaves the pages as they were loaded.
+	Live      func(projectID string) (changed <-chan struct{}, stop func())
+	Eraser    Eraser           // nil leaves a deleted project's events to the store
+	Providers func() []string  // names of the gateway's routes, for the form of provider keys
+	PublicURL string           // base of sign-in links; https:// makes cookies Secure
+	Proxies   []netip.Prefix   // whose X-Forwarded-For is believed. Defaults to loopback
+	Logger    *slog.Logger     // Defaults to none
+	Simulated bool             // says on every page that the data is simulated
+	Dropped   func() uint64    // calls that passed but were not recorded
+	Now       func() time.Time // Defaults to time.Now
 }
 
 // Web is the handler of the pages.

@@ -39,6 +39,8 @@ type site struct {
 	client *http.Client // without cookies until signIn
 	erased []string
 	clock  *clock
+
+	delivery *delivery
 }
 
 // clock is a time that tests set.
@@ -82,7 +84,7 @@ func newSite(t *testing.T, events ...*event.Event) *site {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{t: t, clock: new(clock)}
+	s := &site{t: t, clock: new(clock), delivery: &delivery{ok: true}}
 	s.clock.set(now)
 	s.reg, err = project.Open(t.Context(), kv, project.Options{SecretKey: bytes.Repeat([]byte{7}, project.KeySize), Now: s.clock.now})
 	if err != nil {
@@ -96,7 +98,8 @@ func newSite(t *testing.T, events ...*event.Event) *site {
 	s.give(s.admin, "admin@example.com")
 	s.web = web.New(web.Config{
 		Query: q, Registry: s.reg, Eraser: s, Providers: func() []string { return []string{"anthropic", "openai"} }, PublicURL: "http://hedgerow.example",
-		Simulated: true, Dropped: func() uint64 { return 3 }, Now: s.clock.now,
+		Simulated: true, Dropped: func() uint64 { return 3 }, Now: s.clock.now, Delivery: s.delivery,
+		Live: func(string) (<-chan struct{}, func()) { return s.delivery.changes(), func() {} },
 		Connections: func(string) []web.Connection {
 			return []web.Connection{{Name: "production", Host: "https://eu.i.posthog.com", State: "refused", LastError: "PostHog refuses the key"}}
 		},

@@ -27,6 +27,14 @@ function enhance(root) {
   for (const field of root.querySelectorAll("[data-autosubmit]")) {
     field.onchange = () => field.form.requestSubmit();
   }
+  for (const part of root.querySelectorAll("[data-live]")) {
+    if (!part.dataset.live || part.source) continue;
+    part.source = new EventSource(part.dataset.live);
+    part.source.addEventListener("changed", () => {
+      if (part.isConnected) htmx.trigger(part, "changed");
+      else part.source.close(); // the page has turned
+    });
+  }
   const charts = root.querySelectorAll("[data-chart]");
   if (charts.length) import("./charts.js").then((m) => charts.forEach(m.draw));
 }

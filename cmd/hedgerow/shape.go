@@ -1,0 +1,67 @@
+package main
+
+import (
+	"hash/fnv"
+	"math"
+	"slices"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/posthog"
+	"github.com/hedgerow/hedgerow/internal/privacy"
+	"github.com/hedgerow/hedgerow/internal/project"
+)
+
+// shape makes what leaves for a connection out of what is kept at home: filter,
+// sample, privacy, defaults, vocabulary, in this order. It depends on nothing but
+// its arguments, so that an event leaves the same however often it is tried.
+//
+// A filter by name knows the names of both vocabularies: one that names
+// llm_request_failed lets that out of a call and nothing else, one that names
+// $ai_generation whatever the vocabulary makes of the call.
+func shape(c project.Connection, p project.Project, e *event.Event) []*event.Event {
+	rest := c.Filter
+	rest.Events = nil
+	if !rest.Match(e) || !sampled(e, c.SampleRate) {
+		return nil
+	}
+	policy := privacy.OutPolicy{
+		PrivacyMode:     c.PrivacyMode,
+		HashDistinctIDs: c.HashDistinctIDs || p.Settings.HashDistinctIDs,
+		HashKey:         []byte(p.HashKey.Reveal()),
+	}
+	outbound := func() *event.Event {
+		out := privacy.Outbound(e, policy)
+		if out.Environment == "" {
+			out.Environment = c.Environment
+		}
+		return out
+	}
+	out := outbound()
+	safe := out
+	if c.Schema != project.SchemaPostHog && !c.PrivacyMode {
+		policy.PrivacyMode = true
+		safe = outbound()
+	}
+	names := c.Filter.Events
+	all := posthog.Vocabulary(c.Schema, out, safe)
+	if len(names) == 0 || slices.Contains(names, e.Name) {
+		return all
+	}
+	return slices.DeleteFunc(all, func(o *event.Event) bool { return !slices.Contains(names, o.Name) })
+}
+
+// sampled picks a part of the traces, whole ones always, and the same on every
+// replica: the hash of the trace id decides.
+func sampled(e *event.Event, rate float64) bool {
+	if rate >= 1 || rate <= 0 { // 0 is a setting from before there was one
+		return true
+	}
+	id := e.TraceID
+	if id == "" {
+		id = e.UUID
+	}
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(id))
+	// FNV's high bits are poor on short ids; multiplying mixes them.
+	return float64(h.Sum64()*0x9E3779B97F4A7C15) < rate*math.MaxUint64
+}
