@@ -261,7 +261,7 @@ func TestTooLargeIsHalved(t *testing.T) {
 			}
 			got = append(got, len(batch))
 		}
-		equal(t, "batch sizes", got, []int{8, 4, 4, 2, 2, 2, 2})
+		equal(t, "batch sizes", got, []int{8, 4, 2, 1, 1, 2, 4})
 		r.once(list)
 
 		r.queue("c_1").put(events(8)...) // the next one is whole again
@@ -637,12 +637,12 @@ func TestConnectionsAreIndependent(t *testing.T) {
 
 func TestSettingsTakeEffectAtNextBatch(t *testing.T) {
 	bubble(t, func(c *Config) {
-		c.Shape = func(conn project.Connection, _ project.Project, e *event.Event) *event.Event {
+		c.Shape = func(conn project.Connection, _ project.Project, e *event.Event) []*event.Event {
 			e = e.Clone()
 			if conn.PrivacyMode {
 				e.DropContent()
 			}
-			return e
+			return []*event.Event{e}
 		}
 	}, func(r *rig) {
 		c := connection("c_1")
@@ -689,11 +689,11 @@ func TestHeldEventsAreExtended(t *testing.T) {
 
 func TestFiltered(t *testing.T) {
 	bubble(t, func(c *Config) {
-		c.Shape = func(conn project.Connection, _ project.Project, e *event.Event) *event.Event {
+		c.Shape = func(conn project.Connection, _ project.Project, e *event.Event) []*event.Event {
 			if !conn.Filter.Match(e) {
 				return nil
 			}
-			return e
+			return []*event.Event{e}
 		}
 	}, func(r *rig) {
 		c := connection("c_1")
@@ -714,11 +714,11 @@ func TestFiltered(t *testing.T) {
 
 func TestOddEventsStopNobody(t *testing.T) {
 	bubble(t, func(c *Config) {
-		c.Shape = func(_ project.Connection, _ project.Project, e *event.Event) *event.Event {
+		c.Shape = func(_ project.Connection, _ project.Project, e *event.Event) []*event.Event {
 			if e.DistinctID == "user-3" {
 				panic(secretWord)
 			}
-			return e
+			return []*event.Event{e}
 		}
 	}, func(r *rig) {
 		c := connection("c_1")

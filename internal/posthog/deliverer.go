@@ -5,17 +5,31 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// item is one event on its way.
-type item struct {
+// origin is one event of the journal on its way. It leaves as one item or, by
+// the connection's vocabulary, as several, and is ended when all of them are.
+type origin struct {
 	d     event.Delivery
 	since time.Time // when it was fetched
+	bytes int       // of its items' bodies; hold's own
+	uuids []string  // of its items
 
+	mu     sync.Mutex
+	left   int    // items that have not ended
+	sent   bool   // PostHog has one
+	back   bool   // one could not be sent: all come again, and PostHog drops repetitions
+	reason string // why one was given up
+}
+
+// item is one event as it leaves.
+type item struct {
+	from    *origin
 	made    *settings // those by which out and body were made
 	out     *event.Event
 	body    []byte // as it is sent
@@ -52,7 +66,7 @@ type deliverer struct {
 
 func newDeliverer(m *Manager, id string, r *runner, st *stats) *deliverer {
 	return &deliverer{m: m, r: r, st: st, log: m.log.With("connection", id),
-		hold: hold{items: make(map[*item]struct{}), freed: make(chan struct{}, 1)}, freed: make(chan *lane, 2*m.c.Client.MaxInFlight)}
+		hold: hold{items: make(map[*origin]struct{}), freed: make(chan struct{}, 1)}, freed: make(chan *lane, 2*m.c.Client.MaxInFlight)}
 }
 
 const (
@@ -73,13 +87,13 @@ func (d *deliverer) run(ctx context.Context) {
 	if q == nil {
 		return
 	}
-	in := make(chan []*item)
+	in := make(chan []*origin)
 	var wg sync.WaitGroup
 	wg.Go(func() { d.fetch(ctx, q, in) })
 	d.dispatch(ctx, in, &wg)
 	wg.Wait()
-	for _, it := range d.hold.all() { // fetched and never sent
-		d.release(it)
+	for _, o := range d.hold.all() { // fetched and not all of it sent
+		d.end(o, o.d.Retry(0))
 	}
 }
 
@@ -102,7 +116,7 @@ func (d *deliverer) open(ctx context.Context) event.Queue {
 }
 
 // fetch takes events out of the queue while there is room for them.
-func (d *deliverer) fetch(ctx context.Context, q event.Queue, in chan<- []*item) {
+func (d *deliverer) fetch(ctx context.Context, q event.Queue, in chan<- []*origin) {
 	wait := time.Duration(0)
 	for ctx.Err() == nil {
 		room := d.hold.room(ctx, d.window)
@@ -111,14 +125,14 @@ func (d *deliverer) fetch(ctx context.Context, q event.Queue, in chan<- []*item)
 		}
 		conn := d.r.settings.Load().conn
 		ds, err := q.Fetch(ctx, min(room, max(conn.FlushAt, minFetch)), min(fetchWait, conn.FlushInterval/2))
-		items := make([]*item, len(ds))
+		origins := make([]*origin, len(ds))
 		for i, dl := range ds {
-			items[i] = &item{d: dl, since: time.Now()}
-			d.hold.add(items[i])
+			origins[i] = &origin{d: dl, since: time.Now()}
+			d.hold.add(origins[i])
 		}
-		if len(items) > 0 {
+		if len(origins) > 0 {
 			select {
-			case in <- items:
+			case in <- origins:
 			case <-ctx.Done():
 				return // run releases them
 			}
@@ -146,7 +160,7 @@ func (d *deliverer) fetch(ctx context.Context, q event.Queue, in chan<- []*item)
 // dispatch makes batches: full ones at once, others when their first event has
 // waited for the flush interval. It also keeps what is held from being
 // delivered again. Senders are added to wg.
-func (d *deliverer) dispatch(ctx context.Context, in <-chan []*item, wg *sync.WaitGroup) {
+func (d *deliverer) dispatch(ctx context.Context, in <-chan []*origin, wg *sync.WaitGroup) {
 	n := d.m.c.Client.MaxInFlight
 	lanes := []*lane{{ai: true, free: n}, {free: n}}
 	timer := time.NewTimer(time.Hour)
@@ -158,7 +172,7 @@ func (d *deliverer) dispatch(ctx context.Context, in <-chan []*item, wg *sync.Wa
 		wake := time.Hour
 		for _, l := range lanes {
 			for len(l.pending) > 0 && l.free > 0 {
-				left := l.pending[0].since.Add(s.conn.FlushInterval).Sub(time.Now())
+				left := l.pending[0].from.since.Add(s.conn.FlushInterval).Sub(time.Now())
 				if len(l.pending) < s.conn.FlushAt && l.bytes < d.m.route(s.conn.Host, l.ai).maxBatch && left > 0 && !d.hold.full(d.window()) {
 					wake = min(wake, left)
 					break
@@ -173,16 +187,16 @@ func (d *deliverer) dispatch(ctx context.Context, in <-chan []*item, wg *sync.Wa
 		}
 		timer.Reset(wake)
 		select {
-		case items := <-in:
-			for _, it := range items {
-				d.admit(it, lanes)
+		case origins := <-in:
+			for _, o := range origins {
+				d.admit(o, lanes)
 			}
 		case l := <-d.freed:
 			l.free++
 		case <-timer.C:
 		case <-extend.C:
-			for _, it := range d.hold.all() {
-				if err := it.d.Extend(); err != nil {
+			for _, o := range d.hold.all() {
+				if err := o.d.Extend(); err != nil {
 					d.log.Debug("extend a delivery", "err", err)
 				}
 			}
@@ -193,14 +207,16 @@ func (d *deliverer) dispatch(ctx context.Context, in <-chan []*item, wg *sync.Wa
 	}
 }
 
-// take removes a batch from the front. Of two events with one uuid the second
-// stays for the next.
+// take removes a batch from the front. Items of one origin stay together, in
+// their order, so that a call's start is not sent after its end. Of two with one
+// uuid the second stays for the next batch.
 func (l *lane) take(n, maxBytes int) []*item {
 	var batch, rest []*item
 	seen := make(map[string]bool, n)
 	size := 0
 	for i, it := range l.pending {
-		if len(batch) >= n || len(batch) > 0 && size+len(it.body) > maxBytes {
+		together := len(batch) > 0 && batch[len(batch)-1].from == it.from
+		if !together && len(batch) >= n || len(batch) > 0 && size+len(it.body) > maxBytes {
 			rest = append(rest, l.pending[i:]...)
 			break
 		}
@@ -217,54 +233,74 @@ func (l *lane) take(n, maxBytes int) []*item {
 	return batch
 }
 
-// admit shapes a new event and puts it into its lane.
-func (d *deliverer) admit(it *item, lanes []*lane) {
-	if !d.make(it, d.r.settings.Load()) {
-		return
-	}
-	l := lanes[1]
-	if it.out.IsLLM() {
-		l = lanes[0]
-	}
-	l.pending = append(l.pending, it)
-	l.bytes += len(it.body)
-}
-
-// make shapes and encodes an event by the given settings. It reports false where
-// that has ended it.
-func (d *deliverer) make(it *item, s *settings) bool {
-	out, body, err := d.encode(it.d.Event, s)
+// admit shapes a new event and puts what leaves of it into the lanes.
+func (d *deliverer) admit(o *origin, lanes []*lane) {
+	s := d.r.settings.Load()
+	made, err := d.encode(o.d.Event, s)
 	switch {
 	case err != nil:
+		d.giveUp(o, "the event cannot be encoded: "+err.Error())
+		return
+	case len(made) == 0:
+		d.st.filtered.Add(1)
+		d.end(o, o.d.Ack())
+		return
+	}
+	o.left = len(made)
+	for _, it := range made {
+		it.from, it.made = o, s
+		o.uuids = append(o.uuids, it.out.UUID)
+	}
+	for _, it := range made {
+		d.hold.resize(o, len(it.body))
+		l := lanes[1]
+		if it.out.IsLLM() {
+			l = lanes[0]
+		}
+		l.pending = append(l.pending, it)
+		l.bytes += len(it.body)
+	}
+}
+
+// remake brings an item in line with other settings than it was made by. It
+// reports false where that has ended it.
+func (d *deliverer) remake(it *item, s *settings) bool {
+	made, err := d.encode(it.from.d.Event, s)
+	if err != nil {
 		d.dead(it, "the event cannot be encoded: "+err.Error())
 		return false
-	case out == nil:
-		d.st.filtered.Add(1)
-		d.end(it, it.d.Ack())
+	}
+	if len(made) == 0 { // not for this connection any more
+		d.finish(it)
 		return false
 	}
-	d.hold.resize(it, len(body))
-	it.made, it.out, it.body = s, out, body
+	if !slices.EqualFunc(made, it.from.uuids, func(m *item, id string) bool { return m.out.UUID == id }) {
+		d.release(it) // another vocabulary since: back, and made afresh
+		return false
+	}
+	now := made[slices.Index(it.from.uuids, it.out.UUID)]
+	d.hold.resize(it.from, len(now.body)-len(it.body))
+	it.made, it.out, it.body = s, now.out, now.body
 	return true
 }
 
 // encode never panics: one odd event must not stop the others, again after
 // every restart. Its errors do not quote the event.
-func (d *deliverer) encode(e *event.Event, s *settings) (out *event.Event, body []byte, err error) {
+func (d *deliverer) encode(e *event.Event, s *settings) (made []*item, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			d.log.Error("an event made its encoding panic", "uuid", e.UUID, "type", fmt.Sprintf("%T", r))
-			out, body, err = nil, nil, errors.New("internal error")
+			made, err = nil, errors.New("internal error")
 		}
 	}()
-	out = d.m.c.Shape(s.conn, s.proj, e)
-	if out == nil {
-		return nil, nil, nil
+	for _, out := range d.m.c.Shape(s.conn, s.proj, e) {
+		body, err := out.MarshalPostHog(d.wire(e))
+		if err != nil {
+			return nil, errors.New("one of its values is not JSON")
+		}
+		made = append(made, &item{out: out, body: body})
 	}
-	if body, err = out.MarshalPostHog(d.wire(e)); err != nil {
-		return nil, nil, errors.New("one of its values is not JSON")
-	}
-	return out, body, nil
+	return made, nil
 }
 
 const libName = "hedgerow"
@@ -273,26 +309,68 @@ func (d *deliverer) wire(e *event.Event) event.Wire {
 	return event.Wire{Lib: libName, LibVersion: d.m.c.Version, TraceURL: d.m.c.TraceURL(e), IgnoreSentAt: true}
 }
 
-// release gives an event back to the queue.
-func (d *deliverer) release(it *item) { d.end(it, it.d.Retry(0)) }
+// release gives an item's event back to the queue, once its other items have
+// ended.
+func (d *deliverer) release(it *item) {
+	it.from.mu.Lock()
+	it.from.back = true
+	it.from.mu.Unlock()
+	d.finish(it)
+}
 
-// dead gives an event up.
+// dead gives an item up. The others of its event go their way; then the event
+// becomes a dead letter, from which all can be sent again.
 func (d *deliverer) dead(it *item, reason string) {
-	d.log.Warn("an event became a dead letter", "uuid", it.d.Event.UUID, "event", it.d.Event.Name, "bytes", len(it.body), "reason", reason)
-	err := it.d.Dead(reason)
+	o := it.from
+	if it.out.Name != o.d.Event.Name {
+		reason = it.out.Name + ": " + reason
+	}
+	o.mu.Lock()
+	if o.reason == "" {
+		o.reason = reason
+	}
+	o.mu.Unlock()
+	d.finish(it)
+}
+
+// finish ends an item and, with the last of them, its event.
+func (d *deliverer) finish(it *item) {
+	o := it.from
+	o.mu.Lock()
+	o.left--
+	left, sent, back, reason := o.left, o.sent, o.back, o.reason
+	o.mu.Unlock()
+	switch {
+	case left > 0:
+	case back:
+		d.end(o, o.d.Retry(0))
+	case reason != "":
+		d.giveUp(o, reason)
+	default:
+		if !sent {
+			d.st.filtered.Add(1)
+		}
+		d.end(o, o.d.Ack())
+	}
+}
+
+// giveUp makes an event a dead letter.
+func (d *deliverer) giveUp(o *origin, reason string) {
+	d.log.Warn("an event became a dead letter", "uuid", o.d.Event.UUID, "event", o.d.Event.Name, "bytes", o.d.Bytes, "reason", reason)
+	err := o.d.Dead(reason)
 	if err == nil {
 		d.st.dead.Add(1)
 	}
-	d.end(it, err)
+	d.end(o, err)
 }
 
 // end forgets an event whose delivery has been ended. Where that failed the
 // queue gives it out again, and PostHog drops the repetition.
-func (d *deliverer) end(it *item, err error) {
+func (d *deliverer) end(o *origin, err error) {
 	if err != nil {
 		d.log.Warn("the journal did not take note of a delivery; it will come again", "err", err)
 	}
-	d.hold.remove(it)
+	d.hold.remove(o)
 }
 
 // trouble logs what goes wrong: each thing when it begins and once a minute.
@@ -322,30 +400,31 @@ func (d *deliverer) fine() {
 // hold is what is out of the queue and not ended.
 type hold struct {
 	mu    sync.Mutex
-	items map[*item]struct{}
+	items map[*origin]struct{}
 	bytes int
 	freed chan struct{} // told after a removal; the fetcher alone listens
 }
 
-func (h *hold) add(it *item) {
+func (h *hold) add(o *origin) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.items[it] = struct{}{}
-	h.bytes += it.d.Bytes + len(it.body)
+	h.items[o] = struct{}{}
+	h.bytes += o.d.Bytes + o.bytes
 }
 
-// resize takes note of a new body.
-func (h *hold) resize(it *item, body int) {
+// resize takes note of bodies that have become larger, or smaller.
+func (h *hold) resize(o *origin, by int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.bytes += body - len(it.body)
+	o.bytes += by
+	h.bytes += by
 }
 
-func (h *hold) remove(it *item) {
+func (h *hold) remove(o *origin) {
 	h.mu.Lock()
-	if _, ok := h.items[it]; ok {
-		delete(h.items, it)
-		h.bytes -= it.d.Bytes + len(it.body)
+	if _, ok := h.items[o]; ok {
+		delete(h.items, o)
+		h.bytes -= o.d.Bytes + o.bytes
 	}
 	h.mu.Unlock()
 	select {
@@ -380,12 +459,12 @@ func (h *hold) room(ctx context.Context, window func() int) int {
 	return 0
 }
 
-func (h *hold) all() []*item {
+func (h *hold) all() []*origin {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	out := make([]*item, 0, len(h.items))
-	for it := range h.items {
-		out = append(out, it)
+	out := make([]*origin, 0, len(h.items))
+	for o := range h.items {
+		out = append(out, o)
 	}
 	return out
 }
@@ -393,8 +472,8 @@ func (h *hold) all() []*item {
 func (h *hold) oldest() (n int, oldest time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	for it := range h.items {
-		if t := it.d.Event.Timestamp; oldest.IsZero() || t.Before(oldest) {
+	for o := range h.items {
+		if t := o.d.Event.Timestamp; oldest.IsZero() || t.Before(oldest) {
 			oldest = t
 		}
 	}

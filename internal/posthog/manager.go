@@ -35,10 +35,12 @@ type Config struct {
 	Full func() float64
 
 	// Shape makes what leaves out of what is kept: filter, sample, privacy,
-	// vocabulary. It must not change e and must always give the same uuid,
-	// timestamp, name and distinct id. nil says that the event is not for this
-	// connection. A nil Shape lets everything leave as it is.
-	Shape func(conn project.Connection, p project.Project, e *event.Event) *event.Event
+	// vocabulary. One event may leave as several, in the order in which they are
+	// given; it is acknowledged when all have left. Shape must not change e and
+	// must always give the same uuids, timestamps, names and distinct ids. None
+	// says that the event is not for this connection. A nil Shape lets everything
+	// leave as it is.
+	Shape func(conn project.Connection, p project.Project, e *event.Event) []*event.Event
 
 	// TraceURL gives the address of the event's trace. May be nil.
 	TraceURL func(e *event.Event) string
@@ -131,7 +133,7 @@ func NewManager(c Config) *Manager {
 		c.Full = func() float64 { return 0 }
 	}
 	if c.Shape == nil {
-		c.Shape = func(_ project.Connection, _ project.Project, e *event.Event) *event.Event { return e }
+		c.Shape = func(_ project.Connection, _ project.Project, e *event.Event) []*event.Event { return []*event.Event{e} }
 	}
 	if c.TraceURL == nil {
 		c.TraceURL = func(*event.Event) string { return "" }

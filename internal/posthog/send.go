@@ -17,7 +17,7 @@ func (d *deliverer) deliver(ctx context.Context, l *lane, batch []*item) {
 	work := [][]*item{batch}
 	for len(work) > 0 {
 		next := work[0]
-		work = append(work[1:], d.send(ctx, l, next)...)
+		work = slices.Concat(d.send(ctx, l, next), work[1:]) // the parts first: order is kept
 	}
 }
 
@@ -206,10 +206,10 @@ func (l *lane) resume() {
 func (d *deliverer) prepare(batch []*item, s *settings, l *lane, rt route) []*item {
 	out := batch[:0:0]
 	for _, it := range batch {
-		if it.made != s && !d.make(it, s) {
+		if it.made != s && !d.remake(it, s) {
 			continue
 		}
-		if it.out.IsLLM() != l.ai { // another vocabulary since: back, and into the other lane
+		if it.out.IsLLM() != l.ai { // another name since: back, and into the other lane
 			d.release(it)
 			continue
 		}
@@ -315,7 +315,10 @@ func (d *deliverer) taken(l *lane, batch []*item, a answer) {
 	d.st.ok(d.m.c.Now(), note)
 	d.st.sent.Add(int64(len(batch)))
 	for _, it := range batch {
-		d.end(it, it.d.Ack())
+		it.from.mu.Lock()
+		it.from.sent = true
+		it.from.mu.Unlock()
+		d.finish(it)
 	}
 }
 

@@ -23,12 +23,12 @@ func (d *deliverer) shrink(it *item, limit int) bool {
 		if len(names) == 0 {
 			return false
 		}
-		body, err := e.MarshalPostHog(d.wire(it.d.Event))
+		body, err := e.MarshalPostHog(d.wire(it.from.d.Event))
 		if err != nil || len(body) >= len(it.body) {
 			return false
 		}
 		d.log.Info("an event too large for PostHog was made smaller", "uuid", e.UUID, "event", e.Name, "from_bytes", len(it.body), "to_bytes", len(body), "dropped", len(names))
-		d.hold.resize(it, len(body))
+		d.hold.resize(it.from, len(body)-len(it.body))
 		it.out, it.body = e, body
 	}
 	return true

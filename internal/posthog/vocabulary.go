@@ -1,0 +1,275 @@
+package posthog
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/json"
+	"maps"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/project"
+)
+
+// The names of the llm_events vocabulary. OutputRated and TaskCompleted are also
+// names under which callers send outcomes of their own.
+const (
+	RequestStarted   = "llm_request_started"   // before the call: its timestamp is the call's start
+	RequestCompleted = "llm_request_completed" // after a call that succeeded: its timestamp is the call's end
+	RequestFailed    = "llm_request_failed"    // after any other call, blocked ones included
+	OutputRated      = "llm_output_rated"      // a user's or a check's judgement of an answer
+	TaskCompleted    = "llm_task_completed"    // what the call was made for is done
+)
+
+// Vocabulary turns one event into those that leave for a connection of the given
+// schema, in the order in which they should be sent. e is the event as the
+// connection may see it; safe is the same in privacy mode, and may be e itself.
+// Neither is changed. Equal events give equal results.
+//
+//   - posthog: e, as it is.
+//   - llm_events: a call ($ai_generation, $ai_embedding) becomes [RequestStarted]
+//     and, by its status, [RequestCompleted] or [RequestFailed]; a judgement
+//     ($ai_feedback, $ai_metric, $ai_evaluation) becomes [OutputRated]. They are
+//     made of safe, since this vocabulary bears no text whatever the connection
+//     allows. Other $ai_ events say nothing that it has a word for, and do not
+//     leave. Every other event leaves under its own name, with trace_id for
+//     $ai_trace_id and so on.
+//   - both: all of these; an event that has one form only leaves once, with the
+//     property names of both.
+//
+// Events made here have uuids of their own, see [DerivedID]. What is unknown is
+// absent, never 0 or "". docs/events.md lists the properties.
+func Vocabulary(schema project.Schema, e, safe *event.Event) []*event.Event {
+	switch schema {
+	case project.SchemaLLMEvents:
+		if e.IsLLM() {
+			return llmEvents(safe)
+		}
+		return []*event.Event{plainNames(e, true)}
+	case project.SchemaBoth:
+		if e.IsLLM() {
+			return append([]*event.Event{e}, llmEvents(safe)...)
+		}
+		return []*event.Event{plainNames(e, false)}
+	}
+	return []*event.Event{e}
+}
+
+func llmEvents(e *event.Event) []*event.Event {
+	switch e.Name {
+	case event.Generation, event.Embedding:
+		return []*event.Event{started(e), ended(e)}
+	case event.Feedback, event.Metric, "$ai_evaluation":
+		return []*event.Event{rated(e)}
+	}
+	return nil
+}
+
+// DerivedID returns the uuid of the event that is made, under a name, of the one
+// with the given uuid. It has the form of version 7, the given time in it, and is
+// the same whenever and wherever it is made.
+func DerivedID(of, name string, at time.Time) string {
+	sum := sha256.Sum256([]byte(of + "/" + name))
+	id := uuid.UUID(sum[:16])
+	ms := uint64(at.UnixMilli())
+	for i := range 6 {
+		id[i] = byte(ms >> (40 - 8*i))
+	}
+	id[6] = id[6]&0x0f | 0x70
+	id[8] = id[8]&0x3f | 0x80
+	return id.String()
+}
+
+// started is what is known before a call: nothing of its answer.
+func started(e *event.Event) *event.Event {
+	d := request(e, RequestStarted, e.Timestamp)
+	set(d, "model", cmp.Or(e.ModelAsked, e.Model))
+	return d
+}
+
+// ended is the call and what came of it.
+func ended(e *event.Event) *event.Event {
+	name := RequestCompleted
+	if e.IsError || e.Status != "" && e.Status != event.StatusSuccess {
+		name = RequestFailed
+	}
+	d := request(e, name, e.Timestamp.Add(e.Latency.Or(0)))
+	set(d, "model", e.ModelName())
+	if d.Status = e.Status; d.Status == "" && e.IsError {
+		d.Status = event.StatusError
+	}
+	d.OutputCategory = e.OutputCategory
+	if e.Latency.Known {
+		setNumber(d, "latency_ms", strconv.FormatFloat(float64(e.Latency.Value.Round(time.Microsecond).Microseconds())/1000, 'f', -1, 64))
+	}
+	if u := e.Usage; u.Input.Known {
+		// All of the prompt and its context, whether it came out of a cache or not.
+		n := u.Input.Value
+		if u.CacheExclusive.Or(false) {
+			n += u.CacheRead.Or(0) + u.CacheWrite.Or(0)
+		}
+		setNumber(d, "input_tokens", strconv.FormatInt(n, 10))
+	}
+	if e.Usage.Output.Known {
+		setNumber(d, "output_tokens", strconv.FormatInt(e.Usage.Output.Value, 10))
+	}
+	if e.Cost.Total.Known {
+		setNumber(d, "estimated_cost_usd", e.Cost.Total.Value.String())
+	}
+	if name == RequestFailed {
+		set(d, "error_type", e.ErrorType)
+		if e.HTTPStatus >= 400 {
+			setNumber(d, "error_code", strconv.Itoa(e.HTTPStatus))
+		}
+	}
+	return d
+}
+
+// request is what both events of a call have.
+func request(e *event.Event, name string, at time.Time) *event.Event {
+	d := derived(e, name, at)
+	if d.Properties["request_id"] == nil { // the caller's own id of the request wins
+		set(d, "request_id", cmp.Or(e.SpanID, e.UUID))
+	}
+	set(d, "provider", e.Provider)
+	d.PromptHash, d.InputLengthBucket = e.PromptHash, e.InputLengthBucket
+	if t := e.ModelParameters["temperature"]; isNumber(t) {
+		d.Properties["temperature"] = t
+	}
+	return d
+}
+
+// rated is a judgement of an answer, without the judge's words.
+func rated(e *event.Event) *event.Event {
+	d := derived(e, OutputRated, e.Timestamp)
+	judge := func(name string, value json.RawMessage) {
+		if name != "" && d.Properties["eval_name"] == nil {
+			set(d, "eval_name", name)
+		}
+		v := strings.ToLower(text(value)) // posthog-js makes strings of all values
+		switch {
+		case feedback[v] != "":
+			if d.Properties["user_feedback"] == nil {
+				set(d, "user_feedback", feedback[v])
+			}
+		case v == "true", v == "false":
+			d.Properties["eval_passed"] = json.RawMessage(v)
+		case isNumber([]byte(v)):
+			setNumber(d, "eval_score", v)
+		}
+	}
+	p := e.Properties
+	switch e.Name {
+	case event.Metric:
+		judge(text(p["$ai_metric_name"]), p["$ai_metric_value"])
+	case "$ai_evaluation":
+		judge(text(p["$ai_evaluation_name"]), p["$ai_evaluation_result"])
+		if s := p["$ai_score"]; isNumber(s) {
+			d.Properties["eval_score"] = s
+		}
+	}
+	return d
+}
+
+// feedback are the words in which thumbs are told, and what they mean.
+var feedback = map[string]string{
+	"positive": "positive", "good": "positive", "up": "positive", "thumbs_up": "positive", "thumbs-up": "positive", "like": "positive", "liked": "positive",
+	"negative": "negative", "bad": "negative", "down": "negative", "thumbs_down": "negative", "thumbs-down": "negative", "dislike": "negative", "disliked": "negative",
+	"neutral": "neutral",
+}
+
+// derived makes an event of another: who, when, where, and the caller's own
+// properties. $ai_ properties are the other vocabulary's.
+func derived(e *event.Event, name string, at time.Time) *event.Event {
+	d := &event.Event{
+		UUID: DerivedID(e.UUID, name, at), ProjectID: e.ProjectID, Name: name, DistinctID: e.DistinctID, Timestamp: at, Source: e.Source,
+		Surface: e.Surface, TaskType: e.TaskType, Environment: e.Environment, Tags: e.Tags, Flags: e.Flags, Groups: e.Groups,
+		Properties: make(map[string]json.RawMessage, len(e.Properties)+16),
+	}
+	for k, v := range e.Properties {
+		if !strings.HasPrefix(k, "$ai_") {
+			d.Properties[k] = v
+		}
+	}
+	if d.DistinctID == "" {
+		// As Event.MarshalPostHog does it for the event itself.
+		d.DistinctID = cmp.Or(e.TraceID, e.UUID)
+		d.Properties["$process_person_profile"] = json.RawMessage("false")
+	}
+	names(d, e, true)
+	if len(e.Flags) == 1 {
+		for flag, variant := range e.Flags {
+			set(d, "posthog_flag", flag)
+			set(d, "posthog_flag_variant", variant)
+		}
+	}
+	return d
+}
+
+// names sets the ids of trace and prompt under their plain names: those that d
+// has not yet, or all.
+func names(d, e *event.Event, all bool) {
+	for name, v := range map[string]string{"trace_id": e.TraceID, "prompt_name": e.PromptName, "prompt_version": e.PromptVersion, "prompt_version_id": e.PromptVersionID} {
+		if all || d.Properties[name] == nil {
+			set(d, name, v)
+		}
+	}
+}
+
+// plainNames returns a product event with its ids under plain names, instead of
+// PostHog's names or beside them.
+func plainNames(e *event.Event, instead bool) *event.Event {
+	if e.TraceID == "" && e.PromptName == "" && e.PromptVersion == "" && e.PromptVersionID == "" {
+		return e
+	}
+	d := *e
+	if d.Properties = maps.Clone(e.Properties); d.Properties == nil {
+		d.Properties = make(map[string]json.RawMessage, 4)
+	}
+	names(&d, e, false)
+	if instead {
+		if d.DistinctID == "" {
+			d.DistinctID = e.TraceID
+			d.Properties["$process_person_profile"] = json.RawMessage("false")
+		}
+		d.TraceID, d.PromptName, d.PromptVersion, d.PromptVersionID = "", "", "", ""
+	}
+	return &d
+}
+
+// set sets a text; an empty one is unknown, and leaves what is there.
+func set(e *event.Event, name, value string) {
+	if value == "" {
+		return
+	}
+	_ = e.SetProperty(name, value) // a string always marshals
+}
+
+func setNumber(e *event.Event, name, value string) { e.Properties[name] = json.RawMessage(value) }
+
+// text returns a JSON string's text, or the literal of a number or boolean.
+func text(v json.RawMessage) string {
+	if len(v) == 0 {
+		return ""
+	}
+	switch v[0] {
+	case '"':
+		var s string
+		if json.Unmarshal(v, &s) != nil {
+			return ""
+		}
+		return s
+	case '{', '[', 'n':
+		return ""
+	}
+	return string(v)
+}
+
+// isNumber reports whether v is a JSON number.
+func isNumber(v []byte) bool {
+	return len(v) > 0 && (v[0] == '-' || v[0] >= '0' && v[0] <= '9') && json.Valid(v)
+}
