@@ -145,7 +145,7 @@ func restorePlus(b []byte) []byte {
 // alphabet.
 func base64Like(b []byte) bool {
 	end := len(b)
-	for end > 0 && b[end-1] == '=' && len(b)-end < 2 {
+	for end > 0 && b[end-1] == '=' && len(b)-end < 3 { // lz-string pads with up to three
 		end--
 	}
 	for _, c := range b[:end] {

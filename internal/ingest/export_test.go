@@ -1,0 +1,8 @@
+package ingest
+
+// What tests reach directly.
+var (
+	LZDecompress = lzDecompress
+	Check        = check
+	MaxDepth     = maxDepth
+)
