@@ -32,9 +32,14 @@ const trace = await link("^/p/default/traces/");
 await page.goto(base + "/users");
 const user = await link("^/users/u_");
 const project = "/p/default";
+async function connection() {
+  await page.goto(base + project + "/connections");
+  return link("^/p/default/connections/");
+}
 const pages = {
   overview: project + "/overview", events: project + "/events", filtered: project + "/events?status=error", empty: project + "/events?model=no-such-model",
   event, trace, missing: project + "/events/0192b1c0-7e1a-7c3e-9a51-0123456789ab", notfound: "/no-such-page", foreign: "/p/p_nobodys/overview",
+  connections: project + "/connections", connection: await connection(), analytics: project + "/analytics",
   keys: project + "/keys", settings: project + "/settings", projects: "/projects", users: "/users", user, audit: "/audit", account: "/account", welcome: "/welcome",
 };
 const strangers = { signin: "/sign-in", link: "/sign-in?token=none" };
@@ -46,7 +51,7 @@ for (const width of [1440, 390]) {
     const trouble = [];
     p.on("console", (m) => { if (m.type() === "error" && !/status of 40/.test(m.text())) trouble.push(m.text()); });
     p.on("pageerror", (e) => trouble.push(String(e)));
-    p.on("requestfailed", (r) => trouble.push("failed: " + r.url()));
+    p.on("requestfailed", (r) => { if (!r.url().endsWith("/live")) trouble.push("failed: " + r.url()); }); // a stream ends with its page
     for (const [name, path] of Object.entries({ ...strangers, ...pages })) {
       if (name === "overview") await context.addCookies(cookies);
       if (!path) { console.log(JSON.stringify({ name, width, colorScheme, missing: true })); continue; }

@@ -88,7 +88,7 @@ func TestPages(t *testing.T) {
 	w := newWorld(t)
 	p := w.start()
 	w.flushFast()
-	always := map[string]int{"signin": 200, "link": 200, "overview": 200, "events": 200, "notfound": 404, "missing": 404, "foreign": 404, "keys": 200, "settings": 200,
+	always := map[string]int{"signin": 200, "link": 200, "overview": 200, "events": 200, "notfound": 404, "missing": 404, "foreign": 404, "connections": 200, "connection": 200, "analytics": 200, "keys": 200, "settings": 200,
 		"projects": 200, "users": 200, "user": 200, "audit": 200, "account": 200, "welcome": 200}
 	verify := func(t *testing.T, pages map[string][]pageReport, more map[string]int) {
 		if m := pages["menu"]; len(m) != 2 || !m[0].Menu || !m[1].Menu {

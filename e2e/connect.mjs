@@ -1,0 +1,123 @@
+// Connects a PostHog in a real browser, as its owner would: a wrong host, a
+// wrong key, the right one; watches the events come; pauses, resumes, deletes.
+//
+//   node connect.mjs BASE SIGN_IN_URL FOLDER
+//
+// POSTHOG, KEY and PERSONAL name the PostHog; CALL is a URL to which a POST makes
+// an LLM call. One line of JSON a step; the first thing that is not as it should
+// be ends it.
+import { chromium } from "playwright-core";
+import { existsSync } from "node:fs";
+
+const [base, signIn, folder] = process.argv.slice(2);
+const { POSTHOG, KEY, PERSONAL } = process.env;
+const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
+const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, reducedMotion: "reduce" });
+const page = await context.newPage();
+page.setDefaultTimeout(15000);
+const project = base + "/p/default";
+
+let n = 0;
+async function step(name) {
+  n++;
+  for (const [width, scheme] of [[1440, "light"], [390, "dark"]]) {
+    await page.setViewportSize({ width, height: 900 });
+    await page.emulateMedia({ colorScheme: scheme });
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    if (wide > 0) throw new Error(`${name} is ${wide} px too wide at ${width}`);
+    await page.screenshot({ path: `${folder}/${String(n).padStart(2, "0")}-${name}-${width}-${scheme}.png`, fullPage: true });
+  }
+  await page.setViewportSize({ width: 1440, height: 900 });
+  await page.emulateMedia({ colorScheme: "light" });
+  console.log(JSON.stringify({ step: name }));
+}
+async function sees(text) {
+  await page.getByText(text).first().waitFor({ state: "visible" });
+}
+async function call() {
+  const r = await fetch(base + "/v1/chat/completions", {
+    method: "POST", headers: { "content-type": "application/json", authorization: "Bearer sk-e2e-caller", "x-hedgerow-surface": "Compose" },
+    body: JSON.stringify({ model: "gpt-4.1-mini", messages: [{ role: "user", content: "Say hedgerow." }] }),
+  });
+  if (!r.ok) throw new Error("the call failed: " + r.status);
+}
+async function connect(fields) {
+  for (const [label, value] of Object.entries(fields)) await page.getByLabel(label, { exact: false }).first().fill(value);
+}
+
+await page.goto(signIn);
+await page.getByRole("button").first().click();
+await page.waitForURL(/welcome|account|overview/);
+
+await page.goto(project + "/analytics");
+await sees("No PostHog is connected");
+await step("disconnected");
+await page.getByRole("link", { name: "Connect PostHog" }).click();
+await sees("Connect a PostHog project");
+await step("form");
+
+await connect({ "Project API key": KEY, Host: POSTHOG.replace(/:\d+$/, ":1") });
+await page.getByRole("button", { name: "Test and save" }).click();
+await sees("was not saved");
+await sees("To do:");
+await step("wrong-host");
+
+await connect({ "Project API key": "phc_nobody_has_this_key_0123456789abcdefgh", Host: POSTHOG });
+await page.getByRole("button", { name: "Test and save" }).click();
+await sees("was not saved");
+await step("wrong-key");
+
+await page.getByText("Batches, sampling, filter").click();
+await connect({ "Project API key": KEY, Host: POSTHOG, "Longest wait": "0.1" });
+await page.getByRole("button", { name: "Test and save" }).click();
+await page.waitForURL(/connections\/c_/);
+const connection = page.url();
+await sees("Connected.");
+await step("connected");
+
+await page.getByRole("button", { name: "Test", exact: true }).click();
+await sees("What the test found");
+if (await page.locator(".checks .bad").count()) throw new Error("the test of a good connection finds something");
+await step("tested");
+if ((await page.content()).includes(KEY)) throw new Error("the key is shown after saving");
+
+await page.goto(project + "/analytics");
+await sees("Add a personal API key");
+await call();
+await page.locator("#now tbody tr", { hasText: "Compose" }).first().waitFor(); // by itself: nothing was loaded anew
+await step("project-key-only");
+
+await page.goto(connection);
+await connect({ "Personal API key": PERSONAL });
+await page.getByRole("button", { name: "Save", exact: true }).click();
+await sees("Saved.");
+for (let i = 0; ; i++) {
+  await page.goto(project + "/analytics");
+  await sees("PostHog’s own figures");
+  if (await page.getByText("Both count the same").count()) break;
+  if (i > 40) throw new Error("the figures never agreed: " + (await page.locator("main").innerText()));
+  await page.waitForTimeout(250);
+}
+await step("personal-key");
+
+await page.goto(connection);
+await page.getByRole("button", { name: "Pause" }).click();
+await sees("Paused.");
+for (let i = 0; i < 3; i++) await call();
+await page.waitForTimeout(1500);
+await page.goto(connection);
+await sees("3 events wait");
+await step("paused");
+await page.getByRole("button", { name: "Send again" }).click();
+await sees("Sending again.");
+await step("resumed");
+
+await page.goto(connection);
+await page.getByLabel("to confirm").fill("production");
+await page.getByRole("button", { name: "Delete connection" }).click();
+await sees("its keys are wiped");
+await step("deleted");
+await page.goto(project + "/analytics");
+await sees("No PostHog is connected");
+await browser.close();
