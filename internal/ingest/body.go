@@ -152,29 +152,41 @@ func (x *exchange) read(r io.Reader, limit, expected int64) ([]byte, error) {
 
 // wire reads a request's body as it is on the wire.
 func (h *Handler) wire(w http.ResponseWriter, r *http.Request, x *exchange, limit int64) ([]byte, *refusal) {
-	if r.ContentLength > limit {
-		return nil, tooLarge("the request body", limit)
-	}
 	// A deadline is only possible on a real connection.
 	c := http.NewResponseController(w)
-	stalls := c.SetReadDeadline(time.Now().Add(h.limits.BodyTimeout)) == nil
-	b, err := x.read(r.Body, limit, r.ContentLength)
-	if stalls {
-		_ = c.SetReadDeadline(time.Time{})
+	timed := c.SetReadDeadline(time.Now().Add(h.limits.BodyTimeout)) == nil
+	var b []byte
+	err := errTooBig
+	if r.ContentLength <= limit {
+		b, err = x.read(r.Body, limit, r.ContentLength)
 	}
 	var already *refusal
 	switch {
 	case err == nil:
+		if timed {
+			_ = c.SetReadDeadline(time.Time{})
+		}
 		return b, nil
 	case errors.Is(err, errTooBig):
-		return nil, tooLarge("the request body", limit)
+		already = tooLarge("the request body", limit)
 	case errors.As(err, &already):
-		return nil, already
 	case errors.Is(err, os.ErrDeadlineExceeded):
-		return nil, refuse(http.StatusRequestTimeout, reasonStalled, "the request body did not arrive within %v", h.limits.BodyTimeout)
+		already = refuse(http.StatusRequestTimeout, reasonStalled, "the request body did not arrive within %v", h.limits.BodyTimeout)
+	default:
+		already = refuse(http.StatusBadRequest, reasonClientGone, "the request body ended too early")
 	}
-	return nil, refuse(http.StatusBadRequest, reasonClientGone, "the request body ended too early")
+	// Most clients read no answer before they have sent everything. The rest is
+	// let in and thrown away, as far as that is reasonable; then the connection
+	// is of no more use.
+	if already.status != http.StatusRequestTimeout {
+		_, _ = io.CopyN(io.Discard, r.Body, drained)
+	}
+	w.Header().Set("Connection", "close")
+	return nil, already
 }
+
+// drained is how much of a refused body is thrown away.
+const drained = 64 << 20
 
 // Encodings of a body.
 const (

@@ -1,8 +1,24 @@
 package ingest
 
+import "encoding/json"
+
 // What tests reach directly.
 var (
 	LZDecompress = lzDecompress
 	Check        = check
-	MaxDepth     = maxDepth
 )
+
+// Held is how many bytes the requests under way hold.
+func Held(h *Handler) int64 { return h.memory.used.Load() }
+
+// WalkObject reads an object with the package's own reader.
+func WalkObject(b []byte) map[string]json.RawMessage {
+	if i := skipSpace(b, 0); i >= len(b) || b[i] != '{' {
+		return nil
+	}
+	m := make(map[string]json.RawMessage)
+	for key, v := range members(b) {
+		m[keyText(key)] = v
+	}
+	return m
+}
