@@ -38,6 +38,11 @@ func connectionCommand() *cli.Command {
 					&cli.BoolFlag{Name: "privacy", Value: true, Usage: "keep prompts and answers at home"},
 					&cli.BoolFlag{Name: "hash-distinct-ids", Usage: "send an HMAC of each user id in its place"},
 					&cli.StringFlag{Name: "environment", Usage: "environment to set on events that name none"},
+					&cli.StringFlag{Name: "schema", Usage: "vocabulary: posthog (default), llm_events or both"},
+					&cli.FloatFlag{Name: "sample-rate", Usage: "part of the traces that is sent, over 0 to 1 (default 1)"},
+					&cli.StringSliceFlag{Name: "only-event", Usage: "send only events of this name; may be given again"},
+					&cli.StringSliceFlag{Name: "only-surface", Usage: "send only events of this surface; may be given again"},
+					&cli.StringSliceFlag{Name: "only-tag", Usage: "send only events with one of these tags; may be given again"},
 					&cli.IntFlag{Name: "flush-at", Usage: "events a batch (default 20)"},
 					&cli.DurationFlag{Name: "flush-interval", Usage: "longest wait for a batch to fill (default 10s)"},
 					&cli.BoolFlag{Name: "skip-test", Usage: "save even if the connection test fails"},
@@ -64,6 +69,11 @@ func connectionCommand() *cli.Command {
 					setIf(cmd, "privacy", &in.PrivacyMode, cmd.Bool)
 					setIf(cmd, "hash-distinct-ids", &in.HashDistinctIDs, cmd.Bool)
 					setIf(cmd, "environment", &in.Environment, cmd.String)
+					setIf(cmd, "schema", &in.Schema, cmd.String)
+					setIf(cmd, "sample-rate", &in.SampleRate, cmd.Float)
+					if cmd.IsSet("only-event") || cmd.IsSet("only-surface") || cmd.IsSet("only-tag") {
+						in.Filter = &api.Filter{Events: cmd.StringSlice("only-event"), Surfaces: cmd.StringSlice("only-surface"), Tags: cmd.StringSlice("only-tag")}
+					}
 					setIf(cmd, "flush-at", &in.FlushAt, cmd.Int)
 					if cmd.IsSet("flush-interval") {
 						s := cmd.Duration("flush-interval").Seconds()
@@ -140,10 +150,18 @@ func connectionCommand() *cli.Command {
 }
 
 func toggle(c *config, common func(...cli.Flag) []cli.Flag, name, usage string, on bool) *cli.Command {
-	return &cli.Command{Name: name, Usage: usage, Flags: common(), Action: func(ctx context.Context, cmd *cli.Command) error {
+	flags := common()
+	if on {
+		flags = common(&cli.BoolFlag{Name: "from-now", Usage: "leave out the events that waited"})
+	}
+	return &cli.Command{Name: name, Usage: usage, Flags: flags, Action: func(ctx context.Context, cmd *cli.Command) error {
+		in := api.ConnectionInput{Enabled: &on, SkipTest: true}
+		if on && cmd.Bool("from-now") {
+			in.Resume = "now"
+		}
 		return c.withControl(ctx, func(ctl *control) error {
 			var out api.ConnectionResult
-			if err := ctl.call(ctx, "PUT", connectionPath(cmd, ""), api.ConnectionInput{Enabled: &on, SkipTest: true}, &out); err != nil {
+			if err := ctl.call(ctx, "PUT", connectionPath(cmd, ""), in, &out); err != nil {
 				return err
 			}
 			fmt.Fprintf(cmd.Root().Writer, "connection %q is %sd\n", out.Connection.Name, name)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"syscall"
 
@@ -39,6 +40,10 @@ func (c *config) openControl(ctx context.Context) (*control, error) {
 	a, err := startOffline(ctx, c)
 	if err != nil {
 		return nil, err
+	}
+	if a.first.First {
+		// The folder was new: nobody else will ever show these.
+		fmt.Fprintf(os.Stderr, "hedgerow: %s is a new data folder\n  API key            %s   (shown this once)\n  sign in            start hedgerow serve, then hedgerow project sign-in-link\n", c.Data, a.first.APIKey.Reveal())
 	}
 	ctl, err := dialControl(ctx, c.socketPath())
 	if err != nil {

@@ -110,6 +110,16 @@ func (c connections) Delivery(conn project.Connection) api.Delivery {
 	return d
 }
 
+// DropBacklog forgets what waits for a connection: its queue begins anew with
+// the next event.
+func (c connections) DropBacklog(ctx context.Context, id string) error {
+	err := c.a.journal.DeleteQueue(ctx, connectionQueue(id))
+	if e := event.AsError(err); e != nil && e.Code == event.CodeNotFound {
+		return nil // nothing waits
+	}
+	return err
+}
+
 // waiting adds what the journal knows of a connection's queue.
 func (a *app) waiting(conn project.Connection, d *api.Delivery) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
@@ -160,7 +170,7 @@ func (d pageDelivery) Health(c project.Connection) web.Health {
 }
 
 func (d pageDelivery) DropBacklog(ctx context.Context, id string) error {
-	return toolConnections(d).DropBacklog(ctx, id)
+	return connections(d).DropBacklog(ctx, id)
 }
 
 func (d pageDelivery) DeadLetters(ctx context.Context, c project.Connection, limit int) ([]web.DeadLetter, error) {

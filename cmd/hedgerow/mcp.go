@@ -69,12 +69,8 @@ func (c toolConnections) Delivery(conn project.Connection) mcp.Delivery {
 		Sent: d.Sent, Failed: d.Failed, Retried: d.Retried, Dead: d.Dead, Waiting: d.Waiting, LagSeconds: d.LagSeconds}
 }
 
-func (c toolConnections) DropBacklog(ctx context.Context, connectionID string) error {
-	err := c.a.journal.DeleteQueue(ctx, connectionQueue(connectionID))
-	if e := event.AsError(err); e != nil && e.Code == event.CodeNotFound {
-		return nil // nothing waits
-	}
-	return err
+func (c toolConnections) DropBacklog(ctx context.Context, id string) error {
+	return connections(c).DropBacklog(ctx, id)
 }
 
 // mcpCommand serves the tools on standard input and output, as MCP clients start

@@ -22,6 +22,9 @@ type Connection struct {
 	PrivacyMode          bool      `json:"privacy_mode"`
 	HashDistinctIDs      bool      `json:"hash_distinct_ids"`
 	Environment          string    `json:"environment"`
+	Schema               string    `json:"schema"`
+	SampleRate           float64   `json:"sample_rate"`
+	Filter               Filter    `json:"filter"`
 	FlushAt              int       `json:"flush_at"`
 	FlushIntervalSeconds float64   `json:"flush_interval_seconds"`
 	Origin               string    `json:"origin"`
@@ -53,9 +56,24 @@ type ConnectionInput struct {
 	PrivacyMode          *bool    `json:"privacy_mode,omitempty"`
 	HashDistinctIDs      *bool    `json:"hash_distinct_ids,omitempty"`
 	Environment          *string  `json:"environment,omitempty"`
+	Schema               *string  `json:"schema,omitempty"`
+	SampleRate           *float64 `json:"sample_rate,omitempty"`
+	Filter               *Filter  `json:"filter,omitempty"`
 	FlushAt              *int     `json:"flush_at,omitempty"`
 	FlushIntervalSeconds *float64 `json:"flush_interval_seconds,omitempty"`
 	SkipTest             bool     `json:"skip_test,omitempty"`
+
+	// Resume says what becomes of the events of a pause when Enabled ends it:
+	// "backlog", the default, sends them, "now" leaves them out.
+	Resume string `json:"resume,omitempty"`
+}
+
+// Filter picks the events that a connection gets: those that match each list
+// which is not empty.
+type Filter struct {
+	Events   []string `json:"events,omitempty"`
+	Surfaces []string `json:"surfaces,omitempty"`
+	Tags     []string `json:"tags,omitempty"` // one of them suffices
 }
 
 // TestResult says what a connection test found, check by check.
@@ -83,6 +101,8 @@ type ConnectionResult struct {
 type Connections interface {
 	Test(ctx context.Context, c project.Connection) TestResult
 	Delivery(c project.Connection) Delivery
+	// DropBacklog forgets the events that wait for a disabled connection.
+	DropBacklog(ctx context.Context, connectionID string) error
 }
 
 func (a *API) connectionView(c project.Connection) Connection {
@@ -90,6 +110,7 @@ func (a *API) connectionView(c project.Connection) Connection {
 		ID: c.ID, Project: c.ProjectID, Name: c.Name, Host: c.Host, ProjectKeyLast4: c.ProjectKeyLastFour,
 		PersonalKeySet: !c.PersonalKey.IsZero(), PersonalKeyLast4: c.PersonalKeyLastFour,
 		Enabled: c.Enabled, PrivacyMode: c.PrivacyMode, HashDistinctIDs: c.HashDistinctIDs, Environment: c.Environment,
+		Schema: string(c.Schema), SampleRate: c.SampleRate, Filter: Filter(c.Filter),
 		FlushAt: c.FlushAt, FlushIntervalSeconds: c.FlushInterval.Seconds(), Origin: c.Origin, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt,
 		Delivery: a.c.Connections.Delivery(c),
 	}
@@ -135,6 +156,13 @@ func (a *API) setConnection(r *http.Request, p Principal) (any, error) {
 		set(&c.PrivacyMode, in.PrivacyMode)
 		set(&c.HashDistinctIDs, in.HashDistinctIDs)
 		set(&c.Environment, in.Environment)
+		if in.Schema != nil {
+			c.Schema = project.Schema(*in.Schema)
+		}
+		set(&c.SampleRate, in.SampleRate)
+		if in.Filter != nil {
+			c.Filter = project.Filter(*in.Filter)
+		}
 		set(&c.FlushAt, in.FlushAt)
 		if in.FlushIntervalSeconds != nil {
 			c.FlushInterval = time.Duration(*in.FlushIntervalSeconds * float64(time.Second))
@@ -160,6 +188,14 @@ func (a *API) setConnection(r *http.Request, p Principal) (any, error) {
 		out.Test = &t
 		if !t.OK {
 			return nil, refused(t)
+		}
+	}
+	switch {
+	case in.Resume != "" && in.Resume != "now" && in.Resume != "backlog":
+		return nil, event.Invalid("resume is neither now nor backlog", "leave it out to send what waits")
+	case in.Resume == "now" && exists && !have.Enabled && want.Enabled:
+		if err := a.c.Connections.DropBacklog(r.Context(), have.ID); err != nil {
+			return nil, err
 		}
 	}
 	if exists {
