@@ -22,3 +22,13 @@ func WalkObject(b []byte) map[string]json.RawMessage {
 	}
 	return m
 }
+
+// AssetHost is where the scripts of a PostHog are.
+var AssetHost = assetHost
+
+// CacheSize is what is remembered of PostHog's answers.
+func CacheSize(h *Handler) (entries, size int) {
+	h.relay.mu.Lock()
+	defer h.relay.mu.Unlock()
+	return len(h.relay.cache), h.relay.bytes
+}

@@ -1,0 +1,82 @@
+package ingest_test
+
+import (
+	"encoding/json"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/ingest"
+)
+
+func generation(source, completion string) *event.Event {
+	return &event.Event{
+		UUID: event.NewID(), ProjectID: "default", Name: event.Generation, Source: source, Timestamp: now, DistinctID: "u-" + source, TraceID: "t-" + source, ParentID: "p-" + source,
+		Model: "gpt-4.1", CompletionID: completion, Usage: event.Usage{Input: event.Some[int64](7)}, Latency: event.Some(time.Second),
+		Content:    event.Content{Input: json.RawMessage(`[]`)},
+		Properties: map[string]json.RawMessage{"mine": json.RawMessage(`1`), "$ai_usage": json.RawMessage(`{"a":1}`)},
+	}
+}
+
+func TestJoiner(t *testing.T) {
+	k := &kept{}
+	at := now
+	j, err := ingest.NewJoiner(k, func() time.Time { return at }, prometheus.NewRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	add := func(e *event.Event) *event.Event {
+		t.Helper()
+		k.reset()
+		if err := j.Append(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+		return k.events(t)[0]
+	}
+	first := add(generation(event.SourceGateway, "chatcmpl-1"))
+	second := generation(event.SourceIngest, "chatcmpl-1")
+	again := second.Clone()
+	got := add(second)
+	if first.Name != event.Generation || got.Name != event.Span || string(got.Properties[ingest.JoinedTo]) != `"`+first.UUID+`"` || got.Usage != (event.Usage{}) || !got.Content.IsZero() ||
+		got.TraceID != "t-ingest" || got.ParentID != "p-ingest" || got.DistinctID != "u-ingest" || string(got.Properties["mine"]) != "1" || got.Properties["$ai_usage"] != nil || got.SpanName != "gpt-4.1" || got.CompletionID != "chatcmpl-1" {
+		t.Errorf("joined %+v", got)
+	}
+	if got := add(again); got.Name != event.Span {
+		t.Errorf("the same event again became %s", got.Name)
+	}
+	if got := add(generation(event.SourceIngest, "chatcmpl-1")); got.Name != event.Generation {
+		t.Error("a third event with the id is a call of its own: a simulated provider answers with one id always")
+	}
+	// The other way round, and what is no repetition.
+	add(generation(event.SourceIngest, "msg_2"))
+	if got := add(generation(event.SourceGateway, "msg_2")); got.Name != event.Span || got.DistinctID != "u-gateway" {
+		t.Errorf("gateway second: %+v", got)
+	}
+	for name, e := range map[string]*event.Event{"OtherProject": generation(event.SourceOTLP, "msg_3"), "SameDoor": generation(event.SourceGateway, "msg_3"), "NoID": generation(event.SourceIngest, "")} {
+		add(generation(event.SourceGateway, "msg_3"))
+		if name == "OtherProject" {
+			e.ProjectID = "other"
+		}
+		if got := add(e); got.Name != event.Generation {
+			t.Errorf("%s was joined", name)
+		}
+	}
+	// What was not stored has not been seen.
+	k.err = func(*event.Event) error { return errors.New("full") }
+	lost := generation(event.SourceGateway, "msg_4")
+	if j.Append(t.Context(), lost) == nil {
+		t.Fatal("no error")
+	}
+	k.err = nil
+	if got := add(generation(event.SourceIngest, "msg_4")); got.Name != event.Generation {
+		t.Error("joined to an event that was not stored")
+	}
+	add(generation(event.SourceGateway, "msg_5"))
+	at = at.Add(2 * time.Hour)
+	if got := add(generation(event.SourceIngest, "msg_5")); got.Name != event.Generation {
+		t.Error("joined to a call of hours ago")
+	}
+}
