@@ -20,6 +20,10 @@ const (
 	Feedback   = "$ai_feedback"   // a user's words about a trace
 )
 
+// FirstValue is the name of the milestone that is kept and sent once for each
+// user and project, however often and wherever callers report it.
+const FirstValue = "first_value_reached"
+
 // Status says how a call ended, in the words of the llm_events vocabulary.
 type Status string
 

@@ -307,6 +307,9 @@ func (a *app) serve(ctx context.Context) error {
 		Query: a.query, Registry: a.registry, Logger: a.log.With("part", "api"), Version: buildVersion(), PublicURL: a.cfg.PublicURL,
 		Connections: connections{a}, DeadLetters: deadLetters{a}, Status: a.status, ReloadPrices: a.reloadPrices,
 	}
+	if a.doors != nil {
+		apiConfig.Append = a.doors // a nil *Joiner would be no nil Appender
+	}
 	tools := a.tools()
 	if err := a.serveSocket(ctx, a.socketHandler(api.Local(apiConfig), tools)); err != nil {
 		return err

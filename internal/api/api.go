@@ -38,6 +38,9 @@ type Config struct {
 	// PublicURL is where people reach hedgerow: the base of links.
 	PublicURL string
 
+	// Append takes what POST /api/v1/events sends. nil answers that no server runs.
+	Append Appender
+
 	Connections Connections // required
 	DeadLetters DeadLetters // required
 	// Status describes the running process for GET /api/v1/status: any value
@@ -108,6 +111,7 @@ type route struct {
 func (a *API) routes() []route {
 	return []route{
 		{"GET /api/v1/events", project.RoleViewer, false, a.events},
+		{"POST /api/v1/events", project.RoleMember, false, a.recordEvents},
 		{"GET /api/v1/events/{uuid}", project.RoleViewer, false, a.event},
 		{"GET /api/v1/traces/{id}", project.RoleViewer, false, a.trace},
 		{"GET /api/v1/stats", project.RoleViewer, false, a.stats},

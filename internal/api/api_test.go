@@ -32,10 +32,16 @@ var now = time.Date(2026, 3, 30, 15, 4, 5, 0, time.UTC)
 
 // delivery stands for the delivery to PostHog.
 type delivery struct {
-	mu     sync.Mutex
-	result api.TestResult
-	tested []project.Connection
-	panics bool
+	mu      sync.Mutex
+	result  api.TestResult
+	tested  []project.Connection
+	dropped []string
+	panics  bool
+}
+
+func (d *delivery) DropBacklog(_ context.Context, id string) error {
+	d.dropped = append(d.dropped, id)
+	return nil
 }
 
 func (d *delivery) Test(_ context.Context, c project.Connection) api.TestResult {
@@ -81,6 +87,7 @@ type fixture struct {
 	dead     *deadLetters
 	log      *bytes.Buffer
 	reload   error
+	appended *appended
 
 	admin, member, viewer string // keys of project "default"
 	other                 string // an administrator's key of project "other"
@@ -101,7 +108,7 @@ func newFixture(t *testing.T) *fixture {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fixture{t: t, delivery: &delivery{result: api.TestResult{OK: true}}, dead: &deadLetters{}, log: &bytes.Buffer{}}
+	f := &fixture{t: t, delivery: &delivery{result: api.TestResult{OK: true}}, dead: &deadLetters{}, appended: &appended{}, log: &bytes.Buffer{}}
 	if f.registry, err = project.Open(ctx, kv, project.Options{SecretKey: bytes.Repeat([]byte{7}, project.KeySize)}); err != nil {
 		t.Fatal(err)
 	}
@@ -135,7 +142,7 @@ func newFixture(t *testing.T) *fixture {
 	f.seed(other.ID)
 	c := api.Config{
 		Query: reader, Registry: f.registry, Logger: slog.New(slog.NewTextHandler(f.log, nil)), Version: "v1.2.3", PublicURL: "http://hedgerow.example",
-		Connections: f.delivery, DeadLetters: f.dead, Status: func(context.Context) any { return map[string]string{"state": "fine"} },
+		Append: f.appended, Connections: f.delivery, DeadLetters: f.dead, Status: func(context.Context) any { return map[string]string{"state": "fine"} },
 		ReloadPrices: func() error { return f.reload }, Now: func() time.Time { return now },
 	}
 	f.api, f.local = api.New(c), api.Local(c)
@@ -587,6 +594,16 @@ func TestConnections(t *testing.T) {
 			t.Errorf("%s: %d %s, want %d", body, a.status, a.raw, want)
 		}
 	}
+	a = ask("PUT", "/main", `{"enabled":true,"resume":"now","schema":"both","sample_rate":0.5,"filter":{"events":["$ai_generation"],"tags":["beta"]}}`)
+	if got, _ := f.registry.Snapshot().ConnectionByName(project.DefaultID, "main"); a.status != 200 || got.Schema != project.SchemaBoth || got.SampleRate != 0.5 || got.Filter.Tags[0] != "beta" ||
+		!got.Enabled || len(f.delivery.dropped) != 1 || !strings.Contains(a.raw, `"schema":"both"`) || !strings.Contains(a.raw, `"filter":{"events":["$ai_generation"],"tags":["beta"]}`) {
+		t.Errorf("vocabulary, sampling, filter: %d %s, dropped %v", a.status, a.raw, f.delivery.dropped)
+	}
+	for _, body := range []string{`{"resume":"later"}`, `{"schema":"xml"}`, `{"sample_rate":2}`} {
+		if a := ask("PUT", "/main", body); a.status != 400 {
+			t.Errorf("%s: %d %s", body, a.status, a.raw)
+		}
+	}
 	// Another project does not see it.
 	for _, m := range []struct{ method, target, body string }{{"POST", "/main/test", ""}, {"DELETE", "/main", ""}, {"DELETE", "/" + id, ""}} {
 		if a := f.ask(f.other, m.method, "/api/v1/connections"+m.target, m.body); a.status != 404 {
@@ -770,7 +787,7 @@ func TestBadRequests(t *testing.T) {
 		"wrong type":     {"PATCH", "/api/v1/projects/default", `{"content_days":"1"}`, 400},
 		"too large":      {"PATCH", "/api/v1/projects/default", `{"name":"` + strings.Repeat("x", 1<<20) + `"}`, 413},
 		"no such route":  {"GET", "/api/v1/nothing", "", 404},
-		"no such method": {"POST", "/api/v1/events", "", 404},
+		"no such method": {"PUT", "/api/v1/events", "", 404},
 		"another API":    {"GET", "/api/v2/events", "", 404},
 	} {
 		a := f.ask(f.admin, tt.method, tt.target, tt.body)

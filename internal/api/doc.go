@@ -7,6 +7,8 @@
 //     key (hr_…) and sees its project; a caller on the data folder's own socket
 //     is an administrator and sees all.
 //   - events.go: events, traces, totals.
+//   - record.go: product events and outcomes on their way in. A 2xx means that
+//     the journal has them.
 //   - projects.go, connections.go, operations.go: the settings.
 //   - openapi.json: the same as a document, served at /api/v1/openapi.json.
 //     A test holds it against the routes.

@@ -14,8 +14,28 @@ import (
 
 // document is what the test reads of openapi.json.
 type document struct {
-	OpenAPI string
-	Paths   map[string]map[string]operation
+	OpenAPI    string
+	Paths      map[string]map[string]operation
+	Components struct{ Schemas map[string]schema }
+}
+
+// schema is an object or, by reference, one of several forms.
+type schema struct {
+	Ref        string `json:"$ref"`
+	OneOf      []schema
+	Items      *schema
+	Properties map[string]struct{ Type string }
+}
+
+// object is the object that a schema describes, alone or as a list's item.
+func (d document) object(s schema) schema {
+	for _, one := range s.OneOf[:min(1, len(s.OneOf))] {
+		return d.object(one)
+	}
+	if name, ok := strings.CutPrefix(s.Ref, "#/components/schemas/"); ok {
+		return d.Components.Schemas[name]
+	}
+	return s
 }
 
 type operation struct {
@@ -27,11 +47,7 @@ type operation struct {
 	}
 	RequestBody *struct {
 		Required bool
-		Content  map[string]struct {
-			Schema struct {
-				Properties map[string]struct{ Type string }
-			}
-		}
+		Content  map[string]struct{ Schema schema }
 	}
 	Responses map[string]any
 }
@@ -101,6 +117,7 @@ func TestOpenAPIHasEveryRoute(t *testing.T) {
 func TestOpenAPIHasEveryField(t *testing.T) {
 	d := openAPI(t)
 	inputs := map[string]any{
+		"POST /api/v1/events":                                     api.EventInput{},
 		"POST /api/v1/projects":                                   api.CreateInput{},
 		"PATCH /api/v1/projects/{project}":                        api.ProjectInput{},
 		"POST /api/v1/projects/{project}/keys":                    api.KeyInput{},
@@ -124,7 +141,7 @@ func TestOpenAPIHasEveryField(t *testing.T) {
 				field, _, _ := strings.Cut(f.Tag.Get("json"), ",")
 				want = append(want, field)
 			}
-			for field, p := range op.RequestBody.Content["application/json"].Schema.Properties {
+			for field, p := range d.object(op.RequestBody.Content["application/json"].Schema).Properties {
 				got = append(got, field)
 				if p.Type == "" {
 					t.Errorf("%s: %s has no type", name, field)

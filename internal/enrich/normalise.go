@@ -70,6 +70,8 @@ var minTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 //   - Counts, costs and durations are not negative or absurd: such are unknown. The total of
 //     tokens, and of cache writes, is filled where its parts are known.
 //   - IsError and Status of an LLM event say how it ended.
+//   - Any other event that names a trace or a prompt by the properties trace_id,
+//     prompt_name or prompt_version_id belongs to it, as with PostHog's names.
 //   - There are at most 300 custom properties, of 1 MiB together. [Note] says
 //     what was left out.
 //
@@ -78,6 +80,7 @@ var minTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 func Normalise(e *event.Event, now time.Time) {
 	var notes []string
 	normaliseIdentity(e, now)
+	adoptNames(e)
 	normaliseTexts(e)
 	normaliseIDs(e)
 	normaliseCounts(e)
@@ -105,6 +108,22 @@ func normaliseIdentity(e *event.Event, now time.Time) {
 		e.Timestamp = now
 	}
 	e.Timestamp = e.Timestamp.UTC().Truncate(time.Microsecond)
+}
+
+// adoptNames lets an outcome join its trace and its prompt where it names them
+// plainly, as the llm_events vocabulary does. The properties stay.
+func adoptNames(e *event.Event) {
+	if e.IsLLM() || len(e.Properties) == 0 {
+		return
+	}
+	for _, f := range [...]struct {
+		name string
+		to   *string
+	}{{"trace_id", &e.TraceID}, {"prompt_name", &e.PromptName}, {"prompt_version_id", &e.PromptVersionID}} {
+		if v := e.Properties[f.name]; *f.to == "" && len(v) > 2 && v[0] == '"' && validJSON(v) {
+			*f.to = gjson.ParseBytes(v).String()
+		}
+	}
 }
 
 func normaliseTexts(e *event.Event) {

@@ -55,6 +55,11 @@ func TestNormalise(t *testing.T) {
 		{"error cut", event.Event{ErrorMessage: strings.Repeat("x", 20_000)}, get(func(e *event.Event) any { return len(e.ErrorMessage) }), 10_000},
 
 		{"trace id cleaned", event.Event{TraceID: " a b/c "}, get(func(e *event.Event) any { return e.TraceID }), "a_b_c"},
+		{"an outcome's trace", event.Event{Name: "llm_task_completed", Properties: map[string]json.RawMessage{"trace_id": json.RawMessage(`" a b "`)}}, get(func(e *event.Event) any { return e.TraceID + string(e.Properties["trace_id"]) }), `a_b" a b "`},
+		{"an outcome's prompt", event.Event{Name: "own", Properties: map[string]json.RawMessage{"prompt_name": json.RawMessage(`"p"`), "prompt_version_id": json.RawMessage(`"pv_1"`)}}, get(func(e *event.Event) any { return e.PromptName + " " + e.PromptVersionID }), "p pv_1"},
+		{"an outcome's own trace wins", event.Event{Name: "own", TraceID: "t", Properties: map[string]json.RawMessage{"trace_id": json.RawMessage(`"u"`)}}, get(func(e *event.Event) any { return e.TraceID }), "t"},
+		{"a trace id that is none", event.Event{Name: "own", Properties: map[string]json.RawMessage{"trace_id": json.RawMessage(`["u"]`)}}, get(func(e *event.Event) any { return e.TraceID }), ""},
+		{"a call is not renamed", event.Event{Name: event.Generation, UUID: id, Properties: map[string]json.RawMessage{"trace_id": json.RawMessage(`"u"`)}}, get(func(e *event.Event) any { return e.TraceID }), id},
 		{"a call's ids", event.Event{Name: event.Generation, UUID: id}, get(func(e *event.Event) any { return e.TraceID + " " + e.SpanID }), id + " " + id},
 		{"a call's own ids", event.Event{Name: event.Generation, TraceID: "t", SpanID: "s"}, get(func(e *event.Event) any { return e.TraceID + " " + e.SpanID }), "t s"},
 		{"a trace has no span id", event.Event{Name: event.Trace, UUID: id}, get(func(e *event.Event) any { return e.TraceID + " " + e.SpanID }), id + " "},

@@ -43,7 +43,7 @@ func call() *event.Event {
 		Flags: map[string]string{"support-answer-prompt-test": "treatment"}, Groups: map[string]string{"company": "acme"},
 		InputChars: event.Some[int64](5000), OutputChars: event.Some[int64](1200), InputLengthBucket: "1k_2k_tokens", OutputCategory: "text",
 		Properties: map[string]json.RawMessage{"account_id": json.RawMessage(`"a1"`), "retry_count": json.RawMessage("1"), "$ai_usage": json.RawMessage(`{"x":1}`), "$ip": json.RawMessage(`"192.0.2.1"`)},
-		Content: event.Content{Input: json.RawMessage(`[{"role":"user","content":"` + secretWord + `"}]`), Output: json.RawMessage(`[{"role":"assistant","content":"` + secretWord + `"}]`)},
+		Content:    event.Content{Input: json.RawMessage(`[{"role":"user","content":"` + secretWord + `"}]`), Output: json.RawMessage(`[{"role":"assistant","content":"` + secretWord + `"}]`)},
 	}
 }
 
@@ -78,7 +78,9 @@ func TestVocabularyGolden(t *testing.T) {
 		"error":             failed(event.StatusError, "server_error", 500),
 		"timeout":           failed(event.StatusTimeout, event.ErrTypeTimeout, 0),
 		"validation_failed": failed(event.StatusValidationFailed, "invalid_request_error", 400),
-		"blocked":           change(func(e *event.Event) { e.Status, e.StopReason, e.OutputCategory = event.StatusBlocked, "content_filter", "refusal" }),
+		"blocked": change(func(e *event.Event) {
+			e.Status, e.StopReason, e.OutputCategory = event.StatusBlocked, "content_filter", "refusal"
+		}),
 		"cached": change(func(e *event.Event) {
 			e.Usage = event.Usage{Input: event.Some[int64](10), CacheRead: event.Some[int64](900), CacheWrite: event.Some[int64](90), CacheExclusive: event.Some(true), Output: event.Some[int64](5)}
 		}),

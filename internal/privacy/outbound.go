@@ -47,7 +47,8 @@ type OutPolicy struct {
 //     known enumerations stay;
 //   - custom properties that carry content are gone: by name ($ai_instructions,
 //     $ai_feedback_text, gen_ai.input.messages, prompt, user_message, output …), by shape
-//     (a list of messages), and on LLM events by length (texts over 1,024 bytes).
+//     (a list of messages), and on LLM events, llm_output_rated and its like among
+//     them, by length (texts over 1,024 bytes).
 //
 // Derived fields, ids, names of spans and traces, tags, flags, groups and all
 // other properties stay. Otherwise content leaves as it is kept at home, strings
@@ -273,7 +274,8 @@ func withoutContent(e *event.Event, keep []string) map[string]json.RawMessage {
 	if len(e.Properties) == 0 {
 		return e.Properties
 	}
-	llm := e.IsLLM()
+	// Outcomes in the llm_events vocabulary speak about answers as well.
+	llm := e.IsLLM() || strings.HasPrefix(e.Name, "llm_")
 	out := make(map[string]json.RawMessage, len(e.Properties))
 	for k, v := range e.Properties {
 		if slices.Contains(keep, k) {

@@ -151,6 +151,18 @@ func TestOutboundLeavesProductEventsAlone(t *testing.T) {
 	}
 }
 
+// Outcomes in the llm_events vocabulary are about answers: words about them stay
+// at home, verdicts leave.
+func TestOutboundOfOutcomes(t *testing.T) {
+	e := &event.Event{Name: "llm_output_rated", DistinctID: "u", Properties: map[string]json.RawMessage{
+		"comment": raw(`"it told me x"`), "feedback_text": raw(`"x"`), "expected": raw(`"y"`), "note": raw(`"` + strings.Repeat("n", 3000) + `"`),
+		"user_feedback": raw(`"negative"`), "accepted_output": raw(`false`), "eval_reason_code": raw(`"wrong_format"`), "eval_score": raw(`0.5`), "trace_id": raw(`"t"`)}}
+	out := privacy.Outbound(e, privacy.OutPolicy{PrivacyMode: true})
+	if len(out.Properties) != 5 || out.Properties["user_feedback"] == nil || out.Properties["accepted_output"] == nil || out.Properties["eval_reason_code"] == nil {
+		t.Errorf("got %s", out.Properties)
+	}
+}
+
 func TestHashedIDs(t *testing.T) {
 	key, other := []byte("project key"), []byte("another key")
 	p := privacy.OutPolicy{HashDistinctIDs: true, HashKey: key}
