@@ -25,7 +25,7 @@ type Appender interface {
 
 const (
 	batchMax     = 128
-	lingerFor    = 5 * time.Millisecond // well within the 100 ms after which a call survives kill -9
+	lingerFor    = 10 * time.Millisecond // well within the 100 ms after which a call survives kill -9
 	appendTries  = 3
 	appendWait   = 5 * time.Second // for one try
 	retryAfter   = 50 * time.Millisecond
