@@ -228,8 +228,8 @@ func (e *Event) SetWireProperties(p map[string]json.RawMessage) {
 			return false
 		})
 	}
-	take("$ai_model", func(v json.RawMessage) bool { return json.Unmarshal(v, &e.Model) == nil })
-	take("model_requested", func(v json.RawMessage) bool { return json.Unmarshal(v, &e.ModelAsked) == nil })
+	take("$ai_model", func(v json.RawMessage) bool { return unmarshalText(v, &e.Model) })
+	take("model_requested", func(v json.RawMessage) bool { return unmarshalText(v, &e.ModelAsked) })
 	for _, f := range intFields {
 		take(f.name, func(v json.RawMessage) bool { return parseInt(v, f.at(e)) })
 	}
@@ -478,6 +478,9 @@ func stringify(v json.RawMessage) string {
 	}
 	switch v[0] {
 	case '"':
+		if s, ok := plainText(v); ok {
+			return s
+		}
 		var s string
 		if json.Unmarshal(v, &s) != nil {
 			return ""
@@ -487,6 +490,29 @@ func stringify(v json.RawMessage) string {
 		return ""
 	}
 	return string(v)
+}
+
+func unmarshalText(v json.RawMessage, into *string) bool {
+	if s, ok := plainText(v); ok {
+		*into = s
+		return true
+	}
+	return json.Unmarshal(v, into) == nil
+}
+
+// plainText returns the text of a JSON string that is printable ASCII without
+// escapes: nearly all are.
+func plainText(v json.RawMessage) (string, bool) {
+	if len(v) < 2 || v[len(v)-1] != '"' {
+		return "", false
+	}
+	in := v[1 : len(v)-1]
+	for _, c := range in {
+		if c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return "", false
+		}
+	}
+	return string(in), true
 }
 
 func quote(s string) json.RawMessage { return mustJSON(s) }

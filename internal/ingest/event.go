@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"encoding/json"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -212,13 +211,13 @@ func setProperties(e *event.Event, p map[string]json.RawMessage) {
 		e.Groups = g
 		delete(p, "$groups")
 	}
-	for _, name := range slices.Collect(maps.Keys(p)) {
+	for name, v := range p {
 		key, ok := strings.CutPrefix(name, "$feature/")
 		if !ok || len(key) == 0 || len(key) > maxWord || len(e.Flags) == maxWords {
 			continue
 		}
-		s, ok := word(p[name])
-		if b := string(p[name]); b == "true" || b == "false" {
+		s, ok := word(v)
+		if b := string(v); b == "true" || b == "false" {
 			s, ok = b, true
 		} else if s == "true" || s == "false" {
 			ok = false // would leave as a boolean

@@ -250,3 +250,10 @@ func readAll(t testing.TB, r io.Reader) []byte {
 	}
 	return b
 }
+
+// relayTo asks a simulated PostHog, whatever host the question is for.
+type relayTo struct{ ph *posthogtest.Server }
+
+func (r relayTo) Do(req *http.Request) (*http.Response, error) {
+	return r.ph.Transport().RoundTrip(req)
+}

@@ -80,19 +80,18 @@ func (r *request) take(array json.RawMessage, l Limits) *refusal {
 
 // split finds the events of a batch.
 func split(array json.RawMessage, l Limits) ([]rawEvent, *refusal) {
-	n := 0
-	for range elements(array) {
-		n++
-	}
-	switch {
-	case n == 0:
-		return nil, refuse(http.StatusBadRequest, reasonMalformed, "request is missing events: the batch is empty")
-	case n > l.Events:
-		return nil, refuse(http.StatusRequestEntityTooLarge, reasonTooLarge, "maximum event size exceeded: %d events in one request, at most %d are taken", n, l.Events)
-	}
-	events := make([]rawEvent, 0, n)
+	var events []rawEvent
 	for raw := range elements(array) {
+		if len(events) == l.Events {
+			return nil, refuse(http.StatusRequestEntityTooLarge, reasonTooLarge, "maximum event size exceeded: at most %d events in one request are taken", l.Events)
+		}
+		if events == nil {
+			events = make([]rawEvent, 0, min(l.Events, 1+len(array)/len(raw))) // as if all were like the first
+		}
 		events = append(events, newRawEvent(raw, len(events)))
+	}
+	if len(events) == 0 {
+		return nil, refuse(http.StatusBadRequest, reasonMalformed, "request is missing events: the batch is empty")
 	}
 	return events, nil
 }
