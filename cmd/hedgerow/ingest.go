@@ -10,11 +10,17 @@ import (
 )
 
 // openEnricher makes what stands behind every door: a call that comes through
-// two of them is joined, then enriched, then put into the journal.
-func (a *app) openEnricher(context.Context) (err error) {
+// two of them is joined, then enriched, then put into the journal; a milestone is
+// put there once.
+func (a *app) openEnricher(ctx context.Context) (err error) {
+	kv, err := a.journal.KeyValue(ctx, claimsBucket, 1)
+	if err != nil {
+		return dataError(err)
+	}
+	once := &enrich.Once{Claims: claims{kv}, Next: a.journal, Logger: a.log.With("part", "enrich")}
 	enricher := &enrich.Enricher{
 		Price:  func(e *event.Event) { a.prices.Load().Price(e) },
-		Policy: a.homePolicy, Next: a.journal, Logger: a.log.With("part", "enrich"), Metrics: enrich.NewMetrics(a.metrics),
+		Policy: a.homePolicy, Next: once, Logger: a.log.With("part", "enrich"), Metrics: enrich.NewMetrics(a.metrics),
 	}
 	a.doors, err = ingest.NewJoiner(enricher, nil, a.metrics)
 	return err
