@@ -25,6 +25,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/gateway"
 	"github.com/hedgerow/hedgerow/internal/ingest"
 	"github.com/hedgerow/hedgerow/internal/journal"
+	"github.com/hedgerow/hedgerow/internal/otlp"
 	"github.com/hedgerow/hedgerow/internal/posthog"
 	"github.com/hedgerow/hedgerow/internal/price"
 	"github.com/hedgerow/hedgerow/internal/privacy"
@@ -58,6 +59,7 @@ type app struct {
 	doors    *ingest.Joiner // where every door puts its events
 	gateway  *gateway.Gateway
 	ingest   *ingest.Handler
+	otlp     *otlp.Handler
 	delivery *posthog.Manager // nil in subcommands that only change settings
 
 	live live // tells the pages of new events
@@ -83,7 +85,7 @@ func (a *app) onClose(name string, f func(context.Context) error) {
 // start opens everything and serves. When it fails, what it had opened is closed
 // again.
 func start(ctx context.Context, cfg *config) (*app, error) {
-	return open(ctx, cfg, (*app).openListener, (*app).openData, (*app).openPrices, (*app).openStore, (*app).openSinks, (*app).openEnricher, (*app).openGateway, (*app).openIngest, (*app).serve)
+	return open(ctx, cfg, (*app).openListener, (*app).openData, (*app).openPrices, (*app).openStore, (*app).openSinks, (*app).openEnricher, (*app).openGateway, (*app).openIngest, (*app).openOTLP, (*app).serve)
 }
 
 // startOffline opens the data folder for a subcommand: settings, journal and
@@ -101,7 +103,7 @@ func startOffline(ctx context.Context, cfg *config) (*app, error) {
 // startSimulated is start, with pages that say that what they show is made up.
 func startSimulated(ctx context.Context, cfg *config) (*app, error) {
 	simulated := func(a *app, _ context.Context) error { a.simulated = true; return nil }
-	return open(ctx, cfg, simulated, (*app).openListener, (*app).openData, (*app).openPrices, (*app).openStore, (*app).openSinks, (*app).openEnricher, (*app).openGateway, (*app).openIngest, (*app).serve)
+	return open(ctx, cfg, simulated, (*app).openListener, (*app).openData, (*app).openPrices, (*app).openStore, (*app).openSinks, (*app).openEnricher, (*app).openGateway, (*app).openIngest, (*app).openOTLP, (*app).serve)
 }
 
 func open(ctx context.Context, cfg *config, steps ...func(*app, context.Context) error) (*app, error) {
@@ -357,6 +359,10 @@ func (a *app) route(rest http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if a.cfg.has(roleIngest) && a.ingest.Handles(r.URL.Path) {
 			a.ingest.ServeHTTP(w, r)
+			return
+		}
+		if a.cfg.has(roleIngest) && a.otlp.Handles(r.URL.Path) {
+			a.otlp.ServeHTTP(w, r)
 			return
 		}
 		if a.cfg.has(roleGateway) && a.gateway.Handles(r.URL.Path) {

@@ -279,6 +279,17 @@ func (h *Handler) resolve(token string) (target, *refusal) {
 	return target{}, refuse(http.StatusUnauthorized, reasonToken, "API key is not valid: no project of this hedgerow has it; send hedgerow's project token (phc_hedgerow_…), or connect the PostHog project whose key this is")
 }
 
+// Project returns the id of the project that a token leads to: hedgerow's project
+// token, the PostHog project key of an enabled connection, or an API key that may
+// write. Its error is an [*event.Error] for the client.
+func (h *Handler) Project(token string) (string, error) {
+	to, bad := h.resolve(token)
+	if bad != nil {
+		return "", event.NewError(event.CodeUnauthorized, bad.message, "", nil)
+	}
+	return to.project, nil
+}
+
 // store appends events and says why it could not. A nil result is the promise:
 // the journal has all of them.
 func (h *Handler) store(ctx context.Context, events []*event.Event) *refusal {

@@ -1,0 +1,502 @@
+package otlp
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"math"
+	"sort"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/tidwall/gjson"
+	common "go.opentelemetry.io/proto/otlp/common/v1"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// bag holds a span's attributes, those of the resource behind them. Readers take
+// what they know by its several names; the rest becomes properties.
+type bag struct {
+	list  []attribute
+	index map[string]int
+	own   int // attributes of the span itself; those of the resource follow
+
+	// families are the indexed attributes (llm.input_messages.0.message.role), by
+	// the family's name.
+	families map[string][]int
+}
+
+type attribute struct {
+	key   string
+	value *common.AnyValue
+	json  json.RawMessage // of a resource's attribute: made once
+	used  bool
+}
+
+func (b *bag) reset() {
+	clear(b.list)
+	b.list = b.list[:0]
+	clear(b.index)
+	clear(b.families)
+	b.own = 0
+}
+
+// add puts an attribute in, unless there is one of that name.
+func (b *bag) add(key string, v *common.AnyValue, raw json.RawMessage) {
+	if key == "" || v == nil || v.GetValue() == nil {
+		return
+	}
+	if _, ok := b.index[key]; ok {
+		return
+	}
+	i := len(b.list)
+	b.index[key] = i
+	b.list = append(b.list, attribute{key: key, value: v, json: raw})
+	if f := familyOf(key); f != "" {
+		b.families[f] = append(b.families[f], i)
+	}
+}
+
+// has reports whether an attribute is there, taken or not.
+func (b *bag) has(key string) bool {
+	_, ok := b.index[key]
+	return ok
+}
+
+// peek returns an attribute's text without taking it.
+func (b *bag) peek(key string) string {
+	if i, ok := b.index[key]; ok {
+		return text(b.list[i].value)
+	}
+	return ""
+}
+
+// take marks all of the names as known and returns the first value that is there.
+func (b *bag) take(keys ...string) (v *common.AnyValue) {
+	for _, k := range keys {
+		if i, ok := b.index[k]; ok {
+			b.list[i].used = true
+			if v == nil {
+				v = b.list[i].value
+			}
+		}
+	}
+	return v
+}
+
+// str takes the first text that is not empty.
+func (b *bag) str(keys ...string) (s string) {
+	for _, k := range keys {
+		if i, ok := b.index[k]; ok {
+			b.list[i].used = true
+			if s == "" {
+				s = text(b.list[i].value)
+			}
+		}
+	}
+	return s
+}
+
+// count takes the first whole number that is not negative.
+func (b *bag) count(keys ...string) (n event.Int) {
+	for _, k := range keys {
+		if i, ok := b.index[k]; ok {
+			b.list[i].used = true
+			if !n.Known {
+				n = count(b.list[i].value)
+			}
+		}
+	}
+	return n
+}
+
+// number takes the first finite number.
+func (b *bag) number(keys ...string) (f event.Opt[float64]) {
+	for _, k := range keys {
+		if i, ok := b.index[k]; ok {
+			b.list[i].used = true
+			if !f.Known {
+				f = number(b.list[i].value)
+			}
+		}
+	}
+	return f
+}
+
+// flag takes the first boolean.
+func (b *bag) flag(keys ...string) (f event.Opt[bool]) {
+	for _, k := range keys {
+		i, ok := b.index[k]
+		if !ok {
+			continue
+		}
+		b.list[i].used = true
+		if f.Known {
+			continue
+		}
+		switch text(b.list[i].value) {
+		case "true", "True":
+			f = event.Some(true)
+		case "false", "False":
+			f = event.Some(false)
+		}
+	}
+	return f
+}
+
+// text is a value as a string; "" for lists and maps.
+func text(v *common.AnyValue) string {
+	switch v := v.GetValue().(type) {
+	case *common.AnyValue_StringValue:
+		return v.StringValue
+	case *common.AnyValue_IntValue:
+		return strconv.FormatInt(v.IntValue, 10)
+	case *common.AnyValue_BoolValue:
+		return strconv.FormatBool(v.BoolValue)
+	case *common.AnyValue_DoubleValue:
+		return strconv.FormatFloat(v.DoubleValue, 'g', -1, 64)
+	}
+	return ""
+}
+
+// texts is a list of strings, as OTLP's own, in JSON, or with commas.
+func texts(v *common.AnyValue) (out []string) {
+	if list := v.GetArrayValue(); list != nil {
+		for _, item := range list.GetValues() {
+			if s := text(item); s != "" {
+				out = append(out, s)
+			}
+		}
+		return out
+	}
+	s := strings.TrimSpace(text(v))
+	if list, ok := parse(s); ok && list.IsArray() {
+		for _, item := range list.Array() {
+			if s := item.String(); s != "" {
+				out = append(out, s)
+			}
+		}
+		return out
+	}
+	for part := range strings.SplitSeq(s, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			out = append(out, part)
+		}
+	}
+	return out
+}
+
+func count(v *common.AnyValue) event.Int {
+	if n, ok := v.GetValue().(*common.AnyValue_IntValue); ok {
+		if n.IntValue < 0 {
+			return event.Int{}
+		}
+		return event.Some(n.IntValue)
+	}
+	f := number(v)
+	if !f.Known || f.Value < 0 || f.Value > 1<<53 || f.Value != math.Trunc(f.Value) {
+		return event.Int{}
+	}
+	return event.Some(int64(f.Value))
+}
+
+func number(v *common.AnyValue) event.Opt[float64] {
+	var f float64
+	switch v := v.GetValue().(type) {
+	case *common.AnyValue_IntValue:
+		f = float64(v.IntValue)
+	case *common.AnyValue_DoubleValue:
+		f = v.DoubleValue
+	case *common.AnyValue_StringValue:
+		var err error
+		if f, err = strconv.ParseFloat(v.StringValue, 64); err != nil {
+			return event.Opt[float64]{}
+		}
+	default:
+		return event.Opt[float64]{}
+	}
+	if math.IsNaN(f) || math.IsInf(f, 0) {
+		return event.Opt[float64]{}
+	}
+	return event.Some(f)
+}
+
+// appendJSON writes a value as JSON. Numbers that JSON has no form for become
+// strings, bytes hexadecimal, as PostHog has them.
+func appendJSON(dst []byte, v *common.AnyValue) []byte {
+	switch v := v.GetValue().(type) {
+	case *common.AnyValue_StringValue:
+		return appendString(dst, v.StringValue)
+	case *common.AnyValue_IntValue:
+		return strconv.AppendInt(dst, v.IntValue, 10)
+	case *common.AnyValue_BoolValue:
+		return strconv.AppendBool(dst, v.BoolValue)
+	case *common.AnyValue_DoubleValue:
+		if math.IsNaN(v.DoubleValue) || math.IsInf(v.DoubleValue, 0) {
+			return appendString(dst, strconv.FormatFloat(v.DoubleValue, 'g', -1, 64))
+		}
+		b, _ := json.Marshal(v.DoubleValue) // finite
+		return append(dst, b...)
+	case *common.AnyValue_BytesValue:
+		return append(hex.AppendEncode(append(dst, '"'), v.BytesValue), '"')
+	case *common.AnyValue_ArrayValue:
+		dst = append(dst, '[')
+		for i, item := range v.ArrayValue.GetValues() {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = appendJSON(dst, item)
+		}
+		return append(dst, ']')
+	case *common.AnyValue_KvlistValue:
+		dst = append(dst, '{')
+		first := true
+		for _, kv := range v.KvlistValue.GetValues() {
+			if kv == nil {
+				continue
+			}
+			if !first {
+				dst = append(dst, ',')
+			}
+			first = false
+			dst = append(appendString(dst, kv.GetKey()), ':')
+			dst = appendJSON(dst, kv.GetValue())
+		}
+		return append(dst, '}')
+	}
+	return append(dst, "null"...)
+}
+
+// appendString writes a JSON string. HTML's characters stay themselves.
+func appendString(dst []byte, s string) []byte {
+	const digits = "0123456789abcdef"
+	dst = append(dst, '"')
+	from := 0
+	for i := 0; i < len(s); {
+		c := s[i]
+		if c >= utf8.RuneSelf {
+			r, n := utf8.DecodeRuneInString(s[i:])
+			if r == utf8.RuneError && n == 1 {
+				dst = append(append(dst, s[from:i]...), "\uFFFD"...)
+				from = i + 1
+			}
+			i += n
+			continue
+		}
+		if c >= ' ' && c != '"' && c != '\\' {
+			i++
+			continue
+		}
+		dst = append(dst, s[from:i]...)
+		switch c {
+		case '"', '\\':
+			dst = append(dst, '\\', c)
+		case '\n':
+			dst = append(dst, `\n`...)
+		case '\r':
+			dst = append(dst, `\r`...)
+		case '\t':
+			dst = append(dst, `\t`...)
+		default:
+			dst = append(dst, '\\', 'u', '0', '0', digits[c>>4], digits[c&15])
+		}
+		i++
+		from = i
+	}
+	return append(append(dst, s[from:]...), '"')
+}
+
+func quote(s string) json.RawMessage { return appendString(make([]byte, 0, len(s)+2), s) }
+
+// maxNesting bounds JSON within attributes: what is deeper stays text.
+const maxNesting = 200
+
+// parse reads a text that should hold JSON: an object, a list or a string in
+// quotes. Whatever else it is stays text.
+func parse(s string) (gjson.Result, bool) {
+	s = strings.TrimSpace(s)
+	if len(s) < 2 || s[0] != '{' && s[0] != '[' && s[0] != '"' || !shallow(s) || !gjson.Valid(s) {
+		return gjson.Result{}, false
+	}
+	return gjson.Parse(s), true
+}
+
+// value is an attribute as JSON, a text that holds JSON as what it holds.
+func value(v *common.AnyValue) gjson.Result {
+	if v == nil {
+		return gjson.Result{}
+	}
+	if s, ok := v.GetValue().(*common.AnyValue_StringValue); ok {
+		if r, ok := parse(s.StringValue); ok && r.Type == gjson.JSON {
+			return r
+		}
+	}
+	return gjson.ParseBytes(appendJSON(nil, v))
+}
+
+// shallow reports whether brackets are nested at most maxNesting deep. It comes
+// before every reader that recurses.
+func shallow(s string) bool {
+	depth := 0
+	for i := 0; i < len(s); i++ {
+		switch s[i] {
+		case '"':
+			for i++; i < len(s) && s[i] != '"'; i++ {
+				if s[i] == '\\' {
+					i++
+				}
+			}
+		case '[', '{':
+			if depth++; depth > maxNesting {
+				return false
+			}
+		case ']', '}':
+			depth--
+		}
+	}
+	return true
+}
+
+// Indexed families. OpenInference, Traceloop and their like write a list as one
+// attribute for each leaf: llm.input_messages.0.message.role.
+const (
+	famPrompt        = "gen_ai.prompt"     // Traceloop
+	famCompletion    = "gen_ai.completion" //
+	famPromptGo      = "llm.prompts"       // Traceloop in Go; OpenInference's text prompts
+	famCompletionGo  = "llm.completions"   //
+	famFunctions     = "llm.request.functions"
+	famInput         = "llm.input_messages" // OpenInference
+	famOutput        = "llm.output_messages"
+	famChoices       = "llm.choices"
+	famTools         = "llm.tools"
+	famDocuments     = "retrieval.documents"
+	famRerankInput   = "reranker.input_documents"
+	famRerankOutput  = "reranker.output_documents"
+	famEmbeddings    = "embedding.embeddings"
+	maxFamilyLevels  = 12
+	maxFamilyMembers = 20_000
+)
+
+var familyNames = []string{famPrompt, famCompletion, famPromptGo, famCompletionGo, famFunctions, famInput, famOutput, famChoices, famTools, famDocuments, famRerankInput, famRerankOutput, famEmbeddings}
+
+// familyOf returns the family of an indexed attribute, or "".
+func familyOf(key string) string {
+	switch key[0] {
+	case 'g', 'l', 'r', 'e':
+	default:
+		return ""
+	}
+	for _, f := range familyNames {
+		if len(key) > len(f)+1 && key[len(f)] == '.' && key[:len(f)] == f && key[len(f)+1] >= '0' && key[len(f)+1] <= '9' {
+			return f
+		}
+	}
+	return ""
+}
+
+// node is a family put together again.
+type node struct {
+	leaf *common.AnyValue
+	kids []kid
+	at   map[string]int
+}
+
+type kid struct {
+	name string
+	n    *node
+}
+
+func (n *node) child(name string) *node {
+	if i, ok := n.at[name]; ok {
+		return n.kids[i].n
+	}
+	if n.at == nil {
+		n.at = make(map[string]int)
+	}
+	c := &node{}
+	n.at[name] = len(n.kids)
+	n.kids = append(n.kids, kid{name, c})
+	return c
+}
+
+// wrappers are names that OpenInference puts around each member of a list.
+var wrappers = map[string]bool{"message": true, "tool_call": true, "message_content": true, "tool": true, "document": true, "embedding": true, "prompt": true, "completion": true}
+
+// family takes an indexed family and returns it as the list it was.
+func (b *bag) family(name string) gjson.Result {
+	at := b.families[name]
+	if len(at) == 0 {
+		return gjson.Result{}
+	}
+	root := &node{}
+	for i, j := range at {
+		a := &b.list[j]
+		a.used = true
+		if i >= maxFamilyMembers {
+			continue
+		}
+		n := root
+		rest, more := a.key[len(name)+1:], true
+		for level := 0; more; level++ {
+			var part string
+			if part, rest, more = strings.Cut(rest, "."); level == maxFamilyLevels && more {
+				part, more = part+"."+rest, false
+			}
+			n = n.child(part)
+		}
+		n.leaf = a.value
+	}
+	return gjson.ParseBytes(root.append(nil))
+}
+
+// append writes a node as JSON: a list where its members are numbered, in the
+// order of the numbers.
+func (n *node) append(dst []byte) []byte {
+	if len(n.kids) == 0 {
+		return appendJSON(dst, n.leaf)
+	}
+	if len(n.kids) == 1 && wrappers[n.kids[0].name] {
+		return n.kids[0].n.append(dst)
+	}
+	order, numbered := make([]int, len(n.kids)), true
+	for i, k := range n.kids {
+		var err error
+		if order[i], err = strconv.Atoi(k.name); err != nil || order[i] < 0 {
+			numbered = false
+			break
+		}
+	}
+	if numbered {
+		sort.Sort(&byOrder{order, n.kids})
+		dst = append(dst, '[')
+		for i, k := range n.kids {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = k.n.append(dst)
+		}
+		return append(dst, ']')
+	}
+	dst = append(dst, '{')
+	for i, k := range n.kids {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(appendString(dst, k.name), ':')
+		dst = k.n.append(dst)
+	}
+	return append(dst, '}')
+}
+
+type byOrder struct {
+	order []int
+	kids  []kid
+}
+
+func (s *byOrder) Len() int           { return len(s.order) }
+func (s *byOrder) Less(i, j int) bool { return s.order[i] < s.order[j] }
+func (s *byOrder) Swap(i, j int) {
+	s.order[i], s.order[j] = s.order[j], s.order[i]
+	s.kids[i], s.kids[j] = s.kids[j], s.kids[i]
+}

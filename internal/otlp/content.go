@@ -1,0 +1,477 @@
+package otlp
+
+import (
+	"encoding/json"
+	"sort"
+	"strings"
+
+	"github.com/tidwall/gjson"
+	common "go.opentelemetry.io/proto/otlp/common/v1"
+	trace "go.opentelemetry.io/proto/otlp/trace/v1"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// spanEvents is what the older conventions told by span events.
+type spanEvents struct {
+	input, output []oldMessage
+	flags         []struct{ key, variant string }
+}
+
+// oldMessage is a message event: its role, and its body as JSON.
+type oldMessage struct {
+	role  string
+	index event.Int
+	body  gjson.Result
+}
+
+// oldRoles are the message events of the conventions before 1.37.
+var oldRoles = map[string]string{
+	"gen_ai.system.message": "system", "gen_ai.user.message": "user", "gen_ai.assistant.message": "assistant", "gen_ai.tool.message": "tool", "gen_ai.choice": "assistant",
+}
+
+// takeEvents reads a span's events. Attributes of GenAI events (the details of an
+// inference, content.prompt) join the span's own.
+func takeEvents(b *bag, s *trace.Span) (old spanEvents) {
+	for _, ev := range s.GetEvents() {
+		name := ev.GetName()
+		if role, ok := oldRoles[name]; ok {
+			old.add(name, oldMessage{role: role, body: eventBody(ev.GetAttributes())})
+			continue
+		}
+		switch {
+		case name == "feature_flag", name == "feature_flag.evaluation":
+			var f struct{ key, variant string }
+			for _, kv := range ev.GetAttributes() {
+				switch kv.GetKey() {
+				case "feature_flag.key":
+					f.key = textOf(kv)
+				case "feature_flag.result.variant", "feature_flag.variant", "feature_flag.result.value":
+					f.variant = or(f.variant, textOf(kv))
+				}
+			}
+			if f.key != "" {
+				old.flags = append(old.flags, f)
+			}
+		case strings.HasPrefix(name, "gen_ai."), name == "ai.stream.firstChunk", name == "ai.stream.finish":
+			for _, kv := range ev.GetAttributes() {
+				b.add(kv.GetKey(), kv.GetValue(), nil)
+			}
+		}
+	}
+	return old
+}
+
+func (o *spanEvents) add(name string, m oldMessage) {
+	if name == "gen_ai.choice" {
+		o.output = append(o.output, m)
+	} else {
+		o.input = append(o.input, m)
+	}
+}
+
+// eventBody is a message event's body: an object of its attributes, or what one of
+// them holds (gen_ai.event.content of Azure's SDKs, message of the first drafts).
+func eventBody(attrs []*common.KeyValue) gjson.Result {
+	dst := []byte{'{'}
+	for _, kv := range attrs {
+		key := kv.GetKey()
+		v := value(kv.GetValue())
+		if key == "gen_ai.event.content" || key == "body" {
+			if v.IsObject() {
+				return unwrapChoice(v)
+			}
+			key = "content"
+		}
+		if key == "gen_ai.system" || key == "gen_ai.provider.name" || key == "event.name" {
+			continue
+		}
+		if len(dst) > 1 {
+			dst = append(dst, ',')
+		}
+		dst = append(appendString(dst, key), ':')
+		dst = append(dst, v.Raw...)
+	}
+	return unwrapChoice(gjson.ParseBytes(append(dst, '}')))
+}
+
+// unwrapChoice takes the message out of a choice {index, finish_reason, message}.
+func unwrapChoice(v gjson.Result) gjson.Result {
+	o := members(v)
+	m := o.get("message")
+	if !m.IsObject() {
+		return v
+	}
+	f := o.get("finish_reason")
+	if f.Type != gjson.String || members(m).get("finish_reason").Exists() {
+		return m
+	}
+	return gjson.Parse(strings.TrimSuffix(strings.TrimSpace(m.Raw), "}") + comma(m) + `"finish_reason":` + f.Raw + "}")
+}
+
+func comma(object gjson.Result) string {
+	if len(members(object)) == 0 {
+		return ""
+	}
+	return ","
+}
+
+// logfireEvents reads the list of message events that Logfire and Pydantic AI
+// write as an attribute (contract section 5.3).
+func logfireEvents(old *spanEvents, v gjson.Result) {
+	if !v.IsArray() {
+		return
+	}
+	v.ForEach(func(_, item gjson.Result) bool {
+		o := members(item)
+		name := o.get("event.name").String()
+		role, ok := oldRoles[name]
+		if !ok {
+			return true
+		}
+		m := oldMessage{role: role, body: unwrapChoice(item)}
+		if i := o.get("gen_ai.message.index"); i.Type == gjson.Number {
+			m.index = event.Some(i.Int())
+		}
+		old.add(name, m)
+		return true
+	})
+	for _, m := range old.input {
+		if !m.index.Known {
+			return
+		}
+	}
+	sort.SliceStable(old.input, func(i, j int) bool { return old.input[i].index.Value < old.input[j].index.Value })
+}
+
+// content sets input, output and tools of calls, and the states of other steps.
+func content(e *event.Event, b *bag, old spanEvents) {
+	if v := b.take("events", "all_messages_events"); v != nil && len(old.input)+len(old.output) == 0 {
+		logfireEvents(&old, value(v))
+	}
+	var in, out thread
+	instructions := value(b.take("gen_ai.system_instructions", "gen_ai.system.instructions"))
+	readInput(&in, b, old)
+	readOutput(&out, b, old)
+	if instructions.Exists() && !in.hasRoles["system"] && in.n > 0 {
+		var first thread
+		addInstructions(&first, instructions)
+		if first.n > 0 {
+			in.out = append(append(first.out, ','), in.out[1:]...)
+			in.n += first.n
+		}
+	} else if in.n == 0 && instructions.Exists() {
+		addInstructions(&in, instructions)
+	}
+	e.StopReason = or(e.StopReason, out.finish)
+	tools := readTools(b)
+	if e.IsCosted() {
+		e.Content.Input, e.Content.Tools = in.json(), tools
+		if e.Name == event.Embedding {
+			e.Content.Input = embeddingInput(b, e.Content.Input)
+			b.take(outputKeys...)
+			return
+		}
+		e.Content.Output = out.json()
+		if e.Content.Input == nil {
+			fallback(&in, b, inputKeys, "user")
+			e.Content.Input = in.json()
+		} else {
+			b.take(inputKeys...)
+		}
+		if e.Content.Output == nil {
+			fallback(&out, b, outputKeys, "assistant")
+			e.Content.Output = out.json()
+		} else {
+			b.take(outputKeys...)
+		}
+		e.StopReason = or(e.StopReason, out.finish)
+		return
+	}
+	e.Content.Tools = tools
+	e.Content.InputState, e.Content.OutputState = states(b, &in, &out)
+	// Steps that are no calls keep tokens' names out of the way of the call's.
+}
+
+func addInstructions(t *thread, v gjson.Result) {
+	// Its parts are {type: text, content}; older senders write plain text.
+	if v.IsArray() {
+		var w items
+		w.list(v)
+		t.write(&w, nil, "system")
+		return
+	}
+	t.add(v, "system")
+}
+
+// readInput finds the messages of a call, the best telling first. All names are
+// taken, so that what is told twice is not kept twice.
+func readInput(t *thread, b *bag, old spanEvents) {
+	try := func(v gjson.Result, role string) {
+		if t.n == 0 && v.Exists() {
+			t.add(v, role)
+		}
+	}
+	try(value(b.take("gen_ai.input.messages")), "user")
+	if t.n == 0 {
+		for _, m := range old.input {
+			t.fields(members(m.body), roleOf(members(m.body).get("role").String(), m.role))
+		}
+	}
+	for _, f := range [...]string{famPrompt, famInput, famPromptGo} {
+		try(b.family(f), "user")
+	}
+	try(value(b.take("ai.prompt.messages")), "user")
+	try(value(b.take("ai.prompt")), "user")
+	try(value(b.take("gen_ai.prompt")), "user")
+	try(value(b.take("llm.prompts")), "user")
+	try(value(b.take("gcp.vertex.agent.llm_request")), "user")
+}
+
+func readOutput(t *thread, b *bag, old spanEvents) {
+	try := func(v gjson.Result, role string) {
+		if t.n == 0 && v.Exists() {
+			t.add(v, role)
+		}
+	}
+	try(value(b.take("gen_ai.output.messages")), "assistant")
+	if t.n == 0 {
+		for _, m := range old.output {
+			t.fields(members(m.body), roleOf(members(m.body).get("role").String(), m.role))
+		}
+	}
+	for _, f := range [...]string{famCompletion, famOutput, famCompletionGo, famChoices} {
+		try(b.family(f), "assistant")
+	}
+	vercelOutput(t, b)
+	try(value(b.take("gen_ai.completion")), "assistant")
+	try(value(b.take("llm.completions")), "assistant")
+	try(value(b.take("gcp.vertex.agent.llm_response")), "assistant")
+}
+
+// vercelOutput puts together what the AI SDK tells in parts.
+func vercelOutput(t *thread, b *bag) {
+	reasoning, said := b.str("ai.response.reasoning"), b.str("ai.response.text", "ai.result.text")
+	object, calls := b.take("ai.response.object", "ai.result.object"), b.take("ai.response.toolCalls", "ai.result.toolCalls")
+	b.take("ai.response.files")
+	if t.n > 0 || reasoning == "" && said == "" && object == nil && calls == nil {
+		return
+	}
+	var w items
+	if reasoning != "" {
+		w.thinking(gjson.ParseBytes(quote(reasoning)))
+	}
+	switch {
+	case said != "":
+		w.text(gjson.ParseBytes(quote(said)))
+	case object != nil:
+		s := text(object)
+		if s == "" {
+			s = value(object).Raw
+		}
+		w.text(gjson.ParseBytes(quote(s)))
+	}
+	if list := value(calls); list.IsArray() {
+		list.ForEach(func(_, c gjson.Result) bool {
+			w.call(c)
+			return true
+		})
+	}
+	t.write(&w, nil, "assistant")
+}
+
+// inputKeys and outputKeys hold a step's input and output as a whole, whatever
+// its kind.
+var inputKeys = []string{
+	"input.value", "traceloop.entity.input", "langfuse.observation.input", "gen_ai.tool.call.arguments", "tool_arguments", "ai.toolCall.args", "gcp.vertex.agent.tool_call_args", "tool.parameters", "langfuse.trace.input",
+	"mastra.agent_run.input", "mastra.workflow_run.input", "mastra.workflow_step.input", "mastra.model_generation.input", "mastra.model_step.input", "mastra.tool_call.input", "mastra.mcp_tool_call.input", "mastra.processor_run.input", "mastra.generic.input", "input",
+}
+
+var outputKeys = []string{
+	"output.value", "traceloop.entity.output", "langfuse.observation.output", "gen_ai.tool.call.result", "tool_response", "ai.toolCall.result", "gcp.vertex.agent.tool_response", "final_result", "langfuse.trace.output",
+	"mastra.agent_run.output", "mastra.workflow_run.output", "mastra.workflow_step.output", "mastra.model_generation.output", "mastra.model_step.output", "mastra.tool_call.output", "mastra.mcp_tool_call.output", "mastra.processor_run.output", "mastra.generic.output", "output",
+}
+
+func fallback(t *thread, b *bag, keys []string, role string) {
+	if v := value(b.take(keys...)); v.Exists() {
+		t.add(v, role)
+	}
+}
+
+// states are what went into a step and came out of it.
+func states(b *bag, in, out *thread) (input, output json.RawMessage) {
+	all := value(b.take("pydantic_ai.all_messages"))
+	final := b.peek("final_result")
+	input, output = state(b.take(inputKeys...)), state(b.take(outputKeys...))
+	for _, f := range [...]string{famRerankInput, famRerankOutput, famDocuments} {
+		v := b.family(f)
+		switch {
+		case !v.Exists():
+		case f == famRerankInput && input == nil:
+			input = json.RawMessage(v.Raw)
+		case f != famRerankInput && output == nil:
+			output = json.RawMessage(v.Raw)
+		}
+	}
+	if q := b.take("reranker.query", "db.query.text", "gen_ai.retrieval.query.text"); q != nil && input == nil {
+		input = state(q)
+	}
+	if all.IsArray() {
+		var t thread
+		t.add(all, "user")
+		first, last := ends(t.json())
+		if input == nil {
+			input = first
+		}
+		if output == nil || final == "" {
+			output = or2(last, output)
+		}
+	}
+	if input == nil {
+		// The AI SDK's outer span: contract section 5.4 keeps the user's last words.
+		if b.has("ai.operationId") {
+			input = lastOf(in.json(), "user")
+		} else {
+			input = in.json()
+		}
+	}
+	if output == nil {
+		output = out.json()
+	}
+	return input, output
+}
+
+func or2(a, b json.RawMessage) json.RawMessage {
+	if a != nil {
+		return a
+	}
+	return b
+}
+
+// state is a value as JSON.
+func state(v *common.AnyValue) json.RawMessage {
+	if v == nil {
+		return nil
+	}
+	r := value(v)
+	if r.Raw == `""` || !r.Exists() {
+		return nil
+	}
+	return json.RawMessage(r.Raw)
+}
+
+// ends returns the first message of the user and the last by anyone else.
+func ends(messages json.RawMessage) (first, last json.RawMessage) {
+	gjson.ParseBytes(messages).ForEach(func(_, m gjson.Result) bool {
+		role := m.Get("role").String()
+		if role == "user" && first == nil {
+			first = json.RawMessage("[" + m.Raw + "]")
+		}
+		if role != "user" && role != "system" {
+			last = json.RawMessage("[" + m.Raw + "]")
+		}
+		return true
+	})
+	return first, last
+}
+
+func lastOf(messages json.RawMessage, role string) (last json.RawMessage) {
+	gjson.ParseBytes(messages).ForEach(func(_, m gjson.Result) bool {
+		if m.Get("role").String() == role {
+			last = json.RawMessage("[" + m.Raw + "]")
+		}
+		return true
+	})
+	if last == nil {
+		return messages
+	}
+	return last
+}
+
+// embeddingInput is what was embedded: a text, or a list of them. The vectors are
+// kept nowhere.
+func embeddingInput(b *bag, messages json.RawMessage) json.RawMessage {
+	var list []string
+	b.family(famEmbeddings).ForEach(func(_, item gjson.Result) bool {
+		if s := item.Get("text"); s.Type == gjson.String {
+			list = append(list, s.Raw)
+		}
+		return true
+	})
+	if v := b.take("ai.values"); v != nil {
+		for _, item := range v.GetArrayValue().GetValues() {
+			list = append(list, embedded(item))
+		}
+	}
+	if v := b.take("ai.value"); v != nil && len(list) == 0 {
+		list = append(list, embedded(v))
+	}
+	whole := b.take(append([]string{"embedding.text"}, inputKeys...)...)
+	switch {
+	case len(list) == 1:
+		return json.RawMessage(list[0])
+	case len(list) > 1:
+		return json.RawMessage("[" + strings.Join(list, ",") + "]")
+	case messages != nil:
+		return messages
+	}
+	return state(whole)
+}
+
+// embedded is a value that the AI SDK wrote as JSON, or as it is.
+func embedded(v *common.AnyValue) string {
+	if r, ok := parse(text(v)); ok {
+		return r.Raw
+	}
+	return string(appendJSON(nil, v))
+}
+
+// readTools finds the tools that were offered.
+func readTools(b *bag) json.RawMessage {
+	var found gjson.Result
+	try := func(v gjson.Result) {
+		if !found.Exists() && v.IsArray() && v.Get("0").Exists() {
+			found = v
+		}
+	}
+	try(value(b.take("gen_ai.tool.definitions", "gen_ai.request.tools", "ai.prompt.tools", "llm.request.tools")))
+	try(b.family(famFunctions))
+	try(b.family(famTools))
+	if v := value(b.take("model_request_parameters")); v.IsObject() {
+		dst := []byte{'['}
+		for _, name := range []string{"function_tools", "output_tools", "builtin_tools"} {
+			v.Get(name).ForEach(func(_, tool gjson.Result) bool {
+				if len(dst) > 1 {
+					dst = append(dst, ',')
+				}
+				dst = append(dst, tool.Raw...)
+				return true
+			})
+		}
+		try(gjson.ParseBytes(append(dst, ']')))
+	}
+	if !found.Exists() {
+		return nil
+	}
+	dst := []byte{'['}
+	found.ForEach(func(_, item gjson.Result) bool {
+		if len(dst) > 1 {
+			dst = append(dst, ',')
+		}
+		// A tool's definition may come as JSON in a string, alone or as the one
+		// member json_schema.
+		if s := item.Get("json_schema"); item.IsObject() && s.Exists() {
+			item = s
+		}
+		if item.Type == gjson.String {
+			if r, ok := parse(item.Str); ok && r.IsObject() {
+				item = r
+			} else {
+				item = gjson.ParseBytes(append(append([]byte(`{"name":`), item.Raw...), '}'))
+			}
+		}
+		dst = append(dst, item.Raw...)
+		return true
+	})
+	return append(dst, ']')
+}

@@ -1,0 +1,326 @@
+package otlp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"mime"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	"google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// Appender stands behind the door: enrich, then the journal.
+type Appender interface {
+	// Append stores the events. It returns nil only when all are stored.
+	Append(ctx context.Context, events ...*event.Event) error
+}
+
+// Config says what a door is made of.
+type Config struct {
+	// Project finds the project of a token: a project token, an API key that may
+	// write, or the PostHog project key of a connection. It is called for every
+	// request and must not do I/O. Its error is told to the client. Required.
+	Project func(token string) (projectID string, err error)
+
+	// Append takes the events. Required.
+	Append Appender
+
+	Limits     Limits
+	Logger     *slog.Logger          // nil discards
+	Registerer prometheus.Registerer // nil: no metrics
+	Now        func() time.Time      // nil: time.Now
+}
+
+// Limits bound what is taken. A zero field has its default.
+type Limits struct {
+	Body        int64         // bytes of a body on the wire. Defaults to 20 MiB
+	Decoded     int64         // bytes of a body once decompressed. Defaults to 50 MiB
+	Spans       int           // spans of one request. Defaults to 50000
+	Depth       int           // nesting of attribute values. Defaults to 64
+	Memory      int64         // bytes that all requests together may hold. Defaults to 256 MiB
+	BodyTimeout time.Duration // for a body to arrive. Defaults to 30 s
+}
+
+func (l Limits) withDefaults() Limits {
+	set := func(v *int64, def int64) {
+		if *v <= 0 {
+			*v = def
+		}
+	}
+	set(&l.Body, 20<<20)
+	set(&l.Decoded, 50<<20)
+	set(&l.Memory, 256<<20)
+	if l.Spans <= 0 {
+		l.Spans = 50_000
+	}
+	if l.Depth <= 0 {
+		l.Depth = 64
+	}
+	if l.BodyTimeout <= 0 {
+		l.BodyTimeout = 30 * time.Second
+	}
+	return l
+}
+
+// Handler is the door. It is safe for concurrent use.
+type Handler struct {
+	c       Config
+	limits  Limits
+	log     *slog.Logger
+	now     func() time.Time
+	memory  *memory
+	metrics *metrics
+
+	warned struct {
+		sync.Mutex
+		at map[string]time.Time // by reason
+	}
+}
+
+// New returns a door.
+func New(c Config) (*Handler, error) {
+	switch {
+	case c.Project == nil:
+		return nil, errors.New("otlp: Config.Project is nil")
+	case c.Append == nil:
+		return nil, errors.New("otlp: Config.Append is nil")
+	}
+	h := &Handler{c: c, limits: c.Limits.withDefaults(), log: c.Logger, now: c.Now}
+	if h.log == nil {
+		h.log = slog.New(slog.DiscardHandler)
+	}
+	if h.now == nil {
+		h.now = time.Now
+	}
+	h.memory = &memory{limit: h.limits.Memory}
+	h.warned.at = make(map[string]time.Time)
+	var err error
+	if h.metrics, err = newMetrics(c.Registerer, h.memory); err != nil {
+		return nil, fmt.Errorf("register metrics of otlp: %w", err)
+	}
+	return h, nil
+}
+
+// Handles reports whether a path is one of this door's, with or without its
+// trailing slash. The gateway must be asked later: /v1/… is its own but for this.
+func (h *Handler) Handles(path string) bool {
+	switch strings.TrimSuffix(path, "/") {
+	case "/i/v0/ai/otel", "/v1/traces", "/i/v0/ai/otel/v1/traces":
+		// The last is what an SDK makes of PostHog's path as its base endpoint.
+		return true
+	}
+	return false
+}
+
+// form is how a request is encoded, and so its answer.
+type form bool
+
+const (
+	asProto form = false
+	asJSON  form = true
+)
+
+func (f form) marshal(m proto.Message) (contentType string, body []byte) {
+	if f == asJSON {
+		b, _ := protojson.Marshal(m) // of a message made here: it cannot fail
+		return "application/json", b
+	}
+	b, _ := proto.Marshal(m)
+	return "application/x-protobuf", b
+}
+
+// ServeHTTP answers as the OTLP specification has it: an
+// ExportTraceServiceResponse, or a google.rpc.Status, encoded as the request was.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	cors(w, r)
+	if r.Method == http.MethodOptions {
+		w.WriteHeader(http.StatusOK)
+		return
+	}
+	x := &exchange{lease: lease{m: h.memory}}
+	defer x.end()
+	answer, f, bad := h.export(w, r, x)
+	code := http.StatusOK
+	var contentType string
+	var body []byte
+	if bad == nil {
+		contentType, body = f.marshal(answer)
+	} else {
+		code = bad.status
+		h.metrics.refused.WithLabelValues(bad.reason).Inc()
+		h.warn(bad.reason, "a request was refused", "status", bad.status, "why", bad.message)
+		if s := bad.retryAfter(); s != "" {
+			w.Header().Set("Retry-After", s)
+		}
+		contentType, body = f.marshal(&status.Status{Code: bad.rpcCode(), Message: bad.message})
+	}
+	h.metrics.request(code, time.Since(start))
+	w.Header().Set("Content-Type", contentType)
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(code)
+	_, _ = w.Write(body)
+}
+
+func (h *Handler) export(w http.ResponseWriter, r *http.Request, x *exchange) (*collector.ExportTraceServiceResponse, form, *refusal) {
+	f := asProto
+	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if media == "application/json" {
+		f = asJSON
+	}
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", "POST, OPTIONS")
+		return nil, f, refuse(http.StatusMethodNotAllowed, reasonMethod, "use POST")
+	}
+	switch {
+	case media == "application/json", media == "application/x-protobuf", media == "application/protobuf":
+	default:
+		return nil, f, refuse(http.StatusUnsupportedMediaType, reasonUnsupported, "this content type is not taken: send application/x-protobuf or application/json")
+	}
+	if err != nil {
+		return nil, f, refuse(http.StatusUnsupportedMediaType, reasonUnsupported, "the content type cannot be read: send application/x-protobuf or application/json")
+	}
+	project, bad := h.project(r)
+	if bad != nil {
+		return nil, f, bad
+	}
+	body, bad := h.body(w, r, x)
+	if bad != nil {
+		return nil, f, bad
+	}
+	req, bad := x.decode(f, body, h.limits)
+	if bad != nil {
+		return nil, f, bad
+	}
+	c := converter{project: project}
+	c.convert(req)
+	h.metrics.skipped.Add(float64(c.skipped))
+	refused, bad := h.store(r.Context(), c.events)
+	if bad != nil {
+		return nil, f, bad
+	}
+	h.metrics.rejected.Add(float64(c.rejected + refused.n))
+	answer := &collector.ExportTraceServiceResponse{}
+	if n := c.rejected + refused.n; n > 0 {
+		why := c.why
+		if why == "" {
+			why = refused.why
+		}
+		h.warn("rejected", "spans of a request were rejected", "spans", n, "why", why)
+		answer.PartialSuccess = &collector.ExportTracePartialSuccess{RejectedSpans: int64(n), ErrorMessage: fmt.Sprintf("%d spans were rejected, the first because %s", n, why)}
+	}
+	return answer, f, nil
+}
+
+// project finds out for whom a request is: its bearer token says so.
+func (h *Handler) project(r *http.Request) (string, *refusal) {
+	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if token = strings.TrimSpace(token); !strings.EqualFold(scheme, "Bearer") || token == "" {
+		return "", refuse(http.StatusUnauthorized, reasonToken, "there is no project token: send the header Authorization: Bearer with hedgerow's project token (phc_hedgerow_…)")
+	}
+	id, err := h.c.Project(token)
+	if err != nil {
+		e := event.AsError(err)
+		message := e.Message
+		if e.Hint != "" {
+			message += ": " + e.Hint
+		}
+		return "", refuse(e.HTTPStatus(), reasonToken, "%s", message)
+	}
+	return id, nil
+}
+
+// rejections are spans that the journal will not have for what they are.
+type rejections struct {
+	n   int
+	why string
+}
+
+// store appends the events. Where the journal refuses one for what it is, the
+// others are appended one by one; those that it has already are known by their
+// uuid. A nil refusal is the promise: all but the rejected are on disk.
+func (h *Handler) store(ctx context.Context, events []*event.Event) (rejections, *refusal) {
+	if len(events) == 0 {
+		return rejections{}, nil
+	}
+	bad := h.append(ctx, events)
+	if bad == nil || bad.reason != reasonInvalid {
+		return rejections{}, bad
+	}
+	var out rejections
+	for _, e := range events {
+		switch bad := h.append(ctx, []*event.Event{e}); {
+		case bad == nil:
+		case bad.reason == reasonInvalid:
+			if out.n++; out.why == "" {
+				out.why = bad.message
+			}
+		default:
+			return out, bad
+		}
+	}
+	return out, nil
+}
+
+func (h *Handler) append(ctx context.Context, events []*event.Event) *refusal {
+	err := h.c.Append.Append(ctx, events...)
+	if err == nil {
+		h.metrics.accepted.Add(float64(len(events)))
+		return nil
+	}
+	switch e := event.AsError(err); {
+	case ctx.Err() != nil:
+		return refuse(http.StatusServiceUnavailable, reasonClientGone, "the request ended before the spans were stored")
+	case e.Code == event.CodeFull:
+		h.warn(reasonJournalFull, "spans are refused: the journal is full", "err", err)
+		return refuse(http.StatusServiceUnavailable, reasonJournalFull, "hedgerow's journal is full: try again later")
+	case e.Code == event.CodeInvalid, e.Code == event.CodeTooLarge:
+		return refuse(e.HTTPStatus(), reasonInvalid, "%s", e.Message)
+	default:
+		h.warn(reasonUnavailable, "spans could not be stored", "err", err)
+		return refuse(http.StatusServiceUnavailable, reasonUnavailable, "hedgerow could not store the spans: try again")
+	}
+}
+
+// warn logs what goes wrong, each reason once a minute: a client in a loop must
+// not fill the disk with it.
+func (h *Handler) warn(reason, msg string, args ...any) {
+	now := h.now()
+	h.warned.Lock()
+	silent := now.Sub(h.warned.at[reason]) < time.Minute
+	if !silent {
+		h.warned.at[reason] = now
+	}
+	h.warned.Unlock()
+	if !silent {
+		h.log.Warn(msg, append(args, "reason", reason)...)
+	}
+}
+
+// cors lets pages export their spans: the token is what counts, and no cookie is
+// read.
+func cors(w http.ResponseWriter, r *http.Request) {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return
+	}
+	h := w.Header()
+	h.Set("Access-Control-Allow-Origin", origin)
+	h.Set("Access-Control-Allow-Methods", "POST, OPTIONS")
+	h.Add("Vary", "Origin")
+	if want := r.Header.Get("Access-Control-Request-Headers"); want != "" {
+		h.Set("Access-Control-Allow-Headers", want)
+	}
+}

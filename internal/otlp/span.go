@@ -1,0 +1,752 @@
+package otlp
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/tidwall/gjson"
+	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	common "go.opentelemetry.io/proto/otlp/common/v1"
+	trace "go.opentelemetry.io/proto/otlp/trace/v1"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// converter makes events of a request's spans.
+type converter struct {
+	project  string
+	events   []*event.Event
+	skipped  int    // that tell nothing of LLMs
+	rejected int    // that cannot be events
+	why      string // the first of those was rejected
+
+	bag bag
+}
+
+// resource is what is made once for all spans of a resource.
+type resource struct {
+	attrs []*common.KeyValue
+	json  []json.RawMessage
+}
+
+func (c *converter) convert(req *collector.ExportTraceServiceRequest) {
+	c.bag.index, c.bag.families = make(map[string]int, 64), make(map[string][]int)
+	for _, rs := range req.GetResourceSpans() {
+		res := resource{attrs: rs.GetResource().GetAttributes()}
+		for _, ss := range rs.GetScopeSpans() {
+			for _, s := range ss.GetSpans() {
+				c.span(s, ss.GetScope(), &res)
+			}
+		}
+	}
+}
+
+func (c *converter) reject(why string) {
+	if c.rejected++; c.why == "" {
+		c.why = why
+	}
+}
+
+// span appends the event of one span.
+func (c *converter) span(s *trace.Span, scope *common.InstrumentationScope, res *resource) {
+	if !tells(s, scope) {
+		c.skipped++
+		return
+	}
+	switch {
+	case !validID(s.GetTraceId(), 16):
+		c.reject("its trace id is not 16 bytes")
+		return
+	case !validID(s.GetSpanId(), 8):
+		c.reject("its span id is not 8 bytes")
+		return
+	}
+	b := &c.bag
+	b.reset()
+	for _, kv := range s.GetAttributes() {
+		b.add(kv.GetKey(), kv.GetValue(), nil)
+	}
+	old := takeEvents(b, s)
+	b.own = len(b.list)
+	if res.json == nil {
+		res.json = make([]json.RawMessage, len(res.attrs))
+		for i, kv := range res.attrs {
+			res.json[i] = appendJSON(nil, kv.GetValue())
+		}
+	}
+	for i, kv := range res.attrs {
+		b.add(kv.GetKey(), kv.GetValue(), res.json[i])
+	}
+	if b.peek("logfire.span_type") == "pending_span" {
+		c.skipped++ // Logfire announces a span that will come
+		return
+	}
+
+	e := &event.Event{ProjectID: c.project, Source: event.SourceOTLP, Name: kindOf(b)}
+	identity(e, s)
+	times(e, s)
+	names(e, b, s, scope)
+	people(e, b)
+	model(e, b)
+	usage(e, b)
+	outcome(e, b, s)
+	labels(e, b, old)
+	content(e, b, old)
+	firstToken(e, b, s)
+	properties(e, b)
+	c.events = append(c.events, e)
+}
+
+func validID(id []byte, size int) bool {
+	if len(id) != size {
+		return false
+	}
+	for _, c := range id {
+		if c != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// markers begin the names of spans and attributes that tell of LLMs.
+var markers = []string{
+	"gen_ai.", "llm.", "ai.", "traceloop.", "openinference.", "langsmith.", "langfuse.", "mastra.", "pydantic_ai.", "anthropic.", "gcp.vertex.agent.", "$ai_",
+}
+
+// scopes are instrumentations all of whose spans belong to the tree, even those
+// that have no attribute of the kind.
+var scopes = []string{"openinference.", "@arizeai/openinference", "pydantic-ai", "langsmith", "langfuse-sdk", "@mastra/", "mastra", "openrouter"}
+
+// tells reports whether a span tells of LLMs: contract section 5.1.
+func tells(s *trace.Span, scope *common.InstrumentationScope) bool {
+	if s == nil {
+		return false
+	}
+	if marked(s.GetName()) {
+		return true
+	}
+	for _, kv := range s.GetAttributes() {
+		if k := kv.GetKey(); marked(k) || k == "model_request_parameters" || k == "input.value" || k == "output.value" {
+			return true
+		}
+	}
+	name := scope.GetName()
+	for _, p := range scopes {
+		if strings.HasPrefix(name, p) {
+			return true
+		}
+	}
+	return false
+}
+
+func marked(s string) bool {
+	if s == "" {
+		return false
+	}
+	switch s[0] {
+	case 'g', 'l', 'a', 't', 'o', 'm', 'p', '$':
+	default:
+		return false
+	}
+	for _, m := range markers {
+		if strings.HasPrefix(s, m) {
+			return true
+		}
+	}
+	return false
+}
+
+// Operations of gen_ai.operation.name that are calls of a model.
+var operations = map[string]string{
+	"chat": event.Generation, "text_completion": event.Generation, "generate_content": event.Generation,
+	"completion": event.Generation, "completions": event.Generation, "responses": event.Generation, "messages": event.Generation, "generate": event.Generation,
+	"image_generation": event.Generation, "speech": event.Generation, "transcription": event.Generation,
+	"embeddings": event.Embedding, "embedding": event.Embedding, "embed": event.Embedding,
+}
+
+// kinds are the same for the other libraries: OpenInference's span kinds,
+// Traceloop's request types, LangSmith's run types, Langfuse's observation types,
+// Mastra's span types.
+var kinds = map[string]string{
+	"llm": event.Generation, "chat": event.Generation, "completion": event.Generation, "generation": event.Generation, "model_generation": event.Generation,
+	"embedding": event.Embedding, "embeddings": event.Embedding,
+}
+
+// kindOf tells what a span is: contract section 5.2, without the root rule.
+func kindOf(b *bag) string {
+	for _, key := range [...]string{"openinference.span.kind", "langfuse.observation.type", "langsmith.span.kind", "mastra.span.type"} {
+		if s := b.peek(key); s != "" {
+			return or(kinds[strings.ToLower(s)], event.Span)
+		}
+	}
+	if id := b.peek("ai.operationId"); id != "" {
+		switch {
+		case strings.HasSuffix(id, ".doGenerate"), strings.HasSuffix(id, ".doStream"):
+			return event.Generation
+		case strings.HasSuffix(id, ".doEmbed"):
+			return event.Embedding
+		}
+		return event.Span
+	}
+	if op := b.peek("gen_ai.operation.name"); op != "" {
+		return or(operations[strings.ToLower(op)], event.Span)
+	}
+	if t := b.peek("llm.request.type"); t != "" {
+		return or(kinds[strings.ToLower(t)], event.Span)
+	}
+	if b.has("traceloop.span.kind") || b.has("gen_ai.tool.name") || b.has("gen_ai.agent.name") || b.has("pydantic_ai.all_messages") || b.has("ai.telemetry.functionId") {
+		return event.Span
+	}
+	// It does not say. What names a model and counts tokens has called it.
+	named := b.has("gen_ai.request.model") || b.has("gen_ai.response.model") || b.has("llm.model_name") || b.has("$ai_model")
+	counted := b.has("gen_ai.usage.input_tokens") || b.has("gen_ai.usage.output_tokens") || b.has("gen_ai.usage.prompt_tokens") || b.has("gen_ai.usage.completion_tokens") || b.has("llm.token_count.prompt") || b.has("$ai_input_tokens")
+	if named && counted {
+		return event.Generation
+	}
+	return event.Span
+}
+
+func or(a, b string) string {
+	if a != "" {
+		return a
+	}
+	return b
+}
+
+// identity sets ids, and with them the place in the tree.
+func identity(e *event.Event, s *trace.Span) {
+	e.TraceID = hex.EncodeToString(s.GetTraceId())
+	e.SpanID = hex.EncodeToString(s.GetSpanId())
+	if validID(s.GetParentSpanId(), 8) {
+		e.ParentID = hex.EncodeToString(s.GetParentSpanId())
+	}
+	if e.Name == event.Span && e.ParentID == "" {
+		e.Name = event.Trace // the root rule: contract section 5.2
+	}
+	start := s.GetStartTimeUnixNano()
+	if start == 0 {
+		start = s.GetEndTimeUnixNano()
+	}
+	e.UUID = eventID(e.ProjectID, s.GetTraceId(), s.GetSpanId(), start)
+}
+
+// eventID is a UUID of version 7 whose time is the span's start and whose other
+// bits are a hash of project, trace and span: a span that is exported again gives
+// the same.
+func eventID(project string, traceID, spanID []byte, start uint64) string {
+	h := sha256.New()
+	h.Write([]byte(project))
+	h.Write([]byte{0})
+	h.Write(traceID)
+	h.Write(spanID)
+	var sum [sha256.Size]byte
+	h.Sum(sum[:0])
+	var id uuid.UUID
+	copy(id[:], sum[:])
+	var ms [8]byte
+	binary.BigEndian.PutUint64(ms[:], start/uint64(time.Millisecond))
+	copy(id[:6], ms[2:])
+	id[6] = id[6]&0x0f | 0x70
+	id[8] = id[8]&0x3f | 0x80
+	return id.String()
+}
+
+func times(e *event.Event, s *trace.Span) {
+	start, end := s.GetStartTimeUnixNano(), s.GetEndTimeUnixNano()
+	if start == 0 {
+		start = end
+	}
+	const most = 1<<63 - 1
+	if start == 0 || start > most {
+		return // enrich takes the time of arrival
+	}
+	e.Timestamp = time.Unix(0, int64(start)).UTC()
+	if end > start && end <= most {
+		e.Latency = event.Some(time.Duration(end - start))
+	}
+}
+
+// names sets what the step is called and what made it.
+func names(e *event.Event, b *bag, s *trace.Span, scope *common.InstrumentationScope) {
+	e.SpanName = s.GetName()
+	e.TraceName = b.str("langfuse.trace.name", "langsmith.trace.name", "trace.name", "traceloop.workflow.name", "$ai_trace_name")
+	op := b.str("gen_ai.operation.name")
+	request := b.str("llm.request.type")
+	if e.IsCosted() {
+		e.Operation = op
+		if e.Operation == "" && request != "" && request != "unknown" {
+			e.Operation = request
+		}
+		if e.Operation == "" && e.Name == event.Embedding {
+			e.Operation = "embeddings"
+		}
+	}
+	kind := strings.ToLower(b.str("openinference.span.kind", "traceloop.span.kind", "langfuse.observation.type", "langsmith.span.kind", "mastra.span.type"))
+	if kind == "" {
+		switch op {
+		case "invoke_agent", "create_agent":
+			kind = "agent"
+		case "execute_tool":
+			kind = "tool"
+		case "invoke_workflow":
+			kind = "workflow"
+		}
+	}
+	functionID := b.str("ai.telemetry.functionId")
+	if id := b.str("ai.operationId"); id != "" {
+		e.Stream = streams(id)
+		switch name := b.peek("ai.toolCall.name"); {
+		case id == "ai.toolCall":
+			kind = "tool"
+			e.SpanName = or(name, e.SpanName)
+		case functionID != "" && e.Name != event.Generation && e.Name != event.Embedding:
+			e.SpanName = functionID
+		}
+	}
+	if name := b.str("agent_name"); name != "" && !b.has("gen_ai.agent.name") && !e.IsCosted() {
+		set(e, "gen_ai.agent.name", name)
+	}
+	if functionID != "" {
+		set(e, "functionId", functionID)
+	}
+	if kind != "" && !e.IsCosted() && kind != "span" {
+		set(e, "$ai_span_type", kind)
+	}
+	if s.GetName() != e.SpanName {
+		set(e, "$otel_span_name", s.GetName())
+	}
+	set(e, "$ai_ingestion_source", "otel")
+	lib, framework := library(b, scope)
+	if sdk := b.str("telemetry.sdk.name"); lib == "" {
+		lib = sdk
+	}
+	if lib != "" {
+		set(e, "$ai_lib", lib)
+	}
+	if v := or(scope.GetVersion(), b.peek("telemetry.sdk.version")); v != "" {
+		set(e, "$ai_lib_version", v)
+	}
+	b.take("telemetry.sdk.version")
+	if framework != "" {
+		set(e, "$ai_framework", framework)
+	}
+	if name := scope.GetName(); name != "" {
+		set(e, "otel.scope.name", name)
+	}
+}
+
+func streams(operationID string) event.Opt[bool] {
+	switch {
+	case strings.HasSuffix(operationID, ".doStream"):
+		return event.Some(true)
+	case strings.HasSuffix(operationID, ".doGenerate"):
+		return event.Some(false)
+	}
+	return event.Opt[bool]{}
+}
+
+// library names the instrumentation and, where it is one, the framework.
+func library(b *bag, scope *common.InstrumentationScope) (lib, framework string) {
+	name := scope.GetName()
+	has := func(p string) bool { return strings.HasPrefix(name, p) }
+	switch {
+	case has("@mastra"), has("mastra"), b.has("mastra.span.type"):
+		return "opentelemetry/mastra", "mastra"
+	case b.has("ai.operationId"), b.has("ai.telemetry.functionId"):
+		return "opentelemetry/vercel-ai", "vercel"
+	case has("pydantic-ai"), b.has("model_request_parameters"), b.has("pydantic_ai.all_messages"):
+		return "opentelemetry/pydantic-ai", "pydantic-ai"
+	case has("langsmith"), b.has("langsmith.span.kind"):
+		return "opentelemetry/langsmith", "langchain"
+	case strings.Contains(name, "langchain"):
+		framework = "langchain"
+	case strings.Contains(name, "llama_index"), strings.Contains(name, "llamaindex"):
+		framework = "llamaindex"
+	}
+	switch {
+	case b.has("openinference.span.kind"):
+		lib = "opentelemetry/openinference"
+	case b.has("traceloop.span.kind"), b.has("llm.request.type"), len(b.families[famPrompt]) > 0, b.has("traceloop.workflow.name"):
+		lib = "opentelemetry/traceloop"
+	case has("langfuse"), b.has("langfuse.observation.type"):
+		lib = "opentelemetry/langfuse"
+	}
+	return lib, framework
+}
+
+// people sets whose call it is and which conversation it belongs to.
+func people(e *event.Event, b *bag) {
+	e.DistinctID = b.str("posthog.distinct_id", "posthog_distinct_id", "$ai_distinct_id", "distinct_id",
+		"ai.telemetry.metadata.posthog_distinct_id", "traceloop.association.properties.posthog_distinct_id", "langfuse.trace.metadata.posthog_distinct_id", "trace.metadata.posthog_distinct_id")
+	user := b.str("user.id", "enduser.id", "langfuse.user.id", "gen_ai.user.id", "ai.telemetry.metadata.userId", "ai.telemetry.metadata.user_id", "ai.telemetry.metadata.user",
+		"traceloop.association.properties.user_id", "traceloop.association.properties.userId", "mastra.user_id", "mastra.metadata.userId", "langsmith.metadata.user_id", "trace.metadata.user_id")
+	e.User = b.str("gen_ai.request.user", "gen_ai.user", "llm.user")
+	if e.DistinctID == "" {
+		e.DistinctID = or(user, e.User)
+	} else if user != "" && user != e.DistinctID {
+		set(e, "user.id", user)
+	}
+	e.DistinctID = cut(e.DistinctID, event.MaxDistinctIDLen)
+	e.SessionID = b.str("$ai_session_id", "ai.telemetry.metadata.$ai_session_id", "gen_ai.conversation.id", "session.id", "langfuse.session.id",
+		"ai.telemetry.metadata.sessionId", "ai.telemetry.metadata.session_id", "ai.telemetry.metadata.threadId", "ai.telemetry.metadata.conversationId",
+		"traceloop.association.properties.session_id", "traceloop.association.properties.sessionId", "traceloop.association.properties.thread_id", "traceloop.association.properties.conversation_id",
+		"langsmith.metadata.session_id", "langsmith.metadata.thread_id", "langsmith.metadata.conversation_id", "mastra.metadata.threadId", "mastra.metadata.sessionId", "gcp.vertex.agent.session_id", "trace.metadata.session_id")
+}
+
+// cut bounds a text to n characters.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for i := range s {
+		if n == 0 {
+			return s[:i]
+		}
+		n--
+	}
+	return s
+}
+
+// providers are OpenTelemetry's and the libraries' names of providers that have
+// another one in hedgerow, as the gateway's routes and PostHog name them.
+var providers = map[string]string{
+	"aws.bedrock": "amazon-bedrock", "aws_bedrock": "amazon-bedrock", "bedrock": "amazon-bedrock", "aws": "amazon-bedrock", "amazon_bedrock": "amazon-bedrock",
+	"azure.ai.openai": "azure", "azure.ai.inference": "azure", "az.ai.openai": "azure", "az.ai.inference": "azure", "azure_openai": "azure", "azure-openai": "azure", "azure openai": "azure",
+	"gcp.gemini": "gemini", "gcp.gen_ai": "gemini", "google": "gemini", "google_genai": "gemini", "google-gla": "gemini", "google.generative-ai": "gemini", "google_ai_studio": "gemini", "gemini": "gemini",
+	"gcp.vertex_ai": "google-vertex", "vertexai": "google-vertex", "vertex_ai": "google-vertex", "google_vertexai": "google-vertex", "google-vertex": "google-vertex", "google.vertex": "google-vertex", "vertex.ai": "google-vertex",
+	"x_ai": "xai", "mistral_ai": "mistral", "mistralai": "mistral", "mistral ai": "mistral", "ibm.watsonx.ai": "watsonx", "togetherai": "together", "fireworks_ai": "fireworks",
+}
+
+func providerOf(s string) string {
+	s = strings.ToLower(strings.TrimSpace(s))
+	if p, ok := providers[s]; ok {
+		return p
+	}
+	// The AI SDK adds what of the provider is used: openai.responses, google.vertex.chat.
+	for i := len(s) - 1; i > 0; i-- {
+		if s[i] == '.' {
+			if p, ok := providers[s[:i]]; ok {
+				return p
+			}
+		}
+	}
+	head, _, _ := strings.Cut(s, ".")
+	return head
+}
+
+// model sets provider, models, addresses and parameters.
+func model(e *event.Event, b *bag) {
+	e.Provider = providerOf(b.str("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "llm.vendor", "ai.model.provider", "langsmith.metadata.ls_provider", "embedding.provider"))
+	e.ModelAsked = b.str("gen_ai.request.model", "ai.model.id", "llm.request.model", "embedding.model_name", "reranker.model_name")
+	e.Model = b.str("gen_ai.response.model", "ai.response.model", "llm.response.model", "llm.model_name", "langfuse.observation.model.name", "langsmith.metadata.ls_model_name")
+	e.CompletionID = b.str("gen_ai.response.id", "ai.response.id", "llm.response.id", "gen_ai.response_id")
+	e.SystemFingerprint = b.str("openai.response.system_fingerprint", "gen_ai.openai.response.system_fingerprint", "gen_ai.openai.system_fingerprint", "gen_ai.system_fingerprint")
+	e.ServiceTier = b.str("openai.response.service_tier", "gen_ai.openai.response.service_tier", "gen_ai.response.service_tier")
+	if s := b.flag("gen_ai.request.stream", "gen_ai.request.is_stream", "gen_ai.is_streaming", "llm.is_streaming", "langsmith.request.streaming", "mastra.model_generation.streaming"); s.Known {
+		e.Stream = s
+	}
+	if base := b.str("gen_ai.openai.api_base", "openai.api_base", "llm.openai.api_base", "gen_ai.request.base_url"); base != "" {
+		e.BaseURL = withoutQuery(base)
+	}
+	if host := b.str("server.address"); e.BaseURL == "" && host != "" {
+		e.BaseURL = withoutQuery(host)
+		if port := b.count("server.port"); port.Known && port.Value != 443 && port.Value != 80 && !strings.Contains(host, "/") {
+			e.BaseURL += ":" + strconv.FormatInt(port.Value, 10)
+		}
+	}
+	b.take("server.port")
+	e.RequestURL = withoutQuery(b.str("url.full", "http.url"))
+	parameters(e, b)
+}
+
+// withoutQuery cuts what can hold keys: query, fragment, user and password.
+func withoutQuery(s string) string {
+	if i := strings.IndexAny(s, "?#"); i >= 0 {
+		s = s[:i]
+	}
+	if strings.Contains(s, "@") {
+		if u, err := url.Parse(s); err == nil {
+			u.User = nil
+			return u.String()
+		}
+		return ""
+	}
+	return s
+}
+
+// parameterNames are parameters under names that are not the providers' own.
+var parameterNames = map[string]string{
+	"stop_sequences": "stop", "choice.count": "n", "choice_count": "n", "max_output_tokens": "max_tokens", "encoding_formats": "encoding_format",
+	"is_stream": "stream", "response_model": "",
+}
+
+// notParameters are members of invocation parameters that are content, or said
+// elsewhere.
+var notParameters = map[string]bool{
+	"model": true, "model_name": true, "messages": true, "input": true, "prompt": true, "system": true, "contents": true, "tools": true, "functions": true, "user": true,
+	"system_instruction": true, "systemInstruction": true, "instructions": true, "headers": true, "extra_headers": true, "api_key": true, "apiKey": true, "base_url": true,
+}
+
+// parameters gathers what the call asked for.
+func parameters(e *event.Event, b *bag) {
+	put := func(name string, v json.RawMessage) {
+		if n, ok := parameterNames[name]; ok {
+			name = n
+		}
+		if name == "" || notParameters[name] || len(v) == 0 || string(v) == "null" {
+			return
+		}
+		if e.ModelParameters == nil {
+			e.ModelParameters = make(map[string]json.RawMessage, 8)
+		}
+		if _, ok := e.ModelParameters[name]; !ok {
+			e.ModelParameters[name] = v
+		}
+	}
+	for i := range b.list[:b.own] {
+		a := &b.list[i]
+		if a.used {
+			continue
+		}
+		var name string
+		switch {
+		case strings.HasPrefix(a.key, "gen_ai.request."):
+			name = a.key[len("gen_ai.request."):]
+		case strings.HasPrefix(a.key, "gen_ai.openai.request."):
+			name = a.key[len("gen_ai.openai.request."):]
+		case strings.HasPrefix(a.key, "openai.request."):
+			name = a.key[len("openai.request."):]
+		case strings.HasPrefix(a.key, "ai.settings."):
+			name = snake(a.key[len("ai.settings."):])
+		case a.key == "llm.top_k", a.key == "llm.top_p", a.key == "llm.temperature", a.key == "llm.frequency_penalty", a.key == "llm.presence_penalty", a.key == "llm.request.max_tokens":
+			name = strings.TrimPrefix(a.key[len("llm."):], "request.")
+		case a.key == "llm.chat.stop_sequences":
+			name = "stop"
+		case a.key == "gen_ai.output.type":
+			name = "output_type"
+		case a.key == "gen_ai.embeddings.dimension.count":
+			name = "dimensions"
+		case a.key == "ai.prompt.toolChoice":
+			name = "tool_choice"
+		default:
+			continue
+		}
+		a.used = true
+		put(name, json.RawMessage(value(a.value).Raw))
+	}
+	for _, key := range [...]string{"llm.invocation_parameters", "embedding.invocation_parameters", "langfuse.observation.model.parameters", "gen_ai.invocation_parameters"} {
+		if v := b.take(key); v != nil {
+			if o := value(v); o.IsObject() {
+				for _, m := range members(o) {
+					put(m.key, json.RawMessage(m.value.Raw))
+				}
+			}
+		}
+	}
+	if s := e.ModelParameters["stream"]; !e.Stream.Known && (string(s) == "true" || string(s) == "false") {
+		e.Stream = event.Some(string(s) == "true")
+	}
+}
+
+// snake makes maxOutputTokens max_output_tokens.
+func snake(s string) string {
+	var out []byte
+	for i := range len(s) {
+		if c := s[i]; 'A' <= c && c <= 'Z' {
+			if i > 0 {
+				out = append(out, '_')
+			}
+			out = append(out, c|0x20)
+		} else {
+			out = append(out, c)
+		}
+	}
+	return string(out)
+}
+
+// outcome sets how it ended.
+func outcome(e *event.Event, b *bag, s *trace.Span) {
+	e.StopReason = stopReason(b)
+	e.ErrorType = b.str("error.type")
+	message := b.str("error.message", "langfuse.observation.status_message", "exception.message")
+	failed := s.GetStatus().GetCode() == trace.Status_STATUS_CODE_ERROR || e.ErrorType != "" || b.str("langfuse.observation.level") == "ERROR"
+	var kind, text string
+	for _, ev := range s.GetEvents() {
+		if ev.GetName() != "exception" {
+			continue
+		}
+		for _, kv := range ev.GetAttributes() {
+			switch kv.GetKey() {
+			case "exception.type":
+				kind = textOf(kv)
+			case "exception.message":
+				text = textOf(kv)
+			}
+		}
+	}
+	e.HTTPStatus = int(b.count("http.response.status_code", "http.status_code", "gen_ai.response.status_code").Or(0))
+	if n, err := strconv.Atoi(e.ErrorType); err == nil && n >= 400 && n <= 599 && e.HTTPStatus == 0 {
+		e.HTTPStatus = n
+	}
+	if !failed {
+		return
+	}
+	e.IsError = true
+	e.ErrorType = or(e.ErrorType, kind)
+	e.ErrorMessage = or(or(s.GetStatus().GetMessage(), message), text)
+	if low := strings.ToLower(e.ErrorType); low == "timeout" || strings.HasSuffix(low, "timeouterror") || strings.HasSuffix(low, "timeoutexception") {
+		e.Status = event.StatusTimeout
+	}
+}
+
+func textOf(kv *common.KeyValue) string { return text(kv.GetValue()) }
+
+func stopReason(b *bag) string {
+	if list := texts(b.take("gen_ai.response.finish_reasons", "gen_ai.response.finish_reason", "ai.response.finishReason", "llm.finish_reason", "llm.response.finish_reason", "llm.response.stop_reason", "gen_ai.response.stop_reason")); len(list) > 0 {
+		return list[0]
+	}
+	return ""
+}
+
+// labels sets prompt, environment, tags and flags.
+func labels(e *event.Event, b *bag, old spanEvents) {
+	e.PromptName = b.str("$ai_prompt_name", "ai.telemetry.metadata.$ai_prompt_name", "hedgerow.prompt.name", "gen_ai.prompt.name", "langfuse.observation.prompt.name", "traceloop.prompt.key", "prompt.name", "llm.prompt_template.name")
+	e.PromptVersion = b.str("$ai_prompt_version", "ai.telemetry.metadata.$ai_prompt_version", "hedgerow.prompt.version", "gen_ai.prompt.version", "langfuse.observation.prompt.version", "traceloop.prompt.version", "prompt.version", "llm.prompt_template.version")
+	if s := b.str("hedgerow.prompt"); s != "" && e.PromptName == "" {
+		e.PromptName, e.PromptVersion, _ = strings.Cut(s, "@")
+	}
+	e.Environment = b.str("deployment.environment.name", "deployment.environment", "langfuse.environment", "environment")
+	for _, key := range [...]string{"tag.tags", "langfuse.trace.tags", "langsmith.span.tags", "langsmith.trace.tags"} {
+		e.Tags = append(e.Tags, texts(b.take(key))...)
+	}
+	if key := b.str("feature_flag.key"); key != "" {
+		flag(e, key, b.str("feature_flag.result.variant", "feature_flag.variant", "feature_flag.result.value"))
+	}
+	for _, f := range old.flags {
+		flag(e, f.key, f.variant)
+	}
+}
+
+func flag(e *event.Event, key, variant string) {
+	if variant == "" {
+		return
+	}
+	if e.Flags == nil {
+		e.Flags = make(map[string]string)
+	}
+	e.Flags[key] = variant
+}
+
+// firstToken finds when a stream began to answer.
+func firstToken(e *event.Event, b *bag, s *trace.Span) {
+	ms := b.number("ai.response.msToFirstChunk", "ai.stream.msToFirstChunk", "gen_ai.server.time_to_first_token_ms")
+	sec := b.number("gen_ai.response.time_to_first_chunk", "gen_ai.response.time_to_first_token", "gen_ai.server.time_to_first_token", "gen_ai.client.time_to_first_token", "llm.time_to_first_token", "llm.response.time_to_first_token")
+	since := b.str("langfuse.observation.completion_start_time", "mastra.completion_start_time")
+	var d time.Duration
+	switch {
+	case sec.Known && sec.Value > 0 && sec.Value < 1e6:
+		d = time.Duration(sec.Value * float64(time.Second))
+	case ms.Known && ms.Value > 0 && ms.Value < 1e9:
+		d = time.Duration(ms.Value * float64(time.Millisecond))
+	case since != "":
+		if t, err := event.ParseTime(strings.Trim(since, `"`)); err == nil {
+			d = t.Sub(e.Timestamp)
+		}
+	default:
+		for _, ev := range s.GetEvents() {
+			switch ev.GetName() {
+			case "ai.stream.firstChunk", "First Token Stream Event", "llm.content.completion.chunk", "gen_ai.first_token", "new_token":
+				if at := ev.GetTimeUnixNano(); d == 0 && at > s.GetStartTimeUnixNano() && at-s.GetStartTimeUnixNano() < uint64(24*time.Hour) {
+					d = time.Duration(at - s.GetStartTimeUnixNano())
+				}
+			}
+		}
+	}
+	if d > 0 && e.IsCosted() {
+		e.TimeToFirstToken = event.Some(d)
+	}
+}
+
+// dropped are attributes that say nothing, repeat what has a field of its own, or
+// can hold secrets: command lines and headers.
+var dropped = map[string]bool{
+	"telemetry.sdk.language": true, "posthog.ai.debug": true, "operation.name": true, "resource.name": true, "logfire.json_schema": true, "logfire.msg": true, "logfire.span_type": true,
+	"logfire.msg_template": true, "process.command": true, "process.command_line": true, "process.command_args": true, "$ai_trace_id": true, "$ai_span_id": true, "$ai_parent_id": true,
+	"input.mime_type": true, "output.mime_type": true, "ai.embedding": true, "ai.embeddings": true, "ai.response.timestamp": true, "llm.headers": true, "$ai_usage": true,
+	"gen_ai.serialized.name": true, "gen_ai.serialized.signature": true, "gen_ai.serialized.doc": true,
+}
+
+var droppedPrefixes = []string{"ai.request.headers.", "http.request.header.", "http.response.header.", "process.environment_variable.", "embedding.embeddings."}
+
+func unwanted(key string) bool {
+	if dropped[key] {
+		return true
+	}
+	switch key[0] {
+	case 'a', 'h', 'p', 'e':
+	default:
+		return false
+	}
+	for _, p := range droppedPrefixes {
+		if strings.HasPrefix(key, p) {
+			return true
+		}
+	}
+	return false
+}
+
+// wireNames are properties beside $ai_… that the event has fields for.
+var wireNames = map[string]bool{"surface": true, "task_type": true, "prompt_hash": true, "environment": true}
+
+// jsonNames are properties whose value is a list or an object, and which an
+// attribute can only hold as text.
+var jsonNames = map[string]bool{
+	"$groups": true, "$ai_input": true, "$ai_output_choices": true, "$ai_tools": true, "$ai_input_state": true, "$ai_output_state": true, "$ai_model_parameters": true,
+	"$ai_provider_metadata": true, "$set": true, "$set_once": true, "metadata": true,
+}
+
+// properties keeps what nobody took. The sender's own $ai_… properties win over
+// what was read from elsewhere: who sets them knows why.
+func properties(e *event.Event, b *bag) {
+	p := e.Properties
+	if p == nil {
+		p = make(map[string]json.RawMessage, len(b.list))
+		e.Properties = p
+	}
+	wire := false
+	for i := range b.list {
+		a := &b.list[i]
+		if a.used || unwanted(a.key) {
+			continue
+		}
+		v := a.json
+		if jsonNames[a.key] {
+			if r := value(a.value); r.Type == gjson.JSON {
+				v = json.RawMessage(r.Raw)
+			}
+		}
+		if v == nil {
+			v = appendJSON(nil, a.value)
+		}
+		p[a.key] = v
+		wire = wire || a.key[0] == '$' || wireNames[a.key]
+	}
+	if wire {
+		e.SetWireProperties(p)
+	}
+}
+
+func set(e *event.Event, name, v string) {
+	if e.Properties == nil {
+		e.Properties = make(map[string]json.RawMessage, 24)
+	}
+	e.Properties[name] = quote(v)
+}

@@ -1,0 +1,150 @@
+package otlp
+
+import (
+	"strings"
+
+	"github.com/shopspring/decimal"
+	"github.com/tidwall/gjson"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// usage reads tokens by kind.
+func usage(e *event.Event, b *bag) {
+	u := &e.Usage
+	// How the AI SDK counts is told by which of its names are there; look before
+	// they are taken.
+	details := b.has("ai.usage.inputTokenDetails.noCacheTokens") || b.has("ai.usage.inputTokenDetails.cacheReadTokens") || b.has("ai.usage.inputTokenDetails.cacheWriteTokens")
+	vercel := b.has("ai.operationId")
+
+	u.Input = b.count("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt", "ai.usage.inputTokens", "ai.usage.promptTokens", "llm.usage.prompt_tokens", "llm.usage.input_tokens", "ai.usage.tokens")
+	u.Output = b.count("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion", "ai.usage.outputTokens", "ai.usage.completionTokens", "llm.usage.completion_tokens", "llm.usage.output_tokens")
+	u.Total = b.count("gen_ai.usage.total_tokens", "llm.usage.total_tokens", "llm.token_count.total", "ai.usage.totalTokens")
+	u.CacheRead = b.count("gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_read_input_tokens", "gen_ai.usage.cached_input_tokens", "gen_ai.usage.cached_tokens", "gen_ai.usage.cache_read_tokens", "gen_ai.usage.input_tokens.cached",
+		"gen_ai.usage.details.cache_read_tokens", "gen_ai.usage.details.cache_read_input_tokens", "gen_ai.usage.details.cached_tokens", "gen_ai.usage.prompt_tokens_details.cached_tokens", "llm.token_count.prompt_details.cache_read", "llm.usage.cache_read_input_tokens",
+		"ai.usage.inputTokenDetails.cacheReadTokens", "ai.usage.cachedInputTokens", "anthropic.usage.cache_read_input_tokens")
+	u.CacheWrite = b.count("gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_creation_input_tokens", "gen_ai.usage.cache_write_tokens", "gen_ai.usage.cache_write.input_tokens", "gen_ai.usage.cache_creation_tokens",
+		"gen_ai.usage.details.cache_write_tokens", "gen_ai.usage.details.cache_creation_input_tokens", "llm.token_count.prompt_details.cache_write", "llm.usage.cache_creation_input_tokens",
+		"ai.usage.inputTokenDetails.cacheWriteTokens", "anthropic.usage.cache_creation_input_tokens")
+	u.CacheWrite5m = b.count("gen_ai.usage.cache_creation.ephemeral_5m_input_tokens", "gen_ai.usage.details.ephemeral_5m_input_tokens", "anthropic.usage.cache_creation.ephemeral_5m_input_tokens")
+	u.CacheWrite1h = b.count("gen_ai.usage.cache_creation.ephemeral_1h_input_tokens", "gen_ai.usage.details.ephemeral_1h_input_tokens", "anthropic.usage.cache_creation.ephemeral_1h_input_tokens")
+	u.Reasoning = b.count("gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.reasoning_tokens", "gen_ai.usage.output_tokens.reasoning", "gen_ai.usage.details.reasoning_tokens", "gen_ai.usage.completion_tokens_details.reasoning_tokens", "gen_ai.usage.details.thoughts_tokens", "llm.token_count.completion_details.reasoning", "llm.usage.reasoning_tokens",
+		"ai.usage.outputTokenDetails.reasoningTokens", "ai.usage.reasoningTokens")
+	u.InputAudio = b.count("gen_ai.usage.audio_input_tokens", "gen_ai.usage.details.input_audio_tokens", "llm.token_count.prompt_details.audio")
+	u.OutputAudio = b.count("gen_ai.usage.audio_output_tokens", "gen_ai.usage.details.output_audio_tokens", "llm.token_count.completion_details.audio")
+	u.CacheReadAudio = b.count("gen_ai.usage.details.cache_audio_read_tokens")
+	u.WebSearches = b.count("gen_ai.usage.web_search_requests", "gen_ai.usage.details.web_search_requests", "anthropic.usage.server_tool_use.web_search_requests")
+	b.take("ai.usage.inputTokenDetails.noCacheTokens", "ai.usage.outputTokenDetails.textTokens")
+
+	langfuse := langfuseUsage(e, b)
+	if vercel {
+		vercelMetadata(e, b)
+	}
+	if u.CacheWrite5m.Known && u.CacheWrite1h.Known && u.CacheWrite.Known && u.CacheWrite5m.Value+u.CacheWrite1h.Value != u.CacheWrite.Value {
+		u.CacheWrite5m, u.CacheWrite1h = event.Int{}, event.Int{} // a split that does not add up is none
+	}
+	// Output includes reasoning; where the total shows that it was left out, it is
+	// added (Gemini's own habit).
+	if in, out, think := u.Input, u.Output, u.Reasoning; u.Total.Known && in.Known && out.Known && think.Or(0) > 0 && u.Total.Value == in.Value+out.Value+think.Value {
+		u.Output.Value += think.Value
+	}
+	u.CacheExclusive = exclusive(e, b, vercel && !details, langfuse)
+	if cost := b.number("gen_ai.usage.total_cost", "gen_ai.usage.cost"); cost.Known && cost.Value >= 0 && e.IsCosted() {
+		// OpenRouter's Broadcast tells what was billed; others' own calculations
+		// are kept and not believed.
+		if e.Provider == "openrouter" || b.peek("service.name") == "openrouter" {
+			u.ReportedCost = event.Some(decimal.NewFromFloat(cost.Value))
+		}
+		if !u.ReportedCost.Known {
+			set(e, "otel_reported_cost_usd", "")
+			e.Properties["otel_reported_cost_usd"] = []byte(decimal.NewFromFloat(cost.Value).String())
+		}
+	}
+}
+
+// exclusive tells whether cached tokens lie outside the input count.
+//
+// OpenTelemetry's conventions include them, and so do OpenInference, Traceloop,
+// Pydantic AI and the AI SDK from version 6 on. The AI SDK up to version 5 passes
+// on Anthropic's own count, which leaves them out; Langfuse's details are apart by
+// definition. What cannot be otherwise is believed before any habit: a part is
+// not larger than the whole.
+func exclusive(e *event.Event, b *bag, oldVercel, langfuse bool) event.Opt[bool] {
+	if f := b.flag("$ai_cache_reporting_exclusive"); f.Known {
+		return f
+	}
+	u := &e.Usage
+	cached := u.CacheRead.Or(0) + u.CacheWrite.Or(0)
+	if cached == 0 || !u.Input.Known {
+		return event.Opt[bool]{}
+	}
+	anthropic := e.Provider == "anthropic" || strings.Contains(e.ModelName(), "claude")
+	return event.Some(u.Input.Value < cached || langfuse || oldVercel && anthropic && e.Provider != "gateway")
+}
+
+// langfuseUsage reads Langfuse's maps of counts and costs.
+func langfuseUsage(e *event.Event, b *bag) bool {
+	v := value(b.take("langfuse.observation.usage_details"))
+	u := &e.Usage
+	apart, thought := false, int64(0)
+	if v.IsObject() {
+		for _, m := range members(v) {
+			if m.value.Type != gjson.Number || m.value.Int() < 0 {
+				continue
+			}
+			n := event.Some(m.value.Int())
+			switch m.key {
+			case "input", "prompt_tokens", "input_tokens":
+				u.Input = n
+			case "output", "completion_tokens", "output_tokens":
+				u.Output = n
+			case "total", "total_tokens":
+				u.Total = n
+			case "cache_read_input_tokens", "input_cached_tokens", "input_cache_read":
+				u.CacheRead, apart = n, true
+			case "cache_creation_input_tokens", "input_cache_creation":
+				u.CacheWrite, apart = n, true
+			case "output_reasoning_tokens", "reasoning_tokens", "output_reasoning":
+				u.Reasoning, thought = n, n.Value
+			}
+		}
+		if u.Output.Known {
+			u.Output.Value += thought // apart from the output as well
+		}
+	}
+	return apart
+}
+
+// vercelMetadata reads the provider's own counts, which the AI SDK up to version 5
+// has no names for.
+func vercelMetadata(e *event.Event, b *bag) {
+	v := value(b.take("ai.response.providerMetadata"))
+	if !v.IsObject() || !e.IsCosted() {
+		return
+	}
+	u := &e.Usage
+	fill := func(to *event.Int, path string) {
+		if n := v.Get(path); !to.Known && n.Type == gjson.Number && n.Int() >= 0 {
+			*to = event.Some(n.Int())
+		}
+	}
+	fill(&u.CacheRead, "anthropic.cacheReadInputTokens")
+	fill(&u.CacheRead, "anthropic.usage.cache_read_input_tokens")
+	fill(&u.CacheWrite, "anthropic.cacheCreationInputTokens")
+	fill(&u.CacheWrite, "anthropic.usage.cache_creation_input_tokens")
+	fill(&u.CacheWrite5m, "anthropic.usage.cache_creation.ephemeral_5m_input_tokens")
+	fill(&u.CacheWrite1h, "anthropic.usage.cache_creation.ephemeral_1h_input_tokens")
+	fill(&u.WebSearches, "anthropic.usage.server_tool_use.web_search_requests")
+	fill(&u.CacheRead, "openai.cachedPromptTokens")
+	fill(&u.Reasoning, "openai.reasoningTokens")
+	if c := v.Get("openrouter.usage.cost"); c.Type == gjson.Number && c.Float() >= 0 {
+		if d, err := decimal.NewFromString(c.Raw); err == nil {
+			u.ReportedCost = event.Some(d)
+		}
+	}
+	if c := v.Get("gateway.cost"); c.Exists() {
+		if d, err := decimal.NewFromString(c.String()); err == nil && !d.IsNegative() {
+			u.ReportedCost = event.Some(d)
+		}
+	}
+}
