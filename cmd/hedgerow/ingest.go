@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"net"
+	"net/url"
+	"strings"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/enrich"
@@ -22,8 +25,23 @@ func (a *app) openEnricher(ctx context.Context) (err error) {
 		Price:  func(e *event.Event) { a.prices.Load().Price(e) },
 		Policy: a.homePolicy, Next: once, Logger: a.log.With("part", "enrich"), Metrics: enrich.NewMetrics(a.metrics),
 	}
-	a.doors, err = ingest.NewJoiner(enricher, nil, a.metrics)
+	a.doors, err = ingest.NewJoiner(enricher, ingest.JoinerConfig{Gateway: a.isGateway, Registerer: a.metrics})
 	return err
+}
+
+// isGateway reports whether a base URL that a client names is this hedgerow's
+// gateway. A client may know it under a name of its own, in a container network
+// say; the port and the path are then the same.
+func (a *app) isGateway(baseURL string) bool {
+	u, err := url.Parse(baseURL)
+	if err != nil || a.gateway == nil || !a.gateway.Handles(u.Path) {
+		return false
+	}
+	if public, err := url.Parse(a.cfg.PublicURL); err == nil && strings.EqualFold(u.Host, public.Host) {
+		return true
+	}
+	_, port, err := net.SplitHostPort(a.listener.Addr().String())
+	return err == nil && u.Port() == port
 }
 
 // openIngest opens the door for PostHog's SDKs.

@@ -34,10 +34,6 @@ func benchBatch(n, size int, llm bool) []byte {
 	return batchOf(settings.def.Token, events...)
 }
 
-type nowhere struct{}
-
-func (nowhere) Append(context.Context, ...*event.Event) error { return nil }
-
 // BenchmarkDecode is from the body to events, nothing behind it.
 func BenchmarkDecode(b *testing.B) {
 	for _, llm := range []bool{true, false} {
@@ -72,7 +68,7 @@ func BenchmarkAccepted(b *testing.B) {
 			}
 			defer j.Close(context.Background())
 			table := price.Default()
-			joiner, err := ingest.NewJoiner(&enrich.Enricher{Price: table.Price, Next: j}, nil, nil)
+			joiner, err := ingest.NewJoiner(&enrich.Enricher{Price: table.Price, Next: j}, ingest.JoinerConfig{})
 			if err != nil {
 				b.Fatal(err)
 			}

@@ -132,4 +132,3 @@ func TestAcknowledgedIsOnDisk(t *testing.T) {
 		t.Errorf("%d acknowledged, %d found", len(ids), len(found))
 	}
 }
-

@@ -48,13 +48,17 @@
 // A call that goes through the gateway and is also captured by a wrapper
 // (@posthog/ai, an OpenTelemetry instrumentation) arrives twice, under two uuids
 // and most often under two trace ids. What both have is the provider's completion
-// id. [Joiner] stands behind all doors and knows the completions of the last
-// hour. The second arrival of one, through another door than the first, is
-// stored as an $ai_span in place of an $ai_generation: it keeps its place in the
-// wrapper's trace, its user and its properties, and [JoinedTo] names the event
-// that counts. Tokens, costs and content are taken out, since the other has
-// them. So a call is counted once, at home and in PostHog, whichever came first,
-// and nothing that the wrapper alone knew is lost.
+// id. Some wrappers leave it out; those name the base URL that they called, and
+// where that is this gateway's own, the call is known to be one of the gateway's
+// and the one with the same token counts is taken for it.
+//
+// [Joiner] stands behind all doors and knows the calls of the last hour. The
+// second arrival of one, through another door than the first, is stored as an
+// $ai_span in place of an $ai_generation: it keeps its place in the wrapper's
+// trace, its user and its properties, and [JoinedTo] names the event that counts.
+// Tokens, costs and content are taken out, since the other has them. So a call is
+// counted once, at home and in PostHog, whichever came first, and nothing that
+// the wrapper alone knew is lost.
 //
 // The limits of this: the memory is one process's. A wrapper's event that comes
 // to another replica, or after a restart between the two, is counted twice. What

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"hash/maphash"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -19,7 +20,8 @@ const JoinedTo = "hedgerow_joined_to"
 
 const (
 	joinWindow  = time.Hour
-	joinEntries = 100_000 // about 10 MB
+	joinEntries = 100_000 // calls that are remembered; about 20 MB
+	joinAlike   = 64      // of which so many look the same
 )
 
 // Joiner recognises calls that come through two doors. It stands between the
@@ -27,33 +29,51 @@ const (
 // limits are.
 type Joiner struct {
 	next   Appender
-	now    func() time.Time
+	c      JoinerConfig
 	seed   maphash.Seed
 	joined prometheus.Counter
 
 	mu   sync.Mutex
-	seen map[uint64]*completion
-	ring []uint64 // keys in order of arrival, to be forgotten in that order
+	seen map[uint64][]*seenCall // by mark, the oldest first
+	ring []mark                 // in order of arrival, to be forgotten in that order
 	at   int
 }
 
-// completion is a call that came through a door.
-type completion struct {
+// JoinerConfig says what a Joiner is made of. The zero value will do.
+type JoinerConfig struct {
+	// Gateway reports whether a base URL is one of this hedgerow's gateway. A
+	// wrapper that names one has captured a call that the gateway has seen, even
+	// where it does not say which. nil knows none.
+	Gateway func(baseURL string) bool
+
+	Registerer prometheus.Registerer // nil: no metrics
+	Now        func() time.Time      // nil: time.Now
+}
+
+// seenCall is a call that came through a door.
+type seenCall struct {
 	source string
 	uuid   string
 	by     string // the uuid that was joined to it; "" while none was
 	when   time.Time
+	lost   bool // it was not stored after all
 }
 
-// NewJoiner returns a Joiner before next. now and r may be nil.
-func NewJoiner(next Appender, now func() time.Time, r prometheus.Registerer) (*Joiner, error) {
-	if now == nil {
-		now = time.Now
+// mark is one thing by which a call is known.
+type mark struct {
+	key  uint64
+	call *seenCall
+}
+
+// NewJoiner returns a Joiner before next.
+func NewJoiner(next Appender, c JoinerConfig) (*Joiner, error) {
+	if c.Now == nil {
+		c.Now = time.Now
 	}
-	j := &Joiner{next: next, now: now, seed: maphash.MakeSeed(), seen: make(map[uint64]*completion),
+	j := &Joiner{next: next, c: c, seed: maphash.MakeSeed(), seen: make(map[uint64][]*seenCall),
 		joined: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "hedgerow", Subsystem: "ingest", Name: "joined_total", Help: "Events of calls that had come through another door already: kept as spans, counted once."})}
-	if r != nil {
-		if err := r.Register(j.joined); err != nil {
+	if c.Registerer != nil {
+		if err := c.Registerer.Register(j.joined); err != nil {
 			return nil, err
 		}
 	}
@@ -62,9 +82,9 @@ func NewJoiner(next Appender, now func() time.Time, r prometheus.Registerer) (*J
 
 // Append joins what has been seen and appends all.
 func (j *Joiner) Append(ctx context.Context, events ...*event.Event) error {
-	var fresh, joined []*completion
+	var fresh, joined []*seenCall
 	for _, e := range events {
-		if e == nil || !e.IsCosted() || e.CompletionID == "" {
+		if e == nil || !e.IsCosted() {
 			continue
 		}
 		c, first := j.note(e)
@@ -79,62 +99,92 @@ func (j *Joiner) Append(ctx context.Context, events ...*event.Event) error {
 	err := j.next.Append(ctx, events...)
 	if err != nil {
 		// They may not be stored, and will come again.
-		j.forget(fresh, joined)
-	} else {
-		j.joined.Add(float64(len(joined)))
+		j.mu.Lock()
+		defer j.mu.Unlock()
+		for _, c := range fresh {
+			c.lost = true
+		}
+		for _, c := range joined {
+			c.by = ""
+		}
+		return err
 	}
-	return err
+	j.joined.Add(float64(len(joined)))
+	return nil
+}
+
+// marks returns what a call is known by: the provider's id of the completion;
+// and, for calls of the gateway and those that say that they went through it,
+// how many tokens it had. Two calls with equal counts may be taken for each
+// other. That is no harm: both doors have seen both.
+func (j *Joiner) marks(e *event.Event) []uint64 {
+	hash := func(kind, s string) uint64 {
+		var h maphash.Hash
+		h.SetSeed(j.seed)
+		for _, part := range []string{kind, e.ProjectID, s} {
+			_, _ = h.WriteString(part)
+			_ = h.WriteByte(0)
+		}
+		return h.Sum64()
+	}
+	var keys []uint64
+	if e.CompletionID != "" {
+		keys = append(keys, hash("id", e.CompletionID))
+	}
+	gateway := e.Source == event.SourceGateway
+	if gateway || e.CompletionID == "" && j.c.Gateway != nil && e.BaseURL != "" && j.c.Gateway(e.BaseURL) {
+		keys = append(keys, hash(e.Name, strconv.FormatInt(e.Usage.Input.Or(0), 10)+"/"+strconv.FormatInt(e.Usage.Output.Or(0), 10)))
+	}
+	return keys
 }
 
 // note remembers a call, or finds the one that it repeats. An event that comes
 // again with its own uuid is no other call, and one through the same door is none
 // of the joiner's: providers that are simulated answer with the same id always.
-func (j *Joiner) note(e *event.Event) (c *completion, first bool) {
-	var h maphash.Hash
-	h.SetSeed(j.seed)
-	_, _ = h.WriteString(e.ProjectID)
-	_ = h.WriteByte(0)
-	_, _ = h.WriteString(e.CompletionID)
-	key := h.Sum64()
-	now := j.now()
+func (j *Joiner) note(e *event.Event) (c *seenCall, first bool) {
+	keys := j.marks(e)
+	if len(keys) == 0 {
+		return nil, false
+	}
+	now := j.c.Now()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	c = j.seen[key]
-	switch {
-	case c == nil || now.Sub(c.when) > joinWindow:
-	case c.uuid == e.UUID || c.source == e.Source && c.by != e.UUID:
-		return nil, false
-	case c.by == "" || c.by == e.UUID:
-		c.by = e.UUID
-		return c, false
-	default:
-		return nil, false // the pair is complete: this is a call of its own
+	for _, key := range keys {
+		for _, c := range j.seen[key] {
+			switch {
+			case c.uuid == e.UUID && !c.lost:
+				return nil, false
+			case c.lost, c.source == e.Source, now.Sub(c.when) > joinWindow:
+			case c.by == e.UUID, c.by == "":
+				c.by = e.UUID
+				return c, false
+			}
+		}
 	}
-	known := c != nil
-	c = &completion{source: e.Source, uuid: e.UUID, when: now}
-	j.seen[key] = c
-	switch {
-	case known: // its place in the ring stays
-	case len(j.ring) < joinEntries:
-		j.ring = append(j.ring, key)
-	default:
-		delete(j.seen, j.ring[j.at])
-		j.ring[j.at] = key
+	c = &seenCall{source: e.Source, uuid: e.UUID, when: now}
+	for _, key := range keys {
+		if alike := j.seen[key]; len(alike) >= joinAlike {
+			j.seen[key] = append(alike[:0], alike[len(alike)-joinAlike+1:]...)
+		}
+		j.seen[key] = append(j.seen[key], c)
+		if len(j.ring) < joinEntries {
+			j.ring = append(j.ring, mark{key, c})
+			continue
+		}
+		j.forget(j.ring[j.at])
+		j.ring[j.at] = mark{key, c}
 		j.at = (j.at + 1) % joinEntries
 	}
 	return c, true
 }
 
-// forget undoes note for an append that failed.
-func (j *Joiner) forget(fresh, joined []*completion) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for _, c := range fresh {
-		c.when = time.Time{} // as if it had been long ago
+func (j *Joiner) forget(m mark) {
+	left := slices.DeleteFunc(j.seen[m.key], func(c *seenCall) bool { return c == m.call })
+	if len(left) == 0 {
+		delete(j.seen, m.key)
+		return
 	}
-	for _, c := range joined {
-		c.by = ""
-	}
+	j.seen[m.key] = left
 }
 
 // join makes of a generation a span that points to the one that counts.

@@ -3,6 +3,7 @@ package ingest_test
 import (
 	"encoding/json"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,7 +25,8 @@ func generation(source, completion string) *event.Event {
 func TestJoiner(t *testing.T) {
 	k := &kept{}
 	at := now
-	j, err := ingest.NewJoiner(k, func() time.Time { return at }, prometheus.NewRegistry())
+	j, err := ingest.NewJoiner(k, ingest.JoinerConfig{Now: func() time.Time { return at }, Registerer: prometheus.NewRegistry(),
+		Gateway: func(u string) bool { return strings.HasPrefix(u, "http://gw/") }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,6 +65,24 @@ func TestJoiner(t *testing.T) {
 		if got := add(e); got.Name != event.Generation {
 			t.Errorf("%s was joined", name)
 		}
+	}
+	// Some wrappers do not say which completion it was, but that they called the
+	// gateway.
+	call := add(generation(event.SourceGateway, "msg_9"))
+	unnamed := generation(event.SourceIngest, "")
+	unnamed.BaseURL = "http://gw/anthropic"
+	elsewhere := unnamed.Clone()
+	elsewhere.UUID, elsewhere.BaseURL = event.NewID(), "https://api.anthropic.com"
+	if got := add(elsewhere); got.Name != event.Generation {
+		t.Error("a call to the provider itself was joined")
+	}
+	other := unnamed.Clone()
+	other.UUID, other.Usage.Input = event.NewID(), event.Some[int64](8)
+	if got := add(other); got.Name != event.Generation {
+		t.Error("a call with other counts was joined")
+	}
+	if got := add(unnamed); got.Name != event.Span {
+		t.Errorf("%s was not joined to %s", got.UUID, call.UUID)
 	}
 	// What was not stored has not been seen.
 	k.err = func(*event.Event) error { return errors.New("full") }
