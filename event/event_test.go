@@ -166,6 +166,7 @@ func TestWirePropertiesRoundTrip(t *testing.T) {
 		`{"$groups":{"company":"acme"}}`,
 		`{"$groups":{"company":5,"team":"x"}}`,
 		`{"$groups":{}}`,
+		`{"$ai_model_parameters":{},"$ai_provider_metadata":{}}`,
 	} {
 		e, err := event.UnmarshalPostHog([]byte(`{"event":"$ai_span","distinct_id":"u","properties":` + in + `}`))
 		if err != nil {

@@ -283,9 +283,11 @@ func (e *Event) SetWireProperties(p map[string]json.RawMessage) {
 		e.PromptVersion = stringify(v)
 		return e.PromptVersion != ""
 	})
-	take("$ai_model_parameters", func(v json.RawMessage) bool { return json.Unmarshal(v, &e.ModelParameters) == nil })
+	take("$ai_model_parameters", func(v json.RawMessage) bool {
+		return json.Unmarshal(v, &e.ModelParameters) == nil && len(e.ModelParameters) > 0
+	})
 	take("$ai_provider_metadata", func(v json.RawMessage) bool {
-		if json.Unmarshal(v, &e.ProviderMetadata) != nil {
+		if json.Unmarshal(v, &e.ProviderMetadata) != nil || len(e.ProviderMetadata) == 0 {
 			return false
 		}
 		if fp, ok := e.ProviderMetadata["system_fingerprint"]; ok && json.Unmarshal(fp, &e.SystemFingerprint) == nil {
