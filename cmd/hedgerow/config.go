@@ -62,7 +62,7 @@ type config struct {
 	PostHogHost           string
 	PostHogPersonalAPIKey string
 
-	quiet bool // no banner: demo and tests print their own
+	quiet bool // nothing on standard error: hedgerow mcp, whose client keeps it in a log
 }
 
 // upstreamConfig is one entry under "upstreams:" in hedgerow.yaml.

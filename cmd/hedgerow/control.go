@@ -36,12 +36,11 @@ func (c *config) openControl(ctx context.Context) (*control, error) {
 	if ctl, err := dialControl(ctx, c.socketPath()); err == nil {
 		return ctl, nil
 	}
-	c.quiet = true
 	a, err := startOffline(ctx, c)
 	if err != nil {
 		return nil, err
 	}
-	if a.first.First {
+	if a.first.First && !c.quiet {
 		// The folder was new: nobody else will ever show these.
 		fmt.Fprintf(os.Stderr, "hedgerow: %s is a new data folder\n  API key            %s   (shown this once)\n  sign in            start hedgerow serve, then hedgerow project sign-in-link\n", c.Data, a.first.APIKey.Reveal())
 	}

@@ -124,6 +124,7 @@ func (b *bridge) acquire(ctx context.Context) (ctl *control, release func(), err
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.own == nil {
+		b.c.quiet = true
 		ctl, err := b.c.openControl(ctx)
 		if err != nil {
 			return nil, nil, err
