@@ -26,6 +26,10 @@ type dialect struct {
 	quantiles func(expr, filter string) string
 	// bigint makes a sum of integers fit int64.
 	bigint func(expr string) string
+	// constProperty is property with a name known beforehand.
+	constProperty func(name string) string
+	// float turns a number into a double; tryFloat a text, or NULL where it is none.
+	float, tryFloat func(expr string) string
 	// digits turns an exact decimal into text.
 	digits func(expr string) string
 }
@@ -41,7 +45,12 @@ var duckDB = dialect{
 		return "quantile_cont(" + expr + ", [0.5, 0.95, 0.99]) FILTER (WHERE " + filter + ")"
 	},
 	bigint: func(expr string) string { return "CAST(" + expr + " AS BIGINT)" },
-	digits: func(expr string) string { return "CAST(" + expr + " AS VARCHAR)" },
+	constProperty: func(name string) string {
+		return "json_extract_string(properties, '" + strings.ReplaceAll(propertyPath(name), "'", "''") + "')"
+	},
+	float:    func(expr string) string { return "CAST(" + expr + " AS DOUBLE)" },
+	tryFloat: func(expr string) string { return "TRY_CAST(" + expr + " AS DOUBLE)" },
+	digits:   func(expr string) string { return "CAST(" + expr + " AS VARCHAR)" },
 }
 
 func dialectOf(engine string) (dialect, error) {

@@ -9,6 +9,8 @@
 //   - [Reader.Events], [Reader.Event]: lists and one event.
 //   - [Reader.Trace]: one assembled tree, with its roll-up counted once.
 //   - [Reader.Stats], [Reader.Today], [Reader.SevenDays]: totals.
+//   - [Reader.Series]: figures over time by a breakdown, for charts; measure.go
+//     says what each [Measure] is.
 //   - [Reader.FilterValues]: what a menu can offer.
 //   - dialect.go: the SQL that differs between engines.
 //

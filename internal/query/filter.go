@@ -25,7 +25,7 @@ type Filter struct {
 	SessionID     string
 	TraceID       string
 	PromptName    string
-	PromptVersion string
+	PromptVersion string // the version or, where that is unknown, its id
 	Status        string
 	ErrorType     string
 	TaskType      string
@@ -44,7 +44,9 @@ const maxFilterLen = 1000
 // event.Event.IsCosted says.
 const (
 	modelExpr = "coalesce(model, model_asked)"
-	callExpr  = "name IN ('" + event.Generation + "', '" + event.Embedding + "')"
+	// versionExpr is the version or, where only that is known, its id.
+	versionExpr = "coalesce(prompt_version, prompt_version_id)"
+	callExpr    = "name IN ('" + event.Generation + "', '" + event.Embedding + "')"
 )
 
 // where collects conditions and what is bound to them.
@@ -86,7 +88,7 @@ func (r *Reader) where(project string, f *Filter) (*where, error) {
 		{"session_id", "session_id = ?", f.SessionID},
 		{"trace_id", "trace_id = ?", f.TraceID},
 		{"prompt_name", "prompt_name = ?", f.PromptName},
-		{"prompt_version", "prompt_version = ?", f.PromptVersion},
+		{"prompt_version", versionExpr + " = ?", f.PromptVersion},
 		{"status", "status = ?", f.Status},
 		{"error_type", "error_type = ?", f.ErrorType},
 		{"task_type", "task_type = ?", f.TaskType},

@@ -96,7 +96,7 @@ var groupExprs = map[GroupBy]string{
 	ByModel:       "coalesce(" + modelExpr + ", '')",
 	BySurface:     "coalesce(surface, '')",
 	ByProvider:    "coalesce(provider, '')",
-	ByPrompt:      "CASE WHEN prompt_name IS NULL THEN '' WHEN prompt_version IS NULL THEN prompt_name ELSE prompt_name || '@' || prompt_version END",
+	ByPrompt:      "CASE WHEN prompt_name IS NULL THEN '' WHEN " + versionExpr + " IS NULL THEN prompt_name ELSE prompt_name || '@' || " + versionExpr + " END",
 	ByUser:        "coalesce(distinct_id, '')",
 	ByEnvironment: "coalesce(environment, '')",
 	ByStatus:      "coalesce(status, '')",
@@ -200,14 +200,7 @@ func (r *Reader) overTime(ctx context.Context, q StatsQuery, zone *time.Location
 	if err != nil {
 		return nil, err
 	}
-	offset, args := zoneOffset(q.From, q.To, zone)
-	offset = r.sql.seconds(offset)
-	bucket := "date_trunc('day', ts + " + offset + ")" // the local date
-	if q.GroupBy == ByHour {
-		// Back to UTC: when clocks go back, an hour of the wall clock comes twice.
-		bucket = "date_trunc('hour', ts + " + offset + ") - " + offset
-		args = append(args, args...)
-	}
+	bucket, args := r.bucket(q.From, q.To, q.GroupBy, zone)
 	found := make(map[time.Time]Totals)
 	err = r.store.Read(ctx, func(rows *sql.Rows) error {
 		for rows.Next() {
@@ -234,6 +227,17 @@ func (r *Reader) overTime(ctx context.Context, q StatsQuery, zone *time.Location
 		groups[i] = Group{Key: date.Format(time.DateOnly), Start: &start, Totals: found[date]}
 	}
 	return groups, nil
+}
+
+// bucket is the day or hour of a row: a local date, or the hour's start in UTC.
+func (r *Reader) bucket(from, to time.Time, by GroupBy, zone *time.Location) (expr string, args []any) {
+	offset, args := zoneOffset(from, to, zone)
+	offset = r.sql.seconds(offset)
+	if by == ByHour {
+		// Back to UTC: when clocks go back, an hour of the wall clock comes twice.
+		return "date_trunc('hour', ts + " + offset + ") - " + offset, append(args, args...)
+	}
+	return "date_trunc('day', ts + " + offset + ")", args
 }
 
 // timeBuckets lists the first moments, in UTC, of the days or hours that

@@ -27,7 +27,7 @@ var valueExprs = map[string]string{
 	"surface":        "surface",
 	"user":           "distinct_id",
 	"prompt_name":    "prompt_name",
-	"prompt_version": "prompt_version",
+	"prompt_version": versionExpr,
 	"status":         "status",
 	"error_type":     "error_type",
 	"task_type":      "task_type",
