@@ -262,7 +262,9 @@ func TestFirstValue(t *testing.T) {
 		wg.Wait()
 	}
 	everywhere()
-	w.await(20*time.Second, func() bool { return len(w.ph.Named("filler")) == users*4 && len(w.ph.Named("first_value_reached")) >= users }, func() string { return "events do not arrive" })
+	w.await(20*time.Second, func() bool {
+		return len(w.ph.Named("filler")) == users*4 && len(w.ph.Named("first_value_reached")) >= users
+	}, func() string { return "events do not arrive" })
 	p.stop()
 	p = w.start()
 	everywhere()
@@ -355,4 +357,3 @@ func TestFirstValue(t *testing.T) {
 	t.Logf("%d milestones answered before the kill", len(answered))
 	p.stop()
 }
-
