@@ -190,7 +190,6 @@ func content(e *event.Event, b *bag, old spanEvents) {
 	}
 	e.Content.Tools = tools
 	e.Content.InputState, e.Content.OutputState = states(b, &in, &out)
-	// Steps that are no calls keep tokens' names out of the way of the call's.
 }
 
 func addInstructions(t *thread, v gjson.Result) {
@@ -332,11 +331,11 @@ func states(b *bag, in, out *thread) (input, output json.RawMessage) {
 		if b.has("ai.operationId") {
 			input = lastOf(in.json(), "user")
 		} else {
-			input = in.json()
+			input = in.whole()
 		}
 	}
 	if output == nil {
-		output = out.json()
+		output = out.whole()
 	}
 	return input, output
 }
@@ -354,10 +353,21 @@ func state(v *common.AnyValue) json.RawMessage {
 		return nil
 	}
 	r := value(v)
+	if inner, ok := parse(r.Str); ok && r.Type == gjson.String {
+		r = inner // a text in JSON's quotes
+	}
 	if r.Raw == `""` || !r.Exists() {
 		return nil
 	}
 	return json.RawMessage(r.Raw)
+}
+
+// whole is the thread as the state of a step that need not have messages.
+func (t *thread) whole() json.RawMessage {
+	if t.n == 1 && t.verbatim != "" {
+		return json.RawMessage(t.verbatim)
+	}
+	return t.json()
 }
 
 // ends returns the first message of the user and the last by anyone else.
@@ -407,6 +417,14 @@ func embeddingInput(b *bag, messages json.RawMessage) json.RawMessage {
 		list = append(list, embedded(v))
 	}
 	whole := b.take(append([]string{"embedding.text"}, inputKeys...)...)
+	if len(list) == 0 {
+		gjson.ParseBytes(messages).ForEach(func(_, m gjson.Result) bool {
+			if c := m.Get("content"); c.Type == gjson.String {
+				list = append(list, c.Raw)
+			}
+			return true
+		})
+	}
 	switch {
 	case len(list) == 1:
 		return json.RawMessage(list[0])
@@ -470,8 +488,30 @@ func readTools(b *bag) json.RawMessage {
 				item = gjson.ParseBytes(append(append([]byte(`{"name":`), item.Raw...), '}'))
 			}
 		}
-		dst = append(dst, item.Raw...)
+		dst = appendTool(dst, item)
 		return true
 	})
 	return append(dst, ']')
+}
+
+// appendTool writes a tool; a schema that came as text becomes what it says.
+func appendTool(dst []byte, tool gjson.Result) []byte {
+	if !tool.IsObject() || !strings.Contains(tool.Raw, `"{`) {
+		return append(dst, tool.Raw...)
+	}
+	dst = append(dst, '{')
+	for i, m := range members(tool) {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(appendString(dst, m.key), ':')
+		switch m.key {
+		case "parameters", "input_schema", "inputSchema", "arguments":
+			if r, ok := parse(m.value.Str); ok && m.value.Type == gjson.String && r.IsObject() {
+				m.value = r
+			}
+		}
+		dst = append(dst, m.value.Raw...)
+	}
+	return append(dst, '}')
 }

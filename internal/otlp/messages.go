@@ -16,6 +16,7 @@ type thread struct {
 	n        int
 	hasRoles map[string]bool
 	finish   string // the first finish reason that a message named
+	verbatim string // the JSON that was no message of any known form
 }
 
 // json is the thread as content; nil where there is no message.
@@ -71,6 +72,12 @@ func (t *thread) add(v gjson.Result, role string) {
 		t.object(v, role)
 	case v.Exists() && v.Type != gjson.Null:
 		t.addText(role, v.Raw)
+	}
+}
+
+func (t *thread) finished(reason gjson.Result) {
+	if reason.Type == gjson.String && t.finish == "" {
+		t.finish = reason.Str
 	}
 }
 
@@ -132,9 +139,8 @@ func (t *thread) object(v gjson.Result, role string) {
 				}
 			}
 		}
-		if f := o.get("finish_reason"); f.Type == gjson.String && t.finish == "" {
-			t.finish = f.Str
-		}
+		t.finished(o.get("finish_reason"))
+		t.finished(o.get("generation_info").Get("finish_reason"))
 		t.add(inner, role)
 		return
 	}
@@ -160,7 +166,12 @@ func (t *thread) object(v gjson.Result, role string) {
 		t.message(gjson.Parse("["+v.Raw+"]"), role)
 		return
 	}
+	if c := o.get("completion"); c.Type == gjson.String {
+		t.addText(role, c.Str)
+		return
+	}
 	// Nothing that is known: keep it as it is.
+	t.verbatim = v.Raw
 	t.addText(role, v.Raw)
 }
 
@@ -179,9 +190,7 @@ func (t *thread) message(m gjson.Result, role string) {
 // fields appends the message of an object's members.
 func (t *thread) fields(o object, role string) {
 	var w items
-	if f := o.get("finish_reason"); f.Type == gjson.String && t.finish == "" {
-		t.finish = f.Str
-	}
+	t.finished(o.get("finish_reason"))
 	for _, name := range []string{"reasoning_content", "reasoning"} {
 		if s := o.get(name); s.Type == gjson.String && s.Str != "" {
 			w.thinking(s)
@@ -237,6 +246,9 @@ func (t *thread) write(w *items, o object, role string) {
 		t.out = append(t.out, `,"content":`...)
 		t.out = w.append(t.out)
 		if id := o.get("tool_call_id", "toolCallId", "tool_use_id"); id.Type == gjson.String && id.Str != "" {
+			t.out = append(append(t.out, `,"tool_call_id":`...), id.Raw...)
+		}
+		if id := o.get("id"); role == "tool" && id.Type == gjson.String && id.Str != "" && !o.get("tool_call_id", "toolCallId", "tool_use_id").Exists() {
 			t.out = append(append(t.out, `,"tool_call_id":`...), id.Raw...)
 		}
 		if name := o.get("name"); name.Type == gjson.String && name.Str != "" && role != "assistant" {

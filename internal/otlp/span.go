@@ -285,7 +285,7 @@ func names(e *event.Event, b *bag, s *trace.Span, scope *common.InstrumentationS
 		if e.Operation == "" && request != "" && request != "unknown" {
 			e.Operation = request
 		}
-		if e.Operation == "" && e.Name == event.Embedding {
+		if e.Name == event.Embedding {
 			e.Operation = "embeddings"
 		}
 	}

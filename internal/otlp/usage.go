@@ -16,6 +16,7 @@ func usage(e *event.Event, b *bag) {
 	// they are taken.
 	details := b.has("ai.usage.inputTokenDetails.noCacheTokens") || b.has("ai.usage.inputTokenDetails.cacheReadTokens") || b.has("ai.usage.inputTokenDetails.cacheWriteTokens")
 	vercel := b.has("ai.operationId")
+	raw := event.Int{} // the AI SDK: Anthropic's own input count, cached tokens outside
 
 	u.Input = b.count("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt", "ai.usage.inputTokens", "ai.usage.promptTokens", "llm.usage.prompt_tokens", "llm.usage.input_tokens", "ai.usage.tokens")
 	u.Output = b.count("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion", "ai.usage.outputTokens", "ai.usage.completionTokens", "llm.usage.completion_tokens", "llm.usage.output_tokens")
@@ -38,7 +39,7 @@ func usage(e *event.Event, b *bag) {
 
 	langfuse := langfuseUsage(e, b)
 	if vercel {
-		vercelMetadata(e, b)
+		raw = vercelMetadata(e, b)
 	}
 	if u.CacheWrite5m.Known && u.CacheWrite1h.Known && u.CacheWrite.Known && u.CacheWrite5m.Value+u.CacheWrite1h.Value != u.CacheWrite.Value {
 		u.CacheWrite5m, u.CacheWrite1h = event.Int{}, event.Int{} // a split that does not add up is none
@@ -48,7 +49,7 @@ func usage(e *event.Event, b *bag) {
 	if in, out, think := u.Input, u.Output, u.Reasoning; u.Total.Known && in.Known && out.Known && think.Or(0) > 0 && u.Total.Value == in.Value+out.Value+think.Value {
 		u.Output.Value += think.Value
 	}
-	u.CacheExclusive = exclusive(e, b, vercel && !details, langfuse)
+	u.CacheExclusive = exclusive(e, b, vercel && !details, langfuse, raw)
 	if cost := b.number("gen_ai.usage.total_cost", "gen_ai.usage.cost"); cost.Known && cost.Value >= 0 && e.IsCosted() {
 		// OpenRouter's Broadcast tells what was billed; others' own calculations
 		// are kept and not believed.
@@ -69,7 +70,7 @@ func usage(e *event.Event, b *bag) {
 // on Anthropic's own count, which leaves them out; Langfuse's details are apart by
 // definition. What cannot be otherwise is believed before any habit: a part is
 // not larger than the whole.
-func exclusive(e *event.Event, b *bag, oldVercel, langfuse bool) event.Opt[bool] {
+func exclusive(e *event.Event, b *bag, oldVercel, langfuse bool, raw event.Int) event.Opt[bool] {
 	if f := b.flag("$ai_cache_reporting_exclusive"); f.Known {
 		return f
 	}
@@ -77,6 +78,9 @@ func exclusive(e *event.Event, b *bag, oldVercel, langfuse bool) event.Opt[bool]
 	cached := u.CacheRead.Or(0) + u.CacheWrite.Or(0)
 	if cached == 0 || !u.Input.Known {
 		return event.Opt[bool]{}
+	}
+	if raw.Known {
+		return event.Some(u.Input.Value == raw.Value)
 	}
 	anthropic := e.Provider == "anthropic" || strings.Contains(e.ModelName(), "claude")
 	return event.Some(u.Input.Value < cached || langfuse || oldVercel && anthropic && e.Provider != "gateway")
@@ -117,10 +121,10 @@ func langfuseUsage(e *event.Event, b *bag) bool {
 
 // vercelMetadata reads the provider's own counts, which the AI SDK up to version 5
 // has no names for.
-func vercelMetadata(e *event.Event, b *bag) {
+func vercelMetadata(e *event.Event, b *bag) (raw event.Int) {
 	v := value(b.take("ai.response.providerMetadata"))
 	if !v.IsObject() || !e.IsCosted() {
-		return
+		return raw
 	}
 	u := &e.Usage
 	fill := func(to *event.Int, path string) {
@@ -137,6 +141,7 @@ func vercelMetadata(e *event.Event, b *bag) {
 	fill(&u.WebSearches, "anthropic.usage.server_tool_use.web_search_requests")
 	fill(&u.CacheRead, "openai.cachedPromptTokens")
 	fill(&u.Reasoning, "openai.reasoningTokens")
+	fill(&raw, "anthropic.usage.input_tokens")
 	if c := v.Get("openrouter.usage.cost"); c.Type == gjson.Number && c.Float() >= 0 {
 		if d, err := decimal.NewFromString(c.Raw); err == nil {
 			u.ReportedCost = event.Some(d)
@@ -147,4 +152,5 @@ func vercelMetadata(e *event.Event, b *bag) {
 			u.ReportedCost = event.Some(d)
 		}
 	}
+	return raw
 }

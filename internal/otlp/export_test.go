@@ -1,0 +1,29 @@
+package otlp
+
+import (
+	"github.com/hedgerow/hedgerow/event"
+
+	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+)
+
+// Decode decodes as a request is, without a door.
+func Decode(json bool, b []byte, l Limits) (*collector.ExportTraceServiceRequest, error) {
+	l = l.withDefaults()
+	x := &exchange{lease: lease{m: &memory{limit: l.Memory}}}
+	defer x.end()
+	req, bad := x.decode(form(json), b, l)
+	if bad != nil {
+		return nil, bad
+	}
+	return req, nil
+}
+
+// Convert makes events of a request.
+func Convert(project string, req *collector.ExportTraceServiceRequest) (events []*event.Event, skipped, rejected int) {
+	c := converter{project: project}
+	c.convert(req)
+	return c.events, c.skipped, c.rejected
+}
+
+// HeldBytes is what requests under way hold.
+func (h *Handler) HeldBytes() int64 { return h.memory.used.Load() }
