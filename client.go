@@ -1,0 +1,282 @@
+package hedgerow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// Version is that of this SDK: $lib_version.
+const Version = "0.1.0"
+
+const libName = "hedgerow-go"
+
+// The reasons for which events are dropped: the keys of [Stats.Dropped].
+const (
+	DropQueueFull  = "queue_full"  // QueueSize or QueueBytes was reached
+	DropClosed     = "closed"      // captured after Close, or left when Close ran out of time
+	DropInvalid    = "invalid"     // no name, or not to be encoded
+	DropBeforeSend = "before_send" // BeforeSend returned nil, or panicked
+	DropTooLarge   = "too_large"   // even without its content
+	DropRefused    = "refused"     // the host says that the key, the address or the event is wrong
+	DropRetries    = "retries"     // the host was in trouble for longer than MaxRetries
+)
+
+// Client captures events and delivers them in the background. Make one with
+// [New] for the whole process and close it at the end.
+//
+// All methods are safe for concurrent use. Capturing never blocks, never
+// panics, and never returns an error: the caller's work comes first. A nil
+// *Client, and one that is disabled, do nothing.
+type Client struct {
+	c    Config
+	log  *slog.Logger
+	http *http.Client
+
+	lanes [2]*lane // by laneOf; none where the client is disabled
+	count atomic.Int64
+	bytes atomic.Int64
+
+	noAI atomic.Int64 // until when, in Unix nanoseconds, the host is taken to have no AI route
+
+	mu     sync.RWMutex // held by enqueue for reading, so that Close has no sender beside it
+	closed bool
+
+	workers sync.WaitGroup
+	ctx     context.Context // of deliveries; ends when Close runs out of time
+	cancel  context.CancelFunc
+
+	stats struct {
+		sync.Mutex
+		sent    int64
+		dropped map[string]int64
+		lastErr string
+		pending map[string]int64 // dropped since it was last logged
+		logged  time.Time
+	}
+}
+
+// New returns a client, or an [*event.Error] of code invalid that says which
+// setting is wrong. On an error the client is nil, which is safe to use: a
+// program may log the error and go on without analytics.
+func New(c Config) (*Client, error) {
+	c, err := c.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("hedgerow: %w", err)
+	}
+	cl := &Client{c: c, log: c.logger(), http: newHTTPClient(&c)}
+	cl.stats.dropped = make(map[string]int64)
+	cl.stats.pending = make(map[string]int64)
+	if c.Disabled {
+		return cl, nil
+	}
+	cl.ctx, cl.cancel = context.WithCancel(context.Background())
+	for i := range cl.lanes {
+		l := newLane(cl, i == laneAI)
+		cl.lanes[i] = l
+		cl.workers.Go(l.run)
+	}
+	return cl, nil
+}
+
+// Enabled reports whether the client captures anything.
+func (c *Client) Enabled() bool { return c != nil && c.lanes[0] != nil }
+
+// The lanes: LLM events have a queue, batches and retries of their own, so that
+// trouble with them does not hold back product events, or the reverse.
+const (
+	laneEvents = iota
+	laneAI
+)
+
+// item is one event to be, on its way: whatever costs time is left to the
+// worker.
+type item struct {
+	e     *event.Event
+	build func() *event.Event // makes e, where e is nil
+	props Properties          // the caller's own
+	at    *attribution        // of the context; laid over e
+	size  int64
+	since time.Time
+}
+
+// enqueue hands an item to a lane, or drops it. It never waits.
+func (c *Client) enqueue(lane int, it item) {
+	it.size += 1 << 10 // the event itself, roughly
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.closed {
+		c.drop(DropClosed, 1, nil)
+		return
+	}
+	if c.count.Add(1) > int64(c.c.QueueSize) {
+		c.count.Add(-1)
+		c.drop(DropQueueFull, 1, nil)
+		return
+	}
+	if c.bytes.Add(it.size) > c.c.QueueBytes {
+		c.release(it.size)
+		c.drop(DropQueueFull, 1, nil)
+		return
+	}
+	c.lanes[lane].push(it)
+}
+
+// release gives back what an item held.
+func (c *Client) release(size int64) {
+	c.count.Add(-1)
+	c.bytes.Add(-size)
+}
+
+const dropLogEvery = 10 * time.Second
+
+// drop counts events that will never arrive, and says so in the log: the first
+// at once, later ones together.
+func (c *Client) drop(reason string, n int64, err error) {
+	s := &c.stats
+	s.Lock()
+	defer s.Unlock()
+	s.dropped[reason] += n
+	s.pending[reason] += n
+	if err != nil {
+		s.lastErr = err.Error()
+	}
+	if now := time.Now(); now.Sub(s.logged) >= dropLogEvery {
+		s.logged = now
+		c.logDrops()
+	}
+}
+
+// logDrops is called with stats locked.
+func (c *Client) logDrops() {
+	if len(c.stats.pending) == 0 {
+		return
+	}
+	args := make([]any, 0, 2*len(c.stats.pending)+2)
+	for reason, n := range c.stats.pending {
+		args = append(args, reason, n)
+	}
+	if c.stats.lastErr != "" {
+		args = append(args, "error", c.stats.lastErr)
+	}
+	c.log.Warn("events were dropped", args...)
+	clear(c.stats.pending)
+}
+
+// Stats is what a client tells about itself.
+type Stats struct {
+	Queued  int64            // events that wait or are under way
+	Bytes   int64            // what they take, roughly
+	Sent    int64            // events that the host has taken
+	Dropped map[string]int64 // events that will never arrive, by DropQueueFull and its like
+	LastErr string           // the last trouble with the host; without content and keys
+}
+
+// Lost is the number of all dropped events, but for those that BeforeSend was
+// asked about.
+func (s Stats) Lost() (n int64) {
+	for reason, k := range s.Dropped {
+		if reason != DropBeforeSend {
+			n += k
+		}
+	}
+	return n
+}
+
+// Stats tells how capture is doing.
+func (c *Client) Stats() Stats {
+	if !c.Enabled() {
+		return Stats{}
+	}
+	c.stats.Lock()
+	defer c.stats.Unlock()
+	return Stats{Queued: c.count.Load(), Bytes: c.bytes.Load(), Sent: c.stats.sent, Dropped: maps.Clone(c.stats.dropped), LastErr: c.stats.lastErr}
+}
+
+// Flush delivers what has been captured before the call, and returns when every
+// such event has arrived or been dropped. The error is ctx's, or tells how many
+// were lost meanwhile.
+func (c *Client) Flush(ctx context.Context) error {
+	if !c.Enabled() {
+		return nil
+	}
+	before := c.Stats().Lost()
+	var targets [len(c.lanes)]uint64
+	for i, l := range c.lanes {
+		targets[i] = l.flush()
+	}
+	for i, l := range c.lanes {
+		if err := l.wait(ctx, targets[i]); err != nil {
+			return fmt.Errorf("hedgerow: flush: %w", err)
+		}
+	}
+	if s := c.Stats(); s.Lost() > before {
+		err := fmt.Errorf("hedgerow: %d events were dropped", s.Lost()-before)
+		if s.LastErr != "" {
+			err = fmt.Errorf("%w: %s", err, s.LastErr)
+		}
+		return err
+	}
+	return nil
+}
+
+// Close delivers what is left and ends the client. When ctx ends first, what is
+// left is dropped and counted, and ctx's error is returned. Events captured
+// afterwards are dropped. Closing again does nothing.
+func (c *Client) Close(ctx context.Context) error {
+	if !c.Enabled() {
+		return nil
+	}
+	c.mu.Lock()
+	again := c.closed
+	c.closed = true
+	c.mu.Unlock()
+	if again {
+		return nil
+	}
+	err := c.Flush(ctx)
+	for _, l := range c.lanes {
+		l.close()
+	}
+	c.cancel() // what is left is dropped from here on
+	done := make(chan struct{})
+	go func() { c.workers.Wait(); close(done) }()
+	t := time.NewTimer(time.Second)
+	defer t.Stop()
+	select {
+	case <-done:
+	case <-t.C: // a BeforeSend or an HTTP client that does not come back
+		err = errors.Join(err, errors.New("hedgerow: close: a delivery has not ended"))
+	}
+	if c.c.HTTPClient == nil {
+		c.http.CloseIdleConnections()
+	}
+	c.stats.Lock()
+	defer c.stats.Unlock()
+	c.logDrops()
+	return err
+}
+
+// leveled is a handler that leaves out what is below a level.
+type leveled struct {
+	slog.Handler
+	level slog.Leveler
+}
+
+func (h leveled) Enabled(ctx context.Context, l slog.Level) bool {
+	return l >= h.level.Level() && h.Handler.Enabled(ctx, l)
+}
+
+func (h leveled) WithAttrs(a []slog.Attr) slog.Handler { return leveled{h.Handler.WithAttrs(a), h.level} }
+func (h leveled) WithGroup(n string) slog.Handler      { return leveled{h.Handler.WithGroup(n), h.level} }
+
+func isLLM(name string) bool { return strings.HasPrefix(name, "$ai_") }

@@ -1,0 +1,313 @@
+package hedgerow
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// What a [Config] means by its zero values.
+const (
+	DefaultHost          = "https://us.i.posthog.com"
+	DefaultFlushAt       = 20
+	DefaultFlushInterval = 10 * time.Second
+	DefaultQueueSize     = 10_000
+	DefaultQueueBytes    = 64 << 20
+	DefaultMaxRetries    = 10
+	DefaultTimeout       = 10 * time.Second
+
+	// The defaults of FlushAt and FlushInterval where Serverless is set.
+	ServerlessFlushAt       = 10
+	ServerlessFlushInterval = 2 * time.Second
+)
+
+// Config says where events go and how. Only APIKey is needed, and it may come
+// from the environment. A field that is set wins over its variable.
+type Config struct {
+	// APIKey is the project key (phc_…) of a PostHog project, or the project
+	// token (phc_hedgerow_…) that "hedgerow serve" prints at its first start.
+	// Defaults to $HEDGEROW_API_KEY, else $POSTHOG_API_KEY.
+	APIKey string
+
+	// Host is the base URL of PostHog's ingestion or of a hedgerow server:
+	// https://us.i.posthog.com, https://eu.i.posthog.com, http://127.0.0.1:4100.
+	// Defaults to $HEDGEROW_HOST, else $POSTHOG_HOST, else [DefaultHost].
+	Host string
+
+	// Disabled makes [New] return a client that does nothing and needs no key.
+	// Defaults to $HEDGEROW_DISABLED.
+	Disabled bool
+
+	// FlushAt is how many events of one lane begin a delivery. Defaults to
+	// $HEDGEROW_FLUSH_AT, else 20, or 10 where Serverless is set. A request
+	// bears at most 100 events, or FlushAt if that is more.
+	FlushAt int
+
+	// FlushInterval is the longest that an event waits for others before it is
+	// delivered. Defaults to $HEDGEROW_FLUSH_INTERVAL, else 10 s, or 2 s where
+	// Serverless is set.
+	FlushInterval time.Duration
+
+	// Serverless makes batches smaller and waits shorter, for processes that
+	// may be frozen at any time. Call [Client.Flush] before a handler returns.
+	// Defaults to $HEDGEROW_SERVERLESS.
+	Serverless bool
+
+	// DefaultDistinctID is the user of events for which nobody names one, by
+	// [WithUser] or in the body of the call. Without it such events are
+	// personless and bear their trace id. Defaults to $HEDGEROW_DISTINCT_ID.
+	DefaultDistinctID string
+
+	// Environment (production, staging) is put on every event that says none.
+	// Defaults to $HEDGEROW_ENVIRONMENT.
+	Environment string
+
+	// PrivacyMode keeps prompts, answers and whatever may echo them in this
+	// process: $ai_input and $ai_output_choices are sent as null, errors as one
+	// of a fixed list of sentences. Lengths, categories, hashes and token counts
+	// still leave. [WithPrivacy] does the same for one call. Defaults to
+	// $HEDGEROW_PRIVACY_MODE. Keys and other secrets are removed in any case.
+	PrivacyMode bool
+
+	// ScrubEmails replaces e-mail addresses in content and properties too.
+	ScrubEmails bool
+
+	// BeforeSend sees every event just before it is encoded, privacy applied,
+	// and returns the event to send, or nil to drop it. It runs in the
+	// background, one event of a lane at a time; one that panics drops its event.
+	BeforeSend func(*event.Event) *event.Event
+
+	// Logger is told what went wrong, never any content or key. Defaults to
+	// [slog.Default].
+	Logger *slog.Logger
+
+	// LogLevel is the least level that Logger is given. Defaults to
+	// $HEDGEROW_LOG_LEVEL (debug, info, warn, error), else [slog.LevelInfo].
+	LogLevel slog.Leveler
+
+	// QueueSize bounds how many events wait, those under way included. What does
+	// not fit is dropped and counted, see [Client.Stats]. Defaults to
+	// $HEDGEROW_QUEUE_SIZE, else 10,000.
+	QueueSize int
+
+	// QueueBytes bounds the memory of what waits, by the size of bodies and
+	// content. Defaults to 64 MiB.
+	QueueBytes int64
+
+	// DisableGzip sends bodies uncompressed.
+	DisableGzip bool
+
+	// MaxRetries is how often a delivery is tried again where the host is in
+	// trouble (no answer, 408, 429, 5xx). Defaults to 10, spread over two
+	// minutes; negative is none.
+	MaxRetries int
+
+	// HTTPClient sends deliveries. Redirects are not followed, and each request
+	// has the deadline Timeout. Defaults to a client of its own transport.
+	HTTPClient *http.Client
+
+	// Timeout bounds one request of a delivery. Defaults to 10 s.
+	Timeout time.Duration
+
+	// Providers names the hosts of providers that the wrappers do not know:
+	// "llm.internal:8080" → "vllm". Such a provider is read as OpenAI-compatible
+	// unless the path says otherwise. The well-known ones need no entry.
+	Providers map[string]string
+
+	// LeaveUsage keeps the wrappers from asking for token counts on streams of
+	// chat completions that lack them. What they ask for they take out of the
+	// answer again: the caller sees the stream that it asked for.
+	LeaveUsage bool
+}
+
+// withDefaults fills in the environment and the defaults, and says what is wrong.
+func (c Config) withDefaults() (Config, error) {
+	var env environment
+	env.bool("HEDGEROW_DISABLED", &c.Disabled)
+	if c.Disabled {
+		return c, nil
+	}
+	c.APIKey = strings.TrimSpace(firstOf(c.APIKey, os.Getenv("HEDGEROW_API_KEY"), os.Getenv("POSTHOG_API_KEY")))
+	c.Host = strings.TrimSpace(firstOf(c.Host, os.Getenv("HEDGEROW_HOST"), os.Getenv("POSTHOG_HOST"), DefaultHost))
+	c.DefaultDistinctID = firstOf(c.DefaultDistinctID, os.Getenv("HEDGEROW_DISTINCT_ID"))
+	c.Environment = firstOf(c.Environment, os.Getenv("HEDGEROW_ENVIRONMENT"))
+	env.bool("HEDGEROW_SERVERLESS", &c.Serverless)
+	env.bool("HEDGEROW_PRIVACY_MODE", &c.PrivacyMode)
+	env.int("HEDGEROW_FLUSH_AT", &c.FlushAt)
+	env.int("HEDGEROW_QUEUE_SIZE", &c.QueueSize)
+	env.duration("HEDGEROW_FLUSH_INTERVAL", &c.FlushInterval)
+	env.level("HEDGEROW_LOG_LEVEL", &c.LogLevel)
+	if env.err != nil {
+		return c, env.err
+	}
+	flushAt, interval := DefaultFlushAt, DefaultFlushInterval
+	if c.Serverless {
+		flushAt, interval = ServerlessFlushAt, ServerlessFlushInterval
+	}
+	for _, n := range []struct {
+		name string
+		v    int64
+	}{{"FlushAt", int64(c.FlushAt)}, {"FlushInterval", int64(c.FlushInterval)}, {"QueueSize", int64(c.QueueSize)}, {"QueueBytes", c.QueueBytes}, {"Timeout", int64(c.Timeout)}} {
+		if n.v < 0 {
+			return c, event.Invalid(n.name+" is negative", "leave it at 0 for the default")
+		}
+	}
+	setDefault(&c.FlushAt, flushAt)
+	setDefault(&c.FlushInterval, interval)
+	setDefault(&c.QueueSize, DefaultQueueSize)
+	setDefault(&c.QueueBytes, DefaultQueueBytes)
+	setDefault(&c.MaxRetries, DefaultMaxRetries)
+	setDefault(&c.Timeout, DefaultTimeout)
+	if c.FlushAt > c.QueueSize {
+		return c, event.Invalid(fmt.Sprintf("FlushAt is %d, more than the %d events of QueueSize", c.FlushAt, c.QueueSize), "make FlushAt smaller or the queue larger")
+	}
+	if utf8.RuneCountInString(c.DefaultDistinctID) > event.MaxDistinctIDLen {
+		return c, event.Invalid("DefaultDistinctID is longer than 200 characters", "use a short stable id")
+	}
+	if err := checkKey(c.APIKey); err != nil {
+		return c, err
+	}
+	var err error
+	c.Host, err = checkHost(c.Host)
+	return c, err
+}
+
+func checkKey(key string) error {
+	const hint = "it begins with phc_ (PostHog: Settings, Project; hedgerow prints its own at the first start)"
+	switch {
+	case key == "":
+		return event.Invalid("there is no API key", "set Config.APIKey, HEDGEROW_API_KEY or POSTHOG_API_KEY, or Config.Disabled to capture nothing")
+	case strings.HasPrefix(key, "phx_"), strings.HasPrefix(key, "phs_"):
+		return event.Invalid("the API key is a personal or secret key of PostHog, not a project key", hint)
+	case strings.HasPrefix(key, "hr_"):
+		return event.Invalid("the API key is a hedgerow API key, not a project token", "use the project token, which begins with phc_hedgerow_: hedgerow project list shows it")
+	case strings.HasPrefix(key, "sk-"):
+		return event.Invalid("the API key is a provider's key, not a project key", hint)
+	case len(key) > 64:
+		return event.Invalid("the API key is longer than 64 characters", hint)
+	}
+	for i := range len(key) {
+		if key[i] <= ' ' || key[i] >= 0x7f {
+			return event.Invalid("the API key has a character that no project key has", hint)
+		}
+	}
+	return nil
+}
+
+// checkHost returns the base URL without a slash at its end. The addresses of
+// PostHog's web app become those of its ingestion.
+func checkHost(host string) (string, error) {
+	const hint = "give scheme and host, as in https://eu.i.posthog.com or http://127.0.0.1:4100"
+	u, err := url.Parse(host)
+	switch {
+	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Host == "":
+		return "", event.Invalid("the host is not a URL of http or https", hint)
+	case u.User != nil, u.RawQuery != "", u.Fragment != "":
+		return "", event.Invalid("the host has a user, a query or a fragment", hint)
+	}
+	switch strings.ToLower(u.Host) {
+	case "app.posthog.com", "us.posthog.com", "posthog.com":
+		u.Scheme, u.Host, u.Path = "https", "us.i.posthog.com", ""
+	case "eu.posthog.com":
+		u.Scheme, u.Host, u.Path = "https", "eu.i.posthog.com", ""
+	}
+	return strings.TrimRight(u.String(), "/"), nil
+}
+
+// logger is the one that the client uses.
+func (c *Config) logger() *slog.Logger {
+	l := c.Logger
+	if l == nil {
+		l = slog.Default()
+	}
+	if c.LogLevel != nil {
+		l = slog.New(leveled{l.Handler(), c.LogLevel})
+	}
+	return l.With("component", "hedgerow")
+}
+
+func firstOf(list ...string) string {
+	for _, s := range list {
+		if s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+func setDefault[T int | int64 | time.Duration](v *T, def T) {
+	if *v == 0 {
+		*v = def
+	}
+}
+
+// environment reads variables into fields that are not set. err is the first
+// that could not be read.
+type environment struct{ err error }
+
+func (e *environment) get(name string, set bool) (string, bool) {
+	v := strings.TrimSpace(os.Getenv(name))
+	return v, v != "" && !set && e.err == nil
+}
+
+func (e *environment) fail(name, hint string) {
+	e.err = event.Invalid("the environment variable "+name+" cannot be read", hint)
+}
+
+func (e *environment) bool(name string, v *bool) {
+	if s, ok := e.get(name, *v); ok {
+		switch strings.ToLower(s) {
+		case "1", "true", "on", "yes":
+			*v = true
+		case "0", "false", "off", "no":
+		default:
+			e.fail(name, "use 1 or 0")
+		}
+	}
+}
+
+func (e *environment) int(name string, v *int) {
+	if s, ok := e.get(name, *v != 0); ok {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 {
+			e.fail(name, "use a number from 1 on")
+			return
+		}
+		*v = n
+	}
+}
+
+// duration reads 10s or 1m30s; a bare number is milliseconds, as in PostHog's
+// other SDKs.
+func (e *environment) duration(name string, v *time.Duration) {
+	if s, ok := e.get(name, *v != 0); ok {
+		d, err := time.ParseDuration(s)
+		if n, nerr := strconv.Atoi(s); nerr == nil {
+			d, err = time.Duration(n)*time.Millisecond, nil
+		}
+		if err != nil || d <= 0 {
+			e.fail(name, "use a duration such as 10s")
+			return
+		}
+		*v = d
+	}
+}
+
+func (e *environment) level(name string, v *slog.Leveler) {
+	if s, ok := e.get(name, *v != nil); ok {
+		var l slog.Level
+		if l.UnmarshalText([]byte(s)) != nil {
+			e.fail(name, "use debug, info, warn or error")
+			return
+		}
+		*v = l
+	}
+}

@@ -1,0 +1,253 @@
+package hedgerow
+
+import (
+	"context"
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// Properties are custom properties under the caller's own names. Values must
+// marshal to JSON; one that does not is left out. A map that has been passed to
+// this package may be changed afterwards, the values in it not.
+type Properties = map[string]any
+
+// Limits of what a context may say, the same as the gateway's.
+const (
+	maxValue = 1000 // characters of one value
+	maxProps = 200
+	maxTags  = 50
+)
+
+// attribution is what a context says about the calls made with it. It is never
+// changed once a context has it.
+type attribution struct {
+	trace, traceName, parent, session, user string
+	prompt, promptVersion, promptVersionID  string
+	surface, taskType                       string
+	tags                                    []string
+	props                                   Properties
+	groups, flags                           map[string]string
+	private                                 bool
+}
+
+type attributionKey struct{}
+
+func attributionOf(ctx context.Context) *attribution {
+	a, _ := ctx.Value(attributionKey{}).(*attribution)
+	return a
+}
+
+func with(ctx context.Context, set func(*attribution)) context.Context {
+	var a attribution
+	if old := attributionOf(ctx); old != nil {
+		a = *old
+	}
+	set(&a)
+	return context.WithValue(ctx, attributionKey{}, &a)
+}
+
+// WithTrace groups what is captured with the context under one trace id; an
+// empty id makes a new one, which [TraceID] tells. [Client.StartTrace] does this
+// and records the trace itself too.
+func WithTrace(ctx context.Context, id string) context.Context {
+	if id == "" {
+		id = event.NewID()
+	}
+	return with(ctx, func(a *attribution) { a.trace, a.parent = id, "" })
+}
+
+// TraceID is the trace id of a context, or "".
+func TraceID(ctx context.Context) string {
+	if a := attributionOf(ctx); a != nil {
+		return event.CleanID(clean(a.trace))
+	}
+	return ""
+}
+
+// WithSession groups traces into a session, such as a conversation.
+func WithSession(ctx context.Context, id string) context.Context {
+	return with(ctx, func(a *attribution) { a.session = id })
+}
+
+// WithUser names the user by the id that PostHog knows (distinct id).
+func WithUser(ctx context.Context, distinctID string) context.Context {
+	return with(ctx, func(a *attribution) { a.user = distinctID })
+}
+
+// WithPrompt says which prompt a call uses. version may be a number, a label, or
+// "" where there is none.
+func WithPrompt(ctx context.Context, name, version string) context.Context {
+	return with(ctx, func(a *attribution) { a.prompt, a.promptVersion = name, version })
+}
+
+// WithPromptVersionID is [WithPrompt] for callers that know the version's own id.
+func WithPromptVersionID(ctx context.Context, id string) context.Context {
+	return with(ctx, func(a *attribution) { a.promptVersionID = id })
+}
+
+// WithSurface says which part of the product calls: Conversation, Test,
+// Playbook, or a name of the team's own.
+func WithSurface(ctx context.Context, surface string) context.Context {
+	return with(ctx, func(a *attribution) { a.surface = surface })
+}
+
+// WithTaskType says what a call is for: summarise, classify.
+func WithTaskType(ctx context.Context, taskType string) context.Context {
+	return with(ctx, func(a *attribution) { a.taskType = taskType })
+}
+
+// WithTags adds tags. Each becomes a property of that name with the value true.
+func WithTags(ctx context.Context, tags ...string) context.Context {
+	return with(ctx, func(a *attribution) { a.tags = slices.Concat(a.tags, tags) })
+}
+
+// WithProperties adds custom properties; a name that is there already gets the
+// new value.
+func WithProperties(ctx context.Context, props Properties) context.Context {
+	return with(ctx, func(a *attribution) { a.props = merged(a.props, props) })
+}
+
+// WithGroups adds groups, by type: {"company": "acme"}.
+func WithGroups(ctx context.Context, groups map[string]string) context.Context {
+	return with(ctx, func(a *attribution) { a.groups = merged(a.groups, groups) })
+}
+
+// WithFlag says which variant of a feature flag the user has: true, false or
+// the variant's name.
+func WithFlag(ctx context.Context, key, variant string) context.Context {
+	return with(ctx, func(a *attribution) { a.flags = merged(a.flags, map[string]string{key: variant}) })
+}
+
+// WithPrivacy withholds prompts and answers of what is captured with the
+// context, whatever [Config.PrivacyMode] says. It cannot be undone further in.
+func WithPrivacy(ctx context.Context) context.Context {
+	return with(ctx, func(a *attribution) { a.private = true })
+}
+
+func merged[V any](a, b map[string]V) map[string]V {
+	out := make(map[string]V, len(a)+len(b))
+	maps.Copy(out, a)
+	maps.Copy(out, b)
+	return out
+}
+
+// apply lays the context's words over an event; they win over what the body of a
+// call said, as headers do at the gateway.
+func (a *attribution) apply(e *event.Event) {
+	if a == nil {
+		a = &attribution{}
+	}
+	over := func(dst *string, v string) {
+		if v = clean(v); v != "" {
+			*dst = v
+		}
+	}
+	over(&e.DistinctID, a.user)
+	if e.DistinctID == "" {
+		e.DistinctID = clean(e.User)
+	}
+	e.DistinctID = truncate(e.DistinctID, event.MaxDistinctIDLen)
+	if clean(a.trace) != "" {
+		over(&e.TraceID, a.trace)
+		e.ParentID = clean(a.parent) // the body's parent is of the body's trace
+	}
+	over(&e.TraceName, a.traceName)
+	over(&e.SessionID, a.session)
+	over(&e.Surface, a.surface)
+	over(&e.TaskType, a.taskType)
+	if p := clean(a.prompt); p != "" {
+		e.PromptName, e.PromptVersion = p, clean(a.promptVersion)
+	}
+	over(&e.PromptVersionID, a.promptVersionID)
+	for _, tag := range a.tags {
+		if tag = clean(tag); tag != "" && tag[0] != '$' && len(e.Tags) < maxTags && !slices.Contains(e.Tags, tag) {
+			e.Tags = append(e.Tags, tag)
+		}
+	}
+	for k, v := range a.groups {
+		if k, v = clean(k), clean(v); k != "" && v != "" {
+			e.Groups = put(e.Groups, k, v)
+		}
+	}
+	for k, v := range a.flags {
+		if k, v = clean(k), clean(v); k != "" && v != "" {
+			e.Flags = put(e.Flags, k, v)
+		}
+	}
+	if a.private {
+		e.Private = true
+	}
+	for _, name := range slices.Sorted(maps.Keys(a.props)) {
+		setProperty(e, name, a.props[name])
+	}
+}
+
+func put[V any](m map[string]V, k string, v V) map[string]V {
+	if m == nil {
+		m = make(map[string]V)
+	}
+	m[k] = v
+	return m
+}
+
+// setProperty stores a custom property. Names that begin with $ are PostHog's
+// own and not set by a context.
+func setProperty(e *event.Event, name string, v any) {
+	if name = clean(name); name == "" || name[0] == '$' {
+		return
+	}
+	if _, known := e.Properties[name]; !known && len(e.Properties) >= maxProps {
+		return
+	}
+	if b, ok := toJSON(v); ok {
+		e.Properties = put(e.Properties, name, b)
+	}
+}
+
+// toJSON marshals a value of the caller's, whose methods may panic.
+func toJSON(v any) (b json.RawMessage, ok bool) {
+	defer func() {
+		if recover() != nil {
+			b, ok = nil, false
+		}
+	}()
+	b, err := json.Marshal(v)
+	return b, err == nil
+}
+
+// clean makes a caller's word fit to keep: valid UTF-8 without control
+// characters, trimmed, at most maxValue characters.
+func clean(s string) string {
+	simple := len(s) <= maxValue
+	for i := 0; simple && i < len(s); i++ {
+		simple = s[i] >= ' ' && s[i] < 0x7f
+	}
+	if !simple {
+		s = strings.Map(func(r rune) rune {
+			if unicode.IsControl(r) || r == utf8.RuneError {
+				return -1
+			}
+			return r
+		}, s)
+	}
+	return strings.TrimSpace(truncate(strings.TrimSpace(s), maxValue))
+}
+
+func truncate(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for i := range s {
+		if n == 0 {
+			return s[:i]
+		}
+		n--
+	}
+	return s
+}

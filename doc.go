@@ -1,0 +1,3 @@
+// Package hedgerow is the Go SDK of hedgerow: LLM analytics for programs that
+// call models.
+package hedgerow

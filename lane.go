@@ -1,0 +1,147 @@
+package hedgerow
+
+import (
+	"context"
+	"sync"
+	"time"
+)
+
+// maxBatch is how many events a request bears at most, unless FlushAt is more.
+const maxBatch = 100
+
+// lane is a queue of events and the one goroutine that delivers them, in order.
+type lane struct {
+	c  *Client
+	ai bool
+
+	wake chan struct{} // holds one token where run has something to look at
+
+	mu       sync.Mutex
+	items    []item
+	taken    uint64 // of all that were pushed, those that run has taken
+	finished uint64 // of those taken, the ones that have arrived or been dropped
+	flushTo  uint64 // what has been pushed up to here waits for no others
+	closed   bool
+	changed  chan struct{} // closed when finished grows; nil where nobody waits
+}
+
+func newLane(c *Client, ai bool) *lane { return &lane{c: c, ai: ai, wake: make(chan struct{}, 1)} }
+
+func (l *lane) push(it item) {
+	l.mu.Lock()
+	l.items = append(l.items, it)
+	n := len(l.items)
+	l.mu.Unlock()
+	// The first starts the clock, and a full batch ends the wait.
+	if n == 1 || n == l.c.c.FlushAt {
+		l.signal()
+	}
+}
+
+func (l *lane) signal() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+// flush ends the wait of all that has been pushed, and returns the count that
+// finished has when they are all done with.
+func (l *lane) flush() uint64 {
+	l.mu.Lock()
+	l.flushTo = l.taken + uint64(len(l.items))
+	target := l.flushTo
+	l.mu.Unlock()
+	l.signal()
+	return target
+}
+
+// wait returns when finished has reached the target.
+func (l *lane) wait(ctx context.Context, target uint64) error {
+	for {
+		l.mu.Lock()
+		if l.finished >= target {
+			l.mu.Unlock()
+			return nil
+		}
+		if l.changed == nil {
+			l.changed = make(chan struct{})
+		}
+		changed := l.changed
+		l.mu.Unlock()
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+func (l *lane) close() {
+	l.mu.Lock()
+	l.closed = true
+	l.mu.Unlock()
+	l.signal()
+}
+
+// next returns a batch, or how long to wait for one (0: until woken), or that
+// the lane has ended.
+func (l *lane) next() (batch []item, wait time.Duration, ended bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	n := len(l.items)
+	if n == 0 {
+		l.items = nil // lets go of the array that taken batches were part of
+		return nil, 0, l.closed
+	}
+	if n < l.c.c.FlushAt && !l.closed && l.taken >= l.flushTo {
+		if wait = l.c.c.FlushInterval - time.Since(l.items[0].since); wait > 0 {
+			return nil, wait, false
+		}
+	}
+	n = min(n, max(maxBatch, l.c.c.FlushAt))
+	batch, l.items = l.items[:n:n], l.items[n:]
+	l.taken += uint64(n)
+	return batch, 0, false
+}
+
+func (l *lane) run() {
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		batch, wait, ended := l.next()
+		switch {
+		case ended:
+			return
+		case len(batch) > 0:
+			l.work(batch)
+			continue
+		}
+		var due <-chan time.Time
+		if wait > 0 {
+			timer.Reset(wait)
+			due = timer.C
+		}
+		select {
+		case <-l.wake:
+		case <-due:
+		}
+	}
+}
+
+// work makes events of a batch, delivers them and gives back what they held.
+func (l *lane) work(batch []item) {
+	l.c.deliver(l, l.c.encode(batch))
+	for _, it := range batch {
+		l.c.release(it.size)
+	}
+	n := len(batch)
+	clear(batch)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.finished += uint64(n)
+	if l.changed != nil {
+		close(l.changed)
+		l.changed = nil
+	}
+}

@@ -1,0 +1,380 @@
+package hedgerow
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/klauspost/compress/gzip"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/privacy"
+)
+
+// PostHog's capture routes and their limits, in bytes of one event (contract
+// section 1.4). An LLM event on the batch route that is larger makes PostHog
+// refuse the whole request.
+const (
+	pathBatch = "/batch/"
+	pathAI    = "/i/v0/ai/batch/"
+
+	limitBatch = 983_040
+	limitAI    = 8 << 20
+
+	batchBytes = 5 << 20 // of one request, before compression
+)
+
+const (
+	backoffMin    = 250 * time.Millisecond // before the first retry; doubles
+	backoffMax    = 30 * time.Second
+	retryAfterMax = 5 * time.Minute // a longer Retry-After is a mistake of somebody's
+	noAIFor       = time.Hour       // how long a 404 of the AI route is believed
+	answerBytes   = 16 << 10
+)
+
+// outgoing is an event that is ready to be sent: its bytes, uuid and timestamp
+// included, are the same in every try, so that PostHog's de-duplication works.
+type outgoing struct {
+	e     *event.Event
+	body  []byte
+	light bool // its content has been left out to make it fit
+}
+
+// encode makes the events of a batch. Those that cannot be made are dropped.
+func (c *Client) encode(batch []item) []*outgoing {
+	out := make([]*outgoing, 0, len(batch))
+	for i := range batch {
+		if c.ctx.Err() != nil {
+			c.drop(DropClosed, int64(len(batch)-i), nil)
+			return out
+		}
+		o, reason, err := c.encodeOne(&batch[i])
+		if reason != "" {
+			c.drop(reason, 1, err)
+			continue
+		}
+		out = append(out, o)
+	}
+	return out
+}
+
+func (c *Client) encodeOne(it *item) (o *outgoing, reason string, err error) {
+	stage := DropInvalid
+	defer func() {
+		if p := recover(); p != nil {
+			o, reason, err = nil, stage, fmt.Errorf("panic while making an event: %T", p)
+		}
+	}()
+	e := c.finish(it)
+	switch n := utf8.RuneCountInString(e.Name); {
+	case n == 0:
+		return nil, DropInvalid, errors.New("an event has no name")
+	case n > event.MaxNameLen:
+		return nil, DropInvalid, errors.New("the name of an event is longer than 200 characters")
+	}
+	if c.c.PrivacyMode {
+		e.Private = true
+	}
+	privacy.AtHome(e, privacy.HomePolicy{KeepContent: true, ScrubEmails: c.c.ScrubEmails})
+	e = privacy.Outbound(e, privacy.OutPolicy{})
+	if c.c.BeforeSend != nil {
+		stage = DropBeforeSend
+		if e = c.c.BeforeSend(e); e == nil {
+			return nil, DropBeforeSend, nil
+		}
+		stage = DropInvalid
+	}
+	if e.UUID == "" {
+		e.UUID = event.NewID()
+	}
+	o = &outgoing{e: e}
+	if o.body, err = marshal(e); err != nil {
+		return nil, DropInvalid, fmt.Errorf("encode %s: %w", e.Name, err)
+	}
+	return o, "", nil
+}
+
+func marshal(e *event.Event) ([]byte, error) {
+	return e.MarshalPostHog(event.Wire{Lib: libName, LibVersion: Version})
+}
+
+// lighten leaves the content out of an event. It reports false where that has
+// been done before, or does not help.
+func (o *outgoing) lighten(limit int) bool {
+	if o.light || o.e.Content.IsZero() {
+		return false
+	}
+	e := o.e.Clone()
+	e.DropContent()
+	_ = e.SetProperty("content_dropped", "too_large") // a string always marshals
+	body, err := marshal(e)
+	if err != nil || len(body) > limit {
+		return false
+	}
+	o.e, o.body, o.light = e, body, true
+	return true
+}
+
+// deliver ends every event of a batch, in one way or another.
+func (c *Client) deliver(l *lane, batch []*outgoing) {
+	work := split(batch, batchBytes)
+	for len(work) > 0 {
+		part := work[0]
+		work = append(c.send(l, part), work[1:]...) // parts of a part first: order is kept
+	}
+}
+
+// split cuts a batch where its bodies exceed a size. One event always fits.
+func split(batch []*outgoing, limit int) (parts [][]*outgoing) {
+	start, size := 0, 0
+	for i, o := range batch {
+		if i > start && size+len(o.body) > limit {
+			parts = append(parts, batch[start:i:i])
+			start, size = i, 0
+		}
+		size += len(o.body)
+	}
+	if start < len(batch) {
+		parts = append(parts, batch[start:])
+	}
+	return parts
+}
+
+// send tries one request until it is taken or there is no hope. Halves that it
+// returns are to be sent instead of the batch.
+func (c *Client) send(l *lane, batch []*outgoing) (halves [][]*outgoing) {
+	delay := backoffMin
+	for try := 0; ; {
+		path, limit := pathBatch, limitBatch
+		if l.ai && c.hasAI() {
+			path, limit = pathAI, limitAI
+		}
+		if batch = c.fit(batch, limit); len(batch) == 0 {
+			return nil
+		}
+		if c.ctx.Err() != nil {
+			c.drop(DropClosed, int64(len(batch)), nil)
+			return nil
+		}
+		status, after, err := c.post(path, batch)
+		switch v := judge(status, path, err); v {
+		case taken:
+			c.stats.Lock()
+			c.stats.sent += int64(len(batch))
+			c.stats.Unlock()
+			return nil
+		case noRoute:
+			c.log.Info("the host has no route for LLM events: they go to " + pathBatch)
+			c.noAI.Store(time.Now().Add(noAIFor).UnixNano())
+		case tooLarge, invalid:
+			// Nothing of a refused batch was taken: the parts find out which
+			// event is at fault.
+			if n := len(batch) / 2; n > 0 {
+				return [][]*outgoing{batch[:n:n], batch[n:]}
+			}
+			o := batch[0]
+			if v == tooLarge {
+				if o.lighten(len(o.body) - 1) {
+					continue
+				}
+				c.log.Warn("an event is too large for the host", "event", o.e.Name, "bytes", len(o.body))
+				c.drop(DropTooLarge, 1, nil)
+				return nil
+			}
+			c.drop(DropRefused, 1, err)
+			return nil
+		case refused:
+			c.drop(DropRefused, int64(len(batch)), err)
+			return nil
+		case later:
+			if try++; try > c.c.MaxRetries {
+				c.drop(DropRetries, int64(len(batch)), err)
+				return nil
+			}
+			c.log.Debug("a delivery is tried again", "try", try, "events", len(batch), "error", err)
+			// Up to a fifth less, so that many do not come back at one moment.
+			c.sleep(max(delay-time.Duration(rand.Int64N(int64(delay)/5)), after))
+			delay = min(2*delay, backoffMax)
+		}
+	}
+}
+
+// fit makes the events of a batch no larger than a route takes, or drops them.
+func (c *Client) fit(batch []*outgoing, limit int) []*outgoing {
+	fits := true
+	for _, o := range batch {
+		fits = fits && len(o.body) <= limit
+	}
+	if fits {
+		return batch
+	}
+	out := make([]*outgoing, 0, len(batch))
+	for _, o := range batch {
+		if len(o.body) > limit && !o.lighten(limit) {
+			c.log.Warn("an event is too large", "event", o.e.Name, "bytes", len(o.body), "limit", limit)
+			c.drop(DropTooLarge, 1, nil)
+			continue
+		}
+		out = append(out, o)
+	}
+	return out
+}
+
+func (c *Client) hasAI() bool { return time.Now().UnixNano() >= c.noAI.Load() }
+
+func (c *Client) sleep(d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-c.ctx.Done():
+	}
+}
+
+// verdict is what an answer means for a batch.
+type verdict int
+
+const (
+	taken    verdict = iota
+	later            // the host is in trouble: the same again, later
+	noRoute          // the host is too old for the AI route: the same to /batch/, at once
+	tooLarge         // halves, or a smaller event
+	invalid          // one of the events is bad
+	refused          // the key or the address is bad
+)
+
+// judge applies the retry rules of PostHog's capture protocol v0 (contract
+// section 2). err is non-nil for everything but a success.
+func judge(status int, path string, err error) verdict {
+	switch {
+	case err == nil:
+		return taken
+	case status == 0, status == http.StatusRequestTimeout, status == http.StatusTooManyRequests, status >= 500:
+		return later
+	case status == http.StatusNotFound && path == pathAI:
+		return noRoute
+	case status == http.StatusRequestEntityTooLarge:
+		return tooLarge
+	case status == http.StatusBadRequest:
+		return invalid
+	}
+	return refused
+}
+
+var gzipWriters = sync.Pool{New: func() any { w, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed); return w }}
+
+// body is one request's. It has no sent_at: PostHog would move every event by the
+// difference to its own clock, a little otherwise in every try, and would not
+// know the copies that a retry makes for what they are.
+func (c *Client) body(batch []*outgoing) []byte {
+	size := 200
+	for _, o := range batch {
+		size += len(o.body) + 1
+	}
+	b := make([]byte, 0, size)
+	b = append(b, `{"api_key":`...)
+	key, _ := json.Marshal(c.c.APIKey) // a string always marshals
+	b = append(b, key...)
+	b = append(b, `,"batch":[`...)
+	for i, o := range batch {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = append(b, o.body...)
+	}
+	return append(b, "]}"...)
+}
+
+// post sends a batch once. The error is nil only if the host has taken it, and
+// quotes neither events nor the key.
+func (c *Client) post(path string, batch []*outgoing) (status int, after time.Duration, err error) {
+	ctx, cancel := context.WithTimeout(c.ctx, c.c.Timeout)
+	defer cancel()
+	body := c.body(batch)
+	target := c.c.Host + path
+	if !c.c.DisableGzip {
+		var buf bytes.Buffer
+		z := gzipWriters.Get().(*gzip.Writer)
+		z.Reset(&buf)
+		// Writes to a bytes.Buffer do not fail.
+		_, _ = z.Write(body)
+		_ = z.Close()
+		gzipWriters.Put(z)
+		body = buf.Bytes()
+		target += "?compression=gzip"
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(body))
+	if err != nil {
+		return 0, 0, errors.New("the host cannot be made into a request")
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("User-Agent", libName+"/"+Version)
+	if !c.c.DisableGzip {
+		req.Header.Set("Content-Encoding", "gzip")
+	}
+	res, err := c.http.Do(req)
+	if err != nil {
+		var u *url.Error
+		if errors.As(err, &u) {
+			err = u.Err
+		}
+		return 0, 0, fmt.Errorf("no answer from %s: %w", req.URL.Host, err)
+	}
+	defer res.Body.Close()
+	// Read to the end, so that the connection is used again. A 2xx whose body
+	// breaks off is a 2xx.
+	answer, _ := io.ReadAll(io.LimitReader(res.Body, answerBytes))
+	status = res.StatusCode
+	if status < 200 || status > 299 {
+		return status, retryAfter(res.Header.Get("Retry-After"), time.Now()), fmt.Errorf("%s answers %d", req.URL.Host, status)
+	}
+	if html(answer) { // a sign-in page says 200 to everything and keeps nothing
+		return http.StatusMisdirectedRequest, 0, fmt.Errorf("%s answers with a web page: it is not an ingestion host", req.URL.Host)
+	}
+	if bytes.Contains(answer, []byte(`"quota_limited"`)) && bytes.Contains(answer, []byte(`events"`)) {
+		c.log.Warn("the host takes events and drops them: the project is over its quota", "host", req.URL.Host)
+	}
+	return status, 0, nil
+}
+
+func html(b []byte) bool {
+	b = bytes.ToLower(bytes.TrimSpace(b[:min(len(b), 256)]))
+	return bytes.HasPrefix(b, []byte("<!doctype")) || bytes.HasPrefix(b, []byte("<html"))
+}
+
+// retryAfter reads seconds or an HTTP date (RFC 9110 section 10.2.3).
+func retryAfter(s string, now time.Time) time.Duration {
+	var d time.Duration
+	if n, err := strconv.ParseFloat(strings.TrimSpace(s), 64); err == nil && n > 0 {
+		d = time.Duration(min(n, retryAfterMax.Seconds()) * float64(time.Second))
+	} else if t, err := http.ParseTime(s); err == nil {
+		d = t.Sub(now)
+	}
+	return max(0, min(d, retryAfterMax))
+}
+
+// newHTTPClient returns a client that follows no redirect: one would carry the
+// key elsewhere, or turn a POST into a GET.
+func newHTTPClient(c *Config) *http.Client {
+	h := &http.Client{}
+	if c.HTTPClient != nil {
+		*h = *c.HTTPClient
+	} else if t, ok := http.DefaultTransport.(*http.Transport); ok {
+		t = t.Clone()
+		t.MaxIdleConnsPerHost = 4
+		h.Transport = t
+	}
+	h.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return h
+}
