@@ -97,6 +97,14 @@ func (c *config) roles() []string {
 	return list
 }
 
+// reservedNames are the first parts of hedgerow's own paths, which no upstream
+// may take: pages, API, and what PostHog's SDKs ask for.
+var reservedNames = []string{
+	"api", "mcp", "healthz", "readyz", "metrics", "debug", "v1",
+	"p", "overview", "events", "traces", "sign-in", "sign-out", "welcome", "projects", "users", "audit", "account", "static", "assets",
+	"batch", "capture", "e", "i", "s", "track", "engage", "flags", "decide", "array",
+}
+
 // fileOnly names the keys of hedgerow.yaml that are no flags.
 var fileOnly = []string{"upstreams", "prices", "azure_deployments"}
 
@@ -356,6 +364,9 @@ func (c *config) validate() error {
 		}
 	}
 	for name, u := range c.Upstreams {
+		if slices.Contains(reservedNames, strings.ToLower(name)) {
+			return configError(fmt.Sprintf("upstreams.%s: the name is one of hedgerow's own paths", name), "choose another name: it is the first part of the base URL", nil)
+		}
 		if !isHTTPURL(u.BaseURL) {
 			return configError(fmt.Sprintf("upstreams.%s.base_url: %q is not a URL", name, u.BaseURL), "write it as https://host/path", nil)
 		}

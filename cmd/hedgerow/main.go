@@ -55,6 +55,8 @@ func root() *cli.Command {
 			connectionCommand(),
 			pricesCommand(),
 			replayCommand(),
+			backupCommand(),
+			restoreCommand(),
 			mcpCommand(),
 			versionCommand(),
 		},

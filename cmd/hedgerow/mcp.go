@@ -37,6 +37,7 @@ func (a *app) tools() *mcp.Server {
 func (a *app) socketHandler(local http.Handler, tools *mcp.Server) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", local)
+	mux.HandleFunc("POST /backup", a.backup)
 	mux.HandleFunc("/mcp", func(w http.ResponseWriter, r *http.Request) {
 		name := r.URL.Query().Get("project")
 		if name == "" {
