@@ -22,9 +22,25 @@ const (
 type EventsQuery struct {
 	Project string
 	Filter
-	Cursor string // Next of the page before; "" for the first page
-	Limit  int    // 0 is DefaultLimit; at most MaxLimit
+	Sort   EventSort // ByTime where it is empty
+	Cursor string    // Next of the page before; "" for the first page
+	Limit  int       // 0 is DefaultLimit; at most MaxLimit
 }
+
+// EventSort orders events, the largest first. Events that do not know the value
+// are left out.
+type EventSort string
+
+// The orders of events.
+const (
+	ByTime    EventSort = ""
+	ByLatency EventSort = "latency"
+	ByTTFT    EventSort = "ttft"
+	ByCost    EventSort = "cost"
+	ByTokens  EventSort = "tokens"
+)
+
+var eventSorts = map[EventSort]string{ByLatency: "latency_us", ByTTFT: "ttft_us", ByCost: "cost_total", ByTokens: "tokens"}
 
 // EventsPage is a page of events by timestamp, then uuid, both descending. The
 // order is stable: events that arrive while someone pages never shift what
@@ -46,6 +62,9 @@ func (r *Reader) Events(ctx context.Context, q EventsQuery) (*EventsPage, error)
 	if err != nil {
 		return nil, err
 	}
+	if q.Sort != ByTime {
+		return r.sorted(ctx, q, w)
+	}
 	if q.Cursor != "" {
 		c, err := parseCursor(q.Cursor)
 		if err != nil {
@@ -53,7 +72,8 @@ func (r *Reader) Events(ctx context.Context, q EventsQuery) (*EventsPage, error)
 		}
 		w.add("ts <= ? AND (ts < ? OR uuid < "+r.sql.uuid+")", c.ts, c.ts, c.id.String())
 	}
-	rows, err := r.page(ctx, w, q.Limit+1)
+	from, fromArgs := r.eventsFrom(&q)
+	rows, err := r.page(ctx, from, fromArgs, w, q.Limit+1)
 	if err != nil {
 		return nil, err
 	}
@@ -69,10 +89,73 @@ func (r *Reader) Events(ctx context.Context, q EventsQuery) (*EventsPage, error)
 	return page, nil
 }
 
+// eventsFrom lets filters find outcomes by what they have of their call.
+func (r *Reader) eventsFrom(q *EventsQuery) (string, []any) {
+	if q.Kind == KindOutcomes || isOutcome(q.Name) {
+		return r.from(ofOutcomes, q.Project, &q.Filter)
+	}
+	return "events", nil
+}
+
+// sorted is Events in an order of values. Its cursor is of that order.
+func (r *Reader) sorted(ctx context.Context, q EventsQuery, w *where) (*EventsPage, error) {
+	col := eventSorts[q.Sort]
+	if col == "" {
+		return nil, event.Invalid("there is no such order", "use latency, ttft, cost or tokens")
+	}
+	w.add(col + " IS NOT NULL")
+	if q.Cursor != "" {
+		m, err := parseMark(q.Cursor, string(q.Sort))
+		if err != nil {
+			return nil, err
+		}
+		if _, err := uuid.Parse(m.ID); err != nil {
+			return nil, event.Invalid("the cursor is not one that hedgerow gave", "leave it out to start at the top")
+		}
+		value := "CAST(? AS DECIMAL(38,18))"
+		w.add("("+col+" < "+value+" OR "+col+" = "+value+" AND uuid < "+r.sql.uuid+")", m.Value, m.Value, m.ID)
+	}
+	var ids []any
+	var marks []string
+	var first, last time.Time
+	from, fromArgs := r.eventsFrom(&q)
+	err := r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var id, v string
+			var ts time.Time
+			if err := rows.Scan(&id, &ts, &v); err != nil {
+				return err
+			}
+			if len(ids) == 0 || ts.Before(first) {
+				first = ts
+			}
+			if ts.After(last) {
+				last = ts
+			}
+			ids, marks = append(ids, id), append(marks, v)
+		}
+		return nil
+	}, "SELECT CAST(uuid AS VARCHAR), ts, "+r.sql.digits(col)+" FROM "+from+" "+w.String()+" ORDER BY "+col+" DESC, uuid DESC LIMIT ?", append(append(fromArgs, w.args...), q.Limit+1)...)
+	page := &EventsPage{Events: []*Event{}}
+	if err != nil || len(ids) == 0 {
+		return page, err
+	}
+	if len(ids) > q.Limit {
+		ids = ids[:q.Limit]
+		page.Next = mark{string(q.Sort), marks[q.Limit-1], ids[q.Limit-1].(string)}.String()
+	}
+	rows, err := r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM events WHERE ts BETWEEN ? AND ? AND uuid IN ("+r.sql.uuids+") ORDER BY "+col+" DESC, uuid DESC", first.UTC(), last.UTC(), ids)
+	if err != nil {
+		return nil, err
+	}
+	page.Events, err = r.views(ctx, rows)
+	return page, err
+}
+
 // page reads the newest rows that meet w: first which they are, from few narrow
 // columns, then these alone whole. In one question the engine would read all
 // columns of whatever meets w.
-func (r *Reader) page(ctx context.Context, w *where, limit int) ([]*store.Row, error) {
+func (r *Reader) page(ctx context.Context, from string, fromArgs []any, w *where, limit int) ([]*store.Row, error) {
 	var ids []any
 	var first, last time.Time
 	err := r.store.Read(ctx, func(rows *sql.Rows) error {
@@ -86,7 +169,7 @@ func (r *Reader) page(ctx context.Context, w *where, limit int) ([]*store.Row, e
 			}
 		}
 		return nil
-	}, "SELECT CAST(uuid AS VARCHAR), ts FROM events "+w.String()+" ORDER BY ts DESC, uuid DESC LIMIT ?", append(w.args, limit)...)
+	}, "SELECT CAST(uuid AS VARCHAR), ts FROM "+from+" "+w.String()+" ORDER BY ts DESC, uuid DESC LIMIT ?", append(append(fromArgs, w.args...), limit)...)
 	if err != nil || len(ids) == 0 {
 		return nil, err
 	}

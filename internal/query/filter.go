@@ -17,6 +17,7 @@ type Filter struct {
 	To   time.Time // timestamps before it
 
 	Name          string // event name: "$ai_generation"
+	Kind          string // KindCalls … "" is every event
 	Provider      string
 	Model         string // the model that answered or, where that is unknown, the one asked for
 	Operation     string
@@ -28,11 +29,20 @@ type Filter struct {
 	PromptVersion string // the version or, where that is unknown, its id
 	Status        string
 	ErrorType     string
+	ErrorGroup    string // the normalised message: ErrorGroup.Message of Errors
 	TaskType      string
 	Environment   string
 	Tag           string
 	Properties    map[string]string // custom property name → its value as text, at most MaxPropertyFilters
 }
+
+// The kinds of events that [Filter.Kind] can ask for.
+const (
+	KindCalls    = "calls"    // generations and embeddings
+	KindErrors   = "errors"   // failed events
+	KindOutcomes = "outcomes" // what tells how a call worked out
+	KindTools    = "tools"    // tool calls
+)
 
 // MaxPropertyFilters bounds [Filter.Properties].
 const MaxPropertyFilters = 10
@@ -91,6 +101,7 @@ func (r *Reader) where(project string, f *Filter) (*where, error) {
 		{"prompt_version", versionExpr + " = ?", f.PromptVersion},
 		{"status", "status = ?", f.Status},
 		{"error_type", "error_type = ?", f.ErrorType},
+		{"error_group", "is_error AND " + errorExpr + " = ?", f.ErrorGroup},
 		{"task_type", "task_type = ?", f.TaskType},
 		{"environment", "environment = ?", f.Environment},
 		{"tag", r.sql.hasTag, f.Tag},
@@ -102,6 +113,19 @@ func (r *Reader) where(project string, f *Filter) (*where, error) {
 			return nil, err
 		}
 		w.add(c.cond, c.value)
+	}
+	switch f.Kind {
+	case "":
+	case KindCalls:
+		w.add(callExpr)
+	case KindErrors:
+		w.add("is_error")
+	case KindOutcomes:
+		w.add("name IN (" + outcomeNames + ")")
+	case KindTools:
+		w.add(r.sql.toolExpr())
+	default:
+		return nil, event.Invalid("there is no such kind of events", "use calls, errors, outcomes or tools")
 	}
 	if len(f.Properties) > MaxPropertyFilters {
 		return nil, event.Invalid("too many property filters", fmt.Sprintf("use at most %d", MaxPropertyFilters))

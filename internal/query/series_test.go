@@ -447,3 +447,12 @@ func TestSeriesInvalid(t *testing.T) {
 		t.Errorf("nothing: %+v, %v", s, err)
 	}
 }
+
+func jsonOf(t testing.TB, v any) string {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(b)
+}

@@ -1,0 +1,399 @@
+package query
+
+import (
+	"context"
+	"database/sql"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/shopspring/decimal"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// ListQuery asks for a page of traces, sessions or users.
+type ListQuery struct {
+	Project string
+	Filter         // those with an event that meets it; their figures are over the events of the time range
+	Sort    Sort   // SortStart where it is empty
+	Cursor  string // Next of the page before; "" for the first
+	Limit   int    // 0 is DefaultLimit; at most MaxLimit
+}
+
+// Sort orders a list, the largest first.
+type Sort string
+
+// The orders of a list.
+const (
+	SortStart    Sort = "start" // of sessions and users: their last event
+	SortDuration Sort = "duration"
+	SortCost     Sort = "cost"
+	SortTokens   Sort = "tokens"
+	SortErrors   Sort = "errors"
+	SortCalls    Sort = "calls"
+)
+
+// Summary is one trace, session or user as a list shows it. Its figures are
+// sums over calls: what the events of a time range say.
+type Summary struct {
+	ID            string     `json:"id"`
+	Name          string     `json:"name"` // of traces
+	User          string     `json:"user"`
+	SessionID     string     `json:"session_id"` // of traces
+	First         time.Time  `json:"first"`
+	Last          time.Time  `json:"last"` // start of the last event
+	DurationMS    float64    `json:"duration_ms"`
+	Events        int64      `json:"events"`
+	Calls         int64      `json:"calls"`
+	Errors        int64      `json:"errors"` // failed events, calls or not
+	Traces        int64      `json:"traces"`
+	Sessions      int64      `json:"sessions"`
+	TotalTokens   event.Int  `json:"total_tokens"`
+	CostUSD       USD        `json:"cost_usd"`
+	UncostedCalls int64      `json:"uncosted_calls"`
+	FirstValue    *time.Time `json:"first_value"` // of users: when first_value_reached came
+}
+
+// ListPage is a page of a list.
+type ListPage struct {
+	Rows []Summary `json:"rows"`
+	Next string    `json:"next_cursor"`
+}
+
+// Traces lists traces: those whose events in the time range meet the filter.
+func (r *Reader) Traces(ctx context.Context, q ListQuery) (*ListPage, error) {
+	return r.list(ctx, "trace_id", q)
+}
+
+// Sessions lists sessions, which are conversations across traces.
+func (r *Reader) Sessions(ctx context.Context, q ListQuery) (*ListPage, error) {
+	return r.list(ctx, "session_id", q)
+}
+
+// Users lists distinct ids.
+func (r *Reader) Users(ctx context.Context, q ListQuery) (*ListPage, error) {
+	return r.list(ctx, "distinct_id", q)
+}
+
+// narrows reports whether f asks for more than a time range.
+func (f *Filter) narrows() bool {
+	g := *f
+	g.From, g.To, g.Properties = time.Time{}, time.Time{}, nil
+	return g.Name+g.Kind+g.Provider+g.Model+g.Operation+g.Surface+g.User+g.SessionID+g.TraceID+g.PromptName+g.PromptVersion+g.Status+g.ErrorType+g.TaskType+g.Environment+g.Tag+g.ErrorGroup != "" || len(f.Properties) > 0
+}
+
+func (r *Reader) list(ctx context.Context, key string, q ListQuery) (*ListPage, error) {
+	switch {
+	case q.Limit < 0 || q.Limit > MaxLimit:
+		return nil, event.Invalid("the limit is out of range", fmt.Sprintf("use 1 to %d", MaxLimit))
+	case q.Limit == 0:
+		q.Limit = DefaultLimit
+	case q.Sort == "":
+		q.Sort = SortStart
+	}
+	if q.Sort == "" {
+		q.Sort = SortStart
+	}
+	last := "epoch_us(max(ts))"
+	if key == "trace_id" {
+		last = "epoch_us(min(ts))"
+	}
+	sorts := map[Sort]string{
+		SortStart: "moment", SortDuration: "duration", SortErrors: "errors", SortCalls: "calls",
+		SortCost: "coalesce(cost, 0)", SortTokens: "coalesce(tokens, 0)",
+	}
+	order, ok := sorts[q.Sort]
+	if !ok {
+		return nil, event.Invalid("there is no such order", "use start, duration, cost, tokens, errors or calls")
+	}
+	w, err := r.where(q.Project, &Filter{From: q.From, To: q.To})
+	if err != nil {
+		return nil, err
+	}
+	w.add(key + " IS NOT NULL")
+	if q.narrows() {
+		in, err := r.where(q.Project, &q.Filter)
+		if err != nil {
+			return nil, err
+		}
+		w.add(key+" IN (SELECT "+key+" FROM events "+in.String()+")", in.args...)
+	}
+	after, afterArgs := "", []any(nil)
+	if q.Cursor != "" {
+		c, err := parseMark(q.Cursor, string(q.Sort))
+		if err != nil {
+			return nil, err
+		}
+		value := "CAST(? AS DECIMAL(38,18))"
+		after = " WHERE (sort < " + value + " OR sort = " + value + " AND id > ?)"
+		afterArgs = []any{c.Value, c.Value, c.ID}
+	}
+	call := " FILTER (WHERE " + callExpr + ")"
+	name := "coalesce(arg_min(trace_name, ts) FILTER (WHERE trace_name IS NOT NULL), arg_min(span_name, ts) FILTER (WHERE name = '" + event.Trace + "'), '')"
+	user, session := "coalesce(arg_min(distinct_id, ts) FILTER (WHERE distinct_id IS NOT NULL), '')", "coalesce(arg_min(session_id, ts) FILTER (WHERE session_id IS NOT NULL), '')"
+	if key == "distinct_id" {
+		name, user, session = "''", "distinct_id", "''"
+	}
+	if key == "session_id" {
+		name, session = "''", "session_id"
+	}
+	traces, sessions := "0", "0"
+	if key != "trace_id" {
+		traces = "count(DISTINCT trace_id)"
+	}
+	if key == "distinct_id" {
+		sessions = "count(DISTINCT session_id)"
+	}
+	cols := strings.Join([]string{
+		key + " AS id", name + " AS trace_name", user + " AS user_name", session + " AS session", "min(ts) AS first", "max(ts) AS last", last + " AS moment",
+		"greatest(max(epoch_us(ts) + coalesce(latency_us, 0)) - epoch_us(min(ts)), 0) AS duration",
+		"count(*) AS events", "count(*)" + call + " AS calls", "count(*) FILTER (WHERE is_error) AS errors", traces + " AS traces", sessions + " AS sessions",
+		r.sql.bigint("sum(tokens)"+call) + " AS tokens", "sum(cost_total)" + call + " AS cost", "count(*) FILTER (WHERE " + callExpr + " AND cost_total IS NULL) AS uncosted",
+		"min(ts) FILTER (WHERE name = '" + event.FirstValue + "') AS first_value",
+	}, ", ")
+	query := "SELECT id, trace_name, user_name, session, first, last, duration, events, calls, errors, traces, sessions, tokens, " + r.sql.digits("cost") + ", uncosted, first_value, " + r.sql.digits("sort") +
+		" FROM (SELECT *, CAST(" + order + " AS DECIMAL(38,18)) AS sort FROM (SELECT " + cols + " FROM events " + w.String() + " GROUP BY " + key + "))" + after + " ORDER BY sort DESC, id LIMIT ?"
+	page := &ListPage{Rows: []Summary{}}
+	var marks []string
+	err = r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var s Summary
+			var us float64
+			var tokens sql.NullInt64
+			var cost sql.NullString
+			var first sql.NullTime
+			var mark string
+			if err := rows.Scan(&s.ID, &s.Name, &s.User, &s.SessionID, &s.First, &s.Last, &us, &s.Events, &s.Calls, &s.Errors, &s.Traces, &s.Sessions, &tokens, &cost, &s.UncostedCalls, &first, &mark); err != nil {
+				return err
+			}
+			s.First, s.Last, s.DurationMS, s.TotalTokens = s.First.UTC(), s.Last.UTC(), us/1000, optInt(tokens)
+			if cost.Valid {
+				d, err := decimal.NewFromString(cost.String)
+				if err != nil {
+					return err
+				}
+				s.CostUSD = USD(event.Some(d))
+			}
+			if first.Valid {
+				s.FirstValue = optTime(first.Time)
+			}
+			page.Rows, marks = append(page.Rows, s), append(marks, mark)
+		}
+		return nil
+	}, query, append(append(w.args, afterArgs...), q.Limit+1)...)
+	if err != nil {
+		return nil, err
+	}
+	if len(page.Rows) > q.Limit {
+		page.Rows = page.Rows[:q.Limit]
+		page.Next = mark{string(q.Sort), marks[q.Limit-1], page.Rows[q.Limit-1].ID}.String()
+	}
+	return page, nil
+}
+
+// mark is where a page in an order of values ended.
+type mark struct {
+	Sort  string `json:"s"`
+	Value string `json:"v"` // a decimal
+	ID    string `json:"i"`
+}
+
+func (m mark) String() string {
+	b, _ := json.Marshal(m) // strings always marshal
+	return base64.RawURLEncoding.EncodeToString(b)
+}
+
+func parseMark(s, sort string) (m mark, err error) {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	if err == nil {
+		err = json.Unmarshal(b, &m)
+	}
+	if err == nil {
+		_, err = decimal.NewFromString(m.Value)
+	}
+	if err != nil || len(s) > 2000 || len(m.Value) > 60 || m.Sort != sort || strings.ContainsAny(m.Value, "eE") || checkText("cursor", m.ID) != nil {
+		return mark{}, event.Invalid("the cursor is not one that hedgerow gave for this order", `leave it out to start at the top, or send "next_cursor" of the page before unchanged`)
+	}
+	return m, nil
+}
+
+// ErrorGroup is failures whose messages are the same but for ids, numbers and
+// quoted words.
+type ErrorGroup struct {
+	Message   string    `json:"message"` // normalised: numbers are 0, ids and quoted words are *
+	Example   string    `json:"example"` // the newest message as it came
+	ErrorType string    `json:"error_type"`
+	Count     int64     `json:"count"`
+	Users     int64     `json:"users"`
+	Models    []string  `json:"models"` // at most 5
+	First     time.Time `json:"first"`
+	Last      time.Time `json:"last"`
+	LastUUID  string    `json:"last_uuid"` // the newest such event
+	Trend     []int64   `json:"trend"`     // TrendPoints equal parts of the time range
+}
+
+// TrendPoints is how many parts [ErrorGroup.Trend] has.
+const TrendPoints = 24
+
+// Errors groups the failed events of a time range by their normalised message,
+// the most frequent first, at most limit (0 is 50). From is needed.
+func (r *Reader) Errors(ctx context.Context, project string, f Filter, limit int) ([]ErrorGroup, error) {
+	if f.From.IsZero() {
+		return nil, event.Invalid("this question needs the start of its time range", `send "from"`)
+	}
+	if f.To.IsZero() {
+		f.To = r.now().UTC()
+	}
+	switch {
+	case limit < 0 || limit > MaxGroups:
+		return nil, event.Invalid("the limit is out of range", fmt.Sprintf("use 1 to %d", MaxGroups))
+	case limit == 0:
+		limit = DefaultLimit
+	}
+	w, err := r.where(project, &f)
+	if err != nil {
+		return nil, err
+	}
+	w.add("is_error")
+	step := max(f.To.Sub(f.From).Microseconds()/TrendPoints, 1)
+	out := []ErrorGroup{}
+	err = r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var g ErrorGroup
+			var models, trend any
+			if err := rows.Scan(&g.Message, &g.ErrorType, &g.Example, &g.Count, &g.Users, &models, &g.First, &g.Last, &g.LastUUID, &trend); err != nil {
+				return err
+			}
+			g.First, g.Last = g.First.UTC(), g.Last.UTC()
+			list, _ := models.([]any)
+			for _, m := range list {
+				if s, ok := m.(string); ok && len(g.Models) < 5 {
+					g.Models = append(g.Models, s)
+				}
+			}
+			g.Trend = make([]int64, TrendPoints)
+			parts, _ := trend.([]any)
+			for _, p := range parts {
+				if i, ok := p.(int64); ok {
+					g.Trend[min(max(i, 0), TrendPoints-1)]++
+				}
+			}
+			out = append(out, g)
+		}
+		return nil
+	}, "SELECT m, coalesce(error_type, '') AS type, coalesce(arg_max(error_message, ts), ''), count(*) AS n, count(DISTINCT distinct_id), list_sort(list(DISTINCT "+modelExpr+") FILTER (WHERE "+modelExpr+" IS NOT NULL)), min(ts), max(ts), CAST(arg_max(uuid, ts) AS VARCHAR),"+
+		" list((epoch_us(ts) - epoch_us(CAST(? AS TIMESTAMP))) // CAST(? AS BIGINT)) FROM (SELECT *, "+errorExpr+" AS m FROM events "+w.String()+") GROUP BY m, type ORDER BY n DESC, m, type LIMIT ?",
+		append(append([]any{f.From.UTC(), step}, w.args...), limit)...)
+	return out, err
+}
+
+// errorExpr is the normalised message: what a message has in common with its
+// like. Ids (a hexadecimal word of 8 or more with a digit, an id with a prefix)
+// and quoted words become *, numbers 0; the first 300 characters count.
+var errorExpr = `coalesce(regexp_replace(regexp_replace(regexp_replace(regexp_replace(left(error_message, 300),` +
+	` '[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}', '*', 'g'),` +
+	` '\b[a-zA-Z]+[_-](` + withDigit(`A-Za-z`) + `)\b|\b(` + withDigit(`a-f`) + `)\b', '*', 'g'),` +
+	` '"[^"]*"|''[^'']*''', '*', 'g'),` +
+	` '[0-9]+([.,][0-9]+)*', '0', 'g'), '')`
+
+// withDigit matches words of 8 or more letters and digits, a digit among them.
+func withDigit(letters string) string {
+	var alternatives []string
+	for i := range 7 {
+		alternatives = append(alternatives, fmt.Sprintf("[%s]{%d}[0-9][0-9%s]{%d,}", letters, i, letters, 7-i))
+	}
+	return strings.Join(append(alternatives, fmt.Sprintf("[%s]{7,}[0-9][0-9%s]*", letters, letters)), "|")
+}
+
+// Step is one kind of step of agents: spans of the same name.
+type Step struct {
+	Name      string `json:"name"`
+	Tool      bool   `json:"tool"`
+	Runs      int64  `json:"runs"`
+	Errors    int64  `json:"errors"`
+	Retries   int64  `json:"retries"` // runs that followed a failed one of the same name in the same trace
+	LatencyMS Millis `json:"latency_p95_ms"`
+}
+
+// Steps lists the spans of a time range by name, the most frequent first, at
+// most limit (0 is 50).
+func (r *Reader) Steps(ctx context.Context, project string, f Filter, limit int) ([]Step, error) {
+	if limit <= 0 || limit > MaxGroups {
+		limit = DefaultLimit
+	}
+	w, err := r.where(project, &f)
+	if err != nil {
+		return nil, err
+	}
+	w.add("name = '" + event.Span + "' AND coalesce(operation, 'execute_tool') IN ('execute_tool', 'invoke_agent', 'create_agent', 'invoke_workflow', 'span')")
+	out := []Step{}
+	tool := "coalesce(" + r.sql.toolExpr() + ", false)"
+	step := "coalesce(" + r.sql.constProperty("gen_ai.tool.name") + ", span_name, '')"
+	err = r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var s Step
+			var us sql.NullFloat64
+			if err := rows.Scan(&s.Name, &s.Tool, &s.Runs, &s.Errors, &s.Retries, &us); err != nil {
+				return err
+			}
+			s.LatencyMS = Millis{Value: us.Float64 / 1000, Known: us.Valid}
+			out = append(out, s)
+		}
+		return nil
+	}, "SELECT step, bool_or(tool), count(*) AS n, count(*) FILTER (WHERE is_error), count(*) FILTER (WHERE after_error), quantile_cont(latency_us, 0.95) FROM ("+
+		"SELECT step, tool, is_error, latency_us, trace_id IS NOT NULL AND coalesce(lag(is_error) OVER (PARTITION BY trace_id, step ORDER BY ts, uuid), false) AS after_error FROM ("+
+		"SELECT *, "+step+" AS step, "+tool+" AS tool FROM events "+w.String()+")) GROUP BY step ORDER BY n DESC, step LIMIT ?", append(w.args, limit)...)
+	return out, err
+}
+
+// Shape is how many traces have so many calls, or are so deep.
+type Shape struct {
+	Size   int64 `json:"size"`
+	Traces int64 `json:"traces"`
+}
+
+// Shapes counts the traces of a time range by their calls and by their depth:
+// how many levels of parents and children lie above their deepest event. Depths
+// are counted up to 12. Only traces with an event that meets f count.
+func (r *Reader) Shapes(ctx context.Context, project string, f Filter) (calls, depth []Shape, err error) {
+	w, err := r.where(project, &Filter{From: f.From, To: f.To})
+	if err != nil {
+		return nil, nil, err
+	}
+	w.add("trace_id IS NOT NULL")
+	if f.narrows() {
+		in, err := r.where(project, &f)
+		if err != nil {
+			return nil, nil, err
+		}
+		w.add("trace_id IN (SELECT trace_id FROM events "+in.String()+")", in.args...)
+	}
+	read := func(query string, args []any) ([]Shape, error) {
+		out := []Shape{}
+		err := r.store.Read(ctx, func(rows *sql.Rows) error {
+			for rows.Next() {
+				var s Shape
+				if err := rows.Scan(&s.Size, &s.Traces); err != nil {
+					return err
+				}
+				out = append(out, s)
+			}
+			return nil
+		}, query, args...)
+		return out, err
+	}
+	calls, err = read("SELECT n, count(*) FROM (SELECT count(*) FILTER (WHERE "+callExpr+") AS n FROM events "+w.String()+" GROUP BY trace_id) GROUP BY n ORDER BY n", w.args)
+	if err != nil {
+		return nil, nil, err
+	}
+	// Each round goes one level down from the roots: events whose parent is not in
+	// their trace.
+	depth, err = read("WITH RECURSIVE part AS (SELECT trace_id, span_id, parent_id FROM events "+w.String()+" AND (span_id IS NOT NULL OR parent_id IS NOT NULL)),"+
+		" level AS (SELECT p.trace_id, p.span_id, 1 AS depth FROM part p LEFT JOIN (SELECT DISTINCT trace_id, span_id FROM part WHERE span_id IS NOT NULL) up ON up.trace_id = p.trace_id AND up.span_id = p.parent_id WHERE up.span_id IS NULL"+
+		" UNION SELECT p.trace_id, p.span_id, l.depth + 1 FROM level l JOIN part p ON p.trace_id = l.trace_id AND p.parent_id = l.span_id WHERE l.depth < 12 AND l.span_id IS NOT NULL)"+
+		" SELECT d, count(*) FROM (SELECT trace_id, max(depth) AS d FROM level GROUP BY trace_id) GROUP BY d ORDER BY d", w.args)
+	return calls, depth, err
+}
