@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"os"
 	"regexp"
@@ -111,4 +112,85 @@ func TestIngestLoad(t *testing.T) {
 				(time.Since(start) - took).Round(time.Millisecond), stats.Totals.Calls, peak.Load()>>20)
 		})
 	}
+}
+
+// TestIngestCrash kills hedgerow with SIGKILL at random moments during ingest.
+// Each event that was answered with a 200 is stored, once, however short before:
+// a 2xx is the promise. HEDGEROW_CRASH_ROUNDS sets how often.
+func TestIngestCrash(t *testing.T) {
+	rounds := 5
+	if n, err := strconv.Atoi(os.Getenv("HEDGEROW_CRASH_ROUNDS")); err == nil {
+		rounds = n
+	}
+	w := newWorld(t)
+	var mu sync.Mutex
+	promised := make(map[string]bool)
+	p := w.start()
+	for range rounds {
+		var wg sync.WaitGroup
+		stop := make(chan struct{})
+		for range 4 {
+			wg.Go(func() {
+				for {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					ids := make([]string, 10)
+					events := make([]string, len(ids))
+					for i := range ids {
+						ids[i] = event.NewID()
+						events[i] = `{"event":"crash","distinct_id":"d","uuid":"` + ids[i] + `"}`
+					}
+					body := `{"api_key":"` + phKey + `","batch":[` + strings.Join(events, ",") + `]}`
+					for range 2 { // as SDKs do: the same once more
+						res, err := http.Post(p.base+"/batch/", "application/json", strings.NewReader(body))
+						if err != nil {
+							continue
+						}
+						res.Body.Close()
+						if res.StatusCode == 200 {
+							mu.Lock()
+							for _, id := range ids {
+								promised[id] = true
+							}
+							mu.Unlock()
+							break
+						}
+					}
+				}
+			})
+		}
+		time.Sleep(time.Duration(100+rand.IntN(400)) * time.Millisecond)
+		p.kill()
+		close(stop)
+		wg.Wait()
+		p = w.start()
+	}
+	if len(promised) < rounds*100 {
+		t.Fatalf("only %d events were accepted in %d rounds: no load", len(promised), rounds)
+	}
+	var stored map[string]int
+	w.await(60*time.Second, func() bool {
+		stored = make(map[string]int)
+		for _, e := range p.stored("event=crash") {
+			stored[e.UUID]++
+		}
+		for id := range promised {
+			if stored[id] == 0 {
+				return false
+			}
+		}
+		return true
+	}, func() string {
+		return fmt.Sprintf("%d events promised, %d stored\n%s", len(promised), len(stored), p.logs())
+	})
+	for id, n := range stored {
+		if n != 1 {
+			t.Errorf("%s is stored %d times", id, n)
+		}
+	}
+	t.Logf("%d rounds, %d events promised, %d stored", rounds, len(promised), len(stored))
+	p.stop()
 }
