@@ -376,3 +376,13 @@ func TestStableIdentity(t *testing.T) {
 		t.Errorf("%d events one by one, %d together", n, len(whole))
 	}
 }
+
+// distinct leaves out what is exported twice in one request: one event.
+func distinct(events []*event.Event) []*event.Event {
+	seen := make(map[string]bool)
+	return slices.DeleteFunc(events, func(e *event.Event) bool {
+		twice := seen[e.UUID]
+		seen[e.UUID] = true
+		return twice
+	})
+}
