@@ -31,6 +31,8 @@ type Filter struct {
 	ErrorType     string
 	ErrorGroup    string // the normalised message: ErrorGroup.Message of Errors
 	TaskType      string
+	Step          string // name of a span, or of the tool that it called
+	InputLength   string // bucket of the input's length
 	Environment   string
 	Tag           string
 	Properties    map[string]string // custom property name → its value as text, at most MaxPropertyFilters
@@ -101,6 +103,8 @@ func (r *Reader) where(project string, f *Filter) (*where, error) {
 		{"prompt_version", versionExpr + " = ?", f.PromptVersion},
 		{"status", "status = ?", f.Status},
 		{"error_type", "error_type = ?", f.ErrorType},
+		{"step", r.sql.stepExpr() + " = ?", f.Step},
+		{"input_length", "input_length_bucket = ?", f.InputLength},
 		{"error_group", "is_error AND " + errorExpr + " = ?", f.ErrorGroup},
 		{"task_type", "task_type = ?", f.TaskType},
 		{"environment", "environment = ?", f.Environment},

@@ -82,7 +82,7 @@ func (r *Reader) Users(ctx context.Context, q ListQuery) (*ListPage, error) {
 func (f *Filter) narrows() bool {
 	g := *f
 	g.From, g.To, g.Properties = time.Time{}, time.Time{}, nil
-	return g.Name+g.Kind+g.Provider+g.Model+g.Operation+g.Surface+g.User+g.SessionID+g.TraceID+g.PromptName+g.PromptVersion+g.Status+g.ErrorType+g.TaskType+g.Environment+g.Tag+g.ErrorGroup != "" || len(f.Properties) > 0
+	return g.Name+g.Kind+g.Step+g.InputLength+g.Provider+g.Model+g.Operation+g.Surface+g.User+g.SessionID+g.TraceID+g.PromptName+g.PromptVersion+g.Status+g.ErrorType+g.TaskType+g.Environment+g.Tag+g.ErrorGroup != "" || len(f.Properties) > 0
 }
 
 func (r *Reader) list(ctx context.Context, key string, q ListQuery) (*ListPage, error) {
@@ -308,6 +308,11 @@ func withDigit(letters string) string {
 	return strings.Join(append(alternatives, fmt.Sprintf("[%s]{7,}[0-9][0-9%s]*", letters, letters)), "|")
 }
 
+// stepExpr names the step of a span: the tool that it called, or itself.
+func (d *dialect) stepExpr() string {
+	return "coalesce(" + d.constProperty("gen_ai.tool.name") + ", span_name, '')"
+}
+
 // Step is one kind of step of agents: spans of the same name.
 type Step struct {
 	Name      string `json:"name"`
@@ -331,7 +336,7 @@ func (r *Reader) Steps(ctx context.Context, project string, f Filter, limit int)
 	w.add("name = '" + event.Span + "' AND coalesce(operation, 'execute_tool') IN ('execute_tool', 'invoke_agent', 'create_agent', 'invoke_workflow', 'span')")
 	out := []Step{}
 	tool := "coalesce(" + r.sql.toolExpr() + ", false)"
-	step := "coalesce(" + r.sql.constProperty("gen_ai.tool.name") + ", span_name, '')"
+	step := r.sql.stepExpr()
 	err = r.store.Read(ctx, func(rows *sql.Rows) error {
 		for rows.Next() {
 			var s Step

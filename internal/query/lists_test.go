@@ -222,6 +222,7 @@ func TestEventsOfKind(t *testing.T) {
 		"Calls":    {query.Filter{Kind: query.KindCalls}, (*event.Event).IsCosted},
 		"Errors":   {query.Filter{Kind: query.KindErrors}, func(e *event.Event) bool { return e.IsError }},
 		"Tools":    {query.Filter{Kind: query.KindTools}, isTool},
+		"Step":     {query.Filter{Kind: query.KindTools, Step: "lookup"}, func(e *event.Event) bool { return isTool(e) && text(e, "gen_ai.tool.name") == "lookup" }},
 		"Outcomes": {query.Filter{Kind: query.KindOutcomes, Provider: "openai"}, func(e *event.Event) bool { return isOutcome(e) && e.Provider == "openai" }},
 		"Tasks": {query.Filter{Name: "llm_task_completed", PromptName: "classify", PromptVersion: "pv_7"}, func(e *event.Event) bool {
 			return e.Name == "llm_task_completed" && e.PromptName == "classify" && e.PromptVersionID == "pv_7"

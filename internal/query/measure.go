@@ -3,6 +3,7 @@ package query
 import (
 	"database/sql"
 	"fmt"
+	"strconv"
 	"strings"
 	"time"
 
@@ -189,8 +190,8 @@ func scanValues(rows *sql.Rows, names []Measure, ms []measure, before ...any) (V
 
 // from is what a kind's questions select from: the table or, for outcomes, a
 // selection of it that completes them. An outcome that says nothing of its
-// prompt, model and so on has those of the first call of its trace: whoever
-// tells that a task is done seldom knows which prompt did it.
+// prompt, model and so on has those of the first call of its trace that names a
+// prompt or, where none does, of the first: whoever tells that a task is done seldom knows which prompt did it.
 func (r *Reader) from(k kind, project string, f *Filter) (string, []any) {
 	if k != ofOutcomes {
 		return "events", nil
@@ -212,22 +213,24 @@ func (r *Reader) from(k kind, project string, f *Filter) (string, []any) {
 	}
 	own := "SELECT * FROM events WHERE project_id = ? AND name IN (" + outcomeNames + ")" + rng.String()
 	traces := "SELECT trace_id FROM events WHERE project_id = ? AND name IN (" + outcomeNames + ") AND trace_id IS NOT NULL" + rng.String()
-	first := func(col string) string {
-		return "arg_min(" + col + ", ts) FILTER (WHERE " + col + " IS NOT NULL) AS " + col
+	names := []string{"prompt_name", "prompt_version", "prompt_version_id", "provider", "model", "model_asked", "operation", "environment", "surface", "task_type", "distinct_id", "session_id", "input_length_bucket"}
+	var pack []string
+	for _, n := range names {
+		pack = append(pack, n+" := "+n)
 	}
-	inherit := []string{"provider", "model", "model_asked", "operation", "environment", "surface", "task_type", "distinct_id", "session_id", "input_length_bucket"}
-	cols := []string{"trace_id", first("prompt_name"), first("prompt_version"), first("prompt_version_id")}
+	// One struct a trace: a state for each column would take much more memory.
+	const noPrompt = 1 << 62
+	first := "arg_min(struct_pack(" + strings.Join(pack, ", ") + "), epoch_us(ts) + CASE WHEN prompt_name IS NULL THEN " + strconv.Itoa(noPrompt) + " ELSE 0 END) AS c"
 	replace := []string{
 		"coalesce(o.prompt_name, c.prompt_name) AS prompt_name",
 		"CASE WHEN o.prompt_version IS NOT NULL OR o.prompt_version_id IS NOT NULL THEN o.prompt_version WHEN o.prompt_name IS NULL OR o.prompt_name = c.prompt_name THEN c.prompt_version END AS prompt_version",
 		"CASE WHEN o.prompt_version IS NOT NULL OR o.prompt_version_id IS NOT NULL THEN o.prompt_version_id WHEN o.prompt_name IS NULL OR o.prompt_name = c.prompt_name THEN c.prompt_version_id END AS prompt_version_id",
 	}
-	for _, c := range inherit {
-		cols = append(cols, first(c))
-		replace = append(replace, "coalesce(o."+c+", c."+c+") AS "+c)
+	for _, n := range names[3:] {
+		replace = append(replace, "coalesce(o."+n+", c."+n+") AS "+n)
 	}
-	from := "(SELECT o.* REPLACE (" + strings.Join(replace, ", ") + ") FROM (" + own + ") o LEFT JOIN (SELECT " + strings.Join(cols, ", ") +
-		" FROM events WHERE project_id = ? AND " + callExpr + near.String() + " AND trace_id IN (" + traces + ") GROUP BY trace_id) c ON c.trace_id = o.trace_id) AS events"
+	from := "(SELECT o.* REPLACE (" + strings.Join(replace, ", ") + ") FROM (" + own + ") o LEFT JOIN (SELECT trace_id, " + first +
+		" FROM events WHERE project_id = ? AND " + callExpr + near.String() + " AND trace_id IN (" + traces + ") GROUP BY trace_id) t ON t.trace_id = o.trace_id) AS events"
 	all := append(append(append(append([]any{}, args...), project), nearArgs...), args...)
 	return from, all
 }

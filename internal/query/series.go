@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -35,9 +36,9 @@ type SeriesQuery struct {
 	Measures []Measure // at least one, at most MaxMeasures
 	By       GroupBy   // of each point; not day or hour
 	Every    GroupBy   // ByDay or ByHour; ByNone: no points, totals only
-	Compare  bool      // also the totals of the equally long period before
+	Compare  bool      // also the totals of the equally long period before; of groups only where there are no points
 	TimeZone string    // IANA name; "" is UTC
-	Limit    int       // groups, those of the most events; 0 is DefaultLines, at most MaxGroups
+	Limit    int       // groups, those of the most events or, where failures are asked for first, of the most failures; 0 is DefaultLines, at most MaxGroups
 }
 
 // Bounds of [SeriesQuery].
@@ -71,7 +72,7 @@ type Line struct {
 	Key      string   `json:"key"` // "" where the events do not say
 	Total    Values   `json:"total"`
 	Previous Values   `json:"previous,omitempty"` // where Compare was asked for
-	Points   []Values `json:"points"`
+	Points   []Values `json:"points"`             // of Total only where there is no breakdown
 }
 
 // Number is a figure, or unknown (null): a rate of nothing, a quantile of none.
@@ -100,7 +101,7 @@ func (r *Reader) by(g GroupBy) (expr string, args []any, err error) {
 	case ByInputLength:
 		return text("input_length_bucket"), nil, nil
 	case ByTool:
-		return "coalesce(" + r.sql.constProperty("gen_ai.tool.name") + ", span_name, '')", nil, nil
+		return r.sql.stepExpr(), nil, nil
 	case ByEval:
 		return "coalesce(" + r.sql.constProperty("eval_name") + ", " + r.sql.constProperty("$ai_metric_name") + ", " + r.sql.constProperty("$ai_evaluation_name") + ", '')", nil, nil
 	}
@@ -218,6 +219,12 @@ func (a *asked) run(ctx context.Context) error {
 		}
 	}
 	a.out.Total = a.line("")
+	if a.q.By != ByNone {
+		a.out.Total.Points = []Values{}
+	}
+	if a.q.Compare {
+		a.out.Total.Previous = Values{}
+	}
 	for i, k := range order {
 		defs := make([]measure, len(names[k]))
 		for j, m := range names[k] {
@@ -263,7 +270,7 @@ func (a *asked) line(key string) Line {
 	for i := range l.Points {
 		l.Points[i] = Values{}
 	}
-	if a.q.Compare {
+	if a.q.Compare && a.q.Every == ByNone {
 		l.Previous = Values{}
 	}
 	return l
@@ -324,31 +331,30 @@ func (a *asked) ask(ctx context.Context, k kind, names []Measure, defs []measure
 		}
 		return a.out.Rest
 	}
-	read := func(f *Filter, bucket string, bucketArgs []any, put func(l *Line, at time.Time, timed bool) Values) error {
+	read := func(f *Filter, sets []string, bucket string, bucketArgs []any, put func(l *Line, at time.Time, timed bool) Values) error {
 		w, err := a.r.where(a.q.Project, f)
 		if err != nil {
 			return err
 		}
 		a.r.of(k, w)
 		from, fromArgs := a.r.from(k, a.q.Project, f)
-		sets := "(g), ()"
-		timeCol := "CAST(NULL AS TIMESTAMP)"
-		if bucket != "" {
-			sets, timeCol = "(g, t), (g), (t), ()", bucket
+		g, t, inner := "-1", "CAST(NULL AS TIMESTAMP)", "*"
+		var args []any
+		if slices.ContainsFunc(sets, func(s string) bool { return strings.Contains(s, "g") }) {
+			g, inner, args = "g", inner+", "+place+" AS g", append(args, placeArgs...)
 		}
-		if a.q.By == ByNone {
-			sets = strings.NewReplacer("(g, t), ", "", "(g), ", "").Replace(sets)
+		if slices.ContainsFunc(sets, func(s string) bool { return strings.Contains(s, "t") }) {
+			t, inner, args = "t", inner+", "+bucket+" AS t", append(args, bucketArgs...)
+		}
+		noG, noT := "1", "1"
+		if g == "g" {
+			noG = "GROUPING(g)"
+		}
+		if t == "t" {
+			noT = "GROUPING(t)"
 		}
 		// The inner selection names group and bucket, so that each is computed once.
-		query := "SELECT g, t, GROUPING(g) AS no_g, GROUPING(t) AS no_t, " + cols + " FROM (SELECT *, " + place + " AS g, " + timeCol + " AS t FROM " + from + " " + w.String() + ") GROUP BY GROUPING SETS (" + sets + ")"
-		if bucket == "" {
-			query = "SELECT g, CAST(NULL AS TIMESTAMP) AS t, GROUPING(g) AS no_g, 1 AS no_t, " + cols + " FROM (SELECT *, " + place + " AS g FROM " + from + " " + w.String() + ") GROUP BY GROUPING SETS (" + sets + ")"
-		}
-		if a.q.By == ByNone {
-			query = strings.Replace(query, "SELECT g, t, GROUPING(g) AS no_g,", "SELECT -1 AS g, t, 1 AS no_g,", 1)
-			query = strings.Replace(query, "SELECT g, CAST(NULL AS TIMESTAMP) AS t, GROUPING(g) AS no_g,", "SELECT -1 AS g, CAST(NULL AS TIMESTAMP) AS t, 1 AS no_g,", 1)
-		}
-		args := append(append(append(append([]any{}, placeArgs...), bucketArgs...), fromArgs...), w.args...)
+		query := "SELECT " + g + ", " + t + ", " + noG + ", " + noT + ", " + cols + " FROM (SELECT " + inner + " FROM " + from + " " + w.String() + ") GROUP BY GROUPING SETS (" + strings.Join(sets, ", ") + ")"
 		return a.r.store.Read(ctx, func(rows *sql.Rows) error {
 			for rows.Next() {
 				var g sql.NullInt64
@@ -362,21 +368,40 @@ func (a *asked) ask(ctx context.Context, k kind, names []Measure, defs []measure
 				if l == nil {
 					continue
 				}
-				into := put(l, t.Time.UTC(), noT == 0)
-				for m, n := range v {
-					if into != nil {
-						into[m] = n
-					}
+				if into := put(l, t.Time.UTC(), noT == 0); into != nil {
+					maps.Copy(into, v)
 				}
 			}
 			return nil
-		}, query, args...)
+		}, query, append(append(args, fromArgs...), w.args...)...)
 	}
+	// Quantiles hold all values until they are done: their sets are taken one
+	// after the other. Sums are taken in one go.
+	each := func(f *Filter, sets []string, bucket string, bucketArgs []any, put func(l *Line, at time.Time, timed bool) Values) error {
+		if !slices.ContainsFunc(defs, func(m measure) bool { return m.pick >= 0 }) {
+			return read(f, sets, bucket, bucketArgs, put)
+		}
+		for _, set := range sets {
+			if err := read(f, []string{set}, bucket, bucketArgs, put); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	sets, before := []string{"()"}, []string{"()"}
 	bucket, bucketArgs := "", []any(nil)
-	if a.q.Every != ByNone {
+	switch {
+	case a.q.Every != ByNone:
 		bucket, bucketArgs = a.r.bucket(a.q.From, a.q.To, a.q.Every, a.zone)
+		if a.q.By == ByNone {
+			sets = append(sets, "(t)")
+		} else {
+			sets = append(sets, "(g)", "(g, t)")
+		}
+	case a.q.By != ByNone:
+		sets, before = append(sets, "(g)"), append(before, "(g)")
 	}
-	err = read(&a.q.Filter, bucket, bucketArgs, func(l *Line, at time.Time, timed bool) Values {
+	err = each(&a.q.Filter, sets, bucket, bucketArgs, func(l *Line, at time.Time, timed bool) Values {
 		if !timed {
 			return l.Total
 		}
@@ -388,9 +413,9 @@ func (a *asked) ask(ctx context.Context, k kind, names []Measure, defs []measure
 	if err != nil || !a.q.Compare {
 		return err
 	}
-	before := a.q.Filter
-	before.From, before.To = a.q.From.Add(-a.q.To.Sub(a.q.From)), a.q.From
-	return read(&before, "", nil, func(l *Line, _ time.Time, _ bool) Values { return l.Previous })
+	earlier := a.q.Filter
+	earlier.From, earlier.To = a.q.From.Add(-a.q.To.Sub(a.q.From)), a.q.From
+	return each(&earlier, before, "", nil, func(l *Line, _ time.Time, _ bool) Values { return l.Previous })
 }
 
 // findGroups fills Groups with the keys of the most events, and Rest where there
@@ -401,6 +426,11 @@ func (a *asked) findGroups(ctx context.Context, k kind, group string, groupArgs 
 		return err
 	}
 	a.r.of(k, w)
+	rank := ""
+	switch a.q.Measures[0] {
+	case Errors, ErrorRate, ToolErrors, ToolErrorRate:
+		rank = "count(*) FILTER (WHERE is_error) DESC, "
+	}
 	from, fromArgs := a.r.from(k, a.q.Project, &a.q.Filter)
 	args := append(append(append(append([]any{}, groupArgs...), fromArgs...), w.args...), a.q.Limit+1)
 	return a.r.store.Read(ctx, func(rows *sql.Rows) error {
@@ -418,5 +448,5 @@ func (a *asked) findGroups(ctx context.Context, k kind, group string, groupArgs 
 			a.out.Groups = append(a.out.Groups, a.line(key))
 		}
 		return nil
-	}, "SELECT "+group+" AS g, count(*) AS n FROM "+from+" "+w.String()+" GROUP BY g ORDER BY n DESC, g LIMIT ?", args...)
+	}, "SELECT "+group+" AS g, count(*) AS n FROM "+from+" "+w.String()+" GROUP BY g ORDER BY "+rank+"n DESC, g LIMIT ?", args...)
 }
