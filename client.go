@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"maps"
 	"net/http"
@@ -46,6 +47,10 @@ type Client struct {
 	count atomic.Int64
 	bytes atomic.Int64
 
+	held    held         // tries of calls, which wait for the next
+	seed    maphash.Seed // of their keys
+	refused sync.Map     // base URL → time.Time of a refusal of stream_options
+
 	noAI atomic.Int64 // until when, in Unix nanoseconds, the host is taken to have no AI route
 
 	mu     sync.RWMutex // held by enqueue for reading, so that Close has no sender beside it
@@ -73,7 +78,7 @@ func New(c Config) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("hedgerow: %w", err)
 	}
-	cl := &Client{c: c, log: c.logger(), http: newHTTPClient(&c)}
+	cl := &Client{c: c, log: c.logger(), http: newHTTPClient(&c), seed: maphash.MakeSeed()}
 	cl.stats.dropped = make(map[string]int64)
 	cl.stats.pending = make(map[string]int64)
 	if c.Disabled {
@@ -209,6 +214,7 @@ func (c *Client) Flush(ctx context.Context) error {
 	if !c.Enabled() {
 		return nil
 	}
+	c.held.release()
 	before := c.Stats().Lost()
 	var targets [len(c.lanes)]uint64
 	for i, l := range c.lanes {
@@ -236,6 +242,7 @@ func (c *Client) Close(ctx context.Context) error {
 	if !c.Enabled() {
 		return nil
 	}
+	c.held.release()
 	c.mu.Lock()
 	again := c.closed
 	c.closed = true
@@ -276,7 +283,9 @@ func (h leveled) Enabled(ctx context.Context, l slog.Level) bool {
 	return l >= h.level.Level() && h.Handler.Enabled(ctx, l)
 }
 
-func (h leveled) WithAttrs(a []slog.Attr) slog.Handler { return leveled{h.Handler.WithAttrs(a), h.level} }
-func (h leveled) WithGroup(n string) slog.Handler      { return leveled{h.Handler.WithGroup(n), h.level} }
+func (h leveled) WithAttrs(a []slog.Attr) slog.Handler {
+	return leveled{h.Handler.WithAttrs(a), h.level}
+}
+func (h leveled) WithGroup(n string) slog.Handler { return leveled{h.Handler.WithGroup(n), h.level} }
 
 func isLLM(name string) bool { return strings.HasPrefix(name, "$ai_") }

@@ -1,6 +1,7 @@
 package hedgerow
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -121,6 +122,12 @@ type Config struct {
 	// "llm.internal:8080" → "vllm". Such a provider is read as OpenAI-compatible
 	// unless the path says otherwise. The well-known ones need no entry.
 	Providers map[string]string
+
+	// SpanContext tells the wrappers which trace and span of another tracer a
+	// call belongs to, as hex ids or "": package otelexport has one for
+	// OpenTelemetry. [WithTrace] wins over it. Without it the traceparent header
+	// of the request is used.
+	SpanContext func(context.Context) (traceID, spanID string)
 
 	// LeaveUsage keeps the wrappers from asking for token counts on streams of
 	// chat completions that lack them. What they ask for they take out of the

@@ -35,6 +35,9 @@ const (
 	batchBytes = 5 << 20 // of one request, before compression
 )
 
+// homePrefix begins the project tokens of hedgerow.
+const homePrefix = "phc_hedgerow_"
+
 const (
 	backoffMin    = 250 * time.Millisecond // before the first retry; doubles
 	backoffMax    = 30 * time.Second
@@ -99,26 +102,26 @@ func (c *Client) encodeOne(it *item) (o *outgoing, reason string, err error) {
 		e.UUID = event.NewID()
 	}
 	o = &outgoing{e: e}
-	if o.body, err = marshal(e); err != nil {
+	if o.body, err = c.marshal(e); err != nil {
 		return nil, DropInvalid, fmt.Errorf("encode %s: %w", e.Name, err)
 	}
 	return o, "", nil
 }
 
-func marshal(e *event.Event) ([]byte, error) {
-	return e.MarshalPostHog(event.Wire{Lib: libName, LibVersion: Version})
+func (c *Client) marshal(e *event.Event) ([]byte, error) {
+	return e.MarshalPostHog(event.Wire{Lib: libName, LibVersion: Version, Home: strings.HasPrefix(c.c.APIKey, homePrefix)})
 }
 
 // lighten leaves the content out of an event. It reports false where that has
 // been done before, or does not help.
-func (o *outgoing) lighten(limit int) bool {
+func (c *Client) lighten(o *outgoing, limit int) bool {
 	if o.light || o.e.Content.IsZero() {
 		return false
 	}
 	e := o.e.Clone()
 	e.DropContent()
 	_ = e.SetProperty("content_dropped", "too_large") // a string always marshals
-	body, err := marshal(e)
+	body, err := c.marshal(e)
 	if err != nil || len(body) > limit {
 		return false
 	}
@@ -185,7 +188,7 @@ func (c *Client) send(l *lane, batch []*outgoing) (halves [][]*outgoing) {
 			}
 			o := batch[0]
 			if v == tooLarge {
-				if o.lighten(len(o.body) - 1) {
+				if c.lighten(o, len(o.body)-1) {
 					continue
 				}
 				c.log.Warn("an event is too large for the host", "event", o.e.Name, "bytes", len(o.body))
@@ -221,7 +224,7 @@ func (c *Client) fit(batch []*outgoing, limit int) []*outgoing {
 	}
 	out := make([]*outgoing, 0, len(batch))
 	for _, o := range batch {
-		if len(o.body) > limit && !o.lighten(limit) {
+		if len(o.body) > limit && !c.lighten(o, limit) {
 			c.log.Warn("an event is too large", "event", o.e.Name, "bytes", len(o.body), "limit", limit)
 			c.drop(DropTooLarge, 1, nil)
 			continue

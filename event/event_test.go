@@ -3,6 +3,7 @@ package event_test
 import (
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -265,4 +266,36 @@ func FuzzUnmarshalPostHog(f *testing.F) {
 			t.Fatalf("invalid JSON written: %q", w)
 		}
 	})
+}
+
+// What PostHog's vocabulary has no words for reaches another hedgerow all the
+// same, and nobody else.
+func TestHomeProperty(t *testing.T) {
+	e := &event.Event{UUID: event.NewID(), Name: event.Generation, Timestamp: time.Unix(0, 0), ModelAsked: "gpt-4.1-mini", Method: "POST", Tags: []string{"beta", "eu"}, DistinctID: "ada"}
+	_ = e.SetProperty("true_but_no_tag", true)
+	b, err := e.MarshalPostHog(event.Wire{Home: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := event.UnmarshalPostHog(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got.ModelAsked != e.ModelAsked || got.Model != "" || got.Method != "POST" || !slices.Equal(got.Tags, e.Tags) || len(got.Properties) != 1 {
+		t.Errorf("%+v", got)
+	}
+	if b, _ := e.MarshalPostHog(event.Wire{}); strings.Contains(string(b), "$hedgerow") {
+		t.Errorf("PostHog gets %s", b)
+	}
+	e.Model = "gpt-4.1-mini-2025-04-14"
+	b, _ = e.MarshalPostHog(event.Wire{Home: true})
+	if got, _ = event.UnmarshalPostHog(b); got.Model != e.Model || got.ModelAsked != e.ModelAsked {
+		t.Errorf("model %q, asked %q", got.Model, got.ModelAsked)
+	}
+	for _, bad := range []string{`1`, `{"tags":"x"}`, `null`} {
+		got, err := event.UnmarshalPostHog([]byte(`{"event":"e","distinct_id":"a","properties":{"$hedgerow":` + bad + `,"x":true}}`))
+		if err != nil || got.Properties["x"] == nil || len(got.Tags) != 0 {
+			t.Errorf("%s: %+v, %v", bad, got, err)
+		}
+	}
 }

@@ -24,7 +24,20 @@ type Wire struct {
 	// it is. A relay must: the timestamp was corrected at intake, and the time
 	// that an event waits in a queue is not clock skew.
 	IgnoreSentAt bool
+
+	// Home adds the property $hedgerow, with what PostHog's vocabulary has no
+	// words for: the receiver is a hedgerow, whose [UnmarshalPostHog] reads it.
+	Home bool
 }
+
+// home is the property $hedgerow.
+type home struct {
+	ModelAsked string   `json:"model_asked,omitzero"` // where no answer named a model, so that $ai_model is this one
+	Method     string   `json:"method,omitzero"`
+	Tags       []string `json:"tags,omitzero"` // which of the properties that are true are tags
+}
+
+const maxTags = 50
 
 // MarshalPostHog writes the event as one object of PostHog's capture API:
 // event, uuid, distinct_id, timestamp and properties, keys sorted, so that equal
@@ -55,6 +68,13 @@ func (e *Event) MarshalPostHog(w Wire) ([]byte, error) {
 	}
 	if w.IgnoreSentAt {
 		props["$ignore_sent_at"] = json.RawMessage("true")
+	}
+	if w.Home && (e.Method != "" || len(e.Tags) > 0 || e.ModelAsked != "") {
+		h := home{Method: e.Method, Tags: e.Tags}
+		if e.Model == "" {
+			h.ModelAsked = e.ModelAsked
+		}
+		props["$hedgerow"] = mustJSON(h)
 	}
 	return json.Marshal(struct {
 		DistinctID string                     `json:"distinct_id"`
@@ -322,6 +342,23 @@ func (e *Event) SetWireProperties(p map[string]json.RawMessage) {
 	if e.Cost.Total.Known {
 		delete(p, "$ai_cost_passthrough") // said again on the way out
 	}
+	take("$hedgerow", func(v json.RawMessage) bool {
+		var h home
+		if json.Unmarshal(v, &h) != nil {
+			return false
+		}
+		e.Method = h.Method
+		if h.ModelAsked != "" && h.ModelAsked == e.Model {
+			e.Model, e.ModelAsked = "", h.ModelAsked
+		}
+		for _, tag := range h.Tags {
+			if string(p[tag]) == "true" && len(e.Tags) < maxTags {
+				e.Tags = append(e.Tags, tag)
+				delete(p, tag)
+			}
+		}
+		return true
+	})
 	if len(p) > 0 {
 		e.Properties = p
 	}

@@ -1,0 +1,220 @@
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"log/slog"
+	"maps"
+	"net/url"
+	"regexp"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/anthropics/anthropic-sdk-go"
+	anthropicoption "github.com/anthropics/anthropic-sdk-go/option"
+	"github.com/openai/openai-go/v3"
+	openaioption "github.com/openai/openai-go/v3/option"
+	"github.com/openai/openai-go/v3/responses"
+
+	"github.com/hedgerow/hedgerow"
+	"github.com/hedgerow/hedgerow/internal/posthog/posthogtest"
+)
+
+// TestSDKEqualsGateway makes each call twice, through the gateway and straight to
+// the provider with the SDK's middleware, and compares the two events field by
+// field: as hedgerow stores them, and as they arrive in PostHog.
+func TestSDKEqualsGateway(t *testing.T) {
+	w := newWorld(t)
+	p := w.start()
+	w.flushFast()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+
+	sdk, err := hedgerow.New(hedgerow.Config{APIKey: p.token(), Host: p.base, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer sdk.Close(ctx)
+
+	const key, antKey = "sk-e2e-go-caller-0000000000000", "sk-ant-e2e-go-caller-000000000"
+	type clients struct {
+		oa openai.Client
+		an anthropic.Client
+	}
+	gateway := clients{
+		openai.NewClient(openaioption.WithBaseURL(p.base+"/openai/v1"), openaioption.WithAPIKey(key), openaioption.WithMaxRetries(0)),
+		anthropic.NewClient(anthropicoption.WithBaseURL(p.base+"/anthropic"), anthropicoption.WithAPIKey(antKey), anthropicoption.WithMaxRetries(0)),
+	}
+	direct := clients{
+		openai.NewClient(openaioption.WithBaseURL(w.sim.OpenAIURL()+"/v1"), openaioption.WithAPIKey(key), openaioption.WithMaxRetries(0), openaioption.WithMiddleware(sdk.Middleware())),
+		anthropic.NewClient(anthropicoption.WithBaseURL(w.sim.AnthropicURL()), anthropicoption.WithAPIKey(antKey), anthropicoption.WithMaxRetries(0), anthropicoption.WithMiddleware(sdk.Middleware())),
+	}
+
+	chat := openai.ChatCompletionNewParams{Model: "gpt-4.1-mini", User: openai.String("body-user"), Temperature: openai.Float(0.2), Messages: []openai.ChatCompletionMessageParamUnion{openai.SystemMessage("Keep this: " + secret), openai.UserMessage("Hello " + secret)}}
+	withTools := chat
+	withTools.Tools = []openai.ChatCompletionToolUnionParam{openai.ChatCompletionFunctionTool(openai.FunctionDefinitionParam{Name: "get_weather", Parameters: openai.FunctionParameters{"type": "object"}})}
+	asked := chat
+	asked.StreamOptions.IncludeUsage = openai.Bool(true)
+	message := anthropic.MessageNewParams{Model: "claude-sonnet-4-5", MaxTokens: 200, System: []anthropic.TextBlockParam{{Text: "Never tell: " + secret}},
+		Metadata: anthropic.MetadataParam{UserID: anthropic.String("body-user")}, Messages: []anthropic.MessageParam{anthropic.NewUserMessage(anthropic.NewTextBlock("Hello, " + secret))}}
+
+	type options struct {
+		o []openaioption.RequestOption
+		a []anthropicoption.RequestOption
+	}
+	stream := func(c clients, ctx context.Context, params openai.ChatCompletionNewParams, o options) {
+		s := c.oa.Chat.Completions.NewStreaming(ctx, params, o.o...)
+		for s.Next() {
+		}
+	}
+	const text = "text=The hedge grows slowly; "
+	calls := []struct {
+		name, sim string
+		run       func(clients, context.Context, options)
+	}{
+		{"chat", text, func(c clients, ctx context.Context, o options) { _, _ = c.oa.Chat.Completions.New(ctx, chat, o.o...) }},
+		{"chat-cached", text + "input=2000; cached=1024", func(c clients, ctx context.Context, o options) { _, _ = c.oa.Chat.Completions.New(ctx, chat, o.o...) }},
+		{"chat-tools", "tools=1", func(c clients, ctx context.Context, o options) {
+			_, _ = c.oa.Chat.Completions.New(ctx, withTools, o.o...)
+		}},
+		{"chat-stream", text, func(c clients, ctx context.Context, o options) { stream(c, ctx, chat, o) }},
+		{"chat-stream-asked", text + "crlf; comments", func(c clients, ctx context.Context, o options) { stream(c, ctx, asked, o) }},
+		{"chat-refused", text + "content_filter", func(c clients, ctx context.Context, o options) { _, _ = c.oa.Chat.Completions.New(ctx, chat, o.o...) }},
+		{"chat-rate-limit", "rate_limit", func(c clients, ctx context.Context, o options) { _, _ = c.oa.Chat.Completions.New(ctx, chat, o.o...) }},
+		{"chat-server-error", "server_error", func(c clients, ctx context.Context, o options) { stream(c, ctx, chat, o) }},
+		{"responses", text, func(c clients, ctx context.Context, o options) {
+			_, _ = c.oa.Responses.New(ctx, responses.ResponseNewParams{Model: "gpt-4.1-mini", Input: responses.ResponseNewParamsInputUnion{OfString: openai.String(secret)}}, o.o...)
+		}},
+		{"responses-stream", text, func(c clients, ctx context.Context, o options) {
+			s := c.oa.Responses.NewStreaming(ctx, responses.ResponseNewParams{Model: "gpt-4.1-mini", Input: responses.ResponseNewParamsInputUnion{OfString: openai.String(secret)}}, o.o...)
+			for s.Next() {
+			}
+		}},
+		{"embeddings", "", func(c clients, ctx context.Context, o options) {
+			_, _ = c.oa.Embeddings.New(ctx, openai.EmbeddingNewParams{Model: "text-embedding-3-small", Input: openai.EmbeddingNewParamsInputUnion{OfString: openai.String(secret)}}, o.o...)
+		}},
+		{"models", "", func(c clients, ctx context.Context, o options) { _, _ = c.oa.Models.List(ctx, o.o...) }},
+		{"messages", text, func(c clients, ctx context.Context, o options) { _, _ = c.an.Messages.New(ctx, message, o.a...) }},
+		{"messages-cached", text + "cached=1500; cache_write=300", func(c clients, ctx context.Context, o options) { _, _ = c.an.Messages.New(ctx, message, o.a...) }},
+		{"messages-stream", text, func(c clients, ctx context.Context, o options) {
+			s := c.an.Messages.NewStreaming(ctx, message, o.a...)
+			for s.Next() {
+			}
+		}},
+		{"messages-mid-error", text + "mid_error; after=3", func(c clients, ctx context.Context, o options) {
+			s := c.an.Messages.NewStreaming(ctx, message, o.a...)
+			for s.Next() {
+			}
+		}},
+		{"messages-overloaded", "overloaded", func(c clients, ctx context.Context, o options) { _, _ = c.an.Messages.New(ctx, message, o.a...) }},
+		{"count-tokens", "", func(c clients, ctx context.Context, o options) {
+			_, _ = c.an.Messages.CountTokens(ctx, anthropic.MessageCountTokensParams{Model: "claude-sonnet-4-5", Messages: message.Messages}, o.a...)
+		}},
+	}
+	for _, c := range calls {
+		t.Run(c.name, func(t *testing.T) {
+			viaGateway, viaSDK := options{}, options{}
+			both := func(o *options, name, value string) {
+				o.o = append(o.o, openaioption.WithHeader(name, value))
+				o.a = append(o.a, anthropicoption.WithHeader(name, value))
+			}
+			if c.sim != "" {
+				both(&viaGateway, "X-Sim", c.sim)
+				both(&viaSDK, "X-Sim", c.sim)
+			}
+			for name, value := range map[string]string{
+				"X-PostHog-Trace-Id": "gw-" + c.name, "X-PostHog-Session-Id": "session-1", "X-PostHog-Distinct-Id": "ada", "X-Hedgerow-Surface": "Test",
+				"X-Hedgerow-Prompt": "welcome@3", "X-Hedgerow-Task-Type": "greet", "X-Hedgerow-Tags": "beta, eu", "X-PostHog-Properties": `{"plan":"pro","seats":3}`, "X-PostHog-Flag-new-model": "test",
+			} {
+				both(&viaGateway, name, value)
+			}
+			c.run(gateway, ctx, viaGateway)
+
+			said := hedgerow.WithUser(hedgerow.WithSession(hedgerow.WithTrace(ctx, "sdk-"+c.name), "session-1"), "ada")
+			said = hedgerow.WithTags(hedgerow.WithTaskType(hedgerow.WithPrompt(hedgerow.WithSurface(said, "Test"), "welcome", "3"), "greet"), "beta", "eu")
+			said = hedgerow.WithFlag(hedgerow.WithProperties(said, hedgerow.Properties{"plan": "pro", "seats": 3}), "new-model", "test")
+			c.run(direct, said, viaSDK)
+			if err := sdk.Flush(ctx); err != nil {
+				t.Fatal(err)
+			}
+
+			want, got := p.storedFields(t, "gw-"+c.name), p.storedFields(t, "sdk-"+c.name)
+			differences(t, "stored", want, got)
+			wantPH, gotPH := w.inPostHog(t, p, want["uuid"]), w.inPostHog(t, p, got["uuid"])
+			differences(t, "in PostHog", wantPH, gotPH)
+		})
+	}
+	if s := sdk.Stats(); s.Lost() != 0 || s.Sent != int64(len(calls)) {
+		t.Errorf("%+v", s)
+	}
+	checkPrivate(t, p, 2*len(calls))
+	p.stop()
+}
+
+// ownOfEach are the fields that differ between any two calls, and those that name
+// the sender.
+var ownOfEach = []string{
+	"uuid", "timestamp", "trace_id", "span_id", "completion_id", "latency_ms", "latency", "ttft_ms", "time_to_first_token_ms", "received_at", "source", "trace_url",
+	"$ai_trace_id", "$ai_span_id", "$ai_completion_id", "$ai_latency", "$ai_time_to_first_token",
+	"$lib", "$lib_version", "$ai_lib", "$ai_lib_version", "$geoip_disable",
+}
+
+// varying are the members of a field that differ from answer to answer.
+var varying = regexp.MustCompile(`^(request_id|.*_(remaining|reset)(_.*)?|processing_ms)$`)
+
+func (p *proc) storedFields(t *testing.T, trace string) map[string]json.RawMessage {
+	t.Helper()
+	got := p.awaitStored("trace_id="+url.QueryEscape(trace), 1)
+	if len(got) != 1 {
+		t.Fatalf("%d events of %s stored, want 1", len(got), trace)
+	}
+	b, err := json.Marshal(got[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(b, &fields); err != nil {
+		t.Fatal(err)
+	}
+	return fields
+}
+
+func (w *world) inPostHog(t *testing.T, p *proc, uuid json.RawMessage) map[string]json.RawMessage {
+	t.Helper()
+	var id string
+	if err := json.Unmarshal(uuid, &id); err != nil {
+		t.Fatal(err)
+	}
+	var got []posthogtest.Event
+	w.await(15*time.Second, func() bool { got = w.ph.ByUUID(id); return len(got) == 1 }, func() string { return "not in PostHog\n" + p.logs() })
+	fields := maps.Clone(got[0].Properties)
+	fields["event"], fields["distinct_id"] = json.RawMessage(got[0].Name), json.RawMessage(got[0].DistinctID)
+	return fields
+}
+
+func differences(t *testing.T, where string, want, got map[string]json.RawMessage) {
+	t.Helper()
+	names := maps.Clone(want)
+	maps.Copy(names, got)
+	for _, fields := range []map[string]json.RawMessage{want, got} {
+		for _, name := range []string{"properties", "provider_metadata", "$ai_provider_metadata"} {
+			var members map[string]json.RawMessage
+			if json.Unmarshal(fields[name], &members) != nil || members == nil {
+				continue
+			}
+			maps.DeleteFunc(members, func(k string, _ json.RawMessage) bool {
+				return varying.MatchString(k) || slices.Contains(ownOfEach, k)
+			})
+			fields[name], _ = json.Marshal(members)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		if !slices.Contains(ownOfEach, name) && string(want[name]) != string(got[name]) {
+			t.Errorf("%s, %s: by the SDK %s, by the gateway %s", where, name, got[name], want[name])
+		}
+	}
+	if len(want) < 15 {
+		t.Errorf("%s: only %d fields to compare", where, len(want))
+	}
+}

@@ -1,0 +1,94 @@
+package hedgerow
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/hedgerow/hedgerow/internal/provider"
+)
+
+// gemini is a dialect that package provider may or may not read yet; calls that
+// it does not read are recorded as plain ones.
+const gemini provider.Dialect = "gemini"
+
+// target is where a call goes, as events name it.
+type target struct {
+	name    string // "" is no provider
+	dialect provider.Dialect
+	base    string // base + path is the URL without its query
+	path    string
+	usage   bool // streams of chat completions bear token counts unasked
+}
+
+// known are the providers' hosts and those below them, under the names that the
+// gateway gives them.
+var known = []struct {
+	host, name string
+	dialect    provider.Dialect
+	usage      bool
+}{
+	{"api.openai.com", "openai", provider.OpenAI, false},
+	{"api.anthropic.com", "anthropic", provider.Anthropic, true},
+	{"generativelanguage.googleapis.com", "gemini", gemini, true},
+	{"aiplatform.googleapis.com", "gemini", gemini, true},
+	{"openrouter.ai", "openrouter", provider.OpenAI, true},
+	{"openai.azure.com", "azure", provider.OpenAI, false},
+	{"cognitiveservices.azure.com", "azure", provider.OpenAI, false},
+	{"api.groq.com", "groq", provider.OpenAI, true},
+	{"api.mistral.ai", "mistral", provider.OpenAI, true},
+	{"api.deepseek.com", "deepseek", provider.OpenAI, true},
+	{"api.x.ai", "xai", provider.OpenAI, true},
+	{"api.perplexity.ai", "perplexity", provider.OpenAI, true},
+	{"api.together.xyz", "together", provider.OpenAI, false},
+	{"api.fireworks.ai", "fireworks", provider.OpenAI, false},
+}
+
+// providerOf finds the provider of a request. For a host that nobody knows it
+// is told by headers and path; sure says that the request is a call to a model
+// in any case. The name is "" where it is not.
+func (c *Client) providerOf(req *http.Request, sure bool) target {
+	host, path := strings.ToLower(req.URL.Host), req.URL.Path
+	t := target{base: req.URL.Scheme + "://" + req.URL.Host, path: path}
+	name := strings.ToLower(req.URL.Hostname())
+	for _, k := range known {
+		// Regions stand before a host: eu.api.openai.com, RESOURCE.openai.azure.com,
+		// and Google's with a dash: us-central1-aiplatform.googleapis.com.
+		if rest, ok := strings.CutSuffix(name, k.host); ok && (rest == "" || rest[len(rest)-1] == '.' || rest[len(rest)-1] == '-' && k.dialect == gemini) {
+			t.name, t.dialect, t.usage = k.name, k.dialect, k.usage
+			return t
+		}
+	}
+	// What stands before /v1 belongs to where the server is, not to its API.
+	if i := strings.Index(path, "/v1/"); i > 0 {
+		t.base, t.path = t.base+path[:i], path[i:]
+	} else if i := strings.Index(path, "/v1beta/"); i > 0 {
+		t.base, t.path = t.base+path[:i], path[i:]
+	}
+	t.name = c.c.Providers[host]
+	if t.name == "" {
+		t.name = c.c.Providers[name]
+	}
+	t.dialect = provider.OpenAI
+	switch {
+	case len(req.Header["Anthropic-Version"]) > 0:
+		t.dialect = provider.Anthropic
+	case strings.Contains(path, ":generateContent"), strings.Contains(path, ":streamGenerateContent"), len(req.Header["X-Goog-Api-Key"]) > 0:
+		t.dialect = gemini
+	}
+	if t.name != "" {
+		return t
+	}
+	if !sure && t.dialect == provider.OpenAI {
+		switch provider.Operation(t.dialect, req.Method, t.path) {
+		case "chat", "completions", "fim", "responses", "embeddings", "images", "speech", "transcriptions", "translations":
+		case "messages":
+			t.dialect = provider.Anthropic
+		default:
+			return target{}
+		}
+	}
+	if t.name = string(t.dialect); strings.HasSuffix(host, ":11434") {
+		t.name = "ollama"
+	}
+	return t
+}

@@ -1,0 +1,685 @@
+package hedgerow
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"hash/maphash"
+	"io"
+	"mime"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/provider"
+)
+
+// Bounds of what is kept of one exchange, the same as the gateway's.
+const (
+	maxRequest   = 32 << 20 // a longer JSON body is passed on as it comes
+	headOfUpload = 64 << 10 // kept of bodies that are passed on as they come
+	maxHead      = 2 << 20  // kept of the beginning of an answer
+	maxTail      = 64 << 10 // and of its end, where it is longer
+	headOfBinary = 4 << 10  // kept of audio and pictures
+	maxMarks     = 128
+	maxDecoded   = 8 << 20
+)
+
+// Middleware is what openai-go and anthropic-sdk-go take: it sees a request and
+// hands it to next. It is option.Middleware of both.
+type Middleware = func(req *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error)
+
+// Middleware captures every call of an openai-go or anthropic-sdk-go client:
+//
+//	openai.NewClient(option.WithMiddleware(client.Middleware()))
+//
+// The call and its answer are the provider's own, byte for byte, and no later
+// than without: an answer is recorded while the caller reads it, and made into
+// an event in the background when he has. A call that the client tries several
+// times is one event, with the property retries. Errors, streams that break off
+// and cancelled calls are events too.
+//
+// Streams of chat completions bear no token counts unless asked; see
+// [Config.LeaveUsage].
+func (c *Client) Middleware() Middleware {
+	return func(req *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error) {
+		if !c.Enabled() || passed(req) {
+			return next(req)
+		}
+		return c.exchange(req, next, c.providerOf(req, true))
+	}
+}
+
+// Transport captures the calls to models among the requests of an
+// [http.Client]: for genai, go-openai, LangChainGo, Ollama and whatever else
+// lets one set its client. What goes to a host that is not known as a
+// provider's is captured if it is a POST to a path that generates something
+// (/v1/chat/completions, /v1/messages …), and passed on otherwise. base nil is
+// [http.DefaultTransport]. See [Client.Middleware] for the rest.
+func (c *Client) Transport(base http.RoundTripper) http.RoundTripper {
+	if base == nil {
+		base = http.DefaultTransport
+	}
+	if !c.Enabled() {
+		return base
+	}
+	return &transport{c: c, base: base}
+}
+
+type transport struct {
+	c    *Client
+	base http.RoundTripper
+}
+
+func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
+	if passed(req) {
+		return t.base.RoundTrip(req)
+	}
+	to := t.c.providerOf(req, false)
+	if to.name == "" {
+		return t.base.RoundTrip(req)
+	}
+	return t.c.exchange(req, t.base.RoundTrip, to)
+}
+
+// CloseIdleConnections is for [http.Client.CloseIdleConnections].
+func (t *transport) CloseIdleConnections() {
+	if b, ok := t.base.(interface{ CloseIdleConnections() }); ok {
+		b.CloseIdleConnections()
+	}
+}
+
+// passedKey marks the context of a request that a wrapper has seen: a client
+// may have the middleware and the transport.
+type passedKey struct{}
+
+func passed(req *http.Request) bool { return req.Context().Value(passedKey{}) != nil }
+
+// exchange is one call on its way, or one try of it.
+type exchange struct {
+	c    *Client
+	to   target
+	call provider.Call
+	at   *attribution
+	ctx  context.Context
+
+	traceID, parentID string // of traceparent or the caller's tracer
+
+	retry   int  // which try this is, as the client counts them; 0 is the first
+	counted bool // the client says so
+	key     retryKey
+
+	upload *upload // a body that is passed on as it comes
+
+	mu    sync.Mutex // Read and Close of an answer may come from two goroutines
+	body  recorder
+	total int64
+	done  bool
+}
+
+func (c *Client) exchange(req *http.Request, next func(*http.Request) (*http.Response, error), to target) (*http.Response, error) {
+	x := &exchange{c: c, to: to, ctx: req.Context(), at: attributionOf(req.Context())}
+	x.call = provider.Call{Provider: to.name, Dialect: to.dialect, Method: req.Method, Path: to.path, BaseURL: to.base, Start: time.Now()}
+	if x.call.Method == "" {
+		x.call.Method = http.MethodGet
+	}
+	if v := req.Header["Content-Type"]; len(v) > 0 {
+		x.call.RequestHeader = http.Header{"Content-Type": v}
+	}
+	x.spanContext(req)
+	out, err := x.request(req)
+	if err != nil {
+		x.fail(err)
+		return nil, err
+	}
+	x.retries(req)
+	res, strip, err := x.roundTrip(out, next)
+	if err != nil {
+		x.fail(err)
+		return res, err
+	}
+	x.answer(res, strip)
+	return res, nil
+}
+
+// spanContext takes the trace of the caller's tracer, or that of the request's
+// W3C header.
+func (x *exchange) spanContext(req *http.Request) {
+	if f := x.c.c.SpanContext; f != nil {
+		if x.traceID, x.parentID = f(x.ctx); x.traceID != "" {
+			return
+		}
+	}
+	if v := req.Header["Traceparent"]; len(v) > 0 {
+		x.traceID, x.parentID = traceparent(v[0])
+	}
+}
+
+// request returns the request to send, with a body that has been recorded, or is
+// being recorded as it goes.
+func (x *exchange) request(req *http.Request) (*http.Request, error) {
+	out := req.WithContext(context.WithValue(x.ctx, passedKey{}, true))
+	if req.Body == nil || req.Body == http.NoBody {
+		return out, nil
+	}
+	if req.ContentLength > maxRequest || !isJSON(req.Header) {
+		x.upload = &upload{ReadCloser: req.Body}
+		out.Body = x.upload
+		if req.GetBody != nil {
+			out.GetBody = func() (io.ReadCloser, error) {
+				b, err := req.GetBody()
+				return b, err
+			}
+		}
+		return out, nil
+	}
+	// GetBody is no way to look at the body: what it returns may share its
+	// position with the body itself.
+	var buf bytes.Buffer
+	if req.ContentLength > 0 {
+		buf.Grow(int(req.ContentLength) + bytes.MinRead)
+	}
+	_, err := buf.ReadFrom(io.LimitReader(req.Body, maxRequest+1))
+	b := buf.Bytes()
+	if err == nil && len(b) > maxRequest {
+		x.upload = &upload{ReadCloser: struct {
+			io.Reader
+			io.Closer
+		}{io.MultiReader(bytes.NewReader(b), req.Body), req.Body}}
+		out.Body, out.GetBody = x.upload, nil
+		return out, nil
+	}
+	_ = req.Body.Close()
+	x.call.Request, x.call.RequestBytes = b, int64(len(b))
+	if err != nil {
+		x.call.RequestTruncated = true
+		return nil, err
+	}
+	setBody(out, b)
+	out.ContentLength = req.ContentLength
+	return out, nil
+}
+
+func setBody(req *http.Request, b []byte) {
+	req.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(b)), nil }
+	req.Body, _ = req.GetBody()
+	req.ContentLength = int64(len(b))
+}
+
+// isJSON reports whether a request's body is one to be read. A body without a
+// type is taken for JSON.
+func isJSON(h http.Header) bool {
+	v := h["Content-Type"]
+	if len(v) == 0 || v[0] == "" || v[0] == "application/json" {
+		return true
+	}
+	t, _, err := mime.ParseMediaType(v[0])
+	return err == nil && (t == "application/json" || strings.HasSuffix(t, "+json"))
+}
+
+// upload records the beginning of a body as it goes.
+type upload struct {
+	io.ReadCloser
+	mu   sync.Mutex
+	head []byte
+	n    int64
+}
+
+func (u *upload) Read(p []byte) (int, error) {
+	n, err := u.ReadCloser.Read(p)
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if room := headOfUpload - len(u.head); room > 0 {
+		u.head = append(u.head, p[:min(n, room)]...)
+	}
+	u.n += int64(n)
+	return n, err
+}
+
+func (u *upload) seen() ([]byte, int64) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return bytes.Clone(u.head), u.n
+}
+
+// fail ends an exchange to which no answer came.
+func (x *exchange) fail(err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.call.Err, x.call.ErrType = err, event.ErrTypeUnreachable
+	if t := x.gone(err); t != "" {
+		x.call.ErrType = t
+	}
+	x.finish()
+}
+
+// gone tells whether it was the caller who gave up, or his patience.
+func (x *exchange) gone(err error) string {
+	var timeout net.Error
+	switch {
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(x.ctx.Err(), context.DeadlineExceeded), errors.As(err, &timeout) && timeout.Timeout():
+		return event.ErrTypeTimeout
+	case errors.Is(err, context.Canceled), x.ctx.Err() != nil:
+		return event.ErrTypeClientGone
+	}
+	return ""
+}
+
+// answer puts a recorder into the answer's body.
+func (x *exchange) answer(res *http.Response, strip *stripper) {
+	x.call.Status, x.call.ResponseHeader = res.StatusCode, header(res.Header)
+	if res.StatusCode == http.StatusSwitchingProtocols || res.Body == nil {
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		x.finish()
+		return
+	}
+	contentType, _, _ := strings.Cut(strings.ToLower(res.Header.Get("Content-Type")), ";")
+	kind, _, _ := strings.Cut(contentType, "/")
+	x.body = recorder{head: maxHead, tail: maxTail}
+	if kind == "audio" || kind == "image" || kind == "video" || contentType == "application/octet-stream" {
+		x.body = recorder{head: headOfBinary}
+	}
+	if n := res.ContentLength; n > 0 {
+		x.body.b = make([]byte, 0, min(n, int64(x.body.head)))
+	}
+	b := &answerBody{ReadCloser: res.Body, x: x, length: res.ContentLength, stream: strings.TrimSpace(contentType) == "text/event-stream"}
+	if strip != nil && b.stream && res.StatusCode == http.StatusOK && res.Header.Get("Content-Encoding") == "" {
+		b.strip = strip
+		if res.ContentLength >= 0 {
+			res.Header = res.Header.Clone()
+			res.Header.Del("Content-Length") // of what it was
+			res.ContentLength = -1
+		}
+	}
+	res.Body = b
+}
+
+// header returns what a parser may see of an answer's header.
+func header(h http.Header) http.Header {
+	out := make(http.Header, len(h))
+	for k, v := range h {
+		if k != "Set-Cookie" {
+			out[k] = v
+		}
+	}
+	return out
+}
+
+// answerBody is an answer's body, which is recorded as it is read.
+type answerBody struct {
+	io.ReadCloser
+	x      *exchange
+	length int64
+	stream bool
+	strip  *stripper
+}
+
+func (b *answerBody) Read(p []byte) (int, error) {
+	for {
+		if b.strip != nil {
+			if n, err, ok := b.strip.take(p); ok {
+				return n, err
+			}
+		}
+		n, err := b.ReadCloser.Read(p)
+		b.x.read(p[:n], err)
+		if b.strip == nil {
+			return n, err
+		}
+		b.strip.write(p[:n], err)
+		if len(p) == 0 {
+			return 0, nil
+		}
+	}
+}
+
+func (b *answerBody) Close() error {
+	b.x.closed(b)
+	return b.ReadCloser.Close()
+}
+
+// read records what was read of an answer.
+func (x *exchange) read(p []byte, err error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.done {
+		return
+	}
+	if len(p) > 0 {
+		x.body.write(p)
+		x.total += int64(len(p))
+		m := provider.Mark{Offset: x.total, At: time.Since(x.call.Start)}
+		if n := len(x.call.Marks); n >= maxMarks {
+			x.call.Marks[n-1] = m
+		} else {
+			x.call.Marks = append(x.call.Marks, m)
+		}
+	}
+	switch {
+	case err == io.EOF:
+		x.finish()
+	case err != nil:
+		x.call.Err, x.call.ErrType = err, event.ErrTypeStream
+		if t := x.gone(err); t != "" {
+			x.call.ErrType = t
+		}
+		x.finish()
+	}
+}
+
+// closed ends an exchange whose answer was not read to its end. Who has seen the
+// last event of a stream, or all bytes of a body, had no need to.
+func (x *exchange) closed(b *answerBody) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.done {
+		return
+	}
+	complete := b.length >= 0 && x.total >= b.length || x.call.Status >= 400
+	if b.stream {
+		complete = complete || ended(x.body.last(512))
+	} else {
+		complete = complete || b.length < 0 && x.body.whole()
+	}
+	if !complete {
+		x.call.ErrType = event.ErrTypeClientGone
+		x.call.Err = context.Cause(x.ctx)
+		if errors.Is(x.ctx.Err(), context.DeadlineExceeded) {
+			x.call.ErrType = event.ErrTypeTimeout
+		}
+	}
+	x.finish()
+}
+
+// finish hands the exchange over. It is called once, with mu held.
+func (x *exchange) finish() {
+	if x.done {
+		return
+	}
+	x.done = true
+	c := &x.call
+	c.Latency = time.Since(c.Start)
+	if u := x.upload; u != nil {
+		c.Request, c.RequestBytes = u.seen()
+		c.RequestTruncated = int64(len(c.Request)) < c.RequestBytes
+	}
+	c.Response, c.ResponseTail, c.ResponseTruncated = x.body.end()
+	c.ResponseBytes = x.total
+	if x.counted && x.mayRetry() {
+		x.c.held.hold(x)
+		return
+	}
+	x.capture()
+}
+
+// capture makes the call an event, in the background.
+func (x *exchange) capture() {
+	size := int64(cap(x.call.Request) + cap(x.call.Response) + cap(x.call.ResponseTail))
+	x.c.enqueue(laneAI, item{build: x.event, at: x.at, size: size, since: time.Now()})
+}
+
+func (x *exchange) event() *event.Event {
+	c := &x.call
+	if enc := c.ResponseHeader.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
+		// Clients that leave the encoding to net/http have it undone already.
+		c.Response, c.ResponseTail, c.ResponseTruncated, c.Marks = gunzip(enc, c.Response), nil, true, nil
+	}
+	e := provider.Parse(c)
+	if x.traceID != "" {
+		e.TraceID, e.ParentID = x.traceID, x.parentID
+	}
+	if x.retry > 0 {
+		_ = e.SetProperty("retries", x.retry) // a number always marshals
+	}
+	return e
+}
+
+func gunzip(encoding string, b []byte) []byte {
+	if !strings.EqualFold(strings.TrimSpace(encoding), "gzip") {
+		return nil
+	}
+	z, err := gzip.NewReader(bytes.NewReader(b))
+	if err != nil {
+		return nil
+	}
+	out, _ := io.ReadAll(io.LimitReader(z, maxDecoded))
+	return out
+}
+
+// recorder keeps the beginning and the end of an answer.
+type recorder struct {
+	head, tail int // bounds
+	b          []byte
+	ring       []byte
+	pos        int
+	cut        bool
+}
+
+func (r *recorder) write(p []byte) {
+	if !r.cut && len(r.b)+len(p) <= r.head {
+		if cap(r.b)-len(r.b) < len(p) { // append alone would grow large bodies by a quarter only
+			grown := make([]byte, len(r.b), min(max(2*cap(r.b), len(r.b)+len(p), 4<<10), r.head))
+			copy(grown, r.b)
+			r.b = grown
+		}
+		r.b = append(r.b, p...)
+		return
+	}
+	if !r.cut {
+		n := r.head - len(r.b)
+		r.b, p = append(r.b, p[:n]...), p[n:]
+		r.cut = true
+		r.ring = make([]byte, 0, r.tail)
+	}
+	if r.tail == 0 {
+		return
+	}
+	if len(p) >= r.tail {
+		r.ring, r.pos = append(r.ring[:0], p[len(p)-r.tail:]...), 0
+		return
+	}
+	if n := min(r.tail-len(r.ring), len(p)); n > 0 {
+		r.ring, p = append(r.ring, p[:n]...), p[n:]
+	}
+	for len(p) > 0 {
+		n := copy(r.ring[r.pos:], p)
+		p, r.pos = p[n:], (r.pos+n)%r.tail
+	}
+}
+
+func (r *recorder) end() (head, tail []byte, cut bool) {
+	if r.pos == 0 {
+		return r.b, r.ring, r.cut
+	}
+	return r.b, append(append(make([]byte, 0, len(r.ring)), r.ring[r.pos:]...), r.ring[:r.pos]...), r.cut
+}
+
+// last returns the last bytes that were recorded, n of them at most.
+func (r *recorder) last(n int) []byte {
+	b := r.b
+	if r.cut {
+		_, b, _ = r.end()
+	}
+	return b[max(0, len(b)-n):]
+}
+
+// whole reports whether what was recorded is a complete JSON value.
+func (r *recorder) whole() bool {
+	b := bytes.TrimSpace(r.b)
+	return !r.cut && len(b) > 1 && (b[0] == '{' && b[len(b)-1] == '}' || b[0] == '[' && b[len(b)-1] == ']') && validJSON(b)
+}
+
+// ended reports whether the end of a stream is that of a whole one.
+func ended(tail []byte) bool {
+	for _, mark := range []string{"data: [DONE]", "data:[DONE]", "event: message_stop", "event: response.completed", "event: response.failed", "event: response.incomplete", "event: error"} {
+		if bytes.Contains(tail, []byte(mark)) {
+			return true
+		}
+	}
+	return false
+}
+
+// Retries: openai-go and anthropic-sdk-go try a call again where it failed, and
+// count the tries in a header. A try that may be followed by another waits for
+// it; they become one event.
+const (
+	headerRetryCount = "X-Stainless-Retry-Count"
+
+	retryGrace = 10 * time.Second // the clients wait 8 s at most, unless told otherwise
+	retryLimit = 90 * time.Second
+)
+
+// retryKey is what the tries of one call have in common.
+type retryKey struct {
+	url  string
+	body uint64
+	at   *attribution
+	n    int // tries before
+}
+
+func (x *exchange) retries(req *http.Request) {
+	v := req.Header[headerRetryCount]
+	if len(v) == 0 {
+		return
+	}
+	n, err := strconv.Atoi(v[0])
+	if err != nil || n < 0 {
+		return
+	}
+	x.retry, x.counted = n, true
+	x.key = retryKey{req.Method + " " + req.URL.String(), maphash.Bytes(x.c.seed, x.call.Request), x.at, n}
+	if n == 0 {
+		return
+	}
+	if first := x.c.held.take(x.key); first != nil {
+		x.call.Start = first.call.Start
+	}
+}
+
+// mayRetry reports whether the client will perhaps try again.
+func (x *exchange) mayRetry() bool {
+	if x.ctx.Err() != nil || x.call.ErrType == event.ErrTypeClientGone {
+		return false
+	}
+	switch x.call.ResponseHeader.Get("X-Should-Retry") {
+	case "true":
+		return true
+	case "false":
+		return false
+	}
+	switch s := x.call.Status; s {
+	case 0, http.StatusRequestTimeout, http.StatusConflict, http.StatusTooManyRequests:
+		return true
+	default:
+		return s >= 500
+	}
+}
+
+// held are the tries that may be followed by others.
+type held struct {
+	mu sync.Mutex
+	m  map[retryKey][]*heldTry
+}
+
+type heldTry struct {
+	x     *exchange
+	timer *time.Timer
+}
+
+func (h *held) hold(x *exchange) {
+	wait := retryGrace
+	if after := retryAfter(x.call.ResponseHeader.Get("Retry-After"), time.Now()); after > 0 {
+		wait = min(after+retryGrace, retryLimit)
+	}
+	key := x.key
+	key.n++
+	t := &heldTry{x: x}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.m == nil {
+		h.m = make(map[retryKey][]*heldTry)
+	}
+	h.m[key] = append(h.m[key], t)
+	t.timer = time.AfterFunc(wait, func() {
+		if h.remove(key, t) {
+			x.capture()
+		}
+	})
+}
+
+func (h *held) remove(key retryKey, t *heldTry) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := h.m[key]
+	for i := range list {
+		if list[i] == t {
+			h.put(key, append(list[:i:i], list[i+1:]...))
+			return true
+		}
+	}
+	return false
+}
+
+func (h *held) put(key retryKey, list []*heldTry) {
+	if len(list) == 0 {
+		delete(h.m, key)
+	} else {
+		h.m[key] = list
+	}
+}
+
+func (h *held) take(key retryKey) *exchange {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := h.m[key]
+	if len(list) == 0 {
+		return nil
+	}
+	h.put(key, list[1:])
+	list[0].timer.Stop()
+	return list[0].x
+}
+
+// release captures all that is held: nobody waits any longer.
+func (h *held) release() {
+	h.mu.Lock()
+	var all []*exchange
+	for _, list := range h.m {
+		for _, t := range list {
+			t.timer.Stop()
+			all = append(all, t.x)
+		}
+	}
+	clear(h.m)
+	h.mu.Unlock()
+	for _, x := range all {
+		x.capture()
+	}
+}
+
+// traceparent reads a W3C Trace Context header: version-traceid-parentid-flags
+// in lower-case hex, where neither id is all zeros.
+func traceparent(v string) (trace, parent string) {
+	v = strings.TrimSpace(v)
+	if len(v) < 55 || v[2] != '-' || v[35] != '-' || v[52] != '-' || v[:2] == "ff" || len(v) > 55 && (v[:2] == "00" || v[55] != '-') {
+		return "", ""
+	}
+	trace, parent = v[3:35], v[36:52]
+	for _, s := range []string{v[:2], trace, parent, v[53:55]} {
+		for i := range len(s) {
+			if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
+				return "", ""
+			}
+		}
+	}
+	if strings.Trim(trace, "0") == "" || strings.Trim(parent, "0") == "" {
+		return "", ""
+	}
+	return trace, parent
+}
