@@ -109,10 +109,10 @@ func pricesCommand() *cli.Command {
 				},
 			},
 			{
-				Name: "sync", Usage: "read prices in the form of OpenRouter's models API, show what is different, and with --apply take it over",
+				Name: "sync", Usage: "read prices in the form of OpenRouter's models API, show what is different, and take it over",
 				Flags: flags(
 					&cli.StringFlag{Name: "from", Value: priceFeed, Usage: "URL or file"},
-					&cli.BoolFlag{Name: "apply", Usage: "take the differences over; a running server uses them at once"},
+					&cli.BoolFlag{Name: "dry-run", Usage: "show the differences and leave everything as it is"},
 				),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
 					return syncPrices(ctx, cmd, c, load)
@@ -143,8 +143,8 @@ func syncPrices(ctx context.Context, cmd *cli.Command, c *config, load func(*cli
 	for _, ch := range changes {
 		fmt.Fprintln(w, ch)
 	}
-	if !cmd.Bool("apply") {
-		fmt.Fprintf(w, "%d differences; --apply takes them over\n", len(changes))
+	if cmd.Bool("dry-run") {
+		fmt.Fprintf(w, "%d differences; nothing was changed\n", len(changes))
 		return nil
 	}
 	if err := price.Save(c.path("prices.json"), overlay); err != nil {

@@ -74,19 +74,19 @@ func TestPricesSync(t *testing.T) {
 		t.Fatal(err)
 	}
 	synced := filepath.Join(dir, "prices.json")
-	out, err := prices(t, "sync", "--data", dir, "--from", from)
+	out, err := prices(t, "sync", "--data", dir, "--from", from, "--dry-run")
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"~ openai gpt-4.1-mini: input $0.40 → $0.30", "+ openrouter vendor/new: input $1, output $2", "3 differences; --apply takes them over"} {
+	for _, want := range []string{"~ openai gpt-4.1-mini: input $0.40 → $0.30", "+ openrouter vendor/new: input $1, output $2", "3 differences; nothing was changed"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("no %q in:\n%s", want, out)
 		}
 	}
 	if _, err := os.Stat(synced); err == nil {
-		t.Error("without --apply something was written")
+		t.Error("with --dry-run something was written")
 	}
-	if out, err = prices(t, "sync", "--data", dir, "--from", from, "--apply"); err != nil || !strings.Contains(out, "3 differences taken over") {
+	if out, err = prices(t, "sync", "--data", dir, "--from", from); err != nil || !strings.Contains(out, "3 differences taken over") {
 		t.Fatalf("%s, %v", out, err)
 	}
 	if out, err = prices(t, "show", "--data", dir, "gpt-4.1-mini"); err != nil || !strings.Contains(out, "$0.3 per million") || !strings.Contains(out, "hedgerow prices sync, "+from) {
