@@ -17,6 +17,7 @@ type thread struct {
 	hasRoles map[string]bool
 	finish   string // the first finish reason that a message named
 	verbatim string // the JSON that was no message of any known form
+	depth    int    // of lists and objects around the message at hand
 }
 
 // json is the thread as content; nil where there is no message.
@@ -53,9 +54,20 @@ func (t *thread) role(role string) {
 	t.hasRoles[role] = true
 }
 
+// maxAround bounds what lies around messages. Each level reads all below it once
+// more, so that depth costs as much as length.
+const maxAround = 8
+
 // add appends whatever v holds: a text, a message, a list of either, or an object
 // around them. role is for what does not say.
 func (t *thread) add(v gjson.Result, role string) {
+	if t.depth == maxAround && v.Type == gjson.JSON {
+		t.verbatim = v.Raw
+		t.addText(role, v.Raw)
+		return
+	}
+	t.depth++
+	defer func() { t.depth-- }()
 	switch {
 	case v.Type == gjson.String:
 		t.addText(role, v.String())
@@ -300,6 +312,7 @@ func (t *thread) result(r gjson.Result) {
 type items struct {
 	out     []byte
 	n       int
+	depth   int            // of messages within messages
 	only    string         // the JSON string of the text, where there is nothing else
 	results []gjson.Result // of tools, to follow as messages of their own
 }
@@ -428,8 +441,10 @@ func (w *items) item(v gjson.Result) {
 			return
 		}
 	case "message":
-		if c := o.get("content"); c.IsArray() {
+		if c := o.get("content"); c.IsArray() && w.depth < maxAround {
+			w.depth++
 			w.list(c)
+			w.depth--
 			return
 		}
 	case "blob", "uri", "file":

@@ -437,3 +437,19 @@ func TestLenientJSON(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 }
+
+// TestDeepListsStayText checks that the levels around messages which are read are
+// bounded (each reads all below it once more), and that nothing is lost by that.
+func TestDeepListsStayText(t *testing.T) {
+	long := strings.Repeat("x", 1<<20)
+	nested := strings.Repeat("[", 150) + `"` + long + `"` + strings.Repeat("]", 150)
+	req := readSpans(t, "semconv_details_event")
+	span := req.ResourceSpans[0].ScopeSpans[0].Spans[0]
+	span.Events = nil
+	span.Attributes = append(span.Attributes, attributes(map[string]any{"gen_ai.input.messages": nested})...)
+	events, _, _ := otlp.Convert("p", req)
+	sound(t, events)
+	if in := string(events[0].Content.Input); !strings.Contains(in, long) || !strings.Contains(in, "[[[[") {
+		t.Errorf("%.100s", in)
+	}
+}
