@@ -155,7 +155,11 @@ func (a *attribution) apply(e *event.Event) {
 	e.DistinctID = truncate(e.DistinctID, event.MaxDistinctIDLen)
 	if clean(a.trace) != "" {
 		over(&e.TraceID, a.trace)
-		e.ParentID = clean(a.parent) // the body's parent is of the body's trace
+		e.ParentID = "" // the body's parent is of the body's trace
+		switch e.Name {
+		case event.Generation, event.Embedding, event.Span:
+			e.ParentID = clean(a.parent)
+		}
 	}
 	over(&e.TraceName, a.traceName)
 	over(&e.SessionID, a.session)
