@@ -68,6 +68,13 @@ func demo(ctx context.Context, cmd *cli.Command, c *config) error {
 			fmt.Fprintf(w, "  %-18s %s\n\n", "sign in", api.SignInURL(c.PublicURL, token))
 		}
 	}
+	begin := time.Now()
+	n, err := a.writeHistory(ctx, begin)
+	if err != nil {
+		a.log.Warn("the made-up past could not be written: the pages show what comes in from now on", "err", err)
+	} else if n > 0 {
+		fmt.Fprintf(w, "wrote %d made-up events of the last %d days in %.1f s\n", n, historyDays, time.Since(begin).Seconds())
+	}
 	traffic := &providertest.Traffic{BaseURL: "http://" + displayAddr(a.listener.Addr().String()), Rate: cmd.Float("rate"), Seed: uint64(time.Now().UnixNano())}
 	done := make(chan error, 1)
 	go func() { done <- traffic.Run(ctx) }()

@@ -92,7 +92,7 @@ func (r *Reader) Events(ctx context.Context, q EventsQuery) (*EventsPage, error)
 // eventsFrom lets filters find outcomes by what they have of their call.
 func (r *Reader) eventsFrom(q *EventsQuery) (string, []any) {
 	if q.Kind == KindOutcomes || isOutcome(q.Name) {
-		return r.from(ofOutcomes, q.Project, &q.Filter)
+		return r.from(ofOutcomes, q.Project, &q.Filter, ByNone)
 	}
 	return "events", nil
 }

@@ -239,7 +239,8 @@ type ErrorGroup struct {
 const TrendPoints = 24
 
 // Errors groups the failed events of a time range by their normalised message,
-// the most frequent first, at most limit (0 is 50). From is needed.
+// the most frequent first, at most limit (0 is 50). From is needed. Spans and
+// traces that only say that something below them failed do not count.
 func (r *Reader) Errors(ctx context.Context, project string, f Filter, limit int) ([]ErrorGroup, error) {
 	if f.From.IsZero() {
 		return nil, event.Invalid("this question needs the start of its time range", `send "from"`)
@@ -257,7 +258,7 @@ func (r *Reader) Errors(ctx context.Context, project string, f Filter, limit int
 	if err != nil {
 		return nil, err
 	}
-	w.add("is_error")
+	w.add("is_error AND (" + callExpr + " OR error_message IS NOT NULL OR error_type IS NOT NULL)")
 	step := max(f.To.Sub(f.From).Microseconds()/TrendPoints, 1)
 	out := []ErrorGroup{}
 	err = r.store.Read(ctx, func(rows *sql.Rows) error {

@@ -192,8 +192,9 @@ func scanValues(rows *sql.Rows, names []Measure, ms []measure, before ...any) (V
 // selection of it that completes them. An outcome that says nothing of its
 // prompt, model and so on has those of the first call of its trace that names a
 // prompt or, where none does, of the first: whoever tells that a task is done seldom knows which prompt did it.
-func (r *Reader) from(k kind, project string, f *Filter) (string, []any) {
-	if k != ofOutcomes {
+func (r *Reader) from(k kind, project string, f *Filter, by GroupBy) (string, []any) {
+	names := inherited(f, by)
+	if k != ofOutcomes || len(names) == 0 {
 		return "events", nil
 	}
 	var rng, near strings.Builder
@@ -213,7 +214,6 @@ func (r *Reader) from(k kind, project string, f *Filter) (string, []any) {
 	}
 	own := "SELECT * FROM events WHERE project_id = ? AND name IN (" + outcomeNames + ")" + rng.String()
 	traces := "SELECT trace_id FROM events WHERE project_id = ? AND name IN (" + outcomeNames + ") AND trace_id IS NOT NULL" + rng.String()
-	names := []string{"prompt_name", "prompt_version", "prompt_version_id", "provider", "model", "model_asked", "operation", "environment", "surface", "task_type", "distinct_id", "session_id", "input_length_bucket"}
 	var pack []string
 	for _, n := range names {
 		pack = append(pack, n+" := "+n)
@@ -221,18 +221,45 @@ func (r *Reader) from(k kind, project string, f *Filter) (string, []any) {
 	// One struct a trace: a state for each column would take much more memory.
 	const noPrompt = 1 << 62
 	first := "arg_min(struct_pack(" + strings.Join(pack, ", ") + "), epoch_us(ts) + CASE WHEN prompt_name IS NULL THEN " + strconv.Itoa(noPrompt) + " ELSE 0 END) AS c"
-	replace := []string{
-		"coalesce(o.prompt_name, c.prompt_name) AS prompt_name",
-		"CASE WHEN o.prompt_version IS NOT NULL OR o.prompt_version_id IS NOT NULL THEN o.prompt_version WHEN o.prompt_name IS NULL OR o.prompt_name = c.prompt_name THEN c.prompt_version END AS prompt_version",
-		"CASE WHEN o.prompt_version IS NOT NULL OR o.prompt_version_id IS NOT NULL THEN o.prompt_version_id WHEN o.prompt_name IS NULL OR o.prompt_name = c.prompt_name THEN c.prompt_version_id END AS prompt_version_id",
-	}
-	for _, n := range names[3:] {
-		replace = append(replace, "coalesce(o."+n+", c."+n+") AS "+n)
+	var replace []string
+	for _, n := range names {
+		switch n {
+		case "prompt_version", "prompt_version_id":
+			replace = append(replace, "CASE WHEN o.prompt_version IS NOT NULL OR o.prompt_version_id IS NOT NULL THEN o."+n+" WHEN o.prompt_name IS NULL OR o.prompt_name = c.prompt_name THEN c."+n+" END AS "+n)
+		default:
+			replace = append(replace, "coalesce(o."+n+", c."+n+") AS "+n)
+		}
 	}
 	from := "(SELECT o.* REPLACE (" + strings.Join(replace, ", ") + ") FROM (" + own + ") o LEFT JOIN (SELECT trace_id, " + first +
 		" FROM events WHERE project_id = ? AND " + callExpr + near.String() + " AND trace_id IN (" + traces + ") GROUP BY trace_id) t ON t.trace_id = o.trace_id) AS events"
 	all := append(append(append(append([]any{}, args...), project), nearArgs...), args...)
 	return from, all
+}
+
+// inherited are the columns of its call that a question about an outcome looks
+// at. What it does not look at need not be read.
+func inherited(f *Filter, by GroupBy) []string {
+	var out []string
+	for _, c := range []struct {
+		needed bool
+		names  []string
+	}{
+		{f.PromptName != "" || f.PromptVersion != "" || by == ByPrompt || by == ByPromptName, []string{"prompt_name", "prompt_version", "prompt_version_id"}},
+		{f.Provider != "" || by == ByProvider, []string{"provider"}},
+		{f.Model != "" || by == ByModel, []string{"model", "model_asked"}},
+		{f.Operation != "" || by == ByOperation, []string{"operation"}},
+		{f.Environment != "" || by == ByEnvironment, []string{"environment"}},
+		{f.Surface != "" || by == BySurface, []string{"surface"}},
+		{f.TaskType != "" || by == ByTaskType, []string{"task_type"}},
+		{f.User != "" || by == ByUser, []string{"distinct_id"}},
+		{f.SessionID != "", []string{"session_id"}},
+		{f.InputLength != "" || by == ByInputLength, []string{"input_length_bucket"}},
+	} {
+		if c.needed {
+			out = append(out, c.names...)
+		}
+	}
+	return out
 }
 
 // of adds the condition of a kind.

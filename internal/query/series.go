@@ -337,7 +337,7 @@ func (a *asked) ask(ctx context.Context, k kind, names []Measure, defs []measure
 			return err
 		}
 		a.r.of(k, w)
-		from, fromArgs := a.r.from(k, a.q.Project, f)
+		from, fromArgs := a.r.from(k, a.q.Project, f, a.q.By)
 		g, t, inner := "-1", "CAST(NULL AS TIMESTAMP)", "*"
 		var args []any
 		if slices.ContainsFunc(sets, func(s string) bool { return strings.Contains(s, "g") }) {
@@ -431,7 +431,7 @@ func (a *asked) findGroups(ctx context.Context, k kind, group string, groupArgs 
 	case Errors, ErrorRate, ToolErrors, ToolErrorRate:
 		rank = "count(*) FILTER (WHERE is_error) DESC, "
 	}
-	from, fromArgs := a.r.from(k, a.q.Project, &a.q.Filter)
+	from, fromArgs := a.r.from(k, a.q.Project, &a.q.Filter, a.q.By)
 	args := append(append(append(append([]any{}, groupArgs...), fromArgs...), w.args...), a.q.Limit+1)
 	return a.r.store.Read(ctx, func(rows *sql.Rows) error {
 		for rows.Next() {

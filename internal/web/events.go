@@ -1,71 +1,124 @@
 package web
 
 import (
+	"encoding/json"
 	"net/http"
-	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/a-h/templ"
 
+	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/query"
 )
 
 // eventsPage is a filtered list of events, a page at a time.
 type eventsPage struct {
-	Page   *query.EventsPage
-	Query  url.Values
-	Fields []filterField
+	Page    *query.EventsPage
+	View    *view
+	Sort    query.EventSort
+	Cursor  string
+	Columns []string // names of eventColumns
 }
 
-type filterField struct{ Name, Label, Value string }
+type filterField struct {
+	Name, Label string
+	List        bool // values can be offered
+}
 
-// eventFilters are the filters that the page offers, by their name in the URL.
-var eventFilters = []struct {
-	name, label string
-	at          func(*query.Filter) *string
-}{
-	{"model", "Model", func(f *query.Filter) *string { return &f.Model }},
-	{"surface", "Surface", func(f *query.Filter) *string { return &f.Surface }},
-	{"status", "Outcome", func(f *query.Filter) *string { return &f.Status }},
-	{"user", "User", func(f *query.Filter) *string { return &f.User }},
-	{"prompt_name", "Prompt", func(f *query.Filter) *string { return &f.PromptName }},
-	{"session_id", "Session", func(f *query.Filter) *string { return &f.SessionID }},
+// eventColumn is a column that the table can have.
+type eventColumn struct {
+	Name, Label string
+	Sort        query.EventSort // "" cannot be sorted by
+	Number      bool
+	text        func(*view, *query.Event) string
+}
+
+var eventColumns = []eventColumn{
+	{"model", "Model or call", "", false, func(_ *view, e *query.Event) string { return or(e.Model, or(e.SpanName, e.Name)) }},
+	{"event", "Event", "", false, func(_ *view, e *query.Event) string { return e.Name }},
+	{"provider", "Provider", "", false, func(_ *view, e *query.Event) string { return or(e.Provider, unknown) }},
+	{"prompt", "Prompt", "", false, func(_ *view, e *query.Event) string { return or(promptOf(e), unknown) }},
+	{"surface", "Surface", "", false, func(_ *view, e *query.Event) string { return or(e.Surface, unknown) }},
+	{"environment", "Environment", "", false, func(_ *view, e *query.Event) string { return or(e.Environment, unknown) }},
+	{"user", "User", "", false, func(_ *view, e *query.Event) string { return or(e.DistinctID, unknown) }},
+	{"session", "Session", "", false, func(_ *view, e *query.Event) string { return or(e.SessionID, unknown) }},
+	{"trace", "Trace", "", false, func(_ *view, e *query.Event) string { return or(e.TraceName, or(e.TraceID, unknown)) }},
+	{"tokens", "Tokens", query.ByTokens, true, func(_ *view, e *query.Event) string { return tokens(e.Usage.Total) }},
+	{"cost", "Cost", query.ByCost, true, func(_ *view, e *query.Event) string { return usd(e.Cost.Total) }},
+	{"latency", "Latency", query.ByLatency, true, func(_ *view, e *query.Event) string { return ms(e.LatencyMS) }},
+	{"ttft", "First token", query.ByTTFT, true, func(_ *view, e *query.Event) string { return ms(e.TTFTMS) }},
+	{"said", "Outcome in words", "", false, func(_ *view, e *query.Event) string { return or(about(e), unknown) }},
+}
+
+// usualColumns are those of a list that nobody has chosen columns for.
+var usualColumns = []string{"model", "prompt", "surface", "user", "tokens", "cost", "latency", "ttft"}
+
+func promptOf(e *query.Event) string {
+	if v := or(e.PromptVersion, e.PromptVersionID); v != "" && e.PromptName != "" {
+		return e.PromptName + "@" + v
+	}
+	return e.PromptName
 }
 
 func (s *Web) events(r *http.Request, f *frame) (templ.Component, error) {
 	f.Title = "Events"
-	v := r.URL.Query()
-	q := query.EventsQuery{Project: f.Session.ProjectID, Cursor: v.Get("cursor"), Limit: 50}
-	p := eventsPage{Query: v}
-	for _, e := range eventFilters {
-		*e.at(&q.Filter) = v.Get(e.name)
-		p.Fields = append(p.Fields, filterField{e.name, e.label, v.Get(e.name)})
+	v, err := s.view(r, "/events", "")
+	if err != nil {
+		return nil, err
 	}
-	var err error
-	if p.Page, err = s.c.Query.Events(r.Context(), q); err != nil {
+	q := r.URL.Query()
+	p := eventsPage{View: v, Sort: query.EventSort(q.Get("sort")), Cursor: q.Get("cursor"), Columns: usualColumns}
+	if v.Kind == query.KindOutcomes || strings.HasPrefix(v.Name, "llm_") {
+		p.Columns = []string{"event", "said", "prompt", "surface", "user", "trace"}
+	}
+	if chosen := q["col"]; len(chosen) > 0 {
+		p.Columns = nil
+		for _, c := range eventColumns {
+			if slices.Contains(chosen, c.Name) {
+				p.Columns = append(p.Columns, c.Name)
+			}
+		}
+	}
+	p.Page, err = s.c.Query.Events(r.Context(), query.EventsQuery{Project: f.Session.ProjectID, Filter: v.Filter, Sort: p.Sort, Cursor: p.Cursor, Limit: 50})
+	if err != nil {
 		return nil, err
 	}
 	return events(*f, p), nil
 }
 
 func (p eventsPage) filtered() bool {
-	for _, f := range p.Fields {
-		if f.Value != "" {
-			return true
-		}
-	}
-	return p.Query.Get("cursor") != ""
+	return len(p.View.params) > 0 || p.Cursor != "" || !p.View.From.IsZero()
 }
 
-func (p eventsPage) nextURL(f frame) templ.SafeURL {
-	v := url.Values{}
-	for _, f := range p.Fields {
-		if f.Value != "" {
-			v.Set(f.Name, f.Value)
+// shown are the columns in order.
+func (p eventsPage) shown() []eventColumn {
+	var out []eventColumn
+	for _, c := range eventColumns {
+		if slices.Contains(p.Columns, c.Name) {
+			out = append(out, c)
 		}
 	}
-	v.Set("cursor", p.Page.Next)
-	return f.url("/events?" + v.Encode())
+	return out
+}
+
+// to is the list with its columns, in an order, from a cursor on.
+func (p eventsPage) to(f frame, sort query.EventSort, cursor string) templ.SafeURL {
+	q := p.View.values()
+	if f.r.URL.Query().Has("col") {
+		q["col"] = p.Columns
+	}
+	if sort != "" {
+		q.Set("sort", string(sort))
+	}
+	if cursor != "" {
+		q.Set("cursor", cursor)
+	}
+	if len(q) == 0 {
+		return f.url("/events")
+	}
+	return f.url("/events?" + q.Encode())
 }
 
 func (s *Web) event(r *http.Request, f *frame) (templ.Component, error) {
@@ -74,16 +127,12 @@ func (s *Web) event(r *http.Request, f *frame) (templ.Component, error) {
 		return nil, err
 	}
 	f.Title = or(e.Model, or(e.SpanName, e.Name))
-	return eventDetail(*f, e), nil
-}
-
-func (s *Web) trace(r *http.Request, f *frame) (templ.Component, error) {
-	t, err := s.c.Query.Trace(r.Context(), f.Session.ProjectID, r.PathValue("id"))
-	if err != nil {
-		return nil, err
+	if e.Content != nil {
+		if err := s.opened(r, f, "event "+e.UUID); err != nil {
+			return nil, err
+		}
 	}
-	f.Title = "Trace " + t.ID
-	return traceDetail(*f, t), nil
+	return eventDetail(*f, e), nil
 }
 
 func outcome(e *query.Event) string {
@@ -114,29 +163,10 @@ func unmetered(t query.Totals) string {
 
 // facts are an event's metadata as rows; a row without a value is left out.
 func facts(e *query.Event) [][2]string {
-	prompt := e.PromptName
-	if e.PromptVersion != "" {
-		prompt += "@" + e.PromptVersion
-	}
-	cost := usd(e.Cost.Total)
-	if e.Cost.Total.Known {
-		cost = "$" + e.Cost.Total.Value.String()
-		if e.Cost.Input.Known && e.Cost.Output.Known {
-			cost += " (input $" + e.Cost.Input.Value.String() + ", output $" + e.Cost.Output.Value.String() + ")"
-		}
-		if e.Cost.Source != "" {
-			cost += ", price: " + e.Cost.Source
-			if e.Cost.Model != "" {
-				cost += " " + e.Cost.Model
-			}
-		}
-	} else {
-		cost = "unknown"
-	}
+	prompt := promptOf(e)
 	all := [][2]string{
 		{"Time", clock(e.Timestamp) + " UTC"}, {"Provider", e.Provider}, {"Model", e.Model}, {"Model asked for", e.ModelAsked},
-		{"Cost", cost}, {"Input", tokens(e.Usage.Input)}, {"Output", tokens(e.Usage.Output)}, {"Cache read", tokens(e.Usage.CacheRead)},
-		{"Cache write", tokens(e.Usage.CacheWrite)}, {"Reasoning", tokens(e.Usage.Reasoning)}, {"Latency", ms(e.LatencyMS)}, {"First token", ms(e.TTFTMS)},
+		{"Latency", ms(e.LatencyMS)}, {"First token", ms(e.TTFTMS)},
 		{"Stop reason", e.StopReason}, {"Error", e.ErrorMessage}, {"Could not be parsed", e.ParseError}, {"Prompt", prompt}, {"Prompt hash", e.PromptHash},
 		{"Surface", e.Surface}, {"User", e.DistinctID}, {"Session", e.SessionID}, {"Environment", e.Environment}, {"Task type", e.TaskType},
 		{"Completion id", e.CompletionID}, {"Request", size(e.RequestBytes)}, {"Response", size(e.ResponseBytes)}, {"URL", e.RequestURL}, {"UUID", e.UUID},
@@ -148,4 +178,142 @@ func facts(e *query.Event) [][2]string {
 		}
 	}
 	return out
+}
+
+// bill is the usage and cost of a call, a line a kind.
+func bill(e *query.Event) [][3]string {
+	u, c := e.Usage, e.Cost
+	exact := func(v query.USD) string {
+		if !v.Known {
+			return ""
+		}
+		return "$" + v.Value.String()
+	}
+	within := "part of input"
+	if u.CacheExclusive.Or(false) {
+		within = "beside input"
+	}
+	all := [][3]string{
+		{"Input", tokens(u.Input), exact(c.Input)}, {"Cache read", tokens(u.CacheRead), within}, {"Cache write", tokens(u.CacheWrite), within},
+		{"Output", tokens(u.Output), exact(c.Output)}, {"Reasoning", tokens(u.Reasoning), "part of output"},
+		{"Audio in", tokens(u.InputAudio), "part of input"}, {"Audio out", tokens(u.OutputAudio), "part of output"}, {"Pictures in", tokens(u.InputImage), "part of input"}, {"Pictures out", tokens(u.OutputImage), "part of output"},
+		{"Web searches", plainInt(u.WebSearches), exact(c.WebSearch)}, {"Pictures", plainInt(u.Images), ""}, {"Request", unknown, exact(c.Request)},
+	}
+	var out [][3]string
+	for _, l := range all {
+		if l[1] != unknown || strings.HasPrefix(l[2], "$") {
+			out = append(out, l)
+		}
+	}
+	if u.Total.Known || c.Total.Known {
+		total := "cost unknown"
+		if c.Total.Known {
+			total = exact(c.Total)
+		}
+		out = append(out, [3]string{"Total", tokens(u.Total), total})
+	}
+	return out
+}
+
+func plainInt(n event.Int) string {
+	if !n.Known {
+		return unknown
+	}
+	return count(n.Value)
+}
+
+// priced says where the price came from.
+func priced(c query.Cost) string {
+	switch c.Source {
+	case "":
+		return ""
+	case event.CostPassthrough:
+		return "The provider or the caller said what it cost."
+	case event.CostTable:
+		return "Priced by hedgerow’s table as " + strings.TrimSpace(c.Provider+" "+c.Model) + "."
+	case event.CostManual:
+		return "Priced by your own price of " + strings.TrimSpace(c.Provider+" "+c.Model) + "."
+	case event.CostSynced:
+		return "Priced by the synced price of " + strings.TrimSpace(c.Provider+" "+c.Model) + "."
+	}
+	return "Priced by the prices that came with it."
+}
+
+// curl is the call as a shell command, without any key: the reader's own stands
+// in the environment.
+func curl(e *query.Event) string {
+	if e.Content == nil || len(e.Content.Input) == 0 || e.RequestURL == "" || e.Name != event.Generation && e.Name != event.Embedding {
+		return ""
+	}
+	body := map[string]json.RawMessage{}
+	for k, v := range e.ModelParameters {
+		body[k] = v
+	}
+	set := func(name string, v any) {
+		if b, err := json.Marshal(v); err == nil {
+			body[name] = b
+		}
+	}
+	set("model", or(e.ModelAsked, e.Model))
+	if e.Stream.Or(false) {
+		set("stream", true)
+	}
+	key := "authorization: Bearer $" + strings.ToUpper(strings.Map(envName, or(e.Provider, "provider"))) + "_API_KEY"
+	headers := []string{key}
+	switch e.Operation {
+	case "embeddings", "responses":
+		body["input"] = e.Content.Input
+	case "messages":
+		headers = []string{"x-api-key: $ANTHROPIC_API_KEY", "anthropic-version: 2023-06-01"}
+		var list, rest []map[string]json.RawMessage
+		if json.Unmarshal(e.Content.Input, &list) != nil {
+			return ""
+		}
+		for _, m := range list {
+			if string(m["role"]) == `"system"` {
+				body["system"] = m["content"]
+				continue
+			}
+			rest = append(rest, m)
+		}
+		set("messages", rest)
+	default:
+		body["messages"] = e.Content.Input
+	}
+	if len(e.Content.Tools) > 0 && string(e.Content.Tools) != "null" {
+		body["tools"] = e.Content.Tools
+	}
+	b, err := json.MarshalIndent(body, "", "  ")
+	if err != nil {
+		return ""
+	}
+	var out strings.Builder
+	out.WriteString("curl " + quoted(e.RequestURL) + " \\\n  -H 'content-type: application/json' \\\n")
+	for _, h := range headers {
+		out.WriteString("  -H \"" + h + "\" \\\n") // double quotes: the shell fills in the key
+	}
+	out.WriteString("  -d " + quoted(string(b)))
+	return out.String()
+}
+
+// quoted is one word of a shell.
+func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// envName keeps what a variable's name can have.
+func envName(r rune) rune {
+	if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
+		return r
+	}
+	return '_'
+}
+
+// rawJSON is an event as it is stored, without its content, which stands beside.
+func rawJSON(e *query.Event) string {
+	c := *e
+	c.Content = nil
+	b, err := json.MarshalIndent(&c, "", "  ")
+	if err != nil {
+		return ""
+	}
+	return string(b)
 }

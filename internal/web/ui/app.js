@@ -15,7 +15,37 @@ Object.assign(htmx.config, {
   ],
 });
 
+// The server writes times in the reader's zone, which only the browser knows.
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+const told = "hedgerow_zone=" + encodeURIComponent(zone ?? "");
+if (zone && !document.cookie.split("; ").includes(told)) {
+  document.cookie = told + "; path=/; max-age=31536000; samesite=lax" + (location.protocol === "https:" ? "; secure" : "");
+}
+
+// Addresses stay short: a field that is empty is no filter.
+document.addEventListener("htmx:configRequest", (e) => {
+  if (!e.detail.elt.matches("form.picker")) return;
+  for (const [name, value] of [...e.detail.formData.entries()]) if (value === "") e.detail.formData.delete(name);
+});
+
+// "/" leads to the filters, as in many places.
+document.addEventListener("keydown", (e) => {
+  if (e.key !== "/" || e.ctrlKey || e.metaKey || e.altKey || e.target.closest("input, select, textarea")) return;
+  const filters = document.querySelector(".picker details");
+  if (!filters) return;
+  e.preventDefault();
+  filters.open = true;
+  filters.querySelector("input").focus();
+});
+
 function enhance(root) {
+  for (const select of root.querySelectorAll("select[data-range]")) {
+    select.onchange = () => {
+      for (const name of ["from", "to"]) select.form.elements[name].value = "";
+      select.form.requestSubmit();
+    };
+  }
+  for (const button of root.querySelectorAll(".no-script")) button.hidden = true;
   for (const button of root.querySelectorAll("button[data-copy]")) {
     if (!navigator.clipboard) continue; // only over HTTPS and on loopback
     button.hidden = false;

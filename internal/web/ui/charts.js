@@ -1,6 +1,8 @@
 // Draws a chart of the table that stands below it, which is the chart for those
 // who do not see it. The first column is the axis; of the others, those whose
 // heading has data-series are drawn, with the numbers of their cells' data-value.
+// A click leads to the events behind a point: the table's data-href with what the
+// row's and the column's data-q add to it.
 import { use, init } from "echarts/core";
 import { BarChart, LineChart } from "echarts/charts";
 import { GridComponent, LegendComponent, TooltipComponent } from "echarts/components";
@@ -8,7 +10,25 @@ import { CanvasRenderer } from "echarts/renderers";
 
 use([BarChart, LineChart, GridComponent, LegendComponent, TooltipComponent, CanvasRenderer]);
 
-const palette = ["--leaf", "--c2", "--c3", "--c4"];
+const palette = ["--leaf", "--c2", "--c3", "--c4", "--c5", "--c6", "--c7", "--c8"];
+
+const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
+const dollars = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
+const write = {
+  ms: (v) => v >= 1000 ? +(v / 1000).toPrecision(3) + " s" : Math.round(v) + " ms",
+  usd: (v) => "$" + dollars.format(v),
+  rate: (v) => +v.toFixed(1) + " %",
+  tok: (v) => short.format(v) + " tok",
+};
+
+function behind(table, row, column) {
+  const to = new URL(table.dataset.href, location.href);
+  for (const q of [row?.dataset.q, column?.dataset.q]) {
+    for (const [name, value] of new URLSearchParams(q ?? "")) to.searchParams.set(name, value);
+  }
+  if (to.searchParams.has("from")) to.searchParams.delete("range");
+  return to.href;
+}
 
 export function draw(box) {
   const table = document.getElementById(box.dataset.chart);
@@ -16,30 +36,55 @@ export function draw(box) {
   box.dataset.drawn = "true";
   box.hidden = false;
   const chart = init(box);
+  const heads = [...table.tHead.rows[0].cells];
+  const rows = [...table.tBodies[0].rows];
+  const drawn = heads.filter((h) => h.dataset.series);
+  const number = write[table.dataset.unit] ?? ((v) => short.format(v));
+  const timed = heads[0].textContent.trim() !== "Group";
   const paint = () => {
     const css = getComputedStyle(document.documentElement);
     const colour = (name) => css.getPropertyValue(name).trim();
-    const rows = [...table.tBodies[0].rows];
-    const series = [...table.tHead.rows[0].cells].flatMap((head, i) => head.dataset.series ? [{
-      name: head.textContent.trim(), type: head.dataset.series, barMaxWidth: 28, symbolSize: 7,
-      stack: head.dataset.stack, yAxisIndex: Number(head.dataset.axis ?? 0),
-      data: rows.map((r) => { const v = r.cells[i].dataset.value; return v === undefined || v === "" ? null : Number(v); }),
-    }] : []);
-    const value = { type: "value", axisLabel: { color: colour("--soft") }, splitLine: { lineStyle: { color: colour("--line") } } };
+    const series = drawn.map((head) => ({
+      name: head.textContent.trim(), type: head.dataset.series, barMaxWidth: 28, symbolSize: 7, showSymbol: rows.length < 60,
+      stack: head.dataset.stack || undefined, yAxisIndex: Number(head.dataset.axis ?? 0), cursor: table.dataset.href ? "pointer" : "default",
+      connectNulls: head.dataset.series === "line", emphasis: { focus: "series" },
+      data: rows.map((r) => { const v = r.cells[head.cellIndex].dataset.value; return v === undefined || v === "" ? null : Number(v); }),
+    }));
+    const value = { type: "value", axisLabel: { color: colour("--soft"), formatter: number }, splitLine: { lineStyle: { color: colour("--line") } } };
+    const second = { ...value, axisLabel: { color: colour("--soft") }, splitLine: { show: false } };
     chart.setOption({
       animation: !matchMedia("(prefers-reduced-motion: reduce)").matches,
+      animationDuration: 300,
       color: palette.map(colour),
       textStyle: { fontFamily: css.fontFamily },
-      grid: { left: 8, right: 8, top: 34, bottom: 4, containLabel: true },
-      legend: { top: 0, left: 0, textStyle: { color: colour("--ink") }, icon: "roundRect" },
+      grid: { left: 8, right: 12, top: 38, bottom: 4, containLabel: true },
+      legend: { type: "plain", top: 0, left: 0, right: 0, height: 30, itemWidth: 12, itemHeight: 8, itemGap: 8, textStyle: { color: colour("--ink"), fontSize: 11.5, width: 130, overflow: "truncate" }, icon: "roundRect" },
       // Rich text is drawn on the canvas: the HTML form needs inline styles.
-      tooltip: { trigger: "axis", renderMode: "richText", backgroundColor: colour("--card"), borderColor: colour("--line"), textStyle: { color: colour("--ink") } },
-      xAxis: { type: "category", data: rows.map((r) => r.cells[0].textContent.trim()), axisLabel: { color: colour("--soft") }, axisLine: { lineStyle: { color: colour("--line") } }, axisTick: { show: false } },
-      yAxis: series.some((s) => s.yAxisIndex === 1) ? [value, { ...value, splitLine: { show: false } }] : value,
+      tooltip: {
+        trigger: "axis", renderMode: "richText", confine: true, backgroundColor: colour("--card"), borderColor: colour("--line"), textStyle: { color: colour("--ink"), fontSize: 12 },
+        // The second axis has its own unit, which the table's cell writes.
+        formatter: (points) => points.length ? [points[0].axisValueLabel, ...points.filter((p) => p.value != null && !(p.value === 0 && points.length > 3))
+          .map((p) => p.seriesName + "  " + rows[p.dataIndex].cells[drawn[p.seriesIndex].cellIndex].textContent.trim())].join("\n") : "",
+      },
+      xAxis: { type: "category", data: rows.map((r) => r.cells[0].textContent.trim()), axisLabel: timed ? { color: colour("--soft"), hideOverlap: true } : { color: colour("--soft"), interval: 0, rotate: rows.length > 4 ? 24 : 0, fontSize: 11, width: 96, overflow: "truncate" }, axisLine: { lineStyle: { color: colour("--line") } }, axisTick: { show: false } },
+      yAxis: series.some((s) => s.yAxisIndex === 1) ? [value, second] : value,
       series,
     }, true);
   };
   paint();
+  if (table.dataset.href) {
+    let handled = false;
+    chart.on("click", (p) => {
+      handled = true;
+      location.assign(behind(table, rows[p.dataIndex], drawn[p.seriesIndex]));
+    });
+    chart.getZr().on("click", (e) => {
+      if (handled || !chart.containPixel("grid", [e.offsetX, e.offsetY])) return;
+      const i = chart.convertFromPixel({ xAxisIndex: 0 }, [e.offsetX, e.offsetY]);
+      const row = rows[Array.isArray(i) ? i[0] : i];
+      if (row) location.assign(behind(table, row));
+    });
+  }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
   new ResizeObserver(() => chart.resize()).observe(box);
 }

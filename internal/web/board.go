@@ -1,0 +1,432 @@
+package web
+
+import (
+	"context"
+	"math"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/a-h/templ"
+	"github.com/shopspring/decimal"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/query"
+)
+
+// board is a page of charts.
+type board struct {
+	Title, Sub string
+	View       *view
+	Tiles      []figure
+	Cards      []card
+	Steps      []query.Step // agents only
+	Empty      bool
+}
+
+// figure is one number on top of a board, with what it was before.
+type figure struct{ Label, Num, Note string }
+
+// card is a chart: a table that the scripts draw, each of whose cells leads to
+// the events that it counts.
+type card struct {
+	spec
+	First   string // heading of the first column
+	Columns []column
+	Rows    []row
+	Base    string // address of the events behind all of it
+	Total   string // the figure over the whole range, and what it was before
+}
+
+type column struct{ Name, Query, unit string }
+
+type row struct {
+	Label, Query string
+	Cells        []cell
+}
+
+type cell struct{ Plain, Text string }
+
+// spec says what a card asks.
+type spec struct {
+	ID, Title, Note string
+	Measures        []query.Measure
+	By              query.GroupBy
+	OverTime        bool
+	Draw            string // bar, stack or line
+	Kind            string // of the events behind it
+	Only            func(*query.Filter)
+	Limit           int
+}
+
+// unit says how a measure is written.
+func unit(m query.Measure) string {
+	switch s := string(m); {
+	case strings.HasSuffix(s, "_ms"):
+		return "ms"
+	case strings.HasSuffix(s, "_usd"):
+		return "usd"
+	case strings.HasSuffix(s, "_rate"), strings.HasSuffix(s, "_share"):
+		return "rate"
+	case strings.HasSuffix(s, "_tokens"):
+		return "tok"
+	case m == query.EvalScore:
+		return "score"
+	}
+	return ""
+}
+
+// written is a figure with its unit.
+func written(m query.Measure, n query.Number) string {
+	if !n.Known {
+		return unknown
+	}
+	switch unit(m) {
+	case "ms":
+		return ms(n)
+	case "usd":
+		return usd(query.USD(event.Some(decimal.NewFromFloat(n.Value).Round(12))))
+	case "rate":
+		return percent(n)
+	case "tok":
+		return tokens(event.Some(int64(math.Round(n.Value))))
+	case "score":
+		return strconv.FormatFloat(n.Value, 'f', 2, 64)
+	}
+	return count(int64(math.Round(n.Value)))
+}
+
+// plainNumber is a figure for a chart: shares are in percent there.
+func plainNumber(m query.Measure, n query.Number) string {
+	if !n.Known {
+		return ""
+	}
+	if unit(m) == "rate" {
+		n.Value *= 100
+	}
+	return strconv.FormatFloat(n.Value, 'g', 6, 64)
+}
+
+// change is how a figure compares with the period before.
+func change(m query.Measure, now, before query.Number) string {
+	if !now.Known || !before.Known || before.Value == 0 && unit(m) != "rate" {
+		return ""
+	}
+	sign := func(f float64, places int) string {
+		s := strconv.FormatFloat(f, 'f', places, 64)
+		if f >= 0 {
+			s = "+" + s
+		}
+		return strings.Replace(s, "-", "−", 1)
+	}
+	if unit(m) == "rate" {
+		return sign(100*(now.Value-before.Value), 1) + " points"
+	}
+	return sign(100*(now.Value/before.Value-1), 0) + " %"
+}
+
+// labels of measures, for headings.
+var labels = map[query.Measure]string{
+	query.Calls: "Calls", query.Errors: "Errors", query.ErrorRate: "Error rate", query.LatencyP50: "Latency p50", query.LatencyP95: "Latency p95", query.LatencyP99: "Latency p99",
+	query.TTFTP50: "First token p50", query.TTFTP95: "First token p95", query.TTFTP99: "First token p99",
+	query.TokensIn: "Input", query.TokensOut: "Output", query.TokensTotal: "Tokens", query.TokensCached: "Cache read", query.TokensCacheNew: "Cache write", query.TokensReasoning: "Reasoning",
+	query.CostUSD: "Cost", query.CostPerCall: "Cost per call", query.CacheShare: "Cache hits", query.Users: "Users",
+	query.Tasks: "Tasks", query.TasksCompleted: "Completed", query.CompletionRate: "Completion rate", query.Rated: "Ratings", query.Negative: "Negative", query.NegativeRate: "Negative feedback",
+	query.EscalationRate: "Escalated", query.AcceptanceRate: "Accepted", query.EditRate: "Edited", query.RetryRate: "Retried", query.EvalScore: "Eval score", query.EvalPassRate: "Evals passed",
+	query.ToolCalls: "Tool calls", query.ToolErrors: "Failures", query.ToolErrorRate: "Failure rate", query.ToolP95: "p95", query.CostPerTask: "Cost per completed task",
+}
+
+// keyQuery is the filter that finds the events of a group.
+func keyQuery(by query.GroupBy, key string) string {
+	if key == "" {
+		return ""
+	}
+	v := url.Values{}
+	switch by {
+	case query.ByModel, query.ByProvider, query.BySurface, query.ByEnvironment, query.ByStatus, query.ByErrorType, query.ByTaskType, query.ByPromptName, query.ByUser, query.ByOperation, query.ByInputLength:
+		v.Set(string(by), key)
+	case query.ByPrompt:
+		name, version, ok := strings.Cut(key, "@")
+		v.Set("prompt_name", name)
+		if ok {
+			v.Set("prompt_version", version)
+		}
+	case query.ByTool:
+		v.Set("step", key)
+	default:
+		name, ok := strings.CutPrefix(string(by), string(query.ByProperty("")))
+		if !ok {
+			return ""
+		}
+		v.Set(propPrefix+name, key)
+	}
+	return v.Encode()
+}
+
+// fill makes a card of a series.
+func (c *card) fill(f frame, v *view, s *query.Series) {
+	c.Base = string(v.to(f, "/events", "kind", c.Kind))
+	name := func(key string) string { return or(key, "not set") }
+	at := func(i int) string {
+		return url.Values{"from": {s.Starts[i].Start.Format(time.RFC3339)}, "to": {s.Starts[i].End.Format(time.RFC3339)}}.Encode()
+	}
+	when := func(i int) string {
+		t := s.Starts[i].Start.In(v.Zone)
+		if s.Every == query.ByHour {
+			return t.Format("Mon 02 15:04")
+		}
+		return t.Format("Mon 02 Jan")
+	}
+	m := c.Measures[0]
+	c.Total = written(m, s.Total.Total[m])
+	if d := change(m, s.Total.Total[m], s.Total.Previous[m]); d != "" {
+		c.Total += " · " + d
+	}
+	groups := s.Groups
+	if s.Rest != nil {
+		rest := *s.Rest
+		rest.Key = "\x00"
+		groups = append(slices.Clone(groups), rest)
+	}
+	label := func(key string) string {
+		if key == "\x00" {
+			return "all others"
+		}
+		return name(key)
+	}
+	filter := func(key string) string {
+		if key == "\x00" {
+			return ""
+		}
+		return keyQuery(c.By, key)
+	}
+	put := func(m query.Measure, n query.Number) cell { return cell{plainNumber(m, n), written(m, n)} }
+	switch {
+	case c.OverTime && c.By == "":
+		c.First = "Time"
+		for _, m := range c.Measures {
+			c.Columns = append(c.Columns, column{labels[m], "", unit(m)})
+		}
+		for i := range s.Keys {
+			r := row{Label: when(i), Query: at(i)}
+			for _, m := range c.Measures {
+				r.Cells = append(r.Cells, put(m, s.Total.Points[i][m]))
+			}
+			c.Rows = append(c.Rows, r)
+		}
+	case c.OverTime:
+		c.First = "Time"
+		for _, g := range groups {
+			c.Columns = append(c.Columns, column{label(g.Key), filter(g.Key), unit(m)})
+		}
+		for i := range s.Keys {
+			r := row{Label: when(i), Query: at(i)}
+			for _, g := range groups {
+				r.Cells = append(r.Cells, put(m, g.Points[i][m]))
+			}
+			c.Rows = append(c.Rows, r)
+		}
+	default:
+		c.First = "Group"
+		for _, m := range c.Measures {
+			c.Columns = append(c.Columns, column{labels[m], "", unit(m)})
+		}
+		for _, g := range groups {
+			r := row{Label: label(g.Key), Query: filter(g.Key)}
+			for _, m := range c.Measures {
+				r.Cells = append(r.Cells, put(m, g.Total[m]))
+			}
+			c.Rows = append(c.Rows, r)
+		}
+	}
+}
+
+// empty reports whether the card has nothing to draw.
+func (c *card) empty() bool {
+	for _, r := range c.Rows {
+		for _, x := range r.Cells {
+			if x.Plain != "" && x.Plain != "0" {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// link joins the address of the events with the filters of a row or a column.
+func (c *card) link(q string) templ.SafeURL {
+	if q == "" {
+		return templ.SafeURL(c.Base)
+	}
+	base, have, _ := strings.Cut(c.Base, "?")
+	v, err := url.ParseQuery(have)
+	if err != nil {
+		return templ.SafeURL(c.Base)
+	}
+	more, _ := url.ParseQuery(q)
+	for k, x := range more {
+		v[k] = x
+	}
+	if v.Has("from") {
+		v.Del("range")
+	}
+	return templ.SafeURL(base + "?" + v.Encode())
+}
+
+// ask runs the questions of a board, one after the other.
+func (s *Web) ask(ctx context.Context, f *frame, v *view, specs []spec, tiles []query.Measure) (*board, error) {
+	b := &board{View: v, Cards: make([]card, len(specs))}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(1) // one question uses all of the store's threads, and most of its memory
+	question := func(sp spec) query.SeriesQuery {
+		q := query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, Measures: sp.Measures, By: sp.By, TimeZone: v.Zone.String(), Compare: true, Limit: sp.Limit}
+		if sp.OverTime {
+			q.Every = v.every()
+		}
+		if sp.Only != nil {
+			sp.Only(&q.Filter)
+		}
+		return q
+	}
+	var totals *query.Series
+	g.Go(func() (err error) {
+		totals, err = s.c.Query.Series(ctx, question(spec{Measures: tiles}))
+		return err
+	})
+	for i, sp := range specs {
+		g.Go(func() error {
+			series, err := s.c.Query.Series(ctx, question(sp))
+			if err != nil {
+				return err
+			}
+			b.Cards[i].spec = sp
+			b.Cards[i].fill(*f, v, series)
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, err
+	}
+	b.Empty = true
+	for _, m := range tiles {
+		now, before := totals.Total.Total[m], totals.Total.Previous[m]
+		note := "before: " + written(m, before)
+		if d := change(m, now, before); d != "" {
+			note = d + " · " + note
+		}
+		b.Tiles = append(b.Tiles, figure{labels[m], written(m, now), note})
+		if now.Known && now.Value != 0 {
+			b.Empty = false
+		}
+	}
+	return b, nil
+}
+
+func errorsOnly(f *query.Filter) { f.Kind = query.KindErrors }
+
+func (s *Web) traffic(r *http.Request, f *frame) (templ.Component, error) {
+	calls, rate := []query.Measure{query.Calls}, []query.Measure{query.ErrorRate}
+	return s.board(r, f, "/traffic", "Traffic & reliability", "Calls and how they ended", []query.Measure{query.Calls, query.Errors, query.ErrorRate, query.Users}, []spec{
+		{ID: "by-model", Title: "Calls by model", Measures: calls, By: query.ByModel, OverTime: true, Draw: "stack", Kind: query.KindCalls},
+		{ID: "rate-prompt", Title: "Error rate by prompt version", Measures: rate, By: query.ByPrompt, OverTime: true, Draw: "line", Kind: query.KindErrors, Limit: 8},
+		{ID: "error-type", Title: "Failed calls by error type", Measures: calls, By: query.ByErrorType, OverTime: true, Draw: "stack", Kind: query.KindErrors, Only: errorsOnly},
+		{ID: "rate-provider", Title: "Error rate by provider", Measures: rate, By: query.ByProvider, OverTime: true, Draw: "line", Kind: query.KindErrors},
+		{ID: "rate-environment", Title: "Error rate by environment", Measures: rate, By: query.ByEnvironment, OverTime: true, Draw: "line", Kind: query.KindErrors},
+		{ID: "by-prompt", Title: "Calls by prompt", Measures: calls, By: query.ByPromptName, OverTime: true, Draw: "stack", Kind: query.KindCalls},
+		{ID: "by-provider", Title: "Calls by provider", Measures: calls, By: query.ByProvider, OverTime: true, Draw: "stack", Kind: query.KindCalls},
+		{ID: "by-surface", Title: "Calls by surface", Measures: calls, By: query.BySurface, OverTime: true, Draw: "stack", Kind: query.KindCalls},
+	})
+}
+
+func (s *Web) spending(r *http.Request, f *frame) (templ.Component, error) {
+	one := func(m query.Measure) []query.Measure { return []query.Measure{m} }
+	latencies := []query.Measure{query.LatencyP50, query.LatencyP95, query.LatencyP99}
+	return s.board(r, f, "/latency-cost", "Latency & cost", "How long calls take, and what they cost", []query.Measure{query.CostUSD, query.CostPerTask, query.CacheShare, query.LatencyP50, query.LatencyP95, query.TTFTP95}, []spec{
+		{ID: "cost", Title: "Cost by model", Measures: one(query.CostUSD), By: query.ByModel, OverTime: true, Draw: "stack", Kind: query.KindCalls},
+		{ID: "latency", Title: "Latency", Measures: latencies, OverTime: true, Draw: "line", Kind: query.KindCalls},
+		{ID: "latency-model", Title: "Latency p95 by model", Measures: one(query.LatencyP95), By: query.ByModel, OverTime: true, Draw: "line", Kind: query.KindCalls},
+		{ID: "ttft-model", Title: "Time to first token p95 by model", Measures: one(query.TTFTP95), By: query.ByModel, OverTime: true, Draw: "line", Kind: query.KindCalls},
+		{ID: "latency-prompt", Title: "Latency by prompt version", Measures: latencies, By: query.ByPrompt, Draw: "bar", Kind: query.KindCalls, Limit: 12},
+		{ID: "latency-length", Title: "Latency by length of the input", Measures: latencies, By: query.ByInputLength, Draw: "bar", Kind: query.KindCalls, Limit: 12},
+		{ID: "tokens", Title: "Tokens by kind", Note: "Reasoning is part of output. Whether cache tokens are part of input depends on the provider.",
+			Measures: []query.Measure{query.TokensIn, query.TokensOut, query.TokensCached, query.TokensCacheNew, query.TokensReasoning}, OverTime: true, Draw: "bar", Kind: query.KindCalls},
+		{ID: "cache", Title: "Input read from a cache, by model", Measures: one(query.CacheShare), By: query.ByModel, OverTime: true, Draw: "line", Kind: query.KindCalls},
+		{ID: "per-task", Title: "Cost per completed task", Note: "Cost of all calls, failed attempts too, divided by completed tasks.", Measures: one(query.CostPerTask), By: query.ByTaskType, OverTime: true, Draw: "line", Kind: query.KindCalls},
+		{ID: "cost-prompt", Title: "Cost by prompt version", Measures: []query.Measure{query.CostUSD, query.CostPerCall, query.Calls}, By: query.ByPrompt, Draw: "bar", Kind: query.KindCalls, Limit: 12},
+	})
+}
+
+func (s *Web) quality(r *http.Request, f *frame) (templ.Component, error) {
+	one := func(m query.Measure) []query.Measure { return []query.Measure{m} }
+	return s.board(r, f, "/quality", "Quality & outcomes", "Whether it helped: llm_task_completed, llm_output_rated and evaluations", []query.Measure{query.CompletionRate, query.NegativeRate, query.EscalationRate, query.EvalScore, query.AcceptanceRate, query.RetryRate}, []spec{
+		{ID: "completion", Title: "Task completion rate by prompt version", Measures: one(query.CompletionRate), By: query.ByPrompt, OverTime: true, Draw: "line", Kind: query.KindOutcomes, Limit: 8},
+		{ID: "negative", Title: "Negative feedback by prompt version", Measures: one(query.NegativeRate), By: query.ByPrompt, OverTime: true, Draw: "line", Kind: query.KindOutcomes, Limit: 8},
+		{ID: "score", Title: "Average eval score by prompt version", Measures: one(query.EvalScore), By: query.ByPrompt, OverTime: true, Draw: "line", Kind: query.KindOutcomes, Limit: 8},
+		{ID: "escalation", Title: "Escalated to a person, by prompt version", Measures: one(query.EscalationRate), By: query.ByPrompt, OverTime: true, Draw: "line", Kind: query.KindOutcomes, Limit: 8},
+		{ID: "use", Title: "Accepted, edited, retried", Measures: []query.Measure{query.AcceptanceRate, query.EditRate, query.RetryRate}, OverTime: true, Draw: "line", Kind: query.KindOutcomes},
+		{ID: "tasks", Title: "Tasks by type", Measures: one(query.Tasks), By: query.ByTaskType, OverTime: true, Draw: "stack", Kind: query.KindOutcomes},
+		{ID: "versions", Title: "Prompt versions side by side", Measures: []query.Measure{query.CompletionRate, query.NegativeRate, query.EscalationRate, query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalPassRate}, By: query.ByPrompt, Draw: "bar", Kind: query.KindOutcomes, Limit: 12},
+		{ID: "models", Title: "Models side by side", Measures: []query.Measure{query.CompletionRate, query.NegativeRate, query.EscalationRate, query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalPassRate}, By: query.ByModel, Draw: "bar", Kind: query.KindOutcomes, Limit: 12},
+	})
+}
+
+// agentConfig is the custom property that names the set-up of an agent.
+const agentConfig = "agent_config"
+
+func (s *Web) agents(r *http.Request, f *frame) (templ.Component, error) {
+	v, err := s.view(r, "/agents", "7d")
+	if err != nil {
+		return nil, err
+	}
+	f.Title = "Agent workflow"
+	one := func(m query.Measure) []query.Measure { return []query.Measure{m} }
+	b, err := s.ask(r.Context(), f, v, []spec{
+		{ID: "tool-rate", Title: "Tool-call failure rate by tool", Measures: one(query.ToolErrorRate), By: query.ByTool, OverTime: true, Draw: "line", Kind: query.KindTools},
+		{ID: "tools", Title: "Tool calls", Measures: one(query.ToolCalls), By: query.ByTool, OverTime: true, Draw: "stack", Kind: query.KindTools},
+		{ID: "config", Title: "Completion rate by agent config", Note: "By the property " + agentConfig + ".", Measures: one(query.CompletionRate), By: query.ByProperty(agentConfig), OverTime: true, Draw: "line", Kind: query.KindOutcomes},
+		{ID: "config-cost", Title: "Cost per completed task by agent config", Note: "By the property " + agentConfig + ".", Measures: one(query.CostPerTask), By: query.ByProperty(agentConfig), OverTime: true, Draw: "line", Kind: query.KindCalls},
+	}, []query.Measure{query.ToolCalls, query.ToolErrorRate, query.ToolP95, query.CompletionRate, query.CostPerTask})
+	if err != nil {
+		return nil, err
+	}
+	b.Title, b.Sub = f.Title, "What agents do between a question and its answer"
+	calls, depth, err := s.c.Query.Shapes(r.Context(), f.Session.ProjectID, v.Filter)
+	if err != nil {
+		return nil, err
+	}
+	for _, x := range []struct {
+		id, title, first string
+		shapes           []query.Shape
+	}{{"calls", "Calls per trace", "Calls", calls}, {"depth", "Depth of traces", "Levels", depth}} {
+		c := card{spec: spec{ID: x.id, Title: x.title, Draw: "bar"}, First: x.first, Base: string(v.to(*f, "/traces", "sort", "calls")), Columns: []column{{Name: "Traces"}}}
+		for _, n := range x.shapes {
+			if len(c.Rows) == 30 {
+				break // a tail this long says nothing more
+			}
+			c.Rows = append(c.Rows, row{Label: count(n.Size), Cells: []cell{{plainCount(n.Traces), count(n.Traces)}}})
+		}
+		b.Cards = append(b.Cards, c)
+	}
+	if b.Steps, err = s.c.Query.Steps(r.Context(), f.Session.ProjectID, v.Filter, 25); err != nil {
+		return nil, err
+	}
+	return boardPage(*f, b), nil
+}
+
+func (s *Web) board(r *http.Request, f *frame, page, title, sub string, tiles []query.Measure, specs []spec) (templ.Component, error) {
+	v, err := s.view(r, page, "7d")
+	if err != nil {
+		return nil, err
+	}
+	f.Title = title
+	b, err := s.ask(r.Context(), f, v, specs, tiles)
+	if err != nil {
+		return nil, err
+	}
+	b.Title, b.Sub = title, sub
+	return boardPage(*f, b), nil
+}

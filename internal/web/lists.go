@@ -1,0 +1,436 @@
+package web
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/a-h/templ"
+	"github.com/shopspring/decimal"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/project"
+	"github.com/hedgerow/hedgerow/internal/query"
+)
+
+// listPage is a page of traces, sessions or users.
+type listPage struct {
+	Title, Sub string
+	Kind       string // trace, session or user
+	View       *view
+	Page       *query.ListPage
+	Sort       query.Sort
+	Cursor     string
+}
+
+// below is the address of one of a list, without the project.
+func (p listPage) below(id string) string {
+	switch p.Kind {
+	case "session":
+		return "/sessions/" + url.PathEscape(id)
+	case "user":
+		return "/people/" + url.PathEscape(id)
+	}
+	return "/traces/" + url.PathEscape(id)
+}
+
+// order is the address of the list in another order.
+func (p listPage) order(f frame, s query.Sort) templ.SafeURL {
+	return p.View.to(f, p.View.page, "sort", string(s))
+}
+
+func (p listPage) next(f frame) templ.SafeURL {
+	return p.View.to(f, p.View.page, "sort", string(p.Sort), "cursor", p.Page.Next)
+}
+
+func (s *Web) list(r *http.Request, f *frame, p listPage, page string, ask func(query.ListQuery) (*query.ListPage, error)) (templ.Component, error) {
+	var err error
+	if p.View, err = s.view(r, page, "7d"); err != nil {
+		return nil, err
+	}
+	f.Title = p.Title
+	q := r.URL.Query()
+	p.Sort, p.Cursor = query.Sort(q.Get("sort")), q.Get("cursor")
+	if p.Page, err = ask(query.ListQuery{Project: f.Session.ProjectID, Filter: p.View.Filter, Sort: p.Sort, Cursor: p.Cursor, Limit: 50}); err != nil {
+		return nil, err
+	}
+	if p.Sort == "" {
+		p.Sort = query.SortStart
+	}
+	return listing(*f, p), nil
+}
+
+func (s *Web) traces(r *http.Request, f *frame) (templ.Component, error) {
+	return s.list(r, f, listPage{Title: "Traces", Sub: "Everything that happened for one question", Kind: "trace"}, "/traces", func(q query.ListQuery) (*query.ListPage, error) { return s.c.Query.Traces(r.Context(), q) })
+}
+
+func (s *Web) sessions(r *http.Request, f *frame) (templ.Component, error) {
+	return s.list(r, f, listPage{Title: "Sessions", Sub: "Conversations across traces", Kind: "session"}, "/sessions", func(q query.ListQuery) (*query.ListPage, error) {
+		return s.c.Query.Sessions(r.Context(), q)
+	})
+}
+
+func (s *Web) people(r *http.Request, f *frame) (templ.Component, error) {
+	return s.list(r, f, listPage{Title: "Users", Sub: "The people of your product, by distinct id", Kind: "user"}, "/people", func(q query.ListQuery) (*query.ListPage, error) { return s.c.Query.Users(r.Context(), q) })
+}
+
+// personPage is one user's history.
+type personPage struct {
+	ID      string
+	View    *view
+	Summary query.Summary
+	Cards   []card
+	Models  []query.Group
+	Prompts []query.Group
+	Traces  listPage
+}
+
+func (s *Web) person(r *http.Request, f *frame) (templ.Component, error) {
+	id := r.PathValue("id")
+	page := "/people/" + url.PathEscape(id)
+	v, err := s.view(r, page, "7d")
+	if err != nil {
+		return nil, err
+	}
+	f.Title = "User " + id
+	v.User = id
+	v.params["user"] = []string{id}
+	p := personPage{ID: id, View: v}
+	found, err := s.c.Query.Users(r.Context(), query.ListQuery{Project: f.Session.ProjectID, Filter: v.Filter, Limit: 1})
+	if err != nil {
+		return nil, err
+	}
+	if len(found.Rows) > 0 {
+		p.Summary = found.Rows[0]
+	}
+	b, err := s.ask(r.Context(), f, v, []spec{
+		{ID: "cost", Title: "Cost by model", Measures: []query.Measure{query.CostUSD}, By: query.ByModel, OverTime: true, Draw: "stack", Kind: query.KindCalls},
+		{ID: "calls", Title: "Calls by prompt version", Measures: []query.Measure{query.Calls}, By: query.ByPrompt, OverTime: true, Draw: "stack", Kind: query.KindCalls},
+	}, []query.Measure{query.Calls})
+	if err != nil {
+		return nil, err
+	}
+	p.Cards = b.Cards
+	for by, into := range map[query.GroupBy]*[]query.Group{query.ByModel: &p.Models, query.ByPrompt: &p.Prompts} {
+		st, err := s.c.Query.Stats(r.Context(), query.StatsQuery{Project: f.Session.ProjectID, Filter: v.Filter, GroupBy: by, Limit: 10})
+		if err != nil {
+			return nil, err
+		}
+		*into = st.Groups
+	}
+	all := *v
+	all.page = "/traces"
+	p.Traces = listPage{Kind: "trace", View: &all, Sort: query.SortCost}
+	if p.Traces.Page, err = s.c.Query.Traces(r.Context(), query.ListQuery{Project: f.Session.ProjectID, Filter: v.Filter, Sort: query.SortCost, Limit: 10}); err != nil {
+		return nil, err
+	}
+	return personHistory(*f, p), nil
+}
+
+// turn is one call of a conversation.
+type turn struct {
+	Event   *query.Event
+	Input   []message // what is new in this turn
+	Output  []message
+	Skipped int // messages of the input that earlier turns have shown
+}
+
+type sessionPage struct {
+	ID    string
+	Turns []turn
+	Sum   query.Summary
+	More  bool
+}
+
+// maxTurns bounds the calls of one session's page.
+const maxTurns = 100
+
+func (s *Web) conversation(r *http.Request, f *frame) (templ.Component, error) {
+	id := r.PathValue("id")
+	f.Title = "Session " + id
+	filter := query.Filter{SessionID: id}
+	list, err := s.c.Query.Sessions(r.Context(), query.ListQuery{Project: f.Session.ProjectID, Filter: filter, Limit: 1})
+	if err != nil {
+		return nil, err
+	}
+	if len(list.Rows) == 0 {
+		return nil, event.NewError(event.CodeNotFound, "there is no such session in this project", "it may have passed the project's retention, or not be stored yet", nil)
+	}
+	p := sessionPage{ID: id, Sum: list.Rows[0]}
+	filter.Name = event.Generation
+	page, err := s.c.Query.Events(r.Context(), query.EventsQuery{Project: f.Session.ProjectID, Filter: filter, Limit: maxTurns})
+	if err != nil {
+		return nil, err
+	}
+	p.More = page.Next != ""
+	opened := false
+	seen := make(map[string]bool)
+	for i := len(page.Events) - 1; i >= 0; i-- {
+		e := page.Events[i]
+		t := turn{Event: e}
+		if e.ContentState == query.ContentKept {
+			if e, err = s.c.Query.Event(r.Context(), f.Session.ProjectID, e.UUID, true); err != nil {
+				return nil, err
+			}
+			t.Event = e
+		}
+		if e.Content != nil {
+			opened = true
+			for _, m := range messages(e.Content.Input) {
+				b, _ := json.Marshal(m) // strings always marshal
+				if seen[string(b)] {
+					t.Skipped++
+					continue
+				}
+				seen[string(b)] = true
+				t.Input = append(t.Input, m)
+			}
+			t.Output = messages(e.Content.Output)
+			for _, m := range t.Output {
+				b, _ := json.Marshal(m)
+				seen[string(b)] = true
+			}
+		}
+		p.Turns = append(p.Turns, t)
+	}
+	if opened {
+		if err := s.opened(r, f, "session "+id); err != nil {
+			return nil, err
+		}
+	}
+	return sessionDetail(*f, p), nil
+}
+
+// openedAgain is how long one who has read a content may read it anew without
+// another entry in the audit log, which keeps a bounded number of them.
+const openedAgain = time.Hour
+
+// opened writes into the audit log that somebody reads prompts and answers.
+// What cannot be written down is not shown.
+func (s *Web) opened(r *http.Request, f *frame, target string) error {
+	for _, e := range s.c.Registry.AuditLog(f.Session.ProjectID, 0) {
+		if s.now().Sub(e.Time) > openedAgain {
+			break
+		}
+		if e.Action == "content.open" && e.Target == target && e.Actor == f.Session.UserID {
+			return nil
+		}
+	}
+	return s.c.Registry.Audit(r.Context(), project.AuditEntry{Action: "content.open", ProjectID: f.Session.ProjectID, Target: target})
+}
+
+// errorsPage is failures by message.
+type errorsPage struct {
+	View   *view
+	Groups []query.ErrorGroup
+}
+
+func (s *Web) errors(r *http.Request, f *frame) (templ.Component, error) {
+	v, err := s.view(r, "/errors", "7d")
+	if err != nil {
+		return nil, err
+	}
+	f.Title = "Errors"
+	p := errorsPage{View: v}
+	if p.Groups, err = s.c.Query.Errors(r.Context(), f.Session.ProjectID, v.Filter, 50); err != nil {
+		return nil, err
+	}
+	return errorList(*f, p), nil
+}
+
+// modelsPage lays models side by side.
+type modelsPage struct {
+	View     *view
+	Models   []query.Group
+	Outcomes map[string]query.Values
+	Cards    []card
+}
+
+func (s *Web) models(r *http.Request, f *frame) (templ.Component, error) {
+	v, err := s.view(r, "/models", "7d")
+	if err != nil {
+		return nil, err
+	}
+	f.Title = "Models"
+	p := modelsPage{View: v, Outcomes: make(map[string]query.Values)}
+	filter := v.Filter
+	if filter.Kind == "" {
+		filter.Kind = query.KindCalls
+	}
+	st, err := s.c.Query.Stats(r.Context(), query.StatsQuery{Project: f.Session.ProjectID, Filter: filter, GroupBy: query.ByModel, Limit: 12})
+	if err != nil {
+		return nil, err
+	}
+	p.Models = st.Groups
+	out, err := s.c.Query.Series(r.Context(), query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, By: query.ByModel, Limit: 50,
+		Measures: []query.Measure{query.CompletionRate, query.NegativeRate, query.EvalScore}})
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range out.Groups {
+		p.Outcomes[g.Key] = g.Total
+	}
+	b, err := s.ask(r.Context(), f, v, []spec{
+		{ID: "latency", Title: "Latency by model", Measures: []query.Measure{query.LatencyP50, query.LatencyP95}, By: query.ByModel, Draw: "bar", Kind: query.KindCalls, Limit: 10},
+		{ID: "per-call", Title: "Cost per call", Measures: []query.Measure{query.CostPerCall}, By: query.ByModel, OverTime: true, Draw: "line", Kind: query.KindCalls},
+	}, []query.Measure{query.Calls})
+	if err != nil {
+		return nil, err
+	}
+	p.Cards = b.Cards
+	return modelTable(*f, p), nil
+}
+
+// tracePage is one trace, with the part that is looked at.
+type tracePage struct {
+	Trace    *query.Trace
+	Lines    []traceLine
+	Selected *query.Event
+}
+
+// traceLine is a part of a trace as a row: how deep it lies, and where on the
+// time line, of 1,000.
+type traceLine struct {
+	Node        *query.Node
+	Depth       int
+	Start, Wide float64
+	First       float64 // width up to the first token
+	Point       bool    // it has no duration
+}
+
+func lay(t *query.Trace) []traceLine {
+	total := float64(t.End.Sub(t.Start).Microseconds())
+	if total <= 0 {
+		total = 1
+	}
+	var out []traceLine
+	var walk func(nodes []*query.Node, depth int)
+	walk = func(nodes []*query.Node, depth int) {
+		for _, n := range nodes {
+			l := traceLine{Node: n, Depth: min(depth, 8), Point: !n.Event.LatencyMS.Known}
+			l.Start = 1000 * float64(n.Event.Timestamp.Sub(t.Start).Microseconds()) / total
+			l.Wide = max(1000*n.Event.LatencyMS.Value*1000/total, 3)
+			if n.Event.TTFTMS.Known {
+				l.First = min(1000*n.Event.TTFTMS.Value*1000/total, l.Wide)
+			}
+			l.Start = min(l.Start, 1000-min(l.Wide, 1000))
+			out = append(out, l)
+			walk(n.Children, depth+1)
+		}
+	}
+	walk(t.Roots, 0)
+	return out
+}
+
+// about are the words of an outcome, in place of what a call has.
+func about(e *query.Event) string {
+	var out []string
+	for _, p := range []struct{ name, yes, no string }{
+		{"task_completed", "task completed", "task not completed"}, {"escalated_to_human", "escalated", ""}, {"accepted_output", "accepted", "not accepted"}, {"edited_output", "edited", ""},
+	} {
+		switch strings.Trim(string(e.Properties[p.name]), `"`) {
+		case "true":
+			out = append(out, p.yes)
+		case "false":
+			if p.no != "" {
+				out = append(out, p.no)
+			}
+		}
+	}
+	for _, name := range []string{"user_feedback", "eval_score", "$ai_metric_value"} {
+		if v := strings.Trim(string(e.Properties[name]), `"`); v != "" && v != "null" {
+			out = append(out, strings.TrimPrefix(strings.ReplaceAll(name, "_", " "), "$ai ")+" "+v)
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+func (s *Web) trace(r *http.Request, f *frame) (templ.Component, error) {
+	t, err := s.c.Query.Trace(r.Context(), f.Session.ProjectID, r.PathValue("id"))
+	if err != nil {
+		return nil, err
+	}
+	f.Title = "Trace " + t.ID
+	p := tracePage{Trace: t, Lines: lay(t)}
+	if id := r.URL.Query().Get("span"); id != "" {
+		if p.Selected, err = s.c.Query.Event(r.Context(), f.Session.ProjectID, id, true); err != nil {
+			return nil, err
+		}
+		if p.Selected.Content != nil {
+			if err := s.opened(r, f, "event "+p.Selected.UUID); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return traceDetail(*f, p), nil
+}
+
+// traceJSON is a trace as a file, without prompts and answers.
+func (s *Web) traceJSON(w http.ResponseWriter, r *http.Request, f *frame) {
+	t, err := s.c.Query.Trace(r.Context(), f.Session.ProjectID, r.PathValue("id"))
+	if err == nil {
+		var b []byte
+		if b, err = json.MarshalIndent(t, "", "  "); err == nil {
+			h := w.Header()
+			h.Set("Content-Type", "application/json")
+			h.Set("Content-Disposition", `attachment; filename="trace-`+event.CleanID(strings.Map(fileName, t.ID))+`.json"`)
+			_, _ = w.Write(b)
+			return
+		}
+	}
+	s.refuse(w, r, err)
+}
+
+// fileName keeps what any file system takes.
+func fileName(r rune) rune {
+	if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
+		return r
+	}
+	return '_'
+}
+
+// pick is the address of a trace with one step looked at.
+func (p tracePage) pick(f frame, id string) templ.SafeURL {
+	return f.url("/traces/" + url.PathEscape(p.Trace.ID) + "?span=" + id + "#step")
+}
+
+// choose loads the step into the page as it stands.
+func (p tracePage) choose(f frame, id string) templ.Attributes {
+	return templ.Attributes{"hx-get": string(f.url("/traces/" + url.PathEscape(p.Trace.ID) + "?span=" + id)), "hx-target": "#page", "hx-swap": "innerHTML show:#step:top", "hx-push-url": "true"}
+}
+
+// link is the address of one of the list; a user's page keeps the time range.
+func (p listPage) link(f frame, id string) templ.SafeURL {
+	if p.Kind == "user" {
+		return p.View.to(f, p.below(id), "user", "")
+	}
+	return f.url(p.below(id))
+}
+
+// when is the time that the list is in order of.
+func (p listPage) when(s query.Summary) time.Time {
+	if p.Kind == "trace" {
+		return s.First
+	}
+	return s.Last
+}
+
+// behind is the address of the calls of a group.
+func (v *view) behind(f frame, q string) templ.SafeURL {
+	c := card{Base: string(v.to(f, "/events", "kind", query.KindCalls))}
+	return c.link(q)
+}
+
+// In writes a time of the viewer's zone in a layout.
+func (v *view) In(t time.Time, layout string) string { return t.In(v.Zone).Format(layout) }
+
+// perCall is the mean cost of the calls whose cost is known.
+func perCall(t query.Totals) string {
+	n := t.Calls - t.UncostedCalls
+	if !t.CostUSD.Known || n <= 0 {
+		return unknown
+	}
+	return usd(query.USD(event.Some(t.CostUSD.Value.DivRound(decimal.NewFromInt(n), 12))))
+}
