@@ -20,9 +20,9 @@ func (c *Client) Capture(ctx context.Context, name string, props Properties) {
 	c.captured(ctx, now, &event.Event{Name: name, Timestamp: now}, maps.Clone(props))
 }
 
-// CaptureEvent records an event of the model. What it does not say is filled in:
-// uuid, timestamp, and from the context whose it is. The event must not be
-// changed afterwards. It is for bridges from other systems; see
+// CaptureEvent records an event of the model. A uuid and a timestamp are filled in
+// where it has none. What the context says wins, except for its trace: an event
+// that names one stays in it. It is for bridges from other systems; see
 // [Client.CaptureGeneration] for calls to a model.
 func (c *Client) CaptureEvent(ctx context.Context, e *event.Event) {
 	if !c.Enabled() || e == nil {
@@ -32,6 +32,9 @@ func (c *Client) CaptureEvent(ctx context.Context, e *event.Event) {
 	e = e.Clone()
 	if e.Timestamp.IsZero() {
 		e.Timestamp = now
+	}
+	if a := attributionOf(ctx); a != nil && e.TraceID != "" && a.trace != "" {
+		ctx = with(ctx, func(a *attribution) { a.trace, a.parent, a.traceName = "", "", "" })
 	}
 	c.captured(ctx, now, e, nil)
 }
