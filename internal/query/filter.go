@@ -20,6 +20,7 @@ type Filter struct {
 	Kind          string // KindCalls … "" is every event
 	Provider      string
 	Model         string // the model that answered or, where that is unknown, the one asked for
+	ModelAsked    string // the model asked for or, where that is unknown, the one that answered
 	Operation     string
 	Surface       string
 	User          string // distinct id
@@ -56,6 +57,7 @@ const maxFilterLen = 1000
 // event.Event.IsCosted says.
 const (
 	modelExpr = "coalesce(model, model_asked)"
+	askedExpr = "coalesce(model_asked, model)"
 	// versionExpr is the version or, where only that is known, its id.
 	versionExpr = "coalesce(prompt_version, prompt_version_id)"
 	callExpr    = "name IN ('" + event.Generation + "', '" + event.Embedding + "')"
@@ -94,6 +96,7 @@ func (r *Reader) where(project string, f *Filter) (*where, error) {
 		{"event", "name = ?", f.Name},
 		{"provider", "provider = ?", f.Provider},
 		{"model", modelExpr + " = ?", f.Model},
+		{"model_asked", askedExpr + " = ?", f.ModelAsked},
 		{"operation", "operation = ?", f.Operation},
 		{"surface", "surface = ?", f.Surface},
 		{"user", "distinct_id = ?", f.User},

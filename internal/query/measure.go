@@ -246,7 +246,7 @@ func inherited(f *Filter, by GroupBy) []string {
 	}{
 		{f.PromptName != "" || f.PromptVersion != "" || by == ByPrompt || by == ByPromptName, []string{"prompt_name", "prompt_version", "prompt_version_id"}},
 		{f.Provider != "" || by == ByProvider, []string{"provider"}},
-		{f.Model != "" || by == ByModel, []string{"model", "model_asked"}},
+		{f.Model != "" || f.ModelAsked != "" || by == ByModel || by == ByModelAsked, []string{"model", "model_asked"}},
 		{f.Operation != "" || by == ByOperation, []string{"operation"}},
 		{f.Environment != "" || by == ByEnvironment, []string{"environment"}},
 		{f.Surface != "" || by == BySurface, []string{"surface"}},

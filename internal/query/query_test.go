@@ -1,6 +1,7 @@
 package query_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -148,6 +149,7 @@ func TestEventsFilters(t *testing.T) {
 		"Provider":    {query.Filter{Provider: "anthropic"}, func(e *event.Event) bool { return e.Provider == "anthropic" }},
 		"Model":       {query.Filter{Model: "gpt-4.1-2026-01-01"}, func(e *event.Event) bool { return e.Model == "gpt-4.1-2026-01-01" }},
 		"ModelAsked":  {query.Filter{Model: "gpt-4.1"}, func(e *event.Event) bool { return e.Model == "" && e.ModelAsked == "gpt-4.1" }},
+		"Asked":       {query.Filter{ModelAsked: "gpt-4.1"}, func(e *event.Event) bool { return e.ModelAsked == "gpt-4.1" }},
 		"Operation":   {query.Filter{Operation: "chat"}, func(e *event.Event) bool { return e.Operation == "chat" }},
 		"Surface":     {query.Filter{Surface: some.Surface}, func(e *event.Event) bool { return e.Surface == some.Surface }},
 		"User":        {query.Filter{User: some.DistinctID}, func(e *event.Event) bool { return e.DistinctID == some.DistinctID }},
@@ -490,10 +492,11 @@ func TestStats(t *testing.T) {
 	}
 	from, to := now.AddDate(0, 0, -8), now.Add(-time.Hour)
 	keys := map[query.GroupBy]func(*event.Event) string{
-		query.ByNone:     func(*event.Event) string { return "" },
-		query.ByModel:    (*event.Event).ModelName,
-		query.BySurface:  func(e *event.Event) string { return e.Surface },
-		query.ByProvider: func(e *event.Event) string { return e.Provider },
+		query.ByNone:       func(*event.Event) string { return "" },
+		query.ByModel:      (*event.Event).ModelName,
+		query.ByModelAsked: func(e *event.Event) string { return cmp.Or(e.ModelAsked, e.Model) },
+		query.BySurface:    func(e *event.Event) string { return e.Surface },
+		query.ByProvider:   func(e *event.Event) string { return e.Provider },
 		query.ByPrompt: func(e *event.Event) string {
 			if e.PromptVersion == "" {
 				return e.PromptName

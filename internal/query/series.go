@@ -114,7 +114,7 @@ func (r *Reader) by(g GroupBy) (expr string, args []any, err error) {
 	if expr := groupExprs[g]; expr != "" {
 		return expr, nil, nil
 	}
-	return "", nil, event.Invalid("there is no such breakdown", "use model, provider, prompt, prompt_name, surface, user, environment, status, error_type, task_type, operation, input_length, tool, eval or property:NAME")
+	return "", nil, event.Invalid("there is no such breakdown", "use model, model_asked, provider, prompt, prompt_name, surface, user, environment, status, error_type, task_type, operation, input_length, tool, eval or property:NAME")
 }
 
 // Series computes figures over time.

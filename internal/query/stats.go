@@ -19,6 +19,7 @@ type GroupBy string
 const (
 	ByNone        GroupBy = ""
 	ByModel       GroupBy = "model"
+	ByModelAsked  GroupBy = "model_asked" // failed calls, which no model answered, stand with the others
 	BySurface     GroupBy = "surface"
 	ByProvider    GroupBy = "provider"
 	ByPrompt      GroupBy = "prompt" // name@version
@@ -94,6 +95,7 @@ const (
 // groupExprs are the breakdowns that are columns.
 var groupExprs = map[GroupBy]string{
 	ByModel:       "coalesce(" + modelExpr + ", '')",
+	ByModelAsked:  "coalesce(" + askedExpr + ", '')",
 	BySurface:     "coalesce(surface, '')",
 	ByProvider:    "coalesce(provider, '')",
 	ByPrompt:      "CASE WHEN prompt_name IS NULL THEN '' WHEN " + versionExpr + " IS NULL THEN prompt_name ELSE prompt_name || '@' || " + versionExpr + " END",
@@ -116,7 +118,7 @@ func (r *Reader) Stats(ctx context.Context, q StatsQuery) (*Stats, error) {
 	}
 	byTime := q.GroupBy == ByDay || q.GroupBy == ByHour
 	if _, ok := groupExprs[q.GroupBy]; !ok && !byTime && q.GroupBy != ByNone {
-		return nil, event.Invalid("there is no such breakdown", "use model, surface, provider, prompt, user, environment, status, day or hour")
+		return nil, event.Invalid("there is no such breakdown", "use model, model_asked, surface, provider, prompt, user, environment, status, day or hour")
 	}
 	if (byTime || q.Compare) && q.To.IsZero() {
 		q.To = r.now().UTC()

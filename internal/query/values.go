@@ -23,6 +23,7 @@ var valueExprs = map[string]string{
 	"event":          "name",
 	"provider":       "provider",
 	"model":          modelExpr,
+	"model_asked":    askedExpr,
 	"operation":      "operation",
 	"surface":        "surface",
 	"user":           "distinct_id",
@@ -35,7 +36,7 @@ var valueExprs = map[string]string{
 }
 
 // FilterValues lists the values that a field had in the last 30 days, the most
-// frequent first, at most 100. Fields: event, provider, model, operation,
+// frequent first, at most 100. Fields: event, provider, model, model_asked, operation,
 // surface, user, prompt_name, prompt_version, status, error_type, task_type,
 // environment, tag.
 func (r *Reader) FilterValues(ctx context.Context, project, field string) ([]Value, error) {
@@ -44,7 +45,7 @@ func (r *Reader) FilterValues(ctx context.Context, project, field string) ([]Val
 		expr = r.sql.tags
 	}
 	if expr == "" {
-		return nil, event.Invalid("this field has no list of values", "use event, provider, model, operation, surface, user, prompt_name, prompt_version, status, error_type, task_type, environment or tag")
+		return nil, event.Invalid("this field has no list of values", "use event, provider, model, model_asked, operation, surface, user, prompt_name, prompt_version, status, error_type, task_type, environment or tag")
 	}
 	w, err := r.where(project, &Filter{From: r.now().Add(-valuesRange)})
 	if err != nil {

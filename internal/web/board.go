@@ -147,7 +147,7 @@ func keyQuery(by query.GroupBy, key string) string {
 	}
 	v := url.Values{}
 	switch by {
-	case query.ByModel, query.ByProvider, query.BySurface, query.ByEnvironment, query.ByStatus, query.ByErrorType, query.ByTaskType, query.ByPromptName, query.ByUser, query.ByOperation, query.ByInputLength:
+	case query.ByModel, query.ByModelAsked, query.ByProvider, query.BySurface, query.ByEnvironment, query.ByStatus, query.ByErrorType, query.ByTaskType, query.ByPromptName, query.ByUser, query.ByOperation, query.ByInputLength:
 		v.Set(string(by), key)
 	case query.ByPrompt:
 		name, version, ok := strings.Cut(key, "@")
@@ -331,7 +331,7 @@ func errorsOnly(f *query.Filter) { f.Kind = query.KindErrors }
 func (s *Web) traffic(r *http.Request, f *frame) (templ.Component, error) {
 	calls, rate := []query.Measure{query.Calls}, []query.Measure{query.ErrorRate}
 	return s.board(r, f, "/traffic", "Traffic & reliability", "Calls and how they ended", []query.Measure{query.Calls, query.Errors, query.ErrorRate, query.Users}, []spec{
-		{ID: "by-model", Title: "Calls by model", Measures: calls, By: query.ByModel, OverTime: true, Draw: "stack", Kind: query.KindCalls},
+		{ID: "by-model", Title: "Calls by model", Measures: calls, By: query.ByModelAsked, OverTime: true, Draw: "stack", Kind: query.KindCalls},
 		{ID: "rate-prompt", Title: "Error rate by prompt version", Measures: rate, By: query.ByPrompt, OverTime: true, Draw: "line", Kind: query.KindErrors, Limit: 8},
 		{ID: "error-type", Title: "Failed calls by error type", Measures: calls, By: query.ByErrorType, OverTime: true, Draw: "stack", Kind: query.KindErrors, Only: errorsOnly},
 		{ID: "rate-provider", Title: "Error rate by provider", Measures: rate, By: query.ByProvider, OverTime: true, Draw: "line", Kind: query.KindErrors},
@@ -346,15 +346,15 @@ func (s *Web) spending(r *http.Request, f *frame) (templ.Component, error) {
 	one := func(m query.Measure) []query.Measure { return []query.Measure{m} }
 	latencies := []query.Measure{query.LatencyP50, query.LatencyP95, query.LatencyP99}
 	return s.board(r, f, "/latency-cost", "Latency & cost", "How long calls take, and what they cost", []query.Measure{query.CostUSD, query.CostPerTask, query.CacheShare, query.LatencyP50, query.LatencyP95, query.TTFTP95}, []spec{
-		{ID: "cost", Title: "Cost by model", Measures: one(query.CostUSD), By: query.ByModel, OverTime: true, Draw: "stack", Kind: query.KindCalls},
+		{ID: "cost", Title: "Cost by model", Measures: one(query.CostUSD), By: query.ByModelAsked, OverTime: true, Draw: "stack", Kind: query.KindCalls},
 		{ID: "latency", Title: "Latency", Measures: latencies, OverTime: true, Draw: "line", Kind: query.KindCalls},
-		{ID: "latency-model", Title: "Latency p95 by model", Measures: one(query.LatencyP95), By: query.ByModel, OverTime: true, Draw: "line", Kind: query.KindCalls},
-		{ID: "ttft-model", Title: "Time to first token p95 by model", Measures: one(query.TTFTP95), By: query.ByModel, OverTime: true, Draw: "line", Kind: query.KindCalls},
+		{ID: "latency-model", Title: "Latency p95 by model", Measures: one(query.LatencyP95), By: query.ByModelAsked, OverTime: true, Draw: "line", Kind: query.KindCalls},
+		{ID: "ttft-model", Title: "Time to first token p95 by model", Measures: one(query.TTFTP95), By: query.ByModelAsked, OverTime: true, Draw: "line", Kind: query.KindCalls},
 		{ID: "latency-prompt", Title: "Latency by prompt version", Measures: latencies, By: query.ByPrompt, Draw: "bar", Kind: query.KindCalls, Limit: 12},
 		{ID: "latency-length", Title: "Latency by length of the input", Measures: latencies, By: query.ByInputLength, Draw: "bar", Kind: query.KindCalls, Limit: 12},
 		{ID: "tokens", Title: "Tokens by kind", Note: "Reasoning is part of output. Whether cache tokens are part of input depends on the provider.",
 			Measures: []query.Measure{query.TokensIn, query.TokensOut, query.TokensCached, query.TokensCacheNew, query.TokensReasoning}, OverTime: true, Draw: "bar", Kind: query.KindCalls},
-		{ID: "cache", Title: "Input read from a cache, by model", Measures: one(query.CacheShare), By: query.ByModel, OverTime: true, Draw: "line", Kind: query.KindCalls},
+		{ID: "cache", Title: "Input read from a cache, by model", Measures: one(query.CacheShare), By: query.ByModelAsked, OverTime: true, Draw: "line", Kind: query.KindCalls},
 		{ID: "per-task", Title: "Cost per completed task", Note: "Cost of all calls, failed attempts too, divided by completed tasks.", Measures: one(query.CostPerTask), By: query.ByTaskType, OverTime: true, Draw: "line", Kind: query.KindCalls},
 		{ID: "cost-prompt", Title: "Cost by prompt version", Measures: []query.Measure{query.CostUSD, query.CostPerCall, query.Calls}, By: query.ByPrompt, Draw: "bar", Kind: query.KindCalls, Limit: 12},
 	})
@@ -370,7 +370,7 @@ func (s *Web) quality(r *http.Request, f *frame) (templ.Component, error) {
 		{ID: "use", Title: "Accepted, edited, retried", Measures: []query.Measure{query.AcceptanceRate, query.EditRate, query.RetryRate}, OverTime: true, Draw: "line", Kind: query.KindOutcomes},
 		{ID: "tasks", Title: "Tasks by type", Measures: one(query.Tasks), By: query.ByTaskType, OverTime: true, Draw: "stack", Kind: query.KindOutcomes},
 		{ID: "versions", Title: "Prompt versions side by side", Measures: []query.Measure{query.CompletionRate, query.NegativeRate, query.EscalationRate, query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalPassRate}, By: query.ByPrompt, Draw: "bar", Kind: query.KindOutcomes, Limit: 12},
-		{ID: "models", Title: "Models side by side", Measures: []query.Measure{query.CompletionRate, query.NegativeRate, query.EscalationRate, query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalPassRate}, By: query.ByModel, Draw: "bar", Kind: query.KindOutcomes, Limit: 12},
+		{ID: "models", Title: "Models side by side", Measures: []query.Measure{query.CompletionRate, query.NegativeRate, query.EscalationRate, query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalPassRate}, By: query.ByModelAsked, Draw: "bar", Kind: query.KindOutcomes, Limit: 12},
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -106,14 +107,14 @@ func (s *Web) person(r *http.Request, f *frame) (templ.Component, error) {
 		p.Summary = found.Rows[0]
 	}
 	b, err := s.ask(r.Context(), f, v, []spec{
-		{ID: "cost", Title: "Cost by model", Measures: []query.Measure{query.CostUSD}, By: query.ByModel, OverTime: true, Draw: "stack", Kind: query.KindCalls},
+		{ID: "cost", Title: "Cost by model", Measures: []query.Measure{query.CostUSD}, By: query.ByModelAsked, OverTime: true, Draw: "stack", Kind: query.KindCalls},
 		{ID: "calls", Title: "Calls by prompt version", Measures: []query.Measure{query.Calls}, By: query.ByPrompt, OverTime: true, Draw: "stack", Kind: query.KindCalls},
 	}, []query.Measure{query.Calls})
 	if err != nil {
 		return nil, err
 	}
 	p.Cards = b.Cards
-	for by, into := range map[query.GroupBy]*[]query.Group{query.ByModel: &p.Models, query.ByPrompt: &p.Prompts} {
+	for by, into := range map[query.GroupBy]*[]query.Group{query.ByModelAsked: &p.Models, query.ByPrompt: &p.Prompts} {
 		st, err := s.c.Query.Stats(r.Context(), query.StatsQuery{Project: f.Session.ProjectID, Filter: v.Filter, GroupBy: by, Limit: 10})
 		if err != nil {
 			return nil, err
@@ -166,7 +167,7 @@ func (s *Web) conversation(r *http.Request, f *frame) (templ.Component, error) {
 	}
 	p.More = page.Next != ""
 	opened := false
-	seen := make(map[string]bool)
+	var before [][]message // what each earlier call had said at its end
 	for i := len(page.Events) - 1; i >= 0; i-- {
 		e := page.Events[i]
 		t := turn{Event: e}
@@ -178,20 +179,10 @@ func (s *Web) conversation(r *http.Request, f *frame) (templ.Component, error) {
 		}
 		if e.Content != nil {
 			opened = true
-			for _, m := range messages(e.Content.Input) {
-				b, _ := json.Marshal(m) // strings always marshal
-				if seen[string(b)] {
-					t.Skipped++
-					continue
-				}
-				seen[string(b)] = true
-				t.Input = append(t.Input, m)
-			}
-			t.Output = messages(e.Content.Output)
-			for _, m := range t.Output {
-				b, _ := json.Marshal(m)
-				seen[string(b)] = true
-			}
+			t.Input, t.Output = messages(e.Content.Input), messages(e.Content.Output)
+			before = append(before, slices.Concat(t.Input, t.Output))
+			t.Skipped = repeated(before[:len(before)-1], t.Input)
+			t.Input = t.Input[t.Skipped:]
 		}
 		p.Turns = append(p.Turns, t)
 	}
@@ -202,6 +193,21 @@ func (s *Web) conversation(r *http.Request, f *frame) (templ.Component, error) {
 	}
 	return sessionDetail(*f, p), nil
 }
+
+// repeated counts the first messages of an input that an earlier call of the
+// conversation began with too; the last message is always new.
+func repeated(before [][]message, input []message) (most int) {
+	for _, b := range before {
+		n := 0
+		for n < len(b) && n < len(input)-1 && sameMessage(b[n], input[n]) {
+			n++
+		}
+		most = max(most, n)
+	}
+	return most
+}
+
+func sameMessage(a, b message) bool { return a.Role == b.Role && slices.Equal(a.Parts, b.Parts) }
 
 // openedAgain is how long one who has read a content may read it anew without
 // another entry in the audit log, which keeps a bounded number of them.
@@ -259,12 +265,12 @@ func (s *Web) models(r *http.Request, f *frame) (templ.Component, error) {
 	if filter.Kind == "" {
 		filter.Kind = query.KindCalls
 	}
-	st, err := s.c.Query.Stats(r.Context(), query.StatsQuery{Project: f.Session.ProjectID, Filter: filter, GroupBy: query.ByModel, Limit: 12})
+	st, err := s.c.Query.Stats(r.Context(), query.StatsQuery{Project: f.Session.ProjectID, Filter: filter, GroupBy: query.ByModelAsked, Limit: 12})
 	if err != nil {
 		return nil, err
 	}
 	p.Models = st.Groups
-	out, err := s.c.Query.Series(r.Context(), query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, By: query.ByModel, Limit: 50,
+	out, err := s.c.Query.Series(r.Context(), query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, By: query.ByModelAsked, Limit: 50,
 		Measures: []query.Measure{query.CompletionRate, query.NegativeRate, query.EvalScore}})
 	if err != nil {
 		return nil, err
@@ -273,8 +279,8 @@ func (s *Web) models(r *http.Request, f *frame) (templ.Component, error) {
 		p.Outcomes[g.Key] = g.Total
 	}
 	b, err := s.ask(r.Context(), f, v, []spec{
-		{ID: "latency", Title: "Latency by model", Measures: []query.Measure{query.LatencyP50, query.LatencyP95}, By: query.ByModel, Draw: "bar", Kind: query.KindCalls, Limit: 10},
-		{ID: "per-call", Title: "Cost per call", Measures: []query.Measure{query.CostPerCall}, By: query.ByModel, OverTime: true, Draw: "line", Kind: query.KindCalls},
+		{ID: "latency", Title: "Latency by model", Measures: []query.Measure{query.LatencyP50, query.LatencyP95}, By: query.ByModelAsked, Draw: "bar", Kind: query.KindCalls, Limit: 10},
+		{ID: "per-call", Title: "Cost per call", Measures: []query.Measure{query.CostPerCall}, By: query.ByModelAsked, OverTime: true, Draw: "line", Kind: query.KindCalls},
 	}, []query.Measure{query.Calls})
 	if err != nil {
 		return nil, err

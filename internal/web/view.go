@@ -48,7 +48,8 @@ var viewFilters = []struct {
 }{
 	{"environment", "Environment", true, func(f *query.Filter) *string { return &f.Environment }},
 	{"provider", "Provider", true, func(f *query.Filter) *string { return &f.Provider }},
-	{"model", "Model", true, func(f *query.Filter) *string { return &f.Model }},
+	{"model_asked", "Model", true, func(f *query.Filter) *string { return &f.ModelAsked }},
+	{"model", "Model that answered", true, func(f *query.Filter) *string { return &f.Model }},
 	{"prompt_name", "Prompt", true, func(f *query.Filter) *string { return &f.PromptName }},
 	{"prompt_version", "Prompt version", true, func(f *query.Filter) *string { return &f.PromptVersion }},
 	{"surface", "Surface", true, func(f *query.Filter) *string { return &f.Surface }},
