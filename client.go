@@ -151,6 +151,9 @@ func (c *Client) drop(reason string, n int64, err error) {
 	s.Lock()
 	defer s.Unlock()
 	s.dropped[reason] += n
+	if reason == DropBeforeSend && err == nil {
+		return // as its owner wants it
+	}
 	s.pending[reason] += n
 	if err != nil {
 		s.lastErr = err.Error()

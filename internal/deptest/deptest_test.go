@@ -63,6 +63,15 @@ var allowed = map[string][]string{
 	"internal/posthog/posthogtest":   {"event"},
 	"internal/store/storetest":       {"event", "internal/store"},
 	"e2e":                            {},
+
+	// Programs of users, as users write them.
+	"examples":           {},
+	"examples/openai":    {root},
+	"examples/anthropic": {root},
+	"examples/transport": {root},
+	"examples/agent":     {root},
+	"examples/outcomes":  {root},
+	"examples/otel":      {root, "otelexport"},
 }
 
 // doubles stand in for the world outside in tests, in the demo and in the

@@ -1,0 +1,38 @@
+package otelexport_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"net/http"
+
+	"go.opentelemetry.io/otel/attribute"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/hedgerow/hedgerow"
+	"github.com/hedgerow/hedgerow/internal/posthog/posthogtest"
+	"github.com/hedgerow/hedgerow/otelexport"
+)
+
+func ExampleNewProcessor() {
+	ctx := context.Background()
+	posthog := posthogtest.New(posthogtest.Options{}) // stands in for PostHog
+	client, err := hedgerow.New(hedgerow.Config{APIKey: posthogtest.Token, Host: "https://posthog.test", HTTPClient: &http.Client{Transport: posthog.Transport()}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	provider := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(otelexport.NewProcessor(client)))
+
+	_, span := provider.Tracer("shop").Start(hedgerow.WithTags(ctx, "production"), "chat gpt-4.1-mini", trace.WithAttributes(
+		attribute.String("gen_ai.operation.name", "chat"), attribute.String("gen_ai.response.model", "gpt-4.1-mini"), attribute.Int("gen_ai.usage.input_tokens", 12)))
+	span.End()
+
+	_ = provider.Shutdown(ctx) // flushes
+	_ = client.Close(ctx)
+	for _, e := range posthog.Events() {
+		fmt.Println(e.Name, e.Text("$ai_model"), e.Text("$ai_input_tokens"), e.Text("production"))
+	}
+	// Output:
+	// $ai_generation gpt-4.1-mini 12 true
+}
