@@ -28,14 +28,17 @@ func summarise(events []*event.Event, key func(*event.Event) string, kind string
 		slices.SortStableFunc(list, func(a, b *event.Event) int { return a.Timestamp.Compare(b.Timestamp) })
 		s := query.Summary{ID: k, First: list[0].Timestamp, Last: list[len(list)-1].Timestamp, Events: int64(len(list))}
 		traces, sessions := make(map[string]bool), make(map[string]bool)
-		end := time.Time{}
+		begin, end := time.Time{}, time.Time{}
 		t := recompute(list)
 		s.Calls, s.TotalTokens, s.CostUSD, s.UncostedCalls = t.Calls, t.TotalTokens, t.CostUSD, t.UncostedCalls
 		for _, e := range list {
 			if e.IsError {
 				s.Errors++
 			}
-			if at := e.Timestamp.Add(e.Latency.Value.Truncate(time.Microsecond)); at.After(end) {
+			if e.Latency.Known && begin.IsZero() {
+				begin = e.Timestamp
+			}
+			if at := e.Timestamp.Add(e.Latency.Value.Truncate(time.Microsecond)); e.Latency.Known && at.After(end) {
 				end = at
 			}
 			if e.TraceID != "" {
@@ -49,7 +52,7 @@ func summarise(events []*event.Event, key func(*event.Event) string, kind string
 			}
 			s.User, s.SessionID = cmp.Or(s.User, e.DistinctID), cmp.Or(s.SessionID, e.SessionID)
 		}
-		s.DurationMS = float64(end.Sub(s.First).Microseconds()) / 1000
+		s.DurationMS = float64(end.Sub(begin).Microseconds()) / 1000
 		if kind != "trace" {
 			s.Traces = int64(len(traces))
 		}

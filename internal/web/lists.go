@@ -307,10 +307,7 @@ type traceLine struct {
 }
 
 func lay(t *query.Trace) []traceLine {
-	total := float64(t.End.Sub(t.Start).Microseconds())
-	if total <= 0 {
-		total = 1
-	}
+	total := max(float64(took(t).Microseconds()), 1)
 	var out []traceLine
 	var walk func(nodes []*query.Node, depth int)
 	walk = func(nodes []*query.Node, depth int) {
@@ -321,6 +318,9 @@ func lay(t *query.Trace) []traceLine {
 			if n.Event.TTFTMS.Known {
 				l.First = min(1000*n.Event.TTFTMS.Value*1000/total, l.Wide)
 			}
+			if l.Point {
+				l.Wide = 6
+			}
 			l.Start = min(l.Start, 1000-min(l.Wide, 1000))
 			out = append(out, l)
 			walk(n.Children, depth+1)
@@ -328,6 +328,26 @@ func lay(t *query.Trace) []traceLine {
 	}
 	walk(t.Roots, 0)
 	return out
+}
+
+// took is how long the parts of a trace took that have a duration. A rating
+// that comes an hour later stands at the end of the time line.
+func took(t *query.Trace) time.Duration {
+	var end time.Time
+	var walk func([]*query.Node)
+	walk = func(nodes []*query.Node) {
+		for _, n := range nodes {
+			if at := n.Event.Timestamp.Add(time.Duration(n.Event.LatencyMS.Value * float64(time.Millisecond))); n.Event.LatencyMS.Known && at.After(end) {
+				end = at
+			}
+			walk(n.Children)
+		}
+	}
+	walk(t.Roots)
+	if end.IsZero() {
+		end = t.End
+	}
+	return end.Sub(t.Start)
 }
 
 // about are the words of an outcome, in place of what a call has.
