@@ -80,8 +80,8 @@ export function draw(box) {
     });
     chart.getZr().on("click", (e) => {
       if (handled || !chart.containPixel("grid", [e.offsetX, e.offsetY])) return;
-      const i = chart.convertFromPixel({ xAxisIndex: 0 }, [e.offsetX, e.offsetY]);
-      const row = rows[Array.isArray(i) ? i[0] : i];
+      const [i] = chart.convertFromPixel({ gridIndex: 0 }, [e.offsetX, e.offsetY]);
+      const row = rows[Math.round(i)];
       if (row) location.assign(behind(table, row));
     });
   }

@@ -1,0 +1,90 @@
+// Walks the pages of a demo as a person would, then looks at each of them at the
+// widths of a desk and of a phone, light and dark. Prints one line of JSON for
+// each walk and each look; the Go test that starts it decides.
+//
+//   node demo.mjs BASE SIGN_IN_URL FOLDER
+import { chromium } from "playwright-core";
+import { existsSync } from "node:fs";
+
+const [base, signIn, folder] = process.argv.slice(2);
+const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
+const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+const say = (o) => console.log(JSON.stringify(o));
+
+const first = await browser.newContext({ viewport: { width: 1440, height: 900 }, reducedMotion: "reduce" });
+const page = await first.newPage();
+await page.goto(signIn);
+await page.getByRole("button").first().click();
+await page.waitForURL(/\/(welcome|account)/);
+const state = await first.storageState();
+
+let clicks = 0;
+const go = async (act) => { clicks++; await Promise.all([page.waitForURL((u) => u.href !== here), act()]); here = page.url(); };
+let here = "";
+const start = async () => { await page.goto(base + "/p/default/overview"); clicks = 0; here = page.url(); };
+const canvas = () => page.waitForSelector("canvas");
+
+// Which prompt version made errors jump last Tuesday? Show me one such call.
+await start();
+await go(() => page.getByRole("link", { name: "Traffic & reliability" }).click());
+await canvas();
+// The chart's legend and its table name the version of the most failures first.
+const rate = page.locator("section", { has: page.getByRole("heading", { name: "Error rate by prompt version" }) });
+await rate.locator("summary").click(); clicks++;
+const worst = (await rate.locator("thead th a").first().textContent()).trim();
+await go(() => rate.locator("thead th a").first().click());
+await go(() => page.locator("table td.t a").first().click());
+const body = await page.locator("main").textContent();
+say({ walk: "which prompt version made errors jump", clicks, found: worst === "support_answer@4" && body.includes("does not match the schema") && body.includes("support_answer@4") });
+
+// What did user X cost this week, and why?
+await start();
+await go(() => page.getByRole("link", { name: "Users", exact: true }).click());
+await go(() => page.locator("table tbody a").first().click());
+const spent = await page.locator("main").textContent();
+await go(() => page.locator("section", { has: page.getByRole("heading", { name: "Dearest traces" }) }).locator("tbody a").first().click());
+say({ walk: "what did a user cost and why", clicks, found: /Cost\s*\$\d/.test(spent) && spent.includes("by model") && (await page.locator("table.fall tr").count()) > 1 });
+
+// A click into a chart leads to the events behind that point.
+await page.goto(base + "/p/default/traffic?range=14d");
+await canvas();
+here = page.url(); clicks = 0;
+const box = await page.locator("[data-chart=t-by-model] canvas").boundingBox();
+await go(() => page.mouse.click(box.x + box.width * 0.6, box.y + box.height * 0.75));
+say({ walk: "a click into a chart", clicks, found: /\/events\?/.test(here) && new URL(here).searchParams.has("from") && new URL(here).searchParams.get("kind") === "calls" && (await page.locator("td.t").count()) > 0 });
+
+const find = async (path, pattern) => {
+  await page.goto(base + path);
+  return page.evaluate((p) => [...document.querySelectorAll("main a")].map((a) => a.getAttribute("href")).find((h) => new RegExp(p).test(h)), pattern);
+};
+const p = "/p/default";
+const failed = await find(p + "/events?kind=calls&status=validation_failed", "^/p/default/events/[0-9a-f]");
+const trace = await find(p + "/traces?sort=errors", "^/p/default/traces/[0-9a-f]");
+const pages = {
+  overview: p + "/overview", traffic: p + "/traffic?range=30d", filtered: p + "/traffic?range=30d&prompt_name=support_answer&environment=production", "latency-cost": p + "/latency-cost?range=30d", quality: p + "/quality?range=30d",
+  agents: p + "/agents?range=30d", models: p + "/models?range=30d", calls: p + "/events?kind=calls&sort=cost", event: failed, traces: p + "/traces", trace,
+  step: trace + "?span=" + (await find(trace, "span=")).match(/span=([0-9a-f-]+)/)[1], sessions: p + "/sessions?sort=calls", session: await find(p + "/sessions?sort=calls", "^/p/default/sessions/"),
+  people: p + "/people?sort=cost", person: p + "/people/user_001?range=30d", errors: p + "/errors?range=30d",
+};
+for (const width of [1440, 390]) {
+  for (const scheme of ["light", "dark"]) {
+    const context = await browser.newContext({ storageState: state, viewport: { width, height: 900 }, colorScheme: scheme, reducedMotion: "reduce" });
+    const look = await context.newPage();
+    const trouble = [];
+    look.on("console", (m) => { if (m.type() === "error") trouble.push(m.text()); });
+    look.on("pageerror", (e) => trouble.push(String(e)));
+    for (const [name, path] of Object.entries(pages)) {
+      const response = await look.goto(base + path);
+      if (await look.locator("[data-chart]").count()) await look.waitForSelector("canvas");
+      const facts = await look.evaluate(() => ({
+        overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth, h1: document.querySelectorAll("h1").length,
+        charts: document.querySelectorAll("[data-chart]").length, drawn: document.querySelectorAll("[data-chart] canvas").length, nothing: document.querySelectorAll(".chart.nothing").length,
+        unnamed: [...document.querySelectorAll("a,button,input,select,summary")].filter((e) => !(e.tagName !== "SELECT" && e.textContent.trim() || e.getAttribute("aria-label") || e.labels?.length || e.type === "hidden")).length,
+      }));
+      await look.screenshot({ path: `${folder}/${name}-${width}-${scheme}.png`, fullPage: true });
+      say({ page: name, width, scheme, status: response.status(), ...facts, trouble: trouble.splice(0) });
+    }
+    await context.close();
+  }
+}
+await browser.close();

@@ -1,0 +1,102 @@
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestDemo starts the demo as a newcomer does, walks its pages in Chromium with
+// two questions in mind, and looks at each page over a month of data.
+func TestDemo(t *testing.T) {
+	w := newWorld(t)
+	cmd := exec.Command(binary, "demo", "--listen", w.addr, "--data", filepath.Join(t.TempDir(), "demo"), "--rate", "0.5")
+	cmd.Env = w.environ()
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var logs bytes.Buffer
+	cmd.Stderr = &logs
+	begin := time.Now()
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		_ = cmd.Process.Signal(os.Interrupt)
+		_ = cmd.Wait()
+	}()
+	link := ""
+	for sc := bufio.NewScanner(out); sc.Scan(); {
+		if m := regexp.MustCompile(`http://\S+/sign-in\?token=[\w-]+`).FindString(sc.Text()); m != "" {
+			link = m
+		}
+		if strings.HasPrefix(sc.Text(), "wrote ") {
+			t.Logf("%s; %.1f s after the start", sc.Text(), time.Since(begin).Seconds())
+			break
+		}
+	}
+	if link == "" {
+		t.Fatalf("no sign-in link, or no past\n%s", logs.String())
+	}
+	go func() { _, _ = io.Copy(io.Discard, out) }()
+	folder := t.TempDir()
+	if dir := os.Getenv("HEDGEROW_SHOTS"); dir != "" {
+		folder = dir + "/demo"
+		if err := os.MkdirAll(folder, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	node := exec.CommandContext(t.Context(), "node", "demo.mjs", "http://"+w.addr, link, folder)
+	var stderr bytes.Buffer
+	node.Stderr = &stderr
+	b, err := node.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s%s", err, b, stderr.String())
+	}
+	pages, walks := 0, 0
+	for sc := bufio.NewScanner(bytes.NewReader(b)); sc.Scan(); {
+		var r struct {
+			Walk     string   `json:"walk"`
+			Clicks   int      `json:"clicks"`
+			Found    bool     `json:"found"`
+			Page     string   `json:"page"`
+			Width    int      `json:"width"`
+			Scheme   string   `json:"scheme"`
+			Status   int      `json:"status"`
+			Overflow int      `json:"overflow"`
+			Charts   int      `json:"charts"`
+			Drawn    int      `json:"drawn"`
+			Nothing  int      `json:"nothing"` // charts that have nothing to show
+			Unnamed  int      `json:"unnamed"`
+			H1       int      `json:"h1"`
+			Trouble  []string `json:"trouble"`
+		}
+		if err := json.Unmarshal(sc.Bytes(), &r); err != nil {
+			t.Fatalf("%v in %s", err, sc.Text())
+		}
+		switch {
+		case r.Walk != "":
+			walks++
+			if !r.Found || r.Clicks > 4 {
+				t.Errorf("%s: %d clicks, found %v", r.Walk, r.Clicks, r.Found)
+			}
+		default:
+			pages++
+			if r.Status != 200 || r.Overflow > 0 || r.Drawn != r.Charts || r.Nothing > 0 || r.Unnamed > 0 || r.H1 != 1 || len(r.Trouble) > 0 {
+				t.Errorf("page %+v", r)
+			}
+		}
+	}
+	if walks != 3 || pages < 4*13 {
+		t.Errorf("%d walks, %d pages", walks, pages)
+	}
+}
