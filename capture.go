@@ -16,8 +16,35 @@ func (c *Client) Capture(ctx context.Context, name string, props Properties) {
 	if !c.Enabled() {
 		return
 	}
-	now := time.Now()
-	c.captured(ctx, now, &event.Event{Name: name, Timestamp: now}, maps.Clone(props))
+	// The event itself is made in the background: it is large.
+	list, size := listOf(props)
+	c.enqueue(laneOf(name), item{name: name, props: list, at: attributionOf(ctx), size: size, since: time.Now()})
+}
+
+// prop is one of a caller's properties. A list of them is cheaper to take from a
+// map than another map.
+type prop struct {
+	name  string
+	value any
+}
+
+func listOf(props Properties) (list []prop, size int64) {
+	if len(props) == 0 {
+		return nil, 0
+	}
+	list = make([]prop, 0, len(props))
+	for k, v := range props {
+		list = append(list, prop{k, v})
+		size += int64(len(k)) + 32 + textSize(v)
+	}
+	return list, size
+}
+
+func laneOf(name string) int {
+	if isLLM(name) {
+		return laneAI
+	}
+	return laneEvents
 }
 
 // CaptureEvent records an event of the model. A uuid and a timestamp are filled in
@@ -36,30 +63,13 @@ func (c *Client) CaptureEvent(ctx context.Context, e *event.Event) {
 	if a := attributionOf(ctx); a != nil && e.TraceID != "" && a.trace != "" {
 		ctx = with(ctx, func(a *attribution) { a.trace, a.parent, a.traceName = "", "", "" })
 	}
-	c.captured(ctx, now, e, nil)
+	c.enqueue(laneOf(e.Name), item{e: e, at: attributionOf(ctx), size: int64(e.Content.Size()), since: now})
 }
 
-func (c *Client) captured(ctx context.Context, now time.Time, e *event.Event, props Properties) {
-	lane := laneEvents
-	if isLLM(e.Name) {
-		lane = laneAI
-	}
-	c.enqueue(lane, item{e: e, props: props, at: attributionOf(ctx), size: sizeOf(props) + int64(e.Content.Size()), since: now})
-}
-
-// sizeOf is roughly what properties hold in memory: texts count, and what cannot
-// be told at a glance counts as little.
+// sizeOf is roughly what properties hold in memory.
 func sizeOf(props Properties) (n int64) {
 	for k, v := range props {
-		n += int64(len(k)) + 32
-		switch v := v.(type) {
-		case string:
-			n += int64(len(v))
-		case []byte:
-			n += int64(len(v))
-		case json.RawMessage:
-			n += int64(len(v))
-		}
+		n += int64(len(k)) + 32 + textSize(v)
 	}
 	return n
 }
@@ -67,15 +77,19 @@ func sizeOf(props Properties) (n int64) {
 // finish makes the event of an item, in the background.
 func (c *Client) finish(it *item) *event.Event {
 	e := it.e
-	if e == nil {
+	switch {
+	case e != nil:
+	case it.build != nil:
 		e = it.build()
+	default:
+		e = &event.Event{Name: it.name, Timestamp: it.since}
 	}
 	if len(it.props) > 0 {
 		wire := make(map[string]json.RawMessage, len(it.props)+len(e.Properties))
 		maps.Copy(wire, e.Properties)
-		for k, v := range it.props {
-			if b, ok := toJSON(v); ok {
-				wire[k] = b
+		for _, p := range it.props {
+			if b, ok := toJSON(p.value); ok {
+				wire[p.name] = b
 			}
 		}
 		// What the model has fields for is moved there, so that privacy knows it.

@@ -108,7 +108,8 @@ const (
 type item struct {
 	e     *event.Event
 	build func() *event.Event // makes e, where e is nil
-	props Properties          // the caller's own
+	name  string              // of an event that has nothing else, where build is nil too
+	props []prop              // the caller's own
 	at    *attribution        // of the context; laid over e
 	size  int64
 	since time.Time

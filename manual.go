@@ -331,7 +331,6 @@ func (c *Client) captureAbout(ctx context.Context, name, trace string, props Pro
 	p := make(Properties, len(props)+8)
 	maps.Copy(p, props)
 	set(p)
-	e := &event.Event{Name: name, Timestamp: time.Now()}
 	at := attributionOf(ctx)
 	if trace != "" { // another one than the context's, perhaps
 		with := attribution{}
@@ -346,11 +345,8 @@ func (c *Client) captureAbout(ctx context.Context, name, trace string, props Pro
 	if trace != "" && !isLLM(name) {
 		p["trace_id"] = event.CleanID(clean(trace)) // the name of llm_events
 	}
-	lane := laneEvents
-	if isLLM(name) {
-		lane = laneAI
-	}
-	c.enqueue(lane, item{e: e, props: p, at: at, size: sizeOf(p), since: e.Timestamp})
+	list, size := listOf(p)
+	c.enqueue(laneOf(name), item{name: name, props: list, at: at, size: size, since: time.Now()})
 }
 
 func text(p Properties, name, v string) {

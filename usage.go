@@ -210,12 +210,9 @@ func added(ev []byte) (from, to int) {
 		line = line[:i]
 	}
 	data := bytes.TrimSpace(line)
-	if !json.Valid(data) {
-		return 0, 0
-	}
 	usage := gjson.GetBytes(data, "usage")
 	switch {
-	case usage.IsObject():
+	case usage.IsObject() && json.Valid(data):
 		if choices := gjson.GetBytes(data, "choices"); choices.IsArray() && len(choices.Array()) == 0 {
 			return 0, len(ev)
 		}
