@@ -285,7 +285,7 @@ func picker(f frame, v *view, def string) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 28, "\" hx-trigger=\"focusin from:previous input once\" hx-swap=\"innerHTML\"></datalist>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 28, "\" hx-trigger=\"focusin from:previous input once\" hx-target=\"this\" hx-swap=\"innerHTML\" hx-push-url=\"false\"></datalist>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

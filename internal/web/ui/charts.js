@@ -58,7 +58,7 @@ export function draw(box) {
       color: palette.map(colour),
       textStyle: { fontFamily: css.fontFamily },
       grid: { left: 8, right: 12, top: 38, bottom: 4, containLabel: true },
-      legend: { type: box.clientWidth < 480 ? "scroll" : "plain", pageIconSize: 10, pageTextStyle: { color: colour("--soft") }, pageIconColor: colour("--soft"), pageIconInactiveColor: colour("--line"), top: 0, left: 0, right: 0, height: 30, itemWidth: 12, itemHeight: 8, itemGap: 8, textStyle: { color: colour("--ink"), fontSize: 11.5, width: 130, overflow: "truncate" }, icon: "roundRect" },
+      legend: { type: box.clientWidth < 480 ? "scroll" : "plain", pageIconSize: 10, pageTextStyle: { color: colour("--soft") }, pageIconColor: colour("--soft"), pageIconInactiveColor: colour("--line"), top: 0, left: 0, right: 0, itemWidth: 12, itemHeight: 8, itemGap: 8, textStyle: { color: colour("--ink"), fontSize: 11.5, width: 130, overflow: "truncate" }, icon: "roundRect" },
       // Rich text is drawn on the canvas: the HTML form needs inline styles.
       tooltip: {
         trigger: "axis", renderMode: "richText", confine: true, backgroundColor: colour("--card"), borderColor: colour("--line"), textStyle: { color: colour("--ink"), fontSize: 12 },
