@@ -323,7 +323,7 @@ func TestSharedQueue(t *testing.T) {
 func TestRestart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	opts := journal.QueueOptions{AckWait: 200 * time.Millisecond}
+	opts := journal.QueueOptions{AckWait: 2 * time.Second}
 	var want []string
 	func() {
 		j := open(t, journal.Config{Dir: dir})

@@ -689,7 +689,7 @@ func TestGetStats(t *testing.T) {
 	if got := c.must("get_stats", args{"surface": "Playbook"}); at(got, "totals", "calls") != 5.0 || at(got, "groups") != nil {
 		t.Errorf("filtered: %v", got)
 	}
-	c.fails("get_stats", args{"group_by": "colour"}, "use model, surface")
+	c.fails("get_stats", args{"group_by": "colour"}, "use model, ")
 	c.fails("get_stats", args{"time_zone": "Mars"}, "invalid")
 	c.fails("get_stats", args{"from": "-1d", "to": "-2d"}, "empty")
 }
