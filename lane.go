@@ -2,6 +2,7 @@ package hedgerow
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 )
@@ -29,6 +30,9 @@ func newLane(c *Client, ai bool) *lane { return &lane{c: c, ai: ai, wake: make(c
 
 func (l *lane) push(it item) {
 	l.mu.Lock()
+	if len(l.items) == cap(l.items) {
+		l.items = slices.Grow(l.items, max(64, len(l.items))) // append alone would copy a long queue again and again
+	}
 	l.items = append(l.items, it)
 	n := len(l.items)
 	l.mu.Unlock()
