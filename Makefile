@@ -53,7 +53,7 @@ e2e/node_modules/.hedgerow: e2e/package-lock.json
 generate: ## write the pages' Go code anew from their .templ files
 	$(GO) tool templ generate -path internal/web
 
-test: lint unit race e2e ## set up and run all tests
+test: lint race e2e ## set up and run all tests (unit tests under the race detector)
 
 unit: ## unit tests of every package
 	$(GO) test $$($(GO) list ./... | grep -v '/e2e$$')
