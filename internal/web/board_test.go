@@ -103,6 +103,9 @@ func TestBoards(t *testing.T) {
 			t.Errorf("%s: status %d, want %d", path, resp.StatusCode, status)
 		}
 	}
+	if _, body := s.get("/p/default/traffic?range=7d&live=1"); !strings.Contains(body, `data-live="/p/default/analytics/live"`) || !strings.Contains(body, `hx-get="/p/default/traffic?live=1&amp;range=7d"`) {
+		t.Error("the live page does not follow")
+	}
 	resp, body := s.get("/p/default/traces/trace-0-0/download")
 	var file struct {
 		Roots []json.RawMessage `json:"roots"`

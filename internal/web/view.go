@@ -21,6 +21,7 @@ type view struct {
 	Range string         // a key of ranges, or "" for From and To as they are
 	Zone  *time.Location // the viewer's
 	Live  bool           // the page follows what comes in
+	Feed  bool           // it can
 	Label string         // of the range, in words
 	page  string         // below the project: "/traffic"
 	params
@@ -81,7 +82,7 @@ const zoneCookie = "hedgerow_zone"
 // view reads an address. def is the range where it names none; "" is all time.
 func (s *Web) view(r *http.Request, page, def string) (*view, error) {
 	q := r.URL.Query()
-	v := &view{page: page, Live: q.Get("live") == "1" && s.c.Live != nil, params: params{}}
+	v := &view{page: page, Feed: s.c.Live != nil, Live: q.Get("live") == "1" && s.c.Live != nil, params: params{}}
 	name := q.Get("tz")
 	if name == "" {
 		if c, err := r.Cookie(zoneCookie); err == nil {
