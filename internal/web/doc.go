@@ -9,6 +9,9 @@
 //   - frame.go and session.go: what a page knows of its reader; cookies, form
 //     tokens, messages.
 //   - layout.templ and forms.templ: what pages are made of.
+//   - view.go: what a page is asked about, as its address says it: time range,
+//     time zone, filters. board.go: pages of charts, each of which is a table that
+//     leads to the events behind it. lists.go: traces, sessions, users, errors.
 //   - limit.go: the bound of sign-ins. assets.go and ui/: the scripts.
 //   - one .go file, which parses and asks, and one .templ file, which shows, for
 //     each page.
