@@ -64,7 +64,7 @@ await enter(ada, "ada@example.com", "a long password");
 await ada.waitForURL("**/p/default/events?model=x");
 await step("signing in leads where one wanted to go", ada, await sees(ada, "Nothing matches"));
 
-await ada.getByRole("link", { name: "Clear", exact: true }).click();
+await ada.getByRole("link", { name: "Remove the filter Model that answered" }).click();
 await ada.waitForURL("**/p/default/events");
 await ada.waitForFunction(() => document.title.startsWith("Events"));
 await step("a filter is cleared without a reload", ada, (await ada.title()).startsWith("Events") && await ada.locator("nav").count() === 1);
@@ -90,7 +90,7 @@ await ada.locator("tr", { hasText: "ci" }).locator("summary").click();
 await ada.getByRole("button", { name: "Revoke ci" }).click();
 await step("the key is revoked", ada, await sees(ada, "The key is revoked") && (await fetch(base + "/api/v1/events", { headers: { authorization: "Bearer " + key } })).status === 401);
 
-await ada.getByRole("link", { name: "Users" }).click();
+await ada.getByRole("link", { name: "Members" }).click();
 await ada.getByLabel("E-mail").fill("bob@example.com");
 await ada.getByLabel("Role").selectOption("viewer");
 await ada.getByLabel("Orchard").check();
