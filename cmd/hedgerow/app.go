@@ -255,9 +255,7 @@ func (a *app) openSinks(ctx context.Context) error {
 	if !a.cfg.has(roleSinks) {
 		return nil // another process on the same NATS cluster stores and delivers
 	}
-	// Two batches of the sink are in memory, each several times over: at NATS's
-	// server, at its client, decoded.
-	q, err := a.journal.Queue(ctx, storeQueue, journal.QueueOptions{FetchBytes: 12 << 20})
+	q, err := a.journal.Queue(ctx, storeQueue, journal.QueueOptions{})
 	if err != nil {
 		return dataError(err)
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,10 +36,6 @@ type Writer interface {
 // this order, so that a crash in between brings an event again rather than
 // losing it, and the store's idempotence keeps it from doubling. An event is
 // stored within a second of its capture as long as the store keeps up.
-//
-// While one batch is written the next is fetched and decoded, so two are in
-// memory at most. They are fetched in the queue's order and written in that order
-// but for a small one, which may overtake.
 type Sink struct {
 	Queue         event.Queue
 	Store         Writer
@@ -50,23 +45,14 @@ type Sink struct {
 	Registerer    prometheus.Registerer // nil: no metrics
 
 	// OnStored, if set, is told of events once they are durable. It must return
-	// at once and must not change them. Duplicates are not told again. Calls do not
-	// overlap.
+	// at once and must not change them. Duplicates are not told again.
 	OnStored func(events []*event.Event)
 
 	log     *slog.Logger
 	metrics *sinkMetrics
-
-	turn     chan struct{} // has room for the lane that fetches
-	failures int           // of fetches, in a row; of whoever has the turn
-	telling  sync.Mutex    // around OnStored
 }
 
-// lanes is how many batches are worked on at a time: the store writes one, and
-// the CPU prepares the other.
-const lanes = 2
-
-// Run works until ctx ends, then finishes the batches in hand and returns nil. A
+// Run works until ctx ends, then finishes the batch in hand and returns nil. A
 // Sink runs once.
 func (s *Sink) Run(ctx context.Context) error {
 	if s.log = s.Logger; s.log == nil {
@@ -83,47 +69,25 @@ func (s *Sink) Run(ctx context.Context) error {
 	s.metrics = newSinkMetrics(s.Registerer)
 	defer s.metrics.unregister()
 
-	s.turn = make(chan struct{}, 1)
-	var wg sync.WaitGroup
-	for range lanes {
-		wg.Go(func() { s.lane(ctx, batch, wait) })
-	}
-	wg.Wait()
-	return nil
-}
-
-// lane takes turns with the others to fetch.
-func (s *Sink) lane(ctx context.Context, batch int, wait time.Duration) {
-	for ctx.Err() == nil {
-		if deliveries := s.fetch(ctx, batch, wait); len(deliveries) > 0 {
+	for failures := 0; ctx.Err() == nil; {
+		deliveries, err := s.Queue.Fetch(ctx, batch, wait)
+		if len(deliveries) > 0 {
 			s.store(context.WithoutCancel(ctx), deliveries)
 		}
-	}
-}
-
-// fetch returns the next batch. Trouble is waited out in here, before anyone
-// else's turn.
-func (s *Sink) fetch(ctx context.Context, batch int, wait time.Duration) []event.Delivery {
-	select {
-	case s.turn <- struct{}{}:
-		defer func() { <-s.turn }()
-	case <-ctx.Done():
-		return nil
-	}
-	deliveries, err := s.Queue.Fetch(ctx, batch, wait)
-	switch {
-	case ctx.Err() != nil:
-	case err != nil && len(deliveries) == 0:
-		s.failures++
-		s.log.Warn("store sink cannot fetch", "error", err, "failures", s.failures)
-		select {
-		case <-ctx.Done():
-		case <-time.After(backoff(s.failures)):
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			failures++
+			s.log.Warn("store sink cannot fetch", "error", err, "failures", failures)
+			select {
+			case <-ctx.Done():
+			case <-time.After(backoff(failures)):
+			}
+		default:
+			failures = 0
 		}
-	case err == nil:
-		s.failures = 0
 	}
-	return deliveries
+	return nil
 }
 
 // store ends every delivery given: stored, retried or dead.
@@ -136,9 +100,7 @@ func (s *Sink) store(ctx context.Context, deliveries []event.Delivery) {
 	switch {
 	case err == nil:
 		if s.OnStored != nil && len(res.Stored) > 0 {
-			s.telling.Lock()
 			s.OnStored(res.Stored)
-			s.telling.Unlock()
 		}
 		s.end(deliveries, "stored", event.Delivery.Ack)
 	case !isPoison(err):

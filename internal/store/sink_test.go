@@ -329,27 +329,3 @@ func TestRetainerRuns(t *testing.T) {
 		}
 	})
 }
-
-// The next batch is fetched, and prepared by the store, while one is written; a
-// third is not.
-func TestSinkWorksAhead(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		q, m := newQueue(named("a", "b", "c", "d", "e")...), &memory{began: make(chan struct{}, 10), goOn: make(chan struct{})}
-		s := &store.Sink{Queue: q, Store: m, MaxBatch: 1}
-		ctx, cancel := context.WithCancel(t.Context())
-		done := make(chan error)
-		go func() { done <- s.Run(ctx) }()
-		synctest.Wait()
-		if began, left := len(m.began), len(q.items); began != 2 || left != 3 {
-			t.Errorf("%d batches are at work and %d wait, want 2 and 3", began, left)
-		}
-		cancel()
-		close(m.goOn)
-		if err := <-done; err != nil {
-			t.Errorf("Run: %v", err)
-		}
-		if len(m.rows) != 2 || len(q.outcome) != 2 {
-			t.Errorf("stored %v, ended %v: the batches in hand were not finished", m.rows, q.outcome)
-		}
-	})
-}
