@@ -351,6 +351,7 @@ func TestCallsThatBreakOff(t *testing.T) {
 		s := an.Messages.NewStreaming(t.Context(), message, anthropicoption.WithHeader("X-Sim", "mid_error"))
 		for s.Next() {
 		}
+		_ = s.Close() // a stream that is neither read to its end nor closed has not ended
 		if s.Err() == nil {
 			t.Error("no error")
 		}

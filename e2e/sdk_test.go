@@ -67,6 +67,7 @@ func TestSDKEqualsGateway(t *testing.T) {
 		s := c.oa.Chat.Completions.NewStreaming(ctx, params, o.o...)
 		for s.Next() {
 		}
+		_ = s.Close()
 	}
 	const text = "text=The hedge grows slowly; "
 	calls := []struct {
@@ -90,6 +91,7 @@ func TestSDKEqualsGateway(t *testing.T) {
 			s := c.oa.Responses.NewStreaming(ctx, responses.ResponseNewParams{Model: "gpt-4.1-mini", Input: responses.ResponseNewParamsInputUnion{OfString: openai.String(secret)}}, o.o...)
 			for s.Next() {
 			}
+			_ = s.Close()
 		}},
 		{"embeddings", "", func(c clients, ctx context.Context, o options) {
 			_, _ = c.oa.Embeddings.New(ctx, openai.EmbeddingNewParams{Model: "text-embedding-3-small", Input: openai.EmbeddingNewParamsInputUnion{OfString: openai.String(secret)}}, o.o...)
@@ -101,11 +103,13 @@ func TestSDKEqualsGateway(t *testing.T) {
 			s := c.an.Messages.NewStreaming(ctx, message, o.a...)
 			for s.Next() {
 			}
+			_ = s.Close()
 		}},
 		{"messages-mid-error", text + "mid_error; after=3", func(c clients, ctx context.Context, o options) {
 			s := c.an.Messages.NewStreaming(ctx, message, o.a...)
 			for s.Next() {
 			}
+			_ = s.Close()
 		}},
 		{"messages-overloaded", "overloaded", func(c clients, ctx context.Context, o options) { _, _ = c.an.Messages.New(ctx, message, o.a...) }},
 		{"count-tokens", "", func(c clients, ctx context.Context, o options) {

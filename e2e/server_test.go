@@ -258,11 +258,12 @@ func (p *proc) stored(q string) []*query.Event {
 	}
 }
 
-// awaitStored waits until n events match.
+// awaitStored waits until n events match. What a killed or stopped process had
+// fetched and not acknowledged comes again after the queue's 30 s.
 func (p *proc) awaitStored(q string, n int) []*query.Event {
 	p.w.t.Helper()
 	var got []*query.Event
-	p.w.await(15*time.Second, func() bool { got = p.stored(q); return len(got) >= n }, func() string {
+	p.w.await(45*time.Second, func() bool { got = p.stored(q); return len(got) >= n }, func() string {
 		return fmt.Sprintf("%d events stored for %q, want %d\n%s", len(got), q, n, p.logs())
 	})
 	return got
