@@ -152,7 +152,7 @@ func (a *attribution) apply(e *event.Event) {
 	if e.DistinctID == "" {
 		e.DistinctID = clean(e.User)
 	}
-	e.DistinctID = truncate(e.DistinctID, event.MaxDistinctIDLen)
+	e.DistinctID = event.FirstChars(e.DistinctID, event.MaxDistinctIDLen)
 	if clean(a.trace) != "" {
 		over(&e.TraceID, a.trace)
 		e.ParentID = "" // the body's parent is of the body's trace
@@ -240,18 +240,5 @@ func clean(s string) string {
 			return r
 		}, s)
 	}
-	return strings.TrimSpace(truncate(strings.TrimSpace(s), maxValue))
-}
-
-func truncate(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for i := range s {
-		if n == 0 {
-			return s[:i]
-		}
-		n--
-	}
-	return s
+	return strings.TrimSpace(event.FirstChars(strings.TrimSpace(s), maxValue))
 }

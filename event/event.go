@@ -1,6 +1,7 @@
 package event
 
 import (
+	"crypto/sha256"
 	"encoding/json"
 	"strings"
 	"time"
@@ -226,6 +227,34 @@ func (c Content) Size() int {
 
 // NewID returns a fresh UUID of version 7, whose order is the order of creation.
 func NewID() string { return uuid.Must(uuid.NewV7()).String() }
+
+// DerivedID returns a UUID of version 7 with the given time in it, whose other
+// bits follow from a name: the same whenever and wherever it is made.
+func DerivedID(name string, at time.Time) string {
+	sum := sha256.Sum256([]byte(name))
+	id := uuid.UUID(sum[:16])
+	ms := uint64(at.UnixMilli())
+	for i := range 6 {
+		id[i] = byte(ms >> (40 - 8*i))
+	}
+	id[6] = id[6]&0x0f | 0x70
+	id[8] = id[8]&0x3f | 0x80
+	return id.String()
+}
+
+// FirstChars returns the first n characters (Unicode code points) of s.
+func FirstChars(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	for i := range s {
+		if n == 0 {
+			return s[:i]
+		}
+		n--
+	}
+	return s
+}
 
 // ModelName is the model that answered or, where no answer named one, the model
 // asked for.

@@ -105,7 +105,7 @@ func filter(v url.Values, now time.Time) (query.Filter, error) {
 			}
 			f.Properties[prop] = val
 		case name == "from", name == "to":
-			t, err := moment(val, now)
+			t, err := query.ParseTime(val, now)
 			if err != nil {
 				return f, event.Invalid(strconv.Quote(name)+" is not a time", "write 2026-01-31T12:00:00Z, 2026-01-31, or a time ago such as -24h or -7d")
 			}
@@ -120,23 +120,6 @@ func filter(v url.Values, now time.Time) (query.Filter, error) {
 		}
 	}
 	return f, nil
-}
-
-// moment reads an absolute time, or one relative to now: -90m, -24h, -7d.
-func moment(s string, now time.Time) (time.Time, error) {
-	ago, ok := strings.CutPrefix(s, "-")
-	if !ok {
-		return event.ParseTime(s)
-	}
-	if days, ok := strings.CutSuffix(ago, "d"); ok {
-		n, err := strconv.ParseUint(days, 10, 15) // 89 years
-		return now.AddDate(0, 0, -int(n)), err
-	}
-	d, err := time.ParseDuration(ago)
-	if err == nil && d < 0 {
-		err = strconv.ErrSyntax
-	}
-	return now.Add(-d), err
 }
 
 func intParam(v url.Values, name string) (int, error) {

@@ -399,7 +399,7 @@ func line(s string, n int) string {
 		}
 		return r
 	}, s)
-	return strings.TrimSpace(firstChars(strings.TrimSpace(s), n))
+	return strings.TrimSpace(event.FirstChars(strings.TrimSpace(s), n))
 }
 
 // plain reports whether s is printable ASCII without space at its ends: what
@@ -425,20 +425,7 @@ func text(s string, n int) string {
 		return s
 	}
 	s = strings.ReplaceAll(strings.ToValidUTF8(s, "\uFFFD"), "\x00", "\uFFFD")
-	return strings.TrimSpace(firstChars(strings.TrimSpace(s), n))
-}
-
-func firstChars(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for i := range s {
-		if n == 0 {
-			return s[:i]
-		}
-		n--
-	}
-	return s
+	return strings.TrimSpace(event.FirstChars(strings.TrimSpace(s), n))
 }
 
 // cleanJSON returns v where it is fit to be kept, nil where it is empty, and

@@ -44,7 +44,7 @@ func attribute(e *event.Event, h http.Header) {
 	} else if e.DistinctID == "" {
 		e.DistinctID = clean(e.User)
 	}
-	e.DistinctID = truncate(e.DistinctID, event.MaxDistinctIDLen)
+	e.DistinctID = event.FirstChars(e.DistinctID, event.MaxDistinctIDLen)
 
 	if v := value(h, headerTraceID); v != "" {
 		e.TraceID = v
@@ -173,20 +173,7 @@ func clean(s string) string {
 			return r
 		}, s)
 	}
-	return strings.TrimSpace(truncate(strings.TrimSpace(s), maxValue))
-}
-
-func truncate(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for i := range s {
-		if n == 0 {
-			return s[:i]
-		}
-		n--
-	}
-	return s
+	return strings.TrimSpace(event.FirstChars(strings.TrimSpace(s), maxValue))
 }
 
 func quote(s string) json.RawMessage {

@@ -2,7 +2,6 @@ package mcp
 
 import (
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/google/jsonschema-go/jsonschema"
@@ -60,22 +59,10 @@ func (in *filterIn) filter(now time.Time) (query.Filter, error) {
 	return f, nil
 }
 
-// moment reads an absolute time, or one relative to now: -90m, -24h, -7d.
+// moment reads a time as questions take it; tools may also say now.
 func moment(s string, now time.Time) (time.Time, error) {
 	if s == "now" {
 		return now, nil
 	}
-	ago, ok := strings.CutPrefix(s, "-")
-	if !ok {
-		return event.ParseTime(s)
-	}
-	if days, ok := strings.CutSuffix(ago, "d"); ok {
-		n, err := strconv.ParseUint(days, 10, 15) // 89 years
-		return now.AddDate(0, 0, -int(n)), err
-	}
-	d, err := time.ParseDuration(ago)
-	if err == nil && d < 0 {
-		err = strconv.ErrSyntax
-	}
-	return now.Add(-d), err
+	return query.ParseTime(s, now)
 }

@@ -394,25 +394,11 @@ func people(e *event.Event, b *bag) {
 	} else if user != "" && user != e.DistinctID {
 		set(e, "user.id", user)
 	}
-	e.DistinctID = cut(e.DistinctID, event.MaxDistinctIDLen)
+	e.DistinctID = event.FirstChars(e.DistinctID, event.MaxDistinctIDLen)
 	e.SessionID = b.str("$ai_session_id", "ai.telemetry.metadata.$ai_session_id", "gen_ai.conversation.id", "session.id", "langfuse.session.id",
 		"ai.telemetry.metadata.sessionId", "ai.telemetry.metadata.session_id", "ai.telemetry.metadata.threadId", "ai.telemetry.metadata.conversationId",
 		"traceloop.association.properties.session_id", "traceloop.association.properties.sessionId", "traceloop.association.properties.thread_id", "traceloop.association.properties.conversation_id",
 		"langsmith.metadata.session_id", "langsmith.metadata.thread_id", "langsmith.metadata.conversation_id", "mastra.metadata.threadId", "mastra.metadata.sessionId", "gcp.vertex.agent.session_id", "trace.metadata.session_id")
-}
-
-// cut bounds a text to n characters.
-func cut(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	for i := range s {
-		if n == 0 {
-			return s[:i]
-		}
-		n--
-	}
-	return s
 }
 
 // providers are OpenTelemetry's and the libraries' names of providers that have

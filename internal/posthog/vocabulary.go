@@ -2,14 +2,11 @@ package posthog
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"encoding/json"
 	"maps"
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/google/uuid"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/project"
@@ -73,15 +70,7 @@ func llmEvents(e *event.Event) []*event.Event {
 // with the given uuid. It has the form of version 7, the given time in it, and is
 // the same whenever and wherever it is made.
 func DerivedID(of, name string, at time.Time) string {
-	sum := sha256.Sum256([]byte(of + "/" + name))
-	id := uuid.UUID(sum[:16])
-	ms := uint64(at.UnixMilli())
-	for i := range 6 {
-		id[i] = byte(ms >> (40 - 8*i))
-	}
-	id[6] = id[6]&0x0f | 0x70
-	id[8] = id[8]&0x3f | 0x80
-	return id.String()
+	return event.DerivedID(of+"/"+name, at)
 }
 
 // started is what is known before a call: nothing of its answer.

@@ -2,12 +2,10 @@ package provider
 
 import (
 	"cmp"
-	"crypto/sha256"
 	"slices"
 	"strings"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/tidwall/gjson"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -340,7 +338,7 @@ func (p *parser) settleBackground() {
 	case b.on && !b.pending && e.CompletionID != "" && b.created > 0 && b.created < 1<<33:
 		e.Name = event.Generation
 		e.Timestamp = time.Unix(b.created, 0).UTC()
-		e.UUID = derivedID(e.Timestamp, e.CompletionID)
+		e.UUID = event.DerivedID(e.CompletionID, e.Timestamp)
 		e.Latency = event.Opt[time.Duration]{}
 		if d := b.completed - b.created; d >= 0 && b.completed > 0 {
 			e.Latency = event.Some(time.Duration(d) * time.Second)
@@ -348,17 +346,4 @@ func (p *parser) settleBackground() {
 	default:
 		e.Usage = event.Usage{}
 	}
-}
-
-// derivedID is a UUID of version 7 whose random part follows from a name.
-func derivedID(at time.Time, name string) string {
-	sum := sha256.Sum256([]byte(name))
-	id := uuid.UUID(sum[:16])
-	ms := uint64(at.UnixMilli())
-	for i := range 6 {
-		id[i] = byte(ms >> (40 - 8*i))
-	}
-	id[6] = id[6]&0x0f | 0x70
-	id[8] = id[8]&0x3f | 0x80
-	return id.String()
 }
