@@ -41,6 +41,7 @@ var (
 	rounds   = flag.Int("rounds", 5, "rounds; each measures every way once, and medians are printed")
 	duration = flag.Duration("duration", 2*time.Second, "length of one measurement")
 	paced    = flag.Duration("paced", 15*time.Second, "length of the memory measurement at 1,000 calls a second")
+	only     = flag.String("only", "", "memory: leave out the comparison with the reverse proxy")
 	profile  = flag.String("cpuprofile", "", "file for a CPU profile of hedgerow under load")
 )
 
@@ -274,6 +275,12 @@ func measureAll() {
 
 	up := start(self, "-role", "upstream")
 	defer up.stop()
+	if *only == "memory" {
+		h := startHedgerow(up.url, filepath.Join(dir, "data"))
+		defer h.stop()
+		memory(h)
+		return
+	}
 	proxy := start(self, "-role", "reverseproxy", "-target", up.url)
 	defer proxy.stop()
 	hedge := startHedgerow(up.url, filepath.Join(dir, "data"))
@@ -414,12 +421,14 @@ func metrics(h *process) map[string]float64 {
 }
 
 func memory(h *process) {
-	fmt.Printf("memory, hedgerow's process (fresh, store at work)\n  at rest                               %4d MB resident\n", rss(h))
+	rest, file := rss(h)
+	fmt.Printf("memory, hedgerow's process (fresh, store at work)\n  at rest                               %4d MB resident (%d of them the binary's)\n", rest, file)
 	body := requestBody(false)
 	client := &http.Client{Transport: transport()}
 	ctx, cancel := context.WithTimeout(context.Background(), *paced)
 	defer cancel()
-	var peak, sent atomic.Int64
+	var sent atomic.Int64
+	var paceTop, streamTop peak
 	cpu0 := cpu(h)
 	var wg sync.WaitGroup
 	const workers = 50
@@ -442,11 +451,11 @@ func memory(h *process) {
 		})
 	}
 	for ctx.Err() == nil {
-		peak.Store(max(peak.Load(), rss(h)))
+		paceTop.look(h)
 		time.Sleep(200 * time.Millisecond)
 	}
 	wg.Wait()
-	fmt.Printf("  at %4.0f calls/s of 4 KB for %v      %4d MB resident at peak, %.0f%% of one CPU\n", float64(sent.Load())/paced.Seconds(), *paced, peak.Load(), 100*(cpu(h)-cpu0).Seconds()/paced.Seconds())
+	fmt.Printf("  at %4.0f calls/s of 4 KB for %v      %v, %.0f%% of one CPU\n", float64(sent.Load())/paced.Seconds(), *paced, paceTop, 100*(cpu(h)-cpu0).Seconds()/paced.Seconds())
 
 	const streams = 500
 	body = requestBody(true)
@@ -455,28 +464,47 @@ func memory(h *process) {
 	for range streams {
 		open.Go(func() { _, _, _ = call(client, h.url, body, header, make([]byte, 4<<10)) })
 	}
-	top := int64(0)
 	for range 25 {
 		time.Sleep(200 * time.Millisecond)
-		top = max(top, rss(h))
+		streamTop.look(h)
 	}
-	fmt.Printf("  with %d open streams                 %4d MB resident at peak\n", streams, top)
+	fmt.Printf("  with %d open streams                 %v\n", streams, streamTop)
 	open.Wait()
 }
 
-// rss is the resident memory of a process in MB.
-func rss(p *process) int64 {
+// rss is the resident memory of a process in MB: all of it, and the part that
+// is pages of files (of the binary, that is), which the kernel takes back when
+// it needs them.
+func rss(p *process) (all, file int64) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
-		return 0
+		return 0, 0
 	}
 	for line := range strings.Lines(string(b)) {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "VmRSS:" {
+		if f := strings.Fields(line); len(f) > 1 {
 			kb, _ := strconv.ParseInt(f[1], 10, 64)
-			return kb >> 10
+			switch f[0] {
+			case "VmRSS:":
+				all = kb >> 10
+			case "RssFile:":
+				file = kb >> 10
+			}
 		}
 	}
-	return 0
+	return all, file
+}
+
+// peak keeps the most that rss has said.
+type peak struct{ all, file int64 }
+
+func (k *peak) look(p *process) {
+	if all, file := rss(p); all > k.all {
+		k.all, k.file = all, file
+	}
+}
+
+func (k peak) String() string {
+	return fmt.Sprintf("%4d MB resident at peak (%d of them the binary's)", k.all, k.file)
 }
 
 // cpu is the processor time that a process has used, from /proc (100 ticks a
