@@ -177,6 +177,9 @@ func (a *app) openData(ctx context.Context) error {
 	}
 	j, err := journal.Open(ctx, journal.Config{
 		Dir: a.cfg.path("journal"), NATSURL: a.cfg.NATSURL, MaxBytes: mustSize(a.cfg.JournalMaxBytes),
+		// New queues begin with the next event, so that what every sink has would
+		// only cost disk and memory.
+		Keep:       -1,
 		SyncAlways: a.cfg.JournalSync == "always", SyncInterval: a.cfg.JournalSyncInterval,
 		Logger: a.log.With("part", "journal"), Registerer: a.metrics,
 	})

@@ -30,6 +30,9 @@ func serveCommand() *cli.Command {
 				return err
 			}
 			a.banner(cmd.Root().Writer)
+			if err := dropStartPages(); err != nil {
+				a.log.Debug("give the start's pages back", "err", err)
+			}
 			var failure error
 			select {
 			case <-ctx.Done():

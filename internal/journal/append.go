@@ -238,6 +238,14 @@ func (j *Journal) publish(p *pendingAppend) {
 	if p.ack, err = j.pubJS.PublishMsgAsync(msg); err != nil {
 		j.inFlight.Release(p.weight)
 		p.err = noAnswer(err)
+		return
+	}
+	if size := int64(len(*p.frame)); j.sinceNudge.Add(size)/nudgeStep > 0 {
+		j.sinceNudge.Store(0)
+		select {
+		case j.nudge <- struct{}{}:
+		default:
+		}
 	}
 }
 

@@ -237,3 +237,29 @@ func TestJanitorRuns(t *testing.T) {
 	}
 	t.Error("the events are still there")
 }
+
+// TestMuchAppended has the janitor come long before its tick: the blocks of what
+// every queue has are memory until they are gone.
+func TestMuchAppended(t *testing.T) {
+	t.Parallel()
+	j := open(t, journal.Config{Keep: -1, JanitorEvery: time.Hour})
+	q := mustQueue(t, j, "q", journal.QueueOptions{})
+	const n, size = 40, 1 << 20
+	for range n {
+		mustAppend(t, j, newEvent("p1", size))
+		ackAll(t, fetchN(t, q, 1))
+	}
+	for range 500 {
+		mustAppend(t, j, newEvent("p1", size)) // what makes it look again
+		ackAll(t, fetchN(t, q, 1))
+		st, err := j.Stats(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st.FirstSeq > n {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Errorf("nothing was purged")
+}

@@ -14,18 +14,37 @@ import (
 // and marks it.
 const purgeStep = 16 << 20
 
-// janitor takes space back at every tick, and at once when an append was refused.
+// nudgeStep is how much is appended until the janitor looks without waiting for
+// its tick, and nudgeGap the least time between two such looks. JetStream holds
+// a block in memory until ten seconds after its last use or until the block is
+// gone, so that what is purged late costs memory: 60 MB at 6 MB a second.
+const (
+	nudgeStep = 8 << 20
+	nudgeGap  = time.Second
+)
+
+// janitor takes space back at every tick, at once when an append was refused,
+// and soon when much was appended.
 func (j *Journal) janitor(ctx context.Context) {
 	defer close(j.janitorDone)
 	tick := time.NewTicker(j.c.JanitorEvery)
 	defer tick.Stop()
+	var last time.Time
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		case <-j.kick:
+		case <-j.nudge:
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(nudgeGap - time.Since(last)):
+			case <-j.kick:
+			}
 		}
+		last = time.Now()
 		if err := j.clean(ctx); err != nil && ctx.Err() == nil {
 			j.log.Warn("clean the journal", "err", err)
 		}

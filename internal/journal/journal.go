@@ -90,7 +90,9 @@ type Journal struct {
 	failOne sync.Once
 	failure atomic.Pointer[event.Error]
 
-	kick        chan struct{} // wakes the janitor
+	kick        chan struct{} // wakes the janitor at once
+	nudge       chan struct{} // wakes it soon
+	sinceNudge  atomic.Int64  // bytes appended since the last nudge
 	janitorDone chan struct{}
 	closeDone   chan struct{} // closed when Close has ended
 	closeErr    error
@@ -113,6 +115,7 @@ func Open(ctx context.Context, c Config) (*Journal, error) {
 		inFlight:    semaphore.NewWeighted(maxInFlight),
 		failed:      make(chan struct{}),
 		kick:        make(chan struct{}, 1),
+		nudge:       make(chan struct{}, 1),
 		janitorDone: make(chan struct{}),
 		closeDone:   make(chan struct{}),
 	}
