@@ -256,6 +256,30 @@ func FirstChars(s string, n int) string {
 	return s
 }
 
+// NestedDeeper reports whether the brackets of a JSON text, those in its strings
+// aside, are nested more than so many levels deep. It comes before readers that
+// recurse, whose stack a body of nothing but brackets would overflow.
+func NestedDeeper(json string, levels int) bool {
+	depth := 0
+	for i := 0; i < len(json); i++ {
+		switch json[i] {
+		case '"':
+			for i++; i < len(json) && json[i] != '"'; i++ {
+				if json[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			if depth++; depth > levels {
+				return true
+			}
+		case '}', ']':
+			depth--
+		}
+	}
+	return false
+}
+
 // ModelName is the model that answered or, where no answer named one, the model
 // asked for.
 func (e *Event) ModelName() string {

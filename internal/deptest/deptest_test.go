@@ -39,8 +39,9 @@ var allowed = map[string][]string{
 	"cmd/hedgerow":      all,
 	"internal/provider": {"event"},
 	"internal/gateway":  {"event", "internal/provider", "internal/project"},
-	"internal/ingest":   {"event", "internal/project"},
-	"internal/otlp":     {"event", "internal/project"},
+	"internal/body":     {}, // bounded request bodies: what ingest and otlp share
+	"internal/ingest":   {"event", "internal/body", "internal/project"},
+	"internal/otlp":     {"event", "internal/body", "internal/project"},
 	"internal/price":    {"event"},
 	"internal/privacy":  {"event"},
 	"internal/enrich":   {"event", "internal/price", "internal/privacy"},

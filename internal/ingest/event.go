@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/body"
 )
 
 // futureCutoff is PostHog's: a later time is a broken clock.
@@ -89,15 +90,15 @@ type moment struct {
 // stamp is when the event happened by hedgerow's clock: contract section 1.2,
 // done here once and never again, so that the time an event waits in a queue is
 // not taken for clock skew.
-func (m moment) stamp(timestamp, offset json.RawMessage, ignoreSentAt bool) (time.Time, *refusal) {
+func (m moment) stamp(timestamp, offset json.RawMessage, ignoreSentAt bool) (time.Time, *body.Refusal) {
 	t := m.now
 	if s := text(timestamp); s != "" {
 		var err error
 		if timestamp[0] != '"' {
-			return t, refuse(http.StatusBadRequest, reasonInvalid, "the timestamp is not a string: send it as 2026-01-31T12:00:00.000Z")
+			return t, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "the timestamp is not a string: send it as 2026-01-31T12:00:00.000Z")
 		}
 		if t, err = event.ParseTime(s); err != nil {
-			return t, refuse(http.StatusBadRequest, reasonInvalid, "the timestamp is not an ISO 8601 time: send it as 2026-01-31T12:00:00.000Z")
+			return t, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "the timestamp is not an ISO 8601 time: send it as 2026-01-31T12:00:00.000Z")
 		}
 		if !m.sentAt.IsZero() && !ignoreSentAt {
 			t = t.Add(m.now.Sub(m.sentAt))
@@ -116,11 +117,11 @@ func integer(v json.RawMessage) (n int64, ok bool) {
 }
 
 // properties reads an event's properties. Values lie within the body.
-func (in *rawEvent) propertyMap() (map[string]json.RawMessage, *refusal) {
+func (in *rawEvent) propertyMap() (map[string]json.RawMessage, *body.Refusal) {
 	p := make(map[string]json.RawMessage, 24)
 	if !isNull(in.properties) {
 		if in.properties[0] != '{' {
-			return nil, refuse(http.StatusBadRequest, reasonInvalid, "\"properties\" is not an object")
+			return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "\"properties\" is not an object")
 		}
 		for key, v := range members(in.properties) {
 			p[keyText(key)] = v
@@ -136,19 +137,19 @@ func (in *rawEvent) propertyMap() (map[string]json.RawMessage, *refusal) {
 }
 
 // build makes the event of a v0 request.
-func (in *rawEvent) build(m moment, engage bool) (*event.Event, *refusal) {
+func (in *rawEvent) build(m moment, engage bool) (*event.Event, *body.Refusal) {
 	if in.raw[0] != '{' {
-		return nil, refuse(http.StatusBadRequest, reasonInvalid, "the event is not an object")
+		return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "the event is not an object")
 	}
 	e := &event.Event{Source: event.SourceIngest}
 	if !isNull(in.name) && in.name[0] != '"' {
-		return nil, refuse(http.StatusBadRequest, reasonInvalid, "the event's name is not a string")
+		return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "the event's name is not a string")
 	}
 	if e.Name = text(in.name); e.Name == "" && engage {
 		e.Name = "$identify"
 	}
 	if e.Name == "" {
-		return nil, refuse(http.StatusBadRequest, reasonInvalid, "event submitted without an event name")
+		return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "event submitted without an event name")
 	}
 	p, bad := in.propertyMap()
 	if bad != nil {
@@ -158,13 +159,13 @@ func (in *rawEvent) build(m moment, engage bool) (*event.Event, *refusal) {
 		e.DistinctID = distinctID(p["distinct_id"])
 	}
 	if e.DistinctID == "" {
-		return nil, refuse(http.StatusBadRequest, reasonInvalid, "event submitted without a distinct_id")
+		return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "event submitted without a distinct_id")
 	}
 	switch id, err := uuid.Parse(text(in.uuid)); {
 	case text(in.uuid) == "":
 		e.UUID = event.NewID()
 	case err != nil || id == uuid.Nil:
-		return nil, refuse(http.StatusBadRequest, reasonInvalid, "the uuid is not a UUID: leave it out, or send one of version 7")
+		return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "the uuid is not a UUID: leave it out, or send one of version 7")
 	default:
 		e.UUID = id.String()
 	}

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/body"
 	"github.com/hedgerow/hedgerow/internal/project"
 )
 
@@ -188,38 +189,38 @@ func (h *Handler) connection(to target) (project.Connection, bool) {
 }
 
 // djangoError answers as PostHog's flags and private API do.
-func (h *Handler) djangoError(w http.ResponseWriter, why *refusal) {
-	h.metrics.refuse(why.reason)
-	h.warn("request "+why.reason, "a request was refused", "status", why.status, "why", why.message)
+func (h *Handler) djangoError(w http.ResponseWriter, why *body.Refusal) {
+	h.metrics.refuse(why.Reason)
+	h.warn("request "+why.Reason, "a request was refused", "status", why.Status, "why", why.Message)
 	kind, code := "validation_error", "invalid_input"
-	if why.status == http.StatusUnauthorized {
+	if why.Status == http.StatusUnauthorized {
 		kind, code = "authentication_error", "invalid_api_key"
 	}
-	if s := why.retryAfter(); s != "" {
+	if s := why.RetryAfter(); s != "" {
 		w.Header().Set("Retry-After", s)
 	}
-	writeJSON(w, why.status, map[string]any{"type": kind, "code": code, "detail": why.message, "attr": nil})
+	writeJSON(w, why.Status, map[string]any{"type": kind, "code": code, "detail": why.Message, "attr": nil})
 }
 
 // serveFlags serves /flags and the older /decide (contract section 6.1).
 func (h *Handler) serveFlags(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost && r.Method != http.MethodGet {
 		w.Header().Set("Allow", "GET, POST, OPTIONS")
-		h.djangoError(w, refuse(http.StatusMethodNotAllowed, reasonMethod, "method not allowed"))
+		h.djangoError(w, body.Refuse(http.StatusMethodNotAllowed, body.ReasonMethod, "method not allowed"))
 		return
 	}
-	x := &exchange{lease: lease{m: h.memory}}
-	defer x.end()
+	x := exchange{h.memory.Open(r.Context())}
+	defer x.End()
 	query := r.URL.Query()
-	var body []byte
-	var bad *refusal
+	var raw []byte
+	var bad *body.Refusal
 	if r.Method == http.MethodPost {
-		body, bad = h.wire(w, r, x, maxRelayBody)
+		raw, bad = x.Receive(w, r, maxRelayBody, h.limits.Timeout)
 	}
 	asked := make(map[string]json.RawMessage)
-	if bad == nil && (len(body) > 0 || query.Get("data") != "") {
+	if bad == nil && (len(raw) > 0 || query.Get("data") != "") {
 		var p payload
-		if p, bad = x.readPayload(r, query, body, maxRelayBody); bad == nil {
+		if p, bad = x.readPayload(r, query, raw, maxRelayBody); bad == nil {
 			if bad = x.check(p.json); bad == nil {
 				for key, v := range members(p.json) {
 					asked[keyText(key)] = v
@@ -335,7 +336,7 @@ func (h *Handler) writeSaid(w http.ResponseWriter, a *said, body []byte) {
 func (h *Handler) serveDefinitions(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodGet {
 		w.Header().Set("Allow", "GET, OPTIONS")
-		h.djangoError(w, refuse(http.StatusMethodNotAllowed, reasonMethod, "method not allowed"))
+		h.djangoError(w, body.Refuse(http.StatusMethodNotAllowed, body.ReasonMethod, "method not allowed"))
 		return
 	}
 	query := r.URL.Query()
@@ -345,7 +346,7 @@ func (h *Handler) serveDefinitions(w http.ResponseWriter, r *http.Request) {
 	own, _, isOwn := h.c.Projects().ProjectByAPIKey(key)
 	token := query.Get("token")
 	var to target
-	var bad *refusal
+	var bad *body.Refusal
 	switch {
 	case token == "" && isOwn:
 		to = target{project: own.ID}
@@ -362,7 +363,7 @@ func (h *Handler) serveDefinitions(w http.ResponseWriter, r *http.Request) {
 	case ok && isOwn:
 		ok = false // no key to ask PostHog with
 	case ok && key == "":
-		h.djangoError(w, refuse(http.StatusUnauthorized, reasonToken, "send a PostHog personal API key, or a hedgerow key (hr_…), as Authorization: Bearer"))
+		h.djangoError(w, body.Refuse(http.StatusUnauthorized, body.ReasonToken, "send a PostHog personal API key, or a hedgerow key (hr_…), as Authorization: Bearer"))
 		return
 	}
 	if !ok {
@@ -378,7 +379,7 @@ func (h *Handler) serveDefinitions(w http.ResponseWriter, r *http.Request) {
 	if a == nil {
 		// Not an empty list: the SDK keeps what it has when the poll fails, and
 		// forgets it when told that there are no flags.
-		h.djangoError(w, refuse(http.StatusServiceUnavailable, reasonUnavailable, "PostHog did not answer: try again"))
+		h.djangoError(w, body.Refuse(http.StatusServiceUnavailable, body.ReasonUnavailable, "PostHog did not answer: try again"))
 		return
 	}
 	etag := a.etag
@@ -460,7 +461,7 @@ func (h *Handler) serveArray(w http.ResponseWriter, r *http.Request) {
 	}
 	settings, err := json.Marshal(noSettings(token, false))
 	if err != nil {
-		h.djangoError(w, asRefusal(err))
+		h.djangoError(w, body.AsRefusal(err))
 		return
 	}
 	if conn, ok := h.connection(to); ok {
@@ -468,7 +469,7 @@ func (h *Handler) serveArray(w http.ResponseWriter, r *http.Request) {
 		if a != nil && a.status == http.StatusOK {
 			settings = settingsFor(a.body, conn, token)
 		} else if settings, err = json.Marshal(noSettings(token, true)); err != nil { // there may be flags: ask
-			h.djangoError(w, asRefusal(err))
+			h.djangoError(w, body.AsRefusal(err))
 			return
 		}
 	}

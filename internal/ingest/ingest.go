@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/body"
 	"github.com/hedgerow/hedgerow/internal/project"
 )
 
@@ -61,38 +62,32 @@ type Config struct {
 // section 1.4 or are larger: an event that is too large for PostHog is made
 // smaller on its way there, and here it is whole.
 type Limits struct {
-	Body        int64         // bytes of a v0 body on the wire. Defaults to 20 MiB
-	Decoded     int64         // bytes of a body once decompressed. Defaults to 50 MiB
-	BodyV1      int64         // bytes of a v1 body on the wire. Defaults to 10 MiB
-	Multipart   int64         // bytes of all parts of a multipart event. Defaults to 25 MiB
-	EventBytes  int           // bytes of one event. Defaults to 8 MiB
-	Events      int           // events of one request. Defaults to 10000
-	Memory      int64         // bytes that all requests together may hold. Defaults to 256 MiB
-	BodyTimeout time.Duration // for a body to arrive. Defaults to 30 s
+	body.Limits       // Body is for v0
+	BodyV1      int64 // bytes of a v1 body on the wire. Defaults to 10 MiB
+	Multipart   int64 // bytes of all parts of a multipart event. Defaults to 25 MiB
+	EventBytes  int   // bytes of one event. Defaults to 8 MiB
+	Events      int   // events of one request. Defaults to 10000
 }
 
 func (l Limits) withDefaults() Limits {
-	set := func(v *int64, def int64) {
-		if *v <= 0 {
-			*v = def
-		}
+	l.Limits = l.Limits.Defaults()
+	if l.BodyV1 <= 0 {
+		l.BodyV1 = 10 << 20
 	}
-	set(&l.Body, 20<<20)
-	set(&l.Decoded, 50<<20)
-	set(&l.BodyV1, 10<<20)
-	set(&l.Multipart, 25<<20)
-	set(&l.Memory, 256<<20)
+	if l.Multipart <= 0 {
+		l.Multipart = 25 << 20
+	}
 	if l.EventBytes <= 0 {
 		l.EventBytes = event.MaxEventBytes
 	}
 	if l.Events <= 0 {
 		l.Events = 10_000
 	}
-	if l.BodyTimeout <= 0 {
-		l.BodyTimeout = 30 * time.Second
-	}
 	return l
 }
+
+// exchange is what one request holds until its events are in the journal.
+type exchange struct{ *body.Exchange }
 
 // Handler is the door. It is safe for concurrent use.
 type Handler struct {
@@ -100,7 +95,7 @@ type Handler struct {
 	limits  Limits
 	log     *slog.Logger
 	now     func() time.Time
-	memory  *memory
+	memory  *body.Memory
 	metrics *metrics
 	relay   *relay
 	tokens  atomic.Pointer[tokens]
@@ -126,7 +121,7 @@ func New(c Config) (*Handler, error) {
 	if h.now == nil {
 		h.now = time.Now
 	}
-	h.memory = &memory{limit: h.limits.Memory}
+	h.memory = body.NewMemory(h.limits.Memory)
 	h.warned.at = make(map[string]time.Time)
 	h.relay = newRelay(c.Flags, h.now)
 	var err error
@@ -242,7 +237,7 @@ type target struct {
 // resolve finds the project of a token: hedgerow's project token, the PostHog
 // project key of an enabled connection, so that an application may keep the key
 // that it has, or an API key that may write.
-func (h *Handler) resolve(token string) (target, *refusal) {
+func (h *Handler) resolve(token string) (target, *body.Refusal) {
 	snap := h.c.Projects()
 	t := h.tokens.Load()
 	if t == nil || t.snap != snap {
@@ -270,13 +265,13 @@ func (h *Handler) resolve(token string) (target, *refusal) {
 	case ok && key.Role.Can(project.RoleMember):
 		return target{project: p.ID}, nil
 	case ok:
-		return target{}, refuse(http.StatusUnauthorized, reasonToken, "API key is not valid: it may only read")
+		return target{}, body.Refuse(http.StatusUnauthorized, body.ReasonToken, "API key is not valid: it may only read")
 	case token == "":
-		return target{}, refuse(http.StatusUnauthorized, reasonToken, "event submitted without an api_key: send hedgerow's project token (phc_hedgerow_…)")
+		return target{}, body.Refuse(http.StatusUnauthorized, body.ReasonToken, "event submitted without an api_key: send hedgerow's project token (phc_hedgerow_…)")
 	case strings.HasPrefix(token, "phx_"):
-		return target{}, refuse(http.StatusUnauthorized, reasonToken, "API key is not valid: personal_api_key; send hedgerow's project token (phc_hedgerow_…)")
+		return target{}, body.Refuse(http.StatusUnauthorized, body.ReasonToken, "API key is not valid: personal_api_key; send hedgerow's project token (phc_hedgerow_…)")
 	}
-	return target{}, refuse(http.StatusUnauthorized, reasonToken, "API key is not valid: no project of this hedgerow has it; send hedgerow's project token (phc_hedgerow_…), or connect the PostHog project whose key this is")
+	return target{}, body.Refuse(http.StatusUnauthorized, body.ReasonToken, "API key is not valid: no project of this hedgerow has it; send hedgerow's project token (phc_hedgerow_…), or connect the PostHog project whose key this is")
 }
 
 // Project returns the id of the project that a token leads to: hedgerow's project
@@ -285,14 +280,14 @@ func (h *Handler) resolve(token string) (target, *refusal) {
 func (h *Handler) Project(token string) (string, error) {
 	to, bad := h.resolve(token)
 	if bad != nil {
-		return "", event.NewError(event.CodeUnauthorized, bad.message, "", nil)
+		return "", event.NewError(event.CodeUnauthorized, bad.Message, "", nil)
 	}
 	return to.project, nil
 }
 
 // store appends events and says why it could not. A nil result is the promise:
 // the journal has all of them.
-func (h *Handler) store(ctx context.Context, events []*event.Event) *refusal {
+func (h *Handler) store(ctx context.Context, events []*event.Event) *body.Refusal {
 	err := h.c.Append.Append(ctx, events...)
 	if err == nil {
 		h.metrics.accepted.Add(float64(len(events)))
@@ -300,35 +295,35 @@ func (h *Handler) store(ctx context.Context, events []*event.Event) *refusal {
 	}
 	switch e := event.AsError(err); {
 	case ctx.Err() != nil:
-		return refuse(http.StatusServiceUnavailable, reasonClientGone, "the request ended before the events were stored")
+		return body.Refuse(http.StatusServiceUnavailable, body.ReasonClientGone, "the request ended before the events were stored")
 	case e.Code == event.CodeFull:
-		h.warn(reasonJournalFull, "events are refused: the journal is full", "err", err)
-		return refuse(http.StatusServiceUnavailable, reasonJournalFull, "hedgerow's journal is full: try again later")
+		h.warn(body.ReasonJournalFull, "events are refused: the journal is full", "err", err)
+		return body.Refuse(http.StatusServiceUnavailable, body.ReasonJournalFull, "hedgerow's journal is full: try again later")
 	case e.Code == event.CodeInvalid, e.Code == event.CodeTooLarge:
-		h.warn(reasonInvalid, "an event was refused by the journal", "err", err)
-		return refuse(e.HTTPStatus(), reasonInvalid, "%s", e.Message)
+		h.warn(body.ReasonInvalid, "an event was refused by the journal", "err", err)
+		return body.Refuse(e.HTTPStatus(), body.ReasonInvalid, "%s", e.Message)
 	default:
-		h.warn(reasonUnavailable, "events could not be stored", "err", err)
-		return refuse(http.StatusServiceUnavailable, reasonUnavailable, "hedgerow could not store the events: try again")
+		h.warn(body.ReasonUnavailable, "events could not be stored", "err", err)
+		return body.Refuse(http.StatusServiceUnavailable, body.ReasonUnavailable, "hedgerow could not store the events: try again")
 	}
 }
 
 // storeEach stores what can be stored. Where the journal refuses one event for
 // what it is, the others are appended one by one; those that it has already are
 // known by their uuid. refused is by index in events; bad fails them all.
-func (h *Handler) storeEach(ctx context.Context, events []*event.Event) (refused map[int]*refusal, bad *refusal) {
+func (h *Handler) storeEach(ctx context.Context, events []*event.Event) (refused map[int]*body.Refusal, bad *body.Refusal) {
 	if len(events) == 0 {
 		return nil, nil
 	}
 	bad = h.store(ctx, events)
-	if bad == nil || bad.reason != reasonInvalid {
+	if bad == nil || bad.Reason != body.ReasonInvalid {
 		return nil, bad
 	}
-	refused = make(map[int]*refusal)
+	refused = make(map[int]*body.Refusal)
 	for i, e := range events {
 		switch bad := h.store(ctx, []*event.Event{e}); {
 		case bad == nil:
-		case bad.reason == reasonInvalid:
+		case bad.Reason == body.ReasonInvalid:
 			refused[i] = bad
 		default:
 			return nil, bad
@@ -350,18 +345,6 @@ func (h *Handler) warn(reason, msg string, args ...any) {
 	if !silent {
 		h.log.Warn(msg, append(args, "reason", reason)...)
 	}
-}
-
-// retryAfter is the wait, in seconds, that goes with a refusal that is worth
-// another try; "" for the others.
-func (r *refusal) retryAfter() string {
-	switch {
-	case r.reason == reasonJournalFull:
-		return "10"
-	case r.status == http.StatusServiceUnavailable, r.status == http.StatusRequestTimeout:
-		return "1"
-	}
-	return ""
 }
 
 // clientIP is where a request comes from, if that is a public address: what

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/body"
 )
 
 // maxEventPart bounds the part "event" of a multipart event, whose properties
@@ -33,8 +34,8 @@ type part struct {
 
 // serveMultipart serves /i/v0/ai (contract section 1.5).
 func (h *Handler) serveMultipart(w http.ResponseWriter, r *http.Request) {
-	x := &exchange{lease: lease{m: h.memory}}
-	defer x.end()
+	x := exchange{h.memory.Open(r.Context())}
+	defer x.End()
 	parts, bad := h.captureMultipart(w, r, x)
 	if bad != nil {
 		h.fail(w, bad)
@@ -43,10 +44,10 @@ func (h *Handler) serveMultipart(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]any{"accepted_parts": parts})
 }
 
-func (h *Handler) captureMultipart(w http.ResponseWriter, r *http.Request, x *exchange) ([]part, *refusal) {
+func (h *Handler) captureMultipart(w http.ResponseWriter, r *http.Request, x exchange) ([]part, *body.Refusal) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", "POST, OPTIONS")
-		return nil, refuse(http.StatusMethodNotAllowed, reasonMethod, "method not allowed")
+		return nil, body.Refuse(http.StatusMethodNotAllowed, body.ReasonMethod, "method not allowed")
 	}
 	token, to, bad := h.bearer(r)
 	if bad != nil {
@@ -54,22 +55,22 @@ func (h *Handler) captureMultipart(w http.ResponseWriter, r *http.Request, x *ex
 	}
 	ct, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || ct != "multipart/form-data" || params["boundary"] == "" {
-		return nil, refuse(http.StatusBadRequest, reasonMalformed, "the body must be multipart/form-data with a boundary")
+		return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "the body must be multipart/form-data with a boundary")
 	}
 	limit := h.limits.Multipart + h.limits.Multipart/10
-	body, bad := h.wire(w, r, x, limit)
+	raw, bad := x.Receive(w, r, limit, h.limits.Timeout)
 	if bad != nil {
 		return nil, bad
 	}
-	h.metrics.bytes.Add(float64(len(body)))
-	enc, bad := encoding(r.Header.Get("Content-Encoding"), body)
+	h.metrics.bytes.Add(float64(len(raw)))
+	enc, bad := body.Encoding(r.Header.Get("Content-Encoding"), raw, false)
 	if bad != nil {
 		return nil, bad
 	}
-	if body, bad = x.decode(enc, body, limit); bad != nil {
+	if raw, bad = x.Decode(enc, raw, limit); bad != nil {
 		return nil, bad
 	}
-	parts, bad := x.parts(body, params["boundary"], h.limits)
+	parts, bad := x.parts(raw, params["boundary"], h.limits)
 	if bad != nil {
 		return nil, bad
 	}
@@ -83,95 +84,95 @@ func (h *Handler) captureMultipart(w http.ResponseWriter, r *http.Request, x *ex
 }
 
 // parts reads the parts and checks that they are those that may be there.
-func (x *exchange) parts(body []byte, boundary string, l Limits) ([]part, *refusal) {
+func (x exchange) parts(raw []byte, boundary string, l Limits) ([]part, *body.Refusal) {
 	var parts []part
 	var sum int64
-	for mr := multipart.NewReader(bytes.NewReader(body), boundary); ; {
+	for mr := multipart.NewReader(bytes.NewReader(raw), boundary); ; {
 		p, err := mr.NextRawPart()
 		if err == io.EOF {
 			break
 		}
 		if err != nil {
-			return nil, refuse(http.StatusBadRequest, reasonMalformed, "the multipart body is malformed, or ends too early")
+			return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "the multipart body is malformed, or ends too early")
 		}
 		name := p.FormName()
 		switch {
 		case len(parts) == 0 && name != "event":
-			return nil, refuse(http.StatusBadRequest, reasonMalformed, "the first part must be named \"event\"")
+			return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "the first part must be named \"event\"")
 		case len(parts) > 0 && name == "event":
-			return nil, refuse(http.StatusBadRequest, reasonMalformed, "there is more than one part \"event\"")
+			return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "there is more than one part \"event\"")
 		case name != "event" && name != "event.properties":
-			return nil, refuse(http.StatusBadRequest, reasonMalformed, "a part is neither \"event\" nor \"event.properties\"")
+			return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "a part is neither \"event\" nor \"event.properties\"")
 		case slices.ContainsFunc(parts, func(q part) bool { return q.Name == name }):
-			return nil, refuse(http.StatusBadRequest, reasonMalformed, "there is more than one part %q", name)
+			return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "there is more than one part %q", name)
 		}
 		most := l.Multipart - sum
 		if name == "event" {
 			most = min(most, maxEventPart)
 		}
-		b, err := x.read(p, most, 0)
+		b, err := x.Read(p, most, 0)
 		switch {
-		case errors.Is(err, errTooBig):
-			return nil, tooLarge("the part \""+name+"\"", most)
+		case errors.Is(err, body.ErrTooBig):
+			return nil, body.TooLarge("the part \""+name+"\"", most)
 		case errors.Is(err, io.ErrUnexpectedEOF):
-			return nil, refuse(http.StatusBadRequest, reasonMalformed, "the multipart body ends too early")
+			return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "the multipart body ends too early")
 		case err != nil:
-			return nil, asRefusal(err)
+			return nil, body.AsRefusal(err)
 		}
 		q := part{Name: name, Length: len(b), Type: p.Header.Get("Content-Type"), Encoding: p.Header.Get("Content-Encoding")}
 		sum += int64(len(b))
-		enc, bad := encoding(q.Encoding, b)
+		enc, bad := body.Encoding(q.Encoding, b, false)
 		if bad != nil {
 			return nil, bad
 		}
-		if q.body, bad = x.decode(enc, b, l.Multipart); bad != nil {
+		if q.body, bad = x.Decode(enc, b, l.Multipart); bad != nil {
 			return nil, bad
 		}
 		if bad = x.check(q.body); bad != nil {
-			bad.message = "part \"" + name + "\": " + bad.message
+			bad.Message = "part \"" + name + "\": " + bad.Message
 			return nil, bad
 		}
 		if q.body = bytes.TrimSpace(q.body); q.body[0] != '{' {
-			return nil, refuse(http.StatusBadRequest, reasonMalformed, "the part %q is not a JSON object", name)
+			return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "the part %q is not a JSON object", name)
 		}
 		parts = append(parts, q)
 	}
 	if len(parts) == 0 {
-		return nil, refuse(http.StatusBadRequest, reasonMalformed, "the multipart body has no part \"event\"")
+		return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "the multipart body has no part \"event\"")
 	}
 	total := 0
 	for _, q := range parts {
 		total += len(q.body)
 	}
 	if total > l.EventBytes {
-		return nil, tooLarge("the event", int64(l.EventBytes))
+		return nil, body.TooLarge("the event", int64(l.EventBytes))
 	}
 	return parts, nil
 }
 
-func multipartEvent(parts []part, now func() time.Time) (*event.Event, *refusal) {
+func multipartEvent(parts []part, now func() time.Time) (*event.Event, *body.Refusal) {
 	in := newRawEvent(parts[0].body, 0)
 	if len(parts) == 2 {
 		if !isNull(in.properties) {
-			return nil, refuse(http.StatusBadRequest, reasonMalformed, "the properties are in both parts")
+			return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "the properties are in both parts")
 		}
 		in.properties = parts[1].body
 	}
 	if text(in.uuid) == "" {
-		return nil, refuse(http.StatusBadRequest, reasonInvalid, "the event has no uuid")
+		return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "the event has no uuid")
 	}
 	m := moment{now: now().UTC()}
 	for key, v := range members(in.raw) {
 		if string(key) == "sent_at" && text(v) != "" {
 			t, err := event.ParseTime(text(v))
 			if err != nil {
-				return nil, refuse(http.StatusBadRequest, reasonInvalid, "sent_at is not an ISO 8601 time")
+				return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "sent_at is not an ISO 8601 time")
 			}
 			m.sentAt = t
 		}
 	}
 	if name := text(in.name); !slices.Contains(multipartEvents, name) {
-		return nil, refuse(http.StatusBadRequest, reasonInvalid, "only $ai_generation, $ai_trace, $ai_span, $ai_embedding, $ai_metric and $ai_feedback are taken here")
+		return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "only $ai_generation, $ai_trace, $ai_span, $ai_embedding, $ai_metric and $ai_feedback are taken here")
 	}
 	model := json.RawMessage(nil)
 	for key, v := range members(in.properties) {
@@ -180,7 +181,7 @@ func multipartEvent(parts []part, now func() time.Time) (*event.Event, *refusal)
 		}
 	}
 	if len(model) < 3 || model[0] != '"' {
-		return nil, refuse(http.StatusBadRequest, reasonInvalid, "$ai_model is missing, empty, or not a string")
+		return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "$ai_model is missing, empty, or not a string")
 	}
 	return in.build(m, false)
 }

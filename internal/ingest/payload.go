@@ -10,6 +10,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/hedgerow/hedgerow/internal/body"
 )
 
 // payload is the JSON of a v0 request.
@@ -26,19 +28,19 @@ const maxLayers = 3
 // 1.2: the query's data, or else the body; a form's field data; then base64,
 // compression and lz-string, by the hints where they are right and by the data
 // itself where they are not.
-func (x *exchange) readPayload(r *http.Request, query url.Values, body []byte, limit int64) (payload, *refusal) {
-	p := payload{json: body, sentAt: querySentAt(query)}
+func (x exchange) readPayload(r *http.Request, query url.Values, raw []byte, limit int64) (payload, *body.Refusal) {
+	p := payload{json: raw, sentAt: querySentAt(query)}
 	hint := query.Get("compression")
 	ct, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	switch data := query.Get("data"); {
 	case data != "":
 		p.json = restorePlus([]byte(data))
 	default:
-		enc, bad := encoding(r.Header.Get("Content-Encoding"), body)
+		enc, bad := body.Encoding(r.Header.Get("Content-Encoding"), raw, false)
 		if bad != nil {
 			return p, bad
 		}
-		if p.json, bad = x.decode(enc, body, limit); bad != nil {
+		if p.json, bad = x.Decode(enc, raw, limit); bad != nil {
 			return p, bad
 		}
 		if ct == "application/x-www-form-urlencoded" && enc == "" && len(bytes.TrimSpace(p.json)) > 0 {
@@ -55,13 +57,13 @@ func (x *exchange) readPayload(r *http.Request, query url.Values, body []byte, l
 	for range maxLayers {
 		p.json = bytes.TrimSpace(p.json)
 		if len(p.json) == 0 {
-			return p, refuse(http.StatusBadRequest, reasonMalformed, "no event submitted: the body is empty")
+			return p, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "no event submitted: the body is empty")
 		}
 		if p.json[0] == '{' || p.json[0] == '[' {
 			return p, nil
 		}
-		if enc := sniff(p.json); enc != "" {
-			b, bad := x.decode(enc, p.json, limit)
+		if enc := body.Sniff(p.json); enc != "" {
+			b, bad := x.Decode(enc, p.json, limit)
 			if bad != nil {
 				return p, bad
 			}
@@ -103,9 +105,9 @@ func querySentAt(q url.Values) time.Time {
 }
 
 // form returns the fields data and compression of a urlencoded form.
-func (x *exchange) form(b []byte) (data []byte, compression string, bad *refusal) {
-	if err := x.lease.take(2 * int64(len(b))); err != nil {
-		return nil, "", asRefusal(err)
+func (x exchange) form(b []byte) (data []byte, compression string, bad *body.Refusal) {
+	if bad := x.Take(2 * int64(len(b))); bad != nil {
+		return nil, "", bad
 	}
 	found := false
 	for field := range strings.SplitSeq(string(b), "&") {
@@ -115,7 +117,7 @@ func (x *exchange) form(b []byte) (data []byte, compression string, bad *refusal
 		}
 		v, err := url.QueryUnescape(value)
 		if err != nil {
-			return nil, "", refuse(http.StatusBadRequest, reasonMalformed, "failed to decode form data: a broken escape")
+			return nil, "", body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to decode form data: a broken escape")
 		}
 		if key == "data" {
 			data, found = restorePlus([]byte(v)), true
@@ -124,7 +126,7 @@ func (x *exchange) form(b []byte) (data []byte, compression string, bad *refusal
 		}
 	}
 	if !found {
-		return nil, "", refuse(http.StatusBadRequest, reasonMalformed, "failed to decode form data: there is no field \"data\"")
+		return nil, "", body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to decode form data: there is no field \"data\"")
 	}
 	return data, compression, nil
 }
@@ -158,12 +160,12 @@ func base64Like(b []byte) bool {
 
 // base64 decodes what is base64 as a whole, with padding or without, of the
 // standard or the URL alphabet. nil is no base64.
-func (x *exchange) base64(b []byte) ([]byte, *refusal) {
+func (x exchange) base64(b []byte) ([]byte, *body.Refusal) {
 	if !base64Like(b) {
 		return nil, nil
 	}
-	if err := x.lease.take(int64(len(b))); err != nil {
-		return nil, asRefusal(err)
+	if bad := x.Take(int64(len(b))); bad != nil {
+		return nil, bad
 	}
 	enc := base64.RawStdEncoding
 	if bytes.ContainsAny(b, "-_") {
@@ -173,37 +175,32 @@ func (x *exchange) base64(b []byte) ([]byte, *refusal) {
 	out := make([]byte, enc.DecodedLen(len(b)))
 	n, err := enc.Decode(out, b)
 	if err != nil {
-		return nil, refuse(http.StatusBadRequest, reasonMalformed, "failed to decode base64 data")
+		return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to decode base64 data")
 	}
 	return out[:n], nil
 }
 
-func (x *exchange) lz(b []byte, limit int64) ([]byte, *refusal) {
+func (x exchange) lz(b []byte, limit int64) ([]byte, *body.Refusal) {
 	b = bytes.TrimRight(restorePlus(b), "=")
 	var held int64
 	out, err := lzDecompress(b, func(n int) error {
 		if held += int64(n); held > 8*limit {
-			return errTooBig
+			return body.ErrTooBig
 		}
-		return x.lease.take(int64(n))
+		if bad := x.Take(int64(n)); bad != nil {
+			return bad
+		}
+		return nil
 	})
 	switch {
-	case errors.Is(err, errTooBig):
-		return nil, tooLarge("the decompressed body", limit)
+	case errors.Is(err, body.ErrTooBig):
+		return nil, body.TooLarge("the decompressed body", limit)
 	case errors.Is(err, errLZ):
-		return nil, refuse(http.StatusBadRequest, reasonMalformed, "failed to decode lz64 data")
+		return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to decode lz64 data")
 	case err != nil:
-		return nil, asRefusal(err)
+		return nil, body.AsRefusal(err)
 	case int64(len(out)) > limit:
-		return nil, tooLarge("the decompressed body", limit)
+		return nil, body.TooLarge("the decompressed body", limit)
 	}
 	return out, nil
-}
-
-func asRefusal(err error) *refusal {
-	var r *refusal
-	if errors.As(err, &r) {
-		return r
-	}
-	return refuse(http.StatusInternalServerError, reasonUnavailable, "something went wrong inside hedgerow")
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/body"
 )
 
 // request is a v0 body, parsed and not yet judged.
@@ -17,7 +18,7 @@ type request struct {
 
 // parse reads the shapes that PostHog takes: an array of events, a batch object,
 // one event, and the {"data": …} wrapper of some SDKs.
-func (x *exchange) parse(p payload, l Limits, engage bool) (*request, *refusal) {
+func (x exchange) parse(p payload, l Limits, engage bool) (*request, *body.Refusal) {
 	if bad := x.check(p.json); bad != nil {
 		return nil, bad
 	}
@@ -26,7 +27,7 @@ func (x *exchange) parse(p payload, l Limits, engage bool) (*request, *refusal) 
 		return r, r.take(p.json, l)
 	}
 	if p.json[0] != '{' {
-		return nil, refuse(http.StatusBadRequest, reasonMalformed, "failed to parse request: neither an object nor an array")
+		return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse request: neither an object nor an array")
 	}
 	var apiKey, token, sentAt, batch, data, name json.RawMessage
 	for key, v := range members(p.json) {
@@ -51,11 +52,11 @@ func (x *exchange) parse(p payload, l Limits, engage bool) (*request, *refusal) 
 	if s := text(sentAt); s != "" {
 		t, err := event.ParseTime(s)
 		if err != nil {
-			return nil, refuse(http.StatusBadRequest, reasonMalformed, "failed to parse request: sent_at is not an ISO 8601 time")
+			return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse request: sent_at is not an ISO 8601 time")
 		}
 		r.sentAt = t
 	}
-	var bad *refusal
+	var bad *body.Refusal
 	switch {
 	case !isNull(batch):
 		bad = r.take(batch, l)
@@ -64,26 +65,26 @@ func (x *exchange) parse(p payload, l Limits, engage bool) (*request, *refusal) 
 	case !isNull(data):
 		bad = r.take(data, l)
 	default:
-		bad = refuse(http.StatusBadRequest, reasonMalformed, "request is missing events: send one event, an array of events, or {\"api_key\":…,\"batch\":[…]}")
+		bad = body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "request is missing events: send one event, an array of events, or {\"api_key\":…,\"batch\":[…]}")
 	}
 	return r, bad
 }
 
-func (r *request) take(array json.RawMessage, l Limits) *refusal {
+func (r *request) take(array json.RawMessage, l Limits) *body.Refusal {
 	if array[0] != '[' {
-		return refuse(http.StatusBadRequest, reasonMalformed, "failed to parse request: the events are not an array")
+		return body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse request: the events are not an array")
 	}
-	var bad *refusal
+	var bad *body.Refusal
 	r.events, bad = split(array, l)
 	return bad
 }
 
 // split finds the events of a batch.
-func split(array json.RawMessage, l Limits) ([]rawEvent, *refusal) {
+func split(array json.RawMessage, l Limits) ([]rawEvent, *body.Refusal) {
 	var events []rawEvent
 	for raw := range elements(array) {
 		if len(events) == l.Events {
-			return nil, refuse(http.StatusRequestEntityTooLarge, reasonTooLarge, "maximum event size exceeded: at most %d events in one request are taken", l.Events)
+			return nil, body.Refuse(http.StatusRequestEntityTooLarge, body.ReasonTooLarge, "maximum event size exceeded: at most %d events in one request are taken", l.Events)
 		}
 		if events == nil {
 			events = make([]rawEvent, 0, min(l.Events, 1+len(array)/len(raw))) // as if all were like the first
@@ -91,7 +92,7 @@ func split(array json.RawMessage, l Limits) ([]rawEvent, *refusal) {
 		events = append(events, newRawEvent(raw, len(events)))
 	}
 	if len(events) == 0 {
-		return nil, refuse(http.StatusBadRequest, reasonMalformed, "request is missing events: the batch is empty")
+		return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "request is missing events: the batch is empty")
 	}
 	return events, nil
 }
@@ -101,13 +102,10 @@ func split(array json.RawMessage, l Limits) ([]rawEvent, *refusal) {
 const perMember = 96
 
 // check validates a body and reserves what decoding it will need.
-func (x *exchange) check(b []byte) *refusal {
+func (x exchange) check(b []byte) *body.Refusal {
 	n, err := check(b)
 	if err != nil {
-		return refuse(http.StatusBadRequest, reasonMalformed, "failed to parse request: %v", err)
+		return body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse request: %v", err)
 	}
-	if err := x.lease.take(int64(n) * perMember); err != nil {
-		return asRefusal(err)
-	}
-	return nil
+	return x.Take(int64(n) * perMember)
 }

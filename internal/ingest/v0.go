@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/body"
 )
 
 // rejected is one event of a batch that was not taken.
@@ -16,7 +17,7 @@ type rejected struct {
 	Event string `json:"event,omitempty"` // its name
 	Error string `json:"error"`
 
-	why *refusal
+	why *body.Refusal
 }
 
 const (
@@ -30,11 +31,11 @@ func (h *Handler) serveV0(w http.ResponseWriter, r *http.Request) {
 	route := strings.TrimSuffix(r.URL.Path, "/")
 	if r.Method != http.MethodPost && (r.Method != http.MethodGet || route == aiBatch) {
 		w.Header().Set("Allow", "GET, POST, OPTIONS")
-		h.fail(w, refuse(http.StatusMethodNotAllowed, reasonMethod, "method not allowed"))
+		h.fail(w, body.Refuse(http.StatusMethodNotAllowed, body.ReasonMethod, "method not allowed"))
 		return
 	}
-	x := &exchange{lease: lease{m: h.memory}}
-	defer x.end()
+	x := exchange{h.memory.Open(r.Context())}
+	defer x.End()
 	taken, bad, refusal := h.captureV0(w, r, route, x)
 	switch {
 	case refusal != nil:
@@ -51,17 +52,17 @@ func (h *Handler) serveV0(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (h *Handler) captureV0(w http.ResponseWriter, r *http.Request, route string, x *exchange) (taken int, bad []rejected, _ *refusal) {
+func (h *Handler) captureV0(w http.ResponseWriter, r *http.Request, route string, x exchange) (taken int, bad []rejected, _ *body.Refusal) {
 	query := r.URL.Query()
-	var body []byte
+	var raw []byte
 	if query.Get("data") == "" || r.Method == http.MethodPost {
-		var refusal *refusal
-		if body, refusal = h.wire(w, r, x, h.limits.Body); refusal != nil {
+		var refusal *body.Refusal
+		if raw, refusal = x.Receive(w, r, h.limits.Body, h.limits.Timeout); refusal != nil {
 			return 0, nil, refusal
 		}
 	}
-	h.metrics.bytes.Add(float64(len(body)))
-	p, refusal := x.readPayload(r, query, body, h.limits.Decoded)
+	h.metrics.bytes.Add(float64(len(raw)))
+	p, refusal := x.readPayload(r, query, raw, h.limits.Decoded)
 	if refusal != nil {
 		return 0, nil, refusal
 	}
@@ -86,7 +87,7 @@ func (h *Handler) captureV0(w http.ResponseWriter, r *http.Request, route string
 		in := &req.events[i]
 		e, refusal := in.build(m, engage)
 		if refusal == nil && len(in.raw) > h.limits.EventBytes {
-			refusal = tooLarge("the event", int64(h.limits.EventBytes))
+			refusal = body.TooLarge("the event", int64(h.limits.EventBytes))
 		}
 		if refusal != nil {
 			bad = append(bad, in.rejected(refusal))
@@ -106,8 +107,8 @@ func (h *Handler) captureV0(w http.ResponseWriter, r *http.Request, route string
 		}
 	}
 	for _, b := range bad {
-		h.metrics.reject(b.why.reason)
-		h.warn("event "+b.why.reason, "an event was not taken", "route", route, "project", to.project, "event", b.Event, "uuid", b.UUID, "why", b.Error)
+		h.metrics.reject(b.why.Reason)
+		h.warn("event "+b.why.Reason, "an event was not taken", "route", route, "project", to.project, "event", b.Event, "uuid", b.UUID, "why", b.Error)
 	}
 	return len(events) - len(refused), bad, nil
 }
@@ -122,13 +123,13 @@ func (h *Handler) adopt(e *event.Event, to target, token string) {
 	}
 }
 
-func (in *rawEvent) rejected(why *refusal) rejected {
+func (in *rawEvent) rejected(why *body.Refusal) rejected {
 	name, id := text(in.name), text(in.uuid)
-	return rejected{Index: in.index, UUID: id[:min(len(id), 64)], Event: strings.ToValidUTF8(name[:min(len(name), event.MaxNameLen)], ""), Error: why.message, why: why}
+	return rejected{Index: in.index, UUID: id[:min(len(id), 64)], Event: strings.ToValidUTF8(name[:min(len(name), event.MaxNameLen)], ""), Error: why.Message, why: why}
 }
 
 // tokenOfAll finds the one token of a request.
-func (r *request) tokenOfAll() (string, *refusal) {
+func (r *request) tokenOfAll() (string, *body.Refusal) {
 	if r.token != "" {
 		return r.token, nil
 	}
@@ -146,7 +147,7 @@ func (r *request) tokenOfAll() (string, *refusal) {
 			continue
 		}
 		if token != "" && t != token {
-			return "", refuse(http.StatusUnauthorized, reasonToken, "events submitted with inconsistent api_key values")
+			return "", body.Refuse(http.StatusUnauthorized, body.ReasonToken, "events submitted with inconsistent api_key values")
 		}
 		token = t
 	}
@@ -154,15 +155,15 @@ func (r *request) tokenOfAll() (string, *refusal) {
 }
 
 // allRejected is the answer where no event was taken.
-func allRejected(bad []rejected) *refusal {
+func allRejected(bad []rejected) *body.Refusal {
 	if len(bad) == 1 {
 		return bad[0].why
 	}
-	status := bad[0].why.status
+	status := bad[0].why.Status
 	var s strings.Builder
 	s.WriteString("no event was taken")
 	for i, b := range bad {
-		if b.why.status != status {
+		if b.why.Status != status {
 			status = http.StatusBadRequest
 		}
 		if i < maxNamedShort {
@@ -172,19 +173,19 @@ func allRejected(bad []rejected) *refusal {
 	if len(bad) > maxNamedShort {
 		s.WriteString("\nand " + strconv.Itoa(len(bad)-maxNamedShort) + " more")
 	}
-	return &refusal{status, bad[0].why.reason, s.String()}
+	return &body.Refusal{Status: status, Reason: bad[0].why.Reason, Message: s.String()}
 }
 
 // fail answers with plain text, as PostHog's v0 routes do.
-func (h *Handler) fail(w http.ResponseWriter, why *refusal) {
-	h.metrics.refuse(why.reason)
-	if why.status >= 400 && why.reason != reasonClientGone {
-		h.warn("request "+why.reason, "a request was refused", "status", why.status, "why", why.message)
+func (h *Handler) fail(w http.ResponseWriter, why *body.Refusal) {
+	h.metrics.refuse(why.Reason)
+	if why.Status >= 400 && why.Reason != body.ReasonClientGone {
+		h.warn("request "+why.Reason, "a request was refused", "status", why.Status, "why", why.Message)
 	}
-	if s := why.retryAfter(); s != "" {
+	if s := why.RetryAfter(); s != "" {
 		w.Header().Set("Retry-After", s)
 	}
-	http.Error(w, why.message, why.status)
+	http.Error(w, why.Message, why.Status)
 }
 
 // serveReplay takes session recordings and forgets them: hedgerow keeps none,
@@ -192,7 +193,7 @@ func (h *Handler) fail(w http.ResponseWriter, why *refusal) {
 func (h *Handler) serveReplay(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost && r.Method != http.MethodGet {
 		w.Header().Set("Allow", "GET, POST, OPTIONS")
-		h.fail(w, refuse(http.StatusMethodNotAllowed, reasonMethod, "method not allowed"))
+		h.fail(w, body.Refuse(http.StatusMethodNotAllowed, body.ReasonMethod, "method not allowed"))
 		return
 	}
 	_, _ = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, 25<<20))

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/body"
 )
 
 // resultV1 is what v1 says of one event.
@@ -44,51 +45,51 @@ func (h *Handler) serveV1(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("PostHog-Request-Id", id)
 	}
 	w.Header().Set("Date", h.now().UTC().Format(http.TimeFormat))
-	x := &exchange{lease: lease{m: h.memory}}
-	defer x.end()
+	x := exchange{h.memory.Open(r.Context())}
+	defer x.End()
 	results, bad := h.captureV1(w, r, x)
 	if bad == nil {
 		writeJSON(w, http.StatusOK, map[string]any{"results": results})
 		return
 	}
-	h.metrics.refuse(bad.reason)
-	h.warn("request "+bad.reason, "a request was refused", "status", bad.status, "why", bad.message)
-	if s := bad.retryAfter(); s != "" {
+	h.metrics.refuse(bad.Reason)
+	h.warn("request "+bad.Reason, "a request was refused", "status", bad.Status, "why", bad.Message)
+	if s := bad.RetryAfter(); s != "" {
 		w.Header().Set("Retry-After", s)
 	}
-	tag := errorsV1[bad.status]
+	tag := errorsV1[bad.Status]
 	if tag == "" {
 		tag = errorsV1[http.StatusBadRequest]
 	}
-	writeJSON(w, bad.status, map[string]string{"error": tag, "error_description": bad.message, "error_uri": "https://posthog.com/docs/api/capture"})
+	writeJSON(w, bad.Status, map[string]string{"error": tag, "error_description": bad.Message, "error_uri": "https://posthog.com/docs/api/capture"})
 }
 
-func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x *exchange) (map[string]resultV1, *refusal) {
+func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x exchange) (map[string]resultV1, *body.Refusal) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", "POST, OPTIONS")
-		return nil, refuse(http.StatusMethodNotAllowed, reasonMethod, "use POST")
+		return nil, body.Refuse(http.StatusMethodNotAllowed, body.ReasonMethod, "use POST")
 	}
 	token, to, bad := h.bearer(r)
 	if bad != nil {
 		return nil, bad
 	}
-	body, bad := h.wire(w, r, x, h.limits.BodyV1)
+	raw, bad := x.Receive(w, r, h.limits.BodyV1, h.limits.Timeout)
 	if bad != nil {
 		return nil, bad
 	}
-	h.metrics.bytes.Add(float64(len(body)))
-	enc, bad := encoding(r.Header.Get("Content-Encoding"), body)
+	h.metrics.bytes.Add(float64(len(raw)))
+	enc, bad := body.Encoding(r.Header.Get("Content-Encoding"), raw, false)
 	if bad != nil {
 		return nil, bad
 	}
-	if body, bad = x.decode(enc, body, h.limits.Decoded); bad != nil {
+	if raw, bad = x.Decode(enc, raw, h.limits.Decoded); bad != nil {
 		return nil, bad
 	}
-	if bad = x.check(body); bad != nil {
+	if bad = x.check(raw); bad != nil {
 		return nil, bad
 	}
 	var createdAt, batch json.RawMessage
-	for key, v := range members(body) {
+	for key, v := range members(raw) {
 		switch string(key) {
 		case "created_at":
 			createdAt = v
@@ -97,10 +98,10 @@ func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x *exchange)
 		}
 	}
 	if isNull(batch) || batch[0] != '[' {
-		return nil, refuse(http.StatusBadRequest, reasonMalformed, "the body is not {\"created_at\":…,\"batch\":[…]}")
+		return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "the body is not {\"created_at\":…,\"batch\":[…]}")
 	}
 	if _, err := event.ParseTime(text(createdAt)); err != nil {
-		return nil, refuse(http.StatusBadRequest, reasonMalformed, "created_at is missing, or not an RFC 3339 time")
+		return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "created_at is missing, or not an RFC 3339 time")
 	}
 	in, bad := split(batch, h.limits)
 	if bad != nil {
@@ -115,10 +116,10 @@ func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x *exchange)
 	ip, lib := quotedIP(r), sdkInfo(r.Header.Get("PostHog-Sdk-Info"))
 	results := make(map[string]resultV1, len(in))
 	events := make([]*event.Event, 0, len(in))
-	drop := func(id, details string, why *refusal) {
+	drop := func(id, details string, why *body.Refusal) {
 		results[id] = resultV1{"drop", details}
-		h.metrics.reject(why.reason)
-		h.warn("event "+why.reason, "an event was not taken", "route", "/i/v1/analytics/events", "project", to.project, "uuid", id, "why", why.message)
+		h.metrics.reject(why.Reason)
+		h.warn("event "+why.Reason, "an event was not taken", "route", "/i/v1/analytics/events", "project", to.project, "uuid", id, "why", why.Message)
 	}
 	for i := range in {
 		e, id, bad := in[i].buildV1(m)
@@ -128,7 +129,7 @@ func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x *exchange)
 		case bad != nil:
 			drop(id, "invalid_event", bad)
 		case len(in[i].raw) > h.limits.EventBytes:
-			drop(id, "ai_event_too_big", tooLarge("the event", int64(h.limits.EventBytes)))
+			drop(id, "ai_event_too_big", body.TooLarge("the event", int64(h.limits.EventBytes)))
 		default:
 			h.adopt(e, to, token)
 			setIP(e, ip)
@@ -148,11 +149,11 @@ func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x *exchange)
 }
 
 // bearer resolves the token in the Authorization header.
-func (h *Handler) bearer(r *http.Request) (string, target, *refusal) {
+func (h *Handler) bearer(r *http.Request) (string, target, *body.Refusal) {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	token = strings.TrimSpace(token)
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return "", target{}, refuse(http.StatusUnauthorized, reasonToken, "send hedgerow's project token as Authorization: Bearer phc_hedgerow_…")
+		return "", target{}, body.Refuse(http.StatusUnauthorized, body.ReasonToken, "send hedgerow's project token as Authorization: Bearer phc_hedgerow_…")
 	}
 	to, bad := h.resolve(token)
 	return token, to, bad
@@ -160,9 +161,9 @@ func (h *Handler) bearer(r *http.Request) (string, target, *refusal) {
 
 // buildV1 makes the event of a v1 batch. id is how the answer names it: its
 // uuid, as it was sent where that is none. A missing uuid is made up.
-func (in *rawEvent) buildV1(m moment) (e *event.Event, id string, bad *refusal) {
+func (in *rawEvent) buildV1(m moment) (e *event.Event, id string, bad *body.Refusal) {
 	if in.raw[0] != '{' {
-		return nil, "", refuse(http.StatusBadRequest, reasonMalformed, "event %d is not an object", in.index)
+		return nil, "", body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "event %d is not an object", in.index)
 	}
 	id = text(in.uuid)
 	switch u, err := uuid.Parse(id); {
@@ -170,15 +171,15 @@ func (in *rawEvent) buildV1(m moment) (e *event.Event, id string, bad *refusal) 
 		id = event.NewID()
 	case err != nil || u == uuid.Nil:
 		if len(id) > 64 {
-			return nil, "", refuse(http.StatusBadRequest, reasonMalformed, "the uuid of event %d is not a UUID", in.index)
+			return nil, "", body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "the uuid of event %d is not a UUID", in.index)
 		}
-		return nil, id, refuse(http.StatusBadRequest, reasonInvalid, "the uuid is not a UUID")
+		return nil, id, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "the uuid is not a UUID")
 	default:
 		id = u.String()
 	}
 	isString := func(v json.RawMessage) bool { return len(v) > 2 && v[0] == '"' }
-	invalid := func(what string) (*event.Event, string, *refusal) {
-		return nil, id, refuse(http.StatusBadRequest, reasonInvalid, "%s", what)
+	invalid := func(what string) (*event.Event, string, *body.Refusal) {
+		return nil, id, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "%s", what)
 	}
 	e = &event.Event{UUID: id, Source: event.SourceIngest, Name: text(in.name), DistinctID: text(in.distinctID)}
 	switch {

@@ -316,7 +316,7 @@ const maxNesting = 200
 // quotes. Whatever else it is stays text.
 func parse(s string) (gjson.Result, bool) {
 	s = strings.TrimSpace(s)
-	if len(s) < 2 || s[0] != '{' && s[0] != '[' && s[0] != '"' || !shallow(s) || !gjson.Valid(s) {
+	if len(s) < 2 || s[0] != '{' && s[0] != '[' && s[0] != '"' || event.NestedDeeper(s, maxNesting) || !gjson.Valid(s) {
 		return gjson.Result{}, false
 	}
 	return gjson.Parse(s), true
@@ -333,29 +333,6 @@ func value(v *common.AnyValue) gjson.Result {
 		}
 	}
 	return gjson.ParseBytes(appendJSON(nil, v))
-}
-
-// shallow reports whether brackets are nested at most maxNesting deep. It comes
-// before every reader that recurses.
-func shallow(s string) bool {
-	depth := 0
-	for i := 0; i < len(s); i++ {
-		switch s[i] {
-		case '"':
-			for i++; i < len(s) && s[i] != '"'; i++ {
-				if s[i] == '\\' {
-					i++
-				}
-			}
-		case '[', '{':
-			if depth++; depth > maxNesting {
-				return false
-			}
-		case ']', '}':
-			depth--
-		}
-	}
-	return true
 }
 
 // Indexed families. OpenInference, Traceloop and their like write a list as one

@@ -12,6 +12,8 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/hedgerow/hedgerow/internal/body"
 )
 
 // What things cost in memory once decoded, beside their bytes.
@@ -32,7 +34,7 @@ type look struct {
 // are made of millions of empty parts are refused before they cost memory. Texts
 // that are not valid are repaired: SDKs cut attributes in the middle of a
 // character, and one such must not cost the batch.
-func (x *exchange) decode(f form, b []byte, l Limits) (*collector.ExportTraceServiceRequest, *refusal) {
+func (x exchange) decode(f form, b []byte, l Limits) (*collector.ExportTraceServiceRequest, *body.Refusal) {
 	if len(b) == 0 && f == asProto {
 		return &collector.ExportTraceServiceRequest{}, nil
 	}
@@ -43,17 +45,17 @@ func (x *exchange) decode(f form, b []byte, l Limits) (*collector.ExportTraceSer
 		cost = int64(s.things)*perJSON + int64(len(b))
 	} else {
 		if err := s.proto(b, &requestShape, protoDepth(l.Depth)); err != nil {
-			return nil, refuse(http.StatusBadRequest, reasonMalformed, "failed to parse the request: it is no ExportTraceServiceRequest in protobuf")
+			return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse the request: it is no ExportTraceServiceRequest in protobuf")
 		}
 		cost = int64(s.things)*perMessage + int64(len(b))
 	}
 	if s.deep {
-		return nil, refuse(http.StatusBadRequest, reasonMalformed, "failed to parse the request: attribute values are nested more than %d deep", l.Depth)
+		return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse the request: attribute values are nested more than %d deep", l.Depth)
 	}
 	if s.broken {
 		cost += int64(len(b)) + int64(len(b))/2
 	}
-	if bad := x.lease.take(cost); bad != nil {
+	if bad := x.Take(cost); bad != nil {
 		return nil, bad
 	}
 	req := &collector.ExportTraceServiceRequest{}
@@ -64,7 +66,7 @@ func (x *exchange) decode(f form, b []byte, l Limits) (*collector.ExportTraceSer
 		o := protojson.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: jsonDepth(l.Depth)}
 		if err := o.Unmarshal(b, req); err != nil {
 			// The library's error quotes what it met.
-			return nil, refuse(http.StatusBadRequest, reasonMalformed, "failed to parse the request: it is no ExportTraceServiceRequest in JSON")
+			return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse the request: it is no ExportTraceServiceRequest in JSON")
 		}
 		hexIDs(req)
 	} else {
@@ -73,7 +75,7 @@ func (x *exchange) decode(f form, b []byte, l Limits) (*collector.ExportTraceSer
 		}
 		o := proto.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: protoDepth(l.Depth)}
 		if err := o.Unmarshal(b, req); err != nil {
-			return nil, refuse(http.StatusBadRequest, reasonMalformed, "failed to parse the request: it is no ExportTraceServiceRequest in protobuf")
+			return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse the request: it is no ExportTraceServiceRequest in protobuf")
 		}
 	}
 	n := 0
@@ -83,7 +85,7 @@ func (x *exchange) decode(f form, b []byte, l Limits) (*collector.ExportTraceSer
 		}
 	}
 	if n > l.Spans {
-		return nil, refuse(http.StatusRequestEntityTooLarge, reasonTooLarge, "%d spans in one request, at most %d are taken: send smaller batches", n, l.Spans)
+		return nil, body.Refuse(http.StatusRequestEntityTooLarge, body.ReasonTooLarge, "%d spans in one request, at most %d are taken: send smaller batches", n, l.Spans)
 	}
 	return req, nil
 }

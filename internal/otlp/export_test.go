@@ -1,7 +1,10 @@
 package otlp
 
 import (
+	"context"
+
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/body"
 
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 )
@@ -9,8 +12,8 @@ import (
 // Decode decodes as a request is, without a door.
 func Decode(json bool, b []byte, l Limits) (*collector.ExportTraceServiceRequest, error) {
 	l = l.withDefaults()
-	x := &exchange{lease: lease{m: &memory{limit: l.Memory}}}
-	defer x.end()
+	x := exchange{body.NewMemory(l.Memory).Open(context.Background())}
+	defer x.End()
 	req, bad := x.decode(form(json), b, l)
 	if bad != nil {
 		return nil, bad
@@ -26,4 +29,4 @@ func Convert(project string, req *collector.ExportTraceServiceRequest) (events [
 }
 
 // HeldBytes is what requests under way hold.
-func (h *Handler) HeldBytes() int64 { return h.memory.used.Load() }
+func (h *Handler) HeldBytes() int64 { return h.memory.Used() }

@@ -5,11 +5,12 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/hedgerow/hedgerow/internal/body"
 	"github.com/hedgerow/hedgerow/internal/otlp"
 )
 
 // small limits keep the fuzzer fast.
-var small = otlp.Limits{Body: 1 << 20, Decoded: 1 << 20, Memory: 32 << 20, Spans: 1000}
+var small = otlp.Limits{Limits: body.Limits{Body: 1 << 20, Decoded: 1 << 20, Memory: 32 << 20}, Spans: 1000}
 
 func FuzzProto(f *testing.F) {
 	for _, name := range fileNames(f) {

@@ -5,6 +5,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hedgerow/hedgerow/internal/body"
 )
 
 type metrics struct {
@@ -16,7 +18,7 @@ type metrics struct {
 	skipped  prometheus.Counter
 }
 
-func newMetrics(r prometheus.Registerer, mem *memory) (*metrics, error) {
+func newMetrics(r prometheus.Registerer, mem *body.Memory) (*metrics, error) {
 	const ns, sub = "hedgerow", "otlp"
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "requests_total", Help: "Requests by class of the answer's status."}, []string{"status"}),
@@ -30,7 +32,7 @@ func newMetrics(r prometheus.Registerer, mem *memory) (*metrics, error) {
 	if r == nil {
 		return m, nil
 	}
-	held := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "memory_bytes", Help: "Bytes that requests under way hold."}, func() float64 { return float64(mem.used.Load()) })
+	held := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "memory_bytes", Help: "Bytes that requests under way hold."}, func() float64 { return float64(mem.Used()) })
 	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.refused, m.accepted, m.rejected, m.skipped, held} {
 		if err := r.Register(c); err != nil {
 			return nil, err

@@ -15,10 +15,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/genproto/googleapis/rpc/status"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/body"
 )
 
 // Appender stands behind the door: enrich, then the journal.
@@ -45,34 +47,24 @@ type Config struct {
 
 // Limits bound what is taken. A zero field has its default.
 type Limits struct {
-	Body        int64         // bytes of a body on the wire. Defaults to 20 MiB
-	Decoded     int64         // bytes of a body once decompressed. Defaults to 50 MiB
-	Spans       int           // spans of one request. Defaults to 50000
-	Depth       int           // nesting of attribute values. Defaults to 64
-	Memory      int64         // bytes that all requests together may hold. Defaults to 256 MiB
-	BodyTimeout time.Duration // for a body to arrive. Defaults to 30 s
+	body.Limits
+	Spans int // spans of one request. Defaults to 50000
+	Depth int // nesting of attribute values. Defaults to 64
 }
 
 func (l Limits) withDefaults() Limits {
-	set := func(v *int64, def int64) {
-		if *v <= 0 {
-			*v = def
-		}
-	}
-	set(&l.Body, 20<<20)
-	set(&l.Decoded, 50<<20)
-	set(&l.Memory, 256<<20)
+	l.Limits = l.Limits.Defaults()
 	if l.Spans <= 0 {
 		l.Spans = 50_000
 	}
 	if l.Depth <= 0 {
 		l.Depth = 64
 	}
-	if l.BodyTimeout <= 0 {
-		l.BodyTimeout = 30 * time.Second
-	}
 	return l
 }
+
+// exchange is what one request holds until it is answered.
+type exchange struct{ *body.Exchange }
 
 // Handler is the door. It is safe for concurrent use.
 type Handler struct {
@@ -80,7 +72,7 @@ type Handler struct {
 	limits  Limits
 	log     *slog.Logger
 	now     func() time.Time
-	memory  *memory
+	memory  *body.Memory
 	metrics *metrics
 
 	warned struct {
@@ -104,7 +96,7 @@ func New(c Config) (*Handler, error) {
 	if h.now == nil {
 		h.now = time.Now
 	}
-	h.memory = &memory{limit: h.limits.Memory}
+	h.memory = body.NewMemory(h.limits.Memory)
 	h.warned.at = make(map[string]time.Time)
 	var err error
 	if h.metrics, err = newMetrics(c.Registerer, h.memory); err != nil {
@@ -150,31 +142,31 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusOK)
 		return
 	}
-	x := &exchange{lease: lease{m: h.memory}}
-	defer x.end()
+	x := exchange{h.memory.Open(r.Context())}
+	defer x.End()
 	answer, f, bad := h.export(w, r, x)
 	code := http.StatusOK
 	var contentType string
-	var body []byte
+	var answered []byte
 	if bad == nil {
-		contentType, body = f.marshal(answer)
+		contentType, answered = f.marshal(answer)
 	} else {
-		code = bad.status
-		h.metrics.refused.WithLabelValues(bad.reason).Inc()
-		h.warn(bad.reason, "a request was refused", "status", bad.status, "why", bad.message)
-		if s := bad.retryAfter(); s != "" {
+		code = bad.Status
+		h.metrics.refused.WithLabelValues(bad.Reason).Inc()
+		h.warn(bad.Reason, "a request was refused", "status", bad.Status, "why", bad.Message)
+		if s := bad.RetryAfter(); s != "" {
 			w.Header().Set("Retry-After", s)
 		}
-		contentType, body = f.marshal(&status.Status{Code: bad.rpcCode(), Message: bad.message})
+		contentType, answered = f.marshal(&status.Status{Code: int32(rpcCode(bad)), Message: bad.Message})
 	}
 	h.metrics.request(code, time.Since(start))
 	w.Header().Set("Content-Type", contentType)
-	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.Header().Set("Content-Length", strconv.Itoa(len(answered)))
 	w.WriteHeader(code)
-	_, _ = w.Write(body)
+	_, _ = w.Write(answered)
 }
 
-func (h *Handler) export(w http.ResponseWriter, r *http.Request, x *exchange) (*collector.ExportTraceServiceResponse, form, *refusal) {
+func (h *Handler) export(w http.ResponseWriter, r *http.Request, x exchange) (*collector.ExportTraceServiceResponse, form, *body.Refusal) {
 	f := asProto
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if media == "application/json" {
@@ -182,25 +174,25 @@ func (h *Handler) export(w http.ResponseWriter, r *http.Request, x *exchange) (*
 	}
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", "POST, OPTIONS")
-		return nil, f, refuse(http.StatusMethodNotAllowed, reasonMethod, "use POST")
+		return nil, f, body.Refuse(http.StatusMethodNotAllowed, body.ReasonMethod, "use POST")
 	}
 	switch {
 	case media == "application/json", media == "application/x-protobuf", media == "application/protobuf":
 	default:
-		return nil, f, refuse(http.StatusUnsupportedMediaType, reasonUnsupported, "this content type is not taken: send application/x-protobuf or application/json")
+		return nil, f, body.Refuse(http.StatusUnsupportedMediaType, body.ReasonUnsupported, "this content type is not taken: send application/x-protobuf or application/json")
 	}
 	if err != nil {
-		return nil, f, refuse(http.StatusUnsupportedMediaType, reasonUnsupported, "the content type cannot be read: send application/x-protobuf or application/json")
+		return nil, f, body.Refuse(http.StatusUnsupportedMediaType, body.ReasonUnsupported, "the content type cannot be read: send application/x-protobuf or application/json")
 	}
 	project, bad := h.project(r)
 	if bad != nil {
 		return nil, f, bad
 	}
-	body, bad := h.body(w, r, x)
+	raw, bad := h.read(w, r, x)
 	if bad != nil {
 		return nil, f, bad
 	}
-	req, bad := x.decode(f, body, h.limits)
+	req, bad := x.decode(f, raw, h.limits)
 	if bad != nil {
 		return nil, f, bad
 	}
@@ -224,11 +216,46 @@ func (h *Handler) export(w http.ResponseWriter, r *http.Request, x *exchange) (*
 	return answer, f, nil
 }
 
+// read reads a request's body and undoes its encoding.
+func (h *Handler) read(w http.ResponseWriter, r *http.Request, x exchange) ([]byte, *body.Refusal) {
+	raw, bad := x.Receive(w, r, h.limits.Body, h.limits.Timeout)
+	if bad != nil {
+		if bad.Status == http.StatusRequestTimeout {
+			bad.Status = http.StatusServiceUnavailable // OTLP's exporters try no 408 again
+		}
+		return nil, bad
+	}
+	enc, bad := body.Encoding(r.Header.Get("Content-Encoding"), raw, true)
+	if bad != nil {
+		return nil, bad
+	}
+	return x.Decode(enc, raw, h.limits.Decoded)
+}
+
+// rpcCode is the code of google.rpc.Status, which is gRPC's, for a refusal.
+func rpcCode(r *body.Refusal) codes.Code {
+	switch r.Status {
+	case http.StatusUnauthorized:
+		return codes.Unauthenticated
+	case http.StatusForbidden:
+		return codes.PermissionDenied
+	case http.StatusRequestEntityTooLarge:
+		return codes.ResourceExhausted
+	case http.StatusMethodNotAllowed, http.StatusUnsupportedMediaType:
+		return codes.Unimplemented
+	case http.StatusServiceUnavailable:
+		return codes.Unavailable
+	case http.StatusBadRequest:
+		return codes.InvalidArgument
+	}
+	return codes.Internal
+}
+
 // project finds out for whom a request is: its bearer token says so.
-func (h *Handler) project(r *http.Request) (string, *refusal) {
+func (h *Handler) project(r *http.Request) (string, *body.Refusal) {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if token = strings.TrimSpace(token); !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return "", refuse(http.StatusUnauthorized, reasonToken, "there is no project token: send the header Authorization: Bearer with hedgerow's project token (phc_hedgerow_…)")
+		return "", body.Refuse(http.StatusUnauthorized, body.ReasonToken, "there is no project token: send the header Authorization: Bearer with hedgerow's project token (phc_hedgerow_…)")
 	}
 	id, err := h.c.Project(token)
 	if err != nil {
@@ -237,7 +264,7 @@ func (h *Handler) project(r *http.Request) (string, *refusal) {
 		if e.Hint != "" {
 			message += ": " + e.Hint
 		}
-		return "", refuse(e.HTTPStatus(), reasonToken, "%s", message)
+		return "", body.Refuse(e.HTTPStatus(), body.ReasonToken, "%s", message)
 	}
 	return id, nil
 }
@@ -251,21 +278,21 @@ type rejections struct {
 // store appends the events. Where the journal refuses one for what it is, the
 // others are appended one by one; those that it has already are known by their
 // uuid. A nil refusal is the promise: all but the rejected are on disk.
-func (h *Handler) store(ctx context.Context, events []*event.Event) (rejections, *refusal) {
+func (h *Handler) store(ctx context.Context, events []*event.Event) (rejections, *body.Refusal) {
 	if len(events) == 0 {
 		return rejections{}, nil
 	}
 	bad := h.append(ctx, events)
-	if bad == nil || bad.reason != reasonInvalid {
+	if bad == nil || bad.Reason != body.ReasonInvalid {
 		return rejections{}, bad
 	}
 	var out rejections
 	for _, e := range events {
 		switch bad := h.append(ctx, []*event.Event{e}); {
 		case bad == nil:
-		case bad.reason == reasonInvalid:
+		case bad.Reason == body.ReasonInvalid:
 			if out.n++; out.why == "" {
-				out.why = bad.message
+				out.why = bad.Message
 			}
 		default:
 			return out, bad
@@ -274,7 +301,7 @@ func (h *Handler) store(ctx context.Context, events []*event.Event) (rejections,
 	return out, nil
 }
 
-func (h *Handler) append(ctx context.Context, events []*event.Event) *refusal {
+func (h *Handler) append(ctx context.Context, events []*event.Event) *body.Refusal {
 	err := h.c.Append.Append(ctx, events...)
 	if err == nil {
 		h.metrics.accepted.Add(float64(len(events)))
@@ -282,15 +309,15 @@ func (h *Handler) append(ctx context.Context, events []*event.Event) *refusal {
 	}
 	switch e := event.AsError(err); {
 	case ctx.Err() != nil:
-		return refuse(http.StatusServiceUnavailable, reasonClientGone, "the request ended before the spans were stored")
+		return body.Refuse(http.StatusServiceUnavailable, body.ReasonClientGone, "the request ended before the spans were stored")
 	case e.Code == event.CodeFull:
-		h.warn(reasonJournalFull, "spans are refused: the journal is full", "err", err)
-		return refuse(http.StatusServiceUnavailable, reasonJournalFull, "hedgerow's journal is full: try again later")
+		h.warn(body.ReasonJournalFull, "spans are refused: the journal is full", "err", err)
+		return body.Refuse(http.StatusServiceUnavailable, body.ReasonJournalFull, "hedgerow's journal is full: try again later")
 	case e.Code == event.CodeInvalid, e.Code == event.CodeTooLarge:
-		return refuse(e.HTTPStatus(), reasonInvalid, "%s", e.Message)
+		return body.Refuse(e.HTTPStatus(), body.ReasonInvalid, "%s", e.Message)
 	default:
-		h.warn(reasonUnavailable, "spans could not be stored", "err", err)
-		return refuse(http.StatusServiceUnavailable, reasonUnavailable, "hedgerow could not store the spans: try again")
+		h.warn(body.ReasonUnavailable, "spans could not be stored", "err", err)
+		return body.Refuse(http.StatusServiceUnavailable, body.ReasonUnavailable, "hedgerow could not store the spans: try again")
 	}
 }
 

@@ -25,6 +25,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/body"
 	"github.com/hedgerow/hedgerow/internal/otlp"
 )
 
@@ -224,7 +225,7 @@ func TestRefusals(t *testing.T) {
 		{"wrong token", good, []string{"Authorization", "Bearer phc_wrong"}, 401, 16, "API key is not valid: send"},
 		{"no content type", good, []string{"Content-Type", ""}, 415, 12, "content type"},
 		{"grpc", good, []string{"Content-Type", "application/grpc"}, 415, 12, "content type"},
-		{"brotli", good, []string{"Content-Encoding", "br"}, 415, 12, "content encoding"},
+		{"compress", good, []string{"Content-Encoding", "compress"}, 415, 12, "content encoding"},
 		{"JSON said to be protobuf", js, nil, 400, 3, "protobuf"},
 		{"protobuf said to be JSON", good, []string{"Content-Type", "application/json"}, 400, 3, "JSON"},
 		{"cut", good[:len(good)-3], nil, 400, 3, "protobuf"},
@@ -240,7 +241,7 @@ func TestRefusals(t *testing.T) {
 		{"too many spans", marshal(t, &collector.ExportTraceServiceRequest{ResourceSpans: []*trace.ResourceSpans{{ScopeSpans: []*trace.ScopeSpans{{Spans: make11()}}}}}), nil, 413, 8, "11 spans"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			h, k := newDoor(t, otlp.Limits{Body: 2 << 20, Decoded: 2 << 20, Memory: 64 << 20, Spans: 10})
+			h, k := newDoor(t, otlp.Limits{Limits: body.Limits{Body: 2 << 20, Decoded: 2 << 20, Memory: 64 << 20}, Spans: 10})
 			w := post(h, tc.body, tc.header...)
 			s := statusOf(t, w)
 			if w.Code != tc.code || s.Code != tc.rpc || !strings.Contains(s.Message, tc.says) {
@@ -334,7 +335,7 @@ func TestMemoryIsShared(t *testing.T) {
 	release := make(chan struct{})
 	held := make(chan struct{}, 1)
 	k := &keeper{err: func([]*event.Event) error { held <- struct{}{}; <-release; return nil }}
-	h, err := otlp.New(otlp.Config{Project: projectOf, Append: k, Limits: otlp.Limits{Memory: 10 << 20}})
+	h, err := otlp.New(otlp.Config{Project: projectOf, Append: k, Limits: otlp.Limits{Limits: body.Limits{Memory: 10 << 20}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -362,7 +363,7 @@ func TestMemoryIsShared(t *testing.T) {
 }
 
 func TestStalledBody(t *testing.T) {
-	h, _ := newDoor(t, otlp.Limits{BodyTimeout: 50 * time.Millisecond})
+	h, _ := newDoor(t, otlp.Limits{Limits: body.Limits{Timeout: 50 * time.Millisecond}})
 	s := httptest.NewServer(h)
 	defer s.Close()
 	pr, pw := io.Pipe()

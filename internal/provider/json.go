@@ -19,38 +19,16 @@ import (
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 // maxBrackets is how many brackets a body may have before its nesting is
-// checked: gjson's validator recurses, and a body that is nothing but brackets
-// would overflow the stack, which cannot be recovered from.
+// checked: gjson's validator recurses.
 const maxBrackets = 50_000
 
 // valid reports whether s is one JSON value. Nothing that was not found valid is
 // kept as content.
 func valid(s string) bool {
-	if strings.Count(s, "{")+strings.Count(s, "[") > maxBrackets && depth(s) > 1000 {
+	if strings.Count(s, "{")+strings.Count(s, "[") > maxBrackets && event.NestedDeeper(s, 1000) {
 		return false
 	}
 	return gjson.Valid(s)
-}
-
-// depth returns how deeply the brackets of s are nested, those in strings aside.
-func depth(s string) int {
-	deepest, d := 0, 0
-	for i := 0; i < len(s); i++ {
-		switch s[i] {
-		case '"':
-			for i++; i < len(s) && s[i] != '"'; i++ {
-				if s[i] == '\\' {
-					i++
-				}
-			}
-		case '{', '[':
-			d++
-			deepest = max(deepest, d)
-		case '}', ']':
-			d--
-		}
-	}
-	return deepest
 }
 
 // text returns a copy of a string's or a number's text, and "" for all else.
