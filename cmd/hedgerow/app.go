@@ -30,6 +30,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/price"
 	"github.com/hedgerow/hedgerow/internal/privacy"
 	"github.com/hedgerow/hedgerow/internal/project"
+	"github.com/hedgerow/hedgerow/internal/prompt"
 	"github.com/hedgerow/hedgerow/internal/query"
 	"github.com/hedgerow/hedgerow/internal/store"
 	"github.com/hedgerow/hedgerow/internal/web"
@@ -37,6 +38,9 @@ import (
 
 // settingsBucket is the key-value bucket of internal/project.
 const settingsBucket = "hedgerow"
+
+// promptsBucket is the key-value bucket of internal/prompt.
+const promptsBucket = "prompts"
 
 // storeQueue is the journal queue of the store; each connection has one of its
 // own, see connectionQueue.
@@ -53,6 +57,7 @@ type app struct {
 	listener net.Listener // nil when offline
 	journal  *journal.Journal
 	registry *project.Registry
+	prompts  *prompt.Registry
 	prices   atomic.Pointer[price.Table]
 	store    *store.DuckDB
 	query    *query.Reader
@@ -204,6 +209,14 @@ func (a *app) openData(ctx context.Context) error {
 	if a.first, err = a.registry.Bootstrap(ctx); err != nil {
 		return dataError(err)
 	}
+	if kv, err = j.KeyValue(ctx, promptsBucket, 1); err != nil {
+		return dataError(err)
+	}
+	a.prompts, err = prompt.Open(ctx, kv, prompt.Options{Audit: a.registry.Audit, Logger: a.log.With("part", "prompt")})
+	if err != nil {
+		return dataError(err)
+	}
+	a.onClose("prompts", func(context.Context) error { return a.prompts.Close() })
 	if a.listener == nil {
 		return nil // only the server's environment decides on its connection
 	}

@@ -22,8 +22,8 @@ func (a *app) openEnricher(ctx context.Context) (err error) {
 	}
 	once := &enrich.Once{Claims: claims{kv}, Next: a.journal, Logger: a.log.With("part", "enrich")}
 	enricher := &enrich.Enricher{
-		Price:  func(e *event.Event) { a.prices.Load().Price(e) },
-		Policy: a.homePolicy, Next: once, Logger: a.log.With("part", "enrich"), Metrics: enrich.NewMetrics(a.metrics),
+		Price:   func(e *event.Event) { a.prices.Load().Price(e) },
+		Prompts: a.prompts, Policy: a.homePolicy, Next: once, Logger: a.log.With("part", "enrich"), Metrics: enrich.NewMetrics(a.metrics),
 	}
 	a.doors, err = ingest.NewJoiner(enricher, ingest.JoinerConfig{Gateway: a.isGateway, Registerer: a.metrics})
 	return err

@@ -33,7 +33,7 @@ var all = []string{"*"}
 // aside, may import of hedgerow. A package may import less, and need not exist
 // yet; one that is not here must not exist.
 var allowed = map[string][]string{
-	root:                {"event", "internal/provider", "internal/privacy"},
+	root:                {"event", "internal/provider", "internal/privacy", "internal/template"},
 	"otelexport":        {root, "event"}, // the SDK's bridge from OpenTelemetry: apart, so that root stays light
 	"event":             {},
 	"cmd/hedgerow":      all,
@@ -50,7 +50,9 @@ var allowed = map[string][]string{
 	"internal/store":    {"event"},
 	"internal/query":    {"event", "internal/store"},
 	"internal/posthog":  {"event", "internal/project"},
-	"internal/prompt":   {"event", "internal/project", "internal/query"},
+	"internal/bucket":   {"event"},
+	"internal/template": {"event"},
+	"internal/prompt":   {"event", "internal/bucket", "internal/project", "internal/query", "internal/template"},
 	// The three faces also speak event's types: its errors, and what query and
 	// project answer with.
 	"internal/web": {"event", "internal/query", "internal/project", "internal/prompt", "internal/posthog"},

@@ -1,6 +1,6 @@
 // Package enrich is the one way of an event from a door (gateway, ingest, OTLP,
-// SDK) to the journal: normalise → price → privacy, always in this order, always
-// without I/O.
+// SDK) to the journal: normalise → prompt → price → privacy, always in this
+// order, always without I/O.
 //
 // Read in this order:
 //
@@ -12,7 +12,8 @@
 //     user's first_value_reached is kept once.
 //   - [Metrics]: what is counted.
 //
-// Pricing is internal/price and privacy is internal/privacy. Price comes before
+// Prompts are internal/prompt, which reads the instructions before privacy takes
+// them away. Pricing is internal/price and privacy is internal/privacy. Price comes before
 // privacy because a price may depend on what privacy takes away; normalise comes
 // first so that both read clean names.
 package enrich

@@ -19,11 +19,24 @@ type Appender interface {
 	Append(ctx context.Context, events ...*event.Event) error
 }
 
+// Prompts knows the prompts of the projects.
+type Prompts interface {
+	// Attribute completes what an event says of its prompt: name, version and
+	// whether the text is still that version's. instructions returns the texts of
+	// the event's system and developer messages; reading them costs, so it is
+	// called only where they matter. Attribute must not do I/O.
+	Attribute(e *event.Event, instructions func() []string)
+}
+
 // Enricher prepares events and hands them on. Its fields must not be changed
 // after the first Append; Append is safe for concurrent use.
 type Enricher struct {
 	// Price fills an event's cost. nil prices nothing.
 	Price func(*event.Event)
+
+	// Prompts names the prompt version behind each event. nil leaves what the
+	// caller said.
+	Prompts Prompts
 
 	// Policy returns what a project keeps at home. It is called once for every
 	// event and must not do I/O. nil keeps content and leaves e-mails.
@@ -69,6 +82,7 @@ func (n *Enricher) Append(ctx context.Context, events ...*event.Event) error {
 // Stages, as the metric and the log name them.
 const (
 	stageNormalise = "normalise"
+	stagePrompt    = "prompt"
 	stagePrice     = "price"
 	stagePrivacy   = "privacy"
 )
@@ -79,6 +93,12 @@ func (n *Enricher) enrich(e *event.Event, now time.Time) {
 		n.guard(stageNormalise, e, func() {
 			withhold(e)
 			Normalise(e, now)
+		})
+	}
+	if n.Prompts != nil {
+		// Where this fails the event keeps what its caller said of the prompt.
+		n.guard(stagePrompt, e, func() {
+			n.Prompts.Attribute(e, func() []string { return privacy.Instructions(e) })
 		})
 	}
 	if n.Price != nil && !n.guard(stagePrice, e, func() { n.Price(e) }) {

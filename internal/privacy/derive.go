@@ -1,8 +1,6 @@
 package privacy
 
 import (
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"strings"
 	"unicode/utf8"
@@ -29,10 +27,8 @@ const (
 // PromptHash, InputChars, OutputChars, InputLengthBucket and OutputCategory. It
 // sets only what is not set.
 //
-//   - PromptHash is "sha256:" and the hex hash of the instructions: the text of
-//     system and developer messages, in order, with line ends as \n, trimmed of
-//     outer space, and joined by one empty line. The user's words have no part in
-//     it. No instructions, no hash.
+//   - PromptHash is the [event.HashInstructions] of the [Instructions]. The
+//     user's words have no part in it. No instructions, no hash.
 //   - InputChars and OutputChars count the characters (Unicode code points) of
 //     messages, tool calls and tool results; not of pictures, sound or markup.
 //   - InputLengthBucket is the [LengthBucket] of the input tokens, cached ones
@@ -49,11 +45,9 @@ func Derive(e *event.Event) {
 			e.InputChars = event.Some(r.chars)
 		}
 	}
-	if v := e.Properties["$ai_instructions"]; e.PromptHash == "" && len(v) > 0 && v[0] == '"' {
-		instructions = append([]string{gjson.ParseBytes(v).String()}, instructions...)
-	}
 	if e.PromptHash == "" {
-		e.PromptHash = promptHash(instructions)
+		instructions = append(given(e), instructions...)
+		e.PromptHash = event.HashInstructions(instructions)
 	}
 	var out reading
 	if v := e.Content.Output; present(v) {
@@ -71,25 +65,31 @@ func Derive(e *event.Event) {
 	}
 }
 
+// Instructions are the texts of an event's system and developer messages, in
+// order: what says which prompt ran. They are read from the content, and go with
+// it.
+func Instructions(e *event.Event) []string {
+	r := reading{instructions: true}
+	if in := e.Content.Input; present(in) {
+		// Not a view: the texts may outlive the event's bytes.
+		r.value(gjson.ParseBytes(in), false)
+	}
+	return append(given(e), r.system...)
+}
+
+// given are the instructions that an SDK sends apart from the messages.
+func given(e *event.Event) []string {
+	if v := e.Properties["$ai_instructions"]; len(v) > 0 && v[0] == '"' {
+		return []string{gjson.ParseBytes(v).String()}
+	}
+	return nil
+}
+
 // view is b as a string, without a copy. It must not outlive b's bytes being as
 // they are: what is derived from it is a number, a hash or a word.
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
 
 func present(v json.RawMessage) bool { return len(v) > 0 && string(v) != "null" }
-
-func promptHash(texts []string) string {
-	kept := texts[:0]
-	for _, t := range texts {
-		if t = strings.TrimSpace(strings.ReplaceAll(t, "\r\n", "\n")); t != "" {
-			kept = append(kept, t)
-		}
-	}
-	if len(kept) == 0 {
-		return ""
-	}
-	sum := sha256.Sum256([]byte(strings.Join(kept, "\n\n")))
-	return "sha256:" + hex.EncodeToString(sum[:])
-}
 
 func inputBucket(e *event.Event) string {
 	u := e.Usage

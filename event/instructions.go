@@ -1,0 +1,31 @@
+package event
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"strings"
+)
+
+// JoinInstructions puts the texts of system and developer messages together as
+// [HashInstructions] reads them: line ends as \n, each trimmed of outer space,
+// empty ones left out, joined by one empty line.
+func JoinInstructions(texts []string) string {
+	kept := make([]string, 0, len(texts))
+	for _, t := range texts {
+		if t = strings.TrimSpace(strings.ReplaceAll(t, "\r\n", "\n")); t != "" {
+			kept = append(kept, t)
+		}
+	}
+	return strings.Join(kept, "\n\n")
+}
+
+// HashInstructions is what [Event.PromptHash] holds: "sha256:" and the hex hash
+// of the joined instructions, or "" where there are none.
+func HashInstructions(texts []string) string {
+	joined := JoinInstructions(texts)
+	if joined == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(joined))
+	return "sha256:" + hex.EncodeToString(sum[:])
+}

@@ -1,0 +1,218 @@
+package prompt
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+	"strconv"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/template"
+)
+
+// Properties that [Registry.Attribute] gives an event.
+const (
+	// PropertyDrift is true on a call that names a prompt and whose instructions
+	// are not those of the version that it names, or of any version where it
+	// names none.
+	PropertyDrift = "prompt_drift"
+	// PropertyRecognised is true on a call that named no prompt: the version was
+	// found by its text.
+	PropertyRecognised = "prompt_recognised"
+	// PropertyLabel is the label by which the caller named the version.
+	PropertyLabel = "prompt_label"
+)
+
+// minWeight is how many bytes of a template with variables have to be its own
+// before a call that names no prompt is taken for one of it. A shorter one would
+// match what has nothing to do with it.
+const minWeight = 24
+
+// Attribute completes the prompt of an event: its name, the version's number and
+// id, and whether the text is still that of the version. instructions returns
+// the texts of the call's system and developer messages, and is called only
+// where they matter. It does no I/O and is safe for concurrent use.
+//
+//   - A version id or number that the event bears is believed: it stays.
+//   - A label, or a name alone, stands for the version whose text was sent: a
+//     caller may have read the label a while ago. Where no text matches, a label
+//     stands for the version that it points to now.
+//   - A call that names no prompt is recognised by its prompt hash or, for
+//     templates with variables, by the text between these. Where it matches
+//     several templates, the one with the most text of its own wins; where two
+//     prompts tie, none is named. Versions of one text are told apart by their
+//     model; then production goes before newer, newer before older.
+//   - Whatever names a version but has other instructions gets [PropertyDrift].
+//     Nothing is said where the event bears no instructions, or the version has
+//     none: the user's words are never compared.
+func (r *Registry) Attribute(e *event.Event, instructions func() []string) {
+	s := r.b.View().projects[e.ProjectID]
+	if s == nil {
+		return
+	}
+	call := e.Name == event.Generation
+	a := attribution{shelf: s, e: e}
+	if call {
+		a.read(instructions)
+	}
+	switch {
+	case e.PromptVersionID != "" && s.byID[e.PromptVersionID] != nil:
+		a.told(s.byID[e.PromptVersionID])
+	case e.PromptName != "":
+		if h := s.byName[e.PromptName]; h != nil {
+			a.named(h)
+		}
+	case call && e.PromptVersionID == "":
+		a.recognise()
+	}
+}
+
+type attribution struct {
+	*shelf
+	e    *event.Event
+	text template.Text
+}
+
+func (a *attribution) read(instructions func() []string) {
+	if a.text = template.NewText(instructions()); a.text.Empty() {
+		// The text stayed with the caller, who may have sent its hash.
+		a.text = template.HashedText(a.e.PromptHash)
+	}
+}
+
+// told is for a version that the caller named for certain.
+func (a *attribution) told(v *Version) {
+	a.set(v)
+	if a.text.Tells(v.pattern) && !v.pattern.Match(a.text) {
+		a.property(PropertyDrift, true)
+	} else if a.text.Empty() && a.e.PromptHash == "" {
+		a.e.PromptHash = v.PromptHash
+	}
+}
+
+// named is for a prompt that the caller named, with or without a version.
+func (a *attribution) named(h *held) {
+	ref := a.e.PromptVersion
+	label, isLabel := h.Labels[ref]
+	v, known := h.version(ref)
+	if known && ref != "" && ref != Latest && !isLabel {
+		a.told(v)
+		return
+	}
+	if isLabel || ref == Latest {
+		a.property(PropertyLabel, ref)
+	}
+	var candidates []*Version
+	tells := false
+	for _, c := range h.versions {
+		tells = tells || a.text.Tells(c.pattern)
+		if c.pattern.Match(a.text) {
+			candidates = append(candidates, c)
+		}
+	}
+	pointed := 0
+	if isLabel {
+		pointed = label.Version
+	}
+	if best := a.best(candidates, pointed); best != nil {
+		a.set(best)
+		return
+	}
+	if tells {
+		a.property(PropertyDrift, true)
+	}
+	if known && ref != "" {
+		a.set(v)
+	}
+}
+
+// recognise is for a call that names nothing.
+func (a *attribution) recognise() {
+	if a.text.Empty() {
+		return
+	}
+	candidates := a.match.exact[a.text.Hash()]
+	if len(candidates) == 0 {
+		for _, v := range a.match.patterns { // heaviest first
+			if len(candidates) > 0 && v.pattern.Weight() < candidates[0].pattern.Weight() {
+				break
+			}
+			if v.pattern.Match(a.text) {
+				candidates = append(candidates, v)
+			}
+		}
+	}
+	for _, v := range candidates {
+		if v.Prompt != candidates[0].Prompt {
+			return // a guess between two prompts would be worse than none
+		}
+	}
+	if v := a.best(candidates, 0); v != nil {
+		a.set(v)
+		a.property(PropertyRecognised, true)
+	}
+}
+
+// best picks among versions of one prompt that all match: the most text of its
+// own, then the version that a label points to, the call's model, production,
+// and the newest.
+func (a *attribution) best(candidates []*Version, pointed int) *Version {
+	if len(candidates) == 0 {
+		return nil
+	}
+	production := 0
+	if h := a.byName[candidates[0].Prompt]; h != nil {
+		production = h.Labels[Production].Version
+	}
+	rank := func(v *Version) int {
+		n := 0
+		if v.Number == pointed {
+			n += 4
+		}
+		if v.Model != "" && (v.Model == a.e.ModelAsked || v.Model == a.e.Model) {
+			n += 2
+		}
+		if v.Number == production {
+			n++
+		}
+		return n
+	}
+	return slices.MaxFunc(candidates, func(x, y *Version) int {
+		return cmp.Or(cmp.Compare(x.pattern.Weight(), y.pattern.Weight()), cmp.Compare(rank(x), rank(y)), cmp.Compare(x.Number, y.Number))
+	})
+}
+
+func (a *attribution) set(v *Version) {
+	a.e.PromptName, a.e.PromptVersion, a.e.PromptVersionID = v.Prompt, strconv.Itoa(v.Number), v.ID
+}
+
+// property sets a property in a map of the event's own: it may share its present
+// one with its source.
+func (a *attribution) property(name string, value any) {
+	a.e.Properties = maps.Clone(a.e.Properties)
+	if err := a.e.SetProperty(name, value); err != nil {
+		return // a bool or a string always marshals
+	}
+}
+
+// matcher finds versions by text.
+type matcher struct {
+	exact    map[string][]*Version // by prompt hash
+	patterns []*Version            // with variables and enough text, heaviest first
+}
+
+func newMatcher(list []*held) matcher {
+	m := matcher{exact: map[string][]*Version{}}
+	for _, h := range list {
+		for _, v := range h.versions {
+			switch hash := v.pattern.Hash(); {
+			case hash != "":
+				m.exact[hash] = append(m.exact[hash], v)
+			case v.pattern.Weight() >= minWeight:
+				m.patterns = append(m.patterns, v)
+			}
+		}
+	}
+	slices.SortStableFunc(m.patterns, func(a, b *Version) int { return cmp.Compare(b.pattern.Weight(), a.pattern.Weight()) })
+	return m
+}

@@ -1,0 +1,31 @@
+package prompt
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+
+	"github.com/hedgerow/hedgerow/internal/template"
+)
+
+// ContentHash is "sha256:" and the hex hash of everything in a draft that decides
+// what is sent: messages, variables, provider, model and parameters, not the
+// note. It is what tells two versions apart.
+func ContentHash(d Draft) string {
+	d.Note = ""
+	if len(d.Params) == 0 {
+		d.Params = nil
+	}
+	b, err := json.Marshal(d) // struct order, and sorted keys in maps
+	if err != nil {
+		return "" // a draft that was checked has only what JSON has
+	}
+	sum := sha256.Sum256(b)
+	return "sha256:" + hex.EncodeToString(sum[:])
+}
+
+// HashText is the hash of the messages' instructions as an event bears it in
+// prompt_hash ([event.HashInstructions]), so that both compare. It is "" where
+// the instructions have variables, because their hash changes with the values,
+// and where there are none, because the user's words have no part in the hash.
+func HashText(messages []Message) string { return template.NewPattern(messages).Hash() }
