@@ -5,6 +5,7 @@
 //   node demo.mjs BASE SIGN_IN_URL FOLDER
 import { chromium } from "playwright-core";
 import { existsSync } from "node:fs";
+import { drawn, grave, watch, weigh } from "./look.mjs";
 
 const [base, signIn, folder] = process.argv.slice(2);
 const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
@@ -69,20 +70,22 @@ const pages = {
 for (const width of [1440, 390]) {
   for (const scheme of ["light", "dark"]) {
     const context = await browser.newContext({ storageState: state, viewport: { width, height: 900 }, colorScheme: scheme, reducedMotion: "reduce" });
+    await watch(context);
     const look = await context.newPage();
     const trouble = [];
     look.on("console", (m) => { if (m.type() === "error") trouble.push(m.text()); });
     look.on("pageerror", (e) => trouble.push(String(e)));
     for (const [name, path] of Object.entries(pages)) {
       const response = await look.goto(base + path);
-      if (await look.locator("[data-chart]").count()) await look.waitForSelector("canvas");
+      await drawn(look);
       const facts = await look.evaluate(() => ({
         overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth, h1: document.querySelectorAll("h1").length,
         charts: document.querySelectorAll("[data-chart]").length, drawn: document.querySelectorAll("[data-chart] canvas").length, nothing: document.querySelectorAll(".chart.nothing").length,
         unnamed: [...document.querySelectorAll("a,button,input,select,summary")].filter((e) => !(e.tagName !== "SELECT" && e.textContent.trim() || e.getAttribute("aria-label") || e.labels?.length || e.type === "hidden")).length,
       }));
       await look.screenshot({ path: `${folder}/${name}-${width}-${scheme}.png`, fullPage: true });
-      say({ page: name, width, scheme, status: response.status(), ...facts, trouble: trouble.splice(0) });
+      say({ page: name, width, scheme, status: response.status(), ...facts, grave: await grave(look), trouble: trouble.splice(0) });
+      if (scheme === "light") say({ weight: name, width, ...await weigh(look, base + path) });
     }
     await context.close();
   }

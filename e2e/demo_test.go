@@ -14,6 +14,14 @@ import (
 	"time"
 )
 
+// What a page may weigh over the wire with an empty cache, in bytes, and how far
+// it may shift while it loads (Cumulative Layout Shift, w3.org; 0.1 is called
+// good there).
+const (
+	maxWeight = 300_000
+	maxShift  = 0.02
+)
+
 // TestDemo starts the demo as a newcomer does, walks its pages in Chromium with
 // two questions in mind, and looks at each page over a month of data.
 func TestDemo(t *testing.T) {
@@ -62,7 +70,7 @@ func TestDemo(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s%s", err, b, stderr.String())
 	}
-	pages, walks := 0, 0
+	pages, walks, weighed := 0, 0, 0
 	for sc := bufio.NewScanner(bytes.NewReader(b)); sc.Scan(); {
 		var r struct {
 			Walk     string   `json:"walk"`
@@ -78,7 +86,15 @@ func TestDemo(t *testing.T) {
 			Nothing  int      `json:"nothing"` // charts that have nothing to show
 			Unnamed  int      `json:"unnamed"`
 			H1       int      `json:"h1"`
+			Grave    []string `json:"grave"` // axe-core's findings
 			Trouble  []string `json:"trouble"`
+
+			Weight      string   `json:"weight"`
+			Bytes       int      `json:"bytes"`
+			Requests    int      `json:"requests"`
+			Interactive int      `json:"interactive"` // ms
+			Shift       float64  `json:"shift"`       // cumulative layout shift
+			Moved       []string `json:"moved"`
 		}
 		if err := json.Unmarshal(sc.Bytes(), &r); err != nil {
 			t.Fatalf("%v in %s", err, sc.Text())
@@ -89,14 +105,20 @@ func TestDemo(t *testing.T) {
 			if !r.Found || r.Clicks > 4 {
 				t.Errorf("%s: %d clicks, found %v", r.Walk, r.Clicks, r.Found)
 			}
+		case r.Weight != "":
+			weighed++
+			t.Logf("%-12s at %4d px: %3d KB in %d requests, interactive after %4d ms, layout shift %.3f", r.Weight, r.Width, r.Bytes/1000, r.Requests, r.Interactive, r.Shift)
+			if r.Bytes > maxWeight || r.Shift > maxShift {
+				t.Errorf("%s at %d px weighs %d bytes and shifts by %.3f: %q", r.Weight, r.Width, r.Bytes, r.Shift, r.Moved)
+			}
 		default:
 			pages++
-			if r.Status != 200 || r.Overflow > 0 || r.Drawn != r.Charts || r.Nothing > 0 || r.Unnamed > 0 || r.H1 != 1 || len(r.Trouble) > 0 {
+			if r.Status != 200 || r.Overflow > 0 || r.Drawn != r.Charts || r.Nothing > 0 || r.Unnamed > 0 || r.H1 != 1 || len(r.Trouble) > 0 || len(r.Grave) > 0 {
 				t.Errorf("page %+v", r)
 			}
 		}
 	}
-	if walks != 3 || pages < 4*13 {
-		t.Errorf("%d walks, %d pages", walks, pages)
+	if walks != 3 || pages < 4*13 || weighed < 2*13 {
+		t.Errorf("%d walks, %d pages, %d weighed", walks, pages, weighed)
 	}
 }

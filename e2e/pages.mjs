@@ -6,6 +6,7 @@
 // It fails on nothing itself: the Go test that starts it decides.
 import { chromium } from "playwright-core";
 import { existsSync } from "node:fs";
+import { drawn, grave } from "./look.mjs";
 
 const [base, signIn, folder] = process.argv.slice(2);
 const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
@@ -59,7 +60,7 @@ for (const width of [1440, 390]) {
       if (!path) { console.log(JSON.stringify({ name, width, colorScheme, missing: true })); continue; }
       const response = await p.goto(base + path);
       const source = await response.text();
-      if (await p.locator("[data-chart]").count()) await p.waitForSelector("canvas");
+      await drawn(p);
       const facts = await p.evaluate(() => {
         const lum = (c) => { const [r, g, b] = c.match(/[\d.]+/g).map(Number); return (0.299 * r + 0.587 * g + 0.114 * b) / 255; };
         const body = getComputedStyle(document.body);
@@ -79,6 +80,7 @@ for (const width of [1440, 390]) {
       });
       await p.evaluate(() => document.activeElement?.blur());
       await p.screenshot({ path: `${folder}/${name}-${width}-${colorScheme}.png`, fullPage: true });
+      facts.grave = await grave(p);
       console.log(JSON.stringify({ name, width, colorScheme, status: response.status(), ...facts, trouble: trouble.splice(0) }));
     }
     if (width === 390) { // the side bar is behind a button there

@@ -27,7 +27,8 @@ type pageReport struct {
 	Unnamed          int      `json:"unnamed"` // controls without a name for a screen reader
 	Focus            bool     `json:"focus"`   // the first Tab shows where one is
 	Missing          bool     `json:"missing"`
-	Menu             bool     `json:"menu"` // the phone's menu opens and closes by keyboard
+	Menu             bool     `json:"menu"`  // the phone's menu opens and closes by keyboard
+	Grave            []string `json:"grave"` // axe-core's findings, serious and critical
 	Trouble          []string `json:"trouble"`
 }
 
@@ -116,6 +117,8 @@ func TestPages(t *testing.T) {
 					t.Errorf("%s: background %.2f, text %.2f", at, r.Background, r.Text)
 				case r.Inline > 0 || r.Unnamed > 0 || !r.Focus:
 					t.Errorf("%s: %d inline styles or scripts, %d controls without a name, focus shown %v", at, r.Inline, r.Unnamed, r.Focus)
+				case len(r.Grave) > 0:
+					t.Errorf("%s at %d px: axe-core finds %q", at, r.Width, r.Grave)
 				case len(r.Trouble) > 0:
 					t.Errorf("%s: %q", at, r.Trouble)
 				}

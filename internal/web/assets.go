@@ -1,12 +1,21 @@
 package web
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
 	"io/fs"
+	"mime"
 	"net/http"
+	"path"
+	"strconv"
 	"strings"
+	"time"
+
+	"github.com/andybalholm/brotli"
+	"github.com/klauspost/compress/gzhttp"
+	"github.com/klauspost/compress/gzip"
 )
 
 //go:embed static
@@ -18,34 +27,130 @@ var static embed.FS
 //go:embed all:dist
 var dist embed.FS
 
-// assets serves the bundled scripts. Their URLs bear a hash, so that browsers
-// may keep them for ever.
+// assets serves the style sheet and the bundled scripts. Their URLs bear a hash,
+// so that browsers may keep them for ever. Each is compressed once: the scripts
+// when they are bundled, the rest when the server starts.
 type assets struct {
-	files fs.FS
-	App   string // URL of the script of every page, "" without one
+	files map[string]asset // by the path of the URL
+	App   string           // URL of the script of every page, "" without one
+	Style string           // URL of the style sheet
 }
 
-func loadAssets(all fs.FS) assets {
-	files, err := fs.Sub(all, "dist")
-	if err != nil {
-		return assets{}
+// asset is a file with its compressed forms, by content coding.
+type asset struct {
+	body    []byte
+	as      map[string][]byte
+	kind    string
+	forever bool // its name bears a hash
+}
+
+// codings are those that assets have, the shortest first.
+var codings = []string{"br", "gzip"}
+
+// loadAssets reads what is embedded; built has the folder dist.
+func loadAssets(built fs.FS) assets {
+	a := assets{files: make(map[string]asset)}
+	a.load(static, "static", "/static/")
+	a.load(built, "dist", "/assets/")
+	if f, ok := a.files["/assets/app.js"]; ok {
+		a.App = "/assets/app.js?v=" + f.hash()
 	}
-	a := assets{files: files}
-	if b, err := fs.ReadFile(files, "app.js"); err == nil {
-		sum := sha256.Sum256(b)
-		a.App = "/assets/app.js?v=" + hex.EncodeToString(sum[:6])
-	}
+	a.Style = "/static/style.css?v=" + a.files["/static/style.css"].hash()
 	return a
 }
 
+// load reads a folder. NAME.br and NAME.gz are forms of NAME.
+func (a assets) load(files fs.FS, dir, url string) {
+	// Embedded files are read from memory: what fails is not there.
+	entries, _ := fs.ReadDir(files, dir)
+	for _, e := range entries {
+		name := e.Name()
+		ext := path.Ext(name)
+		if e.IsDir() || strings.HasPrefix(name, ".") || ext == ".br" || ext == ".gz" {
+			continue
+		}
+		f := asset{kind: mime.TypeByExtension(ext), as: make(map[string][]byte), forever: dir == "dist" && name != "app.js"}
+		f.body, _ = fs.ReadFile(files, path.Join(dir, name))
+		br, _ := fs.ReadFile(files, path.Join(dir, name+".br"))
+		gz, _ := fs.ReadFile(files, path.Join(dir, name+".gz"))
+		if len(br) == 0 && dir == "static" {
+			br, gz = compressed(f.body)
+		}
+		for coding, b := range map[string][]byte{"br": br, "gzip": gz} {
+			if len(b) > 0 && len(b) < len(f.body) {
+				f.as[coding] = b
+			}
+		}
+		a.files[url+name] = f
+	}
+}
+
+func compressed(b []byte) (br, gz []byte) {
+	var outs [2]bytes.Buffer
+	w := brotli.NewWriterLevel(&outs[0], 9)
+	_, _ = w.Write(b) // into memory
+	_ = w.Close()
+	z, _ := gzip.NewWriterLevel(&outs[1], gzip.BestCompression)
+	_, _ = z.Write(b)
+	_ = z.Close()
+	return outs[0].Bytes(), outs[1].Bytes()
+}
+
+func (f asset) hash() string {
+	sum := sha256.Sum256(f.body)
+	return hex.EncodeToString(sum[:6])
+}
+
 func (a assets) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	name := strings.TrimPrefix(r.URL.Path, "/assets/")
-	if info, err := fs.Stat(a.files, name); err != nil || info.IsDir() || strings.HasPrefix(name, ".") {
+	f, ok := a.files[r.URL.Path]
+	if !ok {
 		http.NotFound(w, r)
 		return
 	}
-	if name != "app.js" || r.URL.RawQuery != "" {
-		w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	h := w.Header()
+	h.Set("Content-Type", f.kind)
+	h.Add("Vary", "Accept-Encoding")
+	if f.forever || r.URL.RawQuery != "" {
+		h.Set("Cache-Control", "public, max-age=31536000, immutable")
 	}
-	http.ServeFileFS(w, r, a.files, name)
+	body, tag := f.body, f.hash()
+	for _, c := range codings {
+		if b, ok := f.as[c]; ok && accepts(r, c) {
+			h.Set("Content-Encoding", c)
+			body, tag = b, tag+"-"+c
+			break
+		}
+	}
+	h.Set("ETag", strconv.Quote(tag))
+	http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(body))
+}
+
+// accepts reports whether a browser takes a content coding (RFC 9110, section
+// 12.5.3). A wildcard is not counted: who sends one gets the file as it is.
+func accepts(r *http.Request, coding string) bool {
+	for part := range strings.SplitSeq(r.Header.Get("Accept-Encoding"), ",") {
+		name, weight, _ := strings.Cut(part, ";")
+		if !strings.EqualFold(strings.TrimSpace(name), coding) {
+			continue
+		}
+		q, ok := strings.CutPrefix(strings.ReplaceAll(weight, " ", ""), "q=")
+		if !ok {
+			return true
+		}
+		v, err := strconv.ParseFloat(q, 64)
+		return err == nil && v > 0
+	}
+	return false
+}
+
+// squeeze compresses what a handler answers, with gzip or zstd. Pages hold form
+// tokens beside what their address says: random padding keeps the length from
+// telling how much the two have in common (BREACH, breachattack.com). It must
+// not stand around streams, which it would hold back.
+func squeeze() func(http.Handler) http.Handler {
+	wrap, err := gzhttp.NewWrapper(gzhttp.RandomJitter(32, 0, false), gzhttp.MinSize(1024))
+	if err != nil {
+		panic(err) // these options are valid
+	}
+	return func(h http.Handler) http.Handler { return wrap(h) }
 }

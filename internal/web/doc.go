@@ -12,7 +12,8 @@
 //   - view.go: what a page is asked about, as its address says it: time range,
 //     time zone, filters. board.go: pages of charts, each of which is a table that
 //     leads to the events behind it. lists.go: traces, sessions, users, errors.
-//   - limit.go: the bound of sign-ins. assets.go and ui/: the scripts.
+//   - limit.go: the bound of sign-ins. assets.go and ui/: the style sheet, the
+//     scripts, and how answers are compressed.
 //   - one .go file, which parses and asks, and one .templ file, which shows, for
 //     each page.
 //

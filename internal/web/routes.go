@@ -31,6 +31,8 @@ type route struct {
 	open http.HandlerFunc
 	// raw, in place of handle, answers with something else than a page.
 	raw func(http.ResponseWriter, *http.Request, *frame)
+	// stream is set where raw answers bit by bit: it is not compressed.
+	stream bool
 	// section and label make an entry in the side bar, for those whose role
 	// suffices, in the order of the table.
 	section, label string
@@ -56,7 +58,7 @@ func (s *Web) table() []route {
 		{pattern: "GET /p/{project}/agents", need: viewer, handle: s.agents, section: "Watch", label: "Agent workflow"},
 		{pattern: "GET /p/{project}/choices", need: viewer, raw: s.choices},
 		{pattern: "GET /p/{project}/analytics", need: viewer, handle: s.analytics, section: "Watch", label: "Analytics"},
-		{pattern: "GET /p/{project}/analytics/live", need: viewer, raw: s.live},
+		{pattern: "GET /p/{project}/analytics/live", need: viewer, raw: s.live, stream: true},
 		{pattern: "GET /p/{project}/models", need: viewer, handle: s.models, section: "Watch", label: "Models"},
 		{pattern: "GET /p/{project}/events", need: viewer, handle: s.events, section: "Look", label: "Events"},
 		{pattern: "GET /p/{project}/events/{uuid}", need: viewer, handle: s.event},

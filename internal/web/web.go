@@ -72,14 +72,18 @@ func New(c Config) *Web {
 	s.byAddress = newLimiter(addressTries, tryWindow, s.now)
 	s.byAccount = newLimiter(accountTries, tryWindow, s.now)
 	s.routes = s.table()
+	short := squeeze()
 	for _, rt := range s.routes {
-		if rt.open != nil {
+		switch {
+		case rt.open != nil:
 			s.mux.HandleFunc(rt.pattern, rt.open)
-		} else {
+		case rt.stream:
 			s.mux.Handle(rt.pattern, s.gate(rt))
+		default:
+			s.mux.Handle(rt.pattern, short(s.gate(rt)))
 		}
 	}
-	s.mux.Handle("GET /static/", http.FileServerFS(static))
+	s.mux.Handle("GET /static/", s.assets)
 	s.mux.Handle("GET /assets/", s.assets)
 	s.mux.HandleFunc("/", s.notFound)
 	return s

@@ -298,3 +298,25 @@ func TestGenerated(t *testing.T) {
 		}
 	}
 }
+
+// TestCompression sends pages short, and streams as they come.
+func TestCompression(t *testing.T) {
+	s := newSite(t, sample("default"))
+	s.client = s.as(s.admin)
+	ask := func(path string) *http.Response {
+		r, _ := http.NewRequestWithContext(t.Context(), "GET", s.server.URL+"/p/default"+path, nil)
+		r.Header.Set("Accept-Encoding", "gzip")
+		resp, err := s.client.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = resp.Body.Close() })
+		return resp
+	}
+	if resp := ask("/traffic"); resp.Header.Get("Content-Encoding") != "gzip" || !strings.Contains(strings.Join(resp.Header.Values("Vary"), ","), "Accept-Encoding") {
+		t.Errorf("a page comes with %v", resp.Header)
+	}
+	if resp := ask("/analytics/live"); resp.Header.Get("Content-Encoding") != "" {
+		t.Errorf("a stream comes with %v", resp.Header)
+	}
+}

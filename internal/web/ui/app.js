@@ -45,7 +45,6 @@ function enhance(root) {
       select.form.requestSubmit();
     };
   }
-  for (const button of root.querySelectorAll(".no-script")) button.hidden = true;
   for (const button of root.querySelectorAll("button[data-copy]")) {
     if (!navigator.clipboard) continue; // only over HTTPS and on loopback
     button.hidden = false;
@@ -65,9 +64,27 @@ function enhance(root) {
       else part.source.close(); // the page has turned
     });
   }
-  const charts = root.querySelectorAll("[data-chart]");
-  if (charts.length) import("./charts.js").then((m) => charts.forEach(m.draw));
+  for (const box of root.querySelectorAll(".scroll, pre")) sideways.observe(box);
+  for (const box of root.querySelectorAll("[data-chart]")) near.observe(box);
 }
+
+// Charts are drawn when they come near the window: a page of twelve is ready as
+// soon as one of two.
+const near = new IntersectionObserver((entries) => {
+  const boxes = entries.filter((e) => e.isIntersecting).map((e) => e.target);
+  if (!boxes.length) return;
+  boxes.forEach((box) => near.unobserve(box));
+  import("./charts.js").then((m) => boxes.forEach(m.draw));
+}, { rootMargin: "300px" });
+
+// What is wider or higher than its place can be scrolled by keyboard too.
+const sideways = new ResizeObserver((entries) => {
+  for (const { target: box } of entries) {
+    const over = box.scrollWidth > box.clientWidth || box.scrollHeight > box.clientHeight;
+    if (over && !box.querySelector("a, button, input, select, summary")) box.tabIndex = 0;
+    else box.removeAttribute("tabindex");
+  }
+});
 
 enhance(document);
 document.addEventListener("htmx:afterSettle", (e) => enhance(e.detail.elt));
