@@ -1,0 +1,19 @@
+// Package experiment compares variants of a prompt by what became of their
+// users, and stops a rollout that does harm.
+//
+// Read in this order:
+//
+//   - stats.go: the figures, pure. [Ratio] with the user as cluster, intervals
+//     that may be looked at every day ([Plan.Difference]), quantiles
+//     ([Plan.Quantile]), users still needed ([Plan.Needed]), and whether users
+//     fell to the arms as intended ([CheckRatio]). testdata/reference.py computes
+//     the same figures in other ways.
+package experiment
+
+// DefaultMinUsers is how many users each arm needs before anything is concluded:
+// the intervals rest on means being about normal.
+const DefaultMinUsers = 50
+
+// MismatchLevel is the always valid p-value below which an experiment's users
+// are taken not to have fallen to the arms as intended.
+const MismatchLevel = 0.01
