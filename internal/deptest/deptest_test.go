@@ -53,11 +53,14 @@ var allowed = map[string][]string{
 	"internal/bucket":   {"event"},
 	"internal/template": {"event"},
 	"internal/prompt":   {"event", "internal/bucket", "internal/project", "internal/query", "internal/template"},
+
+	"internal/experiment": {"event", "internal/bucket", "internal/project", "internal/query", "internal/prompt"},
+
 	// The three faces also speak event's types: its errors, and what query and
 	// project answer with.
-	"internal/web": {"event", "internal/query", "internal/project", "internal/prompt", "internal/posthog"},
-	"internal/api": {"event", "internal/query", "internal/project", "internal/prompt", "internal/posthog"},
-	"internal/mcp": {"event", "internal/query", "internal/project", "internal/prompt", "internal/posthog"},
+	"internal/web": {"event", "internal/query", "internal/project", "internal/prompt", "internal/posthog", "internal/experiment"},
+	"internal/api": {"event", "internal/query", "internal/project", "internal/prompt", "internal/posthog", "internal/experiment"},
+	"internal/mcp": {"event", "internal/query", "internal/project", "internal/prompt", "internal/posthog", "internal/experiment"},
 
 	// Beside the design's table: what measures and tests the others.
 	"internal/bench":                 all,

@@ -30,6 +30,8 @@ type filterIn struct {
 	TaskType      string            `json:"task_type,omitempty" jsonschema:"task type that the application gave"`
 	Environment   string            `json:"environment,omitempty" jsonschema:"such as production"`
 	Tag           string            `json:"tag,omitempty" jsonschema:"tag that the application gave"`
+	Flag          string            `json:"flag,omitempty" jsonschema:"key of a feature flag that the event names"`
+	FlagVariant   string            `json:"flag_variant,omitempty" jsonschema:"the flag's variant there"`
 	Properties    map[string]string `json:"properties,omitempty" jsonschema:"custom properties and the values they must have, at most ten"`
 }
 
@@ -41,7 +43,7 @@ func (in *filterIn) filter(now time.Time) (query.Filter, error) {
 	f := query.Filter{
 		Name: in.Event, Provider: in.Provider, Model: in.Model, Operation: in.Operation, Surface: in.Surface, User: in.User, SessionID: in.SessionID, TraceID: in.TraceID,
 		PromptName: in.PromptName, PromptVersion: in.PromptVersion, Status: in.Status, ErrorType: in.ErrorType, TaskType: in.TaskType,
-		Environment: in.Environment, Tag: in.Tag, Properties: in.Properties,
+		Environment: in.Environment, Tag: in.Tag, Flag: in.Flag, FlagVariant: in.FlagVariant, Properties: in.Properties,
 	}
 	for _, t := range []struct {
 		name, value string

@@ -14,6 +14,9 @@ type dialect struct {
 	uuids string
 	// property is the text of a custom property; see propertyPath.
 	property string
+	// flag is the variant of a feature flag that an event names, as $feature/KEY
+	// or as posthog_flag and posthog_flag_variant; bound to flagArgs.
+	flag string
 	// hasTag is true for rows that bear the bound tag.
 	hasTag string
 	// tags is a tag of each row that has any, one row each.
@@ -38,9 +41,11 @@ var duckDB = dialect{
 	uuid:     "CAST(CAST(? AS VARCHAR) AS UUID)",
 	uuids:    "SELECT CAST(unnest(CAST(? AS VARCHAR[])) AS UUID)",
 	property: "json_extract_string(properties, CAST(? AS VARCHAR))",
-	hasTag:   "list_contains(tags, CAST(? AS VARCHAR))",
-	tags:     "unnest(tags)",
-	seconds:  func(expr string) string { return "to_seconds(CAST(" + expr + " AS BIGINT))" },
+	flag: "coalesce(json_extract_string(flags, CAST(? AS VARCHAR)), CASE WHEN json_extract_string(properties, '/posthog_flag') = CAST(? AS VARCHAR)" +
+		" THEN json_extract_string(properties, '/posthog_flag_variant') END)",
+	hasTag:  "list_contains(tags, CAST(? AS VARCHAR))",
+	tags:    "unnest(tags)",
+	seconds: func(expr string) string { return "to_seconds(CAST(" + expr + " AS BIGINT))" },
 	quantiles: func(expr, filter string) string {
 		return "quantile_cont(" + expr + ", [0.5, 0.95, 0.99]) FILTER (WHERE " + filter + ")"
 	},

@@ -1,5 +1,19 @@
 package query
 
+import (
+	"cmp"
+	"context"
+	"database/sql"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
 // Moments are the sums, over the users of one arm, of which every figure of an
 // experiment is made. A user u has y, what is counted (tasks that were solved,
 // dollars), and n, among what (tasks, calls). One user with many calls is one
@@ -25,4 +39,542 @@ func (m *Moments) Add(y, n float64) {
 	m.NN += n * n
 	m.YY += y * y
 	m.NY += n * y
+}
+
+// Metric is a figure of an experiment: one of hedgerow's own measures, or one
+// made of a property of any event.
+type Metric struct {
+	// Measure is one of [ExperimentMeasures]; "" where Event says what is counted.
+	Measure Measure `json:"measure,omitempty"`
+	// Eval narrows eval_score and eval_pass_rate to one check; "" is all of them.
+	Eval string `json:"eval,omitempty"`
+
+	Event    string `json:"event,omitempty"`    // name of the events that are counted
+	Property string `json:"property,omitempty"` // of theirs; unused with As "users"
+	Value    string `json:"value,omitempty"`    // of a rate: the text that Property has where it counts; "" is true
+	As       string `json:"as,omitempty"`       // AsRate, AsMean or AsUsers. Defaults to AsRate
+}
+
+// What [Metric.As] makes of an event.
+const (
+	AsRate  = "rate"  // share of the events that say anything about Property in which it is Value
+	AsMean  = "mean"  // mean of Property, a number
+	AsUsers = "users" // share of the users who have such an event at all
+)
+
+// ExperimentMeasures are the measures that a [Metric] can be. Each is a ratio of
+// two sums or a quantile, so that it has an interval.
+func ExperimentMeasures() []Measure {
+	return []Measure{CompletionRate, EscalationRate, NegativeRate, AcceptanceRate, EditRate, RetryRate, EvalPassRate, EvalScore,
+		ErrorRate, CostPerTask, CostPerCall, LatencyP50, LatencyP95, LatencyP99, TTFTP50, TTFTP95, TTFTP99}
+}
+
+// IsRate reports whether the metric is a share, 0 to 1.
+func (m Metric) IsRate() bool {
+	if m.Event != "" {
+		return m.As != AsMean
+	}
+	return strings.HasSuffix(string(m.Measure), "_rate")
+}
+
+// Quantile is the level of the quantile that the metric is; 0 where it is none.
+func (m Metric) Quantile() float64 {
+	switch m.Measure {
+	case LatencyP50, TTFTP50:
+		return 0.5
+	case LatencyP95, TTFTP95:
+		return 0.95
+	case LatencyP99, TTFTP99:
+		return 0.99
+	}
+	return 0
+}
+
+// Check reports what is wrong with a metric.
+func (m Metric) Check() error {
+	switch {
+	case m.Event == "" && !slices.Contains(ExperimentMeasures(), m.Measure):
+		names := make([]string, 0, len(ExperimentMeasures()))
+		for _, e := range ExperimentMeasures() {
+			names = append(names, string(e))
+		}
+		return event.Invalid("a metric is none that an experiment can have", "name an event, or a measure: "+strings.Join(names, ", "))
+	case m.Event != "" && m.Measure != "":
+		return event.Invalid("a metric names both a measure and an event", "name one of them")
+	case m.Eval != "" && m.Measure != EvalScore && m.Measure != EvalPassRate:
+		return event.Invalid("only eval_score and eval_pass_rate can be narrowed to one check", "leave eval away")
+	case m.Event != "" && !slices.Contains([]string{"", AsRate, AsMean, AsUsers}, m.As):
+		return event.Invalid("a metric is made of an event in an unknown way", "use rate, mean or users")
+	case m.Event != "" && m.As != AsUsers && m.Property == "":
+		return event.Invalid("a metric of an event names no property", "name one, or count the users who have the event (users)")
+	}
+	return checkText("metric", m.Event+m.Property+m.Value+m.Eval)
+}
+
+// ExperimentQuery asks what became of the users of an experiment's arms.
+//
+// A user belongs to the arm that their calls, and what became of those, name.
+// Users who met more than one arm are left out and counted in
+// [Experiment.Mixed]. A call counts that names an arm itself or belongs to a
+// trace with one that does. An outcome (or any other event) counts by its trace
+// or, where it has none or names an arm itself, by its user, from the user's
+// first event in the arm on. Calls that bear no user count by trace.
+type ExperimentQuery struct {
+	Project  string
+	From, To time.Time // From is needed; To defaults to now
+	Flag     string    // key of the feature flag whose variants are the arms; "" makes versions of Prompt the arms
+	Prompt   string    // with Flag: only calls of this prompt, and of none, count as meeting an arm
+	Arms     []string  // variants or versions (number or id), at least two; what names others is not looked at
+	Metrics  []Metric  // at most MaxMeasures
+	By       GroupBy   // segments of users, by what their first event in the arm says; ByNone is one segment
+}
+
+// Experiment is the answer to an [ExperimentQuery].
+type Experiment struct {
+	Cells []Cell // of each segment and arm that has users: the segments with most users first, at most MaxSegments; arms in the order asked for
+	Mixed int64  // users who met more than one arm
+}
+
+// MaxSegments bounds the segments of an [Experiment].
+const MaxSegments = 20
+
+// Cell is one arm within one segment.
+type Cell struct {
+	Segment  string
+	Arm      string
+	Users    int64
+	Calls    int64
+	First    time.Time // first and last event that names the arm
+	Last     time.Time
+	Versions []string // prompt versions that really ran, the most frequent first, at most 10
+	Figures  []Figure // of each metric, in their order
+}
+
+// Figure is what one metric counts in a cell.
+type Figure struct {
+	Moments // of a quantile: of the values that are not above it, among all
+
+	// Of a quantile: its value, and those around it, for an interval.
+	Value  Number
+	Levels []float64
+	Values []float64
+}
+
+// part says how a metric is read off one event: y and n as SQL, NULL where the
+// event says nothing about it.
+type part struct {
+	y, n  string
+	calls bool // of calls: they need an arm themselves or a trace with one
+	users bool // n is 1 for every user, y whether there is any
+}
+
+// parts gives a metric's expressions. Properties that are named by a user are
+// selected under the name p, with what that is bound to.
+func (r *Reader) part(m Metric, p string) (out part, column string, args []any) {
+	yes := func(cond, among string) part {
+		return part{y: "CASE WHEN " + among + " THEN CASE WHEN " + cond + " THEN 1 ELSE 0 END END", n: "CASE WHEN " + among + " THEN 1 END"}
+	}
+	value := func(expr, among string) part {
+		return part{y: "CASE WHEN " + among + " THEN " + r.sql.float(expr) + " END", n: "CASE WHEN " + among + " AND (" + expr + ") IS NOT NULL THEN 1 END"}
+	}
+	outcome := "name IN (" + outcomeNames + ")"
+	share := func(name string) part {
+		y, known := r.sql.yesNo(name)
+		return yes(y, outcome+" AND "+known)
+	}
+	t := r.sql.terms()
+	if m.Event != "" {
+		column, args = "CASE WHEN name = CAST(? AS VARCHAR) THEN "+r.sql.property+" END", []any{m.Event, propertyPath(m.Property)}
+		low := "lower(" + p + ")"
+		switch {
+		case m.As == AsUsers:
+			return part{y: "CASE WHEN " + p + " THEN 1 END", users: true}, "name = CAST(? AS VARCHAR)", []any{m.Event}
+		case m.As == AsMean:
+			number := r.sql.tryFloat(p)
+			return value(number, "isfinite("+number+")"), column, args
+		case m.Value != "":
+			column, args = "CASE WHEN name = CAST(? AS VARCHAR) AND "+r.sql.property+" IS NOT NULL THEN "+r.sql.property+" = CAST(? AS VARCHAR) END",
+				[]any{m.Event, propertyPath(m.Property), propertyPath(m.Property), m.Value}
+			return yes(p, p+" IS NOT NULL"), column, args
+		}
+		return yes(low+" IN ('true', '1')", low+" IN ('true', 'false', '1', '0')"), column, args
+	}
+	named := func(out part) part {
+		if m.Eval == "" {
+			return out
+		}
+		name, _, _ := r.by(ByEval)
+		column, args = name+" = CAST(? AS VARCHAR)", []any{m.Eval}
+		out.y, out.n = "CASE WHEN "+p+" THEN "+out.y+" END", "CASE WHEN "+p+" THEN "+out.n+" END"
+		return out
+	}
+	calls := func(p part) part { p.calls = true; return p }
+	switch m.Measure {
+	case CompletionRate:
+		out = yes(t.completed, t.task)
+	case NegativeRate:
+		out = yes(t.negative, outcome+" AND "+t.rated)
+	case EscalationRate:
+		out = share("escalated_to_human")
+	case AcceptanceRate:
+		out = share("accepted_output")
+	case EditRate:
+		out = share("edited_output")
+	case RetryRate:
+		out = yes(t.retries+" > 0", outcome+" AND "+t.retries+" IS NOT NULL")
+	case EvalPassRate:
+		out = named(share("eval_passed"))
+	case EvalScore:
+		out = named(value(t.score, outcome))
+	case ErrorRate:
+		out = calls(yes("is_error", callExpr))
+	case CostPerCall:
+		out = calls(value("cost_total", callExpr))
+	case CostPerTask:
+		// What a failed attempt cost is part of what a success costs.
+		out = part{y: "CASE WHEN " + callExpr + " THEN " + r.sql.float("cost_total") + " END", n: "CASE WHEN " + t.completed + " THEN 1 END"}
+	case LatencyP50, LatencyP95, LatencyP99:
+		out = calls(value("latency_us / 1000.0", callExpr))
+	case TTFTP50, TTFTP95, TTFTP99:
+		out = calls(value("ttft_us / 1000.0", callExpr))
+	}
+	return out, column, args
+}
+
+// statement builds one query with what is bound to it.
+type statement struct {
+	strings.Builder
+	args []any
+}
+
+func (s *statement) add(text string, args ...any) {
+	s.WriteString(text)
+	s.args = append(s.args, args...)
+}
+
+// Experiment reads the arms of an experiment.
+func (r *Reader) Experiment(ctx context.Context, q ExperimentQuery) (*Experiment, error) {
+	switch {
+	case q.From.IsZero():
+		return nil, event.Invalid("this question needs the start of its time range", `send "from"`)
+	case len(q.Arms) < 2:
+		return nil, event.Invalid("an experiment needs two arms", "name a control and at least one treatment")
+	case q.Flag == "" && q.Prompt == "":
+		return nil, event.Invalid("the experiment names neither a flag nor a prompt", "its arms are variants of the one or versions of the other")
+	case len(q.Metrics) > MaxMeasures:
+		return nil, event.Invalid("too many metrics", fmt.Sprintf("use at most %d", MaxMeasures))
+	}
+	if q.To.IsZero() {
+		q.To = r.now().UTC()
+	}
+	for _, m := range q.Metrics {
+		if err := m.Check(); err != nil {
+			return nil, err
+		}
+	}
+	if err := checkText("flag", q.Flag+q.Prompt+strings.Join(q.Arms, "")); err != nil {
+		return nil, err
+	}
+	x := &experimentReader{r: r, q: q, out: new(Experiment), at: make(map[[2]string]int)}
+	if err := x.cells(ctx); err != nil {
+		return nil, err
+	}
+	if len(x.out.Cells) == 0 || len(q.Metrics) == 0 {
+		return x.out, nil
+	}
+	if err := x.quantiles(ctx); err != nil {
+		return nil, err
+	}
+	if err := x.moments(ctx); err != nil {
+		return nil, err
+	}
+	return x.out, nil
+}
+
+// experimentReader answers one question.
+type experimentReader struct {
+	r   *Reader
+	q   ExperimentQuery
+	out *Experiment
+	at  map[[2]string]int // segment, arm → place in out.Cells
+}
+
+// unit is who an event counts for, before its trace is asked.
+const unitExpr = "coalesce(distinct_id, trace_id, CAST(uuid AS VARCHAR))"
+
+// arm writes the arm that an event names, or NULL.
+func (x *experimentReader) arm(s *statement) {
+	arms := make([]any, len(x.q.Arms))
+	for i, a := range x.q.Arms {
+		arms[i] = a
+	}
+	if x.q.Flag != "" {
+		s.add("CASE WHEN list_contains(CAST(? AS VARCHAR[]), "+x.r.sql.flag+") THEN "+x.r.sql.flag+" END",
+			slices.Concat([]any{arms}, flagArgs(x.q.Flag), flagArgs(x.q.Flag))...)
+		return
+	}
+	s.add("CASE WHEN prompt_name = CAST(? AS VARCHAR) THEN CASE WHEN list_contains(CAST(? AS VARCHAR[]), prompt_version) THEN prompt_version"+
+		" WHEN list_contains(CAST(? AS VARCHAR[]), prompt_version_id) THEN prompt_version_id END END", x.q.Prompt, arms, arms)
+}
+
+// units writes the common part of every query: exposed are the events that name
+// an arm, units the users who met one, traces who each of their traces belongs to.
+func (x *experimentReader) units(s *statement) error {
+	seg, segArgs, err := x.r.by(x.q.By)
+	if err != nil {
+		return err
+	}
+	w, err := x.r.where(x.q.Project, &Filter{From: x.q.From, To: x.q.To})
+	if err != nil {
+		return err
+	}
+	w.add("(" + callExpr + " OR name IN (" + outcomeNames + "))")
+	if x.q.Flag != "" && x.q.Prompt != "" {
+		// A flag is on every event of its user, also on the calls of other prompts.
+		w.add("(prompt_name = ? OR prompt_name IS NULL AND NOT ("+callExpr+"))", x.q.Prompt)
+	}
+	s.add("WITH exposed AS MATERIALIZED (SELECT * FROM (SELECT " + unitExpr + " AS u, ts, trace_id, " + versionExpr + " AS version, " + callExpr + " AS is_call, ")
+	s.add(seg+" AS seg, ", segArgs...)
+	x.arm(s)
+	s.add(" AS arm FROM events "+w.String()+") WHERE arm IS NOT NULL), ", w.args...)
+	s.add("met AS MATERIALIZED (SELECT u, min(arm) AS arm, max(arm) AS other, min(ts) AS since, max(ts) AS until, arg_min(seg, ts) AS seg, count(*) FILTER (WHERE is_call) AS calls FROM exposed GROUP BY u), " +
+		"units AS (SELECT * FROM met WHERE arm = other), " +
+		"traces AS (SELECT trace_id, arg_min(u, ts) AS u FROM exposed WHERE trace_id IS NOT NULL GROUP BY trace_id) ")
+	return nil
+}
+
+// cells finds the arms and segments, and how many users each has.
+func (x *experimentReader) cells(ctx context.Context) error {
+	var s statement
+	if err := x.units(&s); err != nil {
+		return err
+	}
+	s.add("SELECT seg, arm, count(*), CAST(sum(calls) AS BIGINT), min(since), max(until), CAST(NULL AS VARCHAR) FROM units GROUP BY seg, arm " +
+		"UNION ALL SELECT '', NULL, count(*), 0, NULL, NULL, NULL FROM met WHERE arm <> other " +
+		"UNION ALL SELECT units.seg, units.arm, count(*), 0, NULL, NULL, version FROM exposed JOIN units USING (u) WHERE version IS NOT NULL AND is_call GROUP BY units.seg, units.arm, version")
+	type count struct {
+		version string
+		n       int64
+	}
+	versions := make(map[[2]string][]count)
+	err := x.r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var seg, arm, version sql.NullString
+			var n, calls int64
+			var first, last sql.NullTime
+			if err := rows.Scan(&seg, &arm, &n, &calls, &first, &last, &version); err != nil {
+				return fmt.Errorf("scan arm: %w", err)
+			}
+			switch key := [2]string{seg.String, arm.String}; {
+			case !arm.Valid:
+				x.out.Mixed = n
+			case version.Valid:
+				versions[key] = append(versions[key], count{version.String, n})
+			default:
+				x.out.Cells = append(x.out.Cells, Cell{Segment: seg.String, Arm: arm.String, Users: n, Calls: calls, First: first.Time.UTC(), Last: last.Time.UTC(), Versions: []string{}})
+			}
+		}
+		return nil
+	}, s.String(), s.args...)
+	if err != nil {
+		return err
+	}
+	size := make(map[string]int64)
+	for _, c := range x.out.Cells {
+		size[c.Segment] += c.Users
+	}
+	slices.SortFunc(x.out.Cells, func(a, b Cell) int {
+		return cmp.Or(cmp.Compare(size[b.Segment], size[a.Segment]), strings.Compare(a.Segment, b.Segment),
+			cmp.Compare(slices.Index(x.q.Arms, a.Arm), slices.Index(x.q.Arms, b.Arm)))
+	})
+	seen := make(map[string]bool)
+	for i := range x.out.Cells {
+		c := &x.out.Cells[i]
+		if seen[c.Segment] = true; len(seen) > MaxSegments {
+			x.out.Cells = x.out.Cells[:i]
+			break
+		}
+		c.Figures = make([]Figure, len(x.q.Metrics))
+		key := [2]string{c.Segment, c.Arm}
+		x.at[key] = i
+		list := versions[key]
+		slices.SortFunc(list, func(a, b count) int {
+			return cmp.Or(cmp.Compare(b.n, a.n), strings.Compare(a.version, b.version))
+		})
+		for _, v := range list[:min(len(list), 10)] {
+			c.Versions = append(c.Versions, v.version)
+		}
+	}
+	return nil
+}
+
+// readings writes, after units, the events that any of the metrics reads, each
+// with its user: columns u, arm, seg, y0, n0, y1, n1 …
+func (x *experimentReader) readings(s *statement, metrics []Metric) error {
+	w, err := x.r.where(x.q.Project, &Filter{From: x.q.From, To: x.q.To})
+	if err != nil {
+		return err
+	}
+	// Only columns that are read.
+	s.add(", picked AS (SELECT name, ts, trace_id, is_error, cost_total, latency_us, ttft_us, properties, " + unitExpr + " AS u, ")
+	x.arm(s)
+	s.add(" AS own")
+	var reads []string
+	var cols strings.Builder
+	for i, m := range metrics {
+		p := "p" + strconv.Itoa(i)
+		part, column, args := x.r.part(m, p)
+		if column != "" {
+			s.add(", "+column+" AS "+p, args...)
+		}
+		y, n := part.y, part.n
+		if n == "" {
+			n = "NULL"
+		}
+		if part.calls {
+			reads = append(reads, callExpr)
+		} else if m.Measure == CostPerTask {
+			reads = append(reads, callExpr, "name = 'llm_task_completed'")
+		} else if m.Event == "" {
+			reads = append(reads, "name IN ("+outcomeNames+")")
+		}
+		fmt.Fprintf(&cols, ", %s AS y%d, %s AS n%d", y, i, n, i)
+	}
+	s.add(" FROM events "+w.String()+" AND (", w.args...)
+	slices.Sort(reads)
+	conds := slices.Compact(reads)
+	var names []any
+	for _, m := range metrics {
+		if m.Event != "" {
+			names = append(names, m.Event)
+		}
+	}
+	if len(names) > 0 {
+		s.add("list_contains(CAST(? AS VARCHAR[]), name)", names)
+		if len(conds) > 0 {
+			s.add(" OR ")
+		}
+	}
+	s.add(strings.Join(conds, " OR ") + ")), ")
+	// An event with a trace that is none of the experiment's, and without an arm
+	// of its own, speaks of something else; so does a call without a trace.
+	s.add("readings AS (SELECT units.u, units.arm, units.seg" + cols.String() + " FROM (SELECT picked.* REPLACE (coalesce(traces.u, picked.u) AS u), traces.u IS NOT NULL AS traced FROM picked LEFT JOIN traces ON traces.trace_id = picked.trace_id) AS e " +
+		"JOIN units ON units.u = e.u WHERE e.traced OR e.ts >= units.since AND (e.own = units.arm OR e.trace_id IS NULL AND e.own IS NULL AND NOT (" + callExpr + "))) ")
+	return nil
+}
+
+// levels are the quantiles around one that bound its interval: close to it, and
+// out to where few users leave it.
+func levels(q float64) []float64 {
+	var out []float64
+	for i := -40; i <= 40; i++ {
+		out = append(out, 1/(1+math.Exp(-(math.Log(q/(1-q))+0.08*float64(i)))))
+	}
+	out[40] = q
+	return out
+}
+
+// quantiles reads the quantiles of each cell.
+func (x *experimentReader) quantiles(ctx context.Context) error {
+	for i, m := range x.q.Metrics {
+		q := m.Quantile()
+		if q == 0 {
+			continue
+		}
+		var s statement
+		if err := x.units(&s); err != nil {
+			return err
+		}
+		if err := x.readings(&s, []Metric{m}); err != nil {
+			return err
+		}
+		ls := levels(q)
+		list := make([]string, len(ls))
+		for j, l := range ls {
+			list[j] = strconv.FormatFloat(l, 'g', -1, 64)
+		}
+		s.add("SELECT seg, arm, quantile_cont(y0, [" + strings.Join(list, ", ") + "]) FROM readings WHERE y0 IS NOT NULL GROUP BY seg, arm")
+		err := x.r.store.Read(ctx, func(rows *sql.Rows) error {
+			for rows.Next() {
+				var seg, arm string
+				var raw any
+				if err := rows.Scan(&seg, &arm, &raw); err != nil {
+					return fmt.Errorf("scan quantiles: %w", err)
+				}
+				at, ok := x.at[[2]string{seg, arm}]
+				values, _ := raw.([]any)
+				if !ok || len(values) != len(ls) {
+					continue
+				}
+				f := &x.out.Cells[at].Figures[i]
+				f.Levels, f.Values = ls, make([]float64, len(ls))
+				for j, v := range values {
+					f.Values[j], _ = v.(float64)
+				}
+				f.Value = event.Some(f.Values[40])
+			}
+			return nil
+		}, s.String(), s.args...)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// moments reads the sums of each cell, of all metrics at once.
+func (x *experimentReader) moments(ctx context.Context) error {
+	var s statement
+	if err := x.units(&s); err != nil {
+		return err
+	}
+	if err := x.readings(&s, x.q.Metrics); err != nil {
+		return err
+	}
+	// One row a user; users who were only met count for "users" metrics.
+	s.add(", each AS (SELECT units.u, units.arm, units.seg")
+	for i, m := range x.q.Metrics {
+		y, n := fmt.Sprintf("y%d", i), fmt.Sprintf("n%d", i)
+		switch {
+		case m.Event != "" && m.As == AsUsers:
+			s.add(fmt.Sprintf(", coalesce(max(%s), 0) AS y%d, 1 AS n%d", y, i, i))
+		case m.Quantile() > 0:
+			s.add(", sum(CASE")
+			for _, c := range x.out.Cells {
+				if f := c.Figures[i]; f.Value.Known {
+					s.add(" WHEN units.arm = CAST(? AS VARCHAR) AND units.seg = CAST(? AS VARCHAR) THEN CASE WHEN "+y+" <= CAST(? AS DOUBLE) THEN 1 WHEN "+y+" IS NOT NULL THEN 0 END", c.Arm, c.Segment, f.Value.Value)
+				}
+			}
+			s.add(fmt.Sprintf(" WHEN false THEN 0 END) AS y%d, sum(%s) AS n%d", i, n, i))
+		default:
+			s.add(fmt.Sprintf(", sum(%s) AS y%d, sum(%s) AS n%d", y, i, n, i))
+		}
+	}
+	s.add(" FROM units LEFT JOIN readings USING (u) GROUP BY units.u, units.arm, units.seg) SELECT seg, arm")
+	for i := range x.q.Metrics {
+		y, n := fmt.Sprintf("CAST(coalesce(y%d, 0) AS DOUBLE)", i), fmt.Sprintf("CAST(coalesce(n%d, 0) AS DOUBLE)", i)
+		some := fmt.Sprintf("y%d IS NOT NULL OR n%d IS NOT NULL", i, i)
+		s.add(fmt.Sprintf(", CAST(count(*) FILTER (WHERE %s) AS DOUBLE), sum(%s), sum(%s), sum(%s * %s), sum(%s * %s), sum(%s * %s)", some, n, y, n, n, y, y, n, y))
+	}
+	s.add(" FROM each GROUP BY seg, arm")
+	return x.r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var seg, arm string
+			got := make([]Moments, len(x.q.Metrics))
+			dest := []any{&seg, &arm}
+			for i := range got {
+				m := &got[i]
+				dest = append(dest, &m.Users, &m.N, &m.Y, &m.NN, &m.YY, &m.NY)
+			}
+			if err := rows.Scan(dest...); err != nil {
+				return fmt.Errorf("scan sums: %w", err)
+			}
+			if at, ok := x.at[[2]string{seg, arm}]; ok {
+				for i, m := range got {
+					x.out.Cells[at].Figures[i].Moments = m
+				}
+			}
+		}
+		return nil
+	}, s.String(), s.args...)
 }

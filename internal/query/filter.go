@@ -36,6 +36,8 @@ type Filter struct {
 	InputLength   string // bucket of the input's length
 	Environment   string
 	Tag           string
+	Flag          string            // key of a feature flag that the event names …
+	FlagVariant   string            // … and its variant there; "" is any. Without Flag: posthog_flag_variant
 	Properties    map[string]string // custom property name → its value as text, at most MaxPropertyFilters
 }
 
@@ -121,6 +123,17 @@ func (r *Reader) where(project string, f *Filter) (*where, error) {
 		}
 		w.add(c.cond, c.value)
 	}
+	if err := checkText("flag", f.Flag+f.FlagVariant); err != nil {
+		return nil, err
+	}
+	switch {
+	case f.Flag != "" && f.FlagVariant != "":
+		w.add(r.sql.flag+" = ?", append(flagArgs(f.Flag), f.FlagVariant)...)
+	case f.Flag != "":
+		w.add(r.sql.flag+" IS NOT NULL", flagArgs(f.Flag)...)
+	case f.FlagVariant != "":
+		w.add(r.sql.constProperty("posthog_flag_variant")+" = ?", f.FlagVariant)
+	}
 	switch f.Kind {
 	case "":
 	case KindCalls:
@@ -149,6 +162,9 @@ func (r *Reader) where(project string, f *Filter) (*where, error) {
 	}
 	return w, nil
 }
+
+// flagArgs are what dialect.flag is bound to.
+func flagArgs(key string) []any { return []any{propertyPath(key), key} }
 
 func checkText(name, s string) error {
 	if len(s) > maxFilterLen {

@@ -94,33 +94,48 @@ func rate(of, among string) string {
 	return "count(*) FILTER (WHERE " + of + ") / nullif(count(*) FILTER (WHERE " + among + "), 0)"
 }
 
+// terms are the conditions and values of an outcome, of which measures and the
+// figures of experiments are made.
+type terms struct {
+	task, completed string // conditions
+	rated, negative string
+	retries, score  string // values
+}
+
+func (d *dialect) terms() terms {
+	prop := d.constProperty
+	metric := "CASE WHEN name = '" + event.Metric + "' THEN lower(" + prop("$ai_metric_value") + ") END"
+	feedback := "coalesce(lower(" + prop("user_feedback") + "), CASE WHEN " + metric + " IN (" + positiveWords + ", " + negativeWords + ", 'neutral') THEN " + metric + " END)"
+	task := "name = 'llm_task_completed'"
+	return terms{
+		task: task, completed: task + " AND coalesce(lower(" + prop("task_completed") + "), 'true') <> 'false'",
+		rated: feedback + " IN (" + positiveWords + ", " + negativeWords + ", 'neutral')", negative: feedback + " IN (" + negativeWords + ")",
+		retries: d.tryFloat(prop("retry_count")),
+		score:   "coalesce(" + d.tryFloat(prop("eval_score")) + ", " + d.tryFloat(prop("$ai_score")) + ", " + d.tryFloat(metric) + ")",
+	}
+}
+
+// yesNo are the conditions that a property says yes, and that it says either,
+// from booleans and from the strings that posthog-js makes of them.
+func (d *dialect) yesNo(name string) (yes, known string) {
+	p := "lower(" + d.constProperty(name) + ")"
+	return p + " = 'true'", p + " IN ('true', 'false')"
+}
+
 // measures of an engine.
 func (d *dialect) measures() map[Measure]measure {
-	prop := func(name string) string { return d.constProperty(name) }
-	// Yes or no, from booleans and from the strings that posthog-js makes of them.
-	flag := func(name string) (yes, known string) {
-		p := "lower(" + prop(name) + ")"
-		return p + " = 'true'", p + " IN ('true', 'false')"
-	}
+	t := d.terms()
 	list := func(m string) string { return d.quantiles(m, m+" IS NOT NULL") }
 	number := func(m string) string { return d.float(m) }
 	sum := func(col string) measure { return measure{ofCalls, d.float("sum(" + col + ")"), -1, 1} }
 	quantile := func(k kind, col string, i int) measure { return measure{k, list(col), i, 0.001} }
 	one := func(k kind, expr string) measure { return measure{k, d.float(expr), -1, 1} }
 	share := func(name string) measure {
-		yes, known := flag(name)
+		yes, known := d.yesNo(name)
 		return one(ofOutcomes, rate(yes, known))
 	}
 	allInput := "input_tokens + CASE WHEN cache_exclusive THEN cache_read_tokens + coalesce(cache_write_tokens, 0) ELSE 0 END"
 	cached := "FILTER (WHERE cache_read_tokens IS NOT NULL AND input_tokens IS NOT NULL)"
-	metric := "CASE WHEN name = '" + event.Metric + "' THEN lower(" + prop("$ai_metric_value") + ") END"
-	feedback := "coalesce(lower(" + prop("user_feedback") + "), CASE WHEN " + metric + " IN (" + positiveWords + ", " + negativeWords + ", 'neutral') THEN " + metric + " END)"
-	rated := feedback + " IN (" + positiveWords + ", " + negativeWords + ", 'neutral')"
-	negative := feedback + " IN (" + negativeWords + ")"
-	task := "name = 'llm_task_completed'"
-	completed := task + " AND coalesce(lower(" + prop("task_completed") + "), 'true') <> 'false'"
-	retries := d.tryFloat(prop("retry_count"))
-	score := "coalesce(" + d.tryFloat(prop("eval_score")) + ", " + d.tryFloat(prop("$ai_score")) + ", " + d.tryFloat(metric) + ")"
 	return map[Measure]measure{
 		Calls: one(ofCalls, "count(*)"), Errors: one(ofCalls, "count(*) FILTER (WHERE is_error)"), ErrorRate: one(ofCalls, rate("is_error", "true")),
 		LatencyP50: quantile(ofCalls, "latency_us", 0), LatencyP95: quantile(ofCalls, "latency_us", 1), LatencyP99: quantile(ofCalls, "latency_us", 2),
@@ -131,10 +146,10 @@ func (d *dialect) measures() map[Measure]measure {
 		CacheShare:  {ofCalls, number("sum(cache_read_tokens) "+cached) + " / nullif(" + number("sum("+allInput+") "+cached) + ", 0)", -1, 1},
 		Users:       one(ofCalls, "count(DISTINCT distinct_id)"),
 
-		Tasks: one(ofOutcomes, "count(*) FILTER (WHERE "+task+")"), TasksCompleted: one(ofOutcomes, "count(*) FILTER (WHERE "+completed+")"), CompletionRate: one(ofOutcomes, rate(completed, task)),
-		Rated: one(ofOutcomes, "count(*) FILTER (WHERE "+rated+")"), Negative: one(ofOutcomes, "count(*) FILTER (WHERE "+negative+")"), NegativeRate: one(ofOutcomes, rate(negative, rated)),
+		Tasks: one(ofOutcomes, "count(*) FILTER (WHERE "+t.task+")"), TasksCompleted: one(ofOutcomes, "count(*) FILTER (WHERE "+t.completed+")"), CompletionRate: one(ofOutcomes, rate(t.completed, t.task)),
+		Rated: one(ofOutcomes, "count(*) FILTER (WHERE "+t.rated+")"), Negative: one(ofOutcomes, "count(*) FILTER (WHERE "+t.negative+")"), NegativeRate: one(ofOutcomes, rate(t.negative, t.rated)),
 		EscalationRate: share("escalated_to_human"), AcceptanceRate: share("accepted_output"), EditRate: share("edited_output"), EvalPassRate: share("eval_passed"),
-		RetryRate: one(ofOutcomes, rate(retries+" > 0", retries+" IS NOT NULL")), EvalScore: one(ofOutcomes, "avg("+score+")"),
+		RetryRate: one(ofOutcomes, rate(t.retries+" > 0", t.retries+" IS NOT NULL")), EvalScore: one(ofOutcomes, "avg("+t.score+")"),
 
 		ToolCalls: one(ofTools, "count(*)"), ToolErrors: one(ofTools, "count(*) FILTER (WHERE is_error)"), ToolErrorRate: one(ofTools, rate("is_error", "true")), ToolP95: quantile(ofTools, "latency_us", 1),
 	}

@@ -58,6 +58,8 @@ var viewFilters = []struct {
 	{"status", "Outcome", true, func(f *query.Filter) *string { return &f.Status }},
 	{"error_type", "Error type", true, func(f *query.Filter) *string { return &f.ErrorType }},
 	{"tag", "Tag", true, func(f *query.Filter) *string { return &f.Tag }},
+	{"flag", "Feature flag", false, func(f *query.Filter) *string { return &f.Flag }},
+	{"flag_variant", "Variant", false, func(f *query.Filter) *string { return &f.FlagVariant }},
 	{"user", "User", false, func(f *query.Filter) *string { return &f.User }},
 	{"session_id", "Session", false, func(f *query.Filter) *string { return &f.SessionID }},
 	{"trace_id", "Trace", false, func(f *query.Filter) *string { return &f.TraceID }},
