@@ -33,7 +33,7 @@ var all = []string{"*"}
 // aside, may import of hedgerow. A package may import less, and need not exist
 // yet; one that is not here must not exist.
 var allowed = map[string][]string{
-	root:                {"event", "internal/provider", "internal/privacy", "internal/template"},
+	root:                {"event", "internal/flag", "internal/provider", "internal/privacy", "internal/template"},
 	"otelexport":        {root, "event"}, // the SDK's bridge from OpenTelemetry: apart, so that root stays light
 	"event":             {},
 	"cmd/hedgerow":      all,
@@ -49,10 +49,11 @@ var allowed = map[string][]string{
 	"internal/project":  {"event"},
 	"internal/store":    {"event"},
 	"internal/query":    {"event", "internal/store"},
-	"internal/posthog":  {"event", "internal/project"},
+	"internal/flag":     {}, // PostHog's flags decided at home: pure, for the SDK too
+	"internal/posthog":  {"event", "internal/flag", "internal/project"},
 	"internal/bucket":   {"event"},
 	"internal/template": {"event"},
-	"internal/prompt":   {"event", "internal/bucket", "internal/project", "internal/query", "internal/template"},
+	"internal/prompt":   {"event", "internal/bucket", "internal/flag", "internal/project", "internal/query", "internal/template"},
 
 	"internal/experiment": {"event", "internal/bucket", "internal/project", "internal/query", "internal/prompt"},
 
