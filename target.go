@@ -7,10 +7,6 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// gemini is a dialect that package provider may or may not read yet; calls that
-// it does not read are recorded as plain ones.
-const gemini provider.Dialect = "gemini"
-
 // target is where a call goes, as events name it.
 type target struct {
 	name    string // "" is no provider
@@ -29,8 +25,8 @@ var known = []struct {
 }{
 	{"api.openai.com", "openai", provider.OpenAI, false},
 	{"api.anthropic.com", "anthropic", provider.Anthropic, true},
-	{"generativelanguage.googleapis.com", "gemini", gemini, true},
-	{"aiplatform.googleapis.com", "gemini", gemini, true},
+	{"generativelanguage.googleapis.com", "gemini", provider.Gemini, true},
+	{"aiplatform.googleapis.com", "gemini", provider.Gemini, true},
 	{"openrouter.ai", "openrouter", provider.OpenAI, true},
 	{"openai.azure.com", "azure", provider.OpenAI, false},
 	{"cognitiveservices.azure.com", "azure", provider.OpenAI, false},
@@ -53,7 +49,7 @@ func (c *Client) providerOf(req *http.Request, sure bool) target {
 	for _, k := range known {
 		// Regions stand before a host: eu.api.openai.com, RESOURCE.openai.azure.com,
 		// and Google's with a dash: us-central1-aiplatform.googleapis.com.
-		if rest, ok := strings.CutSuffix(name, k.host); ok && (rest == "" || rest[len(rest)-1] == '.' || rest[len(rest)-1] == '-' && k.dialect == gemini) {
+		if rest, ok := strings.CutSuffix(name, k.host); ok && (rest == "" || rest[len(rest)-1] == '.' || rest[len(rest)-1] == '-' && k.dialect == provider.Gemini) {
 			t.name, t.dialect, t.usage = k.name, k.dialect, k.usage
 			return t
 		}
@@ -73,7 +69,7 @@ func (c *Client) providerOf(req *http.Request, sure bool) target {
 	case len(req.Header["Anthropic-Version"]) > 0:
 		t.dialect = provider.Anthropic
 	case strings.Contains(path, ":generateContent"), strings.Contains(path, ":streamGenerateContent"), len(req.Header["X-Goog-Api-Key"]) > 0:
-		t.dialect = gemini
+		t.dialect = provider.Gemini
 	}
 	if t.name != "" {
 		return t

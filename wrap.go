@@ -383,7 +383,7 @@ func (x *exchange) closed(b *answerBody) {
 	}
 	complete := b.length >= 0 && x.total >= b.length || x.call.Status >= 400
 	if b.stream {
-		complete = complete || ended(x.body.last(512))
+		complete = complete || ended(x.body.last(512)) || x.call.Dialect == provider.Gemini && bytes.Contains(x.body.last(4<<10), []byte(`"finishReason"`))
 	} else {
 		complete = complete || b.length < 0 && x.body.whole()
 	}

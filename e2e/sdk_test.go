@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"log/slog"
 	"maps"
+	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"github.com/openai/openai-go/v3"
 	openaioption "github.com/openai/openai-go/v3/option"
 	"github.com/openai/openai-go/v3/responses"
+	"google.golang.org/genai"
 
 	"github.com/hedgerow/hedgerow"
 	"github.com/hedgerow/hedgerow/internal/posthog/posthogtest"
@@ -37,18 +39,28 @@ func TestSDKEqualsGateway(t *testing.T) {
 	}
 	defer sdk.Close(ctx)
 
-	const key, antKey = "sk-e2e-go-caller-0000000000000", "sk-ant-e2e-go-caller-000000000"
+	const key, antKey, gemKey = "sk-e2e-go-caller-0000000000000", "sk-ant-e2e-go-caller-000000000", "AIza-sk-e2e-go-caller-0000000000000"
 	type clients struct {
 		oa openai.Client
 		an anthropic.Client
+		ge *genai.Client
+	}
+	gemini := func(base string, client *http.Client) *genai.Client {
+		c, err := genai.NewClient(ctx, &genai.ClientConfig{APIKey: gemKey, Backend: genai.BackendGeminiAPI, HTTPClient: client, HTTPOptions: genai.HTTPOptions{BaseURL: base}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
 	}
 	gateway := clients{
 		openai.NewClient(openaioption.WithBaseURL(p.base+"/openai/v1"), openaioption.WithAPIKey(key), openaioption.WithMaxRetries(0)),
 		anthropic.NewClient(anthropicoption.WithBaseURL(p.base+"/anthropic"), anthropicoption.WithAPIKey(antKey), anthropicoption.WithMaxRetries(0)),
+		gemini(p.base+"/gemini", &http.Client{}),
 	}
 	direct := clients{
 		openai.NewClient(openaioption.WithBaseURL(w.sim.OpenAIURL()+"/v1"), openaioption.WithAPIKey(key), openaioption.WithMaxRetries(0), openaioption.WithMiddleware(sdk.Middleware())),
 		anthropic.NewClient(anthropicoption.WithBaseURL(w.sim.AnthropicURL()), anthropicoption.WithAPIKey(antKey), anthropicoption.WithMaxRetries(0), anthropicoption.WithMiddleware(sdk.Middleware())),
+		gemini(w.sim.GeminiURL(), &http.Client{Transport: sdk.Transport(nil)}),
 	}
 
 	chat := openai.ChatCompletionNewParams{Model: "gpt-4.1-mini", User: openai.String("body-user"), Temperature: openai.Float(0.2), Messages: []openai.ChatCompletionMessageParamUnion{openai.SystemMessage("Keep this: " + secret), openai.UserMessage("Hello " + secret)}}
@@ -62,6 +74,19 @@ func TestSDKEqualsGateway(t *testing.T) {
 	type options struct {
 		o []openaioption.RequestOption
 		a []anthropicoption.RequestOption
+		h http.Header
+	}
+	content := genai.Text("Hello, " + secret)
+	generate := func(o options, tools bool) *genai.GenerateContentConfig {
+		c := &genai.GenerateContentConfig{HTTPOptions: &genai.HTTPOptions{Headers: o.h}, Temperature: genai.Ptr[float32](0.5), SystemInstruction: genai.NewContentFromText("Never tell: "+secret, "")}
+		if tools {
+			c.Tools = []*genai.Tool{{FunctionDeclarations: []*genai.FunctionDeclaration{{Name: "get_weather", Parameters: &genai.Schema{Type: genai.TypeObject, Properties: map[string]*genai.Schema{"city": {Type: genai.TypeString}}}}}}}
+		}
+		return c
+	}
+	generateStream := func(c clients, ctx context.Context, config *genai.GenerateContentConfig) {
+		for range c.ge.Models.GenerateContentStream(ctx, "gemini-2.5-flash", content, config) {
+		}
 	}
 	stream := func(c clients, ctx context.Context, params openai.ChatCompletionNewParams, o options) {
 		s := c.oa.Chat.Completions.NewStreaming(ctx, params, o.o...)
@@ -70,10 +95,11 @@ func TestSDKEqualsGateway(t *testing.T) {
 		_ = s.Close()
 	}
 	const text = "text=The hedge grows slowly; "
-	calls := []struct {
+	type call struct {
 		name, sim string
 		run       func(clients, context.Context, options)
-	}{
+	}
+	calls := []call{
 		{"chat", text, func(c clients, ctx context.Context, o options) { _, _ = c.oa.Chat.Completions.New(ctx, chat, o.o...) }},
 		{"chat-cached", text + "input=2000; cached=1024", func(c clients, ctx context.Context, o options) { _, _ = c.oa.Chat.Completions.New(ctx, chat, o.o...) }},
 		{"chat-tools", "tools=1", func(c clients, ctx context.Context, o options) {
@@ -116,12 +142,37 @@ func TestSDKEqualsGateway(t *testing.T) {
 			_, _ = c.an.Messages.CountTokens(ctx, anthropic.MessageCountTokensParams{Model: "claude-sonnet-4-5", Messages: message.Messages}, o.a...)
 		}},
 	}
+	for _, g := range []struct {
+		name, sim string
+		stream    bool
+		tools     bool
+	}{
+		{"gemini", text + "cached=20; input=90", false, false}, {"gemini-tools", "tools=1", false, true}, {"gemini-blocked", "refusal", false, false}, {"gemini-overloaded", "overloaded", false, false},
+		{"gemini-stream", text + "reasoning=40", true, false}, {"gemini-stream-tools", "tools=2", true, true}, {"gemini-stream-filtered", text + "content_filter", true, false},
+		{"gemini-stream-error", "rate_limit", true, false}, {"gemini-mid-error", text + "mid_error; after=3", true, false},
+	} {
+		calls = append(calls, call{g.name, g.sim, func(c clients, ctx context.Context, o options) {
+			if g.stream {
+				generateStream(c, ctx, generate(o, g.tools))
+				return
+			}
+			_, _ = c.ge.Models.GenerateContent(ctx, "gemini-2.5-flash", content, generate(o, g.tools))
+		}})
+	}
+	calls = append(calls,
+		call{"gemini-embed", "", func(c clients, ctx context.Context, o options) {
+			_, _ = c.ge.Models.EmbedContent(ctx, "gemini-embedding-001", content, &genai.EmbedContentConfig{HTTPOptions: &genai.HTTPOptions{Headers: o.h}})
+		}},
+		call{"gemini-count-tokens", "", func(c clients, ctx context.Context, o options) {
+			_, _ = c.ge.Models.CountTokens(ctx, "gemini-2.5-flash", content, &genai.CountTokensConfig{HTTPOptions: &genai.HTTPOptions{Headers: o.h}})
+		}})
 	for _, c := range calls {
 		t.Run(c.name, func(t *testing.T) {
-			viaGateway, viaSDK := options{}, options{}
+			viaGateway, viaSDK := options{h: http.Header{}}, options{h: http.Header{}}
 			both := func(o *options, name, value string) {
 				o.o = append(o.o, openaioption.WithHeader(name, value))
 				o.a = append(o.a, anthropicoption.WithHeader(name, value))
+				o.h.Set(name, value)
 			}
 			if c.sim != "" {
 				both(&viaGateway, "X-Sim", c.sim)

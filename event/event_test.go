@@ -145,6 +145,28 @@ func TestMarshalPostHog(t *testing.T) {
 	})
 }
 
+// TestThoughtsOnTheWire leaves the thoughts of Gemini out of PostHog's output
+// count, and nobody else's.
+func TestThoughtsOnTheWire(t *testing.T) {
+	for _, c := range []struct {
+		model string
+		wire  string
+	}{
+		{"gemini-2.5-flash", "8"}, {"google/gemini-3-pro-preview", "8"}, {"gemini-2.0-flash", "46"}, {"o3", "46"}, {"gemini-3", "46"},
+	} {
+		e := &event.Event{Name: event.Generation, DistinctID: "u", Model: c.model, Usage: event.Usage{Output: event.Some(int64(46)), Reasoning: event.Some(int64(38))}}
+		p := e.WireProperties()
+		if got := string(p["$ai_output_tokens"]); got != c.wire {
+			t.Errorf("%s: $ai_output_tokens %s, want %s", c.model, got, c.wire)
+		}
+		back := &event.Event{Name: event.Generation}
+		back.SetWireProperties(p)
+		if back.Usage.Output != e.Usage.Output || back.Usage.Reasoning != e.Usage.Reasoning {
+			t.Errorf("%s: came back as %+v", c.model, back.Usage)
+		}
+	}
+}
+
 func TestUnmarshalPostHogKeepsWhatItCannotRead(t *testing.T) {
 	e, err := event.UnmarshalPostHog([]byte(`{"event":"$ai_generation","properties":{"distinct_id":7,"$ai_input_tokens":"many","$ai_error":{"message":"x"},"$ai_trace_id":42,"$ai_latency":-1}}`))
 	if err != nil {

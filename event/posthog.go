@@ -118,6 +118,9 @@ func (e *Event) WireProperties() map[string]json.RawMessage {
 			p[f.name] = json.RawMessage(strconv.FormatInt(v.Value, 10))
 		}
 	}
+	if n := e.wireOutput(-1); n != e.Usage.Output {
+		p["$ai_output_tokens"] = json.RawMessage(strconv.FormatInt(n.Value, 10))
+	}
 	for _, f := range costFields {
 		if v := f.at(e); v.Known {
 			p[f.name] = json.RawMessage(v.Value.String())
@@ -359,9 +362,35 @@ func (e *Event) SetWireProperties(p map[string]json.RawMessage) {
 		}
 		return true
 	})
+	e.Usage.Output = e.wireOutput(+1)
 	if len(p) > 0 {
 		e.Properties = p
 	}
+}
+
+// wireOutput turns our count of the output into that of PostHog's wire (-1), or
+// back (+1). They differ for the Gemini models that think: PostHog's SDKs leave
+// the thoughts out of $ai_output_tokens there, and PostHog adds
+// $ai_reasoning_tokens to what it prices, for just these models (contract
+// section 5). In an Event the output holds the thoughts, whatever the provider.
+func (e *Event) wireOutput(sign int64) Int {
+	out, thoughts := e.Usage.Output, e.Usage.Reasoning.Or(0)
+	const most = 1 << 53
+	if !out.Known || thoughts <= 0 || thoughts > most || out.Value < 0 || out.Value > most || !GeminiThinks(e.ModelName()) {
+		return out
+	}
+	return Some(max(out.Value+sign*thoughts, 0))
+}
+
+// GeminiThinks reports whether a model is of the Gemini families that think:
+// gemini-2.5-* and gemini-3*-*, below any path.
+func GeminiThinks(model string) bool {
+	model = model[strings.LastIndexByte(model, '/')+1:]
+	if strings.HasPrefix(model, "gemini-2.5-") {
+		return true
+	}
+	rest, ok := strings.CutPrefix(model, "gemini-3")
+	return ok && strings.ContainsRune(rest, '-')
 }
 
 type field[T any] struct {

@@ -68,7 +68,7 @@ type config struct {
 // upstreamConfig is one entry under "upstreams:" in hedgerow.yaml.
 type upstreamConfig struct {
 	BaseURL      string        `yaml:"base_url"`
-	Dialect      string        `yaml:"dialect"`       // openai (default) or anthropic
+	Dialect      string        `yaml:"dialect"`       // openai (default), anthropic or gemini
 	IncludeUsage *bool         `yaml:"include_usage"` // default: the global include_usage
 	Timeout      time.Duration `yaml:"timeout"`       // default: the global upstream_timeout
 }
@@ -370,8 +370,8 @@ func (c *config) validate() error {
 		if !isHTTPURL(u.BaseURL) {
 			return configError(fmt.Sprintf("upstreams.%s.base_url: %q is not a URL", name, u.BaseURL), "write it as https://host/path", nil)
 		}
-		if u.Dialect != "" && u.Dialect != "openai" && u.Dialect != "anthropic" {
-			return configError(fmt.Sprintf("upstreams.%s.dialect: %q is not known", name, u.Dialect), "use openai or anthropic", nil)
+		if u.Dialect != "" && u.Dialect != "openai" && u.Dialect != "anthropic" && u.Dialect != "gemini" {
+			return configError(fmt.Sprintf("upstreams.%s.dialect: %q is not known", name, u.Dialect), "use openai, anthropic or gemini", nil)
 		}
 	}
 	if c.CaptureQueue < 1 {

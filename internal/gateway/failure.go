@@ -56,7 +56,7 @@ func writeError(w http.ResponseWriter, d provider.Dialect, e *event.Error) {
 			Type  string `json:"type"`
 			Error detail `json:"error"`
 		}{"error", detail{errorWord(status), message}}
-	case dialectGemini:
+	case provider.Gemini:
 		type detail struct {
 			Code    int    `json:"code"`
 			Message string `json:"message"`

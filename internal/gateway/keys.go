@@ -118,7 +118,7 @@ func (u *upstream) withoutKeys(out http.Header, providerKey string) {
 		out["Api-Key"] = []string{providerKey}
 	case u.dialect == provider.Anthropic:
 		out["X-Api-Key"] = []string{providerKey}
-	case u.dialect == dialectGemini:
+	case u.dialect == provider.Gemini:
 		out["X-Goog-Api-Key"] = []string{providerKey}
 	default:
 		out["Authorization"] = []string{"Bearer " + providerKey}

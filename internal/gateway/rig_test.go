@@ -94,7 +94,7 @@ func simulate(t testing.TB, c gateway.Config) (*rig, *providertest.Server) {
 		"anthropic":  {BaseURL: sim.AnthropicURL()},
 		"openrouter": {BaseURL: sim.OpenRouterURL()},
 		"azure":      {BaseURL: sim.CompatibleURL("azure")},
-		"gemini":     {BaseURL: sim.CompatibleURL("gemini")},
+		"gemini":     {BaseURL: sim.GeminiURL()},
 	}
 	maps.Copy(all, c.Upstreams)
 	c.Upstreams = all

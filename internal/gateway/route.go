@@ -38,9 +38,6 @@ type Upstream struct {
 	Timeout time.Duration
 }
 
-// Gemini's calls pass through and are recorded as plain calls.
-const dialectGemini provider.Dialect = "gemini"
-
 // reports marks those that put usage into every stream, asked or not. Mistral
 // refuses stream_options altogether (openai/openai-agents-python#442); for
 // OpenRouter it has no effect (its page "Usage Accounting").
@@ -52,7 +49,7 @@ func Known() map[string]Upstream {
 	return map[string]Upstream{
 		"openai":     {BaseURL: "https://api.openai.com", Dialect: provider.OpenAI},
 		"anthropic":  {BaseURL: "https://api.anthropic.com", Dialect: provider.Anthropic},
-		"gemini":     {BaseURL: "https://generativelanguage.googleapis.com", Dialect: dialectGemini},
+		"gemini":     {BaseURL: "https://generativelanguage.googleapis.com", Dialect: provider.Gemini},
 		"openrouter": {BaseURL: "https://openrouter.ai", Dialect: provider.OpenAI, IncludeUsage: reports},
 		"azure":      {BaseURL: "https://{resource}.openai.azure.com", Dialect: provider.OpenAI},
 		"groq":       {BaseURL: "https://api.groq.com", Dialect: provider.OpenAI, IncludeUsage: reports},
@@ -115,8 +112,8 @@ func newUpstream(name string, c Upstream) (*upstream, error) {
 	if !validName(name) {
 		return nil, event.Invalid("the upstream's name "+name+" cannot be part of a route", "use lower-case letters, digits, - and _; v1 is taken")
 	}
-	if c.Dialect != provider.OpenAI && c.Dialect != provider.Anthropic && c.Dialect != dialectGemini {
-		return nil, event.Invalid("the upstream "+name+" has an unknown dialect", "use openai or anthropic")
+	if c.Dialect != provider.OpenAI && c.Dialect != provider.Anthropic && c.Dialect != provider.Gemini {
+		return nil, event.Invalid("the upstream "+name+" has an unknown dialect", "use openai, anthropic or gemini")
 	}
 	// The mark is no valid host, so that it stands aside while the URL is read.
 	const standIn = "hedgerow-resource-mark"

@@ -73,9 +73,7 @@ var (
 // tokens leave the pool of text and cost their own rate, or else that of text.
 //
 // Output: Usage.Output includes reasoning, which therefore costs nothing more,
-// save at a rate of its own where the row has one. Events that came in PostHog's
-// form follow PostHog's habit for Gemini 2.5 and later, whose output count
-// leaves reasoning out.
+// save at a rate of its own where the row has one.
 //
 // A request price is charged once a call, or $ai_request_count times; not for a
 // failed call that used nothing. Searches cost the row's price each.
@@ -366,19 +364,15 @@ func (c *pricing) cacheAudioRate(r *Rates) decimal.Decimal {
 }
 
 func (c *pricing) outputCost(r *Rates) USD {
-	outside := c.reasoningOutside()
 	var text int64
 	switch {
 	case c.e.Usage.OutputText.Known:
 		text = c.outText
-		if outside || isGeminiThinking(c.e.ModelName()) {
+		if event.GeminiThinks(c.e.ModelName()) { // there the text leaves the thoughts out
 			text += c.reasoning
 		}
 	case c.outputKnown:
 		text = c.output - c.outAudio - c.outImage
-		if outside {
-			text += c.reasoning
-		}
 	default:
 		text = c.reasoning
 	}
@@ -410,23 +404,6 @@ func (c *pricing) outputCost(r *Rates) USD {
 		total = total.Add(times(c.outImage, r.OutputImage.Or(out)))
 	}
 	return event.Some(total)
-}
-
-// reasoningOutside reports whether Output leaves reasoning out: so it does in
-// events of PostHog's SDKs for Gemini 2.5 and later, never in our own.
-func (c *pricing) reasoningOutside() bool {
-	return c.reasoning > 0 && c.e.Source == event.SourceIngest && isGeminiThinking(c.e.ModelName())
-}
-
-// isGeminiThinking reports whether a model is of the Gemini families that think:
-// gemini-2.5-* and gemini-3*-*, below any path.
-func isGeminiThinking(model string) bool {
-	model = model[strings.LastIndexByte(model, '/')+1:]
-	if strings.HasPrefix(model, "gemini-2.5-") {
-		return true
-	}
-	rest, ok := strings.CutPrefix(model, "gemini-3")
-	return ok && strings.ContainsRune(rest, '-')
 }
 
 // requests is how many requests the event stands for.

@@ -12,6 +12,8 @@ func (p *parser) embeddingsAnswer(name string, v gjson.Result) {
 		p.e.Model = or(short(text(v), 200), p.e.Model)
 	case "id":
 		p.e.CompletionID = or(short(text(v), 200), p.e.CompletionID)
+	case "usageMetadata":
+		p.usageGemini(v)
 	case "usage":
 		p.usageOpenAI(v)
 		if u := &p.e.Usage; !u.Input.Known && u.Total.Known { // Voyage and others give a total only

@@ -72,6 +72,14 @@ func FuzzMessages(f *testing.F) {
 	fuzzParse(f, provider.Anthropic, "/v1/messages", of("messages", "count_tokens"))
 }
 
+func FuzzGemini(f *testing.F) {
+	fuzzParse(f, provider.Gemini, "/v1beta/models/gemini-2.5-flash:streamGenerateContent", of("generate_content"))
+}
+
+func FuzzGeminiEmbeddings(f *testing.F) {
+	fuzzParse(f, provider.Gemini, "/v1beta/models/gemini-embedding-001:batchEmbedContents", of("embeddings"))
+}
+
 func FuzzEmbeddings(f *testing.F) {
 	fuzzParse(f, provider.OpenAI, "/v1/embeddings", of("embeddings"))
 }

@@ -9,19 +9,20 @@ import (
 // Operations that Parse reads the bodies of. All others are recorded as plain
 // calls.
 const (
-	opChat          = "chat"
-	opCompletions   = "completions" // the older text completions
-	opFIM           = "fim"         // Mistral's fill-in-the-middle
-	opResponses     = "responses"
-	opCompact       = "responses_compact"
-	opResponsesGet  = "responses_get" // a stored or background response, asked for again or cancelled
-	opMessages      = "messages"
-	opCountTokens   = "count_tokens"
-	opEmbeddings    = "embeddings"
-	opImages        = "images"
-	opSpeech        = "speech"
-	opTranscription = "transcriptions"
-	opTranslation   = "translations"
+	opChat            = "chat"
+	opCompletions     = "completions" // the older text completions
+	opFIM             = "fim"         // Mistral's fill-in-the-middle
+	opResponses       = "responses"
+	opCompact         = "responses_compact"
+	opResponsesGet    = "responses_get" // a stored or background response, asked for again or cancelled
+	opMessages        = "messages"
+	opCountTokens     = "count_tokens"
+	opGenerateContent = "generate_content" // Gemini, streamed or not
+	opEmbeddings      = "embeddings"
+	opImages          = "images"
+	opSpeech          = "speech"
+	opTranscription   = "transcriptions"
+	opTranslation     = "translations"
 )
 
 // Operation names what a request asks for, and is "" where the path is not
@@ -30,12 +31,15 @@ const (
 // /inference/v1, /api/paas/v4, /openai/deployments/{name} and so on.
 //
 // Bodies are read for chat, completions, fim, responses, responses_compact,
-// responses_get, messages, count_tokens, embeddings, images, speech,
-// transcriptions and translations. The others are models, moderations, files,
+// responses_get, messages, generate_content, count_tokens, embeddings, images,
+// speech, transcriptions and translations. The others are models, moderations, files,
 // batches, message_batches, threads … after their collection, with _get, _list
 // or the like where the method changes what is meant.
 func Operation(d Dialect, method, path string) string {
 	path, _, _ = strings.Cut(path, "?")
+	if _, verb, ok := geminiMethod(path); ok && method == "POST" {
+		return geminiOperation(verb)
+	}
 	var segs [8]string
 	rest := segs[:0]
 	for seg := range strings.SplitSeq(path, "/") {
@@ -140,7 +144,7 @@ var collections = map[string]bool{
 // eventName says which event an operation becomes.
 func eventName(op string) string {
 	switch op {
-	case opChat, opCompletions, opFIM, opResponses, opCompact, opMessages, opImages, opSpeech, opTranscription, opTranslation:
+	case opChat, opCompletions, opFIM, opResponses, opCompact, opMessages, opGenerateContent, opImages, opSpeech, opTranscription, opTranslation:
 		return event.Generation
 	case opEmbeddings:
 		return event.Embedding

@@ -16,6 +16,7 @@ type Dialect string
 const (
 	OpenAI    Dialect = "openai"    // OpenAI's own, and everyone's who copies it
 	Anthropic Dialect = "anthropic" // the Messages API
+	Gemini    Dialect = "gemini"    // the Gemini API and Vertex AI
 )
 
 // Mark says when part of a response had arrived.
@@ -118,6 +119,8 @@ type parser struct {
 	trouble    fault // an error that the answer bore
 	refused    bool  // the answer says that it was withheld
 	webSearch  bool  // the request allowed searches
+	google     bool  // the path is one of Google's own
+	counts     geminiUsage
 
 	background background
 }

@@ -285,6 +285,23 @@ func TestTruncated(t *testing.T) {
 	}
 }
 
+// TestTruncatedArray is TestTruncated for a stream that is a JSON array.
+func TestTruncatedArray(t *testing.T) {
+	chunk := "{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"Hi\"}],\"role\":\"model\"}}],\"usageMetadata\":{\"promptTokenCount\":5,\"totalTokenCount\":5}}"
+	last := "{\"candidates\":[{\"content\":{\"parts\":[{\"text\":\"!\"}],\"role\":\"model\"},\"finishReason\":\"STOP\"}],\"usageMetadata\":{\"promptTokenCount\":5,\"candidatesTokenCount\":9,\"totalTokenCount\":14}}"
+	for _, sep := range []string{"\n,\r\n", "\n,\n"} {
+		c := &provider.Call{
+			Provider: "gemini", Dialect: provider.Gemini, Method: "POST", Path: "/v1beta/models/gemini-2.5-flash:streamGenerateContent", Status: 200, Start: start,
+			ResponseHeader: http.Header{"Content-Type": {"application/json"}}, Response: []byte("[" + chunk + sep + chunk[:30]), ResponseTruncated: true,
+			ResponseTail: []byte(chunk[50:] + sep + last + "]"),
+		}
+		e := provider.Parse(c)
+		if e.Usage.Output != event.Some(int64(9)) || e.StopReason != "STOP" || e.ParseError == "" || string(e.Content.Output) != `[{"role":"assistant","content":"Hi"}]` {
+			t.Errorf("usage %+v, stop reason %q, parse error %q, output %s", e.Usage, e.StopReason, e.ParseError, e.Content.Output)
+		}
+	}
+}
+
 // TestNoAnswer makes events of calls that never got one.
 func TestNoAnswer(t *testing.T) {
 	for _, c := range []struct {
@@ -326,6 +343,12 @@ func TestOperation(t *testing.T) {
 		{"GET", "/v1/models", "models"},
 		{"POST", "/v1/audio/transcriptions", "transcriptions"},
 		{"POST", "/v1/images/edits", "images"},
+		{"POST", "/v1beta/models/gemini-2.5-flash:generateContent", "generate_content"},
+		{"POST", "/v1beta/tunedModels/hedge-1:streamGenerateContent?alt=sse", "generate_content"},
+		{"POST", "/v1/projects/p/locations/l/publishers/google/models/gemini-2.5-pro:countTokens", "count_tokens"},
+		{"POST", "/v1beta/models/gemini-embedding-001:batchEmbedContents", "embeddings"},
+		{"POST", "/v1/projects/p/locations/l/publishers/google/models/imagen:predict", ""},
+		{"GET", "/v1beta/models/gemini-2.5-flash", "models"},
 		{"POST", "/v1/frobnicate", ""},
 		{"GET", "/", ""},
 		{"GET", "", ""},

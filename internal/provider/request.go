@@ -38,6 +38,7 @@ const (
 // request reads the request's body.
 func (p *parser) request() {
 	c := p.c
+	p.geminiPath()
 	defer p.deployment()
 	if len(c.Request) == 0 {
 		return
@@ -75,7 +76,7 @@ func (p *parser) deployment() {
 
 // readsBody are the operations whose request is JSON that Parse understands.
 var readsBody = map[string]bool{
-	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opMessages: true, opCountTokens: true, opEmbeddings: true,
+	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opMessages: true, opGenerateContent: true, opCountTokens: true, opEmbeddings: true,
 	opImages: true, opSpeech: true,
 }
 
@@ -105,7 +106,9 @@ func (p *parser) requestMember(name string, v gjson.Result) {
 	e := p.e
 	switch name {
 	case "model":
-		e.ModelAsked = short(text(v), 200)
+		if !p.google { // there the path says it
+			e.ModelAsked = short(text(v), 200)
+		}
 	case "stream":
 		if v.IsBool() {
 			e.Stream = event.Some(v.Bool())
@@ -136,10 +139,18 @@ func (p *parser) requestMember(name string, v gjson.Result) {
 	case opResponses, opCompact:
 		p.responsesRequest(name, v)
 	case opMessages, opCountTokens:
-		if p.c.Dialect == Anthropic || p.op == opMessages {
+		switch {
+		case p.google && p.op == opCountTokens:
+			p.geminiRequest(name, v)
+		case p.c.Dialect == Anthropic || p.op == opMessages:
 			p.messagesRequest(name, v)
 		}
+	case opGenerateContent:
+		p.geminiRequest(name, v)
 	case opEmbeddings:
+		if p.google {
+			p.geminiRequest(name, v)
+		}
 		if name == "input" || name == "texts" || name == "inputs" {
 			e.Content.Input = raw(v)
 		}

@@ -31,7 +31,7 @@ func (p *parser) response() {
 	body := view(c.Response)
 	contentType := strings.ToLower(c.ResponseHeader.Get("Content-Type"))
 	if isSSE(contentType, body) {
-		if c.Dialect == OpenAI || c.Dialect == Anthropic {
+		if c.Dialect == OpenAI || c.Dialect == Anthropic || c.Dialect == Gemini {
 			p.e.Stream = event.Some(true)
 		}
 		if s := p.stream(); s != nil {
@@ -41,6 +41,10 @@ func (p *parser) response() {
 	}
 	known := generates[p.op] || p.op == opTranscription || p.op == opTranslation
 	if binary(contentType) || c.Status < 400 && (!known || c.Status/100 != 2) {
+		return
+	}
+	if p.op == opGenerateContent && c.Status/100 == 2 && strings.HasPrefix(strings.TrimLeft(body, " \t\r\n\uFEFF"), "[") {
+		p.readElements(body)
 		return
 	}
 	s := redactView(body)
@@ -70,7 +74,7 @@ func (p *parser) response() {
 // generates are the operations whose answer is JSON that Parse understands.
 var generates = map[string]bool{
 	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opResponsesGet: true, opMessages: true,
-	opCountTokens: true, opEmbeddings: true, opImages: true,
+	opGenerateContent: true, opCountTokens: true, opEmbeddings: true, opImages: true,
 }
 
 func binary(contentType string) bool {
@@ -85,6 +89,10 @@ func binary(contentType string) bool {
 // answer reads a whole answer that is one JSON object.
 func (p *parser) answer(s string, whole bool) {
 	ok := p.c.Status < 400
+	var gemini *geminiStream
+	if ok && p.op == opGenerateContent {
+		gemini = &geminiStream{p: p}
+	}
 	members(s, whole, func(name string, v gjson.Result) {
 		if name == "error" && v.Type != gjson.Null || !ok {
 			p.errorMember(name, v)
@@ -99,9 +107,11 @@ func (p *parser) answer(s string, whole bool) {
 			p.responsesAnswer(name, v)
 		case opMessages:
 			p.messagesAnswer(name, v)
+		case opGenerateContent:
+			gemini.member(frame{}, name, v, false)
 		case opCountTokens:
 			// Nothing was used yet, so that a sum of tokens must not hold it.
-			if name == "input_tokens" && v.Type == gjson.Number {
+			if (name == "input_tokens" || name == "totalTokens") && v.Type == gjson.Number {
 				p.meta("counted_tokens", raw(v))
 			}
 		case opEmbeddings:
@@ -110,6 +120,9 @@ func (p *parser) answer(s string, whole bool) {
 			p.mediaAnswer(name, v)
 		}
 	})
+	if gemini != nil {
+		gemini.end()
+	}
 	p.settle()
 }
 
@@ -121,6 +134,8 @@ func (p *parser) stream() stream {
 		return &responsesStream{p: p}
 	case opMessages:
 		return &messagesStream{p: p}
+	case opGenerateContent:
+		return &geminiStream{p: p}
 	case opImages, opSpeech, opTranscription:
 		return &mediaStream{p: p}
 	}
@@ -128,21 +143,34 @@ func (p *parser) stream() stream {
 }
 
 func (p *parser) readStream(body string, s stream) {
-	p.frames(body, s, false)
+	p.frames(newFrames(body).next, s, false)
 	if p.c.ResponseTruncated {
 		p.note("the answer is longer than what is kept: its middle is missing")
 		if rest, ok := resync(view(p.c.ResponseTail)); ok {
-			p.frames(rest, s, true)
+			p.frames(newFrames(rest).next, s, true)
 		}
 	}
 	s.end()
 	p.settle()
 }
 
-func (p *parser) frames(body string, s stream, tail bool) {
-	r := newFrames(body)
+// readElements reads a stream that is a JSON array.
+func (p *parser) readElements(body string) {
+	s := &geminiStream{p: p}
+	p.frames((&elements{body: body}).next, s, false)
+	if p.c.ResponseTruncated {
+		p.note("the answer is longer than what is kept: its middle is missing")
+		if rest, ok := resyncElements(view(p.c.ResponseTail)); ok {
+			p.frames((&elements{body: rest}).next, s, true)
+		}
+	}
+	s.end()
+	p.settle()
+}
+
+func (p *parser) frames(next func() (frame, bool), s stream, tail bool) {
 	for {
-		f, ok := r.next()
+		f, ok := next()
 		if !ok {
 			return
 		}
@@ -361,7 +389,7 @@ func (p *parser) failure() event.Status {
 // blocked reports whether a stop reason says that the answer was withheld.
 func blocked(reason string) bool {
 	switch strings.ToLower(reason) {
-	case "content_filter", "refusal", "safety", "recitation", "prohibited_content", "blocklist", "spii":
+	case "content_filter", "refusal", "safety", "recitation", "prohibited_content", "blocklist", "spii", "image_safety", "image_prohibited_content", "image_recitation":
 		return true
 	}
 	return false

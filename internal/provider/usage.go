@@ -136,6 +136,10 @@ func (p *parser) usageAnthropic(v gjson.Result) {
 // them are in.
 func (p *parser) settleUsage() {
 	u := &p.e.Usage
+	if p.google {
+		p.settleGemini()
+		return
+	}
 	if p.op == opMessages {
 		if u.Input.Known || u.Output.Known {
 			u.CacheExclusive = event.Some(true)

@@ -63,9 +63,12 @@ type stream struct {
 }
 
 // stream begins an event stream.
-func (c *call) stream() *stream {
+func (c *call) stream() *stream { return c.streamAs("text/event-stream; charset=utf-8") }
+
+// streamAs begins an answer that comes in pieces.
+func (c *call) streamAs(contentType string) *stream {
 	h := c.w.Header()
-	h.Set("Content-Type", "text/event-stream; charset=utf-8")
+	h.Set("Content-Type", contentType)
 	h.Set("Cache-Control", "no-cache")
 	if c.b.Trailer {
 		h.Set("Trailer", "X-Sim-Trailer")

@@ -137,6 +137,8 @@ func countValue(v any) int {
 		for k, e := range v {
 			switch k {
 			case "type", "role", "id", "tool_call_id", "tool_use_id", "call_id", "signature", "cache_control", "detail", "media_type", "status":
+			case "inlineData", "fileData":
+				n += 258 // Gemini's figure for one picture
 			case "image_url", "source", "input_audio", "file", "file_data":
 				n += 765 // OpenAI's figure for one picture of high detail
 			default:
@@ -322,7 +324,7 @@ func (c *call) toolsToCall() int {
 	switch {
 	case strings.Contains(choice, `"none"`):
 		return 0
-	case choice == `"required"`, strings.Contains(choice, `"any"`), strings.Contains(choice, `"name"`):
+	case choice == `"required"`, strings.Contains(choice, `"any"`), strings.Contains(choice, `"ANY"`), strings.Contains(choice, `"name"`):
 		return 1
 	}
 	// A model that has its tool's result goes on to answer.
@@ -330,7 +332,7 @@ func (c *call) toolsToCall() int {
 	if len(c.req.Messages) > 0 {
 		last = c.req.Messages[len(c.req.Messages)-1]
 	}
-	for _, mark := range []string{`"tool_result"`, `"role":"tool"`, `"role": "tool"`, `"function_call_output"`} {
+	for _, mark := range []string{`"tool_result"`, `"role":"tool"`, `"role": "tool"`, `"function_call_output"`, `"functionResponse"`} {
 		if bytes.Contains(last, []byte(mark)) {
 			return 0
 		}
@@ -410,7 +412,7 @@ func fill(rng *rand.Rand, schema json.RawMessage) any {
 			typ = types[0]
 		}
 	}
-	switch typ {
+	switch strings.ToLower(typ) { // Gemini shouts
 	case "object":
 		// The schema's own order, as models keep it.
 		out := object{}

@@ -50,7 +50,7 @@ type Options struct {
 // Received is a request that the server got.
 type Received struct {
 	Seq      int    // 1 for the first
-	Provider string // openai, anthropic, openrouter, or the first part of the path
+	Provider string // openai, anthropic, gemini, openrouter, or the first part of the path
 	Method   string
 	Path     string // as it arrived, the provider's base included
 	Query    string
@@ -66,9 +66,10 @@ type Received struct {
 }
 
 // Server is the simulated providers, an [http.Handler]. Each lies under its own
-// base: /openai/v1/…, /anthropic/v1/…, /openrouter/api/v1/…, and /NAME/v1/… for
-// any other that speaks OpenAI's form. Without a base, /v1/messages is
-// Anthropic, /api/v1/… OpenRouter and the rest of /v1/… OpenAI.
+// base: /openai/v1/…, /anthropic/v1/…, /gemini/v1beta/…, /openrouter/api/v1/…,
+// and /NAME/v1/… for any other that speaks OpenAI's form. Without a base,
+// /v1/messages is Anthropic, /v1beta/… Gemini, /api/v1/… OpenRouter and the rest
+// of /v1/… OpenAI.
 type Server struct {
 	o   Options
 	seq atomic.Int64
@@ -127,6 +128,9 @@ func (s *Server) OpenAIURL() string { return s.url + "/openai" }
 
 // AnthropicURL is what stands in for https://api.anthropic.com.
 func (s *Server) AnthropicURL() string { return s.url + "/anthropic" }
+
+// GeminiURL is what stands in for https://generativelanguage.googleapis.com.
+func (s *Server) GeminiURL() string { return s.url + "/gemini" }
 
 // OpenRouterURL is what stands in for https://openrouter.ai.
 func (s *Server) OpenRouterURL() string { return s.url + "/openrouter" }
@@ -225,7 +229,11 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.end(c)
 		return
 	}
-	jsonErr := c.req.parse(body)
+	parse := c.req.parse
+	if c.gemini() && len(body) > 0 {
+		parse = c.geminiParse
+	}
+	jsonErr := parse(body)
 	model, suffix, _ := strings.Cut(c.req.Model, "#")
 	c.req.Model, c.rec.Model, c.rec.Stream = model, model, c.req.Stream
 
@@ -293,6 +301,8 @@ func split(path string) (provider, rest string) {
 	switch {
 	case strings.HasPrefix(path, "/v1/messages"):
 		return "anthropic", path
+	case strings.HasPrefix(path, "/v1beta/"):
+		return "gemini", path
 	case strings.HasPrefix(path, "/v1/"):
 		return "openai", path
 	case strings.HasPrefix(path, "/api/v1/"):
@@ -320,8 +330,18 @@ func (c *call) route() {
 	} else if strings.HasPrefix(path, "/openai/v1/") { // Groq, Azure v1
 		path = strings.TrimPrefix(path, "/openai")
 	}
+	if c.rec.Provider == "gemini" && strings.Contains(path, "/openai/") { // its OpenAI-compatible endpoint
+		_, op, _ := strings.Cut(path, "/openai/")
+		path = "/v1/" + op
+	}
 	post := c.r.Method == http.MethodPost
 	switch {
+	case c.gemini():
+		if _, id, ok := strings.Cut(path, "/models"); ok && !strings.Contains(id, ":") {
+			c.geminiModels(strings.TrimPrefix(id, "/"))
+			return
+		}
+		c.geminiCall()
 	case c.anthropic() && post && path == "/v1/messages":
 		c.messages()
 	case c.anthropic() && post && path == "/v1/messages/count_tokens":
@@ -381,6 +401,8 @@ func (c *call) headers() {
 			h.Set(name+"-Remaining", strconv.Itoa(limit.n-1-c.rng.IntN(limit.n/100)))
 			h.Set(name+"-Reset", reset)
 		}
+	case c.gemini():
+		h.Set("Server-Timing", "gfet4t7; dur="+strconv.FormatInt(c.timing.First.Milliseconds(), 10))
 	case c.openrouter():
 		h.Set("X-Clerk-Auth-Status", "signed-out")
 	default:
@@ -399,12 +421,17 @@ func (c *call) headers() {
 
 func (c *call) authorized() bool {
 	key := strings.TrimPrefix(c.r.Header.Get("Authorization"), "Bearer ")
-	for _, name := range []string{"X-Api-Key", "Api-Key"} {
+	for _, name := range []string{"X-Api-Key", "Api-Key", "X-Goog-Api-Key"} {
 		if v := c.r.Header.Get(name); v != "" {
 			key = v
 		}
 	}
+	if v := c.r.URL.Query().Get("key"); v != "" && c.gemini() {
+		key = v
+	}
 	switch {
+	case key == "" && c.gemini():
+		c.fail(http.StatusForbidden, Forbidden, "Method doesn't allow unregistered callers (callers without established identity). Please use API Key or other form of API consumer identity to call this API.")
 	case key == "" && c.openrouter():
 		c.fail(http.StatusUnauthorized, Unauthorized, "No auth credentials found")
 	case key == "" && c.anthropic():
@@ -522,6 +549,22 @@ func (c *call) failAs(f Failure) {
 		}
 		maps.Copy(openai, anthropic)
 	}
+	if c.gemini() {
+		maps.Copy(openai, map[Failure]struct {
+			status  int
+			message string
+		}{
+			BadRequest:   {400, "Invalid JSON payload received. Unknown name \"simulated\": Cannot find field."},
+			Unauthorized: {400, "API key not valid. Please pass a valid API key."},
+			Forbidden:    {403, "Permission denied on resource project simulated."},
+			NotFound:     {404, "models/" + c.req.Model + " is not found for API version v1beta, or is not supported for generateContent. Call ListModels to see the list of available models and their supported methods."},
+			RateLimit:    {429, "Resource has been exhausted (e.g. check quota)."},
+			Quota:        {429, "You exceeded your current quota, please check your plan and billing details."},
+			ServerError:  {500, "An internal error has occurred. Please retry or report in https://developers.generativeai.google/guide/troubleshooting"},
+			Unavailable:  {503, "The service is currently unavailable."},
+			Overloaded:   {503, "The model is overloaded. Please try again later."},
+		})
+	}
 	if f == NotJSON {
 		c.w.Header().Set("Content-Type", "text/html")
 		c.status(http.StatusBadGateway)
@@ -549,6 +592,9 @@ func (c *call) errorBody(status int, f Failure, message string) object {
 			typ = "api_error"
 		}
 		return object{"type", "error", "error", object{"type", typ, "message", message}, "request_id", c.w.Header().Get("Request-Id")}
+	}
+	if c.gemini() {
+		return geminiError(status, f, message)
 	}
 	if c.openrouter() {
 		return object{"error", object{"message", message, "code", status}, "user_id", "user_simulated"}

@@ -1,0 +1,517 @@
+package provider
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"slices"
+	"strings"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// geminiMethod splits the end of one of Google's paths, models/{model}:{method},
+// into model and method, at the Gemini API and at Vertex AI alike. A tuned model
+// or a Vertex endpoint keeps the name of its collection: tunedModels/{id}.
+func geminiMethod(path string) (model, method string, ok bool) {
+	path, _, _ = strings.Cut(path, "?")
+	path, method, ok = strings.Cut(path, ":")
+	if !ok || strings.ContainsAny(method, "/:") {
+		return "", "", false
+	}
+	head, model, ok := lastCut(path)
+	_, collection, _ := lastCut(head)
+	switch {
+	case !ok || model == "":
+		return "", "", false
+	case collection == "models":
+		return model, method, true
+	case collection == "tunedModels", collection == "endpoints":
+		return collection + "/" + model, method, true
+	}
+	return "", "", false
+}
+
+func lastCut(path string) (head, tail string, ok bool) {
+	i := strings.LastIndexByte(path, '/')
+	if i < 0 {
+		return "", path, false
+	}
+	return path[:i], path[i+1:], true
+}
+
+// geminiOperation names what a method of a model does, and is "" for those whose
+// bodies are not read, such as predict.
+func geminiOperation(method string) string {
+	switch method {
+	case "generateContent", "streamGenerateContent":
+		return opGenerateContent
+	case "embedContent", "batchEmbedContents":
+		return opEmbeddings
+	case "countTokens":
+		return opCountTokens
+	}
+	return ""
+}
+
+// geminiPath takes what only the path tells: the model, and whether the answer
+// is a stream.
+func (p *parser) geminiPath() {
+	model, method, ok := geminiMethod(p.c.Path)
+	if !ok {
+		return
+	}
+	p.google = true
+	p.e.ModelAsked = short(strings.ToValidUTF8(strings.Clone(model), "\uFFFD"), 200)
+	if p.op == opGenerateContent {
+		p.e.Stream = event.Some(method == "streamGenerateContent")
+	}
+}
+
+// geminiRequest reads a member of a request (genai: GenerateContentConfig and
+// the REST form that it is sent in). Google reads members in camelCase and in
+// snake_case.
+func (p *parser) geminiRequest(name string, v gjson.Result) {
+	in := &p.e.Content.Input
+	switch snake(name) {
+	case "system_instruction":
+		lead := append(append([]byte{'['}, geminiMessage(v, "system")...), ']')
+		if len(*in) > 2 {
+			lead = append(append(lead[:len(lead)-1], ','), (*in)[1:]...)
+		}
+		*in = lead
+	case "contents":
+		list := geminiContents(v)
+		switch {
+		case len(list) <= 2:
+		case len(*in) > 2:
+			*in = append(append((*in)[:len(*in)-1], ','), list[1:]...)
+		default:
+			*in = list
+		}
+	case "content": // of embedContent
+		*in = geminiTexts(v)
+	case "requests": // of batchEmbedContents
+		out := []byte{'['}
+		v.ForEach(func(_, r gjson.Result) bool {
+			if t := geminiTexts(r.Get("content")); len(t) > 0 {
+				if len(out) > 1 {
+					out = append(out, ',')
+				}
+				out = append(out, t...)
+			}
+			return true
+		})
+		*in = append(out, ']')
+	case "tools":
+		if v.IsArray() {
+			p.e.Content.Tools = raw(v)
+		}
+	case "generation_config":
+		v.ForEach(func(k, v gjson.Result) bool {
+			switch n := snake(k.Str); n {
+			case "response_schema", "response_json_schema": // long, and words of the team's
+			default:
+				if v.Type != gjson.Null && len(n) < 60 {
+					p.parameter(n, v)
+				}
+			}
+			return true
+		})
+	case "tool_config", "safety_settings", "cached_content", "service_tier", "output_dimensionality", "task_type":
+		if v.Type != gjson.Null {
+			p.parameter(snake(name), v)
+		}
+	case "labels": // Vertex AI's metadata
+		if v.IsObject() {
+			v.ForEach(func(k, v gjson.Result) bool { p.property(k.Str, v); return true })
+		}
+	case "generate_content_request": // of countTokens
+		v.ForEach(func(k, v gjson.Result) bool { p.geminiRequest(k.Str, v); return true })
+	}
+}
+
+// snake writes camelCase as snake_case.
+func snake(name string) string {
+	if strings.IndexFunc(name, func(r rune) bool { return r >= 'A' && r <= 'Z' }) < 0 {
+		return name
+	}
+	b := make([]byte, 0, len(name)+4)
+	for i := range len(name) {
+		c := name[i]
+		if c >= 'A' && c <= 'Z' {
+			b = append(b, '_')
+			c += 'a' - 'A'
+		}
+		b = append(b, c)
+	}
+	return string(b)
+}
+
+// geminiContents writes a conversation in PostHog's form. What tools answered
+// stays in Google's own, of which PostHog and our pages know how to show it.
+func geminiContents(v gjson.Result) []byte {
+	out := []byte{'['}
+	add := func(c gjson.Result) {
+		if len(out) > 1 {
+			out = append(out, ',')
+		}
+		out = append(out, geminiMessage(c, "user")...)
+	}
+	if v.IsArray() {
+		v.ForEach(func(_, c gjson.Result) bool { add(c); return true })
+	} else if v.IsObject() {
+		add(v)
+	}
+	return append(out, ']')
+}
+
+func geminiMessage(c gjson.Result, role string) []byte {
+	m := &message{role: role}
+	if r := text(c.Get("role")); role != "system" && r != "" {
+		m.role = r
+	}
+	if m.role == "model" {
+		m.role = "assistant"
+	}
+	parts := c.Get("parts")
+	switch {
+	case c.Type == gjson.String:
+		m.add(partText, escaped(c))
+	case parts.IsObject():
+		m.geminiPart(parts)
+	default:
+		parts.ForEach(func(_, part gjson.Result) bool {
+			m.geminiPart(part)
+			return true
+		})
+	}
+	return clean(m.append(nil))
+}
+
+// geminiTexts is what is to be embedded: a string, or a list of what a content
+// of many parts holds.
+func geminiTexts(c gjson.Result) json.RawMessage {
+	var list []gjson.Result
+	c.Get("parts").ForEach(func(_, part gjson.Result) bool {
+		if t := part.Get("text"); t.Type == gjson.String {
+			list = append(list, t)
+		} else if part.IsObject() {
+			list = append(list, part)
+		}
+		return len(list) < maxParts
+	})
+	switch len(list) {
+	case 0:
+		return nil
+	case 1:
+		return raw(list[0])
+	}
+	out := []byte{'['}
+	for i, t := range list {
+		if i > 0 {
+			out = append(out, ',')
+		}
+		out = append(out, t.Raw...)
+	}
+	return clean(append(out, ']'))
+}
+
+// geminiPart adds a part of a content. Signatures of thoughts say nothing to
+// people, so they are left out.
+func (m *message) geminiPart(v gjson.Result) {
+	kind, thought := "", false
+	var at gjson.Result
+	v.ForEach(func(k, v gjson.Result) bool {
+		switch name := snake(k.Str); name {
+		case "thought":
+			thought = v.Type == gjson.True
+		case "thought_signature", "part_metadata":
+		case "text":
+			if kind == "" && v.Type == gjson.String {
+				kind, at = name, v
+			}
+		default:
+			if v.IsObject() {
+				kind, at = name, v
+			}
+		}
+		return true
+	})
+	switch kind {
+	case "":
+	case "text":
+		if thought {
+			m.add(partThinking, escaped(at))
+		} else {
+			m.add(partText, escaped(at))
+		}
+	case "function_call":
+		m.function(text(at.Get("id")), text(at.Get("name")), at.Get("args"))
+	default:
+		if len(m.parts) >= maxParts {
+			return
+		}
+		b := appendString([]byte(`{"type":`), kind)
+		b = appendString(append(b, ','), kind)
+		b = append(append(append(b, ':'), at.Raw...), '}')
+		m.parts = append(m.parts, part{kind: partRaw, key: -1 - int64(len(m.parts)), json: b})
+	}
+}
+
+// geminiUsage are Google's counts as they stand: thoughts are not among the
+// candidates, the results of tools not in the prompt, and a count of nothing is
+// left out.
+type geminiUsage struct {
+	prompt, toolUse, cached, candidates, thoughts, total event.Int
+}
+
+// usageGemini reads usageMetadata. Each chunk of a stream bears it, and the last
+// one wins (genai: GenerateContentResponseUsageMetadata).
+func (p *parser) usageGemini(v gjson.Result) {
+	if !v.IsObject() {
+		return
+	}
+	u, g := &p.e.Usage, &p.counts
+	*g = geminiUsage{}
+	v.ForEach(func(k, v gjson.Result) bool {
+		switch k.Str {
+		case "promptTokenCount":
+			count(v, &g.prompt)
+		case "toolUsePromptTokenCount":
+			count(v, &g.toolUse)
+		case "cachedContentTokenCount":
+			count(v, &g.cached)
+		case "candidatesTokenCount", "responseTokenCount":
+			count(v, &g.candidates)
+		case "thoughtsTokenCount":
+			count(v, &g.thoughts)
+		case "totalTokenCount":
+			count(v, &g.total)
+		case "promptTokensDetails":
+			modalities(v, &u.InputText, &u.InputAudio, &u.InputImage)
+		case "candidatesTokensDetails", "responseTokensDetails":
+			modalities(v, &u.OutputText, &u.OutputAudio, &u.OutputImage)
+		case "cacheTokensDetails":
+			modalities(v, nil, &u.CacheReadAudio, nil)
+		case "trafficType", "serviceTier":
+			if s := text(v); s != "" {
+				p.e.ServiceTier = short(s, 100)
+			}
+		}
+		return true
+	})
+}
+
+// modalities reads a breakdown by kind of content: [{modality, tokenCount}].
+func modalities(v gjson.Result, words, audio, image *event.Int) {
+	v.ForEach(func(_, d gjson.Result) bool {
+		dst := map[string]*event.Int{"TEXT": words, "AUDIO": audio, "IMAGE": image}[d.Get("modality").Str]
+		if dst != nil {
+			count(d.Get("tokenCount"), dst)
+		}
+		return true
+	})
+}
+
+// settleGemini makes Google's counts mean what everyone's do: the input holds
+// what tools gave back, the output holds the thoughts.
+func (p *parser) settleGemini() {
+	u, g := &p.e.Usage, &p.counts
+	if g.prompt.Known || g.toolUse.Known {
+		u.Input = event.Some(g.prompt.Or(0) + g.toolUse.Or(0))
+		u.CacheExclusive = event.Some(false)
+	}
+	u.CacheRead, u.Reasoning, u.Total = g.cached, g.thoughts, g.total
+	// An answer that has ended without a word has no count of candidates, as
+	// zeros are not sent; its total says so.
+	if !g.candidates.Known && p.e.StopReason != "" && g.total.Known && u.Input.Known && g.total.Value == u.Input.Value+g.thoughts.Or(0) {
+		g.candidates = event.Some(int64(0))
+	}
+	if g.candidates.Known {
+		u.Output = event.Some(g.candidates.Value + g.thoughts.Or(0))
+	}
+}
+
+// geminiStream puts the chunks of an answer together; a whole answer is a stream
+// of one (genai: GenerateContentResponse).
+type geminiStream struct {
+	p          *parser
+	candidates []*geminiCandidate
+	grounded   int64 // searches that the answer stands on
+}
+
+type geminiCandidate struct {
+	index int64
+	message
+}
+
+func (s *geminiStream) candidate(index int64) *geminiCandidate {
+	for _, c := range s.candidates {
+		if c.index == index {
+			return c
+		}
+	}
+	c := &geminiCandidate{index: index, message: message{role: "assistant"}}
+	if len(s.candidates) < maxChoices {
+		s.candidates = append(s.candidates, c)
+	}
+	return c
+}
+
+func (s *geminiStream) event(f frame, v gjson.Result, tail bool) {
+	v.ForEach(func(k, v gjson.Result) bool {
+		s.member(f, k.Str, v, tail)
+		return true
+	})
+}
+
+func (s *geminiStream) member(f frame, name string, v gjson.Result, tail bool) {
+	p := s.p
+	switch name {
+	case "candidates":
+		v.ForEach(func(_, c gjson.Result) bool {
+			s.delta(f, c, tail)
+			return true
+		})
+	case "usageMetadata":
+		p.usageGemini(v)
+	case "modelVersion":
+		if t := text(v); t != "" {
+			p.e.Model = short(t, 200)
+		}
+	case "responseId":
+		if t := text(v); t != "" {
+			p.e.CompletionID = short(t, 200)
+		}
+	case "promptFeedback":
+		if r := text(v.Get("blockReason")); r != "" {
+			p.e.StopReason, p.refused = short(r, 100), true
+		}
+	case "error":
+		p.fault(v)
+	}
+}
+
+func (s *geminiStream) delta(f frame, v gjson.Result, tail bool) {
+	p := s.p
+	c := s.candidate(v.Get("index").Int())
+	v.ForEach(func(k, v gjson.Result) bool {
+		switch k.Str {
+		case "finishReason":
+			if r := text(v); r != "" && (p.e.StopReason == "" || c.index == 0) {
+				p.e.StopReason = short(r, 100)
+			}
+		case "content":
+			v.Get("parts").ForEach(func(_, part gjson.Result) bool {
+				s.part(f, c, part, tail)
+				return true
+			})
+		case "groundingMetadata":
+			if n := v.Get("webSearchQueries.#").Int(); n > s.grounded {
+				s.grounded = n
+			}
+		}
+		return true
+	})
+}
+
+// part adds a part, or lengthens the one before where that is of the same kind.
+func (s *geminiStream) part(f frame, c *geminiCandidate, v gjson.Result, tail bool) {
+	n := len(c.parts)
+	if tail {
+		c = new(geminiCandidate) // texts with a gap would be joined wrongly
+		n = 0
+	}
+	c.geminiPart(v)
+	if len(c.parts) == n {
+		return
+	}
+	s.p.token(f, tail)
+	if n == 0 {
+		return
+	}
+	last, piece := &c.parts[n-1], &c.parts[n]
+	if last.kind == piece.kind && (last.kind == partText || last.kind == partThinking) {
+		last.text = append(last.text, piece.text...)
+		c.parts = c.parts[:n]
+	}
+}
+
+func (s *geminiStream) end() {
+	slices.SortStableFunc(s.candidates, func(a, b *geminiCandidate) int { return cmp.Compare(a.index, b.index) })
+	var messages []*message
+	for _, c := range s.candidates {
+		messages = append(messages, &c.message)
+	}
+	s.p.e.Content.Output = render(messages)
+	if s.grounded > 0 {
+		// Gemini 3 is billed by the search, those before it by the prompt that had
+		// any (https://ai.google.dev/gemini-api/docs/pricing).
+		if !strings.HasPrefix(s.p.e.ModelName(), "gemini-3") {
+			s.grounded = 1
+		}
+		s.p.e.Usage.WebSearches = event.Some(s.grounded)
+	}
+}
+
+// elements reads a JSON array whose elements arrive one by one, as
+// streamGenerateContent sends without alt=sse. It looks no deeper than brackets
+// and strings, and returns each object that is whole.
+type elements struct {
+	body string
+	pos  int
+}
+
+func (r *elements) next() (frame, bool) {
+	start, depth := -1, 0
+	for i := r.pos; i < len(r.body); i++ {
+		switch r.body[i] {
+		case '"':
+			if start < 0 {
+				continue
+			}
+			for i++; i < len(r.body) && r.body[i] != '"'; i++ {
+				if r.body[i] == '\\' {
+					i++
+				}
+			}
+		case '{', '[':
+			if start < 0 {
+				if r.body[i] == '[' {
+					continue // the array's own
+				}
+				start = i
+			}
+			depth++
+		case '}', ']':
+			if start < 0 {
+				continue
+			}
+			if depth--; depth == 0 {
+				r.pos = i + 1
+				return frame{data: r.body[start:r.pos], end: r.pos, ended: true}, true
+			}
+		}
+	}
+	r.pos = len(r.body)
+	return frame{}, false
+}
+
+// resyncElements returns what follows the first boundary between elements in s,
+// which begins anywhere in a streamed array: Google sends a line of one comma.
+func resyncElements(s string) (string, bool) {
+	b := []byte(s)
+	at := -1
+	for _, sep := range []string{"\n,\r\n", "\n,\n", "\r,\r"} {
+		if k := bytes.Index(b, []byte(sep)); k >= 0 && (at < 0 || k+len(sep) < at) {
+			at = k + len(sep)
+		}
+	}
+	if at < 0 {
+		return "", false
+	}
+	return s[at:], true
+}
