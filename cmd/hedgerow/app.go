@@ -22,6 +22,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/api"
+	"github.com/hedgerow/hedgerow/internal/eval"
 	"github.com/hedgerow/hedgerow/internal/gateway"
 	"github.com/hedgerow/hedgerow/internal/ingest"
 	"github.com/hedgerow/hedgerow/internal/journal"
@@ -65,6 +66,9 @@ type app struct {
 	gateway  *gateway.Gateway
 	ingest   *ingest.Handler
 	otlp     *otlp.Handler
+	checks   *eval.Registry
+	runner   *eval.Runner
+	evals    *eval.Manager    // nil where another process runs the checks
 	delivery *posthog.Manager // nil in subcommands that only change settings
 
 	live live // tells the pages of new events
@@ -90,7 +94,7 @@ func (a *app) onClose(name string, f func(context.Context) error) {
 // start opens everything and serves. When it fails, what it had opened is closed
 // again.
 func start(ctx context.Context, cfg *config) (*app, error) {
-	return open(ctx, cfg, (*app).openListener, (*app).openData, (*app).openPrices, (*app).openStore, (*app).openSinks, (*app).openEnricher, (*app).openGateway, (*app).openIngest, (*app).openOTLP, (*app).serve)
+	return open(ctx, cfg, (*app).openListener, (*app).openData, (*app).openChecks, (*app).openPrices, (*app).openStore, (*app).openSinks, (*app).openEnricher, (*app).openGateway, (*app).openEvals, (*app).openIngest, (*app).openOTLP, (*app).serve)
 }
 
 // startOffline opens the data folder for a subcommand: settings, journal and
@@ -102,13 +106,13 @@ func startOffline(ctx context.Context, cfg *config) (*app, error) {
 		cfg.JournalMaxBytes, cfg.JournalSync, cfg.LogLevel, cfg.LogFormat, cfg.BufferBudget = "4GiB", "interval", "warn", "text", "256MiB"
 	}
 	cfg.AllowInsecurePostHog = cfg.AllowInsecurePostHog || os.Getenv("HEDGEROW_ALLOW_INSECURE_POSTHOG") == "1"
-	return open(ctx, cfg, (*app).openData, (*app).openPrices, (*app).openStore, (*app).serve)
+	return open(ctx, cfg, (*app).openData, (*app).openChecks, (*app).openPrices, (*app).openStore, (*app).serve)
 }
 
 // startSimulated is start, with pages that say that what they show is made up.
 func startSimulated(ctx context.Context, cfg *config) (*app, error) {
 	simulated := func(a *app, _ context.Context) error { a.simulated = true; return nil }
-	return open(ctx, cfg, simulated, (*app).openListener, (*app).openData, (*app).openPrices, (*app).openStore, (*app).openSinks, (*app).openEnricher, (*app).openGateway, (*app).openIngest, (*app).openOTLP, (*app).serve)
+	return open(ctx, cfg, simulated, (*app).openListener, (*app).openData, (*app).openChecks, (*app).openPrices, (*app).openStore, (*app).openSinks, (*app).openEnricher, (*app).openGateway, (*app).openEvals, (*app).openIngest, (*app).openOTLP, (*app).serve)
 }
 
 func open(ctx context.Context, cfg *config, steps ...func(*app, context.Context) error) (*app, error) {

@@ -49,11 +49,13 @@ func (a *app) gatewayConfig(e gateway.Appender) gateway.Config {
 // authorize lets a call in. With a key its project is the key's. Without one
 // only a hedgerow on a loopback address with a single project knows whose call
 // it is.
-func (a *app) authorize(key string, _ *http.Request) (gateway.Grant, error) {
+func (a *app) authorize(key string, r *http.Request) (gateway.Grant, error) {
 	snap := a.registry.Snapshot()
 	var id string
 	var usage bool
-	if key != "" {
+	if own, ok := gateway.OwnProject(r); ok {
+		id = own
+	} else if key != "" {
 		p, _, ok := snap.ProjectByAPIKey(key)
 		if !ok {
 			return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "this hedgerow key is not known", "check it, or make a new one with hedgerow project add-key", nil)

@@ -6,7 +6,7 @@
 // load. Changes go to the bucket first, compared and swapped ([Bucket.Create],
 // [Bucket.Change], [Bucket.Remove]), and return when the view has them. Any
 // number of processes may work on one bucket; each sees the others' changes by
-// its watch, in well under a second.
+// its watch, in well under a second. [Shelf] is a bucket of records of one type.
 package bucket
 
 import (
@@ -96,6 +96,14 @@ func (b *Bucket[S, V]) Close() error {
 
 // View returns the records as they are now.
 func (b *Bucket[S, V]) View() V { return b.now.Load().view }
+
+// Changed returns a channel that is closed with the next view. Take it before
+// looking, so that no change is missed.
+func (b *Bucket[S, V]) Changed() <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.tick
+}
 
 type loaded[S any] struct {
 	state    S

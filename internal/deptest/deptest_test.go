@@ -57,11 +57,14 @@ var allowed = map[string][]string{
 
 	"internal/experiment": {"event", "internal/bucket", "internal/project", "internal/query", "internal/prompt"},
 
+	"internal/eval":    {"event", "internal/bucket", "internal/privacy", "internal/project", "internal/query"},
+	"internal/dataset": {"event", "internal/bucket", "internal/eval", "internal/project", "internal/prompt", "internal/query"},
+
 	// The three faces also speak event's types: its errors, and what query and
 	// project answer with.
-	"internal/web": {"event", "internal/query", "internal/project", "internal/prompt", "internal/posthog", "internal/experiment"},
-	"internal/api": {"event", "internal/query", "internal/project", "internal/prompt", "internal/posthog", "internal/experiment"},
-	"internal/mcp": {"event", "internal/query", "internal/project", "internal/prompt", "internal/posthog", "internal/experiment"},
+	"internal/web": {"event", "internal/query", "internal/project", "internal/prompt", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
+	"internal/api": {"event", "internal/query", "internal/project", "internal/prompt", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
+	"internal/mcp": {"event", "internal/query", "internal/project", "internal/prompt", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
 
 	// Beside the design's table: what measures and tests the others.
 	"internal/bench":                 all,

@@ -286,6 +286,12 @@ func (c *capture) event(r *record) (e *event.Event) {
 	if r.traceID != "" {
 		e.TraceID = r.traceID
 	}
+	if r.uuid != "" {
+		e.UUID, e.SpanID = r.uuid, r.uuid
+		if e.TraceID == "" {
+			e.TraceID = r.uuid
+		}
+	}
 	if e.TraceID == "" {
 		e.TraceID = event.NewID()
 	}

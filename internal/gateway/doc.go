@@ -18,6 +18,7 @@
 //   - stream.go, strip.go and upgrade.go: how the answer is copied.
 //   - record.go, capture.go, decode.go and attribution.go: from what was seen to
 //     an event, off the caller's path.
+//   - [Own] and [Gateway.Call]: the calls that hedgerow makes itself.
 //
 // What hedgerow changes on the way, and nothing else: hop-by-hop headers, its own
 // headers (X-Hedgerow-*, X-PostHog-*), a hedgerow key in the place of a

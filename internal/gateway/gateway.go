@@ -235,6 +235,9 @@ func (x *exchange) serve() {
 		}
 	}
 	x.rec = &record{projectID: grant.ProjectID, header: x.in.Header}
+	if own := ownOf(x.in.Context()); own != nil {
+		x.rec.uuid = own.UUID
+	}
 	x.rec.call = provider.Call{
 		Provider: up.name, Dialect: up.dialect, Method: x.in.Method, Path: x.route.below, BaseURL: x.route.base, Start: x.start,
 	}
@@ -257,6 +260,9 @@ func (x *exchange) serve() {
 // refuse answers a call that goes nowhere.
 func (x *exchange) refuse(e *event.Error) {
 	x.outcome = "refused"
+	if ownOf(x.in.Context()) != nil {
+		x.w.Header().Set(refusedHeader, "1")
+	}
 	d := provider.OpenAI
 	if x.route.up != nil {
 		d = x.route.up.dialect

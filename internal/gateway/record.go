@@ -171,6 +171,7 @@ type record struct {
 	projectID string
 	header    http.Header // the caller's, attribution and keys included: read, never kept
 	traceID   string      // told to the caller already
+	uuid      string      // of the event and its span, where hedgerow itself calls; else ""
 	head      []byte      // the recorder's: freed when the event is stored, for the parser keeps nothing of it
 	size      int64       // bytes held, for the queue's bound
 	ended     time.Time

@@ -85,6 +85,18 @@ func given(e *event.Event) []string {
 	return nil
 }
 
+// AnswerText returns what the model said in an answer's content: the text of its
+// messages, without tool calls and its own notes. tools reports whether it calls
+// any. Beyond 1 MiB the text is cut.
+func AnswerText(output json.RawMessage) (text string, tools bool) {
+	if !present(output) {
+		return "", false
+	}
+	r := reading{answer: true}
+	r.value(gjson.ParseBytes(output), false)
+	return strings.TrimSpace(strings.Join(r.texts, "\n")), r.tool
+}
+
 // view is b as a string, without a copy. It must not outlive b's bytes being as
 // they are: what is derived from it is a number, a hash or a word.
 func view(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }

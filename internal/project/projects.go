@@ -47,6 +47,10 @@ func randomString(alphabet string, n int) string {
 	return string(out)
 }
 
+// NewID returns a fresh random id such as ev_k3v9…: the prefix, and 16 lower-case
+// letters and digits.
+func NewID(prefix string) string { return newID(prefix) }
+
 func newID(prefix string) string { return prefix + "_" + randomString(lowcase, 16) }
 
 func cleanName(noun, name string) (string, error) {

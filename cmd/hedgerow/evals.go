@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strings"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/eval"
+	"github.com/hedgerow/hedgerow/internal/gateway"
+	"github.com/hedgerow/hedgerow/internal/journal"
+)
+
+// The key-value buckets of internal/eval: checks, and what judges spend.
+const (
+	checksBucket   = "checks"
+	spendingBucket = "spending"
+)
+
+// openChecks opens the settings of checks, which a subcommand needs too.
+func (a *app) openChecks(ctx context.Context) error {
+	kv, err := a.journal.KeyValue(ctx, checksBucket, 1)
+	if err != nil {
+		return dataError(err)
+	}
+	spending, err := a.journal.KeyValue(ctx, spendingBucket, 1)
+	if err != nil {
+		return dataError(err)
+	}
+	a.checks, err = eval.Open(ctx, kv, spending, eval.Options{Audit: a.registry.Audit, Logger: a.log.With("part", "eval")})
+	if err != nil {
+		return dataError(err)
+	}
+	a.onClose("checks", func(context.Context) error { return a.checks.Close() })
+	a.runner = &eval.Runner{Budget: a.checks.Budget(), Logger: a.log.With("part", "eval")}
+	return nil
+}
+
+// openEvals begins to run the checks. It comes after the gateway, which judges
+// are asked through.
+func (a *app) openEvals(context.Context) error {
+	a.runner.Caller = modelCaller{a}
+	if !a.cfg.has(roleSinks) {
+		return nil // another process on the same NATS cluster runs them
+	}
+	a.evals = &eval.Manager{Registry: a.checks, Runner: a.runner, Append: a.doors, Queues: evalQueues{a.journal}, Logger: a.log.With("part", "eval"), Registerer: a.metrics}
+	a.run("checks at work", a.evals.Run)
+	return nil
+}
+
+// evalQueues offers the journal to the checks.
+type evalQueues struct{ j *journal.Journal }
+
+func (q evalQueues) Open(ctx context.Context, name, projectID string) (event.Queue, error) {
+	// Checks read in small bites: they have time, and content can be large.
+	return q.j.Queue(ctx, name, journal.QueueOptions{Project: projectID, From: journal.FromNow, FetchBytes: 4 << 20, MaxAckPending: 500})
+}
+
+func (q evalQueues) Drop(ctx context.Context, name string) error {
+	err := q.j.DeleteQueue(ctx, name)
+	if event.AsError(err).Code == event.CodeNotFound {
+		return nil
+	}
+	return err
+}
+
+func (q evalQueues) Names(ctx context.Context, prefix string) ([]string, error) {
+	queues, err := q.j.Queues(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []string
+	for _, x := range queues {
+		if strings.HasPrefix(x.Name, prefix) {
+			out = append(out, x.Name)
+		}
+	}
+	return out, nil
+}
+
+// modelCaller calls models through this hedgerow's own gateway, and prices the
+// answers as they are priced when they are recorded.
+type modelCaller struct{ a *app }
+
+func (c modelCaller) Call(ctx context.Context, r eval.Request) (*event.Event, error) {
+	header := make(http.Header)
+	set := func(name, value string) {
+		if value != "" {
+			header.Set(name, value)
+		}
+	}
+	set("X-PostHog-Trace-Id", r.TraceID)
+	set("X-Hedgerow-Surface", r.Surface)
+	prompt := r.PromptName
+	if r.PromptVersion != "" {
+		prompt += "@" + r.PromptVersion
+	}
+	set("X-Hedgerow-Prompt", prompt)
+	if len(r.Properties) > 0 {
+		b, err := json.Marshal(r.Properties)
+		if err != nil {
+			return nil, err
+		}
+		set("X-PostHog-Properties", string(b))
+	}
+	own := gateway.Own{ProjectID: r.ProjectID, UUID: r.UUID, Provider: r.Provider, Model: r.Model, Tools: r.Tools, Params: r.Params, MaxTokens: r.MaxTokens, Schema: r.Schema, Header: header}
+	for _, m := range r.Messages {
+		own.Messages = append(own.Messages, gateway.OwnMessage(m))
+	}
+	e, err := c.a.gateway.Call(ctx, own)
+	if err != nil {
+		return nil, err
+	}
+	c.a.prices.Load().Price(e)
+	return e, nil
+}

@@ -1,0 +1,140 @@
+package eval
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/shopspring/decimal"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// Runner runs one check on one generation. It is safe for concurrent use.
+type Runner struct {
+	Caller Caller // nil: judges cannot be asked
+	Budget Budget // required where there is a Caller
+	Now    func() time.Time
+	Logger *slog.Logger // nil: none
+
+	programs sync.Map // check id → compiled
+	asking   sync.Map // check id → *sync.Mutex
+}
+
+type compiled struct {
+	at  time.Time // Check.UpdatedAt
+	run program
+}
+
+// Outcome is what came of a check.
+type Outcome struct {
+	Result
+	OK      bool            `json:"ok"`               // there is a result
+	Skipped string          `json:"skipped,omitzero"` // else, why there is none
+	CostUSD decimal.Decimal `json:"-"`                // of a judge's call, where it is known
+}
+
+// Run judges a generation, whether or not the check's filter and sample would pick
+// it. An error says that it may work another time.
+func (r *Runner) Run(ctx context.Context, c *Check, e *event.Event) (Outcome, error) {
+	a := answerOf(e)
+	if c.Kind == KindJudge {
+		return r.judge(ctx, c, a)
+	}
+	run, err := r.program(c)
+	if err != nil {
+		return Outcome{}, err
+	}
+	v, err := run(ctx, a)
+	switch {
+	case err != nil:
+		return Outcome{}, err
+	case !v.ok && !a.content:
+		return Outcome{Skipped: "the answer's text is not kept"}, nil
+	case !v.ok:
+		return Outcome{Skipped: "the check has nothing to say of this answer"}, nil
+	}
+	return Outcome{OK: true, Result: Result{Name: c.Name, Kind: c.Kind, CheckID: c.ID, Passed: event.Some(v.passed), ReasonCode: v.reason}}, nil
+}
+
+// program returns the check made ready, which is kept until the check changes.
+func (r *Runner) program(c *Check) (program, error) {
+	if p, ok := r.programs.Load(c.ID); ok && c.ID != "" && p.(compiled).at.Equal(c.UpdatedAt) {
+		return p.(compiled).run, nil
+	}
+	run, err := compile(c)
+	if err == nil && c.ID != "" {
+		r.programs.Store(c.ID, compiled{c.UpdatedAt, run})
+	}
+	return run, err
+}
+
+// judge asks a model. The calls of one check go one after the other, so that its
+// budget is overdrawn by one call at most.
+func (r *Runner) judge(ctx context.Context, c *Check, a answer) (Outcome, error) {
+	switch {
+	case r.Caller == nil:
+		return Outcome{}, event.NewError(event.CodeUnavailable, "no server runs: a judge cannot be asked", "start hedgerow serve", nil)
+	case !a.content:
+		return Outcome{Skipped: "the answer's text is not kept"}, nil
+	case a.text == "":
+		return Outcome{Skipped: "the answer has no text"}, nil
+	}
+	lock, _ := r.asking.LoadOrStore(c.ID, new(sync.Mutex))
+	lock.(*sync.Mutex).Lock()
+	defer lock.(*sync.Mutex).Unlock()
+	if err := ctx.Err(); err != nil {
+		return Outcome{}, err
+	}
+	now := time.Now
+	if r.Now != nil {
+		now = r.Now
+	}
+	day, limit := now(), usd(c.Judge.DailyUSD)
+	spent, err := r.Budget.Spent(ctx, budgetName(c), day)
+	if err != nil {
+		return Outcome{}, err
+	}
+	if spent.GreaterThanOrEqual(limit) {
+		return Outcome{Skipped: errBudget.Error()}, nil
+	}
+	e, err := r.Caller.Call(ctx, c.question(a))
+	if err != nil {
+		return Outcome{}, err
+	}
+	cost := e.Cost.Total
+	if !cost.Known && !e.IsError {
+		// Nobody knows what was spent: enough for today.
+		cost = event.Some(limit.Sub(spent))
+		if r.Logger != nil {
+			r.Logger.Warn(errUnpriced.Error()+": it rests until tomorrow", "check", c.ID, "provider", c.Judge.Provider, "model", c.Judge.Model)
+		}
+	}
+	if cost.Known && !cost.Value.IsZero() {
+		// What was spent is spent, even if this program is about to stop.
+		if err := r.Budget.Spend(context.WithoutCancel(ctx), budgetName(c), day, cost.Value); err != nil {
+			return Outcome{}, err
+		}
+	}
+	out := Outcome{CostUSD: e.Cost.Total.Value}
+	if out.Result, err = c.judgement(e); err != nil {
+		return out, err
+	}
+	out.OK = true
+	return out, nil
+}
+
+// Problem is what people are told of an error of [Runner.Run], without anything
+// that a provider or an answer said.
+func Problem(err error) string {
+	var e *event.Error
+	switch {
+	case errors.Is(err, errVerdict), errors.Is(err, errFailed):
+		return err.Error()
+	case errors.As(err, &e):
+		return e.Message
+	}
+	return "the check could not be run"
+}

@@ -1,0 +1,253 @@
+package gateway
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/provider"
+)
+
+// Own is a call that hedgerow makes itself, in the name of a project and with
+// the provider key that is kept for it: a judge's question, an example of a
+// dataset. It goes the way of every other call, and is recorded as they are.
+type Own struct {
+	ProjectID string
+	UUID      string // of the event that records it, and of its span
+	Provider  string // openai, anthropic …: the name of a route; "azure/RESOURCE" for Azure
+
+	Model    string
+	Messages []OwnMessage
+	Tools    json.RawMessage            // in the provider's form; nil offers none
+	Params   map[string]json.RawMessage // temperature and the like, in the provider's own words
+	// MaxTokens bounds the answer. Defaults to 1024 where the provider asks for a
+	// bound, and to none elsewhere. Params win.
+	MaxTokens int
+	// Schema asks for an answer that is JSON of this schema, of providers that
+	// take response_format. The others are left to the words of the messages.
+	Schema json.RawMessage
+
+	Header http.Header // attribution, as any caller's
+}
+
+// OwnMessage is one message. Content is a JSON string, or a list of parts in the
+// provider's form.
+type OwnMessage struct {
+	Role    string          `json:"role"`
+	Content json.RawMessage `json:"content"`
+}
+
+const (
+	ownKey       = keyPrefix + "own_call" // stands where a hedgerow key would; means nothing to anyone else
+	ownMaxTokens = 1024
+	maxOwnAnswer = 16 << 20
+)
+
+type ownContext struct{}
+
+// ownOf returns the call that a request was made for; nil for those of callers.
+func ownOf(ctx context.Context) *Own {
+	o, _ := ctx.Value(ownContext{}).(*Own)
+	return o
+}
+
+// OwnProject names the project of a request that hedgerow makes itself. What it
+// looks at cannot come over a network.
+func OwnProject(r *http.Request) (projectID string, ok bool) {
+	if o := ownOf(r.Context()); o != nil {
+		return o.ProjectID, true
+	}
+	return "", false
+}
+
+// Call makes the call and returns its event, without a price: hedgerow's own
+// pricing is behind [Appender]. The error, an [*event.Error], says that there
+// was no call: a provider that is not known or speaks neither OpenAI's nor
+// Anthropic's format, or has no key in this project. That the provider refused
+// or failed is what the event tells.
+func (g *Gateway) Call(ctx context.Context, o Own) (*event.Event, error) {
+	name, resource, _ := strings.Cut(o.Provider, "/")
+	up := g.upstreams[name]
+	if up == nil {
+		return nil, event.Invalid("hedgerow knows no provider "+fmt.Sprintf("%q", name), "use one of "+strings.Join(slices.Sorted(maps.Keys(g.upstreams)), ", "))
+	}
+	path, body, err := o.request(up.dialect)
+	if err != nil {
+		return nil, err
+	}
+	route := "/" + name
+	if up.resources {
+		if !validResource(resource) {
+			return nil, event.Invalid("the provider "+name+" needs a resource", "name it as "+name+"/RESOURCE")
+		}
+		route += "/" + resource
+		path = "/openai/deployments/" + o.Model + "/chat/completions?api-version=2024-10-21"
+	}
+	r, err := http.NewRequestWithContext(context.WithValue(ctx, ownContext{}, &o), http.MethodPost, route+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, event.NewError(event.CodeInvalid, "the call cannot be made", "check the model's name", err)
+	}
+	maps.Copy(r.Header, o.Header)
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Accept-Encoding", "identity")
+	r.Header.Set("Authorization", "Bearer "+ownKey)
+	if up.dialect == provider.Anthropic {
+		r.Header.Set("Anthropic-Version", "2023-06-01")
+	}
+	w := &ownAnswer{header: make(http.Header)}
+	start := time.Now()
+	broken := g.serveOwn(w, r)
+	if w.status == http.StatusUnauthorized && w.header.Get(refusedHeader) != "" {
+		return nil, event.NewError(event.CodeInvalid, "the project keeps no key for "+name, "an administrator keeps one on the page Keys, or with: hedgerow project provider-key "+name, nil)
+	}
+	call := provider.Call{
+		Provider: name, Dialect: up.dialect, Method: http.MethodPost, Path: path, Start: start, Latency: time.Since(start),
+		Request: body, Response: w.body.Bytes(), RequestBytes: int64(len(body)), ResponseBytes: int64(w.body.Len()),
+		ResponseHeader: w.header, Status: w.status,
+	}
+	switch {
+	case ctx.Err() != nil:
+		call.Err, call.ErrType = ctx.Err(), event.ErrTypeClientGone
+	case broken:
+		call.ErrType = event.ErrTypeStream
+	}
+	e := provider.Parse(&call)
+	e.UUID, e.ProjectID, e.SpanID = o.UUID, o.ProjectID, o.UUID
+	attribute(e, o.Header)
+	e.TraceID = cmp.Or(e.TraceID, o.UUID)
+	return e, nil
+}
+
+// serveOwn serves the call, and reports whether the answer broke off.
+func (g *Gateway) serveOwn(w http.ResponseWriter, r *http.Request) (broken bool) {
+	defer func() {
+		if v := recover(); v == http.ErrAbortHandler {
+			broken = true
+		} else if v != nil {
+			panic(v)
+		}
+	}()
+	g.ServeHTTP(w, r)
+	return false
+}
+
+// chatPaths are the paths of those known providers that do not have OpenAI's.
+var chatPaths = map[string]string{
+	"openrouter": "/api/v1/chat/completions", "groq": "/openai/v1/chat/completions", "fireworks": "/inference/v1/chat/completions", "perplexity": "/chat/completions",
+}
+
+// request is the path below the provider's route and the body.
+func (o *Own) request(d provider.Dialect) (path string, body []byte, err error) {
+	b := make(map[string]any, len(o.Params)+5)
+	b["model"] = o.Model
+	messages := make([]OwnMessage, len(o.Messages))
+	for i, m := range o.Messages {
+		messages[i] = OwnMessage{m.Role, plainContent(m.Content)}
+	}
+	switch d {
+	case provider.OpenAI:
+		path = cmp.Or(chatPaths[o.Provider], "/v1/chat/completions")
+		if o.MaxTokens > 0 {
+			b["max_completion_tokens"] = o.MaxTokens
+			if o.Provider != "openai" && !strings.HasPrefix(o.Provider, "azure/") {
+				delete(b, "max_completion_tokens") // a newer word, which those who copy the API seldom know
+				b["max_tokens"] = o.MaxTokens
+			}
+		}
+		if len(o.Schema) > 0 {
+			b["response_format"] = map[string]any{"type": "json_schema", "json_schema": map[string]any{"name": "answer", "strict": true, "schema": o.Schema}}
+		}
+	case provider.Anthropic:
+		path = "/v1/messages"
+		b["max_tokens"] = cmp.Or(o.MaxTokens, ownMaxTokens)
+		// Instructions are no message there.
+		var system []string
+		messages = slices.DeleteFunc(messages, func(m OwnMessage) bool {
+			var s string
+			if m.Role != "system" && m.Role != "developer" || json.Unmarshal(m.Content, &s) != nil {
+				return false
+			}
+			system = append(system, s)
+			return true
+		})
+		if len(system) > 0 {
+			b["system"] = strings.Join(system, "\n\n")
+		}
+	default:
+		return "", nil, event.Invalid("hedgerow itself cannot call "+o.Provider, "use a provider that speaks OpenAI's or Anthropic's format, such as openai, anthropic or openrouter")
+	}
+	b["messages"] = messages
+	if len(o.Tools) > 0 && string(o.Tools) != "null" {
+		b["tools"] = o.Tools
+	}
+	for k, v := range o.Params {
+		if k == "max_tokens" || k == "max_completion_tokens" {
+			delete(b, "max_tokens")
+			delete(b, "max_completion_tokens")
+		}
+		b[k] = v
+	}
+	delete(b, "stream") // nobody watches
+	delete(b, "stream_options")
+	body, err = json.Marshal(b)
+	if err != nil {
+		return "", nil, event.NewError(event.CodeInvalid, "the call's messages or parameters are not JSON", "", err)
+	}
+	return path, body, nil
+}
+
+// plainContent makes one string of parts that are all text: every provider takes
+// it, while the names of parts differ.
+func plainContent(raw json.RawMessage) json.RawMessage {
+	var parts []struct {
+		Type string  `json:"type"`
+		Text *string `json:"text"`
+	}
+	if json.Unmarshal(raw, &parts) != nil || len(parts) == 0 {
+		return raw
+	}
+	texts := make([]string, len(parts))
+	for i, p := range parts {
+		if p.Text == nil || p.Type != "text" && p.Type != "input_text" && p.Type != "output_text" {
+			return raw
+		}
+		texts[i] = *p.Text
+	}
+	return quote(strings.Join(texts, "\n"))
+}
+
+// refusedHeader marks, on an own call's answer alone, that hedgerow and not the
+// provider has refused it.
+const refusedHeader = "X-Hedgerow-Refused"
+
+// ownAnswer keeps an answer in memory.
+type ownAnswer struct {
+	header http.Header
+	status int
+	body   bytes.Buffer
+}
+
+func (w *ownAnswer) Header() http.Header { return w.header }
+
+func (w *ownAnswer) WriteHeader(status int) {
+	if w.status == 0 && status >= 200 {
+		w.status = status
+	}
+}
+
+func (w *ownAnswer) Write(p []byte) (int, error) {
+	w.WriteHeader(http.StatusOK)
+	if room := maxOwnAnswer - w.body.Len(); len(p) > room {
+		w.body.Write(p[:room])
+		return len(p), nil
+	}
+	return w.body.Write(p)
+}
