@@ -24,8 +24,8 @@ type Appender interface {
 }
 
 const (
-	batchMax     = 128
-	lingerFor    = 10 * time.Millisecond // well within the 100 ms after which a call survives kill -9
+	batchMax     = 256
+	lingerFor    = 40 * time.Millisecond // well within the 100 ms after which a call survives kill -9; the longer, the fewer wake-ups a call
 	appendTries  = 3
 	appendWait   = 5 * time.Second // for one try
 	retryAfter   = 50 * time.Millisecond
