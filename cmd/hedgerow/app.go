@@ -326,7 +326,7 @@ func (a *app) reloadPrices() error {
 // serve puts the handlers on the listener and on the data folder's socket.
 func (a *app) serve(ctx context.Context) error {
 	apiConfig := api.Config{
-		Query: a.query, Registry: a.registry, Logger: a.log.With("part", "api"), Version: buildVersion(), PublicURL: a.cfg.PublicURL,
+		Query: a.query, Registry: a.registry, Prompts: a.prompts, Logger: a.log.With("part", "api"), Version: buildVersion(), PublicURL: a.cfg.PublicURL,
 		Connections: connections{a}, DeadLetters: deadLetters{a}, Status: a.status, ReloadPrices: a.reloadPrices,
 	}
 	if a.doors != nil {

@@ -28,7 +28,7 @@ import (
 // tools makes the MCP tools of this hedgerow.
 func (a *app) tools() *mcp.Server {
 	return mcp.New(mcp.Config{
-		Query: a.query, Registry: a.registry, Connections: toolConnections{a}, Version: buildVersion(), PublicURL: a.cfg.PublicURL, Logger: a.log.With("part", "mcp"),
+		Query: a.query, Registry: a.registry, Prompts: a.prompts, Connections: toolConnections{a}, Version: buildVersion(), PublicURL: a.cfg.PublicURL, Logger: a.log.With("part", "mcp"),
 	})
 }
 

@@ -20,6 +20,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/project"
+	"github.com/hedgerow/hedgerow/internal/prompt"
 	"github.com/hedgerow/hedgerow/internal/query"
 )
 
@@ -33,6 +34,7 @@ const maxBody = 1 << 20
 type Config struct {
 	Query    *query.Reader     // required
 	Registry *project.Registry // required
+	Prompts  *prompt.Registry  // required
 	Logger   *slog.Logger
 	Version  string
 	// PublicURL is where people reach hedgerow: the base of links.
@@ -83,7 +85,7 @@ func build(c Config, local bool) *API {
 	if a.now == nil {
 		a.now = time.Now
 	}
-	for _, r := range a.routes() {
+	for _, r := range append(a.routes(), a.posthogRoutes()...) {
 		a.mux.Handle(r.pattern, a.handle(local, r))
 	}
 	sum := sha256.Sum256(openAPI)
@@ -133,6 +135,19 @@ func (a *API) routes() []route {
 		{"POST /api/v1/connections/{name}/test", project.RoleMember, false, a.testConnection},
 		{"DELETE /api/v1/connections/{name}", project.RoleMember, false, a.deleteConnection},
 
+		{"GET /api/v1/prompts", project.RoleViewer, false, a.listPrompts},
+		{"POST /api/v1/prompts", project.RoleMember, false, a.createPrompt},
+		{"POST /api/v1/prompts/import", project.RoleMember, false, a.importPrompt},
+		{"GET /api/v1/prompts/{name}", project.RoleViewer, false, a.prompt},
+		{"PATCH /api/v1/prompts/{name}", project.RoleMember, false, a.updatePrompt},
+		{"DELETE /api/v1/prompts/{name}", project.RoleMember, false, a.deletePrompt},
+		{"POST /api/v1/prompts/{name}/versions", project.RoleMember, false, a.addPromptVersion},
+		{"GET /api/v1/prompts/{name}/versions/{version}", project.RoleViewer, false, a.promptVersion},
+		{"PUT /api/v1/prompts/{name}/labels/{label}", project.RoleMember, false, a.setPromptLabel},
+		{"DELETE /api/v1/prompts/{name}/labels/{label}", project.RoleMember, false, a.removePromptLabel},
+		{"POST /api/v1/prompts/{name}/render", project.RoleViewer, false, a.renderPrompt},
+		{"GET /api/v1/prompts/{name}/export", project.RoleViewer, false, a.exportPrompt},
+
 		{"GET /api/v1/dead-letters", project.RoleMember, false, a.listDead},
 		{"POST /api/v1/dead-letters/replay", project.RoleMember, false, a.replayDead},
 		{"GET /api/v1/status", project.RoleViewer, true, a.status},
@@ -171,6 +186,10 @@ func (a *API) handle(local bool, rt route) http.Handler {
 				a.log.Error("api request failed", "route", rt.pattern, "err", err)
 			}
 			WriteError(w, e)
+			return
+		}
+		if f, ok := out.(attachment); ok {
+			f.write(w)
 			return
 		}
 		writeJSON(w, http.StatusOK, out)

@@ -23,6 +23,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/api"
 	"github.com/hedgerow/hedgerow/internal/journal"
 	"github.com/hedgerow/hedgerow/internal/project"
+	"github.com/hedgerow/hedgerow/internal/prompt"
 	"github.com/hedgerow/hedgerow/internal/query"
 	"github.com/hedgerow/hedgerow/internal/store"
 )
@@ -82,6 +83,7 @@ type fixture struct {
 	api      *api.API
 	local    *api.API
 	registry *project.Registry
+	prompts  *prompt.Registry
 	store    *store.DuckDB
 	delivery *delivery
 	dead     *deadLetters
@@ -131,6 +133,13 @@ func newFixture(t *testing.T) *fixture {
 	f.admin, f.member, f.viewer = key(project.DefaultID, project.RoleAdmin), key(project.DefaultID, project.RoleMember), key(project.DefaultID, project.RoleViewer)
 	f.other = key(other.ID, project.RoleAdmin)
 
+	if kv, err = j.KeyValue(ctx, "prompts", 1); err != nil {
+		t.Fatal(err)
+	}
+	if f.prompts, err = prompt.Open(ctx, kv, prompt.Options{Audit: f.registry.Audit}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.prompts.Close() })
 	if f.store, err = store.OpenDuckDB(ctx, store.Config{Path: filepath.Join(dir, "e.duckdb")}); err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +150,7 @@ func newFixture(t *testing.T) *fixture {
 	}
 	f.seed(other.ID)
 	c := api.Config{
-		Query: reader, Registry: f.registry, Logger: slog.New(slog.NewTextHandler(f.log, nil)), Version: "v1.2.3", PublicURL: "http://hedgerow.example",
+		Query: reader, Registry: f.registry, Prompts: f.prompts, Logger: slog.New(slog.NewTextHandler(f.log, nil)), Version: "v1.2.3", PublicURL: "http://hedgerow.example",
 		Append: f.appended, Connections: f.delivery, DeadLetters: f.dead, Status: func(context.Context) any { return map[string]string{"state": "fine"} },
 		ReloadPrices: func() error { return f.reload }, Now: func() time.Time { return now },
 	}

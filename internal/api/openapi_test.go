@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/hedgerow/hedgerow/internal/api"
+	"github.com/hedgerow/hedgerow/internal/prompt"
 )
 
 // document is what the test reads of openapi.json.
@@ -124,6 +125,12 @@ func TestOpenAPIHasEveryField(t *testing.T) {
 		"PUT /api/v1/projects/{project}/provider-keys/{provider}": api.ProviderKeyInput{},
 		"PUT /api/v1/connections/{name}":                          api.ConnectionInput{},
 		"POST /api/v1/dead-letters/replay":                        api.ReplayInput{},
+		"POST /api/v1/prompts":                                    api.PromptInput{},
+		"POST /api/v1/prompts/import":                             api.ImportInput{},
+		"PATCH /api/v1/prompts/{name}":                            api.PromptPatch{},
+		"POST /api/v1/prompts/{name}/versions":                    prompt.Draft{},
+		"PUT /api/v1/prompts/{name}/labels/{label}":               api.LabelInput{},
+		"POST /api/v1/prompts/{name}/render":                      api.RenderInput{},
 	}
 	for path, ops := range d.Paths {
 		for method, op := range ops {

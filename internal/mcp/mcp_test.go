@@ -27,6 +27,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/mcp"
 	"github.com/hedgerow/hedgerow/internal/posthog"
 	"github.com/hedgerow/hedgerow/internal/project"
+	"github.com/hedgerow/hedgerow/internal/prompt"
 	"github.com/hedgerow/hedgerow/internal/query"
 	"github.com/hedgerow/hedgerow/internal/store"
 )
@@ -125,6 +126,15 @@ func newFixture(t *testing.T) *fixture {
 	f.admin, f.member, f.viewer = key(project.DefaultID, project.RoleAdmin), key(project.DefaultID, project.RoleMember), key(project.DefaultID, project.RoleViewer)
 	f.other = key(other.ID, project.RoleAdmin)
 
+	if kv, err = j.KeyValue(ctx, "prompts", 1); err != nil {
+		t.Fatal(err)
+	}
+	prompts, err := prompt.Open(ctx, kv, prompt.Options{Audit: f.registry.Audit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = prompts.Close() })
+
 	db, err := store.OpenDuckDB(ctx, store.Config{Path: filepath.Join(dir, "e.duckdb")})
 	if err != nil {
 		t.Fatal(err)
@@ -138,7 +148,7 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	f.mcp = mcp.New(mcp.Config{
-		Query: reader, Registry: f.registry, Connections: f.delivery, Version: "v1.2.3", PublicURL: "https://hedgerow.example",
+		Query: reader, Registry: f.registry, Prompts: prompts, Connections: f.delivery, Version: "v1.2.3", PublicURL: "https://hedgerow.example",
 		Logger: slog.New(slog.NewTextHandler(f.log, nil)), Now: func() time.Time { return now },
 	})
 	srv := httptest.NewServer(f.mcp.HTTP())
@@ -307,8 +317,8 @@ func (f *fixture) connections() []project.Connection {
 
 type args = map[string]any
 
-var readers = []string{"get_posthog_status", "get_stats", "get_trace", "list_events"}
-var writers = []string{"configure_posthog", "delete_posthog", "set_posthog_enabled", "test_posthog"}
+var readers = []string{"get_posthog_status", "get_stats", "get_trace", "list_events", "list_prompts", "get_prompt", "render_prompt"}
+var writers = []string{"configure_posthog", "delete_posthog", "set_posthog_enabled", "test_posthog", "save_prompt", "set_prompt_label", "delete_prompt"}
 
 // TestSchemas holds all that a client learns of the tools against a golden
 // file; go test -update writes it anew.
@@ -328,7 +338,8 @@ func TestSchemas(t *testing.T) {
 		if tool.Description == "" || tool.Title == "" {
 			t.Errorf("%s has no description or title", name)
 		}
-		for arg, p := range at(tool.InputSchema, "properties").(map[string]any) {
+		arguments, _ := at(tool.InputSchema, "properties").(map[string]any) // list_prompts has none
+		for arg, p := range arguments {
 			if d, _ := at(p, "description").(string); d == "" {
 				t.Errorf("%s: the argument %s has no description", name, arg)
 			}
@@ -545,13 +556,14 @@ func TestPauseResumeDelete(t *testing.T) {
 func TestViewersOnlyRead(t *testing.T) {
 	f := newFixture(t)
 	f.dial(f.admin).must("configure_posthog", args{"project_key": phc})
+	f.dial(f.admin).must("save_prompt", args{"name": "p", "messages": []any{args{"content": "x"}}})
 	before := f.connections()
 	c := f.dial(f.viewer)
 	for _, name := range writers {
 		c.fails(name, args{"connection": "default", "confirm": "default", "enabled": false}, "forbidden", "viewer", "member")
 	}
 	for _, name := range readers {
-		c.must(name, map[string]args{"get_trace": {"trace_id": "trace-0"}}[name])
+		c.must(name, map[string]args{"get_trace": {"trace_id": "trace-0"}, "get_prompt": {"name": "p"}, "render_prompt": {"name": "p"}}[name])
 	}
 	if after := f.connections(); len(after) != 1 || after[0].Revision != before[0].Revision || len(f.delivery.tested) != 1 {
 		t.Error("a viewer changed something")

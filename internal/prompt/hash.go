@@ -13,8 +13,8 @@ import (
 // note. It is what tells two versions apart.
 func ContentHash(d Draft) string {
 	d.Note = ""
-	if len(d.Params) == 0 {
-		d.Params = nil
+	if len(d.Messages) == 0 { // nil and empty are the same to a reader
+		d.Messages = nil
 	}
 	b, err := json.Marshal(d) // struct order, and sorted keys in maps
 	if err != nil {

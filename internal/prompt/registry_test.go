@@ -21,7 +21,7 @@ const (
 	ann  = "u_ann"
 )
 
-func bucketOf(t *testing.T) jetstream.KeyValue {
+func bucketOf(t testing.TB) jetstream.KeyValue {
 	t.Helper()
 	j, err := journal.Open(t.Context(), journal.Config{Dir: t.TempDir()})
 	if err != nil {
