@@ -69,6 +69,8 @@ var allowed = map[string][]string{
 	// Beside the design's table: what measures and tests the others.
 	"internal/bench":                 all,
 	"internal/deptest":               {},
+	"internal/sdkadapter":            {root, "event"},
+	"internal/sdkadapter/cmd":        {"internal/sdkadapter"},
 	"internal/provider/providertest": {"event", "internal/provider"},
 	"internal/posthog/posthogtest":   {"event"},
 	"internal/store/storetest":       {"event", "internal/store"},
