@@ -21,6 +21,10 @@ const (
 	Feedback   = "$ai_feedback"   // a user's words about a trace
 )
 
+// RequestStarted is the llm_events vocabulary's word for a call that begins. The
+// gateway sends it for projects that speak that vocabulary; see Event.StartTold.
+const RequestStarted = "llm_request_started"
+
 // FirstValue is the name of the milestone that is kept and sent once for each
 // user and project, however often and wherever callers report it.
 const FirstValue = "first_value_reached"
@@ -132,6 +136,10 @@ type Event struct {
 	// Private marks an event whose content has been withheld on purpose: on the
 	// wire $ai_input and $ai_output_choices are then null, not absent.
 	Private bool `json:"private,omitzero"`
+
+	// StartTold marks both events of a call whose beginning was told before it was
+	// made: [RequestStarted], with what was known then, and the call's own event.
+	StartTold bool `json:"start_told,omitzero"`
 
 	// Content is carried beside the metadata, never in it.
 	Content Content `json:"-"`

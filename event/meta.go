@@ -103,6 +103,7 @@ var eventMembers = []member{
 	str("output_category", func(e *Event) *string { return &e.OutputCategory }),
 	raws("properties", func(e *Event) *map[string]json.RawMessage { return &e.Properties }),
 	boolean("private", func(e *Event) *bool { return &e.Private }),
+	boolean("start_told", func(e *Event) *bool { return &e.StartTold }),
 }
 
 var usageMembers = []member{

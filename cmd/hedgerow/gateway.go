@@ -2,9 +2,11 @@ package main
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/gateway"
+	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
@@ -71,6 +73,9 @@ func (a *app) authorize(key string, r *http.Request) (gateway.Grant, error) {
 	return gateway.Grant{
 		ProjectID:  id,
 		LeaveUsage: !usage,
+		TellStart: slices.ContainsFunc(snap.Connections(id), func(c project.Connection) bool {
+			return c.Enabled && (c.Schema == project.SchemaLLMEvents || c.Schema == project.SchemaBoth)
+		}),
 		ProviderKey: func(name string) (string, bool) {
 			s, ok := a.registry.Snapshot().ProviderKey(id, name)
 			return s.Reveal(), ok

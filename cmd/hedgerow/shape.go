@@ -44,7 +44,8 @@ func shape(c project.Connection, p project.Project, e *event.Event) []*event.Eve
 	}
 	names := c.Filter.Events
 	all := posthog.Vocabulary(c.Schema, out, safe)
-	if len(names) == 0 || slices.Contains(names, e.Name) {
+	ofCall := e.StartTold && (slices.Contains(names, event.Generation) || slices.Contains(names, event.Embedding))
+	if len(names) == 0 || ofCall || slices.Contains(names, e.Name) {
 		return all
 	}
 	return slices.DeleteFunc(all, func(o *event.Event) bool { return !slices.Contains(names, o.Name) })

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -79,8 +80,8 @@ func newCapture(a Appender, m *metrics, log *slog.Logger, queue int, bytes, deco
 	return c
 }
 
-// offer hands a finished call over, or drops it.
-func (c *capture) offer(r *record) {
+// offer hands a call over, or drops it. It tells whether it took it.
+func (c *capture) offer(r *record) bool {
 	r.ended = time.Now()
 	r.size = int64(cap(r.call.Request) + cap(r.call.Response) + cap(r.call.ResponseTail))
 	c.mu.RLock()
@@ -88,18 +89,20 @@ func (c *capture) offer(r *record) {
 	switch {
 	case c.closed:
 		c.drop(dropClosed, 1, nil)
-		return
+		return false
 	case !c.bytes.take(r.size):
 		c.drop(dropQueueBytes, 1, nil)
-		return
+		return false
 	}
 	c.depth.Add(1)
 	select {
 	case c.queue <- r:
+		return true
 	default:
 		c.depth.Add(-1)
 		c.bytes.give(r.size)
 		c.drop(dropQueueFull, 1, nil)
+		return false
 	}
 }
 
@@ -153,16 +156,21 @@ func (c *capture) work() {
 		}
 		events = events[:0]
 		for _, r := range batch {
-			events = append(events, c.event(r))
+			if e := c.event(r); e != nil {
+				events = append(events, e)
+			}
 		}
-		c.store(events)
+		if len(events) > 0 {
+			c.store(events)
+		}
+		clear(events)
 		now := time.Now()
 		for i, r := range batch {
 			c.metrics.lag.Observe(now.Sub(r.ended).Seconds())
 			c.bytes.give(r.size)
 			c.depth.Add(-1)
 			freeHead(r.head)
-			batch[i], events[i] = nil, nil
+			batch[i] = nil
 		}
 	}
 }
@@ -277,10 +285,49 @@ func code(err error) event.Code {
 	return ""
 }
 
-// event makes the one event of a call. Whatever goes wrong, there is one.
+// event makes the one event of a call. Whatever goes wrong, there is one. It is
+// nil for the start of a call that generates nothing.
 func (c *capture) event(r *record) (e *event.Event) {
+	if r.start {
+		return c.startOf(r)
+	}
 	defer c.contain(r, &e)
 	e = c.read(r)
+	e.StartTold = r.startTold
+	c.identify(e, r)
+	return e
+}
+
+// startOf makes the event of a call's beginning out of the request alone. What
+// the request says is looked at like any content, for its hash and its length,
+// and dropped before the journal.
+func (c *capture) startOf(r *record) (e *event.Event) {
+	defer func() {
+		if p := recover(); p != nil {
+			c.metrics.panics.Inc()
+			e = nil
+		}
+	}()
+	asked := c.read(r)
+	if !asked.IsCosted() {
+		return nil
+	}
+	c.identify(asked, r)
+	return &event.Event{
+		UUID: event.NewID(), ProjectID: r.projectID, Name: event.RequestStarted, Timestamp: asked.Timestamp, Source: asked.Source,
+		DistinctID: asked.DistinctID, User: asked.User, TraceID: asked.TraceID, SpanID: asked.SpanID, ParentID: asked.ParentID, SessionID: asked.SessionID,
+		TraceName: asked.TraceName, SpanName: asked.SpanName, Provider: asked.Provider, ModelAsked: asked.ModelAsked, Operation: asked.Operation,
+		BaseURL: asked.BaseURL, RequestURL: asked.RequestURL, Method: asked.Method, Stream: asked.Stream, RequestBytes: asked.RequestBytes,
+		ModelParameters: asked.ModelParameters, PromptName: asked.PromptName, PromptVersion: asked.PromptVersion, PromptVersionID: asked.PromptVersionID,
+		PromptHash: asked.PromptHash, Surface: asked.Surface, TaskType: asked.TaskType, Environment: asked.Environment,
+		Tags: asked.Tags, Flags: asked.Flags, Groups: asked.Groups, Properties: asked.Properties,
+		Content:   event.Content{Input: asked.Content.Input, Tools: asked.Content.Tools},
+		StartTold: true, Private: true,
+	}
+}
+
+// identify says whose call it was and what it was part of.
+func (c *capture) identify(e *event.Event, r *record) {
 	e.ProjectID = r.projectID
 	attribute(e, r.header)
 	if r.traceID != "" {
@@ -296,9 +343,8 @@ func (c *capture) event(r *record) (e *event.Event) {
 		e.TraceID = event.NewID()
 	}
 	if e.SpanID == "" {
-		e.SpanID = event.NewID()
+		e.SpanID = cmp.Or(r.spanID, event.NewID())
 	}
-	return e
 }
 
 // contain is to be deferred. It makes *e the plain event of a call where a panic

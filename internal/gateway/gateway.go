@@ -254,7 +254,23 @@ func (x *exchange) serve() {
 	if x.debug {
 		x.rec.traceID = debugTrace(x.in.Header, x.plan.trace)
 	}
+	if grant.TellStart && len(x.body.whole) > 0 {
+		x.tellStart()
+	}
 	x.forward()
+}
+
+// tellStart has the beginning of the call recorded. Whether it is one that
+// generates something turns out when the request is read, off the caller's path.
+func (x *exchange) tellStart() {
+	if x.rec.traceID == "" {
+		x.rec.traceID = debugTrace(x.in.Header, x.plan.trace)
+	}
+	x.rec.spanID = event.NewID()
+	start := *x.rec
+	start.start = true
+	start.call.Request, start.call.RequestBytes = x.body.whole, int64(len(x.body.whole))
+	x.rec.startTold = x.g.capture.offer(&start)
 }
 
 // refuse answers a call that goes nowhere.

@@ -18,6 +18,10 @@ type Grant struct {
 	// LeaveUsage turns off, for this project, asking for token counts on streams
 	// that lack them.
 	LeaveUsage bool
+
+	// TellStart has an [event.RequestStarted] recorded before each call that
+	// generates something, beside the event of the call.
+	TellStart bool
 }
 
 const (

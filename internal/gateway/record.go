@@ -170,10 +170,13 @@ type record struct {
 	call      provider.Call
 	projectID string
 	header    http.Header // the caller's, attribution and keys included: read, never kept
-	traceID   string      // told to the caller already
-	uuid      string      // of the event and its span, where hedgerow itself calls; else ""
-	head      []byte      // the recorder's: freed when the event is stored, for the parser keeps nothing of it
-	size      int64       // bytes held, for the queue's bound
+	traceID   string      // told to the caller already, or by the start's event
+	spanID    string      // told by the start's event
+	start     bool        // the call is only about to be made
+	startTold bool
+	uuid      string // of the event and its span, where hedgerow itself calls; else ""
+	head      []byte // the recorder's: freed when the event is stored, for the parser keeps nothing of it
+	size      int64  // bytes held, for the queue's bound
 	ended     time.Time
 }
 

@@ -15,7 +15,7 @@ import (
 // The names of the llm_events vocabulary. OutputRated and TaskCompleted are also
 // names under which callers send outcomes of their own.
 const (
-	RequestStarted   = "llm_request_started"   // before the call: its timestamp is the call's start
+	RequestStarted   = event.RequestStarted    // before the call: its timestamp is the call's start
 	RequestCompleted = "llm_request_completed" // after a call that succeeded: its timestamp is the call's end
 	RequestFailed    = "llm_request_failed"    // after any other call, blocked ones included
 	OutputRated      = "llm_output_rated"      // a user's or a check's judgement of an answer
@@ -29,7 +29,8 @@ const (
 //
 //   - posthog: e, as it is.
 //   - llm_events: a call ($ai_generation, $ai_embedding) becomes [RequestStarted]
-//     and, by its status, [RequestCompleted] or [RequestFailed]; a judgement
+//     and, by its status, [RequestCompleted] or [RequestFailed], the first of
+//     them only where the gateway has not sent it before the call; a judgement
 //     ($ai_feedback, $ai_metric, $ai_evaluation) becomes [OutputRated]. They are
 //     made of safe, since this vocabulary bears no text whatever the connection
 //     allows. Other $ai_ events say nothing that it has a word for, and do not
@@ -41,6 +42,12 @@ const (
 // Events made here have uuids of their own, see [DerivedID]. What is unknown is
 // absent, never 0 or "". docs/events.md lists the properties.
 func Vocabulary(schema project.Schema, e, safe *event.Event) []*event.Event {
+	if e.Name == RequestStarted && e.StartTold { // the gateway's, not one of the caller's own
+		if schema == project.SchemaPostHog {
+			return nil
+		}
+		return []*event.Event{started(safe)}
+	}
 	switch schema {
 	case project.SchemaLLMEvents:
 		if e.IsLLM() {
@@ -59,6 +66,9 @@ func Vocabulary(schema project.Schema, e, safe *event.Event) []*event.Event {
 func llmEvents(e *event.Event) []*event.Event {
 	switch e.Name {
 	case event.Generation, event.Embedding:
+		if e.StartTold {
+			return []*event.Event{ended(e)}
+		}
 		return []*event.Event{started(e), ended(e)}
 	case event.Feedback, event.Metric, "$ai_evaluation":
 		return []*event.Event{rated(e)}

@@ -420,3 +420,30 @@ func TestVocabularyChanges(t *testing.T) {
 		}
 	})
 }
+
+// TestVocabularyStartTold: what the gateway has told before the call is not told
+// again after it, and is nothing to whoever speaks PostHog's words only.
+func TestVocabularyStartTold(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		schema project.Schema
+		want   string
+	}{
+		{event.Generation, project.SchemaLLMEvents, RequestCompleted},
+		{event.Generation, project.SchemaBoth, event.Generation + " " + RequestCompleted},
+		{event.Generation, project.SchemaPostHog, event.Generation},
+		{RequestStarted, project.SchemaLLMEvents, RequestStarted},
+		{RequestStarted, project.SchemaBoth, RequestStarted},
+		{RequestStarted, project.SchemaPostHog, ""},
+	} {
+		e := bare(tt.name)
+		e.StartTold = true
+		var got []string
+		for _, out := range Vocabulary(tt.schema, e, e) {
+			got = append(got, out.Name)
+		}
+		if s := strings.Join(got, " "); s != tt.want {
+			t.Errorf("%s, schema %s: %q, want %q", tt.name, tt.schema, s, tt.want)
+		}
+	}
+}

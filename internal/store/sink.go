@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -71,6 +72,7 @@ func (s *Sink) Run(ctx context.Context) error {
 
 	for failures := 0; ctx.Err() == nil; {
 		deliveries, err := s.Queue.Fetch(ctx, batch, wait)
+		deliveries = s.pass(deliveries)
 		if len(deliveries) > 0 {
 			s.store(context.WithoutCancel(ctx), deliveries)
 		}
@@ -88,6 +90,25 @@ func (s *Sink) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// pass lets the beginnings of calls by, which are told for PostHog's sake: here
+// the call's own event says when it began. It returns the rest.
+func (s *Sink) pass(deliveries []event.Delivery) []event.Delivery {
+	starts := func(d event.Delivery) bool { return d.Event.Name == event.RequestStarted && d.Event.StartTold }
+	if !slices.ContainsFunc(deliveries, starts) {
+		return deliveries
+	}
+	var by, rest []event.Delivery
+	for _, d := range deliveries {
+		if starts(d) {
+			by = append(by, d)
+		} else {
+			rest = append(rest, d)
+		}
+	}
+	s.end(by, "passed", event.Delivery.Ack)
+	return rest
 }
 
 // store ends every delivery given: stored, retried or dead.

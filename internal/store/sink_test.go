@@ -186,6 +186,28 @@ func TestSinkStores(t *testing.T) {
 	})
 }
 
+func TestSinkPassesStarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		es := named(event.RequestStarted, event.RequestStarted, event.Generation)
+		start, own, call := es[0], es[1], es[2]
+		own.UUID = event.NewID() // a caller's
+		start.StartTold, call.StartTold = true, true
+		q, m := newQueue(es...), &memory{}
+		var told []string
+		run(t, &store.Sink{Queue: q, Store: m, OnStored: func(es []*event.Event) {
+			for _, e := range es {
+				told = append(told, e.UUID)
+			}
+		}}, q, 3)
+		if !slices.Equal(told, []string{own.UUID, call.UUID}) {
+			t.Errorf("stored %v", told)
+		}
+		if got := q.outcome[start.UUID]; len(got) != 1 || got[0] != "ack" {
+			t.Errorf("the start ended with %v", got)
+		}
+	})
+}
+
 func TestSinkIsolatesPoison(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var names []string
