@@ -259,7 +259,7 @@ func (p *proc) stored(q string) []*query.Event {
 }
 
 // awaitStored waits until n events match. What a killed or stopped process had
-// fetched and not acknowledged comes again after the queue's 30 s.
+// fetched and not acknowledged comes again when the journal opens.
 func (p *proc) awaitStored(q string, n int) []*query.Event {
 	p.w.t.Helper()
 	var got []*query.Event

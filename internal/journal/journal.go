@@ -84,6 +84,7 @@ type Journal struct {
 
 	mu         sync.Mutex
 	appends    sync.WaitGroup  // Add under mu while closing has not ended
+	opened     map[string]bool // queues, by this process
 	unreadable map[string]bool // queues whose cursor could not be read; see embedded.unrecoveredQueues
 
 	failed  chan struct{} // closed once by fail

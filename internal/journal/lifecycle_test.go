@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -401,4 +402,43 @@ func TestExternalNATS(t *testing.T) {
 	case <-time.After(20 * time.Second):
 		t.Error("the queue is silent after the server's restart")
 	}
+}
+
+// TestBringBack restarts with deliveries open: they come again at once, before
+// what was never fetched, and the queue's AckWait is as it was.
+func TestBringBack(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	o := journal.QueueOptions{AckWait: time.Hour}
+	j, err := journal.Open(t.Context(), journal.Config{Dir: dir})
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := mustQueue(t, j, "q", o)
+	var want []string
+	for range 5 {
+		e := newEvent("p1", 100)
+		want = append(want, e.UUID)
+		mustAppend(t, j, e)
+	}
+	ds := fetchN(t, q, 4)
+	ackAll(t, ds[:1])
+	closeJournal(t, j)
+
+	j = open(t, journal.Config{Dir: dir})
+	begin := time.Now()
+	q = mustQueue(t, j, "q", o)
+	ds = fetchN(t, q, 4)
+	if took := time.Since(begin); took > 10*time.Second {
+		t.Errorf("they came after %v", took)
+	}
+	var got []string
+	for _, d := range ds {
+		got = append(got, d.Event.UUID)
+	}
+	if !slices.Equal(got, want[1:]) {
+		t.Errorf("%v came, want %v", got, want[1:])
+	}
+	// Opened once more, and with AckWait as it was, nothing comes a second time.
+	none(t, mustQueue(t, j, "q", o), 500*time.Millisecond)
 }

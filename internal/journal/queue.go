@@ -60,7 +60,8 @@ var _ event.Queue = (*Queue)(nil)
 
 // Queue opens the queue of that name, making it where it does not exist. The
 // name may have letters, digits, '-' and '_'. Several processes may fetch from
-// one queue; each event then goes to one of them.
+// one queue; each event then goes to one of them. What a process that is gone had
+// fetched comes again at once where the journal is embedded, else after AckWait.
 func (j *Journal) Queue(ctx context.Context, name string, o QueueOptions) (*Queue, error) {
 	if !validToken(name) {
 		return nil, event.Invalid("the queue's name is malformed", "use letters, digits, '-' and '_'")
@@ -106,11 +107,49 @@ func (j *Journal) Queue(ctx context.Context, name string, o QueueOptions) (*Queu
 			have.AckWait, have.MaxAckPending, have.FilterSubjects = want.AckWait, want.MaxAckPending, want.FilterSubjects
 			cons, err = j.events.UpdateConsumer(ctx, have)
 		}
+		if err == nil && j.firstOpened(name) && cons.CachedInfo().NumAckPending > 0 {
+			cons, err = j.bringBack(ctx, have)
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open queue %s: %w", name, err)
 	}
 	return &Queue{j: j, name: name, cons: cons, fetchBytes: o.FetchBytes}, nil
+}
+
+// firstOpened tells whether the queue is opened for the first time by the only
+// process that there is: who had fetched from it before is then gone.
+func (j *Journal) firstOpened(name string) bool {
+	if j.srv == nil {
+		return false
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.opened[name] {
+		return false
+	}
+	if j.opened == nil {
+		j.opened = make(map[string]bool)
+	}
+	j.opened[name] = true
+	return true
+}
+
+// bringBack has what an earlier process fetched and did not end come again at
+// once instead of after AckWait. JetStream has no word for that; but it looks at
+// all open deliveries 100 ms after AckWait was changed.
+func (j *Journal) bringBack(ctx context.Context, c jetstream.ConsumerConfig) (jetstream.Consumer, error) {
+	soon := c
+	soon.AckWait = time.Millisecond
+	if _, err := j.events.UpdateConsumer(ctx, soon); err != nil {
+		return nil, err
+	}
+	select {
+	case <-ctx.Done(): // the next to open it finds AckWait changed, and puts it right
+		return nil, ctx.Err()
+	case <-time.After(250 * time.Millisecond):
+	}
+	return j.events.UpdateConsumer(ctx, c)
 }
 
 // queueFilters are the subjects of a queue: the events, and what was replayed to
