@@ -16,6 +16,8 @@
 //   - [WithUser], [WithTrace], [WithSession], [WithPrompt], [WithSurface],
 //     [WithTags], [WithProperties], [WithGroups], [WithPrivacy]: whose call it is
 //     and what it is for, said by the context.
+//   - [NewPrompts] and [Prompts]: prompts that are kept in hedgerow, with a cache
+//     and a fallback; what is called with them bears their version.
 //   - [Client.StartTrace] and [Client.StartSpan]: the steps between calls.
 //   - [Client.CaptureRating], [Client.CaptureOutcome], [Client.CaptureFeedback],
 //     [Client.CaptureMetric]: whether it helped.

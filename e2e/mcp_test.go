@@ -142,8 +142,10 @@ func TestMCP(t *testing.T) {
 				names = append(names, tool.Name)
 			}
 			slices.Sort(names)
-			if want := []string{"configure_posthog", "delete_posthog", "get_posthog_status", "get_stats", "get_trace", "list_events", "set_posthog_enabled", "test_posthog"}; !slices.Equal(names, want) {
-				t.Errorf("tools %v, want %v", names, want)
+			for _, want := range []string{"configure_posthog", "delete_posthog", "get_posthog_status", "get_prompt", "get_stats", "get_trace", "list_events", "list_prompts", "save_prompt", "set_posthog_enabled", "set_prompt_label", "test_posthog"} {
+				if !slices.Contains(names, want) {
+					t.Errorf("tools %v lack %s", names, want)
+				}
 			}
 			driveConnection(t, w, p, ph, c)
 			driveQuestions(t, p, c)
