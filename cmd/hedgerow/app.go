@@ -328,6 +328,10 @@ func (a *app) serve(ctx context.Context) error {
 	apiConfig := api.Config{
 		Query: a.query, Registry: a.registry, Prompts: a.prompts, Logger: a.log.With("part", "api"), Version: buildVersion(), PublicURL: a.cfg.PublicURL,
 		Connections: connections{a}, DeadLetters: deadLetters{a}, Status: a.status, ReloadPrices: a.reloadPrices,
+		Checks: a.checks, Runner: a.runner,
+	}
+	if a.evals != nil {
+		apiConfig.CheckState = a.evals.State
 	}
 	if a.doors != nil {
 		apiConfig.Append = a.doors // a nil *Joiner would be no nil Appender

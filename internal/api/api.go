@@ -15,10 +15,12 @@ import (
 	"net/http"
 	"net/url"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/eval"
 	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/prompt"
 	"github.com/hedgerow/hedgerow/internal/query"
@@ -42,6 +44,12 @@ type Config struct {
 
 	// Append takes what POST /api/v1/events sends. nil answers that no server runs.
 	Append Appender
+
+	// Checks and Runner are the project's checks of answers; both required.
+	// CheckState says how one goes in this process; nil where none runs here.
+	Checks     *eval.Registry
+	Runner     *eval.Runner
+	CheckState func(checkID string) eval.State
 
 	Connections Connections // required
 	DeadLetters DeadLetters // required
@@ -111,7 +119,7 @@ type route struct {
 // routes is every route with what it asks of the caller. openapi.json describes
 // each.
 func (a *API) routes() []route {
-	return []route{
+	return slices.Concat(a.evalRoutes(), []route{
 		{"GET /api/v1/events", project.RoleViewer, false, a.events},
 		{"POST /api/v1/events", project.RoleMember, false, a.recordEvents},
 		{"GET /api/v1/events/{uuid}", project.RoleViewer, false, a.event},
@@ -152,7 +160,7 @@ func (a *API) routes() []route {
 		{"POST /api/v1/dead-letters/replay", project.RoleMember, false, a.replayDead},
 		{"GET /api/v1/status", project.RoleViewer, true, a.status},
 		{"POST /api/v1/prices/reload", project.RoleAdmin, true, a.reloadPrices},
-	}
+	})
 }
 
 // ServeHTTP serves /api/v1/.

@@ -21,6 +21,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/api"
+	"github.com/hedgerow/hedgerow/internal/eval"
 	"github.com/hedgerow/hedgerow/internal/journal"
 	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/prompt"
@@ -90,6 +91,7 @@ type fixture struct {
 	log      *bytes.Buffer
 	reload   error
 	appended *appended
+	judge    *judge
 
 	admin, member, viewer string // keys of project "default"
 	other                 string // an administrator's key of project "other"
@@ -149,8 +151,23 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	f.seed(other.ID)
+	f.judge = &judge{}
+	checksKV, err := j.KeyValue(ctx, "checks", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	spendingKV, err := j.KeyValue(ctx, "spending", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checks, err := eval.Open(ctx, checksKV, spendingKV, eval.Options{Audit: f.registry.Audit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = checks.Close() })
 	c := api.Config{
 		Query: reader, Registry: f.registry, Prompts: f.prompts, Logger: slog.New(slog.NewTextHandler(f.log, nil)), Version: "v1.2.3", PublicURL: "http://hedgerow.example",
+		Checks: checks, Runner: &eval.Runner{Caller: f.judge, Budget: checks.Budget()},
 		Append: f.appended, Connections: f.delivery, DeadLetters: f.dead, Status: func(context.Context) any { return map[string]string{"state": "fine"} },
 		ReloadPrices: func() error { return f.reload }, Now: func() time.Time { return now },
 	}

@@ -54,9 +54,9 @@ type EventInput struct {
 // again counts none twice.
 func (a *API) recordEvents(r *http.Request, p Principal) (any, error) {
 	if a.c.Append == nil {
-		return nil, event.NewError(event.CodeUnavailable, "no server runs on this data folder: events are not taken", "start hedgerow serve and send the event again", nil)
+		return nil, errNoServer()
 	}
-	inputs, err := readEvents(r)
+	inputs, err := readList[EventInput](r, `{"event":"prompt_shared","distinct_id":"user_1","properties":{…}}`)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +70,16 @@ func (a *API) recordEvents(r *http.Request, p Principal) (any, error) {
 		e.ProjectID = p.ProjectID
 		events[i] = e
 	}
-	if err := a.c.Append.Append(r.Context(), events...); err != nil {
+	return a.store(r.Context(), events)
+}
+
+func errNoServer() error {
+	return event.NewError(event.CodeUnavailable, "no server runs on this data folder: events are not taken", "start hedgerow serve and send the event again", nil)
+}
+
+// store hands events on and answers with what they are kept under.
+func (a *API) store(ctx context.Context, events []*event.Event) (any, error) {
+	if err := a.c.Append.Append(ctx, events...); err != nil {
 		return nil, err
 	}
 	uuids := make([]string, len(events))
@@ -80,15 +89,16 @@ func (a *API) recordEvents(r *http.Request, p Principal) (any, error) {
 	return map[string]any{"accepted": len(events), "uuids": uuids}, nil
 }
 
-// readEvents reads one object, or a list of them, strictly.
-func readEvents(r *http.Request) ([]EventInput, error) {
+// readList reads one object, or a list of them, strictly. example is one, for
+// the hints.
+func readList[T any](r *http.Request, example string) ([]T, error) {
 	var body json.RawMessage
 	if err := readJSON(r, &body); err != nil {
 		return nil, err
 	}
 	if body[0] != '[' {
-		in, err := readEvent(body)
-		return []EventInput{in}, err
+		in, err := readOne[T](body, example)
+		return []T{in}, err
 	}
 	var list []json.RawMessage
 	if err := json.Unmarshal(body, &list); err != nil {
@@ -96,13 +106,13 @@ func readEvents(r *http.Request) ([]EventInput, error) {
 	}
 	switch {
 	case len(list) == 0:
-		return nil, event.Invalid("the list has no events", `send at least one, such as {"event":"prompt_shared","distinct_id":"user_1"}`)
+		return nil, event.Invalid("the list has no events", "send at least one, such as "+example)
 	case len(list) > maxEvents:
 		return nil, event.NewError(event.CodeTooLarge, fmt.Sprintf("the list has %d events, more than %d", len(list), maxEvents), "send fewer at a time", nil)
 	}
-	out := make([]EventInput, len(list))
+	out := make([]T, len(list))
 	for i, item := range list {
-		in, err := readEvent(item)
+		in, err := readOne[T](item, example)
 		if err != nil {
 			return nil, atIndex(err, i, len(list))
 		}
@@ -111,9 +121,9 @@ func readEvents(r *http.Request) ([]EventInput, error) {
 	return out, nil
 }
 
-func readEvent(b json.RawMessage) (in EventInput, err error) {
+func readOne[T any](b json.RawMessage, example string) (in T, err error) {
 	if len(b) == 0 || b[0] != '{' {
-		return in, event.Invalid("the event is not an object", `send {"event":"prompt_shared","distinct_id":"user_1","properties":{…}}`)
+		return in, event.Invalid("the event is not an object", "send "+example)
 	}
 	dec := json.NewDecoder(bytes.NewReader(b))
 	dec.DisallowUnknownFields()
@@ -143,6 +153,10 @@ func want(field string) string {
 		return "an object"
 	case "tags":
 		return "a list of strings"
+	case "eval_score":
+		return "a number"
+	case "eval_passed", "accepted_output", "edited_output":
+		return "true or false"
 	}
 	return "a string"
 }

@@ -70,8 +70,9 @@ var minTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 //   - Counts, costs and durations are not negative or absurd: such are unknown. The total of
 //     tokens, and of cache writes, is filled where its parts are known.
 //   - IsError and Status of an LLM event say how it ended.
-//   - Any other event that names a trace or a prompt by the properties trace_id,
-//     prompt_name or prompt_version_id belongs to it, as with PostHog's names.
+//   - Any other event that names a trace, a call or a prompt by the properties
+//     trace_id, span_id or generation_id, prompt_name or prompt_version_id belongs
+//     to it, as with PostHog's names; so does a judgement of PostHog's own.
 //   - There are at most 300 custom properties, of 1 MiB together. [Note] says
 //     what was left out.
 //
@@ -110,20 +111,30 @@ func normaliseIdentity(e *event.Event, now time.Time) {
 	e.Timestamp = e.Timestamp.UTC().Truncate(time.Microsecond)
 }
 
-// adoptNames lets an outcome join its trace and its prompt where it names them
-// plainly, as the llm_events vocabulary does. The properties stay.
+// adoptNames lets an outcome join its trace, its call and its prompt where it
+// names them plainly, as the llm_events vocabulary does, and PostHog's own
+// judgements the generation that they judge. The properties stay.
 func adoptNames(e *event.Event) {
-	if e.IsLLM() || len(e.Properties) == 0 {
+	if len(e.Properties) == 0 {
 		return
 	}
-	for _, f := range [...]struct {
-		name string
-		to   *string
-	}{{"trace_id", &e.TraceID}, {"prompt_name", &e.PromptName}, {"prompt_version_id", &e.PromptVersionID}} {
-		if v := e.Properties[f.name]; *f.to == "" && len(v) > 2 && v[0] == '"' && validJSON(v) {
-			*f.to = gjson.ParseBytes(v).String()
+	adopt := func(name string, to *string) {
+		if v := e.Properties[name]; *to == "" && len(v) > 2 && v[0] == '"' && validJSON(v) {
+			*to = gjson.ParseBytes(v).String()
 		}
 	}
+	switch {
+	case !e.IsLLM():
+		adopt("trace_id", &e.TraceID)
+		adopt("prompt_name", &e.PromptName)
+		adopt("prompt_version_id", &e.PromptVersionID)
+	case e.Name == event.Metric, e.Name == event.Feedback, e.Name == "$ai_evaluation":
+		adopt("$ai_target_event_id", &e.ParentID)
+	default:
+		return
+	}
+	adopt("span_id", &e.ParentID)
+	adopt("generation_id", &e.ParentID)
 }
 
 func normaliseTexts(e *event.Event) {

@@ -59,6 +59,18 @@ func (r *Runner) Run(ctx context.Context, c *Check, e *event.Event) (Outcome, er
 	return Outcome{OK: true, Result: Result{Name: c.Name, Kind: c.Kind, CheckID: c.ID, Passed: event.Some(v.passed), ReasonCode: v.reason}}, nil
 }
 
+// Try is Run for people who look at a check, kept or not: its settings are
+// validated first, and only generations can be judged.
+func (r *Runner) Try(ctx context.Context, c *Check, e *event.Event) (Outcome, error) {
+	if err := c.prepare(); err != nil {
+		return Outcome{}, err
+	}
+	if e.Name != event.Generation {
+		return Outcome{}, event.Invalid("this event is no answer of a model", "pick an event "+event.Generation)
+	}
+	return r.Run(ctx, c, e)
+}
+
 // program returns the check made ready, which is kept until the check changes.
 func (r *Runner) program(c *Check) (program, error) {
 	if p, ok := r.programs.Load(c.ID); ok && c.ID != "" && p.(compiled).at.Equal(c.UpdatedAt) {

@@ -52,6 +52,7 @@ const (
 	RetryRate      Measure = "retry_rate"      // retry_count above 0
 	EvalScore      Measure = "eval_score"      // mean of eval_score
 	EvalPassRate   Measure = "eval_pass_rate"  // eval_passed
+	Evals          Measure = "evals"           // outcomes that a check or a judge made: those with a name of an evaluation
 )
 
 // The measures of tool calls: spans that say that they are one.
@@ -100,6 +101,7 @@ type terms struct {
 	task, completed string // conditions
 	rated, negative string
 	retries, score  string // values
+	passed, eval    string // of a judgement: "true" or "false", and its name
 }
 
 func (d *dialect) terms() terms {
@@ -111,8 +113,15 @@ func (d *dialect) terms() terms {
 		task: task, completed: task + " AND coalesce(lower(" + prop("task_completed") + "), 'true') <> 'false'",
 		rated: feedback + " IN (" + positiveWords + ", " + negativeWords + ", 'neutral')", negative: feedback + " IN (" + negativeWords + ")",
 		retries: d.tryFloat(prop("retry_count")),
-		score:   "coalesce(" + d.tryFloat(prop("eval_score")) + ", " + d.tryFloat(prop("$ai_score")) + ", " + d.tryFloat(metric) + ")",
+		passed:  "lower(coalesce(" + prop("eval_passed") + ", " + prop("$ai_evaluation_result") + "))", eval: d.evalName(),
+		score: "coalesce(" + d.tryFloat(prop("eval_score")) + ", " + d.tryFloat(prop("$ai_score")) + ", " + d.tryFloat(metric) + ")",
 	}
+}
+
+// evalName is what a judgement is called, in hedgerow's words or PostHog's; NULL
+// for outcomes that are none.
+func (d *dialect) evalName() string {
+	return "coalesce(" + d.constProperty("eval_name") + ", " + d.constProperty("$ai_metric_name") + ", " + d.constProperty("$ai_evaluation_name") + ")"
 }
 
 // yesNo are the conditions that a property says yes, and that it says either,
@@ -148,7 +157,8 @@ func (d *dialect) measures() map[Measure]measure {
 
 		Tasks: one(ofOutcomes, "count(*) FILTER (WHERE "+t.task+")"), TasksCompleted: one(ofOutcomes, "count(*) FILTER (WHERE "+t.completed+")"), CompletionRate: one(ofOutcomes, rate(t.completed, t.task)),
 		Rated: one(ofOutcomes, "count(*) FILTER (WHERE "+t.rated+")"), Negative: one(ofOutcomes, "count(*) FILTER (WHERE "+t.negative+")"), NegativeRate: one(ofOutcomes, rate(t.negative, t.rated)),
-		EscalationRate: share("escalated_to_human"), AcceptanceRate: share("accepted_output"), EditRate: share("edited_output"), EvalPassRate: share("eval_passed"),
+		EscalationRate: share("escalated_to_human"), AcceptanceRate: share("accepted_output"), EditRate: share("edited_output"), EvalPassRate: one(ofOutcomes, rate(t.passed+" = 'true'", t.passed+" IN ('true', 'false')")),
+		Evals:     one(ofOutcomes, "count(*) FILTER (WHERE "+t.eval+" IS NOT NULL)"),
 		RetryRate: one(ofOutcomes, rate(t.retries+" > 0", t.retries+" IS NOT NULL")), EvalScore: one(ofOutcomes, "avg("+t.score+")"),
 
 		ToolCalls: one(ofTools, "count(*)"), ToolErrors: one(ofTools, "count(*) FILTER (WHERE is_error)"), ToolErrorRate: one(ofTools, rate("is_error", "true")), ToolP95: quantile(ofTools, "latency_us", 1),
@@ -205,8 +215,10 @@ func scanValues(rows *sql.Rows, names []Measure, ms []measure, before ...any) (V
 
 // from is what a kind's questions select from: the table or, for outcomes, a
 // selection of it that completes them. An outcome that says nothing of its
-// prompt, model and so on has those of the first call of its trace that names a
-// prompt or, where none does, of the first: whoever tells that a task is done seldom knows which prompt did it.
+// prompt, model and so on has those of the call that its parent id names or,
+// where it names none, of the first call of its trace that names a prompt or,
+// where none does, of the first: whoever tells that a task is done seldom knows
+// which prompt did it.
 func (r *Reader) from(k kind, project string, f *Filter, by GroupBy) (string, []any) {
 	names := inherited(f, by)
 	if k != ofOutcomes || len(names) == 0 {
@@ -236,19 +248,24 @@ func (r *Reader) from(k kind, project string, f *Filter, by GroupBy) (string, []
 	// One struct a trace: a state for each column would take much more memory.
 	const noPrompt = 1 << 62
 	first := "arg_min(struct_pack(" + strings.Join(pack, ", ") + "), epoch_us(ts) + CASE WHEN prompt_name IS NULL THEN " + strconv.Itoa(noPrompt) + " ELSE 0 END) AS c"
+	// The call that it names, else that of the trace.
+	call := func(n string) string { return "struct_extract(coalesce(s.c, t.c), '" + n + "')" }
 	var replace []string
 	for _, n := range names {
 		switch n {
 		case "prompt_version", "prompt_version_id":
-			replace = append(replace, "CASE WHEN o.prompt_version IS NOT NULL OR o.prompt_version_id IS NOT NULL THEN o."+n+" WHEN o.prompt_name IS NULL OR o.prompt_name = c.prompt_name THEN c."+n+" END AS "+n)
+			replace = append(replace, "CASE WHEN o.prompt_version IS NOT NULL OR o.prompt_version_id IS NOT NULL THEN o."+n+" WHEN o.prompt_name IS NULL OR o.prompt_name = "+call("prompt_name")+" THEN "+call(n)+" END AS "+n)
 		default:
-			replace = append(replace, "coalesce(o."+n+", c."+n+") AS "+n)
+			replace = append(replace, "coalesce(o."+n+", "+call(n)+") AS "+n)
 		}
 	}
-	from := "(SELECT o.* REPLACE (" + strings.Join(replace, ", ") + ") FROM (" + own + ") o LEFT JOIN (SELECT trace_id, " + first +
-		" FROM events WHERE project_id = ? AND " + callExpr + near.String() + " AND trace_id IN (" + traces + ") GROUP BY trace_id) t ON t.trace_id = o.trace_id) AS events"
-	all := append(append(append(append([]any{}, args...), project), nearArgs...), args...)
-	return from, all
+	calls := " FROM events WHERE project_id = ? AND " + callExpr + near.String()
+	from := "(SELECT o.* REPLACE (" + strings.Join(replace, ", ") + ") FROM (" + own + ") o" +
+		" LEFT JOIN (SELECT trace_id, " + first + calls + " AND trace_id IN (" + traces + ") GROUP BY trace_id) t ON t.trace_id = o.trace_id" +
+		" LEFT JOIN (SELECT trace_id, span_id, " + first + calls + " AND span_id IN (" + strings.Replace(traces, "trace_id", "parent_id", 1) + " AND parent_id IS NOT NULL AND model_asked IS NULL) GROUP BY trace_id, span_id) s" +
+		" ON s.trace_id = o.trace_id AND s.span_id = o.parent_id) AS events"
+	some := append(append([]any{project}, nearArgs...), args...)
+	return from, append(append(append([]any{}, args...), some...), some...)
 }
 
 // inherited are the columns of its call that a question about an outcome looks

@@ -103,7 +103,7 @@ func (r *Reader) by(g GroupBy) (expr string, args []any, err error) {
 	case ByTool:
 		return r.sql.stepExpr(), nil, nil
 	case ByEval:
-		return "coalesce(" + r.sql.constProperty("eval_name") + ", " + r.sql.constProperty("$ai_metric_name") + ", " + r.sql.constProperty("$ai_evaluation_name") + ", '')", nil, nil
+		return text(r.sql.evalName()), nil, nil
 	}
 	if name, ok := strings.CutPrefix(string(g), propertyPrefix); ok && name != "" {
 		if err := checkText("breakdown", name); err != nil {

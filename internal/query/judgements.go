@@ -1,0 +1,33 @@
+package query
+
+import (
+	"context"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/store"
+)
+
+// MaxJudgements bounds what [Reader.Judgements] returns.
+const MaxJudgements = 500
+
+// Judgements lists what checks, judges and people said about a trace: its
+// outcomes, the oldest first. Those that name a call have its span id as
+// ParentID.
+func (r *Reader) Judgements(ctx context.Context, project, traceID string) ([]*Event, error) {
+	if traceID == "" {
+		return nil, event.Invalid("the trace id is empty", "")
+	}
+	w, err := r.where(project, &Filter{TraceID: traceID, Kind: KindOutcomes})
+	if err != nil {
+		return nil, err
+	}
+	rows, err := r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM events "+w.String()+" ORDER BY ts, uuid LIMIT ?", append(w.args, MaxJudgements)...)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]*Event, len(rows))
+	for i, row := range rows {
+		out[i] = newEvent(row)
+	}
+	return out, nil
+}
