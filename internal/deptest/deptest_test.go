@@ -72,7 +72,7 @@ var allowed = map[string][]string{
 	"internal/sdkadapter":            {root, "event"},
 	"internal/sdkadapter/cmd":        {"internal/sdkadapter"},
 	"internal/provider/providertest": {"event", "internal/provider"},
-	"internal/posthog/posthogtest":   {"event"},
+	"internal/posthog/posthogtest":   {"event", "internal/flag"},
 	"internal/store/storetest":       {"event", "internal/store"},
 	"e2e":                            {},
 

@@ -172,7 +172,7 @@ func (r *relay) keep(key [sha256.Size]byte, a *said) {
 }
 
 // connection returns the PostHog that answers for a token: the one whose key the
-// token is, or else the project's first enabled one by name.
+// token is, or else [project.Snapshot.FlagConnection].
 func (h *Handler) connection(to target) (project.Connection, bool) {
 	if h.relay.http == nil {
 		return project.Connection{}, false
@@ -180,12 +180,7 @@ func (h *Handler) connection(to target) (project.Connection, bool) {
 	if to.conn != nil {
 		return *to.conn, true
 	}
-	for _, c := range h.c.Projects().Connections(to.project) {
-		if c.Enabled && !c.ProjectKey.IsZero() {
-			return c, true
-		}
-	}
-	return project.Connection{}, false
+	return h.c.Projects().FlagConnection(to.project)
 }
 
 // djangoError answers as PostHog's flags and private API do.

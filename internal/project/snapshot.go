@@ -164,6 +164,17 @@ func (s *Snapshot) AllConnections() []Connection { return s.allConns }
 // answers to a user compares ProjectID.
 func (s *Snapshot) Connection(id string) (Connection, bool) { return deref(s.connections[id]) }
 
+// FlagConnection returns the connection whose PostHog decides the project's
+// feature flags: the first by name that is enabled and has a project key.
+func (s *Snapshot) FlagConnection(projectID string) (Connection, bool) {
+	for _, c := range s.connsBy[projectID] {
+		if c.Enabled && !c.ProjectKey.IsZero() {
+			return c, true
+		}
+	}
+	return Connection{}, false
+}
+
 // ConnectionByName returns a project's connection with a name.
 func (s *Snapshot) ConnectionByName(projectID, name string) (Connection, bool) {
 	for _, c := range s.connsBy[projectID] {

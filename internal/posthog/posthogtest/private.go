@@ -66,7 +66,7 @@ func (s *Server) private(w http.ResponseWriter, r *http.Request, route string, r
 	switch {
 	case route == "/flags/definitions" || route == "/api/feature_flag/local_evaluation":
 		if scoped("feature_flag:read") {
-			writeJSON(w, http.StatusOK, map[string]any{"flags": []any{}, "group_type_mapping": map[string]string{}, "cohorts": map[string]any{}})
+			s.serveDefinitions(w, r)
 		}
 	case route == "/api/users/@me":
 		if p, ok := s.project(key, "@current", ""); scoped("user:read") {
@@ -104,6 +104,12 @@ func (s *Server) private(w http.ResponseWriter, r *http.Request, route string, r
 				drf(w, http.StatusMethodNotAllowed, "invalid_request", "method_not_allowed", fmt.Sprintf("Method %q not allowed.", r.Method))
 			} else if scoped("query:read") {
 				s.query(w, rec.Body, p)
+			}
+		case len(parts) == 4 && parts[2] == "feature_flags":
+			if r.Method != http.MethodPatch {
+				drf(w, http.StatusMethodNotAllowed, "invalid_request", "method_not_allowed", fmt.Sprintf("Method %q not allowed.", r.Method))
+			} else if scoped("feature_flag:write") {
+				s.patchFlag(w, parts[3], rec.Body)
 			}
 		default:
 			drf(w, http.StatusNotFound, "invalid_request", "not_found", "Endpoint not found.")

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/hedgerow/hedgerow/internal/flag"
 )
 
 // What a [Server] knows when its options name nothing else.
@@ -111,7 +113,11 @@ type Server struct {
 	quota     map[string]bool
 	refuse    func(Event) string
 	flags     map[string]any
-	queries   map[string]QueryFunc
+
+	definitions     *flag.Set
+	definitionsBody []byte // as served
+
+	queries map[string]QueryFunc
 
 	life sync.Mutex // guards what follows: starting and stopping
 	addr string
