@@ -1,5 +1,5 @@
 // Package prompt keeps a project's prompts: their immutable versions, and the
-// labels that say which of these runs where.
+// labels and rollouts that say which of these runs where.
 //
 // Read in this order:
 //
@@ -12,6 +12,8 @@
 //     how it compares with the prompt_hash of an event.
 //   - [Registry.Attribute] (attribute.go): which version an event ran, said by
 //     its caller or recognised, and whether the text still is that version's.
+//   - [Rollout] (rollout.go) and [Registry.Resolve] (resolve.go): who gets which
+//     version, by the variants of a feature flag.
 //   - [File] (file.go): a prompt as a YAML or JSON file, for import and export.
 //   - [PostHogForm] (posthogform.go): a version as PostHog's prompt clients read it.
 package prompt

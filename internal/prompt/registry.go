@@ -28,6 +28,7 @@ type Options struct {
 	// Audit writes an entry into the audit log; (*project.Registry).Audit does.
 	// nil writes none.
 	Audit  func(context.Context, project.AuditEntry) error
+	Flags  Flags            // decides PostHog's flags, for rollouts. nil: hedgerow's own percentages alone
 	Now    func() time.Time // Defaults to time.Now
 	Logger *slog.Logger     // Defaults to none
 }
@@ -110,10 +111,11 @@ type record struct {
 type state struct {
 	prompts  map[string]record           // by key
 	versions map[string]map[int]*Version // by prompt id and number
+	rollouts map[string]*rollout         // by key
 }
 
 func newState() *state {
-	return &state{prompts: map[string]record{}, versions: map[string]map[int]*Version{}}
+	return &state{prompts: map[string]record{}, versions: map[string]map[int]*Version{}, rollouts: map[string]*rollout{}}
 }
 
 func (st *state) apply(key string, value []byte, _ uint64) error {
@@ -128,6 +130,8 @@ func (st *state) apply(key string, value []byte, _ uint64) error {
 			return err
 		}
 		st.prompts[key] = p
+	case strings.HasPrefix(key, prefixRollout):
+		return st.applyRollout(key, value)
 	case strings.HasPrefix(key, prefixVersion):
 		id, n, _ := strings.Cut(strings.TrimPrefix(key, prefixVersion), ".")
 		number, err := strconv.Atoi(n)
@@ -173,6 +177,7 @@ type held struct {
 	Prompt
 	id       string
 	versions []*Version
+	rollout  *rollout // nil: none
 }
 
 func (st *state) view() *view {
@@ -196,6 +201,9 @@ func (st *state) view() *view {
 			if v.Created.After(h.Updated) {
 				h.Updated = v.Created
 			}
+		}
+		if ro := st.rollouts[rolloutKey(p.Project, p.Name)]; ro != nil && ro.PromptID == p.ID {
+			h.rollout = ro
 		}
 		s.byName[p.Name] = h
 		s.list = append(s.list, h)
@@ -419,6 +427,11 @@ func (r *Registry) Delete(ctx context.Context, actor, projectID, name, confirm s
 	}
 	if err := r.b.Remove(ctx, promptKey(projectID, name)); err != nil {
 		return err
+	}
+	if p.rollout != nil {
+		if err := r.b.Remove(ctx, rolloutKey(projectID, name)); err != nil {
+			r.log.Warn("the rollout of a deleted prompt is left in the bucket", "prompt", p.id, "err", err)
+		}
 	}
 	for _, v := range p.versions {
 		if err := r.b.Remove(ctx, versionKey(p.id, v.Number)); err != nil {
