@@ -54,6 +54,32 @@ const box = await page.locator("[data-chart=t-by-model] canvas").boundingBox();
 await go(() => page.mouse.click(box.x + box.width * 0.6, box.y + box.height * 0.75));
 say({ walk: "a click into a chart", clicks, found: /\/events\?/.test(here) && new URL(here).searchParams.has("from") && new URL(here).searchParams.get("kind") === "calls" && (await page.locator("td.t").count()) > 0 });
 
+// An own dashboard, by keyboard: a copy of a chart, one built anew, arranged.
+const press = async (locator, to) => { await locator.focus(); await Promise.all([page.waitForURL(to), page.keyboard.press("Enter")]); };
+const pick = async (name, value, to) => { await page.getByRole("combobox", { name, exact: true }).selectOption(value); await page.waitForURL(to); };
+await page.goto(base + "/p/default/traffic?range=30d&prompt_name=support_answer");
+await press(page.getByRole("link", { name: "Edit a copy of Error rate by prompt version" }), /explore/);
+await page.getByLabel("Title").fill("Which version fails");
+await page.getByLabel("Name of a new one").fill("Support");
+await press(page.getByRole("button", { name: "Save" }), /dashboards\/d_/);
+await press(page.getByRole("link", { name: "Add a chart" }), /explore/);
+await pick("Figure", "cost_usd", /m=cost_usd/);
+await pick("Broken down by", "model_asked", /by=model_asked/);
+await pick("As", "stack", /draw=stack/);
+await page.getByLabel("Title").fill("What it costs");
+await press(page.getByRole("button", { name: "Save" }), /dashboards\/d_/);
+await press(page.getByRole("link", { name: "Arrange" }), /edit=1/);
+await press(page.getByRole("button", { name: "← Earlier: What it costs" }), /focus=/);
+await page.waitForFunction(() => document.activeElement !== document.body);
+const kept = await page.evaluate(() => document.activeElement.getAttribute("aria-label"));
+await press(page.getByRole("button", { name: "Full width: What it costs" }), /width/);
+const order = await page.locator(".place h2").allTextContents();
+const board = new URL(page.url()).pathname;
+await page.goto(base + board + "?range=30d");
+await drawn(page);
+const file = await page.evaluate(async () => (await (await fetch([...document.querySelectorAll("a")].find((a) => a.getAttribute("aria-label") === "CSV of Which version fails").href)).text()));
+say({ walk: "an own dashboard by keyboard", clicks: 0, found: order.join() === "What it costs,Which version fails" && kept === "← Earlier: What it costs" && (await page.locator(".place.wide").count()) === 1 && /support_answer@4/.test(file.split("\n")[0]) && !/agent_plan/.test(file) });
+
 const find = async (path, pattern) => {
   await page.goto(base + path);
   return page.evaluate((p) => [...document.querySelectorAll("main a")].map((a) => a.getAttribute("href")).find((h) => new RegExp(p).test(h)), pattern);
@@ -66,6 +92,7 @@ const pages = {
   agents: p + "/agents?range=30d", models: p + "/models?range=30d", calls: p + "/events?kind=calls&sort=cost", event: failed, traces: p + "/traces", trace,
   step: trace + "?span=" + (await find(trace, "span=")).match(/span=([0-9a-f-]+)/)[1], sessions: p + "/sessions?sort=calls", session: await find(p + "/sessions?sort=calls", "^/p/default/sessions/"),
   people: p + "/people?sort=cost", person: p + "/people/user_001?range=30d", errors: p + "/errors?range=30d",
+  dashboards: p + "/dashboards", dashboard: board + "?range=30d", arrange: board + "?range=30d&edit=1", explore: p + "/explore?range=30d&m=latency_p95_ms&by=model_asked",
 };
 for (const width of [1440, 390]) {
   for (const scheme of ["light", "dark"]) {

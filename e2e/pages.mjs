@@ -41,6 +41,7 @@ const pages = {
   overview: project + "/overview", events: project + "/events", filtered: project + "/events?status=error", empty: project + "/events?model=no-such-model",
   event, trace, missing: project + "/events/0192b1c0-7e1a-7c3e-9a51-0123456789ab", notfound: "/no-such-page", foreign: "/p/p_nobodys/overview",
   traffic: project + "/traffic", "latency-cost": project + "/latency-cost", quality: project + "/quality", agents: project + "/agents", models: project + "/models",
+  dashboards: project + "/dashboards", explore: project + "/explore",
   traces: project + "/traces", sessions: project + "/sessions", people: project + "/people", person: project + "/people/ada", errors: project + "/errors", noconversation: project + "/sessions/none",
   connections: project + "/connections", connection: await connection(), analytics: project + "/analytics",
   keys: project + "/keys", settings: project + "/settings", projects: "/projects", users: "/users", user, audit: "/audit", account: "/account", welcome: "/welcome",

@@ -90,7 +90,7 @@ func TestPages(t *testing.T) {
 	p := w.start()
 	w.flushFast()
 	always := map[string]int{"signin": 200, "link": 200, "overview": 200, "events": 200, "notfound": 404, "missing": 404, "foreign": 404, "connections": 200, "connection": 200, "analytics": 200, "keys": 200, "settings": 200,
-		"traffic": 200, "latency-cost": 200, "quality": 200, "agents": 200, "models": 200, "traces": 200, "sessions": 200, "people": 200, "person": 200, "errors": 200, "noconversation": 404,
+		"traffic": 200, "latency-cost": 200, "quality": 200, "agents": 200, "models": 200, "traces": 200, "sessions": 200, "people": 200, "person": 200, "dashboards": 200, "explore": 200, "errors": 200, "noconversation": 404,
 		"projects": 200, "users": 200, "user": 200, "audit": 200, "account": 200, "welcome": 200}
 	verify := func(t *testing.T, pages map[string][]pageReport, more map[string]int) {
 		if m := pages["menu"]; len(m) != 2 || !m[0].Menu || !m[1].Menu {

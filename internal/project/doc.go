@@ -9,6 +9,8 @@
 //     snapshot: no I/O, no locks.
 //   - [Project], [APIKey], [Connection], [ProviderKey], [User], [Session]: what
 //     is kept. types.go has their meaning, units and defaults.
+//   - [Dashboard] and [SavedView], in dashboards.go: what people put together to
+//     look at.
 //   - projects.go, connections.go, users.go: the changes, each validated,
 //     compared-and-swapped against the bucket and written to the audit log. A
 //     change returns when the registry's own snapshot has it; another process

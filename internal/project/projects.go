@@ -191,6 +191,12 @@ func (r *Registry) DeleteProject(ctx context.Context, id string) error {
 		keys = append(keys, c.key())
 		r.release(ctx, connectionNames(id), c.Name, c.key())
 	}
+	for _, d := range s.Dashboards(id) {
+		keys = append(keys, d.key())
+	}
+	for _, v := range s.SavedViews(id, "") {
+		keys = append(keys, v.key())
+	}
 	for _, key := range keys {
 		if err := r.purge(ctx, key, 0); err != nil {
 			return unavailable("the project is deleted, but some of its keys could not be wiped", err)

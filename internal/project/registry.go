@@ -265,6 +265,10 @@ func (r *Registry) apply(st *state, e jetstream.KeyValueEntry) {
 		err = keep(r, st.connections, e)
 	case strings.HasPrefix(key, prefixProvider):
 		err = keep(r, st.providers, e)
+	case strings.HasPrefix(key, prefixDashboard):
+		err = keep(r, st.dashboards, e)
+	case strings.HasPrefix(key, prefixSavedView):
+		err = keep(r, st.views, e)
 	case strings.HasPrefix(key, prefixUser):
 		err = keep(r, st.users, e)
 	case strings.HasPrefix(key, prefixSession):

@@ -32,6 +32,9 @@ type Snapshot struct {
 	sessions    map[[sha256.Size]byte]*Session
 	sessionsBy  map[string][]Session
 	links       []Link
+
+	dashboardsBy map[string][]Dashboard
+	viewsBy      map[string][]SavedView
 }
 
 // state is what the watch has told, by the record's key.
@@ -45,6 +48,8 @@ type state struct {
 	sessions    map[string]Session
 	links       map[string]Link
 	audit       map[string]AuditEntry
+	dashboards  map[string]Dashboard
+	views       map[string]SavedView
 }
 
 func newState() *state {
@@ -52,6 +57,7 @@ func newState() *state {
 		projects: make(map[string]Project), keys: make(map[string]APIKey), connections: make(map[string]Connection),
 		providers: make(map[string]ProviderKey), users: make(map[string]User), sessions: make(map[string]Session),
 		links: make(map[string]Link), audit: make(map[string]AuditEntry),
+		dashboards: make(map[string]Dashboard), views: make(map[string]SavedView),
 	}
 }
 
@@ -64,6 +70,7 @@ func (st *state) snapshot(now func() time.Time) *Snapshot {
 		providers: make(map[string]*ProviderKey, len(st.providers)), providersBy: make(map[string][]ProviderKey),
 		users: make(map[string]*User, len(st.users)), emails: make(map[string]*User, len(st.users)),
 		sessions: make(map[[sha256.Size]byte]*Session, len(st.sessions)), sessionsBy: make(map[string][]Session),
+		dashboardsBy: make(map[string][]Dashboard), viewsBy: make(map[string][]SavedView),
 	}
 	byName := func(a, b string, ca, cb time.Time) int { return cmp.Or(cmp.Compare(a, b), ca.Compare(cb)) }
 
@@ -94,6 +101,12 @@ func (st *state) snapshot(now func() time.Time) *Snapshot {
 		}
 		s.providers[k.ProjectID+"."+k.Provider] = &k
 		s.providersBy[k.ProjectID] = append(s.providersBy[k.ProjectID], k)
+	}
+	for _, d := range slices.SortedFunc(maps.Values(st.dashboards), func(a, b Dashboard) int { return byName(a.Name, b.Name, a.CreatedAt, b.CreatedAt) }) {
+		s.dashboardsBy[d.ProjectID] = append(s.dashboardsBy[d.ProjectID], d)
+	}
+	for _, v := range slices.SortedFunc(maps.Values(st.views), func(a, b SavedView) int { return byName(a.Name, b.Name, a.CreatedAt, b.CreatedAt) }) {
+		s.viewsBy[v.ProjectID] = append(s.viewsBy[v.ProjectID], v)
 	}
 	s.userList = slices.SortedFunc(maps.Values(st.users), func(a, b User) int { return byName(a.Email, b.Email, a.CreatedAt, b.CreatedAt) })
 	for i := range s.userList {

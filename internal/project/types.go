@@ -228,6 +228,8 @@ const (
 	prefixSession    = "session."
 	prefixLink       = "link."
 	prefixAudit      = "audit."
+	prefixDashboard  = "dashboard."
+	prefixSavedView  = "view."
 	prefixUnique     = "unique."
 	keySealCheck     = "meta.seal"
 	keyFirstStart    = "meta.start"

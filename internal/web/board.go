@@ -40,16 +40,19 @@ type card struct {
 	Rows    []row
 	Base    string // address of the events behind all of it
 	Total   string // the figure over the whole range, and what it was before
+	File    string // address of its numbers, where no chart builder makes them
 }
 
 type column struct{ Name, Query, unit string }
 
 type row struct {
 	Label, Query string
+	Key          string // Label for machines: a time in RFC 3339, "" where Label is it
 	Cells        []cell
 }
 
-type cell struct{ Plain, Text string }
+// cell is a figure: for the chart, for people, and with all its digits.
+type cell struct{ Plain, Text, Exact string }
 
 // spec says what a card asks.
 type spec struct {
@@ -109,6 +112,17 @@ func plainNumber(m query.Measure, n query.Number) string {
 		n.Value *= 100
 	}
 	return strconv.FormatFloat(n.Value, 'g', 6, 64)
+}
+
+// exactNumber is a figure for a file, with all its digits.
+func exactNumber(m query.Measure, n query.Number) string {
+	if !n.Known {
+		return ""
+	}
+	if unit(m) == "rate" {
+		n.Value *= 100
+	}
+	return strconv.FormatFloat(n.Value, 'f', -1, 64)
 }
 
 // change is how a figure compares with the period before.
@@ -204,7 +218,9 @@ func (c *card) fill(f frame, v *view, s *query.Series) {
 		}
 		return keyQuery(c.By, key)
 	}
-	put := func(m query.Measure, n query.Number) cell { return cell{plainNumber(m, n), written(m, n)} }
+	put := func(m query.Measure, n query.Number) cell {
+		return cell{plainNumber(m, n), written(m, n), exactNumber(m, n)}
+	}
 	switch {
 	case c.OverTime && c.By == "":
 		c.First = "Time"
@@ -212,7 +228,7 @@ func (c *card) fill(f frame, v *view, s *query.Series) {
 			c.Columns = append(c.Columns, column{labels[m], "", unit(m)})
 		}
 		for i := range s.Keys {
-			r := row{Label: when(i), Query: at(i)}
+			r := row{Label: when(i), Key: s.Keys[i], Query: at(i)}
 			for _, m := range c.Measures {
 				r.Cells = append(r.Cells, put(m, s.Total.Points[i][m]))
 			}
@@ -224,12 +240,20 @@ func (c *card) fill(f frame, v *view, s *query.Series) {
 			c.Columns = append(c.Columns, column{label(g.Key), filter(g.Key), unit(m)})
 		}
 		for i := range s.Keys {
-			r := row{Label: when(i), Query: at(i)}
+			r := row{Label: when(i), Key: s.Keys[i], Query: at(i)}
 			for _, g := range groups {
 				r.Cells = append(r.Cells, put(m, g.Points[i][m]))
 			}
 			c.Rows = append(c.Rows, r)
 		}
+	case c.By == "":
+		c.First = "Group"
+		r := row{Label: "All"}
+		for _, m := range c.Measures {
+			c.Columns = append(c.Columns, column{labels[m], "", unit(m)})
+			r.Cells = append(r.Cells, put(m, s.Total.Total[m]))
+		}
+		c.Rows = []row{r}
 	default:
 		c.First = "Group"
 		for _, m := range c.Measures {
@@ -282,30 +306,16 @@ func (s *Web) ask(ctx context.Context, f *frame, v *view, specs []spec, tiles []
 	b := &board{View: v, Cards: make([]card, len(specs))}
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(1) // one question uses all of the store's threads, and most of its memory
-	question := func(sp spec) query.SeriesQuery {
-		q := query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, Measures: sp.Measures, By: sp.By, TimeZone: v.Zone.String(), Compare: true, Limit: sp.Limit}
-		if sp.OverTime {
-			q.Every = v.every()
-		}
-		if sp.Only != nil {
-			sp.Only(&q.Filter)
-		}
-		return q
-	}
 	var totals *query.Series
 	g.Go(func() (err error) {
-		totals, err = s.c.Query.Series(ctx, question(spec{Measures: tiles}))
+		totals, err = s.c.Query.Series(ctx, s.question(f, v, spec{Measures: tiles}))
 		return err
 	})
 	for i, sp := range specs {
 		g.Go(func() error {
-			series, err := s.c.Query.Series(ctx, question(sp))
-			if err != nil {
-				return err
-			}
-			b.Cards[i].spec = sp
-			b.Cards[i].fill(*f, v, series)
-			return nil
+			var err error
+			b.Cards[i], err = s.card(ctx, f, v, sp)
+			return err
 		})
 	}
 	if err := g.Wait(); err != nil {
@@ -402,12 +412,12 @@ func (s *Web) agents(r *http.Request, f *frame) (templ.Component, error) {
 		id, title, first string
 		shapes           []query.Shape
 	}{{"calls", "Calls per trace", "Calls", calls}, {"depth", "Depth of traces", "Levels", depth}} {
-		c := card{spec: spec{ID: x.id, Title: x.title, Draw: "bar"}, First: x.first, Base: string(v.to(*f, "/traces", "sort", "calls")), Columns: []column{{Name: "Traces"}}}
+		c := card{spec: spec{ID: x.id, Title: x.title, Draw: "bar"}, First: x.first, Base: string(v.to(*f, "/traces", "sort", "calls")), Columns: []column{{Name: "Traces"}}, File: string(v.to(*f, "/agents.csv", "of", x.id))}
 		for _, n := range x.shapes {
 			if len(c.Rows) == 30 {
 				break // a tail this long says nothing more
 			}
-			c.Rows = append(c.Rows, row{Label: count(n.Size), Cells: []cell{{plainCount(n.Traces), count(n.Traces)}}})
+			c.Rows = append(c.Rows, row{Label: count(n.Size), Cells: []cell{{plainCount(n.Traces), count(n.Traces), plainCount(n.Traces)}}})
 		}
 		b.Cards = append(b.Cards, c)
 	}

@@ -11,7 +11,9 @@
 //   - layout.templ and forms.templ: what pages are made of.
 //   - view.go: what a page is asked about, as its address says it: time range,
 //     time zone, filters. board.go: pages of charts, each of which is a table that
-//     leads to the events behind it. lists.go: traces, sessions, users, errors.
+//     leads to the events behind it. explore.go: charts that are an address, and
+//     dashboards.go: pages of them. csv.go: files. lists.go: traces, sessions,
+//     users, errors.
 //   - limit.go: the bound of sign-ins. assets.go and ui/: the style sheet, the
 //     scripts, and how answers are compressed.
 //   - one .go file, which parses and asks, and one .templ file, which shows, for

@@ -121,6 +121,11 @@ func (p eventsPage) to(f frame, sort query.EventSort, cursor string) templ.SafeU
 	return f.url("/events?" + q.Encode())
 }
 
+// file is the address of the list as a file.
+func (p eventsPage) file(f frame) templ.SafeURL {
+	return p.View.to(f, "/events.csv", "sort", string(p.Sort))
+}
+
 func (s *Web) event(r *http.Request, f *frame) (templ.Component, error) {
 	e, err := s.c.Query.Event(r.Context(), f.Session.ProjectID, r.PathValue("uuid"), true)
 	if err != nil {

@@ -772,7 +772,7 @@ func personHistory(f frame, p personPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			for i := range p.Cards {
-				templ_7745c5c3_Err = chartCard(&p.Cards[i]).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = chartCard(f, p.View, &p.Cards[i]).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -1918,7 +1918,7 @@ func modelTable(f frame, p modelsPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			for i := range p.Cards {
-				templ_7745c5c3_Err = chartCard(&p.Cards[i]).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = chartCard(f, p.View, &p.Cards[i]).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

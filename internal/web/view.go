@@ -83,7 +83,11 @@ const zoneCookie = "hedgerow_zone"
 
 // view reads an address. def is the range where it names none; "" is all time.
 func (s *Web) view(r *http.Request, page, def string) (*view, error) {
-	q := r.URL.Query()
+	return s.viewOf(r, r.URL.Query(), page, def)
+}
+
+// viewOf is view of other parameters than those of the request's address.
+func (s *Web) viewOf(r *http.Request, q url.Values, page, def string) (*view, error) {
 	v := &view{page: page, Feed: s.c.Live != nil, Live: q.Get("live") == "1" && s.c.Live != nil, params: params{}}
 	name := q.Get("tz")
 	if name == "" {
@@ -253,7 +257,9 @@ func (v *view) kept() [][2]string {
 	var out [][2]string
 	for _, key := range slices.Sorted(maps.Keys(v.params)) {
 		if strings.HasPrefix(key, propPrefix) || key == "tz" || !isField(key) {
-			out = append(out, [2]string{key, v.params[key][0]})
+			for _, x := range v.params[key] {
+				out = append(out, [2]string{key, x})
+			}
 		}
 	}
 	return out

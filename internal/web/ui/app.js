@@ -53,6 +53,15 @@ function enhance(root) {
       button.textContent = "Copied";
     };
   }
+  for (const button of root.querySelectorAll("button[data-share]")) {
+    if (!navigator.clipboard) continue;
+    button.hidden = false;
+    button.onclick = async () => {
+      await navigator.clipboard.writeText(location.href);
+      button.textContent = "Copied";
+    };
+  }
+  for (const board of root.querySelectorAll("[data-arrange]")) arrange(board);
   for (const field of root.querySelectorAll("[data-autosubmit]")) {
     field.onchange = () => field.form.requestSubmit();
   }
@@ -66,6 +75,33 @@ function enhance(root) {
   }
   for (const box of root.querySelectorAll(".scroll, pre")) sideways.observe(box);
   for (const box of root.querySelectorAll("[data-chart]")) near.observe(box);
+}
+
+// arrange lets charts of a dashboard be dragged to another place; their buttons
+// do the same without a mouse.
+function arrange(board) {
+  let dragged;
+  board.addEventListener("dragstart", (e) => {
+    dragged = e.target.closest(".place");
+    dragged?.classList.add("dragged");
+  });
+  board.addEventListener("dragover", (e) => {
+    const over = e.target.closest(".place");
+    if (!dragged || !over) return;
+    e.preventDefault();
+    for (const p of board.children) p.classList.toggle("over", p === over && p !== dragged);
+  });
+  board.addEventListener("dragend", () => { for (const p of board.children) p.classList.remove("over", "dragged"); });
+  board.addEventListener("drop", (e) => {
+    const over = e.target.closest(".place");
+    if (!dragged || !over || over === dragged) return;
+    e.preventDefault();
+    const later = [...board.children].indexOf(dragged) < [...board.children].indexOf(over);
+    over[later ? "after" : "before"](dragged);
+    const form = document.getElementById("order");
+    form.elements.order.value = [...board.children].map((p) => p.dataset.id).join(",");
+    form.requestSubmit();
+  });
 }
 
 // Charts are drawn when they come near the window: a page of twelve is ready as
