@@ -59,6 +59,7 @@ type app struct {
 	journal  *journal.Journal
 	registry *project.Registry
 	prompts  *prompt.Registry
+	flags    *posthog.Flags
 	prices   atomic.Pointer[price.Table]
 	store    *store.DuckDB
 	query    *query.Reader
@@ -216,7 +217,8 @@ func (a *app) openData(ctx context.Context) error {
 	if kv, err = j.KeyValue(ctx, promptsBucket, 1); err != nil {
 		return dataError(err)
 	}
-	a.prompts, err = prompt.Open(ctx, kv, prompt.Options{Audit: a.registry.Audit, Logger: a.log.With("part", "prompt")})
+	a.openFlags()
+	a.prompts, err = prompt.Open(ctx, kv, prompt.Options{Audit: a.registry.Audit, Flags: a.flags, Logger: a.log.With("part", "prompt")})
 	if err != nil {
 		return dataError(err)
 	}
@@ -305,6 +307,7 @@ func (a *app) homePolicy(projectID string) privacy.HomePolicy {
 }
 
 func (a *app) openGateway(context.Context) error {
+	a.run("feature flags", a.flags.Run)
 	g, err := gateway.New(a.gatewayConfig(a.doors))
 	if err != nil {
 		return &exitError{exitConfig, err}

@@ -43,7 +43,7 @@ func (a *app) gatewayConfig(e gateway.Appender) gateway.Config {
 		ups[name] = u
 	}
 	return gateway.Config{
-		Upstreams: ups, Authorize: a.authorize, Append: e, Logger: a.log.With("part", "gateway"), Registerer: a.metrics,
+		Upstreams: ups, Authorize: a.authorize, Append: e, Prompts: gatewayPrompts{a}, Logger: a.log.With("part", "gateway"), Registerer: a.metrics,
 		Limits: gateway.Limits{Queue: a.cfg.CaptureQueue, RequestBudget: mustSize(a.cfg.BufferBudget)},
 	}
 }

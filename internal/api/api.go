@@ -119,7 +119,7 @@ type route struct {
 // routes is every route with what it asks of the caller. openapi.json describes
 // each.
 func (a *API) routes() []route {
-	return slices.Concat(a.evalRoutes(), []route{
+	return slices.Concat(a.evalRoutes(), a.rolloutRoutes(), []route{
 		{"GET /api/v1/events", project.RoleViewer, false, a.events},
 		{"POST /api/v1/events", project.RoleMember, false, a.recordEvents},
 		{"GET /api/v1/events/{uuid}", project.RoleViewer, false, a.event},

@@ -62,9 +62,9 @@ var allowed = map[string][]string{
 
 	// The three faces also speak event's types: its errors, and what query and
 	// project answer with.
-	"internal/web": {"event", "internal/query", "internal/project", "internal/prompt", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
-	"internal/api": {"event", "internal/query", "internal/project", "internal/prompt", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
-	"internal/mcp": {"event", "internal/query", "internal/project", "internal/prompt", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
+	"internal/web": {"event", "internal/flag", "internal/query", "internal/project", "internal/prompt", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
+	"internal/api": {"event", "internal/flag", "internal/query", "internal/project", "internal/prompt", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
+	"internal/mcp": {"event", "internal/flag", "internal/query", "internal/project", "internal/prompt", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
 
 	// Beside the design's table: what measures and tests the others.
 	"internal/bench":                 all,

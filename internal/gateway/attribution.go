@@ -63,10 +63,7 @@ func attribute(e *event.Event, h http.Header) {
 		e.TaskType = v
 	}
 	if v := value(h, headerPrompt); v != "" {
-		e.PromptName, e.PromptVersion = v, ""
-		if i := strings.LastIndexByte(v, '@'); i > 0 {
-			e.PromptName, e.PromptVersion = strings.TrimSpace(v[:i]), strings.TrimSpace(v[i+1:])
-		}
+		e.PromptName, e.PromptVersion = promptRef(v)
 	}
 	for _, line := range h[headerTags] {
 		for tag := range strings.SplitSeq(line, ",") {

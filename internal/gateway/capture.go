@@ -330,6 +330,9 @@ func (c *capture) startOf(r *record) (e *event.Event) {
 func (c *capture) identify(e *event.Event, r *record) {
 	e.ProjectID = r.projectID
 	attribute(e, r.header)
+	if r.prompt != nil {
+		r.prompt(e)
+	}
 	if r.traceID != "" {
 		e.TraceID = r.traceID
 	}

@@ -18,10 +18,12 @@
 //   - stream.go, strip.go and upgrade.go: how the answer is copied.
 //   - record.go, capture.go, decode.go and attribution.go: from what was seen to
 //     an event, off the caller's path.
+//   - [Prompts] (prompt.go): the calls that name a prompt instead of writing it.
 //   - [Own] and [Gateway.Call]: the calls that hedgerow makes itself.
 //
 // What hedgerow changes on the way, and nothing else: hop-by-hop headers, its own
 // headers (X-Hedgerow-*, X-PostHog-*), a hedgerow key in the place of a
 // provider's, top-level body fields that the provider would refuse, and
-// stream_options.include_usage, whose traces it removes from the answer.
+// stream_options.include_usage, whose traces it removes from the answer. A call that
+// names a prompt and sends prompt_variables asks for another body, and gets it.
 package gateway

@@ -34,6 +34,9 @@ type Config struct {
 	// Append takes the events. Required.
 	Append Appender
 
+	// Prompts renders the prompts that calls name. nil: none are.
+	Prompts Prompts
+
 	Limits     Limits
 	Logger     *slog.Logger          // nil discards
 	Registerer prometheus.Registerer // nil: no metrics
@@ -79,6 +82,7 @@ func (l Limits) withDefaults() Limits {
 type Gateway struct {
 	authorize func(key string, r *http.Request) (Grant, error)
 	upstreams map[string]*upstream
+	prompts   Prompts
 	limits    Limits
 	log       *slog.Logger
 	metrics   *metrics
@@ -99,7 +103,7 @@ func New(c Config) (*Gateway, error) {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
 	g := &Gateway{
-		authorize: c.Authorize, limits: c.Limits.withDefaults(), log: c.Logger, metrics: newMetrics(),
+		authorize: c.Authorize, prompts: c.Prompts, limits: c.Limits.withDefaults(), log: c.Logger, metrics: newMetrics(),
 		upstreams: make(map[string]*upstream),
 	}
 	g.requests.limit, g.responses.limit = g.limits.RequestBudget, g.limits.ResponseBudget
@@ -248,6 +252,14 @@ func (x *exchange) serve() {
 	if err != nil {
 		x.fail(err)
 		return
+	}
+	if x.asksPrompt() {
+		if refusal := x.render(); refusal != nil {
+			x.g.requests.give(x.body.held)
+			x.rec = nil // it was no call of a model
+			x.refuse(refusal)
+			return
+		}
 	}
 	x.planEdits(grant)
 	x.debug = x.in.Header.Get(headerDebug) == "timing"

@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
@@ -174,9 +175,10 @@ type record struct {
 	spanID    string      // told by the start's event
 	start     bool        // the call is only about to be made
 	startTold bool
-	uuid      string // of the event and its span, where hedgerow itself calls; else ""
-	head      []byte // the recorder's: freed when the event is stored, for the parser keeps nothing of it
-	size      int64  // bytes held, for the queue's bound
+	prompt    func(*event.Event) // marks what was rendered; nil where nothing was
+	uuid      string             // of the event and its span, where hedgerow itself calls; else ""
+	head      []byte             // the recorder's: freed when the event is stored, for the parser keeps nothing of it
+	size      int64              // bytes held, for the queue's bound
 	ended     time.Time
 }
 

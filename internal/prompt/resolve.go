@@ -41,6 +41,7 @@ type Resolution struct {
 	// Variant is the flag's value for the user, as PostHog writes it: "false" for
 	// who does not have it. Events bear it as $feature/<flag>.
 	Variant string
+	Value   flag.Value // the same, told apart from a variant named "true"
 	Reason  string
 }
 
@@ -61,6 +62,20 @@ func (s Resolution) Mark(e *event.Event) {
 		}
 		e.Flags[s.Flag] = s.Variant
 	}
+}
+
+// Properties are what events of the call bear, under PostHog's names and the plain
+// ones, for programs that send their events themselves.
+func (s Resolution) Properties() map[string]any {
+	p := map[string]any{"prompt_name": s.Prompt, "$ai_prompt_version": s.Version.Number, "prompt_version_id": s.Version.ID}
+	if s.Version.PromptHash != "" {
+		p["prompt_hash"] = s.Version.PromptHash
+	}
+	if s.Flag != "" {
+		p["posthog_flag"], p["posthog_flag_variant"] = s.Flag, s.Variant
+		p["$feature/"+s.Flag] = s.Value.Any()
+	}
+	return p
 }
 
 // Resolve returns what a user gets of a prompt. ref is as in [Registry.Version]; a
@@ -94,7 +109,7 @@ func (r *Registry) Resolve(ctx context.Context, projectID, name, ref string, u f
 	default:
 		value, s.Reason = r.decide(ctx, ro, u)
 	}
-	s.Variant = value.String()
+	s.Value, s.Variant = value, value.String()
 	v, arm := h.arm(value)
 	s.Version, s.Provider, s.Model = *v, v.Provider, v.Model
 	if arm.Provider != "" {

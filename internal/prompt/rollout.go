@@ -69,18 +69,32 @@ type Arm struct {
 // figures; nil where PostHog alone knows them. "" are those who do not have the
 // flag.
 func (r *Rollout) Shares() map[string]float64 {
-	if r.Own == nil || len(r.Own.Filters.Groups) == 0 || r.Own.Filters.Multivariate == nil {
+	percent, shares := r.OwnFigures()
+	if percent == nil {
 		return nil
+	}
+	out := map[string]float64{"": 100 - *percent}
+	for v, share := range shares {
+		out[v] = *percent * share / 100
+	}
+	return out
+}
+
+// OwnFigures are what [Split] was given: the percentage of all users, and of these
+// by variant; nil where PostHog alone decides.
+func (r *Rollout) OwnFigures() (percent *float64, shares map[string]float64) {
+	if r.Own == nil || len(r.Own.Filters.Groups) == 0 || r.Own.Filters.Multivariate == nil {
+		return nil, nil
 	}
 	all := 100.0
 	if p := r.Own.Filters.Groups[0].Rollout; p != nil {
 		all = *p
 	}
-	out := map[string]float64{"": 100 - all}
+	shares = make(map[string]float64)
 	for _, v := range r.Own.Filters.Multivariate.Variants {
-		out[v.Key] = all * v.Rollout / 100
+		shares[v.Key] = v.Rollout
 	}
-	return out
+	return &all, shares
 }
 
 // Split returns Own for a rollout: percent of all users take part, spread over
