@@ -26,7 +26,7 @@ type Appender interface {
 
 const (
 	batchMax     = 256
-	lingerFor    = 40 * time.Millisecond // well within the 100 ms after which a call survives kill -9; the longer, the fewer wake-ups a call
+	lingerFor    = 40 * time.Millisecond // well within the 250 ms after which a call survives kill -9; the longer, the fewer wake-ups a call
 	appendTries  = 3
 	appendWait   = 5 * time.Second // for one try
 	retryAfter   = 50 * time.Millisecond

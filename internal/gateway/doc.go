@@ -5,7 +5,7 @@
 // The promise: the caller's traffic comes first. Capture never delays, changes
 // or fails a call. It is bounded in memory and in number, and what it has to
 // drop is counted, logged and reported by [Gateway.Stats]. A call whose answer
-// ended 100 ms ago has been handed to [Appender].
+// ended a quarter of a second ago has been handed to [Appender].
 //
 // Read in this order:
 //
