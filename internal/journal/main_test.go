@@ -27,6 +27,7 @@ const (
 	childSync   = "HEDGEROW_JOURNAL_TEST_SYNC"
 	roleAppend  = "append"  // appends for ever
 	roleConsume = "consume" // appends and consumes for ever
+	rolePurge   = "purge"   // as consume, and drops what was consumed
 	roleFull    = "full"    // appends until the disk refuses
 )
 
@@ -44,7 +45,11 @@ func TestMain(m *testing.M) {
 // be done: "stored" and "acked" with uuids.
 func child(dir, role string) error {
 	ctx := context.Background()
-	j, err := journal.Open(ctx, journal.Config{Dir: dir, SyncAlways: os.Getenv(childSync) != "", Keep: time.Hour})
+	c := journal.Config{Dir: dir, SyncAlways: os.Getenv(childSync) != "", Keep: time.Hour, KeepBytes: 1 << 30}
+	if role == rolePurge {
+		c.Keep, c.JanitorEvery = -1, 10*time.Millisecond
+	}
+	j, err := journal.Open(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -80,7 +85,7 @@ func child(dir, role string) error {
 			}
 		}()
 	}
-	if role == roleConsume {
+	if role == roleConsume || role == rolePurge {
 		go func() {
 			for {
 				ds, err := q.Fetch(ctx, 100, 5*time.Millisecond)
