@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"strconv"
@@ -44,12 +45,15 @@ func (d deadLetters) Replay(ctx context.Context, projectID, queue string, ids []
 }
 
 // eraser offers the store's retention to the pages: a deleted project keeps
-// nothing. Events that are still on the way to the store come after that; their
+// nothing, checks and datasets neither. Events that are still on the way to the store come after that; their
 // content goes when the store's own retention is over.
-type eraser struct{ store *store.DuckDB }
+type eraser struct{ a *app }
 
 func (e eraser) Erase(ctx context.Context, projectID string) error {
-	_, err := e.store.Retain(ctx, func(id string) store.Retention {
+	if err := errors.Join(e.a.checks.Erase(ctx, projectID), e.a.datasets.Erase(ctx, projectID)); err != nil {
+		return err
+	}
+	_, err := e.a.store.Retain(ctx, func(id string) store.Retention {
 		if id != projectID {
 			return store.Retention{} // for ever, as far as this run goes
 		}

@@ -22,6 +22,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/api"
+	"github.com/hedgerow/hedgerow/internal/dataset"
 	"github.com/hedgerow/hedgerow/internal/eval"
 	"github.com/hedgerow/hedgerow/internal/gateway"
 	"github.com/hedgerow/hedgerow/internal/ingest"
@@ -69,6 +70,8 @@ type app struct {
 	otlp     *otlp.Handler
 	checks   *eval.Registry
 	runner   *eval.Runner
+	datasets *dataset.Registry
+	runs     *dataset.Runner  // nil in subcommands that only change settings
 	evals    *eval.Manager    // nil where another process runs the checks
 	delivery *posthog.Manager // nil in subcommands that only change settings
 
@@ -331,7 +334,7 @@ func (a *app) serve(ctx context.Context) error {
 	apiConfig := api.Config{
 		Query: a.query, Registry: a.registry, Prompts: a.prompts, Logger: a.log.With("part", "api"), Version: buildVersion(), PublicURL: a.cfg.PublicURL,
 		Connections: connections{a}, DeadLetters: deadLetters{a}, Status: a.status, ReloadPrices: a.reloadPrices,
-		Checks: a.checks, Runner: a.runner,
+		Checks: a.checks, Runner: a.runner, Datasets: a.datasets, Runs: a.runs,
 	}
 	if a.evals != nil {
 		apiConfig.CheckState = a.evals.State
@@ -363,7 +366,7 @@ func (a *app) serve(ctx context.Context) error {
 		}
 		mux.Handle("/", web.New(web.Config{
 			Query: a.query, Registry: a.registry, Connections: a.connectionRows, Delivery: pageDelivery{a}, Live: a.live.subscribe, Logger: a.log.With("part", "web"),
-			Eraser: eraser{a.store}, Providers: a.providers, PublicURL: a.cfg.PublicURL, Proxies: proxies,
+			Eraser: eraser{a}, Providers: a.providers, PublicURL: a.cfg.PublicURL, Proxies: proxies,
 			Simulated: a.simulated, Dropped: a.dropped,
 		}))
 	}

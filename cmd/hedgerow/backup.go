@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -34,6 +35,8 @@ type savedSettings struct {
 	Hedgerow string            `json:"hedgerow"` // version that wrote it
 	Time     time.Time         `json:"time"`
 	Bucket   map[string][]byte `json:"bucket"` // records as the settings bucket has them: sealed where they are secret
+	// Others are the records of the other buckets, by bucket.
+	Others map[string]map[string][]byte `json:"others,omitempty"`
 }
 
 type backupInput struct {
@@ -122,26 +125,19 @@ func (a *app) backUp(ctx context.Context, folder string) (out backupResult, err 
 	if st, err := os.Stat(filepath.Join(folder, backupStore)); err == nil {
 		out.StoreBytes = st.Size()
 	}
-	kv, err := a.journal.KeyValue(ctx, settingsBucket, 1)
-	if err != nil {
+	saved := savedSettings{Hedgerow: buildVersion(), Time: time.Now().UTC(), Others: make(map[string]map[string][]byte)}
+	if saved.Bucket, err = a.records(ctx, settingsBucket); err != nil {
 		return out, err
 	}
-	saved := savedSettings{Hedgerow: buildVersion(), Time: time.Now().UTC(), Bucket: make(map[string][]byte)}
-	keys, err := kv.Keys(ctx)
-	if err != nil {
-		return out, fmt.Errorf("list settings: %w", err)
-	}
-	for _, k := range keys {
-		e, err := kv.Get(ctx, k)
-		if errors.Is(err, jetstream.ErrKeyNotFound) {
-			continue // deleted a moment ago
-		}
-		if err != nil {
-			return out, fmt.Errorf("read settings: %w", err)
-		}
-		saved.Bucket[k] = e.Value()
-	}
 	out.Records = len(saved.Bucket)
+	for _, name := range otherBuckets {
+		records, err := a.records(ctx, name)
+		if err != nil {
+			return out, err
+		}
+		saved.Others[name] = records
+		out.Records += len(records)
+	}
 	b, err := json.Marshal(saved)
 	if err != nil {
 		return out, err
@@ -157,6 +153,34 @@ func (a *app) backUp(ctx context.Context, folder string) (out backupResult, err 
 		err = os.WriteFile(filepath.Join(folder, backupPrices), prices, 0o600)
 	}
 	return out, err
+}
+
+// otherBuckets are the buckets beside settingsBucket that people fill: a backup
+// has them too. What judges have spent today is not among them.
+var otherBuckets = []string{promptsBucket, checksBucket, setsBucket, runsBucket, itemsBucket}
+
+// records reads all of a bucket.
+func (a *app) records(ctx context.Context, bucket string) (map[string][]byte, error) {
+	kv, err := a.journal.KeyValue(ctx, bucket, 1)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := kv.Keys(ctx)
+	if err != nil && !errors.Is(err, jetstream.ErrNoKeysFound) {
+		return nil, fmt.Errorf("list settings: %w", err)
+	}
+	out := make(map[string][]byte, len(keys))
+	for _, k := range keys {
+		e, err := kv.Get(ctx, k)
+		if errors.Is(err, jetstream.ErrKeyNotFound) {
+			continue // deleted a moment ago
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read settings: %w", err)
+		}
+		out[k] = e.Value()
+	}
+	return out, nil
 }
 
 // restore makes c.Data from a backup. The settings come last: a folder without
@@ -189,14 +213,23 @@ func (c *config) restore(ctx context.Context, folder string) (records int, err e
 		return 0, dataError(err)
 	}
 	defer func() { err = errors.Join(err, j.Close(context.WithoutCancel(ctx))) }()
-	kv, err := j.KeyValue(ctx, settingsBucket, 1)
-	if err != nil {
-		return 0, dataError(err)
-	}
-	for k, v := range saved.Bucket {
-		if _, err := kv.Put(ctx, k, v); err != nil {
-			return 0, fmt.Errorf("restore settings: %w", err)
+	all := map[string]map[string][]byte{settingsBucket: saved.Bucket}
+	for name, bucket := range saved.Others {
+		if slices.Contains(otherBuckets, name) {
+			all[name] = bucket
 		}
 	}
-	return len(saved.Bucket), nil
+	for name, bucket := range all {
+		kv, err := j.KeyValue(ctx, name, 1)
+		if err != nil {
+			return 0, dataError(err)
+		}
+		for k, v := range bucket {
+			if _, err := kv.Put(ctx, k, v); err != nil {
+				return 0, fmt.Errorf("restore settings: %w", err)
+			}
+		}
+		records += len(bucket)
+	}
+	return records, nil
 }

@@ -6,10 +6,14 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/dataset"
 	"github.com/hedgerow/hedgerow/internal/eval"
 	"github.com/hedgerow/hedgerow/internal/gateway"
 	"github.com/hedgerow/hedgerow/internal/journal"
+	"github.com/hedgerow/hedgerow/internal/privacy"
 )
 
 // The key-value buckets of internal/eval: checks, and what judges spend.
@@ -18,7 +22,14 @@ const (
 	spendingBucket = "spending"
 )
 
-// openChecks opens the settings of checks, which a subcommand needs too.
+// The key-value buckets of internal/dataset.
+const (
+	setsBucket  = "datasets"
+	runsBucket  = "dataset_runs"
+	itemsBucket = "dataset_items"
+)
+
+// openChecks opens the settings of checks and the datasets, which a subcommand needs too.
 func (a *app) openChecks(ctx context.Context) error {
 	kv, err := a.journal.KeyValue(ctx, checksBucket, 1)
 	if err != nil {
@@ -33,6 +44,16 @@ func (a *app) openChecks(ctx context.Context) error {
 		return dataError(err)
 	}
 	a.onClose("checks", func(context.Context) error { return a.checks.Close() })
+	var b dataset.Buckets
+	for name, to := range map[string]*jetstream.KeyValue{setsBucket: &b.Sets, runsBucket: &b.Runs, itemsBucket: &b.Items} {
+		if *to, err = a.journal.KeyValue(ctx, name, 1); err != nil {
+			return dataError(err)
+		}
+	}
+	if a.datasets, err = dataset.Open(ctx, b, dataset.Options{Audit: a.registry.Audit, Logger: a.log.With("part", "dataset")}); err != nil {
+		return dataError(err)
+	}
+	a.onClose("datasets", func(context.Context) error { return a.datasets.Close() })
 	a.runner = &eval.Runner{Budget: a.checks.Budget(), Logger: a.log.With("part", "eval")}
 	return nil
 }
@@ -41,6 +62,8 @@ func (a *app) openChecks(ctx context.Context) error {
 // are asked through.
 func (a *app) openEvals(context.Context) error {
 	a.runner.Caller = modelCaller{a}
+	a.runs = &dataset.Runner{Registry: a.datasets, Prompts: a.prompts, Checks: a.checks, Evals: a.runner, Caller: a.runner.Caller, Append: a.doors, Logger: a.log.With("part", "dataset")}
+	a.onClose("runs of datasets", a.runs.Close)
 	if !a.cfg.has(roleSinks) {
 		return nil // another process on the same NATS cluster runs them
 	}
@@ -113,5 +136,6 @@ func (c modelCaller) Call(ctx context.Context, r eval.Request) (*event.Event, er
 		return nil, err
 	}
 	c.a.prices.Load().Price(e)
+	privacy.Derive(e) // the kind of answer, which checks look at
 	return e, nil
 }

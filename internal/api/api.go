@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/dataset"
 	"github.com/hedgerow/hedgerow/internal/eval"
 	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/prompt"
@@ -50,6 +51,11 @@ type Config struct {
 	Checks     *eval.Registry
 	Runner     *eval.Runner
 	CheckState func(checkID string) eval.State
+
+	// Datasets are the project's examples; required. Runs carries out runs of
+	// them; nil answers that no server runs.
+	Datasets *dataset.Registry
+	Runs     *dataset.Runner
 
 	Connections Connections // required
 	DeadLetters DeadLetters // required
@@ -116,10 +122,20 @@ type route struct {
 	handle  func(*http.Request, Principal) (any, error)
 }
 
+// largeBodies are the routes whose requests may be longer than maxBody, with how
+// long they may be, in bytes.
+var largeBodies = map[string]int64{importRoute: maxImport}
+
+// file is an answer that is no JSON.
+type file struct {
+	name, kind string
+	body       []byte
+}
+
 // routes is every route with what it asks of the caller. openapi.json describes
 // each.
 func (a *API) routes() []route {
-	return slices.Concat(a.evalRoutes(), a.rolloutRoutes(), []route{
+	return slices.Concat(a.evalRoutes(), a.datasetRoutes(), a.rolloutRoutes(), []route{
 		{"GET /api/v1/events", project.RoleViewer, false, a.events},
 		{"POST /api/v1/events", project.RoleMember, false, a.recordEvents},
 		{"GET /api/v1/events/{uuid}", project.RoleViewer, false, a.event},
@@ -170,7 +186,7 @@ func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTT
 // answer or the error.
 func (a *API) handle(local bool, rt route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+		r.Body = http.MaxBytesReader(w, r.Body, cmp.Or(largeBodies[rt.pattern], maxBody))
 		defer a.recovered(w, rt)
 		p, err := a.principal(r, local)
 		if err == nil && !p.Role.Can(rt.need) {
@@ -198,6 +214,15 @@ func (a *API) handle(local bool, rt route) http.Handler {
 		}
 		if f, ok := out.(attachment); ok {
 			f.write(w)
+			return
+		}
+		if f, ok := out.(file); ok {
+			h := w.Header()
+			h.Set("Content-Type", f.kind)
+			h.Set("Content-Disposition", `attachment; filename="`+f.name+`"`)
+			h.Set("Cache-Control", "no-store")
+			h.Set("X-Content-Type-Options", "nosniff")
+			_, _ = w.Write(f.body)
 			return
 		}
 		writeJSON(w, http.StatusOK, out)

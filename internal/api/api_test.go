@@ -17,10 +17,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/api"
+	"github.com/hedgerow/hedgerow/internal/dataset"
 	"github.com/hedgerow/hedgerow/internal/eval"
 	"github.com/hedgerow/hedgerow/internal/journal"
 	"github.com/hedgerow/hedgerow/internal/project"
@@ -165,9 +167,23 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = checks.Close() })
+	var buckets dataset.Buckets
+	for name, to := range map[string]*jetstream.KeyValue{"sets": &buckets.Sets, "runs": &buckets.Runs, "items": &buckets.Items} {
+		if *to, err = j.KeyValue(ctx, name, 1); err != nil {
+			t.Fatal(err)
+		}
+	}
+	datasets, err := dataset.Open(ctx, buckets, dataset.Options{Audit: f.registry.Audit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = datasets.Close() })
+	runner := &eval.Runner{Caller: f.judge, Budget: checks.Budget()}
+	runs := &dataset.Runner{Registry: datasets, Prompts: f.prompts, Checks: checks, Evals: runner, Caller: f.judge}
+	t.Cleanup(func() { _ = runs.Close(context.Background()) })
 	c := api.Config{
 		Query: reader, Registry: f.registry, Prompts: f.prompts, Logger: slog.New(slog.NewTextHandler(f.log, nil)), Version: "v1.2.3", PublicURL: "http://hedgerow.example",
-		Checks: checks, Runner: &eval.Runner{Caller: f.judge, Budget: checks.Budget()},
+		Checks: checks, Runner: runner, Datasets: datasets, Runs: runs,
 		Append: f.appended, Connections: f.delivery, DeadLetters: f.dead, Status: func(context.Context) any { return map[string]string{"state": "fine"} },
 		ReloadPrices: func() error { return f.reload }, Now: func() time.Time { return now },
 	}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/hedgerow/hedgerow/internal/api"
+	"github.com/hedgerow/hedgerow/internal/dataset"
 	"github.com/hedgerow/hedgerow/internal/prompt"
 )
 
@@ -134,6 +135,10 @@ func TestOpenAPIHasEveryField(t *testing.T) {
 		"PUT /api/v1/prompts/{name}/rollout":                      api.RolloutInput{},
 		"POST /api/v1/prompts/{name}/rollout/stop":                api.StopInput{},
 		"POST /api/v1/prompts/{name}/resolve":                     api.ResolveInput{},
+		"POST /api/v1/datasets":                                   api.DatasetInput{},
+		"POST /api/v1/datasets/{dataset}/examples":                api.ExampleInput{},
+		"POST /api/v1/datasets/{dataset}/runs":                    dataset.Plan{},
+		"POST /api/v1/datasets/{dataset}/import":                  struct{}{}, // lines of JSON
 		"POST /api/v1/evals":                                      api.EvalInput{},
 		"POST /api/v1/feedback":                                   api.FeedbackInput{},
 		"POST /api/v1/evals/checks":                               api.CheckInput{},

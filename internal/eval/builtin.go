@@ -50,6 +50,12 @@ func answerOf(e *event.Event) answer {
 	return a
 }
 
+// AnswerOf returns what a generation said, as checks read it.
+func AnswerOf(e *event.Event) string { return answerOf(e).text }
+
+// CallsTools reports whether a generation calls a tool.
+func CallsTools(e *event.Event) bool { return answerOf(e).tools }
+
 // verdict is what a built-in check says. ok is false where it has nothing to say
 // of this answer.
 type verdict struct {
