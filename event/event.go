@@ -208,6 +208,11 @@ type Cost struct {
 	WebSearch Opt[decimal.Decimal] `json:"web_search,omitzero"`
 	Total     Opt[decimal.Decimal] `json:"total,omitzero"`
 
+	// CacheSaved is what reading input from a cache saved, against the price of
+	// input that is read anew; writing the cache is not set against it. It is part
+	// of nothing, and unknown where hedgerow did not price the input itself.
+	CacheSaved Opt[decimal.Decimal] `json:"cache_saved,omitzero"`
+
 	ModelUsed string `json:"model_used,omitzero"` // the price row's model
 	Source    string `json:"source,omitzero"`     // CostPassthrough …
 	Provider  string `json:"provider,omitzero"`   // the price row's provider

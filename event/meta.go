@@ -134,6 +134,7 @@ var costMembers = []member{
 	money("request", func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.Request }),
 	money("web_search", func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.WebSearch }),
 	money("total", func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.Total }),
+	money("cache_saved", func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.CacheSaved }),
 	str("model_used", func(e *Event) *string { return &e.Cost.ModelUsed }),
 	str("source", func(e *Event) *string { return &e.Cost.Source }),
 	str("provider", func(e *Event) *string { return &e.Cost.Provider }),

@@ -205,7 +205,7 @@ func normaliseCounts(e *event.Event) {
 			*d = event.Opt[time.Duration]{}
 		}
 	}
-	for _, d := range [...]*event.Opt[decimal.Decimal]{&u.ReportedCost, &e.Cost.Input, &e.Cost.Output, &e.Cost.Request, &e.Cost.WebSearch, &e.Cost.Total} {
+	for _, d := range [...]*event.Opt[decimal.Decimal]{&u.ReportedCost, &e.Cost.Input, &e.Cost.Output, &e.Cost.Request, &e.Cost.WebSearch, &e.Cost.Total, &e.Cost.CacheSaved} {
 		// The exponent comes first: comparing 1e999999999 would write it out.
 		if !d.Known || d.Value.IsNegative() || d.Value.Exponent() > 12 || d.Value.Exponent() < -100 || d.Value.GreaterThan(maxCost) {
 			*d = event.Opt[decimal.Decimal]{}

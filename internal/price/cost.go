@@ -324,8 +324,10 @@ func (c *pricing) inputCost(r *Rates) USD {
 		text = 0
 	}
 	total := times(text, in)
+	var saved decimal.Decimal
 	if cachedText > 0 {
 		total = total.Add(times(cachedText, c.cacheReadRate(r)))
+		saved = times(cachedText, in.Sub(c.cacheReadRate(r)))
 	}
 	if apart && c.write5m > 0 {
 		total = total.Add(times(c.write5m, orTimes(r.CacheWrite, in, claudeCacheWrite)))
@@ -341,10 +343,14 @@ func (c *pricing) inputCost(r *Rates) USD {
 		total = total.Add(times(c.inAudio-c.cacheAudio, r.InputAudio.Or(in)))
 		if c.cacheAudio > 0 {
 			total = total.Add(times(c.cacheAudio, c.cacheAudioRate(r)))
+			saved = saved.Add(times(c.cacheAudio, r.InputAudio.Or(in).Sub(c.cacheAudioRate(r))))
 		}
 	}
 	if c.inImage > 0 {
 		total = total.Add(times(c.inImage, r.InputImage.Or(in)))
+	}
+	if c.e.Usage.CacheRead.Known {
+		c.e.Cost.CacheSaved = event.Some(decimal.Max(saved, decimal.Zero))
 	}
 	return event.Some(total)
 }

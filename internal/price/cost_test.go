@@ -339,6 +339,45 @@ func TestNoDrift(t *testing.T) {
 }
 
 // TestWriteBack: a priced event tells PostHog what it cost and by which price.
+// TestCacheSaved: tokens read from a cache × (price of input − price of a cache
+// read), in USD per million calls.
+func TestCacheSaved(t *testing.T) {
+	table := price.Default().With(rows(t, testPrices)...)
+	read := func(in, cached int64) event.Usage {
+		return event.Usage{Input: n(in), Output: n(100), CacheRead: n(cached)}
+	}
+	for _, c := range []struct {
+		name, provider, model string
+		usage                 event.Usage
+		change                func(*event.Event)
+		want                  string
+	}{
+		{"a price of its own", "openai", "gpt-t", read(1000, 400), nil, "600"},                                                                   // 400 × (2 − 0.5)
+		{"no price of its own: half", "openai", "gpt-bare", read(1000, 400), nil, "400"},                                                         // 400 × (2 − 1)
+		{"claude: nine tenths", "anthropic", "claude-bare", read(1000, 400), nil, "1080"},                                                        // 400 × (3 − 0.3), beside the input
+		{"writing is not set against it", "openai", "gpt-write", event.Usage{Input: n(1000), CacheRead: n(100), CacheWrite: n(500)}, nil, "360"}, // 100 × (4 − 0.4)
+		{"a tier", "openai", "tiered", read(300, 100), nil, "290"},                                                                               // 100 × (3 − 0.1)
+		{"sound", "openai", "gpt-audio-t", event.Usage{Input: n(100), InputAudio: n(50), CacheRead: n(30), CacheReadAudio: n(10)}, nil, "230"},   // 20 × (2.5 − 1) + 10 × (40 − 20)
+		{"nothing read", "openai", "gpt-t", read(1000, 0), nil, "0"},
+		{"not told", "openai", "gpt-t", event.Usage{Input: n(1000), Output: n(100)}, nil, "?"},
+		{"no price", "openai", "gpt-nobody", read(1000, 400), nil, "?"},
+		{"priced by somebody else", "openai", "gpt-t", read(1000, 400), func(e *event.Event) { e.Usage.ReportedCost = usd("1") }, "?"},
+	} {
+		e := call(c.provider, c.model, c.usage)
+		if c.change != nil {
+			c.change(e)
+		}
+		table.Price(e)
+		got := "?"
+		if s := e.Cost.CacheSaved; s.Known {
+			got = s.Value.Shift(6).String()
+		}
+		if got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
+}
+
 func TestWriteBack(t *testing.T) {
 	e := call("openai", "gpt-4.1-mini", event.Usage{Input: n(1000), Output: n(100)})
 	e.ProjectID = "p"

@@ -129,6 +129,7 @@ type Cost struct {
 	Request   USD    `json:"request_usd"`
 	WebSearch USD    `json:"web_search_usd"`
 	Total     USD    `json:"total_usd"`
+	Saved     USD    `json:"cache_saved_usd"` // by reading input from a cache; part of nothing
 	Model     string `json:"price_model"`
 	Source    string `json:"price_source"`
 	Provider  string `json:"price_provider"`
@@ -162,7 +163,7 @@ func newEvent(r *store.Row) *Event {
 			WebSearches: u.WebSearches, Images: u.Images, ReportedCost: USD(u.ReportedCost),
 		},
 		Cost: Cost{
-			Input: USD(c.Input), Output: USD(c.Output), Request: USD(c.Request), WebSearch: USD(c.WebSearch), Total: USD(c.Total),
+			Input: USD(c.Input), Output: USD(c.Output), Request: USD(c.Request), WebSearch: USD(c.WebSearch), Total: USD(c.Total), Saved: USD(c.CacheSaved),
 			Model: c.ModelUsed, Source: c.Source, Provider: c.Provider,
 		},
 		LatencyMS: millis(e.Latency), TTFTMS: millis(e.TimeToFirstToken), Stream: e.Stream,

@@ -32,6 +32,7 @@ const (
 	TokensReasoning Measure = "reasoning_tokens"
 	CostUSD         Measure = "cost_usd"          // of the calls whose cost is known
 	CostPerCall     Measure = "cost_per_call_usd" // mean over the calls whose cost is known
+	CacheSaved      Measure = "cache_saved_usd"   // what input read from a cache saved against input read anew, of the calls that hedgerow priced
 	CacheShare      Measure = "cache_hit_share"   // input tokens read from a cache / all input tokens, over calls that report it
 	Users           Measure = "users"             // different distinct ids
 )
@@ -150,7 +151,7 @@ func (d *dialect) measures() map[Measure]measure {
 		LatencyP50: quantile(ofCalls, "latency_us", 0), LatencyP95: quantile(ofCalls, "latency_us", 1), LatencyP99: quantile(ofCalls, "latency_us", 2),
 		TTFTP50: quantile(ofCalls, "ttft_us", 0), TTFTP95: quantile(ofCalls, "ttft_us", 1), TTFTP99: quantile(ofCalls, "ttft_us", 2),
 		TokensIn: sum("input_tokens"), TokensOut: sum("output_tokens"), TokensTotal: sum("tokens"), TokensCached: sum("cache_read_tokens"),
-		TokensCacheNew: sum("cache_write_tokens"), TokensReasoning: sum("reasoning_tokens"), CostUSD: sum("cost_total"),
+		TokensCacheNew: sum("cache_write_tokens"), TokensReasoning: sum("reasoning_tokens"), CostUSD: sum("cost_total"), CacheSaved: sum("cost_cache_saved"),
 		CostPerCall: {ofCalls, number("sum(cost_total)") + " / nullif(count(cost_total), 0)", -1, 1},
 		CacheShare:  {ofCalls, number("sum(cache_read_tokens) "+cached) + " / nullif(" + number("sum("+allInput+") "+cached) + ", 0)", -1, 1},
 		Users:       one(ofCalls, "count(DISTINCT distinct_id)"),

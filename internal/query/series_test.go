@@ -213,6 +213,13 @@ func figures(events []*event.Event) map[query.Measure]query.Number {
 		}
 	}
 	v[query.TokensCached] = whole(cached)
+	var saved query.Number
+	for _, e := range calls {
+		if s := e.Cost.CacheSaved; s.Known {
+			saved = event.Some(saved.Value + s.Value.InexactFloat64())
+		}
+	}
+	v[query.CacheSaved] = saved
 	if t.CostUSD.Known {
 		cost := t.CostUSD.Value.InexactFloat64()
 		v[query.CostUSD], v[query.CostPerCall] = event.Some(cost), event.Some(cost/float64(t.Calls-t.UncostedCalls))
@@ -238,7 +245,7 @@ func figures(events []*event.Event) map[query.Measure]query.Number {
 
 var (
 	callMeasures = []query.Measure{query.Calls, query.Errors, query.ErrorRate, query.LatencyP50, query.LatencyP95, query.LatencyP99, query.TTFTP50, query.TTFTP95, query.TTFTP99,
-		query.TokensIn, query.TokensOut, query.TokensTotal, query.TokensCached, query.CostUSD, query.CostPerCall, query.CacheShare, query.Users}
+		query.TokensIn, query.TokensOut, query.TokensTotal, query.TokensCached, query.CostUSD, query.CostPerCall, query.CacheSaved, query.CacheShare, query.Users}
 	outcomeMeasures = []query.Measure{query.Tasks, query.TasksCompleted, query.CompletionRate, query.Rated, query.Negative, query.NegativeRate, query.EscalationRate,
 		query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalScore, query.EvalPassRate}
 	toolMeasures = []query.Measure{query.ToolCalls, query.ToolErrors, query.ToolErrorRate, query.ToolP95}

@@ -165,6 +165,7 @@ var columns = []column{
 	text("output_category", func(e *event.Event) *string { return &e.OutputCategory }),
 	object("properties", func(e *event.Event) *map[string]json.RawMessage { return &e.Properties }),
 	mark("private", func(e *event.Event) *bool { return &e.Private }),
+	money("cost_cache_saved", func(e *event.Event) *event.Opt[decimal.Decimal] { return &e.Cost.CacheSaved }),
 }
 
 func columnIndex(name string) int {

@@ -122,7 +122,7 @@ func TestOpenNotWritable(t *testing.T) {
 	}
 }
 
-// TestMigrateOnce reopens and finds the version once.
+// TestMigrateOnce reopens and finds each version once.
 func TestMigrateOnce(t *testing.T) {
 	dir := t.TempDir()
 	for range 3 {
@@ -136,8 +136,8 @@ func TestMigrateOnce(t *testing.T) {
 			n++
 		}
 		return nil
-	}, "SELECT version FROM schema_version"); err != nil || n != 1 {
-		t.Errorf("%d versions, %v", n, err)
+	}, "SELECT version FROM schema_version"); err != nil || n != 2 {
+		t.Errorf("%d versions, %v, want 2", n, err)
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 // that has been released never changes.
 var migrations = []string{
 	1 - 1: createEvents + createContent,
+	2 - 1: "ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_cache_saved " + moneyType, // a new file has it from the start
 }
 
 var createEvents = func() string {

@@ -148,7 +148,7 @@ var labels = map[query.Measure]string{
 	query.Calls: "Calls", query.Errors: "Errors", query.ErrorRate: "Error rate", query.LatencyP50: "Latency p50", query.LatencyP95: "Latency p95", query.LatencyP99: "Latency p99",
 	query.TTFTP50: "First token p50", query.TTFTP95: "First token p95", query.TTFTP99: "First token p99",
 	query.TokensIn: "Input", query.TokensOut: "Output", query.TokensTotal: "Tokens", query.TokensCached: "Cache read", query.TokensCacheNew: "Cache write", query.TokensReasoning: "Reasoning",
-	query.CostUSD: "Cost", query.CostPerCall: "Cost per call", query.CacheShare: "Cache hits", query.Users: "Users",
+	query.CostUSD: "Cost", query.CostPerCall: "Cost per call", query.CacheShare: "Cache hits", query.CacheSaved: "Cache saved", query.Users: "Users",
 	query.Tasks: "Tasks", query.TasksCompleted: "Completed", query.CompletionRate: "Completion rate", query.Rated: "Ratings", query.Negative: "Negative", query.NegativeRate: "Negative feedback",
 	query.EscalationRate: "Escalated", query.AcceptanceRate: "Accepted", query.EditRate: "Edited", query.RetryRate: "Retried", query.EvalScore: "Eval score", query.EvalPassRate: "Evals passed",
 	query.ToolCalls: "Tool calls", query.ToolErrors: "Failures", query.ToolErrorRate: "Failure rate", query.ToolP95: "p95", query.CostPerTask: "Cost per completed task",
@@ -355,7 +355,7 @@ func (s *Web) traffic(r *http.Request, f *frame) (templ.Component, error) {
 func (s *Web) spending(r *http.Request, f *frame) (templ.Component, error) {
 	one := func(m query.Measure) []query.Measure { return []query.Measure{m} }
 	latencies := []query.Measure{query.LatencyP50, query.LatencyP95, query.LatencyP99}
-	return s.board(r, f, "/latency-cost", "Latency & cost", "How long calls take, and what they cost", []query.Measure{query.CostUSD, query.CostPerTask, query.CacheShare, query.LatencyP50, query.LatencyP95, query.TTFTP95}, []spec{
+	return s.board(r, f, "/latency-cost", "Latency & cost", "How long calls take, and what they cost", []query.Measure{query.CostUSD, query.CostPerTask, query.CacheShare, query.CacheSaved, query.LatencyP50, query.LatencyP95, query.TTFTP95}, []spec{
 		{ID: "cost", Title: "Cost by model", Measures: one(query.CostUSD), By: query.ByModelAsked, OverTime: true, Draw: "stack", Kind: query.KindCalls},
 		{ID: "latency", Title: "Latency", Measures: latencies, OverTime: true, Draw: "line", Kind: query.KindCalls},
 		{ID: "latency-model", Title: "Latency p95 by model", Measures: one(query.LatencyP95), By: query.ByModelAsked, OverTime: true, Draw: "line", Kind: query.KindCalls},
@@ -365,6 +365,7 @@ func (s *Web) spending(r *http.Request, f *frame) (templ.Component, error) {
 		{ID: "tokens", Title: "Tokens by kind", Note: "Reasoning is part of output. Whether cache tokens are part of input depends on the provider.",
 			Measures: []query.Measure{query.TokensIn, query.TokensOut, query.TokensCached, query.TokensCacheNew, query.TokensReasoning}, OverTime: true, Draw: "bar", Kind: query.KindCalls},
 		{ID: "cache", Title: "Input read from a cache, by model", Measures: one(query.CacheShare), By: query.ByModelAsked, OverTime: true, Draw: "line", Kind: query.KindCalls},
+		{ID: "saved", Title: "Saved by caches, by model", Note: "Input tokens read from a cache, at the price of input less that of a cache read. Writing the cache is not set against it.", Measures: one(query.CacheSaved), By: query.ByModelAsked, OverTime: true, Draw: "stack", Kind: query.KindCalls},
 		{ID: "per-task", Title: "Cost per completed task", Note: "Cost of all calls, failed attempts too, divided by completed tasks.", Measures: one(query.CostPerTask), By: query.ByTaskType, OverTime: true, Draw: "line", Kind: query.KindCalls},
 		{ID: "cost-prompt", Title: "Cost by prompt version", Measures: []query.Measure{query.CostUSD, query.CostPerCall, query.Calls}, By: query.ByPrompt, Draw: "bar", Kind: query.KindCalls, Limit: 12},
 	})

@@ -210,6 +210,9 @@ func bill(e *query.Event) [][3]string {
 			out = append(out, l)
 		}
 	}
+	if c.Saved.Known && c.Saved.Value.IsPositive() {
+		out = append(out, [3]string{"Saved by the cache", unknown, exact(c.Saved)})
+	}
 	if u.Total.Known || c.Total.Known {
 		total := "cost unknown"
 		if c.Total.Known {

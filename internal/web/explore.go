@@ -41,7 +41,7 @@ var figures = []struct {
 	Measures []query.Measure
 }{
 	{"Calls", []query.Measure{query.Calls, query.Errors, query.ErrorRate, query.Users}},
-	{"Cost", []query.Measure{query.CostUSD, query.CostPerCall, query.CostPerTask}},
+	{"Cost", []query.Measure{query.CostUSD, query.CostPerCall, query.CostPerTask, query.CacheSaved}},
 	{"Time", []query.Measure{query.LatencyP50, query.LatencyP95, query.LatencyP99, query.TTFTP50, query.TTFTP95, query.TTFTP99}},
 	{"Tokens", []query.Measure{query.TokensTotal, query.TokensIn, query.TokensOut, query.TokensReasoning, query.TokensCached, query.TokensCacheNew, query.CacheShare}},
 	{"Outcomes", []query.Measure{query.Tasks, query.TasksCompleted, query.CompletionRate, query.Rated, query.Negative, query.NegativeRate, query.EscalationRate, query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalScore, query.EvalPassRate}},
