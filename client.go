@@ -51,6 +51,8 @@ type Client struct {
 	seed    maphash.Seed // of their keys
 	refused sync.Map     // base URL → time.Time of a refusal of stream_options
 
+	told flagsTold // of $feature_flag_called
+
 	noAI atomic.Int64 // until when, in Unix nanoseconds, the host is taken to have no AI route
 
 	mu     sync.RWMutex // held by enqueue for reading, so that Close has no sender beside it

@@ -18,6 +18,8 @@
 //     and what it is for, said by the context.
 //   - [NewPrompts] and [Prompts]: prompts that are kept in hedgerow, with a cache
 //     and a fallback; what is called with them bears their version.
+//     [Prompts.Resolve]: what the user gets of one that is being rolled out.
+//   - [Client.Flag]: a feature flag's value for the user.
 //   - [Client.StartTrace] and [Client.StartSpan]: the steps between calls.
 //   - [Client.CaptureRating], [Client.CaptureOutcome], [Client.CaptureFeedback],
 //     [Client.CaptureMetric]: whether it helped.

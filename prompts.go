@@ -74,6 +74,9 @@ type Prompts struct {
 
 	mu    sync.Mutex
 	cache map[promptKey]*promptEntry
+
+	resolved      resolvedCache
+	resolveNotYet time.Time // the server failed: it is not asked before
 }
 
 type promptKey struct{ name, ref string }
@@ -171,6 +174,7 @@ type promptChoice struct {
 	ref      string
 	pinned   bool
 	fallback []PromptMessage
+	person   Properties
 }
 
 // PromptVersion chooses the version of a number. It never changes.
@@ -400,6 +404,7 @@ func (p *Prompts) Clear(name string) {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.resolved.forget(name)
 	for key := range p.cache {
 		if name == "" || key.name == name {
 			delete(p.cache, key)

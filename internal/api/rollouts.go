@@ -98,7 +98,7 @@ func (a *API) rolloutRoutes() []route {
 		{"PUT /api/v1/prompts/{name}/rollout", project.RoleMember, false, a.setRollout},
 		{"DELETE /api/v1/prompts/{name}/rollout", project.RoleMember, false, a.removeRollout},
 		{"POST /api/v1/prompts/{name}/rollout/stop", project.RoleMember, false, a.stopRollout},
-		{"POST /api/v1/prompts/{name}/resolve", project.RoleMember, false, a.resolvePrompt},
+		{"POST /api/v1/prompts/{name}/resolve", project.RoleViewer, false, a.resolvePrompt},
 	}
 }
 

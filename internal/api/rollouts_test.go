@@ -35,18 +35,17 @@ func TestRollouts(t *testing.T) {
 	want(f.member, "PUT", "/api/v1/prompts/support/rollout", set, 200, `"percent":100`, `"treatment":100`, `"by":"key k_`, `"stopped":false`)
 	want(f.viewer, "GET", "/api/v1/rollouts", nil, 200, `"flag":"support-prompt"`)
 
-	want(f.member, "POST", "/api/v1/prompts/support/resolve", object{"distinct_id": "ann", "variables": object{"name": "Ann"}}, 200,
+	want(f.viewer, "POST", "/api/v1/prompts/support/resolve", object{"distinct_id": "ann", "variables": object{"name": "Ann"}}, 200,
 		`"number":2`, `"variant":"treatment"`, `"reason":"own"`, `"model":"gpt-5"`, `"content":"Be warm with Ann."`, `"$feature/support-prompt":"treatment"`, `"posthog_flag":"support-prompt"`)
-	want(f.member, "POST", "/api/v1/prompts/support/resolve", object{"distinct_id": "ann"}, 200, `"number":2`, `"properties":{`)
-	want(f.member, "POST", "/api/v1/prompts/support/resolve", object{"distinct_id": "ann", "variables": object{}}, 400, "name")
-	want(f.member, "POST", "/api/v1/prompts/support/resolve", object{}, 200, `"number":1`, `"reason":"no_user"`, `"$feature/support-prompt":false`)
-	want(f.member, "POST", "/api/v1/prompts/support/resolve", object{"distinct_id": "ann", "version": "1"}, 200, `"reason":"pinned"`, `"content":"Be brief."`)
+	want(f.viewer, "POST", "/api/v1/prompts/support/resolve", object{"distinct_id": "ann"}, 200, `"number":2`, `"properties":{`)
+	want(f.viewer, "POST", "/api/v1/prompts/support/resolve", object{"distinct_id": "ann", "variables": object{}}, 400, "name")
+	want(f.viewer, "POST", "/api/v1/prompts/support/resolve", object{}, 200, `"number":1`, `"reason":"no_user"`, `"$feature/support-prompt":false`)
+	want(f.viewer, "POST", "/api/v1/prompts/support/resolve", object{"distinct_id": "ann", "version": "1"}, 200, `"reason":"pinned"`, `"content":"Be brief."`)
 	want(f.member, "POST", "/api/v1/prompts/nothing/resolve", object{}, 404)
-	want(f.viewer, "POST", "/api/v1/prompts/support/resolve", object{}, 403)
 
 	want(f.viewer, "POST", "/api/v1/prompts/support/rollout/stop", object{}, 403)
 	want(f.member, "POST", "/api/v1/prompts/support/rollout/stop", object{"reason": "too slow"}, 200, `"stopped":true`, `"reason":"too slow"`)
-	want(f.member, "POST", "/api/v1/prompts/support/resolve", object{"distinct_id": "ann"}, 200, `"number":1`, `"reason":"stopped"`)
+	want(f.viewer, "POST", "/api/v1/prompts/support/resolve", object{"distinct_id": "ann"}, 200, `"number":1`, `"reason":"stopped"`)
 	want(f.member, "DELETE", "/api/v1/prompts/support/rollout", nil, 200)
 	want(f.member, "DELETE", "/api/v1/prompts/support/rollout", nil, 404)
 }

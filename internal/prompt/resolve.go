@@ -52,6 +52,13 @@ func (s Resolution) Render(vars map[string]any) (Rendered, error) {
 	return out, err
 }
 
+// The rollout's flag and the user's variant on an event, beside $feature/<flag>:
+// a chart by variant needs no flag's name then.
+const (
+	PropertyFlag    = "posthog_flag"
+	PropertyVariant = "posthog_flag_variant"
+)
+
 // Mark puts on an event what it ran: prompt, version and flag.
 func (s Resolution) Mark(e *event.Event) {
 	e.PromptName, e.PromptVersion, e.PromptVersionID = s.Prompt, strconv.Itoa(s.Version.Number), s.Version.ID
@@ -61,18 +68,20 @@ func (s Resolution) Mark(e *event.Event) {
 			e.Flags = make(map[string]string, 1)
 		}
 		e.Flags[s.Flag] = s.Variant
+		_ = e.SetProperty(PropertyFlag, s.Flag) // a string marshals
+		_ = e.SetProperty(PropertyVariant, s.Variant)
 	}
 }
 
-// Properties are what events of the call bear, under PostHog's names and the plain
-// ones, for programs that send their events themselves.
+// Properties are what events of the call bear, for programs that send their events
+// themselves.
 func (s Resolution) Properties() map[string]any {
-	p := map[string]any{"prompt_name": s.Prompt, "$ai_prompt_version": s.Version.Number, "prompt_version_id": s.Version.ID}
+	p := map[string]any{"$ai_prompt_name": s.Prompt, "$ai_prompt_version": s.Version.Number, "$ai_prompt_version_id": s.Version.ID}
 	if s.Version.PromptHash != "" {
 		p["prompt_hash"] = s.Version.PromptHash
 	}
 	if s.Flag != "" {
-		p["posthog_flag"], p["posthog_flag_variant"] = s.Flag, s.Variant
+		p[PropertyFlag], p[PropertyVariant] = s.Flag, s.Variant
 		p["$feature/"+s.Flag] = s.Value.Any()
 	}
 	return p

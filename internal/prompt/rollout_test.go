@@ -263,7 +263,7 @@ func TestMark(t *testing.T) {
 	}
 	e := &event.Event{PromptVersion: "production", Flags: map[string]string{"other": "x"}}
 	s.Mark(e)
-	if e.PromptName != "support" || e.PromptVersion != "2" || e.PromptVersionID != s.Version.ID || e.Flags["support-prompt"] != "treatment" || e.Flags["other"] != "x" {
+	if e.PromptName != "support" || e.PromptVersion != "2" || e.PromptVersionID != s.Version.ID || e.Flags["support-prompt"] != "treatment" || e.Flags["other"] != "x" || string(e.Properties["posthog_flag_variant"]) != `"treatment"` {
 		t.Errorf("%+v", e)
 	}
 	out, err := s.Render(map[string]any{"name": "Ann"})

@@ -1,0 +1,209 @@
+package hedgerow
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// resolvedFor is how long what a user gets is served from memory: a rollout that
+// is stopped is off everywhere within it.
+const resolvedFor = 30 * time.Second
+
+// maxResolved bounds how many users' prompts are kept; the older half goes first.
+const maxResolved = 10_000
+
+// Resolved is what a user gets of a prompt: the version and model of their variant
+// of the rollout's flag, or what everybody gets where the prompt has none.
+type Resolved struct {
+	*Prompt        // with the variant's provider and model in place of the version's
+	Flag    string // the rollout's flag; "" where there is no rollout
+	Variant string // its value for the user: a variant, "true" or "false"
+	Reason  string // why this version, in the words of POST /api/v1/prompts/{name}/resolve
+}
+
+// Context returns a context whose calls bear the prompt, its version and the flag.
+func (r *Resolved) Context(ctx context.Context) context.Context {
+	ctx = r.Prompt.Context(ctx)
+	if r.Flag != "" {
+		ctx = WithFlag(ctx, r.Flag, r.Variant)
+		ctx = WithProperties(ctx, Properties{"posthog_flag": r.Flag, "posthog_flag_variant": r.Variant})
+	}
+	return ctx
+}
+
+// PromptPerson says what the rollout's flag may ask of the user, in PostHog's
+// words: {"plan": "pro"}. Prompts are kept apart by it.
+func PromptPerson(properties Properties) PromptOption {
+	return func(c *promptChoice) { c.person = properties }
+}
+
+// Resolve returns what the user of the context ([WithUser], [WithGroups]) gets of a
+// prompt. It asks the server once in 30 s for each user. Where the server cannot
+// be asked, the user keeps what they had; who had nothing gets what [Prompts.Get]
+// returns, as everybody without the rollout, and so does a context without a user.
+// Options are those of Get; a chosen version or label leaves the rollout out.
+func (p *Prompts) Resolve(ctx context.Context, name string, options ...PromptOption) (*Resolved, error) {
+	var choice promptChoice
+	for _, o := range options {
+		o(&choice)
+	}
+	everybody := func() (*Resolved, error) {
+		got, err := p.Get(ctx, name, options...)
+		if err != nil {
+			return nil, err
+		}
+		return &Resolved{Prompt: got}, nil
+	}
+	a := attributionOf(ctx)
+	if p == nil || name == "" || choice.ref != "" || a == nil || clean(a.user) == "" {
+		return everybody()
+	}
+	question, err := json.Marshal(map[string]any{"distinct_id": clean(a.user), "groups": merged(a.groups, nil), "person_properties": merged(choice.person, nil)})
+	if err != nil {
+		return nil, fmt.Errorf("hedgerow: %w", event.NewError(event.CodeInvalid, "the user's properties are no JSON", "give texts, numbers, booleans and lists", err))
+	}
+	key := name + "\x00" + string(question)
+	now := p.c.Now()
+	p.mu.Lock()
+	have, ok := p.resolved.get(key)
+	wait := now.Before(p.resolveNotYet)
+	p.mu.Unlock()
+	if ok && (now.Sub(have.at) < resolvedFor || wait) {
+		source := PromptFromCache
+		if now.Sub(have.at) >= resolvedFor {
+			source = PromptFromStale
+		}
+		return have.from(source), nil
+	}
+	if wait {
+		return everybody()
+	}
+	got, err := p.askResolved(ctx, name, question)
+	var e *event.Error
+	switch {
+	case err == nil:
+		p.mu.Lock()
+		p.resolved.put(key, resolvedEntry{got, now})
+		p.mu.Unlock()
+		return got, nil
+	case errors.As(err, &e) && e.Code != event.CodeUnavailable:
+		return everybody() // the server has no such prompt, or refuses the key: Get says so, or has a fallback
+	case ctx.Err() == nil:
+		p.mu.Lock()
+		p.resolveNotYet = now.Add(promptCooldown)
+		p.mu.Unlock()
+		p.log.WarnContext(ctx, "what a user gets of a prompt could not be asked; they keep what they had, or get what everybody gets", "prompt", name, "err", err)
+	}
+	if ok {
+		return have.from(PromptFromStale), nil
+	}
+	return everybody()
+}
+
+func (p *Prompts) askResolved(ctx context.Context, name string, question []byte) (*Resolved, error) {
+	var answer struct {
+		Version                                *Prompt
+		Provider, Model, Flag, Variant, Reason string
+	}
+	if err := p.postJSON(ctx, "/api/v1/prompts/"+url.PathEscape(name)+"/resolve", question, &answer); err != nil {
+		return nil, err
+	}
+	if answer.Version == nil || len(answer.Version.Messages) == 0 {
+		return nil, event.NewError(event.CodeUnavailable, "hedgerow's answer is no prompt", "check PromptsConfig.Host", nil)
+	}
+	v := answer.Version
+	v.Provider, v.Model, v.Source = answer.Provider, answer.Model, PromptFromServer
+	return &Resolved{Prompt: v, Flag: answer.Flag, Variant: answer.Variant, Reason: answer.Reason}, nil
+}
+
+// postJSON asks a question of hedgerow's API. The error is an [*event.Error]: of
+// code unavailable where there was no answer.
+func (p *Prompts) postJSON(ctx context.Context, path string, question []byte, into any) error {
+	ctx, cancel := context.WithTimeout(ctx, p.c.Timeout)
+	defer cancel()
+	unavailable := func(err error) error {
+		return event.NewError(event.CodeUnavailable, "hedgerow could not be asked", "check PromptsConfig.Host, and that the server runs", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.c.Host+path, bytes.NewReader(question))
+	if err != nil {
+		return unavailable(err)
+	}
+	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Authorization", "Bearer "+p.c.Key)
+	req.Header.Set("User-Agent", libName+"/"+Version)
+	resp, err := p.http.Do(req)
+	if err != nil {
+		return unavailable(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxPromptBody))
+	if err != nil {
+		return unavailable(err)
+	}
+	var failed struct {
+		Error struct {
+			Code          event.Code
+			Message, Hint string
+		}
+	}
+	switch {
+	case resp.StatusCode == http.StatusOK:
+		if err := json.Unmarshal(body, into); err != nil {
+			return unavailable(err)
+		}
+		return nil
+	case resp.StatusCode < 500 && json.Unmarshal(body, &failed) == nil && failed.Error.Code != "":
+		return event.NewError(failed.Error.Code, failed.Error.Message, failed.Error.Hint, nil)
+	}
+	return unavailable(fmt.Errorf("status %d", resp.StatusCode))
+}
+
+type resolvedEntry struct {
+	resolved *Resolved
+	at       time.Time
+}
+
+func (e resolvedEntry) from(s PromptSource) *Resolved {
+	r := *e.resolved
+	r.Prompt = r.Prompt.from(s)
+	return &r
+}
+
+// resolvedCache keeps the last entries: between half of maxResolved and all.
+type resolvedCache struct{ now, old map[string]resolvedEntry }
+
+func (c *resolvedCache) get(key string) (resolvedEntry, bool) {
+	e, ok := c.now[key]
+	if !ok {
+		e, ok = c.old[key]
+	}
+	return e, ok
+}
+
+func (c *resolvedCache) put(key string, e resolvedEntry) {
+	if c.now == nil || len(c.now) >= maxResolved/2 {
+		c.now, c.old = make(map[string]resolvedEntry), c.now
+	}
+	c.now[key] = e
+}
+
+// forget drops what is kept of a prompt, or of all.
+func (c *resolvedCache) forget(name string) {
+	for _, m := range []map[string]resolvedEntry{c.now, c.old} {
+		for key := range m {
+			if name == "" || strings.HasPrefix(key, name+"\x00") {
+				delete(m, key)
+			}
+		}
+	}
+}
