@@ -44,6 +44,7 @@ type Client struct {
 	http *http.Client
 
 	lanes [2]*lane // by laneOf; none where the client is disabled
+	spool *spool   // nil without Config.SpoolDir
 	count atomic.Int64
 	bytes atomic.Int64
 
@@ -86,13 +87,39 @@ func New(c Config) (*Client, error) {
 	if c.Disabled {
 		return cl, nil
 	}
+	var left []recovered
+	if c.SpoolDir != "" {
+		if cl.spool, left, err = openSpool(cl, c.SpoolDir); err != nil {
+			return nil, fmt.Errorf("hedgerow: %w", err)
+		}
+	}
 	cl.ctx, cl.cancel = context.WithCancel(context.Background())
 	for i := range cl.lanes {
-		l := newLane(cl, i == laneAI)
-		cl.lanes[i] = l
+		cl.lanes[i] = newLane(cl, i == laneAI)
+	}
+	cl.recover(left)
+	for _, l := range cl.lanes {
 		cl.workers.Go(l.run)
 	}
+	if cl.spool != nil {
+		cl.workers.Go(cl.spool.run)
+	}
 	return cl, nil
+}
+
+// recover queues what an earlier process has left. It was in a queue once: the
+// bounds do not stop it, they only hold back what comes next.
+func (c *Client) recover(left []recovered) {
+	now := time.Now()
+	for _, r := range left {
+		it := item{out: &outgoing{body: r.body, number: r.number}, size: int64(len(r.body)), since: now}
+		c.count.Add(1)
+		c.bytes.Add(it.size)
+		c.lanes[r.lane].push(it)
+	}
+	if len(left) > 0 {
+		c.log.Info("events that an earlier process has left are delivered", "events", len(left))
+	}
 }
 
 // Enabled reports whether the client captures anything.
@@ -115,6 +142,7 @@ type item struct {
 	at    *attribution        // of the context; laid over e
 	size  int64
 	since time.Time
+	out   *outgoing // made already: by the spool
 }
 
 // enqueue hands an item to a lane, or drops it. It never waits.
@@ -134,6 +162,10 @@ func (c *Client) enqueue(lane int, it item) {
 	if c.bytes.Add(it.size) > c.c.QueueBytes {
 		c.release(it.size)
 		c.drop(DropQueueFull, 1, nil)
+		return
+	}
+	if c.spool != nil {
+		c.spool.push(lane, it)
 		return
 	}
 	c.lanes[lane].push(it)
@@ -187,6 +219,7 @@ func (c *Client) logDrops() {
 type Stats struct {
 	Queued  int64            // events that wait or are under way
 	Bytes   int64            // what they take, roughly
+	Spooled int64            // those of them that are on disk: they survive the process
 	Sent    int64            // events that the host has taken
 	Dropped map[string]int64 // events that will never arrive, by DropQueueFull and its like
 	LastErr string           // the last trouble with the host; without content and keys
@@ -208,9 +241,13 @@ func (c *Client) Stats() Stats {
 	if !c.Enabled() {
 		return Stats{}
 	}
+	var onDisk int64
+	if c.spool != nil {
+		onDisk = c.spool.waiting()
+	}
 	c.stats.Lock()
 	defer c.stats.Unlock()
-	return Stats{Queued: c.count.Load(), Bytes: c.bytes.Load(), Sent: c.stats.sent, Dropped: maps.Clone(c.stats.dropped), LastErr: c.stats.lastErr}
+	return Stats{Spooled: onDisk, Queued: c.count.Load(), Bytes: c.bytes.Load(), Sent: c.stats.sent, Dropped: maps.Clone(c.stats.dropped), LastErr: c.stats.lastErr}
 }
 
 // Flush delivers what has been captured before the call, and returns when every
@@ -222,6 +259,9 @@ func (c *Client) Flush(ctx context.Context) error {
 	}
 	c.held.release()
 	before := c.Stats().Lost()
+	if c.spool != nil && !c.spool.drain(ctx.Done()) {
+		return fmt.Errorf("hedgerow: flush: %w", ctx.Err())
+	}
 	var targets [len(c.lanes)]uint64
 	for i, l := range c.lanes {
 		targets[i] = l.flush()
@@ -242,8 +282,9 @@ func (c *Client) Flush(ctx context.Context) error {
 }
 
 // Close delivers what is left and ends the client. When ctx ends first, what is
-// left is dropped and counted, and ctx's error is returned. Events captured
-// afterwards are dropped. Closing again does nothing.
+// left is dropped and counted, or stays in the spool for the next client where
+// there is one, and ctx's error is returned. Events captured afterwards are
+// dropped. Closing again does nothing.
 func (c *Client) Close(ctx context.Context) error {
 	if !c.Enabled() {
 		return nil
@@ -257,6 +298,15 @@ func (c *Client) Close(ctx context.Context) error {
 		return nil
 	}
 	err := c.Flush(ctx)
+	if c.spool != nil {
+		c.spool.stop()
+		late := time.NewTimer(time.Second)
+		defer late.Stop()
+		select {
+		case <-c.spool.ended:
+		case <-late.C: // a BeforeSend that does not come back
+		}
+	}
 	for _, l := range c.lanes {
 		l.close()
 	}
@@ -267,6 +317,9 @@ func (c *Client) Close(ctx context.Context) error {
 	defer t.Stop()
 	select {
 	case <-done:
+		if c.spool != nil {
+			c.spool.close()
+		}
 	case <-t.C: // a BeforeSend or an HTTP client that does not come back
 		err = errors.Join(err, errors.New("hedgerow: close: a delivery has not ended"))
 	}

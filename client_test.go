@@ -26,6 +26,9 @@ import (
 // TestMain takes the machine's own settings away, and looks for goroutines that
 // outlive the tests.
 func TestMain(m *testing.M) {
+	if spec := os.Getenv("SPOOL_CHILD"); spec != "" {
+		spoolChild(spec)
+	}
 	for _, kv := range os.Environ() {
 		if name, _, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "HEDGEROW_") || strings.HasPrefix(name, "POSTHOG_") {
 			os.Unsetenv(name)

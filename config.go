@@ -23,6 +23,7 @@ const (
 	DefaultQueueSize     = 10_000
 	DefaultQueueBytes    = 64 << 20
 	DefaultMaxRetries    = 10
+	DefaultSpoolBytes    = 256 << 20
 	DefaultTimeout       = 10 * time.Second
 
 	// The defaults of FlushAt and FlushInterval where Serverless is set.
@@ -103,12 +104,31 @@ type Config struct {
 	// content. Defaults to 64 MiB.
 	QueueBytes int64
 
+	// SpoolDir is a folder in which events are kept from a moment after their
+	// capture until they have arrived. A process that is killed then loses only
+	// what it had no time to write, which [Stats.Spooled] tells: an event is on
+	// disk about a millisecond after its capture, and 100 ms after a burst of a
+	// few thousand. The next client on the same folder delivers what is there,
+	// some of it perhaps a second time, as the same events, which PostHog and
+	// hedgerow take for one. A machine whose power fails may lose what the
+	// system had not written yet, and a failed try of a wrapped call that waits
+	// for the next is not an event yet. The folder is
+	// made where it is missing. It belongs to one client: for a second one, in
+	// this process or another, [New] returns an error. Content lies in it as it
+	// is sent, in files that only this user can read. Defaults to
+	// $HEDGEROW_SPOOL_DIR, else there is no spool.
+	SpoolDir string
+
+	// SpoolBytes bounds what the spool takes on disk. Events that do not fit are
+	// in memory only, and the log says so. Defaults to 256 MiB.
+	SpoolBytes int64
+
 	// DisableGzip sends bodies uncompressed.
 	DisableGzip bool
 
 	// MaxRetries is how often a delivery is tried again where the host is in
 	// trouble (no answer, 408, 429, 5xx). Defaults to 10, spread over two
-	// minutes; negative is none.
+	// minutes; with a spool, to no end before [Client.Close]. Negative is none.
 	MaxRetries int
 
 	// HTTPClient sends deliveries. Redirects are not followed, and each request
@@ -146,6 +166,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.Host = strings.TrimSpace(firstOf(c.Host, os.Getenv("HEDGEROW_HOST"), os.Getenv("POSTHOG_HOST"), DefaultHost))
 	c.DefaultDistinctID = firstOf(c.DefaultDistinctID, os.Getenv("HEDGEROW_DISTINCT_ID"))
 	c.Environment = firstOf(c.Environment, os.Getenv("HEDGEROW_ENVIRONMENT"))
+	c.SpoolDir = firstOf(c.SpoolDir, os.Getenv("HEDGEROW_SPOOL_DIR"))
 	env.bool("HEDGEROW_SERVERLESS", &c.Serverless)
 	env.bool("HEDGEROW_PRIVACY_MODE", &c.PrivacyMode)
 	env.int("HEDGEROW_FLUSH_AT", &c.FlushAt)
@@ -162,7 +183,7 @@ func (c Config) withDefaults() (Config, error) {
 	for _, n := range []struct {
 		name string
 		v    int64
-	}{{"FlushAt", int64(c.FlushAt)}, {"FlushInterval", int64(c.FlushInterval)}, {"QueueSize", int64(c.QueueSize)}, {"QueueBytes", c.QueueBytes}, {"Timeout", int64(c.Timeout)}} {
+	}{{"FlushAt", int64(c.FlushAt)}, {"FlushInterval", int64(c.FlushInterval)}, {"QueueSize", int64(c.QueueSize)}, {"QueueBytes", c.QueueBytes}, {"SpoolBytes", c.SpoolBytes}, {"Timeout", int64(c.Timeout)}} {
 		if n.v < 0 {
 			return c, event.Invalid(n.name+" is negative", "leave it at 0 for the default")
 		}
@@ -171,7 +192,10 @@ func (c Config) withDefaults() (Config, error) {
 	setDefault(&c.FlushInterval, interval)
 	setDefault(&c.QueueSize, DefaultQueueSize)
 	setDefault(&c.QueueBytes, DefaultQueueBytes)
-	setDefault(&c.MaxRetries, DefaultMaxRetries)
+	setDefault(&c.SpoolBytes, DefaultSpoolBytes)
+	if c.SpoolDir == "" {
+		setDefault(&c.MaxRetries, DefaultMaxRetries)
+	}
 	setDefault(&c.Timeout, DefaultTimeout)
 	if c.FlushAt > c.QueueSize {
 		return c, event.Invalid(fmt.Sprintf("FlushAt is %d, more than the %d events of QueueSize", c.FlushAt, c.QueueSize), "make FlushAt smaller or the queue larger")

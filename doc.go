@@ -40,7 +40,8 @@
 // tried again, in the same bytes, uuid and timestamp, so that PostHog's
 // de-duplication recognises a copy. What the host will never take is dropped and
 // counted. Events that are still in the queue when the process dies are lost:
-// close the client, or flush it where a process may be frozen.
+// close the client, flush it where a process may be frozen, or give it a folder
+// to keep them in, [Config.SpoolDir].
 //
 // # Privacy
 //

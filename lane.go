@@ -136,6 +136,9 @@ func (l *lane) run() {
 // work makes events of a batch, delivers them and gives back what they held.
 func (l *lane) work(batch []item) {
 	l.c.deliver(l, l.c.encode(batch))
+	if l.c.spool != nil {
+		l.c.spool.done(batch)
+	}
 	for _, it := range batch {
 		l.c.release(it.size)
 	}

@@ -17,6 +17,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/klauspost/compress/gzip"
+	"github.com/tidwall/gjson"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/privacy"
@@ -52,12 +53,27 @@ type outgoing struct {
 	e     *event.Event
 	body  []byte
 	light bool // its content has been left out to make it fit
+
+	number uint64 // in the spool; 0 without one
+	kept   bool   // it stays there
+}
+
+// name is the event's, for logs.
+func (o *outgoing) name() string {
+	if o.e == nil {
+		return gjson.GetBytes(o.body, "event").Str
+	}
+	return o.e.Name
 }
 
 // encode makes the events of a batch. Those that cannot be made are dropped.
 func (c *Client) encode(batch []item) []*outgoing {
 	out := make([]*outgoing, 0, len(batch))
 	for i := range batch {
+		if o := batch[i].out; o != nil {
+			out = append(out, o)
+			continue
+		}
 		if c.ctx.Err() != nil {
 			c.drop(DropClosed, int64(len(batch)-i), nil)
 			return out
@@ -115,6 +131,13 @@ func (c *Client) marshal(e *event.Event) ([]byte, error) {
 // lighten leaves the content out of an event. It reports false where that has
 // been done before, or does not help.
 func (c *Client) lighten(o *outgoing, limit int) bool {
+	if o.e == nil { // from the spool
+		e, err := event.UnmarshalPostHog(o.body)
+		if err != nil {
+			return false
+		}
+		o.e = e
+	}
 	if o.light || o.e.Content.IsZero() {
 		return false
 	}
@@ -167,7 +190,7 @@ func (c *Client) send(l *lane, batch []*outgoing) (halves [][]*outgoing) {
 			return nil
 		}
 		if c.ctx.Err() != nil {
-			c.drop(DropClosed, int64(len(batch)), nil)
+			c.left(batch)
 			return nil
 		}
 		status, after, err := c.post(path, batch)
@@ -191,7 +214,7 @@ func (c *Client) send(l *lane, batch []*outgoing) (halves [][]*outgoing) {
 				if c.lighten(o, len(o.body)-1) {
 					continue
 				}
-				c.log.Warn("an event is too large for the host", "event", o.e.Name, "bytes", len(o.body))
+				c.log.Warn("an event is too large for the host", "event", o.name(), "bytes", len(o.body))
 				c.drop(DropTooLarge, 1, nil)
 				return nil
 			}
@@ -201,7 +224,7 @@ func (c *Client) send(l *lane, batch []*outgoing) (halves [][]*outgoing) {
 			c.drop(DropRefused, int64(len(batch)), err)
 			return nil
 		case later:
-			if try++; try > c.c.MaxRetries {
+			if try++; try > c.c.MaxRetries && (c.spool == nil || c.c.MaxRetries != 0) {
 				c.drop(DropRetries, int64(len(batch)), err)
 				return nil
 			}
@@ -209,6 +232,20 @@ func (c *Client) send(l *lane, batch []*outgoing) (halves [][]*outgoing) {
 			// Up to a fifth less, so that many do not come back at one moment.
 			c.sleep(max(delay-time.Duration(rand.Int64N(int64(delay)/5)), after))
 			delay = min(2*delay, backoffMax)
+		}
+	}
+}
+
+// left ends events that there is no time for any more: the spool keeps them for
+// the next client.
+func (c *Client) left(batch []*outgoing) {
+	if c.spool == nil {
+		c.drop(DropClosed, int64(len(batch)), nil)
+		return
+	}
+	for _, o := range batch {
+		if o.kept = c.spool.holds(o); !o.kept {
+			c.drop(DropClosed, 1, nil)
 		}
 	}
 }
@@ -225,7 +262,7 @@ func (c *Client) fit(batch []*outgoing, limit int) []*outgoing {
 	out := make([]*outgoing, 0, len(batch))
 	for _, o := range batch {
 		if len(o.body) > limit && !c.lighten(o, limit) {
-			c.log.Warn("an event is too large", "event", o.e.Name, "bytes", len(o.body), "limit", limit)
+			c.log.Warn("an event is too large", "event", o.name(), "bytes", len(o.body), "limit", limit)
 			c.drop(DropTooLarge, 1, nil)
 			continue
 		}
