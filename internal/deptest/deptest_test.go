@@ -62,7 +62,7 @@ var allowed = map[string][]string{
 
 	// The three faces also speak event's types: its errors, and what query and
 	// project answer with.
-	"internal/web": {"event", "internal/flag", "internal/query", "internal/project", "internal/prompt", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
+	"internal/web": {"event", "internal/flag", "internal/query", "internal/project", "internal/prompt", "internal/template", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
 	"internal/api": {"event", "internal/flag", "internal/query", "internal/project", "internal/prompt", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
 	"internal/mcp": {"event", "internal/flag", "internal/query", "internal/project", "internal/prompt", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
 

@@ -1,6 +1,7 @@
 package template
 
 import (
+	"encoding/json"
 	"fmt"
 	"regexp"
 	"slices"
@@ -150,6 +151,35 @@ func (v *Variable) check() error {
 		return event.Invalid("as a default, "+e.Message, e.Hint)
 	}
 	return nil
+}
+
+// Says tells people what a variable takes: "integer, 3 by default".
+func (v Variable) Says() string {
+	s := v.Type
+	switch {
+	case v.Default != nil:
+		s += ", " + Plain(v.Default) + " by default"
+	case v.Optional:
+		s += ", may be left out"
+	default:
+		s += ", required"
+	}
+	if len(v.Enum) > 0 {
+		s += ", one of " + strings.Join(v.Enum, ", ")
+	}
+	return s
+}
+
+// Plain writes a value for people: text as it is, anything else as JSON.
+func Plain(value any) string {
+	if s, ok := value.(string); ok {
+		return s
+	}
+	b, err := json.Marshal(value)
+	if err != nil {
+		return "" // what is kept was read from JSON
+	}
+	return string(b)
 }
 
 // Instructions are the texts of the system and developer messages, in order.

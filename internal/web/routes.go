@@ -33,6 +33,8 @@ type route struct {
 	raw func(http.ResponseWriter, *http.Request, *frame)
 	// stream is set where raw answers bit by bit: it is not compressed.
 	stream bool
+	// form bounds what the form may send, in bytes. Defaults to maxForm.
+	form int64
 	// section and label make an entry in the side bar, for those whose role
 	// suffices, in the order of the table.
 	section, label string
@@ -41,7 +43,7 @@ type route struct {
 // table has every route of the pages but the static files.
 func (s *Web) table() []route {
 	const viewer, member, admin = project.RoleViewer, project.RoleMember, project.RoleAdmin
-	return []route{
+	return slices.Concat([]route{
 		{pattern: "GET /sign-in", open: s.signInPage},
 		{pattern: "POST /sign-in", open: s.signIn},
 		{pattern: "POST /sign-in/link", open: s.signInLink},
@@ -85,7 +87,7 @@ func (s *Web) table() []route {
 		{pattern: "GET /events", need: viewer, handle: s.toEvents},
 		{pattern: "GET /events/{uuid}", need: viewer, handle: s.findEvent},
 		{pattern: "GET /traces/{id}", need: viewer, handle: s.findTrace},
-
+	}, s.promptRoutes(), []route{
 		{pattern: "GET /p/{project}/connections", need: viewer, handle: s.connections, section: "Project", label: "Connections"},
 		{pattern: "POST /p/{project}/connections", need: member, handle: s.createConnection, again: s.connections},
 		{pattern: "GET /p/{project}/connections/{connection}", need: viewer, handle: s.connection},
@@ -121,7 +123,7 @@ func (s *Web) table() []route {
 		{pattern: "POST /account/password", need: viewer, handle: s.changePassword, again: s.account},
 		{pattern: "POST /account/sign-out-everywhere", need: viewer, handle: s.signOutEverywhere, again: s.account},
 		{pattern: "POST /account/sessions/{session}/revoke", need: viewer, handle: s.revokeSession, again: s.account},
-	}
+	})
 }
 
 func (rt route) path() string {
@@ -235,8 +237,16 @@ func (s *Web) allow(w http.ResponseWriter, r *http.Request, rt route, f *frame) 
 	if r.Method != http.MethodPost {
 		return nil
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	if err := r.ParseForm(); err != nil {
+	bound := rt.form
+	if bound == 0 {
+		bound = maxForm
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, bound)
+	parse := r.ParseForm
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/form-data") {
+		parse = func() error { return r.ParseMultipartForm(bound) }
+	}
+	if err := parse(); err != nil {
 		return event.Invalid("the form could not be read", "go back and send it again")
 	}
 	if !f.Session.owns(r.PostFormValue("csrf")) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/project"
+	"github.com/hedgerow/hedgerow/internal/prompt"
 	"github.com/hedgerow/hedgerow/internal/query"
 )
 
@@ -32,6 +33,7 @@ type Eraser interface {
 type Config struct {
 	Query       *query.Reader
 	Registry    *project.Registry
+	Prompts     *prompt.Registry
 	Connections func(projectID string) []Connection
 	Delivery    Delivery
 	// Live tells of new events of a project, many at once by one word; stop ends

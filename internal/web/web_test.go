@@ -23,6 +23,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/journal"
 	"github.com/hedgerow/hedgerow/internal/project"
+	"github.com/hedgerow/hedgerow/internal/prompt"
 	"github.com/hedgerow/hedgerow/internal/query"
 	"github.com/hedgerow/hedgerow/internal/store"
 	"github.com/hedgerow/hedgerow/internal/web"
@@ -31,14 +32,15 @@ import (
 var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
 type site struct {
-	t      *testing.T
-	reg    *project.Registry
-	web    *web.Web
-	admin  project.User
-	server *httptest.Server
-	client *http.Client // without cookies until signIn
-	erased []string
-	clock  *clock
+	t       *testing.T
+	reg     *project.Registry
+	prompts *prompt.Registry
+	web     *web.Web
+	admin   project.User
+	server  *httptest.Server
+	client  *http.Client // without cookies until signIn
+	erased  []string
+	clock   *clock
 
 	delivery *delivery
 }
@@ -94,10 +96,18 @@ func newSite(t *testing.T, events ...*event.Event) *site {
 	if _, err := s.reg.Bootstrap(t.Context()); err != nil {
 		t.Fatal(err)
 	}
+	if kv, err = j.KeyValue(t.Context(), "prompts", 1); err != nil {
+		t.Fatal(err)
+	}
+	s.prompts, err = prompt.Open(t.Context(), kv, prompt.Options{Audit: s.reg.Audit, Now: s.clock.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.prompts.Close() })
 	s.admin = s.reg.Snapshot().Users()[0]
 	s.give(s.admin, "admin@example.com")
 	s.web = web.New(web.Config{
-		Query: q, Registry: s.reg, Eraser: s, Providers: func() []string { return []string{"anthropic", "openai"} }, PublicURL: "http://hedgerow.example",
+		Query: q, Registry: s.reg, Prompts: s.prompts, Eraser: s, Providers: func() []string { return []string{"anthropic", "openai"} }, PublicURL: "http://hedgerow.example",
 		Simulated: true, Dropped: func() uint64 { return 3 }, Now: s.clock.now, Delivery: s.delivery,
 		Live: func(string) (<-chan struct{}, func()) { return s.delivery.changes(), func() {} },
 		Connections: func(string) []web.Connection {
