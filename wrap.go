@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
@@ -42,7 +43,10 @@ type Middleware = func(req *http.Request, next func(*http.Request) (*http.Respon
 // than without: an answer is recorded while the caller reads it, and made into
 // an event in the background when he has. A call that the client tries several
 // times is one event, with the property retries. Errors, streams that break off
-// and cancelled calls are events too.
+// and cancelled calls are events too. A stream that is neither read to its end nor
+// closed becomes one a second after it has borne its last event or an error, when
+// the context of the call ends, or when its body is garbage, whichever is first;
+// one that is read slowly is left alone.
 //
 // Streams of chat completions bear no token counts unless asked; see
 // [Config.LeaveUsage].
@@ -116,11 +120,28 @@ type exchange struct {
 
 	upload *upload // a body that is passed on as it comes
 
-	mu    sync.Mutex // Read and Close of an answer may come from two goroutines
-	body  recorder
-	total int64
-	done  bool
+	mu     sync.Mutex // Read and Close of an answer may come from two goroutines
+	body   recorder
+	total  int64
+	length int64 // of the answer, as its header says; -1 where it does not
+	stream bool  // it is server-sent events
+	done   bool
+	watch  watch
 }
+
+// watch ends an exchange whose answer nobody reads or closes any more: when the
+// request's context ends, when the answer's body is garbage, or a while after a
+// stream has borne its last event or an error.
+type watch struct {
+	ended   *time.Timer
+	context func() bool
+	garbage runtime.Cleanup
+	on      bool
+}
+
+// afterEnd is how long a stream that has borne its end may stay open before its
+// event is made: clients mostly read on and find nothing, or close it.
+const afterEnd = time.Second
 
 func (c *Client) exchange(req *http.Request, next func(*http.Request) (*http.Response, error), to target) (*http.Response, error) {
 	x := &exchange{c: c, to: to, ctx: req.Context(), at: attributionOf(req.Context())}
@@ -288,8 +309,15 @@ func (x *exchange) answer(res *http.Response, strip *stripper) {
 	if n := res.ContentLength; n > 0 {
 		x.body.b = make([]byte, 0, min(n, int64(x.body.head)))
 	}
-	b := &answerBody{ReadCloser: res.Body, x: x, length: res.ContentLength, stream: strings.TrimSpace(contentType) == "text/event-stream"}
-	if strip != nil && b.stream && res.StatusCode == http.StatusOK && res.Header.Get("Content-Encoding") == "" {
+	x.length, x.stream = res.ContentLength, strings.TrimSpace(contentType) == "text/event-stream"
+	b := &answerBody{ReadCloser: res.Body, x: x}
+	x.mu.Lock() // the context may have ended already
+	x.watch = watch{garbage: runtime.AddCleanup(b, (*exchange).abandon, x), on: true}
+	if x.ctx.Done() != nil {
+		x.watch.context = context.AfterFunc(x.ctx, x.abandon)
+	}
+	x.mu.Unlock()
+	if strip != nil && x.stream && res.StatusCode == http.StatusOK && res.Header.Get("Content-Encoding") == "" {
 		b.strip = strip
 		if res.ContentLength >= 0 {
 			res.Header = res.Header.Clone()
@@ -314,10 +342,8 @@ func header(h http.Header) http.Header {
 // answerBody is an answer's body, which is recorded as it is read.
 type answerBody struct {
 	io.ReadCloser
-	x      *exchange
-	length int64
-	stream bool
-	strip  *stripper
+	x     *exchange
+	strip *stripper
 }
 
 func (b *answerBody) Read(p []byte) (int, error) {
@@ -340,7 +366,7 @@ func (b *answerBody) Read(p []byte) (int, error) {
 }
 
 func (b *answerBody) Close() error {
-	b.x.closed(b)
+	b.x.abandon()
 	return b.ReadCloser.Close()
 }
 
@@ -360,6 +386,9 @@ func (x *exchange) read(p []byte, err error) {
 		} else {
 			x.call.Marks = append(x.call.Marks, m)
 		}
+		if err == nil && x.stream && x.watch.ended == nil && x.bearsEnd(p) {
+			x.watch.ended = time.AfterFunc(afterEnd, x.abandon)
+		}
 	}
 	switch {
 	case err == io.EOF:
@@ -373,19 +402,32 @@ func (x *exchange) read(p []byte, err error) {
 	}
 }
 
-// closed ends an exchange whose answer was not read to its end. Who has seen the
-// last event of a stream, or all bytes of a body, had no need to.
-func (x *exchange) closed(b *answerBody) {
+// bearsEnd reports whether what was just read of a stream has its last event, or
+// an error.
+func (x *exchange) bearsEnd(p []byte) bool {
+	switch {
+	case bytes.Contains(p, []byte("event: ")), bytes.Contains(p, []byte("[DONE]")):
+		return ended(p)
+	case x.call.Dialect == provider.Gemini && bytes.Contains(p, []byte(`"finishReason"`)):
+		return true
+	}
+	return bytes.Contains(p, []byte(`data: {"error"`))
+}
+
+// abandon ends an exchange whose answer was not read to its end: it was closed,
+// or nobody will. Who has seen the last event of a stream, or all bytes of a
+// body, had no need to.
+func (x *exchange) abandon() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.done {
 		return
 	}
-	complete := b.length >= 0 && x.total >= b.length || x.call.Status >= 400
-	if b.stream {
+	complete := x.length >= 0 && x.total >= x.length || x.call.Status >= 400
+	if x.stream {
 		complete = complete || ended(x.body.last(512)) || x.call.Dialect == provider.Gemini && bytes.Contains(x.body.last(4<<10), []byte(`"finishReason"`))
 	} else {
-		complete = complete || b.length < 0 && x.body.whole()
+		complete = complete || x.length < 0 && x.body.whole()
 	}
 	if !complete {
 		x.call.ErrType = event.ErrTypeClientGone
@@ -403,6 +445,15 @@ func (x *exchange) finish() {
 		return
 	}
 	x.done = true
+	if w := &x.watch; w.on {
+		w.garbage.Stop()
+		if w.context != nil {
+			w.context()
+		}
+		if w.ended != nil {
+			w.ended.Stop()
+		}
+	}
 	c := &x.call
 	c.Latency = time.Since(c.Start)
 	if u := x.upload; u != nil {
@@ -517,7 +568,7 @@ func (r *recorder) whole() bool {
 
 // ended reports whether the end of a stream is that of a whole one.
 func ended(tail []byte) bool {
-	for _, mark := range []string{"data: [DONE]", "data:[DONE]", "event: message_stop", "event: response.completed", "event: response.failed", "event: response.incomplete", "event: error"} {
+	for _, mark := range []string{"data: [DONE]", "data:[DONE]", "event: message_stop", "event: response.completed", "event: response.failed", "event: response.incomplete", "event: error", `data: {"error"`} {
 		if bytes.Contains(tail, []byte(mark)) {
 			return true
 		}
