@@ -8,6 +8,11 @@
 //     ([Plan.Quantile]), users still needed ([Plan.Needed]), and whether users
 //     fell to the arms as intended ([CheckRatio]). testdata/reference.py computes
 //     the same figures in other ways.
+//   - definition.go, registry.go: what is compared, in one key-value bucket.
+//   - report.go, words.go: [Evaluate] reads the arms from the store and says how
+//     the experiment stands, and why.
+//   - guard.go, alert.go: [Guard] looks at running experiments, stops rollouts
+//     whose guardrail broke, and tells by webhook and e-mail.
 package experiment
 
 // DefaultMinUsers is how many users each arm needs before anything is concluded:

@@ -107,6 +107,7 @@ func (r *Registry) UpdateProject(ctx context.Context, id string, f func(*Project
 			return err
 		}
 		p.ID, p.Token, p.CreatedAt, p.HashKey = before.ID, before.Token, before.CreatedAt, before.HashKey
+		p.Alerts, p.AlertSecret = before.Alerts, before.AlertSecret // SetAlerts' business
 		p.UpdatedAt = r.now().UTC()
 		var err error
 		if p.Name, err = cleanName("project", p.Name); err != nil {

@@ -17,11 +17,13 @@ type Project struct {
 	Name      string    `json:"name"`
 	Token     string    `json:"token"` // phc_hedgerow_…: what SDKs send to the ingest door; it can write, not read
 	Settings  Settings  `json:"settings"`
+	Alerts    Alerts    `json:"alerts"`
 	CreatedAt time.Time `json:"created_at"`
 	UpdatedAt time.Time `json:"updated_at"`
 
-	HashKey  Secret `json:"-"` // key of the HMAC that hides distinct ids; 32 random bytes in hex
-	Revision uint64 `json:"-"` // of the record in the bucket
+	HashKey     Secret `json:"-"` // key of the HMAC that hides distinct ids; 32 random bytes in hex
+	AlertSecret Secret `json:"-"` // signs requests to Alerts.WebhookURL
+	Revision    uint64 `json:"-"` // of the record in the bucket
 }
 
 // Settings are a project's choices.
@@ -239,7 +241,7 @@ func (p *Project) noun() string      { return "project" }
 func (p *Project) key() string       { return prefixProject + p.ID }
 func (p *Project) revision() *uint64 { return &p.Revision }
 func (p *Project) secrets() map[string]*Secret {
-	return map[string]*Secret{"hash_key": &p.HashKey}
+	return map[string]*Secret{"hash_key": &p.HashKey, "alert_secret": &p.AlertSecret}
 }
 
 func (k *APIKey) noun() string                { return "API key" }
