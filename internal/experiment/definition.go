@@ -18,28 +18,9 @@ import (
 // written before the data is looked at: while an experiment runs, what its
 // intervals rest on cannot be changed any more.
 type Definition struct {
-	ID          string `json:"id"` // x_…
-	Project     string `json:"-"`
-	Name        string `json:"name"`
-	Description string `json:"description"` // what is expected, and why
-
-	// Flag is the key of the feature flag whose variants are the arms. "" makes
-	// versions of Prompt the arms. With both, only calls of the prompt count as
-	// meeting an arm; Prompt is also what a broken guardrail stops the rollout of.
-	Flag   string `json:"flag"`
-	Prompt string `json:"prompt"`
-	Arms   []Arm  `json:"arms"` // at least two; the first is the control
-
-	Primary    Metric          `json:"primary"`
-	Guardrails []Guardrail     `json:"guardrails"`
-	Segments   []query.GroupBy `json:"segments"` // breakdowns that the page offers
-
-	Detect   float64 `json:"detect"`        // smallest difference worth finding, in the primary metric's unit (0.05 is 5 points of a rate); 0 is 5 points or a tenth of the control
-	Planned  int     `json:"planned_users"` // users, over all arms, at which intervals are narrowest. Defaults to DefaultPlanned
-	MinUsers int     `json:"min_users"`     // users that each arm needs before anything is concluded. Defaults to DefaultMinUsers
-	Alpha    float64 `json:"alpha"`         // share of experiments without an effect that find one. Defaults to DefaultAlpha
-
-	StopOnBreach bool `json:"stop_on_guardrail"` // a broken guardrail stops the prompt's rollout and the experiment
+	ID      string `json:"id"` // x_…
+	Project string `json:"-"`
+	Spec
 
 	Created    time.Time `json:"created_at"`
 	Updated    time.Time `json:"updated_at"`
@@ -47,19 +28,43 @@ type Definition struct {
 	Stopped    time.Time `json:"stopped_at,omitzero"` // events before it count
 	StopReason string    `json:"stop_reason,omitempty"`
 
-	Breaches []Breach `json:"breaches"` // guardrails that broke, each once
+	Breaches []Breach `json:"breaches,omitempty"` // guardrails that broke, each once
+}
+
+// Spec is what a user says of an experiment.
+type Spec struct {
+	Name        string `json:"name" jsonschema:"unique within the project"`
+	Description string `json:"description,omitempty" jsonschema:"what is expected, and why"`
+
+	// Flag is the key of the feature flag whose variants are the arms. "" makes
+	// versions of Prompt the arms. With both, only calls of the prompt count as
+	// meeting an arm; Prompt is also what a broken guardrail stops the rollout of.
+	Flag   string `json:"flag,omitempty" jsonschema:"key of the feature flag whose variants are the arms; left out, versions of the prompt are"`
+	Prompt string `json:"prompt,omitempty" jsonschema:"name of the prompt; needed without a flag, and to stop its rollout"`
+	Arms   []Arm  `json:"arms" jsonschema:"at least two; the first is the control"`
+
+	Primary    Metric          `json:"primary" jsonschema:"what decides"`
+	Guardrails []Guardrail     `json:"guardrails,omitempty" jsonschema:"what must not get worse"`
+	Segments   []query.GroupBy `json:"segments,omitempty" jsonschema:"breakdowns to look at: model, provider, surface, environment, task_type, operation, prompt, input_length or property:NAME"`
+
+	Detect   float64 `json:"detect,omitempty" jsonschema:"smallest difference worth finding, in the primary metric's unit (0.05 is 5 points of a rate); left out, 5 points or a tenth of the control"`
+	Planned  int     `json:"planned_users,omitempty" jsonschema:"users over all arms at which intervals are narrowest; 2000 if left out"`
+	MinUsers int     `json:"min_users,omitempty" jsonschema:"users that each arm needs before anything is concluded; 50 if left out"`
+	Alpha    float64 `json:"alpha,omitempty" jsonschema:"share of experiments without an effect that find one; 0.05 if left out"`
+
+	StopOnBreach bool `json:"stop_on_guardrail,omitempty" jsonschema:"a broken guardrail stops the prompt's rollout and the experiment"`
 }
 
 // Arm is one variant.
 type Arm struct {
-	Key   string  `json:"key"`   // the flag's variant, or the prompt's version (number or pv_…)
-	Share float64 `json:"share"` // of users, in any unit: 95 and 5, or 1 and 1. Defaults to 1
+	Key   string  `json:"key" jsonschema:"the flag's variant, or the prompt's version (number or pv_…)"`
+	Share float64 `json:"share,omitempty" jsonschema:"of the users, in any unit: 95 and 5, or 1 and 1; 1 if left out"`
 }
 
 // Metric is what is measured and which way is better.
 type Metric struct {
 	query.Metric
-	Better string `json:"better"` // Up or Down. Defaults to what the measure suggests
+	Better string `json:"better,omitempty" jsonschema:"up or down; left out, what the measure suggests"`
 }
 
 // Directions of [Metric.Better].
@@ -73,10 +78,10 @@ type Guardrail struct {
 	Metric
 	// Limit is in the metric's unit: a share, milliseconds, dollars. Where lower
 	// is better the figure must not be above it, else not below it.
-	Limit float64 `json:"limit"`
+	Limit float64 `json:"limit" jsonschema:"in the metric's unit: a share (0.02 is 2 points), milliseconds, dollars"`
 	// Relative compares treatment − control with Limit (0.02: at most 2 points
 	// more); else the treatment itself is compared (4000: under 4 s).
-	Relative bool `json:"relative"`
+	Relative bool `json:"relative,omitempty" jsonschema:"the limit is for treatment − control; else for the treatment itself"`
 }
 
 // Breach is a guardrail that broke, and what was done about it.
@@ -158,7 +163,7 @@ func clean(noun, s string, limit int) (string, error) {
 }
 
 // normalise fills in defaults and reports what is wrong with a definition.
-func (d *Definition) normalise() (err error) {
+func (d *Spec) normalise() (err error) {
 	for _, f := range []struct {
 		noun  string
 		s     *string
@@ -271,7 +276,7 @@ func (g *Guardrail) key() string {
 
 // frozen reports what a running experiment would change that its intervals rest
 // on.
-func (d *Definition) frozen(next *Definition) error {
+func (d *Spec) frozen(next *Spec) error {
 	same := d.Flag == next.Flag && d.Prompt == next.Prompt && slices.Equal(d.Arms, next.Arms) && d.Primary == next.Primary &&
 		d.Detect == next.Detect && d.Planned == next.Planned && d.MinUsers == next.MinUsers && d.Alpha == next.Alpha
 	if !same {

@@ -191,19 +191,18 @@ func (r *Registry) unique(d *Definition) error {
 
 // Update changes an experiment. f gets a copy and may be called again when
 // another change came first. What a running experiment rests on stays as it is.
-func (r *Registry) Update(ctx context.Context, actor, projectID, id string, f func(*Definition) error) (Definition, error) {
+func (r *Registry) Update(ctx context.Context, actor, projectID, id string, f func(*Spec) error) (Definition, error) {
 	d, err := r.change(ctx, projectID, id, func(d *Definition) error {
 		before := *d
 		before.Arms = slices.Clone(d.Arms)
-		if err := f(d); err != nil {
+		if err := f(&d.Spec); err != nil {
 			return err
 		}
-		d.Started, d.Stopped, d.StopReason, d.Breaches = before.Started, before.Stopped, before.StopReason, before.Breaches
 		if err := d.normalise(); err != nil {
 			return err
 		}
 		if !before.Started.IsZero() {
-			if err := before.frozen(d); err != nil {
+			if err := before.frozen(&d.Spec); err != nil {
 				return err
 			}
 		}

@@ -106,8 +106,8 @@ func TestLife(t *testing.T) {
 	wantCode(t, "same name", err, event.CodeConflict)
 
 	// A draft may change altogether.
-	d, err = r.Update(ctx, ann, "default", d.ID, func(d *experiment.Definition) error {
-		d.Arms[1].Key, d.Started = "kinder", began
+	d, err = r.Update(ctx, ann, "default", d.ID, func(d *experiment.Spec) error {
+		d.Arms[1].Key = "kinder"
 		return nil
 	})
 	if err != nil || d.Arms[1].Key != "kinder" || d.Running() {
@@ -120,18 +120,18 @@ func TestLife(t *testing.T) {
 	wantCode(t, "started twice", err, event.CodeConflict)
 
 	// What runs keeps what its intervals rest on.
-	for name, f := range map[string]func(*experiment.Definition){
-		"arms":    func(d *experiment.Definition) { d.Arms[1].Share = 3 },
-		"primary": func(d *experiment.Definition) { d.Primary.Better = experiment.Down },
-		"planned": func(d *experiment.Definition) { d.Planned = 100 },
-		"detect":  func(d *experiment.Definition) { d.Detect = 0.2 },
-		"alpha":   func(d *experiment.Definition) { d.Alpha = 0.2 },
-		"flag":    func(d *experiment.Definition) { d.Flag = "other" },
+	for name, f := range map[string]func(*experiment.Spec){
+		"arms":    func(d *experiment.Spec) { d.Arms[1].Share = 3 },
+		"primary": func(d *experiment.Spec) { d.Primary.Better = experiment.Down },
+		"planned": func(d *experiment.Spec) { d.Planned = 100 },
+		"detect":  func(d *experiment.Spec) { d.Detect = 0.2 },
+		"alpha":   func(d *experiment.Spec) { d.Alpha = 0.2 },
+		"flag":    func(d *experiment.Spec) { d.Flag = "other" },
 	} {
-		_, err := r.Update(ctx, ann, "default", d.ID, func(d *experiment.Definition) error { f(d); return nil })
+		_, err := r.Update(ctx, ann, "default", d.ID, func(d *experiment.Spec) error { f(d); return nil })
 		wantCode(t, name, err, event.CodeConflict)
 	}
-	d, err = r.Update(ctx, ann, "default", d.ID, func(d *experiment.Definition) error {
+	d, err = r.Update(ctx, ann, "default", d.ID, func(d *experiment.Spec) error {
 		d.Name, d.StopOnBreach, d.Guardrails = "Kindest answers", false, d.Guardrails[:1]
 		return nil
 	})

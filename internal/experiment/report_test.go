@@ -53,8 +53,8 @@ func cell(arm string, users int64, figures ...query.Figure) query.Cell {
 
 // seed is the experiment of the seed: a support prompt behind a flag.
 func seed() experiment.Definition {
-	return experiment.Definition{
-		Project: "default", Name: "Kinder answers", Flag: "support-answer-prompt-test", Prompt: "support_answer",
+	return experiment.Definition{Project: "default", Started: began, Spec: experiment.Spec{
+		Name: "Kinder answers", Flag: "support-answer-prompt-test", Prompt: "support_answer",
 		Arms:    []experiment.Arm{{Key: "control", Share: 50}, {Key: "treatment", Share: 50}},
 		Primary: experiment.Metric{Metric: query.Metric{Event: "support_ticket_resolved", Property: "resolved"}},
 		Guardrails: []experiment.Guardrail{
@@ -62,8 +62,8 @@ func seed() experiment.Definition {
 			{Metric: experiment.Metric{Metric: query.Metric{Measure: query.LatencyP95}}, Limit: 4000},
 			{Metric: experiment.Metric{Metric: query.Metric{Measure: query.CostPerTask}}, Limit: 0.03},
 		},
-		Segments: []query.GroupBy{query.ByModel, query.ByProperty("plan")}, StopOnBreach: true, Started: began,
-	}
+		Segments: []query.GroupBy{query.ByModel, query.ByProperty("plan")}, StopOnBreach: true,
+	}}
 }
 
 // stored gives a definition its defaults.

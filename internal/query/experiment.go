@@ -45,14 +45,14 @@ func (m *Moments) Add(y, n float64) {
 // made of a property of any event.
 type Metric struct {
 	// Measure is one of [ExperimentMeasures]; "" where Event says what is counted.
-	Measure Measure `json:"measure,omitempty"`
+	Measure Measure `json:"measure,omitempty" jsonschema:"one of hedgerow's own measures; left out where an event says what is counted"`
 	// Eval narrows eval_score and eval_pass_rate to one check; "" is all of them.
-	Eval string `json:"eval,omitempty"`
+	Eval string `json:"eval,omitempty" jsonschema:"narrows eval_score and eval_pass_rate to one check"`
 
-	Event    string `json:"event,omitempty"`    // name of the events that are counted
-	Property string `json:"property,omitempty"` // of theirs; unused with As "users"
-	Value    string `json:"value,omitempty"`    // of a rate: the text that Property has where it counts; "" is true
-	As       string `json:"as,omitempty"`       // AsRate, AsMean or AsUsers. Defaults to AsRate
+	Event    string `json:"event,omitempty" jsonschema:"name of the events that are counted, in place of a measure"`
+	Property string `json:"property,omitempty" jsonschema:"property of those events"`
+	Value    string `json:"value,omitempty" jsonschema:"of a rate: the text that the property has where it counts; left out, true"`
+	As       string `json:"as,omitempty" jsonschema:"rate (share of the events whose property is the value; default), mean (of the property), users (share of the users who have such an event)"`
 }
 
 // What [Metric.As] makes of an event.
