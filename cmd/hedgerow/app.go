@@ -24,6 +24,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/api"
 	"github.com/hedgerow/hedgerow/internal/dataset"
 	"github.com/hedgerow/hedgerow/internal/eval"
+	"github.com/hedgerow/hedgerow/internal/experiment"
 	"github.com/hedgerow/hedgerow/internal/gateway"
 	"github.com/hedgerow/hedgerow/internal/ingest"
 	"github.com/hedgerow/hedgerow/internal/journal"
@@ -61,6 +62,11 @@ type app struct {
 	registry *project.Registry
 	prompts  *prompt.Registry
 	flags    *posthog.Flags
+
+	experiments *experiment.Registry
+	desk        *experiment.Desk
+	alerts      *experiment.Sender
+
 	prices   atomic.Pointer[price.Table]
 	store    *store.DuckDB
 	query    *query.Reader
@@ -98,7 +104,7 @@ func (a *app) onClose(name string, f func(context.Context) error) {
 // start opens everything and serves. When it fails, what it had opened is closed
 // again.
 func start(ctx context.Context, cfg *config) (*app, error) {
-	return open(ctx, cfg, (*app).openListener, (*app).openData, (*app).openChecks, (*app).openPrices, (*app).openStore, (*app).openSinks, (*app).openEnricher, (*app).openGateway, (*app).openEvals, (*app).openIngest, (*app).openOTLP, (*app).serve)
+	return open(ctx, cfg, (*app).openListener, (*app).openData, (*app).openChecks, (*app).openPrices, (*app).openStore, (*app).openExperiments, (*app).openSinks, (*app).openEnricher, (*app).openGateway, (*app).openEvals, (*app).openIngest, (*app).openOTLP, (*app).serve)
 }
 
 // startOffline opens the data folder for a subcommand: settings, journal and
@@ -110,13 +116,13 @@ func startOffline(ctx context.Context, cfg *config) (*app, error) {
 		cfg.JournalMaxBytes, cfg.JournalSync, cfg.LogLevel, cfg.LogFormat, cfg.BufferBudget = "4GiB", "interval", "warn", "text", "256MiB"
 	}
 	cfg.AllowInsecurePostHog = cfg.AllowInsecurePostHog || os.Getenv("HEDGEROW_ALLOW_INSECURE_POSTHOG") == "1"
-	return open(ctx, cfg, (*app).openData, (*app).openChecks, (*app).openPrices, (*app).openStore, (*app).serve)
+	return open(ctx, cfg, (*app).openData, (*app).openChecks, (*app).openPrices, (*app).openStore, (*app).openExperiments, (*app).serve)
 }
 
 // startSimulated is start, with pages that say that what they show is made up.
 func startSimulated(ctx context.Context, cfg *config) (*app, error) {
 	simulated := func(a *app, _ context.Context) error { a.simulated = true; return nil }
-	return open(ctx, cfg, simulated, (*app).openListener, (*app).openData, (*app).openChecks, (*app).openPrices, (*app).openStore, (*app).openSinks, (*app).openEnricher, (*app).openGateway, (*app).openEvals, (*app).openIngest, (*app).openOTLP, (*app).serve)
+	return open(ctx, cfg, simulated, (*app).openListener, (*app).openData, (*app).openChecks, (*app).openPrices, (*app).openStore, (*app).openExperiments, (*app).openSinks, (*app).openEnricher, (*app).openGateway, (*app).openEvals, (*app).openIngest, (*app).openOTLP, (*app).serve)
 }
 
 func open(ctx context.Context, cfg *config, steps ...func(*app, context.Context) error) (*app, error) {
@@ -333,6 +339,7 @@ func (a *app) reloadPrices() error {
 func (a *app) serve(ctx context.Context) error {
 	apiConfig := api.Config{
 		Query: a.query, Registry: a.registry, Prompts: a.prompts, Logger: a.log.With("part", "api"), Version: buildVersion(), PublicURL: a.cfg.PublicURL,
+		Experiments: a.experiments, Desk: a.desk, Alerts: a.alerts, StopRollout: a.prompts.StopRollout,
 		Connections: connections{a}, DeadLetters: deadLetters{a}, Status: a.status, ReloadPrices: a.reloadPrices,
 		Checks: a.checks, Runner: a.runner, Datasets: a.datasets, Runs: a.runs,
 	}

@@ -48,6 +48,7 @@ type config struct {
 	BufferBudget    string
 	RequireKey      bool
 
+	SMTPFrom             string
 	AllowInsecurePostHog bool
 	ShutdownGrace        time.Duration
 
@@ -61,6 +62,7 @@ type config struct {
 	PostHogAPIKey         string
 	PostHogHost           string
 	PostHogPersonalAPIKey string
+	SMTPURL               string // smtp://user:password@host:587 or smtps://…:465
 
 	quiet bool // nothing on standard error: hedgerow mcp, whose client keeps it in a log
 }
@@ -173,6 +175,7 @@ func (c *config) flags() []cli.Flag {
 		&cli.IntFlag{Name: "capture-queue", Value: 10000, Usage: "calls that may wait to be recorded; beyond it they are dropped and counted", Sources: cli.EnvVars("HEDGEROW_CAPTURE_QUEUE"), Destination: &c.CaptureQueue},
 		str(&c.BufferBudget, "buffer-budget", "256MiB", "memory for request bodies being read, over all calls; beyond it bodies pass through unread"),
 		boolean(&c.RequireKey, "require-key", false, "ask for a hedgerow key on every gateway call, on loopback too"),
+		str(&c.SMTPFrom, "smtp-from", "", "sender of alerts by e-mail: hedgerow@example.com; the server is HEDGEROW_SMTP_URL, smtp://user:password@host:587"),
 		boolean(&c.AllowInsecurePostHog, "allow-insecure-posthog", false, "allow http:// and private PostHog hosts (for tests)"),
 		dur(&c.ShutdownGrace, "shutdown-grace", 10*time.Second, "longest time for a graceful stop"),
 	}
@@ -210,6 +213,7 @@ func (c *config) load(cmd *cli.Command) error {
 		return err
 	}
 	c.SecretKey = os.Getenv("HEDGEROW_SECRET_KEY")
+	c.SMTPURL = strings.TrimSpace(os.Getenv("HEDGEROW_SMTP_URL"))
 	c.PostHogAPIKey = strings.TrimSpace(os.Getenv("POSTHOG_API_KEY"))
 	c.PostHogHost = strings.TrimSpace(os.Getenv("POSTHOG_HOST"))
 	c.PostHogPersonalAPIKey = strings.TrimSpace(os.Getenv("POSTHOG_PERSONAL_API_KEY"))

@@ -22,6 +22,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/dataset"
 	"github.com/hedgerow/hedgerow/internal/eval"
+	"github.com/hedgerow/hedgerow/internal/experiment"
 	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/prompt"
 	"github.com/hedgerow/hedgerow/internal/query"
@@ -48,9 +49,13 @@ type Config struct {
 
 	// Checks and Runner are the project's checks of answers; both required.
 	// CheckState says how one goes in this process; nil where none runs here.
-	Checks     *eval.Registry
-	Runner     *eval.Runner
-	CheckState func(checkID string) eval.State
+	Checks      *eval.Registry
+	Runner      *eval.Runner
+	CheckState  func(checkID string) eval.State
+	Experiments *experiment.Registry // required, as the next two
+	Desk        *experiment.Desk
+	Alerts      *experiment.Sender
+	StopRollout experiment.Stopper // nil: rollouts cannot be stopped from here
 
 	// Datasets are the project's examples; required. Runs carries out runs of
 	// them; nil answers that no server runs.
@@ -171,6 +176,18 @@ func (a *API) routes() []route {
 		{"DELETE /api/v1/prompts/{name}/labels/{label}", project.RoleMember, false, a.removePromptLabel},
 		{"POST /api/v1/prompts/{name}/render", project.RoleViewer, false, a.renderPrompt},
 		{"GET /api/v1/prompts/{name}/export", project.RoleViewer, false, a.exportPrompt},
+
+		{"GET /api/v1/experiments", project.RoleViewer, false, a.listExperiments},
+		{"POST /api/v1/experiments", project.RoleMember, false, a.createExperiment},
+		{"GET /api/v1/experiments/{id}", project.RoleViewer, false, a.experiment},
+		{"PUT /api/v1/experiments/{id}", project.RoleMember, false, a.updateExperiment},
+		{"DELETE /api/v1/experiments/{id}", project.RoleMember, false, a.deleteExperiment},
+		{"POST /api/v1/experiments/{id}/start", project.RoleMember, false, a.startExperiment},
+		{"POST /api/v1/experiments/{id}/stop", project.RoleMember, false, a.stopExperiment},
+		{"GET /api/v1/experiments/{id}/segments/{by}", project.RoleViewer, false, a.experimentSegments},
+		{"GET /api/v1/alerts", project.RoleAdmin, false, a.alerts},
+		{"PUT /api/v1/alerts", project.RoleAdmin, false, a.setAlerts},
+		{"POST /api/v1/alerts/test", project.RoleAdmin, false, a.testAlerts},
 
 		{"GET /api/v1/dead-letters", project.RoleMember, false, a.listDead},
 		{"POST /api/v1/dead-letters/replay", project.RoleMember, false, a.replayDead},

@@ -94,6 +94,7 @@ type fixture struct {
 	reload   error
 	appended *appended
 	judge    *judge
+	stopped  []string // rollouts
 
 	admin, member, viewer string // keys of project "default"
 	other                 string // an administrator's key of project "other"
@@ -187,6 +188,7 @@ func newFixture(t *testing.T) *fixture {
 		Append: f.appended, Connections: f.delivery, DeadLetters: f.dead, Status: func(context.Context) any { return map[string]string{"state": "fine"} },
 		ReloadPrices: func() error { return f.reload }, Now: func() time.Time { return now },
 	}
+	f.withExperiments(j, reader, &c)
 	f.api, f.local = api.New(c), api.Local(c)
 	return f
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/internal/api"
 	"github.com/hedgerow/hedgerow/internal/dataset"
+	"github.com/hedgerow/hedgerow/internal/experiment"
 	"github.com/hedgerow/hedgerow/internal/prompt"
 )
 
@@ -131,6 +132,10 @@ func TestOpenAPIHasEveryField(t *testing.T) {
 		"PATCH /api/v1/prompts/{name}":                            api.PromptPatch{},
 		"POST /api/v1/prompts/{name}/versions":                    prompt.Draft{},
 		"PUT /api/v1/prompts/{name}/labels/{label}":               api.LabelInput{},
+		"POST /api/v1/experiments":                                api.ExperimentInput{},
+		"PUT /api/v1/experiments/{id}":                            experiment.Spec{},
+		"POST /api/v1/experiments/{id}/stop":                      api.StopExperimentInput{},
+		"PUT /api/v1/alerts":                                      api.AlertsInput{},
 		"POST /api/v1/prompts/{name}/render":                      api.RenderInput{},
 		"PUT /api/v1/prompts/{name}/rollout":                      api.RolloutInput{},
 		"POST /api/v1/prompts/{name}/rollout/stop":                api.StopInput{},

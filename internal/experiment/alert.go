@@ -220,3 +220,50 @@ func (m *Mailer) message(to []string, a Alert) []byte {
 	_ = w.Close()
 	return b.Bytes()
 }
+
+// Sender sends alerts the ways that projects have set up.
+type Sender struct {
+	Client  *http.Client // refuses addresses that are not public, follows no redirect
+	Mailer  *Mailer      // nil: no mail server is configured
+	Project func(id string) (project.Project, bool)
+	URL     string           // base of links to the pages
+	Now     func() time.Time // Defaults to time.Now
+}
+
+// Ways are a project's ways.
+func (s *Sender) Ways(projectID string) (w Ways) {
+	p, ok := s.Project(projectID)
+	if !ok {
+		return Ways{}
+	}
+	if p.Alerts.WebhookURL != "" {
+		w.Webhook = Webhook{Client: s.Client, URL: p.Alerts.WebhookURL, Secret: p.AlertSecret, Now: s.Now}.Send
+	}
+	if s.Mailer != nil && len(p.Alerts.Emails) > 0 {
+		w.Email = func(ctx context.Context, a Alert) error { return s.Mailer.Send(ctx, p.Alerts.Emails, a) }
+	}
+	return w
+}
+
+// Test sends a test alert each way that is set up. Results say "sent", "not set
+// up", or what went wrong.
+func (s *Sender) Test(ctx context.Context, projectID string) (webhook, email string) {
+	now := time.Now
+	if s.Now != nil {
+		now = s.Now
+	}
+	a := TestAlert(projectID, s.URL, now())
+	try := func(send func(context.Context, Alert) error) string {
+		if send == nil {
+			return "not set up"
+		}
+		ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+		defer cancel()
+		if err := send(ctx, a); err != nil {
+			return event.AsError(err).Message
+		}
+		return "sent"
+	}
+	w := s.Ways(projectID)
+	return try(w.Webhook), try(w.Email)
+}

@@ -2,6 +2,7 @@ package experiment
 
 import (
 	"context"
+	"reflect"
 	"sync"
 	"time"
 )
@@ -19,11 +20,11 @@ type Desk struct {
 
 // keptReport is a report that is being made, or is there.
 type keptReport struct {
-	once    sync.Once
-	updated time.Time
-	until   time.Time
-	report  *Report
-	err     error
+	once   sync.Once
+	of     Definition
+	until  time.Time
+	report *Report
+	err    error
 }
 
 const (
@@ -47,12 +48,12 @@ func (k *Desk) Report(ctx context.Context, d Definition) (*Report, error) {
 		k.kept, k.empty = make(map[string]*keptReport), now
 	}
 	r := k.kept[d.ID]
-	if r == nil || !r.updated.Equal(d.Updated) || now.After(r.until) {
+	if r == nil || !reflect.DeepEqual(r.of, d) || now.After(r.until) {
 		keep := keepStopped
 		if d.Running() {
 			keep = keepRunning
 		}
-		r = &keptReport{updated: d.Updated, until: now.Add(keep)}
+		r = &keptReport{of: d, until: now.Add(keep)}
 		k.kept[d.ID] = r
 	}
 	k.mu.Unlock()

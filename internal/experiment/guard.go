@@ -40,7 +40,7 @@ type Guard struct {
 	Ask      Asker
 	// Stop stops a prompt's rollout: everyone gets the control.
 	// (*prompt.Registry).StopRollout does. nil says that it cannot be stopped.
-	Stop func(ctx context.Context, actor, projectID, prompt, reason string) error
+	Stop Stopper
 	// Ways tells how a project wants to be told.
 	Ways func(projectID string) Ways
 	// Link is the address of an experiment's page.

@@ -142,7 +142,6 @@ func (r *Registry) running() []Definition {
 
 func key(d Definition) string { return "experiment." + d.Project + "." + d.ID }
 
-// ErrNotFound is what is answered where an experiment is not there.
 func errNotFound() error {
 	return event.NewError(event.CodeNotFound, "there is no such experiment", "list them to see what there is", nil)
 }
@@ -248,6 +247,27 @@ func (r *Registry) Stop(ctx context.Context, actor, projectID, id, reason string
 		r.audit(ctx, actor, "experiment.stop", d, reason)
 	}
 	return d, err
+}
+
+// Stopper stops a prompt's rollout, so that everyone gets the control.
+type Stopper func(ctx context.Context, actor, projectID, prompt, reason string) error
+
+// StopWith is [Registry.Stop], with the prompt's rollout stopped first where
+// that is asked for.
+func (r *Registry) StopWith(ctx context.Context, actor, projectID, id, reason string, rollout bool, stop Stopper) (Definition, error) {
+	if rollout {
+		d, ok := r.Experiment(projectID, id)
+		switch {
+		case !ok:
+			return d, errNotFound()
+		case d.Prompt == "" || stop == nil:
+			return d, event.NewError(event.CodeConflict, "the experiment names no prompt whose rollout could be stopped", "turn the flag off where it is kept, and stop the experiment alone", nil)
+		}
+		if err := stop(ctx, actor, projectID, d.Prompt, "experiment "+d.Name+": "+cmp.Or(reason, "stopped")); err != nil {
+			return d, err
+		}
+	}
+	return r.Stop(ctx, actor, projectID, id, reason)
 }
 
 // Delete removes an experiment. Its events stay.

@@ -1,0 +1,49 @@
+package main
+
+import (
+	"context"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/experiment"
+	"github.com/hedgerow/hedgerow/internal/posthog"
+	"github.com/hedgerow/hedgerow/internal/project"
+)
+
+// experimentsBucket is the key-value bucket of internal/experiment.
+const experimentsBucket = "experiments"
+
+// openExperiments opens the experiments and, in a server that delivers, the
+// guard that looks at those which run.
+func (a *app) openExperiments(ctx context.Context) error {
+	kv, err := a.journal.KeyValue(ctx, experimentsBucket, 1)
+	if err != nil {
+		return dataError(err)
+	}
+	log := a.log.With("part", "experiment")
+	a.experiments, err = experiment.Open(ctx, kv, experiment.Options{Audit: a.registry.Audit, Logger: log})
+	if err != nil {
+		return dataError(err)
+	}
+	a.onClose("experiments", func(context.Context) error { return a.experiments.Close() })
+	a.desk = &experiment.Desk{Ask: a.query}
+	client := posthog.NewHTTPClient(posthog.ClientConfig{}, a.cfg.AllowInsecurePostHog)
+	a.onClose("alerts", func(context.Context) error { client.CloseIdleConnections(); return nil })
+	a.alerts = &experiment.Sender{Client: client, Project: func(id string) (project.Project, bool) { return a.registry.Snapshot().Project(id) }, URL: a.cfg.PublicURL}
+	if a.cfg.SMTPURL != "" {
+		if a.alerts.Mailer, err = experiment.NewMailer(a.cfg.SMTPURL, a.cfg.SMTPFrom, nil); err != nil {
+			e := event.AsError(err)
+			return configError("HEDGEROW_SMTP_URL or smtp_from cannot be used: "+e.Message, e.Hint, nil)
+		}
+	}
+	if a.listener == nil || !a.cfg.has(roleSinks) {
+		return nil
+	}
+	guard := &experiment.Guard{
+		Registry: a.experiments, Ask: a.query, Stop: a.prompts.StopRollout, Ways: a.alerts.Ways, Logger: log,
+		Link: func(d experiment.Definition) string {
+			return a.cfg.PublicURL + "/p/" + d.Project + "/experiments/" + d.ID
+		},
+	}
+	a.run("guardrails", guard.Run)
+	return nil
+}
