@@ -294,6 +294,8 @@ func (a *app) openSinks(ctx context.Context) error {
 	a.run("store sink", sink.Run)
 	retain := &store.Retainer{Store: a.store, Policy: a.retention, Logger: a.log.With("part", "store")}
 	a.run("retention", retain.Run)
+	roller := &query.Roller{Reader: a.query, Store: a.store, Logger: a.log.With("part", "query")}
+	a.run("roll-ups", roller.Run)
 	return a.openDelivery(ctx)
 }
 

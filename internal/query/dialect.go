@@ -33,6 +33,8 @@ type dialect struct {
 	constProperty func(name string) string
 	// float turns a number into a double; tryFloat a text, or NULL where it is none.
 	float, tryFloat func(expr string) string
+	// derived says that the store keeps the tables of the roll-ups.
+	derived bool
 	// digits turns an exact decimal into text.
 	digits func(expr string) string
 }
@@ -55,6 +57,7 @@ var duckDB = dialect{
 	},
 	float:    func(expr string) string { return "CAST(" + expr + " AS DOUBLE)" },
 	tryFloat: func(expr string) string { return "TRY_CAST(" + expr + " AS DOUBLE)" },
+	derived:  true,
 	digits:   func(expr string) string { return "CAST(" + expr + " AS VARCHAR)" },
 }
 

@@ -72,7 +72,10 @@ func (r *Reader) Events(ctx context.Context, q EventsQuery) (*EventsPage, error)
 		}
 		w.add("ts <= ? AND (ts < ? OR uuid < "+r.sql.uuid+")", c.ts, c.ts, c.id.String())
 	}
-	from, fromArgs := r.eventsFrom(&q)
+	from, fromArgs, err := r.eventsFrom(ctx, &q, w)
+	if err != nil {
+		return nil, err
+	}
 	rows, err := r.page(ctx, from, fromArgs, w, q.Limit+1)
 	if err != nil {
 		return nil, err
@@ -90,11 +93,17 @@ func (r *Reader) Events(ctx context.Context, q EventsQuery) (*EventsPage, error)
 }
 
 // eventsFrom lets filters find outcomes by what they have of their call.
-func (r *Reader) eventsFrom(q *EventsQuery) (string, []any) {
-	if q.Kind == KindOutcomes || isOutcome(q.Name) {
-		return r.from(ofOutcomes, q.Project, &q.Filter, ByNone)
+func (r *Reader) eventsFrom(ctx context.Context, q *EventsQuery, w *where) (string, []any, error) {
+	names := inherited(&q.Filter, ByNone)
+	if q.Kind != KindOutcomes && !isOutcome(q.Name) || len(names) == 0 {
+		return "events", nil, nil
 	}
-	return "events", nil
+	c, err := r.cover(ctx, q.Project)
+	if err != nil {
+		return "", nil, err
+	}
+	from, args, err := r.outcomes(ctx, q.Project, w.String()+" uuid ts "+eventSorts[q.Sort], names, &q.Filter, &c)
+	return from + " AS events", args, err
 }
 
 // sorted is Events in an order of values. Its cursor is of that order.
@@ -118,8 +127,11 @@ func (r *Reader) sorted(ctx context.Context, q EventsQuery, w *where) (*EventsPa
 	var ids []any
 	var marks []string
 	var first, last time.Time
-	from, fromArgs := r.eventsFrom(&q)
-	err := r.store.Read(ctx, func(rows *sql.Rows) error {
+	from, fromArgs, err := r.eventsFrom(ctx, &q, w)
+	if err != nil {
+		return nil, err
+	}
+	err = r.store.Read(ctx, func(rows *sql.Rows) error {
 		for rows.Next() {
 			var id, v string
 			var ts time.Time

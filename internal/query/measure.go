@@ -1,11 +1,8 @@
 package query
 
 import (
-	"database/sql"
-	"fmt"
-	"strconv"
+	"slices"
 	"strings"
-	"time"
 
 	"github.com/hedgerow/hedgerow/event"
 )
@@ -75,16 +72,28 @@ const (
 	ofCalls kind = iota
 	ofOutcomes
 	ofTools
+	ofUsers // of calls, one by one
 )
 
-// measure is how a measure is computed: a column of a SELECT over its kind's
-// events and, where that is a list of quantiles, which of them.
+// measure is how a measure is computed: a column of a SELECT over the source of
+// its kind; or one of the quantiles of a column's durations.
 type measure struct {
-	kind  kind
-	expr  string
-	pick  int // -1: the column is a number
-	scale float64
+	kind kind
+	expr string
+	what string // of quantiles: the name of the duration in roll-ups
+	pick int    // of quantiles: which
 }
+
+// of is the source: calls, and quantiles of calls, have different ones.
+type of struct {
+	kind  kind
+	times bool
+}
+
+func (m measure) of() of { return of{m.kind, m.what != ""} }
+
+// shares are the quantiles that dialect.quantiles gives.
+var shares = []float64{0.5, 0.95, 0.99}
 
 // outcomeNames are the events that tell how a call worked out.
 const outcomeNames = "'llm_task_completed', 'llm_output_rated', '" + event.Metric + "', '" + event.Feedback + "', '$ai_evaluation'"
@@ -135,26 +144,30 @@ func (d *dialect) yesNo(name string) (yes, known string) {
 // measures of an engine.
 func (d *dialect) measures() map[Measure]measure {
 	t := d.terms()
-	list := func(m string) string { return d.quantiles(m, m+" IS NOT NULL") }
-	number := func(m string) string { return d.float(m) }
-	sum := func(col string) measure { return measure{ofCalls, d.float("sum(" + col + ")"), -1, 1} }
-	quantile := func(k kind, col string, i int) measure { return measure{k, list(col), i, 0.001} }
-	one := func(k kind, expr string) measure { return measure{k, d.float(expr), -1, 1} }
+	sum := func(col string) measure { return measure{kind: ofCalls, expr: d.float("sum(" + col + ")")} }
+	quantile := func(k kind, what, col string, i int) measure {
+		return measure{k, d.quantiles(col, col+" IS NOT NULL"), what, i}
+	}
+	one := func(k kind, expr string) measure { return measure{kind: k, expr: d.float(expr)} }
+	events := func(k kind) (all, failed, rate measure) {
+		const errors = "coalesce(sum(n) FILTER (WHERE is_error), 0)"
+		return one(k, "sum(n)"), one(k, errors), one(k, errors+" / nullif(sum(n), 0)")
+	}
+	calls, errors, errorRate := events(ofCalls)
+	tools, toolErrors, toolErrorRate := events(ofTools)
 	share := func(name string) measure {
 		yes, known := d.yesNo(name)
 		return one(ofOutcomes, rate(yes, known))
 	}
-	allInput := "input_tokens + CASE WHEN cache_exclusive THEN cache_read_tokens + coalesce(cache_write_tokens, 0) ELSE 0 END"
-	cached := "FILTER (WHERE cache_read_tokens IS NOT NULL AND input_tokens IS NOT NULL)"
 	return map[Measure]measure{
-		Calls: one(ofCalls, "count(*)"), Errors: one(ofCalls, "count(*) FILTER (WHERE is_error)"), ErrorRate: one(ofCalls, rate("is_error", "true")),
-		LatencyP50: quantile(ofCalls, "latency_us", 0), LatencyP95: quantile(ofCalls, "latency_us", 1), LatencyP99: quantile(ofCalls, "latency_us", 2),
-		TTFTP50: quantile(ofCalls, "ttft_us", 0), TTFTP95: quantile(ofCalls, "ttft_us", 1), TTFTP99: quantile(ofCalls, "ttft_us", 2),
+		Calls: calls, Errors: errors, ErrorRate: errorRate,
+		LatencyP50: quantile(ofCalls, "latency", "latency_us", 0), LatencyP95: quantile(ofCalls, "latency", "latency_us", 1), LatencyP99: quantile(ofCalls, "latency", "latency_us", 2),
+		TTFTP50: quantile(ofCalls, "ttft", "ttft_us", 0), TTFTP95: quantile(ofCalls, "ttft", "ttft_us", 1), TTFTP99: quantile(ofCalls, "ttft", "ttft_us", 2),
 		TokensIn: sum("input_tokens"), TokensOut: sum("output_tokens"), TokensTotal: sum("tokens"), TokensCached: sum("cache_read_tokens"),
 		TokensCacheNew: sum("cache_write_tokens"), TokensReasoning: sum("reasoning_tokens"), CostUSD: sum("cost_total"), CacheSaved: sum("cost_cache_saved"),
-		CostPerCall: {ofCalls, number("sum(cost_total)") + " / nullif(count(cost_total), 0)", -1, 1},
-		CacheShare:  {ofCalls, number("sum(cache_read_tokens) "+cached) + " / nullif(" + number("sum("+allInput+") "+cached) + ", 0)", -1, 1},
-		Users:       one(ofCalls, "count(DISTINCT distinct_id)"),
+		CostPerCall: one(ofCalls, d.float("sum(cost_total)")+" / nullif(sum(costed), 0)"),
+		CacheShare:  one(ofCalls, d.float("sum(cached_input)")+" / nullif(sum(all_input), 0)"),
+		Users:       one(ofUsers, "count(DISTINCT distinct_id)"),
 
 		Tasks: one(ofOutcomes, "count(*) FILTER (WHERE "+t.task+")"), TasksCompleted: one(ofOutcomes, "count(*) FILTER (WHERE "+t.completed+")"), CompletionRate: one(ofOutcomes, rate(t.completed, t.task)),
 		Rated: one(ofOutcomes, "count(*) FILTER (WHERE "+t.rated+")"), Negative: one(ofOutcomes, "count(*) FILTER (WHERE "+t.negative+")"), NegativeRate: one(ofOutcomes, rate(t.negative, t.rated)),
@@ -162,7 +175,7 @@ func (d *dialect) measures() map[Measure]measure {
 		Evals:     one(ofOutcomes, "count(*) FILTER (WHERE "+t.eval+" IS NOT NULL)"),
 		RetryRate: one(ofOutcomes, rate(t.retries+" > 0", t.retries+" IS NOT NULL")), EvalScore: one(ofOutcomes, "avg("+t.score+")"),
 
-		ToolCalls: one(ofTools, "count(*)"), ToolErrors: one(ofTools, "count(*) FILTER (WHERE is_error)"), ToolErrorRate: one(ofTools, rate("is_error", "true")), ToolP95: quantile(ofTools, "latency_us", 1),
+		ToolCalls: tools, ToolErrors: toolErrors, ToolErrorRate: toolErrorRate, ToolP95: quantile(ofTools, "tool", "latency_us", 1),
 	}
 }
 
@@ -175,98 +188,37 @@ const (
 // columnsOf are the expressions that measures need, each once.
 func columnsOf(ms []measure) []string {
 	var out []string
-	seen := make(map[string]bool)
 	for _, m := range ms {
-		if !seen[m.expr] {
-			seen[m.expr] = true
+		if !slices.Contains(out, m.expr) {
 			out = append(out, m.expr)
 		}
 	}
 	return out
 }
 
-// row reads the columns of measures, with what stands before them.
-func scanValues(rows *sql.Rows, names []Measure, ms []measure, before ...any) (Values, error) {
-	exprs := columnsOf(ms)
-	raw := make([]any, len(exprs))
-	dest := before
-	at := make(map[string]int, len(exprs))
-	for i, e := range exprs {
-		dest, at[e] = append(dest, &raw[i]), i
-	}
-	if err := rows.Scan(dest...); err != nil {
-		return nil, fmt.Errorf("scan measures: %w", err)
-	}
+// values turns the columns of columnsOf into figures. bins has, for durations of
+// the roll-up, their counts in place of columns.
+func values(names []Measure, ms []measure, columns []any, binned map[string]bins) Values {
+	at := columnsOf(ms)
 	out := make(Values, len(names))
 	for i, m := range ms {
-		v := raw[at[m.expr]]
-		if m.pick >= 0 {
-			list, _ := v.([]any)
-			if len(list) <= m.pick {
-				out[names[i]] = Number{}
-				continue
-			}
-			v = list[m.pick]
-		}
-		f, ok := v.(float64)
-		out[names[i]] = Number{Value: f * m.scale, Known: ok}
-	}
-	return out, nil
-}
-
-// from is what a kind's questions select from: the table or, for outcomes, a
-// selection of it that completes them. An outcome that says nothing of its
-// prompt, model and so on has those of the call that its parent id names or,
-// where it names none, of the first call of its trace that names a prompt or,
-// where none does, of the first: whoever tells that a task is done seldom knows
-// which prompt did it.
-func (r *Reader) from(k kind, project string, f *Filter, by GroupBy) (string, []any) {
-	names := inherited(f, by)
-	if k != ofOutcomes || len(names) == 0 {
-		return "events", nil
-	}
-	var rng, near strings.Builder
-	args := []any{project}
-	var nearArgs []any
-	if !f.From.IsZero() {
-		rng.WriteString(" AND ts >= ?")
-		args = append(args, f.From.UTC())
-		near.WriteString(" AND ts >= ?")
-		nearArgs = append(nearArgs, f.From.Add(-outcomeReach).UTC())
-	}
-	if !f.To.IsZero() {
-		rng.WriteString(" AND ts < ?")
-		args = append(args, f.To.UTC())
-		near.WriteString(" AND ts < ?")
-		nearArgs = append(nearArgs, f.To.Add(outcomeReach).UTC())
-	}
-	own := "SELECT * FROM events WHERE project_id = ? AND name IN (" + outcomeNames + ")" + rng.String()
-	traces := "SELECT trace_id FROM events WHERE project_id = ? AND name IN (" + outcomeNames + ") AND trace_id IS NOT NULL" + rng.String()
-	var pack []string
-	for _, n := range names {
-		pack = append(pack, n+" := "+n)
-	}
-	// One struct a trace: a state for each column would take much more memory.
-	const noPrompt = 1 << 62
-	first := "arg_min(struct_pack(" + strings.Join(pack, ", ") + "), epoch_us(ts) + CASE WHEN prompt_name IS NULL THEN " + strconv.Itoa(noPrompt) + " ELSE 0 END) AS c"
-	// The call that it names, else that of the trace.
-	call := func(n string) string { return "struct_extract(coalesce(s.c, t.c), '" + n + "')" }
-	var replace []string
-	for _, n := range names {
-		switch n {
-		case "prompt_version", "prompt_version_id":
-			replace = append(replace, "CASE WHEN o.prompt_version IS NOT NULL OR o.prompt_version_id IS NOT NULL THEN o."+n+" WHEN o.prompt_name IS NULL OR o.prompt_name = "+call("prompt_name")+" THEN "+call(n)+" END AS "+n)
+		var n Number
+		switch {
+		case m.what == "":
+			n.Value, n.Known = columns[slices.Index(at, m.expr)].(float64)
+		case binned != nil:
+			n = binned[m.what].quantile(shares[m.pick])
 		default:
-			replace = append(replace, "coalesce(o."+n+", "+call(n)+") AS "+n)
+			if list, _ := columns[slices.Index(at, m.expr)].([]any); m.pick < len(list) {
+				n.Value, n.Known = list[m.pick].(float64)
+			}
 		}
+		if m.what != "" {
+			n.Value /= 1000
+		}
+		out[names[i]] = n
 	}
-	calls := " FROM events WHERE project_id = ? AND " + callExpr + near.String()
-	from := "(SELECT o.* REPLACE (" + strings.Join(replace, ", ") + ") FROM (" + own + ") o" +
-		" LEFT JOIN (SELECT trace_id, " + first + calls + " AND trace_id IN (" + traces + ") GROUP BY trace_id) t ON t.trace_id = o.trace_id" +
-		" LEFT JOIN (SELECT trace_id, span_id, " + first + calls + " AND span_id IN (" + strings.Replace(traces, "trace_id", "parent_id", 1) + " AND parent_id IS NOT NULL AND model_asked IS NULL) GROUP BY trace_id, span_id) s" +
-		" ON s.trace_id = o.trace_id AND s.span_id = o.parent_id) AS events"
-	some := append(append([]any{project}, nearArgs...), args...)
-	return from, append(append(append([]any{}, args...), some...), some...)
+	return out
 }
 
 // inherited are the columns of its call that a question about an outcome looks
@@ -298,7 +250,7 @@ func inherited(f *Filter, by GroupBy) []string {
 // of adds the condition of a kind.
 func (r *Reader) of(k kind, w *where) {
 	switch k {
-	case ofCalls:
+	case ofCalls, ofUsers:
 		w.add(callExpr)
 	case ofOutcomes:
 		w.add("name IN (" + outcomeNames + ")")
@@ -312,7 +264,3 @@ func (r *Reader) of(k kind, w *where) {
 func (d *dialect) toolExpr() string {
 	return "name = '" + event.Span + "' AND (lower(" + d.constProperty("$ai_span_type") + ") = 'tool' OR operation = 'execute_tool')"
 }
-
-// outcomeReach is how far from its range a question about outcomes looks for
-// the calls that they speak of.
-const outcomeReach = 7 * 24 * time.Hour

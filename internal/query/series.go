@@ -185,24 +185,30 @@ type asked struct {
 	zone *time.Location
 	out  *Series
 	at   map[time.Time]int
+	plan plan
 }
 
 // run asks one kind of events after the other. Groups are those of the kind of
 // the first measure; the others' figures join them by key.
 func (a *asked) run(ctx context.Context) error {
-	all := a.r.sql.measures()
-	names := make(map[kind][]Measure)
-	var order []kind
+	c, err := a.r.cover(ctx, a.q.Project)
+	if err != nil {
+		return err
+	}
+	a.plan = rolledPlan(c, &a.q.Filter, a.q.By, a.out.Starts)
+	all := a.r.sql.ofOutcome().measures()
+	names := make(map[of][]Measure)
+	var order []of
 	add := func(m Measure) error {
 		d, ok := all[m]
 		if !ok {
 			return event.Invalid("there is no such measure", "see the list of measures in the documentation")
 		}
-		if names[d.kind] == nil {
-			order = append(order, d.kind)
+		if names[d.of()] == nil {
+			order = append(order, d.of())
 		}
-		if !slices.Contains(names[d.kind], m) {
-			names[d.kind] = append(names[d.kind], m)
+		if !slices.Contains(names[d.of()], m) {
+			names[d.of()] = append(names[d.of()], m)
 		}
 		return nil
 	}
@@ -296,16 +302,25 @@ func (a *asked) each(f func(Values)) {
 	}
 }
 
+// source is what figures of one kind are computed from; uses is the SQL that
+// computes them.
+func (a *asked) source(ctx context.Context, k of, f *Filter, uses string) (source, error) {
+	switch {
+	case k.kind == ofOutcomes:
+		return a.r.outcomesSource(ctx, a.q.Project, f, a.q.By, &a.plan.cover, uses)
+	case k.kind == ofUsers && a.q.By == ByNone && a.q.Every == ByNone:
+		return a.r.usersSource(a.q.Project, f, a.plan)
+	case k.times:
+		return a.r.timesSource(k.kind, a.q.Project, f, a.q.By, a.plan, uses)
+	}
+	return a.r.eventsSource(k.kind, a.q.Project, f, a.q.By, a.plan, uses)
+}
+
 // ask takes the measures of one kind: totals by group, then points. lead makes
 // the groups.
-func (a *asked) ask(ctx context.Context, k kind, names []Measure, defs []measure, lead bool) error {
-	group, groupArgs, err := a.r.by(a.q.By)
-	if err != nil {
-		return err
-	}
-	cols := strings.Join(columnsOf(defs), ", ")
+func (a *asked) ask(ctx context.Context, k of, names []Measure, defs []measure, lead bool) error {
 	if lead && a.q.By != ByNone {
-		if err := a.findGroups(ctx, k, group, groupArgs); err != nil {
+		if err := a.findGroups(ctx, k.kind); err != nil {
 			return err
 		}
 	}
@@ -313,12 +328,6 @@ func (a *asked) ask(ctx context.Context, k kind, names []Measure, defs []measure
 	keys := make([]any, len(a.out.Groups))
 	for i, g := range a.out.Groups {
 		keys[i] = g.Key
-	}
-	place := "-1"
-	var placeArgs []any
-	if a.q.By != ByNone && len(keys) > 0 {
-		place = "coalesce(list_position(CAST(? AS VARCHAR[]), " + group + "), 0) - 1"
-		placeArgs = append([]any{keys}, groupArgs...)
 	}
 	line := func(i int64, total bool) *Line {
 		switch {
@@ -332,53 +341,57 @@ func (a *asked) ask(ctx context.Context, k kind, names []Measure, defs []measure
 		return a.out.Rest
 	}
 	read := func(f *Filter, sets []string, bucket string, bucketArgs []any, put func(l *Line, at time.Time, timed bool) Values) error {
-		w, err := a.r.where(a.q.Project, f)
+		from, err := a.source(ctx, k, f, strings.Join(columnsOf(defs), " "))
 		if err != nil {
 			return err
 		}
-		a.r.of(k, w)
-		from, fromArgs := a.r.from(k, a.q.Project, f, a.q.By)
-		g, t, inner := "-1", "CAST(NULL AS TIMESTAMP)", "*"
+		g, t, inner, noG, noT := "-1", "CAST(NULL AS TIMESTAMP)", "*", "1", "1"
 		var args []any
 		if slices.ContainsFunc(sets, func(s string) bool { return strings.Contains(s, "g") }) {
-			g, inner, args = "g", inner+", "+place+" AS g", append(args, placeArgs...)
+			g, noG, inner = "g", "GROUPING(g)", inner+", coalesce(list_position(CAST(? AS VARCHAR[]), value), 0) - 1 AS g"
+			args = append(args, keys)
 		}
 		if slices.ContainsFunc(sets, func(s string) bool { return strings.Contains(s, "t") }) {
-			t, inner, args = "t", inner+", "+bucket+" AS t", append(args, bucketArgs...)
+			t, noT, inner = "t", "GROUPING(t)", inner+", "+bucket+" AS t"
+			args = append(args, bucketArgs...)
 		}
-		noG, noT := "1", "1"
-		if g == "g" {
-			noG = "GROUPING(g)"
+		args = append(args, from.args...)
+		store := func(g sql.NullInt64, t sql.NullTime, noG, noT int64, columns []any, binned map[string]bins) {
+			l := line(g.Int64, noG == 1)
+			if l == nil {
+				return
+			}
+			if into := put(l, t.Time.UTC(), noT == 0); into != nil {
+				maps.Copy(into, values(names, defs, columns, binned))
+			}
 		}
-		if t == "t" {
-			noT = "GROUPING(t)"
+		if from.binned {
+			return a.readBins(ctx, defs, g, t, noG, noT, sets, "SELECT "+inner+" FROM "+from.sql, args, store)
 		}
 		// The inner selection names group and bucket, so that each is computed once.
-		query := "SELECT " + g + ", " + t + ", " + noG + ", " + noT + ", " + cols + " FROM (SELECT " + inner + " FROM " + from + " " + w.String() + ") GROUP BY GROUPING SETS (" + strings.Join(sets, ", ") + ")"
+		query := "SELECT " + strings.Join(slices.Concat([]string{g, t, noG, noT}, columnsOf(defs)), ", ") + " FROM (SELECT " + inner + " FROM " + from.sql + ") GROUP BY GROUPING SETS (" + strings.Join(sets, ", ") + ")"
 		return a.r.store.Read(ctx, func(rows *sql.Rows) error {
+			columns := make([]any, len(columnsOf(defs)))
+			var g sql.NullInt64
+			var t sql.NullTime
+			var noG, noT int64
+			dest := []any{&g, &t, &noG, &noT}
+			for i := range columns {
+				dest = append(dest, &columns[i])
+			}
 			for rows.Next() {
-				var g sql.NullInt64
-				var t sql.NullTime
-				var noG, noT int64
-				v, err := scanValues(rows, names, defs, &g, &t, &noG, &noT)
-				if err != nil {
-					return err
+				if err := rows.Scan(dest...); err != nil {
+					return fmt.Errorf("scan measures: %w", err)
 				}
-				l := line(g.Int64, noG == 1)
-				if l == nil {
-					continue
-				}
-				if into := put(l, t.Time.UTC(), noT == 0); into != nil {
-					maps.Copy(into, v)
-				}
+				store(g, t, noG, noT, columns, nil)
 			}
 			return nil
-		}, query, append(append(args, fromArgs...), w.args...)...)
+		}, query, args...)
 	}
-	// Quantiles hold all values until they are done: their sets are taken one
-	// after the other. Sums are taken in one go.
+	// Exact quantiles hold all values until they are done: their sets are taken
+	// one after the other. The rest is taken in one go.
 	each := func(f *Filter, sets []string, bucket string, bucketArgs []any, put func(l *Line, at time.Time, timed bool) Values) error {
-		if !slices.ContainsFunc(defs, func(m measure) bool { return m.pick >= 0 }) {
+		if !k.times {
 			return read(f, sets, bucket, bucketArgs, put)
 		}
 		for _, set := range sets {
@@ -401,7 +414,7 @@ func (a *asked) ask(ctx context.Context, k kind, names []Measure, defs []measure
 	case a.q.By != ByNone:
 		sets, before = append(sets, "(g)"), append(before, "(g)")
 	}
-	err = each(&a.q.Filter, sets, bucket, bucketArgs, func(l *Line, at time.Time, timed bool) Values {
+	err := each(&a.q.Filter, sets, bucket, bucketArgs, func(l *Line, at time.Time, timed bool) Values {
 		if !timed {
 			return l.Total
 		}
@@ -418,21 +431,71 @@ func (a *asked) ask(ctx context.Context, k kind, names []Measure, defs []measure
 	return each(&earlier, before, "", nil, func(l *Line, _ time.Time, _ bool) Values { return l.Previous })
 }
 
+// readBins reads durations counted by bin, one text for each set and kind of
+// duration.
+func (a *asked) readBins(ctx context.Context, defs []measure, g, t, noG, noT string, sets []string, inner string, args []any, store func(g sql.NullInt64, t sql.NullTime, noG, noT int64, columns []any, binned map[string]bins)) error {
+	var whats []any
+	for _, m := range defs {
+		if !slices.Contains(whats, any(m.what)) {
+			whats = append(whats, m.what)
+		}
+	}
+	with := make([]string, len(sets))
+	for i, set := range sets {
+		with[i] = strings.Replace(strings.Replace(set, "(", "(what, bin, ", 1), ", )", ")", 1)
+	}
+	query := "SELECT g, t, no_g, no_t, what, string_agg(bin || ':' || n, ' ') FROM (SELECT " + g + " AS g, " + t + " AS t, " + noG + " AS no_g, " + noT + " AS no_t, what, bin, sum(n) AS n FROM (" + inner +
+		" WHERE list_contains(CAST(? AS VARCHAR[]), what)) GROUP BY GROUPING SETS (" + strings.Join(with, ", ") + ")) GROUP BY ALL ORDER BY no_g, no_t, g, t"
+	type key struct {
+		g        sql.NullInt64
+		t        sql.NullTime
+		noG, noT int64
+	}
+	var last key
+	binned := make(map[string]bins)
+	flush := func() {
+		if len(binned) > 0 {
+			store(last.g, last.t, last.noG, last.noT, nil, binned)
+			binned = make(map[string]bins)
+		}
+	}
+	return a.r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var k key
+			var what, counts string
+			if err := rows.Scan(&k.g, &k.t, &k.noG, &k.noT, &what, &counts); err != nil {
+				return fmt.Errorf("scan bins: %w", err)
+			}
+			if k != last {
+				flush()
+				last = k
+			}
+			var err error
+			if binned[what], err = parseBins(counts); err != nil {
+				return err
+			}
+		}
+		flush()
+		return nil
+	}, query, append(args, whats)...)
+}
+
 // findGroups fills Groups with the keys of the most events, and Rest where there
 // are more.
-func (a *asked) findGroups(ctx context.Context, k kind, group string, groupArgs []any) error {
-	w, err := a.r.where(a.q.Project, &a.q.Filter)
+func (a *asked) findGroups(ctx context.Context, k kind) error {
+	from, err := a.source(ctx, of{kind: k}, &a.q.Filter, "n")
 	if err != nil {
 		return err
 	}
-	a.r.of(k, w)
+	count := "sum(n)"
+	if k == ofOutcomes {
+		count = "count(*)"
+	}
 	rank := ""
 	switch a.q.Measures[0] {
 	case Errors, ErrorRate, ToolErrors, ToolErrorRate:
-		rank = "count(*) FILTER (WHERE is_error) DESC, "
+		rank = "sum(n) FILTER (WHERE is_error) DESC NULLS LAST, "
 	}
-	from, fromArgs := a.r.from(k, a.q.Project, &a.q.Filter, a.q.By)
-	args := append(append(append(append([]any{}, groupArgs...), fromArgs...), w.args...), a.q.Limit+1)
 	return a.r.store.Read(ctx, func(rows *sql.Rows) error {
 		for rows.Next() {
 			var key string
@@ -448,5 +511,5 @@ func (a *asked) findGroups(ctx context.Context, k kind, group string, groupArgs 
 			a.out.Groups = append(a.out.Groups, a.line(key))
 		}
 		return nil
-	}, "SELECT "+group+" AS g, count(*) AS n FROM "+from+" "+w.String()+" GROUP BY g ORDER BY "+rank+"n DESC, g LIMIT ?", args...)
+	}, "SELECT value, "+a.r.sql.bigint(count)+" AS n FROM "+from.sql+" GROUP BY value ORDER BY "+rank+"n DESC, value LIMIT ?", append(from.args, a.q.Limit+1)...)
 }

@@ -85,6 +85,8 @@ type DuckDB struct {
 	mu       sync.Mutex // held by whoever writes; taken before gate
 	lastTime time.Time  // stored_at of the last row written
 	closed   bool
+
+	generation atomic.Uint64 // deletions of events; see Derive
 }
 
 // engine is one running instance of DuckDB.

@@ -12,6 +12,7 @@ import (
 var migrations = []string{
 	1 - 1: createEvents + createContent,
 	2 - 1: "ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_cache_saved " + moneyType, // a new file has it from the start
+	3 - 1: createDerived,
 }
 
 var createEvents = func() string {
@@ -36,6 +37,123 @@ CREATE TABLE content (
 	project_id VARCHAR NOT NULL,
 	stored_at TIMESTAMP NOT NULL, -- equal to the event's
 	body BLOB NOT NULL USING COMPRESSION uncompressed -- compressed already: see content.go
+);`
+
+// createDerived makes the tables that package query keeps beside the events, to
+// answer from a few rows what it would else count anew from millions. What is in
+// them says package query; see [DuckDB.Derive]. They can be emptied at any time:
+// then questions take longer, and the tables are filled anew.
+const createDerived = `
+CREATE TABLE rolled ( -- stretches of stored_at whose events are rolled up, without gaps: (first, last]
+	first TIMESTAMP NOT NULL,
+	last TIMESTAMP NOT NULL,
+	events BIGINT NOT NULL
+);
+CREATE TABLE rolled_floor ( -- projects whose rolled up events were deleted up to here
+	project_id VARCHAR NOT NULL,
+	floor TIMESTAMP NOT NULL -- the end of a stretch
+);
+CREATE TABLE rollup ( -- sums over the events of a stretch, by one dimension each
+	last TIMESTAMP NOT NULL, -- the stretch
+	project_id VARCHAR NOT NULL,
+	kind VARCHAR NOT NULL,
+	dim VARCHAR NOT NULL,
+	value VARCHAR NOT NULL,
+	environment VARCHAR NOT NULL,
+	is_error BOOLEAN NOT NULL,
+	slot TIMESTAMP NOT NULL,
+	n BIGINT NOT NULL,
+	input_tokens BIGINT,
+	output_tokens BIGINT,
+	tokens BIGINT,
+	cache_read_tokens BIGINT,
+	cache_write_tokens BIGINT,
+	reasoning_tokens BIGINT,
+	cached_input BIGINT,
+	all_input BIGINT,
+	cost_total DECIMAL(38,18),
+	metered BIGINT NOT NULL,
+	costed BIGINT NOT NULL,
+	cost_cache_saved DECIMAL(38,18)
+);
+CREATE TABLE rollup_times ( -- how often a time fell into a bin
+	last TIMESTAMP NOT NULL,
+	project_id VARCHAR NOT NULL,
+	dim VARCHAR NOT NULL,
+	value VARCHAR NOT NULL,
+	slot TIMESTAMP NOT NULL,
+	what VARCHAR NOT NULL,
+	bin SMALLINT NOT NULL,
+	n BIGINT NOT NULL
+);
+CREATE TABLE rollup_users ( -- who called on a day
+	last TIMESTAMP NOT NULL,
+	project_id VARCHAR NOT NULL,
+	day TIMESTAMP NOT NULL,
+	distinct_id VARCHAR NOT NULL
+);
+CREATE TABLE rollup_outcomes ( -- outcomes, with what they say read out of their properties, and what they have of their call
+	last TIMESTAMP NOT NULL,
+	project_id VARCHAR NOT NULL,
+	uuid UUID NOT NULL,
+	ts TIMESTAMP NOT NULL,
+	name VARCHAR NOT NULL,
+	is_error BOOLEAN NOT NULL,
+	trace_id VARCHAR,
+	span_name VARCHAR,
+	status VARCHAR,
+	error_type VARCHAR,
+	error_message VARCHAR,
+	latency_us BIGINT,
+	ttft_us BIGINT,
+	tokens BIGINT,
+	cost_total DECIMAL(38,18),
+	tags VARCHAR[],
+	flags VARCHAR,
+	properties VARCHAR,
+	prompt_name VARCHAR,
+	prompt_version VARCHAR,
+	prompt_version_id VARCHAR,
+	provider VARCHAR,
+	model VARCHAR,
+	model_asked VARCHAR,
+	operation VARCHAR,
+	environment VARCHAR,
+	surface VARCHAR,
+	task_type VARCHAR,
+	distinct_id VARCHAR,
+	session_id VARCHAR,
+	input_length_bucket VARCHAR,
+	call_order BIGINT,
+	call_prompt_name VARCHAR,
+	call_prompt_version VARCHAR,
+	call_prompt_version_id VARCHAR,
+	call_provider VARCHAR,
+	call_model VARCHAR,
+	call_model_asked VARCHAR,
+	call_operation VARCHAR,
+	call_environment VARCHAR,
+	call_surface VARCHAR,
+	call_task_type VARCHAR,
+	call_distinct_id VARCHAR,
+	call_session_id VARCHAR,
+	call_input_length_bucket VARCHAR,
+	is_task_completed VARCHAR,
+	is_user_feedback VARCHAR,
+	is_escalated_to_human VARCHAR,
+	is_accepted_output VARCHAR,
+	is_edited_output VARCHAR,
+	is_eval_passed VARCHAR,
+	is_retry_count VARCHAR,
+	is_eval_score VARCHAR,
+	is_ai_score VARCHAR,
+	is_ai_metric_value VARCHAR,
+	is_eval_name VARCHAR,
+	is_ai_metric_name VARCHAR,
+	is_ai_evaluation_name VARCHAR,
+	is_agent_config VARCHAR,
+	is_ai_evaluation_result VARCHAR,
+	parent_id VARCHAR
 );`
 
 // migrate brings the file to this binary's version and refuses a newer one.

@@ -67,6 +67,11 @@ func (d *DuckDB) Retain(ctx context.Context, policy func(project string) Retenti
 			if t.keep <= 0 {
 				continue
 			}
+			if t.table == "events" {
+				if err := d.forget(ctx, p, now.Add(-t.keep)); err != nil {
+					return res, fmt.Errorf("retain %s: %w", t.table, err)
+				}
+			}
 			n, err := d.deleteOld(ctx, t.table, p, now.Add(-t.keep))
 			*t.count += n
 			if err != nil {
@@ -75,6 +80,16 @@ func (d *DuckDB) Retain(ctx context.Context, policy func(project string) Retenti
 		}
 	}
 	return res, d.compact(ctx)
+}
+
+// forget calls dropDerived where there is anything to delete.
+func (d *DuckDB) forget(ctx context.Context, project string, before time.Time) error {
+	found := false
+	err := d.Read(ctx, func(rows *sql.Rows) error { found = rows.Next(); return nil }, "SELECT 1 FROM events WHERE project_id = ? AND stored_at < ? LIMIT 1", project, before)
+	if err != nil || !found {
+		return err
+	}
+	return d.dropDerived(ctx, project, before)
 }
 
 // deleteOld deletes a project's rows stored before a time, chunk by chunk.

@@ -386,7 +386,7 @@ func (s *Web) quality(r *http.Request, f *frame) (templ.Component, error) {
 }
 
 // agentConfig is the custom property that names the set-up of an agent.
-const agentConfig = "agent_config"
+const agentConfig = query.AgentConfig
 
 func (s *Web) agents(r *http.Request, f *frame) (templ.Component, error) {
 	v, err := s.view(r, "/agents", "7d")

@@ -1,0 +1,356 @@
+package query
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/hedgerow/hedgerow/internal/store"
+)
+
+// Deriver is a store that keeps derived tables. store.DuckDB is one.
+type Deriver interface {
+	Generation() uint64
+	Derive(ctx context.Context, generation uint64, f func(*store.Derivation) error) (done bool, err error)
+}
+
+// Roller closes stretches of stored events and rolls them up. Until it has,
+// questions count those events one by one; answers do not depend on it.
+type Roller struct {
+	Reader  *Reader
+	Store   Deriver
+	Stretch int           // events that make a stretch, which then takes up to 8 times as many. Defaults to 4,096
+	Every   time.Duration // wait where no stretch is full. Defaults to 15 s
+	Logger  *slog.Logger  // nil: no log
+}
+
+// rollerShare is the part of its time that a Roller works where it has much to
+// do, as after an upgrade: writes and questions come first.
+const rollerShare = 4 // one in
+
+// Run rolls up until ctx ends. A failed stretch is logged and tried again.
+func (l *Roller) Run(ctx context.Context) error {
+	log, every := l.Logger, l.Every
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	if every <= 0 {
+		every = 15 * time.Second
+	}
+	for {
+		begin := time.Now()
+		done, err := l.Roll(ctx)
+		wait := every
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case err != nil:
+			log.Warn("events were not rolled up", "error", err)
+		case done:
+			wait = (rollerShare - 1) * time.Since(begin)
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(wait):
+		}
+	}
+}
+
+// Roll rolls up the next stretch, and reports false where it is not full yet.
+func (l *Roller) Roll(ctx context.Context) (done bool, err error) {
+	size := l.Stretch
+	if size <= 0 {
+		size = minStretch
+	}
+	generation := l.Store.Generation()
+	s := stretch{r: l.Reader}
+	if err := s.find(ctx, 8*size); err != nil || s.events < int64(size) {
+		return false, err
+	}
+	if err := s.read(ctx); err != nil {
+		return false, err
+	}
+	return l.Store.Derive(ctx, generation, s.write)
+}
+
+// stretch is a stretch being rolled up: what is to be written is read first, so
+// that writes of events wait for as short as possible.
+type stretch struct {
+	r           *Reader
+	first, last time.Time
+	events      int64
+	sums        [][]any
+	users       [][]any
+	outcomes    [][]any // new ones, and older ones whose call is another now
+	replaced    []any   // uuids of the older ones
+	times       []binCount
+}
+
+// binCount is a row of rollup_times. There are many.
+type binCount struct {
+	project, dim, value, what string
+	slot                      time.Time
+	bin                       int16
+	n                         int64
+}
+
+// find finds the end of the stretch. Rows are in the order of storing, so the
+// first that the engine gives are the next; were they not, the stretch would be
+// longer.
+func (s *stretch) find(ctx context.Context, size int) error {
+	err := s.r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			if err := rows.Scan(&s.first); err != nil {
+				return err
+			}
+			s.first = s.first.UTC()
+		}
+		return nil
+	}, "SELECT coalesce(max(last), TIMESTAMP '0001-01-01') FROM rolled")
+	if err != nil {
+		return err
+	}
+	return s.r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var last sql.NullTime
+			if err := rows.Scan(&last, &s.events); err != nil {
+				return err
+			}
+			s.last = last.Time.UTC()
+		}
+		return nil
+	}, "SELECT max(stored_at), count(*) FROM events WHERE stored_at > ? AND stored_at <= (SELECT max(stored_at) FROM (SELECT stored_at FROM events WHERE stored_at > ? LIMIT ?))", s.first, s.first, size)
+}
+
+// in is the condition of the stretch's events.
+func (s *stretch) in() condition {
+	return condition{"stored_at > ? AND stored_at <= ?", []any{s.first, s.last}}
+}
+
+func (s *stretch) read(ctx context.Context) error {
+	in := s.in()
+	slot := fmt.Sprintf("time_bucket(INTERVAL %d SECONDS, ts)", int(slotLength/time.Second))
+	query, err := s.sumsQuery(slot)
+	if err != nil {
+		return err
+	}
+	if s.sums, err = s.r.raw(ctx, query, in.args...); err != nil {
+		return fmt.Errorf("roll up sums: %w", err)
+	}
+	s.users, err = s.r.raw(ctx, "SELECT DISTINCT project_id, date_trunc('day', ts), distinct_id FROM events WHERE "+callExpr+" AND distinct_id IS NOT NULL AND "+in.cond, in.args...)
+	if err != nil {
+		return fmt.Errorf("roll up users: %w", err)
+	}
+	if query, err = s.timesQuery(slot); err != nil {
+		return err
+	}
+	args := make([]any, 0, len(times)*2)
+	for range times {
+		args = append(args, in.args...)
+	}
+	texts := make(map[string]string) // few different ones
+	text := func(s string) string {
+		if t, ok := texts[s]; ok {
+			return t
+		}
+		texts[s] = s
+		return s
+	}
+	err = s.r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var b binCount
+			if err := rows.Scan(&b.project, &b.dim, &b.value, &b.slot, &b.what, &b.bin, &b.n); err != nil {
+				return err
+			}
+			b.project, b.dim, b.value, b.what = text(b.project), text(b.dim), text(b.value), text(b.what)
+			s.times = append(s.times, b)
+		}
+		return nil
+	}, query, args...)
+	if err != nil {
+		return fmt.Errorf("roll up times: %w", err)
+	}
+	return s.readOutcomes(ctx)
+}
+
+// dims are lists of the names and values of dimensions, one row each when both
+// are unnested.
+func (s *stretch) dims(take func(*dimension) bool) (names, values string, err error) {
+	var n, v []string
+	for _, d := range dimensions {
+		if !take(&d) {
+			continue
+		}
+		expr := "coalesce(" + s.r.sql.constProperty(AgentConfig) + ", '')"
+		if d.by != ByProperty(AgentConfig) {
+			if expr, _, err = s.r.by(d.by); err != nil {
+				return "", "", err
+			}
+		}
+		n, v = append(n, "'"+string(d.by)+"'"), append(v, expr)
+	}
+	return "[" + strings.Join(n, ", ") + "]", "[" + strings.Join(v, ", ") + "]", nil
+}
+
+func (s *stretch) sumsQuery(slot string) (string, error) {
+	names, values, err := s.dims(func(*dimension) bool { return true })
+	if err != nil {
+		return "", err
+	}
+	var each, all []string
+	for _, c := range sums {
+		sum := s.r.sql.bigint("sum(" + c.name + ")")
+		if strings.HasPrefix(c.name, "cost_") {
+			sum = "sum(" + c.name + ")" // exact decimals
+		}
+		each, all = append(each, c.expr+" AS "+c.name), append(all, sum)
+	}
+	return "SELECT project_id, kind, dim, value, environment, is_error, slot, " + strings.Join(all, ", ") + " FROM (SELECT project_id, CASE WHEN " + callExpr + " THEN '" + rolledCalls + "' WHEN " + s.r.sql.toolExpr() + " THEN '" + rolledTools + "' ELSE '" + rolledOther + "' END AS kind, " +
+		"unnest(" + names + ") AS dim, unnest(" + values + ") AS value, coalesce(environment, '') AS environment, is_error, " + slot + " AS slot, " + strings.Join(each, ", ") + " FROM events WHERE " + s.in().cond + ") GROUP BY ALL ORDER BY ALL", nil
+}
+
+func (s *stretch) timesQuery(slot string) (string, error) {
+	var parts []string
+	for _, t := range times {
+		names, values, err := s.dims(func(d *dimension) bool { return d.timed(t.kind) })
+		if err != nil {
+			return "", err
+		}
+		w := new(where)
+		s.r.of(t.kind, w)
+		w.add(t.col + " IS NOT NULL AND " + s.in().cond)
+		parts = append(parts, "SELECT project_id, unnest("+names+") AS dim, unnest("+values+") AS value, "+slot+" AS slot, '"+t.what+"' AS what, "+binExpr(t.col)+" AS bin FROM events "+w.String())
+	}
+	return "SELECT project_id, dim, value, slot, what, bin, count(*) FROM (" + strings.Join(parts, " UNION ALL ") + ") GROUP BY ALL ORDER BY ALL", nil
+}
+
+// readOutcomes reads the outcomes of the stretch with their calls, and the older
+// ones for which a call of the stretch comes before the one that they have.
+func (s *stretch) readOutcomes(ctx context.Context) error {
+	in := s.in()
+	var projects []string
+	var first, latest time.Time
+	err := s.r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var p string
+			var from, to time.Time
+			if err := rows.Scan(&p, &from, &to); err != nil {
+				return err
+			}
+			if projects = append(projects, p); first.IsZero() || from.Before(first) {
+				first = from
+			}
+			if to.After(latest) {
+				latest = to
+			}
+		}
+		return nil
+	}, "SELECT project_id, min(ts), max(ts) FROM events WHERE (name IN ("+outcomeNames+") OR "+callExpr+") AND "+in.cond+" GROUP BY project_id", in.args...)
+	if err != nil {
+		return fmt.Errorf("roll up outcomes: %w", err)
+	}
+	for _, p := range projects {
+		if err := s.projectOutcomes(ctx, p, &cover{last: s.first, rest: []condition{in}, events: s.events, first: first.UTC(), latest: latest.UTC(), upto: s.last}); err != nil {
+			return fmt.Errorf("roll up outcomes: %w", err)
+		}
+	}
+	return nil
+}
+
+func (s *stretch) projectOutcomes(ctx context.Context, project string, c *cover) error {
+	found, err := s.r.newCalls(ctx, project, c)
+	if err != nil {
+		return err
+	}
+	calls := make(map[string][]any)
+	ids := []any{}
+	for _, f := range found {
+		calls[f.uuid] = append([]any{f.order}, f.values...)
+		ids = append(ids, f.uuid)
+	}
+	id := func(v any) string {
+		raw, _ := v.([]byte)
+		id, _ := uuid.FromBytes(raw) // none is in no list
+		return id.String()
+	}
+	// In order of the table: the stretch, own columns, those of the call, facts, parent_id.
+	all := fields{own: slices.Concat(outcomeColumns[:len(outcomeColumns)-1], inheritable)}
+	parent := len(all.own)
+	all.own = append(all.own, "parent_id")
+	for i := range facts {
+		all.facts = append(all.facts, i)
+	}
+	at := slices.Index(outcomeColumns, "uuid")
+	in := s.in()
+	query, args := s.r.rawOutcomes(all, condition{"project_id = ? AND " + in.cond, append([]any{project}, in.args...)}, condition{})
+	rows, err := s.r.raw(ctx, query, args...)
+	if err != nil {
+		return err
+	}
+	for _, row := range rows {
+		c := calls[id(row[at])]
+		if c == nil {
+			c = make([]any, 1+len(inheritable))
+		}
+		s.outcomes = append(s.outcomes, slices.Concat([]any{s.last}, row[:parent], c, row[parent+1:], row[parent:parent+1]))
+	}
+	if len(found) == 0 {
+		return nil
+	}
+	if rows, err = s.r.raw(ctx, "SELECT * FROM rollup_outcomes WHERE project_id = ? AND uuid IN ("+s.r.sql.uuids+")", project, ids); err != nil {
+		return err
+	}
+	for _, row := range rows {
+		copy(row[1+parent:], calls[id(row[1+at])])
+		s.replaced, s.outcomes = append(s.replaced, id(row[1+at])), append(s.outcomes, row)
+	}
+	return nil
+}
+
+func (s *stretch) write(d *store.Derivation) error {
+	of := func(rows [][]any, stamp bool) func() []any {
+		i := 0
+		return func() []any {
+			if i == len(rows) {
+				return nil
+			}
+			i++
+			if !stamp {
+				return rows[i-1]
+			}
+			return append([]any{s.last}, rows[i-1]...)
+		}
+	}
+	if len(s.replaced) > 0 {
+		if err := d.Exec("DELETE FROM rollup_outcomes WHERE uuid IN ("+s.r.sql.uuids+")", s.replaced); err != nil {
+			return err
+		}
+	}
+	i := 0
+	row := make([]any, 8)
+	nextTime := func() []any {
+		if i == len(s.times) {
+			return nil
+		}
+		b := &s.times[i]
+		i++
+		row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7] = s.last, b.project, b.dim, b.value, b.slot, b.what, b.bin, b.n
+		return row
+	}
+	for _, t := range []struct {
+		table string
+		next  func() []any
+	}{{"rollup", of(s.sums, true)}, {"rollup_times", nextTime}, {"rollup_users", of(s.users, true)}, {"rollup_outcomes", of(s.outcomes, false)}} {
+		if err := d.Append(t.table, t.next); err != nil {
+			return err
+		}
+	}
+	return d.Exec("INSERT INTO rolled VALUES (?, ?, ?)", s.first, s.last, s.events)
+}

@@ -1,0 +1,466 @@
+package query
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// Roll-ups answer a question about millions of events from some thousand rows.
+//
+// Events are rolled up in stretches of their order of storing, which a [Roller]
+// closes one after the other: what is stored is never changed, so a closed
+// stretch stays right however late its events came and whatever their timestamps
+// say. A question adds up
+//
+//   - the rows of closed stretches whose slot of time lies whole in its range,
+//   - and, counted anew, the events at the two ends of its range and those that
+//     are in no stretch: the newest, and what retention has cut into.
+//
+// So its counts and sums are exactly those of the events. Quantiles are not: the
+// roll-up knows in which bin a time fell, and so a time to within [QuantileError].
+//
+// There is one set of rows for each dimension (model, prompt …), split by
+// environment and by failure. Questions with other filters, by other breakdowns
+// or in time zones that differ from UTC by a quarter of an hour count the events
+// themselves.
+const (
+	slotLength = 30 * time.Minute
+	binRatio   = 1.04
+	minStretch = 4 << 10 // events
+)
+
+// QuantileError bounds how far a quantile that comes from a roll-up can be off,
+// relative to the exact one: each duration is taken to be in the (geometric)
+// middle of its bin, which is sqrt(binRatio) - 1 away at most.
+const QuantileError = 0.02
+
+// AgentConfig is the custom property that names the set-up of an agent. It is a
+// dimension of the roll-ups.
+const AgentConfig = "agent_config"
+
+// dimension is a breakdown that is rolled up.
+type dimension struct {
+	by           GroupBy
+	calls, tools bool // with quantiles of the times of calls, of tool calls
+}
+
+func (d *dimension) timed(k kind) bool { return k == ofTools && d.tools || k == ofCalls && d.calls }
+
+var dimensions = []dimension{
+	{ByNone, true, true}, {ByModelAsked, true, false}, {ByModel, false, false}, {ByProvider, true, false}, {ByPrompt, true, false}, {ByPromptName, false, false},
+	{BySurface, false, false}, {ByInputLength, true, false}, {ByOperation, false, false}, {ByStatus, false, false}, {ByErrorType, false, false},
+	{ByTaskType, false, false}, {ByEnvironment, false, false}, {ByTool, false, true}, {ByProperty(AgentConfig), false, false},
+}
+
+// The kinds of rows in table rollup.
+const (
+	rolledCalls = "call"
+	rolledTools = "tool"
+	rolledOther = "other"
+)
+
+// sums are the columns that rows of table rollup and single events have in
+// common: what one event adds.
+var sums = []struct{ name, expr string }{
+	{"n", "1"},
+	{"input_tokens", "input_tokens"},
+	{"output_tokens", "output_tokens"},
+	{"tokens", "tokens"},
+	{"cache_read_tokens", "cache_read_tokens"},
+	{"cache_write_tokens", "cache_write_tokens"},
+	{"reasoning_tokens", "reasoning_tokens"},
+	{"cached_input", "CASE WHEN input_tokens IS NOT NULL THEN cache_read_tokens END"},
+	// Input as one number: some providers count cached tokens apart from it.
+	{"all_input", "CASE WHEN cache_read_tokens IS NOT NULL THEN input_tokens + CASE WHEN cache_exclusive THEN cache_read_tokens + coalesce(cache_write_tokens, 0) ELSE 0 END END"},
+	{"cost_total", "cost_total"},
+	{"metered", "CASE WHEN tokens IS NULL THEN 0 ELSE 1 END"},
+	{"costed", "CASE WHEN cost_total IS NULL THEN 0 ELSE 1 END"},
+	{"cost_cache_saved", "cost_cache_saved"},
+}
+
+// times are the durations that are kept in bins.
+var times = []struct {
+	what, col string
+	kind      kind
+}{
+	{"latency", "latency_us", ofCalls},
+	{"ttft", "ttft_us", ofCalls},
+	{"tool", "latency_us", ofTools},
+}
+
+// binExpr is the bin of a duration in microseconds: -1 is 0, and b is
+// [binRatio^b, binRatio^(b+1)).
+func binExpr(col string) string {
+	return "CASE WHEN " + col + " <= 0 THEN -1 ELSE CAST(floor(ln(" + col + ") / " + strconv.FormatFloat(math.Log(binRatio), 'g', 17, 64) + ") AS BIGINT) END"
+}
+
+// bins counts durations by bin, in order of bins.
+type bins []struct{ bin, n int64 }
+
+// parseBins reads "bin:n bin:n …".
+func parseBins(s string) (bins, error) {
+	var out bins
+	for part := range strings.FieldsSeq(s) {
+		b, n, _ := strings.Cut(part, ":")
+		bin, err := strconv.ParseInt(b, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("bin of times: %w", err)
+		}
+		count, err := strconv.ParseInt(n, 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("count of times: %w", err)
+		}
+		out = append(out, struct{ bin, n int64 }{bin, count})
+	}
+	slices.SortFunc(out, func(a, b struct{ bin, n int64 }) int { return int(a.bin - b.bin) })
+	return out, nil
+}
+
+// quantile is the q-quantile in microseconds, as quantile_cont interpolates it
+// between the two nearest durations, each taken to be in the middle of its bin.
+func (b bins) quantile(q float64) Number {
+	var all int64
+	for _, x := range b {
+		all += x.n
+	}
+	if all == 0 {
+		return Number{}
+	}
+	at := func(rank int64) float64 {
+		for _, x := range b {
+			if rank -= x.n; rank < 0 {
+				if x.bin < 0 {
+					return 0
+				}
+				return math.Pow(binRatio, float64(x.bin)+0.5)
+			}
+		}
+		return 0
+	}
+	rank := q * float64(all-1)
+	low := math.Floor(rank)
+	return event.Some(at(int64(low)) + (rank-low)*(at(int64(math.Ceil(rank)))-at(int64(low))))
+}
+
+// cover says of which of a project's events the derived tables speak, and which
+// others there are. It is the same for a whole question, however many queries
+// that takes: what is stored or rolled up in between changes nothing.
+type cover struct {
+	floor, last   time.Time // of stretches: stored_at in (floor, last]; last is zero where there are none
+	rest          []condition
+	events        int64     // of rest
+	first, latest time.Time // timestamps of rest
+	upto          time.Time // stored_at of the last of rest
+	calls         *[]foundCall
+}
+
+func (r *Reader) cover(ctx context.Context, project string) (c cover, err error) {
+	if !r.sql.derived {
+		return c, nil
+	}
+	err = r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var last, floor sql.NullTime
+			if err := rows.Scan(&last, &floor); err != nil {
+				return err
+			}
+			c.last, c.floor = last.Time.UTC(), floor.Time.UTC()
+		}
+		return nil
+	}, "SELECT (SELECT max(last) FROM rolled), (SELECT max(floor) FROM rolled_floor WHERE project_id = ?)", project)
+	if err != nil || c.last.IsZero() || !c.floor.Before(c.last) {
+		return cover{}, err
+	}
+	// The newest, and what retention has left of a stretch. The order of rows
+	// tells the engine where they are.
+	const columns = "SELECT min(stored_at), max(stored_at), count(*), min(ts), max(ts) FROM events WHERE project_id = ? AND "
+	query, args := columns+"stored_at > ?", []any{project, c.last}
+	if !c.floor.IsZero() {
+		query, args = query+" UNION ALL "+columns+"stored_at <= ?", append(args, project, c.floor)
+	}
+	err = r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var from, to, first, latest sql.NullTime
+			var n int64
+			if err := rows.Scan(&from, &to, &n, &first, &latest); err != nil {
+				return err
+			}
+			if n == 0 {
+				continue
+			}
+			if c.rest = append(c.rest, condition{"stored_at >= ? AND stored_at <= ?", []any{from.Time.UTC(), to.Time.UTC()}}); c.events == 0 || first.Time.Before(c.first) {
+				c.first = first.Time.UTC()
+			}
+			if to.Time.After(c.upto) {
+				c.upto = to.Time.UTC()
+			}
+			if c.events += n; latest.Time.After(c.latest) {
+				c.latest = latest.Time.UTC()
+			}
+		}
+		return nil
+	}, query, args...)
+	return c, err
+}
+
+// condition is a condition with what is bound to it.
+type condition struct {
+	cond string
+	args []any
+}
+
+// any is the rest as one condition.
+func (c *cover) any() condition {
+	var any condition
+	for i, o := range c.rest {
+		if i > 0 {
+			any.cond += " OR "
+		}
+		any.cond, any.args = any.cond+o.cond, append(any.args, o.args...)
+	}
+	any.cond = "(" + any.cond + ")"
+	return any
+}
+
+// inside are the events of stretches.
+func (c *cover) inside() condition {
+	if c.floor.IsZero() {
+		return condition{"stored_at <= ?", []any{c.last}}
+	}
+	return condition{"stored_at <= ? AND stored_at > ?", []any{c.last, c.floor}}
+}
+
+// source is rows to compute figures from, each with the columns value (the key
+// of its group), ts, and what its kind has: sums and is_error, or the columns of
+// outcomes.
+type source struct {
+	sql    string // of a FROM clause
+	args   []any
+	binned bool // of times: with what, bin and n; else latency_us and ttft_us
+}
+
+// plan says how a question is answered.
+type plan struct {
+	cover cover
+	dim   GroupBy // of the roll-up
+	value string  // only this value of dim, where fixed
+	fixed bool
+	ok    bool // by the roll-up
+}
+
+// rolledPlan finds out whether a roll-up answers a question, and which. starts
+// are the first moments of its points.
+func rolledPlan(c cover, f *Filter, by GroupBy, starts []Moment) plan {
+	p := plan{cover: c, dim: by}
+	if c.last.IsZero() {
+		return p
+	}
+	rest := *f
+	rest.Environment = ""
+	if f.Kind == KindErrors || f.Kind == KindCalls {
+		rest.Kind = ""
+	}
+	for _, d := range []struct {
+		by    GroupBy
+		field *string
+	}{
+		{ByModelAsked, &rest.ModelAsked}, {ByModel, &rest.Model}, {ByProvider, &rest.Provider}, {BySurface, &rest.Surface}, {ByInputLength, &rest.InputLength},
+		{ByOperation, &rest.Operation}, {ByStatus, &rest.Status}, {ByErrorType, &rest.ErrorType}, {ByTaskType, &rest.TaskType}, {ByPromptName, &rest.PromptName},
+	} {
+		if *d.field == "" || p.fixed || by != ByNone && by != d.by {
+			continue
+		}
+		p.dim, p.value, p.fixed = d.by, *d.field, true
+		*d.field = ""
+	}
+	p.ok = !rest.narrows() && slices.ContainsFunc(dimensions, func(d dimension) bool { return d.by == p.dim })
+	for _, s := range starts[min(1, len(starts)):] {
+		p.ok = p.ok && s.Start.Equal(s.Start.Truncate(slotLength))
+	}
+	return p
+}
+
+// slots are the whole slots of a time range.
+func slots(from, to time.Time) (first, end time.Time) {
+	first = from.UTC().Truncate(slotLength)
+	if first.Before(from) {
+		first = first.Add(slotLength)
+	}
+	return first, to.UTC().Truncate(slotLength)
+}
+
+// single is the conditions of events that a question counts one by one, in
+// parts: all, or those of no stretch and those at the ends of the range.
+func (p *plan) single(first, end time.Time, f *Filter) []condition {
+	if !p.ok || !first.Before(end) {
+		return []condition{{"true", nil}}
+	}
+	parts := slices.Clone(p.cover.rest)
+	in := p.cover.inside()
+	if f.From.Before(first) {
+		parts = append(parts, condition{in.cond + " AND ts < ?", append(slices.Clone(in.args), first)})
+	}
+	if end.Before(f.To) {
+		parts = append(parts, condition{in.cond + " AND ts >= ?", append(slices.Clone(in.args), end)})
+	}
+	return parts
+}
+
+// mentions reports whether an SQL expression has a column in it. Columns that
+// nobody asks for are left out of sources: the engine would do so itself, but
+// takes longer for that than for many an answer.
+func mentions(sql, column string) bool {
+	for {
+		i := strings.Index(sql, column)
+		if i < 0 {
+			return false
+		}
+		before, after := sql[:i], sql[i+len(column):]
+		if before != "" && strings.IndexByte(wordBytes, before[len(before)-1]) >= 0 || after != "" && strings.IndexByte(wordBytes, after[0]) >= 0 {
+			sql = after
+			continue
+		}
+		return true
+	}
+}
+
+const wordBytes = "abcdefghijklmnopqrstuvwxyz0123456789_"
+
+// eventsSource is the source of a question about calls or tool calls: rows of the
+// roll-up and single events as such rows.
+func (r *Reader) eventsSource(k kind, project string, f *Filter, by GroupBy, p plan, uses string) (source, error) {
+	w, err := r.where(project, f)
+	if err != nil {
+		return source{}, err
+	}
+	r.of(k, w)
+	value, valueArgs, err := r.by(by)
+	if err != nil {
+		return source{}, err
+	}
+	var columns, names strings.Builder
+	for _, s := range sums {
+		if mentions(uses, s.name) {
+			columns.WriteString(", " + s.expr + " AS " + s.name)
+			names.WriteString(", " + s.name)
+		}
+	}
+	for _, n := range []string{"latency_us", "ttft_us", "distinct_id"} { // no row of the roll-up has these
+		if mentions(uses, n) {
+			columns.WriteString(", " + n)
+			names.WriteString(", NULL AS " + n)
+		}
+	}
+	var parts []string
+	var args []any
+	first, end := slots(f.From, f.To)
+	// Users, and calls among tool calls, are in no row of the roll-up.
+	p.ok = p.ok && k != ofUsers && (k != ofTools || f.Kind != KindCalls)
+	if p.ok && first.Before(end) {
+		kinds := rolledCalls
+		if k == ofTools {
+			kinds = rolledTools
+		}
+		rolled := new(where)
+		rolled.add("project_id = ? AND last <= ? AND kind = ? AND dim = ? AND slot >= ? AND slot < ?", project, p.cover.last, kinds, string(p.dim), first, end)
+		p.narrow(rolled, f)
+		value := "value"
+		if by == ByNone {
+			value = "''"
+		}
+		parts = append(parts, "SELECT "+value+" AS value, slot AS ts, is_error"+names.String()+" FROM rollup "+rolled.String())
+		args = append(args, rolled.args...)
+	}
+	for _, c := range p.single(first, end, f) {
+		parts = append(parts, "SELECT "+value+" AS value, ts, is_error"+columns.String()+" FROM events "+w.String()+" AND "+c.cond)
+		args = append(append(append(args, valueArgs...), w.args...), c.args...)
+	}
+	return source{sql: "(" + strings.Join(parts, " UNION ALL ") + ")", args: args}, nil
+}
+
+// narrow adds the conditions of a filter that rows of table rollup can tell.
+func (p *plan) narrow(w *where, f *Filter) {
+	if p.fixed {
+		w.add("value = ?", p.value)
+	}
+	if f.Environment != "" {
+		w.add("environment = ?", f.Environment)
+	}
+	if f.Kind == KindErrors {
+		w.add("is_error")
+	}
+}
+
+// timesSource is the source of quantiles: times by bin, with what, where the
+// roll-up has them, else single events.
+func (r *Reader) timesSource(k kind, project string, f *Filter, by GroupBy, p plan, uses string) (source, error) {
+	p.ok = p.ok && f.Environment == "" && f.Kind != KindErrors && (k != ofTools || f.Kind != KindCalls) &&
+		slices.ContainsFunc(dimensions, func(d dimension) bool { return d.by == p.dim && d.timed(k) })
+	if first, end := slots(f.From, f.To); !p.ok || !first.Before(end) {
+		p.ok = false
+		return r.eventsSource(k, project, f, by, p, uses)
+	}
+	w, err := r.where(project, f)
+	if err != nil {
+		return source{}, err
+	}
+	r.of(k, w)
+	value, valueArgs, err := r.by(by)
+	if err != nil {
+		return source{}, err
+	}
+	first, end := slots(f.From, f.To)
+	rolled := new(where)
+	rolled.add("project_id = ? AND last <= ? AND dim = ? AND slot >= ? AND slot < ?", project, p.cover.last, string(p.dim), first, end)
+	p.narrow(rolled, f)
+	key := "value"
+	if by == ByNone {
+		key = "''"
+	}
+	parts := []string{"SELECT " + key + " AS value, slot AS ts, what, bin, n FROM rollup_times " + rolled.String()}
+	args := rolled.args
+	for _, c := range p.single(first, end, f) {
+		for _, t := range times {
+			if t.kind != k {
+				continue
+			}
+			parts = append(parts, "SELECT "+value+" AS value, ts, '"+t.what+"' AS what, "+binExpr(t.col)+" AS bin, 1 AS n FROM events "+w.String()+" AND "+t.col+" IS NOT NULL AND "+c.cond)
+			args = append(append(append(args, valueArgs...), w.args...), c.args...)
+		}
+	}
+	return source{sql: "(" + strings.Join(parts, " UNION ALL ") + ")", args: args, binned: true}, nil
+}
+
+// usersSource is the source of how many users there were: distinct ids, more
+// than once each. The roll-up knows them by days in UTC.
+func (r *Reader) usersSource(project string, f *Filter, p plan) (source, error) {
+	const day = 24 * time.Hour
+	first, end := f.From.UTC().Truncate(day), f.To.UTC().Truncate(day)
+	if first.Before(f.From) {
+		first = first.Add(day)
+	}
+	p.ok = p.ok && p.dim == ByNone && f.Environment == "" && f.Kind != KindErrors && first.Before(end)
+	if !p.ok {
+		return r.eventsSource(ofUsers, project, f, ByNone, p, "distinct_id")
+	}
+	w, err := r.where(project, f)
+	if err != nil {
+		return source{}, err
+	}
+	r.of(ofUsers, w)
+	parts := []string{"SELECT '' AS value, day AS ts, distinct_id FROM rollup_users WHERE project_id = ? AND last <= ? AND day >= ? AND day < ?"}
+	args := []any{project, p.cover.last, first, end}
+	for _, c := range p.single(first, end, f) {
+		parts = append(parts, "SELECT '' AS value, ts, distinct_id FROM events "+w.String()+" AND "+c.cond)
+		args = append(append(args, w.args...), c.args...)
+	}
+	return source{sql: "(" + strings.Join(parts, " UNION ALL ") + ")", args: args}, nil
+}

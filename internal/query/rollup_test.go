@@ -1,0 +1,262 @@
+package query_test
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/query"
+	"github.com/hedgerow/hedgerow/internal/store"
+	"github.com/hedgerow/hedgerow/internal/store/storetest"
+)
+
+// pair is one store that is rolled up and one that never is, with equal events.
+type pair struct {
+	rolled, plain *store.DuckDB
+	roller        *query.Roller
+	ask, askPlain *query.Reader
+	clock         time.Time
+}
+
+func newPair(t testing.TB) *pair {
+	t.Helper()
+	p := &pair{clock: now}
+	open := func() (*store.DuckDB, *query.Reader) {
+		s, err := store.OpenDuckDB(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "e.duckdb"), Now: func() time.Time { return p.clock }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		r, err := query.New(s, func() time.Time { return now })
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s, r
+	}
+	p.rolled, p.ask = open()
+	p.plain, p.askPlain = open()
+	p.roller = &query.Roller{Reader: p.ask, Store: p.rolled, Stretch: 300}
+	return p
+}
+
+func (p *pair) write(t testing.TB, events ...*event.Event) {
+	t.Helper()
+	for _, s := range []*store.DuckDB{p.rolled, p.plain} {
+		if _, err := s.Write(t.Context(), events); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// roll closes all full stretches and tells how many.
+func (p *pair) roll(t testing.TB) (n int) {
+	t.Helper()
+	for {
+		done, err := p.roller.Roll(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !done {
+			return n
+		}
+		n++
+	}
+}
+
+var (
+	ofCalls = []query.Measure{query.Calls, query.Errors, query.ErrorRate, query.TokensIn, query.TokensOut, query.TokensTotal, query.TokensCached, query.TokensCacheNew, query.TokensReasoning,
+		query.CostUSD, query.CostPerCall, query.CacheShare, query.Users}
+	ofTimes    = []query.Measure{query.LatencyP50, query.LatencyP95, query.LatencyP99, query.TTFTP50, query.TTFTP95, query.TTFTP99}
+	ofOutcomes = []query.Measure{query.Tasks, query.TasksCompleted, query.CompletionRate, query.Rated, query.Negative, query.NegativeRate, query.EscalationRate,
+		query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalScore, query.EvalPassRate}
+	ofTools  = []query.Measure{query.ToolCalls, query.ToolErrors, query.ToolErrorRate, query.ToolP95}
+	quantile = func(m query.Measure) bool {
+		return strings.Contains(string(m), "_p50") || strings.Contains(string(m), "_p9")
+	}
+)
+
+// questions are the questions that a roll-up could answer, in part or whole.
+func questions() (out []query.SeriesQuery) {
+	from, to := now.AddDate(0, 0, -9).Add(7*time.Minute), now.Add(-17*time.Minute)
+	all := []query.GroupBy{query.ByNone, query.ByModel, query.ByModelAsked, query.ByProvider, query.ByPrompt, query.ByPromptName, query.BySurface, query.ByEnvironment, query.ByStatus,
+		query.ByErrorType, query.ByTaskType, query.ByOperation, query.ByInputLength, query.ByTool, query.ByUser, query.ByEval, query.ByProperty("plan"), query.ByProperty(query.AgentConfig)}
+	zones := []string{"", "Europe/Paris", "Asia/Kolkata", "Asia/Kathmandu", "Australia/Lord_Howe"}
+	steps := []query.GroupBy{query.ByDay, query.ByNone, query.ByHour}
+	for i, by := range all {
+		for j, ms := range [][]query.Measure{ofCalls, ofTimes, ofOutcomes, ofTools, {query.CostPerTask, query.Calls}} {
+			out = append(out, query.SeriesQuery{Filter: query.Filter{From: from, To: to}, Measures: ms, By: by, Every: steps[(i+j)%3], TimeZone: zones[(i+j)%5], Compare: true, Limit: 4})
+		}
+	}
+	for _, f := range []query.Filter{
+		{Environment: "production"}, {Kind: query.KindErrors}, {Kind: query.KindCalls}, {Kind: query.KindTools}, {ModelAsked: "gpt-4.1"}, {Provider: "openai", Environment: "staging"},
+		{PromptName: "classify"}, {PromptName: "classify", PromptVersion: "2"}, {User: "user-7"}, {Kind: query.KindErrors, ErrorType: "server_error"}, {Model: "gpt-4.1", Provider: "openai"},
+		{InputLength: "0-500"}, {Step: "search"}, {Tag: "beta"}, {Properties: map[string]string{"plan": "pro"}},
+	} {
+		for i, ms := range [][]query.Measure{ofCalls, ofTimes, ofOutcomes, ofTools} {
+			f.From, f.To = now.AddDate(0, 0, -4), now
+			out = append(out, query.SeriesQuery{Filter: f, Measures: ms, By: []query.GroupBy{query.ByNone, query.ByModelAsked}[i%2], Every: query.ByDay, TimeZone: "Asia/Kolkata", Compare: true})
+		}
+	}
+	return out
+}
+
+// compare asks both stores every so manieth question, and tells how many
+// quantiles were not exact.
+func (p *pair) compare(t *testing.T, every int) (approximate int) {
+	t.Helper()
+	for i, q := range questions() {
+		if i%every != 0 {
+			continue
+		}
+		q.Project = "default"
+		name := fmt.Sprintf("%v by %q every %q in %q of %+v", q.Measures, q.By, q.Every, q.TimeZone, q.Filter)
+		want, err := p.askPlain.Series(t.Context(), q)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		got, err := p.ask.Series(t.Context(), q)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		lines := func(s *query.Series) []query.Line {
+			out := append([]query.Line{s.Total}, s.Groups...)
+			if s.Rest != nil {
+				out = append(out, *s.Rest)
+			}
+			return out
+		}
+		a, b := lines(got), lines(want)
+		if len(a) != len(b) || !reflect.DeepEqual(got.Keys, want.Keys) {
+			t.Fatalf("%s: %d lines of %d points, want %d of %d", name, len(a), len(got.Keys), len(b), len(want.Keys))
+		}
+		same := func(where string, m query.Measure, got, want query.Number) {
+			off := math.Abs(got.Value - want.Value)
+			if got.Known == want.Known && off <= 1e-9*math.Abs(want.Value) {
+				return
+			}
+			if approximate++; quantile(m) && got.Known == want.Known && off <= query.QuantileError*want.Value {
+				return
+			}
+			t.Errorf("%s: %s: %s is %v, want %v", name, where, m, got, want)
+		}
+		for i := range a {
+			if a[i].Key != b[i].Key {
+				t.Fatalf("%s: group %d is %q, want %q", name, i, a[i].Key, b[i].Key)
+			}
+			for _, m := range q.Measures {
+				same(a[i].Key, m, a[i].Total[m], b[i].Total[m])
+				same(a[i].Key+" before", m, a[i].Previous[m], b[i].Previous[m])
+				for j := range b[i].Points {
+					same(a[i].Key+" "+want.Keys[j], m, a[i].Points[j][m], b[i].Points[j][m])
+				}
+			}
+		}
+		if t.Failed() {
+			t.FailNow()
+		}
+	}
+	return approximate
+}
+
+// TestRollupsEqualEvents writes the same events to a store that is rolled up and
+// one that is not: late ones, outcomes before their calls, some days of which no
+// stretch is closed.
+func TestRollupsEqualEvents(t *testing.T) {
+	f := newFixture(t)
+	withOutcomes(t, f)
+	p := newPair(t)
+	events := f.events
+	rng := rand.New(rand.NewPCG(1, 2))
+	rng.Shuffle(len(events), func(i, j int) { events[i], events[j] = events[j], events[i] })
+	g := storetest.NewGenerator(9)
+	other := g.Event(now.Add(-time.Hour))
+	other.ProjectID = "other"
+	p.write(t, other)
+	stretches := 0
+	for i := 0; i < len(events); i += 177 {
+		p.write(t, events[i:min(i+177, len(events))]...)
+		p.write(t, events[i/2]) // again: it is there already
+		if i == 177*9 {
+			p.compare(t, 4) // half of it
+		}
+		stretches += p.roll(t)
+	}
+	if stretches < 5 {
+		t.Fatalf("%d stretches", stretches)
+	}
+	if p.compare(t, 1) == 0 {
+		t.Error("no quantile came from a roll-up")
+	}
+
+	// What retention deletes counts no more. Stored at different times, whatever
+	// the timestamps say.
+	p.clock = p.clock.AddDate(0, 0, 1)
+	var more []*event.Event
+	for range 500 {
+		more = append(more, g.Event(now.Add(-time.Duration(rng.IntN(200))*time.Hour)))
+	}
+	p.write(t, more...)
+	p.roll(t)
+	for _, s := range []*store.DuckDB{p.rolled, p.plain} {
+		res, err := s.Retain(t.Context(), func(project string) store.Retention {
+			if project == "default" {
+				return store.Retention{Metrics: 12 * time.Hour}
+			}
+			return store.Retention{}
+		})
+		if err != nil || res.Events == 0 {
+			t.Fatalf("retained %+v, %v", res, err)
+		}
+	}
+	p.compare(t, 4)
+	for i := range 2 {
+		var next []*event.Event
+		for range 400 {
+			next = append(next, g.Event(now.Add(-time.Duration(rng.IntN(200))*time.Hour)))
+		}
+		p.write(t, next...)
+		p.roll(t)
+		p.compare(t, 3+i)
+	}
+}
+
+// TestRollerGivesWay: what was read before a deletion is not written after it.
+func TestRollerGivesWay(t *testing.T) {
+	p := newPair(t)
+	g := storetest.NewGenerator(4)
+	var events []*event.Event
+	for i := range 400 {
+		events = append(events, g.Event(now.Add(-time.Duration(i)*time.Hour)))
+	}
+	p.write(t, events...)
+	p.clock = p.clock.AddDate(0, 0, 1)
+	forget := func(s *store.DuckDB) {
+		if _, err := s.Retain(t.Context(), func(string) store.Retention { return store.Retention{Metrics: time.Hour} }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.roller.Store = interrupted{p.rolled, forget}
+	if done, err := p.roller.Roll(t.Context()); done || err != nil {
+		t.Fatalf("rolled up %v, %v", done, err)
+	}
+	forget(p.plain)
+	p.compare(t, 10)
+}
+
+// interrupted deletes events just before a derivation.
+type interrupted struct {
+	*store.DuckDB
+	before func(*store.DuckDB)
+}
+
+func (i interrupted) Derive(ctx context.Context, generation uint64, f func(*store.Derivation) error) (bool, error) {
+	i.before(i.DuckDB)
+	return i.DuckDB.Derive(ctx, generation, f)
+}

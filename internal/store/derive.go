@@ -1,0 +1,105 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+
+	"github.com/duckdb/duckdb-go/v2"
+)
+
+// Derivation changes the tables that are derived from the events, within one
+// transaction; see [DuckDB.Derive].
+type Derivation struct {
+	ctx  context.Context
+	conn *sql.Conn
+}
+
+// Append adds rows to a derived table, in order of its columns, with values as
+// [DuckDB.Read] gives them. next returns nil after the last.
+func (t *Derivation) Append(table string, next func() []any) error {
+	return t.conn.Raw(func(conn any) error {
+		a, err := duckdb.NewAppender(conn.(driver.Conn), catalog, "main", table)
+		if err != nil {
+			return fmt.Errorf("open appender for %s: %w", table, err)
+		}
+		var values []driver.Value
+		for row := next(); row != nil; row = next() {
+			values = values[:0]
+			for _, v := range row {
+				if id, ok := v.([]byte); ok && len(id) == len(duckdb.UUID{}) { // as the driver reads them
+					v = duckdb.UUID(id)
+				}
+				values = append(values, v)
+			}
+			if err := a.AppendRow(values...); err != nil {
+				_ = a.Clear()
+				// The driver's error may quote the value: it must not reach a log.
+				return errors.Join(fmt.Errorf("append to %s: a row does not fit", table), a.Close())
+			}
+		}
+		if err := a.CloseWithCancel(t.ctx); err != nil {
+			return fmt.Errorf("append to %s: %w", table, err)
+		}
+		return nil
+	})
+}
+
+// Exec runs one statement with bound parameters on derived tables.
+func (t *Derivation) Exec(statement string, args ...any) error {
+	_, err := t.conn.ExecContext(t.ctx, statement, args...)
+	return err
+}
+
+// Derive changes the derived tables in one transaction, while no events are
+// written: f must be short. It does nothing and reports false where the store
+// deleted events since generation, a result of [DuckDB.Generation], was taken:
+// what f would write then speaks of events that may be gone.
+func (d *DuckDB) Derive(ctx context.Context, generation uint64, f func(*Derivation) error) (done bool, err error) {
+	err = d.exclusive(ctx, func() error {
+		if d.generation.Load() != generation {
+			return nil
+		}
+		done = true
+		return d.transaction(ctx, func(conn *sql.Conn) error { return f(&Derivation{ctx, conn}) })
+	})
+	if err != nil {
+		return false, fmt.Errorf("derive: %w", err)
+	}
+	return done, nil
+}
+
+// Generation counts the deletions of events. Take it before reading what a
+// derivation is made from.
+func (d *DuckDB) Generation() uint64 { return d.generation.Load() }
+
+// derivedTables are those with rows of a project and a stretch.
+var derivedTables = []string{"rollup", "rollup_times", "rollup_users", "rollup_outcomes"}
+
+// dropDerived takes a project's events stored before a time out of the derived
+// tables, and the rest of the last stretch with them: from then on questions
+// count those events themselves. It comes before the deletion.
+func (d *DuckDB) dropDerived(ctx context.Context, project string, before any) error {
+	return d.exclusive(ctx, func() error {
+		d.generation.Add(1)
+		return d.transaction(ctx, func(conn *sql.Conn) error {
+			var floor sql.NullTime
+			err := conn.QueryRowContext(ctx, "SELECT max(last) FROM rolled WHERE first < ?", before).Scan(&floor)
+			if err != nil || !floor.Valid {
+				return err
+			}
+			for _, table := range derivedTables {
+				if _, err := conn.ExecContext(ctx, "DELETE FROM "+table+" WHERE project_id = ? AND last <= ?", project, floor.Time); err != nil {
+					return err
+				}
+			}
+			if _, err := conn.ExecContext(ctx, "DELETE FROM rolled_floor WHERE project_id = ?", project); err != nil {
+				return err
+			}
+			_, err = conn.ExecContext(ctx, "INSERT INTO rolled_floor VALUES (?, ?)", project, floor.Time)
+			return err
+		})
+	})
+}
