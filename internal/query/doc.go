@@ -12,6 +12,9 @@
 //   - [Reader.Series]: figures over time by a breakdown, for charts; measure.go
 //     says what each [Measure] is.
 //   - [Reader.FilterValues]: what a menu can offer.
+//   - rollup.go, [Roller]: how questions about millions of events are answered
+//     from thousands of rows; outcome.go: the same for outcomes, and which call
+//     an outcome speaks of.
 //   - dialect.go: the SQL that differs between engines.
 //
 // Unknown is never 0: a number that no event told is null in JSON, and totals

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -186,6 +187,23 @@ func (r *Reader) page(ctx context.Context, from string, fromArgs []any, w *where
 		return nil, err
 	}
 	return r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM events WHERE ts BETWEEN ? AND ? AND uuid IN ("+r.sql.uuids+") ORDER BY ts DESC, uuid DESC", first.UTC(), last.UTC(), ids)
+}
+
+// earliest reads the first rows that meet w, in order of time: first which they
+// are, since the engine would hold all columns of all of them to sort them.
+func (r *Reader) earliest(ctx context.Context, w *where, limit int) ([]*store.Row, error) {
+	found, err := r.raw(ctx, "SELECT CAST(uuid AS VARCHAR), ts FROM events "+w.String()+" ORDER BY ts, uuid LIMIT ?", append(w.args, limit)...)
+	if err != nil || len(found) == 0 {
+		return nil, err
+	}
+	ids := make([]any, len(found))
+	at := make(map[any]int, len(found))
+	for i, row := range found {
+		ids[i], at[row[0]] = row[0], i
+	}
+	rows, err := r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM events WHERE ts BETWEEN ? AND ? AND uuid IN ("+r.sql.uuids+")", found[0][1], found[len(found)-1][1], ids)
+	slices.SortFunc(rows, func(a, b *store.Row) int { return at[a.Event.UUID] - at[b.Event.UUID] })
+	return rows, err
 }
 
 // Event returns one event; withContent also its content, where it is kept.

@@ -4,7 +4,6 @@ import (
 	"context"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/store"
 )
 
 // MaxJudgements bounds what [Reader.Judgements] returns.
@@ -21,7 +20,7 @@ func (r *Reader) Judgements(ctx context.Context, project, traceID string) ([]*Ev
 	if err != nil {
 		return nil, err
 	}
-	rows, err := r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM events "+w.String()+" ORDER BY ts, uuid LIMIT ?", append(w.args, MaxJudgements)...)
+	rows, err := r.earliest(ctx, w, MaxJudgements)
 	if err != nil {
 		return nil, err
 	}

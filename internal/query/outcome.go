@@ -105,6 +105,7 @@ func (r *Reader) newCalls(ctx context.Context, project string, c *cover) ([]foun
 		order  any
 	}
 	outcomes := make(map[string][]outcome) // by trace
+	var own []any                          // traces of those of the rest
 	read := func(query string, args ...any) error {
 		rows, err := r.raw(ctx, query, args...)
 		for _, row := range rows {
@@ -112,39 +113,43 @@ func (r *Reader) newCalls(ctx context.Context, project string, c *cover) ([]foun
 			o := outcome{parent: row[3], order: row[4]}
 			o.uuid, _ = row[0].(string)
 			o.ts, _ = row[2].(time.Time)
+			if o.order == nil && outcomes[trace] == nil {
+				own = append(own, trace)
+			}
 			outcomes[trace] = append(outcomes[trace], o)
 		}
 		return err
 	}
 	from, to := c.first.Add(-outcomeReach), c.latest.Add(outcomeReach)
-	// Only traces whose events of the rest hold both a call and an outcome, or
-	// either while the other is older, can matter.
 	err := read("SELECT CAST(uuid AS VARCHAR), trace_id, ts, parent_id, NULL FROM events WHERE name IN ("+outcomeNames+") AND "+in.cond, in.args...)
 	if err != nil {
 		return nil, err
 	}
+	// Lists, so that the engine knows how few they are: it might hold all other
+	// events in memory to join them.
+	const ofTraces = "trace_id IN (SELECT unnest(CAST(? AS VARCHAR[])))"
 	columns := "SELECT trace_id, ts, span_id, " + callOrder("") + ", " + strings.Join(inheritable, ", ") + " FROM events WHERE " + callExpr + " AND trace_id IS NOT NULL AND "
-	var calls [][]any
-	if len(outcomes) > 0 {
-		traces := few("SELECT trace_id FROM events WHERE name IN ("+outcomeNames+") AND "+in.cond, c.events)
-		calls, err = r.raw(ctx, columns+"project_id = ? AND ts >= ? AND ts <= ? AND stored_at <= ? AND trace_id IN ("+traces+")", slices.Concat([]any{project, from, to, c.upto}, in.args)...)
-		if err != nil {
-			return nil, err
-		}
-	}
-	traces := few("SELECT trace_id FROM events WHERE "+callExpr+" AND "+in.cond, c.events)
-	before := len(outcomes)
-	err = read("SELECT CAST(uuid AS VARCHAR), trace_id, ts, parent_id, coalesce(call_order, 9223372036854775807) FROM rollup_outcomes WHERE project_id = ? AND last <= ? AND ts >= ? AND ts <= ? AND trace_id IN ("+traces+")",
-		slices.Concat([]any{project, c.last, from, to}, in.args)...)
+	calls, err := r.raw(ctx, columns+in.cond, in.args...)
 	if err != nil {
 		return nil, err
 	}
-	if len(outcomes) > before || before > 0 {
-		more, err := r.raw(ctx, columns+in.cond, in.args...)
+	if len(calls) > 0 {
+		traces := make(map[any]bool)
+		for _, call := range calls {
+			traces[call[0]] = true
+		}
+		err = read("SELECT CAST(uuid AS VARCHAR), trace_id, ts, parent_id, coalesce(call_order, 9223372036854775807) FROM rollup_outcomes WHERE project_id = ? AND last <= ? AND ts >= ? AND ts <= ? AND "+ofTraces,
+			project, c.last, from, to, slices.Collect(maps.Keys(traces)))
 		if err != nil {
 			return nil, err
 		}
-		calls = append(calls, more...)
+	}
+	if len(own) > 0 {
+		older, err := r.raw(ctx, columns+"project_id = ? AND ts >= ? AND ts <= ? AND stored_at <= ? AND "+ofTraces, project, from, to, c.upto, own)
+		if err != nil {
+			return nil, err
+		}
+		calls = append(calls, older...) // and those of the rest again
 	}
 	best := make(map[string]foundCall)
 	for _, call := range calls {
@@ -249,15 +254,6 @@ func (r *Reader) rawOutcomes(f fields, outcomes, calls condition) (string, []any
 	query += " LEFT JOIN " + callsOf("(SELECT uuid, trace_id, parent_id, ts"+from+" AND trace_id IS NOT NULL)",
 		"(SELECT "+strings.Join(columns, ", ")+" FROM events WHERE "+callExpr+" AND trace_id IS NOT NULL AND "+calls.cond+")", f.calls) + " t ON t.uuid = o.uuid"
 	return query, slices.Concat(args, outcomes.args, calls.args)
-}
-
-// few tells the engine that a query has at most so many rows, which its own
-// estimate is far above: else it may hold in memory all that it joins them with.
-func few(query string, limit int64) string {
-	if limit == 0 {
-		return query
-	}
-	return query + " LIMIT " + strconv.FormatInt(limit, 10)
 }
 
 // within adds the time range of a filter.

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/store"
 )
 
 // Trace is all that is known under one trace id, as a tree.
@@ -54,7 +53,7 @@ func (r *Reader) Trace(ctx context.Context, project, id string) (*Trace, error) 
 	if id == "" {
 		return nil, event.Invalid("the trace id is empty", "")
 	}
-	rows, err := r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM events "+w.String()+" ORDER BY ts, uuid LIMIT ?", append(w.args, MaxTraceEvents+1)...)
+	rows, err := r.earliest(ctx, w, MaxTraceEvents+1)
 	if err != nil {
 		return nil, err
 	}

@@ -136,8 +136,8 @@ func TestMigrateOnce(t *testing.T) {
 			n++
 		}
 		return nil
-	}, "SELECT version FROM schema_version"); err != nil || n != 2 {
-		t.Errorf("%d versions, %v, want 2", n, err)
+	}, "SELECT version FROM schema_version"); err != nil || n != 3 {
+		t.Errorf("%d versions, %v, want 3", n, err)
 	}
 }
 
