@@ -43,16 +43,21 @@ func (l *Roller) Run(ctx context.Context) error {
 	if every <= 0 {
 		every = 15 * time.Second
 	}
+	most := l.most()
 	for {
 		begin := time.Now()
-		done, err := l.Roll(ctx)
+		done, err := l.roll(ctx, most)
 		wait := every
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			log.Warn("events were not rolled up", "error", err)
+			// A question that took much memory at the same time, or a stretch that
+			// needs more than there is: a smaller one may not.
+			log.Warn("events were not rolled up", "error", err, "events", most)
+			most = max(most/2, leastStretch)
 		case done:
+			most = min(2*most, l.most())
 			wait = (rollerShare - 1) * time.Since(begin)
 		}
 		select {
@@ -63,15 +68,26 @@ func (l *Roller) Run(ctx context.Context) error {
 	}
 }
 
-// Roll rolls up the next stretch, and reports false where it is not full yet.
-func (l *Roller) Roll(ctx context.Context) (done bool, err error) {
-	size := l.Stretch
-	if size <= 0 {
-		size = minStretch
+// leastStretch is how small a stretch gets where larger ones fail.
+const leastStretch = 256
+
+func (l *Roller) size() int {
+	if l.Stretch <= 0 {
+		return minStretch
 	}
+	return l.Stretch
+}
+
+func (l *Roller) most() int { return 8 * l.size() }
+
+// Roll rolls up the next stretch, and reports false where it is not full yet.
+func (l *Roller) Roll(ctx context.Context) (done bool, err error) { return l.roll(ctx, l.most()) }
+
+// roll is Roll for a stretch of at most so many events.
+func (l *Roller) roll(ctx context.Context, most int) (done bool, err error) {
 	generation := l.Store.Generation()
 	s := stretch{r: l.Reader}
-	if err := s.find(ctx, 8*size); err != nil || s.events < int64(size) {
+	if err := s.find(ctx, most); err != nil || s.events < int64(min(l.size(), most)) {
 		return false, err
 	}
 	if err := s.read(ctx); err != nil {
