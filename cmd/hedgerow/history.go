@@ -38,8 +38,12 @@ func (a *app) writeHistory(ctx context.Context, now time.Time) (int, error) {
 	if err != nil || len(old.Events) > 0 {
 		return 0, err
 	}
+	if err := a.keepDemoPrompts(ctx); err != nil {
+		return 0, err
+	}
 	in := &enrich.Enricher{
-		Price: func(e *event.Event) { a.prices.Load().Price(e) }, Policy: a.homePolicy, Next: storeOnly{a.store}, Logger: a.log.With("part", "demo"),
+		Prompts: a.prompts,
+		Price:   func(e *event.Event) { a.prices.Load().Price(e) }, Policy: a.homePolicy, Next: storeOnly{a.store}, Logger: a.log.With("part", "demo"),
 	}
 	h := newHistory(now)
 	var batch []*event.Event
@@ -211,7 +215,7 @@ func (h *history) call(s *scene, at time.Time, span, parent, model string, in, o
 	e.ModelParameters = map[string]json.RawMessage{"temperature": json.RawMessage("0.3"), "max_tokens": json.RawMessage("1024")}
 	question := h.pick("Where is my order 4417?", "The invoice of last month is wrong, please correct it.", "How do I change the address of our workspace?", "Can you summarise this thread for the team?", "My export fails with a timeout since this morning.")
 	answer := h.pick("It left our warehouse yesterday and arrives on Thursday.", "I have corrected the invoice; the new one is in your inbox.", "Open Settings, then Workspace, and choose Change address.", "Three points were agreed: the date, the owner and the budget.", "Exports above 50 MB are cut into parts; I have started yours anew.")
-	e.Content.Input = messages([2]string{"system", "You are the assistant of Acme. Answer briefly and cite what you used. (" + s.prompt + ", version " + s.version + ")"}, [2]string{"user", question})
+	e.Content.Input = messages([2]string{"system", demoInstructions(s.prompt, s.version)}, [2]string{"user", question})
 	e.Content.Output = messages([2]string{"assistant", answer})
 	h.trouble(e)
 	return e

@@ -388,3 +388,40 @@ func BenchmarkNormalise(b *testing.B) {
 		enrich.Normalise(e, at)
 	}
 }
+
+// prompts stands for the registry.
+type prompts func(e *event.Event, instructions func() []string)
+
+func (p prompts) Attribute(e *event.Event, instructions func() []string) { p(e, instructions) }
+
+// Prompts see the instructions before privacy takes them away, and one that
+// panics leaves the event as its caller made it.
+func TestPrompts(t *testing.T) {
+	e := call()
+	e.Content.Input = json.RawMessage(`[{"role":"system","content":"Be kind."},{"role":"user","content":"hello"},{"role":"developer","content":[{"type":"text","text":"Be brief."}]}]`)
+	if err := e.SetProperty("$ai_instructions", "Be there."); err != nil {
+		t.Fatal(err)
+	}
+	next := &kept{}
+	var saw []string
+	n := enrich.Enricher{Next: next, Policy: func(string) privacy.HomePolicy { return privacy.HomePolicy{} },
+		Prompts: prompts(func(e *event.Event, instructions func() []string) { saw, e.PromptName = instructions(), "greet" })}
+	if err := n.Append(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := strings.Join(saw, "|"), "Be there.|Be kind.|Be brief."; got != want {
+		t.Errorf("instructions %q, want %q", got, want)
+	}
+	if got := next.events[0]; got.PromptName != "greet" || !got.Content.IsZero() || got.PromptHash != event.HashInstructions(saw) {
+		t.Errorf("kept prompt %q, hash %q, content %v", got.PromptName, got.PromptHash, got.Content)
+	}
+	n.Prompts = prompts(func(*event.Event, func() []string) { panic("broken") })
+	e = call()
+	e.PromptName, e.PromptVersion = "mine", "3"
+	if err := n.Append(t.Context(), e); err != nil {
+		t.Fatal(err)
+	}
+	if got := next.events[1]; got.PromptName != "mine" || got.PromptVersion != "3" {
+		t.Errorf("after a panic the event says %s@%s", got.PromptName, got.PromptVersion)
+	}
+}

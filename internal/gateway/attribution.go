@@ -64,6 +64,7 @@ func attribute(e *event.Event, h http.Header) {
 	}
 	if v := value(h, headerPrompt); v != "" {
 		e.PromptName, e.PromptVersion = promptRef(v)
+		e.PromptVersionID = "" // the body's id is of the body's prompt
 	}
 	for _, line := range h[headerTags] {
 		for tag := range strings.SplitSeq(line, ",") {

@@ -13,7 +13,7 @@ import (
 // told is what of an event comes from attribution.
 type told struct {
 	Distinct, User, Trace, Session, Parent, TraceName, SpanName string
-	Surface, Prompt, Version, Task                              string
+	Surface, Prompt, Version, VersionID, Task                   string
 	Tags                                                        []string
 	Flags                                                       map[string]string
 	Properties                                                  map[string]string // as JSON
@@ -23,7 +23,7 @@ type told struct {
 func tell(e *event.Event) told {
 	t := told{
 		Distinct: e.DistinctID, User: e.User, Trace: e.TraceID, Session: e.SessionID, Parent: e.ParentID, TraceName: e.TraceName,
-		Surface: e.Surface, Prompt: e.PromptName, Version: e.PromptVersion, Task: e.TaskType, Tags: e.Tags, Flags: e.Flags, Private: e.Private,
+		Surface: e.Surface, Prompt: e.PromptName, Version: e.PromptVersion, VersionID: e.PromptVersionID, Task: e.TaskType, Tags: e.Tags, Flags: e.Flags, Private: e.Private,
 	}
 	if e.SpanName != "POST /v1/chat/completions" && e.SpanName != "POST /v1/messages" {
 		t.SpanName = e.SpanName
@@ -91,6 +91,10 @@ func TestAttribution(t *testing.T) {
 			want: told{Properties: props("attribution_error", `"X-PostHog-Properties is not a JSON object"`, "b", "1")}},
 		{name: "PostHog's own names", headers: []string{`X-PostHog-Properties: {"$ai_model":"forged","$set":{"a":1},"ok":1}`, "X-PostHog-Property-$ai_model: forged"}, newID: true, want: told{Properties: props("ok", "1")}},
 		{name: "prompt without a version", headers: []string{"X-Hedgerow-Prompt: greet"}, newID: true, want: told{Prompt: "greet"}},
+		{name: "prompt in the body", body: `{"model":"m","trace":{"trace_id":"bt","prompt_name":"greet","prompt_version":3,"prompt_version_id":"pv_a"},"messages":[]}`,
+			want: told{Trace: "bt", Prompt: "greet", Version: "3", VersionID: "pv_a"}},
+		{name: "prompt in the header over the body's", headers: []string{"X-Hedgerow-Prompt: other@1"},
+			body: `{"model":"m","trace":{"trace_id":"bt","prompt_name":"greet","prompt_version_id":"pv_a"},"messages":[]}`, want: told{Trace: "bt", Prompt: "other", Version: "1"}},
 		{name: "prompt with a label", headers: []string{"X-Hedgerow-Prompt: a@b @ production"}, newID: true, want: told{Prompt: "a@b", Version: "production"}},
 		{name: "ids with signs", headers: []string{"X-PostHog-Trace-Id: a b/c", "X-PostHog-Session-Id: \t é "}, want: told{Trace: "a_b_c", Session: "_"}},
 		{name: "long values", headers: []string{"X-PostHog-Distinct-Id: " + strings.Repeat("d", 500), "X-PostHog-Trace-Id: " + strings.Repeat("t", 500), "X-Hedgerow-Surface: " + strings.Repeat("s", 5000)},

@@ -50,7 +50,7 @@ func (r *Registry) Attribute(e *event.Event, instructions func() []string) {
 	if s == nil {
 		return
 	}
-	call := e.Name == event.Generation
+	call := e.Name == event.Generation || e.Name == event.RequestStarted
 	a := attribution{shelf: s, e: e}
 	if call {
 		a.read(instructions)

@@ -117,6 +117,13 @@ func TestAttribute(t *testing.T) {
 			t.Errorf("the outcome says %s@%s %v", e.PromptName, e.PromptVersion, e.Properties)
 		}
 	})
+	t.Run("the beginning of a call", func(t *testing.T) {
+		e := event.Event{Name: event.RequestStarted, ProjectID: shop}
+		r.Attribute(&e, func() []string { return []string{"Answer the ticket kindly."} })
+		if e.PromptName != "support" || e.PromptVersion != "2" {
+			t.Errorf("it says %s@%s", e.PromptName, e.PromptVersion)
+		}
+	})
 	t.Run("another project", func(t *testing.T) {
 		e := event.Event{Name: event.Generation, ProjectID: "p_other"}
 		r.Attribute(&e, func() []string { t.Error("the text was read"); return nil })

@@ -219,6 +219,14 @@ func (p *parser) trace(v gjson.Result) {
 			e.TaskType = s
 		case "environment":
 			e.Environment = s
+		case "prompt_name":
+			e.PromptName = s
+		case "prompt_version":
+			e.PromptVersion = s
+		case "prompt_version_id":
+			e.PromptVersionID = s
+		case "prompt_hash":
+			e.PromptHash = s
 		default:
 			p.property(k.Str, v)
 		}

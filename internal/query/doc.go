@@ -11,6 +11,7 @@
 //   - [Reader.Stats], [Reader.Today], [Reader.SevenDays]: totals.
 //   - [Reader.Series]: figures over time by a breakdown, for charts; measure.go
 //     says what each [Measure] is.
+//   - [Reader.PromptUse]: how prompts and their versions were used.
 //   - [Reader.FilterValues]: what a menu can offer.
 //   - rollup.go, [Roller]: how questions about millions of events are answered
 //     from thousands of rows; outcome.go: the same for outcomes, and which call
