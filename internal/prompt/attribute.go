@@ -43,6 +43,7 @@ const minWeight = 24
 //     prompts tie, none is named. Versions of one text are told apart by their
 //     model; then production goes before newer, newer before older.
 //   - Whatever names a version but has other instructions gets [PropertyDrift].
+//     System messages of others before and after the prompt's do not count.
 //     Nothing is said where the event bears no instructions, or the version has
 //     none: the user's words are never compared.
 func (r *Registry) Attribute(e *event.Event, instructions func() []string) {
@@ -83,7 +84,7 @@ func (a *attribution) read(instructions func() []string) {
 // told is for a version that the caller named for certain.
 func (a *attribution) told(v *Version) {
 	a.set(v)
-	if a.text.Tells(v.pattern) && !v.pattern.Match(a.text) {
+	if a.text.Tells(v.pattern) && !v.pattern.Within(a.text) {
 		a.property(PropertyDrift, true)
 	} else if a.text.Empty() && a.e.PromptHash == "" {
 		a.e.PromptHash = v.PromptHash
@@ -106,7 +107,7 @@ func (a *attribution) named(h *held) {
 	tells := false
 	for _, c := range h.versions {
 		tells = tells || a.text.Tells(c.pattern)
-		if c.pattern.Match(a.text) {
+		if c.pattern.Within(a.text) {
 			candidates = append(candidates, c)
 		}
 	}

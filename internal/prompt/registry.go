@@ -425,11 +425,33 @@ func (r *Registry) Delete(ctx context.Context, actor, projectID, name, confirm s
 	if confirm != name {
 		return event.Invalid("the deletion is not confirmed", "repeat the prompt's name to delete it with all its versions")
 	}
-	if err := r.b.Remove(ctx, promptKey(projectID, name)); err != nil {
+	if err := r.remove(ctx, p); err != nil {
+		return err
+	}
+	r.audit(ctx, actor, "prompt.delete", projectID, name, fmt.Sprintf("%d versions", len(p.versions)))
+	return nil
+}
+
+// Erase removes all prompts of a project that is deleted.
+func (r *Registry) Erase(ctx context.Context, projectID string) error {
+	s := r.b.View().projects[projectID]
+	if s == nil {
+		return nil
+	}
+	for _, h := range s.list {
+		if err := r.remove(ctx, h); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Registry) remove(ctx context.Context, p *held) error {
+	if err := r.b.Remove(ctx, promptKey(p.Project, p.Name)); err != nil {
 		return err
 	}
 	if p.rollout != nil {
-		if err := r.b.Remove(ctx, rolloutKey(projectID, name)); err != nil {
+		if err := r.b.Remove(ctx, rolloutKey(p.Project, p.Name)); err != nil {
 			r.log.Warn("the rollout of a deleted prompt is left in the bucket", "prompt", p.id, "err", err)
 		}
 	}
@@ -438,7 +460,6 @@ func (r *Registry) Delete(ctx context.Context, actor, projectID, name, confirm s
 			r.log.Warn("a version of a deleted prompt is left in the bucket", "version", v.ID, "err", err)
 		}
 	}
-	r.audit(ctx, actor, "prompt.delete", projectID, name, fmt.Sprintf("%d versions", len(p.versions)))
 	return nil
 }
 

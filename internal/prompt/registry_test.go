@@ -175,6 +175,27 @@ func TestVersionsAndLabels(t *testing.T) {
 	}
 }
 
+func TestErase(t *testing.T) {
+	kv := bucketOf(t)
+	r, _ := open(t, kv)
+	for _, project := range []string{shop, "p_other"} {
+		for _, name := range []string{"a", "b"} {
+			_, err := r.Create(t.Context(), ann, project, name, "", system("x"))
+			must(t, err)
+		}
+	}
+	must(t, r.Erase(t.Context(), shop))
+	must(t, r.Erase(t.Context(), "p_nobody"))
+	if n, m := len(r.Prompts(shop)), len(r.Prompts("p_other")); n != 0 || m != 2 {
+		t.Errorf("%d prompts of the project and %d of the other are left", n, m)
+	}
+	keys, err := kv.Keys(t.Context())
+	must(t, err)
+	if len(keys) != 4 {
+		t.Errorf("the bucket has %v, want two prompts with a version each", keys)
+	}
+}
+
 func TestRefusedDrafts(t *testing.T) {
 	r, _ := open(t, bucketOf(t))
 	for name, d := range map[string]prompt.Draft{

@@ -10,6 +10,7 @@ import (
 // matches nothing.
 type Pattern struct {
 	hash     string   // where there are no variables
+	messages int      // of instructions
 	literals []string // around the variables, folded: one more than there are of these
 	weight   int
 }
@@ -22,7 +23,7 @@ func NewPattern(messages []Message) Pattern {
 	if joined == "" {
 		return Pattern{}
 	}
-	p := Pattern{literals: placeholder.Split(joined, -1)}
+	p := Pattern{messages: len(texts), literals: placeholder.Split(joined, -1)}
 	if len(p.literals) == 1 {
 		p.hash = event.HashInstructions(texts)
 	}
@@ -49,13 +50,14 @@ func (p Pattern) Weight() int { return p.weight }
 // Text is what a call's instructions are compared with patterns by: prepared
 // once, for any number of patterns.
 type Text struct {
+	texts  []string
 	hash   string
 	folded string
 }
 
 // NewText prepares the texts of a call's system and developer messages.
 func NewText(texts []string) Text {
-	return Text{hash: event.HashInstructions(texts), folded: fold(event.JoinInstructions(texts))}
+	return Text{texts: texts, hash: event.HashInstructions(texts), folded: fold(event.JoinInstructions(texts))}
 }
 
 // HashedText is a call of whose instructions only the hash is known: it matches
@@ -97,6 +99,24 @@ func (p Pattern) Match(t Text) bool {
 		_, rest, ok = strings.Cut(rest, l)
 	}
 	return ok && strings.HasSuffix(rest, p.literals[last])
+}
+
+// Within is [Pattern.Match] for calls that are known to run the template: it may
+// stand between instructions of others, such as a framework's, as messages of
+// their own.
+func (p Pattern) Within(t Text) bool {
+	if p.Match(t) {
+		return true
+	}
+	if p.messages == 0 {
+		return false
+	}
+	for i := 0; i+p.messages <= len(t.texts) && p.messages < len(t.texts); i++ {
+		if p.Match(NewText(t.texts[i : i+p.messages])) {
+			return true
+		}
+	}
+	return false
 }
 
 // fold makes each run of space one space, and cuts those at the ends.

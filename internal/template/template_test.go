@@ -96,6 +96,21 @@ func TestPattern(t *testing.T) {
 			t.Errorf("%q matches %q: %v, want %v", c.template, c.text, got, c.want)
 		}
 	}
+	two := template.NewPattern([]template.Message{{Role: "system", Content: "Be kind to {{who}}."}, {Role: "developer", Content: "Be brief."}})
+	for _, c := range []struct {
+		texts []string
+		want  bool
+	}{
+		{[]string{"Be kind to Ann.", "Be brief."}, true},
+		{[]string{"You are a graph node.", "Be kind to Ann.", "Be brief.", "Tools follow."}, true},
+		{[]string{"Be kind to Ann.", "You are a graph node.", "Be brief!"}, false},
+		{[]string{"Be kind to Ann."}, false},
+		{nil, false},
+	} {
+		if got := two.Within(template.NewText(c.texts)); got != c.want {
+			t.Errorf("within %q: %v, want %v", c.texts, got, c.want)
+		}
+	}
 	p := template.NewPattern([]template.Message{{Role: "user", Content: "hello"}})
 	if !p.Empty() || p.Match(template.NewText([]string{"hello"})) {
 		t.Error("a prompt without instructions matches")
