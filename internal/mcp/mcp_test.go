@@ -317,8 +317,8 @@ func (f *fixture) connections() []project.Connection {
 
 type args = map[string]any
 
-var readers = []string{"get_posthog_status", "get_stats", "get_trace", "list_events", "list_prompts", "get_prompt", "render_prompt"}
-var writers = []string{"configure_posthog", "delete_posthog", "set_posthog_enabled", "test_posthog", "save_prompt", "set_prompt_label", "delete_prompt"}
+var readers = []string{"get_posthog_status", "get_stats", "get_trace", "list_events", "list_prompts", "get_prompt", "render_prompt", "list_rollouts"}
+var writers = []string{"configure_posthog", "delete_posthog", "set_posthog_enabled", "test_posthog", "save_prompt", "set_prompt_label", "delete_prompt", "set_rollout", "stop_rollout", "resolve_prompt"}
 
 // TestSchemas holds all that a client learns of the tools against a golden
 // file; go test -update writes it anew.

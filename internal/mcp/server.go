@@ -77,6 +77,7 @@ func New(c Config) *Server {
 	s.addPostHogTools()
 	s.addEventTools()
 	s.addPromptTools()
+	s.addRolloutTools()
 	s.http = sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return s.tools }, &sdk.StreamableHTTPOptions{
 		Stateless: true, JSONResponse: true, MaxRequestBodyBytes: maxBody, PropagateRequestCancellation: true,
 		DisableLocalhostProtection: true, // HTTP has its own, which knows the public URL

@@ -168,24 +168,6 @@ func (f *Flags) decide(ctx context.Context, conn project.Connection, key string,
 	return f.remote(ctx, conn, key, u)
 }
 
-// Keys lists the flags of a project's PostHog by their definitions: those that are
-// not deleted. The error is an [*event.Error]; without a personal key they are not
-// known.
-func (f *Flags) Keys(ctx context.Context, projectID string) ([]flag.Definition, error) {
-	conn, ok := f.c.Connection(projectID)
-	if !ok {
-		return nil, event.NewError(event.CodeNotFound, "the project is connected to no PostHog", "connect one", nil)
-	}
-	if conn.PersonalKey.IsZero() {
-		return nil, event.NewError(event.CodeForbidden, "the connection has no personal key", "make one in PostHog with the scope Feature Flag Read and add it to the connection", nil)
-	}
-	set, _ := f.definitionsOf(ctx, conn)
-	if set == nil {
-		return nil, event.NewError(event.CodeUpstream, "PostHog did not give its flag definitions", "see whether the personal key has the scope Feature Flag Read", nil)
-	}
-	return set.Flags, nil
-}
-
 // TurnOff switches a project's flag off in PostHog, for everybody. The error is an
 // [*event.Error] that says what keeps it on.
 func (f *Flags) TurnOff(ctx context.Context, projectID, key string) error {

@@ -123,7 +123,7 @@ func (s *Web) table() []route {
 		{pattern: "POST /account/password", need: viewer, handle: s.changePassword, again: s.account},
 		{pattern: "POST /account/sign-out-everywhere", need: viewer, handle: s.signOutEverywhere, again: s.account},
 		{pattern: "POST /account/sessions/{session}/revoke", need: viewer, handle: s.revokeSession, again: s.account},
-	})
+	}, s.rolloutRoutes())
 }
 
 func (rt route) path() string {
