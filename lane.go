@@ -10,7 +10,8 @@ import (
 // maxBatch is how many events a request bears at most, unless FlushAt is more.
 const maxBatch = 100
 
-// lane is a queue of events and the one goroutine that delivers them, in order.
+// lane is a queue of events and the two goroutines that deliver them, in order:
+// one makes the events of a batch while the other sends the batch before.
 type lane struct {
 	c  *Client
 	ai bool
@@ -109,7 +110,25 @@ func (l *lane) next() (batch []item, wait time.Duration, ended bool) {
 	return batch, 0, false
 }
 
+// ready is a batch whose events are made.
+type ready struct {
+	batch []item
+	out   []*outgoing
+}
+
 func (l *lane) run() {
+	made := make(chan ready)
+	sent := make(chan struct{})
+	go func() {
+		defer close(sent)
+		for r := range made {
+			l.work(r)
+		}
+	}()
+	defer func() {
+		close(made)
+		<-sent
+	}()
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
@@ -118,7 +137,7 @@ func (l *lane) run() {
 		case ended:
 			return
 		case len(batch) > 0:
-			l.work(batch)
+			made <- ready{batch, l.c.encode(batch)}
 			continue
 		}
 		var due <-chan time.Time
@@ -133,9 +152,10 @@ func (l *lane) run() {
 	}
 }
 
-// work makes events of a batch, delivers them and gives back what they held.
-func (l *lane) work(batch []item) {
-	l.c.deliver(l, l.c.encode(batch))
+// work delivers a batch and gives back what it held.
+func (l *lane) work(r ready) {
+	batch := r.batch
+	l.c.deliver(l, r.out)
 	if l.c.spool != nil {
 		l.c.spool.done(batch)
 	}

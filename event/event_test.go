@@ -161,6 +161,7 @@ func TestThoughtsOnTheWire(t *testing.T) {
 		}
 		back := &event.Event{Name: event.Generation}
 		back.SetWireProperties(p)
+		back.SetWireProperties(map[string]json.RawMessage{"surface": json.RawMessage(`"Test"`)}) // no count, no change
 		if back.Usage.Output != e.Usage.Output || back.Usage.Reasoning != e.Usage.Reasoning {
 			t.Errorf("%s: came back as %+v", c.model, back.Usage)
 		}

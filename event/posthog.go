@@ -46,49 +46,109 @@ const maxTags = 50
 // and is marked personless, as PostHog's own wrappers do. An event that came
 // from a PostHog SDK keeps that SDK as its $lib.
 func (e *Event) MarshalPostHog(w Wire) ([]byte, error) {
-	props := e.WireProperties()
+	props := e.wireList()
 	distinct := e.DistinctID
 	if distinct == "" {
 		distinct = e.TraceID
 		if distinct == "" {
 			distinct = e.UUID
 		}
-		props["$process_person_profile"] = json.RawMessage("false")
+		props.add("$process_person_profile", json.RawMessage("false"))
 	}
-	if _, relayed := props["$lib"]; w.Lib != "" && !relayed {
-		props["$lib"] = quote(w.Lib)
-		setDefault(props, "$ai_lib", w.Lib, e.IsLLM())
+	if w.Lib != "" && !props.has("$lib") {
+		props.add("$lib", quote(w.Lib))
+		if e.IsLLM() && !props.has("$ai_lib") {
+			props.add("$ai_lib", quote(w.Lib))
+		}
 		if w.LibVersion != "" {
-			props["$lib_version"] = quote(w.LibVersion)
-			setDefault(props, "$ai_lib_version", w.LibVersion, e.IsLLM())
+			props.add("$lib_version", quote(w.LibVersion))
+			if e.IsLLM() && !props.has("$ai_lib_version") {
+				props.add("$ai_lib_version", quote(w.LibVersion))
+			}
 		}
 	}
 	if w.TraceURL != "" {
-		props["trace_url"] = quote(w.TraceURL)
+		props.add("trace_url", quote(w.TraceURL))
 	}
 	if w.IgnoreSentAt {
-		props["$ignore_sent_at"] = json.RawMessage("true")
+		props.add("$ignore_sent_at", json.RawMessage("true"))
 	}
 	if w.Home && (e.Method != "" || len(e.Tags) > 0 || e.ModelAsked != "") {
 		h := home{Method: e.Method, Tags: e.Tags}
 		if e.Model == "" {
 			h.ModelAsked = e.ModelAsked
 		}
-		props["$hedgerow"] = mustJSON(h)
+		props.add("$hedgerow", mustJSON(h))
 	}
-	return json.Marshal(struct {
-		DistinctID string                     `json:"distinct_id"`
-		Event      string                     `json:"event"`
-		Properties map[string]json.RawMessage `json:"properties"`
-		Timestamp  string                     `json:"timestamp"`
-		UUID       string                     `json:"uuid"`
-	}{distinct, e.Name, props, FormatTime(e.Timestamp), e.UUID})
+	size := 160 + len(distinct) + len(e.Name)
+	for _, p := range props {
+		size += len(p.name) + len(p.value) + 4
+	}
+	b := append(make([]byte, 0, size), `{"distinct_id":`...)
+	b = appendQuoted(b, distinct)
+	b = appendQuoted(append(b, `,"event":`...), e.Name)
+	b, err := props.append(append(b, `,"properties":`...))
+	if err != nil {
+		return nil, err
+	}
+	b = append(append(b, `,"timestamp":"`...), FormatTime(e.Timestamp)...)
+	b = appendQuoted(append(b, `","uuid":`...), e.UUID)
+	return append(b, '}'), nil
 }
 
-func setDefault(props map[string]json.RawMessage, name, value string, when bool) {
-	if _, ok := props[name]; !ok && when {
-		props[name] = quote(value)
+// wireProps are properties under their names on the wire. Of two with the same
+// name the later one counts. A list is a third of the work of a map.
+type wireProps []wireProp
+
+type wireProp struct {
+	name  string
+	value json.RawMessage
+	check bool // the value is a caller's: it may not be JSON
+}
+
+func (l *wireProps) add(name string, value json.RawMessage) {
+	*l = append(*l, wireProp{name: name, value: value})
+}
+
+func (l wireProps) has(name string) bool {
+	return slices.ContainsFunc(l, func(p wireProp) bool { return p.name == name })
+}
+
+// append writes an object with its names sorted. It fails where a value is not
+// JSON.
+func (l wireProps) append(b []byte) ([]byte, error) {
+	slices.SortStableFunc(l, func(a, b wireProp) int { return strings.Compare(a.name, b.name) })
+	b = append(b, '{')
+	first := true
+	for i, p := range l {
+		if i+1 < len(l) && l[i+1].name == p.name {
+			continue
+		}
+		if !first {
+			b = append(b, ',')
+		}
+		first = false
+		b = append(appendQuoted(b, p.name), ':')
+		if p.value == nil {
+			b = append(b, "null"...)
+			continue
+		}
+		if p.check && !json.Valid(p.value) {
+			return nil, fmt.Errorf("the property %.100s is not JSON", p.name)
+		}
+		b = append(b, p.value...)
 	}
+	return append(b, '}'), nil
+}
+
+// appendQuoted writes a JSON string. Plain ASCII, the usual case, is copied.
+func appendQuoted(b []byte, s string) []byte {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c >= 0x7f || c == '"' || c == '\\' || c == '<' || c == '>' || c == '&' {
+			return append(b, mustJSON(s)...)
+		}
+	}
+	return append(append(append(b, '"'), s...), '"')
 }
 
 // FormatTime writes a time as PostHog wants it: UTC, RFC 3339, microseconds.
@@ -97,73 +157,87 @@ func FormatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05
 // WireProperties returns the event's properties under their names on the wire.
 // The map is the caller's own.
 func (e *Event) WireProperties() map[string]json.RawMessage {
-	p := make(map[string]json.RawMessage, 48+len(e.Properties))
-	for _, tag := range e.Tags {
-		p[tag] = json.RawMessage("true")
+	list := e.wireList()
+	p := make(map[string]json.RawMessage, len(list))
+	for _, w := range list {
+		p[w.name] = w.value
 	}
-	maps.Copy(p, e.Properties)
+	return p
+}
+
+func (e *Event) wireList() wireProps {
+	p := make(wireProps, 0, 16+len(e.Properties)+len(e.Tags))
+	if e.IsLLM() {
+		p = slices.Grow(p, 48)
+	}
+	for _, tag := range e.Tags {
+		p.add(tag, json.RawMessage("true"))
+	}
+	for name, v := range e.Properties {
+		p = append(p, wireProp{name, v, true})
+	}
 	for key, variant := range e.Flags {
-		p["$feature/"+key] = flagValue(variant)
+		p.add("$feature/"+key, flagValue(variant))
 	}
 	if len(e.Groups) > 0 {
-		p["$groups"] = mustJSON(e.Groups)
+		p.add("$groups", mustJSON(e.Groups))
 	}
 	for _, f := range stringFields {
 		if s := *f.at(e); s != "" {
-			p[f.name] = quote(s)
+			p.add(f.name, quote(s))
 		}
 	}
 	for _, f := range intFields {
 		if v := f.at(e); v.Known {
-			p[f.name] = json.RawMessage(strconv.FormatInt(v.Value, 10))
+			p.add(f.name, json.RawMessage(strconv.FormatInt(v.Value, 10)))
 		}
 	}
 	if n := e.wireOutput(-1); n != e.Usage.Output {
-		p["$ai_output_tokens"] = json.RawMessage(strconv.FormatInt(n.Value, 10))
+		p.add("$ai_output_tokens", json.RawMessage(strconv.FormatInt(n.Value, 10)))
 	}
 	for _, f := range costFields {
 		if v := f.at(e); v.Known {
-			p[f.name] = json.RawMessage(v.Value.String())
+			p.add(f.name, json.RawMessage(v.Value.String()))
 		}
 	}
 	for _, f := range boolFields {
 		if v := f.at(e); v.Known {
-			p[f.name] = json.RawMessage(strconv.FormatBool(v.Value))
+			p.add(f.name, json.RawMessage(strconv.FormatBool(v.Value)))
 		}
 	}
 	for _, f := range durationFields {
 		if v := f.at(e); v.Known {
-			p[f.name] = seconds(v.Value)
+			p.add(f.name, seconds(v.Value))
 		}
 	}
 	for _, f := range contentFields {
 		if v := *f.at(e); v != nil {
-			p[f.name] = v
+			p = append(p, wireProp{f.name, v, true})
 		}
 	}
 	if m := e.ModelName(); m != "" {
-		p["$ai_model"] = quote(m)
+		p.add("$ai_model", quote(m))
 	}
 	if e.ModelAsked != "" && e.Model != "" {
-		p["model_requested"] = quote(e.ModelAsked)
+		p.add("model_requested", quote(e.ModelAsked))
 	}
 	if e.HTTPStatus != 0 {
-		p["$ai_http_status"] = json.RawMessage(strconv.Itoa(e.HTTPStatus))
+		p.add("$ai_http_status", json.RawMessage(strconv.Itoa(e.HTTPStatus)))
 	}
 	if e.IsLLM() && (e.IsError || e.IsCosted()) {
-		p["$ai_is_error"] = json.RawMessage(strconv.FormatBool(e.IsError))
+		p.add("$ai_is_error", json.RawMessage(strconv.FormatBool(e.IsError)))
 	}
 	if e.RequestBytes > 0 {
-		p["request_bytes"] = json.RawMessage(strconv.FormatInt(e.RequestBytes, 10))
+		p.add("request_bytes", json.RawMessage(strconv.FormatInt(e.RequestBytes, 10)))
 	}
 	if e.ResponseBytes > 0 {
-		p["response_bytes"] = json.RawMessage(strconv.FormatInt(e.ResponseBytes, 10))
+		p.add("response_bytes", json.RawMessage(strconv.FormatInt(e.ResponseBytes, 10)))
 	}
 	if e.PromptVersion != "" {
-		p["$ai_prompt_version"] = promptVersion(e.PromptVersion)
+		p.add("$ai_prompt_version", promptVersion(e.PromptVersion))
 	}
 	if len(e.ModelParameters) > 0 {
-		p["$ai_model_parameters"] = mustJSON(e.ModelParameters)
+		p.add("$ai_model_parameters", mustJSON(e.ModelParameters))
 	}
 	if meta := e.ProviderMetadata; len(meta) > 0 || e.SystemFingerprint != "" {
 		if e.SystemFingerprint != "" {
@@ -173,15 +247,15 @@ func (e *Event) WireProperties() map[string]json.RawMessage {
 			}
 			meta["system_fingerprint"] = quote(e.SystemFingerprint)
 		}
-		p["$ai_provider_metadata"] = mustJSON(meta)
+		p.add("$ai_provider_metadata", mustJSON(meta))
 	}
 	if e.Cost.Total.Known {
 		// The total is ours: PostHog keeps it and does not price the call again.
-		p["$ai_cost_passthrough"] = json.RawMessage("true")
+		p.add("$ai_cost_passthrough", json.RawMessage("true"))
 	}
 	if e.Private && e.IsCosted() {
-		p["$ai_input"] = json.RawMessage("null")
-		p["$ai_output_choices"] = json.RawMessage("null")
+		p.add("$ai_input", json.RawMessage("null"))
+		p.add("$ai_output_choices", json.RawMessage("null"))
 	}
 	return p
 }
@@ -235,6 +309,20 @@ func UnmarshalPostHog(b []byte) (*Event, error) {
 // properties. Each value must be valid JSON. A value of the wrong type stays a
 // property. e.Name must be set.
 func (e *Event) SetWireProperties(p map[string]json.RawMessage) {
+	// Product events mostly have none.
+	known := false
+	for name := range p {
+		if known = wireNames[name] || strings.HasPrefix(name, "$feature/"); known {
+			break
+		}
+	}
+	if !known {
+		if len(p) > 0 {
+			e.Properties = p
+		}
+		return
+	}
+	_, counted := p["$ai_output_tokens"]
 	take := func(name string, set func(json.RawMessage) bool) {
 		v, ok := p[name]
 		if ok && set(v) {
@@ -362,7 +450,9 @@ func (e *Event) SetWireProperties(p map[string]json.RawMessage) {
 		}
 		return true
 	})
-	e.Usage.Output = e.wireOutput(+1)
+	if counted {
+		e.Usage.Output = e.wireOutput(+1)
+	}
 	if len(p) > 0 {
 		e.Properties = p
 	}
@@ -391,6 +481,28 @@ func GeminiThinks(model string) bool {
 	}
 	rest, ok := strings.CutPrefix(model, "gemini-3")
 	return ok && strings.ContainsRune(rest, '-')
+}
+
+// wireNames are the names that SetWireProperties knows.
+var wireNames = func() map[string]bool {
+	names := map[string]bool{}
+	for _, n := range []string{"$ai_model", "model_requested", "$ai_http_status", "$ai_is_error", "request_bytes", "response_bytes", "$ai_prompt_version",
+		"$ai_model_parameters", "$ai_provider_metadata", "$groups", "$hedgerow", "$ai_cost_passthrough"} {
+		names[n] = true
+	}
+	addNames(names, stringFields)
+	addNames(names, intFields)
+	addNames(names, costFields)
+	addNames(names, boolFields)
+	addNames(names, durationFields)
+	addNames(names, contentFields)
+	return names
+}()
+
+func addNames[T any](names map[string]bool, list []field[T]) {
+	for _, f := range list {
+		names[f.name] = true
+	}
 }
 
 type field[T any] struct {
@@ -583,7 +695,7 @@ func plainText(v json.RawMessage) (string, bool) {
 	return string(in), true
 }
 
-func quote(s string) json.RawMessage { return mustJSON(s) }
+func quote(s string) json.RawMessage { return appendQuoted(make([]byte, 0, len(s)+2), s) }
 
 // mustJSON marshals values that cannot fail: strings and maps of raw JSON that
 // has been parsed before.
