@@ -5,9 +5,6 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
-	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/hedgerow/hedgerow/event"
 )
@@ -19,7 +16,6 @@ type Properties = map[string]any
 
 // Limits of what a context may say, the same as the gateway's.
 const (
-	maxValue = 1000 // characters of one value
 	maxProps = 200
 	maxTags  = 50
 )
@@ -65,7 +61,7 @@ func WithTrace(ctx context.Context, id string) context.Context {
 // TraceID is the trace id of a context, or "".
 func TraceID(ctx context.Context) string {
 	if a := attributionOf(ctx); a != nil {
-		return event.CleanID(clean(a.trace))
+		return event.CleanID(event.CleanValue(a.trace))
 	}
 	return ""
 }
@@ -144,43 +140,43 @@ func (a *attribution) apply(e *event.Event) {
 		a = &attribution{}
 	}
 	over := func(dst *string, v string) {
-		if v = clean(v); v != "" {
+		if v = event.CleanValue(v); v != "" {
 			*dst = v
 		}
 	}
 	over(&e.DistinctID, a.user)
 	if e.DistinctID == "" {
-		e.DistinctID = clean(e.User)
+		e.DistinctID = event.CleanValue(e.User)
 	}
 	e.DistinctID = event.FirstChars(e.DistinctID, event.MaxDistinctIDLen)
-	if clean(a.trace) != "" {
+	if event.CleanValue(a.trace) != "" {
 		over(&e.TraceID, a.trace)
 		e.ParentID = "" // the body's parent is of the body's trace
 		switch e.Name {
 		case event.Generation, event.Embedding, event.Span:
-			e.ParentID = clean(a.parent)
+			e.ParentID = event.CleanValue(a.parent)
 		}
 	}
 	over(&e.TraceName, a.traceName)
 	over(&e.SessionID, a.session)
 	over(&e.Surface, a.surface)
 	over(&e.TaskType, a.taskType)
-	if p := clean(a.prompt); p != "" {
-		e.PromptName, e.PromptVersion = p, clean(a.promptVersion)
+	if p := event.CleanValue(a.prompt); p != "" {
+		e.PromptName, e.PromptVersion = p, event.CleanValue(a.promptVersion)
 	}
 	over(&e.PromptVersionID, a.promptVersionID)
 	for _, tag := range a.tags {
-		if tag = clean(tag); tag != "" && tag[0] != '$' && len(e.Tags) < maxTags && !slices.Contains(e.Tags, tag) {
+		if tag = event.CleanValue(tag); tag != "" && tag[0] != '$' && len(e.Tags) < maxTags && !slices.Contains(e.Tags, tag) {
 			e.Tags = append(e.Tags, tag)
 		}
 	}
 	for k, v := range a.groups {
-		if k, v = clean(k), clean(v); k != "" && v != "" {
+		if k, v = event.CleanValue(k), event.CleanValue(v); k != "" && v != "" {
 			e.Groups = put(e.Groups, k, v)
 		}
 	}
 	for k, v := range a.flags {
-		if k, v = clean(k), clean(v); k != "" && v != "" {
+		if k, v = event.CleanValue(k), event.CleanValue(v); k != "" && v != "" {
 			e.Flags = put(e.Flags, k, v)
 		}
 	}
@@ -203,7 +199,7 @@ func put[V any](m map[string]V, k string, v V) map[string]V {
 // setProperty stores a custom property. Names that begin with $ are PostHog's
 // own and not set by a context.
 func setProperty(e *event.Event, name string, v any) {
-	if name = clean(name); name == "" || name[0] == '$' {
+	if name = event.CleanValue(name); name == "" || name[0] == '$' {
 		return
 	}
 	if _, known := e.Properties[name]; !known && len(e.Properties) >= maxProps {
@@ -223,22 +219,4 @@ func toJSON(v any) (b json.RawMessage, ok bool) {
 	}()
 	b, err := json.Marshal(v)
 	return b, err == nil
-}
-
-// clean makes a caller's word fit to keep: valid UTF-8 without control
-// characters, trimmed, at most maxValue characters.
-func clean(s string) string {
-	simple := len(s) <= maxValue
-	for i := 0; simple && i < len(s); i++ {
-		simple = s[i] >= ' ' && s[i] < 0x7f
-	}
-	if !simple {
-		s = strings.Map(func(r rune) rune {
-			if unicode.IsControl(r) || r == utf8.RuneError {
-				return -1
-			}
-			return r
-		}, s)
-	}
-	return strings.TrimSpace(event.FirstChars(strings.TrimSpace(s), maxValue))
 }

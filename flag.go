@@ -34,10 +34,10 @@ func (c *Client) Flag(ctx context.Context, key string) (string, error) {
 		return "", event.NewError(event.CodeUnavailable, "no flags can be asked for: the client is disabled", "give it a key", nil)
 	case key == "":
 		return "", event.Invalid("the flag has no key", "name the flag")
-	case a == nil || clean(a.user) == "":
+	case a == nil || event.CleanValue(a.user) == "":
 		return "", event.Invalid("a flag is for a user, and the context names none", "use WithUser")
 	}
-	question, err := json.Marshal(map[string]any{"token": c.c.APIKey, "distinct_id": clean(a.user), "groups": merged(a.groups, nil),
+	question, err := json.Marshal(map[string]any{"token": c.c.APIKey, "distinct_id": event.CleanValue(a.user), "groups": merged(a.groups, nil),
 		"person_properties": Properties{}, "group_properties": Properties{}, "flag_keys_to_evaluate": []string{key}})
 	if err != nil {
 		return "", fmt.Errorf("encode the question: %w", err)
@@ -90,7 +90,7 @@ func (c *Client) Flag(ctx context.Context, key string) (string, error) {
 	if f.Enabled {
 		v.Variant = f.Variant
 	}
-	if c.told.first(clean(a.user) + "\x00" + key + "\x00" + v.String() + "\x00" + string(question)) {
+	if c.told.first(event.CleanValue(a.user) + "\x00" + key + "\x00" + v.String() + "\x00" + string(question)) {
 		c.Capture(ctx, "$feature_flag_called", Properties{"$feature_flag": key, "$feature_flag_response": v.Any(), "$feature/" + key: v.Any(),
 			"locally_evaluated": false, "$feature_flag_reason": f.Reason.Description, "$feature_flag_request_id": answer.RequestID})
 	}

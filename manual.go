@@ -343,7 +343,7 @@ func (c *Client) captureAbout(ctx context.Context, name, trace string, props Pro
 		trace = at.trace
 	}
 	if trace != "" && !isLLM(name) {
-		p["trace_id"] = event.CleanID(clean(trace)) // the name of llm_events
+		p["trace_id"] = event.CleanID(event.CleanValue(trace)) // the name of llm_events
 	}
 	list, size := listOf(p)
 	c.enqueue(laneOf(name), item{name: name, props: list, at: at, size: size, since: time.Now()})

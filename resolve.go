@@ -65,10 +65,10 @@ func (p *Prompts) Resolve(ctx context.Context, name string, options ...PromptOpt
 		return &Resolved{Prompt: got}, nil
 	}
 	a := attributionOf(ctx)
-	if p == nil || name == "" || choice.ref != "" || a == nil || clean(a.user) == "" {
+	if p == nil || name == "" || choice.ref != "" || a == nil || event.CleanValue(a.user) == "" {
 		return everybody()
 	}
-	question, err := json.Marshal(map[string]any{"distinct_id": clean(a.user), "groups": merged(a.groups, nil), "person_properties": merged(choice.person, nil)})
+	question, err := json.Marshal(map[string]any{"distinct_id": event.CleanValue(a.user), "groups": merged(a.groups, nil), "person_properties": merged(choice.person, nil)})
 	if err != nil {
 		return nil, fmt.Errorf("hedgerow: %w", event.NewError(event.CodeInvalid, "the user's properties are no JSON", "give texts, numbers, booleans and lists", err))
 	}

@@ -93,7 +93,7 @@ func (s *Span) TraceID() string {
 	if s == nil {
 		return ""
 	}
-	return event.CleanID(clean(s.trace))
+	return event.CleanID(event.CleanValue(s.trace))
 }
 
 // ID is the span's own id; that of the trace for a trace.

@@ -177,7 +177,7 @@ func (x *exchange) spanContext(req *http.Request) {
 		}
 	}
 	if v := req.Header["Traceparent"]; len(v) > 0 {
-		x.traceID, x.parentID = traceparent(v[0])
+		x.traceID, x.parentID = event.ParseTraceparent(v[0])
 	}
 }
 
@@ -712,25 +712,4 @@ func (h *held) release() {
 	for _, x := range all {
 		x.capture()
 	}
-}
-
-// traceparent reads a W3C Trace Context header: version-traceid-parentid-flags
-// in lower-case hex, where neither id is all zeros.
-func traceparent(v string) (trace, parent string) {
-	v = strings.TrimSpace(v)
-	if len(v) < 55 || v[2] != '-' || v[35] != '-' || v[52] != '-' || v[:2] == "ff" || len(v) > 55 && (v[:2] == "00" || v[55] != '-') {
-		return "", ""
-	}
-	trace, parent = v[3:35], v[36:52]
-	for _, s := range []string{v[:2], trace, parent, v[53:55]} {
-		for i := range len(s) {
-			if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-				return "", ""
-			}
-		}
-	}
-	if strings.Trim(trace, "0") == "" || strings.Trim(parent, "0") == "" {
-		return "", ""
-	}
-	return trace, parent
 }

@@ -6,16 +6,13 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/hedgerow/hedgerow/event"
 )
 
 // Limits of what attribution headers may say.
 const (
-	maxValue      = 1000 // characters of one value
-	maxProperties = 200  // custom properties of one event
+	maxProperties = 200 // custom properties of one event
 	maxTags       = 50
 )
 
@@ -42,13 +39,13 @@ func attribute(e *event.Event, h http.Header) {
 	if v := value(h, headerDistinctID); v != "" {
 		e.DistinctID = v
 	} else if e.DistinctID == "" {
-		e.DistinctID = clean(e.User)
+		e.DistinctID = event.CleanValue(e.User)
 	}
 	e.DistinctID = event.FirstChars(e.DistinctID, event.MaxDistinctIDLen)
 
 	if v := value(h, headerTraceID); v != "" {
 		e.TraceID = v
-	} else if trace, parent, ok := traceparent(value(h, headerTraceState)); ok {
+	} else if trace, parent := event.ParseTraceparent(value(h, headerTraceState)); trace != "" {
 		e.TraceID, e.ParentID = trace, parent // the body's parent is of the body's trace
 	}
 	if v := value(h, headerSessionID); v != "" {
@@ -68,7 +65,7 @@ func attribute(e *event.Event, h http.Header) {
 	}
 	for _, line := range h[headerTags] {
 		for tag := range strings.SplitSeq(line, ",") {
-			if tag = clean(tag); tag != "" && !strings.HasPrefix(tag, "$") && len(e.Tags) < maxTags && !slices.Contains(e.Tags, tag) {
+			if tag = event.CleanValue(tag); tag != "" && !strings.HasPrefix(tag, "$") && len(e.Tags) < maxTags && !slices.Contains(e.Tags, tag) {
 				e.Tags = append(e.Tags, tag)
 			}
 		}
@@ -82,7 +79,7 @@ func attribute(e *event.Event, h http.Header) {
 // properties reads the custom properties and the flags.
 func properties(e *event.Event, h http.Header) {
 	set := func(name string, v json.RawMessage) {
-		name = clean(name)
+		name = event.CleanValue(name)
 		if name == "" || name[0] == '$' { // $ is PostHog's own
 			return
 		}
@@ -103,17 +100,17 @@ func properties(e *event.Event, h http.Header) {
 			v := props[name]
 			var s string
 			if v[0] == '"' && json.Unmarshal(v, &s) == nil {
-				v = quote(clean(s))
+				v = quote(event.CleanValue(s))
 			}
 			set(name, v)
 		}
 	}
 	for name, lines := range h {
 		if key, ok := strings.CutPrefix(name, prefixProperty); ok && key != "" {
-			set(strings.ToLower(key), quote(clean(strings.Join(lines, ","))))
+			set(strings.ToLower(key), quote(event.CleanValue(strings.Join(lines, ","))))
 		}
 		if key, ok := strings.CutPrefix(name, prefixFlag); ok && key != "" {
-			if v := clean(strings.Join(lines, ",")); v != "" && len(e.Flags) < maxProperties {
+			if v := event.CleanValue(strings.Join(lines, ",")); v != "" && len(e.Flags) < maxProperties {
 				if e.Flags == nil {
 					e.Flags = make(map[string]string)
 				}
@@ -123,55 +120,12 @@ func properties(e *event.Event, h http.Header) {
 	}
 }
 
-// traceparent reads a W3C Trace Context header: version-traceid-parentid-flags
-// in lower-case hex, where neither id is all zeros.
-func traceparent(v string) (trace, parent string, ok bool) {
-	if len(v) < 55 || v[2] != '-' || v[35] != '-' || v[52] != '-' || v[:2] == "ff" {
-		return "", "", false
-	}
-	if len(v) > 55 && (v[:2] == "00" || v[55] != '-') {
-		return "", "", false
-	}
-	trace, parent = v[3:35], v[36:52]
-	if !hex(v[:2]) || !hex(trace) || !hex(parent) || !hex(v[53:55]) || strings.Trim(trace, "0") == "" || strings.Trim(parent, "0") == "" {
-		return "", "", false
-	}
-	return trace, parent, true
-}
-
-func hex(s string) bool {
-	for i := range len(s) {
-		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
-}
-
 // value returns the first value of a header, cleaned. key must be canonical.
 func value(h http.Header, key string) string {
 	if v := h[key]; len(v) > 0 {
-		return clean(v[0])
+		return event.CleanValue(v[0])
 	}
 	return ""
-}
-
-// clean makes a caller's word fit to keep: valid UTF-8 without control
-// characters, trimmed, at most maxValue characters.
-func clean(s string) string {
-	simple := len(s) <= maxValue
-	for i := 0; simple && i < len(s); i++ {
-		simple = s[i] >= ' ' && s[i] < 0x7f
-	}
-	if !simple {
-		s = strings.Map(func(r rune) rune {
-			if unicode.IsControl(r) || r == utf8.RuneError {
-				return -1
-			}
-			return r
-		}, s)
-	}
-	return strings.TrimSpace(event.FirstChars(strings.TrimSpace(s), maxValue))
 }
 
 func quote(s string) json.RawMessage {

@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+
+	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
 // oneCopy is the length up to which an edited body is put together in one piece,
@@ -110,16 +112,16 @@ func (g *Gateway) readBody(r *http.Request) (requestBody, error) {
 // edited returns a body to send: b with the edits made. Small ones are one
 // bytes.Reader, which net/http writes along with the headers; of large ones only
 // the edits are new memory.
-func edited(b []byte, edits []edit) (body func() io.Reader, length int64) {
+func edited(b []byte, edits []provider.Edit) (body func() io.Reader, length int64) {
 	if len(edits) == 0 || len(b) <= oneCopy {
-		b = apply(b, edits)
+		b = provider.Apply(b, edits)
 		return func() io.Reader { return bytes.NewReader(b) }, int64(len(b))
 	}
 	var parts [][]byte
 	at := 0
 	for _, e := range edits {
-		parts = append(parts, b[at:e.from], []byte(e.insert))
-		at = e.to
+		parts = append(parts, b[at:e.From], []byte(e.Insert))
+		at = e.To
 	}
 	parts = append(parts, b[at:])
 	for _, p := range parts {

@@ -493,7 +493,7 @@ func debugTrace(h http.Header, bodyTrace []byte) string {
 		TraceID string `json:"trace_id"`
 	}
 	if json.Unmarshal(bodyTrace, &t) == nil && t.TraceID != "" {
-		return event.CleanID(clean(t.TraceID))
+		return event.CleanID(event.CleanValue(t.TraceID))
 	}
 	return event.NewID()
 }

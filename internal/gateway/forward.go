@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
 var (
@@ -171,7 +172,7 @@ func (x *exchange) refusesUsage(res *http.Response) bool {
 	if enc := res.Header.Get("Content-Encoding"); encoded(enc) {
 		text, _, _ = decode(enc, head, 64<<10, nil)
 	}
-	if err == nil && namesStreamOptions(text) {
+	if err == nil && provider.NamesUsage(text) {
 		_ = res.Body.Close()
 		return true
 	}
@@ -191,7 +192,7 @@ type failing struct{ err error }
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 // roundTrip sends the call once.
-func (x *exchange) roundTrip(header http.Header, edits []edit) (*http.Response, error) {
+func (x *exchange) roundTrip(header http.Header, edits []provider.Edit) (*http.Response, error) {
 	u := &url.URL{Scheme: x.route.up.scheme, Host: x.route.host, Path: x.route.path, RawPath: x.route.rawPath, RawQuery: x.in.URL.RawQuery, ForceQuery: x.in.URL.ForceQuery}
 	if x.cred.inQuery {
 		u.RawQuery = queryWithoutKeys(u.RawQuery)

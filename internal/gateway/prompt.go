@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
 // Prompts renders the prompts that callers name; cmd offers internal/prompt for it.
@@ -138,19 +139,19 @@ func readMembers(b []byte) (*members, error) {
 		return nil, fmt.Errorf("not JSON")
 	}
 	m := &members{values: make(map[string]json.RawMessage)}
-	o := newObject(b)
+	o := provider.NewObject(b)
 	for {
-		f, ok := o.next()
+		f, ok := o.Next()
 		if !ok {
 			break
 		}
-		name := string(o.name(f))
+		name := string(o.Name(f))
 		if _, twice := m.values[name]; !twice {
 			m.names = append(m.names, name)
 		}
-		m.values[name] = o.value(f)
+		m.values[name] = o.Value(f)
 	}
-	if !o.done {
+	if !o.Done() {
 		return nil, fmt.Errorf("not an object")
 	}
 	return m, nil

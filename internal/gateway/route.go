@@ -83,16 +83,12 @@ type upstream struct {
 	ttfb     prometheus.Observer
 }
 
-// refusalLasts is how long an upstream is not asked for usage again after it
-// has refused stream_options.
-const refusalLasts = time.Hour
-
 func (u *upstream) asksUsage(base string) bool {
 	if !u.usage {
 		return false
 	}
 	at, ok := u.refused.Load(base)
-	return !ok || time.Since(at.(time.Time)) > refusalLasts
+	return !ok || time.Since(at.(time.Time)) > provider.UsageRefusalLasts
 }
 
 func newUpstream(name string, c Upstream) (*upstream, error) {

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
 var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
@@ -21,9 +23,9 @@ func (x *exchange) copy(res *http.Response) {
 	contentType, _, _ := strings.Cut(first(res.Header["Content-Type"]), ";")
 	contentType = strings.ToLower(strings.TrimSpace(contentType))
 	events := contentType == typeEventStream
-	var strip *usageStripper
+	var strip *provider.UsageStripper
 	if events && x.plan.asked && res.StatusCode == http.StatusOK && !encoded(first(res.Header["Content-Encoding"])) {
-		strip = new(usageStripper)
+		strip = new(provider.UsageStripper)
 	}
 
 	h := x.w.Header()
@@ -100,7 +102,7 @@ func binary(contentType string) bool {
 
 // copyBody passes the body on, read by read. It tells what failed: reading from
 // the provider, or writing to the caller.
-func (x *exchange) copyBody(body io.Reader, flush *http.ResponseController, strip *usageStripper) (upErr, callerErr error) {
+func (x *exchange) copyBody(body io.Reader, flush *http.ResponseController, strip *provider.UsageStripper) (upErr, callerErr error) {
 	var spare *[32 << 10]byte
 	defer func() {
 		if spare != nil {
@@ -130,9 +132,9 @@ func (x *exchange) copyBody(body io.Reader, flush *http.ResponseController, stri
 			x.rec.mark(x.total, t.Sub(x.start))
 		}
 		if strip != nil {
-			out = strip.write(out)
+			out = strip.Write(out)
 			if err != nil {
-				out = append(out, strip.flush()...)
+				out = append(out, strip.Flush()...)
 			}
 		}
 		if len(out) > 0 {

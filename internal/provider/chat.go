@@ -43,23 +43,23 @@ func (p *parser) chatCommon(name string, v gjson.Result) {
 	switch name {
 	case "id":
 		if s := text(v); s != "" {
-			e.CompletionID = short(s, 200)
+			e.CompletionID = event.FirstChars(s, 200)
 		}
 	case "model":
 		if s := text(v); s != "" {
-			e.Model = short(s, 200)
+			e.Model = event.FirstChars(s, 200)
 		}
 	case "system_fingerprint":
 		if s := text(v); s != "" {
-			e.SystemFingerprint = short(s, 200)
+			e.SystemFingerprint = event.FirstChars(s, 200)
 		}
 	case "service_tier":
 		if s := text(v); s != "" {
-			e.ServiceTier = short(s, 100)
+			e.ServiceTier = event.FirstChars(s, 100)
 		}
 	case "provider": // OpenRouter: who answered
 		if s := text(v); s != "" {
-			p.meta("provider", quote(short(s, 200)))
+			p.meta("provider", quote(event.FirstChars(s, 200)))
 		}
 	case "usage":
 		p.usageOpenAI(v)
@@ -89,7 +89,7 @@ func (p *parser) chatAnswer(name string, v gjson.Result) {
 			switch k.Str {
 			case "finish_reason":
 				if s := text(v); s != "" && p.e.StopReason == "" {
-					p.e.StopReason = short(s, 100)
+					p.e.StopReason = event.FirstChars(s, 100)
 				}
 			case "message":
 				p.chatMessage(m, v)
@@ -239,7 +239,7 @@ func (s *chatStream) delta(f frame, v gjson.Result, tail bool) {
 		switch k.Str {
 		case "finish_reason":
 			if r := text(v); r != "" && (p.e.StopReason == "" || c.index == 0) {
-				p.e.StopReason = short(r, 100)
+				p.e.StopReason = event.FirstChars(r, 100)
 			}
 		case "text": // text completions
 			s.piece(f, c, partText, v, tail)

@@ -2,6 +2,8 @@ package provider
 
 import (
 	"github.com/tidwall/gjson"
+
+	"github.com/hedgerow/hedgerow/event"
 )
 
 // embeddingsAnswer reads a member of an embeddings answer (openai-go:
@@ -9,9 +11,9 @@ import (
 func (p *parser) embeddingsAnswer(name string, v gjson.Result) {
 	switch name {
 	case "model":
-		p.e.Model = or(short(text(v), 200), p.e.Model)
+		p.e.Model = or(event.FirstChars(text(v), 200), p.e.Model)
 	case "id":
-		p.e.CompletionID = or(short(text(v), 200), p.e.CompletionID)
+		p.e.CompletionID = or(event.FirstChars(text(v), 200), p.e.CompletionID)
 	case "usageMetadata":
 		p.usageGemini(v)
 	case "usage":

@@ -64,7 +64,7 @@ func (p *parser) geminiPath() {
 		return
 	}
 	p.google = true
-	p.e.ModelAsked = short(strings.ToValidUTF8(strings.Clone(model), "\uFFFD"), 200)
+	p.e.ModelAsked = event.FirstChars(strings.ToValidUTF8(strings.Clone(model), "\uFFFD"), 200)
 	if p.op == opGenerateContent {
 		p.e.Stream = event.Some(method == "streamGenerateContent")
 	}
@@ -298,7 +298,7 @@ func (p *parser) usageGemini(v gjson.Result) {
 			modalities(v, nil, &u.CacheReadAudio, nil)
 		case "trafficType", "serviceTier":
 			if s := text(v); s != "" {
-				p.e.ServiceTier = short(s, 100)
+				p.e.ServiceTier = event.FirstChars(s, 100)
 			}
 		}
 		return true
@@ -380,15 +380,15 @@ func (s *geminiStream) member(f frame, name string, v gjson.Result, tail bool) {
 		p.usageGemini(v)
 	case "modelVersion":
 		if t := text(v); t != "" {
-			p.e.Model = short(t, 200)
+			p.e.Model = event.FirstChars(t, 200)
 		}
 	case "responseId":
 		if t := text(v); t != "" {
-			p.e.CompletionID = short(t, 200)
+			p.e.CompletionID = event.FirstChars(t, 200)
 		}
 	case "promptFeedback":
 		if r := text(v.Get("blockReason")); r != "" {
-			p.e.StopReason, p.refused = short(r, 100), true
+			p.e.StopReason, p.refused = event.FirstChars(r, 100), true
 		}
 	case "error":
 		p.fault(v)
@@ -402,7 +402,7 @@ func (s *geminiStream) delta(f frame, v gjson.Result, tail bool) {
 		switch k.Str {
 		case "finishReason":
 			if r := text(v); r != "" && (p.e.StopReason == "" || c.index == 0) {
-				p.e.StopReason = short(r, 100)
+				p.e.StopReason = event.FirstChars(r, 100)
 			}
 		case "content":
 			v.Get("parts").ForEach(func(_, part gjson.Result) bool {

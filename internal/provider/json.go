@@ -96,18 +96,3 @@ func dollars(v gjson.Result) event.Opt[decimal.Decimal] {
 	}
 	return event.Some(d)
 }
-
-// short cuts s after n characters.
-func short(s string, n int) string {
-	if len(s) <= n {
-		return s
-	}
-	i := 0
-	for k := range s {
-		if i == n {
-			return s[:k]
-		}
-		i++
-	}
-	return s
-}

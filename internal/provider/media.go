@@ -51,7 +51,7 @@ func (p *parser) multipart() {
 func (p *parser) mediaAnswer(name string, v gjson.Result) {
 	switch name {
 	case "model":
-		p.e.Model = or(short(text(v), 200), p.e.Model)
+		p.e.Model = or(event.FirstChars(text(v), 200), p.e.Model)
 	case "usage":
 		p.mediaUsage(v)
 	case "data":

@@ -81,14 +81,14 @@ func (p *parser) messagesAnswer(name string, v gjson.Result) {
 	e := p.e
 	switch name {
 	case "id":
-		e.CompletionID = or(short(text(v), 200), e.CompletionID)
+		e.CompletionID = or(event.FirstChars(text(v), 200), e.CompletionID)
 	case "model":
-		e.Model = or(short(text(v), 200), e.Model)
+		e.Model = or(event.FirstChars(text(v), 200), e.Model)
 	case "stop_reason":
-		e.StopReason = or(short(text(v), 100), e.StopReason)
+		e.StopReason = or(event.FirstChars(text(v), 100), e.StopReason)
 	case "provider": // OpenRouter: who answered
 		if s := text(v); s != "" {
-			p.meta("provider", quote(short(s, 200)))
+			p.meta("provider", quote(event.FirstChars(s, 200)))
 		}
 	case "usage":
 		p.usageAnthropic(v)
@@ -203,14 +203,14 @@ func (s *messagesStream) event(f frame, v gjson.Result, tail bool) {
 		}
 	case "message_delta":
 		if r := text(v.Get("delta.stop_reason")); r != "" {
-			p.e.StopReason = short(r, 100)
+			p.e.StopReason = event.FirstChars(r, 100)
 		}
 		p.usageAnthropic(v.Get("usage"))
 	case "error":
 		p.fault(v.Get("error"))
 		p.trouble.found = true
 		if id := text(v.Get("request_id")); id != "" {
-			p.meta("request_id", quote(short(id, 200)))
+			p.meta("request_id", quote(event.FirstChars(id, 200)))
 		}
 	}
 }

@@ -166,7 +166,7 @@ func route(path string) string {
 		}
 		b.WriteString(seg)
 	}
-	return short(b.String(), 200)
+	return event.FirstChars(b.String(), 200)
 }
 
 // isID tells resp_68af… and file-9sKd… from models and names.

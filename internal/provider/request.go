@@ -70,7 +70,7 @@ func (p *parser) deployment() {
 	}
 	if _, rest, ok := strings.Cut(p.c.Path, "/deployments/"); ok {
 		name, _, _ := strings.Cut(rest, "/")
-		p.e.ModelAsked = short(strings.ToValidUTF8(name, "\uFFFD"), 200)
+		p.e.ModelAsked = event.FirstChars(strings.ToValidUTF8(name, "\uFFFD"), 200)
 	}
 }
 
@@ -107,25 +107,25 @@ func (p *parser) requestMember(name string, v gjson.Result) {
 	switch name {
 	case "model":
 		if !p.google { // there the path says it
-			e.ModelAsked = short(text(v), 200)
+			e.ModelAsked = event.FirstChars(text(v), 200)
 		}
 	case "stream":
 		if v.IsBool() {
 			e.Stream = event.Some(v.Bool())
 		}
 	case "user", "safety_identifier":
-		if u := short(text(v), longestValue); u != "" && (name == "user" || e.User == "") {
+		if u := event.FirstChars(text(v), longestValue); u != "" && (name == "user" || e.User == "") {
 			e.User = u
 		}
 	case "session_id":
-		e.SessionID = short(text(v), longestValue)
+		e.SessionID = event.FirstChars(text(v), longestValue)
 	case "trace":
 		p.trace(v)
 	case "metadata":
 		p.metadata(v)
 	case "prompt":
 		if v.IsObject() { // OpenAI's stored prompts; their variables are the user's words
-			e.PromptName, e.PromptVersion = short(text(v.Get("id")), 200), short(text(v.Get("version")), 200)
+			e.PromptName, e.PromptVersion = event.FirstChars(text(v.Get("id")), 200), event.FirstChars(text(v.Get("version")), 200)
 		}
 	}
 	if parameters[name] && v.Type != gjson.Null {
@@ -174,10 +174,10 @@ func (p *parser) parameter(name string, v gjson.Result) {
 		if kind.Type != gjson.String {
 			return
 		}
-		out := append([]byte(`{"type":`), quote(short(text(kind), 100))...)
+		out := append([]byte(`{"type":`), quote(event.FirstChars(text(kind), 100))...)
 		for _, at := range []string{"name", "json_schema.name"} {
 			if n := format.Get(at); n.Type == gjson.String {
-				out = append(append(out, `,"name":`...), quote(short(text(n), 100))...)
+				out = append(append(out, `,"name":`...), quote(event.FirstChars(text(n), 100))...)
 				break
 			}
 		}
@@ -197,7 +197,7 @@ func (p *parser) trace(v gjson.Result) {
 	}
 	e := p.e
 	v.ForEach(func(k, v gjson.Result) bool {
-		s := short(text(v), longestValue)
+		s := event.FirstChars(text(v), longestValue)
 		switch k.Str {
 		case "trace_id":
 			e.TraceID = s
@@ -233,7 +233,7 @@ func (p *parser) trace(v gjson.Result) {
 		return true
 	})
 	// OpenRouter names both: the generation is the finer of the two.
-	if g := short(text(v.Get("generation_name")), longestValue); g != "" {
+	if g := event.FirstChars(text(v.Get("generation_name")), longestValue); g != "" {
 		e.SpanName = g
 	}
 }
@@ -246,7 +246,7 @@ func (p *parser) metadata(v gjson.Result) {
 	v.ForEach(func(k, v gjson.Result) bool {
 		if k.Str == "user_id" {
 			if p.e.User == "" {
-				p.e.User = short(text(v), longestValue)
+				p.e.User = event.FirstChars(text(v), longestValue)
 			}
 			return true
 		}
@@ -265,7 +265,7 @@ func (p *parser) property(name string, v gjson.Result) {
 		p.e.Properties = make(map[string]json.RawMessage)
 	}
 	if v.Type == gjson.String {
-		p.e.Properties[name] = quote(short(text(v), longestValue))
+		p.e.Properties[name] = quote(event.FirstChars(text(v), longestValue))
 	} else if len(v.Raw) <= 4*longestValue {
 		p.e.Properties[name] = raw(v)
 	}

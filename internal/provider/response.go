@@ -224,7 +224,7 @@ func (p *parser) headers() {
 	h := p.c.ResponseHeader
 	for _, name := range []string{"X-Request-Id", "Request-Id", "Apim-Request-Id"} {
 		if v := h.Get(name); v != "" {
-			p.meta("request_id", quote(short(v, 200)))
+			p.meta("request_id", quote(event.FirstChars(v, 200)))
 			break
 		}
 	}
@@ -232,12 +232,12 @@ func (p *parser) headers() {
 		p.meta("processing_ms", strconv.AppendFloat(nil, v, 'f', -1, 64))
 	}
 	if v := h.Get("Retry-After"); v != "" {
-		p.meta("retry_after", quote(short(v, 100)))
+		p.meta("retry_after", quote(event.FirstChars(v, 100)))
 	}
 	for name, values := range h {
 		low := strings.ToLower(name)
 		if (strings.HasPrefix(low, "x-ratelimit-") || strings.HasPrefix(low, "anthropic-ratelimit-")) && len(values) > 0 && len(low) < 60 {
-			p.meta(strings.ReplaceAll(strings.TrimPrefix(low, "x-"), "-", "_"), quote(short(values[0], 100)))
+			p.meta(strings.ReplaceAll(strings.TrimPrefix(low, "x-"), "-", "_"), quote(event.FirstChars(values[0], 100)))
 		}
 	}
 }
@@ -253,23 +253,23 @@ func (p *parser) errorMember(name string, v gjson.Result) {
 	case "message", "detail", "msg":
 		if t.message == "" {
 			if s := text(v); s != "" {
-				t.message, t.found = short(s, 2000), true
+				t.message, t.found = event.FirstChars(s, 2000), true
 			} else if s := text(v.Get("message")); s != "" {
-				t.message, t.found = short(s, 2000), true
+				t.message, t.found = event.FirstChars(s, 2000), true
 			} else if s := text(v.Get("0.msg")); s != "" {
-				t.message, t.found = short(s, 2000), true
+				t.message, t.found = event.FirstChars(s, 2000), true
 			}
 		}
 	case "type", "object":
 		if s := text(v); t.kind == "" && s != "" && s != "error" {
-			t.kind = short(s, 200)
+			t.kind = event.FirstChars(s, 200)
 		}
 	case "code":
 		if t.code == "" {
-			t.code = short(text(v), 200)
+			t.code = event.FirstChars(text(v), 200)
 		}
 	case "request_id":
-		p.meta("request_id", quote(short(text(v), 200)))
+		p.meta("request_id", quote(event.FirstChars(text(v), 200)))
 	}
 }
 
@@ -278,29 +278,29 @@ func (p *parser) fault(v gjson.Result) {
 	t := &p.trouble
 	switch {
 	case v.Type == gjson.String:
-		t.message, t.found = short(text(v), 2000), true
+		t.message, t.found = event.FirstChars(text(v), 2000), true
 	case v.IsObject():
 		t.found = true
 		v.ForEach(func(k, v gjson.Result) bool {
 			switch k.Str {
 			case "message":
-				t.message = short(text(v), 2000)
+				t.message = event.FirstChars(text(v), 2000)
 			case "type":
-				t.kind = short(text(v), 200)
+				t.kind = event.FirstChars(text(v), 200)
 			case "status": // Google
 				if v.Type == gjson.String && t.kind == "" {
-					t.kind = short(text(v), 200)
+					t.kind = event.FirstChars(text(v), 200)
 				}
 			case "code":
-				t.code = short(text(v), 200)
+				t.code = event.FirstChars(text(v), 200)
 			case "metadata": // OpenRouter
 				t.flagged = v.Get("reasons").Exists()
 				if s := text(v.Get("provider_name")); s != "" {
-					p.meta("provider", quote(short(s, 200)))
+					p.meta("provider", quote(event.FirstChars(s, 200)))
 				}
 			case "param":
 				if s := text(v); s != "" {
-					p.meta("error_param", quote(short(s, 200)))
+					p.meta("error_param", quote(event.FirstChars(s, 200)))
 				}
 			}
 			return true
@@ -313,7 +313,7 @@ func plainMessage(contentType, body string) string {
 	if strings.Contains(contentType, "html") || strings.HasPrefix(body, "<") {
 		return ""
 	}
-	return strings.TrimSpace(strings.ToValidUTF8(strings.Clone(short(body, 500)), "\uFFFD"))
+	return strings.TrimSpace(strings.ToValidUTF8(strings.Clone(event.FirstChars(body, 500)), "\uFFFD"))
 }
 
 // outcome says how the call ended: IsError, ErrorType, ErrorMessage and Status.
@@ -415,5 +415,5 @@ func transportMessage(c *Call) string {
 	if err == nil {
 		return "the connection to the provider broke"
 	}
-	return short(strings.ToValidUTF8(err.Error(), "\uFFFD"), 500)
+	return event.FirstChars(strings.ToValidUTF8(err.Error(), "\uFFFD"), 500)
 }

@@ -88,11 +88,11 @@ func (p *parser) responsesAnswer(name string, v gjson.Result) {
 	e := p.e
 	switch name {
 	case "id":
-		e.CompletionID = or(short(text(v), 200), e.CompletionID)
+		e.CompletionID = or(event.FirstChars(text(v), 200), e.CompletionID)
 	case "model":
-		e.Model = or(short(text(v), 200), e.Model)
+		e.Model = or(event.FirstChars(text(v), 200), e.Model)
 	case "service_tier":
-		e.ServiceTier = or(short(text(v), 100), e.ServiceTier)
+		e.ServiceTier = or(event.FirstChars(text(v), 100), e.ServiceTier)
 	case "background":
 		p.background.on = v.Bool()
 	case "created_at":
@@ -100,7 +100,7 @@ func (p *parser) responsesAnswer(name string, v gjson.Result) {
 	case "completed_at":
 		p.background.completed = v.Int()
 	case "status":
-		s := short(text(v), 100)
+		s := event.FirstChars(text(v), 100)
 		p.background.pending = s == "queued" || s == "in_progress"
 		if e.StopReason == "" && !p.background.pending {
 			e.StopReason = s
@@ -113,7 +113,7 @@ func (p *parser) responsesAnswer(name string, v gjson.Result) {
 		}
 	case "incomplete_details":
 		if r := text(v.Get("reason")); r != "" {
-			e.StopReason = short(r, 100)
+			e.StopReason = event.FirstChars(r, 100)
 		}
 	case "error":
 		if v.Type != gjson.Null {

@@ -122,7 +122,7 @@ func (p *parser) usageAnthropic(v gjson.Result) {
 		case "server_tool_use":
 			count(v.Get("web_search_requests"), &u.WebSearches)
 		case "service_tier":
-			p.e.ServiceTier = short(text(v), 100)
+			p.e.ServiceTier = event.FirstChars(text(v), 100)
 		case "cost": // OpenRouter's Messages API
 			if d := dollars(v); d.Known {
 				u.ReportedCost = d

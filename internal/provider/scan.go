@@ -1,30 +1,31 @@
-package gateway
+package provider
 
 import (
 	"bytes"
 	"encoding/json"
 )
 
-// member is one member of a JSON object, as offsets into the text: the key's
+// Member is one member of a JSON object, as offsets into the text: the key's
 // opening quote, the value's first byte, and the byte after the value.
-type member struct{ key, val, end int }
+type Member struct{ Key, Val, End int }
 
-// object walks the members of one JSON object in a single pass without decoding
+// Object walks the members of one JSON object in a single pass without decoding
 // it. Nested values are skipped by their brackets and not checked: for text that
 // is valid JSON the walk is exact, and for other text it either stops or
 // delimits values in a way that is the same however often it is walked.
-type object struct {
+type Object struct {
 	b     []byte
 	pos   int
 	begun bool
 	done  bool // the closing brace was found, and nothing but space after it
 }
 
-func newObject(b []byte) object { return object{b: b} }
+// NewObject returns a walk over b, which it keeps.
+func NewObject(b []byte) Object { return Object{b: b} }
 
-// next returns the next member. After the last, or at a fault, ok is false;
-// [object.done] tells which.
-func (o *object) next() (m member, ok bool) {
+// Next returns the next member. After the last, or at a fault, ok is false;
+// [Object.Done] tells which.
+func (o *Object) Next() (m Member, ok bool) {
 	i := skipSpace(o.b, o.pos)
 	if i >= len(o.b) || o.done {
 		return m, false
@@ -50,42 +51,46 @@ func (o *object) next() (m member, ok bool) {
 	if i >= len(o.b) || o.b[i] != '"' {
 		return m, false
 	}
-	m.key = i
+	m.Key = i
 	if i = skipString(o.b, i); i < 0 {
 		return m, false
 	}
 	if i = skipSpace(o.b, i); i >= len(o.b) || o.b[i] != ':' {
 		return m, false
 	}
-	m.val = skipSpace(o.b, i+1)
-	if m.end = skipValue(o.b, m.val); m.end < 0 {
+	m.Val = skipSpace(o.b, i+1)
+	if m.End = skipValue(o.b, m.Val); m.End < 0 {
 		return m, false
 	}
-	o.pos = m.end
+	o.pos = m.End
 	return m, true
 }
 
-func (o *object) finish(brace int) {
+func (o *Object) finish(brace int) {
 	o.pos = skipSpace(o.b, brace+1)
 	o.done = o.pos == len(o.b)
 }
 
-// name returns a member's key without quotes, unescaped where it holds escapes.
-func (o *object) name(m member) []byte {
-	end := skipString(o.b, m.key)
-	raw := o.b[m.key+1 : end-1]
+// Name returns a member's key without quotes, unescaped where it holds escapes.
+func (o *Object) Name(m Member) []byte {
+	end := skipString(o.b, m.Key)
+	raw := o.b[m.Key+1 : end-1]
 	if bytes.IndexByte(raw, '\\') < 0 {
 		return raw
 	}
 	var s string
-	if json.Unmarshal(o.b[m.key:end], &s) != nil {
+	if json.Unmarshal(o.b[m.Key:end], &s) != nil {
 		return raw
 	}
 	return []byte(s)
 }
 
-// value returns a member's value as it stands.
-func (o *object) value(m member) []byte { return o.b[m.val:m.end] }
+// Done reports whether the walk has come to the object's end, with nothing but
+// space after it.
+func (o *Object) Done() bool { return o.done }
+
+// Value returns a member's value as it stands.
+func (o *Object) Value(m Member) []byte { return o.b[m.Val:m.End] }
 
 func skipSpace(b []byte, i int) int {
 	for i < len(b) && (b[i] == ' ' || b[i] == '\n' || b[i] == '\t' || b[i] == '\r') {

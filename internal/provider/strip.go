@@ -1,4 +1,4 @@
-package gateway
+package provider
 
 import "bytes"
 
@@ -6,14 +6,14 @@ import "bytes"
 // A longer one is passed on unread: a usage chunk has some 500 bytes.
 const maxHeld = 64 << 10
 
-// usageStripper removes from a stream of chat completion chunks what
+// UsageStripper removes from a stream of chat completion chunks what
 // stream_options.include_usage has added to it: the chunk that has usage and no
 // choices, and the member "usage":null of the others.
 //
 // It works on whole server-sent events, wherever the reads split them, and never
-// keeps a complete one: what write returns ends with the last event that p
+// keeps a complete one: what Write returns ends with the last event that p
 // completed. Everything else passes byte for byte, line ends included.
-type usageStripper struct {
+type UsageStripper struct {
 	held    []byte // an event that has begun and not ended
 	out     []byte
 	line    int  // bytes in the line that is being read
@@ -24,9 +24,9 @@ type usageStripper struct {
 	ended, dropped bool
 }
 
-// write takes bytes of the stream and returns those to send on. They are valid
+// Write takes bytes of the stream and returns those to send on. They are valid
 // until the next call.
-func (s *usageStripper) write(p []byte) []byte {
+func (s *UsageStripper) Write(p []byte) []byte {
 	// Most reads are whole events that say nothing of usage.
 	if s.line == 0 && len(s.held) == 0 && !s.cr && !s.passing && !s.ended && bytes.HasSuffix(p, []byte("\n\n")) && !bytes.Contains(p, []byte(`"usage"`)) {
 		return p
@@ -78,7 +78,7 @@ func (s *usageStripper) write(p []byte) []byte {
 }
 
 // endEvent decides about the event that ends with tail.
-func (s *usageStripper) endEvent(tail []byte) {
+func (s *UsageStripper) endEvent(tail []byte) {
 	if s.passing {
 		s.passing, s.dropped = false, false
 		s.out = append(s.out, tail...)
@@ -95,10 +95,10 @@ func (s *usageStripper) endEvent(tail []byte) {
 	s.held = s.held[:0]
 }
 
-// flush returns what is left at the end of the stream: an event that was never
+// Flush returns what is left at the end of the stream: an event that was never
 // ended. Some clients take it for one all the same, so that it is treated like
 // the others if its JSON is whole.
-func (s *usageStripper) flush() []byte {
+func (s *UsageStripper) Flush() []byte {
 	rest := s.held
 	s.held = nil
 	from, to := addedByUsage(rest)
@@ -116,7 +116,7 @@ func addedByUsage(ev []byte) (from, to int) {
 	if begin < 0 {
 		return 0, 0
 	}
-	o := newObject(ev[begin:end])
+	o := NewObject(ev[begin:end])
 	var (
 		prevEnd, cutFrom, cutTo = -1, -1, -1
 		pending                 bool // the member after the cut is awaited
@@ -124,27 +124,27 @@ func addedByUsage(ev []byte) (from, to int) {
 		usages                  int
 	)
 	for {
-		m, ok := o.next()
+		m, ok := o.Next()
 		if !ok {
 			break
 		}
 		if pending {
-			cutTo, pending = m.key, false
+			cutTo, pending = m.Key, false
 		}
-		switch string(o.name(m)) {
+		switch string(o.Name(m)) {
 		case "choices":
-			v := o.value(m)
+			v := o.Value(m)
 			noChoices = v[0] == '[' && skipSpace(v, 1) == len(v)-1
 		case "usage":
 			usages++
-			v := o.value(m)
+			v := o.Value(m)
 			usage = v[0] == '{'
 			if string(v) == "null" {
-				cutFrom, pending = m.key, true
+				cutFrom, pending = m.Key, true
 			}
 		}
 		if !pending {
-			prevEnd = m.end
+			prevEnd = m.End
 		}
 	}
 	if !o.done || usages != 1 {

@@ -1,0 +1,115 @@
+package provider
+
+import (
+	"bytes"
+	"encoding/json"
+	"time"
+)
+
+// Streams of chat completions bear token counts only if the request has
+// stream_options.include_usage. The gateway and the SDK ask in the caller's place,
+// and a [UsageStripper] takes the answer to that out again.
+
+// UsageRefusalLasts is how long a provider is not asked again after it has
+// refused the question.
+const UsageRefusalLasts = time.Hour
+
+// Edit replaces b[From:To] by Insert.
+type Edit struct {
+	From, To int
+	Insert   string
+}
+
+// AskUsage plans the edit that asks for usage. ok is false where the body is no
+// JSON object, no stream, or its caller has asked already.
+func AskUsage(b []byte) (e Edit, ok bool) {
+	var stream, options Member
+	streams, optionCount, streaming := 0, 0, false
+	o := NewObject(b)
+	for {
+		m, ok := o.Next()
+		if !ok {
+			break
+		}
+		switch string(o.Name(m)) {
+		case "stream":
+			stream, streaming = m, string(o.Value(m)) == "true"
+			streams++
+		case "stream_options":
+			options = m
+			optionCount++
+		}
+	}
+	if !o.Done() || !streaming || streams != 1 || optionCount > 1 || !json.Valid(b) {
+		return Edit{}, false
+	}
+	return AskUsageOf(b, stream, options)
+}
+
+// AskUsageOf is [AskUsage] for who has walked the body already: stream is its
+// member "stream", which is true, options its "stream_options", zero where there
+// is none.
+func AskUsageOf(b []byte, stream, options Member) (Edit, bool) {
+	const ask = `"include_usage":true`
+	if options.End == 0 {
+		return Edit{stream.End, stream.End, `,"stream_options":{` + ask + `}`}, true
+	}
+	value := b[options.Val:options.End]
+	if string(value) == "null" {
+		return Edit{options.Val, options.End, "{" + ask + "}"}, true
+	}
+	if value[0] != '{' || !json.Valid(value) {
+		return Edit{}, false
+	}
+	o := NewObject(value)
+	n, found := 0, Member{}
+	for {
+		m, ok := o.Next()
+		if !ok {
+			break
+		}
+		n++
+		if string(o.Name(m)) == "include_usage" {
+			if found.End != 0 {
+				return Edit{}, false
+			}
+			found = m
+		}
+	}
+	at := options.Val
+	switch {
+	case found.End == 0 && n == 0:
+		return Edit{at + 1, at + 1, ask}, true
+	case found.End == 0:
+		return Edit{at + 1, at + 1, ask + ","}, true
+	case string(o.Value(found)) == "false" || string(o.Value(found)) == "null":
+		return Edit{at + found.Val, at + found.End, "true"}, true
+	}
+	return Edit{}, false // true, or something the provider shall judge
+}
+
+// Apply returns b with the edits made, in one new slice; b itself where there
+// are none.
+func Apply(b []byte, edits []Edit) []byte {
+	if len(edits) == 0 {
+		return b
+	}
+	n := len(b)
+	for _, e := range edits {
+		n += len(e.Insert) - (e.To - e.From)
+	}
+	out := make([]byte, 0, n)
+	at := 0
+	for _, e := range edits {
+		out = append(out, b[at:e.From]...)
+		out = append(out, e.Insert...)
+		at = e.To
+	}
+	return append(out, b[at:]...)
+}
+
+// NamesUsage reports whether a provider's refusal is about the field
+// that asks for usage.
+func NamesUsage(body []byte) bool {
+	return bytes.Contains(body, []byte("stream_options")) || bytes.Contains(body, []byte("include_usage"))
+}
