@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -47,6 +48,7 @@ func New(o Options) *Adapter {
 	a.mux.HandleFunc("POST /init", a.init)
 	a.mux.HandleFunc("POST /capture", a.capture)
 	a.mux.HandleFunc("POST /capture_ai", a.capture)
+	a.mux.HandleFunc("POST /get_feature_flag", a.flag)
 	a.mux.HandleFunc("POST /flush", a.flush)
 	a.mux.HandleFunc("GET /state", a.state)
 	a.mux.HandleFunc("POST /reset", a.reset)
@@ -103,6 +105,9 @@ func (in *instance) RoundTrip(req *http.Request) (*http.Response, error) {
 	out.Body = io.NopCloser(bytes.NewReader(body))
 	if in.testID != "" {
 		out.Header.Set("X-Test-Id", in.testID)
+	}
+	if strings.HasPrefix(req.URL.Path, "/flags") { // /state tells of deliveries only
+		return in.next.RoundTrip(out)
 	}
 	s := sent{TimestampMS: time.Now().UnixMilli(), UUIDs: uuids(body)}
 	s.EventCount = len(s.UUIDs)
@@ -223,6 +228,34 @@ func (a *Adapter) capture(w http.ResponseWriter, r *http.Request) {
 	in.mu.Unlock()
 	in.CaptureEvent(r.Context(), e)
 	answer(w, map[string]any{"success": true, "uuid": e.UUID})
+}
+
+// flag is /get_feature_flag. The SDK always asks the host, and sends the user and
+// its groups; properties of either are left to what the host knows.
+func (a *Adapter) flag(w http.ResponseWriter, r *http.Request) {
+	in := a.of(w, r)
+	if in == nil {
+		return
+	}
+	var q struct {
+		Key        string            `json:"key"`
+		DistinctID string            `json:"distinct_id"`
+		Groups     map[string]string `json:"groups"`
+	}
+	if err := json.NewDecoder(r.Body).Decode(&q); err != nil {
+		fail(w, http.StatusBadRequest, err)
+		return
+	}
+	v, err := in.Flag(hedgerow.WithGroups(hedgerow.WithUser(r.Context(), q.DistinctID), q.Groups), q.Key)
+	if err != nil {
+		fail(w, http.StatusBadGateway, err)
+		return
+	}
+	var value any = v
+	if v == "true" || v == "false" {
+		value = v == "true"
+	}
+	answer(w, map[string]any{"success": true, "value": value})
 }
 
 func (a *Adapter) flush(w http.ResponseWriter, r *http.Request) {

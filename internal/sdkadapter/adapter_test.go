@@ -522,6 +522,22 @@ func TestLanes(t *testing.T) {
 	})
 }
 
+// A flag is asked for at the host, and that the user met it is an event.
+func TestFlag(t *testing.T) {
+	harness(t, object{"flush_at": 1}, func(r *rig) {
+		r.ph.SetFlags(map[string]any{"on": true, "off": false, "arm": "test"})
+		for key, want := range map[string]any{"on": true, "off": false, "arm": "test"} {
+			if got := r.do("POST", "/get_feature_flag", object{"key": key, "distinct_id": "ada", "groups": object{"company": "acme"}}); got["success"] != true || got["value"] != want {
+				t.Errorf("%s: %v, want %v", key, got, want)
+			}
+		}
+		r.flush()
+		if met := r.ph.Named("$feature_flag_called"); len(met) != 3 || met[0].DistinctID != "ada" {
+			t.Errorf("%d events: %+v", len(met), met)
+		}
+	})
+}
+
 func TestReset(t *testing.T) {
 	harness(t, object{"flush_at": 100}, func(r *rig) {
 		r.capture("/capture", object{"event": "test_event"})
