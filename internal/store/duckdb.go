@@ -86,7 +86,8 @@ type DuckDB struct {
 	lastTime time.Time  // stored_at of the last row written
 	closed   bool
 
-	generation atomic.Uint64 // deletions of events; see Derive
+	generation atomic.Uint64                  // deletions of events; see Derive
+	spare      atomic.Pointer[[]driver.Value] // of the batch before, cleared
 }
 
 // engine is one running instance of DuckDB.

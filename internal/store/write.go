@@ -33,12 +33,17 @@ var errClosed = errors.New("store is closed")
 // [event.CodeInvalid].
 func (d *DuckDB) Write(ctx context.Context, events []*event.Event) (WriteResult, error) {
 	start := time.Now()
-	batch, err := encode(events)
+	// A full batch has a quarter of a million values: they are used again.
+	b, err := encode(events, d.spare.Swap(nil))
 	if err != nil {
 		return WriteResult{}, err
 	}
-	res := WriteResult{Duplicates: len(events) - len(batch)}
-	if len(batch) == 0 {
+	defer func() {
+		clear(b.values)
+		d.spare.Store(&b.values)
+	}()
+	res := WriteResult{Duplicates: len(events) - len(b.rows)}
+	if len(b.rows) == 0 {
 		return res, nil
 	}
 	d.mu.Lock()
@@ -48,13 +53,13 @@ func (d *DuckDB) Write(ctx context.Context, events []*event.Event) (WriteResult,
 	}
 	var fresh []*encoded
 	err = d.transaction(ctx, func(conn *sql.Conn) (err error) {
-		fresh, err = d.append(ctx, conn, batch)
+		fresh, err = d.append(ctx, conn, b)
 		return err
 	})
 	if err != nil {
 		return WriteResult{}, fmt.Errorf("write events: %w", err)
 	}
-	res.Duplicates += len(batch) - len(fresh)
+	res.Duplicates += len(b.rows) - len(fresh)
 	for _, r := range fresh {
 		res.Stored = append(res.Stored, r.row.Event)
 	}
@@ -93,42 +98,59 @@ type encoded struct {
 	body   []byte         // nil where there is no content
 }
 
+// batch is the rows of one write.
+type batch struct {
+	rows   []encoded
+	values []driver.Value // what the rows' values lie in: used again
+	filled []bool         // the columns of which some row has a value
+}
+
 // Where Write finds some columns.
 var (
 	projectColumn  = columnIndex("project_id")
 	storedAtColumn = columnIndex("stored_at")
 )
 
-// encode turns events into rows, the first of each uuid.
-func encode(events []*event.Event) ([]*encoded, error) {
-	batch := make([]*encoded, 0, len(events))
+// encode turns events into rows, the first of each uuid. spare, if it is large
+// enough, becomes the batch's values.
+func encode(events []*event.Event, spare *[]driver.Value) (*batch, error) {
+	b := &batch{rows: make([]encoded, 0, len(events)), filled: make([]bool, len(columns))}
+	if n := len(events) * len(columns); spare != nil && cap(*spare) >= n {
+		b.values = (*spare)[:n]
+	} else {
+		b.values = make([]driver.Value, n)
+	}
 	seen := make(map[duckdb.UUID]bool, len(events))
-	for _, e := range events {
-		r := &encoded{row: Row{Event: e, ContentBytes: int64(e.Content.Size())}, values: make([]driver.Value, len(columns))}
-		for i, c := range columns {
-			v, err := c.get(&r.row)
+	for k, e := range events {
+		b.rows = append(b.rows, encoded{row: Row{Event: e, ContentBytes: int64(e.Content.Size())}, values: b.values[k*len(columns) : (k+1)*len(columns)]})
+		r := &b.rows[len(b.rows)-1]
+		for i := range columns {
+			v, err := columns[i].get(&r.row)
 			if err != nil {
 				return nil, event.NewError(event.CodeInvalid, "an event cannot be stored", "", err)
 			}
-			r.values[i] = v
+			if v != nil {
+				r.values[i], b.filled[i] = v, true
+			}
 		}
 		r.id = r.values[0].(duckdb.UUID)
 		if seen[r.id] {
+			b.rows = b.rows[:len(b.rows)-1]
 			continue
 		}
 		seen[r.id] = true
 		if !e.Content.IsZero() {
 			r.body = appendBody(nil, &e.Content)
 		}
-		batch = append(batch, r)
 	}
-	return batch, nil
+	b.filled[storedAtColumn] = true
+	return b, nil
 }
 
 // append adds the rows that are new to both tables, inside a transaction, and
 // returns them.
-func (d *DuckDB) append(ctx context.Context, conn *sql.Conn, batch []*encoded) (fresh []*encoded, err error) {
-	have, err := existing(ctx, conn, batch)
+func (d *DuckDB) append(ctx context.Context, conn *sql.Conn, b *batch) (fresh []*encoded, err error) {
+	have, err := existing(ctx, conn, b.rows)
 	if err != nil {
 		return nil, err
 	}
@@ -137,21 +159,38 @@ func (d *DuckDB) append(ctx context.Context, conn *sql.Conn, batch []*encoded) (
 		// The clock stood still or went back; order of storing must not.
 		now = d.lastTime.Add(time.Microsecond)
 	}
-	for _, r := range batch {
-		if !have[r.id] {
+	var storedAt driver.Value = now
+	fresh = make([]*encoded, 0, len(b.rows))
+	for i := range b.rows {
+		if r := &b.rows[i]; !have[r.id] {
 			r.row.StoredAt = now
-			r.values[storedAtColumn] = now
+			r.values[storedAtColumn] = storedAt
 			fresh = append(fresh, r)
 		}
 	}
 	if len(fresh) == 0 {
 		return nil, nil
 	}
+	// Of some 90 columns a batch usually fills a third. What it leaves out the
+	// engine fills with NULL at once, where each value would be a call to it.
+	var at []int
+	var names []string
+	for i, filled := range b.filled {
+		if filled {
+			at, names = append(at, i), append(names, columns[i].name)
+		}
+	}
+	some := make([]driver.Value, len(at))
 	err = conn.Raw(func(conn any) error {
-		if err := appendRows(ctx, conn.(driver.Conn), "events", fresh, func(r *encoded) []driver.Value { return r.values }); err != nil {
+		if err := appendRows(ctx, conn.(driver.Conn), "events", names, fresh, func(r *encoded) []driver.Value {
+			for i, k := range at {
+				some[i] = r.values[k]
+			}
+			return some
+		}); err != nil {
 			return err
 		}
-		return appendRows(ctx, conn.(driver.Conn), "content", fresh, contentValues)
+		return appendRows(ctx, conn.(driver.Conn), "content", nil, fresh, contentValues)
 	})
 	if err == nil {
 		d.lastTime = now
@@ -163,12 +202,19 @@ func contentValues(r *encoded) []driver.Value {
 	if r.body == nil {
 		return nil
 	}
-	return []driver.Value{r.id, r.values[projectColumn], r.row.StoredAt, r.body}
+	return []driver.Value{r.values[0], r.values[projectColumn], r.values[storedAtColumn], r.body}
 }
 
-// appendRows appends a row for each r that values gives any for.
-func appendRows(ctx context.Context, conn driver.Conn, table string, rows []*encoded, values func(*encoded) []driver.Value) error {
-	a, err := duckdb.NewAppender(conn, catalog, "main", table)
+// appendRows appends a row for each r that values gives any for: of the columns
+// named, or of all.
+func appendRows(ctx context.Context, conn driver.Conn, table string, columns []string, rows []*encoded, values func(*encoded) []driver.Value) error {
+	var a *duckdb.Appender
+	var err error
+	if columns == nil {
+		a, err = duckdb.NewAppender(conn, catalog, "main", table)
+	} else {
+		a, err = duckdb.NewAppenderWithColumns(conn, catalog, "main", table, columns)
+	}
 	if err != nil {
 		return fmt.Errorf("open appender for %s: %w", table, err)
 	}
@@ -190,10 +236,10 @@ func appendRows(ctx context.Context, conn driver.Conn, table string, rows []*enc
 }
 
 // existing returns which uuids of the batch the store has.
-func existing(ctx context.Context, conn *sql.Conn, batch []*encoded) (map[duckdb.UUID]bool, error) {
+func existing(ctx context.Context, conn *sql.Conn, batch []encoded) (map[duckdb.UUID]bool, error) {
 	ids := make([]any, len(batch))
-	for i, r := range batch {
-		ids[i] = r.id.String() // as text: the driver binds UUIDs within lists with a wrong sign
+	for i := range batch {
+		ids[i] = batch[i].id.String() // as text: the driver binds UUIDs within lists with a wrong sign
 	}
 	rows, err := conn.QueryContext(ctx, "SELECT uuid FROM events WHERE uuid IN (SELECT CAST(unnest(CAST(? AS VARCHAR[])) AS UUID))", ids)
 	if err != nil {
