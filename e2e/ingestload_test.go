@@ -163,7 +163,7 @@ func (x *watcher) watch(p *proc, stop chan struct{}) {
 //
 //	HEDGEROW_LOAD=10s            runs it, so long for each shape
 //	HEDGEROW_LOAD_RATE=40000     sends so many events of 1 KB a second (of 16 KB, a tenth), not as many as are taken
-//	HEDGEROW_LOAD_PROFILE=folder writes a CPU profile of each shape there
+//	HEDGEROW_LOAD_PROFILE=folder writes profiles of CPU and allocations there
 func TestIngestLoad(t *testing.T) {
 	length, err := time.ParseDuration(os.Getenv("HEDGEROW_LOAD"))
 	if err != nil {
@@ -197,7 +197,16 @@ func TestIngestLoad(t *testing.T) {
 						}
 						defer res.Body.Close()
 						b, _ := io.ReadAll(res.Body)
-						if err := os.WriteFile(filepath.Join(dir, fmt.Sprintf("%d-%d.pb.gz", size, batch)), b, 0o644); err != nil {
+						name := filepath.Join(dir, fmt.Sprintf("%d-%d", size, batch))
+						if err := os.WriteFile(name+".cpu.pb.gz", b, 0o644); err != nil {
+							t.Error(err)
+						}
+						if res, err = http.Get(p.base + "/debug/pprof/allocs"); err == nil {
+							b, _ = io.ReadAll(res.Body)
+							res.Body.Close()
+							err = os.WriteFile(name+".allocs.pb.gz", b, 0o644)
+						}
+						if err != nil {
 							t.Error(err)
 						}
 					})

@@ -1,6 +1,7 @@
 package event
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/json"
 	"strings"
@@ -271,8 +272,18 @@ func FirstChars(s string, n int) string {
 
 // NestedDeeper reports whether the brackets of a JSON text, those in its strings
 // aside, are nested more than so many levels deep. It comes before readers that
-// recurse, whose stack a body of nothing but brackets would overflow.
-func NestedDeeper(json string, levels int) bool {
+// recurse: Go cannot recover from a stack that has run out.
+func NestedDeeper[T string | []byte](json T, levels int) bool {
+	brackets := 0
+	switch v := any(json).(type) {
+	case string:
+		brackets = strings.Count(v, "{") + strings.Count(v, "[")
+	case []byte:
+		brackets = bytes.Count(v, []byte{'{'}) + bytes.Count(v, []byte{'['})
+	}
+	if brackets <= levels { // as nearly always
+		return false
+	}
 	depth := 0
 	for i := 0; i < len(json); i++ {
 		switch json[i] {

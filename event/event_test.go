@@ -322,3 +322,27 @@ func TestHomeProperty(t *testing.T) {
 		}
 	}
 }
+
+func TestNestedDeeper(t *testing.T) {
+	for _, tt := range []struct {
+		json   string
+		levels int
+		want   bool
+	}{
+		{`[[[]]]`, 3, false},
+		{`[[[]]]`, 2, true},
+		{`{"a":[{"b":1}]}`, 2, true},
+		{`[[],[],[],[]]`, 2, false},
+		{`["[[[[", "\"[[[["]`, 1, false},
+		{`["a\\", [[]]]`, 2, true},
+		{strings.Repeat("[", 5000), 4999, true},
+		{`"` + strings.Repeat("[", 5000), 10, false},
+	} {
+		if got := event.NestedDeeper(tt.json, tt.levels); got != tt.want {
+			t.Errorf("%.20s is nested deeper than %d: %v", tt.json, tt.levels, got)
+		}
+		if got := event.NestedDeeper([]byte(tt.json), tt.levels); got != tt.want {
+			t.Errorf("the bytes of %.20s are nested deeper than %d: %v", tt.json, tt.levels, got)
+		}
+	}
+}

@@ -286,7 +286,7 @@ func (a *app) openSinks(ctx context.Context) error {
 	if !a.cfg.has(roleSinks) {
 		return nil // another process on the same NATS cluster stores and delivers
 	}
-	q, err := a.journal.Queue(ctx, storeQueue, journal.QueueOptions{})
+	q, err := a.journal.Queue(ctx, storeQueue, journal.QueueOptions{FetchBytes: store.DefaultBatchBytes})
 	if err != nil {
 		return dataError(err)
 	}

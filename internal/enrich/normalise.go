@@ -462,32 +462,5 @@ func cleanJSON(v json.RawMessage) json.RawMessage {
 }
 
 func validJSON(v []byte) bool {
-	return utf8.Valid(v) && shallow(v) && gjson.ValidBytes(v)
-}
-
-// shallow reports whether brackets are nested at most maxDepth deep. It comes
-// before every reader that recurses: Go cannot recover from a stack that has
-// run out.
-func shallow(v []byte) bool {
-	if len(v) <= maxDepth {
-		return true
-	}
-	depth := 0
-	for i := 0; i < len(v); i++ {
-		switch v[i] {
-		case '"':
-			for i++; i < len(v) && v[i] != '"'; i++ {
-				if v[i] == '\\' {
-					i++
-				}
-			}
-		case '[', '{':
-			if depth++; depth > maxDepth {
-				return false
-			}
-		case ']', '}':
-			depth--
-		}
-	}
-	return true
+	return utf8.Valid(v) && !event.NestedDeeper(v, maxDepth) && gjson.ValidBytes(v)
 }

@@ -334,13 +334,20 @@ func skip(b []byte, i int) int {
 func skipString(b []byte, i int) int {
 	i++
 	for {
-		for i < len(b) && plainByte[b[i]] {
-			i++
+		k := bytes.IndexByte(b[min(i, len(b)):], '"')
+		if k < 0 {
+			return len(b)
 		}
-		if i >= len(b) || b[i] == '"' {
-			return min(i+1, len(b))
+		end := i + k
+		// The quote ends the string unless an odd number of backslashes stands
+		// before it.
+		slashes := 0
+		for end-slashes > i && b[end-slashes-1] == '\\' {
+			slashes++
 		}
-		i += 2
+		if i = end + 1; slashes%2 == 0 {
+			return i
+		}
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,6 +18,7 @@ import (
 // Defaults of [Sink].
 const (
 	DefaultMaxBatch      = 2000
+	DefaultBatchBytes    = 4 << 20
 	DefaultFlushInterval = 400 * time.Millisecond
 	maxFlushInterval     = 500 * time.Millisecond
 )
@@ -37,23 +39,37 @@ type Writer interface {
 // this order, so that a crash in between brings an event again rather than
 // losing it, and the store's idempotence keeps it from doubling. An event is
 // stored within a second of its capture as long as the store keeps up.
+//
+// While the queue has more than one batch, the next is fetched, decoded and
+// encoded while one is written: two are in memory then, and no more. They are
+// fetched in the queue's order and written in that order but for a small one,
+// which may overtake.
 type Sink struct {
 	Queue         event.Queue
 	Store         Writer
 	MaxBatch      int                   // events in one transaction. Defaults to DefaultMaxBatch
+	BatchBytes    int                   // what one Fetch of Queue returns at most. Defaults to DefaultBatchBytes
 	FlushInterval time.Duration         // longest wait for a batch to fill. Defaults to DefaultFlushInterval, at most 500 ms
 	Logger        *slog.Logger          // nil: no log
 	Registerer    prometheus.Registerer // nil: no metrics
 
 	// OnStored, if set, is told of events once they are durable. It must return
-	// at once and must not change them. Duplicates are not told again.
+	// at once and must not change them. Duplicates are not told again. Calls do not
+	// overlap.
 	OnStored func(events []*event.Event)
 
 	log     *slog.Logger
 	metrics *sinkMetrics
+
+	turn     chan struct{} // has room for the lane that may fetch
+	failures int           // of fetches, in a row; of whoever has the turn
+	telling  sync.Mutex    // around OnStored
 }
 
-// Run works until ctx ends, then finishes the batch in hand and returns nil. A
+// lanes is how many batches are worked on at a time where there are so many.
+const lanes = 2
+
+// Run works until ctx ends, then finishes the batches in hand and returns nil. A
 // Sink runs once.
 func (s *Sink) Run(ctx context.Context) error {
 	if s.log = s.Logger; s.log == nil {
@@ -67,29 +83,66 @@ func (s *Sink) Run(ctx context.Context) error {
 		wait = DefaultFlushInterval
 	}
 	wait = min(wait, maxFlushInterval)
+	if s.BatchBytes <= 0 {
+		s.BatchBytes = DefaultBatchBytes
+	}
 	s.metrics = newSinkMetrics(s.Registerer)
 	defer s.metrics.unregister()
 
-	for failures := 0; ctx.Err() == nil; {
-		deliveries, err := s.Queue.Fetch(ctx, batch, wait)
-		deliveries = s.pass(deliveries)
-		if len(deliveries) > 0 {
+	s.turn = make(chan struct{}, 1)
+	var wg sync.WaitGroup
+	for range lanes {
+		wg.Go(func() { s.lane(ctx, batch, wait) })
+	}
+	wg.Wait()
+	return nil
+}
+
+// lane fetches and stores in turn with the others. Where the queue had less than
+// a batch it keeps the turn until that is written, since another lane would only
+// take what the next batch needs to be a large one.
+func (s *Sink) lane(ctx context.Context, batch int, wait time.Duration) {
+	for ctx.Err() == nil {
+		select {
+		case s.turn <- struct{}{}:
+		case <-ctx.Done():
+			return
+		}
+		deliveries, more := s.fetch(ctx, batch, wait)
+		if more {
+			<-s.turn
+		}
+		if deliveries = s.pass(deliveries); len(deliveries) > 0 {
 			s.store(context.WithoutCancel(ctx), deliveries)
 		}
-		switch {
-		case ctx.Err() != nil:
-		case err != nil:
-			failures++
-			s.log.Warn("store sink cannot fetch", "error", err, "failures", failures)
-			select {
-			case <-ctx.Done():
-			case <-time.After(backoff(failures)):
-			}
-		default:
-			failures = 0
+		if !more {
+			<-s.turn
 		}
 	}
-	return nil
+}
+
+// fetch returns the next batch, and whether the queue has more already. Trouble
+// is waited out in here, before anyone else's turn.
+func (s *Sink) fetch(ctx context.Context, batch int, wait time.Duration) (deliveries []event.Delivery, more bool) {
+	deliveries, err := s.Queue.Fetch(ctx, batch, wait)
+	switch {
+	case ctx.Err() != nil:
+	case err != nil:
+		s.failures++
+		s.log.Warn("store sink cannot fetch", "error", err, "failures", s.failures)
+		select {
+		case <-ctx.Done():
+		case <-time.After(backoff(s.failures)):
+		}
+	default:
+		s.failures = 0
+		size := 0
+		for _, d := range deliveries {
+			size += d.Bytes
+		}
+		more = len(deliveries) == batch || size > s.BatchBytes/2
+	}
+	return deliveries, more
 }
 
 // pass lets the beginnings of calls by, which are told for PostHog's sake: here
@@ -121,7 +174,9 @@ func (s *Sink) store(ctx context.Context, deliveries []event.Delivery) {
 	switch {
 	case err == nil:
 		if s.OnStored != nil && len(res.Stored) > 0 {
+			s.telling.Lock()
 			s.OnStored(res.Stored)
+			s.telling.Unlock()
 		}
 		s.end(deliveries, "stored", event.Delivery.Ack)
 	case !isPoison(err):

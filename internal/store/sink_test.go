@@ -351,3 +351,31 @@ func TestRetainerRuns(t *testing.T) {
 		}
 	})
 }
+
+// While there is more than one batch, the next is fetched, and prepared by the
+// store, while one is written; a third is not. Where there is less than a batch,
+// what comes meanwhile is left to become a larger one.
+func TestSinkWorksAhead(t *testing.T) {
+	for _, tt := range []struct{ max, began, left int }{{1, 2, 3}, {3, 2, 0}, {10, 1, 0}} {
+		synctest.Test(t, func(t *testing.T) {
+			q, m := newQueue(named("a", "b", "c", "d", "e")...), &memory{began: make(chan struct{}, 10), goOn: make(chan struct{})}
+			s := &store.Sink{Queue: q, Store: m, MaxBatch: tt.max}
+			ctx, cancel := context.WithCancel(t.Context())
+			done := make(chan error)
+			go func() { done <- s.Run(ctx) }()
+			time.Sleep(time.Second)
+			synctest.Wait()
+			if began, left := len(m.began), len(q.items); began != tt.began || left != tt.left {
+				t.Errorf("at %d a batch %d batches are at work and %d events wait, want %d and %d", tt.max, began, left, tt.began, tt.left)
+			}
+			cancel()
+			close(m.goOn)
+			if err := <-done; err != nil {
+				t.Errorf("Run: %v", err)
+			}
+			if want := 5 - tt.left; len(m.rows) != want || len(q.outcome) != want {
+				t.Errorf("stored %v, ended %v: the batches in hand were not finished", m.rows, q.outcome)
+			}
+		})
+	}
+}

@@ -87,8 +87,8 @@ func (a assets) load(files fs.FS, dir, url string) {
 
 func compressed(b []byte) (br, gz []byte) {
 	var outs [2]bytes.Buffer
-	w := brotli.NewWriterLevel(&outs[0], 9)
-	_, _ = w.Write(b) // into memory
+	w := brotli.NewWriterLevel(&outs[0], 5) // from 6 on a writer takes tens of MB, which would stay as the process's peak
+	_, _ = w.Write(b)                       // into memory
 	_ = w.Close()
 	z, _ := gzip.NewWriterLevel(&outs[1], gzip.BestCompression)
 	_, _ = z.Write(b)
