@@ -104,6 +104,7 @@ var eventMembers = []member{
 	raws("properties", func(e *Event) *map[string]json.RawMessage { return &e.Properties }),
 	boolean("private", func(e *Event) *bool { return &e.Private }),
 	boolean("start_told", func(e *Event) *bool { return &e.StartTold }),
+	boolean("historical", func(e *Event) *bool { return &e.Historical }),
 }
 
 var usageMembers = []member{

@@ -1,7 +1,9 @@
 package ingest
 
 import (
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -81,16 +83,45 @@ func newRawEvent(raw json.RawMessage, index int) rawEvent {
 	return in
 }
 
-// moment is what is known of a request's time.
-type moment struct {
-	now    time.Time
-	sentAt time.Time // by the client's clock; zero where it does not say
+// envelope is what the events of a request have in common.
+type envelope struct {
+	project    string
+	now        time.Time
+	sentAt     time.Time // by the client's clock; zero where it does not say
+	historical bool      // historical_migration: times are meant as they are
+
+	equal map[[sha256.Size]byte]int // how often an event without a uuid has come
+}
+
+// id is the uuid of an event that has none, the same when the client sends it
+// again: it follows from the project, the event's bytes and the time that the
+// client gave it, or the batch. Of equal events in one batch each has one of its
+// own, by its place among them. An event without any time of the client's could
+// be another that looks the same, as a click is: its uuid is new.
+func (m *envelope) id(in *rawEvent) string {
+	at := m.sentAt
+	if t, err := event.ParseTime(text(in.timestamp)); err == nil {
+		at = t
+	}
+	if at.IsZero() || at.UnixMilli() < 0 {
+		return event.NewID()
+	}
+	h := sha256.New()
+	_, _ = fmt.Fprintf(h, "%s\x00%d\x00", m.project, at.UnixNano())
+	_, _ = h.Write(in.raw)
+	sum := [sha256.Size]byte(h.Sum(nil))
+	if m.equal == nil {
+		m.equal = make(map[[sha256.Size]byte]int)
+	}
+	n := m.equal[sum]
+	m.equal[sum]++
+	return event.DerivedID(fmt.Sprintf("%x %d", sum, n), at)
 }
 
 // stamp is when the event happened by hedgerow's clock: contract section 1.2,
 // done here once and never again, so that the time an event waits in a queue is
 // not taken for clock skew.
-func (m moment) stamp(timestamp, offset json.RawMessage, ignoreSentAt bool) (time.Time, *body.Refusal) {
+func (m *envelope) stamp(timestamp, offset json.RawMessage, ignoreSentAt bool) (time.Time, *body.Refusal) {
 	t := m.now
 	if s := text(timestamp); s != "" {
 		var err error
@@ -100,7 +131,7 @@ func (m moment) stamp(timestamp, offset json.RawMessage, ignoreSentAt bool) (tim
 		if t, err = event.ParseTime(s); err != nil {
 			return t, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "the timestamp is not an ISO 8601 time: send it as 2026-01-31T12:00:00.000Z")
 		}
-		if !m.sentAt.IsZero() && !ignoreSentAt {
+		if !m.sentAt.IsZero() && !ignoreSentAt && !m.historical {
 			t = t.Add(m.now.Sub(m.sentAt))
 		}
 	} else if ms, ok := integer(offset); ok && ms >= 0 && ms < 1<<42 {
@@ -137,11 +168,11 @@ func (in *rawEvent) propertyMap() (map[string]json.RawMessage, *body.Refusal) {
 }
 
 // build makes the event of a v0 request.
-func (in *rawEvent) build(m moment, engage bool) (*event.Event, *body.Refusal) {
+func (in *rawEvent) build(m *envelope, engage bool) (*event.Event, *body.Refusal) {
 	if in.raw[0] != '{' {
 		return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "the event is not an object")
 	}
-	e := &event.Event{Source: event.SourceIngest}
+	e := &event.Event{Source: event.SourceIngest, Historical: m.historical}
 	if !isNull(in.name) && in.name[0] != '"' {
 		return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "the event's name is not a string")
 	}
@@ -163,7 +194,7 @@ func (in *rawEvent) build(m moment, engage bool) (*event.Event, *body.Refusal) {
 	}
 	switch id, err := uuid.Parse(text(in.uuid)); {
 	case text(in.uuid) == "":
-		e.UUID = event.NewID()
+		e.UUID = m.id(in)
 	case err != nil || id == uuid.Nil:
 		return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "the uuid is not a UUID: leave it out, or send one of version 7")
 	default:

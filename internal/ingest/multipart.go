@@ -161,7 +161,7 @@ func multipartEvent(parts []part, now func() time.Time) (*event.Event, *body.Ref
 	if text(in.uuid) == "" {
 		return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "the event has no uuid")
 	}
-	m := moment{now: now().UTC()}
+	m := &envelope{now: now().UTC()}
 	for key, v := range members(in.raw) {
 		if string(key) == "sent_at" && text(v) != "" {
 			t, err := event.ParseTime(text(v))

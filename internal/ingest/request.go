@@ -14,6 +14,8 @@ type request struct {
 	token  string // of the batch
 	sentAt time.Time
 	events []rawEvent
+
+	historical bool // historical_migration
 }
 
 // parse reads the shapes that PostHog takes: an array of events, a batch object,
@@ -44,6 +46,8 @@ func (x exchange) parse(p payload, l Limits, engage bool) (*request, *body.Refus
 			data = v
 		case "event":
 			name = v
+		case "historical_migration":
+			r.historical, _ = truthy(v)
 		}
 	}
 	if r.token = text(apiKey); r.token == "" {

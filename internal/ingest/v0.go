@@ -79,7 +79,7 @@ func (h *Handler) captureV0(w http.ResponseWriter, r *http.Request, route string
 	if refusal != nil {
 		return 0, nil, refusal
 	}
-	m := moment{now: h.now().UTC(), sentAt: req.sentAt}
+	m := &envelope{project: to.project, now: h.now().UTC(), sentAt: req.sentAt, historical: req.historical}
 	ip := quotedIP(r)
 	events := make([]*event.Event, 0, len(req.events))
 	from := make([]int, 0, len(req.events)) // where each stands in the batch

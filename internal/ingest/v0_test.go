@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"encoding/base64"
 	"fmt"
+	"net/http/httptest"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -512,6 +514,87 @@ func TestMetricsAndLogHoldNoContent(t *testing.T) {
 		w := call(h, "POST", "/batch/", []byte(strings.ReplaceAll(body, `"T"`, `"`+settings.def.Token+`"`)))
 		if w.Code < 400 || strings.Contains(w.Body.String(), "wren") {
 			t.Errorf("%s: %d %s", body, w.Code, w.Body)
+		}
+	}
+}
+
+// What a client without uuids sends again has the uuids that it had, and equal
+// events that it means as several are several.
+func TestDerivedUUID(t *testing.T) {
+	h, k := newDoor(t, ingest.Config{})
+	send := func(body string) []string {
+		t.Helper()
+		before := len(k.events(t))
+		if w := call(h, "POST", "/batch/", []byte(body)); w.Code != 200 {
+			t.Fatal(w.Code, w.Body)
+		}
+		var ids []string
+		for _, e := range k.events(t)[before:] {
+			ids = append(ids, e.UUID)
+		}
+		return ids
+	}
+	batch := func(sentAt string, events ...string) string {
+		return `{"api_key":"` + settings.def.Token + `"` + sentAt + `,"batch":[` + strings.Join(events, ",") + `]}`
+	}
+	const (
+		a      = `{"event":"$identify","distinct_id":"u1","timestamp":"2026-11-21T11:00:00.123Z"}`
+		b      = `{"event":"$identify","distinct_id":"u2","timestamp":"2026-11-21T11:00:00.123Z"}`
+		click  = `{"event":"click","distinct_id":"u1"}`
+		sentAt = `,"sent_at":"2026-11-21T11:59:58Z"`
+		later  = `,"sent_at":"2026-11-21T11:59:59Z"`
+	)
+	first := send(batch(sentAt, a, b, a, click))
+	if len(slices.Compact(slices.Sorted(slices.Values(first)))) != 4 {
+		t.Fatalf("four events have the uuids %v", first)
+	}
+	if again := send(batch(sentAt, a, b, a, click)); !slices.Equal(again, first) {
+		t.Errorf("sent again they have the uuids %v, not %v", again, first)
+	}
+	if again := send(batch(later, click, b, a, a)); again[0] == first[3] || again[1] != first[1] || again[2] != first[0] || again[3] != first[2] {
+		t.Errorf("in another batch they have the uuids %v; the first were %v", again, first)
+	}
+	if x, y := send(batch("", click)), send(batch("", click)); x[0] == y[0] {
+		t.Error("two clicks without any time are one")
+	}
+	for _, id := range first {
+		if u := uuid.MustParse(id); u.Version() != 7 {
+			t.Errorf("%s is of version %d", id, u.Version())
+		}
+	}
+	other := strings.ReplaceAll(batch(sentAt, a), settings.def.Token, settings.bare.Token)
+	if got := send(other); got[0] == first[0] {
+		t.Error("another project's event has the same uuid")
+	}
+}
+
+// An import of old data keeps its times and the word for what it is.
+func TestHistoricalMigration(t *testing.T) {
+	const event = `{"event":"old","uuid":"0192c0de-0000-7000-8000-000000000009","distinct_id":"u1","timestamp":"2019-01-02T03:04:05Z"`
+	for _, tt := range []struct {
+		route, flag string
+		want        time.Time
+		historical  bool
+	}{
+		{"/batch/", `,"historical_migration":true`, time.Date(2019, 1, 2, 3, 4, 5, 0, time.UTC), true},
+		{"/batch/", `,"historical_migration":false`, time.Date(2019, 1, 2, 4, 4, 5, 0, time.UTC), false},
+		{"/batch/", ``, time.Date(2019, 1, 2, 4, 4, 5, 0, time.UTC), false},
+		{"/i/v1/analytics/events", `,"historical_migration":true`, time.Date(2019, 1, 2, 3, 4, 5, 0, time.UTC), true},
+		{"/i/v1/analytics/events", ``, time.Date(2019, 1, 2, 4, 4, 5, 0, time.UTC), false},
+	} {
+		h, k := newDoor(t, ingest.Config{})
+		sent := now.Add(-time.Hour).Format(time.RFC3339)
+		var w *httptest.ResponseRecorder
+		if tt.route == "/batch/" {
+			w = call(h, "POST", tt.route, []byte(`{"api_key":"`+settings.def.Token+`","sent_at":"`+sent+`"`+tt.flag+`,"batch":[`+event+`}]}`))
+		} else {
+			w = call(h, "POST", tt.route, []byte(`{"created_at":"`+sent+`"`+tt.flag+`,"batch":[`+event+`,"options":{},"properties":{}}]}`), "Authorization", "Bearer "+settings.def.Token, "PostHog-Request-Timestamp", sent)
+		}
+		if w.Code != 200 || len(k.events(t)) != 1 {
+			t.Fatal(tt.route, w.Code, w.Body)
+		}
+		if e := k.events(t)[0]; !e.Timestamp.Equal(tt.want) || e.Historical != tt.historical {
+			t.Errorf("%s %s: %v, historical %v", tt.route, tt.flag, e.Timestamp, e.Historical)
 		}
 	}
 }

@@ -89,12 +89,15 @@ func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x exchange) 
 		return nil, bad
 	}
 	var createdAt, batch json.RawMessage
+	historical := false
 	for key, v := range members(raw) {
 		switch string(key) {
 		case "created_at":
 			createdAt = v
 		case "batch":
 			batch = v
+		case "historical_migration":
+			historical, _ = truthy(v)
 		}
 	}
 	if isNull(batch) || batch[0] != '[' {
@@ -107,7 +110,7 @@ func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x exchange) 
 	if bad != nil {
 		return nil, bad
 	}
-	m := moment{now: h.now().UTC()}
+	m := &envelope{project: to.project, now: h.now().UTC(), historical: historical}
 	if s := r.Header.Get("PostHog-Request-Timestamp"); s != "" {
 		if t, err := event.ParseTime(s); err == nil {
 			m.sentAt = t
@@ -161,14 +164,14 @@ func (h *Handler) bearer(r *http.Request) (string, target, *body.Refusal) {
 
 // buildV1 makes the event of a v1 batch. id is how the answer names it: its
 // uuid, as it was sent where that is none. A missing uuid is made up.
-func (in *rawEvent) buildV1(m moment) (e *event.Event, id string, bad *body.Refusal) {
+func (in *rawEvent) buildV1(m *envelope) (e *event.Event, id string, bad *body.Refusal) {
 	if in.raw[0] != '{' {
 		return nil, "", body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "event %d is not an object", in.index)
 	}
 	id = text(in.uuid)
 	switch u, err := uuid.Parse(id); {
 	case id == "":
-		id = event.NewID()
+		id = m.id(in)
 	case err != nil || u == uuid.Nil:
 		if len(id) > 64 {
 			return nil, "", body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "the uuid of event %d is not a UUID", in.index)
@@ -181,7 +184,7 @@ func (in *rawEvent) buildV1(m moment) (e *event.Event, id string, bad *body.Refu
 	invalid := func(what string) (*event.Event, string, *body.Refusal) {
 		return nil, id, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "%s", what)
 	}
-	e = &event.Event{UUID: id, Source: event.SourceIngest, Name: text(in.name), DistinctID: text(in.distinctID)}
+	e = &event.Event{UUID: id, Source: event.SourceIngest, Historical: m.historical, Name: text(in.name), DistinctID: text(in.distinctID)}
 	switch {
 	case !isString(in.name) || utf8.RuneCountInString(e.Name) > event.MaxNameLen:
 		return invalid("the event's name is missing, not a string, or longer than 200 characters")

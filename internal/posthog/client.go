@@ -60,8 +60,9 @@ type answer struct {
 var gzipWriters = sync.Pool{New: func() any { w, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed); return w }}
 
 // postBatch sends encoded events to a capture route. Timestamps have been
-// corrected at intake, so that there is no sent_at.
-func postBatch(ctx context.Context, h *http.Client, host, path, key, agent string, events [][]byte, now time.Time) (answer, error) {
+// corrected at intake, so that there is no sent_at. historical says that they are
+// an import of old data.
+func postBatch(ctx context.Context, h *http.Client, host, path, key, agent string, events [][]byte, historical bool, now time.Time) (answer, error) {
 	var buf bytes.Buffer
 	z := gzipWriters.Get().(*gzip.Writer)
 	z.Reset(&buf)
@@ -74,7 +75,11 @@ func postBatch(ctx context.Context, h *http.Client, host, path, key, agent strin
 		}
 		_, _ = z.Write(e)
 	}
-	_, _ = io.WriteString(z, `]}`)
+	_, _ = io.WriteString(z, `]`)
+	if historical {
+		_, _ = io.WriteString(z, `,"historical_migration":true`)
+	}
+	_, _ = io.WriteString(z, `}`)
 	_ = z.Close()
 	gzipWriters.Put(z)
 	// A bytes.Reader can be read again, so that the transport gets over a kept

@@ -262,7 +262,7 @@ func (t *tester) capture(ctx context.Context, conn project.Connection) (answer, 
 	if err != nil {
 		return answer{}, err
 	}
-	return postBatch(ctx, t.http, conn.Host, batchPath, conn.ProjectKey.Reveal(), t.agent, [][]byte{body}, t.o.Now())
+	return postBatch(ctx, t.http, conn.Host, batchPath, conn.ProjectKey.Reveal(), t.agent, [][]byte{body}, false, t.o.Now())
 }
 
 // captureCheck reads capture's answer. Its name tells what is at fault.

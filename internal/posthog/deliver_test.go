@@ -908,3 +908,29 @@ func TestTroubleIsLoggedWithoutKeys(t *testing.T) {
 		}
 	}) // stop looks through the log
 }
+
+// An import of old data is sent as one, apart from the events of the day.
+func TestHistorical(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		r.set(connection("c_1"))
+		list := events(20)
+		for i := range list {
+			list[i].Historical = i%2 == 0
+		}
+		r.queue("c_1").put(list...)
+		r.wait(20)
+		r.once(list)
+		want := make(map[string]bool)
+		for _, e := range list {
+			want[e.UUID] = e.Historical
+		}
+		for _, e := range r.ph.Events() {
+			if e.Historical != want[e.UUID] {
+				t.Errorf("%s was sent with historical_migration %v", e.UUID, e.Historical)
+			}
+		}
+		if n := len(r.ph.Requests()); n != 2 {
+			t.Errorf("%d requests, want 2", n)
+		}
+	})
+}

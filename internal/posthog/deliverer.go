@@ -209,7 +209,8 @@ func (d *deliverer) dispatch(ctx context.Context, in <-chan []*origin, wg *sync.
 
 // take removes a batch from the front. Items of one origin stay together, in
 // their order, so that a call's start is not sent after its end. Of two with one
-// uuid the second stays for the next batch.
+// uuid the second stays for the next batch, and so do historical events behind
+// others, and others behind those: that is said of a whole batch.
 func (l *lane) take(n, maxBytes int) []*item {
 	var batch, rest []*item
 	seen := make(map[string]bool, n)
@@ -220,7 +221,7 @@ func (l *lane) take(n, maxBytes int) []*item {
 			rest = append(rest, l.pending[i:]...)
 			break
 		}
-		if seen[it.out.UUID] {
+		if seen[it.out.UUID] || len(batch) > 0 && it.out.Historical != batch[0].out.Historical {
 			rest = append(rest, it)
 			continue
 		}

@@ -90,7 +90,7 @@ func TestRedirectsAreNotFollowed(t *testing.T) {
 	defer srv.Close()
 	c := newHTTPClient(ClientConfig{}, true)
 	defer c.CloseIdleConnections()
-	a, err := postBatch(context.Background(), c, srv.URL, batchPath, "phc_x", "test", [][]byte{[]byte(`{}`)}, time.Now())
+	a, err := postBatch(context.Background(), c, srv.URL, batchPath, "phc_x", "test", [][]byte{[]byte(`{}`)}, false, time.Now())
 	if err != nil || a.status != http.StatusTemporaryRedirect || hit {
 		t.Errorf("status %d, followed %v, error %v", a.status, hit, err)
 	}

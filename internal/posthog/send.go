@@ -250,7 +250,7 @@ func (d *deliverer) post(ctx context.Context, s *settings, rt route, batch []*it
 	})()
 	d.st.inFlight.Add(1)
 	start := time.Now()
-	a, err := postBatch(rctx, d.m.http, s.conn.Host, rt.path, s.conn.ProjectKey.Reveal(), d.m.agent(), bodies, d.m.c.Now())
+	a, err := postBatch(rctx, d.m.http, s.conn.Host, rt.path, s.conn.ProjectKey.Reveal(), d.m.agent(), bodies, batch[0].out.Historical, d.m.c.Now())
 	d.m.metrics.seconds.Observe(time.Since(start).Seconds())
 	d.st.inFlight.Add(-1)
 	if err != nil {

@@ -185,7 +185,7 @@ var feedback = map[string]string{
 // properties. $ai_ properties are the other vocabulary's.
 func derived(e *event.Event, name string, at time.Time) *event.Event {
 	d := &event.Event{
-		UUID: DerivedID(e.UUID, name, at), ProjectID: e.ProjectID, Name: name, DistinctID: e.DistinctID, Timestamp: at, Source: e.Source,
+		UUID: DerivedID(e.UUID, name, at), ProjectID: e.ProjectID, Name: name, DistinctID: e.DistinctID, Timestamp: at, Source: e.Source, Historical: e.Historical,
 		Surface: e.Surface, TaskType: e.TaskType, Environment: e.Environment, Tags: e.Tags, Flags: e.Flags, Groups: e.Groups,
 		Properties: make(map[string]json.RawMessage, len(e.Properties)+16),
 	}

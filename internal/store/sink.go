@@ -140,7 +140,7 @@ func (s *Sink) fetch(ctx context.Context, batch int, wait time.Duration) (delive
 		for _, d := range deliveries {
 			size += d.Bytes
 		}
-		more = len(deliveries) == batch || size > s.BatchBytes/2
+		more = len(deliveries) == batch || size > s.BatchBytes*3/4
 	}
 	return deliveries, more
 }

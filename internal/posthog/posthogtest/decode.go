@@ -138,6 +138,8 @@ type request struct {
 	token  string // of the batch
 	sentAt time.Time
 	events []json.RawMessage
+
+	historical bool
 }
 
 // parse reads the JSON shapes that capture takes: an array of events, a batch
@@ -164,10 +166,13 @@ func parse(p []byte) (*request, *failure) {
 		Batch  []json.RawMessage `json:"batch"`
 		Data   []json.RawMessage `json:"data"`
 		Event  json.RawMessage   `json:"event"`
+
+		Historical bool `json:"historical_migration"`
 	}
 	if err := json.Unmarshal(p, &o); err != nil {
 		return nil, bad("failed to parse request: malformed JSON object")
 	}
+	r.historical = o.Historical
 	if r.token = text(o.APIKey); r.token == "" {
 		r.token = text(o.Token)
 	}
@@ -218,7 +223,7 @@ func (r *request) event(raw json.RawMessage, now time.Time) (*Event, *failure) {
 	if in.Event == nil || *in.Event == "" {
 		return nil, bad("event submitted without an event name")
 	}
-	e := &Event{Name: *in.Event, SentTimestamp: in.Timestamp, Raw: raw, Properties: in.Properties, ReceivedAt: now}
+	e := &Event{Name: *in.Event, SentTimestamp: in.Timestamp, Historical: r.historical, Raw: raw, Properties: in.Properties, ReceivedAt: now}
 	if e.Properties == nil {
 		e.Properties = make(map[string]json.RawMessage)
 	}

@@ -66,7 +66,8 @@ type Event struct {
 	Raw           json.RawMessage // the event object as it came
 	Route         string          // without trailing slash: /batch, /i/v0/ai/batch …
 	ReceivedAt    time.Time
-	Copies        int // how often it came: 1 without retries
+	Copies        int  // how often it came: 1 without retries
+	Historical    bool // the batch said historical_migration
 }
 
 // Has reports whether the event has a property, null included.
