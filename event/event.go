@@ -141,6 +141,7 @@ type Event struct {
 	// StartTold marks both events of a call whose beginning was told before it was
 	// made: [RequestStarted], with what was known then, and the call's own event.
 	StartTold bool `json:"start_told,omitzero"`
+
 	// Historical marks an event of an import of old data (historical_migration):
 	// PostHog is told, so that it keeps it out of what reacts to the present.
 	// Sinks need it, and the store does not keep it.
