@@ -70,7 +70,8 @@ type app struct {
 	prices   atomic.Pointer[price.Table]
 	store    *store.DuckDB
 	query    *query.Reader
-	doors    *ingest.Joiner // where every door puts its events
+	doors    *ingest.Joiner                // where every door puts its events
+	joiner   atomic.Pointer[ingest.Joiner] // doors, for the sinks, which start before it
 	gateway  *gateway.Gateway
 	ingest   *ingest.Handler
 	otlp     *otlp.Handler
@@ -152,14 +153,7 @@ func newLogger(cfg *config) *slog.Logger {
 func (a *app) openListener(ctx context.Context) error {
 	l, err := new(net.ListenConfig).Listen(ctx, "tcp", a.cfg.Listen)
 	if err != nil {
-		hint := "choose another address with --listen"
-		switch {
-		case errors.Is(err, syscall.EADDRINUSE):
-			hint = "another program, perhaps another hedgerow, listens there; stop it, or choose another address with --listen"
-		case errors.Is(err, fs.ErrPermission):
-			hint = "ports below 1024 need privileges; choose a higher one with --listen"
-		}
-		return &exitError{exitListen, event.NewError(event.CodeUnavailable, "cannot listen on "+a.cfg.Listen, hint, err)}
+		return listenError(a.cfg.Listen, "listen", err)
 	}
 	a.listener = l
 	a.onClose("listener", func(context.Context) error { _ = l.Close(); return nil })
@@ -168,6 +162,18 @@ func (a *app) openListener(ctx context.Context) error {
 	}
 	a.cfg.PublicURL = strings.TrimRight(a.cfg.PublicURL, "/")
 	return nil
+}
+
+// listenError says what to do about an address that cannot be listened on.
+func listenError(addr, flag string, err error) error {
+	hint := "choose another address with --" + flag
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		hint = "another program, perhaps another hedgerow, listens there; stop it, or choose another address with --" + flag
+	case errors.Is(err, fs.ErrPermission):
+		hint = "ports below 1024 need privileges; choose a higher one with --" + flag
+	}
+	return &exitError{exitListen, event.NewError(event.CodeUnavailable, "cannot listen on "+addr, hint, err)}
 }
 
 // displayAddr is an address that a browser can open.
@@ -290,7 +296,7 @@ func (a *app) openSinks(ctx context.Context) error {
 	if err != nil {
 		return dataError(err)
 	}
-	sink := &store.Sink{Queue: q, Store: a.store, OnStored: a.live.publish, Logger: a.log.With("part", "store"), Registerer: a.metrics}
+	sink := &store.Sink{Queue: q, Store: a.store, OnStored: a.stored, Logger: a.log.With("part", "store"), Registerer: a.metrics}
 	a.run("store sink", sink.Run)
 	retain := &store.Retainer{Store: a.store, Policy: a.retention, Logger: a.log.With("part", "store")}
 	a.run("retention", retain.Run)

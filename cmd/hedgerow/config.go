@@ -26,10 +26,12 @@ import (
 // (HEDGEROW_JOURNAL_MAX_BYTES) and a key of hedgerow.yaml (journal_max_bytes);
 // the first of these that is given wins, in this order.
 type config struct {
-	Listen    string
-	Roles     string
-	Data      string
-	PublicURL string
+	Listen string
+	// OTLPGRPCListen is empty where OTLP is taken over HTTP only.
+	OTLPGRPCListen string
+	Roles          string
+	Data           string
+	PublicURL      string
 	// TrustedProxies is a comma list of networks; proxies() reads it.
 	TrustedProxies string
 	LogLevel       string
@@ -156,6 +158,7 @@ func (c *config) flags() []cli.Flag {
 		configFlag(),
 		dataFlag(c),
 		str(&c.Listen, "listen", "127.0.0.1:4100", "address to listen on"),
+		str(&c.OTLPGRPCListen, "otlp-grpc-listen", "", "address for OpenTelemetry over gRPC, usually 127.0.0.1:4317 (default: OTLP over HTTP only)"),
 		str(&c.Roles, "roles", allRoles, "parts that this process runs, to scale them apart on one NATS cluster: "+allRoles),
 		str(&c.PublicURL, "public-url", "", "base URL under which people and PostHog links reach hedgerow (default: http:// and the address)"),
 		str(&c.TrustedProxies, "trusted-proxies", "", "networks of reverse proxies whose X-Forwarded-For tells who signs in, as a comma list: 10.0.0.0/8,172.18.0.2 (loopback always is)"),

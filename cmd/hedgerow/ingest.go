@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/enrich"
@@ -25,8 +26,30 @@ func (a *app) openEnricher(ctx context.Context) (err error) {
 		Price:   func(e *event.Event) { a.prices.Load().Price(e) },
 		Prompts: a.prompts, Policy: a.homePolicy, Next: once, Logger: a.log.With("part", "enrich"), Metrics: enrich.NewMetrics(a.metrics),
 	}
-	a.doors, err = ingest.NewJoiner(enricher, ingest.JoinerConfig{Gateway: a.isGateway, Registerer: a.metrics})
-	return err
+	if a.doors, err = ingest.NewJoiner(enricher, ingest.JoinerConfig{Gateway: a.isGateway, Registerer: a.metrics}); err != nil {
+		return err
+	}
+	a.joiner.Store(a.doors)
+	// What the process before had seen. It only decides whether a call is counted
+	// once or twice, so that hedgerow starts without it where it must.
+	calls, err := a.query.RecentCalls(ctx, time.Now().Add(-ingest.JoinWindow), ingest.JoinedTo, rememberedCalls)
+	if err != nil {
+		a.log.Warn("calls of before the start are not known: one that was captured twice may be counted twice", "err", err)
+		return nil
+	}
+	a.doors.Remember(calls...)
+	return nil
+}
+
+// rememberedCalls is how many calls are read from the store at the start.
+const rememberedCalls = 100_000
+
+// stored is told of what the store has now.
+func (a *app) stored(events []*event.Event) {
+	a.live.publish(events)
+	if j := a.joiner.Load(); j != nil {
+		j.Remember(events...)
+	}
 }
 
 // isGateway reports whether a base URL that a client names is this hedgerow's

@@ -60,10 +60,9 @@
 // counted once, at home and in PostHog, whichever came first, and nothing that
 // the wrapper alone knew is lost.
 //
-// The limits of this: the memory is one process's. A wrapper's event that comes
-// to another replica, or after a restart between the two, is counted twice. What
-// would close that is a join in the store, where all doors and replicas meet: a
-// column duplicate_of, filled by the sink by looking up (project, completion id)
-// among the rows of the last day, left out of sums, and followed by the trace
-// view. It needs an index over completion ids in the store and is left for then.
+// A process that starts reads the last hour's calls from the store
+// ([Joiner.Remember]), and is told of those that reach the store later, so that a
+// restart between the two halves of a call does not part them. The limit of this:
+// of several replicas only the one that stores an event learns of it, and the two
+// doors of one call may meet the other within the moment before it does.
 package ingest

@@ -18,8 +18,10 @@ import (
 // which counts.
 const JoinedTo = "hedgerow_joined_to"
 
+// JoinWindow is how long a call waits for its other half.
+const JoinWindow = time.Hour
+
 const (
-	joinWindow  = time.Hour
 	joinEntries = 100_000 // calls that are remembered; about 20 MB
 	joinAlike   = 64      // of which so many look the same
 )
@@ -154,7 +156,7 @@ func (j *Joiner) note(e *event.Event) (c *seenCall, first bool) {
 			switch {
 			case c.uuid == e.UUID && !c.lost:
 				return nil, false
-			case c.lost, c.source == e.Source, now.Sub(c.when) > joinWindow:
+			case c.lost, c.source == e.Source, now.Sub(c.when) > JoinWindow:
 			case c.by == e.UUID, c.by == "":
 				c.by = e.UUID
 				return c, false
@@ -163,19 +165,69 @@ func (j *Joiner) note(e *event.Event) (c *seenCall, first bool) {
 	}
 	c = &seenCall{source: e.Source, uuid: e.UUID, when: now}
 	for _, key := range keys {
-		if alike := j.seen[key]; len(alike) >= joinAlike {
-			j.seen[key] = append(alike[:0], alike[len(alike)-joinAlike+1:]...)
-		}
-		j.seen[key] = append(j.seen[key], c)
-		if len(j.ring) < joinEntries {
-			j.ring = append(j.ring, mark{key, c})
-			continue
-		}
-		j.forget(j.ring[j.at])
-		j.ring[j.at] = mark{key, c}
-		j.at = (j.at + 1) % joinEntries
+		j.keep(key, c)
 	}
 	return c, true
+}
+
+// Remember makes the joiner know calls that it has not seen itself, or not since
+// the process began: those that the store has, and those that reach it. Spans that
+// were joined tell which calls have their other half already.
+func (j *Joiner) Remember(events ...*event.Event) {
+	var joined []*event.Event
+	byUUID := make(map[string]*seenCall)
+	now := j.c.Now()
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, e := range events {
+		switch {
+		case e.Name == event.Span && e.Properties[JoinedTo] != nil:
+			joined = append(joined, e)
+		case e.IsCosted() && now.Sub(e.Timestamp) <= JoinWindow:
+			keys := j.marks(e)
+			c := &seenCall{source: e.Source, uuid: e.UUID, when: e.Timestamp}
+			for _, key := range keys {
+				if i := slices.IndexFunc(j.seen[key], func(have *seenCall) bool { return have.uuid == e.UUID }); i >= 0 {
+					c = j.seen[key][i]
+					keys = nil // known
+					break
+				}
+			}
+			for _, key := range keys {
+				j.keep(key, c)
+			}
+			byUUID[e.UUID] = c
+		}
+	}
+	for _, e := range joined {
+		to := text(e.Properties[JoinedTo])
+		c := byUUID[to]
+		for _, key := range j.marks(e) {
+			for _, have := range j.seen[key] {
+				if have.uuid == to {
+					c = have
+				}
+			}
+		}
+		if c != nil && c.by == "" {
+			c.by = e.UUID
+		}
+	}
+}
+
+// keep files a call under a mark. The caller holds mu.
+func (j *Joiner) keep(key uint64, c *seenCall) {
+	if alike := j.seen[key]; len(alike) >= joinAlike {
+		j.seen[key] = append(alike[:0], alike[len(alike)-joinAlike+1:]...)
+	}
+	j.seen[key] = append(j.seen[key], c)
+	if len(j.ring) < joinEntries {
+		j.ring = append(j.ring, mark{key, c})
+		return
+	}
+	j.forget(j.ring[j.at])
+	j.ring[j.at] = mark{key, c}
+	j.at = (j.at + 1) % joinEntries
 }
 
 func (j *Joiner) forget(m mark) {

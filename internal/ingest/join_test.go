@@ -100,3 +100,55 @@ func TestJoiner(t *testing.T) {
 		t.Error("joined to a call of hours ago")
 	}
 }
+
+// A joiner that begins knows what the one before it had seen, joined pairs and
+// single halves.
+func TestJoinerRemembers(t *testing.T) {
+	c := ingest.JoinerConfig{Now: func() time.Time { return now }, Gateway: func(u string) bool { return u == "http://gw/" }}
+	k := &kept{}
+	before, err := ingest.NewJoiner(k, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	single, paired, old := generation(event.SourceGateway, "chatcmpl-1"), generation(event.SourceGateway, ""), generation(event.SourceGateway, "chatcmpl-3")
+	paired.Usage.Input = event.Some[int64](99)
+	old.Timestamp = now.Add(-2 * ingest.JoinWindow)
+	half := generation(event.SourceIngest, "")
+	half.BaseURL, half.Usage.Input = "http://gw/", event.Some[int64](99)
+	if err := before.Append(t.Context(), single, paired, half, old); err != nil {
+		t.Fatal(err)
+	}
+	stored := k.events(t)
+	if stored[2].Name != event.Span {
+		t.Fatalf("the pair was not joined: %+v", stored[2])
+	}
+	after, err := ingest.NewJoiner(k, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	after.Remember(stored...)
+	after.Remember(stored...)
+	send := func(completion, base string, tokens int64) string {
+		t.Helper()
+		k.reset()
+		e := generation(event.SourceIngest, completion)
+		e.BaseURL, e.Usage.Input = base, event.Some(tokens)
+		if err := after.Append(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+		e = k.events(t)[0]
+		return strings.Trim(string(e.Properties[ingest.JoinedTo]), `"`)
+	}
+	if got := send("chatcmpl-1", "", 7); got != single.UUID {
+		t.Errorf("the call of before is joined to %q, not %q", got, single.UUID)
+	}
+	if got := send("chatcmpl-1", "", 7); got != "" {
+		t.Errorf("a second wrapper is joined to %q", got)
+	}
+	if got := send("", "http://gw/", 99); got != "" {
+		t.Errorf("a call whose other half has come already is joined to %q", got)
+	}
+	if got := send("chatcmpl-3", "", 7); got != "" {
+		t.Errorf("a call of two hours ago is joined to %q", got)
+	}
+}

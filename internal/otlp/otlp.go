@@ -152,8 +152,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		contentType, answered = f.marshal(answer)
 	} else {
 		code = bad.Status
-		h.metrics.refused.WithLabelValues(bad.Reason).Inc()
-		h.warn(bad.Reason, "a request was refused", "status", bad.Status, "why", bad.Message)
+		h.refuse(bad)
 		if s := bad.RetryAfter(); s != "" {
 			w.Header().Set("Retry-After", s)
 		}
@@ -184,7 +183,7 @@ func (h *Handler) export(w http.ResponseWriter, r *http.Request, x exchange) (*c
 	if err != nil {
 		return nil, f, body.Refuse(http.StatusUnsupportedMediaType, body.ReasonUnsupported, "the content type cannot be read: send application/x-protobuf or application/json")
 	}
-	project, bad := h.project(r)
+	project, bad := h.project(r.Header.Get("Authorization"))
 	if bad != nil {
 		return nil, f, bad
 	}
@@ -192,16 +191,28 @@ func (h *Handler) export(w http.ResponseWriter, r *http.Request, x exchange) (*c
 	if bad != nil {
 		return nil, f, bad
 	}
+	answer, bad := h.take(r.Context(), x, project, f, raw)
+	return answer, f, bad
+}
+
+// refuse counts a refusal and says it in the log.
+func (h *Handler) refuse(bad *body.Refusal) {
+	h.metrics.refused.WithLabelValues(bad.Reason).Inc()
+	h.warn(bad.Reason, "a request was refused", "status", bad.Status, "why", bad.Message)
+}
+
+// take stores the spans of a request, whichever way it came.
+func (h *Handler) take(ctx context.Context, x exchange, project string, f form, raw []byte) (*collector.ExportTraceServiceResponse, *body.Refusal) {
 	req, bad := x.decode(f, raw, h.limits)
 	if bad != nil {
-		return nil, f, bad
+		return nil, bad
 	}
 	c := converter{project: project}
 	c.convert(req)
 	h.metrics.skipped.Add(float64(c.skipped))
-	refused, bad := h.store(r.Context(), c.events)
+	refused, bad := h.store(ctx, c.events)
 	if bad != nil {
-		return nil, f, bad
+		return nil, bad
 	}
 	h.metrics.rejected.Add(float64(c.rejected + refused.n))
 	answer := &collector.ExportTraceServiceResponse{}
@@ -213,7 +224,7 @@ func (h *Handler) export(w http.ResponseWriter, r *http.Request, x exchange) (*c
 		h.warn("rejected", "spans of a request were rejected", "spans", n, "why", why)
 		answer.PartialSuccess = &collector.ExportTracePartialSuccess{RejectedSpans: int64(n), ErrorMessage: fmt.Sprintf("%d spans were rejected, the first because %s", n, why)}
 	}
-	return answer, f, nil
+	return answer, nil
 }
 
 // read reads a request's body and undoes its encoding.
@@ -252,8 +263,8 @@ func rpcCode(r *body.Refusal) codes.Code {
 }
 
 // project finds out for whom a request is: its bearer token says so.
-func (h *Handler) project(r *http.Request) (string, *body.Refusal) {
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+func (h *Handler) project(authorization string) (string, *body.Refusal) {
+	scheme, token, _ := strings.Cut(authorization, " ")
 	if token = strings.TrimSpace(token); !strings.EqualFold(scheme, "Bearer") || token == "" {
 		return "", body.Refuse(http.StatusUnauthorized, body.ReasonToken, "there is no project token: send the header Authorization: Bearer with hedgerow's project token (phc_hedgerow_…)")
 	}
