@@ -19,6 +19,8 @@ type dialect struct {
 	flag string
 	// hasTag is true for rows that bear the bound tag.
 	hasTag string
+	// search is true for rows where one of the columns holds the bound text.
+	search func(columns []string) string
 	// tags is a tag of each row that has any, one row each.
 	tags string
 	// seconds is a bound number of seconds, or a CASE over such numbers, as
@@ -45,8 +47,12 @@ var duckDB = dialect{
 	property: "json_extract_string(properties, CAST(? AS VARCHAR))",
 	flag: "coalesce(json_extract_string(flags, CAST(? AS VARCHAR)), CASE WHEN json_extract_string(properties, '/posthog_flag') = CAST(? AS VARCHAR)" +
 		" THEN json_extract_string(properties, '/posthog_flag_variant') END)",
-	hasTag:  "list_contains(tags, CAST(? AS VARCHAR))",
-	tags:    "unnest(tags)",
+	hasTag: "list_contains(tags, CAST(? AS VARCHAR))",
+	tags:   "unnest(tags)",
+	search: func(columns []string) string {
+		// A NUL between two columns: no text, which holds none, reaches from one into the next.
+		return "contains(lower(concat_ws(chr(0), " + strings.Join(columns, ", ") + ")), lower(CAST(? AS VARCHAR)))"
+	},
 	seconds: func(expr string) string { return "to_seconds(CAST(" + expr + " AS BIGINT))" },
 	quantiles: func(expr, filter string) string {
 		return "quantile_cont(" + expr + ", [0.5, 0.95, 0.99]) FILTER (WHERE " + filter + ")"

@@ -7,6 +7,7 @@
 //   - [Filter]: which events a question is about. Every value becomes a bound
 //     parameter; no SQL is made from input.
 //   - [Reader.Events], [Reader.Event]: lists and one event.
+//   - [Reader.SearchContent]: events by words of their prompts and answers.
 //   - [Reader.Trace]: one assembled tree, with its roll-up counted once.
 //   - [Reader.Stats], [Reader.Today], [Reader.SevenDays]: totals.
 //   - [Reader.Series]: figures over time by a breakdown, for charts; measure.go

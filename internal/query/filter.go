@@ -38,6 +38,7 @@ type Filter struct {
 	Tag           string
 	Flag          string            // key of a feature flag that the event names …
 	FlagVariant   string            // … and its variant there; "" is any. Without Flag: posthog_flag_variant
+	Text          string            // words that its metadata hold, in any case of letters
 	Properties    map[string]string // custom property name → its value as text, at most MaxPropertyFilters
 }
 
@@ -64,6 +65,11 @@ const (
 	versionExpr = "coalesce(prompt_version, prompt_version_id)"
 	callExpr    = "name IN ('" + event.Generation + "', '" + event.Embedding + "')"
 )
+
+// searched are the columns that [Filter.Text] looks into: what is said of a call,
+// not what it said.
+var searched = []string{"name", "distinct_id", "ai_user", "trace_id", "trace_name", "span_name", "session_id", "provider", "model_asked", "model", "operation", "prompt_name", "prompt_version",
+	"prompt_version_id", "surface", "task_type", "environment", "status", "stop_reason", "error_type", "error_message", "completion_id", "properties"}
 
 // where collects conditions and what is bound to them.
 type where struct {
@@ -114,6 +120,7 @@ func (r *Reader) where(project string, f *Filter) (*where, error) {
 		{"task_type", "task_type = ?", f.TaskType},
 		{"environment", "environment = ?", f.Environment},
 		{"tag", r.sql.hasTag, f.Tag},
+		{"text", r.sql.search(searched), f.Text},
 	} {
 		if c.value == "" {
 			continue

@@ -3,6 +3,7 @@ package web
 import (
 	"encoding/json"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"github.com/a-h/templ"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/query"
 )
 
@@ -20,6 +22,9 @@ type eventsPage struct {
 	Sort    query.EventSort
 	Cursor  string
 	Columns []string // names of eventColumns
+	Said    string   // words that prompts or answers hold
+	Search  *query.SearchPage
+	Saved   []project.SavedView
 }
 
 type filterField struct {
@@ -81,11 +86,54 @@ func (s *Web) events(r *http.Request, f *frame) (templ.Component, error) {
 			}
 		}
 	}
-	p.Page, err = s.c.Query.Events(r.Context(), query.EventsQuery{Project: f.Session.ProjectID, Filter: v.Filter, Sort: p.Sort, Cursor: p.Cursor, Limit: 50})
+	p.Saved = s.c.Registry.Snapshot().SavedViews(f.Session.ProjectID, "/events")
+	ask := query.EventsQuery{Project: f.Session.ProjectID, Filter: v.Filter, Sort: p.Sort, Cursor: p.Cursor, Limit: 50}
+	if p.Said = strings.TrimSpace(q.Get("said")); p.Said == "" {
+		p.Page, err = s.c.Query.Events(r.Context(), ask)
+		return events(*f, p), err
+	}
+	v.params["said"] = []string{p.Said}
+	p.Sort, ask.Sort = "", ""
+	// Written down first, and without the words: they may be somebody's name.
+	if p.Cursor == "" {
+		if err := s.c.Registry.Audit(r.Context(), project.AuditEntry{Action: "content.search", ProjectID: f.Session.ProjectID}); err != nil {
+			return nil, err
+		}
+	}
+	if p.Search, err = s.c.Query.SearchContent(r.Context(), ask, p.Said); err != nil {
+		return nil, err
+	}
+	p.Page = &query.EventsPage{Events: p.Search.Events, Next: p.Search.Next}
+	return events(*f, p), nil
+}
+
+// saveView keeps a list's filters, order and columns under a name.
+func (s *Web) saveView(r *http.Request, f *frame) (templ.Component, error) {
+	q, err := url.ParseQuery(f.form.Get("query"))
+	if err != nil {
+		return nil, event.Invalid("the view cannot be read", "reload the page and try again")
+	}
+	for _, name := range []string{"cursor", "said", "tz", "live"} {
+		q.Del(name)
+	}
+	v, err := s.c.Registry.CreateSavedView(r.Context(), project.SavedView{ProjectID: f.Session.ProjectID, Name: f.form.Get("name"), Page: "/events", Query: q.Encode()})
 	if err != nil {
 		return nil, err
 	}
-	return events(*f, p), nil
+	return f.done(f.path("/events?"+v.Query), "Saved.")
+}
+
+func (s *Web) deleteView(r *http.Request, f *frame) (templ.Component, error) {
+	if err := s.c.Registry.DeleteSavedView(r.Context(), f.Session.ProjectID, r.PathValue("view")); err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/events"), "Deleted.")
+}
+
+// address is the query of the list as it stands, to be saved.
+func (p eventsPage) address(f frame) string {
+	_, q, _ := strings.Cut(string(p.to(f, p.Sort, "")), "?")
+	return q
 }
 
 func (p eventsPage) filtered() bool {

@@ -73,6 +73,8 @@ func (s *Web) table() []route {
 		{pattern: "GET /p/{project}/analytics/live", need: viewer, raw: s.live, stream: true},
 		{pattern: "GET /p/{project}/models", need: viewer, handle: s.models, section: "Watch", label: "Models"},
 		{pattern: "GET /p/{project}/events", need: viewer, handle: s.events, section: "Look", label: "Events"},
+		{pattern: "POST /p/{project}/views", need: member, handle: s.saveView, again: s.events},
+		{pattern: "POST /p/{project}/views/{view}/delete", need: member, handle: s.deleteView, again: s.events},
 		{pattern: "GET /p/{project}/events/{uuid}", need: viewer, handle: s.event},
 		{pattern: "GET /p/{project}/traces", need: viewer, handle: s.traces, section: "Look", label: "Traces"},
 		{pattern: "GET /p/{project}/traces/{id}", need: viewer, handle: s.trace},

@@ -69,6 +69,7 @@ var viewFilters = []struct {
 	{"step", "Step or tool", false, func(f *query.Filter) *string { return &f.Step }},
 	{"input_length", "Input length", false, func(f *query.Filter) *string { return &f.InputLength }},
 	{"error_group", "Error", false, func(f *query.Filter) *string { return &f.ErrorGroup }},
+	{"q", "Holds", false, func(f *query.Filter) *string { return &f.Text }},
 }
 
 // propPrefix stands before the name of a custom property in an address.

@@ -24,7 +24,7 @@ if (zone && !document.cookie.split("; ").includes(told)) {
 
 // Addresses stay short: a field that is empty is no filter.
 document.addEventListener("htmx:configRequest", (e) => {
-  if (!e.detail.elt.matches("form.picker")) return;
+  if (!e.detail.elt.matches("form.picker, form.find")) return;
   for (const [name, value] of [...e.detail.formData.entries()]) if (value === "") e.detail.formData.delete(name);
 });
 

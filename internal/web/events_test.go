@@ -1,0 +1,73 @@
+package web_test
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hedgerow/hedgerow/internal/project"
+)
+
+// TestSearchAndViews finds events by what is said of them and by what they said,
+// and keeps a list under a name.
+func TestSearchAndViews(t *testing.T) {
+	s := newSite(t, story()...)
+	s.client = s.as(s.person("reader@example.com", project.RoleViewer, "default"))
+	searches := func() (n int) {
+		for _, e := range s.reg.AuditLog("default", 0) {
+			if e.Action == "content.search" {
+				n++
+				if e.Actor == "system" || strings.Contains(e.Target+e.Detail, "question") {
+					t.Errorf("the audit log has %+v", e)
+				}
+			}
+		}
+		return n
+	}
+	rows := func(q string) int {
+		_, body := s.get("/p/default/events?" + q)
+		return strings.Count(body, `<td class="t"><a href="/p/default/events/`)
+	}
+	for q, want := range map[string]int{"q=CITATION+2": 2, "q=citation&kind=calls": 4, "q=nobody": 0, "q=ada&prompt_version=2&kind=calls": 4} {
+		if n := rows(q); n != want {
+			t.Errorf("%s: %d events, want %d", q, n, want)
+		}
+	}
+	if searches() != 0 {
+		t.Error("a search of metadata is written down as one of contents")
+	}
+	if n := rows("said=QUESTION+5"); n != 4 || searches() != 1 {
+		t.Errorf("%d events said it, %d searches written down", n, searches())
+	}
+	if _, body := s.get("/p/default/events?said=nowhere"); !strings.Contains(body, "24 prompts and answers searched for “nowhere”") || !strings.Contains(body, "Nothing matches") || strings.Contains(body, "Save this view") {
+		t.Error("a search without a find does not say so, or a viewer may save")
+	}
+	if resp, _ := s.get("/p/default/events?said=x&cursor=y"); resp.StatusCode != 400 {
+		t.Errorf("a wrong cursor: %d", resp.StatusCode)
+	}
+
+	s.client = s.as(s.person("member@example.com", project.RoleMember, "default"))
+	s.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	resp, _ := s.send("/p/default/views", url.Values{"name": {"Dear failures"}, "query": {"kind=errors&sort=cost&col=model&col=cost&said=secret&cursor=x"}})
+	views := s.reg.Snapshot().SavedViews("default", "/events")
+	if resp.StatusCode != 303 || len(views) != 1 || views[0].Query != "col=model&col=cost&kind=errors&sort=cost" {
+		t.Fatalf("saved: %d %+v", resp.StatusCode, views)
+	}
+	if _, body := s.get("/p/default/events?" + views[0].Query); !strings.Contains(body, `aria-current>Dear failures`) {
+		t.Error("the saved view is not shown as the one looked at")
+	}
+	if resp, body := s.send("/p/default/views", url.Values{"query": {"kind=errors"}}); resp.StatusCode != 400 || !strings.Contains(body, "has no name") {
+		t.Errorf("without a name: %d", resp.StatusCode)
+	}
+	if resp, _ := s.send("/p/default/views/v_none/delete", nil); resp.StatusCode != 404 {
+		t.Errorf("no such view: %d", resp.StatusCode)
+	}
+	if resp, _ := s.send("/p/default/views/"+views[0].ID+"/delete", nil); resp.StatusCode != 303 || len(s.reg.Snapshot().SavedViews("default", "")) != 0 {
+		t.Errorf("deleted: %d", resp.StatusCode)
+	}
+	if !slices.ContainsFunc(s.reg.AuditLog("default", 0), func(e project.AuditEntry) bool { return e.Action == "view.delete" && e.Target == "Dear failures" }) {
+		t.Error("the audit log lacks the deletion")
+	}
+}
