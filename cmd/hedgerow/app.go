@@ -380,7 +380,7 @@ func (a *app) serve(ctx context.Context) error {
 			return err
 		}
 		mux.Handle("/", web.New(web.Config{
-			Query: a.query, Registry: a.registry, Prompts: a.prompts, Connections: a.connectionRows, Delivery: pageDelivery{a}, Live: a.live.subscribe, Logger: a.log.With("part", "web"),
+			Query: a.query, Registry: a.registry, Prompts: a.prompts, Connections: a.connectionRows, Delivery: pageDelivery{a}, Price: a.priceWords, Live: a.live.subscribe, Logger: a.log.With("part", "web"),
 			Eraser: eraser{a}, Providers: a.providers, PublicURL: a.cfg.PublicURL, Proxies: proxies,
 			Simulated: a.simulated, Dropped: a.dropped,
 		}))

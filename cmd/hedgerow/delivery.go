@@ -185,6 +185,66 @@ func (d pageDelivery) DeadLetters(ctx context.Context, c project.Connection, lim
 	return out, nil
 }
 
+// Outgoing tells from the queue's place how an event stands: the queue goes in
+// the order of appending, and what is stored was appended before.
+func (d pageDelivery) Outgoing(ctx context.Context, c project.Connection, uuid string) (web.Outgoing, error) {
+	var out web.Outgoing
+	e, stored, err := d.a.query.Original(ctx, c.ProjectID, uuid)
+	if err != nil {
+		return out, err
+	}
+	p, _ := d.a.registry.Snapshot().Project(c.ProjectID)
+	if out.Bodies, err = d.a.delivery.Made(c, p, e); err != nil {
+		return out, err
+	}
+	if at, ok := d.a.delivery.SentAt(c.ID, uuid); ok {
+		out.State, out.At = web.OutSent, at
+		return out, nil
+	}
+	if len(out.Bodies) == 0 {
+		out.State = web.OutFiltered
+		return out, nil
+	}
+	counts, err := d.a.journal.DeadCounts(ctx)
+	if err != nil {
+		return out, err
+	}
+	if counts[connectionQueue(c.ID)] > 0 {
+		list, err := d.DeadLetters(ctx, c, searchedDead)
+		if err != nil {
+			return out, err
+		}
+		for _, l := range list {
+			if l.EventID == uuid {
+				out.State, out.At, out.Reason = web.OutDead, l.Time, l.Reason
+				return out, nil
+			}
+		}
+	}
+	if e.Timestamp.Before(c.CreatedAt) {
+		out.State = web.OutOlder
+		return out, nil
+	}
+	q, err := d.a.journal.Lag(ctx, connectionQueue(c.ID))
+	switch ee := event.AsError(err); {
+	case ee != nil && ee.Code == event.CodeNotFound:
+		out.State = web.OutWaiting // its queue is not open yet
+		return out, nil
+	case err != nil:
+		return out, err
+	}
+	waits := q.Pending > 0 || q.AckPending > 0
+	if waits && !stored.Before(time.Now().Add(-q.OldestUnacked)) {
+		out.State = web.OutWaiting
+		return out, nil
+	}
+	out.State, out.By = web.OutSent, q.LastAck
+	return out, nil
+}
+
+// searchedDead is how many dead letters are looked through for one event.
+const searchedDead = 1000
+
 func (d pageDelivery) Replay(ctx context.Context, c project.Connection, id string) (int, error) {
 	var ids []string
 	if id != "" {

@@ -185,6 +185,27 @@ func printEach(w *tabwriter.Writer, name string, p price.USD) {
 	}
 }
 
+// priceWords are today's rates of a row in one sentence, "" where there is none.
+func (a *app) priceWords(provider, model string) string {
+	r, ok := a.prices.Load().Match(provider, model)
+	if !ok {
+		return ""
+	}
+	var parts []string
+	for _, x := range []struct {
+		name string
+		p    price.USD
+	}{{"input", r.Input}, {"cache read", r.CacheRead}, {"cache write", r.CacheWrite}, {"output", r.Output}} {
+		if x.p.Known {
+			parts = append(parts, x.name+" $"+perMillion(x.p))
+		}
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return "Today’s price per million tokens: " + strings.Join(parts, ", ") + " (" + priceOrigin(r) + ")."
+}
+
 // priceOrigin says in words where a price is from.
 func priceOrigin(r price.Row) string {
 	what := "the built-in table"

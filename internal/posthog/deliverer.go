@@ -295,7 +295,7 @@ func (d *deliverer) encode(e *event.Event, s *settings) (made []*item, err error
 		}
 	}()
 	for _, out := range d.m.c.Shape(s.conn, s.proj, e) {
-		body, err := out.MarshalPostHog(d.wire(e))
+		body, err := out.MarshalPostHog(d.m.wire(e))
 		if err != nil {
 			return nil, errors.New("one of its values is not JSON")
 		}
@@ -306,8 +306,8 @@ func (d *deliverer) encode(e *event.Event, s *settings) (made []*item, err error
 
 const libName = "hedgerow"
 
-func (d *deliverer) wire(e *event.Event) event.Wire {
-	return event.Wire{Lib: libName, LibVersion: d.m.c.Version, TraceURL: d.m.c.TraceURL(e), IgnoreSentAt: true}
+func (m *Manager) wire(e *event.Event) event.Wire {
+	return event.Wire{Lib: libName, LibVersion: m.c.Version, TraceURL: m.c.TraceURL(e), IgnoreSentAt: true}
 }
 
 // release gives an item's event back to the queue, once its other items have

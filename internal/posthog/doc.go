@@ -12,6 +12,7 @@
 //     being delivered again.
 //   - send.go: one batch and PostHog's answers to it, by the rules of
 //     shared/reference/posthog-contract.md, section 2.
+//   - sent.go: what leaves of an event, and when PostHog took it.
 //   - shrink.go: what an event loses when PostHog finds it too large.
 //   - client.go and guard.go: HTTP, and the addresses that it never reaches.
 //   - [Test] and [Query]: the connection test and questions to PostHog.

@@ -315,6 +315,7 @@ func (d *deliverer) taken(l *lane, batch []*item, a answer) {
 	d.st.ok(d.m.c.Now(), note)
 	d.st.sent.Add(int64(len(batch)))
 	for _, it := range batch {
+		d.st.recent.add(it.from.d.Event.UUID, d.m.c.Now())
 		it.from.mu.Lock()
 		it.from.sent = true
 		it.from.mu.Unlock()

@@ -23,7 +23,7 @@ func (d *deliverer) shrink(it *item, limit int) bool {
 		if len(names) == 0 {
 			return false
 		}
-		body, err := e.MarshalPostHog(d.wire(it.from.d.Event))
+		body, err := e.MarshalPostHog(d.m.wire(it.from.d.Event))
 		if err != nil || len(body) >= len(it.body) {
 			return false
 		}

@@ -39,6 +39,8 @@ type stats struct {
 	reqOK, reqRetry, reqRefused, reqBad, reqBig atomic.Int64
 	reqNoRoute, reqCanceled                     atomic.Int64
 
+	recent sentLog
+
 	mu          sync.Mutex
 	lastSuccess time.Time
 	lastError   string

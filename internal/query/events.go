@@ -235,6 +235,34 @@ func (r *Reader) Event(ctx context.Context, project, id string, withContent bool
 	return v, nil
 }
 
+// Original returns an event as it was stored, with its content where that is
+// kept, and when it was stored. [Event] is for people; this is for what makes
+// something of events.
+func (r *Reader) Original(ctx context.Context, project, id string) (*event.Event, time.Time, error) {
+	u, err := uuid.Parse(id)
+	if err != nil {
+		return nil, time.Time{}, event.Invalid("the event id is not a UUID", `use the "uuid" that a list of events gives`)
+	}
+	rows, err := r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM events WHERE uuid = "+r.sql.uuid+" AND project_id = ?", u.String(), project)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	if len(rows) == 0 {
+		return nil, time.Time{}, event.NewError(event.CodeNotFound, "there is no such event in this project", "it may have passed the project's retention, or not be stored yet", nil)
+	}
+	e := rows[0].Event
+	if rows[0].ContentBytes > 0 {
+		c, err := r.content(ctx, rows[0])
+		if err != nil {
+			return nil, time.Time{}, err
+		}
+		if c != nil {
+			e.Content = event.Content(*c)
+		}
+	}
+	return e, rows[0].StoredAt, nil
+}
+
 // rows runs a SELECT of store.EventColumns.
 func (r *Reader) rows(ctx context.Context, query string, args ...any) ([]*store.Row, error) {
 	var out []*store.Row

@@ -77,7 +77,7 @@ func TestBoards(t *testing.T) {
 		"/events?kind=errors&error_type=validation_error&sort=cost": {"validation_failed: validation_error"},
 		"/events?kind=outcomes&prompt_version=2":                    {"task not completed", "llm_task_completed"},
 		"/events?kind=calls&col=model&col=session":                  {"session-ada", "Show these"},
-		"/events/" + failed.UUID:                                    {"citation 0 is missing", "Priced by hedgerow’s table as openai gpt-4.1-mini", "first token after 300 ms, the rest 1.54 s", "&#34;prompt_version&#34;: &#34;2&#34;", "authorization: Bearer $OPENAI_API_KEY", `It&#39;\&#39;&#39;s question 0`},
+		"/events/" + failed.UUID:                                    {"citation 0 is missing", "Priced by hedgerow’s table as openai gpt-4.1-mini", "Today: openai gpt-4.1-mini costs $0.4", "first token after 300 ms, the rest 1.54 s", "&#34;prompt_version&#34;: &#34;2&#34;", "authorization: Bearer $OPENAI_API_KEY", `It&#39;\&#39;&#39;s question 0`},
 		"/traces/trace-0-0?span=" + failed.UUID:                     {"lookup", "task not completed", "Selected step", "question 0", `class="bar bad"`},
 		"/sessions/session-ada":                                     {"question 5", "question 0", "Two metres."},
 	} {

@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"encoding/json"
 	"net/http"
 	"slices"
 	"strconv"
@@ -27,6 +28,8 @@ type Delivery interface {
 	DeadLetters(ctx context.Context, c project.Connection, limit int) ([]DeadLetter, error)
 	// Replay sends dead letters once more: one, or all where id is "".
 	Replay(ctx context.Context, c project.Connection, id string) (int, error)
+	// Outgoing is what an event is or was to a connection.
+	Outgoing(ctx context.Context, c project.Connection, uuid string) (Outgoing, error)
 	// Days are the last days as the connection's PostHog counts them.
 	Days(ctx context.Context, c project.Connection, since time.Time) ([]posthog.Day, error)
 }
@@ -36,6 +39,24 @@ type Delivery interface {
 type Health struct {
 	posthog.Status
 	Waiting int64 // events in the journal that it has yet to get
+}
+
+// How an event stands with a connection.
+const (
+	OutSent     = "sent"
+	OutWaiting  = "waiting"
+	OutDead     = "given up"
+	OutFiltered = "left out" // by the connection's filter or sampling
+	OutOlder    = "older"    // than the connection: whether it was sent is not known
+)
+
+// Outgoing is what an event is to a connection.
+type Outgoing struct {
+	State  string            // OutSent …
+	At     time.Time         // when PostHog took it, or it was given up; zero where only the state is known
+	By     time.Time         // where At is zero: PostHog had it by then at the latest
+	Reason string            // why it was given up
+	Bodies []json.RawMessage // as it leaves: PostHog's form of it, after privacy
 }
 
 // OK reports whether nothing is wrong.

@@ -19,6 +19,7 @@ import (
 
 // delivery is a PostHog delivery that finds what a test tells it to.
 type delivery struct {
+	out      map[string]web.Outgoing // by the connection's name
 	ok       bool
 	tested   []project.Connection
 	health   web.Health
@@ -54,6 +55,10 @@ func (d *delivery) DeadLetters(context.Context, project.Connection, int) ([]web.
 func (d *delivery) Replay(_ context.Context, _ project.Connection, id string) (int, error) {
 	d.replayed = append(d.replayed, id)
 	return 1, nil
+}
+
+func (d *delivery) Outgoing(_ context.Context, c project.Connection, uuid string) (web.Outgoing, error) {
+	return d.out[c.Name], nil
 }
 
 func (d *delivery) Days(context.Context, project.Connection, time.Time) ([]posthog.Day, error) {

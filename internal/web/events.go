@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/a-h/templ"
 
@@ -107,6 +108,15 @@ func (s *Web) events(r *http.Request, f *frame) (templ.Component, error) {
 	return events(*f, p), nil
 }
 
+// searched says how far a search has come.
+func (p eventsPage) searched() string {
+	out := count(int64(p.Search.Searched)) + " prompts and answers searched for “" + p.Said + "”, "
+	if p.Search.Next == "" {
+		return out + "all that are kept."
+	}
+	return out + "back to " + p.View.clock(p.Search.Until) + "."
+}
+
 // saveView keeps a list's filters, order and columns under a name.
 func (s *Web) saveView(r *http.Request, f *frame) (templ.Component, error) {
 	q, err := url.ParseQuery(f.form.Get("query"))
@@ -185,7 +195,73 @@ func (s *Web) event(r *http.Request, f *frame) (templ.Component, error) {
 			return nil, err
 		}
 	}
-	return eventDetail(*f, e), nil
+	price := ""
+	if s.c.Price != nil && e.Cost.Model != "" {
+		price = s.c.Price(e.Cost.Provider, e.Cost.Model)
+	}
+	return eventDetail(*f, e, price), nil
+}
+
+// sentRow is what was sent to one connection.
+type sentRow struct {
+	project.Connection
+	Outgoing
+	Changed bool // the connection's settings are newer than the event
+}
+
+// sentPage is what left of an event, connection by connection.
+type sentPage struct {
+	Event *query.Event
+	Rows  []sentRow
+	Zone  *time.Location
+}
+
+func (s *Web) sent(r *http.Request, f *frame) (templ.Component, error) {
+	v, err := s.view(r, "/events", "")
+	if err != nil {
+		return nil, err
+	}
+	e, err := s.c.Query.Event(r.Context(), f.Session.ProjectID, r.PathValue("uuid"), false)
+	if err != nil {
+		return nil, err
+	}
+	f.Title = "Sent to PostHog"
+	p := sentPage{Event: e, Zone: v.Zone}
+	for _, c := range s.c.Registry.Snapshot().Connections(f.Session.ProjectID) {
+		if !c.PrivacyMode && e.ContentState == query.ContentKept {
+			if err := s.opened(r, f, "event "+e.UUID); err != nil {
+				return nil, err
+			}
+		}
+		o, err := s.c.Delivery.Outgoing(r.Context(), c, e.UUID)
+		if err != nil {
+			return nil, err
+		}
+		p.Rows = append(p.Rows, sentRow{c, o, c.UpdatedAt.After(e.StoredAt)})
+	}
+	return sentTo(*f, p), nil
+}
+
+// when says what is known of the time.
+func (x sentRow) when(z *time.Location) string {
+	at := func(t time.Time) string { return t.In(z).Format("2006-01-02 15:04:05") }
+	switch {
+	case !x.At.IsZero():
+		return at(x.At)
+	case !x.By.IsZero():
+		return "by " + at(x.By)
+	}
+	return ""
+}
+
+func (x sentRow) class() string {
+	switch x.State {
+	case OutDead:
+		return "pill bad"
+	case OutWaiting, OutOlder:
+		return "pill warn"
+	}
+	return "pill"
 }
 
 func outcome(e *query.Event) string {

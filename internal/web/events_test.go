@@ -1,13 +1,16 @@
 package web_test
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hedgerow/hedgerow/internal/project"
+	"github.com/hedgerow/hedgerow/internal/web"
 )
 
 // TestSearchAndViews finds events by what is said of them and by what they said,
@@ -69,5 +72,52 @@ func TestSearchAndViews(t *testing.T) {
 	}
 	if !slices.ContainsFunc(s.reg.AuditLog("default", 0), func(e project.AuditEntry) bool { return e.Action == "view.delete" && e.Target == "Dear failures" }) {
 		t.Error("the audit log lacks the deletion")
+	}
+}
+
+// TestSent shows how an event stands with each connection, and what left of it.
+func TestSent(t *testing.T) {
+	e := sample("default")
+	s := newSite(t, e, sample("other"))
+	s.client = s.as(s.admin)
+	s.delivery.ok = true
+	page := "/p/default/events/" + e.UUID + "/sent"
+	if _, body := s.get(page); !strings.Contains(body, "No PostHog is connected") {
+		t.Error("without a connection the page does not say so")
+	}
+	s.delivery.out = map[string]web.Outgoing{
+		"a": {State: web.OutSent, At: now.Add(-time.Minute), Bodies: []json.RawMessage{json.RawMessage(`{"event":"$ai_generation","properties":{"$ai_model":"gpt-<b>"}}`)}},
+		"b": {State: web.OutDead, At: now, Reason: "PostHog found it too large"},
+		"c": {State: web.OutFiltered}, "d": {State: web.OutOlder}, "e": {State: web.OutWaiting}, "f": {State: web.OutSent, By: now},
+	}
+	for name := range s.delivery.out {
+		c := project.NewConnection("default", name)
+		c.ProjectKey = project.NewSecret("phc_" + strings.Repeat(name, 40))
+		if _, err := s.reg.CreateConnection(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, body := s.get(page)
+	for _, w := range []string{"2026-11-21 11:59:00", "$ai_generation", "gpt-&lt;b&gt;", "PostHog found it too large. ", "filter or sampling", "does not know whether", "waiting", "by 2026-11-21 12:00:00"} {
+		if !strings.Contains(body, w) {
+			t.Errorf("the page lacks %q", w)
+		}
+	}
+	if _, body := s.get("/p/default/events/" + e.UUID); !strings.Contains(body, `hx-get="`+page+`"`) {
+		t.Error("the event's page does not ask for it")
+	}
+	// Where content may leave, whoever looks at it is written down.
+	before := len(s.reg.AuditLog("default", 0))
+	list := s.reg.Snapshot().Connections("default")
+	if _, err := s.reg.UpdateConnection(t.Context(), "default", list[0].ID, func(c *project.Connection) error { c.PrivacyMode = false; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	s.client = s.as(s.person("second@example.com", project.RoleViewer, "default"))
+	s.get(page)
+	if log := s.reg.AuditLog("default", 0); len(log) < before+2 || log[0].Action != "content.open" || log[0].Target != "event "+e.UUID {
+		t.Errorf("nobody wrote down who looked: %+v", log[0])
+	}
+	if resp, _ := s.get("/p/default/events/0192b1c0-7e1a-7c3e-9a51-0123456789ab/sent"); resp.StatusCode != 404 {
+		t.Errorf("no such event: %d", resp.StatusCode)
 	}
 }

@@ -73,6 +73,7 @@ func (s *Web) table() []route {
 		{pattern: "GET /p/{project}/analytics/live", need: viewer, raw: s.live, stream: true},
 		{pattern: "GET /p/{project}/models", need: viewer, handle: s.models, section: "Watch", label: "Models"},
 		{pattern: "GET /p/{project}/events", need: viewer, handle: s.events, section: "Look", label: "Events"},
+		{pattern: "GET /p/{project}/events/{uuid}/sent", need: viewer, handle: s.sent},
 		{pattern: "POST /p/{project}/views", need: member, handle: s.saveView, again: s.events},
 		{pattern: "POST /p/{project}/views/{view}/delete", need: member, handle: s.deleteView, again: s.events},
 		{pattern: "GET /p/{project}/events/{uuid}", need: viewer, handle: s.event},

@@ -38,7 +38,9 @@ type Config struct {
 	Delivery    Delivery
 	// Live tells of new events of a project, many at once by one word; stop ends
 	// it. nil leaves the pages as they were loaded.
-	Live      func(projectID string) (changed <-chan struct{}, stop func())
+	Live func(projectID string) (changed <-chan struct{}, stop func())
+	// Price tells today's rates of a price row in words. nil leaves them out.
+	Price     func(provider, model string) string
 	Eraser    Eraser           // nil leaves a deleted project's events to the store
 	Providers func() []string  // names of the gateway's routes, for the form of provider keys
 	PublicURL string           // base of sign-in links; https:// makes cookies Secure

@@ -109,7 +109,8 @@ func newSite(t *testing.T, events ...*event.Event) *site {
 	s.web = web.New(web.Config{
 		Query: q, Registry: s.reg, Prompts: s.prompts, Eraser: s, Providers: func() []string { return []string{"anthropic", "openai"} }, PublicURL: "http://hedgerow.example",
 		Simulated: true, Dropped: func() uint64 { return 3 }, Now: s.clock.now, Delivery: s.delivery,
-		Live: func(string) (<-chan struct{}, func()) { return s.delivery.changes(), func() {} },
+		Price: func(provider, model string) string { return "Today: " + provider + " " + model + " costs $0.4" },
+		Live:  func(string) (<-chan struct{}, func()) { return s.delivery.changes(), func() {} },
 		Connections: func(string) []web.Connection {
 			return []web.Connection{{Name: "production", Host: "https://eu.i.posthog.com", State: "refused", LastError: "PostHog refuses the key"}}
 		},
