@@ -39,7 +39,7 @@ export async function weigh(page, url) {
   const interactive = await page.evaluate(async () => {
     const frame = () => new Promise((r) => requestAnimationFrame(() => r()));
     const charts = () => [...document.querySelectorAll("[data-chart]")].every((c) => c.querySelector("canvas") || c.getBoundingClientRect().top > innerHeight);
-    while (!charts() || performance.getEntriesByType("navigation")[0].domContentLoadedEventEnd === 0) await frame();
+    while (document.querySelector("[data-pending]") || !charts() || performance.getEntriesByType("navigation")[0].domContentLoadedEventEnd === 0) await frame();
     const at = performance.now();
     await new Promise((r) => setTimeout(r, 300));
     return Math.round(Math.max(window.blocked, at));
@@ -52,6 +52,7 @@ export async function weigh(page, url) {
 // drawn waits until each chart of a page is drawn, which happens when it comes
 // near the window.
 export async function drawn(page) {
+  await page.locator("[data-pending]").waitFor({ state: "detached" });
   for (const chart of await page.locator("[data-chart]").all()) {
     await chart.scrollIntoViewIfNeeded();
     await chart.locator("canvas").waitFor();

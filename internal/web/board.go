@@ -26,6 +26,7 @@ type board struct {
 	Cards      []card
 	Steps      []query.Step // agents only
 	Empty      bool
+	Pending    bool // the frame alone: scripts ask for the figures
 }
 
 // figure is one number on top of a board, with what it was before.
@@ -40,6 +41,7 @@ type card struct {
 	Rows    []row
 	Base    string // address of the events behind all of it
 	Total   string // the figure over the whole range, and what it was before
+	Pending bool   // its figures are being asked for
 	File    string // address of its numbers, where no chart builder makes them
 }
 
@@ -301,6 +303,26 @@ func (c *card) link(q string) templ.SafeURL {
 	return templ.SafeURL(base + "?" + v.Encode())
 }
 
+// waits reports whether a browser that runs scripts is to get the frame of a
+// board first: it then asks for the figures by itself. Whoever runs none, or asks
+// for a part, gets all at once.
+func (s *Web) waits(r *http.Request, f *frame) bool {
+	_, err := r.Cookie(zoneCookie)
+	return err == nil && !f.Fragment && s.assets.App != "" && r.Header.Get("HX-Request") == ""
+}
+
+// pending is a board without figures, as high as the one with them.
+func pending(v *view, specs []spec, tiles []query.Measure) *board {
+	b := &board{View: v, Pending: true, Cards: make([]card, len(specs))}
+	for i, sp := range specs {
+		b.Cards[i] = card{spec: sp, Pending: true}
+	}
+	for _, m := range tiles {
+		b.Tiles = append(b.Tiles, figure{labels[m], "\u00a0", "\u00a0"})
+	}
+	return b
+}
+
 // ask runs the questions of a board, one after the other.
 func (s *Web) ask(ctx context.Context, f *frame, v *view, specs []spec, tiles []query.Measure) (*board, error) {
 	b := &board{View: v, Cards: make([]card, len(specs))}
@@ -395,16 +417,24 @@ func (s *Web) agents(r *http.Request, f *frame) (templ.Component, error) {
 	}
 	f.Title = "Agent workflow"
 	one := func(m query.Measure) []query.Measure { return []query.Measure{m} }
-	b, err := s.ask(r.Context(), f, v, []spec{
+	specs := []spec{
 		{ID: "tool-rate", Title: "Tool-call failure rate by tool", Measures: one(query.ToolErrorRate), By: query.ByTool, OverTime: true, Draw: "line", Kind: query.KindTools},
 		{ID: "tools", Title: "Tool calls", Measures: one(query.ToolCalls), By: query.ByTool, OverTime: true, Draw: "stack", Kind: query.KindTools},
 		{ID: "config", Title: "Completion rate by agent config", Note: "By the property " + agentConfig + ".", Measures: one(query.CompletionRate), By: query.ByProperty(agentConfig), OverTime: true, Draw: "line", Kind: query.KindOutcomes},
 		{ID: "config-cost", Title: "Cost per completed task by agent config", Note: "By the property " + agentConfig + ".", Measures: one(query.CostPerTask), By: query.ByProperty(agentConfig), OverTime: true, Draw: "line", Kind: query.KindCalls},
-	}, []query.Measure{query.ToolCalls, query.ToolErrorRate, query.ToolP95, query.CompletionRate, query.CostPerTask})
+	}
+	tiles := []query.Measure{query.ToolCalls, query.ToolErrorRate, query.ToolP95, query.CompletionRate, query.CostPerTask}
+	const sub = "What agents do between a question and its answer"
+	if s.waits(r, f) {
+		b := pending(v, append(specs, spec{ID: "calls", Title: "Calls per trace"}, spec{ID: "depth", Title: "Depth of traces"}), tiles)
+		b.Title, b.Sub = f.Title, sub
+		return boardPage(*f, b), nil
+	}
+	b, err := s.ask(r.Context(), f, v, specs, tiles)
 	if err != nil {
 		return nil, err
 	}
-	b.Title, b.Sub = f.Title, "What agents do between a question and its answer"
+	b.Title, b.Sub = f.Title, sub
 	calls, depth, err := s.c.Query.Shapes(r.Context(), f.Session.ProjectID, v.Filter)
 	if err != nil {
 		return nil, err
@@ -434,6 +464,11 @@ func (s *Web) board(r *http.Request, f *frame, page, title, sub string, tiles []
 		return nil, err
 	}
 	f.Title = title
+	if s.waits(r, f) {
+		b := pending(v, specs, tiles)
+		b.Title, b.Sub = title, sub
+		return boardPage(*f, b), nil
+	}
 	b, err := s.ask(r.Context(), f, v, specs, tiles)
 	if err != nil {
 		return nil, err

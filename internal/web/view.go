@@ -204,6 +204,11 @@ func (v *view) every() query.GroupBy {
 	return query.ByDay
 }
 
+// listed reports whether the page has times of single events.
+func (v *view) listed() bool {
+	return slices.Contains([]string{"/events", "/traces", "/sessions", "/people", "/errors"}, v.page)
+}
+
 // values are the address's parameters: range and filters.
 func (v *view) values() url.Values {
 	out := url.Values(maps.Clone(url.Values(v.params)))

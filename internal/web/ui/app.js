@@ -22,6 +22,34 @@ if (zone && !document.cookie.split("; ").includes(told)) {
   document.cookie = told + "; path=/; max-age=31536000; samesite=lax" + (location.protocol === "https:" ? "; secure" : "");
 }
 
+// An error has none of the part that was asked for: it is shown as it is.
+document.addEventListener("htmx:beforeSwap", (e) => {
+  if (e.detail.xhr.status >= 400 && e.detail.elt.hasAttribute("hx-select")) e.detail.selectOverride = "h1, p";
+});
+
+// Times are written as the clock shows them or, if the reader wants, as how long
+// ago they were.
+const steps = [[60, "second", 1], [3600, "minute", 60], [86400, "hour", 3600], [Infinity, "day", 86400]];
+const ago = new Intl.RelativeTimeFormat("en", { numeric: "auto", style: "short" });
+function times(root) {
+  const relative = localStorage.getItem("times") === "relative";
+  for (const t of root.querySelectorAll("time[datetime]")) {
+    t.dataset.clock ??= t.textContent;
+    const seconds = (Date.parse(t.dateTime) - Date.now()) / 1000;
+    const [, unit, size] = steps.find(([below]) => Math.abs(seconds) < below);
+    t.textContent = relative ? ago.format(Math.round(seconds / size), unit) : t.dataset.clock;
+    t.title = relative ? t.dataset.clock : "";
+  }
+  for (const button of root.querySelectorAll("button[data-times]")) {
+    button.setAttribute("aria-pressed", relative);
+    button.onclick = () => {
+      localStorage.setItem("times", relative ? "clock" : "relative");
+      times(document);
+    };
+  }
+}
+setInterval(() => { if (localStorage.getItem("times") === "relative" && !document.hidden) times(document); }, 10_000);
+
 // Addresses stay short: a field that is empty is no filter.
 document.addEventListener("htmx:configRequest", (e) => {
   if (!e.detail.elt.matches("form.picker, form.find")) return;
@@ -39,6 +67,7 @@ document.addEventListener("keydown", (e) => {
 });
 
 function enhance(root) {
+  times(root);
   for (const select of root.querySelectorAll("select[data-range]")) {
     select.onchange = () => {
       for (const name of ["from", "to"]) select.form.elements[name].value = "";
