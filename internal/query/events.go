@@ -96,7 +96,7 @@ func (r *Reader) Events(ctx context.Context, q EventsQuery) (*EventsPage, error)
 // eventsFrom lets filters find outcomes by what they have of their call.
 func (r *Reader) eventsFrom(ctx context.Context, q *EventsQuery, w *where) (string, []any, error) {
 	names := inherited(&q.Filter, ByNone)
-	if q.Kind != KindOutcomes && !isOutcome(q.Name) || len(names) == 0 {
+	if q.Kind != KindOutcomes && !isOutcome(q.Name) || len(names) == 0 || q.Text != "" { // words are looked for in what it says itself
 		return "events", nil, nil
 	}
 	c, err := r.cover(ctx, q.Project)

@@ -38,7 +38,7 @@ type Filter struct {
 	Tag           string
 	Flag          string            // key of a feature flag that the event names …
 	FlagVariant   string            // … and its variant there; "" is any. Without Flag: posthog_flag_variant
-	Text          string            // words that its metadata hold, in any case of letters
+	Text          string            // words that its metadata hold, in any case of letters; of lists only
 	Properties    map[string]string // custom property name → its value as text, at most MaxPropertyFilters
 }
 

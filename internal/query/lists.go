@@ -82,7 +82,7 @@ func (r *Reader) Users(ctx context.Context, q ListQuery) (*ListPage, error) {
 func (f *Filter) narrows() bool {
 	g := *f
 	g.From, g.To, g.Properties = time.Time{}, time.Time{}, nil
-	return g.Name+g.Kind+g.ModelAsked+g.Step+g.InputLength+g.Provider+g.Model+g.Operation+g.Surface+g.User+g.SessionID+g.TraceID+g.PromptName+g.PromptVersion+g.Status+g.ErrorType+g.TaskType+g.Environment+g.Tag+g.Flag+g.ErrorGroup != "" || len(f.Properties) > 0
+	return g.Name+g.Kind+g.ModelAsked+g.Step+g.InputLength+g.Provider+g.Model+g.Operation+g.Surface+g.User+g.SessionID+g.TraceID+g.PromptName+g.PromptVersion+g.Status+g.ErrorType+g.TaskType+g.Environment+g.Tag+g.Flag+g.ErrorGroup+g.Text != "" || len(f.Properties) > 0
 }
 
 func (r *Reader) list(ctx context.Context, key string, q ListQuery) (*ListPage, error) {

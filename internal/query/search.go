@@ -66,7 +66,10 @@ func (r *Reader) SearchContent(ctx context.Context, q EventsQuery, words string)
 			}
 			w.add("ts <= ? AND (ts < ? OR uuid < "+r.sql.uuid+")", c.ts, c.ts, c.id.String())
 		}
-		from, fromArgs := r.eventsFrom(&q)
+		from, fromArgs, err := r.eventsFrom(ctx, &q, w)
+		if err != nil {
+			return nil, err
+		}
 		rows, err := r.page(ctx, from, fromArgs, w, q.Limit)
 		if err != nil {
 			return nil, err

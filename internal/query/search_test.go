@@ -35,6 +35,12 @@ func TestSearch(t *testing.T) {
 		t.Errorf("another project: %d, %v", len(page.Events), err)
 	}
 
+	if _, err := f.Series(t.Context(), query.SeriesQuery{Project: "search", Filter: query.Filter{From: now.AddDate(0, 0, -1), Text: "x"}, Measures: []query.Measure{query.Calls}}); event.AsError(err) == nil || event.AsError(err).Code != event.CodeInvalid {
+		t.Errorf("figures of what holds words: %v", err)
+	}
+	if page, err := f.Events(t.Context(), query.EventsQuery{Project: "search", Filter: query.Filter{Text: "x", Kind: query.KindOutcomes, PromptName: "answer"}}); err != nil || len(page.Events) != 0 {
+		t.Errorf("outcomes that hold words: %v, %v", page, err)
+	}
 	for words, want := range map[string]int{
 		"late": 230, `it's "late" <B>É`: 230, "order 007": 1, "where is order 2": 30, "soon": 230, "4217": 230, "assistant": 230, "answer": 0, "?\nit": 230, "nothing": 0,
 	} {

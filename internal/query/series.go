@@ -133,6 +133,8 @@ func (r *Reader) Series(ctx context.Context, q SeriesQuery) (*Series, error) {
 		return nil, event.Invalid("the time range is empty", `"from" must be before "to"`)
 	case len(q.Measures) == 0 || len(q.Measures) > MaxMeasures:
 		return nil, event.Invalid("the number of measures is out of range", fmt.Sprintf("ask for 1 to %d", MaxMeasures))
+	case q.Text != "":
+		return nil, event.Invalid("figures cannot be narrowed by words", "look for words in the list of events, or use the other filters")
 	case q.Limit < 0 || q.Limit > MaxGroups:
 		return nil, event.Invalid("the limit is out of range", fmt.Sprintf("use 1 to %d", MaxGroups))
 	case q.Every != ByNone && q.Every != ByDay && q.Every != ByHour:
