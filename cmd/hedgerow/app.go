@@ -349,10 +349,7 @@ func (a *app) serve(ctx context.Context) error {
 		Query: a.query, Registry: a.registry, Prompts: a.prompts, Logger: a.log.With("part", "api"), Version: buildVersion(), PublicURL: a.cfg.PublicURL,
 		Experiments: a.experiments, Desk: a.desk, Alerts: a.alerts, StopRollout: a.prompts.StopRollout,
 		Connections: connections{a}, DeadLetters: deadLetters{a}, Status: a.status, ReloadPrices: a.reloadPrices,
-		Checks: a.checks, Runner: a.runner, Datasets: a.datasets, Runs: a.runs,
-	}
-	if a.evals != nil {
-		apiConfig.CheckState = a.evals.State
+		Checks: a.checks, Runner: a.runner, CheckState: a.checkState, Datasets: a.datasets, Runs: a.runs,
 	}
 	if a.doors != nil {
 		apiConfig.Append = a.doors // a nil *Joiner would be no nil Appender
@@ -381,6 +378,7 @@ func (a *app) serve(ctx context.Context) error {
 		}
 		mux.Handle("/", web.New(web.Config{
 			Query: a.query, Registry: a.registry, Prompts: a.prompts, Connections: a.connectionRows, Delivery: pageDelivery{a}, Price: a.priceWords, Live: a.live.subscribe, Logger: a.log.With("part", "web"),
+			Checks: a.checks, Runner: a.runner, CheckState: a.checkState, Datasets: a.datasets, Runs: a.runs,
 			Eraser: eraser{a}, Providers: a.providers, PublicURL: a.cfg.PublicURL, Proxies: proxies,
 			Simulated: a.simulated, Dropped: a.dropped,
 		}))

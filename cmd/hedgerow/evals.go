@@ -72,6 +72,14 @@ func (a *app) openEvals(context.Context) error {
 	return nil
 }
 
+// checkState is how a check goes in this process.
+func (a *app) checkState(id string) eval.State {
+	if a.evals == nil {
+		return eval.State{}
+	}
+	return a.evals.State(id)
+}
+
 // evalQueues offers the journal to the checks.
 type evalQueues struct{ j *journal.Journal }
 

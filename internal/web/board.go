@@ -152,7 +152,7 @@ var labels = map[query.Measure]string{
 	query.TokensIn: "Input", query.TokensOut: "Output", query.TokensTotal: "Tokens", query.TokensCached: "Cache read", query.TokensCacheNew: "Cache write", query.TokensReasoning: "Reasoning",
 	query.CostUSD: "Cost", query.CostPerCall: "Cost per call", query.CacheShare: "Cache hits", query.CacheSaved: "Cache saved", query.Users: "Users",
 	query.Tasks: "Tasks", query.TasksCompleted: "Completed", query.CompletionRate: "Completion rate", query.Rated: "Ratings", query.Negative: "Negative", query.NegativeRate: "Negative feedback",
-	query.EscalationRate: "Escalated", query.AcceptanceRate: "Accepted", query.EditRate: "Edited", query.RetryRate: "Retried", query.EvalScore: "Eval score", query.EvalPassRate: "Evals passed",
+	query.EscalationRate: "Escalated", query.AcceptanceRate: "Accepted", query.EditRate: "Edited", query.RetryRate: "Retried", query.EvalScore: "Eval score", query.EvalPassRate: "Evals passed", query.Evals: "Evaluations",
 	query.ToolCalls: "Tool calls", query.ToolErrors: "Failures", query.ToolErrorRate: "Failure rate", query.ToolP95: "p95", query.CostPerTask: "Cost per completed task",
 }
 
@@ -173,6 +173,8 @@ func keyQuery(by query.GroupBy, key string) string {
 		}
 	case query.ByTool:
 		v.Set("step", key)
+	case query.ByEval:
+		v.Set(propPrefix+"eval_name", key)
 	default:
 		name, ok := strings.CutPrefix(string(by), string(query.ByProperty("")))
 		if !ok {

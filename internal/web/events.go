@@ -199,7 +199,11 @@ func (s *Web) event(r *http.Request, f *frame) (templ.Component, error) {
 	if s.c.Price != nil && e.Cost.Model != "" {
 		price = s.c.Price(e.Cost.Provider, e.Cost.Model)
 	}
-	return eventDetail(*f, e, price), nil
+	x, err := s.extras(r, f, e)
+	if err != nil {
+		return nil, err
+	}
+	return eventDetail(*f, e, price, x), nil
 }
 
 // sentRow is what was sent to one connection.

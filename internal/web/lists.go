@@ -293,6 +293,7 @@ func (s *Web) models(r *http.Request, f *frame) (templ.Component, error) {
 type tracePage struct {
 	Trace    *query.Trace
 	Lines    []traceLine
+	Judged   []judgement
 	Selected *query.Event
 }
 
@@ -380,6 +381,9 @@ func (s *Web) trace(r *http.Request, f *frame) (templ.Component, error) {
 	}
 	f.Title = "Trace " + t.ID
 	p := tracePage{Trace: t, Lines: lay(t)}
+	if p.Judged, err = s.judged(r, f, t.ID); err != nil {
+		return nil, err
+	}
 	if id := r.URL.Query().Get("span"); id != "" {
 		if p.Selected, err = s.c.Query.Event(r.Context(), f.Session.ProjectID, id, true); err != nil {
 			return nil, err

@@ -12,6 +12,8 @@ import (
 	"github.com/a-h/templ"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/dataset"
+	"github.com/hedgerow/hedgerow/internal/eval"
 	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/prompt"
 	"github.com/hedgerow/hedgerow/internal/query"
@@ -40,15 +42,23 @@ type Config struct {
 	// it. nil leaves the pages as they were loaded.
 	Live func(projectID string) (changed <-chan struct{}, stop func())
 	// Price tells today's rates of a price row in words. nil leaves them out.
-	Price     func(provider, model string) string
-	Eraser    Eraser           // nil leaves a deleted project's events to the store
-	Providers func() []string  // names of the gateway's routes, for the form of provider keys
-	PublicURL string           // base of sign-in links; https:// makes cookies Secure
-	Proxies   []netip.Prefix   // whose X-Forwarded-For is believed. Defaults to loopback
-	Logger    *slog.Logger     // Defaults to none
-	Simulated bool             // says on every page that the data is simulated
-	Dropped   func() uint64    // calls that passed but were not recorded
-	Now       func() time.Time // Defaults to time.Now
+	Price func(provider, model string) string
+	// Checks, Runner and Datasets are the project's checks of answers and its
+	// examples; required. CheckState says how a check goes in this process, and Runs
+	// carries out runs of datasets; nil where this process only shows them.
+	Checks     *eval.Registry
+	Runner     *eval.Runner
+	CheckState func(checkID string) eval.State
+	Datasets   *dataset.Registry
+	Runs       *dataset.Runner
+	Eraser     Eraser           // nil leaves a deleted project's events to the store
+	Providers  func() []string  // names of the gateway's routes, for the form of provider keys
+	PublicURL  string           // base of sign-in links; https:// makes cookies Secure
+	Proxies    []netip.Prefix   // whose X-Forwarded-For is believed. Defaults to loopback
+	Logger     *slog.Logger     // Defaults to none
+	Simulated  bool             // says on every page that the data is simulated
+	Dropped    func() uint64    // calls that passed but were not recorded
+	Now        func() time.Time // Defaults to time.Now
 }
 
 // Web is the handler of the pages.

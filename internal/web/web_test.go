@@ -35,6 +35,7 @@ type site struct {
 	t       *testing.T
 	reg     *project.Registry
 	prompts *prompt.Registry
+	evalRig // evals_test.go
 	web     *web.Web
 	admin   project.User
 	server  *httptest.Server
@@ -104,10 +105,11 @@ func newSite(t *testing.T, events ...*event.Event) *site {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = s.prompts.Close() })
+	s.openEvals(j)
 	s.admin = s.reg.Snapshot().Users()[0]
 	s.give(s.admin, "admin@example.com")
 	s.web = web.New(web.Config{
-		Query: q, Registry: s.reg, Prompts: s.prompts, Eraser: s, Providers: func() []string { return []string{"anthropic", "openai"} }, PublicURL: "http://hedgerow.example",
+		Query: q, Registry: s.reg, Prompts: s.prompts, Checks: s.checks, Runner: s.runner, Datasets: s.datasets, Runs: s.runs, Eraser: s, Providers: func() []string { return []string{"anthropic", "openai"} }, PublicURL: "http://hedgerow.example",
 		Simulated: true, Dropped: func() uint64 { return 3 }, Now: s.clock.now, Delivery: s.delivery,
 		Price: func(provider, model string) string { return "Today: " + provider + " " + model + " costs $0.4" },
 		Live:  func(string) (<-chan struct{}, func()) { return s.delivery.changes(), func() {} },
