@@ -232,6 +232,7 @@ func value(v any) json.RawMessage {
 // Feedback is what a user said about an answer, in his own words.
 type Feedback struct {
 	TraceID    string // defaults to the context's
+	SpanID     string // one call of the trace; "" is the trace as a whole
 	Text       string
 	Properties Properties
 }
@@ -239,12 +240,13 @@ type Feedback struct {
 // CaptureFeedback records a user's words as $ai_feedback. See [Client.CaptureRating]
 // for thumbs.
 func (c *Client) CaptureFeedback(ctx context.Context, f Feedback) {
-	c.captureAbout(ctx, event.Feedback, f.TraceID, f.Properties, func(p Properties) { p["$ai_feedback_text"] = f.Text })
+	c.captureAbout(ctx, event.Feedback, f.TraceID, f.SpanID, f.Properties, func(p Properties) { p["$ai_feedback_text"] = f.Text })
 }
 
 // Metric is a number, a word or a yes or no about a trace.
 type Metric struct {
 	TraceID    string // defaults to the context's
+	SpanID     string // one call of the trace; "" is the trace as a whole
 	Name       string
 	Value      any // number, string or bool
 	Version    string
@@ -253,7 +255,7 @@ type Metric struct {
 
 // CaptureMetric records a measure of a trace as $ai_metric.
 func (c *Client) CaptureMetric(ctx context.Context, m Metric) {
-	c.captureAbout(ctx, event.Metric, m.TraceID, m.Properties, func(p Properties) {
+	c.captureAbout(ctx, event.Metric, m.TraceID, m.SpanID, m.Properties, func(p Properties) {
 		p["$ai_metric_name"], p["$ai_metric_value"] = m.Name, m.Value
 		if m.Version != "" {
 			p["$ai_metric_version"] = m.Version
@@ -272,6 +274,7 @@ const (
 // Rating is a judgement of an answer, by a user or by a check.
 type Rating struct {
 	TraceID  string // defaults to the context's
+	SpanID   string // one call of the trace, such as its generation; "" is the trace as a whole
 	Feedback string // positive, negative, neutral; "" where the judge is a check
 
 	// Of a check.
@@ -286,7 +289,7 @@ type Rating struct {
 
 // CaptureRating records a judgement as llm_output_rated.
 func (c *Client) CaptureRating(ctx context.Context, r Rating) {
-	c.captureAbout(ctx, EventRated, r.TraceID, r.Properties, func(p Properties) {
+	c.captureAbout(ctx, EventRated, r.TraceID, r.SpanID, r.Properties, func(p Properties) {
 		text(p, "user_feedback", r.Feedback)
 		text(p, "eval_name", r.EvalName)
 		text(p, "eval_reason_code", r.ReasonCode)
@@ -315,7 +318,7 @@ func (c *Client) CaptureOutcome(ctx context.Context, o Outcome) {
 	if o.TaskType != "" {
 		ctx = WithTaskType(ctx, o.TaskType)
 	}
-	c.captureAbout(ctx, EventCompleted, o.TraceID, o.Properties, func(p Properties) {
+	c.captureAbout(ctx, EventCompleted, o.TraceID, "", o.Properties, func(p Properties) {
 		p["task_completed"], p["retry_count"] = o.Completed, o.Retries
 		fact(p, "escalated_to_human", o.Escalated)
 		fact(p, "accepted_output", o.Accepted)
@@ -323,8 +326,9 @@ func (c *Client) CaptureOutcome(ctx context.Context, o Outcome) {
 	})
 }
 
-// captureAbout records something about a trace.
-func (c *Client) captureAbout(ctx context.Context, name, trace string, props Properties, set func(Properties)) {
+// captureAbout records something about a trace or, where span names one, about a
+// call of it.
+func (c *Client) captureAbout(ctx context.Context, name, trace, span string, props Properties, set func(Properties)) {
 	if !c.Enabled() {
 		return
 	}
@@ -344,6 +348,9 @@ func (c *Client) captureAbout(ctx context.Context, name, trace string, props Pro
 	}
 	if trace != "" && !isLLM(name) {
 		p["trace_id"] = event.CleanID(event.CleanValue(trace)) // the name of llm_events
+	}
+	if span != "" {
+		p["span_id"] = event.CleanID(event.CleanValue(span)) // the receiver makes it the parent
 	}
 	list, size := listOf(p)
 	c.enqueue(laneOf(name), item{name: name, props: list, at: at, size: size, since: time.Now()})

@@ -27,9 +27,14 @@ import (
 
 // tools makes the MCP tools of this hedgerow.
 func (a *app) tools() *mcp.Server {
-	return mcp.New(mcp.Config{
+	c := mcp.Config{
 		Query: a.query, Registry: a.registry, Prompts: a.prompts, Connections: toolConnections{a}, Version: buildVersion(), PublicURL: a.cfg.PublicURL, Logger: a.log.With("part", "mcp"),
-	})
+		Checks: a.checks, Datasets: a.datasets, Runs: a.runs,
+	}
+	if a.doors != nil {
+		c.Append = a.doors // a nil *Joiner would be no nil Appender
+	}
+	return mcp.New(c)
 }
 
 // socketHandler is what the data folder's socket serves: the API and the tools,

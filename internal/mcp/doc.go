@@ -12,6 +12,7 @@
 //   - posthog.go: the tools that connect a PostHog project.
 //   - events.go, trace.go, stats.go: the tools that ask.
 //   - prompts.go: the tools that read and change prompts.
+//   - evals.go: the tools that judge answers and run datasets.
 //
 // No answer and no log line holds a PostHog key, not in part but for the last
 // four characters. What goes wrong in a tool is the tool's answer, marked as an

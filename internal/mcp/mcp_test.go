@@ -83,6 +83,7 @@ type fixture struct {
 	registry *project.Registry
 	delivery *delivery
 	log      *bytes.Buffer
+	evals    *evalRig // evals_test.go
 
 	admin, member, viewer string // keys of project "default"
 	other                 string // an administrator's key of project "other"
@@ -147,10 +148,13 @@ func newFixture(t *testing.T) *fixture {
 	if _, err := db.Write(ctx, seed(other.ID)); err != nil {
 		t.Fatal(err)
 	}
-	f.mcp = mcp.New(mcp.Config{
+	config := mcp.Config{
 		Query: reader, Registry: f.registry, Prompts: prompts, Connections: f.delivery, Version: "v1.2.3", PublicURL: "https://hedgerow.example",
 		Logger: slog.New(slog.NewTextHandler(f.log, nil)), Now: func() time.Time { return now },
-	})
+	}
+	f.evals = new(evalRig)
+	f.evals.open(t, j, &config)
+	f.mcp = mcp.New(config)
 	srv := httptest.NewServer(f.mcp.HTTP())
 	t.Cleanup(srv.Close)
 	f.url = srv.URL + "/mcp"
@@ -317,8 +321,8 @@ func (f *fixture) connections() []project.Connection {
 
 type args = map[string]any
 
-var readers = []string{"get_posthog_status", "get_stats", "get_trace", "list_events", "list_prompts", "get_prompt", "render_prompt", "list_rollouts"}
-var writers = []string{"configure_posthog", "delete_posthog", "set_posthog_enabled", "test_posthog", "save_prompt", "set_prompt_label", "delete_prompt", "set_rollout", "stop_rollout", "resolve_prompt"}
+var readers = []string{"get_posthog_status", "get_stats", "get_trace", "list_events", "list_prompts", "get_prompt", "render_prompt", "list_rollouts", "list_checks", "list_datasets", "get_dataset_run", "compare_dataset_runs"}
+var writers = []string{"configure_posthog", "delete_posthog", "set_posthog_enabled", "test_posthog", "save_prompt", "set_prompt_label", "delete_prompt", "set_rollout", "stop_rollout", "resolve_prompt", "record_eval", "record_feedback", "save_example", "run_dataset"}
 
 // TestSchemas holds all that a client learns of the tools against a golden
 // file; go test -update writes it anew.

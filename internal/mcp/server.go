@@ -14,6 +14,8 @@ import (
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/dataset"
+	"github.com/hedgerow/hedgerow/internal/eval"
 	"github.com/hedgerow/hedgerow/internal/posthog"
 	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/prompt"
@@ -28,6 +30,10 @@ type Config struct {
 	Query       *query.Reader     // required
 	Registry    *project.Registry // required
 	Prompts     *prompt.Registry  // required
+	Checks      *eval.Registry    // required
+	Datasets    *dataset.Registry // required
+	Runs        *dataset.Runner   // nil: no server runs on this data folder
+	Append      Appender          // takes judgements; nil: no server runs on this data folder
 	Connections Connections       // required
 	Version     string
 	// PublicURL is where people reach hedgerow: the base of the links in
@@ -78,6 +84,7 @@ func New(c Config) *Server {
 	s.addEventTools()
 	s.addPromptTools()
 	s.addRolloutTools()
+	s.addEvalTools()
 	s.http = sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return s.tools }, &sdk.StreamableHTTPOptions{
 		Stateless: true, JSONResponse: true, MaxRequestBodyBytes: maxBody, PropagateRequestCancellation: true,
 		DisableLocalhostProtection: true, // HTTP has its own, which knows the public URL
