@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/flag"
@@ -231,9 +232,9 @@ func TestRolloutLife(t *testing.T) {
 	}
 	create()
 	setRollout(t, one, prompt.Rollout{Prompt: "support", Flag: "f", Arms: map[string]prompt.Arm{"test": {}}})
-	// two's own change comes after one's, so that its view has both.
-	if err := two.Describe(t.Context(), ann, shop, "support", "about"); err != nil {
-		t.Fatal(err)
+	// two sees one's changes by its watch, and in their order.
+	for deadline := time.Now().Add(10 * time.Second); len(two.Rollouts(shop)) == 0 && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
 	}
 	if list := two.Rollouts(shop); len(list) != 1 || list[0].Flag != "f" || list[0].Prompt != "support" {
 		t.Errorf("%+v", list)

@@ -90,7 +90,7 @@ func (s *Web) table() []route {
 		{pattern: "GET /events", need: viewer, handle: s.toEvents},
 		{pattern: "GET /events/{uuid}", need: viewer, handle: s.findEvent},
 		{pattern: "GET /traces/{id}", need: viewer, handle: s.findTrace},
-	}, s.promptRoutes(), s.evalRoutes(), []route{
+	}, s.promptRoutes(), s.rolloutRoutes(), s.evalRoutes(), []route{
 		{pattern: "GET /p/{project}/connections", need: viewer, handle: s.connections, section: "Project", label: "Connections"},
 		{pattern: "POST /p/{project}/connections", need: member, handle: s.createConnection, again: s.connections},
 		{pattern: "GET /p/{project}/connections/{connection}", need: viewer, handle: s.connection},
@@ -126,7 +126,7 @@ func (s *Web) table() []route {
 		{pattern: "POST /account/password", need: viewer, handle: s.changePassword, again: s.account},
 		{pattern: "POST /account/sign-out-everywhere", need: viewer, handle: s.signOutEverywhere, again: s.account},
 		{pattern: "POST /account/sessions/{session}/revoke", need: viewer, handle: s.revokeSession, again: s.account},
-	}, s.rolloutRoutes())
+	})
 }
 
 func (rt route) path() string {
