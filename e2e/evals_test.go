@@ -19,8 +19,8 @@ import (
 // leaves.
 const evalWord = "perspicacious"
 
-// ask sends a request with the world's key and reads the answer.
-func (p *proc) ask(method, path, body string, into any) {
+// apiCall sends a request with the world's key and reads the answer.
+func (p *proc) apiCall(method, path, body string, into any) {
 	p.w.t.Helper()
 	req, err := http.NewRequestWithContext(p.w.t.Context(), method, p.base+path, strings.NewReader(body))
 	if err != nil {
@@ -45,7 +45,7 @@ func (p *proc) ask(method, path, body string, into any) {
 
 // withKey keeps a provider key for the project.
 func (p *proc) withKey() {
-	p.ask("PUT", "/api/v1/projects/default/provider-keys/openai", `{"key":"sk-e2e-kept"}`, nil)
+	p.apiCall("PUT", "/api/v1/projects/default/provider-keys/openai", `{"key":"sk-e2e-kept"}`, nil)
 }
 
 // say makes a call whose answer is known, and returns its event.
@@ -69,8 +69,8 @@ func TestEvals(t *testing.T) {
 	p := w.start()
 	w.flushFast()
 	p.withKey()
-	p.ask("POST", "/api/v1/evals/checks", `{"name":"valid_json","kind":"json_schema","schema":{"type":"object","required":["answer"]},"filter":{"surfaces":["Conversation"]}}`, nil)
-	p.ask("POST", "/api/v1/evals/checks", `{"name":"helpful","kind":"judge","judge":{"provider":"openai","model":"gpt-4.1-nano","instruction":"It is helpful.","daily_usd":0.5}}`, nil)
+	p.apiCall("POST", "/api/v1/evals/checks", `{"name":"valid_json","kind":"json_schema","schema":{"type":"object","required":["answer"]},"filter":{"surfaces":["Conversation"]}}`, nil)
+	p.apiCall("POST", "/api/v1/evals/checks", `{"name":"helpful","kind":"judge","judge":{"provider":"openai","model":"gpt-4.1-nano","instruction":"It is helpful.","daily_usd":0.5}}`, nil)
 	waitQueues(p, 2)
 	of := p.say("t1", `{"words":"`+evalWord+`"}`)
 	results := p.awaitStored("event=llm_output_rated&trace_id=t1", 2)
@@ -96,8 +96,8 @@ func TestEvals(t *testing.T) {
 	}
 
 	// From outside: by API and by PostHog's protocol.
-	p.ask("POST", "/api/v1/evals", `{"generation_id":"`+of.UUID+`","eval_name":"correctness","eval_passed":true,"eval_score":0.75}`, nil)
-	p.ask("POST", "/api/v1/feedback", `{"generation_id":"`+of.UUID+`","rating":"negative","text":"It is not `+evalWord+`."}`, nil)
+	p.apiCall("POST", "/api/v1/evals", `{"generation_id":"`+of.UUID+`","eval_name":"correctness","eval_passed":true,"eval_score":0.75}`, nil)
+	p.apiCall("POST", "/api/v1/feedback", `{"generation_id":"`+of.UUID+`","rating":"negative","text":"It is not `+evalWord+`."}`, nil)
 	p.mustSend("/batch/", fmt.Sprintf(`{"api_key":%q,"batch":[{"event":"llm_output_rated","distinct_id":"ada","properties":{"trace_id":"t1","generation_id":%q,"eval_name":"tone","eval_passed":false}}]}`, p.token(), of.SpanID))
 	p.awaitStored("event=llm_output_rated&trace_id=t1", 5)
 	var sums struct {
@@ -107,7 +107,7 @@ func TestEvals(t *testing.T) {
 			PassRate *float64 `json:"pass_rate"`
 		} `json:"evals"`
 	}
-	p.ask("GET", "/api/v1/evals?prompt_name=support&from=-1d", "", &sums)
+	p.apiCall("GET", "/api/v1/evals?prompt_name=support&from=-1d", "", &sums)
 	if len(sums.Evals) != 4 {
 		t.Errorf("%+v", sums)
 	}
@@ -128,7 +128,7 @@ func TestEvals(t *testing.T) {
 	if prop(e, "eval_passed") != "true" {
 		t.Errorf("%+v", e)
 	}
-	p.ask("PATCH", "/api/v1/evals/checks/helpful", `{"enabled":false}`, nil)
+	p.apiCall("PATCH", "/api/v1/evals/checks/helpful", `{"enabled":false}`, nil)
 	waitQueues(p, 1)
 }
 
@@ -143,7 +143,7 @@ func waitQueues(p *proc, n int) {
 			}
 			Journal struct{ Queues []struct{ Name string } }
 		}
-		p.ask("GET", "/api/v1/status", "", &s)
+		p.apiCall("GET", "/api/v1/status", "", &s)
 		have = 0
 		for _, q := range append(s.Journal.Queues, s.Server.Journal.Queues...) {
 			if strings.HasPrefix(q.Name, "eval-") || strings.HasPrefix(q.Name, "judge-") {
@@ -160,15 +160,15 @@ func TestDatasetRun(t *testing.T) {
 	p := w.start()
 	p.withKey()
 	of := p.say("d1", "It is "+evalWord+".")
-	p.ask("POST", "/api/v1/datasets", `{"name":"golden"}`, nil)
-	p.ask("POST", "/api/v1/datasets/golden/examples", `{"from_generation":"`+of.UUID+`","expected":"It is so."}`, nil)
-	p.ask("POST", "/api/v1/datasets/golden/import", `{"input":"Say hi.","provider":"openai","model":"gpt-4.1-mini"}`+"\n"+`{"input":"Say bye.","provider":"openai","model":"gpt-4.1-mini"}`, nil)
-	p.ask("POST", "/api/v1/prompts", `{"name":"support","messages":[{"role":"system","content":"You are brief."}],"provider":"openai","model":"gpt-4.1-mini"}`, nil)
-	p.ask("POST", "/api/v1/evals/checks", `{"name":"short","kind":"length","max_chars":20,"enabled":false}`, nil)
+	p.apiCall("POST", "/api/v1/datasets", `{"name":"golden"}`, nil)
+	p.apiCall("POST", "/api/v1/datasets/golden/examples", `{"from_generation":"`+of.UUID+`","expected":"It is so."}`, nil)
+	p.apiCall("POST", "/api/v1/datasets/golden/import", `{"input":"Say hi.","provider":"openai","model":"gpt-4.1-mini"}`+"\n"+`{"input":"Say bye.","provider":"openai","model":"gpt-4.1-mini"}`, nil)
+	p.apiCall("POST", "/api/v1/prompts", `{"name":"support","messages":[{"role":"system","content":"You are brief."}],"provider":"openai","model":"gpt-4.1-mini"}`, nil)
+	p.apiCall("POST", "/api/v1/evals/checks", `{"name":"short","kind":"length","max_chars":20,"enabled":false}`, nil)
 	run := func(plan string) string {
 		t.Helper()
 		var started struct{ Run struct{ ID string } }
-		p.ask("POST", "/api/v1/datasets/golden/runs", plan, &started)
+		p.apiCall("POST", "/api/v1/datasets/golden/runs", plan, &started)
 		var at struct {
 			Run struct {
 				Status, Problem string
@@ -182,7 +182,7 @@ func TestDatasetRun(t *testing.T) {
 			}
 		}
 		w.await(20*time.Second, func() bool {
-			p.ask("GET", "/api/v1/datasets/golden/runs/"+started.Run.ID, "", &at)
+			p.apiCall("GET", "/api/v1/datasets/golden/runs/"+started.Run.ID, "", &at)
 			return at.Run.Status != "running"
 		}, func() string { return fmt.Sprintf("%+v", at) })
 		if at.Run.Status != "done" || at.Run.Finished != 3 || at.Run.CostUSD == "0" || len(at.Results) != 3 || len(at.Results[0].Evals) == 0 {
@@ -204,7 +204,7 @@ func TestDatasetRun(t *testing.T) {
 		}
 		Pairs []struct{ A, B *struct{ Output string } }
 	}
-	p.ask("GET", "/api/v1/datasets/golden/compare?a="+a+"&b="+b, "", &cmp)
+	p.apiCall("GET", "/api/v1/datasets/golden/compare?a="+a+"&b="+b, "", &cmp)
 	if len(cmp.Pairs) != 3 || cmp.Pairs[0].A == nil || cmp.Pairs[0].B == nil || len(cmp.Evals) != 2 {
 		t.Errorf("%+v", cmp)
 	}
@@ -229,7 +229,7 @@ func TestDatasetRun(t *testing.T) {
 			Examples int
 		}
 	}
-	p.ask("GET", "/api/v1/datasets", "", &list)
+	p.apiCall("GET", "/api/v1/datasets", "", &list)
 	if len(list.Datasets) != 1 || list.Datasets[0].Examples != 3 {
 		t.Errorf("%+v", list)
 	}

@@ -567,6 +567,10 @@ func TestViewersOnlyRead(t *testing.T) {
 		c.fails(name, args{"connection": "default", "confirm": "default", "enabled": false}, "forbidden", "viewer", "member")
 	}
 	for _, name := range readers {
+		if name == "get_dataset_run" || name == "compare_dataset_runs" {
+			c.fails(name, args{map[string]string{"get_dataset_run": "run", "compare_dataset_runs": "a"}[name]: "run_none"}, "no such run") // there is none
+			continue
+		}
 		c.must(name, map[string]args{"get_trace": {"trace_id": "trace-0"}, "get_prompt": {"name": "p"}, "render_prompt": {"name": "p"}}[name])
 	}
 	if after := f.connections(); len(after) != 1 || after[0].Revision != before[0].Revision || len(f.delivery.tested) != 1 {
