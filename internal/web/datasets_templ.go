@@ -1702,7 +1702,7 @@ func comparison(f frame, p comparePage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 137, "</p><section class=\"card\" aria-label=\"In sum\"><h2>In sum</h2><div class=\"scroll\"><table><thead><tr><th></th><th class=\"n\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 137, "</p><section class=\"card\" aria-label=\"In sum\"><h2>In sum</h2><div class=\"scroll\" tabindex=\"0\" role=\"group\" aria-label=\"Sums, side by side\"><table><thead><tr><th></th><th class=\"n\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
