@@ -379,6 +379,7 @@ func (a *app) serve(ctx context.Context) error {
 		mux.Handle("/", web.New(web.Config{
 			Query: a.query, Registry: a.registry, Prompts: a.prompts, Connections: a.connectionRows, Delivery: pageDelivery{a}, Price: a.priceWords, Live: a.live.subscribe, Logger: a.log.With("part", "web"),
 			Checks: a.checks, Runner: a.runner, CheckState: a.checkState, Datasets: a.datasets, Runs: a.runs,
+			Experiments: a.experiments, Desk: a.desk, Alerts: a.alerts, StopRollout: a.prompts.StopRollout,
 			Eraser: eraser{a}, Providers: a.providers, PublicURL: a.cfg.PublicURL, Proxies: proxies,
 			Simulated: a.simulated, Dropped: a.dropped,
 		}))

@@ -230,7 +230,7 @@ func (d *Spec) normalise() (err error) {
 	}
 	for _, s := range d.Segments {
 		if !validSegment(s) {
-			return event.Invalid("there is no such breakdown", "use model, provider, surface, environment, task_type, operation, prompt, input_length or property:NAME")
+			return errSegment()
 		}
 	}
 	d.Planned, d.MinUsers, d.Alpha = cmp.Or(d.Planned, DefaultPlanned), cmp.Or(d.MinUsers, DefaultMinUsers), cmp.Or(d.Alpha, DefaultAlpha)
@@ -291,6 +291,9 @@ func (d *Definition) question(now time.Time, by query.GroupBy) query.ExperimentQ
 	q := query.ExperimentQuery{Project: d.Project, From: d.Started, To: now, Flag: d.Flag, Prompt: d.Prompt, By: by, Metrics: []query.Metric{d.Primary.Metric}}
 	if !d.Stopped.IsZero() {
 		q.To = d.Stopped
+	}
+	if !q.From.Before(q.To) {
+		q.To = q.From.Add(time.Microsecond) // it has begun this very moment
 	}
 	for _, a := range d.Arms {
 		q.Arms = append(q.Arms, a.Key)

@@ -175,7 +175,7 @@ type Segment struct {
 // difference one shows some by chance.
 func Segmented(ctx context.Context, ask Asker, d Definition, by query.GroupBy, now time.Time) ([]Segment, error) {
 	if !validSegment(by) {
-		return nil, event.Invalid("there is no such breakdown", "use model, provider, surface, environment, task_type, operation, prompt, input_length or property:NAME")
+		return nil, errSegment()
 	}
 	if d.Started.IsZero() {
 		return []Segment{}, nil
@@ -410,7 +410,7 @@ func (j *judging) power(r *Report, now time.Time) {
 			if !j.d.Stopped.IsZero() {
 				end = j.d.Stopped
 			}
-			if days := end.Sub(j.d.Started).Hours() / 24; days > 0 {
+			if days := end.Sub(j.d.Started).Hours() / 24; days > 1.0/24 { // before that it says nothing
 				p.PerDay = event.Some(have / days)
 				if p.Needed.Known && j.d.Running() {
 					p.DaysLeft = event.Some(max(0, p.Needed.Value-have) / (have / days))
@@ -625,4 +625,30 @@ func probability(p float64) string {
 		return "below 0.0001"
 	}
 	return strconv.FormatFloat(p, 'g', 2, 64)
+}
+
+// Explainer lists what a figure is made of; *query.Reader does.
+type Explainer interface {
+	ExperimentBehind(ctx context.Context, q query.BehindQuery) ([]query.Behind, error)
+}
+
+// Behind lists the traces that a figure of an arm is made of: metric 0 is the
+// primary one, the guardrails follow. by and segment narrow it to one segment.
+func Behind(ctx context.Context, ask Explainer, d Definition, metric int, arm string, by query.GroupBy, segment string, descending bool, now time.Time) ([]query.Behind, error) {
+	if by != query.ByNone && !validSegment(by) {
+		return nil, errSegment()
+	}
+	q := d.question(now, by)
+	if metric < 0 || metric >= len(q.Metrics) {
+		return nil, event.Invalid("the experiment has no such metric", "0 is the primary one, the guardrails follow")
+	}
+	if !slices.Contains(q.Arms, arm) {
+		return nil, event.Invalid("the experiment has no such arm", "name one of its arms")
+	}
+	q.Metrics = q.Metrics[metric : metric+1]
+	return ask.ExperimentBehind(ctx, query.BehindQuery{ExperimentQuery: q, Arm: arm, Segment: segment, Descending: descending, Limit: 100})
+}
+
+func errSegment() error {
+	return event.Invalid("there is no such breakdown", "use model, provider, surface, environment, task_type, operation, prompt, input_length or property:NAME")
 }

@@ -72,7 +72,7 @@ func (m Metric) Number(v float64) string {
 	case UnitMillis:
 		return millis(v)
 	case UnitUSD:
-		if v < 0 {
+		if v <= -1e-9 {
 			return "−" + dollars(-v)
 		}
 		return dollars(v)
@@ -92,11 +92,12 @@ func (m Metric) Points(v float64) string {
 	return m.Number(v)
 }
 
-func (m Metric) signed(v float64) string {
+// Signed writes a difference; of a share in points, without the word.
+func (m Metric) Signed(v float64) string {
 	switch {
 	case math.IsInf(v, 0):
 		return "no known bound"
-	case v > 0:
+	case v > 0 && !(m.Unit() == UnitUSD && v < 1e-9):
 		return "+" + m.short(v)
 	}
 	return m.short(v)
@@ -123,11 +124,11 @@ func (m Metric) FormatDifference(i Interval, alpha float64) string {
 	if !i.Known {
 		return "an unknown amount"
 	}
-	v := m.signed(i.Value)
+	v := m.Signed(i.Value)
 	if m.Unit() == UnitShare {
 		v += " points"
 	}
-	return fmt.Sprintf("%s (%s interval %s to %s)", v, percent(1-alpha, 0), m.signed(i.Lower), m.signed(i.Upper))
+	return fmt.Sprintf("%s (%s interval %s to %s)", v, percent(1-alpha, 0), m.Signed(i.Lower), m.Signed(i.Upper))
 }
 
 // Words says a guardrail's limit: "at most 2 points more than control".
@@ -171,6 +172,9 @@ func millis(v float64) string {
 
 // dollars has three digits that say something.
 func dollars(v float64) string {
+	if v < 1e-9 { // less than any token costs: rounding
+		v = 0
+	}
 	if v >= 1 || v == 0 {
 		return "$" + strconv.FormatFloat(v, 'f', 2, 64)
 	}

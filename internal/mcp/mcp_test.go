@@ -23,6 +23,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/experiment"
 	"github.com/hedgerow/hedgerow/internal/journal"
 	"github.com/hedgerow/hedgerow/internal/mcp"
 	"github.com/hedgerow/hedgerow/internal/posthog"
@@ -148,7 +149,16 @@ func newFixture(t *testing.T) *fixture {
 	if _, err := db.Write(ctx, seed(other.ID)); err != nil {
 		t.Fatal(err)
 	}
+	if kv, err = j.KeyValue(ctx, "experiments", 1); err != nil {
+		t.Fatal(err)
+	}
+	experiments, err := experiment.Open(ctx, kv, experiment.Options{Audit: f.registry.Audit, Now: func() time.Time { return now }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = experiments.Close() })
 	config := mcp.Config{
+		Experiments: experiments, Desk: &experiment.Desk{Ask: reader, Now: func() time.Time { return now }},
 		Query: reader, Registry: f.registry, Prompts: prompts, Connections: f.delivery, Version: "v1.2.3", PublicURL: "https://hedgerow.example",
 		Logger: slog.New(slog.NewTextHandler(f.log, nil)), Now: func() time.Time { return now },
 	}
@@ -321,8 +331,8 @@ func (f *fixture) connections() []project.Connection {
 
 type args = map[string]any
 
-var readers = []string{"get_posthog_status", "get_stats", "get_trace", "list_events", "list_prompts", "get_prompt", "render_prompt", "list_rollouts", "list_checks", "list_datasets", "get_dataset_run", "compare_dataset_runs"}
-var writers = []string{"configure_posthog", "delete_posthog", "set_posthog_enabled", "test_posthog", "save_prompt", "set_prompt_label", "delete_prompt", "set_rollout", "stop_rollout", "resolve_prompt", "record_eval", "record_feedback", "save_example", "run_dataset"}
+var readers = []string{"get_posthog_status", "get_stats", "get_trace", "list_events", "list_prompts", "get_prompt", "render_prompt", "list_rollouts", "list_checks", "list_datasets", "get_dataset_run", "compare_dataset_runs", "list_experiments", "get_experiment"}
+var writers = []string{"configure_posthog", "delete_posthog", "set_posthog_enabled", "test_posthog", "save_prompt", "set_prompt_label", "delete_prompt", "set_rollout", "stop_rollout", "resolve_prompt", "record_eval", "record_feedback", "save_example", "run_dataset", "create_experiment", "start_experiment", "stop_experiment"}
 
 // TestSchemas holds all that a client learns of the tools against a golden
 // file; go test -update writes it anew.
@@ -569,6 +579,10 @@ func TestViewersOnlyRead(t *testing.T) {
 	for _, name := range readers {
 		if name == "get_dataset_run" || name == "compare_dataset_runs" {
 			c.fails(name, args{map[string]string{"get_dataset_run": "run", "compare_dataset_runs": "a"}[name]: "run_none"}, "no such run") // there is none
+			continue
+		}
+		if name == "get_experiment" {
+			c.fails(name, args{"id": "x_none"}, "no such experiment")
 			continue
 		}
 		c.must(name, map[string]args{"get_trace": {"trace_id": "trace-0"}, "get_prompt": {"name": "p"}, "render_prompt": {"name": "p"}}[name])

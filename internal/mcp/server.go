@@ -16,6 +16,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/dataset"
 	"github.com/hedgerow/hedgerow/internal/eval"
+	"github.com/hedgerow/hedgerow/internal/experiment"
 	"github.com/hedgerow/hedgerow/internal/posthog"
 	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/prompt"
@@ -27,14 +28,17 @@ const maxBody = 1 << 20
 
 // Config is what the tools speak for.
 type Config struct {
-	Query       *query.Reader     // required
-	Registry    *project.Registry // required
-	Prompts     *prompt.Registry  // required
-	Checks      *eval.Registry    // required
-	Datasets    *dataset.Registry // required
-	Runs        *dataset.Runner   // nil: no server runs on this data folder
-	Append      Appender          // takes judgements; nil: no server runs on this data folder
-	Connections Connections       // required
+	Query       *query.Reader        // required
+	Registry    *project.Registry    // required
+	Prompts     *prompt.Registry     // required
+	Checks      *eval.Registry       // required
+	Datasets    *dataset.Registry    // required
+	Runs        *dataset.Runner      // nil: no server runs on this data folder
+	Append      Appender             // takes judgements; nil: no server runs on this data folder
+	Connections Connections          // required
+	Experiments *experiment.Registry // required, as the next
+	Desk        *experiment.Desk
+	StopRollout experiment.Stopper // nil: rollouts cannot be stopped from here
 	Version     string
 	// PublicURL is where people reach hedgerow: the base of the links in
 	// answers, and a host that browsers may name. "" makes no links.
@@ -85,6 +89,7 @@ func New(c Config) *Server {
 	s.addPromptTools()
 	s.addRolloutTools()
 	s.addEvalTools()
+	s.addExperimentTools()
 	s.http = sdk.NewStreamableHTTPHandler(func(*http.Request) *sdk.Server { return s.tools }, &sdk.StreamableHTTPOptions{
 		Stateless: true, JSONResponse: true, MaxRequestBodyBytes: maxBody, PropagateRequestCancellation: true,
 		DisableLocalhostProtection: true, // HTTP has its own, which knows the public URL

@@ -252,27 +252,32 @@ func (s *statement) add(text string, args ...any) {
 	s.args = append(s.args, args...)
 }
 
-// Experiment reads the arms of an experiment.
-func (r *Reader) Experiment(ctx context.Context, q ExperimentQuery) (*Experiment, error) {
+// check reports what is wrong with a question, and fills in its end.
+func (q *ExperimentQuery) check(now func() time.Time) error {
 	switch {
 	case q.From.IsZero():
-		return nil, event.Invalid("this question needs the start of its time range", `send "from"`)
+		return event.Invalid("this question needs the start of its time range", `send "from"`)
 	case len(q.Arms) < 2:
-		return nil, event.Invalid("an experiment needs two arms", "name a control and at least one treatment")
+		return event.Invalid("an experiment needs two arms", "name a control and at least one treatment")
 	case q.Flag == "" && q.Prompt == "":
-		return nil, event.Invalid("the experiment names neither a flag nor a prompt", "its arms are variants of the one or versions of the other")
+		return event.Invalid("the experiment names neither a flag nor a prompt", "its arms are variants of the one or versions of the other")
 	case len(q.Metrics) > MaxMeasures:
-		return nil, event.Invalid("too many metrics", fmt.Sprintf("use at most %d", MaxMeasures))
+		return event.Invalid("too many metrics", fmt.Sprintf("use at most %d", MaxMeasures))
 	}
 	if q.To.IsZero() {
-		q.To = r.now().UTC()
+		q.To = now().UTC()
 	}
 	for _, m := range q.Metrics {
 		if err := m.Check(); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	if err := checkText("flag", q.Flag+q.Prompt+strings.Join(q.Arms, "")); err != nil {
+	return checkText("flag", q.Flag+q.Prompt+strings.Join(q.Arms, ""))
+}
+
+// Experiment reads the arms of an experiment.
+func (r *Reader) Experiment(ctx context.Context, q ExperimentQuery) (*Experiment, error) {
+	if err := q.check(r.now); err != nil {
 		return nil, err
 	}
 	x := &experimentReader{r: r, q: q, out: new(Experiment), at: make(map[[2]string]int)}
@@ -458,7 +463,7 @@ func (x *experimentReader) readings(s *statement, metrics []Metric) error {
 	s.add(strings.Join(conds, " OR ") + ")), ")
 	// An event with a trace that is none of the experiment's, and without an arm
 	// of its own, speaks of something else; so does a call without a trace.
-	s.add("readings AS (SELECT units.u, units.arm, units.seg" + cols.String() + " FROM (SELECT picked.* REPLACE (coalesce(traces.u, picked.u) AS u), traces.u IS NOT NULL AS traced FROM picked LEFT JOIN traces ON traces.trace_id = picked.trace_id) AS e " +
+	s.add("readings AS (SELECT units.u, units.arm, units.seg, e.trace_id, e.ts" + cols.String() + " FROM (SELECT picked.* REPLACE (coalesce(traces.u, picked.u) AS u), traces.u IS NOT NULL AS traced FROM picked LEFT JOIN traces ON traces.trace_id = picked.trace_id) AS e " +
 		"JOIN units ON units.u = e.u WHERE e.traced OR e.ts >= units.since AND (e.own = units.arm OR e.trace_id IS NULL AND e.own IS NULL AND NOT (" + callExpr + "))) ")
 	return nil
 }
@@ -577,4 +582,70 @@ func (x *experimentReader) moments(ctx context.Context) error {
 		}
 		return nil
 	}, s.String(), s.args...)
+}
+
+// Behind is one trace, or one user's outcomes without a trace, that a figure of
+// an arm is made of.
+type Behind struct {
+	TraceID string    `json:"trace_id"` // "" where an outcome names no trace
+	User    string    `json:"user"`
+	At      time.Time `json:"at"` // of the first event that counts
+	Y       Number    `json:"y"`  // what is counted; of a quantile, the greatest value
+	N       Number    `json:"n"`
+}
+
+// BehindQuery asks for what a figure is made of.
+type BehindQuery struct {
+	ExperimentQuery        // with one metric
+	Arm             string // of those that are asked for
+	Segment         string // of By; without By there is one
+	Descending      bool   // the highest figures first, else the lowest; then the newest
+	Limit           int    // Defaults to 50, at most 500
+}
+
+// ExperimentBehind lists the traces behind a figure of [Reader.Experiment].
+func (r *Reader) ExperimentBehind(ctx context.Context, q BehindQuery) ([]Behind, error) {
+	if err := q.check(r.now); err != nil {
+		return nil, err
+	}
+	if len(q.Metrics) != 1 {
+		return nil, event.Invalid("traces are listed for one metric at a time", "name one")
+	}
+	if q.Limit <= 0 {
+		q.Limit = 50
+	}
+	x := &experimentReader{r: r, q: q.ExperimentQuery}
+	var s statement
+	if err := x.units(&s); err != nil {
+		return nil, err
+	}
+	if err := x.readings(&s, q.Metrics); err != nil {
+		return nil, err
+	}
+	sum, order := "sum(y0)", "ASC"
+	if q.Metrics[0].Quantile() > 0 {
+		sum = "max(y0)"
+	}
+	if q.Descending {
+		order = "DESC"
+	}
+	// Without an n the figure of a trace is what it adds: a call's cost.
+	s.add("SELECT trace_id, u, min(ts), "+r.sql.float(sum)+" AS y, "+r.sql.float("sum(n0)")+" AS n FROM readings WHERE arm = CAST(? AS VARCHAR) AND seg = CAST(? AS VARCHAR) AND (y0 IS NOT NULL OR n0 IS NOT NULL)"+
+		" GROUP BY trace_id, u ORDER BY coalesce(y, 0) / coalesce(nullif(n, 0), 1) "+order+", min(ts) DESC, u LIMIT ?", q.Arm, q.Segment, min(q.Limit, 500))
+	out := []Behind{}
+	err := r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var trace sql.NullString
+			var y, n sql.NullFloat64
+			var b Behind
+			if err := rows.Scan(&trace, &b.User, &b.At, &y, &n); err != nil {
+				return fmt.Errorf("scan trace: %w", err)
+			}
+			b.TraceID, b.At = trace.String, b.At.UTC()
+			b.Y, b.N = Number{Value: y.Float64, Known: y.Valid}, Number{Value: n.Float64, Known: n.Valid}
+			out = append(out, b)
+		}
+		return nil
+	}, s.String(), s.args...)
+	return out, err
 }

@@ -311,6 +311,45 @@ func sameMoments(t *testing.T, what string, got, want query.Moments) {
 	}
 }
 
+// What lies behind a figure adds up to it, the worst first.
+func TestExperimentBehind(t *testing.T) {
+	f := rollout(t)
+	q := query.BehindQuery{ExperimentQuery: query.ExperimentQuery{Project: "default", From: now.Add(-30 * 24 * time.Hour), Flag: "answer-test", Prompt: "answer", Arms: []string{"control", "treatment"}}, Arm: "treatment", Limit: 500}
+	for _, m := range []query.Metric{{Measure: query.CompletionRate}, {Measure: query.CostPerTask}, {Measure: query.LatencyP95}, {Event: "support_ticket_resolved", As: query.AsUsers}} {
+		for _, q.Descending = range []bool{false, true} {
+			q.Metrics = []query.Metric{m}
+			got, err := f.ExperimentBehind(t.Context(), q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			x, err := f.Experiment(t.Context(), q.ExperimentQuery)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := x.Cells[1].Figures[0].Moments
+			var y, n float64
+			last := math.Inf(-1)
+			for _, b := range got {
+				y, n = y+b.Y.Value, n+b.N.Value
+				v := b.Y.Value / max(1, b.N.Value)
+				if q.Descending {
+					v = -v
+				}
+				if v < last-1e-12 || b.User == "" || b.At.IsZero() {
+					t.Fatalf("%+v comes after %v", b, last)
+				}
+				last = v
+			}
+			if len(got) == 0 || m.As == "" && m.Quantile() == 0 && (math.Abs(y-want.Y) > 1e-9 || n != want.N) || m.Quantile() > 0 && n != want.N {
+				t.Errorf("%+v: %d with %v of %v, want %v of %v", m, len(got), y, n, want.Y, want.N)
+			}
+		}
+	}
+	q.Metrics = nil
+	_, err := f.ExperimentBehind(t.Context(), q)
+	wantInvalid(t, err)
+}
+
 // Versions of a prompt can be the arms, by number or id.
 func TestExperimentOfVersions(t *testing.T) {
 	f := rollout(t)

@@ -90,7 +90,7 @@ func (s *Web) table() []route {
 		{pattern: "GET /events", need: viewer, handle: s.toEvents},
 		{pattern: "GET /events/{uuid}", need: viewer, handle: s.findEvent},
 		{pattern: "GET /traces/{id}", need: viewer, handle: s.findTrace},
-	}, s.promptRoutes(), s.rolloutRoutes(), s.evalRoutes(), []route{
+	}, s.promptRoutes(), s.rolloutRoutes(), s.experimentRoutes(), s.evalRoutes(), []route{
 		{pattern: "GET /p/{project}/connections", need: viewer, handle: s.connections, section: "Project", label: "Connections"},
 		{pattern: "POST /p/{project}/connections", need: member, handle: s.createConnection, again: s.connections},
 		{pattern: "GET /p/{project}/connections/{connection}", need: viewer, handle: s.connection},
@@ -106,6 +106,9 @@ func (s *Web) table() []route {
 		{pattern: "POST /p/{project}/keys/{key}/revoke", need: admin, handle: s.revokeKey, again: s.keys},
 		{pattern: "POST /p/{project}/provider-keys", need: admin, handle: s.setProviderKey, again: s.keys},
 		{pattern: "POST /p/{project}/provider-keys/{provider}/delete", need: admin, handle: s.deleteProviderKey, again: s.keys},
+		{pattern: "GET /p/{project}/alerts", need: admin, handle: s.alerts, section: "Project", label: "Alerts"},
+		{pattern: "POST /p/{project}/alerts", need: admin, handle: s.saveAlerts, again: s.alerts},
+		{pattern: "POST /p/{project}/alerts/test", need: admin, handle: s.testAlerts, again: s.alerts},
 		{pattern: "GET /p/{project}/settings", need: admin, handle: s.settings, section: "Project", label: "Settings"},
 		{pattern: "POST /p/{project}/settings", need: admin, handle: s.saveSettings, again: s.settings},
 		{pattern: "POST /p/{project}/delete", need: admin, handle: s.deleteProject, again: s.settings},

@@ -14,6 +14,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/dataset"
 	"github.com/hedgerow/hedgerow/internal/eval"
+	"github.com/hedgerow/hedgerow/internal/experiment"
 	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/prompt"
 	"github.com/hedgerow/hedgerow/internal/query"
@@ -42,7 +43,12 @@ type Config struct {
 	// it. nil leaves the pages as they were loaded.
 	Live func(projectID string) (changed <-chan struct{}, stop func())
 	// Price tells today's rates of a price row in words. nil leaves them out.
-	Price func(provider, model string) string
+	Price       func(provider, model string) string
+	Experiments *experiment.Registry
+	Desk        *experiment.Desk
+	Alerts      *experiment.Sender
+	StopRollout experiment.Stopper
+
 	// Checks, Runner and Datasets are the project's checks of answers and its
 	// examples; required. CheckState says how a check goes in this process, and Runs
 	// carries out runs of datasets; nil where this process only shows them.

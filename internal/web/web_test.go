@@ -21,6 +21,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/experiment"
 	"github.com/hedgerow/hedgerow/internal/journal"
 	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/prompt"
@@ -43,7 +44,8 @@ type site struct {
 	erased  []string
 	clock   *clock
 
-	delivery *delivery
+	delivery    *delivery
+	experiments *experiment.Registry
 }
 
 // clock is a time that tests set.
@@ -108,7 +110,7 @@ func newSite(t *testing.T, events ...*event.Event) *site {
 	s.openEvals(j)
 	s.admin = s.reg.Snapshot().Users()[0]
 	s.give(s.admin, "admin@example.com")
-	s.web = web.New(web.Config{
+	pages := web.Config{
 		Query: q, Registry: s.reg, Prompts: s.prompts, Checks: s.checks, Runner: s.runner, Datasets: s.datasets, Runs: s.runs, Eraser: s, Providers: func() []string { return []string{"anthropic", "openai"} }, PublicURL: "http://hedgerow.example",
 		Simulated: true, Dropped: func() uint64 { return 3 }, Now: s.clock.now, Delivery: s.delivery,
 		Price: func(provider, model string) string { return "Today: " + provider + " " + model + " costs $0.4" },
@@ -116,7 +118,9 @@ func newSite(t *testing.T, events ...*event.Event) *site {
 		Connections: func(string) []web.Connection {
 			return []web.Connection{{Name: "production", Host: "https://eu.i.posthog.com", State: "refused", LastError: "PostHog refuses the key"}}
 		},
-	})
+	}
+	s.withExperiments(j, q, &pages)
+	s.web = web.New(pages)
 	s.server = httptest.NewServer(s.web)
 	t.Cleanup(s.server.Close)
 	s.client = s.browser()

@@ -1,0 +1,102 @@
+// Walks through experiments as a person does: the list, a verdict, the worst
+// trace behind a figure, a segment, a new experiment by the form, alerts. Prints
+// one line of JSON a step, with what was wrong there.
+//
+//   BETTER=x_… HARMFUL=x_… node experiments.mjs BASE SIGN_IN_URL FOLDER
+import { chromium } from "playwright-core";
+import { existsSync } from "node:fs";
+
+const [base, signIn, folder] = process.argv.slice(2);
+const { BETTER, HARMFUL } = process.env;
+const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
+const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+const context = await browser.newContext({ viewport: { width: 1440, height: 900 } });
+const page = await context.newPage();
+let trouble = [];
+page.on("console", (m) => { if (m.type() === "error" && !/status of 40/.test(m.text())) trouble.push(m.text()); });
+page.on("pageerror", (e) => trouble.push(String(e)));
+async function step(name, does) {
+  trouble = [];
+  try { await does(); } catch (e) { trouble.push(String(e)); }
+  await page.screenshot({ path: `${folder}/${name}.png`, fullPage: true }).catch(() => {});
+  console.log(JSON.stringify({ step: name, trouble }));
+}
+const has = async (text) => { if (!(await page.locator("main").innerText()).includes(text)) trouble.push("lacks " + text); };
+const at = base + "/p/default";
+
+await page.goto(signIn);
+await page.getByRole("button").first().click();
+await page.waitForURL(/\/(welcome|account)/);
+await step("list", async () => {
+  await page.goto(at + "/overview");
+  await page.getByRole("link", { name: "Experiments" }).click();
+  for (const t of ["Kinder helpful", "Kinder harmful", "winner", "guardrail broken"]) await has(t);
+});
+await step("verdict", async () => {
+  await page.getByRole("link", { name: "Kinder helpful" }).click();
+  for (const t of ["treatment is better than control", "Guardrails", "at most 2 points more than control", "Power now", "Versions that ran"]) await has(t);
+  if ((await page.locator("svg.interval").count()) < 3) trouble.push("intervals are not drawn");
+});
+await step("behind", async () => {
+  await page.getByRole("region", { name: "Primary metric" }).getByRole("link").first().click();
+  await has("Worst first");
+  await has("0 of 1");
+});
+await step("losing-trace", async () => {
+  await page.getByRole("cell", { name: /^helpful-user-/ }).first().getByRole("link").click();
+  await page.waitForURL(/\/traces\//);
+  await has("gpt-4.1-mini");
+});
+await step("segments", async () => {
+  await page.goto(`${at}/experiments/${BETTER}?by=property:plan`);
+  await has("free"); await has("pro");
+});
+await step("broken", async () => {
+  await page.goto(`${at}/experiments/${HARMFUL}`);
+  for (const t of ["guardrail broken", "stopped", "Escalation rate of treatment", "Rollout stopped at", "Webhook told at", "E-mail sent at"]) await has(t);
+});
+await step("new", async () => {
+  await page.goto(at + "/experiments/new?prompt=helpful");
+  if ((await page.getByLabel("Feature flag").inputValue()) !== "helpful-test") trouble.push("the rollout's flag is not filled in");
+  await page.getByLabel("Name", { exact: true }).fill("Once more");
+  await page.getByLabel("Planned users, over all arms").fill("5");
+  await page.getByRole("button", { name: "Save" }).click();
+  await has("planned number of users"); // refused, with what was typed
+  if ((await page.getByLabel("Name", { exact: true }).inputValue()) !== "Once more") trouble.push("what was typed is gone");
+  await page.getByLabel("Planned users, over all arms").fill("3000");
+  await page.getByRole("button", { name: "Save" }).click();
+  await has("The experiment is saved");
+});
+await step("edit", async () => {
+  await page.getByRole("link", { name: "Edit" }).click();
+  await has("has begun");
+  await page.getByLabel("Name", { exact: true }).fill("Once more, longer");
+  await page.getByRole("button", { name: "Save" }).click();
+  await has("Once more, longer");
+});
+await step("stop", async () => {
+  await page.getByText("Stop …").click();
+  await page.getByLabel("Reason").fill("only a try");
+  await page.getByRole("button", { name: "Stop the experiment" }).click();
+  await has("The experiment is stopped");
+});
+await step("alerts", async () => {
+  await page.getByRole("link", { name: "Alerts" }).click();
+  await page.getByRole("button", { name: "Send a test alert" }).click();
+  await has("Webhook: sent. E-mail: sent.");
+});
+// Narrow and dark: nothing is wider than the screen.
+const cookies = await context.cookies();
+for (const width of [1440, 390]) for (const colorScheme of ["light", "dark"]) {
+  const c = await browser.newContext({ viewport: { width, height: 900 }, colorScheme });
+  await c.addCookies(cookies);
+  const p = await c.newPage();
+  for (const [name, path] of Object.entries({ list: "/experiments", page: `/experiments/${BETTER}?by=property:plan`, broken: `/experiments/${HARMFUL}`, new: "/experiments/new", alerts: "/alerts" })) {
+    await p.goto(at + path);
+    const wide = await p.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+    await p.screenshot({ path: `${folder}/${name}-${width}-${colorScheme}.png`, fullPage: true });
+    console.log(JSON.stringify({ step: `${name} ${width} ${colorScheme}`, trouble: wide > 0 ? [`${wide} px too wide`] : [] }));
+  }
+  await c.close();
+}
+await browser.close();
