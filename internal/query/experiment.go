@@ -280,6 +280,10 @@ func (r *Reader) Experiment(ctx context.Context, q ExperimentQuery) (*Experiment
 	if err := q.check(r.now); err != nil {
 		return nil, err
 	}
+	if err := r.turn(ctx); err != nil {
+		return nil, err
+	}
+	defer func() { <-r.experiments }()
 	x := &experimentReader{r: r, q: q, out: new(Experiment), at: make(map[[2]string]int)}
 	if err := x.cells(ctx); err != nil {
 		return nil, err
@@ -290,10 +294,23 @@ func (r *Reader) Experiment(ctx context.Context, q ExperimentQuery) (*Experiment
 	if err := x.quantiles(ctx); err != nil {
 		return nil, err
 	}
-	if err := x.moments(ctx); err != nil {
-		return nil, err
+	// One metric at a time: what all of them together need grows with their number.
+	for i := range q.Metrics {
+		if err := x.moments(ctx, i); err != nil {
+			return nil, err
+		}
 	}
 	return x.out, nil
+}
+
+// turn waits until no other question about an experiment is being answered.
+func (r *Reader) turn(ctx context.Context) error {
+	select {
+	case r.experiments <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return event.NewError(event.CodeCanceled, "the question was cancelled", "", ctx.Err())
+	}
 }
 
 // experimentReader answers one question.
@@ -527,57 +544,44 @@ func (x *experimentReader) quantiles(ctx context.Context) error {
 	return nil
 }
 
-// moments reads the sums of each cell, of all metrics at once.
-func (x *experimentReader) moments(ctx context.Context) error {
+// moments reads the sums of one metric in each cell.
+func (x *experimentReader) moments(ctx context.Context, metric int) error {
+	m := x.q.Metrics[metric]
 	var s statement
 	if err := x.units(&s); err != nil {
 		return err
 	}
-	if err := x.readings(&s, x.q.Metrics); err != nil {
+	if err := x.readings(&s, []Metric{m}); err != nil {
 		return err
 	}
 	// One row a user; users who were only met count for "users" metrics.
 	s.add(", each AS (SELECT units.u, units.arm, units.seg")
-	for i, m := range x.q.Metrics {
-		y, n := fmt.Sprintf("y%d", i), fmt.Sprintf("n%d", i)
-		switch {
-		case m.Event != "" && m.As == AsUsers:
-			s.add(fmt.Sprintf(", coalesce(max(%s), 0) AS y%d, 1 AS n%d", y, i, i))
-		case m.Quantile() > 0:
-			s.add(", sum(CASE")
-			for _, c := range x.out.Cells {
-				if f := c.Figures[i]; f.Value.Known {
-					s.add(" WHEN units.arm = CAST(? AS VARCHAR) AND units.seg = CAST(? AS VARCHAR) THEN CASE WHEN "+y+" <= CAST(? AS DOUBLE) THEN 1 WHEN "+y+" IS NOT NULL THEN 0 END", c.Arm, c.Segment, f.Value.Value)
-				}
+	switch {
+	case m.Event != "" && m.As == AsUsers:
+		s.add(", coalesce(max(y0), 0) AS y, 1 AS n")
+	case m.Quantile() > 0:
+		s.add(", sum(CASE")
+		for _, c := range x.out.Cells {
+			if f := c.Figures[metric]; f.Value.Known {
+				s.add(" WHEN units.arm = CAST(? AS VARCHAR) AND units.seg = CAST(? AS VARCHAR) THEN CASE WHEN y0 <= CAST(? AS DOUBLE) THEN 1 WHEN y0 IS NOT NULL THEN 0 END", c.Arm, c.Segment, f.Value.Value)
 			}
-			s.add(fmt.Sprintf(" WHEN false THEN 0 END) AS y%d, sum(%s) AS n%d", i, n, i))
-		default:
-			s.add(fmt.Sprintf(", sum(%s) AS y%d, sum(%s) AS n%d", y, i, n, i))
 		}
+		s.add(" WHEN false THEN 0 END) AS y, sum(n0) AS n")
+	default:
+		s.add(", sum(y0) AS y, sum(n0) AS n")
 	}
-	s.add(" FROM units LEFT JOIN readings USING (u) GROUP BY units.u, units.arm, units.seg) SELECT seg, arm")
-	for i := range x.q.Metrics {
-		y, n := fmt.Sprintf("CAST(coalesce(y%d, 0) AS DOUBLE)", i), fmt.Sprintf("CAST(coalesce(n%d, 0) AS DOUBLE)", i)
-		some := fmt.Sprintf("y%d IS NOT NULL OR n%d IS NOT NULL", i, i)
-		s.add(fmt.Sprintf(", CAST(count(*) FILTER (WHERE %s) AS DOUBLE), sum(%s), sum(%s), sum(%s * %s), sum(%s * %s), sum(%s * %s)", some, n, y, n, n, y, y, n, y))
-	}
-	s.add(" FROM each GROUP BY seg, arm")
+	const y, n = "CAST(coalesce(y, 0) AS DOUBLE)", "CAST(coalesce(n, 0) AS DOUBLE)"
+	s.add(" FROM units LEFT JOIN readings USING (u) GROUP BY units.u, units.arm, units.seg) SELECT seg, arm, " +
+		"CAST(count(*) FILTER (WHERE y IS NOT NULL OR n IS NOT NULL) AS DOUBLE), sum(" + n + "), sum(" + y + "), sum(" + n + " * " + n + "), sum(" + y + " * " + y + "), sum(" + n + " * " + y + ") FROM each GROUP BY seg, arm")
 	return x.r.store.Read(ctx, func(rows *sql.Rows) error {
 		for rows.Next() {
 			var seg, arm string
-			got := make([]Moments, len(x.q.Metrics))
-			dest := []any{&seg, &arm}
-			for i := range got {
-				m := &got[i]
-				dest = append(dest, &m.Users, &m.N, &m.Y, &m.NN, &m.YY, &m.NY)
-			}
-			if err := rows.Scan(dest...); err != nil {
+			var m Moments
+			if err := rows.Scan(&seg, &arm, &m.Users, &m.N, &m.Y, &m.NN, &m.YY, &m.NY); err != nil {
 				return fmt.Errorf("scan sums: %w", err)
 			}
 			if at, ok := x.at[[2]string{seg, arm}]; ok {
-				for i, m := range got {
-					x.out.Cells[at].Figures[i].Moments = m
-				}
+				x.out.Cells[at].Figures[metric].Moments = m
 			}
 		}
 		return nil
@@ -614,6 +618,10 @@ func (r *Reader) ExperimentBehind(ctx context.Context, q BehindQuery) ([]Behind,
 	if q.Limit <= 0 {
 		q.Limit = 50
 	}
+	if err := r.turn(ctx); err != nil {
+		return nil, err
+	}
+	defer func() { <-r.experiments }()
 	x := &experimentReader{r: r, q: q.ExperimentQuery}
 	var s statement
 	if err := x.units(&s); err != nil {
