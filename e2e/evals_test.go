@@ -29,7 +29,7 @@ func (p *proc) apiCall(method, path, body string, into any) {
 	req.Header.Set("Authorization", "Bearer "+p.w.key)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		p.w.t.Fatal(err)
+		p.w.t.Fatalf("%v\n%s", err, p.logs())
 	}
 	defer resp.Body.Close()
 	b, err := io.ReadAll(resp.Body)

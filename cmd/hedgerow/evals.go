@@ -90,7 +90,7 @@ func (q evalQueues) Open(ctx context.Context, name, projectID string) (event.Que
 
 func (q evalQueues) Drop(ctx context.Context, name string) error {
 	err := q.j.DeleteQueue(ctx, name)
-	if event.AsError(err).Code == event.CodeNotFound {
+	if err != nil && event.AsError(err).Code == event.CodeNotFound {
 		return nil
 	}
 	return err

@@ -115,6 +115,9 @@ func (g *Guard) check(ctx context.Context, d Definition) error {
 	}
 	ways := g.Ways(d.Project)
 	for i := range d.Breaches {
+		if b := &d.Breaches[i]; b.Rollout.State == ActionPending && b.Rollout.Error == "" {
+			continue // another replica is stopping it, and tells, or this one does at the next look
+		}
 		g.act(ctx, &d, i, "webhook", func(b *Breach) *Action { return &b.Webhook }, g.tell(ways.Webhook))
 		g.act(ctx, &d, i, "e-mail", func(b *Breach) *Action { return &b.Email }, g.tell(ways.Email))
 	}

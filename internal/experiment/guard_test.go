@@ -85,7 +85,10 @@ func TestGuardStopsAndTellsOnce(t *testing.T) {
 		wg.Wait()
 		b.clock.add(time.Minute)
 	}
-	if want := []string{"stop guardrail default support_answer", "webhook", "email"}; !slices.Equal(c.list, want) {
+	if len(c.list) > 1 {
+		slices.Sort(c.list[1:]) // one replica may send the one, and the other the other
+	}
+	if want := []string{"stop guardrail default support_answer", "email", "webhook"}; !slices.Equal(c.list, want) {
 		t.Errorf("done %q, want %q", c.list, want)
 	}
 	d, _ = r.Experiment("default", d.ID)
