@@ -7,6 +7,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"time"
 
 	"github.com/urfave/cli/v3"
 
@@ -24,12 +25,12 @@ func serveCommand() *cli.Command {
 			if err := c.load(cmd); err != nil {
 				return err
 			}
-			boundHeap()
 			a, err := start(ctx, c)
 			if err != nil {
 				return err
 			}
 			a.banner(cmd.Root().Writer)
+			go a.tuneHeap(ctx)
 			if err := dropStartPages(); err != nil {
 				a.log.Debug("give the start's pages back", "err", err)
 			}
@@ -81,11 +82,39 @@ func (a *app) banner(w io.Writer) {
 	fmt.Fprintln(w)
 }
 
-// boundHeap has the garbage collector work harder once Go's own memory passes a
-// quarter of a gigabyte, far above what 1,000 calls a second need: a burst of
-// large bodies then leaves less behind. GOMEMLIMIT overrides it.
-func boundHeap() {
+// tuneHeap has garbage collected at a third of the growth that Go allows by default
+// while there is little to do, and as Go does it while more than busyCalls a
+// second pass, when processor time is dearer than memory; and harder once Go's
+// own memory passes a quarter of a gigabyte, so that a burst of large bodies
+// leaves less behind. GOGC and GOMEMLIMIT override it. It returns when ctx ends.
+func (a *app) tuneHeap(ctx context.Context) {
+	const busyCalls = 1500
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(256 << 20)
+	}
+	if os.Getenv("GOGC") != "" {
+		return
+	}
+	debug.SetGCPercent(30)
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	busy, before := false, int64(0)
+	for n := 1; ; n++ {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if n == 10 { // the first rounds of what works in the background are over
+			if err := dropStartPages(); err != nil {
+				a.log.Debug("give the start's pages back", "err", err)
+			}
+		}
+		calls := a.gateway.Stats().Calls
+		if now := calls-before > busyCalls; now != busy {
+			busy = now
+			debug.SetGCPercent(map[bool]int{false: 30, true: 100}[busy])
+		}
+		before = calls
 	}
 }

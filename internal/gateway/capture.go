@@ -45,6 +45,7 @@ type capture struct {
 	queue chan *record
 	bytes budget
 	depth atomic.Int64
+	calls atomic.Int64 // offered since the start
 
 	mu     sync.RWMutex // held by offer for reading, so that close has no sender beside it
 	closed bool
@@ -83,6 +84,7 @@ func newCapture(a Appender, m *metrics, log *slog.Logger, queue int, bytes, deco
 // offer hands a call over, or drops it. It tells whether it took it.
 func (c *capture) offer(r *record) bool {
 	r.ended = time.Now()
+	c.calls.Add(1)
 	r.size = int64(cap(r.call.Request) + cap(r.call.Response) + cap(r.call.ResponseTail))
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -465,6 +467,7 @@ func (c *capture) close(ctx context.Context) error {
 
 // Stats is what the gateway tells about its capture.
 type Stats struct {
+	Calls      int64            `json:"calls"`       // that ended since the start
 	QueueDepth int64            `json:"queue_depth"` // calls that wait to be recorded, or are being recorded
 	QueueBytes int64            `json:"queue_bytes"`
 	Dropped    map[string]int64 `json:"dropped"`            // calls that were not recorded since the start, by reason
@@ -474,7 +477,7 @@ type Stats struct {
 func (c *capture) stats() Stats {
 	c.drops.Lock()
 	defer c.drops.Unlock()
-	s := Stats{QueueDepth: c.depth.Load(), QueueBytes: c.bytes.used.Load(), Dropped: make(map[string]int64, len(c.drops.count)), LastDrop: c.drops.last}
+	s := Stats{Calls: c.calls.Load(), QueueDepth: c.depth.Load(), QueueBytes: c.bytes.used.Load(), Dropped: make(map[string]int64, len(c.drops.count)), LastDrop: c.drops.last}
 	for k, v := range c.drops.count {
 		s.Dropped[k] = v
 	}
