@@ -45,7 +45,7 @@ type capture struct {
 	queue chan *record
 	bytes budget
 	depth atomic.Int64
-	calls atomic.Int64 // offered since the start
+	calls atomic.Int64 // that ended, since the start
 
 	mu     sync.RWMutex // held by offer for reading, so that close has no sender beside it
 	closed bool
@@ -84,7 +84,9 @@ func newCapture(a Appender, m *metrics, log *slog.Logger, queue int, bytes, deco
 // offer hands a call over, or drops it. It tells whether it took it.
 func (c *capture) offer(r *record) bool {
 	r.ended = time.Now()
-	c.calls.Add(1)
+	if !r.start {
+		c.calls.Add(1)
+	}
 	r.size = int64(cap(r.call.Request) + cap(r.call.Response) + cap(r.call.ResponseTail))
 	c.mu.RLock()
 	defer c.mu.RUnlock()

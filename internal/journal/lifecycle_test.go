@@ -442,3 +442,16 @@ func TestBringBack(t *testing.T) {
 	// Opened once more, and with AckWait as it was, nothing comes a second time.
 	none(t, mustQueue(t, j, "q", o), 500*time.Millisecond)
 }
+
+// TestOpenedTwice: what this process fetched itself is in hand and does not come
+// again when the queue that it made is opened once more.
+func TestOpenedTwice(t *testing.T) {
+	t.Parallel()
+	j := open(t, journal.Config{})
+	o := journal.QueueOptions{AckWait: time.Hour}
+	q := mustQueue(t, j, "q", o)
+	mustAppend(t, j, newEvent("p1", 100))
+	ds := fetchN(t, q, 1)
+	none(t, mustQueue(t, j, "q", o), 500*time.Millisecond)
+	ackAll(t, ds)
+}

@@ -83,6 +83,7 @@ func (j *Journal) Queue(ctx context.Context, name string, o QueueOptions) (*Queu
 		MaxDeliver:     -1,
 		DeliverPolicy:  jetstream.DeliverAllPolicy,
 	}
+	first := j.firstOpened(name)
 	cons, err := j.events.Consumer(ctx, name)
 	switch {
 	case errors.Is(err, jetstream.ErrConsumerNotFound):
@@ -107,7 +108,7 @@ func (j *Journal) Queue(ctx context.Context, name string, o QueueOptions) (*Queu
 			have.AckWait, have.MaxAckPending, have.FilterSubjects = want.AckWait, want.MaxAckPending, want.FilterSubjects
 			cons, err = j.events.UpdateConsumer(ctx, have)
 		}
-		if err == nil && j.firstOpened(name) && cons.CachedInfo().NumAckPending > 0 {
+		if err == nil && first && cons.CachedInfo().NumAckPending > 0 {
 			cons, err = j.bringBack(ctx, have)
 		}
 	}
