@@ -103,9 +103,9 @@ func (a *app) onClose(name string, f func(context.Context) error) {
 }
 
 // start opens everything and serves. When it fails, what it had opened is closed
-// again.
-func start(ctx context.Context, cfg *config) (*app, error) {
-	return open(ctx, cfg, (*app).openListener, (*app).openData, (*app).openChecks, (*app).openPrices, (*app).openStore, (*app).openExperiments, (*app).openSinks, (*app).openEnricher, (*app).openGateway, (*app).openEvals, (*app).openIngest, (*app).openOTLP, (*app).serve)
+// again. first is done before anything else.
+func start(ctx context.Context, cfg *config, first ...func(*app, context.Context) error) (*app, error) {
+	return open(ctx, cfg, append(first, (*app).openListener, (*app).openData, (*app).openChecks, (*app).openPrices, (*app).openStore, (*app).openExperiments, (*app).openSinks, (*app).openEnricher, (*app).openGateway, (*app).openEvals, (*app).openIngest, (*app).openOTLP, (*app).serve)...)
 }
 
 // startOffline opens the data folder for a subcommand: settings, journal and
@@ -123,7 +123,7 @@ func startOffline(ctx context.Context, cfg *config) (*app, error) {
 // startSimulated is start, with pages that say that what they show is made up.
 func startSimulated(ctx context.Context, cfg *config) (*app, error) {
 	simulated := func(a *app, _ context.Context) error { a.simulated = true; return nil }
-	return open(ctx, cfg, simulated, (*app).openListener, (*app).openData, (*app).openChecks, (*app).openPrices, (*app).openStore, (*app).openExperiments, (*app).openSinks, (*app).openEnricher, (*app).openGateway, (*app).openEvals, (*app).openIngest, (*app).openOTLP, (*app).serve)
+	return start(ctx, cfg, simulated)
 }
 
 func open(ctx context.Context, cfg *config, steps ...func(*app, context.Context) error) (*app, error) {

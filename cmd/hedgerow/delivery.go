@@ -113,9 +113,14 @@ func (c connections) Delivery(conn project.Connection) api.Delivery {
 // DropBacklog forgets what waits for a connection: its queue begins anew with
 // the next event.
 func (c connections) DropBacklog(ctx context.Context, id string) error {
-	err := c.a.journal.DeleteQueue(ctx, connectionQueue(id))
-	if e := event.AsError(err); e != nil && e.Code == event.CodeNotFound {
-		return nil // nothing waits
+	return dropQueue(ctx, c.a.journal, connectionQueue(id))
+}
+
+// dropQueue deletes a queue of the journal. One that is not there is gone already.
+func dropQueue(ctx context.Context, j *journal.Journal, name string) error {
+	err := j.DeleteQueue(ctx, name)
+	if err != nil && event.AsError(err).Code == event.CodeNotFound {
+		return nil
 	}
 	return err
 }

@@ -89,11 +89,7 @@ func (q evalQueues) Open(ctx context.Context, name, projectID string) (event.Que
 }
 
 func (q evalQueues) Drop(ctx context.Context, name string) error {
-	err := q.j.DeleteQueue(ctx, name)
-	if err != nil && event.AsError(err).Code == event.CodeNotFound {
-		return nil
-	}
-	return err
+	return dropQueue(ctx, q.j, name)
 }
 
 func (q evalQueues) Names(ctx context.Context, prefix string) ([]string, error) {

@@ -30,10 +30,8 @@ func serveCommand() *cli.Command {
 				return err
 			}
 			a.banner(cmd.Root().Writer)
+			a.giveBackStart()
 			go a.tuneHeap(ctx)
-			if err := dropStartPages(); err != nil {
-				a.log.Debug("give the start's pages back", "err", err)
-			}
 			var failure error
 			select {
 			case <-ctx.Done():
@@ -95,26 +93,36 @@ func (a *app) tuneHeap(ctx context.Context) {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
-	debug.SetGCPercent(30)
+	const little, much = 30, 100 // percent of growth
+	percent := little
+	debug.SetGCPercent(percent)
+	settled := time.After(10 * time.Second) // the first rounds of what works in the background are over
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	busy, before := false, int64(0)
-	for n := 1; ; n++ {
+	for before := int64(0); ; {
 		select {
 		case <-ctx.Done():
 			return
+		case <-settled:
+			a.giveBackStart()
 		case <-tick.C:
-		}
-		if n == 10 { // the first rounds of what works in the background are over
-			if err := dropStartPages(); err != nil {
-				a.log.Debug("give the start's pages back", "err", err)
+			calls := a.gateway.Stats().Calls
+			want := little
+			if calls-before > busyCalls {
+				want = much
 			}
+			if want != percent { // setting it stops the world
+				percent = want
+				debug.SetGCPercent(percent)
+			}
+			before = calls
 		}
-		calls := a.gateway.Stats().Calls
-		if now := calls-before > busyCalls; now != busy {
-			busy = now
-			debug.SetGCPercent(map[bool]int{false: 30, true: 100}[busy])
-		}
-		before = calls
+	}
+}
+
+// giveBackStart calls dropStartPages, which is worth a try and nothing more.
+func (a *app) giveBackStart() {
+	if err := dropStartPages(); err != nil {
+		a.log.Debug("give the start's pages back", "err", err)
 	}
 }
