@@ -257,6 +257,9 @@ func (c *Client) Flush(ctx context.Context) error {
 	if !c.Enabled() {
 		return nil
 	}
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("hedgerow: flush: %w", err) // there is no time: nothing begins
+	}
 	c.held.release()
 	before := c.Stats().Lost()
 	if c.spool != nil && !c.spool.drain(ctx.Done()) {
@@ -307,10 +310,10 @@ func (c *Client) Close(ctx context.Context) error {
 		case <-late.C: // a BeforeSend that does not come back
 		}
 	}
+	c.cancel() // what is left is dropped from here on
 	for _, l := range c.lanes {
 		l.close()
 	}
-	c.cancel() // what is left is dropped from here on
 	done := make(chan struct{})
 	go func() { c.workers.Wait(); close(done) }()
 	t := time.NewTimer(time.Second)

@@ -203,13 +203,15 @@ func TestPromptsOneRequest(t *testing.T) {
 	s.hold, s.arrived = make(chan struct{}), make(chan struct{}, 1)
 	p := s.reader(t)
 	hurried, cancel := context.WithCancel(t.Context())
-	var wg sync.WaitGroup
-	wg.Go(func() {
+	gone := make(chan struct{})
+	go func() {
+		defer close(gone)
 		if _, err := p.Get(hurried, "support"); err == nil {
 			t.Error("the hurried caller got a prompt")
 		}
-	})
+	}()
 	<-s.arrived
+	var wg sync.WaitGroup
 	for range 20 {
 		wg.Go(func() {
 			if got, err := p.Get(t.Context(), "support"); err != nil || got.Version != 1 {
@@ -218,6 +220,7 @@ func TestPromptsOneRequest(t *testing.T) {
 		})
 	}
 	cancel()
+	<-gone
 	close(s.hold)
 	wg.Wait()
 	if n := s.requests.Load(); n > 2 {
