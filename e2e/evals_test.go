@@ -3,8 +3,6 @@ package e2e
 import (
 	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"strings"
 	"testing"
@@ -19,33 +17,9 @@ import (
 // leaves.
 const evalWord = "perspicacious"
 
-// apiCall sends a request with the world's key and reads the answer.
-func (p *proc) apiCall(method, path, body string, into any) {
-	p.w.t.Helper()
-	req, err := http.NewRequestWithContext(p.w.t.Context(), method, p.base+path, strings.NewReader(body))
-	if err != nil {
-		p.w.t.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+p.w.key)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		p.w.t.Fatalf("%v\n%s", err, p.logs())
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		p.w.t.Fatalf("%s %s: %d %s %v", method, path, resp.StatusCode, b, err)
-	}
-	if into != nil {
-		if err := json.Unmarshal(b, into); err != nil {
-			p.w.t.Fatalf("%s %s: %v: %s", method, path, err, b)
-		}
-	}
-}
-
 // withKey keeps a provider key for the project.
 func (p *proc) withKey() {
-	p.apiCall("PUT", "/api/v1/projects/default/provider-keys/openai", `{"key":"sk-e2e-kept"}`, nil)
+	p.call("PUT", "/api/v1/projects/default/provider-keys/openai", `{"key":"sk-e2e-kept"}`, nil)
 }
 
 // say makes a call whose answer is known, and returns its event.
@@ -69,8 +43,8 @@ func TestEvals(t *testing.T) {
 	p := w.start()
 	w.flushFast()
 	p.withKey()
-	p.apiCall("POST", "/api/v1/evals/checks", `{"name":"valid_json","kind":"json_schema","schema":{"type":"object","required":["answer"]},"filter":{"surfaces":["Conversation"]}}`, nil)
-	p.apiCall("POST", "/api/v1/evals/checks", `{"name":"helpful","kind":"judge","judge":{"provider":"openai","model":"gpt-4.1-nano","instruction":"It is helpful.","daily_usd":0.5}}`, nil)
+	p.call("POST", "/api/v1/evals/checks", `{"name":"valid_json","kind":"json_schema","schema":{"type":"object","required":["answer"]},"filter":{"surfaces":["Conversation"]}}`, nil)
+	p.call("POST", "/api/v1/evals/checks", `{"name":"helpful","kind":"judge","judge":{"provider":"openai","model":"gpt-4.1-nano","instruction":"It is helpful.","daily_usd":0.5}}`, nil)
 	waitQueues(p, 2)
 	of := p.say("t1", `{"words":"`+evalWord+`"}`)
 	results := p.awaitStored("event=llm_output_rated&trace_id=t1", 2)
@@ -96,9 +70,9 @@ func TestEvals(t *testing.T) {
 	}
 
 	// From outside: by API and by PostHog's protocol.
-	p.apiCall("POST", "/api/v1/evals", `{"generation_id":"`+of.UUID+`","eval_name":"correctness","eval_passed":true,"eval_score":0.75}`, nil)
-	p.apiCall("POST", "/api/v1/feedback", `{"generation_id":"`+of.UUID+`","rating":"negative","text":"It is not `+evalWord+`."}`, nil)
-	p.mustSend("/batch/", fmt.Sprintf(`{"api_key":%q,"batch":[{"event":"llm_output_rated","distinct_id":"ada","properties":{"trace_id":"t1","generation_id":%q,"eval_name":"tone","eval_passed":false}}]}`, p.token(), of.SpanID))
+	p.call("POST", "/api/v1/evals", `{"generation_id":"`+of.UUID+`","eval_name":"correctness","eval_passed":true,"eval_score":0.75}`, nil)
+	p.call("POST", "/api/v1/feedback", `{"generation_id":"`+of.UUID+`","rating":"negative","text":"It is not `+evalWord+`."}`, nil)
+	p.call("POST", "/batch/", fmt.Sprintf(`{"api_key":%q,"batch":[{"event":"llm_output_rated","distinct_id":"ada","properties":{"trace_id":"t1","generation_id":%q,"eval_name":"tone","eval_passed":false}}]}`, p.token(), of.SpanID), nil)
 	p.awaitStored("event=llm_output_rated&trace_id=t1", 5)
 	var sums struct {
 		Evals []struct {
@@ -107,7 +81,7 @@ func TestEvals(t *testing.T) {
 			PassRate *float64 `json:"pass_rate"`
 		} `json:"evals"`
 	}
-	p.apiCall("GET", "/api/v1/evals?prompt_name=support&from=-1d", "", &sums)
+	p.call("GET", "/api/v1/evals?prompt_name=support&from=-1d", "", &sums)
 	if len(sums.Evals) != 4 {
 		t.Errorf("%+v", sums)
 	}
@@ -128,7 +102,7 @@ func TestEvals(t *testing.T) {
 	if prop(e, "eval_passed") != "true" {
 		t.Errorf("%+v", e)
 	}
-	p.apiCall("PATCH", "/api/v1/evals/checks/helpful", `{"enabled":false}`, nil)
+	p.call("PATCH", "/api/v1/evals/checks/helpful", `{"enabled":false}`, nil)
 	waitQueues(p, 1)
 }
 
@@ -143,7 +117,7 @@ func waitQueues(p *proc, n int) {
 			}
 			Journal struct{ Queues []struct{ Name string } }
 		}
-		p.apiCall("GET", "/api/v1/status", "", &s)
+		p.call("GET", "/api/v1/status", "", &s)
 		have = 0
 		for _, q := range append(s.Journal.Queues, s.Server.Journal.Queues...) {
 			if strings.HasPrefix(q.Name, "eval-") || strings.HasPrefix(q.Name, "judge-") {
@@ -160,15 +134,15 @@ func TestDatasetRun(t *testing.T) {
 	p := w.start()
 	p.withKey()
 	of := p.say("d1", "It is "+evalWord+".")
-	p.apiCall("POST", "/api/v1/datasets", `{"name":"golden"}`, nil)
-	p.apiCall("POST", "/api/v1/datasets/golden/examples", `{"from_generation":"`+of.UUID+`","expected":"It is so."}`, nil)
-	p.apiCall("POST", "/api/v1/datasets/golden/import", `{"input":"Say hi.","provider":"openai","model":"gpt-4.1-mini"}`+"\n"+`{"input":"Say bye.","provider":"openai","model":"gpt-4.1-mini"}`, nil)
-	p.apiCall("POST", "/api/v1/prompts", `{"name":"support","messages":[{"role":"system","content":"You are brief."}],"provider":"openai","model":"gpt-4.1-mini"}`, nil)
-	p.apiCall("POST", "/api/v1/evals/checks", `{"name":"short","kind":"length","max_chars":20,"enabled":false}`, nil)
+	p.call("POST", "/api/v1/datasets", `{"name":"golden"}`, nil)
+	p.call("POST", "/api/v1/datasets/golden/examples", `{"from_generation":"`+of.UUID+`","expected":"It is so."}`, nil)
+	p.call("POST", "/api/v1/datasets/golden/import", `{"input":"Say hi.","provider":"openai","model":"gpt-4.1-mini"}`+"\n"+`{"input":"Say bye.","provider":"openai","model":"gpt-4.1-mini"}`, nil)
+	p.call("POST", "/api/v1/prompts", `{"name":"support","messages":[{"role":"system","content":"You are brief."}],"provider":"openai","model":"gpt-4.1-mini"}`, nil)
+	p.call("POST", "/api/v1/evals/checks", `{"name":"short","kind":"length","max_chars":20,"enabled":false}`, nil)
 	run := func(plan string) string {
 		t.Helper()
 		var started struct{ Run struct{ ID string } }
-		p.apiCall("POST", "/api/v1/datasets/golden/runs", plan, &started)
+		p.call("POST", "/api/v1/datasets/golden/runs", plan, &started)
 		var at struct {
 			Run struct {
 				Status, Problem string
@@ -182,7 +156,7 @@ func TestDatasetRun(t *testing.T) {
 			}
 		}
 		w.await(20*time.Second, func() bool {
-			p.apiCall("GET", "/api/v1/datasets/golden/runs/"+started.Run.ID, "", &at)
+			p.call("GET", "/api/v1/datasets/golden/runs/"+started.Run.ID, "", &at)
 			return at.Run.Status != "running"
 		}, func() string { return fmt.Sprintf("%+v", at) })
 		if at.Run.Status != "done" || at.Run.Finished != 3 || at.Run.CostUSD == "0" || len(at.Results) != 3 || len(at.Results[0].Evals) == 0 {
@@ -204,7 +178,7 @@ func TestDatasetRun(t *testing.T) {
 		}
 		Pairs []struct{ A, B *struct{ Output string } }
 	}
-	p.apiCall("GET", "/api/v1/datasets/golden/compare?a="+a+"&b="+b, "", &cmp)
+	p.call("GET", "/api/v1/datasets/golden/compare?a="+a+"&b="+b, "", &cmp)
 	if len(cmp.Pairs) != 3 || cmp.Pairs[0].A == nil || cmp.Pairs[0].B == nil || len(cmp.Evals) != 2 {
 		t.Errorf("%+v", cmp)
 	}
@@ -229,7 +203,7 @@ func TestDatasetRun(t *testing.T) {
 			Examples int
 		}
 	}
-	p.apiCall("GET", "/api/v1/datasets", "", &list)
+	p.call("GET", "/api/v1/datasets", "", &list)
 	if len(list.Datasets) != 1 || list.Datasets[0].Examples != 3 {
 		t.Errorf("%+v", list)
 	}

@@ -52,30 +52,6 @@ type experimentReport struct {
 	}
 }
 
-// call asks the API and reads the answer.
-func (p *proc) call(method, path, body string, into any) {
-	p.w.t.Helper()
-	req, err := http.NewRequestWithContext(p.w.t.Context(), method, p.base+path, strings.NewReader(body))
-	if err != nil {
-		p.w.t.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+p.w.key)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		p.w.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, _ := io.ReadAll(resp.Body)
-	if resp.StatusCode != http.StatusOK {
-		p.w.t.Fatalf("%s %s: %d %s", method, path, resp.StatusCode, b)
-	}
-	if into != nil {
-		if err := json.Unmarshal(b, into); err != nil {
-			p.w.t.Fatalf("%s %s: %v in %s", method, path, err, b)
-		}
-	}
-}
-
 // truth is what happens to users of one variant.
 type truth struct{ resolved, escalated float64 }
 
@@ -109,7 +85,7 @@ func (p *proc) simulate(prompt string, from, to int, truths map[string]truth) {
 		if err != nil {
 			p.w.t.Fatal(err)
 		}
-		p.mustSend("/batch/", string(body))
+		p.call("POST", "/batch/", string(body), nil)
 		batch = batch[n:]
 	}
 }

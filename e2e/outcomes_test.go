@@ -3,7 +3,6 @@ package e2e
 import (
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"regexp"
 	"strconv"
@@ -30,30 +29,6 @@ func (p *proc) token() string {
 		p.w.t.Fatalf("the first start tells no project token:\n%s", p.stdout())
 	}
 	return m[1]
-}
-
-// send posts JSON with a key and returns the status and the answer.
-func (p *proc) send(ctx context.Context, path, body string) (int, string) {
-	req, err := http.NewRequestWithContext(ctx, "POST", p.base+path, strings.NewReader(body))
-	if err != nil {
-		return 0, err.Error()
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Authorization", "Bearer "+p.w.key)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, err.Error()
-	}
-	defer resp.Body.Close()
-	b, _ := io.ReadAll(resp.Body)
-	return resp.StatusCode, string(b)
-}
-
-func (p *proc) mustSend(path, body string) {
-	p.w.t.Helper()
-	if status, answer := p.send(p.w.t.Context(), path, body); status != http.StatusOK {
-		p.w.t.Fatalf("POST %s: %d %s", path, status, answer)
-	}
 }
 
 // speak sets the vocabulary of the environment's connection.
@@ -104,14 +79,14 @@ func TestOutcomes(t *testing.T) {
 	call("out-timeout", "hang", outcomeBody)
 	call("out-blocked", "content_filter", outcomeBody)
 
-	p.mustSend("/api/v1/events", `[
+	p.call("POST", "/api/v1/events", `[
 		{"event":"llm_output_rated","distinct_id":"ann","trace_id":"out-ok","surface":"Conversation","properties":{"user_feedback":"positive","accepted_output":true,"comment":"`+outcomeWord+`"}},
 		{"event":"llm_task_completed","distinct_id":"ann","trace_id":"out-ok","prompt_name":"support_answer","task_type":"support_reply","properties":{"task_completed":true,"retry_count":0}},
-		{"event":"prompt_shared","distinct_id":"ann","surface":"Compose","properties":{"prompt_id":"p1"}}]`)
-	p.mustSend("/batch/", `{"api_key":"`+token+`","batch":[
+		{"event":"prompt_shared","distinct_id":"ann","surface":"Compose","properties":{"prompt_id":"p1"}}]`, nil)
+	p.call("POST", "/batch/", `{"api_key":"`+token+`","batch":[
 		{"event":"support_ticket_resolved","distinct_id":"ann","properties":{"trace_id":"out-ok","resolved":true,"surface":"Conversation"}},
 		{"event":"playbook_completed","distinct_id":"ann","properties":{"surface":"Playbook","steps":4}},
-		{"event":"$ai_feedback","distinct_id":"ann","properties":{"$ai_trace_id":"out-stream","$ai_feedback_text":"so `+outcomeWord+`"}}]}`)
+		{"event":"$ai_feedback","distinct_id":"ann","properties":{"$ai_trace_id":"out-stream","$ai_feedback_text":"so `+outcomeWord+`"}}]}`, nil)
 
 	for trace, want := range map[string]struct{ name, status string }{
 		"out-ok": {"llm_request_completed", "success"}, "out-stream": {"llm_request_completed", "success"}, "out-error": {"llm_request_failed", "error"},
@@ -253,7 +228,7 @@ func TestFirstValue(t *testing.T) {
 					if i%2 == 1 {
 						path, body = "/batch/", fmt.Sprintf(`{"api_key":%q,"batch":[{"event":"first_value_reached","distinct_id":"user-%d","properties":{"surface":"Guide"}},{"event":"filler","distinct_id":"user-%d"}]}`, token, u, u)
 					}
-					if status, answer := p.send(t.Context(), path, body); status != http.StatusOK {
+					if status, answer := p.send(t.Context(), "POST", path, body); status != http.StatusOK {
 						t.Errorf("POST %s: %d %s", path, status, answer)
 					}
 				})
@@ -295,7 +270,7 @@ func TestFirstValue(t *testing.T) {
 		wg.Go(func() {
 			for u := 0; ctx.Err() == nil; u++ {
 				id := fmt.Sprintf("late-%d", u+i%2)
-				if status, _ := p.send(ctx, "/api/v1/events", `{"event":"first_value_reached","distinct_id":"`+id+`"}`); status == http.StatusOK {
+				if status, _ := p.send(ctx, "POST", "/api/v1/events", `{"event":"first_value_reached","distinct_id":"`+id+`"}`); status == http.StatusOK {
 					mu.Lock()
 					answered[id] = true
 					mu.Unlock()
@@ -309,7 +284,7 @@ func TestFirstValue(t *testing.T) {
 	wg.Wait()
 	p = w.start()
 	for id := range answered { // reported again: nothing changes
-		if status, answer := p.send(t.Context(), "/api/v1/events", `{"event":"first_value_reached","distinct_id":"`+id+`"}`); status != http.StatusOK {
+		if status, answer := p.send(t.Context(), "POST", "/api/v1/events", `{"event":"first_value_reached","distinct_id":"`+id+`"}`); status != http.StatusOK {
 			t.Fatalf("%d %s", status, answer)
 		}
 	}

@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"regexp"
 	"slices"
 	"strings"
@@ -21,27 +19,6 @@ import (
 const rolloutFlag = `{"flags":[{"id":7,"key":"support-prompt","active":true,"version":1,"filters":{"groups":[{"properties":[],"rollout_percentage":80}],
 	"multivariate":{"variants":[{"key":"control","rollout_percentage":50},{"key":"treatment","rollout_percentage":50}]}}}],"group_type_mapping":{},"cohorts":{}}`
 
-// ask sends JSON to the API and returns the answer.
-func (p *proc) ask(method, path, body string, status int) map[string]any {
-	p.w.t.Helper()
-	req, err := http.NewRequest(method, p.base+path, strings.NewReader(body))
-	if err != nil {
-		p.w.t.Fatal(err)
-	}
-	req.Header.Set("Authorization", "Bearer "+p.w.key)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		p.w.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	var out map[string]any
-	if err != nil || resp.StatusCode != status || json.Unmarshal(b, &out) != nil {
-		p.w.t.Fatalf("%s %s: %d %s %v, want %d", method, path, resp.StatusCode, b, err, status)
-	}
-	return out
-}
-
 // TestRollout gives users two versions of a prompt by the variants of a PostHog
 // flag, through the gateway, the API and the SDK, and stops it.
 func TestRollout(t *testing.T) {
@@ -56,9 +33,9 @@ func TestRollout(t *testing.T) {
 	}
 	p := w.start()
 	w.flushFast()
-	p.ask("POST", "/api/v1/prompts", `{"name":"support","messages":[{"role":"system","content":"Be brief with {{name}}."}],"model":"gpt-4.1-mini"}`, 200)
-	p.ask("POST", "/api/v1/prompts/support/versions", `{"messages":[{"role":"system","content":"Be warm with {{name}}."}],"model":"gpt-4.1-mini"}`, 200)
-	p.ask("PUT", "/api/v1/prompts/support/rollout", `{"flag":"support-prompt","arms":{"control":{"version":"1"},"treatment":{"version":"2","model":"gpt-4.1"}}}`, 200)
+	p.call("POST", "/api/v1/prompts", `{"name":"support","messages":[{"role":"system","content":"Be brief with {{name}}."}],"model":"gpt-4.1-mini"}`, nil)
+	p.call("POST", "/api/v1/prompts/support/versions", `{"messages":[{"role":"system","content":"Be warm with {{name}}."}],"model":"gpt-4.1-mini"}`, nil)
+	p.call("PUT", "/api/v1/prompts/support/rollout", `{"flag":"support-prompt","arms":{"control":{"version":"1"},"treatment":{"version":"2","model":"gpt-4.1"}}}`, nil)
 
 	call := func(user string) (version, model string) {
 		t.Helper()
@@ -151,7 +128,8 @@ func TestRollout(t *testing.T) {
 			treated = user
 		}
 	}
-	out := p.ask("POST", "/api/v1/prompts/support/resolve", `{"distinct_id":"`+treated+`","variables":{"name":"Ann"}}`, 200)
+	var out map[string]any
+	p.call("POST", "/api/v1/prompts/support/resolve", `{"distinct_id":"`+treated+`","variables":{"name":"Ann"}}`, &out)
 	if out["variant"] != "treatment" || out["model"] != "gpt-4.1" || out["reason"] != "posthog_local" {
 		t.Errorf("the API says %v", out)
 	}
@@ -195,7 +173,8 @@ func TestRollout(t *testing.T) {
 	}
 
 	// Stopped: everybody gets the control, at once, and PostHog's flag is off.
-	stopped := p.ask("POST", "/api/v1/prompts/support/rollout/stop", `{"reason":"escalations"}`, 200)
+	var stopped map[string]any
+	p.call("POST", "/api/v1/prompts/support/rollout/stop", `{"reason":"escalations"}`, &stopped)
 	if ro, _ := stopped["rollout"].(map[string]any); ro["stopped"] != true || ro["flag_off"] != "switched off" || w.ph.FlagActive("support-prompt") {
 		t.Errorf("stopped: %v, PostHog's flag is on: %t", stopped, w.ph.FlagActive("support-prompt"))
 	}
@@ -214,9 +193,9 @@ func TestRolloutAlone(t *testing.T) {
 	w := newWorld(t)
 	w.env = append(w.env, "POSTHOG_API_KEY=")
 	p := w.start()
-	p.ask("POST", "/api/v1/prompts", `{"name":"support","messages":[{"role":"system","content":"Be brief."}]}`, 200)
-	p.ask("POST", "/api/v1/prompts/support/versions", `{"messages":[{"role":"system","content":"Be warm."}]}`, 200)
-	p.ask("PUT", "/api/v1/prompts/support/rollout", `{"flag":"support-prompt","percent":80,"shares":{"control":50,"treatment":50},"arms":{"control":{"version":"1"},"treatment":{"version":"2"}}}`, 200)
+	p.call("POST", "/api/v1/prompts", `{"name":"support","messages":[{"role":"system","content":"Be brief."}]}`, nil)
+	p.call("POST", "/api/v1/prompts/support/versions", `{"messages":[{"role":"system","content":"Be warm."}]}`, nil)
+	p.call("PUT", "/api/v1/prompts/support/rollout", `{"flag":"support-prompt","percent":80,"shares":{"control":50,"treatment":50},"arms":{"control":{"version":"1"},"treatment":{"version":"2"}}}`, nil)
 	posthogSays, err := flag.Parse([]byte(rolloutFlag)) // the same percentages
 	if err != nil {
 		t.Fatal(err)
@@ -227,7 +206,9 @@ func TestRolloutAlone(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if out := p.ask("POST", "/api/v1/prompts/support/resolve", `{"distinct_id":"`+user+`"}`, 200); out["variant"] != want.String() || out["reason"] != "own" {
+		var out map[string]any
+		p.call("POST", "/api/v1/prompts/support/resolve", `{"distinct_id":"`+user+`"}`, &out)
+		if out["variant"] != want.String() || out["reason"] != "own" {
 			t.Errorf("%s: %v, want %v", user, out, want)
 		}
 	}

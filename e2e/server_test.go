@@ -226,22 +226,41 @@ func (w *world) flushFast() {
 	w.mustRun("connection", "set", "--flush-interval", "100ms", "--skip-test")
 }
 
-func (p *proc) get(path string, into any) {
-	p.w.t.Helper()
-	req, _ := http.NewRequest("GET", p.base+path, nil)
+// send asks the API and returns the status and the answer.
+func (p *proc) send(ctx context.Context, method, path, body string) (int, string) {
+	req, err := http.NewRequestWithContext(ctx, method, p.base+path, strings.NewReader(body))
+	if err != nil {
+		return 0, err.Error()
+	}
+	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Authorization", "Bearer "+p.w.key)
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		p.w.t.Fatal(err)
+		return 0, err.Error()
 	}
 	defer resp.Body.Close()
 	b, _ := io.ReadAll(resp.Body)
-	if resp.StatusCode != http.StatusOK {
-		p.w.t.Fatalf("GET %s: %d %s", path, resp.StatusCode, b)
+	return resp.StatusCode, string(b)
+}
+
+// call asks the API for what must work, and reads the answer into a value unless
+// that is nil.
+func (p *proc) call(method, path, body string, into any) {
+	p.w.t.Helper()
+	status, answer := p.send(p.w.t.Context(), method, path, body)
+	if status != http.StatusOK {
+		p.w.t.Fatalf("%s %s: %d %s\n%s", method, path, status, answer, p.logs())
 	}
-	if err := json.Unmarshal(b, into); err != nil {
-		p.w.t.Fatalf("GET %s: %v in %s", path, err, b)
+	if into != nil {
+		if err := json.Unmarshal([]byte(answer), into); err != nil {
+			p.w.t.Fatalf("%s %s: %v in %s", method, path, err, answer)
+		}
 	}
+}
+
+func (p *proc) get(path string, into any) {
+	p.w.t.Helper()
+	p.call("GET", path, "", into)
 }
 
 // stored returns the events that match a query, every page of them.
