@@ -202,8 +202,8 @@ func (b *Bucket[S, V]) publish(st *loaded[S]) {
 	b.tick = make(chan struct{})
 }
 
-// await returns when the view stands at a revision or past it.
-func (b *Bucket[S, V]) await(ctx context.Context, revision uint64) error {
+// Await returns when the view stands at a revision or past it.
+func (b *Bucket[S, V]) Await(ctx context.Context, revision uint64) error {
 	for {
 		b.mu.Lock()
 		tick := b.tick
@@ -234,7 +234,7 @@ func (b *Bucket[S, V]) Create(ctx context.Context, key string, record any) error
 	case err != nil:
 		return b.unavailable("could not be saved", err)
 	}
-	return b.await(ctx, revision)
+	return b.Await(ctx, revision)
 }
 
 // ErrExists and ErrMissing are for the caller to put in the user's words.
@@ -285,7 +285,7 @@ func (b *Bucket[S, V]) Change(ctx context.Context, key string, f func(value []by
 				next, err = b.kv.Update(ctx, key, value, revision)
 			}
 			if err == nil {
-				return b.await(ctx, next)
+				return b.Await(ctx, next)
 			}
 		}
 		if !errors.Is(err, jetstream.ErrKeyRevisionMismatch) && !errors.Is(err, jetstream.ErrKeyExists) {
@@ -313,7 +313,7 @@ func (b *Bucket[S, V]) gone(ctx context.Context) error {
 	if !ok {
 		return fmt.Errorf("the bucket's status is a %T", st)
 	}
-	return b.await(ctx, info.StreamInfo().State.LastSeq)
+	return b.Await(ctx, info.StreamInfo().State.LastSeq)
 }
 
 // Remove purges a record. A record that is not there is no error.

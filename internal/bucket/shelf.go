@@ -70,6 +70,27 @@ func (s *Shelf[T]) List(projectID string) []T {
 	return out
 }
 
+// ByName is [Shelf.List] in the order of the names, whatever their case.
+func (s *Shelf[T]) ByName(projectID string, name func(T) string) []T {
+	list := s.List(projectID)
+	slices.SortStableFunc(list, func(a, b T) int { return strings.Compare(strings.ToLower(name(a)), strings.ToLower(name(b))) })
+	return list
+}
+
+// Find returns a project's record by its id or its name.
+func (s *Shelf[T]) Find(projectID, ref string, name func(T) string) (T, error) {
+	if v, ok := s.Get(projectID, ref); ok {
+		return v, nil
+	}
+	for _, v := range s.List(projectID) {
+		if name(v) == ref {
+			return v, nil
+		}
+	}
+	var none T
+	return none, s.missing()
+}
+
 // Create writes a new record.
 func (s *Shelf[T]) Create(ctx context.Context, projectID, id string, v T) error {
 	err := s.b.Create(ctx, projectID+"."+id, v)

@@ -27,7 +27,7 @@ type Buckets struct {
 // Options are a registry's settings.
 type Options struct {
 	// Audit notes who changed what. nil notes nothing.
-	Audit  func(context.Context, project.AuditEntry) error
+	Audit  project.Auditor
 	Now    func() time.Time // Defaults to time.Now
 	Logger *slog.Logger     // Defaults to none
 }
@@ -63,24 +63,14 @@ func Open(ctx context.Context, b Buckets, o Options) (*Registry, error) {
 func (r *Registry) Close() error { return errors.Join(r.sets.Close(), r.runs.Close()) }
 
 // Sets returns a project's datasets by name.
-func (r *Registry) Sets(projectID string) []Set {
-	list := r.sets.List(projectID)
-	slices.SortStableFunc(list, func(a, b Set) int { return strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)) })
-	return list
-}
+func (r *Registry) Sets(projectID string) []Set { return r.sets.ByName(projectID, nameOf) }
 
 // Set returns a project's dataset by its id or its name.
 func (r *Registry) Set(projectID, ref string) (Set, error) {
-	if s, ok := r.sets.Get(projectID, ref); ok {
-		return s, nil
-	}
-	for _, s := range r.sets.List(projectID) {
-		if s.Name == ref {
-			return s, nil
-		}
-	}
-	return Set{}, event.NewError(event.CodeNotFound, "there is no such dataset in this project", "list the datasets to see what there is", nil)
+	return r.sets.Find(projectID, ref, nameOf)
 }
+
+func nameOf(s Set) string { return s.Name }
 
 // Create adds an empty dataset.
 func (r *Registry) Create(ctx context.Context, projectID, name, description string) (Set, error) {
@@ -404,10 +394,5 @@ func (r *Registry) DeleteRun(ctx context.Context, projectID, id string) error {
 
 // audit notes a change; that it could not be noted does not undo it.
 func (r *Registry) audit(ctx context.Context, action string, s Set, detail string) {
-	if r.o.Audit == nil {
-		return
-	}
-	if err := r.o.Audit(ctx, project.AuditEntry{Action: action, ProjectID: s.ProjectID, Target: s.Name, Detail: detail}); err != nil {
-		r.o.Logger.Error("a change is not in the audit log", "action", action, "target", s.ID, "err", err)
-	}
+	r.o.Audit.Note(ctx, r.o.Logger, project.AuditEntry{Action: action, ProjectID: s.ProjectID, Target: s.Name, Detail: detail})
 }

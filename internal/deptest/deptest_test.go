@@ -46,7 +46,7 @@ var allowed = map[string][]string{
 	"internal/privacy":  {"event"},
 	"internal/enrich":   {"event", "internal/price", "internal/privacy"},
 	"internal/journal":  {"event"},
-	"internal/project":  {"event"},
+	"internal/project":  {"event", "internal/bucket"},
 	"internal/store":    {"event"},
 	"internal/query":    {"event", "internal/store"},
 	"internal/flag":     {}, // PostHog's flags decided at home: pure, for the SDK too

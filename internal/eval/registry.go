@@ -19,7 +19,7 @@ import (
 // Options are a registry's settings.
 type Options struct {
 	// Audit notes who changed what. nil notes nothing.
-	Audit  func(context.Context, project.AuditEntry) error
+	Audit  project.Auditor
 	Now    func() time.Time // Defaults to time.Now
 	Logger *slog.Logger     // Defaults to none
 }
@@ -54,24 +54,14 @@ func (r *Registry) Close() error { return r.shelf.Close() }
 func (r *Registry) Budget() Budget { return r.ledger }
 
 // Checks returns a project's checks by name or, with "", those of all projects.
-func (r *Registry) Checks(projectID string) []Check {
-	list := r.shelf.List(projectID)
-	slices.SortStableFunc(list, func(a, b Check) int { return strings.Compare(strings.ToLower(a.Name), strings.ToLower(b.Name)) })
-	return list
-}
+func (r *Registry) Checks(projectID string) []Check { return r.shelf.ByName(projectID, nameOf) }
 
 // Check returns a project's check by its id or its name.
 func (r *Registry) Check(projectID, ref string) (Check, error) {
-	if c, ok := r.shelf.Get(projectID, ref); ok {
-		return c, nil
-	}
-	for _, c := range r.shelf.List(projectID) {
-		if c.Name == ref {
-			return c, nil
-		}
-	}
-	return Check{}, event.NewError(event.CodeNotFound, "there is no such check in this project", "list the checks to see what there is", nil)
+	return r.shelf.Find(projectID, ref, nameOf)
 }
+
+func nameOf(c Check) string { return c.Name }
 
 // Changed returns a channel that is closed with the next change of any check.
 func (r *Registry) Changed() <-chan struct{} { return r.shelf.Changed() }
@@ -173,10 +163,5 @@ func (r *Registry) Erase(ctx context.Context, projectID string) error {
 
 // audit notes a change; that it could not be noted does not undo it.
 func (r *Registry) audit(ctx context.Context, action string, c Check, detail string) {
-	if r.o.Audit == nil {
-		return
-	}
-	if err := r.o.Audit(ctx, project.AuditEntry{Action: action, ProjectID: c.ProjectID, Target: c.Name, Detail: detail}); err != nil {
-		r.o.Logger.Error("a change is not in the audit log", "action", action, "target", c.ID, "err", err)
-	}
+	r.o.Audit.Note(ctx, r.o.Logger, project.AuditEntry{Action: action, ProjectID: c.ProjectID, Target: c.Name, Detail: detail})
 }

@@ -21,7 +21,7 @@ import (
 type Options struct {
 	// Audit writes an entry into the audit log; (*project.Registry).Audit does.
 	// nil writes none.
-	Audit  func(context.Context, project.AuditEntry) error
+	Audit  project.Auditor
 	Now    func() time.Time // Defaults to time.Now
 	Logger *slog.Logger     // Defaults to none
 }
@@ -310,11 +310,5 @@ func (r *Registry) change(ctx context.Context, projectID, id string, f func(*Def
 }
 
 func (r *Registry) audit(ctx context.Context, actor, action string, d Definition, detail string) {
-	if r.o.Audit == nil {
-		return
-	}
-	err := r.o.Audit(ctx, project.AuditEntry{Actor: actor, Action: action, ProjectID: d.Project, Target: d.Name, Detail: detail})
-	if err != nil {
-		r.log.Error("a change is not in the audit log", "action", action, "experiment", d.ID, "err", err)
-	}
+	r.o.Audit.Note(ctx, r.log, project.AuditEntry{Actor: actor, Action: action, ProjectID: d.Project, Target: d.Name, Detail: detail})
 }

@@ -3,6 +3,7 @@ package project
 import (
 	"context"
 	"encoding/json"
+	"log/slog"
 	"slices"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -29,7 +30,7 @@ func actorOf(ctx context.Context) string {
 // AuditLog returns the newest entries, newest first: at most limit of them (0 is
 // all that are kept, up to 2000), of one project or, with "", of all.
 func (r *Registry) AuditLog(projectID string, limit int) []AuditEntry {
-	list := *r.logs.Load()
+	list := r.b.View().audit
 	if projectID != "" {
 		list = slices.DeleteFunc(slices.Clone(list), func(e AuditEntry) bool { return e.ProjectID != projectID })
 	}
@@ -46,7 +47,22 @@ func (r *Registry) Audit(ctx context.Context, e AuditEntry) error {
 	if err != nil {
 		return unavailable("the audit log could not be written", err)
 	}
-	return r.await(ctx, rev)
+	return r.b.Await(ctx, rev)
+}
+
+// Auditor writes an entry into the audit log: [*Registry.Audit] does. A nil one
+// writes none.
+type Auditor func(context.Context, AuditEntry) error
+
+// Note writes an entry about a change that has been made: that it cannot be
+// written does not undo the change, and is in the log of the process.
+func (a Auditor) Note(ctx context.Context, log *slog.Logger, e AuditEntry) {
+	if a == nil {
+		return
+	}
+	if err := a(ctx, e); err != nil {
+		log.Error("a change is not in the audit log", "action", e.Action, "project", e.ProjectID, "err", err)
+	}
 }
 
 func (r *Registry) appendAudit(ctx context.Context, e AuditEntry) (uint64, error) {
@@ -62,7 +78,7 @@ func (r *Registry) appendAudit(ctx context.Context, e AuditEntry) (uint64, error
 	if err != nil {
 		return 0, err
 	}
-	if list := *r.logs.Load(); len(list) >= auditBound {
+	if list := r.b.View().audit; len(list) >= auditBound {
 		// Replicas may prune the same entries; purging twice does no harm.
 		for _, old := range list[auditBound-1:] {
 			if err := r.purge(ctx, prefixAudit+old.ID, 0); err != nil {
@@ -82,5 +98,5 @@ func (r *Registry) done(ctx context.Context, revision uint64, e AuditEntry) erro
 	if err != nil {
 		r.log.Error("a change is not in the audit log", "action", e.Action, "target", e.Target, "err", err)
 	}
-	return r.await(ctx, max(revision, rev))
+	return r.b.Await(ctx, max(revision, rev))
 }

@@ -48,7 +48,7 @@ func (r *Registry) Bootstrap(ctx context.Context) (FirstStart, error) {
 		p, _ := r.Snapshot().Project(DefaultID)
 		return FirstStart{Project: p}, nil
 	}
-	if err := r.await(ctx, rev); err != nil {
+	if err := r.b.Await(ctx, rev); err != nil {
 		return FirstStart{}, err
 	}
 	out := FirstStart{First: true}
@@ -114,7 +114,7 @@ func (r *Registry) claimStart(ctx context.Context) (revision uint64, done bool, 
 			return 0, false, event.NewError(event.CodeInternal, "the record of the first start is damaged", "restore a backup of the data folder", err)
 		}
 		if mark.Done {
-			return 0, true, r.await(ctx, e.Revision())
+			return 0, true, r.b.Await(ctx, e.Revision())
 		}
 		// The bucket's clock on both sides would be better, but it tells no time.
 		if age := time.Since(e.Created()); age > startTakeover {

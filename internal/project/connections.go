@@ -336,7 +336,7 @@ func (r *Registry) SetEnvConnection(ctx context.Context, projectID string, env E
 	if e := event.AsError(err); e != nil && e.Code == event.CodeConflict {
 		// Another replica was at it at the same moment, with the same environment.
 		if c, err := get[Connection](ctx, r, *r.ring.Load(), prefixConnection+envConnectionID); err == nil && c.ProjectID == projectID {
-			return c, true, r.await(ctx, c.Revision)
+			return c, true, r.b.Await(ctx, c.Revision)
 		}
 	}
 	return c, err == nil, err

@@ -17,6 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/bucket"
 )
 
 // Options are a registry's settings.
@@ -44,18 +45,19 @@ type Registry struct {
 	log  *slog.Logger
 	now  func() time.Time
 	ring atomic.Pointer[keyring]
-	snap atomic.Pointer[Snapshot]
-	logs atomic.Pointer[[]AuditEntry] // newest first
+	b    *bucket.Bucket[*state, view]
 
 	passwords chan struct{} // bounds the memory that argon2id takes at one time
 
-	mu     sync.Mutex
-	tick   chan struct{} // closed and replaced with each new snapshot
-	subs   map[chan *Snapshot]struct{}
-	closed chan struct{}
-
+	ctx  context.Context // of those who read Changes
 	stop context.CancelFunc
 	wg   sync.WaitGroup
+}
+
+// view is what a bucket's state looks like.
+type view struct {
+	*Snapshot
+	audit []AuditEntry // newest first
 }
 
 // Open loads the configuration from a bucket and begins to watch it. It fails
@@ -63,11 +65,7 @@ type Registry struct {
 // changes nothing then. ctx bounds the opening only; [Registry.Close] ends the
 // watch.
 func Open(ctx context.Context, kv jetstream.KeyValue, o Options) (*Registry, error) {
-	r := &Registry{
-		kv: kv, o: o, log: o.Logger, now: o.Now,
-		passwords: make(chan struct{}, 4), tick: make(chan struct{}),
-		subs: make(map[chan *Snapshot]struct{}), closed: make(chan struct{}),
-	}
+	r := &Registry{kv: kv, o: o, log: o.Logger, now: o.Now, passwords: make(chan struct{}, 4)}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -83,28 +81,11 @@ func Open(ctx context.Context, kv jetstream.KeyValue, o Options) (*Registry, err
 		return nil, err
 	}
 
-	run, stop := context.WithCancel(context.Background())
-	r.stop = stop
-	w, err := kv.WatchAll(run)
+	r.b, err = bucket.Open(ctx, kv, bucket.Config[*state, view]{Name: "settings", New: newState, Apply: r.apply, View: r.view, Logger: r.log})
 	if err != nil {
-		stop()
-		return nil, unavailable("the settings could not be read", err)
+		return nil, err
 	}
-	st, err := r.load(ctx, w)
-	if err != nil {
-		stop()
-		_ = w.Stop()
-		return nil, unavailable("the settings could not be read", err)
-	}
-	r.publish(st, true)
-	r.wg.Go(func() { r.watch(run, w, st) })
-	r.wg.Go(func() {
-		// The markers of what was purged are of use to watchers only, and every
-		// watcher has seen those that are older than half an hour.
-		if err := kv.PurgeDeletes(run); err != nil && run.Err() == nil {
-			r.log.Warn("markers of deleted settings could not be removed", "err", err)
-		}
-	})
+	r.ctx, r.stop = context.WithCancel(context.Background())
 	return r, nil
 }
 
@@ -112,216 +93,104 @@ func Open(ctx context.Context, kv jetstream.KeyValue, o Options) (*Registry, err
 func (r *Registry) Close() error {
 	r.stop()
 	r.wg.Wait()
-	return nil
+	return r.b.Close()
 }
 
 // Snapshot returns the configuration as it is now. It costs one atomic load.
-func (r *Registry) Snapshot() *Snapshot { return r.snap.Load() }
+func (r *Registry) Snapshot() *Snapshot { return r.b.View().Snapshot }
 
 // Changes returns a channel that gives the present snapshot at once and then
 // each newer one. A slow reader misses the ones in between, never the last. The
 // channel is closed when ctx ends or the registry is closed.
 func (r *Registry) Changes(ctx context.Context) <-chan *Snapshot {
 	ch := make(chan *Snapshot, 1)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	ch <- r.snap.Load()
-	select {
-	case <-r.closed:
-		close(ch)
-		return ch
-	default:
-	}
-	r.subs[ch] = struct{}{}
-	context.AfterFunc(ctx, func() {
-		r.mu.Lock()
-		defer r.mu.Unlock()
-		if _, ok := r.subs[ch]; ok {
-			delete(r.subs, ch)
-			close(ch)
+	changed, last := r.b.Changed(), r.Snapshot()
+	ch <- last
+	r.wg.Go(func() {
+		defer close(ch)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-r.ctx.Done():
+				return
+			case <-changed:
+			}
+			changed = r.b.Changed()
+			s := r.Snapshot()
+			if s == last {
+				continue
+			}
+			last = s
+			select {
+			case <-ch: // the reader has not taken the one before: it is outdated
+			default:
+			}
+			ch <- s // never blocks: nobody else sends
 		}
 	})
 	return ch
 }
 
-// load reads a watcher up to the point where it has told everything there was.
-func (r *Registry) load(ctx context.Context, w jetstream.KeyWatcher) (*state, error) {
-	st := newState()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		case e, ok := <-w.Updates():
-			if !ok {
-				return nil, errors.New("the watch ended early")
-			}
-			if e == nil {
-				return st, nil
-			}
-			r.apply(st, e)
-		}
+// view makes the state visible.
+func (r *Registry) view(st *state) view {
+	if st.audited {
+		st.log = slices.SortedFunc(maps.Values(st.audit), func(a, b AuditEntry) int { return strings.Compare(b.ID, a.ID) })
+		st.audited = false
 	}
-}
-
-// watch applies changes until ctx ends. Where the watch itself breaks off, it is
-// begun anew with a full load, so that deletions in between are not missed.
-func (r *Registry) watch(ctx context.Context, w jetstream.KeyWatcher, st *state) {
-	defer r.endSubscriptions()
-	for ctx.Err() == nil {
-		r.follow(ctx, w, st)
-		_ = w.Stop()
-		for wait := 50 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
-			var err error
-			if w, err = r.kv.WatchAll(ctx); err == nil {
-				var fresh *state
-				if fresh, err = r.load(ctx, w); err == nil {
-					st = fresh
-					r.publish(st, true)
-					break
-				}
-				_ = w.Stop()
-			}
-			if ctx.Err() != nil {
-				return
-			}
-			r.log.Warn("settings are not being watched; trying again", "err", err, "wait", wait)
-			select {
-			case <-ctx.Done():
-			case <-time.After(wait/2 + rand.N(wait)):
-			}
-		}
-	}
-	_ = w.Stop()
-}
-
-func (r *Registry) follow(ctx context.Context, w jetstream.KeyWatcher, st *state) {
-	audit := false
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case e, ok := <-w.Updates():
-			if !ok {
-				return
-			}
-			if e == nil {
-				continue
-			}
-			r.apply(st, e)
-			audit = audit || strings.HasPrefix(e.Key(), prefixAudit)
-			// A burst of changes makes one snapshot.
-			if len(w.Updates()) == 0 {
-				r.publish(st, audit)
-				audit = false
-			}
-		}
-	}
-}
-
-// publish makes the state visible and wakes whoever waits for it.
-func (r *Registry) publish(st *state, audit bool) {
-	if audit {
-		list := slices.SortedFunc(maps.Values(st.audit), func(a, b AuditEntry) int { return strings.Compare(b.ID, a.ID) })
-		r.logs.Store(&list)
-	}
-	s := st.snapshot(r.now)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.snap.Store(s)
-	close(r.tick)
-	r.tick = make(chan struct{})
-	for ch := range r.subs {
-		select {
-		case <-ch: // the reader has not taken the one before: it is outdated
-		default:
-		}
-		ch <- s // never blocks: only publish sends, and under the lock
-	}
-}
-
-func (r *Registry) endSubscriptions() {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	close(r.closed)
-	for ch := range r.subs {
-		delete(r.subs, ch)
-		close(ch)
-	}
+	return view{st.snapshot(r.now), st.log}
 }
 
 // apply brings one entry of the bucket into the state.
-func (r *Registry) apply(st *state, e jetstream.KeyValueEntry) {
-	key := e.Key()
-	st.revision = max(st.revision, e.Revision())
-	var err error
+func (r *Registry) apply(st *state, key string, value []byte, revision uint64) error {
+	st.revision = max(st.revision, revision)
 	switch {
 	case key == keySealCheck:
-		err = r.applySeal(e)
+		return r.applySeal(value)
 	case strings.HasPrefix(key, prefixProject):
-		err = keep(r, st.projects, e)
+		return keep(r, st.projects, key, value, revision)
 	case strings.HasPrefix(key, prefixAPIKey):
-		err = keep(r, st.keys, e)
+		return keep(r, st.keys, key, value, revision)
 	case strings.HasPrefix(key, prefixConnection):
-		err = keep(r, st.connections, e)
+		return keep(r, st.connections, key, value, revision)
 	case strings.HasPrefix(key, prefixProvider):
-		err = keep(r, st.providers, e)
+		return keep(r, st.providers, key, value, revision)
 	case strings.HasPrefix(key, prefixDashboard):
-		err = keep(r, st.dashboards, e)
+		return keep(r, st.dashboards, key, value, revision)
 	case strings.HasPrefix(key, prefixSavedView):
-		err = keep(r, st.views, e)
+		return keep(r, st.views, key, value, revision)
 	case strings.HasPrefix(key, prefixUser):
-		err = keep(r, st.users, e)
+		return keep(r, st.users, key, value, revision)
 	case strings.HasPrefix(key, prefixSession):
-		err = keep(r, st.sessions, e)
+		return keep(r, st.sessions, key, value, revision)
 	case strings.HasPrefix(key, prefixLink):
-		err = keep(r, st.links, e)
+		return keep(r, st.links, key, value, revision)
 	case strings.HasPrefix(key, prefixAudit):
-		if e.Operation() != jetstream.KeyValuePut {
+		st.audited = true
+		if value == nil {
 			delete(st.audit, key)
-			break
+			return nil
 		}
 		var a AuditEntry
-		if err = json.Unmarshal(e.Value(), &a); err == nil {
-			st.audit[key] = a
+		if err := json.Unmarshal(value, &a); err != nil {
+			return err
 		}
+		st.audit[key] = a
 	}
-	if err != nil {
-		// The record's earlier state stays in force: one damaged record must not
-		// stop the others.
-		r.log.Error("a setting cannot be read and is left as it was", "key", key, "revision", e.Revision(), "err", err)
-	}
-}
-
-func keep[T any, P record[T]](r *Registry, m map[string]T, e jetstream.KeyValueEntry) error {
-	if e.Operation() != jetstream.KeyValuePut {
-		delete(m, e.Key())
-		return nil
-	}
-	v, err := decode[T, P](*r.ring.Load(), e.Key(), e.Value(), e.Revision())
-	if err != nil {
-		return err
-	}
-	m[e.Key()] = v
 	return nil
 }
 
-// await returns when the snapshot stands at a revision or past it.
-func (r *Registry) await(ctx context.Context, revision uint64) error {
-	for {
-		r.mu.Lock()
-		tick := r.tick
-		r.mu.Unlock()
-		if r.snap.Load().revision >= revision {
-			return nil
-		}
-		select {
-		case <-tick:
-		case <-r.closed:
-			return event.NewError(event.CodeUnavailable, "the change is saved, but hedgerow is stopping", "it is in force after the restart", nil)
-		case <-ctx.Done():
-			return event.NewError(event.CodeUnavailable, "the change is saved, but not yet in force here", "look again in a moment", ctx.Err())
-		}
+func keep[T any, P record[T]](r *Registry, m map[string]T, key string, value []byte, revision uint64) error {
+	if value == nil {
+		delete(m, key)
+		return nil
 	}
+	v, err := decode[T, P](*r.ring.Load(), key, value, revision)
+	if err != nil {
+		return err
+	}
+	m[key] = v
+	return nil
 }
 
 // attempts bounds how often a change is tried again when another one came first.

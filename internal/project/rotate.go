@@ -102,12 +102,12 @@ func openKey(ring keyring, path, sealed string) (*sealer, error) {
 }
 
 // applySeal follows a rotation that any replica does.
-func (r *Registry) applySeal(e jetstream.KeyValueEntry) error {
-	if e.Operation() != jetstream.KeyValuePut {
+func (r *Registry) applySeal(value []byte) error {
+	if value == nil {
 		return nil
 	}
 	var check sealCheck
-	if err := json.Unmarshal(e.Value(), &check); err != nil {
+	if err := json.Unmarshal(value, &check); err != nil {
 		return err
 	}
 	ring := *r.ring.Load()
@@ -160,7 +160,7 @@ func (r *Registry) Rotate(ctx context.Context, newKey []byte) error {
 		}
 	}
 	// From here on this registry, and soon every other, seals with the new key.
-	if err := r.await(ctx, rev); err != nil {
+	if err := r.b.Await(ctx, rev); err != nil {
 		return err
 	}
 	// A replica that has not seen the rotation yet may add a record sealed with

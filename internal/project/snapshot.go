@@ -50,6 +50,9 @@ type state struct {
 	audit       map[string]AuditEntry
 	dashboards  map[string]Dashboard
 	views       map[string]SavedView
+
+	log     []AuditEntry // of audit, newest first
+	audited bool         // log is older than audit
 }
 
 func newState() *state {

@@ -27,7 +27,7 @@ import (
 type Options struct {
 	// Audit writes an entry into the audit log; (*project.Registry).Audit does.
 	// nil writes none.
-	Audit  func(context.Context, project.AuditEntry) error
+	Audit  project.Auditor
 	Flags  Flags            // decides PostHog's flags, for rollouts. nil: hedgerow's own percentages alone
 	Now    func() time.Time // Defaults to time.Now
 	Logger *slog.Logger     // Defaults to none
@@ -484,13 +484,7 @@ func (r *Registry) change(ctx context.Context, p *held, f func(*record) error) e
 }
 
 func (r *Registry) audit(ctx context.Context, actor, action, projectID, target, detail string) {
-	if r.o.Audit == nil {
-		return
-	}
-	e := project.AuditEntry{Actor: actor, Action: action, ProjectID: projectID, Target: target, Detail: detail}
-	if err := r.o.Audit(ctx, e); err != nil {
-		r.log.Error("a change is not in the audit log", "action", action, "target", target, "err", err)
-	}
+	r.o.Audit.Note(ctx, r.log, project.AuditEntry{Actor: actor, Action: action, ProjectID: projectID, Target: target, Detail: detail})
 }
 
 func noPrompt(name string) error {
