@@ -37,6 +37,7 @@ var known = []struct {
 	{"api.perplexity.ai", "perplexity", provider.OpenAI, true},
 	{"api.together.xyz", "together", provider.OpenAI, false},
 	{"api.fireworks.ai", "fireworks", provider.OpenAI, false},
+	{"ollama.com", "ollama", provider.OpenAI, false},
 }
 
 // providerOf finds the provider of a request. For a host that nobody knows it
@@ -55,10 +56,13 @@ func (c *Client) providerOf(req *http.Request, sure bool) target {
 		}
 	}
 	// What stands before /v1 belongs to where the server is, not to its API.
-	if i := strings.Index(path, "/v1/"); i > 0 {
-		t.base, t.path = t.base+path[:i], path[i:]
-	} else if i := strings.Index(path, "/v1beta/"); i > 0 {
-		t.base, t.path = t.base+path[:i], path[i:]
+	for _, begin := range [...]string{"/v1/", "/v1beta/", "/api/"} {
+		if i := strings.Index(path, begin); i > 0 {
+			t.base, t.path = t.base+path[:i], path[i:]
+			break
+		} else if i == 0 {
+			break
+		}
 	}
 	t.name = c.c.Providers[host]
 	if t.name == "" {
@@ -79,12 +83,23 @@ func (c *Client) providerOf(req *http.Request, sure bool) target {
 		case "chat", "completions", "fim", "responses", "embeddings", "images", "speech", "transcriptions", "translations":
 		case "messages":
 			t.dialect = provider.Anthropic
+		case "ollama_chat", "ollama_generate":
+			// Many an application has an /api/chat of its own.
+			if !ollama(req, host) {
+				return target{}
+			}
 		default:
 			return target{}
 		}
 	}
-	if t.name = string(t.dialect); strings.HasSuffix(host, ":11434") {
+	if t.name = string(t.dialect); ollama(req, host) || t.path == "/api/embed" || t.path == "/api/embeddings" {
 		t.name = "ollama"
 	}
 	return t
+}
+
+// ollama knows Ollama by its port, or by what its clients for Go accept and no
+// other provider sends.
+func ollama(req *http.Request, host string) bool {
+	return strings.HasSuffix(host, ":11434") || strings.Contains(req.Header.Get("Accept"), "ndjson")
 }

@@ -124,7 +124,8 @@ type exchange struct {
 	body   recorder
 	total  int64
 	length int64 // of the answer, as its header says; -1 where it does not
-	stream bool  // it is server-sent events
+	stream bool  // it is server-sent events, or lines of JSON
+	lines  bool  // the latter
 	done   bool
 	watch  watch
 }
@@ -309,7 +310,9 @@ func (x *exchange) answer(res *http.Response, strip *stripper) {
 	if n := res.ContentLength; n > 0 {
 		x.body.b = make([]byte, 0, min(n, int64(x.body.head)))
 	}
-	x.length, x.stream = res.ContentLength, strings.TrimSpace(contentType) == "text/event-stream"
+	contentType = strings.TrimSpace(contentType)
+	x.lines = contentType == "application/x-ndjson"
+	x.length, x.stream = res.ContentLength, x.lines || contentType == "text/event-stream"
 	b := &answerBody{ReadCloser: res.Body, x: x}
 	x.mu.Lock() // the context may have ended already
 	x.watch = watch{garbage: runtime.AddCleanup(b, (*exchange).abandon, x), on: true}
@@ -317,7 +320,7 @@ func (x *exchange) answer(res *http.Response, strip *stripper) {
 		x.watch.context = context.AfterFunc(x.ctx, x.abandon)
 	}
 	x.mu.Unlock()
-	if strip != nil && x.stream && res.StatusCode == http.StatusOK && res.Header.Get("Content-Encoding") == "" {
+	if strip != nil && x.stream && !x.lines && res.StatusCode == http.StatusOK && res.Header.Get("Content-Encoding") == "" {
 		b.strip = strip
 		if res.ContentLength >= 0 {
 			res.Header = res.Header.Clone()
@@ -406,6 +409,8 @@ func (x *exchange) read(p []byte, err error) {
 // an error.
 func (x *exchange) bearsEnd(p []byte) bool {
 	switch {
+	case x.lines:
+		return linesEnded(p)
 	case bytes.Contains(p, []byte("event: ")), bytes.Contains(p, []byte("[DONE]")):
 		return ended(p)
 	case x.call.Dialect == provider.Gemini && bytes.Contains(p, []byte(`"finishReason"`)):
@@ -424,7 +429,9 @@ func (x *exchange) abandon() {
 		return
 	}
 	complete := x.length >= 0 && x.total >= x.length || x.call.Status >= 400
-	if x.stream {
+	if x.lines {
+		complete = complete || linesEnded(x.body.last(512))
+	} else if x.stream {
 		complete = complete || ended(x.body.last(512)) || x.call.Dialect == provider.Gemini && bytes.Contains(x.body.last(4<<10), []byte(`"finishReason"`))
 	} else {
 		complete = complete || x.length < 0 && x.body.whole()
@@ -574,6 +581,11 @@ func ended(tail []byte) bool {
 		}
 	}
 	return false
+}
+
+// linesEnded is [ended] of Ollama's lines: the last one has figures, or an error.
+func linesEnded(tail []byte) bool {
+	return bytes.Contains(tail, []byte(`"total_duration":`)) || bytes.HasPrefix(tail, []byte(`{"error":`)) || bytes.Contains(tail, []byte("\n"+`{"error":`))
 }
 
 // Retries: openai-go and anthropic-sdk-go try a call again where it failed, and

@@ -34,6 +34,11 @@ var sent = map[string]struct {
 			t.Errorf("%s", g.Raw)
 		}
 	}},
+	"ollama": {[]string{"$ai_generation"}, func(t *testing.T, e map[string]posthogtest.Event) {
+		if g := e["$ai_generation"]; g.DistinctID != "ada" || g.Text("$ai_provider") != "ollama" || g.Text("$ai_stream") != "true" || !g.Has("$ai_input_tokens") {
+			t.Errorf("%s", g.Raw)
+		}
+	}},
 	"agent": {[]string{"$ai_generation", "$ai_span", "$ai_trace"}, func(t *testing.T, e map[string]posthogtest.Event) {
 		root := e["$ai_trace"].Text("$ai_trace_id")
 		if root == "" || e["$ai_generation"].Text("$ai_parent_id") != root || e["$ai_span"].Text("$ai_parent_id") != root {
@@ -78,6 +83,7 @@ func TestPrograms(t *testing.T) {
 			cmd.Env = []string{
 				"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "HEDGEROW_API_KEY=" + posthogtest.Token, "HEDGEROW_HOST=" + ph.URL(),
 				"OPENAI_API_KEY=sk-x", "OPENAI_BASE_URL=" + sim.OpenAIURL() + "/v1", "ANTHROPIC_API_KEY=sk-ant-x", "ANTHROPIC_BASE_URL=" + sim.AnthropicURL(),
+				"OLLAMA_URL=" + sim.CompatibleURL("ollama"),
 			}
 			var stderr strings.Builder
 			cmd.Stderr = &stderr

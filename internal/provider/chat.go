@@ -162,7 +162,12 @@ func (p *parser) chatMessage(m *message, v gjson.Result) {
 		m.function("", text(old.Get("name")), old.Get("arguments"))
 	}
 	m.parts = slices.DeleteFunc(m.parts, func(pt part) bool { return pt.kind == partThinking && len(pt.text) == 0 })
-	slices.SortStableFunc(m.parts, func(a, b part) int { // thoughts come before words
+	m.thoughtsFirst()
+}
+
+// thoughtsFirst puts thoughts before words.
+func (m *message) thoughtsFirst() {
+	slices.SortStableFunc(m.parts, func(a, b part) int {
 		return cmp.Compare(btoi(a.kind != partThinking), btoi(b.kind != partThinking))
 	})
 }

@@ -16,6 +16,8 @@ func (p *parser) embeddingsAnswer(name string, v gjson.Result) {
 		p.e.CompletionID = or(event.FirstChars(text(v), 200), p.e.CompletionID)
 	case "usageMetadata":
 		p.usageGemini(v)
+	case "prompt_eval_count": // Ollama
+		count(v, &p.e.Usage.Input)
 	case "usage":
 		p.usageOpenAI(v)
 		if u := &p.e.Usage; !u.Input.Known && u.Total.Known { // Voyage and others give a total only

@@ -104,3 +104,11 @@ func FuzzRedactBase64(f *testing.F) {
 		}
 	})
 }
+
+func FuzzOllama(f *testing.F) {
+	fuzzParse(f, provider.OpenAI, "/api/chat", of("ollama_chat", "ollama_generate"))
+}
+
+func FuzzOllamaGenerate(f *testing.F) {
+	fuzzParse(f, provider.OpenAI, "/api/generate", of("ollama_chat", "ollama_generate"))
+}

@@ -18,6 +18,8 @@ const (
 	opMessages        = "messages"
 	opCountTokens     = "count_tokens"
 	opGenerateContent = "generate_content" // Gemini, streamed or not
+	opOllamaChat      = "ollama_chat"
+	opOllamaGenerate  = "ollama_generate"
 	opEmbeddings      = "embeddings"
 	opImages          = "images"
 	opSpeech          = "speech"
@@ -31,14 +33,17 @@ const (
 // /inference/v1, /api/paas/v4, /openai/deployments/{name} and so on.
 //
 // Bodies are read for chat, completions, fim, responses, responses_compact,
-// responses_get, messages, generate_content, count_tokens, embeddings, images,
-// speech, transcriptions and translations. The others are models, moderations, files,
+// responses_get, messages, generate_content, count_tokens, ollama_chat,
+// ollama_generate, embeddings, images, speech, transcriptions and translations. The others are models, moderations, files,
 // batches, message_batches, threads … after their collection, with _get, _list
 // or the like where the method changes what is meant.
 func Operation(d Dialect, method, path string) string {
 	path, _, _ = strings.Cut(path, "?")
 	if _, verb, ok := geminiMethod(path); ok && method == "POST" {
 		return geminiOperation(verb)
+	}
+	if op := ollamaOperation(method, path); op != "" {
+		return op
 	}
 	var segs [8]string
 	rest := segs[:0]
@@ -144,7 +149,7 @@ var collections = map[string]bool{
 // eventName says which event an operation becomes.
 func eventName(op string) string {
 	switch op {
-	case opChat, opCompletions, opFIM, opResponses, opCompact, opMessages, opGenerateContent, opImages, opSpeech, opTranscription, opTranslation:
+	case opChat, opCompletions, opFIM, opResponses, opCompact, opMessages, opGenerateContent, opOllamaChat, opOllamaGenerate, opImages, opSpeech, opTranscription, opTranslation:
 		return event.Generation
 	case opEmbeddings:
 		return event.Embedding

@@ -60,6 +60,9 @@ func (p *parser) request() {
 	if p.e.Stream == (event.Opt[bool]{}) && (p.op == opChat || p.op == opCompletions || p.op == opFIM || p.op == opResponses || p.op == opMessages) {
 		p.e.Stream = event.Some(false)
 	}
+	if p.e.Stream == (event.Opt[bool]{}) && (p.op == opOllamaChat || p.op == opOllamaGenerate) {
+		p.e.Stream = event.Some(true) // Ollama streams unless told not to
+	}
 }
 
 // deployment takes Azure's deployment for the model asked, where the request
@@ -76,7 +79,7 @@ func (p *parser) deployment() {
 
 // readsBody are the operations whose request is JSON that Parse understands.
 var readsBody = map[string]bool{
-	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opMessages: true, opGenerateContent: true, opCountTokens: true, opEmbeddings: true,
+	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opMessages: true, opGenerateContent: true, opCountTokens: true, opOllamaChat: true, opOllamaGenerate: true, opEmbeddings: true,
 	opImages: true, opSpeech: true,
 }
 
@@ -147,12 +150,19 @@ func (p *parser) requestMember(name string, v gjson.Result) {
 		}
 	case opGenerateContent:
 		p.geminiRequest(name, v)
+	case opOllamaChat, opOllamaGenerate:
+		p.ollamaRequest(name, v)
 	case opEmbeddings:
 		if p.google {
 			p.geminiRequest(name, v)
 		}
-		if name == "input" || name == "texts" || name == "inputs" {
+		switch name {
+		case "input", "texts", "inputs":
 			e.Content.Input = raw(v)
+		case "prompt": // Ollama's older /api/embeddings
+			if v.Type == gjson.String {
+				e.Content.Input = raw(v)
+			}
 		}
 	case opImages, opSpeech:
 		if (name == "prompt" || name == "input") && v.Type == gjson.String {

@@ -35,7 +35,10 @@ func (p *parser) response() {
 			p.e.Stream = event.Some(true)
 		}
 		if s := p.stream(); s != nil {
-			p.readStream(body, s)
+			p.readFrames(s, newFrames(body).next, func(tail string) (func() (frame, bool), bool) {
+				rest, ok := resync(tail)
+				return newFrames(rest).next, ok
+			})
 		}
 		return
 	}
@@ -44,7 +47,17 @@ func (p *parser) response() {
 		return
 	}
 	if p.op == opGenerateContent && c.Status/100 == 2 && strings.HasPrefix(strings.TrimLeft(body, " \t\r\n\uFEFF"), "[") {
-		p.readElements(body)
+		p.readFrames(&geminiStream{p: p}, (&elements{body: body}).next, func(tail string) (func() (frame, bool), bool) {
+			rest, ok := resyncElements(tail)
+			return (&elements{body: rest}).next, ok
+		})
+		return
+	}
+	if (p.op == opOllamaChat || p.op == opOllamaGenerate) && c.Status/100 == 2 && isLines(contentType, body) {
+		p.readFrames(&ollamaStream{p: p}, (&jsonLines{body: body}).next, func(tail string) (func() (frame, bool), bool) {
+			rest, ok := resyncLines(tail)
+			return (&jsonLines{body: rest}).next, ok
+		})
 		return
 	}
 	s := redactView(body)
@@ -74,7 +87,7 @@ func (p *parser) response() {
 // generates are the operations whose answer is JSON that Parse understands.
 var generates = map[string]bool{
 	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opResponsesGet: true, opMessages: true,
-	opGenerateContent: true, opCountTokens: true, opEmbeddings: true, opImages: true,
+	opGenerateContent: true, opCountTokens: true, opOllamaChat: true, opOllamaGenerate: true, opEmbeddings: true, opImages: true,
 }
 
 func binary(contentType string) bool {
@@ -93,6 +106,7 @@ func (p *parser) answer(s string, whole bool) {
 	if ok && p.op == opGenerateContent {
 		gemini = &geminiStream{p: p}
 	}
+	ollama := &ollamaStream{p: p}
 	members(s, whole, func(name string, v gjson.Result) {
 		if name == "error" && v.Type != gjson.Null || !ok {
 			p.errorMember(name, v)
@@ -109,6 +123,8 @@ func (p *parser) answer(s string, whole bool) {
 			p.messagesAnswer(name, v)
 		case opGenerateContent:
 			gemini.member(frame{}, name, v, false)
+		case opOllamaChat, opOllamaGenerate:
+			ollama.member(frame{}, name, v, false)
 		case opCountTokens:
 			// Nothing was used yet, so that a sum of tokens must not hold it.
 			if (name == "input_tokens" || name == "totalTokens") && v.Type == gjson.Number {
@@ -123,6 +139,7 @@ func (p *parser) answer(s string, whole bool) {
 	if gemini != nil {
 		gemini.end()
 	}
+	ollama.end()
 	p.settle()
 }
 
@@ -142,26 +159,14 @@ func (p *parser) stream() stream {
 	return nil
 }
 
-func (p *parser) readStream(body string, s stream) {
-	p.frames(newFrames(body).next, s, false)
+// readFrames reads a stream, event by event. Where its middle is missing, resync
+// finds the first event of its end.
+func (p *parser) readFrames(s stream, next func() (frame, bool), resync func(tail string) (next func() (frame, bool), ok bool)) {
+	p.frames(next, s, false)
 	if p.c.ResponseTruncated {
 		p.note("the answer is longer than what is kept: its middle is missing")
-		if rest, ok := resync(view(p.c.ResponseTail)); ok {
-			p.frames(newFrames(rest).next, s, true)
-		}
-	}
-	s.end()
-	p.settle()
-}
-
-// readElements reads a stream that is a JSON array.
-func (p *parser) readElements(body string) {
-	s := &geminiStream{p: p}
-	p.frames((&elements{body: body}).next, s, false)
-	if p.c.ResponseTruncated {
-		p.note("the answer is longer than what is kept: its middle is missing")
-		if rest, ok := resyncElements(view(p.c.ResponseTail)); ok {
-			p.frames((&elements{body: rest}).next, s, true)
+		if next, ok := resync(view(p.c.ResponseTail)); ok {
+			p.frames(next, s, true)
 		}
 	}
 	s.end()

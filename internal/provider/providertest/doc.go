@@ -1,5 +1,5 @@
-// Package providertest imitates LLM providers: OpenAI, Anthropic, Gemini, OpenRouter
-// and anything that speaks OpenAI's form. It answers in their wire formats, streamed
+// Package providertest imitates LLM providers: OpenAI, Anthropic, Gemini, OpenRouter,
+// Ollama and anything that speaks OpenAI's form. It answers in their wire formats, streamed
 // or not, with token counts that fit the text, and fails on command. Tests, the
 // end-to-end tests, the benchmark and "hedgerow demo" use it; nothing that it
 // says comes from a model.
@@ -13,8 +13,8 @@
 //     "gpt-4.1-mini#rate_limit".
 //   - generate.go: text, tool arguments and token counts, the same for the same
 //     seed and request. [CountTokens] is the rule that every count follows.
-//   - openai.go, responses.go, anthropic.go, gemini.go: the wire formats. The official SDKs
-//     for Go read them in this package's tests.
+//   - openai.go, responses.go, anthropic.go, gemini.go, ollama.go: the wire formats. The
+//     official SDKs for Go read them in this package's tests.
 //   - [Fixed]: the fastest possible upstream, for benchmarks.
 //   - [Traffic]: a team's steady traffic through hedgerow, for the demo.
 package providertest

@@ -67,7 +67,7 @@ type Received struct {
 
 // Server is the simulated providers, an [http.Handler]. Each lies under its own
 // base: /openai/v1/…, /anthropic/v1/…, /gemini/v1beta/…, /openrouter/api/v1/…,
-// and /NAME/v1/… for any other that speaks OpenAI's form. Without a base,
+// /ollama/api/… and /NAME/v1/… for any other that speaks OpenAI's form. Without a base,
 // /v1/messages is Anthropic, /v1beta/… Gemini, /api/v1/… OpenRouter and the rest
 // of /v1/… OpenAI.
 type Server struct {
@@ -233,6 +233,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if c.gemini() && len(body) > 0 {
 		parse = c.geminiParse
 	}
+	if c.ollama() && len(body) > 0 {
+		parse = c.ollamaParse
+	}
 	jsonErr := parse(body)
 	model, suffix, _ := strings.Cut(c.req.Model, "#")
 	c.req.Model, c.rec.Model, c.rec.Stream = model, model, c.req.Stream
@@ -342,6 +345,8 @@ func (c *call) route() {
 			return
 		}
 		c.geminiCall()
+	case c.ollama() && post:
+		c.ollamaCall()
 	case c.anthropic() && post && path == "/v1/messages":
 		c.messages()
 	case c.anthropic() && post && path == "/v1/messages/count_tokens":
@@ -405,6 +410,7 @@ func (c *call) headers() {
 		h.Set("Server-Timing", "gfet4t7; dur="+strconv.FormatInt(c.timing.First.Milliseconds(), 10))
 	case c.openrouter():
 		h.Set("X-Clerk-Auth-Status", "signed-out")
+	case c.ollama():
 	default:
 		h.Set("X-Request-Id", "req_"+id)
 		h.Set("Openai-Version", "2020-10-01")
@@ -430,6 +436,8 @@ func (c *call) authorized() bool {
 		key = v
 	}
 	switch {
+	case c.ollama(): // which asks nobody for a key
+		return true
 	case key == "" && c.gemini():
 		c.fail(http.StatusForbidden, Forbidden, "Method doesn't allow unregistered callers (callers without established identity). Please use API Key or other form of API consumer identity to call this API.")
 	case key == "" && c.openrouter():
@@ -595,6 +603,9 @@ func (c *call) errorBody(status int, f Failure, message string) object {
 	}
 	if c.gemini() {
 		return geminiError(status, f, message)
+	}
+	if c.ollama() {
+		return object{"error", message}
 	}
 	if c.openrouter() {
 		return object{"error", object{"message", message, "code", status}, "user_id", "user_simulated"}

@@ -1,0 +1,206 @@
+package provider
+
+import (
+	"strings"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// ollamaOperation names what a path of Ollama's own API asks for, or is "". Its
+// compatible API lies under /v1 and is OpenAI's.
+func ollamaOperation(method, path string) string {
+	if method != "POST" {
+		return ""
+	}
+	i := strings.LastIndex(path, "/api/")
+	if i < 0 {
+		return ""
+	}
+	switch strings.TrimSuffix(path[i+len("/api/"):], "/") {
+	case "chat":
+		return opOllamaChat
+	case "generate":
+		return opOllamaGenerate
+	case "embed":
+		return opEmbeddings
+	}
+	return ""
+}
+
+// ollamaParameters are the settings that Ollama has beside its options.
+var ollamaParameters = map[string]bool{"think": true, "format": true, "keep_alive": true, "raw": true, "truncate": true, "shift": true}
+
+// ollamaRequest reads a member of a request (ollama/api: ChatRequest and
+// GenerateRequest).
+func (p *parser) ollamaRequest(name string, v gjson.Result) {
+	e := p.e
+	switch name {
+	case "messages":
+		e.Content.Input = raw(v)
+	case "tools":
+		if v.IsArray() {
+			e.Content.Tools = raw(v)
+		}
+	case "system", "prompt": // in either order
+		if v.Type != gjson.String || len(v.Raw) == len(`""`) {
+			return
+		}
+		role := "user"
+		if name == "system" {
+			role = "system"
+		}
+		m := `{"role":"` + role + `","content":` + v.Raw + `}`
+		if before := string(e.Content.Input); before == "" {
+			e.Content.Input = clean([]byte("[" + m + "]"))
+		} else if inner := before[1 : len(before)-1]; name == "system" {
+			e.Content.Input = clean([]byte("[" + m + "," + inner + "]"))
+		} else {
+			e.Content.Input = clean([]byte("[" + inner + "," + m + "]"))
+		}
+	case "options":
+		n := 0
+		v.ForEach(func(k, v gjson.Result) bool {
+			if n++; n > len(parameters) {
+				return false
+			}
+			if v.Type != gjson.Null && len(k.Str) < 60 {
+				p.parameter(strings.ToValidUTF8(k.Str, "\uFFFD"), v)
+			}
+			return true
+		})
+	default:
+		if ollamaParameters[name] && v.Type != gjson.Null && v.Raw != `""` {
+			p.parameter(name, v)
+		}
+	}
+}
+
+// ollamaStream puts an answer together (ollama/api: ChatResponse and
+// GenerateResponse). A whole answer is a stream of one line.
+type ollamaStream struct {
+	p       *parser
+	message message
+	spoke   bool
+}
+
+func (s *ollamaStream) event(f frame, v gjson.Result, tail bool) {
+	v.ForEach(func(k, v gjson.Result) bool {
+		s.member(f, k.Str, v, tail)
+		return true
+	})
+}
+
+func (s *ollamaStream) member(f frame, name string, v gjson.Result, tail bool) {
+	p, e := s.p, s.p.e
+	switch name {
+	case "model":
+		e.Model = or(event.FirstChars(text(v), 200), e.Model)
+	case "message":
+		s.spoke = true
+		v.ForEach(func(k, v gjson.Result) bool {
+			switch k.Str {
+			case "role":
+				s.message.role = or(text(v), s.message.role)
+			case "content":
+				s.piece(f, partText, v, tail)
+			case "thinking":
+				s.piece(f, partThinking, v, tail)
+			case "tool_calls":
+				s.calls(f, v, tail)
+			}
+			return true
+		})
+	case "response":
+		s.spoke = true
+		s.piece(f, partText, v, tail)
+	case "thinking":
+		s.piece(f, partThinking, v, tail)
+	case "tool_calls":
+		s.calls(f, v, tail)
+	case "done_reason":
+		e.StopReason = or(event.FirstChars(text(v), 100), e.StopReason)
+	case "prompt_eval_count":
+		count(v, &e.Usage.Input)
+	case "eval_count":
+		count(v, &e.Usage.Output)
+	case "load_duration", "prompt_eval_duration", "eval_duration":
+		if v.Type == gjson.Number {
+			p.meta(name+"_ns", raw(v))
+		}
+	case "error":
+		if f.data != "" && v.Type != gjson.Null { // of a whole answer, answer reads it
+			p.fault(v)
+		}
+	}
+}
+
+func (s *ollamaStream) piece(f frame, kind partKind, v gjson.Result, tail bool) {
+	t := escaped(v)
+	if t == "" {
+		return
+	}
+	if f.end > 0 {
+		s.p.token(f, tail)
+	}
+	if !tail {
+		pt := s.message.at(kind, 0)
+		pt.text = append(pt.text, t...)
+	}
+}
+
+// calls adds tool calls: each comes whole, in one line.
+func (s *ollamaStream) calls(f frame, v gjson.Result, tail bool) {
+	v.ForEach(func(_, c gjson.Result) bool {
+		if f.end > 0 {
+			s.p.token(f, tail)
+		}
+		if fn := c.Get("function"); !tail {
+			s.message.function(text(c.Get("id")), text(fn.Get("name")), fn.Get("arguments"))
+		}
+		return true
+	})
+}
+
+func (s *ollamaStream) end() {
+	if s.spoke {
+		s.message.thoughtsFirst()
+		s.p.e.Content.Output = render([]*message{&s.message})
+	}
+}
+
+// jsonLines reads newline-delimited JSON.
+type jsonLines struct {
+	body string
+	pos  int
+}
+
+func (r *jsonLines) next() (frame, bool) {
+	for r.pos < len(r.body) {
+		line, _, ended := strings.Cut(r.body[r.pos:], "\n")
+		r.pos += len(line)
+		if ended {
+			r.pos++
+		}
+		if line = strings.TrimRight(line, " \t\r"); line != "" {
+			return frame{data: line, end: r.pos, ended: ended}, true
+		}
+	}
+	return frame{}, false
+}
+
+// resyncLines returns what follows the first line end of s.
+func resyncLines(s string) (string, bool) {
+	_, rest, ok := strings.Cut(s, "\n")
+	return rest, ok
+}
+
+// isLines tells a stream of lines from a single answer.
+func isLines(contentType, body string) bool {
+	if strings.Contains(contentType, "ndjson") {
+		return true
+	}
+	_, rest, ok := strings.Cut(body, "\n")
+	return ok && strings.HasPrefix(rest, `{"`)
+}
