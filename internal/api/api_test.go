@@ -11,23 +11,18 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/api"
-	"github.com/hedgerow/hedgerow/internal/dataset"
-	"github.com/hedgerow/hedgerow/internal/eval"
-	"github.com/hedgerow/hedgerow/internal/journal"
+	"github.com/hedgerow/hedgerow/internal/hometest"
 	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/prompt"
-	"github.com/hedgerow/hedgerow/internal/query"
 	"github.com/hedgerow/hedgerow/internal/store"
 )
 
@@ -102,93 +97,31 @@ type fixture struct {
 	events                []*event.Event // of "default", newest first
 }
 
+func present() time.Time { return now }
+
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	ctx := t.Context()
-	dir := t.TempDir()
-	j, err := journal.Open(ctx, journal.Config{Dir: filepath.Join(dir, "journal")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = j.Close(context.Background()) })
-	kv, err := j.KeyValue(ctx, "settings", 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f := &fixture{t: t, delivery: &delivery{result: api.TestResult{OK: true}}, dead: &deadLetters{}, appended: &appended{}, log: &bytes.Buffer{}}
-	if f.registry, err = project.Open(ctx, kv, project.Options{SecretKey: bytes.Repeat([]byte{7}, project.KeySize)}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = f.registry.Close() })
-	if _, err := f.registry.Bootstrap(ctx); err != nil {
-		t.Fatal(err)
-	}
-	other, err := f.registry.CreateProject(ctx, "other")
+	f := &fixture{t: t, delivery: &delivery{result: api.TestResult{OK: true}}, dead: &deadLetters{}, appended: &appended{}, log: &bytes.Buffer{}, judge: &judge{}}
+	h := hometest.Open(t, hometest.Options{Now: present, Caller: f.judge})
+	f.registry, f.prompts, f.store = h.Registry, h.Prompts, h.Store
+	other, err := h.Registry.CreateProject(t.Context(), "other")
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.otherID = other.ID
-	key := func(projectID string, role project.Role) string {
-		plain, _, err := f.registry.CreateAPIKey(ctx, projectID, string(role), role)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return plain
-	}
-	f.admin, f.member, f.viewer = key(project.DefaultID, project.RoleAdmin), key(project.DefaultID, project.RoleMember), key(project.DefaultID, project.RoleViewer)
-	f.other = key(other.ID, project.RoleAdmin)
-
-	if kv, err = j.KeyValue(ctx, "prompts", 1); err != nil {
-		t.Fatal(err)
-	}
-	if f.prompts, err = prompt.Open(ctx, kv, prompt.Options{Audit: f.registry.Audit}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = f.prompts.Close() })
-	if f.store, err = store.OpenDuckDB(ctx, store.Config{Path: filepath.Join(dir, "e.duckdb")}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = f.store.Close() })
-	reader, err := query.New(f.store, func() time.Time { return now })
-	if err != nil {
-		t.Fatal(err)
-	}
+	f.admin, f.member, f.viewer = h.Key(project.DefaultID, project.RoleAdmin), h.Key(project.DefaultID, project.RoleMember), h.Key(project.DefaultID, project.RoleViewer)
+	f.other = h.Key(other.ID, project.RoleAdmin)
 	f.seed(other.ID)
-	f.judge = &judge{}
-	checksKV, err := j.KeyValue(ctx, "checks", 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	spendingKV, err := j.KeyValue(ctx, "spending", 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	checks, err := eval.Open(ctx, checksKV, spendingKV, eval.Options{Audit: f.registry.Audit})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = checks.Close() })
-	var buckets dataset.Buckets
-	for name, to := range map[string]*jetstream.KeyValue{"sets": &buckets.Sets, "runs": &buckets.Runs, "items": &buckets.Items} {
-		if *to, err = j.KeyValue(ctx, name, 1); err != nil {
-			t.Fatal(err)
-		}
-	}
-	datasets, err := dataset.Open(ctx, buckets, dataset.Options{Audit: f.registry.Audit})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = datasets.Close() })
-	runner := &eval.Runner{Caller: f.judge, Budget: checks.Budget()}
-	runs := &dataset.Runner{Registry: datasets, Prompts: f.prompts, Checks: checks, Evals: runner, Caller: f.judge}
-	t.Cleanup(func() { _ = runs.Close(context.Background()) })
 	c := api.Config{
-		Query: reader, Registry: f.registry, Prompts: f.prompts, Logger: slog.New(slog.NewTextHandler(f.log, nil)), Version: "v1.2.3", PublicURL: "http://hedgerow.example",
-		Checks: checks, Runner: runner, Datasets: datasets, Runs: runs,
+		Query: h.Reader, Registry: f.registry, Prompts: f.prompts, Logger: slog.New(slog.NewTextHandler(f.log, nil)), Version: "v1.2.3", PublicURL: "http://hedgerow.example",
+		Checks: h.Checks, Runner: h.Runner, Datasets: h.Datasets, Runs: h.Runs, Experiments: h.Experiments, Desk: h.Desk, Alerts: h.Alerts,
+		StopRollout: func(_ context.Context, actor, _, prompt, _ string) error {
+			f.stopped = append(f.stopped, actor+" "+prompt)
+			return nil
+		},
 		Append: f.appended, Connections: f.delivery, DeadLetters: f.dead, Status: func(context.Context) any { return map[string]string{"state": "fine"} },
-		ReloadPrices: func() error { return f.reload }, Now: func() time.Time { return now },
+		ReloadPrices: func() error { return f.reload }, Now: present,
 	}
-	f.withExperiments(j, reader, &c)
 	f.api, f.local = api.New(c), api.Local(c)
 	return f
 }

@@ -1,42 +1,16 @@
 package api_test
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/api"
-	"github.com/hedgerow/hedgerow/internal/experiment"
-	"github.com/hedgerow/hedgerow/internal/journal"
 	"github.com/hedgerow/hedgerow/internal/project"
-	"github.com/hedgerow/hedgerow/internal/query"
 )
-
-func (f *fixture) withExperiments(j *journal.Journal, reader *query.Reader, c *api.Config) {
-	f.t.Helper()
-	kv, err := j.KeyValue(f.t.Context(), "experiments", 1)
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	present := func() time.Time { return now }
-	c.Experiments, err = experiment.Open(f.t.Context(), kv, experiment.Options{Audit: f.registry.Audit, Now: present})
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	f.t.Cleanup(func() { _ = c.Experiments.Close() })
-	c.Desk = &experiment.Desk{Ask: reader, Now: present}
-	c.Alerts = &experiment.Sender{Client: http.DefaultClient, Project: func(id string) (project.Project, bool) { return f.registry.Snapshot().Project(id) }}
-	c.StopRollout = func(_ context.Context, actor, _, prompt, _ string) error {
-		f.stopped = append(f.stopped, actor+" "+prompt)
-		return nil
-	}
-}
 
 // experimentJSON is one as a caller would write it.
 const experimentJSON = `{"name": "Kinder answers", "flag": "answer-test", "prompt": "answer", "arms": [{"key": "control", "share": 95}, {"key": "treatment", "share": 5}],

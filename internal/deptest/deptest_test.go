@@ -74,6 +74,7 @@ var allowed = map[string][]string{
 	"internal/provider/providertest": {"event", "internal/provider"},
 	"internal/posthog/posthogtest":   {"event", "internal/flag"},
 	"internal/store/storetest":       {"event", "internal/store"},
+	"internal/hometest":              all,
 	"e2e":                            {},
 
 	// Programs of users, as users write them.
@@ -88,7 +89,7 @@ var allowed = map[string][]string{
 
 // doubles stand in for the world outside in tests, in the demo and in the
 // benchmark. No other code may import them.
-var doubles = []string{"internal/provider/providertest", "internal/posthog/posthogtest", "internal/store/storetest"}
+var doubles = []string{"internal/provider/providertest", "internal/posthog/posthogtest", "internal/store/storetest", "internal/hometest"}
 
 var mayUseDoubles = []string{"cmd/hedgerow", "internal/bench"}
 

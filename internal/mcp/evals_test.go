@@ -7,14 +7,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/dataset"
 	"github.com/hedgerow/hedgerow/internal/eval"
-	"github.com/hedgerow/hedgerow/internal/journal"
-	"github.com/hedgerow/hedgerow/internal/mcp"
 	"github.com/hedgerow/hedgerow/internal/project"
 )
 
@@ -34,30 +30,6 @@ func (r *evalRig) Call(_ context.Context, q eval.Request) (*event.Event, error) 
 	e := &event.Event{UUID: q.UUID, TraceID: q.TraceID, Name: event.Generation, Timestamp: now, Model: q.Model, Content: event.Content{Output: out}}
 	e.Cost.Total = event.Some(decimal.RequireFromString("0.01"))
 	return e, nil
-}
-
-// openEvals fills a configuration with them.
-func (r *evalRig) open(t *testing.T, j *journal.Journal, c *mcp.Config) {
-	t.Helper()
-	bucket := func(name string) jetstream.KeyValue {
-		kv, err := j.KeyValue(t.Context(), name, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return kv
-	}
-	var err error
-	if r.checks, err = eval.Open(t.Context(), bucket("checks"), bucket("spending"), eval.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = r.checks.Close() })
-	if c.Datasets, err = dataset.Open(t.Context(), dataset.Buckets{Sets: bucket("sets"), Runs: bucket("runs"), Items: bucket("items")}, dataset.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Datasets.Close() })
-	c.Append, c.Checks = r, r.checks
-	c.Runs = &dataset.Runner{Registry: c.Datasets, Prompts: c.Prompts, Checks: r.checks, Evals: &eval.Runner{}, Caller: r}
-	t.Cleanup(func() { _ = c.Runs.Close(context.Background()) })
 }
 
 func TestEvalTools(t *testing.T) {

@@ -23,14 +23,10 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/experiment"
-	"github.com/hedgerow/hedgerow/internal/journal"
+	"github.com/hedgerow/hedgerow/internal/hometest"
 	"github.com/hedgerow/hedgerow/internal/mcp"
 	"github.com/hedgerow/hedgerow/internal/posthog"
 	"github.com/hedgerow/hedgerow/internal/project"
-	"github.com/hedgerow/hedgerow/internal/prompt"
-	"github.com/hedgerow/hedgerow/internal/query"
-	"github.com/hedgerow/hedgerow/internal/store"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -93,77 +89,25 @@ type fixture struct {
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	ctx := t.Context()
-	dir := t.TempDir()
-	j, err := journal.Open(ctx, journal.Config{Dir: filepath.Join(dir, "journal")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = j.Close(context.Background()) })
-	kv, err := j.KeyValue(ctx, "settings", 1)
-	if err != nil {
-		t.Fatal(err)
-	}
 	ok := posthog.TestResult{OK: true, Checks: []posthog.Check{{Name: "host", OK: true, Code: "ok", Message: "it answers"}}}
-	f := &fixture{t: t, delivery: &delivery{result: ok}, log: &bytes.Buffer{}}
-	if f.registry, err = project.Open(ctx, kv, project.Options{SecretKey: bytes.Repeat([]byte{7}, project.KeySize)}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = f.registry.Close() })
-	if _, err := f.registry.Bootstrap(ctx); err != nil {
-		t.Fatal(err)
-	}
-	other, err := f.registry.CreateProject(ctx, "other")
+	f := &fixture{t: t, delivery: &delivery{result: ok}, log: &bytes.Buffer{}, evals: new(evalRig)}
+	h := hometest.Open(t, hometest.Options{Now: func() time.Time { return now }, Caller: f.evals})
+	f.registry, f.evals.checks = h.Registry, h.Checks
+	other, err := h.Registry.CreateProject(t.Context(), "other")
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.otherID = other.ID
-	key := func(projectID string, role project.Role) string {
-		plain, _, err := f.registry.CreateAPIKey(ctx, projectID, string(role), role)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return plain
-	}
-	f.admin, f.member, f.viewer = key(project.DefaultID, project.RoleAdmin), key(project.DefaultID, project.RoleMember), key(project.DefaultID, project.RoleViewer)
-	f.other = key(other.ID, project.RoleAdmin)
-
-	if kv, err = j.KeyValue(ctx, "prompts", 1); err != nil {
+	f.admin, f.member, f.viewer = h.Key(project.DefaultID, project.RoleAdmin), h.Key(project.DefaultID, project.RoleMember), h.Key(project.DefaultID, project.RoleViewer)
+	f.other = h.Key(other.ID, project.RoleAdmin)
+	if _, err := h.Store.Write(t.Context(), seed(other.ID)); err != nil {
 		t.Fatal(err)
 	}
-	prompts, err := prompt.Open(ctx, kv, prompt.Options{Audit: f.registry.Audit})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = prompts.Close() })
-
-	db, err := store.OpenDuckDB(ctx, store.Config{Path: filepath.Join(dir, "e.duckdb")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	reader, err := query.New(db, func() time.Time { return now })
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := db.Write(ctx, seed(other.ID)); err != nil {
-		t.Fatal(err)
-	}
-	if kv, err = j.KeyValue(ctx, "experiments", 1); err != nil {
-		t.Fatal(err)
-	}
-	experiments, err := experiment.Open(ctx, kv, experiment.Options{Audit: f.registry.Audit, Now: func() time.Time { return now }})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = experiments.Close() })
 	config := mcp.Config{
-		Experiments: experiments, Desk: &experiment.Desk{Ask: reader, Now: func() time.Time { return now }},
-		Query: reader, Registry: f.registry, Prompts: prompts, Connections: f.delivery, Version: "v1.2.3", PublicURL: "https://hedgerow.example",
+		Experiments: h.Experiments, Desk: h.Desk, Append: f.evals, Checks: h.Checks, Datasets: h.Datasets, Runs: h.Runs,
+		Query: h.Reader, Registry: h.Registry, Prompts: h.Prompts, Connections: f.delivery, Version: "v1.2.3", PublicURL: "https://hedgerow.example",
 		Logger: slog.New(slog.NewTextHandler(f.log, nil)), Now: func() time.Time { return now },
 	}
-	f.evals = new(evalRig)
-	f.evals.open(t, j, &config)
 	f.mcp = mcp.New(config)
 	srv := httptest.NewServer(f.mcp.HTTP())
 	t.Cleanup(srv.Close)

@@ -21,23 +21,23 @@ func credentials(email, password string) url.Values {
 }
 
 // revision is where the settings stand: what changed nothing leaves it.
-func (s *site) revision() uint64 { return s.reg.Snapshot().Revision() }
+func (s *site) revision() uint64 { return s.Registry.Snapshot().Revision() }
 
 // TestFirstStart goes the way of the first administrator: link, e-mail address
 // and password, and from then on by password.
 func TestFirstStart(t *testing.T) {
 	s := newSite(t)
-	fresh, err := s.reg.CreateUser(t.Context(), project.User{Email: "x@example.com", Role: project.RoleAdmin})
+	fresh, err := s.Registry.CreateUser(t.Context(), project.User{Email: "x@example.com", Role: project.RoleAdmin})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := s.reg.DeleteUser(t.Context(), s.admin.ID); err != nil {
+	if err := s.Registry.DeleteUser(t.Context(), s.admin.ID); err != nil {
 		t.Fatal(err)
 	}
 	if _, body := s.get("/sign-in"); !strings.Contains(body, "hedgerow project sign-in-link") || strings.Contains(body, `type="password"`) {
 		t.Errorf("where nobody has a password the sign-in page asks for one:\n%s", body)
 	}
-	link, _, err := s.reg.CreateLink(t.Context(), fresh.ID)
+	link, _, err := s.Registry.CreateLink(t.Context(), fresh.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func TestSignIn(t *testing.T) {
 // be worth nothing afterwards, whether it was made up or somebody's own.
 func TestSessionFixation(t *testing.T) {
 	s := newSite(t)
-	own, _, err := s.reg.CreateSession(t.Context(), s.person("eve@example.com", project.RoleViewer).ID, "")
+	own, _, err := s.Registry.CreateSession(t.Context(), s.person("eve@example.com", project.RoleViewer).ID, "")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,7 +127,7 @@ func TestSessionFixation(t *testing.T) {
 		for _, way := range []func(){
 			func() { s.post("/sign-in", credentials("admin@example.com", password)) },
 			func() {
-				link, _, err := s.reg.CreateLink(t.Context(), s.admin.ID)
+				link, _, err := s.Registry.CreateLink(t.Context(), s.admin.ID)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -140,10 +140,10 @@ func TestSessionFixation(t *testing.T) {
 			if got := s.session(); got == planted || got == "" {
 				t.Errorf("the session is %q, planted was %q", got, planted)
 			}
-			if _, _, ok := s.reg.Snapshot().SessionByToken(planted); ok {
+			if _, _, ok := s.Registry.Snapshot().SessionByToken(planted); ok {
 				t.Error("the planted session lives on")
 			}
-			if _, u, ok := s.reg.Snapshot().SessionByToken(s.session()); !ok || u.ID != s.admin.ID {
+			if _, u, ok := s.Registry.Snapshot().SessionByToken(s.session()); !ok || u.ID != s.admin.ID {
 				t.Error("the new session is not the administrator's")
 			}
 		}
@@ -215,14 +215,14 @@ func TestBruteForce(t *testing.T) {
 	if resp := try("bob@example.com", password); resp.Request.URL.Path != "/p/default/overview" {
 		t.Errorf("another account is limited as well: %d", resp.StatusCode)
 	}
-	link, _, err := s.reg.CreateLink(t.Context(), s.admin.ID)
+	link, _, err := s.Registry.CreateLink(t.Context(), s.admin.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if resp, _ := s.post("/sign-in/link", url.Values{"token": {link}}); resp.StatusCode != 200 {
 		t.Errorf("a link does not let in while the account is limited: %d", resp.StatusCode)
 	}
-	entries := s.reg.AuditLog("", 0)
+	entries := s.Registry.AuditLog("", 0)
 	i := slices.IndexFunc(entries, func(e project.AuditEntry) bool { return e.Action == "sign_in.limited" })
 	if i < 0 || entries[i].Target != s.admin.ID || !strings.HasPrefix(entries[i].Actor, "address ") {
 		t.Errorf("the audit log does not tell: %+v", entries[:3])
@@ -255,11 +255,11 @@ func TestBruteForce(t *testing.T) {
 func fill(pattern, projectID string, s *site) (method, path string) {
 	method, path, _ = strings.Cut(pattern, " ")
 	key := "k_none"
-	if keys := s.reg.Snapshot().APIKeys(projectID); len(keys) > 0 {
+	if keys := s.Registry.Snapshot().APIKeys(projectID); len(keys) > 0 {
 		key = keys[0].ID
 	}
 	dashboard := "d_none"
-	if all := s.reg.Snapshot().Dashboards(projectID); len(all) > 0 {
+	if all := s.Registry.Snapshot().Dashboards(projectID); len(all) > 0 {
 		dashboard = all[0].ID
 	}
 	path = strings.NewReplacer("{$}", "", "{dashboard}", dashboard, "{project}", projectID, "{uuid}", "0192b1c0-7e1a-7c3e-9a51-0123456789ab", "{id}", "t-"+projectID,
@@ -329,17 +329,17 @@ func TestForeignForms(t *testing.T) {
 // nothing of it may shine through.
 func TestRoles(t *testing.T) {
 	s := newSite(t, sample("default"))
-	b, err := s.reg.CreateProject(t.Context(), "Secret garden")
+	b, err := s.Registry.CreateProject(t.Context(), "Secret garden")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := s.reg.CreateAPIKey(t.Context(), b.ID, "gardener", project.RoleAdmin); err != nil {
+	if _, _, err := s.Registry.CreateAPIKey(t.Context(), b.ID, "gardener", project.RoleAdmin); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.reg.SetProviderKey(t.Context(), b.ID, "openai", "sk-garden-1234"); err != nil {
+	if err := s.Registry.SetProviderKey(t.Context(), b.ID, "openai", "sk-garden-1234"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.reg.CreateDashboard(t.Context(), project.Dashboard{ProjectID: b.ID, Name: "Secret garden", Charts: []project.Chart{{Title: "gardener", Query: "m=calls"}}}); err != nil {
+	if _, err := s.Registry.CreateDashboard(t.Context(), project.Dashboard{ProjectID: b.ID, Name: "Secret garden", Charts: []project.Chart{{Title: "gardener", Query: "m=calls"}}}); err != nil {
 		t.Fatal(err)
 	}
 	people := map[string]project.User{
@@ -410,12 +410,12 @@ func TestRoles(t *testing.T) {
 			}
 		}
 	}
-	if len(s.reg.Snapshot().ProviderKeys(b.ID)) != 1 || len(s.reg.Snapshot().APIKeys(b.ID)) != 1 {
+	if len(s.Registry.Snapshot().ProviderKeys(b.ID)) != 1 || len(s.Registry.Snapshot().APIKeys(b.ID)) != 1 {
 		t.Error("a key is gone")
 	}
 	// The other project's id of a thing, under one's own project's path.
 	s.client = browsers["admin"]
-	key := s.reg.Snapshot().APIKeys(b.ID)[0].ID
+	key := s.Registry.Snapshot().APIKeys(b.ID)[0].ID
 	if resp, _ := s.post("/p/default/keys/"+key+"/revoke", url.Values{"csrf": {tokens["admin"]}}); resp.StatusCode != 404 {
 		t.Errorf("a key of another project is revoked under the wrong one: %d", resp.StatusCode)
 	}
@@ -490,7 +490,7 @@ func TestChangePassword(t *testing.T) {
 		t.Error("another browser stays signed in with a new password")
 	}
 	// Who forgot it comes by a link, for half an hour.
-	link, _, err := s.reg.CreateLink(t.Context(), bob.ID)
+	link, _, err := s.Registry.CreateLink(t.Context(), bob.ID)
 	if err != nil {
 		t.Fatal(err)
 	}

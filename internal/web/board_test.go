@@ -160,7 +160,7 @@ func TestContentIsAudited(t *testing.T) {
 	reader := s.person("reader@example.com", project.RoleMember, "default")
 	s.client = s.as(reader)
 	opened := func() (targets []string) {
-		for _, e := range s.reg.AuditLog("default", 0) {
+		for _, e := range s.Registry.AuditLog("default", 0) {
 			if e.Action == "content.open" {
 				if e.Actor != reader.ID {
 					t.Errorf("actor %q", e.Actor)

@@ -90,7 +90,7 @@ func TestConnections(t *testing.T) {
 	s.client = s.as(s.admin)
 	only := func() project.Connection {
 		t.Helper()
-		list := s.reg.Snapshot().Connections("default")
+		list := s.Registry.Snapshot().Connections("default")
 		if len(list) != 1 {
 			t.Fatalf("%d connections, want 1", len(list))
 		}
@@ -108,7 +108,7 @@ func TestConnections(t *testing.T) {
 			t.Errorf("after a failed test the page lacks %q", w)
 		}
 	}
-	if n := len(s.reg.Snapshot().Connections("default")); n != 0 {
+	if n := len(s.Registry.Snapshot().Connections("default")); n != 0 {
 		t.Fatalf("%d connections were saved", n)
 	}
 	// What cannot be right is refused before anything is sent.
@@ -196,7 +196,7 @@ func TestConnections(t *testing.T) {
 	s.send(at+"/delete", url.Values{"confirm": {"wrong"}})
 	only()
 	s.send(at+"/delete", url.Values{"confirm": {"live"}})
-	if n := len(s.reg.Snapshot().Connections("default")); n != 0 {
+	if n := len(s.Registry.Snapshot().Connections("default")); n != 0 {
 		t.Errorf("%d connections after deleting", n)
 	}
 }
@@ -205,14 +205,14 @@ func TestConnections(t *testing.T) {
 // and changes from viewers.
 func TestConnectionsOfOthers(t *testing.T) {
 	s := newSite(t)
-	other, err := s.reg.CreateProject(t.Context(), "Other")
+	other, err := s.Registry.CreateProject(t.Context(), "Other")
 	if err != nil {
 		t.Fatal(err)
 	}
 	make := func(projectID string) project.Connection {
 		c := project.NewConnection(projectID, "production")
 		c.ProjectKey = project.NewSecret(phc)
-		c, err := s.reg.CreateConnection(t.Context(), c)
+		c, err := s.Registry.CreateConnection(t.Context(), c)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -239,7 +239,7 @@ func TestConnectionsOfOthers(t *testing.T) {
 		}
 	}
 	for _, c := range []project.Connection{mine, theirs} {
-		if now, ok := s.reg.Snapshot().Connection(c.ID); !ok || !now.Enabled {
+		if now, ok := s.Registry.Snapshot().Connection(c.ID); !ok || !now.Enabled {
 			t.Errorf("the connection of %s was changed", c.ProjectID)
 		}
 	}
@@ -267,7 +267,7 @@ func TestAnalytics(t *testing.T) {
 		t.Errorf("the stream: %s %q", resp.Header.Get("Content-Type"), stream)
 	}
 
-	c := s.reg.Snapshot().Connections("default")[0]
+	c := s.Registry.Snapshot().Connections("default")[0]
 	s.send("/p/default/connections/"+c.ID, connectionForm("project_key", "", "personal_key", phx, "sample_percent", "50", "tags", "beta"))
 	s.delivery.health.Waiting = 3
 	s.delivery.days = nil

@@ -112,7 +112,7 @@ func TestDashboards(t *testing.T) {
 	}
 	find := func() project.Dashboard {
 		t.Helper()
-		list := s.reg.Snapshot().Dashboards("default")
+		list := s.Registry.Snapshot().Dashboards("default")
 		if len(list) != 1 {
 			t.Fatalf("%d dashboards", len(list))
 		}
@@ -198,13 +198,13 @@ func TestDashboards(t *testing.T) {
 		}
 	}
 	// What cannot be drawn any more says so, and leaves the others alone.
-	if _, err := s.reg.UpdateDashboard(t.Context(), "default", d.ID, "", func(d *project.Dashboard) error { d.Charts[0].Query = "m=beauty"; return nil }); err != nil {
+	if _, err := s.Registry.UpdateDashboard(t.Context(), "default", d.ID, "", func(d *project.Dashboard) error { d.Charts[0].Query = "m=beauty"; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	if resp, body := s.get("/p/default/dashboards/" + d.ID); resp.StatusCode != 200 || !strings.Contains(body, "There is no such figure: beauty") || !strings.Contains(body, "Of calls") {
 		t.Errorf("one bad chart: %d", resp.StatusCode)
 	}
-	log := s.reg.AuditLog("default", 0)
+	log := s.Registry.AuditLog("default", 0)
 	for _, action := range []string{"dashboard.create", "dashboard.update"} {
 		if !slices.ContainsFunc(log, func(e project.AuditEntry) bool {
 			return e.Action == action && e.Actor != "system" && strings.HasPrefix(e.Target, "Support")
@@ -223,7 +223,7 @@ func TestDashboards(t *testing.T) {
 	if resp, _ := s.get("/p/default/dashboards/d_none"); resp.StatusCode != 404 {
 		t.Errorf("no such dashboard: %d", resp.StatusCode)
 	}
-	if status, _ := post("/dashboards/" + d.ID + "/delete"); status != 303 || len(s.reg.Snapshot().Dashboards("default")) != 0 {
+	if status, _ := post("/dashboards/" + d.ID + "/delete"); status != 303 || len(s.Registry.Snapshot().Dashboards("default")) != 0 {
 		t.Errorf("deleted: %d", status)
 	}
 }

@@ -12,23 +12,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go/jetstream"
 	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/dataset"
 	"github.com/hedgerow/hedgerow/internal/eval"
-	"github.com/hedgerow/hedgerow/internal/journal"
 	"github.com/hedgerow/hedgerow/internal/project"
 )
-
-// evalRig is what the pages of evaluations and datasets stand on.
-type evalRig struct {
-	checks   *eval.Registry
-	runner   *eval.Runner
-	datasets *dataset.Registry
-	runs     *dataset.Runner
-}
 
 // model answers every question with the same words.
 type model struct{}
@@ -42,29 +31,6 @@ func (model) Call(_ context.Context, r eval.Request) (*event.Event, error) {
 	e := &event.Event{UUID: r.UUID, SpanID: r.UUID, TraceID: r.TraceID, Name: event.Generation, Timestamp: now, Latency: event.Some(time.Second), Model: r.Model, Content: event.Content{Output: out}}
 	e.Cost.Total = event.Some(decimal.RequireFromString("0.002"))
 	return e, nil
-}
-
-func (s *site) openEvals(j *journal.Journal) {
-	s.t.Helper()
-	bucket := func(name string) jetstream.KeyValue {
-		kv, err := j.KeyValue(s.t.Context(), name, 1)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		return kv
-	}
-	var err error
-	if s.checks, err = eval.Open(s.t.Context(), bucket("checks"), bucket("spending"), eval.Options{Audit: s.reg.Audit}); err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() { _ = s.checks.Close() })
-	if s.datasets, err = dataset.Open(s.t.Context(), dataset.Buckets{Sets: bucket("sets"), Runs: bucket("runs"), Items: bucket("items")}, dataset.Options{Audit: s.reg.Audit}); err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() { _ = s.datasets.Close() })
-	s.runner = &eval.Runner{Caller: model{}, Budget: s.checks.Budget()}
-	s.runs = &dataset.Runner{Registry: s.datasets, Prompts: s.prompts, Checks: s.checks, Evals: s.runner, Caller: model{}}
-	s.t.Cleanup(func() { _ = s.runs.Close(context.Background()) })
 }
 
 var location = regexp.MustCompile(`^/p/default/[a-z]+/[a-z]+_\w+`)
@@ -93,7 +59,7 @@ func TestCheckPages(t *testing.T) {
 	}
 	form.Set("patterns", "Alice\r\n\r\nBob")
 	at := s.sent("/p/default/evals", form)
-	c := s.checks.Checks(project.DefaultID)[0]
+	c := s.Checks.Checks(project.DefaultID)[0]
 	if !location.MatchString(at) || c.Sample != 0.5 || len(c.Patterns) != 2 || !c.Enabled {
 		t.Fatalf("%s %+v", at, c)
 	}
@@ -101,7 +67,7 @@ func TestCheckPages(t *testing.T) {
 		t.Errorf("%d %s", resp.StatusCode, body)
 	}
 	s.sent(at+"/toggle", url.Values{})
-	if c := s.checks.Checks(project.DefaultID)[0]; c.Enabled {
+	if c := s.Checks.Checks(project.DefaultID)[0]; c.Enabled {
 		t.Error("the check is still on")
 	}
 	judge := s.sent("/p/default/evals", url.Values{"kind": {"judge"}, "name": {"polite"}, "instruction": {"It is polite."}, "provider": {"openai"}, "model": {"m"}, "daily_usd": {"0,5"}, "sample": {"100"}})
@@ -136,7 +102,7 @@ func TestDatasetPages(t *testing.T) {
 		t.Errorf("%d %s", resp.StatusCode, body)
 	}
 	s.sent("/p/default/events/"+of.UUID+"/example", url.Values{"name": {"golden"}, "good": {"1"}})
-	set := s.datasets.Sets(project.DefaultID)[0]
+	set := s.Datasets.Sets(project.DefaultID)[0]
 	at := "/p/default/datasets/" + set.ID
 
 	// A file, as a browser sends it.

@@ -19,7 +19,7 @@ func TestSearchAndViews(t *testing.T) {
 	s := newSite(t, story()...)
 	s.client = s.as(s.person("reader@example.com", project.RoleViewer, "default"))
 	searches := func() (n int) {
-		for _, e := range s.reg.AuditLog("default", 0) {
+		for _, e := range s.Registry.AuditLog("default", 0) {
 			if e.Action == "content.search" {
 				n++
 				if e.Actor == "system" || strings.Contains(e.Target+e.Detail, "question") {
@@ -54,7 +54,7 @@ func TestSearchAndViews(t *testing.T) {
 	s.client = s.as(s.person("member@example.com", project.RoleMember, "default"))
 	s.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	resp, _ := s.send("/p/default/views", url.Values{"name": {"Dear failures"}, "query": {"kind=errors&sort=cost&col=model&col=cost&said=secret&cursor=x"}})
-	views := s.reg.Snapshot().SavedViews("default", "/events")
+	views := s.Registry.Snapshot().SavedViews("default", "/events")
 	if resp.StatusCode != 303 || len(views) != 1 || views[0].Query != "col=model&col=cost&kind=errors&sort=cost" {
 		t.Fatalf("saved: %d %+v", resp.StatusCode, views)
 	}
@@ -67,10 +67,10 @@ func TestSearchAndViews(t *testing.T) {
 	if resp, _ := s.send("/p/default/views/v_none/delete", nil); resp.StatusCode != 404 {
 		t.Errorf("no such view: %d", resp.StatusCode)
 	}
-	if resp, _ := s.send("/p/default/views/"+views[0].ID+"/delete", nil); resp.StatusCode != 303 || len(s.reg.Snapshot().SavedViews("default", "")) != 0 {
+	if resp, _ := s.send("/p/default/views/"+views[0].ID+"/delete", nil); resp.StatusCode != 303 || len(s.Registry.Snapshot().SavedViews("default", "")) != 0 {
 		t.Errorf("deleted: %d", resp.StatusCode)
 	}
-	if !slices.ContainsFunc(s.reg.AuditLog("default", 0), func(e project.AuditEntry) bool { return e.Action == "view.delete" && e.Target == "Dear failures" }) {
+	if !slices.ContainsFunc(s.Registry.AuditLog("default", 0), func(e project.AuditEntry) bool { return e.Action == "view.delete" && e.Target == "Dear failures" }) {
 		t.Error("the audit log lacks the deletion")
 	}
 }
@@ -93,7 +93,7 @@ func TestSent(t *testing.T) {
 	for name := range s.delivery.out {
 		c := project.NewConnection("default", name)
 		c.ProjectKey = project.NewSecret("phc_" + strings.Repeat(name, 40))
-		if _, err := s.reg.CreateConnection(t.Context(), c); err != nil {
+		if _, err := s.Registry.CreateConnection(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -107,14 +107,14 @@ func TestSent(t *testing.T) {
 		t.Error("the event's page does not ask for it")
 	}
 	// Where content may leave, whoever looks at it is written down.
-	before := len(s.reg.AuditLog("default", 0))
-	list := s.reg.Snapshot().Connections("default")
-	if _, err := s.reg.UpdateConnection(t.Context(), "default", list[0].ID, func(c *project.Connection) error { c.PrivacyMode = false; return nil }); err != nil {
+	before := len(s.Registry.AuditLog("default", 0))
+	list := s.Registry.Snapshot().Connections("default")
+	if _, err := s.Registry.UpdateConnection(t.Context(), "default", list[0].ID, func(c *project.Connection) error { c.PrivacyMode = false; return nil }); err != nil {
 		t.Fatal(err)
 	}
 	s.client = s.as(s.person("second@example.com", project.RoleViewer, "default"))
 	s.get(page)
-	if log := s.reg.AuditLog("default", 0); len(log) < before+2 || log[0].Action != "content.open" || log[0].Target != "event "+e.UUID {
+	if log := s.Registry.AuditLog("default", 0); len(log) < before+2 || log[0].Action != "content.open" || log[0].Target != "event "+e.UUID {
 		t.Errorf("nobody wrote down who looked: %+v", log[0])
 	}
 	if resp, _ := s.get("/p/default/events/0192b1c0-7e1a-7c3e-9a51-0123456789ab/sent"); resp.StatusCode != 404 {

@@ -1,36 +1,13 @@
 package web_test
 
 import (
-	"context"
 	"net/http"
 	"net/url"
 	"strings"
 	"testing"
 
-	"github.com/hedgerow/hedgerow/internal/experiment"
-	"github.com/hedgerow/hedgerow/internal/journal"
 	"github.com/hedgerow/hedgerow/internal/project"
-	"github.com/hedgerow/hedgerow/internal/query"
-	"github.com/hedgerow/hedgerow/internal/web"
 )
-
-// withExperiments gives the pages experiments of their own bucket.
-func (s *site) withExperiments(j *journal.Journal, q *query.Reader, c *web.Config) {
-	s.t.Helper()
-	kv, err := j.KeyValue(s.t.Context(), "experiments", 1)
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	c.Experiments, err = experiment.Open(s.t.Context(), kv, experiment.Options{Audit: s.reg.Audit, Now: s.clock.now})
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	s.t.Cleanup(func() { _ = c.Experiments.Close() })
-	s.experiments = c.Experiments
-	c.Desk = &experiment.Desk{Ask: q, Now: s.clock.now}
-	c.Alerts = &experiment.Sender{Client: http.DefaultClient, Project: func(id string) (project.Project, bool) { return s.reg.Snapshot().Project(id) }}
-	c.StopRollout = func(context.Context, string, string, string, string) error { return nil }
-}
 
 // An experiment's life by its pages: a form that is refused keeps what was typed,
 // a draft begins, ends and goes; a viewer only reads.
@@ -48,7 +25,7 @@ func TestExperimentPages(t *testing.T) {
 	}
 	form.Set("guard0_limit", "2")
 	s.send("/p/default/experiments/new", form)
-	list := s.experiments.Experiments("default")
+	list := s.Experiments.Experiments("default")
 	if len(list) != 1 {
 		t.Fatalf("%d experiments", len(list))
 	}
@@ -63,7 +40,7 @@ func TestExperimentPages(t *testing.T) {
 		}
 	}
 	s.send(page+"/start", nil)
-	if d, _ = s.experiments.Experiment("default", d.ID); !d.Running() {
+	if d, _ = s.Experiments.Experiment("default", d.ID); !d.Running() {
 		t.Error("it has not begun")
 	}
 	for path, want := range map[string]string{page: "Each arm needs 60 users", page + "?by=property:plan": "No users yet", page + "/behind?metric=1&arm=treatment": "Nothing yet", page + "/edit": "The experiment has begun"} {
@@ -78,7 +55,7 @@ func TestExperimentPages(t *testing.T) {
 	}
 	// What has begun is edited without the fields that are fixed.
 	s.send(page+"/edit", url.Values{"name": {"Kindest"}, "guard0": {"latency_p95_ms"}, "guard0_versus": {"value"}, "guard0_limit": {"4000"}})
-	if d, _ = s.experiments.Experiment("default", d.ID); d.Name != "Kindest" || d.Guardrails[0].Limit != 4000 || d.Arms[0].Share != 95 || d.Detect != 0.04 {
+	if d, _ = s.Experiments.Experiment("default", d.ID); d.Name != "Kindest" || d.Guardrails[0].Limit != 4000 || d.Arms[0].Share != 95 || d.Detect != 0.04 {
 		t.Errorf("edited %+v", d)
 	}
 
@@ -91,11 +68,11 @@ func TestExperimentPages(t *testing.T) {
 	}
 	s.client = s.as(s.admin)
 	s.send(page+"/stop", url.Values{"reason": {"enough"}})
-	if d, _ = s.experiments.Experiment("default", d.ID); d.Running() || d.StopReason != "enough" {
+	if d, _ = s.Experiments.Experiment("default", d.ID); d.Running() || d.StopReason != "enough" {
 		t.Errorf("stopped %+v", d)
 	}
 	s.send(page+"/delete", nil)
-	if len(s.experiments.Experiments("default")) != 0 {
+	if len(s.Experiments.Experiments("default")) != 0 {
 		t.Error("it is still there")
 	}
 }

@@ -21,7 +21,7 @@ func TestProjects(t *testing.T) {
 		t.Errorf("a name that is taken: %d, and what was typed is gone", resp.StatusCode)
 	}
 	resp, body := s.send("/projects", url.Values{"name": {"Orchard"}})
-	p, ok := s.reg.Snapshot().ProjectByName("Orchard")
+	p, ok := s.Registry.Snapshot().ProjectByName("Orchard")
 	if !ok || resp.Request.URL.Path != "/p/"+p.ID+"/keys" || !strings.Contains(body, "Project Orchard is there") {
 		t.Fatalf("a new project leads to %s", resp.Request.URL)
 	}
@@ -42,7 +42,7 @@ func TestProjects(t *testing.T) {
 	if resp, body := s.send(settings, form); resp.Request.URL.Path != settings || !strings.Contains(body, "Saved.") || !strings.Contains(body, "Orchard 2") {
 		t.Errorf("saving leads to %s", resp.Request.URL)
 	}
-	p, _ = s.reg.Snapshot().Project(p.ID)
+	p, _ = s.Registry.Snapshot().Project(p.ID)
 	if want := (project.Settings{ScrubEmails: true, HashDistinctIDs: true, ContentDays: 7, MetricsDays: 90}); p.Settings != want || p.Name != "Orchard 2" {
 		t.Errorf("settings %+v of %s", p.Settings, p.Name)
 	}
@@ -56,7 +56,7 @@ func TestProjects(t *testing.T) {
 			t.Errorf("%s = %q: %d, want %q and the boxes as they were ticked:\n%s", field, c.value, resp.StatusCode, c.want, body)
 		}
 	}
-	if after, _ := s.reg.Snapshot().Project(p.ID); after.Revision != p.Revision {
+	if after, _ := s.Registry.Snapshot().Project(p.ID); after.Revision != p.Revision {
 		t.Error("something wrong was saved")
 	}
 
@@ -68,7 +68,7 @@ func TestProjects(t *testing.T) {
 	if resp, body := s.send("/p/"+p.ID+"/delete", url.Values{"confirm": {"Orchard 2"}}); resp.Request.URL.Path != "/projects" || !strings.Contains(body, "Orchard 2 is deleted") {
 		t.Errorf("deleting leads to %s with %d", resp.Request.URL, resp.StatusCode)
 	}
-	if _, ok := s.reg.Snapshot().Project(p.ID); ok || len(s.erased) != 1 || s.erased[0] != p.ID {
+	if _, ok := s.Registry.Snapshot().Project(p.ID); ok || len(s.erased) != 1 || s.erased[0] != p.ID {
 		t.Errorf("the project is there, or its events: erased %v", s.erased)
 	}
 	if resp, _ := s.get(settings); resp.StatusCode != 404 {
@@ -91,7 +91,7 @@ func TestKeys(t *testing.T) {
 	if resp.StatusCode != 200 || plain == "" || strings.Contains(strings.Join(resp.Header["Set-Cookie"], ""), plain) || resp.Header.Get("Cache-Control") != "no-store" {
 		t.Fatalf("a new key: %d, %q, cookies %v", resp.StatusCode, plain, resp.Cookies())
 	}
-	_, k, ok := s.reg.Snapshot().ProjectByAPIKey(plain)
+	_, k, ok := s.Registry.Snapshot().ProjectByAPIKey(plain)
 	if !ok || k.Role != project.RoleViewer || k.Name != "ci" {
 		t.Errorf("key %+v", k)
 	}
@@ -104,26 +104,26 @@ func TestKeys(t *testing.T) {
 	if resp, _ := s.send("/p/default/keys/"+k.ID+"/revoke", nil); resp.Request.URL.Path != "/p/default/keys" {
 		t.Errorf("revoking leads to %s", resp.Request.URL)
 	}
-	if _, _, ok := s.reg.Snapshot().ProjectByAPIKey(plain); ok {
+	if _, _, ok := s.Registry.Snapshot().ProjectByAPIKey(plain); ok {
 		t.Error("a revoked key works")
 	}
-	before, _ := s.reg.Snapshot().Project("default")
+	before, _ := s.Registry.Snapshot().Project("default")
 	s.send("/p/default/token", nil)
-	if after, _ := s.reg.Snapshot().Project("default"); after.Token == before.Token {
+	if after, _ := s.Registry.Snapshot().Project("default"); after.Token == before.Token {
 		t.Error("the token is the old one")
 	}
 	const secret = "sk-proj-0123456789secret"
 	if resp, body := s.send("/p/default/provider-keys", url.Values{"provider": {"openai"}, "key": {secret}}); resp.StatusCode != 200 || strings.Contains(body, secret) || !strings.Contains(body, "…cret") {
 		t.Errorf("a provider's key: %d", resp.StatusCode)
 	}
-	if kept, ok := s.reg.Snapshot().ProviderKey("default", "openai"); !ok || kept.Reveal() != secret {
+	if kept, ok := s.Registry.Snapshot().ProviderKey("default", "openai"); !ok || kept.Reveal() != secret {
 		t.Error("the provider's key is not kept")
 	}
 	if resp, body := s.send("/p/default/provider-keys", url.Values{"provider": {"openai"}, "key": {"sk with spaces"}}); resp.StatusCode != 400 || strings.Contains(body, "sk with spaces") {
 		t.Errorf("a wrong key: %d, or it is shown again", resp.StatusCode)
 	}
 	s.send("/p/default/provider-keys/openai/delete", nil)
-	if _, ok := s.reg.Snapshot().ProviderKey("default", "openai"); ok {
+	if _, ok := s.Registry.Snapshot().ProviderKey("default", "openai"); ok {
 		t.Error("a removed key is kept")
 	}
 	s.client = s.as(s.person("m@example.com", project.RoleMember, "default"))
@@ -141,7 +141,7 @@ func TestUsers(t *testing.T) {
 	if resp.StatusCode != 200 || link == nil {
 		t.Fatalf("an invitation: %d\n%s", resp.StatusCode, body)
 	}
-	bob, ok := s.reg.Snapshot().UserByEmail("bob@example.com")
+	bob, ok := s.Registry.Snapshot().UserByEmail("bob@example.com")
 	if !ok || bob.Role != project.RoleViewer || !bob.CanSee("default") {
 		t.Fatalf("user %+v", bob)
 	}
@@ -164,7 +164,7 @@ func TestUsers(t *testing.T) {
 	if resp, _ := s.send("/welcome", url.Values{"password": {password}, "repeat": {password}, "email": {"admin2@example.com"}}); resp.StatusCode != 200 {
 		t.Errorf("setting the password: %d", resp.StatusCode)
 	}
-	if u, _ := s.reg.Snapshot().User(bob.ID); u.Email != "bob@example.com" {
+	if u, _ := s.Registry.Snapshot().User(bob.ID); u.Email != "bob@example.com" {
 		t.Errorf("who was invited gave another address: %s", u.Email)
 	}
 	if resp, _ := s.get("/users"); resp.StatusCode != 403 {
@@ -191,7 +191,7 @@ func TestUsers(t *testing.T) {
 		t.Errorf("a link: %d", resp.StatusCode)
 	}
 	s.send("/users/"+bob.ID+"/delete", nil)
-	if _, ok := s.reg.Snapshot().User(bob.ID); ok {
+	if _, ok := s.Registry.Snapshot().User(bob.ID); ok {
 		t.Error("a removed user is there")
 	}
 	for _, c := range []struct {
@@ -224,16 +224,16 @@ func TestUsers(t *testing.T) {
 func TestAudit(t *testing.T) {
 	s := newSite(t)
 	for range 60 {
-		if _, err := s.reg.RotateToken(project.WithActor(t.Context(), s.admin.ID), "default"); err != nil {
+		if _, err := s.Registry.RotateToken(project.WithActor(t.Context(), s.admin.ID), "default"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	other, err := s.reg.CreateProject(t.Context(), "Orchard")
+	other, err := s.Registry.CreateProject(t.Context(), "Orchard")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.client = s.as(s.admin)
-	entries := len(s.reg.AuditLog("", 0))
+	entries := len(s.Registry.AuditLog("", 0))
 	next := regexp.MustCompile(`rel="next" href="([^"]+)"`)
 	row := regexp.MustCompile(`<tr><td class="t">`)
 	var rows, pages int
@@ -270,18 +270,18 @@ func TestEscaping(t *testing.T) {
 	e.Model, e.Surface, e.DistinctID, e.ErrorMessage, e.TraceName, e.PromptName = evil, evil, evil, evil, evil, evil
 	s := newSite(t, e)
 	ctx := project.WithActor(t.Context(), evil)
-	p, err := s.reg.CreateProject(ctx, evil)
+	p, err := s.Registry.CreateProject(ctx, evil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := s.reg.CreateAPIKey(ctx, "default", evil, project.RoleViewer); err != nil {
+	if _, _, err := s.Registry.CreateAPIKey(ctx, "default", evil, project.RoleViewer); err != nil {
 		t.Fatal(err)
 	}
-	u, err := s.reg.CreateUser(ctx, project.User{Email: "x@example.com", Name: evil, Role: project.RoleAdmin})
+	u, err := s.Registry.CreateUser(ctx, project.User{Email: "x@example.com", Name: evil, Role: project.RoleAdmin})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := s.reg.CreateSession(ctx, u.ID, evil); err != nil {
+	if _, _, err := s.Registry.CreateSession(ctx, u.ID, evil); err != nil {
 		t.Fatal(err)
 	}
 	s.client = s.as(u)
@@ -359,7 +359,7 @@ func TestFragments(t *testing.T) {
 func TestFind(t *testing.T) {
 	e := sample("default")
 	s := newSite(t, e)
-	if _, err := s.reg.CreateProject(t.Context(), "A first one"); err != nil {
+	if _, err := s.Registry.CreateProject(t.Context(), "A first one"); err != nil {
 		t.Fatal(err)
 	}
 	s.client = s.as(s.admin)

@@ -21,31 +21,24 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/experiment"
-	"github.com/hedgerow/hedgerow/internal/journal"
+	"github.com/hedgerow/hedgerow/internal/hometest"
 	"github.com/hedgerow/hedgerow/internal/project"
-	"github.com/hedgerow/hedgerow/internal/prompt"
-	"github.com/hedgerow/hedgerow/internal/query"
-	"github.com/hedgerow/hedgerow/internal/store"
 	"github.com/hedgerow/hedgerow/internal/web"
 )
 
 var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
 type site struct {
-	t       *testing.T
-	reg     *project.Registry
-	prompts *prompt.Registry
-	evalRig // evals_test.go
-	web     *web.Web
-	admin   project.User
-	server  *httptest.Server
-	client  *http.Client // without cookies until signIn
-	erased  []string
-	clock   *clock
+	t *testing.T
+	*hometest.Home
+	web    *web.Web
+	admin  project.User
+	server *httptest.Server
+	client *http.Client // without cookies until signIn
+	erased []string
+	clock  *clock
 
-	delivery    *delivery
-	experiments *experiment.Registry
+	delivery *delivery
 }
 
 // clock is a time that tests set.
@@ -66,52 +59,14 @@ const password = "correct horse battery"
 // project and administrator, who has a password.
 func newSite(t *testing.T, events ...*event.Event) *site {
 	t.Helper()
-	db, err := store.OpenDuckDB(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "e.duckdb")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = db.Close() })
-	if len(events) > 0 {
-		if _, err := db.Write(t.Context(), events); err != nil {
-			t.Fatal(err)
-		}
-	}
-	q, err := query.New(db, func() time.Time { return now })
-	if err != nil {
-		t.Fatal(err)
-	}
-	j, err := journal.Open(t.Context(), journal.Config{Dir: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = j.Close(context.Background()) })
-	kv, err := j.KeyValue(t.Context(), "settings", 1)
-	if err != nil {
-		t.Fatal(err)
-	}
 	s := &site{t: t, clock: new(clock), delivery: &delivery{ok: true}}
 	s.clock.set(now)
-	s.reg, err = project.Open(t.Context(), kv, project.Options{SecretKey: bytes.Repeat([]byte{7}, project.KeySize), Now: s.clock.now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.reg.Close() })
-	if _, err := s.reg.Bootstrap(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if kv, err = j.KeyValue(t.Context(), "prompts", 1); err != nil {
-		t.Fatal(err)
-	}
-	s.prompts, err = prompt.Open(t.Context(), kv, prompt.Options{Audit: s.reg.Audit, Now: s.clock.now})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.prompts.Close() })
-	s.openEvals(j)
-	s.admin = s.reg.Snapshot().Users()[0]
+	s.Home = hometest.Open(t, hometest.Options{Now: s.clock.now, Caller: model{}, Events: events})
+	s.admin = s.Registry.Snapshot().Users()[0]
 	s.give(s.admin, "admin@example.com")
 	pages := web.Config{
-		Query: q, Registry: s.reg, Prompts: s.prompts, Checks: s.checks, Runner: s.runner, Datasets: s.datasets, Runs: s.runs, Eraser: s, Providers: func() []string { return []string{"anthropic", "openai"} }, PublicURL: "http://hedgerow.example",
+		Query: s.Reader, Registry: s.Registry, Prompts: s.Prompts, Checks: s.Checks, Runner: s.Runner, Datasets: s.Datasets, Runs: s.Runs, Eraser: s, Providers: func() []string { return []string{"anthropic", "openai"} }, PublicURL: "http://hedgerow.example",
+		Experiments: s.Experiments, Desk: s.Desk, Alerts: s.Alerts, StopRollout: func(context.Context, string, string, string, string) error { return nil },
 		Simulated: true, Dropped: func() uint64 { return 3 }, Now: s.clock.now, Delivery: s.delivery,
 		Price: func(provider, model string) string { return "Today: " + provider + " " + model + " costs $0.4" },
 		Live:  func(string) (<-chan struct{}, func()) { return s.delivery.changes(), func() {} },
@@ -119,7 +74,6 @@ func newSite(t *testing.T, events ...*event.Event) *site {
 			return []web.Connection{{Name: "production", Host: "https://eu.i.posthog.com", State: "refused", LastError: "PostHog refuses the key"}}
 		},
 	}
-	s.withExperiments(j, q, &pages)
 	s.web = web.New(pages)
 	s.server = httptest.NewServer(s.web)
 	t.Cleanup(s.server.Close)
@@ -130,10 +84,10 @@ func newSite(t *testing.T, events ...*event.Event) *site {
 // give gives a user an address and the password.
 func (s *site) give(u project.User, email string) {
 	s.t.Helper()
-	if _, err := s.reg.UpdateUser(s.t.Context(), u.ID, func(u *project.User) error { u.Email = email; return nil }); err != nil {
+	if _, err := s.Registry.UpdateUser(s.t.Context(), u.ID, func(u *project.User) error { u.Email = email; return nil }); err != nil {
 		s.t.Fatal(err)
 	}
-	if err := s.reg.SetPassword(s.t.Context(), u.ID, password); err != nil {
+	if err := s.Registry.SetPassword(s.t.Context(), u.ID, password); err != nil {
 		s.t.Fatal(err)
 	}
 }
@@ -141,11 +95,11 @@ func (s *site) give(u project.User, email string) {
 // person makes a user with a role in projects, who has the password.
 func (s *site) person(email string, role project.Role, projects ...string) project.User {
 	s.t.Helper()
-	u, err := s.reg.CreateUser(s.t.Context(), project.User{Email: email, Role: role, Projects: projects})
+	u, err := s.Registry.CreateUser(s.t.Context(), project.User{Email: email, Role: role, Projects: projects})
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if err := s.reg.SetPassword(s.t.Context(), u.ID, password); err != nil {
+	if err := s.Registry.SetPassword(s.t.Context(), u.ID, password); err != nil {
 		s.t.Fatal(err)
 	}
 	return u
@@ -160,7 +114,7 @@ func (s *site) browser() *http.Client {
 // password, which costs argon2id's time.
 func (s *site) as(u project.User) *http.Client {
 	s.t.Helper()
-	token, _, err := s.reg.CreateSession(s.t.Context(), u.ID, "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0")
+	token, _, err := s.Registry.CreateSession(s.t.Context(), u.ID, "Mozilla/5.0 (X11; Linux x86_64) Firefox/140.0")
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -218,6 +172,29 @@ func (s *site) token() string {
 		s.t.Fatalf("no form token on the account page:\n%s", body)
 	}
 	return m[1]
+}
+
+// shows gets a page that must have these words.
+func (s *site) shows(path string, words ...string) string {
+	s.t.Helper()
+	resp, body := s.get(path)
+	if resp.StatusCode != http.StatusOK {
+		s.t.Errorf("%s: %d", path, resp.StatusCode)
+	}
+	for _, w := range words {
+		if !strings.Contains(body, w) {
+			s.t.Errorf("%s does not show %q", path, w)
+		}
+	}
+	return body
+}
+
+// does sends a form whose answer must have a status and words.
+func (s *site) does(path string, status int, words string, v url.Values) {
+	s.t.Helper()
+	if resp, body := s.send(path, v); resp.StatusCode != status || !strings.Contains(body, words) {
+		s.t.Errorf("%s: %d, want %d with %q\n%s", path, resp.StatusCode, status, words, body)
+	}
 }
 
 // send sends a form as a page does.
