@@ -9,5 +9,5 @@
 // The bounds are there before the bytes: a length that is only announced costs
 // nothing, a bomb stops at the limit of what it may become, and where the memory
 // is used up a request waits a moment for another's before it is told to come
-// back.
+// back. [Warnings] tell the log of it, not too often.
 package body

@@ -186,7 +186,7 @@ func (h *Handler) connection(to target) (project.Connection, bool) {
 // djangoError answers as PostHog's flags and private API do.
 func (h *Handler) djangoError(w http.ResponseWriter, why *body.Refusal) {
 	h.metrics.refuse(why.Reason)
-	h.warn("request "+why.Reason, "a request was refused", "status", why.Status, "why", why.Message)
+	h.warnings.Warn("request "+why.Reason, "a request was refused", "status", why.Status, "why", why.Message)
 	kind, code := "validation_error", "invalid_input"
 	if why.Status == http.StatusUnauthorized {
 		kind, code = "authentication_error", "invalid_api_key"
@@ -257,7 +257,7 @@ func (h *Handler) serveFlags(w http.ResponseWriter, r *http.Request) {
 		if a != nil {
 			status = a.status
 		}
-		h.warn("flags", "PostHog did not answer a question for feature flags; the SDK was told that there was an error", "connection", conn.ID, "status", status)
+		h.warnings.Warn("flags", "PostHog did not answer a question for feature flags; the SDK was told that there was an error", "connection", conn.ID, "status", status)
 		writeJSON(w, http.StatusOK, h.noFlags(r, token, true))
 	default:
 		h.writeSaid(w, a, settingsFor(a.body, conn, token))

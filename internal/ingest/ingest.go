@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -100,10 +99,7 @@ type Handler struct {
 	relay   *relay
 	tokens  atomic.Pointer[tokens]
 
-	warned struct {
-		sync.Mutex
-		at map[string]time.Time // by reason
-	}
+	warnings *body.Warnings
 }
 
 // New returns a door.
@@ -122,7 +118,7 @@ func New(c Config) (*Handler, error) {
 		h.now = time.Now
 	}
 	h.memory = body.NewMemory(h.limits.Memory)
-	h.warned.at = make(map[string]time.Time)
+	h.warnings = body.NewWarnings(h.log, h.now)
 	h.relay = newRelay(c.Flags, h.now)
 	var err error
 	h.metrics, err = newMetrics(c.Registerer, h.memory)
@@ -297,13 +293,13 @@ func (h *Handler) store(ctx context.Context, events []*event.Event) *body.Refusa
 	case ctx.Err() != nil:
 		return body.Refuse(http.StatusServiceUnavailable, body.ReasonClientGone, "the request ended before the events were stored")
 	case e.Code == event.CodeFull:
-		h.warn(body.ReasonJournalFull, "events are refused: the journal is full", "err", err)
+		h.warnings.Warn(body.ReasonJournalFull, "events are refused: the journal is full", "err", err)
 		return body.Refuse(http.StatusServiceUnavailable, body.ReasonJournalFull, "hedgerow's journal is full: try again later")
 	case e.Code == event.CodeInvalid, e.Code == event.CodeTooLarge:
-		h.warn(body.ReasonInvalid, "an event was refused by the journal", "err", err)
+		h.warnings.Warn(body.ReasonInvalid, "an event was refused by the journal", "err", err)
 		return body.Refuse(e.HTTPStatus(), body.ReasonInvalid, "%s", e.Message)
 	default:
-		h.warn(body.ReasonUnavailable, "events could not be stored", "err", err)
+		h.warnings.Warn(body.ReasonUnavailable, "events could not be stored", "err", err)
 		return body.Refuse(http.StatusServiceUnavailable, body.ReasonUnavailable, "hedgerow could not store the events: try again")
 	}
 }
@@ -330,21 +326,6 @@ func (h *Handler) storeEach(ctx context.Context, events []*event.Event) (refused
 		}
 	}
 	return refused, nil
-}
-
-// warn logs what goes wrong, each reason once a minute: a client in a loop must
-// not fill the disk with it.
-func (h *Handler) warn(reason, msg string, args ...any) {
-	now := h.now()
-	h.warned.Lock()
-	silent := now.Sub(h.warned.at[reason]) < time.Minute
-	if !silent {
-		h.warned.at[reason] = now
-	}
-	h.warned.Unlock()
-	if !silent {
-		h.log.Warn(msg, append(args, "reason", reason)...)
-	}
 }
 
 // clientIP is where a request comes from, if that is a public address: what

@@ -53,7 +53,7 @@ func (h *Handler) serveV1(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.metrics.refuse(bad.Reason)
-	h.warn("request "+bad.Reason, "a request was refused", "status", bad.Status, "why", bad.Message)
+	h.warnings.Warn("request "+bad.Reason, "a request was refused", "status", bad.Status, "why", bad.Message)
 	if s := bad.RetryAfter(); s != "" {
 		w.Header().Set("Retry-After", s)
 	}
@@ -122,7 +122,7 @@ func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x exchange) 
 	drop := func(id, details string, why *body.Refusal) {
 		results[id] = resultV1{"drop", details}
 		h.metrics.reject(why.Reason)
-		h.warn("event "+why.Reason, "an event was not taken", "route", "/i/v1/analytics/events", "project", to.project, "uuid", id, "why", why.Message)
+		h.warnings.Warn("event "+why.Reason, "an event was not taken", "route", "/i/v1/analytics/events", "project", to.project, "uuid", id, "why", why.Message)
 	}
 	for i := range in {
 		e, id, bad := in[i].buildV1(m)

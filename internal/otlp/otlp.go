@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -75,10 +74,7 @@ type Handler struct {
 	memory  *body.Memory
 	metrics *metrics
 
-	warned struct {
-		sync.Mutex
-		at map[string]time.Time // by reason
-	}
+	warnings *body.Warnings
 }
 
 // New returns a door.
@@ -97,7 +93,7 @@ func New(c Config) (*Handler, error) {
 		h.now = time.Now
 	}
 	h.memory = body.NewMemory(h.limits.Memory)
-	h.warned.at = make(map[string]time.Time)
+	h.warnings = body.NewWarnings(h.log, h.now)
 	var err error
 	if h.metrics, err = newMetrics(c.Registerer, h.memory); err != nil {
 		return nil, fmt.Errorf("register metrics of otlp: %w", err)
@@ -198,7 +194,7 @@ func (h *Handler) export(w http.ResponseWriter, r *http.Request, x exchange) (*c
 // refuse counts a refusal and says it in the log.
 func (h *Handler) refuse(bad *body.Refusal) {
 	h.metrics.refused.WithLabelValues(bad.Reason).Inc()
-	h.warn(bad.Reason, "a request was refused", "status", bad.Status, "why", bad.Message)
+	h.warnings.Warn(bad.Reason, "a request was refused", "status", bad.Status, "why", bad.Message)
 }
 
 // take stores the spans of a request, whichever way it came.
@@ -221,7 +217,7 @@ func (h *Handler) take(ctx context.Context, x exchange, project string, f form, 
 		if why == "" {
 			why = refused.why
 		}
-		h.warn("rejected", "spans of a request were rejected", "spans", n, "why", why)
+		h.warnings.Warn("rejected", "spans of a request were rejected", "spans", n, "why", why)
 		answer.PartialSuccess = &collector.ExportTracePartialSuccess{RejectedSpans: int64(n), ErrorMessage: fmt.Sprintf("%d spans were rejected, the first because %s", n, why)}
 	}
 	return answer, nil
@@ -322,28 +318,13 @@ func (h *Handler) append(ctx context.Context, events []*event.Event) *body.Refus
 	case ctx.Err() != nil:
 		return body.Refuse(http.StatusServiceUnavailable, body.ReasonClientGone, "the request ended before the spans were stored")
 	case e.Code == event.CodeFull:
-		h.warn(body.ReasonJournalFull, "spans are refused: the journal is full", "err", err)
+		h.warnings.Warn(body.ReasonJournalFull, "spans are refused: the journal is full", "err", err)
 		return body.Refuse(http.StatusServiceUnavailable, body.ReasonJournalFull, "hedgerow's journal is full: try again later")
 	case e.Code == event.CodeInvalid, e.Code == event.CodeTooLarge:
 		return body.Refuse(e.HTTPStatus(), body.ReasonInvalid, "%s", e.Message)
 	default:
-		h.warn(body.ReasonUnavailable, "spans could not be stored", "err", err)
+		h.warnings.Warn(body.ReasonUnavailable, "spans could not be stored", "err", err)
 		return body.Refuse(http.StatusServiceUnavailable, body.ReasonUnavailable, "hedgerow could not store the spans: try again")
-	}
-}
-
-// warn logs what goes wrong, each reason once a minute: a client in a loop must
-// not fill the disk with it.
-func (h *Handler) warn(reason, msg string, args ...any) {
-	now := h.now()
-	h.warned.Lock()
-	silent := now.Sub(h.warned.at[reason]) < time.Minute
-	if !silent {
-		h.warned.at[reason] = now
-	}
-	h.warned.Unlock()
-	if !silent {
-		h.log.Warn(msg, append(args, "reason", reason)...)
 	}
 }
 
