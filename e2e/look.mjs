@@ -59,3 +59,22 @@ export async function drawn(page) {
   }
   await page.evaluate(() => scrollTo(0, 0));
 }
+
+// everyWay takes a page at the widths of a desk and of a phone, light and dark,
+// and tells of each what is wrong there; then the page is a desk's and light
+// again.
+export async function everyWay(page, file, tell) {
+  for (const width of [1440, 390]) {
+    for (const colorScheme of ["light", "dark"]) {
+      await page.setViewportSize({ width, height: 900 });
+      await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
+      await page.screenshot({ path: `${file}-${width}-${colorScheme}.png`, fullPage: true });
+      const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+      const trouble = await grave(page);
+      if (wide > 0) trouble.push(`${wide} px too wide`);
+      await tell({ at: `${width} px, ${colorScheme}`, trouble });
+    }
+  }
+  await page.setViewportSize({ width: 1440, height: 900 });
+  await page.emulateMedia({ colorScheme: "light", reducedMotion: "reduce" });
+}

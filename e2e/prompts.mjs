@@ -9,7 +9,7 @@
 import { chromium } from "playwright-core";
 import { Prompts } from "@posthog/ai";
 import { existsSync, readFileSync } from "node:fs";
-import { grave } from "./look.mjs";
+import { everyWay } from "./look.mjs";
 
 const [base, signIn, folder] = process.argv.slice(2);
 const { KEY, TOKEN } = process.env;
@@ -33,23 +33,7 @@ const sees = async (text) => {
   }
   return false;
 };
-// looks takes a page at both widths and in both schemes, and holds it against
-// what every page is held against.
-const looks = async (name) => {
-  for (const width of [1440, 390]) {
-    for (const colorScheme of ["light", "dark"]) {
-      await page.setViewportSize({ width, height: 900 });
-      await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
-      await page.screenshot({ path: `${folder}/${name}-${width}-${colorScheme}.png`, fullPage: true });
-      const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-      await step(`${name} fits ${width} px`, wide <= 0, `${wide} px too wide`);
-      const found = await grave(page);
-      await step(`${name} is accessible at ${width} px, ${colorScheme}`, found.length === 0, found.join("\n"));
-    }
-  }
-  await page.setViewportSize({ width: 1440, height: 900 });
-  await page.emulateMedia({ colorScheme: "light", reducedMotion: "reduce" });
-};
+const looks = (name) => everyWay(page, `${folder}/${name}`, (found) => step(`${name}, ${found.at}`, found.trouble.length === 0, found.trouble.join("\n")));
 const field = (name) => page.locator(`main [name="${name}"]`);
 const open = (path) => page.goto(base + "/p/default" + path);
 const call = async (prompt, system) => {

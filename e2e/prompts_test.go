@@ -19,7 +19,7 @@ func TestPrompts(t *testing.T) {
 	w.flushFast()
 	token := regexp.MustCompile(`phc_hedgerow_\w+`).FindString(p.stdout())
 	out := browse(t, p, "prompts.mjs", "prompts", "KEY="+w.key, "TOKEN="+token)
-	if n := bytes.Count(out, []byte(`"step"`)); n < 60 {
+	if n := bytes.Count(out, []byte(`"step"`)); n < 40 {
 		t.Errorf("only %d steps", n)
 	}
 

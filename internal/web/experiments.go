@@ -675,6 +675,9 @@ func differenceBounds(m experiment.Metric, c experiment.Comparison) string {
 	if !c.Interval.Known {
 		return ""
 	}
+	if math.IsInf(c.Interval.Lower, -1) && math.IsInf(c.Interval.Upper, 1) {
+		return "not known yet"
+	}
 	return m.Signed(c.Interval.Lower) + " to " + m.Signed(c.Interval.Upper)
 }
 
