@@ -17,10 +17,11 @@ import (
 // ListQuery asks for a page of traces, sessions or users.
 type ListQuery struct {
 	Project string
-	Filter         // those with an event that meets it; their figures are over the events of the time range
-	Sort    Sort   // SortStart where it is empty
-	Cursor  string // Next of the page before; "" for the first
-	Limit   int    // 0 is DefaultLimit; at most MaxLimit
+	Filter           // those with an event that meets it; their figures are over the events of the time range
+	Sort    Sort     // SortStart where it is empty
+	Cursor  string   // Next of the page before; "" for the first
+	Limit   int      // 0 is DefaultLimit; at most MaxLimit
+	IDs     []string // only these traces, sessions or users; nil is all
 }
 
 // Sort orders a list, the largest first.
@@ -120,6 +121,16 @@ func (r *Reader) list(ctx context.Context, key string, q ListQuery) (*ListPage, 
 			return nil, err
 		}
 		w.add(key+" IN (SELECT "+key+" FROM events "+in.String()+")", in.args...)
+	}
+	if q.IDs != nil {
+		ids := make([]any, len(q.IDs))
+		for i, id := range q.IDs {
+			if err := checkText("id", id); err != nil {
+				return nil, err
+			}
+			ids[i] = id
+		}
+		w.add(key+" IN (NULL"+strings.Repeat(", ?", len(ids))+")", ids...)
 	}
 	after, afterArgs := "", []any(nil)
 	if q.Cursor != "" {
@@ -258,7 +269,7 @@ func (r *Reader) Errors(ctx context.Context, project string, f Filter, limit int
 	if err != nil {
 		return nil, err
 	}
-	w.add("is_error AND (" + callExpr + " OR error_message IS NOT NULL OR error_type IS NOT NULL)")
+	w.add(failureExpr)
 	step := max(f.To.Sub(f.From).Microseconds()/TrendPoints, 1)
 	out := []ErrorGroup{}
 	err = r.store.Read(ctx, func(rows *sql.Rows) error {
@@ -290,6 +301,44 @@ func (r *Reader) Errors(ctx context.Context, project string, f Filter, limit int
 		append(append([]any{f.From.UTC(), step}, w.args...), limit)...)
 	return out, err
 }
+
+// ErrorsBefore counts, for each of the groups that [Reader.Errors] gave for f,
+// its failures in the equally long period before.
+func (r *Reader) ErrorsBefore(ctx context.Context, project string, f Filter, groups []ErrorGroup) ([]int64, error) {
+	before, ok := f.Before()
+	if !ok {
+		return nil, event.Invalid("this question needs a time range", `send "from" and "to"`)
+	}
+	w, err := r.where(project, &before)
+	if err != nil {
+		return nil, err
+	}
+	w.add(failureExpr)
+	type cause struct{ message, kind string }
+	at := make(map[cause]int, len(groups))
+	for i, g := range groups {
+		at[cause{g.Message, g.ErrorType}] = i
+	}
+	out := make([]int64, len(groups))
+	err = r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var c cause
+			var n int64
+			if err := rows.Scan(&c.message, &c.kind, &n); err != nil {
+				return err
+			}
+			if i, ok := at[c]; ok {
+				out[i] = n
+			}
+		}
+		return nil
+	}, "SELECT m, coalesce(error_type, '') AS type, count(*) FROM (SELECT error_type, "+errorExpr+" AS m FROM events "+w.String()+") GROUP BY m, type", w.args...)
+	return out, err
+}
+
+// failureExpr tells failures from the spans and traces that only say that
+// something below them failed.
+var failureExpr = "is_error AND (" + callExpr + " OR error_message IS NOT NULL OR error_type IS NOT NULL)"
 
 // errorExpr is the normalised message: what a message has in common with its
 // like. Ids (a hexadecimal word of 8 or more with a digit, an id with a prefix)

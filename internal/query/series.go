@@ -428,8 +428,7 @@ func (a *asked) ask(ctx context.Context, k of, names []Measure, defs []measure, 
 	if err != nil || !a.q.Compare {
 		return err
 	}
-	earlier := a.q.Filter
-	earlier.From, earlier.To = a.q.From.Add(-a.q.To.Sub(a.q.From)), a.q.From
+	earlier, _ := a.q.Before() // the range has both ends here
 	return each(&earlier, before, "", nil, func(l *Line, _ time.Time, _ bool) Values { return l.Previous })
 }
 

@@ -133,8 +133,7 @@ func (r *Reader) Stats(ctx context.Context, q StatsQuery) (*Stats, error) {
 	}
 	out.Totals = *totals
 	if q.Compare {
-		before := q.Filter
-		before.From, before.To = q.From.Add(-q.To.Sub(q.From)), q.From
+		before, _ := q.Before() // the range has both ends here
 		if out.Previous, err = r.totals(ctx, q.Project, before); err != nil {
 			return nil, err
 		}

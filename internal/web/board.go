@@ -145,6 +145,14 @@ func change(m query.Measure, now, before query.Number) string {
 	return sign(100*(now.Value/before.Value-1), 0) + " %"
 }
 
+// against is change for a table's cell, where what was not there before is new.
+func against(m query.Measure, now, before query.Number) string {
+	if now.Known && now.Value > 0 && unit(m) != "rate" && before.Known && before.Value == 0 {
+		return "new"
+	}
+	return change(m, now, before)
+}
+
 // labels of measures, for headings.
 var labels = map[query.Measure]string{
 	query.Calls: "Calls", query.Errors: "Errors", query.ErrorRate: "Error rate", query.LatencyP50: "Latency p50", query.LatencyP95: "Latency p95", query.LatencyP99: "Latency p99",
@@ -273,11 +281,12 @@ func (c *card) fill(f frame, v *view, s *query.Series) {
 	}
 }
 
-// empty reports whether the card has nothing to draw.
+// empty reports whether the card has nothing to draw. A share, a duration or a
+// price of zero is something: only a count of zero says that nothing was there.
 func (c *card) empty() bool {
 	for _, r := range c.Rows {
-		for _, x := range r.Cells {
-			if x.Plain != "" && x.Plain != "0" {
+		for i, x := range r.Cells {
+			if x.Plain != "" && (x.Plain != "0" || c.Columns[i].unit != "") {
 				return false
 			}
 		}

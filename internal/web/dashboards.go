@@ -48,10 +48,11 @@ func (s *Web) createDashboard(r *http.Request, f *frame) (templ.Component, error
 // dashboardPage is one dashboard.
 type dashboardPage struct {
 	project.Dashboard
-	View  *view
-	Cards []placed
-	Edit  bool
-	Focus string // the button that was pressed last
+	View    *view
+	Cards   []placed
+	Edit    bool
+	Pending bool
+	Focus   string // the button that was pressed last
 }
 
 // placed is a chart on a dashboard.
@@ -79,8 +80,10 @@ func (s *Web) dashboard(r *http.Request, f *frame) (templ.Component, error) {
 	}
 	q := r.URL.Query()
 	p := dashboardPage{Dashboard: d, View: v, Edit: q.Has("edit") && f.Session.Role.Can(project.RoleMember), Focus: q.Get("focus")}
+	p.Pending = !p.Edit && len(d.Charts) > 0 && s.waits(r, f)
 	for _, c := range d.Charts {
 		x := placed{Chart: c, View: v}
+		x.card.Pending = p.Pending
 		if err := s.place(r, f, &x); err != nil {
 			x.Problem = s.told(r, err)
 		}
@@ -101,7 +104,7 @@ func (s *Web) place(r *http.Request, f *frame, x *placed) error {
 		return event.Invalid("the chart cannot be read", "remove it and build it anew")
 	}
 	sp, err := specOf(own)
-	if err != nil {
+	if err != nil || x.card.Pending {
 		return err
 	}
 	all := r.URL.Query()

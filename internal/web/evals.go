@@ -14,6 +14,7 @@ import (
 	"github.com/a-h/templ"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/dataset"
 	"github.com/hedgerow/hedgerow/internal/eval"
 	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/query"
@@ -67,6 +68,7 @@ type checkRow struct {
 var kindLabels = map[eval.Kind]string{
 	eval.KindSchema: "Valid JSON", eval.KindRequired: "Required patterns", eval.KindForbidden: "Forbidden patterns", eval.KindLength: "Length",
 	eval.KindLanguage: "Language", eval.KindRefusal: "No refusal", eval.KindJudge: "Judge",
+	dataset.KindExpected: "Expected answer",
 }
 
 // kindHelp says what each finds out.
@@ -107,6 +109,9 @@ func (s *Web) evals(r *http.Request, f *frame) (templ.Component, error) {
 		p.Checks = append(p.Checks, row(c))
 	}
 	delete(rows, "")
+	if _, ok := rows[dataset.MatchesExpected]; ok {
+		p.Checks = append(p.Checks, row(eval.Check{Name: dataset.MatchesExpected, Kind: dataset.KindExpected, Sample: 1, Enabled: true}))
+	}
 	for _, g := range found.Groups {
 		if _, left := rows[g.Key]; left {
 			p.Others = append(p.Others, row(eval.Check{Name: g.Key}))
@@ -407,6 +412,14 @@ func (p evalsPage) failing(f frame, name string) templ.SafeURL {
 	return p.Board.View.to(f, "/events", "event", eval.EventName, propPrefix+eval.PropName, name, propPrefix+eval.PropPassed, "false")
 }
 
+// at is a check's own page; that of runs has none, and leads to its results.
+func (p evalsPage) at(f frame, c checkRow) templ.SafeURL {
+	if c.ID == "" {
+		return p.all(f, c.Name)
+	}
+	return f.url("/evals/" + c.ID)
+}
+
 func (p evalsPage) all(f frame, name string) templ.SafeURL {
 	return p.Board.View.to(f, "/events", "kind", query.KindOutcomes, propPrefix+eval.PropName, name)
 }
@@ -414,6 +427,8 @@ func (p evalsPage) all(f frame, name string) templ.SafeURL {
 // standing is how a check goes, in a word.
 func (c checkRow) standing() (word, class string) {
 	switch {
+	case c.Kind == dataset.KindExpected:
+		return "in runs", "pill good"
 	case !c.Enabled:
 		return "off", "pill"
 	case c.State.Problem != "":
@@ -428,6 +443,8 @@ func (c checkRow) standing() (word, class string) {
 func settingsOf(c eval.Check) string {
 	var out []string
 	switch c.Kind {
+	case dataset.KindExpected:
+		out = append(out, "made by runs over datasets")
 	case eval.KindRequired, eval.KindForbidden:
 		out = append(out, fmt.Sprintf("%d patterns", len(c.Patterns)))
 	case eval.KindLength:

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -24,6 +25,7 @@ type listPage struct {
 	Page       *query.ListPage
 	Sort       query.Sort
 	Cursor     string
+	Before     map[string]query.Summary // the same ones in the period before; nil where there is none
 }
 
 // below is the address of one of a list, without the project.
@@ -60,7 +62,60 @@ func (s *Web) list(r *http.Request, f *frame, p listPage, page string, ask func(
 	if p.Sort == "" {
 		p.Sort = query.SortStart
 	}
+	if p.Kind == "user" {
+		if p.Before, err = s.usersBefore(r.Context(), f, p.View, p.Page.Rows); err != nil {
+			return nil, err
+		}
+	}
 	return listing(*f, p), nil
+}
+
+// usersBefore are the figures of users in the period before, by id. It is nil
+// where the range has none before it.
+func (s *Web) usersBefore(ctx context.Context, f *frame, v *view, rows []query.Summary) (map[string]query.Summary, error) {
+	before, ok := v.Before()
+	if !ok {
+		return nil, nil
+	}
+	out := make(map[string]query.Summary, len(rows))
+	if len(rows) == 0 {
+		return out, nil
+	}
+	q := query.ListQuery{Project: f.Session.ProjectID, Filter: before, Limit: len(rows), IDs: []string{}}
+	for _, s := range rows {
+		q.IDs = append(q.IDs, s.ID)
+	}
+	page, err := s.c.Query.Users(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range page.Rows {
+		out[s.ID] = s
+	}
+	return out, nil
+}
+
+// number is one of the figures that a table of users compares.
+func number(m query.Measure, s query.Summary) query.Number {
+	switch m {
+	case query.Calls:
+		return event.Some(float64(s.Calls))
+	case query.Errors:
+		return event.Some(float64(s.Errors))
+	case query.TokensTotal:
+		return query.Number{Value: float64(s.TotalTokens.Value), Known: s.TotalTokens.Known}
+	case query.CostUSD:
+		return query.Number{Value: s.CostUSD.Value.InexactFloat64(), Known: s.CostUSD.Known}
+	}
+	return query.Number{}
+}
+
+// changed is how a figure of one of the list compares with the period before.
+func (p listPage) changed(m query.Measure, s query.Summary) string {
+	if p.Before == nil {
+		return ""
+	}
+	return against(m, number(m, s), number(m, p.Before[s.ID]))
 }
 
 func (s *Web) traces(r *http.Request, f *frame) (templ.Component, error) {
@@ -82,7 +137,9 @@ type personPage struct {
 	ID      string
 	View    *view
 	Summary query.Summary
+	Before  listPage // the user's figures of the period before
 	Cards   []card
+	Pending bool
 	Models  []query.Group
 	Prompts []query.Group
 	Traces  listPage
@@ -98,7 +155,15 @@ func (s *Web) person(r *http.Request, f *frame) (templ.Component, error) {
 	f.Title = "User " + id
 	v.User = id
 	v.params["user"] = []string{id}
-	p := personPage{ID: id, View: v}
+	specs := []spec{
+		{ID: "cost", Title: "Cost by model", Measures: []query.Measure{query.CostUSD}, By: query.ByModelAsked, OverTime: true, Draw: "stack", Kind: query.KindCalls},
+		{ID: "calls", Title: "Calls by prompt version", Measures: []query.Measure{query.Calls}, By: query.ByPrompt, OverTime: true, Draw: "stack", Kind: query.KindCalls},
+	}
+	p := personPage{ID: id, View: v, Pending: s.waits(r, f)}
+	if p.Pending {
+		p.Cards = pending(v, specs, nil).Cards
+		return personHistory(*f, p), nil
+	}
 	found, err := s.c.Query.Users(r.Context(), query.ListQuery{Project: f.Session.ProjectID, Filter: v.Filter, Limit: 1})
 	if err != nil {
 		return nil, err
@@ -106,10 +171,10 @@ func (s *Web) person(r *http.Request, f *frame) (templ.Component, error) {
 	if len(found.Rows) > 0 {
 		p.Summary = found.Rows[0]
 	}
-	b, err := s.ask(r.Context(), f, v, []spec{
-		{ID: "cost", Title: "Cost by model", Measures: []query.Measure{query.CostUSD}, By: query.ByModelAsked, OverTime: true, Draw: "stack", Kind: query.KindCalls},
-		{ID: "calls", Title: "Calls by prompt version", Measures: []query.Measure{query.Calls}, By: query.ByPrompt, OverTime: true, Draw: "stack", Kind: query.KindCalls},
-	}, []query.Measure{query.Calls})
+	if p.Before.Before, err = s.usersBefore(r.Context(), f, v, found.Rows); err != nil {
+		return nil, err
+	}
+	b, err := s.ask(r.Context(), f, v, specs, []query.Measure{query.Calls})
 	if err != nil {
 		return nil, err
 	}
@@ -231,6 +296,15 @@ func (s *Web) opened(r *http.Request, f *frame, target string) error {
 type errorsPage struct {
 	View   *view
 	Groups []query.ErrorGroup
+	Before []int64 // how often each came in the period before; nil where there is none
+}
+
+// changed is how often a group came against the period before.
+func (p errorsPage) changed(i int) string {
+	if p.Before == nil {
+		return ""
+	}
+	return against(query.Errors, event.Some(float64(p.Groups[i].Count)), event.Some(float64(p.Before[i])))
 }
 
 func (s *Web) errors(r *http.Request, f *frame) (templ.Component, error) {
@@ -243,15 +317,27 @@ func (s *Web) errors(r *http.Request, f *frame) (templ.Component, error) {
 	if p.Groups, err = s.c.Query.Errors(r.Context(), f.Session.ProjectID, v.Filter, 50); err != nil {
 		return nil, err
 	}
+	if _, ok := v.Before(); ok {
+		if p.Before, err = s.c.Query.ErrorsBefore(r.Context(), f.Session.ProjectID, v.Filter, p.Groups); err != nil {
+			return nil, err
+		}
+	}
 	return errorList(*f, p), nil
 }
 
 // modelsPage lays models side by side.
 type modelsPage struct {
-	View     *view
-	Models   []query.Group
-	Outcomes map[string]query.Values
-	Cards    []card
+	View    *view
+	Models  []query.Group
+	Lines   map[string]query.Line // outcomes, and what is compared
+	Cards   []card
+	Pending bool
+}
+
+// changed is how a figure of a model compares with the period before.
+func (p modelsPage) changed(key string, m query.Measure) string {
+	l := p.Lines[key]
+	return against(m, l.Total.Get(m), l.Previous.Get(m))
 }
 
 func (s *Web) models(r *http.Request, f *frame) (templ.Component, error) {
@@ -260,7 +346,15 @@ func (s *Web) models(r *http.Request, f *frame) (templ.Component, error) {
 		return nil, err
 	}
 	f.Title = "Models"
-	p := modelsPage{View: v, Outcomes: make(map[string]query.Values)}
+	specs := []spec{
+		{ID: "latency", Title: "Latency by model", Measures: []query.Measure{query.LatencyP50, query.LatencyP95}, By: query.ByModelAsked, Draw: "bar", Kind: query.KindCalls, Limit: 10},
+		{ID: "per-call", Title: "Cost per call", Measures: []query.Measure{query.CostPerCall}, By: query.ByModelAsked, OverTime: true, Draw: "line", Kind: query.KindCalls},
+	}
+	p := modelsPage{View: v, Lines: make(map[string]query.Line), Pending: s.waits(r, f)}
+	if p.Pending {
+		p.Cards = pending(v, specs, nil).Cards
+		return modelTable(*f, p), nil
+	}
 	filter := v.Filter
 	if filter.Kind == "" {
 		filter.Kind = query.KindCalls
@@ -270,18 +364,15 @@ func (s *Web) models(r *http.Request, f *frame) (templ.Component, error) {
 		return nil, err
 	}
 	p.Models = st.Groups
-	out, err := s.c.Query.Series(r.Context(), query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, By: query.ByModelAsked, Limit: 50,
-		Measures: []query.Measure{query.CompletionRate, query.NegativeRate, query.EvalScore}})
+	out, err := s.c.Query.Series(r.Context(), query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, By: query.ByModelAsked, Limit: 50, Compare: true,
+		Measures: []query.Measure{query.Calls, query.ErrorRate, query.LatencyP95, query.CostUSD, query.CostPerCall, query.CompletionRate, query.NegativeRate, query.EvalScore}})
 	if err != nil {
 		return nil, err
 	}
 	for _, g := range out.Groups {
-		p.Outcomes[g.Key] = g.Total
+		p.Lines[g.Key] = g
 	}
-	b, err := s.ask(r.Context(), f, v, []spec{
-		{ID: "latency", Title: "Latency by model", Measures: []query.Measure{query.LatencyP50, query.LatencyP95}, By: query.ByModelAsked, Draw: "bar", Kind: query.KindCalls, Limit: 10},
-		{ID: "per-call", Title: "Cost per call", Measures: []query.Measure{query.CostPerCall}, By: query.ByModelAsked, OverTime: true, Draw: "line", Kind: query.KindCalls},
-	}, []query.Measure{query.Calls})
+	b, err := s.ask(r.Context(), f, v, specs, []query.Measure{query.Calls})
 	if err != nil {
 		return nil, err
 	}

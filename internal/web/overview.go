@@ -15,6 +15,8 @@ var cent = decimal.New(1, -2)
 // overviewPage answers: what happened today and this week, where does it go,
 // and what came last?
 type overviewPage struct {
+	View        *view
+	Pending     bool
 	Today, Week *query.Period
 	Days        []query.Group // of the week
 	Latest      []*query.Event
@@ -23,7 +25,18 @@ type overviewPage struct {
 
 func (s *Web) overview(r *http.Request, f *frame) (templ.Component, error) {
 	f.Title = "Overview"
-	tz := r.FormValue("tz")
+	v, err := s.view(r, "/overview", "")
+	if err != nil {
+		return nil, err
+	}
+	p := overviewPage{View: v, Pending: s.waits(r, f)}
+	if s.c.Connections != nil {
+		p.Connections = s.c.Connections(f.Session.ProjectID)
+	}
+	if p.Pending {
+		return overview(*f, p), nil
+	}
+	tz := v.Zone.String()
 	today, err := s.c.Query.Today(r.Context(), f.Session.ProjectID, tz)
 	if err != nil {
 		return nil, err
@@ -41,10 +54,7 @@ func (s *Web) overview(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := overviewPage{Today: today, Week: week, Days: days.Groups, Latest: latest.Events}
-	if s.c.Connections != nil {
-		p.Connections = s.c.Connections(f.Session.ProjectID)
-	}
+	p.Today, p.Week, p.Days, p.Latest = today, week, days.Groups, latest.Events
 	return overview(*f, p), nil
 }
 

@@ -607,8 +607,8 @@ func (s *Web) promptRoutes() []route {
 	const viewer, member = project.RoleViewer, project.RoleMember
 	return []route{
 		{pattern: "GET /p/{project}/prompts", need: viewer, handle: s.prompts, section: "Prompts", label: "Prompts"},
-		{pattern: "GET /p/{project}/new-prompt", need: member, handle: s.newPrompt},
-		{pattern: "POST /p/{project}/new-prompt", need: member, handle: s.createPrompt, again: s.newPrompt, form: maxPromptForm},
+		{pattern: "GET /p/{project}/new-prompt", need: member, handle: s.newPrompt, under: "/p/{project}/prompts"},
+		{pattern: "POST /p/{project}/new-prompt", need: member, handle: s.createPrompt, again: s.newPrompt, form: maxPromptForm, under: "/p/{project}/prompts"},
 		{pattern: "POST /p/{project}/import-prompt", need: member, handle: s.importPrompt, again: s.prompts, form: maxPromptForm},
 		{pattern: "GET /p/{project}/prompts/{name}", need: viewer, handle: s.prompt},
 		{pattern: "POST /p/{project}/prompts/{name}", need: member, handle: s.describePrompt, again: s.prompt},

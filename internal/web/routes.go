@@ -35,6 +35,9 @@ type route struct {
 	stream bool
 	// form bounds what the form may send, in bytes. Defaults to maxForm.
 	form int64
+	// under is the path of the side bar's entry that the page belongs to, where its
+	// own path does not begin with it.
+	under string
 	// section and label make an entry in the side bar, for those whose role
 	// suffices, in the order of the table.
 	section, label string
@@ -164,7 +167,7 @@ func (s *Web) nav(at route, f *frame) []navSection {
 		}
 		out[i].Links = append(out[i].Links, navLink{
 			URL: strings.Replace(rt.path(), "{project}", url.PathEscape(f.Session.ProjectID), 1), Label: rt.label,
-			Current: at.path() == rt.path() || strings.HasPrefix(at.path(), rt.path()+"/"),
+			Current: at.path() == rt.path() || at.under == rt.path() || strings.HasPrefix(at.path(), rt.path()+"/"),
 		})
 	}
 	return out

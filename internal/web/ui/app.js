@@ -56,14 +56,43 @@ document.addEventListener("htmx:configRequest", (e) => {
   for (const [name, value] of [...e.detail.formData.entries()]) if (value === "") e.detail.formData.delete(name);
 });
 
-// "/" leads to the filters, as in many places.
+// Single keys, as in many places: "/" leads to the filters, j and k walk the rows
+// of tables, and so do the arrows once a row has the focus. Enter opens what has
+// it, which is the row's first link. "?" lists them.
+const rowLinks = () => [...document.querySelectorAll("#page tbody tr")].map((r) => r.querySelector("a[href]")).filter((a) => a?.checkVisibility());
+const keys = {
+  "/": () => {
+    const filters = document.querySelector(".picker details");
+    if (!filters) return false;
+    filters.open = true;
+    filters.querySelector("input").focus();
+  },
+  "?": () => document.getElementById("shortcuts")?.togglePopover(),
+  j: () => walk(1),
+  k: () => walk(-1),
+  ArrowDown: () => inRow() && walk(1),
+  ArrowUp: () => inRow() && walk(-1),
+};
+const inRow = () => Boolean(document.activeElement?.closest("#page tbody tr"));
+function walk(by) {
+  const links = rowLinks();
+  const row = document.activeElement?.closest("tbody tr");
+  const at = links.findIndex((a) => row?.contains(a));
+  const next = links[at < 0 ? 0 : Math.min(Math.max(at + by, 0), links.length - 1)];
+  if (!next) return false;
+  next.focus({ focusVisible: true });
+  next.closest("tr").scrollIntoView({ block: "nearest" });
+}
 document.addEventListener("keydown", (e) => {
-  if (e.key !== "/" || e.ctrlKey || e.metaKey || e.altKey || e.target.closest("input, select, textarea")) return;
-  const filters = document.querySelector(".picker details");
-  if (!filters) return;
-  e.preventDefault();
-  filters.open = true;
-  filters.querySelector("input").focus();
+  if (e.ctrlKey || e.metaKey || e.altKey || e.target.closest("input, select, textarea")) return;
+  if (Object.hasOwn(keys, e.key) && keys[e.key]() !== false) e.preventDefault();
+});
+
+// A row that is loaded anew keeps the focus.
+let focused;
+document.addEventListener("htmx:beforeSwap", () => { focused = inRow() ? document.activeElement.getAttribute("href") : null; });
+document.addEventListener("htmx:afterSwap", () => {
+  if (focused && document.activeElement === document.body) rowLinks().find((a) => a.getAttribute("href") === focused)?.focus({ focusVisible: true });
 });
 
 function enhance(root) {
