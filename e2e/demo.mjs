@@ -42,6 +42,7 @@ say({ walk: "which prompt version made errors jump", clicks, found: worst === "s
 await start();
 await go(() => page.getByRole("link", { name: "Users", exact: true }).click());
 await go(() => page.locator("table tbody a").first().click());
+await drawn(page);
 const spent = await page.locator("main").textContent();
 await go(() => page.locator("section", { has: page.getByRole("heading", { name: "Dearest traces" }) }).locator("tbody a").first().click());
 say({ walk: "what did a user cost and why", clicks, found: /Cost\s*\$\d/.test(spent) && spent.includes("by model") && (await page.locator("table.fall tr").count()) > 1 });

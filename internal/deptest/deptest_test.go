@@ -74,6 +74,7 @@ var allowed = map[string][]string{
 	"internal/provider/providertest": {"event", "internal/provider"},
 	"internal/posthog/posthogtest":   {"event", "internal/flag"},
 	"internal/store/storetest":       {"event", "internal/store"},
+	"internal/query/querytest":       {"event", "internal/query"},
 	"internal/hometest":              all,
 	"e2e":                            {},
 
@@ -89,7 +90,7 @@ var allowed = map[string][]string{
 
 // doubles stand in for the world outside in tests, in the demo and in the
 // benchmark. No other code may import them.
-var doubles = []string{"internal/provider/providertest", "internal/posthog/posthogtest", "internal/store/storetest", "internal/hometest"}
+var doubles = []string{"internal/provider/providertest", "internal/posthog/posthogtest", "internal/store/storetest", "internal/query/querytest", "internal/hometest"}
 
 var mayUseDoubles = []string{"cmd/hedgerow", "internal/bench"}
 

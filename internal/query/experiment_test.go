@@ -16,6 +16,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/query"
+	"github.com/hedgerow/hedgerow/internal/query/querytest"
 	"github.com/hedgerow/hedgerow/internal/store"
 )
 
@@ -108,8 +109,8 @@ type reading func(e *event.Event) (y, n float64, ok bool)
 // armOf says what an event tells of the flag.
 func armOf(e *event.Event) string {
 	a := e.Flags["answer-test"]
-	if a == "" && text(e, "posthog_flag") == "answer-test" {
-		a = text(e, "posthog_flag_variant")
+	if a == "" && querytest.Text(e, "posthog_flag") == "answer-test" {
+		a = querytest.Text(e, "posthog_flag_variant")
 	}
 	if a != "control" && a != "treatment" {
 		return ""
@@ -124,7 +125,7 @@ func members(events []*event.Event, prompt string) (arm map[string]string, mixed
 	arms := make(map[string]map[string]bool)
 	for _, e := range events {
 		a := armOf(e)
-		if a == "" || !e.IsCosted() && !isOutcome(e) || prompt != "" && e.PromptName != prompt && (e.IsCosted() || e.PromptName != "") {
+		if a == "" || !e.IsCosted() && !querytest.IsOutcome(e) || prompt != "" && e.PromptName != prompt && (e.IsCosted() || e.PromptName != "") {
 			continue
 		}
 		if arms[e.DistinctID] == nil {
@@ -164,8 +165,8 @@ func TestExperiment(t *testing.T) {
 	f := rollout(t)
 	share := func(name, prop string) reading {
 		return func(e *event.Event) (float64, float64, bool) {
-			v := text(e, prop)
-			return map[string]float64{"true": 1}[v], 1, (name == "" && isOutcome(e) || e.Name == name) && (v == "true" || v == "false")
+			v := querytest.Text(e, prop)
+			return map[string]float64{"true": 1}[v], 1, (name == "" && querytest.IsOutcome(e) || e.Name == name) && (v == "true" || v == "false")
 		}
 	}
 	cases := []struct {
@@ -187,21 +188,21 @@ func TestExperiment(t *testing.T) {
 			if e.IsCosted() && e.Cost.Total.Known {
 				return e.Cost.Total.Value.InexactFloat64(), 0, true
 			}
-			return 0, 1, e.Name == "llm_task_completed" && text(e, "task_completed") != "false"
+			return 0, 1, e.Name == "llm_task_completed" && querytest.Text(e, "task_completed") != "false"
 		}},
 		{query.Metric{Measure: query.EvalScore, Eval: "accuracy"}, func(e *event.Event) (y, n float64, ok bool) {
-			y, err := strconv.ParseFloat(text(e, "eval_score"), 64)
-			return y, 1, err == nil && text(e, "eval_name") == "accuracy"
+			y, err := strconv.ParseFloat(querytest.Text(e, "eval_score"), 64)
+			return y, 1, err == nil && querytest.Text(e, "eval_name") == "accuracy"
 		}},
 		{query.Metric{Event: "support_ticket_resolved", Property: "resolved"}, share("support_ticket_resolved", "resolved")},
 		{query.Metric{Event: "support_ticket_resolved", Property: "channel", Value: "mail"}, func(e *event.Event) (y, n float64, ok bool) {
-			if text(e, "channel") == "mail" {
+			if querytest.Text(e, "channel") == "mail" {
 				y = 1
 			}
 			return y, 1, e.Name == "support_ticket_resolved"
 		}},
 		{query.Metric{Event: "support_ticket_resolved", Property: "customer_satisfaction_score", As: query.AsMean}, func(e *event.Event) (y, n float64, ok bool) {
-			y, err := strconv.ParseFloat(text(e, "customer_satisfaction_score"), 64)
+			y, err := strconv.ParseFloat(querytest.Text(e, "customer_satisfaction_score"), 64)
 			return y, 1, err == nil
 		}},
 		{query.Metric{Event: "support_ticket_resolved", As: query.AsUsers}, nil},
@@ -226,7 +227,7 @@ func TestExperiment(t *testing.T) {
 		for u, a := range arm {
 			k := key{arm: a}
 			if by != query.ByNone {
-				k.seg = text(first[u], "plan")
+				k.seg = querytest.Text(first[u], "plan")
 			}
 			users[k] = append(users[k], u)
 		}
@@ -432,7 +433,7 @@ func TestEventsByFlag(t *testing.T) {
 			got = append(got, e.UUID)
 		}
 		want := newest(f.events, func(e *event.Event) bool {
-			v := cmp.Or(e.Flags["answer-test"], text(e, "posthog_flag_variant"))
+			v := cmp.Or(e.Flags["answer-test"], querytest.Text(e, "posthog_flag_variant"))
 			return v != "" && (variant == "" || v == variant)
 		})
 		want = want[:min(len(want), query.MaxLimit)]
@@ -444,7 +445,7 @@ func TestEventsByFlag(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := newest(f.events, func(e *event.Event) bool { return text(e, "posthog_flag_variant") == "treatment" }); len(page.Events) != len(want) || len(want) == 0 {
+	if want := newest(f.events, func(e *event.Event) bool { return querytest.Text(e, "posthog_flag_variant") == "treatment" }); len(page.Events) != len(want) || len(want) == 0 {
 		t.Errorf("by variant alone: %d events, want %d", len(page.Events), len(want))
 	}
 }

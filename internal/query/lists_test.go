@@ -13,6 +13,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/query"
+	"github.com/hedgerow/hedgerow/internal/query/querytest"
 )
 
 // summarise is the specification of a list, without SQL.
@@ -29,7 +30,7 @@ func summarise(events []*event.Event, key func(*event.Event) string, kind string
 		s := query.Summary{ID: k, First: list[0].Timestamp, Last: list[len(list)-1].Timestamp, Events: int64(len(list))}
 		traces, sessions := make(map[string]bool), make(map[string]bool)
 		begin, end := time.Time{}, time.Time{}
-		t := recompute(list)
+		t := querytest.Totals(list)
 		s.Calls, s.TotalTokens, s.CostUSD, s.UncostedCalls = t.Calls, t.TotalTokens, t.CostUSD, t.UncostedCalls
 		for _, e := range list {
 			if e.IsError {
@@ -217,16 +218,18 @@ func TestEventsSorted(t *testing.T) {
 func TestEventsOfKind(t *testing.T) {
 	f := newFixture(t)
 	withOutcomes(t, f)
-	all := complete(f.events)
+	all := querytest.Complete(f.events)
 	for name, c := range map[string]struct {
 		filter query.Filter
 		ok     func(*event.Event) bool
 	}{
-		"Calls":    {query.Filter{Kind: query.KindCalls}, (*event.Event).IsCosted},
-		"Errors":   {query.Filter{Kind: query.KindErrors}, func(e *event.Event) bool { return e.IsError }},
-		"Tools":    {query.Filter{Kind: query.KindTools}, isTool},
-		"Step":     {query.Filter{Kind: query.KindTools, Step: "lookup"}, func(e *event.Event) bool { return isTool(e) && text(e, "gen_ai.tool.name") == "lookup" }},
-		"Outcomes": {query.Filter{Kind: query.KindOutcomes, Provider: "openai"}, func(e *event.Event) bool { return isOutcome(e) && e.Provider == "openai" }},
+		"Calls":  {query.Filter{Kind: query.KindCalls}, (*event.Event).IsCosted},
+		"Errors": {query.Filter{Kind: query.KindErrors}, func(e *event.Event) bool { return e.IsError }},
+		"Tools":  {query.Filter{Kind: query.KindTools}, querytest.IsTool},
+		"Step": {query.Filter{Kind: query.KindTools, Step: "lookup"}, func(e *event.Event) bool {
+			return querytest.IsTool(e) && querytest.Text(e, "gen_ai.tool.name") == "lookup"
+		}},
+		"Outcomes": {query.Filter{Kind: query.KindOutcomes, Provider: "openai"}, func(e *event.Event) bool { return querytest.IsOutcome(e) && e.Provider == "openai" }},
 		"Tasks": {query.Filter{Name: "llm_task_completed", PromptName: "classify", PromptVersion: "pv_7"}, func(e *event.Event) bool {
 			return e.Name == "llm_task_completed" && e.PromptName == "classify" && e.PromptVersionID == "pv_7"
 		}},

@@ -20,6 +20,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/query"
+	"github.com/hedgerow/hedgerow/internal/query/querytest"
 	"github.com/hedgerow/hedgerow/internal/store"
 	"github.com/hedgerow/hedgerow/internal/store/storetest"
 )
@@ -530,8 +531,8 @@ func TestStats(t *testing.T) {
 					before = append(before, e)
 				}
 			}
-			sameTotals(t, "totals", s.Totals, recompute(all))
-			sameTotals(t, "previous", *s.Previous, recompute(before))
+			sameTotals(t, "totals", s.Totals, querytest.Totals(all))
+			sameTotals(t, "previous", *s.Previous, querytest.Totals(before))
 			if by == query.ByNone {
 				if len(s.Groups) != 0 {
 					t.Errorf("groups %v", s.Groups)
@@ -543,7 +544,7 @@ func TestStats(t *testing.T) {
 				if g.Totals.Events > 0 {
 					found++
 				}
-				sameTotals(t, g.Key, g.Totals, recompute(groups[g.Key]))
+				sameTotals(t, g.Key, g.Totals, querytest.Totals(groups[g.Key]))
 				timed := by == query.ByDay || by == query.ByHour
 				if i > 0 && !timed && !s.Truncated && s.Groups[i-1].Totals.Calls < g.Totals.Calls {
 					t.Errorf("group %d has more calls than the one before", i)
@@ -570,82 +571,6 @@ func TestStats(t *testing.T) {
 		`"latency_ms":{"p50":null,"p95":null,"p99":null},"time_to_first_token_ms":{"p50":null,"p95":null,"p99":null},"cache_hit_share":null}`; string(b) != want {
 		t.Errorf("totals of nothing\n got %s\nwant %s", b, want)
 	}
-}
-
-// recompute is the specification of query.Totals, without SQL.
-func recompute(events []*event.Event) query.Totals {
-	var t query.Totals
-	var latency, ttft []float64
-	var cacheRead, cacheable int64
-	cost := decimal.Zero
-	add := func(sum *event.Int, v event.Int) {
-		if v.Known {
-			*sum = event.Some(sum.Value + v.Value)
-		}
-	}
-	for _, e := range events {
-		t.Events++
-		if !e.IsCosted() {
-			if e.IsError {
-				t.OtherErrors++
-			}
-			continue
-		}
-		t.Calls++
-		if e.IsError {
-			t.Errors++
-		}
-		add(&t.InputTokens, e.Usage.Input)
-		add(&t.OutputTokens, e.Usage.Output)
-		add(&t.TotalTokens, e.Usage.Tokens())
-		if !e.Usage.Tokens().Known {
-			t.UnmeteredCalls++
-		}
-		if e.Cost.Total.Known {
-			cost = cost.Add(e.Cost.Total.Value)
-			t.CostUSD = query.USD(event.Some(cost))
-		} else {
-			t.UncostedCalls++
-			if e.IsError {
-				t.UncostedErrors++
-			}
-		}
-		if e.Latency.Known {
-			latency = append(latency, float64(e.Latency.Value.Microseconds())/1000)
-		}
-		if e.TimeToFirstToken.Known {
-			ttft = append(ttft, float64(e.TimeToFirstToken.Value.Microseconds())/1000)
-		}
-		if u := e.Usage; u.CacheRead.Known && u.Input.Known {
-			cacheRead += u.CacheRead.Value
-			cacheable += u.Input.Value
-			if u.CacheExclusive.Value {
-				cacheable += u.CacheRead.Value + u.CacheWrite.Value
-			}
-		}
-	}
-	if t.Calls > 0 {
-		t.ErrorRate = event.Some(float64(t.Errors) / float64(t.Calls))
-	}
-	if cacheable > 0 {
-		t.CacheHitShare = event.Some(float64(cacheRead) / float64(cacheable))
-	}
-	t.LatencyMS, t.TTFTMS = quantiles(latency), quantiles(ttft)
-	return t
-}
-
-func quantiles(v []float64) query.Quantiles {
-	if len(v) == 0 {
-		return query.Quantiles{}
-	}
-	slices.Sort(v)
-	at := func(q float64) query.Millis {
-		pos := q * float64(len(v)-1)
-		low := math.Floor(pos)
-		high := min(int(low)+1, len(v)-1)
-		return event.Some(v[int(low)] + (pos-low)*(v[high]-v[int(low)]))
-	}
-	return query.Quantiles{P50: at(0.5), P95: at(0.95), P99: at(0.99)}
 }
 
 func sameTotals(t *testing.T, what string, got, want query.Totals) {
@@ -700,8 +625,8 @@ func TestPeriods(t *testing.T) {
 		if len(events) == 0 {
 			t.Fatal("nothing to compare")
 		}
-		sameTotals(t, "totals", p.Totals, recompute(events))
-		sameTotals(t, "previous", p.Previous, recompute(between(midnight(1-2*days), local.AddDate(0, 0, -days))))
+		sameTotals(t, "totals", p.Totals, querytest.Totals(events))
+		sameTotals(t, "previous", p.Previous, querytest.Totals(between(midnight(1-2*days), local.AddDate(0, 0, -days))))
 		var calls int64
 		for _, g := range p.ByModel {
 			calls += g.Totals.Calls

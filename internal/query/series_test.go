@@ -6,241 +6,21 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/query"
+	"github.com/hedgerow/hedgerow/internal/query/querytest"
 )
 
-// withOutcomes adds outcomes and tool calls to a fixture: some name their prompt
-// by themselves, some only their trace, some nothing.
+// withOutcomes adds outcomes and tool calls to a fixture.
 func withOutcomes(t testing.TB, f *fixture) {
 	t.Helper()
-	rng := rand.New(rand.NewPCG(3, 4))
-	one := func(s string) json.RawMessage { return json.RawMessage(s) }
-	choose := func(from ...string) string { return from[rng.IntN(len(from))] }
-	var more []*event.Event
-	for i, e := range f.events {
-		switch i % 5 {
-		case 0, 1:
-			o := &event.Event{UUID: event.NewID(), ProjectID: "default", Name: choose("llm_task_completed", "llm_output_rated", event.Metric), DistinctID: e.DistinctID,
-				Timestamp: e.Timestamp.Add(time.Duration(rng.IntN(300)) * time.Second), TraceID: e.TraceID, Properties: map[string]json.RawMessage{}}
-			set := func(name string, values ...string) {
-				if v := choose(values...); v != "" {
-					o.Properties[name] = one(v)
-				}
-			}
-			set("task_completed", "true", "false", `"false"`, "")
-			set("user_feedback", `"positive"`, `"negative"`, `"Bad"`, `"neutral"`, "", `"so so"`)
-			set("escalated_to_human", "true", "false", "", "null")
-			set("accepted_output", "true", "false", "")
-			set("edited_output", `"true"`, "false", "")
-			set("eval_passed", "true", "false", "")
-			set("retry_count", "0", "2", `"1"`, "")
-			set("eval_score", "0.5", "0.9", `"0.25"`, `"many"`, "")
-			set("eval_name", `"accuracy"`, `"tone"`, "")
-			if o.Name == event.Metric {
-				set("$ai_metric_value", `"good"`, `"thumbs_down"`, "3", `"7"`, "")
-			}
-			switch rng.IntN(4) {
-			case 0:
-				o.PromptName, o.PromptVersion = "classify", "2"
-			case 1:
-				o.PromptName = "summarise"
-			case 2:
-				o.PromptName, o.PromptVersionID = "classify", "pv_7"
-			}
-			if rng.IntN(10) == 0 {
-				o.TraceID = ""
-			}
-			more = append(more, o)
-		case 2:
-			s := &event.Event{UUID: event.NewID(), ProjectID: "default", Name: event.Span, Timestamp: e.Timestamp, TraceID: e.TraceID, SpanName: choose("search", "fetch", ""),
-				Latency: event.Some(time.Duration(rng.IntN(5000)) * time.Millisecond), IsError: rng.IntN(4) == 0, Properties: map[string]json.RawMessage{}}
-			switch rng.IntN(3) {
-			case 0:
-				s.Operation = "execute_tool"
-			case 1:
-				s.Properties["$ai_span_type"] = one(`"TOOL"`)
-				s.Properties["gen_ai.tool.name"] = one(`"lookup"`)
-			}
-			more = append(more, s)
-		}
-	}
+	more := querytest.Outcomes(rand.New(rand.NewPCG(3, 4)), f.events)
 	f.write(t, more...)
 	f.events = append(f.events, more...)
-}
-
-func text(e *event.Event, name string) string {
-	var s string
-	raw := e.Properties[name]
-	if json.Unmarshal(raw, &s) == nil {
-		return s
-	}
-	return string(raw)
-}
-
-func isOutcome(e *event.Event) bool {
-	return e.Name == "llm_task_completed" || e.Name == "llm_output_rated" || e.Name == event.Metric || e.Name == event.Feedback
-}
-
-func isTool(e *event.Event) bool {
-	return e.Name == event.Span && (e.Operation == "execute_tool" || strings.EqualFold(text(e, "$ai_span_type"), "tool"))
-}
-
-// complete gives outcomes what they inherit of the calls of their trace.
-func complete(events []*event.Event) []*event.Event {
-	first := make(map[string]*event.Event)
-	for _, e := range events {
-		if e.IsCosted() && e.TraceID != "" {
-			first[e.TraceID] = e // the fixture has one call a trace
-		}
-	}
-	out := make([]*event.Event, len(events))
-	for i, e := range events {
-		out[i] = e
-		c := first[e.TraceID]
-		if !isOutcome(e) || c == nil {
-			continue
-		}
-		d := e.Clone()
-		if d.PromptVersion == "" && d.PromptVersionID == "" && (d.PromptName == "" || d.PromptName == c.PromptName) {
-			d.PromptVersion, d.PromptVersionID = c.PromptVersion, c.PromptVersionID
-		}
-		if d.PromptName == "" {
-			d.PromptName = c.PromptName
-		}
-		d.Provider, d.Model, d.ModelAsked, d.Environment, d.Surface, d.TaskType, d.Operation = c.Provider, c.Model, c.ModelAsked, c.Environment, c.Surface, c.TaskType, c.Operation
-		if d.DistinctID == "" {
-			d.DistinctID = c.DistinctID
-		}
-		out[i] = d
-	}
-	return out
-}
-
-// figures is the specification of the measures, without SQL.
-func figures(events []*event.Event) map[query.Measure]query.Number {
-	v := make(map[query.Measure]query.Number)
-	var calls, tools []*event.Event
-	n := make(map[query.Measure]float64)
-	for _, m := range []query.Measure{query.Tasks, query.TasksCompleted, query.Rated, query.Negative} {
-		n[m] = 0
-	}
-	share := func(m query.Measure, yes, known bool, of map[query.Measure][2]float64) {
-		c := of[m]
-		if known {
-			c[1]++
-			if yes {
-				c[0]++
-			}
-		}
-		of[m] = c
-	}
-	shares := make(map[query.Measure][2]float64)
-	var scores, known float64
-	users := make(map[string]bool)
-	for _, e := range events {
-		switch {
-		case e.IsCosted():
-			calls = append(calls, e)
-			if e.DistinctID != "" {
-				users[e.DistinctID] = true
-			}
-		case isTool(e):
-			tools = append(tools, e)
-		case isOutcome(e):
-			if e.Name == "llm_task_completed" {
-				n[query.Tasks]++
-				done := text(e, "task_completed") != "false"
-				if done {
-					n[query.TasksCompleted]++
-				}
-				share(query.CompletionRate, done, true, shares)
-			}
-			feedback := strings.ToLower(text(e, "user_feedback"))
-			if metric := text(e, "$ai_metric_value"); feedback == "" && (metric == "good" || metric == "thumbs_down") {
-				feedback = metric
-			}
-			bad := feedback == "negative" || feedback == "bad" || feedback == "thumbs_down"
-			if bad || feedback == "positive" || feedback == "neutral" || feedback == "good" {
-				n[query.Rated]++
-				share(query.NegativeRate, bad, true, shares)
-				if bad {
-					n[query.Negative]++
-				}
-			}
-			for m, name := range map[query.Measure]string{query.EscalationRate: "escalated_to_human", query.AcceptanceRate: "accepted_output", query.EditRate: "edited_output", query.EvalPassRate: "eval_passed"} {
-				share(m, text(e, name) == "true", text(e, name) == "true" || text(e, name) == "false", shares)
-			}
-			if r, err := strconv.Atoi(text(e, "retry_count")); err == nil {
-				share(query.RetryRate, r > 0, true, shares)
-			}
-			for _, name := range []string{"eval_score", "$ai_metric_value"} {
-				if s, err := strconv.ParseFloat(text(e, name), 64); err == nil {
-					scores, known = scores+s, known+1
-					break
-				}
-			}
-		}
-	}
-	for m, c := range n {
-		v[m] = event.Some(c)
-	}
-	for _, m := range []query.Measure{query.CompletionRate, query.NegativeRate, query.EscalationRate, query.AcceptanceRate, query.EditRate, query.EvalPassRate, query.RetryRate} {
-		v[m] = query.Number{}
-		if c := shares[m]; c[1] > 0 {
-			v[m] = event.Some(c[0] / c[1])
-		}
-	}
-	if known > 0 {
-		v[query.EvalScore] = event.Some(scores / known)
-	}
-	t := recompute(calls)
-	v[query.Calls], v[query.Errors], v[query.ErrorRate] = event.Some(float64(t.Calls)), event.Some(float64(t.Errors)), t.ErrorRate
-	v[query.LatencyP50], v[query.LatencyP95], v[query.LatencyP99] = t.LatencyMS.P50, t.LatencyMS.P95, t.LatencyMS.P99
-	v[query.TTFTP50], v[query.TTFTP95], v[query.TTFTP99] = t.TTFTMS.P50, t.TTFTMS.P95, t.TTFTMS.P99
-	whole := func(i event.Int) query.Number { return query.Number{Value: float64(i.Value), Known: i.Known} }
-	v[query.TokensIn], v[query.TokensOut], v[query.TokensTotal] = whole(t.InputTokens), whole(t.OutputTokens), whole(t.TotalTokens)
-	v[query.CacheShare], v[query.Users] = t.CacheHitShare, event.Some(float64(len(users)))
-	var cached event.Int
-	for _, e := range calls {
-		if c := e.Usage.CacheRead; c.Known {
-			cached = event.Some(cached.Value + c.Value)
-		}
-	}
-	v[query.TokensCached] = whole(cached)
-	var saved query.Number
-	for _, e := range calls {
-		if s := e.Cost.CacheSaved; s.Known {
-			saved = event.Some(saved.Value + s.Value.InexactFloat64())
-		}
-	}
-	v[query.CacheSaved] = saved
-	if t.CostUSD.Known {
-		cost := t.CostUSD.Value.InexactFloat64()
-		v[query.CostUSD], v[query.CostPerCall] = event.Some(cost), event.Some(cost/float64(t.Calls-t.UncostedCalls))
-		if done := n[query.TasksCompleted]; done > 0 {
-			v[query.CostPerTask] = event.Some(cost / done)
-		}
-	}
-	var failed int
-	var took []float64
-	for _, e := range tools {
-		if e.IsError {
-			failed++
-		}
-		took = append(took, float64(e.Latency.Value.Microseconds())/1000)
-	}
-	v[query.ToolCalls], v[query.ToolErrors] = event.Some(float64(len(tools))), event.Some(float64(failed))
-	if len(tools) > 0 {
-		v[query.ToolErrorRate] = event.Some(float64(failed) / float64(len(tools)))
-	}
-	v[query.ToolP95] = quantiles(took).P95
-	return v
 }
 
 var (
@@ -266,7 +46,7 @@ func sameValues(t *testing.T, what string, got query.Values, want map[query.Meas
 func TestSeries(t *testing.T) {
 	f := newFixture(t)
 	withOutcomes(t, f)
-	all := complete(f.events)
+	all := querytest.Complete(f.events)
 	paris, err := time.LoadLocation("Europe/Paris")
 	if err != nil {
 		t.Fatal(err)
@@ -301,16 +81,16 @@ func TestSeries(t *testing.T) {
 		{by: query.ByModel, every: query.ByDay, from: week, ms: callMeasures, among: (*event.Event).IsCosted, key: (*event.Event).ModelName, at: day, limit: 4, compare: true},
 		{by: query.ByProvider, every: query.ByHour, from: night, ms: callMeasures, among: (*event.Event).IsCosted, key: func(e *event.Event) string { return e.Provider }, at: hour},
 		{by: query.ByErrorType, every: query.ByNone, from: week, ms: callMeasures[:3], among: (*event.Event).IsCosted, key: func(e *event.Event) string { return e.ErrorType }},
-		{by: query.ByProperty("plan"), every: query.ByDay, from: week, ms: callMeasures, among: (*event.Event).IsCosted, key: func(e *event.Event) string { return text(e, "plan") }, at: day,
+		{by: query.ByProperty("plan"), every: query.ByDay, from: week, ms: callMeasures, among: (*event.Event).IsCosted, key: func(e *event.Event) string { return querytest.Text(e, "plan") }, at: day,
 			filter: query.Filter{Environment: "staging", Tag: "beta"}, ok: func(e *event.Event) bool { return e.Environment == "staging" && slices.Contains(e.Tags, "beta") }},
-		{by: query.ByPrompt, every: query.ByDay, from: week, ms: outcomeMeasures, among: isOutcome, key: prompt, at: day, limit: 5, compare: true},
-		{by: query.ByModel, every: query.ByNone, from: week, ms: outcomeMeasures, among: isOutcome, key: (*event.Event).ModelName, limit: 20,
+		{by: query.ByPrompt, every: query.ByDay, from: week, ms: outcomeMeasures, among: querytest.IsOutcome, key: prompt, at: day, limit: 5, compare: true},
+		{by: query.ByModel, every: query.ByNone, from: week, ms: outcomeMeasures, among: querytest.IsOutcome, key: (*event.Event).ModelName, limit: 20,
 			filter: query.Filter{Provider: "openai"}, ok: func(e *event.Event) bool { return e.Provider == "openai" }},
 		{by: query.ByPrompt, every: query.ByDay, from: week, ms: []query.Measure{query.CostPerTask, query.CostUSD, query.CompletionRate}, among: (*event.Event).IsCosted, key: prompt, at: day, limit: 3},
 		{by: query.ByModel, every: query.ByDay, from: week, ms: callMeasures[2:6], among: (*event.Event).IsCosted, key: (*event.Event).ModelName, at: day, limit: 3},
 		{by: query.ByProvider, every: query.ByNone, from: week, ms: callMeasures, among: (*event.Event).IsCosted, key: func(e *event.Event) string { return e.Provider }, compare: true},
-		{by: query.ByTool, every: query.ByDay, from: week, ms: toolMeasures, among: isTool, at: day, key: func(e *event.Event) string {
-			if n := text(e, "gen_ai.tool.name"); n != "" {
+		{by: query.ByTool, every: query.ByDay, from: week, ms: toolMeasures, among: querytest.IsTool, at: day, key: func(e *event.Event) string {
+			if n := querytest.Text(e, "gen_ai.tool.name"); n != "" {
 				return n
 			}
 			return e.SpanName
@@ -374,9 +154,9 @@ func TestSeries(t *testing.T) {
 					return out
 				}
 				any := func(*event.Event) bool { return true }
-				sameValues(t, name, l.Total, figures(pick(in, any)), c.ms)
+				sameValues(t, name, l.Total, querytest.Figures(pick(in, any)), c.ms)
 				if c.compare && (name == "total" || c.every == query.ByNone) {
-					sameValues(t, name+" before", l.Previous, figures(pick(before, any)), c.ms)
+					sameValues(t, name+" before", l.Previous, querytest.Figures(pick(before, any)), c.ms)
 				}
 				if len(l.Total) != len(c.ms) {
 					t.Errorf("%s: %d figures, want %d", name, len(l.Total), len(c.ms))
@@ -385,7 +165,7 @@ func TestSeries(t *testing.T) {
 					return
 				}
 				for i, key := range s.Keys {
-					sameValues(t, name+" "+key, l.Points[i], figures(pick(in, func(e *event.Event) bool { return c.at(e) == key })), c.ms)
+					sameValues(t, name+" "+key, l.Points[i], querytest.Figures(pick(in, func(e *event.Event) bool { return c.at(e) == key })), c.ms)
 				}
 			}
 			check(&s.Total, "total", func(*event.Event) bool { return true })

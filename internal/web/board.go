@@ -133,11 +133,14 @@ func change(m query.Measure, now, before query.Number) string {
 		return ""
 	}
 	sign := func(f float64, places int) string {
-		s := strconv.FormatFloat(f, 'f', places, 64)
-		if f >= 0 {
-			s = "+" + s
+		s := strconv.FormatFloat(math.Abs(f), 'f', places, 64)
+		switch {
+		case s == strconv.FormatFloat(0, 'f', places, 64):
+			return "±" + s
+		case f < 0:
+			return "−" + s
 		}
-		return strings.Replace(s, "-", "−", 1)
+		return "+" + s
 	}
 	if unit(m) == "rate" {
 		return sign(100*(now.Value-before.Value), 1) + " points"

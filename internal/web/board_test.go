@@ -3,6 +3,7 @@ package web_test
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/url"
 	"regexp"
 	"strconv"
@@ -103,6 +104,9 @@ func TestBoards(t *testing.T) {
 			t.Errorf("%s: status %d, want %d", path, resp.StatusCode, status)
 		}
 	}
+	if _, body := s.get("/p/default/errors?range=7d&live=1"); !strings.Contains(body, `hx-get="/p/default/errors?live=1&amp;range=7d"`) {
+		t.Error("the errors do not follow")
+	}
 	if _, body := s.get("/p/default/traffic?range=7d&live=1"); !strings.Contains(body, `data-live="/p/default/analytics/live"`) || !strings.Contains(body, `hx-get="/p/default/traffic?live=1&amp;range=7d"`) {
 		t.Error("the live page does not follow")
 	}
@@ -112,6 +116,52 @@ func TestBoards(t *testing.T) {
 	}
 	if err := json.Unmarshal([]byte(body), &file); err != nil || len(file.Roots) == 0 || !strings.Contains(resp.Header.Get("Content-Disposition"), `filename="trace-trace-0-0.json"`) || strings.Contains(body, "question") {
 		t.Errorf("download: %v, %v", err, resp.Header)
+	}
+}
+
+// TestFrames asks for pages as a browser that runs scripts does: the frame first,
+// as high as the page, which then asks for the figures.
+func TestFrames(t *testing.T) {
+	s := newSite(t, story()...)
+	s.client = s.as(s.admin)
+	d, err := s.Registry.CreateDashboard(t.Context(), project.Dashboard{ProjectID: "default", Name: "Own", Charts: []project.Chart{{Title: "All", Query: "m=calls"}, {Title: "Bad", Query: "m=beauty"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	base, _ := url.Parse(s.server.URL)
+	s.client.Jar.SetCookies(base, []*http.Cookie{{Name: "hedgerow_zone", Value: "Europe%2FParis", Path: "/"}})
+	if _, body := s.get("/p/default/overview"); !strings.Contains(body, "<script") {
+		t.Skip("the scripts are not bundled: make assets")
+	}
+	for path, want := range map[string][]string{
+		"/overview":            {"By model, 7 days", "Latest events", "Delivery to PostHog", "days in Europe/Paris"},
+		"/models?range=7d":     {"Latency by model", "Cost per call"},
+		"/people/ada?range=7d": {"Dearest traces", "Cost by model"},
+		"/dashboards/" + d.ID:  {"All", "There is no such figure: beauty"},
+		"/agents?range=7d":     {"Depth of traces"},
+		"/traffic?range=7d":    {"Calls by model"},
+	} {
+		_, frame := s.get("/p/default" + path)
+		for _, w := range append(want, "data-pending", `aria-hidden="true"></div>`, `hx-trigger="load"`, `hx-get="/p/default`+strings.Split(path, "?")[0]) {
+			if !strings.Contains(frame, w) {
+				t.Errorf("the frame of %s lacks %q", path, w)
+			}
+		}
+		if strings.Contains(frame, "gpt-4.1") {
+			t.Errorf("the frame of %s waits for figures", path)
+		}
+		r, err := http.NewRequestWithContext(t.Context(), "GET", s.server.URL+"/p/default"+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("HX-Request", "true")
+		if _, body := s.do(r); strings.Contains(body, "data-pending") || !strings.Contains(body, `id="board"`) {
+			t.Errorf("%s gives htmx no figures", path)
+		}
+	}
+	// The side bar shows where one is, also on a page below another path.
+	if _, body := s.get("/p/default/new-prompt"); !strings.Contains(body, `<a href="/p/default/prompts" aria-current="page">`) {
+		t.Error("the side bar does not show where a new prompt is made")
 	}
 }
 

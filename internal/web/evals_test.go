@@ -15,6 +15,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/dataset"
 	"github.com/hedgerow/hedgerow/internal/eval"
 	"github.com/hedgerow/hedgerow/internal/project"
 )
@@ -50,8 +51,12 @@ func TestCheckPages(t *testing.T) {
 	judged := eval.Result{Name: "tone", Passed: event.Some(false), Score: event.Some(0.25), ReasonCode: "rude"}.Event(of, of.Timestamp.Add(time.Second))
 	s := newSite(t, of, judged)
 	s.client = s.as(s.admin)
-	if _, body := s.get("/p/default/evals"); !strings.Contains(body, "No check yet") || !strings.Contains(body, "From outside") || !strings.Contains(body, "rude") {
+	_, body := s.get("/p/default/evals")
+	if !strings.Contains(body, "No check yet") || !strings.Contains(body, "From outside") || !strings.Contains(body, "rude") {
 		t.Errorf("%s", body)
+	}
+	if !strings.Contains(body, `data-chart="t-passed"`) || !strings.Contains(body, `data-value="0">0.0 %`) {
+		t.Error("a pass rate of zero is not drawn")
 	}
 	form := url.Values{"kind": {"forbidden_pattern"}, "name": {"no names"}, "patterns": {"(\r\nAlice"}, "sample": {"50"}, "enabled": {"1"}}
 	if resp, body := s.send("/p/default/evals", form); resp.StatusCode != 400 || !strings.Contains(body, "pattern 1 is not a regular expression") && !strings.Contains(body, "Pattern 1 is not a regular expression") || !strings.Contains(body, "no names") {
@@ -88,6 +93,17 @@ func TestCheckPages(t *testing.T) {
 	}
 	if resp, _ := s.send(at, form); resp.StatusCode != 403 {
 		t.Errorf("a member changes a check: %d", resp.StatusCode)
+	}
+}
+
+// TestExpectedAnswers: what runs over datasets say comes from hedgerow itself.
+func TestExpectedAnswers(t *testing.T) {
+	of := sample(project.DefaultID)
+	s := newSite(t, of, eval.Result{Name: dataset.MatchesExpected, Passed: event.Some(true)}.Event(of, of.Timestamp.Add(time.Second)))
+	s.client = s.as(s.admin)
+	_, body := s.get("/p/default/evals")
+	if strings.Contains(body, "From outside") || !strings.Contains(body, "made by runs over datasets") || !strings.Contains(body, "Expected answer") || !strings.Contains(body, "prop.eval_name=matches_expected") {
+		t.Error("matches_expected is not listed as hedgerow's own")
 	}
 }
 
