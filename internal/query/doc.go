@@ -19,6 +19,9 @@
 //     an outcome speaks of.
 //   - dialect.go: the SQL that differs between engines.
 //
+// An event whose write has returned is in the next answer, rolled up or not, and in
+// all that follow.
+//
 // Unknown is never 0: a number that no event told is null in JSON, and totals
 // say how many calls they know nothing of.
 package query
