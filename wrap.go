@@ -123,9 +123,9 @@ type exchange struct {
 	mu     sync.Mutex // Read and Close of an answer may come from two goroutines
 	body   recorder
 	total  int64
-	length int64 // of the answer, as its header says; -1 where it does not
-	stream bool  // it is server-sent events, or lines of JSON
-	lines  bool  // the latter
+	length int64  // of the answer, as its header says; -1 where it does not
+	kind   string // its content type
+	stream bool   // it is server-sent events, or lines of JSON
 	done   bool
 	watch  watch
 }
@@ -310,9 +310,8 @@ func (x *exchange) answer(res *http.Response, strip *stripper) {
 	if n := res.ContentLength; n > 0 {
 		x.body.b = make([]byte, 0, min(n, int64(x.body.head)))
 	}
-	contentType = strings.TrimSpace(contentType)
-	x.lines = contentType == "application/x-ndjson"
-	x.length, x.stream = res.ContentLength, x.lines || contentType == "text/event-stream"
+	x.kind = strings.TrimSpace(contentType)
+	x.length, x.stream = res.ContentLength, x.kind == "text/event-stream" || x.kind == "application/x-ndjson"
 	b := &answerBody{ReadCloser: res.Body, x: x}
 	x.mu.Lock() // the context may have ended already
 	x.watch = watch{garbage: runtime.AddCleanup(b, (*exchange).abandon, x), on: true}
@@ -320,7 +319,7 @@ func (x *exchange) answer(res *http.Response, strip *stripper) {
 		x.watch.context = context.AfterFunc(x.ctx, x.abandon)
 	}
 	x.mu.Unlock()
-	if strip != nil && x.stream && !x.lines && res.StatusCode == http.StatusOK && res.Header.Get("Content-Encoding") == "" {
+	if strip != nil && x.kind == "text/event-stream" && res.StatusCode == http.StatusOK && res.Header.Get("Content-Encoding") == "" {
 		b.strip = strip
 		if res.ContentLength >= 0 {
 			res.Header = res.Header.Clone()
@@ -389,7 +388,7 @@ func (x *exchange) read(p []byte, err error) {
 		} else {
 			x.call.Marks = append(x.call.Marks, m)
 		}
-		if err == nil && x.stream && x.watch.ended == nil && x.bearsEnd(p) {
+		if err == nil && x.stream && x.watch.ended == nil && provider.StreamEnded(x.call.Dialect, x.kind, p) {
 			x.watch.ended = time.AfterFunc(afterEnd, x.abandon)
 		}
 	}
@@ -405,20 +404,6 @@ func (x *exchange) read(p []byte, err error) {
 	}
 }
 
-// bearsEnd reports whether what was just read of a stream has its last event, or
-// an error.
-func (x *exchange) bearsEnd(p []byte) bool {
-	switch {
-	case x.lines:
-		return linesEnded(p)
-	case bytes.Contains(p, []byte("event: ")), bytes.Contains(p, []byte("[DONE]")):
-		return ended(p)
-	case x.call.Dialect == provider.Gemini && bytes.Contains(p, []byte(`"finishReason"`)):
-		return true
-	}
-	return bytes.Contains(p, []byte(`data: {"error"`))
-}
-
 // abandon ends an exchange whose answer was not read to its end: it was closed,
 // or nobody will. Who has seen the last event of a stream, or all bytes of a
 // body, had no need to.
@@ -429,10 +414,8 @@ func (x *exchange) abandon() {
 		return
 	}
 	complete := x.length >= 0 && x.total >= x.length || x.call.Status >= 400
-	if x.lines {
-		complete = complete || linesEnded(x.body.last(512))
-	} else if x.stream {
-		complete = complete || ended(x.body.last(512)) || x.call.Dialect == provider.Gemini && bytes.Contains(x.body.last(4<<10), []byte(`"finishReason"`))
+	if x.stream {
+		complete = complete || provider.StreamEnded(x.call.Dialect, x.kind, x.body.last(provider.EndedWithin))
 	} else {
 		complete = complete || x.length < 0 && x.body.whole()
 	}
@@ -571,21 +554,6 @@ func (r *recorder) last(n int) []byte {
 func (r *recorder) whole() bool {
 	b := bytes.TrimSpace(r.b)
 	return !r.cut && len(b) > 1 && (b[0] == '{' && b[len(b)-1] == '}' || b[0] == '[' && b[len(b)-1] == ']') && validJSON(b)
-}
-
-// ended reports whether the end of a stream is that of a whole one.
-func ended(tail []byte) bool {
-	for _, mark := range []string{"data: [DONE]", "data:[DONE]", "event: message_stop", "event: response.completed", "event: response.failed", "event: response.incomplete", "event: error", `data: {"error"`} {
-		if bytes.Contains(tail, []byte(mark)) {
-			return true
-		}
-	}
-	return false
-}
-
-// linesEnded is [ended] of Ollama's lines: the last one has figures, or an error.
-func linesEnded(tail []byte) bool {
-	return bytes.Contains(tail, []byte(`"total_duration":`)) || bytes.HasPrefix(tail, []byte(`{"error":`)) || bytes.Contains(tail, []byte("\n"+`{"error":`))
 }
 
 // Retries: openai-go and anthropic-sdk-go try a call again where it failed, and

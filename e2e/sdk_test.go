@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"regexp"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -21,6 +22,8 @@ import (
 
 	"github.com/hedgerow/hedgerow"
 	"github.com/hedgerow/hedgerow/internal/posthog/posthogtest"
+	"github.com/hedgerow/hedgerow/internal/provider/providertest"
+	"github.com/hedgerow/hedgerow/internal/query"
 )
 
 // TestSDKEqualsGateway makes each call twice, through the gateway and straight to
@@ -98,50 +101,78 @@ func TestSDKEqualsGateway(t *testing.T) {
 	type call struct {
 		name, sim string
 		run       func(clients, context.Context, options)
+		script    []providertest.Behavior // of each try of one call, by each side
+	}
+	// upTo reads some of a stream, which then hangs, and gives it up.
+	upTo := func(next func() bool, stop func() error) {
+		for n := 0; n < 4 && next(); n++ {
+		}
+		_ = stop()
 	}
 	calls := []call{
-		{"chat", text, func(c clients, ctx context.Context, o options) { _, _ = c.oa.Chat.Completions.New(ctx, chat, o.o...) }},
-		{"chat-cached", text + "input=2000; cached=1024", func(c clients, ctx context.Context, o options) { _, _ = c.oa.Chat.Completions.New(ctx, chat, o.o...) }},
-		{"chat-tools", "tools=1", func(c clients, ctx context.Context, o options) {
+		{name: "chat", sim: text, run: func(c clients, ctx context.Context, o options) { _, _ = c.oa.Chat.Completions.New(ctx, chat, o.o...) }},
+		{name: "chat-cached", sim: text + "input=2000; cached=1024", run: func(c clients, ctx context.Context, o options) { _, _ = c.oa.Chat.Completions.New(ctx, chat, o.o...) }},
+		{name: "chat-tools", sim: "tools=1", run: func(c clients, ctx context.Context, o options) {
 			_, _ = c.oa.Chat.Completions.New(ctx, withTools, o.o...)
 		}},
-		{"chat-stream", text, func(c clients, ctx context.Context, o options) { stream(c, ctx, chat, o) }},
-		{"chat-stream-asked", text + "crlf; comments", func(c clients, ctx context.Context, o options) { stream(c, ctx, asked, o) }},
-		{"chat-refused", text + "content_filter", func(c clients, ctx context.Context, o options) { _, _ = c.oa.Chat.Completions.New(ctx, chat, o.o...) }},
-		{"chat-rate-limit", "rate_limit", func(c clients, ctx context.Context, o options) { _, _ = c.oa.Chat.Completions.New(ctx, chat, o.o...) }},
-		{"chat-server-error", "server_error", func(c clients, ctx context.Context, o options) { stream(c, ctx, chat, o) }},
-		{"responses", text, func(c clients, ctx context.Context, o options) {
+		{name: "chat-stream", sim: text, run: func(c clients, ctx context.Context, o options) { stream(c, ctx, chat, o) }},
+		{name: "chat-stream-asked", sim: text + "crlf; comments", run: func(c clients, ctx context.Context, o options) { stream(c, ctx, asked, o) }},
+		{name: "chat-refused", sim: text + "content_filter", run: func(c clients, ctx context.Context, o options) { _, _ = c.oa.Chat.Completions.New(ctx, chat, o.o...) }},
+		{name: "chat-rate-limit", sim: "rate_limit", run: func(c clients, ctx context.Context, o options) { _, _ = c.oa.Chat.Completions.New(ctx, chat, o.o...) }},
+		{name: "chat-server-error", sim: "server_error", run: func(c clients, ctx context.Context, o options) { stream(c, ctx, chat, o) }},
+		{name: "responses", sim: text, run: func(c clients, ctx context.Context, o options) {
 			_, _ = c.oa.Responses.New(ctx, responses.ResponseNewParams{Model: "gpt-4.1-mini", Input: responses.ResponseNewParamsInputUnion{OfString: openai.String(secret)}}, o.o...)
 		}},
-		{"responses-stream", text, func(c clients, ctx context.Context, o options) {
+		{name: "responses-stream", sim: text, run: func(c clients, ctx context.Context, o options) {
 			s := c.oa.Responses.NewStreaming(ctx, responses.ResponseNewParams{Model: "gpt-4.1-mini", Input: responses.ResponseNewParamsInputUnion{OfString: openai.String(secret)}}, o.o...)
 			for s.Next() {
 			}
 			_ = s.Close()
 		}},
-		{"embeddings", "", func(c clients, ctx context.Context, o options) {
+		{name: "embeddings", sim: "", run: func(c clients, ctx context.Context, o options) {
 			_, _ = c.oa.Embeddings.New(ctx, openai.EmbeddingNewParams{Model: "text-embedding-3-small", Input: openai.EmbeddingNewParamsInputUnion{OfString: openai.String(secret)}}, o.o...)
 		}},
-		{"models", "", func(c clients, ctx context.Context, o options) { _, _ = c.oa.Models.List(ctx, o.o...) }},
-		{"messages", text, func(c clients, ctx context.Context, o options) { _, _ = c.an.Messages.New(ctx, message, o.a...) }},
-		{"messages-cached", text + "cached=1500; cache_write=300", func(c clients, ctx context.Context, o options) { _, _ = c.an.Messages.New(ctx, message, o.a...) }},
-		{"messages-stream", text, func(c clients, ctx context.Context, o options) {
+		{name: "models", sim: "", run: func(c clients, ctx context.Context, o options) { _, _ = c.oa.Models.List(ctx, o.o...) }},
+		{name: "messages", sim: text, run: func(c clients, ctx context.Context, o options) { _, _ = c.an.Messages.New(ctx, message, o.a...) }},
+		{name: "messages-cached", sim: text + "cached=1500; cache_write=300", run: func(c clients, ctx context.Context, o options) { _, _ = c.an.Messages.New(ctx, message, o.a...) }},
+		{name: "messages-stream", sim: text, run: func(c clients, ctx context.Context, o options) {
 			s := c.an.Messages.NewStreaming(ctx, message, o.a...)
 			for s.Next() {
 			}
 			_ = s.Close()
 		}},
-		{"messages-mid-error", text + "mid_error; after=3", func(c clients, ctx context.Context, o options) {
+		{name: "messages-mid-error", sim: text + "mid_error; after=3", run: func(c clients, ctx context.Context, o options) {
 			s := c.an.Messages.NewStreaming(ctx, message, o.a...)
 			for s.Next() {
 			}
 			_ = s.Close()
 		}},
-		{"messages-overloaded", "overloaded", func(c clients, ctx context.Context, o options) { _, _ = c.an.Messages.New(ctx, message, o.a...) }},
-		{"count-tokens", "", func(c clients, ctx context.Context, o options) {
+		{name: "messages-overloaded", sim: "overloaded", run: func(c clients, ctx context.Context, o options) { _, _ = c.an.Messages.New(ctx, message, o.a...) }},
+		{name: "count-tokens", sim: "", run: func(c clients, ctx context.Context, o options) {
 			_, _ = c.an.Messages.CountTokens(ctx, anthropic.MessageCountTokensParams{Model: "claude-sonnet-4-5", Messages: message.Messages}, o.a...)
 		}},
 	}
+	calls = append(calls,
+		call{name: "chat-stream-cancelled", sim: text + "chunks=8; mid_hang; after=3", run: func(c clients, ctx context.Context, o options) {
+			ctx, cancel := context.WithCancel(ctx)
+			s := c.oa.Chat.Completions.NewStreaming(ctx, chat, o.o...)
+			upTo(s.Next, func() error { cancel(); s.Next(); return s.Close() })
+		}},
+		call{name: "chat-stream-closed", sim: text + "chunks=8; mid_hang; after=3", run: func(c clients, ctx context.Context, o options) {
+			s := c.oa.Chat.Completions.NewStreaming(ctx, chat, o.o...)
+			upTo(s.Next, s.Close)
+		}},
+		call{name: "chat-retried", run: func(c clients, ctx context.Context, o options) {
+			_, _ = c.oa.Chat.Completions.New(ctx, chat, append(o.o, openaioption.WithMaxRetries(2))...)
+		}, script: []providertest.Behavior{{Fail: providertest.ServerError}, {Text: "The hedge grows slowly; "}}},
+		call{name: "chat-stream-retried", run: func(c clients, ctx context.Context, o options) {
+			o.o = append(o.o, openaioption.WithMaxRetries(2))
+			stream(c, ctx, chat, o)
+		}, script: []providertest.Behavior{{Fail: providertest.RateLimit}, {Text: "The hedge grows slowly; "}}},
+		call{name: "messages-never-well", run: func(c clients, ctx context.Context, o options) {
+			_, _ = c.an.Messages.New(ctx, message, append(o.a, anthropicoption.WithMaxRetries(1))...)
+		}, script: []providertest.Behavior{{Fail: providertest.Overloaded}, {Fail: providertest.ServerError}}},
+	)
 	for _, g := range []struct {
 		name, sim string
 		stream    bool
@@ -151,7 +182,7 @@ func TestSDKEqualsGateway(t *testing.T) {
 		{"gemini-stream", text + "reasoning=40", true, false}, {"gemini-stream-tools", "tools=2", true, true}, {"gemini-stream-filtered", text + "content_filter", true, false},
 		{"gemini-stream-error", "rate_limit", true, false}, {"gemini-mid-error", text + "mid_error; after=3", true, false},
 	} {
-		calls = append(calls, call{g.name, g.sim, func(c clients, ctx context.Context, o options) {
+		calls = append(calls, call{name: g.name, sim: g.sim, run: func(c clients, ctx context.Context, o options) {
 			if g.stream {
 				generateStream(c, ctx, generate(o, g.tools))
 				return
@@ -160,12 +191,13 @@ func TestSDKEqualsGateway(t *testing.T) {
 		}})
 	}
 	calls = append(calls,
-		call{"gemini-embed", "", func(c clients, ctx context.Context, o options) {
+		call{name: "gemini-embed", run: func(c clients, ctx context.Context, o options) {
 			_, _ = c.ge.Models.EmbedContent(ctx, "gemini-embedding-001", content, &genai.EmbedContentConfig{HTTPOptions: &genai.HTTPOptions{Headers: o.h}})
 		}},
-		call{"gemini-count-tokens", "", func(c clients, ctx context.Context, o options) {
+		call{name: "gemini-count-tokens", run: func(c clients, ctx context.Context, o options) {
 			_, _ = c.ge.Models.CountTokens(ctx, "gemini-2.5-flash", content, &genai.CountTokensConfig{HTTPOptions: &genai.HTTPOptions{Headers: o.h}})
 		}})
+	tries := 0 // of all calls, at the gateway
 	for _, c := range calls {
 		t.Run(c.name, func(t *testing.T) {
 			viaGateway, viaSDK := options{h: http.Header{}}, options{h: http.Header{}}
@@ -184,33 +216,50 @@ func TestSDKEqualsGateway(t *testing.T) {
 			} {
 				both(&viaGateway, name, value)
 			}
+			w.sim.Script(c.script...)
 			c.run(gateway, ctx, viaGateway)
 
 			said := hedgerow.WithUser(hedgerow.WithSession(hedgerow.WithTrace(ctx, "sdk-"+c.name), "session-1"), "ada")
 			said = hedgerow.WithTags(hedgerow.WithTaskType(hedgerow.WithPrompt(hedgerow.WithSurface(said, "Test"), "welcome", "3"), "greet"), "beta", "eu")
 			said = hedgerow.WithFlag(hedgerow.WithProperties(said, hedgerow.Properties{"plan": "pro", "seats": 3}), "new-model", "test")
+			w.sim.Script(c.script...)
 			c.run(direct, said, viaSDK)
 			if err := sdk.Flush(ctx); err != nil {
 				t.Fatal(err)
 			}
 
-			want, got := p.storedFields(t, "gw-"+c.name), p.storedFields(t, "sdk-"+c.name)
-			differences(t, "stored", want, got)
+			// The gateway sees each try; to the SDK they are one call, which ended as the last did.
+			n := max(1, len(c.script))
+			tries += n
+			want, got := p.storedFields(t, "gw-"+c.name, n), p.storedFields(t, "sdk-"+c.name, 1)
 			wantPH, gotPH := w.inPostHog(t, p, want["uuid"]), w.inPostHog(t, p, got["uuid"])
+			if n > 1 {
+				var props map[string]json.RawMessage
+				if err := json.Unmarshal(got["properties"], &props); err != nil {
+					t.Fatal(err)
+				}
+				if string(props["retries"]) != strconv.Itoa(n-1) || string(gotPH["retries"]) != strconv.Itoa(n-1) {
+					t.Errorf("retries: stored %s, in PostHog %s", props["retries"], gotPH["retries"])
+				}
+				delete(props, "retries")
+				delete(gotPH, "retries")
+				got["properties"], _ = json.Marshal(props)
+			}
+			differences(t, "stored", want, got)
 			differences(t, "in PostHog", wantPH, gotPH)
 		})
 	}
 	if s := sdk.Stats(); s.Lost() != 0 || s.Sent != int64(len(calls)) {
 		t.Errorf("%+v", s)
 	}
-	checkPrivate(t, p, 2*len(calls))
+	checkPrivate(t, p, len(calls)+tries)
 	p.stop()
 }
 
 // ownOfEach are the fields that differ between any two calls, and those that name
 // the sender.
 var ownOfEach = []string{
-	"uuid", "timestamp", "trace_id", "span_id", "completion_id", "latency_ms", "latency", "ttft_ms", "time_to_first_token_ms", "received_at", "source", "trace_url",
+	"uuid", "timestamp", "trace_id", "span_id", "completion_id", "latency_ms", "latency", "ttft_ms", "time_to_first_token_ms", "received_at", "stored_at", "source", "trace_url",
 	"$ai_trace_id", "$ai_span_id", "$ai_completion_id", "$ai_latency", "$ai_time_to_first_token",
 	"$lib", "$lib_version", "$ai_lib", "$ai_lib_version", "$geoip_disable",
 }
@@ -218,13 +267,14 @@ var ownOfEach = []string{
 // varying are the members of a field that differ from answer to answer.
 var varying = regexp.MustCompile(`^(request_id|.*_(remaining|reset)(_.*)?|processing_ms)$`)
 
-func (p *proc) storedFields(t *testing.T, trace string) map[string]json.RawMessage {
+// storedFields returns the latest of a trace's n events.
+func (p *proc) storedFields(t *testing.T, trace string, n int) map[string]json.RawMessage {
 	t.Helper()
-	got := p.awaitStored("trace_id="+url.QueryEscape(trace), 1)
-	if len(got) != 1 {
-		t.Fatalf("%d events of %s stored, want 1", len(got), trace)
+	got := p.awaitStored("trace_id="+url.QueryEscape(trace), n)
+	if len(got) != n {
+		t.Fatalf("%d events of %s stored, want %d", len(got), trace, n)
 	}
-	b, err := json.Marshal(got[0])
+	b, err := json.Marshal(slices.MaxFunc(got, func(a, b *query.Event) int { return a.Timestamp.Compare(b.Timestamp) }))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -286,9 +286,13 @@ func (x *exchange) fail(err error) {
 	writeError(x.w, x.route.up.dialect, e)
 }
 
-// broke notes that an answer broke off, and whose fault it was.
+// broke notes that an answer broke off, and whose fault it was. A caller who has
+// been given the last event of a stream may close it: that is no fault.
 func (x *exchange) broke(err error, caller bool) {
 	call := &x.rec.call
+	if !caller && x.in.Context().Err() != nil && call.Status/100 == 2 && provider.StreamEnded(call.Dialect, call.ResponseHeader.Get("Content-Type"), x.recorder.last(provider.EndedWithin)) {
+		return
+	}
 	call.Err, call.ErrType = err, event.ErrTypeStream
 	if caller || x.in.Context().Err() != nil {
 		call.ErrType = event.ErrTypeClientGone

@@ -159,11 +159,24 @@ func (r *recorder) end() []byte {
 		r.budget.give(r.held)
 		r.held = 0
 	}
+	return r.ordered()
+}
+
+func (r *recorder) ordered() []byte {
 	if r.tailPos == 0 {
 		return r.tail
 	}
 	tail := make([]byte, 0, len(r.tail))
 	return append(append(tail, r.tail[r.tailPos:]...), r.tail[:r.tailPos]...)
+}
+
+// last returns the last bytes that were kept, n of them at most.
+func (r *recorder) last(n int) []byte {
+	b := r.head
+	if r.cut {
+		b = r.ordered()
+	}
+	return b[max(0, len(b)-n):]
 }
 
 // record is one finished call on its way to becoming an event.

@@ -117,6 +117,26 @@ func TestCallerHangsUp(t *testing.T) {
 			t.Errorf("%v calls counted as hung up", n)
 		}
 	})
+	t.Run("after the last event", func(t *testing.T) {
+		parts, gone := make(chan string), make(chan struct{})
+		r := start(t, at(stepwise(t, "text/event-stream", parts, gone).URL))
+		ctx, hangUp := context.WithCancel(t.Context())
+		req, _ := http.NewRequestWithContext(ctx, "POST", r.url+"/openai/v1/chat/completions", strings.NewReader(streamBody))
+		resp, err := client(t).Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		part := "data: {\"model\":\"gpt-4.1-mini\",\"choices\":[{\"delta\":{\"content\":\"seen\"}}]}\n\ndata: [DONE]\n\n"
+		parts <- part
+		if _, err := io.ReadFull(resp.Body, make([]byte, len(part))); err != nil {
+			t.Fatal(err)
+		}
+		hangUp() // the body has not ended, but all was said
+		receive(t, gone, "the upstream call to be canceled")
+		if e := r.one(t); e.IsError || e.Status != event.StatusSuccess || e.ResponseBytes != int64(len(part)) {
+			t.Errorf("error %q, status %s, %d bytes", e.ErrorType, e.Status, e.ResponseBytes)
+		}
+	})
 	t.Run("before the answer", func(t *testing.T) {
 		r, sim := simulate(t, gateway.Config{})
 		ctx, hangUp := context.WithCancel(t.Context())

@@ -1,6 +1,7 @@
 package provider
 
 import (
+	"bytes"
 	"errors"
 	"net/http"
 	"net/url"
@@ -211,6 +212,45 @@ func (p *parser) settle() {
 	p.settleBackground()
 	if p.firstToken > 0 {
 		p.e.TimeToFirstToken = event.Some(p.arrival(p.firstToken))
+	}
+}
+
+// EndedWithin is how many bytes before the end of a stream [StreamEnded] needs.
+const EndedWithin = 4 << 10
+
+// StreamEnded reports whether the last bytes of a stream have the event that a
+// whole one ends with, or an error. Clients close a stream when they have seen
+// it, rather than read on to the end of the body.
+func StreamEnded(d Dialect, contentType string, last []byte) bool {
+	if strings.Contains(contentType, "ndjson") {
+		// Ollama's last line has figures behind the content.
+		return bytes.Contains(last, []byte(`"total_duration":`)) || lineBegins(last, `{"error":`)
+	}
+	if !strings.Contains(contentType, "event-stream") {
+		return false
+	}
+	if d == Gemini && bytes.Contains(last, []byte(`"finishReason"`)) {
+		return true
+	}
+	for _, begin := range [...]string{"data: [DONE]", "data:[DONE]", "event: message_stop", "event: response.completed", "event: response.failed", "event: response.incomplete", "event: error", `data: {"error"`} {
+		if lineBegins(last, begin) {
+			return true
+		}
+	}
+	return false
+}
+
+// lineBegins reports whether a line of b begins so.
+func lineBegins(b []byte, begin string) bool {
+	for from := 0; ; {
+		i := bytes.Index(b[from:], []byte(begin))
+		if i < 0 {
+			return false
+		}
+		if i += from; i == 0 || b[i-1] == '\n' || b[i-1] == '\r' {
+			return true
+		}
+		from = i + len(begin)
 	}
 }
 

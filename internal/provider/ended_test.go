@@ -1,0 +1,36 @@
+package provider_test
+
+import (
+	"testing"
+
+	"github.com/hedgerow/hedgerow/internal/provider"
+)
+
+func TestStreamEnded(t *testing.T) {
+	const sse = "text/event-stream; charset=utf-8"
+	for _, tt := range []struct {
+		dialect    provider.Dialect
+		kind, last string
+		want       bool
+	}{
+		{provider.OpenAI, sse, "data: {}\n\ndata: [DONE]\n\n", true},
+		{provider.OpenAI, sse, "data: {}\r\n\r\ndata: [DONE]\r\n\r\n", true},
+		{provider.OpenAI, sse, `data: {"content":"data: [DONE]"}` + "\n\n", false},
+		{provider.OpenAI, sse, `data: {"error":{"message":"no"}}` + "\n\n", true},
+		{provider.OpenAI, sse, "event: response.completed\ndata: {}\n\n", true},
+		{provider.Anthropic, sse, "event: message_stop\ndata: {}\n\n", true},
+		{provider.Anthropic, sse, "event: message_delta\ndata: {}\n\n", false},
+		{provider.Gemini, sse, `data: {"candidates":[{"finishReason":"STOP"}]}` + "\n\n", true},
+		{provider.Gemini, "application/json", `{"candidates":[{"finishReason":"STOP"}`, false},
+		{provider.OpenAI, "application/json", "data: [DONE]", false},
+		{provider.OpenAI, "application/x-ndjson", `{"message":{"content":"a"},"done":false}` + "\n", false},
+		{provider.OpenAI, "application/x-ndjson", `{"message":{"content":"{\"error\":1}"},"done":false}` + "\n", false},
+		{provider.OpenAI, "application/x-ndjson", `{"done":true,"total_duration":12}` + "\n", true},
+		{provider.OpenAI, "application/x-ndjson", "{}\n" + `{"error":"no"}` + "\n", true},
+		{provider.OpenAI, sse, "", false},
+	} {
+		if got := provider.StreamEnded(tt.dialect, tt.kind, []byte(tt.last)); got != tt.want {
+			t.Errorf("%s %s %q: %v", tt.dialect, tt.kind, tt.last, got)
+		}
+	}
+}
