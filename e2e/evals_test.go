@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -206,6 +207,59 @@ func TestDatasetRun(t *testing.T) {
 	p.call("GET", "/api/v1/datasets", "", &list)
 	if len(list.Datasets) != 1 || list.Datasets[0].Examples != 3 {
 		t.Errorf("%+v", list)
+	}
+}
+
+// TestDatasetResume kills hedgerow in the middle of a run and lets the run go on
+// after the restart: no example that has its answer is asked again.
+func TestDatasetResume(t *testing.T) {
+	w := newWorld(t)
+	p := w.start()
+	p.withKey()
+	p.call("POST", "/api/v1/datasets", `{"name":"golden"}`, nil)
+	var lines strings.Builder
+	for i := range 9 {
+		fmt.Fprintf(&lines, "{\"input\":\"Say the number %d.\",\"provider\":\"openai\",\"model\":\"gpt-4.1-mini\"}\n", i)
+	}
+	p.call("POST", "/api/v1/datasets/golden/import", lines.String(), nil)
+	const before = 4
+	w.sim.Script(slices.Repeat([]providertest.Behavior{{Text: "a number"}}, before)...)
+	w.sim.Script(providertest.Behavior{Fail: providertest.Hang}) // the call that is under way when hedgerow dies
+	var at struct {
+		Run struct {
+			ID, Status, Problem string
+			Finished, Total     int
+		}
+		Results []struct {
+			ExampleID string `json:"example_id"`
+		}
+	}
+	p.call("POST", "/api/v1/datasets/golden/runs", `{"budget_usd":1,"concurrency":1}`, &at)
+	path := "/api/v1/datasets/golden/runs/" + at.Run.ID
+	w.await(30*time.Second, func() bool {
+		p.call("GET", path, "", &at)
+		return len(at.Results) == before && len(w.sim.Requests()) == before+1
+	}, func() string { return fmt.Sprintf("%+v", at) })
+	p.kill()
+	p = w.start()
+	if p.call("GET", path, "", &at); at.Run.Status != "interrupted" || at.Run.Problem == "" || len(at.Results) != before {
+		t.Errorf("after the restart: %+v", at)
+	}
+	p.call("POST", path+"/resume", "", &at)
+	w.await(30*time.Second, func() bool { p.call("GET", path, "", &at); return at.Run.Status != "running" }, func() string { return fmt.Sprintf("%+v", at) })
+	if at.Run.Status != "done" || at.Run.Finished != 9 || at.Run.Total != 9 || len(at.Results) != 9 {
+		t.Errorf("%+v", at)
+	}
+	asked := map[string]int{}
+	for _, r := range w.sim.Requests() {
+		asked[string(r.Body)]++
+	}
+	twice := 0
+	for _, n := range asked {
+		twice += n - 1
+	}
+	if len(asked) != 9 || twice != 1 {
+		t.Errorf("%d examples were asked, %d of them twice: only the one under way may be", len(asked), twice)
 	}
 }
 

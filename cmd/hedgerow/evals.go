@@ -60,10 +60,15 @@ func (a *app) openChecks(ctx context.Context) error {
 
 // openEvals begins to run the checks. It comes after the gateway, which judges
 // are asked through.
-func (a *app) openEvals(context.Context) error {
+func (a *app) openEvals(ctx context.Context) error {
 	a.runner.Caller = modelCaller{a}
 	a.runs = &dataset.Runner{Registry: a.datasets, Prompts: a.prompts, Checks: a.checks, Evals: a.runner, Caller: a.runner.Caller, Append: a.doors, Logger: a.log.With("part", "dataset")}
 	a.onClose("runs of datasets", a.runs.Close)
+	if a.cfg.NATSURL == "" { // nobody else works on this data folder: what runs was left by a process that was killed
+		if err := a.datasets.Interrupted(ctx); err != nil {
+			return dataError(err)
+		}
+	}
 	if !a.cfg.has(roleSinks) {
 		return nil // another process on the same NATS cluster runs them
 	}

@@ -33,6 +33,7 @@ func (a *API) datasetRoutes() []route {
 		{"POST /api/v1/datasets/{dataset}/runs", project.RoleMember, false, a.startRun},
 		{"GET /api/v1/datasets/{dataset}/runs/{run}", project.RoleViewer, false, a.getRun},
 		{"POST /api/v1/datasets/{dataset}/runs/{run}/cancel", project.RoleMember, false, a.cancelRun},
+		{"POST /api/v1/datasets/{dataset}/runs/{run}/resume", project.RoleMember, false, a.resumeRun},
 		{"DELETE /api/v1/datasets/{dataset}/runs/{run}", project.RoleMember, false, a.deleteRun},
 	}
 }
@@ -226,6 +227,20 @@ func (a *API) cancelRun(r *http.Request, p Principal) (any, error) {
 		return nil, err
 	}
 	return map[string]any{"cancelled": run.ID}, nil
+}
+
+func (a *API) resumeRun(r *http.Request, p Principal) (any, error) {
+	if a.c.Runs == nil {
+		return nil, errNoServer()
+	}
+	run, err := a.runOf(r, p, r.PathValue("run"))
+	if err != nil {
+		return nil, err
+	}
+	if run, err = a.c.Runs.Resume(r.Context(), p.ProjectID, run.ID); err != nil {
+		return nil, err
+	}
+	return map[string]any{"run": run}, nil
 }
 
 func (a *API) deleteRun(r *http.Request, p Principal) (any, error) {

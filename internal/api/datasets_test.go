@@ -82,6 +82,9 @@ func TestDatasets(t *testing.T) {
 	if a := f.ask(f.member, "POST", "/api/v1/datasets/golden/runs/"+one+"/cancel", nil); a.status != 409 {
 		t.Errorf("%d %s", a.status, a.raw)
 	}
+	if a := f.ask(f.member, "POST", "/api/v1/datasets/golden/runs/"+one+"/resume", nil); a.status != 409 || !strings.Contains(a.raw, "the run is done") {
+		t.Errorf("%d %s", a.status, a.raw)
+	}
 	if a := f.ask(f.member, "DELETE", "/api/v1/datasets/golden/runs/"+one, nil); a.status != 200 {
 		t.Errorf("%d %s", a.status, a.raw)
 	}

@@ -109,6 +109,11 @@ const (
 	Interrupted Status = "interrupted" // hedgerow stopped meanwhile
 )
 
+// Resumable reports whether the run can be gone on with: [Runner.Resume].
+func (x *Run) Resumable() bool {
+	return x.Status == Interrupted || x.Status == Cancelled || x.Status == Failed
+}
+
 // Plan says what a run does.
 type Plan struct {
 	Prompt      string                     `json:"prompt,omitempty"`  // of the registry; "" sends each example's own messages

@@ -370,6 +370,71 @@ func TestCancel(t *testing.T) {
 	}
 }
 
+// A run that was broken off goes on with what has no result, once.
+func TestResume(t *testing.T) {
+	r := newRig(t)
+	s := r.fill(20)
+	r.model.gate = make(chan struct{}, 40)
+	for range 3 {
+		r.model.gate <- struct{}{}
+	}
+	run := r.start(s, dataset.Plan{Model: "m", Concurrency: 2, BudgetUSD: 1})
+	if _, err := r.runner.Resume(t.Context(), "p1", run.ID); err == nil {
+		t.Error("a run under way is resumed")
+	}
+	for len(r.model.calls()) < 5 {
+		time.Sleep(time.Millisecond)
+	}
+	if err := r.runner.Cancel(t.Context(), "p1", run.ID); err != nil {
+		t.Fatal(err)
+	}
+	r.ended(run.ID)
+	if _, err := r.runner.Resume(t.Context(), "p2", run.ID); err == nil {
+		t.Error("another project resumes the run")
+	}
+	for range 40 {
+		select {
+		case r.model.gate <- struct{}{}:
+		default:
+		}
+	}
+	again, err := r.runner.Resume(t.Context(), "p1", run.ID)
+	if err != nil || again.Status != dataset.Running || again.Finished != 3 || again.Total != 20 || !again.StartedAt.Equal(run.StartedAt) {
+		t.Fatalf("%+v %v", again, err)
+	}
+	got := r.ended(run.ID)
+	if got.Status != dataset.Done || got.Finished != 20 || got.CostUSD.String() != "0.2" || got.Cancel || got.Problem != "" {
+		t.Errorf("%+v", got)
+	}
+	results, err := r.Results(t.Context(), "p1", run.ID)
+	if err != nil || len(results) != 20 {
+		t.Errorf("%d results, %v", len(results), err)
+	}
+	asked := map[any]int{}
+	for _, q := range r.model.calls() {
+		asked[q.Properties[eval.PropExample]]++
+	}
+	twice := 0
+	for _, n := range asked {
+		twice += n - 1
+	}
+	if len(asked) != 20 || twice != 2 { // the two calls that were broken off
+		t.Errorf("%d examples were asked, %d twice", len(asked), twice)
+	}
+	if _, err := r.runner.Resume(t.Context(), "p1", run.ID); err == nil {
+		t.Error("a run that is done is resumed")
+	}
+
+	// The budget is the run's, not each attempt's.
+	poor := r.start(s, dataset.Plan{Model: "m", Concurrency: 1, BudgetUSD: 0.05})
+	if got := r.ended(poor.ID); got.Status != dataset.OverBudget {
+		t.Errorf("%+v", got)
+	}
+	if _, err := r.runner.Resume(t.Context(), "p1", poor.ID); err == nil {
+		t.Error("a run that has spent its budget is resumed")
+	}
+}
+
 func TestFromGeneration(t *testing.T) {
 	q := &query.Event{UUID: "u1", Name: event.Generation, TraceID: "t1", Provider: "openai", Model: "gpt-4.1-2025", ModelAsked: "gpt-4.1", Content: &query.Content{
 		Input: json.RawMessage(`[{"role":"user","content":"hi"}]`), Output: json.RawMessage(`[{"role":"assistant","content":[{"type":"text","text":"hello"}]}]`), Tools: json.RawMessage("null")}}

@@ -11,6 +11,6 @@
 //   - jsonl.go: one example a line, in and out.
 //   - [Runner]: a run, with bounded concurrency and a budget. Its calls go through
 //     hedgerow's own gateway and are recorded as generations of the surface
-//     Dataset, each in a trace of its own.
+//     Dataset, each in a trace of its own. What is broken off can be resumed.
 //   - [Compare]: two runs side by side.
 package dataset

@@ -362,9 +362,33 @@ func (r *Registry) Run(projectID, id string) (Run, error) {
 
 func (r *Registry) seen(x Run) Run {
 	if x.Status == Running && r.o.Now().Sub(x.BeatAt) > staleAfter {
-		x.Status, x.Problem = Interrupted, "hedgerow stopped while it ran"
+		x.Status, x.Problem = Interrupted, wasInterrupted
 	}
 	return x
+}
+
+// wasInterrupted is the problem of a run whose process went.
+const wasInterrupted = "hedgerow stopped while it ran"
+
+// Interrupted notes of every run that is under way that it is not any more. It is
+// for a process that begins and knows that it is the only one: a run of the one
+// before it, which was killed, can then be resumed at once.
+func (r *Registry) Interrupted(ctx context.Context) error {
+	for _, x := range r.runs.List("") {
+		if x.Status != Running {
+			continue
+		}
+		_, err := r.runs.Change(ctx, x.ProjectID, x.ID, func(x *Run) error {
+			if x.Status == Running {
+				x.Status, x.Problem, x.EndedAt = Interrupted, wasInterrupted, x.BeatAt
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Results returns what a run has got so far.

@@ -71,6 +71,7 @@ type work struct {
 	version  *prompt.Version // nil: each example's own messages
 	checks   []eval.Check
 	examples []Example
+	dearest  decimal.Decimal // call of a run that is resumed
 }
 
 // Start validates a plan and begins to carry it out. It returns the run at once;
@@ -97,31 +98,113 @@ func (r *Runner) Start(ctx context.Context, projectID, set string, p Plan) (Run,
 	w.run.StartedAt = r.Registry.o.Now().UTC()
 	w.run.BeatAt = w.run.StartedAt
 
+	err = r.launch(ctx, &w, func() error { return r.Registry.runs.Create(ctx, projectID, w.run.ID, w.run) })
+	if err != nil {
+		return Run{}, err
+	}
+	r.Registry.audit(ctx, "dataset.run", s, w.run.Name)
+	return w.run, nil
+}
+
+// Resume goes on with a run that was broken off, cancelled or failed: the examples
+// that have no result yet are run, as they are now and as the plan says. What has
+// a result is not asked again, also where the result is an error. A call that was
+// under way when hedgerow was killed left none: it is made again.
+func (r *Runner) Resume(ctx context.Context, projectID, id string) (Run, error) {
+	x, err := r.Registry.Run(projectID, id)
+	if err != nil {
+		return Run{}, err
+	}
+	s, err := r.Registry.Set(projectID, x.SetID)
+	if err != nil {
+		return Run{}, err
+	}
+	version := x.VersionID
+	w := work{run: x}
+	if err := r.prepare(&w, x.Plan); err != nil {
+		return Run{}, err
+	}
+	if w.run.VersionID != version {
+		return Run{}, event.NewError(event.CodeConflict, "the prompt's version is not the one that the run began with", "begin another run", nil)
+	}
+	if w.examples, err = r.Registry.Examples(ctx, projectID, s.ID); err != nil {
+		return Run{}, err
+	}
+	have, err := r.Registry.Results(ctx, projectID, id)
+	if err != nil {
+		return Run{}, err
+	}
+	w.have(have)
+	if len(w.examples) > 0 {
+		if err := w.feasible(); err != nil {
+			return Run{}, err
+		}
+	}
+	w.run.Status, w.run.Problem, w.run.Cancel, w.run.EndedAt, w.run.BeatAt = Running, "", false, time.Time{}, r.Registry.o.Now().UTC()
+	err = r.launch(ctx, &w, func() error {
+		_, err := r.Registry.runs.Change(ctx, projectID, id, func(x *Run) error {
+			if now := r.Registry.seen(*x); !now.Resumable() {
+				return event.NewError(event.CodeConflict, "the run is "+strings.ReplaceAll(string(now.Status), "_", " ")+" and cannot be resumed", "only runs that were interrupted or cancelled, or that failed, can; begin another one", nil)
+			}
+			*x = w.run
+			return nil
+		})
+		return err
+	})
+	if err != nil {
+		return Run{}, err
+	}
+	r.Registry.audit(ctx, "dataset.resume", s, w.run.Name)
+	return w.run, nil
+}
+
+// have leaves out the examples that have a result, and counts these.
+func (w *work) have(results []Result) {
+	done := make(map[string]bool, len(results))
+	w.run.Finished, w.run.Errors, w.run.CostUSD = len(results), 0, decimal.Zero
+	for _, res := range results {
+		done[res.ExampleID] = true
+		if res.Error != "" {
+			w.run.Errors++
+		}
+		if res.CostUSD.Known {
+			w.run.CostUSD = w.run.CostUSD.Add(res.CostUSD.Value)
+			w.dearest = decimal.Max(w.dearest, res.CostUSD.Value)
+		}
+	}
+	w.examples = slices.DeleteFunc(w.examples, func(x Example) bool { return done[x.ID] })
+	w.run.Total = len(results) + len(w.examples)
+}
+
+// launch lets a run that is made ready go on in the background, once save has
+// noted that it does.
+func (r *Runner) launch(ctx context.Context, w *work, save func() error) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
 	case r.closed:
-		return Run{}, event.NewError(event.CodeUnavailable, "hedgerow is stopping", "start the run again in a moment", nil)
+		return event.NewError(event.CodeUnavailable, "hedgerow is stopping", "start the run again in a moment", nil)
+	case r.active[w.run.ID] != nil:
+		return event.NewError(event.CodeConflict, "the run is under way", "wait for it to end, or cancel it", nil)
 	case len(r.active) >= maxActive:
-		return Run{}, event.NewError(event.CodeConflict, "there are runs under way already", "wait for one to end, or cancel it", nil)
+		return event.NewError(event.CodeConflict, "there are runs under way already", "wait for one to end, or cancel it", nil)
 	}
-	if err := r.Registry.runs.Create(ctx, projectID, w.run.ID, w.run); err != nil {
-		return Run{}, err
+	if err := save(); err != nil {
+		return err
 	}
-	r.Registry.audit(ctx, "dataset.run", s, w.run.Name)
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	if r.active == nil {
 		r.active = make(map[string]context.CancelFunc)
 	}
 	r.active[w.run.ID] = cancel
 	r.wg.Go(func() {
-		r.carryOut(run, &w)
+		r.carryOut(run, w)
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		delete(r.active, w.run.ID)
 		cancel()
 	})
-	return w.run, nil
+	return nil
 }
 
 // prepare fills a plan's defaults and finds what it names.
@@ -324,7 +407,7 @@ func (r *Runner) carryOut(ctx context.Context, w *work) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	p := &progress{run: w.run}
+	p := &progress{run: w.run, dearest: w.dearest}
 	budget, err := decimal.NewFromString(strconv.FormatFloat(w.run.BudgetUSD, 'f', -1, 64))
 	if err != nil {
 		budget = decimal.Zero
@@ -380,7 +463,7 @@ func (r *Runner) carryOut(ctx context.Context, w *work) {
 		case x.Cancel:
 			x.Status = Cancelled
 		case cancelled:
-			x.Status, x.Problem = Interrupted, "hedgerow stopped while it ran"
+			x.Status, x.Problem = Interrupted, wasInterrupted
 		default:
 			x.Status = Done
 		}

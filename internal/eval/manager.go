@@ -198,6 +198,7 @@ func (m *Manager) dropOthers(ctx context.Context, wanted map[string]string) {
 func (m *Manager) work(ctx context.Context, name, projectID string) {
 	var q event.Queue
 	judges := strings.HasPrefix(name, prefixJudge)
+	var said verdicts
 	for failures := 0; ctx.Err() == nil; {
 		var err error
 		var deliveries []event.Delivery
@@ -209,7 +210,7 @@ func (m *Manager) work(ctx context.Context, name, projectID string) {
 		}
 		if len(deliveries) > 0 {
 			if judges {
-				m.judgeAll(ctx, projectID, deliveries)
+				m.judgeAll(ctx, projectID, deliveries, &said)
 			} else {
 				m.checkAll(ctx, projectID, deliveries)
 			}
@@ -320,7 +321,7 @@ func (m *Manager) counted(c *Check, of *event.Event, out Outcome) *event.Event {
 
 // judgeAll asks the judges about a batch, a few generations at one time. Each
 // delivery ends by itself: a verdict that was paid for is stored at once.
-func (m *Manager) judgeAll(ctx context.Context, projectID string, deliveries []event.Delivery) {
+func (m *Manager) judgeAll(ctx context.Context, projectID string, deliveries []event.Delivery, said *verdicts) {
 	checks := m.checks(projectID, true)
 	var g errgroup.Group
 	g.SetLimit(judgesAtOne)
@@ -333,7 +334,7 @@ func (m *Manager) judgeAll(ctx context.Context, projectID string, deliveries []e
 	go m.keep(&mu, waiting, finished)
 	for _, d := range deliveries {
 		g.Go(func() error {
-			m.judgeOne(ctx, checks, d)
+			m.judgeOne(ctx, checks, d, said)
 			mu.Lock()
 			defer mu.Unlock()
 			delete(waiting, d.Seq)
@@ -364,10 +365,11 @@ func (m *Manager) keep(mu *sync.Mutex, waiting map[uint64]event.Delivery, finish
 	}
 }
 
-// judgeOne asks every judge that wants a generation. On a later attempt only those
-// whose verdict is not stored yet would be of use, which nobody knows after a
-// restart: a verdict is rather paid for twice than missing. It is counted once.
-func (m *Manager) judgeOne(ctx context.Context, checks []Check, d event.Delivery) {
+// judgeOne asks every judge that wants a generation. Where one of them fails, the
+// generation comes again and only that one is asked again: what the others said
+// is paid for. After a restart nobody knows what was said; then a verdict is
+// rather paid for twice than missing, and counted once by its uuid.
+func (m *Manager) judgeOne(ctx context.Context, checks []Check, d event.Delivery, said *verdicts) {
 	var trouble error
 	for i := range checks {
 		c := &checks[i]
@@ -377,12 +379,21 @@ func (m *Manager) judgeOne(ctx context.Context, checks []Check, d event.Delivery
 		if ctx.Err() != nil {
 			return // it comes again after the restart
 		}
-		asking, stop := context.WithTimeout(ctx, judgeTime)
-		out, err := m.run(asking, c, d.Event)
-		stop()
-		if err == nil {
-			if e := m.counted(c, d.Event, out); e != nil {
-				err = m.Append.Append(context.WithoutCancel(ctx), e)
+		verdict, known := said.of(d.Event.UUID, c)
+		var err error
+		if !known {
+			asking, stop := context.WithTimeout(ctx, judgeTime)
+			var out Outcome
+			out, err = m.run(asking, c, d.Event)
+			stop()
+			if err == nil {
+				verdict = m.counted(c, d.Event, out)
+				said.keep(d.Event.UUID, c, verdict)
+			}
+		}
+		if verdict != nil {
+			if err = m.Append.Append(context.WithoutCancel(ctx), verdict); err == nil {
+				said.keep(d.Event.UUID, c, nil)
 			}
 		}
 		switch {
@@ -399,6 +410,49 @@ func (m *Manager) judgeOne(ctx context.Context, checks []Check, d event.Delivery
 	how := event.Delivery.Ack
 	if trouble != nil {
 		how = func(d event.Delivery) error { return d.Retry(backoff(d.Attempt)) }
+	} else {
+		said.forget(d.Event.UUID)
 	}
 	m.end([]event.Delivery{d}, how)
+}
+
+// verdicts is what judges have said of generations that another judge is still to
+// be asked about. Its zero value is ready.
+type verdicts struct {
+	mu   sync.Mutex
+	said map[string]map[string]*event.Event // by uuid, by check and its settings; nil: stored, or nothing to say
+}
+
+// maxVerdicts is how many generations are remembered: more than a cursor hands
+// out before some are ended.
+const maxVerdicts = 1000
+
+func verdictKey(c *Check) string { return c.ID + c.UpdatedAt.String() }
+
+func (v *verdicts) of(uuid string, c *Check) (e *event.Event, known bool) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	e, known = v.said[uuid][verdictKey(c)]
+	return e, known
+}
+
+func (v *verdicts) keep(uuid string, c *Check, e *event.Event) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if len(v.said) >= maxVerdicts && v.said[uuid] == nil {
+		clear(v.said) // deliveries that went elsewhere
+	}
+	if v.said == nil {
+		v.said = make(map[string]map[string]*event.Event)
+	}
+	if v.said[uuid] == nil {
+		v.said[uuid] = make(map[string]*event.Event)
+	}
+	v.said[uuid][verdictKey(c)] = e
+}
+
+func (v *verdicts) forget(uuid string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	delete(v.said, uuid)
 }

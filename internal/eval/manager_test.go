@@ -271,6 +271,41 @@ func TestJudge(t *testing.T) {
 	}
 }
 
+// Where one of two judges fails, the other one is not asked again.
+func TestJudgesTwo(t *testing.T) {
+	r := newRig(t)
+	var failed bool
+	r.judge.say = func(_ int, q eval.Request) (*event.Event, error) {
+		if q.Model == "flaky" && !failed {
+			failed = true
+			return nil, errors.New("no way there")
+		}
+		return says(verdict, "0.004"), nil
+	}
+	add := func(name, model string) eval.Check {
+		return r.create(eval.Check{Name: name, Kind: eval.KindJudge, Enabled: true, Judge: &eval.Judge{Provider: "openai", Model: model, Instruction: "It is helpful.", DailyUSD: 1}})
+	}
+	steady, flaky := add("a steady", "steady"), add("b flaky", "flaky")
+	r.run(1)
+	r.capture()
+	r.await(func() bool { return len(r.got()) == 2 })
+	asked := map[string]int{}
+	for _, q := range r.judge.asked {
+		asked[q.Model]++
+	}
+	if asked["steady"] != 1 || asked["flaky"] != 2 {
+		t.Errorf("asked %v", asked)
+	}
+	for _, c := range []eval.Check{steady, flaky} {
+		if spent, err := r.checks.Budget().Spent(t.Context(), "p1."+c.ID, time.Now()); err != nil || spent.String() != "0.004" {
+			t.Errorf("%s has spent %s, %v", c.Name, spent, err)
+		}
+		if s := r.manager.State(c.ID); s.Judged != 1 || s.Failed != 0 {
+			t.Errorf("%s: %+v", c.Name, s)
+		}
+	}
+}
+
 // What a judge says that is no verdict is asked again, and given up in the end.
 func TestJudgeTrouble(t *testing.T) {
 	for _, c := range []struct {

@@ -93,4 +93,6 @@ func TestEvalTools(t *testing.T) {
 		t.Errorf("%v", out)
 	}
 	f.dial(f.other).fails("get_dataset_run", args{"run": a}, "no such run")
+	f.dial(f.other).fails("resume_dataset_run", args{"run": a}, "no such run")
+	m.fails("resume_dataset_run", args{"run": a}, "conflict", "done")
 }

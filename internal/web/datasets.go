@@ -314,6 +314,20 @@ func (s *Web) cancelRun(r *http.Request, f *frame) (templ.Component, error) {
 	return f.done(f.path("/datasets/"+set.ID+"/runs/"+run.ID), "The run is being cancelled; what it has got stays.")
 }
 
+func (s *Web) resumeRun(r *http.Request, f *frame) (templ.Component, error) {
+	set, run, err := s.runOf(f, r.PathValue("dataset"), r.PathValue("run"))
+	if err != nil {
+		return nil, err
+	}
+	if s.c.Runs == nil {
+		return nil, event.NewError(event.CodeUnavailable, "runs cannot be resumed here", "this process serves pages only", nil)
+	}
+	if _, err := s.c.Runs.Resume(r.Context(), f.Session.ProjectID, run.ID); err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/datasets/"+set.ID+"/runs/"+run.ID), "The run goes on.")
+}
+
 func (s *Web) deleteRun(r *http.Request, f *frame) (templ.Component, error) {
 	set, run, err := s.runOf(f, r.PathValue("dataset"), r.PathValue("run"))
 	if err != nil {

@@ -35,6 +35,7 @@ func (s *Web) evalRoutes() []route {
 		{pattern: "GET /p/{project}/datasets/{dataset}/compare", need: viewer, handle: s.compareRuns},
 		{pattern: "GET /p/{project}/datasets/{dataset}/runs/{run}", need: viewer, handle: s.run},
 		{pattern: "POST /p/{project}/datasets/{dataset}/runs/{run}/cancel", need: member, handle: s.cancelRun, again: s.run},
+		{pattern: "POST /p/{project}/datasets/{dataset}/runs/{run}/resume", need: member, handle: s.resumeRun, again: s.run},
 		{pattern: "POST /p/{project}/datasets/{dataset}/runs/{run}/delete", need: member, handle: s.deleteRun, again: s.run},
 		{pattern: "POST /p/{project}/events/{uuid}/example", need: member, handle: s.saveExample, again: s.event},
 
