@@ -10,7 +10,7 @@ import (
 // comes again after the consumer's acknowledgement wait.
 type Delivery struct {
 	Event   *Event
-	Seq     uint64 // position in the journal
+	Seq     uint64 // position in the journal; events that were appended together may share one
 	Attempt int    // 1 for the first delivery
 	Bytes   int    // length of the frame
 	Acker

@@ -81,12 +81,12 @@ func (a *app) banner(w io.Writer) {
 }
 
 // tuneHeap has garbage collected at a third of the growth that Go allows by default
-// while there is little to do, and as Go does it while more than busyCalls a
-// second pass, when processor time is dearer than memory; and harder once Go's
+// while there is little to do, and as Go does it while more than busy calls pass or
+// events come in a second, when processor time is dearer than memory; and harder once Go's
 // own memory passes a quarter of a gigabyte, so that a burst of large bodies
 // leaves less behind. GOGC and GOMEMLIMIT override it. It returns when ctx ends.
 func (a *app) tuneHeap(ctx context.Context) {
-	const busyCalls = 1500
+	const busy = 1500
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(256 << 20)
 	}
@@ -99,23 +99,23 @@ func (a *app) tuneHeap(ctx context.Context) {
 	settled := time.After(10 * time.Second) // the first rounds of what works in the background are over
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
-	for before := int64(0); ; {
+	for callsBefore, eventsBefore := int64(0), uint64(0); ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-settled:
 			a.giveBackStart()
 		case <-tick.C:
-			calls := a.gateway.Stats().Calls
+			calls, events := a.gateway.Stats().Calls, a.journal.Appended()
 			want := little
-			if calls-before > busyCalls {
+			if calls-callsBefore > busy || events-eventsBefore > busy {
 				want = much
 			}
 			if want != percent { // setting it stops the world
 				percent = want
 				debug.SetGCPercent(percent)
 			}
-			before = calls
+			callsBefore, eventsBefore = calls, events
 		}
 	}
 }

@@ -325,9 +325,9 @@ func (m *Manager) judgeAll(ctx context.Context, projectID string, deliveries []e
 	checks := m.checks(projectID, true)
 	var g errgroup.Group
 	g.SetLimit(judgesAtOne)
-	waiting := make(map[uint64]event.Delivery, len(deliveries))
+	waiting := make(map[event.Acker]event.Delivery, len(deliveries))
 	for _, d := range deliveries {
-		waiting[d.Seq] = d
+		waiting[d.Acker] = d
 	}
 	var mu sync.Mutex
 	finished := make(chan struct{})
@@ -337,7 +337,7 @@ func (m *Manager) judgeAll(ctx context.Context, projectID string, deliveries []e
 			m.judgeOne(ctx, checks, d, said)
 			mu.Lock()
 			defer mu.Unlock()
-			delete(waiting, d.Seq)
+			delete(waiting, d.Acker)
 			return nil
 		})
 	}
@@ -346,7 +346,7 @@ func (m *Manager) judgeAll(ctx context.Context, projectID string, deliveries []e
 }
 
 // keep tells the journal now and then that the deliveries are still in hand.
-func (m *Manager) keep(mu *sync.Mutex, waiting map[uint64]event.Delivery, finished <-chan struct{}) {
+func (m *Manager) keep(mu *sync.Mutex, waiting map[event.Acker]event.Delivery, finished <-chan struct{}) {
 	tick := time.NewTicker(10 * time.Second)
 	defer tick.Stop()
 	for {

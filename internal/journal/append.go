@@ -38,9 +38,9 @@ func (e *AppendError) Error() string {
 func (e *AppendError) Unwrap() error { return e.Failed[0].Err }
 
 // Append stores events and returns nil when all of them are as safe as
-// [Journal] promises. They are sent together and waited for together; events of
-// one call keep their order. Any number of goroutines may call it, and one event
-// a call is the usual case. The events are encoded before Append returns, and
+// [Journal] promises. They are sent together, many in a message, and waited for
+// together; events of one call keep their order. Any number of goroutines may
+// call it, and one event a call is the usual case. The events are encoded before Append returns, and
 // may be changed afterwards.
 //
 // Any other result is an [*AppendError]: it names the events that were refused
@@ -67,84 +67,164 @@ func (j *Journal) Append(ctx context.Context, events ...*event.Event) error {
 	}
 	defer j.appends.Done()
 	start := time.Now()
-	if len(events) == 1 { // without the slices
-		p := j.encode(events[0])
-		if p.err == nil {
-			j.send(ctx, &p)
-		}
-		if p.err == nil {
-			timer := time.NewTimer(j.c.AckTimeout)
-			j.await(ctx, &p, timer.C)
-			timer.Stop()
-		}
-		j.metrics.appendSeconds.Observe(time.Since(start).Seconds())
-		if p.err == nil {
-			j.metrics.appended.Inc()
-			return nil
-		}
-		return j.appendError(events, func(int) *event.Error { return p.err })
-	}
-
-	pending := make([]pendingAppend, len(events))
-	stored := j.appendAll(ctx, events, pending)
+	errs, stored := j.appendAll(ctx, events)
 	j.metrics.appendSeconds.Observe(time.Since(start).Seconds())
 	j.metrics.appended.Add(float64(stored))
+	j.appended.Add(uint64(stored))
 	if stored == len(events) {
 		return nil
 	}
-	return j.appendError(events, func(i int) *event.Error { return pending[i].err })
+	return j.appendError(events, func(i int) *event.Error { return errs[i] })
 }
 
-// appendAll stores events and returns how many; pending says what became of each.
-func (j *Journal) appendAll(ctx context.Context, events []*event.Event, pending []pendingAppend) (stored int) {
-	timer := time.NewTimer(j.c.AckTimeout)
-	defer timer.Stop()
-	awaited := 0
-	var dead *event.Error // the store does not answer: what is left is not worth its own wait
-	awaitNext := func() {
-		p := &pending[awaited]
-		awaited++
-		if p.err != nil {
+// Appended returns how many events this process has stored.
+func (j *Journal) Appended() uint64 { return j.appended.Load() }
+
+// appendAll stores events and returns how many. errs, where it is not nil, says
+// what became of each of the others.
+func (j *Journal) appendAll(ctx context.Context, events []*event.Event) (errs []*event.Error, stored int) {
+	x := appending{j: j, ctx: ctx, events: events, timer: time.NewTimer(j.c.AckTimeout)}
+	defer x.timer.Stop()
+	for i, e := range events {
+		x.add(i, e)
+	}
+	x.send()
+	for x.awaited < len(x.messages) {
+		x.awaitNext()
+	}
+	return x.errs, len(events) - x.failed
+}
+
+// appending is one call of Append.
+type appending struct {
+	j      *Journal
+	ctx    context.Context
+	events []*event.Event
+	timer  *time.Timer
+
+	errs   []*event.Error // by event; nil while none failed
+	failed int
+
+	next     batch // being filled with the events from to
+	from, to int
+
+	messages []pendingAppend // sent, in order
+	awaited  int             // of messages
+	dead     *event.Error    // the store does not answer: what is left is not worth its own wait
+	one      [1]pendingAppend
+}
+
+// fail notes why events from to, but for those that failed before, are not stored.
+func (x *appending) fail(from, to int, err *event.Error) {
+	if x.errs == nil {
+		x.errs = make([]*event.Error, len(x.events))
+	}
+	for i := from; i < to; i++ {
+		if x.errs[i] == nil {
+			x.errs[i] = err
+			x.failed++
+		}
+	}
+}
+
+// add puts an event into the message that is being filled, sending that where the
+// event does not fit into it.
+func (x *appending) add(i int, e *event.Event) {
+	j := x.j
+	if err := j.check(e); err != nil {
+		x.fail(i, i+1, err)
+		return
+	}
+	if x.next.events > 0 && (x.next.events == maxBatchEvents || j.c.DedupeWindow > 0 || e.ProjectID != x.events[x.from].ProjectID) {
+		x.send()
+	}
+	if x.next.buf == nil {
+		if x.next.buf, _ = j.frames.Get().(*[]byte); x.next.buf == nil {
+			x.next.buf = new([]byte)
+		}
+	}
+	at := len(*x.next.buf)
+	if x.next.events == 0 {
+		at = batchHead
+	}
+	size, err := x.next.add(e)
+	switch {
+	case err != nil:
+		x.fail(i, i+1, event.NewError(event.CodeInvalid, "the event cannot be encoded", "its properties must be valid JSON", err))
+		return
+	case size > j.maxFrame:
+		x.next.events--
+		x.next.drop(at)
+		x.fail(i, i+1, event.NewError(event.CodeTooLarge, fmt.Sprintf("the event has %d bytes, more than the journal's %d", size, j.maxFrame),
+			"drop or shorten its content", nil))
+		return
+	case x.next.events > 1 && len(*x.next.buf) > min(maxBatchBytes, j.maxFrame):
+		x.next.events--
+		x.next.drop(at)
+		x.send()
+		x.add(i, e)
+		return
+	}
+	if x.next.events == 1 {
+		x.from = i
+	}
+	x.to = i + 1
+}
+
+// send publishes the message that was filled, as soon as there is room.
+func (x *appending) send() {
+	j := x.j
+	if x.next.events == 0 {
+		return
+	}
+	p := pendingAppend{from: x.from, to: x.to, buf: x.next.buf, body: x.next.body(), subject: "events." + x.events[x.from].ProjectID}
+	if j.c.DedupeWindow > 0 {
+		p.id = x.events[x.from].UUID
+	}
+	p.weight = int64(max(len(p.body), inFlightFloor))
+	x.next = batch{}
+	// Never wait for room while holding some: two large batches, or one that is
+	// larger than all the room there is, would wait for ever.
+	for !j.inFlight.TryAcquire(p.weight) {
+		if x.awaited == len(x.messages) {
+			if err := j.inFlight.Acquire(x.ctx, p.weight); err != nil {
+				j.recycle(p.buf)
+				x.fail(p.from, p.to, noAnswer(err))
+				return
+			}
+			break
+		}
+		if x.awaitNext(); x.dead != nil {
+			j.recycle(p.buf)
+			x.fail(p.from, p.to, x.dead)
 			return
 		}
-		wait := j.c.AckTimeout
-		if dead != nil {
-			wait = 0
-		}
-		timer.Reset(wait)
-		j.await(ctx, p, timer.C)
-		if p.err == nil {
-			stored++
-		} else if errors.Is(p.err, errAckTimeout) {
-			dead = p.err
+	}
+	if err := j.publish(&p); err != nil {
+		x.fail(p.from, p.to, err)
+		return
+	}
+	if x.messages == nil {
+		x.messages = x.one[:0]
+	}
+	x.messages = append(x.messages, p)
+}
+
+// awaitNext waits for the answer to the oldest message that has none.
+func (x *appending) awaitNext() {
+	p := &x.messages[x.awaited]
+	x.awaited++
+	wait := x.j.c.AckTimeout
+	if x.dead != nil {
+		wait = 0
+	}
+	x.timer.Reset(wait)
+	if err := x.j.await(x.ctx, p, x.timer.C); err != nil {
+		x.fail(p.from, p.to, err)
+		if errors.Is(err, errAckTimeout) {
+			x.dead = err
 		}
 	}
-	for i, e := range events {
-		p := &pending[i]
-		*p = j.encode(e)
-		// Never wait for room while holding some: two large batches, or one that is
-		// larger than all the room there is, would wait for ever.
-		for p.err == nil && !j.inFlight.TryAcquire(p.weight) {
-			if awaited == i {
-				if err := j.inFlight.Acquire(ctx, p.weight); err != nil {
-					j.recycle(p.frame)
-					p.err = noAnswer(err)
-				}
-				break
-			}
-			if awaitNext(); dead != nil {
-				j.recycle(p.frame)
-				p.err = dead
-			}
-		}
-		if p.err == nil {
-			j.publish(p)
-		}
-	}
-	for awaited < len(events) {
-		awaitNext()
-	}
-	return stored
 }
 
 func (j *Journal) appendError(events []*event.Event, errOf func(int) *event.Error) error {
@@ -164,120 +244,82 @@ func (j *Journal) appendError(events []*event.Event, errOf func(int) *event.Erro
 	return out
 }
 
-// pendingAppend is an event on its way into the store.
+// pendingAppend is a message on its way into the store.
 type pendingAppend struct {
-	subject string
-	id      string // for the store's own de-duplication; empty where that is off
-	frame   *[]byte
-	weight  int64 // what it takes of Journal.inFlight
-	ack     jetstream.PubAckFuture
-	err     *event.Error
+	from, to int // its events are among these
+	subject  string
+	id       string // for the store's own de-duplication; empty where that is off
+	buf      *[]byte
+	body     []byte // lies in buf
+	weight   int64  // what it takes of Journal.inFlight
+	ack      jetstream.PubAckFuture
 }
 
-// encode checks an event and makes its frame.
-func (j *Journal) encode(e *event.Event) (p pendingAppend) {
+// check says why an event is not taken, or nil.
+func (j *Journal) check(e *event.Event) *event.Error {
 	if e == nil {
-		p.err = event.Invalid("the event is nil", "send an event")
-		return p
+		return event.Invalid("the event is nil", "send an event")
 	}
 	if err := e.Validate(); err != nil {
-		p.err = event.AsError(err)
-		return p
+		return event.AsError(err)
 	}
 	if !validToken(e.ProjectID) {
-		p.err = event.Invalid("the event's project id is malformed", "use letters, digits, '-' and '_', at most 128 of them")
-		return p
+		return event.Invalid("the event's project id is malformed", "use letters, digits, '-' and '_', at most 128 of them")
 	}
-	if f := j.failure.Load(); f != nil {
-		p.err = f
-		return p
-	}
-	buf, _ := j.frames.Get().(*[]byte)
-	if buf == nil {
-		buf = new([]byte)
-	}
-	frame, err := e.AppendFrame((*buf)[:0])
-	if err != nil {
-		j.recycle(buf)
-		p.err = event.NewError(event.CodeInvalid, "the event cannot be encoded", "its properties must be valid JSON", err)
-		return p
-	}
-	*buf = frame
-	if len(frame) > j.maxFrame {
-		j.recycle(buf)
-		p.err = event.NewError(event.CodeTooLarge, fmt.Sprintf("the event has %d bytes, more than the journal's %d", len(frame), j.maxFrame),
-			"drop or shorten its content", nil)
-		return p
-	}
-	p.subject = "events." + e.ProjectID
-	if j.c.DedupeWindow > 0 {
-		p.id = e.UUID
-	}
-	p.frame = buf
-	p.weight = int64(max(len(frame), inFlightFloor))
-	return p
+	return j.failure.Load()
 }
 
-// send waits for room in flight and publishes.
-func (j *Journal) send(ctx context.Context, p *pendingAppend) {
-	if err := j.inFlight.Acquire(ctx, p.weight); err != nil {
-		j.recycle(p.frame)
-		p.err = noAnswer(err)
-		return
-	}
-	j.publish(p)
-}
-
-// publish sends an event that has its room, without waiting for the answer.
-func (j *Journal) publish(p *pendingAppend) {
-	msg := &nats.Msg{Subject: p.subject, Data: *p.frame}
+// publish sends a message that has its room, without waiting for the answer.
+func (j *Journal) publish(p *pendingAppend) *event.Error {
+	msg := &nats.Msg{Subject: p.subject, Data: p.body}
 	if p.id != "" {
 		msg.Header = nats.Header{jetstream.MsgIDHeader: []string{p.id}}
 	}
 	var err error
 	if p.ack, err = j.pubJS.PublishMsgAsync(msg); err != nil {
 		j.inFlight.Release(p.weight)
-		p.err = noAnswer(err)
-		return
+		return noAnswer(err)
 	}
-	if size := int64(len(*p.frame)); j.sinceNudge.Add(size)/nudgeStep > 0 {
+	if j.sinceNudge.Add(int64(len(p.body)))/nudgeStep > 0 {
 		j.sinceNudge.Store(0)
 		select {
 		case j.nudge <- struct{}{}:
 		default:
 		}
 	}
+	return nil
 }
 
 // await waits for the answer to p. The frame goes back to the pool only after an
 // answer: until then the client may send it once more.
-func (j *Journal) await(ctx context.Context, p *pendingAppend, timeout <-chan time.Time) {
+func (j *Journal) await(ctx context.Context, p *pendingAppend, timeout <-chan time.Time) *event.Error {
 	defer j.inFlight.Release(p.weight)
 	select { // an answer that is there counts, whatever else has ended
 	case <-p.ack.Ok():
-		j.recycle(p.frame)
-		return
+		j.recycle(p.buf)
+		return nil
 	default:
 	}
 	select {
 	case <-p.ack.Ok():
-		j.recycle(p.frame)
+		j.recycle(p.buf)
+		return nil
 	case err := <-p.ack.Err():
-		j.recycle(p.frame)
-		p.err = j.refusal(err)
+		j.recycle(p.buf)
+		return j.refusal(err)
 	case <-ctx.Done():
-		p.err = noAnswer(ctx.Err())
+		return noAnswer(ctx.Err())
 	case <-timeout:
-		p.err = noAnswer(errAckTimeout)
+		return noAnswer(errAckTimeout)
 	case <-j.failed:
-		p.err = j.failure.Load()
+		return j.failure.Load()
 	}
 }
 
 var errAckTimeout = errors.New("no answer from the store")
 
 // maxPooled keeps one huge event from pinning megabytes in the pool.
-const maxPooled = 256 << 10
+const maxPooled = 2 * maxBatchBytes
 
 func (j *Journal) recycle(buf *[]byte) {
 	if cap(*buf) <= maxPooled {

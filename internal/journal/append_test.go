@@ -167,19 +167,15 @@ func TestAppendOrder(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	st, err := j.Stats(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
 	last := make(map[string]int64)
 	seen := make(map[string]bool)
 	var seq uint64
-	for _, d := range fetchN(t, q, int(st.Events)) {
+	for _, d := range fetchN(t, q, int(j.Appended())) {
 		if seen[d.Event.UUID] {
 			t.Errorf("%s came twice", d.Event.UUID)
 		}
 		seen[d.Event.UUID] = true
-		if d.Seq != seq+1 {
+		if d.Seq != seq && d.Seq != seq+1 { // events of one call may share a position
 			t.Errorf("position %d after %d", d.Seq, seq)
 		}
 		seq = d.Seq

@@ -67,9 +67,12 @@ func (f DeadFilter) subject() (string, error) {
 	return "dead." + tokens[0] + "." + tokens[1], nil
 }
 
-// bury stores msg among the dead letters of the queue, and returns nil when it
-// is as safe there as it was in the journal.
-func (j *Journal) bury(ctx context.Context, queue string, msg jetstream.Msg, reason string) error {
+// bury stores a frame of msg among the dead letters of the queue, and returns nil
+// when it is as safe there as it was in the journal. id names the frame within
+// the message; empty is all of it.
+func (j *Journal) bury(queue string, msg jetstream.Msg, frame []byte, id, reason string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
+	defer cancel()
 	md, err := msg.Metadata()
 	if err != nil {
 		return fmt.Errorf("dead letter: %w", err)
@@ -79,16 +82,16 @@ func (j *Journal) bury(ctx context.Context, queue string, msg jetstream.Msg, rea
 	h.Set(hdrSeq, strconv.FormatUint(md.Sequence.Stream, 10))
 	h.Set(hdrTime, md.Timestamp.UTC().Format(time.RFC3339Nano))
 	h.Set(hdrAttempts, strconv.FormatUint(md.NumDelivered, 10))
-	h.Set(hdrBytes, strconv.Itoa(len(msg.Data())))
-	if e, err := event.DecodeFrame(msg.Data()); err == nil {
+	h.Set(hdrBytes, strconv.Itoa(len(frame)))
+	if e, err := event.DecodeFrame(frame); err == nil {
 		h.Set(hdrUUID, oneLine(e.UUID, 64))
 		h.Set(hdrEvent, oneLine(e.Name, 4*event.MaxNameLen))
 	}
 	// The id makes a second attempt after a crash between here and the ack one
 	// letter, not two.
-	h.Set(jetstream.MsgIDHeader, queue+"."+strconv.FormatUint(md.Sequence.Stream, 10))
+	h.Set(jetstream.MsgIDHeader, queue+"."+strconv.FormatUint(md.Sequence.Stream, 10)+id)
 	subject := "dead." + queue + "." + subjectProject(msg.Subject())
-	if _, err := j.ctlJS.PublishMsg(ctx, &nats.Msg{Subject: subject, Header: h, Data: msg.Data()}); err != nil {
+	if _, err := j.ctlJS.PublishMsg(ctx, &nats.Msg{Subject: subject, Header: h, Data: frame}); err != nil {
 		return fmt.Errorf("dead letter: %w", err)
 	}
 	j.metrics.dead.WithLabelValues(queue).Inc()

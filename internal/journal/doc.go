@@ -6,7 +6,8 @@
 //   - [Config] and [Open]: an embedded NATS JetStream in a folder, reached in
 //     process and without any port, or the user's own NATS cluster.
 //   - [Journal]: what an acknowledgement promises, and the bound on disk.
-//   - [Journal.Append]: how events get in, and what a failure means.
+//   - [Journal.Append]: how events get in, and what a failure means; batch.go: how
+//     they share messages.
 //   - [Journal.Queue] and [Queue]: a durable cursor for one sink, an
 //     [event.Queue]; [Journal.Lag] and [Journal.DeleteQueue].
 //   - [Journal.DeadLetters], [Journal.Replay], [Journal.DeleteDead]: what a sink
@@ -19,6 +20,6 @@
 //
 // Stream EVENTS holds subjects events.<project> and replay.<queue>.<project>,
 // stream DEAD holds dead.<queue>.<project>. A message's body is
-// [event.Event.AppendFrame], as it is; facts about a dead letter are headers
+// [event.Event.AppendFrame], as it is, or several of them (batch.go); facts about a dead letter are headers
 // (Hedgerow-…), so that lists never read a body.
 package journal

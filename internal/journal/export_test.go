@@ -2,6 +2,8 @@ package journal
 
 import (
 	"context"
+	"encoding/binary"
+	"testing"
 
 	"github.com/nats-io/nats.go"
 )
@@ -21,7 +23,21 @@ var (
 	OneLine        = oneLine
 	SubjectQueue   = subjectQueue
 	SubjectProject = subjectProject
+	SplitBatch     = splitBatch
+	BatchLen       = batchLen
 )
+
+// PublishBatch puts one message of these frames into the journal.
+func PublishBatch(t testing.TB, j *Journal, project string, frames ...[]byte) {
+	t.Helper()
+	body := binary.BigEndian.AppendUint32([]byte(batchMagic), uint32(len(frames)))
+	for _, f := range frames {
+		body = append(binary.BigEndian.AppendUint32(body, uint32(len(f))), f...)
+	}
+	if err := j.PublishRaw(t.Context(), "events."+project, body); err != nil {
+		t.Fatal(err)
+	}
+}
 
 // PurgeAll drops all events, whoever still needs them.
 func (j *Journal) PurgeAll(ctx context.Context) error { return j.events.Purge(ctx) }

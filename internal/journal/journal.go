@@ -77,6 +77,7 @@ type Journal struct {
 	maxFrame     int
 	inFlight     *semaphore.Weighted
 	frames       sync.Pool // *[]byte
+	appended     atomic.Uint64
 	metrics      *metrics
 
 	closing context.Context // ended by shut when Close begins
@@ -86,6 +87,9 @@ type Journal struct {
 	appends    sync.WaitGroup  // Add under mu while closing has not ended
 	opened     map[string]bool // queues, by this process
 	unreadable map[string]bool // queues whose cursor could not be read; see embedded.unrecoveredQueues
+
+	partsMu sync.Mutex
+	parts   map[partKey]*parts // of messages with several events that are out
 
 	failed  chan struct{} // closed once by fail
 	failOne sync.Once
@@ -370,6 +374,11 @@ func (j *Journal) close(ctx context.Context) error {
 	}
 	<-j.janitorDone
 	j.metrics.unregister()
+	settleCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), apiTimeout)
+	if err := j.settleParts(settleCtx); err != nil {
+		j.log.Warn("some events come again that had ended", "err", err)
+	}
+	cancel()
 	var err error
 	// Acknowledgements of sinks are fire and forget: a flush brings them over.
 	// Without a connection there is nobody to wait for.
@@ -432,10 +441,10 @@ func (j *Journal) KeyValue(ctx context.Context, bucket string, history uint8) (j
 
 // Stats is the journal at a glance.
 type Stats struct {
-	Events   uint64    // events on disk, acknowledged ones being kept included
+	Events   uint64    // events on disk, acknowledged ones being kept included; an estimate where many share messages
 	Bytes    int64     // their size on disk
 	MaxBytes int64     // the bound
-	FirstSeq uint64    // position of the oldest event; LastSeq+1 where there is none
+	FirstSeq uint64    // position of the oldest event; LastSeq+1 where there is none. Events of one message have one
 	LastSeq  uint64    // position of the newest event ever
 	Oldest   time.Time // when the oldest event was appended; zero where there is none
 	Newest   time.Time
@@ -468,10 +477,11 @@ func (j *Journal) Stats(ctx context.Context) (Stats, error) {
 	}
 	if s.Events == 0 {
 		s.FirstSeq = s.LastSeq + 1
-	} else {
-		s.Oldest = si.State.FirstTime
+		return s, nil
 	}
-	return s, nil
+	s.Oldest = si.State.FirstTime
+	s.Events, err = j.eventsIn(ctx, s.Events, s.FirstSeq)
+	return s, err
 }
 
 // validToken reports whether s can be one token of a NATS subject and the name

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -54,6 +55,13 @@ type Queue struct {
 	name       string
 	cons       jetstream.Consumer
 	fetchBytes int
+	ackWait    time.Duration
+
+	mu      sync.Mutex
+	held    []event.Delivery // fetched beyond what was asked for: the rest of a message
+	since   time.Time        // when held was fetched
+	release func() bool      // keeps held from being given back
+	per     int              // events of a message, as they came last
 }
 
 var _ event.Queue = (*Queue)(nil)
@@ -115,7 +123,7 @@ func (j *Journal) Queue(ctx context.Context, name string, o QueueOptions) (*Queu
 	if err != nil {
 		return nil, fmt.Errorf("open queue %s: %w", name, err)
 	}
-	return &Queue{j: j, name: name, cons: cons, fetchBytes: o.FetchBytes}, nil
+	return &Queue{j: j, name: name, cons: cons, fetchBytes: o.FetchBytes, ackWait: o.AckWait, per: 1}, nil
 }
 
 // firstOpened tells whether the queue is opened for the first time by the only
@@ -189,7 +197,7 @@ func (q *Queue) Fetch(ctx context.Context, max int, wait time.Duration) ([]event
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(q.j.closing, cancel)()
-	var out []event.Delivery
+	out := q.unheld(max)
 	for len(out) == 0 {
 		if q.j.closing.Err() != nil {
 			return nil, errClosing
@@ -203,13 +211,85 @@ func (q *Queue) Fetch(ctx context.Context, max int, wait time.Duration) ([]event
 		}
 		out = q.decode(out, msgs)
 	}
-	room := q.fetchBytes - out[0].Bytes
-	if max == 1 || room <= 0 {
-		return out, nil
+	room := q.fetchBytes
+	for _, d := range out {
+		room -= d.Bytes
 	}
-	// An error after the first delivery is for the next call: these are good.
-	msgs, _ := q.pull(ctx, max-1, room, maxDuration(wait, minWait))
-	return q.decode(out, msgs), nil
+	end := time.Now().Add(wait)
+	for first := true; len(out) < max && room > 0; first = false {
+		left := time.Until(end)
+		if left < minWait && !first {
+			break
+		}
+		q.mu.Lock()
+		want := (max - len(out) + q.per - 1) / q.per
+		q.mu.Unlock()
+		// An error after the first delivery is for the next call: these are good.
+		msgs, err := q.pull(ctx, want, room, maxDuration(left, minWait))
+		n := len(out)
+		out = q.decode(out, msgs)
+		for _, d := range out[n:] {
+			room -= d.Bytes
+		}
+		if err != nil || len(msgs) < want {
+			break
+		}
+	}
+	return q.hold(callerCtx, out, max), nil
+}
+
+// unheld takes up to max of the deliveries that were fetched before. Those that
+// lay here for so long that they are about to come again are left to that.
+func (q *Queue) unheld(max int) []event.Delivery {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.release != nil {
+		q.release()
+		q.release = nil
+	}
+	q.held = slices.DeleteFunc(q.held, q.stale)
+	n := min(max, len(q.held))
+	out := q.held[:n:n]
+	q.held = q.held[n:]
+	return out
+}
+
+// stale tells whether what is held is about to come again.
+func (q *Queue) stale(d event.Delivery) bool {
+	at := q.since
+	if p, ok := d.Acker.(*part); ok {
+		p.of.parts.mu.Lock()
+		if p.of.extended.After(at) { // by another event of the message
+			at = p.of.extended
+		}
+		p.of.parts.mu.Unlock()
+	}
+	return time.Since(at) > q.ackWait*3/4
+}
+
+// hold keeps what is beyond max for the next call. When ctx ends before that, it
+// goes back to the journal, for whoever fetches then.
+func (q *Queue) hold(ctx context.Context, out []event.Delivery, max int) []event.Delivery {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if len(out) > max {
+		q.held, q.since = out[max:], time.Now()
+		out = out[:max:max]
+	}
+	if len(q.held) > 0 {
+		q.release = context.AfterFunc(ctx, func() {
+			q.mu.Lock()
+			held := q.held
+			q.held = nil
+			q.mu.Unlock()
+			for _, d := range held {
+				if err := d.Retry(0); err != nil {
+					return // it comes again after AckWait
+				}
+			}
+		})
+	}
+	return out
 }
 
 func maxDuration(a, b time.Duration) time.Duration { return max(a, b) }
@@ -284,37 +364,75 @@ func (q *Queue) fetchError(ctx context.Context, err error) error {
 
 // decode appends the deliveries of msgs to out.
 func (q *Queue) decode(out []event.Delivery, msgs []jetstream.Msg) []event.Delivery {
-	out = slices.Grow(out, len(msgs))
+	if len(msgs) == 0 {
+		return out
+	}
+	events := 0
 	for _, m := range msgs {
-		d, err := q.delivery(m)
+		events += batchLen(m.Data())
+	}
+	q.mu.Lock()
+	q.per = max(1, events/len(msgs))
+	q.mu.Unlock()
+	out = slices.Grow(out, min(events, len(msgs)*maxBatchEvents))
+	for _, m := range msgs {
+		a := acker{q: q, msg: m}
+		md, err := m.Metadata()
 		if err != nil {
-			// It will never be readable: keep it where people look, and go on.
-			if derr := (&acker{q: q, msg: m}).Dead(err.Error()); derr != nil {
-				q.j.log.Error("dead-letter an unreadable event", "queue", q.name, "err", derr)
-			}
+			a.unreadable(fmt.Errorf("unreadable metadata: %w", err))
 			continue
 		}
+		frames, err := splitBatch(m.Data())
+		if err != nil {
+			a.unreadable(fmt.Errorf("%w of %d bytes", errUnreadable, len(m.Data())))
+			continue
+		}
+		d := event.Delivery{Seq: md.Sequence.Stream, Attempt: int(md.NumDelivered)}
+		if len(frames) > 1 {
+			out = q.decodeParts(out, d, a, frames)
+			continue
+		}
+		if d.Event, err = decodeEvent(m.Subject(), frames[0]); err != nil {
+			a.unreadable(err)
+			continue
+		}
+		d.Bytes, d.Acker = len(frames[0]), &a
 		out = append(out, d)
 	}
 	return out
 }
 
-func (q *Queue) delivery(m jetstream.Msg) (event.Delivery, error) {
-	md, err := m.Metadata()
-	if err != nil {
-		return event.Delivery{}, fmt.Errorf("unreadable metadata: %w", err)
+// decodeParts appends the events of one message that have not ended. d is what
+// they have in common.
+func (q *Queue) decodeParts(out []event.Delivery, d event.Delivery, a acker, frames [][]byte) []event.Delivery {
+	of := &delivered{acker: a, key: partKey{q.name, d.Seq}}
+	of.parts = q.j.partsOf(of.key, len(frames))
+	of.parts.mu.Lock()
+	list := make([]part, 0, of.parts.open)
+	for i, frame := range frames {
+		if !of.parts.done[i] {
+			list = append(list, part{of: of, i: i, frame: frame})
+		}
 	}
-	e, err := decodeEvent(m.Subject(), m.Data())
-	if err != nil {
-		return event.Delivery{}, err
+	of.left, of.parts.reply = len(list), a.msg.Reply()
+	of.parts.mu.Unlock()
+	if len(list) == 0 { // only the acknowledgement was lost
+		if err := a.Ack(); err != nil {
+			q.j.log.Warn("acknowledge a message that has ended", "queue", q.name, "err", err)
+		}
+		return out
 	}
-	return event.Delivery{
-		Event:   e,
-		Seq:     md.Sequence.Stream,
-		Attempt: int(md.NumDelivered),
-		Bytes:   len(m.Data()),
-		Acker:   &acker{q: q, msg: m},
-	}, nil
+	for i := range list {
+		p := &list[i]
+		e, err := decodeEvent(a.msg.Subject(), p.frame)
+		if err != nil {
+			p.of.logUnreadable(p.Dead(err.Error()))
+			continue
+		}
+		d.Event, d.Bytes, d.Acker = e, len(p.frame), p
+		out = append(out, d)
+	}
+	return out
 }
 
 // errUnreadable begins the reason of every dead letter that the journal itself
@@ -374,12 +492,19 @@ func (a *acker) Extend() error {
 }
 
 func (a *acker) Dead(reason string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
-	defer cancel()
-	if err := a.q.j.bury(ctx, a.q.name, a.msg, reason); err != nil {
+	if err := a.q.j.bury(a.q.name, a.msg, a.msg.Data(), "", reason); err != nil {
 		return err
 	}
 	return a.Ack()
+}
+
+// unreadable keeps what will never be readable where people look.
+func (a *acker) unreadable(why error) { a.logUnreadable(a.Dead(why.Error())) }
+
+func (a *acker) logUnreadable(err error) {
+	if err != nil {
+		a.q.j.log.Error("dead-letter an unreadable event", "queue", a.q.name, "err", err)
+	}
 }
 
 // QueueInfo tells how a queue stands.
@@ -387,7 +512,7 @@ type QueueInfo struct {
 	Name    string
 	Project string // empty: every project
 
-	Pending     uint64    // events not delivered yet
+	Pending     uint64    // events not delivered yet; an estimate where many share messages
 	AckPending  int       // delivered, not ended: at work, or waiting for a retry
 	Redelivered int       // of AckPending, those delivered more than once
 	LastAck     time.Time // of this queue; zero where there was none since the start
@@ -462,6 +587,13 @@ func (j *Journal) queueInfo(ctx context.Context, ci *jetstream.ConsumerInfo) (Qu
 	if qi.Pending == 0 && qi.AckPending == 0 {
 		return qi, nil
 	}
+	var err error
+	if qi.Pending, err = j.eventsIn(ctx, ci.NumPending, ci.Delivered.Stream+1, ci.Config.FilterSubjects...); err != nil {
+		return qi, err
+	}
+	if messages, events := j.openParts(ci.Name); messages > 0 {
+		qi.AckPending = max(0, qi.AckPending-messages) + events
+	}
 	oldest, err := j.oldestUnacked(ctx, ci)
 	if err != nil {
 		return qi, err
@@ -476,17 +608,9 @@ func (j *Journal) queueInfo(ctx context.Context, ci *jetstream.ConsumerInfo) (Qu
 // queue's: with a filter the floor itself stays behind at the last match. Nil
 // where there is none.
 func (j *Journal) oldestUnacked(ctx context.Context, ci *jetstream.ConsumerInfo) (*jetstream.RawStreamMsg, error) {
-	var oldest *jetstream.RawStreamMsg
-	for _, f := range ci.Config.FilterSubjects {
-		m, err := j.events.GetMsg(ctx, ci.AckFloor.Stream+1, jetstream.WithGetMsgSubject(f))
-		if errors.Is(err, jetstream.ErrMsgNotFound) {
-			continue
-		} else if err != nil {
-			return nil, fmt.Errorf("oldest event of queue %s: %w", ci.Name, err)
-		}
-		if oldest == nil || m.Sequence < oldest.Sequence {
-			oldest = m
-		}
+	oldest, err := j.nextOf(ctx, ci.AckFloor.Stream+1, ci.Config.FilterSubjects)
+	if err != nil {
+		return nil, fmt.Errorf("oldest event of queue %s: %w", ci.Name, err)
 	}
 	return oldest, nil
 }
@@ -499,6 +623,7 @@ func (j *Journal) DeleteQueue(ctx context.Context, name string) error {
 		return noQueue(name)
 	}
 	err := j.events.DeleteConsumer(ctx, name)
+	j.forgetQueue(name)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
 		if damaged, err := j.dropUnreadable(name); damaged || err != nil {
 			return err

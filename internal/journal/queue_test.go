@@ -417,7 +417,9 @@ func TestLag(t *testing.T) {
 	j := open(t, journal.Config{Now: clock})
 	q := mustQueue(t, j, "b", journal.QueueOptions{Project: "p1"})
 	mustQueue(t, j, "a", journal.QueueOptions{})
-	mustAppend(t, j, newEvent("p2", 10), newEvent("p1", 10), newEvent("p1", 10), newEvent("p2", 10))
+	for _, project := range []string{"p2", "p1", "p1", "p2"} {
+		mustAppend(t, j, newEvent(project, 10))
+	}
 	mu.Lock()
 	now = time.Now().Add(time.Hour)
 	mu.Unlock()

@@ -1,0 +1,363 @@
+package journal
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Events that are appended together share messages, since a message costs
+// JetStream and its client more than an event of a kilobyte costs everything
+// else on its way (BenchmarkAppend). A message's body is one event's frame as it
+// is, or several:
+//
+//	"HRB1"  uint32 number of frames  then for each frame:  uint32 length, frame
+//
+// with big-endian integers. To sinks this is not visible: each event is a
+// delivery of its own, which ends by itself. The message ends with the last of
+// them. Where some are to come again, the message comes again, and those that
+// had ended are left out by the memory of this process, which Close writes down:
+// after a crash a sink may see them once more, as it may see any event.
+const batchMagic = "HRB1"
+
+const (
+	batchHead = len(batchMagic) + 4
+	frameHead = 4
+
+	maxBatchBytes  = 256 << 10 // of a message with several events
+	maxBatchEvents = 256
+)
+
+// errBatch says that a message begins as one of several frames and is none.
+var errBatch = errors.New("not a batch of frames")
+
+// batchLen is how many events a message has.
+func batchLen(body []byte) int {
+	if len(body) < batchHead || string(body[:len(batchMagic)]) != batchMagic {
+		return 1
+	}
+	return max(1, int(binary.BigEndian.Uint32(body[len(batchMagic):])))
+}
+
+// splitBatch returns the frames of a message. They lie within body.
+func splitBatch(body []byte) ([][]byte, error) {
+	if !bytes.HasPrefix(body, []byte(batchMagic)) {
+		return [][]byte{body}, nil
+	}
+	if len(body) < batchHead {
+		return nil, fmt.Errorf("%w: cut short", errBatch)
+	}
+	n := int(binary.BigEndian.Uint32(body[len(batchMagic):]))
+	rest := body[batchHead:]
+	if n < 1 || n > len(rest)/frameHead {
+		return nil, fmt.Errorf("%w: %d frames in %d bytes", errBatch, n, len(rest))
+	}
+	frames := make([][]byte, n)
+	for i := range frames {
+		if len(rest) < frameHead {
+			return nil, fmt.Errorf("%w: cut short", errBatch)
+		}
+		size := int(binary.BigEndian.Uint32(rest))
+		if rest = rest[frameHead:]; size > len(rest) {
+			return nil, fmt.Errorf("%w: cut short", errBatch)
+		}
+		frames[i], rest = rest[:size:size], rest[size:]
+	}
+	if len(rest) > 0 {
+		return nil, fmt.Errorf("%w: %d bytes left over", errBatch, len(rest))
+	}
+	return frames, nil
+}
+
+// batch is a message that is being made.
+type batch struct {
+	buf    *[]byte
+	events int
+}
+
+// add appends an event's frame and returns its length.
+func (b *batch) add(e *event.Event) (int, error) {
+	buf := *b.buf
+	if b.events == 0 {
+		buf = append(append(buf[:0], batchMagic...), 0, 0, 0, 0)
+	}
+	at := len(buf)
+	buf, err := e.AppendFrame(append(buf, 0, 0, 0, 0))
+	*b.buf = buf
+	if err != nil {
+		b.drop(at)
+		return 0, err
+	}
+	size := len(buf) - at - frameHead
+	binary.BigEndian.PutUint32(buf[at:], uint32(size))
+	b.events++
+	return size, nil
+}
+
+// drop takes out what was added from position at on.
+func (b *batch) drop(at int) { *b.buf = (*b.buf)[:at] }
+
+// body is the message's: one event needs nothing around it.
+func (b *batch) body() []byte {
+	if b.events == 1 {
+		return (*b.buf)[batchHead+frameHead:]
+	}
+	binary.BigEndian.PutUint32((*b.buf)[len(batchMagic):], uint32(b.events))
+	return *b.buf
+}
+
+// partKey names a message of several events as one queue has it.
+type partKey struct {
+	queue string
+	seq   uint64
+}
+
+// maxParts bounds the messages of which it is known what has ended: twice as many
+// as are out by default. Beyond it one is forgotten, whose events may then come
+// twice.
+const maxParts = 2 * DefaultMaxAckPending
+
+// parts says which events of a message of several a queue has ended for good. It
+// outlives the delivery, so that what comes again is what is left.
+type parts struct {
+	mu    sync.Mutex
+	done  []bool
+	open  int
+	reply string // of the last delivery: where its acknowledgement goes
+}
+
+// partsOf returns what is known of a message, beginning to know it.
+func (j *Journal) partsOf(key partKey, n int) *parts {
+	j.partsMu.Lock()
+	defer j.partsMu.Unlock()
+	if p := j.parts[key]; p != nil && len(p.done) == n {
+		return p
+	}
+	for old := range j.parts {
+		if len(j.parts) < maxParts {
+			break
+		}
+		delete(j.parts, old)
+	}
+	p := &parts{done: make([]bool, n), open: n}
+	if j.parts == nil {
+		j.parts = make(map[partKey]*parts)
+	}
+	j.parts[key] = p
+	return p
+}
+
+func (j *Journal) forgetParts(key partKey) {
+	j.partsMu.Lock()
+	defer j.partsMu.Unlock()
+	delete(j.parts, key)
+}
+
+// forgetQueue drops what is known of a queue's messages.
+func (j *Journal) forgetQueue(name string) {
+	j.partsMu.Lock()
+	defer j.partsMu.Unlock()
+	for key := range j.parts {
+		if key.queue == name {
+			delete(j.parts, key)
+		}
+	}
+}
+
+// settleParts makes known beyond this process which events of a message have
+// ended where others have not: those are appended again, for their queue alone,
+// and the message is acknowledged. What cannot be settled comes again as a whole.
+func (j *Journal) settleParts(ctx context.Context) error {
+	j.partsMu.Lock()
+	left := maps.Clone(j.parts)
+	j.partsMu.Unlock()
+	for key, p := range left {
+		p.mu.Lock()
+		some, done, reply := p.open > 0 && p.open < len(p.done), slices.Clone(p.done), p.reply
+		p.mu.Unlock()
+		if !some {
+			continue
+		}
+		if err := j.settle(ctx, key, done, reply); err != nil {
+			return fmt.Errorf("settle a message of queue %s: %w", key.queue, err)
+		}
+		j.forgetParts(key)
+	}
+	return nil
+}
+
+func (j *Journal) settle(ctx context.Context, key partKey, done []bool, reply string) error {
+	m, err := j.events.GetMsg(ctx, key.seq)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	frames, err := splitBatch(m.Data)
+	if err != nil || len(frames) != len(done) {
+		return err
+	}
+	for i, frame := range frames {
+		if done[i] {
+			continue
+		}
+		if _, err := j.ctlJS.PublishMsg(ctx, &nats.Msg{Subject: "replay." + key.queue + "." + subjectProject(m.Subject), Data: frame}); err != nil {
+			return err
+		}
+	}
+	return j.ctl.Publish(reply, []byte("+ACK"))
+}
+
+// openParts returns how many messages of several events a queue has out, and how
+// many of their events have not ended.
+func (j *Journal) openParts(name string) (messages, events int) {
+	j.partsMu.Lock()
+	defer j.partsMu.Unlock()
+	for key, p := range j.parts {
+		if key.queue == name {
+			p.mu.Lock()
+			events += p.open
+			p.mu.Unlock()
+			messages++
+		}
+	}
+	return messages, events
+}
+
+// delivered is one delivery of a message of several events.
+type delivered struct {
+	acker // of the message
+	key   partKey
+	parts *parts
+
+	// Under parts.mu.
+	left     int // events of this delivery that have not ended
+	again    bool
+	after    time.Duration // the longest that one of them asked for
+	extended time.Time
+}
+
+// part is one event of a delivery; it ends that event.
+type part struct {
+	of    *delivered
+	i     int
+	frame []byte
+	ended bool // under of.parts.mu
+}
+
+func (p *part) Ack() error { return p.end(true, 0) }
+
+func (p *part) Retry(after time.Duration) error { return p.end(false, after) }
+
+func (p *part) Dead(reason string) error {
+	if err := p.of.q.j.bury(p.of.q.name, p.of.msg, p.frame, "."+strconv.Itoa(p.i), reason); err != nil {
+		return err
+	}
+	return p.Ack()
+}
+
+// Extend extends the message, once a second at most: its other events ask, too.
+func (p *part) Extend() error {
+	d := p.of
+	d.parts.mu.Lock()
+	now := time.Now()
+	due := now.Sub(d.extended) >= time.Second
+	if due {
+		d.extended = now
+	}
+	d.parts.mu.Unlock()
+	if !due {
+		return nil
+	}
+	return d.Extend()
+}
+
+// end ends one event, and the message with the last of them.
+func (p *part) end(done bool, after time.Duration) error {
+	d := p.of
+	d.parts.mu.Lock()
+	if p.ended {
+		d.parts.mu.Unlock()
+		return nil
+	}
+	p.ended = true
+	if !done {
+		d.again, d.after = true, max(d.after, after)
+	} else if !d.parts.done[p.i] {
+		d.parts.done[p.i] = true
+		d.parts.open--
+	}
+	d.left--
+	last, again, after := d.left == 0, d.again && d.parts.open > 0, d.after
+	d.parts.mu.Unlock()
+	switch {
+	case !last:
+		return nil
+	case again:
+		return d.Retry(after)
+	}
+	if err := d.Ack(); err != nil {
+		return err
+	}
+	d.q.j.forgetParts(d.key)
+	return nil
+}
+
+// sampled is how many messages are looked into to tell how many events lie in
+// all: up to so many the number is exact.
+const sampled = 8
+
+// eventsIn tells how many events lie in n messages of the subjects (none: of any)
+// from a position on. Beyond sampled messages it is an estimate by as many of
+// them, spread evenly.
+func (j *Journal) eventsIn(ctx context.Context, n, first uint64, subjects ...string) (uint64, error) {
+	if len(subjects) == 0 {
+		subjects = []string{">"}
+	}
+	looked, events := uint64(0), uint64(0)
+	for seq := first; looked < min(n, sampled); {
+		m, err := j.nextOf(ctx, seq, subjects)
+		if err != nil {
+			return 0, fmt.Errorf("count events: %w", err)
+		}
+		if m == nil {
+			break
+		}
+		looked++
+		events += uint64(batchLen(m.Data))
+		seq = max(m.Sequence+1, first+n/sampled*looked)
+	}
+	if looked == 0 || looked == n {
+		return max(n, events), nil
+	}
+	return max(n, n*events/looked), nil
+}
+
+// nextOf is the first message of the subjects at or after a position. Nil where
+// there is none.
+func (j *Journal) nextOf(ctx context.Context, seq uint64, subjects []string) (*jetstream.RawStreamMsg, error) {
+	var first *jetstream.RawStreamMsg
+	for _, s := range subjects {
+		m, err := j.events.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(s))
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue
+		} else if err != nil {
+			return nil, err
+		}
+		if first == nil || m.Sequence < first.Sequence {
+			first = m
+		}
+	}
+	return first, nil
+}
