@@ -209,13 +209,18 @@ func Figures(events []*event.Event) map[query.Measure]query.Number {
 	whole := func(i event.Int) query.Number { return query.Number{Value: float64(i.Value), Known: i.Known} }
 	v[query.TokensIn], v[query.TokensOut], v[query.TokensTotal] = whole(t.InputTokens), whole(t.OutputTokens), whole(t.TotalTokens)
 	v[query.CacheShare], v[query.Users] = t.CacheHitShare, event.Some(float64(len(users)))
-	var cached event.Int
-	for _, e := range calls {
-		if c := e.Usage.CacheRead; c.Known {
-			cached = event.Some(cached.Value + c.Value)
+	for m, of := range map[query.Measure]func(*event.Event) event.Int{
+		query.TokensCached: func(e *event.Event) event.Int { return e.Usage.CacheRead }, query.TokensCacheNew: func(e *event.Event) event.Int { return e.Usage.CacheWrite },
+		query.TokensReasoning: func(e *event.Event) event.Int { return e.Usage.Reasoning },
+	} {
+		var sum event.Int
+		for _, e := range calls {
+			if n := of(e); n.Known {
+				sum = event.Some(sum.Value + n.Value)
+			}
 		}
+		v[m] = whole(sum)
 	}
-	v[query.TokensCached] = whole(cached)
 	var saved query.Number
 	for _, e := range calls {
 		if s := e.Cost.CacheSaved; s.Known {
