@@ -258,7 +258,11 @@ func (a *app) openPrices(context.Context) error {
 }
 
 func (a *app) openStore(ctx context.Context) (err error) {
-	a.store, err = store.OpenDuckDB(ctx, store.Config{Path: a.cfg.path("hedgerow.duckdb"), Logger: a.log.With("part", "store"), Registerer: a.metrics})
+	memory, err := a.cfg.storeMemory()
+	if err != nil {
+		return err
+	}
+	a.store, err = store.OpenDuckDB(ctx, store.Config{Path: a.cfg.path("hedgerow.duckdb"), MemoryBytes: memory, Logger: a.log.With("part", "store"), Registerer: a.metrics})
 	if err != nil {
 		return dataError(err)
 	}

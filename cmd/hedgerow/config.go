@@ -19,6 +19,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/store"
 )
 
 // config is everything that the process is told from outside. Each setting is a
@@ -41,6 +42,8 @@ type config struct {
 	JournalSync         string
 	JournalSyncInterval time.Duration
 	NATSURL             string
+	// StoreMemory is "auto" or a size; storeMemory() reads it.
+	StoreMemory string
 
 	UpstreamOpenAI, UpstreamAnthropic, UpstreamGemini, UpstreamOpenRouter, UpstreamAzure string
 
@@ -167,6 +170,7 @@ func (c *config) flags() []cli.Flag {
 		str(&c.JournalMaxBytes, "journal-max-bytes", "4GiB", "bound of the journal on disk; beyond it new events are refused"),
 		str(&c.JournalSync, "journal-sync", "interval", "interval (survives a killed process; a power cut loses at most the interval) or always (fsync before each acknowledgement)"),
 		dur(&c.JournalSyncInterval, "journal-sync-interval", time.Second, "time between two syncs to disk with --journal-sync interval"),
+		str(&c.StoreMemory, "store-memory", autoMemory, "memory that the store may take for questions: a size, or auto, which grows with the store"),
 		str(&c.NATSURL, "nats-url", "", "external NATS cluster instead of the embedded one"),
 		str(&c.UpstreamOpenAI, "upstream-openai", "", "base URL in place of https://api.openai.com"),
 		str(&c.UpstreamAnthropic, "upstream-anthropic", "", "base URL in place of https://api.anthropic.com"),
@@ -364,6 +368,9 @@ func (c *config) validate() error {
 			return configError(fmt.Sprintf("%s: %q is not a size of at least 1 MiB", name, v), "write a number with a unit, for example 4GiB or 512MiB", err)
 		}
 	}
+	if _, err := c.storeMemory(); err != nil {
+		return configError(fmt.Sprintf("store_memory: %q is neither auto nor a size of at least %d MiB", c.StoreMemory, store.MinMemoryBytes>>20), "leave it out for auto, or write a number with a unit, for example 512MiB", err)
+	}
 	for name, v := range map[string]string{"public_url": c.PublicURL, "upstream_openai": c.UpstreamOpenAI, "upstream_anthropic": c.UpstreamAnthropic,
 		"upstream_gemini": c.UpstreamGemini, "upstream_openrouter": c.UpstreamOpenRouter, "upstream_azure": c.UpstreamAzure} {
 		if v != "" && !isHTTPURL(v) {
@@ -385,6 +392,21 @@ func (c *config) validate() error {
 		return configError("capture_queue must be at least 1", "leave it out for the default of 10000", nil)
 	}
 	return nil
+}
+
+// autoMemory is the store's memory where it goes with the store.
+const autoMemory = "auto"
+
+// storeMemory is the store's memory in bytes, 0 where it goes with the store.
+func (c *config) storeMemory() (int64, error) {
+	if c.StoreMemory == autoMemory || c.StoreMemory == "" {
+		return 0, nil
+	}
+	n, err := parseSize(c.StoreMemory)
+	if err == nil && n < store.MinMemoryBytes {
+		err = errors.New("too little")
+	}
+	return n, err
 }
 
 func isHTTPURL(s string) bool {

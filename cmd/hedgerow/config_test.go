@@ -111,3 +111,12 @@ func TestTrustedProxies(t *testing.T) {
 		t.Errorf("got %v, want an error that names the setting", err)
 	}
 }
+
+func TestStoreMemory(t *testing.T) {
+	for text, want := range map[string]int64{"": 0, "auto": 0, "512MiB": 512 << 20, "40MiB": 40 << 20, "8MiB": -1, "0": -1, "much": -1} {
+		got, err := (&config{StoreMemory: text}).storeMemory()
+		if want < 0 && err == nil || want >= 0 && (err != nil || got != want) {
+			t.Errorf("%q: %d, %v", text, got, err)
+		}
+	}
+}

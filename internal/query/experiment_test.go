@@ -449,3 +449,55 @@ func TestEventsByFlag(t *testing.T) {
 		t.Errorf("by variant alone: %d events, want %d", len(page.Events), len(want))
 	}
 }
+
+// TestExperimentOfManyUsers: a store that has its memory from auto answers for
+// 120,000 users, each with two calls in a trace of their own and an outcome.
+func TestExperimentOfManyUsers(t *testing.T) {
+	const users = 120_000
+	path := filepath.Join(t.TempDir(), "many.duckdb")
+	open := func() *store.DuckDB {
+		t.Helper()
+		s, err := store.OpenDuckDB(t.Context(), store.Config{Path: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	if err := open().Close(); err != nil {
+		t.Fatal(err)
+	}
+	in := inFile(t, path)
+	in("INSERT INTO events (uuid, project_id, name, ts, stored_at, content_bytes, distinct_id, trace_id, span_id, latency_us, cost_total, is_error, private, flags, properties) "+
+		"SELECT uuid(), 'default', CASE i % 3 WHEN 2 THEN 'llm_task_completed' ELSE '"+event.Generation+"' END, make_timestamp($1 + i), make_timestamp($1 + i), 0, 'user-' || md5(CAST(i // 3 AS VARCHAR)), md5(CAST(i // 3 AS VARCHAR)), "+
+		"CAST(i AS VARCHAR), CASE WHEN i % 3 < 2 THEN 1000000 + i % 1000 END, CASE WHEN i % 3 < 2 THEN 0.002 END, i % 60 = 0, false, CASE WHEN i % 3 < 2 THEN '{\"model-choice\":\"' || ['control', 'test'][1 + i // 3 % 2] || '\"}' END, "+
+		"CASE WHEN i % 3 = 2 THEN '{\"task_completed\":' || (i % 4 <> 0) || '}' END FROM range($2) r(i)", now.Add(-time.Hour).UnixMicro(), 3*users)
+	in("CHECKPOINT; USE memory; DETACH bench")
+	s := open()
+	defer s.Close()
+	r, err := query.New(s, func() time.Time { return now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := r.Experiment(t.Context(), query.ExperimentQuery{Project: "default", From: now.AddDate(0, 0, -1), Flag: "model-choice", Arms: []string{"control", "test"},
+		Metrics: []query.Metric{{Measure: query.CompletionRate}, {Measure: query.ErrorRate}, {Measure: query.CostPerTask}, {Measure: query.LatencyP95}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Cells) != 2 || got.Mixed != 0 {
+		t.Fatalf("%d cells, %d mixed", len(got.Cells), got.Mixed)
+	}
+	for _, c := range got.Cells {
+		if c.Users != users/2 || c.Calls != users {
+			t.Errorf("%s: %d users, %d calls", c.Arm, c.Users, c.Calls)
+		}
+		if n := c.Figures[0].N; n != users/2 {
+			t.Errorf("%s: %v tasks", c.Arm, n)
+		}
+		if n := c.Figures[1].N; n != users {
+			t.Errorf("%s: %v calls with or without an error", c.Arm, n)
+		}
+		if p95 := c.Figures[3].Value.Value; math.Abs(p95-1000.95) > 0.01 {
+			t.Errorf("%s: p95 %v ms", c.Arm, p95)
+		}
+	}
+}

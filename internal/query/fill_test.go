@@ -38,7 +38,7 @@ func benchFile(b *testing.B, rows int) string {
 	}
 	const tail = 3000 // that no stretch has
 	fill(b, making, rows, 0, rows-tail)
-	if s, err = store.OpenDuckDB(b.Context(), store.Config{Path: making}); err != nil {
+	if s, err = store.OpenDuckDB(b.Context(), store.Config{Path: making, MemoryBytes: 1 << 30}); err != nil {
 		b.Fatal(err)
 	}
 	r, err := query.New(s, func() time.Time { return now })
@@ -68,24 +68,32 @@ func benchFile(b *testing.B, rows int) string {
 // six calls, more calls of some models, prompts and users than of others, 5 % of
 // calls failed, some of unknown cost or tokens.
 func fill(b *testing.B, path string, rows, from, to int) {
+	const chunk = 500_000
+	step := (30 * 24 * time.Hour / time.Duration(rows)).Microseconds()
+	in := inFile(b, path)
+	for at := from; at < to; at += chunk {
+		in(fillSQL, min(at+chunk, to), at, now.Add(-30*24*time.Hour).UnixMicro(), step)
+	}
+	in("CHECKPOINT; USE memory; DETACH bench")
+}
+
+// inFile runs statements on the file of a closed store, with memory of their own.
+func inFile(t testing.TB, path string) func(statement string, args ...any) {
+	t.Helper()
 	db, err := sql.Open("duckdb", "")
 	if err != nil {
-		b.Fatal(err)
+		t.Fatal(err)
 	}
-	defer db.Close()
+	t.Cleanup(func() { _ = db.Close() })
 	db.SetMaxOpenConns(1)
-	run := func(query string, args ...any) {
-		if _, err := db.ExecContext(b.Context(), query, args...); err != nil {
-			b.Fatal(err)
+	run := func(statement string, args ...any) {
+		t.Helper()
+		if _, err := db.ExecContext(t.Context(), statement, args...); err != nil {
+			t.Fatal(err)
 		}
 	}
 	run("SET TimeZone = 'UTC'; SET memory_limit = '2GB'; ATTACH '" + path + "' AS bench; USE bench")
-	const chunk = 500_000
-	step := (30 * 24 * time.Hour / time.Duration(rows)).Microseconds()
-	for at := from; at < to; at += chunk {
-		run(fillSQL, min(at+chunk, to), at, now.Add(-30*24*time.Hour).UnixMicro(), step)
-	}
-	run("CHECKPOINT")
+	return run
 }
 
 var fillSQL = func() string {

@@ -24,7 +24,7 @@ import (
 
 // Defaults of [Config].
 const (
-	DefaultMemoryBytes  = 48 << 20
+	DefaultMemoryBytes  = 48 << 20 // of a small store
 	DefaultReadConns    = 4
 	DefaultQueryTimeout = 30 * time.Second
 )
@@ -32,7 +32,7 @@ const (
 // Config says where and how a [DuckDB] is kept.
 type Config struct {
 	Path         string                // the database file; its folder must exist
-	MemoryBytes  int64                 // bound on DuckDB's buffers; the process needs some 60 MB around it. Defaults to DefaultMemoryBytes; at least 40 MiB
+	MemoryBytes  int64                 // bound on DuckDB's buffers, at least MinMemoryBytes; the process needs some 60 MB around it. 0: from DefaultMemoryBytes up, as memory.go says
 	Threads      int                   // threads that one question may use. Defaults to the number of CPUs, at most 4
 	ReadConns    int                   // questions answered at the same time; more wait. Defaults to DefaultReadConns
 	QueryTimeout time.Duration         // bound on one question. Defaults to DefaultQueryTimeout
@@ -42,10 +42,6 @@ type Config struct {
 }
 
 func (c Config) withDefaults() Config {
-	if c.MemoryBytes <= 0 {
-		c.MemoryBytes = DefaultMemoryBytes
-	}
-	c.MemoryBytes = max(c.MemoryBytes, minMemory)
 	if c.Threads <= 0 {
 		c.Threads = min(runtime.NumCPU(), 4)
 	}
@@ -75,6 +71,7 @@ func (c Config) withDefaults() Config {
 type DuckDB struct {
 	c       Config
 	metrics *metrics
+	memory  *memory
 
 	// gate is held by readers of engine, and locked to replace it: DuckDB runs
 	// on until its last connection is closed, and two engines on one file would
@@ -115,9 +112,9 @@ const (
 	rowGroupSize = 20 << 10 // rows; a multiple of 2048
 )
 
-// minMemory is what a checkpoint of table events needs. DuckDB does not
+// MinMemoryBytes is what a checkpoint of table events needs. DuckDB does not
 // survive running out of memory in the middle of one.
-const minMemory = 40 << 20
+const MinMemoryBytes = 40 << 20
 
 // OpenDuckDB opens the file, makes it if there is none, and migrates it. What
 // people can cause is an [*event.Error] that says what to do: a folder that is
@@ -125,6 +122,7 @@ const minMemory = 40 << 20
 // hedgerow, or damaged.
 func OpenDuckDB(ctx context.Context, c Config) (*DuckDB, error) {
 	d := &DuckDB{c: c.withDefaults()}
+	d.memory = newMemory(d.c)
 	if err := checkFolder(d.c.Path); err != nil {
 		return nil, err
 	}
@@ -148,6 +146,9 @@ func (d *DuckDB) open(ctx context.Context) (err error) {
 	if e.connector, err = duckdb.NewConnector("", func(conn driver.ExecerContext) error {
 		script := "USE " + catalog
 		if !e.attached.Swap(true) {
+			if err := d.learnMemory(context.Background(), conn); err != nil {
+				return err
+			}
 			script = d.setUp()
 		}
 		_, err := conn.ExecContext(context.Background(), script, nil)
@@ -200,7 +201,7 @@ func (d *DuckDB) setUp() string {
 		// No question may make the engine fetch code from the network.
 		"SET autoinstall_known_extensions = false",
 		"SET autoload_known_extensions = false",
-		fmt.Sprintf("SET memory_limit = '%d bytes'", d.c.MemoryBytes),
+		d.memory.setting(),
 		fmt.Sprintf("SET threads = %d", d.c.Threads),
 		"SET temp_directory = " + quoteLiteral(d.c.Path+".tmp"),
 		// By default the engine keeps up to 128 MB of freed memory.
@@ -293,7 +294,19 @@ func (d *DuckDB) Read(ctx context.Context, scan func(*sql.Rows) error, query str
 	defer d.gate.RUnlock()
 	e := d.engine
 	defer context.AfterFunc(e.ctx, cancel)()
+	exec := func(statement string) error {
+		_, err := e.readers.ExecContext(inner, statement)
+		return err
+	}
+	if err := d.memory.adapt(exec); err != nil {
+		d.c.Logger.Debug("the store's memory stays as it is", "error", err)
+	}
+	had := d.memory.present()
 	rows, err := e.readers.QueryContext(inner, query, args...)
+	for err != nil && isDuck(err, duckdb.ErrorTypeOutOfMemory) && inner.Err() == nil && d.memory.more(had, exec) {
+		had = d.memory.present()
+		rows, err = e.readers.QueryContext(inner, query, args...)
+	}
 	if err == nil {
 		err = errors.Join(scan(rows), rows.Err(), rows.Close())
 	}
@@ -356,10 +369,49 @@ func checkLength(ctx context.Context, conn *sql.Conn, path string) error {
 	if err != nil {
 		return openError(path, err)
 	}
-	if want := blocks * blockSize; info.Size() < want {
+	if info.Size() >= lengthOf(blocks) {
+		return nil
+	}
+	// The engine cuts free blocks off the end of its file after it has written
+	// down how many blocks there are, so less is right as long as no data are
+	// missing.
+	if blocks, err = usedBlocks(ctx, conn); err != nil {
+		return openError(path, err)
+	}
+	if want := lengthOf(blocks); info.Size() < want {
 		return openError(path, fmt.Errorf("file has %d bytes of at least %d", info.Size(), want))
 	}
 	return nil
+}
+
+// fileHeader is what stands before the first block of a file: three headers.
+const fileHeader = 3 * 4096
+
+// lengthOf is the length of a file of so many blocks.
+func lengthOf(blocks int64) int64 { return fileHeader + blocks*blockSize }
+
+// usedBlocks is how many blocks the file needs to hold the last one in use. It
+// takes longer the larger the store is.
+func usedBlocks(ctx context.Context, conn *sql.Conn) (blocks int64, err error) {
+	rows, err := conn.QueryContext(ctx, "SELECT table_name FROM duckdb_tables() WHERE database_name = '"+catalog+"'")
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	parts := []string{"SELECT max(block_id) AS id FROM pragma_metadata_info('" + catalog + "')"}
+	for rows.Next() {
+		var table string
+		if err := rows.Scan(&table); err != nil {
+			return 0, err
+		}
+		info := " FROM pragma_storage_info(" + quoteLiteral(table) + ")"
+		parts = append(parts, "SELECT max(block_id)"+info, "SELECT max(list_max(additional_block_ids))"+info)
+	}
+	if err := rows.Err(); err != nil {
+		return 0, err
+	}
+	err = conn.QueryRowContext(ctx, "SELECT coalesce(max(id), -1) + 1 FROM ("+strings.Join(parts, " UNION ALL ")+")").Scan(&blocks)
+	return blocks, err
 }
 
 // openError turns DuckDB's words about a file that does not open into ours.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -498,5 +499,116 @@ func BenchmarkWrite(b *testing.B) {
 			}
 			b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "events/s")
 		})
+	}
+}
+
+// TestShrunkFileOpens: the engine cuts free blocks off the end of its file
+// after it has written down how many blocks there are. Such a file is whole; one
+// that lacks blocks in use is not.
+func TestShrunkFileOpens(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "s.duckdb")
+	s, err := store.OpenDuckDB(t.Context(), store.Config{Path: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept := len(storetestWrite(t, s, 50))
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	size := func() int64 {
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info.Size()
+	}
+	attach := "PRAGMA disable_checkpoint_on_shutdown; ATTACH '" + path + "' AS h (STORAGE_VERSION 'v1.5.0'); USE h; "
+	const random = " AS SELECT i, md5(CAST(i AS VARCHAR)) AS t FROM range(100000) r(i); CHECKPOINT; "
+	rawExec(t, "", attach+"CREATE TABLE before"+random+"CREATE TABLE last"+random+"DROP TABLE last; CHECKPOINT")
+	long := size()
+	rawExec(t, "", attach+"CREATE TABLE more (i INT); CHECKPOINT")
+	short := size()
+	if short >= long {
+		t.Fatalf("the engine did not cut the file: %d bytes, then %d", long, short)
+	}
+	if s, err = store.OpenDuckDB(t.Context(), store.Config{Path: path}); err != nil {
+		t.Fatal(err)
+	}
+	if n := one(t, s, "SELECT CAST(count(*) AS VARCHAR) FROM events"); n != strconv.Itoa(kept) {
+		t.Errorf("%s of %d events", n, kept)
+	}
+	says := one(t, s, "SELECT CAST(total_blocks * block_size AS VARCHAR) FROM pragma_database_size() WHERE database_name = 'hedgerow'")
+	if n, err := strconv.ParseInt(says, 10, 64); err != nil || n <= short {
+		t.Errorf("the engine speaks of %s bytes of blocks, the file has %d: this is not the case that is meant", says, short)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, short-4*64<<10); err != nil {
+		t.Fatal(err)
+	}
+	var e *event.Error
+	if _, err := store.OpenDuckDB(t.Context(), store.Config{Path: path}); !errors.As(err, &e) || e.Code != event.CodeUnavailable {
+		t.Errorf("a file that lacks data: %v", err)
+	}
+}
+
+// one reads one text.
+func one(t *testing.T, s *store.DuckDB, query string) (out string) {
+	t.Helper()
+	if err := s.Read(t.Context(), func(rows *sql.Rows) error {
+		rows.Next()
+		return rows.Scan(&out)
+	}, query); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// TestMemoryGrows: a question that needs more than a small store takes is
+// answered where the memory is not fixed, and the memory is given back later.
+func TestMemoryGrows(t *testing.T) {
+	const limit = "SELECT current_setting('memory_limit')"
+	const large = "SELECT CAST(length(string_agg(md5(CAST(x AS VARCHAR)), ',')) AS VARCHAR) FROM range(2000000) r(x)"
+	now := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	dir := t.TempDir()
+	open := func(name string, memory int64) *store.DuckDB {
+		s, err := store.OpenDuckDB(t.Context(), store.Config{Path: filepath.Join(dir, name), MemoryBytes: memory, Now: func() time.Time { return now }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		return s
+	}
+	s := open("auto", 0)
+	if got := one(t, s, limit); got != "48.0 MiB" {
+		t.Errorf("a small store has %s", got)
+	}
+	if got := one(t, s, large); got != "65999999" {
+		t.Errorf("%s characters", got)
+	}
+	if got := one(t, s, limit); got == "48.0 MiB" {
+		t.Error("it did not grow for a question")
+	}
+	now = now.Add(time.Hour)
+	if got := one(t, s, limit); got != "48.0 MiB" {
+		t.Errorf("an hour later it has %s", got)
+	}
+	fixed := open("fixed", 48<<20)
+	err := fixed.Read(t.Context(), func(*sql.Rows) error { return nil }, large)
+	var e *event.Error
+	if !errors.As(err, &e) || e.Code != event.CodeUnavailable {
+		t.Errorf("with fixed memory: %v", err)
+	}
+	if got := one(t, fixed, limit); got != "48.0 MiB" {
+		t.Errorf("fixed memory is %s", got)
+	}
+	// Where the file is large: an eighth of it.
+	if err := os.Truncate(filepath.Join(dir, "auto"), 800<<20); err != nil {
+		t.Fatal(err)
+	}
+	now = now.Add(time.Hour)
+	if got := one(t, s, limit); got != "100.0 MiB" {
+		t.Errorf("a store of 800 MiB has %s", got)
 	}
 }
