@@ -83,6 +83,7 @@ var allowed = map[string][]string{
 	"examples/openai":    {root},
 	"examples/anthropic": {root},
 	"examples/transport": {root},
+	"examples/ollama":    {root},
 	"examples/agent":     {root},
 	"examples/outcomes":  {root},
 	"examples/otel":      {root, "otelexport"},
