@@ -50,7 +50,7 @@ type Spec struct {
 	Detect   float64 `json:"detect,omitempty" jsonschema:"smallest difference worth finding, in the primary metric's unit (0.05 is 5 points of a rate); left out, 5 points or a tenth of the control"`
 	Planned  int     `json:"planned_users,omitempty" jsonschema:"users over all arms at which intervals are narrowest; 2000 if left out"`
 	MinUsers int     `json:"min_users,omitempty" jsonschema:"users that each arm needs before anything is concluded; 50 if left out"`
-	Alpha    float64 `json:"alpha,omitempty" jsonschema:"share of experiments without an effect that find one; 0.05 if left out"`
+	Alpha    float64 `json:"alpha,omitempty" jsonschema:"share of experiments without an effect that find one, and of those without harm in which any guardrail breaks; 0.05 if left out"`
 
 	StopOnBreach bool `json:"stop_on_guardrail,omitempty" jsonschema:"a broken guardrail stops the prompt's rollout and the experiment"`
 }

@@ -191,9 +191,9 @@ func Segmented(ctx context.Context, ask Asker, d Definition, by query.GroupBy, n
 			n++
 		}
 		j := newJudge(d, x.Cells[i:i+n])
-		s := Segment{Value: x.Cells[i].Segment, Arms: j.arms(), Primary: j.metric(0, d.Primary), Guardrails: []MetricReport{}}
+		s := Segment{Value: x.Cells[i].Segment, Arms: j.arms(), Primary: j.metric(0, d.Primary, j.plan), Guardrails: []MetricReport{}}
 		for k, g := range d.Guardrails {
-			s.Guardrails = append(s.Guardrails, j.metric(k+1, g.Metric))
+			s.Guardrails = append(s.Guardrails, j.metric(k+1, g.Metric, j.guard))
 		}
 		out = append(out, s)
 		i += n
@@ -206,6 +206,7 @@ type judging struct {
 	d     Definition
 	cells []*query.Cell // of each arm; nil where it has no users
 	plan  Plan
+	guard Plan // of the guardrails
 }
 
 func newJudge(d Definition, cells []query.Cell) *judging {
@@ -217,8 +218,17 @@ func newJudge(d Definition, cells []query.Cell) *judging {
 	}
 	// Each treatment has its part of the error (Bonferroni), and of the plan.
 	j.plan = Plan{Alpha: d.Alpha / float64(len(d.Arms)-1), Users: float64(d.Planned) * 2 / float64(len(d.Arms))}
+	j.guard = j.plan
+	j.guard.Alpha *= guardShare(len(d.Guardrails))
 	return j
 }
+
+// guardShare is each guardrail's part of the error of an experiment with n of them,
+// so that in no more than alpha of the experiments that do no harm, however often
+// one looks, any guardrail breaks (Bonferroni). A guardrail breaks on one side
+// only, so that an interval which errs on both in alpha of all experiments gives a
+// false alarm in half of them: two guardrails need no correction yet.
+func guardShare(n int) float64 { return min(1, 2/float64(max(n, 1))) }
 
 func (j *judging) arms() []ArmReport {
 	var total float64
@@ -251,7 +261,7 @@ func kindOf(m query.Metric) Kind {
 	return Mean
 }
 
-func (j *judging) metric(k int, m Metric) MetricReport {
+func (j *judging) metric(k int, m Metric, plan Plan) MetricReport {
 	r := MetricReport{Metric: m, Label: m.Label(), Unit: m.Unit(), Values: []Value{}, Differences: []Comparison{}}
 	kind := kindOf(m.Metric)
 	low, high := math.Inf(-1), math.Inf(1)
@@ -269,20 +279,20 @@ func (j *judging) metric(k int, m Metric) MetricReport {
 		f := j.figure(k, i)
 		v := Value{Arm: a.Key, Users: int64(f.Users), Count: f.N}
 		if m.Quantile() > 0 {
-			v.Interval = quantile(i, j.plan)
+			v.Interval = quantile(i, plan)
 		} else {
-			v.Interval = j.plan.Single(Ratio(f.Moments, kind)).Clamp(low, high)
+			v.Interval = plan.Single(Ratio(f.Moments, kind)).Clamp(low, high)
 		}
 		r.Values = append(r.Values, v)
 	}
 	for i := 1; i < len(j.d.Arms); i++ {
 		c := Comparison{Arm: j.d.Arms[i].Key, Better: Unclear}
 		if m.Quantile() > 0 {
-			half := j.plan
+			half := plan
 			half.Alpha /= 2
 			c.Interval = quantile(i, half).Minus(quantile(0, half))
 		} else {
-			c.Interval = j.plan.Difference(Ratio(j.figure(k, 0).Moments, kind), Ratio(j.figure(k, i).Moments, kind))
+			c.Interval = plan.Difference(Ratio(j.figure(k, 0).Moments, kind), Ratio(j.figure(k, i).Moments, kind))
 			if m.IsRate() {
 				c.Interval = c.Interval.Clamp(-1, 1)
 			}
@@ -306,7 +316,7 @@ func (j *judging) enough(k, i int) bool {
 }
 
 func (j *judging) guardrail(k int, g Guardrail) GuardrailReport {
-	r := GuardrailReport{MetricReport: j.metric(k, g.Metric), Limit: g.Limit, Relative: g.Relative, Words: g.Words(j.d.Arms[0].Key), Checks: []GuardrailCheck{}}
+	r := GuardrailReport{MetricReport: j.metric(k, g.Metric, j.guard), Limit: g.Limit, Relative: g.Relative, Words: g.Words(j.d.Arms[0].Key), Checks: []GuardrailCheck{}}
 	for i := 1; i < len(j.d.Arms); i++ {
 		c := GuardrailCheck{Arm: j.d.Arms[i].Key, Status: GuardNoData}
 		x, control := r.Values[i].Interval, r.Values[0].Interval
@@ -351,7 +361,7 @@ func (j *judging) guardrail(k int, g Guardrail) GuardrailReport {
 // judge makes the report of what was read.
 func judge(d Definition, x *query.Experiment, now time.Time) *Report {
 	j := newJudge(d, x.Cells)
-	r := &Report{At: now.UTC(), Running: d.Running(), MixedUsers: x.Mixed, Arms: j.arms(), Primary: j.metric(0, d.Primary), Guardrails: []GuardrailReport{}, Power: []PowerReport{}, Why: []string{}}
+	r := &Report{At: now.UTC(), Running: d.Running(), MixedUsers: x.Mixed, Arms: j.arms(), Primary: j.metric(0, d.Primary, j.plan), Guardrails: []GuardrailReport{}, Power: []PowerReport{}, Why: []string{}}
 	for k, g := range d.Guardrails {
 		r.Guardrails = append(r.Guardrails, j.guardrail(k+1, g))
 	}

@@ -3,7 +3,10 @@ package experiment_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"math"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -277,5 +280,116 @@ func TestIntervalJSON(t *testing.T) {
 		if b, err := json.Marshal(i); err != nil || string(b) != want {
 			t.Errorf("%s, %v, want %s", b, err, want)
 		}
+	}
+}
+
+// Three guardrails, each exactly at its limit, looked at on every day of eight
+// weeks: a rollout that does no harm is stopped in no more than 5 % of all
+// experiments.
+func TestGuardrailsLookedAtDaily(t *testing.T) {
+	t.Parallel()
+	const experiments, days, users = 500, 56, 60
+	d := seed()
+	d.MinUsers = experiment.DefaultMinUsers
+	const meanCost, cut = 0.02, 3000.0 // of the users' latencies, 95 % are below
+	d.Guardrails[0].Limit = 0          // no more escalations than control has
+	d.Guardrails[1].Limit, d.Guardrails[2].Limit = cut, meanCost
+	d = stored(t, d)
+	type arm struct {
+		primary, escalated, cost query.Moments
+		slow                     []float64 // sorted
+	}
+	broke := map[string]int{}
+	wrong := 0
+	rng := rand.New(rand.NewPCG(19, 23))
+	for range experiments {
+		var arms [2]arm
+		any := false
+		for day := 1; day <= days && !any; day++ {
+			for range users {
+				a := &arms[rng.IntN(2)]
+				a.primary.Add(float64(rng.IntN(2)), 1)
+				a.escalated.Add(chance(rng, 0.05), 1)
+				a.cost.Add(rng.ExpFloat64()*meanCost, 1)
+				v := cut * rng.ExpFloat64() / -math.Log(0.05)
+				at, _ := slices.BinarySearch(a.slow, v)
+				a.slow = slices.Insert(a.slow, at, v)
+			}
+			var x query.Experiment
+			for i, key := range []string{"control", "treatment"} {
+				a := &arms[i]
+				n := int64(a.primary.Users)
+				x.Cells = append(x.Cells, cell(key, n, query.Figure{Moments: a.primary}, query.Figure{Moments: a.escalated}, ninetyFifth(a.slow), query.Figure{Moments: a.cost}))
+			}
+			r, err := experiment.Evaluate(t.Context(), &answer{x: x}, d, began.AddDate(0, 0, day))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, g := range r.Guardrails {
+				if g.Checks[0].Status == experiment.GuardBroken {
+					broke[g.Label]++
+					any = true
+				}
+			}
+		}
+		if any {
+			wrong++
+		}
+	}
+	t.Logf("in %d of %d experiments without harm a guardrail broke: %.1f %%, %v", wrong, experiments, 100*float64(wrong)/experiments, broke)
+	if float64(wrong) > experiment.DefaultAlpha*experiments {
+		t.Errorf("a guardrail broke in %d of %d experiments without harm", wrong, experiments)
+	}
+	if wrong == 0 {
+		t.Error("none broke at all: the limits are not where the figures are")
+	}
+}
+
+func chance(rng *rand.Rand, p float64) float64 {
+	if rng.Float64() < p {
+		return 1
+	}
+	return 0
+}
+
+// ninetyFifth is the figure of a 95th percentile of values that are sorted, one of
+// each user, with the quantiles around it.
+func ninetyFifth(values []float64) query.Figure {
+	at := func(level float64) float64 { return values[min(int(level*float64(len(values))), len(values)-1)] }
+	f := query.Figure{Value: event.Some(at(0.95))}
+	for i := -40; i < 20; i++ {
+		level := 0.95 + 0.0025*float64(i)
+		f.Levels, f.Values = append(f.Levels, level), append(f.Values, at(level))
+	}
+	below, _ := slices.BinarySearch(values, math.Nextafter(f.Value.Value, math.Inf(1)))
+	f.Moments = shares(float64(below), float64(len(values))).Moments
+	return f
+}
+
+// Further guardrails widen the intervals of each, and of nothing else.
+func TestGuardrailsShareTheError(t *testing.T) {
+	width := func(guards int) (primary, cost float64) {
+		d := seed()
+		d.Guardrails = d.Guardrails[2:]
+		for i := 1; i < guards; i++ {
+			d.Guardrails = append(d.Guardrails, experiment.Guardrail{Metric: experiment.Metric{Metric: query.Metric{Event: fmt.Sprint("e", i), Property: "p"}}, Limit: 0.5})
+		}
+		figures := []query.Figure{shares(600, 1000), dollars(0.02, 0.01, 1000)}
+		r, err := experiment.Evaluate(t.Context(), &answer{x: query.Experiment{Cells: []query.Cell{cell("control", 1000, figures...), cell("treatment", 1000, figures...)}}}, stored(t, d), began.AddDate(0, 0, 1))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p, g := r.Primary.Differences[0].Interval, r.Guardrails[0].Values[1].Interval
+		return p.Upper - p.Lower, g.Upper - g.Lower
+	}
+	p1, c1 := width(1)
+	p2, c2 := width(2)
+	p3, c3 := width(3)
+	p10, c10 := width(10)
+	if p1 != p2 || p1 != p3 || p1 != p10 {
+		t.Errorf("the primary metric's interval changes: %v %v %v %v", p1, p2, p3, p10)
+	}
+	if c1 != c2 || c3 <= c2 || c10 <= c3 || c10 > 1.4*c1 {
+		t.Errorf("widths of a guardrail's interval among 1, 2, 3 and 10: %v %v %v %v", c1, c2, c3, c10)
 	}
 }

@@ -85,7 +85,11 @@ type Interval struct {
 func tuning(alpha float64) float64 {
 	r := 2 * math.Log(1/alpha)
 	for range 60 {
-		r = math.Log1p(r) + 2*math.Log(1/alpha)
+		next := math.Log1p(r) + 2*math.Log(1/alpha)
+		if next == r {
+			break
+		}
+		r = next
 	}
 	return r
 }

@@ -171,7 +171,7 @@ func TestDatasetPages(t *testing.T) {
 	if resp, body := s.get(at + "/export"); resp.StatusCode != 200 || strings.Count(body, "\n") != 2 {
 		t.Errorf("%d %s", resp.StatusCode, body)
 	}
-	if resp, body := s.send(at+"/runs/"+one+"/resume", url.Values{}); resp.StatusCode != 409 || !strings.Contains(body, "the run is done") {
+	if resp, body := s.send(at+"/runs/"+one+"/resume", url.Values{}); resp.StatusCode != 409 || !strings.Contains(body, "he run is done") {
 		t.Errorf("a run that is done is resumed: %d", resp.StatusCode)
 	}
 	s.sent(at+"/runs/"+one+"/delete", url.Values{})
