@@ -2,7 +2,6 @@ package hedgerow
 
 import (
 	"bytes"
-	"encoding/json"
 	"io"
 	"net/http"
 	"strings"
@@ -61,8 +60,6 @@ func (x *exchange) askUsage(req *http.Request) ([]byte, bool) {
 	}
 	return provider.Apply(b, []provider.Edit{e}), true
 }
-
-func validJSON(b []byte) bool { return json.Valid(b) }
 
 // refusesUsage reports whether the provider refused what was added to the call.
 // If so the answer is done with, else it is as if it had not been looked at.

@@ -505,7 +505,7 @@ type recorder struct {
 func (r *recorder) write(p []byte) {
 	if !r.cut && len(r.b)+len(p) <= r.head {
 		if cap(r.b)-len(r.b) < len(p) { // append alone would grow large bodies by a quarter only
-			grown := make([]byte, len(r.b), min(max(2*cap(r.b), len(r.b)+len(p), 4<<10), r.head))
+			grown := make([]byte, len(r.b), min(max(2*cap(r.b), len(r.b)+len(p), 1<<10), r.head))
 			copy(grown, r.b)
 			r.b = grown
 		}
@@ -553,7 +553,7 @@ func (r *recorder) last(n int) []byte {
 // whole reports whether what was recorded is a complete JSON value.
 func (r *recorder) whole() bool {
 	b := bytes.TrimSpace(r.b)
-	return !r.cut && len(b) > 1 && (b[0] == '{' && b[len(b)-1] == '}' || b[0] == '[' && b[len(b)-1] == ']') && validJSON(b)
+	return !r.cut && len(b) > 1 && (b[0] == '{' && b[len(b)-1] == '}' || b[0] == '[' && b[len(b)-1] == ']') && event.ValidJSON(b)
 }
 
 // Retries: openai-go and anthropic-sdk-go try a call again where it failed, and

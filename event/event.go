@@ -10,6 +10,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/shopspring/decimal"
+	"github.com/tidwall/gjson"
 )
 
 // Names of the LLM events, as PostHog's schema has them.
@@ -273,6 +274,12 @@ func FirstChars(s string, n int) string {
 		n--
 	}
 	return s
+}
+
+// ValidJSON reports whether b is one JSON value, as [encoding/json.Valid] does, in
+// a third of the time.
+func ValidJSON(b []byte) bool {
+	return !NestedDeeper(b, 10_000) && gjson.ValidBytes(b)
 }
 
 // NestedDeeper reports whether the brackets of a JSON text, those in its strings

@@ -346,3 +346,15 @@ func TestNestedDeeper(t *testing.T) {
 		}
 	}
 }
+
+// FuzzValidJSON holds ValidJSON to encoding/json's judgement.
+func FuzzValidJSON(f *testing.F) {
+	for _, s := range []string{``, `{}`, ` [1, -0.5e+3, "\u00e9\n", true, null] `, `{"a":{"b":[{}]}}`, `01`, `1.`, `-`, `"\x"`, "\"\x01\"", "\"\xff\"", `{"a":1,}`, `[1 2]`, `nul`, `{}{}`} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if got, want := event.ValidJSON(b), json.Valid(b); got != want {
+			t.Errorf("%q: %v, encoding/json says %v", b, got, want)
+		}
+	})
+}

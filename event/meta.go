@@ -283,7 +283,7 @@ func raws(name string, at func(*Event) *map[string]json.RawMessage) member {
 					dst = append(dst, "null"...)
 					continue
 				}
-				if !json.Valid(v) {
+				if !ValidJSON(v) {
 					return dst, false, fmt.Errorf("%s.%s is not valid JSON", name, k)
 				}
 				dst = append(dst, v...)

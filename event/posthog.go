@@ -133,7 +133,7 @@ func (l wireProps) append(b []byte) ([]byte, error) {
 			b = append(b, "null"...)
 			continue
 		}
-		if p.check && !json.Valid(p.value) {
+		if p.check && !ValidJSON(p.value) {
 			return nil, fmt.Errorf("the property %.100s is not JSON", p.name)
 		}
 		b = append(b, p.value...)

@@ -21,16 +21,25 @@ func RedactBase64(b []byte) json.RawMessage {
 	if len(b) < leastFile {
 		return b
 	}
-	b = redactDataURLs(b)
-	for _, key := range fileKeys {
-		b = redactUnder(b, key)
-	}
-	return redactBare(b)
+	return redactBare(redactMembers(redactDataURLs(b)))
 }
 
 // fileKeys are the members that bear files in the formats of OpenAI, Anthropic,
-// Gemini and PostHog, as they stand in a document.
-var fileKeys = [][]byte{[]byte(`"data"`), []byte(`"file_data"`), []byte(`"b64_json"`), []byte(`"bytes"`)}
+// Gemini and PostHog, as they stand in a document behind the opening quote.
+var fileKeys = [][]byte{[]byte(`data"`), []byte(`file_data"`), []byte(`b64_json"`), []byte(`bytes"`)}
+
+// fileKey returns the length of the key whose opening quote is before b, or 0.
+func fileKey(b []byte) int {
+	if len(b) == 0 || b[0] != 'd' && b[0] != 'f' && b[0] != 'b' {
+		return 0
+	}
+	for _, key := range fileKeys {
+		if bytes.HasPrefix(b, key) {
+			return len(key)
+		}
+	}
+	return 0
+}
 
 func redactDataURLs(b []byte) []byte {
 	sep := []byte(";base64,")
@@ -117,17 +126,22 @@ func base64Run(b []byte, i int) int {
 	return i
 }
 
-// redactUnder replaces files that are the value of a member of the given name.
-func redactUnder(b, key []byte) []byte {
+// redactMembers replaces files that are the value of a member of a known name.
+func redactMembers(b []byte) []byte {
 	var out []byte
 	copied := 0
 	for i := 0; ; {
-		k := bytes.Index(b[i:], key)
+		k := bytes.IndexByte(b[i:], '"')
 		if k < 0 {
 			break
 		}
 		name := i + k
-		i = skipSpace(b, name+len(key))
+		n := fileKey(b[name+1:])
+		if n == 0 {
+			i = name + 1
+			continue
+		}
+		i = skipSpace(b, name+1+n)
 		if i >= len(b) || b[i] != ':' {
 			continue
 		}

@@ -2,8 +2,9 @@ package provider
 
 import (
 	"bytes"
-	"encoding/json"
 	"time"
+
+	"github.com/hedgerow/hedgerow/event"
 )
 
 // Streams of chat completions bear token counts only if the request has
@@ -40,7 +41,7 @@ func AskUsage(b []byte) (e Edit, ok bool) {
 			optionCount++
 		}
 	}
-	if !o.Done() || !streaming || streams != 1 || optionCount > 1 || !json.Valid(b) {
+	if !o.Done() || !streaming || streams != 1 || optionCount > 1 || !event.ValidJSON(b) {
 		return Edit{}, false
 	}
 	return AskUsageOf(b, stream, options)
@@ -58,7 +59,7 @@ func AskUsageOf(b []byte, stream, options Member) (Edit, bool) {
 	if string(value) == "null" {
 		return Edit{options.Val, options.End, "{" + ask + "}"}, true
 	}
-	if value[0] != '{' || !json.Valid(value) {
+	if value[0] != '{' || !event.ValidJSON(value) {
 		return Edit{}, false
 	}
 	o := NewObject(value)

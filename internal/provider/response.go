@@ -224,7 +224,12 @@ const EndedWithin = 4 << 10
 func StreamEnded(d Dialect, contentType string, last []byte) bool {
 	if strings.Contains(contentType, "ndjson") {
 		// Ollama's last line has figures behind the content.
-		return bytes.Contains(last, []byte(`"total_duration":`)) || lineBegins(last, `{"error":`)
+		for line := range bytes.Lines(last) {
+			if bytes.HasPrefix(line, []byte(`{"error":`)) {
+				return true
+			}
+		}
+		return bytes.Contains(last, []byte(`"total_duration":`))
 	}
 	if !strings.Contains(contentType, "event-stream") {
 		return false
@@ -232,26 +237,21 @@ func StreamEnded(d Dialect, contentType string, last []byte) bool {
 	if d == Gemini && bytes.Contains(last, []byte(`"finishReason"`)) {
 		return true
 	}
-	for _, begin := range [...]string{"data: [DONE]", "data:[DONE]", "event: message_stop", "event: response.completed", "event: response.failed", "event: response.incomplete", "event: error", `data: {"error"`} {
-		if lineBegins(last, begin) {
-			return true
+	for line := range bytes.Lines(last) {
+		switch {
+		case bytes.HasPrefix(line, []byte("data:")):
+			switch line = bytes.TrimLeft(line[len("data:"):], " "); {
+			case bytes.HasPrefix(line, []byte("[DONE]")), bytes.HasPrefix(line, []byte(`{"error"`)):
+				return true
+			}
+		case bytes.HasPrefix(line, []byte("event: ")):
+			switch string(bytes.TrimRight(line[len("event: "):], "\r\n")) {
+			case "message_stop", "response.completed", "response.failed", "response.incomplete", "error":
+				return true
+			}
 		}
 	}
 	return false
-}
-
-// lineBegins reports whether a line of b begins so.
-func lineBegins(b []byte, begin string) bool {
-	for from := 0; ; {
-		i := bytes.Index(b[from:], []byte(begin))
-		if i < 0 {
-			return false
-		}
-		if i += from; i == 0 || b[i-1] == '\n' || b[i-1] == '\r' {
-			return true
-		}
-		from = i + len(begin)
-	}
 }
 
 // arrival tells when the response had been received up to an offset.

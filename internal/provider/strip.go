@@ -178,9 +178,12 @@ func addedByUsage(ev []byte) (from, to int) {
 func dataLine(ev []byte) (begin, end int) {
 	begin = -1
 	for i := 0; i < len(ev); {
-		n := bytes.IndexAny(ev[i:], "\r\n")
+		n := bytes.IndexByte(ev[i:], '\n')
 		if n < 0 {
 			n = len(ev) - i
+		}
+		if k := bytes.IndexByte(ev[i:i+n], '\r'); k >= 0 { // a line end by itself, or half of one
+			n = k
 		}
 		line := ev[i : i+n]
 		if v, ok := bytes.CutPrefix(line, []byte("data:")); ok {
