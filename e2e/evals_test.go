@@ -151,9 +151,9 @@ func TestDatasetRun(t *testing.T) {
 				CostUSD         string `json:"cost_usd"`
 			}
 			Results []struct {
-				Output  string
-				TraceID string `json:"trace_id"`
-				Evals   []eval.Result
+				Output, Model string
+				TraceID       string `json:"trace_id"`
+				Evals         []eval.Result
 			}
 		}
 		w.await(20*time.Second, func() bool {
@@ -172,6 +172,21 @@ func TestDatasetRun(t *testing.T) {
 	}
 	a := run(`{"prompt":"support","checks":["short"],"budget_usd":1}`)
 	b := run(`{"prompt":"support","model":"gpt-4.1","checks":["short"],"budget_usd":1,"concurrency":2}`)
+	// Gemini answers and judges, in its own words.
+	p.call("PUT", "/api/v1/projects/default/provider-keys/gemini", `{"key":"e2e-gemini-kept"}`, nil)
+	p.call("POST", "/api/v1/evals/checks", `{"name":"fair","kind":"judge","enabled":false,"judge":{"provider":"gemini","model":"gemini-2.5-flash","instruction":"It is fair.","daily_usd":0.5}}`, nil)
+	var third struct {
+		Results []struct {
+			Model string
+			Evals []eval.Result
+		}
+	}
+	p.call("GET", "/api/v1/datasets/golden/runs/"+run(`{"prompt":"support","provider":"gemini","model":"gemini-2.5-flash","checks":["fair"],"budget_usd":1}`), "", &third)
+	for _, r := range third.Results {
+		if !slices.ContainsFunc(r.Evals, func(e eval.Result) bool { return e.Name == "fair" && e.Score.Known }) || !strings.HasPrefix(r.Model, "gemini-2.5") {
+			t.Errorf("by Gemini: %+v", r)
+		}
+	}
 	var cmp struct {
 		Evals []struct {
 			Name     string `json:"eval_name"`

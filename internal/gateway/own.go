@@ -31,8 +31,8 @@ type Own struct {
 	// MaxTokens bounds the answer. Defaults to 1024 where the provider asks for a
 	// bound, and to none elsewhere. Params win.
 	MaxTokens int
-	// Schema asks for an answer that is JSON of this schema, of providers that
-	// take response_format. The others are left to the words of the messages.
+	// Schema asks for an answer that is JSON of this schema, of Gemini and of
+	// providers that take response_format. The others are left to the words of the messages.
 	Schema json.RawMessage
 
 	Header http.Header // attribution, as any caller's
@@ -70,14 +70,14 @@ func OwnProject(r *http.Request) (projectID string, ok bool) {
 
 // Call makes the call and returns its event, without a price: hedgerow's own
 // pricing is behind [Appender]. The error, an [*event.Error], says that there
-// was no call: a provider that is not known or speaks neither OpenAI's nor
-// Anthropic's format, or has no key in this project. That the provider refused
+// was no call: a provider that is not known or has no key in this project, or
+// messages that its format has no words for. That the provider refused
 // or failed is what the event tells.
 func (g *Gateway) Call(ctx context.Context, o Own) (*event.Event, error) {
 	name, resource, _ := strings.Cut(o.Provider, "/")
 	up := g.upstreams[name]
 	if up == nil {
-		return nil, event.Invalid("hedgerow knows no provider "+fmt.Sprintf("%q", name), "use one of "+strings.Join(slices.Sorted(maps.Keys(g.upstreams)), ", "))
+		return nil, event.Invalid("hedgerow knows no provider "+fmt.Sprintf("%q", name)+", and cannot ask it", "judges and runs of datasets can ask "+strings.Join(slices.Sorted(maps.Keys(g.upstreams)), ", "))
 	}
 	path, body, err := o.request(up.dialect)
 	if err != nil {
@@ -146,6 +146,14 @@ var chatPaths = map[string]string{
 
 // request is the path below the provider's route and the body.
 func (o *Own) request(d provider.Dialect) (path string, body []byte, err error) {
+	if d == provider.Gemini {
+		path, b, err := o.geminiRequest()
+		if err != nil {
+			return "", nil, err
+		}
+		body, err := encodeOwn(b)
+		return path, body, err
+	}
 	b := make(map[string]any, len(o.Params)+5)
 	b["model"] = o.Model
 	messages := make([]OwnMessage, len(o.Messages))
@@ -181,8 +189,6 @@ func (o *Own) request(d provider.Dialect) (path string, body []byte, err error) 
 		if len(system) > 0 {
 			b["system"] = strings.Join(system, "\n\n")
 		}
-	default:
-		return "", nil, event.Invalid("hedgerow itself cannot call "+o.Provider, "use a provider that speaks OpenAI's or Anthropic's format, such as openai, anthropic or openrouter")
 	}
 	b["messages"] = messages
 	if len(o.Tools) > 0 && string(o.Tools) != "null" {
@@ -197,11 +203,16 @@ func (o *Own) request(d provider.Dialect) (path string, body []byte, err error) 
 	}
 	delete(b, "stream") // nobody watches
 	delete(b, "stream_options")
-	body, err = json.Marshal(b)
+	body, err = encodeOwn(b)
+	return path, body, err
+}
+
+func encodeOwn(body map[string]any) ([]byte, error) {
+	b, err := json.Marshal(body)
 	if err != nil {
-		return "", nil, event.NewError(event.CodeInvalid, "the call's messages or parameters are not JSON", "", err)
+		return nil, event.NewError(event.CodeInvalid, "the call's messages or parameters are not JSON", "", err)
 	}
-	return path, body, nil
+	return b, nil
 }
 
 // plainContent makes one string of parts that are all text: every provider takes

@@ -21,7 +21,7 @@ func ownAuthorize(_ string, r *http.Request) (gateway.Grant, error) {
 		return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "not an own call", "", nil)
 	}
 	return gateway.Grant{ProjectID: id, ProviderKey: func(name string) (string, bool) {
-		return providerKey, name == "openai" || name == "anthropic"
+		return providerKey, name == "openai" || name == "anthropic" || name == "gemini"
 	}}, nil
 }
 
@@ -34,13 +34,14 @@ func TestOwnCall(t *testing.T) {
 	}{
 		{"openai", "/v1/chat/completions", []string{`"max_completion_tokens":77`, `"response_format":{"json_schema"`, `"role":"system"`, `"content":"one\ntwo"`, `"temperature":0.5`}, []string{`"stream"`, `"type":"text"`}},
 		{"anthropic", "/v1/messages", []string{`"max_tokens":77`, `"system":"Be brief."`, `"content":"one\ntwo"`, `"temperature":0.5`}, []string{`"stream"`, `"role":"system"`, `response_format`}},
+		{"gemini", "/v1beta/models/gemini-2.5-flash:generateContent", []string{`"maxOutputTokens":77`, `"systemInstruction":{"parts":[{"text":"Be brief."}]}`, `"contents":[{"role":"user","parts":[{"text":"one\ntwo"}]}]`, `"temperature":0.5`, `"responseMimeType":"application/json"`, `"responseJsonSchema":{"type":"object"}`}, []string{`"stream"`, `"role":"system"`, `"model"`, `"messages"`}},
 	} {
 		t.Run(c.provider, func(t *testing.T) {
 			r, sim := simulate(t, gateway.Config{Authorize: ownAuthorize})
 			sim.Script(providertest.Behavior{Text: "forty-two"})
 			id := event.NewID()
 			own := gateway.Own{
-				ProjectID: "p7", UUID: id, Provider: c.provider, Model: map[string]string{"openai": "gpt-4.1-mini", "anthropic": "claude-sonnet-4-5"}[c.provider], MaxTokens: 77,
+				ProjectID: "p7", UUID: id, Provider: c.provider, Model: map[string]string{"openai": "gpt-4.1-mini", "anthropic": "claude-sonnet-4-5", "gemini": "gemini-2.5-flash"}[c.provider], MaxTokens: 77,
 				Messages: []gateway.OwnMessage{{Role: "system", Content: json.RawMessage(`"Be brief."`)}, {Role: "user", Content: json.RawMessage(`[{"type":"text","text":"one"},{"type":"text","text":"two"}]`)}},
 				Params:   map[string]json.RawMessage{"temperature": json.RawMessage("0.5"), "stream": json.RawMessage("true")},
 				Schema:   json.RawMessage(`{"type":"object"}`),
@@ -89,12 +90,31 @@ func TestOwnCallFails(t *testing.T) {
 			t.Errorf("%s: %v, %+v", f, err, e)
 		}
 	}
-	for name, p := range map[string]string{"no key": "openrouter", "no such provider": "nobody", "a format of its own": "gemini", "no resource": "azure"} {
+	for name, p := range map[string]string{"no key": "openrouter", "no such provider": "nobody", "no resource": "azure"} {
 		o := own
 		o.Provider = p
 		if _, err := r.Call(t.Context(), o); err == nil || event.AsError(err).Hint == "" || event.AsError(err).HTTPStatus() >= 500 {
 			t.Errorf("%s: %v", name, err)
 		}
+	}
+	for _, m := range []gateway.OwnMessage{{Role: "tool", Content: json.RawMessage(`"x"`)}, {Role: "user", Content: json.RawMessage(`[{"type":"image_url","image_url":{"url":"https://x"}}]`)}, {Role: "user", Content: json.RawMessage(`null`)}} {
+		o := own
+		o.Provider, o.Messages = "gemini", []gateway.OwnMessage{m}
+		if _, err := r.Call(t.Context(), o); err == nil || !strings.Contains(err.Error(), "cannot be sent to Gemini") {
+			t.Errorf("%s: %v", m.Content, err)
+		}
+	}
+	before := len(sim.Requests())
+	o := own
+	o.Provider, o.Model = "gemini", "gemini-2.5-flash"
+	o.Params = map[string]json.RawMessage{"top_p": json.RawMessage("0.9"), "stop": json.RawMessage(`"END"`), "generationConfig": json.RawMessage(`{"seed":4}`), "safetySettings": json.RawMessage(`[]`), "thinkingConfig": json.RawMessage(`{"thinkingBudget":0}`)}
+	o.Messages = []gateway.OwnMessage{{Role: "user", Content: json.RawMessage(`[{"inlineData":{"mimeType":"image/png","data":"AA=="}},{"type":"text","text":"What?"}]`)}, {Role: "assistant", Content: json.RawMessage(`"A dot."`)}, {Role: "user", Content: json.RawMessage(`"Sure?"`)}}
+	if e, err := r.Call(t.Context(), o); err != nil || e.IsError {
+		t.Errorf("%v %+v", err, e)
+	}
+	const want = `{"contents":[{"role":"user","parts":[{"inlineData":{"mimeType":"image/png","data":"AA=="}},{"text":"What?"}]},{"role":"model","parts":[{"text":"A dot."}]},{"role":"user","parts":[{"text":"Sure?"}]}],"generationConfig":{"seed":4,"stopSequences":["END"],"thinkingConfig":{"thinkingBudget":0},"topP":0.9},"safetySettings":[]}`
+	if got := sim.Requests()[before:]; len(got) != 1 || string(got[0].Body) != want {
+		t.Errorf("Gemini got %s", got[0].Body)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
