@@ -81,6 +81,86 @@ await drawn(page);
 const file = await page.evaluate(async () => (await (await fetch([...document.querySelectorAll("a")].find((a) => a.getAttribute("aria-label") === "CSV of Which version fails").href)).text()));
 say({ walk: "an own dashboard by keyboard", clicks: 0, found: order.join() === "What it costs,Which version fails" && kept === "← Earlier: What it costs" && (await page.locator(".place.wide").count()) === 1 && /support_answer@4/.test(file.split("\n")[0]) && !/agent_plan/.test(file) });
 
+// Words in what is said of calls, and in what they said.
+const rows = () => page.locator("#board tbody tr");
+await page.goto(base + "/p/default/events?kind=errors");
+await page.getByLabel("Find", { exact: true }).fill("does not match the SCHEMA");
+await Promise.all([page.waitForURL(/q=does/), page.keyboard.press("Enter")]);
+await page.waitForFunction(() => /does not match/.test(document.querySelector(".chips")?.textContent ?? ""));
+const versions = new Set(await page.locator("#board tbody td:nth-child(3)").allTextContents());
+await page.getByLabel("in prompts and answers").fill("order");
+await Promise.all([page.waitForURL(/said=order/), page.keyboard.press("Enter")]);
+await page.getByText("prompts and answers searched for “order”").waitFor();
+say({ walk: "words are found", clicks: 0, found: versions.size > 0 && [...versions].every((v) => v.startsWith("support_answer")) && (await page.getByLabel("Find", { exact: true }).inputValue()) === "does not match the SCHEMA" });
+
+// A list under a name.
+await page.goto(base + "/p/default/events?kind=errors&sort=latency");
+await page.getByText("Save this view").click();
+await page.getByRole("textbox", { name: "Name" }).fill("Slow failures");
+await page.getByRole("button", { name: "Save", exact: true }).click();
+await page.goto(base + "/p/default/events");
+await Promise.all([page.waitForURL(/kind=errors/), page.getByRole("link", { name: "Slow failures" }).click()]);
+const kind = new URL(page.url()).searchParams;
+await page.getByRole("button", { name: "Delete the saved view Slow failures" }).click();
+await page.waitForURL(/\/events$/);
+say({ walk: "a saved view", clicks: 0, found: kind.get("sort") === "latency" && (await page.getByRole("link", { name: "Slow failures" }).count()) === 0 });
+
+// Times as the clock shows them, or as how long ago they were, on every page.
+const time = () => page.locator("#board time").first().textContent();
+const toggle = page.getByRole("button", { name: "How long ago" });
+await page.goto(base + "/p/default/events");
+const clock = await time();
+await toggle.click();
+const since = await time();
+await page.goto(base + "/p/default/traces");
+const there = await time();
+const pressed = await toggle.getAttribute("aria-pressed");
+await toggle.click();
+say({ walk: "how long ago", clicks: 0, found: /^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$/.test(clock) && /ago|now/.test(since) && /ago|now/.test(there) && pressed === "true" && /^\d{4}/.test(await time()) });
+
+// What left of a call for PostHog, on its own page.
+const newest = async () => {
+  await page.goto(base + "/p/default/events?event=$ai_generation");
+  await page.goto(base + await page.locator("#board tbody a").first().getAttribute("href"));
+  await page.locator("#sent .pill").first().waitFor();
+  return page.locator("#sent");
+};
+let sent = await newest();
+for (let i = 0; i < 60 && !/\bsent\b/.test(await sent.locator(".pill").first().textContent()); i++) {
+  await new Promise((r) => setTimeout(r, 1000));
+  await page.reload();
+  await page.locator("#sent .pill").first().waitFor();
+}
+await sent.locator("summary").first().click();
+const wire = JSON.parse(await sent.locator("pre").first().textContent());
+say({ walk: "what was sent to PostHog", clicks: 0, found: /\d\d:\d\d:\d\d/.test(await sent.textContent()) && wire.event === "$ai_generation" && wire.properties.$ai_input === null });
+
+// Lists follow what comes in, errors too.
+const followed = [];
+for (const list of ["events", "traces", "sessions", "people", "errors"]) {
+  await page.goto(base + "/p/default/" + list);
+  await Promise.all([page.waitForURL(/live=1/), page.getByRole("link", { name: "Follow live" }).click()]);
+  await page.waitForResponse((r) => new URL(r.url()).pathname.endsWith("/" + list) && r.request().headers()["hx-request"] === "true" && r.status() === 200, { timeout: 120_000 });
+  await page.getByRole("link", { name: "Stop" }).waitFor();
+  followed.push((await rows().count()) > 0);
+}
+say({ walk: "lists that follow", clicks: 0, found: followed.length === 5 && followed.every(Boolean) });
+
+// Rows by keyboard, and the list of the keys.
+await page.goto(base + "/p/default/traces");
+const at = () => page.evaluate(() => [...document.querySelectorAll("#board tbody tr")].indexOf(document.activeElement.closest("tr")));
+const steps = [];
+for (const key of ["j", "j", "k", "ArrowDown", "ArrowDown", "ArrowUp", "k", "k"]) { await page.keyboard.press(key); steps.push(await at()); }
+const outlined = await page.evaluate(() => getComputedStyle(document.activeElement).outlineStyle !== "none");
+await page.keyboard.press("?");
+await page.getByRole("region", { name: "Keyboard" }).waitFor();
+const complaints = await grave(page);
+await page.screenshot({ path: `${folder}/keyboard.png` });
+await page.keyboard.press("Escape");
+await page.keyboard.press("j");
+await Promise.all([page.waitForURL(/\/traces\/.+/), page.keyboard.press("Enter")]);
+say({ walk: "rows by keyboard", clicks: 0, found: steps.join() === "0,1,0,1,2,1,0,0" && outlined && complaints.length === 0 });
+
 const find = async (path, pattern) => {
   await page.goto(base + path);
   return page.evaluate((p) => [...document.querySelectorAll("main a")].map((a) => a.getAttribute("href")).find((h) => new RegExp(p).test(h)), pattern);

@@ -156,7 +156,7 @@ func (s *Web) refuse(w http.ResponseWriter, r *http.Request, err error) {
 // told is an error as people get to read it; the log gets its cause.
 func (s *Web) told(r *http.Request, err error) *event.Error {
 	e := event.AsError(err)
-	if e.Code == event.CodeInternal || e.Code == event.CodeUnavailable {
+	if (e.Code == event.CodeInternal || e.Code == event.CodeUnavailable) && r.Context().Err() == nil { // else the reader has gone on
 		s.log.Error("page failed", "path", r.Pattern, "err", err)
 	}
 	return e
@@ -166,6 +166,9 @@ func (s *Web) told(r *http.Request, err error) *event.Error {
 func (s *Web) show(w http.ResponseWriter, r *http.Request, status int, c templ.Component) {
 	var b bytes.Buffer
 	if err := c.Render(r.Context(), &b); err != nil {
+		if r.Context().Err() != nil {
+			return // the reader has gone on
+		}
 		s.log.Error("page does not render", "path", r.Pattern, "err", err)
 		http.Error(w, "hedgerow could not draw this page; see its log", http.StatusInternalServerError)
 		return
