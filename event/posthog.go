@@ -4,13 +4,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/shopspring/decimal"
+	"github.com/tidwall/gjson"
 )
 
 // Wire says what [Event.MarshalPostHog] adds to an event as it leaves. The zero
@@ -312,7 +313,7 @@ func (e *Event) SetWireProperties(p map[string]json.RawMessage) {
 	// Product events mostly have none.
 	known := false
 	for name := range p {
-		if known = wireNames[name] || strings.HasPrefix(name, "$feature/"); known {
+		if known = wireNames[name] != "" || strings.HasPrefix(name, "$feature/"); known {
 			break
 		}
 	}
@@ -329,53 +330,10 @@ func (e *Event) SetWireProperties(p map[string]json.RawMessage) {
 			delete(p, name)
 		}
 	}
-	for _, f := range stringFields {
-		take(f.name, func(v json.RawMessage) bool {
-			switch s := stringify(v); {
-			case s != "" && (v[0] == '"' || f.loose):
-				*f.at(e) = s
-				return true
-			}
-			return false
-		})
-	}
-	take("$ai_model", func(v json.RawMessage) bool { return unmarshalText(v, &e.Model) })
-	take("model_requested", func(v json.RawMessage) bool { return unmarshalText(v, &e.ModelAsked) })
-	for _, f := range intFields {
-		take(f.name, func(v json.RawMessage) bool { return parseInt(v, f.at(e)) })
-	}
-	for _, f := range costFields {
-		take(f.name, func(v json.RawMessage) bool {
-			d, err := decimal.NewFromString(strings.Trim(string(v), `"`))
-			if err != nil {
-				return false
-			}
-			*f.at(e) = Some(d)
-			return true
-		})
-	}
-	for _, f := range boolFields {
-		take(f.name, func(v json.RawMessage) bool { return parseBool(v, f.at(e)) })
-	}
-	for _, f := range durationFields {
-		take(f.name, func(v json.RawMessage) bool {
-			s, err := strconv.ParseFloat(strings.Trim(string(v), `"`), 64)
-			if err != nil || s < 0 || s > 1e9 {
-				return false
-			}
-			*f.at(e) = Some(time.Duration(s*1e6+0.5) * time.Microsecond)
-			return true
-		})
-	}
-	for _, f := range contentFields {
-		take(f.name, func(v json.RawMessage) bool {
-			if string(v) == "null" {
-				e.Private = e.Private || e.IsCosted()
-				return e.IsCosted()
-			}
-			*f.at(e) = v
-			return true
-		})
+	for name, v := range p {
+		if set := wireSetters[name]; set != nil && set(e, v) {
+			delete(p, name)
+		}
 	}
 	// Only one part is null where a call failed or was cut: nothing was withheld.
 	e.Private = e.Private && e.Content.Input == nil && e.Content.Output == nil
@@ -395,10 +353,11 @@ func (e *Event) SetWireProperties(p map[string]json.RawMessage) {
 		return e.PromptVersion != ""
 	})
 	take("$ai_model_parameters", func(v json.RawMessage) bool {
-		return json.Unmarshal(v, &e.ModelParameters) == nil && len(e.ModelParameters) > 0
+		e.ModelParameters = rawObject(v)
+		return len(e.ModelParameters) > 0
 	})
 	take("$ai_provider_metadata", func(v json.RawMessage) bool {
-		if json.Unmarshal(v, &e.ProviderMetadata) != nil || len(e.ProviderMetadata) == 0 {
+		if e.ProviderMetadata = rawObject(v); len(e.ProviderMetadata) == 0 {
 			return false
 		}
 		if fp, ok := e.ProviderMetadata["system_fingerprint"]; ok && json.Unmarshal(fp, &e.SystemFingerprint) == nil {
@@ -415,20 +374,20 @@ func (e *Event) SetWireProperties(p map[string]json.RawMessage) {
 		e.Groups = groups
 		return true
 	})
-	for _, name := range slices.Collect(maps.Keys(p)) {
-		if key, ok := strings.CutPrefix(name, "$feature/"); ok {
-			take(name, func(v json.RawMessage) bool {
-				s := stringify(v)
-				if s == "" || v[0] != '"' && s != "true" && s != "false" {
-					return false
-				}
-				if e.Flags == nil {
-					e.Flags = make(map[string]string)
-				}
-				e.Flags[key] = s
-				return true
-			})
+	for name, v := range p {
+		key, ok := strings.CutPrefix(name, "$feature/")
+		if !ok {
+			continue
 		}
+		s := stringify(v)
+		if s == "" || v[0] != '"' && s != "true" && s != "false" {
+			continue
+		}
+		if e.Flags == nil {
+			e.Flags = make(map[string]string)
+		}
+		e.Flags[key] = s
+		delete(p, name)
 	}
 	if e.Cost.Total.Known {
 		delete(p, "$ai_cost_passthrough") // said again on the way out
@@ -483,26 +442,103 @@ func GeminiThinks(model string) bool {
 	return ok && strings.ContainsRune(rest, '-')
 }
 
-// wireNames are the names that SetWireProperties knows.
-var wireNames = func() map[string]bool {
-	names := map[string]bool{}
-	for _, n := range []string{"$ai_model", "model_requested", "$ai_http_status", "$ai_is_error", "request_bytes", "response_bytes", "$ai_prompt_version",
-		"$ai_model_parameters", "$ai_provider_metadata", "$groups", "$hedgerow", "$ai_cost_passthrough"} {
-		names[n] = true
+// rawObject returns the members of a JSON object, or nil for anything else.
+func rawObject(v json.RawMessage) map[string]json.RawMessage {
+	var m map[string]json.RawMessage
+	if bytes.IndexByte(v, '\\') >= 0 || !utf8.Valid(v) { // keys to be decoded
+		if json.Unmarshal(v, &m) != nil {
+			return nil
+		}
+		return m
 	}
-	addNames(names, stringFields)
-	addNames(names, intFields)
-	addNames(names, costFields)
-	addNames(names, boolFields)
-	addNames(names, durationFields)
-	addNames(names, contentFields)
+	o := gjson.Parse(string(v))
+	if !o.IsObject() {
+		return nil
+	}
+	m = make(map[string]json.RawMessage)
+	o.ForEach(func(key, value gjson.Result) bool {
+		m[key.Str] = json.RawMessage(value.Raw)
+		return true
+	})
+	return m
+}
+
+// wireSetters take a property into the event's own field, each independently of
+// the others, and report whether they could.
+var wireSetters = func() map[string]func(*Event, json.RawMessage) bool {
+	set := map[string]func(*Event, json.RawMessage) bool{
+		"$ai_model":       func(e *Event, v json.RawMessage) bool { return unmarshalText(v, &e.Model) },
+		"model_requested": func(e *Event, v json.RawMessage) bool { return unmarshalText(v, &e.ModelAsked) },
+	}
+	for _, f := range stringFields {
+		set[f.name] = func(e *Event, v json.RawMessage) bool {
+			switch s := stringify(v); {
+			case s != "" && (v[0] == '"' || f.loose):
+				*f.at(e) = s
+				return true
+			}
+			return false
+		}
+	}
+	for _, f := range intFields {
+		set[f.name] = func(e *Event, v json.RawMessage) bool { return parseInt(v, f.at(e)) }
+	}
+	for _, f := range costFields {
+		set[f.name] = func(e *Event, v json.RawMessage) bool {
+			d, err := decimal.NewFromString(strings.Trim(string(v), `"`))
+			if err != nil {
+				return false
+			}
+			*f.at(e) = Some(d)
+			return true
+		}
+	}
+	for _, f := range boolFields {
+		set[f.name] = func(e *Event, v json.RawMessage) bool { return parseBool(v, f.at(e)) }
+	}
+	for _, f := range durationFields {
+		set[f.name] = func(e *Event, v json.RawMessage) bool {
+			s, err := strconv.ParseFloat(strings.Trim(string(v), `"`), 64)
+			if err != nil || s < 0 || s > 1e9 {
+				return false
+			}
+			*f.at(e) = Some(time.Duration(s*1e6+0.5) * time.Microsecond)
+			return true
+		}
+	}
+	for _, f := range contentFields {
+		set[f.name] = func(e *Event, v json.RawMessage) bool {
+			if string(v) == "null" {
+				e.Private = e.Private || e.IsCosted()
+				return e.IsCosted()
+			}
+			*f.at(e) = v
+			return true
+		}
+	}
+	return set
+}()
+
+// wireNames are the names that SetWireProperties knows.
+var wireNames = func() map[string]string {
+	names := map[string]string{}
+	for _, n := range []string{"$ai_http_status", "$ai_is_error", "request_bytes", "response_bytes", "$ai_prompt_version",
+		"$ai_model_parameters", "$ai_provider_metadata", "$groups", "$hedgerow", "$ai_cost_passthrough"} {
+		names[n] = n
+	}
+	for n := range wireSetters {
+		names[n] = n
+	}
 	return names
 }()
 
-func addNames[T any](names map[string]bool, list []field[T]) {
-	for _, f := range list {
-		names[f.name] = true
+// WireName is string(name), without memory of its own for the names that
+// [Event.SetWireProperties] knows.
+func WireName(name []byte) string {
+	if s, ok := wireNames[string(name)]; ok {
+		return s
 	}
+	return string(name)
 }
 
 type field[T any] struct {

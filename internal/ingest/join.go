@@ -6,6 +6,7 @@ import (
 	"hash/maphash"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -185,7 +186,8 @@ func (j *Joiner) Remember(events ...*event.Event) {
 			joined = append(joined, e)
 		case e.IsCosted() && now.Sub(e.Timestamp) <= JoinWindow:
 			keys := j.marks(e)
-			c := &seenCall{source: e.Source, uuid: e.UUID, when: e.Timestamp}
+			// Of its own: e's strings lie in the message that it came in.
+			c := &seenCall{source: strings.Clone(e.Source), uuid: strings.Clone(e.UUID), when: e.Timestamp}
 			for _, key := range keys {
 				if i := slices.IndexFunc(j.seen[key], func(have *seenCall) bool { return have.uuid == e.UUID }); i >= 0 {
 					c = j.seen[key][i]

@@ -8,6 +8,8 @@ import (
 	"iter"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/hedgerow/hedgerow/event"
 )
 
 // maxDepth is how deep JSON may be nested: what PostHog's own parser allows.
@@ -409,7 +411,7 @@ func elements(b []byte) iter.Seq[json.RawMessage] {
 // keyText is the key's own text, escapes resolved.
 func keyText(key []byte) string {
 	if bytes.IndexByte(key, '\\') < 0 {
-		return string(key)
+		return event.WireName(key)
 	}
 	quoted := make([]byte, 0, len(key)+2)
 	quoted = append(append(append(quoted, '"'), key...), '"')

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -318,30 +319,65 @@ func (p *part) end(done bool, after time.Duration) error {
 // all: up to so many the number is exact.
 const sampled = 8
 
+// meanFor is how long the mean of a sample is good for.
+const meanFor = 10 * time.Second
+
+// mean is how many events messages have, by a sample.
+type mean struct {
+	events, of uint64
+	at         time.Time
+}
+
 // eventsIn tells how many events lie in n messages of the subjects (none: of any)
 // from a position on. Beyond sampled messages it is an estimate by as many of
-// them, spread evenly.
+// them, spread evenly, a moment ago.
 func (j *Journal) eventsIn(ctx context.Context, n, first uint64, subjects ...string) (uint64, error) {
+	if n == 0 {
+		return 0, nil
+	}
 	if len(subjects) == 0 {
 		subjects = []string{">"}
 	}
-	looked, events := uint64(0), uint64(0)
-	for seq := first; looked < min(n, sampled); {
-		m, err := j.nextOf(ctx, seq, subjects)
-		if err != nil {
+	key := strings.Join(subjects, " ")
+	j.partsMu.Lock()
+	m := j.means[key]
+	j.partsMu.Unlock()
+	if n <= sampled || m.of == 0 || j.c.Now().Sub(m.at) > meanFor {
+		var err error
+		if m, err = j.sample(ctx, n, first, subjects); err != nil {
 			return 0, fmt.Errorf("count events: %w", err)
 		}
-		if m == nil {
+	}
+	switch {
+	case m.of == 0:
+		return n, nil
+	case m.of == n:
+		return m.events, nil
+	}
+	j.partsMu.Lock()
+	if j.means == nil {
+		j.means = make(map[string]mean)
+	}
+	j.means[key] = m
+	j.partsMu.Unlock()
+	return max(n, n*m.events/m.of), nil
+}
+
+func (j *Journal) sample(ctx context.Context, n, first uint64, subjects []string) (mean, error) {
+	m := mean{at: j.c.Now()}
+	for seq := first; m.of < min(n, sampled); {
+		next, err := j.nextOf(ctx, seq, subjects)
+		if err != nil {
+			return m, err
+		}
+		if next == nil {
 			break
 		}
-		looked++
-		events += uint64(batchLen(m.Data))
-		seq = max(m.Sequence+1, first+n/sampled*looked)
+		m.of++
+		m.events += uint64(batchLen(next.Data))
+		seq = max(next.Sequence+1, first+n/sampled*m.of)
 	}
-	if looked == 0 || looked == n {
-		return max(n, events), nil
-	}
-	return max(n, n*events/looked), nil
+	return m, nil
 }
 
 // nextOf is the first message of the subjects at or after a position. Nil where

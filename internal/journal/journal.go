@@ -86,10 +86,12 @@ type Journal struct {
 	mu         sync.Mutex
 	appends    sync.WaitGroup  // Add under mu while closing has not ended
 	opened     map[string]bool // queues, by this process
+	queues     map[string]*Queue
 	unreadable map[string]bool // queues whose cursor could not be read; see embedded.unrecoveredQueues
 
 	partsMu sync.Mutex
 	parts   map[partKey]*parts // of messages with several events that are out
+	means   map[string]mean    // by subjects; one for each queue there was
 
 	failed  chan struct{} // closed once by fail
 	failOne sync.Once
@@ -374,7 +376,7 @@ func (j *Journal) close(ctx context.Context) error {
 	}
 	<-j.janitorDone
 	j.metrics.unregister()
-	settleCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), apiTimeout)
+	settleCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), apiTimeout/2)
 	if err := j.settleParts(settleCtx); err != nil {
 		j.log.Warn("some events come again that had ended", "err", err)
 	}
@@ -390,6 +392,11 @@ func (j *Journal) close(ctx context.Context) error {
 		flushCtx, cancel := context.WithTimeout(ctx, apiTimeout/flushTries)
 		err = j.ctl.FlushWithContext(flushCtx)
 		cancel()
+		if err == nil {
+			settleCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), apiTimeout/flushTries)
+			err = j.settleAcks(settleCtx)
+			cancel()
+		}
 		if err == nil {
 			break
 		}

@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -62,6 +64,8 @@ type Queue struct {
 	since   time.Time        // when held was fetched
 	release func() bool      // keeps held from being given back
 	per     int              // events of a message, as they came last
+
+	lastAck atomic.Pointer[string] // where the last acknowledgement went
 }
 
 var _ event.Queue = (*Queue)(nil)
@@ -123,7 +127,14 @@ func (j *Journal) Queue(ctx context.Context, name string, o QueueOptions) (*Queu
 	if err != nil {
 		return nil, fmt.Errorf("open queue %s: %w", name, err)
 	}
-	return &Queue{j: j, name: name, cons: cons, fetchBytes: o.FetchBytes, ackWait: o.AckWait, per: 1}, nil
+	q := &Queue{j: j, name: name, cons: cons, fetchBytes: o.FetchBytes, ackWait: o.AckWait, per: 1}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.queues == nil {
+		j.queues = make(map[string]*Queue)
+	}
+	j.queues[name] = q
+	return q, nil
 }
 
 // firstOpened tells whether the queue is opened for the first time by the only
@@ -467,6 +478,27 @@ type acker struct {
 func (a *acker) Ack() error {
 	if err := a.msg.Ack(); err != nil {
 		return fmt.Errorf("ack: %w", err)
+	}
+	reply := a.msg.Reply()
+	a.q.lastAck.Store(&reply)
+	return nil
+}
+
+// settleAcks waits until the server has worked off the acknowledgements that were
+// sent: it takes them from its connection into a list, which a stop leaves. It
+// works that off in order, and answers "in progress" even for what has ended.
+func (j *Journal) settleAcks(ctx context.Context) error {
+	j.mu.Lock()
+	queues := maps.Clone(j.queues)
+	j.mu.Unlock()
+	for name, q := range queues {
+		last := q.lastAck.Load()
+		if last == nil {
+			continue
+		}
+		if _, err := j.ctl.RequestWithContext(ctx, *last, []byte("+WPI")); err != nil && !errors.Is(err, nats.ErrNoResponders) { // none: the queue is gone
+			return fmt.Errorf("acknowledgements of queue %s: %w", name, err)
+		}
 	}
 	return nil
 }

@@ -423,6 +423,15 @@ func tagList(tags []string) driver.Value {
 // maxMoney is 10^20 USD in units of 10^-18: what DECIMAL(38,18) holds.
 var maxMoney = new(big.Int).Exp(big.NewInt(10), big.NewInt(moneyWidth), nil)
 
+// powersOfTen that an int64 holds.
+var powersOfTen = func() (p [19]int64) {
+	p[0] = 1
+	for i := 1; i < len(p); i++ {
+		p[i] = 10 * p[i-1]
+	}
+	return p
+}()
+
 // scaled returns d in units of 10^-18 USD, rounded half to even. Exponents are
 // checked first: 1e999999999 is a short number with a very long integer.
 func scaled(d decimal.Decimal) (*big.Int, error) {
@@ -431,6 +440,9 @@ func scaled(d decimal.Decimal) (*big.Int, error) {
 	}
 	if d.NumDigits()+int(d.Exponent()) < -moneyScale {
 		return new(big.Int), nil
+	}
+	if zeros := moneyScale + int(d.Exponent()); zeros >= 0 && d.NumDigits()+zeros < 19 { // as nearly all are
+		return big.NewInt(d.CoefficientInt64() * powersOfTen[zeros]), nil
 	}
 	n := d.RoundBank(moneyScale).Shift(moneyScale).BigInt()
 	if n.CmpAbs(maxMoney) >= 0 {

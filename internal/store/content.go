@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -46,13 +47,22 @@ var (
 	})
 )
 
+// rawBodies are bodies before they are compressed: *[]byte.
+var rawBodies sync.Pool
+
+const maxRawPooled = 64 << 10
+
 func contentParts(c *event.Content) [5]*json.RawMessage {
 	return [5]*json.RawMessage{&c.Input, &c.Output, &c.Tools, &c.InputState, &c.OutputState}
 }
 
 // appendBody appends the body of c to dst.
 func appendBody(dst []byte, c *event.Content) []byte {
-	raw := make([]byte, 0, c.Size()+5*binary.MaxVarintLen32)
+	buf, _ := rawBodies.Get().(*[]byte)
+	if buf == nil {
+		buf = new([]byte)
+	}
+	raw := slices.Grow((*buf)[:0], c.Size()+5*binary.MaxVarintLen32)
 	for _, p := range contentParts(c) {
 		if *p == nil {
 			raw = append(raw, 0)
@@ -61,7 +71,11 @@ func appendBody(dst []byte, c *event.Content) []byte {
 		raw = binary.AppendUvarint(raw, uint64(len(*p))+1)
 		raw = append(raw, *p...)
 	}
-	return bodyEncoder().EncodeAll(raw, dst)
+	dst = bodyEncoder().EncodeAll(raw, slices.Grow(dst, len(raw)/2+64))
+	if *buf = raw; cap(raw) <= maxRawPooled {
+		rawBodies.Put(buf)
+	}
+	return dst
 }
 
 // DecodeContent reads column body of table content.

@@ -17,8 +17,8 @@ import (
 
 // Defaults of [Sink].
 const (
-	DefaultMaxBatch      = 2000
-	DefaultBatchBytes    = 4 << 20
+	DefaultMaxBatch      = 5000
+	DefaultBatchBytes    = 8 << 20
 	DefaultFlushInterval = 400 * time.Millisecond
 	maxFlushInterval     = 500 * time.Millisecond
 )
