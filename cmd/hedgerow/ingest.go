@@ -73,6 +73,7 @@ func (a *app) openIngest(context.Context) (err error) {
 	a.onClose("PostHog relay", func(context.Context) error { client.CloseIdleConnections(); return nil })
 	a.ingest, err = ingest.New(ingest.Config{
 		Projects: a.registry.Snapshot, Append: a.doors, Flags: client,
+		OutboundID: a.outboundID, Personal: privacy.Personal, OwnFlags: a.prompts.OwnFlags,
 		Logger: a.log.With("part", "ingest"), Registerer: a.metrics,
 	})
 	return err

@@ -40,7 +40,7 @@ var allowed = map[string][]string{
 	"internal/provider": {"event"},
 	"internal/gateway":  {"event", "internal/provider", "internal/project"},
 	"internal/body":     {}, // bounded request bodies: what ingest and otlp share
-	"internal/ingest":   {"event", "internal/body", "internal/project"},
+	"internal/ingest":   {"event", "internal/body", "internal/flag", "internal/project"},
 	"internal/otlp":     {"event", "internal/body", "internal/project"},
 	"internal/price":    {"event"},
 	"internal/privacy":  {"event"},

@@ -239,9 +239,15 @@ func (h *Handler) serveFlags(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	conn, ok := h.connection(to)
+	own := h.decideOwn(h.ownFlags(to.project), asked) // by the plain id, as rollouts are
 	if !ok {
-		writeJSON(w, http.StatusOK, h.noFlags(r, token, false))
+		h.writeSaid(w, &said{status: http.StatusOK}, addFlags(h.noFlags(r, token, false), own))
 		return
+	}
+	ip := clientIP(r)
+	if h.hashes(conn) {
+		h.anonymise(conn, asked)
+		ip = ""
 	}
 	delete(asked, "api_key")
 	delete(asked, "$token")
@@ -249,7 +255,7 @@ func (h *Handler) serveFlags(w http.ResponseWriter, r *http.Request) {
 	for _, name := range []string{"data", "compression", "_", "ip", "token"} {
 		query.Del(name)
 	}
-	question := question{method: http.MethodPost, url: conn.Host + strings.TrimSuffix(r.URL.Path, "/") + "/?" + query.Encode(), ip: clientIP(r), fresh: flagsFresh}
+	question := question{method: http.MethodPost, url: conn.Host + strings.TrimSuffix(r.URL.Path, "/") + "/?" + query.Encode(), ip: ip, fresh: flagsFresh}
 	question.body, _ = json.Marshal(asked) // keys sorted: equal questions are equal bytes
 	switch a := h.relay.ask(r.Context(), question); {
 	case a == nil, a.status != http.StatusOK && a.status != http.StatusBadRequest:
@@ -258,15 +264,15 @@ func (h *Handler) serveFlags(w http.ResponseWriter, r *http.Request) {
 			status = a.status
 		}
 		h.warnings.Warn("flags", "PostHog did not answer a question for feature flags; the SDK was told that there was an error", "connection", conn.ID, "status", status)
-		writeJSON(w, http.StatusOK, h.noFlags(r, token, true))
+		h.writeSaid(w, &said{status: http.StatusOK}, addFlags(h.noFlags(r, token, true), own))
 	default:
-		h.writeSaid(w, a, settingsFor(a.body, conn, token))
+		h.writeSaid(w, a, addFlags(settingsFor(a.body, conn, token), own))
 	}
 }
 
 // noFlags is what an SDK takes for "no flags"; with failed it keeps those that it
 // has.
-func (h *Handler) noFlags(r *http.Request, token string, failed bool) map[string]any {
+func (h *Handler) noFlags(r *http.Request, token string, failed bool) []byte {
 	out := map[string]any{"errorsWhileComputingFlags": failed, "requestId": event.NewID(), "evaluatedAt": h.now().UnixMilli()}
 	q := r.URL.Query()
 	decide := strings.HasPrefix(r.URL.Path, "/decide")
@@ -281,7 +287,8 @@ func (h *Handler) noFlags(r *http.Request, token string, failed bool) map[string
 	if decide || q.Get("config") == "true" {
 		maps.Copy(out, noSettings(token, failed))
 	}
-	return out
+	b, _ := json.Marshal(out) // of plain values
+	return b
 }
 
 // noSettings is the browser's configuration where nothing is switched on.
@@ -361,8 +368,12 @@ func (h *Handler) serveDefinitions(w http.ResponseWriter, r *http.Request) {
 		h.djangoError(w, body.Refuse(http.StatusUnauthorized, body.ReasonToken, "send a PostHog personal API key, or a hedgerow key (hr_…), as Authorization: Bearer"))
 		return
 	}
+	definitions := h.ownFlags(to.project)
 	if !ok {
-		writeJSON(w, http.StatusOK, map[string]any{"flags": []any{}, "group_type_mapping": map[string]any{}, "cohorts": map[string]any{}})
+		if !isOwn || own.ID != to.project {
+			definitions = nil // percentages are for who may read the project
+		}
+		h.writeDefinitions(w, r, addDefinitions([]byte(noDefinitions), definitions, false), "")
 		return
 	}
 	query.Set("token", conn.ProjectKey.Reveal())
@@ -377,19 +388,30 @@ func (h *Handler) serveDefinitions(w http.ResponseWriter, r *http.Request) {
 		h.djangoError(w, body.Refuse(http.StatusServiceUnavailable, body.ReasonUnavailable, "PostHog did not answer: try again"))
 		return
 	}
-	etag := a.etag
-	if etag == "" && a.status == http.StatusOK {
-		sum := sha256.Sum256(a.body)
+	if a.status != http.StatusOK {
+		h.writeSaid(w, a, a.body)
+		return
+	}
+	out, etag := addDefinitions(a.body, definitions, h.hashes(conn)), a.etag
+	if !bytes.Equal(out, a.body) {
+		etag = "" // PostHog's is of what PostHog said
+	}
+	h.writeDefinitions(w, r, out, etag)
+}
+
+// writeDefinitions answers with definitions, or says that they are those which
+// the SDK has. etag "" is made of the bytes.
+func (h *Handler) writeDefinitions(w http.ResponseWriter, r *http.Request, out []byte, etag string) {
+	if etag == "" {
+		sum := sha256.Sum256(out)
 		etag = `"` + hexOf(sum[:12]) + `"`
 	}
-	if a.status == http.StatusOK {
-		w.Header().Set("ETag", etag)
-		if r.Header.Get("If-None-Match") == etag {
-			w.WriteHeader(http.StatusNotModified)
-			return
-		}
+	w.Header().Set("ETag", etag)
+	if r.Header.Get("If-None-Match") == etag {
+		w.WriteHeader(http.StatusNotModified)
+		return
 	}
-	h.writeSaid(w, a, a.body)
+	h.writeSaid(w, &said{status: http.StatusOK}, out)
 }
 
 func hexOf(b []byte) string {
@@ -454,7 +476,8 @@ func (h *Handler) serveArray(w http.ResponseWriter, r *http.Request) {
 		h.djangoError(w, bad)
 		return
 	}
-	settings, err := json.Marshal(noSettings(token, false))
+	own := len(h.ownFlags(to.project)) > 0
+	settings, err := json.Marshal(noSettings(token, own))
 	if err != nil {
 		h.djangoError(w, body.AsRefusal(err))
 		return
@@ -463,6 +486,9 @@ func (h *Handler) serveArray(w http.ResponseWriter, r *http.Request) {
 		a := h.relay.ask(r.Context(), question{method: http.MethodGet, url: assetHost(conn.Host) + "/array/" + url.PathEscape(conn.ProjectKey.Reveal()) + "/config", fresh: configFresh})
 		if a != nil && a.status == http.StatusOK {
 			settings = settingsFor(a.body, conn, token)
+			if own {
+				settings = bytes.Replace(settings, []byte(`"hasFeatureFlags":false`), []byte(`"hasFeatureFlags":true`), 1)
+			}
 		} else if settings, err = json.Marshal(noSettings(token, true)); err != nil { // there may be flags: ask
 			h.djangoError(w, body.AsRefusal(err))
 			return

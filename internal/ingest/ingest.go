@@ -19,6 +19,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/body"
+	"github.com/hedgerow/hedgerow/internal/flag"
 	"github.com/hedgerow/hedgerow/internal/project"
 )
 
@@ -50,6 +51,18 @@ type Config struct {
 	// flags, their definitions and the browser's settings. nil answers as if no
 	// project had a PostHog.
 	Flags Doer
+
+	// OutboundID returns the distinct id by which a connection's PostHog knows a
+	// user: a hash where the connection hashes ids. nil: the id itself.
+	OutboundID func(c project.Connection, distinctID string) string
+
+	// Personal reports whether a person's property tells who somebody is. Where
+	// ids are hashed, flags are asked for without those. nil: none does.
+	Personal func(property string) bool
+
+	// OwnFlags returns the flags that hedgerow decides itself by percentages, for
+	// a project. It must not do I/O. nil: none.
+	OwnFlags func(projectID string) []flag.Definition
 
 	Limits     Limits
 	Logger     *slog.Logger          // nil discards
@@ -116,6 +129,12 @@ func New(c Config) (*Handler, error) {
 	}
 	if h.now == nil {
 		h.now = time.Now
+	}
+	if h.c.OutboundID == nil {
+		h.c.OutboundID = func(_ project.Connection, id string) string { return id }
+	}
+	if h.c.Personal == nil {
+		h.c.Personal = func(string) bool { return false }
 	}
 	h.memory = body.NewMemory(h.limits.Memory)
 	h.warnings = body.NewWarnings(h.log, h.now)

@@ -454,6 +454,10 @@ var personProperties = []string{
 	"user_email", "userEmail", "avatar", "avatar_url",
 }
 
+// Personal reports whether a property of a person's says who somebody is, so that
+// it does not leave where ids are hashed.
+func Personal(name string) bool { return slices.Contains(personProperties, name) }
+
 // anonymise hashes the ids of people and drops what else tells who they are. It
 // writes into the event's maps: the event is a clone.
 func anonymise(e *event.Event, key []byte) {

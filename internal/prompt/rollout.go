@@ -191,6 +191,20 @@ func (r *Registry) Rollouts(projectID string) []Rollout {
 	return list
 }
 
+// OwnFlags lists a project's rollouts by own percentages as flags. One that is
+// stopped is a flag that is switched off.
+func (r *Registry) OwnFlags(projectID string) []flag.Definition {
+	var list []flag.Definition
+	for _, ro := range r.Rollouts(projectID) {
+		if ro.Own != nil {
+			d := *ro.Own
+			d.Key, d.Name, d.Active = ro.Flag, "rollout of the prompt "+ro.Prompt, !ro.Stopped
+			list = append(list, d)
+		}
+	}
+	return list
+}
+
 // flagKey is what PostHog takes for a flag's key.
 var flagKey = regexp.MustCompile(`^[A-Za-z0-9_-]{1,400}$`)
 
