@@ -4,11 +4,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	posthogsdk "github.com/posthog/posthog-go"
 
 	"github.com/hedgerow/hedgerow"
 	"github.com/hedgerow/hedgerow/internal/flag"
@@ -212,5 +215,54 @@ func TestRolloutAlone(t *testing.T) {
 			t.Errorf("%s: %v, want %v", user, out, want)
 		}
 	}
+	// PostHog's SDKs that ask hedgerow get the same, asked and decided by themselves.
+	silent := false
+	for _, personalKey := range []string{"", w.key} {
+		client, err := posthogsdk.NewWithConfig(p.token(), posthogsdk.Config{Endpoint: p.base, PersonalApiKey: personalKey, Logger: mute{}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range 10 {
+			user := fmt.Sprint("user-", i)
+			want, _ := posthogSays.Evaluate("support-prompt", flag.User{DistinctID: user})
+			got, err := client.GetFeatureFlag(posthogsdk.FeatureFlagPayload{Key: "support-prompt", DistinctId: user, OnlyEvaluateLocally: personalKey != "", SendFeatureFlagEvents: &silent})
+			if err != nil || got != want.Any() {
+				t.Errorf("%s: posthog-go says %v (%v), want %v", user, got, err, want)
+			}
+		}
+		_ = client.Close()
+	}
+	script := `import { PostHog } from "posthog-node";
+const [host, token, key] = process.argv.slice(1);
+for (const personalApiKey of [undefined, key]) {
+  const posthog = new PostHog(token, { host, personalApiKey, flushAt: 1 });
+  if (personalApiKey) await posthog.reloadFeatureFlags();
+  const out = [];
+  for (let i = 0; i < 10; i++) out.push(await posthog.getFeatureFlag("support-prompt", "user-" + i, { sendFeatureFlagEvents: false, onlyEvaluateLocally: !!personalApiKey }));
+  console.log(JSON.stringify(out));
+  await posthog.shutdown();
+}`
+	cmd := exec.CommandContext(t.Context(), "node", "--input-type=module", "-e", script, "--", p.base, p.token(), w.key)
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	var all []any
+	for i := range 10 {
+		want, _ := posthogSays.Evaluate("support-prompt", flag.User{DistinctID: fmt.Sprint("user-", i)})
+		all = append(all, want.Any())
+	}
+	line, _ := json.Marshal(all)
+	if got := strings.Fields(string(out)); len(got) != 2 || got[0] != string(line) || got[1] != string(line) {
+		t.Errorf("posthog-node says\n%s, want twice\n%s", out, line)
+	}
 	p.stop()
 }
+
+// mute is a logger for posthog-go.
+type mute struct{}
+
+func (mute) Debugf(string, ...any) {}
+func (mute) Logf(string, ...any)   {}
+func (mute) Warnf(string, ...any)  {}
+func (mute) Errorf(string, ...any) {}

@@ -11,6 +11,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/enrich"
 	"github.com/hedgerow/hedgerow/internal/ingest"
 	"github.com/hedgerow/hedgerow/internal/posthog"
+	"github.com/hedgerow/hedgerow/internal/privacy"
 )
 
 // openEnricher makes what stands behind every door: a call that comes through

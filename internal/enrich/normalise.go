@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -72,7 +73,9 @@ var minTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 //   - IsError and Status of an LLM event say how it ended.
 //   - Any other event that names a trace, a call or a prompt by the properties
 //     trace_id, span_id or generation_id, prompt_name or prompt_version_id belongs
-//     to it, as with PostHog's names; so does a judgement of PostHog's own.
+//     to it, as with PostHog's names; so does a judgement of PostHog's own. A
+//     call's prompt may be named by prompt_name, prompt_version and
+//     prompt_version_id too.
 //   - There are at most 300 custom properties, of 1 MiB together. [Note] says
 //     what was left out.
 //
@@ -112,8 +115,8 @@ func normaliseIdentity(e *event.Event, now time.Time) {
 }
 
 // adoptNames lets an outcome join its trace, its call and its prompt where it
-// names them plainly, as the llm_events vocabulary does, and PostHog's own
-// judgements the generation that they judge. The properties stay.
+// names them plainly, as the llm_events vocabulary does, a call its prompt, and
+// PostHog's own judgements the generation that they judge. The properties stay.
 func adoptNames(e *event.Event) {
 	if len(e.Properties) == 0 {
 		return
@@ -128,6 +131,18 @@ func adoptNames(e *event.Event) {
 		adopt("trace_id", &e.TraceID)
 		adopt("prompt_name", &e.PromptName)
 		adopt("prompt_version_id", &e.PromptVersionID)
+	case e.Name == event.Generation, e.Name == event.Embedding, e.Name == event.Span, e.Name == event.Trace:
+		// A wrapper's properties by the caller's own names. Two ways to name the
+		// prompt are not mixed.
+		if e.PromptName == "" && e.PromptVersionID == "" {
+			adopt("prompt_name", &e.PromptName)
+			adopt("prompt_version_id", &e.PromptVersionID)
+			adopt("prompt_version", &e.PromptVersion)
+			if n := gjson.ParseBytes(e.Properties["prompt_version"]); e.PromptVersion == "" && n.Type == gjson.Number && n.Num == float64(int64(n.Num)) {
+				e.PromptVersion = strconv.FormatInt(int64(n.Num), 10)
+			}
+		}
+		return
 	case e.Name == event.Metric, e.Name == event.Feedback, e.Name == "$ai_evaluation":
 		adopt("$ai_target_event_id", &e.ParentID)
 	default:

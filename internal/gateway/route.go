@@ -218,6 +218,19 @@ func messages(path string) bool {
 	return ok && (rest == "" || rest[0] == '/')
 }
 
+// skipDecoded returns what follows the first n bytes of an escaped path, counted
+// as they are when it is decoded.
+func skipDecoded(raw string, n int) string {
+	i := 0
+	for ; n > 0 && i < len(raw); n-- {
+		if raw[i] == '%' {
+			i += 2
+		}
+		i++
+	}
+	return raw[min(i, len(raw)):]
+}
+
 // to joins the base URL and what the caller sent below the route. A part that
 // both have is taken once.
 func (u *upstream) to(resource, below, raw string) route {
@@ -228,7 +241,7 @@ func (u *upstream) to(resource, below, raw string) route {
 	for _, o := range u.overlaps {
 		if rest, ok := strings.CutPrefix(below, o); ok && (rest == "" || rest[0] == '/') {
 			t.path, t.base = u.path+rest, u.path[:len(u.path)-len(o)]
-			raw = strings.TrimPrefix(raw, o)
+			raw = skipDecoded(raw, len(o))
 			break
 		}
 	}
