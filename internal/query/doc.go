@@ -9,7 +9,10 @@
 //   - [Reader.Events], [Reader.Event]: lists and one event.
 //   - [Reader.SearchContent]: events by words of their prompts and answers.
 //   - [Reader.Trace]: one assembled tree, with its roll-up counted once.
-//   - [Reader.Stats], [Reader.Today], [Reader.SevenDays]: totals.
+//   - [Reader.Traces], [Reader.Sessions], [Reader.Users], [Reader.Errors]: lists;
+//     ids.go says how few events they need to read.
+//   - [Reader.Stats], [Reader.Today], [Reader.SevenDays]: totals; summing.go
+//     takes them from roll-ups.
 //   - [Reader.Series]: figures over time by a breakdown, for charts; measure.go
 //     says what each [Measure] is.
 //   - [Reader.PromptUse]: how prompts and their versions were used.

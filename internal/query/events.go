@@ -93,9 +93,17 @@ func (r *Reader) Events(ctx context.Context, q EventsQuery) (*EventsPage, error)
 	return page, nil
 }
 
-// eventsFrom lets filters find outcomes by what they have of their call.
+// eventsFrom lets filters find outcomes by what they have of their call, and the
+// events of a trace or a session where they are.
 func (r *Reader) eventsFrom(ctx context.Context, q *EventsQuery, w *where) (string, []any, error) {
 	names := inherited(&q.Filter, ByNone)
+	if len(names) == 0 || q.Kind != KindOutcomes && !isOutcome(q.Name) {
+		for column, id := range map[string]string{"trace_id": q.TraceID, "session_id": q.SessionID} {
+			if id != "" {
+				return r.held(ctx, q.Project, column, []string{id})
+			}
+		}
+	}
 	if q.Kind != KindOutcomes && !isOutcome(q.Name) || len(names) == 0 || q.Text != "" { // words are looked for in what it says itself
 		return "events", nil, nil
 	}
@@ -148,7 +156,7 @@ func (r *Reader) sorted(ctx context.Context, q EventsQuery, w *where) (*EventsPa
 			ids, marks = append(ids, id), append(marks, v)
 		}
 		return nil
-	}, "SELECT CAST(uuid AS VARCHAR), ts, "+r.sql.digits(col)+" FROM "+from+" "+w.String()+" ORDER BY "+col+" DESC, uuid DESC LIMIT ?", append(append(fromArgs, w.args...), q.Limit+1)...)
+	}, "SELECT CAST(id AS VARCHAR), ts, "+r.sql.digits("value")+" FROM (SELECT uuid AS id, ts, "+col+" AS value FROM "+from+" "+w.String()+" ORDER BY "+col+" DESC, uuid DESC LIMIT ?) ORDER BY value DESC, id DESC", append(append(fromArgs, w.args...), q.Limit+1)...) // texts of the few alone
 	page := &EventsPage{Events: []*Event{}}
 	if err != nil || len(ids) == 0 {
 		return page, err
@@ -182,7 +190,7 @@ func (r *Reader) page(ctx context.Context, from string, fromArgs []any, w *where
 			}
 		}
 		return nil
-	}, "SELECT CAST(uuid AS VARCHAR), ts FROM "+from+" "+w.String()+" ORDER BY ts DESC, uuid DESC LIMIT ?", append(append(fromArgs, w.args...), limit)...)
+	}, "SELECT CAST(id AS VARCHAR), ts FROM (SELECT uuid AS id, ts FROM "+from+" "+w.String()+" ORDER BY ts DESC, uuid DESC LIMIT ?) ORDER BY ts DESC, id DESC", append(append(fromArgs, w.args...), limit)...)
 	if err != nil || len(ids) == 0 {
 		return nil, err
 	}
@@ -191,8 +199,8 @@ func (r *Reader) page(ctx context.Context, from string, fromArgs []any, w *where
 
 // earliest reads the first rows that meet w, in order of time: first which they
 // are, since the engine would hold all columns of all of them to sort them.
-func (r *Reader) earliest(ctx context.Context, w *where, limit int) ([]*store.Row, error) {
-	found, err := r.raw(ctx, "SELECT CAST(uuid AS VARCHAR), ts FROM events "+w.String()+" ORDER BY ts, uuid LIMIT ?", append(w.args, limit)...)
+func (r *Reader) earliest(ctx context.Context, from string, fromArgs []any, w *where, limit int) ([]*store.Row, error) {
+	found, err := r.raw(ctx, "SELECT CAST(uuid AS VARCHAR), ts FROM "+from+" "+w.String()+" ORDER BY ts, uuid LIMIT ?", append(slices.Concat(fromArgs, w.args), limit)...)
 	if err != nil || len(found) == 0 {
 		return nil, err
 	}

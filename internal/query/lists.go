@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -86,6 +87,24 @@ func (f *Filter) narrows() bool {
 	return g.Name+g.Kind+g.ModelAsked+g.Step+g.InputLength+g.Provider+g.Model+g.Operation+g.Surface+g.User+g.SessionID+g.TraceID+g.PromptName+g.PromptVersion+g.Status+g.ErrorType+g.TaskType+g.Environment+g.Tag+g.Flag+g.ErrorGroup+g.Text != "" || len(f.Properties) > 0
 }
 
+const ofCall = " FILTER (WHERE " + callExpr + ")"
+
+// listOrders are what lists are ordered by, over the events of an id; that of
+// SortStart is momentExpr.
+var listOrders = map[Sort]string{
+	SortStart: "", SortErrors: "count(*) FILTER (WHERE is_error)", SortCalls: "count(*)" + ofCall,
+	SortDuration: "coalesce(greatest(max(epoch_us(ts) + latency_us) - epoch_us(min(ts) FILTER (WHERE latency_us IS NOT NULL)), 0), 0)",
+	SortCost:     "coalesce(sum(cost_total)" + ofCall + ", 0)", SortTokens: "coalesce(sum(tokens)" + ofCall + ", 0)",
+}
+
+// momentExpr is when a trace began, or a session or user was last seen.
+func momentExpr(key string) string {
+	if key == "trace_id" {
+		return "epoch_us(min(ts))"
+	}
+	return "epoch_us(max(ts))"
+}
+
 func (r *Reader) list(ctx context.Context, key string, q ListQuery) (*ListPage, error) {
 	switch {
 	case q.Limit < 0 || q.Limit > MaxLimit:
@@ -98,23 +117,19 @@ func (r *Reader) list(ctx context.Context, key string, q ListQuery) (*ListPage, 
 	if q.Sort == "" {
 		q.Sort = SortStart
 	}
-	last := "epoch_us(max(ts))"
-	if key == "trace_id" {
-		last = "epoch_us(min(ts))"
-	}
-	sorts := map[Sort]string{
-		SortStart: "moment", SortDuration: "duration", SortErrors: "errors", SortCalls: "calls",
-		SortCost: "coalesce(cost, 0)", SortTokens: "coalesce(tokens, 0)",
-	}
-	order, ok := sorts[q.Sort]
+	order, ok := listOrders[q.Sort]
 	if !ok {
 		return nil, event.Invalid("there is no such order", "use start, duration, cost, tokens, errors or calls")
+	}
+	if order == "" {
+		order = momentExpr(key)
 	}
 	w, err := r.where(q.Project, &Filter{From: q.From, To: q.To})
 	if err != nil {
 		return nil, err
 	}
 	w.add(key + " IS NOT NULL")
+	within := *w
 	if q.narrows() {
 		in, err := r.where(q.Project, &q.Filter)
 		if err != nil {
@@ -122,15 +137,10 @@ func (r *Reader) list(ctx context.Context, key string, q ListQuery) (*ListPage, 
 		}
 		w.add(key+" IN (SELECT "+key+" FROM events "+in.String()+")", in.args...)
 	}
-	if q.IDs != nil {
-		ids := make([]any, len(q.IDs))
-		for i, id := range q.IDs {
-			if err := checkText("id", id); err != nil {
-				return nil, err
-			}
-			ids[i] = id
+	for _, id := range q.IDs {
+		if err := checkText("id", id); err != nil {
+			return nil, err
 		}
-		w.add(key+" IN (NULL"+strings.Repeat(", ?", len(ids))+")", ids...)
 	}
 	after, afterArgs := "", []any(nil)
 	if q.Cursor != "" {
@@ -142,7 +152,27 @@ func (r *Reader) list(ctx context.Context, key string, q ListQuery) (*ListPage, 
 		after = " WHERE (sort < " + value + " OR sort = " + value + " AND id > ?)"
 		afterArgs = []any{c.Value, c.Value, c.ID}
 	}
-	call := " FILTER (WHERE " + callExpr + ")"
+	sorted := "CAST(" + order + " AS DECIMAL(38,18)) AS sort"
+	if q.IDs == nil {
+		// First which they are, from what the order needs alone.
+		if q.Sort == SortStart && !q.narrows() {
+			q.IDs, err = r.newest(ctx, key, q, q.Limit+1)
+		} else {
+			q.IDs, err = r.texts(ctx, "SELECT id FROM (SELECT "+key+" AS id, "+sorted+" FROM events "+w.String()+" GROUP BY "+key+")"+after+" ORDER BY sort DESC, id LIMIT ?", append(slices.Concat(w.args, afterArgs), q.Limit+1)...)
+		}
+		if err != nil {
+			return nil, err
+		}
+		w = &within
+	}
+	if len(q.IDs) == 0 {
+		return &ListPage{Rows: []Summary{}}, nil
+	}
+	w.among(key, q.IDs)
+	from, fromArgs, err := r.held(ctx, q.Project, key, q.IDs)
+	if err != nil {
+		return nil, err
+	}
 	name := "coalesce(arg_min(trace_name, ts) FILTER (WHERE trace_name IS NOT NULL), arg_min(span_name, ts) FILTER (WHERE name = '" + event.Trace + "'), '')"
 	user, session := "coalesce(arg_min(distinct_id, ts) FILTER (WHERE distinct_id IS NOT NULL), '')", "coalesce(arg_min(session_id, ts) FILTER (WHERE session_id IS NOT NULL), '')"
 	if key == "distinct_id" {
@@ -159,14 +189,14 @@ func (r *Reader) list(ctx context.Context, key string, q ListQuery) (*ListPage, 
 		sessions = "count(DISTINCT session_id)"
 	}
 	cols := strings.Join([]string{
-		key + " AS id", name + " AS trace_name", user + " AS user_name", session + " AS session", "min(ts) AS first", "max(ts) AS last", last + " AS moment",
-		"coalesce(greatest(max(epoch_us(ts) + latency_us) - epoch_us(min(ts) FILTER (WHERE latency_us IS NOT NULL)), 0), 0) AS duration",
-		"count(*) AS events", "count(*)" + call + " AS calls", "count(*) FILTER (WHERE is_error) AS errors", traces + " AS traces", sessions + " AS sessions",
-		r.sql.bigint("sum(tokens)"+call) + " AS tokens", "sum(cost_total)" + call + " AS cost", "count(*) FILTER (WHERE " + callExpr + " AND cost_total IS NULL) AS uncosted",
+		key + " AS id", name + " AS trace_name", user + " AS user_name", session + " AS session", "min(ts) AS first", "max(ts) AS last", sorted,
+		listOrders[SortDuration] + " AS duration",
+		"count(*) AS events", listOrders[SortCalls] + " AS calls", listOrders[SortErrors] + " AS errors", traces + " AS traces", sessions + " AS sessions",
+		r.sql.bigint("sum(tokens)"+ofCall) + " AS tokens", "sum(cost_total)" + ofCall + " AS cost", "count(*) FILTER (WHERE " + callExpr + " AND cost_total IS NULL) AS uncosted",
 		"min(ts) FILTER (WHERE name = '" + event.FirstValue + "') AS first_value",
 	}, ", ")
 	query := "SELECT id, trace_name, user_name, session, first, last, duration, events, calls, errors, traces, sessions, tokens, " + r.sql.digits("cost") + ", uncosted, first_value, " + r.sql.digits("sort") +
-		" FROM (SELECT *, CAST(" + order + " AS DECIMAL(38,18)) AS sort FROM (SELECT " + cols + " FROM events " + w.String() + " GROUP BY " + key + "))" + after + " ORDER BY sort DESC, id LIMIT ?"
+		" FROM (SELECT " + cols + " FROM " + from + " " + w.String() + " GROUP BY " + key + ")" + after + " ORDER BY sort DESC, id LIMIT ?"
 	page := &ListPage{Rows: []Summary{}}
 	var marks []string
 	err = r.store.Read(ctx, func(rows *sql.Rows) error {
@@ -194,7 +224,7 @@ func (r *Reader) list(ctx context.Context, key string, q ListQuery) (*ListPage, 
 			page.Rows, marks = append(page.Rows, s), append(marks, mark)
 		}
 		return nil
-	}, query, append(append(w.args, afterArgs...), q.Limit+1)...)
+	}, query, append(slices.Concat(fromArgs, w.args, afterArgs), q.Limit+1)...)
 	if err != nil {
 		return nil, err
 	}
@@ -265,11 +295,10 @@ func (r *Reader) Errors(ctx context.Context, project string, f Filter, limit int
 	case limit == 0:
 		limit = DefaultLimit
 	}
-	w, err := r.where(project, &f)
+	from, fromArgs, w, err := r.failures(ctx, project, f)
 	if err != nil {
 		return nil, err
 	}
-	w.add(failureExpr)
 	step := max(f.To.Sub(f.From).Microseconds()/TrendPoints, 1)
 	out := []ErrorGroup{}
 	err = r.store.Read(ctx, func(rows *sql.Rows) error {
@@ -296,9 +325,9 @@ func (r *Reader) Errors(ctx context.Context, project string, f Filter, limit int
 			out = append(out, g)
 		}
 		return nil
-	}, "SELECT m, coalesce(error_type, '') AS type, coalesce(arg_max(error_message, ts), ''), count(*) AS n, count(DISTINCT distinct_id), list_sort(list(DISTINCT "+modelExpr+") FILTER (WHERE "+modelExpr+" IS NOT NULL)), min(ts), max(ts), CAST(arg_max(uuid, ts) AS VARCHAR),"+
-		" list((epoch_us(ts) - epoch_us(CAST(? AS TIMESTAMP))) // CAST(? AS BIGINT)) FROM (SELECT *, "+errorExpr+" AS m FROM events "+w.String()+") GROUP BY m, type ORDER BY n DESC, m, type LIMIT ?",
-		append(append([]any{f.From.UTC(), step}, w.args...), limit)...)
+	}, "SELECT m, coalesce(error_type, '') AS type, coalesce(arg_max(error_message, (ts, uuid)), ''), count(*) AS n, count(DISTINCT distinct_id), list_sort(list(DISTINCT "+modelExpr+") FILTER (WHERE "+modelExpr+" IS NOT NULL)), min(ts), max(ts), CAST(arg_max(uuid, (ts, uuid)) AS VARCHAR),"+
+		" list((epoch_us(ts) - epoch_us(CAST(? AS TIMESTAMP))) // CAST(? AS BIGINT)) FROM "+from+" "+w.String()+" GROUP BY m, type ORDER BY n DESC, m, type LIMIT ?",
+		append(slices.Concat([]any{f.From.UTC(), step}, fromArgs, w.args), limit)...)
 	return out, err
 }
 
@@ -309,11 +338,10 @@ func (r *Reader) ErrorsBefore(ctx context.Context, project string, f Filter, gro
 	if !ok {
 		return nil, event.Invalid("this question needs a time range", `send "from" and "to"`)
 	}
-	w, err := r.where(project, &before)
+	from, fromArgs, w, err := r.failures(ctx, project, before)
 	if err != nil {
 		return nil, err
 	}
-	w.add(failureExpr)
 	type cause struct{ message, kind string }
 	at := make(map[cause]int, len(groups))
 	for i, g := range groups {
@@ -332,13 +360,52 @@ func (r *Reader) ErrorsBefore(ctx context.Context, project string, f Filter, gro
 			}
 		}
 		return nil
-	}, "SELECT m, coalesce(error_type, '') AS type, count(*) FROM (SELECT error_type, "+errorExpr+" AS m FROM events "+w.String()+") GROUP BY m, type", w.args...)
+	}, "SELECT m, coalesce(error_type, '') AS type, count(*) FROM "+from+" "+w.String()+" GROUP BY m, type", append(fromArgs, w.args...)...)
 	return out, err
 }
 
 // failureExpr tells failures from the spans and traces that only say that
 // something below them failed.
 var failureExpr = "is_error AND (" + callExpr + " OR error_message IS NOT NULL OR error_type IS NOT NULL)"
+
+// failureColumns are the columns of table rollup_errors after its stretch: a row
+// is a failed event, and m its normalised message.
+var failureColumns = []string{"project_id", "uuid", "ts", "stored_at", "name", "is_error", "error_type", "error_message", "status", "provider", "model", "model_asked", "operation",
+	"prompt_name", "prompt_version", "prompt_version_id", "surface", "task_type", "environment", "input_length_bucket", "distinct_id", "trace_id", "session_id"}
+
+// failures is a table expression of failed events with their normalised message
+// m, and the conditions of f. Those of closed stretches have it already: to find
+// it takes longer than all the rest.
+func (r *Reader) failures(ctx context.Context, project string, f Filter) (from string, args []any, w *where, err error) {
+	group := f.ErrorGroup
+	f.ErrorGroup = ""
+	if err := checkText("error_group", group); err != nil {
+		return "", nil, nil, err
+	}
+	if w, err = r.where(project, &f); err != nil {
+		return "", nil, nil, err
+	}
+	if group != "" {
+		w.add("m = ?", group)
+	}
+	raw := "SELECT *, " + errorExpr + " AS m FROM events WHERE " + failureExpr
+	other := f.Tag+f.Flag+f.FlagVariant+f.Text+f.Step != "" || f.Kind == KindTools || len(f.Properties) > 0 // of columns that table rollup_errors has not
+	var c cover
+	if !other {
+		if c, err = r.cover(ctx, project); err != nil {
+			return "", nil, nil, err
+		}
+	}
+	if c.last.IsZero() {
+		return "(" + raw + ")", nil, w, nil
+	}
+	columns := strings.Join(failureColumns, ", ")
+	from, args = "SELECT "+columns+", m FROM rollup_errors WHERE last <= ?", []any{c.last}
+	for _, rest := range c.rest {
+		from, args = from+" UNION ALL SELECT "+columns+", m FROM ("+raw+" AND "+rest.cond+")", append(args, rest.args...)
+	}
+	return "(" + from + ")", args, w, nil
+}
 
 // errorExpr is the normalised message: what a message has in common with its
 // like. Ids (a hexadecimal word of 8 or more with a digit, an id with a prefix)

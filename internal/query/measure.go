@@ -73,6 +73,7 @@ const (
 	ofOutcomes
 	ofTools
 	ofUsers // of calls, one by one
+	ofAll   // every event
 )
 
 // measure is how a measure is computed: a column of a SELECT over the source of

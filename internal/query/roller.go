@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"fmt"
@@ -104,9 +105,17 @@ type stretch struct {
 	events      int64
 	sums        [][]any
 	users       [][]any
+	errors      [][]any
+	ids         []idCount
 	outcomes    [][]any // new ones, and older ones whose call is another now
 	replaced    []any   // uuids of the older ones
 	times       []binCount
+}
+
+// idCount is a row of rollup_ids.
+type idCount struct {
+	project string
+	hash    int64
 }
 
 // binCount is a row of rollup_times. There are many.
@@ -164,6 +173,13 @@ func (s *stretch) read(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("roll up users: %w", err)
 	}
+	s.errors, err = s.r.raw(ctx, "SELECT "+strings.Join(failureColumns, ", ")+", "+errorExpr+" FROM events WHERE "+failureExpr+" AND "+in.cond+" ORDER BY ts", in.args...)
+	if err != nil {
+		return fmt.Errorf("roll up errors: %w", err)
+	}
+	if err := s.readIDs(ctx); err != nil {
+		return fmt.Errorf("roll up ids: %w", err)
+	}
 	if query, err = s.timesQuery(slot); err != nil {
 		return err
 	}
@@ -194,6 +210,30 @@ func (s *stretch) read(ctx context.Context) error {
 		return fmt.Errorf("roll up times: %w", err)
 	}
 	return s.readOutcomes(ctx)
+}
+
+// readIDs reads which traces and sessions the stretch has events of.
+func (s *stretch) readIDs(ctx context.Context) error {
+	in := s.in()
+	for _, column := range identified {
+		err := s.r.store.Read(ctx, func(rows *sql.Rows) error {
+			for rows.Next() {
+				var project, id string
+				if err := rows.Scan(&project, &id); err != nil {
+					return err
+				}
+				s.ids = append(s.ids, idCount{project, idHash(column, id)})
+			}
+			return nil
+		}, "SELECT DISTINCT project_id, "+column+" FROM events WHERE "+column+" IS NOT NULL AND "+in.cond, in.args...)
+		if err != nil {
+			return err
+		}
+	}
+	slices.SortFunc(s.ids, func(a, b idCount) int {
+		return cmp.Or(strings.Compare(a.project, b.project), cmp.Compare(a.hash, b.hash))
+	})
+	return nil
 }
 
 // dims are lists of the names and values of dimensions, one row each when both
@@ -360,10 +400,18 @@ func (s *stretch) write(d *store.Derivation) error {
 		row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7] = s.last, b.project, b.dim, b.value, b.slot, b.what, b.bin, b.n
 		return row
 	}
+	id := 0
+	nextID := func() []any {
+		if id == len(s.ids) {
+			return nil
+		}
+		id++
+		return []any{s.last, s.ids[id-1].project, s.ids[id-1].hash}
+	}
 	for _, t := range []struct {
 		table string
 		next  func() []any
-	}{{"rollup", of(s.sums, true)}, {"rollup_times", nextTime}, {"rollup_users", of(s.users, true)}, {"rollup_outcomes", of(s.outcomes, false)}} {
+	}{{"rollup", of(s.sums, true)}, {"rollup_times", nextTime}, {"rollup_users", of(s.users, true)}, {"rollup_outcomes", of(s.outcomes, false)}, {"rollup_errors", of(s.errors, true)}, {"rollup_ids", nextID}} {
 		if err := d.Append(t.table, t.next); err != nil {
 			return err
 		}

@@ -55,8 +55,8 @@ type dimension struct {
 func (d *dimension) timed(k kind) bool { return k == ofTools && d.tools || k == ofCalls && d.calls }
 
 var dimensions = []dimension{
-	{ByNone, true, true}, {ByModelAsked, true, false}, {ByModel, false, false}, {ByProvider, true, false}, {ByPrompt, true, false}, {ByPromptName, false, false},
-	{BySurface, false, false}, {ByInputLength, true, false}, {ByOperation, false, false}, {ByStatus, false, false}, {ByErrorType, false, false},
+	{ByNone, true, true}, {ByModelAsked, true, false}, {ByModel, true, false}, {ByProvider, true, false}, {ByPrompt, true, false}, {ByPromptName, false, false},
+	{BySurface, true, false}, {ByInputLength, true, false}, {ByOperation, false, false}, {ByStatus, false, false}, {ByErrorType, false, false},
 	{ByTaskType, false, false}, {ByEnvironment, false, false}, {ByTool, false, true}, {ByProperty(AgentConfig), false, false},
 }
 
@@ -353,6 +353,10 @@ func (r *Reader) eventsSource(k kind, project string, f *Filter, by GroupBy, p p
 			names.WriteString(", " + s.name)
 		}
 	}
+	if mentions(uses, "is_call") {
+		columns.WriteString(", " + callExpr + " AS is_call")
+		names.WriteString(", kind = '" + rolledCalls + "' AS is_call")
+	}
 	for _, n := range []string{"latency_us", "ttft_us", "distinct_id"} { // no row of the roll-up has these
 		if mentions(uses, n) {
 			columns.WriteString(", " + n)
@@ -365,12 +369,14 @@ func (r *Reader) eventsSource(k kind, project string, f *Filter, by GroupBy, p p
 	// Users, and calls among tool calls, are in no row of the roll-up.
 	p.ok = p.ok && k != ofUsers && (k != ofTools || f.Kind != KindCalls)
 	if p.ok && first.Before(end) {
-		kinds := rolledCalls
-		if k == ofTools {
-			kinds = rolledTools
-		}
 		rolled := new(where)
-		rolled.add("project_id = ? AND last <= ? AND kind = ? AND dim = ? AND slot >= ? AND slot < ?", project, p.cover.last, kinds, string(p.dim), first, end)
+		rolled.add("project_id = ? AND last <= ? AND dim = ? AND slot >= ? AND slot < ?", project, p.cover.last, string(p.dim), first, end)
+		switch {
+		case k == ofTools:
+			rolled.add("kind = '" + rolledTools + "'")
+		case k == ofCalls || f.Kind == KindCalls:
+			rolled.add("kind = '" + rolledCalls + "'")
+		}
 		p.narrow(rolled, f)
 		value := "value"
 		if by == ByNone {

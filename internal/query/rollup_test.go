@@ -2,6 +2,7 @@ package query_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -165,6 +166,168 @@ func (p *pair) compare(t *testing.T, every int) (approximate int) {
 	return approximate
 }
 
+// comparePages asks both stores what lists, details and totals show: every so
+// manieth of the many.
+func (p *pair) comparePages(t *testing.T, every int) {
+	t.Helper()
+	ctx := t.Context()
+	near := func(where string, got, want query.Quantiles) {
+		t.Helper()
+		for _, q := range [][2]query.Millis{{got.P50, want.P50}, {got.P95, want.P95}, {got.P99, want.P99}} {
+			if q[0].Known != q[1].Known || math.Abs(q[0].Value-q[1].Value) > query.QuantileError*q[1].Value+1e-9 {
+				t.Errorf("%s: quantile %v, want %v", where, q[0], q[1])
+			}
+		}
+	}
+	// totals compares but for quantiles, which it takes out of both.
+	totals := func(where string, got, want *query.Totals) {
+		t.Helper()
+		near(where, got.LatencyMS, want.LatencyMS)
+		near(where, got.TTFTMS, want.TTFTMS)
+		got.LatencyMS, got.TTFTMS, want.LatencyMS, want.TTFTMS = query.Quantiles{}, query.Quantiles{}, query.Quantiles{}, query.Quantiles{}
+	}
+	groups := func(where string, got, want []query.Group) {
+		t.Helper()
+		if len(got) != len(want) {
+			t.Fatalf("%s: %d groups, want %d", where, len(got), len(want))
+		}
+		for i := range got {
+			totals(where+" "+want[i].Key, &got[i].Totals, &want[i].Totals)
+		}
+	}
+	equal := func(where string, got, want any) {
+		t.Helper()
+		a, _ := json.Marshal(got)
+		b, _ := json.Marshal(want)
+		if string(a) != string(b) {
+			t.Errorf("%s:\n got %s\nwant %s", where, a, b)
+		}
+	}
+	both := func(where string, ask func(*query.Reader) (any, error)) {
+		t.Helper()
+		want, err := ask(p.askPlain)
+		if err != nil {
+			t.Fatalf("%s: %v", where, err)
+		}
+		got, err := ask(p.ask)
+		if err != nil {
+			t.Fatalf("%s: %v", where, err)
+		}
+		switch got := got.(type) {
+		case *query.Stats:
+			want := want.(*query.Stats)
+			totals(where, &got.Totals, &want.Totals)
+			if want.Previous != nil {
+				totals(where+" before", got.Previous, want.Previous)
+			}
+			groups(where, got.Groups, want.Groups)
+		case *query.Period:
+			want := want.(*query.Period)
+			totals(where, &got.Totals, &want.Totals)
+			totals(where+" before", &got.Previous, &want.Previous)
+			groups(where, got.ByModel, want.ByModel)
+			groups(where, got.BySurface, want.BySurface)
+		}
+		equal(where, got, want)
+	}
+	week := query.Filter{From: now.AddDate(0, 0, -7).Add(11 * time.Minute), To: now.Add(-9 * time.Minute)}
+	filters := []query.Filter{week, {}, {From: week.From}}
+	for _, f := range []query.Filter{{Environment: "production"}, {Kind: query.KindErrors}, {Kind: query.KindCalls}, {ModelAsked: "gpt-4.1"}, {User: "user-7"}, {Properties: map[string]string{"plan": "pro"}}, {Name: event.Generation}} {
+		f.From, f.To = week.From, week.To
+		filters = append(filters, f)
+	}
+	for i, f := range filters {
+		for j, by := range []query.GroupBy{query.ByNone, query.ByModel, query.ByModelAsked, query.BySurface, query.ByProvider, query.ByPrompt, query.ByUser, query.ByEnvironment, query.ByStatus, query.ByDay, query.ByHour} {
+			if f.From.IsZero() && (by == query.ByDay || by == query.ByHour) || (i+j)%every != 0 {
+				continue
+			}
+			both(fmt.Sprintf("stats by %q of %+v", by, f), func(r *query.Reader) (any, error) {
+				return r.Stats(ctx, query.StatsQuery{Project: "default", Filter: f, GroupBy: by, Compare: !f.From.IsZero(), TimeZone: []string{"Europe/Paris", "Asia/Kathmandu"}[i%2], Limit: 5})
+			})
+		}
+		if !f.From.IsZero() {
+			both(fmt.Sprintf("errors of %+v", f), func(r *query.Reader) (any, error) {
+				e, err := r.Errors(ctx, "default", f, 0)
+				if err != nil || f.To.IsZero() {
+					return e, err
+				}
+				before, err := r.ErrorsBefore(ctx, "default", f, e)
+				return []any{e, before}, err
+			})
+		}
+		lists := map[string]func(*query.Reader) func(context.Context, query.ListQuery) (*query.ListPage, error){
+			"traces": func(r *query.Reader) func(context.Context, query.ListQuery) (*query.ListPage, error) { return r.Traces },
+			"sessions": func(r *query.Reader) func(context.Context, query.ListQuery) (*query.ListPage, error) {
+				return r.Sessions
+			},
+			"users": func(r *query.Reader) func(context.Context, query.ListQuery) (*query.ListPage, error) { return r.Users },
+		}
+		for name, list := range lists {
+			for _, sort := range []query.Sort{query.SortStart, query.SortCost} {
+				if sort != query.SortStart && i > 0 || i%every != 0 {
+					continue
+				}
+				cursor := ""
+				for page := range 3 {
+					both(fmt.Sprintf("%s by %s, page %d, of %+v", name, sort, page, f), func(r *query.Reader) (any, error) {
+						got, err := list(r)(ctx, query.ListQuery{Project: "default", Filter: f, Sort: sort, Cursor: cursor, Limit: 13})
+						if err == nil && r == p.ask {
+							cursor = got.Next
+						}
+						return got, err
+					})
+					if cursor == "" {
+						break
+					}
+				}
+			}
+		}
+		if t.Failed() {
+			t.FailNow()
+		}
+	}
+	for _, zone := range []string{"Europe/Paris", "Asia/Kolkata"} {
+		both("today", func(r *query.Reader) (any, error) { return r.Today(ctx, "default", zone) })
+		both("seven days", func(r *query.Reader) (any, error) { return r.SevenDays(ctx, "default", zone) })
+	}
+	for _, field := range []string{"event", "provider", "model", "model_asked", "operation", "surface", "user", "prompt_name", "prompt_version", "status", "error_type", "task_type", "environment", "tag"} {
+		both("values of "+field, func(r *query.Reader) (any, error) { return r.FilterValues(ctx, "default", field) })
+	}
+	page, err := p.askPlain.Events(ctx, query.EventsQuery{Project: "default", Limit: 300})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(page.Events); i += 37 * every {
+		e := page.Events[i]
+		stored := func(events []*query.Event) {
+			for _, e := range events {
+				e.StoredAt = time.Time{} // the two were written one after the other
+			}
+		}
+		if e.TraceID != "" {
+			both("trace", func(r *query.Reader) (any, error) {
+				got, err := r.Trace(ctx, "default", e.TraceID)
+				if err == nil {
+					got.Roots = nil
+				}
+				return got, err
+			})
+		}
+		for _, f := range []query.Filter{{TraceID: e.TraceID}, {SessionID: e.SessionID}, {SessionID: e.SessionID, Kind: query.KindOutcomes}} {
+			both(fmt.Sprintf("events of %+v", f), func(r *query.Reader) (any, error) {
+				got, err := r.Events(ctx, query.EventsQuery{Project: "default", Filter: f, Limit: 20})
+				if err == nil {
+					stored(got.Events)
+				}
+				return got, err
+			})
+		}
+	}
+	if t.Failed() {
+		t.FailNow()
+	}
+}
+
 // TestRollupsEqualEvents writes the same events to a store that is rolled up and
 // one that is not: late ones, outcomes before their calls, some days of which no
 // stretch is closed.
@@ -194,6 +357,7 @@ func TestRollupsEqualEvents(t *testing.T) {
 	if p.compare(t, 2) == 0 {
 		t.Error("no quantile came from a roll-up")
 	}
+	p.comparePages(t, 3)
 
 	// What retention deletes counts no more. Stored at different times, whatever
 	// the timestamps say.
@@ -225,6 +389,7 @@ func TestRollupsEqualEvents(t *testing.T) {
 		p.roll(t)
 		p.compare(t, 5+i)
 	}
+	p.comparePages(t, 6)
 }
 
 // TestRollerGivesWay: what was read before a deletion is not written after it.

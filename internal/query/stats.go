@@ -127,22 +127,26 @@ func (r *Reader) Stats(ctx context.Context, q StatsQuery) (*Stats, error) {
 		return nil, event.Invalid("this question needs the start of its time range", `send "from"`)
 	}
 	out := &Stats{From: optTime(q.From), To: optTime(q.To), TimeZone: zone.String(), GroupBy: q.GroupBy, Groups: []Group{}}
-	totals, err := r.totals(ctx, q.Project, q.Filter)
+	sum, err := r.summing(ctx, q.Project)
+	if err != nil {
+		return nil, err
+	}
+	totals, err := sum.totals(ctx, q.Filter)
 	if err != nil {
 		return nil, err
 	}
 	out.Totals = *totals
 	if q.Compare {
 		before, _ := q.Before() // the range has both ends here
-		if out.Previous, err = r.totals(ctx, q.Project, before); err != nil {
+		if out.Previous, err = sum.totals(ctx, before); err != nil {
 			return nil, err
 		}
 	}
 	switch {
 	case byTime:
-		out.Groups, err = r.overTime(ctx, q, zone)
+		out.Groups, err = sum.overTime(ctx, q, zone)
 	case q.GroupBy != ByNone:
-		if out.Groups, err = r.groups(ctx, q.Project, q.Filter, q.GroupBy, q.Limit+1); len(out.Groups) > q.Limit {
+		if out.Groups, err = sum.groups(ctx, q.Filter, q.GroupBy, q.Limit+1); len(out.Groups) > q.Limit {
 			out.Groups, out.Truncated = out.Groups[:q.Limit], true
 		}
 	}
@@ -152,70 +156,42 @@ func (r *Reader) Stats(ctx context.Context, q StatsQuery) (*Stats, error) {
 	return out, nil
 }
 
-func (r *Reader) totals(ctx context.Context, project string, f Filter) (*Totals, error) {
-	w, err := r.where(project, &f)
-	if err != nil {
-		return nil, err
+func (s *summing) totals(ctx context.Context, f Filter) (*Totals, error) {
+	found, err := s.read(ctx, &f, breakdown{by: ByNone, key: "value"})
+	if err != nil || len(found) == 0 {
+		return new(Totals), err
 	}
-	t := new(Totals)
-	err = r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			if err := scanTotals(rows, t); err != nil {
-				return err
-			}
-		}
-		return nil
-	}, "SELECT "+r.totalColumns()+" FROM events "+w.String(), w.args...)
-	return t, err
+	return &found[0].totals, nil
 }
 
-func (r *Reader) groups(ctx context.Context, project string, f Filter, by GroupBy, limit int) ([]Group, error) {
-	w, err := r.where(project, &f)
-	if err != nil {
-		return nil, err
+func (s *summing) groups(ctx context.Context, f Filter, by GroupBy, limit int) ([]Group, error) {
+	found, err := s.read(ctx, &f, breakdown{by: by, key: "value", limit: limit})
+	groups := make([]Group, len(found))
+	for i, k := range found {
+		groups[i].Totals = k.totals
+		groups[i].Key, _ = k.key.(string)
 	}
-	groups := []Group{}
-	err = r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var g Group
-			if err := scanTotals(rows, &g.Totals, &g.Key); err != nil {
-				return err
-			}
-			groups = append(groups, g)
-		}
-		return nil
-	}, "SELECT "+groupExprs[by]+" AS grp, "+r.totalColumns()+" FROM events "+w.String()+
-		" GROUP BY grp ORDER BY calls DESC, events DESC, grp LIMIT ?", append(w.args, limit)...)
 	return groups, err
 }
 
 // overTime breaks down by days or hours of a zone. The zone's offsets within
 // the range are bound, so that an engine needs no time zone data and all agree
 // with Go's.
-func (r *Reader) overTime(ctx context.Context, q StatsQuery, zone *time.Location) ([]Group, error) {
+func (s *summing) overTime(ctx context.Context, q StatsQuery, zone *time.Location) ([]Group, error) {
 	buckets, err := timeBuckets(q.From, q.To, q.GroupBy, zone)
 	if err != nil {
 		return nil, err
 	}
-	w, err := r.where(q.Project, &q.Filter)
+	bucket, args := s.r.bucket(q.From, q.To, q.GroupBy, zone)
+	rows, err := s.read(ctx, &q.Filter, breakdown{by: ByNone, key: bucket, args: args, starts: buckets})
 	if err != nil {
 		return nil, err
 	}
-	bucket, args := r.bucket(q.From, q.To, q.GroupBy, zone)
 	found := make(map[time.Time]Totals)
-	err = r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var t Totals
-			var start time.Time
-			if err := scanTotals(rows, &t, &start); err != nil {
-				return err
-			}
-			found[start.UTC()] = t
+	for _, k := range rows {
+		if start, ok := k.key.(time.Time); ok {
+			found[start.UTC()] = k.totals
 		}
-		return nil
-	}, "SELECT "+bucket+" AS bucket, "+r.totalColumns()+" FROM events "+w.String()+" GROUP BY bucket", append(args, w.args...)...)
-	if err != nil {
-		return nil, err
 	}
 	groups := make([]Group, len(buckets))
 	for i, start := range buckets {
@@ -426,21 +402,25 @@ func (r *Reader) period(ctx context.Context, project, timeZone string, days int)
 	p := &Period{From: from.UTC(), To: tomorrow.UTC(), TimeZone: zone.String()}
 	f := Filter{From: from, To: tomorrow}
 	before := Filter{From: startOfDay(time.Date(from.Year(), from.Month(), from.Day()-days, 12, 0, 0, 0, zone)), To: now.AddDate(0, 0, -days)}
-	totals, err := r.totals(ctx, project, f)
+	sum, err := r.summing(ctx, project)
+	if err != nil {
+		return nil, err
+	}
+	totals, err := sum.totals(ctx, f)
 	if err != nil {
 		return nil, err
 	}
 	p.Totals = *totals
 	p.Previous = Totals{}
 	if before.From.Before(before.To) { // not so in the first instant of a day
-		if totals, err = r.totals(ctx, project, before); err != nil {
+		if totals, err = sum.totals(ctx, before); err != nil {
 			return nil, err
 		}
 		p.Previous = *totals
 	}
-	if p.ByModel, err = r.groups(ctx, project, f, ByModel, DefaultGroups); err != nil {
+	if p.ByModel, err = sum.groups(ctx, f, ByModel, DefaultGroups); err != nil {
 		return nil, err
 	}
-	p.BySurface, err = r.groups(ctx, project, f, BySurface, DefaultGroups)
+	p.BySurface, err = sum.groups(ctx, f, BySurface, DefaultGroups)
 	return p, err
 }

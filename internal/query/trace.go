@@ -53,7 +53,11 @@ func (r *Reader) Trace(ctx context.Context, project, id string) (*Trace, error) 
 	if id == "" {
 		return nil, event.Invalid("the trace id is empty", "")
 	}
-	rows, err := r.earliest(ctx, w, MaxTraceEvents+1)
+	from, fromArgs, err := r.held(ctx, project, "trace_id", []string{id})
+	if err != nil {
+		return nil, err
+	}
+	rows, err := r.earliest(ctx, from, fromArgs, w, MaxTraceEvents+1)
 	if err != nil {
 		return nil, err
 	}

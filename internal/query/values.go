@@ -47,7 +47,7 @@ func (r *Reader) FilterValues(ctx context.Context, project, field string) ([]Val
 	if expr == "" {
 		return nil, event.Invalid("this field has no list of values", "use event, provider, model, model_asked, operation, surface, user, prompt_name, prompt_version, status, error_type, task_type, environment or tag")
 	}
-	w, err := r.where(project, &Filter{From: r.now().Add(-valuesRange)})
+	from, args, err := r.valuesFrom(ctx, project, field, expr)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,28 @@ func (r *Reader) FilterValues(ctx context.Context, project, field string) ([]Val
 			values = append(values, v)
 		}
 		return nil
-	}, "SELECT v, count(*) AS events FROM (SELECT "+expr+" AS v FROM events "+w.String()+") WHERE v IS NOT NULL GROUP BY v ORDER BY events DESC, v LIMIT ?",
-		append(w.args, maxValues)...)
+	}, "SELECT v, "+r.sql.bigint("sum(n)")+" AS events FROM "+from+" WHERE v IS NOT NULL GROUP BY v ORDER BY events DESC, v LIMIT ?", append(args, maxValues)...)
 	return values, err
 }
+
+// valuesFrom is a table expression of values v and how many events n bear them,
+// more than once each: of a roll-up where there is one.
+func (r *Reader) valuesFrom(ctx context.Context, project, field, expr string) (string, []any, error) {
+	f := Filter{From: r.now().Add(-valuesRange), To: endOfTime}
+	c, err := r.cover(ctx, project)
+	if err != nil {
+		return "", nil, err
+	}
+	if p := rolledPlan(c, &f, GroupBy(field), nil); p.ok {
+		from, err := r.eventsSource(ofAll, project, &f, p.dim, p, "n")
+		return "(SELECT nullif(value, '') AS v, n FROM " + from.sql + ")", from.args, err
+	}
+	w, err := r.where(project, &f)
+	if err != nil {
+		return "", nil, err
+	}
+	return "(SELECT " + expr + " AS v, 1 AS n FROM events " + w.String() + ")", w.args, nil
+}
+
+// endOfTime is after every timestamp, and the end of a slot.
+var endOfTime = time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC)

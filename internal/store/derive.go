@@ -76,7 +76,7 @@ func (d *DuckDB) Derive(ctx context.Context, generation uint64, f func(*Derivati
 func (d *DuckDB) Generation() uint64 { return d.generation.Load() }
 
 // derivedTables are those with rows of a project and a stretch.
-var derivedTables = []string{"rollup", "rollup_times", "rollup_users", "rollup_outcomes"}
+var derivedTables = []string{"rollup", "rollup_times", "rollup_users", "rollup_outcomes", "rollup_errors", "rollup_ids"}
 
 // dropDerived takes a project's events stored before a time out of the derived
 // tables, and the rest of the last stretch with them: from then on questions

@@ -137,8 +137,8 @@ func TestMigrateOnce(t *testing.T) {
 			n++
 		}
 		return nil
-	}, "SELECT version FROM schema_version"); err != nil || n != 3 {
-		t.Errorf("%d versions, %v, want 3", n, err)
+	}, "SELECT version FROM schema_version"); err != nil || n != 4 {
+		t.Errorf("%d versions, %v, want 4", n, err)
 	}
 }
 

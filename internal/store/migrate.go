@@ -13,6 +13,7 @@ var migrations = []string{
 	1 - 1: createEvents + createContent,
 	2 - 1: "ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_cache_saved " + moneyType, // a new file has it from the start
 	3 - 1: createDerived,
+	4 - 1: deriveMore,
 }
 
 var createEvents = func() string {
@@ -155,6 +156,43 @@ CREATE TABLE rollup_outcomes ( -- outcomes, with what they say read out of their
 	is_ai_evaluation_result VARCHAR,
 	parent_id VARCHAR
 );`
+
+// deriveMore adds derived tables, and has all of them filled anew: older rows lack
+// the times of some breakdowns.
+const deriveMore = `
+CREATE TABLE rollup_errors ( -- failed events that say how they failed, with their normalised message
+	last TIMESTAMP NOT NULL,
+	project_id VARCHAR NOT NULL,
+	uuid UUID NOT NULL,
+	ts TIMESTAMP NOT NULL,
+	stored_at TIMESTAMP NOT NULL,
+	name VARCHAR NOT NULL,
+	is_error BOOLEAN NOT NULL,
+	error_type VARCHAR,
+	error_message VARCHAR,
+	status VARCHAR,
+	provider VARCHAR,
+	model VARCHAR,
+	model_asked VARCHAR,
+	operation VARCHAR,
+	prompt_name VARCHAR,
+	prompt_version VARCHAR,
+	prompt_version_id VARCHAR,
+	surface VARCHAR,
+	task_type VARCHAR,
+	environment VARCHAR,
+	input_length_bucket VARCHAR,
+	distinct_id VARCHAR,
+	trace_id VARCHAR,
+	session_id VARCHAR,
+	m VARCHAR NOT NULL
+);
+CREATE TABLE rollup_ids ( -- which traces and sessions have events in a stretch
+	last TIMESTAMP NOT NULL,
+	project_id VARCHAR NOT NULL,
+	hash BIGINT NOT NULL -- of the kind of id and the id
+);
+DELETE FROM rolled; DELETE FROM rolled_floor; DELETE FROM rollup; DELETE FROM rollup_times; DELETE FROM rollup_users; DELETE FROM rollup_outcomes;`
 
 // migrate brings the file to this binary's version and refuses a newer one.
 func migrate(ctx context.Context, conn *sql.Conn, path string) error {

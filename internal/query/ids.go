@@ -1,0 +1,205 @@
+package query
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"hash/fnv"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/shopspring/decimal"
+)
+
+// Table rollup_ids says which stretches have events of a trace or a session, by
+// a hash of its id: numbers are read in a fraction of the time that the ids of
+// all events take. Two ids of one hash cost time and change nothing: what is
+// found is looked up by its id.
+
+// identified are the columns whose values rollup_ids knows.
+var identified = []string{"trace_id", "session_id"}
+
+// idHash is FNV-1a, 64 bits, over the column's name, NUL and the id.
+func idHash(column, id string) int64 {
+	h := fnv.New64a()
+	h.Write([]byte(column))
+	h.Write([]byte{0})
+	h.Write([]byte(id))
+	return int64(h.Sum64())
+}
+
+// maxHeld bounds the parts that held tells apart.
+const maxHeld = 12
+
+// held is where events with one of the ids in a column are: a table expression
+// with all columns of events, and what is bound to it. It holds other events, too.
+func (r *Reader) held(ctx context.Context, project, column string, ids []string) (string, []any, error) {
+	if !slices.Contains(identified, column) {
+		return "events", nil, nil
+	}
+	c, err := r.cover(ctx, project)
+	if err != nil || c.last.IsZero() {
+		return "events", nil, err
+	}
+	hashes := make([]any, len(ids))
+	for i, id := range ids {
+		hashes[i] = idHash(column, id)
+	}
+	// Stretches, those that lie side by side as one.
+	type stretch struct{ first, last time.Time }
+	var parts []stretch
+	err = r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var s stretch
+			if err := rows.Scan(&s.first, &s.last); err != nil {
+				return err
+			}
+			if n := len(parts); n > 0 && parts[n-1].last.Equal(s.first) {
+				parts[n-1].last = s.last
+			} else {
+				parts = append(parts, s)
+			}
+		}
+		return nil
+	}, "SELECT first, last FROM rolled WHERE last IN (SELECT last FROM rollup_ids WHERE project_id = ? AND last <= ? AND hash IN (SELECT unnest(CAST(? AS BIGINT[])))) ORDER BY first", project, c.last, hashes)
+	if err != nil {
+		return "", nil, err
+	}
+	for len(parts) > maxHeld { // the two closest become one
+		at := 1
+		for i := 2; i < len(parts); i++ {
+			if parts[i].first.Sub(parts[i-1].last) < parts[at].first.Sub(parts[at-1].last) {
+				at = i
+			}
+		}
+		parts[at-1].last = parts[at].last
+		parts = slices.Delete(parts, at, at+1)
+	}
+	conds := slices.Clone(c.rest)
+	for _, p := range parts {
+		conds = append(conds, condition{"stored_at > ? AND stored_at <= ?", []any{p.first.UTC(), p.last.UTC()}})
+	}
+	if len(conds) == 0 {
+		return "(SELECT * FROM events WHERE false)", nil, nil
+	}
+	// One part each: the engine skips what lies outside a range, not what lies
+	// outside of several.
+	var from []string
+	var args []any
+	for _, c := range conds {
+		from, args = append(from, "SELECT * FROM events WHERE "+c.cond), append(args, c.args...)
+	}
+	return "(" + strings.Join(from, " UNION ALL ") + ")", args, nil
+}
+
+// firstWindow is how far back the newest of a list are looked for at first; each
+// further look goes windowGrowth times as far.
+const (
+	firstWindow  = time.Hour
+	windowGrowth = 6
+	maxWindow    = 1000 * 24 * time.Hour
+)
+
+// newest finds the newest traces, sessions or users of a list, or those after
+// its cursor, from the newest events alone: no more than so many, in any order.
+// The list must not be narrowed by a filter.
+func (r *Reader) newest(ctx context.Context, key string, q ListQuery, limit int) ([]string, error) {
+	end := q.To
+	if end.IsZero() {
+		end = r.now()
+	}
+	var after mark
+	var micros int64
+	if q.Cursor != "" {
+		var err error
+		if after, err = parseMark(q.Cursor, string(q.Sort)); err != nil {
+			return nil, err
+		}
+		value, err := decimal.NewFromString(after.Value)
+		if err != nil {
+			return nil, fmt.Errorf("read cursor: %w", err)
+		}
+		micros = value.IntPart()
+	}
+	byStart := key == "trace_id" // else by the last event
+	if at := time.UnixMicro(micros); byStart && q.Cursor != "" && at.Before(end) {
+		end = at // where the pages before it ended
+	}
+	for window := firstWindow; ; window *= windowGrowth {
+		f := Filter{From: end.Add(-window), To: q.To}
+		whole := !q.From.IsZero() && !f.From.After(q.From) || window > maxWindow
+		if whole {
+			f.From = q.From
+		}
+		w, err := r.where(q.Project, &f)
+		if err != nil {
+			return nil, err
+		}
+		w.add(key + " IS NOT NULL")
+		moment, having := "max(ts)", ""
+		if byStart {
+			moment = "min(ts)"
+		}
+		args := w.args
+		if q.Cursor != "" {
+			if byStart { // what comes later changes no start
+				w.add("ts <= make_timestamp(?)", micros)
+			}
+			having = " HAVING " + moment + " < make_timestamp(?) OR " + moment + " = make_timestamp(?) AND " + key + " > ?"
+			args = append(w.args, micros, micros, after.ID)
+		}
+		found, err := r.texts(ctx, "SELECT "+key+" FROM events "+w.String()+" GROUP BY "+key+having+" ORDER BY "+moment+" DESC, "+key+" LIMIT ?", append(args, limit)...)
+		if err != nil {
+			return nil, err
+		}
+		if byStart && !whole && len(found) > 0 {
+			if found, err = r.withoutEarlier(ctx, key, q, f.From, found); err != nil {
+				return nil, err
+			}
+		}
+		if len(found) == limit || whole {
+			return found, nil
+		}
+	}
+}
+
+// withoutEarlier leaves out the ids that have an event in q's time range before
+// a moment.
+func (r *Reader) withoutEarlier(ctx context.Context, key string, q ListQuery, before time.Time, ids []string) ([]string, error) {
+	from, fromArgs, err := r.held(ctx, q.Project, key, ids)
+	if err != nil {
+		return nil, err
+	}
+	w, err := r.where(q.Project, &Filter{From: q.From, To: before})
+	if err != nil {
+		return nil, err
+	}
+	w.among(key, ids)
+	earlier, err := r.texts(ctx, "SELECT DISTINCT "+key+" FROM "+from+" "+w.String(), append(fromArgs, w.args...)...)
+	return slices.DeleteFunc(ids, func(id string) bool { return slices.Contains(earlier, id) }), err
+}
+
+// among adds that a column has one of some values.
+func (w *where) among(column string, values []string) {
+	args := make([]any, len(values))
+	for i, v := range values {
+		args[i] = v
+	}
+	w.add(column+" IN (NULL"+strings.Repeat(", ?", len(values))+")", args...)
+}
+
+// texts reads a column of texts.
+func (r *Reader) texts(ctx context.Context, query string, args ...any) (out []string, err error) {
+	err = r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var s string
+			if err := rows.Scan(&s); err != nil {
+				return err
+			}
+			out = append(out, s)
+		}
+		return nil
+	}, query, args...)
+	return out, err
+}
