@@ -318,6 +318,61 @@ func TestDoubleCapture(t *testing.T) {
 	p.stop()
 }
 
+// The second half of a call may come after hedgerow was killed and started again:
+// it is joined all the same, by the completion's id or by address and counts.
+func TestDoubleCaptureAcrossRestart(t *testing.T) {
+	w := newWorld(t)
+	p := w.start()
+	type answered struct {
+		ID    string
+		Usage struct {
+			Input  int `json:"prompt_tokens"`
+			Output int `json:"completion_tokens"`
+		}
+	}
+	var calls []answered
+	for _, words := range []string{"one hedge", "two hedges, and a wren in each of them"} {
+		status, body, err := p.post(t.Context(), "/openai/v1/chat/completions", "", `{"model":"gpt-4.1-mini","messages":[{"role":"user","content":"`+words+`"}]}`)
+		var a answered
+		if err != nil || status != 200 || json.Unmarshal([]byte(body), &a) != nil || a.ID == "" || a.Usage.Input == 0 {
+			t.Fatalf("%d %s: %v", status, body, err)
+		}
+		calls = append(calls, a)
+	}
+	generations := p.awaitStored("event="+event.Generation, len(calls))
+	p.kill()
+	p = w.start()
+	for i, a := range calls {
+		said := map[string]any{"$ai_trace_id": fmt.Sprint("wrapper-", i), "$ai_model": "gpt-4.1-mini", "$ai_provider": "openai", "$ai_input_tokens": a.Usage.Input, "$ai_output_tokens": a.Usage.Output}
+		if i == 0 {
+			said["$ai_completion_id"] = a.ID
+		} else {
+			said["$ai_base_url"] = p.base + "/openai/v1"
+		}
+		body, _ := json.Marshal(map[string]any{"api_key": p.token(), "event": event.Generation, "distinct_id": "ada", "properties": said})
+		resp, err := http.Post(p.base+"/i/v0/e/", "application/json", bytes.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != 200 {
+			t.Fatalf("status %d", resp.StatusCode)
+		}
+	}
+	spans := p.awaitStored("event="+event.Span, len(calls))
+	if n := len(p.stored("event=" + event.Generation)); n != len(calls) || len(spans) != len(calls) {
+		t.Fatalf("%d generations and %d spans, want %d of each", n, len(spans), len(calls))
+	}
+	for _, s := range spans {
+		var to string
+		_ = json.Unmarshal(s.Properties[ingest.JoinedTo], &to)
+		if !slices.ContainsFunc(generations, func(g *query.Event) bool { return g.UUID == to }) || s.DistinctID != "ada" || s.Usage.Input.Known {
+			t.Errorf("%s is joined to %q: %+v", s.TraceID, to, s)
+		}
+	}
+	p.stop()
+}
+
 // Bodies that no SDK would send do no harm to a whole hedgerow.
 func TestHostileIngest(t *testing.T) {
 	w := newWorld(t)
