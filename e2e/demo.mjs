@@ -161,6 +161,34 @@ await page.keyboard.press("j");
 await Promise.all([page.waitForURL(/\/traces\/.+/), page.keyboard.press("Enter")]);
 say({ walk: "rows by keyboard", clicks: 0, found: steps.join() === "0,1,0,1,2,1,0,0" && outlined && complaints.length === 0 });
 
+// Which summary is better, and a thread that the other one failed?
+await start();
+await go(() => page.getByRole("link", { name: "Experiments" }).click());
+const open = await page.locator("main").innerText();
+await go(() => page.getByRole("link", { name: "Decisions first" }).click());
+const verdict = await page.locator("main").innerText();
+await go(() => page.getByRole("region", { name: "Primary metric" }).getByRole("link").first().click());
+await go(() => page.locator("main tbody a.mono").first().click());
+say({ walk: "which version of a prompt is better", clicks, found: open.includes("collecting") && verdict.includes("treatment is better than control") && verdict.includes("Escalation rate") && (await page.locator("main").innerText()).includes("summarise") });
+
+// Which version is not brief? An answer that is not.
+await start();
+await go(() => page.getByRole("link", { name: "Evaluations" }).click());
+const checks = await page.locator("main").innerText();
+await page.goto(base + "/p/default/events?range=30d&event=llm_output_rated&property.eval_name=brief&property.eval_passed=false");
+const failed4 = await page.locator("main").innerText();
+say({ walk: "a check of the past", clicks, found: ["brief", "promises no day", "accuracy"].every((t) => checks.includes(t)) && failed4.includes("llm_output_rated") });
+
+// A dataset with two runs that have ended, side by side.
+await start();
+await go(() => page.getByRole("link", { name: "Datasets" }).click());
+await go(() => page.getByRole("link", { name: "tickets that went wrong" }).click());
+for (let i = 0; i < 100 && (await page.locator("main .pill.good").count()) < 2; i++) { await page.waitForTimeout(300); await page.reload(); }
+await go(() => page.locator("main a[href*='/runs/']").first().click());
+const run = new URL(page.url()).pathname;
+await go(() => page.getByRole("button", { name: "Side by side" }).click());
+say({ walk: "two versions over one dataset", clicks, found: (await page.locator(".pair").count()) === 8 });
+
 const find = async (path, pattern) => {
   await page.goto(base + path);
   return page.evaluate((p) => [...document.querySelectorAll("main a")].map((a) => a.getAttribute("href")).find((h) => new RegExp(p).test(h)), pattern);
@@ -173,8 +201,11 @@ const pages = {
   agents: p + "/agents?range=30d", models: p + "/models?range=30d", calls: p + "/events?kind=calls&sort=cost", event: failed, traces: p + "/traces", trace,
   step: trace + "?span=" + (await find(trace, "span=")).match(/span=([0-9a-f-]+)/)[1], sessions: p + "/sessions?sort=calls", session: await find(p + "/sessions?sort=calls", "^/p/default/sessions/"),
   people: p + "/people?sort=cost", person: p + "/people/user_001?range=30d", errors: p + "/errors?range=30d",
+  evals: p + "/evals?range=30d", check: await find(p + "/evals", "/evals/ev_"), dataset: run.split("/runs/")[0], run, experiments: p + "/experiments", experiment: await find(p + "/experiments", "/experiments/x_"), rollout: p + "/rollouts/summarise?range=30d",
   dashboards: p + "/dashboards", dashboard: board + "?range=30d", arrange: board + "?range=30d&edit=1", explore: p + "/explore?range=30d&m=latency_p95_ms&by=model_asked",
 };
+// Pages without charts weigh what the others do without theirs.
+const lists = new Set(["check", "dataset", "run", "experiments", "experiment", "rollout"]);
 for (const width of [1440, 390]) {
   for (const scheme of ["light", "dark"]) {
     const context = await browser.newContext({ storageState: state, viewport: { width, height: 900 }, colorScheme: scheme, reducedMotion: "reduce" });
@@ -193,7 +224,7 @@ for (const width of [1440, 390]) {
       }));
       await look.screenshot({ path: `${folder}/${name}-${width}-${scheme}.png`, fullPage: true });
       say({ page: name, width, scheme, status: response.status(), ...facts, grave: await grave(look), trouble: trouble.splice(0) });
-      if (scheme === "light") say({ weight: name, width, ...await weigh(look, base + path) });
+      if (scheme === "light" && !lists.has(name)) say({ weight: name, width, ...await weigh(look, base + path) });
     }
     await context.close();
   }

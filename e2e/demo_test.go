@@ -118,7 +118,7 @@ func TestDemo(t *testing.T) {
 			}
 		}
 	}
-	if walks != 10 || pages < 4*13 || weighed < 2*13 {
+	if walks != 13 || pages < 4*27 || weighed < 2*21 {
 		t.Errorf("%d walks, %d pages, %d weighed", walks, pages, weighed)
 	}
 }

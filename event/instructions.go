@@ -29,3 +29,10 @@ func HashInstructions(texts []string) string {
 	sum := sha256.Sum256([]byte(joined))
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
+
+// Said is one message of a conversation that is no instruction, as the user's or
+// the assistant's part of a prompt is compared with it.
+type Said struct {
+	Role string // user or assistant
+	Text string
+}

@@ -75,6 +75,9 @@ func demo(ctx context.Context, cmd *cli.Command, c *config) error {
 	} else if n > 0 {
 		fmt.Fprintf(w, "wrote %d made-up events of the last %d days in %.1f s\n", n, historyDays, time.Since(begin).Seconds())
 	}
+	if err := a.runDemoSet(ctx); err != nil {
+		a.log.Warn("the dataset could not be run", "err", err)
+	}
 	traffic := &providertest.Traffic{BaseURL: "http://" + displayAddr(a.listener.Addr().String()), Rate: cmd.Float("rate"), Seed: uint64(time.Now().UnixNano())}
 	done := make(chan error, 1)
 	go func() { done <- traffic.Run(ctx) }()

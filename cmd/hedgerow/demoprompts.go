@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"strconv"
 
@@ -14,9 +15,11 @@ import (
 var demoPrompts = []struct {
 	name, description string
 	notes             []string
+	production        string // the version that has the label; "" is the newest
 }{
-	{"support_answer", "Answers a customer's ticket", []string{"the first one", "cites its sources", "briefer", "tries to answer everything at once", "back to one question at a time"}},
-	{"agent_plan", "Plans the steps of a piece of research", []string{"the first planner", "fewer, larger steps"}},
+	{"support_answer", "Answers a customer's ticket", []string{"the first one", "cites its sources", "briefer", "tries to answer everything at once", "back to one question at a time"}, ""},
+	{"agent_plan", "Plans the steps of a piece of research", []string{"the first planner", "fewer, larger steps"}, ""},
+	{"summarise", "Sums a thread up for whoever comes late", []string{"the first one", "shorter", "names who said what", "no quotes", "in the reader's language", "three points at most", "one sentence each", "says what was decided first"}, "7"},
 }
 
 // demoInstructions is the text of a version, as the demo's past sends it.
@@ -46,7 +49,7 @@ func (a *app) keepDemoPrompts(ctx context.Context) error {
 				return err
 			}
 		}
-		if err := a.prompts.SetLabel(ctx, actor, project.DefaultID, p.name, prompt.Production, prompt.Latest, p.notes[len(p.notes)-1]); err != nil {
+		if err := a.prompts.SetLabel(ctx, actor, project.DefaultID, p.name, prompt.Production, cmp.Or(p.production, prompt.Latest), "as it has been in use"); err != nil {
 			return err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/enrich"
+	"github.com/hedgerow/hedgerow/internal/flag"
 	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/query"
 	"github.com/hedgerow/hedgerow/internal/store"
@@ -41,6 +42,10 @@ func (a *app) writeHistory(ctx context.Context, now time.Time) (int, error) {
 	if err := a.keepDemoPrompts(ctx); err != nil {
 		return 0, err
 	}
+	if err := a.keepDemoLoop(ctx, now); err != nil {
+		return 0, err
+	}
+	checks := a.checks.Checks(project.DefaultID)
 	in := &enrich.Enricher{
 		Prompts: a.prompts,
 		Price:   func(e *event.Event) { a.prices.Load().Price(e) }, Policy: a.homePolicy, Next: storeOnly{a.store}, Logger: a.log.With("part", "demo"),
@@ -50,6 +55,7 @@ func (a *app) writeHistory(ctx context.Context, now time.Time) (int, error) {
 	n := 0
 	flush := func() error {
 		batch = slices.DeleteFunc(batch, func(e *event.Event) bool { return e.Timestamp.After(now) })
+		batch = append(batch, a.judged(ctx, checks, batch)...)
 		n += len(batch)
 		err := in.Append(ctx, batch...)
 		batch = nil
@@ -75,6 +81,8 @@ type history struct {
 	over  [2]time.Time    // while a provider was overloaded
 	cheap time.Time       // when the cheaper model came
 	plan2 time.Time       // when the second agent config came
+	trial time.Time       // when the experiments began
+	style *flag.Set       // who gets which summary
 }
 
 func newHistory(now time.Time) *history {
@@ -88,7 +96,7 @@ func newHistory(now time.Time) *history {
 		rng: rand.New(rand.NewPCG(30, uint64(midnight.Unix()))), now: now, hour: midnight.AddDate(0, 0, -historyDays+1), seen: make(map[string]bool),
 		bad:   [2]time.Time{tuesday.Add(9 * time.Hour), tuesday.Add(33 * time.Hour)},
 		over:  [2]time.Time{midnight.AddDate(0, 0, -12).Add(13 * time.Hour), midnight.AddDate(0, 0, -12).Add(16 * time.Hour)},
-		cheap: midnight.AddDate(0, 0, -16).Add(10 * time.Hour), plan2: midnight.AddDate(0, 0, -10).Add(8 * time.Hour),
+		cheap: midnight.AddDate(0, 0, -16).Add(10 * time.Hour), plan2: midnight.AddDate(0, 0, -10).Add(8 * time.Hour), trial: demoTrial(now), style: flag.NewSet([]flag.Definition{*demoSplit()}, nil, nil, false),
 	}
 }
 
@@ -148,6 +156,7 @@ type scene struct {
 	user, trace, session, name, environment, surface, task, prompt, version string
 	at                                                                      time.Time
 	plan, config                                                            string
+	flags                                                                   map[string]string
 }
 
 func (h *history) scene(at time.Time) scene {
@@ -166,7 +175,7 @@ func (h *history) scene(at time.Time) scene {
 
 func (s *scene) event(name string, at time.Time) *event.Event {
 	e := &event.Event{UUID: event.NewID(), ProjectID: project.DefaultID, Name: name, DistinctID: s.user, Timestamp: at, Source: event.SourceGateway, TraceID: s.trace, TraceName: s.name,
-		SessionID: s.session, Environment: s.environment, Surface: s.surface, TaskType: s.task, Properties: map[string]json.RawMessage{"plan": json.RawMessage(`"` + s.plan + `"`)}}
+		SessionID: s.session, Flags: s.flags, Environment: s.environment, Surface: s.surface, TaskType: s.task, Properties: map[string]json.RawMessage{"plan": json.RawMessage(`"` + s.plan + `"`)}}
 	if s.config != "" {
 		e.Properties[agentConfigProperty] = json.RawMessage(`"` + s.config + `"`)
 	}
@@ -215,6 +224,9 @@ func (h *history) call(s *scene, at time.Time, span, parent, model string, in, o
 	e.ModelParameters = map[string]json.RawMessage{"temperature": json.RawMessage("0.3"), "max_tokens": json.RawMessage("1024")}
 	question := h.pick("Where is my order 4417?", "The invoice of last month is wrong, please correct it.", "How do I change the address of our workspace?", "Can you summarise this thread for the team?", "My export fails with a timeout since this morning.")
 	answer := h.pick("It left our warehouse yesterday and arrives on Thursday.", "I have corrected the invoice; the new one is in your inbox.", "Open Settings, then Workspace, and choose Change address.", "Three points were agreed: the date, the owner and the budget.", "Exports above 50 MB are cut into parts; I have started yours anew.")
+	if s.prompt == "support_answer" && s.version == "4" { // all at once
+		answer += " " + h.pick("Open Settings, then Workspace, and choose Change address.", "Exports above 50 MB are cut into parts; I have started yours anew.")
+	}
 	e.Content.Input = messages([2]string{"system", demoInstructions(s.prompt, s.version)}, [2]string{"user", question})
 	e.Content.Output = messages([2]string{"assistant", answer})
 	h.trouble(e)
@@ -312,9 +324,31 @@ func (h *history) end(out *[]*event.Event, s *scene, at time.Time, good float64,
 func (h *history) single(out *[]*event.Event, at time.Time, prompt, version, surface, model, task string, in, answer float64) {
 	s := h.scene(at)
 	s.name, s.surface, s.task, s.prompt, s.version = prompt, surface, task, prompt, version
+	good := 0.9
+	if prompt == demoSummary {
+		good = h.summary(&s)
+	}
 	e := h.call(&s, at, "a", "", model, in, answer)
 	*out = append(*out, e)
-	h.end(out, &s, at.Add(e.Latency.Value), 0.9, e.IsError)
+	h.end(out, &s, at.Add(e.Latency.Value), good, e.IsError)
+}
+
+// summary is for a reader of threads: many people, seldom. Since the experiment
+// began half of them have a version that serves them better.
+func (h *history) summary(s *scene) (good float64) {
+	s.user = fmt.Sprintf("reader_%03d", 1+h.rng.IntN(600))
+	good = 0.74
+	if s.at.Before(h.trial) {
+		return good
+	}
+	v, err := h.style.Evaluate(demoFlag, flag.User{DistinctID: s.user})
+	if err != nil {
+		return good // a split of percentages always decides
+	}
+	if s.flags = map[string]string{demoFlag: v.String()}; v.Variant == "treatment" {
+		s.version, good = "8", 0.95
+	}
+	return good
 }
 
 // support is a turn of the support assistant: it searches, and answers.
@@ -377,7 +411,7 @@ func (h *history) agent(out *[]*event.Event, at time.Time) {
 	s := h.scene(at)
 	s.name, s.surface, s.task, s.prompt, s.version, s.config = "research playbook", "Playbook", "research", "agent_plan", "1", "planner-v1"
 	good, flaky, rounds := 0.7, 0.13, 2+h.rng.IntN(4)
-	if at.After(h.plan2) && h.chance(0.6) {
+	if at.After(h.plan2) && flag.Hash("planner", s.user, "") < 0.5 {
 		s.config, s.version, good, flaky = "planner-v2", "2", 0.85, 0.06
 	}
 	model := "claude-sonnet-4-5"

@@ -24,6 +24,7 @@ func TestHistory(t *testing.T) {
 	days, versions := make(map[string]*tally), make(map[string]*tally)
 	var over tally
 	completed := make(map[string][2]float64)
+	arms := make(map[string]map[string]bool) // users by variant
 	first := make(map[string]bool)
 	count := func(m map[string]*tally, key string, e *event.Event) {
 		if m[key] == nil {
@@ -53,6 +54,15 @@ func TestHistory(t *testing.T) {
 		if e.Name != event.Generation {
 			continue
 		}
+		if v := e.Flags[demoFlag]; v != "" {
+			if arms[v] == nil {
+				arms[v] = make(map[string]bool)
+			}
+			arms[v][e.DistinctID] = true
+			if e.PromptName != demoSummary || (v == "treatment") != (e.PromptVersion == "8") || e.Timestamp.Before(h.trial) {
+				t.Errorf("%s@%s at %v has the variant %s", e.PromptName, e.PromptVersion, e.Timestamp, v)
+			}
+		}
 		count(days, e.Timestamp.Weekday().String(), e)
 		if e.PromptName == "support_answer" {
 			count(versions, e.PromptVersion, e)
@@ -66,6 +76,9 @@ func TestHistory(t *testing.T) {
 				over.failed++
 			}
 		}
+	}
+	if len(arms) != 2 || len(arms["control"]) < 80 || len(arms["treatment"]) < 80 {
+		t.Errorf("%d users with the control, %d with the treatment", len(arms["control"]), len(arms["treatment"]))
 	}
 	if days["Sunday"].calls*2 > days["Wednesday"].calls {
 		t.Errorf("Sunday has %v calls, Wednesday %v", days["Sunday"].calls, days["Wednesday"].calls)

@@ -44,6 +44,7 @@ func (d document) object(s schema) schema {
 type operation struct {
 	OperationID string
 	Summary     string
+	Description string
 	Parameters  []struct {
 		Name, In string
 		Required bool

@@ -25,7 +25,7 @@ type Prompts interface {
 	// whether the text is still that version's. instructions returns the texts of
 	// the event's system and developer messages; reading them costs, so it is
 	// called only where they matter. Attribute must not do I/O.
-	Attribute(e *event.Event, instructions func() []string)
+	Attribute(e *event.Event, instructions func() []string, conversation func() (said []event.Said, whole bool))
 }
 
 // Enricher prepares events and hands them on. Its fields must not be changed
@@ -98,7 +98,7 @@ func (n *Enricher) enrich(e *event.Event, now time.Time) {
 	if n.Prompts != nil {
 		// Where this fails the event keeps what its caller said of the prompt.
 		n.guard(stagePrompt, e, func() {
-			n.Prompts.Attribute(e, func() []string { return privacy.Instructions(e) })
+			n.Prompts.Attribute(e, func() []string { return privacy.Instructions(e) }, func() ([]event.Said, bool) { return privacy.Conversation(e) })
 		})
 	}
 	if n.Price != nil && !n.guard(stagePrice, e, func() { n.Price(e) }) {

@@ -390,9 +390,12 @@ func BenchmarkNormalise(b *testing.B) {
 }
 
 // prompts stands for the registry.
-type prompts func(e *event.Event, instructions func() []string)
+type prompts func(e *event.Event, instructions func() []string, said []event.Said)
 
-func (p prompts) Attribute(e *event.Event, instructions func() []string) { p(e, instructions) }
+func (p prompts) Attribute(e *event.Event, instructions func() []string, conversation func() ([]event.Said, bool)) {
+	said, _ := conversation()
+	p(e, instructions, said)
+}
 
 // Prompts see the instructions before privacy takes them away, and one that
 // panics leaves the event as its caller made it.
@@ -404,18 +407,24 @@ func TestPrompts(t *testing.T) {
 	}
 	next := &kept{}
 	var saw []string
+	var heard []event.Said
 	n := enrich.Enricher{Next: next, Policy: func(string) privacy.HomePolicy { return privacy.HomePolicy{} },
-		Prompts: prompts(func(e *event.Event, instructions func() []string) { saw, e.PromptName = instructions(), "greet" })}
+		Prompts: prompts(func(e *event.Event, instructions func() []string, said []event.Said) {
+			saw, heard, e.PromptName = instructions(), said, "greet"
+		})}
 	if err := n.Append(t.Context(), e); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := strings.Join(saw, "|"), "Be there.|Be kind.|Be brief."; got != want {
 		t.Errorf("instructions %q, want %q", got, want)
 	}
+	if len(heard) != 1 || heard[0] != (event.Said{Role: "user", Text: "hello"}) {
+		t.Errorf("the conversation is %q", heard)
+	}
 	if got := next.events[0]; got.PromptName != "greet" || !got.Content.IsZero() || got.PromptHash != event.HashInstructions(saw) {
 		t.Errorf("kept prompt %q, hash %q, content %v", got.PromptName, got.PromptHash, got.Content)
 	}
-	n.Prompts = prompts(func(*event.Event, func() []string) { panic("broken") })
+	n.Prompts = prompts(func(*event.Event, func() []string, []event.Said) { panic("broken") })
 	e = call()
 	e.PromptName, e.PromptVersion = "mine", "3"
 	if err := n.Append(t.Context(), e); err != nil {

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -277,6 +278,40 @@ type args = map[string]any
 
 var readers = []string{"get_posthog_status", "get_stats", "get_trace", "list_events", "list_prompts", "get_prompt", "render_prompt", "list_rollouts", "list_checks", "list_datasets", "get_dataset_run", "compare_dataset_runs", "list_experiments", "get_experiment"}
 var writers = []string{"configure_posthog", "delete_posthog", "set_posthog_enabled", "test_posthog", "save_prompt", "set_prompt_label", "delete_prompt", "set_rollout", "stop_rollout", "resolve_prompt", "record_eval", "record_feedback", "save_example", "run_dataset", "resume_dataset_run", "create_experiment", "start_experiment", "stop_experiment"}
+
+// docs/mcp.md has every tool, once, with the role that it needs.
+func TestDocsHaveEveryTool(t *testing.T) {
+	b, err := os.ReadFile("../../docs/mcp.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(b), "## Tools")
+	table, _, _ = strings.Cut(table, "\n## ")
+	f := newFixture(t)
+	c := f.dial(f.viewer)
+	have := map[string]bool{}
+	for line := range strings.Lines(table) {
+		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), " | ")
+		if len(cells) != 3 {
+			continue
+		}
+		for _, m := range regexp.MustCompile("`(\\w+)`").FindAllStringSubmatch(cells[0], -1) {
+			name, role := m[1], strings.TrimSpace(cells[2])
+			if have[name] || c.tools[name] == nil {
+				t.Errorf("the page names %s twice, or there is no such tool", name)
+			}
+			have[name] = true
+			if want := map[bool]string{true: "member", false: "viewer"}[slices.Contains(writers, name)]; role != want { // TestRoles holds the server to it
+				t.Errorf("%s: the page says %s, want %s", name, role, want)
+			}
+		}
+	}
+	for name := range c.tools {
+		if !have[name] {
+			t.Errorf("docs/mcp.md lacks %s", name)
+		}
+	}
+}
 
 // TestSchemas holds all that a client learns of the tools against a golden
 // file; go test -update writes it anew.

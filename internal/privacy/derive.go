@@ -77,6 +77,50 @@ func Instructions(e *event.Event) []string {
 	return append(given(e), r.system...)
 }
 
+// Bounds of what [Conversation] reads.
+const (
+	maxSaid      = 100
+	maxSaidBytes = 256 << 10
+)
+
+// Conversation are an event's messages of the user and the assistant, in order,
+// without tool calls and pictures: what a prompt with such parts is recognised by.
+// whole is false where it is so long that the rest was not read. It goes with the
+// content, as [Instructions] do.
+func Conversation(e *event.Event) (said []event.Said, whole bool) {
+	if !present(e.Content.Input) {
+		return nil, true
+	}
+	v := gjson.ParseBytes(e.Content.Input)
+	if v.Type == gjson.String {
+		s := v.String()
+		return []event.Said{{Role: "user", Text: s}}, len(s) <= maxSaidBytes
+	}
+	if !v.IsArray() {
+		return nil, true
+	}
+	size, whole := 0, true
+	v.ForEach(func(_, m gjson.Result) bool {
+		role := m.Get("role").Str
+		switch role {
+		case "model":
+			role = "assistant"
+		case "user", "assistant":
+		default:
+			return true
+		}
+		if size += len(m.Raw); size > maxSaidBytes || len(said) == maxSaid {
+			whole = false
+			return false
+		}
+		r := reading{answer: true}
+		r.value(m, false)
+		said = append(said, event.Said{Role: role, Text: strings.Join(r.texts, "\n")})
+		return true
+	})
+	return said, whole
+}
+
 // given are the instructions that an SDK sends apart from the messages.
 func given(e *event.Event) []string {
 	if v := e.Properties["$ai_instructions"]; len(v) > 0 && v[0] == '"' {

@@ -30,31 +30,37 @@ const minWeight = 24
 
 // Attribute completes the prompt of an event: its name, the version's number and
 // id, and whether the text is still that of the version. instructions returns
-// the texts of the call's system and developer messages, and is called only
-// where they matter. It does no I/O and is safe for concurrent use.
+// the texts of the call's system and developer messages, conversation what the
+// user and the assistant say in it, and whether that is all; each is called only
+// where it matters. It does no I/O and is safe for concurrent use.
 //
 //   - A version id or number that the event bears is believed: it stays.
 //   - A label, or a name alone, stands for the version whose text was sent: a
 //     caller may have read the label a while ago. Where no text matches, a label
 //     stands for the version that it points to now.
 //   - A call that names no prompt is recognised by its prompt hash or, for
-//     templates with variables, by the text between these. Where it matches
+//     templates with variables, by the text between these. What the template has of
+//     its own in messages of the user and the assistant tells versions of the same
+//     instructions apart; a template without instructions is recognised by it. Where it matches
 //     several templates, the one with the most text of its own wins; where two
 //     prompts tie, none is named. Versions of one text are told apart by their
 //     model; then production goes before newer, newer before older.
 //   - Whatever names a version but has other instructions gets [PropertyDrift].
 //     System messages of others before and after the prompt's do not count.
-//     Nothing is said where the event bears no instructions, or the version has
-//     none: the user's words are never compared.
-func (r *Registry) Attribute(e *event.Event, instructions func() []string) {
+//     So does one in which the version's own words in messages of the user and
+//     the assistant are missing. Nothing is said of what the event does not bear;
+//     what a variable stands for, the user's words, is never compared.
+func (r *Registry) Attribute(e *event.Event, instructions func() []string, conversation func() (said []event.Said, whole bool)) {
 	s := r.b.View().projects[e.ProjectID]
 	if s == nil {
 		return
 	}
 	call := e.Name == event.Generation || e.Name == event.RequestStarted
-	a := attribution{shelf: s, e: e}
+	a := attribution{shelf: s, e: e, conversation: conversation}
 	if call {
 		a.read(instructions)
+	} else {
+		a.talk = new(template.Talk) // what is told of a call has none of its own
 	}
 	switch {
 	case e.PromptVersionID != "" && s.byID[e.PromptVersionID] != nil:
@@ -72,6 +78,29 @@ type attribution struct {
 	*shelf
 	e    *event.Event
 	text template.Text
+
+	conversation func() ([]event.Said, bool)
+	talk         *template.Talk // nil: not read yet
+}
+
+// said is the conversation, read once, and only for templates with words of their
+// own in it.
+func (a *attribution) said() template.Talk {
+	if a.talk == nil {
+		t := template.NewTalk(a.conversation())
+		a.talk = &t
+	}
+	return *a.talk
+}
+
+// spoken reports whether the version's own words are in the conversation.
+func (a *attribution) spoken(v *Version) bool {
+	return v.pattern.Own() > 0 && v.pattern.Spoken(a.said())
+}
+
+// missing reports whether words of the version's own are not in the conversation.
+func (a *attribution) missing(v *Version) bool {
+	return v.pattern.Own() > 0 && a.said().Tells(v.pattern) && !a.spoken(v)
 }
 
 func (a *attribution) read(instructions func() []string) {
@@ -84,7 +113,7 @@ func (a *attribution) read(instructions func() []string) {
 // told is for a version that the caller named for certain.
 func (a *attribution) told(v *Version) {
 	a.set(v)
-	if a.text.Tells(v.pattern) && !v.pattern.Within(a.text) {
+	if a.text.Tells(v.pattern) && !v.pattern.Within(a.text) || a.missing(v) {
 		a.property(PropertyDrift, true)
 	} else if a.text.Empty() && a.e.PromptHash == "" {
 		a.e.PromptHash = v.PromptHash
@@ -106,8 +135,9 @@ func (a *attribution) named(h *held) {
 	var candidates []*Version
 	tells := false
 	for _, c := range h.versions {
-		tells = tells || a.text.Tells(c.pattern)
-		if c.pattern.Within(a.text) {
+		read, missing := a.text.Tells(c.pattern), a.missing(c)
+		tells = tells || read || missing
+		if !missing && (c.pattern.Within(a.text) || !read && a.spoken(c)) {
 			candidates = append(candidates, c)
 		}
 	}
@@ -129,8 +159,27 @@ func (a *attribution) named(h *held) {
 
 // recognise is for a call that names nothing.
 func (a *attribution) recognise() {
+	candidates := a.byInstructions()
+	if rest := slices.DeleteFunc(slices.Clone(candidates), a.missing); len(rest) > 0 {
+		candidates = rest
+	}
+	if len(candidates) == 0 {
+		candidates = a.byTalk()
+	}
+	for _, v := range candidates {
+		if v.Prompt != candidates[0].Prompt {
+			return // a guess between two prompts would be worse than none
+		}
+	}
+	if v := a.best(candidates, 0); v != nil {
+		a.set(v)
+		a.property(PropertyRecognised, true)
+	}
+}
+
+func (a *attribution) byInstructions() []*Version {
 	if a.text.Empty() {
-		return
+		return nil
 	}
 	candidates := a.match.exact[a.text.Hash()]
 	if len(candidates) == 0 {
@@ -143,15 +192,21 @@ func (a *attribution) recognise() {
 			}
 		}
 	}
-	for _, v := range candidates {
-		if v.Prompt != candidates[0].Prompt {
-			return // a guess between two prompts would be worse than none
+	return candidates
+}
+
+// byTalk are the versions without instructions whose words are in the
+// conversation, those with the most of them.
+func (a *attribution) byTalk() (candidates []*Version) {
+	for _, v := range a.match.talks { // the most words first
+		if len(candidates) > 0 && v.pattern.Own() < candidates[0].pattern.Own() {
+			break
+		}
+		if a.spoken(v) {
+			candidates = append(candidates, v)
 		}
 	}
-	if v := a.best(candidates, 0); v != nil {
-		a.set(v)
-		a.property(PropertyRecognised, true)
-	}
+	return candidates
 }
 
 // best picks among versions of one prompt that all match: the most text of its
@@ -179,8 +234,16 @@ func (a *attribution) best(candidates []*Version, pointed int) *Version {
 		return n
 	}
 	return slices.MaxFunc(candidates, func(x, y *Version) int {
-		return cmp.Or(cmp.Compare(x.pattern.Weight(), y.pattern.Weight()), cmp.Compare(rank(x), rank(y)), cmp.Compare(x.Number, y.Number))
+		return cmp.Or(cmp.Compare(x.pattern.Weight(), y.pattern.Weight()), cmp.Compare(a.words(x), a.words(y)), cmp.Compare(rank(x), rank(y)), cmp.Compare(x.Number, y.Number))
 	})
+}
+
+// words is how much of its own a version is known to have in the conversation.
+func (a *attribution) words(v *Version) int {
+	if a.spoken(v) {
+		return v.pattern.Own()
+	}
+	return 0
 }
 
 func (a *attribution) set(v *Version) {
@@ -200,6 +263,7 @@ func (a *attribution) property(name string, value any) {
 type matcher struct {
 	exact    map[string][]*Version // by prompt hash
 	patterns []*Version            // with variables and enough text, heaviest first
+	talks    []*Version            // without instructions, with enough words of their own, the most first
 }
 
 func newMatcher(list []*held) matcher {
@@ -211,9 +275,12 @@ func newMatcher(list []*held) matcher {
 				m.exact[hash] = append(m.exact[hash], v)
 			case v.pattern.Weight() >= minWeight:
 				m.patterns = append(m.patterns, v)
+			case v.pattern.Empty() && v.pattern.Own() >= minWeight:
+				m.talks = append(m.talks, v)
 			}
 		}
 	}
 	slices.SortStableFunc(m.patterns, func(a, b *Version) int { return cmp.Compare(b.pattern.Weight(), a.pattern.Weight()) })
+	slices.SortStableFunc(m.talks, func(a, b *Version) int { return cmp.Compare(b.pattern.Own(), a.pattern.Own()) })
 	return m
 }

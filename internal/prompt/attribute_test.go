@@ -28,6 +28,16 @@ func TestAttribute(t *testing.T) {
 	add("twin-a", system("The very same text."))
 	add("twin-b", system("The very same text."))
 	add("words", prompt.Draft{Messages: []prompt.Message{{Role: "user", Content: "Summarise {{text}}"}}})
+	say := func(texts ...string) (d prompt.Draft) { // system, user, assistant, user …; "" leaves one out
+		for i, s := range texts {
+			if s != "" {
+				d.Messages = append(d.Messages, prompt.Message{Role: []string{"system", "user", "assistant", "user"}[i], Content: s})
+			}
+		}
+		return d
+	}
+	add("digest", say("", "Sum up in three points what follows.\n\n{{thread}}"), say("", "Sum up in five points what follows.\n\n{{thread}}"))
+	add("shots", say("You sort tickets into kinds.", "Ticket: my card was charged twice", "billing", "Ticket: {{ticket}}"), say("You sort tickets into kinds.", "Ticket: where is my parcel", "delivery", "Ticket: {{ticket}}"))
 	must(t, r.SetLabel(ctx, ann, shop, "support", "staging", "2", ""))
 	v := func(name, ref string) prompt.Version {
 		v, ok := r.Version(shop, name, ref)
@@ -38,6 +48,27 @@ func TestAttribute(t *testing.T) {
 	}
 
 	type told = event.Event
+	// What the user and the assistant say in a call, in turns; "cut" is where the
+	// reading ended.
+	talks := map[string][]string{
+		"recognised by the user's part":               {"Sum up in five points what  follows.\nAnn: hello\nBen: hi"},
+		"… whatever a framework instructs":            {"Sum up in three points what follows. Ann: hello"},
+		"… in a later turn":                           {"Hello!", "Hi.", "Sum up in three points what follows. Ann: hello"},
+		"another user's words":                        {"Sum up in seven points what follows. Ann: hello"},
+		"words of the other side":                     {"Hi", "Sum up in three points what follows. Ann: hello"},
+		"user's part, named":                          {"Sum up in five points what follows. Ann: hello"},
+		"user's part, drifted":                        {"Sum up in four points what follows. Ann: hello"},
+		"user's part, of another version":             {"Sum up in three points what follows. Ann: hello"},
+		"user's part, name alone":                     {"Sum up in three points what follows. Ann: hello"},
+		"user's part, name alone, drifted":            {"Tell me a story."},
+		"a conversation that was not read to its end": {"Tell me a story.", "…", "cut"},
+		"examples tell versions apart":                {"Ticket: my card was charged twice", "billing", "Ticket: it is broken"},
+		"… the other one":                             {"Ticket: where is my parcel", "delivery", "Ticket: it is broken"},
+		"… examples of neither":                       {"Ticket: it is broken"},
+		"examples drifted":                            {"Ticket: my card was charged twice", "payment", "Ticket: it is broken"},
+		"examples as they are":                        {"Ticket: my card was charged twice", "billing", "Ticket: it is broken"},
+		"words of a user that no template has":        {"Hello!"},
+	}
 	for _, c := range []struct {
 		name  string
 		event told
@@ -75,6 +106,25 @@ func TestAttribute(t *testing.T) {
 		{"too short to be recognised", told{}, "Hi Ann", "@"},
 		{"two prompts of one text", told{}, "The very same text.", "@"},
 		{"nothing known", told{}, "Something else.", "@"},
+
+		{"recognised by the user's part", told{}, "", "digest@2 recognised"},
+		{"… whatever a framework instructs", told{}, "A system message of the framework.", "digest@1 recognised"},
+		{"… in a later turn", told{}, "", "digest@1 recognised"},
+		{"another user's words", told{}, "", "@"},
+		{"words of the other side", told{}, "", "@"},
+		{"user's part, named", told{PromptName: "digest", PromptVersion: "2"}, "", "digest@2"},
+		{"user's part, drifted", told{PromptName: "digest", PromptVersion: "2"}, "", "digest@2 drift"},
+		{"user's part, of another version", told{PromptName: "digest", PromptVersion: "2"}, "", "digest@2 drift"},
+		{"user's part, name alone", told{PromptName: "digest"}, "", "digest@1"},
+		{"user's part, name alone, drifted", told{PromptName: "digest"}, "", "digest@ drift"},
+		{"no content, no drift", told{PromptName: "digest", PromptVersion: "2"}, "", "digest@2"},
+		{"a conversation that was not read to its end", told{PromptName: "digest", PromptVersion: "2"}, "", "digest@2"},
+		{"examples tell versions apart", told{}, "You sort tickets into kinds.", "shots@1 recognised"},
+		{"… the other one", told{}, "You sort tickets into kinds.", "shots@2 recognised"},
+		{"… examples of neither", told{}, "You sort tickets into kinds.", "shots@1 recognised"},
+		{"examples drifted", told{PromptName: "shots", PromptVersion: "1"}, "You sort tickets into kinds.", "shots@1 drift"},
+		{"examples as they are", told{PromptName: "shots", PromptVersion: "1"}, "You sort tickets into kinds.", "shots@1"},
+		{"words of a user that no template has", told{PromptName: "greet", PromptVersion: "1"}, "You greet the customers of Elm Street in one sentence.", "greet@1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := c.event
@@ -86,6 +136,15 @@ func TestAttribute(t *testing.T) {
 					return nil
 				}
 				return []string{c.text}
+			}, func() (said []event.Said, whole bool) {
+				whole = true
+				for i, s := range talks[c.name] {
+					if s == "cut" {
+						return said, false
+					}
+					said = append(said, event.Said{Role: []string{"user", "assistant"}[i%2], Text: s})
+				}
+				return said, whole
 			})
 			got := fmt.Sprintf("%s@%s", e.PromptName, e.PromptVersion)
 			if l, ok := e.Properties[prompt.PropertyLabel]; ok {
@@ -112,22 +171,28 @@ func TestAttribute(t *testing.T) {
 
 	t.Run("events that are no calls", func(t *testing.T) {
 		e := event.Event{Name: "llm_task_completed", ProjectID: shop, PromptVersionID: v("support", "2").ID}
-		r.Attribute(&e, func() []string { t.Error("the text was read"); return nil })
+		r.Attribute(&e, func() []string { t.Error("the text was read"); return nil }, unread(t))
 		if e.PromptName != "support" || e.PromptVersion != "2" || e.Properties != nil {
 			t.Errorf("the outcome says %s@%s %v", e.PromptName, e.PromptVersion, e.Properties)
 		}
 	})
 	t.Run("the beginning of a call", func(t *testing.T) {
 		e := event.Event{Name: event.RequestStarted, ProjectID: shop}
-		r.Attribute(&e, func() []string { return []string{"Answer the ticket kindly."} })
+		r.Attribute(&e, func() []string { return []string{"Answer the ticket kindly."} }, unread(t))
 		if e.PromptName != "support" || e.PromptVersion != "2" {
 			t.Errorf("it says %s@%s", e.PromptName, e.PromptVersion)
 		}
 	})
 	t.Run("another project", func(t *testing.T) {
 		e := event.Event{Name: event.Generation, ProjectID: "p_other"}
-		r.Attribute(&e, func() []string { t.Error("the text was read"); return nil })
+		r.Attribute(&e, func() []string { t.Error("the text was read"); return nil }, unread(t))
 	})
+}
+
+// unread is a conversation that is not to be read: nothing that is compared has
+// words in it.
+func unread(t testing.TB) func() ([]event.Said, bool) {
+	return func() ([]event.Said, bool) { t.Error("the conversation was read"); return nil, true }
 }
 
 func BenchmarkAttribute(b *testing.B) {
@@ -147,7 +212,7 @@ func BenchmarkAttribute(b *testing.B) {
 	b.ReportAllocs()
 	for b.Loop() {
 		e := event.Event{Name: event.Generation, ProjectID: shop}
-		r.Attribute(&e, func() []string { return text })
+		r.Attribute(&e, func() []string { return text }, unread(b))
 		if e.PromptName != "p150" {
 			b.Fatalf("recognised %q", e.PromptName)
 		}

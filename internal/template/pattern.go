@@ -13,25 +13,49 @@ type Pattern struct {
 	messages int      // of instructions
 	literals []string // around the variables, folded: one more than there are of these
 	weight   int
+
+	said []saying // the messages of the user and the assistant
+	own  int      // bytes of text in said
+}
+
+// saying is the pattern of one message of the user or the assistant.
+type saying struct {
+	role     string
+	literals []string // as [Pattern]'s
 }
 
 // NewPattern makes the pattern of a template's instructions, the texts of its
-// system and developer messages. It matches nothing where there are none.
+// system and developer messages, and of what it lets the user and the assistant
+// say.
 func NewPattern(messages []Message) Pattern {
+	var p Pattern
+	for _, m := range messages {
+		if m.Role != "system" && m.Role != "developer" {
+			literals, weight := pieces(m.Content)
+			p.said, p.own = append(p.said, saying{m.Role, literals}), p.own+weight
+		}
+	}
 	texts := Instructions(messages)
 	joined := event.JoinInstructions(texts)
 	if joined == "" {
-		return Pattern{}
+		return p
 	}
-	p := Pattern{messages: len(texts), literals: placeholder.Split(joined, -1)}
+	p.messages = len(texts)
+	p.literals, p.weight = pieces(joined)
 	if len(p.literals) == 1 {
 		p.hash = event.HashInstructions(texts)
 	}
-	for i, l := range p.literals {
-		p.literals[i] = fold(l)
-		p.weight += len(p.literals[i])
-	}
 	return p
+}
+
+// pieces are the texts between the variables, folded, and their bytes.
+func pieces(text string) (literals []string, weight int) {
+	literals = placeholder.Split(text, -1)
+	for i, l := range literals {
+		literals[i] = fold(l)
+		weight += len(literals[i])
+	}
+	return literals, weight
 }
 
 // Empty reports whether the template has no instructions, so that nothing can be
@@ -88,17 +112,72 @@ func (p Pattern) Match(t Text) bool {
 	case p.hash != "":
 		return p.hash == t.hash
 	}
-	last := len(p.literals) - 1
-	rest, ok := strings.CutPrefix(t.folded, p.literals[0])
+	return inOrder(p.literals, t.folded)
+}
+
+// inOrder reports whether a folded text is made of the pieces, with anything
+// between them.
+func inOrder(literals []string, text string) bool {
+	last := len(literals) - 1
+	if last == 0 {
+		return text == literals[0]
+	}
+	rest, ok := strings.CutPrefix(text, literals[0])
 	// The first place of each piece is good enough: a match with a later one
 	// leaves less for the pieces that follow.
-	for _, l := range p.literals[1:last] {
+	for _, l := range literals[1:last] {
 		if !ok {
 			return false
 		}
 		_, rest, ok = strings.Cut(rest, l)
 	}
-	return ok && strings.HasSuffix(rest, p.literals[last])
+	return ok && strings.HasSuffix(rest, literals[last])
+}
+
+// Own is the number of bytes that the template itself contributes to what the user
+// and the assistant say; 0 where it leaves all of that to its variables.
+func (p Pattern) Own() int { return p.own }
+
+// Talk is a call's conversation, prepared for any number of patterns.
+type Talk struct {
+	said  []event.Said // folded
+	whole bool
+}
+
+// NewTalk prepares a conversation; whole is false where it goes on.
+func NewTalk(said []event.Said, whole bool) Talk {
+	for i := range said {
+		said[i].Text = fold(said[i].Text)
+	}
+	return Talk{said, whole}
+}
+
+// Tells reports whether enough is known of a conversation, and the template has
+// words of its own in it, to say that they are missing there.
+func (t Talk) Tells(p Pattern) bool { return p.own > 0 && len(t.said) > 0 && t.whole }
+
+// Spoken reports whether what the template lets the user and the assistant say
+// stands in the conversation: its messages in a row, wherever they begin, because
+// others may have been said before and after.
+func (p Pattern) Spoken(t Talk) bool {
+	if p.own == 0 {
+		return false
+	}
+	for i := 0; i+len(p.said) <= len(t.said); i++ {
+		if p.spokenAt(t.said[i:]) {
+			return true
+		}
+	}
+	return false
+}
+
+func (p Pattern) spokenAt(said []event.Said) bool {
+	for i, s := range p.said {
+		if said[i].Role != s.role || !inOrder(s.literals, said[i].Text) {
+			return false
+		}
+	}
+	return true
 }
 
 // Within is [Pattern.Match] for calls that are known to run the template: it may
