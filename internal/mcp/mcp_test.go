@@ -301,7 +301,7 @@ func TestDocsHaveEveryTool(t *testing.T) {
 				t.Errorf("the page names %s twice, or there is no such tool", name)
 			}
 			have[name] = true
-			if want := map[bool]string{true: "member", false: "viewer"}[slices.Contains(writers, name)]; role != want { // TestRoles holds the server to it
+			if want := map[bool]string{true: "member", false: "viewer"}[slices.Contains(writers, name)]; role != want { // TestViewersOnlyRead holds the server to it
 				t.Errorf("%s: the page says %s, want %s", name, role, want)
 			}
 		}
