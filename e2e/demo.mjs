@@ -198,9 +198,9 @@ const failed = await find(p + "/events?kind=calls&status=validation_failed", "^/
 const trace = await find(p + "/traces?sort=errors", "^/p/default/traces/[0-9a-f]");
 const pages = {
   overview: p + "/overview", traffic: p + "/traffic?range=30d", filtered: p + "/traffic?range=30d&prompt_name=support_answer&environment=production", "latency-cost": p + "/latency-cost?range=30d", quality: p + "/quality?range=30d",
-  agents: p + "/agents?range=30d", models: p + "/models?range=30d", calls: p + "/events?kind=calls&sort=cost", event: failed, traces: p + "/traces", trace,
+  agents: p + "/agents?range=30d", models: p + "/models?range=14d", calls: p + "/events?kind=calls&sort=cost", event: failed, traces: p + "/traces", trace,
   step: trace + "?span=" + (await find(trace, "span=")).match(/span=([0-9a-f-]+)/)[1], sessions: p + "/sessions?sort=calls", session: await find(p + "/sessions?sort=calls", "^/p/default/sessions/"),
-  people: p + "/people?sort=cost", person: p + "/people/user_001?range=30d", errors: p + "/errors?range=30d",
+  people: p + "/people?sort=cost", person: p + "/people/user_001?range=14d", errors: p + "/errors?range=14d",
   evals: p + "/evals?range=30d", check: await find(p + "/evals", "/evals/ev_"), dataset: run.split("/runs/")[0], run, experiments: p + "/experiments", experiment: await find(p + "/experiments", "/experiments/x_"), rollout: p + "/rollouts/summarise?range=30d",
   dashboards: p + "/dashboards", dashboard: board + "?range=30d", arrange: board + "?range=30d&edit=1", explore: p + "/explore?range=30d&m=latency_p95_ms&by=model_asked",
 };

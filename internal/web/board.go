@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"math"
 	"net/http"
@@ -145,7 +146,10 @@ func change(m query.Measure, now, before query.Number) string {
 	if unit(m) == "rate" {
 		return sign(100*(now.Value-before.Value), 1) + " points"
 	}
-	return sign(100*(now.Value/before.Value-1), 0) + " %"
+	if percent := 100 * (now.Value/before.Value - 1); percent < 1000 {
+		return sign(percent, 0) + " %"
+	}
+	return "+" + count(int64(math.Round(100*(now.Value/before.Value-1)))) + " %"
 }
 
 // against is change for a table's cell, where what was not there before is new.
@@ -164,7 +168,7 @@ var labels = map[query.Measure]string{
 	query.CostUSD: "Cost", query.CostPerCall: "Cost per call", query.CacheShare: "Cache hits", query.CacheSaved: "Cache saved", query.Users: "Users",
 	query.Tasks: "Tasks", query.TasksCompleted: "Completed", query.CompletionRate: "Completion rate", query.Rated: "Ratings", query.Negative: "Negative", query.NegativeRate: "Negative feedback",
 	query.EscalationRate: "Escalated", query.AcceptanceRate: "Accepted", query.EditRate: "Edited", query.RetryRate: "Retried", query.EvalScore: "Eval score", query.EvalPassRate: "Evals passed", query.Evals: "Evaluations",
-	query.ToolCalls: "Tool calls", query.ToolErrors: "Failures", query.ToolErrorRate: "Failure rate", query.ToolP95: "p95", query.CostPerTask: "Cost per completed task",
+	query.ToolCalls: "Tool calls", query.ToolErrors: "Failures", query.ToolErrorRate: "Failure rate", query.ToolP95: "Tool latency p95", query.CostPerTask: "Cost per completed task",
 }
 
 // keyQuery is the filter that finds the events of a group.
@@ -216,6 +220,9 @@ func (c *card) fill(f frame, v *view, s *query.Series) {
 		c.Total += " · " + d
 	}
 	groups := s.Groups
+	if c.By == query.ByInputLength {
+		groups = slices.SortedStableFunc(slices.Values(groups), func(a, b query.Line) int { return cmp.Compare(shortest(a.Key), shortest(b.Key)) })
+	}
 	if s.Rest != nil {
 		rest := *s.Rest
 		rest.Key = "\x00"
@@ -282,6 +289,20 @@ func (c *card) fill(f frame, v *view, s *query.Series) {
 			c.Rows = append(c.Rows, r)
 		}
 	}
+}
+
+// shortest is the lower bound of a bucket of lengths, such as 1k_2k_tokens; what
+// is none stands behind all others.
+func shortest(bucket string) float64 {
+	first, _, _ := strings.Cut(bucket, "_")
+	n, err := strconv.ParseFloat(strings.TrimSuffix(first, "k"), 64)
+	if err != nil {
+		return math.Inf(1)
+	}
+	if strings.HasSuffix(first, "k") {
+		n *= 1000
+	}
+	return n
 }
 
 // empty reports whether the card has nothing to draw. A share, a duration or a
@@ -403,7 +424,8 @@ func (s *Web) spending(r *http.Request, f *frame) (templ.Component, error) {
 		{ID: "cache", Title: "Input read from a cache, by model", Measures: one(query.CacheShare), By: query.ByModelAsked, OverTime: true, Draw: "line", Kind: query.KindCalls},
 		{ID: "saved", Title: "Saved by caches, by model", Note: "Input tokens read from a cache, at the price of input less that of a cache read. Writing the cache is not set against it.", Measures: one(query.CacheSaved), By: query.ByModelAsked, OverTime: true, Draw: "stack", Kind: query.KindCalls},
 		{ID: "per-task", Title: "Cost per completed task", Note: "Cost of all calls, failed attempts too, divided by completed tasks.", Measures: one(query.CostPerTask), By: query.ByTaskType, OverTime: true, Draw: "line", Kind: query.KindCalls},
-		{ID: "cost-prompt", Title: "Cost by prompt version", Measures: []query.Measure{query.CostUSD, query.CostPerCall, query.Calls}, By: query.ByPrompt, Draw: "bar", Kind: query.KindCalls, Limit: 12},
+		{ID: "cost-prompt", Title: "Cost by prompt version", Measures: []query.Measure{query.CostUSD, query.Calls}, By: query.ByPrompt, Draw: "bar", Kind: query.KindCalls, Limit: 12},
+		{ID: "call-prompt", Title: "Cost per call by prompt version", Measures: one(query.CostPerCall), By: query.ByPrompt, Draw: "bar", Kind: query.KindCalls, Limit: 12},
 	})
 }
 

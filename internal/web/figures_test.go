@@ -227,7 +227,8 @@ var boards = map[string]struct {
 		{id: "cache", measures: of(query.CacheShare), by: query.ByModelAsked},
 		{id: "saved", measures: of(query.CacheSaved), by: query.ByModelAsked},
 		{id: "per-task", measures: of(query.CostPerTask), by: query.ByTaskType},
-		{id: "cost-prompt", measures: of(query.CostUSD, query.CostPerCall, query.Calls), by: query.ByPrompt, inTotal: true},
+		{id: "cost-prompt", measures: of(query.CostUSD, query.Calls), by: query.ByPrompt, inTotal: true},
+		{id: "call-prompt", measures: of(query.CostPerCall), by: query.ByPrompt, inTotal: true},
 	}},
 	"/quality": {of(query.CompletionRate, query.NegativeRate, query.EscalationRate, query.EvalScore, query.AcceptanceRate, query.RetryRate), []drawing{
 		{id: "completion", measures: of(query.CompletionRate), by: query.ByPrompt},

@@ -57,8 +57,8 @@ func usd(c query.USD) string {
 		places++
 	}
 	s := d.StringFixed(places)
-	if places > 2 {
-		s = strings.TrimRight(s, "0")
+	for places > 2 && strings.HasSuffix(s, "0") {
+		places, s = places-1, s[:len(s)-1]
 	}
 	return "$" + s
 }

@@ -70,12 +70,26 @@ func (s *Web) list(r *http.Request, f *frame, p listPage, page string, ask func(
 	return listing(*f, p), nil
 }
 
-// usersBefore are the figures of users in the period before, by id. It is nil
-// where the range has none before it.
-func (s *Web) usersBefore(ctx context.Context, f *frame, v *view, rows []query.Summary) (map[string]query.Summary, error) {
+// before is the filter over the period before a page's range. There is none where
+// the range is open, or nothing is stored of then: everything would be new.
+func (s *Web) before(ctx context.Context, f *frame, v *view) (query.Filter, bool, error) {
 	before, ok := v.Before()
 	if !ok {
-		return nil, nil
+		return before, false, nil
+	}
+	page, err := s.c.Query.Events(ctx, query.EventsQuery{Project: f.Session.ProjectID, Filter: query.Filter{From: before.From, To: before.To}, Limit: 1})
+	if err != nil {
+		return before, false, err
+	}
+	return before, len(page.Events) > 0, nil
+}
+
+// usersBefore are the figures of users in the period before, by id. It is nil
+// where there is none.
+func (s *Web) usersBefore(ctx context.Context, f *frame, v *view, rows []query.Summary) (map[string]query.Summary, error) {
+	before, ok, err := s.before(ctx, f, v)
+	if err != nil || !ok {
+		return nil, err
 	}
 	out := make(map[string]query.Summary, len(rows))
 	if len(rows) == 0 {
@@ -317,7 +331,9 @@ func (s *Web) errors(r *http.Request, f *frame) (templ.Component, error) {
 	if p.Groups, err = s.c.Query.Errors(r.Context(), f.Session.ProjectID, v.Filter, 50); err != nil {
 		return nil, err
 	}
-	if _, ok := v.Before(); ok {
+	if _, ok, err := s.before(r.Context(), f, v); err != nil {
+		return nil, err
+	} else if ok {
 		if p.Before, err = s.c.Query.ErrorsBefore(r.Context(), f.Session.ProjectID, v.Filter, p.Groups); err != nil {
 			return nil, err
 		}
@@ -330,12 +346,16 @@ type modelsPage struct {
 	View    *view
 	Models  []query.Group
 	Lines   map[string]query.Line // outcomes, and what is compared
+	Against bool                  // the period before is one to compare with
 	Cards   []card
 	Pending bool
 }
 
 // changed is how a figure of a model compares with the period before.
 func (p modelsPage) changed(key string, m query.Measure) string {
+	if !p.Against {
+		return ""
+	}
 	l := p.Lines[key]
 	return against(m, l.Total.Get(m), l.Previous.Get(m))
 }
@@ -354,6 +374,9 @@ func (s *Web) models(r *http.Request, f *frame) (templ.Component, error) {
 	if p.Pending {
 		p.Cards = pending(v, specs, nil).Cards
 		return modelTable(*f, p), nil
+	}
+	if _, p.Against, err = s.before(r.Context(), f, v); err != nil {
+		return nil, err
 	}
 	filter := v.Filter
 	if filter.Kind == "" {

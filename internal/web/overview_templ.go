@@ -615,7 +615,7 @@ func byDay(days []query.Group) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 42, "<details class=\"help\"><summary>The numbers</summary><div class=\"scroll\"><table id=\"by-day\"><thead><tr><th>Day</th><th class=\"n\" data-series=\"bar\">Calls</th><th class=\"n\" data-series=\"bar\">Errors</th><th class=\"n\" data-series=\"line\" data-axis=\"1\">Cost, $</th></tr></thead> <tbody>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 42, "<details class=\"help\"><summary>The numbers</summary><div class=\"scroll\"><table id=\"by-day\"><thead><tr><th>Day</th><th class=\"n\" data-series=\"bar\">Calls</th><th class=\"n\" data-series=\"bar\">Errors</th><th class=\"n\" data-series=\"line\" data-axis=\"1\" data-unit=\"usd\">Cost</th></tr></thead> <tbody>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -776,9 +776,9 @@ func breakdown(f frame, name, field string, groups []query.Group) templ.Componen
 			return templ_7745c5c3_Err
 		}
 		var templ_7745c5c3_Var34 string
-		templ_7745c5c3_Var34, templ_7745c5c3_Err = templ.JoinStringErrs(field)
+		templ_7745c5c3_Var34, templ_7745c5c3_Err = templ.JoinStringErrs(sentence(field))
 		if templ_7745c5c3_Err != nil {
-			return templ.Error{Err: templ_7745c5c3_Err, FileName: `overview.templ`, Line: 155, Col: 26}
+			return templ.Error{Err: templ_7745c5c3_Err, FileName: `overview.templ`, Line: 155, Col: 36}
 		}
 		_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var34))
 		if templ_7745c5c3_Err != nil {

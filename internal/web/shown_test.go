@@ -89,7 +89,7 @@ func wantChange(t *testing.T, what, text string, m query.Measure, now, before qu
 	} else if want >= digit {
 		sign = "+"
 	}
-	got, err := strconv.ParseFloat(strings.TrimSuffix(strings.TrimLeft(text, "+−±"), unit), 64)
+	got, err := strconv.ParseFloat(strings.ReplaceAll(strings.TrimSuffix(strings.TrimLeft(text, "+−±"), unit), ",", ""), 64)
 	if err != nil || !strings.HasSuffix(text, unit) || math.Abs(got-math.Abs(want)) > digit+1e-6 || !strings.HasPrefix(text, sign) && math.Abs(math.Abs(want)-digit) > 1e-6 {
 		t.Errorf("%s: changed by %q, want %s%.2f%s, from %v to %v", what, text, sign, math.Abs(want), unit, before, now)
 	}

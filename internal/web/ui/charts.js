@@ -10,7 +10,9 @@ import { CanvasRenderer } from "echarts/renderers";
 
 use([BarChart, LineChart, GridComponent, LegendComponent, TooltipComponent, CanvasRenderer]);
 
-const palette = ["--leaf", "--c2", "--c3", "--c4", "--c5", "--c6", "--c7", "--c8"];
+// As many groups as charts have at most; what is left over is grey.
+const palette = ["--leaf", "--c2", "--c3", "--c4", "--c5", "--c6", "--c7", "--c9"];
+const rest = "all others";
 
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 const dollars = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
@@ -20,6 +22,9 @@ const write = {
   rate: (v) => +v.toFixed(1) + " %",
   tok: (v) => short.format(v) + " tok",
 };
+
+// cut leaves out the middle of a long name: versions differ at the end.
+const cut = (name, n) => name.length > n ? name.slice(0, Math.ceil(n / 2)) + "…" + name.slice(-Math.floor(n / 2) + 1) : name;
 
 function behind(table, row, column) {
   const to = new URL(table.dataset.href, location.href);
@@ -44,21 +49,26 @@ export function draw(box) {
   const paint = () => {
     const css = getComputedStyle(document.documentElement);
     const colour = (name) => css.getPropertyValue(name).trim();
+    const narrow = box.clientWidth < 480;
+    // About as many lines as the legend takes, whose letters are 6.3 px wide.
+    const lines = narrow ? 1 : Math.ceil(drawn.reduce((sum, head) => sum + Math.min(head.textContent.trim().length, 22) * 6.3 + 28, 0) / box.clientWidth);
+    const slot = box.clientWidth / Math.max(rows.length, 1); // px for a bar's name
     const series = drawn.map((head) => ({
-      name: head.textContent.trim(), type: head.dataset.series, barMaxWidth: 28, symbolSize: 7, showSymbol: rows.length < 60,
+      name: head.textContent.trim(), type: head.dataset.series, barMaxWidth: 28, symbolSize: narrow ? 4 : 7, showSymbol: rows.length < 60, showAllSymbol: true, itemStyle: head.textContent.trim() === rest ? { color: colour("--c8") } : undefined,
       stack: head.dataset.stack || undefined, yAxisIndex: Number(head.dataset.axis ?? 0), cursor: table.dataset.href ? "pointer" : "default",
       connectNulls: head.dataset.series === "line", emphasis: { focus: "series" },
       data: rows.map((r) => { const v = r.cells[head.cellIndex].dataset.value; return v === undefined || v === "" ? null : Number(v); }),
     }));
     const value = { type: "value", axisLabel: { color: colour("--soft"), formatter: number }, splitLine: { lineStyle: { color: colour("--line") } } };
-    const second = { ...value, axisLabel: { color: colour("--soft") }, splitLine: { show: false } };
+    const other = drawn.find((head) => head.dataset.axis);
+    const second = { ...value, axisLabel: { color: colour("--soft"), formatter: write[other?.dataset.unit] }, splitLine: { show: false } };
     chart.setOption({
       animation: !matchMedia("(prefers-reduced-motion: reduce)").matches,
       animationDuration: 300,
       color: palette.map(colour),
       textStyle: { fontFamily: css.fontFamily },
-      grid: { left: 8, right: 12, top: 38, bottom: 4, containLabel: true },
-      legend: { type: box.clientWidth < 480 ? "scroll" : "plain", pageIconSize: 10, pageTextStyle: { color: colour("--soft") }, pageIconColor: colour("--soft"), pageIconInactiveColor: colour("--line"), top: 0, left: 0, right: 0, itemWidth: 12, itemHeight: 8, itemGap: 8, textStyle: { color: colour("--ink"), fontSize: 11.5, width: 130, overflow: "truncate" }, icon: "roundRect" },
+      grid: { left: 8, right: 12, top: 18 + 22 * Math.min(lines, 3), bottom: 4, containLabel: true },
+      legend: { type: narrow ? "scroll" : "plain", pageIconSize: 10, pageTextStyle: { color: colour("--soft") }, pageIconColor: colour("--soft"), pageIconInactiveColor: colour("--line"), top: 0, left: 0, right: 0, itemWidth: 12, itemHeight: 8, itemGap: 8, formatter: (name) => cut(name, 22), textStyle: { color: colour("--ink"), fontSize: 11.5, lineHeight: 16 }, icon: "roundRect" },
       // Rich text is drawn on the canvas: the HTML form needs inline styles.
       tooltip: {
         trigger: "axis", renderMode: "richText", confine: true, backgroundColor: colour("--card"), borderColor: colour("--line"), textStyle: { color: colour("--ink"), fontSize: 12 },
@@ -66,7 +76,7 @@ export function draw(box) {
         formatter: (points) => points.length ? [points[0].axisValueLabel, ...points.filter((p) => p.value != null && !(p.value === 0 && points.length > 3))
           .map((p) => p.seriesName + "  " + rows[p.dataIndex].cells[drawn[p.seriesIndex].cellIndex].textContent.trim())].join("\n") : "",
       },
-      xAxis: { type: "category", data: rows.map((r) => r.cells[0].textContent.trim()), axisLabel: timed ? { color: colour("--soft"), hideOverlap: true } : { color: colour("--soft"), interval: 0, rotate: rows.length > 4 ? 24 : 0, fontSize: 11, width: 96, overflow: "truncate" }, axisLine: { lineStyle: { color: colour("--line") } }, axisTick: { show: false } },
+      xAxis: { type: "category", data: rows.map((r) => r.cells[0].textContent.trim()), axisLabel: timed ? { color: colour("--soft"), hideOverlap: true } : { color: colour("--soft"), interval: 0, rotate: slot > 110 ? 0 : slot > 44 ? 24 : 60, fontSize: slot > 30 ? 11 : 10, formatter: (name) => cut(name, slot > 44 ? 16 : 12) }, axisLine: { lineStyle: { color: colour("--line") } }, axisTick: { show: false } },
       yAxis: series.some((s) => s.yAxisIndex === 1) ? [value, second] : value,
       series,
     }, true);
