@@ -1,6 +1,7 @@
 package query_test
 
 import (
+	"context"
 	"database/sql"
 	"fmt"
 	"os"
@@ -58,18 +59,34 @@ func rollUp(b *testing.B, path string) {
 		b.Fatal(err)
 	}
 	begin, cpu, stretches := time.Now(), cpuTime(), 0
-	l := query.Roller{Reader: r, Store: s}
+	held := &lockTime{DuckDB: s}
+	l := query.Roller{Reader: r, Store: held}
 	for done := true; done; stretches++ {
 		if done, err = l.Roll(b.Context()); err != nil {
 			b.Fatal(err)
 		}
 	}
 	if stretches > 1 {
-		fmt.Printf("%d stretches rolled up in %v, %v of processor time\n", stretches-1, time.Since(begin).Round(time.Millisecond), (cpuTime() - cpu).Round(time.Millisecond))
+		fmt.Printf("%d stretches rolled up in %v, %v of processor time; writes waited %v for each, %v at most\n", stretches-1, time.Since(begin).Round(time.Millisecond),
+			(cpuTime() - cpu).Round(time.Millisecond), (held.all / time.Duration(stretches-1)).Round(time.Millisecond), held.most.Round(time.Millisecond))
 	}
 	if err := s.Close(); err != nil {
 		b.Fatal(err)
 	}
+}
+
+// lockTime measures for how long a Roller keeps events from being written.
+type lockTime struct {
+	*store.DuckDB
+	all, most time.Duration
+}
+
+func (l *lockTime) Derive(ctx context.Context, generation uint64, f func(*store.Derivation) error) (bool, error) {
+	begin := time.Now()
+	done, err := l.DuckDB.Derive(ctx, generation, f)
+	took := time.Since(begin)
+	l.all, l.most = l.all+took, max(l.most, took)
+	return done, err
 }
 
 // fill adds the events from one number to another in the engine's own words, of the same kinds as those of

@@ -18,6 +18,8 @@ import (
 // Deriver is a store that keeps derived tables. store.DuckDB is one.
 type Deriver interface {
 	Generation() uint64
+	Stage(ctx context.Context, table, query string) error
+	Unstage(ctx context.Context, table string) error
 	Derive(ctx context.Context, generation uint64, f func(*store.Derivation) error) (done bool, err error)
 }
 
@@ -87,7 +89,8 @@ func (l *Roller) Roll(ctx context.Context) (done bool, err error) { return l.rol
 // roll is Roll for a stretch of at most so many events.
 func (l *Roller) roll(ctx context.Context, most int) (done bool, err error) {
 	generation := l.Store.Generation()
-	s := stretch{r: l.Reader}
+	s := stretch{r: l.Reader, into: l.Store}
+	defer s.unstage(context.WithoutCancel(ctx))
 	if err := s.find(ctx, most); err != nil || s.events < int64(min(l.size(), most)) {
 		return false, err
 	}
@@ -103,27 +106,16 @@ type stretch struct {
 	r           *Reader
 	first, last time.Time
 	events      int64
-	sums        [][]any
-	users       [][]any
-	errors      [][]any
+	into        Deriver
 	ids         []idCount
 	outcomes    [][]any // new ones, and older ones whose call is another now
 	replaced    []any   // uuids of the older ones
-	times       []binCount
 }
 
 // idCount is a row of rollup_ids.
 type idCount struct {
 	project string
 	hash    int64
-}
-
-// binCount is a row of rollup_times. There are many.
-type binCount struct {
-	project, dim, value, what string
-	slot                      time.Time
-	bin                       int16
-	n                         int64
 }
 
 // find finds the end of the stretch. Rows are in the order of storing, so the
@@ -154,62 +146,51 @@ func (s *stretch) find(ctx context.Context, size int) error {
 	}, "SELECT max(stored_at), count(*) FROM events WHERE stored_at > ? AND stored_at <= (SELECT max(stored_at) FROM (SELECT stored_at FROM events WHERE stored_at > ? LIMIT ?))", s.first, s.first, size)
 }
 
-// in is the condition of the stretch's events.
+// in is the condition of the stretch's events. It binds nothing, for Stage.
 func (s *stretch) in() condition {
-	return condition{"stored_at > ? AND stored_at <= ?", []any{s.first, s.last}}
+	return condition{"stored_at > " + literal(s.first) + " AND stored_at <= " + literal(s.last), nil}
 }
 
+// literal is a time in SQL.
+func literal(t time.Time) string {
+	return "TIMESTAMP '" + t.UTC().Format("2006-01-02 15:04:05.000000") + "'"
+}
+
+// stagedTables are the tables whose rows the engine makes itself.
+var stagedTables = []string{"rollup", "rollup_times", "rollup_users", "rollup_errors"}
+
 func (s *stretch) read(ctx context.Context) error {
-	in := s.in()
+	in := s.in().cond
 	slot := fmt.Sprintf("time_bucket(INTERVAL %d SECONDS, ts)", int(slotLength/time.Second))
-	query, err := s.sumsQuery(slot)
+	sums, err := s.sumsQuery(slot)
 	if err != nil {
 		return err
 	}
-	if s.sums, err = s.r.raw(ctx, query, in.args...); err != nil {
-		return fmt.Errorf("roll up sums: %w", err)
-	}
-	s.users, err = s.r.raw(ctx, "SELECT DISTINCT project_id, date_trunc('day', ts), distinct_id FROM events WHERE "+callExpr+" AND distinct_id IS NOT NULL AND "+in.cond, in.args...)
+	times, err := s.timesQuery(slot)
 	if err != nil {
-		return fmt.Errorf("roll up users: %w", err)
+		return err
 	}
-	s.errors, err = s.r.raw(ctx, "SELECT "+strings.Join(failureColumns, ", ")+", "+errorExpr+" FROM events WHERE "+failureExpr+" AND "+in.cond+" ORDER BY ts", in.args...)
-	if err != nil {
-		return fmt.Errorf("roll up errors: %w", err)
+	queries := map[string]string{
+		"rollup": sums, "rollup_times": times,
+		"rollup_users":  "SELECT DISTINCT project_id, date_trunc('day', ts), distinct_id FROM events WHERE " + callExpr + " AND distinct_id IS NOT NULL AND " + in,
+		"rollup_errors": "SELECT " + strings.Join(failureColumns, ", ") + ", " + errorExpr + " AS m FROM events WHERE " + failureExpr + " AND " + in + " ORDER BY ts",
+	}
+	for _, table := range stagedTables {
+		if err := s.into.Stage(ctx, table, "SELECT "+literal(s.last)+" AS last, * FROM ("+queries[table]+")"); err != nil {
+			return fmt.Errorf("roll up for %s: %w", table, err)
+		}
 	}
 	if err := s.readIDs(ctx); err != nil {
 		return fmt.Errorf("roll up ids: %w", err)
 	}
-	if query, err = s.timesQuery(slot); err != nil {
-		return err
-	}
-	args := make([]any, 0, len(times)*2)
-	for range times {
-		args = append(args, in.args...)
-	}
-	texts := make(map[string]string) // few different ones
-	text := func(s string) string {
-		if t, ok := texts[s]; ok {
-			return t
-		}
-		texts[s] = s
-		return s
-	}
-	err = s.r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var b binCount
-			if err := rows.Scan(&b.project, &b.dim, &b.value, &b.slot, &b.what, &b.bin, &b.n); err != nil {
-				return err
-			}
-			b.project, b.dim, b.value, b.what = text(b.project), text(b.dim), text(b.value), text(b.what)
-			s.times = append(s.times, b)
-		}
-		return nil
-	}, query, args...)
-	if err != nil {
-		return fmt.Errorf("roll up times: %w", err)
-	}
 	return s.readOutcomes(ctx)
+}
+
+// unstage gives memory back; the next stretch would, too.
+func (s *stretch) unstage(ctx context.Context) {
+	for _, table := range stagedTables {
+		_ = s.into.Unstage(ctx, table) // nothing depends on it
+	}
 }
 
 // readIDs reads which traces and sessions the stretch has events of.
@@ -371,50 +352,34 @@ func (s *stretch) projectOutcomes(ctx context.Context, project string, c *cover)
 }
 
 func (s *stretch) write(d *store.Derivation) error {
-	of := func(rows [][]any, stamp bool) func() []any {
-		i := 0
-		return func() []any {
-			if i == len(rows) {
-				return nil
-			}
-			i++
-			if !stamp {
-				return rows[i-1]
-			}
-			return append([]any{s.last}, rows[i-1]...)
-		}
-	}
 	if len(s.replaced) > 0 {
 		if err := d.Exec("DELETE FROM rollup_outcomes WHERE uuid IN ("+s.r.sql.uuids+")", s.replaced); err != nil {
 			return err
 		}
 	}
-	i := 0
-	row := make([]any, 8)
-	nextTime := func() []any {
-		if i == len(s.times) {
+	for _, table := range stagedTables {
+		if err := d.Take(table); err != nil {
+			return fmt.Errorf("fill %s: %w", table, err)
+		}
+	}
+	outcome, id := 0, 0
+	if err := d.Append("rollup_outcomes", func() []any {
+		if outcome == len(s.outcomes) {
 			return nil
 		}
-		b := &s.times[i]
-		i++
-		row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7] = s.last, b.project, b.dim, b.value, b.slot, b.what, b.bin, b.n
-		return row
+		outcome++
+		return s.outcomes[outcome-1]
+	}); err != nil {
+		return err
 	}
-	id := 0
-	nextID := func() []any {
+	if err := d.Append("rollup_ids", func() []any {
 		if id == len(s.ids) {
 			return nil
 		}
 		id++
 		return []any{s.last, s.ids[id-1].project, s.ids[id-1].hash}
-	}
-	for _, t := range []struct {
-		table string
-		next  func() []any
-	}{{"rollup", of(s.sums, true)}, {"rollup_times", nextTime}, {"rollup_users", of(s.users, true)}, {"rollup_outcomes", of(s.outcomes, false)}, {"rollup_errors", of(s.errors, true)}, {"rollup_ids", nextID}} {
-		if err := d.Append(t.table, t.next); err != nil {
-			return err
-		}
+	}); err != nil {
+		return err
 	}
 	return d.Exec("INSERT INTO rolled VALUES (?, ?, ?)", s.first, s.last, s.events)
 }

@@ -47,6 +47,11 @@ func (t *Derivation) Append(table string, next func() []any) error {
 	})
 }
 
+// Take adds the rows that [DuckDB.Stage] has made for a derived table.
+func (t *Derivation) Take(table string) error {
+	return t.Exec("INSERT INTO " + table + " SELECT * FROM " + staged(table))
+}
+
 // Exec runs one statement with bound parameters on derived tables.
 func (t *Derivation) Exec(statement string, args ...any) error {
 	_, err := t.conn.ExecContext(t.ctx, statement, args...)
@@ -70,6 +75,24 @@ func (d *DuckDB) Derive(ctx context.Context, generation uint64, f func(*Derivati
 	}
 	return done, nil
 }
+
+// staged is where rows for a table wait, in memory.
+func staged(table string) string { return "memory.main.staged_" + table }
+
+// Stage makes the rows of a SELECT ready for a derived table, in order of its
+// columns, in place of those that it made for it before. Events are written
+// meanwhile; [Derivation.Take] then takes little time. The query binds nothing:
+// it must not be made of anybody's input.
+func (d *DuckDB) Stage(ctx context.Context, table, query string) error {
+	return d.Read(ctx, noRows, "CREATE OR REPLACE TABLE "+staged(table)+" AS "+query)
+}
+
+// Unstage gives back what the rows for a derived table took.
+func (d *DuckDB) Unstage(ctx context.Context, table string) error {
+	return d.Read(ctx, noRows, "DROP TABLE IF EXISTS "+staged(table))
+}
+
+func noRows(*sql.Rows) error { return nil }
 
 // Generation counts the deletions of events. Take it before reading what a
 // derivation is made from.

@@ -294,19 +294,11 @@ func (d *DuckDB) Read(ctx context.Context, scan func(*sql.Rows) error, query str
 	defer d.gate.RUnlock()
 	e := d.engine
 	defer context.AfterFunc(e.ctx, cancel)()
-	exec := func(statement string) error {
-		_, err := e.readers.ExecContext(inner, statement)
-		return err
-	}
-	if err := d.memory.adapt(exec); err != nil {
-		d.c.Logger.Debug("the store's memory stays as it is", "error", err)
-	}
-	had := d.memory.present()
-	rows, err := e.readers.QueryContext(inner, query, args...)
-	for err != nil && isDuck(err, duckdb.ErrorTypeOutOfMemory) && inner.Err() == nil && d.memory.more(had, exec) {
-		had = d.memory.present()
+	var rows *sql.Rows
+	err := d.ample(inner, e, func() (err error) {
 		rows, err = e.readers.QueryContext(inner, query, args...)
-	}
+		return err
+	})
 	if err == nil {
 		err = errors.Join(scan(rows), rows.Err(), rows.Close())
 	}

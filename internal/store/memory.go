@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/duckdb/duckdb-go/v2"
 )
 
 // Where [Config.MemoryBytes] is not set, the engine's memory goes with the store:
@@ -137,6 +139,25 @@ func (m *memory) more(had int64, exec func(statement string) error) bool {
 	}
 	m.wanted, m.until = min(2*m.limit, m.ceiling), m.now().Add(memoryHold)
 	return m.set(m.wanted, exec) == nil
+}
+
+// ample runs a statement on e with the memory that fits, and again with more
+// where it runs out of it.
+func (d *DuckDB) ample(ctx context.Context, e *engine, run func() error) error {
+	exec := func(statement string) error {
+		_, err := e.readers.ExecContext(ctx, statement)
+		return err
+	}
+	if err := d.memory.adapt(exec); err != nil {
+		d.c.Logger.Debug("the store's memory stays as it is", "error", err)
+	}
+	had := d.memory.present()
+	err := run()
+	for err != nil && isDuck(err, duckdb.ErrorTypeOutOfMemory) && ctx.Err() == nil && d.memory.more(had, exec) {
+		had = d.memory.present()
+		err = run()
+	}
+	return err
 }
 
 // learnMemory asks the engine, whose limit nobody has changed yet, for the ceiling.
