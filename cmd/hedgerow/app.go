@@ -71,6 +71,7 @@ type app struct {
 	store    *store.DuckDB
 	query    *query.Reader
 	doors    *ingest.Joiner                // where every door puts its events
+	pace     pace                          // how far the store is behind
 	joiner   atomic.Pointer[ingest.Joiner] // doors, for the sinks, which start before it
 	gateway  *gateway.Gateway
 	ingest   *ingest.Handler
@@ -302,6 +303,7 @@ func (a *app) openSinks(ctx context.Context) error {
 	}
 	sink := &store.Sink{Queue: q, Store: a.store, OnStored: a.stored, Logger: a.log.With("part", "store"), Registerer: a.metrics}
 	a.run("store sink", sink.Run)
+	a.run("pace", func(ctx context.Context) error { return a.pace.run(ctx, a.journal.Appended, sink.Ended) })
 	retain := &store.Retainer{Store: a.store, Policy: a.retention, Logger: a.log.With("part", "store")}
 	a.run("retention", retain.Run)
 	roller := &query.Roller{Reader: a.query, Store: a.store, Logger: a.log.With("part", "query")}

@@ -73,7 +73,7 @@ func (a *app) openIngest(context.Context) (err error) {
 	client := posthog.NewHTTPClient(posthog.ClientConfig{}, a.cfg.AllowInsecurePostHog)
 	a.onClose("PostHog relay", func(context.Context) error { client.CloseIdleConnections(); return nil })
 	a.ingest, err = ingest.New(ingest.Config{
-		Projects: a.registry.Snapshot, Append: a.doors, Flags: client,
+		Projects: a.registry.Snapshot, Append: paced{a.doors, &a.pace}, Flags: client,
 		OutboundID: a.outboundID, Personal: privacy.Personal, OwnFlags: a.prompts.OwnFlags,
 		Logger: a.log.With("part", "ingest"), Registerer: a.metrics,
 	})

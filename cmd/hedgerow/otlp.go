@@ -11,7 +11,7 @@ import (
 // has a port of its own, if it is wanted.
 func (a *app) openOTLP(ctx context.Context) (err error) {
 	a.otlp, err = otlp.New(otlp.Config{
-		Project: a.ingest.Project, Append: a.doors,
+		Project: a.ingest.Project, Append: paced{a.doors, &a.pace},
 		Logger: a.log.With("part", "otlp"), Registerer: a.metrics,
 	})
 	if err != nil || a.cfg.OTLPGRPCListen == "" || !a.cfg.has(roleIngest) {

@@ -83,8 +83,8 @@ type DuckDB struct {
 	lastTime time.Time  // stored_at of the last row written
 	closed   bool
 
-	generation atomic.Uint64                  // deletions of events; see Derive
-	spare      atomic.Pointer[[]driver.Value] // of the batch before, cleared
+	generation atomic.Uint64 // deletions of events; see Derive
+	spare      sync.Pool     // *[]driver.Value of batches before, cleared
 }
 
 // engine is one running instance of DuckDB.

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,8 +18,8 @@ import (
 
 // Defaults of [Sink].
 const (
-	DefaultMaxBatch      = 5000
-	DefaultBatchBytes    = 8 << 20
+	DefaultMaxBatch      = 4000
+	DefaultBatchBytes    = 6 << 20
 	DefaultFlushInterval = 400 * time.Millisecond
 	maxFlushInterval     = 500 * time.Millisecond
 )
@@ -61,10 +62,16 @@ type Sink struct {
 	log     *slog.Logger
 	metrics *sinkMetrics
 
+	ended atomic.Uint64
+
 	turn     chan struct{} // has room for the lane that may fetch
 	failures int           // of fetches, in a row; of whoever has the turn
 	telling  sync.Mutex    // around OnStored
 }
+
+// Ended returns how many events need no further work: stored, known already,
+// passed or given up.
+func (s *Sink) Ended() uint64 { return s.ended.Load() }
 
 // lanes is how many batches are worked on at a time where there are so many.
 const lanes = 2
@@ -206,6 +213,9 @@ func (s *Sink) end(deliveries []event.Delivery, outcome string, how func(event.D
 		}
 	}
 	s.metrics.count(outcome, len(deliveries))
+	if outcome != "retried" {
+		s.ended.Add(uint64(len(deliveries)))
+	}
 	if failed > 0 {
 		// They come again after the queue's acknowledgement wait.
 		s.log.Warn("store sink cannot end deliveries", "outcome", outcome, "events", failed, "error", last)

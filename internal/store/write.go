@@ -34,13 +34,14 @@ var errClosed = errors.New("store is closed")
 func (d *DuckDB) Write(ctx context.Context, events []*event.Event) (WriteResult, error) {
 	start := time.Now()
 	// A full batch has a quarter of a million values: they are used again.
-	b, err := encode(events, d.spare.Swap(nil))
+	spare, _ := d.spare.Get().(*[]driver.Value)
+	b, err := encode(events, spare)
 	if err != nil {
 		return WriteResult{}, err
 	}
 	defer func() {
 		clear(b.values)
-		d.spare.Store(&b.values)
+		d.spare.Put(&b.values)
 	}()
 	res := WriteResult{Duplicates: len(events) - len(b.rows)}
 	if len(b.rows) == 0 {
