@@ -39,19 +39,19 @@ type Generation struct {
 	// the call. Tools are the tools offered, in the provider's form.
 	Input, Output, Tools any
 
-	Usage   Usage
+	Usage   Usage   // tokens by kind; what is not set is unknown
 	CostUSD float64 // what the call cost, where it is known; 0 leaves pricing to the receiver
 
 	Start            time.Time     // Defaults to Latency ago
 	Latency          time.Duration // the whole call
 	TimeToFirstToken time.Duration // of a stream; 0 is unknown
-	Stream           bool
+	Stream           bool          // the answer came in pieces
 
 	Err          error  // why the call failed; nil if it did not
 	ErrorType    string // the provider's own word for it
 	HTTPStatus   int    // 0 where there was none
 	StopReason   string // the provider's raw value
-	CompletionID string
+	CompletionID string // the provider's id of the answer: chatcmpl-…
 	BaseURL      string // without query
 
 	Name       string     // $ai_span_name: what the call is for
@@ -66,18 +66,18 @@ func (c *Client) CaptureGeneration(ctx context.Context, g Generation) {
 
 // Embedding is a call to an embedding model that no wrapper sees.
 type Embedding struct {
-	Provider, Model string
-	Input           any   // a text or a []string
-	InputTokens     int64 // 0 is unknown
-	CostUSD         float64
-	Start           time.Time
-	Latency         time.Duration
-	Err             error
-	ErrorType       string
-	HTTPStatus      int
-	BaseURL         string
-	Name            string
-	Properties      Properties
+	Provider, Model string        // openai …; the model that answered
+	Input           any           // a text or a []string
+	InputTokens     int64         // 0 is unknown
+	CostUSD         float64       // what it cost in US dollars; 0 leaves pricing to the receiver
+	Start           time.Time     // defaults to Latency ago
+	Latency         time.Duration // the whole call
+	Err             error         // why it failed; nil if it did not
+	ErrorType       string        // the provider's own word for it
+	HTTPStatus      int           // 0 where there was none
+	BaseURL         string        // without query
+	Name            string        // $ai_span_name: what the call is for
+	Properties      Properties    // the caller's own
 }
 
 // CaptureEmbedding records a call to an embedding model as $ai_embedding.
@@ -231,10 +231,10 @@ func value(v any) json.RawMessage {
 
 // Feedback is what a user said about an answer, in his own words.
 type Feedback struct {
-	TraceID    string // defaults to the context's
-	SpanID     string // one call of the trace; "" is the trace as a whole
-	Text       string
-	Properties Properties
+	TraceID    string     // defaults to the context's
+	SpanID     string     // one call of the trace; "" is the trace as a whole
+	Text       string     // the user's words
+	Properties Properties // the caller's own
 }
 
 // CaptureFeedback records a user's words as $ai_feedback. See [Client.CaptureRating]
@@ -245,12 +245,12 @@ func (c *Client) CaptureFeedback(ctx context.Context, f Feedback) {
 
 // Metric is a number, a word or a yes or no about a trace.
 type Metric struct {
-	TraceID    string // defaults to the context's
-	SpanID     string // one call of the trace; "" is the trace as a whole
-	Name       string
-	Value      any // number, string or bool
-	Version    string
-	Properties Properties
+	TraceID    string     // defaults to the context's
+	SpanID     string     // one call of the trace; "" is the trace as a whole
+	Name       string     // accuracy, faithfulness …
+	Value      any        // number, string or bool
+	Version    string     // of the measure; "" is none
+	Properties Properties // the caller's own
 }
 
 // CaptureMetric records a measure of a trace as $ai_metric.
@@ -279,12 +279,12 @@ type Rating struct {
 
 	// Of a check.
 	EvalName   string
-	EvalPassed *bool
-	EvalScore  *float64
-	ReasonCode string // missing_citation, wrong_format …
+	EvalPassed *bool    // nil is unknown
+	EvalScore  *float64 // in the check's own unit; nil is unknown
+	ReasonCode string   // missing_citation, wrong_format …
 
-	Accepted, Edited *bool // what the user did with the answer; nil is unknown
-	Properties       Properties
+	Accepted, Edited *bool      // what the user did with the answer; nil is unknown
+	Properties       Properties // the caller's own
 }
 
 // CaptureRating records a judgement as llm_output_rated.
@@ -304,13 +304,13 @@ func (c *Client) CaptureRating(ctx context.Context, r Rating) {
 type Outcome struct {
 	TraceID   string // defaults to the context's
 	TaskType  string // defaults to the context's
-	Completed bool
-	Escalated *bool // to a human; nil is unknown
-	Accepted  *bool
-	Edited    *bool
-	Retries   int // of the user, in the same task
+	Completed bool   // the task got done
+	Escalated *bool  // to a human; nil is unknown
+	Accepted  *bool  // the user took the result; nil is unknown
+	Edited    *bool  // and changed it; nil is unknown
+	Retries   int    // of the user, in the same task
 
-	Properties Properties
+	Properties Properties // the caller's own
 }
 
 // CaptureOutcome records the end of a task as llm_task_completed.

@@ -136,35 +136,35 @@ type PromptMessage struct {
 
 // PromptVariable is a variable of a prompt.
 type PromptVariable struct {
-	Name        string   `json:"name"`
-	Type        string   `json:"type"` // string, number, integer, boolean or json
-	Optional    bool     `json:"optional"`
-	Default     any      `json:"default"`
-	Enum        []string `json:"enum"` // the only values of a string that are allowed; none allows all
-	Description string   `json:"description"`
+	Name        string   `json:"name"`        // as {{name}} in the messages
+	Type        string   `json:"type"`        // string, number, integer, boolean or json
+	Optional    bool     `json:"optional"`    // need not be given: Default, or nothing, stands in
+	Default     any      `json:"default"`     // of Type; nil is none
+	Enum        []string `json:"enum"`        // the only values of a string that are allowed; none allows all
+	Description string   `json:"description"` // for people
 }
 
 // Prompt is one version of a prompt. It must not be changed: others are given the
 // same.
 type Prompt struct {
-	Name      string           `json:"prompt"`
-	Version   int              `json:"number"` // 0: a fallback
-	VersionID string           `json:"id"`     // pv_…; "" where it is a fallback
-	Messages  []PromptMessage  `json:"messages"`
-	Variables []PromptVariable `json:"variables"`
-	Provider  string           `json:"provider"` // "" leaves it to the caller, as with Model
-	Model     string           `json:"model"`
-	Params    map[string]any   `json:"params"` // temperature, max_tokens …, as the provider names them
+	Name      string           `json:"prompt"`    // under which it is asked for
+	Version   int              `json:"number"`    // 0: a fallback
+	VersionID string           `json:"id"`        // pv_…; "" where it is a fallback
+	Messages  []PromptMessage  `json:"messages"`  // in order, variables not yet put in
+	Variables []PromptVariable `json:"variables"` // what Render asks for
+	Provider  string           `json:"provider"`  // "" leaves it to the caller, as with Model
+	Model     string           `json:"model"`     // "" leaves it to the caller
+	Params    map[string]any   `json:"params"`    // temperature, max_tokens …, as the provider names them
 
-	Source PromptSource `json:"-"`
+	Source PromptSource `json:"-"` // where this one came from
 }
 
 // RenderedPrompt is a prompt with its values put in.
 type RenderedPrompt struct {
-	Messages []PromptMessage
-	Provider string
-	Model    string
-	Params   map[string]any
+	Messages []PromptMessage // in order, ready to be sent
+	Provider string          // "" leaves it to the caller, as with Model
+	Model    string          // "" leaves it to the caller
+	Params   map[string]any  // temperature, max_tokens …, as the provider names them
 }
 
 // PromptOption chooses a version, or says what else to do.

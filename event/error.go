@@ -30,10 +30,10 @@ const (
 // Hint what to do about it; neither ever holds a key, a prompt or an answer.
 // Err, the technical cause, goes to the log and never into an HTTP answer.
 type Error struct {
-	Code    Code
-	Message string
-	Hint    string
-	Err     error
+	Code    Code   // what kind of error, for programs
+	Message string // what happened, for people
+	Hint    string // what to do about it; "" where there is nothing
+	Err     error  // the cause, for logs; nil where there is none
 }
 
 func (e *Error) Error() string {

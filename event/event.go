@@ -90,44 +90,44 @@ type Event struct {
 	RequestURL string    `json:"request_url,omitzero"` // $ai_request_url, without query: queries can hold keys
 	Method     string    `json:"method,omitzero"`      // HTTP method of a gateway call
 
-	Usage Usage `json:"usage,omitzero"`
-	Cost  Cost  `json:"cost,omitzero"`
+	Usage Usage `json:"usage,omitzero"` // tokens by kind
+	Cost  Cost  `json:"cost,omitzero"`  // US dollars by part
 
-	Latency          Opt[time.Duration] `json:"latency,omitzero"` // whole call; on the wire in seconds
-	TimeToFirstToken Opt[time.Duration] `json:"ttft,omitzero"`    // streams only; on the wire in seconds
-	Stream           Opt[bool]          `json:"stream,omitzero"`
-	HTTPStatus       int                `json:"http_status,omitzero"` // the provider's; 0 where no answer came
-	RequestBytes     int64              `json:"request_bytes,omitzero"`
-	ResponseBytes    int64              `json:"response_bytes,omitzero"`
+	Latency          Opt[time.Duration] `json:"latency,omitzero"`        // whole call; on the wire in seconds
+	TimeToFirstToken Opt[time.Duration] `json:"ttft,omitzero"`           // streams only; on the wire in seconds
+	Stream           Opt[bool]          `json:"stream,omitzero"`         // the answer came in pieces
+	HTTPStatus       int                `json:"http_status,omitzero"`    // the provider's; 0 where no answer came
+	RequestBytes     int64              `json:"request_bytes,omitzero"`  // on the wire; 0 where that is not known
+	ResponseBytes    int64              `json:"response_bytes,omitzero"` // on the wire; 0 where that is not known
 
-	IsError      bool   `json:"is_error,omitzero"`
-	ErrorType    string `json:"error_type,omitzero"`
+	IsError      bool   `json:"is_error,omitzero"`      // the call failed, or broke off
+	ErrorType    string `json:"error_type,omitzero"`    // the provider's word, or one of the ErrType constants
 	ErrorMessage string `json:"error_message,omitzero"` // may echo a prompt: privacy scrubs it before it leaves
-	Status       Status `json:"status,omitzero"`
-	StopReason   string `json:"stop_reason,omitzero"` // the provider's raw value
-	ParseError   string `json:"parse_error,omitzero"` // why the body could not be read; never quotes the body
+	Status       Status `json:"status,omitzero"`        // how the call ended, in one of five words
+	StopReason   string `json:"stop_reason,omitzero"`   // the provider's raw value
+	ParseError   string `json:"parse_error,omitzero"`   // why the body could not be read; never quotes the body
 
-	CompletionID      string                     `json:"completion_id,omitzero"` // chatcmpl-…, resp_…, msg_…
-	SystemFingerprint string                     `json:"system_fingerprint,omitzero"`
-	ServiceTier       string                     `json:"service_tier,omitzero"`
-	ModelParameters   map[string]json.RawMessage `json:"model_parameters,omitzero"`
-	ProviderMetadata  map[string]json.RawMessage `json:"provider_metadata,omitzero"`
+	CompletionID      string                     `json:"completion_id,omitzero"`      // chatcmpl-…, resp_…, msg_…
+	SystemFingerprint string                     `json:"system_fingerprint,omitzero"` // OpenAI's name of the configuration that answered
+	ServiceTier       string                     `json:"service_tier,omitzero"`       // the tier that served the call: default, flex, priority …
+	ModelParameters   map[string]json.RawMessage `json:"model_parameters,omitzero"`   // the request's settings by the provider's names; never content
+	ProviderMetadata  map[string]json.RawMessage `json:"provider_metadata,omitzero"`  // what only this provider tells: request id, limits …
 
-	PromptName      string `json:"prompt_name,omitzero"`
+	PromptName      string `json:"prompt_name,omitzero"`       // the prompt that was run
 	PromptVersion   string `json:"prompt_version,omitzero"`    // a number or a label: $ai_prompt_version
 	PromptVersionID string `json:"prompt_version_id,omitzero"` // pv_…
 	PromptHash      string `json:"prompt_hash,omitzero"`       // sha256:… of the instructions, never of the user's words
 
-	Surface     string            `json:"surface,omitzero"` // Conversation, Test, Playbook … or the team's own
-	TaskType    string            `json:"task_type,omitzero"`
-	Environment string            `json:"environment,omitzero"`
-	Tags        []string          `json:"tags,omitzero"`   // each becomes a property of that name set to true
-	Flags       map[string]string `json:"flags,omitzero"`  // feature flag key → variant: $feature/<key>
-	Groups      map[string]string `json:"groups,omitzero"` // $groups
+	Surface     string            `json:"surface,omitzero"`     // Conversation, Test, Playbook … or the team's own
+	TaskType    string            `json:"task_type,omitzero"`   // what the call is for: summarise, support_reply …
+	Environment string            `json:"environment,omitzero"` // production, staging …
+	Tags        []string          `json:"tags,omitzero"`        // each becomes a property of that name set to true
+	Flags       map[string]string `json:"flags,omitzero"`       // feature flag key → variant: $feature/<key>
+	Groups      map[string]string `json:"groups,omitzero"`      // $groups
 
 	// Derived from content while it was there, so that charts work without it.
-	InputChars        Int    `json:"input_chars,omitzero"` // characters of the input's text
-	OutputChars       Int    `json:"output_chars,omitzero"`
+	InputChars        Int    `json:"input_chars,omitzero"`         // characters of the input's text
+	OutputChars       Int    `json:"output_chars,omitzero"`        // characters of the output's text
 	InputLengthBucket string `json:"input_length_bucket,omitzero"` // 1k_2k_tokens …
 	OutputCategory    string `json:"output_category,omitzero"`     // text, tool_call, refusal, json, empty …
 
@@ -157,24 +157,24 @@ type Event struct {
 // count, and CacheExclusive says whether cache reads and writes lie outside it.
 // Output includes reasoning, whatever the provider's own habit.
 type Usage struct {
-	Input          Int       `json:"input,omitzero"`
-	Output         Int       `json:"output,omitzero"`
-	Total          Int       `json:"total,omitzero"`
-	CacheRead      Int       `json:"cache_read,omitzero"`
-	CacheWrite     Int       `json:"cache_write,omitzero"`    // all writes, whatever their lifetime
-	CacheWrite5m   Int       `json:"cache_write_5m,omitzero"` // part of CacheWrite
-	CacheWrite1h   Int       `json:"cache_write_1h,omitzero"` // part of CacheWrite
-	CacheExclusive Opt[bool] `json:"cache_exclusive,omitzero"`
-	Reasoning      Int       `json:"reasoning,omitzero"` // part of Output
-	InputAudio     Int       `json:"input_audio,omitzero"`
-	OutputAudio    Int       `json:"output_audio,omitzero"`
-	CacheReadAudio Int       `json:"cache_read_audio,omitzero"`
-	InputImage     Int       `json:"input_image,omitzero"`
-	OutputImage    Int       `json:"output_image,omitzero"`
-	InputText      Int       `json:"input_text,omitzero"`
-	OutputText     Int       `json:"output_text,omitzero"`
-	WebSearches    Int       `json:"web_searches,omitzero"` // searches, not tokens
-	Images         Int       `json:"images,omitzero"`       // generated pictures, not tokens
+	Input          Int       `json:"input,omitzero"`            // prompt and context
+	Output         Int       `json:"output,omitzero"`           // reasoning included
+	Total          Int       `json:"total,omitzero"`            // as the provider says it; see Tokens
+	CacheRead      Int       `json:"cache_read,omitzero"`       // input that came from a cache
+	CacheWrite     Int       `json:"cache_write,omitzero"`      // all writes, whatever their lifetime
+	CacheWrite5m   Int       `json:"cache_write_5m,omitzero"`   // part of CacheWrite
+	CacheWrite1h   Int       `json:"cache_write_1h,omitzero"`   // part of CacheWrite
+	CacheExclusive Opt[bool] `json:"cache_exclusive,omitzero"`  // cache reads and writes are not part of Input
+	Reasoning      Int       `json:"reasoning,omitzero"`        // part of Output
+	InputAudio     Int       `json:"input_audio,omitzero"`      // part of Input
+	OutputAudio    Int       `json:"output_audio,omitzero"`     // part of Output
+	CacheReadAudio Int       `json:"cache_read_audio,omitzero"` // part of CacheRead
+	InputImage     Int       `json:"input_image,omitzero"`      // part of Input
+	OutputImage    Int       `json:"output_image,omitzero"`     // part of Output
+	InputText      Int       `json:"input_text,omitzero"`       // part of Input
+	OutputText     Int       `json:"output_text,omitzero"`      // part of Output
+	WebSearches    Int       `json:"web_searches,omitzero"`     // searches, not tokens
+	Images         Int       `json:"images,omitzero"`           // generated pictures, not tokens
 
 	// ReportedCost is what the provider itself says the call cost, in USD
 	// (OpenRouter's usage.cost). It wins over any price table.
@@ -209,11 +209,11 @@ const (
 // Cost is a call's price in USD by part. Every part, and the total, is unknown
 // rather than 0 where a count or a price is missing.
 type Cost struct {
-	Input     Opt[decimal.Decimal] `json:"input,omitzero"` // all input tokens, cache reads and writes included
-	Output    Opt[decimal.Decimal] `json:"output,omitzero"`
-	Request   Opt[decimal.Decimal] `json:"request,omitzero"`
-	WebSearch Opt[decimal.Decimal] `json:"web_search,omitzero"`
-	Total     Opt[decimal.Decimal] `json:"total,omitzero"`
+	Input     Opt[decimal.Decimal] `json:"input,omitzero"`      // all input tokens, cache reads and writes included
+	Output    Opt[decimal.Decimal] `json:"output,omitzero"`     // all output tokens, reasoning included
+	Request   Opt[decimal.Decimal] `json:"request,omitzero"`    // what the call costs whatever its length
+	WebSearch Opt[decimal.Decimal] `json:"web_search,omitzero"` // searches that the provider did
+	Total     Opt[decimal.Decimal] `json:"total,omitzero"`      // the sum, or what the provider said
 
 	// CacheSaved is what reading input from a cache saved, against the price of
 	// input that is read anew; writing the cache is not set against it. It is part

@@ -9,8 +9,8 @@ import (
 // same as a known zero: a provider that reports no token count has not reported
 // "0 tokens".
 type Opt[T any] struct {
-	Value T
-	Known bool
+	Value T    // meaningful only where Known
+	Known bool // false is unknown, which is not the zero of T
 }
 
 // Int is a count that may be unknown.
