@@ -34,5 +34,5 @@ func HashInstructions(texts []string) string {
 // the assistant's part of a prompt is compared with it.
 type Said struct {
 	Role string // user or assistant
-	Text string
+	Text string // without what is no text
 }

@@ -18,7 +18,7 @@ import (
 // Wire adds nothing.
 type Wire struct {
 	Lib        string // $lib and $ai_lib: who sends
-	LibVersion string
+	LibVersion string // $lib_version and $ai_lib_version
 	TraceURL   string // where the full trace can be opened: trace_url
 
 	// IgnoreSentAt sets $ignore_sent_at, so that PostHog takes the timestamp as

@@ -15,6 +15,30 @@ import (
 	"github.com/hedgerow/hedgerow/otelexport"
 )
 
+// The exporter goes behind a batcher of OpenTelemetry's, where spans are sent
+// elsewhere too.
+func ExampleNewExporter() {
+	ctx := context.Background()
+	posthog := posthogtest.New(posthogtest.Options{}) // stands in for PostHog
+	client, err := hedgerow.New(hedgerow.Config{APIKey: posthogtest.Token, Host: "https://posthog.test", HTTPClient: &http.Client{Transport: posthog.Transport()}})
+	if err != nil {
+		log.Fatal(err)
+	}
+	provider := sdktrace.NewTracerProvider(sdktrace.WithBatcher(otelexport.NewExporter(client)))
+
+	_, span := provider.Tracer("shop").Start(ctx, "embeddings text-embedding-3-small", trace.WithAttributes(
+		attribute.String("gen_ai.operation.name", "embeddings"), attribute.String("gen_ai.response.model", "text-embedding-3-small"), attribute.Int("gen_ai.usage.input_tokens", 7)))
+	span.End()
+
+	_ = provider.Shutdown(ctx) // exports what is left
+	_ = client.Close(ctx)
+	for _, e := range posthog.Events() {
+		fmt.Println(e.Name, e.Text("$ai_model"), e.Text("$ai_input_tokens"))
+	}
+	// Output:
+	// $ai_embedding text-embedding-3-small 7
+}
+
 func ExampleNewProcessor() {
 	ctx := context.Background()
 	posthog := posthogtest.New(posthogtest.Options{}) // stands in for PostHog
