@@ -33,7 +33,7 @@ var errClosed = errors.New("store is closed")
 // [event.CodeInvalid].
 func (d *DuckDB) Write(ctx context.Context, events []*event.Event) (WriteResult, error) {
 	start := time.Now()
-	// A full batch has a quarter of a million values: they are used again.
+	// A full batch has more than a third of a million values: they are used again.
 	spare, _ := d.spare.Get().(*[]driver.Value)
 	b, err := encode(events, spare)
 	if err != nil {
