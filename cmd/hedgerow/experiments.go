@@ -7,10 +7,16 @@ import (
 	"github.com/hedgerow/hedgerow/internal/experiment"
 	"github.com/hedgerow/hedgerow/internal/posthog"
 	"github.com/hedgerow/hedgerow/internal/project"
+	"github.com/hedgerow/hedgerow/internal/prompt"
 )
 
 // experimentsBucket is the key-value bucket of internal/experiment.
 const experimentsBucket = "experiments"
+
+// withdraw takes the arm of an experiment away from its users.
+func (a *app) withdraw(ctx context.Context, actor string, d *experiment.Definition, arm, reason string) error {
+	return a.prompts.Withdraw(ctx, actor, prompt.Withdrawal{Project: d.Project, Prompt: d.Prompt, Flag: d.Flag, Arm: arm, Control: d.Arms[0].Key, Reason: reason})
+}
 
 // openExperiments opens the experiments and, in a server that delivers, the
 // guard that looks at those which run.
@@ -39,7 +45,7 @@ func (a *app) openExperiments(ctx context.Context) error {
 		return nil
 	}
 	guard := &experiment.Guard{
-		Registry: a.experiments, Ask: a.query, Stop: a.prompts.StopRollout, Ways: a.alerts.Ways, Logger: log,
+		Registry: a.experiments, Ask: a.query, Stop: a.withdraw, Ways: a.alerts.Ways, Logger: log,
 		Link: func(d experiment.Definition) string {
 			return a.cfg.PublicURL + "/p/" + d.Project + "/experiments/" + d.ID
 		},

@@ -38,9 +38,9 @@ const guardActor = "guardrail"
 type Guard struct {
 	Registry *Registry
 	Ask      Asker
-	// Stop stops a prompt's rollout: everyone gets the control.
-	// (*prompt.Registry).StopRollout does. nil says that it cannot be stopped.
-	Stop Stopper
+	// Stop gives everyone the control in place of the arm whose guardrail broke.
+	// nil says that nothing can be stopped.
+	Stop func(ctx context.Context, actor string, d *Definition, arm, reason string) error
 	// Ways tells how a project wants to be told.
 	Ways func(projectID string) Ways
 	// Link is the address of an experiment's page.
@@ -253,7 +253,7 @@ func (g *Guard) stop(ctx context.Context, d *Definition, b *Breach) error {
 	if g.Stop == nil {
 		return event.NewError(event.CodeNotFound, "rollouts cannot be stopped from here", "stop it where it was started", nil)
 	}
-	return g.Stop(ctx, guardActor, d.Project, d.Prompt, "experiment "+d.Name+": "+b.Words)
+	return g.Stop(ctx, guardActor, d, b.Arm, "experiment "+d.Name+": "+b.Words)
 }
 
 func (g *Guard) tell(send func(context.Context, Alert) error) func(context.Context, *Definition, *Breach) error {

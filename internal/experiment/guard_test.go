@@ -58,8 +58,8 @@ func (c *calls) way(name string) func(context.Context, experiment.Alert) error {
 func (c *calls) guard(r *experiment.Registry, ask experiment.Asker) *experiment.Guard {
 	return &experiment.Guard{
 		Registry: r, Ask: ask,
-		Stop: func(_ context.Context, actor, projectID, prompt, reason string) error {
-			return c.note("stop " + actor + " " + projectID + " " + prompt)
+		Stop: func(_ context.Context, actor string, d *experiment.Definition, arm, _ string) error {
+			return c.note("stop " + actor + " " + d.Project + " " + d.Prompt + " " + arm)
 		},
 		Ways: func(string) experiment.Ways {
 			return experiment.Ways{Webhook: c.way("webhook"), Email: c.way("email")}
@@ -88,7 +88,7 @@ func TestGuardStopsAndTellsOnce(t *testing.T) {
 	if len(c.list) > 1 {
 		slices.Sort(c.list[1:]) // one replica may send the one, and the other the other
 	}
-	if want := []string{"stop guardrail default support_answer", "email", "webhook"}; !slices.Equal(c.list, want) {
+	if want := []string{"stop guardrail default support_answer treatment", "email", "webhook"}; !slices.Equal(c.list, want) {
 		t.Errorf("done %q, want %q", c.list, want)
 	}
 	d, _ = r.Experiment("default", d.ID)
@@ -169,12 +169,15 @@ func TestGuardAfterCrash(t *testing.T) {
 	c := new(calls)
 	dying := c.guard(r, harm())
 	ctx, crash := context.WithCancel(t.Context())
-	dying.Stop = func(context.Context, string, string, string, string) error { crash(); return errors.New("killed") }
+	dying.Stop = func(context.Context, string, *experiment.Definition, string, string) error {
+		crash()
+		return errors.New("killed")
+	}
 	dying.Check(ctx)
 	b.clock.add(time.Minute)
 	other := c.guard(b.open(t), harm())
 	other.Check(t.Context())
-	if want := []string{"stop guardrail default support_answer", "webhook", "email"}; !slices.Equal(c.list, want) {
+	if want := []string{"stop guardrail default support_answer treatment", "webhook", "email"}; !slices.Equal(c.list, want) {
 		t.Errorf("done %q, want %q", c.list, want)
 	}
 }

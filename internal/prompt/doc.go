@@ -13,7 +13,8 @@
 //   - [Registry.Attribute] (attribute.go): which version an event ran, said by
 //     its caller or recognised, and whether the text still is that version's.
 //   - [Rollout] (rollout.go) and [Registry.Resolve] (resolve.go): who gets which
-//     version, by the variants of a feature flag.
+//     version, by the variants of a feature flag; [Registry.Withdraw] (withdraw.go)
+//     when one of them does harm.
 //   - [File] (file.go): a prompt as a YAML or JSON file, for import and export.
 //   - [PostHogForm] (posthogform.go): a version as PostHog's prompt clients read it.
 package prompt

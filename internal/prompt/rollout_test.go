@@ -3,6 +3,8 @@ package prompt_test
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -270,5 +272,73 @@ func TestMark(t *testing.T) {
 	out, err := s.Render(map[string]any{"name": "Ann"})
 	if err != nil || out.Model != "gpt-5" || out.Messages[0].Content != "Be warm with Ann." {
 		t.Errorf("%+v, %v", out, err)
+	}
+}
+
+// What does harm is taken away by whatever gave it to users.
+func TestWithdraw(t *testing.T) {
+	f := &flags{values: map[string]flag.Value{"in": {Enabled: true, Variant: "treatment"}}}
+	r, _ := twoVersions(t, f)
+	ctx := t.Context()
+	labels := func() string {
+		t.Helper()
+		p, _ := r.Prompt(shop, "support")
+		var out []string
+		for _, l := range slices.Sorted(maps.Keys(p.Labels)) {
+			out = append(out, fmt.Sprint(l, "=", p.Labels[l].Version))
+		}
+		return strings.Join(out, " ")
+	}
+	versions := prompt.Withdrawal{Project: shop, Prompt: "support", Arm: "2", Control: "1", Reason: "too many escalations"}
+
+	// Versions as arms: nothing of ours gives users version 2 yet.
+	if err := r.Withdraw(ctx, "guard", versions); event.AsError(err).Code != event.CodeNotFound {
+		t.Errorf("no label: %v", err)
+	}
+	must(t, r.SetLabel(ctx, ann, shop, "support", prompt.Production, "1", ""))
+	must(t, r.SetLabel(ctx, ann, shop, "support", prompt.Production, "2", ""))
+	must(t, r.SetLabel(ctx, ann, shop, "support", "canary", "2", ""))
+	for range 2 { // twice is once
+		must(t, r.Withdraw(ctx, "guard", versions))
+		if got := labels(); got != "canary=1 production=1" {
+			t.Errorf("labels %s", got)
+		}
+	}
+	p, _ := r.Prompt(shop, "support")
+	if h := p.Labels[prompt.Production].History; len(h) == 0 || h[0].By != "guard" || h[0].Reason != "too many escalations" || h[0].From != 2 {
+		t.Errorf("history %+v", h)
+	}
+
+	// A flag alone.
+	alone := prompt.Withdrawal{Project: shop, Prompt: "support", Flag: "support-prompt", Arm: "treatment", Control: "control"}
+	must(t, r.Withdraw(ctx, "guard", alone))
+	if len(f.off) != 1 || f.off[0] != "support-prompt" {
+		t.Errorf("switched off: %v", f.off)
+	}
+
+	// A rollout whose control is what production points to, which was moved.
+	ro := treatment()
+	ro.Arms = map[string]prompt.Arm{"control": {}, "treatment": {Version: "2"}}
+	setRollout(t, r, ro)
+	must(t, r.SetLabel(ctx, ann, shop, "support", prompt.Production, "2", "too early"))
+	for range 2 {
+		must(t, r.Withdraw(ctx, "guard", alone))
+		if got, _ := r.Rollout(shop, "support"); !got.Stopped || labels() != "canary=1 production=1" {
+			t.Errorf("stopped %v, labels %s", got.Stopped, labels())
+		}
+	}
+	if got := resolve(t, r, "", "in"); !strings.HasPrefix(got, "v1 ") || !strings.HasSuffix(got, "stopped") {
+		t.Error(got)
+	}
+	// Where production points elsewhere it stays.
+	ro = treatment()
+	setRollout(t, r, ro)
+	must(t, r.Withdraw(ctx, "guard", alone))
+	if got := labels(); got != "canary=1 production=1" {
+		t.Errorf("labels %s", got)
+	}
+	alone.Prompt = "none"
+	if err := r.Withdraw(ctx, "guard", alone); event.AsError(err).Code != event.CodeNotFound {
+		t.Errorf("no prompt: %v", err)
 	}
 }

@@ -1,0 +1,100 @@
+package prompt
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// Withdrawal is an arm of an experiment that is to be taken away from its users.
+type Withdrawal struct {
+	Project, Prompt string
+	Flag            string // whose variants are the arms; "": versions of the prompt are
+	Arm             string // that does harm
+	Control         string
+	Reason          string
+}
+
+// Withdraw gives everybody the control in place of an arm that does harm, by
+// whatever gave it to them:
+//
+//   - a rollout is stopped ([Registry.StopRollout]), and the label production, if
+//     it has come to point to the arm's version, moved back;
+//   - where there is a flag and no rollout, PostHog's flag is switched off;
+//   - where versions themselves are the arms, every label that points to the arm's
+//     version is moved back to the control's.
+//
+// To do it once more changes nothing. An error of code not found says that nothing
+// of these is there: callers name the version by themselves.
+func (r *Registry) Withdraw(ctx context.Context, actor string, w Withdrawal) error {
+	h, ok := r.b.View().prompt(w.Project, w.Prompt)
+	switch {
+	case !ok:
+		return noPrompt(w.Prompt)
+	case h.rollout != nil:
+		if err := r.StopRollout(ctx, actor, w.Project, w.Prompt, w.Reason); err != nil {
+			return err
+		}
+		bad, good := h.given(w.Arm), h.given(w.Control)
+		if l, ok := h.Labels[Production]; ok && bad != nil && l.Version == bad.Number {
+			if good == nil || good.Number == bad.Number {
+				good = h.before(l) // the control is what production points to
+			}
+			if good != nil {
+				return r.moveLabel(ctx, actor, h, Production, good, w.Reason)
+			}
+		}
+		return nil
+	case w.Flag != "" && r.o.Flags != nil:
+		return r.o.Flags.TurnOff(ctx, w.Project, w.Flag)
+	case w.Flag != "":
+		return noRollout(w.Prompt)
+	}
+	bad, known := h.version(w.Arm)
+	good, ok := h.version(w.Control)
+	if !known || !ok {
+		return noVersion(w.Prompt, w.Arm)
+	}
+	found := false
+	for _, name := range slices.Sorted(maps.Keys(h.Labels)) {
+		l := h.Labels[name]
+		switch {
+		case l.Version == bad.Number:
+			if err := r.moveLabel(ctx, actor, h, name, good, w.Reason); err != nil {
+				return err
+			}
+			found = true
+		case len(l.History) > 0 && l.History[0].From == bad.Number && l.History[0].By == actor:
+			found = true // done before
+		}
+	}
+	if !found {
+		return event.NewError(event.CodeNotFound, "no label of the prompt points to the version", "stop it where callers name the version", nil)
+	}
+	return nil
+}
+
+// given is the version that a variant of the rollout gives, or a version of that
+// number or id; nil where there is neither.
+func (h *held) given(arm string) *Version {
+	if a, ok := h.rollout.Arms[arm]; ok {
+		arm = a.Version
+	} else if arm == Control {
+		arm = ""
+	}
+	v, _ := h.version(arm)
+	return v
+}
+
+// before is the version that a label pointed to last; nil where it is gone.
+func (h *held) before(l Label) *Version {
+	for _, m := range l.History {
+		if m.To == l.Version && m.From != 0 {
+			v, _ := h.number(m.From)
+			return v
+		}
+	}
+	return nil
+}
