@@ -85,6 +85,10 @@ func BenchmarkDashboards(b *testing.B) {
 	production.Environment = "production"
 	one := week
 	one.User = last.user
+	var fifty []string // a page of users
+	for i := range 50 {
+		fifty = append(fifty, fmt.Sprintf("user-%d", i))
+	}
 	for _, c := range []struct {
 		name   string
 		target time.Duration
@@ -150,6 +154,13 @@ func BenchmarkDashboards(b *testing.B) {
 		{"Users", listTarget, list(r.Users, query.SortStart)},
 		{"UsersByCost", listTarget, list(r.Users, query.SortCost)},
 		{"Errors", listTarget, func(ctx context.Context) error { return second(r.Errors(ctx, "default", week, 0)) }},
+		{"ModelsTable", chartTarget, series(query.SeriesQuery{Filter: week, By: query.ByModelAsked, Limit: 50, Compare: true,
+			Measures: []query.Measure{query.Calls, query.ErrorRate, query.LatencyP95, query.CostUSD, query.CostPerCall, query.CompletionRate, query.NegativeRate, query.EvalScore}})},
+		{"UsersBefore", listTarget, func(ctx context.Context) error {
+			before, _ := week.Before()
+			return second(r.Users(ctx, query.ListQuery{Project: "default", Filter: before, IDs: fifty}))
+		}},
+		{"ErrorsBefore", listTarget, func(ctx context.Context) error { return second(r.ErrorsBefore(ctx, "default", week, nil)) }},
 		{"FilterValuesModel", listTarget, func(ctx context.Context) error { return second(r.FilterValues(ctx, "default", "model")) }},
 		{"FilterValuesUser", listTarget, func(ctx context.Context) error { return second(r.FilterValues(ctx, "default", "user")) }},
 		{"Event", listTarget, func(ctx context.Context) error { return second(r.Event(ctx, "default", last.uuid, true)) }},
