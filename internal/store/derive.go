@@ -82,14 +82,15 @@ func staged(table string) string { return "memory.main.staged_" + table }
 // Stage makes the rows of a SELECT ready for a derived table, in order of its
 // columns, in place of those that it made for it before. Events are written
 // meanwhile; [Derivation.Take] then takes little time. The query binds nothing:
-// it must not be made of anybody's input.
+// it must not be made of anybody's input. It makes do with the memory that there
+// is: nobody waits for it, and fewer events at a time need less.
 func (d *DuckDB) Stage(ctx context.Context, table, query string) error {
-	return d.Read(ctx, noRows, "CREATE OR REPLACE TABLE "+staged(table)+" AS "+query)
+	return d.read(ctx, false, noRows, "CREATE OR REPLACE TABLE "+staged(table)+" AS "+query)
 }
 
 // Unstage gives back what the rows for a derived table took.
 func (d *DuckDB) Unstage(ctx context.Context, table string) error {
-	return d.Read(ctx, noRows, "DROP TABLE IF EXISTS "+staged(table))
+	return d.read(ctx, false, noRows, "DROP TABLE IF EXISTS "+staged(table))
 }
 
 func noRows(*sql.Rows) error { return nil }

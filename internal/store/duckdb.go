@@ -287,6 +287,11 @@ func (d *DuckDB) Ready(ctx context.Context) error {
 // ctx ends or after Config.QueryTimeout; both, and a question that needs more
 // memory than allowed, are [*event.Error]s.
 func (d *DuckDB) Read(ctx context.Context, scan func(*sql.Rows) error, query string, args ...any) error {
+	return d.read(ctx, true, scan, query, args...)
+}
+
+// read is Read that takes more memory where it needs it, or does not.
+func (d *DuckDB) read(ctx context.Context, grow bool, scan func(*sql.Rows) error, query string, args ...any) error {
 	start := time.Now()
 	inner, cancel := context.WithTimeout(ctx, d.c.QueryTimeout)
 	defer cancel()
@@ -295,7 +300,7 @@ func (d *DuckDB) Read(ctx context.Context, scan func(*sql.Rows) error, query str
 	e := d.engine
 	defer context.AfterFunc(e.ctx, cancel)()
 	var rows *sql.Rows
-	err := d.ample(inner, e, func() (err error) {
+	err := d.ample(inner, e, grow, func() (err error) {
 		rows, err = e.readers.QueryContext(inner, query, args...)
 		return err
 	})

@@ -141,9 +141,9 @@ func (m *memory) more(had int64, exec func(statement string) error) bool {
 	return m.set(m.wanted, exec) == nil
 }
 
-// ample runs a statement on e with the memory that fits, and again with more
-// where it runs out of it.
-func (d *DuckDB) ample(ctx context.Context, e *engine, run func() error) error {
+// ample runs a statement on e with the memory that fits and, where it may grow,
+// again with more where it runs out of it.
+func (d *DuckDB) ample(ctx context.Context, e *engine, grow bool, run func() error) error {
 	exec := func(statement string) error {
 		_, err := e.readers.ExecContext(ctx, statement)
 		return err
@@ -153,7 +153,7 @@ func (d *DuckDB) ample(ctx context.Context, e *engine, run func() error) error {
 	}
 	had := d.memory.present()
 	err := run()
-	for err != nil && isDuck(err, duckdb.ErrorTypeOutOfMemory) && ctx.Err() == nil && d.memory.more(had, exec) {
+	for grow && err != nil && isDuck(err, duckdb.ErrorTypeOutOfMemory) && ctx.Err() == nil && d.memory.more(had, exec) {
 		had = d.memory.present()
 		err = run()
 	}
