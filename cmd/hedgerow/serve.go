@@ -89,7 +89,7 @@ func (a *app) banner(w io.Writer) {
 func (a *app) tuneHeap(ctx context.Context) {
 	const busy = 1500
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(256 << 20)
+		debug.SetMemoryLimit(240 << 20)
 	}
 	if os.Getenv("GOGC") != "" {
 		return
