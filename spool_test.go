@@ -211,12 +211,14 @@ func TestSpoolIsBounded(t *testing.T) {
 	r.ph.SetDown(true)
 	_ = r.Flush(ctx)
 	var size int64
-	for _, f := range segments(t, dir) {
-		info, err := os.Stat(f)
-		if err != nil {
-			t.Fatal(err)
+	for deadline := time.Now().Add(30 * time.Second); size == 0 && time.Now().Before(deadline); time.Sleep(time.Millisecond) {
+		for _, f := range segments(t, dir) { // the writer takes its time
+			info, err := os.Stat(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			size += info.Size()
 		}
-		size += info.Size()
 	}
 	if size == 0 || size > 20<<10 {
 		t.Errorf("%d bytes on disk", size)
