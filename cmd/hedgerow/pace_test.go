@@ -51,11 +51,11 @@ func TestPaceWaits(t *testing.T) {
 		if took := time.Since(start); took != paceWait {
 			t.Errorf("waited %v for a store that is behind, want %v", took, paceWait)
 		}
+		start = time.Now()
 		go func() {
 			time.Sleep(paceWait / 2)
-			p.look(start.Add(time.Second), 100, 100)
+			p.look(start, 100, 100)
 		}()
-		start = time.Now()
 		p.wait(t.Context())
 		if took := time.Since(start); took != paceWait/2 {
 			t.Errorf("waited %v, want %v", took, paceWait/2)
