@@ -39,6 +39,7 @@ window.posthog = posthog;
 
 // TestPostHogJS: posthog-js in a real browser, changed in nothing but its host.
 func TestPostHogJS(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.start()
 	w.keepContent()

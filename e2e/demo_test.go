@@ -25,6 +25,7 @@ const (
 // TestDemo starts the demo as a newcomer does, walks its pages in Chromium with
 // two questions in mind, and looks at each page over a month of data.
 func TestDemo(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	cmd := exec.Command(binary, "demo", "--listen", w.addr, "--data", filepath.Join(t.TempDir(), "demo"), "--rate", "0.5")
 	cmd.Env = w.environ()

@@ -281,6 +281,7 @@ func TestDatasetResume(t *testing.T) {
 // TestEvalPages walks the pages in a real browser, from a check to two runs side by
 // side.
 func TestEvalPages(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.start()
 	p.withKey()

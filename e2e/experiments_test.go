@@ -170,6 +170,7 @@ func (m *mailbox) letters() []string { m.mu.Lock(); defer m.mu.Unlock(); return 
 // The right call is made where the truth is known, and a rollout that does harm
 // is stopped within a minute, with word of it by webhook and mail, once.
 func TestExperiments(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	post := newMailbox(t)
 	var mu sync.Mutex
@@ -279,6 +280,7 @@ var shBlock = regexp.MustCompile("(?s)```sh\n(.*?)```")
 
 // The tutorial of docs/experiments.md is run as it stands.
 func TestExperimentTutorial(t *testing.T) {
+	t.Parallel()
 	for _, tool := range []string{"bash", "awk", "curl"} {
 		if _, err := exec.LookPath(tool); err != nil {
 			t.Skipf("no %s", tool)

@@ -17,6 +17,7 @@ import (
 // TestFrameworks: LangChain.js and the Vercel AI SDK with PostHog's callback,
 // wrapper, span processor and exporter, changed by nothing but the host.
 func TestFrameworks(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.start()
 	w.keepContent()

@@ -61,6 +61,7 @@ func browse(t *testing.T, p *proc, script, name string, env ...string) []byte {
 
 // TestSignIn goes the way of the first people of a hedgerow in a real browser.
 func TestSignIn(t *testing.T) {
+	t.Parallel()
 	p := newWorld(t).start()
 	if n := bytes.Count(browse(t, p, "signin.mjs", "signin"), []byte(`"step"`)); n < 25 {
 		t.Errorf("only %d steps", n)
@@ -86,6 +87,7 @@ func look(t *testing.T, p *proc, name string, env ...string) map[string][]pageRe
 // TestPages looks at each page in a real browser, empty and full, at the widths
 // of a desk and of a phone, light and dark.
 func TestPages(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.start()
 	w.flushFast()

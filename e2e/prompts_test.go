@@ -14,6 +14,7 @@ import (
 // TestPrompts goes the way of a prompt in a real browser, and then looks at what
 // its calls bear at home and in PostHog.
 func TestPrompts(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.start()
 	w.flushFast()

@@ -10,6 +10,7 @@ import (
 // TestStory is the whole story of a prompt in a real browser, from its first
 // version to the verdict on its second.
 func TestStory(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.env = append(w.env, "POSTHOG_PERSONAL_API_KEY="+posthogtest.PersonalKeyValue)
 	if err := w.ph.SetDefinitions([]byte(rolloutFlag)); err != nil {

@@ -330,10 +330,10 @@ func TestFit(t *testing.T) {
 		e     event.Event
 		check func(e *event.Event) bool
 	}{
-		{"one huge string", event.Event{Content: event.Content{Input: text(20 << 20), Output: raw(`"kept"`)}}, func(e *event.Event) bool {
+		{"one huge string", event.Event{Content: event.Content{Input: text(10 << 20), Output: raw(`"kept"`)}}, func(e *event.Event) bool {
 			return strings.HasSuffix(string(e.Content.Input), `... [truncated]"`) && string(e.Content.Output) == `"kept"`
 		}},
-		{"many short strings", event.Event{Content: event.Content{Input: many(12 << 20), Output: raw(`"kept"`)}}, func(e *event.Event) bool {
+		{"many short strings", event.Event{Content: event.Content{Input: many(9 << 20), Output: raw(`"kept"`)}}, func(e *event.Event) bool {
 			return string(e.Content.Input) == `"[dropped: too large]"` && string(e.Content.Output) == `"kept"`
 		}},
 		{"huge property", event.Event{Properties: map[string]json.RawMessage{"a": text(9 << 20), "b": raw(`1`)}, Content: event.Content{Input: raw(`"kept"`)}}, func(e *event.Event) bool {
