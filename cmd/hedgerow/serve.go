@@ -87,7 +87,7 @@ func (a *app) banner(w io.Writer) {
 // large bodies leaves less behind. GOGC and GOMEMLIMIT override it. It returns when
 // ctx ends.
 func (a *app) tuneHeap(ctx context.Context) {
-	const busy = 1500
+	const busy = 1200
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(240 << 20)
 	}
