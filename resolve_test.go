@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -218,5 +219,41 @@ func TestFlag(t *testing.T) {
 	}
 	if n := strings.Count(events.String(), `"$feature_flag":"support-prompt"`); n != 1 || !strings.Contains(events.String(), `"$feature/support-prompt":"treatment"`) {
 		t.Errorf("%d events of a flag that was met twice: %s", n, events.String())
+	}
+}
+
+// TestPromptPerson: what is known of a user goes along with the question, and
+// users who differ in it are asked for apart.
+func TestPromptPerson(t *testing.T) {
+	asked := 0
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked++
+		var q struct {
+			DistinctID string         `json:"distinct_id"`
+			Person     map[string]any `json:"person_properties"`
+		}
+		if err := json.NewDecoder(r.Body).Decode(&q); err != nil || q.DistinctID != "ada" {
+			t.Errorf("%+v, %v", q, err)
+		}
+		version, variant := 1, "control"
+		if q.Person["plan"] == "pro" {
+			version, variant = 2, "treatment"
+		}
+		fmt.Fprintf(w, `{"version": {"prompt": "support", "number": %d, "messages": [{"role": "system", "content": "Be brief."}]}, "flag": "f", "variant": %q, "reason": "posthog_local"}`, version, variant)
+	}))
+	defer s.Close()
+	p, err := hedgerow.NewPrompts(hedgerow.PromptsConfig{Key: "hr_key", Host: s.URL, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx := hedgerow.WithUser(t.Context(), "ada")
+	for _, step := range []struct{ plan, want string }{{"pro", "v2 server f=treatment posthog_local"}, {"free", "v1 server f=control posthog_local"}, {"pro", "v2 cache f=treatment posthog_local"}} {
+		got := strings.Join(strings.Fields(tells(p.Resolve(ctx, "support", hedgerow.PromptPerson(hedgerow.Properties{"plan": step.plan})))), " ")
+		if got != step.want {
+			t.Errorf("%s: %s, want %s", step.plan, got, step.want)
+		}
+	}
+	if asked != 2 {
+		t.Errorf("%d questions", asked)
 	}
 }

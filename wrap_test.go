@@ -110,7 +110,7 @@ func TestMiddlewareOpenAI(t *testing.T) {
 	ctx := hedgerow.WithUser(hedgerow.WithSession(hedgerow.WithTrace(t.Context(), "trace-1"), "session-1"), "ada")
 	ctx = hedgerow.WithPrompt(hedgerow.WithSurface(hedgerow.WithTags(ctx, "beta", "eu"), "Compose"), "welcome", "3")
 	ctx = hedgerow.WithGroups(hedgerow.WithProperties(ctx, hedgerow.Properties{"plan": "pro"}), map[string]string{"company": "acme"})
-	ctx = hedgerow.WithFlag(hedgerow.WithTaskType(ctx, "greet"), "new-model", "test")
+	ctx = hedgerow.WithFlag(hedgerow.WithTaskType(hedgerow.WithPromptVersionID(ctx, "pv_3"), "greet"), "new-model", "test")
 	res, err := oa.Chat.Completions.New(ctx, chat)
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +121,7 @@ func TestMiddlewareOpenAI(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	if e.TraceID != "trace-1" || e.SessionID != "session-1" || e.DistinctID != "ada" || e.SpanID == "" || e.Surface != "Compose" || e.PromptName != "welcome" ||
-		e.PromptVersion != "3" || e.TaskType != "greet" || fmt.Sprint(e.Tags) != "[beta eu]" || e.Groups["company"] != "acme" || e.Flags["new-model"] != "test" ||
+		e.PromptVersion != "3" || e.PromptVersionID != "pv_3" || e.TaskType != "greet" || fmt.Sprint(e.Tags) != "[beta eu]" || e.Groups["company"] != "acme" || e.Flags["new-model"] != "test" ||
 		string(e.Properties["plan"]) != `"pro"` || e.Source != event.SourceSDK {
 		t.Errorf("attribution: %+v", e)
 	}
