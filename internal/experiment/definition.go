@@ -260,10 +260,8 @@ func validSegment(g query.GroupBy) bool {
 	return slices.Contains(segments, g)
 }
 
+// segments are the breakdowns that are columns; property:NAME is one more kind.
 var segments = []query.GroupBy{query.ByModel, query.ByProvider, query.BySurface, query.ByEnvironment, query.ByTaskType, query.ByOperation, query.ByPrompt, query.ByInputLength}
-
-// Segments are the breakdowns that are columns; property:NAME is one more kind.
-func Segments() []query.GroupBy { return slices.Clone(segments) }
 
 // key tells guardrails apart.
 func (g *Guardrail) key() string {

@@ -90,25 +90,33 @@ func TestFlushesEachRead(t *testing.T) {
 	}
 }
 
+// hangUpAfter makes a call of which the provider says a part, hangs up once that
+// has come, and waits until the provider's call is cancelled.
+func hangUpAfter(t *testing.T, part string) *rig {
+	t.Helper()
+	parts, gone := make(chan string), make(chan struct{})
+	r := start(t, at(stepwise(t, "text/event-stream", parts, gone).URL))
+	ctx, hangUp := context.WithCancel(t.Context())
+	req, _ := http.NewRequestWithContext(ctx, "POST", r.url+"/openai/v1/chat/completions", strings.NewReader(streamBody))
+	resp, err := client(t).Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	parts <- part
+	if _, err := io.ReadFull(resp.Body, make([]byte, len(part))); err != nil {
+		t.Fatal(err)
+	}
+	hangUp()
+	receive(t, gone, "the upstream call to be canceled")
+	return r
+}
+
 // TestCallerHangsUp looks for the cancellation at the provider and for what the
 // event says.
 func TestCallerHangsUp(t *testing.T) {
 	t.Run("in mid-stream", func(t *testing.T) {
-		parts, gone := make(chan string), make(chan struct{})
-		r := start(t, at(stepwise(t, "text/event-stream", parts, gone).URL))
-		ctx, hangUp := context.WithCancel(t.Context())
-		req, _ := http.NewRequestWithContext(ctx, "POST", r.url+"/openai/v1/chat/completions", strings.NewReader(streamBody))
-		resp, err := client(t).Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
 		part := "data: {\"model\":\"gpt-4.1-mini\",\"choices\":[{\"delta\":{\"content\":\"seen\"}}]}\n\n"
-		parts <- part
-		if _, err := io.ReadFull(resp.Body, make([]byte, len(part))); err != nil {
-			t.Fatal(err)
-		}
-		hangUp()
-		receive(t, gone, "the upstream call to be canceled")
+		r := hangUpAfter(t, part)
 		e := r.one(t)
 		if e.ErrorType != event.ErrTypeClientGone || e.HTTPStatus != 200 || e.ResponseBytes != int64(len(part)) {
 			t.Errorf("error %q, status %d, %d bytes", e.ErrorType, e.HTTPStatus, e.ResponseBytes)
@@ -118,21 +126,8 @@ func TestCallerHangsUp(t *testing.T) {
 		}
 	})
 	t.Run("after the last event", func(t *testing.T) {
-		parts, gone := make(chan string), make(chan struct{})
-		r := start(t, at(stepwise(t, "text/event-stream", parts, gone).URL))
-		ctx, hangUp := context.WithCancel(t.Context())
-		req, _ := http.NewRequestWithContext(ctx, "POST", r.url+"/openai/v1/chat/completions", strings.NewReader(streamBody))
-		resp, err := client(t).Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
 		part := "data: {\"model\":\"gpt-4.1-mini\",\"choices\":[{\"delta\":{\"content\":\"seen\"}}]}\n\ndata: [DONE]\n\n"
-		parts <- part
-		if _, err := io.ReadFull(resp.Body, make([]byte, len(part))); err != nil {
-			t.Fatal(err)
-		}
-		hangUp() // the body has not ended, but all was said
-		receive(t, gone, "the upstream call to be canceled")
+		r := hangUpAfter(t, part) // the body has not ended, but all was said
 		if e := r.one(t); e.IsError || e.Status != event.StatusSuccess || e.ResponseBytes != int64(len(part)) {
 			t.Errorf("error %q, status %s, %d bytes", e.ErrorType, e.Status, e.ResponseBytes)
 		}

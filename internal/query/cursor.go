@@ -54,3 +54,17 @@ func parseCursor(s string) (cursor, error) {
 	}
 	return cursor{time.UnixMicro(us).UTC(), uuid.UUID(b[9:])}, nil
 }
+
+// after leaves only what follows a cursor, where there is one, in the order of
+// time, the newest first.
+func (r *Reader) after(w *where, s string) error {
+	if s == "" {
+		return nil
+	}
+	c, err := parseCursor(s)
+	if err != nil {
+		return err
+	}
+	w.add("ts <= ? AND (ts < ? OR uuid < "+r.sql.uuid+")", c.ts, c.ts, c.id.String())
+	return nil
+}

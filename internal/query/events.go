@@ -66,12 +66,8 @@ func (r *Reader) Events(ctx context.Context, q EventsQuery) (*EventsPage, error)
 	if q.Sort != ByTime {
 		return r.sorted(ctx, q, w)
 	}
-	if q.Cursor != "" {
-		c, err := parseCursor(q.Cursor)
-		if err != nil {
-			return nil, err
-		}
-		w.add("ts <= ? AND (ts < ? OR uuid < "+r.sql.uuid+")", c.ts, c.ts, c.id.String())
+	if err := r.after(w, q.Cursor); err != nil {
+		return nil, err
 	}
 	from, fromArgs, err := r.eventsFrom(ctx, &q, w)
 	if err != nil {

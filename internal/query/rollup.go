@@ -334,15 +334,21 @@ func mentions(sql, column string) bool {
 
 const wordBytes = "abcdefghijklmnopqrstuvwxyz0123456789_"
 
+// grouped is the condition on single events of a kind, and what they are broken
+// down by.
+func (r *Reader) grouped(k kind, project string, f *Filter, by GroupBy) (w *where, value string, args []any, err error) {
+	if w, err = r.where(project, f); err != nil {
+		return nil, "", nil, err
+	}
+	r.of(k, w)
+	value, args, err = r.by(by)
+	return w, value, args, err
+}
+
 // eventsSource is the source of a question about calls or tool calls: rows of the
 // roll-up and single events as such rows.
 func (r *Reader) eventsSource(k kind, project string, f *Filter, by GroupBy, p plan, uses string) (source, error) {
-	w, err := r.where(project, f)
-	if err != nil {
-		return source{}, err
-	}
-	r.of(k, w)
-	value, valueArgs, err := r.by(by)
+	w, value, valueArgs, err := r.grouped(k, project, f, by)
 	if err != nil {
 		return source{}, err
 	}
@@ -414,12 +420,7 @@ func (r *Reader) timesSource(k kind, project string, f *Filter, by GroupBy, p pl
 		p.ok = false
 		return r.eventsSource(k, project, f, by, p, uses)
 	}
-	w, err := r.where(project, f)
-	if err != nil {
-		return source{}, err
-	}
-	r.of(k, w)
-	value, valueArgs, err := r.by(by)
+	w, value, valueArgs, err := r.grouped(k, project, f, by)
 	if err != nil {
 		return source{}, err
 	}

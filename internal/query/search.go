@@ -59,12 +59,8 @@ func (r *Reader) SearchContent(ctx context.Context, q EventsQuery, words string)
 			return nil, err
 		}
 		w.add("content_bytes > 0")
-		if q.Cursor != "" {
-			c, err := parseCursor(q.Cursor)
-			if err != nil {
-				return nil, err
-			}
-			w.add("ts <= ? AND (ts < ? OR uuid < "+r.sql.uuid+")", c.ts, c.ts, c.id.String())
+		if err := r.after(w, q.Cursor); err != nil {
+			return nil, err
 		}
 		from, fromArgs, err := r.eventsFrom(ctx, &q, w)
 		if err != nil {
