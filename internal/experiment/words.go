@@ -103,6 +103,14 @@ func (m Metric) Signed(v float64) string {
 	return m.short(v)
 }
 
+// Difference writes a difference with its unit: "+17.9 points", "+1.68 s".
+func (m Metric) Difference(v float64) string {
+	if m.Unit() == UnitShare && !math.IsInf(v, 0) {
+		return m.Signed(v) + " points"
+	}
+	return m.Signed(v)
+}
+
 // short leaves out "points", for bounds of an interval.
 func (m Metric) short(v float64) string {
 	if m.Unit() == UnitShare {
@@ -124,11 +132,7 @@ func (m Metric) FormatDifference(i Interval, alpha float64) string {
 	if !i.Known {
 		return "an unknown amount"
 	}
-	v := m.Signed(i.Value)
-	if m.Unit() == UnitShare {
-		v += " points"
-	}
-	return fmt.Sprintf("%s (%s interval %s to %s)", v, percent(1-alpha, 0), m.Signed(i.Lower), m.Signed(i.Upper))
+	return fmt.Sprintf("%s (%s interval %s to %s)", m.Difference(i.Value), percent(1-alpha, 0), m.Signed(i.Lower), m.Signed(i.Upper))
 }
 
 // Words says a guardrail's limit: "at most 2 points more than control".

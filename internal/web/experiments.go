@@ -668,7 +668,7 @@ func difference(m experiment.Metric, c experiment.Comparison) string {
 	if !c.Interval.Known {
 		return unknown
 	}
-	return m.Signed(c.Interval.Value)
+	return m.Difference(c.Interval.Value)
 }
 
 func differenceBounds(m experiment.Metric, c experiment.Comparison) string {
@@ -678,7 +678,7 @@ func differenceBounds(m experiment.Metric, c experiment.Comparison) string {
 	if math.IsInf(c.Interval.Lower, -1) && math.IsInf(c.Interval.Upper, 1) {
 		return "not known yet"
 	}
-	return m.Signed(c.Interval.Lower) + " to " + m.Signed(c.Interval.Upper)
+	return m.Signed(c.Interval.Lower) + " to " + m.Difference(c.Interval.Upper)
 }
 
 func drawDifference(m experiment.Metric, c experiment.Comparison, limit *guardMark) drawing {
