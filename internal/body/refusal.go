@@ -56,7 +56,7 @@ func (r *Refusal) RetryAfter() string {
 	switch {
 	case r.Reason == ReasonJournalFull:
 		return "10"
-	case r.Status == http.StatusServiceUnavailable, r.Status == http.StatusRequestTimeout:
+	case r.Status == http.StatusServiceUnavailable, r.Status == http.StatusRequestTimeout, r.Status == http.StatusInternalServerError:
 		return "1"
 	}
 	return ""

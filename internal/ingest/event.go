@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/google/uuid"
 
@@ -176,7 +175,8 @@ func (in *rawEvent) build(m *envelope, engage bool) (*event.Event, *body.Refusal
 	if !isNull(in.name) && in.name[0] != '"' {
 		return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "the event's name is not a string")
 	}
-	if e.Name = text(in.name); e.Name == "" && engage {
+	// Only v1 refuses a name for its length. Here it is cut, as PostHog does.
+	if e.Name = event.FirstChars(text(in.name), event.MaxNameLen); e.Name == "" && engage {
 		e.Name = "$identify"
 	}
 	if e.Name == "" {
@@ -214,10 +214,7 @@ func distinctID(v json.RawMessage) string {
 	if strings.IndexByte(s, 0) >= 0 {
 		s = strings.ReplaceAll(s, "\x00", "\ufffd")
 	}
-	if len(s) > event.MaxDistinctIDLen && utf8.RuneCountInString(s) > event.MaxDistinctIDLen {
-		s = string([]rune(s)[:event.MaxDistinctIDLen])
-	}
-	return s
+	return event.FirstChars(s, event.MaxDistinctIDLen)
 }
 
 // setProperties fills the event of its properties. Those of an LLM event become

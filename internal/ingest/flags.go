@@ -302,10 +302,10 @@ func noSettings(token string, hasFlags bool) map[string]any {
 }
 
 // settingsFor fits PostHog's answer to who asked: the token is the one that the
-// client knows, and there is no session recording, which would only be thrown
-// away here.
+// client knows, there is no session recording, which would only be thrown away
+// here, and a used-up quota has both names by which SDKs look for it.
 func settingsFor(body []byte, conn project.Connection, token string) []byte {
-	if !bytes.Contains(body, []byte(`"sessionRecording"`)) && !bytes.Contains(body, []byte(`"token"`)) {
+	if !bytes.Contains(body, []byte(`"sessionRecording"`)) && !bytes.Contains(body, []byte(`"token"`)) && !bytes.Contains(body, []byte(`"quota`)) {
 		return body
 	}
 	var v map[string]json.RawMessage
@@ -317,6 +317,12 @@ func settingsFor(body []byte, conn project.Connection, token string) []byte {
 	}
 	if text(v["token"]) == conn.ProjectKey.Reveal() {
 		v["token"], _ = json.Marshal(token)
+	}
+	const here, there = "quotaLimited", "quota_limited" // posthog-go reads the second
+	if v[here] == nil && v[there] != nil {
+		v[here] = v[there]
+	} else if v[there] == nil && v[here] != nil {
+		v[there] = v[here]
 	}
 	out, err := json.Marshal(v)
 	if err != nil {

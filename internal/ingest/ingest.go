@@ -212,29 +212,12 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	sw := &statusWriter{ResponseWriter: w}
 	defer func() { h.metrics.request(rt.name, sw.status, time.Since(start)) }()
-	cors(w, r)
+	body.CORS(w, r)
 	if r.Method == http.MethodOptions {
 		sw.WriteHeader(http.StatusOK)
 		return
 	}
 	rt.serve(h, sw, r)
-}
-
-// cors lets any page send events, as PostHog does: the token in the body is what
-// counts, and no route reads a cookie.
-func cors(w http.ResponseWriter, r *http.Request) {
-	origin := r.Header.Get("Origin")
-	if origin == "" {
-		return
-	}
-	h := w.Header()
-	h.Set("Access-Control-Allow-Origin", origin)
-	h.Set("Access-Control-Allow-Credentials", "true")
-	h.Set("Access-Control-Allow-Methods", "GET, POST, OPTIONS")
-	h.Add("Vary", "Origin")
-	if want := r.Header.Get("Access-Control-Request-Headers"); want != "" {
-		h.Set("Access-Control-Allow-Headers", want)
-	}
 }
 
 // tokens is which project a token leads to, for one snapshot.

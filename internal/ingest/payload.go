@@ -31,19 +31,25 @@ const maxLayers = 3
 func (x exchange) readPayload(r *http.Request, query url.Values, raw []byte, limit int64) (payload, *body.Refusal) {
 	p := payload{json: raw, sentAt: querySentAt(query)}
 	hint := query.Get("compression")
+	var unknown *body.Refusal // the header names an encoding that nobody knows
 	ct, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	switch data := query.Get("data"); {
 	case data != "":
 		p.json = restorePlus([]byte(data))
 	default:
-		enc, bad := body.Encoding(r.Header.Get("Content-Encoding"), raw, false)
+		header := r.Header.Get("Content-Encoding")
+		enc, bad := body.Encoding(header, raw, false)
 		if bad != nil {
-			return p, bad
+			// Some SDKs put the query's words into the header, lz64 for one. What
+			// the data itself shows is believed first, as for the query.
+			if unknown = bad; hint == "" {
+				hint = header
+			}
 		}
 		if p.json, bad = x.Decode(enc, raw, limit); bad != nil {
 			return p, bad
 		}
-		if ct == "application/x-www-form-urlencoded" && enc == "" && len(bytes.TrimSpace(p.json)) > 0 {
+		if b := bytes.TrimSpace(p.json); ct == "application/x-www-form-urlencoded" && len(b) > 0 && (enc == "" || b[0] != '{' && b[0] != '[') {
 			var formHint string
 			if p.json, formHint, bad = x.form(p.json); bad != nil {
 				return p, bad
@@ -53,7 +59,7 @@ func (x exchange) readPayload(r *http.Request, query url.Values, raw []byte, lim
 			}
 		}
 	}
-	hint = strings.ToLower(hint)
+	hint = strings.ToLower(strings.TrimSpace(hint))
 	for range maxLayers {
 		p.json = bytes.TrimSpace(p.json)
 		if len(p.json) == 0 {
@@ -84,7 +90,7 @@ func (x exchange) readPayload(r *http.Request, query url.Values, raw []byte, lim
 			return p, bad
 		}
 		if b == nil {
-			return p, nil // the parser says what is wrong with it
+			return p, unknown // where that is nil, the parser says what is wrong
 		}
 		p.json = b
 	}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"strconv"
 	"strings"
 	"unicode/utf8"
 
@@ -456,6 +457,7 @@ func truthy(v json.RawMessage) (yes, ok bool) {
 		if len(v) == 0 || v[0] != '-' && (v[0] < '0' || v[0] > '9') {
 			return false, false
 		}
-		return strings.Trim(s, "-0.e+") != "", true
+		n, err := strconv.ParseFloat(s, 64)
+		return n != 0 || err != nil, true // what overflows is not 0
 	}
 }

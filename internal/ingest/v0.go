@@ -29,8 +29,11 @@ const (
 // are taken and bad ones named, where PostHog would refuse all of them.
 func (h *Handler) serveV0(w http.ResponseWriter, r *http.Request) {
 	route := strings.TrimSuffix(r.URL.Path, "/")
-	if r.Method != http.MethodPost && (r.Method != http.MethodGet || route == aiBatch) {
-		w.Header().Set("Allow", "GET, POST, OPTIONS")
+	if allowed := "GET, POST, OPTIONS"; r.Method != http.MethodPost && (r.Method != http.MethodGet || route == aiBatch) {
+		if route == aiBatch {
+			allowed = "POST, OPTIONS"
+		}
+		w.Header().Set("Allow", allowed)
 		h.fail(w, body.Refuse(http.StatusMethodNotAllowed, body.ReasonMethod, "method not allowed"))
 		return
 	}

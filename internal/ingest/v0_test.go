@@ -156,6 +156,17 @@ func TestRoutesAndEncodings(t *testing.T) {
 		"FormBase64Charset": func(b []byte) request {
 			return post(form("data", string(base64Of(b))), "", "Content-Type", "application/x-www-form-urlencoded; charset=UTF-8")
 		},
+		"Base64OfGzipHeader": func(b []byte) request { return post(base64Of(gzipOf(b)), "", "Content-Encoding", "base64") },
+		"LZ64Header":         func(b []byte) request { return post(lzOf(b), "", "Content-Encoding", "lz64") },
+		"HeaderOfNobody":     func(b []byte) request { return post(b, "", "Content-Encoding", "x-mine") },
+		"GzipHeaderOfNobody": func(b []byte) request { return post(gzipOf(b), "", "Content-Encoding", "x-mine") },
+		"FormInGzip": func(b []byte) request {
+			return post(gzipOf(form("data", string(base64Of(b)), "compression", "base64")), "", append([]string{"Content-Encoding", "gzip"}, formType...)...)
+		},
+		"PostQuery": func(b []byte) request { return post([]byte("not this"), url.Values{"data": {string(b)}}.Encode()) },
+		"GetBase64OfGzip": func(b []byte) request {
+			return get(url.Values{"data": {string(base64Of(gzipOf(b)))}, "compression": {"gzip"}})
+		},
 		"FormRawPlus": func(b []byte) request { return post([]byte("data="+string(base64Of(b))), "", formType...) },
 		"FormLZ64": func(b []byte) request {
 			return post(form("data", string(lzOf(b)), "compression", "lz64"), "", formType...)

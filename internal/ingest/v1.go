@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"encoding/json"
+	"mime"
 	"net/http"
 	"strings"
 	"unicode/utf8"
@@ -72,6 +73,11 @@ func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x exchange) 
 	token, to, bad := h.bearer(r)
 	if bad != nil {
 		return nil, bad
+	}
+	if ct := r.Header.Get("Content-Type"); ct != "" {
+		if media, _, err := mime.ParseMediaType(ct); err != nil || media != "application/json" {
+			return nil, body.Refuse(http.StatusUnsupportedMediaType, body.ReasonUnsupported, "this content type is not taken: send application/json")
+		}
 	}
 	raw, bad := x.Receive(w, r, h.limits.BodyV1, h.limits.Timeout)
 	if bad != nil {

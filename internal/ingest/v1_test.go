@@ -78,7 +78,7 @@ func TestV1(t *testing.T) {
 }
 
 func TestV1Refusals(t *testing.T) {
-	h, k := newDoor(t, ingest.Config{Limits: ingest.Limits{BodyV1: 4 << 10, EventBytes: 1 << 10}})
+	h, k := newDoor(t, ingest.Config{Limits: ingest.Limits{BodyV1: 80 << 10, EventBytes: 1 << 10}})
 	auth := []string{"Authorization", "Bearer " + settings.def.Token}
 	for name, c := range map[string]struct {
 		body   []byte
@@ -94,8 +94,13 @@ func TestV1Refusals(t *testing.T) {
 		"NoBatch":      {[]byte(`{"created_at":"2026-11-21T12:00:00Z"}`), auth, 400, "request_parsing_error"},
 		"EmptyBatch":   {v1Body(), auth, 400, "request_parsing_error"},
 		"NoCreatedAt":  {[]byte(`{"batch":[` + v1Event(id1, "") + `]}`), auth, 400, "request_parsing_error"},
-		"TooLarge":     {bytes.Repeat([]byte(" "), 5<<10), auth, 413, "payload_too_large"},
+		"TooLarge":     {bytes.Repeat([]byte(" "), 81<<10), auth, 413, "payload_too_large"},
 		"Encoding":     {v1Body(v1Event(id1, "")), append([]string{"Content-Encoding", "compress"}, auth...), 415, "unsupported_content_type"},
+		"ContentType":  {v1Body(v1Event(id1, "")), append([]string{"Content-Type", "text/plain"}, auth...), 415, "unsupported_content_type"},
+		"FormType":     {v1Body(v1Event(id1, "")), append([]string{"Content-Type", "application/x-www-form-urlencoded"}, auth...), 415, "unsupported_content_type"},
+		"TokenInBody":  {[]byte(`{"api_key":"` + settings.def.Token + `",` + string(v1Body(v1Event(id1, ""))[1:])), nil, 401, "missing_authorization"},
+		"OtherKey":     {v1Body(v1Event(id1, "")), []string{"Authorization", "Bearer " + personalKey}, 401, "missing_authorization"},
+		"Bomb":         {gzipOf(bytes.Repeat([]byte(" "), 60<<20))[:], auth, 413, "payload_too_large"},
 		"NoObject":     {v1Body("1"), auth, 400, "request_parsing_error"},
 	} {
 		t.Run(name, func(t *testing.T) {

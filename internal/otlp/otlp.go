@@ -133,7 +133,7 @@ func (f form) marshal(m proto.Message) (contentType string, body []byte) {
 // ExportTraceServiceResponse, or a google.rpc.Status, encoded as the request was.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	cors(w, r)
+	body.CORS(w, r)
 	if r.Method == http.MethodOptions {
 		w.WriteHeader(http.StatusOK)
 		return
@@ -325,21 +325,5 @@ func (h *Handler) append(ctx context.Context, events []*event.Event) *body.Refus
 	default:
 		h.warnings.Warn(body.ReasonUnavailable, "spans could not be stored", "err", err)
 		return body.Refuse(http.StatusServiceUnavailable, body.ReasonUnavailable, "hedgerow could not store the spans: try again")
-	}
-}
-
-// cors lets pages export their spans: the token is what counts, and no cookie is
-// read.
-func cors(w http.ResponseWriter, r *http.Request) {
-	origin := r.Header.Get("Origin")
-	if origin == "" {
-		return
-	}
-	h := w.Header()
-	h.Set("Access-Control-Allow-Origin", origin)
-	h.Set("Access-Control-Allow-Methods", "POST, OPTIONS")
-	h.Add("Vary", "Origin")
-	if want := r.Header.Get("Access-Control-Request-Headers"); want != "" {
-		h.Set("Access-Control-Allow-Headers", want)
 	}
 }
