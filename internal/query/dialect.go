@@ -12,6 +12,9 @@ type dialect struct {
 	uuid string
 	// uuids is the rows of a bound list of UUIDs given as text.
 	uuids string
+	// place is where a row of table events is, until the engine next moves rows;
+	// places is the rows of a bound list of them.
+	place, places string
 	// property is the text of a custom property; see propertyPath.
 	property string
 	// flag is the variant of a feature flag that an event names, as $feature/KEY
@@ -44,6 +47,8 @@ type dialect struct {
 var duckDB = dialect{
 	uuid:     "CAST(CAST(? AS VARCHAR) AS UUID)",
 	uuids:    "SELECT CAST(unnest(CAST(? AS VARCHAR[])) AS UUID)",
+	place:    "rowid",
+	places:   "SELECT unnest(CAST(? AS BIGINT[]))",
 	property: "json_extract_string(properties, CAST(? AS VARCHAR))",
 	flag: "coalesce(json_extract_string(flags, CAST(? AS VARCHAR)), CASE WHEN json_extract_string(properties, '/posthog_flag') = CAST(? AS VARCHAR)" +
 		" THEN json_extract_string(properties, '/posthog_flag_variant') END)",

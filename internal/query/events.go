@@ -69,11 +69,11 @@ func (r *Reader) Events(ctx context.Context, q EventsQuery) (*EventsPage, error)
 	if err := r.after(w, q.Cursor); err != nil {
 		return nil, err
 	}
-	from, fromArgs, err := r.eventsFrom(ctx, &q, w)
+	from, err := r.eventsFrom(ctx, &q, w)
 	if err != nil {
 		return nil, err
 	}
-	rows, err := r.page(ctx, from, fromArgs, w, q.Limit+1)
+	rows, err := r.page(ctx, from, w, q.Limit+1)
 	if err != nil {
 		return nil, err
 	}
@@ -89,9 +89,21 @@ func (r *Reader) Events(ctx context.Context, q EventsQuery) (*EventsPage, error)
 	return page, nil
 }
 
+// table is what events are looked for in: an expression of a FROM clause, what
+// is bound to it, and the column that says where an event is; NULL where it is
+// unknown.
+type table struct {
+	sql   string
+	args  []any
+	place string
+}
+
+// allEvents is the table of all events.
+func (r *Reader) allEvents() table { return table{sql: "events", place: r.sql.place} }
+
 // eventsFrom lets filters find outcomes by what they have of their call, and the
 // events of a trace or a session where they are.
-func (r *Reader) eventsFrom(ctx context.Context, q *EventsQuery, w *where) (string, []any, error) {
+func (r *Reader) eventsFrom(ctx context.Context, q *EventsQuery, w *where) (table, error) {
 	names := inherited(&q.Filter, ByNone)
 	if len(names) == 0 || q.Kind != KindOutcomes && !isOutcome(q.Name) {
 		for column, id := range map[string]string{"trace_id": q.TraceID, "session_id": q.SessionID} {
@@ -101,14 +113,14 @@ func (r *Reader) eventsFrom(ctx context.Context, q *EventsQuery, w *where) (stri
 		}
 	}
 	if q.Kind != KindOutcomes && !isOutcome(q.Name) || len(names) == 0 || q.Text != "" { // words are looked for in what it says itself
-		return "events", nil, nil
+		return r.allEvents(), nil
 	}
 	c, err := r.cover(ctx, q.Project)
 	if err != nil {
-		return "", nil, err
+		return table{}, err
 	}
 	from, args, err := r.outcomes(ctx, q.Project, w.String()+" uuid ts "+eventSorts[q.Sort], names, &q.Filter, &c)
-	return from + " AS events", args, err
+	return table{sql: from + " AS events", args: args, place: "NULL"}, err
 }
 
 // sorted is Events in an order of values. Its cursor is of that order.
@@ -129,39 +141,21 @@ func (r *Reader) sorted(ctx context.Context, q EventsQuery, w *where) (*EventsPa
 		value := "CAST(? AS DECIMAL(38,18))"
 		w.add("("+col+" < "+value+" OR "+col+" = "+value+" AND uuid < "+r.sql.uuid+")", m.Value, m.Value, m.ID)
 	}
-	var ids []any
-	var marks []string
-	var first, last time.Time
-	from, fromArgs, err := r.eventsFrom(ctx, &q, w)
+	from, err := r.eventsFrom(ctx, &q, w)
 	if err != nil {
 		return nil, err
 	}
-	err = r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var id, v string
-			var ts time.Time
-			if err := rows.Scan(&id, &ts, &v); err != nil {
-				return err
-			}
-			if len(ids) == 0 || ts.Before(first) {
-				first = ts
-			}
-			if ts.After(last) {
-				last = ts
-			}
-			ids, marks = append(ids, id), append(marks, v)
-		}
-		return nil
-	}, "SELECT CAST(id AS VARCHAR), ts, "+r.sql.digits("value")+" FROM (SELECT uuid AS id, ts, "+col+" AS value FROM "+from+" "+w.String()+" ORDER BY "+col+" DESC, uuid DESC LIMIT ?) ORDER BY value DESC, id DESC", append(append(fromArgs, w.args...), q.Limit+1)...) // texts of the few alone
+	found, err := r.find(ctx, from, w, col, "DESC", q.Limit+1)
 	page := &EventsPage{Events: []*Event{}}
-	if err != nil || len(ids) == 0 {
+	if err != nil {
 		return page, err
 	}
-	if len(ids) > q.Limit {
-		ids = ids[:q.Limit]
-		page.Next = mark{string(q.Sort), marks[q.Limit-1], ids[q.Limit-1].(string)}.String()
+	if len(found) > q.Limit {
+		found = found[:q.Limit]
+		last := found[q.Limit-1]
+		page.Next = mark{string(q.Sort), last.value, last.id}.String()
 	}
-	rows, err := r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM events WHERE ts BETWEEN ? AND ? AND uuid IN ("+r.sql.uuids+") ORDER BY "+col+" DESC, uuid DESC", first.UTC(), last.UTC(), ids)
+	rows, err := r.whole(ctx, found)
 	if err != nil {
 		return nil, err
 	}
@@ -169,45 +163,98 @@ func (r *Reader) sorted(ctx context.Context, q EventsQuery, w *where) (*EventsPa
 	return page, err
 }
 
-// page reads the newest rows that meet w: first which they are, from few narrow
-// columns, then these alone whole. In one question the engine would read all
-// columns of whatever meets w.
-func (r *Reader) page(ctx context.Context, from string, fromArgs []any, w *where, limit int) ([]*store.Row, error) {
-	var ids []any
-	var first, last time.Time
-	err := r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var id string
-			if err := rows.Scan(&id, &first); err != nil {
-				return err
-			}
-			if ids = append(ids, id); len(ids) == 1 {
-				last = first
-			}
-		}
-		return nil
-	}, "SELECT CAST(id AS VARCHAR), ts FROM (SELECT uuid AS id, ts FROM "+from+" "+w.String()+" ORDER BY ts DESC, uuid DESC LIMIT ?) ORDER BY ts DESC, id DESC", append(append(fromArgs, w.args...), limit)...)
-	if err != nil || len(ids) == 0 {
+// page reads the newest rows that meet w.
+func (r *Reader) page(ctx context.Context, from table, w *where, limit int) ([]*store.Row, error) {
+	found, err := r.find(ctx, from, w, "ts", "DESC", limit)
+	if err != nil {
 		return nil, err
 	}
-	return r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM events WHERE ts BETWEEN ? AND ? AND uuid IN ("+r.sql.uuids+") ORDER BY ts DESC, uuid DESC", first.UTC(), last.UTC(), ids)
+	return r.whole(ctx, found)
 }
 
-// earliest reads the first rows that meet w, in order of time: first which they
-// are, since the engine would hold all columns of all of them to sort them.
-func (r *Reader) earliest(ctx context.Context, from string, fromArgs []any, w *where, limit int) ([]*store.Row, error) {
-	found, err := r.raw(ctx, "SELECT CAST(uuid AS VARCHAR), ts FROM "+from+" "+w.String()+" ORDER BY ts, uuid LIMIT ?", append(slices.Concat(fromArgs, w.args), limit)...)
-	if err != nil || len(found) == 0 {
+// earliest reads the first rows that meet w, in order of time.
+func (r *Reader) earliest(ctx context.Context, from table, w *where, limit int) ([]*store.Row, error) {
+	found, err := r.find(ctx, from, w, "ts", "ASC", limit)
+	if err != nil {
 		return nil, err
 	}
-	ids := make([]any, len(found))
-	at := make(map[any]int, len(found))
-	for i, row := range found {
-		ids[i], at[row[0]] = row[0], i
+	return r.whole(ctx, found)
+}
+
+// found is an event that a question is about.
+type found struct {
+	id    string // its uuid
+	ts    time.Time
+	place sql.NullInt64 // in table events, until the engine next moves rows
+	value string        // what it was ordered by
+}
+
+// find tells which events meet w, in the order of a column and then of their
+// uuid: DESC or ASC. It reads a few narrow columns. In one question with whole,
+// the engine would read all columns of whatever meets w.
+func (r *Reader) find(ctx context.Context, from table, w *where, column, direction string, limit int) (out []found, err error) {
+	err = r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var f found
+			if err := rows.Scan(&f.id, &f.ts, &f.place, &f.value); err != nil {
+				return err
+			}
+			out = append(out, f)
+		}
+		return nil
+	}, "SELECT CAST(id AS VARCHAR), ts, place, "+r.sql.digits("value")+" FROM (SELECT uuid AS id, ts, "+from.place+" AS place, "+column+" AS value FROM "+from.sql+" "+w.String()+
+		" ORDER BY "+column+" "+direction+", uuid "+direction+" LIMIT ?) ORDER BY value "+direction+", id "+direction, // texts of the few alone
+		append(slices.Concat(from.args, w.args), limit)...)
+	return out, err
+}
+
+// whole reads the rows that find has found, in its order. Some 90 columns of a
+// few rows that lie all over the table are read where they are; by uuid or time
+// the engine would read them of all rows in between.
+func (r *Reader) whole(ctx context.Context, of []found) ([]*store.Row, error) {
+	if len(of) == 0 {
+		return nil, nil
 	}
-	rows, err := r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM events WHERE ts BETWEEN ? AND ? AND uuid IN ("+r.sql.uuids+")", found[0][1], found[len(found)-1][1], ids)
+	first, last := of[0].ts, of[0].ts
+	ids := make([]any, len(of))
+	places := make([]any, 0, len(of))
+	at := make(map[string]int, len(of))
+	for i, f := range of {
+		if f.ts.Before(first) {
+			first = f.ts
+		}
+		if f.ts.After(last) {
+			last = f.ts
+		}
+		if f.place.Valid {
+			places = append(places, f.place.Int64)
+		}
+		ids[i], at[f.id] = f.id, i
+	}
+	among := "WHERE ts BETWEEN ? AND ? AND uuid IN (" + r.sql.uuids + ")"
+	args := []any{first.UTC(), last.UTC(), ids}
+	if len(places) < len(of) {
+		where, err := r.raw(ctx, "SELECT "+r.sql.place+" FROM events "+among, args...)
+		if err != nil {
+			return nil, err
+		}
+		places = places[:0]
+		for _, row := range where {
+			places = append(places, row[0])
+		}
+	}
+	rows, err := r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM events WHERE "+r.sql.place+" IN ("+r.sql.places+")", places)
+	if err != nil {
+		return nil, err
+	}
+	other := func(row *store.Row) bool { _, ok := at[row.Event.UUID]; return !ok }
+	if slices.ContainsFunc(rows, other) || len(rows) < len(of) { // rows were moved or deleted meanwhile
+		if rows, err = r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM events "+among, args...); err != nil {
+			return nil, err
+		}
+	}
 	slices.SortFunc(rows, func(a, b *store.Row) int { return at[a.Event.UUID] - at[b.Event.UUID] })
-	return rows, err
+	return rows, nil
 }
 
 // Event returns one event; withContent also its content, where it is kept.

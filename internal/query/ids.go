@@ -32,15 +32,15 @@ func idHash(column, id string) int64 {
 // maxHeld bounds the parts that held tells apart.
 const maxHeld = 12
 
-// held is where events with one of the ids in a column are: a table expression
-// with all columns of events, and what is bound to it. It holds other events, too.
-func (r *Reader) held(ctx context.Context, project, column string, ids []string) (string, []any, error) {
+// held is where events with one of the ids in a column are, with all columns of
+// events. It holds other events, too.
+func (r *Reader) held(ctx context.Context, project, column string, ids []string) (table, error) {
 	if !slices.Contains(identified, column) {
-		return "events", nil, nil
+		return r.allEvents(), nil
 	}
 	c, err := r.cover(ctx, project)
 	if err != nil || c.last.IsZero() {
-		return "events", nil, err
+		return r.allEvents(), err
 	}
 	hashes := make([]any, len(ids))
 	for i, id := range ids {
@@ -64,7 +64,7 @@ func (r *Reader) held(ctx context.Context, project, column string, ids []string)
 		return nil
 	}, "SELECT first, last FROM rolled WHERE last IN (SELECT last FROM rollup_ids WHERE project_id = ? AND last <= ? AND hash IN (SELECT unnest(CAST(? AS BIGINT[])))) ORDER BY first", project, c.last, hashes)
 	if err != nil {
-		return "", nil, err
+		return table{}, err
 	}
 	for len(parts) > maxHeld { // the two closest become one
 		at := 1
@@ -81,16 +81,16 @@ func (r *Reader) held(ctx context.Context, project, column string, ids []string)
 		conds = append(conds, condition{"stored_at > ? AND stored_at <= ?", []any{p.first.UTC(), p.last.UTC()}})
 	}
 	if len(conds) == 0 {
-		return "(SELECT * FROM events WHERE false)", nil, nil
+		conds = []condition{{"false", nil}}
 	}
 	// One part each: the engine skips what lies outside a range, not what lies
 	// outside of several.
 	var from []string
 	var args []any
 	for _, c := range conds {
-		from, args = append(from, "SELECT * FROM events WHERE "+c.cond), append(args, c.args...)
+		from, args = append(from, "SELECT *, "+r.sql.place+" AS place FROM events WHERE "+c.cond), append(args, c.args...)
 	}
-	return "(" + strings.Join(from, " UNION ALL ") + ")", args, nil
+	return table{"(" + strings.Join(from, " UNION ALL ") + ")", args, "place"}, nil
 }
 
 // firstWindow is how far back the newest of a list are looked for at first; each
@@ -167,7 +167,7 @@ func (r *Reader) newest(ctx context.Context, key string, q ListQuery, limit int)
 // withoutEarlier leaves out the ids that have an event in q's time range before
 // a moment.
 func (r *Reader) withoutEarlier(ctx context.Context, key string, q ListQuery, before time.Time, ids []string) ([]string, error) {
-	from, fromArgs, err := r.held(ctx, q.Project, key, ids)
+	from, err := r.held(ctx, q.Project, key, ids)
 	if err != nil {
 		return nil, err
 	}
@@ -176,7 +176,7 @@ func (r *Reader) withoutEarlier(ctx context.Context, key string, q ListQuery, be
 		return nil, err
 	}
 	w.among(key, ids)
-	earlier, err := r.texts(ctx, "SELECT DISTINCT "+key+" FROM "+from+" "+w.String(), append(fromArgs, w.args...)...)
+	earlier, err := r.texts(ctx, "SELECT DISTINCT "+key+" FROM "+from.sql+" "+w.String(), append(from.args, w.args...)...)
 	return slices.DeleteFunc(ids, func(id string) bool { return slices.Contains(earlier, id) }), err
 }
 

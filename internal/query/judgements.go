@@ -20,7 +20,7 @@ func (r *Reader) Judgements(ctx context.Context, project, traceID string) ([]*Ev
 	if err != nil {
 		return nil, err
 	}
-	rows, err := r.earliest(ctx, "events", nil, w, MaxJudgements)
+	rows, err := r.earliest(ctx, r.allEvents(), w, MaxJudgements)
 	if err != nil {
 		return nil, err
 	}

@@ -169,7 +169,7 @@ func (r *Reader) list(ctx context.Context, key string, q ListQuery) (*ListPage, 
 		return &ListPage{Rows: []Summary{}}, nil
 	}
 	w.among(key, q.IDs)
-	from, fromArgs, err := r.held(ctx, q.Project, key, q.IDs)
+	from, err := r.held(ctx, q.Project, key, q.IDs)
 	if err != nil {
 		return nil, err
 	}
@@ -196,7 +196,7 @@ func (r *Reader) list(ctx context.Context, key string, q ListQuery) (*ListPage, 
 		"min(ts) FILTER (WHERE name = '" + event.FirstValue + "') AS first_value",
 	}, ", ")
 	query := "SELECT id, trace_name, user_name, session, first, last, duration, events, calls, errors, traces, sessions, tokens, " + r.sql.digits("cost") + ", uncosted, first_value, " + r.sql.digits("sort") +
-		" FROM (SELECT " + cols + " FROM " + from + " " + w.String() + " GROUP BY " + key + ")" + after + " ORDER BY sort DESC, id LIMIT ?"
+		" FROM (SELECT " + cols + " FROM " + from.sql + " " + w.String() + " GROUP BY " + key + ")" + after + " ORDER BY sort DESC, id LIMIT ?"
 	page := &ListPage{Rows: []Summary{}}
 	var marks []string
 	err = r.store.Read(ctx, func(rows *sql.Rows) error {
@@ -224,7 +224,7 @@ func (r *Reader) list(ctx context.Context, key string, q ListQuery) (*ListPage, 
 			page.Rows, marks = append(page.Rows, s), append(marks, mark)
 		}
 		return nil
-	}, query, append(slices.Concat(fromArgs, w.args, afterArgs), q.Limit+1)...)
+	}, query, append(slices.Concat(from.args, w.args, afterArgs), q.Limit+1)...)
 	if err != nil {
 		return nil, err
 	}

@@ -62,11 +62,11 @@ func (r *Reader) SearchContent(ctx context.Context, q EventsQuery, words string)
 		if err := r.after(w, q.Cursor); err != nil {
 			return nil, err
 		}
-		from, fromArgs, err := r.eventsFrom(ctx, &q, w)
+		from, err := r.eventsFrom(ctx, &q, w)
 		if err != nil {
 			return nil, err
 		}
-		rows, err := r.page(ctx, from, fromArgs, w, q.Limit)
+		rows, err := r.page(ctx, from, w, q.Limit)
 		if err != nil {
 			return nil, err
 		}

@@ -53,11 +53,11 @@ func (r *Reader) Trace(ctx context.Context, project, id string) (*Trace, error) 
 	if id == "" {
 		return nil, event.Invalid("the trace id is empty", "")
 	}
-	from, fromArgs, err := r.held(ctx, project, "trace_id", []string{id})
+	from, err := r.held(ctx, project, "trace_id", []string{id})
 	if err != nil {
 		return nil, err
 	}
-	rows, err := r.earliest(ctx, from, fromArgs, w, MaxTraceEvents+1)
+	rows, err := r.earliest(ctx, from, w, MaxTraceEvents+1)
 	if err != nil {
 		return nil, err
 	}
