@@ -244,3 +244,51 @@ func TestLongEventName(t *testing.T) {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
 }
+
+// What the provider said of a call, in the forms in which wrappers pass it on.
+func TestRawUsage(t *testing.T) {
+	h, k := newDoor(t, ingest.Config{})
+	for name, c := range map[string]struct {
+		usage string
+		more  string // properties
+		want  string // input audio, image, text; output audio, image, text; cached audio; cost
+	}{
+		"openai":              {`{"prompt_tokens":100,"prompt_tokens_details":{"audio_tokens":20,"cached_tokens_details":{"audio_tokens":5}}}`, ``, "20 ? ? ? ? ? 5 ?"},
+		"gemini":              {`{"promptTokensDetails":[{"modality":"AUDIO","tokenCount":750},{"modality":"TEXT","tokenCount":598},{"modality":"IMAGE","tokenCount":3}],"candidatesTokensDetails":[{"modality":"IMAGE","tokenCount":9}],"cacheTokensDetails":[{"modality":"AUDIO","tokenCount":2}]}`, ``, "750 3 598 ? 9 ? 2 ?"},
+		"gemini by Python":    {`{"prompt_tokens_details":[{"modality":"audio","token_count":7}],"candidates_tokens_details":[{"modality":"text","token_count":8}]}`, ``, "7 ? ? ? ? 8 ? ?"},
+		"vercel 5":            {`{"providerMetadata":{"google":{"promptTokensDetails":[{"modality":"AUDIO","tokenCount":1}]}}}`, ``, "1 ? ? ? ? ? ? ?"},
+		"vercel 6":            {`{"rawUsage":{"usage":{"raw":{"promptTokensDetails":[{"modality":"IMAGE","tokenCount":4}]}},"rawResponse":{"usageMetadata":{"candidatesTokensDetails":[{"modality":"TEXT","tokenCount":6}]}}}}`, ``, "? 4 ? ? ? 6 ? ?"},
+		"openrouter":          {`{"prompt_tokens":100,"cost":0.00125}`, ``, "? ? ? ? ? ? ? 0.00125"},
+		"openrouter, own key": {`{"cost":0.001,"is_byok":true,"cost_details":{"upstream_inference_cost":0.02}}`, ``, "? ? ? ? ? ? ? 0.021"},
+		"no audio":            {`{"prompt_tokens_details":{"audio_tokens":0,"cached_tokens":0},"outputTokenDetails":{"textTokens":40,"reasoningTokens":60,"imageTokens":2}}`, ``, "? ? ? ? 2 ? ? ?"},
+		"gateway":             {`{"rawUsage":{"providerMetadata":{"gateway":{"cost":"0.002"}}}}`, ``, "? ? ? ? ? ? ? 0.002"},
+		"said by name":        {`{"prompt_tokens_details":{"audio_tokens":20}}`, `"$ai_audio_input_tokens":3,`, "3 ? ? ? ? ? ? ?"},
+		"odd":                 {`{"cost":{"total":1},"prompt_tokens_details":[1,null,{"modality":5},{"modality":"AUDIO","tokenCount":-1},{"modality":"AUDIO","tokenCount":"7"}],"rawUsage":[],"providerMetadata":"x"}`, ``, "? ? ? ? ? ? ? ?"},
+		"no object":           {`[{"cost":1}]`, ``, "? ? ? ? ? ? ? ?"},
+		"below nothing":       {`{"cost":-1}`, ``, "? ? ? ? ? ? ? ?"},
+	} {
+		k.reset()
+		w := call(h, "POST", "/i/v0/ai/batch/", batchOf(settings.def.Token, `{"event":"$ai_generation","distinct_id":"d","properties":{`+c.more+`"$ai_usage":`+c.usage+`}}`))
+		if w.Code != 200 || len(k.events(t)) != 1 {
+			t.Fatalf("%s: %d %s", name, w.Code, w.Body)
+		}
+		e := k.events(t)[0]
+		u := e.Usage
+		var got []string
+		for _, n := range []event.Int{u.InputAudio, u.InputImage, u.InputText, u.OutputAudio, u.OutputImage, u.OutputText, u.CacheReadAudio} {
+			if n.Known {
+				got = append(got, fmt.Sprint(n.Value))
+			} else {
+				got = append(got, "?")
+			}
+		}
+		if u.ReportedCost.Known {
+			got = append(got, u.ReportedCost.Value.String())
+		} else {
+			got = append(got, "?")
+		}
+		if s := strings.Join(got, " "); s != c.want || string(e.Properties["$ai_usage"]) != c.usage {
+			t.Errorf("%s: %s, want %s; %s", name, s, c.want, e.Properties["$ai_usage"])
+		}
+	}
+}

@@ -224,6 +224,7 @@ func distinctID(v json.RawMessage) string {
 func setProperties(e *event.Event, p map[string]json.RawMessage) {
 	if e.IsLLM() {
 		e.SetWireProperties(p)
+		readRawUsage(e)
 		return
 	}
 	for _, f := range []struct {

@@ -1,0 +1,120 @@
+package ingest
+
+import (
+	"encoding/json"
+	"strings"
+
+	"github.com/shopspring/decimal"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// rawUsage is where wrappers leave the provider's own words about what a call
+// used.
+const rawUsage = "$ai_usage"
+
+// readRawUsage takes from a call's raw usage what the wrapper has no property for:
+// tokens by modality, and what a router of models says it has billed (contract
+// sections 3.2 and 4, steps 0 and 1). Counts that came by name are believed
+// first. The property stays for PostHog, which reads it itself.
+func readRawUsage(e *event.Event) {
+	raw := e.Properties[rawUsage]
+	if len(raw) == 0 || raw[0] != '{' || !e.IsCosted() {
+		return
+	}
+	// PostHog's wrappers pass on the provider's object; around the Vercel AI SDK's
+	// lie its own, of which the versions have other names.
+	for _, path := range [...][]string{
+		nil, {"rawResponse", "usageMetadata"}, {"providerMetadata", "google"},
+		{"rawUsage", "providerMetadata", "google"}, {"rawUsage", "usage", "raw"}, {"rawUsage", "rawResponse", "usageMetadata"},
+	} {
+		readModalities(&e.Usage, at(raw, path...))
+	}
+	for _, path := range [...][]string{
+		{"cost"}, {"providerMetadata", "openrouter", "usage", "cost"}, {"providerMetadata", "gateway", "cost"},
+		{"rawUsage", "usage", "raw", "cost"}, {"rawUsage", "providerMetadata", "openrouter", "usage", "cost"}, {"rawUsage", "providerMetadata", "gateway", "cost"},
+	} {
+		if d, ok := dollars(at(raw, path...)); ok && !e.Usage.ReportedCost.Known {
+			e.Usage.ReportedCost = event.Some(d)
+		}
+	}
+	// With the team's own provider key OpenRouter's cost is its fee only; what the
+	// provider takes is told beside it.
+	fee, known := dollars(at(raw, "cost"))
+	if d, ok := dollars(at(raw, "cost_details", "upstream_inference_cost")); ok && known && string(at(raw, "is_byok")) == "true" {
+		e.Usage.ReportedCost = event.Some(fee.Add(d))
+	}
+}
+
+// dollars reads a number, or one in a string.
+func dollars(v json.RawMessage) (decimal.Decimal, bool) {
+	if len(v) == 0 || len(v) > 40 || v[0] == '{' || v[0] == '[' {
+		return decimal.Decimal{}, false
+	}
+	d, err := decimal.NewFromString(text(v))
+	return d, err == nil && !d.IsNegative()
+}
+
+// at follows names into objects; nil where one of them is not there.
+func at(v json.RawMessage, path ...string) json.RawMessage {
+	for _, name := range path {
+		var next json.RawMessage
+		for key, member := range members(v) {
+			if string(key) == name {
+				next = member
+			}
+		}
+		v = next
+	}
+	return v
+}
+
+// readModalities reads Gemini's lists of {modality, tokenCount}, by the API's
+// names and by Python's, and OpenAI's details of the prompt.
+func readModalities(u *event.Usage, v json.RawMessage) {
+	// OpenAI counts no audio in every call that has none.
+	fill := func(to *event.Int, n json.RawMessage) {
+		if count, ok := integer(n); ok && count > 0 && !to.Known {
+			*to = event.Some(count)
+		}
+	}
+	for key, details := range members(v) {
+		var audio, image, words *event.Int
+		switch string(key) {
+		case "promptTokensDetails", "prompt_tokens_details":
+			audio, image, words = &u.InputAudio, &u.InputImage, &u.InputText
+		case "candidatesTokensDetails", "candidates_tokens_details":
+			audio, image, words = &u.OutputAudio, &u.OutputImage, &u.OutputText
+		case "outputTokenDetails":
+			image = &u.OutputImage // its text leaves out the reasoning, which is billed like text
+		case "cacheTokensDetails", "cache_tokens_details":
+			audio = &u.CacheReadAudio
+		default:
+			continue
+		}
+		to := map[string]*event.Int{"audio": audio, "image": image, "text": words}
+		for detail := range elements(details) {
+			kind := strings.ToLower(text(at(detail, "modality")))
+			n := at(detail, "tokenCount")
+			if n == nil {
+				n = at(detail, "token_count")
+			}
+			if field := to[kind]; field != nil {
+				fill(field, n)
+			}
+		}
+		for kind, field := range to {
+			if field == nil {
+				continue
+			}
+			for _, name := range [...]string{kind + "Tokens", kind + "_tokens"} { // the AI SDK's, OpenAI's
+				if n := at(details, name); n != nil {
+					fill(field, n)
+				}
+			}
+		}
+		if n := at(details, "cached_tokens_details", "audio_tokens"); n != nil {
+			fill(&u.CacheReadAudio, n)
+		}
+	}
+}
