@@ -4,14 +4,121 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"math"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/query"
 )
+
+// spanFields says where hedgerow keeps what PostHog leaves among the properties of
+// a span's event, and what it makes of the conventions' messages: PostHog's own
+// form of them.
+var spanFields = map[string]func(e *query.Event) any{
+	"$otel_span_name":                func(e *query.Event) any { return e.SpanName }, // kept apart only where it differs
+	"gen_ai.conversation.id":         func(e *query.Event) any { return e.SessionID },
+	"gen_ai.response.id":             func(e *query.Event) any { return e.CompletionID },
+	"gen_ai.response.finish_reasons": func(e *query.Event) any { return []string{e.StopReason} },
+	"gen_ai.tool.call.arguments":     func(e *query.Event) any { return string(e.Content.InputState) },
+	"deployment.environment.name":    func(e *query.Event) any { return e.Environment },
+}
+
+// compareSpans holds what is stored of an exporter's spans against what PostHog
+// makes of the same requests.
+func (x *tee) compareSpans(t *testing.T, p *proc, want int) {
+	t.Helper()
+	x.mu.Lock()
+	for _, f := range x.failed {
+		t.Error(f)
+	}
+	x.mu.Unlock()
+	if n := x.direct.Count(); n != want {
+		t.Errorf("the exporter sent %d spans, want %d", n, want)
+	}
+	for _, d := range x.direct.Events() {
+		trace, span := d.Text("$ai_trace_id"), d.Text("$ai_span_id")
+		var e *query.Event
+		for _, s := range p.stored("trace_id=" + trace) {
+			if s.SpanID == span {
+				var answer struct{ Event query.Event }
+				p.get("/api/v1/events/"+s.UUID+"?content=true", &answer)
+				e = &answer.Event
+			}
+		}
+		name := d.Name + " " + d.Text("$ai_span_name")
+		if e == nil {
+			t.Errorf("%s is not stored", name)
+			continue
+		}
+		if e.Content == nil {
+			e.Content = &query.Content{}
+		}
+		// PostHog gives a request without a user a random one; at home there is none.
+		sameUser := e.DistinctID == d.DistinctID || uuid.Validate(d.DistinctID) == nil && e.DistinctID == ""
+		if e.Name != d.Name || !sameUser || e.Timestamp.Sub(d.Timestamp).Abs() > time.Millisecond || e.Source != event.SourceOTLP {
+			t.Errorf("%s: stored as %s of %q at %v, want %q at %v", name, e.Name, e.DistinctID, e.Timestamp, d.DistinctID, d.Timestamp)
+		}
+		for property, v := range d.Properties {
+			got := any(e.Properties[property])
+			if e.Properties[property] == nil {
+				if at := fields[property]; at != nil {
+					got = at(e)
+				} else if at := spanFields[property]; at != nil {
+					got = at(e)
+				}
+			}
+			want := any(v)
+			switch property {
+			case "$ai_input", "$ai_output_choices":
+				want = flatten(t, v)
+			}
+			g, w := canonical(t, got), canonical(t, want)
+			if property == "$ai_latency" {
+				var a, b float64
+				if json.Unmarshal([]byte(g), &a) == nil && json.Unmarshal([]byte(w), &b) == nil && math.Abs(a-b) < 2e-6 {
+					continue
+				}
+			}
+			if g != w && strings.Trim(g, `"`) != strings.Trim(w, `"`) && !sameNumber(g, w) {
+				t.Errorf("%s: %s is stored as %s, want %s", name, property, g, w)
+			}
+		}
+	}
+}
+
+// sameNumber reports whether a number is what PostHog keeps as text: whole numbers
+// of OTLP/JSON are.
+func sameNumber(got, want string) bool {
+	a, errA := strconv.ParseFloat(got, 64)
+	b, errB := strconv.ParseFloat(strings.Trim(want, `"`), 64)
+	return errA == nil && errB == nil && a == b
+}
+
+// flatten makes messages with parts those of one text that PostHog's wrappers send.
+func flatten(t *testing.T, v json.RawMessage) any {
+	t.Helper()
+	var messages []struct {
+		Role  string
+		Parts []struct{ Type, Content string }
+	}
+	if err := json.Unmarshal(v, &messages); err != nil {
+		t.Fatal(err)
+	}
+	out := make([]map[string]any, len(messages))
+	for i, m := range messages {
+		if len(m.Parts) != 1 || m.Parts[0].Type != "text" {
+			t.Fatalf("messages of other parts: %s", v)
+		}
+		out[i] = map[string]any{"role": m.Role, "content": m.Parts[0].Content}
+	}
+	return out
+}
 
 // TestOTLPJS: OpenTelemetry's exporters for JavaScript, by protobuf and by JSON,
 // plain and gzip, to both paths. Whichever way it came, the run is the same.
@@ -19,9 +126,10 @@ func TestOTLPJS(t *testing.T) {
 	w := newWorld(t)
 	p := w.start()
 	w.keepContent()
+	x := newTee(t, p)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "node", "otlp_client.mjs", p.base, phKey)
+	cmd := exec.CommandContext(ctx, "node", "otlp_client.mjs", x.server.URL, phKey)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	b, err := cmd.Output()
@@ -68,5 +176,6 @@ func TestOTLPJS(t *testing.T) {
 			w.await(15*time.Second, func() bool { return len(w.ph.ByUUID(n.Event.UUID)) == 1 }, func() string { return name + " did not reach PostHog" })
 		}
 	}
+	x.compareSpans(t, p, 3*len(runs))
 	p.stop()
 }

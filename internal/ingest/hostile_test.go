@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"runtime"
 	"strings"
@@ -21,6 +22,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/body"
+	"github.com/hedgerow/hedgerow/internal/flag"
 	"github.com/hedgerow/hedgerow/internal/ingest"
 )
 
@@ -340,6 +342,7 @@ func FuzzV0(f *testing.F) {
 		f.Add([]byte(strings.ReplaceAll(body, `"T"`, `"`+posthogKey+`"`)), uint8(1))
 	}
 	body := batchOf(posthogKey, `{"event":"$ai_generation","distinct_id":"d","properties":{"$ai_input":[]}}`)
+	f.Add(batchOf(posthogKey, `{"event":"$ai_generation","distinct_id":"d","properties":{"$ai_usage":{"cost":"0.1","prompt_tokens_details":[{"modality":"AUDIO","tokenCount":1}],"rawUsage":{"usage":{"raw":{"cacheTokensDetails":{"audioTokens":2}}}}}}}`), uint8(3))
 	for i, b := range [][]byte{body, gzipOf(body), zlibOf(body), brotliOf(body), zstdOf(body), base64Of(body), lzOf(body), []byte("data=" + string(base64Of(body)))} {
 		f.Add(b, uint8(i))
 	}
@@ -348,6 +351,58 @@ func FuzzV0(f *testing.F) {
 		headers := [][]string{nil, {"Content-Encoding", "gzip"}, {"Content-Encoding", "deflate"}, {"Content-Encoding", "br"}, {"Content-Encoding", "zstd"}, nil, nil, {"Content-Type", "application/x-www-form-urlencoded"}}
 		i := int(how) % len(targets)
 		fuzzDoor(t, h, k, "POST", targets[i], b, headers[i]...)
+	})
+}
+
+// FuzzHints is over what a request says of its encoding, right or wrong, in the
+// query, the header and the form.
+func FuzzHints(f *testing.F) {
+	h, k := newDoor(f, ingest.Config{})
+	body := batchOf(posthogKey, `{"event":"e","distinct_id":"d"}`)
+	f.Add(body, "", "", "x-mine", "application/json")
+	f.Add(lzOf(body), "", "", "lz64", "text/plain")
+	f.Add([]byte("data="+string(base64Of(gzipOf(body)))+"&compression=gzip-js"), "", "", "", "application/x-www-form-urlencoded")
+	f.Add([]byte(nil), string(base64Of(body)), "base64", "", "")
+	f.Add([]byte(nil), string(lzOf(body)), "lz-string", "", "")
+	f.Fuzz(func(t *testing.T, b []byte, data, compression, encoding, contentType string) {
+		method := "POST"
+		if len(b) == 0 {
+			method = "GET"
+		}
+		query := url.Values{"data": {data}, "compression": {compression}}
+		fuzzDoor(t, h, k, method, "/e/?"+query.Encode(), b, "Content-Encoding", encoding, "Content-Type", contentType)
+	})
+}
+
+// FuzzRelay is over what a PostHog, or what stands in its place, answers.
+func FuzzRelay(f *testing.F) {
+	u := &upstream{}
+	at := now
+	h, _ := newDoor(f, ingest.Config{Flags: u, Now: func() time.Time { return at }, OwnFlags: func(string) []flag.Definition {
+		return []flag.Definition{flag.Split("own", 50, []flag.Variant{{Key: "a", Rollout: 100}})}
+	}})
+	f.Add(200, `{"flags":{"a":{"key":"a","enabled":true}},"quotaLimited":["feature_flags"],"sessionRecording":{},"token":"`+posthogKey+`"}`)
+	f.Add(200, `{"featureFlags":["a"],"featureFlagPayloads":{}}`)
+	f.Add(200, `{"featureFlags":{"a":"b"},"hasFeatureFlags":false,"quota_limited":null}`)
+	f.Add(200, `{"flags":[{"id":1,"key":"own"},null,5],"cohorts":{}}`)
+	f.Add(400, `{"detail":"no"}`)
+	f.Fuzz(func(t *testing.T, status int, answer string) {
+		if status < 200 || status > 599 {
+			return
+		}
+		at = at.Add(time.Hour + time.Minute) // nothing is remembered so long
+		u.says(status, answer)
+		u.asked, u.bodies = nil, nil
+		for _, target := range []string{"/flags/?v=2", "/flags/?v=2&config=true", "/decide/?v=3", "/array/" + settings.def.Token + "/config", "/flags/definitions?token=" + settings.def.Token, "/api/surveys/?token=" + settings.def.Token} {
+			method, body := "GET", []byte(nil)
+			if strings.Contains(target, "v=") {
+				method, body = "POST", []byte(`{"token":"`+settings.def.Token+`","distinct_id":"d"}`)
+			}
+			w := call(h, method, target, body, "Authorization", "Bearer phx_own")
+			if w.Code == 200 && !json.Valid(w.Body.Bytes()) || w.Code >= 500 && method == "POST" {
+				t.Fatalf("%s: %d %s", target, w.Code, w.Body)
+			}
+		}
 	})
 }
 

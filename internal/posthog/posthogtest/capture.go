@@ -73,6 +73,8 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request, route string, rec
 		s.capture(w, r, route, rec, readErr)
 	case route == v1Route:
 		s.captureV1(w, r, rec, readErr)
+	case route == otelRoute:
+		s.serveOTLP(w, r, rec, readErr)
 	case route == "/flags" || route == "/decide":
 		s.serveFlags(w, r, rec)
 	case route == "" || route == "/_readiness" || route == "/_liveness":

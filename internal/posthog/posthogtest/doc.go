@@ -1,7 +1,7 @@
 // Package posthogtest is a PostHog that runs inside a test, an end-to-end run or
 // "hedgerow demo". It behaves as the real capture, flags and query services do
 // towards a client: routes, encodings, statuses, error bodies, limits, clock-skew
-// correction, de-duplication and quotas follow sections 1, 6.1 and 7 of
+// correction, de-duplication and quotas follow sections 1, 5.1 to 5.3, 6.1 and 7 of
 // shared/reference/posthog-contract.md.
 //
 // Read in this order:
@@ -19,6 +19,7 @@
 // Events of a token that the server does not know are then lost; [Server.Lost]
 // counts them.
 //
-// What it leaves out: lz-string bodies (400), the multipart and OTLP routes
-// (404), the throttling of the private API.
+// What it leaves out: lz-string bodies (400), the multipart route (404), what
+// PostHog knows of single libraries' OpenTelemetry spans, the throttling of the
+// private API.
 package posthogtest
