@@ -1,16 +1,17 @@
 package store
 
 import (
+	"bytes"
 	"database/sql"
 	"database/sql/driver"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"maps"
 	"math/big"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/duckdb/duckdb-go/v2"
 	"github.com/google/uuid"
@@ -39,8 +40,12 @@ type Row struct {
 type column struct {
 	name string
 	typ  string
-	get  func(*Row) (driver.Value, error)
-	set  func(*Row, any) error // never called with nil
+	get  func(*Row, *batch) (driver.Value, error) // the batch lends room for big numbers
+	set  func(*Row, any) error                    // never called with nil
+
+	// text, if set, is what get reads: rows next to each other often have the
+	// same text, which then is made ready for the engine once.
+	text func(*event.Event) *string
 }
 
 // USD is kept with 18 decimals, exactly. The cheapest published price of one
@@ -54,24 +59,24 @@ const (
 // columns is table events in order of its columns. Add a column at the end,
 // with a migration that adds it to older files.
 var columns = []column{
-	{"uuid", "UUID NOT NULL",
-		func(r *Row) (driver.Value, error) { return parseUUID(r.Event.UUID) },
-		func(r *Row, v any) error {
+	{name: "uuid", typ: "UUID NOT NULL",
+		get: func(r *Row, _ *batch) (driver.Value, error) { return parseUUID(r.Event.UUID) },
+		set: func(r *Row, v any) error {
 			id, err := scanUUID(v)
 			r.Event.UUID = id
 			return err
 		}},
 	required(text("project_id", func(e *event.Event) *string { return &e.ProjectID })),
 	required(text("name", func(e *event.Event) *string { return &e.Name })),
-	{"ts", "TIMESTAMP NOT NULL",
-		func(r *Row) (driver.Value, error) { return timestamp(r.Event.Timestamp) },
-		func(r *Row, v any) error { return scanTime(v, &r.Event.Timestamp) }},
-	{"stored_at", "TIMESTAMP NOT NULL",
-		func(r *Row) (driver.Value, error) { return r.StoredAt, nil },
-		func(r *Row, v any) error { return scanTime(v, &r.StoredAt) }},
-	{"content_bytes", "BIGINT NOT NULL",
-		func(r *Row) (driver.Value, error) { return r.ContentBytes, nil },
-		func(r *Row, v any) error { return scanInt(v, &r.ContentBytes) }},
+	{name: "ts", typ: "TIMESTAMP NOT NULL",
+		get: func(r *Row, _ *batch) (driver.Value, error) { return timestamp(r.Event.Timestamp) },
+		set: func(r *Row, v any) error { return scanTime(v, &r.Event.Timestamp) }},
+	{name: "stored_at", typ: "TIMESTAMP NOT NULL",
+		get: func(r *Row, _ *batch) (driver.Value, error) { return r.StoredAt, nil },
+		set: func(r *Row, v any) error { return scanTime(v, &r.StoredAt) }},
+	{name: "content_bytes", typ: "BIGINT NOT NULL",
+		get: func(r *Row, _ *batch) (driver.Value, error) { return r.ContentBytes, nil },
+		set: func(r *Row, v any) error { return scanInt(v, &r.ContentBytes) }},
 	text("distinct_id", func(e *event.Event) *string { return &e.DistinctID }),
 	text("source", func(e *event.Event) *string { return &e.Source }),
 	text("trace_id", func(e *event.Event) *string { return &e.TraceID }),
@@ -93,9 +98,9 @@ var columns = []column{
 	count("output_tokens", func(e *event.Event) *event.Int { return &e.Usage.Output }),
 	count("total_tokens", func(e *event.Event) *event.Int { return &e.Usage.Total }),
 	// tokens is Usage.Tokens, derived here so that the rule lives in one place.
-	{"tokens", "BIGINT",
-		func(r *Row) (driver.Value, error) { return optInt(r.Event.Usage.Tokens()), nil },
-		func(*Row, any) error { return nil }},
+	{name: "tokens", typ: "BIGINT",
+		get: func(r *Row, _ *batch) (driver.Value, error) { return optInt(r.Event.Usage.Tokens()), nil },
+		set: func(*Row, any) error { return nil }},
 	count("cache_read_tokens", func(e *event.Event) *event.Int { return &e.Usage.CacheRead }),
 	count("cache_write_tokens", func(e *event.Event) *event.Int { return &e.Usage.CacheWrite }),
 	count("cache_write_5m_tokens", func(e *event.Event) *event.Int { return &e.Usage.CacheWrite5m }),
@@ -125,9 +130,9 @@ var columns = []column{
 	span("latency_us", func(e *event.Event) *event.Opt[time.Duration] { return &e.Latency }),
 	span("ttft_us", func(e *event.Event) *event.Opt[time.Duration] { return &e.TimeToFirstToken }),
 	flag("stream", func(e *event.Event) *event.Opt[bool] { return &e.Stream }),
-	{"http_status", "INTEGER",
-		func(r *Row) (driver.Value, error) { return httpStatus(r.Event.HTTPStatus) },
-		func(r *Row, v any) error {
+	{name: "http_status", typ: "INTEGER",
+		get: func(r *Row, _ *batch) (driver.Value, error) { return httpStatus(r.Event.HTTPStatus) },
+		set: func(r *Row, v any) error {
 			var n int64
 			err := scanInt(v, &n)
 			r.Event.HTTPStatus = int(n)
@@ -155,9 +160,9 @@ var columns = []column{
 	text("surface", func(e *event.Event) *string { return &e.Surface }),
 	text("task_type", func(e *event.Event) *string { return &e.TaskType }),
 	text("environment", func(e *event.Event) *string { return &e.Environment }),
-	{"tags", "VARCHAR[]",
-		func(r *Row) (driver.Value, error) { return tagList(r.Event.Tags), nil },
-		func(r *Row, v any) error { return scanTags(v, &r.Event.Tags) }},
+	{name: "tags", typ: "VARCHAR[]",
+		get: func(r *Row, _ *batch) (driver.Value, error) { return tagList(r.Event.Tags), nil },
+		set: func(r *Row, v any) error { return scanTags(v, &r.Event.Tags) }},
 	object("flags", func(e *event.Event) *map[string]string { return &e.Flags }),
 	object("group_keys", func(e *event.Event) *map[string]string { return &e.Groups }),
 
@@ -216,21 +221,22 @@ func ScanRow(rows *sql.Rows, extra ...any) (*Row, error) {
 // The kinds of column.
 
 func text(name string, at func(*event.Event) *string) column {
-	return column{name, "VARCHAR",
-		func(r *Row) (driver.Value, error) {
+	return column{name: name, typ: "VARCHAR",
+		get: func(r *Row, _ *batch) (driver.Value, error) {
 			if s := *at(r.Event); s != "" {
-				return validText(s), nil
+				return validText([]byte(s)), nil
 			}
 			return nil, nil
 		},
-		func(r *Row, v any) error { return scanText(v, at(r.Event)) }}
+		set:  func(r *Row, v any) error { return scanText(v, at(r.Event)) },
+		text: at}
 }
 
 func required(c column) column {
 	get := c.get
 	c.typ += " NOT NULL"
-	c.get = func(r *Row) (driver.Value, error) {
-		v, err := get(r)
+	c.get = func(r *Row, b *batch) (driver.Value, error) {
+		v, err := get(r, b)
 		if err == nil && v == nil {
 			err = fmt.Errorf("%s: missing", c.name)
 		}
@@ -240,34 +246,34 @@ func required(c column) column {
 }
 
 func count(name string, at func(*event.Event) *event.Int) column {
-	return column{name, "BIGINT",
-		func(r *Row) (driver.Value, error) { return optInt(*at(r.Event)), nil },
-		func(r *Row, v any) error {
+	return column{name: name, typ: "BIGINT",
+		get: func(r *Row, _ *batch) (driver.Value, error) { return optInt(*at(r.Event)), nil },
+		set: func(r *Row, v any) error {
 			at(r.Event).Known = true
 			return scanInt(v, &at(r.Event).Value)
 		}}
 }
 
 func size(name string, at func(*event.Event) *int64) column {
-	return column{name, "BIGINT",
-		func(r *Row) (driver.Value, error) {
+	return column{name: name, typ: "BIGINT",
+		get: func(r *Row, _ *batch) (driver.Value, error) {
 			if n := *at(r.Event); n != 0 {
 				return n, nil
 			}
 			return nil, nil
 		},
-		func(r *Row, v any) error { return scanInt(v, at(r.Event)) }}
+		set: func(r *Row, v any) error { return scanInt(v, at(r.Event)) }}
 }
 
 func span(name string, at func(*event.Event) *event.Opt[time.Duration]) column {
-	return column{name, "BIGINT",
-		func(r *Row) (driver.Value, error) {
+	return column{name: name, typ: "BIGINT",
+		get: func(r *Row, _ *batch) (driver.Value, error) {
 			if d := *at(r.Event); d.Known {
 				return d.Value.Microseconds(), nil
 			}
 			return nil, nil
 		},
-		func(r *Row, v any) error {
+		set: func(r *Row, v any) error {
 			var us int64
 			err := scanInt(v, &us)
 			*at(r.Event) = event.Some(time.Duration(us) * time.Microsecond)
@@ -276,39 +282,39 @@ func span(name string, at func(*event.Event) *event.Opt[time.Duration]) column {
 }
 
 func flag(name string, at func(*event.Event) *event.Opt[bool]) column {
-	return column{name, "BOOLEAN",
-		func(r *Row) (driver.Value, error) {
+	return column{name: name, typ: "BOOLEAN",
+		get: func(r *Row, _ *batch) (driver.Value, error) {
 			if b := *at(r.Event); b.Known {
 				return b.Value, nil
 			}
 			return nil, nil
 		},
-		func(r *Row, v any) error {
+		set: func(r *Row, v any) error {
 			at(r.Event).Known = true
 			return scanBool(v, &at(r.Event).Value)
 		}}
 }
 
 func mark(name string, at func(*event.Event) *bool) column {
-	return column{name, "BOOLEAN NOT NULL",
-		func(r *Row) (driver.Value, error) { return *at(r.Event), nil },
-		func(r *Row, v any) error { return scanBool(v, at(r.Event)) }}
+	return column{name: name, typ: "BOOLEAN NOT NULL",
+		get: func(r *Row, _ *batch) (driver.Value, error) { return *at(r.Event), nil },
+		set: func(r *Row, v any) error { return scanBool(v, at(r.Event)) }}
 }
 
 func money(name string, at func(*event.Event) *event.Opt[decimal.Decimal]) column {
-	return column{name, moneyType,
-		func(r *Row) (driver.Value, error) {
+	return column{name: name, typ: moneyType,
+		get: func(r *Row, b *batch) (driver.Value, error) {
 			d := *at(r.Event)
 			if !d.Known {
 				return nil, nil
 			}
-			n, err := scaled(d.Value)
-			if err != nil {
+			n := b.int()
+			if err := scaled(n, d.Value); err != nil {
 				return nil, fmt.Errorf("%s: %w", name, err)
 			}
 			return duckdb.Decimal{Width: moneyWidth, Scale: moneyScale, Value: n}, nil
 		},
-		func(r *Row, v any) error {
+		set: func(r *Row, v any) error {
 			d, err := scanDecimal(v)
 			*at(r.Event) = event.Some(d)
 			return err
@@ -316,8 +322,8 @@ func money(name string, at func(*event.Event) *event.Opt[decimal.Decimal]) colum
 }
 
 func object[V json.RawMessage | string](name string, at func(*event.Event) *map[string]V) column {
-	return column{name, "VARCHAR",
-		func(r *Row) (driver.Value, error) {
+	return column{name: name, typ: "VARCHAR",
+		get: func(r *Row, _ *batch) (driver.Value, error) {
 			m := *at(r.Event)
 			if len(m) == 0 {
 				return nil, nil
@@ -326,9 +332,9 @@ func object[V json.RawMessage | string](name string, at func(*event.Event) *map[
 			if err != nil {
 				return nil, fmt.Errorf("%s: %w", name, err)
 			}
-			return validText(string(b)), nil
+			return validText(b), nil
 		},
-		func(r *Row, v any) error {
+		set: func(r *Row, v any) error {
 			s, ok := v.(string)
 			if !ok {
 				return fmt.Errorf("unexpected %T", v)
@@ -339,8 +345,14 @@ func object[V json.RawMessage | string](name string, at func(*event.Event) *map[
 
 // appendObject writes a map as json.Marshal does, in a third of the time.
 func appendObject[V json.RawMessage | string](dst []byte, m map[string]V) ([]byte, error) {
+	var few [32]string
+	keys := few[:0]
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
 	mark := byte('{')
-	for _, k := range slices.Sorted(maps.Keys(m)) {
+	for _, k := range keys {
 		dst = append(dst, mark)
 		dst = append(gjson.AppendJSONString(dst, k), ':')
 		switch v := any(m[k]).(type) {
@@ -364,8 +376,14 @@ func appendObject[V json.RawMessage | string](dst []byte, m map[string]V) ([]byt
 // From Go to the engine.
 
 // validText replaces bytes that are not UTF-8 by U+FFFD: the engine's VARCHAR
-// takes nothing else.
-func validText(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+// takes nothing else. The driver takes bytes as they are, where it copies a
+// string.
+func validText(b []byte) []byte {
+	if utf8.Valid(b) {
+		return b
+	}
+	return bytes.ToValidUTF8(b, []byte("\uFFFD"))
+}
 
 func parseUUID(s string) (duckdb.UUID, error) {
 	id, err := uuid.Parse(s)
@@ -415,7 +433,7 @@ func tagList(tags []string) driver.Value {
 	}
 	list := make([]any, len(tags))
 	for i, t := range tags {
-		list[i] = validText(t)
+		list[i] = validText([]byte(t))
 	}
 	return list
 }
@@ -432,24 +450,27 @@ var powersOfTen = func() (p [19]int64) {
 	return p
 }()
 
-// scaled returns d in units of 10^-18 USD, rounded half to even. Exponents are
+// scaled sets n to d in units of 10^-18 USD, rounded half to even. Exponents are
 // checked first: 1e999999999 is a short number with a very long integer.
-func scaled(d decimal.Decimal) (*big.Int, error) {
-	if exp := int(d.Exponent()); exp > moneyWidth || d.NumDigits()+exp > moneyWidth-moneyScale {
-		return nil, errors.New("cost out of range")
+func scaled(n *big.Int, d decimal.Decimal) error {
+	digits, exp := d.NumDigits(), int(d.Exponent())
+	switch zeros := moneyScale + exp; {
+	case exp > moneyWidth || digits+exp > moneyWidth-moneyScale:
+		return errCost
+	case digits+exp < -moneyScale:
+		n.SetInt64(0)
+	case zeros >= 0 && digits+zeros < 19: // as nearly all are
+		n.SetInt64(d.CoefficientInt64() * powersOfTen[zeros])
+	default:
+		n.Set(d.RoundBank(moneyScale).Shift(moneyScale).BigInt())
+		if n.CmpAbs(maxMoney) >= 0 {
+			return errCost
+		}
 	}
-	if d.NumDigits()+int(d.Exponent()) < -moneyScale {
-		return new(big.Int), nil
-	}
-	if zeros := moneyScale + int(d.Exponent()); zeros >= 0 && d.NumDigits()+zeros < 19 { // as nearly all are
-		return big.NewInt(d.CoefficientInt64() * powersOfTen[zeros]), nil
-	}
-	n := d.RoundBank(moneyScale).Shift(moneyScale).BigInt()
-	if n.CmpAbs(maxMoney) >= 0 {
-		return nil, errors.New("cost out of range")
-	}
-	return n, nil
+	return nil
 }
+
+var errCost = errors.New("cost out of range")
 
 // From the engine to Go.
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
@@ -15,12 +16,21 @@ import (
 
 // A body is the stored form of a content:
 //
-//	zstd( for each of input, output, tools, input state, output state:
-//	      uvarint(len+1) bytes, or uvarint(0) for none )
+//	for each of input, output, tools, input state, output state:
+//	uvarint(len+1) bytes, or uvarint(0) for none
 //
+// as one zstd frame, or as it is behind a zero byte, with which no frame begins.
 // It is compressed here and not by the engine because text is most of what is
 // written: so the log, the memory until the next checkpoint and every later
-// compaction carry a third of it.
+// compaction carry a third of it. A short one stays as it is (minCompressed).
+
+// minCompressed is the size, in bytes, from which a body is compressed. What a
+// shorter one would save, a third of it, is worth less than the time: building
+// the code tables alone takes as long as all else that is done to store an event.
+const minCompressed = 1 << 10
+
+// plainBody is the first byte of a body that is not compressed.
+const plainBody = 0
 
 // maxBody bounds what a damaged body can make of memory: two parts of
 // event.MaxEventBytes and then some.
@@ -56,24 +66,31 @@ func contentParts(c *event.Content) [5]*json.RawMessage {
 	return [5]*json.RawMessage{&c.Input, &c.Output, &c.Tools, &c.InputState, &c.OutputState}
 }
 
-// appendBody appends the body of c to dst.
-func appendBody(dst []byte, c *event.Content) []byte {
+// newBody is the body of c.
+func newBody(c *event.Content) []byte {
+	if most := 1 + c.Size() + 5*binary.MaxVarintLen32; most < minCompressed {
+		return appendParts(append(make([]byte, 0, most), plainBody), c)
+	}
 	buf, _ := rawBodies.Get().(*[]byte)
 	if buf == nil {
 		buf = new([]byte)
 	}
-	raw := slices.Grow((*buf)[:0], c.Size()+5*binary.MaxVarintLen32)
-	for _, p := range contentParts(c) {
-		if *p == nil {
-			raw = append(raw, 0)
-			continue
-		}
-		raw = binary.AppendUvarint(raw, uint64(len(*p))+1)
-		raw = append(raw, *p...)
-	}
-	dst = bodyEncoder().EncodeAll(raw, slices.Grow(dst, len(raw)/2+64))
+	raw := appendParts(slices.Grow((*buf)[:0], c.Size()+5*binary.MaxVarintLen32), c)
+	body := bodyEncoder().EncodeAll(raw, make([]byte, 0, len(raw)/2+64))
 	if *buf = raw; cap(raw) <= maxRawPooled {
 		rawBodies.Put(buf)
+	}
+	return body
+}
+
+func appendParts(dst []byte, c *event.Content) []byte {
+	for _, p := range contentParts(c) {
+		if *p == nil {
+			dst = append(dst, 0)
+			continue
+		}
+		dst = binary.AppendUvarint(dst, uint64(len(*p))+1)
+		dst = append(dst, *p...)
 	}
 	return dst
 }
@@ -81,9 +98,14 @@ func appendBody(dst []byte, c *event.Content) []byte {
 // DecodeContent reads column body of table content.
 func DecodeContent(body []byte) (event.Content, error) {
 	var c event.Content
-	raw, err := bodyDecoder().DecodeAll(body, nil)
-	if err != nil {
-		return c, fmt.Errorf("%w: %w", errBody, err)
+	var raw []byte
+	if len(body) > 0 && body[0] == plainBody {
+		raw = bytes.Clone(body[1:])
+	} else {
+		var err error
+		if raw, err = bodyDecoder().DecodeAll(body, nil); err != nil {
+			return c, fmt.Errorf("%w: %w", errBody, err)
+		}
 	}
 	for _, p := range contentParts(&c) {
 		n, w := binary.Uvarint(raw)

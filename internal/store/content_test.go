@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"reflect"
 	"testing"
 
 	"github.com/klauspost/compress/zstd"
@@ -17,6 +18,7 @@ func FuzzDecodeContent(f *testing.F) {
 		f.Add(enc.EncodeAll([]byte(raw), nil), []byte(raw))
 	}
 	f.Add([]byte("not zstd"), []byte{})
+	f.Add([]byte("\x00\x03{}\x00\x01\x00\x00"), []byte{})
 	f.Fuzz(func(t *testing.T, body, raw []byte) {
 		if c, err := store.DecodeContent(body); err != nil && !c.IsZero() {
 			t.Error("an error came with content")
@@ -27,6 +29,10 @@ func FuzzDecodeContent(f *testing.F) {
 		}
 		if err == nil && c.Size() > len(raw) {
 			t.Errorf("%d bytes of content from %d", c.Size(), len(raw))
+		}
+		plain, plainErr := store.DecodeContent(append([]byte{0}, raw...))
+		if (plainErr == nil) != (err == nil) || !reflect.DeepEqual(plain, c) {
+			t.Errorf("compressed %v (%v), as it is %v (%v)", c, err, plain, plainErr)
 		}
 	})
 }

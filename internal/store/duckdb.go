@@ -84,7 +84,7 @@ type DuckDB struct {
 	closed   bool
 
 	generation atomic.Uint64 // deletions of events; see Derive
-	spare      sync.Pool     // *[]driver.Value of batches before, cleared
+	spare      sync.Pool     // *batch: those before, cleared
 }
 
 // engine is one running instance of DuckDB.
@@ -96,6 +96,7 @@ type engine struct {
 	readers   *sql.DB
 	writers   *sql.DB // at most one connection: writer
 	writer    *sql.Conn
+	threads   threads
 }
 
 // catalog is the name under which the file is attached. The database proper is
@@ -182,6 +183,7 @@ func (d *DuckDB) open(ctx context.Context) (err error) {
 // engine is in use.
 func (e *engine) close() error {
 	e.cancel()
+	e.threads.changing.Wait()
 	var errs []error
 	if e.writer != nil {
 		errs = append(errs, e.writer.Close())
@@ -298,6 +300,7 @@ func (d *DuckDB) read(ctx context.Context, grow bool, scan func(*sql.Rows) error
 	d.gate.RLock()
 	defer d.gate.RUnlock()
 	e := d.engine
+	d.adaptThreads(e, nil)
 	defer context.AfterFunc(e.ctx, cancel)()
 	var rows *sql.Rows
 	err := d.ample(inner, e, grow, func() (err error) {

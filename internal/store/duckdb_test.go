@@ -10,9 +10,11 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -474,32 +476,50 @@ func TestSecondProcess(t *testing.T) {
 	cmd.Process.Kill()
 }
 
+// BenchmarkWrite writes batches as a store does that keeps up (few events) and
+// one that catches up (many). cpu-us/event is of all processors.
 func BenchmarkWrite(b *testing.B) {
-	for _, content := range []int{0, 6000} {
-		b.Run(fmt.Sprintf("batch=500/content=%d", content), func(b *testing.B) {
+	for _, c := range []struct{ batch, content int }{{500, 0}, {500, 6000}, {4000, 900}} {
+		b.Run(fmt.Sprintf("batch=%d/content=%d", c.batch, c.content), func(b *testing.B) {
 			s, err := store.OpenDuckDB(b.Context(), store.Config{Path: filepath.Join(b.TempDir(), "e.duckdb")})
 			if err != nil {
 				b.Fatal(err)
 			}
 			defer s.Close()
 			g := storetest.NewGenerator(1)
-			g.Content = content
+			g.Content = c.content
 			n := 0
+			var cpu time.Duration
 			for b.Loop() {
 				b.StopTimer()
-				batch := make([]*event.Event, 500)
+				batch := make([]*event.Event, c.batch)
 				for i := range batch {
 					batch[i] = g.Event(time.Now())
 				}
+				runtime.GC()
+				before := cpuTime(b)
 				b.StartTimer()
 				if _, err := s.Write(b.Context(), batch); err != nil {
 					b.Fatal(err)
 				}
+				b.StopTimer()
+				cpu += cpuTime(b) - before
+				b.StartTimer()
 				n += len(batch)
 			}
 			b.ReportMetric(float64(n)/b.Elapsed().Seconds(), "events/s")
+			b.ReportMetric(float64(cpu.Microseconds())/float64(n), "cpu-us/event")
 		})
 	}
+}
+
+// cpuTime is what this process has taken of all processors.
+func cpuTime(b *testing.B) time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		b.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 // TestShrunkFileOpens: the engine cuts free blocks off the end of its file

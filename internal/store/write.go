@@ -6,6 +6,8 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"math/big"
+	"slices"
 	"strings"
 	"time"
 
@@ -34,15 +36,17 @@ var errClosed = errors.New("store is closed")
 func (d *DuckDB) Write(ctx context.Context, events []*event.Event) (WriteResult, error) {
 	start := time.Now()
 	// A full batch has more than a third of a million values: they are used again.
-	spare, _ := d.spare.Get().(*[]driver.Value)
-	b, err := encode(events, spare)
-	if err != nil {
-		return WriteResult{}, err
+	b, _ := d.spare.Get().(*batch)
+	if b == nil {
+		b = new(batch)
 	}
 	defer func() {
-		clear(b.values)
-		d.spare.Put(&b.values)
+		b.clear()
+		d.spare.Put(b)
 	}()
+	if err := b.encode(events); err != nil {
+		return WriteResult{}, err
+	}
 	res := WriteResult{Duplicates: len(events) - len(b.rows)}
 	if len(b.rows) == 0 {
 		return res, nil
@@ -52,8 +56,9 @@ func (d *DuckDB) Write(ctx context.Context, events []*event.Event) (WriteResult,
 	if d.closed {
 		return WriteResult{}, errClosed
 	}
+	d.adaptThreads(d.engine, events)
 	var fresh []*encoded
-	err = d.transaction(ctx, func(conn *sql.Conn) (err error) {
+	err := d.transaction(ctx, func(conn *sql.Conn) (err error) {
 		fresh, err = d.append(ctx, conn, b)
 		return err
 	})
@@ -99,11 +104,43 @@ type encoded struct {
 	body   []byte         // nil where there is no content
 }
 
-// batch is the rows of one write.
+// batch is the rows of one write, with the room for their values, which is used
+// again: a full batch has more than a third of a million.
 type batch struct {
 	rows   []encoded
-	values []driver.Value // what the rows' values lie in: used again
+	values []driver.Value // what the rows' values lie in
 	filled []bool         // the columns of which some row has a value
+	last   []lastText     // of each column
+
+	numbers []*[numbersAtOnce]big.Int
+	used    int // of numbers
+}
+
+const numbersAtOnce = 512
+
+// lastText is the text that a column had last, as the engine takes it.
+type lastText struct {
+	text  string
+	value driver.Value
+}
+
+// int lends a number until the batch is cleared.
+func (b *batch) int() *big.Int {
+	block, i := b.used/numbersAtOnce, b.used%numbersAtOnce
+	if block == len(b.numbers) {
+		b.numbers = append(b.numbers, new([numbersAtOnce]big.Int))
+	}
+	b.used++
+	return &b.numbers[block][i]
+}
+
+// clear lets go of the events.
+func (b *batch) clear() {
+	clear(b.rows)
+	clear(b.values)
+	clear(b.last)
+	clear(b.filled)
+	b.rows, b.used = b.rows[:0], 0
 }
 
 // Where Write finds some columns.
@@ -112,26 +149,34 @@ var (
 	storedAtColumn = columnIndex("stored_at")
 )
 
-// encode turns events into rows, the first of each uuid. spare, if it is large
-// enough, becomes the batch's values.
-func encode(events []*event.Event, spare *[]driver.Value) (*batch, error) {
-	b := &batch{rows: make([]encoded, 0, len(events)), filled: make([]bool, len(columns))}
-	if n := len(events) * len(columns); spare != nil && cap(*spare) >= n {
-		b.values = (*spare)[:n]
-	} else {
-		b.values = make([]driver.Value, n)
+// encode turns events into rows, the first of each uuid. The batch is empty before.
+func (b *batch) encode(events []*event.Event) error {
+	b.rows = slices.Grow(b.rows, len(events))
+	b.values = slices.Grow(b.values[:0], len(events)*len(columns))[:len(events)*len(columns)]
+	if b.filled == nil {
+		b.filled, b.last = make([]bool, len(columns)), make([]lastText, len(columns))
 	}
 	seen := make(map[duckdb.UUID]bool, len(events))
 	for k, e := range events {
 		b.rows = append(b.rows, encoded{row: Row{Event: e, ContentBytes: int64(e.Content.Size())}, values: b.values[k*len(columns) : (k+1)*len(columns)]})
 		r := &b.rows[len(b.rows)-1]
 		for i := range columns {
-			v, err := columns[i].get(&r.row)
+			c := &columns[i]
+			if c.text != nil {
+				if s := *c.text(e); s != "" && s == b.last[i].text {
+					r.values[i] = b.last[i].value
+					continue
+				}
+			}
+			v, err := c.get(&r.row, b)
 			if err != nil {
-				return nil, event.NewError(event.CodeInvalid, "an event cannot be stored", "", err)
+				return event.NewError(event.CodeInvalid, "an event cannot be stored", "", err)
 			}
 			if v != nil {
 				r.values[i], b.filled[i] = v, true
+				if c.text != nil {
+					b.last[i] = lastText{*c.text(e), v}
+				}
 			}
 		}
 		r.id = r.values[0].(duckdb.UUID)
@@ -141,11 +186,11 @@ func encode(events []*event.Event, spare *[]driver.Value) (*batch, error) {
 		}
 		seen[r.id] = true
 		if !e.Content.IsZero() {
-			r.body = appendBody(nil, &e.Content)
+			r.body = newBody(&e.Content)
 		}
 	}
 	b.filled[storedAtColumn] = true
-	return b, nil
+	return nil
 }
 
 // append adds the rows that are new to both tables, inside a transaction, and
@@ -191,19 +236,19 @@ func (d *DuckDB) append(ctx context.Context, conn *sql.Conn, b *batch) (fresh []
 		}); err != nil {
 			return err
 		}
-		return appendRows(ctx, conn.(driver.Conn), "content", nil, fresh, contentValues)
+		content := make([]driver.Value, 4)
+		return appendRows(ctx, conn.(driver.Conn), "content", nil, fresh, func(r *encoded) []driver.Value {
+			if r.body == nil {
+				return nil
+			}
+			content[0], content[1], content[2], content[3] = r.values[0], r.values[projectColumn], r.values[storedAtColumn], r.body
+			return content
+		})
 	})
 	if err == nil {
 		d.lastTime = now
 	}
 	return fresh, err
-}
-
-func contentValues(r *encoded) []driver.Value {
-	if r.body == nil {
-		return nil
-	}
-	return []driver.Value{r.values[0], r.values[projectColumn], r.values[storedAtColumn], r.body}
 }
 
 // appendRows appends a row for each r that values gives any for: of the columns

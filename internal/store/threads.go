@@ -1,0 +1,82 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// While more comes in than one batch holds, the processors have enough to do
+// with events that follow each other: then the engine works on one thing with
+// one thread. Sharing the rows of one batch out among threads, in its lookup, its
+// commit and its checkpoint, gets that batch done earlier and costs a seventh
+// more of all processors' time, which the next batch lacks.
+const (
+	rushEvents = DefaultMaxBatch / 2   // events in a batch, from which on there is a rush
+	rushBytes  = DefaultBatchBytes / 2 // or bytes of their content
+	rushHold   = 5 * time.Second       // it lasts after the last such batch
+)
+
+// threads is how many threads the engine uses now.
+type threads struct {
+	mu       sync.Mutex
+	until    time.Time // end of the rush; zero where there is none
+	changing sync.WaitGroup
+}
+
+// rush says that a large batch is being written. It reports whether the engine is
+// to be told.
+func (t *threads) rush(now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	begins := t.until.IsZero()
+	t.until = now.Add(rushHold)
+	return begins
+}
+
+// over reports, once, that the rush has ended.
+func (t *threads) over(now time.Time) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.until.IsZero() || now.Before(t.until) {
+		return false
+	}
+	t.until = time.Time{}
+	return true
+}
+
+func isRush(batch []*event.Event) bool {
+	size := 0
+	for _, e := range batch {
+		size += e.Content.Size()
+	}
+	return len(batch) >= rushEvents || size >= rushBytes
+}
+
+// adaptThreads gives the engine the threads that fit a batch, or a question (nil).
+// The caller holds gate or mu. The engine is told behind its
+// back: it would first finish what its other threads are at, which may be a long
+// question's.
+func (d *DuckDB) adaptThreads(e *engine, batch []*event.Event) {
+	n := d.c.Threads
+	now := d.c.Now()
+	switch {
+	case n == 1:
+		return
+	case isRush(batch):
+		if !e.threads.rush(now) {
+			return
+		}
+		n = 1
+	case !e.threads.over(now):
+		return
+	}
+	e.threads.changing.Go(func() {
+		if _, err := e.readers.ExecContext(context.Background(), fmt.Sprintf("SET threads = %d", n)); err != nil && e.ctx.Err() == nil {
+			d.c.Logger.Warn("the store's threads stay as they are", "error", err)
+		}
+	})
+}
