@@ -21,9 +21,10 @@ func TestFrameworks(t *testing.T) {
 	w := newWorld(t)
 	p := w.start()
 	w.keepContent()
+	x := newTee(t, p)
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "node", "frameworks.mjs", p.base, p.token(), w.sim.OpenAIURL()+"/v1")
+	cmd := exec.CommandContext(ctx, "node", "frameworks.mjs", x.server.URL, phKey, w.sim.OpenAIURL()+"/v1")
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	b, err := cmd.Output()
@@ -52,5 +53,6 @@ func TestFrameworks(t *testing.T) {
 		}
 		w.await(15*time.Second, func() bool { return len(w.ph.ByUUID(e.UUID)) == 1 }, func() string { return name + " did not reach PostHog" })
 	}
+	x.compare(t, p, x.direct.Count())
 	p.stop()
 }
