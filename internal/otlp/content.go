@@ -164,6 +164,9 @@ func content(e *event.Event, b *bag, old spanEvents) {
 		addInstructions(&in, instructions)
 	}
 	e.StopReason = or(e.StopReason, out.finish)
+	if !e.Usage.WebSearches.Known && out.searches > 0 {
+		e.Usage.WebSearches = event.Some(out.searches)
+	}
 	tools := readTools(b)
 	if e.IsCosted() {
 		e.Content.Input, e.Content.Tools = in.json(), tools
@@ -233,7 +236,9 @@ func readOutput(t *thread, b *bag, old spanEvents) {
 			t.add(v, role)
 		}
 	}
-	try(value(b.take("gen_ai.output.messages")), "assistant")
+	said := value(b.take("gen_ai.output.messages"))
+	t.searches = serverSearches(said)
+	try(said, "assistant")
 	if t.n == 0 {
 		for _, m := range old.output {
 			t.fields(members(m.body), roleOf(members(m.body).get("role").String(), m.role))
@@ -246,6 +251,41 @@ func readOutput(t *thread, b *bag, old spanEvents) {
 	try(value(b.take("gen_ai.completion")), "assistant")
 	try(value(b.take("llm.completions")), "assistant")
 	try(value(b.take("gcp.vertex.agent.llm_response")), "assistant")
+}
+
+// serverSearches counts the searches that Anthropic made during a call and has
+// billed: those that came back with a list. One that failed came back with an error
+// (contract section 5.4).
+func serverSearches(messages gjson.Result) (n int64) {
+	if !messages.IsArray() {
+		return 0
+	}
+	asked := make(map[string]bool)
+	messages.ForEach(func(_, m gjson.Result) bool {
+		m.Get("parts").ForEach(func(_, p gjson.Result) bool {
+			id := p.Get("id").String()
+			switch {
+			case !strings.HasPrefix(id, "srvtoolu_"):
+			case p.Get("type").Str == "tool_call":
+				asked[id] = p.Get("name").Str == "web_search"
+			case p.Get("type").Str == "tool_call_response" && asked[id]:
+				answer := p.Get("response")
+				if !answer.Exists() {
+					answer = p.Get("result")
+				}
+				if answer.Type == gjson.String {
+					answer, _ = parse(answer.Str)
+				}
+				if answer.IsArray() {
+					n++
+				}
+				delete(asked, id)
+			}
+			return true
+		})
+		return true
+	})
+	return n
 }
 
 // vercelOutput puts together what the AI SDK tells in parts.

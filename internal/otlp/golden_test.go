@@ -124,6 +124,8 @@ func anyValue(v any) *common.AnyValue {
 		return &common.AnyValue{Value: &common.AnyValue_StringValue{StringValue: v}}
 	case bool:
 		return &common.AnyValue{Value: &common.AnyValue_BoolValue{BoolValue: v}}
+	case int:
+		return &common.AnyValue{Value: &common.AnyValue_IntValue{IntValue: int64(v)}}
 	case json.Number:
 		if n, err := v.Int64(); err == nil {
 			return &common.AnyValue{Value: &common.AnyValue_IntValue{IntValue: n}}

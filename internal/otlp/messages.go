@@ -17,6 +17,7 @@ type thread struct {
 	hasRoles map[string]bool
 	finish   string // the first finish reason that a message named
 	verbatim string // the JSON that was no message of any known form
+	searches int64  // that the provider made meanwhile
 	depth    int    // of lists and objects around the message at hand
 }
 
