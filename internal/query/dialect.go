@@ -12,6 +12,8 @@ type dialect struct {
 	uuid string
 	// uuids is the rows of a bound list of UUIDs given as text.
 	uuids string
+	// texts is the rows of a bound list of texts.
+	texts string
 	// place is where a row of table events is, until the engine next moves rows;
 	// places is the rows of a bound list of them.
 	place, places string
@@ -47,6 +49,7 @@ type dialect struct {
 var duckDB = dialect{
 	uuid:     "CAST(CAST(? AS VARCHAR) AS UUID)",
 	uuids:    "SELECT CAST(unnest(CAST(? AS VARCHAR[])) AS UUID)",
+	texts:    "SELECT unnest(CAST(? AS VARCHAR[]))",
 	place:    "rowid",
 	places:   "SELECT unnest(CAST(? AS BIGINT[]))",
 	property: "json_extract_string(properties, CAST(? AS VARCHAR))",

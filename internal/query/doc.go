@@ -10,7 +10,7 @@
 //   - [Reader.SearchContent]: events by words of their prompts and answers.
 //   - [Reader.Trace]: one assembled tree, with its roll-up counted once.
 //   - [Reader.Traces], [Reader.Sessions], [Reader.Users], [Reader.Errors]: lists;
-//     ids.go says how few events they need to read.
+//     parts.go says what they add up, ids.go how few events they need to read.
 //   - [Reader.Stats], [Reader.Today], [Reader.SevenDays]: totals; summing.go
 //     takes them from roll-ups.
 //   - [Reader.Series]: figures over time by a breakdown, for charts; measure.go

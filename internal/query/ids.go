@@ -102,9 +102,10 @@ const (
 )
 
 // newest finds the newest traces, sessions or users of a list, or those after
-// its cursor, from the newest events alone: no more than so many, in any order.
-// The list must not be narrowed by a filter.
-func (r *Reader) newest(ctx context.Context, key string, q ListQuery, limit int) ([]string, error) {
+// its cursor, from the newest events alone: no more than so many, in any order,
+// and, of traces, since when there are events of them. The list must not be
+// narrowed by a filter.
+func (r *Reader) newest(ctx context.Context, key string, q ListQuery, limit int) (ids []string, since time.Time, err error) {
 	end := q.To
 	if end.IsZero() {
 		end = r.now()
@@ -112,13 +113,12 @@ func (r *Reader) newest(ctx context.Context, key string, q ListQuery, limit int)
 	var after mark
 	var micros int64
 	if q.Cursor != "" {
-		var err error
 		if after, err = parseMark(q.Cursor, string(q.Sort)); err != nil {
-			return nil, err
+			return nil, since, err
 		}
 		value, err := decimal.NewFromString(after.Value)
 		if err != nil {
-			return nil, fmt.Errorf("read cursor: %w", err)
+			return nil, since, fmt.Errorf("read cursor: %w", err)
 		}
 		micros = value.IntPart()
 	}
@@ -134,7 +134,7 @@ func (r *Reader) newest(ctx context.Context, key string, q ListQuery, limit int)
 		}
 		w, err := r.where(q.Project, &f)
 		if err != nil {
-			return nil, err
+			return nil, since, err
 		}
 		w.add(key + " IS NOT NULL")
 		moment, having := "max(ts)", ""
@@ -149,17 +149,25 @@ func (r *Reader) newest(ctx context.Context, key string, q ListQuery, limit int)
 			having = " HAVING " + moment + " < make_timestamp(?) OR " + moment + " = make_timestamp(?) AND " + key + " > ?"
 			args = append(w.args, micros, micros, after.ID)
 		}
-		found, err := r.texts(ctx, "SELECT "+key+" FROM events "+w.String()+" GROUP BY "+key+having+" ORDER BY "+moment+" DESC, "+key+" LIMIT ?", append(args, limit)...)
+		found, err := r.raw(ctx, "SELECT "+key+", "+moment+" FROM events "+w.String()+" GROUP BY "+key+having+" ORDER BY "+moment+" DESC, "+key+" LIMIT ?", append(args, limit)...)
 		if err != nil {
-			return nil, err
+			return nil, since, err
 		}
-		if byStart && !whole && len(found) > 0 {
-			if found, err = r.withoutEarlier(ctx, key, q, f.From, found); err != nil {
-				return nil, err
+		ids = ids[:0]
+		for _, row := range found {
+			id, _ := row[0].(string)
+			ids = append(ids, id)
+			if byStart {
+				since, _ = row[1].(time.Time) // the last is the earliest
 			}
 		}
-		if len(found) == limit || whole {
-			return found, nil
+		if byStart && !whole && len(ids) > 0 {
+			if ids, err = r.withoutEarlier(ctx, key, q, f.From, ids); err != nil {
+				return nil, since, err
+			}
+		}
+		if len(ids) == limit || whole {
+			return ids, since, nil
 		}
 	}
 }
@@ -175,18 +183,18 @@ func (r *Reader) withoutEarlier(ctx context.Context, key string, q ListQuery, be
 	if err != nil {
 		return nil, err
 	}
-	w.among(key, ids)
+	r.among(w, key, ids)
 	earlier, err := r.texts(ctx, "SELECT DISTINCT "+key+" FROM "+from.sql+" "+w.String(), append(from.args, w.args...)...)
 	return slices.DeleteFunc(ids, func(id string) bool { return slices.Contains(earlier, id) }), err
 }
 
 // among adds that a column has one of some values.
-func (w *where) among(column string, values []string) {
+func (r *Reader) among(w *where, column string, values []string) {
 	args := make([]any, len(values))
 	for i, v := range values {
 		args[i] = v
 	}
-	w.add(column+" IN (NULL"+strings.Repeat(", ?", len(values))+")", args...)
+	w.add(column+" IN ("+r.sql.texts+")", args)
 }
 
 // texts reads a column of texts.

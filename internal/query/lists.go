@@ -87,22 +87,20 @@ func (f *Filter) narrows() bool {
 	return g.Name+g.Kind+g.ModelAsked+g.Step+g.InputLength+g.Provider+g.Model+g.Operation+g.Surface+g.User+g.SessionID+g.TraceID+g.PromptName+g.PromptVersion+g.Status+g.ErrorType+g.TaskType+g.Environment+g.Tag+g.Flag+g.ErrorGroup+g.Text != "" || len(f.Properties) > 0
 }
 
-const ofCall = " FILTER (WHERE " + callExpr + ")"
-
-// listOrders are what lists are ordered by, over the events of an id; that of
+// listOrders are what lists are ordered by, over the parts of an id; that of
 // SortStart is momentExpr.
 var listOrders = map[Sort]string{
-	SortStart: "", SortErrors: "count(*) FILTER (WHERE is_error)", SortCalls: "count(*)" + ofCall,
-	SortDuration: "coalesce(greatest(max(epoch_us(ts) + latency_us) - epoch_us(min(ts) FILTER (WHERE latency_us IS NOT NULL)), 0), 0)",
-	SortCost:     "coalesce(sum(cost_total)" + ofCall + ", 0)", SortTokens: "coalesce(sum(tokens)" + ofCall + ", 0)",
+	SortStart: "", SortErrors: partSum("errors"), SortCalls: partSum("calls"),
+	SortDuration: "coalesce(greatest(" + partSum("ended") + " - " + partSum("began") + ", 0), 0)",
+	SortCost:     "coalesce(" + partSum("cost") + ", 0)", SortTokens: "coalesce(" + partSum("tokens") + ", 0)",
 }
 
 // momentExpr is when a trace began, or a session or user was last seen.
 func momentExpr(key string) string {
 	if key == "trace_id" {
-		return "epoch_us(min(ts))"
+		return "epoch_us(" + partSum("first") + ")"
 	}
-	return "epoch_us(max(ts))"
+	return "epoch_us(" + partSum("latest") + ")"
 }
 
 func (r *Reader) list(ctx context.Context, key string, q ListQuery) (*ListPage, error) {
@@ -124,10 +122,11 @@ func (r *Reader) list(ctx context.Context, key string, q ListQuery) (*ListPage, 
 	if order == "" {
 		order = momentExpr(key)
 	}
-	w, err := r.where(q.Project, &Filter{From: q.From, To: q.To})
+	c, err := r.cover(ctx, q.Project)
 	if err != nil {
 		return nil, err
 	}
+	w := new(where)
 	w.add(key + " IS NOT NULL")
 	within := *w
 	if q.narrows() {
@@ -135,7 +134,14 @@ func (r *Reader) list(ctx context.Context, key string, q ListQuery) (*ListPage, 
 		if err != nil {
 			return nil, err
 		}
-		w.add(key+" IN (SELECT "+key+" FROM events "+in.String()+")", in.args...)
+		from := source{sql: "events"}
+		if those, ok := partsOf(q.Filter); ok {
+			if from, err = r.parts(q.Project, q.Filter, c, those.String()); err != nil {
+				return nil, err
+			}
+			in = those
+		}
+		w.add(key+" IN (SELECT "+key+" FROM "+from.sql+" "+in.String()+")", slices.Concat(from.args, in.args)...)
 	}
 	for _, id := range q.IDs {
 		if err := checkText("id", id); err != nil {
@@ -156,9 +162,16 @@ func (r *Reader) list(ctx context.Context, key string, q ListQuery) (*ListPage, 
 	if q.IDs == nil {
 		// First which they are, from what the order needs alone.
 		if q.Sort == SortStart && !q.narrows() {
-			q.IDs, err = r.newest(ctx, key, q, q.Limit+1)
+			var since time.Time
+			if q.IDs, since, err = r.newest(ctx, key, q, q.Limit+1); since.After(q.From) {
+				q.From = since
+			}
 		} else {
-			q.IDs, err = r.texts(ctx, "SELECT id FROM (SELECT "+key+" AS id, "+sorted+" FROM events "+w.String()+" GROUP BY "+key+")"+after+" ORDER BY sort DESC, id LIMIT ?", append(slices.Concat(w.args, afterArgs), q.Limit+1)...)
+			var from source
+			if from, err = r.parts(q.Project, q.Filter, c, order); err != nil {
+				return nil, err
+			}
+			q.IDs, err = r.texts(ctx, "SELECT id FROM (SELECT "+key+" AS id, "+sorted+" FROM "+from.sql+" "+w.String()+" GROUP BY "+key+")"+after+" ORDER BY sort DESC, id LIMIT ?", append(slices.Concat(from.args, w.args, afterArgs), q.Limit+1)...)
 		}
 		if err != nil {
 			return nil, err
@@ -168,13 +181,9 @@ func (r *Reader) list(ctx context.Context, key string, q ListQuery) (*ListPage, 
 	if len(q.IDs) == 0 {
 		return &ListPage{Rows: []Summary{}}, nil
 	}
-	w.among(key, q.IDs)
-	from, err := r.held(ctx, q.Project, key, q.IDs)
-	if err != nil {
-		return nil, err
-	}
-	name := "coalesce(arg_min(trace_name, ts) FILTER (WHERE trace_name IS NOT NULL), arg_min(span_name, ts) FILTER (WHERE name = '" + event.Trace + "'), '')"
-	user, session := "coalesce(arg_min(distinct_id, ts) FILTER (WHERE distinct_id IS NOT NULL), '')", "coalesce(arg_min(session_id, ts) FILTER (WHERE session_id IS NOT NULL), '')"
+	r.among(w, key, q.IDs)
+	name := "coalesce(" + partSum("trace_name") + ", " + partSum("root_name") + ", '')"
+	user, session := "coalesce(arg_min(distinct_id, first), '')", "coalesce(arg_min(session_id, first), '')"
 	if key == "distinct_id" {
 		name, user, session = "''", "distinct_id", "''"
 	}
@@ -188,15 +197,21 @@ func (r *Reader) list(ctx context.Context, key string, q ListQuery) (*ListPage, 
 	if key == "distinct_id" {
 		sessions = "count(DISTINCT session_id)"
 	}
-	cols := strings.Join([]string{
-		key + " AS id", name + " AS trace_name", user + " AS user_name", session + " AS session", "min(ts) AS first", "max(ts) AS last", sorted,
-		listOrders[SortDuration] + " AS duration",
-		"count(*) AS events", listOrders[SortCalls] + " AS calls", listOrders[SortErrors] + " AS errors", traces + " AS traces", sessions + " AS sessions",
-		r.sql.bigint("sum(tokens)"+ofCall) + " AS tokens", "sum(cost_total)" + ofCall + " AS cost", "count(*) FILTER (WHERE " + callExpr + " AND cost_total IS NULL) AS uncosted",
-		"min(ts) FILTER (WHERE name = '" + event.FirstValue + "') AS first_value",
-	}, ", ")
-	query := "SELECT id, trace_name, user_name, session, first, last, duration, events, calls, errors, traces, sessions, tokens, " + r.sql.digits("cost") + ", uncosted, first_value, " + r.sql.digits("sort") +
-		" FROM (SELECT " + cols + " FROM " + from.sql + " " + w.String() + " GROUP BY " + key + ")" + after + " ORDER BY sort DESC, id LIMIT ?"
+	cols := []string{key + " AS id", name + " AS name_of_trace", user + " AS user_name", session + " AS session"}
+	for _, n := range []string{"first", "latest"} {
+		cols = append(cols, partSum(n)+" AS all_"+n)
+	}
+	cols = append(cols, sorted, listOrders[SortDuration]+" AS duration", traces+" AS traces", sessions+" AS sessions")
+	for _, n := range []string{"events", "calls", "errors", "tokens", "uncosted"} {
+		cols = append(cols, r.sql.bigint(partSum(n))+" AS all_"+n)
+	}
+	cols = append(cols, partSum("cost")+" AS all_cost", partSum("first_value")+" AS all_first_value")
+	from, err := r.parts(q.Project, q.Filter, c, strings.Join(cols, " "))
+	if err != nil {
+		return nil, err
+	}
+	query := "SELECT id, name_of_trace, user_name, session, all_first, all_latest, duration, all_events, all_calls, all_errors, traces, sessions, all_tokens, " + r.sql.digits("all_cost") + ", all_uncosted, all_first_value, " + r.sql.digits("sort") +
+		" FROM (SELECT " + strings.Join(cols, ", ") + " FROM " + from.sql + " " + w.String() + " GROUP BY " + key + ")" + after + " ORDER BY sort DESC, id LIMIT ?"
 	page := &ListPage{Rows: []Summary{}}
 	var marks []string
 	err = r.store.Read(ctx, func(rows *sql.Rows) error {

@@ -157,7 +157,7 @@ func literal(t time.Time) string {
 }
 
 // stagedTables are the tables whose rows the engine makes itself.
-var stagedTables = []string{"rollup", "rollup_times", "rollup_users", "rollup_errors"}
+var stagedTables = []string{"rollup", "rollup_times", "rollup_users", "rollup_errors", "rollup_parts"}
 
 func (s *stretch) read(ctx context.Context) error {
 	in := s.in().cond
@@ -174,6 +174,7 @@ func (s *stretch) read(ctx context.Context) error {
 		"rollup": sums, "rollup_times": times,
 		"rollup_users":  "SELECT DISTINCT project_id, date_trunc('day', ts), distinct_id FROM events WHERE " + callExpr + " AND distinct_id IS NOT NULL AND " + in,
 		"rollup_errors": "SELECT " + strings.Join(failureColumns, ", ") + ", " + errorExpr + " AS m FROM events WHERE " + failureExpr + " AND " + in + " ORDER BY ts",
+		"rollup_parts":  s.partsQuery(slot),
 	}
 	for _, table := range stagedTables {
 		if err := s.into.Stage(ctx, table, "SELECT "+literal(s.last)+" AS last, * FROM ("+queries[table]+")"); err != nil {

@@ -263,8 +263,9 @@ func (p *pair) comparePages(t *testing.T, every int) {
 			"users": func(r *query.Reader) func(context.Context, query.ListQuery) (*query.ListPage, error) { return r.Users },
 		}
 		for name, list := range lists {
-			for _, sort := range []query.Sort{query.SortStart, query.SortCost} {
-				if sort != query.SortStart && i > 0 || i%every != 0 {
+			others := []query.Sort{query.SortCost, query.SortDuration, query.SortErrors, query.SortTokens, query.SortCalls}
+			for _, sort := range []query.Sort{query.SortStart, others[i%len(others)]} {
+				if i%every != 0 {
 					continue
 				}
 				cursor := ""

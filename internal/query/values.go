@@ -77,6 +77,10 @@ func (r *Reader) valuesFrom(ctx context.Context, project, field, expr string) (s
 		from, err := r.eventsSource(ofAll, project, &f, p.dim, p, "n")
 		return "(SELECT nullif(value, '') AS v, n FROM " + from.sql + ")", from.args, err
 	}
+	if field == string(ByUser) {
+		from, err := r.parts(project, f, c, "events")
+		return "(SELECT " + expr + " AS v, events AS n FROM " + from.sql + ")", from.args, err
+	}
 	w, err := r.where(project, &f)
 	if err != nil {
 		return "", nil, err

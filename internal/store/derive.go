@@ -100,7 +100,7 @@ func noRows(*sql.Rows) error { return nil }
 func (d *DuckDB) Generation() uint64 { return d.generation.Load() }
 
 // derivedTables are those with rows of a project and a stretch.
-var derivedTables = []string{"rollup", "rollup_times", "rollup_users", "rollup_outcomes", "rollup_errors", "rollup_ids"}
+var derivedTables = []string{"rollup", "rollup_times", "rollup_users", "rollup_outcomes", "rollup_errors", "rollup_ids", "rollup_parts"}
 
 // dropDerived takes a project's events stored before a time out of the derived
 // tables, and the rest of the last stretch with them: from then on questions

@@ -216,6 +216,9 @@ func (d *DuckDB) setUp() string {
 		"SET max_vacuum_tasks = 0",
 		// Close does it itself; after a fatal error nobody may.
 		"PRAGMA disable_checkpoint_on_shutdown",
+		// Of so many rows that a question names, as many as a page has, the engine
+		// looks up each; of more it reads all from the first to the last.
+		"SET GLOBAL dynamic_or_filter_threshold = 1024",
 		"SET TimeZone = 'UTC'",
 		attach(d.c.Path, catalog),
 		"USE " + catalog,

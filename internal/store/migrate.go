@@ -14,6 +14,7 @@ var migrations = []string{
 	2 - 1: "ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_cache_saved " + moneyType, // a new file has it from the start
 	3 - 1: createDerived,
 	4 - 1: deriveMore,
+	5 - 1: deriveParts,
 }
 
 var createEvents = func() string {
@@ -193,6 +194,32 @@ CREATE TABLE rollup_ids ( -- which traces and sessions have events in a stretch
 	hash BIGINT NOT NULL -- of the kind of id and the id
 );
 DELETE FROM rolled; DELETE FROM rolled_floor; DELETE FROM rollup; DELETE FROM rollup_times; DELETE FROM rollup_users; DELETE FROM rollup_outcomes;`
+
+// deriveParts adds a derived table, and has all of them filled anew with it.
+const deriveParts = `
+CREATE TABLE rollup_parts ( -- sums over the events of one trace, session and user within a slot
+	last TIMESTAMP NOT NULL,
+	project_id VARCHAR NOT NULL,
+	trace_id VARCHAR,
+	session_id VARCHAR,
+	distinct_id VARCHAR,
+	first TIMESTAMP NOT NULL,
+	latest TIMESTAMP NOT NULL,
+	began BIGINT,
+	ended BIGINT,
+	trace_name VARCHAR,
+	named TIMESTAMP,
+	root_name VARCHAR,
+	rooted TIMESTAMP,
+	events BIGINT NOT NULL,
+	calls BIGINT NOT NULL,
+	errors BIGINT NOT NULL,
+	tokens BIGINT,
+	cost DECIMAL(38,18),
+	uncosted BIGINT NOT NULL,
+	first_value TIMESTAMP
+);
+DELETE FROM rolled; DELETE FROM rolled_floor; DELETE FROM rollup; DELETE FROM rollup_times; DELETE FROM rollup_users; DELETE FROM rollup_outcomes; DELETE FROM rollup_errors; DELETE FROM rollup_ids;`
 
 // migrate brings the file to this binary's version and refuses a newer one.
 func migrate(ctx context.Context, conn *sql.Conn, path string) error {
