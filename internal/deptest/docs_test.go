@@ -63,3 +63,40 @@ func headings(text string) map[string]bool {
 	}
 	return all
 }
+
+// TestConformance holds the page that says which test holds what: the tests that it
+// names exist.
+func TestConformance(t *testing.T) {
+	const top = "../.."
+	page, err := os.ReadFile(top + "/docs/conformance.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := regexp.MustCompile("`(\\w+)\\.((?:Test|Fuzz)\\w+)`").FindAllStringSubmatch(string(page), -1)
+	if len(named) < 100 {
+		t.Errorf("only %d tests are named", len(named))
+	}
+	tests := make(map[string]string) // the test files of a package, by its name
+	for _, m := range named {
+		if _, ok := tests[m[1]]; !ok {
+			var all strings.Builder
+			for _, dir := range []string{"/", "/internal/"} {
+				files, err := filepath.Glob(top + dir + m[1] + "/*_test.go")
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, f := range files {
+					text, err := os.ReadFile(f)
+					if err != nil {
+						t.Fatal(err)
+					}
+					all.Write(text)
+				}
+			}
+			tests[m[1]] = all.String()
+		}
+		if !strings.Contains(tests[m[1]], "\nfunc "+m[2]+"(") {
+			t.Errorf("there is no %s in %s", m[2], m[1])
+		}
+	}
+}

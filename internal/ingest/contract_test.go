@@ -292,3 +292,17 @@ func TestRawUsage(t *testing.T) {
 		}
 	}
 }
+
+// The ids of an LLM event are text, whatever the sender made them of; of an object
+// none can be made.
+func TestIdentifiers(t *testing.T) {
+	h, k := newDoor(t, ingest.Config{})
+	w := call(h, "POST", "/i/v0/ai/batch/", batchOf(settings.def.Token, `{"event":"$ai_span","distinct_id":"d","properties":{"$ai_trace_id":123,"$ai_span_id":true,"$ai_parent_id":{"a":1},"$ai_session_id":null}}`))
+	if w.Code != 200 || len(k.events(t)) != 1 {
+		t.Fatal(w.Code, w.Body)
+	}
+	e := k.events(t)[0]
+	if e.TraceID != "123" || e.SpanID != "true" || e.ParentID != "" || e.SessionID != "" || string(e.Properties["$ai_session_id"]) != "null" {
+		t.Errorf("%q %q %q %q %s", e.TraceID, e.SpanID, e.ParentID, e.SessionID, e.Properties)
+	}
+}

@@ -125,3 +125,23 @@ func TestGRPCRefusals(t *testing.T) {
 		})
 	}
 }
+
+// TestGRPCPartialSuccess checks that good spans are taken and bad ones counted, as
+// over HTTP.
+func TestGRPCPartialSuccess(t *testing.T) {
+	req := readSpans(t, "semconv_current")
+	req.ResourceSpans[0].ScopeSpans[0].Spans[1].SpanId = nil
+	h, k := newDoor(t, otlp.Limits{})
+	conn, err := grpc.NewClient(serveGRPC(t, h), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	answer, err := collector.NewTraceServiceClient(conn).Export(metadata.AppendToOutgoingContext(t.Context(), "authorization", "Bearer "+token), req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := answer.GetPartialSuccess(); p.GetRejectedSpans() != 1 || !strings.Contains(p.GetErrorMessage(), "span id") || len(k.kept) != 5 {
+		t.Errorf("%v, %d events", p, len(k.kept))
+	}
+}

@@ -1,6 +1,9 @@
 package provider
 
-import "bytes"
+import (
+	"bytes"
+	"slices"
+)
 
 // maxHeld bounds what the stripper keeps of an event whose end has not arrived.
 // A longer one is passed on unread: a usage chunk has some 500 bytes.
@@ -31,10 +34,8 @@ func (s *UsageStripper) Write(p []byte) []byte {
 	if s.line == 0 && len(s.held) == 0 && !s.cr && !s.passing && !s.ended && bytes.HasSuffix(p, []byte("\n\n")) && !bytes.Contains(p, []byte(`"usage"`)) {
 		return p
 	}
-	s.out = s.out[:0]
-	if n := len(s.held) + len(p); cap(s.out) < n {
-		s.out = make([]byte, 0, n)
-	}
+	// An event may come byte by byte: room grows by doubling, not with each read.
+	s.out = slices.Grow(s.out[:0], len(s.held)+len(p))
 	start := 0 // of the event within p
 	for i := 0; i < len(p); i++ {
 		c := p[i]
