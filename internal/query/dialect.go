@@ -36,6 +36,10 @@ type dialect struct {
 	quantiles func(expr, filter string) string
 	// bigint makes a sum of integers fit int64.
 	bigint func(expr string) string
+	// propertyAt is property where an expression has its path.
+	propertyAt func(path string) string
+	// names is the name of each property, one row each.
+	names string
 	// constProperty is property with a name known beforehand.
 	constProperty func(name string) string
 	// float turns a number into a double; tryFloat a text, or NULL where it is none.
@@ -47,12 +51,14 @@ type dialect struct {
 }
 
 var duckDB = dialect{
-	uuid:     "CAST(CAST(? AS VARCHAR) AS UUID)",
-	uuids:    "SELECT CAST(unnest(CAST(? AS VARCHAR[])) AS UUID)",
-	texts:    "SELECT unnest(CAST(? AS VARCHAR[]))",
-	place:    "rowid",
-	places:   "SELECT unnest(CAST(? AS BIGINT[]))",
-	property: "json_extract_string(properties, CAST(? AS VARCHAR))",
+	uuid:       "CAST(CAST(? AS VARCHAR) AS UUID)",
+	uuids:      "SELECT CAST(unnest(CAST(? AS VARCHAR[])) AS UUID)",
+	texts:      "SELECT unnest(CAST(? AS VARCHAR[]))",
+	place:      "rowid",
+	places:     "SELECT unnest(CAST(? AS BIGINT[]))",
+	property:   propertyAt("CAST(? AS VARCHAR)"),
+	propertyAt: propertyAt,
+	names:      "unnest(json_keys(properties))",
 	flag: "coalesce(json_extract_string(flags, CAST(? AS VARCHAR)), CASE WHEN json_extract_string(properties, '/posthog_flag') = CAST(? AS VARCHAR)" +
 		" THEN json_extract_string(properties, '/posthog_flag_variant') END)",
 	hasTag: "list_contains(tags, CAST(? AS VARCHAR))",
@@ -67,13 +73,16 @@ var duckDB = dialect{
 	},
 	bigint: func(expr string) string { return "CAST(" + expr + " AS BIGINT)" },
 	constProperty: func(name string) string {
-		return "json_extract_string(properties, '" + strings.ReplaceAll(propertyPath(name), "'", "''") + "')"
+		return propertyAt("'" + strings.ReplaceAll(propertyPath(name), "'", "''") + "'")
 	},
 	float:    func(expr string) string { return "CAST(" + expr + " AS DOUBLE)" },
 	tryFloat: func(expr string) string { return "TRY_CAST(" + expr + " AS DOUBLE)" },
 	derived:  true,
 	digits:   func(expr string) string { return "CAST(" + expr + " AS VARCHAR)" },
 }
+
+// propertyAt is the property that an expression points at.
+func propertyAt(path string) string { return "json_extract_string(properties, " + path + ")" }
 
 func dialectOf(engine string) (dialect, error) {
 	if engine == "duckdb" {

@@ -15,6 +15,8 @@
 //     takes them from roll-ups.
 //   - [Reader.Series]: figures over time by a breakdown, for charts; measure.go
 //     says what each [Measure] is.
+//   - [Reader.Steps], [Reader.Shapes]: what agents do; shapes.go counts most traces
+//     without their events.
 //   - [Reader.PromptUse]: how prompts and their versions were used.
 //   - [Reader.FilterValues]: what a menu can offer.
 //   - rollup.go, [Roller]: how questions about millions of events are answered

@@ -46,12 +46,22 @@ func (r *Reader) held(ctx context.Context, project, column string, ids []string)
 	for i, id := range ids {
 		hashes[i] = idHash(column, id)
 	}
-	// Stretches, those that lie side by side as one.
-	type stretch struct{ first, last time.Time }
-	var parts []stretch
+	return r.stretches(ctx, &c, "SELECT last FROM rollup_ids WHERE project_id = ? AND last <= ? AND hash IN (SELECT unnest(CAST(? AS BIGINT[])))", []any{project, c.last, hashes})
+}
+
+// storedIn is a range of stored_at: (first, last].
+type storedIn struct{ first, last time.Time }
+
+func (s storedIn) cond() condition {
+	return condition{"stored_at > ? AND stored_at <= ?", []any{s.first.UTC(), s.last.UTC()}}
+}
+
+// ranges are those of some stretches, a subquery, in order. Stretches that lie side
+// by side are one.
+func (r *Reader) ranges(ctx context.Context, lasts string, args []any) (parts []storedIn, err error) {
 	err = r.store.Read(ctx, func(rows *sql.Rows) error {
 		for rows.Next() {
-			var s stretch
+			var s storedIn
 			if err := rows.Scan(&s.first, &s.last); err != nil {
 				return err
 			}
@@ -62,7 +72,14 @@ func (r *Reader) held(ctx context.Context, project, column string, ids []string)
 			}
 		}
 		return nil
-	}, "SELECT first, last FROM rolled WHERE last IN (SELECT last FROM rollup_ids WHERE project_id = ? AND last <= ? AND hash IN (SELECT unnest(CAST(? AS BIGINT[])))) ORDER BY first", project, c.last, hashes)
+	}, "SELECT first, last FROM rolled WHERE last IN ("+lasts+") ORDER BY first", args...)
+	return parts, err
+}
+
+// stretches is the events of some stretches, a subquery, and those of none, with all
+// columns of events. It holds other events, too.
+func (r *Reader) stretches(ctx context.Context, c *cover, lasts string, args []any) (table, error) {
+	parts, err := r.ranges(ctx, lasts, args)
 	if err != nil {
 		return table{}, err
 	}
@@ -78,7 +95,7 @@ func (r *Reader) held(ctx context.Context, project, column string, ids []string)
 	}
 	conds := slices.Clone(c.rest)
 	for _, p := range parts {
-		conds = append(conds, condition{"stored_at > ? AND stored_at <= ?", []any{p.first.UTC(), p.last.UTC()}})
+		conds = append(conds, p.cond())
 	}
 	if len(conds) == 0 {
 		conds = []condition{{"false", nil}}
@@ -86,7 +103,7 @@ func (r *Reader) held(ctx context.Context, project, column string, ids []string)
 	// One part each: the engine skips what lies outside a range, not what lies
 	// outside of several.
 	var from []string
-	var args []any
+	args = nil
 	for _, c := range conds {
 		from, args = append(from, "SELECT *, "+r.sql.place+" AS place FROM events WHERE "+c.cond), append(args, c.args...)
 	}

@@ -469,6 +469,7 @@ func (r *Reader) Steps(ctx context.Context, project string, f Filter, limit int)
 	out := []Step{}
 	tool := "coalesce(" + r.sql.toolExpr() + ", false)"
 	step := r.sql.stepExpr()
+	// Only where a span failed can one come after it: few are put in order.
 	err = r.store.Read(ctx, func(rows *sql.Rows) error {
 		for rows.Next() {
 			var s Step
@@ -480,58 +481,9 @@ func (r *Reader) Steps(ctx context.Context, project string, f Filter, limit int)
 			out = append(out, s)
 		}
 		return nil
-	}, "SELECT step, bool_or(tool), count(*) AS n, count(*) FILTER (WHERE is_error), count(*) FILTER (WHERE after_error), quantile_cont(latency_us, 0.95) FROM ("+
-		"SELECT step, tool, is_error, latency_us, trace_id IS NOT NULL AND coalesce(lag(is_error) OVER (PARTITION BY trace_id, step ORDER BY ts, uuid), false) AS after_error FROM ("+
-		"SELECT *, "+step+" AS step, "+tool+" AS tool FROM events "+w.String()+")) GROUP BY step ORDER BY n DESC, step LIMIT ?", append(w.args, limit)...)
+	}, "WITH span AS MATERIALIZED (SELECT "+step+" AS step, "+tool+" AS tool, is_error, latency_us, CASE WHEN trace_id IS NOT NULL THEN hash(trace_id) END AS trace, ts, uuid FROM events "+w.String()+"),"+
+		" again AS (SELECT step, count(*) FILTER (WHERE after_error) AS retries FROM ("+
+		"SELECT step, lag(is_error) OVER (PARTITION BY trace, step ORDER BY ts, uuid) AS after_error FROM span WHERE trace IN (SELECT trace FROM span WHERE is_error)) GROUP BY step)"+
+		" SELECT step, bool_or(tool), count(*) AS n, count(*) FILTER (WHERE is_error), coalesce(any_value(retries), 0), quantile_cont(latency_us, 0.95) FROM span LEFT JOIN again USING (step) GROUP BY step ORDER BY n DESC, step LIMIT ?", append(w.args, limit)...)
 	return out, err
-}
-
-// Shape is how many traces have so many calls, or are so deep.
-type Shape struct {
-	Size   int64 `json:"size"`
-	Traces int64 `json:"traces"`
-}
-
-// Shapes counts the traces of a time range by their calls and by their depth:
-// how many levels of parents and children lie above their deepest event. Depths
-// are counted up to 12. Only traces with an event that meets f count.
-func (r *Reader) Shapes(ctx context.Context, project string, f Filter) (calls, depth []Shape, err error) {
-	w, err := r.where(project, &Filter{From: f.From, To: f.To})
-	if err != nil {
-		return nil, nil, err
-	}
-	w.add("trace_id IS NOT NULL")
-	if f.narrows() {
-		in, err := r.where(project, &f)
-		if err != nil {
-			return nil, nil, err
-		}
-		w.add("trace_id IN (SELECT trace_id FROM events "+in.String()+")", in.args...)
-	}
-	read := func(query string, args []any) ([]Shape, error) {
-		out := []Shape{}
-		err := r.store.Read(ctx, func(rows *sql.Rows) error {
-			for rows.Next() {
-				var s Shape
-				if err := rows.Scan(&s.Size, &s.Traces); err != nil {
-					return err
-				}
-				out = append(out, s)
-			}
-			return nil
-		}, query, args...)
-		return out, err
-	}
-	calls, err = read("SELECT n, count(*) FROM (SELECT count(*) FILTER (WHERE "+callExpr+") AS n FROM events "+w.String()+" GROUP BY trace_id) GROUP BY n ORDER BY n", w.args)
-	if err != nil {
-		return nil, nil, err
-	}
-	// Each round goes one level down from the roots: events whose parent is not in
-	// their trace.
-	// Hashes stand for ids: they take a fraction of the memory.
-	depth, err = read("WITH RECURSIVE part AS MATERIALIZED (SELECT DISTINCT hash(trace_id) AS t, CASE WHEN span_id IS NOT NULL THEN hash(trace_id, span_id) END AS id, CASE WHEN parent_id IS NOT NULL THEN hash(trace_id, parent_id) END AS up FROM events "+w.String()+" AND (span_id IS NOT NULL OR parent_id IS NOT NULL)),"+
-		" level AS (SELECT t, id, 1 AS depth FROM part WHERE up IS NULL OR up NOT IN (SELECT id FROM part WHERE id IS NOT NULL)"+
-		" UNION ALL SELECT p.t, p.id, l.depth + 1 FROM level l JOIN part p ON p.up = l.id WHERE l.depth < 12)"+
-		" SELECT d, count(*) FROM (SELECT t, max(depth) AS d FROM level GROUP BY t) GROUP BY d ORDER BY d", w.args)
-	return calls, depth, err
 }

@@ -1,7 +1,9 @@
 package query
 
 import (
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -76,13 +78,15 @@ const (
 	ofAll   // every event
 )
 
-// measure is how a measure is computed: a column of a SELECT over the source of
-// its kind; or one of the quantiles of a column's durations.
+// measure is how a measure is computed: from sums over the rows of its source,
+// which add up over groups of rows; or, where sums is empty, by an aggregate that
+// does not, as the quantiles of a column's durations.
 type measure struct {
 	kind kind
-	expr string
-	what string // of quantiles: the name of the duration in roll-ups
-	pick int    // of quantiles: which
+	sums []string // aggregates
+	expr string   // of the sums, which it names %[1]s, %[2]s …; else the aggregate
+	what string   // of quantiles: the name of the duration in roll-ups
+	pick int      // of quantiles: which
 }
 
 // of is the source: calls, and quantiles of calls, have different ones.
@@ -102,9 +106,10 @@ const outcomeNames = "'llm_task_completed', 'llm_output_rated', '" + event.Metri
 // outcomes reports whether name is one of them.
 func isOutcome(name string) bool { return name != "" && strings.Contains(outcomeNames, "'"+name+"'") }
 
-func rate(of, among string) string {
-	return "count(*) FILTER (WHERE " + of + ") / nullif(count(*) FILTER (WHERE " + among + "), 0)"
-}
+// ratio is the expression of a measure that divides its first sum by its second.
+const ratio = "%[1]s / nullif(%[2]s, 0)"
+
+func countOf(cond string) string { return "count(*) FILTER (WHERE " + cond + ")" }
 
 // terms are the conditions and values of an outcome, of which measures and the
 // figures of experiments are made.
@@ -145,20 +150,22 @@ func (d *dialect) yesNo(name string) (yes, known string) {
 // measures of an engine.
 func (d *dialect) measures() map[Measure]measure {
 	t := d.terms()
-	sum := func(col string) measure { return measure{kind: ofCalls, expr: d.float("sum(" + col + ")")} }
-	quantile := func(k kind, what, col string, i int) measure {
-		return measure{k, d.quantiles(col, col+" IS NOT NULL"), what, i}
+	one := func(k kind, expr string, sums ...string) measure {
+		return measure{kind: k, sums: sums, expr: d.float(expr)}
 	}
-	one := func(k kind, expr string) measure { return measure{kind: k, expr: d.float(expr)} }
+	sum := func(col string) measure { return one(ofCalls, "%[1]s", "sum("+col+")") }
+	count := func(cond string) measure { return one(ofOutcomes, "coalesce(%[1]s, 0)", countOf(cond)) }
+	rate := func(of, among string) measure { return one(ofOutcomes, ratio, countOf(of), countOf(among)) }
+	quantile := func(k kind, what, col string, i int) measure {
+		return measure{kind: k, expr: d.quantiles(col, col+" IS NOT NULL"), what: what, pick: i}
+	}
 	events := func(k kind) (all, failed, rate measure) {
-		const errors = "coalesce(sum(n) FILTER (WHERE is_error), 0)"
-		return one(k, "sum(n)"), one(k, errors), one(k, errors+" / nullif(sum(n), 0)")
+		return one(k, "%[1]s", allRows), one(k, "coalesce(%[1]s, 0)", failedRows), one(k, "coalesce(%[1]s, 0) / nullif(%[2]s, 0)", failedRows, allRows)
 	}
 	calls, errors, errorRate := events(ofCalls)
 	tools, toolErrors, toolErrorRate := events(ofTools)
 	share := func(name string) measure {
-		yes, known := d.yesNo(name)
-		return one(ofOutcomes, rate(yes, known))
+		return rate(d.yesNo(name))
 	}
 	return map[Measure]measure{
 		Calls: calls, Errors: errors, ErrorRate: errorRate,
@@ -166,15 +173,15 @@ func (d *dialect) measures() map[Measure]measure {
 		TTFTP50: quantile(ofCalls, "ttft", "ttft_us", 0), TTFTP95: quantile(ofCalls, "ttft", "ttft_us", 1), TTFTP99: quantile(ofCalls, "ttft", "ttft_us", 2),
 		TokensIn: sum("input_tokens"), TokensOut: sum("output_tokens"), TokensTotal: sum("tokens"), TokensCached: sum("cache_read_tokens"),
 		TokensCacheNew: sum("cache_write_tokens"), TokensReasoning: sum("reasoning_tokens"), CostUSD: sum("cost_total"), CacheSaved: sum("cost_cache_saved"),
-		CostPerCall: one(ofCalls, d.float("sum(cost_total)")+" / nullif(sum(costed), 0)"),
-		CacheShare:  one(ofCalls, d.float("sum(cached_input)")+" / nullif(sum(all_input), 0)"),
-		Users:       one(ofUsers, "count(DISTINCT distinct_id)"),
+		CostPerCall: one(ofCalls, d.float("%[1]s")+" / nullif(%[2]s, 0)", "sum(cost_total)", "sum(costed)"),
+		CacheShare:  one(ofCalls, d.float("%[1]s")+" / nullif(%[2]s, 0)", "sum(cached_input)", "sum(all_input)"),
+		Users:       {kind: ofUsers, expr: d.float("count(DISTINCT distinct_id)")},
 
-		Tasks: one(ofOutcomes, "count(*) FILTER (WHERE "+t.task+")"), TasksCompleted: one(ofOutcomes, "count(*) FILTER (WHERE "+t.completed+")"), CompletionRate: one(ofOutcomes, rate(t.completed, t.task)),
-		Rated: one(ofOutcomes, "count(*) FILTER (WHERE "+t.rated+")"), Negative: one(ofOutcomes, "count(*) FILTER (WHERE "+t.negative+")"), NegativeRate: one(ofOutcomes, rate(t.negative, t.rated)),
-		EscalationRate: share("escalated_to_human"), AcceptanceRate: share("accepted_output"), EditRate: share("edited_output"), EvalPassRate: one(ofOutcomes, rate(t.passed+" = 'true'", t.passed+" IN ('true', 'false')")),
-		Evals:     one(ofOutcomes, "count(*) FILTER (WHERE "+t.eval+" IS NOT NULL)"),
-		RetryRate: one(ofOutcomes, rate(t.retries+" > 0", t.retries+" IS NOT NULL")), EvalScore: one(ofOutcomes, "avg("+t.score+")"),
+		Tasks: count(t.task), TasksCompleted: count(t.completed), CompletionRate: rate(t.completed, t.task),
+		Rated: count(t.rated), Negative: count(t.negative), NegativeRate: rate(t.negative, t.rated),
+		EscalationRate: share("escalated_to_human"), AcceptanceRate: share("accepted_output"), EditRate: share("edited_output"), EvalPassRate: rate(t.passed+" = 'true'", t.passed+" IN ('true', 'false')"),
+		Evals:     count(t.eval + " IS NOT NULL"),
+		RetryRate: rate(t.retries+" > 0", t.retries+" IS NOT NULL"), EvalScore: one(ofOutcomes, ratio, "sum("+t.score+")", "count("+t.score+")"),
 
 		ToolCalls: tools, ToolErrors: toolErrors, ToolErrorRate: toolErrorRate, ToolP95: quantile(ofTools, "tool", "latency_us", 1),
 	}
@@ -186,31 +193,69 @@ const (
 	negativeWords = "'negative', 'bad', 'down', 'thumbs_down', 'thumbs-down', 'dislike', 'disliked'"
 )
 
-// columnsOf are the expressions that measures need, each once.
-func columnsOf(ms []measure) []string {
-	var out []string
-	for _, m := range ms {
-		if !slices.Contains(out, m.expr) {
-			out = append(out, m.expr)
+// The sums by which groups are ranked, besides.
+const (
+	allRows    = "sum(n)"
+	failedRows = "sum(n) FILTER (WHERE is_error)"
+)
+
+// distinct are the texts of a list, each once.
+func distinct(list []string) (out []string) {
+	for _, s := range list {
+		if !slices.Contains(out, s) {
+			out = append(out, s)
 		}
 	}
 	return out
 }
 
-// values turns the columns of columnsOf into figures. bins has, for durations of
-// the roll-up, their counts in place of columns.
-func values(names []Measure, ms []measure, columns []any, binned map[string]bins) Values {
-	at := columnsOf(ms)
+// sumsOf are the sums that measures need, each once.
+func sumsOf(ms []measure) []string {
+	var out []string
+	for _, m := range ms {
+		out = append(out, m.sums...)
+	}
+	return distinct(out)
+}
+
+// columnsOf are the expressions of measures, each once. Sums are named by their
+// place in a list.
+func columnsOf(ms []measure, sums []string) []string {
+	out := make([]string, len(ms))
+	for i, m := range ms {
+		out[i] = m.column(sums)
+	}
+	return distinct(out)
+}
+
+func (m *measure) column(sums []string) string {
+	if len(m.sums) == 0 {
+		return m.expr
+	}
+	var names []any
+	for _, s := range m.sums {
+		names = append(names, "sum("+sumName(slices.Index(sums, s))+")")
+	}
+	return fmt.Sprintf(m.expr, names...)
+}
+
+// sumName is the column of a sum, by its place in the list.
+func sumName(i int) string { return "s" + strconv.Itoa(i) }
+
+// values turns the columns of columnsOf into figures. binned has, for durations
+// of the roll-up, their counts in place of columns.
+func values(names []Measure, ms []measure, sums []string, columns []any, binned map[string]bins) Values {
+	at := columnsOf(ms, sums)
 	out := make(Values, len(names))
 	for i, m := range ms {
 		var n Number
 		switch {
 		case m.what == "":
-			n.Value, n.Known = columns[slices.Index(at, m.expr)].(float64)
+			n.Value, n.Known = columns[slices.Index(at, m.column(sums))].(float64)
 		case binned != nil:
 			n = binned[m.what].quantile(shares[m.pick])
 		default:
-			if list, _ := columns[slices.Index(at, m.expr)].([]any); m.pick < len(list) {
+			if list, _ := columns[slices.Index(at, m.column(sums))].([]any); m.pick < len(list) {
 				n.Value, n.Known = list[m.pick].(float64)
 			}
 		}

@@ -28,8 +28,11 @@ var inheritable = []string{"prompt_name", "prompt_version", "prompt_version_id",
 // outcomeColumns are what a question can ask of an outcome besides.
 var outcomeColumns = []string{"project_id", "uuid", "ts", "name", "is_error", "trace_id", "span_name", "status", "error_type", "error_message", "latency_us", "ttft_us", "tokens", "cost_total", "tags", "flags", "properties", "parent_id"}
 
+// fact is a property, and the column of rollup_outcomes that has it.
+type fact struct{ property, column string }
+
 // facts are the properties that are read out of outcomes beforehand.
-var facts = []struct{ property, column string }{
+var facts = []fact{
 	{"task_completed", "is_task_completed"},
 	{"user_feedback", "is_user_feedback"},
 	{"escalated_to_human", "is_escalated_to_human"},

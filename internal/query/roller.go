@@ -157,7 +157,15 @@ func literal(t time.Time) string {
 }
 
 // stagedTables are the tables whose rows the engine makes itself.
-var stagedTables = []string{"rollup", "rollup_times", "rollup_users", "rollup_errors", "rollup_parts"}
+var stagedTables = func() []string {
+	tables := []string{"rollup_properties", "rollup", "rollup_users", "rollup_errors", "rollup_traces", "rollup_parts"} // rollup is made of rollup_properties
+	for _, d := range dimensions {
+		if d.calls || d.tools {
+			tables = append(tables, d.timesTable())
+		}
+	}
+	return tables
+}()
 
 func (s *stretch) read(ctx context.Context) error {
 	in := s.in().cond
@@ -166,15 +174,21 @@ func (s *stretch) read(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	times, err := s.timesQuery(slot)
-	if err != nil {
-		return err
-	}
 	queries := map[string]string{
-		"rollup": sums, "rollup_times": times,
-		"rollup_users":  "SELECT DISTINCT project_id, date_trunc('day', ts), distinct_id FROM events WHERE " + callExpr + " AND distinct_id IS NOT NULL AND " + in,
-		"rollup_errors": "SELECT " + strings.Join(failureColumns, ", ") + ", " + errorExpr + " AS m FROM events WHERE " + failureExpr + " AND " + in + " ORDER BY ts",
-		"rollup_parts":  s.partsQuery(slot),
+		"rollup_properties": s.propertiesQuery(),
+		"rollup_traces":     s.tracesQuery(),
+		"rollup_parts":      s.partsQuery(slot),
+		"rollup":            sums,
+		"rollup_users":      "SELECT DISTINCT project_id, date_trunc('day', ts), distinct_id FROM events WHERE " + callExpr + " AND distinct_id IS NOT NULL AND " + in,
+		"rollup_errors":     "SELECT " + strings.Join(failureColumns, ", ") + ", " + errorExpr + " AS m FROM events WHERE " + failureExpr + " AND " + in + " ORDER BY ts",
+	}
+	for _, d := range dimensions {
+		if !d.calls && !d.tools {
+			continue
+		}
+		if queries[d.timesTable()], err = s.timesQuery(&d, slot); err != nil {
+			return err
+		}
 	}
 	for _, table := range stagedTables {
 		if err := s.into.Stage(ctx, table, "SELECT "+literal(s.last)+" AS last, * FROM ("+queries[table]+")"); err != nil {
@@ -220,12 +234,9 @@ func (s *stretch) readIDs(ctx context.Context) error {
 
 // dims are lists of the names and values of dimensions, one row each when both
 // are unnested.
-func (s *stretch) dims(take func(*dimension) bool) (names, values string, err error) {
+func (s *stretch) dims() (names, values string, err error) {
 	var n, v []string
 	for _, d := range dimensions {
-		if !take(&d) {
-			continue
-		}
 		expr := "coalesce(" + s.r.sql.constProperty(AgentConfig) + ", '')"
 		if d.by != ByProperty(AgentConfig) {
 			if expr, _, err = s.r.by(d.by); err != nil {
@@ -237,8 +248,9 @@ func (s *stretch) dims(take func(*dimension) bool) (names, values string, err er
 	return "[" + strings.Join(n, ", ") + "]", "[" + strings.Join(v, ", ") + "]", nil
 }
 
+// sumsQuery makes the rows of sums: by dimension, and of calls by custom property.
 func (s *stretch) sumsQuery(slot string) (string, error) {
-	names, values, err := s.dims(func(*dimension) bool { return true })
+	names, values, err := s.dims()
 	if err != nil {
 		return "", err
 	}
@@ -250,23 +262,58 @@ func (s *stretch) sumsQuery(slot string) (string, error) {
 		}
 		each, all = append(each, c.expr+" AS "+c.name), append(all, sum)
 	}
-	return "SELECT project_id, kind, dim, value, environment, is_error, slot, " + strings.Join(all, ", ") + " FROM (SELECT project_id, CASE WHEN " + callExpr + " THEN '" + rolledCalls + "' WHEN " + s.r.sql.toolExpr() + " THEN '" + rolledTools + "' ELSE '" + rolledOther + "' END AS kind, " +
-		"unnest(" + names + ") AS dim, unnest(" + values + ") AS value, coalesce(environment, '') AS environment, is_error, " + slot + " AS slot, " + strings.Join(each, ", ") + " FROM events WHERE " + s.in().cond + ") GROUP BY ALL ORDER BY ALL", nil
+	columns := "coalesce(environment, '') AS environment, is_error, " + slot + " AS slot, " + strings.Join(each, ", ")
+	in := s.in().cond
+	return "SELECT project_id, kind, dim, value, environment, is_error, slot, " + strings.Join(all, ", ") + " FROM (" +
+		"SELECT project_id, CASE WHEN " + callExpr + " THEN '" + rolledCalls + "' WHEN " + s.r.sql.toolExpr() + " THEN '" + rolledTools + "' ELSE '" + rolledOther + "' END AS kind, " +
+		"unnest(" + names + ") AS dim, unnest(" + values + ") AS value, " + columns + " FROM events WHERE " + in +
+		" UNION ALL SELECT project_id, '" + rolledCalls + "', '" + propertyPrefix + "' || property, coalesce(" + s.r.sql.propertyAt(pathOfProperty) + ", ''), " + columns +
+		" FROM events JOIN (SELECT project_id, name AS property FROM " + store.Staged("rollup_properties") + " WHERE rolled) USING (project_id) WHERE " + callExpr + " AND " + in +
+		") GROUP BY ALL ORDER BY ALL", nil
 }
 
-func (s *stretch) timesQuery(slot string) (string, error) {
-	var parts []string
-	for _, t := range times {
-		names, values, err := s.dims(func(d *dimension) bool { return d.timed(t.kind) })
-		if err != nil {
-			return "", err
-		}
-		w := new(where)
-		s.r.of(t.kind, w)
-		w.add(t.col + " IS NOT NULL AND " + s.in().cond)
-		parts = append(parts, "SELECT project_id, unnest("+names+") AS dim, unnest("+values+") AS value, "+slot+" AS slot, '"+t.what+"' AS what, "+binExpr(t.col)+" AS bin FROM events "+w.String())
+// pathOfProperty is what propertyPath makes of the name in column property.
+const pathOfProperty = "'/' || replace(replace(property, '~', '~0'), '/', '~1')"
+
+// propertiesQuery makes the rows that say which properties the calls have.
+func (s *stretch) propertiesQuery() string {
+	few := fmt.Sprintf("count(DISTINCT value) <= %d AND max(length(value)) <= %d", mostValues, mostValueLen)
+	return fmt.Sprintf("SELECT project_id, CASE WHEN rank <= %d THEN property ELSE '' END AS name, few AND rank <= %d AS rolled FROM (", mostNames, mostProperties) +
+		"SELECT project_id, property, few, row_number() OVER (PARTITION BY project_id ORDER BY few DESC, calls DESC, property) AS rank FROM (" +
+		"SELECT project_id, property, coalesce(" + few + ", true) AS few, count(*) AS calls FROM (SELECT project_id, property, " + s.r.sql.propertyAt(pathOfProperty) + " AS value FROM (" +
+		"SELECT project_id, properties, " + s.r.sql.names + " AS property FROM events WHERE " + callExpr + " AND properties IS NOT NULL AND " + s.in().cond +
+		") WHERE property NOT IN ('', '" + AgentConfig + "')) GROUP BY project_id, property)" +
+		fmt.Sprintf(") WHERE rank <= %d", mostNames+1)
+}
+
+// tracesQuery makes the rows of traces. Which of them older stretches have a part
+// of, it finds among these.
+func (s *stretch) tracesQuery() string {
+	return "WITH new AS MATERIALIZED (" + shapesOf("events WHERE "+s.in().cond, "any_value(project_id) AS project_id", "any_value(trace_id) AS trace_id", "min(ts) AS first", "max(ts) AS latest") + ")," +
+		" hashed AS MATERIALIZED (SELECT *, " + traceHash + " AS hash FROM new)," +
+		" known AS MATERIALIZED (SELECT DISTINCT hash FROM rollup_traces WHERE hash IN (SELECT hash FROM hashed))" +
+		" SELECT project_id, trace_id, hash, first, latest, calls, depth, hash IN (SELECT hash FROM known) AS shared FROM hashed ORDER BY project_id, first"
+}
+
+// timesQuery makes the rows of a dimension's times.
+func (s *stretch) timesQuery(d *dimension, slot string) (string, error) {
+	value, _, err := s.r.by(d.by)
+	if err != nil {
+		return "", err
 	}
-	return "SELECT project_id, dim, value, slot, what, bin, count(*) FROM (" + strings.Join(parts, " UNION ALL ") + ") GROUP BY ALL ORDER BY ALL", nil
+	var parts, columns []string
+	for _, t := range times {
+		column := "CAST(NULL AS VARCHAR)"
+		if d.timed(t.kind) {
+			w := new(where)
+			s.r.of(t.kind, w)
+			w.add(t.col + " IS NOT NULL AND " + s.in().cond)
+			parts = append(parts, "SELECT project_id, "+value+" AS value, coalesce(environment, '') AS environment, "+slot+" AS slot, '"+t.what+"' AS what, "+binExpr(t.col)+" AS bin FROM events "+w.String())
+			column = "string_agg(bin || ':' || n, ' ') FILTER (WHERE what = '" + t.what + "')"
+		}
+		columns = append(columns, column+" AS "+t.what)
+	}
+	return "SELECT project_id, value, environment, slot, " + strings.Join(columns, ", ") + " FROM (SELECT *, count(*) AS n FROM (" + strings.Join(parts, " UNION ALL ") + ") GROUP BY ALL) GROUP BY project_id, value, environment, slot ORDER BY project_id, value, environment, slot", nil
 }
 
 // readOutcomes reads the outcomes of the stretch with their calls, and the older
@@ -362,6 +409,9 @@ func (s *stretch) write(d *store.Derivation) error {
 		if err := d.Take(table); err != nil {
 			return fmt.Errorf("fill %s: %w", table, err)
 		}
+	}
+	if err := d.Exec("UPDATE rollup_traces SET shared = true WHERE NOT shared AND hash IN (SELECT hash FROM rollup_traces WHERE last = ? AND shared)", s.last); err != nil {
+		return err
 	}
 	outcome, id := 0, 0
 	if err := d.Append("rollup_outcomes", func() []any {

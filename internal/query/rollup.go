@@ -3,7 +3,7 @@ package query
 import (
 	"context"
 	"database/sql"
-	"fmt"
+	"errors"
 	"math"
 	"slices"
 	"strconv"
@@ -28,9 +28,10 @@ import (
 // roll-up knows in which bin a time fell, and so a time to within [QuantileError].
 //
 // There is one set of rows for each dimension (model, prompt …), split by
-// environment and by failure. Questions with other filters, by other breakdowns
-// or in time zones that differ from UTC by a quarter of an hour count the events
-// themselves.
+// environment and, but for times, by failure. So there is for custom properties of
+// calls that have few values; see findWithout. Questions with other filters, by
+// other breakdowns or in time zones that differ from UTC by a quarter of an hour
+// count the events themselves.
 const (
 	slotLength = 30 * time.Minute
 	binRatio   = 1.04
@@ -53,6 +54,15 @@ type dimension struct {
 }
 
 func (d *dimension) timed(k kind) bool { return k == ofTools && d.tools || k == ofCalls && d.calls }
+
+// timesTable is where the times of a timed dimension are. Each has a table of its
+// own: the engine reads a table in blocks, whatever part of them it needs.
+func (d *dimension) timesTable() string {
+	if d.by == ByNone {
+		return "rollup_times_all"
+	}
+	return "rollup_times_" + string(d.by)
+}
 
 var dimensions = []dimension{
 	{ByNone, true, true}, {ByModelAsked, true, false}, {ByModel, true, false}, {ByProvider, true, false}, {ByPrompt, true, false}, {ByPromptName, false, false},
@@ -96,51 +106,81 @@ var times = []struct {
 	{"tool", "latency_us", ofTools},
 }
 
-// binExpr is the bin of a duration in microseconds: -1 is 0, and b is
-// [binRatio^b, binRatio^(b+1)).
+// binExpr is the bin of a duration in microseconds: -1 is 0, b is
+// [binRatio^b, binRatio^(b+1)), NULL is of an unknown one.
 func binExpr(col string) string {
-	return "CASE WHEN " + col + " <= 0 THEN -1 ELSE CAST(floor(ln(" + col + ") / " + strconv.FormatFloat(math.Log(binRatio), 'g', 17, 64) + ") AS BIGINT) END"
+	return "CASE WHEN " + col + " <= 0 THEN -1 WHEN " + col + " > 0 THEN CAST(floor(ln(" + col + ") / " + strconv.FormatFloat(math.Log(binRatio), 'g', 17, 64) + ") AS BIGINT) END"
 }
 
-// bins counts durations by bin, in order of bins.
-type bins []struct{ bin, n int64 }
+// bins counts durations by bin, from bin -1 on.
+type bins []int64
 
-// parseBins reads "bin:n bin:n …".
-func parseBins(s string) (bins, error) {
-	var out bins
-	for part := range strings.FieldsSeq(s) {
-		b, n, _ := strings.Cut(part, ":")
-		bin, err := strconv.ParseInt(b, 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("bin of times: %w", err)
+// maxBin is above the bin of any duration.
+const maxBin = 2000
+
+var errBins = errors.New("times of a roll-up are not as they were written")
+
+// parseBins reads "bin:n bin:n …"; a bin can come more than once.
+func parseBins(s string) (b bins, err error) {
+	number := func(i int, end byte) (n int64, next int) {
+		from := i
+		for ; i < len(s) && s[i] >= '0' && s[i] <= '9'; i++ {
+			n = n*10 + int64(s[i]-'0')
 		}
-		count, err := strconv.ParseInt(n, 10, 64)
-		if err != nil {
-			return nil, fmt.Errorf("count of times: %w", err)
+		if i == from || i < len(s) && s[i] != end || i == len(s) && end == ':' {
+			return 0, -1
 		}
-		out = append(out, struct{ bin, n int64 }{bin, count})
+		return n, i + 1
 	}
-	slices.SortFunc(out, func(a, b struct{ bin, n int64 }) int { return int(a.bin - b.bin) })
-	return out, nil
+	for i := 0; i < len(s); {
+		sign := int64(1)
+		if s[i] == '-' {
+			sign, i = -1, i+1
+		}
+		bin, next := number(i, ':')
+		if bin *= sign; next < 0 || bin < -1 || bin > maxBin {
+			return nil, errBins
+		}
+		var n int64
+		if n, i = number(next, ' '); i < 0 {
+			return nil, errBins
+		}
+		if have := int(bin) + 2; have > len(b) {
+			b = append(b, make([]int64, have-len(b))...)
+		}
+		b[bin+1] += n
+	}
+	return b, nil
+}
+
+// plus adds c to b, which may be changed by it.
+func (b bins) plus(c bins) bins {
+	if len(c) > len(b) {
+		b = append(b, make([]int64, len(c)-len(b))...)
+	}
+	for i, n := range c {
+		b[i] += n
+	}
+	return b
 }
 
 // quantile is the q-quantile in microseconds, as quantile_cont interpolates it
 // between the two nearest durations, each taken to be in the middle of its bin.
 func (b bins) quantile(q float64) Number {
 	var all int64
-	for _, x := range b {
-		all += x.n
+	for _, n := range b {
+		all += n
 	}
 	if all == 0 {
 		return Number{}
 	}
 	at := func(rank int64) float64 {
-		for _, x := range b {
-			if rank -= x.n; rank < 0 {
-				if x.bin < 0 {
+		for i, n := range b {
+			if rank -= n; rank < 0 {
+				if i == 0 {
 					return 0
 				}
-				return math.Pow(binRatio, float64(x.bin)+0.5)
+				return math.Pow(binRatio, float64(i-1)+0.5)
 			}
 		}
 		return 0
@@ -244,7 +284,7 @@ func (c *cover) inside() condition {
 type source struct {
 	sql    string // of a FROM clause
 	args   []any
-	binned bool // of times: with what, bin and n; else latency_us and ttft_us
+	binned bool // of times: with bins; else latency_us and ttft_us
 }
 
 // plan says how a question is answered.
@@ -254,14 +294,17 @@ type plan struct {
 	value string  // only this value of dim, where fixed
 	fixed bool
 	ok    bool // by the roll-up
+
+	property string      // that dim is, where only some stretches have rows of it
+	without  []condition // stretches with the property that have none
 }
 
 // rolledPlan finds out whether a roll-up answers a question, and which. starts
 // are the first moments of its points.
-func rolledPlan(c cover, f *Filter, by GroupBy, starts []Moment) plan {
+func (r *Reader) rolledPlan(ctx context.Context, project string, c cover, f *Filter, by GroupBy, starts []Moment) (plan, error) {
 	p := plan{cover: c, dim: by}
 	if c.last.IsZero() {
-		return p
+		return p, nil
 	}
 	rest := *f
 	rest.Environment = ""
@@ -281,11 +324,55 @@ func rolledPlan(c cover, f *Filter, by GroupBy, starts []Moment) plan {
 		p.dim, p.value, p.fixed = d.by, *d.field, true
 		*d.field = ""
 	}
-	p.ok = !rest.narrows() && slices.ContainsFunc(dimensions, func(d dimension) bool { return d.by == p.dim })
+	if len(f.Properties) == 1 && !p.fixed {
+		for name, value := range f.Properties {
+			if by == ByNone || by == ByProperty(name) {
+				p.dim, p.value, p.fixed, rest.Properties = ByProperty(name), value, true, nil
+			}
+		}
+	}
+	if p.ok = !rest.narrows(); !slices.ContainsFunc(dimensions, func(d dimension) bool { return d.by == p.dim }) {
+		p.property, _ = strings.CutPrefix(string(p.dim), propertyPrefix)
+		p.ok = p.ok && p.property != string(p.dim)
+	}
 	for _, s := range starts[min(1, len(starts)):] {
 		p.ok = p.ok && s.Start.Equal(s.Start.Truncate(slotLength))
 	}
-	return p
+	if !p.ok || p.property == "" {
+		return p, nil
+	}
+	return p, p.findWithout(ctx, r, project)
+}
+
+// Custom properties of calls are rolled up where they have few values; what table
+// rollup_properties says of a stretch:
+//
+//   - nothing of a property: no call has it, so all are of the value ”.
+//   - that it is rolled up: table rollup has rows of it.
+//   - that it is not, or that there were more than it tells of (name ”): its calls
+//     are counted one by one.
+const (
+	mostValues     = 16  // of a property that is rolled up, in a stretch
+	mostValueLen   = 100 // characters
+	mostProperties = 8   // that are rolled up, of a project in a stretch
+	mostNames      = 500 // that are told of
+)
+
+// ofProperty are the rows of rollup_properties that say anything of a property.
+const ofProperty = "rollup_properties WHERE project_id = ? AND last <= ? AND name IN (?, '')"
+
+// findWithout finds the stretches whose calls have to be counted one by one. Where
+// those are many, all are.
+func (p *plan) findWithout(ctx context.Context, r *Reader, project string) error {
+	parts, err := r.ranges(ctx, "SELECT last FROM "+ofProperty+" GROUP BY last HAVING NOT bool_or(rolled)", []any{project, p.cover.last, p.property})
+	if err != nil {
+		return err
+	}
+	for _, s := range parts {
+		p.without = append(p.without, s.cond())
+	}
+	p.ok = len(parts) <= maxHeld
+	return nil
 }
 
 // slots are the whole slots of a time range.
@@ -304,6 +391,9 @@ func (p *plan) single(first, end time.Time, f *Filter) []condition {
 		return []condition{{"true", nil}}
 	}
 	parts := slices.Clone(p.cover.rest)
+	for _, c := range p.without {
+		parts = append(parts, condition{c.cond + " AND ts >= ? AND ts < ?", append(slices.Clone(c.args), first, end)})
+	}
 	in := p.cover.inside()
 	if f.From.Before(first) {
 		parts = append(parts, condition{in.cond + " AND ts < ?", append(slices.Clone(in.args), first)})
@@ -374,9 +464,17 @@ func (r *Reader) eventsSource(k kind, project string, f *Filter, by GroupBy, p p
 	first, end := slots(f.From, f.To)
 	// Users, and calls among tool calls, are in no row of the roll-up.
 	p.ok = p.ok && k != ofUsers && (k != ofTools || f.Kind != KindCalls)
+	if p.property != "" { // of other events there are no rows
+		p.ok = p.ok && (k == ofCalls || k == ofAll && f.Kind == KindCalls)
+	}
 	if p.ok && first.Before(end) {
 		rolled := new(where)
-		rolled.add("project_id = ? AND last <= ? AND dim = ? AND slot >= ? AND slot < ?", project, p.cover.last, string(p.dim), first, end)
+		rolled.add("project_id = ? AND last <= ? AND slot >= ? AND slot < ?", project, p.cover.last, first, end)
+		if p.property == "" {
+			rolled.add("dim = ?", string(p.dim))
+		} else {
+			rolled.add("(dim = ? OR dim = '' AND last NOT IN (SELECT last FROM "+ofProperty+"))", string(p.dim), project, p.cover.last, p.property)
+		}
 		switch {
 		case k == ofTools:
 			rolled.add("kind = '" + rolledTools + "'")
@@ -411,11 +509,11 @@ func (p *plan) narrow(w *where, f *Filter) {
 	}
 }
 
-// timesSource is the source of quantiles: times by bin, with what, where the
-// roll-up has them, else single events.
+// timesSource is the source of quantiles: bins in columns named as in times, where
+// the roll-up has them, else single events.
 func (r *Reader) timesSource(k kind, project string, f *Filter, by GroupBy, p plan, uses string) (source, error) {
-	p.ok = p.ok && f.Environment == "" && f.Kind != KindErrors && (k != ofTools || f.Kind != KindCalls) &&
-		slices.ContainsFunc(dimensions, func(d dimension) bool { return d.by == p.dim && d.timed(k) })
+	at := slices.IndexFunc(dimensions, func(d dimension) bool { return d.by == p.dim && d.timed(k) })
+	p.ok = p.ok && at >= 0 && f.Kind != KindErrors && (k != ofTools || f.Kind != KindCalls)
 	if first, end := slots(f.From, f.To); !p.ok || !first.Before(end) {
 		p.ok = false
 		return r.eventsSource(k, project, f, by, p, uses)
@@ -426,22 +524,24 @@ func (r *Reader) timesSource(k kind, project string, f *Filter, by GroupBy, p pl
 	}
 	first, end := slots(f.From, f.To)
 	rolled := new(where)
-	rolled.add("project_id = ? AND last <= ? AND dim = ? AND slot >= ? AND slot < ?", project, p.cover.last, string(p.dim), first, end)
+	rolled.add("project_id = ? AND last <= ? AND slot >= ? AND slot < ?", project, p.cover.last, first, end)
 	p.narrow(rolled, f)
 	key := "value"
 	if by == ByNone {
 		key = "''"
 	}
-	parts := []string{"SELECT " + key + " AS value, slot AS ts, what, bin, n FROM rollup_times " + rolled.String()}
+	columns, single := "", ""
+	for _, t := range times {
+		if t.kind == k {
+			columns += ", " + t.what
+			single += ", " + binExpr(t.col) + " || ':1' AS " + t.what
+		}
+	}
+	parts := []string{"SELECT " + key + " AS value, slot AS ts" + columns + " FROM " + dimensions[at].timesTable() + " " + rolled.String()}
 	args := rolled.args
 	for _, c := range p.single(first, end, f) {
-		for _, t := range times {
-			if t.kind != k {
-				continue
-			}
-			parts = append(parts, "SELECT "+value+" AS value, ts, '"+t.what+"' AS what, "+binExpr(t.col)+" AS bin, 1 AS n FROM events "+w.String()+" AND "+t.col+" IS NOT NULL AND "+c.cond)
-			args = append(append(append(args, valueArgs...), w.args...), c.args...)
-		}
+		parts = append(parts, "SELECT "+value+" AS value, ts"+single+" FROM events "+w.String()+" AND "+c.cond)
+		args = append(append(append(args, valueArgs...), w.args...), c.args...)
 	}
 	return source{sql: "(" + strings.Join(parts, " UNION ALL ") + ")", args: args, binned: true}, nil
 }

@@ -2,6 +2,7 @@ package query_test
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -112,10 +113,19 @@ func questions() (out []query.SeriesQuery) {
 // quantiles were not exact.
 func (p *pair) compare(t *testing.T, every int) (approximate int) {
 	t.Helper()
+	var some []query.SeriesQuery
 	for i, q := range questions() {
-		if i%every != 0 {
-			continue
+		if i%every == 0 {
+			some = append(some, q)
 		}
+	}
+	return p.compareAnswers(t, some)
+}
+
+// compareAnswers asks both stores some questions.
+func (p *pair) compareAnswers(t *testing.T, questions []query.SeriesQuery) (approximate int) {
+	t.Helper()
+	for _, q := range questions {
 		q.Project = "default"
 		name := fmt.Sprintf("%v by %q every %q in %q of %+v", q.Measures, q.By, q.Every, q.TimeZone, q.Filter)
 		want, err := p.askPlain.Series(t.Context(), q)
@@ -245,6 +255,10 @@ func (p *pair) comparePages(t *testing.T, every int) {
 				return r.Stats(ctx, query.StatsQuery{Project: "default", Filter: f, GroupBy: by, Compare: !f.From.IsZero(), TimeZone: []string{"Europe/Paris", "Asia/Kathmandu"}[i%2], Limit: 5})
 			})
 		}
+		both(fmt.Sprintf("shapes of %+v", f), func(r *query.Reader) (any, error) {
+			calls, depth, err := r.Shapes(ctx, "default", f)
+			return []any{calls, depth}, err
+		})
 		if !f.From.IsZero() {
 			both(fmt.Sprintf("errors of %+v", f), func(r *query.Reader) (any, error) {
 				e, err := r.Errors(ctx, "default", f, 0)
@@ -391,6 +405,62 @@ func TestRollupsEqualEvents(t *testing.T) {
 		p.compare(t, 5+i)
 	}
 	p.comparePages(t, 12)
+}
+
+// TestRollupsOfProperties: some stretches have rows of a property, some have calls
+// with too many values of it, some have no call that has it.
+func TestRollupsOfProperties(t *testing.T) {
+	p := newPair(t)
+	g := storetest.NewGenerator(12)
+	rng := rand.New(rand.NewPCG(3, 4))
+	const odd = `a/b~c'd"`
+	var from time.Time
+	for stretch, team := range []func(i int) string{
+		func(i int) string { return fmt.Sprintf(`"team-%d"`, i%3) },
+		func(i int) string { return fmt.Sprintf(`"team-%d"`, i) }, // too many
+		nil,
+		func(i int) string { return []string{`"team-1"`, "null", "true", "7", `{"of": 2}`}[i%5] },
+		func(i int) string { return `"` + strings.Repeat("x", 101) + `"` }, // too long
+	} {
+		var events []*event.Event
+		for i := range 340 {
+			e := g.Event(now.Add(-time.Duration(rng.IntN(90)) * time.Hour))
+			if from = now.Add(-3 * 24 * time.Hour); team != nil && i%4 != 0 {
+				e.Properties = map[string]json.RawMessage{"team": json.RawMessage(team(i)), odd: json.RawMessage(`"` + strings.Repeat("y", i%2) + `"`)}
+				for j := range 8 + stretch { // more than are rolled up
+					e.Properties[fmt.Sprintf("zz-%d", j)] = json.RawMessage("1")
+				}
+			}
+			events = append(events, e)
+		}
+		p.write(t, events...)
+		if n := p.roll(t); n != 1 {
+			t.Fatalf("%d stretches", n)
+		}
+	}
+	p.write(t, g.Event(now.Add(-time.Hour))) // in no stretch
+	var rolled string
+	err := p.rolled.Read(t.Context(), func(rows *sql.Rows) error {
+		rows.Next()
+		return rows.Scan(&rolled)
+	}, "SELECT string_agg(CASE WHEN rolled THEN 'x' ELSE '-' END, '' ORDER BY last) FROM rollup_properties WHERE project_id = 'default' AND name = 'team'")
+	if err != nil || rolled != "x-x-" {
+		t.Fatalf("rolled up %q, %v", rolled, err)
+	}
+	var ask []query.SeriesQuery
+	for _, name := range []string{"team", odd, "zz-0", "zz-7", "zz-9", "absent"} {
+		for _, ms := range [][]query.Measure{ofCalls, ofTools, ofTimes} {
+			for _, every := range []query.GroupBy{query.ByDay, query.ByNone} {
+				f := query.Filter{From: from, To: now}
+				ask = append(ask, query.SeriesQuery{Filter: f, Measures: ms, By: query.ByProperty(name), Every: every, TimeZone: "Europe/Paris", Limit: 4})
+				f.Properties = map[string]string{name: "team-1"}
+				ask = append(ask, query.SeriesQuery{Filter: f, Measures: ms, Every: every, Compare: true})
+				f.Environment = "production"
+				ask = append(ask, query.SeriesQuery{Filter: f, Measures: ms, By: query.ByModel, Every: every})
+			}
+		}
+	}
+	p.compareAnswers(t, ask)
 }
 
 // TestRollerGivesWay: what was read before a deletion is not written after it.

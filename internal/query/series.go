@@ -109,6 +109,9 @@ func (r *Reader) by(g GroupBy) (expr string, args []any, err error) {
 		if err := checkText("breakdown", name); err != nil {
 			return "", nil, err
 		}
+		if column := r.sql.constProperty(name); slices.ContainsFunc(facts, func(f fact) bool { return f.column == column }) {
+			return text(column), nil, nil // read out of outcomes beforehand
+		}
 		return text(r.sql.property), []any{propertyPath(name)}, nil
 	}
 	if expr := groupExprs[g]; expr != "" {
@@ -197,7 +200,9 @@ func (a *asked) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.plan = rolledPlan(c, &a.q.Filter, a.q.By, a.out.Starts)
+	if a.plan, err = a.r.rolledPlan(ctx, a.q.Project, c, &a.q.Filter, a.q.By, a.out.Starts); err != nil {
+		return err
+	}
 	all := a.r.sql.ofOutcome().measures()
 	names := make(map[of][]Measure)
 	var order []of
@@ -321,83 +326,44 @@ func (a *asked) source(ctx context.Context, k of, f *Filter, uses string) (sourc
 // ask takes the measures of one kind: totals by group, then points. lead makes
 // the groups.
 func (a *asked) ask(ctx context.Context, k of, names []Measure, defs []measure, lead bool) error {
-	if lead && a.q.By != ByNone {
+	adds := !slices.ContainsFunc(defs, func(m measure) bool { return len(m.sums) == 0 })
+	lead = lead && a.q.By != ByNone
+	if lead && !adds {
 		if err := a.findGroups(ctx, k.kind); err != nil {
 			return err
 		}
 	}
-	// The group of each row: its place in the list, or -1.
-	keys := make([]any, len(a.out.Groups))
-	for i, g := range a.out.Groups {
-		keys[i] = g.Key
-	}
-	line := func(i int64, total bool) *Line {
-		switch {
-		case total:
-			return &a.out.Total
-		case i >= 0 && i < int64(len(a.out.Groups)):
-			return &a.out.Groups[i]
-		case a.q.By == ByNone:
-			return nil
-		}
-		return a.out.Rest
-	}
-	read := func(f *Filter, sets []string, bucket string, bucketArgs []any, put func(l *Line, at time.Time, timed bool) Values) error {
-		from, err := a.source(ctx, k, f, strings.Join(columnsOf(defs), " "))
+	read := func(f *Filter, sets []string, bucket string, bucketArgs []any, lead bool, put func(l *Line, at time.Time, timed bool) Values) error {
+		uses := slices.Concat([]string{allRows}, sumsOf(defs), columnsOf(defs, sumsOf(defs)))
+		from, err := a.source(ctx, k, f, strings.Join(uses, " "))
 		if err != nil {
 			return err
 		}
-		g, t, inner, noG, noT := "-1", "CAST(NULL AS TIMESTAMP)", "*", "1", "1"
-		var args []any
-		if slices.ContainsFunc(sets, func(s string) bool { return strings.Contains(s, "g") }) {
-			g, noG, inner = "g", "GROUPING(g)", inner+", coalesce(list_position(CAST(? AS VARCHAR[]), value), 0) - 1 AS g"
-			args = append(args, keys)
+		s := selection{names: names, defs: defs, sets: sets, from: from, put: put}
+		if strings.Contains(sets[len(sets)-1], "t") {
+			s.timed, s.columns, s.args = true, ", "+bucket+" AS t", bucketArgs
 		}
-		if slices.ContainsFunc(sets, func(s string) bool { return strings.Contains(s, "t") }) {
-			t, noT, inner = "t", "GROUPING(t)", inner+", "+bucket+" AS t"
-			args = append(args, bucketArgs...)
-		}
-		args = append(args, from.args...)
-		store := func(g sql.NullInt64, t sql.NullTime, noG, noT int64, columns []any, binned map[string]bins) {
-			l := line(g.Int64, noG == 1)
-			if l == nil {
-				return
-			}
-			if into := put(l, t.Time.UTC(), noT == 0); into != nil {
-				maps.Copy(into, values(names, defs, columns, binned))
-			}
-		}
-		if from.binned {
-			return a.readBins(ctx, defs, g, t, noG, noT, sets, "SELECT "+inner+" FROM "+from.sql, args, store)
-		}
-		// The inner selection names group and bucket, so that each is computed once.
-		query := "SELECT " + strings.Join(slices.Concat([]string{g, t, noG, noT}, columnsOf(defs)), ", ") + " FROM (SELECT " + inner + " FROM " + from.sql + ") GROUP BY GROUPING SETS (" + strings.Join(sets, ", ") + ")"
-		return a.r.store.Read(ctx, func(rows *sql.Rows) error {
-			columns := make([]any, len(columnsOf(defs)))
-			var g sql.NullInt64
-			var t sql.NullTime
-			var noG, noT int64
-			dest := []any{&g, &t, &noG, &noT}
-			for i := range columns {
-				dest = append(dest, &columns[i])
-			}
-			for rows.Next() {
-				if err := rows.Scan(dest...); err != nil {
-					return fmt.Errorf("scan measures: %w", err)
+		if strings.Contains(sets[len(sets)-1], "g") {
+			if s.grouped = true; !lead {
+				keys := make([]any, len(a.out.Groups)) // the group of each row: its place among them, or -1
+				for i, g := range a.out.Groups {
+					keys[i] = g.Key
 				}
-				store(g, t, noG, noT, columns, nil)
+				s.columns, s.args = s.columns+", coalesce(list_position(CAST(? AS VARCHAR[]), value), 0) - 1 AS g", append(slices.Clone(s.args), keys)
 			}
-			return nil
-		}, query, args...)
-	}
-	// Exact quantiles hold all values until they are done: their sets are taken
-	// one after the other. The rest is taken in one go.
-	each := func(f *Filter, sets []string, bucket string, bucketArgs []any, put func(l *Line, at time.Time, timed bool) Values) error {
-		if !k.times {
-			return read(f, sets, bucket, bucketArgs, put)
 		}
+		switch {
+		case from.binned:
+			return a.readBins(ctx, s)
+		case adds:
+			s.lead = lead
+			return a.readSums(ctx, s)
+		}
+		// Exact quantiles hold all values until they are done: their sets are taken
+		// one after the other.
 		for _, set := range sets {
-			if err := read(f, []string{set}, bucket, bucketArgs, put); err != nil {
+			s.sets = []string{set}
+			if err := a.readWhole(ctx, s); err != nil {
 				return err
 			}
 		}
@@ -416,7 +382,7 @@ func (a *asked) ask(ctx context.Context, k of, names []Measure, defs []measure, 
 	case a.q.By != ByNone:
 		sets, before = append(sets, "(g)"), append(before, "(g)")
 	}
-	err := each(&a.q.Filter, sets, bucket, bucketArgs, func(l *Line, at time.Time, timed bool) Values {
+	err := read(&a.q.Filter, sets, bucket, bucketArgs, lead && adds, func(l *Line, at time.Time, timed bool) Values {
 		if !timed {
 			return l.Total
 		}
@@ -429,56 +395,227 @@ func (a *asked) ask(ctx context.Context, k of, names []Measure, defs []measure, 
 		return err
 	}
 	earlier, _ := a.q.Before() // the range has both ends here
-	return each(&earlier, before, "", nil, func(l *Line, _ time.Time, _ bool) Values { return l.Previous })
+	return read(&earlier, before, "", nil, false, func(l *Line, _ time.Time, _ bool) Values { return l.Previous })
 }
 
-// readBins reads durations counted by bin, one text for each set and kind of
-// duration.
-func (a *asked) readBins(ctx context.Context, defs []measure, g, t, noG, noT string, sets []string, inner string, args []any, store func(g sql.NullInt64, t sql.NullTime, noG, noT int64, columns []any, binned map[string]bins)) error {
-	var whats []any
-	for _, m := range defs {
-		if !slices.Contains(whats, any(m.what)) {
-			whats = append(whats, m.what)
-		}
+// selection is one reading of measures from a source, summed up by sets of g, the
+// group, and t, the point: (), (g), (t), (g, t).
+type selection struct {
+	names          []Measure
+	defs           []measure
+	sets           []string
+	grouped, timed bool   // a set has g, t
+	lead           bool   // it makes the groups
+	columns        string // g and t, of the source's columns
+	args           []any  // of columns
+	from           source
+	put            func(l *Line, at time.Time, timed bool) Values // where a line's figures go; nil: nowhere
+}
+
+// cell are the figures of one group or point.
+type cell struct {
+	g        sql.NullInt64
+	t        sql.NullTime
+	noG, noT int64          // 1: of all groups, of all points
+	key      sql.NullString // of the group, where the selection makes them
+	columns  []any
+	binned   map[string]bins
+}
+
+// store puts figures where they belong.
+func (a *asked) store(s *selection, sums []string, f *cell) {
+	l := a.out.Rest
+	switch {
+	case f.noG == 1:
+		l = &a.out.Total
+	case f.g.Int64 >= 0 && f.g.Int64 < int64(len(a.out.Groups)):
+		l = &a.out.Groups[f.g.Int64]
+	case a.q.By == ByNone:
+		l = nil
 	}
-	with := make([]string, len(sets))
-	for i, set := range sets {
-		with[i] = strings.Replace(strings.Replace(set, "(", "(what, bin, ", 1), ", )", ")", 1)
+	if l == nil {
+		return
 	}
-	query := "SELECT g, t, no_g, no_t, what, string_agg(bin || ':' || n, ' ') FROM (SELECT " + g + " AS g, " + t + " AS t, " + noG + " AS no_g, " + noT + " AS no_t, what, bin, sum(n) AS n FROM (" + inner +
-		" WHERE list_contains(CAST(? AS VARCHAR[]), what)) GROUP BY GROUPING SETS (" + strings.Join(with, ", ") + ")) GROUP BY ALL ORDER BY no_g, no_t, g, t"
-	type key struct {
-		g        sql.NullInt64
-		t        sql.NullTime
-		noG, noT int64
+	if into := s.put(l, f.t.Time.UTC(), f.noT == 0); into != nil {
+		maps.Copy(into, values(s.names, s.defs, sums, f.columns, f.binned))
 	}
-	var last key
-	binned := make(map[string]bins)
-	flush := func() {
-		if len(binned) > 0 {
-			store(last.g, last.t, last.noG, last.noT, nil, binned)
-			binned = make(map[string]bins)
-		}
+}
+
+// readWhole reads measures that do not add up.
+func (a *asked) readWhole(ctx context.Context, s selection) error {
+	g, t, noG, noT := "-1", "CAST(NULL AS TIMESTAMP)", "1", "1"
+	if strings.Contains(s.sets[0], "g") {
+		g, noG = "g", "GROUPING(g)"
 	}
-	return a.r.store.Read(ctx, func(rows *sql.Rows) error {
+	if strings.Contains(s.sets[0], "t") {
+		t, noT = "t", "GROUPING(t)"
+	}
+	// The inner selection names group and bucket, so that each is computed once.
+	read, err := a.cells(ctx, s.defs, nil, "SELECT "+strings.Join(slices.Concat([]string{g, t, noG, noT, "NULL"}, columnsOf(s.defs, nil)), ", ")+
+		" FROM (SELECT *"+s.columns+" FROM "+s.from.sql+") GROUP BY GROUPING SETS ("+s.sets[0]+")", append(slices.Clone(s.args), s.from.args...))
+	for i := range read {
+		a.store(&s, nil, &read[i])
+	}
+	return err
+}
+
+// cells reads cells.
+func (a *asked) cells(ctx context.Context, defs []measure, sums []string, query string, args []any) (out []cell, err error) {
+	n := len(columnsOf(defs, sums))
+	err = a.r.store.Read(ctx, func(rows *sql.Rows) error {
 		for rows.Next() {
-			var k key
-			var what, counts string
-			if err := rows.Scan(&k.g, &k.t, &k.noG, &k.noT, &what, &counts); err != nil {
+			f := cell{columns: make([]any, n)}
+			dest := []any{&f.g, &f.t, &f.noG, &f.noT, &f.key}
+			for i := range f.columns {
+				dest = append(dest, &f.columns[i])
+			}
+			if err := rows.Scan(dest...); err != nil {
+				return fmt.Errorf("scan measures: %w", err)
+			}
+			out = append(out, f)
+		}
+		return nil
+	}, query, args...)
+	return out, err
+}
+
+// readSums reads measures that add up, and makes the groups where it is to lead:
+// those of the most events. The source is read once, into sums by group and point,
+// of which all sets are made.
+func (a *asked) readSums(ctx context.Context, s selection) error {
+	sums := sumsOf(s.defs)
+	read := sums
+	by, g, t, noG, noT, key := []string{}, "-1", "CAST(NULL AS TIMESTAMP)", "1", "1", "NULL"
+	if s.timed {
+		by, t, noT = append(by, "t"), "t", "GROUPING(t)"
+	}
+	from := "pre"
+	var ranks string
+	if s.grouped {
+		g, noG = "g", "GROUPING(g)"
+		if s.lead {
+			by, key = append(by, "value"), "min(value)"
+			count := allRows
+			if s.defs[0].kind == ofOutcomes {
+				count = "count(*)"
+			}
+			rank := ""
+			if read = distinct(append(slices.Clone(sums), count)); a.failedFirst() {
+				read = distinct(append(read, failedRows))
+				rank = "sum(" + sumName(slices.Index(read, failedRows)) + ") DESC NULLS LAST, "
+			}
+			rank += "sum(" + sumName(slices.Index(read, count)) + ") DESC, value"
+			ranks = fmt.Sprintf(", ranked AS (SELECT value, least(row_number() OVER (ORDER BY %s), %d) - 1 AS g FROM pre GROUP BY value)", rank, a.q.Limit+1)
+			from = "(SELECT * FROM pre JOIN ranked USING (value))"
+		} else {
+			by = append(by, "g")
+		}
+	}
+	columns := slices.Clone(by)
+	for i, s := range read {
+		columns = append(columns, s+" AS "+sumName(i))
+	}
+	group := ""
+	if len(by) > 0 {
+		group = " GROUP BY " + strings.Join(by, ", ")
+	}
+	cells, err := a.cells(ctx, s.defs, sums, "WITH pre AS MATERIALIZED (SELECT "+strings.Join(columns, ", ")+" FROM (SELECT *"+s.columns+" FROM "+s.from.sql+")"+group+")"+ranks+
+		" SELECT "+strings.Join(slices.Concat([]string{g, t, noG, noT, key}, columnsOf(s.defs, sums)), ", ")+" FROM "+from+" GROUP BY GROUPING SETS ("+strings.Join(s.sets, ", ")+")", append(slices.Clone(s.args), s.from.args...))
+	if err != nil {
+		return err
+	}
+	if s.lead {
+		keys := make(map[int64]string)
+		for _, c := range cells {
+			if c.noG == 0 && (c.noT == 1 || !s.timed) {
+				keys[c.g.Int64] = c.key.String
+			}
+		}
+		for i := range int64(len(keys)) {
+			l := a.line(keys[i])
+			if i == int64(a.q.Limit) {
+				l.Key = ""
+				a.out.Rest = &l
+				continue
+			}
+			a.out.Groups = append(a.out.Groups, l)
+		}
+	}
+	for i := range cells {
+		a.store(&s, sums, &cells[i])
+	}
+	return nil
+}
+
+// readBins reads durations counted by bin: those of each point, of which it makes
+// those of the groups and of all.
+func (a *asked) readBins(ctx context.Context, s selection) error {
+	var whats []string
+	for _, m := range s.defs {
+		whats = append(whats, m.what)
+	}
+	whats = distinct(whats)
+	g, t := "CAST(-1 AS BIGINT) AS g", "CAST(NULL AS TIMESTAMP) AS t"
+	if s.grouped {
+		g = "g"
+	}
+	if s.timed {
+		t = "t"
+	}
+	columns := []string{g, t}
+	for _, w := range whats {
+		columns = append(columns, "string_agg("+w+", ' ')")
+	}
+	by := ""
+	if s.grouped {
+		by = " GROUP BY g, t ORDER BY g, t"
+	} else if s.timed {
+		by = " GROUP BY t"
+	}
+	var last cell // the group that is being read
+	all, group := make(map[string]bins), map[string]bins(nil)
+	flush := func() {
+		if group != nil && s.grouped {
+			a.store(&s, nil, &cell{g: last.g, noT: 1, binned: group})
+		}
+	}
+	err := a.r.store.Read(ctx, func(rows *sql.Rows) error {
+		texts := make([]sql.NullString, len(whats))
+		var f cell
+		dest := []any{&f.g, &f.t}
+		for i := range texts {
+			dest = append(dest, &texts[i])
+		}
+		for rows.Next() {
+			if err := rows.Scan(dest...); err != nil {
 				return fmt.Errorf("scan bins: %w", err)
 			}
-			if k != last {
+			if group == nil || f.g != last.g {
 				flush()
-				last = k
+				last, group = f, make(map[string]bins)
 			}
-			var err error
-			if binned[what], err = parseBins(counts); err != nil {
-				return err
+			f.binned = make(map[string]bins)
+			for i, w := range whats {
+				b, err := parseBins(texts[i].String)
+				if err != nil {
+					return err
+				}
+				f.binned[w], group[w], all[w] = b, group[w].plus(b), all[w].plus(b)
+			}
+			if s.timed {
+				if f.noG = 1; s.grouped {
+					f.noG = 0
+				}
+				a.store(&s, nil, &f)
 			}
 		}
 		flush()
 		return nil
-	}, query, append(args, whats)...)
+	}, "SELECT "+strings.Join(columns, ", ")+" FROM (SELECT *"+s.columns+" FROM "+s.from.sql+")"+by, append(slices.Clone(s.args), s.from.args...)...)
+	if err == nil {
+		a.store(&s, nil, &cell{noG: 1, noT: 1, binned: all})
+	}
+	return err
 }
 
 // findGroups fills Groups with the keys of the most events, and Rest where there
@@ -488,14 +625,9 @@ func (a *asked) findGroups(ctx context.Context, k kind) error {
 	if err != nil {
 		return err
 	}
-	count := "sum(n)"
-	if k == ofOutcomes {
-		count = "count(*)"
-	}
 	rank := ""
-	switch a.q.Measures[0] {
-	case Errors, ErrorRate, ToolErrors, ToolErrorRate:
-		rank = "sum(n) FILTER (WHERE is_error) DESC NULLS LAST, "
+	if a.failedFirst() {
+		rank = failedRows + " DESC NULLS LAST, "
 	}
 	return a.r.store.Read(ctx, func(rows *sql.Rows) error {
 		for rows.Next() {
@@ -512,5 +644,14 @@ func (a *asked) findGroups(ctx context.Context, k kind) error {
 			a.out.Groups = append(a.out.Groups, a.line(key))
 		}
 		return nil
-	}, "SELECT value, "+a.r.sql.bigint(count)+" AS n FROM "+from.sql+" GROUP BY value ORDER BY "+rank+"n DESC, value LIMIT ?", append(from.args, a.q.Limit+1)...)
+	}, "SELECT value, "+a.r.sql.bigint(allRows)+" AS n FROM "+from.sql+" GROUP BY value ORDER BY "+rank+"n DESC, value LIMIT ?", append(from.args, a.q.Limit+1)...)
+}
+
+// failedFirst reports whether groups are those of the most failures.
+func (a *asked) failedFirst() bool {
+	switch a.q.Measures[0] {
+	case Errors, ErrorRate, ToolErrors, ToolErrorRate:
+		return true
+	}
+	return false
 }

@@ -43,7 +43,10 @@ func (s *summing) read(ctx context.Context, f *Filter, by breakdown) ([]keyed, e
 	for i, t := range by.starts {
 		moments[i].Start = t
 	}
-	plan := rolledPlan(s.cover, f, by.by, moments)
+	plan, err := s.r.rolledPlan(ctx, s.project, s.cover, f, by.by, moments)
+	if err != nil {
+		return nil, err
+	}
 	if first, end := slots(f.From, f.To); plan.ok && first.Before(end) {
 		times, err := s.r.timesSource(ofCalls, s.project, f, by.by, plan, "latency_us ttft_us")
 		if err != nil {
@@ -115,26 +118,28 @@ func (s *summing) rolled(ctx context.Context, f *Filter, by breakdown, plan plan
 	err = s.r.store.Read(ctx, func(rows *sql.Rows) error {
 		for rows.Next() {
 			var key any
-			var what, counts string
-			if err := rows.Scan(&key, &what, &counts); err != nil {
+			var latency, ttft sql.NullString
+			if err := rows.Scan(&key, &latency, &ttft); err != nil {
 				return err
 			}
 			i, ok := at[key]
 			if !ok {
 				continue // beyond the limit
 			}
-			b, err := parseBins(counts)
-			if err != nil {
-				return err
+			t := &out[i].totals
+			for _, c := range []struct {
+				counts string
+				into   *Quantiles
+			}{{latency.String, &t.LatencyMS}, {ttft.String, &t.TTFTMS}} {
+				b, err := parseBins(c.counts)
+				if err != nil {
+					return err
+				}
+				*c.into = Quantiles{b.millis(shares[0]), b.millis(shares[1]), b.millis(shares[2])}
 			}
-			q := &out[i].totals.LatencyMS
-			if what == "ttft" {
-				q = &out[i].totals.TTFTMS
-			}
-			q.P50, q.P95, q.P99 = b.millis(shares[0]), b.millis(shares[1]), b.millis(shares[2])
 		}
 		return nil
-	}, "SELECT grp, what, string_agg(bin || ':' || n, ' ') FROM (SELECT grp, what, bin, sum(n) AS n FROM (SELECT *, "+by.key+" AS grp FROM "+times.sql+") WHERE what IN ('latency', 'ttft') GROUP BY ALL) GROUP BY ALL", append(append([]any{}, by.args...), times.args...)...)
+	}, "SELECT grp, string_agg(latency, ' '), string_agg(ttft, ' ') FROM (SELECT *, "+by.key+" AS grp FROM "+times.sql+") GROUP BY grp", append(append([]any{}, by.args...), times.args...)...)
 	return out, err
 }
 

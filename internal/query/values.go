@@ -73,7 +73,11 @@ func (r *Reader) valuesFrom(ctx context.Context, project, field, expr string) (s
 	if err != nil {
 		return "", nil, err
 	}
-	if p := rolledPlan(c, &f, GroupBy(field), nil); p.ok {
+	p, err := r.rolledPlan(ctx, project, c, &f, GroupBy(field), nil)
+	if err != nil {
+		return "", nil, err
+	}
+	if p.ok {
 		from, err := r.eventsSource(ofAll, project, &f, p.dim, p, "n")
 		return "(SELECT nullif(value, '') AS v, n FROM " + from.sql + ")", from.args, err
 	}

@@ -49,7 +49,7 @@ func (t *Derivation) Append(table string, next func() []any) error {
 
 // Take adds the rows that [DuckDB.Stage] has made for a derived table.
 func (t *Derivation) Take(table string) error {
-	return t.Exec("INSERT INTO " + table + " SELECT * FROM " + staged(table))
+	return t.Exec("INSERT INTO " + table + " SELECT * FROM " + Staged(table))
 }
 
 // Exec runs one statement with bound parameters on derived tables.
@@ -76,8 +76,9 @@ func (d *DuckDB) Derive(ctx context.Context, generation uint64, f func(*Derivati
 	return done, nil
 }
 
-// staged is where rows for a table wait, in memory.
-func staged(table string) string { return "memory.main.staged_" + table }
+// Staged is the table, in memory, where the rows for a derived table wait that
+// [DuckDB.Stage] has made.
+func Staged(table string) string { return "memory.main.staged_" + table }
 
 // Stage makes the rows of a SELECT ready for a derived table, in order of its
 // columns, in place of those that it made for it before. Events are written
@@ -85,12 +86,12 @@ func staged(table string) string { return "memory.main.staged_" + table }
 // it must not be made of anybody's input. It makes do with the memory that there
 // is: nobody waits for it, and fewer events at a time need less.
 func (d *DuckDB) Stage(ctx context.Context, table, query string) error {
-	return d.read(ctx, false, noRows, "CREATE OR REPLACE TABLE "+staged(table)+" AS "+query)
+	return d.read(ctx, false, noRows, "CREATE OR REPLACE TABLE "+Staged(table)+" AS "+query)
 }
 
 // Unstage gives back what the rows for a derived table took.
 func (d *DuckDB) Unstage(ctx context.Context, table string) error {
-	return d.read(ctx, false, noRows, "DROP TABLE IF EXISTS "+staged(table))
+	return d.read(ctx, false, noRows, "DROP TABLE IF EXISTS "+Staged(table))
 }
 
 func noRows(*sql.Rows) error { return nil }
@@ -100,7 +101,7 @@ func noRows(*sql.Rows) error { return nil }
 func (d *DuckDB) Generation() uint64 { return d.generation.Load() }
 
 // derivedTables are those with rows of a project and a stretch.
-var derivedTables = []string{"rollup", "rollup_times", "rollup_users", "rollup_outcomes", "rollup_errors", "rollup_ids", "rollup_parts"}
+var derivedTables = append([]string{"rollup", "rollup_users", "rollup_outcomes", "rollup_errors", "rollup_ids", "rollup_properties", "rollup_traces", "rollup_parts"}, timesTables...)
 
 // dropDerived takes a project's events stored before a time out of the derived
 // tables, and the rest of the last stretch with them: from then on questions

@@ -139,8 +139,8 @@ func TestMigrateOnce(t *testing.T) {
 			n++
 		}
 		return nil
-	}, "SELECT version FROM schema_version"); err != nil || n != 5 {
-		t.Errorf("%d versions, %v, want 5", n, err)
+	}, "SELECT version FROM schema_version"); err != nil || n != 6 {
+		t.Errorf("%d versions, %v, want 6", n, err)
 	}
 }
 

@@ -15,6 +15,7 @@ var migrations = []string{
 	3 - 1: createDerived,
 	4 - 1: deriveMore,
 	5 - 1: deriveParts,
+	6 - 1: deriveFaster,
 }
 
 var createEvents = func() string {
@@ -220,6 +221,47 @@ CREATE TABLE rollup_parts ( -- sums over the events of one trace, session and us
 	first_value TIMESTAMP
 );
 DELETE FROM rolled; DELETE FROM rolled_floor; DELETE FROM rollup; DELETE FROM rollup_times; DELETE FROM rollup_users; DELETE FROM rollup_outcomes; DELETE FROM rollup_errors; DELETE FROM rollup_ids;`
+
+// timesTables have the times of one breakdown each.
+var timesTables = []string{"rollup_times_all", "rollup_times_model_asked", "rollup_times_model", "rollup_times_provider", "rollup_times_prompt", "rollup_times_surface", "rollup_times_input_length", "rollup_times_tool"}
+
+// deriveFaster adds derived tables, keeps the bins of times in one text for each
+// slot of time, and has all derived tables filled anew.
+var deriveFaster = func() string {
+	var b strings.Builder
+	b.WriteString("DROP TABLE rollup_times;")
+	for _, table := range timesTables {
+		b.WriteString("\nCREATE TABLE " + table + ` ( -- how often a time fell into a bin: "bin:n bin:n …"
+	last TIMESTAMP NOT NULL,
+	project_id VARCHAR NOT NULL,
+	value VARCHAR NOT NULL,
+	environment VARCHAR NOT NULL,
+	slot TIMESTAMP NOT NULL,
+	latency VARCHAR,
+	ttft VARCHAR,
+	tool VARCHAR
+);`)
+	}
+	return b.String()
+}() + `
+CREATE TABLE rollup_properties ( -- which properties the calls of a stretch have
+	last TIMESTAMP NOT NULL,
+	project_id VARCHAR NOT NULL,
+	name VARCHAR NOT NULL,
+	rolled BOOLEAN NOT NULL -- table rollup has rows of it
+);
+CREATE TABLE rollup_traces ( -- the parts of traces that a stretch has
+	last TIMESTAMP NOT NULL,
+	project_id VARCHAR NOT NULL,
+	trace_id VARCHAR NOT NULL,
+	hash UBIGINT NOT NULL,
+	first TIMESTAMP NOT NULL, -- of its events
+	latest TIMESTAMP NOT NULL,
+	calls BIGINT NOT NULL,
+	depth INTEGER,
+	shared BOOLEAN NOT NULL -- another stretch had a part, too
+);
+DELETE FROM rolled; DELETE FROM rolled_floor; DELETE FROM rollup; DELETE FROM rollup_users; DELETE FROM rollup_outcomes; DELETE FROM rollup_errors; DELETE FROM rollup_ids; DELETE FROM rollup_parts;`
 
 // migrate brings the file to this binary's version and refuses a newer one.
 func migrate(ctx context.Context, conn *sql.Conn, path string) error {
