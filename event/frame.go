@@ -42,8 +42,8 @@ func (e *Event) AppendFrame(dst []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// DecodeFrame reads what [Event.AppendFrame] wrote. The event's content aliases
-// b, which must not be changed afterwards.
+// DecodeFrame reads what [Event.AppendFrame] wrote. The event's content and
+// texts alias b, which must not be changed afterwards.
 func DecodeFrame(b []byte) (*Event, error) {
 	if len(b) < len(frameMagic) || string(b[:len(frameMagic)]) != frameMagic {
 		return nil, fmt.Errorf("%w: bad magic", ErrFrame)

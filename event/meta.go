@@ -3,10 +3,10 @@ package event
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"time"
+	"unsafe"
 
 	"github.com/shopspring/decimal"
 	"github.com/tidwall/gjson"
@@ -48,8 +48,8 @@ var eventMembers = []member{
 	{
 		name: "timestamp",
 		add: func(dst []byte, e *Event) ([]byte, bool, error) {
-			b, err := e.Timestamp.MarshalJSON()
-			return append(dst, b...), true, err
+			dst, err := e.Timestamp.AppendText(append(dst, '"'))
+			return append(dst, '"'), true, err
 		},
 		set: func(e *Event, v gjson.Result) error { return e.Timestamp.UnmarshalJSON([]byte(v.Raw)) },
 	},
@@ -213,11 +213,14 @@ func number(name string, at func(*Event) *Int) member {
 
 func money(name string, at func(*Event) *Opt[decimal.Decimal]) member {
 	write := func(dst []byte, d decimal.Decimal) []byte {
-		b, _ := d.MarshalJSON() // has no error to give
-		return append(dst, b...)
+		return append(append(append(dst, '"'), d.String()...), '"')
 	}
 	read := func(v gjson.Result) (d decimal.Decimal, ok bool) {
-		return d, d.UnmarshalJSON([]byte(v.Raw)) == nil
+		if v.Type != gjson.String && v.Type != gjson.Number {
+			return d, false
+		}
+		d, err := decimal.NewFromString(v.String())
+		return d, err == nil
 	}
 	return opt(name, at, write, read)
 }
@@ -272,8 +275,14 @@ func raws(name string, at func(*Event) *map[string]json.RawMessage) member {
 			if m == nil {
 				return dst, false, nil
 			}
+			var few [32]string
+			keys := few[:0]
+			for k := range m {
+				keys = append(keys, k)
+			}
+			slices.Sort(keys)
 			dst = append(dst, '{')
-			for i, k := range slices.Sorted(maps.Keys(m)) {
+			for i, k := range keys {
 				if i > 0 {
 					dst = append(dst, ',')
 				}
@@ -299,7 +308,7 @@ func raws(name string, at func(*Event) *map[string]json.RawMessage) member {
 			}
 			m := make(map[string]json.RawMessage)
 			v.ForEach(func(k, v gjson.Result) bool {
-				m[k.String()] = json.RawMessage(v.Raw)
+				m[k.String()] = unsafe.Slice(unsafe.StringData(v.Raw), len(v.Raw)) // as decodeMeta says
 				return true
 			})
 			*at(e) = m
@@ -381,12 +390,13 @@ func readMembers(e *Event, v gjson.Result, fields map[string]*member) (err error
 // appendMeta appends the metadata's JSON.
 func appendMeta(dst []byte, e *Event) ([]byte, error) { return appendMembers(dst, e, eventMembers) }
 
-// decodeMeta reads it. The event keeps parts of a copy of b.
+// decodeMeta reads it. The event keeps parts of b, which must not be changed
+// afterwards.
 func decodeMeta(b []byte, e *Event) error {
 	if !gjson.ValidBytes(b) {
 		return fmt.Errorf("metadata is not valid JSON")
 	}
-	v := gjson.ParseBytes(b)
+	v := gjson.Parse(unsafe.String(unsafe.SliceData(b), len(b)))
 	if !v.IsObject() {
 		return mistyped("metadata", v)
 	}

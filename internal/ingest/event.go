@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -89,7 +90,8 @@ type envelope struct {
 	sentAt     time.Time // by the client's clock; zero where it does not say
 	historical bool      // historical_migration: times are meant as they are
 
-	equal map[[sha256.Size]byte]int // how often an event without a uuid has come
+	equal map[[sha256.Size]byte]int  // how often an event without a uuid has come
+	props map[string]json.RawMessage // room for one LLM event's properties at a time
 }
 
 // id is the uuid of an event that has none, the same when the client sends it
@@ -146,9 +148,23 @@ func integer(v json.RawMessage) (n int64, ok bool) {
 	return n, len(v) > 0 && json.Unmarshal(v, &n) == nil
 }
 
-// properties reads an event's properties. Values lie within the body.
-func (in *rawEvent) propertyMap() (map[string]json.RawMessage, *body.Refusal) {
-	p := make(map[string]json.RawMessage, 24)
+// room is an empty map for the properties of e. Of an LLM event setProperties
+// leaves few in it: then it is one and the same for all of a request.
+func (m *envelope) room(e *event.Event) map[string]json.RawMessage {
+	if !e.IsLLM() || m.props == nil {
+		p := make(map[string]json.RawMessage, 24)
+		if e.IsLLM() {
+			m.props = p
+		}
+		return p
+	}
+	clear(m.props)
+	return m.props
+}
+
+// propertyMap reads an event's properties into p, which is empty. Values lie
+// within the body.
+func (in *rawEvent) propertyMap(p map[string]json.RawMessage) (map[string]json.RawMessage, *body.Refusal) {
 	if !isNull(in.properties) {
 		if in.properties[0] != '{' {
 			return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "\"properties\" is not an object")
@@ -182,7 +198,7 @@ func (in *rawEvent) build(m *envelope, engage bool) (*event.Event, *body.Refusal
 	if e.Name == "" {
 		return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "event submitted without an event name")
 	}
-	p, bad := in.propertyMap()
+	p, bad := in.propertyMap(m.room(e))
 	if bad != nil {
 		return nil, bad
 	}
@@ -225,6 +241,11 @@ func setProperties(e *event.Event, p map[string]json.RawMessage) {
 	if e.IsLLM() {
 		e.SetWireProperties(p)
 		readRawUsage(e)
+		if len(e.Properties) > 0 { // p is used again
+			left := make(map[string]json.RawMessage, len(e.Properties)) // a clone would be as large as p was
+			maps.Copy(left, e.Properties)
+			e.Properties = left
+		}
 		return
 	}
 	for _, f := range []struct {

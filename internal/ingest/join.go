@@ -159,7 +159,7 @@ func (j *Joiner) note(e *event.Event) (c *seenCall, first bool) {
 				return nil, false
 			case c.lost, c.source == e.Source, now.Sub(c.when) > JoinWindow:
 			case c.by == e.UUID, c.by == "":
-				c.by = e.UUID
+				c.by = strings.Clone(e.UUID)
 				return c, false
 			}
 		}
@@ -212,7 +212,7 @@ func (j *Joiner) Remember(events ...*event.Event) {
 			}
 		}
 		if c != nil && c.by == "" {
-			c.by = e.UUID
+			c.by = strings.Clone(e.UUID)
 		}
 	}
 }

@@ -202,7 +202,7 @@ func (in *rawEvent) buildV1(m *envelope) (e *event.Event, id string, bad *body.R
 		return invalid("\"options\" is not an object")
 	}
 	e.DistinctID = distinctID(in.distinctID)
-	p, bad := in.propertyMap()
+	p, bad := in.propertyMap(m.room(e))
 	if bad != nil {
 		return nil, id, bad
 	}
