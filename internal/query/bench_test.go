@@ -67,10 +67,13 @@ func BenchmarkDashboards(b *testing.B) {
 	total := func(by query.GroupBy, ms ...query.Measure) func(context.Context) error {
 		return series(query.SeriesQuery{Measures: ms, By: by, Limit: 12})
 	}
-	list := func(ask func(context.Context, query.ListQuery) (*query.ListPage, error), sort query.Sort) func(context.Context) error {
+	narrowed := func(ask func(context.Context, query.ListQuery) (*query.ListPage, error), f query.Filter, sort query.Sort) func(context.Context) error {
 		return func(ctx context.Context) error {
-			return second(ask(ctx, query.ListQuery{Project: "default", Filter: week, Sort: sort}))
+			return second(ask(ctx, query.ListQuery{Project: "default", Filter: f, Sort: sort}))
 		}
+	}
+	list := func(ask func(context.Context, query.ListQuery) (*query.ListPage, error), sort query.Sort) func(context.Context) error {
+		return narrowed(ask, week, sort)
 	}
 	events := func(q query.EventsQuery) func(context.Context) error {
 		q.Project = "default"
@@ -81,6 +84,8 @@ func BenchmarkDashboards(b *testing.B) {
 	config := query.ByProperty("agent_config")
 	failed := month
 	failed.Kind = query.KindErrors
+	productionWeek, failedWeek := week, week
+	productionWeek.Environment, failedWeek.ErrorType = "production", "timeout"
 	production := month
 	production.Environment = "production"
 	one := week
@@ -149,6 +154,11 @@ func BenchmarkDashboards(b *testing.B) {
 		{"EventsByLatency", listTarget, events(query.EventsQuery{Filter: week, Sort: query.ByLatency})},
 		{"Traces", listTarget, list(r.Traces, query.SortStart)},
 		{"TracesByCost", listTarget, list(r.Traces, query.SortCost)},
+		{"FilteredTraces", listTarget, narrowed(r.Traces, productionWeek, query.SortStart)},
+		{"FilteredRareTraces", listTarget, narrowed(r.Traces, failedWeek, query.SortStart)},
+		{"TracesOfUser", listTarget, narrowed(r.Traces, one, query.SortCost)},
+		{"UserOverview", listTarget, narrowed(r.Users, one, query.SortStart)},
+		{"SessionOverview", listTarget, narrowed(r.Sessions, query.Filter{SessionID: last.session}, query.SortStart)},
 		{"Sessions", listTarget, list(r.Sessions, query.SortStart)},
 		{"SessionsByCost", listTarget, list(r.Sessions, query.SortCost)},
 		{"Users", listTarget, list(r.Users, query.SortStart)},

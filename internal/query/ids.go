@@ -120,8 +120,8 @@ const (
 
 // newest finds the newest traces, sessions or users of a list, or those after
 // its cursor, from the newest events alone: no more than so many, in any order,
-// and, of traces, since when there are events of them. The list must not be
-// narrowed by a filter.
+// and, of traces, since when there are events of them. A filter may narrow a list
+// of traces: one that begins within a time meets it within that time or not at all.
 func (r *Reader) newest(ctx context.Context, key string, q ListQuery, limit int) (ids []string, since time.Time, err error) {
 	end := q.To
 	if end.IsZero() {
@@ -144,16 +144,24 @@ func (r *Reader) newest(ctx context.Context, key string, q ListQuery, limit int)
 		end = at // where the pages before it ended
 	}
 	for window := firstWindow; ; window *= windowGrowth {
-		f := Filter{From: end.Add(-window), To: q.To}
+		f := q.Filter
+		f.From = end.Add(-window)
 		whole := !q.From.IsZero() && !f.From.After(q.From) || window > maxWindow
 		if whole {
 			f.From = q.From
 		}
-		w, err := r.where(q.Project, &f)
+		w, err := r.where(q.Project, &Filter{From: f.From, To: f.To})
 		if err != nil {
 			return nil, since, err
 		}
 		w.add(key + " IS NOT NULL")
+		if q.narrows() {
+			in, err := r.where(q.Project, &f)
+			if err != nil {
+				return nil, since, err
+			}
+			w.add(key+" IN (SELECT "+key+" FROM events "+in.String()+")", in.args...)
+		}
 		moment, having := "max(ts)", ""
 		if byStart {
 			moment = "min(ts)"

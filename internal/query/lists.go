@@ -122,6 +122,12 @@ func (r *Reader) list(ctx context.Context, key string, q ListQuery) (*ListPage, 
 	if order == "" {
 		order = momentExpr(key)
 	}
+	if _, err := r.where(q.Project, &q.Filter); err != nil {
+		return nil, err
+	}
+	if own := map[string]*string{"trace_id": &q.TraceID, "session_id": &q.SessionID, "distinct_id": &q.User}[key]; *own != "" && q.IDs == nil {
+		q.IDs, *own = []string{*own}, ""
+	}
 	c, err := r.cover(ctx, q.Project)
 	if err != nil {
 		return nil, err
@@ -129,13 +135,16 @@ func (r *Reader) list(ctx context.Context, key string, q ListQuery) (*ListPage, 
 	w := new(where)
 	w.add(key + " IS NOT NULL")
 	within := *w
+	byWindows := q.Sort == SortStart && !q.narrows()
 	if q.narrows() {
 		in, err := r.where(q.Project, &q.Filter)
 		if err != nil {
 			return nil, err
 		}
 		from := source{sql: "events"}
-		if those, ok := partsOf(q.Filter); ok {
+		those, ok := partsOf(q.Filter)
+		byWindows = q.Sort == SortStart && !ok && key == "trace_id"
+		if ok {
 			if from, err = r.parts(q.Project, q.Filter, c, those.String()); err != nil {
 				return nil, err
 			}
@@ -161,7 +170,7 @@ func (r *Reader) list(ctx context.Context, key string, q ListQuery) (*ListPage, 
 	sorted := "CAST(" + order + " AS DECIMAL(38,18)) AS sort"
 	if q.IDs == nil {
 		// First which they are, from what the order needs alone.
-		if q.Sort == SortStart && !q.narrows() {
+		if byWindows {
 			var since time.Time
 			if q.IDs, since, err = r.newest(ctx, key, q, q.Limit+1); since.After(q.From) {
 				q.From = since
