@@ -61,7 +61,7 @@ const pick = async (name, value, to) => { await page.getByRole("combobox", { nam
 await page.goto(base + "/p/default/traffic?range=30d&prompt_name=support_answer");
 await press(page.getByRole("link", { name: "Edit a copy of Error rate by prompt version" }), /explore/);
 await page.getByLabel("Title").fill("Which version fails");
-await page.getByLabel("Name of a new one").fill("Support");
+await page.getByLabel("Name of a new dashboard").fill("Support");
 await press(page.getByRole("button", { name: "Save" }), /dashboards\/d_/);
 await press(page.getByRole("link", { name: "Add a chart" }), /explore/);
 await pick("Figure", "cost_usd", /m=cost_usd/);

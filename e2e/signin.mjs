@@ -122,7 +122,7 @@ await step("and has changed nothing", bob, (await bob.goto(base + "/account")).s
 
 await ada.goto(base + "/users");
 await ada.getByRole("link", { name: "bob@example.com" }).click();
-await ada.getByText("Remove this user").click();
+await ada.getByText("Remove this member").click();
 await ada.getByRole("button", { name: "Remove bob@example.com" }).click();
 await step("a user is removed", ada, await sees(ada, "bob@example.com is removed"));
 await bob.goto(base + "/account");

@@ -419,9 +419,9 @@ func (h *history) agent(out *[]*event.Event, at time.Time) {
 	id := func() string { n++; return fmt.Sprintf("s%d", n) }
 	var parts []*event.Event
 	failed := false
-	for range rounds {
+	for round := range rounds {
 		step := s.event(event.Span, next)
-		step.SpanID, step.ParentID, step.SpanName, step.Operation = id(), "a", "step", "invoke_agent"
+		step.SpanID, step.ParentID, step.SpanName, step.Operation = id(), "a", map[bool]string{true: "plan", false: "gather"}[round == 0], "invoke_agent"
 		begin := next
 		think := h.call(&s, next, id(), step.SpanID, model, 3200, 180)
 		next = next.Add(think.Latency.Value)

@@ -122,7 +122,7 @@ func why(c project.Connection, h Health, since time.Time, more, less bool) []str
 			out = append(out, "the connection is paused")
 		}
 		if h.Waiting > 0 {
-			out = append(out, count(h.Waiting)+" events are still on their way")
+			out = append(out, some(h.Waiting, "event")+" still on the way")
 		}
 		if c.SampleRate < 1 {
 			out = append(out, fmt.Sprintf("%s %% of the traces are sent", float(c.SampleRate*100)))
@@ -131,7 +131,7 @@ func why(c project.Connection, h Health, since time.Time, more, less bool) []str
 			out = append(out, "a filter leaves events out")
 		}
 		if h.Dead > 0 {
-			out = append(out, count(h.Dead)+" events are dead letters")
+			out = append(out, some(h.Dead, "dead letter"))
 		}
 		if h.Quota > 0 {
 			out = append(out, "PostHog dropped "+count(h.Quota)+" events over its quota")

@@ -160,6 +160,9 @@ func against(m query.Measure, now, before query.Number) string {
 	return change(m, now, before)
 }
 
+// dayLayout is how charts write a day.
+const dayLayout = "Mon 02 Jan"
+
 // labels of measures, for headings.
 var labels = map[query.Measure]string{
 	query.Calls: "Calls", query.Errors: "Errors", query.ErrorRate: "Error rate", query.LatencyP50: "Latency p50", query.LatencyP95: "Latency p95", query.LatencyP99: "Latency p99",
@@ -212,18 +215,24 @@ func (c *card) fill(f frame, v *view, s *query.Series) {
 		if s.Every == query.ByHour {
 			return t.Format("Mon 02 15:04")
 		}
-		return t.Format("Mon 02 Jan")
+		return t.Format(dayLayout)
 	}
 	m := c.Measures[0]
 	c.Total = written(m, s.Total.Total[m])
+	if len(c.Measures) > 1 {
+		c.Total = labels[m] + " " + c.Total
+	}
 	if d := change(m, s.Total.Total[m], s.Total.Previous[m]); d != "" {
 		c.Total += " · " + d
 	}
-	groups := s.Groups
+	groups := slices.DeleteFunc(slices.Clone(s.Groups), func(g query.Line) bool { return !c.knows(g) })
 	if c.By == query.ByInputLength {
 		groups = slices.SortedStableFunc(slices.Values(groups), func(a, b query.Line) int { return cmp.Compare(shortest(a.Key), shortest(b.Key)) })
 	}
-	if s.Rest != nil {
+	if c.tall() && c.By != query.ByInputLength {
+		slices.SortStableFunc(groups, func(a, b query.Line) int { return cmp.Compare(b.Total[m].Value, a.Total[m].Value) })
+	}
+	if s.Rest != nil && c.knows(*s.Rest) {
 		rest := *s.Rest
 		rest.Key = "\x00"
 		groups = append(slices.Clone(groups), rest)
@@ -289,6 +298,12 @@ func (c *card) fill(f frame, v *view, s *query.Series) {
 			c.Rows = append(c.Rows, r)
 		}
 	}
+}
+
+// knows reports whether a group has any figure of the card's: one without would
+// be a name in the legend and nothing else.
+func (c *card) knows(g query.Line) bool {
+	return slices.ContainsFunc(c.Measures, func(m query.Measure) bool { return g.Total[m].Known })
 }
 
 // shortest is the lower bound of a bucket of lengths, such as 1k_2k_tokens; what
@@ -379,9 +394,13 @@ func (s *Web) ask(ctx context.Context, f *frame, v *view, specs []spec, tiles []
 		return nil, err
 	}
 	b.Empty = true
+	past := slices.ContainsFunc(tiles, func(m query.Measure) bool { n := totals.Total.Previous[m]; return n.Known && n.Value != 0 })
 	for _, m := range tiles {
 		now, before := totals.Total.Total[m], totals.Total.Previous[m]
-		note := "before: " + written(m, before)
+		note := "nothing before"
+		if past {
+			note = "before: " + written(m, before)
+		}
 		if d := change(m, now, before); d != "" {
 			note = d + " · " + note
 		}
@@ -420,7 +439,7 @@ func (s *Web) spending(r *http.Request, f *frame) (templ.Component, error) {
 		{ID: "latency-prompt", Title: "Latency by prompt version", Measures: latencies, By: query.ByPrompt, Draw: "bar", Kind: query.KindCalls, Limit: 12},
 		{ID: "latency-length", Title: "Latency by length of the input", Measures: latencies, By: query.ByInputLength, Draw: "bar", Kind: query.KindCalls, Limit: 12},
 		{ID: "tokens", Title: "Tokens by kind", Note: "Reasoning is part of output. Whether cache tokens are part of input depends on the provider.",
-			Measures: []query.Measure{query.TokensIn, query.TokensOut, query.TokensCached, query.TokensCacheNew, query.TokensReasoning}, OverTime: true, Draw: "bar", Kind: query.KindCalls},
+			Measures: []query.Measure{query.TokensIn, query.TokensOut, query.TokensCached, query.TokensCacheNew, query.TokensReasoning}, OverTime: true, Draw: "line", Kind: query.KindCalls},
 		{ID: "cache", Title: "Input read from a cache, by model", Measures: one(query.CacheShare), By: query.ByModelAsked, OverTime: true, Draw: "line", Kind: query.KindCalls},
 		{ID: "saved", Title: "Saved by caches, by model", Note: "Input tokens read from a cache, at the price of input less that of a cache read. Writing the cache is not set against it.", Measures: one(query.CacheSaved), By: query.ByModelAsked, OverTime: true, Draw: "stack", Kind: query.KindCalls},
 		{ID: "per-task", Title: "Cost per completed task", Note: "Cost of all calls, failed attempts too, divided by completed tasks.", Measures: one(query.CostPerTask), By: query.ByTaskType, OverTime: true, Draw: "line", Kind: query.KindCalls},
@@ -438,8 +457,8 @@ func (s *Web) quality(r *http.Request, f *frame) (templ.Component, error) {
 		{ID: "escalation", Title: "Escalated to a person, by prompt version", Measures: one(query.EscalationRate), By: query.ByPrompt, OverTime: true, Draw: "line", Kind: query.KindOutcomes, Limit: 8},
 		{ID: "use", Title: "Accepted, edited, retried", Measures: []query.Measure{query.AcceptanceRate, query.EditRate, query.RetryRate}, OverTime: true, Draw: "line", Kind: query.KindOutcomes},
 		{ID: "tasks", Title: "Tasks by type", Measures: one(query.Tasks), By: query.ByTaskType, OverTime: true, Draw: "stack", Kind: query.KindOutcomes},
-		{ID: "versions", Title: "Prompt versions side by side", Measures: []query.Measure{query.CompletionRate, query.NegativeRate, query.EscalationRate, query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalPassRate}, By: query.ByPrompt, Draw: "bar", Kind: query.KindOutcomes, Limit: 12},
-		{ID: "models", Title: "Models side by side", Measures: []query.Measure{query.CompletionRate, query.NegativeRate, query.EscalationRate, query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalPassRate}, By: query.ByModelAsked, Draw: "bar", Kind: query.KindOutcomes, Limit: 12},
+		{ID: "versions", Title: "Prompt versions side by side", Measures: []query.Measure{query.CompletionRate, query.NegativeRate, query.EscalationRate, query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalPassRate}, By: query.ByPrompt, Draw: "table", Kind: query.KindOutcomes, Limit: 12},
+		{ID: "models", Title: "Models side by side", Measures: []query.Measure{query.CompletionRate, query.NegativeRate, query.EscalationRate, query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalPassRate}, By: query.ByModelAsked, Draw: "table", Kind: query.KindOutcomes, Limit: 12},
 	})
 }
 

@@ -74,7 +74,7 @@ func TestBoards(t *testing.T) {
 		"/sessions?range=7d":                                        {"session-ada", "session-bob", "12"},
 		"/people?range=7d":                                          {"ada", "bob"},
 		"/people/ada?range=7d":                                      {"12</div>", "$0.0053", "answer@1", "Dearest traces"},
-		"/errors?range=7d":                                          {"citation 0 is missing (*)", "validation_error", "error_group=citation"},
+		"/errors?range=7d":                                          {"citation # is missing (*)", "validation_error", "error_group=citation"},
 		"/events?kind=errors&error_type=validation_error&sort=cost": {"validation_failed: validation_error"},
 		"/events?kind=outcomes&prompt_version=2":                    {"task not completed", "llm_task_completed"},
 		"/events?kind=calls&col=model&col=session":                  {"session-ada", "Show these"},
@@ -239,5 +239,36 @@ func TestContentIsAudited(t *testing.T) {
 	s.get(page)
 	if got := opened(); len(got) != 3 {
 		t.Errorf("opened again after two hours: %q", got)
+	}
+}
+
+// TestZone opens the pages as a browser far from UTC: every time on them is the
+// reader's, and says so.
+func TestZone(t *testing.T) {
+	events := story()
+	s := newSite(t, events...)
+	s.client = s.as(s.admin)
+	base, _ := url.Parse(s.server.URL)
+	s.client.Jar.SetCookies(base, []*http.Cookie{{Name: "hedgerow_zone", Value: "Asia%2FKolkata", Path: "/"}})
+	zone, err := time.LoadLocation("Asia/Kolkata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	of := events[0]
+	at := func(d time.Duration) string { return of.Timestamp.Add(d).In(zone).Format("2006-01-02 15:04:05") }
+	for path, want := range map[string]string{
+		"/p/default/overview": at(0), "/p/default/events": at(0), "/p/default/events/" + of.UUID: at(0), "/p/default/traces": at(0), "/p/default/traces/" + of.TraceID: at(0),
+		"/p/default/sessions": at(time.Second), "/p/default/sessions/" + of.SessionID: at(0), "/p/default/people": at(time.Minute), "/p/default/errors": at(0),
+		"/p/default/keys": "Since (Asia/Kolkata)", "/projects": "Since (Asia/Kolkata)", "/audit": "Time (Asia/Kolkata)", "/account": "Until (Asia/Kolkata)", "/users/" + s.admin.ID: "Asia/Kolkata",
+	} {
+		r, err := http.NewRequestWithContext(t.Context(), "GET", s.server.URL+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("HX-Request", "true")
+		_, body := s.do(r)
+		if text := words(body); !strings.Contains(text, want) || strings.Contains(text, "UTC") || strings.Contains(text, of.Timestamp.Format("2006-01-02 15:04:05")) {
+			t.Errorf("%s lacks %q, or has a time of UTC", path, want)
+		}
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/a-h/templ"
@@ -226,11 +225,4 @@ func (s *Web) deleteDashboard(r *http.Request, f *frame) (templ.Component, error
 		return nil, err
 	}
 	return f.done(f.path("/dashboards"), "Deleted.")
-}
-
-func charts(n int) string {
-	if n == 1 {
-		return "1 chart"
-	}
-	return strconv.Itoa(n) + " charts"
 }

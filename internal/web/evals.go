@@ -4,12 +4,12 @@ import (
 	"cmp"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/a-h/templ"
 
@@ -331,9 +331,9 @@ func (s *Web) tryCheck(r *http.Request, f *frame) (templ.Component, error) {
 
 // judgement is what was said about an answer, as a row.
 type judgement struct {
-	At      string
+	At      time.Time
 	Name    string
-	Passed  string // "passed", "failed" or ""
+	Passed  string // "passed", "failed", or what a user said: "positive", "negative", "neutral"; "" for no verdict
 	Score   string
 	Reason  string
 	Kind    string
@@ -341,6 +341,10 @@ type judgement struct {
 	Judge   string // trace of the judge
 	Subject string // span of the call
 }
+
+func (j judgement) good() bool { return j.Passed == "passed" || j.Passed == "positive" }
+
+func (j judgement) bad() bool { return j.Passed == "failed" || j.Passed == "negative" }
 
 // judgements are rows of outcomes; those about a task's end are none.
 func judgements(list []*query.Event) []judgement {
@@ -358,7 +362,7 @@ func judgements(list []*query.Event) []judgement {
 			}
 			return ""
 		}
-		j := judgement{At: clock(e.Timestamp), Name: text("eval_name", "$ai_metric_name", "$ai_evaluation_name"), Score: text("eval_score", "$ai_score"), Reason: text("eval_reason_code"), Kind: text("eval_kind"), UUID: e.UUID, Judge: text("judge_trace_id"), Subject: e.ParentID}
+		j := judgement{At: e.Timestamp, Name: text("eval_name", "$ai_metric_name", "$ai_evaluation_name"), Score: text("eval_score", "$ai_score"), Reason: text("eval_reason_code"), Kind: text("eval_kind"), UUID: e.UUID, Judge: text("judge_trace_id"), Subject: e.ParentID}
 		switch strings.ToLower(text("eval_passed", "$ai_evaluation_result")) {
 		case "true":
 			j.Passed = "passed"
@@ -369,8 +373,7 @@ func judgements(list []*query.Event) []judgement {
 		case e.Name == event.Feedback:
 			j.Name, j.Reason = "Feedback", text("$ai_feedback_text")
 		case j.Name == "" && text("user_feedback") != "":
-			j.Name, j.Reason = "Rating", text("user_feedback")
-			j.Passed = map[string]string{"positive": "passed", "negative": "failed"}[j.Reason]
+			j.Name, j.Passed = "Rating", text("user_feedback")
 		case j.Name == "" && text("accepted_output", "edited_output") != "":
 			j.Name, j.Reason = "Answer", about(e)
 		case e.Name == event.Metric:
@@ -447,7 +450,7 @@ func settingsOf(c eval.Check) string {
 	case dataset.KindExpected:
 		out = append(out, "made by runs over datasets")
 	case eval.KindRequired, eval.KindForbidden:
-		out = append(out, fmt.Sprintf("%d patterns", len(c.Patterns)))
+		out = append(out, some(int64(len(c.Patterns)), "pattern"))
 	case eval.KindLength:
 		if c.MinChars > 0 {
 			out = append(out, "at least "+count(int64(c.MinChars))+" characters")

@@ -42,7 +42,7 @@ type eventColumn struct {
 }
 
 var eventColumns = []eventColumn{
-	{"model", "Model or call", "", false, func(_ *view, e *query.Event) string { return or(e.Model, or(e.SpanName, e.Name)) }},
+	{"model", "Model or call", "", false, func(_ *view, e *query.Event) string { return heading(e) }},
 	{"event", "Event", "", false, func(_ *view, e *query.Event) string { return e.Name }},
 	{"provider", "Provider", "", false, func(_ *view, e *query.Event) string { return or(e.Provider, unknown) }},
 	{"prompt", "Prompt", "", false, func(_ *view, e *query.Event) string { return or(promptOf(e), unknown) }},
@@ -189,7 +189,7 @@ func (s *Web) event(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.Title = or(e.Model, or(e.SpanName, e.Name))
+	f.Title = heading(e)
 	if e.Content != nil {
 		if err := s.opened(r, f, "event "+e.UUID); err != nil {
 			return nil, err
@@ -248,7 +248,7 @@ func (s *Web) sent(r *http.Request, f *frame) (templ.Component, error) {
 
 // when says what is known of the time.
 func (x sentRow) when(z *time.Location) string {
-	at := func(t time.Time) string { return t.In(z).Format("2006-01-02 15:04:05") }
+	at := func(t time.Time) string { return clock(z, t) }
 	switch {
 	case !x.At.IsZero():
 		return at(x.At)
@@ -268,6 +268,17 @@ func (x sentRow) class() string {
 	return "pill"
 }
 
+// heading names an event: calls by their model, outcomes, which know the model
+// of their call too, by what they are.
+func heading(e *query.Event) string {
+	if isCall(e) {
+		return or(e.Model, or(e.SpanName, e.Name))
+	}
+	return or(e.SpanName, e.Name)
+}
+
+func isCall(e *query.Event) bool { return e.Name == event.Generation || e.Name == event.Embedding }
+
 func outcome(e *query.Event) string {
 	s := or(string(e.Status), "recorded")
 	if e.IsError && e.ErrorType != "" {
@@ -283,10 +294,15 @@ func uncosted(t query.Totals) string {
 	if t.Calls == 0 {
 		return "no calls yet"
 	}
-	if n := t.UncostedCalls - t.UncostedErrors; n > 0 {
-		return count(n) + " calls of unknown cost"
+	return unpriced(t.UncostedCalls - t.UncostedErrors)
+}
+
+// unpriced says how many calls have no known cost.
+func unpriced(n int64) string {
+	if n <= 0 {
+		return "every call priced"
 	}
-	return "every call priced"
+	return some(n, "call") + " of unknown cost"
 }
 
 func unmetered(t query.Totals) string {
@@ -295,19 +311,19 @@ func unmetered(t query.Totals) string {
 }
 
 // facts are an event's metadata as rows; a row without a value is left out.
-func facts(e *query.Event) [][2]string {
+func facts(f frame, e *query.Event) [][2]string {
 	prompt := promptOf(e)
 	all := [][2]string{
-		{"Time", clock(e.Timestamp) + " UTC"}, {"Provider", e.Provider}, {"Model", e.Model}, {"Model asked for", e.ModelAsked},
+		{"Time", clock(f.Zone, e.Timestamp) + " " + f.Zone.String()}, {"Provider", e.Provider}, {"Model", e.Model}, {"Model asked for", e.ModelAsked},
 		{"Latency", ms(e.LatencyMS)}, {"First token", ms(e.TTFTMS)},
 		{"Stop reason", e.StopReason}, {"Error", e.ErrorMessage}, {"Could not be parsed", e.ParseError}, {"Prompt", prompt}, {"Prompt hash", e.PromptHash},
 		{"Surface", e.Surface}, {"User", e.DistinctID}, {"Session", e.SessionID}, {"Environment", e.Environment}, {"Task type", e.TaskType},
 		{"Completion id", e.CompletionID}, {"Request", size(e.RequestBytes)}, {"Response", size(e.ResponseBytes)}, {"URL", e.RequestURL}, {"UUID", e.UUID},
 	}
 	var out [][2]string
-	for _, f := range all {
-		if f[1] != "" && f[1] != unknown {
-			out = append(out, f)
+	for _, x := range all {
+		if x[1] != "" && x[1] != unknown {
+			out = append(out, x)
 		}
 	}
 	return out

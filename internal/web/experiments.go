@@ -628,7 +628,7 @@ func (s *Web) testAlerts(r *http.Request, f *frame) (templ.Component, error) {
 	return alerts(*f, p), nil
 }
 
-func (p experimentPage) at(t time.Time) string { return t.In(p.Zone).Format("2006-01-02 15:04:05") }
+func (p experimentPage) at(t time.Time) string { return clock(p.Zone, t) }
 
 func allUsers(r *experiment.Report) (n int64) {
 	for _, a := range r.Arms {

@@ -1,6 +1,10 @@
 package web
 
-import "github.com/hedgerow/hedgerow/internal/project"
+import (
+	"encoding/json"
+
+	"github.com/hedgerow/hedgerow/internal/project"
+)
 
 // Route is an entry of the table, for the tests that go through all of it.
 type Route struct {
@@ -13,6 +17,19 @@ func (s *Web) Routes() []Route {
 	var out []Route
 	for _, rt := range s.routes {
 		out = append(out, Route{rt.pattern, rt.need, rt.open != nil, rt.again != nil})
+	}
+	return out
+}
+
+// Said is what a page shows of a content: of each message its role, and of each
+// part its kind, words and link.
+func Said(content string) (out [][]string) {
+	for _, m := range messages(json.RawMessage(content)) {
+		said := []string{m.Role}
+		for _, p := range m.Parts {
+			said = append(said, p.Kind, p.Text, p.Link)
+		}
+		out = append(out, said)
 	}
 	return out
 }

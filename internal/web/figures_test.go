@@ -352,6 +352,12 @@ func (w *world) chart(t *testing.T, body string, d drawing, in, before []*event.
 	}
 	total, _, _ = strings.Cut(total, "</span>")
 	figure, changed, _ := strings.Cut(words(total), " · ")
+	if len(d.measures) > 1 { // which of them it is stands before it
+		named := false
+		if figure, named = strings.CutPrefix(figure, g.head[1]+" "); !named {
+			t.Errorf("%s does not say which figure %q is", d.id, figure)
+		}
+	}
 	now, then := querytest.Figures(in)[m], querytest.Figures(before)[m]
 	wantShown(t, d.id+" in all", figure, now)
 	wantChange(t, d.id, changed, m, now, then)
@@ -557,7 +563,7 @@ func groupRows(t *testing.T, body, mark string, events []*event.Event, key func(
 	}
 	for _, row := range g.rows {
 		totals := querytest.Totals(want[row[0].text])
-		for name, n := range map[string]query.Number{"Calls": whole(totals.Calls), "Tokens": maybe(totals.TotalTokens), "Cost": dollars(totals.CostUSD), "Errors": whole(totals.Errors), "p95": totals.LatencyMS.P95} {
+		for name, n := range map[string]query.Number{"Calls": whole(totals.Calls), "Tokens": maybe(totals.TotalTokens), "Cost": dollars(totals.CostUSD), "Errors": whole(totals.Errors), "Latency p95": totals.LatencyMS.P95} {
 			if slices.Contains(g.head, name) {
 				wantShown(t, mark+" "+row[0].text+", "+name, row[g.col(t, name)].text, n)
 			}
@@ -579,9 +585,9 @@ func (w *world) overviewFigures(t *testing.T) {
 	tiles, week := tilesOf(body), w.sinceMidnight(w.zone, 7)
 	totalTiles(t, "today", tiles[:6], w.sinceMidnight(w.zone, 1))
 	totalTiles(t, "7 days", tiles[6:], week)
-	groupRows(t, body, `aria-label="By model, 7 days"`, week, keys[query.ByModel])
+	groupRows(t, body, `aria-label="By model, 7 days"`, week, keys[query.ByModelAsked])
 	groupRows(t, body, `aria-label="By surface, 7 days"`, week, keys[query.BySurface])
-	days := by(week, func(e *event.Event) string { return e.Timestamp.In(w.zone).Format(time.DateOnly) })
+	days := by(week, func(e *event.Event) string { return e.Timestamp.In(w.zone).Format("Mon 02 Jan") })
 	g, _ := gridAfter(body, `<table id="by-day"`)
 	if len(g.rows) != 7 {
 		t.Errorf("%d days", len(g.rows))
@@ -723,7 +729,8 @@ func (w *world) listFigures(t *testing.T) {
 							}
 							continue
 						case "First value":
-							firsts := keep(events, func(e *event.Event) bool { return e.Name == event.FirstValue })
+							// Ever, whatever the page is asked about.
+							firsts := keep(w.events, func(e *event.Event) bool { return e.Name == event.FirstValue && e.DistinctID == id })
 							if want := "–"; len(firsts) == 0 && x.text != want || len(firsts) > 0 && x.text != clock(firsts[0].Timestamp) {
 								t.Errorf("%s: %q", what, x.text)
 							}
@@ -910,7 +917,7 @@ func (w *world) errorFigures(t *testing.T) {
 				var key string
 				for k := range groups {
 					message, kind, _ := strings.Cut(k, " / ")
-					if strings.HasPrefix(row[0].text, message) && row[1].text == kind {
+					if strings.HasPrefix(row[0].text, strings.ReplaceAll(message, "0", "#")) && row[1].text == kind {
 						key = k
 					}
 				}
@@ -967,7 +974,7 @@ func (w *world) modelFigures(t *testing.T) {
 			if len(g.rows) != 5 {
 				t.Fatalf("%d models", len(g.rows))
 			}
-			columns := map[string]query.Measure{"Calls": query.Calls, "Error rate": query.ErrorRate, "Latency p50": query.LatencyP50, "p95": query.LatencyP95, "First token p95": query.TTFTP95, "Tokens": query.TokensTotal,
+			columns := map[string]query.Measure{"Calls": query.Calls, "Error rate": query.ErrorRate, "Latency p50": query.LatencyP50, "Latency p95": query.LatencyP95, "First token p95": query.TTFTP95, "Tokens": query.TokensTotal,
 				"Cost": query.CostUSD, "Per call": query.CostPerCall, "Cache hits": query.CacheShare, "Completed": query.CompletionRate, "Negative": query.NegativeRate, "Eval": query.EvalScore}
 			for _, row := range g.rows {
 				id := row[0].text

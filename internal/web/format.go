@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,6 +31,14 @@ func count(n int64) string {
 		s = s[:i] + "," + s[i:]
 	}
 	return s
+}
+
+// some writes a number of things: 1 call, 1,284 calls.
+func some(n int64, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return count(n) + " " + thing
 }
 
 // tokens writes a token count with its unit, or a dash where it is unknown.
@@ -73,7 +83,7 @@ func plainUSD(c query.USD) string {
 	return c.Value.String()
 }
 
-// ms writes milliseconds as 412 ms or 1.84 s.
+// ms writes milliseconds as 412 ms, 1.84 s, 3 min 5 s or 2 h 10 min.
 func ms(m query.Millis) string {
 	switch {
 	case !m.Known:
@@ -85,7 +95,12 @@ func ms(m query.Millis) string {
 	case m.Value < 100_000:
 		return strconv.FormatFloat(m.Value/1000, 'f', 2, 64) + " s"
 	}
-	return time.Duration(m.Value * float64(time.Millisecond)).Round(time.Second).String()
+	total := int64(math.Round(m.Value / 1000))
+	if total < 3600 {
+		return fmt.Sprintf("%d min %d s", total/60, total%60)
+	}
+	total = (total + 30) / 60
+	return count(total/60) + fmt.Sprintf(" h %d min", total%60)
 }
 
 func percent(p event.Opt[float64]) string {
@@ -121,7 +136,8 @@ func sentence(s string) string {
 	return strings.TrimSuffix(string(unicode.ToUpper(r))+s[n:], ".")
 }
 
-func clock(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05") }
+// clock writes a time of a zone.
+func clock(zone *time.Location, t time.Time) string { return t.In(zone).Format("2006-01-02 15:04:05") }
 
 func statusClass(e *query.Event) string {
 	switch e.Status {
@@ -160,9 +176,15 @@ type message struct {
 }
 
 type part struct {
-	Kind string // "" for text, else the item's type
+	Kind string // "" for text, kindImage, else the item's type
 	Text string
+	Link string // of an image that lies elsewhere
 }
+
+// kindImage is the kind of a part that is a picture. What was sent with the call
+// is taken out before it is stored; what it only pointed to is never loaded by
+// the page, which would tell that somebody looks: it is a link.
+const kindImage = "image"
 
 // messages reads PostHog's message form (contract section 3.4): strings, or
 // lists of items. Of OpenAI's own form it also reads the tool calls, which stand
@@ -211,6 +233,9 @@ func parts(raw json.RawMessage) []part {
 // item shows one item of a message: words as words, a tool call as its name and
 // arguments.
 func item(raw json.RawMessage) part {
+	if p, ok := picture(raw); ok {
+		return p
+	}
 	var it struct {
 		Type     string  `json:"type"`
 		Text     *string `json:"text"`
@@ -247,4 +272,66 @@ func item(raw json.RawMessage) part {
 		return part{Kind: "calls " + it.Function.Name, Text: indent(arguments)}
 	}
 	return part{Kind: or(it.Type, "json"), Text: indent(raw)}
+}
+
+// picture reads an item that is an image in the forms of the providers: OpenAI's
+// image_url and input_image, Anthropic's source, Gemini's inlineData and fileData,
+// and PostHog's image.
+func picture(raw json.RawMessage) (part, bool) {
+	var it map[string]any
+	if json.Unmarshal(raw, &it) != nil {
+		return part{}, false
+	}
+	kind, _ := it["type"].(string)
+	p := part{Kind: kindImage}
+	media, inside := "", false
+	var walk func(v any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for _, k := range slices.Sorted(maps.Keys(v)) {
+				if s, ok := v[k].(string); ok && (k == "media_type" || k == "mimeType" || k == "mime_type") {
+					media = s
+				}
+				if k != "cache_control" {
+					walk(v[k])
+				}
+			}
+		case string:
+			switch {
+			case strings.HasPrefix(v, "https://"), strings.HasPrefix(v, "http://"):
+				p.Link = v
+			case strings.HasPrefix(v, "[base64 "), strings.HasPrefix(v, "data:image/"):
+				inside = true
+				if _, of, ok := strings.Cut(v, "image/"); ok && media == "" {
+					of, _, _ = strings.Cut(strings.ReplaceAll(of, ";", " "), " ")
+					media = "image/" + of
+				}
+			}
+		}
+	}
+	walk(it)
+	switch kind {
+	case "image_url", "input_image", "image", "output_image":
+	default:
+		if !strings.HasPrefix(media, "image/") || kind != "" {
+			return part{}, false
+		}
+	}
+	switch {
+	case inside:
+		p.Text = or(media, "sent with the call") + ", not kept"
+	case media != "":
+		p.Text = media
+	}
+	return p, p.Link != "" || inside
+}
+
+// host is where a link leads.
+func host(link string) string {
+	u, err := url.Parse(link)
+	if err != nil {
+		return "its address"
+	}
+	return u.Host
 }

@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/a-h/templ"
 
@@ -22,6 +23,7 @@ type frame struct {
 	Simulated bool
 	Dropped   uint64
 	Assets    assets
+	Zone      *time.Location // the reader's, as the browser told
 
 	w        http.ResponseWriter
 	r        *http.Request
@@ -36,7 +38,7 @@ func (s *Web) frame(w http.ResponseWriter, r *http.Request) (*frame, bool) {
 	if !ok {
 		return nil, false
 	}
-	f := &frame{Session: sess, Simulated: s.c.Simulated, Assets: s.assets, w: w, r: r, secure: s.secure(r)}
+	f := &frame{Session: sess, Simulated: s.c.Simulated, Assets: s.assets, Zone: zoneOf(r), w: w, r: r, secure: s.secure(r)}
 	if s.c.Dropped != nil {
 		f.Dropped = s.c.Dropped()
 	}

@@ -63,6 +63,9 @@ func (s *Web) list(r *http.Request, f *frame, p listPage, page string, ask func(
 		p.Sort = query.SortStart
 	}
 	if p.Kind == "user" {
+		if err = s.firstValues(r.Context(), f, p.Page.Rows); err != nil {
+			return nil, err
+		}
 		if p.Before, err = s.usersBefore(r.Context(), f, p.View, p.Page.Rows); err != nil {
 			return nil, err
 		}
@@ -107,6 +110,31 @@ func (s *Web) usersBefore(ctx context.Context, f *frame, v *view, rows []query.S
 		out[s.ID] = s
 	}
 	return out, nil
+}
+
+// firstValues completes users whose first value came before the range that was
+// asked about: it comes once, whenever that was.
+func (s *Web) firstValues(ctx context.Context, f *frame, rows []query.Summary) error {
+	q := query.ListQuery{Project: f.Session.ProjectID, Filter: query.Filter{Name: event.FirstValue}}
+	for _, u := range rows {
+		if u.FirstValue == nil {
+			q.IDs = append(q.IDs, u.ID)
+		}
+	}
+	if len(q.IDs) == 0 {
+		return nil
+	}
+	q.Limit = len(q.IDs)
+	page, err := s.c.Query.Users(ctx, q)
+	if err != nil {
+		return err
+	}
+	for _, known := range page.Rows {
+		if i := slices.IndexFunc(rows, func(u query.Summary) bool { return u.ID == known.ID }); i >= 0 {
+			rows[i].FirstValue = known.FirstValue
+		}
+	}
+	return nil
 }
 
 // number is one of the figures that a table of users compares.
@@ -182,6 +210,9 @@ func (s *Web) person(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err = s.firstValues(r.Context(), f, found.Rows); err != nil {
+		return nil, err
+	}
 	if len(found.Rows) > 0 {
 		p.Summary = found.Rows[0]
 	}
@@ -207,6 +238,13 @@ func (s *Web) person(r *http.Request, f *frame) (templ.Component, error) {
 		return nil, err
 	}
 	return personHistory(*f, p), nil
+}
+
+func (p personPage) firstValue() string {
+	if p.Summary.FirstValue == nil {
+		return unknown
+	}
+	return p.View.In(*p.Summary.FirstValue, "02 Jan 15:04")
 }
 
 // turn is one call of a conversation.
@@ -340,6 +378,10 @@ func (s *Web) errors(r *http.Request, f *frame) (templ.Component, error) {
 	}
 	return errorList(*f, p), nil
 }
+
+// pattern is a group of errors as people read it: what differs between its
+// messages is a sign, where the group's own name has 0 for every number.
+func pattern(group string) string { return strings.ReplaceAll(group, "0", "#") }
 
 // modelsPage lays models side by side.
 type modelsPage struct {

@@ -3,6 +3,7 @@ package web
 import (
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/a-h/templ"
 	"github.com/shopspring/decimal"
@@ -19,6 +20,7 @@ type overviewPage struct {
 	Pending     bool
 	Today, Week *query.Period
 	Days        []query.Group // of the week
+	Models      []query.Group // of the week, as they were asked for: what failed has no other
 	Latest      []*query.Event
 	Connections []Connection
 }
@@ -54,8 +56,23 @@ func (s *Web) overview(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
+	models, err := s.c.Query.Stats(r.Context(), query.StatsQuery{
+		Project: f.Session.ProjectID, Filter: query.Filter{From: week.From, To: week.To}, GroupBy: query.ByModelAsked})
+	if err != nil {
+		return nil, err
+	}
+	p.Models = models.Groups
 	p.Today, p.Week, p.Days, p.Latest = today, week, days.Groups, latest.Events
 	return overview(*f, p), nil
+}
+
+// day writes a day as the charts do: Sat 21 Nov.
+func day(key string) string {
+	t, err := time.Parse(time.DateOnly, key)
+	if err != nil {
+		return key
+	}
+	return t.Format(dayLayout)
 }
 
 // called leaves out the groups that made no model call, such as that of plain

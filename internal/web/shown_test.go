@@ -34,14 +34,17 @@ func readShown(t *testing.T, s string) (n shown) {
 		text = strings.TrimSuffix(text, " tok")
 	case strings.HasSuffix(text, " ms"):
 		text = strings.TrimSuffix(text, " ms")
-	case strings.HasSuffix(text, " s"):
-		text, unit = strings.TrimSuffix(text, " s"), 1000
-	case strings.HasSuffix(text, "s"):
-		d, err := time.ParseDuration(text)
+	case strings.Contains(text, " min"):
+		d, err := time.ParseDuration(strings.NewReplacer(" min", "m", " ", "").Replace(text))
 		if err != nil {
 			t.Fatalf("%q is no figure", s)
 		}
+		if strings.Contains(text, " h ") {
+			return shown{float64(d.Milliseconds()), 30_000, true}
+		}
 		return shown{float64(d.Milliseconds()), 500, true}
+	case strings.HasSuffix(text, " s"):
+		text, unit = strings.TrimSuffix(text, " s"), 1000
 	}
 	text = strings.TrimPrefix(text, "$")
 	v, err := strconv.ParseFloat(text, 64)

@@ -33,7 +33,7 @@ type invitation struct {
 }
 
 func (s *Web) users(_ *http.Request, f *frame) (templ.Component, error) {
-	f.Title = "Users"
+	f.Title = "Members"
 	snap := s.c.Registry.Snapshot()
 	return users(*f, usersPage{Users: snap.Users(), Projects: snap.Projects()}), nil
 }

@@ -82,6 +82,20 @@ const localTime = "2006-01-02T15:04"
 // zoneCookie is where the scripts keep the browser's time zone.
 const zoneCookie = "hedgerow_zone"
 
+// zoneOf is the time zone of the reader: the one that the address names, else
+// the browser's. Where there is none, or it makes no sense, it is UTC.
+func zoneOf(r *http.Request) *time.Location {
+	name := r.URL.Query().Get("tz")
+	if c, err := r.Cookie(zoneCookie); name == "" && err == nil {
+		name, _ = url.QueryUnescape(c.Value)
+	}
+	zone, err := time.LoadLocation(name)
+	if err != nil || name == "Local" {
+		return time.UTC
+	}
+	return zone
+}
+
 // view reads an address. def is the range where it names none; "" is all time.
 func (s *Web) view(r *http.Request, page, def string) (*view, error) {
 	return s.viewOf(r, r.URL.Query(), page, def)
@@ -90,23 +104,14 @@ func (s *Web) view(r *http.Request, page, def string) (*view, error) {
 // viewOf is view of other parameters than those of the request's address.
 func (s *Web) viewOf(r *http.Request, q url.Values, page, def string) (*view, error) {
 	v := &view{page: page, Feed: s.c.Live != nil, Live: q.Get("live") == "1" && s.c.Live != nil, params: params{}}
-	name := q.Get("tz")
-	if name == "" {
-		if c, err := r.Cookie(zoneCookie); err == nil {
-			if name, err = url.QueryUnescape(c.Value); err != nil {
-				name = ""
-			}
-		}
-	} else {
+	v.Zone = zoneOf(r)
+	if name := q.Get("tz"); name != "" {
 		v.params["tz"] = []string{name}
-	}
-	var err error
-	if v.Zone, err = time.LoadLocation(name); err != nil || name == "Local" {
-		if q.Get("tz") != "" {
+		if v.Zone.String() != name {
 			return nil, event.Invalid("there is no such time zone", `use an IANA name as "Europe/Paris"`)
 		}
-		v.Zone = time.UTC // a cookie that makes no sense
 	}
+	var err error
 	now := s.now().In(v.Zone)
 	if from, to := q.Get("from"), q.Get("to"); from != "" || to != "" {
 		if v.From, err = v.time("from", from); err != nil {
@@ -187,7 +192,7 @@ func (v *view) time(name, s string) (time.Time, error) {
 }
 
 // clock writes a time in the viewer's zone.
-func (v *view) clock(t time.Time) string { return t.In(v.Zone).Format("2006-01-02 15:04:05") }
+func (v *view) clock(t time.Time) string { return clock(v.Zone, t) }
 
 func (v *view) local(t time.Time) string {
 	if v.Range != "" || t.IsZero() {

@@ -17,7 +17,7 @@ const rest = "all others";
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 const dollars = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
 const write = {
-  ms: (v) => v >= 1000 ? +(v / 1000).toPrecision(3) + " s" : Math.round(v) + " ms",
+  ms: (v) => v === 0 ? "0" : v >= 1000 ? +(v / 1000).toPrecision(3) + " s" : Math.round(v) + " ms",
   usd: (v) => "$" + dollars.format(v),
   rate: (v) => +v.toFixed(1) + " %",
   tok: (v) => short.format(v) + " tok",
@@ -46,20 +46,26 @@ export function draw(box) {
   const drawn = heads.filter((h) => h.dataset.series);
   const number = write[table.dataset.unit] ?? ((v) => short.format(v));
   const timed = heads[0].textContent.trim() !== "Group";
+  // Groups have names, which are read best beside bars that lie.
+  const lying = !timed && drawn.every((h) => h.dataset.series === "bar");
+  const names = rows.map((r) => r.cells[0].textContent.trim());
   const paint = () => {
     const css = getComputedStyle(document.documentElement);
     const colour = (name) => css.getPropertyValue(name).trim();
     const narrow = box.clientWidth < 480;
     // About as many lines as the legend takes, whose letters are 6.3 px wide.
     const lines = narrow ? 1 : Math.ceil(drawn.reduce((sum, head) => sum + Math.min(head.textContent.trim().length, 22) * 6.3 + 28, 0) / box.clientWidth);
-    const slot = box.clientWidth / Math.max(rows.length, 1); // px for a bar's name
     const series = drawn.map((head) => ({
-      name: head.textContent.trim(), type: head.dataset.series, barMaxWidth: 28, symbolSize: narrow ? 4 : 7, showSymbol: rows.length < 60, showAllSymbol: true, itemStyle: head.textContent.trim() === rest ? { color: colour("--c8") } : undefined,
+      name: head.textContent.trim(), type: head.dataset.series, barMaxWidth: lying ? 16 : 28, symbolSize: narrow || rows.length > 14 ? 4 : 7, showSymbol: rows.length < 60, showAllSymbol: true, itemStyle: head.textContent.trim() === rest ? { color: colour("--c8") } : undefined,
       stack: head.dataset.stack || undefined, yAxisIndex: Number(head.dataset.axis ?? 0), cursor: table.dataset.href ? "pointer" : "default",
       connectNulls: head.dataset.series === "line", emphasis: { focus: "series" },
       data: rows.map((r) => { const v = r.cells[head.cellIndex].dataset.value; return v === undefined || v === "" ? null : Number(v); }),
     }));
-    const value = { type: "value", axisLabel: { color: colour("--soft"), formatter: number }, splitLine: { lineStyle: { color: colour("--line") } } };
+    const value = { type: "value", axisLabel: { color: colour("--soft"), formatter: number }, splitLine: { lineStyle: { color: colour("--line") } }, splitNumber: lying && narrow ? 3 : 5 };
+    const named = {
+      type: "category", data: names, axisLine: { lineStyle: { color: colour("--line") } }, axisTick: { show: false },
+      axisLabel: lying ? { color: colour("--soft"), interval: 0, fontSize: 11, formatter: (name) => cut(name, narrow ? 16 : 24) } : { color: colour("--soft"), hideOverlap: true },
+    };
     const other = drawn.find((head) => head.dataset.axis);
     const second = { ...value, axisLabel: { color: colour("--soft"), formatter: write[other?.dataset.unit] }, splitLine: { show: false } };
     chart.setOption({
@@ -76,8 +82,8 @@ export function draw(box) {
         formatter: (points) => points.length ? [points[0].axisValueLabel, ...points.filter((p) => p.value != null && !(p.value === 0 && points.length > 3))
           .map((p) => p.seriesName + "  " + rows[p.dataIndex].cells[drawn[p.seriesIndex].cellIndex].textContent.trim())].join("\n") : "",
       },
-      xAxis: { type: "category", data: rows.map((r) => r.cells[0].textContent.trim()), axisLabel: timed ? { color: colour("--soft"), hideOverlap: true } : { color: colour("--soft"), interval: 0, rotate: slot > 110 ? 0 : slot > 44 ? 24 : 60, fontSize: slot > 30 ? 11 : 10, formatter: (name) => cut(name, slot > 44 ? 16 : 12) }, axisLine: { lineStyle: { color: colour("--line") } }, axisTick: { show: false } },
-      yAxis: series.some((s) => s.yAxisIndex === 1) ? [value, second] : value,
+      xAxis: lying ? value : named,
+      yAxis: lying ? { ...named, inverse: true } : series.some((s) => s.yAxisIndex === 1) ? [value, second] : value,
       series,
     }, true);
   };
@@ -90,7 +96,7 @@ export function draw(box) {
     });
     chart.getZr().on("click", (e) => {
       if (handled || !chart.containPixel("grid", [e.offsetX, e.offsetY])) return;
-      const [i] = chart.convertFromPixel({ gridIndex: 0 }, [e.offsetX, e.offsetY]);
+      const i = chart.convertFromPixel({ gridIndex: 0 }, [e.offsetX, e.offsetY])[lying ? 1 : 0];
       const row = rows[Math.round(i)];
       if (row) location.assign(behind(table, row));
     });
