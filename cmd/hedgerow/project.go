@@ -13,6 +13,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hedgerow/hedgerow/internal/api"
+	"github.com/hedgerow/hedgerow/internal/project"
 )
 
 // projectCommand looks after projects, their keys and settings.
@@ -65,6 +66,7 @@ func projectCommand() *cli.Command {
 					&cli.StringFlag{Name: "rename", Usage: "new name"},
 					&cli.BoolFlag{Name: "keep-content", Value: true, Usage: "keep prompts and answers in the store"},
 					&cli.BoolFlag{Name: "scrub-emails", Usage: "replace e-mail addresses before anything is stored"},
+					&cli.StringFlag{Name: "content-role", Usage: "the least role that may read prompts and answers: viewer, member or admin"},
 					&cli.IntFlag{Name: "content-days", Usage: "days that content is kept; 0 keeps it for ever"},
 					&cli.IntFlag{Name: "metrics-days", Usage: "days that events are kept; 0 keeps them for ever"},
 				),
@@ -73,6 +75,7 @@ func projectCommand() *cli.Command {
 					setIf(cmd, "rename", &in.Name, cmd.String)
 					setIf(cmd, "keep-content", &in.KeepContent, cmd.Bool)
 					setIf(cmd, "scrub-emails", &in.ScrubEmails, cmd.Bool)
+					setIf(cmd, "content-role", &in.ContentRole, func(name string) project.Role { return project.Role(cmd.String(name)) })
 					setIf(cmd, "content-days", &in.ContentDays, cmd.Int)
 					setIf(cmd, "metrics-days", &in.MetricsDays, cmd.Int)
 					return c.withControl(ctx, func(ctl *control) error {

@@ -424,6 +424,34 @@ func TestEvent(t *testing.T) {
 	if a := f.get("/api/v1/events/" + e.UUID + "?content=true"); !strings.Contains(a.raw, "the question") || !strings.Contains(a.raw, "the answer") {
 		t.Errorf("with content: %s", a.raw)
 	}
+	// Reading is written down, once, and only whoever the project lets read may.
+	read := func() (n int) {
+		for _, e := range f.registry.AuditLog(project.DefaultID, 0) {
+			if e.Action == "content.open" {
+				n++
+			}
+		}
+		return n
+	}
+	f.get("/api/v1/events/" + e.UUID + "?content=true")
+	if n := read(); n != 1 {
+		t.Errorf("%d entries of reading in the audit log", n)
+	}
+	if a := f.ask(f.admin, "PATCH", "/api/v1/projects/default", map[string]any{"content_role": "nobody"}); a.status != 400 {
+		t.Errorf("a role that is none: %d %s", a.status, a.raw)
+	}
+	if a := f.ask(f.admin, "PATCH", "/api/v1/projects/default", map[string]any{"content_role": "member"}); a.status != 200 {
+		t.Fatalf("content_role: %d %s", a.status, a.raw)
+	}
+	if a := f.ask(f.viewer, "GET", "/api/v1/events/"+e.UUID+"?content=true", nil); a.status != 403 || strings.Contains(a.raw, "the question") {
+		t.Errorf("a viewer reads: %d %s", a.status, a.raw)
+	}
+	if a := f.ask(f.viewer, "GET", "/api/v1/events/"+e.UUID, nil); a.status != 200 {
+		t.Errorf("a viewer, without content: %d", a.status)
+	}
+	if a := f.ask(f.member, "GET", "/api/v1/events/"+e.UUID+"?content=true", nil); !strings.Contains(a.raw, "the question") {
+		t.Errorf("a member reads: %d %s", a.status, a.raw)
+	}
 	if a := f.get("/api/v1/events/" + strings.ToUpper(e.UUID)); a.body["event"].(map[string]any)["uuid"] != e.UUID {
 		t.Errorf("in upper case: %s", a.raw)
 	}
@@ -616,9 +644,9 @@ func TestProjects(t *testing.T) {
 	if a := ask(t, f.local, "", "GET", "/api/v1/projects", nil); len(a.body["projects"].([]any)) != 2 {
 		t.Errorf("on the socket: %s", a.raw)
 	}
-	a = f.ask(f.admin, "PATCH", "/api/v1/projects/default", `{"name":"Main","keep_content":false,"scrub_emails":true,"hash_distinct_ids":true,"content_days":7,"metrics_days":90,"include_usage":false}`)
+	a = f.ask(f.admin, "PATCH", "/api/v1/projects/default", `{"name":"Main","keep_content":false,"scrub_emails":true,"hash_distinct_ids":true,"content_role":"member","content_days":7,"metrics_days":90,"include_usage":false}`)
 	p, _ := f.registry.Snapshot().Project(project.DefaultID)
-	if want := (project.Settings{ScrubEmails: true, HashDistinctIDs: true, ContentDays: 7, MetricsDays: 90}); a.status != 200 || p.Name != "Main" || p.Settings != want {
+	if want := (project.Settings{ScrubEmails: true, HashDistinctIDs: true, ContentRole: project.RoleMember, ContentDays: 7, MetricsDays: 90}); a.status != 200 || p.Name != "Main" || p.Settings != want {
 		t.Errorf("changed: %d %+v", a.status, p)
 	}
 	for target, body := range map[string]string{"default": `{"content_days":-1}`, "main": `{"name":""}`} {

@@ -88,6 +88,9 @@ func (a *API) deleteDataset(r *http.Request, p Principal) (any, error) {
 }
 
 func (a *API) listExamples(r *http.Request, p Principal) (any, error) {
+	if err := a.opens(r, p, "datasets"); err != nil {
+		return nil, err
+	}
 	list, err := a.c.Datasets.Examples(r.Context(), p.ProjectID, r.PathValue("dataset"))
 	if err != nil {
 		return nil, err
@@ -108,6 +111,9 @@ func (a *API) addExample(r *http.Request, p Principal) (any, error) {
 	}
 	x := in.Example
 	if in.FromGeneration != "" {
+		if err := a.opens(r, p, "events"); err != nil {
+			return nil, err
+		}
 		e, err := a.c.Query.Event(r.Context(), p.ProjectID, in.FromGeneration, true)
 		if err != nil {
 			return nil, err
@@ -156,6 +162,9 @@ func (a *API) importExamples(r *http.Request, p Principal) (any, error) {
 }
 
 func (a *API) exportExamples(r *http.Request, p Principal) (any, error) {
+	if err := a.opens(r, p, "datasets"); err != nil {
+		return nil, err
+	}
 	s, err := a.c.Datasets.Set(p.ProjectID, r.PathValue("dataset"))
 	if err != nil {
 		return nil, err
@@ -204,6 +213,9 @@ func (a *API) startRun(r *http.Request, p Principal) (any, error) {
 }
 
 func (a *API) getRun(r *http.Request, p Principal) (any, error) {
+	if err := a.opens(r, p, "datasets"); err != nil {
+		return nil, err
+	}
 	run, err := a.runOf(r, p, r.PathValue("run"))
 	if err != nil {
 		return nil, err
@@ -263,6 +275,9 @@ func (a *API) compareRuns(r *http.Request, p Principal) (any, error) {
 		if _, err := a.runOf(r, p, id); err != nil {
 			return nil, err
 		}
+	}
+	if err := a.opens(r, p, "datasets"); err != nil {
+		return nil, err
 	}
 	return a.c.Datasets.Compare(r.Context(), p.ProjectID, one, other)
 }

@@ -364,6 +364,9 @@ func (a *API) tryCheck(r *http.Request, p Principal) (any, error) {
 			return nil, event.NewError(event.CodeForbidden, "only an administrator may try a judge that is not kept", "it spends money: use a key of role admin", nil)
 		}
 	}
+	if err := a.opens(r, p, "events"); err != nil {
+		return nil, err
+	}
 	e, err := a.c.Query.Event(r.Context(), p.ProjectID, in.GenerationID, true)
 	if err != nil {
 		return nil, err

@@ -23,10 +23,20 @@ func (a *API) events(r *http.Request, p Principal) (any, error) {
 	return a.c.Query.Events(r.Context(), q)
 }
 
-// event answers with content only where it was asked for. Whoever may read the
-// project may read it: that is what the project keeps it for.
+// opens lets the caller read prompts and answers, if its role may, and has that
+// written down: once an hour for a key, whatever it reads.
+func (a *API) opens(r *http.Request, p Principal, what string) error {
+	return a.c.Registry.OpenContent(r.Context(), p.ProjectID, p.Role, what+" by the API")
+}
+
+// event answers with content only where it was asked for.
 func (a *API) event(r *http.Request, p Principal) (any, error) {
 	withContent := r.FormValue("content") == "true"
+	if withContent {
+		if err := a.opens(r, p, "events"); err != nil {
+			return nil, err
+		}
+	}
 	e, err := a.c.Query.Event(r.Context(), p.ProjectID, r.PathValue("uuid"), withContent)
 	if err != nil {
 		return nil, err

@@ -27,8 +27,11 @@ type ProjectInput struct {
 	ScrubEmails     *bool   `json:"scrub_emails,omitempty"`
 	HashDistinctIDs *bool   `json:"hash_distinct_ids,omitempty"`
 	ContentDays     *int    `json:"content_days,omitempty"`
-	MetricsDays     *int    `json:"metrics_days,omitempty"`
-	IncludeUsage    *bool   `json:"include_usage,omitempty"`
+
+	// ContentRole is the least role that may read prompts and answers.
+	ContentRole  *project.Role `json:"content_role,omitempty"`
+	MetricsDays  *int          `json:"metrics_days,omitempty"`
+	IncludeUsage *bool         `json:"include_usage,omitempty"`
 }
 
 // CreateInput makes a project; its settings are changed afterwards.
@@ -142,6 +145,7 @@ func (a *API) updateProject(r *http.Request, p Principal) (any, error) {
 		set(&pr.Settings.KeepContent, in.KeepContent)
 		set(&pr.Settings.ScrubEmails, in.ScrubEmails)
 		set(&pr.Settings.HashDistinctIDs, in.HashDistinctIDs)
+		set(&pr.Settings.ContentRole, in.ContentRole)
 		set(&pr.Settings.ContentDays, in.ContentDays)
 		set(&pr.Settings.MetricsDays, in.MetricsDays)
 		set(&pr.Settings.IncludeUsage, in.IncludeUsage)

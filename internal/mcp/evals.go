@@ -180,6 +180,9 @@ type exampleOut struct {
 }
 
 func (s *Server) saveExample(ctx context.Context, who caller, in exampleIn) (out exampleOut, err error) {
+	if err := s.opens(ctx, who, "events"); err != nil {
+		return out, err
+	}
 	e, err := s.c.Query.Event(ctx, who.projectID, in.GenerationID, true)
 	if err != nil {
 		return out, err
@@ -266,6 +269,9 @@ const (
 func (s *Server) getRun(ctx context.Context, who caller, in getRunIn) (out getRunOut, err error) {
 	r, err := s.c.Datasets.Run(who.projectID, in.Run)
 	if err != nil {
+		return out, err
+	}
+	if err := s.opens(ctx, who, "datasets"); err != nil {
 		return out, err
 	}
 	results, err := s.c.Datasets.Results(ctx, who.projectID, r.ID)

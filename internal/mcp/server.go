@@ -104,6 +104,12 @@ type caller struct {
 	actor     string // for the audit log
 }
 
+// opens lets the caller read prompts and answers, if its role may, and has that
+// written down: once an hour for a key, whatever it reads.
+func (s *Server) opens(ctx context.Context, who caller, what string) error {
+	return s.c.Registry.OpenContent(ctx, who.projectID, who.role, what+" by MCP")
+}
+
 type callerKey struct{}
 
 // callerOf returns who asks; without one, nobody may do anything.

@@ -103,6 +103,9 @@ func (s *Server) getTrace(ctx context.Context, who caller, in traceIn) (out trac
 	if !in.IncludeContent {
 		return out, nil
 	}
+	if err := s.opens(ctx, who, "events"); err != nil {
+		return out, err
+	}
 	for i, at := range kept {
 		span := &out.Spans[at]
 		if i >= maxContentSpans {

@@ -114,6 +114,9 @@ func (r *Registry) UpdateProject(ctx context.Context, id string, f func(*Project
 			return err
 		}
 		s := p.Settings
+		if s.ContentRole != "" && !s.ContentRole.Valid() { // records of older versions have none
+			return event.Invalid("there is no such role", "content_role is viewer, member or admin")
+		}
 		if s.ContentDays < 0 || s.MetricsDays < 0 || s.ContentDays > maxDays || s.MetricsDays > maxDays {
 			return event.Invalid("a retention lies between 0 and 36500 days", "0 keeps for ever")
 		}
@@ -146,6 +149,7 @@ func changed(a, b Project) string {
 	add("keep_content", a.Settings.KeepContent, b.Settings.KeepContent)
 	add("scrub_emails", a.Settings.ScrubEmails, b.Settings.ScrubEmails)
 	add("hash_distinct_ids", a.Settings.HashDistinctIDs, b.Settings.HashDistinctIDs)
+	add("content_role", a.Settings.ContentRole, b.Settings.ContentRole)
 	add("content_days", a.Settings.ContentDays, b.Settings.ContentDays)
 	add("metrics_days", a.Settings.MetricsDays, b.Settings.MetricsDays)
 	add("include_usage", a.Settings.IncludeUsage, b.Settings.IncludeUsage)

@@ -31,6 +31,7 @@ type Settings struct {
 	KeepContent     bool `json:"keep_content"`      // prompts and answers stay in the store. Defaults to true
 	ScrubEmails     bool `json:"scrub_emails"`      // e-mail addresses are masked before anything is stored. Defaults to false
 	HashDistinctIDs bool `json:"hash_distinct_ids"` // every connection gets an HMAC in place of user ids. Defaults to false
+	ContentRole     Role `json:"content_role"`      // the least role that may read prompts and answers. Defaults to viewer
 	ContentDays     int  `json:"content_days"`      // days that content is kept; 0 is for ever. Defaults to 30
 	MetricsDays     int  `json:"metrics_days"`      // days that events are kept; 0 is for ever. Defaults to 0
 	IncludeUsage    bool `json:"include_usage"`     // the gateway asks for token counts on streams that lack them. Defaults to true
@@ -38,7 +39,7 @@ type Settings struct {
 
 // DefaultSettings are those of a new project.
 func DefaultSettings() Settings {
-	return Settings{KeepContent: true, ContentDays: 30, IncludeUsage: true}
+	return Settings{KeepContent: true, ContentRole: RoleViewer, ContentDays: 30, IncludeUsage: true}
 }
 
 // Role says what a user or an API key may do.

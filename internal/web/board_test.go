@@ -242,6 +242,43 @@ func TestContentIsAudited(t *testing.T) {
 	}
 }
 
+// TestWhoReads shows prompts and answers to the roles that the project's settings
+// name, and to nobody else; what is not content stays.
+func TestWhoReads(t *testing.T) {
+	events := story()
+	s := newSite(t, events...)
+	viewer, member := s.as(s.person("viewer@example.com", project.RoleViewer, "default")), s.as(s.person("member@example.com", project.RoleMember, "default"))
+	s.client = s.as(s.admin)
+	if resp, body := s.send("/p/default/settings", url.Values{"name": {"default"}, "keep_content": {"on"}, "content_role": {"member"}, "content_days": {"30"}, "metrics_days": {"0"}}); resp.StatusCode != 200 || !strings.Contains(body, `<option value="member" selected>`) {
+		t.Fatalf("the settings: %d", resp.StatusCode)
+	}
+	if log := s.Registry.AuditLog("default", 1); len(log) != 1 || !strings.Contains(log[0].Detail, "content_role: viewer → member") {
+		t.Errorf("the audit log has %+v", log)
+	}
+	of := events[3]
+	pages := []string{"/events/" + of.UUID, "/traces/" + of.TraceID + "?span=" + of.UUID, "/sessions/" + of.SessionID}
+	for _, page := range pages {
+		s.client = viewer
+		if _, body := s.get("/p/default" + page); strings.Contains(body, "question 0") || strings.Contains(body, "Two metres.") || !strings.Contains(body, "may not read the prompts and answers") || !strings.Contains(body, "1.84 s") {
+			t.Errorf("%s shows a viewer content, or does not say why there is none", page)
+		}
+		s.client = member
+		s.shows("/p/default"+page, "question 0", "Two metres.")
+	}
+	s.client = viewer
+	if resp, body := s.get("/p/default/events?said=question"); resp.StatusCode != 403 || !strings.Contains(body, "may not read") {
+		t.Errorf("a viewer searches prompts: %d", resp.StatusCode)
+	}
+	if _, body := s.get("/p/default/events"); strings.Contains(body, "words that were said") {
+		t.Error("a viewer is offered a search of prompts")
+	}
+	for _, e := range s.Registry.AuditLog("default", 0) {
+		if e.Action == "content.open" && e.Actor == "viewer@example.com" {
+			t.Errorf("the audit log has %+v", e)
+		}
+	}
+}
+
 // TestZone opens the pages as a browser far from UTC: every time on them is the
 // reader's, and says so.
 func TestZone(t *testing.T) {

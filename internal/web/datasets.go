@@ -116,6 +116,9 @@ func (s *Web) exportExamples(w http.ResponseWriter, r *http.Request, f *frame) {
 	set, err := s.c.Datasets.Set(f.Session.ProjectID, r.PathValue("dataset"))
 	var b bytes.Buffer
 	if err == nil {
+		err = s.opened(r, f, "dataset "+set.ID)
+	}
+	if err == nil {
 		err = s.c.Datasets.WriteJSONL(r.Context(), &b, f.Session.ProjectID, set.ID)
 	}
 	if err == nil {
@@ -134,6 +137,9 @@ func (s *Web) exportExamples(w http.ResponseWriter, r *http.Request, f *frame) {
 // saveExample saves the generation of a page to a dataset, which it makes where it
 // has a new name.
 func (s *Web) saveExample(r *http.Request, f *frame) (templ.Component, error) {
+	if !f.Reads {
+		return nil, project.MayNotRead(f.Session.Role)
+	}
 	e, err := s.c.Query.Event(r.Context(), f.Session.ProjectID, r.PathValue("uuid"), true)
 	if err != nil {
 		return nil, err

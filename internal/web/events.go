@@ -93,6 +93,9 @@ func (s *Web) events(r *http.Request, f *frame) (templ.Component, error) {
 		p.Page, err = s.c.Query.Events(r.Context(), ask)
 		return events(*f, p), err
 	}
+	if !f.Reads {
+		return nil, project.MayNotRead(f.Session.Role)
+	}
 	v.params["said"] = []string{p.Said}
 	p.Sort, ask.Sort = "", ""
 	// Written down first, and without the words: they may be somebody's name.
@@ -185,7 +188,7 @@ func (p eventsPage) file(f frame) templ.SafeURL {
 }
 
 func (s *Web) event(r *http.Request, f *frame) (templ.Component, error) {
-	e, err := s.c.Query.Event(r.Context(), f.Session.ProjectID, r.PathValue("uuid"), true)
+	e, err := s.c.Query.Event(r.Context(), f.Session.ProjectID, r.PathValue("uuid"), f.Reads)
 	if err != nil {
 		return nil, err
 	}
@@ -232,7 +235,8 @@ func (s *Web) sent(r *http.Request, f *frame) (templ.Component, error) {
 	f.Title = "Sent to PostHog"
 	p := sentPage{Event: e, Zone: v.Zone}
 	for _, c := range s.c.Registry.Snapshot().Connections(f.Session.ProjectID) {
-		if !c.PrivacyMode && e.ContentState == query.ContentKept {
+		said := !c.PrivacyMode && e.ContentState == query.ContentKept // its form has prompts and answers
+		if said && f.Reads {
 			if err := s.opened(r, f, "event "+e.UUID); err != nil {
 				return nil, err
 			}
@@ -240,6 +244,9 @@ func (s *Web) sent(r *http.Request, f *frame) (templ.Component, error) {
 		o, err := s.c.Delivery.Outgoing(r.Context(), c, e.UUID)
 		if err != nil {
 			return nil, err
+		}
+		if said && !f.Reads {
+			o.Bodies = nil
 		}
 		p.Rows = append(p.Rows, sentRow{c, o, c.UpdatedAt.After(e.StoredAt)})
 	}

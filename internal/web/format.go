@@ -35,10 +35,7 @@ func count(n int64) string {
 
 // some writes a number of things: 1 call, 1,284 calls.
 func some(n int64, thing string) string {
-	if n != 1 {
-		thing += "s"
-	}
-	return count(n) + " " + thing
+	return howMany(int(n), thing, thing+"s")
 }
 
 // tokens writes a token count with its unit, or a dash where it is unknown.

@@ -23,6 +23,7 @@ type frame struct {
 	Simulated bool
 	Dropped   uint64
 	Assets    assets
+	Reads     bool           // the reader may see the project's prompts and answers
 	Zone      *time.Location // the reader's, as the browser told
 
 	w        http.ResponseWriter

@@ -13,7 +13,6 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/query"
 )
 
@@ -289,7 +288,7 @@ func (s *Web) conversation(r *http.Request, f *frame) (templ.Component, error) {
 		e := page.Events[i]
 		t := turn{Event: e}
 		if e.ContentState == query.ContentKept {
-			if e, err = s.c.Query.Event(r.Context(), f.Session.ProjectID, e.UUID, true); err != nil {
+			if e, err = s.c.Query.Event(r.Context(), f.Session.ProjectID, e.UUID, f.Reads); err != nil {
 				return nil, err
 			}
 			t.Event = e
@@ -326,22 +325,10 @@ func repeated(before [][]message, input []message) (most int) {
 
 func sameMessage(a, b message) bool { return a.Role == b.Role && slices.Equal(a.Parts, b.Parts) }
 
-// openedAgain is how long one who has read a content may read it anew without
-// another entry in the audit log, which keeps a bounded number of them.
-const openedAgain = time.Hour
-
-// opened writes into the audit log that somebody reads prompts and answers.
-// What cannot be written down is not shown.
+// opened writes into the audit log that somebody reads prompts and answers, and
+// refuses one whose role may not.
 func (s *Web) opened(r *http.Request, f *frame, target string) error {
-	for _, e := range s.c.Registry.AuditLog(f.Session.ProjectID, 0) {
-		if s.now().Sub(e.Time) > openedAgain {
-			break
-		}
-		if e.Action == "content.open" && e.Target == target && e.Actor == f.Session.UserID {
-			return nil
-		}
-	}
-	return s.c.Registry.Audit(r.Context(), project.AuditEntry{Action: "content.open", ProjectID: f.Session.ProjectID, Target: target})
+	return s.c.Registry.OpenContent(r.Context(), f.Session.ProjectID, f.Session.Role, target)
 }
 
 // errorsPage is failures by message.
@@ -541,7 +528,7 @@ func (s *Web) trace(r *http.Request, f *frame) (templ.Component, error) {
 		return nil, err
 	}
 	if id := r.URL.Query().Get("span"); id != "" {
-		if p.Selected, err = s.c.Query.Event(r.Context(), f.Session.ProjectID, id, true); err != nil {
+		if p.Selected, err = s.c.Query.Event(r.Context(), f.Session.ProjectID, id, f.Reads); err != nil {
 			return nil, err
 		}
 		if p.Selected.Content != nil {

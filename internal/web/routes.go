@@ -191,6 +191,9 @@ func (s *Web) gate(rt route) http.Handler {
 		}
 		r = r.WithContext(project.WithActor(r.Context(), f.Session.UserID))
 		err := s.allow(w, r, rt, f)
+		if p, ok := s.c.Registry.Snapshot().Project(f.Session.ProjectID); ok {
+			f.Reads = p.Settings.MayRead(f.Session.Role)
+		}
 		f.Nav = s.nav(rt, f)
 		var body templ.Component
 		if err == nil && rt.raw != nil {

@@ -11,6 +11,9 @@ import (
 	"github.com/hedgerow/hedgerow/internal/project"
 )
 
+// readers are whom prompts and answers can be shown to.
+var readers = [][2]string{{"viewer", "Everybody in the project"}, {"member", "Members and administrators"}, {"admin", "Administrators"}}
+
 // settings is what a project does with what it gets.
 func (s *Web) settings(_ *http.Request, f *frame) (templ.Component, error) {
 	f.Title = "Settings"
@@ -44,6 +47,7 @@ func (s *Web) saveSettings(r *http.Request, f *frame) (templ.Component, error) {
 		p.Name = f.form.Get("name")
 		p.Settings.KeepContent, p.Settings.ScrubEmails = on("keep_content"), on("scrub_emails")
 		p.Settings.HashDistinctIDs, p.Settings.IncludeUsage = on("hash_distinct_ids"), on("include_usage")
+		p.Settings.ContentRole = project.Role(f.form.Get("content_role"))
 		p.Settings.ContentDays, p.Settings.MetricsDays = contentDays, metricsDays
 		return nil
 	})
