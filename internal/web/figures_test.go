@@ -956,7 +956,7 @@ func (w *world) errorFigures(t *testing.T) {
 					}
 				}
 				models := slices.Sorted(maps.Keys(by(events, keys[query.ByModel])))
-				if got := strings.Split(row[5].text, ", "); !slices.Equal(got, models[:min(len(models), 5)]) {
+				if got := strings.Fields(row[5].text); !slices.Equal(got, models[:min(len(models), 5)]) {
 					t.Errorf("%s: models %q, want %q", key, got, models)
 				}
 			}
