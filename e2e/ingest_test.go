@@ -429,5 +429,37 @@ func TestHostileIngest(t *testing.T) {
 	if len(got) != 4 {
 		t.Errorf("%d events stored, want 4", len(got))
 	}
+	// Events that are well-formed and absurd: each is stored and goes on to PostHog,
+	// and so do those that come in the same batch.
+	var batch []string
+	for i, odd := range []string{
+		`"timestamp":"1900-01-01T00:00:00Z"`, `"timestamp":"0002-01-01T00:00:00Z"`, `"timestamp":"9999-12-31T23:59:59.999999999Z"`, `"timestamp":"1969-12-31T23:59:59Z"`, `"offset":4398046511103`,
+		`"properties":{"$ai_input_tokens":1e30,"$ai_output_tokens":-5,"$ai_latency":-1,"$ai_time_to_first_token":1e300,"$ai_http_status":99999999999}`, `"properties":{"$ai_total_cost_usd":1e400,"$ai_input_cost_usd":-1,"$ai_output_cost_usd":"NaN"}`,
+		`"properties":{"$ai_total_cost_usd":"123456789012345678901234567890.123456789"}`, `"properties":{"$ai_trace_id":["a"],"$ai_span_id":{},"$ai_parent_id":"\u0000","$ai_model":5,"$ai_provider":[],"$ai_session_id":""}`,
+		`"properties":{"$ai_trace_id":"loop","$ai_span_id":"a","$ai_parent_id":"a"}`, `"properties":{"$ai_trace_id":"loop","$ai_span_id":"b","$ai_parent_id":"c"}`, `"properties":{"$ai_trace_id":"loop","$ai_span_id":"c","$ai_parent_id":"b"}`,
+		`"properties":{"$ai_trace_id":"` + strings.Repeat("x", 100_000) + `"}`, `"properties":{"$ai_input":"` + strings.Repeat("é", 3<<20) + `"}`, `"properties":{"$ai_input":` + strings.Repeat("[", 100) + strings.Repeat("]", 100) + `,"$ai_tools":"x","$ai_output_choices":7}`,
+		`"properties":{"$groups":{"company":null,"":"x"},"$set":[],"$set_once":"x","$feature/":"a","$feature/b":{"c":1}}`, `"properties":{"$ai_model_parameters":[1],"$ai_error":{"message":{"a":1}},"$ai_is_error":"perhaps","$ai_stream":2,"$ai_usage":[1]}`,
+		`"uuid":"ffffffff-ffff-ffff-ffff-ffffffffffff"`, `"uuid":"00000000-0000-1000-8000-000000000001"`, `"properties":{"surface":` + "\"a\\nb\\u2028\"" + `,"environment":{"a":1},"task_type":""}`,
+	} {
+		odd = strings.ReplaceAll(odd, "{\"", fmt.Sprintf(`{"nth":%d,"`, i))
+		if !strings.Contains(odd, `"properties"`) {
+			odd += fmt.Sprintf(`,"properties":{"nth":%d}`, i)
+		}
+		batch = append(batch, `{"event":"$ai_generation","distinct_id":"odd",`+odd+`}`)
+	}
+	if status, answer := send(`{"api_key":"` + phKey + `","batch":[` + strings.Join(batch, ",") + `]}`); status != 200 || strings.Contains(answer, "rejected") {
+		t.Errorf("%d %s", status, answer)
+	}
+	if got := p.awaitStored("event="+url.QueryEscape(event.Generation), len(batch)); len(got) != len(batch) {
+		t.Errorf("%d odd events stored, want %d", len(got), len(batch))
+	}
+	p.w.await(30*time.Second, func() bool { return len(w.ph.Named(event.Generation)) >= len(batch) }, func() string {
+		return fmt.Sprintf("%d of %d odd events at PostHog\n%s", len(w.ph.Named(event.Generation)), len(batch), p.logs())
+	})
+	var loop struct{ Trace query.Trace }
+	p.get("/api/v1/traces/loop", &loop)
+	if n := loop.Trace.Rollup.Events; n != 3 {
+		t.Errorf("spans that are each other's parents: %d of 3 are in the trace", n)
+	}
 	p.stop()
 }
