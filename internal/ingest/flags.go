@@ -188,8 +188,11 @@ func (h *Handler) djangoError(w http.ResponseWriter, why *body.Refusal) {
 	h.metrics.refuse(why.Reason)
 	h.warnings.Warn("request "+why.Reason, "a request was refused", "status", why.Status, "why", why.Message)
 	kind, code := "validation_error", "invalid_input"
-	if why.Status == http.StatusUnauthorized {
+	switch why.Status {
+	case http.StatusUnauthorized:
 		kind, code = "authentication_error", "invalid_api_key"
+	case http.StatusNotFound:
+		kind, code = "invalid_request", "not_found"
 	}
 	if s := why.RetryAfter(); s != "" {
 		w.Header().Set("Retry-After", s)
@@ -337,51 +340,69 @@ func (h *Handler) writeSaid(w http.ResponseWriter, a *said, body []byte) {
 	_, _ = w.Write(body)
 }
 
-// serveDefinitions serves the definitions for local evaluation (contract section
-// 6.2). They tell more than an application's users may know, so that PostHog's
-// own key is asked for, and passed on. A hedgerow key of the project stands for
-// the personal key of its connection.
-func (h *Handler) serveDefinitions(w http.ResponseWriter, r *http.Request) {
+// private is a question that only some may ask: with PostHog's personal key, which
+// PostHog judges, or with a hedgerow key of the project, which stands for the
+// personal key of its connection.
+type private struct {
+	project string
+	conn    project.Connection
+	auth    string // for PostHog; "" where it cannot be asked
+	own     bool   // it came with a hedgerow key of the project
+}
+
+func (h *Handler) private(r *http.Request) (p private, bad *body.Refusal) {
 	if r.Method != http.MethodGet {
-		w.Header().Set("Allow", "GET, OPTIONS")
-		h.djangoError(w, body.Refuse(http.StatusMethodNotAllowed, body.ReasonMethod, "method not allowed"))
-		return
+		return p, body.Refuse(http.StatusMethodNotAllowed, body.ReasonMethod, "method not allowed")
 	}
-	query := r.URL.Query()
-	auth := r.Header.Get("Authorization")
-	_, key, _ := strings.Cut(auth, " ")
+	p.auth = r.Header.Get("Authorization")
+	_, key, _ := strings.Cut(p.auth, " ")
 	key = strings.TrimSpace(key)
 	own, _, isOwn := h.c.Projects().ProjectByAPIKey(key)
-	token := query.Get("token")
 	var to target
-	var bad *body.Refusal
-	switch {
-	case token == "" && isOwn:
+	if token := r.URL.Query().Get("token"); token == "" && isOwn {
 		to = target{project: own.ID}
-	default:
-		if to, bad = h.resolve(token); bad != nil {
-			h.djangoError(w, bad)
-			return
-		}
+	} else if to, bad = h.resolve(token); bad != nil {
+		return p, bad
 	}
+	p.project, p.own = to.project, isOwn && own.ID == to.project
 	conn, ok := h.connection(to)
+	p.conn = conn
 	switch {
-	case ok && isOwn && own.ID == to.project && !conn.PersonalKey.IsZero():
-		auth = "Bearer " + conn.PersonalKey.Reveal()
-	case ok && isOwn:
-		ok = false // no key to ask PostHog with
-	case ok && key == "":
-		h.djangoError(w, body.Refuse(http.StatusUnauthorized, body.ReasonToken, "send a PostHog personal API key, or a hedgerow key (hr_…), as Authorization: Bearer"))
+	case ok && p.own && !conn.PersonalKey.IsZero():
+		p.auth = "Bearer " + conn.PersonalKey.Reveal()
+	case !ok || isOwn:
+		p.auth = "" // nobody to ask, or no key to ask with
+	case key == "":
+		return p, body.Refuse(http.StatusUnauthorized, body.ReasonToken, "send a PostHog personal API key, or a hedgerow key (hr_…), as Authorization: Bearer")
+	}
+	return p, nil
+}
+
+// refusePrivate answers what private has refused.
+func (h *Handler) refusePrivate(w http.ResponseWriter, bad *body.Refusal) {
+	if bad.Status == http.StatusMethodNotAllowed {
+		w.Header().Set("Allow", "GET, OPTIONS")
+	}
+	h.djangoError(w, bad)
+}
+
+// serveDefinitions serves the definitions for local evaluation (contract section
+// 6.2). They tell more than an application's users may know.
+func (h *Handler) serveDefinitions(w http.ResponseWriter, r *http.Request) {
+	p, bad := h.private(r)
+	if bad != nil {
+		h.refusePrivate(w, bad)
 		return
 	}
-	definitions := h.ownFlags(to.project)
-	if !ok {
-		if !isOwn || own.ID != to.project {
+	definitions := h.ownFlags(p.project)
+	if p.auth == "" {
+		if !p.own {
 			definitions = nil // percentages are for who may read the project
 		}
 		h.writeDefinitions(w, r, addDefinitions([]byte(noDefinitions), definitions, false), "")
 		return
 	}
+	query, conn, auth := r.URL.Query(), p.conn, p.auth
 	query.Set("token", conn.ProjectKey.Reveal())
 	path := strings.TrimSuffix(r.URL.Path, "/")
 	if strings.HasPrefix(path, "/api/") {
@@ -429,11 +450,42 @@ func hexOf(b []byte) string {
 	return string(out)
 }
 
+// remoteConfig reports whether a path is that of a flag's payload as a setting:
+// /api/projects/@current/feature_flags/{key}/remote_config.
+func remoteConfig(path string) bool {
+	rest, ok := strings.CutPrefix(path, "/api/projects/@current/feature_flags/")
+	key, ok2 := strings.CutSuffix(rest, "/remote_config")
+	return ok && ok2 && key != "" && !strings.Contains(key, "/")
+}
+
+// serveRemoteConfig relays it, encrypted payloads included: server SDKs ask for it.
+func (h *Handler) serveRemoteConfig(w http.ResponseWriter, r *http.Request) {
+	p, bad := h.private(r)
+	switch {
+	case bad != nil:
+		h.refusePrivate(w, bad)
+		return
+	case p.auth == "":
+		h.djangoError(w, body.Refuse(http.StatusNotFound, body.ReasonInvalid, "the project has no PostHog that could be asked for the setting"))
+		return
+	}
+	query := r.URL.Query()
+	query.Set("token", p.conn.ProjectKey.Reveal())
+	u := url.URL{Path: strings.TrimSuffix(r.URL.Path, "/")}
+	a := h.relay.ask(r.Context(), question{method: http.MethodGet, url: p.conn.Host + u.EscapedPath() + "?" + query.Encode(), auth: p.auth, fresh: definitionsFresh})
+	if a == nil {
+		h.djangoError(w, body.Refuse(http.StatusServiceUnavailable, body.ReasonUnavailable, "PostHog did not answer: try again"))
+		return
+	}
+	h.writeSaid(w, a, a.body)
+}
+
 // emptyLists are the answers to what browsers ask for where there is nothing.
 var emptyLists = map[string]string{
 	"/api/surveys":               "surveys",
 	"/api/web_experiments":       "experiments",
 	"/api/early_access_features": "earlyAccessFeatures",
+	"/api/product_tours":         "product_tours",
 }
 
 func (h *Handler) serveList(w http.ResponseWriter, r *http.Request) {
@@ -527,17 +579,21 @@ func assetHost(host string) string {
 }
 
 // asset reports whether a path is one of the scripts that posthog-js loads from
-// its host.
+// its host, of its own version (strict_script_versioning) or of any.
 func asset(path string) bool {
 	name, ok := strings.CutPrefix(path, "/static/")
 	if !ok {
 		return false
 	}
+	if version, file, ok := strings.Cut(name, "/"); ok && strings.Trim(version, "0123456789.") == "" {
+		name = file
+	}
 	name, ok = strings.CutSuffix(name, ".js")
 	switch name {
-	case "array", "array.full", "array.no-external", "recorder", "recorder-v2", "lazy-recorder", "posthog-recorder", "surveys", "surveys-preview", "exception-autocapture",
-		"dead-clicks-autocapture", "web-vitals", "web-vitals-with-attribution", "tracing-headers", "toolbar", "external-scripts-loader", "customizations.full",
-		"product-tours", "conversations", "logs", "intercom-integration", "crisp-chat-integration", "all-external-dependencies", "module", "module.full":
+	case "array", "array.full", "array.full.es5", "array.full.no-external", "array.no-external", "recorder", "recorder-v2", "lazy-recorder", "posthog-recorder", "surveys", "surveys-preview",
+		"exception-autocapture", "dead-clicks-autocapture", "web-vitals", "web-vitals-soft-navs", "web-vitals-with-attribution", "web-vitals-with-attribution-soft-navs", "tracing-headers", "toolbar",
+		"external-scripts-loader", "customizations", "customizations.full", "element-inference", "product-tours", "product-tours-preview", "conversations", "logs", "intercom-integration",
+		"crisp-chat-integration", "all-external-dependencies", "module", "module.full":
 		return ok
 	}
 	return false

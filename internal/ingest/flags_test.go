@@ -137,7 +137,7 @@ func TestFlagsWithoutPostHog(t *testing.T) {
 	}
 	for target, want := range map[string]string{
 		"/flags/definitions?token=" + settings.bare.Token: `{"cohorts":{},"flags":[],"group_type_mapping":{}}`, "/api/feature_flag/local_evaluation/?send_cohorts&token=" + settings.bare.Token: `{"cohorts":{},"flags":[],"group_type_mapping":{}}`,
-		"/api/surveys/?token=" + settings.bare.Token: `{"surveys":[]}`, "/api/early_access_features?token=" + settings.bare.Token: `{"earlyAccessFeatures":[]}`, "/api/web_experiments/?token=" + settings.bare.Token: `{"experiments":[]}`,
+		"/api/surveys/?token=" + settings.bare.Token: `{"surveys":[]}`, "/api/early_access_features?token=" + settings.bare.Token: `{"earlyAccessFeatures":[]}`, "/api/web_experiments/?token=" + settings.bare.Token: `{"experiments":[]}`, "/api/product_tours/?token=" + settings.bare.Token: `{"product_tours":[]}`,
 	} {
 		if w := call(h, "GET", target, nil, "Authorization", "Bearer "+personalKey); w.Code != 200 || strings.TrimSpace(w.Body.String()) != want {
 			t.Errorf("%s: %d %s", target, w.Code, w.Body)
@@ -221,6 +221,54 @@ func TestDefinitions(t *testing.T) {
 	}
 }
 
+// A flag's payload as a setting, which server SDKs ask for with a personal key.
+func TestRemoteConfig(t *testing.T) {
+	h, u, at := flagsDoor(t)
+	u.says(200, `"{\"limit\":5}"`)
+	const path = "/api/projects/@current/feature_flags/my%20flag/remote_config"
+	for _, slash := range []string{"", "/"} {
+		for auth, want := range map[string]string{"phx_callers_own": "Bearer phx_callers_own", settings.member: "Bearer " + personalKey} {
+			w := call(h, "GET", path+slash+"?token="+settings.def.Token, nil, "Authorization", "Bearer "+auth)
+			r, _ := u.last(t)
+			if w.Code != 200 || w.Body.String() != `"{\"limit\":5}"` || slash == "" && (r.URL.String() != "http://127.0.0.1:1"+path+"?token="+posthogKey || r.Header.Get("Authorization") != want) {
+				t.Errorf("%d %s: asked %s with %s", w.Code, w.Body, r.URL, r.Header.Get("Authorization"))
+			}
+		}
+	}
+	if u.count() != 2 {
+		t.Errorf("asked %d times, want once a key", u.count())
+	}
+	get := func(token, auth string) int {
+		return call(h, "GET", path+"?token="+token, nil, "Authorization", auth).Code
+	}
+	if code := get(settings.bare.Token, "Bearer phx_own"); code != 404 {
+		t.Errorf("without PostHog: %d", code)
+	}
+	if code := get("phc_nobody", "Bearer phx_own"); code != 401 {
+		t.Errorf("another's token: %d", code)
+	}
+	if code := get(settings.def.Token, ""); code != 401 {
+		t.Errorf("without a key: %d", code)
+	}
+	*at = at.Add(2 * time.Hour)
+	u.breaks()
+	if code := get(settings.def.Token, "Bearer phx_own"); code != 503 {
+		t.Errorf("PostHog away: %d", code)
+	}
+	u.says(403, `{"code":"permission_denied"}`)
+	if code := get(settings.def.Token, "Bearer phx_bad"); code != 403 {
+		t.Errorf("PostHog's own refusal: %d", code)
+	}
+	if w := call(h, "POST", path, nil); w.Code != 405 || w.Header().Get("Allow") == "" {
+		t.Errorf("POST: %d", w.Code)
+	}
+	for _, other := range []string{"/api/projects/1/feature_flags/a/remote_config", "/api/projects/@current/feature_flags//remote_config", "/api/projects/@current/feature_flags/a/b/remote_config", "/api/projects/@current/feature_flags"} {
+		if h.Handles(other) {
+			t.Errorf("%s is taken", other)
+		}
+	}
+}
+
 func TestBrowserSettings(t *testing.T) {
 	h, u, _ := flagsDoor(t)
 	u.says(200, `{"token":"`+posthogKey+`","sessionRecording":{"endpoint":"/s/"},"hasFeatureFlags":true,"surveys":[{"id":"</script>"}]}`)
@@ -241,8 +289,15 @@ func TestBrowserSettings(t *testing.T) {
 	if v := objectIn(t, w.Body.Bytes()); w.Code != 200 || v["hasFeatureFlags"] != false || v["sessionRecording"] != false {
 		t.Errorf("%d %s", w.Code, w.Body)
 	}
-	if w := call(h, "GET", "/static/array.js?v=1", nil); w.Code != 302 || w.Header().Get("Location") != "http://127.0.0.1:1/static/array.js?v=1" {
-		t.Errorf("%d %s", w.Code, w.Header().Get("Location"))
+	for _, script := range []string{"/static/array.js?v=1", "/static/1.345.6/recorder.js", "/static/web-vitals-soft-navs.js"} {
+		if w := call(h, "GET", script, nil); w.Code != 302 || w.Header().Get("Location") != "http://127.0.0.1:1"+script {
+			t.Errorf("%s: %d %s", script, w.Code, w.Header().Get("Location"))
+		}
+	}
+	for _, path := range []string{"/static/app/array.js", "/static/1.2.3/app.js", "/static/1.2.3", "/static/array.css", "/static/1.2.3/4/array.js", "/static/.js"} {
+		if h.Handles(path) {
+			t.Errorf("%s is taken for posthog-js's", path)
+		}
 	}
 	for host, want := range map[string]string{"https://eu.i.posthog.com": "https://eu-assets.i.posthog.com", "https://us-assets.i.posthog.com": "https://us-assets.i.posthog.com", "https://app.posthog.com": "https://us-assets.i.posthog.com", "https://ph.example.com": "https://ph.example.com"} {
 		if got := ingest.AssetHost(host); got != want {

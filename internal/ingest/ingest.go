@@ -175,6 +175,7 @@ var routes = map[string]func(*Handler, http.ResponseWriter, *http.Request){
 	"/api/surveys":               (*Handler).serveList,
 	"/api/web_experiments":       (*Handler).serveList,
 	"/api/early_access_features": (*Handler).serveList,
+	"/api/product_tours":         (*Handler).serveList,
 
 	"/api/feature_flag/local_evaluation": (*Handler).serveDefinitions,
 }
@@ -188,6 +189,9 @@ func find(path string) (route, bool) {
 	}
 	if _, _, ok := arrayPath(path); ok {
 		return route{"/array", (*Handler).serveArray}, true
+	}
+	if remoteConfig(path) {
+		return route{"remote_config", (*Handler).serveRemoteConfig}, true
 	}
 	if asset(path) {
 		return route{"/static", (*Handler).serveAsset}, true
