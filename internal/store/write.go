@@ -283,11 +283,17 @@ func appendRows(ctx context.Context, conn driver.Conn, table string, columns []s
 
 // existing returns which uuids of the batch the store has.
 func existing(ctx context.Context, conn *sql.Conn, batch []encoded) (map[duckdb.UUID]bool, error) {
-	ids := make([]any, len(batch))
+	// As one text: a list would be a call to the engine for each, and the driver
+	// binds UUIDs within lists with a wrong sign.
+	var ids strings.Builder
+	ids.Grow(len(batch) * 37)
 	for i := range batch {
-		ids[i] = batch[i].id.String() // as text: the driver binds UUIDs within lists with a wrong sign
+		if i > 0 {
+			ids.WriteByte(',')
+		}
+		ids.WriteString(batch[i].id.String())
 	}
-	rows, err := conn.QueryContext(ctx, "SELECT uuid FROM events WHERE uuid IN (SELECT CAST(unnest(CAST(? AS VARCHAR[])) AS UUID))", ids)
+	rows, err := conn.QueryContext(ctx, "SELECT uuid FROM events WHERE uuid IN (SELECT CAST(unnest(string_split(?, ',')) AS UUID))", ids.String())
 	if err != nil {
 		return nil, fmt.Errorf("look up uuids: %w", err)
 	}
