@@ -40,6 +40,8 @@ type dialect struct {
 	propertyAt func(path string) string
 	// names is the name of each property, one row each.
 	names string
+	// oneOf is true where an expression is one of some constants.
+	oneOf func(expr, constants string) string
 	// constProperty is property with a name known beforehand.
 	constProperty func(name string) string
 	// float turns a number into a double; tryFloat a text, or NULL where it is none.
@@ -72,6 +74,8 @@ var duckDB = dialect{
 		return "quantile_cont(" + expr + ", [0.5, 0.95, 0.99]) FILTER (WHERE " + filter + ")"
 	},
 	bigint: func(expr string) string { return "CAST(" + expr + " AS BIGINT)" },
+	// The engine compares with IN's constants one after the other.
+	oneOf: func(expr, constants string) string { return "list_contains([" + constants + "], " + expr + ")" },
 	constProperty: func(name string) string {
 		return propertyAt("'" + strings.ReplaceAll(propertyPath(name), "'", "''") + "'")
 	},

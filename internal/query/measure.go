@@ -127,7 +127,7 @@ func (d *dialect) terms() terms {
 	task := "name = 'llm_task_completed'"
 	return terms{
 		task: task, completed: task + " AND coalesce(lower(" + prop("task_completed") + "), 'true') <> 'false'",
-		rated: feedback + " IN (" + positiveWords + ", " + negativeWords + ", 'neutral')", negative: feedback + " IN (" + negativeWords + ")",
+		rated: d.oneOf(feedback, positiveWords+", "+negativeWords+", 'neutral'"), negative: d.oneOf(feedback, negativeWords),
 		retries: d.tryFloat(prop("retry_count")),
 		passed:  "lower(coalesce(" + prop("eval_passed") + ", " + prop("$ai_evaluation_result") + "))", eval: d.evalName(),
 		score: "coalesce(" + d.tryFloat(prop("eval_score")) + ", " + d.tryFloat(prop("$ai_score")) + ", " + d.tryFloat(metric) + ")",

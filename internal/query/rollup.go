@@ -120,35 +120,42 @@ const maxBin = 2000
 
 var errBins = errors.New("times of a roll-up are not as they were written")
 
-// parseBins reads "bin:n bin:n …"; a bin can come more than once.
+// parseBins reads "bin:n bin …": bins with their counts, which are 1 where they say
+// none. A bin can come more than once.
 func parseBins(s string) (b bins, err error) {
-	number := func(i int, end byte) (n int64, next int) {
+	number := func(i int) (n int64, next int) {
 		from := i
 		for ; i < len(s) && s[i] >= '0' && s[i] <= '9'; i++ {
 			n = n*10 + int64(s[i]-'0')
 		}
-		if i == from || i < len(s) && s[i] != end || i == len(s) && end == ':' {
+		if i == from {
 			return 0, -1
 		}
-		return n, i + 1
+		return n, i
 	}
-	for i := 0; i < len(s); {
+	for i := 0; i < len(s); i++ {
 		sign := int64(1)
 		if s[i] == '-' {
 			sign, i = -1, i+1
 		}
-		bin, next := number(i, ':')
-		if bin *= sign; next < 0 || bin < -1 || bin > maxBin {
+		var bin int64
+		if bin, i = number(i); i < 0 || bin*sign < -1 || bin > maxBin {
 			return nil, errBins
 		}
-		var n int64
-		if n, i = number(next, ' '); i < 0 {
+		n := int64(1)
+		if i < len(s) && s[i] == ':' {
+			if n, i = number(i + 1); i < 0 {
+				return nil, errBins
+			}
+		}
+		if i < len(s) && s[i] != ' ' {
 			return nil, errBins
 		}
-		if have := int(bin) + 2; have > len(b) {
-			b = append(b, make([]int64, have-len(b))...)
+		at := int(bin*sign) + 1
+		if at >= len(b) {
+			b = append(b, make([]int64, at+1-len(b))...)
 		}
-		b[bin+1] += n
+		b[at] += n
 	}
 	return b, nil
 }
@@ -534,7 +541,7 @@ func (r *Reader) timesSource(k kind, project string, f *Filter, by GroupBy, p pl
 	for _, t := range times {
 		if t.kind == k {
 			columns += ", " + t.what
-			single += ", " + binExpr(t.col) + " || ':1' AS " + t.what
+			single += ", " + "CAST(" + binExpr(t.col) + " AS VARCHAR) AS " + t.what
 		}
 	}
 	parts := []string{"SELECT " + key + " AS value, slot AS ts" + columns + " FROM " + dimensions[at].timesTable() + " " + rolled.String()}

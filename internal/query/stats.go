@@ -131,7 +131,17 @@ func (r *Reader) Stats(ctx context.Context, q StatsQuery) (*Stats, error) {
 	if err != nil {
 		return nil, err
 	}
-	totals, err := sum.totals(ctx, q.Filter)
+	var totals *Totals
+	switch {
+	case byTime:
+		totals, out.Groups, err = sum.overTime(ctx, q, zone)
+	case q.GroupBy != ByNone:
+		if totals, out.Groups, err = sum.groups(ctx, q.Filter, q.GroupBy, q.Limit+1); len(out.Groups) > q.Limit {
+			out.Groups, out.Truncated = out.Groups[:q.Limit], true
+		}
+	default:
+		totals, err = sum.totals(ctx, q.Filter)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -142,50 +152,37 @@ func (r *Reader) Stats(ctx context.Context, q StatsQuery) (*Stats, error) {
 			return nil, err
 		}
 	}
-	switch {
-	case byTime:
-		out.Groups, err = sum.overTime(ctx, q, zone)
-	case q.GroupBy != ByNone:
-		if out.Groups, err = sum.groups(ctx, q.Filter, q.GroupBy, q.Limit+1); len(out.Groups) > q.Limit {
-			out.Groups, out.Truncated = out.Groups[:q.Limit], true
-		}
-	}
-	if err != nil {
-		return nil, err
-	}
 	return out, nil
 }
 
 func (s *summing) totals(ctx context.Context, f Filter) (*Totals, error) {
-	found, err := s.read(ctx, &f, breakdown{by: ByNone, key: "value"})
-	if err != nil || len(found) == 0 {
-		return new(Totals), err
-	}
-	return &found[0].totals, nil
+	all, _, err := s.read(ctx, &f, breakdown{by: ByNone, key: "value"})
+	return all, err
 }
 
-func (s *summing) groups(ctx context.Context, f Filter, by GroupBy, limit int) ([]Group, error) {
-	found, err := s.read(ctx, &f, breakdown{by: by, key: "value", limit: limit})
+// groups are the totals of all, and of the groups with the most calls.
+func (s *summing) groups(ctx context.Context, f Filter, by GroupBy, limit int) (*Totals, []Group, error) {
+	all, found, err := s.read(ctx, &f, breakdown{by: by, key: "value", limit: limit})
 	groups := make([]Group, len(found))
 	for i, k := range found {
 		groups[i].Totals = k.totals
 		groups[i].Key, _ = k.key.(string)
 	}
-	return groups, err
+	return all, groups, err
 }
 
 // overTime breaks down by days or hours of a zone. The zone's offsets within
 // the range are bound, so that an engine needs no time zone data and all agree
 // with Go's.
-func (s *summing) overTime(ctx context.Context, q StatsQuery, zone *time.Location) ([]Group, error) {
+func (s *summing) overTime(ctx context.Context, q StatsQuery, zone *time.Location) (*Totals, []Group, error) {
 	buckets, err := timeBuckets(q.From, q.To, q.GroupBy, zone)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	bucket, args := s.r.bucket(q.From, q.To, q.GroupBy, zone)
-	rows, err := s.read(ctx, &q.Filter, breakdown{by: ByNone, key: bucket, args: args, starts: buckets})
+	all, rows, err := s.read(ctx, &q.Filter, breakdown{by: ByNone, key: bucket, args: args, starts: buckets})
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	found := make(map[time.Time]Totals)
 	for _, k := range rows {
@@ -203,7 +200,7 @@ func (s *summing) overTime(ctx context.Context, q StatsQuery, zone *time.Locatio
 		date := time.Date(local.Year(), local.Month(), local.Day(), 0, 0, 0, 0, time.UTC)
 		groups[i] = Group{Key: date.Format(time.DateOnly), Start: &start, Totals: found[date]}
 	}
-	return groups, nil
+	return all, groups, nil
 }
 
 // bucket is the day or hour of a row: a local date, or the hour's start in UTC.
@@ -406,11 +403,11 @@ func (r *Reader) period(ctx context.Context, project, timeZone string, days int)
 	if err != nil {
 		return nil, err
 	}
-	totals, err := sum.totals(ctx, f)
+	totals, models, err := sum.groups(ctx, f, ByModel, DefaultGroups)
 	if err != nil {
 		return nil, err
 	}
-	p.Totals = *totals
+	p.Totals, p.ByModel = *totals, models
 	p.Previous = Totals{}
 	if before.From.Before(before.To) { // not so in the first instant of a day
 		if totals, err = sum.totals(ctx, before); err != nil {
@@ -418,9 +415,6 @@ func (r *Reader) period(ctx context.Context, project, timeZone string, days int)
 		}
 		p.Previous = *totals
 	}
-	if p.ByModel, err = sum.groups(ctx, f, ByModel, DefaultGroups); err != nil {
-		return nil, err
-	}
-	p.BySurface, err = sum.groups(ctx, f, BySurface, DefaultGroups)
+	_, p.BySurface, err = sum.groups(ctx, f, BySurface, DefaultGroups)
 	return p, err
 }

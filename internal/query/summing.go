@@ -37,27 +37,41 @@ type keyed struct {
 	totals Totals
 }
 
-// read computes totals, in order of calls.
-func (s *summing) read(ctx context.Context, f *Filter, by breakdown) ([]keyed, error) {
+// read computes the totals of all and of each key, in order of calls.
+func (s *summing) read(ctx context.Context, f *Filter, by breakdown) (all *Totals, each []keyed, err error) {
 	moments := make([]Moment, len(by.starts))
 	for i, t := range by.starts {
 		moments[i].Start = t
 	}
 	plan, err := s.r.rolledPlan(ctx, s.project, s.cover, f, by.by, moments)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	if first, end := slots(f.From, f.To); plan.ok && first.Before(end) {
 		times, err := s.r.timesSource(ofCalls, s.project, f, by.by, plan, "latency_us ttft_us")
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if times.binned {
 			return s.rolled(ctx, f, by, plan, times)
 		}
 	}
-	return s.raw(ctx, f, by)
+	if each, err = s.raw(ctx, f, by); err != nil {
+		return nil, nil, err
+	}
+	if !by.nothing() {
+		all, _, err = s.read(ctx, f, breakdown{key: "value"})
+		return all, each, err
+	}
+	all = new(Totals)
+	if len(each) > 0 {
+		*all = each[0].totals
+	}
+	return all, each, nil
 }
+
+// nothing reports whether there is one key at most.
+func (b *breakdown) nothing() bool { return b.by == ByNone && b.key == "value" }
 
 // raw computes totals from the events.
 func (s *summing) raw(ctx context.Context, f *Filter, by breakdown) (out []keyed, err error) {
@@ -82,65 +96,83 @@ func (s *summing) raw(ctx context.Context, f *Filter, by breakdown) (out []keyed
 			out = append(out, k)
 		}
 		return nil
-	}, "SELECT "+key+" AS grp, "+s.r.totalColumns()+" FROM events "+w.String()+" GROUP BY grp ORDER BY calls DESC, events DESC, grp"+by.bound(), append(args, w.args...)...)
+	}, "SELECT "+key+" AS grp, "+s.r.totalColumns()+" FROM events "+w.String()+" GROUP BY grp ORDER BY calls DESC, events DESC, grp"+by.bound(0), append(args, w.args...)...)
 	return out, err
 }
 
-func (p *breakdown) bound() string {
-	if p.limit == 0 {
+// bound bounds the rows of keys, and others.
+func (b *breakdown) bound(others int) string {
+	if b.limit == 0 {
 		return ""
 	}
-	return fmt.Sprintf(" LIMIT %d", p.limit)
+	return fmt.Sprintf(" LIMIT %d", b.limit+others)
 }
 
 // rolled computes totals from roll-ups: counts and sums, then quantiles.
-func (s *summing) rolled(ctx context.Context, f *Filter, by breakdown, plan plan, times source) (out []keyed, err error) {
+func (s *summing) rolled(ctx context.Context, f *Filter, by breakdown, plan plan, times source) (all *Totals, each []keyed, err error) {
 	columns := s.r.rolledTotalColumns()
 	from, err := s.r.eventsSource(ofAll, s.project, f, by.by, plan, columns)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
+	var summed []string
+	for _, c := range sums {
+		if mentions(columns, c.name) {
+			summed = append(summed, "sum("+c.name+") AS "+c.name)
+		}
+	}
+	all = new(Totals)
 	at := make(map[any]int)
+	// The source is read once, into few rows, of which the totals are made.
 	err = s.r.store.Read(ctx, func(rows *sql.Rows) error {
 		for rows.Next() {
 			var k keyed
-			if err := scanTotals(rows, &k.totals, &k.key); err != nil {
+			var whole int64
+			if err := scanTotals(rows, &k.totals, &k.key, &whole); err != nil {
 				return err
 			}
-			at[k.key] = len(out)
-			out = append(out, k)
+			if whole == 1 {
+				*all = k.totals
+				continue
+			}
+			at[k.key] = len(each)
+			each = append(each, k)
 		}
 		return nil
-	}, "SELECT grp, "+columns+" FROM (SELECT *, "+by.key+" AS grp FROM "+from.sql+") GROUP BY grp ORDER BY calls DESC, events DESC, grp"+by.bound(), append(append([]any{}, by.args...), from.args...)...)
+	}, "WITH pre AS MATERIALIZED (SELECT "+by.key+" AS grp, is_call, is_error, "+strings.Join(summed, ", ")+" FROM "+from.sql+" GROUP BY ALL)"+
+		" SELECT grp, GROUPING(grp), "+columns+" FROM pre GROUP BY GROUPING SETS ((), (grp)) ORDER BY GROUPING(grp) DESC, calls DESC, events DESC, grp"+by.bound(1), append(append([]any{}, by.args...), from.args...)...)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
+	}
+	var latency, ttft bins // of all
+	quantiles := func(b bins) Quantiles {
+		return Quantiles{b.millis(shares[0]), b.millis(shares[1]), b.millis(shares[2])}
 	}
 	err = s.r.store.Read(ctx, func(rows *sql.Rows) error {
 		for rows.Next() {
 			var key any
-			var latency, ttft sql.NullString
-			if err := rows.Scan(&key, &latency, &ttft); err != nil {
+			var counts [2]sql.NullString
+			if err := rows.Scan(&key, &counts[0], &counts[1]); err != nil {
 				return err
 			}
-			i, ok := at[key]
-			if !ok {
-				continue // beyond the limit
+			i, ok := at[key] // unless beyond the limit
+			l, err := parseBins(counts[0].String)
+			if err != nil {
+				return err
 			}
-			t := &out[i].totals
-			for _, c := range []struct {
-				counts string
-				into   *Quantiles
-			}{{latency.String, &t.LatencyMS}, {ttft.String, &t.TTFTMS}} {
-				b, err := parseBins(c.counts)
-				if err != nil {
-					return err
-				}
-				*c.into = Quantiles{b.millis(shares[0]), b.millis(shares[1]), b.millis(shares[2])}
+			t, err := parseBins(counts[1].String)
+			if err != nil {
+				return err
 			}
+			if ok {
+				each[i].totals.LatencyMS, each[i].totals.TTFTMS = quantiles(l), quantiles(t)
+			}
+			latency, ttft = latency.plus(l), ttft.plus(t)
 		}
 		return nil
-	}, "SELECT grp, string_agg(latency, ' '), string_agg(ttft, ' ') FROM (SELECT *, "+by.key+" AS grp FROM "+times.sql+") GROUP BY grp", append(append([]any{}, by.args...), times.args...)...)
-	return out, err
+	}, "SELECT "+by.key+" AS grp, string_agg(latency, ' '), string_agg(ttft, ' ') FROM "+times.sql+" GROUP BY grp", append(append([]any{}, by.args...), times.args...)...)
+	all.LatencyMS, all.TTFTMS = quantiles(latency), quantiles(ttft)
+	return all, each, err
 }
 
 // millis is a quantile in milliseconds.

@@ -231,7 +231,7 @@ var deriveFaster = func() string {
 	var b strings.Builder
 	b.WriteString("DROP TABLE rollup_times;")
 	for _, table := range timesTables {
-		b.WriteString("\nCREATE TABLE " + table + ` ( -- how often a time fell into a bin: "bin:n bin:n …"
+		b.WriteString("\nCREATE TABLE " + table + ` ( -- how often a time fell into a bin: "bin:n bin …"
 	last TIMESTAMP NOT NULL,
 	project_id VARCHAR NOT NULL,
 	value VARCHAR NOT NULL,
