@@ -175,6 +175,8 @@ func (r *Reader) list(ctx context.Context, key string, q ListQuery) (*ListPage, 
 			if q.IDs, since, err = r.newest(ctx, key, q, q.Limit+1); since.After(q.From) {
 				q.From = since
 			}
+		} else if key == "trace_id" && q.Sort != SortStart && !q.narrows() && !c.last.IsZero() && c.events <= maxRest {
+			q.IDs, err = r.largest(ctx, q, &c, order, after, afterArgs, q.Limit+1)
 		} else {
 			var from source
 			if from, err = r.parts(q.Project, q.Filter, c, order); err != nil {

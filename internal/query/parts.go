@@ -1,8 +1,10 @@
 package query
 
 import (
+	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/hedgerow/hedgerow/event"
 )
@@ -39,6 +41,77 @@ const partIDs = "trace_id, session_id, distinct_id"
 // partSum is how the parts of a list become one in a column.
 func partSum(name string) string {
 	return partColumns[slices.IndexFunc(partColumns, func(c struct{ name, expr, sum string }) bool { return c.name == name })].sum
+}
+
+// wholeColumns are those of partColumns that rows of table rollup_traces have, too,
+// in order of that table.
+var wholeColumns = []string{"errors", "tokens", "cost", "began", "ended"}
+
+// partSumOfEvents is partSum over events.
+func partSumOfEvents(name string) string {
+	i := slices.IndexFunc(partColumns, func(c struct{ name, expr, sum string }) bool { return c.name == name })
+	return strings.ReplaceAll(partColumns[i].sum, "("+name+")", "("+partColumns[i].expr+")")
+}
+
+// ofOne turns what a list is ordered by into the same of a single part.
+var ofOne = strings.NewReplacer("sum(", "(", "min(", "(", "max(", "(")
+
+// largest finds the first traces of a list that no filter narrows, in an order
+// other than SortStart, after its cursor. A trace that lies whole in one stretch,
+// as nearly all do, needs no adding up: only the others are grouped.
+func (r *Reader) largest(ctx context.Context, q ListQuery, c *cover, order, after string, afterArgs []any, limit int) ([]string, error) {
+	w, err := r.where(q.Project, &Filter{From: q.From, To: q.To})
+	if err != nil {
+		return nil, err
+	}
+	w.add("trace_id IS NOT NULL")
+	rows, inside := new(where), new(where)
+	rows.add("project_id = ? AND last <= ?", q.Project, c.last)
+	inside.add("true")
+	crossing := condition{cond: "false"} // those that reach out of the time range
+	for _, end := range []time.Time{q.From, q.To} {
+		if !end.IsZero() {
+			crossing.cond, crossing.args = crossing.cond+" OR first < ? AND latest >= ?", append(crossing.args, end.UTC(), end.UTC())
+		}
+	}
+	if !q.From.IsZero() {
+		inside.add("first >= ?", q.From.UTC())
+	}
+	if !q.To.IsZero() {
+		inside.add("latest < ?", q.To.UTC())
+	}
+	rest := condition{cond: "false"}
+	shared := condition{cond: "shared"}
+	if len(c.rest) > 0 {
+		rest = c.any()
+		shared.cond, shared.args = "(shared OR hash IN (SELECT "+traceHash+" FROM events "+w.String()+" AND "+rest.cond+"))", slices.Concat(w.args, rest.args)
+	}
+	crossed := func(column string) condition {
+		return condition{column + " IN (SELECT " + column + " FROM rollup_traces " + rows.String() + " AND (" + crossing.cond + "))", slices.Concat(rows.args, crossing.args)}
+	}
+	byHash, byID := crossed("hash"), crossed("trace_id")
+	from, err := r.stretches(ctx, c, "SELECT last FROM rollup_traces "+rows.String()+" AND "+byHash.cond, slices.Concat(rows.args, byHash.args))
+	if err != nil {
+		return nil, err
+	}
+	in := inside.String()[len("WHERE "):]
+	ofRows, ofRowsArgs := "FROM rollup_traces "+rows.String()+" AND "+in, slices.Concat(rows.args, inside.args)
+	var columns, names strings.Builder
+	for _, p := range partColumns {
+		if mentions(order, p.name) {
+			columns.WriteString(", " + p.expr + " AS " + p.name)
+			names.WriteString(", " + p.name)
+		}
+	}
+	const decimal = " AS DECIMAL(38,18)) AS sort "
+	query := "SELECT id FROM (" +
+		"(SELECT id, sort FROM (SELECT trace_id AS id, CAST(" + ofOne.Replace(order) + decimal + ofRows + " AND NOT " + shared.cond + ")" + after + " ORDER BY sort DESC, id LIMIT ?)" +
+		" UNION ALL SELECT id, sort FROM (SELECT trace_id AS id, CAST(" + order + decimal + "FROM (" +
+		"SELECT trace_id" + names.String() + " " + ofRows + " AND " + shared.cond + " AND NOT " + byHash.cond +
+		" UNION ALL SELECT trace_id" + columns.String() + " FROM " + from.sql + " " + w.String() + " AND (" + rest.cond + " OR " + byID.cond + ")" +
+		") GROUP BY trace_id)" + after +
+		") ORDER BY sort DESC, id LIMIT ?"
+	return r.texts(ctx, query, slices.Concat(ofRowsArgs, shared.args, afterArgs, []any{limit}, ofRowsArgs, shared.args, byHash.args, from.args, w.args, rest.args, byID.args, afterArgs, []any{limit})...)
 }
 
 // parts is a table expression of the parts of a time range, with the columns that

@@ -289,10 +289,14 @@ func (s *stretch) propertiesQuery() string {
 // tracesQuery makes the rows of traces. Which of them older stretches have a part
 // of, it finds among these.
 func (s *stretch) tracesQuery() string {
-	return "WITH new AS MATERIALIZED (" + shapesOf("events WHERE "+s.in().cond, "any_value(project_id) AS project_id", "any_value(trace_id) AS trace_id", "min(ts) AS first", "max(ts) AS latest") + ")," +
+	columns := []string{"any_value(project_id) AS project_id", "any_value(trace_id) AS trace_id", "min(ts) AS first", "max(ts) AS latest"}
+	for _, n := range wholeColumns {
+		columns = append(columns, partSumOfEvents(n)+" AS "+n)
+	}
+	return "WITH new AS MATERIALIZED (" + shapesOf("events WHERE "+s.in().cond, columns...) + ")," +
 		" hashed AS MATERIALIZED (SELECT *, " + traceHash + " AS hash FROM new)," +
 		" known AS MATERIALIZED (SELECT DISTINCT hash FROM rollup_traces WHERE hash IN (SELECT hash FROM hashed))" +
-		" SELECT project_id, trace_id, hash, first, latest, calls, depth, hash IN (SELECT hash FROM known) AS shared FROM hashed ORDER BY project_id, first"
+		" SELECT project_id, trace_id, hash, first, latest, calls, depth, hash IN (SELECT hash FROM known) AS shared, " + strings.Join(wholeColumns, ", ") + " FROM hashed ORDER BY project_id, first"
 }
 
 // timesQuery makes the rows of a dimension's times.

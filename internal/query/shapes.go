@@ -11,7 +11,8 @@ import (
 // Table rollup_traces has a row for each trace of a stretch, with how many calls
 // and how deep the part of it is that the stretch has. Nearly every trace lies whole
 // in one stretch and in the range of a question: those are counted by their rows.
-// The events of the others are read.
+// The events of the others are read. It also has the sums that lists of traces are
+// ordered by; see largest.
 
 // traceHash stands for trace ids where they are compared: it is the same in all
 // versions of the engine. Two ids of one hash cost time and change nothing.

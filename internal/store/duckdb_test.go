@@ -139,8 +139,8 @@ func TestMigrateOnce(t *testing.T) {
 			n++
 		}
 		return nil
-	}, "SELECT version FROM schema_version"); err != nil || n != 6 {
-		t.Errorf("%d versions, %v, want 6", n, err)
+	}, "SELECT version FROM schema_version"); err != nil || n != 7 {
+		t.Errorf("%d versions, %v, want 7", n, err)
 	}
 }
 

@@ -16,6 +16,7 @@ var migrations = []string{
 	4 - 1: deriveMore,
 	5 - 1: deriveParts,
 	6 - 1: deriveFaster,
+	7 - 1: deriveSums,
 }
 
 var createEvents = func() string {
@@ -262,6 +263,16 @@ CREATE TABLE rollup_traces ( -- the parts of traces that a stretch has
 	shared BOOLEAN NOT NULL -- another stretch had a part, too
 );
 DELETE FROM rolled; DELETE FROM rolled_floor; DELETE FROM rollup; DELETE FROM rollup_users; DELETE FROM rollup_outcomes; DELETE FROM rollup_errors; DELETE FROM rollup_ids; DELETE FROM rollup_parts;`
+
+// deriveSums adds sums to the rows of traces, and has all derived tables filled
+// anew with them.
+var deriveSums = `
+ALTER TABLE rollup_traces ADD COLUMN errors BIGINT;
+ALTER TABLE rollup_traces ADD COLUMN tokens BIGINT;
+ALTER TABLE rollup_traces ADD COLUMN cost DECIMAL(38,18);
+ALTER TABLE rollup_traces ADD COLUMN began BIGINT;
+ALTER TABLE rollup_traces ADD COLUMN ended BIGINT;
+DELETE FROM rolled; DELETE FROM rolled_floor; DELETE FROM ` + strings.Join(derivedTables, "; DELETE FROM ") + ";"
 
 // migrate brings the file to this binary's version and refuses a newer one.
 func migrate(ctx context.Context, conn *sql.Conn, path string) error {
