@@ -544,9 +544,12 @@ func TestShrunkFileOpens(t *testing.T) {
 	}
 	attach := "PRAGMA disable_checkpoint_on_shutdown; ATTACH '" + path + "' AS h (STORAGE_VERSION 'v1.5.0'); USE h; "
 	const random = " AS SELECT i, md5(CAST(i AS VARCHAR)) AS t FROM range(100000) r(i); CHECKPOINT; "
-	rawExec(t, "", attach+"CREATE TABLE before"+random+"CREATE TABLE last"+random+"DROP TABLE last; CHECKPOINT")
+	rawExec(t, "", attach+"CREATE TABLE before"+random+"CREATE TABLE last"+random)
 	long := size()
-	rawExec(t, "", attach+"CREATE TABLE more (i INT); CHECKPOINT")
+	rawExec(t, "", attach+"DROP TABLE last; CHECKPOINT")
+	if size() == long { // the list of tables lay at the end
+		rawExec(t, "", attach+"CREATE TABLE more (i INT); CHECKPOINT")
+	}
 	short := size()
 	if short >= long {
 		t.Fatalf("the engine did not cut the file: %d bytes, then %d", long, short)
