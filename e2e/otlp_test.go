@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
 	"go.opentelemetry.io/otel/sdk/resource"
 	sdk "go.opentelemetry.io/otel/sdk/trace"
@@ -45,17 +46,26 @@ func agentRun(ctx context.Context, p *sdk.TracerProvider, said string) (traceID 
 // the words.
 func TestOTLP(t *testing.T) {
 	w := newWorld(t)
+	rpc := freeAddr(t)
+	w.env = append(w.env, "HEDGEROW_OTLP_GRPC_LISTEN="+rpc)
 	p := w.start()
 	w.flushFast()
 	const said = "a very private question"
 	type run struct{ path, token, trace string }
-	runs := []*run{{path: "/v1/traces", token: phKey}, {path: "/i/v0/ai/otel", token: phKey}, {path: "/v1/traces", token: p.w.key}}
+	runs := []*run{{path: "/v1/traces", token: phKey}, {path: "/i/v0/ai/otel", token: phKey}, {path: "/v1/traces", token: p.w.key}, {path: "grpc", token: phKey}}
 	var spans [][]sdk.ReadOnlySpan
 	x := newTee(t, p) // of the first process
 	to := x.server.URL
 	send := func(r *run, batch []sdk.ReadOnlySpan) {
 		t.Helper()
-		e, err := otlptracehttp.New(t.Context(), otlptracehttp.WithEndpointURL(to+r.path), otlptracehttp.WithHeaders(map[string]string{"Authorization": "Bearer " + r.token}), otlptracehttp.WithCompression(otlptracehttp.GzipCompression))
+		header := map[string]string{"Authorization": "Bearer " + r.token}
+		var e sdk.SpanExporter
+		var err error
+		if r.path == "grpc" {
+			e, err = otlptracegrpc.New(t.Context(), otlptracegrpc.WithEndpoint(rpc), otlptracegrpc.WithInsecure(), otlptracegrpc.WithHeaders(header), otlptracegrpc.WithCompressor("gzip"))
+		} else {
+			e, err = otlptracehttp.New(t.Context(), otlptracehttp.WithEndpointURL(to+r.path), otlptracehttp.WithHeaders(header), otlptracehttp.WithCompression(otlptracehttp.GzipCompression))
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -88,7 +98,7 @@ func TestOTLP(t *testing.T) {
 		}
 	}
 	x.compareSpans(t, p, 6) // the third token is hedgerow's own: PostHog loses its spans
-	w.await(15*time.Second, func() bool { return len(w.ph.Events()) >= 9 }, func() string {
+	w.await(15*time.Second, func() bool { return len(w.ph.Events()) >= 3*len(runs) }, func() string {
 		return fmt.Sprintf("%d events at PostHog\n%s", len(w.ph.Events()), p.logs())
 	})
 	for _, r := range runs {
