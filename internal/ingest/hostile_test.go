@@ -14,6 +14,7 @@ import (
 	"net/url"
 	"os"
 	"runtime"
+	"runtime/metrics"
 	"strings"
 	"sync"
 	"testing"
@@ -29,9 +30,12 @@ import (
 // peak is how much more memory f takes at most, as far as a sampler sees.
 func peak(f func()) int64 {
 	runtime.GC()
-	var m runtime.MemStats
-	runtime.ReadMemStats(&m)
-	before, most := int64(m.HeapAlloc), int64(0)
+	heap := func() int64 {
+		s := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+		metrics.Read(s) // stops nobody, unlike runtime.ReadMemStats
+		return int64(s[0].Value.Uint64())
+	}
+	before, most := heap(), int64(0)
 	stop, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
@@ -40,9 +44,7 @@ func peak(f func()) int64 {
 			case <-stop:
 				return
 			case <-time.After(time.Millisecond):
-				var m runtime.MemStats
-				runtime.ReadMemStats(&m)
-				most = max(most, int64(m.HeapAlloc)-before)
+				most = max(most, heap()-before)
 			}
 		}
 	}()
@@ -69,7 +71,7 @@ func TestHostileBodies(t *testing.T) {
 	{
 		var b bytes.Buffer
 		b.WriteString(`{"api_key":"` + token + `","batch":[{"event":"e","distinct_id":"d","properties":{"a":"`)
-		b.Write(bytes.Repeat([]byte("a"), 128<<20))
+		b.Write(bytes.Repeat([]byte("a"), 60<<20))
 		bomb = b.Bytes()
 	}
 	bombs := map[string][]byte{"gzip": gzipOf(bomb), "deflate": zlibOf(bomb), "br": brotliOf(bomb), "zstd": zstdOf(bomb)}
