@@ -8,7 +8,7 @@ LDFLAGS := -X main.version=$(VERSION)
 BIN     := bin/hedgerow
 FUZZTIME ?= 30s
 
-.PHONY: help run demo build test unit race e2e crash lint fuzz bench bench-query generate setup assets clean
+.PHONY: help run demo build test unit race e2e crash lint fuzz bench bench-query bench-pages generate setup assets clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,6 +81,10 @@ fuzz: ## every fuzz target for FUZZTIME (default 30s)
 bench: build ## what the gateway costs, against a bare reverse proxy in the same run; then the packages' benchmarks
 	$(GO) build -o bin/bench ./internal/bench && bin/bench -bin $(BIN)
 	$(GO) test -run '^$$' -bench . -benchtime 200ms $$($(GO) list ./... | grep -v '/e2e$$')
+	$(MAKE) bench-pages
+
+bench-pages: setup assets ## each page of the demo in Chromium: its weight, the time until it can be used, how far it shifts
+	@set -o pipefail; $(GO) test -count=1 -timeout 30m -v -run '^TestDemo$$' ./e2e | grep -E 'interactive after|^(---|ok|FAIL)'
 
 bench-query: ## every question of the pages at 1 and 10 million events, made once in the folder for temporary files
 	HEDGEROW_BENCH_ROWS=1000000 $(GO) test -run '^$$' -bench BenchmarkDashboards -benchtime 20x -timeout 60m ./internal/query

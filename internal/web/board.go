@@ -66,6 +66,7 @@ type spec struct {
 	Draw            string // bar, stack or line
 	Kind            string // of the events behind it
 	Only            func(*query.Filter)
+	Share           bool // calls or errors as a share of all calls
 	Limit           int
 }
 
@@ -419,7 +420,7 @@ func (s *Web) traffic(r *http.Request, f *frame) (templ.Component, error) {
 	return s.board(r, f, "/traffic", "Traffic & reliability", "Calls and how they ended", []query.Measure{query.Calls, query.Errors, query.ErrorRate, query.Users}, []spec{
 		{ID: "by-model", Title: "Calls by model", Measures: calls, By: query.ByModelAsked, OverTime: true, Draw: "stack", Kind: query.KindCalls},
 		{ID: "rate-prompt", Title: "Error rate by prompt version", Measures: rate, By: query.ByPrompt, OverTime: true, Draw: "line", Kind: query.KindErrors, Limit: 8},
-		{ID: "error-type", Title: "Failed calls by error type", Measures: calls, By: query.ByErrorType, OverTime: true, Draw: "stack", Kind: query.KindErrors, Only: errorsOnly},
+		{ID: "error-type", Title: "Error rate by error type", Measures: calls, By: query.ByErrorType, OverTime: true, Draw: "stack", Kind: query.KindErrors, Only: errorsOnly, Share: true},
 		{ID: "rate-provider", Title: "Error rate by provider", Measures: rate, By: query.ByProvider, OverTime: true, Draw: "line", Kind: query.KindErrors},
 		{ID: "rate-environment", Title: "Error rate by environment", Measures: rate, By: query.ByEnvironment, OverTime: true, Draw: "line", Kind: query.KindErrors},
 		{ID: "by-prompt", Title: "Calls by prompt", Measures: calls, By: query.ByPromptName, OverTime: true, Draw: "stack", Kind: query.KindCalls},
@@ -431,13 +432,18 @@ func (s *Web) traffic(r *http.Request, f *frame) (templ.Component, error) {
 func (s *Web) spending(r *http.Request, f *frame) (templ.Component, error) {
 	one := func(m query.Measure) []query.Measure { return []query.Measure{m} }
 	latencies := []query.Measure{query.LatencyP50, query.LatencyP95, query.LatencyP99}
+	firsts := []query.Measure{query.TTFTP50, query.TTFTP95, query.TTFTP99}
 	return s.board(r, f, "/latency-cost", "Latency & cost", "How long calls take, and what they cost", []query.Measure{query.CostUSD, query.CostPerTask, query.CacheShare, query.CacheSaved, query.LatencyP50, query.LatencyP95, query.TTFTP95}, []spec{
 		{ID: "cost", Title: "Cost by model", Measures: one(query.CostUSD), By: query.ByModelAsked, OverTime: true, Draw: "stack", Kind: query.KindCalls},
 		{ID: "latency", Title: "Latency", Measures: latencies, OverTime: true, Draw: "line", Kind: query.KindCalls},
 		{ID: "latency-model", Title: "Latency p95 by model", Measures: one(query.LatencyP95), By: query.ByModelAsked, OverTime: true, Draw: "line", Kind: query.KindCalls},
 		{ID: "ttft-model", Title: "Time to first token p95 by model", Measures: one(query.TTFTP95), By: query.ByModelAsked, OverTime: true, Draw: "line", Kind: query.KindCalls},
 		{ID: "latency-prompt", Title: "Latency by prompt version", Measures: latencies, By: query.ByPrompt, Draw: "bar", Kind: query.KindCalls, Limit: 12},
+		{ID: "ttft-prompt", Title: "Time to first token by prompt version", Measures: firsts, By: query.ByPrompt, Draw: "bar", Kind: query.KindCalls, Limit: 12},
+		{ID: "latency-models", Title: "Latency by model", Measures: latencies, By: query.ByModelAsked, Draw: "bar", Kind: query.KindCalls, Limit: 12},
+		{ID: "ttft-models", Title: "Time to first token by model", Measures: firsts, By: query.ByModelAsked, Draw: "bar", Kind: query.KindCalls, Limit: 12},
 		{ID: "latency-length", Title: "Latency by length of the input", Measures: latencies, By: query.ByInputLength, Draw: "bar", Kind: query.KindCalls, Limit: 12},
+		{ID: "ttft-length", Title: "Time to first token by length of the input", Measures: firsts, By: query.ByInputLength, Draw: "bar", Kind: query.KindCalls, Limit: 12},
 		{ID: "tokens", Title: "Tokens by kind", Note: "Reasoning is part of output. Whether cache tokens are part of input depends on the provider.",
 			Measures: []query.Measure{query.TokensIn, query.TokensOut, query.TokensCached, query.TokensCacheNew, query.TokensReasoning}, OverTime: true, Draw: "line", Kind: query.KindCalls},
 		{ID: "cache", Title: "Input read from a cache, by model", Measures: one(query.CacheShare), By: query.ByModelAsked, OverTime: true, Draw: "line", Kind: query.KindCalls},

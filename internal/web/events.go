@@ -436,6 +436,32 @@ func curl(e *query.Event) string {
 			rest = append(rest, m)
 		}
 		set("messages", rest)
+	case "generate_content":
+		headers = []string{"x-goog-api-key: $GEMINI_API_KEY"}
+		body = map[string]json.RawMessage{}
+		if len(e.ModelParameters) > 0 {
+			set("generationConfig", e.ModelParameters)
+		}
+		type content map[string]any
+		var contents []content
+		for _, m := range messages(e.Content.Input) {
+			c := content{"parts": texts(m)}
+			if m.Role == "system" {
+				set("systemInstruction", c)
+				continue
+			}
+			c["role"] = map[bool]string{true: "model", false: "user"}[m.Role == "assistant" || m.Role == "model"]
+			contents = append(contents, c)
+		}
+		set("contents", contents)
+	case "completions", "fim":
+		var said []string
+		for _, m := range messages(e.Content.Input) {
+			for _, w := range texts(m) {
+				said = append(said, w["text"])
+			}
+		}
+		set("prompt", strings.Join(said, "\n"))
 	default:
 		body["messages"] = e.Content.Input
 	}
@@ -453,6 +479,17 @@ func curl(e *query.Event) string {
 	}
 	out.WriteString("  -d " + quoted(string(b)))
 	return out.String()
+}
+
+// texts are the parts of a message that are text, as Gemini takes them.
+func texts(m message) []map[string]string {
+	out := []map[string]string{}
+	for _, p := range m.Parts {
+		if p.Kind == "" {
+			out = append(out, map[string]string{"text": p.Text})
+		}
+	}
+	return out
 }
 
 // quoted is one word of a shell.

@@ -23,11 +23,13 @@ const (
 	paramOver    = "over"
 	paramDraw    = "draw"
 	paramLimit   = "limit"
+	paramOf      = "of"
+	ofCalls      = "calls" // of paramOf: a share of all calls; anything else is the figure itself
 	overTotal    = "total" // of paramOver; anything else is over time
 )
 
 // specParams are those of a chart itself, as against range and filters.
-var specParams = []string{paramMeasure, paramBy, paramOver, paramDraw, paramLimit}
+var specParams = []string{paramMeasure, paramBy, paramOver, paramDraw, paramLimit, paramOf}
 
 // maxFigures is how many figures one chart can have.
 const maxFigures = 3
@@ -100,6 +102,8 @@ func specOf(q url.Values) (spec, error) {
 	if !slices.ContainsFunc(drawings, func(d [2]string) bool { return d[0] == sp.Draw }) {
 		return spec{}, event.Invalid("there is no such form of a chart", "use line, bar, stack, table or number")
 	}
+	// Whoever picks another figure need not take the share back.
+	sp.Share = q.Get(paramOf) == ofCalls && len(sp.Measures) == 1 && (sp.Measures[0] == query.Calls || sp.Measures[0] == query.Errors)
 	if sp.Draw == "number" {
 		sp.OverTime, sp.By = false, ""
 	}
@@ -130,6 +134,9 @@ func (sp spec) values() url.Values {
 	if sp.Limit > 0 {
 		q.Set(paramLimit, strconv.Itoa(sp.Limit))
 	}
+	if sp.Share {
+		q.Set(paramOf, ofCalls)
+	}
 	if sp.Only != nil {
 		var only query.Filter
 		sp.Only(&only)
@@ -145,6 +152,9 @@ func (sp spec) name() string {
 		names = append(names, labels[m])
 	}
 	out := strings.Join(names, ", ")
+	if sp.Share {
+		out += " of all calls"
+	}
 	if property, ok := strings.CutPrefix(string(sp.By), string(query.ByProperty(""))); ok {
 		return out + " by " + property
 	}
@@ -188,6 +198,7 @@ type explorePage struct {
 	Chart      string // its id there, "" for a new one
 	Title      string
 	Query      string // what is saved
+	Whole      bool   // a share was asked for where there is none
 }
 
 type dashboardName struct{ ID, Name string }
@@ -206,7 +217,7 @@ func (s *Web) explore(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := explorePage{View: v, Into: q.Get("dashboard"), Chart: q.Get("chart"), Title: or(q.Get("title"), sp.Title)}
+	p := explorePage{View: v, Into: q.Get("dashboard"), Chart: q.Get("chart"), Title: or(q.Get("title"), sp.Title), Whole: q.Get(paramOf) == ofCalls && !sp.Share}
 	if d, ok := s.c.Registry.Snapshot().Dashboard(f.Session.ProjectID, p.Into); ok && !q.Has(paramMeasure) {
 		// Begun from a chart on a dashboard.
 		for _, c := range d.Charts {
@@ -272,6 +283,47 @@ func (s *Web) card(ctx context.Context, f *frame, v *view, sp spec) (card, error
 	if err != nil {
 		return c, err
 	}
-	c.fill(*f, v, series)
+	if !sp.Share {
+		c.fill(*f, v, series)
+		return c, nil
+	}
+	q := s.question(f, v, spec{Measures: []query.Measure{query.Calls}, OverTime: sp.OverTime})
+	q.Filter.Kind, q.Filter.Status, q.Filter.ErrorType, q.Filter.ErrorGroup = "", "", "", ""
+	all, err := s.c.Query.Series(ctx, q)
+	if err != nil {
+		return c, err
+	}
+	c.Measures = []query.Measure{query.ErrorRate} // what it is, while it is written
+	c.fill(*f, v, ofAll(series, sp.Measures[0], all.Total))
+	c.Measures = sp.Measures
 	return c, nil
+}
+
+// ofAll makes rates of a count: the share that it has in the calls of all, in
+// each point and over the whole.
+func ofAll(s *query.Series, m query.Measure, all query.Line) *query.Series {
+	rate := func(part, of query.Values) query.Values {
+		n, whole := part[m], of[query.Calls]
+		if !n.Known || !whole.Known || whole.Value == 0 {
+			return query.Values{}
+		}
+		return query.Values{query.ErrorRate: event.Some(n.Value / whole.Value)}
+	}
+	line := func(l query.Line) query.Line {
+		out := query.Line{Key: l.Key, Total: rate(l.Total, all.Total), Previous: rate(l.Previous, all.Previous)}
+		for i := range l.Points {
+			out.Points = append(out.Points, rate(l.Points[i], all.Points[i]))
+		}
+		return out
+	}
+	out := *s
+	out.Total, out.Groups = line(s.Total), make([]query.Line, len(s.Groups))
+	for i, g := range s.Groups {
+		out.Groups[i] = line(g)
+	}
+	if s.Rest != nil {
+		rest := line(*s.Rest)
+		out.Rest = &rest
+	}
+	return &out
 }

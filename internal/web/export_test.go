@@ -4,7 +4,11 @@ import (
 	"encoding/json"
 
 	"github.com/hedgerow/hedgerow/internal/project"
+	"github.com/hedgerow/hedgerow/internal/query"
 )
+
+// Curl is a call as a command.
+func Curl(e *query.Event) string { return curl(e) }
 
 // Route is an entry of the table, for the tests that go through all of it.
 type Route struct {

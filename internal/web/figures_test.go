@@ -197,6 +197,7 @@ type drawing struct {
 	by       query.GroupBy
 	inTotal  bool // not over time
 	failed   bool // failed events only
+	share    bool // of all calls
 }
 
 func of(ms ...query.Measure) []query.Measure { return ms }
@@ -209,7 +210,7 @@ var boards = map[string]struct {
 	"/traffic": {of(query.Calls, query.Errors, query.ErrorRate, query.Users), []drawing{
 		{id: "by-model", measures: of(query.Calls), by: query.ByModelAsked},
 		{id: "rate-prompt", measures: of(query.ErrorRate), by: query.ByPrompt},
-		{id: "error-type", measures: of(query.Calls), by: query.ByErrorType, failed: true},
+		{id: "error-type", measures: of(query.Calls), by: query.ByErrorType, failed: true, share: true},
 		{id: "rate-provider", measures: of(query.ErrorRate), by: query.ByProvider},
 		{id: "rate-environment", measures: of(query.ErrorRate), by: query.ByEnvironment},
 		{id: "by-prompt", measures: of(query.Calls), by: query.ByPromptName},
@@ -222,6 +223,10 @@ var boards = map[string]struct {
 		{id: "latency-model", measures: of(query.LatencyP95), by: query.ByModelAsked},
 		{id: "ttft-model", measures: of(query.TTFTP95), by: query.ByModelAsked},
 		{id: "latency-prompt", measures: of(query.LatencyP50, query.LatencyP95, query.LatencyP99), by: query.ByPrompt, inTotal: true},
+		{id: "ttft-prompt", measures: of(query.TTFTP50, query.TTFTP95, query.TTFTP99), by: query.ByPrompt, inTotal: true},
+		{id: "latency-models", measures: of(query.LatencyP50, query.LatencyP95, query.LatencyP99), by: query.ByModelAsked, inTotal: true},
+		{id: "ttft-models", measures: of(query.TTFTP50, query.TTFTP95, query.TTFTP99), by: query.ByModelAsked, inTotal: true},
+		{id: "ttft-length", measures: of(query.TTFTP50, query.TTFTP95, query.TTFTP99), by: query.ByInputLength, inTotal: true},
 		{id: "latency-length", measures: of(query.LatencyP50, query.LatencyP95, query.LatencyP99), by: query.ByInputLength, inTotal: true},
 		{id: "tokens", measures: of(query.TokensIn, query.TokensOut, query.TokensCached, query.TokensCacheNew, query.TokensReasoning)},
 		{id: "cache", measures: of(query.CacheShare), by: query.ByModelAsked},
@@ -260,6 +265,7 @@ var boards = map[string]struct {
 // written, and what its title says of the whole.
 func (w *world) chart(t *testing.T, body string, d drawing, in, before []*event.Event) {
 	t.Helper()
+	all, allBefore := in, before
 	if d.failed {
 		failed := func(e *event.Event) bool { return e.IsError }
 		in, before = keep(in, failed), keep(before, failed)
@@ -270,7 +276,20 @@ func (w *world) chart(t *testing.T, body string, d drawing, in, before []*event.
 	}
 	unit := 1.0
 	m := d.measures[0]
-	if s := string(m); strings.HasSuffix(s, "_rate") || strings.HasSuffix(s, "_share") {
+	shown := m
+	if d.share {
+		shown = query.ErrorRate
+	}
+	// count is a figure of events or, of a share, what it is of all calls among whole.
+	count := func(m query.Measure, events, whole []*event.Event) query.Number {
+		n := querytest.Figures(events)[m]
+		if d.share {
+			calls := querytest.Figures(whole)[query.Calls].Value
+			return query.Number{Value: n.Value / calls, Known: calls > 0}
+		}
+		return n
+	}
+	if s := string(shown); strings.HasSuffix(s, "_rate") || strings.HasSuffix(s, "_share") {
 		unit = 100
 	}
 	g, ok := gridAfter(body, `<table id="t-`+d.id+`"`)
@@ -307,9 +326,9 @@ func (w *world) chart(t *testing.T, body string, d drawing, in, before []*event.
 			t.Errorf("%s has no place for %v of %s", d.id, n.Value, m)
 		}
 	}
-	cell := func(what string, x gridCell, m query.Measure, events []*event.Event) {
+	cell := func(what string, x gridCell, m query.Measure, events, whole []*event.Event) {
 		t.Helper()
-		want := querytest.Figures(events)[m]
+		want := count(m, events, whole)
 		wantShown(t, what, x.text, want)
 		if (x.exact != "") != want.Known {
 			t.Errorf("%s is drawn as %q, want %v", what, x.exact, want)
@@ -321,20 +340,21 @@ func (w *world) chart(t *testing.T, body string, d drawing, in, before []*event.
 	case d.inTotal:
 		for _, row := range g.rows {
 			for i, m := range d.measures {
-				cell(fmt.Sprintf("%s, %s of %s", d.id, m, row[0].text), row[i+1], m, group(in, row[0].text))
+				cell(fmt.Sprintf("%s, %s of %s", d.id, m, row[0].text), row[i+1], m, group(in, row[0].text), all)
 			}
 		}
 	default:
 		days := by(in, func(e *event.Event) string { return e.Timestamp.In(w.zone).Format("Mon 02 Jan") })
+		wholes := by(all, func(e *event.Event) string { return e.Timestamp.In(w.zone).Format("Mon 02 Jan") })
 		for _, row := range g.rows {
-			day := days[row[0].text]
+			day, whole := days[row[0].text], wholes[row[0].text]
 			delete(days, row[0].text)
 			for i, x := range row[1:] {
 				if d.by == "" {
-					cell(fmt.Sprintf("%s, %s on %s", d.id, d.measures[i], row[0].text), x, d.measures[i], day)
+					cell(fmt.Sprintf("%s, %s on %s", d.id, d.measures[i], row[0].text), x, d.measures[i], day, whole)
 					continue
 				}
-				cell(fmt.Sprintf("%s, %s on %s", d.id, g.head[i+1], row[0].text), x, m, group(day, g.head[i+1]))
+				cell(fmt.Sprintf("%s, %s on %s", d.id, g.head[i+1], row[0].text), x, m, group(day, g.head[i+1]), whole)
 			}
 		}
 		for day := range days {
@@ -358,9 +378,9 @@ func (w *world) chart(t *testing.T, body string, d drawing, in, before []*event.
 			t.Errorf("%s does not say which figure %q is", d.id, figure)
 		}
 	}
-	now, then := querytest.Figures(in)[m], querytest.Figures(before)[m]
+	now, then := count(m, in, all), count(m, before, allBefore)
 	wantShown(t, d.id+" in all", figure, now)
-	wantChange(t, d.id, changed, m, now, then)
+	wantChange(t, d.id, changed, shown, now, then)
 }
 
 func cutLast(s, sep string) (before, after string, ok bool) {

@@ -1,10 +1,13 @@
 package web_test
 
 import (
+	"encoding/json"
 	"reflect"
 	"strings"
 	"testing"
 
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/query"
 	"github.com/hedgerow/hedgerow/internal/web"
 )
 
@@ -57,4 +60,31 @@ func FuzzMessages(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestCurl writes calls in the words of each provider's API.
+func TestCurl(t *testing.T) {
+	said := `[{"role":"system","content":"Be brief."},{"role":"user","content":"How high?"},{"role":"assistant","content":[{"type":"text","text":"Two metres."}]}]`
+	for _, c := range []struct {
+		operation, provider string
+		want                []string
+	}{
+		{"chat", "openai", []string{`-H "authorization: Bearer $OPENAI_API_KEY"`, `"messages": [`, `"temperature": 0.3`, `"model": "m"`}},
+		{"messages", "anthropic", []string{`-H "x-api-key: $ANTHROPIC_API_KEY"`, `"system": "Be brief."`, `"messages": [`}},
+		{"responses", "openai", []string{`"input": [`}},
+		{"generate_content", "gemini", []string{`-H "x-goog-api-key: $GEMINI_API_KEY"`, `"contents": [`, `"text": "How high?"`, `"role": "model"`, `"systemInstruction": {`, `"generationConfig": {`}},
+		{"completions", "openai", []string{`"prompt": "Be brief.\nHow high?\nTwo metres."`}},
+	} {
+		e := &query.Event{Name: event.Generation, Provider: c.provider, Operation: c.operation, ModelAsked: "m", RequestURL: "https://api.example/it's", ModelParameters: map[string]json.RawMessage{"temperature": json.RawMessage("0.3")}}
+		e.Content = &query.Content{Input: json.RawMessage(said)}
+		got := web.Curl(e)
+		for _, w := range append(c.want, `curl 'https://api.example/it'\''s'`) {
+			if !strings.Contains(got, w) {
+				t.Errorf("%s lacks %s:\n%s", c.operation, w, got)
+			}
+		}
+	}
+	if got := web.Curl(&query.Event{Name: event.Generation, RequestURL: "https://api.example"}); got != "" {
+		t.Errorf("without content: %s", got)
+	}
 }
