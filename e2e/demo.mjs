@@ -32,11 +32,24 @@ await canvas();
 // The chart's legend and its table name the version of the most failures first.
 const rate = page.locator("section", { has: page.getByRole("heading", { name: "Error rate by prompt version" }) });
 await rate.locator("summary").click(); clicks++;
-const worst = (await rate.locator("thead th a").first().textContent()).trim();
-await go(() => rate.locator("thead th a").first().click());
-await go(() => page.locator("table td.t a").first().click());
+const tuesday = new Date();
+do tuesday.setUTCDate(tuesday.getUTCDate() - 1); while (tuesday.getUTCDay() !== 2);
+const dayOf = (d) => d.toLocaleDateString("en-GB", { weekday: "short", day: "2-digit", month: "short", timeZone: "UTC" }).replace(",", "");
+let jump = rate.locator("tbody tr", { hasText: dayOf(tuesday) });
+if (!await jump.count()) { // on a Tuesday the last one has left the seven days: it went on until Wednesday
+  tuesday.setUTCDate(tuesday.getUTCDate() + 1);
+  jump = rate.locator("tbody tr", { hasText: dayOf(tuesday) });
+}
+// The row of that day says which version it was, and leads to its failures.
+const worst = await jump.evaluate((row) => {
+  const heads = [...row.closest("table").tHead.rows[0].cells].map((h) => h.textContent.trim());
+  const rates = [...row.cells].map((c) => Number(c.dataset.value || -1));
+  return heads[rates.indexOf(Math.max(...rates))];
+});
+await go(() => jump.locator("a").first().click());
+await go(() => page.locator("#board tbody tr", { hasText: worst }).first().locator("a").first().click());
 const body = await page.locator("main").textContent();
-say({ walk: "which prompt version made errors jump", clicks, found: worst === "support_answer@4" && body.includes("does not match the schema") && body.includes("support_answer@4") });
+say({ walk: "which prompt version made errors jump last Tuesday", clicks, found: worst === "support_answer@4" && body.includes("does not match the schema") && body.includes("support_answer@4") && body.includes(tuesday.toISOString().slice(0, 10)) });
 
 // What did user X cost this week, and why?
 await start();
@@ -175,9 +188,9 @@ say({ walk: "which version of a prompt is better", clicks, found: open.includes(
 await start();
 await go(() => page.getByRole("link", { name: "Evaluations" }).click());
 const checks = await page.locator("main").innerText();
-await page.goto(base + "/p/default/events?range=30d&event=llm_output_rated&property.eval_name=brief&property.eval_passed=false");
+await page.goto(base + "/p/default/events?range=30d&event=llm_output_rated&prop.eval_name=brief&prop.eval_passed=false");
 const failed4 = await page.locator("main").innerText();
-say({ walk: "a check of the past", clicks, found: ["brief", "promises no day", "accuracy"].every((t) => checks.includes(t)) && failed4.includes("llm_output_rated") });
+say({ walk: "a check of the past", clicks, found: ["brief", "promises no day", "accuracy"].every((t) => checks.includes(t)) && failed4.includes("llm_output_rated") && failed4.includes("support_answer@4") });
 
 // A dataset with two runs that have ended, side by side.
 await start();

@@ -15,6 +15,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/project"
+	"github.com/hedgerow/hedgerow/internal/store"
 )
 
 // story is a week of two prompt versions, the second of which is worse, by two
@@ -240,6 +241,31 @@ func TestContentIsAudited(t *testing.T) {
 	if got := opened(); len(got) != 3 {
 		t.Errorf("opened again after two hours: %q", got)
 	}
+}
+
+// TestContentPastRetention removes prompts and answers as time does: the pages
+// say so, and keep the figures.
+func TestContentPastRetention(t *testing.T) {
+	events := story()
+	s := newSite(t, events...)
+	s.client = s.as(s.admin)
+	of := events[3]
+	if _, err := s.Store.Retain(t.Context(), func(string) store.Retention { return store.Retention{Content: time.Nanosecond} }); err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range []string{"/events/" + of.UUID, "/traces/" + of.TraceID + "?span=" + of.UUID, "/sessions/" + of.SessionID} {
+		body := s.shows("/p/default"+page, "kept for this project’s retention and has been removed since", "1.84 s")
+		if strings.Contains(body, "Two metres.") {
+			t.Errorf("%s shows what was removed", page)
+		}
+	}
+	for _, e := range s.Registry.AuditLog("default", 0) {
+		if e.Action == "content.open" {
+			t.Errorf("opened what is not there: %+v", e)
+		}
+	}
+	s.shows("/p/default/events?kind=calls", `href="/p/default/generations" aria-current="page"`, "<h1>Generations</h1>")
+	s.shows("/p/default/generations", "<h1>Generations</h1>")
 }
 
 // TestWhoReads shows prompts and answers to the roles that the project's settings

@@ -68,8 +68,16 @@ func promptOf(e *query.Event) string {
 	return e.PromptName
 }
 
+// generations is the list of events that are calls.
+func (s *Web) generations(_ *http.Request, f *frame) (templ.Component, error) {
+	return f.done(f.path("/events?kind="+query.KindCalls), "")
+}
+
 func (s *Web) events(r *http.Request, f *frame) (templ.Component, error) {
 	f.Title = "Events"
+	if r.URL.Query().Get("kind") == query.KindCalls {
+		f.Title = "Generations"
+	}
 	v, err := s.view(r, "/events", "")
 	if err != nil {
 		return nil, err

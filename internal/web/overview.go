@@ -18,6 +18,7 @@ var cent = decimal.New(1, -2)
 type overviewPage struct {
 	View        *view
 	Pending     bool
+	Base        string // this server, as SDKs reach it
 	Today, Week *query.Period
 	Days        []query.Group // of the week
 	Models      []query.Group // of the week, as they were asked for: what failed has no other
@@ -31,7 +32,7 @@ func (s *Web) overview(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := overviewPage{View: v, Pending: s.waits(r, f)}
+	p := overviewPage{View: v, Pending: s.waits(r, f), Base: s.c.PublicURL}
 	if s.c.Connections != nil {
 		p.Connections = s.c.Connections(f.Session.ProjectID)
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/project"
+	"github.com/hedgerow/hedgerow/internal/query"
 )
 
 // handler makes a page, or carries out a form and ends with [frame.done]. Its
@@ -75,6 +76,7 @@ func (s *Web) table() []route {
 		{pattern: "GET /p/{project}/analytics", need: viewer, handle: s.analytics, section: "Watch", label: "Analytics"},
 		{pattern: "GET /p/{project}/analytics/live", need: viewer, raw: s.live, stream: true},
 		{pattern: "GET /p/{project}/models", need: viewer, handle: s.models, section: "Watch", label: "Models"},
+		{pattern: "GET /p/{project}/generations", need: viewer, handle: s.generations, section: "Look", label: "Generations"},
 		{pattern: "GET /p/{project}/events", need: viewer, handle: s.events, section: "Look", label: "Events"},
 		{pattern: "GET /p/{project}/events/{uuid}/sent", need: viewer, handle: s.sent},
 		{pattern: "POST /p/{project}/views", need: member, handle: s.saveView, again: s.events},
@@ -157,6 +159,10 @@ type navSection struct {
 // path the page's own begins with.
 func (s *Web) nav(at route, f *frame) []navSection {
 	var out []navSection
+	here := at.path()
+	if here == "/p/{project}/events" && f.r.URL.Query().Get("kind") == query.KindCalls {
+		here = "/p/{project}/generations"
+	}
 	for _, rt := range s.routes {
 		if rt.label == "" || !f.Session.Role.Can(rt.need) || rt.ofProject() && f.Session.ProjectID == "" {
 			continue
@@ -167,7 +173,7 @@ func (s *Web) nav(at route, f *frame) []navSection {
 		}
 		out[i].Links = append(out[i].Links, navLink{
 			URL: strings.Replace(rt.path(), "{project}", url.PathEscape(f.Session.ProjectID), 1), Label: rt.label,
-			Current: at.path() == rt.path() || at.under == rt.path() || strings.HasPrefix(at.path(), rt.path()+"/"),
+			Current: here == rt.path() || at.under == rt.path() || strings.HasPrefix(here, rt.path()+"/"),
 		})
 	}
 	return out

@@ -59,7 +59,7 @@ type Config struct {
 	Runs       *dataset.Runner
 	Eraser     Eraser           // nil leaves a deleted project's events to the store
 	Providers  func() []string  // names of the gateway's routes, for the form of provider keys
-	PublicURL  string           // base of sign-in links; https:// makes cookies Secure
+	PublicURL  string           // base of sign-in links and of what SDKs are told; https:// makes cookies Secure
 	Proxies    []netip.Prefix   // whose X-Forwarded-For is believed. Defaults to loopback
 	Logger     *slog.Logger     // Defaults to none
 	Simulated  bool             // says on every page that the data is simulated
