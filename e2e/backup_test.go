@@ -10,6 +10,7 @@ import (
 // TestBackup backs a running server up and starts another on the restored
 // folder: events, keys and connections are there again.
 func TestBackup(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.start()
 	w.flushFast()

@@ -3,18 +3,13 @@
 // page saw.
 //
 //   node browser_client.mjs PAGE
-import { chromium } from "playwright-core";
-import { existsSync } from "node:fs";
+import { launch, patience, visit } from "./look.mjs";
 
 const [url] = process.argv.slice(2);
-const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
-const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
-const page = await (await browser.newContext()).newPage();
-page.setDefaultTimeout(15000);
-const out = { trouble: [], requests: [] };
-setTimeout(() => { console.error("it hangs:", JSON.stringify(out)); process.exit(1); }, 60_000).unref();
-page.on("console", (m) => m.type() === "error" && out.trouble.push(m.text()));
-page.on("pageerror", (e) => out.trouble.push(String(e)));
+const browser = await launch();
+const { page, trouble } = await visit(browser);
+const out = { trouble, requests: [] };
+setTimeout(() => { console.error("it hangs:", JSON.stringify(out)); process.exit(1); }, patience).unref();
 page.on("requestfailed", (r) => out.trouble.push(`${r.method()} ${new URL(r.url()).pathname}: ${r.failure()?.errorText}`));
 page.on("response", (r) => out.requests.push({ method: r.request().method(), path: new URL(r.url()).pathname, type: r.request().resourceType(), status: r.status() }));
 

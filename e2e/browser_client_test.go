@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // site is a page that uses posthog-js from npm, on an origin of its own.
@@ -44,7 +43,7 @@ func TestPostHogJS(t *testing.T) {
 	p := w.start()
 	w.keepContent()
 	x := newTee(t, p)
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "node", "browser_client.mjs", site(t, x.server.URL))
 	var stderr bytes.Buffer

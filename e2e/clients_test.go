@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/anthropics/anthropic-sdk-go"
 	anthropicoption "github.com/anthropics/anthropic-sdk-go/option"
@@ -71,7 +70,7 @@ func check(t *testing.T, p *proc, s seen, wantName string) *query.Event {
 	if e.ParseError != "" {
 		t.Errorf("%s: not parsed: %s", s.Name, e.ParseError)
 	}
-	p.w.await(15*time.Second, func() bool { return len(p.w.ph.ByUUID(e.UUID)) == 1 }, func() string { return s.Name + ": not in PostHog\n" + p.logs() })
+	p.w.await(func() bool { return len(p.w.ph.ByUUID(e.UUID)) == 1 }, func() string { return s.Name + ": not in PostHog\n" + p.logs() })
 	ph := p.w.ph.ByUUID(e.UUID)[0]
 	if costed {
 		var cost json.Number
@@ -103,7 +102,7 @@ func checkPrivate(t *testing.T, p *proc, calls int) {
 	if n := len(p.stored("")); n != calls {
 		t.Errorf("%d events stored for %d calls", n, calls)
 	}
-	p.w.await(15*time.Second, func() bool { return len(p.w.ph.Events()) >= calls }, func() string { return "PostHog has too few events" })
+	p.w.await(func() bool { return len(p.w.ph.Events()) >= calls }, func() string { return "PostHog has too few events" })
 	if n := len(p.w.ph.Events()); n != calls {
 		t.Errorf("PostHog has %d events for %d calls", n, calls)
 	}
@@ -120,6 +119,7 @@ func kind(name string) string {
 }
 
 func TestNodeClients(t *testing.T) {
+	t.Parallel()
 	if _, err := os.Stat("node_modules/openai"); err != nil {
 		t.Fatal("the npm packages are not installed: run make setup")
 	}
@@ -164,10 +164,11 @@ func TestNodeClients(t *testing.T) {
 }
 
 func TestGoClients(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.start()
 	w.flushFast()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	oa := openai.NewClient(openaioption.WithBaseURL(p.base+"/openai/v1"), openaioption.WithAPIKey("sk-e2e-go-caller-0000000000000"), openaioption.WithMaxRetries(0))
 	an := anthropic.NewClient(anthropicoption.WithBaseURL(p.base+"/anthropic"), anthropicoption.WithAPIKey("sk-ant-e2e-go-caller-000000000"), anthropicoption.WithMaxRetries(0))

@@ -6,27 +6,22 @@
 // POSTHOG, KEY and PERSONAL name the PostHog; CALL is a URL to which a POST makes
 // an LLM call. One line of JSON a step; the first thing that is not as it should
 // be ends it.
-import { chromium } from "playwright-core";
-import { existsSync } from "node:fs";
+import { base, enter, launch, shot, until, visit, ways } from "./look.mjs";
 
-const [base, signIn, folder] = process.argv.slice(2);
 const { POSTHOG, KEY, PERSONAL } = process.env;
-const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
-const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
-const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, reducedMotion: "reduce" });
-const page = await context.newPage();
-page.setDefaultTimeout(15000);
+const browser = await launch();
+const { page } = await visit(browser);
 const project = base + "/p/default";
 
 let n = 0;
 async function step(name) {
   n++;
-  for (const [width, scheme] of [[1440, "light"], [390, "dark"]]) {
+  for (const [width, scheme] of ways) {
     await page.setViewportSize({ width, height: 900 });
     await page.emulateMedia({ colorScheme: scheme });
     const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
     if (wide > 0) throw new Error(`${name} is ${wide} px too wide at ${width}`);
-    await page.screenshot({ path: `${folder}/${String(n).padStart(2, "0")}-${name}-${width}-${scheme}.png`, fullPage: true });
+    await shot(page, `${String(n).padStart(2, "0")}-${name}-${width}-${scheme}`);
   }
   await page.setViewportSize({ width: 1440, height: 900 });
   await page.emulateMedia({ colorScheme: "light" });
@@ -46,9 +41,7 @@ async function connect(fields) {
   for (const [label, value] of Object.entries(fields)) await page.getByLabel(label, { exact: false }).first().fill(value);
 }
 
-await page.goto(signIn);
-await page.getByRole("button").first().click();
-await page.waitForURL(/welcome|account|overview/);
+await enter(page);
 
 await page.goto(project + "/analytics");
 await sees("No PostHog is connected");
@@ -92,22 +85,23 @@ await page.goto(connection);
 await connect({ "Personal API key": PERSONAL });
 await page.getByRole("button", { name: "Save", exact: true }).click();
 await sees("Saved.");
-for (let i = 0; ; i++) {
+const agree = await until(async () => {
   await page.goto(project + "/analytics");
   await sees("PostHog’s own figures");
-  if (await page.getByText("Both count the same").count()) break;
-  if (i > 40) throw new Error("the figures never agreed: " + (await page.locator("main").innerText()));
-  await page.waitForTimeout(250);
-}
+  return await page.getByText("Both count the same").count() > 0;
+});
+if (!agree) throw new Error("the figures never agreed: " + (await page.locator("main").innerText()));
 await step("personal-key");
 
 await page.goto(connection);
 await page.getByRole("button", { name: "Pause" }).click();
 await sees("Paused.");
 for (let i = 0; i < 3; i++) await call();
-await page.waitForTimeout(1500);
-await page.goto(connection);
-await sees("3 events wait");
+const wait = await until(async () => {
+  await page.goto(connection);
+  return await page.getByText("3 events wait").count() > 0;
+});
+if (!wait) throw new Error("three events should wait: " + (await page.locator("main").innerText()));
 await step("paused");
 await page.getByRole("button", { name: "Send again" }).click();
 await sees("Sending again.");

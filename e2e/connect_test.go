@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/hedgerow/hedgerow/internal/posthog/posthogtest"
 )
@@ -15,17 +14,15 @@ import (
 // TestConnect connects a PostHog in a real browser, from the wrong host to the
 // deleted connection, and looks for its keys in everything that is kept.
 func TestConnect(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.env = []string{"POSTHOG_API_KEY=", "POSTHOG_HOST="}
 	p := w.start()
-	t.Setenv("POSTHOG", w.ph.URL())
-	t.Setenv("KEY", phKey)
-	t.Setenv("PERSONAL", posthogtest.PersonalKeyValue)
-	if n := bytes.Count(browse(t, p, "connect.mjs", "connect"), []byte(`"step"`)); n < 11 {
+	if n := bytes.Count(browse(t, p, "connect.mjs", "connect", "POSTHOG="+w.ph.URL(), "KEY="+phKey, "PERSONAL="+posthogtest.PersonalKeyValue), []byte(`"step"`)); n < 11 {
 		t.Errorf("only %d steps", n)
 	}
 	// Three test events (connecting, testing, the personal key) and four calls.
-	w.await(10*time.Second, func() bool { return len(w.ph.Named("$ai_generation")) == 4 }, func() string {
+	w.await(func() bool { return len(w.ph.Named("$ai_generation")) == 4 }, func() string {
 		return fmt.Sprintf("%d calls in PostHog, want 4\n%s", len(w.ph.Named("$ai_generation")), p.logs())
 	})
 	p.stop()

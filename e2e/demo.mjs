@@ -3,21 +3,14 @@
 // each walk and each look; the Go test that starts it decides.
 //
 //   node demo.mjs BASE SIGN_IN_URL FOLDER
-import { chromium } from "playwright-core";
-import { existsSync } from "node:fs";
-import { drawn, grave, watch, weigh } from "./look.mjs";
+import { base, drawn, enter, grave, launch, schemes, shot, until, visit, watch, ways, weigh } from "./look.mjs";
 
-const [base, signIn, folder] = process.argv.slice(2);
-const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
-const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+const browser = await launch();
 const say = (o) => console.log(JSON.stringify(o));
 
-const first = await browser.newContext({ viewport: { width: 1440, height: 900 }, reducedMotion: "reduce" });
-const page = await first.newPage();
-await page.goto(signIn);
-await page.getByRole("button").first().click();
-await page.waitForURL(/\/(welcome|account)/);
-const state = await first.storageState();
+const { page } = await visit(browser);
+await enter(page);
+const storageState = await page.context().storageState();
 
 let clicks = 0;
 const go = async (act) => { clicks++; await Promise.all([page.waitForURL((u) => u.href !== here), act()]); here = page.url(); };
@@ -138,12 +131,13 @@ const newest = async () => {
   await page.locator("#sent .pill").first().waitFor();
   return page.locator("#sent");
 };
-let sent = await newest();
-for (let i = 0; i < 60 && !/\bsent\b/.test(await sent.locator(".pill").first().textContent()); i++) {
-  await new Promise((r) => setTimeout(r, 1000));
+const sent = await newest();
+await until(async () => {
+  if (/\bsent\b/.test(await sent.locator(".pill").first().textContent())) return true;
+  await page.waitForTimeout(500);
   await page.reload();
   await page.locator("#sent .pill").first().waitFor();
-}
+});
 await sent.locator("summary").first().click();
 const wire = JSON.parse(await sent.locator("pre").first().textContent());
 say({ walk: "what was sent to PostHog", clicks: 0, found: /\d\d:\d\d:\d\d/.test(await sent.textContent()) && wire.event === "$ai_generation" && wire.properties.$ai_input === null });
@@ -153,7 +147,7 @@ const followed = [];
 for (const list of ["events", "traces", "sessions", "people", "errors"]) {
   await page.goto(base + "/p/default/" + list);
   await Promise.all([page.waitForURL(/live=1/), page.getByRole("link", { name: "Follow live" }).click()]);
-  await page.waitForResponse((r) => new URL(r.url()).pathname.endsWith("/" + list) && r.request().headers()["hx-request"] === "true" && r.status() === 200, { timeout: 120_000 });
+  await page.waitForResponse((r) => new URL(r.url()).pathname.endsWith("/" + list) && r.request().headers()["hx-request"] === "true" && r.status() === 200);
   await page.getByRole("link", { name: "Stop" }).waitFor();
   followed.push((await rows().count()) > 0);
 }
@@ -168,7 +162,7 @@ const outlined = await page.evaluate(() => getComputedStyle(document.activeEleme
 await page.keyboard.press("?");
 await page.getByRole("region", { name: "Keyboard" }).waitFor();
 const complaints = await grave(page);
-await page.screenshot({ path: `${folder}/keyboard.png` });
+await shot(page, "keyboard", false);
 await page.keyboard.press("Escape");
 await page.keyboard.press("j");
 await Promise.all([page.waitForURL(/\/traces\/.+/), page.keyboard.press("Enter")]);
@@ -196,7 +190,11 @@ say({ walk: "a check of the past", clicks, found: ["brief", "promises no day", "
 await start();
 await go(() => page.getByRole("link", { name: "Datasets" }).click());
 await go(() => page.getByRole("link", { name: "tickets that went wrong" }).click());
-for (let i = 0; i < 100 && (await page.locator("main .pill.good").count()) < 2; i++) { await page.waitForTimeout(300); await page.reload(); }
+await until(async () => {
+  if ((await page.locator("main .pill.good").count()) >= 2) return true;
+  await page.waitForTimeout(300);
+  await page.reload();
+});
 await go(() => page.locator("main a[href*='/runs/']").first().click());
 const run = new URL(page.url()).pathname;
 await go(() => page.getByRole("button", { name: "Side by side" }).click());
@@ -219,27 +217,23 @@ const pages = {
 };
 // Pages without charts weigh what the others do without theirs.
 const lists = new Set(["check", "dataset", "run", "experiments", "experiment", "rollout"]);
-for (const width of [1440, 390]) {
-  for (const scheme of ["light", "dark"]) {
-    const context = await browser.newContext({ storageState: state, viewport: { width, height: 900 }, colorScheme: scheme, reducedMotion: "reduce" });
-    await watch(context);
-    const look = await context.newPage();
-    const trouble = [];
-    look.on("console", (m) => { if (m.type() === "error") trouble.push(m.text()); });
-    look.on("pageerror", (e) => trouble.push(String(e)));
-    for (const [name, path] of Object.entries(pages)) {
-      const response = await look.goto(base + path);
-      await drawn(look);
+for (const [width, loaded] of ways) {
+  const { page: look, trouble } = await visit(browser, { storageState, viewport: { width, height: 900 }, colorScheme: loaded });
+  await watch(look.context());
+  for (const [name, path] of Object.entries(pages)) {
+    const { response, ...weight } = await weigh(look, base + path);
+    if (!lists.has(name)) say({ weight: name, width, ...weight });
+    await drawn(look);
+    await schemes(look, loaded, async (scheme, grave) => {
       const facts = await look.evaluate(() => ({
         overflow: document.documentElement.scrollWidth - document.documentElement.clientWidth, h1: document.querySelectorAll("h1").length,
         charts: document.querySelectorAll("[data-chart]").length, drawn: document.querySelectorAll("[data-chart] canvas").length, nothing: document.querySelectorAll(".chart.nothing").length,
         unnamed: [...document.querySelectorAll("a,button,input,select,summary")].filter((e) => !(e.tagName !== "SELECT" && e.textContent.trim() || e.getAttribute("aria-label") || e.labels?.length || e.type === "hidden")).length,
       }));
-      await look.screenshot({ path: `${folder}/${name}-${width}-${scheme}.png`, fullPage: true });
-      say({ page: name, width, scheme, status: response.status(), ...facts, grave: await grave(look), trouble: trouble.splice(0) });
-      if (scheme === "light" && !lists.has(name)) say({ weight: name, width, ...await weigh(look, base + path) });
-    }
-    await context.close();
+      await shot(look, `${name}-${width}-${scheme}`);
+      say({ page: name, width, scheme, status: response.status(), ...facts, grave, trouble: trouble.splice(0) });
+    });
   }
+  await look.context().close();
 }
 await browser.close();

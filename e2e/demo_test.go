@@ -57,20 +57,7 @@ func TestDemo(t *testing.T) {
 		t.Fatalf("no sign-in link, or no past\n%s", logs.String())
 	}
 	go func() { _, _ = io.Copy(io.Discard, out) }()
-	folder := t.TempDir()
-	if dir := os.Getenv("HEDGEROW_SHOTS"); dir != "" {
-		folder = dir + "/demo"
-		if err := os.MkdirAll(folder, 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	node := exec.CommandContext(t.Context(), "node", "demo.mjs", "http://"+w.addr, link, folder)
-	var stderr bytes.Buffer
-	node.Stderr = &stderr
-	b, err := node.Output()
-	if err != nil {
-		t.Fatalf("%v\n%s%s", err, b, stderr.String())
-	}
+	b := node(t, nil, "demo.mjs", "http://"+w.addr, link, shots(t, "demo"))
 	pages, walks, weighed := 0, 0, 0
 	for sc := bufio.NewScanner(bytes.NewReader(b)); sc.Scan(); {
 		var r struct {

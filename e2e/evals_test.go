@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/hedgerow/hedgerow/internal/eval"
 	"github.com/hedgerow/hedgerow/internal/provider/providertest"
@@ -40,6 +39,7 @@ func prop(e *query.Event, name string) string { return strings.Trim(string(e.Pro
 // TestEvals goes the whole way: a check that runs on capture, a judge with its
 // budget, judgements and feedback from outside, a restart in between.
 func TestEvals(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.start()
 	w.flushFast()
@@ -88,7 +88,7 @@ func TestEvals(t *testing.T) {
 	}
 
 	// What leaves has the verdicts, and not one word of the conversation.
-	w.await(20*time.Second, func() bool { return len(w.ph.Named("llm_output_rated")) >= 5 }, func() string { return fmt.Sprint(len(w.ph.Named("llm_output_rated")), " judgements in PostHog") })
+	w.await(func() bool { return len(w.ph.Named("llm_output_rated")) >= 5 }, func() string { return fmt.Sprint(len(w.ph.Named("llm_output_rated")), " judgements in PostHog") })
 	all, err := json.Marshal(w.ph.Events())
 	if err != nil || strings.Contains(string(all), evalWord) || strings.Contains(string(all), "You judge the answer") {
 		t.Errorf("PostHog has words of the conversation: %v", err)
@@ -111,7 +111,7 @@ func TestEvals(t *testing.T) {
 func waitQueues(p *proc, n int) {
 	p.w.t.Helper()
 	have := 0
-	p.w.await(20*time.Second, func() bool {
+	p.w.await(func() bool {
 		var s struct {
 			Server struct {
 				Journal struct{ Queues []struct{ Name string } }
@@ -131,6 +131,7 @@ func waitQueues(p *proc, n int) {
 
 // TestDatasetRun saves an answer, runs the dataset with two models, and compares.
 func TestDatasetRun(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.start()
 	p.withKey()
@@ -156,7 +157,7 @@ func TestDatasetRun(t *testing.T) {
 				Evals         []eval.Result
 			}
 		}
-		w.await(20*time.Second, func() bool {
+		w.await(func() bool {
 			p.call("GET", "/api/v1/datasets/golden/runs/"+started.Run.ID, "", &at)
 			return at.Run.Status != "running"
 		}, func() string { return fmt.Sprintf("%+v", at) })
@@ -228,6 +229,7 @@ func TestDatasetRun(t *testing.T) {
 // TestDatasetResume kills hedgerow in the middle of a run and lets the run go on
 // after the restart: no example that has its answer is asked again.
 func TestDatasetResume(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.start()
 	p.withKey()
@@ -251,7 +253,7 @@ func TestDatasetResume(t *testing.T) {
 	}
 	p.call("POST", "/api/v1/datasets/golden/runs", `{"budget_usd":1,"concurrency":1}`, &at)
 	path := "/api/v1/datasets/golden/runs/" + at.Run.ID
-	w.await(30*time.Second, func() bool {
+	w.await(func() bool {
 		p.call("GET", path, "", &at)
 		return len(at.Results) == before && len(w.sim.Requests()) == before+1
 	}, func() string { return fmt.Sprintf("%+v", at) })
@@ -261,7 +263,7 @@ func TestDatasetResume(t *testing.T) {
 		t.Errorf("after the restart: %+v", at)
 	}
 	p.call("POST", path+"/resume", "", &at)
-	w.await(30*time.Second, func() bool { p.call("GET", path, "", &at); return at.Run.Status != "running" }, func() string { return fmt.Sprintf("%+v", at) })
+	w.await(func() bool { p.call("GET", path, "", &at); return at.Run.Status != "running" }, func() string { return fmt.Sprintf("%+v", at) })
 	if at.Run.Status != "done" || at.Run.Finished != 9 || at.Run.Total != 9 || len(at.Results) != 9 {
 		t.Errorf("%+v", at)
 	}

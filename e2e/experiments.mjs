@@ -3,30 +3,20 @@
 // one line of JSON a step, with what was wrong there.
 //
 //   BETTER=x_… HARMFUL=x_… node experiments.mjs BASE SIGN_IN_URL FOLDER
-import { chromium } from "playwright-core";
-import { existsSync } from "node:fs";
+import { base, enter, launch, schemes, sees, shot, visit, ways } from "./look.mjs";
 
-const [base, signIn, folder] = process.argv.slice(2);
 const { BETTER, HARMFUL } = process.env;
-const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
-const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
-const context = await browser.newContext({ viewport: { width: 1440, height: 900 } });
-const page = await context.newPage();
-let trouble = [];
-page.on("console", (m) => { if (m.type() === "error" && !/status of 40/.test(m.text())) trouble.push(m.text()); });
-page.on("pageerror", (e) => trouble.push(String(e)));
+const browser = await launch();
+const { page, trouble } = await visit(browser, { tolerated: /status of 40/ });
 async function step(name, does) {
-  trouble = [];
   try { await does(); } catch (e) { trouble.push(String(e)); }
-  await page.screenshot({ path: `${folder}/${name}.png`, fullPage: true }).catch(() => {});
-  console.log(JSON.stringify({ step: name, trouble }));
+  await shot(page, name).catch(() => {});
+  console.log(JSON.stringify({ step: name, trouble: trouble.splice(0) }));
 }
-const has = async (text) => { if (!(await page.locator("main").innerText()).includes(text)) trouble.push("lacks " + text); };
+const has = async (text) => { if (!await sees(page, text)) trouble.push("lacks " + text); };
 const at = base + "/p/default";
 
-await page.goto(signIn);
-await page.getByRole("button").first().click();
-await page.waitForURL(/\/(welcome|account)/);
+await enter(page);
 await step("list", async () => {
   await page.goto(at + "/overview");
   await page.getByRole("link", { name: "Experiments" }).click();
@@ -85,18 +75,20 @@ await step("alerts", async () => {
   await page.getByRole("button", { name: "Send a test alert" }).click();
   await has("Webhook: sent. E-mail: sent.");
 });
-// Narrow and dark: nothing is wider than the screen.
-const cookies = await context.cookies();
-for (const width of [1440, 390]) for (const colorScheme of ["light", "dark"]) {
-  const c = await browser.newContext({ viewport: { width, height: 900 }, colorScheme });
-  await c.addCookies(cookies);
-  const p = await c.newPage();
+// Narrow and dark: nothing is wider than the screen, nothing hard to read.
+const cookies = await page.context().cookies();
+for (const [width, loaded] of ways) {
+  const { page: p } = await visit(browser, { viewport: { width, height: 900 }, colorScheme: loaded });
+  await p.context().addCookies(cookies);
   for (const [name, path] of Object.entries({ list: "/experiments", page: `/experiments/${BETTER}?by=property:plan`, broken: `/experiments/${HARMFUL}`, new: "/experiments/new", alerts: "/alerts" })) {
     await p.goto(at + path);
-    const wide = await p.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-    await p.screenshot({ path: `${folder}/${name}-${width}-${colorScheme}.png`, fullPage: true });
-    console.log(JSON.stringify({ step: `${name} ${width} ${colorScheme}`, trouble: wide > 0 ? [`${wide} px too wide`] : [] }));
+    await schemes(p, loaded, async (colorScheme, trouble) => {
+      const wide = await p.evaluate(() => document.documentElement.scrollWidth - innerWidth);
+      if (wide > 0) trouble.push(`${wide} px too wide`);
+      await shot(p, `${name}-${width}-${colorScheme}`);
+      console.log(JSON.stringify({ step: `${name} ${width} ${colorScheme}`, trouble }));
+    });
   }
-  await c.close();
+  await p.context().close();
 }
 await browser.close();

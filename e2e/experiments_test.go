@@ -200,7 +200,7 @@ func TestExperiments(t *testing.T) {
 	better := p.rollOut("helpful")
 	p.simulate("helpful", 0, 700, map[string]truth{"control": {0.55, 0.05}, "treatment": {0.72, 0.05}})
 	var v experimentReport
-	w.await(60*time.Second, func() bool { v = p.experiment(better); return v.Report.State == "winner" }, func() string { return fmt.Sprintf("no winner: %+v", v.Report) })
+	w.await(func() bool { v = p.experiment(better); return v.Report.State == "winner" }, func() string { return fmt.Sprintf("no winner: %+v", v.Report) })
 	if d := v.Report.Primary.Differences[0].Interval; v.Report.Winner != "treatment" || d.Lower > 0.17 || d.Upper < 0.17 || v.Report.SampleRatio.Mismatch || len(v.Experiment.Breaches) != 0 {
 		t.Errorf("%+v", v)
 	}
@@ -220,7 +220,7 @@ func TestExperiments(t *testing.T) {
 			StoppedAt time.Time `json:"stopped_at"`
 		}
 	}
-	w.await(75*time.Second, func() bool {
+	w.await(func() bool {
 		p.call("GET", "/api/v1/prompts/harmful/rollout", "", &rollout)
 		return rollout.Rollout.Stopped
 	}, func() string { return fmt.Sprintf("the rollout goes on: %+v", p.experiment(harmful)) })
@@ -236,7 +236,7 @@ func TestExperiments(t *testing.T) {
 			t.Fatalf("user %d still gets version %d", i, got.Version.Number)
 		}
 	}
-	w.await(60*time.Second, func() bool {
+	w.await(func() bool {
 		v = p.experiment(harmful)
 		return len(v.Experiment.Breaches) == 1 && v.Experiment.Breaches[0].Webhook.State == "done" && v.Experiment.Breaches[0].Email.State == "done"
 	}, func() string { return fmt.Sprintf("nobody was told: %+v", v.Experiment) })
@@ -301,7 +301,7 @@ func TestExperimentTutorial(t *testing.T) {
 	}
 	w := newWorld(t)
 	p := w.start()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "bash", "-c", script.String())
 	cmd.Env = append(os.Environ(), "HEDGEROW="+p.base, "KEY="+w.key, "TOKEN="+p.token())
@@ -315,7 +315,7 @@ func TestExperimentTutorial(t *testing.T) {
 		t.Fatalf("%+v\n%s", list, out)
 	}
 	var v experimentReport
-	w.await(60*time.Second, func() bool {
+	w.await(func() bool {
 		v = p.experiment(list.Experiments[0].ID)
 		return v.Report.State == "winner"
 	}, func() string { return fmt.Sprintf("no winner: %+v\n%s", v.Report, out) })

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/query"
@@ -22,7 +21,7 @@ func TestFrameworks(t *testing.T) {
 	p := w.start()
 	w.keepContent()
 	x := newTee(t, p)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "node", "frameworks.mjs", x.server.URL, phKey, w.sim.OpenAIURL()+"/v1")
 	var stderr bytes.Buffer
@@ -51,7 +50,7 @@ func TestFrameworks(t *testing.T) {
 		if e.DistinctID != "ada" || string(e.Properties["plan"]) != plan {
 			t.Errorf("%s: of %q, plan %s", name, e.DistinctID, e.Properties["plan"])
 		}
-		w.await(15*time.Second, func() bool { return len(w.ph.ByUUID(e.UUID)) == 1 }, func() string { return name + " did not reach PostHog" })
+		w.await(func() bool { return len(w.ph.ByUUID(e.UUID)) == 1 }, func() string { return name + " did not reach PostHog" })
 	}
 	x.compare(t, p, x.direct.Count())
 	p.stop()

@@ -204,7 +204,7 @@ func (x *tee) compare(t *testing.T, p *proc, want int) map[string]posthogtest.Ev
 			}
 		}
 		// And onwards.
-		p.w.await(15*time.Second, func() bool { return len(p.w.ph.ByUUID(id)) == 1 }, func() string { return name + " did not reach PostHog\n" + p.logs() })
+		p.w.await(func() bool { return len(p.w.ph.ByUUID(id)) == 1 }, func() string { return name + " did not reach PostHog\n" + p.logs() })
 		onward := p.w.ph.ByUUID(id)[0]
 		if onward.DistinctID != d.DistinctID || onward.Name != d.Name {
 			t.Errorf("%s: reached PostHog as %s of %q", name, onward.Name, onward.DistinctID)
@@ -255,6 +255,7 @@ func runPostHogClients(t *testing.T, args ...string) map[string]any {
 // TestPostHogNode: posthog-node and the wrappers of @posthog/ai, changed in
 // nothing but their host.
 func TestPostHogNode(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.start()
 	w.keepContent()
@@ -279,6 +280,7 @@ func TestPostHogNode(t *testing.T) {
 }
 
 func TestPosthogGo(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.start()
 	w.keepContent()
@@ -311,6 +313,7 @@ func TestPosthogGo(t *testing.T) {
 
 // A wrapper whose calls go through the gateway too: each call counts once.
 func TestDoubleCapture(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.start()
 	w.flushFast()
@@ -335,7 +338,7 @@ func TestDoubleCapture(t *testing.T) {
 			t.Errorf("the span of %s in %s is joined to %+v", s.CompletionID, s.TraceID, g)
 		}
 	}
-	p.w.await(15*time.Second, func() bool { return w.ph.Count() == 8 }, func() string { return fmt.Sprintf("%d events in PostHog", w.ph.Count()) })
+	p.w.await(func() bool { return w.ph.Count() == 8 }, func() string { return fmt.Sprintf("%d events in PostHog", w.ph.Count()) })
 	if n := len(w.ph.Named(event.Generation)); n != 4 {
 		t.Errorf("PostHog counts %d generations, want 4", n)
 	}
@@ -345,6 +348,7 @@ func TestDoubleCapture(t *testing.T) {
 // The second half of a call may come after hedgerow was killed and started again:
 // it is joined all the same, by the completion's id or by address and counts.
 func TestDoubleCaptureAcrossRestart(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.start()
 	type answered struct {
@@ -399,6 +403,7 @@ func TestDoubleCaptureAcrossRestart(t *testing.T) {
 
 // Bodies that no SDK would send do no harm to a whole hedgerow.
 func TestHostileIngest(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.start()
 	send := func(body string) (int, string) {
@@ -453,7 +458,7 @@ func TestHostileIngest(t *testing.T) {
 	if got := p.awaitStored("event="+url.QueryEscape(event.Generation), len(batch)); len(got) != len(batch) {
 		t.Errorf("%d odd events stored, want %d", len(got), len(batch))
 	}
-	p.w.await(30*time.Second, func() bool { return len(w.ph.Named(event.Generation)) >= len(batch) }, func() string {
+	p.w.await(func() bool { return len(w.ph.Named(event.Generation)) >= len(batch) }, func() string {
 		return fmt.Sprintf("%d of %d odd events at PostHog\n%s", len(w.ph.Named(event.Generation)), len(batch), p.logs())
 	})
 	var loop struct{ Trace query.Trace }

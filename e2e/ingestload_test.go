@@ -295,7 +295,7 @@ func TestIngestCrash(t *testing.T) {
 		t.Fatalf("only %d events were accepted in %d rounds: no load", len(promised), rounds)
 	}
 	var stored map[string]int
-	w.await(60*time.Second, func() bool {
+	w.await(func() bool {
 		stored = make(map[string]int)
 		for _, e := range p.stored("event=crash") {
 			stored[e.UUID]++

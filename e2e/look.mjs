@@ -1,17 +1,96 @@
-// What the walks over the pages look at in common: accessibility, weight, time
-// and steadiness.
-import { readFileSync } from "node:fs";
+// What the scripts in the browser have in common: how they begin, and what they
+// look at - accessibility, weight, time and steadiness.
+//
+// A machine may be ten times slower than the one on which a script was written:
+// each waits by [patience], and never looks once at what may still be coming.
+import { existsSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
+import { chromium } from "playwright-core";
+
+// base is the address of the hedgerow, signIn a link into it. Screenshots, for
+// people to look at, go to folder; without one none is taken.
+export const [base, signIn, folder] = process.argv.slice(2);
+
+// patience is how long anything may take, in milliseconds.
+export const patience = 120_000;
+
+const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
+
+export const launch = () => chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+
+// visit opens a page with cookies of its own. The list trouble takes what its
+// scripts throw and what its console calls an error, but for statuses that are
+// tolerated.
+export async function visit(browser, { tolerated = /^$/, ...options } = {}) {
+  const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, reducedMotion: "reduce", ...options });
+  const page = await context.newPage();
+  page.setDefaultTimeout(patience);
+  const trouble = [];
+  page.on("console", (m) => { if (m.type() === "error" && !tolerated.test(m.text())) trouble.push(m.text()); });
+  page.on("pageerror", (e) => trouble.push(String(e)));
+  return { page, trouble };
+}
+
+// enter signs in by the link.
+export async function enter(page) {
+  await page.goto(signIn);
+  await page.getByRole("button").first().click();
+  await page.waitForURL(/\/(welcome|account|overview)/);
+}
+
+// until asks again and again, and says whether the answer became true.
+export async function until(ask) {
+  for (const end = Date.now() + patience; ; await new Promise((done) => setTimeout(done, 50))) {
+    if (await ask()) return true;
+    if (Date.now() > end) return false;
+  }
+}
+
+// sees says whether a page comes to show texts; counts, whether there come to be
+// n of a thing.
+export async function sees(page, ...texts) {
+  const shown = (text) => page.locator("body").innerText().then((body) => body.includes(text), () => false); // false on the way to the next page
+  for (const text of texts) if (!await until(() => shown(text))) return false;
+  return true;
+}
+export const counts = (locator, n) => until(async () => await locator.count() === n);
+
+// shot takes a screenshot.
+export async function shot(page, name, fullPage = true) {
+  if (folder) await page.screenshot({ path: `${folder}/${name}.png`, fullPage });
+}
 
 const axe = readFileSync(createRequire(import.meta.url).resolve("axe-core/axe.min.js"), "utf8");
 
-// grave are axe-core's findings of impact serious and critical, a line each.
-export async function grave(page) {
-  await page.evaluate(axe);
-  const { violations } = await page.evaluate(() => window.axe.run(document, { resultTypes: ["violations"] }));
+// grave are axe-core's findings of impact serious and critical, a line each. The
+// rules that can find nothing of that kind are left out; with colours, all but
+// those that depend on the color scheme.
+export async function grave(page, { colours = false } = {}) {
+  if (!await page.evaluate(() => Boolean(window.axe))) await page.evaluate(axe);
+  const { violations } = await page.evaluate((colours) => {
+    const graver = axe._audit.rules.filter((r) => r.enabled && !r.tags.includes("experimental") && /serious|critical/.test(r.impact)).map((r) => r.id);
+    const values = colours ? ["color-contrast", "link-in-text-block"] : graver;
+    return axe.run(document, { runOnly: { type: "rule", values }, resultTypes: ["violations"] });
+  }, colours);
   return violations.filter((v) => v.impact === "serious" || v.impact === "critical")
     .flatMap((v) => v.nodes.slice(0, 3).map((n) => `${v.id}: ${n.html.slice(0, 160)} ${n.any.map((x) => x.message).join("; ").slice(0, 200)}`));
 }
+
+// schemes shows a page in one color scheme, then in the other, as it does when
+// somebody's evening begins. It calls look with the scheme and with what
+// axe-core finds, and leaves the page in the first scheme.
+export async function schemes(page, first, look) {
+  const second = first === "light" ? "dark" : "light";
+  await page.emulateMedia({ colorScheme: first, reducedMotion: "reduce" });
+  await look(first, await grave(page));
+  await page.emulateMedia({ colorScheme: second, reducedMotion: "reduce" });
+  await look(second, await grave(page, { colours: true }));
+  await page.emulateMedia({ colorScheme: first, reducedMotion: "reduce" });
+}
+
+// The widths of a desk and of a phone, and the color scheme in which pages are
+// loaded there: between them both ways of the change are seen.
+export const ways = [[1440, "light"], [390, "dark"]];
 
 // watch counts what a page moves and how long its scripts block; it goes into a
 // context before the first page.
@@ -35,7 +114,7 @@ export async function weigh(page, url) {
   await cdp.send("Network.setCacheDisabled", { cacheDisabled: true });
   let bytes = 0, requests = 0;
   cdp.on("Network.loadingFinished", (e) => { bytes += e.encodedDataLength; requests++; });
-  await page.goto(url);
+  const response = await page.goto(url);
   const interactive = await page.evaluate(async () => {
     const frame = () => new Promise((r) => requestAnimationFrame(() => r()));
     const charts = () => [...document.querySelectorAll("[data-chart]")].every((c) => c.querySelector("canvas") || c.getBoundingClientRect().top > innerHeight);
@@ -46,34 +125,38 @@ export async function weigh(page, url) {
   });
   const { shift, moved } = await page.evaluate(() => ({ shift: window.shift, moved: window.moved }));
   await cdp.detach();
-  return { bytes, requests, interactive, shift: +shift.toFixed(4), moved: moved.slice(0, 5) };
+  return { response, bytes, requests, interactive, shift: +shift.toFixed(4), moved: moved.slice(0, 5) };
 }
 
 // drawn waits until each chart of a page is drawn, which happens when it comes
 // near the window.
 export async function drawn(page) {
-  await page.locator("[data-pending]").waitFor({ state: "detached" });
-  for (const chart of await page.locator("[data-chart]").all()) {
-    await chart.scrollIntoViewIfNeeded();
-    await chart.locator("canvas").waitFor();
-  }
-  await page.evaluate(() => scrollTo(0, 0));
+  const left = await page.evaluate(async (patience) => {
+    const end = performance.now() + patience;
+    const waiting = async (done) => { while (!done() && performance.now() < end) await new Promise((r) => requestAnimationFrame(r)); return !done(); };
+    if (await waiting(() => !document.querySelector("[data-pending]"))) return "the page";
+    for (const chart of document.querySelectorAll("[data-chart]")) {
+      chart.scrollIntoView({ block: "nearest" });
+      if (await waiting(() => chart.querySelector("canvas"))) return chart.dataset.chart;
+    }
+    scrollTo(0, 0);
+    return "";
+  }, patience);
+  if (left) throw new Error(`${left} is not drawn at ${page.url()}`);
 }
 
 // everyWay takes a page at the widths of a desk and of a phone, light and dark,
 // and tells of each what is wrong there; then the page is a desk's and light
 // again.
-export async function everyWay(page, file, tell) {
-  for (const width of [1440, 390]) {
-    for (const colorScheme of ["light", "dark"]) {
-      await page.setViewportSize({ width, height: 900 });
-      await page.emulateMedia({ colorScheme, reducedMotion: "reduce" });
-      await page.screenshot({ path: `${file}-${width}-${colorScheme}.png`, fullPage: true });
+export async function everyWay(page, name, tell) {
+  for (const [width, first] of ways) {
+    await page.setViewportSize({ width, height: 900 });
+    await schemes(page, first, async (scheme, trouble) => {
+      await shot(page, `${name}-${width}-${scheme}`);
       const wide = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
-      const trouble = await grave(page);
       if (wide > 0) trouble.push(`${wide} px too wide`);
-      await tell({ at: `${width} px, ${colorScheme}`, trouble });
-    }
+      await tell({ at: `${width} px, ${scheme}`, trouble });
+    });
   }
   await page.setViewportSize({ width: 1440, height: 900 });
   await page.emulateMedia({ colorScheme: "light", reducedMotion: "reduce" });

@@ -68,7 +68,7 @@ func (p *proc) mcpHTTP(t *testing.T) *mcpClient {
 
 func (c *mcpClient) call(name string, args map[string]any) (text string, failed bool) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(c.t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(c.t.Context(), patience)
 	defer cancel()
 	res, err := c.session.CallTool(ctx, &sdk.CallToolParams{Name: name, Arguments: args})
 	if err != nil {
@@ -129,6 +129,7 @@ func mcpWorld(t *testing.T) (*world, *posthogtest.Server) {
 
 // TestMCP drives every tool against a running server, by both transports.
 func TestMCP(t *testing.T) {
+	t.Parallel()
 	for _, transport := range []string{"stdio", "http"} {
 		t.Run(transport, func(t *testing.T) {
 			w, ph := mcpWorld(t)
@@ -215,7 +216,7 @@ func driveConnection(t *testing.T, w *world, p *proc, ph *posthogtest.Server, c 
 
 	awaitTraces := func(want ...string) {
 		t.Helper()
-		w.await(10*time.Second, func() bool { return len(traces(ph)) >= len(want) }, func() string { return fmt.Sprintf("PostHog has %v, want %v", traces(ph), want) })
+		w.await(func() bool { return len(traces(ph)) >= len(want) }, func() string { return fmt.Sprintf("PostHog has %v, want %v", traces(ph), want) })
 		if got := traces(ph); !slices.Equal(got, want) {
 			t.Errorf("PostHog has %v, want %v", got, want)
 		}
@@ -228,7 +229,7 @@ func driveConnection(t *testing.T, w *world, p *proc, ph *posthogtest.Server, c 
 	paused := func() {
 		t.Helper()
 		enable(map[string]any{"enabled": false})
-		w.await(5*time.Second, func() bool { return c.connection("second").Delivery.State == "disabled" }, func() string { return fmt.Sprint(c.connection("second")) })
+		w.await(func() bool { return c.connection("second").Delivery.State == "disabled" }, func() string { return fmt.Sprint(c.connection("second")) })
 	}
 	chat(t, p, "mcp-1")
 	awaitTraces("mcp-1")
@@ -239,10 +240,10 @@ func driveConnection(t *testing.T, w *world, p *proc, ph *posthogtest.Server, c 
 	paused()
 	chat(t, p, "mcp-3")
 	enable(map[string]any{"enabled": true, "resume": "now"})
-	w.await(5*time.Second, func() bool { return c.connection("second").Delivery.State != "disabled" }, func() string { return "still disabled" })
+	w.await(func() bool { return c.connection("second").Delivery.State != "disabled" }, func() string { return "still disabled" })
 	chat(t, p, "mcp-4")
 	awaitTraces("mcp-1", "mcp-2", "mcp-4")
-	w.await(5*time.Second, func() bool { d := c.connection("second").Delivery; return d.Sent == 3 && d.Waiting == 0 }, func() string {
+	w.await(func() bool { d := c.connection("second").Delivery; return d.Sent == 3 && d.Waiting == 0 }, func() string {
 		return fmt.Sprintf("delivery %+v, want 3 sent, none waiting", c.connection("second").Delivery)
 	})
 
@@ -315,6 +316,7 @@ func noPlainKeys(t *testing.T, w *world, p *proc) {
 // TestMCPWithoutServer: one hedgerow mcp lives on while a server starts beside
 // it, stops, is killed and starts again.
 func TestMCPWithoutServer(t *testing.T) {
+	t.Parallel()
 	w, ph := mcpWorld(t)
 	c := w.mcpStdio(t)
 	c.must("configure_posthog", map[string]any{"project_key": mcpKey, "host": ph.URL(), "connection": "second", "flush_interval_seconds": 0.1}, nil)
@@ -324,7 +326,7 @@ func TestMCPWithoutServer(t *testing.T) {
 	for range 2 {
 		// The folder is free again soon after the last question.
 		var p *proc
-		w.await(20*time.Second, func() bool {
+		w.await(func() bool {
 			p = w.launch()
 			for {
 				if resp, err := http.Get(p.base + "/readyz"); err == nil {
@@ -346,7 +348,7 @@ func TestMCPWithoutServer(t *testing.T) {
 		}
 		trace := fmt.Sprint("beside-", len(traces(ph)))
 		chat(t, p, trace)
-		w.await(10*time.Second, func() bool { return slices.Contains(traces(ph), trace) }, func() string { return trace + " has not come" })
+		w.await(func() bool { return slices.Contains(traces(ph), trace) }, func() string { return trace + " has not come" })
 		p.kill()
 		if got := c.connection("second"); got.Delivery.State != "stopped" {
 			t.Errorf("after the server was killed: %+v", got)
@@ -356,6 +358,7 @@ func TestMCPWithoutServer(t *testing.T) {
 
 // What is on standard input and output is JSON-RPC and nothing else.
 func TestMCPStdioIsClean(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	run := func(in string, args ...string) (stdout, stderr string, code int) {
 		cmd := exec.Command(binary, append([]string{"mcp"}, args...)...)

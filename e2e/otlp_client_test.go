@@ -123,11 +123,12 @@ func flatten(t *testing.T, v json.RawMessage) any {
 // TestOTLPJS: OpenTelemetry's exporters for JavaScript, by protobuf and by JSON,
 // plain and gzip, to both paths. Whichever way it came, the run is the same.
 func TestOTLPJS(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.start()
 	w.keepContent()
 	x := newTee(t, p)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, "node", "otlp_client.mjs", x.server.URL, phKey)
 	var stderr bytes.Buffer
@@ -173,7 +174,7 @@ func TestOTLPJS(t *testing.T) {
 			default:
 				t.Errorf("%s: a %s", name, e.Name)
 			}
-			w.await(15*time.Second, func() bool { return len(w.ph.ByUUID(n.Event.UUID)) == 1 }, func() string { return name + " did not reach PostHog" })
+			w.await(func() bool { return len(w.ph.ByUUID(n.Event.UUID)) == 1 }, func() string { return name + " did not reach PostHog" })
 		}
 	}
 	x.compareSpans(t, p, 3*len(runs))

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
@@ -45,6 +44,7 @@ func agentRun(ctx context.Context, p *sdk.TracerProvider, said string) (traceID 
 // there is one tree, priced, once, through a kill -9, and PostHog gets it without
 // the words.
 func TestOTLP(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	rpc := freeAddr(t)
 	w.env = append(w.env, "HEDGEROW_OTLP_GRPC_LISTEN="+rpc)
@@ -98,7 +98,7 @@ func TestOTLP(t *testing.T) {
 		}
 	}
 	x.compareSpans(t, p, 6) // the third token is hedgerow's own: PostHog loses its spans
-	w.await(15*time.Second, func() bool { return len(w.ph.Events()) >= 3*len(runs) }, func() string {
+	w.await(func() bool { return len(w.ph.Events()) >= 3*len(runs) }, func() string {
 		return fmt.Sprintf("%d events at PostHog\n%s", len(w.ph.Events()), p.logs())
 	})
 	for _, r := range runs {

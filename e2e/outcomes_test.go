@@ -9,7 +9,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/posthog/posthogtest"
@@ -41,7 +40,7 @@ func (w *world) speak(schema string) {
 func (w *world) one(name, trace string) posthogtest.Event {
 	w.t.Helper()
 	var got []posthogtest.Event
-	w.await(20*time.Second, func() bool {
+	w.await(func() bool {
 		got = got[:0]
 		for _, e := range w.ph.Named(name) {
 			if e.Text("trace_id") == trace || e.Text("$ai_trace_id") == trace {
@@ -59,6 +58,7 @@ func (w *world) one(name, trace string) posthogtest.Event {
 // TestOutcomes follows calls and what came of them, from an application through
 // hedgerow to PostHog, in both vocabularies.
 func TestOutcomes(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.env = []string{"HEDGEROW_UPSTREAM_TIMEOUT=1s"}
 	p := w.start()
@@ -139,7 +139,7 @@ func TestOutcomes(t *testing.T) {
 		t.Errorf("feedback: %v", e.Properties)
 	}
 	for name, surface := range map[string]string{"prompt_shared": "Compose", "playbook_completed": "Playbook"} {
-		w.await(10*time.Second, func() bool { return len(w.ph.Named(name)) == 1 }, func() string { return name + " did not arrive" })
+		w.await(func() bool { return len(w.ph.Named(name)) == 1 }, func() string { return name + " did not arrive" })
 		if e := w.ph.Named(name)[0]; e.Text("surface") != surface {
 			t.Errorf("%s: surface %q", name, e.Text("surface"))
 		}
@@ -194,11 +194,11 @@ func TestVocabularyThroughACrash(t *testing.T) {
 			t.Fatalf("%d %v", status, err)
 		}
 	}
-	w.await(20*time.Second, func() bool { return len(w.ph.Named(event.Generation)) == calls }, func() string { return "the generations do not arrive" })
+	w.await(func() bool { return len(w.ph.Named(event.Generation)) == calls }, func() string { return "the generations do not arrive" })
 	p.kill()
 	w.ph.ClearFaults()
 	p = w.start()
-	w.await(60*time.Second, func() bool { return w.ph.Count() >= 3*calls }, func() string {
+	w.await(func() bool { return w.ph.Count() >= 3*calls }, func() string {
 		return fmt.Sprintf("%d of %d events\n%s", w.ph.Count(), 3*calls, p.logs())
 	})
 	for _, name := range []string{event.Generation, "llm_request_started", "llm_request_completed"} {
@@ -237,13 +237,13 @@ func TestFirstValue(t *testing.T) {
 		wg.Wait()
 	}
 	everywhere()
-	w.await(20*time.Second, func() bool {
+	w.await(func() bool {
 		return len(w.ph.Named("filler")) == users*4 && len(w.ph.Named("first_value_reached")) >= users
 	}, func() string { return "events do not arrive" })
 	p.stop()
 	p = w.start()
 	everywhere()
-	w.await(20*time.Second, func() bool { return len(w.ph.Named("filler")) == users*8 }, func() string { return "events do not arrive" })
+	w.await(func() bool { return len(w.ph.Named("filler")) == users*8 }, func() string { return "events do not arrive" })
 	check := func() {
 		t.Helper()
 		copies := make(map[string]int)
@@ -278,7 +278,11 @@ func TestFirstValue(t *testing.T) {
 			}
 		})
 	}
-	time.Sleep(500 * time.Millisecond)
+	w.await(func() bool {
+		mu.Lock()
+		defer mu.Unlock()
+		return len(answered) >= 100
+	}, func() string { return "the API answers too little" })
 	p.kill()
 	cancel()
 	wg.Wait()
@@ -300,7 +304,7 @@ func TestFirstValue(t *testing.T) {
 		}
 		return out
 	}
-	w.await(30*time.Second, func() bool { return len(late()) >= len(answered) }, func() string {
+	w.await(func() bool { return len(late()) >= len(answered) }, func() string {
 		return fmt.Sprintf("%d of %d milestones\n%s", len(late()), len(answered), p.logs())
 	})
 	for id, uuids := range late() {
@@ -309,7 +313,7 @@ func TestFirstValue(t *testing.T) {
 		}
 	}
 	stored := make(map[string]int)
-	w.await(60*time.Second, func() bool { // what the killed process had fetched comes again after a while
+	w.await(func() bool { // what the killed process had fetched comes again after a while
 		clear(stored)
 		for _, e := range p.stored("event=first_value_reached") {
 			stored[e.DistinctID]++

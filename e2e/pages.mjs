@@ -4,19 +4,12 @@
 //   node pages.mjs BASE SIGN_IN_URL FOLDER
 //
 // It fails on nothing itself: the Go test that starts it decides.
-import { chromium } from "playwright-core";
-import { existsSync } from "node:fs";
-import { drawn, grave } from "./look.mjs";
+import { base, drawn, enter, launch, schemes, shot, visit, ways } from "./look.mjs";
 
-const [base, signIn, folder] = process.argv.slice(2);
-const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
-const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
+const browser = await launch();
 
-const first = await browser.newContext();
-const page = await first.newPage();
-await page.goto(signIn);
-await page.getByRole("button").first().click();
-await page.waitForURL(/\/(welcome|account)/);
+const { page } = await visit(browser);
+await enter(page);
 if (process.env.SET_PASSWORD) {
   await page.getByLabel("E-mail").fill("ada@example.com");
   await page.getByLabel("New password", { exact: false }).first().fill(process.env.SET_PASSWORD);
@@ -24,7 +17,7 @@ if (process.env.SET_PASSWORD) {
   await page.getByRole("button", { name: "Set password" }).click();
   await page.waitForURL(/overview/);
 }
-const cookies = await first.cookies();
+const cookies = await page.context().cookies();
 const link = async (pattern) => page.evaluate((p) => [...document.querySelectorAll("a")].map((a) => a.getAttribute("href")).find((h) => new RegExp(p).test(h)), pattern);
 await page.goto(base + "/p/default/events");
 const event = await link("^/p/default/events/[0-9a-f-]{36}");
@@ -48,20 +41,17 @@ const pages = {
 };
 const strangers = { signin: "/sign-in", link: "/sign-in?token=none" };
 
-for (const width of [1440, 390]) {
-  for (const colorScheme of ["light", "dark"]) {
-    const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme, reducedMotion: "reduce" });
-    const p = await context.newPage();
-    const trouble = [];
-    p.on("console", (m) => { if (m.type() === "error" && !/status of 40/.test(m.text())) trouble.push(m.text()); });
-    p.on("pageerror", (e) => trouble.push(String(e)));
-    p.on("requestfailed", (r) => { if (!r.url().endsWith("/live")) trouble.push("failed: " + r.url()); }); // a stream ends with its page
-    for (const [name, path] of Object.entries({ ...strangers, ...pages })) {
-      if (name === "overview") await context.addCookies(cookies);
-      if (!path) { console.log(JSON.stringify({ name, width, colorScheme, missing: true })); continue; }
-      const response = await p.goto(base + path);
-      const source = await response.text();
-      await drawn(p);
+for (const [width, loaded] of ways) {
+  const { page: p, trouble } = await visit(browser, { viewport: { width, height: 900 }, colorScheme: loaded, tolerated: /status of 40/ });
+  p.on("requestfailed", (r) => { if (!r.url().endsWith("/live")) trouble.push("failed: " + r.url()); }); // a stream ends with its page
+  for (const [name, path] of Object.entries({ ...strangers, ...pages })) {
+    if (name === "overview") await p.context().addCookies(cookies);
+    if (!path) { console.log(JSON.stringify({ name, width, colorScheme: loaded, missing: true })); continue; }
+    const response = await p.goto(base + path);
+    const source = await response.text();
+    const inline = (source.match(/<[^>]+\sstyle=|<style|<script(?![^>]*\ssrc=)/g) ?? []).length;
+    await drawn(p);
+    await schemes(p, loaded, async (colorScheme, grave) => {
       const facts = await p.evaluate(() => {
         const lum = (c) => { const [r, g, b] = c.match(/[\d.]+/g).map(Number); return (0.299 * r + 0.587 * g + 0.114 * b) / 255; };
         const body = getComputedStyle(document.body);
@@ -72,30 +62,33 @@ for (const width of [1440, 390]) {
           h1: document.querySelectorAll("h1").length, lang: document.documentElement.lang, background: lum(body.backgroundColor), text: lum(body.color), unnamed,
         };
       });
-      facts.inline = (source.match(/<[^>]+\sstyle=|<style|<script(?![^>]*\ssrc=)/g) ?? []).length;
-      if (await p.evaluate(() => document.activeElement === document.body)) await p.keyboard.press("Tab");
+      // Tab goes on from where one was: in the second scheme, back to what it led to in the first.
+      if (await p.evaluate(() => { window.tabbed?.focus(); return document.activeElement === document.body; })) await p.keyboard.press("Tab");
       facts.focus = await p.evaluate(() => {
         if (!document.querySelector("a,button,input,summary")) return true;
         const e = document.activeElement;
-        return e && e !== document.body ? getComputedStyle(e).outlineStyle !== "none" || getComputedStyle(e).boxShadow !== "none" : false;
+        const shown = e && e !== document.body && (getComputedStyle(e).outlineStyle !== "none" || getComputedStyle(e).boxShadow !== "none");
+        window.tabbed = e;
+        e?.blur();
+        return shown;
       });
-      await p.evaluate(() => document.activeElement?.blur());
-      await p.screenshot({ path: `${folder}/${name}-${width}-${colorScheme}.png`, fullPage: true });
-      facts.grave = await grave(p);
-      console.log(JSON.stringify({ name, width, colorScheme, status: response.status(), ...facts, trouble: trouble.splice(0) }));
-    }
-    if (width === 390) { // the side bar is behind a button there
-      await p.goto(base + pages.overview);
+      await shot(p, `${name}-${width}-${colorScheme}`);
+      console.log(JSON.stringify({ name, width, colorScheme, status: response.status(), inline, grave, ...facts, trouble: trouble.splice(0) }));
+    });
+  }
+  if (width === 390) { // the side bar is behind a button there
+    await p.goto(base + pages.overview);
+    await schemes(p, loaded, async (colorScheme) => {
       const menu = p.getByRole("navigation", { name: "Pages" });
       const hidden = !(await menu.isVisible());
       await p.getByRole("button", { name: "Menu" }).focus();
       await p.keyboard.press("Enter");
       const opened = await menu.isVisible();
-      await p.screenshot({ path: `${folder}/menu-${width}-${colorScheme}.png` });
+      await shot(p, `menu-${width}-${colorScheme}`, false);
       await p.keyboard.press("Escape");
       console.log(JSON.stringify({ name: "menu", width, colorScheme, menu: hidden && opened && !(await menu.isVisible()) }));
-    }
-    await context.close();
+    });
   }
+  await p.context().close();
 }
 await browser.close();

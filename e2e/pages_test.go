@@ -33,7 +33,7 @@ type pageReport struct {
 }
 
 // browse runs a script in Chromium, with a sign-in link, and returns what it
-// printed. Screenshots go to HEDGEROW_SHOTS, if it is set.
+// printed.
 func browse(t *testing.T, p *proc, script, name string, env ...string) []byte {
 	t.Helper()
 	out := p.w.mustRun("project", "sign-in-link")
@@ -41,14 +41,27 @@ func browse(t *testing.T, p *proc, script, name string, env ...string) []byte {
 	if link == "" {
 		t.Fatalf("no link in %q", out)
 	}
-	folder := t.TempDir()
-	if dir := os.Getenv("HEDGEROW_SHOTS"); dir != "" {
-		folder = dir + "/" + name
-		if err := os.MkdirAll(folder, 0o755); err != nil {
-			t.Fatal(err)
-		}
+	return node(t, env, script, p.base, link, shots(t, name))
+}
+
+// shots is the folder for a script's screenshots: none, unless HEDGEROW_SHOTS
+// names one for all of them.
+func shots(t *testing.T, name string) string {
+	t.Helper()
+	dir := os.Getenv("HEDGEROW_SHOTS")
+	if dir == "" {
+		return ""
 	}
-	cmd := exec.CommandContext(t.Context(), "node", script, p.base, link, folder)
+	if err := os.MkdirAll(dir+"/"+name, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	return dir + "/" + name
+}
+
+// node runs a script and returns what it printed.
+func node(t *testing.T, env []string, script string, args ...string) []byte {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "node", append([]string{script}, args...)...)
 	cmd.Env = append(os.Environ(), env...)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

@@ -6,34 +6,20 @@
 //
 // It prints a line of JSON for each step that it has seen hold, and stops at the
 // first that does not.
-import { chromium } from "playwright-core";
 import { Prompts } from "@posthog/ai";
-import { existsSync, readFileSync } from "node:fs";
-import { everyWay } from "./look.mjs";
+import { readFileSync } from "node:fs";
+import { base, counts, enter, everyWay, launch, sees as shows, until, visit } from "./look.mjs";
 
-const [base, signIn, folder] = process.argv.slice(2);
 const { KEY, TOKEN } = process.env;
-const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
-const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
-const trouble = [];
-const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, reducedMotion: "reduce" });
-const page = await context.newPage();
-page.setDefaultTimeout(15_000);
-page.on("console", (m) => { if (m.type() === "error" && !/status of 4\d\d/.test(m.text())) trouble.push(m.text()); });
-page.on("pageerror", (e) => trouble.push(String(e)));
+const browser = await launch();
+const { page, trouble } = await visit(browser, { tolerated: /status of 4\d\d/ });
 
 const step = async (name, ok, why = "") => {
   if (!ok) throw new Error(`${name}: not so at ${page.url()} ${why}\n${await page.locator("body").innerText()}`);
   console.log(JSON.stringify({ step: name }));
 };
-const sees = async (text) => {
-  for (let i = 0; i < 100; i++) {
-    if ((await page.locator("body").innerText().catch(() => "")).includes(text)) return true;
-    await new Promise((done) => setTimeout(done, 50));
-  }
-  return false;
-};
-const looks = (name) => everyWay(page, `${folder}/${name}`, (found) => step(`${name}, ${found.at}`, found.trouble.length === 0, found.trouble.join("\n")));
+const sees = (text) => shows(page, text);
+const looks = (name) => everyWay(page, name, (found) => step(`${name}, ${found.at}`, found.trouble.length === 0, found.trouble.join("\n")));
 const field = (name) => page.locator(`main [name="${name}"]`);
 const open = (path) => page.goto(base + "/p/default" + path);
 const call = async (prompt, system) => {
@@ -44,9 +30,7 @@ const call = async (prompt, system) => {
   await r.text();
 };
 
-await page.goto(signIn);
-await page.getByRole("button").first().click();
-await page.waitForURL(/\/(welcome|account)/);
+await enter(page);
 await open("/overview");
 await page.getByRole("link", { name: "Prompts", exact: true }).click();
 await step("there is none yet", await sees("No prompts yet"));
@@ -108,16 +92,14 @@ await call("support_answer@production", one);
 await call("", one);
 await call("support_answer@1", "You answer the tickets of Elm Street. Be rude.");
 await call("elsewhere@4", "Another prompt, which nobody keeps here.");
-for (let i = 0; i < 100; i++) {
+await step("the version has its calls", await until(async () => {
   await open("/prompts/support_answer");
-  if (await page.locator("table a", { hasText: /^4$/ }).count()) break;
-  await new Promise((done) => setTimeout(done, 100));
-}
-await step("the version has its calls", await page.locator("table a", { hasText: /^4$/ }).count() === 1);
+  return await page.locator("table a", { hasText: /^4$/ }).count() === 1;
+}));
 await step("drift is told", await sees("1 call drifted"));
 await looks("prompt");
 await page.getByRole("link", { name: "Look at them" }).click();
-await step("the link leads to the call that drifted", await page.locator("main table tbody tr").count() === 1);
+await step("the link leads to the call that drifted", await page.waitForURL(/\/events\?/).then(() => counts(page.locator("main table tbody tr"), 1)));
 
 // The label.
 await open("/prompts/support_answer?show=2");

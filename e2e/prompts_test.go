@@ -8,7 +8,6 @@ import (
 	"net/url"
 	"regexp"
 	"testing"
-	"time"
 )
 
 // TestPrompts goes the way of a prompt in a real browser, and then looks at what
@@ -68,7 +67,7 @@ func TestPrompts(t *testing.T) {
 	}
 	// PostHog gets the same, and never the text.
 	sent := 0
-	w.await(20*time.Second, func() bool {
+	w.await(func() bool {
 		sent = 0
 		for _, e := range w.ph.Events() {
 			if e.Name == "$ai_generation" && string(e.Properties["$ai_prompt_name"]) == `"support_answer"` && string(e.Properties["$ai_prompt_version"]) == "1" {

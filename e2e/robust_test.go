@@ -24,6 +24,7 @@ const chatBody = `{"model":"gpt-4.1-mini","messages":[{"role":"user","content":"
 // load makes calls until stop, each with a trace id of its own. It returns those
 // whose answers ended, with the time.
 type load struct {
+	w     *world
 	mu    sync.Mutex
 	ended map[string]time.Time
 	wg    sync.WaitGroup
@@ -32,7 +33,7 @@ type load struct {
 
 func startLoad(p *proc, round, workers int) *load {
 	ctx, cancel := context.WithCancel(context.Background())
-	l := &load{ended: make(map[string]time.Time), stop: cancel}
+	l := &load{w: p.w, ended: make(map[string]time.Time), stop: cancel}
 	for w := range workers {
 		l.wg.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
@@ -51,6 +52,15 @@ func startLoad(p *proc, round, workers int) *load {
 		})
 	}
 	return l
+}
+
+// await waits until n calls have ended.
+func (l *load) await(n int) {
+	l.w.await(func() bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		return len(l.ended) >= n
+	}, func() string { return fmt.Sprintf("fewer than %d calls have ended", n) })
 }
 
 func (l *load) end() map[string]time.Time {
@@ -96,6 +106,7 @@ func TestCrash(t *testing.T) {
 	w.flushFast()
 	for round := range rounds {
 		l, stalls := startLoad(p, round, 4), watchStalls()
+		l.await(8) // two a worker, however slow the machine
 		time.Sleep(time.Duration(400+rand.IntN(600)) * time.Millisecond)
 		killed := time.Now() // the signal is on its way after this; that the process is gone may take a while
 		p.kill()
@@ -125,7 +136,7 @@ func TestCrash(t *testing.T) {
 		}
 		return list
 	}
-	w.await(60*time.Second, func() bool { return len(missing(count())) == 0 }, func() string {
+	w.await(func() bool { return len(missing(count())) == 0 }, func() string {
 		m := missing(count())
 		slices.Sort(m)
 		return fmt.Sprintf("%d of %d promised calls are not stored, such as %v\n%s", len(m), len(promised), m[:min(20, len(m))], p.logs())
@@ -143,7 +154,7 @@ func TestCrash(t *testing.T) {
 		}
 	}
 	// Sent and stored agree, event by event.
-	w.await(60*time.Second, func() bool { return len(w.ph.Events()) >= len(byUUID) }, func() string {
+	w.await(func() bool { return len(w.ph.Events()) >= len(byUUID) }, func() string {
 		return fmt.Sprintf("PostHog has %d of %d events\n%s", len(w.ph.Events()), len(byUUID), p.logs())
 	})
 	sent := make(map[string]bool)
@@ -185,7 +196,7 @@ func TestPostHogDown(t *testing.T) {
 		t.Fatalf("%d events came through an outage", n)
 	}
 	w.ph.SetDown(false)
-	w.await(45*time.Second, func() bool { return len(w.ph.Events()) == calls }, func() string {
+	w.await(func() bool { return len(w.ph.Events()) == calls }, func() string {
 		return fmt.Sprintf("%d of %d events after the outage\n%s", len(w.ph.Events()), calls, p.logs())
 	})
 	p.stop()
@@ -197,7 +208,7 @@ func TestGracefulStop(t *testing.T) {
 	w := newWorld(t)
 	p := w.start()
 	l := startLoad(p, 0, 8)
-	time.Sleep(500 * time.Millisecond)
+	l.await(100)
 	p.stop()
 	ended := l.end()
 	p = w.start()
@@ -212,13 +223,14 @@ func TestGracefulStop(t *testing.T) {
 			t.Errorf("call %s was answered and is not recorded", trace)
 		}
 	}
-	w.await(30*time.Second, func() bool { return len(w.ph.Events()) >= len(ended) }, func() string { return "PostHog has too few events" })
+	w.await(func() bool { return len(w.ph.Events()) >= len(ended) }, func() string { return "PostHog has too few events" })
 	p.stop()
 }
 
 // TestFailures is every way in which a provider can fail: the caller sees what
 // the provider said, and one event says what happened.
 func TestFailures(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.env = []string{"HEDGEROW_UPSTREAM_TIMEOUT=1s"}
 	p := w.start()
@@ -243,12 +255,20 @@ func TestFailures(t *testing.T) {
 		{name: "hang-up", sim: "first=0ms; gap=20ms; chunks=200", body: stream, eventStatus: 200, errType: event.ErrTypeClientGone, hangUp: true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
+			status, body, err := 0, "", error(nil)
 			if c.hangUp {
-				time.AfterFunc(400*time.Millisecond, cancel)
+				ctx, cancel := context.WithCancel(t.Context())
+				resp, openErr := p.open(ctx, "/v1/chat/completions", c.sim, c.body, "X-PostHog-Trace-Id", "fail-"+c.name)
+				if openErr != nil {
+					t.Fatal(openErr)
+				}
+				_, _ = io.ReadFull(resp.Body, make([]byte, 200)) // in the midst of the answer
+				cancel()
+				_, err = io.ReadAll(resp.Body)
+				resp.Body.Close()
+			} else {
+				status, body, err = p.post(t.Context(), "/v1/chat/completions", c.sim, c.body, "X-PostHog-Trace-Id", "fail-"+c.name)
 			}
-			status, body, err := p.post(ctx, "/v1/chat/completions", c.sim, c.body, "X-PostHog-Trace-Id", "fail-"+c.name)
 			if broken := c.status == 0; (err != nil) != broken {
 				t.Fatalf("the caller saw %d %v", status, err)
 			}
@@ -350,6 +370,7 @@ func rss(t *testing.T, p *proc) int64 {
 // TestWrongSettings starts hedgerow with each wrong setting: the exit code, and
 // words that say what is wrong and what to do.
 func TestWrongSettings(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	file := filepath.Join(dir, "a-file")
 	yaml := filepath.Join(dir, "bad.yaml")
@@ -423,6 +444,7 @@ func TestWrongSettings(t *testing.T) {
 // TestConnectionCommand goes through a connection's life on the command line, on
 // a running server and without one.
 func TestConnectionCommand(t *testing.T) {
+	t.Parallel()
 	for _, running := range []bool{true, false} {
 		t.Run(fmt.Sprint("Running=", running), func(t *testing.T) {
 			w := newWorld(t)
@@ -463,7 +485,7 @@ func TestConnectionCommand(t *testing.T) {
 					t.Errorf("a disabled connection sent %d events", n-before)
 				}
 				w.mustRun("connection", "enable")
-				w.await(15*time.Second, func() bool { return len(w.ph.Events()) == before+5 }, func() string { return "the backlog did not arrive\n" + p.logs() })
+				w.await(func() bool { return len(w.ph.Events()) == before+5 }, func() string { return "the backlog did not arrive\n" + p.logs() })
 			}
 			w.mustRun("connection", "delete", "--yes")
 			if out := w.mustRun("connection", "status"); !strings.Contains(out, "no PostHog connection") {
@@ -478,6 +500,7 @@ func TestConnectionCommand(t *testing.T) {
 
 // TestAPI covers what a stranger, a wrong key and a wrong question get.
 func TestAPI(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.start()
 	ask := func(path, key string) (int, string) {

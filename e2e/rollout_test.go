@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	posthogsdk "github.com/posthog/posthog-go"
 
@@ -25,6 +24,7 @@ const rolloutFlag = `{"flags":[{"id":7,"key":"support-prompt","active":true,"ver
 // TestRollout gives users two versions of a prompt by the variants of a PostHog
 // flag, through the gateway, the API and the SDK, and stops it.
 func TestRollout(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.env = append(w.env, "POSTHOG_PERSONAL_API_KEY="+posthogtest.PersonalKeyValue)
 	if err := w.ph.SetDefinitions([]byte(rolloutFlag)); err != nil {
@@ -103,7 +103,7 @@ func TestRollout(t *testing.T) {
 	named := func(name string) []posthogtest.Event {
 		return slices.DeleteFunc(w.ph.Events(), func(e posthogtest.Event) bool { return e.Name != name })
 	}
-	w.await(20*time.Second, func() bool { return len(named("$ai_generation")) == users+1 && len(named(posthog.FlagCalled)) >= users }, func() string {
+	w.await(func() bool { return len(named("$ai_generation")) == users+1 && len(named(posthog.FlagCalled)) >= users }, func() string {
 		return fmt.Sprintf("PostHog has %d calls and %d meetings\n%s", len(named("$ai_generation")), len(named(posthog.FlagCalled)), p.logs())
 	})
 	for _, e := range named("$ai_generation") {
@@ -193,6 +193,7 @@ func TestRollout(t *testing.T) {
 // TestRolloutAlone is a rollout where there is no PostHog: hedgerow's own
 // percentages, by PostHog's hash.
 func TestRolloutAlone(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.env = append(w.env, "POSTHOG_API_KEY=")
 	p := w.start()

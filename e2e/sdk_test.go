@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strconv"
 	"testing"
-	"time"
 
 	"github.com/anthropics/anthropic-sdk-go"
 	anthropicoption "github.com/anthropics/anthropic-sdk-go/option"
@@ -30,10 +29,11 @@ import (
 // the provider with the SDK's middleware, and compares the two events field by
 // field: as hedgerow stores them, and as they arrive in PostHog.
 func TestSDKEqualsGateway(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	p := w.start()
 	w.flushFast()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 
 	sdk, err := hedgerow.New(hedgerow.Config{APIKey: p.token(), Host: p.base, Logger: slog.New(slog.DiscardHandler)})
@@ -292,7 +292,7 @@ func (w *world) inPostHog(t *testing.T, p *proc, uuid json.RawMessage) map[strin
 		t.Fatal(err)
 	}
 	var got []posthogtest.Event
-	w.await(15*time.Second, func() bool { got = w.ph.ByUUID(id); return len(got) == 1 }, func() string { return "not in PostHog\n" + p.logs() })
+	w.await(func() bool { got = w.ph.ByUUID(id); return len(got) == 1 }, func() string { return "not in PostHog\n" + p.logs() })
 	fields := maps.Clone(got[0].Properties)
 	fields["event"], fields["distinct_id"] = json.RawMessage(got[0].Name), json.RawMessage(got[0].DistinctID)
 	return fields

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -17,6 +18,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -27,6 +29,10 @@ import (
 )
 
 const phKey = "phc_e2e_0123456789abcdefghijklmnopqrstuv"
+
+// patience is how long a test waits for what must come. What comes soon on a
+// free machine comes late on one that is slow and does much beside.
+const patience = 2 * time.Minute
 
 var binary string
 
@@ -76,14 +82,23 @@ func newWorld(t testing.TB) *world {
 	return w
 }
 
+// port is the next to try. Ports from 32768 on are those that systems give to
+// outgoing connections: one of them could be taken between two starts.
+var port = func() *atomic.Int64 { n := new(atomic.Int64); n.Store(10_000 + rand.Int64N(20_000)); return n }()
+
+// freeAddr is an address of this machine at which nothing listens, and which no
+// other test gets.
 func freeAddr(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", 10_000+port.Add(1)%20_000))
+		if err == nil {
+			defer l.Close()
+			return l.Addr().String()
+		}
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Fatal("no port is free")
+	return ""
 }
 
 // environ is the process's environment: nothing of the machine's own settings
@@ -112,7 +127,7 @@ type proc struct {
 func (w *world) start(args ...string) *proc {
 	w.t.Helper()
 	p := w.launch(args...)
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(patience)
 	for {
 		resp, err := http.Get(p.base + "/readyz")
 		if err == nil {
@@ -127,7 +142,7 @@ func (w *world) start(args ...string) *proc {
 		case <-time.After(10 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			w.t.Fatalf("hedgerow is not ready after 30 s:\n%s", p.logs())
+			w.t.Fatalf("hedgerow is not ready after %v:\n%s", patience, p.logs())
 		}
 	}
 	if m := regexp.MustCompile(`API key\s+(hr_\w+)`).FindStringSubmatch(p.stdout()); m != nil {
@@ -185,15 +200,15 @@ func (p *proc) kill() {
 	<-p.done
 }
 
-// stop is SIGTERM; it fails the test when the process does not end in 11 s or
-// ends badly.
+// stop is SIGTERM; it fails the test when the process does not end in 30 s, of
+// which its grace for what still runs is 10, or ends badly.
 func (p *proc) stop() {
 	p.w.t.Helper()
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.done:
-	case <-time.After(11 * time.Second):
-		p.w.t.Errorf("hedgerow has not stopped 11 s after SIGTERM:\n%s", p.logs())
+	case <-time.After(30 * time.Second):
+		p.w.t.Errorf("hedgerow has not stopped 30 s after SIGTERM:\n%s", p.logs())
 		p.kill()
 		return
 	}
@@ -282,26 +297,37 @@ func (p *proc) stored(q string) []*query.Event {
 func (p *proc) awaitStored(q string, n int) []*query.Event {
 	p.w.t.Helper()
 	var got []*query.Event
-	p.w.await(45*time.Second, func() bool { got = p.stored(q); return len(got) >= n }, func() string {
+	p.w.await(func() bool { got = p.stored(q); return len(got) >= n }, func() string {
 		return fmt.Sprintf("%d events stored for %q, want %d\n%s", len(got), q, n, p.logs())
 	})
 	return got
 }
 
-func (w *world) await(d time.Duration, ok func() bool, say func() string) {
+func (w *world) await(ok func() bool, say func() string) {
 	w.t.Helper()
-	for deadline := time.Now().Add(d); !ok(); time.Sleep(20 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !ok(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			w.t.Fatalf("after %v: %s", d, say())
+			w.t.Fatalf("after %v: %s", patience, say())
 		}
 	}
 }
 
 // post sends a request through the gateway as a plain HTTP client would.
 func (p *proc) post(ctx context.Context, path, sim string, body string, header ...string) (int, string, error) {
-	req, err := http.NewRequestWithContext(ctx, "POST", p.base+path, strings.NewReader(body))
+	resp, err := p.open(ctx, path, sim, body, header...)
 	if err != nil {
 		return 0, "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b), err
+}
+
+// open is post until the answer begins.
+func (p *proc) open(ctx context.Context, path, sim string, body string, header ...string) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, "POST", p.base+path, strings.NewReader(body))
+	if err != nil {
+		return nil, err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	if strings.Contains(path, "/messages") {
@@ -316,13 +342,7 @@ func (p *proc) post(ctx context.Context, path, sim string, body string, header .
 	for i := 0; i+1 < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])
 	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return 0, "", err
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	return resp.StatusCode, string(b), err
+	return http.DefaultClient.Do(req)
 }
 
 func exitCode(err error) int {

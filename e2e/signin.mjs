@@ -6,31 +6,21 @@
 //
 // It prints a line of JSON for each step that it has seen hold, and stops at the
 // first that does not.
-import { chromium } from "playwright-core";
-import { existsSync } from "node:fs";
+import { base, launch, sees, shot, signIn, until, visit } from "./look.mjs";
 
-const [base, signIn, folder] = process.argv.slice(2);
-const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
-const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
-const trouble = [];
+const browser = await launch();
+const troubles = [];
 const person = async (options) => {
-  const context = await browser.newContext({ viewport: { width: 1200, height: 900 }, ...options });
-  const page = await context.newPage();
-  page.setDefaultTimeout(10_000);
-  page.on("console", (m) => { if (m.type() === "error" && !/status of 4\d\d/.test(m.text())) trouble.push(m.text()); });
-  page.on("pageerror", (e) => trouble.push(String(e)));
-  return page;
+  const v = await visit(browser, { viewport: { width: 1200, height: 900 }, tolerated: /status of 4\d\d/, ...options });
+  troubles.push(v.trouble);
+  return v.page;
 };
 const step = async (name, page, ok) => {
   if (!ok) throw new Error(`${name}: not so at ${page.url()}\n${await page.locator("body").innerText()}`);
-  await page.screenshot({ path: `${folder}/${name.replaceAll(" ", "-")}.png` });
+  await shot(page, name.replaceAll(" ", "-"), false);
   console.log(JSON.stringify({ step: name }));
 };
 const has = async (page, text) => (await page.locator("body").innerText().catch(() => "")).includes(text);
-const sees = async (page, text) => {
-  for (let i = 0; i < 100 && !await has(page, text); i++) await new Promise((done) => setTimeout(done, 50));
-  return has(page, text);
-};
 const setPassword = async (page, password) => {
   await page.getByLabel("New password", { exact: false }).first().fill(password);
   await page.getByLabel("New password again").fill(password);
@@ -85,7 +75,7 @@ await step("a key is shown once", ada, /^hr_\w{40}$/.test(key));
 const answer = await fetch(base + "/api/v1/events", { headers: { authorization: "Bearer " + key } });
 await step("the key works", ada, answer.status === 200);
 await ada.getByRole("link", { name: "Keys" }).click();
-await step("the key is not shown again", ada, !(await ada.content()).includes(key));
+await step("the key is not shown again", ada, await until(async () => await ada.locator("#new-key").count() === 0) && !(await ada.content()).includes(key));
 await ada.locator("tr", { hasText: "ci" }).locator("summary").click();
 await ada.getByRole("button", { name: "Revoke ci" }).click();
 await step("the key is revoked", ada, await sees(ada, "The key is revoked") && (await fetch(base + "/api/v1/events", { headers: { authorization: "Bearer " + key } })).status === 401);
@@ -153,5 +143,6 @@ for (let i = 0; i < 11; i++) {
 }
 await ada.getByText("Too many").waitFor();
 await step("guessing is bounded", ada, await sees(ada, "Too many sign-ins have failed"));
+const trouble = troubles.flat();
 if (trouble.length) throw new Error("the browser complains: " + trouble.join("\n"));
 await browser.close();

@@ -9,37 +9,21 @@
 // the provider was told to say what happens next, else in 40 %. It prints a line
 // of JSON for each step that it has seen hold, and stops at the first that does
 // not.
-import { chromium } from "playwright-core";
-import { existsSync } from "node:fs";
-import { everyWay } from "./look.mjs";
+import { base, counts, enter, everyWay, launch, sees as shows, until, visit } from "./look.mjs";
 
-const [base, signIn, folder] = process.argv.slice(2);
 const { TOKEN, KEY } = process.env;
-const executablePath = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
-const browser = await chromium.launch({ executablePath, args: ["--no-sandbox", "--disable-dev-shm-usage"] });
-const context = await browser.newContext({ viewport: { width: 1440, height: 900 }, reducedMotion: "reduce" });
-const page = await context.newPage();
-page.setDefaultTimeout(15_000);
-const trouble = [];
-page.on("console", (m) => { if (m.type() === "error" && !/status of 4\d\d/.test(m.text())) trouble.push(m.text()); });
-page.on("pageerror", (e) => trouble.push(String(e)));
+const browser = await launch();
+const { page, trouble } = await visit(browser, { tolerated: /status of 4\d\d/ });
 const step = async (name, ok, why = "") => {
   if (!ok) throw new Error(`${name}: not so at ${page.url()} ${why}\n${await page.locator("body").innerText()}`);
   console.log(JSON.stringify({ step: name }));
 };
-const sees = async (...texts) => {
-  for (const text of texts) {
-    if (!await page.getByText(text).first().waitFor().then(() => true, () => false)) return false;
-  }
-  return true;
-};
-const looks = (name) => everyWay(page, `${folder}/${name}`, (found) => step(`${name}, ${found.at}`, found.trouble.length === 0, found.trouble.join("\n")));
+const sees = (...texts) => shows(page, ...texts);
+const looks = (name) => everyWay(page, name, (found) => step(`${name}, ${found.at}`, found.trouble.length === 0, found.trouble.join("\n")));
 const field = (name) => page.locator(`main [name="${name}"]`);
 const side = (name) => page.getByRole("navigation").getByRole("link", { name, exact: true }).first().click();
 
-await page.goto(signIn);
-await page.getByRole("button").first().click();
-await page.waitForURL(/\/(welcome|account)/);
+await enter(page);
 
 // A prompt, and a version that says more.
 await page.goto(base + "/p/default/overview");
@@ -58,7 +42,7 @@ await field("label").selectOption("staging");
 await page.getByRole("button", { name: "Save as a new version" }).click();
 await step("the second version has its label", await sees("Version 2 is saved and has the label staging"));
 await page.getByRole("link", { name: "Changes" }).click();
-await step("the difference is seen", await page.locator(".diff .removed", { hasText: "Be kind." }).count() === 1 && await page.locator(".diff .added", { hasText: "say what happens next" }).count() === 1);
+await step("the difference is seen", await counts(page.locator(".diff .removed", { hasText: "Be kind." }), 1) && await counts(page.locator(".diff .added", { hasText: "say what happens next" }), 1));
 
 // Version 2 for the variant treatment, behind PostHog's flag.
 await side("Rollouts");
@@ -114,11 +98,10 @@ const told = await fetch(base + "/batch/", { method: "POST", headers: { "Content
 await step("the outcomes are taken", told.status === 200, await told.text());
 
 // The verdict.
-for (let i = 0; i < 150; i++) {
+await until(async () => {
   await page.goto(experiment);
-  if (await page.getByRole("region", { name: "Verdict" }).getByText("treatment is better than control").count() && await page.getByRole("region", { name: "Arms" }).getByText(String(treated), { exact: true }).count()) break;
-  await page.waitForTimeout(200);
-}
+  return await page.getByRole("region", { name: "Verdict" }).getByText("treatment is better than control").count() && await page.getByRole("region", { name: "Arms" }).getByText(String(treated), { exact: true }).count();
+});
 const verdict = await page.locator("main").innerText();
 await step("the verdict is the truth", /\bwinner\b/.test(verdict) && verdict.includes("treatment is better than control") && verdict.includes(String(treated)), verdict);
 await looks("verdict");
@@ -137,7 +120,7 @@ await looks("losing-trace");
 // The rollout knows its calls; then the better version is everybody's.
 await side("Rollouts");
 await page.getByRole("link", { name: "support_answer" }).click();
-await step("the arms have their calls", await page.getByRole("region", { name: "Arms" }).getByRole("link", { name: String(treated), exact: true }).count() === 1);
+await step("the arms have their calls", await counts(page.getByRole("region", { name: "Arms" }).getByRole("link", { name: String(treated), exact: true }), 1));
 await looks("rollout");
 await side("Prompts");
 await page.getByRole("link", { name: "support_answer" }).click();

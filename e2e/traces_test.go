@@ -16,6 +16,7 @@ import (
 // the trace itself nearly last. The end is one tree whose sums count each call
 // once, and a part that comes late finds its place.
 func TestTraceAcrossDoors(t *testing.T) {
+	t.Parallel()
 	const id, root, agent = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331", "00f067aa0ba902b7"
 	w := newWorld(t)
 	p := w.start()
