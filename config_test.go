@@ -71,7 +71,7 @@ func TestEnvironment(t *testing.T) {
 		defer c.Close(t.Context())
 		c.Capture(t.Context(), "a", nil)
 		c.Capture(t.Context(), "b", nil)
-		deadline := time.Now().Add(5 * time.Second)
+		deadline := time.Now().Add(time.Minute)
 		for ph.Count() < 2 && time.Now().Before(deadline) {
 			time.Sleep(time.Millisecond)
 		}

@@ -77,7 +77,7 @@ func ExampleClient_Flush() {
 	}
 	handler := func(ctx context.Context) {
 		defer func() {
-			ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+			ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 			defer cancel()
 			_ = client.Flush(ctx)
 		}()

@@ -152,6 +152,7 @@ func TestMCP(t *testing.T) {
 			driveQuestions(t, p, c)
 			p.stop()
 			noPlainKeys(t, w, p)
+			_ = c.session.Close() // until its process has ended, it may write
 			if c.stderr != nil && c.stderr.Len() > 0 {
 				t.Errorf("hedgerow mcp wrote to its standard error: %s", c.stderr)
 			}

@@ -185,7 +185,7 @@ func TestPostHogDown(t *testing.T) {
 		if err != nil || status != http.StatusOK {
 			t.Fatalf("call %d: %d %v", i, status, err)
 		}
-		if d := time.Since(start); d > 2*time.Second {
+		if d := time.Since(start); d > 20*time.Second { // less than what a PostHog that is down is waited for, on the slowest of machines
 			t.Errorf("call %d took %v while PostHog was down", i, d)
 		}
 	}

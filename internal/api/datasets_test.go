@@ -50,7 +50,7 @@ func TestDatasets(t *testing.T) {
 		if a.status != 200 || r["status"] != "running" {
 			t.Fatalf("%d %s", a.status, a.raw)
 		}
-		for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 			a := f.get("/api/v1/datasets/golden/runs/" + id)
 			r, _ := a.body["run"].(map[string]any)
 			if r["status"] == "done" {

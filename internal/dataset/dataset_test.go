@@ -178,7 +178,7 @@ func (r *rig) start(s dataset.Set, p dataset.Plan) dataset.Run {
 
 func (r *rig) ended(id string) dataset.Run {
 	r.t.Helper()
-	for end := time.Now().Add(10 * time.Second); ; time.Sleep(2 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(2 * time.Millisecond) {
 		run, err := r.Run("p1", id)
 		if err != nil {
 			r.t.Fatal(err)

@@ -112,7 +112,7 @@ func (r *rig) run(queues int) {
 
 func (r *rig) await(ok func() bool) {
 	r.t.Helper()
-	for end := time.Now().Add(10 * time.Second); !ok(); {
+	for end := time.Now().Add(time.Minute); !ok(); {
 		if time.Now().After(end) {
 			r.t.Fatal("it did not come to pass")
 		}

@@ -26,7 +26,7 @@ import (
 
 // patience bounds every wait of these tests: it passes only where something is
 // broken.
-const patience = 10 * time.Second
+const patience = time.Minute
 
 // rig is a gateway that serves on loopback and whose events are collected.
 type rig struct {

@@ -124,7 +124,7 @@ func TestAppendMoreThanFits(t *testing.T) {
 			for i := range batch {
 				batch[i] = newEvent("p1", 7<<20)
 			}
-			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 			defer cancel()
 			if err := j.Append(ctx, batch...); err != nil {
 				t.Error(err)
@@ -239,7 +239,7 @@ func TestAppendWithoutAnswer(t *testing.T) {
 		if errors.As(err, &ae) && len(ae.Failed) != n {
 			t.Errorf("%d failures of %d", len(ae.Failed), n)
 		}
-		if d := time.Since(start); d > 2*time.Second {
+		if d := time.Since(start); d > time.Minute {
 			t.Errorf("%d events took %v", n, d)
 		}
 	}
@@ -249,7 +249,7 @@ func TestAppendWithoutAnswer(t *testing.T) {
 	if err := j.Close(ctx); err == nil {
 		t.Error("Close says that all is well")
 	}
-	if d := time.Since(start); d > 2*time.Second {
+	if d := time.Since(start); d > time.Minute {
 		t.Errorf("Close took %v", d)
 	}
 }

@@ -1,8 +1,9 @@
 package journal_test
 
 import (
+	"bytes"
 	"context"
-	"encoding/json"
+	"slices"
 	"testing"
 	"time"
 
@@ -27,7 +28,7 @@ func open(t testing.TB, c journal.Config) *journal.Journal {
 
 func closeJournal(t testing.TB, j *journal.Journal) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := j.Close(ctx); err != nil {
 		t.Errorf("Close: %v", err)
@@ -47,11 +48,8 @@ func newEvent(project string, size int) *event.Event {
 		Model:      "gpt-4.1-mini",
 	}
 	if size > 0 {
-		text := make([]byte, size)
-		for i := range text {
-			text[i] = 'a' + byte(i%26)
-		}
-		e.Content.Input, _ = json.Marshal(string(text))
+		text := bytes.Repeat([]byte("abcdefghijklmnopqrstuvwxyz"), size/26+1)[:size]
+		e.Content.Input = slices.Concat([]byte{'"'}, text, []byte{'"'})
 	}
 	return e
 }

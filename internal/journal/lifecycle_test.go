@@ -79,7 +79,7 @@ func TestClose(t *testing.T) {
 		}
 	}
 	wg.Wait()
-	if d := time.Since(start); d > 5*time.Second {
+	if d := time.Since(start); d > 30*time.Second {
 		t.Errorf("Close took %v", d)
 	}
 	wantError(t, j.Append(t.Context(), newEvent("p1", 10)), event.CodeUnavailable, "shutting down")
@@ -146,7 +146,7 @@ func TestCloseGivenUp(t *testing.T) {
 	if err := j.Close(ctx); err != nil && !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
-	ctx, cancel = context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel = context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	j.Close(ctx) // it went on behind; the folder is free when this returns
 	if ctx.Err() != nil {
@@ -290,7 +290,7 @@ func TestKeyValue(t *testing.T) {
 		select {
 		case e := <-w.Updates():
 			return e
-		case <-time.After(10 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatal("the watch is silent")
 			return nil
 		}
@@ -380,7 +380,7 @@ func TestExternalNATS(t *testing.T) {
 	s.WaitForShutdown()
 	start := time.Now()
 	err := j.Append(t.Context(), newEvent("p1", 10))
-	if code := event.AsError(err).Code; err == nil || code != event.CodeUnavailable && code != event.CodeTimeout || time.Since(start) > 5*time.Second {
+	if code := event.AsError(err).Code; err == nil || code != event.CodeUnavailable && code != event.CodeTimeout || time.Since(start) > 30*time.Second {
 		t.Errorf("without a server: %v after %v", err, time.Since(start))
 	}
 
@@ -389,7 +389,7 @@ func TestExternalNATS(t *testing.T) {
 	for start = time.Now(); ; time.Sleep(50 * time.Millisecond) {
 		if err = j2.Append(t.Context(), again); err == nil {
 			break
-		} else if time.Since(start) > 20*time.Second {
+		} else if time.Since(start) > 2*time.Minute {
 			t.Fatal(err)
 		}
 	}
@@ -429,7 +429,7 @@ func TestBringBack(t *testing.T) {
 	begin := time.Now()
 	q = mustQueue(t, j, "q", o)
 	ds = fetchN(t, q, 4)
-	if took := time.Since(begin); took > 10*time.Second {
+	if took := time.Since(begin); took > 5*time.Minute {
 		t.Errorf("they came after %v", took)
 	}
 	var got []string

@@ -117,7 +117,7 @@ func childFull(ctx context.Context, j *journal.Journal) error {
 		e := newEvent("p1", 50_000)
 		start := time.Now()
 		if err := j.Append(ctx, e); err != nil {
-			fmt.Printf("refused %s %v %s\n", event.AsError(err).Code, time.Since(start) < 5*time.Second, err)
+			fmt.Printf("refused %s %v %s\n", event.AsError(err).Code, time.Since(start) < time.Minute, err)
 			break
 		}
 		fmt.Println("stored", e.UUID)
@@ -126,8 +126,8 @@ func childFull(ctx context.Context, j *journal.Journal) error {
 	fmt.Println("failed", event.AsError(j.Err()).Code, j.Err())
 	start := time.Now()
 	err := j.Append(ctx, newEvent("p1", 10))
-	fmt.Println("again", event.AsError(err).Code, time.Since(start) < time.Second)
-	closeCtx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	fmt.Println("again", event.AsError(err).Code, time.Since(start) < time.Minute)
+	closeCtx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	fmt.Println("closed", j.Close(closeCtx))
 	return nil
@@ -171,7 +171,7 @@ func natsServer(t *testing.T, dir string, port int) *server.Server {
 		t.Fatal(err)
 	}
 	s.Start()
-	if !s.ReadyForConnections(10 * time.Second) {
+	if !s.ReadyForConnections(time.Minute) {
 		t.Fatal("the NATS server does not start")
 	}
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })

@@ -233,13 +233,13 @@ func TestFetchWaits(t *testing.T) {
 	if ds, err := q.Fetch(t.Context(), 2, time.Hour); err != nil || len(ds) != 2 {
 		t.Fatalf("%d deliveries, %v", len(ds), err)
 	}
-	if d := time.Since(start); d > 2*time.Second {
+	if d := time.Since(start); d > time.Minute {
 		t.Errorf("waited %v though it had all", d)
 	}
 	time.AfterFunc(50*time.Millisecond, func() { j.Append(context.Background(), newEvent("p1", 10)) })
 	start = time.Now()
 	ds, err := q.Fetch(t.Context(), 100, 100*time.Millisecond)
-	if d := time.Since(start); err != nil || len(ds) != 1 || d < 140*time.Millisecond || d > 3*time.Second {
+	if d := time.Since(start); err != nil || len(ds) != 1 || d < 140*time.Millisecond || d > time.Minute {
 		t.Errorf("%d deliveries after %v, %v", len(ds), d, err)
 	}
 }
@@ -248,12 +248,12 @@ func TestFetchWaits(t *testing.T) {
 // none may be lost on the way until AckWait.
 func TestFetchOnBusyMachine(t *testing.T) {
 	j := open(t, journal.Config{})
-	q := mustQueue(t, j, "q", journal.QueueOptions{AckWait: time.Minute})
+	q := mustQueue(t, j, "q", journal.QueueOptions{AckWait: 10 * time.Minute})
 	batch := make([]*event.Event, 500)
 	for i := range batch {
 		batch[i] = newEvent("p1", 20_000)
 	}
-	const n = 4000
+	const n = 2000
 	for range n / len(batch) {
 		mustAppend(t, j, batch...)
 	}
@@ -266,7 +266,7 @@ func TestFetchOnBusyMachine(t *testing.T) {
 		got += len(ds)
 		ackAll(t, ds)
 	}
-	if d := time.Since(start); d > 20*time.Second {
+	if d := time.Since(start); d > 5*time.Minute {
 		t.Errorf("took %v", d)
 	}
 }
@@ -389,7 +389,7 @@ func TestDeleteQueue(t *testing.T) {
 	select {
 	case err := <-waiting:
 		wantError(t, err, event.CodeNotFound, "queue q does not exist any more")
-	case <-time.After(5 * time.Second):
+	case <-time.After(time.Minute):
 		t.Fatal("a waiting Fetch does not end")
 	}
 	_, err := q.Fetch(t.Context(), 1, 0)
@@ -468,7 +468,7 @@ func TestFetchContext(t *testing.T) {
 	time.AfterFunc(100*time.Millisecond, cancel)
 	start := time.Now()
 	ds, err := q.Fetch(ctx, 100, time.Hour)
-	if err != nil || len(ds) != 1 || time.Since(start) > 5*time.Second {
+	if err != nil || len(ds) != 1 || time.Since(start) > time.Minute {
 		t.Errorf("%d deliveries after %v, %v", len(ds), time.Since(start), err)
 	}
 }

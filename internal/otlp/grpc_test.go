@@ -57,7 +57,7 @@ func TestGRPC(t *testing.T) {
 	}
 	exporter, err := otlptracegrpc.New(t.Context(), otlptracegrpc.WithEndpoint(serveGRPC(t, h)), otlptracegrpc.WithInsecure(), otlptracegrpc.WithCompressor("gzip"),
 		otlptracegrpc.WithHeaders(map[string]string{"Authorization": "Bearer " + token}),
-		otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{Enabled: true, InitialInterval: 10 * time.Millisecond, MaxInterval: 20 * time.Millisecond, MaxElapsedTime: 10 * time.Second}))
+		otlptracegrpc.WithRetry(otlptracegrpc.RetryConfig{Enabled: true, InitialInterval: 10 * time.Millisecond, MaxInterval: 20 * time.Millisecond, MaxElapsedTime: time.Minute}))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -79,7 +79,7 @@ func TestWithJournalAndRegistry(t *testing.T) {
 	}
 	arrived := func(n int) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 		defer cancel()
 		if err := ph.WaitFor(ctx, n); err != nil {
 			t.Fatalf("%v; %+v", err, m.Status(c.ID))
@@ -93,7 +93,7 @@ func TestWithJournalAndRegistry(t *testing.T) {
 	}
 	state := func(want string) {
 		t.Helper()
-		for end := time.Now().Add(5 * time.Second); m.Status(c.ID).State != want; time.Sleep(5 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); m.Status(c.ID).State != want; time.Sleep(5 * time.Millisecond) {
 			if time.Now().After(end) {
 				t.Fatalf("status %+v, want state %s", m.Status(c.ID), want)
 			}
@@ -134,7 +134,7 @@ func TestWithJournalAndRegistry(t *testing.T) {
 	if err := reg.DeleteConnection(t.Context(), id, c.ID); err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+	for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 		if _, err := j.Lag(t.Context(), "posthog-"+c.ID); err != nil {
 			break
 		}

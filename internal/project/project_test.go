@@ -339,7 +339,7 @@ func TestTwoRegistriesSeeEachOther(t *testing.T) {
 	within := func(what string, seen func(*project.Snapshot) bool) {
 		t.Helper()
 		begin := time.Now()
-		timeout := time.After(time.Second)
+		timeout := time.After(time.Minute)
 		for {
 			select {
 			case s := <-changes:

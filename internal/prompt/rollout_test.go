@@ -235,7 +235,7 @@ func TestRolloutLife(t *testing.T) {
 	create()
 	setRollout(t, one, prompt.Rollout{Prompt: "support", Flag: "f", Arms: map[string]prompt.Arm{"test": {}}})
 	// two sees one's changes by its watch, and in their order.
-	for deadline := time.Now().Add(10 * time.Second); len(two.Rollouts(shop)) == 0 && time.Now().Before(deadline); {
+	for deadline := time.Now().Add(time.Minute); len(two.Rollouts(shop)) == 0 && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
 	}
 	if list := two.Rollouts(shop); len(list) != 1 || list[0].Flag != "f" || list[0].Prompt != "support" {

@@ -387,6 +387,7 @@ func TestTrace(t *testing.T) {
 		start, latency                 int // seconds
 	}
 	gen := event.Generation
+	f, n := newFixture(t), 0
 	for name, c := range map[string]struct {
 		parts  []part
 		tree   string // span(children)…; "!" marks a missing parent
@@ -428,20 +429,20 @@ func TestTrace(t *testing.T) {
 		}, "a(b) a", "3 1 0 - - 1 2000"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newFixture(t)
 			for i := range c.parts {
 				p := c.parts[len(c.parts)-1-i] // parts come in any order
-				e := &event.Event{UUID: event.NewID(), ProjectID: "default", TraceID: "T", Name: p.name, SpanID: p.span, ParentID: p.parent, CompletionID: p.completion,
+				e := &event.Event{UUID: event.NewID(), ProjectID: name, TraceID: "T", Name: p.name, SpanID: p.span, ParentID: p.parent, CompletionID: p.completion,
 					Usage: p.usage, Cost: p.cost, IsError: p.failed, Timestamp: now.Add(time.Duration(p.start)*time.Second + time.Duration(len(c.parts)-i))}
 				e.Timestamp = now.Add(time.Duration(p.start) * time.Second)
 				if p.latency > 0 {
 					e.Latency = event.Some(time.Duration(p.latency) * time.Second)
 				}
 				// Equal times are told apart by uuid: keep the table's order.
-				e.UUID = fmt.Sprintf("00000000-0000-7000-8000-%012d", len(c.parts)-i)
+				e.UUID = fmt.Sprintf("00000000-0000-7000-8000-%012d", n+len(c.parts)-i)
 				f.write(t, e)
 			}
-			tr, err := f.Trace(t.Context(), "default", "T")
+			n += len(c.parts)
+			tr, err := f.Trace(t.Context(), name, "T")
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -151,7 +151,7 @@ func TestDatasetPages(t *testing.T) {
 	run := func(name string) string {
 		t.Helper()
 		to := s.sent(at+"/runs", url.Values{"provider": {"openai"}, "model": {name}, "budget": {"1"}, "concurrency": {"2"}})
-		for end := time.Now().Add(10 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 			_, body := s.get(to)
 			if strings.Contains(body, ">done<") {
 				if !strings.Contains(body, "2 of 2") || !strings.Contains(body, "&lt;b&gt;Hello&lt;/b&gt; from "+name) || strings.Contains(body, "every 1500ms") {

@@ -373,7 +373,7 @@ func TestHangUp(t *testing.T) {
 				}
 				cancel()
 			}
-			wait, stop := context.WithTimeout(t.Context(), 5*time.Second)
+			wait, stop := context.WithTimeout(t.Context(), time.Minute)
 			defer stop()
 			list, err := s.Await(wait, func(l []providertest.Received) bool { return len(l) == 1 && l[0].Done })
 			if err != nil || !list[0].Canceled {
