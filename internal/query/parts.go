@@ -13,26 +13,38 @@ import (
 // is the events of one trace, session and user within one slot of time. It is a
 // roll-up as rollup.go tells of, with the ids themselves in place of a dimension.
 
-// partColumns are the columns of a part after its ids: what one event adds, and
-// how parts become one.
-var partColumns = []struct{ name, expr, sum string }{
-	{"first", "ts", "min(first)"},
-	{"latest", "ts", "max(latest)"},
+// partColumns are the columns of a part after its ids, and what one event adds.
+var partColumns = []column{
+	{"first", "ts"},
+	{"latest", "ts"},
 	// Start and end, in microseconds since 1970, of what has a duration.
-	{"began", "CASE WHEN latency_us IS NOT NULL THEN epoch_us(ts) END", "min(began)"},
-	{"ended", "epoch_us(ts) + latency_us", "max(ended)"},
+	{"began", "CASE WHEN latency_us IS NOT NULL THEN epoch_us(ts) END"},
+	{"ended", "epoch_us(ts) + latency_us"},
 	// The first name that events give their trace, and that of the trace's own event.
-	{"trace_name", "trace_name", "arg_min(trace_name, named)"},
-	{"named", "CASE WHEN trace_name IS NOT NULL THEN ts END", "min(named)"},
-	{"root_name", "CASE WHEN name = '" + event.Trace + "' THEN span_name END", "arg_min(root_name, rooted)"},
-	{"rooted", "CASE WHEN name = '" + event.Trace + "' AND span_name IS NOT NULL THEN ts END", "min(rooted)"},
-	{"events", "1", "sum(events)"},
-	{"calls", "CASE WHEN " + callExpr + " THEN 1 ELSE 0 END", "sum(calls)"},
-	{"errors", "CASE WHEN is_error THEN 1 ELSE 0 END", "sum(errors)"},
-	{"tokens", "CASE WHEN " + callExpr + " THEN tokens END", "sum(tokens)"},
-	{"cost", "CASE WHEN " + callExpr + " THEN cost_total END", "sum(cost)"},
-	{"uncosted", "CASE WHEN " + callExpr + " AND cost_total IS NULL THEN 1 ELSE 0 END", "sum(uncosted)"},
-	{"first_value", "CASE WHEN name = '" + event.FirstValue + "' THEN ts END", "min(first_value)"},
+	{"trace_name", "trace_name"},
+	{"named", "CASE WHEN trace_name IS NOT NULL THEN ts END"},
+	{"root_name", "CASE WHEN name = '" + event.Trace + "' THEN span_name END"},
+	{"rooted", "CASE WHEN name = '" + event.Trace + "' AND span_name IS NOT NULL THEN ts END"},
+	{"events", "1"},
+	{"calls", "CASE WHEN " + callExpr + " THEN 1 ELSE 0 END"},
+	{"errors", "CASE WHEN is_error THEN 1 ELSE 0 END"},
+	{"tokens", "CASE WHEN " + callExpr + " THEN tokens END"},
+	{"cost", "CASE WHEN " + callExpr + " THEN cost_total END"},
+	{"uncosted", "CASE WHEN " + callExpr + " AND cost_total IS NULL THEN 1 ELSE 0 END"},
+	{"first_value", "CASE WHEN name = '" + event.FirstValue + "' THEN ts END"},
+}
+
+// partSums are how parts become one in a column, where that is not their sum.
+var partSums = map[string]string{
+	"first":       "min(first)",
+	"latest":      "max(latest)",
+	"began":       "min(began)",
+	"ended":       "max(ended)",
+	"trace_name":  "arg_min(trace_name, named)",
+	"named":       "min(named)",
+	"root_name":   "arg_min(root_name, rooted)",
+	"rooted":      "min(rooted)",
+	"first_value": "min(first_value)",
 }
 
 // partIDs are the ids of a part.
@@ -40,7 +52,10 @@ const partIDs = "trace_id, session_id, distinct_id"
 
 // partSum is how the parts of a list become one in a column.
 func partSum(name string) string {
-	return partColumns[slices.IndexFunc(partColumns, func(c struct{ name, expr, sum string }) bool { return c.name == name })].sum
+	if sum, ok := partSums[name]; ok {
+		return sum
+	}
+	return "sum(" + name + ")"
 }
 
 // wholeColumns are those of partColumns that rows of table rollup_traces have, too,
@@ -49,8 +64,8 @@ var wholeColumns = []string{"errors", "tokens", "cost", "began", "ended"}
 
 // partSumOfEvents is partSum over events.
 func partSumOfEvents(name string) string {
-	i := slices.IndexFunc(partColumns, func(c struct{ name, expr, sum string }) bool { return c.name == name })
-	return strings.ReplaceAll(partColumns[i].sum, "("+name+")", "("+partColumns[i].expr+")")
+	i := slices.IndexFunc(partColumns, func(c column) bool { return c.name == name })
+	return strings.ReplaceAll(partSum(name), "("+name+")", "("+partColumns[i].expr+")")
 }
 
 // ofOne turns what a list is ordered by into the same of a single part.
@@ -96,19 +111,13 @@ func (r *Reader) largest(ctx context.Context, q ListQuery, c *cover, order, afte
 	}
 	in := inside.String()[len("WHERE "):]
 	ofRows, ofRowsArgs := "FROM rollup_traces "+rows.String()+" AND "+in, slices.Concat(rows.args, inside.args)
-	var columns, names strings.Builder
-	for _, p := range partColumns {
-		if mentions(order, p.name) {
-			columns.WriteString(", " + p.expr + " AS " + p.name)
-			names.WriteString(", " + p.name)
-		}
-	}
+	names, columns := mentioned(partColumns, order)
 	const decimal = " AS DECIMAL(38,18)) AS sort "
 	query := "SELECT id FROM (" +
 		"(SELECT id, sort FROM (SELECT trace_id AS id, CAST(" + ofOne.Replace(order) + decimal + ofRows + " AND NOT " + shared.cond + ")" + after + " ORDER BY sort DESC, id LIMIT ?)" +
 		" UNION ALL SELECT id, sort FROM (SELECT trace_id AS id, CAST(" + order + decimal + "FROM (" +
-		"SELECT trace_id" + names.String() + " " + ofRows + " AND " + shared.cond + " AND NOT " + byHash.cond +
-		" UNION ALL SELECT trace_id" + columns.String() + " FROM " + from.sql + " " + w.String() + " AND (" + rest.cond + " OR " + byID.cond + ")" +
+		"SELECT trace_id" + names + " " + ofRows + " AND " + shared.cond + " AND NOT " + byHash.cond +
+		" UNION ALL SELECT trace_id" + columns + " FROM " + from.sql + " " + w.String() + " AND (" + rest.cond + " OR " + byID.cond + ")" +
 		") GROUP BY trace_id)" + after +
 		") ORDER BY sort DESC, id LIMIT ?"
 	return r.texts(ctx, query, slices.Concat(ofRowsArgs, shared.args, afterArgs, []any{limit}, ofRowsArgs, shared.args, byHash.args, from.args, w.args, rest.args, byID.args, afterArgs, []any{limit})...)
@@ -124,23 +133,17 @@ func (r *Reader) parts(project string, f Filter, c cover, uses string) (source, 
 	if err != nil {
 		return source{}, err
 	}
-	var columns, names strings.Builder
-	for _, p := range partColumns {
-		if mentions(uses, p.name) {
-			columns.WriteString(", " + p.expr + " AS " + p.name)
-			names.WriteString(", " + p.name)
-		}
-	}
+	names, columns := mentioned(partColumns, uses)
 	var parts []string
 	var args []any
 	p := plan{cover: c, ok: !c.last.IsZero()}
 	first, end := slots(f.From, f.To)
 	if p.ok && first.Before(end) {
-		parts = append(parts, "SELECT "+partIDs+names.String()+" FROM rollup_parts WHERE project_id = ? AND last <= ? AND first >= ? AND first < ?")
+		parts = append(parts, "SELECT "+partIDs+names+" FROM rollup_parts WHERE project_id = ? AND last <= ? AND first >= ? AND first < ?")
 		args = append(args, project, c.last, first, end)
 	}
 	for _, c := range p.single(first, end, &f) {
-		parts = append(parts, "SELECT "+partIDs+columns.String()+" FROM events "+w.String()+" AND "+c.cond)
+		parts = append(parts, "SELECT "+partIDs+columns+" FROM events "+w.String()+" AND "+c.cond)
 		args = append(append(args, w.args...), c.args...)
 	}
 	return source{sql: "(" + strings.Join(parts, " UNION ALL ") + ")", args: args}, nil
@@ -174,7 +177,7 @@ func partsOf(f Filter) (*where, bool) {
 func (s *stretch) partsQuery(slot string) string {
 	var each, all []string
 	for _, c := range partColumns {
-		each, all = append(each, c.expr+" AS "+c.name), append(all, c.sum)
+		each, all = append(each, c.expr+" AS "+c.name), append(all, partSum(c.name))
 	}
 	return "SELECT project_id, " + partIDs + ", " + strings.Join(all, ", ") + " FROM (SELECT project_id, " + partIDs + ", " + slot + " AS slot, " + strings.Join(each, ", ") +
 		" FROM events WHERE " + s.in().cond + ") GROUP BY project_id, " + partIDs + ", slot ORDER BY project_id, slot, " + partIDs

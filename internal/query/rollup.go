@@ -77,9 +77,23 @@ const (
 	rolledOther = "other"
 )
 
+// column is a column of a roll-up, and what one event has there.
+type column struct{ name, expr string }
+
+// mentioned lists those columns that an SQL expression has in it, each after a
+// comma: by name, and as single events have them.
+func mentioned(columns []column, sql string) (names, exprs string) {
+	for _, c := range columns {
+		if mentions(sql, c.name) {
+			names, exprs = names+", "+c.name, exprs+", "+c.expr+" AS "+c.name
+		}
+	}
+	return names, exprs
+}
+
 // sums are the columns that rows of table rollup and single events have in
 // common: what one event adds.
-var sums = []struct{ name, expr string }{
+var sums = []column{
 	{"n", "1"},
 	{"input_tokens", "input_tokens"},
 	{"output_tokens", "output_tokens"},
@@ -449,21 +463,15 @@ func (r *Reader) eventsSource(k kind, project string, f *Filter, by GroupBy, p p
 	if err != nil {
 		return source{}, err
 	}
-	var columns, names strings.Builder
-	for _, s := range sums {
-		if mentions(uses, s.name) {
-			columns.WriteString(", " + s.expr + " AS " + s.name)
-			names.WriteString(", " + s.name)
-		}
-	}
+	names, columns := mentioned(sums, uses)
 	if mentions(uses, "is_call") {
-		columns.WriteString(", " + callExpr + " AS is_call")
-		names.WriteString(", kind = '" + rolledCalls + "' AS is_call")
+		columns += ", " + callExpr + " AS is_call"
+		names += ", kind = '" + rolledCalls + "' AS is_call"
 	}
 	for _, n := range []string{"latency_us", "ttft_us", "distinct_id"} { // no row of the roll-up has these
 		if mentions(uses, n) {
-			columns.WriteString(", " + n)
-			names.WriteString(", NULL AS " + n)
+			columns += ", " + n
+			names += ", NULL AS " + n
 		}
 	}
 	var parts []string
@@ -493,11 +501,11 @@ func (r *Reader) eventsSource(k kind, project string, f *Filter, by GroupBy, p p
 		if by == ByNone {
 			value = "''"
 		}
-		parts = append(parts, "SELECT "+value+" AS value, slot AS ts, is_error"+names.String()+" FROM rollup "+rolled.String())
+		parts = append(parts, "SELECT "+value+" AS value, slot AS ts, is_error"+names+" FROM rollup "+rolled.String())
 		args = append(args, rolled.args...)
 	}
 	for _, c := range p.single(first, end, f) {
-		parts = append(parts, "SELECT "+value+" AS value, ts, is_error"+columns.String()+" FROM events "+w.String()+" AND "+c.cond)
+		parts = append(parts, "SELECT "+value+" AS value, ts, is_error"+columns+" FROM events "+w.String()+" AND "+c.cond)
 		args = append(append(append(args, valueArgs...), w.args...), c.args...)
 	}
 	return source{sql: "(" + strings.Join(parts, " UNION ALL ") + ")", args: args}, nil
