@@ -306,3 +306,21 @@ func TestIdentifiers(t *testing.T) {
 		t.Errorf("%q %q %q %q %s", e.TraceID, e.SpanID, e.ParentID, e.SessionID, e.Properties)
 	}
 }
+
+// $ai_output is what $ai_output_choices was called before.
+func TestOlderOutput(t *testing.T) {
+	h, k := newDoor(t, ingest.Config{})
+	for properties, want := range map[string]string{
+		`"$ai_output":[{"role":"assistant","content":"hi"}]`: `[{"role":"assistant","content":"hi"}]`,
+		`"$ai_output":"hi"`: `"hi"`,
+		`"$ai_output":"old","$ai_output_choices":["new"]`: `["new"]`,
+		`"$ai_output":null`: ``,
+		`"$ai_output":"hi","$ai_output_choices":null,"$ai_input":null`: ``,
+	} {
+		k.reset()
+		call(h, "POST", "/batch/", batchOf(settings.def.Token, `{"event":"$ai_generation","distinct_id":"d","properties":{`+properties+`}}`))
+		if got := string(k.events(t)[0].Content.Output); got != want {
+			t.Errorf("%s: output %s, want %s", properties, got, want)
+		}
+	}
+}

@@ -241,6 +241,12 @@ func setProperties(e *event.Event, p map[string]json.RawMessage) {
 	if e.IsLLM() {
 		e.SetWireProperties(p)
 		readRawUsage(e)
+		// The older name of the output: among the properties it would outlive the
+		// time for which content is kept.
+		if v := e.Properties["$ai_output"]; !isNull(v) && e.Content.Output == nil && !e.Private {
+			e.Content.Output = v
+			delete(e.Properties, "$ai_output")
+		}
 		if len(e.Properties) > 0 { // p is used again
 			left := make(map[string]json.RawMessage, len(e.Properties)) // a clone would be as large as p was
 			maps.Copy(left, e.Properties)
