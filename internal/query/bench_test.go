@@ -88,6 +88,8 @@ func BenchmarkDashboards(b *testing.B) {
 	productionWeek.Environment, failedWeek.ErrorType = "production", "timeout"
 	production := month
 	production.Environment = "production"
+	openai := month
+	openai.Provider = "openai"
 	one := week
 	one.User = last.user
 	var fifty []string // a page of users
@@ -134,6 +136,15 @@ func BenchmarkDashboards(b *testing.B) {
 		{"FilteredCostByModel", chartTarget, series(query.SeriesQuery{Filter: production, Measures: []query.Measure{query.CostUSD}, By: query.ByModelAsked, Every: query.ByDay})},
 		{"FilteredLatencyByModel", chartTarget, series(query.SeriesQuery{Filter: production, Measures: []query.Measure{query.LatencyP95}, By: query.ByModelAsked, Every: query.ByDay})},
 		{"FilteredCompletionByPrompt", chartTarget, series(query.SeriesQuery{Filter: production, Measures: []query.Measure{query.CompletionRate}, By: query.ByPrompt, Every: query.ByDay})},
+		{"FilteredTrafficTiles", chartTarget, series(query.SeriesQuery{Filter: production, Measures: []query.Measure{query.Calls, query.Errors, query.ErrorRate, query.Users}})},
+		{"FilteredShapes", chartTarget, func(ctx context.Context) error {
+			f := week
+			f.Environment = "production"
+			_, _, err := r.Shapes(ctx, "default", f)
+			return err
+		}},
+		{"FilteredLatencyByPrompt", chartTarget, series(query.SeriesQuery{Filter: openai, Measures: []query.Measure{query.LatencyP95}, By: query.ByPrompt, Every: query.ByDay})},
+		{"FilteredLatency", chartTarget, series(query.SeriesQuery{Filter: openai, Measures: latencies, Every: query.ByDay})},
 		{"CallsByProperty", chartTarget, over(query.ByProperty("plan"), query.Calls)},
 		{"OneUserCostByModel", chartTarget, series(query.SeriesQuery{Filter: one, Measures: []query.Measure{query.CostUSD}, By: query.ByModelAsked, Every: query.ByDay})},
 		{"CallsByModelIndia", chartTarget, func(ctx context.Context) error {

@@ -26,6 +26,8 @@ import (
 //
 // So its counts and sums are exactly those of the events. Quantiles are not: the
 // roll-up knows in which bin a time fell, and so a time to within [QuantileError].
+// Where there are roll-ups, series count the times of single events by bin, too:
+// many exact quantiles of many events take long.
 //
 // There is one set of rows for each dimension (model, prompt …), split by
 // environment and, but for times, by failure. So there is for custom properties of
@@ -38,7 +40,7 @@ const (
 	minStretch = 4 << 10 // events
 )
 
-// QuantileError bounds how far a quantile that comes from a roll-up can be off,
+// QuantileError bounds how far a quantile of a store that has roll-ups can be off,
 // relative to the exact one: each duration is taken to be in the (geometric)
 // middle of its bin, which is sqrt(binRatio) - 1 away at most.
 const QuantileError = 0.02
@@ -524,36 +526,38 @@ func (p *plan) narrow(w *where, f *Filter) {
 	}
 }
 
-// timesSource is the source of quantiles: bins in columns named as in times, where
-// the roll-up has them, else single events.
+// timesSource is the source of quantiles: bins in columns named as in times, of the
+// roll-up where it has them. Where there are no roll-ups at all, single events.
 func (r *Reader) timesSource(k kind, project string, f *Filter, by GroupBy, p plan, uses string) (source, error) {
-	at := slices.IndexFunc(dimensions, func(d dimension) bool { return d.by == p.dim && d.timed(k) })
-	p.ok = p.ok && at >= 0 && f.Kind != KindErrors && (k != ofTools || f.Kind != KindCalls)
-	if first, end := slots(f.From, f.To); !p.ok || !first.Before(end) {
-		p.ok = false
+	if p.cover.last.IsZero() {
 		return r.eventsSource(k, project, f, by, p, uses)
 	}
 	w, value, valueArgs, err := r.grouped(k, project, f, by)
 	if err != nil {
 		return source{}, err
 	}
-	first, end := slots(f.From, f.To)
-	rolled := new(where)
-	rolled.add("project_id = ? AND last <= ? AND slot >= ? AND slot < ?", project, p.cover.last, first, end)
-	p.narrow(rolled, f)
-	key := "value"
-	if by == ByNone {
-		key = "''"
-	}
+	var parts []string
+	var args []any
 	columns, single := "", ""
 	for _, t := range times {
-		if t.kind == k {
+		if t.kind == k && mentions(uses, t.col) {
 			columns += ", " + t.what
-			single += ", " + "CAST(" + binExpr(t.col) + " AS VARCHAR) AS " + t.what
+			single += ", CAST(" + binExpr(t.col) + " AS VARCHAR) AS " + t.what
 		}
 	}
-	parts := []string{"SELECT " + key + " AS value, slot AS ts" + columns + " FROM " + dimensions[at].timesTable() + " " + rolled.String()}
-	args := rolled.args
+	first, end := slots(f.From, f.To)
+	at := slices.IndexFunc(dimensions, func(d dimension) bool { return d.by == p.dim && d.timed(k) })
+	p.ok = p.ok && at >= 0 && f.Kind != KindErrors && (k != ofTools || f.Kind != KindCalls)
+	if p.ok && first.Before(end) {
+		rolled := new(where)
+		rolled.add("project_id = ? AND last <= ? AND slot >= ? AND slot < ?", project, p.cover.last, first, end)
+		p.narrow(rolled, f)
+		key := "value"
+		if by == ByNone {
+			key = "''"
+		}
+		parts, args = append(parts, "SELECT "+key+" AS value, slot AS ts"+columns+" FROM "+dimensions[at].timesTable()+" "+rolled.String()), rolled.args
+	}
 	for _, c := range p.single(first, end, f) {
 		parts = append(parts, "SELECT "+value+" AS value, ts"+single+" FROM events "+w.String()+" AND "+c.cond)
 		args = append(append(append(args, valueArgs...), w.args...), c.args...)
