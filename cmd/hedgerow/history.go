@@ -312,7 +312,7 @@ func (h *history) end(out *[]*event.Event, s *scene, at time.Time, good float64,
 			*out = append(*out, f)
 		}
 	}
-	if h.chance(0.16) {
+	if h.chance(0.4) {
 		// The rating names its trace only: the page finds the prompt by it.
 		e := s.event("llm_output_rated", at.Add(time.Duration(5+h.rng.IntN(60))*time.Second))
 		e.Properties["user_feedback"] = json.RawMessage(`"` + map[bool]string{true: "positive", false: "negative"}[h.chance(good)] + `"`)
@@ -358,7 +358,7 @@ func (h *history) support(out *[]*event.Event, at time.Time) {
 	good := 0.82
 	switch {
 	case within(at, h.bad):
-		s.version, good = "4", 0.5
+		s.version, good = "4", 0.42
 	case at.After(h.bad[1]):
 		s.version, good = "5", 0.89
 	}

@@ -181,4 +181,6 @@ const sideways = new ResizeObserver((entries) => {
 });
 
 enhance(document);
+// The side bar may be longer than the window: where one is, is in sight.
+document.querySelector(".menu [aria-current=page]")?.scrollIntoView({ block: "nearest" });
 document.addEventListener("htmx:afterSettle", (e) => enhance(e.detail.elt));
