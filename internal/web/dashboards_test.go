@@ -18,11 +18,14 @@ func TestExplore(t *testing.T) {
 	s.client = s.as(s.person("reader@example.com", project.RoleViewer, "default"))
 	for q, want := range map[string][]string{
 		"": {"Calls", `value="calls" selected`, "24"},
-		"m=error_rate&by=prompt&over=total&draw=bar":       {"Error rate by prompt version", "answer@2", "50.0 %", `value="total" selected`},
-		"m=calls&m=cost_usd&over=total&draw=table&by=user": {"Calls, Cost by user", "12</td>", "$0.0053"},
-		"m=cost_usd&draw=number&prompt_version=2":          {`<p class="chart big"`, "$0.0035"},
-		"m=calls&by=property:plan&over=total":              {"Calls by plan", "property plan", "pro"},
-		"m=calls&by=property:&by_name=plan&over=total":     {"Calls by plan", "pro"},
+		"m=error_rate&by=prompt&over=total&draw=bar":            {"Error rate by prompt version", "answer@2", "50.0 %", `value="total" selected`},
+		"m=calls&m=cost_usd&over=total&draw=table&by=user":      {"Calls, Cost by user", "12</td>", "$0.0053"},
+		"m=cost_usd&draw=number&prompt_version=2":               {`<p class="chart big"`, "$0.0035"},
+		"m=calls&of=calls&kind=errors&by=error_type&over=total": {"Calls, share of all calls by error type", "Share of all calls", "16.7 %", `value="calls" selected`},
+		"m=errors&of=calls":                                     {"Errors, share of all calls", "Share of all calls", "16.7 %"},
+		"m=cost_usd&of=calls":                                   {"$0.01", "this figure is shown as it is"},
+		"m=calls&by=property:plan&over=total":                   {"Calls by plan", "property plan", "pro"},
+		"m=calls&by=property:&by_name=plan&over=total":          {"Calls by plan", "pro"},
 	} {
 		resp, body := s.get("/p/default/explore?range=7d&" + q)
 		if resp.StatusCode != 200 || strings.Contains(body, "Put it on a dashboard") {

@@ -153,7 +153,7 @@ func (sp spec) name() string {
 	}
 	out := strings.Join(names, ", ")
 	if sp.Share {
-		out += " of all calls"
+		out += ", share of all calls"
 	}
 	if property, ok := strings.CutPrefix(string(sp.By), string(query.ByProperty(""))); ok {
 		return out + " by " + property
@@ -296,6 +296,11 @@ func (s *Web) card(ctx context.Context, f *frame, v *view, sp spec) (card, error
 	c.Measures = []query.Measure{query.ErrorRate} // what it is, while it is written
 	c.fill(*f, v, ofAll(series, sp.Measures[0], all.Total))
 	c.Measures = sp.Measures
+	for i := range c.Columns {
+		if c.By == "" || !c.OverTime { // the others bear the names of groups
+			c.Columns[i].Name = "Share of all calls"
+		}
+	}
 	return c, nil
 }
 
