@@ -187,6 +187,9 @@ var keys = map[query.GroupBy]func(*event.Event) string{
 		}
 		return e.PromptName
 	},
+	query.ByEval: func(e *event.Event) string {
+		return cmp.Or(querytest.Text(e, "eval_name"), querytest.Text(e, "$ai_metric_name"), querytest.Text(e, "$ai_evaluation_name"))
+	},
 	query.ByProperty("agent_config"): func(e *event.Event) string { return querytest.Text(e, "agent_config") },
 }
 
@@ -244,6 +247,10 @@ var boards = map[string]struct {
 		{id: "tasks", measures: of(query.Tasks), by: query.ByTaskType},
 		{id: "versions", measures: of(query.CompletionRate, query.NegativeRate, query.EscalationRate, query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalPassRate), by: query.ByPrompt, inTotal: true},
 		{id: "models", measures: of(query.CompletionRate, query.NegativeRate, query.EscalationRate, query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalPassRate), by: query.ByModelAsked, inTotal: true},
+	}},
+	"/evals": {of(query.Evals, query.EvalPassRate, query.EvalScore, query.Rated, query.NegativeRate), []drawing{
+		{id: "passed", measures: of(query.EvalPassRate), by: query.ByEval},
+		{id: "scores", measures: of(query.EvalScore), by: query.ByEval},
 	}},
 	"/agents": {of(query.ToolCalls, query.ToolErrorRate, query.ToolP95, query.CompletionRate, query.CostPerTask), []drawing{
 		{id: "tool-rate", measures: of(query.ToolErrorRate), by: query.ByTool},
@@ -435,10 +442,30 @@ func (w *world) boardFigures(t *testing.T) {
 				for _, d := range b.charts {
 					w.chart(t, body, d, in, before)
 				}
-				if page == "/agents" {
+				switch page {
+				case "/agents":
 					w.steps(t, body, s)
+				case "/evals":
+					w.checks(t, body, in)
 				}
 			})
+		}
+	}
+}
+
+// checks compares the table of judgements that no check of the project made.
+func (w *world) checks(t *testing.T, body string, in []*event.Event) {
+	t.Helper()
+	named := by(keep(in, querytest.IsOutcome), keys[query.ByEval])
+	delete(named, "")
+	g, _ := gridAfter(body, `aria-label="From outside"`)
+	if len(g.rows) != len(named) || len(named) == 0 {
+		t.Errorf("%d checks, want %d", len(g.rows), len(named))
+	}
+	for _, row := range g.rows {
+		f := querytest.Figures(named[row[0].text])
+		for i, m := range of(query.Evals, query.EvalPassRate, query.EvalScore) {
+			wantShown(t, row[0].text+", "+g.head[i+1], row[i+1].text, f[m])
 		}
 	}
 }
@@ -823,11 +850,34 @@ func (w *world) listFigures(t *testing.T) {
 			if len(g.rows) != len(list) {
 				t.Errorf("%s: %d steps, want %d", id, len(g.rows), len(list))
 			}
+			byID := by(list, func(e *event.Event) string { return e.UUID })
+			span := regexp.MustCompile(`span=([0-9a-f-]{36})`)
+			for _, row := range g.rows {
+				e := byID[span.FindStringSubmatch(row[0].raw)[1]][0]
+				for j, n := range []query.Number{{Value: float64(e.Latency.Value.Microseconds()) / 1000, Known: e.Latency.Known}, maybe(e.Usage.Tokens()), dollars(query.USD(e.Cost.Total))} {
+					wantShown(t, id+", "+row[0].text+", "+g.head[j+2], row[j+2].text, n)
+				}
+			}
 		}
 	})
 	t.Run("OneSession", func(t *testing.T) {
 		own := func(e *event.Event) bool { return e.SessionID == "s-7" }
-		totals, tiles := querytest.Totals(keep(w.events, own)), tilesOf(w.open(t, "/sessions/s-7", ""))
+		body := w.open(t, "/sessions/s-7", "")
+		totals, tiles := querytest.Totals(keep(w.events, own)), tilesOf(body)
+		turns := keep(w.events, func(e *event.Event) bool { return own(e) && e.Name == event.Generation })
+		if n := strings.Count(body, `<li class="card">`); n != len(turns) || n == 0 {
+			t.Errorf("%d turns, want %d", n, len(turns))
+		}
+		for _, e := range turns {
+			_, turn, _ := strings.Cut(body, "/p/default/events/"+e.UUID)
+			turn, _, _ = strings.Cut(turn, "trace</a>")
+			said := strings.Split(words(turn), " · ")
+			if len(said) < 3 {
+				t.Fatalf("a turn says %q", said)
+			}
+			wantShown(t, e.UUID+", latency", said[len(said)-2], query.Number{Value: float64(e.Latency.Value.Microseconds()) / 1000, Known: e.Latency.Known})
+			wantShown(t, e.UUID+", cost", strings.TrimSuffix(said[len(said)-1], " ·"), dollars(query.USD(e.Cost.Total)))
+		}
 		for i, n := range []query.Number{whole(totals.Calls), maybe(totals.TotalTokens), dollars(totals.CostUSD), whole(totals.Errors + totals.OtherErrors)} {
 			wantShown(t, tiles[i][0], tiles[i][1], n)
 		}

@@ -4,6 +4,7 @@
 package querytest
 
 import (
+	"cmp"
 	"encoding/json"
 	"math"
 	"math/rand/v2"
@@ -130,7 +131,7 @@ func Figures(events []*event.Event) map[query.Measure]query.Number {
 	v := make(map[query.Measure]query.Number)
 	var calls, tools []*event.Event
 	n := make(map[query.Measure]float64)
-	for _, m := range []query.Measure{query.Tasks, query.TasksCompleted, query.Rated, query.Negative} {
+	for _, m := range []query.Measure{query.Tasks, query.TasksCompleted, query.Rated, query.Negative, query.Evals} {
 		n[m] = 0
 	}
 	share := func(m query.Measure, yes, known bool, of map[query.Measure][2]float64) {
@@ -163,6 +164,9 @@ func Figures(events []*event.Event) map[query.Measure]query.Number {
 					n[query.TasksCompleted]++
 				}
 				share(query.CompletionRate, done, true, shares)
+			}
+			if cmp.Or(Text(e, "eval_name"), Text(e, "$ai_metric_name"), Text(e, "$ai_evaluation_name")) != "" {
+				n[query.Evals]++
 			}
 			feedback := strings.ToLower(Text(e, "user_feedback"))
 			if metric := Text(e, "$ai_metric_value"); feedback == "" && (metric == "good" || metric == "thumbs_down") {
