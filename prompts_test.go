@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,7 +16,7 @@ import (
 	"github.com/hedgerow/hedgerow"
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/api"
-	"github.com/hedgerow/hedgerow/internal/journal"
+	"github.com/hedgerow/hedgerow/internal/hometest"
 	"github.com/hedgerow/hedgerow/internal/project"
 	registry "github.com/hedgerow/hedgerow/internal/prompt"
 )
@@ -37,37 +36,9 @@ type promptServer struct {
 
 func newPromptServer(t *testing.T) *promptServer {
 	t.Helper()
-	ctx := t.Context()
-	j, err := journal.Open(ctx, journal.Config{Dir: filepath.Join(t.TempDir(), "journal")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = j.Close(context.Background()) })
-	settings, err := j.KeyValue(ctx, "settings", 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	settingsOf, err := project.Open(ctx, settings, project.Options{SecretKey: make([]byte, project.KeySize)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = settingsOf.Close() })
-	if _, err := settingsOf.Bootstrap(ctx); err != nil {
-		t.Fatal(err)
-	}
-	s := &promptServer{}
-	if s.key, _, err = settingsOf.CreateAPIKey(ctx, project.DefaultID, "sdk", project.RoleViewer); err != nil {
-		t.Fatal(err)
-	}
-	kv, err := j.KeyValue(ctx, "prompts", 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s.prompts, err = registry.Open(ctx, kv, registry.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = s.prompts.Close() })
-	h := api.New(api.Config{Registry: settingsOf, Prompts: s.prompts})
+	home := hometest.Open(t, hometest.Options{})
+	s := &promptServer{key: home.Key(project.DefaultID, project.RoleViewer), prompts: home.Prompts}
+	h := api.New(api.Config{Registry: home.Registry, Prompts: s.prompts})
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.requests.Add(1)
 		if s.hold != nil {

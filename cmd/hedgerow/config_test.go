@@ -5,8 +5,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/urfave/cli/v3"
 
 	"github.com/hedgerow/hedgerow/event"
 )
@@ -117,6 +122,77 @@ func TestStoreMemory(t *testing.T) {
 		got, err := (&config{StoreMemory: text}).storeMemory()
 		if want < 0 && err == nil || want >= 0 && (err != nil || got != want) {
 			t.Errorf("%q: %d, %v", text, got, err)
+		}
+	}
+}
+
+// TestConfigurationPage holds docs/configuration.md to name each key once, with
+// the default that the code has.
+func TestConfigurationPage(t *testing.T) {
+	page, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	quoted := regexp.MustCompile("`([^`]+)`")
+	table := false
+	documented := map[string]string{} // key → default, as written
+	for line := range strings.Lines(string(page)) {
+		cells := strings.Split(line, " | ")
+		switch {
+		case strings.HasPrefix(line, "| key | default |"):
+			table = true
+		case !strings.HasPrefix(line, "|"):
+			table = false
+		case table && len(cells) >= 3:
+			keys, defaults := quoted.FindAllStringSubmatch(cells[0], -1), quoted.FindAllStringSubmatch(cells[1], -1)
+			for i, k := range keys {
+				if _, twice := documented[k[1]]; twice {
+					t.Errorf("%s is there twice", k[1])
+				}
+				if documented[k[1]] = cells[1]; len(defaults) == len(keys) {
+					documented[k[1]] = defaults[i][1]
+				}
+			}
+		}
+	}
+	said := map[string]string{"roles": "all four", "public_url": "http://"} // in words
+	for _, f := range new(config).flags() {
+		key := strings.ReplaceAll(f.Names()[0], "-", "_")
+		if key == "config" {
+			continue // the file itself
+		}
+		got, ok := documented[key]
+		delete(documented, key)
+		want := ""
+		switch f := f.(type) {
+		case *cli.StringFlag:
+			want = f.Value
+		case *cli.BoolFlag:
+			want = strconv.FormatBool(f.Value)
+		case *cli.IntFlag:
+			want = strconv.Itoa(f.Value)
+		case *cli.DurationFlag:
+			if want = f.Value.String(); f.Value == 0 {
+				want = "0"
+			}
+		default:
+			t.Fatalf("%s is a %T", key, f)
+		}
+		switch words, inWords := said[key]; {
+		case !ok:
+			t.Errorf("docs/configuration.md lacks %s", key)
+		case inWords && !strings.Contains(got, words), !inWords && want != "" && got != want, !inWords && want == "" && got != "–" && !strings.HasPrefix(key, "upstream_"):
+			t.Errorf("docs/configuration.md says that %s is %q, and it is %q", key, got, want)
+		}
+	}
+	for key := range documented {
+		if !slices.Contains(fileOnly, key) {
+			t.Errorf("docs/configuration.md names %s, which is no key", key)
+		}
+	}
+	for _, key := range fileOnly {
+		if !strings.Contains(string(page), key+":") {
+			t.Errorf("docs/configuration.md shows no %s", key)
 		}
 	}
 }

@@ -318,6 +318,24 @@ func TestPackageComments(t *testing.T) {
 	}
 }
 
+// TestArchitecturePage holds docs/architecture.md to name each package: what a
+// newcomer reads and what the table of arrows says are the same packages.
+func TestArchitecturePage(t *testing.T) {
+	page, err := os.ReadFile(filepath.Join(moduleDir(t), "docs", "architecture.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range packages(t) {
+		name := p.short()
+		if strings.HasPrefix(name, "examples") || strings.HasSuffix(name, "/cmd") {
+			continue
+		}
+		if !strings.Contains(string(page), "`"+name+"`") {
+			t.Errorf("docs/architecture.md does not say what %s owns", name)
+		}
+	}
+}
+
 func TestPackageNames(t *testing.T) {
 	vague := []string{"util", "utils", "common", "helper", "helpers", "misc", "shared", "base", "lib", "types", "models"}
 	for _, p := range packages(t) {
