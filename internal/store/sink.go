@@ -19,7 +19,7 @@ import (
 // Defaults of [Sink].
 const (
 	DefaultMaxBatch      = 4000
-	DefaultBatchBytes    = 6 << 20
+	DefaultBatchBytes    = 3 << 20
 	DefaultFlushInterval = 400 * time.Millisecond
 	maxFlushInterval     = 500 * time.Millisecond
 )

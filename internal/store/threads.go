@@ -15,7 +15,7 @@ import (
 // commit and its checkpoint, gets that batch done earlier and costs a seventh
 // more of all processors' time, which the next batch lacks.
 const (
-	rushEvents = DefaultMaxBatch / 2   // events in a batch, from which on there is a rush
+	rushEvents = 1500                  // events in a batch, from which on there is a rush
 	rushBytes  = DefaultBatchBytes / 2 // or bytes of their content
 	rushHold   = 5 * time.Second       // it lasts after the last such batch
 )

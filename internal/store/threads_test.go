@@ -54,7 +54,7 @@ func TestThreadsInARush(t *testing.T) {
 	}
 	write(100, 0)
 	threads(3)
-	write(2000, 0)
+	write(1500, 0)
 	threads(1)
 	write(100, 0)
 	later.Add(int64(time.Minute))
