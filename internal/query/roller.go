@@ -37,7 +37,7 @@ type Roller struct {
 // do, as after an upgrade: writes and questions come first.
 const rollerShare = 4 // one in
 
-// Run rolls up until ctx ends. A failed stretch is logged and tried again.
+// Run rolls up until ctx ends. A failed stretch is logged and a smaller one tried.
 func (l *Roller) Run(ctx context.Context) error {
 	log, every := l.Logger, l.Every
 	if log == nil {
@@ -57,10 +57,14 @@ func (l *Roller) Run(ctx context.Context) error {
 		case err != nil:
 			// A question that took much memory at the same time, or a stretch that
 			// needs more than there is: a smaller one may not.
-			log.Warn("events were not rolled up", "error", err, "events", most)
+			level := slog.LevelInfo
+			if most == leastStretch {
+				level = slog.LevelWarn
+			}
+			log.Log(ctx, level, "events were not rolled up; fewer are tried", "error", err, "events", most)
 			most = max(most/2, leastStretch)
 		case done:
-			most = min(2*most, l.most())
+			most = min(most+most/8, l.most()) // slowly: what was too much mostly still is
 			wait = (rollerShare - 1) * time.Since(begin)
 		}
 		select {
