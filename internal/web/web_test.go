@@ -278,12 +278,26 @@ func TestGenerated(t *testing.T) {
 	if err != nil || len(files) == 0 {
 		t.Fatal("no templates", err)
 	}
+	dir := t.TempDir()
 	for _, f := range files {
-		want, err := exec.CommandContext(t.Context(), "go", "tool", "templ", "generate", "-f", f, "-stdout").Output()
+		b, err := os.ReadFile(f)
 		if err != nil {
-			t.Fatalf("generate %s: %v", f, err)
+			t.Fatal(err)
 		}
-		have, err := os.ReadFile(strings.TrimSuffix(f, ".templ") + "_templ.go")
+		if err := os.WriteFile(filepath.Join(dir, f), b, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := exec.CommandContext(t.Context(), "go", "tool", "templ", "generate", "-path", dir).CombinedOutput(); err != nil {
+		t.Fatalf("generate: %v\n%s", err, out)
+	}
+	for _, f := range files {
+		name := strings.TrimSuffix(f, ".templ") + "_templ.go"
+		want, err := os.ReadFile(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		have, err := os.ReadFile(name)
 		if err != nil {
 			t.Fatal(err)
 		}
