@@ -184,6 +184,9 @@ func (e *Event) wireList() wireProps {
 		p.add("$groups", mustJSON(e.Groups))
 	}
 	for _, f := range stringFields {
+		if f.name == errorProperty && e.Properties[errorProperty] != nil {
+			continue // an object, of which the field has the message
+		}
 		if s := *f.at(e); s != "" {
 			p.add(f.name, quote(s))
 		}
@@ -547,6 +550,8 @@ type field[T any] struct {
 	loose bool // numbers and booleans are taken too, as strings
 }
 
+const errorProperty = "$ai_error"
+
 var stringFields = []field[string]{
 	{name: "$ai_trace_id", at: func(e *Event) *string { return &e.TraceID }, loose: true},
 	{name: "$ai_span_id", at: func(e *Event) *string { return &e.SpanID }, loose: true},
@@ -558,7 +563,7 @@ var stringFields = []field[string]{
 	{name: "$ai_provider", at: func(e *Event) *string { return &e.Provider }},
 	{name: "$ai_base_url", at: func(e *Event) *string { return &e.BaseURL }},
 	{name: "$ai_request_url", at: func(e *Event) *string { return &e.RequestURL }},
-	{name: "$ai_error", at: func(e *Event) *string { return &e.ErrorMessage }},
+	{name: errorProperty, at: func(e *Event) *string { return &e.ErrorMessage }},
 	{name: "$ai_error_type", at: func(e *Event) *string { return &e.ErrorType }},
 	{name: "$ai_stop_reason", at: func(e *Event) *string { return &e.StopReason }},
 	{name: "$ai_completion_id", at: func(e *Event) *string { return &e.CompletionID }},

@@ -76,6 +76,8 @@ var minTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 //     to it, as with PostHog's names; so does a judgement of PostHog's own. A
 //     call's prompt may be named by prompt_name, prompt_version and
 //     prompt_version_id too.
+//   - An $ai_error that is an object stays a property, and its message is the
+//     event's.
 //   - There are at most 300 custom properties, of 1 MiB together. [Note] says
 //     what was left out.
 //
@@ -116,7 +118,8 @@ func normaliseIdentity(e *event.Event, now time.Time) {
 
 // adoptNames lets an outcome join its trace, its call and its prompt where it
 // names them plainly, as the llm_events vocabulary does, a call its prompt, and
-// PostHog's own judgements the generation that they judge. The properties stay.
+// PostHog's own judgements the generation that they judge. An error that is an
+// object gives the event its message. The properties stay.
 func adoptNames(e *event.Event) {
 	if len(e.Properties) == 0 {
 		return
@@ -124,6 +127,14 @@ func adoptNames(e *event.Event) {
 	adopt := func(name string, to *string) {
 		if v := e.Properties[name]; *to == "" && len(v) > 2 && v[0] == '"' && validJSON(v) {
 			*to = gjson.ParseBytes(v).String()
+		}
+	}
+	if v := e.Properties["$ai_error"]; e.IsLLM() && e.ErrorMessage == "" && len(v) > 2 && v[0] == '{' && validJSON(v) {
+		for _, at := range []string{"message", "error.message", "error"} {
+			if m := gjson.GetBytes(v, at); m.Type == gjson.String && m.Str != "" {
+				e.ErrorMessage = m.Str
+				break
+			}
 		}
 	}
 	switch {

@@ -58,6 +58,18 @@ func TestNormalise(t *testing.T) {
 		{"an outcome's trace", event.Event{Name: "llm_task_completed", Properties: map[string]json.RawMessage{"trace_id": json.RawMessage(`" a b "`)}}, get(func(e *event.Event) any { return e.TraceID + string(e.Properties["trace_id"]) }), `a_b" a b "`},
 		{"a call's prompt by plain names", event.Event{Name: event.Generation, Properties: map[string]json.RawMessage{"prompt_name": json.RawMessage(`"p"`), "prompt_version": json.RawMessage(`3`), "prompt_version_id": json.RawMessage(`"pv_1"`)}}, get(func(e *event.Event) any { return e.PromptName + " " + e.PromptVersion + " " + e.PromptVersionID }), "p 3 pv_1"},
 		{"a call's prompt by both names", event.Event{Name: event.Generation, PromptName: "wins", Properties: map[string]json.RawMessage{"prompt_name": json.RawMessage(`"p"`), "prompt_version": json.RawMessage(`"3"`)}}, get(func(e *event.Event) any { return e.PromptName + " " + e.PromptVersion }), "wins "},
+		{"an error's message", event.Event{Name: event.Generation, Properties: map[string]json.RawMessage{"$ai_error": json.RawMessage(`{"message":"no such model","code":404}`)}}, get(func(e *event.Event) any {
+			return e.ErrorMessage + string(e.WireProperties()["$ai_error"])
+		}), "no such model" + `{"message":"no such model","code":404}`},
+		{"an error within an error", event.Event{Name: event.Generation, Properties: map[string]json.RawMessage{"$ai_error": json.RawMessage(`{"error":{"message":"quota"}}`)}}, get(func(e *event.Event) any {
+			return e.ErrorMessage + string(e.WireProperties()["$ai_error"])
+		}), "quota" + `{"error":{"message":"quota"}}`},
+		{"an error's text", event.Event{Name: event.Generation, Properties: map[string]json.RawMessage{"$ai_error": json.RawMessage(`{"error":"too long"}`)}}, get(func(e *event.Event) any {
+			return e.ErrorMessage + string(e.WireProperties()["$ai_error"])
+		}), "too long" + `{"error":"too long"}`},
+		{"an error without a message", event.Event{Name: event.Generation, Properties: map[string]json.RawMessage{"$ai_error": json.RawMessage(`{"code":404}`)}}, get(func(e *event.Event) any {
+			return e.ErrorMessage + string(e.WireProperties()["$ai_error"])
+		}), "" + `{"code":404}`},
 		{"an outcome's prompt", event.Event{Name: "own", Properties: map[string]json.RawMessage{"prompt_name": json.RawMessage(`"p"`), "prompt_version_id": json.RawMessage(`"pv_1"`)}}, get(func(e *event.Event) any { return e.PromptName + " " + e.PromptVersionID }), "p pv_1"},
 		{"an outcome's call", event.Event{Name: "llm_output_rated", Properties: map[string]json.RawMessage{"span_id": json.RawMessage(`"s"`), "generation_id": json.RawMessage(`"g"`)}}, get(func(e *event.Event) any { return e.ParentID }), "s"},
 		{"an outcome's generation", event.Event{Name: "llm_output_rated", Properties: map[string]json.RawMessage{"generation_id": json.RawMessage(`"g"`)}}, get(func(e *event.Event) any { return e.ParentID }), "g"},
