@@ -1,5 +1,5 @@
-// Calls a model through frameworks that tell PostHog of it, as docs/clients.md
-// says, with hedgerow for a host, and prints the traces.
+// Calls a model through frameworks that tell PostHog of it, as docs/clients/langchain.md
+// and docs/clients/vercel-ai-sdk.md say, with hedgerow for a host, and prints the traces.
 //
 //   node frameworks.mjs HOST TOKEN OPENAI_BASE_URL
 import { createOpenAI } from "@ai-sdk/openai";

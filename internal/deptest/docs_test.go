@@ -1,6 +1,7 @@
 package deptest
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -10,24 +11,27 @@ import (
 
 var link = regexp.MustCompile(`\]\(([^)\s]+)\)`)
 
-// TestDocs holds the README's table to name each page of the documentation once, and each
-// page's links to lead somewhere.
+// TestDocs holds the README's table to name each page of the documentation once,
+// docs/clients.md's each page of a client, and each page's links to lead somewhere.
 func TestDocs(t *testing.T) {
 	const top = "../.."
-	pages, err := filepath.Glob(top + "/docs/*.md")
-	if err != nil || len(pages) == 0 {
-		t.Fatal(pages, err)
-	}
-	readme, err := os.ReadFile(top + "/README.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, p := range pages {
-		if n := strings.Count(string(readme), "\n| [docs/"+filepath.Base(p)+"]"); n != 1 {
-			t.Errorf("README.md names %s in its table %d times", filepath.Base(p), n)
+	pages := []string{top + "/README.md", top + "/CHANGELOG.md"}
+	for _, list := range []struct{ table, folder, row string }{
+		{"README.md", "docs", "\n| [docs/"},
+		{"docs/clients.md", "docs/clients", " | ["},
+	} {
+		table, err := os.ReadFile(filepath.Join(top, list.table))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range markdown(t, filepath.Join(top, list.folder)) {
+			if n := strings.Count(string(table), list.row+filepath.Base(p)+"]"); n != 1 {
+				t.Errorf("%s names %s in its table %d times", list.table, filepath.Base(p), n)
+			}
+			pages = append(pages, p)
 		}
 	}
-	for _, p := range append(pages, top+"/README.md", top+"/CHANGELOG.md") {
+	for _, p := range pages {
 		text, err := os.ReadFile(p)
 		if err != nil {
 			t.Fatal(err)
@@ -64,39 +68,90 @@ func headings(text string) map[string]bool {
 	return all
 }
 
-// TestConformance holds the page that says which test holds what: the tests that it
-// names exist.
+// markdown lists the pages of a folder.
+func markdown(t *testing.T, folder string) []string {
+	t.Helper()
+	pages, err := filepath.Glob(folder + "/*.md")
+	if err != nil || len(pages) == 0 {
+		t.Fatal(folder, pages, err)
+	}
+	return pages
+}
+
+// TestConformance holds the pages that say which test holds what, that of the doors
+// and those of the clients: the tests that they name exist.
 func TestConformance(t *testing.T) {
 	const top = "../.."
-	page, err := os.ReadFile(top + "/docs/conformance.md")
-	if err != nil {
-		t.Fatal(err)
-	}
-	named := regexp.MustCompile("`(\\w+)\\.((?:Test|Fuzz)\\w+)`").FindAllStringSubmatch(string(page), -1)
-	if len(named) < 100 {
-		t.Errorf("only %d tests are named", len(named))
-	}
 	tests := make(map[string]string) // the test files of a package, by its name
-	for _, m := range named {
-		if _, ok := tests[m[1]]; !ok {
-			var all strings.Builder
-			for _, dir := range []string{"/", "/internal/"} {
-				files, err := filepath.Glob(top + dir + m[1] + "/*_test.go")
-				if err != nil {
-					t.Fatal(err)
-				}
-				for _, f := range files {
-					text, err := os.ReadFile(f)
+	named := 0
+	for _, p := range append(markdown(t, top+"/docs/clients"), top+"/docs/conformance.md") {
+		page, err := os.ReadFile(p)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile("`(\\w+)\\.((?:Test|Fuzz)\\w+)`").FindAllStringSubmatch(string(page), -1) {
+			named++
+			if _, ok := tests[m[1]]; !ok {
+				var all strings.Builder
+				for _, dir := range []string{"/", "/internal/"} {
+					files, err := filepath.Glob(top + dir + m[1] + "/*_test.go")
 					if err != nil {
 						t.Fatal(err)
 					}
-					all.Write(text)
+					for _, f := range files {
+						text, err := os.ReadFile(f)
+						if err != nil {
+							t.Fatal(err)
+						}
+						all.Write(text)
+					}
 				}
+				tests[m[1]] = all.String()
 			}
-			tests[m[1]] = all.String()
+			if !strings.Contains(tests[m[1]], "\nfunc "+m[2]+"(") {
+				t.Errorf("%s: there is no %s in %s", filepath.Base(p), m[2], m[1])
+			}
 		}
-		if !strings.Contains(tests[m[1]], "\nfunc "+m[2]+"(") {
-			t.Errorf("there is no %s in %s", m[2], m[1])
+	}
+	if named < 100 {
+		t.Errorf("only %d tests are named", named)
+	}
+}
+
+// TestClientVersions holds the pages of the clients to name the versions that the
+// end-to-end tests drive: `name@1` is any of 1.x, as e2e/package.json or go.mod has it.
+func TestClientVersions(t *testing.T) {
+	const top = "../.."
+	b, err := os.ReadFile(top + "/e2e/package.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var npm struct{ Dependencies map[string]string }
+	if err := json.Unmarshal(b, &npm); err != nil {
+		t.Fatal(err)
+	}
+	driven := npm.Dependencies
+	mod, err := os.ReadFile(top + "/go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range regexp.MustCompile(`(?m)^\t(\S+) (v\S+)`).FindAllStringSubmatch(string(mod), -1) {
+		driven[m[1]] = m[2]
+	}
+	named := 0
+	for _, p := range markdown(t, top+"/docs/clients") {
+		page, err := os.ReadFile(p)
+		if err != nil {
+			t.Fatal(err)
 		}
+		for _, m := range regexp.MustCompile("`(\\S+)@(v?[0-9.]+)`").FindAllStringSubmatch(string(page), -1) {
+			named++
+			if have := strings.TrimLeft(driven[m[1]], "^~"); !strings.HasPrefix(have+".", m[2]+".") {
+				t.Errorf("%s says that %s is tested in version %s; it is %q", filepath.Base(p), m[1], m[2], have)
+			}
+		}
+	}
+	if named < 10 {
+		t.Errorf("only %d versions are named", named)
 	}
 }
