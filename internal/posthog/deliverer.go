@@ -188,6 +188,7 @@ func (d *deliverer) dispatch(ctx context.Context, in <-chan []*origin, wg *sync.
 		timer.Reset(wake)
 		select {
 		case origins := <-in:
+			d.hold.arrived(len(origins))
 			for _, o := range origins {
 				d.admit(o, lanes)
 			}
@@ -403,6 +404,7 @@ type hold struct {
 	mu    sync.Mutex
 	items map[*origin]struct{}
 	bytes int
+	way   int           // of items: on their way to dispatch
 	freed chan struct{} // told after a removal; the fetcher alone listens
 }
 
@@ -411,6 +413,14 @@ func (h *hold) add(o *origin) {
 	defer h.mu.Unlock()
 	h.items[o] = struct{}{}
 	h.bytes += o.d.Bytes + o.bytes
+	h.way++
+}
+
+// arrived says that dispatch has so many of what was added.
+func (h *hold) arrived(n int) {
+	h.mu.Lock()
+	h.way -= n
+	h.mu.Unlock()
 }
 
 // resize takes note of bodies that have become larger, or smaller.
@@ -434,10 +444,12 @@ func (h *hold) remove(o *origin) {
 	}
 }
 
+// full reports that nothing more will come before something is sent. While some
+// is on its way to dispatch a batch can still be filled.
 func (h *hold) full(window int) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return len(h.items) >= window || h.bytes >= maxHeldBytes
+	return h.way == 0 && (len(h.items) >= window || h.bytes >= maxHeldBytes)
 }
 
 // room waits until there is some and says how much, or 0 when ctx has ended.
