@@ -81,7 +81,7 @@ func (a *app) banner(w io.Writer) {
 }
 
 // tuneHeap has garbage collected at a third of the growth that Go allows by default
-// while there is little to do, and at three quarters of it while more than busy calls
+// while there is little to do, and at two thirds of it while more than busy calls
 // pass or events come in a second, when processor time is dearer than memory; and
 // harder once Go's own memory passes a quarter of a gigabyte, so that a burst of
 // large bodies leaves less behind. GOGC and GOMEMLIMIT override it. It returns when
@@ -94,7 +94,7 @@ func (a *app) tuneHeap(ctx context.Context) {
 	if os.Getenv("GOGC") != "" {
 		return
 	}
-	const little, much = 30, 75 // percent of growth
+	const little, much = 30, 65 // percent of growth
 	percent := little
 	debug.SetGCPercent(percent)
 	settled := time.After(10 * time.Second) // the first rounds of what works in the background are over
