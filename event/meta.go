@@ -275,29 +275,11 @@ func raws(name string, at func(*Event) *map[string]json.RawMessage) member {
 			if m == nil {
 				return dst, false, nil
 			}
-			var few [32]string
-			keys := few[:0]
-			for k := range m {
-				keys = append(keys, k)
+			dst, err := AppendObject(dst, m)
+			if err != nil {
+				return dst, false, fmt.Errorf("%s.%w", name, err)
 			}
-			slices.Sort(keys)
-			dst = append(dst, '{')
-			for i, k := range keys {
-				if i > 0 {
-					dst = append(dst, ',')
-				}
-				dst = append(gjson.AppendJSONString(dst, k), ':')
-				v := m[k]
-				if v == nil {
-					dst = append(dst, "null"...)
-					continue
-				}
-				if !ValidJSON(v) {
-					return dst, false, fmt.Errorf("%s.%s is not valid JSON", name, k)
-				}
-				dst = append(dst, v...)
-			}
-			return append(dst, '}'), true, nil
+			return dst, true, nil
 		},
 		set: func(e *Event, v gjson.Result) error {
 			if v.Type == gjson.Null {
@@ -315,6 +297,38 @@ func raws(name string, at func(*Event) *map[string]json.RawMessage) member {
 			return nil
 		},
 	}
+}
+
+// AppendObject appends a map as encoding/json writes it, with its names in order,
+// in a third of the time. An error names the member that is not valid JSON.
+func AppendObject[V json.RawMessage | string](dst []byte, m map[string]V) ([]byte, error) {
+	var few [32]string
+	names := few[:0]
+	for k := range m {
+		names = append(names, k)
+	}
+	slices.Sort(names)
+	dst = append(dst, '{')
+	for i, k := range names {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(gjson.AppendJSONString(dst, k), ':')
+		switch v := any(m[k]).(type) {
+		case string:
+			dst = gjson.AppendJSONString(dst, v)
+		case json.RawMessage:
+			switch {
+			case v == nil:
+				dst = append(dst, "null"...)
+			case !ValidJSON(v):
+				return dst, fmt.Errorf("%s is not valid JSON", k)
+			default:
+				dst = append(dst, v...)
+			}
+		}
+	}
+	return append(dst, '}'), nil
 }
 
 // other leaves a member to encoding/json.

@@ -99,6 +99,9 @@ type Event struct {
 	Content           *Content                   `json:"content,omitempty"` // only where it was asked for
 }
 
+// IsCall reports whether the event is a call of a model.
+func (e *Event) IsCall() bool { return e.Name == event.Generation || e.Name == event.Embedding }
+
 // Usage is event.Usage with the total that hedgerow derives.
 type Usage struct {
 	Input          event.Int       `json:"input_tokens"`

@@ -204,7 +204,7 @@ func (n *Node) roll(seen map[string]bool) rollup {
 		own.end = e.Timestamp.Add(time.Duration(e.LatencyMS.Value * float64(time.Millisecond)))
 	}
 	own.Events = 1
-	isCall := e.Name == event.Generation || e.Name == event.Embedding
+	isCall := e.IsCall()
 	twice := isCall && e.CompletionID != "" && seen[e.CompletionID]
 	if isCall && e.CompletionID != "" {
 		seen[e.CompletionID] = true

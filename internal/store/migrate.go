@@ -223,7 +223,8 @@ CREATE TABLE rollup_parts ( -- sums over the events of one trace, session and us
 );
 DELETE FROM rolled; DELETE FROM rolled_floor; DELETE FROM rollup; DELETE FROM rollup_times; DELETE FROM rollup_users; DELETE FROM rollup_outcomes; DELETE FROM rollup_errors; DELETE FROM rollup_ids;`
 
-// timesTables have the times of one breakdown each.
+// timesTables have the times of one breakdown each. Migration 6 makes them: one
+// that comes later is made by a migration of its own, and stands beside this list.
 var timesTables = []string{"rollup_times_all", "rollup_times_model_asked", "rollup_times_model", "rollup_times_provider", "rollup_times_prompt", "rollup_times_surface", "rollup_times_input_length", "rollup_times_tool"}
 
 // deriveFaster adds derived tables, keeps the bins of times in one text for each
@@ -265,14 +266,14 @@ CREATE TABLE rollup_traces ( -- the parts of traces that a stretch has
 DELETE FROM rolled; DELETE FROM rolled_floor; DELETE FROM rollup; DELETE FROM rollup_users; DELETE FROM rollup_outcomes; DELETE FROM rollup_errors; DELETE FROM rollup_ids; DELETE FROM rollup_parts;`
 
 // deriveSums adds sums to the rows of traces, and has all derived tables filled
-// anew with them.
+// anew with them: those that there are by then, whatever is derived later.
 var deriveSums = `
 ALTER TABLE rollup_traces ADD COLUMN errors BIGINT;
 ALTER TABLE rollup_traces ADD COLUMN tokens BIGINT;
 ALTER TABLE rollup_traces ADD COLUMN cost DECIMAL(38,18);
 ALTER TABLE rollup_traces ADD COLUMN began BIGINT;
 ALTER TABLE rollup_traces ADD COLUMN ended BIGINT;
-DELETE FROM rolled; DELETE FROM rolled_floor; DELETE FROM ` + strings.Join(derivedTables, "; DELETE FROM ") + ";"
+DELETE FROM rolled; DELETE FROM rolled_floor; DELETE FROM rollup; DELETE FROM rollup_users; DELETE FROM rollup_outcomes; DELETE FROM rollup_errors; DELETE FROM rollup_ids; DELETE FROM rollup_properties; DELETE FROM rollup_traces; DELETE FROM rollup_parts; DELETE FROM ` + strings.Join(timesTables, "; DELETE FROM ") + ";"
 
 // migrate brings the file to this binary's version and refuses a newer one.
 func migrate(ctx context.Context, conn *sql.Conn, path string) error {

@@ -57,9 +57,8 @@ func isRush(batch []*event.Event) bool {
 }
 
 // adaptThreads gives the engine the threads that fit a batch, or a question (nil).
-// The caller holds gate or mu. The engine is told behind its
-// back: it would first finish what its other threads are at, which may be a long
-// question's.
+// The caller holds gate or mu, and does not wait: the engine first finishes what
+// its other threads are at, which may be a long question.
 func (d *DuckDB) adaptThreads(e *engine, batch []*event.Event) {
 	n := d.c.Threads
 	now := d.c.Now()

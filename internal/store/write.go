@@ -35,7 +35,6 @@ var errClosed = errors.New("store is closed")
 // [event.CodeInvalid].
 func (d *DuckDB) Write(ctx context.Context, events []*event.Event) (WriteResult, error) {
 	start := time.Now()
-	// A full batch has more than a third of a million values: they are used again.
 	b, _ := d.spare.Get().(*batch)
 	if b == nil {
 		b = new(batch)

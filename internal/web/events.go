@@ -286,13 +286,11 @@ func (x sentRow) class() string {
 // heading names an event: calls by their model, outcomes, which know the model
 // of their call too, by what they are.
 func heading(e *query.Event) string {
-	if isCall(e) {
+	if e.IsCall() {
 		return or(e.Model, or(e.SpanName, e.Name))
 	}
 	return or(e.SpanName, e.Name)
 }
-
-func isCall(e *query.Event) bool { return e.Name == event.Generation || e.Name == event.Embedding }
 
 func outcome(e *query.Event) string {
 	s := or(string(e.Status), "recorded")

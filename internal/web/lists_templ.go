@@ -2969,7 +2969,7 @@ func barClass(e *query.Event) string {
 	switch {
 	case e.IsError:
 		return "bar bad"
-	case isCall(e):
+	case e.IsCall():
 		return "bar call"
 	}
 	return "bar"
