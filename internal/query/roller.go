@@ -18,6 +18,7 @@ import (
 // Deriver is a store that keeps derived tables. store.DuckDB is one.
 type Deriver interface {
 	Generation() uint64
+	Memory() int64
 	Stage(ctx context.Context, table, query string) error
 	Unstage(ctx context.Context, table string) error
 	Derive(ctx context.Context, generation uint64, f func(*store.Derivation) error) (done bool, err error)
@@ -28,7 +29,7 @@ type Deriver interface {
 type Roller struct {
 	Reader  *Reader
 	Store   Deriver
-	Stretch int           // events that make a stretch, which then takes up to 8 times as many. Defaults to 4,096
+	Stretch int           // events that make a stretch, which then takes up to 8 times as many, as the store's memory allows. Defaults to 4,096
 	Every   time.Duration // wait where no stretch is full. Defaults to 15 s
 	Logger  *slog.Logger  // nil: no log
 }
@@ -85,7 +86,13 @@ func (l *Roller) size() int {
 	return l.Stretch
 }
 
-func (l *Roller) most() int { return 8 * l.size() }
+// stretchBytes is the memory that the engine takes for each event of a stretch
+// and other work at the same time. Where it runs out, writes fail with it.
+const stretchBytes = 12 << 10
+
+func (l *Roller) most() int {
+	return max(l.size(), min(8*l.size(), int(l.Store.Memory()/stretchBytes)))
+}
 
 // Roll rolls up the next stretch, and reports false where it is not full yet.
 func (l *Roller) Roll(ctx context.Context) (done bool, err error) { return l.roll(ctx, l.most()) }

@@ -100,6 +100,9 @@ func noRows(*sql.Rows) error { return nil }
 // derivation is made from.
 func (d *DuckDB) Generation() uint64 { return d.generation.Load() }
 
+// Memory is what the engine may take now, in bytes; see [Config.MemoryBytes].
+func (d *DuckDB) Memory() int64 { return d.memory.present() }
+
 // derivedTables are those with rows of a project and a stretch.
 var derivedTables = append([]string{"rollup", "rollup_users", "rollup_outcomes", "rollup_errors", "rollup_ids", "rollup_properties", "rollup_traces", "rollup_parts"}, timesTables...)
 
