@@ -8,7 +8,7 @@ LDFLAGS := -X main.version=$(VERSION)
 BIN     := bin/hedgerow
 FUZZTIME ?= 30s
 
-.PHONY: help run demo build test unit race e2e crash lint fuzz bench bench-query bench-pages generate setup assets clean
+.PHONY: help run demo build test unit race e2e crash check lint fuzz bench bench-query bench-pages generate setup assets clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,9 @@ e2e: setup assets ## the real binary with real client SDKs
 
 crash: ## 50 kill -9 at random moments under load
 	HEDGEROW_CRASH_ROUNDS=50 $(GO) test -count=1 -timeout 30m -run 'Crash' -v ./e2e/...
+
+check: ## build and vet everything: what each commit passes
+	$(GO) build ./... && $(GO) vet ./...
 
 lint: ## gofmt and vet
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'not formatted (run gofmt -w):'; gofmt -l $$(git ls-files '*.go'); exit 1; }

@@ -38,33 +38,34 @@ var allowed = map[string][]string{
 	"event":             {},
 	"cmd/hedgerow":      all,
 	"internal/provider": {"event"},
-	"internal/gateway":  {"event", "internal/provider", "internal/project"},
+	"internal/gateway":  {"event", "internal/health", "internal/provider", "internal/project"},
+	"internal/health":   {}, // how a component is doing: one form for /readyz, pages and doctor
 	"internal/body":     {}, // bounded request bodies: what ingest and otlp share
-	"internal/ingest":   {"event", "internal/body", "internal/flag", "internal/project"},
-	"internal/otlp":     {"event", "internal/body", "internal/project"},
+	"internal/ingest":   {"event", "internal/health", "internal/body", "internal/flag", "internal/project"},
+	"internal/otlp":     {"event", "internal/health", "internal/body", "internal/project"},
 	"internal/price":    {"event"},
 	"internal/privacy":  {"event"},
 	"internal/enrich":   {"event", "internal/price", "internal/privacy"},
-	"internal/journal":  {"event"},
-	"internal/project":  {"event", "internal/bucket"},
-	"internal/store":    {"event"},
-	"internal/query":    {"event", "internal/store"},
+	"internal/journal":  {"event", "internal/health"},
+	"internal/project":  {"event", "internal/health", "internal/bucket"},
+	"internal/store":    {"event", "internal/health"},
+	"internal/query":    {"event", "internal/health", "internal/store"},
 	"internal/flag":     {}, // PostHog's flags decided at home: pure, for the SDK too
-	"internal/posthog":  {"event", "internal/flag", "internal/project"},
-	"internal/bucket":   {"event"},
+	"internal/posthog":  {"event", "internal/health", "internal/flag", "internal/project"},
+	"internal/bucket":   {"event", "internal/health"},
 	"internal/template": {"event"},
-	"internal/prompt":   {"event", "internal/bucket", "internal/flag", "internal/project", "internal/query", "internal/template"},
+	"internal/prompt":   {"event", "internal/health", "internal/bucket", "internal/flag", "internal/project", "internal/query", "internal/template"},
 
-	"internal/experiment": {"event", "internal/bucket", "internal/project", "internal/query", "internal/prompt"},
+	"internal/experiment": {"event", "internal/health", "internal/bucket", "internal/project", "internal/query", "internal/prompt"},
 
-	"internal/eval":    {"event", "internal/bucket", "internal/privacy", "internal/project", "internal/query"},
-	"internal/dataset": {"event", "internal/bucket", "internal/eval", "internal/project", "internal/prompt", "internal/query"},
+	"internal/eval":    {"event", "internal/health", "internal/bucket", "internal/privacy", "internal/project", "internal/query"},
+	"internal/dataset": {"event", "internal/health", "internal/bucket", "internal/eval", "internal/project", "internal/prompt", "internal/query"},
 
 	// The three faces also speak event's types: its errors, and what query and
 	// project answer with.
-	"internal/web": {"event", "internal/flag", "internal/query", "internal/project", "internal/prompt", "internal/template", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
-	"internal/api": {"event", "internal/flag", "internal/query", "internal/project", "internal/prompt", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
-	"internal/mcp": {"event", "internal/flag", "internal/query", "internal/project", "internal/prompt", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
+	"internal/web": {"event", "internal/health", "internal/flag", "internal/query", "internal/project", "internal/prompt", "internal/template", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
+	"internal/api": {"event", "internal/health", "internal/flag", "internal/query", "internal/project", "internal/prompt", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
+	"internal/mcp": {"event", "internal/health", "internal/flag", "internal/query", "internal/project", "internal/prompt", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
 
 	// Beside the design's table: what measures and tests the others.
 	"internal/bench":                 all,
