@@ -227,7 +227,7 @@ func TestArrows(t *testing.T) {
 func TestCheck(t *testing.T) {
 	for _, tt := range []struct{ name, to, want string }{
 		{"event", "internal/store", "lets event import nothing"},
-		{"internal/gateway", "internal/journal", "lets internal/gateway import event, internal/provider, internal/project only"},
+		{"internal/gateway", "internal/journal", "lets internal/gateway import event, internal/health, internal/provider, internal/project only"},
 		{"internal/gateway", "internal/provider", ""},
 		{"internal/gateway", "internal/provider/providertest", "a test double"},
 		{"cmd/hedgerow", "internal/provider/providertest", ""},
