@@ -56,6 +56,13 @@ func (s storedIn) cond() condition {
 	return condition{"stored_at > ? AND stored_at <= ?", []any{s.first.UTC(), s.last.UTC()}}
 }
 
+// holds tells whether the events of a condition by fromTo are in the range.
+func (s storedIn) holds(c condition) bool {
+	from, _ := c.args[0].(time.Time)
+	to, _ := c.args[1].(time.Time)
+	return from.After(s.first) && !to.After(s.last)
+}
+
 // ranges are those of some stretches, a subquery, in order. Stretches that lie side
 // by side are one.
 func (r *Reader) ranges(ctx context.Context, lasts string, args []any) (parts []storedIn, err error) {
@@ -93,7 +100,13 @@ func (r *Reader) stretches(ctx context.Context, c *cover, lasts string, args []a
 		parts[at-1].last = parts[at].last
 		parts = slices.Delete(parts, at, at+1)
 	}
-	conds := slices.Clone(c.rest)
+	var conds []condition
+	for _, rest := range c.rest {
+		// One that was to be rolled up again may lie within a part, of several or of its own.
+		if !slices.ContainsFunc(parts, func(p storedIn) bool { return p.holds(rest) }) {
+			conds = append(conds, rest)
+		}
+	}
 	for _, p := range parts {
 		conds = append(conds, p.cond())
 	}

@@ -426,7 +426,7 @@ func (r *Reader) failures(ctx context.Context, project string, f Filter) (from s
 		return "(" + raw + ")", nil, w, nil
 	}
 	columns := strings.Join(failureColumns, ", ")
-	from, args = "SELECT "+columns+", m FROM rollup_errors WHERE last <= ?", []any{c.last}
+	from, args = "SELECT "+columns+", m FROM rollup_errors WHERE "+c.rows(), []any{c.last}
 	for _, rest := range c.rest {
 		from, args = from+" UNION ALL SELECT "+columns+", m FROM ("+raw+" AND "+rest.cond+")", append(args, rest.args...)
 	}

@@ -141,7 +141,7 @@ func (r *Reader) newCalls(ctx context.Context, project string, c *cover) ([]foun
 		for _, call := range calls {
 			traces[call[0]] = true
 		}
-		err = read("SELECT CAST(uuid AS VARCHAR), trace_id, ts, parent_id, coalesce(call_order, 9223372036854775807) FROM rollup_outcomes WHERE project_id = ? AND last <= ? AND ts >= ? AND ts <= ? AND "+ofTraces,
+		err = read("SELECT CAST(uuid AS VARCHAR), trace_id, ts, parent_id, coalesce(call_order, 9223372036854775807) FROM rollup_outcomes WHERE project_id = ? AND "+c.rows()+" AND ts >= ? AND ts <= ? AND "+ofTraces,
 			project, c.last, from, to, slices.Collect(maps.Keys(traces)))
 		if err != nil {
 			return nil, err
@@ -313,7 +313,7 @@ func (r *Reader) outcomes(ctx context.Context, project, uses string, calls []str
 		for _, i := range f.facts {
 			cols = append(cols, facts[i].column)
 		}
-		from = "SELECT " + strings.Join(cols, ", ") + " FROM rollup_outcomes " + in.String() + " AND last <= ?"
+		from = "SELECT " + strings.Join(cols, ", ") + " FROM rollup_outcomes " + in.String() + " AND " + c.rows()
 		args = append(slices.Clone(in.args), c.last)
 		if len(c.rest) > 0 {
 			rest := c.any()

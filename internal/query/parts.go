@@ -81,7 +81,7 @@ func (r *Reader) largest(ctx context.Context, q ListQuery, c *cover, order, afte
 	}
 	w.add("trace_id IS NOT NULL")
 	rows, inside := new(where), new(where)
-	rows.add("project_id = ? AND last <= ?", q.Project, c.last)
+	rows.add("project_id = ? AND "+c.rows(), q.Project, c.last)
 	inside.add("true")
 	crossing := condition{cond: "false"} // those that reach out of the time range
 	for _, end := range []time.Time{q.From, q.To} {
@@ -139,7 +139,7 @@ func (r *Reader) parts(project string, f Filter, c cover, uses string) (source, 
 	p := plan{cover: c, ok: !c.last.IsZero()}
 	first, end := slots(f.From, f.To)
 	if p.ok && first.Before(end) {
-		parts = append(parts, "SELECT "+partIDs+names+" FROM rollup_parts WHERE project_id = ? AND last <= ? AND first >= ? AND first < ?")
+		parts = append(parts, "SELECT "+partIDs+names+" FROM rollup_parts WHERE project_id = ? AND "+c.rows()+" AND first >= ? AND first < ?")
 		args = append(args, project, c.last, first, end)
 	}
 	for _, c := range p.single(first, end, &f) {

@@ -102,8 +102,13 @@ func (l *Roller) roll(ctx context.Context, most int) (done bool, err error) {
 	generation := l.Store.Generation()
 	s := stretch{r: l.Reader, into: l.Store}
 	defer s.unstage(context.WithoutCancel(ctx))
-	if err := s.find(ctx, most); err != nil || s.events < int64(min(l.size(), most)) {
+	if err := s.findStale(ctx); err != nil {
 		return false, err
+	}
+	if !s.again {
+		if err := s.find(ctx, most); err != nil || s.events < int64(min(l.size(), most)) {
+			return false, err
+		}
 	}
 	if err := s.read(ctx); err != nil {
 		return false, err
@@ -117,6 +122,8 @@ type stretch struct {
 	r           *Reader
 	first, last time.Time
 	events      int64
+	again       bool      // it was rolled up before, and lost events
+	known       time.Time // the last of all stretches rolled up before
 	into        Deriver
 	ids         []idCount
 	outcomes    [][]any // new ones, and older ones whose call is another now
@@ -127,6 +134,30 @@ type stretch struct {
 type idCount struct {
 	project string
 	hash    int64
+}
+
+// findStale finds the first stretch that is to be rolled up again.
+func (s *stretch) findStale(ctx context.Context) error {
+	err := s.r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			if err := rows.Scan(&s.first, &s.last, &s.known); err != nil {
+				return err
+			}
+			s.first, s.last, s.known, s.again = s.first.UTC(), s.last.UTC(), s.known.UTC(), true
+		}
+		return nil
+	}, "SELECT first, last, (SELECT max(last) FROM "+allRolled+") FROM rolled_stale ORDER BY last LIMIT 1")
+	if err != nil || !s.again {
+		return err
+	}
+	return s.r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			if err := rows.Scan(&s.events); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, "SELECT count(*) FROM events WHERE "+s.in().cond)
 }
 
 // find finds the end of the stretch. Rows are in the order of storing, so the
@@ -141,10 +172,11 @@ func (s *stretch) find(ctx context.Context, size int) error {
 			s.first = s.first.UTC()
 		}
 		return nil
-	}, "SELECT coalesce(max(last), TIMESTAMP '0001-01-01') FROM rolled")
+	}, "SELECT coalesce(max(last), TIMESTAMP '0001-01-01') FROM "+allRolled)
 	if err != nil {
 		return err
 	}
+	s.known = s.first
 	return s.r.store.Read(ctx, func(rows *sql.Rows) error {
 		for rows.Next() {
 			var last sql.NullTime
@@ -356,8 +388,12 @@ func (s *stretch) readOutcomes(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("roll up outcomes: %w", err)
 	}
+	upto := s.last
+	if s.again {
+		upto = s.known // calls of later stretches may be those of its outcomes
+	}
 	for _, p := range projects {
-		if err := s.projectOutcomes(ctx, p, &cover{last: s.first, rest: []condition{in}, events: s.events, first: first.UTC(), latest: latest.UTC(), upto: s.last}); err != nil {
+		if err := s.projectOutcomes(ctx, p, &cover{last: s.known, rest: []condition{in}, events: s.events, first: first.UTC(), latest: latest.UTC(), upto: upto}); err != nil {
 			return fmt.Errorf("roll up outcomes: %w", err)
 		}
 	}
@@ -447,5 +483,21 @@ func (s *stretch) write(d *store.Derivation) error {
 	}); err != nil {
 		return err
 	}
+	if s.again {
+		if err := s.replace(d); err != nil {
+			return err
+		}
+	}
 	return d.Exec("INSERT INTO rolled VALUES (?, ?, ?)", s.first, s.last, s.events)
+}
+
+// replace ends that the stretch is to be rolled up again. What retention has cut
+// into since it was rolled up first stays out of the derived tables.
+func (s *stretch) replace(d *store.Derivation) error {
+	for _, table := range append([]string{"rollup_outcomes", "rollup_ids"}, stagedTables...) {
+		if err := d.Exec("DELETE FROM "+table+" WHERE last = ? AND project_id IN (SELECT project_id FROM rolled_floor WHERE floor >= ?)", s.last, s.last); err != nil {
+			return err
+		}
+	}
+	return d.Exec("DELETE FROM rolled_stale WHERE last = ?", s.last)
 }

@@ -18,7 +18,8 @@ import (
 // Events are rolled up in stretches of their order of storing, which a [Roller]
 // closes one after the other: what is stored is never changed, so a closed
 // stretch stays right however late its events came and whatever their timestamps
-// say. A question adds up
+// say. Where single events are deleted, their stretch is rolled up again; until
+// then its events count as if they were in none. A question adds up
 //
 //   - the rows of closed stretches whose slot of time lies whole in its range,
 //   - and, counted anew, the events at the two ends of its range and those that
@@ -217,11 +218,12 @@ func (b bins) quantile(q float64) Number {
 // others there are. It is the same for a whole question, however many queries
 // that takes: what is stored or rolled up in between changes nothing.
 type cover struct {
-	floor, last   time.Time // of stretches: stored_at in (floor, last]; last is zero where there are none
-	rest          []condition
-	events        int64     // of rest
-	first, latest time.Time // timestamps of rest
-	upto          time.Time // stored_at of the last of rest
+	floor, last   time.Time   // of stretches: stored_at in (floor, last]; last is zero where there are none
+	stale         []storedIn  // stretches above the floor that are to be rolled up again: they count as if they were none
+	rest          []condition // each by fromTo
+	events        int64       // of rest
+	first, latest time.Time   // timestamps of rest
+	upto          time.Time   // stored_at of the last event that counts
 	calls         *[]foundCall
 }
 
@@ -238,8 +240,11 @@ func (r *Reader) cover(ctx context.Context, project string) (c cover, err error)
 			c.last, c.floor = last.Time.UTC(), floor.Time.UTC()
 		}
 		return nil
-	}, "SELECT (SELECT max(last) FROM rolled), (SELECT max(floor) FROM rolled_floor WHERE project_id = ?)", project)
+	}, "SELECT (SELECT max(last) FROM "+allRolled+"), (SELECT max(floor) FROM rolled_floor WHERE project_id = ?)", project)
 	if err != nil || c.last.IsZero() || !c.floor.Before(c.last) {
+		return cover{}, err
+	}
+	if err := c.findStale(ctx, r); err != nil {
 		return cover{}, err
 	}
 	// The newest, and what retention has left of a stretch. The order of rows
@@ -249,6 +254,10 @@ func (r *Reader) cover(ctx context.Context, project string) (c cover, err error)
 	if !c.floor.IsZero() {
 		query, args = query+" UNION ALL "+columns+"stored_at <= ?", append(args, project, c.floor)
 	}
+	for _, s := range c.stale {
+		query, args = query+" UNION ALL "+columns+"stored_at > ? AND stored_at <= ?", append(args, project, s.first, s.last)
+	}
+	c.upto = c.last
 	err = r.store.Read(ctx, func(rows *sql.Rows) error {
 		for rows.Next() {
 			var from, to, first, latest sql.NullTime
@@ -259,7 +268,7 @@ func (r *Reader) cover(ctx context.Context, project string) (c cover, err error)
 			if n == 0 {
 				continue
 			}
-			if c.rest = append(c.rest, condition{"stored_at >= ? AND stored_at <= ?", []any{from.Time.UTC(), to.Time.UTC()}}); c.events == 0 || first.Time.Before(c.first) {
+			if c.rest = append(c.rest, fromTo(from.Time, to.Time)); c.events == 0 || first.Time.Before(c.first) {
 				c.first = first.Time.UTC()
 			}
 			if to.Time.After(c.upto) {
@@ -295,10 +304,50 @@ func (c *cover) any() condition {
 
 // inside are the events of stretches.
 func (c *cover) inside() condition {
-	if c.floor.IsZero() {
-		return condition{"stored_at <= ?", []any{c.last}}
+	in := condition{"stored_at <= ?", []any{c.last}}
+	if !c.floor.IsZero() {
+		in = condition{"stored_at <= ? AND stored_at > ?", []any{c.last, c.floor}}
 	}
-	return condition{"stored_at <= ? AND stored_at > ?", []any{c.last, c.floor}}
+	for _, s := range c.stale {
+		in.cond += " AND NOT (stored_at > " + literal(s.first) + " AND stored_at <= " + literal(s.last) + ")"
+	}
+	return in
+}
+
+// allRolled are the stretches, those that are to be rolled up again included.
+const allRolled = "(SELECT first, last FROM rolled UNION ALL SELECT first, last FROM rolled_stale)"
+
+// findStale finds the stretches that have lost events since they were rolled up.
+func (c *cover) findStale(ctx context.Context, r *Reader) error {
+	return r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var s storedIn
+			if err := rows.Scan(&s.first, &s.last); err != nil {
+				return err
+			}
+			c.stale = append(c.stale, storedIn{s.first.UTC(), s.last.UTC()})
+		}
+		return nil
+	}, "SELECT first, last FROM rolled_stale WHERE last > ? AND last <= ? ORDER BY last", c.floor, c.last)
+}
+
+// rows is the condition of the rows of derived tables that count, on column last;
+// c.last is bound. A stretch that was to be rolled up again when the question began
+// may have rows by now.
+func (c *cover) rows() string {
+	cond := "last <= ?"
+	for i, s := range c.stale {
+		cond += map[bool]string{true: " AND last NOT IN (", false: ", "}[i == 0] + literal(s.last)
+	}
+	if len(c.stale) > 0 {
+		cond += ")"
+	}
+	return cond
+}
+
+// fromTo is the condition of events stored from one time to another.
+func fromTo(from, to time.Time) condition {
+	return condition{"stored_at >= ? AND stored_at <= ?", []any{from.UTC(), to.UTC()}}
 }
 
 // source is rows to compute figures from, each with the columns value (the key
@@ -382,12 +431,14 @@ const (
 )
 
 // ofProperty are the rows of rollup_properties that say anything of a property.
-const ofProperty = "rollup_properties WHERE project_id = ? AND last <= ? AND name IN (?, '')"
+func (c *cover) ofProperty() string {
+	return "rollup_properties WHERE project_id = ? AND " + c.rows() + " AND name IN (?, '')"
+}
 
 // findWithout finds the stretches whose calls have to be counted one by one. Where
 // those are many, all are.
 func (p *plan) findWithout(ctx context.Context, r *Reader, project string) error {
-	parts, err := r.ranges(ctx, "SELECT last FROM "+ofProperty+" GROUP BY last HAVING NOT bool_or(rolled)", []any{project, p.cover.last, p.property})
+	parts, err := r.ranges(ctx, "SELECT last FROM "+p.cover.ofProperty()+" GROUP BY last HAVING NOT bool_or(rolled)", []any{project, p.cover.last, p.property})
 	if err != nil {
 		return err
 	}
@@ -486,11 +537,11 @@ func (r *Reader) eventsSource(k kind, project string, f *Filter, by GroupBy, p p
 	}
 	if p.ok && first.Before(end) {
 		rolled := new(where)
-		rolled.add("project_id = ? AND last <= ? AND slot >= ? AND slot < ?", project, p.cover.last, first, end)
+		rolled.add("project_id = ? AND "+p.cover.rows()+" AND slot >= ? AND slot < ?", project, p.cover.last, first, end)
 		if p.property == "" {
 			rolled.add("dim = ?", string(p.dim))
 		} else {
-			rolled.add("(dim = ? OR dim = '' AND last NOT IN (SELECT last FROM "+ofProperty+"))", string(p.dim), project, p.cover.last, p.property)
+			rolled.add("(dim = ? OR dim = '' AND last NOT IN (SELECT last FROM "+p.cover.ofProperty()+"))", string(p.dim), project, p.cover.last, p.property)
 		}
 		switch {
 		case k == ofTools:
@@ -550,7 +601,7 @@ func (r *Reader) timesSource(k kind, project string, f *Filter, by GroupBy, p pl
 	p.ok = p.ok && at >= 0 && f.Kind != KindErrors && (k != ofTools || f.Kind != KindCalls)
 	if p.ok && first.Before(end) {
 		rolled := new(where)
-		rolled.add("project_id = ? AND last <= ? AND slot >= ? AND slot < ?", project, p.cover.last, first, end)
+		rolled.add("project_id = ? AND "+p.cover.rows()+" AND slot >= ? AND slot < ?", project, p.cover.last, first, end)
 		p.narrow(rolled, f)
 		key := "value"
 		if by == ByNone {
@@ -582,7 +633,7 @@ func (r *Reader) usersSource(project string, f *Filter, p plan) (source, error) 
 		return source{}, err
 	}
 	r.of(ofUsers, w)
-	parts := []string{"SELECT '' AS value, day AS ts, distinct_id FROM rollup_users WHERE project_id = ? AND last <= ? AND day >= ? AND day < ?"}
+	parts := []string{"SELECT '' AS value, day AS ts, distinct_id FROM rollup_users WHERE project_id = ? AND " + p.cover.rows() + " AND day >= ? AND day < ?"}
 	args := []any{project, p.cover.last, first, end}
 	for _, c := range p.single(first, end, f) {
 		parts = append(parts, "SELECT '' AS value, ts, distinct_id FROM events "+w.String()+" AND "+c.cond)

@@ -31,7 +31,7 @@ func newPair(t testing.TB) *pair {
 	t.Helper()
 	p := &pair{clock: now}
 	open := func() (*store.DuckDB, *query.Reader) {
-		s, err := store.OpenDuckDB(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "e.duckdb"), Now: func() time.Time { return p.clock }})
+		s, err := store.OpenDuckDB(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "e.duckdb"), MemoryBytes: 512 << 20, Now: func() time.Time { return p.clock }})
 		if err != nil {
 			t.Fatal(err)
 		}

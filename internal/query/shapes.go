@@ -100,7 +100,7 @@ func (r *Reader) Shapes(ctx context.Context, project string, f Filter) (calls, d
 	// Parts in the range. Those that reach out of it, or are not all of their trace,
 	// are of no use.
 	parts := new(where)
-	parts.add("project_id = ? AND last <= ?", project, c.last)
+	parts.add("project_id = ? AND "+c.rows(), project, c.last)
 	useless := condition{cond: "shared"}
 	if !f.From.IsZero() {
 		parts.add("latest >= ?", f.From.UTC())

@@ -114,7 +114,7 @@ func (d *DuckDB) dropDerived(ctx context.Context, project string, before any) er
 		d.generation.Add(1)
 		return d.transaction(ctx, func(conn *sql.Conn) error {
 			var floor sql.NullTime
-			err := conn.QueryRowContext(ctx, "SELECT max(last) FROM rolled WHERE first < ?", before).Scan(&floor)
+			err := conn.QueryRowContext(ctx, "SELECT max(last) FROM (SELECT * FROM rolled_stale UNION ALL SELECT first, last FROM rolled) WHERE first < ?", before).Scan(&floor)
 			if err != nil || !floor.Valid {
 				return err
 			}

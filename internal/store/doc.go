@@ -11,6 +11,7 @@
 //   - [Sink]: from the journal's queue into Write, with retries and dead letters.
 //   - [Retention] and [Retainer]: what is deleted when.
 //   - [DuckDB.Backup] and [Restore].
+//   - [DuckDB.DeleteEvents]: deletion of single events.
 //   - [DuckDB.Derive]: tables that package query derives from the events.
 //   - [DuckDB.Read]: what package query asks through.
 //

@@ -84,6 +84,7 @@ type DuckDB struct {
 	closed   bool
 
 	generation atomic.Uint64 // deletions of events; see Derive
+	deletions  atomic.Bool   // table deleted_events may have rows
 	spare      sync.Pool     // *batch: those before, cleared
 }
 
@@ -174,7 +175,12 @@ func (d *DuckDB) open(ctx context.Context) (err error) {
 	if err := e.writer.QueryRowContext(ctx, "SELECT max(stored_at) FROM events").Scan(&last); err != nil {
 		return openError(d.c.Path, err)
 	}
+	var deletions int
+	if err := e.writer.QueryRowContext(ctx, "SELECT count(*) FROM deleted_events").Scan(&deletions); err != nil {
+		return openError(d.c.Path, err)
+	}
 	d.lastTime = last.Time
+	d.deletions.Store(deletions > 0)
 	d.engine = e
 	return nil
 }

@@ -17,6 +17,7 @@ var migrations = []string{
 	5 - 1: deriveParts,
 	6 - 1: deriveFaster,
 	7 - 1: deriveSums,
+	8 - 1: createDeleted,
 }
 
 var createEvents = func() string {
@@ -274,6 +275,18 @@ ALTER TABLE rollup_traces ADD COLUMN cost DECIMAL(38,18);
 ALTER TABLE rollup_traces ADD COLUMN began BIGINT;
 ALTER TABLE rollup_traces ADD COLUMN ended BIGINT;
 DELETE FROM rolled; DELETE FROM rolled_floor; DELETE FROM rollup; DELETE FROM rollup_users; DELETE FROM rollup_outcomes; DELETE FROM rollup_errors; DELETE FROM rollup_ids; DELETE FROM rollup_properties; DELETE FROM rollup_traces; DELETE FROM rollup_parts; DELETE FROM ` + strings.Join(timesTables, "; DELETE FROM ") + ";"
+
+// createDeleted makes the tables that deletions of single events need.
+const createDeleted = `
+CREATE TABLE deleted_events ( -- what is not stored when the journal brings it again
+	uuid UUID NOT NULL,
+	project_id VARCHAR NOT NULL,
+	deleted_at TIMESTAMP NOT NULL
+);
+CREATE TABLE rolled_stale ( -- stretches as in table rolled, of which the derived tables have no rows until they are rolled up again
+	first TIMESTAMP NOT NULL,
+	last TIMESTAMP NOT NULL
+);`
 
 // migrate brings the file to this binary's version and refuses a newer one.
 func migrate(ctx context.Context, conn *sql.Conn, path string) error {

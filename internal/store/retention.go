@@ -79,6 +79,9 @@ func (d *DuckDB) Retain(ctx context.Context, policy func(project string) Retenti
 			}
 		}
 	}
+	if err := d.pruneDeleted(ctx, now); err != nil {
+		return res, fmt.Errorf("retain deleted uuids: %w", err)
+	}
 	return res, d.compact(ctx)
 }
 

@@ -19,7 +19,7 @@ import (
 // WriteResult says what became of a batch.
 type WriteResult struct {
 	Stored     []*event.Event // rows that are new, in the order given
-	Duplicates int            // events whose uuid was there already, or twice in the batch
+	Duplicates int            // events whose uuid was there already, was deleted, or came twice in the batch
 }
 
 // errClosed is what a store says after Close.
@@ -28,7 +28,8 @@ var errClosed = errors.New("store is closed")
 // Write stores events with their content in one transaction, and returns when
 // it is durable. An event whose uuid is there already, or comes earlier in the
 // batch, is left out, whatever its timestamp or project: there is one row a uuid
-// for as long as retention keeps it.
+// for as long as retention keeps it. So is an event that [DuckDB.DeleteEvents] has
+// deleted.
 //
 // An event that cannot be stored (a uuid that is none, a cost beyond what the
 // engine's decimals hold) fails the whole batch with an error of code
@@ -195,9 +196,16 @@ func (b *batch) encode(events []*event.Event) error {
 // append adds the rows that are new to both tables, inside a transaction, and
 // returns them.
 func (d *DuckDB) append(ctx context.Context, conn *sql.Conn, b *batch) (fresh []*encoded, err error) {
-	have, err := existing(ctx, conn, b.rows)
+	list := uuidList(b.rows)
+	have, err := existing(ctx, conn, list)
 	if err != nil {
 		return nil, err
+	}
+	gone := make(map[deletedKey]bool)
+	if d.deletions.Load() {
+		if err := deletedOf(ctx, conn, list, gone); err != nil {
+			return nil, err
+		}
 	}
 	now := d.c.Now().UTC().Truncate(time.Microsecond)
 	if !now.After(d.lastTime) {
@@ -207,7 +215,7 @@ func (d *DuckDB) append(ctx context.Context, conn *sql.Conn, b *batch) (fresh []
 	var storedAt driver.Value = now
 	fresh = make([]*encoded, 0, len(b.rows))
 	for i := range b.rows {
-		if r := &b.rows[i]; !have[r.id] {
+		if r := &b.rows[i]; !have[r.id] && !gone[deletedKey{r.id, r.row.Event.ProjectID}] {
 			r.row.StoredAt = now
 			r.values[storedAtColumn] = storedAt
 			fresh = append(fresh, r)
@@ -280,10 +288,9 @@ func appendRows(ctx context.Context, conn driver.Conn, table string, columns []s
 	return nil
 }
 
-// existing returns which uuids of the batch the store has.
-func existing(ctx context.Context, conn *sql.Conn, batch []encoded) (map[duckdb.UUID]bool, error) {
-	// As one text: a list would be a call to the engine for each, and the driver
-	// binds UUIDs within lists with a wrong sign.
+// uuidList is the uuids of a batch as one text: a list would be a call to the
+// engine for each, and the driver binds UUIDs within lists with a wrong sign.
+func uuidList(batch []encoded) string {
 	var ids strings.Builder
 	ids.Grow(len(batch) * 37)
 	for i := range batch {
@@ -292,7 +299,12 @@ func existing(ctx context.Context, conn *sql.Conn, batch []encoded) (map[duckdb.
 		}
 		ids.WriteString(batch[i].id.String())
 	}
-	rows, err := conn.QueryContext(ctx, "SELECT uuid FROM events WHERE uuid IN (SELECT CAST(unnest(string_split(?, ',')) AS UUID))", ids.String())
+	return ids.String()
+}
+
+// existing returns which uuids of a list the store has.
+func existing(ctx context.Context, conn *sql.Conn, list string) (map[duckdb.UUID]bool, error) {
+	rows, err := conn.QueryContext(ctx, "SELECT uuid FROM events WHERE uuid IN ("+listedUUIDs+")", list)
 	if err != nil {
 		return nil, fmt.Errorf("look up uuids: %w", err)
 	}
