@@ -58,9 +58,14 @@ func (a *app) authorize(key string, r *http.Request) (gateway.Grant, error) {
 	if own, ok := gateway.OwnProject(r); ok {
 		id = own
 	} else if key != "" {
-		p, _, ok := snap.ProjectByAPIKey(key)
+		p, k, ok := snap.ProjectByAPIKey(key)
 		if !ok {
 			return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "this hedgerow key is not known", "check it, or make a new one with hedgerow project add-key", nil)
+		}
+		// Whatever it asks for: a call spends what the project pays for, and can
+		// delete what lies at the provider.
+		if !k.May().Has(project.ScopeGateway) {
+			return gateway.Grant{}, project.NeedsScope(k.May(), project.ScopeGateway)
 		}
 		id, usage = p.ID, p.Settings.IncludeUsage
 	} else {

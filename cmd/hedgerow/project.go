@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"fmt"
 	"net/url"
@@ -116,22 +117,30 @@ func projectCommand() *cli.Command {
 							return err
 						}
 						tw := tabwriter.NewWriter(cmd.Root().Writer, 0, 4, 2, ' ', 0)
-						fmt.Fprintln(tw, "ID\tNAME\tKEY\tCREATED")
+						fmt.Fprintln(tw, "ID\tNAME\tKEY\tROLE\tSCOPES\tCREATED")
 						for _, k := range out.Keys {
-							fmt.Fprintf(tw, "%s\t%s\t%s…\t%s\n", k.ID, k.Name, k.Prefix, k.CreatedAt.Format(time.DateOnly))
+							fmt.Fprintf(tw, "%s\t%s\t%s…\t%s\t%s\t%s\n", k.ID, k.Name, k.Prefix, cmp.Or(string(k.Role), "-"), k.Scopes, k.CreatedAt.Format(time.DateOnly))
 						}
 						return tw.Flush()
 					})
 				},
 			},
 			{
-				Name: "add-key", Usage: "make an API key and print it once", ArgsUsage: "NAME", Flags: common(),
+				Name: "add-key", Usage: "make an API key and print it once", ArgsUsage: "NAME",
+				Flags: common(
+					&cli.StringFlag{Name: "scopes", Usage: "what the key may do, as a comma list of read, write, ingest, gateway and admin (default: all)"},
+					&cli.StringFlag{Name: "role", Usage: "in place of --scopes: viewer (read), member (read, write, ingest, gateway) or admin (all)"},
+				),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
+					in := api.KeyInput{Name: cmd.Args().First(), Role: project.Role(cmd.String("role"))}
+					if cmd.IsSet("scopes") {
+						in.Scopes = strings.Split(cmd.String("scopes"), ",")
+					}
 					return c.withControl(ctx, func(ctl *control) error {
 						var out struct {
 							Key api.APIKey `json:"key"`
 						}
-						if err := ctl.call(ctx, "POST", path(cmd, "/keys"), map[string]string{"name": cmd.Args().First()}, &out); err != nil {
+						if err := ctl.call(ctx, "POST", path(cmd, "/keys"), in, &out); err != nil {
 							return err
 						}
 						fmt.Fprintln(cmd.Root().Writer, out.Key.Key)

@@ -76,9 +76,10 @@ type Config struct {
 // Principal is who asks.
 type Principal struct {
 	ProjectID string // the project that the answer is about
-	Role      project.Role
-	Local     bool   // on the data folder's socket: may see every project
-	Actor     string // for the audit log: "key k_…" or "local"
+	Scopes    project.Scopes
+	Role      project.Role // that the scopes amount to
+	Local     bool         // on the data folder's socket: may see every project
+	Actor     string       // for the audit log: "key k_…" or "local"
 }
 
 // API is the handler of /api/v1/.
@@ -122,8 +123,8 @@ func build(c Config, local bool) *API {
 
 type route struct {
 	pattern string
-	need    project.Role
-	global  bool // about no single project
+	need    []project.Scope // all of them; [onSocket] is for the data folder's socket
+	global  bool            // about no single project
 	handle  func(*http.Request, Principal) (any, error)
 }
 
@@ -137,62 +138,74 @@ type file struct {
 	body       []byte
 }
 
+// What routes ask of a key. spend is for what has models called at the project's
+// expense; onSocket marks the routes that no key opens: they concern the whole
+// server, and a key is of one project.
+var (
+	read     = []project.Scope{project.ScopeRead}
+	write    = []project.Scope{project.ScopeWrite}
+	ingest   = []project.Scope{project.ScopeIngest}
+	spend    = []project.Scope{project.ScopeWrite, project.ScopeGateway}
+	admin    = []project.Scope{project.ScopeAdmin}
+	onSocket = []project.Scope{"socket"}
+)
+
 // routes is every route with what it asks of the caller. openapi.json describes
 // each.
 func (a *API) routes() []route {
 	return slices.Concat(a.evalRoutes(), a.datasetRoutes(), a.rolloutRoutes(), []route{
-		{"GET /api/v1/events", project.RoleViewer, false, a.events},
-		{"POST /api/v1/events", project.RoleMember, false, a.recordEvents},
-		{"GET /api/v1/events/{uuid}", project.RoleViewer, false, a.event},
-		{"GET /api/v1/traces/{id}", project.RoleViewer, false, a.trace},
-		{"GET /api/v1/stats", project.RoleViewer, false, a.stats},
-		{"GET /api/v1/values/{field}", project.RoleViewer, false, a.values},
+		{"GET /api/v1/events", read, false, a.events},
+		{"POST /api/v1/events", ingest, false, a.recordEvents},
+		{"GET /api/v1/events/{uuid}", read, false, a.event},
+		{"GET /api/v1/traces/{id}", read, false, a.trace},
+		{"GET /api/v1/stats", read, false, a.stats},
+		{"GET /api/v1/values/{field}", read, false, a.values},
 
-		{"GET /api/v1/projects", project.RoleViewer, true, a.listProjects},
-		{"POST /api/v1/projects", project.RoleAdmin, true, a.createProject},
-		{"PATCH /api/v1/projects/{project}", project.RoleAdmin, true, a.updateProject},
-		{"POST /api/v1/projects/{project}/rotate-token", project.RoleAdmin, true, a.rotateToken},
-		{"GET /api/v1/projects/{project}/keys", project.RoleAdmin, true, a.listKeys},
-		{"POST /api/v1/projects/{project}/keys", project.RoleAdmin, true, a.createKey},
-		{"DELETE /api/v1/projects/{project}/keys/{key}", project.RoleAdmin, true, a.revokeKey},
-		{"PUT /api/v1/projects/{project}/provider-keys/{provider}", project.RoleAdmin, true, a.setProviderKey},
-		{"DELETE /api/v1/projects/{project}/provider-keys/{provider}", project.RoleAdmin, true, a.deleteProviderKey},
-		{"POST /api/v1/sign-in-links", project.RoleAdmin, true, a.createSignInLink},
+		{"GET /api/v1/projects", read, true, a.listProjects},
+		{"POST /api/v1/projects", onSocket, true, a.createProject},
+		{"PATCH /api/v1/projects/{project}", admin, true, a.updateProject},
+		{"POST /api/v1/projects/{project}/rotate-token", admin, true, a.rotateToken},
+		{"GET /api/v1/projects/{project}/keys", admin, true, a.listKeys},
+		{"POST /api/v1/projects/{project}/keys", admin, true, a.createKey},
+		{"DELETE /api/v1/projects/{project}/keys/{key}", admin, true, a.revokeKey},
+		{"PUT /api/v1/projects/{project}/provider-keys/{provider}", admin, true, a.setProviderKey},
+		{"DELETE /api/v1/projects/{project}/provider-keys/{provider}", admin, true, a.deleteProviderKey},
+		{"POST /api/v1/sign-in-links", onSocket, true, a.createSignInLink},
 
-		{"GET /api/v1/connections", project.RoleViewer, false, a.listConnections},
-		{"PUT /api/v1/connections/{name}", project.RoleMember, false, a.setConnection},
-		{"POST /api/v1/connections/{name}/test", project.RoleMember, false, a.testConnection},
-		{"DELETE /api/v1/connections/{name}", project.RoleMember, false, a.deleteConnection},
+		{"GET /api/v1/connections", read, false, a.listConnections},
+		{"PUT /api/v1/connections/{name}", write, false, a.setConnection},
+		{"POST /api/v1/connections/{name}/test", write, false, a.testConnection},
+		{"DELETE /api/v1/connections/{name}", write, false, a.deleteConnection},
 
-		{"GET /api/v1/prompts", project.RoleViewer, false, a.listPrompts},
-		{"POST /api/v1/prompts", project.RoleMember, false, a.createPrompt},
-		{"POST /api/v1/prompts/import", project.RoleMember, false, a.importPrompt},
-		{"GET /api/v1/prompts/{name}", project.RoleViewer, false, a.prompt},
-		{"PATCH /api/v1/prompts/{name}", project.RoleMember, false, a.updatePrompt},
-		{"DELETE /api/v1/prompts/{name}", project.RoleMember, false, a.deletePrompt},
-		{"POST /api/v1/prompts/{name}/versions", project.RoleMember, false, a.addPromptVersion},
-		{"GET /api/v1/prompts/{name}/versions/{version}", project.RoleViewer, false, a.promptVersion},
-		{"PUT /api/v1/prompts/{name}/labels/{label}", project.RoleMember, false, a.setPromptLabel},
-		{"DELETE /api/v1/prompts/{name}/labels/{label}", project.RoleMember, false, a.removePromptLabel},
-		{"POST /api/v1/prompts/{name}/render", project.RoleViewer, false, a.renderPrompt},
-		{"GET /api/v1/prompts/{name}/export", project.RoleViewer, false, a.exportPrompt},
+		{"GET /api/v1/prompts", read, false, a.listPrompts},
+		{"POST /api/v1/prompts", write, false, a.createPrompt},
+		{"POST /api/v1/prompts/import", write, false, a.importPrompt},
+		{"GET /api/v1/prompts/{name}", read, false, a.prompt},
+		{"PATCH /api/v1/prompts/{name}", write, false, a.updatePrompt},
+		{"DELETE /api/v1/prompts/{name}", write, false, a.deletePrompt},
+		{"POST /api/v1/prompts/{name}/versions", write, false, a.addPromptVersion},
+		{"GET /api/v1/prompts/{name}/versions/{version}", read, false, a.promptVersion},
+		{"PUT /api/v1/prompts/{name}/labels/{label}", write, false, a.setPromptLabel},
+		{"DELETE /api/v1/prompts/{name}/labels/{label}", write, false, a.removePromptLabel},
+		{"POST /api/v1/prompts/{name}/render", read, false, a.renderPrompt},
+		{"GET /api/v1/prompts/{name}/export", read, false, a.exportPrompt},
 
-		{"GET /api/v1/experiments", project.RoleViewer, false, a.listExperiments},
-		{"POST /api/v1/experiments", project.RoleMember, false, a.createExperiment},
-		{"GET /api/v1/experiments/{id}", project.RoleViewer, false, a.experiment},
-		{"PUT /api/v1/experiments/{id}", project.RoleMember, false, a.updateExperiment},
-		{"DELETE /api/v1/experiments/{id}", project.RoleMember, false, a.deleteExperiment},
-		{"POST /api/v1/experiments/{id}/start", project.RoleMember, false, a.startExperiment},
-		{"POST /api/v1/experiments/{id}/stop", project.RoleMember, false, a.stopExperiment},
-		{"GET /api/v1/experiments/{id}/segments/{by}", project.RoleViewer, false, a.experimentSegments},
-		{"GET /api/v1/alerts", project.RoleAdmin, false, a.alerts},
-		{"PUT /api/v1/alerts", project.RoleAdmin, false, a.setAlerts},
-		{"POST /api/v1/alerts/test", project.RoleAdmin, false, a.testAlerts},
+		{"GET /api/v1/experiments", read, false, a.listExperiments},
+		{"POST /api/v1/experiments", write, false, a.createExperiment},
+		{"GET /api/v1/experiments/{id}", read, false, a.experiment},
+		{"PUT /api/v1/experiments/{id}", write, false, a.updateExperiment},
+		{"DELETE /api/v1/experiments/{id}", write, false, a.deleteExperiment},
+		{"POST /api/v1/experiments/{id}/start", write, false, a.startExperiment},
+		{"POST /api/v1/experiments/{id}/stop", write, false, a.stopExperiment},
+		{"GET /api/v1/experiments/{id}/segments/{by}", read, false, a.experimentSegments},
+		{"GET /api/v1/alerts", admin, false, a.alerts},
+		{"PUT /api/v1/alerts", admin, false, a.setAlerts},
+		{"POST /api/v1/alerts/test", admin, false, a.testAlerts},
 
-		{"GET /api/v1/dead-letters", project.RoleMember, false, a.listDead},
-		{"POST /api/v1/dead-letters/replay", project.RoleMember, false, a.replayDead},
-		{"GET /api/v1/status", project.RoleViewer, true, a.status},
-		{"POST /api/v1/prices/reload", project.RoleAdmin, true, a.reloadPrices},
+		{"GET /api/v1/dead-letters", write, false, a.listDead},
+		{"POST /api/v1/dead-letters/replay", write, false, a.replayDead},
+		{"GET /api/v1/status", read, true, a.status},
+		{"POST /api/v1/prices/reload", admin, true, a.reloadPrices},
 	})
 }
 
@@ -206,8 +219,8 @@ func (a *API) handle(local bool, rt route) http.Handler {
 		r.Body = http.MaxBytesReader(w, r.Body, cmp.Or(largeBodies[rt.pattern], maxBody))
 		defer a.recovered(w, rt)
 		p, err := a.principal(r, local)
-		if err == nil && !p.Role.Can(rt.need) {
-			err = event.NewError(event.CodeForbidden, "this API key may not do that", "use a key of role "+string(rt.need)+", or the hedgerow command on the server", nil)
+		if err == nil {
+			err = p.may(rt)
 		}
 		var out any
 		if err == nil {
@@ -246,6 +259,20 @@ func (a *API) handle(local bool, rt route) http.Handler {
 	})
 }
 
+// may refuses a caller who lacks a scope that the route needs.
+func (p Principal) may(rt route) error {
+	switch {
+	case p.Local:
+		return nil
+	case slices.Equal(rt.need, onSocket):
+		return event.NewError(event.CodeForbidden, "no API key may do that: it concerns the whole server, and a key is of one project",
+			"use the page Projects as an administrator, or hedgerow project on the server", nil)
+	case len(rt.need) == 0 || !p.Scopes.Has(rt.need...):
+		return project.NeedsScope(p.Scopes, rt.need...)
+	}
+	return nil
+}
+
 // recovered answers for a handler that panicked. What it panicked with may quote
 // a request, and stays out of the answer and of the log.
 func (a *API) recovered(w http.ResponseWriter, rt route) {
@@ -263,7 +290,7 @@ func (a *API) recovered(w http.ResponseWriter, rt route) {
 // principal finds out who asks.
 func (a *API) principal(r *http.Request, local bool) (Principal, error) {
 	if local {
-		return Principal{Role: project.RoleAdmin, Local: true, Actor: "local"}, nil
+		return Principal{Scopes: project.AllScopes(), Role: project.RoleAdmin, Local: true, Actor: "local"}, nil
 	}
 	key := r.Header.Get("X-Hedgerow-Key")
 	if scheme, token, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && strings.EqualFold(scheme, "Bearer") {
@@ -276,7 +303,7 @@ func (a *API) principal(r *http.Request, local bool) (Principal, error) {
 	if !ok {
 		return Principal{}, event.NewError(event.CodeUnauthorized, "this API key is not known", "check it, or make a new one with hedgerow project add-key", nil)
 	}
-	return Principal{ProjectID: pr.ID, Role: k.Role, Actor: "key " + k.ID}, nil
+	return Principal{ProjectID: pr.ID, Scopes: k.May(), Role: k.May().Role(), Actor: "key " + k.ID}, nil
 }
 
 // projectOf is the project that a request is about: the key's own or, on the

@@ -7,7 +7,6 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/dataset"
-	"github.com/hedgerow/hedgerow/internal/project"
 )
 
 // A file of examples may be long.
@@ -19,22 +18,22 @@ const (
 // datasetRoutes are the routes of datasets and their runs.
 func (a *API) datasetRoutes() []route {
 	return []route{
-		{"GET /api/v1/datasets", project.RoleViewer, false, a.listDatasets},
-		{"POST /api/v1/datasets", project.RoleMember, false, a.createDataset},
-		{"GET /api/v1/datasets/{dataset}", project.RoleViewer, false, a.getDataset},
-		{"DELETE /api/v1/datasets/{dataset}", project.RoleMember, false, a.deleteDataset},
-		{"GET /api/v1/datasets/{dataset}/examples", project.RoleViewer, false, a.listExamples},
-		{"POST /api/v1/datasets/{dataset}/examples", project.RoleMember, false, a.addExample},
-		{"DELETE /api/v1/datasets/{dataset}/examples/{example}", project.RoleMember, false, a.removeExample},
-		{importRoute, project.RoleMember, false, a.importExamples},
-		{"GET /api/v1/datasets/{dataset}/export", project.RoleViewer, false, a.exportExamples},
-		{"GET /api/v1/datasets/{dataset}/compare", project.RoleViewer, false, a.compareRuns},
-		{"GET /api/v1/datasets/{dataset}/runs", project.RoleViewer, false, a.listRuns},
-		{"POST /api/v1/datasets/{dataset}/runs", project.RoleMember, false, a.startRun},
-		{"GET /api/v1/datasets/{dataset}/runs/{run}", project.RoleViewer, false, a.getRun},
-		{"POST /api/v1/datasets/{dataset}/runs/{run}/cancel", project.RoleMember, false, a.cancelRun},
-		{"POST /api/v1/datasets/{dataset}/runs/{run}/resume", project.RoleMember, false, a.resumeRun},
-		{"DELETE /api/v1/datasets/{dataset}/runs/{run}", project.RoleMember, false, a.deleteRun},
+		{"GET /api/v1/datasets", read, false, a.listDatasets},
+		{"POST /api/v1/datasets", write, false, a.createDataset},
+		{"GET /api/v1/datasets/{dataset}", read, false, a.getDataset},
+		{"DELETE /api/v1/datasets/{dataset}", write, false, a.deleteDataset},
+		{"GET /api/v1/datasets/{dataset}/examples", read, false, a.listExamples},
+		{"POST /api/v1/datasets/{dataset}/examples", write, false, a.addExample},
+		{"DELETE /api/v1/datasets/{dataset}/examples/{example}", write, false, a.removeExample},
+		{importRoute, write, false, a.importExamples},
+		{"GET /api/v1/datasets/{dataset}/export", read, false, a.exportExamples},
+		{"GET /api/v1/datasets/{dataset}/compare", read, false, a.compareRuns},
+		{"GET /api/v1/datasets/{dataset}/runs", read, false, a.listRuns},
+		{"POST /api/v1/datasets/{dataset}/runs", spend, false, a.startRun},
+		{"GET /api/v1/datasets/{dataset}/runs/{run}", read, false, a.getRun},
+		{"POST /api/v1/datasets/{dataset}/runs/{run}/cancel", write, false, a.cancelRun},
+		{"POST /api/v1/datasets/{dataset}/runs/{run}/resume", spend, false, a.resumeRun},
+		{"DELETE /api/v1/datasets/{dataset}/runs/{run}", write, false, a.deleteRun},
 	}
 }
 

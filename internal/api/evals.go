@@ -19,15 +19,15 @@ import (
 // evalRoutes are the routes of judgements, checks and feedback.
 func (a *API) evalRoutes() []route {
 	return []route{
-		{"GET /api/v1/evals", project.RoleViewer, false, a.evalResults},
-		{"POST /api/v1/evals", project.RoleMember, false, a.recordEvals},
-		{"POST /api/v1/feedback", project.RoleMember, false, a.recordFeedback},
-		{"GET /api/v1/evals/checks", project.RoleViewer, false, a.listChecks},
-		{"POST /api/v1/evals/checks", project.RoleAdmin, false, a.createCheck},
-		{"GET /api/v1/evals/checks/{check}", project.RoleViewer, false, a.getCheck},
-		{"PATCH /api/v1/evals/checks/{check}", project.RoleAdmin, false, a.updateCheck},
-		{"DELETE /api/v1/evals/checks/{check}", project.RoleAdmin, false, a.deleteCheck},
-		{"POST /api/v1/evals/try", project.RoleMember, false, a.tryCheck},
+		{"GET /api/v1/evals", read, false, a.evalResults},
+		{"POST /api/v1/evals", ingest, false, a.recordEvals},
+		{"POST /api/v1/feedback", ingest, false, a.recordFeedback},
+		{"GET /api/v1/evals/checks", read, false, a.listChecks},
+		{"POST /api/v1/evals/checks", admin, false, a.createCheck},
+		{"GET /api/v1/evals/checks/{check}", read, false, a.getCheck},
+		{"PATCH /api/v1/evals/checks/{check}", admin, false, a.updateCheck},
+		{"DELETE /api/v1/evals/checks/{check}", admin, false, a.deleteCheck},
+		{"POST /api/v1/evals/try", spend, false, a.tryCheck},
 	}
 }
 
@@ -360,8 +360,8 @@ func (a *API) tryCheck(r *http.Request, p Principal) (any, error) {
 		}
 	default:
 		in.Definition.Apply(&c)
-		if c.Kind == eval.KindJudge && !p.Role.Can(project.RoleAdmin) {
-			return nil, event.NewError(event.CodeForbidden, "only an administrator may try a judge that is not kept", "it spends money: use a key of role admin", nil)
+		if c.Kind == eval.KindJudge && !p.Scopes.Has(project.ScopeAdmin) {
+			return nil, event.NewError(event.CodeForbidden, "only an administrator may try a judge that is not kept", "it spends money: use a key with the scope admin", nil)
 		}
 	}
 	if err := a.opens(r, p, "events"); err != nil {

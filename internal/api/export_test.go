@@ -10,3 +10,14 @@ func Routes() []string {
 	}
 	return out
 }
+
+// Needs returns what each route asks of a key, by "METHOD /path".
+func Needs() map[string][]string {
+	out := make(map[string][]string)
+	for _, r := range (&API{}).routes() {
+		for _, s := range r.need {
+			out[strings.TrimSpace(r.pattern)] = append(out[strings.TrimSpace(r.pattern)], string(s))
+		}
+	}
+	return out
+}

@@ -54,6 +54,15 @@ type operation struct {
 		Content  map[string]struct{ Schema schema }
 	}
 	Responses map[string]any
+	Security  []struct{ Key []string }
+}
+
+// scopes are those that an operation declares; none are of one that needs no key.
+func (o operation) scopes() []string {
+	if len(o.Security) == 0 {
+		return nil
+	}
+	return o.Security[0].Key
 }
 
 func openAPI(t *testing.T) document {

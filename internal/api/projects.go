@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -14,7 +15,7 @@ import (
 type Project struct {
 	ID           string           `json:"id"`
 	Name         string           `json:"name"`
-	Token        string           `json:"token"`
+	Token        string           `json:"token,omitempty"` // for the scopes write and admin
 	Settings     project.Settings `json:"settings"`
 	ProviderKeys []string         `json:"provider_keys"` // providers for which a key is kept
 	CreatedAt    time.Time        `json:"created_at"`
@@ -41,8 +42,9 @@ type CreateInput struct {
 
 // KeyInput makes an API key.
 type KeyInput struct {
-	Name string       `json:"name"`
-	Role project.Role `json:"role"` // Defaults to admin
+	Name   string       `json:"name"`
+	Role   project.Role `json:"role,omitempty"`   // the scopes of a role; in place of Scopes
+	Scopes []string     `json:"scopes,omitempty"` // without Role and Scopes: those of admin
 }
 
 // ProviderKeyInput keeps a provider's key.
@@ -52,12 +54,13 @@ type ProviderKeyInput struct {
 
 // APIKey is an API key; Key is there once, in the answer that made it.
 type APIKey struct {
-	ID        string       `json:"id"`
-	Name      string       `json:"name"`
-	Prefix    string       `json:"prefix"`
-	Role      project.Role `json:"role"`
-	CreatedAt time.Time    `json:"created_at"`
-	Key       string       `json:"key,omitempty"`
+	ID        string         `json:"id"`
+	Name      string         `json:"name"`
+	Prefix    string         `json:"prefix"`
+	Role      project.Role   `json:"role"` // "" where the scopes are those of no role
+	Scopes    project.Scopes `json:"scopes"`
+	CreatedAt time.Time      `json:"created_at"`
+	Key       string         `json:"key,omitempty"`
 }
 
 // ProjectCreated is the answer to the creation of a project.
@@ -74,8 +77,11 @@ type SignInLink struct {
 
 func quoted(s string) string { return strconv.Quote(s) }
 
-func (a *API) view(p project.Project) Project {
-	v := Project{ID: p.ID, Name: p.Name, Token: p.Token, Settings: p.Settings, CreatedAt: p.CreatedAt, ProviderKeys: []string{}}
+func (a *API) view(p project.Project, to Principal) Project {
+	v := Project{ID: p.ID, Name: p.Name, Settings: p.Settings, CreatedAt: p.CreatedAt, ProviderKeys: []string{}}
+	if to.Scopes.Has(project.ScopeWrite) { // with the token one may write
+		v.Token = p.Token
+	}
 	for _, k := range a.c.Registry.Snapshot().ProviderKeys(p.ID) {
 		v.ProviderKeys = append(v.ProviderKeys, k.Provider)
 	}
@@ -83,7 +89,7 @@ func (a *API) view(p project.Project) Project {
 }
 
 func keyView(k project.APIKey) APIKey {
-	return APIKey{ID: k.ID, Name: k.Name, Prefix: k.Prefix, Role: k.Role, CreatedAt: k.CreatedAt}
+	return APIKey{ID: k.ID, Name: k.Name, Prefix: k.Prefix, Role: k.Role, Scopes: k.May(), CreatedAt: k.CreatedAt}
 }
 
 // findProject finds a project by id or name among those that the caller sees. A
@@ -104,16 +110,13 @@ func (a *API) listProjects(_ *http.Request, p Principal) (any, error) {
 	list := []Project{}
 	for _, pr := range a.c.Registry.Snapshot().Projects() {
 		if p.Local || pr.ID == p.ProjectID {
-			list = append(list, a.view(pr))
+			list = append(list, a.view(pr, p))
 		}
 	}
 	return map[string]any{"projects": list}, nil
 }
 
 func (a *API) createProject(r *http.Request, p Principal) (any, error) {
-	if !p.Local {
-		return nil, event.NewError(event.CodeForbidden, "projects are created on the server", "hedgerow project create NAME", nil)
-	}
 	var in CreateInput
 	if err := readJSON(r, &in); err != nil {
 		return nil, err
@@ -126,7 +129,7 @@ func (a *API) createProject(r *http.Request, p Principal) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := ProjectCreated{Project: a.view(pr), APIKey: keyView(k)}
+	out := ProjectCreated{Project: a.view(pr, p), APIKey: keyView(k)}
 	out.APIKey.Key = plain
 	return out, nil
 }
@@ -154,7 +157,7 @@ func (a *API) updateProject(r *http.Request, p Principal) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return map[string]any{"project": a.view(pr)}, nil
+	return map[string]any{"project": a.view(pr, p)}, nil
 }
 
 func set[T any](dst *T, v *T) {
@@ -172,7 +175,7 @@ func (a *API) rotateToken(r *http.Request, p Principal) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	return map[string]any{"project": a.view(pr)}, nil
+	return map[string]any{"project": a.view(pr, p)}, nil
 }
 
 func (a *API) listKeys(r *http.Request, p Principal) (any, error) {
@@ -192,11 +195,24 @@ func (a *API) createKey(r *http.Request, p Principal) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := KeyInput{Role: project.RoleAdmin}
+	var in KeyInput
 	if err := readJSON(r, &in); err != nil {
 		return nil, err
 	}
-	plain, k, err := a.c.Registry.CreateAPIKey(r.Context(), id, in.Name, in.Role)
+	var plain string
+	var k project.APIKey
+	switch {
+	case in.Scopes != nil && in.Role != "":
+		return nil, event.Invalid("both a role and scopes are given", "send one of them")
+	case in.Scopes != nil:
+		scopes, bad := project.ParseScopes(in.Scopes...)
+		if bad != nil {
+			return nil, bad
+		}
+		plain, k, err = a.c.Registry.CreateScopedKey(r.Context(), id, in.Name, scopes)
+	default:
+		plain, k, err = a.c.Registry.CreateAPIKey(r.Context(), id, in.Name, cmp.Or(in.Role, project.RoleAdmin))
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -236,9 +252,6 @@ func (a *API) deleteProviderKey(r *http.Request, p Principal) (any, error) {
 // createSignInLink is for the server's own socket: the web pages show every
 // project, an API key only one.
 func (a *API) createSignInLink(r *http.Request, p Principal) (any, error) {
-	if !p.Local {
-		return nil, event.NewError(event.CodeForbidden, "sign-in links are made on the server", "hedgerow project sign-in-link", nil)
-	}
 	token, expires, err := a.c.Registry.AdminLink(r.Context())
 	if err != nil {
 		return nil, err

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/prompt"
 )
 
@@ -266,7 +265,7 @@ func (a *API) posthogRoutes() []route {
 	var list []route
 	for _, base := range []string{"GET /api/environments/{environment}/llm_prompts", "GET /api/projects/{environment}/llm_prompts"} {
 		for _, end := range []string{"", "/{$}"} {
-			list = append(list, route{base + end, project.RoleViewer, false, a.posthogPrompts}, route{base + "/name/{name}" + end, project.RoleViewer, false, a.posthogPrompt})
+			list = append(list, route{base + end, read, false, a.posthogPrompts}, route{base + "/name/{name}" + end, read, false, a.posthogPrompt})
 		}
 	}
 	return list

@@ -6,7 +6,6 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/flag"
-	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/prompt"
 )
 
@@ -93,12 +92,12 @@ type ResolveResult struct {
 
 func (a *API) rolloutRoutes() []route {
 	return []route{
-		{"GET /api/v1/rollouts", project.RoleViewer, false, a.listRollouts},
-		{"GET /api/v1/prompts/{name}/rollout", project.RoleViewer, false, a.rollout},
-		{"PUT /api/v1/prompts/{name}/rollout", project.RoleMember, false, a.setRollout},
-		{"DELETE /api/v1/prompts/{name}/rollout", project.RoleMember, false, a.removeRollout},
-		{"POST /api/v1/prompts/{name}/rollout/stop", project.RoleMember, false, a.stopRollout},
-		{"POST /api/v1/prompts/{name}/resolve", project.RoleViewer, false, a.resolvePrompt},
+		{"GET /api/v1/rollouts", read, false, a.listRollouts},
+		{"GET /api/v1/prompts/{name}/rollout", read, false, a.rollout},
+		{"PUT /api/v1/prompts/{name}/rollout", write, false, a.setRollout},
+		{"DELETE /api/v1/prompts/{name}/rollout", write, false, a.removeRollout},
+		{"POST /api/v1/prompts/{name}/rollout/stop", write, false, a.stopRollout},
+		{"POST /api/v1/prompts/{name}/resolve", read, false, a.resolvePrompt},
 	}
 }
 

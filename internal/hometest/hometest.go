@@ -3,8 +3,10 @@ package hometest
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"net/http"
 	"path/filepath"
+	"runtime"
 	"testing"
 	"time"
 
@@ -43,7 +45,8 @@ type Home struct {
 	Datasets    *dataset.Registry
 	Runs        *dataset.Runner
 
-	t testing.TB
+	t        testing.TB
+	settings jetstream.KeyValue
 }
 
 // Open opens a home that ends with the test.
@@ -60,7 +63,8 @@ func Open(t testing.TB, o Options) *Home {
 		return must(j.KeyValue(ctx, name, 1))(t)
 	}
 
-	h.Registry = must(project.Open(ctx, bucket("settings"), project.Options{SecretKey: bytes.Repeat([]byte{7}, project.KeySize), Now: o.Now}))(t)
+	h.settings = bucket("settings")
+	h.Registry = must(project.Open(ctx, h.settings, project.Options{SecretKey: bytes.Repeat([]byte{7}, project.KeySize), Now: o.Now}))(t)
 	t.Cleanup(func() { _ = h.Registry.Close() })
 	must(h.Registry.Bootstrap(ctx))(t)
 	h.Store = must(store.OpenDuckDB(ctx, store.Config{Path: filepath.Join(dir, "e.duckdb")}))(t)
@@ -95,6 +99,39 @@ func (h *Home) Key(projectID string, role project.Role) string {
 		h.t.Fatal(err)
 	}
 	return plain
+}
+
+// ScopedKey makes an API key of a project with scopes of its own.
+func (h *Home) ScopedKey(projectID string, scopes ...project.Scope) string {
+	h.t.Helper()
+	plain, _, err := h.Registry.CreateScopedKey(h.t.Context(), projectID, project.Scopes(scopes).String(), scopes)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return plain
+}
+
+// Unscope makes of an API key one of before there were scopes, as an upgrade finds
+// it.
+func (h *Home) Unscope(keyID string) {
+	h.t.Helper()
+	ctx, key := h.t.Context(), "key."+keyID
+	e := must(h.settings.Get(ctx, key))(h.t)
+	var env struct {
+		Record map[string]any `json:"record"`
+	}
+	if err := json.Unmarshal(e.Value(), &env); err != nil {
+		h.t.Fatal(err)
+	}
+	delete(env.Record, "scopes")
+	b := must(json.Marshal(env))(h.t)
+	revision := must(h.settings.Update(ctx, key, b, e.Revision()))(h.t)
+	for h.Registry.Snapshot().Revision() < revision {
+		if ctx.Err() != nil {
+			h.t.Fatal(ctx.Err())
+		}
+		runtime.Gosched()
+	}
 }
 
 // must ends a test where what it stands on does not open.

@@ -191,6 +191,8 @@ func (h *Handler) djangoError(w http.ResponseWriter, why *body.Refusal) {
 	switch why.Status {
 	case http.StatusUnauthorized:
 		kind, code = "authentication_error", "invalid_api_key"
+	case http.StatusForbidden:
+		kind, code = "authentication_error", "permission_denied"
 	case http.StatusNotFound:
 		kind, code = "invalid_request", "not_found"
 	}
@@ -357,7 +359,10 @@ func (h *Handler) private(r *http.Request) (p private, bad *body.Refusal) {
 	p.auth = r.Header.Get("Authorization")
 	_, key, _ := strings.Cut(p.auth, " ")
 	key = strings.TrimSpace(key)
-	own, _, isOwn := h.c.Projects().ProjectByAPIKey(key)
+	own, ownKey, isOwn := h.c.Projects().ProjectByAPIKey(key)
+	if isOwn && !ownKey.May().Has(project.ScopeRead) {
+		return p, body.Refuse(http.StatusForbidden, body.ReasonToken, "%s", project.NeedsScope(ownKey.May(), project.ScopeRead).Message)
+	}
 	var to target
 	if token := r.URL.Query().Get("token"); token == "" && isOwn {
 		to = target{project: own.ID}

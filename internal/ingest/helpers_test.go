@@ -36,7 +36,8 @@ const (
 var settings struct {
 	snap           *project.Snapshot
 	def, bare      project.Project
-	member, viewer string // API keys of default
+	member, viewer string // API keys of default, by role
+	sender         string // one that may only ingest
 }
 
 func TestMain(m *testing.M) {
@@ -91,6 +92,9 @@ func makeSettings() (err error) {
 		return err
 	}
 	if settings.viewer, _, err = r.CreateAPIKey(ctx, project.DefaultID, "v", project.RoleViewer); err != nil {
+		return err
+	}
+	if settings.sender, _, err = r.CreateScopedKey(ctx, project.DefaultID, "s", project.Scopes{project.ScopeIngest}); err != nil {
 		return err
 	}
 	settings.snap = r.Snapshot()

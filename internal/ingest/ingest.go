@@ -238,7 +238,7 @@ type target struct {
 
 // resolve finds the project of a token: hedgerow's project token, the PostHog
 // project key of an enabled connection, so that an application may keep the key
-// that it has, or an API key that may write.
+// that it has, or an API key with the scope ingest.
 func (h *Handler) resolve(token string) (target, *body.Refusal) {
 	snap := h.c.Projects()
 	t := h.tokens.Load()
@@ -264,10 +264,10 @@ func (h *Handler) resolve(token string) (target, *body.Refusal) {
 		return to, nil
 	}
 	switch p, key, ok := snap.ProjectByAPIKey(token); {
-	case ok && key.Role.Can(project.RoleMember):
+	case ok && key.May().Has(project.ScopeIngest):
 		return target{project: p.ID}, nil
 	case ok:
-		return target{}, body.Refuse(http.StatusUnauthorized, body.ReasonToken, "API key is not valid: it may only read")
+		return target{}, body.Refuse(http.StatusForbidden, body.ReasonToken, "API key is not valid here: %s; send hedgerow's project token (phc_hedgerow_…), or a key with that scope", project.NeedsScope(key.May(), project.ScopeIngest).Message)
 	case token == "":
 		return target{}, body.Refuse(http.StatusUnauthorized, body.ReasonToken, "event submitted without an api_key: send hedgerow's project token (phc_hedgerow_…)")
 	case strings.HasPrefix(token, "phx_"):
@@ -277,12 +277,16 @@ func (h *Handler) resolve(token string) (target, *body.Refusal) {
 }
 
 // Project returns the id of the project that a token leads to: hedgerow's project
-// token, the PostHog project key of an enabled connection, or an API key that may
-// write. Its error is an [*event.Error] for the client.
+// token, the PostHog project key of an enabled connection, or an API key with the
+// scope ingest. Its error is an [*event.Error] for the client.
 func (h *Handler) Project(token string) (string, error) {
 	to, bad := h.resolve(token)
 	if bad != nil {
-		return "", event.NewError(event.CodeUnauthorized, bad.Message, "", nil)
+		code := event.CodeUnauthorized
+		if bad.Status == http.StatusForbidden {
+			code = event.CodeForbidden
+		}
+		return "", event.NewError(code, bad.Message, "", nil)
 	}
 	return to.project, nil
 }

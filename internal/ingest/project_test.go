@@ -27,7 +27,11 @@ func TestProject(t *testing.T) {
 	for _, token := range []string{"", settings.viewer, personalKey, disabledKey, "phc_unknown"} {
 		_, err := h.Project(token)
 		var e *event.Error
-		if !errors.As(err, &e) || e.Code != event.CodeUnauthorized {
+		want := event.CodeUnauthorized
+		if token == settings.viewer {
+			want = event.CodeForbidden
+		}
+		if !errors.As(err, &e) || e.Code != want {
 			t.Errorf("Project of a token that may not write: %v", err)
 		}
 	}

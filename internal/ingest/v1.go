@@ -32,6 +32,7 @@ var optionsV1 = map[string]string{
 var errorsV1 = map[int]string{
 	http.StatusBadRequest:            "request_parsing_error",
 	http.StatusUnauthorized:          "missing_authorization",
+	http.StatusForbidden:             "permission_denied",
 	http.StatusMethodNotAllowed:      "method_not_allowed",
 	http.StatusRequestTimeout:        "body_read_timeout",
 	http.StatusRequestEntityTooLarge: "payload_too_large",

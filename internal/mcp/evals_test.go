@@ -43,7 +43,7 @@ func TestEvalTools(t *testing.T) {
 	}
 	page := v.must("list_events", args{"event": "$ai_generation", "limit": 1})
 	id, _ := at(page, "events", 0, "uuid").(string)
-	v.fails("record_eval", args{"generation_id": id, "eval_name": "x", "eval_passed": true}, "role")
+	v.fails("record_eval", args{"generation_id": id, "eval_name": "x", "eval_passed": true}, "scope ingest")
 	m.must("record_eval", args{"generation_id": id, "eval_name": "correctness", "eval_passed": false, "eval_score": 0.5})
 	m.must("record_feedback", args{"trace_id": "t1", "rating": "negative", "text": "Wrong."})
 	if k := f.evals.kept; len(k) != 3 || string(k[0].Properties["generation_id"]) != `"`+id+`"` || string(k[1].Properties["user_feedback"]) != `"negative"` || k[2].TraceID != "t1" {

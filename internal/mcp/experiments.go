@@ -9,7 +9,6 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/experiment"
-	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/query"
 )
 
@@ -72,11 +71,11 @@ func (s *Server) addExperimentTools() {
 			enum(x.Properties["better"], experiment.Up, experiment.Down)
 		}
 	}
-	add(s, spec{name: "list_experiments", title: "List experiments", description: "The experiments of the project and how each stands.", need: project.RoleViewer}, s.listExperiments)
-	add(s, spec{name: "get_experiment", title: "Read an experiment", description: "How an experiment stands and why: arms, differences with intervals that may be looked at daily, guardrails, users still needed.", need: project.RoleViewer}, s.getExperiment)
-	add(s, spec{name: "create_experiment", title: "Make an experiment", description: "Compares the variants of a feature flag, or versions of a prompt, by what became of their users. The first arm is the control. Arms, primary metric and plan cannot be changed once it has begun.", need: project.RoleMember, repeats: true, input: metrics}, s.createExperiment)
-	add(s, spec{name: "start_experiment", title: "Begin an experiment", description: "Begins a draft: events from now on count.", need: project.RoleMember}, s.startExperiment)
-	add(s, spec{name: "stop_experiment", title: "Stop an experiment", description: "Ends an experiment: events from now on do not count. With stop_rollout everyone gets the control: ask the user first.", need: project.RoleMember, destructive: true}, s.stopExperiment)
+	add(s, spec{name: "list_experiments", title: "List experiments", description: "The experiments of the project and how each stands.", need: read}, s.listExperiments)
+	add(s, spec{name: "get_experiment", title: "Read an experiment", description: "How an experiment stands and why: arms, differences with intervals that may be looked at daily, guardrails, users still needed.", need: read}, s.getExperiment)
+	add(s, spec{name: "create_experiment", title: "Make an experiment", description: "Compares the variants of a feature flag, or versions of a prompt, by what became of their users. The first arm is the control. Arms, primary metric and plan cannot be changed once it has begun.", need: write, repeats: true, input: metrics}, s.createExperiment)
+	add(s, spec{name: "start_experiment", title: "Begin an experiment", description: "Begins a draft: events from now on count.", need: write}, s.startExperiment)
+	add(s, spec{name: "stop_experiment", title: "Stop an experiment", description: "Ends an experiment: events from now on do not count. With stop_rollout everyone gets the control: ask the user first.", need: write, destructive: true}, s.stopExperiment)
 }
 
 func (s *Server) experimentRow(ctx context.Context, d experiment.Definition) (experimentRow, *experiment.Report, error) {

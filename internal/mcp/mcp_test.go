@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -76,6 +77,7 @@ func (d *delivery) DropBacklog(_ context.Context, id string) error {
 
 type fixture struct {
 	t        *testing.T
+	home     *hometest.Home
 	mcp      *mcp.Server
 	url      string // of /mcp for the network
 	registry *project.Registry
@@ -93,7 +95,7 @@ func newFixture(t *testing.T) *fixture {
 	ok := posthog.TestResult{OK: true, Checks: []posthog.Check{{Name: "host", OK: true, Code: "ok", Message: "it answers"}}}
 	f := &fixture{t: t, delivery: &delivery{result: ok}, log: &bytes.Buffer{}, evals: new(evalRig)}
 	h := hometest.Open(t, hometest.Options{Now: func() time.Time { return now }, Caller: f.evals})
-	f.registry, f.evals.checks = h.Registry, h.Checks
+	f.home, f.registry, f.evals.checks = h, h.Registry, h.Checks
 	other, err := h.Registry.CreateProject(t.Context(), "other")
 	if err != nil {
 		t.Fatal(err)
@@ -279,7 +281,20 @@ type args = map[string]any
 var readers = []string{"get_posthog_status", "get_stats", "get_trace", "list_events", "list_prompts", "get_prompt", "render_prompt", "list_rollouts", "list_checks", "list_datasets", "get_dataset_run", "compare_dataset_runs", "list_experiments", "get_experiment"}
 var writers = []string{"configure_posthog", "delete_posthog", "set_posthog_enabled", "test_posthog", "save_prompt", "set_prompt_label", "delete_prompt", "set_rollout", "stop_rollout", "resolve_prompt", "record_eval", "record_feedback", "save_example", "run_dataset", "resume_dataset_run", "create_experiment", "start_experiment", "stop_experiment"}
 
-// docs/mcp.md has every tool, once, with the role that it needs.
+// needs is the scope of each tool that does more than read.
+func needs(tool string) string {
+	switch {
+	case slices.Contains(readers, tool):
+		return "read"
+	case tool == "record_eval" || tool == "record_feedback":
+		return "ingest"
+	case tool == "run_dataset" || tool == "resume_dataset_run":
+		return "write, gateway"
+	}
+	return "write"
+}
+
+// docs/mcp.md has every tool, once, with the scopes that it needs.
 func TestDocsHaveEveryTool(t *testing.T) {
 	b, err := os.ReadFile("../../docs/mcp.md")
 	if err != nil {
@@ -288,7 +303,7 @@ func TestDocsHaveEveryTool(t *testing.T) {
 	_, table, _ := strings.Cut(string(b), "## Tools")
 	table, _, _ = strings.Cut(table, "\n## ")
 	f := newFixture(t)
-	c := f.dial(f.viewer)
+	c := f.dial(f.admin)
 	have := map[string]bool{}
 	for line := range strings.Lines(table) {
 		cells := strings.Split(strings.Trim(strings.TrimSpace(line), "|"), " | ")
@@ -296,13 +311,13 @@ func TestDocsHaveEveryTool(t *testing.T) {
 			continue
 		}
 		for _, m := range regexp.MustCompile("`(\\w+)`").FindAllStringSubmatch(cells[0], -1) {
-			name, role := m[1], strings.TrimSpace(cells[2])
+			name, scopes := m[1], strings.TrimSpace(cells[2])
 			if have[name] || c.tools[name] == nil {
 				t.Errorf("the page names %s twice, or there is no such tool", name)
 			}
 			have[name] = true
-			if want := map[bool]string{true: "member", false: "viewer"}[slices.Contains(writers, name)]; role != want { // TestViewersOnlyRead holds the server to it
-				t.Errorf("%s: the page says %s, want %s", name, role, want)
+			if scopes != needs(name) { // TestScopes holds the server to it
+				t.Errorf("%s: the page says %s, want %s", name, scopes, needs(name))
 			}
 		}
 	}
@@ -317,7 +332,7 @@ func TestDocsHaveEveryTool(t *testing.T) {
 // file; go test -update writes it anew.
 func TestSchemas(t *testing.T) {
 	f := newFixture(t)
-	c := f.dial(f.viewer)
+	c := f.dial(f.admin)
 	var tools []*sdk.Tool
 	for _, name := range slices.Sorted(slices.Values(append(slices.Clone(readers), writers...))) {
 		tool := c.tools[name]
@@ -552,8 +567,12 @@ func TestViewersOnlyRead(t *testing.T) {
 	f.dial(f.admin).must("save_prompt", args{"name": "p", "messages": []any{args{"content": "x"}}})
 	before := f.connections()
 	c := f.dial(f.viewer)
+	if got := slices.Sorted(maps.Keys(c.tools)); !slices.Equal(got, slices.Sorted(slices.Values(readers))) {
+		t.Errorf("a viewer's key is shown %v", got)
+	}
+	c.tools = f.dial(f.admin).tools // their schemas: it calls them without having seen them
 	for _, name := range writers {
-		c.fails(name, args{"connection": "default", "confirm": "default", "enabled": false}, "forbidden", "viewer", "member")
+		c.fails(name, args{"connection": "default", "confirm": "default", "enabled": false}, "forbidden", "needs the scope", needs(name))
 	}
 	for _, name := range readers {
 		if name == "get_dataset_run" || name == "compare_dataset_runs" {
@@ -568,6 +587,37 @@ func TestViewersOnlyRead(t *testing.T) {
 	}
 	if after := f.connections(); len(after) != 1 || after[0].Revision != before[0].Revision || len(f.delivery.tested) != 1 {
 		t.Error("a viewer changed something")
+	}
+}
+
+// TestScopes lists for each key the tools that it may use, and refuses a key that
+// may use none.
+func TestScopes(t *testing.T) {
+	f := newFixture(t)
+	all := append(slices.Clone(readers), writers...)
+	for _, scopes := range []project.Scopes{{project.ScopeRead}, {project.ScopeWrite}, {project.ScopeIngest}, {project.ScopeWrite, project.ScopeGateway}, {project.ScopeAdmin}, project.RoleMember.Scopes()} {
+		var want []string
+		for _, name := range all {
+			if !slices.ContainsFunc(strings.Split(needs(name), ", "), func(s string) bool { return !scopes.Has(project.Scope(s)) }) {
+				want = append(want, name)
+			}
+		}
+		got := slices.Sorted(maps.Keys(f.dial(f.home.ScopedKey(project.DefaultID, scopes...)).tools))
+		if slices.Sort(want); !slices.Equal(got, want) {
+			t.Errorf("%v: listed %v, want %v", scopes, got, want)
+		}
+	}
+	r, _ := http.NewRequestWithContext(t.Context(), "POST", f.url, strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`))
+	r.Header.Set("Authorization", "Bearer "+f.home.ScopedKey(project.DefaultID, project.ScopeGateway))
+	r.Header.Set("Accept", "application/json, text/event-stream")
+	r.Header.Set("Content-Type", "application/json")
+	res, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	if b, _ := io.ReadAll(res.Body); res.StatusCode != 403 || !strings.Contains(string(b), `"forbidden"`) || !strings.Contains(string(b), "scope read") {
+		t.Errorf("a key for the gateway only: %d %s", res.StatusCode, b)
 	}
 }
 

@@ -142,7 +142,7 @@ type deleteOut struct {
 
 func (s *Server) addPostHogTools() {
 	add(s, spec{
-		name: "configure_posthog", title: "Connect PostHog", need: project.RoleMember, destructive: true, open: true,
+		name: "configure_posthog", title: "Connect PostHog", need: write, destructive: true, open: true,
 		description: "Create or change a connection to a PostHog project: keys, host, and what is sent and how. Give only what is to change. Key prefixes and the host's scheme are checked, a new host or key is tested with a real event, and nothing is saved unless the test passes. Keys are encrypted and never shown again.",
 		input: func(p map[string]*jsonschema.Schema) {
 			enum(p["schema"], project.SchemaPostHog, project.SchemaLLMEvents, project.SchemaBoth)
@@ -153,20 +153,20 @@ func (s *Server) addPostHogTools() {
 		},
 	}, s.configure)
 	add(s, spec{
-		name: "get_posthog_status", title: "PostHog status", need: project.RoleViewer,
+		name: "get_posthog_status", title: "PostHog status", need: read,
 		description: "Show the connections to PostHog: host, whether keys are set, settings, whether it is enabled, and how delivery goes. Never shows a key.",
 	}, s.status)
 	add(s, spec{
-		name: "test_posthog", title: "Test PostHog", need: project.RoleMember, open: true, repeats: true,
+		name: "test_posthog", title: "Test PostHog", need: write, open: true, repeats: true,
 		description: "Test a saved connection from end to end: reach the host, check the project key, send a real event named hedgerow_connection_test, and check the personal key if there is one. Each finding says what to do.",
 	}, s.test)
 	add(s, spec{
-		name: "set_posthog_enabled", title: "Pause or resume PostHog", need: project.RoleMember, destructive: true,
+		name: "set_posthog_enabled", title: "Pause or resume PostHog", need: write, destructive: true,
 		description: "Pause delivery to PostHog, which keeps keys and events, or resume it, either with the events that came meanwhile (backlog) or from now on (now).",
 		input:       func(p map[string]*jsonschema.Schema) { enum(p["resume"], resumeBacklog, resumeNow) },
 	}, s.setEnabled)
 	add(s, spec{
-		name: "delete_posthog", title: "Delete a PostHog connection", need: project.RoleMember, destructive: true,
+		name: "delete_posthog", title: "Delete a PostHog connection", need: write, destructive: true,
 		description: "Delete a connection and wipe its encrypted keys for good. Events at home stay. Ask the user first, then pass the connection's name as confirm. To pause only, use set_posthog_enabled.",
 	}, s.remove)
 }

@@ -26,7 +26,7 @@ func TestPromptTools(t *testing.T) {
 		t.Errorf("rendered %v", out)
 	}
 	v.fails("render_prompt", args{"name": "support", "version": "2", "variables": args{"n": "four words"}}, `"n" is no integer`)
-	v.fails("set_prompt_label", args{"name": "support", "label": "production", "version": "2"}, "role")
+	v.fails("set_prompt_label", args{"name": "support", "label": "production", "version": "2"}, "scope write")
 	if out = m.must("set_prompt_label", args{"name": "support", "label": "production", "version": "latest", "reason": "the user asked"}); at(out, "from") != 1.0 || at(out, "to") != 2.0 {
 		t.Errorf("moved %v", out)
 	}

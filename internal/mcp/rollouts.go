@@ -5,7 +5,6 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/flag"
-	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/prompt"
 )
 
@@ -75,10 +74,10 @@ type resolveOut struct {
 }
 
 func (s *Server) addRolloutTools() {
-	add(s, spec{name: "list_rollouts", title: "List rollouts", description: "Which prompts give users different versions, by the variants of a feature flag.", need: project.RoleViewer}, s.listRollouts)
-	add(s, spec{name: "resolve_prompt", title: "What a user gets", description: "Which version, model and variant of a prompt a user gets, and why. Counts as the user having met the flag.", need: project.RoleMember}, s.resolvePrompt)
-	add(s, spec{name: "set_rollout", title: "Roll a prompt out", description: "Gives users versions and models of a prompt by the variants of a feature flag, at once; a stopped rollout runs again. It changes what applications run: ask the user first.", need: project.RoleMember, destructive: true}, s.setRollout)
-	add(s, spec{name: "stop_rollout", title: "Stop a rollout", description: "Everybody gets the control from now on; PostHog's flag is switched off where the personal key allows it.", need: project.RoleMember, destructive: true}, s.stopRollout)
+	add(s, spec{name: "list_rollouts", title: "List rollouts", description: "Which prompts give users different versions, by the variants of a feature flag.", need: read}, s.listRollouts)
+	add(s, spec{name: "resolve_prompt", title: "What a user gets", description: "Which version, model and variant of a prompt a user gets, and why. Counts as the user having met the flag.", need: write}, s.resolvePrompt)
+	add(s, spec{name: "set_rollout", title: "Roll a prompt out", description: "Gives users versions and models of a prompt by the variants of a feature flag, at once; a stopped rollout runs again. It changes what applications run: ask the user first.", need: write, destructive: true}, s.setRollout)
+	add(s, spec{name: "stop_rollout", title: "Stop a rollout", description: "Everybody gets the control from now on; PostHog's flag is switched off where the personal key allows it.", need: write, destructive: true}, s.stopRollout)
 }
 
 func (s *Server) listRollouts(_ context.Context, who caller, _ noArguments) (rolloutsOut, error) {

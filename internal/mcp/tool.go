@@ -24,12 +24,45 @@ import (
 type spec struct {
 	name, title, description string
 
-	need        project.Role // a tool that viewers may use only reads
-	destructive bool         // it removes or overwrites
-	open        bool         // it speaks with PostHog
-	repeats     bool         // each call has an effect of its own
+	need        []project.Scope // all of them; a tool that needs no more than read only reads
+	destructive bool            // it removes or overwrites
+	open        bool            // it speaks with PostHog
+	repeats     bool            // each call has an effect of its own
 	// input narrows the schemas of the arguments beyond what Go types say.
 	input func(properties map[string]*jsonschema.Schema)
+}
+
+// What tools ask of a key. spend is for what has models called at the project's
+// expense.
+var (
+	read   = []project.Scope{project.ScopeRead}
+	write  = []project.Scope{project.ScopeWrite}
+	ingest = []project.Scope{project.ScopeIngest}
+	spend  = []project.Scope{project.ScopeWrite, project.ScopeGateway}
+)
+
+// onlyUsable leaves out of the list of tools those that the caller's key may not
+// use: an assistant does not try what it does not see.
+func (s *Server) onlyUsable(next sdk.MethodHandler) sdk.MethodHandler {
+	return func(ctx context.Context, method string, req sdk.Request) (sdk.Result, error) {
+		res, err := next(ctx, method, req)
+		if list, ok := res.(*sdk.ListToolsResult); ok && err == nil {
+			who, out := callerOf(ctx), *list
+			out.Tools = slices.DeleteFunc(slices.Clone(list.Tools), func(t *sdk.Tool) bool { return !who.scopes.Has(s.needs[t.Name]...) })
+			return &out, nil
+		}
+		return res, err
+	}
+}
+
+// usesAny reports whether there is a tool that a key may use.
+func (s *Server) usesAny(scopes project.Scopes) bool {
+	for _, need := range s.needs {
+		if scopes.Has(need...) {
+			return true
+		}
+	}
+	return false
 }
 
 // add registers a tool. Its schemas come from In and Out, and every call goes
@@ -43,9 +76,10 @@ func add[In, Out any](s *Server, sp spec, handle func(context.Context, caller, I
 	names := slices.Sorted(maps.Keys(in.Properties))
 	tool := &sdk.Tool{
 		Name: sp.name, Title: sp.title, Description: sp.description, InputSchema: in, OutputSchema: schemaOf[Out](),
-		Annotations: &sdk.ToolAnnotations{Title: sp.title, ReadOnlyHint: sp.need == project.RoleViewer, IdempotentHint: !sp.repeats,
+		Annotations: &sdk.ToolAnnotations{Title: sp.title, ReadOnlyHint: slices.Equal(sp.need, read), IdempotentHint: !sp.repeats,
 			DestructiveHint: &sp.destructive, OpenWorldHint: &sp.open},
 	}
+	s.needs[sp.name] = sp.need
 	call := func(ctx context.Context, args json.RawMessage) (out Out, err error) {
 		defer func() {
 			if v := recover(); v != nil { // with what may quote the arguments
@@ -54,9 +88,8 @@ func add[In, Out any](s *Server, sp spec, handle func(context.Context, caller, I
 			}
 		}()
 		who := callerOf(ctx)
-		if !who.role.Can(sp.need) {
-			return out, event.NewError(event.CodeForbidden, fmt.Sprintf("the API key's role is %q, which may not use %s", who.role, sp.name),
-				"ask the user for a key of role "+string(sp.need)+"; the tools that read work with this one", nil)
+		if !who.scopes.Has(sp.need...) {
+			return out, project.NeedsScope(who.scopes, sp.need...)
 		}
 		var v In
 		if err := readArguments(args, &v, names); err != nil {

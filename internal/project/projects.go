@@ -210,25 +210,29 @@ func (r *Registry) DeleteProject(ctx context.Context, id string) error {
 	return r.done(ctx, 0, AuditEntry{Action: "project.delete", ProjectID: id, Target: p.Name})
 }
 
-// CreateAPIKey makes a key for a project and returns it in plain: the one time
-// that it can be seen.
+// CreateAPIKey makes a key with the scopes of a role and returns it in plain: the
+// one time that it can be seen.
 func (r *Registry) CreateAPIKey(ctx context.Context, projectID, name string, role Role) (plain string, k APIKey, err error) {
-	if _, ok := r.Snapshot().Project(projectID); !ok {
-		return "", k, missing("project")
-	}
-	if name, err = cleanName("API key", name); err != nil {
-		return "", k, err
-	}
 	if !role.Valid() {
 		return "", k, event.Invalid(fmt.Sprintf("there is no role %q", role), "use admin, member or viewer")
 	}
+	return r.createKey(ctx, APIKey{ProjectID: projectID, Name: name, Role: role, Scopes: role.Scopes()})
+}
+
+func (r *Registry) createKey(ctx context.Context, k APIKey) (plain string, _ APIKey, err error) {
+	if _, ok := r.Snapshot().Project(k.ProjectID); !ok {
+		return "", k, missing("project")
+	}
+	if k.Name, err = cleanName("API key", k.Name); err != nil {
+		return "", k, err
+	}
 	plain = apiKeyPrefix + randomString(base62, 40)
 	h := hashOf(plain)
-	k = APIKey{ID: newID("k"), ProjectID: projectID, Name: name, Prefix: plain[:10], Hash: h[:], Role: role, CreatedAt: r.now().UTC()}
+	k.ID, k.Prefix, k.Hash, k.CreatedAt = newID("k"), plain[:10], h[:], r.now().UTC()
 	if err := create(ctx, r, &k); err != nil {
 		return "", APIKey{}, err
 	}
-	return plain, k, r.done(ctx, k.Revision, AuditEntry{Action: "key.create", ProjectID: projectID, Target: k.Prefix + "…", Detail: name + ", " + string(role)})
+	return plain, k, r.done(ctx, k.Revision, AuditEntry{Action: "key.create", ProjectID: k.ProjectID, Target: k.Prefix + "…", Detail: k.Name + ", " + k.Scopes.String()})
 }
 
 // RevokeAPIKey removes a key of a project; it stops working at once.

@@ -42,13 +42,14 @@ func DefaultSettings() Settings {
 	return Settings{KeepContent: true, ContentRole: RoleViewer, ContentDays: 30, IncludeUsage: true}
 }
 
-// Role says what a user or an API key may do.
+// Role says what a user may do. An API key that is made with a role gets the
+// scopes of [Role.Scopes].
 type Role string
 
 // The roles, the mightiest first.
 const (
 	RoleAdmin  Role = "admin"  // everything, users and settings included
-	RoleMember Role = "member" // sends events, reads everything, changes connections and prompts
+	RoleMember Role = "member" // reads everything, changes connections and prompts
 	RoleViewer Role = "viewer" // reads
 )
 
@@ -66,9 +67,10 @@ type APIKey struct {
 	ID        string    `json:"id"` // k_…
 	ProjectID string    `json:"project"`
 	Name      string    `json:"name"`
-	Prefix    string    `json:"prefix"` // its first 10 characters, to tell keys apart
-	Hash      []byte    `json:"hash"`   // SHA-256
-	Role      Role      `json:"role"`
+	Prefix    string    `json:"prefix"`           // its first 10 characters, to tell keys apart
+	Hash      []byte    `json:"hash"`             // SHA-256
+	Role      Role      `json:"role"`             // "" where Scopes are those of no role
+	Scopes    Scopes    `json:"scopes,omitempty"` // empty in keys of before there were scopes; see May
 	CreatedAt time.Time `json:"created_at"`
 
 	Revision uint64 `json:"-"`

@@ -2,6 +2,7 @@ package web
 
 import (
 	"net/http"
+	"slices"
 
 	"github.com/a-h/templ"
 
@@ -13,8 +14,30 @@ type keysPage struct {
 	Project   project.Project
 	Keys      []project.APIKey
 	Providers []project.ProviderKey
-	Known     []string // names of providers
-	New       string   // a key that was made this moment: shown once
+	Known     []string         // names of providers
+	New       string           // a key that was made this moment: shown once
+	Unscoped  []project.APIKey // of before there were scopes, until somebody has confirmed what they may do
+}
+
+// scopeWords are what a key may do, for the form.
+var scopeWords = []struct{ Scope, Label, Hint string }{
+	{"read", "Read", "events, figures, prompts; prompts and answers where the settings let viewers see them"},
+	{"write", "Write", "change prompts, experiments, datasets and connections; see the project token"},
+	{"ingest", "Ingest", "send events, feedback and judgements"},
+	{"gateway", "Gateway", "call models through hedgerow, with the provider keys kept below"},
+	{"admin", "Admin", "everything, keys and settings of this project too"},
+}
+
+// scopesOf words what a key may do.
+func scopesOf(k project.APIKey) string { return k.May().String() }
+
+// pickedScope is what the form of a new key has ticked: what was sent, or what an
+// application needs.
+func pickedScope(f frame, scope string) bool {
+	if f.Problem != nil && f.form.Has("name") {
+		return slices.Contains(f.form["scope"], scope)
+	}
+	return scope == "read" || scope == "ingest" || scope == "gateway"
 }
 
 func (s *Web) keys(_ *http.Request, f *frame) (templ.Component, error) { return s.keysPage(f, "") }
@@ -26,7 +49,7 @@ func (s *Web) keysPage(f *frame, made string) (templ.Component, error) {
 		return nil, err
 	}
 	snap := s.c.Registry.Snapshot()
-	page := keysPage{Project: p, Keys: snap.APIKeys(p.ID), Providers: snap.ProviderKeys(p.ID), New: made}
+	page := keysPage{Project: p, Keys: snap.APIKeys(p.ID), Providers: snap.ProviderKeys(p.ID), New: made, Unscoped: snap.UnscopedKeys(p.ID)}
 	if s.c.Providers != nil {
 		page.Known = s.c.Providers()
 	}
@@ -43,11 +66,23 @@ func (s *Web) rotateToken(r *http.Request, f *frame) (templ.Component, error) {
 // createKey shows the key in its answer, which nothing keeps: not a cookie, not
 // the next page.
 func (s *Web) createKey(r *http.Request, f *frame) (templ.Component, error) {
-	plain, _, err := s.c.Registry.CreateAPIKey(r.Context(), f.Session.ProjectID, f.form.Get("name"), project.Role(f.form.Get("role")))
+	scopes, err := project.ParseScopes(f.form["scope"]...)
+	if err != nil {
+		return nil, err
+	}
+	plain, _, err := s.c.Registry.CreateScopedKey(r.Context(), f.Session.ProjectID, f.form.Get("name"), scopes)
 	if err != nil {
 		return nil, err
 	}
 	return s.keysPage(f, plain)
+}
+
+// confirmScopes puts the notice about the keys of before there were scopes away.
+func (s *Web) confirmScopes(r *http.Request, f *frame) (templ.Component, error) {
+	if err := s.c.Registry.ConfirmScopes(r.Context(), f.Session.ProjectID); err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/keys"), "")
 }
 
 func (s *Web) revokeKey(r *http.Request, f *frame) (templ.Component, error) {

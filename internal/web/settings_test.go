@@ -86,7 +86,7 @@ func TestProjects(t *testing.T) {
 func TestKeys(t *testing.T) {
 	s := newSite(t)
 	s.client = s.as(s.admin)
-	resp, body := s.send("/p/default/keys", url.Values{"name": {"ci"}, "role": {"viewer"}})
+	resp, body := s.send("/p/default/keys", url.Values{"name": {"ci"}, "scope": {"read"}})
 	plain := regexp.MustCompile(`hr_\w{40}`).FindString(body)
 	if resp.StatusCode != 200 || plain == "" || strings.Contains(strings.Join(resp.Header["Set-Cookie"], ""), plain) || resp.Header.Get("Cache-Control") != "no-store" {
 		t.Fatalf("a new key: %d, %q, cookies %v", resp.StatusCode, plain, resp.Cookies())
@@ -98,8 +98,17 @@ func TestKeys(t *testing.T) {
 	if _, body := s.get("/p/default/keys"); strings.Contains(body, plain) || !strings.Contains(body, k.Prefix) {
 		t.Error("the key is shown twice, or its beginning not at all")
 	}
-	if resp, body := s.send("/p/default/keys", url.Values{"name": {"x"}, "role": {"owner"}}); resp.StatusCode != 400 || !strings.Contains(body, "no role") {
-		t.Errorf("a role that is none: %d", resp.StatusCode)
+	for _, wrong := range [][]string{{"owner"}, {"read", ""}, nil} {
+		if resp, body := s.send("/p/default/keys", url.Values{"name": {"x"}, "scope": wrong}); resp.StatusCode != 400 || !strings.Contains(body, "scope") {
+			t.Errorf("the scopes %q: %d", wrong, resp.StatusCode)
+		}
+	}
+	_, body = s.send("/p/default/keys", url.Values{"name": {"proxy"}, "scope": {"gateway", "ingest"}})
+	if _, k, _ := s.Registry.Snapshot().ProjectByAPIKey(regexp.MustCompile(`hr_\w{40}`).FindString(body)); k.Scopes.String() != "ingest, gateway" || k.Role != "" || !strings.Contains(body, "ingest, gateway") {
+		t.Errorf("a key with scopes of its own: %+v", k)
+	}
+	if strings.Contains(body, "Keys have scopes now") {
+		t.Error("a notice about old keys where there are none")
 	}
 	if resp, _ := s.send("/p/default/keys/"+k.ID+"/revoke", nil); resp.Request.URL.Path != "/p/default/keys" {
 		t.Errorf("revoking leads to %s", resp.Request.URL)

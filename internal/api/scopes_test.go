@@ -1,0 +1,149 @@
+package api_test
+
+import (
+	"bytes"
+	"flag"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/hedgerow/hedgerow/internal/api"
+	"github.com/hedgerow/hedgerow/internal/project"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// filled puts something into each place of a path.
+func filled(path string) string {
+	path = strings.NewReplacer("{project}", "default", "{field}", "model", "{by}", "surface").Replace(path)
+	return placeholder.ReplaceAllString(path, "none")
+}
+
+// TestAuthorization asks every operation of the OpenAPI document without a key and
+// with a key of each scope. What each answers is in testdata/authorization.golden;
+// whether a key may ask is worked out from what the document declares, so that an
+// operation without a declaration fails. go test -update writes the table anew.
+func TestAuthorization(t *testing.T) {
+	f := newFixture(t)
+	d := openAPI(t)
+	needs := api.Needs()
+	keys := []string{"no key"}
+	plain := map[string]string{"no key": ""}
+	has := map[string]project.Scopes{}
+	for _, s := range project.AllScopes() {
+		keys = append(keys, string(s))
+		plain[string(s)], has[string(s)] = f.home.ScopedKey(project.DefaultID, s), project.Scopes{s}
+	}
+	for _, r := range []project.Role{project.RoleViewer, project.RoleMember} {
+		keys = append(keys, string(r))
+		plain[string(r)], has[string(r)] = f.home.Key(project.DefaultID, r), r.Scopes()
+	}
+	var table bytes.Buffer
+	fmt.Fprintf(&table, "%-78s %-14s", "operation", "needs")
+	for _, k := range keys {
+		fmt.Fprintf(&table, " %8s", k)
+	}
+	table.WriteByte('\n')
+	for _, path := range slices.Sorted(maps.Keys(d.Paths)) {
+		for _, method := range slices.Sorted(maps.Keys(d.Paths[path])) {
+			op, name := d.Paths[path][method], strings.ToUpper(method)+" "+path
+			open := name == "GET /api/v1/openapi.json"
+			if !open && (len(op.Security) != 1 || len(op.scopes()) == 0) {
+				t.Errorf("%s declares no scope", name)
+				continue
+			}
+			if !slices.Equal(op.scopes(), needs[name]) {
+				t.Errorf("%s: the document declares %v, the route asks for %v", name, op.scopes(), needs[name])
+			}
+			var body any
+			if op.RequestBody != nil {
+				body = "{}"
+			}
+			fmt.Fprintf(&table, "%-78s %-14s", name, strings.Join(op.scopes(), "+"))
+			for _, k := range keys {
+				a := f.ask(plain[k], strings.ToUpper(method), filled(path), body)
+				fmt.Fprintf(&table, " %8d", a.status)
+				var need []project.Scope
+				for _, s := range op.scopes() {
+					need = append(need, project.Scope(s))
+				}
+				socket := slices.Contains(op.scopes(), "socket")
+				switch {
+				case open:
+					if a.status != 200 {
+						t.Errorf("%s with %s: %d", name, k, a.status)
+					}
+				case k == "no key":
+					if a.status != 401 || a.errorCode() != "unauthorized" {
+						t.Errorf("%s without a key: %d %s", name, a.status, a.raw)
+					}
+				case socket || !has[k].Has(need...):
+					if a.status != 403 || a.errorCode() != "forbidden" {
+						t.Errorf("%s with %s: %d %s, want 403", name, k, a.status, a.raw)
+					}
+					for _, s := range need {
+						if !socket && !strings.Contains(a.raw, string(s)) {
+							t.Errorf("%s with %s: the refusal does not name %s: %s", name, k, s, a.raw)
+						}
+					}
+				case a.status == 401 || a.status == 403 || a.status >= 500:
+					t.Errorf("%s with %s: %d %s, though the scope suffices", name, k, a.status, a.raw)
+				}
+			}
+			table.WriteByte('\n')
+		}
+	}
+	path := filepath.Join("testdata", "authorization.golden")
+	if *update {
+		if err := os.MkdirAll("testdata", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, table.Bytes(), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(table.Bytes(), want) {
+		t.Errorf("%s has changed; if that is meant, run go test -update. Now:\n%s", path, table.String())
+	}
+}
+
+// Scopes of a key's own: made, listed, refused where they are none.
+func TestKeyScopes(t *testing.T) {
+	f := newFixture(t)
+	const keys = "/api/v1/projects/default/keys"
+	a := f.ask(f.admin, "POST", keys, `{"name":"proxy","scopes":["gateway","Read","read"]}`)
+	k, _ := a.body["key"].(map[string]any)
+	if a.status != 200 || fmt.Sprint(k["scopes"]) != "[read gateway]" || k["role"] != "" {
+		t.Errorf("a key with scopes: %d %s", a.status, a.raw)
+	}
+	plain, _ := k["key"].(string)
+	if a := f.ask(plain, "GET", "/api/v1/events", nil); a.status != 200 {
+		t.Errorf("reading: %d %s", a.status, a.raw)
+	}
+	if a := f.ask(plain, "POST", "/api/v1/events", `{"event":"e","distinct_id":"d"}`); a.status != 403 || !strings.Contains(a.raw, "scope ingest and has read, gateway") {
+		t.Errorf("sending: %d %s", a.status, a.raw)
+	}
+	for role, want := range map[string]string{"viewer": "[read]", "member": "[read write ingest gateway]", "admin": "[read write ingest gateway admin]", "": "[read write ingest gateway admin]"} {
+		a := f.ask(f.admin, "POST", keys, map[string]string{"name": "n", "role": role})
+		k, _ := a.body["key"].(map[string]any)
+		if fmt.Sprint(k["scopes"]) != want {
+			t.Errorf("role %q has the scopes %v, want %s", role, k["scopes"], want)
+		}
+	}
+	if a := f.ask(f.admin, "GET", keys, nil); !strings.Contains(a.raw, `"scopes":["read","gateway"]`) || !strings.Contains(a.raw, `"role":"member","scopes":["read","write","ingest","gateway"]`) {
+		t.Errorf("the list: %s", a.raw)
+	}
+	for _, body := range []string{`{"name":"n","scopes":["all"]}`, `{"name":"n","scopes":[]}`, `{"name":"n","scopes":["read"],"role":"viewer"}`, `{"name":"n","role":"owner"}`} {
+		if a := f.ask(f.admin, "POST", keys, body); a.status != 400 {
+			t.Errorf("%s: %d %s, want 400", body, a.status, a.raw)
+		}
+	}
+}

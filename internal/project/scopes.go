@@ -1,0 +1,158 @@
+package project
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// Scope is one thing that an API key may be used for.
+type Scope string
+
+// The scopes, in the order in which lists show them. ScopeAdmin includes the
+// others: whoever has it could make a key with them. No other scope includes
+// another.
+const (
+	ScopeRead    Scope = "read"    // reads events, figures, prompts and settings
+	ScopeWrite   Scope = "write"   // changes prompts, experiments, datasets and connections; reads the project token
+	ScopeIngest  Scope = "ingest"  // sends events: capture, OpenTelemetry, product events, judgements, feedback
+	ScopeGateway Scope = "gateway" // calls models through hedgerow, with the provider keys that the project keeps
+	ScopeAdmin   Scope = "admin"   // everything; keys, provider keys, alerts and project settings need it
+)
+
+// AllScopes returns every scope, in the order in which lists show them.
+func AllScopes() []Scope {
+	return []Scope{ScopeRead, ScopeWrite, ScopeIngest, ScopeGateway, ScopeAdmin}
+}
+
+// Scopes are what a key may be used for.
+type Scopes []Scope
+
+// Has reports whether the scopes include every one that is needed.
+func (s Scopes) Has(need ...Scope) bool {
+	return slices.Contains(s, ScopeAdmin) || !slices.ContainsFunc(need, func(n Scope) bool { return !slices.Contains(s, n) })
+}
+
+// String joins the scopes by commas and spaces.
+func (s Scopes) String() string {
+	words := make([]string, len(s))
+	for i, x := range s {
+		words[i] = string(x)
+	}
+	return strings.Join(words, ", ")
+}
+
+// Role is the role that the scopes amount to, where one is asked for: the least
+// role that may read prompts and answers, for example.
+func (s Scopes) Role() Role {
+	switch {
+	case slices.Contains(s, ScopeAdmin):
+		return RoleAdmin
+	case slices.Contains(s, ScopeWrite):
+		return RoleMember
+	}
+	return RoleViewer
+}
+
+// Scopes are those of a key that was made with a role.
+func (r Role) Scopes() Scopes {
+	switch r {
+	case RoleViewer:
+		return Scopes{ScopeRead}
+	case RoleMember:
+		return Scopes{ScopeRead, ScopeWrite, ScopeIngest, ScopeGateway}
+	case RoleAdmin:
+		return AllScopes()
+	}
+	return nil
+}
+
+// ParseScopes reads names of scopes, checks them and brings them into order,
+// each once.
+func ParseScopes(names ...string) (Scopes, error) {
+	var have, out Scopes
+	for _, n := range names {
+		s := Scope(strings.ToLower(strings.TrimSpace(n)))
+		if !slices.Contains(AllScopes(), s) {
+			return nil, event.Invalid(fmt.Sprintf("there is no scope %q", event.FirstChars(n, 50)), "use some of "+Scopes(AllScopes()).String())
+		}
+		have = append(have, s)
+	}
+	for _, s := range AllScopes() {
+		if slices.Contains(have, s) {
+			out = append(out, s)
+		}
+	}
+	if len(out) == 0 {
+		return nil, event.Invalid("the key has no scope", "give it some of "+Scopes(AllScopes()).String())
+	}
+	return out, nil
+}
+
+// NeedsScope is the error of a key that lacks a scope. It names those that are
+// needed.
+func NeedsScope(have Scopes, need ...Scope) *event.Error {
+	word := "scope "
+	if len(need) > 1 {
+		word = "scopes "
+	}
+	return event.NewError(event.CodeForbidden, "this API key may not do that: it needs the "+word+Scopes(need).String()+" and has "+have.String(),
+		"use a key with the "+word+Scopes(need).String()+"; an administrator makes one on the page Keys, or with hedgerow project add-key --scopes "+strings.ReplaceAll(Scopes(need).String(), ", ", ","), nil)
+}
+
+// May are the key's scopes. A key of before there were scopes has those of its
+// role.
+func (k *APIKey) May() Scopes {
+	if len(k.Scopes) > 0 {
+		return k.Scopes
+	}
+	return k.Role.Scopes()
+}
+
+// CreateScopedKey is [Registry.CreateAPIKey] for a key with scopes of its own.
+func (r *Registry) CreateScopedKey(ctx context.Context, projectID, name string, scopes Scopes) (plain string, k APIKey, err error) {
+	words := make([]string, len(scopes))
+	for i, s := range scopes {
+		words[i] = string(s)
+	}
+	if scopes, err = ParseScopes(words...); err != nil {
+		return "", k, err
+	}
+	k = APIKey{ProjectID: projectID, Name: name, Scopes: scopes}
+	for _, role := range []Role{RoleViewer, RoleMember, RoleAdmin} {
+		if slices.Equal(role.Scopes(), scopes) {
+			k.Role = role
+		}
+	}
+	return r.createKey(ctx, k)
+}
+
+// UnscopedKeys returns the project's keys of before there were scopes, until
+// [Registry.ConfirmScopes] has been called: they go by their role, and whoever
+// made them is to be shown what they may do now.
+func (s *Snapshot) UnscopedKeys(projectID string) []APIKey {
+	return slices.DeleteFunc(slices.Clone(s.APIKeys(projectID)), func(k APIKey) bool { return len(k.Scopes) > 0 })
+}
+
+// ConfirmScopes writes into each key of before there were scopes what its role
+// lets it do. It changes nothing about what they may do.
+func (r *Registry) ConfirmScopes(ctx context.Context, projectID string) error {
+	var revision uint64
+	var names []string
+	for _, k := range r.Snapshot().UnscopedKeys(projectID) {
+		k, err := change(ctx, r, k.key(), func(k *APIKey) error { k.Scopes = k.May(); return nil })
+		if e := event.AsError(err); err != nil && e.Code == event.CodeNotFound {
+			continue // revoked a moment ago
+		} else if err != nil {
+			return err
+		}
+		revision, names = max(revision, k.Revision), append(names, k.Prefix+"…")
+	}
+	if len(names) == 0 {
+		return nil
+	}
+	return r.done(ctx, revision, AuditEntry{Action: "key.confirm_scopes", ProjectID: projectID, Detail: strings.Join(names, ", ")})
+}
