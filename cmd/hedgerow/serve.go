@@ -32,16 +32,10 @@ func serveCommand() *cli.Command {
 			a.banner(cmd.Root().Writer)
 			a.giveBackStart()
 			go a.tuneHeap(ctx)
-			var failure error
-			select {
-			case <-ctx.Done():
-			case <-a.journal.Failed():
-				// Without its journal hedgerow could only pretend to record.
-				failure = dataError(a.journal.Err())
-			}
+			<-ctx.Done()
 			a.log.Info("stopping", "grace", c.ShutdownGrace)
 			a.close(context.WithoutCancel(ctx))
-			return failure
+			return nil
 		},
 	}
 }

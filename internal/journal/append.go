@@ -51,7 +51,7 @@ func (e *AppendError) Unwrap() error { return e.Failed[0].Err }
 //     above [Config.MaxEventBytes]. Sending these again is of no use.
 //   - [event.CodeFull]: the bound is reached; not stored. Again later.
 //   - [event.CodeUnavailable], [event.CodeTimeout], [event.CodeCanceled]: no answer
-//     came, or the store is broken or shutting down. The event may or may not be
+//     came, or the journal does not work at present (see [Journal.Health]) or is shutting down. The event may or may not be
 //     stored: send it again with the same uuid, which every sink de-duplicates.
 //
 // With [Config.DedupeWindow] the journal itself drops a uuid that it has stored
@@ -66,8 +66,12 @@ func (j *Journal) Append(ctx context.Context, events ...*event.Event) error {
 		return j.appendError(events, func(int) *event.Error { return event.AsError(err) })
 	}
 	defer j.appends.Done()
+	l, err := j.up()
+	if err != nil {
+		return j.appendError(events, func(int) *event.Error { return event.AsError(err) })
+	}
 	start := time.Now()
-	errs, stored := j.appendAll(ctx, events)
+	errs, stored := l.appendAll(ctx, events)
 	j.metrics.appendSeconds.Observe(time.Since(start).Seconds())
 	j.metrics.appended.Add(float64(stored))
 	j.appended.Add(uint64(stored))
@@ -82,8 +86,8 @@ func (j *Journal) Appended() uint64 { return j.appended.Load() }
 
 // appendAll stores events and returns how many. errs, where it is not nil, says
 // what became of each of the others.
-func (j *Journal) appendAll(ctx context.Context, events []*event.Event) (errs []*event.Error, stored int) {
-	x := appending{j: j, ctx: ctx, events: events, timer: time.NewTimer(j.c.AckTimeout)}
+func (l *life) appendAll(ctx context.Context, events []*event.Event) (errs []*event.Error, stored int) {
+	x := appending{j: l.j, l: l, ctx: ctx, events: events, timer: time.NewTimer(l.j.c.AckTimeout)}
 	defer x.timer.Stop()
 	for i, e := range events {
 		x.add(i, e)
@@ -98,6 +102,7 @@ func (j *Journal) appendAll(ctx context.Context, events []*event.Event) (errs []
 // appending is one call of Append.
 type appending struct {
 	j      *Journal
+	l      *life
 	ctx    context.Context
 	events []*event.Event
 	timer  *time.Timer
@@ -152,13 +157,13 @@ func (x *appending) add(i int, e *event.Event) {
 	case err != nil:
 		x.fail(i, i+1, event.NewError(event.CodeInvalid, "the event cannot be encoded", "its properties must be valid JSON", err))
 		return
-	case size > j.maxFrame:
+	case size > x.l.maxFrame:
 		x.next.events--
 		x.next.drop(at)
-		x.fail(i, i+1, event.NewError(event.CodeTooLarge, fmt.Sprintf("the event has %d bytes, more than the journal's %d", size, j.maxFrame),
+		x.fail(i, i+1, event.NewError(event.CodeTooLarge, fmt.Sprintf("the event has %d bytes, more than the journal's %d", size, x.l.maxFrame),
 			"drop or shorten its content", nil))
 		return
-	case x.next.events > 1 && len(*x.next.buf) > min(maxBatchBytes, j.maxFrame):
+	case x.next.events > 1 && len(*x.next.buf) > min(maxBatchBytes, x.l.maxFrame):
 		x.next.events--
 		x.next.drop(at)
 		x.send()
@@ -200,7 +205,7 @@ func (x *appending) send() {
 			return
 		}
 	}
-	if err := j.publish(&p); err != nil {
+	if err := x.l.publish(&p); err != nil {
 		x.fail(p.from, p.to, err)
 		return
 	}
@@ -219,9 +224,15 @@ func (x *appending) awaitNext() {
 		wait = 0
 	}
 	x.timer.Reset(wait)
-	if err := x.j.await(x.ctx, p, x.timer.C); err != nil {
+	if err := x.l.await(x.ctx, p, x.timer.C); err != nil {
 		x.fail(p.from, p.to, err)
-		if errors.Is(err, errAckTimeout) {
+		switch {
+		case errors.Is(err, errAckTimeout):
+			x.dead = err
+			if x.l.srv != nil && wait >= deadAfter {
+				x.l.breakOff(err)
+			}
+		case x.l.over.Err() != nil:
 			x.dead = err
 		}
 	}
@@ -266,19 +277,20 @@ func (j *Journal) check(e *event.Event) *event.Error {
 	if !validToken(e.ProjectID) {
 		return event.Invalid("the event's project id is malformed", "use letters, digits, '-' and '_', at most 128 of them")
 	}
-	return j.failure.Load()
+	return nil
 }
 
 // publish sends a message that has its room, without waiting for the answer.
-func (j *Journal) publish(p *pendingAppend) *event.Error {
+func (l *life) publish(p *pendingAppend) *event.Error {
+	j := l.j
 	msg := &nats.Msg{Subject: p.subject, Data: p.body}
 	if p.id != "" {
 		msg.Header = nats.Header{jetstream.MsgIDHeader: []string{p.id}}
 	}
 	var err error
-	if p.ack, err = j.pubJS.PublishMsgAsync(msg); err != nil {
+	if p.ack, err = l.pubJS.PublishMsgAsync(msg); err != nil {
 		j.inFlight.Release(p.weight)
-		return noAnswer(err)
+		return l.noAnswer(err)
 	}
 	if j.sinceNudge.Add(int64(len(p.body)))/nudgeStep > 0 {
 		j.sinceNudge.Store(0)
@@ -292,7 +304,8 @@ func (j *Journal) publish(p *pendingAppend) *event.Error {
 
 // await waits for the answer to p. The frame goes back to the pool only after an
 // answer: until then the client may send it once more.
-func (j *Journal) await(ctx context.Context, p *pendingAppend, timeout <-chan time.Time) *event.Error {
+func (l *life) await(ctx context.Context, p *pendingAppend, timeout <-chan time.Time) *event.Error {
+	j := l.j
 	defer j.inFlight.Release(p.weight)
 	select { // an answer that is there counts, whatever else has ended
 	case <-p.ack.Ok():
@@ -306,17 +319,21 @@ func (j *Journal) await(ctx context.Context, p *pendingAppend, timeout <-chan ti
 		return nil
 	case err := <-p.ack.Err():
 		j.recycle(p.buf)
-		return j.refusal(err)
+		return l.refusal(err)
 	case <-ctx.Done():
 		return noAnswer(ctx.Err())
 	case <-timeout:
 		return noAnswer(errAckTimeout)
-	case <-j.failed:
-		return j.failure.Load()
+	case <-l.over.Done():
+		return j.down()
 	}
 }
 
 var errAckTimeout = errors.New("no answer from the store")
+
+// deadAfter is how long a store that answers no append is taken for slow. Then it
+// is started again.
+const deadAfter = 10 * time.Second
 
 // maxPooled keeps one huge event from pinning megabytes in the pool.
 const maxPooled = 2 * maxBatchBytes
@@ -328,7 +345,8 @@ func (j *Journal) recycle(buf *[]byte) {
 }
 
 // refusal turns the store's "no" into words for people.
-func (j *Journal) refusal(err error) *event.Error {
+func (l *life) refusal(err error) *event.Error {
+	j := l.j
 	if isFull(err) {
 		select { // whatever can be freed is freed now, not at the next tick
 		case j.kick <- struct{}{}:
@@ -337,7 +355,7 @@ func (j *Journal) refusal(err error) *event.Error {
 		return event.NewError(event.CodeFull, fmt.Sprintf("the journal is full: its bound is %d MiB", j.c.MaxBytes>>20),
 			"a sink is far behind (see its lag in hedgerow's status or /metrics): mend or delete that connection, or raise the journal's bound", nil)
 	}
-	return noAnswer(err)
+	return l.noAnswer(err)
 }
 
 // isFull recognises JetStream's refusal at MaxBytes, which has the code of every
@@ -345,6 +363,13 @@ func (j *Journal) refusal(err error) *event.Error {
 func isFull(err error) bool {
 	var api *jetstream.APIError
 	return errors.As(err, &api) && strings.Contains(api.Description, "maximum bytes exceeded")
+}
+
+func (l *life) noAnswer(err error) *event.Error {
+	if lost := l.lost(err); lost != err {
+		return event.AsError(lost)
+	}
+	return noAnswer(err)
 }
 
 func noAnswer(err error) *event.Error {

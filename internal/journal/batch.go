@@ -118,10 +118,12 @@ func (b *batch) body() []byte {
 	return *b.buf
 }
 
-// partKey names a message of several events as one queue has it.
+// partKey names a message as one queue has it. The time is in it since positions
+// are given again where the end of the journal, or all of it, was lost.
 type partKey struct {
 	queue string
 	seq   uint64
+	nanos int64 // when it was stored
 }
 
 // maxParts bounds the messages of which it is known what has ended: twice as many
@@ -169,6 +171,17 @@ func (j *Journal) forgetParts(key partKey) {
 func (j *Journal) forgetQueue(name string) {
 	j.partsMu.Lock()
 	defer j.partsMu.Unlock()
+	for key := range j.out {
+		if key.queue == name {
+			delete(j.out, key)
+		}
+	}
+	for key := range j.ended {
+		if key.queue == name {
+			delete(j.ended, key)
+		}
+	}
+	delete(j.recent, name)
 	for key := range j.parts {
 		if key.queue == name {
 			delete(j.parts, key)
@@ -179,7 +192,7 @@ func (j *Journal) forgetQueue(name string) {
 // settleParts makes known beyond this process which events of a message have
 // ended where others have not: those are appended again, for their queue alone,
 // and the message is acknowledged. What cannot be settled comes again as a whole.
-func (j *Journal) settleParts(ctx context.Context) error {
+func (j *Journal) settleParts(ctx context.Context, l *life) error {
 	j.partsMu.Lock()
 	left := maps.Clone(j.parts)
 	j.partsMu.Unlock()
@@ -190,7 +203,7 @@ func (j *Journal) settleParts(ctx context.Context) error {
 		if !some {
 			continue
 		}
-		if err := j.settle(ctx, key, done, reply); err != nil {
+		if err := l.settle(ctx, key, done, reply); err != nil {
 			return fmt.Errorf("settle a message of queue %s: %w", key.queue, err)
 		}
 		j.forgetParts(key)
@@ -198,12 +211,15 @@ func (j *Journal) settleParts(ctx context.Context) error {
 	return nil
 }
 
-func (j *Journal) settle(ctx context.Context, key partKey, done []bool, reply string) error {
-	m, err := j.events.GetMsg(ctx, key.seq)
+func (l *life) settle(ctx context.Context, key partKey, done []bool, reply string) error {
+	m, err := l.events.GetMsg(ctx, key.seq)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		return nil
 	} else if err != nil {
 		return err
+	}
+	if m.Time.UnixNano() != key.nanos {
+		return nil
 	}
 	frames, err := splitBatch(m.Data)
 	if err != nil || len(frames) != len(done) {
@@ -213,11 +229,11 @@ func (j *Journal) settle(ctx context.Context, key partKey, done []bool, reply st
 		if done[i] {
 			continue
 		}
-		if _, err := j.ctlJS.PublishMsg(ctx, &nats.Msg{Subject: "replay." + key.queue + "." + subjectProject(m.Subject), Data: frame}); err != nil {
+		if _, err := l.ctlJS.PublishMsg(ctx, &nats.Msg{Subject: "replay." + key.queue + "." + subjectProject(m.Subject), Data: frame}); err != nil {
 			return err
 		}
 	}
-	return j.ctl.Publish(reply, []byte("+ACK"))
+	return l.ctl.Publish(reply, []byte("+ACK"))
 }
 
 // openParts returns how many messages of several events a queue has out, and how
@@ -239,7 +255,6 @@ func (j *Journal) openParts(name string) (messages, events int) {
 // delivered is one delivery of a message of several events.
 type delivered struct {
 	acker // of the message
-	key   partKey
 	parts *parts
 
 	// Under parts.mu.
@@ -308,9 +323,15 @@ func (p *part) end(done bool, after time.Duration) error {
 	case again:
 		return d.Retry(after)
 	}
-	if err := d.Ack(); err != nil {
-		return err
+	switch err := d.respond(wordAck); {
+	case unheard(err) && d.q.j.closing.Err() == nil:
+		d.q.j.remember(d.key)
+		d.q.j.forgetParts(d.key)
+		return nil
+	case err != nil:
+		return fmt.Errorf("ack: %w", err)
 	}
+	d.acked()
 	d.q.j.forgetParts(d.key)
 	return nil
 }
@@ -331,7 +352,7 @@ type mean struct {
 // eventsIn tells how many events lie in n messages of the subjects (none: of any)
 // from a position on. Beyond sampled messages it is an estimate by as many of
 // them, spread evenly, a moment ago.
-func (j *Journal) eventsIn(ctx context.Context, n, first uint64, subjects ...string) (uint64, error) {
+func (j *Journal) eventsIn(ctx context.Context, l *life, n, first uint64, subjects ...string) (uint64, error) {
 	if n == 0 {
 		return 0, nil
 	}
@@ -344,7 +365,7 @@ func (j *Journal) eventsIn(ctx context.Context, n, first uint64, subjects ...str
 	j.partsMu.Unlock()
 	if n <= sampled || m.of == 0 || j.c.Now().Sub(m.at) > meanFor {
 		var err error
-		if m, err = j.sample(ctx, n, first, subjects); err != nil {
+		if m, err = l.sample(ctx, n, first, subjects); err != nil {
 			return 0, fmt.Errorf("count events: %w", err)
 		}
 	}
@@ -363,10 +384,10 @@ func (j *Journal) eventsIn(ctx context.Context, n, first uint64, subjects ...str
 	return max(n, n*m.events/m.of), nil
 }
 
-func (j *Journal) sample(ctx context.Context, n, first uint64, subjects []string) (mean, error) {
-	m := mean{at: j.c.Now()}
+func (l *life) sample(ctx context.Context, n, first uint64, subjects []string) (mean, error) {
+	m := mean{at: l.j.c.Now()}
 	for seq := first; m.of < min(n, sampled); {
-		next, err := j.nextOf(ctx, seq, subjects)
+		next, err := l.nextOf(ctx, seq, subjects)
 		if err != nil {
 			return m, err
 		}
@@ -382,10 +403,10 @@ func (j *Journal) sample(ctx context.Context, n, first uint64, subjects []string
 
 // nextOf is the first message of the subjects at or after a position. Nil where
 // there is none.
-func (j *Journal) nextOf(ctx context.Context, seq uint64, subjects []string) (*jetstream.RawStreamMsg, error) {
+func (l *life) nextOf(ctx context.Context, seq uint64, subjects []string) (*jetstream.RawStreamMsg, error) {
 	var first *jetstream.RawStreamMsg
 	for _, s := range subjects {
-		m, err := j.events.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(s))
+		m, err := l.events.GetMsg(ctx, seq, jetstream.WithGetMsgSubject(s))
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			continue
 		} else if err != nil {

@@ -19,6 +19,7 @@ const (
 	DefaultSyncInterval  = time.Second
 	DefaultJanitorEvery  = 5 * time.Second
 	DefaultAckTimeout    = 15 * time.Second
+	DefaultStartWait     = 10 * time.Second
 	DefaultAckWait       = 30 * time.Second
 	DefaultMaxAckPending = 20_000
 	DefaultFetchBytes    = 32 << 20
@@ -83,6 +84,10 @@ type Config struct {
 	// [Journal.Append] where ctx lives longer. Defaults to 15 s.
 	AckTimeout time.Duration
 
+	// StartWait is how long [Open] waits for a store that takes long to start.
+	// Defaults to 10 s.
+	StartWait time.Duration
+
 	// Logger gets what the journal and NATS have to say. Nil discards it.
 	Logger *slog.Logger
 
@@ -112,6 +117,7 @@ func (c Config) withDefaults() (Config, error) {
 	orDefault(&c.SyncInterval, DefaultSyncInterval)
 	orDefault(&c.JanitorEvery, DefaultJanitorEvery)
 	orDefault(&c.AckTimeout, DefaultAckTimeout)
+	orDefault(&c.StartWait, DefaultStartWait)
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -126,7 +132,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, event.Invalid("the journal's bound is below 1 MiB", "give it at least the size of a few events; 4 GiB is the default")
 	case c.MaxEventBytes < 0 || c.MaxEventBytes > event.MaxEventBytes:
 		return c, event.Invalid("the largest event may have at most 8 MiB", "leave it out for 8 MiB")
-	case c.DeadMaxBytes < 0 || c.DeadMaxAge < 0 || c.KeepBytes < 0 || c.SyncInterval < 0 || c.JanitorEvery < 0 || c.AckTimeout < 0 || c.DedupeWindow < 0:
+	case c.DeadMaxBytes < 0 || c.DeadMaxAge < 0 || c.KeepBytes < 0 || c.SyncInterval < 0 || c.JanitorEvery < 0 || c.AckTimeout < 0 || c.StartWait < 0 || c.DedupeWindow < 0:
 		return c, event.Invalid("a size or a duration of the journal is negative", "leave it out for its default")
 	case c.Replicas < 1 || c.Replicas > 5:
 		return c, event.Invalid("the journal's replicas must be 1 to 5", "3 is usual for a cluster of three or more NATS servers")

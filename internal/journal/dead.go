@@ -73,6 +73,10 @@ func (f DeadFilter) subject() (string, error) {
 func (j *Journal) bury(queue string, msg jetstream.Msg, frame []byte, id, reason string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), apiTimeout)
 	defer cancel()
+	l, err := j.up()
+	if err != nil {
+		return fmt.Errorf("dead letter: %w", err)
+	}
 	md, err := msg.Metadata()
 	if err != nil {
 		return fmt.Errorf("dead letter: %w", err)
@@ -88,11 +92,11 @@ func (j *Journal) bury(queue string, msg jetstream.Msg, frame []byte, id, reason
 		h.Set(hdrEvent, oneLine(e.Name, 4*event.MaxNameLen))
 	}
 	// The id makes a second attempt after a crash between here and the ack one
-	// letter, not two.
-	h.Set(jetstream.MsgIDHeader, queue+"."+strconv.FormatUint(md.Sequence.Stream, 10)+id)
+	// letter, not two. The time is in it since positions can be given again.
+	h.Set(jetstream.MsgIDHeader, queue+"."+strconv.FormatUint(md.Sequence.Stream, 10)+"."+strconv.FormatInt(md.Timestamp.UnixNano(), 36)+id)
 	subject := "dead." + queue + "." + subjectProject(msg.Subject())
-	if _, err := j.ctlJS.PublishMsg(ctx, &nats.Msg{Subject: subject, Header: h, Data: frame}); err != nil {
-		return fmt.Errorf("dead letter: %w", err)
+	if _, err := l.ctlJS.PublishMsg(ctx, &nats.Msg{Subject: subject, Header: h, Data: frame}); err != nil {
+		return fmt.Errorf("dead letter: %w", l.lost(err))
 	}
 	j.metrics.dead.WithLabelValues(queue).Inc()
 	return nil
@@ -121,20 +125,24 @@ func (j *Journal) DeadLetters(ctx context.Context, f DeadFilter) ([]DeadLetter, 
 	if f.Limit <= 0 {
 		f.Limit = 100
 	}
-	out, err := j.listDead(ctx, f)
+	l, err := j.up()
 	if err != nil {
-		return nil, fmt.Errorf("list dead letters: %w", err)
+		return nil, err
+	}
+	out, err := l.listDead(ctx, f)
+	if err != nil {
+		return nil, fmt.Errorf("list dead letters: %w", l.lost(err))
 	}
 	return out, nil
 }
 
 // listDead is DeadLetters where Limit 0 means no limit.
-func (j *Journal) listDead(ctx context.Context, f DeadFilter) ([]DeadLetter, error) {
+func (l *life) listDead(ctx context.Context, f DeadFilter) ([]DeadLetter, error) {
 	subject, err := f.subject()
 	if err != nil {
 		return nil, err
 	}
-	cons, err := j.dead.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
+	cons, err := l.dead.OrderedConsumer(ctx, jetstream.OrderedConsumerConfig{
 		FilterSubjects:    []string{subject},
 		HeadersOnly:       true,
 		InactiveThreshold: 10 * time.Second,
@@ -146,7 +154,7 @@ func (j *Journal) listDead(ctx context.Context, f DeadFilter) ([]DeadLetter, err
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), listWait)
 		defer cancel()
-		j.dead.DeleteConsumer(ctx, cons.CachedInfo().Name) // where this fails, it goes by itself
+		l.dead.DeleteConsumer(ctx, cons.CachedInfo().Name) // where this fails, it goes by itself
 	}()
 	info, err := cons.Info(ctx)
 	if err != nil {
@@ -233,28 +241,32 @@ func subjectQueue(subject string) string {
 // journal: a crash between the two may leave it in both, and the sink then gets
 // the same uuid twice. Letters of a queue that no longer exists stay.
 func (j *Journal) Replay(ctx context.Context, f DeadFilter) (int, error) {
-	letters, err := j.listDead(ctx, f)
+	l, err := j.up()
 	if err != nil {
-		return 0, fmt.Errorf("replay dead letters: %w", err)
+		return 0, err
+	}
+	letters, err := l.listDead(ctx, f)
+	if err != nil {
+		return 0, fmt.Errorf("replay dead letters: %w", l.lost(err))
 	}
 	slices.Reverse(letters)
 	exists := make(map[string]bool)
 	n := 0
 	for _, d := range letters {
 		if _, asked := exists[d.Queue]; !asked {
-			_, err := j.events.Consumer(ctx, d.Queue)
+			_, err := l.events.Consumer(ctx, d.Queue)
 			if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-				return n, fmt.Errorf("replay dead letters: %w", err)
+				return n, fmt.Errorf("replay dead letters: %w", l.lost(err))
 			}
 			exists[d.Queue] = err == nil
 		}
 		if !exists[d.Queue] {
 			continue
 		}
-		switch err := j.replayOne(ctx, d); {
+		switch err := l.replayOne(ctx, d); {
 		case errors.Is(err, jetstream.ErrMsgNotFound): // deleted or replayed meanwhile
 		case err != nil:
-			return n, fmt.Errorf("replay dead letter %d: %w", d.ID, err)
+			return n, fmt.Errorf("replay dead letter %d: %w", d.ID, l.lost(err))
 		default:
 			n++
 		}
@@ -262,35 +274,35 @@ func (j *Journal) Replay(ctx context.Context, f DeadFilter) (int, error) {
 	return n, nil
 }
 
-func (j *Journal) replayOne(ctx context.Context, d DeadLetter) error {
-	m, err := j.dead.GetMsg(ctx, d.ID)
+func (l *life) replayOne(ctx context.Context, d DeadLetter) error {
+	m, err := l.dead.GetMsg(ctx, d.ID)
 	if err != nil {
 		return err
 	}
-	_, err = j.ctlJS.PublishMsg(ctx, &nats.Msg{
+	_, err = l.ctlJS.PublishMsg(ctx, &nats.Msg{
 		Subject: "replay." + d.Queue + "." + d.Project,
 		// Two replays at once (a double click) put it back once.
 		Header: nats.Header{jetstream.MsgIDHeader: []string{"dead." + strconv.FormatUint(d.ID, 10)}},
 		Data:   m.Data,
 	})
 	if isFull(err) {
-		return j.refusal(err)
+		return l.refusal(err)
 	}
 	if err != nil {
 		return err
 	}
-	_, err = j.deleteOne(ctx, d.ID, j.dead.DeleteMsg)
+	_, err = l.deleteOne(ctx, d.ID, l.dead.DeleteMsg)
 	return err
 }
 
 // deleteOne deletes a dead letter and reports whether it was still there. NATS
 // has no words of its own for that: the letter is asked for once more.
-func (j *Journal) deleteOne(ctx context.Context, id uint64, del func(context.Context, uint64) error) (bool, error) {
+func (l *life) deleteOne(ctx context.Context, id uint64, del func(context.Context, uint64) error) (bool, error) {
 	err := del(ctx, id)
 	if err == nil {
 		return true, nil
 	}
-	if _, gerr := j.dead.GetMsg(ctx, id); errors.Is(gerr, jetstream.ErrMsgNotFound) {
+	if _, gerr := l.dead.GetMsg(ctx, id); errors.Is(gerr, jetstream.ErrMsgNotFound) {
 		return false, nil
 	}
 	return false, err
@@ -299,16 +311,20 @@ func (j *Journal) deleteOne(ctx context.Context, id uint64, del func(context.Con
 // DeleteDead deletes the chosen dead letters for good and returns how many. An
 // empty filter deletes all of them.
 func (j *Journal) DeleteDead(ctx context.Context, f DeadFilter) (int, error) {
-	letters, err := j.listDead(ctx, f)
+	l, err := j.up()
 	if err != nil {
-		return 0, fmt.Errorf("delete dead letters: %w", err)
+		return 0, err
+	}
+	letters, err := l.listDead(ctx, f)
+	if err != nil {
+		return 0, fmt.Errorf("delete dead letters: %w", l.lost(err))
 	}
 	n := 0
 	for _, d := range letters {
 		// Overwritten, since content may be in it.
-		deleted, err := j.deleteOne(ctx, d.ID, j.dead.SecureDeleteMsg)
+		deleted, err := l.deleteOne(ctx, d.ID, l.dead.SecureDeleteMsg)
 		if err != nil {
-			return n, fmt.Errorf("delete dead letter %d: %w", d.ID, err)
+			return n, fmt.Errorf("delete dead letter %d: %w", d.ID, l.lost(err))
 		}
 		if deleted {
 			n++
@@ -319,9 +335,13 @@ func (j *Journal) DeleteDead(ctx context.Context, f DeadFilter) (int, error) {
 
 // DeadCounts returns how many dead letters each queue has.
 func (j *Journal) DeadCounts(ctx context.Context) (map[string]uint64, error) {
-	si, err := j.dead.Info(ctx, jetstream.WithSubjectFilter("dead.>"))
+	l, err := j.up()
 	if err != nil {
-		return nil, fmt.Errorf("count dead letters: %w", err)
+		return nil, err
+	}
+	si, err := l.dead.Info(ctx, jetstream.WithSubjectFilter("dead.>"))
+	if err != nil {
+		return nil, fmt.Errorf("count dead letters: %w", l.lost(err))
 	}
 	out := make(map[string]uint64)
 	for subject, n := range si.State.Subjects {

@@ -10,12 +10,12 @@ import (
 
 // PublishRaw puts a message into the journal's streams as it is.
 func (j *Journal) PublishRaw(ctx context.Context, subject string, data []byte) error {
-	_, err := j.ctlJS.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data})
+	_, err := j.now.Load().ctlJS.PublishMsg(ctx, &nats.Msg{Subject: subject, Data: data})
 	return err
 }
 
 // Clean runs the janitor once.
-func (j *Journal) Clean(ctx context.Context) error { return j.clean(ctx) }
+func (j *Journal) Clean(ctx context.Context) error { return j.clean(ctx, j.now.Load()) }
 
 // What the fuzz targets try.
 var (
@@ -40,11 +40,11 @@ func PublishBatch(t testing.TB, j *Journal, project string, frames ...[]byte) {
 }
 
 // PurgeAll drops all events, whoever still needs them.
-func (j *Journal) PurgeAll(ctx context.Context) error { return j.events.Purge(ctx) }
+func (j *Journal) PurgeAll(ctx context.Context) error { return j.now.Load().events.Purge(ctx) }
 
 // Waiting is how many fetches wait on the queue.
 func (j *Journal) Waiting(ctx context.Context, queue string) int {
-	c, err := j.events.Consumer(ctx, queue)
+	c, err := j.now.Load().events.Consumer(ctx, queue)
 	if err != nil {
 		return -1
 	}

@@ -30,6 +30,7 @@ func (j *Journal) janitor(ctx context.Context) {
 	tick := time.NewTicker(j.c.JanitorEvery)
 	defer tick.Stop()
 	var last time.Time
+	var failed bool // the last time
 	for {
 		select {
 		case <-ctx.Done():
@@ -45,21 +46,27 @@ func (j *Journal) janitor(ctx context.Context) {
 			}
 		}
 		last = time.Now()
-		if err := j.clean(ctx); err != nil && ctx.Err() == nil {
+		l, err := j.up()
+		if err != nil {
+			continue
+		}
+		err = j.clean(ctx, l)
+		if err != nil && !failed && ctx.Err() == nil && l.over.Err() == nil {
 			j.log.Warn("clean the journal", "err", err)
 		}
+		failed = err != nil
 	}
 }
 
 // clean purges what every queue has acknowledged and Keep does not cover.
-func (j *Journal) clean(ctx context.Context) error {
+func (j *Journal) clean(ctx context.Context, l *life) error {
 	j.mu.Lock()
 	blocked := len(j.unreadable)
 	j.mu.Unlock()
 	if blocked > 0 {
 		return fmt.Errorf("%d queues have unreadable cursors: nothing is dropped until they are opened or deleted", blocked)
 	}
-	si, err := j.events.Info(ctx)
+	si, err := l.events.Info(ctx)
 	if err != nil {
 		return err
 	}
@@ -67,29 +74,29 @@ func (j *Journal) clean(ctx context.Context) error {
 	if st.Msgs == 0 {
 		return nil
 	}
-	acked, err := j.ackedUpTo(ctx, st.LastSeq)
+	acked, err := l.ackedUpTo(ctx, st.LastSeq)
 	if err != nil {
 		return err
 	}
 	if acked < st.FirstSeq {
 		return nil
 	}
-	upTo, due, err := j.expired(ctx, st, acked)
+	upTo, due, err := l.expired(ctx, st, acked)
 	if err != nil {
 		return err
 	}
 	if !due || upTo < st.FirstSeq {
 		return nil
 	}
-	return j.events.Purge(ctx, jetstream.WithPurgeSequence(upTo+1))
+	return l.events.Purge(ctx, jetstream.WithPurgeSequence(upTo+1))
 }
 
 // ackedUpTo returns the position up to which every queue has ended every event
 // that is its own, or 0 where there is no queue. last is the stream's last
 // position, read before the queues are: a queue with nothing open has then ended
 // at least everything up to there.
-func (j *Journal) ackedUpTo(ctx context.Context, last uint64) (uint64, error) {
-	infos, err := j.consumers(ctx)
+func (l *life) ackedUpTo(ctx context.Context, last uint64) (uint64, error) {
+	infos, err := l.consumers(ctx)
 	if err != nil || len(infos) == 0 {
 		return 0, err
 	}
@@ -98,7 +105,7 @@ func (j *Journal) ackedUpTo(ctx context.Context, last uint64) (uint64, error) {
 		if ci.AckFloor.Stream >= floor {
 			continue
 		}
-		oldest, err := j.oldestUnacked(ctx, ci)
+		oldest, err := l.oldestUnacked(ctx, ci)
 		if err != nil {
 			return 0, err
 		}
@@ -111,7 +118,8 @@ func (j *Journal) ackedUpTo(ctx context.Context, last uint64) (uint64, error) {
 
 // expired returns the position up to which acknowledged events are past Keep or
 // beyond KeepBytes, and whether a purge up to there is worth its work.
-func (j *Journal) expired(ctx context.Context, st jetstream.StreamState, acked uint64) (upTo uint64, due bool, err error) {
+func (l *life) expired(ctx context.Context, st jetstream.StreamState, acked uint64) (upTo uint64, due bool, err error) {
+	j := l.j
 	if int64(st.Bytes) > j.c.MaxBytes/10*9 || j.c.Keep < 0 {
 		return acked, true, nil
 	}
@@ -123,7 +131,7 @@ func (j *Journal) expired(ctx context.Context, st jetstream.StreamState, acked u
 	// Whole purges of an hour's events at every tick would be many small ones:
 	// what is past Keep may wait until it is a quarter past.
 	if age := j.c.Now().Sub(st.FirstTime); age > j.c.Keep+j.c.Keep/4 {
-		seq, err := j.lastBefore(ctx, st, j.c.Now().Add(-j.c.Keep))
+		seq, err := l.lastBefore(ctx, st, j.c.Now().Add(-j.c.Keep))
 		if err != nil {
 			return 0, false, err
 		}
@@ -134,12 +142,12 @@ func (j *Journal) expired(ctx context.Context, st jetstream.StreamState, acked u
 
 // lastBefore finds the position of the last event that was appended before t, by
 // bisection: JetStream has positions by time only inside.
-func (j *Journal) lastBefore(ctx context.Context, st jetstream.StreamState, t time.Time) (uint64, error) {
+func (l *life) lastBefore(ctx context.Context, st jetstream.StreamState, t time.Time) (uint64, error) {
 	lo, hi := st.FirstSeq-1, st.LastSeq // lo is before t or before all, what is above hi is not before t
 	for lo < hi {
 		mid := lo + (hi-lo+1)/2
 		// The next one at or after mid: positions may have gaps.
-		m, err := j.events.GetMsg(ctx, mid, jetstream.WithGetMsgSubject(">"))
+		m, err := l.events.GetMsg(ctx, mid, jetstream.WithGetMsgSubject(">"))
 		switch {
 		case errors.Is(err, jetstream.ErrMsgNotFound):
 			hi = mid - 1
@@ -155,16 +163,16 @@ func (j *Journal) lastBefore(ctx context.Context, st jetstream.StreamState, t ti
 }
 
 // checkQueues looks after the queues' cursors when the journal opens.
-func (j *Journal) checkQueues(ctx context.Context) error {
-	infos, err := j.consumers(ctx)
+func (j *Journal) checkQueues(ctx context.Context, l *life) error {
+	if l.srv == nil {
+		return nil
+	}
+	infos, err := l.consumers(ctx)
 	if err != nil {
 		return err
 	}
-	if j.srv == nil {
-		return nil
-	}
 	known := make(map[string]bool)
-	last := j.events.CachedInfo().State.LastSeq
+	last := l.events.CachedInfo().State.LastSeq
 	for _, ci := range infos {
 		known[ci.Name] = true
 		if ci.Delivered.Stream <= last {
@@ -174,24 +182,30 @@ func (j *Journal) checkQueues(ctx context.Context) error {
 		// not yet synced. Their positions will be given again, and the queue
 		// would take the new events for old ones: begin after what is there.
 		j.log.Warn("a queue is ahead of the journal after a crash: its cursor is set back", "queue", ci.Name, "cursor", ci.Delivered.Stream, "last", last)
-		if err := j.resetQueue(ctx, ci, min(ci.AckFloor.Stream, last)+1); err != nil {
+		if err := l.resetQueue(ctx, ci, min(ci.AckFloor.Stream, last)+1); err != nil {
 			return err
 		}
 	}
-	j.unreadable = j.srv.unrecoveredQueues(known)
+	missing := l.srv.unrecoveredQueues(known)
+	if err := l.srv.log.passingError(); err != nil && len(missing) > 0 {
+		return err
+	}
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.unreadable = missing
 	for name := range j.unreadable {
 		j.log.Error("a queue's cursor cannot be read: it begins anew when it is opened", "queue", name)
 	}
 	return nil
 }
 
-func (j *Journal) resetQueue(ctx context.Context, ci *jetstream.ConsumerInfo, from uint64) error {
+func (l *life) resetQueue(ctx context.Context, ci *jetstream.ConsumerInfo, from uint64) error {
 	cfg := ci.Config
-	if err := j.events.DeleteConsumer(ctx, ci.Name); err != nil {
+	if err := l.events.DeleteConsumer(ctx, ci.Name); err != nil {
 		return fmt.Errorf("reset queue %s: %w", ci.Name, err)
 	}
 	cfg.DeliverPolicy, cfg.OptStartSeq, cfg.OptStartTime = jetstream.DeliverByStartSequencePolicy, min(from, math.MaxInt64), nil
-	if _, err := j.events.CreateConsumer(ctx, cfg); err != nil {
+	if _, err := l.events.CreateConsumer(ctx, cfg); err != nil {
 		return fmt.Errorf("reset queue %s: %w", ci.Name, err)
 	}
 	return nil

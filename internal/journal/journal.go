@@ -2,18 +2,14 @@ package journal
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/semaphore"
 )
 
@@ -63,273 +59,115 @@ const (
 // moments of the slowest queue's progress, or of its deletion. [Stats.Fill] and
 // [QueueInfo.OldestUnacked] tell how near that is and who is behind.
 //
+// # Faults
+//
+// A journal that cannot write (the disk is full or failing, no file descriptors
+// are left) fails, says why in [Journal.Health], and repairs itself: its NATS
+// server is stopped and started again, at first at once and then about once a
+// second, until that works. Meanwhile Append answers [event.CodeUnavailable] at
+// once, Fetch waits, and everything else answers CodeUnavailable. Queues and
+// buckets stay good: they go on with the next server. What was acknowledged is
+// kept; an append that had no answer may or may not be stored.
+//
 // All methods are safe for concurrent use.
 type Journal struct {
 	c   Config
 	log *slog.Logger
-	srv *embedded // nil with NATSURL
 
-	// Two connections, so that a sink catching up through megabytes does not
-	// stand before the acknowledgements of captures.
-	pub, ctl     *nats.Conn
-	pubJS, ctlJS jetstream.JetStream
-	events, dead jetstream.Stream
-	maxFrame     int
-	inFlight     *semaphore.Weighted
-	frames       sync.Pool // *[]byte
-	appended     atomic.Uint64
-	metrics      *metrics
+	now      atomic.Pointer[life] // the store at work; nil while there is none
+	standing standing
+	lock     *os.File // of the folder; nil with NATSURL, and until it could be had. Of the supervisor, then of close
+	began    time.Time
+
+	inFlight *semaphore.Weighted
+	frames   sync.Pool // *[]byte
+	appended atomic.Uint64
+	metrics  *metrics
 
 	closing context.Context // ended by shut when Close begins
 	shut    context.CancelFunc
 
 	mu         sync.Mutex
-	appends    sync.WaitGroup  // Add under mu while closing has not ended
-	opened     map[string]bool // queues, by this process
+	appends    sync.WaitGroup   // Add under mu while closing has not ended
+	opened     map[string]*life // the last in which a queue was opened
 	queues     map[string]*Queue
-	unreadable map[string]bool // queues whose cursor could not be read; see embedded.unrecoveredQueues
+	unreadable map[string]bool // queues whose cursor could not be read; see unrecoveredQueues
 
 	partsMu sync.Mutex
-	parts   map[partKey]*parts // of messages with several events that are out
-	means   map[string]mean    // by subjects; one for each queue there was
-
-	failed  chan struct{} // closed once by fail
-	failOne sync.Once
-	failure atomic.Pointer[event.Error]
+	parts   map[partKey]*parts     // of messages with several events that are out
+	out     map[partKey]*life      // messages that sinks have in hand, by the life that they came from
+	ended   map[partKey]bool       // messages that have ended, of which the store may not know
+	recent  map[string]*recentAcks // by queue
+	means   map[string]mean        // by subjects; one for each queue there was
 
 	kick        chan struct{} // wakes the janitor at once
 	nudge       chan struct{} // wakes it soon
 	sinceNudge  atomic.Int64  // bytes appended since the last nudge
 	janitorDone chan struct{}
+	supervised  chan struct{} // closed when the supervisor has ended
 	closeDone   chan struct{} // closed when Close has ended
 	closeErr    error
 }
 
-// Open opens the journal, making what does not exist yet. Reading a folder that
-// was not closed properly takes time in proportion to its last blocks; ctx
-// bounds it. Errors for people are [*event.Error]: a folder that another process
-// has ([event.CodeConflict]), that cannot be written or makes no sense
-// ([event.CodeInvalid]), that is damaged ([event.CodeInternal], naming the path),
-// a NATS server that cannot be reached ([event.CodeUpstream]).
+// Open opens the journal, making what does not exist yet. It fails only where
+// trying again is of no use, with an [*event.Error]: a wrong setting, a path that
+// is no folder or that this user may not write ([event.CodeInvalid]), or a folder
+// that another process has ([event.CodeConflict]); and where ctx ends. Whatever
+// else is wrong (a full disk, damaged files, a NATS server that cannot be
+// reached) is told by [Journal.Health] while the journal goes on trying.
+//
+// Reading a folder that was not closed properly takes time in proportion to its
+// last blocks. Open waits [Config.StartWait] for that and then returns a journal
+// that is still starting.
 func Open(ctx context.Context, c Config) (*Journal, error) {
 	c, err := c.withDefaults()
 	if err != nil {
 		return nil, err
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
 	j := &Journal{
 		c:           c,
 		log:         c.Logger,
+		began:       c.Now(),
 		inFlight:    semaphore.NewWeighted(maxInFlight),
-		failed:      make(chan struct{}),
 		kick:        make(chan struct{}, 1),
 		nudge:       make(chan struct{}, 1),
 		janitorDone: make(chan struct{}),
+		supervised:  make(chan struct{}),
 		closeDone:   make(chan struct{}),
+		queues:      make(map[string]*Queue),
 	}
 	j.closing, j.shut = context.WithCancel(context.Background())
+	j.standing.begin(c.Now())
 	if c.NATSURL == "" {
-		if j.srv, err = startEmbedded(ctx, c, j.fail); err != nil {
-			return nil, err
-		}
-		if free, err := freeBytes(c.Dir); err == nil && free < c.MaxBytes {
-			j.log.Warn("less disk is free than the journal may use", "dir", c.Dir, "free_bytes", free, "max_bytes", c.MaxBytes)
+		if j.lock, err = takeFolder(c.Dir); err != nil {
+			if wrongFolder(err) {
+				return nil, err
+			}
+			j.standing.fail(j.explain(err), c.Now())
 		}
 	}
-	if err := j.open(ctx); err != nil {
-		j.disconnect()
+	if j.metrics, err = newMetrics(j); err != nil {
+		j.unlock()
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
+	tried := make(chan struct{})
+	go j.supervise(tried)
 	go j.janitor(j.closing)
+	select {
+	case <-tried:
+	case <-time.After(c.StartWait):
+		j.log.Warn("the journal is still starting; hedgerow goes on without it meanwhile", "after", c.StartWait)
+	case <-ctx.Done():
+	}
+	if err := ctx.Err(); err != nil {
+		_ = j.Close(ctx) // goes on behind
+		return nil, fmt.Errorf("open journal: %w", err)
+	}
 	return j, nil
 }
-
-func (j *Journal) open(ctx context.Context) error {
-	if _, ok := ctx.Deadline(); !ok {
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(ctx, startWait)
-		defer cancel()
-	}
-	var err error
-	if j.pub, err = j.connect("append"); err != nil {
-		return err
-	}
-	if j.ctl, err = j.connect("queues"); err != nil {
-		return err
-	}
-	// The maximum of frames in flight is j.inFlight's business, in bytes.
-	if j.pubJS, err = jetstream.New(j.pub, jetstream.WithPublishAsyncMaxPending(2*maxInFlight/inFlightFloor)); err != nil {
-		return err
-	}
-	if j.ctlJS, err = jetstream.New(j.ctl, jetstream.WithDefaultTimeout(apiTimeout)); err != nil {
-		return err
-	}
-	if j.srv != nil {
-		if err := j.srv.checkRecovered(ctx, j.ctlJS); err != nil {
-			return err
-		}
-		j.logLost(ctx)
-	}
-	j.maxFrame = min(j.c.MaxEventBytes, int(j.pub.MaxPayload())-headerRoom/2)
-	if j.maxFrame < j.c.MaxEventBytes {
-		j.log.Warn("the NATS server takes smaller messages than events may be: raise its max_payload", "max_payload", j.pub.MaxPayload(), "max_event_bytes", j.maxFrame)
-	}
-	dedupe := j.c.DedupeWindow
-	if dedupe == 0 {
-		// Zero means two minutes to NATS. Events then bear no id, so that the
-		// window, however long, costs nothing.
-		dedupe = time.Second
-	}
-	j.events, err = j.ensureStream(ctx, jetstream.StreamConfig{
-		Name:        streamEvents,
-		Description: "hedgerow: events on their way to the sinks",
-		Subjects:    []string{"events.*", "replay.*.*"},
-		Retention:   jetstream.LimitsPolicy,
-		Storage:     jetstream.FileStorage,
-		Discard:     jetstream.DiscardNew,
-		MaxBytes:    j.c.MaxBytes,
-		MaxMsgs:     -1,
-		Replicas:    j.c.Replicas,
-		Duplicates:  dedupe,
-		// No direct reads: in a cluster they may come from a replica that is
-		// behind, and the janitor must never take "not there yet" for "none".
-		AllowDirect: false,
-	})
-	if err != nil {
-		return err
-	}
-	j.dead, err = j.ensureStream(ctx, jetstream.StreamConfig{
-		Name:        streamDead,
-		Description: "hedgerow: events that a sink gave up, with the reason",
-		Subjects:    []string{"dead.*.*"},
-		Retention:   jetstream.LimitsPolicy,
-		Storage:     jetstream.FileStorage,
-		Discard:     jetstream.DiscardOld,
-		MaxBytes:    j.c.DeadMaxBytes,
-		MaxAge:      j.c.DeadMaxAge,
-		MaxMsgs:     -1,
-		Replicas:    j.c.Replicas,
-		Duplicates:  2 * time.Minute,
-	})
-	if err != nil {
-		return err
-	}
-	if err := j.checkQueues(ctx); err != nil {
-		return err
-	}
-	j.metrics, err = newMetrics(j)
-	return err
-}
-
-// logLost says what could not be read at the start: NATS cuts a block at the
-// first record whose checksum is wrong, and tells only who asks. After a crash
-// that is a record which was being written, and nobody was told that it is
-// stored.
-func (j *Journal) logLost(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
-	defer cancel()
-	for _, stream := range []string{streamEvents, streamDead} {
-		// nats.go does not hand the field through.
-		m, err := j.ctl.RequestWithContext(ctx, jetstream.DefaultAPIPrefix+"STREAM.INFO."+stream, []byte(`{"deleted_details":true}`))
-		if err != nil {
-			j.log.Warn("ask NATS what it could not read", "err", err)
-			return
-		}
-		var info struct {
-			State struct {
-				Lost struct {
-					Bytes uint64 `json:"bytes"`
-				} `json:"lost"`
-			} `json:"state"`
-		}
-		if err := json.Unmarshal(m.Data, &info); err == nil && info.State.Lost.Bytes > 0 {
-			j.log.Warn("part of the journal could not be read: after a crash, what was never acknowledged; else the disk is failing, and only a backup of the folder has the rest",
-				"dir", j.c.Dir, "stream", stream, "bytes", info.State.Lost.Bytes)
-		}
-	}
-}
-
-func (j *Journal) connect(name string) (*nats.Conn, error) {
-	opts := []nats.Option{
-		nats.Name("hedgerow " + name),
-		nats.MaxReconnects(-1),
-		nats.ReconnectWait(250 * time.Millisecond),
-		nats.ReconnectBufSize(-1), // an append fails at once rather than wait unseen
-		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			j.log.Warn("nats connection", "conn", name, "err", err)
-		}),
-		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
-			if err != nil {
-				j.log.Warn("nats connection lost, reconnecting", "conn", name, "err", err)
-			}
-		}),
-	}
-	url := j.c.NATSURL
-	if j.srv != nil {
-		opts = append(opts, nats.InProcessServer(j.srv.srv))
-	}
-	nc, err := nats.Connect(url, opts...)
-	if err != nil && j.srv == nil {
-		return nil, event.NewError(event.CodeUpstream, "the NATS server could not be reached", "check its address and credentials, and that it runs", err)
-	}
-	return nc, err
-}
-
-// ensureStream makes the stream or, where its settings differ, changes them. An
-// unchanged stream is left alone, so that a start writes nothing.
-func (j *Journal) ensureStream(ctx context.Context, want jetstream.StreamConfig) (jetstream.Stream, error) {
-	s, err := j.ctlJS.Stream(ctx, want.Name)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		if s, err = j.ctlJS.CreateStream(ctx, want); err == nil {
-			return s, nil
-		}
-		if !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
-			return nil, j.streamError(want.Name, err)
-		}
-		s, err = j.ctlJS.Stream(ctx, want.Name) // another process made it meanwhile
-	}
-	if err != nil {
-		return nil, j.streamError(want.Name, err)
-	}
-	have := s.CachedInfo().Config
-	if have.MaxBytes == want.MaxBytes && have.MaxAge == want.MaxAge && have.Replicas == want.Replicas &&
-		have.Duplicates == want.Duplicates && have.Discard == want.Discard && slices.Equal(have.Subjects, want.Subjects) {
-		return s, nil
-	}
-	if s, err = j.ctlJS.UpdateStream(ctx, want); err != nil {
-		return nil, j.streamError(want.Name, err)
-	}
-	return s, nil
-}
-
-func (j *Journal) streamError(name string, err error) error {
-	if j.srv == nil {
-		return event.NewError(event.CodeUpstream, fmt.Sprintf("the NATS server refused the stream %s", name),
-			"check that JetStream is on, that the account may create streams, and that its limits allow the journal's size and replicas", err)
-	}
-	return fmt.Errorf("stream %s: %w", name, err)
-}
-
-// fail records that the embedded store cannot write any more.
-func (j *Journal) fail(cause error) {
-	j.failOne.Do(func() {
-		j.failure.Store(event.NewError(event.CodeUnavailable, fmt.Sprintf("the journal cannot write to %s any more", j.c.Dir),
-			"free disk space or mend the disk, then restart hedgerow: nothing acknowledged is lost", cause))
-		close(j.failed)
-	})
-}
-
-// Err returns why the journal can take no more events until hedgerow is started
-// again (the disk is full or broken), or nil while all is well. A refusal at
-// the journal's own bound is not such a case.
-func (j *Journal) Err() error {
-	if e := j.failure.Load(); e != nil {
-		return e
-	}
-	return nil
-}
-
-// Failed is closed when [Journal.Err] becomes non-nil.
-func (j *Journal) Failed() <-chan struct{} { return j.failed }
 
 var errClosing = event.NewError(event.CodeUnavailable, "hedgerow is shutting down", "send it again in a moment", nil)
 
@@ -375,9 +213,15 @@ func (j *Journal) close(ctx context.Context) error {
 	case <-ctx.Done(): // those still waiting get their error from the closed connection
 	}
 	<-j.janitorDone
+	<-j.supervised
 	j.metrics.unregister()
+	defer j.unlock()
+	l := j.now.Load()
+	if l == nil {
+		return nil
+	}
 	settleCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), apiTimeout/2)
-	if err := j.settleParts(settleCtx); err != nil {
+	if err := j.settleParts(settleCtx, l); err != nil {
 		j.log.Warn("some events come again that had ended", "err", err)
 	}
 	cancel()
@@ -385,16 +229,16 @@ func (j *Journal) close(ctx context.Context) error {
 	// Acknowledgements of sinks are fire and forget: a flush brings them over.
 	// Without a connection there is nobody to wait for.
 	for range flushTries {
-		if !j.ctl.IsConnected() {
+		if !l.ctl.IsConnected() {
 			err = nil
 			break
 		}
 		flushCtx, cancel := context.WithTimeout(ctx, apiTimeout/flushTries)
-		err = j.ctl.FlushWithContext(flushCtx)
+		err = l.ctl.FlushWithContext(flushCtx)
 		cancel()
 		if err == nil {
 			settleCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), apiTimeout/flushTries)
-			err = j.settleAcks(settleCtx)
+			err = j.settleAcks(settleCtx, l)
 			cancel()
 		}
 		if err == nil {
@@ -402,7 +246,8 @@ func (j *Journal) close(ctx context.Context) error {
 		}
 		err = fmt.Errorf("close journal: %w", err)
 	}
-	j.disconnect()
+	j.now.Store(nil)
+	l.stop()
 	return err
 }
 
@@ -410,40 +255,11 @@ func (j *Journal) close(ctx context.Context) error {
 // that its connection is gone.
 const flushTries = 20
 
-func (j *Journal) disconnect() {
-	if j.pub != nil {
-		j.pub.Close()
+func (j *Journal) unlock() {
+	if j.lock != nil {
+		j.lock.Close()
+		j.lock = nil
 	}
-	if j.ctl != nil {
-		j.ctl.Close()
-	}
-	if j.srv != nil {
-		j.srv.stop()
-	}
-}
-
-// KeyValue returns the bucket of that name with that many revisions a key,
-// making it where needed. It lives beside the events, with the same durability.
-func (j *Journal) KeyValue(ctx context.Context, bucket string, history uint8) (jetstream.KeyValue, error) {
-	cfg := jetstream.KeyValueConfig{
-		Bucket:   bucket,
-		History:  history,
-		Storage:  jetstream.FileStorage,
-		Replicas: j.c.Replicas,
-	}
-	kv, err := j.ctlJS.KeyValue(ctx, bucket)
-	if errors.Is(err, jetstream.ErrBucketNotFound) {
-		kv, err = j.ctlJS.CreateOrUpdateKeyValue(ctx, cfg)
-	} else if err == nil {
-		var st jetstream.KeyValueStatus
-		if st, err = kv.Status(ctx); err == nil && st.History() != int64(max(history, 1)) {
-			kv, err = j.ctlJS.CreateOrUpdateKeyValue(ctx, cfg)
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("bucket %s: %w", bucket, err)
-	}
-	return kv, nil
 }
 
 // Stats is the journal at a glance.
@@ -464,13 +280,17 @@ func (s Stats) Fill() float64 { return float64(s.Bytes) / float64(s.MaxBytes) }
 
 // Stats asks the store.
 func (j *Journal) Stats(ctx context.Context) (Stats, error) {
-	si, err := j.events.Info(ctx)
+	l, err := j.up()
 	if err != nil {
-		return Stats{}, fmt.Errorf("journal stats: %w", err)
+		return Stats{}, err
 	}
-	di, err := j.dead.Info(ctx)
+	si, err := l.events.Info(ctx)
 	if err != nil {
-		return Stats{}, fmt.Errorf("dead letter stats: %w", err)
+		return Stats{}, fmt.Errorf("journal stats: %w", l.lost(err))
+	}
+	di, err := l.dead.Info(ctx)
+	if err != nil {
+		return Stats{}, fmt.Errorf("dead letter stats: %w", l.lost(err))
 	}
 	s := Stats{
 		Events:   si.State.Msgs,
@@ -487,7 +307,7 @@ func (j *Journal) Stats(ctx context.Context) (Stats, error) {
 		return s, nil
 	}
 	s.Oldest = si.State.FirstTime
-	s.Events, err = j.eventsIn(ctx, s.Events, s.FirstSeq)
+	s.Events, err = j.eventsIn(ctx, l, s.Events, s.FirstSeq)
 	return s, err
 }
 

@@ -3,6 +3,7 @@ package journal_test
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -17,6 +18,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/journal"
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,7 +30,8 @@ const (
 	roleAppend  = "append"  // appends for ever
 	roleConsume = "consume" // appends and consumes for ever
 	rolePurge   = "purge"   // as consume, and drops what was consumed
-	roleFull    = "full"    // appends until the disk refuses
+	roleFull    = "full"    // appends until the disk refuses, and on when it is mended
+	roleFiles   = "files"   // the same with file descriptors
 )
 
 func TestMain(m *testing.M) {
@@ -53,8 +56,11 @@ func child(dir, role string) error {
 	if err != nil {
 		return err
 	}
-	if role == roleFull {
+	switch role {
+	case roleFull:
 		return childFull(ctx, j)
+	case roleFiles:
+		return childFiles(ctx, j)
 	}
 	q, err := j.Queue(ctx, "store", journal.QueueOptions{})
 	if err != nil {
@@ -107,26 +113,118 @@ func child(dir, role string) error {
 	return <-errs
 }
 
-// childFull appends on a disk that refuses after 3 MB a file.
+// childFull appends on a disk that refuses after 3 MB a file, until it is mended.
 func childFull(ctx context.Context, j *journal.Journal) error {
-	fmt.Println("open")
-	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 3 << 20, Max: 3 << 20}); err != nil {
+	q, err := j.Queue(ctx, "store", journal.QueueOptions{})
+	if err != nil {
 		return err
 	}
+	kv, err := j.KeyValue(ctx, "settings", 1)
+	if err != nil {
+		return err
+	}
+	fmt.Println("open")
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_FSIZE, &was); err != nil {
+		return err
+	}
+	if err := unix.Setrlimit(unix.RLIMIT_FSIZE, &unix.Rlimit{Cur: 3 << 20, Max: was.Max}); err != nil {
+		return err
+	}
+	return breakAndMend(ctx, j, q, kv, func() error { return unix.Setrlimit(unix.RLIMIT_FSIZE, &was) })
+}
+
+// childFiles appends until no file descriptor is left, and on when they are free
+// again.
+func childFiles(ctx context.Context, j *journal.Journal) error {
+	q, err := j.Queue(ctx, "store", journal.QueueOptions{})
+	if err != nil {
+		return err
+	}
+	kv, err := j.KeyValue(ctx, "settings", 1)
+	if err != nil {
+		return err
+	}
+	fmt.Println("open")
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 128, Max: 128}); err != nil {
+		return err
+	}
+	var held []*os.File
+	for {
+		f, err := os.Open(os.DevNull)
+		if err != nil {
+			break
+		}
+		held = append(held, f)
+	}
+	return breakAndMend(ctx, j, q, kv, func() error {
+		for _, f := range held {
+			f.Close()
+		}
+		return nil
+	})
+}
+
+// breakAndMend appends until that is refused, says what the journal says, has the
+// fault mended, and says how it goes on.
+func breakAndMend(ctx context.Context, j *journal.Journal, q *journal.Queue, kv jetstream.KeyValue, mend func() error) error {
 	for {
 		e := newEvent("p1", 50_000)
 		start := time.Now()
 		if err := j.Append(ctx, e); err != nil {
-			fmt.Printf("refused %s %v %s\n", event.AsError(err).Code, time.Since(start) < time.Minute, err)
+			fmt.Printf("refused %s %v %s\n", event.AsError(err).Code, time.Since(start) < 20*time.Second, err)
 			break
 		}
 		fmt.Println("stored", e.UUID)
 	}
-	<-j.Failed()
-	fmt.Println("failed", event.AsError(j.Err()).Code, j.Err())
+	h := j.Health()
+	fmt.Println("health", h.Status, h.Message, "TO DO", h.Hint)
 	start := time.Now()
 	err := j.Append(ctx, newEvent("p1", 10))
-	fmt.Println("again", event.AsError(err).Code, time.Since(start) < time.Minute)
+	fmt.Println("again", event.AsError(err).Code, time.Since(start) < time.Second)
+	start = time.Now()
+	_, err = kv.Get(ctx, "a")
+	fmt.Println("settings", event.AsError(err).Code, time.Since(start) < time.Second)
+	time.Sleep(2 * time.Second) // some restarts in vain
+	if err := mend(); err != nil {
+		return err
+	}
+	start = time.Now()
+	for {
+		e := newEvent("p1", 10)
+		if err := j.Append(ctx, e); err == nil {
+			fmt.Println("stored", e.UUID)
+			break
+		} else if time.Since(start) > time.Minute {
+			return err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	fmt.Println("mended", time.Since(start).Milliseconds(), j.Health().Status, j.Health().Restarts)
+	if _, err := kv.PutString(ctx, "a", "b"); err != nil {
+		return err
+	}
+	for {
+		lag, err := j.Lag(ctx, "store")
+		if err != nil {
+			return err
+		}
+		if lag.Pending == 0 && lag.AckPending == 0 {
+			break
+		}
+		fetchCtx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+		ds, err := q.Fetch(fetchCtx, 100, time.Millisecond)
+		cancel()
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+			return err
+		}
+		for _, d := range ds {
+			fmt.Println("came", d.Event.UUID)
+			if err := d.Ack(); err != nil {
+				return err
+			}
+		}
+	}
 	closeCtx, cancel := context.WithTimeout(ctx, time.Minute)
 	defer cancel()
 	fmt.Println("closed", j.Close(closeCtx))

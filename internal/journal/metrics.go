@@ -15,6 +15,7 @@ type metrics struct {
 	reg prometheus.Registerer
 
 	appended      prometheus.Counter
+	restarts      prometheus.Counter
 	refused       *prometheus.CounterVec
 	dead          *prometheus.CounterVec
 	appendSeconds prometheus.Histogram
@@ -29,6 +30,8 @@ func newMetrics(j *Journal) (*metrics, error) {
 		reg: j.c.Registerer,
 		appended: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "hedgerow_journal_appended_total", Help: "Events stored."}),
+		restarts: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "hedgerow_journal_restarts_total", Help: "How often the store broke and was started again."}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hedgerow_journal_refused_total", Help: "Events not stored, by the error's code."}, []string{"code"}),
 		dead: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -37,7 +40,7 @@ func newMetrics(j *Journal) (*metrics, error) {
 			Name: "hedgerow_journal_append_seconds", Help: "Time of an append, all of its events acknowledged.",
 			Buckets: []float64{25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 100e-3, 1}}),
 
-		up:           prometheus.NewDesc("hedgerow_journal_up", "1 while the journal takes events, 0 when its disk failed.", nil, nil),
+		up:           prometheus.NewDesc("hedgerow_journal_up", "1 while the journal takes events, 0 while it does not work.", nil, nil),
 		bytes:        prometheus.NewDesc("hedgerow_journal_bytes", "Events on disk.", nil, nil),
 		maxBytes:     prometheus.NewDesc("hedgerow_journal_max_bytes", "The bound beyond which events are refused.", nil, nil),
 		events:       prometheus.NewDesc("hedgerow_journal_events", "Events on disk, acknowledged ones that are kept included.", nil, nil),
@@ -65,6 +68,7 @@ func (m *metrics) unregister() {
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.appended.Describe(ch)
+	m.restarts.Describe(ch)
 	m.refused.Describe(ch)
 	m.dead.Describe(ch)
 	m.appendSeconds.Describe(ch)
@@ -80,6 +84,7 @@ const scrapeWait = 2 * time.Second
 // left out: a scrape must not fail because the journal does.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	m.appended.Collect(ch)
+	m.restarts.Collect(ch)
 	m.refused.Collect(ch)
 	m.dead.Collect(ch)
 	m.appendSeconds.Collect(ch)
@@ -87,7 +92,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
 	}
 	up := 1.0
-	if m.j.Err() != nil {
+	if !m.j.Health().Working() {
 		up = 0
 	}
 	gauge(m.up, up)

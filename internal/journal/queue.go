@@ -52,12 +52,19 @@ type QueueOptions struct {
 // journal from dropping what it has not had. Delivery is at least once and, as
 // long as nothing is retried, in the order of appending. It has no end of
 // attempts: the sink decides by [event.Delivery.Attempt] when to call Dead.
+//
+// While the journal does not work, Fetch waits. A delivery from before can be
+// ended all the same: what the journal could not be told is kept in memory and
+// told when it delivers the event again.
 type Queue struct {
-	j          *Journal
-	name       string
-	cons       jetstream.Consumer
-	fetchBytes int
-	ackWait    time.Duration
+	j    *Journal
+	name string
+	o    QueueOptions
+	of   *cursor
+
+	opening sync.Mutex
+	life    *life // whose cons is
+	cons    jetstream.Consumer
 
 	mu      sync.Mutex
 	held    []event.Delivery // fetched beyond what was asked for: the rest of a message
@@ -68,12 +75,19 @@ type Queue struct {
 	lastAck atomic.Pointer[string] // where the last acknowledgement went
 }
 
+// cursor is what this process knows of a queue, whoever opened it.
+type cursor struct {
+	made    atomic.Bool // it was there at some time: where it is not any more, it was lost
+	deleted atomic.Bool // by DeleteQueue
+}
+
 var _ event.Queue = (*Queue)(nil)
 
 // Queue opens the queue of that name, making it where it does not exist. The
 // name may have letters, digits, '-' and '_'. Several processes may fetch from
 // one queue; each event then goes to one of them. What a process that is gone had
 // fetched comes again at once where the journal is embedded, else after AckWait.
+// While the journal does not work the queue is made as soon as it does.
 func (j *Journal) Queue(ctx context.Context, name string, o QueueOptions) (*Queue, error) {
 	if !validToken(name) {
 		return nil, event.Invalid("the queue's name is malformed", "use letters, digits, '-' and '_'")
@@ -81,87 +95,126 @@ func (j *Journal) Queue(ctx context.Context, name string, o QueueOptions) (*Queu
 	if o.Project != "" && !validToken(o.Project) {
 		return nil, event.Invalid("the queue's project id is malformed", "use letters, digits, '-' and '_'")
 	}
+	if j.closing.Err() != nil {
+		return nil, errClosing
+	}
 	orDefault(&o.AckWait, DefaultAckWait)
 	orDefault(&o.MaxAckPending, DefaultMaxAckPending)
 	orDefault(&o.FetchBytes, DefaultFetchBytes)
-
-	want := jetstream.ConsumerConfig{
-		Durable:        name,
-		Description:    "hedgerow: a sink's cursor",
-		FilterSubjects: queueFilters(name, o.Project),
-		AckPolicy:      jetstream.AckExplicitPolicy,
-		AckWait:        o.AckWait,
-		MaxAckPending:  o.MaxAckPending,
-		MaxDeliver:     -1,
-		DeliverPolicy:  jetstream.DeliverAllPolicy,
-	}
-	first := j.firstOpened(name)
-	cons, err := j.events.Consumer(ctx, name)
-	switch {
-	case errors.Is(err, jetstream.ErrConsumerNotFound):
-		if damaged, err := j.dropUnreadable(name); err != nil {
-			return nil, err
-		} else if !damaged && o.From == FromNow { // damaged: rather all again than any not at all
-			// Not "new", which a recovery without the cursor would take for now once more.
-			si, err := j.events.Info(ctx)
-			if err != nil {
-				return nil, fmt.Errorf("open queue %s: %w", name, err)
-			}
-			want.DeliverPolicy, want.OptStartSeq = jetstream.DeliverByStartSequencePolicy, si.State.LastSeq+1
-		}
-		cons, err = j.events.CreateConsumer(ctx, want)
-		if errors.Is(err, jetstream.ErrConsumerExists) { // another process made it meanwhile
-			cons, err = j.events.Consumer(ctx, name)
-		}
-	case err == nil:
-		have := cons.CachedInfo().Config
-		if have.AckWait != want.AckWait || have.MaxAckPending != want.MaxAckPending || !sameFilters(have.FilterSubjects, want.FilterSubjects) {
-			// Where it began can no longer be changed, and must be said again.
-			have.AckWait, have.MaxAckPending, have.FilterSubjects = want.AckWait, want.MaxAckPending, want.FilterSubjects
-			cons, err = j.events.UpdateConsumer(ctx, have)
-		}
-		if err == nil && first && cons.CachedInfo().NumAckPending > 0 {
-			cons, err = j.bringBack(ctx, have)
-		}
-	}
-	if err != nil {
-		return nil, fmt.Errorf("open queue %s: %w", name, err)
-	}
-	q := &Queue{j: j, name: name, cons: cons, fetchBytes: o.FetchBytes, ackWait: o.AckWait, per: 1}
+	q := &Queue{j: j, name: name, o: o, per: 1}
 	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.queues == nil {
-		j.queues = make(map[string]*Queue)
+	if old := j.queues[name]; old != nil && !old.of.deleted.Load() {
+		q.of = old.of
+	} else {
+		q.of = new(cursor)
 	}
 	j.queues[name] = q
+	j.mu.Unlock()
+	if l, err := j.up(); err == nil {
+		if _, err := q.open(ctx, l); err != nil && event.AsError(err).Code != event.CodeUnavailable {
+			return nil, err
+		}
+	}
 	return q, nil
 }
 
-// firstOpened tells whether the queue is opened for the first time by the only
-// process that there is: who had fetched from it before is then gone.
-func (j *Journal) firstOpened(name string) bool {
-	if j.srv == nil {
+// open returns the queue's consumer in a life of the store.
+func (q *Queue) open(ctx context.Context, l *life) (jetstream.Consumer, error) {
+	q.opening.Lock()
+	defer q.opening.Unlock()
+	if q.of.deleted.Load() {
+		return nil, jetstream.ErrConsumerDeleted
+	}
+	if q.life == l {
+		return q.cons, nil
+	}
+	cons, err := l.openQueue(ctx, q)
+	if err != nil {
+		return nil, fmt.Errorf("open queue %s: %w", q.name, l.lost(err))
+	}
+	q.life, q.cons = l, cons
+	q.of.made.Store(true)
+	return cons, nil
+}
+
+func (l *life) openQueue(ctx context.Context, q *Queue) (jetstream.Consumer, error) {
+	name := q.name
+	want := jetstream.ConsumerConfig{
+		Durable:        name,
+		Description:    "hedgerow: a sink's cursor",
+		FilterSubjects: queueFilters(name, q.o.Project),
+		AckPolicy:      jetstream.AckExplicitPolicy,
+		AckWait:        q.o.AckWait,
+		MaxAckPending:  q.o.MaxAckPending,
+		MaxDeliver:     -1,
+		DeliverPolicy:  jetstream.DeliverAllPolicy,
+	}
+	first := l.firstOpened(name)
+	cons, err := l.events.Consumer(ctx, name)
+	switch {
+	case errors.Is(err, jetstream.ErrConsumerNotFound):
+		damaged, err := l.dropUnreadable(name)
+		if err != nil {
+			return nil, err
+		}
+		lost := damaged || q.of.made.Load() // rather all again than any not at all
+		if q.o.From == FromNow && !lost {
+			// Not "new", which a recovery without the cursor would take for now once more.
+			si, err := l.events.Info(ctx)
+			if err != nil {
+				return nil, err
+			}
+			want.DeliverPolicy, want.OptStartSeq = jetstream.DeliverByStartSequencePolicy, si.State.LastSeq+1
+		}
+		cons, err = l.events.CreateConsumer(ctx, want)
+		if errors.Is(err, jetstream.ErrConsumerExists) { // another process made it meanwhile
+			cons, err = l.events.Consumer(ctx, name)
+		}
+		return cons, err
+	case err != nil:
+		return nil, err
+	}
+	have := cons.CachedInfo().Config
+	if have.AckWait != want.AckWait || have.MaxAckPending != want.MaxAckPending || !sameFilters(have.FilterSubjects, want.FilterSubjects) {
+		// Where it began can no longer be changed, and must be said again.
+		have.AckWait, have.MaxAckPending, have.FilterSubjects = want.AckWait, want.MaxAckPending, want.FilterSubjects
+		if cons, err = l.events.UpdateConsumer(ctx, have); err != nil {
+			return nil, err
+		}
+	}
+	if first && cons.CachedInfo().NumAckPending > 0 {
+		return l.bringBack(ctx, have)
+	}
+	return cons, nil
+}
+
+// firstOpened tells whether the queue is opened for the first time in this life
+// of an embedded store, which belongs to this process alone: what was on its way
+// to somebody then is lost, or in this process's hands.
+func (l *life) firstOpened(name string) bool {
+	j := l.j
+	if l.srv == nil {
 		return false
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	if j.opened[name] {
+	if j.opened[name] == l {
 		return false
 	}
 	if j.opened == nil {
-		j.opened = make(map[string]bool)
+		j.opened = make(map[string]*life)
 	}
-	j.opened[name] = true
+	j.opened[name] = l
 	return true
 }
 
-// bringBack has what an earlier process fetched and did not end come again at
-// once instead of after AckWait. JetStream has no word for that; but it looks at
+// bringBack has what was fetched earlier and did not end come again at once
+// instead of after AckWait. JetStream has no word for that; but it looks at
 // all open deliveries 100 ms after AckWait was changed.
-func (j *Journal) bringBack(ctx context.Context, c jetstream.ConsumerConfig) (jetstream.Consumer, error) {
+func (l *life) bringBack(ctx context.Context, c jetstream.ConsumerConfig) (jetstream.Consumer, error) {
 	soon := c
 	soon.AckWait = time.Millisecond
-	if _, err := j.events.UpdateConsumer(ctx, soon); err != nil {
+	if _, err := l.events.UpdateConsumer(ctx, soon); err != nil {
 		return nil, err
 	}
 	select {
@@ -169,7 +222,7 @@ func (j *Journal) bringBack(ctx context.Context, c jetstream.ConsumerConfig) (je
 		return nil, ctx.Err()
 	case <-time.After(250 * time.Millisecond):
 	}
-	return j.events.UpdateConsumer(ctx, c)
+	return l.events.UpdateConsumer(ctx, c)
 }
 
 // queueFilters are the subjects of a queue: the events, and what was replayed to
@@ -197,8 +250,8 @@ const (
 
 // Fetch implements [event.Queue]. A frame that cannot be read goes to the dead
 // letters by itself and is not returned. When ctx ends before anything came,
-// Fetch returns its error; what had come by then is returned without one. Once
-// the journal closes, the error is an [*event.Error] of code
+// Fetch returns its error; what had come by then is returned without one. It waits
+// while the journal does not work. Once the journal closes, the error is an [*event.Error] of code
 // [event.CodeUnavailable]; once the queue is deleted, of [event.CodeNotFound].
 func (q *Queue) Fetch(ctx context.Context, max int, wait time.Duration) ([]event.Delivery, error) {
 	if max < 1 {
@@ -216,13 +269,17 @@ func (q *Queue) Fetch(ctx context.Context, max int, wait time.Duration) ([]event
 		if err := callerCtx.Err(); err != nil {
 			return nil, err
 		}
-		msgs, err := q.pull(ctx, 1, 0, idleWait)
+		l, err := q.j.awaitUp(ctx)
+		if err != nil {
+			continue // the loop looks at the reasons
+		}
+		msgs, err := q.pull(ctx, l, 1, 0, idleWait)
 		if err != nil {
 			return nil, err
 		}
-		out = q.decode(out, msgs)
+		out = q.decode(out, l, msgs)
 	}
-	room := q.fetchBytes
+	room := q.o.FetchBytes
 	for _, d := range out {
 		room -= d.Bytes
 	}
@@ -235,10 +292,14 @@ func (q *Queue) Fetch(ctx context.Context, max int, wait time.Duration) ([]event
 		q.mu.Lock()
 		want := (max - len(out) + q.per - 1) / q.per
 		q.mu.Unlock()
+		l := q.j.now.Load()
+		if l == nil {
+			break
+		}
 		// An error after the first delivery is for the next call: these are good.
-		msgs, err := q.pull(ctx, want, room, maxDuration(left, minWait))
+		msgs, err := q.pull(ctx, l, want, room, maxDuration(left, minWait))
 		n := len(out)
-		out = q.decode(out, msgs)
+		out = q.decode(out, l, msgs)
 		for _, d := range out[n:] {
 			room -= d.Bytes
 		}
@@ -275,7 +336,7 @@ func (q *Queue) stale(d event.Delivery) bool {
 		}
 		p.of.parts.mu.Unlock()
 	}
-	return time.Since(at) > q.ackWait*3/4
+	return time.Since(at) > q.o.AckWait*3/4
 }
 
 // hold keeps what is beyond max for the next call. When ctx ends before that, it
@@ -308,8 +369,18 @@ func maxDuration(a, b time.Duration) time.Duration { return max(a, b) }
 // pull asks for up to n messages of at most maxBytes together (0: any) and
 // waits for them no longer than wait. It is the server that ends the request,
 // and pull hears it out: a message that crossed with our own end would come
-// again only after AckWait. Our own end comes with ctx alone.
-func (q *Queue) pull(ctx context.Context, n, maxBytes int, wait time.Duration) ([]jetstream.Msg, error) {
+// again only after AckWait. Our own end comes with ctx, and with the server's.
+func (q *Queue) pull(ctx context.Context, l *life, n, maxBytes int, wait time.Duration) ([]jetstream.Msg, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(l.over, cancel)()
+	cons, err := q.open(ctx, l)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil, nil // the loop in Fetch looks at what has ended
+		}
+		return nil, q.fetchError(ctx, l, err)
+	}
 	if end, ok := ctx.Deadline(); ok {
 		left := time.Until(end)
 		if left < lastMoment {
@@ -323,23 +394,23 @@ func (q *Queue) pull(ctx context.Context, n, maxBytes int, wait time.Duration) (
 	if maxBytes > 0 {
 		opts = append(opts, jetstream.FetchMaxBytes(maxBytes))
 	}
-	if q.j.srv == nil && wait >= 2*heartbeat {
+	if l.srv == nil && wait >= 2*heartbeat {
 		// A server that restarts forgets the request: silence must be noticed.
 		opts = append(opts, jetstream.FetchHeartbeat(heartbeat))
 	}
-	batch, err := q.cons.Fetch(n, opts...)
+	batch, err := cons.Fetch(n, opts...)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil, nil // the loop in Fetch looks at ctx itself
+			return nil, nil
 		}
-		return nil, q.fetchError(ctx, err)
+		return nil, q.fetchError(ctx, l, err)
 	}
 	var msgs []jetstream.Msg
 	for m := range batch.Messages() {
 		msgs = append(msgs, m)
 	}
 	if err := batch.Error(); err != nil && len(msgs) == 0 && ctx.Err() == nil {
-		return nil, q.fetchError(ctx, err)
+		return nil, q.fetchError(ctx, l, err)
 	}
 	return msgs, nil
 }
@@ -356,25 +427,25 @@ func (c pullContext) Deadline() (time.Time, bool) {
 	return time.Now().Add(min(c.wait*10/9, c.wait+time.Second)), true
 }
 
-func (q *Queue) fetchError(ctx context.Context, err error) error {
+func (q *Queue) fetchError(ctx context.Context, l *life, err error) error {
 	if q.j.closing.Err() != nil {
 		return errClosing
 	}
 	gone := errors.Is(err, jetstream.ErrConsumerDeleted) || errors.Is(err, jetstream.ErrConsumerNotFound)
 	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoHeartbeat) { // of the queue, or of all JetStream?
 		askCtx, cancel := context.WithTimeout(ctx, heartbeat)
-		_, aerr := q.j.events.Consumer(askCtx, q.name)
+		_, aerr := l.events.Consumer(askCtx, q.name)
 		cancel()
 		gone = errors.Is(aerr, jetstream.ErrConsumerNotFound)
 	}
 	if gone {
 		return event.NewError(event.CodeNotFound, fmt.Sprintf("the queue %s does not exist any more", q.name), "open it again", err)
 	}
-	return fmt.Errorf("fetch from queue %s: %w", q.name, err)
+	return fmt.Errorf("fetch from queue %s: %w", q.name, l.lost(err))
 }
 
 // decode appends the deliveries of msgs to out.
-func (q *Queue) decode(out []event.Delivery, msgs []jetstream.Msg) []event.Delivery {
+func (q *Queue) decode(out []event.Delivery, l *life, msgs []jetstream.Msg) []event.Delivery {
 	if len(msgs) == 0 {
 		return out
 	}
@@ -391,6 +462,14 @@ func (q *Queue) decode(out []event.Delivery, msgs []jetstream.Msg) []event.Deliv
 		md, err := m.Metadata()
 		if err != nil {
 			a.unreadable(fmt.Errorf("unreadable metadata: %w", err))
+			continue
+		}
+		a.key = partKey{q.name, md.Sequence.Stream, md.Timestamp.UnixNano()}
+		if q.j.endedBefore(a.key) {
+			a.endAgain()
+			continue
+		}
+		if !q.j.handOut(a.key, l) {
 			continue
 		}
 		frames, err := splitBatch(m.Data())
@@ -416,7 +495,7 @@ func (q *Queue) decode(out []event.Delivery, msgs []jetstream.Msg) []event.Deliv
 // decodeParts appends the events of one message that have not ended. d is what
 // they have in common.
 func (q *Queue) decodeParts(out []event.Delivery, d event.Delivery, a acker, frames [][]byte) []event.Delivery {
-	of := &delivered{acker: a, key: partKey{q.name, d.Seq}}
+	of := &delivered{acker: a}
 	of.parts = q.j.partsOf(of.key, len(frames))
 	of.parts.mu.Lock()
 	list := make([]part, 0, of.parts.open)
@@ -427,10 +506,8 @@ func (q *Queue) decodeParts(out []event.Delivery, d event.Delivery, a acker, fra
 	}
 	of.left, of.parts.reply = len(list), a.msg.Reply()
 	of.parts.mu.Unlock()
-	if len(list) == 0 { // only the acknowledgement was lost
-		if err := a.Ack(); err != nil {
-			q.j.log.Warn("acknowledge a message that has ended", "queue", q.name, "err", err)
-		}
+	if len(list) == 0 {
+		a.endAgain()
 		return out
 	}
 	for i := range list {
@@ -473,21 +550,64 @@ func subjectProject(subject string) string {
 type acker struct {
 	q   *Queue
 	msg jetstream.Msg
+	key partKey
 }
 
+// The answers to a delivery, as JetStream has them.
+const (
+	wordAck  = "+ACK"
+	wordNak  = "-NAK"
+	wordMore = "+WPI"
+)
+
+// respond tells the store what became of the delivery, in whatever life it was
+// made.
+func (a *acker) respond(word string) error {
+	l, err := a.q.j.up()
+	if err != nil {
+		return err
+	}
+	return l.lost(l.ctl.Publish(a.msg.Reply(), []byte(word)))
+}
+
+// unheard tells whether an answer could not be given since the journal does not
+// work at present. The event then comes again.
+func unheard(err error) bool { return err != nil && event.AsError(err).Code == event.CodeUnavailable }
+
 func (a *acker) Ack() error {
-	if err := a.msg.Ack(); err != nil {
+	switch err := a.respond(wordAck); {
+	case unheard(err) && a.q.j.closing.Err() == nil:
+		a.q.j.remember(a.key)
+		return nil
+	case err != nil:
 		return fmt.Errorf("ack: %w", err)
 	}
+	a.acked()
+	return nil
+}
+
+func (a *acker) acked() {
 	reply := a.msg.Reply()
 	a.q.lastAck.Store(&reply)
-	return nil
+	a.q.j.acknowledged(a.key)
+}
+
+// endAgain acknowledges what had ended before: only that it did was not heard.
+func (a *acker) endAgain() {
+	if err := a.respond(wordAck); err != nil {
+		if !unheard(err) {
+			a.q.j.log.Warn("acknowledge a message that has ended", "queue", a.q.name, "err", err)
+		}
+		return
+	}
+	a.acked()
+	a.q.j.forgetParts(a.key)
 }
 
 // settleAcks waits until the server has worked off the acknowledgements that were
 // sent: it takes them from its connection into a list, which a stop leaves. It
 // works that off in order, and answers "in progress" even for what has ended.
-func (j *Journal) settleAcks(ctx context.Context) error {
+func (j *Journal) settleAcks(ctx context.Context, l *life) error {
 	j.mu.Lock()
 	queues := maps.Clone(j.queues)
 	j.mu.Unlock()
@@ -496,7 +616,7 @@ func (j *Journal) settleAcks(ctx context.Context) error {
 		if last == nil {
 			continue
 		}
-		if _, err := j.ctl.RequestWithContext(ctx, *last, []byte("+WPI")); err != nil && !errors.Is(err, nats.ErrNoResponders) { // none: the queue is gone
+		if _, err := l.ctl.RequestWithContext(ctx, *last, []byte(wordMore)); err != nil && !errors.Is(err, nats.ErrNoResponders) { // none: the queue is gone
 			return fmt.Errorf("acknowledgements of queue %s: %w", name, err)
 		}
 	}
@@ -504,20 +624,20 @@ func (j *Journal) settleAcks(ctx context.Context) error {
 }
 
 func (a *acker) Retry(after time.Duration) error {
-	var err error
+	word := wordNak
 	if after > 0 {
-		err = a.msg.NakWithDelay(after)
-	} else {
-		err = a.msg.Nak()
+		word = fmt.Sprintf(`%s {"delay": %d}`, wordNak, after.Nanoseconds())
 	}
-	if err != nil {
+	err := a.respond(word)
+	a.q.j.handedBack(a.key)
+	if err != nil && !unheard(err) {
 		return fmt.Errorf("retry: %w", err)
 	}
 	return nil
 }
 
 func (a *acker) Extend() error {
-	if err := a.msg.InProgress(); err != nil {
+	if err := a.respond(wordMore); err != nil && !unheard(err) {
 		return fmt.Errorf("extend: %w", err)
 	}
 	return nil
@@ -557,13 +677,17 @@ type QueueInfo struct {
 // Lag returns how the queue of that name stands, or an [*event.Error] of code
 // [event.CodeNotFound].
 func (j *Journal) Lag(ctx context.Context, name string) (QueueInfo, error) {
-	cons, err := j.events.Consumer(ctx, name)
+	l, err := j.up()
+	if err != nil {
+		return QueueInfo{}, err
+	}
+	cons, err := l.events.Consumer(ctx, name)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) || errors.Is(err, jetstream.ErrInvalidConsumerName) {
 		return QueueInfo{}, noQueue(name)
 	} else if err != nil {
-		return QueueInfo{}, fmt.Errorf("lag of queue %s: %w", name, err)
+		return QueueInfo{}, fmt.Errorf("lag of queue %s: %w", name, l.lost(err))
 	}
-	return j.queueInfo(ctx, cons.CachedInfo())
+	return j.queueInfo(ctx, l, cons.CachedInfo())
 }
 
 func noQueue(name string) error {
@@ -572,15 +696,19 @@ func noQueue(name string) error {
 
 // Queues returns how every queue stands, by name.
 func (j *Journal) Queues(ctx context.Context) ([]QueueInfo, error) {
-	infos, err := j.consumers(ctx)
+	l, err := j.up()
 	if err != nil {
 		return nil, err
 	}
+	infos, err := l.consumers(ctx)
+	if err != nil {
+		return nil, l.lost(err)
+	}
 	out := make([]QueueInfo, 0, len(infos))
 	for _, ci := range infos {
-		qi, err := j.queueInfo(ctx, ci)
+		qi, err := j.queueInfo(ctx, l, ci)
 		if err != nil {
-			return nil, err
+			return nil, l.lost(err)
 		}
 		out = append(out, qi)
 	}
@@ -589,8 +717,8 @@ func (j *Journal) Queues(ctx context.Context) ([]QueueInfo, error) {
 }
 
 // consumers lists the durable consumers of the events.
-func (j *Journal) consumers(ctx context.Context) ([]*jetstream.ConsumerInfo, error) {
-	list := j.events.ListConsumers(ctx)
+func (l *life) consumers(ctx context.Context) ([]*jetstream.ConsumerInfo, error) {
+	list := l.events.ListConsumers(ctx)
 	var out []*jetstream.ConsumerInfo
 	for ci := range list.Info() {
 		if ci.Config.Durable != "" {
@@ -603,7 +731,7 @@ func (j *Journal) consumers(ctx context.Context) ([]*jetstream.ConsumerInfo, err
 	return out, nil
 }
 
-func (j *Journal) queueInfo(ctx context.Context, ci *jetstream.ConsumerInfo) (QueueInfo, error) {
+func (j *Journal) queueInfo(ctx context.Context, l *life, ci *jetstream.ConsumerInfo) (QueueInfo, error) {
 	qi := QueueInfo{
 		Name:        ci.Name,
 		Pending:     ci.NumPending,
@@ -620,13 +748,13 @@ func (j *Journal) queueInfo(ctx context.Context, ci *jetstream.ConsumerInfo) (Qu
 		return qi, nil
 	}
 	var err error
-	if qi.Pending, err = j.eventsIn(ctx, ci.NumPending, ci.Delivered.Stream+1, ci.Config.FilterSubjects...); err != nil {
+	if qi.Pending, err = j.eventsIn(ctx, l, ci.NumPending, ci.Delivered.Stream+1, ci.Config.FilterSubjects...); err != nil {
 		return qi, err
 	}
 	if messages, events := j.openParts(ci.Name); messages > 0 {
 		qi.AckPending = max(0, qi.AckPending-messages) + events
 	}
-	oldest, err := j.oldestUnacked(ctx, ci)
+	oldest, err := l.oldestUnacked(ctx, ci)
 	if err != nil {
 		return qi, err
 	}
@@ -639,8 +767,8 @@ func (j *Journal) queueInfo(ctx context.Context, ci *jetstream.ConsumerInfo) (Qu
 // oldestUnacked finds the first message after the queue's floor that is the
 // queue's: with a filter the floor itself stays behind at the last match. Nil
 // where there is none.
-func (j *Journal) oldestUnacked(ctx context.Context, ci *jetstream.ConsumerInfo) (*jetstream.RawStreamMsg, error) {
-	oldest, err := j.nextOf(ctx, ci.AckFloor.Stream+1, ci.Config.FilterSubjects)
+func (l *life) oldestUnacked(ctx context.Context, ci *jetstream.ConsumerInfo) (*jetstream.RawStreamMsg, error) {
+	oldest, err := l.nextOf(ctx, ci.AckFloor.Stream+1, ci.Config.FilterSubjects)
 	if err != nil {
 		return nil, fmt.Errorf("oldest event of queue %s: %w", ci.Name, err)
 	}
@@ -654,29 +782,40 @@ func (j *Journal) DeleteQueue(ctx context.Context, name string) error {
 	if !validToken(name) {
 		return noQueue(name)
 	}
-	err := j.events.DeleteConsumer(ctx, name)
+	l, err := j.up()
+	if err != nil {
+		return err
+	}
+	err = l.events.DeleteConsumer(ctx, name)
+	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return fmt.Errorf("delete queue %s: %w", name, l.lost(err))
+	}
+	j.mu.Lock()
+	if q := j.queues[name]; q != nil { // whoever fetches from it must not make it again
+		q.of.deleted.Store(true)
+		delete(j.queues, name)
+	}
+	j.mu.Unlock()
 	j.forgetQueue(name)
-	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		if damaged, err := j.dropUnreadable(name); damaged || err != nil {
+	if err != nil {
+		if damaged, err := l.dropUnreadable(name); damaged || err != nil {
 			return err
 		}
 		return noQueue(name)
-	}
-	if err != nil {
-		return fmt.Errorf("delete queue %s: %w", name, err)
 	}
 	return nil
 }
 
 // dropUnreadable removes what is left of a queue whose cursor could not be read,
 // and reports whether the queue was such a one.
-func (j *Journal) dropUnreadable(name string) (bool, error) {
+func (l *life) dropUnreadable(name string) (bool, error) {
+	j := l.j
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	if !j.unreadable[name] {
 		return false, nil
 	}
-	if err := os.RemoveAll(filepath.Join(j.srv.queuesDir(), name)); err != nil {
+	if err := os.RemoveAll(filepath.Join(l.srv.queuesDir(), name)); err != nil {
 		return true, unwritable(j.c.Dir, err)
 	}
 	delete(j.unreadable, name)

@@ -7,81 +7,38 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/hedgerow/hedgerow/event"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
 const (
 	serverName  = "hedgerow"
-	startWait   = 5 * time.Minute // recovery of a large journal reads it once
-	headerRoom  = 64 << 10        // headers, subject and NATS's own record around a frame
-	kvMaxBytes  = 256 << 20       // reserved for key-value buckets
+	startWait   = 5 * time.Minute  // recovery of a large journal reads it once
+	openWait    = 30 * time.Second // opening streams and queues after that
+	headerRoom  = 64 << 10         // headers, subject and NATS's own record around a frame
+	kvMaxBytes  = 256 << 20        // reserved for key-value buckets
 	lockName    = "journal.lock"
 	accountName = "$G" // NATS's global account: the only one here
 )
 
 // embedded is the NATS server inside this process.
 type embedded struct {
-	dir  string
-	srv  *server.Server
-	lock *os.File
-	log  *natsLog
+	dir string
+	srv *server.Server
+	log *natsLog
 }
 
-// startEmbedded locks the folder and starts the server on it.
+// startEmbedded starts the server on the folder, which is the caller's. broken is
+// called when it can no longer write. Where ctx ends first, startEmbedded returns
+// after the server has ended nevertheless: two on one folder would do harm.
 func startEmbedded(ctx context.Context, c Config, broken func(error)) (*embedded, error) {
-	if err := prepareDir(c.Dir); err != nil {
-		return nil, err
-	}
-	lock, err := lockFile(filepath.Join(c.Dir, lockName))
-	if errors.Is(err, errLocked) {
-		return nil, event.NewError(event.CodeConflict, fmt.Sprintf("another hedgerow is running on the folder %s", c.Dir),
-			"stop it first, or give this one a data folder of its own", nil)
-	} else if err != nil {
-		return nil, unwritable(c.Dir, err)
-	}
-	e := &embedded{dir: c.Dir, lock: lock, log: &natsLog{log: c.Logger, broken: broken}}
-	if err := e.start(ctx, c); err != nil {
-		return nil, err
-	}
-	return e, nil
-}
-
-// prepareDir makes the folder and finds out whether files can be made in it,
-// because NATS would say so much later and less clearly.
-func prepareDir(dir string) error {
-	if st, err := os.Stat(dir); err == nil && !st.IsDir() {
-		return event.NewError(event.CodeInvalid, fmt.Sprintf("the journal's folder %s is a file", dir), "move the file away, or name another folder", nil)
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return unwritable(dir, err)
-	}
-	f, err := os.CreateTemp(dir, ".write-test-*")
-	if err != nil {
-		return unwritable(dir, err)
-	}
-	f.Close()
-	return os.Remove(f.Name())
-}
-
-func unwritable(dir string, err error) error {
-	return event.NewError(event.CodeInvalid, fmt.Sprintf("the journal's folder %s cannot be written", dir),
-		"make it a folder that the user running hedgerow owns, on a disk with free space", err)
-}
-
-func corrupt(path string, err error) error {
-	return event.NewError(event.CodeInternal, fmt.Sprintf("the journal in %s is damaged", path),
-		"restore that folder from a backup, or move it away to begin with an empty journal: what the store has is not touched by that", err)
-}
-
-// start starts the server. Where it fails, the lock is given back once nothing
-// touches the folder any more.
-func (e *embedded) start(ctx context.Context, c Config) error {
+	e := &embedded{dir: c.Dir, log: &natsLog{log: c.Logger, broken: broken}}
 	opts := &server.Options{
 		ServerName:             serverName,
 		DontListen:             true, // in process only: no port
@@ -98,8 +55,7 @@ func (e *embedded) start(ctx context.Context, c Config) error {
 	}
 	srv, err := server.NewServer(opts)
 	if err != nil {
-		e.lock.Close()
-		return fmt.Errorf("configure embedded NATS: %w", err)
+		return nil, fmt.Errorf("configure embedded NATS: %w", err)
 	}
 	srv.SetLoggerV2(e.log, false, false, false)
 	e.srv = srv
@@ -113,26 +69,31 @@ func (e *embedded) start(ctx context.Context, c Config) error {
 	select {
 	case <-started:
 	case <-ctx.Done():
-		go func() { <-started; e.stop() }()
-		return fmt.Errorf("open journal in %s: %w", c.Dir, ctx.Err())
+		srv.Shutdown() // has ReadyForConnections return
+		<-started
+		e.stop()
+		return nil, ctx.Err()
 	}
 	if !srv.JetStreamEnabled() {
 		e.stop()
-		return corrupt(c.Dir, e.log.lastError())
+		if err := e.log.lastError(); err != nil {
+			return nil, fmt.Errorf("embedded NATS: %w", err)
+		}
+		return nil, errors.New("embedded NATS did not start JetStream")
 	}
-	return nil
+	return e, nil
 }
 
 // checkRecovered compares what lies in the folder with what the server took in.
-// NATS skips a stream whose description is damaged with a warning; creating it
-// anew over the old files would then hide that acknowledged events are gone.
+// NATS skips a stream whose description it cannot read with a warning; creating
+// it anew over the old files would then hide that acknowledged events are gone.
 func (e *embedded) checkRecovered(ctx context.Context, js jetstream.JetStream) error {
-	root := filepath.Join(e.dir, server.JetStreamStoreDir, accountName, "streams")
+	root := streamsDir(e.dir)
 	entries, err := os.ReadDir(root)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	} else if err != nil {
-		return unwritable(root, err)
+		return err
 	}
 	for _, d := range entries {
 		if strings.HasPrefix(d.Name(), ".") { // half-deleted: NATS removes these
@@ -143,15 +104,36 @@ func (e *embedded) checkRecovered(ctx context.Context, js jetstream.JetStream) e
 			continue
 		}
 		path := filepath.Join(root, d.Name())
-		if !errors.Is(err, jetstream.ErrStreamNotFound) || hasMessages(path) {
-			return corrupt(path, errors.Join(err, e.log.lastError()))
+		if !errors.Is(err, jetstream.ErrStreamNotFound) {
+			return fmt.Errorf("open stream %s: %w", d.Name(), err)
+		}
+		if err := e.log.passingError(); err != nil {
+			return err
+		}
+		if hasMessages(path) {
+			return &skippedError{d.Name(), e.log.lastError()}
 		}
 		// Killed while it was being made: nothing was ever acknowledged in it.
 		if err := os.RemoveAll(path); err != nil {
-			return unwritable(path, err)
+			return err
 		}
 	}
 	return nil
+}
+
+// skippedError says that the server did not take in a stream that is there.
+type skippedError struct {
+	stream string
+	said   error // by NATS
+}
+
+func (e *skippedError) Error() string {
+	return fmt.Sprintf("NATS cannot read the stream %s: %v", e.stream, e.said)
+}
+
+// streamsDir is where JetStream keeps its streams, a folder each.
+func streamsDir(dir string) string {
+	return filepath.Join(dir, server.JetStreamStoreDir, accountName, "streams")
 }
 
 func hasMessages(streamDir string) bool {
@@ -180,13 +162,13 @@ func (e *embedded) unrecoveredQueues(known map[string]bool) map[string]bool {
 
 // queuesDir is where JetStream keeps the queues' cursors.
 func (e *embedded) queuesDir() string {
-	return filepath.Join(e.dir, server.JetStreamStoreDir, accountName, "streams", streamEvents, "obs")
+	return filepath.Join(streamsDir(e.dir), streamEvents, "obs")
 }
 
 func (e *embedded) stop() {
+	e.log.over.Store(true)
 	e.srv.Shutdown()
 	e.srv.WaitForShutdown()
-	e.lock.Close()
 }
 
 // natsLog hands NATS's words to slog. A notice of NATS is of no use to people
@@ -194,8 +176,10 @@ func (e *embedded) stop() {
 type natsLog struct {
 	log    *slog.Logger
 	broken func(error)
+	over   atomic.Bool // it is known to be broken, or stopping: what it still says is of no news
 	mu     sync.Mutex
 	last   string // the last warning or error, for messages about a failed start
+	passed error  // the first one that tells of the machine's state and not of the files
 }
 
 func (l *natsLog) Noticef(f string, v ...any) { l.say(slog.LevelDebug, f, v...) }
@@ -213,21 +197,40 @@ func (l *natsLog) say(level slog.Level, f string, v ...any) {
 	if strings.HasPrefix(text, "Maximum payloads over") {
 		level = slog.LevelDebug // meant for networks; events of 8 MB are meant to fit
 	}
-	l.log.Log(context.Background(), level, "nats: "+text)
+	// After a failed write (disk full, I/O error) JetStream stops answering
+	// publishers of that stream, and says so nowhere but in its log. Its words are
+	// the cause of the journal's own report.
+	broken := level >= slog.LevelWarn && slices.ContainsFunc(brokenSigns, func(sign string) bool { return strings.Contains(text, sign) })
+	shown := level
+	if broken || l.over.Load() {
+		shown = slog.LevelDebug
+	}
+	l.log.Log(context.Background(), shown, "nats: "+text)
 	if level < slog.LevelWarn {
 		return
 	}
 	l.mu.Lock()
 	l.last = text
-	l.mu.Unlock()
-	// After a failed write (disk full, I/O error) JetStream stops answering
-	// publishers of that stream, and says so nowhere but in its log.
-	for _, sign := range []string{"critical write error", "Critical write error", "will be DISABLED", "disabling JetStream"} {
-		if strings.Contains(text, sign) {
-			l.broken(errors.New(text))
-			return
-		}
+	if err := errors.New(text); l.passed == nil && passing(err) {
+		l.passed = err
 	}
+	l.mu.Unlock()
+	if broken {
+		l.over.Store(true)
+		l.broken(errors.New(text))
+	}
+}
+
+// brokenSigns are words of NATS's log after which a stream, a queue or all of
+// JetStream does no more until the server is started again.
+var brokenSigns = []string{"critical write error", "Critical write error", "will be DISABLED", "disabling JetStream", "failed to store a msg"}
+
+// passingError is the first thing said that tells of a full disk and the like:
+// what is missing after it may well be there.
+func (l *natsLog) passingError() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.passed
 }
 
 func (l *natsLog) lastError() error {

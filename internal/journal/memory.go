@@ -1,0 +1,109 @@
+package journal
+
+import "time"
+
+// What a queue's acknowledgements and deliveries need to go on through a fault of
+// the store: JetStream writes acknowledgements behind, so that a server that could
+// not write any more has lost the last ones. This process knows them.
+
+// handOut notes that a message is in this process's hands, in a life of the
+// store, and tells whether to hand it out: not where it still is in hand since an
+// earlier life, whose end then counts for this delivery. Should nobody end it, it
+// comes once more after AckWait.
+func (j *Journal) handOut(key partKey, l *life) bool {
+	j.partsMu.Lock()
+	defer j.partsMu.Unlock()
+	was, inHand := j.out[key]
+	for old := range j.out {
+		if inHand || len(j.out) < maxParts {
+			break
+		}
+		delete(j.out, old)
+	}
+	if j.out == nil {
+		j.out = make(map[partKey]*life)
+	}
+	j.out[key] = l
+	return !inHand || was == l
+}
+
+func (j *Journal) handedBack(key partKey) {
+	j.partsMu.Lock()
+	defer j.partsMu.Unlock()
+	delete(j.out, key)
+}
+
+// recentAcks are a queue's acknowledgements of the last moments, the oldest first.
+type recentAcks struct {
+	keys []partKey
+	at   []time.Time
+}
+
+const (
+	recentFor = 10 * time.Second // longer than JetStream takes to write a cursor
+	maxRecent = 16 << 10
+)
+
+// acknowledged notes that the store was told of the end of a message.
+func (j *Journal) acknowledged(key partKey) {
+	j.partsMu.Lock()
+	defer j.partsMu.Unlock()
+	delete(j.out, key)
+	delete(j.ended, key)
+	r := j.recent[key.queue]
+	if r == nil {
+		r = new(recentAcks)
+		if j.recent == nil {
+			j.recent = make(map[string]*recentAcks)
+		}
+		j.recent[key.queue] = r
+	}
+	now := time.Now()
+	if len(r.keys) >= maxRecent || len(r.keys) > 64 && now.Sub(r.at[len(r.at)/2]) > recentFor {
+		r.keys = append(r.keys[:0], r.keys[len(r.keys)/2:]...)
+		r.at = append(r.at[:0], r.at[len(r.at)/2:]...)
+	}
+	r.keys, r.at = append(r.keys, key), append(r.at, now)
+}
+
+// recall takes the last acknowledgements of a life that broke for not heard.
+func (j *Journal) recall() {
+	j.partsMu.Lock()
+	defer j.partsMu.Unlock()
+	for _, r := range j.recent {
+		for i, key := range r.keys {
+			if time.Since(r.at[i]) < 2*recentFor {
+				j.rememberLocked(key)
+			}
+		}
+	}
+	clear(j.recent)
+}
+
+// remember notes that a message has ended, and that the store could not be told.
+func (j *Journal) remember(key partKey) {
+	j.partsMu.Lock()
+	defer j.partsMu.Unlock()
+	delete(j.out, key)
+	j.rememberLocked(key)
+}
+
+func (j *Journal) rememberLocked(key partKey) {
+	for old := range j.ended {
+		if len(j.ended) < 2*maxParts {
+			break
+		}
+		delete(j.ended, old)
+	}
+	if j.ended == nil {
+		j.ended = make(map[partKey]bool)
+	}
+	j.ended[key] = true
+}
+
+// endedBefore tells whether a message is one that remember was told of.
+func (j *Journal) endedBefore(key partKey) bool {
+	j.partsMu.Lock()
+	defer j.partsMu.Unlock()
+	return j.ended[key]
+}

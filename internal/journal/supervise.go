@@ -1,0 +1,284 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+const (
+	restartFirst = 50 * time.Millisecond // wait before the first restart, doubled with each
+	restartMax   = time.Second           // up to this: recovery is complete within seconds of a fault's end
+
+	probeEvery = 2 * time.Second  // how often a store that says nothing is asked whether it lives
+	probeWait  = 10 * time.Second // for an answer, twice in a row
+
+	// A restart is worth a try once the disk took so much. It is more after a life
+	// that was short, so that a few bytes that become free do not cause a restart each.
+	probeBytes    = 512 << 10
+	probeBytesMax = 8 << 20
+	shortLife     = 10 * time.Second
+
+	probeFiles = 48 // descriptors that must be free
+)
+
+// supervise keeps the store alive until the journal closes: it starts it, waits
+// for it to break, and starts it again. tried is closed after the first start,
+// whatever came of it.
+func (j *Journal) supervise(tried chan<- struct{}) {
+	defer close(j.supervised)
+	first := true
+	room := int64(0) // that the disk must have for another start
+	wait := restartFirst
+	restarts := 0
+	for j.closing.Err() == nil {
+		l, err := j.begin(first, room)
+		if err == nil {
+			j.now.Store(l)
+			since, failed := j.standing.work(j.c.Now(), restarts)
+			switch {
+			case failed:
+				j.log.Info("the journal works again", "dir", j.c.Dir, "after", j.c.Now().Sub(since).Round(time.Millisecond), "restarts", restarts)
+			case l.srv != nil:
+				j.log.Info("the journal is open", "dir", j.c.Dir, "took", j.c.Now().Sub(since).Round(time.Millisecond))
+			}
+			if first {
+				close(tried)
+				first = false
+			}
+			wait = restartFirst
+			begun := time.Now()
+			select {
+			case <-j.closing.Done():
+				return // Close stops it, in its own order
+			case err = <-l.broken:
+			}
+			restarts++
+			j.metrics.restarts.Inc()
+			j.failed(err)
+			j.now.Store(nil)
+			j.stop(l)
+			j.recall()
+			room = probeBytes
+			if lived := time.Since(begun); lived < shortLife {
+				room = min(2*max(room, probeBytes), probeBytesMax)
+			}
+		} else if j.closing.Err() == nil {
+			j.failed(err)
+		}
+		if first {
+			close(tried)
+			first = false
+		}
+		select {
+		case <-j.closing.Done():
+		case <-time.After(wait):
+		}
+		wait = min(2*wait, restartMax)
+		room = max(room, probeBytes)
+	}
+	if first {
+		close(tried)
+	}
+}
+
+// failed tells the health and, where it is news, the log.
+func (j *Journal) failed(err error) {
+	e := j.explain(err)
+	if j.standing.fail(e, j.c.Now()) {
+		j.log.Error("the journal does not work and is started again until it does: "+e.Message, "to_do", e.Hint, "err", err)
+	}
+}
+
+// stop stops a life. A server that does not end keeps its folder: another one on
+// it would do harm.
+func (j *Journal) stop(l *life) {
+	done := make(chan struct{})
+	go func() { defer close(done); l.stop() }()
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		j.log.Error("the journal's server does not stop; another start has to wait for it", "dir", j.c.Dir)
+		<-done
+	}
+}
+
+// begin starts a life.
+func (j *Journal) begin(first bool, room int64) (*life, error) {
+	ctx := j.closing
+	l := &life{j: j, broken: make(chan error, 1)}
+	l.over, l.end = context.WithCancel(context.Background())
+	if j.c.NATSURL == "" {
+		if err := j.readyFolder(ctx, first, room); err != nil {
+			l.end()
+			return nil, err
+		}
+		err := j.step(ctx, "start the store and read its last blocks", startWait, func(ctx context.Context) (err error) {
+			l.srv, err = startEmbedded(ctx, j.c, l.breakOff)
+			return err
+		})
+		if err != nil {
+			l.end()
+			return nil, err
+		}
+	}
+	if err := j.step(ctx, "open streams and queues", openWait, l.open); err != nil {
+		j.stop(l)
+		// What NATS said in its log is nearer to the cause than what it answered.
+		if l.srv != nil && !passing(err) {
+			if said := l.srv.log.lastError(); said != nil {
+				err = errors.Join(err, said)
+			}
+		}
+		return nil, err
+	}
+	if l.srv != nil {
+		l.watch.Go(l.probe)
+	}
+	return l, nil
+}
+
+// readyFolder makes sure, before the server does anything, that the folder is
+// this process's, that it can be written, and that what is in it can be read.
+func (j *Journal) readyFolder(ctx context.Context, first bool, room int64) error {
+	if j.lock == nil {
+		var err error
+		if j.lock, err = takeFolder(j.c.Dir); err != nil {
+			return err
+		}
+	}
+	if err := probeFolder(j.c.Dir, room); err != nil {
+		return err
+	}
+	if first {
+		if free, err := freeBytes(j.c.Dir); err == nil && free < j.c.MaxBytes {
+			j.log.Warn("less disk is free than the journal may use", "dir", j.c.Dir, "free_bytes", free, "max_bytes", j.c.MaxBytes)
+		}
+	}
+	return nil
+}
+
+// step does one step of a start within a time, and says so in the log.
+func (j *Journal) step(ctx context.Context, what string, limit time.Duration, f func(context.Context) error) error {
+	j.log.Debug("journal: "+what, "within", limit)
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	slow := time.AfterFunc(10*time.Second, func() { j.log.Warn("journal: this takes long: "+what, "within", limit) })
+	defer slow.Stop()
+	if err := f(ctx); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+// probe asks the store again and again whether it lives, and ends its life where
+// it does not: not every failure shows in NATS's log.
+func (l *life) probe() {
+	tick := time.NewTicker(probeEvery)
+	defer tick.Stop()
+	for silent := 0; ; {
+		select {
+		case <-l.over.Done():
+			return
+		case <-tick.C:
+		}
+		ctx, cancel := context.WithTimeout(l.over, probeWait)
+		_, err := l.ctlJS.Stream(ctx, streamEvents)
+		cancel()
+		switch {
+		case l.over.Err() != nil:
+			return
+		case err == nil:
+			silent = 0
+		default:
+			if silent++; silent == 2 {
+				l.breakOff(fmt.Errorf("the store does not answer: %w", err))
+				return
+			}
+		}
+	}
+}
+
+// takeFolder makes the folder and locks it for this process.
+func takeFolder(dir string) (*os.File, error) {
+	if st, err := os.Stat(dir); err == nil && !st.IsDir() {
+		return nil, event.NewError(event.CodeInvalid, fmt.Sprintf("the journal's folder %s is a file", dir), "move the file away, or name another folder", nil)
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, unwritable(dir, err)
+	}
+	lock, err := lockFile(filepath.Join(dir, lockName))
+	if errors.Is(err, errLocked) {
+		return nil, event.NewError(event.CodeConflict, fmt.Sprintf("another hedgerow is running on the folder %s", dir),
+			"stop it first, or give this one a data folder of its own", nil)
+	} else if err != nil {
+		return nil, unwritable(dir, err)
+	}
+	return lock, nil
+}
+
+// unwritable is an error of a folder that this user cannot use, or err itself
+// where the machine's state is the cause.
+func unwritable(dir string, err error) error {
+	if passing(err) && !errors.Is(err, os.ErrPermission) {
+		return err
+	}
+	return event.NewError(event.CodeInvalid, fmt.Sprintf("the journal's folder %s cannot be written", dir),
+		"make it a folder that the user running hedgerow owns", err)
+}
+
+// wrongFolder tells whether trying the folder again is of no use.
+func wrongFolder(err error) bool {
+	var e *event.Error
+	return errors.As(err, &e)
+}
+
+// probeFolder finds out whether the folder can be written and descriptors are
+// free, so that the server is not started in vain: it would say less clearly
+// what is missing, and might take what it cannot read for gone. room is how much
+// the disk must take; 0 is a first try, with a small file.
+func probeFolder(dir string, room int64) (err error) {
+	f, err := os.CreateTemp(dir, ".write-test-*")
+	if err != nil {
+		return fmt.Errorf("try to write: %w", err)
+	}
+	defer func() {
+		err = errors.Join(err, f.Close(), os.Remove(f.Name()))
+	}()
+	if room > 0 {
+		// Random bytes, since some file systems store nothing for zeros.
+		random := rand.NewChaCha8([32]byte{1})
+		buf := make([]byte, 64<<10)
+		for n := int64(0); n < room; n += int64(len(buf)) {
+			_, _ = random.Read(buf)
+			if _, err := f.Write(buf); err != nil {
+				return fmt.Errorf("try to write: %w", err)
+			}
+		}
+		if err := f.Sync(); err != nil {
+			return fmt.Errorf("try to write: %w", err)
+		}
+	} else if _, err := f.Write(make([]byte, 4096)); err != nil {
+		return fmt.Errorf("try to write: %w", err)
+	}
+	var open []*os.File
+	defer func() {
+		for _, f := range open {
+			f.Close()
+		}
+	}()
+	for range probeFiles {
+		f, err := os.Open(dir)
+		if err != nil {
+			return fmt.Errorf("try to open files: %w", err)
+		}
+		open = append(open, f)
+	}
+	return nil
+}
