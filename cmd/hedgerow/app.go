@@ -411,8 +411,12 @@ func (a *app) route(rest http.Handler) http.Handler {
 			a.ingest.ServeHTTP(w, r)
 			return
 		}
-		if a.cfg.has(roleIngest) && a.otlp.Handles(r.URL.Path) {
-			a.otlp.ServeHTTP(w, r)
+		if otlp.IsPath(r.URL.Path) {
+			if a.cfg.has(roleIngest) {
+				a.otlp.ServeHTTP(w, r)
+			} else { // never the gateway: telemetry has prompts in it
+				api.WriteError(w, event.NewError(event.CodeNotFound, "this process takes no telemetry", "send it to a process with the role ingest", nil))
+			}
 			return
 		}
 		if a.cfg.has(roleGateway) && a.gateway.Handles(r.URL.Path) {
