@@ -1,6 +1,9 @@
 package privacy
 
-import "bytes"
+import (
+	"bytes"
+	"strings"
+)
 
 // shapes are how the digits of a card are grouped when they are not written in
 // one: 4-4-4-4(-3), 4-6-5 (American Express) and 4-6-4 (Diners).
@@ -20,17 +23,20 @@ func (f *finder) card(i int) (m match, end int, ok bool) {
 	case i > f.esc && (c == '.' || c == ',') && i >= 2 && isDigit(f.at(i-2)): // a fraction
 		return m, end, false
 	}
-	var digits [19]byte
+	var number [19]byte
 	to := 0
 	switch n := end - i; {
 	case n >= 13 && n <= 19:
-		if isCard(digits[:copy(digits[:], b[i:end])]) {
+		if isCard(number[:copy(number[:], b[i:end])]) {
 			to = end
 		}
-	case n == 4 && (f.at(end) == ' ' || f.at(end) == '-'):
-		to = f.grouped(i, &digits)
+	case n == 4:
+		to = f.grouped(i, &number)
 	}
-	if to == 0 || class[f.at(to)]&(alnum|under) != 0 || f.at(to) == '.' && isDigit(f.at(to+1)) && !f.zeros(to) {
+	if to == 0 && end-i >= 3 && end-i < 16 {
+		to = f.wrapped(i, &number)
+	}
+	if to == 0 || class[f.at(to)]&letter != 0 || f.at(to) == '.' && isDigit(f.at(to+1)) && !f.zeros(to) {
 		return m, end, false
 	}
 	m = match{i, to, "[card]"}
@@ -67,34 +73,101 @@ func (f *finder) zeros(at int) bool {
 	return len(bytes.Trim(f.b[at+1:end], "0")) == 0
 }
 
-// grouped returns the end of a card number in groups of one separator, or 0.
-func (f *finder) grouped(i int, digits *[19]byte) int {
-	sep := f.b[i+4]
-	if sep == '-' && f.at(i-1) == '-' {
-		return 0 // a longer number, or a UUID
+// grouped returns the end of a card number in groups, or 0. Between the groups
+// stand dashes, or dots, or blanks of any width, one of which may be a line break.
+func (f *finder) grouped(i int, number *[19]byte) int {
+	first := f.at(i + 4)
+	_, blank := f.separator(i + 4)
+	if !blank && first != '-' && first != '.' || first == '-' && f.at(i-1) == '-' {
+		return 0 // nothing, or a longer number, or a UUID
 	}
 	for _, shape := range shapes {
 		n, at := 0, i
 		for g, size := range shape {
 			if g > 0 {
-				if f.at(at) != sep {
+				next, isBlank := f.separator(at)
+				if next == at || isBlank != blank || !blank && f.b[at] != first {
 					n = 0
 					break
 				}
-				at++
+				at = next
 			}
 			if f.digits(at)-at != size {
 				n = 0
 				break
 			}
-			n += copy(digits[n:], f.b[at:at+size])
+			n += copy(number[n:], f.b[at:at+size])
 			at += size
 		}
-		if n > 0 && isCard(digits[:n]) && !(sep == '-' && f.at(at) == '-') {
+		if n > 0 && isCard(number[:n]) && !(first == '-' && f.at(at) == '-') {
 			return at
 		}
 	}
 	return 0
+}
+
+// separator returns the position behind one separator of groups of digits, and
+// whether it is a blank: a space, a no-break or thin space, plainly or as an
+// escape of JSON, or a line break.
+func (f *finder) separator(at int) (next int, blank bool) {
+	switch c := f.at(at); c {
+	case '-', '.':
+		return at + 1, false
+	case ' ':
+		if eol := f.eol(at + 1); eol > at+1 {
+			return f.indent(eol), true
+		}
+		return at + 1, true
+	case 0xC2:
+		if f.at(at+1) == 0xA0 { // U+00A0
+			return at + 2, true
+		}
+	case 0xE2:
+		if f.at(at+1) == 0x80 && (f.at(at+2) >= 0x80 && f.at(at+2) <= 0x8A || f.at(at+2) == 0xAF) { // U+2000–200A, 202F
+			return at + 3, true
+		}
+	case '\\', '\n', '\r':
+		if eol := f.eol(at); eol > at {
+			return f.indent(eol), true
+		}
+		q := at
+		for q < at+16 && f.at(q) == '\\' {
+			q++
+		}
+		if f.at(q) != 'u' || q+5 > len(f.b) {
+			return at, false
+		}
+		switch hex := f.b[q+1 : q+5]; {
+		case string(hex[:3]) == "200" && isHex(hex[3]) && lower(hex[3]) != 'f', strings.EqualFold(string(hex), "00a0"), strings.EqualFold(string(hex), "202f"):
+			return q + 5, true
+		}
+	}
+	return at, false
+}
+
+// wrapped returns the end of a card number of 16 digits, written in one, that a
+// line break parts, or 0. Numbers that stand one below the other in a column are
+// no card, so the first line must hold more than the number.
+func (f *finder) wrapped(i int, number *[19]byte) int {
+	if i == f.done || i == f.esc || f.at(i-1) == '\n' {
+		return 0
+	}
+	end := f.digits(i)
+	eol := f.eol(end)
+	if eol == end {
+		return 0
+	}
+	next := f.indent(eol)
+	to := f.digits(next)
+	if (end-i)+(to-next) != 16 {
+		return 0
+	}
+	n := copy(number[:], f.b[i:end])
+	n += copy(number[n:], f.b[next:to])
+	if !isCard(number[:n]) {
+		return 0
+	}
+	return to
 }
 
 // inString reports whether position i of the JSON document is inside a string.

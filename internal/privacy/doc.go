@@ -16,10 +16,14 @@
 //
 // # What is a secret
 //
-// Keys of providers and platforms by their published prefixes, AWS key pairs,
-// JSON web tokens, Authorization headers, PEM private keys, passwords in URLs,
-// values assigned to a name like api_key, payment card numbers and, where the
-// project asks for it, e-mail addresses. Each is replaced by a mark that says
-// what it was, such as [secret:openai_key], [card] or [email]. PostHog project
-// tokens (phc_…) and publishable keys (pk_…) are public and stay.
+// Keys of providers and platforms by their published forms (secrets_table.go),
+// or by the vendor that a name names (secrets_vendor.go); values assigned to
+// names of passwords, tokens and keys, in env files, JSON, YAML, URLs, headers,
+// options of commands and connection strings (secrets_assign.go); JSON web
+// tokens, Authorization headers, PEM private keys, passwords in URLs, payment
+// card numbers and, where the project asks for it, e-mail addresses. A secret
+// that a line break or a joint of string literals parts is found as well
+// (secrets_broken.go). Each is replaced by a mark that says what it was, such as
+// [secret:openai_key], [card] or [email]. PostHog project tokens (phc_…) and
+// publishable keys (pk_…) are public and stay. docs/privacy.md has the figures.
 package privacy

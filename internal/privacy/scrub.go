@@ -3,7 +3,6 @@ package privacy
 import (
 	"bytes"
 	"encoding/json"
-	"strings"
 	"unsafe"
 )
 
@@ -93,6 +92,9 @@ type finder struct {
 	done int // end of the last match: nothing before it is looked at again
 	esc  int // end of the last escape seen
 
+	inner  bool // b is a token put together: see broken
+	joined int  // broken has read up to here
+
 	quoteAt  int // inString has read up to here
 	inQuotes bool
 }
@@ -103,99 +105,54 @@ type match struct {
 	with     string
 }
 
-// trigger marks the bytes at which a secret can be told. They are chosen to be
-// rare in prose, so that reading prose costs one table look-up a byte: the dash
-// of sk-, the underscore of ghp_, the J of eyJ, the z of AIza and Authorization.
-var trigger = func() (t [256]bool) {
-	for _, c := range []byte(`-_@\0123456789zZkKSJbB`) {
-		t[c] = true
+// What to do at a byte. Most of a text is words, and most words are passed over
+// after a look at their first two bytes.
+type step byte
+
+const (
+	stepOver   step = iota
+	stepWord        // a letter, a digit, an underscore: a word begins
+	stepEscape      // a backslash
+	stepAt          // @ of a URL or an e-mail address
+	stepDash        // of a PEM block or an option
+	stepAssign      // = : >
+	stepTilde       // of a secret of Microsoft Entra
+	stepCode        // % of an escape of a URL
+	stepJoint       // a line break or a quote: a token may be broken here
+)
+
+var steps = func() (t [256]step) {
+	for c := range t {
+		if class[c]&letter != 0 {
+			t[c] = stepWord
+		}
 	}
+	t['\\'], t['@'], t['-'], t['~'], t['%'] = stepEscape, stepAt, stepDash, stepTilde, stepCode
+	t['='], t[':'], t['>'] = stepAssign, stepAssign, stepAssign
+	t['\n'], t['\r'], t['"'], t['\''] = stepJoint, stepJoint, stepJoint, stepJoint
 	return t
 }()
-
-// second holds what must follow a trigger that is a letter of ordinary words.
-var second = [256]string{
-	'z': "a", 'Z': "A", // AIza, Authorization
-	'k': "eE", 'K': "IeE", // api-key, AKIA, apiKey
-	'S': "IGeE",              // ASIA, SG., clientSecret
-	'J': alphanumeric,        // eyJ
-	'b': "eEaA", 'B': "eEaA", // bearer, basic
-	'-': alphanumeric + "-_",
-	'_': alphanumeric + "-_",
-}
-
-const alphanumeric = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 // run returns the document without its secrets and how many there were. It
 // stops early, with what it has, at an escape that it cannot read through.
 func (f *finder) run(b []byte) (out []byte, n int, seen spelling) {
-	f.b, f.done, f.esc, f.quoteAt, f.inQuotes = b, 0, 0, 0, false
+	f.b, f.done, f.esc, f.joined, f.quoteAt, f.inQuotes = b, 0, 0, 0, 0, false
 	out = b
 	copied := 0
 	for i := 0; i < len(b); {
-		if !trigger[b[i]] {
+		if c := b[i]; steps[c] == stepOver {
 			i++
 			continue
 		}
-		if next := second[b[i]]; next != "" && (i+1 == len(b) || strings.IndexByte(next, b[i+1]) < 0) {
-			i++
-			continue
+		m, next, ok, o := f.step(i)
+		if o == oddPlain && !f.canonical {
+			return b, 0, oddPlain
 		}
-		var m match
-		var ok bool
-		switch c := b[i]; c {
-		case '\\':
-			var o spelling
-			i, o = f.escape(i)
-			if o == oddPlain && !f.canonical {
-				return b, 0, oddPlain
-			}
-			if o == oddNested && !f.deep {
-				seen = oddNested
-			}
-			continue
-		case '-':
-			if m, ok = f.privateKey(i); !ok {
-				if m, ok = f.prefixed(i, dashRules); !ok {
-					m, ok = f.assigned(i)
-				}
-			}
-		case '_':
-			if m, ok = f.prefixed(i, underscoreRules); !ok {
-				m, ok = f.assigned(i)
-			}
-		case '@':
-			if m, ok = f.urlPassword(i); !ok && f.emails {
-				m, ok = f.email(i)
-			}
-		case 'z', 'Z':
-			if m, ok = f.googleKey(i); !ok {
-				m, ok = f.authorization(i)
-			}
-		case 'k', 'K':
-			if m, ok = f.awsKeyID(i, 'K'); !ok {
-				m, ok = f.assigned(i)
-			}
-		case 'S':
-			if m, ok = f.awsKeyID(i, 'S'); !ok {
-				if m, ok = f.sendgrid(i); !ok {
-					m, ok = f.assigned(i)
-				}
-			}
-		case 'J':
-			m, ok = f.webToken(i)
-		case 'b', 'B':
-			m, ok = f.bearer(i)
-		default:
-			var end int
-			m, end, ok = f.card(i)
-			if !ok {
-				i = end
-				continue
-			}
+		if o == oddNested && !f.deep {
+			seen = oddNested
 		}
 		if !ok {
-			i++
+			i = next
 			continue
 		}
 		if n == 0 {
@@ -211,6 +168,87 @@ func (f *finder) run(b []byte) (out []byte, n int, seen spelling) {
 		out = append(out, b[copied:]...)
 	}
 	return out, n, seen
+}
+
+// step looks for a secret at i, and returns where to read on if there is none.
+func (f *finder) step(i int) (m match, next int, ok bool, o spelling) {
+	b := f.b
+	next = i + 1
+	switch steps[b[i]] {
+	case stepWord:
+		m, next, ok = f.word(i)
+	case stepEscape:
+		if m, ok = f.broken(i); !ok {
+			next, o = f.escape(i)
+		}
+	case stepAt:
+		if m, ok = f.urlPassword(i); !ok && f.emails {
+			m, ok = f.email(i)
+		}
+	case stepDash:
+		if m, ok = f.privateKey(i); !ok {
+			m, ok = f.option(i)
+		}
+	case stepAssign:
+		m, ok = f.assigned(i)
+	case stepTilde:
+		m, ok = f.entraSecret(i)
+	case stepCode:
+		if i+2 < len(b) && isHex(b[i+1]) && isHex(b[i+2]) {
+			next = i + 3 // %20sk-…: the word begins behind it
+		}
+	case stepJoint:
+		m, ok = f.broken(i)
+	}
+	return m, next, ok, o
+}
+
+// word looks for a secret that begins with the word at i. It returns where to
+// read on if there is none.
+func (f *finder) word(i int) (m match, next int, ok bool) {
+	if m, ok = f.known(i); ok {
+		return m, 0, true
+	}
+	b := f.b
+	c := b[i]
+	if class[c]&digits != 0 {
+		m, next, ok = f.card(i)
+		if ok {
+			return m, 0, true
+		}
+	} else {
+		next = i + 1
+	}
+	for _, c := range b[next:] {
+		if class[c]&letter == 0 {
+			break
+		}
+		next++
+	}
+	if next-i >= 8 {
+		if m, ok = f.shaped(i, next); ok {
+			return m, 0, true
+		}
+	}
+	switch c {
+	case 'e':
+		if f.at(i+1) == 'y' {
+			m, ok = f.webToken(i)
+		}
+	case 'b', 'B':
+		if m, ok = f.bearer(i); !ok && next-i == 2 {
+			m, ok = f.spoken(i, next)
+		}
+	case 'i':
+		if next-i == 2 {
+			m, ok = f.spoken(i, next)
+		}
+	case 'p', 'P':
+		if next-i == 8 {
+			m, ok = f.spoken(i, next)
+		}
+	}
+	return m, next, ok
 }
 
 // escape reads the run of backslashes at i with what they escape, and returns

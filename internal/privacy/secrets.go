@@ -1,152 +1,68 @@
 package privacy
 
-import (
-	"bytes"
-	"encoding/base64"
-	"strings"
-)
+import "bytes"
 
-// A rule tells a key by its published prefix. The first dash or underscore of
-// the prefix is where the scan stops for it.
-type rule struct {
-	prefix string
-	least  int    // characters behind the prefix
-	class  byte   // what those may be: wordy or alnum
-	name   string // in the mark
-	check  func(tok []byte) bool
-}
-
+// The classes of bytes that secrets are made of.
 const (
-	alnum byte = 1 << iota // A–Z a–z 0–9
-	under                  // _
-	dash                   // -
-	dot                    // .
-	sign                   // + / = ~
-)
+	digits  uint16 = 1 << iota
+	lowHex         // a–f
+	upHex          // A–F
+	lowRest        // g–z
+	upRest         // G–Z
+	under          // _
+	dash           // -
+	dot            // .
+	slash          // + /
+	equal          // =
+	tilde          // ~
 
-const wordy = alnum | under | dash
+	low    = lowHex | lowRest
+	upper  = upHex | upRest
+	alpha  = low | upper
+	alnum  = alpha | digits
+	letter = alnum | under
+	wordy  = letter | dash
+	sign   = slash | equal | tilde
+	anyHex = digits | lowHex | upHex
+)
 
 // class says of every byte which of the sets above it belongs to.
-var class = func() (t [256]byte) {
+var class = func() (t [256]uint16) {
 	for c := range t {
 		switch {
-		case c >= '0' && c <= '9', c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z':
-			t[c] = alnum
+		case c >= '0' && c <= '9':
+			t[c] = digits
+		case c >= 'a' && c <= 'f':
+			t[c] = lowHex
+		case c >= 'A' && c <= 'F':
+			t[c] = upHex
+		case c >= 'g' && c <= 'z':
+			t[c] = lowRest
+		case c >= 'G' && c <= 'Z':
+			t[c] = upRest
 		}
 	}
-	t['_'], t['-'], t['.'] = under, dash, dot
-	for _, c := range []byte("+/=~") {
-		t[c] = sign
-	}
+	t['_'], t['-'], t['.'], t['='], t['~'] = under, dash, dot, equal, tilde
+	t['+'], t['/'] = slash, slash
 	return t
 }()
-
-// rules are tried in order: the longer prefix first.
-var rules = []rule{
-	{"sk-ant-", 16, wordy, "anthropic_key", mixed},
-	{"sk-or-", 16, wordy, "openrouter_key", mixed},
-	{"sk-lf-", 16, wordy, "langfuse_key", mixed},
-	{"sk-proj-", 16, wordy, "openai_key", mixed},
-	{"sk-svcacct-", 16, wordy, "openai_key", mixed},
-	{"sk-admin-", 16, wordy, "openai_key", mixed},
-	{"sk-", 16, wordy, "openai_key", random}, // OpenAI's old form, DeepSeek, Moonshot, Qwen, litellm …
-	{"csk-", 30, wordy, "cerebras_key", random},
-	{"xai-", 20, wordy, "xai_key", random},
-	{"pplx-", 20, wordy, "perplexity_key", random},
-	{"nvapi-", 20, wordy, "nvidia_key", random},
-	{"tvly-", 16, wordy, "tavily_key", random},
-	{"glpat-", 16, wordy, "gitlab_token", mixed},
-	{"glptt-", 16, wordy, "gitlab_token", mixed},
-	{"gldt-", 16, wordy, "gitlab_token", mixed},
-	{"glrt-", 16, wordy, "gitlab_token", mixed},
-	{"xoxa-", 10, wordy, "slack_token", mixed},
-	{"xoxb-", 10, wordy, "slack_token", mixed},
-	{"xoxe-", 10, wordy, "slack_token", mixed},
-	{"xoxp-", 10, wordy, "slack_token", mixed},
-	{"xoxr-", 10, wordy, "slack_token", mixed},
-	{"xoxs-", 10, wordy, "slack_token", mixed},
-	{"xapp-", 20, wordy, "slack_token", mixed},
-	{"GOCSPX-", 20, wordy, "google_secret", mixed},
-	{"pypi-AgEI", 40, wordy, "pypi_token", mixed},
-
-	{"github_pat_", 22, alnum | under, "github_token", mixed},
-	{"ghp_", 30, alnum, "github_token", nil},
-	{"gho_", 30, alnum, "github_token", nil},
-	{"ghu_", 30, alnum, "github_token", nil},
-	{"ghs_", 30, alnum, "github_token", nil},
-	{"ghr_", 30, alnum, "github_token", nil},
-	{"gsk_", 30, alnum, "groq_key", nil},
-	{"hf_", 30, alnum, "huggingface_token", nil},
-	{"npm_", 30, alnum, "npm_token", nil},
-	{"r8_", 30, alnum, "replicate_token", nil},
-	{"fw_", 20, alnum, "fireworks_key", random},
-	{"tgp_v1_", 30, wordy, "together_key", random},
-	{"lsv2_pt_", 30, alnum | under, "langsmith_key", random},
-	{"lsv2_sk_", 30, alnum | under, "langsmith_key", random},
-	{"dop_v1_", 40, alnum, "digitalocean_token", nil},
-	{"shpat_", 30, alnum, "shopify_token", nil},
-	{"shpss_", 30, alnum, "shopify_token", nil},
-	{"phx_", 16, wordy, "posthog_key", random},
-	{"phs_", 16, wordy, "posthog_key", random},
-	{"pha_", 16, wordy, "posthog_key", random},
-	{"phr_", 16, wordy, "posthog_key", random},
-	{"hr_", 16, wordy, "hedgerow_key", random},
-	{"sk_live_", 16, alnum, "stripe_key", nil},
-	{"sk_test_", 16, alnum, "stripe_key", nil},
-	{"rk_live_", 16, alnum, "stripe_key", nil},
-	{"rk_test_", 16, alnum, "stripe_key", nil},
-	{"whsec_", 16, alnum | sign, "webhook_secret", nil},
-	{"sk_", 40, alnum, "elevenlabs_key", nil},
-}
-
-// dashRules and underscoreRules hold the rules by the byte before the separator.
-var dashRules, underscoreRules = index('-'), index('_')
-
-func index(sep byte) (t [256][]indexed) {
-	for _, r := range rules {
-		at := strings.IndexAny(r.prefix, "-_")
-		if r.prefix[at] == sep {
-			before := r.prefix[at-1]
-			t[before] = append(t[before], indexed{r, at})
-		}
-	}
-	return t
-}
-
-type indexed struct {
-	rule
-	at int // index of the separator in the prefix
-}
 
 // longestKey bounds how much of a token is looked at to judge it, so that a
 // document made of prefixes is still read in linear time.
 const longestKey = 256
 
-func (f *finder) prefixed(i int, table [256][]indexed) (match, bool) {
-	if i == 0 {
-		return match{}, false
-	}
-	for _, r := range table[f.b[i-1]] {
-		from := i - r.at
-		tail := from + len(r.prefix)
-		if !f.starts(from) || tail > len(f.b) || string(f.b[from:tail]) != r.prefix {
-			continue
-		}
-		near := f.span(tail, r.class, longestKey)
-		if near-tail < r.least || r.check != nil && !r.check(f.b[tail:near]) {
-			continue
-		}
-		return match{from, f.span(near, r.class, len(f.b)), mark(r.name)}, true
-	}
-	return match{}, false
-}
+// judged is how much of an open run is read to judge it.
+const judged = 96
 
 func mark(name string) string { return "[secret:" + name + "]" }
 
 // span returns the end of the run of bytes of the class that begins at from, or
 // from+most if it is longer.
-func (f *finder) span(from int, set byte, most int) int {
-	end := min(len(f.b), from+most)
+func (f *finder) span(from int, set uint16, most int) int {
+	end := len(f.b)
+	if most < end-from {
+		end = from + most
+	}
 	i := from
 	for i < end && class[f.b[i]]&set != 0 {
 		i++
@@ -162,7 +78,7 @@ func (f *finder) starts(from int) bool {
 		return false
 	case from == 0 || from == f.done || from == f.esc:
 		return true
-	case class[f.b[from-1]]&(alnum|under) == 0:
+	case class[f.b[from-1]]&letter == 0:
 		return true
 	}
 	// %20sk-…: the end of an escape of a URL.
@@ -178,34 +94,39 @@ func (f *finder) at(k int) byte {
 }
 
 // fold reports whether the bytes at from are the lower-case word, in any case.
-func (f *finder) fold(from int, word string) bool {
-	if from < f.done || from < 0 || from+len(word) > len(f.b) {
+func (f *finder) fold(from int, text string) bool {
+	if from < f.done || from < 0 || from+len(text) > len(f.b) {
 		return false
 	}
-	for k := range len(word) {
-		if lower(f.b[from+k]) != word[k] {
+	for k := range len(text) {
+		if lower(f.b[from+k]) != text[k] {
 			return false
 		}
 	}
 	return true
 }
 
+// has reports whether the document goes on with text at from.
+func (f *finder) has(from int, text string) bool {
+	return from >= f.done && from >= 0 && from+len(text) <= len(f.b) && string(f.b[from:from+len(text)]) == text
+}
+
 // random tells a generated key from words joined by dashes: it has a long
 // stretch without a dash, or many digits.
 func random(tok []byte) bool {
-	longest, run, digits := 0, 0, 0
+	longest, run, n := 0, 0, 0
 	for _, c := range tok {
-		if c >= '0' && c <= '9' {
-			digits++
+		if isDigit(c) {
+			n++
 		}
-		if class[c] == alnum {
+		if class[c]&alnum != 0 {
 			run++
 			longest = max(longest, run)
 		} else {
 			run = 0
 		}
 	}
-	return longest >= 16 && digits > 0 || longest >= 24 || len(tok) >= 20 && digits >= 6
+	return longest >= 16 && n > 0 || longest >= 24 || len(tok) >= 20 && n >= 6
 }
 
 // mixed is enough behind a prefix that no word has: a digit, or one long run.
@@ -213,405 +134,200 @@ func mixed(tok []byte) bool {
 	return bytes.ContainsAny(tok, "0123456789") || random(tok)
 }
 
+// scattered tells a generated token from a word and from a name in camel case:
+// capitals, small letters and digits follow each other without a pattern.
+func scattered(tok []byte) bool {
+	n, changes, _ := kinds(tok)
+	return n[0] > 0 && n[1]+n[2] > 0 && changes >= 3 || n[1] > 0 && n[2] > 0 && changes*3 >= len(tok) && len(tok) >= 8
+}
+
+// threefold asks for capitals, small letters and digits: what is left out is
+// the name of a function, a slug, a hash and a number.
+func threefold(tok []byte) bool {
+	n, changes, _ := kinds(tok)
+	return n[0] > 0 && n[1] > 0 && n[2] > 0 && changes*4 >= len(tok)
+}
+
+// kinds counts the digits, small letters, capitals and other bytes of tok, and
+// how often the kind changes from one byte to the next. That a word begins with
+// a capital is no change.
+func kinds(tok []byte) (n [4]int, changes int, others int) {
+	before := -1
+	for i, c := range tok {
+		k := 3
+		switch cl := class[c]; {
+		case cl&digits != 0:
+			k = 0
+		case cl&low != 0:
+			k = 1
+		case cl&upper != 0:
+			k = 2
+		}
+		n[k]++
+		if i > 0 && k != before && !(i == 1 && before == 2 && k == 1) {
+			changes++
+		}
+		before = k
+	}
+	return n, changes, n[3]
+}
+
+// continues reports whether a run behind a line break or a joint of strings
+// looks like more of the token before it rather than like the next word.
+func continues(tok []byte) bool {
+	if len(tok) > 64 {
+		tok = tok[:64]
+	}
+	n, changes, _ := kinds(tok)
+	switch {
+	case len(tok) < 3:
+		return false
+	case n[0] > 0 && n[1]+n[2] > 0:
+		return changes >= 2
+	}
+	return n[1] > 0 && n[2] > 0 && changes >= 3
+}
+
 // public tells keys that are made to be seen.
 func public(tok []byte) bool {
 	return bytes.HasPrefix(tok, []byte("phc_")) || bytes.HasPrefix(tok, []byte("pk_")) || bytes.HasPrefix(tok, []byte("pk-"))
 }
 
-// privateKey finds a PEM block from its first dash, with or without its end.
-func (f *finder) privateKey(i int) (match, bool) {
-	const begin, end = "-----BEGIN ", "-----END "
-	b := f.b
-	if i < f.done || !bytes.HasPrefix(b[i:], []byte(begin)) {
-		return match{}, false
+// joint returns where a token goes on that is broken at q: behind a line break
+// with its indentation, or behind the end of one string literal and the
+// beginning of the next. It returns q where there is none. In a JSON document
+// only what is escaped can be inside a string, so nothing else is a joint.
+func (f *finder) joint(q int) int {
+	c := f.at(q)
+	switch c {
+	case '\\', '\n', '\r', ' ', '\t', '"', '\'', '`':
+	default:
+		return q
 	}
-	head := b[i+len(begin) : min(len(b), i+len(begin)+64)]
-	close := bytes.Index(head, []byte("-----"))
-	if close < 0 || !bytes.Contains(head[:close], []byte("PRIVATE KEY")) || bytes.ContainsAny(head[:close], "\"\\\n") {
-		return match{}, false
+	p := q
+	quote, level := f.quoteAhead(p)
+	if quote == 0 {
+		for n := 0; n < 2 && (f.at(p) == ' ' || f.at(p) == '\t'); n++ {
+			p++
+		}
+		eol := f.eol(p)
+		if eol == p {
+			return q
+		}
+		return f.indent(eol)
 	}
-	body := i + len(begin) + close + 5
-	// With an end, all between is the key. Without one, in a text that was cut
-	// off, the key ends where something that cannot be base64 begins.
-	strict, p := 0, body
-	for p < len(b) {
-		c := b[p]
-		if c == '-' && bytes.HasPrefix(b[p:], []byte(end)) {
-			rest := b[p+len(end) : min(len(b), p+len(end)+64)]
-			if k := bytes.Index(rest, []byte("-----")); k >= 0 && !bytes.ContainsAny(rest[:k], "\"\\\n") {
-				return match{i, p + len(end) + k + 5, mark("private_key")}, true
-			}
-			break
+	if f.json && level == 0 && quote == '"' {
+		return q
+	}
+	p = f.indent(p + level + 1)
+	broken := false
+	for n := 0; n < 2; n++ {
+		if eol := f.eol(p); eol > p {
+			p, broken = f.indent(eol), true
 		}
-		if c == '-' && bytes.HasPrefix(b[p:], []byte(begin)) {
-			break
+		switch c := f.at(p); {
+		case c == '+' || c == '&' || c == '.' && f.at(p+1) != '.':
+			p, broken = f.indent(p+1), true
+		case c == '.' && f.at(p+1) == '.':
+			p, broken = f.indent(p+2), true
 		}
-		if c == '\\' {
-			q := p
-			for q < len(b) && b[q] == '\\' {
-				q++
-			}
-			if q == len(b) || b[q] != 'n' && b[q] != 'r' && b[q] != 't' {
-				break
-			}
-			p = q + 1
-			continue
-		}
-		switch {
-		case class[c]&(alnum|sign) != 0, c == '\n', c == '\r':
-		case c == ' ', c == '\t', c == ':', c == ',', c == '-', c == '.', c == '_':
-			if strict == 0 {
-				strict = p
-			}
-		default:
-			c = 0
-		}
-		if c == 0 {
-			break
-		}
+	}
+	if !broken {
+		return q
+	}
+	if c := f.at(p); (c == 'f' || c == 'r' || c == 'b') && (f.at(p+1) == quote || f.at(p+1) == '\\') {
 		p++
 	}
-	if strict == 0 {
-		strict = p
+	if next, again := f.quoteAhead(p); next != quote || again != level {
+		return q
 	}
-	if strict-body < 40 {
-		return match{}, false
-	}
-	return match{i, strict, mark("private_key")}, true
+	return p + level + 1
 }
 
-// googleKey finds AIza… from its z.
-func (f *finder) googleKey(i int) (match, bool) {
-	from := i - 2
-	if from < 0 || !f.starts(from) || !bytes.HasPrefix(f.b[from:], []byte("AIza")) {
-		return match{}, false
+// quoteAhead returns the quote at p and how many backslashes escape it, or 0.
+func (f *finder) quoteAhead(p int) (quote byte, level int) {
+	for level < 16 && f.at(p+level) == '\\' {
+		level++
 	}
-	end := f.span(from+4, wordy, longestKey)
-	if end-from < 34 || end-from > 60 {
-		return match{}, false
+	c := f.at(p + level)
+	if c != '"' && c != '\'' && c != '`' || f.json && c == '"' && level > 0 && level%2 == 0 {
+		return 0, 0 // none, or the end of the document's string behind a backslash
 	}
-	return match{from, end, mark("google_key")}, true
+	return c, level
 }
 
-// awsKeyID finds AKIA… from its K and ASIA… from its S.
-func (f *finder) awsKeyID(i int, at byte) (match, bool) {
-	word := "AKIA"
-	if at == 'S' {
-		word = "ASIA"
+// eol returns the position behind the line break at p, written plainly, escaped,
+// or behind the backslash that continues a line; p where there is none.
+func (f *finder) eol(p int) int {
+	q := p
+	for q < p+16 && f.at(q) == '\\' {
+		q++
 	}
-	from := i - 1
-	if from < 0 || !f.starts(from) || !bytes.HasPrefix(f.b[from:], []byte(word)) {
-		return match{}, false
-	}
-	end := f.span(from, alnum|under, 21)
-	if end-from != 20 || bytes.ContainsFunc(f.b[from:end], func(r rune) bool { return r == '_' || r >= 'a' && r <= 'z' }) {
-		return match{}, false
-	}
-	return match{from, end, mark("aws_key_id")}, true
-}
-
-// sendgrid finds SG.….… from its S.
-func (f *finder) sendgrid(i int) (match, bool) {
-	if f.at(i+1) != 'G' || f.at(i+2) != '.' || !f.starts(i) {
-		return match{}, false
-	}
-	mid := f.span(i+3, wordy, longestKey)
-	if mid-i-3 < 16 || f.at(mid) != '.' {
-		return match{}, false
-	}
-	end := f.span(mid+1, wordy, longestKey)
-	if end-mid-1 < 16 {
-		return match{}, false
-	}
-	return match{i, end, mark("sendgrid_key")}, true
-}
-
-// webToken finds a JSON web token from its J. A header, eyJ…, alone is base64
-// like any other; three parts, or five of an encrypted one, are a token.
-func (f *finder) webToken(i int) (match, bool) {
-	from := i - 2
-	if from < 0 || !f.starts(from) || f.at(from-1) == '-' || f.b[from] != 'e' || f.b[from+1] != 'y' {
-		return match{}, false
-	}
-	end := f.span(from, wordy, len(f.b))
-	if end-from < 13 {
-		return match{}, false
-	}
-	for part := 1; part < 5; part++ {
-		if f.at(end) != '.' {
-			if part < 3 {
-				return match{}, false
+	escaped := q > p
+	switch c := f.at(q); {
+	case escaped && c == 'n':
+		return q + 1
+	case escaped && c == 'r':
+		q++
+		for k := q; k < q+16; k++ {
+			if f.at(k) == '\\' {
+				continue
+			}
+			if k > q && f.at(k) == 'n' {
+				return k + 1
 			}
 			break
 		}
-		next := f.span(end+1, wordy, len(f.b))
-		switch n := next - end - 1; {
-		case part == 1 && n < 4 && !(n == 0 && f.at(next) == '.'):
-			return match{}, false
-		case part == 2 && n < 4:
-			return match{}, false
-		case part > 2 && n == 0:
-			return match{from, end, mark("web_token")}, true
-		}
-		end = next
+		return q
+	case f.json || q > p+1:
+		return p
+	case c == '\n':
+		return q + 1
+	case c == '\r' && f.at(q+1) == '\n':
+		return q + 2
+	case c == '\r':
+		return q + 1
 	}
-	return match{from, end, mark("web_token")}, true
+	return p
 }
 
-// bearer finds "Bearer …" and "Basic …" from their B, where what follows is
-// plainly a credential. Behind the name Authorization, less will do: see
-// authorization.
-func (f *finder) bearer(i int) (match, bool) {
-	var from int
-	switch {
-	case f.fold(i, "bearer ") && f.starts(i):
-		from = i + 7
-	case f.fold(i, "basic ") && f.starts(i):
-		from = i + 6
-	default:
-		return match{}, false
-	}
-	return f.credential(from, lower(f.b[i+1]) == 'a', false)
-}
-
-func (f *finder) credential(from int, basic, sure bool) (match, bool) {
-	for f.at(from) == ' ' {
-		from++
-	}
-	near := f.span(from, wordy|dot|sign, 4*longestKey)
-	tok := f.b[from:near]
-	switch {
-	case public(tok):
-		return match{}, false
-	case basic && !basicPair(tok):
-		return match{}, false
-	case !basic && sure && (len(tok) < 8 || len(tok) < 20 && !bytes.ContainsAny(tok, "0123456789")):
-		return match{}, false
-	case !basic && !sure && (len(tok) < 16 || !random(tok)):
-		return match{}, false
-	}
-	name := "bearer_token"
-	if basic {
-		name = "basic_auth"
-	}
-	if f.json && !f.inString(from) {
-		return match{}, false // a number: not a credential, and no place for a mark
-	}
-	end := f.span(near, wordy|dot|sign, len(f.b))
-	for end > from && f.b[end-1] == '.' {
-		end-- // the sentence's, not the token's
-	}
-	return match{from, end, mark(name)}, true
-}
-
-// basicPair reports whether tok is the base64 of user:password.
-func basicPair(tok []byte) bool {
-	if len(tok) < 4 || len(tok) > 1024 {
-		return false
-	}
-	raw, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(string(tok), "=."))
-	if err != nil || bytes.IndexByte(raw, ':') < 0 {
-		return false
-	}
-	return !bytes.ContainsFunc(raw, func(r rune) bool { return r < ' ' || r == 0xFFFD })
-}
-
-// authorization finds the value of an Authorization header, as a header line or
-// as a member of a JSON object, from the z of its name.
-func (f *finder) authorization(i int) (match, bool) {
-	from := i - 7
-	if !f.fold(from, "authorization") {
-		return match{}, false
-	}
-	at, ok := f.value(from + len("authorization"))
-	if !ok {
-		return match{}, false
-	}
-	for _, scheme := range []string{"bearer ", "basic ", "token ", "apikey ", "key "} {
-		if f.fold(at, scheme) {
-			return f.credential(at+len(scheme), scheme == "basic ", true)
-		}
-	}
-	return f.credential(at, false, false)
-}
-
-// names are what a secret is assigned to, by the byte at which the scan stops:
-// a dash or underscore, or the capital letter of camel case.
-var names = []struct {
-	before, after string // around the separator or from it on, in lower case
-	name          string
-}{
-	{"api", "key", "api_key"},
-	{"client", "secret", "client_secret"},
-	{"access", "token", "access_token"},
-	{"refresh", "token", "refresh_token"},
-	{"auth", "token", "auth_token"},
-	{"secret", "access", "aws_secret_key"}, // _access_key, AccessKey: see assigned
-	{"secretaccess", "key", "aws_secret_key"},
-	{"secret_access", "key", "aws_secret_key"},
-	{"secret", "key", "secret_key"},
-}
-
-// assigned finds api_key = "…", "apiKey": "…", AWS_SECRET_ACCESS_KEY=… and
-// their like, where the value looks generated.
-func (f *finder) assigned(i int) (match, bool) {
-	next := i // where the second word begins
-	if c := f.b[i]; c == '-' || c == '_' {
-		next++
-	}
-	for _, n := range names {
-		if !f.fold(next, n.after) || !f.fold(i-len(n.before), n.before) {
-			continue
-		}
-		end := next + len(n.after)
-		if n.after == "access" {
-			if c := f.at(end); c == '_' || c == '-' {
-				end++
+// indent skips blanks, tabs and escaped tabs.
+func (f *finder) indent(p int) int {
+	for most := p + 64; p < most; {
+		switch c := f.at(p); {
+		case c == ' ' || c == '\t':
+			p++
+		case c == '\\':
+			q := p
+			for q < p+16 && f.at(q) == '\\' {
+				q++
 			}
-			if !f.fold(end, "key") {
-				continue
+			if f.at(q) != 't' {
+				return p
 			}
-			end += 3
+			p = q + 1
+		default:
+			return p
 		}
-		at, ok := f.value(end)
-		if !ok {
-			return match{}, false
-		}
-		stop := f.span(at, wordy|dot|sign, longestKey)
-		tok := f.b[at:stop]
-		if n.name == "aws_secret_key" {
-			ok = len(tok) >= 30
-		} else {
-			ok = len(tok) >= 16 && random(tok) && !public(tok)
-		}
-		if !ok || f.json && !f.inString(at) {
-			return match{}, false
-		}
-		return match{at, f.span(stop, wordy|dot|sign, len(f.b)), mark(n.name)}, true
 	}
-	return match{}, false
+	return p
 }
 
-// value skips from the end of a name to the value that is assigned to it, over
-// quotes, however often escaped, and one of : = =>.
-func (f *finder) value(i int) (int, bool) {
-	end := f.quote(i)
-	if end > i && f.at(end) == ']' {
-		end++ // environ["API_KEY"] = …
-	}
-	i = f.blank(end)
-	switch f.at(i) {
-	case ':':
-		i++
-	case '=':
-		i++
-		if f.at(i) == '>' {
-			i++
+// more returns the end of a token that goes on over joints: it was read up to
+// q, and what follows each joint looks like more of it.
+func (f *finder) more(q int, set uint16) int {
+	for {
+		q = f.span(q, set, len(f.b))
+		next := f.joint(q)
+		if next == q {
+			return q
 		}
-	default:
-		return 0, false
-	}
-	i = f.blank(i)
-	if c := f.at(i); c == '(' || c == '[' {
-		i++
-	}
-	return f.quote(i), true
-}
-
-func (f *finder) blank(i int) int {
-	for most := i + 8; i < most && (f.at(i) == ' ' || f.at(i) == '\t'); i++ {
-	}
-	return i
-}
-
-// quote returns the position behind a quote at i, with the backslashes that
-// escape it, or i where there is none.
-func (f *finder) quote(i int) int {
-	j := i
-	for j < i+16 && f.at(j) == '\\' {
-		j++
-	}
-	if c := f.at(j); c == '"' || c == '\'' {
-		return j + 1
-	}
-	return i
-}
-
-// urlPassword finds the password of scheme://user:password@host from its @.
-func (f *finder) urlPassword(i int) (match, bool) {
-	const far = 256
-	colon := -1
-	k := i - 1
-	for ; k >= f.done && k >= f.esc && k > i-far; k-- {
-		switch c := f.b[k]; {
-		case c == ':':
-			colon = k
-		case c == '/':
-			if k < 2 || f.b[k-1] != '/' || f.b[k-2] != ':' || colon < 0 {
-				return match{}, false
-			}
-			end := i
-			for j := i; j < len(f.b) && j < i+far; j++ {
-				c := f.b[j]
-				if c == '@' {
-					end = j // the password itself has one
-				}
-				if c <= ' ' || strings.IndexByte("/?#\"'\\<>,;)", c) >= 0 {
-					break
-				}
-			}
-			if pass := f.b[colon+1 : end]; len(pass) == 0 || string(pass) == mark("url_password") {
-				return match{}, false
-			}
-			return match{colon + 1, end, mark("url_password")}, true
-		case c <= ' ', c == '"', c == '\'', c == '<', c == '>', c == '\\', c == '@', c == '?', c == '#':
-			return match{}, false
+		end := f.span(next, set, longestKey)
+		if c := f.at(end); c == '=' && class[f.at(end+1)]&alnum != 0 || c == ':' || c == '(' || !continues(f.b[next:end]) {
+			return q
 		}
+		q = end
 	}
-	return match{}, false
-}
-
-// email finds an address from its @.
-func (f *finder) email(i int) (match, bool) {
-	b := f.b
-	local := func(c byte) bool {
-		return class[c]&wordy != 0 || c == '.' || c == '%' || c == '+'
-	}
-	from := i
-	for from > f.done && from > f.esc && i-from < 64 && local(b[from-1]) {
-		from--
-	}
-	for from < i && b[from] == '.' {
-		from++
-	}
-	end := i + 1
-	lastDot := 0
-	for end < len(b) && end-i < 254 && class[b[end]]&(alnum|dash|dot) != 0 {
-		if b[end] == '.' {
-			if b[end-1] == '.' || b[end-1] == '@' {
-				break
-			}
-			lastDot = end
-		}
-		end++
-	}
-	if end > i+1 && b[end-1] == '.' {
-		end-- // the sentence's
-		lastDot = i + 1 + bytes.LastIndexByte(b[i+1:end], '.')
-	}
-	if from == i || lastDot <= i || end-lastDot < 3 || !letters(b[lastDot+1:end]) {
-		return match{}, false
-	}
-	return match{from, end, "[email]"}, true
-}
-
-func letters(b []byte) bool {
-	for _, c := range b {
-		if c = lower(c); c < 'a' || c > 'z' {
-			return false
-		}
-	}
-	return true
 }
 
 func lower(c byte) byte {
