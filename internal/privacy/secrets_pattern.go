@@ -161,9 +161,9 @@ func (f *finder) known(i int) (match, bool) {
 	return match{}, false
 }
 
-// reader reads a token piece by piece, over line breaks and joints of string
+// tokenReader reads a token piece by piece, over line breaks and joints of string
 // literals, and keeps the beginning of what it read for the check.
-type reader struct {
+type tokenReader struct {
 	*finder
 	q    int
 	over bool // over line breaks
@@ -179,7 +179,7 @@ func (f *finder) matches(i int, fm *format) (match, bool) {
 			return match{}, false
 		}
 	}
-	r := reader{finder: f, q: q, over: !fm.strict}
+	r := tokenReader{finder: f, q: q, over: !fm.strict}
 	for k := 1; k < len(fm.pieces); k++ {
 		if !r.piece(&fm.pieces[k]) {
 			return match{}, false
@@ -221,7 +221,7 @@ func (f *finder) literal(i int, lit string, over bool) int {
 	return i
 }
 
-func (r *reader) piece(p *piece) bool {
+func (r *tokenReader) piece(p *piece) bool {
 	if p.lit != "" {
 		if !r.has(r.q, p.lit) {
 			next := r.q
@@ -258,4 +258,4 @@ func (r *reader) piece(p *piece) bool {
 	}
 }
 
-func (r *reader) keep(b []byte) { r.n += copy(r.buf[r.n:], b) }
+func (r *tokenReader) keep(b []byte) { r.n += copy(r.buf[r.n:], b) }

@@ -117,7 +117,7 @@ func (f *finder) ofVendor(v *value, kind nameKind) bool {
 	}
 	inner := finder{b: tok}
 	for _, fm := range kind.vendor {
-		r := reader{finder: &inner}
+		r := tokenReader{finder: &inner}
 		ok := true
 		for k := range fm.pieces {
 			ok = ok && r.piece(&fm.pieces[k])
