@@ -194,7 +194,7 @@ type placement struct {
 	json bool // the result is a JSON document already
 }
 
-func quoted(s string) string {
+func inJSON(s string) string {
 	b, _ := json.Marshal(s)
 	return string(b)
 }
@@ -207,13 +207,13 @@ var placements = []placement{
 		return "export A=1\nexport " + n + "=\"" + s + "\"\nexport B=2\n"
 	}, false},
 	{"JSON", func(r *rand.Rand, n, s string) string {
-		return `{"id": 7, ` + quoted(n) + `: ` + quoted(s) + `, "on": true}`
+		return `{"id": 7, ` + inJSON(n) + `: ` + inJSON(s) + `, "on": true}`
 	}, true},
 	{"JSON, compact", func(r *rand.Rand, n, s string) string {
-		return `{"settings":{` + quoted(n) + `:` + quoted(s) + `},"list":[1,2]}`
+		return `{"settings":{` + inJSON(n) + `:` + inJSON(s) + `},"list":[1,2]}`
 	}, true},
 	{"JSON in a message", func(r *rand.Rand, n, s string) string {
-		return "I get an error with this:\n" + `{"user": "ann", ` + quoted(n) + `: ` + quoted(s) + `}` + "\nWhat is wrong?"
+		return "I get an error with this:\n" + `{"user": "ann", ` + inJSON(n) + `: ` + inJSON(s) + `}` + "\nWhat is wrong?"
 	}, false},
 	{"YAML", func(r *rand.Rand, n, s string) string {
 		return "service:\n  name: shop\n  " + n + ": " + s + "\n  replicas: 2\n"
@@ -337,7 +337,7 @@ func TestSecretsAreFound(t *testing.T) {
 			case p.json:
 				out = string(privacy.ScrubJSON([]byte(doc), false))
 			default:
-				doc = `[{"role":"user","content":` + quoted(text) + `}]`
+				doc = `[{"role":"user","content":` + inJSON(text) + `}]`
 				out = string(privacy.ScrubJSON([]byte(doc), false))
 			}
 			if in == "message" && !json.Valid([]byte(out)) {
@@ -444,7 +444,7 @@ func TestNearMissesStay(t *testing.T) {
 		case len(d.contexts) > 0:
 			for _, c := range d.contexts {
 				for _, p := range []string{"${" + c + "}", "$" + c, "<" + strings.ToLower(c) + ">", "os.environ[\"" + c + "\"]", "{{ " + strings.ToLower(c) + " }}", "null", "required", "your-key-here", "********", "xxxxxxxxxxxxxxxxxxxxxxxx", "", "..."} {
-					misses = append(misses, c+"="+p, c+": "+p, `{"`+c+`": `+quoted(p)+`}`)
+					misses = append(misses, c+"="+p, c+": "+p, `{"`+c+`": `+inJSON(p)+`}`)
 				}
 				misses = append(misses, "Set "+c+" to the key that you were given, or leave "+c+" empty.")
 			}
@@ -465,7 +465,7 @@ func TestNearMissesStay(t *testing.T) {
 			if got := privacy.ScrubText(m, false); got != m {
 				t.Errorf("%s: %q became %q", d.name, m, got)
 			}
-			if got, want := string(privacy.ScrubJSON([]byte(quoted(m)), false)), quoted(m); got != want {
+			if got, want := string(privacy.ScrubJSON([]byte(inJSON(m)), false)), inJSON(m); got != want {
 				t.Errorf("%s: %s became %s", d.name, want, got)
 			}
 		}

@@ -189,7 +189,7 @@ func TestScrubLeavesIDs(t *testing.T) {
 				if got := privacy.ScrubText(doc, false); got != doc {
 					t.Fatalf("%s: %q became %q", name, doc, got)
 				}
-				if got, want := string(privacy.ScrubJSON([]byte(quoted(doc)), false)), quoted(doc); got != want {
+				if got, want := string(privacy.ScrubJSON([]byte(inJSON(doc)), false)), inJSON(doc); got != want {
 					t.Fatalf("%s: %s became %s", name, want, got)
 				}
 			}

@@ -366,7 +366,7 @@ var prose = func() []byte {
 // time of the processor a megabyte takes, whatever else the machine does.
 func BenchmarkScrub(b *testing.B) {
 	mega := func(unit string) []byte {
-		return []byte(`[{"role":"user","content":` + quoted(strings.Repeat(unit, max(1, 1<<20/len(unit)))) + `}]`)
+		return []byte(`[{"role":"user","content":` + inJSON(strings.Repeat(unit, max(1, 1<<20/len(unit)))) + `}]`)
 	}
 	source, err := os.ReadFile("secrets_assign.go")
 	if err != nil {
