@@ -19,6 +19,7 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/disk"
 	"github.com/hedgerow/hedgerow/internal/store"
 )
 
@@ -42,6 +43,8 @@ type config struct {
 	JournalSync         string
 	JournalSyncInterval time.Duration
 	NATSURL             string
+	// MinFreeDisk is "auto", a size or a percentage; see disk.ParseLimit.
+	MinFreeDisk string
 	// StoreMemory is "auto" or a size; storeMemory() reads it.
 	StoreMemory string
 
@@ -94,6 +97,18 @@ const (
 // --roles, has none of its own and all of its server's.
 func (c *config) has(role string) bool {
 	return c.Roles == "" || slices.Contains(c.roles(), role)
+}
+
+// refuseSplit refuses what would split events between stores, or leave them in a
+// journal that nobody reads.
+func (c *config) refuseSplit() error {
+	switch {
+	case c.NATSURL != "" && slices.ContainsFunc(strings.Split(allRoles, ","), func(r string) bool { return !c.has(r) }):
+		return configError("roles: with nats_url a process has to run all of "+allRoles, "leave roles out: the store is one file of one process, so that processes which share a NATS cluster would each have a part of the events", nil)
+	case !c.has(roleSinks):
+		return configError("roles: without "+roleSinks+" nothing is stored, delivered or deleted after its retention", "add "+roleSinks+" to roles, or leave roles out", nil)
+	}
+	return nil
 }
 
 func (c *config) roles() []string {
@@ -162,7 +177,7 @@ func (c *config) flags() []cli.Flag {
 		dataFlag(c),
 		str(&c.Listen, "listen", "127.0.0.1:4100", "address to listen on"),
 		str(&c.OTLPGRPCListen, "otlp-grpc-listen", "", "address for OpenTelemetry over gRPC, usually 127.0.0.1:4317 (default: OTLP over HTTP only)"),
-		str(&c.Roles, "roles", allRoles, "parts that this process runs, to scale them apart on one NATS cluster: "+allRoles),
+		str(&c.Roles, "roles", allRoles, "parts that this process runs: "+allRoles),
 		str(&c.PublicURL, "public-url", "", "base URL under which people and PostHog links reach hedgerow (default: http:// and the address)"),
 		str(&c.TrustedProxies, "trusted-proxies", "", "networks of reverse proxies whose X-Forwarded-For tells who signs in, as a comma list: 10.0.0.0/8,172.18.0.2 (loopback always is)"),
 		str(&c.LogLevel, "log-level", "info", "debug, info, warn or error"),
@@ -170,7 +185,8 @@ func (c *config) flags() []cli.Flag {
 		str(&c.JournalMaxBytes, "journal-max-bytes", "4GiB", "bound of the journal on disk; beyond it new events are refused"),
 		str(&c.JournalSync, "journal-sync", "interval", "interval (survives a killed process; a power cut loses at most the interval) or always (fsync before each acknowledgement)"),
 		dur(&c.JournalSyncInterval, "journal-sync-interval", time.Second, "time between two syncs to disk with --journal-sync interval"),
-		str(&c.StoreMemory, "store-memory", autoMemory, "memory that the store may take for questions: a size, or auto, which grows with the store"),
+		str(&c.StoreMemory, "store-memory", auto, "memory that the store may take for questions: a size, or auto, which grows with the store"),
+		str(&c.MinFreeDisk, "min-free-disk", auto, "space that stays free on the data folder's disk: a size, a part of the disk as 5%, or auto: 2% within 512 MiB and 10 GiB; at most a quarter of the disk"),
 		str(&c.NATSURL, "nats-url", "", "external NATS cluster instead of the embedded one"),
 		str(&c.UpstreamOpenAI, "upstream-openai", "", "base URL in place of https://api.openai.com"),
 		str(&c.UpstreamAnthropic, "upstream-anthropic", "", "base URL in place of https://api.anthropic.com"),
@@ -351,6 +367,12 @@ func (c *config) validate() error {
 			return configError(fmt.Sprintf("roles: there is no role %q", r), "use one or more of "+allRoles, nil)
 		}
 	}
+	if err := c.refuseSplit(); err != nil {
+		return err
+	}
+	if _, err := disk.ParseLimit(c.MinFreeDisk, parseSize); err != nil {
+		return configError(fmt.Sprintf("min_free_disk: %q is neither auto, a size nor a part of the disk", c.MinFreeDisk), "leave it out for auto, or write a number with a unit, for example 2GiB or 5%", err)
+	}
 	if _, err := c.proxies(); err != nil {
 		return configError(fmt.Sprintf("trusted_proxies: %q is not a list of networks", c.TrustedProxies), "write addresses or networks with commas between, for example 10.0.0.0/8,172.18.0.2", err)
 	}
@@ -394,12 +416,12 @@ func (c *config) validate() error {
 	return nil
 }
 
-// autoMemory is the store's memory where it goes with the store.
-const autoMemory = "auto"
+// auto stands for a default that goes with the machine.
+const auto = "auto"
 
 // storeMemory is the store's memory in bytes, 0 where it goes with the store.
 func (c *config) storeMemory() (int64, error) {
-	if c.StoreMemory == autoMemory || c.StoreMemory == "" {
+	if c.StoreMemory == auto || c.StoreMemory == "" {
 		return 0, nil
 	}
 	n, err := parseSize(c.StoreMemory)

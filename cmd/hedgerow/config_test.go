@@ -196,3 +196,41 @@ func TestConfigurationPage(t *testing.T) {
 		}
 	}
 }
+
+// TestRefusedRoles has what would split events or leave them unread, and what
+// would not.
+func TestRefusedRoles(t *testing.T) {
+	for _, c := range []struct {
+		nats, roles string
+		want        string // in the message; "" where it is accepted
+	}{
+		{"", "", ""},
+		{"", allRoles, ""},
+		{"", "sinks,web", ""},
+		{"", "gateway, ingest, sinks", ""},
+		{"", "gateway", "roles: without sinks nothing is stored"},
+		{"", "web", "roles: without sinks nothing is stored"},
+		{"nats://n:4222", "", ""},
+		{"nats://n:4222", "web,sinks,ingest,gateway", ""},
+		{"nats://n:4222", "sinks", "roles: with nats_url a process has to run all of"},
+		{"nats://n:4222", "gateway,ingest", "roles: with nats_url a process has to run all of"},
+	} {
+		err := (&config{NATSURL: c.nats, Roles: c.roles}).refuseSplit()
+		if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+			t.Errorf("nats_url %q, roles %q: %v, want %q", c.nats, c.roles, err, c.want)
+		}
+		var exit *exitError
+		if err != nil && (!errors.As(err, &exit) || exit.code != exitConfig || event.AsError(err).Hint == "") {
+			t.Errorf("nats_url %q, roles %q: %v is no configuration error with a hint", c.nats, c.roles, err)
+		}
+	}
+}
+
+func TestMinFreeDisk(t *testing.T) {
+	for text, good := range map[string]bool{"": true, "auto": true, "2GiB": true, "5%": true, "0": true, "a lot": false, "120%": false, "-1": false} {
+		c := &config{Listen: "127.0.0.1:4100", LogLevel: "info", LogFormat: "text", JournalSync: "interval", JournalMaxBytes: "1GiB", BufferBudget: "1GiB", CaptureQueue: 1, MinFreeDisk: text}
+		if err := c.validate(); good && err != nil || !good && (err == nil || !strings.Contains(err.Error(), "min_free_disk")) {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}

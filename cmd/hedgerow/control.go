@@ -40,9 +40,9 @@ func (c *config) openControl(ctx context.Context) (*control, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.first.First && !c.quiet {
+	if first := a.firstStart.Load(); first.First && !c.quiet {
 		// The folder was new: nobody else will ever show these.
-		fmt.Fprintf(os.Stderr, "hedgerow: %s is a new data folder\n  API key            %s   (shown this once)\n  sign in            start hedgerow serve, then hedgerow project sign-in-link\n", c.Data, a.first.APIKey.Reveal())
+		fmt.Fprintf(os.Stderr, "hedgerow: %s is a new data folder\n  API key            %s   (shown this once)\n  sign in            start hedgerow serve, then hedgerow project sign-in-link\n", c.Data, first.APIKey.Reveal())
 	}
 	ctl, err := dialControl(ctx, c.socketPath())
 	if err != nil {

@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -22,51 +20,6 @@ func connectionQueue(id string) string { return "posthog-" + id }
 // event: connecting PostHog today does not send it last week.
 func (a *app) openConnectionQueue(ctx context.Context, c project.Connection) (event.Queue, error) {
 	return a.journal.Queue(ctx, connectionQueue(c.ID), journal.QueueOptions{Project: c.ProjectID, From: journal.FromNow})
-}
-
-// openDelivery starts the delivery to every connection. The queues are there
-// before the first call is let in, so that no event falls between.
-func (a *app) openDelivery(ctx context.Context) error {
-	for _, c := range a.registry.Snapshot().AllConnections() {
-		if !c.Enabled {
-			continue
-		}
-		if _, err := a.openConnectionQueue(ctx, c); err != nil {
-			return dataError(err)
-		}
-	}
-	// A connection that was deleted while no server ran has left its queue, which
-	// would keep the journal from dropping events.
-	queues, err := a.journal.Queues(ctx)
-	if err != nil {
-		return dataError(err)
-	}
-	for _, q := range queues {
-		id, ok := strings.CutPrefix(q.Name, connectionQueue(""))
-		if _, known := a.registry.Snapshot().Connection(id); !ok || known {
-			continue
-		}
-		if err := a.journal.DeleteQueue(ctx, q.Name); err != nil {
-			a.log.Warn("the queue of a deleted PostHog connection could not be dropped", "connection", id, "err", err)
-		}
-	}
-	a.delivery = posthog.NewManager(posthog.Config{
-		Snapshot: a.registry.Snapshot, Changes: a.registry.Changes,
-		OpenQueue: a.openConnectionQueue,
-		DropQueue: func(ctx context.Context, id string) error { return a.journal.DeleteQueue(ctx, connectionQueue(id)) },
-		Full:      a.journalFill,
-		Shape:     shape,
-		TraceURL: func(e *event.Event) string {
-			if e.TraceID == "" {
-				return ""
-			}
-			return a.cfg.PublicURL + "/traces/" + url.PathEscape(e.TraceID)
-		},
-		AllowInsecureHosts: a.cfg.AllowInsecurePostHog, Version: buildVersion(),
-		Logger: a.log.With("part", "posthog"), Registerer: a.metrics,
-	})
-	a.run("PostHog delivery", a.delivery.Run)
-	return nil
 }
 
 func (a *app) journalFill() float64 {
@@ -92,7 +45,7 @@ func (c connections) Test(ctx context.Context, conn project.Connection) api.Test
 }
 
 func (c connections) Delivery(conn project.Connection) api.Delivery {
-	if c.a.delivery == nil || c.a.listener == nil {
+	if c.a.delivery.Load() == nil || c.a.listener == nil {
 		d := api.Delivery{State: "stopped"} // no server runs
 		if !conn.Enabled {
 			d.State = posthog.StateDisabled
@@ -100,7 +53,7 @@ func (c connections) Delivery(conn project.Connection) api.Delivery {
 		c.a.waiting(conn, &d)
 		return d
 	}
-	s := c.a.delivery.Status(conn.ID)
+	s := c.a.delivery.Load().Status(conn.ID)
 	d := api.Delivery{State: s.State, LastError: s.LastError, Sent: s.Sent, Failed: s.Failed, Retried: s.Retried, Dead: s.Dead, LagSeconds: s.Lag.Seconds()}
 	if !s.LastSuccess.IsZero() {
 		at := s.LastSuccess.UTC()
@@ -164,8 +117,8 @@ func (d pageDelivery) Test(ctx context.Context, c project.Connection) posthog.Te
 
 func (d pageDelivery) Health(c project.Connection) web.Health {
 	h := web.Health{Status: posthog.Status{State: posthog.StateDisabled}}
-	if d.a.delivery != nil {
-		h.Status = d.a.delivery.Status(c.ID)
+	if d.a.delivery.Load() != nil {
+		h.Status = d.a.delivery.Load().Status(c.ID)
 	}
 	var waiting api.Delivery
 	d.a.waiting(c, &waiting)
@@ -194,15 +147,19 @@ func (d pageDelivery) DeadLetters(ctx context.Context, c project.Connection, lim
 // the order of appending, and what is stored was appended before.
 func (d pageDelivery) Outgoing(ctx context.Context, c project.Connection, uuid string) (web.Outgoing, error) {
 	var out web.Outgoing
+	m := d.a.delivery.Load()
+	if m == nil {
+		return out, errNotOpen("the delivery")
+	}
 	e, stored, err := d.a.query.Original(ctx, c.ProjectID, uuid)
 	if err != nil {
 		return out, err
 	}
 	p, _ := d.a.registry.Snapshot().Project(c.ProjectID)
-	if out.Bodies, err = d.a.delivery.Made(c, p, e); err != nil {
+	if out.Bodies, err = m.Made(c, p, e); err != nil {
 		return out, err
 	}
-	if at, ok := d.a.delivery.SentAt(c.ID, uuid); ok {
+	if at, ok := m.SentAt(c.ID, uuid); ok {
 		out.State, out.At = web.OutSent, at
 		return out, nil
 	}

@@ -62,7 +62,7 @@ func demo(ctx context.Context, cmd *cli.Command, c *config) error {
 	w := cmd.Root().Writer
 	fmt.Fprint(w, "DEMO: all data is simulated. The provider, the traffic and the PostHog project are made up; no key is used and nothing leaves this machine.\n\n")
 	a.banner(w)
-	if !a.first.First {
+	if !a.firstStart.Load().First {
 		// A demo that is started again shows a way in again.
 		if token, _, err := a.registry.AdminLink(ctx); err == nil {
 			fmt.Fprintf(w, "  %-18s %s\n\n", "sign in", api.SignInURL(c.PublicURL, token))

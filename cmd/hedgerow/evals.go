@@ -14,6 +14,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/gateway"
 	"github.com/hedgerow/hedgerow/internal/journal"
 	"github.com/hedgerow/hedgerow/internal/privacy"
+	"github.com/hedgerow/hedgerow/internal/supervise"
 )
 
 // The key-value buckets of internal/eval: checks, and what judges spend.
@@ -31,29 +32,38 @@ const (
 
 // openChecks opens the settings of checks and the datasets, which a subcommand needs too.
 func (a *app) openChecks(ctx context.Context) error {
-	kv, err := a.journal.KeyValue(ctx, checksBucket, 1)
-	if err != nil {
-		return dataError(err)
-	}
-	spending, err := a.journal.KeyValue(ctx, spendingBucket, 1)
-	if err != nil {
-		return dataError(err)
-	}
-	a.checks, err = eval.Open(ctx, kv, spending, eval.Options{Audit: a.registry.Audit, Logger: a.log.With("part", "eval")})
-	if err != nil {
-		return dataError(err)
-	}
-	a.onClose("checks", func(context.Context) error { return a.checks.Close() })
-	var b dataset.Buckets
-	for name, to := range map[string]*jetstream.KeyValue{setsBucket: &b.Sets, runsBucket: &b.Runs, itemsBucket: &b.Items} {
-		if *to, err = a.journal.KeyValue(ctx, name, 1); err != nil {
+	if a.checks == nil {
+		kv, err := a.journal.KeyValue(ctx, checksBucket, 1)
+		if err != nil {
+			return err
+		}
+		spending, err := a.journal.KeyValue(ctx, spendingBucket, 1)
+		if err != nil {
+			return err
+		}
+		checks, err := eval.Open(ctx, kv, spending, eval.Options{Audit: a.registry.Audit, Logger: a.log.With("part", "eval")})
+		if err != nil {
 			return dataError(err)
 		}
+		a.checks = checks
+		a.watch(checks)
+		a.onClose(closeData, "checks", func(context.Context) error { return checks.Close() })
 	}
-	if a.datasets, err = dataset.Open(ctx, b, dataset.Options{Audit: a.registry.Audit, Logger: a.log.With("part", "dataset")}); err != nil {
+	var b dataset.Buckets
+	for name, to := range map[string]*jetstream.KeyValue{setsBucket: &b.Sets, runsBucket: &b.Runs, itemsBucket: &b.Items} {
+		kv, err := a.journal.KeyValue(ctx, name, 1)
+		if err != nil {
+			return err
+		}
+		*to = kv
+	}
+	sets, err := dataset.Open(ctx, b, dataset.Options{Audit: a.registry.Audit, Logger: a.log.With("part", "dataset")})
+	if err != nil {
 		return dataError(err)
 	}
-	a.onClose("datasets", func(context.Context) error { return a.datasets.Close() })
+	a.datasets = sets
+	a.watch(sets)
+	a.onClose(closeData, "datasets", func(context.Context) error { return a.datasets.Close() })
 	a.runner = &eval.Runner{Budget: a.checks.Budget(), Logger: a.log.With("part", "eval")}
 	return nil
 }
@@ -62,27 +72,31 @@ func (a *app) openChecks(ctx context.Context) error {
 // are asked through.
 func (a *app) openEvals(ctx context.Context) error {
 	a.runner.Caller = modelCaller{a}
-	a.runs = &dataset.Runner{Registry: a.datasets, Prompts: a.prompts, Checks: a.checks, Evals: a.runner, Caller: a.runner.Caller, Append: a.doors, Logger: a.log.With("part", "dataset")}
-	a.onClose("runs of datasets", a.runs.Close)
-	if a.cfg.NATSURL == "" { // nobody else works on this data folder: what runs was left by a process that was killed
-		if err := a.datasets.Interrupted(ctx); err != nil {
-			return dataError(err)
-		}
+	a.runs = &dataset.Runner{Registry: a.datasets, Prompts: a.prompts, Checks: a.checks, Evals: a.runner, Caller: a.runner.Caller, Append: a.intake, Logger: a.log.With("part", "dataset")}
+	a.onClose(closeCalls, "runs of datasets", a.runs.Close)
+	// Nobody else works on this data folder: what runs was left by a process that
+	// was killed.
+	if err := a.datasets.Interrupted(ctx); err != nil {
+		a.log.Error("runs of datasets that a killed process left cannot be noted as broken off; hedgerow tries again", "err", err)
+		a.supervise(closeSinks, supervise.Loop{Name: "runs left behind", Once: true, Run: a.datasets.Interrupted})
 	}
 	if !a.cfg.has(roleSinks) {
-		return nil // another process on the same NATS cluster runs them
+		return nil
 	}
-	a.evals = &eval.Manager{Registry: a.checks, Runner: a.runner, Append: a.doors, Queues: evalQueues{a.journal}, Logger: a.log.With("part", "eval"), Registerer: a.metrics}
-	a.run("checks at work", a.evals.Run)
+	a.run(closeCalls, "checks at work", func(ctx context.Context) error {
+		m := &eval.Manager{Registry: a.checks, Runner: a.runner, Append: a.intake, Queues: evalQueues{a.journal}, Logger: a.log.With("part", "eval"), Registerer: a.metrics}
+		a.evals.Store(m)
+		return m.Run(ctx)
+	})
 	return nil
 }
 
 // checkState is how a check goes in this process.
 func (a *app) checkState(id string) eval.State {
-	if a.evals == nil {
-		return eval.State{}
+	if m := a.evals.Load(); m != nil {
+		return m.State(id)
 	}
-	return a.evals.State(id)
+	return eval.State{}
 }
 
 // evalQueues offers the journal to the checks.

@@ -23,17 +23,17 @@ func (a *app) withdraw(ctx context.Context, actor string, d *experiment.Definiti
 func (a *app) openExperiments(ctx context.Context) error {
 	kv, err := a.journal.KeyValue(ctx, experimentsBucket, 1)
 	if err != nil {
-		return dataError(err)
+		return err
 	}
 	log := a.log.With("part", "experiment")
 	a.experiments, err = experiment.Open(ctx, kv, experiment.Options{Audit: a.registry.Audit, Logger: log})
 	if err != nil {
 		return dataError(err)
 	}
-	a.onClose("experiments", func(context.Context) error { return a.experiments.Close() })
+	a.onClose(closeData, "experiments", func(context.Context) error { return a.experiments.Close() })
 	a.desk = &experiment.Desk{Ask: a.query}
 	client := posthog.NewHTTPClient(posthog.ClientConfig{}, a.cfg.AllowInsecurePostHog)
-	a.onClose("alerts", func(context.Context) error { client.CloseIdleConnections(); return nil })
+	a.onClose(closeLast, "alerts", func(context.Context) error { client.CloseIdleConnections(); return nil })
 	a.alerts = &experiment.Sender{Client: client, Project: func(id string) (project.Project, bool) { return a.registry.Snapshot().Project(id) }, URL: a.cfg.PublicURL}
 	if a.cfg.SMTPURL != "" {
 		if a.alerts.Mailer, err = experiment.NewMailer(a.cfg.SMTPURL, a.cfg.SMTPFrom, nil); err != nil {
@@ -50,6 +50,6 @@ func (a *app) openExperiments(ctx context.Context) error {
 			return a.cfg.PublicURL + "/p/" + d.Project + "/experiments/" + d.ID
 		},
 	}
-	a.run("guardrails", guard.Run)
+	a.runSink("guardrails", guard.Run)
 	return nil
 }

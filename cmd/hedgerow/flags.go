@@ -12,17 +12,17 @@ import (
 )
 
 // openFlags makes the flags of connected PostHogs. Their events take the way of
-// all others, once there are doors: subcommands have none.
+// all others; subcommands have none.
 func (a *app) openFlags() {
 	a.flags = posthog.NewFlags(posthog.FlagsConfig{
 		Connection: func(projectID string) (project.Connection, bool) {
-			return a.registry.Snapshot().FlagConnection(projectID)
+			return a.snapshot().FlagConnection(projectID)
 		},
 		Append: func(ctx context.Context, events ...*event.Event) error {
-			if a.doors == nil {
+			if a.listener == nil {
 				return nil
 			}
-			return a.doors.Append(ctx, events...)
+			return a.intake.Append(ctx, events...)
 		},
 		OutboundID:         a.outboundID,
 		AllowInsecureHosts: a.cfg.AllowInsecurePostHog, Version: buildVersion(), Logger: a.log.With("part", "flags"),
@@ -32,7 +32,7 @@ func (a *app) openFlags() {
 // outboundID is the id by which a connection's PostHog knows a user: the one that
 // shape gives its events.
 func (a *app) outboundID(c project.Connection, id string) string {
-	p, ok := a.registry.Snapshot().Project(c.ProjectID)
+	p, ok := a.snapshot().Project(c.ProjectID)
 	if ok && (c.HashDistinctIDs || p.Settings.HashDistinctIDs) {
 		return privacy.HashID([]byte(p.HashKey.Reveal()), id)
 	}
@@ -43,7 +43,11 @@ func (a *app) outboundID(c project.Connection, id string) string {
 type gatewayPrompts struct{ a *app }
 
 func (g gatewayPrompts) Render(ctx context.Context, ask gateway.PromptAsk) (gateway.Prompt, error) {
-	s, err := g.a.prompts.Resolve(ctx, ask.ProjectID, ask.Name, ask.Version, flag.User{DistinctID: ask.DistinctID})
+	prompts := g.a.library.Load()
+	if prompts == nil {
+		return gateway.Prompt{}, errNotOpen("the prompts")
+	}
+	s, err := prompts.Resolve(ctx, ask.ProjectID, ask.Name, ask.Version, flag.User{DistinctID: ask.DistinctID})
 	if err != nil {
 		return gateway.Prompt{}, err
 	}

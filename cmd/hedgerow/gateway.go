@@ -6,7 +6,6 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/gateway"
-	"github.com/hedgerow/hedgerow/internal/otlp"
 	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
@@ -44,21 +43,28 @@ func (a *app) gatewayConfig(e gateway.Appender) gateway.Config {
 		ups[name] = u
 	}
 	return gateway.Config{
-		Upstreams: ups, Authorize: a.authorize, Append: e, Telemetry: otlp.IsPath, Prompts: gatewayPrompts{a}, Logger: a.log.With("part", "gateway"), Registerer: a.metrics,
+		Upstreams: ups, Authorize: a.authorize, Append: e, Prompts: gatewayPrompts{a}, Logger: a.log.With("part", "gateway"), Registerer: a.metrics,
 		Limits: gateway.Limits{Queue: a.cfg.CaptureQueue, RequestBudget: mustSize(a.cfg.BufferBudget)},
 	}
 }
+
+// provisional stands for the first project while it cannot be made: it will have
+// this id.
+var provisional = []project.Project{{ID: project.DefaultID, Settings: project.DefaultSettings()}}
 
 // authorize lets a call in. With a key its project is the key's. Without one
 // only a hedgerow on a loopback address with a single project knows whose call
 // it is.
 func (a *app) authorize(key string, r *http.Request) (gateway.Grant, error) {
-	snap := a.registry.Snapshot()
+	snap := a.snapshot()
 	var id string
 	var usage bool
 	if own, ok := gateway.OwnProject(r); ok {
 		id = own
 	} else if key != "" {
+		if !a.projectsKnown() {
+			return gateway.Grant{}, errNotOpen("the settings")
+		}
 		p, k, ok := snap.ProjectByAPIKey(key)
 		if !ok {
 			return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "this hedgerow key is not known", "check it, or make a new one with hedgerow project add-key", nil)
@@ -71,6 +77,9 @@ func (a *app) authorize(key string, r *http.Request) (gateway.Grant, error) {
 		id, usage = p.ID, p.Settings.IncludeUsage
 	} else {
 		projects := snap.Projects()
+		if !a.projectsKnown() {
+			projects = provisional
+		}
 		if len(projects) != 1 || a.cfg.RequireKey || !isLoopback(a.listener.Addr().String()) {
 			return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "this hedgerow needs a key", "send X-Hedgerow-Key: hr_… beside your provider's key; hedgerow project add-key makes one", nil)
 		}
@@ -83,7 +92,7 @@ func (a *app) authorize(key string, r *http.Request) (gateway.Grant, error) {
 			return c.Enabled && (c.Schema == project.SchemaLLMEvents || c.Schema == project.SchemaBoth)
 		}),
 		ProviderKey: func(name string) (string, bool) {
-			s, ok := a.registry.Snapshot().ProviderKey(id, name)
+			s, ok := a.snapshot().ProviderKey(id, name)
 			return s.Reveal(), ok
 		},
 	}, nil

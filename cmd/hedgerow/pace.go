@@ -4,9 +4,6 @@ import (
 	"context"
 	"sync"
 	"time"
-
-	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/ingest"
 )
 
 // The doors for events wait for the store when it is behind by paceLag, each
@@ -95,16 +92,4 @@ func (p *pace) run(ctx context.Context, appended, ended func() uint64) error {
 			p.look(now, appended(), done)
 		}
 	}
-}
-
-// paced is an Appender that waits for the pace first. It is for doors whose
-// callers wait for an answer anyhow, never for the gateway.
-type paced struct {
-	*ingest.Joiner
-	pace *pace
-}
-
-func (p paced) Append(ctx context.Context, events ...*event.Event) error {
-	p.pace.wait(ctx)
-	return p.Joiner.Append(ctx, events...)
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/health"
 	"github.com/hedgerow/hedgerow/internal/price"
 )
 
@@ -24,14 +25,18 @@ const priceFeed = "https://openrouter.ai/api/v1/models"
 // loadPrices lays the synced prices and the configuration's own over the
 // built-in table.
 func loadPrices(c *config) (*price.Table, error) {
-	t := price.Default()
 	overlay, err := price.Load(c.path("prices.json"))
 	switch {
-	case err == nil:
-		t = t.WithSynced(overlay)
-	case !errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist):
+		return c.ownPrices(price.Default())
+	case err != nil:
 		return nil, err
 	}
+	return c.ownPrices(price.Default().WithSynced(overlay))
+}
+
+// ownPrices lays the configuration's prices over a table.
+func (c *config) ownPrices(t *price.Table) (*price.Table, error) {
 	if c.Prices.Kind != 0 {
 		rows, err := price.RowsFromYAML(&c.Prices)
 		if err != nil {
@@ -43,6 +48,41 @@ func loadPrices(c *config) (*price.Table, error) {
 		t = t.WithAliases("azure", c.AzureDeployments)
 	}
 	return t, nil
+}
+
+// openPrices loads the prices. Synced ones that cannot be read are no reason not
+// to start: costs then come from the other tables, which the report says.
+func (a *app) openPrices(context.Context) error {
+	a.reports.add(func() health.Report {
+		if r := a.pricesReport.Load(); r != nil {
+			return *r
+		}
+		return health.Report{Component: "prices", Status: health.OK, Since: a.started}
+	})
+	err := a.reloadPrices()
+	if err == nil {
+		return nil
+	}
+	t, own := a.cfg.ownPrices(price.Default())
+	if own != nil {
+		return &exitError{exitConfig, own}
+	}
+	a.prices.Store(t)
+	file := a.cfg.path("prices.json")
+	a.pricesReport.Store(&health.Report{Component: "prices", Status: health.Degraded, Message: "the synced prices in " + file + " cannot be read: costs are computed with the built-in ones",
+		Hint: "run hedgerow prices sync, which writes the file anew", Since: time.Now()})
+	a.log.Error("the synced prices cannot be read: costs are computed with the built-in ones", "file", file, "err", err)
+	return nil
+}
+
+func (a *app) reloadPrices() error {
+	t, err := loadPrices(a.cfg)
+	if err != nil {
+		return err
+	}
+	a.prices.Store(t)
+	a.pricesReport.Store(nil)
+	return nil
 }
 
 func pricesCommand() *cli.Command {
@@ -124,6 +164,9 @@ func pricesCommand() *cli.Command {
 
 func syncPrices(ctx context.Context, cmd *cli.Command, c *config, load func(*cli.Command) (*price.Table, error)) error {
 	old, err := load(cmd)
+	if exit := (*exitError)(nil); err != nil && !errors.As(err, &exit) {
+		old, err = c.ownPrices(price.Default()) // a file that cannot be read is written anew
+	}
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -29,15 +30,37 @@ func serveCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			a.banner(cmd.Root().Writer)
+			a.greet(ctx, cmd.Root().Writer)
 			a.giveBackStart()
 			go a.tuneHeap(ctx)
-			<-ctx.Done()
+			<-ctx.Done() // nothing else ends a server that has started
 			a.log.Info("stopping", "grace", c.ShutdownGrace)
 			a.close(context.WithoutCancel(ctx))
 			return nil
 		},
 	}
+}
+
+// greet prints the banner. Where the first project is not made yet, it says what
+// is wrong and what to do, and the banner follows once it is.
+func (a *app) greet(ctx context.Context, w io.Writer) {
+	select {
+	case <-a.known:
+		a.banner(w)
+		return
+	default:
+	}
+	worst := worstOf(a.reports.all())
+	fmt.Fprintf(w, "hedgerow %s listens on %s and passes calls, but cannot record them yet\n\n  %s\n", buildVersion(), a.cfg.PublicURL, cmp.Or(worst.Message, "the settings cannot be written"))
+	fmt.Fprintf(w, "  to do: %s\n  The project token and the API key follow here once that is done; no restart is needed.\n\n", cmp.Or(worst.Hint, "see the log"))
+	a.log.Error("hedgerow passes calls, but cannot record them yet", "component", worst.Component, "problem", worst.Message, "to_do", worst.Hint)
+	go func() {
+		select {
+		case <-a.known:
+			a.banner(w)
+		case <-ctx.Done():
+		}
+	}()
 }
 
 // banner says where hedgerow listens and how to use it. The API key and the
@@ -46,11 +69,12 @@ func (a *app) banner(w io.Writer) {
 	base := a.cfg.PublicURL
 	p := func(label, value string) { fmt.Fprintf(w, "  %-18s %s\n", label, value) }
 	fmt.Fprintf(w, "hedgerow %s listens on %s\n\n", buildVersion(), base)
-	p("project", a.first.Project.Name)
-	p("project token", a.first.Project.Token)
-	if a.first.First {
-		p("API key", a.first.APIKey.Reveal()+"   (shown this once)")
-		p("sign in", api.SignInURL(base, a.first.SignInToken.Reveal())+"   (works once, for 24 hours)")
+	first := a.firstStart.Load()
+	p("project", first.Project.Name)
+	p("project token", first.Project.Token)
+	if first.First {
+		p("API key", first.APIKey.Reveal()+"   (shown this once)")
+		p("sign in", api.SignInURL(base, first.SignInToken.Reveal())+"   (works once, for 24 hours)")
 	} else {
 		p("sign in", "hedgerow project sign-in-link prints a one-time link")
 	}
@@ -62,7 +86,7 @@ func (a *app) banner(w io.Writer) {
 		p(name, "base URL "+base+"/"+name)
 	}
 	p("events", "curl -H 'Authorization: Bearer hr_…' "+base+"/api/v1/events")
-	if list := a.registry.Snapshot().Connections(a.first.Project.ID); len(list) == 0 {
+	if list := a.registry.Snapshot().Connections(first.Project.ID); len(list) == 0 {
 		p("PostHog", "not connected: POSTHOG_API_KEY=phc_… hedgerow connection set")
 	} else {
 		var names []string
@@ -101,7 +125,7 @@ func (a *app) tuneHeap(ctx context.Context) {
 		case <-settled:
 			a.giveBackStart()
 		case <-tick.C:
-			calls, events := a.gateway.Stats().Calls, a.journal.Appended()
+			calls, events := a.gateway.Stats().Calls, a.appended()
 			want := little
 			if calls-callsBefore > busy || events-eventsBefore > busy {
 				want = much
@@ -123,4 +147,12 @@ func (a *app) giveBackStart() {
 	if err := dropStartPages(); err != nil {
 		a.log.Debug("give the start's pages back", "err", err)
 	}
+}
+
+// appended is how many events the journal has been given.
+func (a *app) appended() uint64 {
+	if j := a.taken.Load(); j != nil {
+		return j.Appended()
+	}
+	return 0
 }

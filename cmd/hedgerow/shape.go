@@ -18,49 +18,37 @@ import (
 // A filter by name knows the names of both vocabularies: one that names
 // llm_request_failed lets that out of a call and nothing else, one that names
 // $ai_generation whatever the vocabulary makes of the call.
-func shape(c project.Connection, p project.Project, e *event.Event) posthog.Shaped {
-	if e.IsSpanContent() {
-		return posthog.Shaped{} // for the store alone: content of an event that leaves by itself
-	}
+func shape(c project.Connection, p project.Project, e *event.Event) []*event.Event {
 	rest := c.Filter
 	rest.Events = nil
 	if !rest.Match(e) || !sampled(e, c.SampleRate) {
-		return posthog.Shaped{}
+		return nil
 	}
 	policy := privacy.OutPolicy{
 		PrivacyMode:     c.PrivacyMode,
 		HashDistinctIDs: c.HashDistinctIDs || p.Settings.HashDistinctIDs,
 		HashKey:         []byte(p.HashKey.Reveal()),
-		SendProperties:  c.SendProperties,
-		SendAttributes:  c.SendAttributes,
 	}
-	leave := func() privacy.Outcome {
-		out := privacy.Leave(e, policy)
-		if out.Event.Environment == "" {
-			out.Event.Environment = c.Environment
+	outbound := func() *event.Event {
+		out := privacy.Outbound(e, policy)
+		if out.Environment == "" {
+			out.Environment = c.Environment
 		}
 		return out
 	}
-	outcome := leave()
-	out := outcome.Event
+	out := outbound()
 	safe := out
 	if c.Schema != project.SchemaPostHog && !c.PrivacyMode {
 		policy.PrivacyMode = true
-		safe = leave().Event
+		safe = outbound()
 	}
-	shaped := posthog.Shaped{Held: outcome.Held}
 	names := c.Filter.Events
 	all := posthog.Vocabulary(c.Schema, out, safe)
 	ofCall := e.StartTold && (slices.Contains(names, event.Generation) || slices.Contains(names, event.Embedding))
 	if len(names) == 0 || ofCall || slices.Contains(names, e.Name) {
-		shaped.Events = all
-	} else {
-		shaped.Events = slices.DeleteFunc(all, func(o *event.Event) bool { return !slices.Contains(names, o.Name) })
+		return all
 	}
-	if len(shaped.Events) > 0 { // what the filter leaves out is no dead letter
-		shaped.Block = outcome.Block
-	}
-	return shaped
+	return slices.DeleteFunc(all, func(o *event.Event) bool { return !slices.Contains(names, o.Name) })
 }
 
 // sampled picks a part of the traces, whole ones always, and the same on every

@@ -34,12 +34,6 @@ type Config struct {
 	// Append takes the events. Required.
 	Append Appender
 
-	// Telemetry reports whether a path is one of OTLP's. Those are never forwarded,
-	// although they look like paths of a provider: whoever serves the gateway asks
-	// its OTLP handler first, and the gateway refuses what comes to it all the same.
-	// nil: no path is.
-	Telemetry func(path string) bool
-
 	// Prompts renders the prompts that calls name. nil: none are.
 	Prompts Prompts
 
@@ -89,7 +83,6 @@ type Gateway struct {
 	authorize func(key string, r *http.Request) (Grant, error)
 	upstreams map[string]*upstream
 	prompts   Prompts
-	telemetry func(path string) bool
 	limits    Limits
 	log       *slog.Logger
 	metrics   *metrics
@@ -112,9 +105,6 @@ func New(c Config) (*Gateway, error) {
 	g := &Gateway{
 		authorize: c.Authorize, prompts: c.Prompts, limits: c.Limits.withDefaults(), log: c.Logger, metrics: newMetrics(),
 		upstreams: make(map[string]*upstream),
-	}
-	if g.telemetry = c.Telemetry; g.telemetry == nil {
-		g.telemetry = func(string) bool { return false }
 	}
 	g.requests.limit, g.responses.limit = g.limits.RequestBudget, g.limits.ResponseBudget
 	all := Known()
@@ -232,15 +222,7 @@ func (x *exchange) serve() {
 	}
 	up := x.route.up
 	x.op = provider.Operation(up.dialect, x.in.Method, x.route.below)
-	if bearsOwn(x.in.URL.Path) {
-		x.refuse(event.Invalid("the path has a hedgerow key or a project token in it", "send a key in the header X-Hedgerow-Key, or in the place of the provider's key"))
-		return
-	}
 	x.cred = findCredentials(x.in)
-	if x.cred.token {
-		x.refuse(event.NewError(event.CodeUnauthorized, "a project token (phc_hedgerow_…) is for sending events and opens no provider", "send your provider's own key there, or a hedgerow key (hr_…) of a project that keeps the provider's", nil))
-		return
-	}
 	grant, err := x.g.authorize(x.cred.key, x.in)
 	if err != nil {
 		x.refuse(event.AsError(err))

@@ -23,10 +23,9 @@ import (
 type converter struct {
 	project  string
 	events   []*event.Event
-	skipped  int     // that tell nothing of LLMs
-	rejected int     // that cannot be events
-	why      string  // the first of those was rejected
-	logged   *logged // what log records have told of spans; nil: nothing
+	skipped  int    // that tell nothing of LLMs
+	rejected int    // that cannot be events
+	why      string // the first of those was rejected
 
 	bag bag
 }
@@ -75,7 +74,6 @@ func (c *converter) span(s *trace.Span, scope *common.InstrumentationScope, res 
 		b.add(kv.GetKey(), kv.GetValue(), nil)
 	}
 	old := takeEvents(b, s)
-	c.logged.tell(c.project, s.GetTraceId(), s.GetSpanId(), b, &old)
 	b.own = len(b.list)
 	if res.json == nil {
 		res.json = make([]json.RawMessage, len(res.attrs))

@@ -227,10 +227,10 @@ func TestDerivedID(t *testing.T) {
 }
 
 // vocabularyShape stands for cmd's.
-func vocabularyShape(conn project.Connection, _ project.Project, e *event.Event) Shaped {
+func vocabularyShape(conn project.Connection, _ project.Project, e *event.Event) []*event.Event {
 	safe := e.Clone()
 	safe.DropContent()
-	return Shaped{Events: Vocabulary(conn.Schema, e, safe)}
+	return Vocabulary(conn.Schema, e, safe)
 }
 
 func eventNames(reqs []posthogtest.Request) (out []string) {

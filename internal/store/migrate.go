@@ -18,7 +18,6 @@ var migrations = []string{
 	6 - 1: deriveFaster,
 	7 - 1: deriveSums,
 	8 - 1: createDeleted,
-	9 - 1: createSpanContent,
 }
 
 var createEvents = func() string {

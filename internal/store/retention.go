@@ -48,17 +48,13 @@ func (d *DuckDB) Retain(ctx context.Context, policy func(project string) Retenti
 			projects = append(projects, p)
 		}
 		return nil
-	}, "SELECT DISTINCT project_id FROM events UNION SELECT DISTINCT project_id FROM content UNION SELECT DISTINCT project_id FROM span_content")
+	}, "SELECT DISTINCT project_id FROM events UNION SELECT DISTINCT project_id FROM content")
 	if err != nil {
 		return res, err
 	}
 	now := d.c.Now().UTC()
-	var gone []string
 	for _, p := range projects {
 		keep := policy(p)
-		if keep.Content > 0 && keep.Content < spanContentKeep {
-			gone = append(gone, p)
-		}
 		if keep.Metrics > 0 && (keep.Content <= 0 || keep.Content > keep.Metrics) {
 			keep.Content = keep.Metrics
 		}
@@ -82,9 +78,6 @@ func (d *DuckDB) Retain(ctx context.Context, policy func(project string) Retenti
 				return res, fmt.Errorf("retain %s: %w", t.table, err)
 			}
 		}
-	}
-	if err := d.pruneSpanContent(ctx, now, gone); err != nil {
-		return res, fmt.Errorf("retain what was told of spans: %w", err)
 	}
 	if err := d.pruneDeleted(ctx, now); err != nil {
 		return res, fmt.Errorf("retain deleted uuids: %w", err)
@@ -168,8 +161,12 @@ type Retainer struct {
 	}
 	Policy func(project string) Retention // nil: content for DefaultContentRetention, metrics for ever
 	Every  time.Duration                  // defaults to an hour; up to a tenth more is added, so that replicas do not meet
+	Soon   <-chan struct{}                // makes it run at once, at most every SoonEvery. nil: never
 	Logger *slog.Logger                   // nil: no log
 }
+
+// SoonEvery is how often [Retainer.Soon] makes a Retainer run at most.
+const SoonEvery = 5 * time.Minute
 
 // Run retains once a minute after the start and then every Every, until ctx
 // ends. A failed run is logged and tried again the next time.
@@ -184,12 +181,21 @@ func (r *Retainer) Run(ctx context.Context) error {
 	if every <= 0 {
 		every = time.Hour
 	}
+	var last time.Time
 	for wait := min(time.Minute, every); ; wait = every + time.Duration(rand.Int64N(int64(every)/10+1)) {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(wait):
+		for due := time.After(wait); due != nil; {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-due:
+				due = nil
+			case <-r.Soon:
+				if last.IsZero() || time.Since(last) >= SoonEvery {
+					due = nil
+				}
+			}
 		}
+		last = time.Now()
 		res, err := r.Store.Retain(ctx, policy)
 		switch {
 		case ctx.Err() != nil:

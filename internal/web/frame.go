@@ -9,6 +9,7 @@ import (
 	"github.com/a-h/templ"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/health"
 )
 
 // frame is what a page knows of the person who looks at it, and what it has
@@ -22,6 +23,7 @@ type frame struct {
 	Fragment  bool         // htmx asks for a part of the page: no side bar
 	Simulated bool
 	Dropped   uint64
+	Troubles  []health.Report // components that do not do all of their work, the worst first
 	Assets    assets
 	Reads     bool           // the reader may see the project's prompts and answers
 	Zone      *time.Location // the reader's, as the browser told
@@ -43,6 +45,7 @@ func (s *Web) frame(w http.ResponseWriter, r *http.Request) (*frame, bool) {
 	if s.c.Dropped != nil {
 		f.Dropped = s.c.Dropped()
 	}
+	f.Troubles = troubles(s.components(), s.now())
 	h := r.Header
 	f.Fragment = h.Get("HX-Request") == "true" && h.Get("HX-Boosted") != "true" && h.Get("HX-History-Restore-Request") != "true"
 	// The project that was looked at last is the one that pages without a project

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/health"
+	"github.com/hedgerow/hedgerow/internal/journal"
+	"github.com/hedgerow/hedgerow/internal/privacy"
+	"github.com/hedgerow/hedgerow/internal/project"
+	"github.com/hedgerow/hedgerow/internal/prompt"
+	"github.com/hedgerow/hedgerow/internal/query"
+	"github.com/hedgerow/hedgerow/internal/store"
+	"github.com/hedgerow/hedgerow/internal/supervise"
+)
+
+// settingsBucket is the key-value bucket of internal/project.
+const settingsBucket = "hedgerow"
+
+// promptsBucket is the key-value bucket of internal/prompt.
+const promptsBucket = "prompts"
+
+func (a *app) openJournal(ctx context.Context) error {
+	if err := a.openFolder(ctx); err != nil { // once more: its disk may have been full
+		return err
+	}
+	j, err := journal.Open(ctx, journal.Config{
+		Dir: a.cfg.path("journal"), NATSURL: a.cfg.NATSURL, MaxBytes: mustSize(a.cfg.JournalMaxBytes),
+		// New queues begin with the next event, so that what every sink has would
+		// only cost disk and memory.
+		Keep:       -1,
+		SyncAlways: a.cfg.JournalSync == "always", SyncInterval: a.cfg.JournalSyncInterval,
+		Logger: a.log.With("part", "journal"), Registerer: a.metrics,
+	})
+	if err != nil {
+		return dataError(err)
+	}
+	a.journal = j
+	a.taken.Store(j)
+	a.watch(j)
+	a.onClose(closeData, "journal", j.Close)
+	return nil
+}
+
+// watch reports on a part that says how it is doing.
+func (a *app) watch(part any) {
+	if h, ok := part.(interface{ Health() health.Report }); ok {
+		a.reports.add(h.Health)
+	}
+}
+
+func (a *app) openSettings(ctx context.Context) error {
+	key, err := project.LoadSecretKey(a.cfg.SecretKey, a.cfg.path("secret.key"))
+	if err != nil {
+		return dataError(err)
+	}
+	kv, err := a.journal.KeyValue(ctx, settingsBucket, 1)
+	if err != nil {
+		return err
+	}
+	a.registry, err = project.Open(ctx, kv, project.Options{SecretKey: key, AllowInsecureHosts: a.cfg.AllowInsecurePostHog, Logger: a.log.With("part", "project")})
+	if err != nil {
+		return dataError(err)
+	}
+	a.settings.Store(a.registry)
+	a.watch(a.registry)
+	a.onClose(closeData, "settings", func(context.Context) error { return a.registry.Close() })
+	return nil
+}
+
+// snapshot is the settings as they are now; none of them while they are not open.
+func (a *app) snapshot() *project.Snapshot {
+	if r := a.settings.Load(); r != nil {
+		return r.Snapshot()
+	}
+	return new(project.Snapshot)
+}
+
+// projectsKnown reports whether there is a project whose events can be taken.
+func (a *app) projectsKnown() bool {
+	return a.firstStart.Load() != nil || len(a.snapshot().Projects()) > 0
+}
+
+func (a *app) openPrompts(ctx context.Context) error {
+	kv, err := a.journal.KeyValue(ctx, promptsBucket, 1)
+	if err != nil {
+		return err
+	}
+	if a.flags == nil { // a server has made them already
+		a.openFlags()
+	}
+	a.prompts, err = prompt.Open(ctx, kv, prompt.Options{Audit: a.registry.Audit, Flags: a.flags, Logger: a.log.With("part", "prompt")})
+	if err != nil {
+		return dataError(err)
+	}
+	a.library.Store(a.prompts)
+	a.watch(a.prompts)
+	a.onClose(closeData, "prompts", func(context.Context) error { return a.prompts.Close() })
+	return nil
+}
+
+// openFirstProject makes the first project, its token and its API key, where
+// there are none, and the connection that the environment asks for. A server
+// whose journal can't take them now does that as soon as it can.
+func (a *app) openFirstProject(ctx context.Context) error {
+	try, cancel := context.WithTimeout(ctx, stepDeadline/3)
+	defer cancel()
+	err := a.makeFirstProject(try)
+	if exit, _ := dataError(err).(*exitError); err == nil || exit != nil || a.listener == nil {
+		return dataError(err)
+	}
+	a.log.Error("the settings cannot be written: calls pass, and what is missing is made once they can", "err", err)
+	a.supervise(closeSinks, supervise.Loop{Name: "first start", Once: true, Run: func(ctx context.Context) error {
+		try, cancel := context.WithTimeout(ctx, stepDeadline)
+		defer cancel()
+		return a.makeFirstProject(try)
+	}})
+	return nil
+}
+
+func (a *app) makeFirstProject(ctx context.Context) error {
+	first, err := a.registry.Bootstrap(ctx)
+	if err != nil {
+		return err
+	}
+	if a.listener != nil { // only the server's environment decides on its connection
+		_, _, err = a.registry.SetEnvConnection(ctx, project.DefaultID, project.EnvConnection{
+			ProjectKey: a.cfg.PostHogAPIKey, Host: a.cfg.PostHogHost, PersonalKey: a.cfg.PostHogPersonalAPIKey})
+		if e := event.AsError(err); e != nil && e.Code != event.CodeUnavailable {
+			err = &exitError{exitConfig, event.NewError(e.Code, "POSTHOG_API_KEY, POSTHOG_HOST or POSTHOG_PERSONAL_API_KEY cannot be used: "+e.Message, e.Hint, e.Err)}
+		}
+	}
+	// Where the connection fails, the API key must be shown all the same: nobody
+	// can show it again.
+	if first.First || err == nil {
+		a.firstProject(first)
+	}
+	return err
+}
+
+// firstProject says that the first project exists. What was shown at a first
+// start stays.
+func (a *app) firstProject(first project.FirstStart) {
+	if a.firstStart.CompareAndSwap(nil, &first) {
+		close(a.known)
+	}
+}
+
+func (a *app) openStore(ctx context.Context) error {
+	if a.store == nil {
+		memory, err := a.cfg.storeMemory()
+		if err != nil {
+			return err
+		}
+		s, err := store.OpenDuckDB(ctx, store.Config{Path: a.cfg.path("hedgerow.duckdb"), MemoryBytes: memory, Logger: a.log.With("part", "store"), Registerer: a.metrics})
+		if err != nil {
+			return dataError(err)
+		}
+		a.store = s
+		a.watch(s)
+		a.onClose(closeData, "store", func(context.Context) error { return a.store.Close() })
+	}
+	var err error
+	a.query, err = query.New(a.store, nil)
+	return err
+}
+
+func (a *app) retention(projectID string) store.Retention {
+	day := 24 * time.Hour
+	p, ok := a.snapshot().Project(projectID)
+	if !ok {
+		return store.Retention{Content: store.DefaultContentRetention}
+	}
+	return store.Retention{Content: time.Duration(p.Settings.ContentDays) * day, Metrics: time.Duration(p.Settings.MetricsDays) * day}
+}
+
+// homePolicy is what privacy asks for each event: in memory, no I/O.
+func (a *app) homePolicy(projectID string) privacy.HomePolicy {
+	p, ok := a.snapshot().Project(projectID)
+	if !ok {
+		return privacy.HomePolicy{KeepContent: true}
+	}
+	return privacy.HomePolicy{KeepContent: p.Settings.KeepContent, ScrubEmails: p.Settings.ScrubEmails}
+}

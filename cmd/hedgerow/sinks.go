@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"net/url"
+	"strings"
+	"sync"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/journal"
+	"github.com/hedgerow/hedgerow/internal/posthog"
+	"github.com/hedgerow/hedgerow/internal/query"
+	"github.com/hedgerow/hedgerow/internal/store"
+)
+
+// storeQueue is the journal queue of the store; each connection has one of its
+// own, see connectionQueue.
+const storeQueue = "store"
+
+// runSink is run for a loop of the store's role: it works only while this process
+// holds that role.
+func (a *app) runSink(name string, f func(context.Context) error) {
+	a.run(closeSinks, name, func(ctx context.Context) error {
+		if a.lease == nil {
+			return f(ctx)
+		}
+		held, release, err := a.lease.hold(ctx)
+		if err != nil {
+			return err
+		}
+		defer release()
+		if err := f(held); err != nil || ctx.Err() != nil {
+			return err
+		}
+		return errRoleLost
+	})
+}
+
+// openSinks starts what reads the journal. The queues are there before the first
+// event is taken, so that none falls between.
+func (a *app) openSinks(ctx context.Context) error {
+	if !a.cfg.has(roleSinks) {
+		return nil
+	}
+	if err := a.openQueues(ctx); err != nil {
+		// The loops below open them once the journal is back; until then it takes no
+		// events either.
+		a.log.Error("the journal's queues cannot be opened; hedgerow tries again", "err", err)
+	}
+	a.runSink("store sink", func(ctx context.Context) error {
+		q, err := a.openStoreQueue(ctx)
+		if err != nil {
+			return err
+		}
+		sink := &store.Sink{Queue: q, Store: a.store, OnStored: a.tellStored, Logger: a.log.With("part", "store"), Registerer: a.metrics}
+		defer a.stored.begin(sink.Ended)()
+		return sink.Run(ctx)
+	})
+	a.run(closeSinks, "pace", func(ctx context.Context) error { return a.pace.run(ctx, a.journal.Appended, a.stored.ended) })
+	a.runSink("retention", func(ctx context.Context) error {
+		return (&store.Retainer{Store: a.store, Policy: a.retention, Soon: a.retain, Logger: a.log.With("part", "store")}).Run(ctx)
+	})
+	a.runSink("roll-ups", func(ctx context.Context) error {
+		return (&query.Roller{Reader: a.query, Store: a.store, Logger: a.log.With("part", "query")}).Run(ctx)
+	})
+	a.runSink("PostHog delivery", func(ctx context.Context) error {
+		if err := a.openDeliveryQueues(ctx); err != nil {
+			return err
+		}
+		m := a.newDelivery()
+		a.delivery.Store(m)
+		return m.Run(ctx)
+	})
+	a.sinksOpen.Store(true)
+	return nil
+}
+
+func (a *app) openQueues(ctx context.Context) error {
+	if _, err := a.openStoreQueue(ctx); err != nil {
+		return err
+	}
+	return a.openDeliveryQueues(ctx)
+}
+
+func (a *app) openStoreQueue(ctx context.Context) (event.Queue, error) {
+	return a.journal.Queue(ctx, storeQueue, journal.QueueOptions{FetchBytes: store.DefaultBatchBytes})
+}
+
+// openDeliveryQueues opens the queue of each connection, and drops those of
+// connections that are gone.
+func (a *app) openDeliveryQueues(ctx context.Context) error {
+	for _, c := range a.snapshot().AllConnections() {
+		if !c.Enabled {
+			continue
+		}
+		if _, err := a.openConnectionQueue(ctx, c); err != nil {
+			return err
+		}
+	}
+	if a.firstStart.Load() == nil {
+		return nil // the settings may not be all there: nothing is dropped on their word
+	}
+	// A connection that was deleted while no server ran has left its queue, which
+	// would keep the journal from dropping events.
+	queues, err := a.journal.Queues(ctx)
+	if err != nil {
+		return err
+	}
+	for _, q := range queues {
+		id, ok := strings.CutPrefix(q.Name, connectionQueue(""))
+		if _, known := a.snapshot().Connection(id); !ok || known {
+			continue
+		}
+		if err := a.journal.DeleteQueue(ctx, q.Name); err != nil {
+			a.log.Warn("the queue of a deleted PostHog connection could not be dropped", "connection", id, "err", err)
+		}
+	}
+	return nil
+}
+
+func (a *app) newDelivery() *posthog.Manager {
+	return posthog.NewManager(posthog.Config{
+		Snapshot: a.registry.Snapshot, Changes: a.registry.Changes,
+		OpenQueue: a.openConnectionQueue,
+		DropQueue: func(ctx context.Context, id string) error { return a.journal.DeleteQueue(ctx, connectionQueue(id)) },
+		Full:      a.journalFill,
+		Shape:     shape,
+		TraceURL: func(e *event.Event) string {
+			if e.TraceID == "" {
+				return ""
+			}
+			return a.cfg.PublicURL + "/traces/" + url.PathEscape(e.TraceID)
+		},
+		AllowInsecureHosts: a.cfg.AllowInsecurePostHog, Version: buildVersion(),
+		Logger: a.log.With("part", "posthog"), Registerer: a.metrics,
+	})
+}
+
+// tellStored is told of what the store has now.
+func (a *app) tellStored(events []*event.Event) {
+	a.live.publish(events)
+	if j := a.joiner.Load(); j != nil {
+		j.Remember(events...)
+	}
+}
+
+// storedEvents counts what the store's sinks have ended: a new sink, after a
+// failure, begins with 0. The zero value is ready.
+type storedEvents struct {
+	mu     sync.Mutex
+	before uint64        // of sinks that are gone
+	now    func() uint64 // of the present one
+}
+
+// begin counts a sink's events from here on; its result ends that.
+func (s *storedEvents) begin(ended func() uint64) (end func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now = ended
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.before += ended()
+		s.now = nil
+	}
+}
+
+func (s *storedEvents) ended() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.now == nil {
+		return s.before
+	}
+	return s.before + s.now()
+}
