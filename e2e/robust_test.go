@@ -522,7 +522,9 @@ func TestAPI(t *testing.T) {
 		want      string
 	}{
 		{"/healthz", "", 200, "ok"},
-		{"/readyz", "", 200, "ready"},
+		{"/readyz", "", 200, `"status":"ok","components":[`},
+		{"/readyz?for=store", "", 200, `"component":"journal"`},
+		{"/readyz?for=everything", "", 400, "ask for ingest, store or web"},
 		{"/metrics", "", 200, "hedgerow_journal_appended_total"},
 		{"/api/v1/events", "", 401, "no API key"},
 		{"/api/v1/events", "hr_wrong", 401, "not known"},
