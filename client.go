@@ -250,20 +250,89 @@ func (c *Client) Stats() Stats {
 	return Stats{Spooled: onDisk, Queued: c.count.Load(), Bytes: c.bytes.Load(), Sent: c.stats.sent, Dropped: maps.Clone(c.stats.dropped), LastErr: c.stats.lastErr}
 }
 
+// DeliveryError tells what became of the events that [Client.Flush] or
+// [Client.Close] could not deliver. errors.Is finds the reason, such as
+// context.DeadlineExceeded, in it.
+type DeliveryError struct {
+	Op      string // "flush" or "close"
+	Kept    int64  // in the spool: the next client on the folder delivers them
+	Waiting int64  // in memory: their delivery goes on; none after Close
+	Dropped int64  // lost
+	Err     error  // why; nil where the host refused them
+	LastErr string // the last trouble with the host; without content and keys
+}
+
+func (e *DeliveryError) Error() string {
+	var parts []string
+	for _, n := range []struct {
+		n    int64
+		what string
+	}{{e.Dropped, "events were dropped"}, {e.Kept, "events are kept in the spool"}, {e.Waiting, "events wait for their delivery"}} {
+		if n.n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n.n, n.what))
+		}
+	}
+	out := "hedgerow: " + e.Op
+	if len(parts) > 0 {
+		out += ": " + strings.Join(parts, ", ")
+	}
+	if e.Err != nil {
+		out += ": " + e.Err.Error()
+	}
+	if e.LastErr != "" {
+		out += ": " + e.LastErr
+	}
+	return out
+}
+
+func (e *DeliveryError) Unwrap() error { return e.Err }
+
+// outcome is the error of an operation, or nil where all has arrived.
+func (c *Client) outcome(op string, lost int64, err error) error {
+	s := c.Stats()
+	e := &DeliveryError{Op: op, Dropped: s.Lost() - lost, Err: err, LastErr: s.LastErr}
+	if err != nil {
+		e.Kept, e.Waiting = s.Spooled, max(0, s.Queued-s.Spooled)
+	}
+	if op == "close" {
+		e.Waiting = 0 // dropped, and counted as such, or held by what does not come back
+	}
+	if e.Err == nil && e.Dropped == 0 {
+		return nil
+	}
+	return e
+}
+
+// bounded returns ctx with the client's own bound, less a part for what follows,
+// where it has none.
+func (c *Client) bounded(ctx context.Context, rest time.Duration) (context.Context, context.CancelFunc) {
+	if _, has := ctx.Deadline(); has || c.c.ShutdownTimeout < 0 {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, max(c.c.ShutdownTimeout-rest, c.c.ShutdownTimeout/2))
+}
+
 // Flush delivers what has been captured before the call, and returns when every
-// such event has arrived or been dropped. The error is ctx's, or tells how many
-// were lost meanwhile.
+// such event has arrived or been dropped. It ends with ctx, or after
+// [Config.ShutdownTimeout] where ctx has no deadline; the delivery of what waits
+// then goes on. The error is a [*DeliveryError].
 func (c *Client) Flush(ctx context.Context) error {
 	if !c.Enabled() {
 		return nil
 	}
+	ctx, cancel := c.bounded(ctx, 0)
+	defer cancel()
+	lost := c.Stats().Lost()
+	return c.outcome("flush", lost, c.flush(ctx))
+}
+
+func (c *Client) flush(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
-		return fmt.Errorf("hedgerow: flush: %w", err) // there is no time: nothing begins
+		return err // there is no time: nothing begins
 	}
 	c.held.release()
-	before := c.Stats().Lost()
 	if c.spool != nil && !c.spool.drain(ctx.Done()) {
-		return fmt.Errorf("hedgerow: flush: %w", ctx.Err())
+		return ctx.Err()
 	}
 	var targets [len(c.lanes)]uint64
 	for i, l := range c.lanes {
@@ -271,23 +340,20 @@ func (c *Client) Flush(ctx context.Context) error {
 	}
 	for i, l := range c.lanes {
 		if err := l.wait(ctx, targets[i]); err != nil {
-			return fmt.Errorf("hedgerow: flush: %w", err)
+			return err
 		}
-	}
-	if s := c.Stats(); s.Lost() > before {
-		err := fmt.Errorf("hedgerow: %d events were dropped", s.Lost()-before)
-		if s.LastErr != "" {
-			err = fmt.Errorf("%w: %s", err, s.LastErr)
-		}
-		return err
 	}
 	return nil
 }
 
-// Close delivers what is left and ends the client. When ctx ends first, what is
-// left is dropped and counted, or stays in the spool for the next client where
-// there is one, and ctx's error is returned. Events captured afterwards are
-// dropped. Closing again does nothing.
+// closeWait is what Close keeps of its time for the end of what runs.
+const closeWait = time.Second
+
+// Close delivers what is left and ends the client. It ends with ctx, or after
+// [Config.ShutdownTimeout] where ctx has no deadline: what is left then is
+// dropped and counted, or stays in the spool for the next client where there is
+// one. The error is a [*DeliveryError], which has both numbers. Events captured
+// afterwards are dropped. Closing again does nothing.
 func (c *Client) Close(ctx context.Context) error {
 	if !c.Enabled() {
 		return nil
@@ -300,10 +366,13 @@ func (c *Client) Close(ctx context.Context) error {
 	if again {
 		return nil
 	}
-	err := c.Flush(ctx)
+	lost := c.Stats().Lost()
+	ctx, cancel := c.bounded(ctx, closeWait)
+	defer cancel()
+	err := c.flush(ctx)
 	if c.spool != nil {
 		c.spool.stop()
-		late := time.NewTimer(time.Second)
+		late := time.NewTimer(closeWait / 2)
 		defer late.Stop()
 		select {
 		case <-c.spool.ended:
@@ -316,7 +385,7 @@ func (c *Client) Close(ctx context.Context) error {
 	}
 	done := make(chan struct{})
 	go func() { c.workers.Wait(); close(done) }()
-	t := time.NewTimer(time.Second)
+	t := time.NewTimer(closeWait / 2)
 	defer t.Stop()
 	select {
 	case <-done:
@@ -324,11 +393,12 @@ func (c *Client) Close(ctx context.Context) error {
 			c.spool.close()
 		}
 	case <-t.C: // a BeforeSend or an HTTP client that does not come back
-		err = errors.Join(err, errors.New("hedgerow: close: a delivery has not ended"))
+		err = errors.Join(err, errors.New("a delivery has not ended"))
 	}
 	if c.c.HTTPClient == nil {
 		c.http.CloseIdleConnections()
 	}
+	err = c.outcome("close", lost, err)
 	c.stats.Lock()
 	defer c.stats.Unlock()
 	c.logDrops()

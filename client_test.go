@@ -78,7 +78,8 @@ func newRig(t *testing.T, set func(*hedgerow.Config)) *rig {
 	r := &rig{ph: posthogtest.New(posthogtest.Options{}), log: new(bytes.Buffer)}
 	c := hedgerow.Config{
 		APIKey: posthogtest.Token, Host: host, HTTPClient: &http.Client{Transport: r.ph.Transport()},
-		Logger: slog.New(slog.NewTextHandler(&locked{w: r.log}, nil)),
+		ShutdownTimeout: -1, // retries are waited for
+		Logger:          slog.New(slog.NewTextHandler(&locked{w: r.log}, nil)),
 	}
 	if set != nil {
 		set(&c)

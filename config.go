@@ -25,6 +25,7 @@ const (
 	DefaultMaxRetries    = 10
 	DefaultSpoolBytes    = 256 << 20
 	DefaultTimeout       = 10 * time.Second
+	DefaultShutdown      = 10 * time.Second
 
 	// The defaults of FlushAt and FlushInterval where Serverless is set.
 	ServerlessFlushAt       = 10
@@ -41,7 +42,9 @@ type Config struct {
 
 	// Host is the base URL of PostHog's ingestion or of a hedgerow server:
 	// https://us.i.posthog.com, https://eu.i.posthog.com, http://127.0.0.1:4100.
-	// Defaults to $HEDGEROW_HOST, else $POSTHOG_HOST, else [DefaultHost].
+	// Defaults to $HEDGEROW_HOST, else $POSTHOG_HOST, else [DefaultHost]. A
+	// project token of hedgerow has no default: [New] returns an error where its
+	// host is not named, so that its events do not go to PostHog's cloud.
 	Host string
 
 	// Disabled makes [New] return a client that does nothing and needs no key.
@@ -138,6 +141,11 @@ type Config struct {
 	// Timeout bounds one request of a delivery. Defaults to 10 s.
 	Timeout time.Duration
 
+	// ShutdownTimeout bounds [Client.Close] and [Client.Flush] where their context
+	// has no deadline of its own. Defaults to $HEDGEROW_SHUTDOWN_TIMEOUT, else
+	// 10 s. Negative is no bound.
+	ShutdownTimeout time.Duration
+
 	// Providers names the hosts of providers that the wrappers do not know:
 	// "llm.internal:8080" → "vllm". Such a provider is read as OpenAI-compatible
 	// unless the path says otherwise. The well-known ones need no entry.
@@ -163,7 +171,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, nil
 	}
 	c.APIKey = strings.TrimSpace(firstOf(c.APIKey, os.Getenv("HEDGEROW_API_KEY"), os.Getenv("POSTHOG_API_KEY")))
-	c.Host = strings.TrimSpace(firstOf(c.Host, os.Getenv("HEDGEROW_HOST"), os.Getenv("POSTHOG_HOST"), DefaultHost))
+	c.Host = strings.TrimSpace(firstOf(c.Host, os.Getenv("HEDGEROW_HOST"), os.Getenv("POSTHOG_HOST")))
 	c.DefaultDistinctID = firstOf(c.DefaultDistinctID, os.Getenv("HEDGEROW_DISTINCT_ID"))
 	c.Environment = firstOf(c.Environment, os.Getenv("HEDGEROW_ENVIRONMENT"))
 	c.SpoolDir = firstOf(c.SpoolDir, os.Getenv("HEDGEROW_SPOOL_DIR"))
@@ -172,6 +180,7 @@ func (c Config) withDefaults() (Config, error) {
 	env.int("HEDGEROW_FLUSH_AT", &c.FlushAt)
 	env.int("HEDGEROW_QUEUE_SIZE", &c.QueueSize)
 	env.duration("HEDGEROW_FLUSH_INTERVAL", &c.FlushInterval)
+	env.duration("HEDGEROW_SHUTDOWN_TIMEOUT", &c.ShutdownTimeout)
 	env.level("HEDGEROW_LOG_LEVEL", &c.LogLevel)
 	if env.err != nil {
 		return c, env.err
@@ -197,6 +206,7 @@ func (c Config) withDefaults() (Config, error) {
 		setDefault(&c.MaxRetries, DefaultMaxRetries)
 	}
 	setDefault(&c.Timeout, DefaultTimeout)
+	setDefault(&c.ShutdownTimeout, DefaultShutdown)
 	if c.FlushAt > c.QueueSize {
 		return c, event.Invalid(fmt.Sprintf("FlushAt is %d, more than the %d events of QueueSize", c.FlushAt, c.QueueSize), "make FlushAt smaller or the queue larger")
 	}
@@ -206,9 +216,18 @@ func (c Config) withDefaults() (Config, error) {
 	if err := checkKey(c.APIKey); err != nil {
 		return c, err
 	}
+	home := strings.HasPrefix(c.APIKey, homePrefix)
+	if home && c.Host == "" {
+		return c, event.Invalid("the API key is a project token of hedgerow, and no host is named", "set Config.Host or HEDGEROW_HOST to the address of your hedgerow server, as in http://127.0.0.1:4100")
+	}
 	var err error
-	c.Host, err = checkHost(c.Host)
-	return c, err
+	if c.Host, err = checkHost(firstOf(c.Host, DefaultHost)); err != nil {
+		return c, err
+	}
+	if u, err := url.Parse(c.Host); home && err == nil && (u.Hostname() == "posthog.com" || strings.HasSuffix(u.Hostname(), ".posthog.com")) {
+		return c, event.Invalid("the API key is a project token of hedgerow, and the host is PostHog's", "set Config.Host or HEDGEROW_HOST to the address of your hedgerow server, or use the project key of PostHog")
+	}
+	return c, nil
 }
 
 func checkKey(key string) error {

@@ -96,3 +96,29 @@ func TestEnvironment(t *testing.T) {
 		}
 	})
 }
+
+// A token of hedgerow goes to hedgerow: it has no host by default, and PostHog's
+// are a mistake.
+func TestHomeTokenNeedsAHost(t *testing.T) {
+	const token = "phc_hedgerow_0123456789abcdefghijklmn"
+	for _, name := range []string{"HEDGEROW_HOST", "POSTHOG_HOST", "HEDGEROW_API_KEY", "POSTHOG_API_KEY"} {
+		t.Setenv(name, "")
+	}
+	for _, host := range []string{"", " ", "https://us.i.posthog.com", "https://eu.posthog.com", "https://app.posthog.com/"} {
+		client, err := hedgerow.New(hedgerow.Config{APIKey: token, Host: host})
+		var e *event.Error
+		if client != nil || !errors.As(err, &e) || e.Code != event.CodeInvalid || !strings.Contains(e.Hint, "HEDGEROW_HOST") {
+			t.Errorf("host %q: %v", host, err)
+		}
+	}
+	t.Setenv("HEDGEROW_API_KEY", token)
+	if _, err := hedgerow.New(hedgerow.Config{}); err == nil {
+		t.Error("from the environment, no host: no error")
+	}
+	t.Setenv("HEDGEROW_HOST", "http://127.0.0.1:4100")
+	client, err := hedgerow.New(hedgerow.Config{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = client.Close(t.Context())
+}

@@ -4,7 +4,7 @@
 //
 //	client, err := hedgerow.New(hedgerow.Config{}) // the key from HEDGEROW_API_KEY or POSTHOG_API_KEY
 //	…
-//	defer client.Close(ctx)
+//	defer client.Close(context.Background()) // ends within 10 s, and says what it could not deliver
 //	llm := openai.NewClient(option.WithMiddleware(client.Middleware()))
 //
 // Read in this order:
