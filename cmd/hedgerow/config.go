@@ -195,7 +195,7 @@ func (c *config) flags() []cli.Flag {
 		str(&c.UpstreamAzure, "upstream-azure", "", "base URL in place of https://{resource}.openai.azure.com"),
 		boolean(&c.IncludeUsage, "include-usage", true, "ask OpenAI-compatible providers for token counts on streams, and hide that from the caller"),
 		dur(&c.UpstreamTimeout, "upstream-timeout", 0, "longest wait for a provider's answer to begin; 0 waits as long as the caller does"),
-		&cli.IntFlag{Name: "capture-queue", Value: 10000, Usage: "calls that may wait to be recorded; beyond it they are dropped and counted", Sources: cli.EnvVars("HEDGEROW_CAPTURE_QUEUE"), Destination: &c.CaptureQueue},
+		&cli.IntFlag{Name: "capture-queue", Value: 50_000, Usage: "calls that may wait to be recorded; beyond it they are dropped and counted", Sources: cli.EnvVars("HEDGEROW_CAPTURE_QUEUE"), Destination: &c.CaptureQueue},
 		str(&c.BufferBudget, "buffer-budget", "256MiB", "memory for request bodies being read, over all calls; beyond it bodies pass through unread"),
 		boolean(&c.RequireKey, "require-key", false, "ask for a hedgerow key on every gateway call, on loopback too"),
 		str(&c.SMTPFrom, "smtp-from", "", "sender of alerts by e-mail: hedgerow@example.com; the server is HEDGEROW_SMTP_URL, smtp://user:password@host:587"),
@@ -411,7 +411,7 @@ func (c *config) validate() error {
 		}
 	}
 	if c.CaptureQueue < 1 {
-		return configError("capture_queue must be at least 1", "leave it out for the default of 10000", nil)
+		return configError("capture_queue must be at least 1", "leave it out for the default of 50000", nil)
 	}
 	return nil
 }

@@ -33,8 +33,8 @@ const (
 	dropLogEvery = 10 * time.Second
 )
 
-// capture is the bounded way from finished calls to events. What does not fit is
-// dropped and counted: it never makes a call wait.
+// capture is the bounded queue between finished calls and the journal. What does
+// not fit is dropped and counted: it never makes a call wait.
 type capture struct {
 	append  Appender
 	parse   func(*provider.Call) *event.Event // provider.Parse, except in tests
@@ -54,7 +54,12 @@ type capture struct {
 	gathering sync.Mutex
 	closing   chan struct{} // closed with queue
 
+	backlog  backlog
+	waits    atomic.Bool // backlog's step is not StepOK
+	saidAway time.Time   // under backlog's lock
+
 	workers sync.WaitGroup
+	done    chan struct{}   // closed when workers and retries have ended
 	ctx     context.Context // of appends; ends when close runs out of time
 	cancel  context.CancelFunc
 
@@ -75,9 +80,14 @@ func newCapture(a Appender, m *metrics, log *slog.Logger, queue int, bytes, deco
 	c.bytes.limit = bytes
 	c.drops.count = make(map[string]int64)
 	c.ctx, c.cancel = context.WithCancel(context.Background())
+	c.backlog.step, c.backlog.wake = StepOK, make(chan struct{}, 1)
 	for range workers {
 		c.workers.Go(c.work)
 	}
+	workersDone := make(chan struct{})
+	go func() { c.workers.Wait(); close(workersDone) }()
+	c.done = make(chan struct{})
+	go func() { defer close(c.done); c.retryLoop(workersDone); <-workersDone }()
 	return c
 }
 
@@ -94,7 +104,12 @@ func (c *capture) offer(r *record) bool {
 	case c.closed:
 		c.drop(dropClosed, 1, nil)
 		return false
+	case c.isAway() && c.depth.Load() >= int64(cap(c.queue)):
+		c.full()
+		c.drop(dropQueueFull, 1, nil)
+		return false
 	case !c.bytes.take(r.size):
+		c.full()
 		c.drop(dropQueueBytes, 1, nil)
 		return false
 	}
@@ -105,6 +120,7 @@ func (c *capture) offer(r *record) bool {
 	default:
 		c.depth.Add(-1)
 		c.bytes.give(r.size)
+		c.full()
 		c.drop(dropQueueFull, 1, nil)
 		return false
 	}
@@ -164,18 +180,26 @@ func (c *capture) work() {
 				events = append(events, e)
 			}
 		}
-		if len(events) > 0 {
-			c.store(events)
+		var rest []*event.Event // for which the journal is away
+		var err error
+		switch {
+		case len(events) == 0:
+		case c.isAway():
+			rest = events
+		default:
+			rest, err = c.storeFor(appendWait, events)
 		}
-		clear(events)
 		now := time.Now()
 		for i, r := range batch {
 			c.metrics.lag.Observe(now.Sub(r.ended).Seconds())
 			c.bytes.give(r.size)
-			c.depth.Add(-1)
 			freeHead(r.head)
 			batch[i] = nil
 		}
+		// What waits keeps its place in the queue, and gives back its bodies.
+		c.depth.Add(int64(len(rest) - len(batch)))
+		c.keep(rest, err)
+		clear(events)
 	}
 }
 
@@ -209,41 +233,40 @@ func (c *capture) gather(batch []*record, linger *time.Timer) []*record {
 	return batch
 }
 
-// store appends events. If that fails for the batch, each is tried alone, so
-// that one that the journal can't take does not cost the others.
-func (c *capture) store(events []*event.Event) {
-	err := c.try(events)
-	if err == nil {
+// storeFor appends events, each try for so long at most. If that fails for the
+// batch, each is tried alone, so that one that the journal can't take does not cost
+// the others. It returns the events, the last ones, for which the journal is away.
+func (c *capture) storeFor(wait time.Duration, events []*event.Event) (rest []*event.Event, err error) {
+	if err = c.try(wait, events); err == nil {
 		c.metrics.captured.Add(float64(len(events)))
-		return
+		return nil, nil
 	}
 	for i, e := range events {
-		if len(events) > 1 {
-			err = c.retry(events[i : i+1])
-		} else if !final(err) {
-			err = c.retry(events)
+		switch {
+		case away(err) && i == 0:
+		case len(events) > 1:
+			err = c.retry(wait, events[i:i+1])
+		case !final(err):
+			err = c.retry(wait, events)
 		}
 		if code(err) == event.CodeTooLarge && !e.Content.IsZero() {
 			e.DropContent()
 			_ = e.SetProperty("content_dropped", "too_large")
-			err = c.try(events[i : i+1])
+			err = c.try(wait, events[i:i+1])
 		}
 		switch {
 		case err == nil:
 			c.metrics.captured.Inc()
-		case code(err) == event.CodeFull:
-			// The others would find it full as well.
-			c.drop(dropJournalFull, int64(len(events)-i), err)
-			return
-		case c.ctx.Err() != nil:
-			c.drop(dropClosed, 1, err)
+		case away(err):
+			return events[i:], err // the others would find it away as well
 		default:
 			c.drop(dropAppend, 1, err)
 		}
 	}
+	return nil, nil
 }
 
-func (c *capture) retry(events []*event.Event) (err error) {
+func (c *capture) retry(wait time.Duration, events []*event.Event) (err error) {
 	for n := range appendTries {
 		if n > 0 {
 			c.metrics.retries.Inc()
@@ -253,15 +276,15 @@ func (c *capture) retry(events []*event.Event) (err error) {
 				return c.ctx.Err()
 			}
 		}
-		if err = c.try(events); err == nil || final(err) {
+		if err = c.try(wait, events); err == nil || final(err) || away(err) {
 			return err
 		}
 	}
 	return err
 }
 
-func (c *capture) try(events []*event.Event) (err error) {
-	ctx, cancel := context.WithTimeout(c.ctx, appendWait)
+func (c *capture) try(wait time.Duration, events []*event.Event) (err error) {
+	ctx, cancel := context.WithTimeout(c.ctx, wait)
 	defer cancel()
 	defer func() {
 		if p := recover(); p != nil {
@@ -275,7 +298,7 @@ func (c *capture) try(events []*event.Event) (err error) {
 // final reports whether trying again is of no use.
 func final(err error) bool {
 	switch code(err) {
-	case event.CodeFull, event.CodeTooLarge, event.CodeInvalid:
+	case event.CodeTooLarge, event.CodeInvalid:
 		return true
 	}
 	return false
@@ -450,17 +473,15 @@ func (c *capture) close(ctx context.Context) error {
 		defer c.drops.Unlock()
 		c.logDrops()
 	}()
-	done := make(chan struct{})
-	go func() { c.workers.Wait(); close(done) }()
 	select {
-	case <-done:
+	case <-c.done:
 		c.cancel()
 		return nil
 	case <-ctx.Done():
 	}
 	c.cancel() // appends fail from here on: the workers run through
 	select {
-	case <-done:
+	case <-c.done:
 	case <-time.After(time.Second): // an append that does not heed its context
 		c.drop(dropClosed, c.depth.Load(), nil)
 	}
@@ -472,14 +493,19 @@ type Stats struct {
 	Calls      int64            `json:"calls"`       // that ended since the start
 	QueueDepth int64            `json:"queue_depth"` // calls that wait to be recorded, or are being recorded
 	QueueBytes int64            `json:"queue_bytes"`
+	Step       Step             `json:"step"`               // how much capture keeps at the moment
+	Bared      int64            `json:"without_content"`    // calls that lost their content since the start, because the journal was away
 	Dropped    map[string]int64 `json:"dropped"`            // calls that were not recorded since the start, by reason
 	LastDrop   time.Time        `json:"last_drop,omitzero"` // zero if none was
 }
 
 func (c *capture) stats() Stats {
+	c.backlog.mu.Lock()
+	step, bared := c.backlog.step, c.backlog.bared
+	c.backlog.mu.Unlock()
 	c.drops.Lock()
 	defer c.drops.Unlock()
-	s := Stats{Calls: c.calls.Load(), QueueDepth: c.depth.Load(), QueueBytes: c.bytes.used.Load(), Dropped: make(map[string]int64, len(c.drops.count)), LastDrop: c.drops.last}
+	s := Stats{Step: step, Bared: bared, Calls: c.calls.Load(), QueueDepth: c.depth.Load(), QueueBytes: c.bytes.used.Load(), Dropped: make(map[string]int64, len(c.drops.count)), LastDrop: c.drops.last}
 	for k, v := range c.drops.count {
 		s.Dropped[k] = v
 	}

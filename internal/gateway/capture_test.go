@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/health"
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
@@ -159,7 +160,12 @@ func TestAppendFails(t *testing.T) {
 			return nil
 		}, 3, map[string]int64{}, 4},
 		{"never works", func(context.Context, int, []*event.Event) error { return errors.New("broken") }, 0, map[string]int64{dropAppend: 3}, 10},
-		{"is full", func(context.Context, int, []*event.Event) error { return full }, 0, map[string]int64{dropJournalFull: 3}, 2},
+		{"is full for a while", func(_ context.Context, try int, _ []*event.Event) error {
+			if try < 5 {
+				return full
+			}
+			return nil
+		}, 3, map[string]int64{}, 5},
 		{"refuses one", func(_ context.Context, _ int, events []*event.Event) error {
 			for _, e := range events {
 				if strings.HasSuffix(e.RequestURL, "/1") {
@@ -188,7 +194,7 @@ func TestAppendFails(t *testing.T) {
 				return ctx.Err()
 			}
 			return nil
-		}, 3, map[string]int64{}, 4},
+		}, 3, map[string]int64{}, 2},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -218,6 +224,9 @@ func TestAppendFails(t *testing.T) {
 					t.Fatal(err)
 				}
 				s := r.stats()
+				if got := r.health(); got.Status != health.OK {
+					t.Errorf("%+v", got)
+				}
 				if len(r.j.events)-1 != c.recorded || fmt.Sprint(s.Dropped) != fmt.Sprint(c.dropped) || r.j.tries-1 != c.tries {
 					t.Errorf("%d recorded, dropped %v, %d tries; want %d, %v, %d", len(r.j.events)-1, s.Dropped, r.j.tries-1, c.recorded, c.dropped, c.tries)
 				}

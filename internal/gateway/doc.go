@@ -7,6 +7,27 @@
 // drop is counted, logged and reported by [Gateway.Stats]. A call whose answer
 // ended a quarter of a second ago has been handed to [Appender].
 //
+// While the journal takes no events (its disk is full, it is being repaired, it
+// does not answer), calls pass as ever and capture degrades in steps, which
+// [Stats.Step], the metric hedgerow_gateway_capture_step and [Gateway.Health] tell:
+//
+//  1. waiting: calls that end are read at once, so that their raw bodies are given
+//     back, and their events wait in memory with their content. The bounds are
+//     [Limits.Queue] calls and [Limits.QueueBytes], of which an event takes its
+//     content and 4 KiB.
+//  2. without_content: beyond three quarters of these bytes the content of all that
+//     waits, and of what comes, is dropped; such an event has the property
+//     content_dropped with the value journal_unavailable, and tokens, costs,
+//     attribution and outcome as ever.
+//  3. dropping: where even that has no room, calls are not recorded. They are counted
+//     by reason (queue_full, queue_bytes) in [Stats.Dropped] and in
+//     hedgerow_gateway_capture_dropped_total, logged at most every ten seconds, and
+//     shown on the pages.
+//
+// The journal is tried again after 100 ms, and then at least once a second, for as
+// long as it takes: what waits is recorded as soon as it is back, and capture is at
+// its first step again when nothing waits.
+//
 // Read in this order:
 //
 //   - [Config], [New] and [Gateway.ServeHTTP] (gateway.go): the way of one call.

@@ -50,8 +50,8 @@ type Limits struct {
 	ResponseTail   int   // kept of its end, where it is longer. Defaults to 64 KiB
 	ResponseBudget int64 // all of these together, while calls are under way. Defaults to 128 MiB
 	Decoded        int64 // a compressed body is decoded to this length, for capture. Defaults to 16 MiB
-	Queue          int   // finished calls that wait to be recorded. Defaults to 10000
-	QueueBytes     int64 // their bodies together. Defaults to 256 MiB
+	Queue          int   // finished calls that wait to be recorded. Defaults to 50000
+	QueueBytes     int64 // what they hold together: their bodies or content, and 4 KiB for each that waits for the journal. Defaults to 256 MiB
 	Workers        int   // goroutines that record them. Defaults to GOMAXPROCS
 }
 
@@ -72,7 +72,7 @@ func (l Limits) withDefaults() Limits {
 	set(&l.ResponseTail, 64<<10)
 	set64(&l.ResponseBudget, 128<<20)
 	set64(&l.Decoded, 16<<20)
-	set(&l.Queue, 10000)
+	set(&l.Queue, 50_000)
 	set64(&l.QueueBytes, 256<<20)
 	set(&l.Workers, runtime.GOMAXPROCS(0))
 	return l

@@ -5,14 +5,13 @@ import "github.com/prometheus/client_golang/prometheus"
 // Why a call was not recorded: the values of the reason label of
 // hedgerow_gateway_capture_dropped_total and the keys of [Stats.Dropped].
 const (
-	dropQueueFull   = "queue_full"   // more calls than may wait
-	dropQueueBytes  = "queue_bytes"  // more bytes than may wait
-	dropJournalFull = "journal_full" // the journal's disk bound is reached
-	dropAppend      = "append"       // the journal failed, tries included
-	dropClosed      = "closed"       // the gateway was being closed
+	dropQueueFull  = "queue_full"  // more calls than may wait
+	dropQueueBytes = "queue_bytes" // more bytes than may wait
+	dropAppend     = "append"      // the journal refused this one event, or failed at it three times
+	dropClosed     = "closed"      // the gateway was being closed
 )
 
-var dropReasons = []string{dropQueueFull, dropQueueBytes, dropJournalFull, dropAppend, dropClosed}
+var dropReasons = []string{dropQueueFull, dropQueueBytes, dropAppend, dropClosed}
 
 type metrics struct {
 	requests *prometheus.CounterVec
@@ -27,6 +26,7 @@ type metrics struct {
 	parseErrors *prometheus.CounterVec
 	panics      prometheus.Counter
 	retries     prometheus.Counter
+	bared       prometheus.Counter
 	lag         prometheus.Histogram
 }
 
@@ -57,6 +57,7 @@ func newMetrics() *metrics {
 		dropped:     counter("capture_dropped_total", "Calls that were not recorded, by reason. The calls themselves were not affected.", "reason"),
 		parseErrors: counter("capture_parse_errors_total", "Calls whose bodies could not be read; they are recorded with what is known.", "provider"),
 		panics:      one(counter("capture_panics_total", "Calls at which a parser panicked; they are recorded with what is known.")),
+		bared:       one(counter("capture_content_dropped_total", "Calls recorded without content, because the journal took no events for too long.")),
 		retries:     one(counter("capture_append_retries_total", "Appends to the journal that were tried once more.")),
 		lag: prometheus.NewHistogram(prometheus.HistogramOpts{Namespace: "hedgerow", Subsystem: "gateway", Name: "capture_lag_seconds",
 			Help: "Time from the end of an answer to its event being in the journal.", Buckets: []float64{1e-4, 5e-4, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 100e-3, 500e-3, 1, 5, 30}}),
@@ -76,9 +77,10 @@ func (g *Gateway) register(r prometheus.Registerer) error {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "hedgerow", Subsystem: "gateway", Name: n, Help: help}, f)
 	}
 	for _, c := range []prometheus.Collector{
-		m.requests, m.added, m.ttfb, m.inFlight, m.unread, m.usage, m.captured, m.dropped, m.parseErrors, m.panics, m.retries, m.lag,
+		m.requests, m.added, m.ttfb, m.inFlight, m.unread, m.usage, m.captured, m.dropped, m.parseErrors, m.panics, m.retries, m.bared, m.lag,
 		gauge("capture_queue_depth", "Calls that wait to be recorded, or are being recorded.", func() float64 { return float64(g.capture.depth.Load()) }),
 		gauge("capture_queue_bytes", "Bytes of the calls that wait to be recorded.", func() float64 { return float64(g.capture.bytes.used.Load()) }),
+		gauge("capture_step", "How much capture keeps: 0 all, 1 calls wait in memory for the journal, 2 without their content, 3 calls are dropped.", func() float64 { return g.capture.stats().Step.number() }),
 		gauge("request_bytes", "Bytes of request bodies held for calls under way.", func() float64 { return float64(g.requests.used.Load()) }),
 		gauge("response_bytes", "Bytes of answers held for calls under way.", func() float64 { return float64(g.responses.used.Load()) }),
 	} {
@@ -113,4 +115,16 @@ func statusClass(status int) string {
 		return statusClasses[c]
 	}
 	return "other"
+}
+
+func (s Step) number() float64 {
+	switch s {
+	case StepWaiting:
+		return 1
+	case StepBare:
+		return 2
+	case StepDropping:
+		return 3
+	}
+	return 0
 }
