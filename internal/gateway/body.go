@@ -57,12 +57,12 @@ func (g *Gateway) readBody(r *http.Request) (requestBody, error) {
 	}
 	limit := int64(g.limits.RequestBytes)
 	if !isJSON(r.Header) {
-		b.stream = newUpload(nil, r.Body)
+		b.stream = newUpload(nil, r)
 		return b, nil
 	}
 	if b.length > limit {
 		g.metrics.unread.WithLabelValues("too_large").Inc()
-		b.stream = newUpload(nil, r.Body)
+		b.stream = newUpload(nil, r)
 		return b, nil
 	}
 	room := b.length
@@ -71,7 +71,7 @@ func (g *Gateway) readBody(r *http.Request) (requestBody, error) {
 	}
 	if !g.requests.take(room) {
 		g.metrics.unread.WithLabelValues("budget").Inc()
-		b.stream = newUpload(nil, r.Body)
+		b.stream = newUpload(nil, r)
 		return b, nil
 	}
 	b.held = room
@@ -101,7 +101,7 @@ func (g *Gateway) readBody(r *http.Request) (requestBody, error) {
 		more := min(int64(cap(buf)), limit-int64(cap(buf)))
 		if more <= 0 || !g.requests.take(more) {
 			g.metrics.unread.WithLabelValues("too_large").Inc()
-			b.stream = newUpload(buf, r.Body)
+			b.stream = newUpload(buf, r)
 			return b, nil
 		}
 		b.held += more
@@ -142,8 +142,9 @@ var errEnded = errors.New("the exchange has ended")
 // read it from another goroutine, even after the answer has come, so that end
 // fences it off: the caller's body must not be read once the handler returns.
 type upload struct {
-	first []byte // read before, sent first
-	src   io.Reader
+	first   []byte // read before, sent first
+	src     io.Reader
+	trailer http.Header // of the caller: complete when src has ended
 
 	mu    sync.Mutex
 	head  []byte
@@ -152,7 +153,9 @@ type upload struct {
 	ended bool
 }
 
-func newUpload(first []byte, src io.Reader) *upload { return &upload{first: first, src: src} }
+func newUpload(first []byte, r *http.Request) *upload {
+	return &upload{first: first, src: r.Body, trailer: r.Trailer}
+}
 
 func (u *upload) Read(p []byte) (int, error) {
 	u.mu.Lock()
@@ -168,6 +171,9 @@ func (u *upload) Read(p []byte) (int, error) {
 		u.first = u.first[n:]
 	} else {
 		n, err = u.src.Read(p)
+		if err == io.EOF {
+			trailerWithoutOwn(u.trailer)
+		}
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()

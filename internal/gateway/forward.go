@@ -77,8 +77,9 @@ func (x *exchange) requestHeader() http.Header {
 	if len(out["User-Agent"]) == 0 {
 		out["User-Agent"] = noUserAgent
 	}
-	if x.cred.inPlace {
-		x.route.up.withoutKeys(out, x.key)
+	withoutOwn(out)
+	if x.key != "" {
+		x.route.up.withProviderKey(out, x.key)
 	}
 	return out
 }
@@ -193,10 +194,7 @@ func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 // roundTrip sends the call once.
 func (x *exchange) roundTrip(header http.Header, edits []provider.Edit) (*http.Response, error) {
-	u := &url.URL{Scheme: x.route.up.scheme, Host: x.route.host, Path: x.route.path, RawPath: x.route.rawPath, RawQuery: x.in.URL.RawQuery, ForceQuery: x.in.URL.ForceQuery}
-	if x.cred.inQuery {
-		u.RawQuery = queryWithoutKeys(u.RawQuery)
-	}
+	u := &url.URL{Scheme: x.route.up.scheme, Host: x.route.host, Path: x.route.path, RawPath: x.route.rawPath, RawQuery: queryWithoutOwn(x.in.URL.RawQuery), ForceQuery: x.in.URL.ForceQuery}
 	out := &http.Request{Method: x.in.Method, URL: u, Host: x.route.host, Header: header, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1}
 	switch {
 	case x.body.stream != nil:

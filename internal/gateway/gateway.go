@@ -222,7 +222,15 @@ func (x *exchange) serve() {
 	}
 	up := x.route.up
 	x.op = provider.Operation(up.dialect, x.in.Method, x.route.below)
+	if bearsOwn(x.in.URL.Path) {
+		x.refuse(event.Invalid("the path has a hedgerow key or a project token in it", "send a key in the header X-Hedgerow-Key, or in the place of the provider's key"))
+		return
+	}
 	x.cred = findCredentials(x.in)
+	if x.cred.token {
+		x.refuse(event.NewError(event.CodeUnauthorized, "a project token (phc_hedgerow_…) is for sending events and opens no provider", "send your provider's own key there, or a hedgerow key (hr_…) of a project that keeps the provider's", nil))
+		return
+	}
 	grant, err := x.g.authorize(x.cred.key, x.in)
 	if err != nil {
 		x.refuse(event.AsError(err))

@@ -1,7 +1,10 @@
 package gateway
 
 import (
+	"encoding/base64"
 	"net/http"
+	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/hedgerow/hedgerow/internal/provider"
@@ -28,6 +31,8 @@ const (
 	headerKey   = "X-Hedgerow-Key"
 	headerDebug = "X-Hedgerow-Debug"
 	keyPrefix   = "hr_"
+	keyRandom   = 40 // letters and digits after keyPrefix
+	tokenPrefix = "phc_hedgerow_"
 
 	headerSubprotocol = "Sec-Websocket-Protocol"
 	subprotocolKey    = "openai-insecure-api-key." // how browsers send a key to OpenAI's realtime API
@@ -36,12 +41,15 @@ const (
 // credentialHeaders are those that bear a provider's key.
 var credentialHeaders = [...]string{"Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key"}
 
+// credentialParams are the query parameters that bear one.
+var credentialParams = [...]string{"key", "api_key", "api-key", "apikey", "apiKey", "access_token", "token"}
+
 // credentials is what a call brought to be let in.
 type credentials struct {
 	key      string // hedgerow's; "" where there is none
 	inPlace  bool   // it stood where the provider's key belongs
 	provider bool   // there is a key of the caller's own as well
-	inQuery  bool
+	token    bool   // a project token stood where the provider's key belongs
 }
 
 func findCredentials(r *http.Request) credentials {
@@ -49,39 +57,132 @@ func findCredentials(r *http.Request) credentials {
 	if v := r.Header[headerKey]; len(v) > 0 {
 		c.key = strings.TrimSpace(v[0])
 	}
-	found := func(key string) {
-		c.inPlace = true
-		if c.key == "" {
-			c.key = key
-		}
-	}
 	for _, name := range credentialHeaders {
 		for _, v := range r.Header[name] {
-			if key := bearer(v); strings.HasPrefix(key, keyPrefix) {
-				found(key)
-			} else if key != "" {
-				c.provider = true
-			}
+			c.look(v)
 		}
 	}
-	if strings.Contains(r.URL.RawQuery, "key=") {
+	if r.URL.RawQuery != "" {
 		for part := range strings.SplitSeq(r.URL.RawQuery, "&") {
-			if key, ok := strings.CutPrefix(part, "key="); ok && strings.HasPrefix(key, keyPrefix) {
-				found(key)
-				c.inQuery = true
-			} else if ok {
-				c.provider = true
+			name, v, _ := strings.Cut(part, "=")
+			if slices.Contains(credentialParams[:], unescape(name)) {
+				c.look(unescape(v))
 			}
 		}
 	}
 	for _, v := range r.Header[headerSubprotocol] {
 		for part := range strings.SplitSeq(v, ",") {
-			if key, ok := strings.CutPrefix(strings.TrimSpace(part), subprotocolKey); ok && strings.HasPrefix(key, keyPrefix) {
-				found(key)
+			if key, ok := strings.CutPrefix(strings.TrimSpace(part), subprotocolKey); ok {
+				c.look(key)
 			}
 		}
 	}
 	return c
+}
+
+// look takes a value from a place of a provider's key: the key itself, or a
+// scheme and the key, or user and password in Basic's form.
+func (c *credentials) look(v string) {
+	v = strings.TrimSpace(v)
+	if v == "" {
+		return
+	}
+	key := v
+	if i := strings.LastIndexByte(v, ' '); i >= 0 {
+		key = v[i+1:]
+		if strings.EqualFold(strings.TrimSpace(v[:i]), "basic") {
+			key = basicKey(key)
+		}
+	}
+	if !strings.HasPrefix(key, keyPrefix) && !strings.HasPrefix(key, tokenPrefix) {
+		if own := findOwn(v); own != "" {
+			key = own
+		}
+	}
+	switch {
+	case strings.HasPrefix(key, keyPrefix):
+		c.inPlace = true
+		if c.key == "" {
+			c.key = key
+		}
+	case strings.HasPrefix(key, tokenPrefix):
+		c.token = true
+	default:
+		c.provider = true
+	}
+}
+
+// basicKey returns the user or the password of Basic's credentials, whichever is
+// hedgerow's; else the credentials as they are.
+func basicKey(s string) string {
+	b, err := base64.StdEncoding.DecodeString(s)
+	if err != nil {
+		if b, err = base64.RawStdEncoding.DecodeString(s); err != nil {
+			return s
+		}
+	}
+	user, password, _ := strings.Cut(string(b), ":")
+	for _, part := range [...]string{user, password} {
+		if strings.HasPrefix(part, keyPrefix) || strings.HasPrefix(part, tokenPrefix) {
+			return part
+		}
+	}
+	return s
+}
+
+// findOwn returns the first hedgerow key or project token within s, or "". A key
+// is told by its exact form, because hr_ alone occurs in words and in the random
+// part of other keys.
+func findOwn(s string) string {
+	if i := strings.Index(s, tokenPrefix); i >= 0 {
+		return s[i : i+len(tokenPrefix)+lettersAndDigits(s[i+len(tokenPrefix):])]
+	}
+	for at := 0; ; {
+		i := strings.Index(s[at:], keyPrefix)
+		if i < 0 {
+			return ""
+		}
+		i += at
+		at = i + len(keyPrefix)
+		if n := lettersAndDigits(s[at:]); n == keyRandom && (i == 0 || lettersAndDigits(s[i-1:i]) == 0) {
+			return s[i : at+n]
+		}
+	}
+}
+
+// bearsOwn reports whether a value that would be sent to a provider has a hedgerow
+// key or a project token in it, as it is, percent-encoded or in Basic's form.
+func bearsOwn(v string) bool {
+	if findOwn(v) != "" {
+		return true
+	}
+	if strings.IndexByte(v, '%') >= 0 && findOwn(unescape(v)) != "" {
+		return true
+	}
+	if scheme, rest, ok := strings.Cut(v, " "); ok && strings.EqualFold(scheme, "basic") {
+		key := basicKey(strings.TrimSpace(rest))
+		return strings.HasPrefix(key, keyPrefix) || strings.HasPrefix(key, tokenPrefix)
+	}
+	return false
+}
+
+func lettersAndDigits(s string) int {
+	for i := range len(s) {
+		if c := s[i]; (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') {
+			return i
+		}
+	}
+	return len(s)
+}
+
+func unescape(s string) string {
+	if strings.IndexByte(s, '%') < 0 && strings.IndexByte(s, '+') < 0 {
+		return s
+	}
+	if u, err := url.QueryUnescape(s); err == nil {
+		return u
+	}
+	return s
 }
 
 func bearer(v string) string {
@@ -91,32 +192,67 @@ func bearer(v string) string {
 	return strings.TrimSpace(v)
 }
 
-// withoutKeys takes every hedgerow key out of headers that are about to be sent,
-// and puts the provider's in, if there is one to put.
-func (u *upstream) withoutKeys(out http.Header, providerKey string) {
+// withoutOwn takes every hedgerow key and project token out of headers that are
+// about to be sent to a provider, wherever they stand. Values may be shared with
+// the caller's request and are not written to.
+func withoutOwn(out http.Header) {
 	for _, name := range credentialHeaders {
 		for _, v := range out[name] {
-			if strings.HasPrefix(bearer(v), keyPrefix) {
+			var c credentials
+			if c.look(v); c.inPlace || c.token {
 				delete(out, name)
 				break
 			}
 		}
 	}
-	if lines := out[headerSubprotocol]; len(lines) > 0 {
-		var keep []string
-		for part := range strings.SplitSeq(strings.Join(lines, ","), ",") {
-			if part = strings.TrimSpace(part); !strings.HasPrefix(part, subprotocolKey+keyPrefix) {
-				keep = append(keep, part)
+	for name, lines := range out {
+		bears := false
+		for _, v := range lines {
+			if bears = bearsOwn(v) || name == headerSubprotocol && strings.Contains(v, subprotocolKey+keyPrefix); bears {
+				break
 			}
 		}
-		out[headerSubprotocol] = []string{strings.Join(keep, ", ")}
-		if len(keep) == 0 {
-			delete(out, headerSubprotocol)
+		switch {
+		case !bears:
+		case name == headerSubprotocol:
+			replace(out, name, keepParts(lines, ",", ", ", func(part string) bool {
+				key, ok := strings.CutPrefix(part, subprotocolKey)
+				return !bearsOwn(part) && (!ok || !strings.HasPrefix(key, keyPrefix))
+			}))
+		case name == "Cookie":
+			replace(out, name, keepParts(lines, ";", "; ", func(part string) bool { return !bearsOwn(part) }))
+		default:
+			delete(out, name)
 		}
 	}
-	if providerKey == "" {
+}
+
+func replace(h http.Header, name string, lines []string) {
+	if len(lines) == 0 {
+		delete(h, name)
 		return
 	}
+	h[name] = lines
+}
+
+// keepParts returns the lines of a header without the parts that are not to be kept.
+func keepParts(lines []string, separator, join string, keep func(part string) bool) (out []string) {
+	for _, line := range lines {
+		var parts []string
+		for part := range strings.SplitSeq(line, separator) {
+			if part = strings.TrimSpace(part); keep(part) {
+				parts = append(parts, part)
+			}
+		}
+		if len(parts) > 0 {
+			out = append(out, strings.Join(parts, join))
+		}
+	}
+	return out
+}
+
+// withProviderKey puts the kept provider key in its place.
+func (u *upstream) withProviderKey(out http.Header, providerKey string) {
 	switch {
 	case u.name == "azure":
 		out["Api-Key"] = []string{providerKey}
@@ -129,13 +265,32 @@ func (u *upstream) withoutKeys(out http.Header, providerKey string) {
 	}
 }
 
-// queryWithoutKeys takes hedgerow keys out of a query.
-func queryWithoutKeys(query string) string {
+// queryWithoutOwn takes hedgerow keys and project tokens out of a query.
+func queryWithoutOwn(query string) string {
+	if query == "" || !strings.Contains(query, "hr") && !strings.Contains(query, "phc") && strings.IndexByte(query, '%') < 0 {
+		return query
+	}
 	var keep []string
 	for part := range strings.SplitSeq(query, "&") {
-		if !strings.HasPrefix(part, "key="+keyPrefix) {
+		name, v, _ := strings.Cut(part, "=")
+		var c credentials
+		if slices.Contains(credentialParams[:], unescape(name)) {
+			c.look(unescape(v))
+		}
+		if !c.inPlace && !c.token && !bearsOwn(part) {
 			keep = append(keep, part)
 		}
 	}
 	return strings.Join(keep, "&")
+}
+
+// trailerWithoutOwn takes out of the trailers of a request, once they have come,
+// what is not for the provider.
+func trailerWithoutOwn(t http.Header) {
+	for k := range t {
+		if ownHeader(k) || hopByHop(k) {
+			delete(t, k)
+		}
+	}
+	withoutOwn(t)
 }
