@@ -27,6 +27,12 @@ const (
 // gateway sends it for projects that speak that vocabulary; see Event.StartTold.
 const RequestStarted = "llm_request_started"
 
+// SpanContent carries what log records tell of a span's messages through the
+// journal to the store, where it becomes content of the event with the same project,
+// trace and span id. It is never an event of its own: no sink but the store's takes
+// it, and the store keeps no row of it. See [Event.IsSpanContent].
+const SpanContent = "hedgerow_span_content"
+
 // FirstValue is the name of the milestone that is kept and sent once for each
 // user and project, however often and wherever callers report it.
 const FirstValue = "first_value_reached"
@@ -244,6 +250,10 @@ func (c Content) IsZero() bool {
 func (c Content) Size() int {
 	return len(c.Input) + len(c.Output) + len(c.Tools) + len(c.InputState) + len(c.OutputState)
 }
+
+// IsSpanContent reports whether e is hedgerow's own [SpanContent], and not a
+// caller's event that happens to have its name.
+func (e *Event) IsSpanContent() bool { return e.Name == SpanContent && e.Source == SourceOTLP }
 
 // NewID returns a fresh UUID of version 7, whose order is the order of creation.
 func NewID() string { return uuid.Must(uuid.NewV7()).String() }

@@ -6,6 +6,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/gateway"
+	"github.com/hedgerow/hedgerow/internal/otlp"
 	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
@@ -43,7 +44,7 @@ func (a *app) gatewayConfig(e gateway.Appender) gateway.Config {
 		ups[name] = u
 	}
 	return gateway.Config{
-		Upstreams: ups, Authorize: a.authorize, Append: e, Prompts: gatewayPrompts{a}, Logger: a.log.With("part", "gateway"), Registerer: a.metrics,
+		Upstreams: ups, Authorize: a.authorize, Append: e, Telemetry: otlp.IsPath, Prompts: gatewayPrompts{a}, Logger: a.log.With("part", "gateway"), Registerer: a.metrics,
 		Limits: gateway.Limits{Queue: a.cfg.CaptureQueue, RequestBudget: mustSize(a.cfg.BufferBudget)},
 	}
 }

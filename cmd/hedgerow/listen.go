@@ -162,7 +162,11 @@ func (a *app) route(rest http.Handler) http.Handler {
 		switch {
 		case a.cfg.has(roleIngest) && a.ingest.Handles(r.URL.Path):
 			from = a.ingest
-		case a.cfg.has(roleIngest) && a.otlp.Handles(r.URL.Path):
+		case otlp.IsPath(r.URL.Path):
+			if !a.cfg.has(roleIngest) { // never the gateway: telemetry has prompts in it
+				api.WriteError(w, event.NewError(event.CodeNotFound, "this process takes no telemetry", "send it to a process with the role ingest", nil))
+				return
+			}
 			from = a.otlp
 		case a.cfg.has(roleGateway) && a.gateway.Handles(r.URL.Path):
 			a.gateway.ServeHTTP(w, r)

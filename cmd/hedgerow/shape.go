@@ -19,6 +19,9 @@ import (
 // llm_request_failed lets that out of a call and nothing else, one that names
 // $ai_generation whatever the vocabulary makes of the call.
 func shape(c project.Connection, p project.Project, e *event.Event) []*event.Event {
+	if e.IsSpanContent() {
+		return nil // for the store alone: content of an event that leaves by itself
+	}
 	rest := c.Filter
 	rest.Events = nil
 	if !rest.Match(e) || !sampled(e, c.SampleRate) {

@@ -34,6 +34,12 @@ type Config struct {
 	// Append takes the events. Required.
 	Append Appender
 
+	// Telemetry reports whether a path is one of OTLP's. Those are never forwarded,
+	// although they look like paths of a provider: whoever serves the gateway asks
+	// its OTLP handler first, and the gateway refuses what comes to it all the same.
+	// nil: no path is.
+	Telemetry func(path string) bool
+
 	// Prompts renders the prompts that calls name. nil: none are.
 	Prompts Prompts
 
@@ -83,6 +89,7 @@ type Gateway struct {
 	authorize func(key string, r *http.Request) (Grant, error)
 	upstreams map[string]*upstream
 	prompts   Prompts
+	telemetry func(path string) bool
 	limits    Limits
 	log       *slog.Logger
 	metrics   *metrics
@@ -105,6 +112,9 @@ func New(c Config) (*Gateway, error) {
 	g := &Gateway{
 		authorize: c.Authorize, prompts: c.Prompts, limits: c.Limits.withDefaults(), log: c.Logger, metrics: newMetrics(),
 		upstreams: make(map[string]*upstream),
+	}
+	if g.telemetry = c.Telemetry; g.telemetry == nil {
+		g.telemetry = func(string) bool { return false }
 	}
 	g.requests.limit, g.responses.limit = g.limits.RequestBudget, g.limits.ResponseBudget
 	all := Known()

@@ -104,7 +104,9 @@ func TestOwnKeysStayHome(t *testing.T) {
 		"query other, esc.": func(q *request, own string) { q.query += "&o%74her=x%20" + strings.ReplaceAll(own, "_", "%5f") },
 		"query name":        func(q *request, own string) { q.query += "&" + own },
 		"cookie":            func(q *request, own string) { q.header.Add("Cookie", "a=1; k="+own+"; b=2") },
-		"subprotocol":       func(q *request, own string) { q.header.Add("Sec-Websocket-Protocol", "realtime, openai-insecure-api-key."+own) },
+		"subprotocol": func(q *request, own string) {
+			q.header.Add("Sec-Websocket-Protocol", "realtime, openai-insecure-api-key."+own)
+		},
 		"subprotocol else":  func(q *request, own string) { q.header.Add("Sec-Websocket-Protocol", own+", realtime") },
 		"any header":        func(q *request, own string) { q.header.Add("X-Team", own) },
 		"text in a header":  func(q *request, own string) { q.header.Add("Referer", "http://127.0.0.1/?key="+own+"&x=1") },

@@ -170,9 +170,11 @@ type route struct {
 	below   string
 }
 
-// Handles reports whether a path belongs to the gateway. OTLP's /v1/traces and
-// the like are for others to take first.
+// Handles reports whether a path belongs to the gateway.
 func (g *Gateway) Handles(path string) bool {
+	if g.telemetry(path) {
+		return false
+	}
 	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	return first == "v1" || g.upstreams[first] != nil
 }
@@ -182,6 +184,9 @@ func (g *Gateway) route(r *http.Request) (route, *event.Error) {
 	path, raw := r.URL.Path, r.URL.RawPath
 	if strings.Contains(path, "/..") && slices.Contains(strings.Split(path, "/"), "..") {
 		return route{}, event.Invalid("the path has .. in it", "send the provider's path as its documentation has it")
+	}
+	if g.telemetry(path) {
+		return route{}, event.NewError(event.CodeNotFound, "this is a path of OpenTelemetry, and no provider's", "send telemetry to the address at which hedgerow takes events", nil)
 	}
 	first, _, _ := strings.Cut(strings.TrimPrefix(path, "/"), "/")
 	if first == "v1" {

@@ -30,53 +30,25 @@ type look struct {
 	broken bool // texts that are no valid UTF-8, or lone surrogates
 }
 
-// decode reads a request. Bodies that lie about their sizes, nest without end or
-// are made of millions of empty parts are refused before they cost memory. Texts
-// that are not valid are repaired: SDKs cut attributes in the middle of a
-// character, and one such must not cost the batch.
+// kind is a kind of request: its shape, and its name in OTLP.
+type kind struct {
+	shape *shape
+	name  string
+}
+
+var (
+	spansKind = kind{&requestShape, "ExportTraceServiceRequest"}
+	logsKind  = kind{&logsShape, "ExportLogsServiceRequest"}
+)
+
+// decode reads a request of spans.
 func (x exchange) decode(f form, b []byte, l Limits) (*collector.ExportTraceServiceRequest, *body.Refusal) {
-	if len(b) == 0 && f == asProto {
-		return &collector.ExportTraceServiceRequest{}, nil
-	}
-	var s look
-	var cost int64
-	if f == asJSON {
-		s = lookJSON(b, jsonDepth(l.Depth))
-		cost = int64(s.things)*perJSON + int64(len(b))
-	} else {
-		if err := s.proto(b, &requestShape, protoDepth(l.Depth)); err != nil {
-			return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse the request: it is no ExportTraceServiceRequest in protobuf")
-		}
-		cost = int64(s.things)*perMessage + int64(len(b))
-	}
-	if s.deep {
-		return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse the request: attribute values are nested more than %d deep", l.Depth)
-	}
-	if s.broken {
-		cost += int64(len(b)) + int64(len(b))/2
-	}
-	if bad := x.Take(cost); bad != nil {
+	req := &collector.ExportTraceServiceRequest{}
+	if bad := x.decodeInto(req, spansKind, f, b, l); bad != nil {
 		return nil, bad
 	}
-	req := &collector.ExportTraceServiceRequest{}
 	if f == asJSON {
-		if s.broken {
-			b = repairJSON(b)
-		}
-		o := protojson.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: jsonDepth(l.Depth)}
-		if err := o.Unmarshal(b, req); err != nil {
-			// The library's error quotes what it met.
-			return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse the request: it is no ExportTraceServiceRequest in JSON")
-		}
 		hexIDs(req)
-	} else {
-		if s.broken {
-			b = repairProto(nil, b, &requestShape)
-		}
-		o := proto.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: protoDepth(l.Depth)}
-		if err := o.Unmarshal(b, req); err != nil {
-			return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse the request: it is no ExportTraceServiceRequest in protobuf")
-		}
 	}
 	n := 0
 	for _, rs := range req.GetResourceSpans() {
@@ -88,6 +60,55 @@ func (x exchange) decode(f form, b []byte, l Limits) (*collector.ExportTraceServ
 		return nil, body.Refuse(http.StatusRequestEntityTooLarge, body.ReasonTooLarge, "%d spans in one request, at most %d are taken: send smaller batches", n, l.Spans)
 	}
 	return req, nil
+}
+
+// decodeInto reads a request of any kind into req. Bodies that lie about their
+// sizes, nest without end or are made of millions of empty parts are refused
+// before they cost memory. Texts that are not valid are repaired: SDKs cut
+// attributes in the middle of a character, and one such must not cost the batch.
+func (x exchange) decodeInto(req proto.Message, k kind, f form, b []byte, l Limits) *body.Refusal {
+	if len(b) == 0 && f == asProto {
+		return nil
+	}
+	var s look
+	var cost int64
+	if f == asJSON {
+		s = lookJSON(b, jsonDepth(l.Depth))
+		cost = int64(s.things)*perJSON + int64(len(b))
+	} else {
+		if err := s.proto(b, k.shape, protoDepth(l.Depth)); err != nil {
+			return body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse the request: it is no %s in protobuf", k.name)
+		}
+		cost = int64(s.things)*perMessage + int64(len(b))
+	}
+	if s.deep {
+		return body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse the request: attribute values are nested more than %d deep", l.Depth)
+	}
+	if s.broken {
+		cost += int64(len(b)) + int64(len(b))/2
+	}
+	if bad := x.Take(cost); bad != nil {
+		return bad
+	}
+	if f == asJSON {
+		if s.broken {
+			b = repairJSON(b)
+		}
+		o := protojson.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: jsonDepth(l.Depth)}
+		if err := o.Unmarshal(b, req); err != nil {
+			// The library's error quotes what it met.
+			return body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse the request: it is no %s in JSON", k.name)
+		}
+		return nil
+	}
+	if s.broken {
+		b = repairProto(nil, b, k.shape)
+	}
+	o := proto.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: protoDepth(l.Depth)}
+	if err := o.Unmarshal(b, req); err != nil {
+		return body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse the request: it is no %s in protobuf", k.name)
+	}
+	return nil
 }
 
 // A value that is nested once more takes an AnyValue, a list and, in a map, a
@@ -103,7 +124,8 @@ type shape struct {
 	text uint32 // bit per field number
 }
 
-var requestShape = func() shape {
+// requestShape and logsShape are the requests of the signals that are read.
+var requestShape, logsShape = func() (spans, logs shape) {
 	const t = 1 // so that text(1, 2) reads as field numbers
 	text := func(fields ...int) (m uint32) {
 		for _, f := range fields {
@@ -121,9 +143,13 @@ var requestShape = func() shape {
 		13: {text: text(3), sub: [20]*shape{4: kv}}, // link
 		15: {text: text(2)},                         // status
 	}}
+	record := &shape{text: text(3, 12), sub: [20]*shape{5: anyValue, 6: kv}}
 	scope := &shape{text: text(1, 2), sub: [20]*shape{3: kv}}
 	resource := &shape{sub: [20]*shape{1: kv, 3: {text: text(1, 2, 3, 4)}}}
-	return shape{sub: [20]*shape{1: {text: text(3), sub: [20]*shape{1: resource, 2: {text: text(3), sub: [20]*shape{1: scope, 2: span}}}}}}
+	around := func(item *shape) shape {
+		return shape{sub: [20]*shape{1: {text: text(3), sub: [20]*shape{1: resource, 2: {text: text(3), sub: [20]*shape{1: scope, 2: item}}}}}}
+	}
+	return around(span), around(record)
 }()
 
 var errWire = errors.New("not protobuf")

@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"time"
 
-	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	_ "google.golang.org/grpc/encoding/gzip" // what exporters compress with
@@ -30,22 +29,23 @@ const concurrentStreams = 8
 // stops it.
 func (h *Handler) GRPC() *grpc.Server {
 	s := grpc.NewServer(grpc.ForceServerCodecV2(codec{}), grpc.MaxRecvMsgSize(int(h.limits.Body)), grpc.MaxConcurrentStreams(concurrentStreams), grpc.ConnectionTimeout(h.limits.Timeout))
-	s.RegisterService(&grpc.ServiceDesc{
-		ServiceName: collector.TraceService_ServiceDesc.ServiceName,
-		HandlerType: (*any)(nil),
-		Methods: []grpc.MethodDesc{{MethodName: "Export", Handler: func(_ any, ctx context.Context, read func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
-			return h.exportRPC(ctx, read)
-		}}},
-		Metadata: collector.TraceService_ServiceDesc.Metadata,
-	}, h)
+	for _, sig := range signals {
+		s.RegisterService(&grpc.ServiceDesc{
+			ServiceName: sig.service(),
+			HandlerType: (*any)(nil),
+			Methods: []grpc.MethodDesc{{MethodName: "Export", Handler: func(_ any, ctx context.Context, read func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+				return h.exportRPC(ctx, sig, read)
+			}}},
+		}, h)
+	}
 	return s
 }
 
-func (h *Handler) exportRPC(ctx context.Context, read func(any) error) (any, error) {
+func (h *Handler) exportRPC(ctx context.Context, s signal, read func(any) error) (any, error) {
 	start := time.Now()
 	x := exchange{h.memory.Open(ctx)}
 	defer x.End()
-	answer, bad, err := h.readRPC(ctx, x, read)
+	answer, bad, err := h.readRPC(ctx, x, s, read)
 	code := http.StatusOK
 	switch {
 	case err != nil:
@@ -60,7 +60,7 @@ func (h *Handler) exportRPC(ctx context.Context, read func(any) error) (any, err
 	return answer, err
 }
 
-func (h *Handler) readRPC(ctx context.Context, x exchange, read func(any) error) (*collector.ExportTraceServiceResponse, *body.Refusal, error) {
+func (h *Handler) readRPC(ctx context.Context, x exchange, s signal, read func(any) error) (proto.Message, *body.Refusal, error) {
 	authorization := ""
 	if md, ok := metadata.FromIncomingContext(ctx); ok && len(md.Get("authorization")) > 0 {
 		authorization = md.Get("authorization")[0]
@@ -76,7 +76,7 @@ func (h *Handler) readRPC(ctx context.Context, x exchange, read func(any) error)
 	if bad := x.Take(int64(len(m))); bad != nil {
 		return nil, bad, nil
 	}
-	answer, bad := h.take(ctx, x, project, asProto, m)
+	answer, bad := h.take(ctx, x, s, project, asProto, m)
 	return answer, bad, nil
 }
 

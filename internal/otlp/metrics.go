@@ -16,6 +16,8 @@ type metrics struct {
 	accepted prometheus.Counter
 	rejected prometheus.Counter
 	skipped  prometheus.Counter
+
+	discarded prometheus.Counter // log records
 }
 
 func newMetrics(r prometheus.Registerer, mem *body.Memory) (*metrics, error) {
@@ -29,11 +31,12 @@ func newMetrics(r prometheus.Registerer, mem *body.Memory) (*metrics, error) {
 		rejected: prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "spans_rejected_total", Help: "Spans that could not be taken though others of their request were."}),
 		skipped:  prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "spans_skipped_total", Help: "Spans that tell nothing of LLMs and were passed over."}),
 	}
+	m.discarded = prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "log_records_discarded_total", Help: "Log records that bear no content of an LLM call's span: accepted and discarded."})
 	if r == nil {
 		return m, nil
 	}
 	held := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: ns, Subsystem: sub, Name: "memory_bytes", Help: "Bytes that requests under way hold."}, func() float64 { return float64(mem.Used()) })
-	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.refused, m.accepted, m.rejected, m.skipped, held} {
+	for _, c := range []prometheus.Collector{m.requests, m.seconds, m.refused, m.accepted, m.rejected, m.skipped, m.discarded, held} {
 		if err := r.Register(c); err != nil {
 			return nil, err
 		}

@@ -73,6 +73,7 @@ type Handler struct {
 	now     func() time.Time
 	memory  *body.Memory
 	metrics *metrics
+	logged  *logged
 
 	warnings *body.Warnings
 }
@@ -93,6 +94,7 @@ func New(c Config) (*Handler, error) {
 		h.now = time.Now
 	}
 	h.memory = body.NewMemory(h.limits.Memory)
+	h.logged = newLogged(h.now)
 	h.warnings = body.NewWarnings(h.log, h.now)
 	var err error
 	if h.metrics, err = newMetrics(c.Registerer, h.memory); err != nil {
@@ -101,16 +103,10 @@ func New(c Config) (*Handler, error) {
 	return h, nil
 }
 
-// Handles reports whether a path is one of this door's, with or without its
-// trailing slash. The gateway must be asked later: /v1/… is its own but for this.
-func (h *Handler) Handles(path string) bool {
-	switch strings.TrimSuffix(path, "/") {
-	case "/i/v0/ai/otel", "/v1/traces", "/i/v0/ai/otel/v1/traces":
-		// The last is what an SDK makes of PostHog's path as its base endpoint.
-		return true
-	}
-	return false
-}
+// IsPath reports whether a path is one of OTLP's, whatever stands before it and
+// however it is spelled. They are a [Handler]'s, and none of them may reach the
+// gateway, whose paths look alike.
+func IsPath(path string) bool { return signalOf(path) != none }
 
 // form is how a request is encoded, and so its answer.
 type form bool
@@ -129,8 +125,8 @@ func (f form) marshal(m proto.Message) (contentType string, body []byte) {
 	return "application/x-protobuf", b
 }
 
-// ServeHTTP answers as the OTLP specification has it: an
-// ExportTraceServiceResponse, or a google.rpc.Status, encoded as the request was.
+// ServeHTTP answers as the OTLP specification has it: the signal's
+// Export…ServiceResponse, or a google.rpc.Status, encoded as the request was.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	body.CORS(w, r)
@@ -161,7 +157,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(answered)
 }
 
-func (h *Handler) export(w http.ResponseWriter, r *http.Request, x exchange) (*collector.ExportTraceServiceResponse, form, *body.Refusal) {
+func (h *Handler) export(w http.ResponseWriter, r *http.Request, x exchange) (proto.Message, form, *body.Refusal) {
 	f := asProto
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if media == "application/json" {
@@ -183,11 +179,12 @@ func (h *Handler) export(w http.ResponseWriter, r *http.Request, x exchange) (*c
 	if bad != nil {
 		return nil, f, bad
 	}
-	raw, bad := h.read(w, r, x)
+	s := signalOf(r.URL.Path)
+	raw, bad := h.read(w, r, x, s == traces || s == logs)
 	if bad != nil {
 		return nil, f, bad
 	}
-	answer, bad := h.take(r.Context(), x, project, f, raw)
+	answer, bad := h.take(r.Context(), x, s, project, f, raw)
 	return answer, f, bad
 }
 
@@ -197,13 +194,24 @@ func (h *Handler) refuse(bad *body.Refusal) {
 	h.warnings.Warn(bad.Reason, "a request was refused", "status", bad.Status, "why", bad.Message)
 }
 
-// take stores the spans of a request, whichever way it came.
-func (h *Handler) take(ctx context.Context, x exchange, project string, f form, raw []byte) (*collector.ExportTraceServiceResponse, *body.Refusal) {
+// take takes a request, whichever way it came, and returns the answer.
+func (h *Handler) take(ctx context.Context, x exchange, s signal, project string, f form, raw []byte) (proto.Message, *body.Refusal) {
+	switch s {
+	case traces:
+		return h.takeSpans(ctx, x, project, f, raw)
+	case logs:
+		return h.takeLogs(ctx, x, project, f, raw)
+	}
+	return s.answer(), nil // accepted and discarded, unread
+}
+
+// takeSpans stores the spans of a request.
+func (h *Handler) takeSpans(ctx context.Context, x exchange, project string, f form, raw []byte) (proto.Message, *body.Refusal) {
 	req, bad := x.decode(f, raw, h.limits)
 	if bad != nil {
 		return nil, bad
 	}
-	c := converter{project: project}
+	c := converter{project: project, logged: h.logged}
 	c.convert(req)
 	h.metrics.skipped.Add(float64(c.skipped))
 	refused, bad := h.store(ctx, c.events)
@@ -223,14 +231,17 @@ func (h *Handler) take(ctx context.Context, x exchange, project string, f form, 
 	return answer, nil
 }
 
-// read reads a request's body and undoes its encoding.
-func (h *Handler) read(w http.ResponseWriter, r *http.Request, x exchange) ([]byte, *body.Refusal) {
+// read reads a request's body and, where it will be looked at, undoes its encoding.
+func (h *Handler) read(w http.ResponseWriter, r *http.Request, x exchange, decode bool) ([]byte, *body.Refusal) {
 	raw, bad := x.Receive(w, r, h.limits.Body, h.limits.Timeout)
 	if bad != nil {
 		if bad.Status == http.StatusRequestTimeout {
 			bad.Status = http.StatusServiceUnavailable // OTLP's exporters try no 408 again
 		}
 		return nil, bad
+	}
+	if !decode {
+		return raw, nil
 	}
 	enc, bad := body.Encoding(r.Header.Get("Content-Encoding"), raw, true)
 	if bad != nil {

@@ -100,10 +100,12 @@ func TestNew(t *testing.T) {
 	if _, err := otlp.New(otlp.Config{Project: projectOf}); err == nil {
 		t.Error("no Append, no error")
 	}
-	h, _ := newDoor(t, otlp.Limits{})
-	for path, want := range map[string]bool{"/v1/traces": true, "/v1/traces/": true, "/i/v0/ai/otel": true, "/i/v0/ai/otel/": true, "/i/v0/ai/otel/v1/traces": true, "/v1/chat/completions": false, "/v1/metrics": false, "/i/v0/ai": false} {
-		if h.Handles(path) != want {
-			t.Errorf("Handles(%q) = %v", path, !want)
+	for path, want := range map[string]bool{"/v1/traces": true, "/v1/traces/": true, "/i/v0/ai/otel": true, "/i/v0/ai/otel/": true, "/i/v0/ai/otel/v1/traces": true, "/v1/chat/completions": false, "/i/v0/ai": false,
+		"/v1/logs": true, "/v1/metrics/": true, "/v1development/profiles": true, "/otlp/v1/logs": true, "/i/v0/ai/otel/v1/logs": true, "/i/v0/ai/otel/v1/metrics": true,
+		"/openai/v1/logs": true, "/openai/v1/traces": true, "/openrouter/api/v1/metrics": true, "/azure/r/openai/v1/logs": true, "/v1//logs": true, "//v1/logs": true, "/v1/LOGS": true, "/v1/x/../logs": true,
+		"/api/v1/traces": false, "/api/v1/traces/": false, "/v1/traces/ingest": false, "/v1/logs/x": false, "/v1/models": false, "/logs": false, "/": false, "": false, "/openai/v1/catalogs": false} {
+		if otlp.IsPath(path) != want {
+			t.Errorf("IsPath(%q) = %v", path, !want)
 		}
 	}
 }

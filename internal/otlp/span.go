@@ -23,9 +23,10 @@ import (
 type converter struct {
 	project  string
 	events   []*event.Event
-	skipped  int    // that tell nothing of LLMs
-	rejected int    // that cannot be events
-	why      string // the first of those was rejected
+	skipped  int     // that tell nothing of LLMs
+	rejected int     // that cannot be events
+	why      string  // the first of those was rejected
+	logged   *logged // what log records have told of spans; nil: nothing
 
 	bag bag
 }
@@ -74,6 +75,7 @@ func (c *converter) span(s *trace.Span, scope *common.InstrumentationScope, res 
 		b.add(kv.GetKey(), kv.GetValue(), nil)
 	}
 	old := takeEvents(b, s)
+	c.logged.tell(c.project, s.GetTraceId(), s.GetSpanId(), b, &old)
 	b.own = len(b.list)
 	if res.json == nil {
 		res.json = make([]json.RawMessage, len(res.attrs))

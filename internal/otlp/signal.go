@@ -1,0 +1,76 @@
+package otlp
+
+import (
+	"path"
+	"strings"
+
+	logscollector "go.opentelemetry.io/proto/otlp/collector/logs/v1"
+	metricscollector "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
+	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
+)
+
+// signal is one of OTLP's signals.
+type signal int
+
+const (
+	none     signal = iota
+	traces          // become events
+	logs            // those of GenAI become content of their span, the others nothing
+	measures        // are discarded
+	profiles        // are discarded
+)
+
+var signals = [...]signal{traces, logs, measures, profiles}
+
+// signalOf tells which signal a path is for. An SDK makes its path of a base
+// address of the user's, so that anything may stand before it: PostHog's path, a
+// provider's route, a proxy's prefix. No provider has paths that end so. A slash
+// too many and capital letters are the same path: what nearly is OTLP is
+// telemetry with prompts in it all the same, and must not reach a provider.
+func signalOf(p string) signal {
+	if len(p) < len("/v1/logs") || !strings.Contains(p, "/v1") && !strings.Contains(p, "/V1") && !strings.Contains(p, "otel") {
+		return none
+	}
+	clean := strings.ToLower(path.Clean(p))
+	switch {
+	case clean == "/i/v0/ai/otel":
+		return traces // PostHog's path
+	case strings.HasPrefix(clean, "/api/"):
+		return none // hedgerow's own API has /api/v1/traces
+	}
+	for suffix, s := range map[string]signal{"/v1/traces": traces, "/v1/logs": logs, "/v1/metrics": measures, "/v1development/profiles": profiles, "/v1/profiles": profiles} {
+		if strings.HasSuffix(clean, suffix) {
+			return s
+		}
+	}
+	return none
+}
+
+// answer is the signal's success. The one of profiles is empty as long as nothing
+// was rejected, as the others are.
+func (s signal) answer() proto.Message {
+	switch s {
+	case traces:
+		return &collector.ExportTraceServiceResponse{}
+	case logs:
+		return &logscollector.ExportLogsServiceResponse{}
+	case measures:
+		return &metricscollector.ExportMetricsServiceResponse{}
+	}
+	return &emptypb.Empty{}
+}
+
+// service is the signal's service over gRPC.
+func (s signal) service() string {
+	switch s {
+	case traces:
+		return collector.TraceService_ServiceDesc.ServiceName
+	case logs:
+		return logscollector.LogsService_ServiceDesc.ServiceName
+	case measures:
+		return metricscollector.MetricsService_ServiceDesc.ServiceName
+	}
+	return "opentelemetry.proto.collector.profiles.v1development.ProfilesService"
+}
