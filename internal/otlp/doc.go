@@ -1,5 +1,8 @@
-// Package otlp is the door for OpenTelemetry: traces over OTLP/HTTP, in protobuf
-// and JSON, at /i/v0/ai/otel (PostHog's path) and /v1/traces (OpenTelemetry's).
+// Package otlp takes OpenTelemetry: traces over OTLP/HTTP, in protobuf and JSON, at
+// /i/v0/ai/otel (PostHog's path) and /v1/traces (OpenTelemetry's), and over gRPC.
+// Logs, metrics and profiles are answered as well, since SDKs send them to the same
+// address: log records of GenAI events become content of their span, and the rest
+// is discarded.
 // Spans of LLM instrumentations become the same events as what a gateway or a
 // PostHog SDK records. Any other span (an HTTP request, a query of a database) is
 // passed over, as PostHog does.
@@ -19,6 +22,10 @@
 //     people, outcome.
 //   - bag.go: a span's attributes, from which each reader takes what it knows. What
 //     nobody took is kept as a property.
+//   - signal.go and logs.go: the other signals, and how the content of log records
+//     meets its span: a span that comes later finds it in memory, and
+//     [event.SpanContent] brings it to the store, where it meets a span that came
+//     before, or came after a restart.
 //   - usage.go: tokens by kind, and whether cached ones lie within the input.
 //   - content.go and messages.go: the words, in PostHog's message form.
 //
@@ -38,7 +45,7 @@
 // A span's place is told by its ids alone, which are kept as they are, so that
 // parts may come in any order, in any number of requests and twice: an event's
 // uuid is made of project, trace and span (see eventID), and a span that is
-// exported again is the same event. Nothing is remembered between requests.
+// exported again is the same event. Of spans nothing is remembered between requests.
 // A parent that was passed over, or has not come yet, leaves its id behind; who
 // assembles the trace knows what to do.
 //

@@ -66,6 +66,9 @@ func (d *DuckDB) deleteSome(ctx context.Context, project, list string) (deleted 
 			if err := markStale(ctx, conn, project, list); err != nil {
 				return err
 			}
+			if _, err := run("DELETE FROM span_content WHERE project_id = ? AND (trace_id, span_id) IN (SELECT trace_id, span_id FROM events WHERE project_id = ? AND uuid IN ("+listedUUIDs+"))", project, project, list); err != nil {
+				return err
+			}
 			if _, err := run("DELETE FROM content WHERE project_id = ? AND uuid IN ("+listedUUIDs+")", project, list); err != nil {
 				return err
 			}

@@ -85,6 +85,7 @@ type DuckDB struct {
 
 	generation atomic.Uint64 // deletions of events; see Derive
 	deletions  atomic.Bool   // table deleted_events may have rows
+	told       atomic.Bool   // table span_content may have rows
 	spare      sync.Pool     // *batch: those before, cleared
 }
 
@@ -175,12 +176,16 @@ func (d *DuckDB) open(ctx context.Context) (err error) {
 	if err := e.writer.QueryRowContext(ctx, "SELECT max(stored_at) FROM events").Scan(&last); err != nil {
 		return openError(d.c.Path, err)
 	}
-	var deletions int
+	var deletions, told int
 	if err := e.writer.QueryRowContext(ctx, "SELECT count(*) FROM deleted_events").Scan(&deletions); err != nil {
 		return openError(d.c.Path, err)
 	}
 	d.lastTime = last.Time
 	d.deletions.Store(deletions > 0)
+	if err := e.writer.QueryRowContext(ctx, "SELECT count(*) FROM span_content").Scan(&told); err != nil {
+		return openError(d.c.Path, err)
+	}
+	d.told.Store(told > 0)
 	d.engine = e
 	return nil
 }

@@ -139,8 +139,8 @@ func TestMigrateOnce(t *testing.T) {
 			n++
 		}
 		return nil
-	}, "SELECT version FROM schema_version"); err != nil || n != 8 {
-		t.Errorf("%d versions, %v, want 8", n, err)
+	}, "SELECT version FROM schema_version"); err != nil || n != 9 {
+		t.Errorf("%d versions, %v, want 9", n, err)
 	}
 }
 

@@ -18,6 +18,7 @@ var migrations = []string{
 	6 - 1: deriveFaster,
 	7 - 1: deriveSums,
 	8 - 1: createDeleted,
+	9 - 1: createSpanContent,
 }
 
 var createEvents = func() string {

@@ -48,13 +48,17 @@ func (d *DuckDB) Retain(ctx context.Context, policy func(project string) Retenti
 			projects = append(projects, p)
 		}
 		return nil
-	}, "SELECT DISTINCT project_id FROM events UNION SELECT DISTINCT project_id FROM content")
+	}, "SELECT DISTINCT project_id FROM events UNION SELECT DISTINCT project_id FROM content UNION SELECT DISTINCT project_id FROM span_content")
 	if err != nil {
 		return res, err
 	}
 	now := d.c.Now().UTC()
+	var gone []string
 	for _, p := range projects {
 		keep := policy(p)
+		if keep.Content > 0 && keep.Content < spanContentKeep {
+			gone = append(gone, p)
+		}
 		if keep.Metrics > 0 && (keep.Content <= 0 || keep.Content > keep.Metrics) {
 			keep.Content = keep.Metrics
 		}
@@ -78,6 +82,9 @@ func (d *DuckDB) Retain(ctx context.Context, policy func(project string) Retenti
 				return res, fmt.Errorf("retain %s: %w", t.table, err)
 			}
 		}
+	}
+	if err := d.pruneSpanContent(ctx, now, gone); err != nil {
+		return res, fmt.Errorf("retain what was told of spans: %w", err)
 	}
 	if err := d.pruneDeleted(ctx, now); err != nil {
 		return res, fmt.Errorf("retain deleted uuids: %w", err)

@@ -31,6 +31,9 @@ var errClosed = errors.New("store is closed")
 // for as long as retention keeps it. So is an event that [DuckDB.DeleteEvents] has
 // deleted.
 //
+// An [event.SpanContent] becomes content of the event of its span, whether that is
+// stored, comes with it or within an hour, and is no row.
+//
 // An event that cannot be stored (a uuid that is none, a cost beyond what the
 // engine's decimals hold) fails the whole batch with an error of code
 // [event.CodeInvalid].
@@ -44,11 +47,12 @@ func (d *DuckDB) Write(ctx context.Context, events []*event.Event) (WriteResult,
 		b.clear()
 		d.spare.Put(b)
 	}()
+	events, told := splitSpanContent(events)
 	if err := b.encode(events); err != nil {
 		return WriteResult{}, err
 	}
 	res := WriteResult{Duplicates: len(events) - len(b.rows)}
-	if len(b.rows) == 0 {
+	if len(b.rows) == 0 && len(told) == 0 {
 		return res, nil
 	}
 	d.mu.Lock()
@@ -59,7 +63,7 @@ func (d *DuckDB) Write(ctx context.Context, events []*event.Event) (WriteResult,
 	d.adaptThreads(d.engine, events)
 	var fresh []*encoded
 	err := d.transaction(ctx, func(conn *sql.Conn) (err error) {
-		fresh, err = d.append(ctx, conn, b)
+		fresh, err = d.append(ctx, conn, b, told)
 		return err
 	})
 	if err != nil {
@@ -147,6 +151,8 @@ func (b *batch) clear() {
 var (
 	projectColumn  = columnIndex("project_id")
 	storedAtColumn = columnIndex("stored_at")
+
+	contentBytesColumn = columnIndex("content_bytes")
 )
 
 // encode turns events into rows, the first of each uuid. The batch is empty before.
@@ -195,14 +201,16 @@ func (b *batch) encode(events []*event.Event) error {
 
 // append adds the rows that are new to both tables, inside a transaction, and
 // returns them.
-func (d *DuckDB) append(ctx context.Context, conn *sql.Conn, b *batch) (fresh []*encoded, err error) {
+func (d *DuckDB) append(ctx context.Context, conn *sql.Conn, b *batch, told []*event.Event) (fresh []*encoded, err error) {
 	list := uuidList(b.rows)
-	have, err := existing(ctx, conn, list)
-	if err != nil {
-		return nil, err
+	var have map[duckdb.UUID]bool
+	if len(b.rows) > 0 {
+		if have, err = existing(ctx, conn, list); err != nil {
+			return nil, err
+		}
 	}
 	gone := make(map[deletedKey]bool)
-	if d.deletions.Load() {
+	if d.deletions.Load() && len(b.rows) > 0 {
 		if err := deletedOf(ctx, conn, list, gone); err != nil {
 			return nil, err
 		}
@@ -220,6 +228,9 @@ func (d *DuckDB) append(ctx context.Context, conn *sql.Conn, b *batch) (fresh []
 			r.values[storedAtColumn] = storedAt
 			fresh = append(fresh, r)
 		}
+	}
+	if err := d.meetSpanContent(ctx, conn, told, fresh, now); err != nil {
+		return nil, err
 	}
 	if len(fresh) == 0 {
 		return nil, nil
