@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -90,6 +91,7 @@ func (c *Client) finish(it *item) *event.Event {
 		for _, p := range it.props {
 			if b, ok := toJSON(p.value); ok {
 				wire[p.name] = b
+				e.Attributes = slices.DeleteFunc(e.Attributes, func(name string) bool { return name == p.name }) // the caller's own now
 			}
 		}
 		// What the model has fields for is moved there, so that privacy knows it.

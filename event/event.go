@@ -141,6 +141,11 @@ type Event struct {
 	// override a field above.
 	Properties map[string]json.RawMessage `json:"properties,omitzero"`
 
+	// Attributes names those of Properties that were attributes of a span, which a
+	// library may have written by itself. Of an event with the source otlp all are,
+	// whether named here or not.
+	Attributes []string `json:"attributes,omitzero"`
+
 	// Private marks an event whose content has been withheld on purpose: on the
 	// wire $ai_input and $ai_output_choices are then null, not absent.
 	Private bool `json:"private,omitzero"`
@@ -368,6 +373,7 @@ func (e *Event) Clone() *Event {
 	c.Flags = cloneMap(e.Flags)
 	c.Groups = cloneMap(e.Groups)
 	c.Tags = append([]string(nil), e.Tags...)
+	c.Attributes = append([]string(nil), e.Attributes...)
 	return &c
 }
 

@@ -102,6 +102,7 @@ var eventMembers = []member{
 	str("input_length_bucket", func(e *Event) *string { return &e.InputLengthBucket }),
 	str("output_category", func(e *Event) *string { return &e.OutputCategory }),
 	raws("properties", func(e *Event) *map[string]json.RawMessage { return &e.Properties }),
+	other("attributes", func(e *Event) any { return &e.Attributes }, func(e *Event) bool { return e.Attributes == nil }),
 	boolean("private", func(e *Event) *bool { return &e.Private }),
 	boolean("start_told", func(e *Event) *bool { return &e.StartTold }),
 	boolean("historical", func(e *Event) *bool { return &e.Historical }),

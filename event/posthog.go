@@ -35,7 +35,8 @@ type Wire struct {
 type home struct {
 	ModelAsked string   `json:"model_asked,omitzero"` // where no answer named a model, so that $ai_model is this one
 	Method     string   `json:"method,omitzero"`
-	Tags       []string `json:"tags,omitzero"` // which of the properties that are true are tags
+	Tags       []string `json:"tags,omitzero"`       // which of the properties that are true are tags
+	Attributes []string `json:"attributes,omitzero"` // Event.Attributes
 }
 
 const maxTags = 50
@@ -74,8 +75,8 @@ func (e *Event) MarshalPostHog(w Wire) ([]byte, error) {
 	if w.IgnoreSentAt {
 		props.add("$ignore_sent_at", json.RawMessage("true"))
 	}
-	if w.Home && (e.Method != "" || len(e.Tags) > 0 || e.ModelAsked != "") {
-		h := home{Method: e.Method, Tags: e.Tags}
+	if w.Home && (e.Method != "" || len(e.Tags) > 0 || e.ModelAsked != "" || len(e.Attributes) > 0) {
+		h := home{Method: e.Method, Tags: e.Tags, Attributes: e.Attributes}
 		if e.Model == "" {
 			h.ModelAsked = e.ModelAsked
 		}
@@ -400,7 +401,7 @@ func (e *Event) SetWireProperties(p map[string]json.RawMessage) {
 		if json.Unmarshal(v, &h) != nil {
 			return false
 		}
-		e.Method = h.Method
+		e.Method, e.Attributes = h.Method, h.Attributes
 		if h.ModelAsked != "" && h.ModelAsked == e.Model {
 			e.Model, e.ModelAsked = "", h.ModelAsked
 		}

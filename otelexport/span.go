@@ -74,6 +74,7 @@ func convert(s sdk.ReadOnlySpan) *event.Event {
 	for k, v := range b {
 		if raw := asJSON(v); raw != nil && e.Properties[k] == nil {
 			e.Properties[k] = raw
+			e.Attributes = append(e.Attributes, k)
 		}
 	}
 	// What is named as PostHog names it, is that. SetWireProperties begins anew
@@ -81,6 +82,8 @@ func convert(s sdk.ReadOnlySpan) *event.Event {
 	p, failed, status := e.Properties, e.IsError, e.HTTPStatus
 	e.Properties = nil
 	e.SetWireProperties(p)
+	e.Attributes = slices.DeleteFunc(e.Attributes, func(name string) bool { return e.Properties[name] == nil }) // it has a field of its own
+	slices.Sort(e.Attributes)
 	e.IsError = e.IsError || failed
 	if e.HTTPStatus == 0 {
 		e.HTTPStatus = status

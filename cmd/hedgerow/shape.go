@@ -18,40 +18,49 @@ import (
 // A filter by name knows the names of both vocabularies: one that names
 // llm_request_failed lets that out of a call and nothing else, one that names
 // $ai_generation whatever the vocabulary makes of the call.
-func shape(c project.Connection, p project.Project, e *event.Event) []*event.Event {
+func shape(c project.Connection, p project.Project, e *event.Event) posthog.Shaped {
 	if e.IsSpanContent() {
-		return nil // for the store alone: content of an event that leaves by itself
+		return posthog.Shaped{} // for the store alone: content of an event that leaves by itself
 	}
 	rest := c.Filter
 	rest.Events = nil
 	if !rest.Match(e) || !sampled(e, c.SampleRate) {
-		return nil
+		return posthog.Shaped{}
 	}
 	policy := privacy.OutPolicy{
 		PrivacyMode:     c.PrivacyMode,
 		HashDistinctIDs: c.HashDistinctIDs || p.Settings.HashDistinctIDs,
 		HashKey:         []byte(p.HashKey.Reveal()),
+		SendProperties:  c.SendProperties,
+		SendAttributes:  c.SendAttributes,
 	}
-	outbound := func() *event.Event {
-		out := privacy.Outbound(e, policy)
-		if out.Environment == "" {
-			out.Environment = c.Environment
+	leave := func() privacy.Outcome {
+		out := privacy.Leave(e, policy)
+		if out.Event.Environment == "" {
+			out.Event.Environment = c.Environment
 		}
 		return out
 	}
-	out := outbound()
+	outcome := leave()
+	out := outcome.Event
 	safe := out
 	if c.Schema != project.SchemaPostHog && !c.PrivacyMode {
 		policy.PrivacyMode = true
-		safe = outbound()
+		safe = leave().Event
 	}
+	shaped := posthog.Shaped{Held: outcome.Held}
 	names := c.Filter.Events
 	all := posthog.Vocabulary(c.Schema, out, safe)
 	ofCall := e.StartTold && (slices.Contains(names, event.Generation) || slices.Contains(names, event.Embedding))
 	if len(names) == 0 || ofCall || slices.Contains(names, e.Name) {
-		return all
+		shaped.Events = all
+	} else {
+		shaped.Events = slices.DeleteFunc(all, func(o *event.Event) bool { return !slices.Contains(names, o.Name) })
 	}
-	return slices.DeleteFunc(all, func(o *event.Event) bool { return !slices.Contains(names, o.Name) })
+	if len(shaped.Events) > 0 { // what the filter leaves out is no dead letter
+		shaped.Block = outcome.Block
+	}
+	return shaped
 }
 
 // sampled picks a part of the traces, whole ones always, and the same on every

@@ -42,7 +42,7 @@ func TestShape(t *testing.T) {
 		c := project.NewConnection("default", "main")
 		c.Schema, c.Filter, c.PrivacyMode, c.Environment = tt.schema, tt.filter, tt.private, "staging"
 		var got []string
-		for _, out := range shape(c, project.Project{ID: "default"}, tt.e) {
+		for _, out := range shape(c, project.Project{ID: "default"}, tt.e).Events {
 			b, err := out.MarshalPostHog(event.Wire{})
 			if err != nil {
 				t.Fatal(err)

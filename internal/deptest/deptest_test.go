@@ -53,7 +53,7 @@ var allowed = map[string][]string{
 	"internal/store":     {"event", "internal/health"},
 	"internal/query":     {"event", "internal/health", "internal/store"},
 	"internal/flag":      {}, // PostHog's flags decided at home: pure, for the SDK too
-	"internal/posthog":   {"event", "internal/health", "internal/flag", "internal/project"},
+	"internal/posthog":   {"event", "internal/health", "internal/flag", "internal/privacy", "internal/project"},
 	"internal/bucket":    {"event", "internal/health"},
 	"internal/template":  {"event"},
 	"internal/prompt":    {"event", "internal/health", "internal/bucket", "internal/flag", "internal/project", "internal/query", "internal/template"},

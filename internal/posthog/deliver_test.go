@@ -638,12 +638,12 @@ func TestConnectionsAreIndependent(t *testing.T) {
 
 func TestSettingsTakeEffectAtNextBatch(t *testing.T) {
 	bubble(t, func(c *Config) {
-		c.Shape = func(conn project.Connection, _ project.Project, e *event.Event) []*event.Event {
+		c.Shape = func(conn project.Connection, _ project.Project, e *event.Event) Shaped {
 			e = e.Clone()
 			if conn.PrivacyMode {
 				e.DropContent()
 			}
-			return []*event.Event{e}
+			return Shaped{Events: []*event.Event{e}}
 		}
 	}, func(r *rig) {
 		c := connection("c_1")
@@ -690,11 +690,11 @@ func TestHeldEventsAreExtended(t *testing.T) {
 
 func TestFiltered(t *testing.T) {
 	bubble(t, func(c *Config) {
-		c.Shape = func(conn project.Connection, _ project.Project, e *event.Event) []*event.Event {
+		c.Shape = func(conn project.Connection, _ project.Project, e *event.Event) Shaped {
 			if !conn.Filter.Match(e) {
-				return nil
+				return Shaped{}
 			}
-			return []*event.Event{e}
+			return Shaped{Events: []*event.Event{e}}
 		}
 	}, func(r *rig) {
 		c := connection("c_1")
@@ -715,11 +715,11 @@ func TestFiltered(t *testing.T) {
 
 func TestOddEventsStopNobody(t *testing.T) {
 	bubble(t, func(c *Config) {
-		c.Shape = func(_ project.Connection, _ project.Project, e *event.Event) []*event.Event {
+		c.Shape = func(_ project.Connection, _ project.Project, e *event.Event) Shaped {
 			if e.DistinctID == "user-3" {
 				panic(secretWord)
 			}
-			return []*event.Event{e}
+			return Shaped{Events: []*event.Event{e}}
 		}
 	}, func(r *rig) {
 		c := connection("c_1")

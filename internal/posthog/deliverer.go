@@ -10,15 +10,17 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/privacy"
 )
 
 // origin is one event of the journal on its way. It leaves as one item or, by
 // the connection's vocabulary, as several, and is ended when all of them are.
 type origin struct {
 	d     event.Delivery
-	since time.Time // when it was fetched
-	bytes int       // of its items' bodies; hold's own
-	uuids []string  // of its items
+	since time.Time      // when it was fetched
+	bytes int            // of its items' bodies; hold's own
+	uuids []string       // of its items
+	held  []privacy.Held // properties that stay at home
 
 	mu     sync.Mutex
 	left   int    // items that have not ended
@@ -238,17 +240,20 @@ func (l *lane) take(n, maxBytes int) []*item {
 // admit shapes a new event and puts what leaves of it into the lanes.
 func (d *deliverer) admit(o *origin, lanes []*lane) {
 	s := d.r.settings.Load()
-	made, err := d.encode(o.d.Event, s)
+	made, shaped, err := d.encode(o.d.Event, s)
 	switch {
 	case err != nil:
 		d.giveUp(o, "the event cannot be encoded: "+err.Error())
+		return
+	case shaped.Block != "":
+		d.giveUp(o, withheldReason+shaped.Block)
 		return
 	case len(made) == 0:
 		d.st.filtered.Add(1)
 		d.end(o, o.d.Ack())
 		return
 	}
-	o.left = len(made)
+	o.left, o.held = len(made), shaped.Held
 	for _, it := range made {
 		it.from, it.made = o, s
 		o.uuids = append(o.uuids, it.out.UUID)
@@ -267,11 +272,18 @@ func (d *deliverer) admit(o *origin, lanes []*lane) {
 // remake brings an item in line with other settings than it was made by. It
 // reports false where that has ended it.
 func (d *deliverer) remake(it *item, s *settings) bool {
-	made, err := d.encode(it.from.d.Event, s)
+	made, shaped, err := d.encode(it.from.d.Event, s)
 	if err != nil {
 		d.dead(it, "the event cannot be encoded: "+err.Error())
 		return false
 	}
+	if shaped.Block != "" {
+		d.dead(it, withheldReason+shaped.Block)
+		return false
+	}
+	it.from.mu.Lock()
+	it.from.held = shaped.Held
+	it.from.mu.Unlock()
 	if len(made) == 0 { // not for this connection any more
 		d.finish(it)
 		return false
@@ -288,22 +300,29 @@ func (d *deliverer) remake(it *item, s *settings) bool {
 
 // encode never panics: one odd event must not stop the others, again after
 // every restart. Its errors do not quote the event.
-func (d *deliverer) encode(e *event.Event, s *settings) (made []*item, err error) {
+func (d *deliverer) encode(e *event.Event, s *settings) (made []*item, shaped Shaped, err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			d.log.Error("an event made its encoding panic", "uuid", e.UUID, "type", fmt.Sprintf("%T", r))
-			made, err = nil, errors.New("internal error")
+			made, shaped, err = nil, Shaped{}, errors.New("internal error")
 		}
 	}()
-	for _, out := range d.m.c.Shape(s.conn, s.proj, e) {
+	shaped = d.m.c.Shape(s.conn, s.proj, e)
+	if shaped.Block != "" {
+		return nil, shaped, nil
+	}
+	for _, out := range shaped.Events {
 		body, err := out.MarshalPostHog(d.m.wire(e))
 		if err != nil {
-			return nil, errors.New("one of its values is not JSON")
+			return nil, Shaped{}, errors.New("one of its values is not JSON")
 		}
 		made = append(made, &item{out: out, body: body})
 	}
-	return made, nil
+	return made, shaped, nil
 }
+
+// withheldReason begins the reason of a dead letter that privacy made.
+const withheldReason = "withheld by privacy mode: "
 
 const libName = "hedgerow"
 
@@ -352,7 +371,34 @@ func (d *deliverer) finish(it *item) {
 		if !sent {
 			d.st.filtered.Add(1)
 		}
+		if sent {
+			d.noteHeld(o)
+		}
 		d.end(o, o.d.Ack())
+	}
+}
+
+// noteHeld tells the ledger what of an event stayed at home, and people where that
+// is so because it quotes the call's content.
+func (d *deliverer) noteHeld(o *origin) {
+	o.mu.Lock()
+	held := o.held
+	o.mu.Unlock()
+	if len(held) == 0 {
+		return
+	}
+	now := d.m.c.Now()
+	if d.m.c.Ledger != nil {
+		d.m.c.Ledger.Held(d.r.settings.Load().conn.ID, now, held)
+	}
+	for _, h := range held {
+		if h.Reason != privacy.ReasonQuotes {
+			continue
+		}
+		d.st.withheld.Add(1)
+		if d.st.warn(h.Name, now) {
+			d.log.Warn("a property was withheld from PostHog: it quotes the content of the call", "property", h.Name, "event", o.d.Event.Name, "uuid", o.d.Event.UUID)
+		}
 	}
 }
 

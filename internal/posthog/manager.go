@@ -2,6 +2,7 @@ package posthog
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/privacy"
 	"github.com/hedgerow/hedgerow/internal/project"
 )
 
@@ -40,7 +42,11 @@ type Config struct {
 	// must always give the same uuids, timestamps, names and distinct ids. None
 	// says that the event is not for this connection. A nil Shape lets everything
 	// leave as it is.
-	Shape func(conn project.Connection, p project.Project, e *event.Event) []*event.Event
+	Shape func(conn project.Connection, p project.Project, e *event.Event) Shaped
+
+	// Ledger takes note of the names of properties that left, and of those that
+	// stayed. May be nil.
+	Ledger Ledger
 
 	// TraceURL gives the address of the event's trace. May be nil.
 	TraceURL func(e *event.Event) string
@@ -51,6 +57,23 @@ type Config struct {
 	Logger             *slog.Logger
 	Registerer         prometheus.Registerer
 	Now                func() time.Time
+}
+
+// Shaped is what leaves of one event for a connection.
+type Shaped struct {
+	Events []*event.Event
+	Held   []privacy.Held // properties that stayed at home
+	Block  string         // why nothing may leave: then the event becomes a dead letter
+}
+
+// Ledger notes the names of properties, never their values. Its methods must not
+// wait for anything.
+type Ledger interface {
+	// Left notes the properties of an event that PostHog has taken, as it left:
+	// properties are those of its JSON, which must not be kept.
+	Left(connectionID string, at time.Time, properties map[string]json.RawMessage)
+	// Held notes properties that stayed at home, once for each event.
+	Held(connectionID string, at time.Time, held []privacy.Held)
 }
 
 // ClientConfig tunes requests to PostHog. The zero value has every default.
@@ -133,7 +156,9 @@ func NewManager(c Config) *Manager {
 		c.Full = func() float64 { return 0 }
 	}
 	if c.Shape == nil {
-		c.Shape = func(_ project.Connection, _ project.Project, e *event.Event) []*event.Event { return []*event.Event{e} }
+		c.Shape = func(_ project.Connection, _ project.Project, e *event.Event) Shaped {
+			return Shaped{Events: []*event.Event{e}}
+		}
 	}
 	if c.TraceURL == nil {
 		c.TraceURL = func(*event.Event) string { return "" }

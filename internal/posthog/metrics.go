@@ -14,6 +14,7 @@ type metrics struct {
 	seconds                          prometheus.Histogram
 	requests, events, inFlight       *prometheus.Desc
 	lag, held, success, troubleState *prometheus.Desc
+	withheld                         *prometheus.Desc
 }
 
 func newMetrics(m *Manager) *metrics {
@@ -25,6 +26,7 @@ func newMetrics(m *Manager) *metrics {
 			Buckets: []float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30}}),
 		requests:     prometheus.NewDesc("hedgerow_posthog_requests_total", "Delivery requests by outcome.", []string{"connection", "outcome"}, nil),
 		events:       prometheus.NewDesc("hedgerow_posthog_events_total", "Events by outcome; quota counts sent ones that PostHog said it dropped.", []string{"connection", "outcome"}, nil),
+		withheld:     prometheus.NewDesc("hedgerow_posthog_withheld_properties_total", "Properties left out of events because they quote the content of the call.", conn, nil),
 		inFlight:     prometheus.NewDesc("hedgerow_posthog_in_flight", "Delivery requests under way.", conn, nil),
 		lag:          prometheus.NewDesc("hedgerow_posthog_lag_seconds", "Age of the oldest event that is out of the queue and not delivered.", conn, nil),
 		held:         prometheus.NewDesc("hedgerow_posthog_held", "Events out of the queue and not delivered.", conn, nil),
@@ -50,7 +52,7 @@ func (m *metrics) unregister(reg prometheus.Registerer) {
 
 // Describe implements prometheus.Collector.
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{m.requests, m.events, m.inFlight, m.lag, m.held, m.success, m.troubleState} {
+	for _, d := range []*prometheus.Desc{m.requests, m.events, m.withheld, m.inFlight, m.lag, m.held, m.success, m.troubleState} {
 		ch <- d
 	}
 	m.seconds.Describe(ch)
@@ -82,6 +84,7 @@ func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 		count(m.events, s.dead.Load(), "dead")
 		count(m.events, s.filtered.Load(), "filtered")
 		count(m.events, s.quota.Load(), "quota")
+		ch <- prometheus.MustNewConstMetric(m.withheld, prometheus.CounterValue, float64(s.withheld.Load()), id)
 		st := s.status(now)
 		gauge(m.inFlight, float64(s.inFlight.Load()))
 		gauge(m.lag, st.Lag.Seconds())

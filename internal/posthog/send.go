@@ -9,6 +9,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/tidwall/gjson"
+
 	"github.com/hedgerow/hedgerow/event"
 )
 
@@ -316,11 +318,26 @@ func (d *deliverer) taken(l *lane, batch []*item, a answer) {
 	d.st.sent.Add(int64(len(batch)))
 	for _, it := range batch {
 		d.st.recent.add(it.from.d.Event.UUID, d.m.c.Now())
+		d.noteLeft(it)
 		it.from.mu.Lock()
 		it.from.sent = true
 		it.from.mu.Unlock()
 		d.finish(it)
 	}
+}
+
+// noteLeft tells the ledger which properties PostHog has been given. They are read
+// from what was sent.
+func (d *deliverer) noteLeft(it *item) {
+	if d.m.c.Ledger == nil {
+		return
+	}
+	properties := make(map[string]json.RawMessage, 48)
+	gjson.GetBytes(it.body, "properties").ForEach(func(name, v gjson.Result) bool {
+		properties[name.String()] = json.RawMessage(v.Raw)
+		return true
+	})
+	d.m.c.Ledger.Left(d.r.settings.Load().conn.ID, d.m.c.Now(), properties)
 }
 
 // overQuota reads the optional quota_limited of a 2xx. Anything else in the body,

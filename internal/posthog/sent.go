@@ -65,7 +65,11 @@ func (m *Manager) SentAt(connectionID, uuid string) (time.Time, bool) {
 // and without what privacy keeps at home. It is empty where nothing leaves.
 func (m *Manager) Made(c project.Connection, p project.Project, e *event.Event) ([]json.RawMessage, error) {
 	var out []json.RawMessage
-	for _, o := range m.c.Shape(c, p, e) {
+	shaped := m.c.Shape(c, p, e)
+	if shaped.Block != "" {
+		return nil, event.NewError(event.CodeConflict, "nothing of this event leaves: "+shaped.Block, "it is a dead letter of the connection", nil)
+	}
+	for _, o := range shaped.Events {
 		body, err := o.MarshalPostHog(m.wire(e))
 		if err != nil {
 			return nil, fmt.Errorf("make event for connection %s: %w", c.ID, err)

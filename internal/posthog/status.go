@@ -1,6 +1,7 @@
 package posthog
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -25,6 +26,8 @@ type Status struct {
 	Retried     int64         // events that were sent more than once
 	Dead        int64         // events that became dead letters
 	Filtered    int64         // events that were not for this connection
+	Withheld    int64         // properties that were left out of events because they quote content
+	Quoting     []string      // their names, those of the last day, the latest first; at most 20
 	Quota       int64         // events of Sent that PostHog said it dropped, over quota
 	Held        int           // events out of the queue and not ended
 	Lag         time.Duration // age of the oldest event held; 0 where there is none
@@ -35,6 +38,7 @@ type Status struct {
 type stats struct {
 	runners                                     atomic.Int64 // deliverers at work or on their way out
 	sent, retried, dead, filtered, quota        atomic.Int64
+	withheld                                    atomic.Int64
 	inFlight                                    atomic.Int64
 	reqOK, reqRetry, reqRefused, reqBad, reqBig atomic.Int64
 	reqNoRoute, reqCanceled                     atomic.Int64
@@ -46,6 +50,41 @@ type stats struct {
 	lastError   string
 	trouble     map[any]string // by batch or cause: StateRetrying or StateRefused
 	held        func() (n int, oldest time.Time)
+	quoting     []quoting // the latest first
+}
+
+// quoting is a property that was found to quote content.
+type quoting struct {
+	name       string
+	at, logged time.Time
+}
+
+const (
+	mostQuoting = 20
+	quotingFor  = 24 * time.Hour // how long a find is shown
+	quotingLog  = time.Minute    // between two lines of the log about one name
+)
+
+// warn notes that a property quotes content, and reports whether that is to be
+// logged.
+func (s *stats) warn(name string, now time.Time) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	q := quoting{name: name}
+	if i := slices.IndexFunc(s.quoting, func(q quoting) bool { return q.name == name }); i >= 0 {
+		q = s.quoting[i]
+		s.quoting = slices.Delete(s.quoting, i, i+1)
+	}
+	q.at = now
+	log := now.Sub(q.logged) >= quotingLog
+	if log {
+		q.logged = now
+	}
+	s.quoting = slices.Insert(s.quoting, 0, q)
+	if len(s.quoting) > mostQuoting {
+		s.quoting = s.quoting[:mostQuoting]
+	}
+	return log
 }
 
 // ok records a 2xx; note is what PostHog had to say nevertheless.
@@ -116,7 +155,12 @@ func (s *stats) status(now time.Time) Status {
 	defer s.mu.Unlock()
 	st := Status{State: StateIdle, LastSuccess: s.lastSuccess, LastError: s.lastError,
 		Sent: s.sent.Load(), Failed: s.failed(), Retried: s.retried.Load(), Dead: s.dead.Load(),
-		Filtered: s.filtered.Load(), Quota: s.quota.Load(), Held: held, Lag: lag}
+		Filtered: s.filtered.Load(), Quota: s.quota.Load(), Withheld: s.withheld.Load(), Held: held, Lag: lag}
+	for _, q := range s.quoting {
+		if now.Sub(q.at) < quotingFor {
+			st.Quoting = append(st.Quoting, q.name)
+		}
+	}
 	if held > 0 {
 		st.State = StateSending
 	}

@@ -227,10 +227,10 @@ func TestDerivedID(t *testing.T) {
 }
 
 // vocabularyShape stands for cmd's.
-func vocabularyShape(conn project.Connection, _ project.Project, e *event.Event) []*event.Event {
+func vocabularyShape(conn project.Connection, _ project.Project, e *event.Event) Shaped {
 	safe := e.Clone()
 	safe.DropContent()
-	return Vocabulary(conn.Schema, e, safe)
+	return Shaped{Events: Vocabulary(conn.Schema, e, safe)}
 }
 
 func eventNames(reqs []posthogtest.Request) (out []string) {

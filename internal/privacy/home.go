@@ -19,8 +19,9 @@ type HomePolicy struct {
 //
 //  1. [Derive] fills what charts need of the content, while it is there.
 //  2. Where the project keeps no content, or the caller asked for privacy
-//     (e.Private), the content goes, and with it all that [Outbound] would not
-//     let out in privacy mode; e.Private then says so.
+//     (e.Private), the content goes, and with it what echoes it: error messages,
+//     properties that are known for content, are long, or quote it; e.Private then
+//     says so.
 //  3. Files in base64 become marks ([RedactBase64]).
 //  4. Secrets become marks ([ScrubJSON]) in every text of the event. An id stays
 //     as it is, unless it is a key: then its hash takes its place, so that users
@@ -35,8 +36,11 @@ func AtHome(e *event.Event, p HomePolicy) {
 		if !e.Content.IsZero() {
 			e.Private = true
 		}
+		quotesAtHome(e)
 		e.DropContent()
-		withhold(e, nil)
+		reduceOutcome(e)
+		e.ModelParameters, e.ProviderMetadata = reduce(e.ModelParameters, false), reduce(e.ProviderMetadata, true)
+		e.Properties = withoutContent(e)
 	}
 	for _, part := range []*json.RawMessage{&e.Content.Input, &e.Content.Output, &e.Content.Tools, &e.Content.InputState, &e.Content.OutputState} {
 		if *part != nil {
@@ -54,6 +58,7 @@ func AtHome(e *event.Event, p HomePolicy) {
 	}
 	e.BaseURL, e.RequestURL = bareURL(e.BaseURL), bareURL(e.RequestURL)
 	e.Tags = scrubList(e.Tags, p.ScrubEmails)
+	e.Attributes = scrubList(e.Attributes, p.ScrubEmails)
 	e.Flags = scrubMap(e.Flags, p.ScrubEmails)
 	e.Groups = scrubMap(e.Groups, p.ScrubEmails)
 	Fit(e)
@@ -80,8 +85,15 @@ func scrubID(id string) string {
 	if s := ScrubText(id, false); s == id || !strings.Contains(s, "[secret:") {
 		return id
 	}
+	return "key_" + hashOf(id)
+}
+
+// hashedID stands for an id that quotes content.
+func hashedID(id string) string { return "id_" + hashOf(id) }
+
+func hashOf(id string) string {
 	sum := sha256.Sum256([]byte(id))
-	return "key_" + hex.EncodeToString(sum[:12])
+	return hex.EncodeToString(sum[:12])
 }
 
 // bareURL removes user, query and fragment: each can hold a key.

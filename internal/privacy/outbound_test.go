@@ -95,13 +95,13 @@ func TestOutboundInPrivacyMode(t *testing.T) {
 		"$ai_model_parameters":  `{"reasoning":{"effort":"high","summary":"auto"},"response_format":{"type":"json_schema"},"service_tier":"flex","stream":true,"temperature":0.5,"tool_choice":{"type":"function"}}`,
 		"$ai_provider_metadata": `{"system_fingerprint":"fp_1"}`, "$ai_span_name": `"answer"`, "$ai_trace_name": `"support"`, "$ai_user": `"user_1"`,
 		"plan": `"pro"`, "accepted": "true", "retry_count": "2", "output_ok": "true", "input": "12", "prompt_label": `"production"`, "ticket_id_hash": `"ticket_91ab_hash"`,
-		"trace": `{"steps":[{"name":"plan"}]}`, "beta": "true", "$feature/exp": `"b"`, "surface": `"Compose"`, "feedback_length": "29", "$ai_stop_reason": `"stop"`,
+		"beta": "true", "$feature/exp": `"b"`, "surface": `"Compose"`, "feedback_length": "29", "$ai_stop_reason": `"stop"`,
 	} {
 		if got := string(props[name]); got != want {
 			t.Errorf("%s is %s, want %s", name, got, want)
 		}
 	}
-	for _, name := range []string{"prompt", "request", "turns", "anything", "$ai_instructions", "$ai_input_state", "$ai_output_state", "gen_ai.input.messages", "$ai_feedback_text"} {
+	for _, name := range []string{"prompt", "request", "trace", "turns", "anything", "$ai_instructions", "$ai_input_state", "$ai_output_state", "gen_ai.input.messages", "$ai_feedback_text"} {
 		if v, ok := props[name]; ok {
 			t.Errorf("%s is %s, want it gone", name, v)
 		}
@@ -130,7 +130,7 @@ func TestOutboundWithContent(t *testing.T) {
 
 func TestOutboundKeepsNamedProperties(t *testing.T) {
 	e := contentful("x y")
-	out := privacy.Outbound(e, privacy.OutPolicy{PrivacyMode: true, KeepProperties: []string{"context"}})
+	out := privacy.Outbound(e, privacy.OutPolicy{PrivacyMode: true, SendProperties: []string{"context"}})
 	if string(out.Properties["context"]) != `"x y"` || out.Properties["prompt"] != nil {
 		t.Errorf("context %s, prompt %s", out.Properties["context"], out.Properties["prompt"])
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -30,6 +31,7 @@ func (r *Registry) CreateConnection(ctx context.Context, c Connection) (Connecti
 	}
 	c.CreatedAt = r.now().UTC()
 	c.UpdatedAt = c.CreatedAt
+	c.Rules = RulesAllowList
 	if err := r.checkConnection(&c); err != nil {
 		return Connection{}, err
 	}
@@ -106,6 +108,20 @@ func changedConnection(a, b Connection) string {
 	add("flush_interval", a.FlushInterval, b.FlushInterval)
 	add("sample_rate", a.SampleRate, b.SampleRate)
 	add("hash_distinct_ids", a.HashDistinctIDs, b.HashDistinctIDs)
+	added := func(name string, was, is []string) {
+		for _, s := range is {
+			if !slices.Contains(was, s) {
+				out = append(out, name+" + "+s)
+			}
+		}
+		for _, s := range was {
+			if !slices.Contains(is, s) {
+				out = append(out, name+" - "+s)
+			}
+		}
+	}
+	added("send_properties", a.SendProperties, b.SendProperties)
+	added("send_attributes", a.SendAttributes, b.SendAttributes)
 	for name, same := range map[string]bool{"project key": a.ProjectKey.Equal(b.ProjectKey), "personal key": a.PersonalKey.Equal(b.PersonalKey)} {
 		if !same {
 			out = append(out, name+" replaced")
@@ -174,12 +190,44 @@ func (r *Registry) checkConnection(c *Connection) error {
 			return event.Invalid("a filter takes up to 100 names of 1 to 200 characters", "leave the list empty to let everything through")
 		}
 	}
+	for _, list := range []*[]string{&c.SendProperties, &c.SendAttributes} {
+		var err error
+		if *list, err = sendNames(*list); err != nil {
+			return err
+		}
+	}
 	for _, other := range r.Snapshot().Connections(c.ProjectID) {
 		if other.ID != c.ID && other.Host == c.Host && other.ProjectKey.Equal(c.ProjectKey) {
 			return event.NewError(event.CodeConflict, fmt.Sprintf("the connection %q sends to this PostHog project already", other.Name), "change that one; its schema can be both", nil)
 		}
 	}
 	return nil
+}
+
+// MaxSendNames is how many names each of the lists of what is sent takes.
+const MaxSendNames = 1000
+
+// sendNames checks a list of names of properties and returns it in order, each
+// name once.
+func sendNames(list []string) ([]string, error) {
+	out := make([]string, 0, len(list))
+	for _, name := range list {
+		if name = strings.TrimSpace(name); name == "" {
+			continue
+		}
+		if utf8.RuneCountInString(name) > maxText || strings.ContainsFunc(name, unicode.IsControl) {
+			return nil, event.Invalid("send_properties and send_attributes take names of 1 to 200 characters in one line", "write the names of properties as the ledger of the connection shows them")
+		}
+		out = append(out, name)
+	}
+	slices.Sort(out)
+	if out = slices.Compact(out); len(out) > MaxSendNames {
+		return nil, event.Invalid("send_properties and send_attributes take up to 1,000 names each", "send fewer properties, or turn privacy mode off")
+	}
+	if len(out) == 0 {
+		return nil, nil
+	}
+	return out, nil
 }
 
 func checkProjectKey(key string) error {

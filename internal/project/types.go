@@ -124,6 +124,10 @@ type Connection struct {
 	SampleRate          float64       `json:"sample_rate"`            // part of the traces that is sent, over 0 to 1. Defaults to 1
 	HashDistinctIDs     bool          `json:"hash_distinct_ids"`      // this connection gets an HMAC in place of user ids; see also Settings
 	Filter              Filter        `json:"filter,omitzero"`
+	SendProperties      []string      `json:"send_properties,omitempty"` // callers' properties that leave in privacy mode whatever they hold
+	SendAttributes      []string      `json:"send_attributes,omitempty"` // and attributes of spans and resources
+	Rules               int           `json:"rules,omitempty"`           // RulesAllowList, or 0 for a record of before
+	TakenOver           *TakenOver    `json:"taken_over,omitempty"`      // names of before that wait for a person's word
 	Origin              string        `json:"origin"` // OriginUser or OriginEnv
 	CreatedAt           time.Time     `json:"created_at"`
 	UpdatedAt           time.Time     `json:"updated_at"`
@@ -131,6 +135,19 @@ type Connection struct {
 	ProjectKey  Secret `json:"-"` // phc_…
 	PersonalKey Secret `json:"-"` // phx_… or phs_…; optional, for reading from PostHog
 	Revision    uint64 `json:"-"`
+}
+
+// RulesAllowList is in a connection whose names that were sent before there was an
+// allow-list have been taken over, or which never had any.
+const RulesAllowList = 1
+
+// TakenOver are names that left for a connection before there was an allow-list,
+// and which an upgrade has put into SendProperties and SendAttributes, so that what
+// people see in PostHog goes on. They are shown until somebody keeps or stops them.
+type TakenOver struct {
+	At         time.Time `json:"at"`
+	Properties []string  `json:"properties,omitempty"`
+	Attributes []string  `json:"attributes,omitempty"`
 }
 
 // Filter picks the events that a connection gets: those that match every list

@@ -1,0 +1,607 @@
+package privacy
+
+import (
+	"bytes"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/tidwall/gjson"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// shingle is how many characters a quotation has at least. Those of scripts that
+// write a word in few characters count twice, see [wide].
+const shingle = 24
+
+// watch looks for the event's own content in what leaves of it, takes out what
+// holds some, and names it in [PropWithheld].
+func (o *Outcome) watch(e *event.Event, p OutPolicy) {
+	var found []string
+	c := o.Event
+	w := watchOver(e, func(name string, v json.RawMessage) bool {
+		_, leaves := c.Properties[name]
+		return !leaves && (contentName(name, true) || len(v) > Most || bytes.Count(v, []byte(" ")) > 2)
+	})
+	if w.empty() {
+		return
+	}
+	drop := func(name string, attribute bool) {
+		if !slices.Contains(found, name) {
+			found = append(found, name)
+		}
+		o.hold(name, ReasonQuotes, attribute)
+	}
+	list := fields(c)
+	for i := range list {
+		if f := &list[i]; !f.label && !(f.name == "distinct_id" && len(f.text()) <= shortID) {
+			w.add(f.text(), func() {
+				switch {
+				case f.keep:
+					o.Block = f.name + " holds content of the call"
+				default:
+					*f.at = ""
+					drop(f.name, false)
+				}
+			})
+		}
+	}
+	for _, tag := range c.Tags {
+		w.add(tag, func() {
+			c.Tags = slices.DeleteFunc(c.Tags, func(t string) bool { return t == tag })
+			drop("tags", false)
+		})
+	}
+	for _, m := range []struct {
+		name   string
+		values map[string]string
+	}{{"$feature/", c.Flags}, {"$groups", c.Groups}} {
+		for k, v := range m.values {
+			w.add(k+"\n"+v, func() {
+				delete(m.values, k)
+				drop(m.name, false)
+			})
+		}
+	}
+	for _, m := range []struct {
+		name   string
+		values *map[string]json.RawMessage
+	}{{"$ai_model_parameters", &c.ModelParameters}, {"$ai_provider_metadata", &c.ProviderMetadata}} {
+		for k, v := range *m.values {
+			w.addJSON(k, v, func() {
+				delete(*m.values, k)
+				drop(m.name, false)
+			})
+		}
+	}
+	for k, v := range c.Properties {
+		attribute := ofAttribute(e, k)
+		kind := known(k)
+		if p.named(k, attribute) || kind == kindFigure || kind == kindLabel || kind == kindNote {
+			continue
+		}
+		name := k
+		if kind != kindNone {
+			name = "" // fixed
+		}
+		w.addJSON(name, v, func() {
+			delete(c.Properties, k)
+			if w.quoted(k) {
+				drop("(a name that holds content)", attribute)
+				return
+			}
+			drop(k, attribute)
+		})
+	}
+	w.run()
+	if len(found) > 0 {
+		slices.Sort(found)
+		_ = c.SetProperty(PropWithheld, found) // strings marshal
+	}
+}
+
+// shortID is how long a user's id may be without being looked at: names and
+// e-mail addresses occur in prompts.
+const shortID = 40
+
+func (f *field) text() string { return *f.at }
+
+// quotesAtHome takes out of an event, whose content is about to go, what quotes
+// it: once the content is gone nobody can tell. Ids that cannot go become hashes.
+func quotesAtHome(e *event.Event) {
+	content := func(name string, v json.RawMessage) bool { return contentName(name, true) || len(v) > longText }
+	w := watchOver(e, content)
+	if w.empty() {
+		return
+	}
+	for k, v := range e.Properties {
+		if content(k, v) {
+			continue // goes anyway
+		}
+		if kind := known(k); kind == kindFigure || kind == kindLabel || kind == kindNote {
+			continue
+		}
+		w.addJSON(k, v, func() {
+			out := make(map[string]json.RawMessage, len(e.Properties))
+			for name, v := range e.Properties {
+				if name != k {
+					out[name] = v
+				}
+			}
+			e.Properties = out
+		})
+	}
+	list := fields(e)
+	for i := range list {
+		f := &list[i]
+		if f.label || f.name == "event" || f.name == "distinct_id" && len(f.text()) <= shortID {
+			continue
+		}
+		w.add(f.text(), func() {
+			if f.keep {
+				*f.at = hashedID(*f.at)
+				return
+			}
+			*f.at = ""
+		})
+	}
+	w.add(strings.Join(e.Tags, "\n"), func() { e.Tags = nil })
+	w.run()
+}
+
+// watcher finds which of a number of texts quote an event's content.
+//
+// The windows of the texts, of which there are few, are put into a table; then the
+// content is read once with a rolling hash. What is found is compared character by
+// character, so that equal hashes are no find.
+type watcher struct {
+	content []json.RawMessage // JSON: its strings are looked at, keys among them
+	plain   []string          // content that is no JSON
+	labels  []string          // names of tools, agents, models and prompts of this event
+
+	texts   []text
+	symbols []rune             // of all texts, normalised
+	owner   []int32            // by symbol: the text
+	token   []int32            // by symbol: which token it is of, or -1
+	tokens  []token            //
+	table   map[uint64][]int32 // by a window's hash: where it begins in symbols
+	filter  [1 << 10]uint64    // bits of the hashes in table
+}
+
+type text struct {
+	found bool
+	drop  func()
+}
+
+// token is a part of a text that looks like an id or a name in code.
+type token struct {
+	s      string
+	asked  bool
+	exempt bool // the content mentions it as such
+}
+
+// watchOver returns a watcher of an event's content. That is its input, output,
+// tools and states, its error message, and the texts among its properties that
+// isContent takes for content.
+func watchOver(e *event.Event, isContent func(name string, v json.RawMessage) bool) *watcher {
+	w := &watcher{}
+	for _, part := range []json.RawMessage{e.Content.Input, e.Content.Output, e.Content.Tools, e.Content.InputState, e.Content.OutputState} {
+		if len(part) >= shingle {
+			w.content = append(w.content, part)
+		}
+	}
+	for _, name := range []string{e.Model, e.ModelAsked, e.PromptName, e.Cost.ModelUsed} {
+		w.label(name)
+	}
+	gjson.ParseBytes(toolNames(e.Content.Tools)).ForEach(func(_, t gjson.Result) bool {
+		w.label(t.Get("name").String() + t.Get("function.name").String())
+		return len(w.labels) < 64
+	})
+	if len(e.ErrorMessage) >= shingle && said(e.ErrorMessage) == "" {
+		w.plain = append(w.plain, e.ErrorMessage)
+	}
+	if aboutLLM(e) {
+		for k, v := range e.Properties {
+			if known(k) == kindLabel && len(v) > 0 && v[0] == '"' {
+				w.label(gjson.ParseBytes(v).Str)
+			}
+			if len(v) >= shingle+2 && (v[0] == '"' || v[0] == '[' || v[0] == '{') && known(k) == kindNone && isContent(k, v) {
+				w.content = append(w.content, v)
+			}
+		}
+	}
+	return w
+}
+
+func (w *watcher) empty() bool { return len(w.content) == 0 && len(w.plain) == 0 }
+
+// add has a text looked at. drop is called by run where it quotes.
+func (w *watcher) add(s string, drop func()) {
+	if len(s) < shingle {
+		return
+	}
+	w.begin(drop)
+	w.forms(s)
+}
+
+// addJSON has a property looked at: its name, and the texts within its value.
+func (w *watcher) addJSON(name string, v json.RawMessage, drop func()) {
+	quoted := len(v) >= shingle+2 && (v[0] == '"' || v[0] == '[' || v[0] == '{')
+	if len(name) < shingle && !quoted {
+		return
+	}
+	w.begin(drop)
+	w.forms(name)
+	if quoted {
+		w.leaves(gjson.ParseBytes(v), 0)
+	}
+}
+
+func (w *watcher) begin(drop func()) { w.texts = append(w.texts, text{drop: drop}) }
+
+func (w *watcher) leaves(v gjson.Result, depth int) {
+	switch {
+	case v.Type == gjson.String:
+		w.forms(v.Str)
+	case v.Type == gjson.JSON && depth < 32:
+		v.ForEach(func(key, item gjson.Result) bool {
+			if key.Type == gjson.String {
+				w.forms(key.Str)
+			}
+			w.leaves(item, depth+1)
+			return true
+		})
+	}
+}
+
+// forms puts a text into the table: as it is, and what its encodings hold.
+func (w *watcher) forms(s string) {
+	if len(s) < shingle {
+		return
+	}
+	w.put(s, true)
+	if strings.IndexByte(s, '%') >= 0 {
+		if plain, err := url.QueryUnescape(s); err == nil {
+			w.put(plain, false)
+		} else {
+			w.put(percent(s), false)
+		}
+	}
+	for from := 0; from < len(s); {
+		to := from
+		for to < len(s) && inBase64(s[to]) {
+			to++
+		}
+		if to-from >= shingle {
+			w.decoded(s[from:to])
+		}
+		from = to + 1
+	}
+}
+
+func inBase64(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '+' || c == '/' || c == '-' || c == '_'
+}
+
+var toStd = strings.NewReplacer("-", "+", "_", "/")
+
+// decoded puts what a run of base64 or hexadecimal digits stands for into the
+// table, from each place where its groups may begin.
+func (w *watcher) decoded(run string) {
+	if len(run) >= 2*shingle {
+		for at := range 2 {
+			if b, err := hex.DecodeString(run[at : len(run)-(len(run)-at)%2]); err == nil {
+				w.put(string(b), false)
+			}
+		}
+	}
+	run = toStd.Replace(run)
+	for at := range 4 {
+		part := run[at:]
+		part = part[:len(part)-len(part)%4]
+		b, err := base64.StdEncoding.DecodeString(part)
+		if err != nil || len(b) < shingle/2 || !readable(b) {
+			continue
+		}
+		rest := run[at+len(part):]
+		if tail, err := base64.RawStdEncoding.DecodeString(rest); err == nil {
+			b = append(b, tail...)
+		}
+		w.put(string(b), false)
+	}
+}
+
+// readable reports whether decoded bytes may be a text: ids decode to noise.
+func readable(b []byte) bool {
+	odd := 0
+	for _, c := range b {
+		if c < ' ' && c != '\n' && c != '\t' && c != '\r' || c == 0x7f {
+			odd++
+		}
+	}
+	return odd*16 <= len(b) && (utf8.Valid(b) || odd == 0 && plainChars(b)*4 > len(b)*3)
+}
+
+func plainChars(b []byte) (n int) {
+	for _, c := range b {
+		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == ' ' {
+			n++
+		}
+	}
+	return n
+}
+
+// percent undoes what there is of percent encoding.
+func percent(s string) string {
+	out := make([]byte, 0, len(s))
+	for i := 0; i < len(s); i++ {
+		if s[i] == '%' && i+2 < len(s) {
+			if b, err := hex.DecodeString(s[i+1 : i+3]); err == nil {
+				out = append(out, b[0])
+				i += 2
+				continue
+			}
+		}
+		out = append(out, s[i])
+	}
+	return string(out)
+}
+
+// put adds the windows of a text. With tokens, ids and names in code are known as
+// such.
+func (w *watcher) put(s string, tokens bool) {
+	at := len(w.symbols)
+	var n normal
+	current := int32(-1)
+	emit := func(r rune) {
+		w.symbols = append(w.symbols, r)
+		w.owner = append(w.owner, int32(len(w.texts)-1))
+		w.token = append(w.token, current)
+	}
+	for len(s) > 0 {
+		if label := w.labelOf(s); tokens && label > 0 {
+			current = int32(len(w.tokens))
+			w.tokens = append(w.tokens, token{s: s[:label], asked: true, exempt: true})
+			n.text(s[:label], emit)
+			s = s[label:]
+			continue
+		}
+		// A token ends at white space, or at what JSON and prose put around words.
+		to := strings.IndexFunc(s, func(r rune) bool { return unicode.IsSpace(r) || strings.ContainsRune(`"'()[]{},;<>`, r) })
+		switch {
+		case to < 0:
+			to = len(s)
+		case to == 0:
+			_, to = utf8.DecodeRuneInString(s)
+		}
+		current = -1
+		if tokens && identifier(s[:to]) {
+			current = int32(len(w.tokens))
+			w.tokens = append(w.tokens, token{s: s[:to]})
+		}
+		n.text(s[:to], emit)
+		s = s[to:]
+	}
+	if len(w.symbols)-at < shingle {
+		w.symbols, w.owner, w.token = w.symbols[:at], w.owner[:at], w.token[:at]
+		return
+	}
+	if w.table == nil {
+		w.table = make(map[uint64][]int32)
+	}
+	var h uint64
+	for i, r := range w.symbols[at:] {
+		h = h*base + uint64(r)
+		if i >= shingle {
+			h -= uint64(w.symbols[at+i-shingle]) * basePow
+		}
+		if i < shingle-1 {
+			continue
+		}
+		if have := w.table[h]; len(have) < 2 || w.owner[have[len(have)-2]] != w.owner[at] { // twice of a text is enough
+			w.table[h] = append(have, int32(at+i-shingle+1))
+		}
+		bit := mix(h)
+		w.filter[bit>>6] |= 1 << (bit & 63)
+	}
+}
+
+// labelOf returns the length of the name of a tool, agent, model or prompt of this
+// event with which s begins, or 0.
+func (w *watcher) labelOf(s string) (n int) {
+	for _, label := range w.labels {
+		if len(label) > n && len(label) <= len(s) && strings.EqualFold(s[:len(label)], label) {
+			if next, _ := utf8.DecodeRuneInString(s[len(label):]); len(s) == len(label) || !unicode.IsLetter(next) && !unicode.IsDigit(next) {
+				n = len(label)
+			}
+		}
+	}
+	return n
+}
+
+const longestLabel = 64
+
+// label notes a name that is no quotation wherever it stands.
+func (w *watcher) label(s string) {
+	if len(s) >= 4 && len(s) <= longestLabel {
+		w.labels = append(w.labels, s)
+	}
+}
+
+// identifier reports whether a token looks like an id or a name in code: letters,
+// digits and joining marks, with a digit or a mark among them.
+func identifier(s string) bool {
+	if len(s) < 8 || len(s) > 128 {
+		return false
+	}
+	marked := false
+	for i := range len(s) {
+		c := s[i]
+		switch {
+		case c >= 'a' && c <= 'z':
+		case c >= 'A' && c <= 'Z':
+			marked = marked || i > 0 && s[i-1] >= 'a' && s[i-1] <= 'z'
+		case c >= '0' && c <= '9', c == '_', c == '-', c == '.', c == ':', c == '/', c == '@', c == '#', c == '=', c == '~', c == '+':
+			marked = true
+		default:
+			return false
+		}
+	}
+	return marked
+}
+
+const base uint64 = 0x9E3779B97F4A7C15
+
+var basePow = func() uint64 {
+	p := uint64(1)
+	for range shingle {
+		p *= base
+	}
+	return p
+}()
+
+func mix(h uint64) uint64 { return (h ^ h>>29) * 0xBF58476D1CE4E5B9 >> 48 }
+
+// run reads the content and drops the texts that quote it.
+func (w *watcher) run() {
+	if w.table == nil {
+		return
+	}
+	r := reader{w: w}
+	r.out = r.emit
+	for _, part := range w.content {
+		r.json(part)
+	}
+	for _, s := range w.plain {
+		r.reset()
+		r.n.text(s, r.out)
+	}
+	for _, t := range w.texts {
+		if t.found {
+			t.drop()
+		}
+	}
+}
+
+// quoted reports whether a text by itself quotes the content.
+func (w *watcher) quoted(s string) bool {
+	one := &watcher{content: w.content, plain: w.plain}
+	found := false
+	one.add(s, func() { found = true })
+	one.run()
+	return found
+}
+
+// reader reads content symbol by symbol.
+type reader struct {
+	w    *watcher
+	n    normal
+	out  func(rune) // emit
+	h    uint64
+	ring [32]rune
+	i    int // symbols of this string so far
+}
+
+func (r *reader) reset() { r.n, r.h, r.i = normal{}, 0, 0 }
+
+func (r *reader) emit(c rune) {
+	r.h = r.h*base + uint64(c)
+	if r.i >= shingle {
+		r.h -= uint64(r.ring[(r.i-shingle)&31]) * basePow
+	}
+	r.ring[r.i&31] = c
+	r.i++
+	if r.i < shingle {
+		return
+	}
+	if bit := mix(r.h); r.w.filter[bit>>6]&(1<<(bit&63)) != 0 {
+		r.w.match(r)
+	}
+}
+
+// match compares what the filter has found.
+func (w *watcher) match(r *reader) {
+next:
+	for _, from := range w.table[r.h] {
+		t := &w.texts[w.owner[from]]
+		if t.found {
+			continue
+		}
+		for k := range shingle {
+			if w.symbols[int(from)+k] != r.ring[(r.i-shingle+k)&31] {
+				continue next
+			}
+		}
+		// An id or a name in code that prompts mention, in a text that bears it too,
+		// is no quotation: what counts is how much else the window has.
+		other := 0
+		for k := range shingle {
+			if id := w.token[int(from)+k]; id < 0 || !w.mentioned(&w.tokens[id]) {
+				other++
+			}
+		}
+		t.found = other >= shingle/2
+	}
+}
+
+// mentioned reports whether the content mentions a token as such: word by word the
+// same, and not as the whole of what somebody has said.
+func (w *watcher) mentioned(t *token) bool {
+	if t.asked {
+		return t.exempt
+	}
+	t.asked = true
+	if slices.ContainsFunc(w.content, func(v json.RawMessage) bool { return says(gjson.ParseBytes(v), "", t.s, 0) }) {
+		return false
+	}
+	low := strings.Map(joined, t.s)
+	holds := func(s string) bool { return strings.Contains(strings.Map(joined, s), low) }
+	t.exempt = slices.ContainsFunc(w.content, func(v json.RawMessage) bool { return holds(string(v)) }) || slices.ContainsFunc(w.plain, holds)
+	return t.exempt
+}
+
+// joined makes one of the marks that join the words of an id: ids are cleaned of
+// some. A backslash is JSON's, before a slash.
+func joined(r rune) rune {
+	switch r {
+	case '\\':
+		return -1
+	case '-', '.', ':', '/', '@', '#', '=', '~', '+':
+		return '_'
+	}
+	return unicode.ToLower(r)
+}
+
+// says reports whether a whole string of the content, one that is no id or name by
+// its key, is the token.
+func says(v gjson.Result, key, token string, depth int) (found bool) {
+	switch {
+	case v.Type == gjson.String:
+		return strings.EqualFold(strings.TrimSpace(v.Str), token) && !idKey(key)
+	case v.Type == gjson.JSON && depth < 64:
+		v.ForEach(func(k, item gjson.Result) bool {
+			name := key
+			if k.Type == gjson.String {
+				name = k.Str
+			}
+			found = says(item, name, token, depth+1)
+			return !found
+		})
+	}
+	return found
+}
+
+// idKey reports whether a key of content names an id or something with a name.
+func idKey(key string) bool {
+	switch lastWord(key) {
+	case "id", "ids", "uuid", "name", "type", "role", "model", "key", "status", "code", "version", "url", "ref", "kind", "tool", "function", "path":
+		return true
+	}
+	return false
+}
