@@ -76,8 +76,10 @@ func TestCanaryFinds(t *testing.T) {
 func TestCanaryLooksEverywhere(t *testing.T) {
 	p := privacy.OutPolicy{PrivacyMode: true}
 	for name, content := range map[string]func(*event.Event){
-		"output":       func(e *event.Event) { e.Content.Output = quoted(question) },
-		"tools":        func(e *event.Event) { e.Content.Tools = raw(`[{"name":"f","description":` + string(quoted(question)) + `}]`) },
+		"output": func(e *event.Event) { e.Content.Output = quoted(question) },
+		"tools": func(e *event.Event) {
+			e.Content.Tools = raw(`[{"name":"f","description":` + string(quoted(question)) + `}]`)
+		},
 		"input state":  func(e *event.Event) { e.Content.InputState = raw(`{"deep":[{"q":` + string(quoted(question)) + `}]}`) },
 		"output state": func(e *event.Event) { e.Content.OutputState = quoted(question) },
 		"key":          func(e *event.Event) { e.Content.InputState = raw(`{` + string(quoted(question)) + `:1}`) },
@@ -94,20 +96,26 @@ func TestCanaryLooksEverywhere(t *testing.T) {
 		}
 	}
 	for name, leak := range map[string]func(*event.Event){
-		"span name":         func(e *event.Event) { e.SpanName = question },
-		"trace name":        func(e *event.Event) { e.TraceName = question },
-		"session":           func(e *event.Event) { e.SessionID = question },
-		"surface":           func(e *event.Event) { e.Surface = question },
-		"tag":               func(e *event.Event) { e.Tags = []string{"fine", question} },
-		"flag":              func(e *event.Event) { e.Flags = map[string]string{"f": question} },
-		"group":             func(e *event.Event) { e.Groups = map[string]string{"company": question} },
-		"property's name":   func(e *event.Event) { e.Properties[question] = raw(`1`) },
-		"metadata":          func(e *event.Event) { e.Properties["metadata"] = raw(`{"a":` + string(quoted(question)) + `}`) },
-		"metadata's name":   func(e *event.Event) { e.Properties["metadata"] = raw(`{` + string(quoted(question)) + `:1}`) },
-		"url":               func(e *event.Event) { e.Properties["$current_url"] = quoted("https://x.test/?q=" + url.QueryEscape(question)) },
-		"request url":       func(e *event.Event) { e.RequestURL = "https://x.test/" + url.PathEscape(question) },
-		"id":                func(e *event.Event) { e.Properties["$ai_generation_id"] = quoted(strings.ReplaceAll(question, " ", "_")) },
-		"provider metadata": func(e *event.Event) { e.ProviderMetadata = map[string]json.RawMessage{"request_id": quoted(base64.RawURLEncoding.EncodeToString([]byte(question[:40])))} },
+		"span name":       func(e *event.Event) { e.SpanName = question },
+		"trace name":      func(e *event.Event) { e.TraceName = question },
+		"session":         func(e *event.Event) { e.SessionID = question },
+		"surface":         func(e *event.Event) { e.Surface = question },
+		"tag":             func(e *event.Event) { e.Tags = []string{"fine", question} },
+		"flag":            func(e *event.Event) { e.Flags = map[string]string{"f": question} },
+		"group":           func(e *event.Event) { e.Groups = map[string]string{"company": question} },
+		"property's name": func(e *event.Event) { e.Properties[question] = raw(`1`) },
+		"metadata":        func(e *event.Event) { e.Properties["metadata"] = raw(`{"a":` + string(quoted(question)) + `}`) },
+		"metadata's name": func(e *event.Event) { e.Properties["metadata"] = raw(`{` + string(quoted(question)) + `:1}`) },
+		"url": func(e *event.Event) {
+			e.Properties["$current_url"] = quoted("https://x.test/?q=" + url.QueryEscape(question))
+		},
+		"request url": func(e *event.Event) { e.RequestURL = "https://x.test/" + url.PathEscape(question) },
+		"id": func(e *event.Event) {
+			e.Properties["$ai_generation_id"] = quoted(strings.ReplaceAll(question, " ", "_"))
+		},
+		"provider metadata": func(e *event.Event) {
+			e.ProviderMetadata = map[string]json.RawMessage{"request_id": quoted(base64.RawURLEncoding.EncodeToString([]byte(question[:40])))}
+		},
 	} {
 		e := call(question, "plan", "pro")
 		leak(e)

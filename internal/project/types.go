@@ -128,7 +128,7 @@ type Connection struct {
 	SendAttributes      []string      `json:"send_attributes,omitempty"` // and attributes of spans and resources
 	Rules               int           `json:"rules,omitempty"`           // RulesAllowList, or 0 for a record of before
 	TakenOver           *TakenOver    `json:"taken_over,omitempty"`      // names of before that wait for a person's word
-	Origin              string        `json:"origin"` // OriginUser or OriginEnv
+	Origin              string        `json:"origin"`                    // OriginUser or OriginEnv
 	CreatedAt           time.Time     `json:"created_at"`
 	UpdatedAt           time.Time     `json:"updated_at"`
 
