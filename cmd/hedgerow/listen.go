@@ -18,6 +18,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/api"
+	"github.com/hedgerow/hedgerow/internal/otlp"
 	"github.com/hedgerow/hedgerow/internal/web"
 )
 
