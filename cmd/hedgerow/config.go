@@ -473,6 +473,9 @@ func (c *config) path(elem ...string) string {
 	return filepath.Join(append([]string{c.Data}, elem...)...)
 }
 
+// lastGood is where the copy of a bucket of settings is kept outside of the journal.
+func (c *config) lastGood(bucket string) string { return c.path("settings", bucket+".json") }
+
 // isLoopback reports whether the address to listen on is reachable from this
 // machine only.
 func isLoopback(listen string) bool {

@@ -59,7 +59,7 @@ func (a *app) openSettings(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.registry, err = project.Open(ctx, kv, project.Options{SecretKey: key, AllowInsecureHosts: a.cfg.AllowInsecurePostHog, Logger: a.log.With("part", "project")})
+	a.registry, err = project.Open(ctx, kv, project.Options{LastGood: a.cfg.lastGood(settingsBucket), SecretKey: key, AllowInsecureHosts: a.cfg.AllowInsecurePostHog, Logger: a.log.With("part", "project")})
 	if err != nil {
 		return dataError(err)
 	}
@@ -90,7 +90,7 @@ func (a *app) openPrompts(ctx context.Context) error {
 	if a.flags == nil { // a server has made them already
 		a.openFlags()
 	}
-	a.prompts, err = prompt.Open(ctx, kv, prompt.Options{Audit: a.registry.Audit, Flags: a.flags, Logger: a.log.With("part", "prompt")})
+	a.prompts, err = prompt.Open(ctx, kv, prompt.Options{LastGood: a.cfg.lastGood(promptsBucket), Audit: a.registry.Audit, Flags: a.flags, Logger: a.log.With("part", "prompt")})
 	if err != nil {
 		return dataError(err)
 	}

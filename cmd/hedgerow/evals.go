@@ -41,7 +41,7 @@ func (a *app) openChecks(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		checks, err := eval.Open(ctx, kv, spending, eval.Options{Audit: a.registry.Audit, Logger: a.log.With("part", "eval")})
+		checks, err := eval.Open(ctx, kv, spending, eval.Options{LastGood: a.cfg.lastGood(checksBucket), Audit: a.registry.Audit, Logger: a.log.With("part", "eval")})
 		if err != nil {
 			return dataError(err)
 		}
@@ -57,7 +57,7 @@ func (a *app) openChecks(ctx context.Context) error {
 		}
 		*to = kv
 	}
-	sets, err := dataset.Open(ctx, b, dataset.Options{Audit: a.registry.Audit, Logger: a.log.With("part", "dataset")})
+	sets, err := dataset.Open(ctx, b, dataset.Options{LastGood: a.cfg.lastGood, Audit: a.registry.Audit, Logger: a.log.With("part", "dataset")})
 	if err != nil {
 		return dataError(err)
 	}

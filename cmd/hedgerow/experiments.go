@@ -26,7 +26,7 @@ func (a *app) openExperiments(ctx context.Context) error {
 		return err
 	}
 	log := a.log.With("part", "experiment")
-	a.experiments, err = experiment.Open(ctx, kv, experiment.Options{Audit: a.registry.Audit, Logger: log})
+	a.experiments, err = experiment.Open(ctx, kv, experiment.Options{LastGood: a.cfg.lastGood(experimentsBucket), Audit: a.registry.Audit, Logger: log})
 	if err != nil {
 		return dataError(err)
 	}

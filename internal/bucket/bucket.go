@@ -27,9 +27,21 @@ type Config[S, V any] struct {
 	Apply  func(state S, key string, value []byte, revision uint64) error
 	View   func(state S) V
 	Logger *slog.Logger // Defaults to none
+
+	// LastGood is the path of a copy of all records outside of JetStream, a JSON
+	// file of mode 0600. It is written anew, whole or not at all, before a change
+	// returns; a record that is removed is gone from it too. Where the bucket
+	// cannot be read the view is made from it, and where the bucket was lost or has
+	// lost records they are put back from it; else the bucket is right. "" is
+	// without.
+	LastGood string
 }
 
 // Bucket is an open bucket. Its methods may be called at the same time.
+//
+// While it cannot be read (the journal is down, its files are damaged) it shows
+// the last-good copy, or what it read before, and changes answer
+// [event.CodeUnavailable]; it goes on by itself. [Bucket.Health] tells which.
 type Bucket[S, V any] struct {
 	kv  jetstream.KeyValue
 	c   Config[S, V]
@@ -39,7 +51,11 @@ type Bucket[S, V any] struct {
 
 	mu     sync.Mutex
 	tick   chan struct{} // closed and replaced with each new view
+	kept   uint64        // the revision up to which the view and its copy are made
 	closed chan struct{}
+	is     condition
+
+	saved savedAs // of the one goroutine that applies changes
 
 	stop context.CancelFunc
 	wg   sync.WaitGroup
@@ -50,8 +66,13 @@ type published[V any] struct {
 	revision uint64
 }
 
+// readWait bounds how long a bucket may say nothing while it is read.
+const readWait = 5 * time.Second
+
 // Open reads the bucket and begins to watch it. ctx bounds the opening only;
-// [Bucket.Close] ends the watch.
+// [Bucket.Close] ends the watch. With [Config.LastGood] a bucket that cannot be
+// read is open all the same, with the records of that file, and is read as soon as
+// that works. Without it Open fails.
 func Open[S, V any](ctx context.Context, kv jetstream.KeyValue, c Config[S, V]) (*Bucket[S, V], error) {
 	b := &Bucket[S, V]{kv: kv, c: c, log: c.Logger, tick: make(chan struct{}), closed: make(chan struct{})}
 	if b.log == nil {
@@ -59,18 +80,25 @@ func Open[S, V any](ctx context.Context, kv jetstream.KeyValue, c Config[S, V]) 
 	}
 	run, stop := context.WithCancel(context.Background())
 	b.stop = stop
-	w, st, err := b.load(run, ctx.Done())
-	if err != nil {
+	last := b.readLastGood()
+	w, st, err := b.load(run, ctx.Done(), last)
+	if err != nil && (c.LastGood == "" || ctx.Err() != nil) {
 		stop()
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
 		return nil, b.unavailable("could not be read", err)
 	}
-	b.wg.Go(func() { b.watch(run, w, st) })
+	if err != nil {
+		b.showLastGood(last, err)
+	}
+	b.wg.Go(func() { b.watch(run, w, st, last) })
 	b.wg.Go(func() {
 		// The markers of what was purged are of use to watchers only, and every
 		// watcher has seen those that are older than half an hour.
+		if b.Writable(run) != nil {
+			return
+		}
 		if err := kv.PurgeDeletes(run); err != nil && run.Err() == nil {
 			b.log.Warn("markers of deleted records could not be removed", "err", err)
 		}
@@ -99,26 +127,42 @@ func (b *Bucket[S, V]) Changed() <-chan struct{} {
 type loaded[S any] struct {
 	state    S
 	revision uint64
+	records  map[string]record // as they were applied; only with a last-good copy
+	bad      map[string]error  // that could not be
 }
 
-// load begins a watch and reads it up to the point where it has told all there was.
-func (b *Bucket[S, V]) load(ctx context.Context, cancelled <-chan struct{}) (jetstream.KeyWatcher, *loaded[S], error) {
+func (b *Bucket[S, V]) newLoaded() *loaded[S] {
+	return &loaded[S]{state: b.c.New(), records: make(map[string]record), bad: make(map[string]error)}
+}
+
+// load begins a watch and reads it up to the point where it has told all there
+// was. What the bucket has lost of last is put back into it.
+func (b *Bucket[S, V]) load(ctx context.Context, cancelled <-chan struct{}, last *lastGood) (jetstream.KeyWatcher, *loaded[S], error) {
 	w, err := b.kv.WatchAll(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
-	st := &loaded[S]{state: b.c.New()}
+	st := b.newLoaded()
+	silent := time.NewTimer(readWait)
+	defer silent.Stop()
 	for {
 		select {
 		case <-cancelled:
 			err = context.Canceled
 		case <-ctx.Done():
 			err = ctx.Err()
+		case <-silent.C:
+			err = fmt.Errorf("it says nothing for %v, with %d records read: its files may be damaged", readWait, len(st.records))
 		case e, ok := <-w.Updates():
+			silent.Reset(readWait)
 			switch {
 			case !ok:
 				err = errors.New("the watch ended early")
 			case e == nil:
+				if err = b.putBack(ctx, st, last); err != nil {
+					break
+				}
+				b.live()
 				b.publish(st)
 				return w, st, nil
 			default:
@@ -133,24 +177,29 @@ func (b *Bucket[S, V]) load(ctx context.Context, cancelled <-chan struct{}) (jet
 }
 
 // watch applies changes until ctx ends. Where the watch itself breaks off, it is
-// begun anew with a full load, so that deletions in between are not missed.
-func (b *Bucket[S, V]) watch(ctx context.Context, w jetstream.KeyWatcher, st *loaded[S]) {
+// begun anew with a full load, so that deletions in between are not missed. w is
+// nil where there is none yet.
+func (b *Bucket[S, V]) watch(ctx context.Context, w jetstream.KeyWatcher, st *loaded[S], last *lastGood) {
 	defer close(b.closed)
 	for {
-		b.follow(ctx, w, st)
-		_ = w.Stop()
-		for wait := 50 * time.Millisecond; ; wait = min(2*wait, 5*time.Second) {
+		if w != nil {
+			b.follow(ctx, w, st)
+			_ = w.Stop()
+			b.broken(nil)
+			last = b.copyOf(st)
+		}
+		for wait := 20 * time.Millisecond; ; wait = min(2*wait, time.Second) {
 			if ctx.Err() != nil {
 				return
 			}
 			var err error
-			if w, st, err = b.load(ctx, nil); err == nil {
+			if w, st, err = b.load(ctx, nil, last); err == nil {
 				break
 			}
 			if ctx.Err() != nil {
 				return
 			}
-			b.log.Warn("records are not being watched; trying again", "err", err, "wait", wait)
+			b.broken(err)
 			select {
 			case <-ctx.Done():
 			case <-time.After(wait/2 + rand.N(wait)):
@@ -160,10 +209,14 @@ func (b *Bucket[S, V]) watch(ctx context.Context, w jetstream.KeyWatcher, st *lo
 }
 
 func (b *Bucket[S, V]) follow(ctx context.Context, w jetstream.KeyWatcher, st *loaded[S]) {
+	retry := time.NewTicker(saveRetry)
+	defer retry.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-retry.C:
+			b.saveAgain(st)
 		case e, ok := <-w.Updates():
 			if !ok {
 				return
@@ -186,29 +239,39 @@ func (b *Bucket[S, V]) apply(st *loaded[S], e jetstream.KeyValueEntry) {
 	if e.Operation() == jetstream.KeyValuePut {
 		value = e.Value()
 	}
-	if err := b.c.Apply(st.state, e.Key(), value, e.Revision()); err != nil {
+	err := b.c.Apply(st.state, e.Key(), value, e.Revision())
+	delete(st.bad, e.Key())
+	switch {
+	case err != nil:
 		// The record's earlier state stays in force: one damaged record must not
 		// stop the others.
+		st.bad[e.Key()] = err
 		b.log.Error("a record cannot be read and is left as it was", "key", e.Key(), "revision", e.Revision(), "err", err)
+	case b.c.LastGood == "":
+	case value == nil:
+		delete(st.records, e.Key())
+	default:
+		st.records[e.Key()] = record{e.Key(), e.Revision(), value}
 	}
 }
 
 func (b *Bucket[S, V]) publish(st *loaded[S]) {
-	p := &published[V]{view: b.c.View(st.state), revision: st.revision}
+	b.now.Store(&published[V]{view: b.c.View(st.state), revision: st.revision})
+	b.save(st) // before anyone is told that the change is in force
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.now.Store(p)
-	close(b.tick)
-	b.tick = make(chan struct{})
+	b.kept = st.revision
+	b.wake()
 }
 
-// Await returns when the view stands at a revision or past it.
+// Await returns when the view stands at a revision or past it, and its last-good
+// copy, where that can be written, too.
 func (b *Bucket[S, V]) Await(ctx context.Context, revision uint64) error {
 	for {
 		b.mu.Lock()
-		tick := b.tick
+		tick, kept := b.tick, b.kept
 		b.mu.Unlock()
-		if b.now.Load().revision >= revision {
+		if kept >= revision {
 			return nil
 		}
 		select {
@@ -226,6 +289,9 @@ func (b *Bucket[S, V]) Create(ctx context.Context, key string, record any) error
 	value, err := json.Marshal(record)
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", key, err)
+	}
+	if err := b.Writable(ctx); err != nil {
+		return err
 	}
 	revision, err := b.kv.Create(ctx, key, value)
 	switch {
@@ -252,6 +318,9 @@ const attempts = 16
 // f removes it.
 func (b *Bucket[S, V]) Change(ctx context.Context, key string, f func(value []byte) (record any, err error)) error {
 	for try := range attempts {
+		if err := b.Writable(ctx); err != nil {
+			return err
+		}
 		var old []byte
 		var revision uint64
 		e, err := b.kv.Get(ctx, key)
@@ -322,5 +391,13 @@ func (b *Bucket[S, V]) Remove(ctx context.Context, key string) error {
 }
 
 func (b *Bucket[S, V]) unavailable(what string, err error) error {
-	return event.NewError(event.CodeUnavailable, "the "+b.c.Name+" "+what, "try again; if it persists, look at hedgerow's log and at the free space of its data folder", err)
+	return event.NewError(event.CodeUnavailable, "the "+b.c.Name+" "+what, hintOf(err), err)
+}
+
+// hintOf is what the cause says to do, or to try again.
+func hintOf(err error) string {
+	if e := (*event.Error)(nil); errors.As(err, &e) && e.Hint != "" {
+		return e.Hint
+	}
+	return "try again; if it persists, look at hedgerow's log and at the free space of its data folder"
 }

@@ -34,8 +34,22 @@ func keyValue(t *testing.T) jetstream.KeyValue {
 	return kv
 }
 
-// open keeps numbers by name; the view is "a=1 b=2".
+// show is a view of numbers: "a=1 b=2".
+func show(m map[string]int) string {
+	var out []string
+	for _, k := range slices.Sorted(maps.Keys(m)) {
+		out = append(out, fmt.Sprintf("%s=%d", k, m[k]))
+	}
+	return strings.Join(out, " ")
+}
+
 func open(t *testing.T, kv jetstream.KeyValue) *numbers {
+	t.Helper()
+	return openWith(t, kv, "")
+}
+
+// openWith keeps numbers by name, with a last-good copy.
+func openWith(t *testing.T, kv jetstream.KeyValue, lastGood string) *numbers {
 	t.Helper()
 	b, err := bucket.Open(t.Context(), kv, bucket.Config[map[string]int, string]{
 		Name: "numbers", New: func() map[string]int { return map[string]int{} },
@@ -51,13 +65,7 @@ func open(t *testing.T, kv jetstream.KeyValue) *numbers {
 			m[key] = n
 			return nil
 		},
-		View: func(m map[string]int) string {
-			var out []string
-			for _, k := range slices.Sorted(maps.Keys(m)) {
-				out = append(out, fmt.Sprintf("%s=%d", k, m[k]))
-			}
-			return strings.Join(out, " ")
-		},
+		View: show, LastGood: lastGood,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/health"
 )
 
 // Shelf is a bucket whose records are all of one type, each of one project, under
@@ -22,10 +23,11 @@ type Shelf[T any] struct {
 }
 
 // OpenShelf reads the records and begins to watch them. noun is what one record is
-// called in errors. ctx bounds the opening only; [Shelf.Close] ends the watch.
-func OpenShelf[T any](ctx context.Context, kv jetstream.KeyValue, noun string, log *slog.Logger) (*Shelf[T], error) {
+// called in errors; lastGood is [Config.LastGood]. ctx bounds the opening only;
+// [Shelf.Close] ends the watch.
+func OpenShelf[T any](ctx context.Context, kv jetstream.KeyValue, noun, lastGood string, log *slog.Logger) (*Shelf[T], error) {
 	b, err := Open(ctx, kv, Config[map[string]T, map[string]T]{
-		Name: noun + "s", New: func() map[string]T { return make(map[string]T) }, View: maps.Clone[map[string]T], Logger: log,
+		Name: noun + "s", New: func() map[string]T { return make(map[string]T) }, View: maps.Clone[map[string]T], Logger: log, LastGood: lastGood,
 		Apply: func(m map[string]T, key string, value []byte, _ uint64) error {
 			if value == nil {
 				delete(m, key)
@@ -51,6 +53,9 @@ func (s *Shelf[T]) Close() error { return s.b.Close() }
 // Changed returns a channel that is closed with the next change. Take it before
 // looking, so that no change is missed.
 func (s *Shelf[T]) Changed() <-chan struct{} { return s.b.Changed() }
+
+// Health tells how the records are doing.
+func (s *Shelf[T]) Health() health.Report { return s.b.Health() }
 
 // Get returns a record. What it refers to must not be written to.
 func (s *Shelf[T]) Get(projectID, id string) (T, bool) {

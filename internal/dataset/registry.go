@@ -15,6 +15,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/bucket"
+	"github.com/hedgerow/hedgerow/internal/health"
 	"github.com/hedgerow/hedgerow/internal/project"
 )
 
@@ -27,9 +28,12 @@ type Buckets struct {
 // Options are a registry's settings.
 type Options struct {
 	// Audit notes who changed what. nil notes nothing.
-	Audit  project.Auditor
-	Now    func() time.Time // Defaults to time.Now
-	Logger *slog.Logger     // Defaults to none
+	Audit project.Auditor
+	// LastGood gives the path of a bucket's last-good copy by its name; see
+	// bucket.Config. Nil is without.
+	LastGood func(bucket string) string
+	Now      func() time.Time // Defaults to time.Now
+	Logger   *slog.Logger     // Defaults to none
 }
 
 // Registry holds the datasets of all projects. Its errors are [*event.Error].
@@ -48,16 +52,22 @@ func Open(ctx context.Context, b Buckets, o Options) (*Registry, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	sets, err := bucket.OpenShelf[Set](ctx, b.Sets, "dataset", o.Logger)
+	if o.LastGood == nil {
+		o.LastGood = func(string) string { return "" }
+	}
+	sets, err := bucket.OpenShelf[Set](ctx, b.Sets, "dataset", o.LastGood(b.Sets.Bucket()), o.Logger)
 	if err != nil {
 		return nil, err
 	}
-	runs, err := bucket.OpenShelf[Run](ctx, b.Runs, "run", o.Logger)
+	runs, err := bucket.OpenShelf[Run](ctx, b.Runs, "run", o.LastGood(b.Runs.Bucket()), o.Logger)
 	if err != nil {
 		return nil, errors.Join(err, sets.Close())
 	}
 	return &Registry{sets: sets, runs: runs, items: b.Items, o: o}, nil
 }
+
+// Health tells how the datasets' settings are doing.
+func (r *Registry) Health() []health.Report { return []health.Report{r.sets.Health(), r.runs.Health()} }
 
 // Close ends the watches.
 func (r *Registry) Close() error { return errors.Join(r.sets.Close(), r.runs.Close()) }

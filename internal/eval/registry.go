@@ -13,15 +13,17 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/bucket"
+	"github.com/hedgerow/hedgerow/internal/health"
 	"github.com/hedgerow/hedgerow/internal/project"
 )
 
 // Options are a registry's settings.
 type Options struct {
 	// Audit notes who changed what. nil notes nothing.
-	Audit  project.Auditor
-	Now    func() time.Time // Defaults to time.Now
-	Logger *slog.Logger     // Defaults to none
+	Audit    project.Auditor
+	LastGood string           // path of the last-good copy; see bucket.Config. "" is without
+	Now      func() time.Time // Defaults to time.Now
+	Logger   *slog.Logger     // Defaults to none
 }
 
 // Registry holds the checks of all projects. Its errors are [*event.Error].
@@ -40,7 +42,7 @@ func Open(ctx context.Context, kv, spending jetstream.KeyValue, o Options) (*Reg
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	shelf, err := bucket.OpenShelf[Check](ctx, kv, "check", o.Logger)
+	shelf, err := bucket.OpenShelf[Check](ctx, kv, "check", o.LastGood, o.Logger)
 	if err != nil {
 		return nil, err
 	}
@@ -49,6 +51,9 @@ func Open(ctx context.Context, kv, spending jetstream.KeyValue, o Options) (*Reg
 
 // Close ends the watch.
 func (r *Registry) Close() error { return r.shelf.Close() }
+
+// Health tells how the checks' settings are doing.
+func (r *Registry) Health() health.Report { return r.shelf.Health() }
 
 // Budget is the judges' ledger.
 func (r *Registry) Budget() Budget { return r.ledger }

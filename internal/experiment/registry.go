@@ -14,6 +14,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/bucket"
+	"github.com/hedgerow/hedgerow/internal/health"
 	"github.com/hedgerow/hedgerow/internal/project"
 )
 
@@ -21,9 +22,10 @@ import (
 type Options struct {
 	// Audit writes an entry into the audit log; (*project.Registry).Audit does.
 	// nil writes none.
-	Audit  project.Auditor
-	Now    func() time.Time // Defaults to time.Now
-	Logger *slog.Logger     // Defaults to none
+	Audit    project.Auditor
+	LastGood string           // path of the last-good copy; see bucket.Config. "" is without
+	Now      func() time.Time // Defaults to time.Now
+	Logger   *slog.Logger     // Defaults to none
 }
 
 // Registry is the experiments of all projects. Any number of registries, in any
@@ -103,13 +105,16 @@ func Open(ctx context.Context, kv jetstream.KeyValue, o Options) (*Registry, err
 	}
 	var err error
 	r.b, err = bucket.Open(ctx, kv, bucket.Config[records, *view]{
-		Name: "experiments", New: func() records { return records{} }, Apply: records.apply, View: records.view, Logger: r.log,
+		Name: "experiments", New: func() records { return records{} }, Apply: records.apply, View: records.view, Logger: r.log, LastGood: o.LastGood,
 	})
 	if err != nil {
 		return nil, err
 	}
 	return r, nil
 }
+
+// Health tells how these settings are doing.
+func (r *Registry) Health() health.Report { return r.b.Health() }
 
 // Close ends the watch. What is in memory stays readable.
 func (r *Registry) Close() error { return r.b.Close() }

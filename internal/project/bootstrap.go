@@ -38,8 +38,30 @@ const firstKeyName = "first key"
 // administrator with a one-time sign-in link, at the first start of all, and
 // nothing at every later one. Of several replicas that start at the same
 // moment one does it, and one that died half-way is finished by the next.
+//
+// While the bucket cannot be written it fails with [event.CodeUnavailable] and
+// can be called again; the project that it returns all the same is the one that
+// events belong to until then and after.
 func (r *Registry) Bootstrap(ctx context.Context) (FirstStart, error) {
+	out, err := r.bootstrap(ctx)
+	if err != nil {
+		p, _ := r.Snapshot().Project(DefaultID)
+		return FirstStart{Project: p}, err
+	}
+	return out, nil
+}
+
+func (r *Registry) bootstrap(ctx context.Context) (FirstStart, error) {
 	ctx = WithActor(ctx, "first start")
+	if err := r.b.Writable(ctx); err != nil {
+		return FirstStart{}, err
+	}
+	if !r.Snapshot().sealed {
+		// The bucket could not be written when it was opened, or a part of it was lost.
+		if _, err := r.makeSeal(ctx, r.kv, (*r.ring.Load())[0]); err != nil {
+			return FirstStart{}, err
+		}
+	}
 	rev, done, err := r.claimStart(ctx)
 	if err != nil {
 		return FirstStart{}, err
@@ -54,8 +76,10 @@ func (r *Registry) Bootstrap(ctx context.Context) (FirstStart, error) {
 	out := FirstStart{First: true}
 	s := r.Snapshot()
 	p, ok := s.Project(DefaultID)
-	if !ok {
-		p = newProject(DefaultID, "default", r.now())
+	if !ok || p.Revision == 0 { // none, or in memory only
+		if !ok {
+			p = newProject(DefaultID, "default", r.now())
+		}
 		if err := r.createProject(ctx, &p); err != nil {
 			return FirstStart{}, err
 		}
@@ -100,6 +124,7 @@ func (r *Registry) claimStart(ctx context.Context) (revision uint64, done bool, 
 	for {
 		rev, err := r.kv.Create(ctx, keyFirstStart, claim)
 		if err == nil {
+			r.claim.Store(rev)
 			return rev, false, nil
 		}
 		if !errors.Is(err, jetstream.ErrKeyExists) {
@@ -116,9 +141,13 @@ func (r *Registry) claimStart(ctx context.Context) (revision uint64, done bool, 
 		if mark.Done {
 			return 0, true, r.b.Await(ctx, e.Revision())
 		}
+		if e.Revision() == r.claim.Load() { // its own, broken off
+			return e.Revision(), false, nil
+		}
 		// The bucket's clock on both sides would be better, but it tells no time.
 		if age := time.Since(e.Created()); age > startTakeover {
 			if rev, err := r.kv.Update(ctx, keyFirstStart, claim, e.Revision()); err == nil {
+				r.claim.Store(rev)
 				return rev, false, nil
 			}
 		}

@@ -18,6 +18,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/bucket"
+	"github.com/hedgerow/hedgerow/internal/health"
 )
 
 // Options are a registry's settings.
@@ -27,8 +28,11 @@ type Options struct {
 	SecretKey []byte
 	// AllowInsecureHosts accepts http:// and private hosts of PostHog. For tests.
 	AllowInsecureHosts bool
-	Now                func() time.Time // Defaults to time.Now
-	Logger             *slog.Logger     // Defaults to none
+	// LastGood is the path of the last-good copy of all records, in which secrets
+	// are sealed as they are in the bucket; see [bucket.Config]. "" is without.
+	LastGood string
+	Now      func() time.Time // Defaults to time.Now
+	Logger   *slog.Logger     // Defaults to none
 }
 
 // Registry is the configuration in one key-value bucket, with a [Snapshot] of
@@ -47,6 +51,9 @@ type Registry struct {
 	ring atomic.Pointer[keyring]
 	b    *bucket.Bucket[*state, view]
 
+	provisional atomic.Pointer[Project] // the default project until the bucket has it
+	claim       atomic.Uint64           // the revision of this process's claim to the first start
+
 	passwords chan struct{} // bounds the memory that argon2id takes at one time
 
 	ctx  context.Context // of those who read Changes
@@ -64,6 +71,11 @@ type view struct {
 // where the bucket's secrets are sealed with another key than o.SecretKey, and
 // changes nothing then. ctx bounds the opening only; [Registry.Close] ends the
 // watch.
+//
+// With o.LastGood a bucket that cannot be read is open all the same, with that
+// copy's records, and changes answer unavailable until it can. Where there is no
+// copy either, the default project is there from the beginning, in memory;
+// [Registry.Bootstrap] writes it as soon as that is possible.
 func Open(ctx context.Context, kv jetstream.KeyValue, o Options) (*Registry, error) {
 	r := &Registry{kv: kv, o: o, log: o.Logger, now: o.Now, passwords: make(chan struct{}, 4)}
 	if r.log == nil {
@@ -80,14 +92,22 @@ func Open(ctx context.Context, kv jetstream.KeyValue, o Options) (*Registry, err
 	if err := r.openRing(ctx, key); err != nil {
 		return nil, err
 	}
+	if o.LastGood != "" {
+		p := newProject(DefaultID, "default", r.now())
+		r.provisional.Store(&p)
+	}
 
-	r.b, err = bucket.Open(ctx, kv, bucket.Config[*state, view]{Name: "settings", New: newState, Apply: r.apply, View: r.view, Logger: r.log})
+	r.b, err = bucket.Open(ctx, kv, bucket.Config[*state, view]{Name: "settings", New: newState, Apply: r.apply, View: r.view, LastGood: o.LastGood, Logger: r.log})
 	if err != nil {
 		return nil, err
 	}
+	r.kv = r.b.Guarded()
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	return r, nil
 }
+
+// Health tells how the settings are doing.
+func (r *Registry) Health() health.Report { return r.b.Health() }
 
 // Close ends the watch. The last snapshot stays readable.
 func (r *Registry) Close() error {
@@ -138,6 +158,11 @@ func (r *Registry) view(st *state) view {
 		st.log = slices.SortedFunc(maps.Values(st.audit), func(a, b AuditEntry) int { return strings.Compare(b.ID, a.ID) })
 		st.audited = false
 	}
+	if p := r.provisional.Load(); p != nil && len(st.projects) == 0 && !st.started {
+		with := *st
+		with.projects = map[string]Project{p.ID: *p}
+		return view{with.snapshot(r.now), st.log}
+	}
 	return view{st.snapshot(r.now), st.log}
 }
 
@@ -146,7 +171,16 @@ func (r *Registry) apply(st *state, key string, value []byte, revision uint64) e
 	st.revision = max(st.revision, revision)
 	switch {
 	case key == keySealCheck:
+		st.sealed = value != nil
 		return r.applySeal(value)
+	case key == keyFirstStart:
+		var mark startMark
+		if value != nil {
+			if err := json.Unmarshal(value, &mark); err != nil {
+				return err
+			}
+		}
+		st.started = mark.Done
 	case strings.HasPrefix(key, prefixProject):
 		return keep(r, st.projects, key, value, revision)
 	case strings.HasPrefix(key, prefixAPIKey):

@@ -6,10 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/bucket"
 )
 
 // sealCheck is the record that tells whether a key is the right one. While a
@@ -47,22 +50,16 @@ func errWrongKey() error {
 
 // openRing finds out whether key is the bucket's, and makes it so in a new one.
 func (r *Registry) openRing(ctx context.Context, key *sealer) error {
-	check := newSealCheck(key)
-	b, err := json.Marshal(check)
+	value, err := r.sealRecord(ctx, key)
 	if err != nil {
 		return err
 	}
-	if _, err := r.kv.Create(ctx, keySealCheck, b); err == nil {
+	if value == nil { // not to be had, or just made
 		r.ring.Store(&keyring{key})
 		return nil
-	} else if !errors.Is(err, jetstream.ErrKeyExists) {
-		return unavailable("the settings could not be opened", err)
 	}
-	e, err := r.kv.Get(ctx, keySealCheck)
-	if err != nil {
-		return unavailable("the settings could not be opened", err)
-	}
-	if err := json.Unmarshal(e.Value(), &check); err != nil {
+	var check sealCheck
+	if err := json.Unmarshal(value, &check); err != nil {
 		return event.NewError(event.CodeInternal, "the record of the secret key is damaged", "restore a backup of the data folder", err)
 	}
 	ring := keyring{key}
@@ -87,6 +84,66 @@ func (r *Registry) openRing(ctx context.Context, key *sealer) error {
 	}
 	r.ring.Store(&ring)
 	return nil
+}
+
+// sealRecord returns the record of the secret key, from the bucket or, where that
+// has none or cannot be read, from the last-good copy: a bucket that was lost must
+// not take another key for its own. Nil says that there is none; where the bucket
+// can be written it then is made with key, else Bootstrap makes it.
+func (r *Registry) sealRecord(ctx context.Context, key *sealer) ([]byte, error) {
+	readCtx, cancel := context.WithTimeout(ctx, sealWait)
+	defer cancel()
+	e, err := r.kv.Get(readCtx, keySealCheck)
+	if err == nil && json.Valid(e.Value()) {
+		return e.Value(), nil
+	}
+	if ctx.Err() != nil {
+		return nil, unavailable("the settings could not be opened", ctx.Err())
+	}
+	if r.o.LastGood != "" {
+		copied, cerr := bucket.ReadLastGood(r.o.LastGood)
+		if value := copied[keySealCheck]; value != nil {
+			return value, nil
+		}
+		if cerr != nil && !errors.Is(cerr, fs.ErrNotExist) {
+			r.log.Warn("the last-good copy of the settings cannot be read", "path", r.o.LastGood, "err", cerr)
+		}
+	}
+	switch {
+	case err == nil: // damaged, and no copy
+		return e.Value(), nil
+	case errors.Is(err, jetstream.ErrKeyNotFound):
+		made, err := r.makeSeal(ctx, r.kv, key)
+		if err != nil && r.o.LastGood == "" {
+			return nil, err
+		}
+		return made, nil
+	case r.o.LastGood == "":
+		return nil, unavailable("the settings could not be opened", err)
+	}
+	return nil, nil
+}
+
+// sealWait bounds the wait for the record of the secret key.
+const sealWait = 5 * time.Second
+
+// makeSeal writes the record of the secret key, and returns the one that is there
+// already where another process was first.
+func (r *Registry) makeSeal(ctx context.Context, kv jetstream.KeyValue, key *sealer) ([]byte, error) {
+	b, err := json.Marshal(newSealCheck(key))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := kv.Create(ctx, keySealCheck, b); err == nil {
+		return nil, nil
+	} else if !errors.Is(err, jetstream.ErrKeyExists) {
+		return nil, unavailable("the settings could not be opened", err)
+	}
+	e, err := kv.Get(ctx, keySealCheck)
+	if err != nil {
+		return nil, unavailable("the settings could not be opened", err)
+	}
+	return e.Value(), nil
 }
 
 func openKey(ring keyring, path, sealed string) (*sealer, error) {

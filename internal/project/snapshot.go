@@ -15,6 +15,7 @@ import (
 // to: slices are shared.
 type Snapshot struct {
 	revision    uint64
+	sealed      bool
 	now         func() time.Time
 	projects    map[string]*Project
 	list        []Project
@@ -40,6 +41,8 @@ type Snapshot struct {
 // state is what the watch has told, by the record's key.
 type state struct {
 	revision    uint64
+	sealed      bool // the bucket has the record of the secret key
+	started     bool // the first start has been done
 	projects    map[string]Project
 	keys        map[string]APIKey
 	connections map[string]Connection
@@ -66,7 +69,7 @@ func newState() *state {
 
 func (st *state) snapshot(now func() time.Time) *Snapshot {
 	s := &Snapshot{
-		revision: st.revision, now: now,
+		revision: st.revision, now: now, sealed: st.sealed,
 		projects: make(map[string]*Project, len(st.projects)), tokens: make(map[string]*Project, len(st.projects)),
 		keys: make(map[[sha256.Size]byte]*APIKey, len(st.keys)), keysBy: make(map[string][]APIKey),
 		connections: make(map[string]*Connection, len(st.connections)), connsBy: make(map[string][]Connection),

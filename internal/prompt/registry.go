@@ -19,6 +19,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/bucket"
+	"github.com/hedgerow/hedgerow/internal/health"
 	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/template"
 )
@@ -27,10 +28,11 @@ import (
 type Options struct {
 	// Audit writes an entry into the audit log; (*project.Registry).Audit does.
 	// nil writes none.
-	Audit  project.Auditor
-	Flags  Flags            // decides PostHog's flags, for rollouts. nil: hedgerow's own percentages alone
-	Now    func() time.Time // Defaults to time.Now
-	Logger *slog.Logger     // Defaults to none
+	Audit    project.Auditor
+	Flags    Flags            // decides PostHog's flags, for rollouts. nil: hedgerow's own percentages alone
+	LastGood string           // path of the last-good copy; see bucket.Config. "" is without
+	Now      func() time.Time // Defaults to time.Now
+	Logger   *slog.Logger     // Defaults to none
 }
 
 // Registry is the prompts of all projects. Any number of registries, in any
@@ -70,13 +72,16 @@ func Open(ctx context.Context, kv jetstream.KeyValue, o Options) (*Registry, err
 	}
 	var err error
 	r.b, err = bucket.Open(ctx, kv, bucket.Config[*state, *view]{
-		Name: "prompts", New: newState, Apply: (*state).apply, View: (*state).view, Logger: r.log,
+		Name: "prompts", New: newState, Apply: (*state).apply, View: (*state).view, Logger: r.log, LastGood: o.LastGood,
 	})
 	if err != nil {
 		return nil, err
 	}
 	return r, nil
 }
+
+// Health tells how these settings are doing.
+func (r *Registry) Health() health.Report { return r.b.Health() }
 
 // Close ends the watch. What is in memory stays readable.
 func (r *Registry) Close() error { return r.b.Close() }
