@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -79,7 +80,9 @@ func (a *app) snapshot() *project.Snapshot {
 
 // projectsKnown reports whether there is a project whose events can be taken.
 func (a *app) projectsKnown() bool {
-	return a.firstStart.Load() != nil || len(a.snapshot().Projects()) > 0
+	return a.firstStart.Load() != nil || slices.ContainsFunc(a.snapshot().Projects(), func(p project.Project) bool {
+		return p.Revision != 0 // else it stands for the first one until that can be made
+	})
 }
 
 func (a *app) openPrompts(ctx context.Context) error {
