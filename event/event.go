@@ -201,11 +201,21 @@ func (u Usage) Tokens() Int {
 	if !u.Input.Known && !u.Output.Known {
 		return Int{}
 	}
-	n := u.Input.Or(0) + u.Output.Or(0)
-	if u.CacheExclusive.Or(false) {
+	n := u.AllInput().Or(0) + u.Output.Or(0)
+	if !u.Input.Known && u.CacheExclusive.Or(false) {
 		n += u.CacheRead.Or(0) + u.CacheWrite.Or(0)
 	}
 	return Some(n)
+}
+
+// AllInput is all input of a call, tokens read from and written to a cache
+// included, whatever the provider's own count leaves out. It is what every sum and
+// every page means by input tokens.
+func (u Usage) AllInput() Int {
+	if u.Input.Known && u.CacheExclusive.Or(false) {
+		return Some(u.Input.Value + u.CacheRead.Or(0) + u.CacheWrite.Or(0))
+	}
+	return u.Input
 }
 
 // How a cost was found: the values of $ai_cost_model_source.

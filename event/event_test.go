@@ -169,7 +169,7 @@ func TestThoughtsOnTheWire(t *testing.T) {
 }
 
 func TestUnmarshalPostHogKeepsWhatItCannotRead(t *testing.T) {
-	e, err := event.UnmarshalPostHog([]byte(`{"event":"$ai_generation","properties":{"distinct_id":7,"$ai_input_tokens":"many","$ai_error":{"message":"x"},"$ai_trace_id":42,"$ai_latency":-1}}`))
+	e, err := event.UnmarshalPostHog([]byte(`{"event":"$ai_generation","properties":{"distinct_id":7,"$ai_input_tokens":"many","$ai_error":{"message":"x"},"$ai_trace_id":42,"$ai_latency":"soon"}}`))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -3,6 +3,7 @@ package event
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 )
 
 // Opt is a value that may be unknown. The zero Opt is unknown, which is not the
@@ -30,9 +31,10 @@ func (o Opt[T]) Or(def T) T {
 // IsZero reports whether the value is unknown; encoding/json's omitzero asks it.
 func (o Opt[T]) IsZero() bool { return !o.Known }
 
-// MarshalJSON writes the value, or null where it is unknown.
+// MarshalJSON writes the value, or null where it is unknown. JSON has no word for
+// infinity and NaN: they are unknown, too.
 func (o Opt[T]) MarshalJSON() ([]byte, error) {
-	if !o.Known {
+	if f, ok := any(o.Value).(float64); !o.Known || ok && (math.IsInf(f, 0) || math.IsNaN(f)) {
 		return []byte("null"), nil
 	}
 	return json.Marshal(o.Value)

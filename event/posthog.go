@@ -312,7 +312,8 @@ func UnmarshalPostHog(b []byte) (*Event, error) {
 // SetWireProperties is the reverse of [Event.WireProperties]: it moves what the
 // model has fields for out of p into e, and keeps the rest, p itself, as custom
 // properties. Each value must be valid JSON. A value of the wrong type stays a
-// property. e.Name must be set.
+// property; a number out of range becomes one that [Event.Bound] makes unknown.
+// e.Name must be set.
 func (e *Event) SetWireProperties(p map[string]json.RawMessage) {
 	// Product events mostly have none.
 	known := false
@@ -489,12 +490,11 @@ var wireSetters = func() map[string]func(*Event, json.RawMessage) bool {
 	}
 	for _, f := range costFields {
 		set[f.name] = func(e *Event, v json.RawMessage) bool {
-			d, err := decimal.NewFromString(strings.Trim(string(v), `"`))
-			if err != nil {
-				return false
+			d, ok := Dollars(strings.Trim(string(v), `"`))
+			if ok {
+				*f.at(e) = Some(d)
 			}
-			*f.at(e) = Some(d)
-			return true
+			return ok
 		}
 	}
 	for _, f := range boolFields {
@@ -502,12 +502,11 @@ var wireSetters = func() map[string]func(*Event, json.RawMessage) bool {
 	}
 	for _, f := range durationFields {
 		set[f.name] = func(e *Event, v json.RawMessage) bool {
-			s, err := strconv.ParseFloat(strings.Trim(string(v), `"`), 64)
-			if err != nil || s < 0 || s > 1e9 {
-				return false
+			s, ok := numberIn(v)
+			if ok {
+				*f.at(e) = Some(Seconds(s))
 			}
-			*f.at(e) = Some(time.Duration(s*1e6+0.5) * time.Microsecond)
-			return true
+			return ok
 		}
 	}
 	for _, f := range contentFields {
@@ -666,17 +665,16 @@ func promptVersion(s string) json.RawMessage {
 }
 
 func parseInt(v json.RawMessage, into *Int) bool {
-	s := strings.Trim(string(v), `"`)
-	n, err := strconv.ParseInt(s, 10, 64)
-	if err != nil {
-		f, ferr := strconv.ParseFloat(s, 64)
-		if ferr != nil || f != float64(int64(f)) {
-			return false
-		}
-		n = int64(f)
+	// Whole numbers up to 2^53 are exact so, and all others are out of range.
+	f, ok := numberIn(v)
+	if !ok {
+		return false
 	}
-	*into = Some(n)
-	return true
+	n, ok := Count(f)
+	if ok {
+		*into = Some(n)
+	}
+	return ok
 }
 
 func parseBool(v json.RawMessage, into *Opt[bool]) bool {

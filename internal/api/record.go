@@ -83,10 +83,18 @@ func (a *API) store(ctx context.Context, events []*event.Event) (any, error) {
 		return nil, err
 	}
 	uuids := make([]string, len(events))
+	warnings := make(map[string][]string)
 	for i, e := range events {
 		uuids[i] = e.UUID
+		if said := e.Warned(); len(said) > 0 {
+			warnings[e.UUID] = said
+		}
 	}
-	return map[string]any{"accepted": len(events), "uuids": uuids}, nil
+	out := map[string]any{"accepted": len(events), "uuids": uuids}
+	if len(warnings) > 0 {
+		out["warnings"] = warnings
+	}
+	return out, nil
 }
 
 // readList reads one object, or a list of them, strictly. example is one, for

@@ -551,7 +551,7 @@ func (r *Runner) one(ctx context.Context, w *work, x *Example) (*Result, error) 
 		return nil, ctx.Err()
 	}
 	res := &Result{
-		ExampleID: x.ID, Output: cut(eval.AnswerOf(e)), ToolCalls: eval.CallsTools(e), CostUSD: e.Cost.Total, InputTokens: e.Usage.Input, OutputTokens: e.Usage.Output,
+		ExampleID: x.ID, Output: cut(eval.AnswerOf(e)), ToolCalls: eval.CallsTools(e), CostUSD: e.Cost.Total, InputTokens: e.Usage.AllInput(), OutputTokens: e.Usage.Output,
 		Model: e.ModelName(), TraceID: e.TraceID, GenerationID: e.UUID,
 	}
 	if e.Latency.Known {

@@ -104,6 +104,7 @@ func (n *Enricher) enrich(e *event.Event, now time.Time) {
 	if n.Price != nil && !n.guard(stagePrice, e, func() { n.Price(e) }) {
 		e.Cost = event.Cost{} // half a cost would be a wrong one
 	}
+	e.Bound() // a price can make a cost that no call has
 	if !n.guard(stagePrivacy, e, func() { n.private(e) }) {
 		withhold(e)
 	}

@@ -13,7 +13,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/google/uuid"
-	"github.com/shopspring/decimal"
 	"github.com/tidwall/gjson"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -45,10 +44,6 @@ const Note = "hedgerow_note"
 // section 1.2), and so is one before 2000.
 const maxAhead = 23 * time.Hour
 
-// No call costs a trillion dollars: such a number is a fault, and sums must stay
-// within what a database's decimal holds.
-var maxCost = decimal.New(1, 12)
-
 var minTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // Normalise makes an event what every later stage relies on, in place, at the
@@ -68,8 +63,9 @@ var minTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 //     id: its own uuid. No span is its own parent.
 //   - Every JSON value is valid and not nested deeper than 1,000; what was
 //     neither has become a JSON string.
-//   - Counts, costs and durations are not negative or absurd: such are unknown. The total of
-//     tokens, and of cache writes, is filled where its parts are known.
+//   - Numbers are within [event.Bounds]: others are unknown, and named in the
+//     property [event.Warnings]. The total of tokens, and of cache writes, is
+//     filled where its parts are known.
 //   - IsError and Status of an LLM event say how it ended.
 //   - Any other event that names a trace, a call or a prompt by the properties
 //     trace_id, span_id or generation_id, prompt_name or prompt_version_id belongs
@@ -111,6 +107,9 @@ func normaliseIdentity(e *event.Event, now time.Time) {
 		e.UUID = event.NewID()
 	}
 	if t := e.Timestamp; t.Before(minTime) || t.After(now.Add(maxAhead)) {
+		if !t.IsZero() {
+			e.OutOfRange("timestamp")
+		}
 		e.Timestamp = now
 	}
 	e.Timestamp = e.Timestamp.UTC().Truncate(time.Microsecond)
@@ -207,39 +206,17 @@ func normaliseIDs(e *event.Event) {
 }
 
 func normaliseCounts(e *event.Event) {
+	e.Bound()
 	u := &e.Usage
-	for _, n := range [...]*event.Int{
-		&u.Input, &u.Output, &u.Total, &u.CacheRead, &u.CacheWrite, &u.CacheWrite5m, &u.CacheWrite1h, &u.Reasoning,
-		&u.InputAudio, &u.OutputAudio, &u.CacheReadAudio, &u.InputImage, &u.OutputImage, &u.InputText, &u.OutputText,
-		&u.WebSearches, &u.Images, &e.InputChars, &e.OutputChars,
-	} {
-		if !n.Known || n.Value < 0 {
-			*n = event.Int{}
-		}
-	}
 	if !u.CacheWrite.Known && (u.CacheWrite5m.Known || u.CacheWrite1h.Known) {
 		u.CacheWrite = event.Some(u.CacheWrite5m.Or(0) + u.CacheWrite1h.Or(0))
+		e.Bound()
 	}
 	// Whether cached tokens lie within the input count must be known before
 	// they can be added or left aside.
 	cached := u.CacheRead.Or(0) + u.CacheWrite.Or(0)
 	if u.Input.Known && (u.Output.Known || e.Name == event.Embedding) && (cached == 0 || u.CacheExclusive.Known) {
 		u.Total = u.Tokens()
-	}
-	for _, d := range [...]*event.Opt[time.Duration]{&e.Latency, &e.TimeToFirstToken} {
-		if !d.Known || d.Value < 0 {
-			*d = event.Opt[time.Duration]{}
-		}
-	}
-	for _, d := range [...]*event.Opt[decimal.Decimal]{&u.ReportedCost, &e.Cost.Input, &e.Cost.Output, &e.Cost.Request, &e.Cost.WebSearch, &e.Cost.Total, &e.Cost.CacheSaved} {
-		// The exponent comes first: comparing 1e999999999 would write it out.
-		if !d.Known || d.Value.IsNegative() || d.Value.Exponent() > 12 || d.Value.Exponent() < -100 || d.Value.GreaterThan(maxCost) {
-			*d = event.Opt[decimal.Decimal]{}
-		}
-	}
-	e.RequestBytes, e.ResponseBytes = max(e.RequestBytes, 0), max(e.ResponseBytes, 0)
-	if e.HTTPStatus < 100 || e.HTTPStatus > 999 {
-		e.HTTPStatus = 0
 	}
 }
 
@@ -318,8 +295,10 @@ func normaliseProps(m map[string]json.RawMessage, notes []string, what string) (
 		clean = clean && k != "" && line(k, maxNameLen) == k && len(v) > 0 && validJSON(v)
 	}
 	most := maxProps
-	if _, ok := m[Note]; ok {
-		most++ // hedgerow's own takes nobody's place
+	for _, own := range [...]string{Note, event.Warnings} {
+		if _, ok := m[own]; ok {
+			most++ // hedgerow's own take nobody's place
+		}
 	}
 	if clean && len(m) <= most && size <= maxPropsLen {
 		return m, notes
@@ -331,10 +310,10 @@ func normaliseProps(m map[string]json.RawMessage, notes []string, what string) (
 		key, v := line(k, maxNameLen), cleanJSON(m[k])
 		switch {
 		case key == "" || v == nil:
-		case key != Note && kept == maxProps:
+		case key != Note && key != event.Warnings && kept == maxProps:
 			left++
 		default:
-			if out[key] = v; key != Note {
+			if out[key] = v; key != Note && key != event.Warnings {
 				kept++
 			}
 		}

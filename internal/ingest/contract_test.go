@@ -273,6 +273,7 @@ func TestRawUsage(t *testing.T) {
 			t.Fatalf("%s: %d %s", name, w.Code, w.Body)
 		}
 		e := k.events(t)[0]
+		e.Bound() // as enrich does
 		u := e.Usage
 		var got []string
 		for _, n := range []event.Int{u.InputAudio, u.InputImage, u.InputText, u.OutputAudio, u.OutputImage, u.OutputText, u.CacheReadAudio} {

@@ -121,7 +121,7 @@ func (m *envelope) id(in *rawEvent) string {
 
 // stamp is when the event happened by hedgerow's clock: contract section 1.2,
 // done here once and never again, so that the time an event waits in a queue is
-// not taken for clock skew.
+// not taken for clock skew. It may be ahead of now: see settle.
 func (m *envelope) stamp(timestamp, offset json.RawMessage, ignoreSentAt bool) (time.Time, *body.Refusal) {
 	t := m.now
 	if s := text(timestamp); s != "" {
@@ -138,10 +138,16 @@ func (m *envelope) stamp(timestamp, offset json.RawMessage, ignoreSentAt bool) (
 	} else if ms, ok := integer(offset); ok && ms >= 0 && ms < 1<<42 {
 		t = m.now.Add(-time.Duration(ms) * time.Millisecond)
 	}
-	if t.After(m.now.Add(futureCutoff)) {
-		t = m.now
-	}
 	return t.UTC(), nil
+}
+
+// settle ends an event's building: a time too far ahead becomes now, and is named
+// as out of range.
+func (m *envelope) settle(e *event.Event) {
+	if e.Timestamp.After(m.now.Add(futureCutoff)) {
+		e.Timestamp = m.now
+		e.OutOfRange("timestamp")
+	}
 }
 
 func integer(v json.RawMessage) (n int64, ok bool) {
@@ -221,6 +227,7 @@ func (in *rawEvent) build(m *envelope, engage bool) (*event.Event, *body.Refusal
 		return nil, bad
 	}
 	setProperties(e, p)
+	m.settle(e)
 	return e, nil
 }
 

@@ -2,6 +2,8 @@ package ingest
 
 import (
 	"encoding/json"
+	"math"
+	"strconv"
 	"strings"
 
 	"github.com/shopspring/decimal"
@@ -48,11 +50,10 @@ func readRawUsage(e *event.Event) {
 
 // dollars reads a number, or one in a string.
 func dollars(v json.RawMessage) (decimal.Decimal, bool) {
-	if len(v) == 0 || len(v) > 40 || v[0] == '{' || v[0] == '[' {
+	if len(v) == 0 || v[0] == '{' || v[0] == '[' {
 		return decimal.Decimal{}, false
 	}
-	d, err := decimal.NewFromString(text(v))
-	return d, err == nil && !d.IsNegative()
+	return event.Dollars(text(v))
 }
 
 // at follows names into objects; nil where one of them is not there.
@@ -74,7 +75,8 @@ func at(v json.RawMessage, path ...string) json.RawMessage {
 func readModalities(u *event.Usage, v json.RawMessage) {
 	// OpenAI counts no audio in every call that has none.
 	fill := func(to *event.Int, n json.RawMessage) {
-		if count, ok := integer(n); ok && count > 0 && !to.Known {
+		f, err := strconv.ParseFloat(string(n), 64)
+		if count, ok := event.Count(f); (err == nil || math.IsInf(f, 0)) && ok && count != 0 && !to.Known {
 			*to = event.Some(count)
 		}
 	}

@@ -298,6 +298,7 @@ func TestParityWithPostHog(t *testing.T) {
 		if g.Name != w.Name || g.DistinctID != w.DistinctID || !g.Timestamp.Equal(w.Timestamp) {
 			t.Errorf("%s:\n%s %q %v, PostHog has\n%s %q %v", body, g.Name, g.DistinctID, g.Timestamp, w.Name, w.DistinctID, w.Timestamp)
 		}
+		delete(g.Properties, event.Warnings) // PostHog replaces a time far ahead without a word
 		if d := differ(g.Properties, w.Properties); d != "" {
 			t.Errorf("%s:\n%s", body, d)
 		}

@@ -15,7 +15,7 @@ import (
 
 // resultV1 is what v1 says of one event.
 type resultV1 struct {
-	Result  string `json:"result"` // ok or drop; hedgerow has no cause for warning, and retry is an answer to the whole request
+	Result  string `json:"result"` // ok, warning (taken, without numbers that were out of range) or drop; retry is an answer to the whole request
 	Details string `json:"details,omitempty"`
 }
 
@@ -152,8 +152,12 @@ func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x exchange) 
 	if bad != nil {
 		return nil, bad
 	}
-	for i, why := range refused {
-		drop(events[i].UUID, "invalid_event", why)
+	for i, e := range events {
+		if why := refused[i]; why != nil {
+			drop(e.UUID, "invalid_event", why)
+		} else if said := e.Warned(); len(said) > 0 {
+			results[e.UUID] = resultV1{"warning", strings.Join(said, "; ")}
+		}
 	}
 	return results, nil
 }
@@ -237,6 +241,7 @@ func (in *rawEvent) buildV1(m *envelope) (e *event.Event, id string, bad *body.R
 		return nil, id, bad
 	}
 	setProperties(e, p)
+	m.settle(e)
 	return e, id, nil
 }
 

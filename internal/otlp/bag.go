@@ -188,19 +188,16 @@ func texts(v *common.AnyValue) (out []string) {
 }
 
 func count(v *common.AnyValue) event.Int {
-	if n, ok := v.GetValue().(*common.AnyValue_IntValue); ok {
-		if n.IntValue < 0 {
-			return event.Int{}
-		}
-		return event.Some(n.IntValue)
-	}
 	f := number(v)
-	if !f.Known || f.Value < 0 || f.Value > 1<<53 || f.Value != math.Trunc(f.Value) {
+	if !f.Known {
 		return event.Int{}
 	}
-	return event.Some(int64(f.Value))
+	n, ok := event.Count(f.Value)
+	return event.Int{Value: n, Known: ok}
 }
 
+// number is a value as a number, which may be infinite. NaN is how the AI SDK says
+// that it does not know.
 func number(v *common.AnyValue) event.Opt[float64] {
 	var f float64
 	switch v := v.GetValue().(type) {
@@ -210,16 +207,13 @@ func number(v *common.AnyValue) event.Opt[float64] {
 		f = v.DoubleValue
 	case *common.AnyValue_StringValue:
 		var err error
-		if f, err = strconv.ParseFloat(v.StringValue, 64); err != nil {
+		if f, err = strconv.ParseFloat(v.StringValue, 64); err != nil && !math.IsInf(f, 0) {
 			return event.Opt[float64]{}
 		}
 	default:
 		return event.Opt[float64]{}
 	}
-	if math.IsNaN(f) || math.IsInf(f, 0) {
-		return event.Opt[float64]{}
-	}
-	return event.Some(f)
+	return event.Opt[float64]{Value: f, Known: !math.IsNaN(f)}
 }
 
 // appendJSON writes a value as JSON. Numbers that JSON has no form for become

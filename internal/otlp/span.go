@@ -267,9 +267,10 @@ func times(e *event.Event, s *trace.Span) {
 		start = end
 	}
 	const most = 1<<63 - 1
-	if start == 0 || start > most {
+	if start == 0 {
 		return // enrich takes the time of arrival
 	}
+	start = min(start, most) // enrich finds it out of range
 	e.Timestamp = time.Unix(0, int64(start)).UTC()
 	if end > start && end <= most {
 		e.Latency = event.Some(time.Duration(end - start))
@@ -640,13 +641,13 @@ func firstToken(e *event.Event, b *bag, s *trace.Span) {
 	since := b.str("langfuse.observation.completion_start_time", "mastra.completion_start_time")
 	var d time.Duration
 	switch {
-	case sec.Known && sec.Value > 0 && sec.Value < 1e6:
-		d = time.Duration(sec.Value * float64(time.Second))
-	case ms.Known && ms.Value > 0 && ms.Value < 1e9:
-		d = time.Duration(ms.Value * float64(time.Millisecond))
+	case sec.Known && sec.Value != 0:
+		d = event.Seconds(sec.Value)
+	case ms.Known && ms.Value != 0:
+		d = event.Seconds(ms.Value / 1000)
 	case since != "":
 		if t, err := event.ParseTime(strings.Trim(since, `"`)); err == nil {
-			d = t.Sub(e.Timestamp)
+			d = max(t.Sub(e.Timestamp), 0) // clocks differ
 		}
 	default:
 		for _, ev := range s.GetEvents() {
@@ -658,7 +659,7 @@ func firstToken(e *event.Event, b *bag, s *trace.Span) {
 			}
 		}
 	}
-	if d > 0 && e.IsCosted() {
+	if d != 0 && e.IsCosted() {
 		e.TimeToFirstToken = event.Some(d)
 	}
 }

@@ -1,6 +1,7 @@
 package otlp
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/shopspring/decimal"
@@ -50,17 +51,25 @@ func usage(e *event.Event, b *bag) {
 		u.Output.Value += think.Value
 	}
 	u.CacheExclusive = exclusive(e, b, vercel && !details, langfuse, raw)
-	if cost := b.number("gen_ai.usage.total_cost", "gen_ai.usage.cost"); cost.Known && cost.Value >= 0 && e.IsCosted() {
+	if cost, ok := dollars(b.number("gen_ai.usage.total_cost", "gen_ai.usage.cost")); ok && e.IsCosted() {
 		// OpenRouter's Broadcast tells what was billed; others' own calculations
 		// are kept and not believed.
 		if e.Provider == "openrouter" || b.peek("service.name") == "openrouter" {
-			u.ReportedCost = event.Some(decimal.NewFromFloat(cost.Value))
+			u.ReportedCost = event.Some(cost)
 		}
-		if !u.ReportedCost.Known {
+		if !u.ReportedCost.Known && !cost.IsNegative() {
 			set(e, "otel_reported_cost_usd", "")
-			e.Properties["otel_reported_cost_usd"] = []byte(decimal.NewFromFloat(cost.Value).String())
+			e.Properties["otel_reported_cost_usd"] = []byte(cost.String())
 		}
 	}
+}
+
+// dollars is an amount of money from a number.
+func dollars(f event.Opt[float64]) (d decimal.Decimal, ok bool) {
+	if !f.Known {
+		return d, false
+	}
+	return event.Dollars(strconv.FormatFloat(f.Value, 'g', -1, 64))
 }
 
 // exclusive tells whether cached tokens lie outside the input count.
@@ -93,10 +102,11 @@ func langfuseUsage(e *event.Event, b *bag) bool {
 	apart, thought := false, int64(0)
 	if v.IsObject() {
 		for _, m := range members(v) {
-			if m.value.Type != gjson.Number || m.value.Int() < 0 {
+			value, ok := event.Count(m.value.Num)
+			if m.value.Type != gjson.Number || !ok {
 				continue
 			}
-			n := event.Some(m.value.Int())
+			n := event.Some(value)
 			switch m.key {
 			case "input", "prompt_tokens", "input_tokens":
 				u.Input = n
@@ -128,8 +138,9 @@ func vercelMetadata(e *event.Event, b *bag) (raw event.Int) {
 	}
 	u := &e.Usage
 	fill := func(to *event.Int, path string) {
-		if n := v.Get(path); !to.Known && n.Type == gjson.Number && n.Int() >= 0 {
-			*to = event.Some(n.Int())
+		n := v.Get(path)
+		if count, ok := event.Count(n.Num); ok && !to.Known && n.Type == gjson.Number {
+			*to = event.Some(count)
 		}
 	}
 	fill(&u.CacheRead, "anthropic.cacheReadInputTokens")
@@ -142,13 +153,8 @@ func vercelMetadata(e *event.Event, b *bag) (raw event.Int) {
 	fill(&u.CacheRead, "openai.cachedPromptTokens")
 	fill(&u.Reasoning, "openai.reasoningTokens")
 	fill(&raw, "anthropic.usage.input_tokens")
-	if c := v.Get("openrouter.usage.cost"); c.Type == gjson.Number && c.Float() >= 0 {
-		if d, err := decimal.NewFromString(c.Raw); err == nil {
-			u.ReportedCost = event.Some(d)
-		}
-	}
-	if c := v.Get("gateway.cost"); c.Exists() {
-		if d, err := decimal.NewFromString(c.String()); err == nil && !d.IsNegative() {
+	for _, path := range [...]string{"openrouter.usage.cost", "gateway.cost"} {
+		if d, ok := event.Dollars(v.Get(path).String()); ok {
 			u.ReportedCost = event.Some(d)
 		}
 	}

@@ -31,14 +31,16 @@ type Day struct {
 // errors are those of [Query].
 func Days(ctx context.Context, conn project.Connection, since time.Time, o QueryOptions) ([]Day, error) {
 	// Contract section 7.7, with whole days of UTC in place of the project's.
-	names, in, out, cost, bad, latency := "'$ai_generation','$ai_embedding'", "$ai_input_tokens", "$ai_output_tokens", "$ai_total_cost_usd",
+	// Input tokens are all input, as at home: see event.Usage.AllInput.
+	allInput := "toInt(properties.$ai_input_tokens) + if(properties.$ai_cache_reporting_exclusive = 'true', coalesce(toInt(properties.$ai_cache_read_input_tokens), 0) + coalesce(toInt(properties.$ai_cache_creation_input_tokens), 0), 0)"
+	names, in, out, cost, bad, latency := "'$ai_generation','$ai_embedding'", allInput, "$ai_output_tokens", "$ai_total_cost_usd",
 		"properties.$ai_is_error = 'true'", "toFloat(properties.$ai_latency)"
 	if conn.Schema == project.SchemaLLMEvents {
-		names, in, out, cost, bad, latency = "'llm_request_completed','llm_request_failed'", "input_tokens", "output_tokens", "estimated_cost_usd",
+		names, in, out, cost, bad, latency = "'llm_request_completed','llm_request_failed'", "toInt(properties.input_tokens)", "output_tokens", "estimated_cost_usd",
 			"event = 'llm_request_failed'", "toFloat(properties.latency_ms) / 1000"
 	}
 	hogql := fmt.Sprintf(`SELECT toDate(toTimeZone(timestamp, 'UTC')) AS day, count(DISTINCT uuid) AS calls,
-  sum(toInt(properties.%s)) AS in_tok, sum(toInt(properties.%s)) AS out_tok, sum(toFloat(properties.%s)) AS cost,
+  sum(%s) AS in_tok, sum(toInt(properties.%s)) AS out_tok, sum(toFloat(properties.%s)) AS cost,
   countIf(%s) AS errors, quantile(0.95)(%s) AS p95_s, countIf(properties.%s IS NULL) AS uncosted
 FROM events WHERE event IN (%s) AND timestamp >= toDateTime('%s', 'UTC')
 GROUP BY day ORDER BY day LIMIT 100`, in, out, cost, bad, latency, cost, names, since.UTC().Format(time.DateTime))

@@ -105,13 +105,8 @@ func ended(e *event.Event) *event.Event {
 	if e.Latency.Known {
 		setNumber(d, "latency_ms", strconv.FormatFloat(float64(e.Latency.Value.Round(time.Microsecond).Microseconds())/1000, 'f', -1, 64))
 	}
-	if u := e.Usage; u.Input.Known {
-		// All of the prompt and its context, whether it came out of a cache or not.
-		n := u.Input.Value
-		if u.CacheExclusive.Or(false) {
-			n += u.CacheRead.Or(0) + u.CacheWrite.Or(0)
-		}
-		setNumber(d, "input_tokens", strconv.FormatInt(n, 10))
+	if n := e.Usage.AllInput(); n.Known {
+		setNumber(d, "input_tokens", strconv.FormatInt(n.Value, 10))
 	}
 	if e.Usage.Output.Known {
 		setNumber(d, "output_tokens", strconv.FormatInt(e.Usage.Output.Value, 10))

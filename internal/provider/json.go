@@ -64,25 +64,25 @@ func appendString(dst []byte, s string) []byte { return gjson.AppendJSONString(d
 
 func quote(s string) json.RawMessage { return appendString(nil, s) }
 
-// count stores a token count; anything but a whole number leaves it unknown.
+// count stores a token count; anything but a whole number leaves it unknown. One
+// that is out of range is left to [event.Event.Bound].
 func count(v gjson.Result, into *event.Int) {
-	if v.Type == gjson.Number && v.Num >= 0 && v.Num < 1<<53 && v.Num == float64(int64(v.Num)) {
-		*into = event.Some(int64(v.Num))
+	if v.Type != gjson.Number {
+		return
+	}
+	if n, ok := event.Count(v.Num); ok {
+		*into = event.Some(n)
 	}
 }
 
-// dollars reads an amount of money exactly, from a number or from a string.
+// dollars reads an amount of money exactly, from a number or from a string. One
+// that is out of range is left to [event.Event.Bound].
 func dollars(v gjson.Result) event.Opt[decimal.Decimal] {
 	if v.Type != gjson.Number && v.Type != gjson.String {
 		return event.Opt[decimal.Decimal]{}
 	}
-	s := text(v)
-	// An exponent of a million digits would be spelt out in full later on.
-	if len(s) > 40 {
-		return event.Opt[decimal.Decimal]{}
-	}
-	d, err := decimal.NewFromString(s)
-	if err != nil || d.IsNegative() || d.Exponent() < -40 || d.Exponent() > 12 {
+	d, ok := event.Dollars(text(v))
+	if !ok {
 		return event.Opt[decimal.Decimal]{}
 	}
 	return event.Some(d)

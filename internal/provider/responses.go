@@ -341,7 +341,7 @@ func (p *parser) settleBackground() {
 		e.UUID = event.DerivedID(e.CompletionID, e.Timestamp)
 		e.Latency = event.Opt[time.Duration]{}
 		if d := b.completed - b.created; d >= 0 && b.completed > 0 {
-			e.Latency = event.Some(time.Duration(d) * time.Second)
+			e.Latency = event.Some(event.Seconds(float64(d)))
 		}
 	default:
 		e.Usage = event.Usage{}

@@ -3,6 +3,8 @@ package query
 import (
 	"fmt"
 	"strings"
+
+	"github.com/hedgerow/hedgerow/event"
 )
 
 // dialect holds the SQL that differs between engines; what a question asks is
@@ -34,7 +36,7 @@ type dialect struct {
 	// quantiles is the list of the 50th, 95th and 99th percentile of an
 	// expression, interpolated, or NULL where there are no values.
 	quantiles func(expr, filter string) string
-	// bigint makes a sum of integers fit int64.
+	// bigint makes a sum of integers fit int64: one that does not is unknown.
 	bigint func(expr string) string
 	// propertyAt is property where an expression has its path.
 	propertyAt func(path string) string
@@ -44,7 +46,8 @@ type dialect struct {
 	oneOf func(expr, constants string) string
 	// constProperty is property with a name known beforehand.
 	constProperty func(name string) string
-	// float turns a number into a double; tryFloat a text, or NULL where it is none.
+	// float turns a number into a double; tryFloat a text, or NULL where it is none
+	// or out of the range that event.MaxNumber bounds.
 	float, tryFloat func(expr string) string
 	// derived says that the store keeps the tables of the roll-ups.
 	derived bool
@@ -73,16 +76,20 @@ var duckDB = dialect{
 	quantiles: func(expr, filter string) string {
 		return "quantile_cont(" + expr + ", [0.5, 0.95, 0.99]) FILTER (WHERE " + filter + ")"
 	},
-	bigint: func(expr string) string { return "CAST(" + expr + " AS BIGINT)" },
+	// The engine adds up integers in 128 bits.
+	bigint: func(expr string) string { return "TRY_CAST(" + expr + " AS BIGINT)" },
 	// The engine compares with IN's constants one after the other.
 	oneOf: func(expr, constants string) string { return "list_contains([" + constants + "], " + expr + ")" },
 	constProperty: func(name string) string {
 		return propertyAt("'" + strings.ReplaceAll(propertyPath(name), "'", "''") + "'")
 	},
-	float:    func(expr string) string { return "CAST(" + expr + " AS DOUBLE)" },
-	tryFloat: func(expr string) string { return "TRY_CAST(" + expr + " AS DOUBLE)" },
-	derived:  true,
-	digits:   func(expr string) string { return "CAST(" + expr + " AS VARCHAR)" },
+	float: func(expr string) string { return "CAST(" + expr + " AS DOUBLE)" },
+	tryFloat: func(expr string) string {
+		number := "TRY_CAST(" + expr + " AS DOUBLE)"
+		return fmt.Sprintf("CASE WHEN %s BETWEEN -%g AND %g THEN %s END", number, event.MaxNumber, event.MaxNumber, number)
+	},
+	derived: true,
+	digits:  func(expr string) string { return "CAST(" + expr + " AS VARCHAR)" },
 }
 
 // propertyAt is the property that an expression points at.

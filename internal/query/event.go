@@ -104,14 +104,15 @@ func (e *Event) IsCall() bool { return e.Name == event.Generation || e.Name == e
 
 // Usage is event.Usage with the total that hedgerow derives.
 type Usage struct {
-	Input          event.Int       `json:"input_tokens"`
+	Input          event.Int       `json:"input_tokens"` // all input: event.Usage.AllInput
 	Output         event.Int       `json:"output_tokens"`
 	Total          event.Int       `json:"total_tokens"`
 	CacheRead      event.Int       `json:"cache_read_tokens"`
 	CacheWrite     event.Int       `json:"cache_write_tokens"`
 	CacheWrite5m   event.Int       `json:"cache_write_5m_tokens"`
 	CacheWrite1h   event.Int       `json:"cache_write_1h_tokens"`
-	CacheExclusive event.Opt[bool] `json:"cache_exclusive"` // cache tokens lie outside input_tokens
+	Reported       event.Int       `json:"reported_input_tokens"` // the provider's own count
+	CacheExclusive event.Opt[bool] `json:"cache_exclusive"`       // cache tokens lie outside reported_input_tokens
 	Reasoning      event.Int       `json:"reasoning_tokens"`
 	InputAudio     event.Int       `json:"input_audio_tokens"`
 	OutputAudio    event.Int       `json:"output_audio_tokens"`
@@ -158,7 +159,7 @@ func newEvent(r *store.Row) *Event {
 		Provider: e.Provider, Model: e.ModelName(), ModelAsked: e.ModelAsked,
 		Operation: e.Operation, BaseURL: e.BaseURL, RequestURL: e.RequestURL, Method: e.Method,
 		Usage: Usage{
-			Input: u.Input, Output: u.Output, Total: u.Tokens(),
+			Input: u.AllInput(), Reported: u.Input, Output: u.Output, Total: u.Tokens(),
 			CacheRead: u.CacheRead, CacheWrite: u.CacheWrite, CacheWrite5m: u.CacheWrite5m, CacheWrite1h: u.CacheWrite1h,
 			CacheExclusive: u.CacheExclusive, Reasoning: u.Reasoning,
 			InputAudio: u.InputAudio, OutputAudio: u.OutputAudio, CacheReadAudio: u.CacheReadAudio,

@@ -95,6 +95,9 @@ var listOrders = map[Sort]string{
 	SortCost:     "coalesce(" + partSum("cost") + ", 0)", SortTokens: "coalesce(" + partSum("tokens") + ", 0)",
 }
 
+// mostSort is what a list is ordered by where that is more than the type holds.
+const mostSort = "99999999999999999999"
+
 // momentExpr is when a trace began, or a session or user was last seen.
 func momentExpr(key string) string {
 	if key == "trace_id" {
@@ -167,7 +170,7 @@ func (r *Reader) list(ctx context.Context, key string, q ListQuery) (*ListPage, 
 		after = " WHERE (sort < " + value + " OR sort = " + value + " AND id > ?)"
 		afterArgs = []any{c.Value, c.Value, c.ID}
 	}
-	sorted := "CAST(" + order + " AS DECIMAL(38,18)) AS sort"
+	sorted := "coalesce(TRY_CAST(" + order + " AS DECIMAL(38,18)), " + mostSort + ") AS sort"
 	if q.IDs == nil {
 		// First which they are, from what the order needs alone.
 		if byWindows {

@@ -19,7 +19,7 @@ var partColumns = []column{
 	{"latest", "ts"},
 	// Start and end, in microseconds since 1970, of what has a duration.
 	{"began", "CASE WHEN latency_us IS NOT NULL THEN epoch_us(ts) END"},
-	{"ended", "epoch_us(ts) + latency_us"},
+	{"ended", "TRY(epoch_us(ts) + latency_us)"},
 	// The first name that events give their trace, and that of the trace's own event.
 	{"trace_name", "trace_name"},
 	{"named", "CASE WHEN trace_name IS NOT NULL THEN ts END"},
@@ -112,10 +112,10 @@ func (r *Reader) largest(ctx context.Context, q ListQuery, c *cover, order, afte
 	in := inside.String()[len("WHERE "):]
 	ofRows, ofRowsArgs := "FROM rollup_traces "+rows.String()+" AND "+in, slices.Concat(rows.args, inside.args)
 	names, columns := mentioned(partColumns, order)
-	const decimal = " AS DECIMAL(38,18)) AS sort "
+	const decimal = " AS DECIMAL(38,18)), " + mostSort + ") AS sort "
 	query := "SELECT id FROM (" +
-		"(SELECT id, sort FROM (SELECT trace_id AS id, CAST(" + ofOne.Replace(order) + decimal + ofRows + " AND NOT " + shared.cond + ")" + after + " ORDER BY sort DESC, id LIMIT ?)" +
-		" UNION ALL SELECT id, sort FROM (SELECT trace_id AS id, CAST(" + order + decimal + "FROM (" +
+		"(SELECT id, sort FROM (SELECT trace_id AS id, coalesce(TRY_CAST(" + ofOne.Replace(order) + decimal + ofRows + " AND NOT " + shared.cond + ")" + after + " ORDER BY sort DESC, id LIMIT ?)" +
+		" UNION ALL SELECT id, sort FROM (SELECT trace_id AS id, coalesce(TRY_CAST(" + order + decimal + "FROM (" +
 		"SELECT trace_id" + names + " " + ofRows + " AND " + shared.cond + " AND NOT " + byHash.cond +
 		" UNION ALL SELECT trace_id" + columns + " FROM " + from.sql + " " + w.String() + " AND (" + rest.cond + " OR " + byID.cond + ")" +
 		") GROUP BY trace_id)" + after +
@@ -177,7 +177,11 @@ func partsOf(f Filter) (*where, bool) {
 func (s *stretch) partsQuery(slot string) string {
 	var each, all []string
 	for _, c := range partColumns {
-		each, all = append(each, c.expr+" AS "+c.name), append(all, partSum(c.name))
+		sum := partSum(c.name)
+		if c.name == "tokens" {
+			sum = s.r.sql.bigint(sum)
+		}
+		each, all = append(each, c.expr+" AS "+c.name), append(all, sum)
 	}
 	return "SELECT project_id, " + partIDs + ", " + strings.Join(all, ", ") + " FROM (SELECT project_id, " + partIDs + ", " + slot + " AS slot, " + strings.Join(each, ", ") +
 		" FROM events WHERE " + s.in().cond + ") GROUP BY project_id, " + partIDs + ", slot ORDER BY project_id, slot, " + partIDs

@@ -368,7 +368,7 @@ func TestEventJSON(t *testing.T) {
 		}
 	}
 	_, raw = parse(full.UUID)
-	for _, want := range []string{`"input_usd":0.0048`, `"output_usd":99999999999999999999.999999999999999999`, `"reported_cost_usd":0.000000000000000001`,
+	for _, want := range []string{`"input_usd":0.0048`, `"output_usd":999999.999999999999999999`, `"reported_cost_usd":0.000000000000000001`,
 		`"latency_ms":1234.567`, `"time_to_first_token_ms":0`, `"output_tokens":0`, `"http_status":200`, `"n":1.50`, `"content_state":"kept"`, `"input_state":null`, `"timestamp":"2026-03-01T12:30:15.123456Z"`} {
 		if !strings.Contains(raw, want) {
 			t.Errorf("JSON lacks %s:\n%s", want, raw)

@@ -334,7 +334,11 @@ func (s *stretch) propertiesQuery() string {
 func (s *stretch) tracesQuery() string {
 	columns := []string{"any_value(project_id) AS project_id", "any_value(trace_id) AS trace_id", "min(ts) AS first", "max(ts) AS latest"}
 	for _, n := range wholeColumns {
-		columns = append(columns, partSumOfEvents(n)+" AS "+n)
+		sum := partSumOfEvents(n)
+		if n == "tokens" {
+			sum = s.r.sql.bigint(sum)
+		}
+		columns = append(columns, sum+" AS "+n)
 	}
 	return "WITH new AS MATERIALIZED (" + shapesOf("events WHERE "+s.in().cond, columns...) + ")," +
 		" hashed AS MATERIALIZED (SELECT *, " + traceHash + " AS hash FROM new)," +

@@ -94,19 +94,23 @@ func mentioned(columns []column, sql string) (names, exprs string) {
 	return names, exprs
 }
 
+// inputExpr is all input of a call, tokens that were read from and written to a
+// cache included: some providers count those apart from their input tokens. It is
+// what every sum means by input tokens.
+const inputExpr = "TRY(input_tokens + CASE WHEN cache_exclusive THEN coalesce(cache_read_tokens, 0) + coalesce(cache_write_tokens, 0) ELSE 0 END)"
+
 // sums are the columns that rows of table rollup and single events have in
 // common: what one event adds.
 var sums = []column{
 	{"n", "1"},
-	{"input_tokens", "input_tokens"},
+	{"input_tokens", inputExpr},
 	{"output_tokens", "output_tokens"},
 	{"tokens", "tokens"},
 	{"cache_read_tokens", "cache_read_tokens"},
 	{"cache_write_tokens", "cache_write_tokens"},
 	{"reasoning_tokens", "reasoning_tokens"},
 	{"cached_input", "CASE WHEN input_tokens IS NOT NULL THEN cache_read_tokens END"},
-	// Input as one number: some providers count cached tokens apart from it.
-	{"all_input", "CASE WHEN cache_read_tokens IS NOT NULL THEN input_tokens + CASE WHEN cache_exclusive THEN cache_read_tokens + coalesce(cache_write_tokens, 0) ELSE 0 END END"},
+	{"all_input", "CASE WHEN cache_read_tokens IS NOT NULL THEN " + inputExpr + " END"},
 	{"cost_total", "cost_total"},
 	{"metered", "CASE WHEN tokens IS NULL THEN 0 ELSE 1 END"},
 	{"costed", "CASE WHEN cost_total IS NULL THEN 0 ELSE 1 END"},

@@ -45,10 +45,12 @@ func shapesOf(events string, columns ...string) string {
 	}
 	// Each round goes one level down from the roots: events whose parent is not in
 	// their trace.
-	// Hashes stand for ids: they take a fraction of the memory.
+	// Hashes stand for ids: they take a fraction of the memory. Each id counts once
+	// on a level: spans that share an id and name several parents would else double
+	// with each round.
 	return "WITH RECURSIVE part AS MATERIALIZED (SELECT DISTINCT hash(project_id, trace_id) AS t, " + key("span_id") + " AS id, " + key("parent_id") + " AS up FROM " + events + " AND trace_id IS NOT NULL AND (span_id IS NOT NULL OR parent_id IS NOT NULL))," +
 		" level AS (SELECT t, id, 1 AS depth FROM part WHERE up IS NULL OR up NOT IN (SELECT id FROM part WHERE id IS NOT NULL)" +
-		" UNION ALL SELECT p.t, p.id, l.depth + 1 FROM level l JOIN part p ON p.up = l.id WHERE l.depth < 12)," +
+		" UNION SELECT p.t, p.id, l.depth + 1 FROM level l JOIN part p ON p.up = l.id WHERE l.depth < 12)," +
 		" deep AS (SELECT t, max(depth) AS depth FROM level GROUP BY t)," +
 		" one AS (SELECT " + strings.Join(append(columns, "hash(project_id, trace_id) AS t", "count(*) FILTER (WHERE "+callExpr+") AS calls"), ", ") + " FROM " + events + " AND trace_id IS NOT NULL GROUP BY t)" +
 		" SELECT one.*, depth FROM one LEFT JOIN deep USING (t)"

@@ -300,15 +300,13 @@ func optTime(t time.Time) *time.Time {
 func (r *Reader) totalColumns() string {
 	callSum := func(col string) string { return r.sql.bigint("sum(" + col + ") FILTER (WHERE " + callExpr + ")") }
 	callCount := func(cond string) string { return "count(*) FILTER (WHERE " + callExpr + cond + ")" }
-	// Input as one number: some providers count cached tokens apart from it.
-	allInput := "input_tokens + CASE WHEN cache_exclusive THEN cache_read_tokens + coalesce(cache_write_tokens, 0) ELSE 0 END"
 	reported := callExpr + " AND cache_read_tokens IS NOT NULL AND input_tokens IS NOT NULL"
 	return strings.Join([]string{
 		"count(*) AS events",
 		callCount("") + " AS calls",
 		callCount(" AND is_error"),
 		"count(*) FILTER (WHERE is_error AND NOT " + callExpr + ")",
-		callSum("input_tokens"),
+		callSum(inputExpr),
 		callSum("output_tokens"),
 		callSum("tokens"),
 		callCount(" AND tokens IS NULL"),
@@ -318,7 +316,7 @@ func (r *Reader) totalColumns() string {
 		r.sql.quantiles("latency_us", callExpr+" AND latency_us IS NOT NULL"),
 		r.sql.quantiles("ttft_us", callExpr+" AND ttft_us IS NOT NULL"),
 		r.sql.bigint("sum(cache_read_tokens) FILTER (WHERE " + reported + ")"),
-		r.sql.bigint("sum(" + allInput + ") FILTER (WHERE " + reported + ")"),
+		r.sql.bigint("sum(" + inputExpr + ") FILTER (WHERE " + reported + ")"),
 	}, ", ")
 }
 

@@ -77,7 +77,7 @@ func (r *Reader) Trace(ctx context.Context, project, id string) (*Trace, error) 
 // assemble builds the tree of events in order of time. Parts name their parent
 // by its span id; the trace itself is the parent of those that name the trace id
 // or nothing. An unknown parent makes a root that says so; of a circle, the
-// earliest part becomes a root.
+// last part becomes a root.
 func assemble(id string, events []*Event) *Trace {
 	t := &Trace{ID: id}
 	nodes := make([]*Node, len(events))
@@ -104,10 +104,11 @@ func assemble(id string, events []*Event) *Trace {
 		case p == nil:
 			n.ParentMissing = true
 		}
-		if p != nil && !isAncestor(parents, n, p) {
+		if p != nil {
 			parents[n] = p
 		}
 	}
+	breakCircles(nodes, parents)
 	for _, n := range nodes {
 		if p := parents[n]; p != nil {
 			p.Children = append(p.Children, n)
@@ -136,14 +137,31 @@ func assemble(id string, events []*Event) *Trace {
 	return t
 }
 
-// isAncestor reports whether a is b or above it.
-func isAncestor(parents map[*Node]*Node, a, b *Node) bool {
-	for ; b != nil; b = parents[b] {
-		if a == b {
-			return true
-		}
+// breakCircles takes the parent from the last part, in order of time, of each
+// circle of parents. Each part is looked at once: traces can be deep.
+func breakCircles(nodes []*Node, parents map[*Node]*Node) {
+	walked := make(map[*Node]int, len(nodes)) // by which walk, from 1
+	place := make(map[*Node]int, len(nodes))
+	for i, n := range nodes {
+		place[n] = i
 	}
-	return false
+	for i, start := range nodes {
+		n := start
+		for n != nil && walked[n] == 0 {
+			walked[n] = i + 1
+			n = parents[n]
+		}
+		if n == nil || walked[n] != i+1 {
+			continue // it ends, or joins what was walked before
+		}
+		last := n
+		for m := parents[n]; m != n; m = parents[m] {
+			if place[m] > place[last] {
+				last = m
+			}
+		}
+		delete(parents, last)
+	}
 }
 
 func setFirst(s *string, v string) {

@@ -139,8 +139,8 @@ func TestMigrateOnce(t *testing.T) {
 			n++
 		}
 		return nil
-	}, "SELECT version FROM schema_version"); err != nil || n != 9 {
-		t.Errorf("%d versions, %v, want 9", n, err)
+	}, "SELECT version FROM schema_version"); err != nil || n != 10 {
+		t.Errorf("%d versions, %v, want 10", n, err)
 	}
 }
 

@@ -10,15 +10,16 @@ import (
 // migrations bring a file from version i to i+1, each in one transaction. One
 // that has been released never changes.
 var migrations = []string{
-	1 - 1: createEvents + createContent,
-	2 - 1: "ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_cache_saved " + moneyType, // a new file has it from the start
-	3 - 1: createDerived,
-	4 - 1: deriveMore,
-	5 - 1: deriveParts,
-	6 - 1: deriveFaster,
-	7 - 1: deriveSums,
-	8 - 1: createDeleted,
-	9 - 1: createSpanContent,
+	1 - 1:  createEvents + createContent,
+	2 - 1:  "ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_cache_saved " + moneyType, // a new file has it from the start
+	3 - 1:  createDerived,
+	4 - 1:  deriveMore,
+	5 - 1:  deriveParts,
+	6 - 1:  deriveFaster,
+	7 - 1:  deriveSums,
+	8 - 1:  createDeleted,
+	9 - 1:  createSpanContent,
+	10 - 1: boundNumbers,
 }
 
 var createEvents = func() string {
@@ -288,6 +289,41 @@ CREATE TABLE rolled_stale ( -- stretches as in table rolled, of which the derive
 	first TIMESTAMP NOT NULL,
 	last TIMESTAMP NOT NULL
 );`
+
+// boundNumbers makes the numbers unknown that no event could bear today (see
+// event.Bounds): older binaries let them in, and sums over them failed. What
+// followed from them, the total of tokens and the cost that hedgerow worked out, is
+// unknown as well. All derived tables are filled anew: input_tokens of table rollup
+// now counts all input, tokens read from and written to a cache included.
+var boundNumbers = func() string {
+	const tokens, count, bytes, us, usd = "10000000000", "10000000000", "1099511627776", "2592000000000", "1000000"
+	var set []string
+	var any []string
+	bound := func(most string, columns ...string) {
+		for _, c := range columns {
+			set = append(set, fmt.Sprintf("%s = CASE WHEN %s BETWEEN 0 AND %s THEN %s END", c, c, most, c))
+			any = append(any, fmt.Sprintf("NOT %s BETWEEN 0 AND %s", c, most))
+		}
+	}
+	bound(tokens, "input_tokens", "output_tokens", "cache_read_tokens", "cache_write_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "reasoning_tokens", "input_audio_tokens", "output_audio_tokens", "cache_read_audio_tokens",
+		"input_image_tokens", "output_image_tokens", "input_text_tokens", "output_text_tokens")
+	wrong := "coalesce(" + strings.Join(any, " OR ") + ", false)" // some count
+	bound(count, "web_searches", "images", "input_chars", "output_chars")
+	bound(bytes, "request_bytes", "response_bytes")
+	bound(us, "latency_us", "ttft_us")
+	bound(usd, "cost_reported")
+	for _, c := range []string{"total_tokens", "tokens"} {
+		set = append(set, fmt.Sprintf("%s = CASE WHEN %s BETWEEN 0 AND 4 * %s AND NOT %s THEN %s END", c, c, tokens, wrong, c))
+		any = append(any, fmt.Sprintf("NOT %s BETWEEN 0 AND 4 * %s", c, tokens))
+	}
+	for _, c := range []string{"cost_input", "cost_output", "cost_request", "cost_web_search", "cost_total", "cost_cache_saved"} {
+		set = append(set, fmt.Sprintf("%s = CASE WHEN %s BETWEEN 0 AND %s AND (coalesce(cost_source, '') = 'passthrough' OR NOT %s) THEN %s END", c, c, usd, wrong, c))
+		any = append(any, fmt.Sprintf("NOT %s BETWEEN 0 AND %s", c, usd))
+	}
+	return "UPDATE events SET " + strings.Join(set, ", ") + " WHERE " + strings.Join(any, " OR ") + ";" +
+		" DELETE FROM rolled; DELETE FROM rolled_floor; DELETE FROM rolled_stale; DELETE FROM rollup; DELETE FROM rollup_users; DELETE FROM rollup_outcomes; DELETE FROM rollup_errors; DELETE FROM rollup_ids; DELETE FROM rollup_properties; DELETE FROM rollup_traces; DELETE FROM rollup_parts; DELETE FROM " +
+		strings.Join(timesTables, "; DELETE FROM ") + ";"
+}()
 
 // migrate brings the file to this binary's version and refuses a newer one.
 func migrate(ctx context.Context, conn *sql.Conn, path string) error {

@@ -164,6 +164,7 @@ func (b *batch) encode(events []*event.Event) error {
 	}
 	seen := make(map[duckdb.UUID]bool, len(events))
 	for k, e := range events {
+		e.Bound() // an event of an older binary can wait in the journal
 		b.rows = append(b.rows, encoded{row: Row{Event: e, ContentBytes: int64(e.Content.Size())}, values: b.values[k*len(columns) : (k+1)*len(columns)]})
 		r := &b.rows[len(b.rows)-1]
 		for i := range columns {

@@ -351,12 +351,8 @@ func bill(e *query.Event) [][3]string {
 		}
 		return "$" + v.Value.String()
 	}
-	within := "part of input"
-	if u.CacheExclusive.Or(false) {
-		within = "beside input"
-	}
 	all := [][3]string{
-		{"Input", tokens(u.Input), exact(c.Input)}, {"Cache read", tokens(u.CacheRead), within}, {"Cache write", tokens(u.CacheWrite), within},
+		{"Input", tokens(u.Input), exact(c.Input)}, {"Cache read", tokens(u.CacheRead), "part of input"}, {"Cache write", tokens(u.CacheWrite), "part of input"},
 		{"Output", tokens(u.Output), exact(c.Output)}, {"Reasoning", tokens(u.Reasoning), "part of output"},
 		{"Audio in", tokens(u.InputAudio), "part of input"}, {"Audio out", tokens(u.OutputAudio), "part of output"}, {"Pictures in", tokens(u.InputImage), "part of input"}, {"Pictures out", tokens(u.OutputImage), "part of output"},
 		{"Web searches", plainInt(u.WebSearches), exact(c.WebSearch)}, {"Pictures", plainInt(u.Images), ""}, {"Request", unknown, exact(c.Request)},

@@ -935,7 +935,9 @@ func (w *world) eventFigures(t *testing.T) {
 			var n event.Int
 			switch row[0].text {
 			case "Input":
-				n = e.Usage.Input
+				if n = e.Usage.Input; n.Known && e.Usage.CacheExclusive.Value {
+					n.Value += e.Usage.CacheRead.Value + e.Usage.CacheWrite.Value
+				}
 			case "Output":
 				n = e.Usage.Output
 			case "Cache read":

@@ -279,7 +279,7 @@ func Totals(events []*event.Event) query.Totals {
 		if e.IsError {
 			t.Errors++
 		}
-		add(&t.InputTokens, e.Usage.Input)
+		add(&t.InputTokens, allInput(e.Usage))
 		add(&t.OutputTokens, e.Usage.Output)
 		add(&t.TotalTokens, e.Usage.Tokens())
 		if !e.Usage.Tokens().Known {
@@ -302,10 +302,7 @@ func Totals(events []*event.Event) query.Totals {
 		}
 		if u := e.Usage; u.CacheRead.Known && u.Input.Known {
 			cacheRead += u.CacheRead.Value
-			cacheable += u.Input.Value
-			if u.CacheExclusive.Value {
-				cacheable += u.CacheRead.Value + u.CacheWrite.Value
-			}
+			cacheable += allInput(u).Value
 		}
 	}
 	if t.Calls > 0 {
@@ -316,6 +313,19 @@ func Totals(events []*event.Event) query.Totals {
 	}
 	t.LatencyMS, t.TTFTMS = Quantiles(latency), Quantiles(ttft)
 	return t
+}
+
+// allInput is what input tokens are in sums: what the provider calls its input,
+// and the cached tokens that it leaves out of that.
+func allInput(u event.Usage) event.Int {
+	if !u.Input.Known {
+		return event.Int{}
+	}
+	n := u.Input.Value
+	if u.CacheExclusive.Known && u.CacheExclusive.Value {
+		n += u.CacheRead.Value + u.CacheWrite.Value
+	}
+	return event.Some(n)
 }
 
 // Quantiles are interpolated between the two nearest values. v is sorted by it.

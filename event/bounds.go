@@ -1,0 +1,308 @@
+package event
+
+import (
+	"encoding/json"
+	"maps"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/shopspring/decimal"
+)
+
+// Bounds of the numbers of one event. Nothing real comes near them, and sums over
+// every event that a store can hold stay within what it adds up with.
+const (
+	MaxTokens    = 10_000_000_000      // of one kind
+	MaxAllTokens = 4 * MaxTokens       // of all kinds together
+	MaxCount     = 10_000_000_000      // characters, searches, pictures
+	MaxDuration  = 30 * 24 * time.Hour // of a call
+	MaxBytes     = 1 << 40             // of a request, of an answer
+	MaxCostUSD   = 1_000_000           // of a call, and of each part of its cost
+	MaxPriceUSD  = 1_000               // of one token, where a price came with the event
+	MaxNumber    = 1e15                // a score, or any number that is measured among the properties; also below 0
+)
+
+// Warnings is the custom property that names the numbers which [Event.Bound] made
+// unknown, as ["input_tokens out of range"].
+const Warnings = "hedgerow_warnings"
+
+// maxWarnings bounds that property: there are not more bounded fields.
+const maxWarnings = 64
+
+// Bound is a number of an event and what it can be. A number outside, NaN and
+// infinity are unknown.
+type Bound struct {
+	Field string  // as the API, the warnings and the documentation name it
+	Wire  string  // the property on the wire; "" where there is none
+	Unit  string  // tokens, seconds, bytes, USD …
+	Min   float64 // in Unit
+	Max   float64 // in Unit
+
+	// settle makes the number unknown where it is out of range, and reports that.
+	// nil: the number is among the properties.
+	settle func(*Event) bool
+}
+
+// Bounds lists the bounded numbers in the order in which they are documented. The
+// timestamp is bounded, too, against the clock: by package enrich.
+var Bounds = func() []Bound {
+	var list []Bound
+	integer := func(field, unit string, most int64, at func(*Event) *Int) {
+		list = append(list, Bound{field, wireNameOf(intFields, at), unit, 0, float64(most), func(e *Event) bool {
+			n := at(e)
+			if !n.Known || n.Value >= 0 && n.Value <= most {
+				return false
+			}
+			*n = Int{}
+			return true
+		}})
+	}
+	tokens := func(field string, at func(*Event) *Int) { integer(field, "tokens", MaxTokens, at) }
+	tokens("input_tokens", func(e *Event) *Int { return &e.Usage.Input })
+	tokens("output_tokens", func(e *Event) *Int { return &e.Usage.Output })
+	integer("total_tokens", "tokens", MaxAllTokens, func(e *Event) *Int { return &e.Usage.Total })
+	tokens("cache_read_tokens", func(e *Event) *Int { return &e.Usage.CacheRead })
+	tokens("cache_write_tokens", func(e *Event) *Int { return &e.Usage.CacheWrite })
+	tokens("cache_write_5m_tokens", func(e *Event) *Int { return &e.Usage.CacheWrite5m })
+	tokens("cache_write_1h_tokens", func(e *Event) *Int { return &e.Usage.CacheWrite1h })
+	tokens("reasoning_tokens", func(e *Event) *Int { return &e.Usage.Reasoning })
+	tokens("input_audio_tokens", func(e *Event) *Int { return &e.Usage.InputAudio })
+	tokens("output_audio_tokens", func(e *Event) *Int { return &e.Usage.OutputAudio })
+	tokens("cache_read_audio_tokens", func(e *Event) *Int { return &e.Usage.CacheReadAudio })
+	tokens("input_image_tokens", func(e *Event) *Int { return &e.Usage.InputImage })
+	tokens("output_image_tokens", func(e *Event) *Int { return &e.Usage.OutputImage })
+	tokens("input_text_tokens", func(e *Event) *Int { return &e.Usage.InputText })
+	tokens("output_text_tokens", func(e *Event) *Int { return &e.Usage.OutputText })
+	integer("web_searches", "searches", MaxCount, func(e *Event) *Int { return &e.Usage.WebSearches })
+	integer("images", "pictures", MaxCount, func(e *Event) *Int { return &e.Usage.Images })
+	integer("input_chars", "characters", MaxCount, func(e *Event) *Int { return &e.InputChars })
+	integer("output_chars", "characters", MaxCount, func(e *Event) *Int { return &e.OutputChars })
+
+	span := func(field string, at func(*Event) *Opt[time.Duration]) {
+		list = append(list, Bound{field, wireNameOf(durationFields, at), "seconds", 0, MaxDuration.Seconds(), func(e *Event) bool {
+			d := at(e)
+			if !d.Known || d.Value >= 0 && d.Value <= MaxDuration {
+				return false
+			}
+			*d = Opt[time.Duration]{}
+			return true
+		}})
+	}
+	span("latency", func(e *Event) *Opt[time.Duration] { return &e.Latency })
+	span("time_to_first_token", func(e *Event) *Opt[time.Duration] { return &e.TimeToFirstToken })
+
+	size := func(field string, at func(*Event) *int64) {
+		list = append(list, Bound{field, field, "bytes", 0, MaxBytes, func(e *Event) bool {
+			n := at(e)
+			if *n >= 0 && *n <= MaxBytes {
+				return false
+			}
+			*n = 0 // unknown
+			return true
+		}})
+	}
+	size("request_bytes", func(e *Event) *int64 { return &e.RequestBytes })
+	size("response_bytes", func(e *Event) *int64 { return &e.ResponseBytes })
+	list = append(list, Bound{"http_status", "$ai_http_status", "", 100, 999, func(e *Event) bool {
+		if e.HTTPStatus == 0 || e.HTTPStatus >= 100 && e.HTTPStatus <= 999 {
+			return false
+		}
+		e.HTTPStatus = 0 // unknown
+		return true
+	}})
+
+	cost := func(field string, at func(*Event) *Opt[decimal.Decimal]) {
+		list = append(list, Bound{field, wireNameOf(costFields, at), "USD", 0, MaxCostUSD, func(e *Event) bool {
+			d := at(e)
+			if !d.Known || settleDollars(&d.Value) {
+				return false
+			}
+			*d = Opt[decimal.Decimal]{}
+			return true
+		}})
+	}
+	cost("reported_cost", func(e *Event) *Opt[decimal.Decimal] { return &e.Usage.ReportedCost })
+	cost("cost_input", func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.Input })
+	cost("cost_output", func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.Output })
+	cost("cost_request", func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.Request })
+	cost("cost_web_search", func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.WebSearch })
+	cost("cost_total", func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.Total })
+	cost("cost_cache_saved", func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.CacheSaved })
+
+	for _, name := range []string{"eval_score", "$ai_score", "$ai_metric_value"} {
+		list = append(list, Bound{Field: name, Wire: name, Min: -MaxNumber, Max: MaxNumber})
+	}
+	for _, name := range []string{"retry_count", "$ai_request_count"} {
+		list = append(list, Bound{Field: name, Wire: name, Max: MaxCount})
+	}
+	for _, name := range []string{"$ai_input_token_price", "$ai_output_token_price", "$ai_cache_read_token_price", "$ai_cache_write_token_price", "$ai_cache_write_1h_token_price"} {
+		list = append(list, Bound{Field: name, Wire: name, Unit: "USD", Max: MaxPriceUSD})
+	}
+	for _, name := range []string{"$ai_request_price", "$ai_web_search_price"} {
+		list = append(list, Bound{Field: name, Wire: name, Unit: "USD", Max: MaxCostUSD})
+	}
+	return list
+}()
+
+// wireNameOf is the name on the wire of the field that at points to.
+func wireNameOf[T any](fields []field[T], at func(*Event) *T) string {
+	var e Event
+	for _, f := range fields {
+		if f.at(&e) == at(&e) {
+			return f.name
+		}
+	}
+	return ""
+}
+
+var maxCost = decimal.NewFromInt(MaxCostUSD)
+
+// settleDollars reports whether an amount is one that a call can cost; what is far
+// below every price becomes 0. Digits and exponent come first: comparing
+// 1e999999999 would write it out.
+func settleDollars(d *decimal.Decimal) bool {
+	switch size := d.NumDigits() + int(d.Exponent()); {
+	case d.IsZero():
+		*d = decimal.Zero
+	case d.IsNegative() || size > 7:
+		return false
+	case size < -40:
+		*d = decimal.Zero
+	default:
+		return !d.GreaterThan(maxCost)
+	}
+	return true
+}
+
+// Bound makes the numbers of the event that are out of range unknown, and names
+// them in the property [Warnings]. Doing it twice is the same as doing it once.
+// The maps of the event are not written into: it may share them with its source.
+func (e *Event) Bound() {
+	var warnings, remove []string
+	for i := range Bounds {
+		b := &Bounds[i]
+		switch {
+		case b.settle != nil:
+			if b.settle(e) {
+				warnings = append(warnings, b.Field)
+			}
+		case len(e.Properties) > 0:
+			if v, ok := e.Properties[b.Field]; ok && !b.holds(v) {
+				warnings, remove = append(warnings, b.Field), append(remove, b.Field)
+			}
+		}
+	}
+	if len(remove) > 0 {
+		e.Properties = maps.Clone(e.Properties)
+		for _, name := range remove {
+			delete(e.Properties, name)
+		}
+	}
+	e.OutOfRange(warnings...)
+}
+
+// OutOfRange names fields in the property [Warnings]: their numbers were out of
+// range. It replaces the map of properties.
+func (e *Event) OutOfRange(fields ...string) {
+	if len(fields) == 0 {
+		return
+	}
+	said := e.Warned()
+	for _, field := range fields {
+		if w := field + " out of range"; !slices.Contains(said, w) && len(said) < maxWarnings {
+			said = append(said, w)
+		}
+	}
+	if e.Properties = maps.Clone(e.Properties); e.Properties == nil {
+		e.Properties = make(map[string]json.RawMessage, 1)
+	}
+	e.Properties[Warnings] = mustJSON(said)
+}
+
+// Warned lists what the property [Warnings] says: nothing where a caller has put
+// something else under that name.
+func (e *Event) Warned() (said []string) {
+	v := e.Properties[Warnings]
+	if len(v) > maxWarnings*100 || json.Unmarshal(v, &said) != nil {
+		return nil
+	}
+	return said
+}
+
+// holds reports whether a property's value is in range, or no number at all.
+func (b *Bound) holds(v json.RawMessage) bool {
+	f, ok := numberIn(v)
+	return !ok || f >= b.Min && f <= b.Max // no NaN is
+}
+
+// numberIn reads a JSON number, or a string that is one. What no float64 holds is
+// infinite.
+func numberIn(v json.RawMessage) (f float64, ok bool) {
+	s := strings.TrimSpace(strings.Trim(string(v), `"`))
+	if s == "" || len(s) > maxDigits && v[0] == '"' || !strings.ContainsRune("+-.0123456789iInN", rune(s[0])) {
+		return 0, false
+	}
+	f, err := strconv.ParseFloat(s, 64)
+	if err != nil && !math.IsInf(f, 0) {
+		return 0, false
+	}
+	return f, true
+}
+
+// maxDigits bounds the text of a number: longer ones are none.
+const maxDigits = 400
+
+// beyond stands for a whole number out of every range, until [Event.Bound] makes
+// it unknown. Several of them can be added up.
+const beyond = 1 << 53
+
+// Count is a count from a number: whole numbers that are out of range become one
+// that [Event.Bound] finds out of range, and that can be added to others until
+// then. It reports false for fractions.
+func Count(f float64) (n int64, ok bool) {
+	switch {
+	case f >= beyond:
+		return beyond, true
+	case f <= -beyond, math.IsNaN(f):
+		return -beyond, true
+	case f != math.Trunc(f):
+		return 0, false
+	}
+	return int64(f), true
+}
+
+// Seconds is a duration from a number of seconds, to the microsecond. Those that
+// are out of range become one that [Event.Bound] finds out of range.
+func Seconds(s float64) time.Duration {
+	switch {
+	case s > 2*MaxDuration.Seconds():
+		return 2 * MaxDuration
+	case s < 0, math.IsNaN(s):
+		return -1
+	}
+	return time.Duration(s*1e6+0.5) * time.Microsecond
+}
+
+// Dollars reads an amount of money exactly. Those that are out of range become
+// one that [Event.Bound] finds out of range, and that can be added to others
+// until then.
+func Dollars(s string) (d decimal.Decimal, ok bool) {
+	f, ok := numberIn(json.RawMessage(s))
+	if !ok {
+		return d, false
+	}
+	if !(f >= 0 && f <= MaxCostUSD) || len(s) > 64 {
+		// Not read exactly: an exponent of a million digits would be spelt out.
+		return tooDear, true
+	}
+	d, err := decimal.NewFromString(strings.TrimSpace(s))
+	if err == nil && d.Exponent() < -100 {
+		return decimal.Zero, true
+	}
+	return d, err == nil
+}
+
+var tooDear = decimal.New(1, 13)
