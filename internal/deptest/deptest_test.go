@@ -50,7 +50,7 @@ var allowed = map[string][]string{
 	"internal/enrich":    {"event", "internal/price", "internal/privacy"},
 	"internal/journal":   {"event", "internal/health"},
 	"internal/project":   {"event", "internal/health", "internal/bucket"},
-	"internal/store":     {"event", "internal/health"},
+	"internal/store":     {"event", "internal/health", "internal/disk"},
 	"internal/query":     {"event", "internal/health", "internal/store"},
 	"internal/flag":      {}, // PostHog's flags decided at home: pure, for the SDK too
 	"internal/posthog":   {"event", "internal/health", "internal/flag", "internal/privacy", "internal/project"},

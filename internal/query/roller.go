@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -12,13 +13,13 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/store"
 )
 
 // Deriver is a store that keeps derived tables. store.DuckDB is one.
 type Deriver interface {
 	Generation() uint64
-	Memory() int64
 	Stage(ctx context.Context, table, query string) error
 	Unstage(ctx context.Context, table string) error
 	Derive(ctx context.Context, generation uint64, f func(*store.Derivation) error) (done bool, err error)
@@ -29,7 +30,7 @@ type Deriver interface {
 type Roller struct {
 	Reader  *Reader
 	Store   Deriver
-	Stretch int           // events that make a stretch, which then takes up to 8 times as many, as the store's memory allows. Defaults to 4,096
+	Stretch int           // events that make a stretch, which then takes up to maxStretches times as many. Defaults to 4,096
 	Every   time.Duration // wait where no stretch is full. Defaults to 15 s
 	Logger  *slog.Logger  // nil: no log
 }
@@ -38,7 +39,7 @@ type Roller struct {
 // do, as after an upgrade: writes and questions come first.
 const rollerShare = 4 // one in
 
-// Run rolls up until ctx ends. A failed stretch is logged and a smaller one tried.
+// Run rolls up until ctx ends. A failure is logged, and tried again after a while.
 func (l *Roller) Run(ctx context.Context) error {
 	log, every := l.Logger, l.Every
 	if log == nil {
@@ -47,26 +48,26 @@ func (l *Roller) Run(ctx context.Context) error {
 	if every <= 0 {
 		every = 15 * time.Second
 	}
-	most := l.most()
+	failures := 0
 	for {
 		begin := time.Now()
-		done, err := l.roll(ctx, most)
+		done, err := l.Roll(ctx)
 		wait := every
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			// A question that took much memory at the same time, or a stretch that
-			// needs more than there is: a smaller one may not.
-			level := slog.LevelInfo
-			if most == leastStretch {
-				level = slog.LevelWarn
+			failures++
+			wait = min(every<<min(failures, 16), max(every, maxFailureWait))
+			if e := (*event.Error)(nil); errors.As(err, &e) && e.Code == event.CodeUnavailable { // the store has failed, and says so itself
+				log.Debug("events were not rolled up", "err", err)
+			} else {
+				log.Error("events were not rolled up: questions count them one by one", "err", err)
 			}
-			log.Log(ctx, level, "events were not rolled up; fewer are tried", "error", err, "events", most)
-			most = max(most/2, leastStretch)
 		case done:
-			most = min(most+most/8, l.most()) // slowly: what was too much mostly still is
-			wait = (rollerShare - 1) * time.Since(begin)
+			failures, wait = 0, (rollerShare-1)*time.Since(begin)
+		default:
+			failures = 0
 		}
 		select {
 		case <-ctx.Done():
@@ -76,8 +77,8 @@ func (l *Roller) Run(ctx context.Context) error {
 	}
 }
 
-// leastStretch is how small a stretch gets where larger ones fail.
-const leastStretch = 256
+// maxFailureWait bounds the wait after failures, which doubles with each.
+const maxFailureWait = 5 * time.Minute
 
 func (l *Roller) size() int {
 	if l.Stretch <= 0 {
@@ -86,19 +87,12 @@ func (l *Roller) size() int {
 	return l.Stretch
 }
 
-// stretchBytes is the memory that the engine takes for each event of a stretch
-// and other work at the same time. Where it runs out, writes fail with it.
-const stretchBytes = 12 << 10
-
-func (l *Roller) most() int {
-	return max(l.size(), min(8*l.size(), int(l.Store.Memory()/stretchBytes)))
-}
+// maxStretches is how many times Stretch a stretch takes where there are so many
+// events. Each takes some 12 KB of the engine's memory.
+const maxStretches = 4
 
 // Roll rolls up the next stretch, and reports false where it is not full yet.
-func (l *Roller) Roll(ctx context.Context) (done bool, err error) { return l.roll(ctx, l.most()) }
-
-// roll is Roll for a stretch of at most so many events.
-func (l *Roller) roll(ctx context.Context, most int) (done bool, err error) {
+func (l *Roller) Roll(ctx context.Context) (done bool, err error) {
 	generation := l.Store.Generation()
 	s := stretch{r: l.Reader, into: l.Store}
 	defer s.unstage(context.WithoutCancel(ctx))
@@ -106,7 +100,7 @@ func (l *Roller) roll(ctx context.Context, most int) (done bool, err error) {
 		return false, err
 	}
 	if !s.again {
-		if err := s.find(ctx, most); err != nil || s.events < int64(min(l.size(), most)) {
+		if err := s.find(ctx, maxStretches*l.size()); err != nil || s.events < int64(l.size()) {
 			return false, err
 		}
 	}

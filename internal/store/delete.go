@@ -1,9 +1,15 @@
 package store
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -49,9 +55,12 @@ func (d *DuckDB) DeleteEvents(ctx context.Context, projectID string, uuids []str
 const listedUUIDs = "SELECT CAST(unnest(string_split(CAST(? AS VARCHAR), ',')) AS UUID)"
 
 func (d *DuckDB) deleteSome(ctx context.Context, project, list string) (deleted int, err error) {
-	err = d.exclusive(ctx, func() error {
+	err = d.exclusive(ctx, func(e *engine) error {
+		if err := noteDeleted(d.c.Path, deletedLine{d.c.Now().UTC(), project, strings.Split(list, ",")}); err != nil {
+			return err
+		}
 		d.generation.Add(1)
-		return d.transaction(ctx, func(conn *sql.Conn) error {
+		return d.transaction(ctx, e, func(conn *sql.Conn) error {
 			run := func(statement string, args ...any) (int64, error) {
 				res, err := conn.ExecContext(ctx, statement, args...)
 				if err != nil {
@@ -59,8 +68,7 @@ func (d *DuckDB) deleteSome(ctx context.Context, project, list string) (deleted 
 				}
 				return res.RowsAffected()
 			}
-			if _, err := run("INSERT INTO deleted_events SELECT DISTINCT u, ?, ? FROM ("+listedUUIDs+" AS u) WHERE u NOT IN (SELECT uuid FROM deleted_events WHERE project_id = ?)",
-				project, d.c.Now().UTC(), list, project); err != nil {
+			if _, err := run(rememberUUIDs, project, d.c.Now().UTC(), list, project); err != nil {
 				return err
 			}
 			if err := markStale(ctx, conn, project, list); err != nil {
@@ -170,10 +178,92 @@ func (d *DuckDB) pruneDeleted(ctx context.Context, now time.Time) error {
 	if !d.deletions.Load() {
 		return nil
 	}
-	return d.exclusive(ctx, func() error {
-		return d.transaction(ctx, func(conn *sql.Conn) error {
+	return d.exclusive(ctx, func(e *engine) error {
+		if err := pruneNoted(d.c.Path, now.Add(-deletedKeep)); err != nil {
+			return err
+		}
+		return d.transaction(ctx, e, func(conn *sql.Conn) error {
 			_, err := conn.ExecContext(ctx, "DELETE FROM deleted_events WHERE deleted_at < ?", now.Add(-deletedKeep))
 			return err
 		})
 	})
 }
+
+// deletedLine is a line of the file that has the deleted uuids once more, beside
+// the store: one that is made anew, and filled from the journal, must not bring
+// deleted events back.
+type deletedLine struct {
+	Time    time.Time `json:"time"`
+	Project string    `json:"project"`
+	UUIDs   []string  `json:"uuids"`
+}
+
+func deletedFile(path string) string { return path + ".deleted" }
+
+// noteDeleted adds a line to the file, durably.
+func noteDeleted(path string, l deletedLine) error {
+	b, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	f, err := os.OpenFile(deletedFile(path), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	// A line of its own, whatever a write that was cut short has left.
+	_, err = f.Write(slices.Concat([]byte("\n"), b, []byte("\n")))
+	return errors.Join(err, f.Sync(), f.Close())
+}
+
+// notedDeleted reads the file. Lines that were cut short are left out.
+func notedDeleted(path string) (lines []deletedLine, err error) {
+	b, err := os.ReadFile(deletedFile(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for line := range bytes.Lines(b) {
+		var l deletedLine
+		if json.Unmarshal(line, &l) == nil {
+			lines = append(lines, l)
+		}
+	}
+	return lines, err
+}
+
+// pruneNoted takes old lines out of the file.
+func pruneNoted(path string, before time.Time) error {
+	lines, err := notedDeleted(path)
+	if err != nil || !slices.ContainsFunc(lines, func(l deletedLine) bool { return l.Time.Before(before) }) {
+		return err
+	}
+	var b []byte
+	for _, l := range lines {
+		if l.Time.Before(before) {
+			continue
+		}
+		line, err := json.Marshal(l)
+		if err != nil {
+			return err
+		}
+		b = append(append(b, line...), '\n')
+	}
+	return writeFile(deletedFile(path), b)
+}
+
+// rememberDeleted brings what the file has into table deleted_events.
+func rememberDeleted(ctx context.Context, e *engine, path string) error {
+	lines, err := notedDeleted(path)
+	if err != nil {
+		return err
+	}
+	for _, l := range lines {
+		if _, err := e.writer.ExecContext(ctx, rememberUUIDs, l.Project, l.Time.UTC(), strings.Join(l.UUIDs, ","), l.Project); err != nil {
+			return fmt.Errorf("remember deleted events: %w", err)
+		}
+	}
+	return nil
+}
+
+// rememberUUIDs adds a list of uuids to table deleted_events; bound are project,
+// time, list and project.
+const rememberUUIDs = "INSERT INTO deleted_events SELECT DISTINCT u, CAST(? AS VARCHAR), CAST(? AS TIMESTAMP) FROM (" + listedUUIDs + " AS u) WHERE u NOT IN (SELECT uuid FROM deleted_events WHERE project_id = ?)"

@@ -63,12 +63,15 @@ func (t *Derivation) Exec(statement string, args ...any) error {
 // deleted events since generation, a result of [DuckDB.Generation], was taken:
 // what f would write then speaks of events that may be gone.
 func (d *DuckDB) Derive(ctx context.Context, generation uint64, f func(*Derivation) error) (done bool, err error) {
-	err = d.exclusive(ctx, func() error {
+	err = d.exclusive(ctx, func(e *engine) error {
 		if d.generation.Load() != generation {
 			return nil
 		}
+		if err := d.room(0); err != nil {
+			return err
+		}
 		done = true
-		return d.transaction(ctx, func(conn *sql.Conn) error { return f(&Derivation{ctx, conn}) })
+		return d.transaction(ctx, e, func(conn *sql.Conn) error { return f(&Derivation{ctx, conn}) })
 	})
 	if err != nil {
 		return false, fmt.Errorf("derive: %w", err)
@@ -83,15 +86,14 @@ func Staged(table string) string { return "memory.main.staged_" + table }
 // Stage makes the rows of a SELECT ready for a derived table, in order of its
 // columns, in place of those that it made for it before. Events are written
 // meanwhile; [Derivation.Take] then takes little time. The query binds nothing:
-// it must not be made of anybody's input. It makes do with the memory that there
-// is: nobody waits for it, and fewer events at a time need less.
+// it must not be made of anybody's input.
 func (d *DuckDB) Stage(ctx context.Context, table, query string) error {
-	return d.read(ctx, false, noRows, "CREATE OR REPLACE TABLE "+Staged(table)+" AS "+query)
+	return d.Read(ctx, noRows, "CREATE OR REPLACE TABLE "+Staged(table)+" AS "+query)
 }
 
 // Unstage gives back what the rows for a derived table took.
 func (d *DuckDB) Unstage(ctx context.Context, table string) error {
-	return d.read(ctx, false, noRows, "DROP TABLE IF EXISTS "+Staged(table))
+	return d.Read(ctx, noRows, "DROP TABLE IF EXISTS "+Staged(table))
 }
 
 func noRows(*sql.Rows) error { return nil }
@@ -100,9 +102,6 @@ func noRows(*sql.Rows) error { return nil }
 // derivation is made from.
 func (d *DuckDB) Generation() uint64 { return d.generation.Load() }
 
-// Memory is what the engine may take now, in bytes; see [Config.MemoryBytes].
-func (d *DuckDB) Memory() int64 { return d.memory.present() }
-
 // derivedTables are those with rows of a project and a stretch.
 var derivedTables = append([]string{"rollup", "rollup_users", "rollup_outcomes", "rollup_errors", "rollup_ids", "rollup_properties", "rollup_traces", "rollup_parts"}, timesTables...)
 
@@ -110,9 +109,9 @@ var derivedTables = append([]string{"rollup", "rollup_users", "rollup_outcomes",
 // tables, and the rest of the last stretch with them: from then on questions
 // count those events themselves. It comes before the deletion.
 func (d *DuckDB) dropDerived(ctx context.Context, project string, before any) error {
-	return d.exclusive(ctx, func() error {
+	return d.exclusive(ctx, func(e *engine) error {
 		d.generation.Add(1)
-		return d.transaction(ctx, func(conn *sql.Conn) error {
+		return d.transaction(ctx, e, func(conn *sql.Conn) error {
 			var floor sql.NullTime
 			err := conn.QueryRowContext(ctx, "SELECT max(last) FROM (SELECT * FROM rolled_stale UNION ALL SELECT first, last FROM rolled) WHERE first < ?", before).Scan(&floor)
 			if err != nil || !floor.Valid {

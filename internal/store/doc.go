@@ -4,8 +4,10 @@
 //
 // Read in this order:
 //
-//   - [DuckDB] and [OpenDuckDB]: the embedded engine, its durability, its memory
-//     and its errors for people.
+//   - [DuckDB] and [OpenDuckDB]: the embedded engine, its durability and its
+//     errors for people.
+//   - keep.go: the store opens itself again after a fault; fault.go: what an error
+//     of the engine says; damage.go and [Incident]: what happens to a damaged file.
 //   - columns.go: how each field of an event is kept. This is the schema.
 //   - [DuckDB.Write]: batches, idempotent by uuid.
 //   - [Sink]: from the journal's queue into Write, with retries and dead letters.

@@ -3,15 +3,10 @@ package store
 import (
 	"context"
 	"database/sql"
-	"database/sql/driver"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -20,25 +15,33 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/health"
 )
 
 // Defaults of [Config].
 const (
-	DefaultMemoryBytes  = 48 << 20 // of a small store
 	DefaultReadConns    = 4
 	DefaultQueryTimeout = 30 * time.Second
+	DefaultOpenWait     = 10 * time.Second
 )
 
 // Config says where and how a [DuckDB] is kept.
 type Config struct {
 	Path         string                // the database file; its folder must exist
-	MemoryBytes  int64                 // bound on DuckDB's buffers, at least MinMemoryBytes; the process needs some 60 MB around it. 0: from DefaultMemoryBytes up, as memory.go says
+	MemoryBytes  int64                 // bound on DuckDB's buffers, at least MinMemoryBytes. 0: a quarter of the machine's memory, as memory.go says
 	Threads      int                   // threads that one question may use. Defaults to the number of CPUs, at most 4
 	ReadConns    int                   // questions answered at the same time; more wait. Defaults to DefaultReadConns
 	QueryTimeout time.Duration         // bound on one question. Defaults to DefaultQueryTimeout
+	OpenWait     time.Duration         // how long OpenDuckDB waits for the file to be open; it goes on in the background. Defaults to DefaultOpenWait
 	Logger       *slog.Logger          // nil: no log
 	Registerer   prometheus.Registerer // nil: no metrics
 	Now          func() time.Time      // defaults to time.Now
+
+	// Refill, if set, has events delivered again that the store had: all that the
+	// journal still holds. It is called where the file had to be made anew or lost
+	// a part of its last writes, until it succeeds, and returns when the first of
+	// these events was captured, or zero where there are none.
+	Refill func(ctx context.Context) (from time.Time, err error)
 }
 
 func (c Config) withDefaults() Config {
@@ -50,6 +53,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.QueryTimeout <= 0 {
 		c.QueryTimeout = DefaultQueryTimeout
+	}
+	if c.OpenWait <= 0 {
+		c.OpenWait = DefaultOpenWait
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -68,20 +74,25 @@ func (c Config) withDefaults() Config {
 // its write-ahead log (the file's name with ".wal") and called fsync on it, so
 // it survives kill -9 and, as far as the disk keeps its word, a power cut. A
 // transaction cut off in the middle is not there at all.
+//
+// Faults: where the file can't be opened, or the engine fails while it works, the
+// store closes it and opens it again by itself, until [DuckDB.Close]. Meanwhile
+// its methods return an [*event.Error] of code [event.CodeUnavailable] at once, and
+// [DuckDB.Health] says why. A file that is damaged is set aside and made anew; one
+// that is gone is made anew: see [Incident].
 type DuckDB struct {
 	c       Config
 	metrics *metrics
-	memory  *memory
 
-	// gate is held by readers of engine, and locked to replace it: DuckDB runs
-	// on until its last connection is closed, and two engines on one file would
-	// ruin it.
-	gate   sync.RWMutex
-	engine *engine
+	stop context.CancelFunc // of keep
+	kept chan struct{}      // closed when keep has returned
+	wake chan struct{}      // has room for one: the engine has failed
 
-	mu       sync.Mutex // held by whoever writes; taken before gate
+	mu       sync.Mutex // held by whoever writes; taken before state.mu
 	lastTime time.Time  // stored_at of the last row written
-	closed   bool
+
+	state     state
+	incidents incidents
 
 	generation atomic.Uint64 // deletions of events; see Derive
 	deletions  atomic.Bool   // table deleted_events may have rows
@@ -89,159 +100,69 @@ type DuckDB struct {
 	spare      sync.Pool     // *batch: those before, cleared
 }
 
-// engine is one running instance of DuckDB.
-type engine struct {
-	ctx       context.Context // ends when the engine is to be closed, and ends its questions
-	cancel    context.CancelFunc
-	connector *duckdb.Connector
-	attached  atomic.Bool
-	readers   *sql.DB
-	writers   *sql.DB // at most one connection: writer
-	writer    *sql.Conn
-	threads   threads
+// state is which engine there is, and how the store is doing.
+type state struct {
+	mu     sync.Mutex
+	engine *engine   // nil while there is none
+	broken []*engine // to be closed
+	report health.Report
+	cause  *event.Error // why there is no engine
+	noRoom bool         // the last write was refused for want of disk space
+	check  bool         // the file may be damaged: what it holds is to be read before it is used
+	closed bool
 }
 
-// catalog is the name under which the file is attached. The database proper is
-// in memory and empty: attaching takes any path as it is, and options that a
-// connection string does not have.
-const catalog = "hedgerow"
-
-// The shape of the file, chosen by measuring. Until the next checkpoint each of
-// some 90 columns fills blocks of its own, so DuckDB's usual blocks of 256 KiB
-// need 60 MB where these need 25 MB. A row group is about what one checkpoint
-// writes.
-const (
-	blockSize    = 64 << 10
-	rowGroupSize = 20 << 10 // rows; a multiple of 2048
-)
-
-// MinMemoryBytes is what a checkpoint of table events needs. DuckDB does not
-// survive running out of memory in the middle of one.
-const MinMemoryBytes = 40 << 20
-
-// OpenDuckDB opens the file, makes it if there is none, and migrates it. What
-// people can cause is an [*event.Error] that says what to do: a folder that is
-// missing or not writable, a file in use by another process, of a newer
-// hedgerow, or damaged.
+// OpenDuckDB opens the file, makes it if there is none, and migrates it. It
+// returns an error only where trying again is of no use: a folder that is missing
+// or not writable, a file in use by another process or of a newer hedgerow; each is
+// an [*event.Error] that says what to do. Whatever else is wrong, it returns a
+// store that has failed and opens itself as soon as it can.
 func OpenDuckDB(ctx context.Context, c Config) (*DuckDB, error) {
-	d := &DuckDB{c: c.withDefaults()}
-	d.memory = newMemory(d.c)
-	if err := checkFolder(d.c.Path); err != nil {
+	c = c.withDefaults()
+	if err := checkFolder(c.Path); err != nil && !passes(err) {
 		return nil, err
 	}
-	if err := d.open(ctx); err != nil {
-		return nil, err
+	d := &DuckDB{c: c, kept: make(chan struct{}), wake: make(chan struct{}, 1)}
+	d.incidents.load(c.Path, c.Logger)
+	d.state.report = health.Report{Component: "store", Status: health.Starting, Message: "the store is being opened", Since: c.Now()}
+	d.state.cause = event.NewError(event.CodeUnavailable, "the store is being opened", "ask again in a moment", nil)
+	keepCtx, stop := context.WithCancel(context.Background())
+	d.stop = stop
+	first := make(chan error, 1)
+	go d.keep(keepCtx, first)
+	wait := time.NewTimer(c.OpenWait)
+	defer wait.Stop()
+	var err error
+	select {
+	case err = <-first:
+	case <-wait.C:
+		c.Logger.Warn("the store takes long to open and goes on in the background", "path", c.Path)
+	case <-ctx.Done():
+		err = ctx.Err()
 	}
-	d.metrics = newMetrics(d.c.Registerer)
+	if e := event.AsError(err); err != nil && (e.Code == event.CodeConflict || ctx.Err() != nil) {
+		return nil, errors.Join(err, d.Close())
+	}
+	d.metrics = newMetrics(c.Registerer)
 	return d, nil
 }
 
-// open starts an engine on the file. The caller holds mu and gate, or is the
-// only one.
-func (d *DuckDB) open(ctx context.Context) (err error) {
-	e := new(engine)
-	e.ctx, e.cancel = context.WithCancel(context.Background())
-	defer func() {
-		if err != nil {
-			_ = e.close()
-		}
-	}()
-	if e.connector, err = duckdb.NewConnector("", func(conn driver.ExecerContext) error {
-		script := "USE " + catalog
-		if !e.attached.Swap(true) {
-			if err := d.learnMemory(context.Background(), conn); err != nil {
-				return err
-			}
-			script = d.setUp()
-		}
-		_, err := conn.ExecContext(context.Background(), script, nil)
-		return err
-	}); err != nil {
-		return fmt.Errorf("start duckdb: %w", err)
-	}
-	e.writers, e.readers = sql.OpenDB(e.connector), sql.OpenDB(e.connector)
-	e.writers.SetMaxOpenConns(1)
-	e.readers.SetMaxOpenConns(d.c.ReadConns)
-	e.readers.SetMaxIdleConns(d.c.ReadConns)
-	if e.writer, err = e.writers.Conn(ctx); err != nil {
-		return openError(d.c.Path, err)
-	}
-	if err := checkLength(ctx, e.writer, d.c.Path); err != nil {
-		return err
-	}
-	if err := migrate(ctx, e.writer, d.c.Path); err != nil {
-		return err
-	}
-	var last sql.NullTime
-	if err := e.writer.QueryRowContext(ctx, "SELECT max(stored_at) FROM events").Scan(&last); err != nil {
-		return openError(d.c.Path, err)
-	}
-	var deletions, told int
-	if err := e.writer.QueryRowContext(ctx, "SELECT count(*) FROM deleted_events").Scan(&deletions); err != nil {
-		return openError(d.c.Path, err)
-	}
-	d.lastTime = last.Time
-	d.deletions.Store(deletions > 0)
-	if err := e.writer.QueryRowContext(ctx, "SELECT count(*) FROM span_content").Scan(&told); err != nil {
-		return openError(d.c.Path, err)
-	}
-	d.told.Store(told > 0)
-	d.engine = e
-	return nil
-}
+// errClosed is what a store says after Close.
+var errClosed = event.NewError(event.CodeUnavailable, "the store is closed", "", nil)
 
-// close returns when DuckDB has let go of the file, as long as nothing of the
-// engine is in use.
-func (e *engine) close() error {
-	e.cancel()
-	e.threads.changing.Wait()
-	var errs []error
-	if e.writer != nil {
-		errs = append(errs, e.writer.Close())
+// acquire returns the engine for use until release is called.
+func (d *DuckDB) acquire() (e *engine, err error) {
+	d.state.mu.Lock()
+	defer d.state.mu.Unlock()
+	switch {
+	case d.state.closed:
+		return nil, errClosed
+	case d.state.engine == nil:
+		return nil, d.state.cause
 	}
-	if e.writers != nil {
-		errs = append(errs, e.readers.Close(), e.writers.Close())
-	}
-	if e.connector != nil {
-		errs = append(errs, e.connector.Close())
-	}
-	return errors.Join(errs...)
+	d.state.engine.users.Add(1)
+	return d.state.engine, nil
 }
-
-// setUp is the script of an engine's first connection.
-func (d *DuckDB) setUp() string {
-	return strings.Join([]string{
-		// No question may make the engine fetch code from the network.
-		"SET autoinstall_known_extensions = false",
-		"SET autoload_known_extensions = false",
-		d.memory.setting(),
-		fmt.Sprintf("SET threads = %d", d.c.Threads),
-		"SET temp_directory = " + quoteLiteral(d.c.Path+".tmp"),
-		// By default the engine keeps up to 128 MB of freed memory.
-		"SET allocator_flush_threshold = '8MB'",
-		"SET allocator_bulk_deallocation_flush_threshold = '16MB'",
-		// Rows stay in memory uncompressed until the log has this size.
-		"SET checkpoint_threshold = '8MB'",
-		// Checkpoints write what is new and rewrite nothing: merging small row
-		// groups on the way made them 20 times as long. See compact.
-		"SET max_vacuum_tasks = 0",
-		// Close does it itself; after a fatal error nobody may.
-		"PRAGMA disable_checkpoint_on_shutdown",
-		// Of so many rows that a question names, as many as a page has, the engine
-		// looks up each; of more it reads all from the first to the last.
-		"SET GLOBAL dynamic_or_filter_threshold = 1024",
-		"SET TimeZone = 'UTC'",
-		attach(d.c.Path, catalog),
-		"USE " + catalog,
-	}, "; ")
-}
-
-func attach(path, as string) string {
-	return fmt.Sprintf("ATTACH %s AS %s (STORAGE_VERSION 'v1.5.0', BLOCK_SIZE %d, ROW_GROUP_SIZE %d)", quoteLiteral(path), as, blockSize, rowGroupSize)
-}
-
-// quoteLiteral is for file names only: every value of a question is bound.
-func quoteLiteral(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 
 // Engine names the SQL dialect.
 func (*DuckDB) Engine() string { return "duckdb" }
@@ -249,48 +170,33 @@ func (*DuckDB) Engine() string { return "duckdb" }
 // Close waits for the write under way, writes the log into the file and closes
 // it. Questions under way are cut off.
 func (d *DuckDB) Close() error {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
+	d.state.mu.Lock()
+	if d.state.closed {
+		d.state.mu.Unlock()
+		<-d.kept
 		return nil
 	}
-	d.closed = true
+	d.state.closed = true
+	d.state.mu.Unlock()
+	d.stop()
+	<-d.kept
 	d.metrics.unregister()
-	d.engine.cancel()
-	d.gate.Lock()
-	defer d.gate.Unlock()
-	if _, err := d.engine.writer.ExecContext(context.Background(), "CHECKPOINT "+catalog); err != nil {
+	d.mu.Lock() // the write under way
+	defer d.mu.Unlock()
+	d.state.mu.Lock()
+	e := d.state.engine
+	d.state.engine = nil
+	d.state.mu.Unlock()
+	if e == nil {
+		return nil
+	}
+	e.cancel()
+	e.users.Wait()
+	if _, err := e.writer.ExecContext(context.Background(), "CHECKPOINT "+catalog); err != nil {
 		// Nothing is lost: the log is read at the next start.
-		d.c.Logger.Info("store closes without a checkpoint", "error", err)
+		d.c.Logger.Info("store closes without a checkpoint", "err", err)
 	}
-	return d.engine.close()
-}
-
-// needsRestart reports whether an error of a write leaves DuckDB in a state not
-// to go on with. After a fatal or internal error it refuses everything; after
-// running out of memory in the middle of a commit its rows in memory can be
-// wrong, which only the next checkpoint notices (seen with 1.5.4). A restart
-// cuts off the questions that took the memory, too: writes come first.
-func needsRestart(err error) bool {
-	s := err.Error()
-	return isDuck(err, duckdb.ErrorTypeFatal, duckdb.ErrorTypeInternal, duckdb.ErrorTypeOutOfMemory) ||
-		strings.Contains(s, "database has been invalidated") || strings.Contains(s, "Failed to commit") || strings.Contains(s, "Failed to append")
-}
-
-// restart starts the engine anew and cuts off the questions under way. What was
-// committed is in the log and comes back. Where the start fails, the next write
-// tries again. The caller holds mu.
-func (d *DuckDB) restart(ctx context.Context, cause error) {
-	d.c.Logger.Error("store engine stopped and is started again", "error", cause)
-	d.engine.cancel()
-	d.gate.Lock()
-	defer d.gate.Unlock()
-	if err := d.engine.close(); err != nil {
-		d.c.Logger.Warn("store engine did not close cleanly", "error", err)
-	}
-	if err := d.open(context.WithoutCancel(ctx)); err != nil {
-		d.c.Logger.Error("store engine did not start again", "error", err)
-	}
+	return e.close()
 }
 
 // Ready reports whether the store answers questions.
@@ -303,24 +209,17 @@ func (d *DuckDB) Ready(ctx context.Context) error {
 // ctx ends or after Config.QueryTimeout; both, and a question that needs more
 // memory than allowed, are [*event.Error]s.
 func (d *DuckDB) Read(ctx context.Context, scan func(*sql.Rows) error, query string, args ...any) error {
-	return d.read(ctx, true, scan, query, args...)
-}
-
-// read is Read that takes more memory where it needs it, or does not.
-func (d *DuckDB) read(ctx context.Context, grow bool, scan func(*sql.Rows) error, query string, args ...any) error {
+	e, err := d.acquire()
+	if err != nil {
+		return err
+	}
+	defer e.users.Done()
 	start := time.Now()
 	inner, cancel := context.WithTimeout(ctx, d.c.QueryTimeout)
 	defer cancel()
-	d.gate.RLock()
-	defer d.gate.RUnlock()
-	e := d.engine
 	d.adaptThreads(e, nil)
 	defer context.AfterFunc(e.ctx, cancel)()
-	var rows *sql.Rows
-	err := d.ample(inner, e, grow, func() (err error) {
-		rows, err = e.readers.QueryContext(inner, query, args...)
-		return err
-	})
+	rows, err := e.readers.QueryContext(inner, query, args...)
 	if err == nil {
 		err = errors.Join(scan(rows), rows.Err(), rows.Close())
 	}
@@ -331,13 +230,32 @@ func (d *DuckDB) read(ctx context.Context, grow bool, scan func(*sql.Rows) error
 	case errors.Is(ctx.Err(), context.Canceled):
 		return event.NewError(event.CodeCanceled, "the question was cancelled", "", err)
 	case e.ctx.Err() != nil:
-		return event.NewError(event.CodeUnavailable, "the store is stopping or starting again", "ask again in a moment", err)
+		return d.unavailable(err)
 	case inner.Err() != nil:
 		return event.NewError(event.CodeTimeout, "the question took too long and was stopped", "ask for a shorter time range or add a filter", err)
 	case isDuck(err, duckdb.ErrorTypeOutOfMemory):
+		d.c.Logger.Warn("a question needed more memory than the store may use", "err", err)
 		return event.NewError(event.CodeUnavailable, "the question needs more memory than the store may use", "ask for a shorter time range, or raise the store's memory", err)
+	case stops(d.c.Path, err):
+		d.fail(e, err)
+		return d.unavailable(err)
+	case passes(err):
+		return event.NewError(event.CodeUnavailable, "the store cannot work on this question now: "+passing(err), "ask again in a moment", err)
 	}
 	return fmt.Errorf("read store: %w", err)
+}
+
+// unavailable is the error of a call that the engine's end has cut off.
+func (d *DuckDB) unavailable(err error) error {
+	d.state.mu.Lock()
+	defer d.state.mu.Unlock()
+	switch {
+	case d.state.closed:
+		return errClosed
+	case d.state.cause != nil:
+		return event.NewError(event.CodeUnavailable, d.state.cause.Message, d.state.cause.Hint, err)
+	}
+	return event.NewError(event.CodeUnavailable, "the store was opened again", "ask again in a moment", err)
 }
 
 func isDuck(err error, types ...duckdb.ErrorType) bool {
@@ -351,103 +269,4 @@ func isDuck(err error, types ...duckdb.ErrorType) bool {
 		}
 	}
 	return false
-}
-
-// checkFolder finds out what DuckDB would report less clearly.
-func checkFolder(path string) error {
-	dir := filepath.Dir(path)
-	info, err := os.Stat(dir)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return event.NewError(event.CodeUnavailable, fmt.Sprintf("the store's folder %s does not exist", dir), "create it, or name another data folder", nil)
-	case err != nil:
-		return event.NewError(event.CodeUnavailable, fmt.Sprintf("the store's folder %s cannot be used", dir), "check its permissions, or name another data folder", err)
-	case !info.IsDir():
-		return event.NewError(event.CodeUnavailable, fmt.Sprintf("%s is not a folder", dir), "name another data folder", nil)
-	}
-	f, err := os.CreateTemp(dir, ".writable-*")
-	if err != nil {
-		return event.NewError(event.CodeUnavailable, fmt.Sprintf("the store's folder %s is not writable", dir), "give hedgerow's user the right to write there, or name another data folder", err)
-	}
-	return errors.Join(f.Close(), os.Remove(f.Name()))
-}
-
-// checkLength finds a file that was cut off, which the engine itself notices
-// only when a question needs what is missing.
-func checkLength(ctx context.Context, conn *sql.Conn, path string) error {
-	var blocks int64
-	if err := conn.QueryRowContext(ctx, "SELECT total_blocks FROM pragma_database_size() WHERE database_name = '"+catalog+"'").Scan(&blocks); err != nil {
-		return openError(path, err)
-	}
-	info, err := os.Stat(path)
-	if err != nil {
-		return openError(path, err)
-	}
-	if info.Size() >= lengthOf(blocks) {
-		return nil
-	}
-	// The engine cuts free blocks off the end of its file after it has written
-	// down how many blocks there are, so less is right as long as no data are
-	// missing.
-	if blocks, err = usedBlocks(ctx, conn); err != nil {
-		return openError(path, err)
-	}
-	if want := lengthOf(blocks); info.Size() < want {
-		return openError(path, fmt.Errorf("file has %d bytes of at least %d", info.Size(), want))
-	}
-	return nil
-}
-
-// fileHeader is what stands before the first block of a file: three headers.
-const fileHeader = 3 * 4096
-
-// lengthOf is the length of a file of so many blocks.
-func lengthOf(blocks int64) int64 { return fileHeader + blocks*blockSize }
-
-// usedBlocks is how many blocks the file needs to hold the last one in use. It
-// takes longer the larger the store is.
-func usedBlocks(ctx context.Context, conn *sql.Conn) (blocks int64, err error) {
-	rows, err := conn.QueryContext(ctx, "SELECT table_name FROM duckdb_tables() WHERE database_name = '"+catalog+"'")
-	if err != nil {
-		return 0, err
-	}
-	defer rows.Close()
-	parts := []string{"SELECT max(block_id) AS id FROM pragma_metadata_info('" + catalog + "')"}
-	for rows.Next() {
-		var table string
-		if err := rows.Scan(&table); err != nil {
-			return 0, err
-		}
-		info := " FROM pragma_storage_info(" + quoteLiteral(table) + ")"
-		parts = append(parts, "SELECT max(block_id)"+info, "SELECT max(list_max(additional_block_ids))"+info)
-	}
-	if err := rows.Err(); err != nil {
-		return 0, err
-	}
-	err = conn.QueryRowContext(ctx, "SELECT coalesce(max(id), -1) + 1 FROM ("+strings.Join(parts, " UNION ALL ")+")").Scan(&blocks)
-	return blocks, err
-}
-
-// openError turns DuckDB's words about a file that does not open into ours.
-func openError(path string, err error) error {
-	switch s := err.Error(); {
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return err
-	case strings.Contains(s, "Could not set lock"), strings.Contains(s, "already attached"), strings.Contains(s, "being used by another process"):
-		return event.NewError(event.CodeConflict, fmt.Sprintf("the store %s is in use by another process", path), "stop the other hedgerow, or give this one a data folder of its own", err)
-	case strings.Contains(s, "Permission denied"), strings.Contains(s, "Read-only file system"):
-		return event.NewError(event.CodeUnavailable, fmt.Sprintf("the store %s is not writable", path), "give hedgerow's user the right to read and write it", err)
-	case strings.Contains(s, "No space left"):
-		return event.NewError(event.CodeUnavailable, fmt.Sprintf("there is no disk space for the store %s", path), "free some space and start again", err)
-	case strings.Contains(s, "database file with version number"), strings.Contains(s, "newer version of DuckDB"):
-		return newerError(path, err)
-	case isDuck(err, duckdb.ErrorTypeOutOfMemory):
-		return event.NewError(event.CodeUnavailable, fmt.Sprintf("the store %s needs more memory than it may use to open", path), "raise the store's memory", err)
-	}
-	return event.NewError(event.CodeUnavailable, fmt.Sprintf("the store %s is damaged and cannot be opened", path),
-		fmt.Sprintf("keep a copy of it and of %s.wal, then restore a backup with \"hedgerow restore\", or move both away to start with an empty store", filepath.Base(path)), err)
-}
-
-func newerError(path string, err error) error {
-	return event.NewError(event.CodeConflict, fmt.Sprintf("the store %s was written by a newer hedgerow", path), "start that version again, or restore a backup made before the upgrade", err)
 }

@@ -326,16 +326,16 @@ var boundNumbers = func() string {
 }()
 
 // migrate brings the file to this binary's version and refuses a newer one.
-func migrate(ctx context.Context, conn *sql.Conn, path string) error {
+func migrate(ctx context.Context, conn *sql.Conn) error {
 	if _, err := conn.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL, applied_at TIMESTAMP NOT NULL)"); err != nil {
-		return openError(path, err)
+		return err
 	}
 	var have int
 	if err := conn.QueryRowContext(ctx, "SELECT coalesce(max(version), 0) FROM schema_version").Scan(&have); err != nil {
-		return openError(path, err)
+		return err
 	}
 	if have > len(migrations) {
-		return newerError(path, fmt.Errorf("schema version %d, known up to %d", have, len(migrations)))
+		return fmt.Errorf("%w: schema version %d, known up to %d", errNewer, have, len(migrations))
 	}
 	for v := have; v < len(migrations); v++ {
 		script := "BEGIN; " + migrations[v] + fmt.Sprintf("; INSERT INTO schema_version VALUES (%d, now() AT TIME ZONE 'UTC'); COMMIT", v+1)

@@ -107,8 +107,8 @@ func (d *DuckDB) deleteOld(ctx context.Context, table, project string, before ti
 	query := fmt.Sprintf("DELETE FROM %s WHERE rowid IN (SELECT rowid FROM %s WHERE project_id = ? AND stored_at < ? LIMIT %d)", table, table, retainChunk)
 	for {
 		var n int64
-		err := d.exclusive(ctx, func() error {
-			return d.transaction(ctx, func(conn *sql.Conn) error {
+		err := d.exclusive(ctx, func(e *engine) error {
+			return d.transaction(ctx, e, func(conn *sql.Conn) error {
 				res, err := conn.ExecContext(ctx, query, project, before)
 				if err != nil {
 					return err
@@ -134,31 +134,20 @@ const compactTasks = 4
 // compact writes the log into the file, frees row groups whose rows are all
 // deleted, and merges some that are small or partly deleted.
 func (d *DuckDB) compact(ctx context.Context) error {
-	return d.exclusive(ctx, func() error {
-		script := fmt.Sprintf("SET max_vacuum_tasks = %d; CHECKPOINT %s", compactTasks, catalog)
-		_, err := d.engine.writer.ExecContext(ctx, script)
-		if err != nil && needsRestart(err) {
-			d.restart(ctx, err)
+	return d.exclusive(ctx, func(e *engine) error {
+		if e.held.Load() > 0 || d.room(0) != nil {
+			return nil // a backup is reading the file, or there is no space to write: the next run does it
 		}
-		_, reset := d.engine.writer.ExecContext(context.WithoutCancel(ctx), "SET max_vacuum_tasks = 0")
+		_, err := e.writer.ExecContext(ctx, fmt.Sprintf("SET max_vacuum_tasks = %d; CHECKPOINT %s", compactTasks, catalog))
+		if err != nil {
+			err = d.wrote(e, err, false)
+		}
+		_, reset := e.writer.ExecContext(context.WithoutCancel(ctx), "SET max_vacuum_tasks = 0")
 		if err = errors.Join(err, reset); err != nil {
 			return fmt.Errorf("compact store: %w", err)
 		}
 		return nil
 	})
-}
-
-// exclusive runs f while no write is under way.
-func (d *DuckDB) exclusive(ctx context.Context, f func() error) error {
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return errClosed
-	}
-	return f()
 }
 
 // Retainer runs retention from time to time.
@@ -208,7 +197,7 @@ func (r *Retainer) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case err != nil:
-			log.Error("retention failed", "error", err)
+			log.Error("retention failed", "err", err)
 		case res != (RetainResult{}):
 			log.Info("retention removed", "content", res.Content, "events", res.Events)
 		}

@@ -29,6 +29,10 @@ const (
 const (
 	retryFirst = 250 * time.Millisecond
 	retryMax   = 30 * time.Second
+	awayMax    = time.Second // of a store that has failed: it says by itself when it works again
+	splitAfter = 5           // attempts with one batch, until it is stored in parts
+
+	extendEvery = 5 * time.Second // less than what the journal waits for an acknowledgement
 )
 
 // Writer is what a [Sink] fills.
@@ -63,6 +67,7 @@ type Sink struct {
 	metrics *sinkMetrics
 
 	ended atomic.Uint64
+	away  atomic.Bool // the store's last write was refused because it has failed
 
 	turn     chan struct{} // has room for the lane that may fetch
 	failures int           // of fetches, in a row; of whoever has the turn
@@ -120,7 +125,7 @@ func (s *Sink) lane(ctx context.Context, batch int, wait time.Duration) {
 			<-s.turn
 		}
 		if deliveries = s.pass(deliveries); len(deliveries) > 0 {
-			s.store(context.WithoutCancel(ctx), deliveries)
+			s.store(context.WithoutCancel(ctx), ctx, deliveries)
 		}
 		if !more {
 			<-s.turn
@@ -136,7 +141,7 @@ func (s *Sink) fetch(ctx context.Context, batch int, wait time.Duration) (delive
 	case ctx.Err() != nil:
 	case err != nil:
 		s.failures++
-		s.log.Warn("store sink cannot fetch", "error", err, "failures", s.failures)
+		s.log.Warn("store sink cannot fetch", "err", err, "failures", s.failures)
 		select {
 		case <-ctx.Done():
 		case <-time.After(backoff(s.failures)):
@@ -171,13 +176,14 @@ func (s *Sink) pass(deliveries []event.Delivery) []event.Delivery {
 	return rest
 }
 
-// store ends every delivery given: stored, retried or dead.
-func (s *Sink) store(ctx context.Context, deliveries []event.Delivery) {
+// store ends every delivery given: stored, retried or dead. stop ends waiting for a
+// store that has failed.
+func (s *Sink) store(ctx, stop context.Context, deliveries []event.Delivery) {
 	events := make([]*event.Event, len(deliveries))
 	for i, d := range deliveries {
 		events[i] = d.Event
 	}
-	res, err := s.Store.Write(ctx, events)
+	res, err := s.write(ctx, stop, deliveries, events)
 	switch {
 	case err == nil:
 		if s.OnStored != nil && len(res.Stored) > 0 {
@@ -186,20 +192,55 @@ func (s *Sink) store(ctx context.Context, deliveries []event.Delivery) {
 			s.telling.Unlock()
 		}
 		s.end(deliveries, "stored", event.Delivery.Ack)
-	case !isPoison(err):
-		s.log.Warn("store sink cannot write and tries again", "error", err, "events", len(deliveries))
+	case isAway(err): // and Run is to end: whoever runs next stores them
+		s.end(deliveries, "retried", func(d event.Delivery) error { return d.Retry(0) })
+	case !isPoison(err) && (len(deliveries) == 1 || deliveries[0].Attempt < splitAfter):
+		s.log.Warn("store sink cannot write and tries again", "err", err, "events", len(deliveries))
 		delay := backoff(deliveries[0].Attempt) // one for all, so that they come back as a batch
 		s.end(deliveries, "retried", func(d event.Delivery) error { return d.Retry(delay) })
 	case len(deliveries) == 1:
 		d := deliveries[0]
-		s.log.Error("store sink gives up an event that cannot be stored", "uuid", d.Event.UUID, "error", err)
+		s.log.Error("store sink gives up an event that cannot be stored", "uuid", d.Event.UUID, "err", err)
 		s.end(deliveries, "dead", func(d event.Delivery) error { return d.Dead("store: " + reason(err)) })
 	default:
 		// Something in here cannot be stored. Halving finds it in few writes,
 		// and its neighbours are stored on the way.
 		half := len(deliveries) / 2
-		s.store(ctx, deliveries[:half])
-		s.store(ctx, deliveries[half:])
+		s.store(ctx, stop, deliveries[:half])
+		s.store(ctx, stop, deliveries[half:])
+	}
+}
+
+// write stores events. While the store has failed it holds on to them and tries
+// again, for ever: they are in the journal, and come in no other order. One line
+// of the log says that it has failed, and one that it works again.
+func (s *Sink) write(ctx, stop context.Context, deliveries []event.Delivery, events []*event.Event) (WriteResult, error) {
+	began := time.Now()
+	extended := began
+	for failures := 0; ; failures++ {
+		res, err := s.Store.Write(ctx, events)
+		if !isAway(err) {
+			if err == nil && s.away.Swap(false) {
+				s.log.Info("store sink writes again", "after", time.Since(began).Round(time.Millisecond))
+			}
+			return res, err
+		}
+		if !s.away.Swap(true) {
+			s.log.Warn("store sink cannot write: events wait in the journal", "err", err)
+		}
+		if time.Since(extended) > extendEvery {
+			extended = time.Now()
+			for _, d := range deliveries {
+				if d.Extend() != nil { // they come again, and are known by their uuids then
+					break
+				}
+			}
+		}
+		select {
+		case <-stop.Done():
+			return res, err
+		case <-time.After(min(backoff(failures+1), awayMax)):
+		}
 	}
 }
 
@@ -218,8 +259,15 @@ func (s *Sink) end(deliveries []event.Delivery, outcome string, how func(event.D
 	}
 	if failed > 0 {
 		// They come again after the queue's acknowledgement wait.
-		s.log.Warn("store sink cannot end deliveries", "outcome", outcome, "events", failed, "error", last)
+		s.log.Warn("store sink cannot end deliveries", "outcome", outcome, "events", failed, "err", last)
 	}
+}
+
+// isAway tells a store that has failed, and works again later, from all other
+// trouble.
+func isAway(err error) bool {
+	var e *event.Error
+	return errors.As(err, &e) && e.Code == event.CodeUnavailable
 }
 
 // isPoison tells an event that will never be stored from trouble that passes.

@@ -274,8 +274,8 @@ func (d *DuckDB) pruneSpanContent(ctx context.Context, now time.Time, gone []str
 	if !d.told.Load() {
 		return nil
 	}
-	return d.exclusive(ctx, func() error {
-		return d.transaction(ctx, func(conn *sql.Conn) error {
+	return d.exclusive(ctx, func(e *engine) error {
+		return d.transaction(ctx, e, func(conn *sql.Conn) error {
 			var left int
 			_, err := conn.ExecContext(ctx, "DELETE FROM span_content WHERE stored_at < ? OR project_id IN (SELECT unnest(string_split(?, ',')))", now.Add(-spanContentKeep), strings.Join(gone, ","))
 			if err == nil {

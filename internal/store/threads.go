@@ -75,7 +75,7 @@ func (d *DuckDB) adaptThreads(e *engine, batch []*event.Event) {
 	}
 	e.threads.changing.Go(func() {
 		if _, err := e.readers.ExecContext(context.Background(), fmt.Sprintf("SET threads = %d", n)); err != nil && e.ctx.Err() == nil {
-			d.c.Logger.Warn("the store's threads stay as they are", "error", err)
+			d.c.Logger.Warn("the store's threads stay as they are", "err", err)
 		}
 	})
 }

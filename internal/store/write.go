@@ -22,9 +22,6 @@ type WriteResult struct {
 	Duplicates int            // events whose uuid was there already, was deleted, or came twice in the batch
 }
 
-// errClosed is what a store says after Close.
-var errClosed = errors.New("store is closed")
-
 // Write stores events with their content in one transaction, and returns when
 // it is durable. An event whose uuid is there already, or comes earlier in the
 // batch, is left out, whatever its timestamp or project: there is one row a uuid
@@ -34,7 +31,9 @@ var errClosed = errors.New("store is closed")
 // An [event.SpanContent] becomes content of the event of its span, whether that is
 // stored, comes with it or within an hour, and is no row.
 //
-// An event that cannot be stored (a uuid that is none, a cost beyond what the
+// While the store has failed, or has no disk space, the error is of code
+// [event.CodeUnavailable] and the store has none of the events. An event that
+// cannot be stored (a uuid that is none, a cost beyond what the
 // engine's decimals hold) fails the whole batch with an error of code
 // [event.CodeInvalid].
 func (d *DuckDB) Write(ctx context.Context, events []*event.Event) (WriteResult, error) {
@@ -55,49 +54,28 @@ func (d *DuckDB) Write(ctx context.Context, events []*event.Event) (WriteResult,
 	if len(b.rows) == 0 && len(told) == 0 {
 		return res, nil
 	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.closed {
-		return WriteResult{}, errClosed
-	}
-	d.adaptThreads(d.engine, events)
 	var fresh []*encoded
-	err := d.transaction(ctx, func(conn *sql.Conn) (err error) {
-		fresh, err = d.append(ctx, conn, b, told)
-		return err
+	err := d.exclusive(ctx, func(e *engine) error {
+		if err := d.room(b.size()); err != nil {
+			d.hasRoom(false)
+			return err
+		}
+		d.adaptThreads(e, events)
+		return d.transaction(ctx, e, func(conn *sql.Conn) (err error) {
+			fresh, err = d.append(ctx, conn, b, told)
+			return err
+		})
 	})
 	if err != nil {
 		return WriteResult{}, fmt.Errorf("write events: %w", err)
 	}
+	d.hasRoom(true)
 	res.Duplicates += len(b.rows) - len(fresh)
 	for _, r := range fresh {
 		res.Stored = append(res.Stored, r.row.Event)
 	}
 	d.metrics.write(res, time.Since(start))
 	return res, nil
-}
-
-// transaction runs f between BEGIN and COMMIT. The caller holds mu.
-func (d *DuckDB) transaction(ctx context.Context, f func(*sql.Conn) error) error {
-	conn := d.engine.writer
-	_, err := conn.ExecContext(ctx, "BEGIN")
-	if err == nil {
-		if err = f(conn); err == nil {
-			// From here on the outcome must be known, so ctx no longer counts.
-			_, err = conn.ExecContext(context.WithoutCancel(ctx), "COMMIT")
-		}
-	}
-	if err == nil {
-		return nil
-	}
-	_, rollback := conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
-	if rollback != nil && strings.Contains(rollback.Error(), "no transaction is active") {
-		rollback = nil
-	}
-	if needsRestart(err) || rollback != nil {
-		d.restart(ctx, errors.Join(err, rollback))
-	}
-	return err
 }
 
 // encoded is an event ready for the appender.
@@ -121,6 +99,14 @@ type batch struct {
 }
 
 const numbersAtOnce = 512
+
+// size is about how many bytes the rows take.
+func (b *batch) size() (n int64) {
+	for i := range b.rows {
+		n += 1<<10 + int64(len(b.rows[i].body))
+	}
+	return n
+}
 
 // lastText is the text that a column had last, as the engine takes it.
 type lastText struct {

@@ -1,0 +1,184 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/duckdb/duckdb-go/v2"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// fault is what an error of the engine says of the file.
+type fault int
+
+const (
+	faultPasses  fault = iota // nothing: something else is missing, or it is not known
+	faultInUse                // another process has it
+	faultNewer                // a newer hedgerow has written it
+	faultDamaged              // it is not as it was written
+	faultLog                  // its write-ahead log is not as it was written
+)
+
+// shortages are the engine's and the kernel's words for what is missing now and
+// can be there again: with them an error never says that a file is damaged.
+var shortages = []struct{ words, means string }{
+	{"No space left on device", "the disk is full"},
+	{"Disk quota exceeded", "the disk quota is used up"},
+	{"not enough space on the disk", "the disk is full"},
+	{"File too large", "the file may not get larger"},
+	{"Input/output error", "the disk reports an I/O error"},
+	{"Too many open files", "no file descriptors are left"},
+	{"Read-only file system", "the disk is read-only"},
+	{"Permission denied", "hedgerow's user may not read and write it"},
+	{"Cannot allocate memory", "there is not enough memory"},
+	{"Out of Memory", "there is not enough memory"},
+	{"ould not allocate", "there is not enough memory"},
+	{"failed to offload", "there is not enough memory, and no disk space for what does not fit"},
+	{"Stale file handle", "the disk is away"},
+	{"No such device", "the disk is away"},
+	{"Transport endpoint", "the disk is away"},
+	{"nterrupted", "it was interrupted"},
+}
+
+// passing says in a few words what is missing, or returns "".
+func passing(err error) string {
+	s := err.Error()
+	for _, w := range shortages {
+		if strings.Contains(s, w.words) {
+			return w.means
+		}
+	}
+	for _, c := range []struct {
+		errno error
+		means string
+	}{{syscall.ENOSPC, "the disk is full"}, {syscall.EIO, "the disk reports an I/O error"}, {syscall.EMFILE, "no file descriptors are left"}, {syscall.ENFILE, "no file descriptors are left"}, {syscall.EROFS, "the disk is read-only"}} {
+		if errors.Is(err, c.errno) {
+			return c.means
+		}
+	}
+	return ""
+}
+
+// passes tells errors that end by themselves, once what was missing is there.
+func passes(err error) bool {
+	return passing(err) != "" || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+}
+
+var versionNumber = regexp.MustCompile(`version number (\d+)`)
+
+// maxVersion is above every version number of DuckDB's file format to come: one
+// above it was not written by DuckDB.
+const maxVersion = 1000
+
+// faultOf reads what an error says. Only what cannot be anything else is damage.
+func faultOf(path string, err error) fault {
+	s := err.Error()
+	switch {
+	case errors.Is(err, errNewer):
+		return faultNewer
+	case strings.Contains(s, "Could not set lock"), strings.Contains(s, "already attached"), strings.Contains(s, "being used by another process"):
+		return faultInUse
+	case passes(err):
+		return faultPasses
+	case strings.Contains(s, "database file with version number"), strings.Contains(s, "newer version of DuckDB"):
+		if m := versionNumber.FindStringSubmatch(s); m != nil {
+			if n, err := strconv.ParseUint(m[1], 10, 64); err != nil || n > maxVersion || n == 0 {
+				return faultDamaged
+			}
+		}
+		return faultNewer
+	case errors.Is(err, errCut),
+		strings.Contains(s, "Corrupt database file"),
+		strings.Contains(s, "not a valid DuckDB database file"),
+		strings.Contains(s, "Could not read enough bytes from file \""+path+"\""):
+		return faultDamaged
+	case errors.Is(err, errLog), strings.Contains(s, "Corrupt WAL file"), strings.Contains(s, "Failure while replaying WAL file"):
+		return faultLog
+	case strings.Contains(s, "Failed to deserialize"), strings.Contains(s, "Serialization Error"):
+		return faultDamaged
+	}
+	return faultPasses
+}
+
+// stops reports whether an error leaves DuckDB in a state not to go on with, or
+// says that the file is damaged. After a fatal or internal error it refuses
+// everything; after running out of memory in the middle of a commit its rows in
+// memory can be wrong, which only the next checkpoint notices (seen with 1.5.4).
+func stops(path string, err error) bool {
+	s := err.Error()
+	return isDuck(err, duckdb.ErrorTypeFatal, duckdb.ErrorTypeInternal) || strings.Contains(s, "database has been invalidated") ||
+		faultOf(path, err) == faultDamaged
+}
+
+// stopsWriting is stops for a statement that writes.
+func stopsWriting(path string, err error) bool {
+	s := err.Error()
+	return stops(path, err) || isDuck(err, duckdb.ErrorTypeOutOfMemory, duckdb.ErrorTypeIO) ||
+		strings.Contains(s, "Failed to commit") || strings.Contains(s, "Failed to append")
+}
+
+// forPeople turns an error of opening the file, or of the engine, into one that
+// says what to do.
+func forPeople(path string, err error) *event.Error {
+	var e *event.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	switch faultOf(path, err) {
+	case faultInUse:
+		return event.NewError(event.CodeConflict, fmt.Sprintf("the store %s is in use by another process", path), "stop the other hedgerow, or give this one a data folder of its own", err)
+	case faultNewer:
+		return event.NewError(event.CodeConflict, fmt.Sprintf("the store %s was written by a newer hedgerow", path), "start that version again, or restore a backup made before the upgrade", err)
+	case faultDamaged, faultLog:
+		return event.NewError(event.CodeUnavailable, fmt.Sprintf("the store %s is damaged", path), "it is set aside and made anew from what the journal still holds", err)
+	}
+	if why := passing(err); why != "" {
+		hint := "hedgerow tries again by itself; see its log"
+		switch {
+		case strings.Contains(why, "full"), strings.Contains(why, "quota"):
+			hint = "free some disk space: events wait in the journal, and hedgerow goes on by itself"
+		case strings.Contains(why, "memory"):
+			hint = "raise store_memory, or give the machine more; hedgerow tries again by itself"
+		case strings.Contains(why, "descriptors"):
+			hint = "raise the limit of open files (ulimit -n); hedgerow tries again by itself"
+		case strings.Contains(why, "user"):
+			hint = "give hedgerow's user the right to read and write it; hedgerow tries again by itself"
+		}
+		return event.NewError(event.CodeUnavailable, fmt.Sprintf("the store %s does not work: %s", path, why), hint, err)
+	}
+	return event.NewError(event.CodeUnavailable, fmt.Sprintf("the store %s does not work", path), "hedgerow tries again by itself; its log has the engine's own words", err)
+}
+
+var errNewer = errors.New("written by a newer hedgerow")
+
+// checkFolder finds out what DuckDB would report less clearly.
+func checkFolder(path string) error {
+	dir := filepath.Dir(path)
+	info, err := os.Stat(dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return event.NewError(event.CodeUnavailable, fmt.Sprintf("the store's folder %s does not exist", dir), "create it, or name another data folder", nil)
+	case err != nil:
+		return event.NewError(event.CodeUnavailable, fmt.Sprintf("the store's folder %s cannot be used", dir), "check its permissions, or name another data folder", err)
+	case !info.IsDir():
+		return event.NewError(event.CodeUnavailable, fmt.Sprintf("%s is not a folder", dir), "name another data folder", nil)
+	}
+	f, err := os.CreateTemp(dir, ".writable-*")
+	if err != nil {
+		hint := "give hedgerow's user the right to write there, or name another data folder"
+		if why := passing(err); why != "" && !errors.Is(err, fs.ErrPermission) {
+			return fmt.Errorf("the store's folder cannot be written to: %w", err)
+		}
+		return event.NewError(event.CodeUnavailable, fmt.Sprintf("the store's folder %s is not writable", dir), hint, err)
+	}
+	return errors.Join(f.Close(), os.Remove(f.Name()))
+}
