@@ -580,4 +580,3 @@ func one(t *testing.T, s *store.DuckDB, query string) (out string) {
 	}
 	return out
 }
-
