@@ -232,7 +232,7 @@ func (a *API) handle(local bool, rt route) http.Handler {
 			}
 		}
 		if err == nil {
-			out, err = rt.handle(r.WithContext(project.WithActor(r.Context(), p.Actor)), p)
+			out, err = rt.handle(r.WithContext(project.WithRole(project.WithActor(r.Context(), p.Actor), p.Role)), p)
 		}
 		if err != nil {
 			e := event.AsError(err)

@@ -145,13 +145,15 @@ func (a *API) setConnection(r *http.Request, p Principal) (any, error) {
 		return nil, err
 	}
 	apply := func(c *project.Connection) error {
+		if in.Host != nil {
+			c.MoveTo(*in.Host)
+		}
 		if in.ProjectKey != nil {
 			c.ProjectKey = project.NewSecret(*in.ProjectKey)
 		}
 		if in.PersonalKey != nil {
 			c.PersonalKey = project.NewSecret(*in.PersonalKey)
 		}
-		set(&c.Host, in.Host)
 		set(&c.Enabled, in.Enabled)
 		set(&c.PrivacyMode, in.PrivacyMode)
 		set(&c.HashDistinctIDs, in.HashDistinctIDs)
@@ -179,7 +181,11 @@ func (a *API) setConnection(r *http.Request, p Principal) (any, error) {
 	}
 	want := have
 	_ = apply(&want)
-	if err := a.c.Registry.CheckConnection(&want); err != nil {
+	var before *project.Connection
+	if exists {
+		before = &have
+	}
+	if err := a.c.Registry.CheckConnection(r.Context(), before, &want); err != nil {
 		return nil, err
 	}
 	var out ConnectionResult

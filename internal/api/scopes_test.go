@@ -147,3 +147,51 @@ func TestKeyScopes(t *testing.T) {
 		}
 	}
 }
+
+// A changed host asks for the keys anew, and what could show prompts and answers
+// to others needs the role that may read them.
+func TestConnectionOfAnotherHost(t *testing.T) {
+	f := newFixture(t)
+	const path, eu = "/api/v1/connections/production", `"host":"https://eu.i.posthog.com"`
+	key := func(name, value string) string { return `"` + name + `":"` + value + `"` }
+	const phc, phx = "phc_0123456789abcdef0123456789", "phx_0123456789abcdef0123456789"
+	if a := f.ask(f.member, "PUT", path, "{"+key("project_key", phc)+","+key("personal_key", phx)+"}"); a.status != 200 {
+		t.Fatal(a.raw)
+	}
+	tested := len(f.delivery.tested)
+	for _, body := range []string{"{" + eu + "}", "{" + eu + `,"skip_test":true}`, "{" + eu + "," + key("personal_key", phx) + "}", "{" + eu + `,"privacy_mode":true,"enabled":true}`} {
+		if a := f.ask(f.admin, "PUT", path, body); a.status != 400 || !strings.Contains(a.raw, "given for the old one") || !strings.Contains(a.raw, "anew") {
+			t.Errorf("%s: %d %s", body, a.status, a.raw)
+		}
+	}
+	if len(f.delivery.tested) != tested {
+		t.Error("a kept key was sent to another host")
+	}
+	a := f.ask(f.member, "PUT", path, "{"+eu+","+key("project_key", phc)+"}")
+	if a.status != 200 || !strings.Contains(a.raw, `"personal_key_set":false`) {
+		t.Errorf("with the project key: %d %s", a.status, a.raw)
+	}
+	if got := f.delivery.tested[len(f.delivery.tested)-1]; got.Host != "https://eu.i.posthog.com" || !got.PersonalKey.IsZero() {
+		t.Errorf("tested with %+v", got)
+	}
+	if _, err := f.registry.UpdateProject(t.Context(), project.DefaultID, func(p *project.Project) error { p.Settings.ContentRole = project.RoleAdmin; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	tested = len(f.delivery.tested)
+	for path, body := range map[string]string{
+		path:                              `{"privacy_mode":false}`,
+		path + "?":                        `{"host":"https://us.i.posthog.com",` + key("project_key", phc) + "}",
+		"/api/v1/connections/mine":        `{"privacy_mode":false,` + key("project_key", "phc_mine56789abcdef0123456789") + "}",
+		path + "?project=default": `{"privacy_mode":false,"skip_test":true}`,
+	} {
+		if a := f.ask(f.member, "PUT", path, body); a.status != 403 || a.errorCode() != "forbidden" || !strings.Contains(a.raw, "prompts and answers") {
+			t.Errorf("%s %s: %d %s", path, body, a.status, a.raw)
+		}
+	}
+	if len(f.delivery.tested) != tested {
+		t.Error("refused after a test")
+	}
+	if a := f.ask(f.admin, "PUT", path, `{"privacy_mode":false}`); a.status != 200 {
+		t.Errorf("an administrator: %d %s", a.status, a.raw)
+	}
+}

@@ -492,7 +492,13 @@ func TestConfigureRefuses(t *testing.T) {
 	if got := c.must("test_posthog", nil); at(got, "ok") != false || at(got, "checks", 1, "code") != "wrong_region" {
 		t.Errorf("test: %v", got)
 	}
-	c.fails("configure_posthog", args{"host": "https://eu.i.posthog.com"}, "nothing was saved")
+	tested := len(f.delivery.tested)
+	c.fails("configure_posthog", args{"host": "https://eu.i.posthog.com"}, "given for the old one", "anew")
+	c.fails("configure_posthog", args{"host": "https://eu.i.posthog.com", "skip_test": true}, "given for the old one", "anew")
+	if len(f.delivery.tested) != tested {
+		t.Error("a kept key went to another host")
+	}
+	c.fails("configure_posthog", args{"host": "https://eu.i.posthog.com", "project_key": phc}, "nothing was saved")
 	if have := f.connections()[0]; have.Host != project.DefaultHost {
 		t.Errorf("the host became %s", have.Host)
 	}

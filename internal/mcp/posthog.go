@@ -77,7 +77,7 @@ type configureIn struct {
 	Connection           string   `json:"connection,omitempty" jsonschema:"name of the connection to create or change, such as production. Left out: the only one there is, or else default"`
 	ProjectKey           *string  `json:"project_key,omitempty" jsonschema:"PostHog's project token, which begins with phc_ (PostHog: Settings, Project). Needed for a new connection; kept encrypted and never shown again"`
 	PersonalKey          *string  `json:"personal_key,omitempty" jsonschema:"optional personal API key, which begins with phx_ and has the scope Query Read: lets hedgerow read figures back from PostHog. An empty string removes it"`
-	Host                 *string  `json:"host,omitempty" jsonschema:"where PostHog takes events: https://us.i.posthog.com (default), https://eu.i.posthog.com, or your own https:// address"`
+	Host                 *string  `json:"host,omitempty" jsonschema:"where PostHog takes events: https://us.i.posthog.com (default), https://eu.i.posthog.com, or your own https:// address. With another host than before, pass both keys anew: kept keys do not go there"`
 	Enabled              *bool    `json:"enabled,omitempty" jsonschema:"false pauses delivery and keeps the keys; true again sends what waited (set_posthog_enabled offers the choice). A new connection is enabled"`
 	PrivacyMode          *bool    `json:"privacy_mode,omitempty" jsonschema:"true (default): prompts and answers never leave for PostHog. Ask the user before you set it to false"`
 	Schema               *string  `json:"schema,omitempty" jsonschema:"vocabulary of the events: posthog ($ai_generation …, default), llm_events (llm_request_completed …), or both"`
@@ -224,15 +224,14 @@ func (s *Server) configure(ctx context.Context, who caller, in configureIn) (out
 	apply := func(c *project.Connection) error { in.apply(c); return nil }
 	want := have
 	in.apply(&want)
-	if err := s.c.Registry.CheckConnection(&want); err != nil {
+	var before *project.Connection
+	if exists {
+		before = &have
+	}
+	if err := s.c.Registry.CheckConnection(ctx, before, &want); err != nil {
 		return out, err
 	}
 	keysChanged := !want.ProjectKey.Equal(have.ProjectKey) || !want.PersonalKey.Equal(have.PersonalKey)
-	if exists && have.Origin == project.OriginEnv && (keysChanged || want.Host != have.Host) {
-		// As saving will say, but before anything is sent to the new host.
-		return out, event.NewError(event.CodeConflict, "this connection's host and keys come from the server's environment",
-			"change POSTHOG_API_KEY, POSTHOG_HOST or POSTHOG_PERSONAL_API_KEY there and restart, or pass another name as connection", nil)
-	}
 	if !in.SkipTest && (!exists || keysChanged || want.Host != have.Host) {
 		t := testResult(s.c.Connections.Test(ctx, want))
 		if out.Test = &t; !t.OK {
@@ -252,13 +251,15 @@ func (s *Server) configure(ctx context.Context, who caller, in configureIn) (out
 }
 
 func (in *configureIn) apply(c *project.Connection) {
+	if in.Host != nil {
+		c.MoveTo(*in.Host)
+	}
 	if in.ProjectKey != nil {
 		c.ProjectKey = project.NewSecret(strings.TrimSpace(*in.ProjectKey))
 	}
 	if in.PersonalKey != nil {
 		c.PersonalKey = project.NewSecret(strings.TrimSpace(*in.PersonalKey))
 	}
-	set(&c.Host, in.Host)
 	set(&c.Enabled, in.Enabled)
 	set(&c.PrivacyMode, in.PrivacyMode)
 	set((*string)(&c.Schema), in.Schema)

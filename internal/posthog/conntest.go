@@ -118,6 +118,11 @@ func (t *tester) run(ctx context.Context, conn project.Connection) {
 		return
 	}
 	conn.Host = host
+	if err := conn.CheckKeys(); err != nil {
+		e := event.AsError(err)
+		t.add(Check{Name: CheckNameHost, Code: CodeHostInvalid, Message: e.Message, Hint: e.Hint})
+		return
+	}
 	if c, bad := wrongPostHogHost(host); bad {
 		t.add(c)
 		return

@@ -32,7 +32,7 @@ func (r *Registry) CreateConnection(ctx context.Context, c Connection) (Connecti
 	c.CreatedAt = r.now().UTC()
 	c.UpdatedAt = c.CreatedAt
 	c.Rules = RulesAllowList
-	if err := r.checkConnection(&c); err != nil {
+	if err := r.checkChange(ctx, nil, &c); err != nil {
 		return Connection{}, err
 	}
 	if err := r.reserve(ctx, connectionNames(c.ProjectID), "name", c.Name, c.key()); err != nil {
@@ -46,7 +46,7 @@ func (r *Registry) CreateConnection(ctx context.Context, c Connection) (Connecti
 
 // UpdateConnection changes a connection of a project. f gets a copy of the
 // record with its keys opened; it may be called again when another change came
-// first. The host and keys of one that comes from the environment cannot be
+// first. A host is changed by [Connection.MoveTo]. The host and keys of one that comes from the environment cannot be
 // changed here.
 func (r *Registry) UpdateConnection(ctx context.Context, projectID, id string, f func(*Connection) error) (Connection, error) {
 	return r.updateConnection(ctx, projectID, id, func(before, c *Connection) error {
@@ -54,11 +54,7 @@ func (r *Registry) UpdateConnection(ctx context.Context, projectID, id string, f
 			return err
 		}
 		c.Origin = before.Origin
-		if c.Origin == OriginEnv && (c.Host != before.Host || !c.ProjectKey.Equal(before.ProjectKey) || !c.PersonalKey.Equal(before.PersonalKey)) {
-			return event.NewError(event.CodeConflict, "this connection's host and keys come from the environment",
-				"change POSTHOG_API_KEY, POSTHOG_HOST and POSTHOG_PERSONAL_API_KEY and restart, or add another connection", nil)
-		}
-		return nil
+		return ofEnvironment(before, c)
 	})
 }
 
@@ -74,7 +70,7 @@ func (r *Registry) updateConnection(ctx context.Context, projectID, id string, f
 		}
 		c.ID, c.ProjectID, c.CreatedAt = before.ID, before.ProjectID, before.CreatedAt
 		c.UpdatedAt = r.now().UTC()
-		if err := r.checkConnection(c); err != nil {
+		if err := r.checkChange(ctx, &before, c); err != nil {
 			return err
 		}
 		if !strings.EqualFold(c.Name, before.Name) {
@@ -122,8 +118,14 @@ func changedConnection(a, b Connection) string {
 	}
 	added("send_properties", a.SendProperties, b.SendProperties)
 	added("send_attributes", a.SendAttributes, b.SendAttributes)
-	for name, same := range map[string]bool{"project key": a.ProjectKey.Equal(b.ProjectKey), "personal key": a.PersonalKey.Equal(b.PersonalKey)} {
-		if !same {
+	for name, keys := range map[string][2]Secret{"project key": {a.ProjectKey, b.ProjectKey}, "personal key": {a.PersonalKey, b.PersonalKey}} {
+		switch was, is := keys[0], keys[1]; {
+		case was.Equal(is):
+		case is.IsZero():
+			out = append(out, name+" removed")
+		case was.IsZero():
+			out = append(out, name+" added")
+		default:
 			out = append(out, name+" replaced")
 		}
 	}
@@ -161,6 +163,9 @@ func (r *Registry) checkConnection(c *Connection) error {
 		return err
 	}
 	if c.Host, err = NormalizeHost(c.Host, r.o.AllowInsecureHosts); err != nil {
+		return err
+	}
+	if err := c.CheckKeys(); err != nil {
 		return err
 	}
 	if err := checkProjectKey(c.ProjectKey.Reveal()); err != nil {

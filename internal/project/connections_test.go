@@ -88,7 +88,7 @@ func TestCheckConnection(t *testing.T) {
 	good := connection(" name ")
 	good.ProjectKey = project.NewSecret(phc)
 	good.Environment = " production "
-	if err := r.CheckConnection(&good); err != nil {
+	if err := r.CheckConnection(t.Context(), nil, &good); err != nil {
 		t.Fatal(err)
 	}
 	if good.Name != "name" || good.Environment != "production" || good.ProjectKeyLastFour != "1234" || good.PersonalKeyLastFour != "5678" {
@@ -123,7 +123,7 @@ func TestCheckConnection(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			c := connection("c")
 			change(&c)
-			err := r.CheckConnection(&c)
+			err := r.CheckConnection(t.Context(), nil, &c)
 			wantCode(t, err, event.CodeInvalid)
 			for _, k := range []string{c.ProjectKey.Reveal(), c.PersonalKey.Reveal()} {
 				if k != "" && err != nil && strings.Contains(err.Error(), k) {

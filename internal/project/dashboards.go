@@ -58,11 +58,13 @@ func (d *Dashboard) noun() string                { return "dashboard" }
 func (d *Dashboard) key() string                 { return prefixDashboard + d.ID }
 func (d *Dashboard) revision() *uint64           { return &d.Revision }
 func (d *Dashboard) secrets() map[string]*Secret { return nil }
+func (d *Dashboard) boundTo() string             { return "" }
 
 func (v *SavedView) noun() string                { return "saved view" }
 func (v *SavedView) key() string                 { return prefixSavedView + v.ID }
 func (v *SavedView) revision() *uint64           { return &v.Revision }
 func (v *SavedView) secrets() map[string]*Secret { return nil }
+func (v *SavedView) boundTo() string             { return "" }
 
 // CreateDashboard saves a new dashboard. Its ID and times are filled in, and
 // CreatedBy is the actor of ctx.

@@ -15,6 +15,10 @@ type Secret struct {
 	// A pointer, because fmt reaches unexported fields of the structs around
 	// this one without asking for their String method; it prints an address.
 	v *string
+
+	// host is the one that the value was saved for, "" where it has not been
+	// saved yet, or goes nowhere by itself.
+	host string
 }
 
 // NewSecret hides s.
@@ -22,7 +26,7 @@ func NewSecret(s string) Secret {
 	if s == "" {
 		return Secret{}
 	}
-	return Secret{&s}
+	return Secret{v: &s}
 }
 
 // Reveal returns the value itself.
@@ -33,10 +37,14 @@ func (s Secret) Reveal() string {
 	return *s.v
 }
 
+// isFor reports whether the value may be sent to a host: it was saved for that
+// one, or has not been saved yet.
+func (s Secret) isFor(host string) bool { return s.host == "" || s.host == host }
+
 // IsZero reports whether there is no value.
 func (s Secret) IsZero() bool { return s.v == nil }
 
-// Equal compares in constant time.
+// Equal compares the values in constant time.
 func (s Secret) Equal(o Secret) bool {
 	return subtle.ConstantTimeCompare([]byte(s.Reveal()), []byte(o.Reveal())) == 1
 }

@@ -239,6 +239,7 @@ type record[T any] interface {
 	key() string
 	revision() *uint64
 	secrets() map[string]*Secret // the fields that are sealed, by name
+	boundTo() string             // the host that the sealed fields are for; "" for any
 }
 
 const (
@@ -298,6 +299,14 @@ func (l *Link) key() string                 { return linkKey(l.Hash) }
 func (l *Link) revision() *uint64           { return &l.Revision }
 func (l *Link) secrets() map[string]*Secret { return nil }
 
+func (p *Project) boundTo() string     { return "" }
+func (k *APIKey) boundTo() string      { return "" }
+func (k *ProviderKey) boundTo() string { return "" }
+func (c *Connection) boundTo() string  { return c.Host }
+func (u *User) boundTo() string        { return "" }
+func (s *Session) boundTo() string     { return "" }
+func (l *Link) boundTo() string        { return "" }
+
 func linkKey(hash []byte) string { return fmt.Sprintf("%s%x", prefixLink, hash) }
 
 // envelope is the stored form of a record.
@@ -319,6 +328,10 @@ func encode[T any, P record[T]](ring keyring, v P) ([]byte, error) {
 		if env.Sealed == nil {
 			env.Sealed = make(map[string]string)
 		}
+		if !s.isFor(v.boundTo()) {
+			return nil, fmt.Errorf("%s was given for another host", name)
+		}
+		name = sealedName(name, v.boundTo())
 		env.Sealed[name] = ring.seal(v.key()+"/"+name, *s)
 	}
 	return json.Marshal(env)
@@ -341,13 +354,32 @@ func decode[T any, P record[T]](ring keyring, key string, value []byte, revision
 		if ring == nil { // whoever deletes a record need not be able to open it
 			break
 		}
+		host := p.boundTo()
+		sealed, bound := env.Sealed[sealedName(name, host)]
+		if bound {
+			name = sealedName(name, host)
+		} else {
+			sealed = env.Sealed[name] // of before the host was part of the name
+		}
 		var err error
-		if *s, err = ring.open(key+"/"+name, env.Sealed[name]); err != nil {
+		if *s, err = ring.open(key+"/"+name, sealed); err != nil {
 			return v, fmt.Errorf("open %s: %w", name, err)
+		}
+		if !s.IsZero() {
+			s.host = host
 		}
 	}
 	*p.revision() = revision
 	return v, nil
+}
+
+// sealedName is what a sealed field is kept under, and sealed with: a key that is
+// for a host opens in a record of that host only.
+func sealedName(name, host string) string {
+	if host == "" {
+		return name
+	}
+	return name + "@" + host
 }
 
 func hashOf(plain string) [sha256.Size]byte { return sha256.Sum256([]byte(plain)) }

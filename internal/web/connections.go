@@ -106,7 +106,7 @@ func (s *Web) createConnection(r *http.Request, f *frame) (templ.Component, erro
 	if err := fillConnection(&c, f); err != nil {
 		return nil, err
 	}
-	if err := s.c.Registry.CheckConnection(&c); err != nil {
+	if err := s.c.Registry.CheckConnection(r.Context(), nil, &c); err != nil {
 		return nil, err
 	}
 	if f.form.Get("override") == "" {
@@ -127,10 +127,11 @@ func errNotSaved() *event.Error {
 }
 
 // fillConnection takes a form's fields. Keys that are left empty stay as they
-// are.
+// are, unless the host changes.
 func fillConnection(c *project.Connection, f *frame) error {
 	v := func(name string) string { return strings.TrimSpace(f.form.Get(name)) }
 	c.Name = v("name")
+	c.MoveTo(v("host"))
 	if k := v("project_key"); k != "" {
 		c.ProjectKey = project.NewSecret(k)
 	}
@@ -140,7 +141,7 @@ func fillConnection(c *project.Connection, f *frame) error {
 	if v("forget_personal_key") != "" {
 		c.PersonalKey = project.Secret{}
 	}
-	c.Host, c.Environment, c.Schema = v("host"), v("environment"), project.Schema(v("schema"))
+	c.Environment, c.Schema = v("environment"), project.Schema(v("schema"))
 	c.PrivacyMode, c.HashDistinctIDs = v("privacy_mode") != "", v("hash_distinct_ids") != ""
 	var err error
 	if c.FlushAt, err = strconv.Atoi(v("flush_at")); err != nil {
@@ -158,6 +159,15 @@ func fillConnection(c *project.Connection, f *frame) error {
 	c.SampleRate = percent / 100
 	c.Filter = project.Filter{Events: list(v("events")), Surfaces: list(v("surfaces")), Tags: list(v("tags"))}
 	return nil
+}
+
+// hostHelp explains the field of the host.
+func hostHelp(saved bool) string {
+	help := "US cloud, EU cloud, or your own PostHog at an https:// address."
+	if saved {
+		help += " Kept keys do not go to another host: with a new one, give both keys anew."
+	}
+	return help
 }
 
 // list takes a comma list apart.
@@ -226,7 +236,7 @@ func (s *Web) saveConnection(r *http.Request, f *frame) (templ.Component, error)
 	if err := fillConnection(&want, f); err != nil {
 		return nil, err
 	}
-	if err := s.c.Registry.CheckConnection(&want); err != nil {
+	if err := s.c.Registry.CheckConnection(r.Context(), &have, &want); err != nil {
 		return nil, err
 	}
 	moved := want.Host != have.Host || !want.ProjectKey.Equal(have.ProjectKey) || !want.PersonalKey.Equal(have.PersonalKey)
@@ -240,7 +250,11 @@ func (s *Web) saveConnection(r *http.Request, f *frame) (templ.Component, error)
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/connections/"+have.ID), "Saved. The next batch follows these settings.")
+	message := "Saved. The next batch follows these settings."
+	if !have.PersonalKey.IsZero() && want.PersonalKey.IsZero() {
+		message += " The personal key is wiped."
+	}
+	return f.done(f.path("/connections/"+have.ID), message)
 }
 
 func (s *Web) testConnection(r *http.Request, f *frame) (templ.Component, error) {

@@ -527,7 +527,7 @@ func connectionFields(f frame, c project.Connection, saved bool) templ.Component
 				return templ_7745c5c3_Err
 			}
 		}
-		templ_7745c5c3_Err = field("Host", "host", "url", f.value("host", c.Host), "US cloud, EU cloud, or your own PostHog at an https:// address.", templ.Attributes{"required": true, "list": "hosts", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = field("Host", "host", "url", f.value("host", c.Host), hostHelp(saved), templ.Attributes{"required": true, "list": "hosts", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

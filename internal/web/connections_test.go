@@ -162,12 +162,23 @@ func TestConnections(t *testing.T) {
 	if len(s.delivery.tested) != tested {
 		t.Error("a change of neither host nor keys was tested")
 	}
+	tested = len(s.delivery.tested)
+	for _, override := range []string{"", "on"} {
+		if _, body := s.send(at, connectionForm("project_key", "", "name", "live", "host", "https://eu.i.posthog.com", "override", override)); only().Host != "https://us.i.posthog.com" || !strings.Contains(body, "given for the old one") {
+			t.Error("a kept key went along to another host")
+		}
+	}
+	if len(s.delivery.tested) != tested {
+		t.Error("a kept key was tested at another host")
+	}
 	s.delivery.ok = false
-	if _, body := s.send(at, connectionForm("project_key", "", "name", "live", "host", "https://eu.i.posthog.com")); only().Host != "https://us.i.posthog.com" || !strings.Contains(body, "was not saved") {
+	if _, body := s.send(at, connectionForm("project_key", phc, "name", "live", "host", "https://eu.i.posthog.com")); only().Host != "https://us.i.posthog.com" || !strings.Contains(body, "was not saved") {
 		t.Error("an untested host was saved")
 	}
 	s.delivery.ok = true
-	s.send(at, connectionForm("project_key", "", "name", "live", "host", "https://eu.i.posthog.com", "forget_personal_key", "on"))
+	if _, body := s.send(at, connectionForm("project_key", phc, "name", "live", "host", "https://eu.i.posthog.com")); !strings.Contains(body, "The personal key is wiped") {
+		t.Error("it is not said that the personal key is wiped")
+	}
 	if c = only(); c.Host != "https://eu.i.posthog.com" || !c.PersonalKey.IsZero() {
 		t.Errorf("saved as %+v", c)
 	}

@@ -197,7 +197,7 @@ func (s *Web) gate(rt route) http.Handler {
 			redirect(w, r, to)
 			return
 		}
-		r = r.WithContext(project.WithActor(r.Context(), f.Session.UserID))
+		r = r.WithContext(project.WithRole(project.WithActor(r.Context(), f.Session.UserID), f.Session.Role))
 		err := s.allow(w, r, rt, f)
 		if p, ok := s.c.Registry.Snapshot().Project(f.Session.ProjectID); ok {
 			f.Reads = p.Settings.MayRead(f.Session.Role)

@@ -1,0 +1,114 @@
+package project
+
+import (
+	"context"
+	"slices"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// CheckConnection brings a connection into normal form and reports what is wrong
+// with it, without saving it: what a test before saving needs. before is the
+// connection as it is saved, nil for a new one: a key that was saved for another
+// host is refused, and so is a change that the caller of ctx may not make.
+func (r *Registry) CheckConnection(ctx context.Context, before, c *Connection) error {
+	if before != nil {
+		if err := ofEnvironment(before, c); err != nil {
+			return err
+		}
+	}
+	return r.checkChange(ctx, before, c)
+}
+
+// ofEnvironment refuses to change what follows the environment.
+func ofEnvironment(before, c *Connection) error {
+	if before.Origin == OriginEnv && (!sameHost(c.Host, before.Host) || !c.ProjectKey.Equal(before.ProjectKey) || !c.PersonalKey.Equal(before.PersonalKey)) {
+		return event.NewError(event.CodeConflict, "this connection's host and keys come from the environment",
+			"change POSTHOG_API_KEY, POSTHOG_HOST and POSTHOG_PERSONAL_API_KEY and restart, or add another connection", nil)
+	}
+	return nil
+}
+
+func (r *Registry) checkChange(ctx context.Context, before, c *Connection) error {
+	if err := r.checkConnection(c); err != nil {
+		return err
+	}
+	return r.mayReveal(ctx, before, c)
+}
+
+type roleKey struct{}
+
+// WithRole says what role is behind the changes made with ctx. Without it they
+// are the process's own, such as those that follow the environment, and allowed.
+func WithRole(ctx context.Context, role Role) context.Context {
+	return context.WithValue(ctx, roleKey{}, role)
+}
+
+// mayReveal refuses a change that could show prompts and answers to whoever runs
+// the other end, unless the role behind ctx may read them at home.
+func (r *Registry) mayReveal(ctx context.Context, before, after *Connection) error {
+	role, ofPerson := ctx.Value(roleKey{}).(Role)
+	if !ofPerson {
+		return nil
+	}
+	p, ok := r.Snapshot().Project(after.ProjectID)
+	if !ok {
+		return missing("project")
+	}
+	if p.Settings.MayRead(role) {
+		return nil
+	}
+	what := ""
+	switch {
+	case !after.PrivacyMode && (before == nil || before.PrivacyMode):
+		what = "turn privacy mode off"
+	case before != nil && before.Host != after.Host:
+		what = "change the host"
+	case adds(before, after, func(c *Connection) []string { return c.SendProperties }), adds(before, after, func(c *Connection) []string { return c.SendAttributes }):
+		what = "send more properties or attributes"
+	case before != nil && (!after.PrivacyMode || len(after.SendProperties)+len(after.SendAttributes) > 0) && !before.ProjectKey.Equal(after.ProjectKey):
+		what = "change the project key while privacy mode is off or properties are sent by name"
+	default:
+		return nil
+	}
+	return event.NewError(event.CodeForbidden, "the role "+string(role)+" may not "+what+": it may not read the prompts and answers of this project, which could then be read at the other end",
+		"ask an administrator: the project's settings say which role may read them", nil)
+}
+
+// adds reports whether a change puts a name into a list of what leaves.
+func adds(before, after *Connection, list func(*Connection) []string) bool {
+	var had []string
+	if before != nil {
+		had = list(before)
+	}
+	return slices.ContainsFunc(list(after), func(name string) bool { return !slices.Contains(had, name) })
+}
+
+// MoveTo changes the connection's host. The kept keys were given for the old one
+// and do not go to another: the personal key is dropped, and saving asks for the
+// project key anew. Call it before the keys of the same change are set. A host
+// that is written another way and is the same changes nothing.
+func (c *Connection) MoveTo(host string) {
+	if !sameHost(host, c.Host) {
+		c.PersonalKey = Secret{}
+	}
+	c.Host = host
+}
+
+func sameHost(a, b string) bool {
+	x, err := NormalizeHost(a, true)
+	y, bad := NormalizeHost(b, true)
+	return err == nil && bad == nil && x == y
+}
+
+// CheckKeys refuses keys that were saved for another host than the connection's.
+// Whatever sends them asks it first.
+func (c *Connection) CheckKeys() error {
+	if !c.ProjectKey.isFor(c.Host) {
+		return event.Invalid("the host has changed, and the project key was given for the old one", "send the project key (phc_…) anew with the new host, and the personal key if there is one")
+	}
+	if !c.PersonalKey.isFor(c.Host) {
+		return event.Invalid("the host has changed, and the personal key was given for the old one", "send the personal key (phx_…) anew with the new host, or remove it")
+	}
+	return nil
+}
