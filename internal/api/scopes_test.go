@@ -179,10 +179,10 @@ func TestConnectionOfAnotherHost(t *testing.T) {
 	}
 	tested = len(f.delivery.tested)
 	for path, body := range map[string]string{
-		path:                              `{"privacy_mode":false}`,
-		path + "?":                        `{"host":"https://us.i.posthog.com",` + key("project_key", phc) + "}",
-		"/api/v1/connections/mine":        `{"privacy_mode":false,` + key("project_key", "phc_mine56789abcdef0123456789") + "}",
-		path + "?project=default": `{"privacy_mode":false,"skip_test":true}`,
+		path:                       `{"privacy_mode":false}`,
+		path + "?":                 `{"host":"https://us.i.posthog.com",` + key("project_key", phc) + "}",
+		"/api/v1/connections/mine": `{"privacy_mode":false,` + key("project_key", "phc_mine56789abcdef0123456789") + "}",
+		path + "?project=default":  `{"privacy_mode":false,"skip_test":true}`,
 	} {
 		if a := f.ask(f.member, "PUT", path, body); a.status != 403 || a.errorCode() != "forbidden" || !strings.Contains(a.raw, "prompts and answers") {
 			t.Errorf("%s %s: %d %s", path, body, a.status, a.raw)
