@@ -165,6 +165,9 @@ type watcher struct {
 	plain   []string          // content that is no JSON
 	labels  []string          // names of tools, agents, models and prompts of this event
 
+	joined []byte          // the content as mentioned reads it; made when it is asked for
+	whole  map[string]bool // its whole strings
+
 	texts   []text
 	symbols []rune             // of all texts, normalised
 	owner   []int32            // by symbol: the text
@@ -434,10 +437,12 @@ func (w *watcher) label(s string) {
 	}
 }
 
+const longestToken = 128
+
 // identifier reports whether a token looks like an id or a name in code: letters,
 // digits and joining marks, with a digit or a mark among them.
 func identifier(s string) bool {
-	if len(s) < 8 || len(s) > 128 {
+	if len(s) < 8 || len(s) > longestToken {
 		return false
 	}
 	marked := false
@@ -557,44 +562,57 @@ func (w *watcher) mentioned(t *token) bool {
 		return t.exempt
 	}
 	t.asked = true
-	if slices.ContainsFunc(w.content, func(v json.RawMessage) bool { return says(gjson.ParseBytes(v), "", t.s, 0) }) {
-		return false
+	if w.whole == nil {
+		w.whole = make(map[string]bool)
+		for _, v := range w.content {
+			w.joined = appendJoined(append(w.joined, '"'), string(v))
+			w.wholes(gjson.ParseBytes(v), "", 0)
+		}
+		for _, s := range w.plain {
+			w.joined = appendJoined(append(w.joined, '"'), s)
+		}
 	}
-	low := strings.Map(joined, t.s)
-	holds := func(s string) bool { return strings.Contains(strings.Map(joined, s), low) }
-	t.exempt = slices.ContainsFunc(w.content, func(v json.RawMessage) bool { return holds(string(v)) }) || slices.ContainsFunc(w.plain, holds)
+	low := appendJoined(nil, t.s)
+	t.exempt = !w.whole[string(low)] && bytes.Contains(w.joined, low)
 	return t.exempt
 }
 
-// joined makes one of the marks that join the words of an id: ids are cleaned of
-// some. A backslash is JSON's, before a slash.
-func joined(r rune) rune {
-	switch r {
-	case '\\':
-		return -1
-	case '-', '.', ':', '/', '@', '#', '=', '~', '+':
-		return '_'
+// appendJoined appends s in lower case, with one mark for all that join the words
+// of an id: ids are cleaned of some. Backslashes are JSON's, before a slash.
+func appendJoined(dst []byte, s string) []byte {
+	for i := range len(s) {
+		switch c := s[i]; c {
+		case '\\':
+		case '-', '.', ':', '/', '@', '#', '=', '~', '+':
+			dst = append(dst, '_')
+		default:
+			if c >= 'A' && c <= 'Z' {
+				c |= 0x20
+			}
+			dst = append(dst, c)
+		}
 	}
-	return unicode.ToLower(r)
+	return dst
 }
 
-// says reports whether a whole string of the content, one that is no id or name by
-// its key, is the token.
-func says(v gjson.Result, key, token string, depth int) (found bool) {
+// wholes notes the strings of the content that are of a token's length, but for
+// those that are ids and names by their keys.
+func (w *watcher) wholes(v gjson.Result, key string, depth int) {
 	switch {
 	case v.Type == gjson.String:
-		return strings.EqualFold(strings.TrimSpace(v.Str), token) && !idKey(key)
+		if s := strings.TrimSpace(v.Str); len(s) <= longestToken && !idKey(key) {
+			w.whole[string(appendJoined(nil, s))] = true
+		}
 	case v.Type == gjson.JSON && depth < 64:
 		v.ForEach(func(k, item gjson.Result) bool {
 			name := key
 			if k.Type == gjson.String {
 				name = k.Str
 			}
-			found = says(item, name, token, depth+1)
-			return !found
+			w.wholes(item, name, depth+1)
+			return true
 		})
 	}
-	return found
 }
 
 // idKey reports whether a key of content names an id or something with a name.
