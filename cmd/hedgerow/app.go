@@ -23,6 +23,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/health"
 	"github.com/hedgerow/hedgerow/internal/ingest"
 	"github.com/hedgerow/hedgerow/internal/journal"
+	"github.com/hedgerow/hedgerow/internal/ledger"
 	"github.com/hedgerow/hedgerow/internal/otlp"
 	"github.com/hedgerow/hedgerow/internal/posthog"
 	"github.com/hedgerow/hedgerow/internal/price"
@@ -81,6 +82,9 @@ type app struct {
 	runs         *dataset.Runner // nil in subcommands that only change settings
 	evals        atomic.Pointer[eval.Manager]
 	delivery     atomic.Pointer[posthog.Manager]
+	ledger       atomic.Pointer[ledger.Ledger]
+	takenOver    chan struct{} // closed when connections of before have their names
+	tookOver     sync.Once
 
 	sinksOpen atomic.Bool
 

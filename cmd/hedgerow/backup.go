@@ -157,7 +157,7 @@ func (a *app) backUp(ctx context.Context, folder string) (out backupResult, err 
 
 // otherBuckets are the buckets beside settingsBucket that people fill: a backup
 // has them too. What judges have spent today is not among them.
-var otherBuckets = []string{promptsBucket, checksBucket, setsBucket, runsBucket, itemsBucket, experimentsBucket}
+var otherBuckets = []string{promptsBucket, checksBucket, setsBucket, runsBucket, itemsBucket, experimentsBucket, ledgerBucket}
 
 // records reads all of a bucket.
 func (a *app) records(ctx context.Context, bucket string) (map[string][]byte, error) {

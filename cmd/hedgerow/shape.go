@@ -34,6 +34,9 @@ func shape(c project.Connection, p project.Project, e *event.Event) posthog.Shap
 		SendProperties:  c.SendProperties,
 		SendAttributes:  c.SendAttributes,
 	}
+	if t := c.TakenOver; t != nil {
+		policy.TakenOver = slices.Concat(t.Properties, t.Attributes)
+	}
 	leave := func() privacy.Outcome {
 		out := privacy.Leave(e, policy)
 		if out.Event.Environment == "" {

@@ -8,9 +8,12 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/journal"
+	"github.com/hedgerow/hedgerow/internal/ledger"
 	"github.com/hedgerow/hedgerow/internal/posthog"
+	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/query"
 	"github.com/hedgerow/hedgerow/internal/store"
+	"github.com/hedgerow/hedgerow/internal/supervise"
 )
 
 // storeQueue is the journal queue of the store; each connection has one of its
@@ -63,11 +66,24 @@ func (a *app) openSinks(ctx context.Context) error {
 	a.runSink("roll-ups", func(ctx context.Context) error {
 		return (&query.Roller{Reader: a.query, Store: a.store, Logger: a.log.With("part", "query")}).Run(ctx)
 	})
+	a.takenOver = make(chan struct{})
+	a.runSink("ledger", func(ctx context.Context) error { // ends after the delivery, whose last notes it writes
+		l, err := a.openLedger(ctx)
+		if err != nil {
+			return err
+		}
+		return l.Run(ctx)
+	})
+	a.supervise(closeSinks, supervise.Loop{Name: "names of before", Once: true, Run: a.takeOver})
 	a.runSink("PostHog delivery", func(ctx context.Context) error {
 		if err := a.openDeliveryQueues(ctx); err != nil {
 			return err
 		}
-		m := a.newDelivery()
+		l, err := a.openLedger(ctx)
+		if err != nil {
+			return err
+		}
+		m := a.newDelivery(l)
 		a.delivery.Store(m)
 		return m.Run(ctx)
 	})
@@ -118,13 +134,17 @@ func (a *app) openDeliveryQueues(ctx context.Context) error {
 	return nil
 }
 
-func (a *app) newDelivery() *posthog.Manager {
+func (a *app) newDelivery(l *ledger.Ledger) *posthog.Manager {
 	return posthog.NewManager(posthog.Config{
 		Snapshot: a.registry.Snapshot, Changes: a.registry.Changes,
-		OpenQueue: a.openConnectionQueue,
+		OpenQueue: func(ctx context.Context, c project.Connection) (event.Queue, error) {
+			a.awaitTakeOver(ctx, c)
+			return a.openConnectionQueue(ctx, c)
+		},
 		DropQueue: func(ctx context.Context, id string) error { return a.journal.DeleteQueue(ctx, connectionQueue(id)) },
 		Full:      a.journalFill,
 		Shape:     shape,
+		Ledger:    l,
 		TraceURL: func(e *event.Event) string {
 			if e.TraceID == "" {
 				return ""

@@ -83,7 +83,7 @@ func (o *Outcome) watch(e *event.Event, p OutPolicy) {
 	for k, v := range c.Properties {
 		attribute := ofAttribute(e, k)
 		kind := known(k)
-		if p.named(k, attribute) || kind == kindFigure || kind == kindLabel || kind == kindNote {
+		if p.named(k, attribute) && p.confirmed(k) || kind == kindFigure || kind == kindLabel || kind == kindNote {
 			continue
 		}
 		name := k

@@ -26,6 +26,11 @@ type OutPolicy struct {
 	// those that are attributes of spans and resources. Nothing is looked for in
 	// them.
 	SendProperties, SendAttributes []string
+
+	// TakenOver are those of both lists that an upgrade has put there and no person
+	// has confirmed yet. They leave as long as they hold no texts, and the canary
+	// looks at them.
+	TakenOver []string
 }
 
 // Outcome is what leaves of an event, and what does not.
@@ -157,7 +162,11 @@ func (o *Outcome) allow(e *event.Event, p OutPolicy) {
 		attribute := ofAttribute(e, k)
 		switch {
 		case p.named(k, attribute):
-			out[k] = Truncate(v, MaxString)
+			if p.confirmed(k) || plainShape(v) {
+				out[k] = Truncate(v, MaxString)
+			} else {
+				o.hold(shownName(k), ReasonLong, attribute)
+			}
 			continue
 		case k == "$ai_feedback_text" && len(v) > 2 && v[0] == '"':
 			// A person's own words; how many there are is safe to tell.
@@ -200,6 +209,9 @@ func (p OutPolicy) named(name string, attribute bool) bool {
 	}
 	return slices.Contains(p.SendProperties, name)
 }
+
+// confirmed reports whether a name that leaves is one that a person has named.
+func (p OutPolicy) confirmed(name string) bool { return !slices.Contains(p.TakenOver, name) }
 
 // reduceOutcome reduces how a call ended to words that quote nobody.
 func reduceOutcome(e *event.Event) {

@@ -133,6 +133,47 @@ func changedConnection(a, b Connection) string {
 	return strings.Join(out, ", ")
 }
 
+// TakeOverNames puts names that left before there was an allow-list into what a
+// connection sends, once for each connection: one that has been through this, or was
+// made since, stays as it is. It reports whether it did anything.
+func (r *Registry) TakeOverNames(ctx context.Context, projectID, id string, properties, attributes []string) (did bool, err error) {
+	if c, ok := r.Snapshot().Connection(id); ok && c.Rules >= RulesAllowList {
+		return false, nil
+	}
+	_, err = r.updateConnection(WithActor(ctx, "upgrade"), projectID, id, func(_, c *Connection) error {
+		if did = c.Rules < RulesAllowList; !did {
+			return event.NewError(event.CodeConflict, "the names have been taken over already", "", nil)
+		}
+		c.Rules = RulesAllowList
+		fresh := func(names, have []string) []string {
+			return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return slices.Contains(have, name) })
+		}
+		t := TakenOver{At: r.now().UTC(), Properties: fresh(properties, c.SendProperties), Attributes: fresh(attributes, c.SendAttributes)}
+		if len(t.Properties)+len(t.Attributes) > 0 {
+			c.SendProperties, c.SendAttributes = append(slices.Clone(c.SendProperties), t.Properties...), append(slices.Clone(c.SendAttributes), t.Attributes...)
+			c.TakenOver = &t
+		}
+		return nil
+	})
+	if err != nil && !did && event.AsError(err).Code == event.CodeConflict {
+		return false, nil
+	}
+	return did && err == nil, err
+}
+
+// SettleNames ends what an upgrade has left open: the names that it took over stay
+// in what the connection sends, or go out of it.
+func (c *Connection) SettleNames(keep bool) {
+	t := c.TakenOver
+	if c.TakenOver = nil; t == nil || keep {
+		return
+	}
+	without := func(list, names []string) []string {
+		return slices.DeleteFunc(slices.Clone(list), func(name string) bool { return slices.Contains(names, name) })
+	}
+	c.SendProperties, c.SendAttributes = without(c.SendProperties, t.Properties), without(c.SendAttributes, t.Attributes)
+}
+
 // DeleteConnection purges a connection of a project, its sealed keys and their
 // history.
 func (r *Registry) DeleteConnection(ctx context.Context, projectID, id string) error {
