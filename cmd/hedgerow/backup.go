@@ -52,13 +52,13 @@ func backupCommand() *cli.Command {
 	c := new(config)
 	return &cli.Command{
 		Name: "backup", Usage: "write the store and the settings to a new folder, on a running server or without one", ArgsUsage: "FOLDER",
-		Flags: []cli.Flag{dataFlag(c)},
+		Flags: c.subFlags(),
 		Action: func(ctx context.Context, cmd *cli.Command) error {
 			folder, err := filepath.Abs(cmd.Args().First())
 			if err != nil || cmd.Args().Len() != 1 {
 				return configError("backup needs one folder", "hedgerow backup ./backup-2026-11-21", err)
 			}
-			return c.withControl(ctx, func(ctl *control) error {
+			return c.withControl(ctx, cmd, func(ctl *control) error {
 				var out backupResult
 				if err := ctl.call(ctx, "POST", "/backup", backupInput{folder}, &out); err != nil {
 					return err
@@ -75,10 +75,13 @@ func restoreCommand() *cli.Command {
 	c := new(config)
 	return &cli.Command{
 		Name: "restore", Usage: "make a new data folder from a backup", ArgsUsage: "FOLDER",
-		Flags: []cli.Flag{dataFlag(c)},
+		Flags: c.subFlags(),
 		Action: func(ctx context.Context, cmd *cli.Command) error {
 			if cmd.Args().Len() != 1 {
 				return configError("restore needs one folder", "hedgerow restore ./backup-2026-11-21 --data ./data", nil)
+			}
+			if err := c.loadSub(cmd); err != nil {
+				return err
 			}
 			n, err := c.restore(ctx, cmd.Args().First())
 			if err != nil {
@@ -128,6 +131,9 @@ func (a *app) backUp(ctx context.Context, folder string) (out backupResult, err 
 	saved := savedSettings{Hedgerow: buildVersion(), Time: time.Now().UTC(), Others: make(map[string]map[string][]byte)}
 	if saved.Bucket, err = a.records(ctx, settingsBucket); err != nil {
 		return out, err
+	}
+	if len(saved.Bucket) == 0 {
+		return out, event.NewError(event.CodeNotFound, "there is nothing to back up: the data folder has no settings", "see hedgerow doctor whether they are damaged, and check that --data names the right folder", nil)
 	}
 	out.Records = len(saved.Bucket)
 	for _, name := range otherBuckets {
@@ -208,7 +214,7 @@ func (c *config) restore(ctx context.Context, folder string) (records int, err e
 			return 0, dataError(event.NewError(event.CodeUnavailable, "the prices cannot be written", "check the disk", err))
 		}
 	}
-	j, err := journal.Open(ctx, journal.Config{Dir: c.path("journal"), MaxBytes: mustSize("4GiB")})
+	j, err := journal.Open(ctx, journal.Config{Dir: c.path("journal"), MaxBytes: mustSize(c.JournalMaxBytes)})
 	if err != nil {
 		return 0, dataError(err)
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -153,7 +154,6 @@ func configError(message, hint string, err error) error {
 	return &exitError{exitConfig, event.NewError(event.CodeInvalid, message, hint, err)}
 }
 
-// dataFlag and configFlag are shared by every subcommand.
 func dataFlag(c *config) cli.Flag {
 	return &cli.StringFlag{Name: "data", Value: "./data", Usage: "folder for everything hedgerow keeps", Sources: cli.EnvVars("HEDGEROW_DATA"), Destination: &c.Data}
 }
@@ -229,12 +229,89 @@ func (c *config) proxies() ([]netip.Prefix, error) {
 	return out, nil
 }
 
+// subFlags are the flags of a subcommand: its own, and every setting that serve
+// knows, so that all of them read the same hedgerow.yaml, environment and command
+// line. Help shows only the folder and the file of the settings.
+func (c *config) subFlags(own ...cli.Flag) []cli.Flag {
+	for _, f := range c.flags() {
+		switch f := f.(type) {
+		case *cli.StringFlag:
+			f.Hidden = f.Name != "data" && f.Name != "config"
+		case *cli.DurationFlag:
+			f.Hidden = true
+		case *cli.BoolFlag:
+			f.Hidden = true
+		case *cli.IntFlag:
+			f.Hidden = true
+		}
+		own = append(own, f)
+	}
+	return own
+}
+
+// loadSub is load for a subcommand: it logs only what is wrong, unless it is told
+// otherwise, and has no roles of its own.
+func (c *config) loadSub(cmd *cli.Command) error {
+	if err := c.load(cmd); err != nil {
+		return err
+	}
+	if !cmd.IsSet("log-level") {
+		c.LogLevel = "warn"
+	}
+	c.Roles = ""
+	return nil
+}
+
+// dataParts are what a data folder has at least one of.
+var dataParts = []string{"journal", "secret.key", "hedgerow.duckdb", "settings"}
+
+// requireData refuses a data folder that hedgerow serve has not made.
+func (c *config) requireData() error {
+	const hint = "name the folder of your hedgerow with --data, HEDGEROW_DATA or data: in hedgerow.yaml; hedgerow serve makes a new one"
+	info, err := os.Stat(c.Data)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return &exitError{exitData, event.NewError(event.CodeNotFound, "there is no data folder "+c.Data, hint, nil)}
+	case err != nil:
+		return &exitError{exitData, event.NewError(event.CodeUnavailable, "the data folder "+c.Data+" cannot be read", "check its permissions, or name another with --data", err)}
+	case !info.IsDir():
+		return &exitError{exitData, event.NewError(event.CodeInvalid, c.Data+" is a file, not a data folder", hint, nil)}
+	}
+	for _, part := range dataParts {
+		if _, err := os.Lstat(c.path(part)); err == nil {
+			return nil // doctor says what else is missing
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return &exitError{exitData, event.NewError(event.CodeUnavailable, "the data folder "+c.Data+" cannot be read", "check its permissions, or name another with --data", err)}
+		}
+	}
+	return &exitError{exitData, event.NewError(event.CodeNotFound, c.Data+" is not a data folder of hedgerow", hint, nil)}
+}
+
+// requireSettings refuses a data folder whose settings are gone: opening it would
+// make new ones.
+func (c *config) requireSettings() error {
+	if err := c.requireData(); err != nil || c.NATSURL != "" {
+		return err
+	}
+	if _, err := os.Stat(c.path("journal")); err == nil || !errors.Is(err, fs.ErrNotExist) || c.settingsCopied() {
+		return nil
+	}
+	return &exitError{exitData, event.NewError(event.CodeNotFound, "the data folder "+c.Data+" has no journal, in which the settings are", "put the folder "+c.path("journal")+" back, or restore a backup to another folder with hedgerow restore; hedgerow serve makes new settings", nil)}
+}
+
+// settingsCopied reports whether there is a copy of settings outside the journal.
+func (c *config) settingsCopied() bool {
+	list, err := filepath.Glob(c.path("settings", "*.json"))
+	return err == nil && len(list) > 0
+}
+
 // load overlays the configuration file and the environment's secrets on what
 // the flags have set, and validates the whole.
 func (c *config) load(cmd *cli.Command) error {
 	if err := c.loadFile(cmd); err != nil {
 		return err
 	}
+	c.Data = cmp.Or(c.Data, "./data") // an empty variable is none
 	c.SecretKey = os.Getenv("HEDGEROW_SECRET_KEY")
 	c.SMTPURL = strings.TrimSpace(os.Getenv("HEDGEROW_SMTP_URL"))
 	c.PostHogAPIKey = strings.TrimSpace(os.Getenv("POSTHOG_API_KEY"))
@@ -285,7 +362,7 @@ func (c *config) apply(path string, b []byte, cmd commandLine) error {
 		key, val := root.Content[i], root.Content[i+1]
 		at := fmt.Sprintf("%s line %d", path, key.Line)
 		if !slices.Contains(known, key.Value) || key.Value == "config" {
-			return configError(fmt.Sprintf("%s: there is no setting %q", at, key.Value), didYouMean(key.Value, known), nil)
+			return configError(fmt.Sprintf("%s: there is no setting %q", at, key.Value), didYouMean(key.Value, known, "docs/configuration.md lists every key"), nil)
 		}
 		var err error
 		switch key.Value {
@@ -325,7 +402,7 @@ func strictDecode(n *yaml.Node, into any) error {
 	return dec.Decode(into)
 }
 
-func didYouMean(key string, known []string) string {
+func didYouMean(key string, known []string, otherwise string) string {
 	best, bestDist := "", 4
 	for _, k := range known {
 		if d := editDistance(key, k); d < bestDist {
@@ -335,7 +412,7 @@ func didYouMean(key string, known []string) string {
 	if best != "" {
 		return fmt.Sprintf("did you mean %q?", best)
 	}
-	return "docs/configuration.md lists every key"
+	return otherwise
 }
 
 // editDistance is the Levenshtein distance of two short strings.

@@ -22,8 +22,8 @@ import (
 func connectionCommand() *cli.Command {
 	c := new(config)
 	common := func(more ...cli.Flag) []cli.Flag {
-		return append([]cli.Flag{dataFlag(c), projectFlag(),
-			&cli.StringFlag{Name: "name", Value: "default", Usage: "which of the project's connections"}}, more...)
+		return c.subFlags(append([]cli.Flag{projectFlag(),
+			&cli.StringFlag{Name: "name", Value: "default", Usage: "which of the project's connections"}}, more...)...)
 	}
 	return &cli.Command{
 		Name:  "connection",
@@ -79,7 +79,7 @@ func connectionCommand() *cli.Command {
 						s := cmd.Duration("flush-interval").Seconds()
 						in.FlushIntervalSeconds = &s
 					}
-					return c.withControl(ctx, func(ctl *control) error {
+					return c.withControl(ctx, cmd, func(ctl *control) error {
 						var out api.ConnectionResult
 						if err := ctl.call(ctx, "PUT", connectionPath(cmd, ""), in, &out); err != nil {
 							return err
@@ -96,7 +96,7 @@ func connectionCommand() *cli.Command {
 				Usage: "send a test event and check the keys",
 				Flags: common(),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
-					return c.withControl(ctx, func(ctl *control) error {
+					return c.withControl(ctx, cmd, func(ctl *control) error {
 						var out api.ConnectionResult
 						if err := ctl.call(ctx, "POST", connectionPath(cmd, "/test"), nil, &out); err != nil {
 							return err
@@ -112,9 +112,9 @@ func connectionCommand() *cli.Command {
 			{
 				Name:  "status",
 				Usage: "show every connection, whether its keys are set and how delivery goes",
-				Flags: []cli.Flag{dataFlag(c), projectFlag()},
+				Flags: c.subFlags(projectFlag()),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
-					return c.withControl(ctx, func(ctl *control) error {
+					return c.withControl(ctx, cmd, func(ctl *control) error {
 						var out struct {
 							Connections []api.Connection `json:"connections"`
 						}
@@ -133,10 +133,10 @@ func connectionCommand() *cli.Command {
 				Usage: "remove the connection and wipe its keys",
 				Flags: common(&cli.BoolFlag{Name: "yes", Usage: "do not ask"}),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
-					if !cmd.Bool("yes") && !confirm(fmt.Sprintf("Delete connection %q and its keys? Type its name: ", cmd.String("name")), cmd.String("name")) {
-						return fmt.Errorf("not deleted")
-					}
-					return c.withControl(ctx, func(ctl *control) error {
+					return c.withControl(ctx, cmd, func(ctl *control) error {
+						if !cmd.Bool("yes") && !confirm(fmt.Sprintf("Delete connection %q and its keys? Type its name: ", cmd.String("name")), cmd.String("name")) {
+							return fmt.Errorf("not deleted")
+						}
 						if err := ctl.call(ctx, "DELETE", connectionPath(cmd, ""), nil, nil); err != nil {
 							return err
 						}
@@ -159,7 +159,7 @@ func toggle(c *config, common func(...cli.Flag) []cli.Flag, name, usage string, 
 		if on && cmd.Bool("from-now") {
 			in.Resume = "now"
 		}
-		return c.withControl(ctx, func(ctl *control) error {
+		return c.withControl(ctx, cmd, func(ctl *control) error {
 			var out api.ConnectionResult
 			if err := ctl.call(ctx, "PUT", connectionPath(cmd, ""), in, &out); err != nil {
 				return err
@@ -171,7 +171,10 @@ func toggle(c *config, common func(...cli.Flag) []cli.Flag, name, usage string, 
 }
 
 // withControl runs f against the hedgerow of the data folder.
-func (c *config) withControl(ctx context.Context, f func(*control) error) error {
+func (c *config) withControl(ctx context.Context, cmd *cli.Command, f func(*control) error) error {
+	if err := c.loadSub(cmd); err != nil {
+		return err
+	}
 	ctl, err := c.openControl(ctx)
 	if err != nil {
 		return err

@@ -30,11 +30,14 @@ type control struct {
 	close func()
 }
 
-// openControl reaches the hedgerow of the data folder. create says whether a
-// folder that does not exist yet may be made.
+// openControl reaches the hedgerow of the data folder. It makes no folder: what is
+// none of hedgerow's is refused.
 func (c *config) openControl(ctx context.Context) (*control, error) {
 	if ctl, err := dialControl(ctx, c.socketPath()); err == nil {
 		return ctl, nil
+	}
+	if err := c.requireSettings(); err != nil {
+		return nil, err
 	}
 	a, err := startOffline(ctx, c)
 	if err != nil {
@@ -112,7 +115,11 @@ func (c *control) call(ctx context.Context, method, path string, in, out any) er
 			} `json:"error"`
 		}
 		if json.Unmarshal(b, &e) == nil && e.Error.Message != "" {
-			return event.NewError(e.Error.Code, e.Error.Message, e.Error.Hint, nil)
+			err := event.NewError(e.Error.Code, e.Error.Message, e.Error.Hint, nil)
+			if e.Error.Code == event.CodeInvalid {
+				return &exitError{exitConfig, err} // what the command line says is wrong
+			}
+			return err
 		}
 		return fmt.Errorf("%s %s: status %d", method, path, resp.StatusCode)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,7 +17,64 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/api"
 	"github.com/hedgerow/hedgerow/internal/gateway"
+	"github.com/hedgerow/hedgerow/internal/health"
 )
+
+// severity is how bad a finding is.
+type severity string
+
+const (
+	severityOK      severity = "ok"
+	severityWarning severity = "warning" // works, but look at it
+	severityError   severity = "error"   // something does not work
+)
+
+// finding is what a check says. One without trouble is of severity ok.
+type finding struct {
+	Check    string   `json:"check"`
+	Severity severity `json:"severity"`
+	What     string   `json:"what"`
+	Why      string   `json:"why,omitempty"`
+	ToDo     string   `json:"to_do,omitempty"`
+	// Repairable says that doctor --repair mends it without losing anything;
+	// Repaired that it just has.
+	Repairable bool `json:"repairable"`
+	Repaired   bool `json:"repaired"`
+
+	repair func(context.Context) error
+}
+
+// troubleOf is a finding that says an error.
+func troubleOf(check, what string, err error) finding {
+	e := event.AsError(err)
+	f := finding{Check: check, Severity: severityError, What: what, Why: err.Error()}
+	if e.Code != event.CodeInternal {
+		f.Why, f.ToDo = e.Message, e.Hint
+		if e.Err != nil {
+			f.Why += ": " + e.Err.Error()
+		}
+	}
+	return f
+}
+
+// check is one thing that doctor looks at. It only reads.
+type check struct {
+	name string
+	run  func(*doctor, context.Context) []finding
+}
+
+// doctor is one run of hedgerow doctor.
+type doctor struct {
+	c       *config
+	w       io.Writer
+	json    bool
+	offline bool
+	mend    bool
+
+	running  bool // a server has the folder
+	ctl      *control
+	findings []finding
+}
 
 // doctorCommand checks what serve needs and says what to do.
 func doctorCommand() *cli.Command {
@@ -24,122 +82,255 @@ func doctorCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "doctor",
 		Usage: "check settings, data folder, providers and PostHog connections, and say what to do",
-		Flags: append(c.flags(), &cli.BoolFlag{Name: "offline", Usage: "do not reach for providers and PostHog"}),
+		Flags: c.subFlags(
+			&cli.BoolFlag{Name: "repair", Usage: "mend what can be mended without losing anything"},
+			&cli.BoolFlag{Name: "offline", Usage: "do not reach for providers and PostHog"},
+			&cli.BoolFlag{Name: "json", Usage: "print the findings as JSON"},
+		),
 		Action: func(ctx context.Context, cmd *cli.Command) error {
-			d := &doctor{w: cmd.Root().Writer}
-			if err := c.load(cmd); err != nil {
-				d.report("configuration", err)
-				return &exitError{exitConfig, errors.New("1 problem found")}
-			}
-			d.report("configuration", nil)
-			ctl, err := c.openControl(ctx)
-			d.report("data folder "+c.Data, err)
-			if err == nil {
-				defer ctl.close()
-				d.server(ctx, c, ctl)
-				if !cmd.Bool("offline") {
-					d.connections(ctx, ctl)
-				}
-			}
-			if !cmd.Bool("offline") {
-				d.upstreams(ctx, c)
-			}
-			if d.problems > 0 {
-				return fmt.Errorf("%d problems found", d.problems)
-			}
-			return nil
+			d := &doctor{c: c, w: cmd.Root().Writer, json: cmd.Bool("json"), offline: cmd.Bool("offline"), mend: cmd.Bool("repair")}
+			return d.run(ctx, cmd)
 		},
 	}
 }
 
-type doctor struct {
-	w        io.Writer
-	problems int
-}
-
-func (d *doctor) report(what string, err error) {
-	if err == nil {
-		fmt.Fprintf(d.w, "ok    %s\n", what)
-		return
+func (d *doctor) run(ctx context.Context, cmd *cli.Command) error {
+	if err := d.c.loadSub(cmd); err != nil {
+		d.add(troubleOf("configuration", "the settings cannot be used", err))
+		return d.end(err)
 	}
-	d.problems++
-	fmt.Fprintf(d.w, "FAIL  %s: %v\n", what, message(err))
-	if e := (*event.Error)(nil); errors.As(err, &e) && e.Hint != "" {
-		fmt.Fprintf(d.w, "      to do: %s\n", e.Hint)
+	d.add(finding{Check: "configuration", What: "the settings are understood"})
+	if err := d.c.requireData(); err != nil {
+		d.add(troubleOf("data folder", "the data folder cannot be used", err))
+		return d.end(err)
 	}
-}
-
-func message(err error) string {
-	if e := (*event.Error)(nil); errors.As(err, &e) {
-		return e.Message
+	if ctl, err := dialControl(ctx, d.c.socketPath()); err == nil {
+		d.running = true
+		ctl.close()
 	}
-	return err.Error()
-}
-
-func (d *doctor) server(ctx context.Context, c *config, ctl *control) {
-	if ctl.app != nil {
-		l, err := new(net.ListenConfig).Listen(ctx, "tcp", c.Listen)
-		if err != nil {
-			err = event.NewError(event.CodeUnavailable, "cannot listen on "+c.Listen, "stop the program that listens there, or choose another address", err)
-		} else {
-			_ = l.Close()
+	for _, c := range folderChecks {
+		d.look(ctx, c)
+	}
+	d.openFolder(ctx)
+	if d.ctl != nil {
+		defer d.ctl.close()
+		d.look(ctx, check{"server", (*doctor).serverOf})
+		d.look(ctx, check{"components", (*doctor).components})
+		if !d.offline {
+			d.look(ctx, check{"connections", (*doctor).connections})
 		}
-		d.report("address "+c.Listen+" is free; no server runs on this folder", err)
+	}
+	if !d.offline {
+		d.look(ctx, check{"providers", (*doctor).upstreams})
+	}
+	return d.end(nil)
+}
+
+// look runs a check and, where that is asked for, mends what it has found.
+func (d *doctor) look(ctx context.Context, c check) {
+	for _, f := range c.run(d, ctx) {
+		f.Check = c.name
+		if d.mend && f.Repairable && f.repair != nil {
+			if err := f.repair(ctx); err != nil {
+				f.Why += "; it could not be mended: " + err.Error()
+			} else {
+				f.Repaired = true
+			}
+		}
+		d.add(f)
+	}
+}
+
+func (d *doctor) add(f finding) {
+	if f.Severity == "" {
+		f.Severity = severityOK
+	}
+	d.findings = append(d.findings, f)
+	if d.json {
 		return
+	}
+	switch {
+	case f.Repaired:
+		fmt.Fprintf(d.w, "MENDED  %s: %s\n", f.Check, f.What)
+	case f.Severity == severityOK:
+		fmt.Fprintf(d.w, "ok      %s: %s\n", f.Check, f.What)
+		return
+	case f.Severity == severityWarning:
+		fmt.Fprintf(d.w, "WARN    %s: %s\n", f.Check, f.What)
+	default:
+		fmt.Fprintf(d.w, "FAIL    %s: %s\n", f.Check, f.What)
+	}
+	if f.Why != "" {
+		fmt.Fprintf(d.w, "        why: %s\n", f.Why)
+	}
+	if f.ToDo != "" && !f.Repaired {
+		fmt.Fprintf(d.w, "        to do: %s\n", f.ToDo)
+	}
+	if f.Repairable && !f.Repaired && !d.mend {
+		fmt.Fprintln(d.w, "        hedgerow doctor --repair mends this")
+	}
+}
+
+// end prints the findings, where that is left to do, and returns the error that
+// the command ends with: of the given one the exit code.
+func (d *doctor) end(cause error) error {
+	problems := 0
+	for _, f := range d.findings {
+		if f.Severity == severityError && !f.Repaired {
+			problems++
+		}
+	}
+	if d.json {
+		enc := json.NewEncoder(d.w)
+		enc.SetIndent("", "  ")
+		if err := enc.Encode(map[string]any{"findings": d.findings, "problems": problems}); err != nil {
+			return err
+		}
+	}
+	switch exit := (*exitError)(nil); {
+	case problems == 0:
+		return nil
+	case errors.As(cause, &exit):
+		return &exitError{exit.code, errors.New("1 problem found")}
+	case problems == 1:
+		return errors.New("1 problem found")
+	}
+	return fmt.Errorf("%d problems found", problems)
+}
+
+// openFolder reaches the hedgerow that runs on the folder, or opens the folder
+// itself: that also mends what journal and store mend by themselves. What the
+// earlier checks found there and is gone then has been mended.
+func (d *doctor) openFolder(ctx context.Context) {
+	if !d.running && !d.mend && slices.ContainsFunc(d.findings, func(f finding) bool { return f.Severity == severityError && opensByItself(f.Check) }) {
+		// Opening the folder would mend it, which nobody has asked for.
+		d.add(finding{Check: "data folder", Severity: severityWarning, What: "was not opened, because of what is damaged in it", ToDo: "run hedgerow doctor --repair, or start hedgerow serve, which mends the same"})
+		return
+	}
+	if d.c.requireSettings() != nil {
+		return // journal files has said it
+	}
+	ctl, err := d.c.openControl(ctx)
+	if err != nil {
+		d.add(troubleOf("data folder", d.c.Data+" cannot be opened", err))
+		return
+	}
+	d.ctl = ctl
+	d.add(finding{Check: "data folder", What: d.c.Data + " opens"})
+	if !d.mend || d.running {
+		return
+	}
+	for i := range d.findings {
+		f := &d.findings[i]
+		if !f.Repairable || f.Repaired || f.repair != nil {
+			continue
+		}
+		k := slices.IndexFunc(folderChecks, func(c check) bool { return c.name == f.Check })
+		if k < 0 {
+			continue
+		}
+		left := folderChecks[k].run(d, ctx)
+		if !slices.ContainsFunc(left, func(l finding) bool { return l.Severity == severityError && l.What == f.What }) {
+			f.Repaired = true
+			if !d.json {
+				fmt.Fprintf(d.w, "MENDED  %s: %s\n", f.Check, f.What)
+			}
+		}
+	}
+}
+
+func (d *doctor) serverOf(ctx context.Context) []finding {
+	if d.ctl.app != nil {
+		l, err := new(net.ListenConfig).Listen(ctx, "tcp", d.c.Listen)
+		if err != nil {
+			return []finding{troubleOf("", "cannot listen on "+d.c.Listen, event.NewError(event.CodeUnavailable, "another program listens there, or the address is not this machine's", "stop the program that listens there, or choose another address with --listen", err))}
+		}
+		_ = l.Close()
+		return []finding{{What: "none runs on this folder; the address " + d.c.Listen + " is free"}}
 	}
 	var s struct {
 		Version string       `json:"version"`
 		Server  serverStatus `json:"server"`
 	}
-	err := ctl.call(ctx, "GET", "/api/v1/status", nil, &s)
-	d.report("server "+s.Version+" runs on "+s.Server.Listen, err)
-	if err != nil {
-		return
+	if err := d.ctl.call(ctx, "GET", "/api/v1/status", nil, &s); err != nil {
+		return []finding{troubleOf("", "the server that runs on this folder does not say how it is", err)}
 	}
 	j := s.Server.Journal
+	out := []finding{{What: "version " + s.Version + " runs on " + s.Server.Listen},
+		{What: fmt.Sprintf("the journal holds %d events, %d of %d MiB", j.Events, j.Bytes>>20, j.MaxBytes>>20)}}
 	if j.MaxBytes > 0 && j.Bytes*10 > j.MaxBytes*9 {
-		err = event.NewError(event.CodeFull, fmt.Sprintf("the journal is %d%% full", 100*j.Bytes/j.MaxBytes), "see which queue is behind in hedgerow connection status; mend or delete that connection, or raise journal_max_bytes", nil)
+		out = append(out, finding{Severity: severityError, What: fmt.Sprintf("the journal is %d%% full", 100*j.Bytes/j.MaxBytes), Why: "beyond its bound new events are refused",
+			ToDo: "see which queue is behind in hedgerow connection status; mend or disable that connection, or raise journal_max_bytes"})
 	}
-	d.report(fmt.Sprintf("journal holds %d events, %d of %d MiB", j.Events, j.Bytes>>20, j.MaxBytes>>20), err)
 	if j.DeadLetters > 0 {
-		d.report("dead letters", event.NewError(event.CodeConflict, fmt.Sprintf("%d events could not be delivered", j.DeadLetters), "hedgerow replay list shows why; hedgerow replay run tries them again", nil))
+		out = append(out, finding{Severity: severityError, What: fmt.Sprintf("%d events could not be delivered", j.DeadLetters), ToDo: "hedgerow replay list shows why; hedgerow replay run tries them again"})
 	}
+	return out
 }
 
-func (d *doctor) connections(ctx context.Context, ctl *control) {
+// components are the parts that do not do all of their work at present.
+func (d *doctor) components(ctx context.Context) (out []finding) {
+	var r readiness
+	if d.ctl.app != nil {
+		r.Components = d.ctl.app.reports.all()
+	} else if err := d.ctl.call(ctx, "GET", "/readyz", nil, &r); err != nil {
+		return []finding{troubleOf("", "the server does not tell how its components are", err)}
+	}
+	for _, c := range r.Components {
+		if c.Status == health.OK {
+			continue
+		}
+		f := finding{Severity: severityWarning, What: c.Component + " is " + string(c.Status), Why: c.Message, ToDo: c.Hint}
+		if c.Status == health.Failed {
+			f.Severity = severityError
+		}
+		out = append(out, f)
+	}
+	if len(out) == 0 {
+		out = append(out, finding{What: fmt.Sprintf("all %d work", len(r.Components))})
+	}
+	return out
+}
+
+func (d *doctor) connections(ctx context.Context) (out []finding) {
 	var projects struct {
 		Projects []api.Project `json:"projects"`
 	}
-	if err := ctl.call(ctx, "GET", "/api/v1/projects", nil, &projects); err != nil {
-		d.report("projects", err)
-		return
+	if err := d.ctl.call(ctx, "GET", "/api/v1/projects", nil, &projects); err != nil {
+		return []finding{troubleOf("", "the projects cannot be read", err)}
 	}
 	for _, p := range projects.Projects {
 		q := "?project=" + url.QueryEscape(p.ID)
 		var list struct {
 			Connections []api.Connection `json:"connections"`
 		}
-		if err := ctl.call(ctx, "GET", "/api/v1/connections"+q, nil, &list); err != nil {
-			d.report("connections of "+p.Name, err)
+		if err := d.ctl.call(ctx, "GET", "/api/v1/connections"+q, nil, &list); err != nil {
+			out = append(out, troubleOf("", "the connections of project "+p.Name+" cannot be read", err))
 			continue
 		}
 		for _, c := range list.Connections {
-			var out api.ConnectionResult
-			err := ctl.call(ctx, "POST", "/api/v1/connections/"+url.PathEscape(c.ID)+"/test"+q, nil, &out)
-			if err == nil && out.Test != nil && !out.Test.OK {
-				i := slices.IndexFunc(out.Test.Checks, func(c api.TestCheck) bool { return !c.OK })
-				err = event.NewError(event.CodeUpstream, out.Test.Checks[i].Message, out.Test.Checks[i].Hint, nil)
+			name := "connection " + c.Name + " of project " + p.Name + " (" + c.Host + ")"
+			var res api.ConnectionResult
+			err := d.ctl.call(ctx, "POST", "/api/v1/connections/"+url.PathEscape(c.ID)+"/test"+q, nil, &res)
+			if err == nil && res.Test != nil && !res.Test.OK {
+				i := slices.IndexFunc(res.Test.Checks, func(c api.TestCheck) bool { return !c.OK })
+				err = event.NewError(event.CodeUpstream, res.Test.Checks[i].Message, res.Test.Checks[i].Hint, nil)
 			}
-			d.report("connection "+c.Name+" of project "+p.Name+" ("+c.Host+")", err)
+			if err != nil {
+				out = append(out, troubleOf("", name+" does not work", err))
+				continue
+			}
+			out = append(out, finding{What: name + " works"})
 		}
 	}
+	return out
 }
 
 // upstreams sees whether providers answer at all: any status will do, since no
 // key is at hand.
-func (d *doctor) upstreams(ctx context.Context, c *config) {
+func (d *doctor) upstreams(ctx context.Context) (out []finding) {
 	client := &http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	all := c.upstreams()
+	all := d.c.upstreams()
 	known := gateway.Known()
 	for _, name := range []string{"openai", "anthropic", "openrouter"} {
 		if _, ok := all[name]; !ok {
@@ -158,8 +349,10 @@ func (d *doctor) upstreams(ctx context.Context, c *config) {
 			}
 		}
 		if err != nil {
-			err = event.NewError(event.CodeUpstream, "does not answer", "check the network, a firewall or proxy, and the base URL", err)
+			out = append(out, troubleOf("", name+" at "+u.BaseURL+" does not answer", event.NewError(event.CodeUpstream, "no answer", "check the network, a firewall or proxy, and the base URL", err)))
+			continue
 		}
-		d.report("provider "+name+" at "+u.BaseURL, err)
+		out = append(out, finding{What: name + " at " + u.BaseURL + " answers"})
 	}
+	return out
 }

@@ -8,9 +8,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/urfave/cli/v3"
@@ -61,19 +63,63 @@ func root() *cli.Command {
 			versionCommand(),
 		},
 	}
-	onUsageError(c)
+	strict(c)
 	return c
 }
 
-// onUsageError gives every command, however deep, the exit code of a wrong
-// setting for a wrong flag.
-func onUsageError(c *cli.Command) {
+// strict makes every command, however deep, refuse what it does not understand: a
+// wrong flag, a command that is none, too many arguments or too few.
+func strict(c *cli.Command) {
 	c.OnUsageError = func(_ context.Context, cmd *cli.Command, err error, _ bool) error {
-		return configError("the command line is not understood", "see "+cmd.FullName()+" --help", err)
+		return usageError(cmd, "the command line is not understood", err)
 	}
 	for _, sub := range c.Commands {
-		onUsageError(sub)
+		strict(sub)
 	}
+	action := c.Action
+	if action == nil {
+		c.Action = func(_ context.Context, cmd *cli.Command) error {
+			if cmd.Args().Len() == 0 {
+				return cli.ShowSubcommandHelp(cmd)
+			}
+			var names []string
+			for _, sub := range cmd.Commands {
+				names = append(names, sub.Name)
+			}
+			return configError(fmt.Sprintf("%s has no command %q", cmd.FullName(), cmd.Args().First()), didYouMean(cmd.Args().First(), names, "see "+cmd.FullName()+" --help"), nil)
+		}
+		return
+	}
+	least, most := arguments(c.ArgsUsage)
+	c.Action = func(ctx context.Context, cmd *cli.Command) error {
+		switch n := cmd.Args().Len(); {
+		case n < least:
+			return usageError(cmd, fmt.Sprintf("%s needs %s", cmd.FullName(), c.ArgsUsage), nil)
+		case n > most && most == 0:
+			return usageError(cmd, fmt.Sprintf("%s takes no arguments: there is %q", cmd.FullName(), cmd.Args().First()), nil)
+		case n > most:
+			return usageError(cmd, fmt.Sprintf("%s takes only %s: there is %q as well", cmd.FullName(), c.ArgsUsage, cmd.Args().Get(most)), nil)
+		}
+		return action(ctx, cmd)
+	}
+}
+
+// arguments reads how many arguments a command takes from how its help writes
+// them: "NAME", "[PROVIDER]", "[ID …]".
+func arguments(usage string) (least, most int) {
+	switch {
+	case usage == "":
+		return 0, 0
+	case strings.Contains(usage, "…"):
+		return 0, math.MaxInt
+	case strings.HasPrefix(usage, "[") && strings.HasSuffix(usage, "]"):
+		return 0, 1
+	}
+	return 1, 1
+}
+
+func usageError(cmd *cli.Command, message string, err error) error {
+	return configError(message, "see "+cmd.FullName()+" --help", err)
 }
 
 // printError writes an error for people: what happened, why, what to do.

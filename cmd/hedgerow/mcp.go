@@ -44,6 +44,7 @@ func (a *app) socketHandler(local http.Handler, tools *mcp.Server) http.Handler 
 	mux := http.NewServeMux()
 	mux.Handle("/", local)
 	mux.HandleFunc("POST /backup", a.backup)
+	mux.HandleFunc("GET /readyz", a.ready)
 	mux.HandleFunc("/mcp", func(w http.ResponseWriter, r *http.Request) {
 		name := r.URL.Query().Get("project")
 		if name == "" {
@@ -87,8 +88,11 @@ func mcpCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "mcp",
 		Usage: "offer hedgerow to an AI assistant: MCP tools on standard input and output",
-		Flags: []cli.Flag{dataFlag(c), projectFlag()},
+		Flags: c.subFlags(projectFlag()),
 		Action: func(ctx context.Context, cmd *cli.Command) error {
+			if err := c.loadSub(cmd); err != nil {
+				return err
+			}
 			b := &bridge{c: c, endpoint: "http://hedgerow/mcp" + projectQuery(cmd), idle: 500 * time.Millisecond}
 			defer b.close()
 			// A wrong folder or project is told at once, on the terminal, and

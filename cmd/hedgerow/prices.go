@@ -87,9 +87,12 @@ func (a *app) reloadPrices() error {
 
 func pricesCommand() *cli.Command {
 	c := new(config)
-	flags := func(more ...cli.Flag) []cli.Flag { return append([]cli.Flag{dataFlag(c), configFlag()}, more...) }
+	flags := c.subFlags
 	load := func(cmd *cli.Command) (*price.Table, error) {
-		if err := c.loadFile(fileOnlyFlags{cmd}); err != nil {
+		if err := c.loadSub(cmd); err != nil {
+			return nil, err
+		}
+		if err := c.requireData(); err != nil {
 			return nil, err
 		}
 		return loadPrices(c)
@@ -272,17 +275,4 @@ func dated(t time.Time) string {
 		return ""
 	}
 	return t.Format(time.DateOnly)
-}
-
-// fileOnlyFlags lets a command that has only some of the server's flags read the
-// server's configuration file: what it has no flag for it passes over.
-type fileOnlyFlags struct{ *cli.Command }
-
-func (f fileOnlyFlags) Set(name, value string) error {
-	for _, fl := range f.Flags {
-		if fl.Names()[0] == name {
-			return f.Command.Set(name, value)
-		}
-	}
-	return nil
 }

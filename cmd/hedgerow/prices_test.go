@@ -23,8 +23,18 @@ func prices(t *testing.T, args ...string) (string, error) {
 	return out.String(), err
 }
 
-func TestPricesListAndShow(t *testing.T) {
+// dataFolder is one on which hedgerow has been started.
+func dataFolder(t *testing.T) string {
+	t.Helper()
 	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, "journal"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+func TestPricesListAndShow(t *testing.T) {
+	dir := dataFolder(t)
 	cfg := filepath.Join(dir, "hedgerow.yaml")
 	if err := os.WriteFile(cfg, []byte("data: "+dir+"\nprices:\n  - {model: my-model, input: 0.9, output: 2.7, request: 0.01}\nazure_deployments: {prod-chat: gpt-4.1-mini}\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -67,7 +77,7 @@ func TestPricesListAndShow(t *testing.T) {
 }
 
 func TestPricesSync(t *testing.T) {
-	dir := t.TempDir()
+	dir := dataFolder(t)
 	from := filepath.Join(dir, "models.json")
 	list := `{"data": [{"id": "openai/gpt-4.1-mini", "pricing": {"prompt": "0.0000003", "completion": "0.0000016", "request": "0"}}, {"id": "vendor/new", "pricing": {"prompt": "0.000001", "completion": "0.000002"}}]}`
 	if err := os.WriteFile(from, []byte(list), 0o600); err != nil {

@@ -20,7 +20,7 @@ import (
 // projectCommand looks after projects, their keys and settings.
 func projectCommand() *cli.Command {
 	c := new(config)
-	common := func(more ...cli.Flag) []cli.Flag { return append([]cli.Flag{dataFlag(c), projectFlag()}, more...) }
+	common := func(more ...cli.Flag) []cli.Flag { return c.subFlags(append([]cli.Flag{projectFlag()}, more...)...) }
 	path := func(cmd *cli.Command, tail string) string {
 		return "/api/v1/projects/" + url.PathEscape(cmd.String("project")) + tail
 	}
@@ -29,9 +29,9 @@ func projectCommand() *cli.Command {
 		Usage: "list, create and set up projects, their keys and a provider's key kept for them",
 		Commands: []*cli.Command{
 			{
-				Name: "list", Usage: "show every project", Flags: []cli.Flag{dataFlag(c)},
+				Name: "list", Usage: "show every project", Flags: c.subFlags(),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
-					return c.withControl(ctx, func(ctl *control) error {
+					return c.withControl(ctx, cmd, func(ctl *control) error {
 						var out struct {
 							Projects []api.Project `json:"projects"`
 						}
@@ -49,9 +49,9 @@ func projectCommand() *cli.Command {
 				},
 			},
 			{
-				Name: "create", Usage: "create a project and print its token and first API key", ArgsUsage: "NAME", Flags: []cli.Flag{dataFlag(c)},
+				Name: "create", Usage: "create a project and print its token and first API key", ArgsUsage: "NAME", Flags: c.subFlags(),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
-					return c.withControl(ctx, func(ctl *control) error {
+					return c.withControl(ctx, cmd, func(ctl *control) error {
 						var out api.ProjectCreated
 						if err := ctl.call(ctx, "POST", "/api/v1/projects", api.ProjectInput{Name: ptr(cmd.Args().First())}, &out); err != nil {
 							return err
@@ -79,7 +79,7 @@ func projectCommand() *cli.Command {
 					setIf(cmd, "content-role", &in.ContentRole, func(name string) project.Role { return project.Role(cmd.String(name)) })
 					setIf(cmd, "content-days", &in.ContentDays, cmd.Int)
 					setIf(cmd, "metrics-days", &in.MetricsDays, cmd.Int)
-					return c.withControl(ctx, func(ctl *control) error {
+					return c.withControl(ctx, cmd, func(ctl *control) error {
 						var out struct {
 							Project api.Project `json:"project"`
 						}
@@ -94,7 +94,7 @@ func projectCommand() *cli.Command {
 			{
 				Name: "rotate-token", Usage: "replace the project token; the old one stops working at once", Flags: common(),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
-					return c.withControl(ctx, func(ctl *control) error {
+					return c.withControl(ctx, cmd, func(ctl *control) error {
 						var out struct {
 							Project api.Project `json:"project"`
 						}
@@ -109,7 +109,7 @@ func projectCommand() *cli.Command {
 			{
 				Name: "keys", Usage: "list the project's API keys", Flags: common(),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
-					return c.withControl(ctx, func(ctl *control) error {
+					return c.withControl(ctx, cmd, func(ctl *control) error {
 						var out struct {
 							Keys []api.APIKey `json:"keys"`
 						}
@@ -136,7 +136,7 @@ func projectCommand() *cli.Command {
 					if cmd.IsSet("scopes") {
 						in.Scopes = strings.Split(cmd.String("scopes"), ",")
 					}
-					return c.withControl(ctx, func(ctl *control) error {
+					return c.withControl(ctx, cmd, func(ctl *control) error {
 						var out struct {
 							Key api.APIKey `json:"key"`
 						}
@@ -151,7 +151,7 @@ func projectCommand() *cli.Command {
 			{
 				Name: "revoke-key", Usage: "revoke an API key", ArgsUsage: "ID", Flags: common(),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
-					return c.withControl(ctx, func(ctl *control) error {
+					return c.withControl(ctx, cmd, func(ctl *control) error {
 						return ctl.call(ctx, "DELETE", path(cmd, "/keys/"+url.PathEscape(cmd.Args().First())), nil, nil)
 					})
 				},
@@ -161,7 +161,7 @@ func projectCommand() *cli.Command {
 				Flags: common(&cli.BoolFlag{Name: "delete", Usage: "wipe the kept key instead"}),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
 					tail := "/provider-keys/" + url.PathEscape(cmd.Args().First())
-					return c.withControl(ctx, func(ctl *control) error {
+					return c.withControl(ctx, cmd, func(ctl *control) error {
 						if cmd.Bool("delete") {
 							return ctl.call(ctx, "DELETE", path(cmd, tail), nil, nil)
 						}
@@ -172,9 +172,9 @@ func projectCommand() *cli.Command {
 				},
 			},
 			{
-				Name: "sign-in-link", Usage: "print a one-time link that signs an administrator in", Flags: []cli.Flag{dataFlag(c)},
+				Name: "sign-in-link", Usage: "print a one-time link that signs an administrator in", Flags: c.subFlags(),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
-					return c.withControl(ctx, func(ctl *control) error {
+					return c.withControl(ctx, cmd, func(ctl *control) error {
 						var out api.SignInLink
 						if err := ctl.call(ctx, "POST", "/api/v1/sign-in-links", nil, &out); err != nil {
 							return err

@@ -16,8 +16,8 @@ import (
 func replayCommand() *cli.Command {
 	c := new(config)
 	flags := func(more ...cli.Flag) []cli.Flag {
-		return append([]cli.Flag{dataFlag(c), projectFlag(),
-			&cli.StringFlag{Name: "queue", Usage: "only this queue's: store, or posthog-…"}}, more...)
+		return c.subFlags(append([]cli.Flag{projectFlag(),
+			&cli.StringFlag{Name: "queue", Usage: "only this queue's: store, or posthog-…"}}, more...)...)
 	}
 	return &cli.Command{
 		Name:  "replay",
@@ -26,7 +26,7 @@ func replayCommand() *cli.Command {
 			{
 				Name: "list", Usage: "show dead letters with the reason", Flags: flags(&cli.IntFlag{Name: "limit", Value: 100, Usage: "at most this many"}),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
-					return c.withControl(ctx, func(ctl *control) error {
+					return c.withControl(ctx, cmd, func(ctl *control) error {
 						var out struct {
 							Dead []api.DeadLetter `json:"dead_letters"`
 						}
@@ -50,7 +50,7 @@ func replayCommand() *cli.Command {
 			{
 				Name: "run", Usage: "try dead letters again: those named by ID, or --all", ArgsUsage: "[ID …]", Flags: flags(&cli.BoolFlag{Name: "all", Usage: "every dead letter of the project"}),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
-					return c.withControl(ctx, func(ctl *control) error {
+					return c.withControl(ctx, cmd, func(ctl *control) error {
 						in := api.ReplayInput{IDs: cmd.Args().Slice(), Queue: cmd.String("queue"), All: cmd.Bool("all")}
 						var out struct {
 							Replayed int `json:"replayed"`

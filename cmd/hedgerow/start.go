@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
@@ -115,12 +114,6 @@ func startSimulated(ctx context.Context, cfg *config) (*app, error) {
 // prices over the folder's socket, no network and no sinks. Unlike a server it
 // does not wait for what is broken.
 func startOffline(ctx context.Context, cfg *config) (*app, error) {
-	cfg.SecretKey = os.Getenv("HEDGEROW_SECRET_KEY")
-	if cfg.JournalMaxBytes == "" {
-		// A subcommand knows the folder only: everything else has its default.
-		cfg.JournalMaxBytes, cfg.JournalSync, cfg.LogLevel, cfg.LogFormat, cfg.BufferBudget = "4GiB", "interval", "warn", "text", "256MiB"
-	}
-	cfg.AllowInsecurePostHog = cfg.AllowInsecurePostHog || os.Getenv("HEDGEROW_ALLOW_INSECURE_POSTHOG") == "1"
 	a := newApp(cfg)
 	for _, f := range []func(*app, context.Context) error{(*app).openFolder, (*app).openJournal, (*app).openSettings, (*app).openPrompts, (*app).openFirstProject, (*app).openChecks, (*app).openPrices, (*app).openStore, (*app).openExperiments, (*app).openPages} {
 		if err := f(a, ctx); err != nil {

@@ -45,7 +45,7 @@ func newSealCheck(s *sealer) sealCheck {
 func errWrongKey() error {
 	return event.NewError(event.CodeInvalid, "the settings are sealed with another secret key",
 		"start with the key used before: the earlier HEDGEROW_SECRET_KEY, or the key file restored from a backup. Nothing was changed. "+
-			"If that key is lost, the sealed keys are too: begin with an empty data folder", nil)
+			"If that key is lost, the sealed keys are too: begin with another data folder, and keep this one for its events", nil)
 }
 
 // openRing finds out whether key is the bucket's, and makes it so in a new one.

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// doctorOf runs hedgerow doctor on a folder and returns its findings.
+func doctorOf(t *testing.T, dir string, args ...string) (findings []finding, code int) {
+	t.Helper()
+	out, code := command(t, append([]string{"doctor", "--offline", "--json", "--listen", "127.0.0.1:0", "--data", dir}, args...)...)
+	var body struct {
+		Findings []finding
+	}
+	if err := json.NewDecoder(strings.NewReader(out)).Decode(&body); err != nil {
+		t.Fatalf("%v:\n%s", err, out)
+	}
+	for _, f := range body.Findings {
+		if advice := strings.ToLower(f.ToDo); strings.Contains(advice, "delete") || strings.Contains(advice, "remove") || strings.Contains(advice, "empty journal") {
+			t.Errorf("%s: %q tells people to delete something", f.Check, f.ToDo)
+		}
+		if f.Severity != severityOK && f.ToDo == "" && !f.Repaired {
+			t.Errorf("%s: %q does not say what to do", f.Check, f.What)
+		}
+	}
+	return body.Findings, code
+}
+
+// made is a data folder with a project in it.
+func made(t *testing.T) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "data")
+	c := &config{Data: dir, JournalMaxBytes: "1GiB", JournalSync: "interval", LogLevel: "error", LogFormat: "text", BufferBudget: "64MiB"}
+	a, err := startOffline(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.close(context.Background())
+	return dir
+}
+
+func of(findings []finding, check string, what ...string) (out []finding) {
+	for _, f := range findings {
+		if f.Check == check && f.Severity != severityOK && (len(what) == 0 || strings.Contains(f.What, what[0])) {
+			out = append(out, f)
+		}
+	}
+	return out
+}
+
+func TestDoctorIsContent(t *testing.T) {
+	dir := made(t)
+	findings, code := doctorOf(t, dir, "--repair")
+	if code != 0 {
+		t.Errorf("exit code %d: %+v", code, findings)
+	}
+	findings, code = doctorOf(t, dir)
+	if code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	for _, f := range findings {
+		if f.Severity == severityError {
+			t.Errorf("%+v", f)
+		}
+	}
+	if out, code := command(t, "doctor", "--offline", "--listen", "127.0.0.1:0", "--data", dir); code != 0 || !strings.Contains(out, "ok      secret key") {
+		t.Errorf("exit code %d:\n%s", code, out)
+	}
+}
+
+// Each kind of damage is found, and what can be mended is mended by --repair,
+// without anything being lost.
+func TestDoctorFindsAndMends(t *testing.T) {
+	write := func(t *testing.T, path, text string) {
+		t.Helper()
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, tt := range []struct {
+		name, check string
+		damage      func(t *testing.T, dir string)
+		what        string
+		severity    severity
+		mends       bool
+		kept        string // a file that must be there after the repair, with the damaged bytes
+	}{
+		{"torn prices", "prices", func(t *testing.T, dir string) { write(t, filepath.Join(dir, "prices.json"), `{"version":1,"rows":[{"mod`) },
+			"synced prices", severityWarning, true, "prices.json.damaged-*"},
+		{"damaged settings copy", "settings copies", func(t *testing.T, dir string) {
+			_ = os.Mkdir(filepath.Join(dir, "settings"), 0o700)
+			write(t, filepath.Join(dir, "settings", "other.json"), `{"records": {"a"`)
+		}, "is damaged", severityWarning, true, "settings/other.json.damaged-*"},
+		{"secret key others can read", "file modes", func(t *testing.T, dir string) {
+			if err := os.Chmod(filepath.Join(dir, "secret.key"), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}, "secret.key has mode 0644", severityError, true, "secret.key"},
+		{"store others can read", "file modes", func(t *testing.T, dir string) {
+			if err := os.Chmod(filepath.Join(dir, backupStore), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}, "hedgerow.duckdb has mode 0644", severityWarning, true, backupStore},
+		{"damaged secret key", "secret key", func(t *testing.T, dir string) { write(t, filepath.Join(dir, "secret.key"), "AAAA") },
+			"cannot be used", severityError, false, "secret.key"},
+		{"no secret key", "secret key", func(t *testing.T, dir string) {
+			_ = os.Mkdir(filepath.Join(dir, "settings"), 0o700)
+			write(t, filepath.Join(dir, "settings", "a.json"), `{"key":"s1.0011223344556677.AAAA"}`)
+			if err := os.Rename(filepath.Join(dir, "secret.key"), filepath.Join(dir, "..", "secret.key")); err != nil {
+				t.Fatal(err)
+			}
+		}, "is missing", severityError, false, ""},
+		{"store set aside", "store set aside", func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, "hedgerow.duckdb.damaged-20261130-021530"), "x")
+		}, "2026-11-30 02:15:30 UTC", severityWarning, false, "hedgerow.duckdb.damaged-20261130-021530"},
+		{"store cut off", "store file", func(t *testing.T, dir string) {
+			if err := os.Truncate(filepath.Join(dir, backupStore), 4096); err != nil {
+				t.Fatal(err)
+			}
+		}, "is damaged", severityError, true, ""},
+		{"damaged stream", "journal files", func(t *testing.T, dir string) {
+			metas, _ := filepath.Glob(filepath.Join(dir, "journal", "jetstream", "*", "streams", "*", "meta.inf"))
+			if len(metas) == 0 {
+				t.Fatal("no streams")
+			}
+			write(t, metas[0], `{"name":"K`)
+		}, "meta.inf is damaged", severityError, true, ""},
+		{"no journal", "journal files", func(t *testing.T, dir string) {
+			if err := os.Rename(filepath.Join(dir, "journal"), filepath.Join(dir, "..", "journal")); err != nil {
+				t.Fatal(err)
+			}
+		}, "is missing", severityError, false, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			dir := made(t)
+			tt.damage(t, dir)
+			before := contents(t, dir)
+			findings, code := doctorOf(t, dir)
+			list := of(findings, tt.check, tt.what)
+			if len(list) == 0 || !strings.Contains(list[0].What, tt.what) || list[0].Severity != tt.severity || list[0].Repairable != tt.mends || list[0].Repaired {
+				t.Fatalf("found %+v", list)
+			}
+			if (code != 0) != (tt.severity == severityError) {
+				t.Errorf("exit code %d", code)
+			}
+			if tt.severity == severityError {
+				for _, name := range before {
+					if _, err := os.Lstat(filepath.Join(dir, name)); err != nil && !strings.HasSuffix(name, ".wal") && !strings.HasSuffix(name, ".sock") {
+						t.Errorf("without --repair %s has gone", name)
+					}
+				}
+			}
+			if !tt.mends {
+				return
+			}
+			findings, _ = doctorOf(t, dir, "--repair")
+			if list = of(findings, tt.check, tt.what); len(list) == 0 || !list[0].Repaired {
+				t.Fatalf("not mended: %+v\nall: %+v", list, findings)
+			}
+			if tt.kept != "" {
+				if kept, _ := filepath.Glob(filepath.Join(dir, tt.kept)); len(kept) != 1 {
+					t.Errorf("%s is not there: %v", tt.kept, contents(t, dir))
+				}
+			}
+			if findings, _ = doctorOf(t, dir); len(of(findings, tt.check, tt.what)) > 0 && of(findings, tt.check, tt.what)[0].Severity == severityError {
+				t.Errorf("found again: %+v", of(findings, tt.check, tt.what))
+			}
+		})
+	}
+}
+
+// A wrong hedgerow.yaml is named with its line, and is exit code 2.
+func TestDoctorNamesAWrongSetting(t *testing.T) {
+	dir := made(t)
+	file := filepath.Join(t.TempDir(), "hedgerow.yaml")
+	for text, want := range map[string]string{"listen: 127.0.0.1:4100\nprices:\n  - {model: [\n": "not valid YAML", "listen: 1\njournal_sink: always\n": "line 2"} {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		findings, code := doctorOf(t, dir, "--config", file)
+		if list := of(findings, "configuration"); code != exitConfig || len(list) != 1 || !strings.Contains(list[0].Why, want) {
+			t.Errorf("%q: exit code %d, %+v", text, code, list)
+		}
+	}
+}
+
+// Too little free space is found before it stops the journal.
+func TestDoctorFindsAFullDisk(t *testing.T) {
+	dir := made(t)
+	findings, code := doctorOf(t, dir, "--min-free-disk", "100%")
+	if list := of(findings, "free disk"); len(list) != 1 {
+		t.Errorf("exit code %d: %+v", code, findings)
+	}
+}
