@@ -230,7 +230,7 @@ func (d *doctor) openFolder(ctx context.Context) {
 			continue
 		}
 		left := folderChecks[k].run(d, ctx)
-		if !slices.ContainsFunc(left, func(l finding) bool { return l.Severity == severityError && l.What == f.What }) {
+		if !slices.ContainsFunc(left, func(l finding) bool { return l.Severity != severityOK && l.What == f.What }) {
 			f.Repaired = true
 			if !d.json {
 				fmt.Fprintf(d.w, "MENDED  %s: %s\n", f.Check, f.What)

@@ -11,13 +11,14 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
-	"slices"
 	"strings"
 	"time"
 
+	"github.com/hedgerow/hedgerow/internal/bucket"
 	"github.com/hedgerow/hedgerow/internal/disk"
 	"github.com/hedgerow/hedgerow/internal/price"
 	"github.com/hedgerow/hedgerow/internal/project"
+	"github.com/hedgerow/hedgerow/internal/store"
 )
 
 // folderChecks look at the data folder and the machine without opening it. A
@@ -29,7 +30,7 @@ var folderChecks = []check{
 	{"settings copies", (*doctor).settingsCopies},
 	{"journal files", (*doctor).journalFiles},
 	{"store file", (*doctor).storeFile},
-	{"store set aside", (*doctor).setAside},
+	{"store incidents", (*doctor).setAside},
 	{"free disk", (*doctor).freeDisk},
 	{"open files", (*doctor).openFiles},
 }
@@ -119,9 +120,14 @@ func (d *doctor) secretKey(context.Context) []finding {
 func (d *doctor) sealedCopies() bool {
 	paths, _ := filepath.Glob(d.c.path("settings", "*.json"))
 	for _, p := range paths {
-		b, err := os.ReadFile(p)
-		if err == nil && (bytes.Contains(b, []byte(`"s1.`)) || bytes.Contains(b, []byte(`InMxL`)) || bytes.Contains(b, []byte(`czEu`)) || bytes.Contains(b, []byte(`JzMS4`))) {
-			return true // plainly, or at one of the three places that base64 has for it
+		records, err := bucket.ReadLastGood(p)
+		if err != nil {
+			continue // settings copies says it
+		}
+		for _, r := range records {
+			if bytes.Contains(r, []byte(`"s1.`)) {
+				return true
+			}
 		}
 	}
 	return false
@@ -155,10 +161,7 @@ func (d *doctor) settingsCopies(context.Context) (out []finding) {
 		return []finding{{Severity: severityWarning, What: "there are none yet", Why: "the settings are in the journal only", ToDo: "start hedgerow serve: it writes them", Repairable: !d.running}}
 	}
 	for _, path := range paths {
-		b, err := os.ReadFile(path)
-		if err == nil && !json.Valid(b) {
-			err = errors.New("it is cut off, or not JSON")
-		}
+		_, err := bucket.ReadLastGood(path)
 		if err == nil {
 			continue
 		}
@@ -226,7 +229,7 @@ func (d *doctor) storeFile(context.Context) []finding {
 	f, err := os.Open(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return []finding{{Severity: severityWarning, What: "there is no store yet", Why: "none was made, or it was removed", ToDo: "start hedgerow serve: it makes one and fills it with what the journal still holds"}}
+		return []finding{{Severity: severityWarning, What: "there is no store", Why: "none was made yet, or it was removed", Repairable: !d.running, ToDo: "start hedgerow serve: it makes one and fills it with what the journal still holds"}}
 	case err != nil:
 		return []finding{troubleOf("", path+" cannot be read", err)}
 	}
@@ -240,44 +243,29 @@ func (d *doctor) storeFile(context.Context) []finding {
 	if n < len(head) {
 		why = fmt.Sprintf("it has only %d bytes: it was cut off", n)
 	}
-	return []finding{{Severity: severityError, What: path + " is damaged", Why: why, Repairable: !d.running, repair: d.storeAside,
+	return []finding{{Severity: severityError, What: path + " is damaged", Why: why, Repairable: !d.running,
 		ToDo: "start hedgerow serve: it sets the file aside under a dated name, makes a new one and fills it with what the journal still holds; older events come back with hedgerow restore from a backup"}}
 }
 
-// storeAside puts a damaged store, with its log, under a dated name, as the store
-// does itself when it is opened.
-func (d *doctor) storeAside(context.Context) error {
-	path := d.c.path(backupStore)
-	stamp := ".damaged-" + time.Now().UTC().Format("20060102-150405")
-	if err := os.Rename(path, path+stamp); err != nil {
-		return err
-	}
-	if err := os.Rename(path+".wal", path+stamp+".wal"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-// setAside finds stores that were damaged earlier.
+// setAside finds what the store's file has suffered earlier: until somebody has
+// acknowledged it on the pages, it is a warning.
 func (d *doctor) setAside(context.Context) (out []finding) {
-	paths, err := filepath.Glob(d.c.path(backupStore + ".damaged-*"))
+	list, err := store.ReadIncidents(d.c.path(backupStore))
 	if err != nil {
-		return []finding{troubleOf("", "the files cannot be listed", err)}
+		return []finding{{Severity: severityWarning, What: "the list of what the store has suffered cannot be read", Why: err.Error(), ToDo: "nothing: it begins anew at the next start"}}
 	}
-	slices.Sort(paths)
-	for _, path := range paths {
-		if strings.HasSuffix(path, ".wal") {
-			continue
+	for _, i := range list {
+		f := finding{What: i.Message(), Why: i.Cause}
+		if !i.Acknowledged {
+			f.Severity, f.ToDo = severityWarning, "restore the last backup from before that time to another folder to see older events; the pages show how to acknowledge it"
+			if i.SetAside != "" {
+				f.ToDo += "; keep " + d.c.path(i.SetAside) + " until you are sure that you do not need it"
+			}
 		}
-		at := strings.TrimPrefix(path, d.c.path(backupStore)+".damaged-")
-		if t, err := time.Parse("20060102-150405", at[:min(len(at), 15)]); err == nil {
-			at = t.Format(time.DateTime) + " UTC"
-		}
-		out = append(out, finding{Severity: severityWarning, What: "a damaged store was set aside at " + at, Why: "the pages show the events since then, and those that the journal still held; older ones are only in " + path,
-			ToDo: "restore the last backup from before that time to another folder to see older events; keep the file until you are sure that you do not need it"})
+		out = append(out, f)
 	}
 	if len(out) == 0 {
-		out = append(out, finding{What: "none"})
+		out = append(out, finding{What: "nothing"})
 	}
 	return out
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -89,7 +90,9 @@ func TestDoctorFindsAndMends(t *testing.T) {
 		mends       bool
 		kept        string // a file that must be there after the repair, with the damaged bytes
 	}{
-		{"torn prices", "prices", func(t *testing.T, dir string) { write(t, filepath.Join(dir, "prices.json"), `{"version":1,"rows":[{"mod`) },
+		{"torn prices", "prices", func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, "prices.json"), `{"version":1,"rows":[{"mod`)
+		},
 			"synced prices", severityWarning, true, "prices.json.damaged-*"},
 		{"damaged settings copy", "settings copies", func(t *testing.T, dir string) {
 			_ = os.Mkdir(filepath.Join(dir, "settings"), 0o700)
@@ -100,28 +103,27 @@ func TestDoctorFindsAndMends(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "secret.key has mode 0644", severityError, true, "secret.key"},
-		{"store others can read", "file modes", func(t *testing.T, dir string) {
-			if err := os.Chmod(filepath.Join(dir, backupStore), 0o644); err != nil {
+		{"a file others can read", "file modes", func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, "prices.json.old"), "{}")
+			if err := os.Chmod(filepath.Join(dir, "prices.json.old"), 0o644); err != nil {
 				t.Fatal(err)
 			}
-		}, "hedgerow.duckdb has mode 0644", severityWarning, true, backupStore},
+		}, "prices.json.old has mode 0644", severityWarning, true, "prices.json.old"},
 		{"damaged secret key", "secret key", func(t *testing.T, dir string) { write(t, filepath.Join(dir, "secret.key"), "AAAA") },
 			"cannot be used", severityError, false, "secret.key"},
 		{"no secret key", "secret key", func(t *testing.T, dir string) {
-			_ = os.Mkdir(filepath.Join(dir, "settings"), 0o700)
-			write(t, filepath.Join(dir, "settings", "a.json"), `{"key":"s1.0011223344556677.AAAA"}`)
 			if err := os.Rename(filepath.Join(dir, "secret.key"), filepath.Join(dir, "..", "secret.key")); err != nil {
 				t.Fatal(err)
 			}
 		}, "is missing", severityError, false, ""},
-		{"store set aside", "store set aside", func(t *testing.T, dir string) {
-			write(t, filepath.Join(dir, "hedgerow.duckdb.damaged-20261130-021530"), "x")
-		}, "2026-11-30 02:15:30 UTC", severityWarning, false, "hedgerow.duckdb.damaged-20261130-021530"},
+		{"store set aside", "store incidents", func(t *testing.T, dir string) {
+			write(t, filepath.Join(dir, "store-incidents.json"), `{"created":"2026-11-01T00:00:00Z","incidents":[{"time":"2026-11-30T02:15:30Z","kind":"damaged","set_aside":"hedgerow.duckdb.damaged-20261130-021530","refilled":true}]}`)
+		}, "damaged at 2026-11-30 02:15:30 UTC", severityWarning, false, ""},
 		{"store cut off", "store file", func(t *testing.T, dir string) {
 			if err := os.Truncate(filepath.Join(dir, backupStore), 4096); err != nil {
 				t.Fatal(err)
 			}
-		}, "is damaged", severityError, true, ""},
+		}, "is damaged", severityError, true, backupStore + ".damaged-*"},
 		{"damaged stream", "journal files", func(t *testing.T, dir string) {
 			metas, _ := filepath.Glob(filepath.Join(dir, "journal", "jetstream", "*", "streams", "*", "meta.inf"))
 			if len(metas) == 0 {
@@ -129,14 +131,20 @@ func TestDoctorFindsAndMends(t *testing.T) {
 			}
 			write(t, metas[0], `{"name":"K`)
 		}, "meta.inf is damaged", severityError, true, ""},
+		{"no journal and no copies", "journal files", func(t *testing.T, dir string) {
+			if err := errors.Join(os.Rename(filepath.Join(dir, "journal"), filepath.Join(dir, "..", "journal")), os.Rename(filepath.Join(dir, "settings"), filepath.Join(dir, "..", "settings"))); err != nil {
+				t.Fatal(err)
+			}
+		}, "is missing", severityError, false, ""},
 		{"no journal", "journal files", func(t *testing.T, dir string) {
 			if err := os.Rename(filepath.Join(dir, "journal"), filepath.Join(dir, "..", "journal")); err != nil {
 				t.Fatal(err)
 			}
-		}, "is missing", severityError, false, ""},
+		}, "is missing", severityError, true, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := made(t)
+			projects, _ := command(t, "project", "list", "--data", dir)
 			tt.damage(t, dir)
 			before := contents(t, dir)
 			findings, code := doctorOf(t, dir)
@@ -165,6 +173,9 @@ func TestDoctorFindsAndMends(t *testing.T) {
 				if kept, _ := filepath.Glob(filepath.Join(dir, tt.kept)); len(kept) != 1 {
 					t.Errorf("%s is not there: %v", tt.kept, contents(t, dir))
 				}
+			}
+			if left, code := command(t, "project", "list", "--data", dir); code != 0 || left != projects {
+				t.Errorf("the projects were\n%s\nand are (exit code %d)\n%s", projects, code, left)
 			}
 			if findings, _ = doctorOf(t, dir); len(of(findings, tt.check, tt.what)) > 0 && of(findings, tt.check, tt.what)[0].Severity == severityError {
 				t.Errorf("found again: %+v", of(findings, tt.check, tt.what))
