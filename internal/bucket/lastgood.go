@@ -200,7 +200,7 @@ func writeLastGood(path string, l *lastGood) error {
 //   - all, where the bucket is another one and empty (the stream was lost);
 //   - what came after the bucket's end, where it is the same one and ends before
 //     the copy does (its tail was lost), removals too;
-//   - single records that the journal says it has lost.
+//   - single records that the journal says it has lost, and removals that it may have.
 //
 // A record that cannot be read in the bucket is shown as the copy has it.
 func (b *Bucket[S, V]) putBack(ctx context.Context, st *loaded[S], last *lastGood) error {
@@ -228,9 +228,9 @@ func (b *Bucket[S, V]) putBack(ctx context.Context, st *loaded[S], last *lastGoo
 	}
 	whole := !same && len(st.records) == 0 && len(st.bad) == 0
 	tail := same && last.Revision > info.State.LastSeq
-	lost := func(uint64) bool { return false }
-	if l, ok := b.kv.(interface{ LostRevision(revision uint64) bool }); ok {
-		lost = l.LostRevision
+	lost, damaged := func(uint64) bool { return false }, false
+	if l, ok := b.kv.(damageTeller); ok {
+		lost, damaged = l.LostRevision, l.Damaged()
 	}
 	n := 0
 	for _, r := range last.Records {
@@ -242,7 +242,7 @@ func (b *Bucket[S, V]) putBack(ctx context.Context, st *loaded[S], last *lastGoo
 				b.log.Warn("a record that cannot be read is shown as the last-good copy has it", "key", r.Key)
 			}
 			continue
-		case there && !(tail && have.Revision < r.Revision && r.Revision > info.State.LastSeq):
+		case there && (have.Revision >= r.Revision || !(tail && r.Revision > info.State.LastSeq) && !lost(r.Revision)):
 			continue
 		case !there && !whole && !(tail && r.Revision > info.State.LastSeq) && !lost(r.Revision):
 			continue // removed since, by whoever
@@ -266,8 +266,8 @@ func (b *Bucket[S, V]) putBack(ctx context.Context, st *loaded[S], last *lastGoo
 		st.records[r.Key] = record{r.Key, revision, r.Value}
 		st.revision = max(st.revision, revision)
 	}
-	if tail {
-		removed, err := b.removeAgain(ctx, st, last.byKey(), info.State.LastSeq)
+	if tail || damaged && same {
+		removed, err := b.removeAgain(ctx, st, last.byKey(), min(info.State.LastSeq, last.Revision))
 		if err != nil {
 			return err
 		}
@@ -279,7 +279,13 @@ func (b *Bucket[S, V]) putBack(ctx context.Context, st *loaded[S], last *lastGoo
 	return nil
 }
 
-// removeAgain removes what had been removed in the tail that the bucket has lost.
+// damageTeller is a bucket that knows what damage of its files has cost it.
+type damageTeller interface {
+	LostRevision(revision uint64) bool // there was a record of that revision
+	Damaged() bool                     // anything at all
+}
+
+// removeAgain removes what had been removed before, where the bucket has lost that.
 func (b *Bucket[S, V]) removeAgain(ctx context.Context, st *loaded[S], last map[string]record, end uint64) (int, error) {
 	n := 0
 	for key, have := range st.records {

@@ -379,3 +379,57 @@ func FuzzLastGood(f *testing.F) {
 		}
 	})
 }
+
+// Bytes of the bucket's files are overwritten, wherever: nothing is lost, and what
+// was removed stays so.
+func TestDamagedBucket(t *testing.T) {
+	t.Parallel()
+	template := t.TempDir()
+	j := openJournal(t, filepath.Join(template, "journal"))
+	b := openWith(t, kvOf(t, j), filepath.Join(template, "settings", "numbers.json"))
+	for i := range 20 {
+		create(t, b, fmt.Sprintf("k%02d", i), i)
+	}
+	for _, k := range []string{"k03", "k17", "k19"} {
+		if err := b.Remove(t.Context(), k); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := b.Change(t.Context(), "k05", func([]byte) (any, error) { return 500, nil }); err != nil {
+		t.Fatal(err)
+	}
+	want := b.View()
+	closing(t, b)
+	closeJournal(t, j)
+	for part := range 10 {
+		t.Run(fmt.Sprint(part), func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			if err := os.CopyFS(dir, os.DirFS(template)); err != nil {
+				t.Fatal(err)
+			}
+			block := filepath.Join(dir, "journal", "jetstream", "$G", "streams", "KV_numbers", "msgs", "1.blk")
+			raw, err := os.ReadFile(block)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := range 64 {
+				raw[(len(raw)-64)*part/9+i] ^= 0x55
+			}
+			if err := os.WriteFile(block, raw, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			j := openJournal(t, filepath.Join(dir, "journal"))
+			b := openWith(t, kvOf(t, j), filepath.Join(dir, "settings", "numbers.json"))
+			if took := time.Since(start); took > 10*time.Second {
+				t.Errorf("opened after %v", took)
+			}
+			sees(t, b, want)
+			create(t, b, "new", 1)
+			closing(t, b)
+			b = openWith(t, kvOf(t, j), "") // the bucket itself
+			sees(t, b, want+" new=1")
+		})
+	}
+}

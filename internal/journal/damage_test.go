@@ -2,6 +2,9 @@ package journal_test
 
 import (
 	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -186,48 +189,118 @@ func TestCursorAhead(t *testing.T) {
 	}
 }
 
-// TestHarmfulDamage damages what cannot be done without: the journal does not
-// open as if nothing had been there, and says what to do.
-func TestHarmfulDamage(t *testing.T) {
+// TestDescriptions damages what NATS needs to take a stream in: hedgerow makes it
+// anew, and all events and queues are there.
+func TestDescriptions(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		damage func(t *testing.T, dir string)
 	}{
-		{"StreamMetaGarbage", func(t *testing.T, dir string) { garbage(t, find(t, dir, "streams/EVENTS/meta.inf")) }},
-		{"StreamMetaMissing", func(t *testing.T, dir string) { remove(t, find(t, dir, "streams/EVENTS/meta.inf")) }},
-		{"StreamSumGarbage", func(t *testing.T, dir string) { garbage(t, find(t, dir, "streams/EVENTS/meta.sum")) }},
-		{"StreamSumMissing", func(t *testing.T, dir string) { remove(t, find(t, dir, "streams/EVENTS/meta.sum")) }},
+		{"Garbage", func(t *testing.T, dir string) { garbage(t, find(t, dir, "streams/EVENTS/meta.inf")) }},
+		{"Missing", func(t *testing.T, dir string) { remove(t, find(t, dir, "streams/EVENTS/meta.inf")) }},
+		{"SumGarbage", func(t *testing.T, dir string) { garbage(t, find(t, dir, "streams/EVENTS/meta.sum")) }},
+		{"SumMissing", func(t *testing.T, dir string) { remove(t, find(t, dir, "streams/EVENTS/meta.sum")) }},
+		{"Empty", func(t *testing.T, dir string) {
+			for _, f := range find(t, dir, "streams/EVENTS/meta.*") {
+				if err := os.Truncate(f, 0); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}},
+		{"DeadLetters", func(t *testing.T, dir string) { garbage(t, find(t, dir, "streams/DEAD/meta.inf")) }},
+		{"Settings", func(t *testing.T, dir string) { garbage(t, find(t, dir, "streams/KV_settings/meta.inf")) }},
+		{"FromTheFuture", func(t *testing.T, dir string) {
+			// What a newer version could leave: NATS takes it in and does not serve it.
+			rewriteMeta(t, find(t, dir, "streams/EVENTS/meta.inf")[0], func(m map[string]any) {
+				m["metadata"] = map[string]string{"_nats.req.level": "99"}
+			})
+		}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			dir, _ := makeJournal(t, 10, 100)
+			dir := t.TempDir()
+			j := open(t, journal.Config{Dir: dir})
+			q := mustQueue(t, j, "q", journal.QueueOptions{})
+			kv, err := j.KeyValue(t.Context(), "settings", 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := kv.PutString(t.Context(), "a", "b"); err != nil {
+				t.Fatal(err)
+			}
+			kill(t, j, q, 2, "p1")
+			var ids []string
+			for range 10 {
+				e := newEvent("p1", 1000)
+				mustAppend(t, j, e)
+				ids = append(ids, e.UUID)
+			}
+			closeJournal(t, j)
 			c.damage(t, dir)
-			before := tree(t, dir)
-			j, err := journal.Open(t.Context(), journal.Config{Dir: dir})
-			if err == nil {
-				defer closeJournal(t, j)
+
+			problems, err := journal.Check(t.Context(), dir)
+			if err != nil || len(problems) != 1 && c.name != "FromTheFuture" {
+				t.Errorf("problems %+v, %v", problems, err)
 			}
-			if err != nil || j.Health().Status != health.Failed {
-				t.Errorf("error %v, health %+v", err, j.Health())
+			var log syncBuffer
+			j = open(t, journal.Config{Dir: dir, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+			waitHealth(t, j, health.Degraded, 20*time.Second)
+			if h := j.Health(); !strings.Contains(h.Message, "made anew") || !strings.Contains(h.Hint, filepath.Join(dir, "damaged")) || strings.Contains(h.Hint, "move") {
+				t.Errorf("health %+v", h)
 			}
-			if after := tree(t, dir); !slices.Equal(after, before) {
-				t.Errorf("opening changed the folder:\n%v\n%v", before, after)
+			if n := lines(log.String(), "the journal was damaged"); n != 1 {
+				t.Errorf("%d lines in the log:\n%s", n, log.String())
+			}
+			e := newEvent("p1", 10)
+			mustAppend(t, j, e)
+			q = mustQueue(t, j, "q", journal.QueueOptions{})
+			got := drain(t, j, q)
+			for _, id := range append(ids, e.UUID) {
+				if got[id] != 1 {
+					t.Errorf("event %s came %d times", id, got[id])
+				}
+			}
+			if kv, err = j.KeyValue(t.Context(), "settings", 1); err != nil {
+				t.Fatal(err)
+			}
+			if v, err := kv.Get(t.Context(), "a"); err != nil || string(v.Value()) != "b" {
+				t.Errorf("setting %v, %v", v, err)
+			}
+			if n, err := j.DeadCounts(t.Context()); err != nil || n["q"] != 2 {
+				t.Errorf("%v dead letters, %v", n, err)
+			}
+			closeJournal(t, j)
+			// It is mended for good, and what was is kept.
+			j = open(t, journal.Config{Dir: dir})
+			if h := j.Health(); h.Status != health.OK {
+				t.Errorf("health at the next start %+v", h)
+			}
+			if problems, err := journal.Check(t.Context(), dir); err != nil || len(problems) != 1 || problems[0].Repairable || !strings.HasPrefix(problems[0].Where, filepath.Join(dir, "damaged")) {
+				t.Errorf("problems %+v, %v", problems, err)
 			}
 		})
 	}
 }
 
-// tree lists the block files below dir.
-func tree(t *testing.T, dir string) []string {
+// rewriteMeta changes a stream's description, with a checksum that fits.
+func rewriteMeta(t *testing.T, path string, f func(map[string]any)) {
 	t.Helper()
-	var out []string
-	filepath.WalkDir(dir, func(p string, d fs.DirEntry, err error) error {
-		if err == nil && filepath.Ext(p) == ".blk" {
-			out = append(out, p)
-		}
-		return nil
-	})
-	return out
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var m map[string]any
+	if err := json.Unmarshal(raw, &m); err != nil {
+		t.Fatal(err)
+	}
+	f(m)
+	if raw, err = json.Marshal(m); err != nil {
+		t.Fatal(err)
+	}
+	sum := journal.MetaSum(filepath.Base(filepath.Dir(path)), raw)
+	if err := errors.Join(os.WriteFile(path, raw, 0o600), os.WriteFile(strings.TrimSuffix(path, "inf")+"sum", []byte(sum), 0o600)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // syncBuffer is a log that is read while it is written.
@@ -248,40 +321,228 @@ func (b *syncBuffer) String() string {
 	return b.b.String()
 }
 
-// TestBrokenBlock flips bytes within a block, as a failing disk does: the events
-// around them are there, and the journal works on.
+// breakAt overwrites 64 bytes of a file at a share of its length.
+func breakAt(t *testing.T, path string, part, of int) {
+	t.Helper()
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 64)
+	at := st.Size() * int64(part) / int64(of)
+	if _, err := f.ReadAt(b, at); err != nil {
+		t.Fatal(err)
+	}
+	for i := range b {
+		b[i] ^= 0x55
+	}
+	if _, err := f.WriteAt(b, at); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestBrokenBlock flips bytes within a block, as a failing disk does: only the
+// event that they are of is lost, the one after it and all others are there, and
+// what was lost is told by its time.
 func TestBrokenBlock(t *testing.T) {
 	t.Parallel()
-	for _, index := range []bool{true, false} {
-		dir, ids := makeJournal(t, 40, 3000)
-		block := find(t, dir, "streams/EVENTS/msgs/*.blk")[0]
-		b, err := os.ReadFile(block)
-		if err != nil {
+	for _, c := range []struct {
+		name     string
+		part, of int
+		index    bool
+	}{
+		{"Middle", 3, 4, true},
+		{"MiddleWithoutIndex", 3, 4, false},
+		{"Beginning", 0, 4, true},
+		{"End", 39*40 + 20, 40 * 40, true}, // within the last event
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			dir, ids := makeJournal(t, 40, 3000)
+			block := find(t, dir, "streams/EVENTS/msgs/*.blk")[0]
+			breakAt(t, block, c.part, c.of)
+			if !c.index {
+				remove(t, find(t, dir, "streams/EVENTS/msgs/index.db"))
+			}
+			before := time.Now().UTC().Add(-time.Hour)
+			var log syncBuffer
+			j := open(t, journal.Config{Dir: dir, Logger: slog.New(slog.NewTextHandler(&log, nil)), Keep: time.Hour})
+			h := j.Health()
+			if h.Status != health.Degraded || !strings.Contains(h.Message, "EVENTS") || !strings.Contains(h.Message, "up to 1 records from ") || !strings.Contains(h.Hint, "damaged") {
+				t.Errorf("health %+v", h)
+			}
+			if s := log.String(); lines(s, "the journal was damaged") != 1 {
+				t.Errorf("the log says %s", s)
+			}
+			problems, err := journal.Check(t.Context(), dir)
+			if err != nil || len(problems) != 1 || problems[0].Repairable {
+				t.Errorf("problems %+v, %v", problems, err)
+			}
+			var damage journal.Damage
+			raw, err := os.ReadFile(filepath.Join(problems[0].Where, "damage.json"))
+			if err == nil {
+				err = json.Unmarshal(raw, &damage)
+			}
+			if err != nil || damage.Count() != 1 || c.name == "Middle" && (damage.Lost[0].After.Before(before) || damage.Lost[0].Before.Before(damage.Lost[0].After)) {
+				t.Errorf("damage %+v, %v", damage, err)
+			}
+			e := newEvent("p1", 10)
+			mustAppend(t, j, e)
+			seen := drain(t, j, mustQueue(t, j, "all", journal.QueueOptions{}))
+			lost := 0
+			for _, id := range append(ids, e.UUID) {
+				switch seen[id] {
+				case 0:
+					lost++
+				case 1:
+				default:
+					t.Errorf("event %s came %d times", id, seen[id])
+				}
+			}
+			if lost != 1 || seen[e.UUID] != 1 {
+				t.Errorf("%d events are lost", lost)
+			}
+			rest := drain(t, j, mustQueue(t, j, "q", journal.QueueOptions{}))
+			if n := len(rest); n != 20 && n != 21 || rest[ids[19]] != 0 || rest[e.UUID] != 1 {
+				t.Errorf("%d events came to the queue", n)
+			}
+			closeJournal(t, j)
+			j = open(t, journal.Config{Dir: dir})
+			if h := j.Health(); h.Status != health.OK {
+				t.Errorf("health at the next start %+v", h)
+			}
+		})
+	}
+}
+
+// TestBrokenFiles damages, cuts and removes every file of a journal, one after the
+// other: it opens within seconds, works, and loses no event whose bytes are there.
+func TestBrokenFiles(t *testing.T) {
+	t.Parallel()
+	template := t.TempDir()
+	j := open(t, journal.Config{Dir: template})
+	q := mustQueue(t, j, "q", journal.QueueOptions{})
+	kv, err := j.KeyValue(t.Context(), "settings", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range 20 {
+		if _, err := kv.PutString(t.Context(), fmt.Sprintf("k%d", i), strings.Repeat("v", 200)); err != nil {
 			t.Fatal(err)
 		}
-		for i := range 64 {
-			b[len(b)*3/4+i] ^= 0x55
-		}
-		if err := os.WriteFile(block, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if !index {
-			remove(t, find(t, dir, "streams/EVENTS/msgs/index.db"))
-		}
-		var log syncBuffer
-		j := open(t, journal.Config{Dir: dir, Logger: slog.New(slog.NewTextHandler(&log, nil))})
-		q := mustQueue(t, j, "q", journal.QueueOptions{})
-		e := newEvent("p1", 10)
+	}
+	kill(t, j, q, 3, "p1")
+	var ids []string
+	for range 30 {
+		e := newEvent("p1", 2000)
 		mustAppend(t, j, e)
-		seen := drain(t, j, q)
-		// NATS itself tells when it comes upon it later, we tell what it found at the start.
-		if s := log.String(); !strings.Contains(s, dir) || !strings.Contains(s, "corrupt record") && !strings.Contains(s, "the end of the journal could not be read") {
-			t.Errorf("index kept %v: the log says %s", index, s)
+		ids = append(ids, e.UUID)
+	}
+	closeJournal(t, j)
+	var files []string
+	filepath.WalkDir(template, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && d.Name() != "journal.lock" {
+			rel, _ := filepath.Rel(template, p)
+			files = append(files, rel)
 		}
-		t.Logf("index kept %v: %d of 20 events came", index, len(seen)-1)
-		if seen[e.UUID] != 1 || seen[ids[20]] != 1 || len(seen) < 9 {
-			t.Errorf("index kept %v: %d events came, the new one %d times", index, len(seen), seen[e.UUID])
+		return nil
+	})
+	if len(files) < 12 {
+		t.Fatalf("files %v", files)
+	}
+	for _, how := range []string{"break", "cut", "empty", "remove"} {
+		for _, rel := range files {
+			t.Run(how+"/"+strings.ReplaceAll(rel, "/", "_"), func(t *testing.T) {
+				t.Parallel()
+				dir := t.TempDir()
+				if err := os.CopyFS(dir, os.DirFS(template)); err != nil {
+					t.Fatal(err)
+				}
+				path := filepath.Join(dir, rel)
+				st, err := os.Stat(path)
+				if err != nil {
+					t.Fatal(err)
+				}
+				switch how {
+				case "break":
+					if st.Size() < 150 {
+						garbage(t, []string{path})
+					} else {
+						breakAt(t, path, 1, 2)
+					}
+				case "cut":
+					err = os.Truncate(path, st.Size()/2)
+				case "empty":
+					err = os.Truncate(path, 0)
+				case "remove":
+					err = os.Remove(path)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				start := time.Now()
+				j := open(t, journal.Config{Dir: dir})
+				for !j.Health().Working() {
+					if time.Since(start) > 20*time.Second {
+						t.Fatalf("it does not open: %+v", j.Health())
+					}
+					time.Sleep(10 * time.Millisecond)
+				}
+				e := newEvent("p1", 10)
+				mustAppend(t, j, e)
+				seen := drain(t, j, mustQueue(t, j, "all", journal.QueueOptions{}))
+				lost := 0
+				for _, id := range ids {
+					if seen[id] == 0 {
+						lost++
+					}
+				}
+				may := 0
+				if strings.Contains(rel, "EVENTS/msgs/") && strings.HasSuffix(rel, ".blk") {
+					may = map[string]int{"break": 1, "cut": 16, "empty": 30, "remove": 30}[how]
+					if h := j.Health(); h.Status != health.Degraded {
+						t.Errorf("%d events are lost and the health is %+v", lost, h)
+					}
+				}
+				if lost > may || seen[e.UUID] != 1 {
+					t.Errorf("%d events are lost, of the new one %d came", lost, seen[e.UUID])
+				}
+				// A bucket is there, whatever it lost, and takes changes.
+				kv, err := j.KeyValue(t.Context(), "settings", 1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				w, err := kv.WatchAll(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer w.Stop()
+				n := 0
+				for told := false; !told; {
+					select {
+					case e := <-w.Updates():
+						if told = e == nil; !told {
+							n++
+						}
+					case <-time.After(10 * time.Second):
+						t.Fatalf("the bucket is silent after %d records", n)
+					}
+				}
+				if n < 19 && !strings.Contains(rel, "KV_settings/msgs/1.blk") {
+					t.Errorf("%d settings are left", n)
+				}
+				if _, err := kv.PutString(t.Context(), "new", "v"); err != nil {
+					t.Error(err)
+				}
+				if _, err := j.DeadLetters(t.Context(), journal.DeadFilter{}); err != nil {
+					t.Error(err)
+				}
+			})
 		}
-		closeJournal(t, j)
 	}
 }

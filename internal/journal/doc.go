@@ -14,6 +14,9 @@
 //     gave up, with the reason.
 //   - janitor.go: how space comes back.
 //   - [Journal.KeyValue]: the bucket in which internal/project keeps settings.
+//   - [Journal.Health], supervise.go, life.go: how the store is started again when
+//     it fails; memory.go: what this process remembers meanwhile.
+//   - [Check], [Repair], [Damage], damage.go, blocks.go: damaged files.
 //   - metrics.go: hedgerow_journal_… for Prometheus.
 //
 // # On the wire

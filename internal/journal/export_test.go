@@ -25,6 +25,7 @@ var (
 	SubjectProject = subjectProject
 	SplitBatch     = splitBatch
 	BatchLen       = batchLen
+	MetaSum        = metaSum
 )
 
 // PublishBatch puts one message of these frames into the journal.
@@ -49,4 +50,42 @@ func (j *Journal) Waiting(ctx context.Context, queue string) int {
 		return -1
 	}
 	return c.CachedInfo().NumWaiting
+}
+
+// MakeBlock is a block of these messages, as JetStream writes it.
+func MakeBlock(stream string, index int, subject string, bodies ...string) []byte {
+	r, err := newBlockReader(stream, index, nil)
+	if err != nil {
+		panic(err)
+	}
+	var out []byte
+	for i, b := range bodies {
+		head := binary.LittleEndian.AppendUint32(nil, uint32(recordHead+len(subject)+len(b)+recordSum))
+		head = binary.LittleEndian.AppendUint64(head, uint64(i+1))
+		head = binary.LittleEndian.AppendUint64(head, uint64(i))
+		head = binary.LittleEndian.AppendUint16(head, uint16(len(subject)))
+		r.sum.Reset()
+		r.sum.Write(head[4:20])
+		r.sum.Write([]byte(subject + b))
+		out = append(append(append(append(out, head...), subject...), b...), r.sum.Sum(nil)...)
+	}
+	return out
+}
+
+// ReadBlock returns how many bytes of a block can be read, and how many cannot.
+func ReadBlock(stream string, index int, raw []byte) (read, bad int) {
+	r, err := newBlockReader(stream, index, raw)
+	if err != nil {
+		panic(err)
+	}
+	end := 0
+	bad, _ = r.read(func(rec blockRecord) {
+		if rec.from < end || rec.to > len(raw) {
+			panic("a record that is not in its place")
+		}
+		end = rec.to
+		read += rec.to - rec.from
+		readHeaders(rec.headers)
+	})
+	return read, bad
 }

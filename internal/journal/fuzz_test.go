@@ -3,6 +3,7 @@ package journal_test
 import (
 	"bytes"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -118,6 +119,29 @@ func FuzzToken(f *testing.F) {
 			if journal.SubjectQueue(s) != queue || journal.SubjectProject(s) != project || strings.Count(s, ".") != 2 || strings.ContainsAny(s, "*> \t\r\n/\\") {
 				t.Errorf("subject %q", s)
 			}
+		}
+	})
+}
+
+// FuzzBlock reads blocks that are damaged in any way: what it returns is whole,
+// lies in the block, in order, and what is not returned is counted.
+func FuzzBlock(f *testing.F) {
+	block := journal.MakeBlock("EVENTS", 1, "events.p1", "one", "two", "three")
+	f.Add(block, 0, byte(0))
+	f.Add(block, len(block)/2, byte(0xff))
+	f.Add(block[:len(block)-3], 3, byte(1))
+	f.Add([]byte("\x00\x00\x00\x00"), 0, byte(7))
+	f.Fuzz(func(t *testing.T, raw []byte, at int, flip byte) {
+		if len(raw) > 1<<16 {
+			return
+		}
+		raw = slices.Clone(raw)
+		if len(raw) > 0 {
+			raw[((at%len(raw))+len(raw))%len(raw)] ^= flip
+		}
+		read, bad := journal.ReadBlock("EVENTS", 1, raw)
+		if read+bad != len(raw) {
+			t.Errorf("%d bytes read and %d not, of %d", read, bad, len(raw))
 		}
 	})
 }

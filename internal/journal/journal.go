@@ -74,10 +74,10 @@ type Journal struct {
 	c   Config
 	log *slog.Logger
 
-	now      atomic.Pointer[life] // the store at work; nil while there is none
-	standing standing
-	lock     *os.File // of the folder; nil with NATSURL, and until it could be had. Of the supervisor, then of close
-	began    time.Time
+	now       atomic.Pointer[life] // the store at work; nil while there is none
+	standing  standing
+	lock      *os.File // of the folder; nil with NATSURL, and until it could be had. Of the supervisor, then of close
+	inspected bool     // its files were looked at for damage. Of the supervisor
 
 	inFlight *semaphore.Weighted
 	frames   sync.Pool // *[]byte
@@ -91,6 +91,7 @@ type Journal struct {
 	appends    sync.WaitGroup   // Add under mu while closing has not ended
 	opened     map[string]*life // the last in which a queue was opened
 	queues     map[string]*Queue
+	damage     []Damage        // all that was ever found and is still told of in the folder
 	unreadable map[string]bool // queues whose cursor could not be read; see unrecoveredQueues
 
 	partsMu sync.Mutex
@@ -130,7 +131,6 @@ func Open(ctx context.Context, c Config) (*Journal, error) {
 	j := &Journal{
 		c:           c,
 		log:         c.Logger,
-		began:       c.Now(),
 		inFlight:    semaphore.NewWeighted(maxInFlight),
 		kick:        make(chan struct{}, 1),
 		nudge:       make(chan struct{}, 1),

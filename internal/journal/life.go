@@ -31,8 +31,9 @@ type life struct {
 	over context.Context
 	end  context.CancelFunc
 
-	broken chan error // gets the first reason to end it
-	watch  sync.WaitGroup
+	broken   chan error    // gets the first reason to end it
+	salvaged chan struct{} // closed when what can be read of damaged streams is back
+	watch    sync.WaitGroup
 }
 
 // up returns the store at work, or why there is none.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -544,119 +543,6 @@ func decodeEvent(subject string, frame []byte) (*event.Event, error) {
 // and dead.<queue>.<project>.
 func subjectProject(subject string) string {
 	return subject[strings.LastIndexByte(subject, '.')+1:]
-}
-
-// acker ends one delivery.
-type acker struct {
-	q   *Queue
-	msg jetstream.Msg
-	key partKey
-}
-
-// The answers to a delivery, as JetStream has them.
-const (
-	wordAck  = "+ACK"
-	wordNak  = "-NAK"
-	wordMore = "+WPI"
-)
-
-// respond tells the store what became of the delivery, in whatever life it was
-// made.
-func (a *acker) respond(word string) error {
-	l, err := a.q.j.up()
-	if err != nil {
-		return err
-	}
-	return l.lost(l.ctl.Publish(a.msg.Reply(), []byte(word)))
-}
-
-// unheard tells whether an answer could not be given since the journal does not
-// work at present. The event then comes again.
-func unheard(err error) bool { return err != nil && event.AsError(err).Code == event.CodeUnavailable }
-
-func (a *acker) Ack() error {
-	switch err := a.respond(wordAck); {
-	case unheard(err) && a.q.j.closing.Err() == nil:
-		a.q.j.remember(a.key)
-		return nil
-	case err != nil:
-		return fmt.Errorf("ack: %w", err)
-	}
-	a.acked()
-	return nil
-}
-
-func (a *acker) acked() {
-	reply := a.msg.Reply()
-	a.q.lastAck.Store(&reply)
-	a.q.j.acknowledged(a.key)
-}
-
-// endAgain acknowledges what had ended before: only that it did was not heard.
-func (a *acker) endAgain() {
-	if err := a.respond(wordAck); err != nil {
-		if !unheard(err) {
-			a.q.j.log.Warn("acknowledge a message that has ended", "queue", a.q.name, "err", err)
-		}
-		return
-	}
-	a.acked()
-	a.q.j.forgetParts(a.key)
-}
-
-// settleAcks waits until the server has worked off the acknowledgements that were
-// sent: it takes them from its connection into a list, which a stop leaves. It
-// works that off in order, and answers "in progress" even for what has ended.
-func (j *Journal) settleAcks(ctx context.Context, l *life) error {
-	j.mu.Lock()
-	queues := maps.Clone(j.queues)
-	j.mu.Unlock()
-	for name, q := range queues {
-		last := q.lastAck.Load()
-		if last == nil {
-			continue
-		}
-		if _, err := l.ctl.RequestWithContext(ctx, *last, []byte(wordMore)); err != nil && !errors.Is(err, nats.ErrNoResponders) { // none: the queue is gone
-			return fmt.Errorf("acknowledgements of queue %s: %w", name, err)
-		}
-	}
-	return nil
-}
-
-func (a *acker) Retry(after time.Duration) error {
-	word := wordNak
-	if after > 0 {
-		word = fmt.Sprintf(`%s {"delay": %d}`, wordNak, after.Nanoseconds())
-	}
-	err := a.respond(word)
-	a.q.j.handedBack(a.key)
-	if err != nil && !unheard(err) {
-		return fmt.Errorf("retry: %w", err)
-	}
-	return nil
-}
-
-func (a *acker) Extend() error {
-	if err := a.respond(wordMore); err != nil && !unheard(err) {
-		return fmt.Errorf("extend: %w", err)
-	}
-	return nil
-}
-
-func (a *acker) Dead(reason string) error {
-	if err := a.q.j.bury(a.q.name, a.msg, a.msg.Data(), "", reason); err != nil {
-		return err
-	}
-	return a.Ack()
-}
-
-// unreadable keeps what will never be readable where people look.
-func (a *acker) unreadable(why error) { a.logUnreadable(a.Dead(why.Error())) }
-
-func (a *acker) logUnreadable(err error) {
-	if err != nil {
-		a.q.j.log.Error("dead-letter an unreadable event", "queue", a.q.name, "err", err)
-	}
 }
 
 // QueueInfo tells how a queue stands.

@@ -2,9 +2,11 @@ package journal
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -104,11 +106,14 @@ func (e *embedded) checkRecovered(ctx context.Context, js jetstream.JetStream) e
 			continue
 		}
 		path := filepath.Join(root, d.Name())
-		if !errors.Is(err, jetstream.ErrStreamNotFound) {
-			return fmt.Errorf("open stream %s: %w", d.Name(), err)
-		}
 		if err := e.log.passingError(); err != nil {
 			return err
+		}
+		if !errors.Is(err, jetstream.ErrStreamNotFound) {
+			if api := (*jetstream.APIError)(nil); errors.As(err, &api) && api.Code != http.StatusServiceUnavailable {
+				return &skippedError{d.Name(), errors.Join(err, e.log.lastError())} // it is "offline"
+			}
+			return fmt.Errorf("open stream %s: %w", d.Name(), err)
 		}
 		if hasMessages(path) {
 			return &skippedError{d.Name(), e.log.lastError()}
@@ -160,9 +165,20 @@ func (e *embedded) unrecoveredQueues(known map[string]bool) map[string]bool {
 	return lost
 }
 
+func (e *embedded) queuesDir() string { return queuesDir(e.dir) }
+
 // queuesDir is where JetStream keeps the queues' cursors.
-func (e *embedded) queuesDir() string {
-	return filepath.Join(streamsDir(e.dir), streamEvents, "obs")
+func queuesDir(dir string) string { return filepath.Join(streamsDir(dir), streamEvents, "obs") }
+
+// readableQueue tells whether JetStream takes in the queue whose folder that is.
+func readableQueue(folder string) bool {
+	raw, err := os.ReadFile(filepath.Join(folder, server.JetStreamMetaFile))
+	if err != nil {
+		return false
+	}
+	_, err = os.Stat(filepath.Join(folder, server.JetStreamMetaFileSum))
+	var info server.FileConsumerInfo
+	return err == nil && json.Unmarshal(raw, &info) == nil
 }
 
 func (e *embedded) stop() {

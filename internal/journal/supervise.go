@@ -37,8 +37,14 @@ func (j *Journal) supervise(tried chan<- struct{}) {
 	room := int64(0) // that the disk must have for another start
 	wait := restartFirst
 	restarts := 0
+	skipped := make(map[string]int) // streams, by how often in a row the server did not take them in
 	for j.closing.Err() == nil {
-		l, err := j.begin(first, room)
+		l, err := j.begin(first, room, skipped)
+		if skip := (*skippedError)(nil); errors.As(err, &skip) {
+			skipped[skip.stream]++
+		} else {
+			clear(skipped)
+		}
 		if err == nil {
 			j.now.Store(l)
 			since, failed := j.standing.work(j.c.Now(), restarts)
@@ -110,14 +116,27 @@ func (j *Journal) stop(l *life) {
 }
 
 // begin starts a life.
-func (j *Journal) begin(first bool, room int64) (*life, error) {
+func (j *Journal) begin(first bool, room int64, skipped map[string]int) (*life, error) {
 	ctx := j.closing
-	l := &life{j: j, broken: make(chan error, 1)}
+	l := &life{j: j, broken: make(chan error, 1), salvaged: make(chan struct{})}
 	l.over, l.end = context.WithCancel(context.Background())
 	if j.c.NATSURL == "" {
 		if err := j.readyFolder(ctx, first, room); err != nil {
 			l.end()
 			return nil, err
+		}
+		if first || len(skipped) > 0 || !j.inspected {
+			aside := ""
+			for name, n := range skipped {
+				if n > 1 {
+					aside = name
+				}
+			}
+			if err := j.step(ctx, "look for damage", startWait, func(ctx context.Context) error { return j.inspect(ctx, aside) }); err != nil {
+				l.end()
+				return nil, err
+			}
+			j.inspected = true
 		}
 		err := j.step(ctx, "start the store and read its last blocks", startWait, func(ctx context.Context) (err error) {
 			l.srv, err = startEmbedded(ctx, j.c, l.breakOff)
@@ -140,6 +159,10 @@ func (j *Journal) begin(first bool, room int64) (*life, error) {
 	}
 	if l.srv != nil {
 		l.watch.Go(l.probe)
+		l.watch.Go(func() {
+			defer close(l.salvaged)
+			l.salvage()
+		})
 	}
 	return l, nil
 }
