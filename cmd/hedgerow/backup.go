@@ -100,6 +100,7 @@ func (a *app) backup(w http.ResponseWriter, r *http.Request) {
 		api.WriteError(w, event.Invalid("the backup's folder is not an absolute path", "use hedgerow backup"))
 		return
 	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, 1<<16)) // to the end, so that a client that goes away is noticed
 	out, err := a.backUp(r.Context(), in.Folder)
 	if err != nil {
 		api.WriteError(w, err)

@@ -22,15 +22,20 @@ const settingsBucket = "hedgerow"
 // promptsBucket is the key-value bucket of internal/prompt.
 const promptsBucket = "prompts"
 
+// journalKeep is how long the journal keeps what every sink has, within a quarter
+// of its bound.
+const journalKeep = 24 * time.Hour
+
 func (a *app) openJournal(ctx context.Context) error {
 	if err := a.openFolder(ctx); err != nil { // once more: its disk may have been full
 		return err
 	}
+	maxBytes := mustSize(a.cfg.JournalMaxBytes)
 	j, err := journal.Open(ctx, journal.Config{
-		Dir: a.cfg.path("journal"), NATSURL: a.cfg.NATSURL, MaxBytes: mustSize(a.cfg.JournalMaxBytes),
-		// New queues begin with the next event, so that what every sink has would
-		// only cost disk and memory.
-		Keep:       -1,
+		Dir: a.cfg.path("journal"), NATSURL: a.cfg.NATSURL, MaxBytes: maxBytes,
+		// What a store is filled from that was damaged or deleted. It costs this much
+		// disk, and goes first where the journal gets full.
+		Keep: journalKeep, KeepBytes: maxBytes / 4,
 		SyncAlways: a.cfg.JournalSync == "always", SyncInterval: a.cfg.JournalSyncInterval,
 		Logger: a.log.With("part", "journal"), Registerer: a.metrics,
 	})
@@ -156,7 +161,11 @@ func (a *app) openStore(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		s, err := store.OpenDuckDB(ctx, store.Config{Path: a.cfg.path("hedgerow.duckdb"), MemoryBytes: memory, Logger: a.log.With("part", "store"), Registerer: a.metrics})
+		c := store.Config{Path: a.cfg.path("hedgerow.duckdb"), MemoryBytes: memory, Logger: a.log.With("part", "store"), Registerer: a.metrics}
+		if a.listener != nil && a.cfg.has(roleSinks) {
+			c.Refill = func(ctx context.Context) (time.Time, error) { return a.journal.Rewind(ctx, storeQueue) }
+		}
+		s, err := store.OpenDuckDB(ctx, c)
 		if err != nil {
 			return dataError(err)
 		}

@@ -26,6 +26,7 @@ var version = ""
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
+	privateFiles()
 	os.Exit(run(ctx, os.Args))
 }
 

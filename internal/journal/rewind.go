@@ -1,0 +1,65 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// Rewind has a queue begin again with the oldest event that the journal still has,
+// whatever it has acknowledged: its sink has lost what it had. It returns when that
+// event was appended, or zero where the journal has none. A queue that does not
+// exist begins as it does when it is made. What the queue's sink has in hand comes
+// again, too.
+func (j *Journal) Rewind(ctx context.Context, name string) (from time.Time, err error) {
+	if !validToken(name) {
+		return from, noQueue(name)
+	}
+	l, err := j.up()
+	if err != nil {
+		return from, err
+	}
+	j.mu.Lock()
+	q := j.queues[name]
+	j.mu.Unlock()
+	if q != nil { // nobody is to open it meanwhile
+		q.opening.Lock()
+		defer q.opening.Unlock()
+	}
+	si, err := l.events.Info(ctx)
+	if err != nil {
+		return from, fmt.Errorf("rewind queue %s: %w", name, l.lost(err))
+	}
+	cons, err := l.events.Consumer(ctx, name)
+	if err == nil {
+		err = l.resetQueue(ctx, cons.CachedInfo(), max(1, si.State.FirstSeq))
+	}
+	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return from, fmt.Errorf("rewind queue %s: %w", name, l.lost(err))
+	}
+	if q != nil {
+		q.mu.Lock()
+		q.held = nil
+		q.mu.Unlock()
+	}
+	j.forgetAcks(name)
+	if si.State.Msgs > 0 {
+		from = si.State.FirstTime
+	}
+	return from, nil
+}
+
+// forgetAcks forgets which of a queue's events have ended.
+func (j *Journal) forgetAcks(name string) {
+	j.forgetQueue(name)
+	j.partsMu.Lock()
+	defer j.partsMu.Unlock()
+	of := func(key partKey) bool { return key.queue == name }
+	maps.DeleteFunc(j.ended, func(key partKey, _ bool) bool { return of(key) })
+	maps.DeleteFunc(j.out, func(key partKey, _ *life) bool { return of(key) })
+	delete(j.recent, name)
+}
