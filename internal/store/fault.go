@@ -101,7 +101,8 @@ func faultOf(path string, err error) fault {
 		strings.Contains(s, "not a valid DuckDB database file"),
 		strings.Contains(s, "Could not read enough bytes from file \""+path+"\""):
 		return faultDamaged
-	case errors.Is(err, errLog), strings.Contains(s, "Corrupt WAL file"), strings.Contains(s, "Failure while replaying WAL file"):
+	case errors.Is(err, errLog), strings.Contains(s, "Corrupt WAL file"), strings.Contains(s, "Failure while replaying WAL file"),
+		strings.Contains(s, "This WAL was created for"), strings.Contains(s, "WAL does not match database file"):
 		return faultLog
 	case strings.Contains(s, "Failed to deserialize"), strings.Contains(s, "Serialization Error"):
 		return faultDamaged

@@ -42,7 +42,7 @@ func (i *Incident) Message() string {
 	case IncidentLog:
 		fmt.Fprintf(&b, "the log of the store's last writes was damaged at %s, set aside as %s", at, i.SetAside)
 	case IncidentDeleted:
-		fmt.Fprintf(&b, "the store's file was deleted or replaced before %s, made anew", at)
+		fmt.Fprintf(&b, "the store's file was found deleted or replaced at %s", at)
 	default:
 		fmt.Fprintf(&b, "the store was damaged at %s, set aside as %s", at, i.SetAside)
 	}
@@ -199,7 +199,7 @@ func (d *DuckDB) refill(ctx context.Context) {
 	}
 	due := s.list.Refill && d.c.Refill != nil
 	s.mu.Unlock()
-	if !due {
+	if !due || d.current() == nil { // what the sink still writes to a broken engine would be missing
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)

@@ -244,7 +244,11 @@ var errGone = errors.New("the store's file was deleted or replaced while it was 
 // other users may read it, which the engine leaves to the process.
 func (d *DuckDB) watch(e *engine) {
 	switch info, err := os.Stat(d.c.Path); {
-	case errors.Is(err, fs.ErrNotExist), err == nil && !os.SameFile(info, e.file):
+	case errors.Is(err, fs.ErrNotExist):
+		d.fail(e, errGone)
+		return
+	case err == nil && !os.SameFile(info, e.file): // by one that may lack what this one has
+		d.incidents.add(Incident{Time: d.c.Now().UTC(), Kind: IncidentDeleted})
 		d.fail(e, errGone)
 		return
 	case err != nil:
