@@ -95,8 +95,9 @@ type Event struct {
 	OutputCategory    string                     `json:"output_category"`
 	Properties        map[string]json.RawMessage `json:"properties"`
 	Private           bool                       `json:"private"`
-	ContentState      string                     `json:"content_state"`     // ContentKept …
-	Content           *Content                   `json:"content,omitempty"` // only where it was asked for
+	LeftOut           bool                       `json:"left_out,omitempty"` // in a trace: properties and other long values, which the event alone has
+	ContentState      string                     `json:"content_state"`      // ContentKept …
+	Content           *Content                   `json:"content,omitempty"`  // only where it was asked for
 }
 
 // IsCall reports whether the event is a call of a model.

@@ -51,7 +51,8 @@ type EventsPage struct {
 	Next   string   `json:"next_cursor"` // "" on the last page
 }
 
-// Events lists events, without content.
+// Events lists events, without content. A page has fewer than the limit where they
+// are large: see maxPageBytes.
 func (r *Reader) Events(ctx context.Context, q EventsQuery) (*EventsPage, error) {
 	switch {
 	case q.Limit < 0 || q.Limit > MaxLimit:
@@ -73,15 +74,26 @@ func (r *Reader) Events(ctx context.Context, q EventsQuery) (*EventsPage, error)
 	if err != nil {
 		return nil, err
 	}
-	rows, err := r.page(ctx, from, w, q.Limit+1)
+	found, err := r.find(ctx, from, w, "ts", "DESC", q.Limit+1)
 	if err != nil {
 		return nil, err
 	}
 	page := &EventsPage{Events: []*Event{}}
-	if len(rows) > q.Limit {
-		rows = rows[:q.Limit]
-		last := rows[q.Limit-1].Event
-		page.Next = cursor{last.Timestamp, uuid.MustParse(last.UUID)}.String()
+	shown, err := r.fitting(ctx, found, q.Limit)
+	if err != nil {
+		return nil, err
+	}
+	if len(shown) < len(found) {
+		last := shown[len(shown)-1]
+		id, err := uuid.Parse(last.id)
+		if err != nil {
+			return nil, err
+		}
+		page.Next = cursor{last.ts.UTC(), id}.String()
+	}
+	rows, err := r.whole(ctx, shown, store.EventColumns(""))
+	if err != nil {
+		return nil, err
 	}
 	if page.Events, err = r.views(ctx, rows); err != nil {
 		return nil, err
@@ -150,35 +162,20 @@ func (r *Reader) sorted(ctx context.Context, q EventsQuery, w *where) (*EventsPa
 	if err != nil {
 		return page, err
 	}
-	if len(found) > q.Limit {
-		found = found[:q.Limit]
-		last := found[q.Limit-1]
+	shown, err := r.fitting(ctx, found, q.Limit)
+	if err != nil {
+		return nil, err
+	}
+	if len(shown) < len(found) {
+		last := shown[len(shown)-1]
 		page.Next = mark{string(q.Sort), last.value, last.id}.String()
 	}
-	rows, err := r.whole(ctx, found)
+	rows, err := r.whole(ctx, shown, store.EventColumns(""))
 	if err != nil {
 		return nil, err
 	}
 	page.Events, err = r.views(ctx, rows)
 	return page, err
-}
-
-// page reads the newest rows that meet w.
-func (r *Reader) page(ctx context.Context, from table, w *where, limit int) ([]*store.Row, error) {
-	found, err := r.find(ctx, from, w, "ts", "DESC", limit)
-	if err != nil {
-		return nil, err
-	}
-	return r.whole(ctx, found)
-}
-
-// earliest reads the first rows that meet w, in order of time.
-func (r *Reader) earliest(ctx context.Context, from table, w *where, limit int) ([]*store.Row, error) {
-	found, err := r.find(ctx, from, w, "ts", "ASC", limit)
-	if err != nil {
-		return nil, err
-	}
-	return r.whole(ctx, found)
 }
 
 // found is an event that a question is about.
@@ -208,17 +205,42 @@ func (r *Reader) find(ctx context.Context, from table, w *where, column, directi
 	return out, err
 }
 
-// whole reads the rows that find has found, in its order. Some 90 columns of a
-// few rows that lie all over the table are read where they are; by uuid or time
-// the engine would read them of all rows in between.
-func (r *Reader) whole(ctx context.Context, of []found) ([]*store.Row, error) {
+// whole reads columns of the rows that find has found, in its order: those of
+// [store.EventColumns], or expressions in their place. Some 90 columns of a few rows
+// that lie all over the table are read where they are; by uuid or time the engine
+// would read them of all rows in between.
+func (r *Reader) whole(ctx context.Context, of []found, columns string) ([]*store.Row, error) {
 	if len(of) == 0 {
 		return nil, nil
 	}
+	at := make(map[string]int, len(of))
+	for i, f := range of {
+		at[f.id] = i
+	}
+	in, among, err := r.located(ctx, of)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := r.rows(ctx, "SELECT "+columns+" FROM events WHERE "+in.cond, in.args...)
+	if err != nil {
+		return nil, err
+	}
+	other := func(row *store.Row) bool { _, ok := at[row.Event.UUID]; return !ok }
+	if slices.ContainsFunc(rows, other) || len(rows) < len(of) { // rows were moved or deleted meanwhile
+		if rows, err = r.rows(ctx, "SELECT "+columns+" FROM events WHERE "+among.cond, among.args...); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(rows, func(a, b *store.Row) int { return at[a.Event.UUID] - at[b.Event.UUID] })
+	return rows, nil
+}
+
+// located are the conditions of some events: by their places, and by their uuids
+// where rows have moved meanwhile.
+func (r *Reader) located(ctx context.Context, of []found) (in, among condition, err error) {
 	first, last := of[0].ts, of[0].ts
 	ids := make([]any, len(of))
 	places := make([]any, 0, len(of))
-	at := make(map[string]int, len(of))
 	for i, f := range of {
 		if f.ts.Before(first) {
 			first = f.ts
@@ -229,32 +251,20 @@ func (r *Reader) whole(ctx context.Context, of []found) ([]*store.Row, error) {
 		if f.place.Valid {
 			places = append(places, f.place.Int64)
 		}
-		ids[i], at[f.id] = f.id, i
+		ids[i] = f.id
 	}
-	among := "WHERE ts BETWEEN ? AND ? AND uuid IN (" + r.sql.uuids + ")"
-	args := []any{first.UTC(), last.UTC(), ids}
+	among = condition{"ts BETWEEN ? AND ? AND uuid IN (" + r.sql.uuids + ")", []any{first.UTC(), last.UTC(), ids}}
 	if len(places) < len(of) {
-		where, err := r.raw(ctx, "SELECT "+r.sql.place+" FROM events "+among, args...)
+		where, err := r.raw(ctx, "SELECT "+r.sql.place+" FROM events WHERE "+among.cond, among.args...)
 		if err != nil {
-			return nil, err
+			return in, among, err
 		}
 		places = places[:0]
 		for _, row := range where {
 			places = append(places, row[0])
 		}
 	}
-	rows, err := r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM events WHERE "+r.sql.place+" IN ("+r.sql.places+")", places)
-	if err != nil {
-		return nil, err
-	}
-	other := func(row *store.Row) bool { _, ok := at[row.Event.UUID]; return !ok }
-	if slices.ContainsFunc(rows, other) || len(rows) < len(of) { // rows were moved or deleted meanwhile
-		if rows, err = r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM events "+among, args...); err != nil {
-			return nil, err
-		}
-	}
-	slices.SortFunc(rows, func(a, b *store.Row) int { return at[a.Event.UUID] - at[b.Event.UUID] })
-	return rows, nil
+	return condition{r.sql.place + " IN (" + r.sql.places + ")", []any{places}}, among, nil
 }
 
 // Event returns one event; withContent also its content, where it is kept.

@@ -20,13 +20,18 @@ func (r *Reader) Judgements(ctx context.Context, project, traceID string) ([]*Ev
 	if err != nil {
 		return nil, err
 	}
-	rows, err := r.earliest(ctx, r.allEvents(), w, MaxJudgements)
+	found, err := r.find(ctx, r.allEvents(), w, "ts", "ASC", MaxJudgements)
+	if err != nil || len(found) == 0 {
+		return []*Event{}, err
+	}
+	rows, less, err := r.light(ctx, found)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]*Event, len(rows))
 	for i, row := range rows {
 		out[i] = newEvent(row)
+		out[i].LeftOut = less[out[i].UUID]
 	}
 	return out, nil
 }

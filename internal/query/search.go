@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"slices"
 	"strings"
 	"time"
 
@@ -52,7 +53,7 @@ func (r *Reader) SearchContent(ctx context.Context, q EventsQuery, words string)
 	out := &SearchPage{Events: []*Event{}}
 	limit := q.Limit
 	q.Limit = searchStep
-	var found []*store.Row
+	var all []found // that hold the words
 	for {
 		w, err := r.where(q.Project, &q.Filter)
 		if err != nil {
@@ -66,9 +67,15 @@ func (r *Reader) SearchContent(ctx context.Context, q EventsQuery, words string)
 		if err != nil {
 			return nil, err
 		}
-		rows, err := r.page(ctx, from, w, q.Limit)
+		some, err := r.find(ctx, from, w, "ts", "DESC", q.Limit)
 		if err != nil {
 			return nil, err
+		}
+		var rows []*store.Row
+		if len(some) > 0 {
+			if rows, _, err = r.light(ctx, some); err != nil {
+				return nil, err
+			}
 		}
 		hits, err := r.holding(ctx, rows, words)
 		if err != nil {
@@ -79,12 +86,13 @@ func (r *Reader) SearchContent(ctx context.Context, q EventsQuery, words string)
 			out.Until = row.Event.Timestamp
 			q.Cursor = cursor{row.Event.Timestamp, uuid.MustParse(row.Event.UUID)}.String()
 			if hits[row.Event.UUID] {
-				if found = append(found, row); len(found) == limit {
+				at := slices.IndexFunc(some, func(f found) bool { return f.id == row.Event.UUID })
+				if all = append(all, some[at]); len(all) == limit {
 					break
 				}
 			}
 		}
-		if len(found) == limit || out.Searched >= MaxSearched {
+		if len(all) == limit || out.Searched >= MaxSearched {
 			out.Next = q.Cursor
 			break
 		}
@@ -92,11 +100,21 @@ func (r *Reader) SearchContent(ctx context.Context, q EventsQuery, words string)
 			break
 		}
 	}
-	if len(found) == 0 {
+	if len(all) == 0 {
 		return out, nil
 	}
-	var err error
-	out.Events, err = r.views(ctx, found)
+	shown, err := r.fitting(ctx, all, limit)
+	if err != nil {
+		return nil, err
+	}
+	if last := shown[len(shown)-1]; len(shown) < len(all) {
+		out.Next = cursor{last.ts.UTC(), uuid.MustParse(last.id)}.String()
+	}
+	rows, err := r.whole(ctx, shown, store.EventColumns(""))
+	if err != nil {
+		return nil, err
+	}
+	out.Events, err = r.views(ctx, rows)
 	return out, err
 }
 

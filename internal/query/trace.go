@@ -17,7 +17,7 @@ type Trace struct {
 	End       time.Time `json:"end"` // of the part that ended last
 	Rollup    Rollup    `json:"totals"`
 	Roots     []*Node   `json:"roots"`
-	Truncated bool      `json:"truncated"` // more events than MaxTraceEvents: the rest is missing
+	Truncated bool      `json:"truncated"` // more events than MaxTraceEvents, or than fit into an answer: the rest is missing
 }
 
 // Node is an event in its trace. Children are in order of time.
@@ -57,20 +57,27 @@ func (r *Reader) Trace(ctx context.Context, project, id string) (*Trace, error) 
 	if err != nil {
 		return nil, err
 	}
-	rows, err := r.earliest(ctx, from, w, MaxTraceEvents+1)
+	found, err := r.find(ctx, from, w, "ts", "ASC", MaxTraceEvents+1)
 	if err != nil {
 		return nil, err
 	}
-	if len(rows) == 0 {
+	if len(found) == 0 {
 		return nil, event.NewError(event.CodeNotFound, "there is no such trace in this project", "it may have passed the project's retention, or not be stored yet", nil)
 	}
-	truncated := len(rows) > MaxTraceEvents
-	events, err := r.views(ctx, rows[:min(len(rows), MaxTraceEvents)])
+	rows, less, err := r.light(ctx, found[:min(len(found), MaxTraceEvents)])
 	if err != nil {
 		return nil, err
 	}
+	events, err := r.views(ctx, rows)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range events {
+		e.LeftOut = less[e.UUID]
+	}
+	events, truncated := cut(events)
 	t := assemble(id, events)
-	t.Truncated = truncated
+	t.Truncated = truncated || len(found) > MaxTraceEvents
 	return t, nil
 }
 

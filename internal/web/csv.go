@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/query"
@@ -51,10 +53,15 @@ func (c *card) sheet() [][]string {
 	return out
 }
 
-// plainText keeps spreadsheets from taking somebody's words for a formula
-// (OWASP, CSV injection).
+// plainText keeps spreadsheets from taking somebody's words for a formula (OWASP,
+// CSV injection). Full-width signs count, which some read as the plain ones, and so
+// do signs behind what a spreadsheet does not show.
 func plainText(s string) string {
-	if s != "" && strings.ContainsRune("=+-@\t\r", rune(s[0])) {
+	rest := strings.TrimLeftFunc(s, func(r rune) bool {
+		return unicode.IsSpace(r) || unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zs, unicode.Zl, unicode.Zp, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector) || r == utf8.RuneError
+	})
+	first, _ := utf8.DecodeRuneInString(rest)
+	if s != "" && (strings.ContainsRune("=+-@＝＋－＠﹦﹢﹣﹫", first) && rest != "" || strings.ContainsRune("\t\r\n", rune(s[0]))) {
 		return "'" + s
 	}
 	return s

@@ -2,6 +2,7 @@ package web
 
 import (
 	"encoding/json"
+	"io"
 
 	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/query"
@@ -37,3 +38,9 @@ func Said(content string) (out [][]string) {
 	}
 	return out
 }
+
+// PlainText is a value of a file that a spreadsheet may read.
+func PlainText(s string) string { return plainText(s) }
+
+// WriteTrace writes a trace as a file.
+func WriteTrace(w io.Writer, t *query.Trace) error { return writeTrace(w, t) }

@@ -2,7 +2,6 @@ package web
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"net/url"
 	"slices"
@@ -538,22 +537,6 @@ func (s *Web) trace(r *http.Request, f *frame) (templ.Component, error) {
 		}
 	}
 	return traceDetail(*f, p), nil
-}
-
-// traceJSON is a trace as a file, without prompts and answers.
-func (s *Web) traceJSON(w http.ResponseWriter, r *http.Request, f *frame) {
-	t, err := s.c.Query.Trace(r.Context(), f.Session.ProjectID, r.PathValue("id"))
-	if err == nil {
-		var b []byte
-		if b, err = json.MarshalIndent(t, "", "  "); err == nil {
-			h := w.Header()
-			h.Set("Content-Type", "application/json")
-			h.Set("Content-Disposition", `attachment; filename="trace-`+event.CleanID(strings.Map(fileName, t.ID))+`.json"`)
-			_, _ = w.Write(b)
-			return
-		}
-	}
-	s.refuse(w, r, err)
 }
 
 // fileName keeps what any file system takes.
