@@ -56,6 +56,7 @@ type config struct {
 	CaptureQueue    int
 	BufferBudget    string
 	RequireKey      bool
+	requireKeySet   bool // RequireKey was given: it wins over the switch of the pages
 
 	SMTPFrom             string
 	AllowInsecurePostHog bool
@@ -197,7 +198,7 @@ func (c *config) flags() []cli.Flag {
 		dur(&c.UpstreamTimeout, "upstream-timeout", 0, "longest wait for a provider's answer to begin; 0 waits as long as the caller does"),
 		&cli.IntFlag{Name: "capture-queue", Value: 50_000, Usage: "calls that may wait to be recorded; beyond it they are dropped and counted", Sources: cli.EnvVars("HEDGEROW_CAPTURE_QUEUE"), Destination: &c.CaptureQueue},
 		str(&c.BufferBudget, "buffer-budget", "256MiB", "memory for request bodies being read, over all calls; beyond it bodies pass through unread"),
-		boolean(&c.RequireKey, "require-key", false, "ask for a hedgerow key on every gateway call, on loopback too"),
+		boolean(&c.RequireKey, "require-key", false, "ask for a hedgerow key on every gateway call, on loopback too (default: as the page Projects says, which is no)"),
 		str(&c.SMTPFrom, "smtp-from", "", "sender of alerts by e-mail: hedgerow@example.com; the server is HEDGEROW_SMTP_URL, smtp://user:password@host:587"),
 		boolean(&c.AllowInsecurePostHog, "allow-insecure-posthog", false, "allow http:// and private PostHog hosts (for tests)"),
 		dur(&c.ShutdownGrace, "shutdown-grace", 10*time.Second, "longest time for a graceful stop"),
@@ -312,6 +313,7 @@ func (c *config) load(cmd *cli.Command) error {
 		return err
 	}
 	c.Data = cmp.Or(c.Data, "./data") // an empty variable is none
+	c.requireKeySet = cmd.IsSet("require-key")
 	c.SecretKey = os.Getenv("HEDGEROW_SECRET_KEY")
 	c.SMTPURL = strings.TrimSpace(os.Getenv("HEDGEROW_SMTP_URL"))
 	c.PostHogAPIKey = strings.TrimSpace(os.Getenv("POSTHOG_API_KEY"))

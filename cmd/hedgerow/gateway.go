@@ -51,11 +51,29 @@ func (a *app) gatewayConfig(e gateway.Appender) gateway.Config {
 
 // provisional stands for the first project while it cannot be made: it will have
 // this id.
-var provisional = []project.Project{{ID: project.DefaultID, Settings: project.DefaultSettings()}}
+var provisional = project.Project{ID: project.DefaultID, Settings: project.DefaultSettings()}
 
-// authorize lets a call in. With a key its project is the key's. Without one
-// only a hedgerow on a loopback address with a single project knows whose call
-// it is.
+// keyless is what becomes of calls without a key: on a loopback address they go to
+// the first project, however many there are, until keys are required.
+func (a *app) keyless() project.Keyless {
+	snap := a.snapshot()
+	first, _ := snap.FirstProject()
+	addr := a.cfg.Listen
+	if a.listener != nil {
+		addr = a.listener.Addr().String()
+	}
+	k := project.Keyless{Project: first.Name, Refused: snap.Server().RequireKey, Fixed: a.cfg.requireKeySet}
+	if k.Fixed {
+		k.Refused = a.cfg.RequireKey
+	}
+	if addr != "" && !isLoopback(addr) {
+		k.Refused, k.Fixed = true, true
+	}
+	return k
+}
+
+// authorize lets a call in. With a key its project is the key's. Without one it
+// goes to the first project, where [app.keyless] lets it.
 func (a *app) authorize(key string, r *http.Request) (gateway.Grant, error) {
 	snap := a.snapshot()
 	var id string
@@ -77,14 +95,14 @@ func (a *app) authorize(key string, r *http.Request) (gateway.Grant, error) {
 		}
 		id, usage = p.ID, p.Settings.IncludeUsage
 	} else {
-		projects := snap.Projects()
-		if !a.projectsKnown() {
-			projects = provisional
+		first, ok := snap.FirstProject()
+		if !ok || !a.projectsKnown() {
+			first = provisional
 		}
-		if len(projects) != 1 || a.cfg.RequireKey || !isLoopback(a.listener.Addr().String()) {
+		if a.keyless().Refused {
 			return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "this hedgerow needs a key", "send X-Hedgerow-Key: hr_… beside your provider's key; hedgerow project add-key makes one", nil)
 		}
-		id, usage = projects[0].ID, projects[0].Settings.IncludeUsage
+		id, usage = first.ID, first.Settings.IncludeUsage
 	}
 	return gateway.Grant{
 		ProjectID:  id,

@@ -181,6 +181,14 @@ func (r *Registry) apply(st *state, key string, value []byte, revision uint64) e
 			}
 		}
 		st.started = mark.Done
+	case key == keyServer:
+		var s ServerSettings
+		if value != nil {
+			if err := json.Unmarshal(value, &s); err != nil {
+				return err
+			}
+		}
+		st.server = s
 	case strings.HasPrefix(key, prefixProject):
 		return keep(r, st.projects, key, value, revision)
 	case strings.HasPrefix(key, prefixAPIKey):

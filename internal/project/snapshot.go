@@ -16,6 +16,7 @@ import (
 type Snapshot struct {
 	revision    uint64
 	sealed      bool
+	server      ServerSettings
 	now         func() time.Time
 	projects    map[string]*Project
 	list        []Project
@@ -43,6 +44,7 @@ type state struct {
 	revision    uint64
 	sealed      bool // the bucket has the record of the secret key
 	started     bool // the first start has been done
+	server      ServerSettings
 	projects    map[string]Project
 	keys        map[string]APIKey
 	connections map[string]Connection
@@ -69,7 +71,7 @@ func newState() *state {
 
 func (st *state) snapshot(now func() time.Time) *Snapshot {
 	s := &Snapshot{
-		revision: st.revision, now: now, sealed: st.sealed,
+		revision: st.revision, now: now, sealed: st.sealed, server: st.server,
 		projects: make(map[string]*Project, len(st.projects)), tokens: make(map[string]*Project, len(st.projects)),
 		keys: make(map[[sha256.Size]byte]*APIKey, len(st.keys)), keysBy: make(map[string][]APIKey),
 		connections: make(map[string]*Connection, len(st.connections)), connsBy: make(map[string][]Connection),
