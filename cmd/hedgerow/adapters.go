@@ -81,6 +81,9 @@ type journalState struct {
 	MaxBytes    int64        `json:"max_bytes"`
 	DeadLetters uint64       `json:"dead_letters"`
 	Queues      []queueState `json:"queues"`
+
+	// What queues gave up, so that recording could go on; the store has it.
+	Gaps []journal.Gap `json:"gaps,omitempty"`
 }
 
 type queueState struct {
@@ -102,6 +105,9 @@ func (a *app) status(ctx context.Context) any {
 		for _, q := range qs {
 			s.Journal.Queues = append(s.Journal.Queues, queueState{Name: q.Name, Waiting: q.Pending, LagSeconds: q.OldestUnacked.Seconds(), Unacknowledged: q.AckPending})
 		}
+	}
+	if gaps, err := a.journal.Gaps(ctx); err == nil {
+		s.Journal.Gaps = gaps
 	}
 	if a.gateway != nil {
 		s.Capture = a.gateway.Stats()

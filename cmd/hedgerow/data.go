@@ -36,6 +36,7 @@ func (a *app) openJournal(ctx context.Context) error {
 		// What a store is filled from that was damaged or deleted. It costs this much
 		// disk, and goes first where the journal gets full.
 		Keep: journalKeep, KeepBytes: maxBytes / 4,
+		Essential:  []string{storeQueue},
 		SyncAlways: a.cfg.JournalSync == "always", SyncInterval: a.cfg.JournalSyncInterval,
 		Logger: a.log.With("part", "journal"), Registerer: a.metrics,
 	})

@@ -262,6 +262,10 @@ func (d *doctor) serverOf(ctx context.Context) []finding {
 		out = append(out, finding{Severity: severityError, What: fmt.Sprintf("the journal is %d%% full", 100*j.Bytes/j.MaxBytes), Why: "beyond its bound new events are refused",
 			ToDo: "see which queue is behind in hedgerow connection status; mend or disable that connection, or raise journal_max_bytes"})
 	}
+	for _, g := range j.Gaps {
+		out = append(out, finding{Severity: severityWarning, What: fmt.Sprintf("the queue %s gave up about %d events of %s to %s", g.Queue, g.Events, g.First.Format(time.RFC3339), g.Last.Format(time.RFC3339)),
+			Why: "it was so far behind that the journal was nearly full; the events are in the store", ToDo: "mend that connection: hedgerow connection status shows what is wrong"})
+	}
 	if j.DeadLetters > 0 {
 		out = append(out, finding{Severity: severityError, What: fmt.Sprintf("%d events could not be delivered", j.DeadLetters), ToDo: "hedgerow replay list shows why; hedgerow replay run tries them again"})
 	}

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +15,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/internal/bucket"
 	"github.com/hedgerow/hedgerow/internal/disk"
+	"github.com/hedgerow/hedgerow/internal/journal"
 	"github.com/hedgerow/hedgerow/internal/price"
 	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/store"
@@ -179,9 +179,9 @@ func (d *doctor) settingsCopies(context.Context) (out []finding) {
 	return out
 }
 
-// journalFiles looks at what the journal says of its own streams on disk. Their
-// contents are looked at when it is opened.
-func (d *doctor) journalFiles(context.Context) (out []finding) {
+// journalFiles reads every record in the files of the journal, and what was found
+// damaged in them earlier.
+func (d *doctor) journalFiles(ctx context.Context) (out []finding) {
 	if d.c.NATSURL != "" {
 		return []finding{{What: "the journal is in the cluster of nats_url"}}
 	}
@@ -195,29 +195,20 @@ func (d *doctor) journalFiles(context.Context) (out []finding) {
 	case !info.IsDir():
 		return []finding{{Severity: severityError, What: dir + " is a file, not a folder", ToDo: "move the file to another place and put the journal's folder back"}}
 	}
-	streams := 0
-	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		if err != nil {
-			return err
-		}
-		if e.IsDir() || e.Name() != "meta.inf" {
-			return nil
-		}
-		streams++
-		b, err := os.ReadFile(path)
-		if err == nil && !json.Valid(b) {
-			err = errors.New("it is cut off, or not JSON")
-		}
-		if err != nil {
-			out = append(out, finding{Severity: severityError, What: path + " is damaged", Why: err.Error(), ToDo: "start hedgerow serve: it sets the damaged part aside and goes on; settings come from their copies", Repairable: !d.running})
-		}
-		return nil
-	})
+	problems, err := journal.Check(ctx, dir)
 	if err != nil {
-		out = append(out, troubleOf("", "the folder "+dir+" cannot be read", err))
+		out = append(out, troubleOf("", "the files in "+dir+" cannot be read", err))
+	}
+	for _, p := range problems {
+		f := finding{Severity: severityWarning, What: p.What, Why: p.Where, ToDo: p.Repair}
+		if p.Repairable {
+			f.Severity, f.Repairable = severityError, !d.running
+			f.ToDo = "start hedgerow serve, or run hedgerow doctor --repair while it does not run: it " + p.Repair
+		}
+		out = append(out, f)
 	}
 	if len(out) == 0 {
-		out = append(out, finding{What: fmt.Sprintf("%d streams and consumers describe themselves", streams)})
+		out = append(out, finding{What: "every record in the files of the journal can be read"})
 	}
 	return out
 }

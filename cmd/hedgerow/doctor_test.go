@@ -130,7 +130,7 @@ func TestDoctorFindsAndMends(t *testing.T) {
 				t.Fatal("no streams")
 			}
 			write(t, metas[0], `{"name":"K`)
-		}, "meta.inf is damaged", severityError, true, ""},
+		}, "the description of the stream", severityError, true, ""},
 		{"no journal and no copies", "journal files", func(t *testing.T, dir string) {
 			if err := errors.Join(os.Rename(filepath.Join(dir, "journal"), filepath.Join(dir, "..", "journal")), os.Rename(filepath.Join(dir, "settings"), filepath.Join(dir, "..", "settings"))); err != nil {
 				t.Fatal(err)

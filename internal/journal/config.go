@@ -73,6 +73,12 @@ type Config struct {
 	// what a power failure may cost. Embedded only. Defaults to 1 s.
 	SyncInterval time.Duration
 
+	// Essential names the queues for which everything is kept up to the bound. Where
+	// all of them are there and have ended their events, the others give up their
+	// oldest ones before the journal is full; see [Journal.Gaps]. Empty: no queue
+	// ever gives up.
+	Essential []string
+
 	// DedupeWindow makes the journal drop an event whose uuid it has stored
 	// within this time. Zero is off; see [Journal.Append].
 	DedupeWindow time.Duration

@@ -180,7 +180,7 @@ func (in *inspection) description(name, folder string) (*Damage, error) {
 	if good && serr == nil && string(have) == metaSum(name, raw) {
 		return nil, nil
 	}
-	if cursors, _ := os.ReadDir(filepath.Join(folder, "obs")); !hasMessages(folder) && len(cursors) == 0 {
+	if cursors, _ := os.ReadDir(filepath.Join(folder, "obs")); len(raw) == 0 && !hasMessages(folder) && len(cursors) == 0 {
 		// Killed while it was being made: nothing was ever acknowledged in it.
 		if in.mend {
 			return nil, os.RemoveAll(folder)

@@ -2,11 +2,13 @@ package journal_test
 
 import (
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/health"
 	"github.com/hedgerow/hedgerow/internal/journal"
 )
 
@@ -262,4 +264,110 @@ func TestMuchAppended(t *testing.T) {
 		time.Sleep(20 * time.Millisecond)
 	}
 	t.Errorf("nothing was purged")
+}
+
+// TestGaps: a delivery that is far behind does not stop recording. It gives up the
+// oldest events that the store has ended, which is written down, and can have them
+// again; the store itself gives up nothing.
+func TestGaps(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	c := journal.Config{Dir: dir, MaxBytes: 2 << 20, JanitorEvery: time.Hour, Keep: -1, Essential: []string{"store"}}
+	j := open(t, c)
+	store := mustQueue(t, j, "store", journal.QueueOptions{})
+	slow := mustQueue(t, j, "slow", journal.QueueOptions{Project: "p1"})
+	mustQueue(t, j, "other", journal.QueueOptions{Project: "p2"})
+	var ids []string
+	send := func(n int) {
+		t.Helper()
+		for range n {
+			e := newEvent("p1", 20_000)
+			for start := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+				err := j.Append(t.Context(), e)
+				if err == nil {
+					break
+				}
+				if event.AsError(err).Code != event.CodeFull || time.Since(start) > 20*time.Second {
+					t.Fatal(err)
+				}
+			}
+			ids = append(ids, e.UUID)
+			ackAll(t, fetchN(t, store, 1))
+		}
+	}
+	send(300) // three times the bound
+	st, err := j.Stats(t.Context())
+	if err != nil || st.Fill() > 1 || st.Fill() < 0.5 {
+		t.Errorf("fill %v, %v", st.Fill(), err)
+	}
+	gaps, err := j.Gaps(t.Context())
+	if err != nil || len(gaps) != 1 {
+		t.Fatalf("gaps %+v, %v", gaps, err)
+	}
+	g := gaps[0]
+	left := 300 - int(g.ToSeq)
+	if g.Queue != "slow" || g.Project != "p1" || g.FromSeq != 1 || g.Events != g.ToSeq || left < 50 || left > 100 || g.First.After(g.Last) || g.First.IsZero() {
+		t.Errorf("gap %+v", g)
+	}
+	if h := j.Health(); h.Status != health.Degraded || !strings.Contains(h.Message, "the queue slow gave up about ") {
+		t.Errorf("health %+v", h)
+	}
+	closeJournal(t, j)
+	j = open(t, c)
+	if again, err := j.Gaps(t.Context()); err != nil || len(again) != 1 || again[0].Events != g.Events || !again[0].First.Equal(g.First) {
+		t.Errorf("gaps %+v, %v", again, err)
+	}
+	if h := j.Health(); h.Status != health.Degraded {
+		t.Errorf("health %+v", h)
+	}
+	store = mustQueue(t, j, "store", journal.QueueOptions{})
+	slow = mustQueue(t, j, "slow", journal.QueueOptions{Project: "p1"})
+	ds := fetchN(t, slow, left)
+	if ds[0].Event.UUID != ids[g.ToSeq] {
+		t.Errorf("the queue goes on with another event than the one after the gap")
+	}
+	ackAll(t, ds)
+	waitLag(t, j, "slow", func(qi journal.QueueInfo) bool { return qi.AckPending == 0 && qi.Pending == 0 })
+
+	// What was given up comes again to that queue alone.
+	e := newEvent("p1", 100)
+	if err := j.Redeliver(t.Context(), "slow", e); err != nil {
+		t.Fatal(err)
+	}
+	if d := fetchN(t, slow, 1)[0]; d.Event.UUID != e.UUID {
+		t.Errorf("came %s", d.Event.UUID)
+	} else {
+		ackAll(t, []event.Delivery{d})
+	}
+	none(t, store, 10*time.Millisecond)
+	wantError(t, j.Redeliver(t.Context(), "nobody", e), event.CodeNotFound, "no queue nobody")
+	if err := j.CloseGap(t.Context(), g); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, j.CloseGap(t.Context(), g), event.CodeNotFound, "no such gap")
+	if gaps, err := j.Gaps(t.Context()); err != nil || len(gaps) != 0 {
+		t.Errorf("gaps %+v, %v", gaps, err)
+	}
+	if h := j.Health(); h.Status != health.OK {
+		t.Errorf("health %+v", h)
+	}
+
+	// A store that is behind gives up nothing: the journal is full.
+	n := fill(t, j, 20_000)
+	if err := j.Clean(t.Context()); err != nil { // what had been ended
+		t.Fatal(err)
+	}
+	n += fill(t, j, 20_000)
+	if err := j.Clean(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	wantError(t, j.Append(t.Context(), newEvent("p1", 1<<20)), event.CodeFull, "full")
+	ackAll(t, fetchN(t, store, n))
+	waitAppend(t, j, time.Minute)
+	if err := j.DeleteQueue(t.Context(), "slow"); err != nil {
+		t.Fatal(err)
+	}
+	if gaps, err := j.Gaps(t.Context()); err != nil || len(gaps) != 0 {
+		t.Errorf("gaps %+v, %v", gaps, err)
+	}
 }

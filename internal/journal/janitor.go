@@ -78,17 +78,16 @@ func (j *Journal) clean(ctx context.Context, l *life) error {
 	if err != nil {
 		return err
 	}
-	if acked < st.FirstSeq {
-		return nil
+	if acked >= st.FirstSeq {
+		upTo, due, err := l.expired(ctx, st, acked)
+		if err != nil {
+			return err
+		}
+		if due && upTo >= st.FirstSeq {
+			return l.events.Purge(ctx, jetstream.WithPurgeSequence(upTo+1))
+		}
 	}
-	upTo, due, err := l.expired(ctx, st, acked)
-	if err != nil {
-		return err
-	}
-	if !due || upTo < st.FirstSeq {
-		return nil
-	}
-	return l.events.Purge(ctx, jetstream.WithPurgeSequence(upTo+1))
+	return l.giveUp(ctx, st)
 }
 
 // ackedUpTo returns the position up to which every queue has ended every event

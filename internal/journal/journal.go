@@ -59,6 +59,15 @@ const (
 // moments of the slowest queue's progress, or of its deletion. [Stats.Fill] and
 // [QueueInfo.OldestUnacked] tell how near that is and who is behind.
 //
+// With [Config.Essential] a queue that is not essential (a PostHog connection
+// whose host is down for days) never stops recording: from nine tenths of the
+// bound on, the oldest events go that the essential queues (the store) have ended,
+// down to eight tenths. For the queues that had not had them this is a [Gap],
+// written down before the events go, counted, logged and told by
+// [Journal.Health]. Nothing is lost at home: the events can be sent again from the
+// store with [Journal.Redeliver]. An essential queue that is behind fills the
+// journal as before.
+//
 // # Faults
 //
 // A journal that cannot write (the disk is full or failing, no file descriptors

@@ -125,7 +125,13 @@ func (l *life) open(ctx context.Context) error {
 	if l.srv != nil {
 		l.logLost(ctx)
 	}
-	return j.checkQueues(ctx, l)
+	if err := j.checkQueues(ctx, l); err != nil {
+		return err
+	}
+	if err := l.loadGaps(ctx); err != nil {
+		j.log.Warn("what queues gave up cannot be read", "err", err)
+	}
+	return nil
 }
 
 func (c Config) eventsStream() jetstream.StreamConfig {

@@ -16,6 +16,7 @@ type metrics struct {
 
 	appended      prometheus.Counter
 	restarts      prometheus.Counter
+	givenUp       *prometheus.CounterVec
 	refused       *prometheus.CounterVec
 	dead          *prometheus.CounterVec
 	appendSeconds prometheus.Histogram
@@ -32,6 +33,8 @@ func newMetrics(j *Journal) (*metrics, error) {
 			Name: "hedgerow_journal_appended_total", Help: "Events stored."}),
 		restarts: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "hedgerow_journal_restarts_total", Help: "How often the store broke and was started again."}),
+		givenUp: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "hedgerow_journal_given_up_total", Help: "Events, about, that a queue gave up so that the journal could take new ones."}, []string{"queue"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hedgerow_journal_refused_total", Help: "Events not stored, by the error's code."}, []string{"code"}),
 		dead: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -69,6 +72,7 @@ func (m *metrics) unregister() {
 func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	m.appended.Describe(ch)
 	m.restarts.Describe(ch)
+	m.givenUp.Describe(ch)
 	m.refused.Describe(ch)
 	m.dead.Describe(ch)
 	m.appendSeconds.Describe(ch)
@@ -85,6 +89,7 @@ const scrapeWait = 2 * time.Second
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	m.appended.Collect(ch)
 	m.restarts.Collect(ch)
+	m.givenUp.Collect(ch)
 	m.refused.Collect(ch)
 	m.dead.Collect(ch)
 	m.appendSeconds.Collect(ch)

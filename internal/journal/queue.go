@@ -683,6 +683,11 @@ func (j *Journal) DeleteQueue(ctx context.Context, name string) error {
 	}
 	j.mu.Unlock()
 	j.forgetQueue(name)
+	if len(j.c.Essential) > 0 {
+		if gerr := l.changeGaps(ctx, name, func([]Gap) []Gap { return nil }); gerr != nil {
+			j.log.Warn("what a deleted queue had given up is still told of", "queue", name, "err", gerr)
+		}
+	}
 	if err != nil {
 		if damaged, err := l.dropUnreadable(name); damaged || err != nil {
 			return err

@@ -267,7 +267,7 @@ func Check(ctx context.Context, dir string) ([]Problem, error) {
 	for _, d := range found {
 		out = append(out, Problem{
 			Where: filepath.Join(streamsDir(dir), d.Stream), What: d.String(), Repairable: true,
-			Repair: "copies the damaged files aside and keeps every record that can be read; hedgerow does the same by itself at its next start",
+			Repair: "copies the damaged files aside and keeps every record that can be read",
 		})
 	}
 	for q := range unreadableQueues(dir) {
@@ -281,9 +281,9 @@ func Check(ctx context.Context, dir string) ([]Problem, error) {
 		return out, fmt.Errorf("check the journal: %w", err)
 	}
 	for _, d := range old {
-		p := Problem{Where: d.Path, What: d.Found.Format(time.RFC3339) + ": " + d.String(), Repair: "everything that can be read is back: the folder may be removed"}
+		p := Problem{Where: d.Path, What: d.Found.Format(time.RFC3339) + ": " + d.String(), Repair: "nothing is left to do: everything that can be read is back in the journal, and the folder keeps what was damaged"}
 		if d.Mended.IsZero() {
-			p.Repairable, p.Repair = true, "appends every record in it that can be read to the journal again"
+			p.Repairable, p.Repair = true, "puts every record in it that can be read into the journal again"
 		}
 		out = append(out, p)
 	}
