@@ -43,6 +43,8 @@ func connectionCommand() *cli.Command {
 					&cli.StringSliceFlag{Name: "only-event", Usage: "send only events of this name; may be given again"},
 					&cli.StringSliceFlag{Name: "only-surface", Usage: "send only events of this surface; may be given again"},
 					&cli.StringSliceFlag{Name: "only-tag", Usage: "send only events with one of these tags; may be given again"},
+					&cli.StringSliceFlag{Name: "send-property", Usage: "property that leaves in privacy mode whatever it holds; may be given again, and replaces the list"},
+					&cli.StringSliceFlag{Name: "send-attribute", Usage: "attribute of spans or resources that does the same"},
 					&cli.IntFlag{Name: "flush-at", Usage: "events a batch (default 20)"},
 					&cli.DurationFlag{Name: "flush-interval", Usage: "longest wait for a batch to fill (default 10s)"},
 					&cli.BoolFlag{Name: "skip-test", Usage: "save even if the connection test fails"},
@@ -75,6 +77,8 @@ func connectionCommand() *cli.Command {
 						in.Filter = &api.Filter{Events: cmd.StringSlice("only-event"), Surfaces: cmd.StringSlice("only-surface"), Tags: cmd.StringSlice("only-tag")}
 					}
 					setIf(cmd, "flush-at", &in.FlushAt, cmd.Int)
+					setIf(cmd, "send-property", &in.SendProperties, cmd.StringSlice)
+					setIf(cmd, "send-attribute", &in.SendAttributes, cmd.StringSlice)
 					if cmd.IsSet("flush-interval") {
 						s := cmd.Duration("flush-interval").Seconds()
 						in.FlushIntervalSeconds = &s

@@ -8,6 +8,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/api"
 	"github.com/hedgerow/hedgerow/internal/journal"
+	"github.com/hedgerow/hedgerow/internal/ledger"
 	"github.com/hedgerow/hedgerow/internal/posthog"
 	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/web"
@@ -61,6 +62,10 @@ func (c connections) Delivery(conn project.Connection) api.Delivery {
 	}
 	c.a.waiting(conn, &d)
 	return d
+}
+
+func (c connections) Ledger(ctx context.Context, conn project.Connection) (ledger.Page, error) {
+	return c.a.ledgerPage(ctx, conn)
 }
 
 // DropBacklog forgets what waits for a connection: its queue begins anew with
@@ -125,6 +130,10 @@ func (d pageDelivery) Health(c project.Connection) web.Health {
 	h.Waiting = waiting.Waiting
 	h.Lag = max(h.Lag, time.Duration(waiting.LagSeconds*float64(time.Second)))
 	return h
+}
+
+func (d pageDelivery) Ledger(ctx context.Context, c project.Connection) (ledger.Page, error) {
+	return d.a.ledgerPage(ctx, c)
 }
 
 func (d pageDelivery) DropBacklog(ctx context.Context, id string) error {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/api"
+	"github.com/hedgerow/hedgerow/internal/ledger"
 	"github.com/hedgerow/hedgerow/internal/mcp"
 	"github.com/hedgerow/hedgerow/internal/posthog"
 	"github.com/hedgerow/hedgerow/internal/project"
@@ -79,6 +80,10 @@ func (c toolConnections) Delivery(conn project.Connection) mcp.Delivery {
 
 func (c toolConnections) DropBacklog(ctx context.Context, id string) error {
 	return connections(c).DropBacklog(ctx, id)
+}
+
+func (c toolConnections) Ledger(ctx context.Context, conn project.Connection) (ledger.Page, error) {
+	return c.a.ledgerPage(ctx, conn)
 }
 
 // mcpCommand serves the tools on standard input and output, as MCP clients start

@@ -176,6 +176,8 @@ func (a *API) routes() []route {
 		{"PUT /api/v1/connections/{name}", write, false, a.setConnection},
 		{"POST /api/v1/connections/{name}/test", write, false, a.testConnection},
 		{"DELETE /api/v1/connections/{name}", write, false, a.deleteConnection},
+		{"GET /api/v1/connections/{name}/ledger", read, false, a.connectionLedger},
+		{"POST /api/v1/connections/{name}/ledger/taken-over", write, false, a.settleNames},
 
 		{"GET /api/v1/prompts", read, false, a.listPrompts},
 		{"POST /api/v1/prompts", write, false, a.createPrompt},

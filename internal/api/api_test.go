@@ -21,6 +21,8 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/api"
 	"github.com/hedgerow/hedgerow/internal/hometest"
+	"github.com/hedgerow/hedgerow/internal/ledger"
+	"github.com/hedgerow/hedgerow/internal/privacy"
 	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/prompt"
 	"github.com/hedgerow/hedgerow/internal/store"
@@ -36,6 +38,15 @@ type delivery struct {
 	tested  []project.Connection
 	dropped []string
 	panics  bool
+}
+
+func (d *delivery) Ledger(context.Context, project.Connection) (ledger.Page, error) {
+	at := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	return ledger.Page{
+		Left:     []ledger.Left{{Name: "plan", Kinds: []string{"text"}, Seen: ledger.Seen{First: at, Last: at, Count: 3}}},
+		Held:     []ledger.Held{{Name: "new_library.said", Attribute: true, Reason: privacy.ReasonAttribute, Seen: ledger.Seen{First: at, Last: at, Count: 2}}, {Name: "note", Reason: privacy.ReasonQuotes, Seen: ledger.Seen{First: at, Last: at, Count: 1}}},
+		MoreHeld: 7,
+	}, nil
 }
 
 func (d *delivery) DropBacklog(_ context.Context, id string) error {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/ledger"
 	"github.com/hedgerow/hedgerow/internal/project"
 )
 
@@ -27,6 +28,8 @@ type Connection struct {
 	Filter               Filter    `json:"filter"`
 	FlushAt              int       `json:"flush_at"`
 	FlushIntervalSeconds float64   `json:"flush_interval_seconds"`
+	SendProperties       []string  `json:"send_properties"`
+	SendAttributes       []string  `json:"send_attributes"`
 	Origin               string    `json:"origin"`
 	CreatedAt            time.Time `json:"created_at"`
 	UpdatedAt            time.Time `json:"updated_at"`
@@ -62,6 +65,11 @@ type ConnectionInput struct {
 	FlushAt              *int     `json:"flush_at,omitempty"`
 	FlushIntervalSeconds *float64 `json:"flush_interval_seconds,omitempty"`
 	SkipTest             bool     `json:"skip_test,omitempty"`
+
+	// SendProperties and SendAttributes replace the lists of what leaves in privacy
+	// mode whatever it holds. A name that is new needs the role that may read content.
+	SendProperties *[]string `json:"send_properties,omitempty"`
+	SendAttributes *[]string `json:"send_attributes,omitempty"`
 
 	// Resume says what becomes of the events of a pause when Enabled ends it:
 	// "backlog", the default, sends them, "now" leaves them out.
@@ -103,6 +111,8 @@ type Connections interface {
 	Delivery(c project.Connection) Delivery
 	// DropBacklog forgets the events that wait for a disabled connection.
 	DropBacklog(ctx context.Context, connectionID string) error
+	// Ledger says what left for a connection and what stayed.
+	Ledger(ctx context.Context, c project.Connection) (ledger.Page, error)
 }
 
 func (a *API) connectionView(c project.Connection) Connection {
@@ -111,7 +121,7 @@ func (a *API) connectionView(c project.Connection) Connection {
 		PersonalKeySet: !c.PersonalKey.IsZero(), PersonalKeyLast4: c.PersonalKeyLastFour,
 		Enabled: c.Enabled, PrivacyMode: c.PrivacyMode, HashDistinctIDs: c.HashDistinctIDs, Environment: c.Environment,
 		Schema: string(c.Schema), SampleRate: c.SampleRate, Filter: Filter(c.Filter),
-		FlushAt: c.FlushAt, FlushIntervalSeconds: c.FlushInterval.Seconds(), Origin: c.Origin, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt,
+		FlushAt: c.FlushAt, FlushIntervalSeconds: c.FlushInterval.Seconds(), SendProperties: orEmpty(c.SendProperties), SendAttributes: orEmpty(c.SendAttributes), Origin: c.Origin, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt,
 		Delivery: a.c.Connections.Delivery(c),
 	}
 }
@@ -166,6 +176,8 @@ func (a *API) setConnection(r *http.Request, p Principal) (any, error) {
 			c.Filter = project.Filter(*in.Filter)
 		}
 		set(&c.FlushAt, in.FlushAt)
+		set(&c.SendProperties, in.SendProperties)
+		set(&c.SendAttributes, in.SendAttributes)
 		if in.FlushIntervalSeconds != nil {
 			c.FlushInterval = time.Duration(*in.FlushIntervalSeconds * float64(time.Second))
 		}

@@ -136,6 +136,7 @@ func TestOpenAPIHasEveryField(t *testing.T) {
 		"POST /api/v1/projects/{project}/keys":                    api.KeyInput{},
 		"PUT /api/v1/projects/{project}/provider-keys/{provider}": api.ProviderKeyInput{},
 		"PUT /api/v1/connections/{name}":                          api.ConnectionInput{},
+		"POST /api/v1/connections/{name}/ledger/taken-over":       api.SettleInput{},
 		"POST /api/v1/dead-letters/replay":                        api.ReplayInput{},
 		"POST /api/v1/prompts":                                    api.PromptInput{},
 		"POST /api/v1/prompts/import":                             api.ImportInput{},

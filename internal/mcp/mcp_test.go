@@ -26,8 +26,10 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/hometest"
+	"github.com/hedgerow/hedgerow/internal/ledger"
 	"github.com/hedgerow/hedgerow/internal/mcp"
 	"github.com/hedgerow/hedgerow/internal/posthog"
+	"github.com/hedgerow/hedgerow/internal/privacy"
 	"github.com/hedgerow/hedgerow/internal/project"
 )
 
@@ -68,6 +70,15 @@ func (d *delivery) Delivery(c project.Connection) mcp.Delivery {
 		return mcp.Delivery{State: "disabled"}
 	}
 	return mcp.Delivery{State: "retrying", LastSuccess: &now, LastError: "PostHog answers 503", Sent: 7, Waiting: 3, LagSeconds: 1.5}
+}
+
+func (d *delivery) Ledger(context.Context, project.Connection) (ledger.Page, error) {
+	at := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	return ledger.Page{
+		Left:     []ledger.Left{{Name: "plan", Kinds: []string{"text"}, Seen: ledger.Seen{First: at, Last: at, Count: 3}}},
+		Held:     []ledger.Held{{Name: "new_library.said", Attribute: true, Reason: privacy.ReasonAttribute, Seen: ledger.Seen{First: at, Last: at, Count: 2}}, {Name: "note", Reason: privacy.ReasonQuotes, Seen: ledger.Seen{First: at, Last: at, Count: 1}}},
+		MoreHeld: 7,
+	}, nil
 }
 
 func (d *delivery) DropBacklog(_ context.Context, id string) error {
@@ -278,8 +289,8 @@ func (f *fixture) connections() []project.Connection {
 
 type args = map[string]any
 
-var readers = []string{"get_posthog_status", "get_stats", "get_trace", "list_events", "list_prompts", "get_prompt", "render_prompt", "list_rollouts", "list_checks", "list_datasets", "get_dataset_run", "compare_dataset_runs", "list_experiments", "get_experiment"}
-var writers = []string{"configure_posthog", "delete_posthog", "set_posthog_enabled", "test_posthog", "save_prompt", "set_prompt_label", "delete_prompt", "set_rollout", "stop_rollout", "resolve_prompt", "record_eval", "record_feedback", "save_example", "run_dataset", "resume_dataset_run", "create_experiment", "start_experiment", "stop_experiment"}
+var readers = []string{"get_posthog_status", "get_posthog_ledger", "get_stats", "get_trace", "list_events", "list_prompts", "get_prompt", "render_prompt", "list_rollouts", "list_checks", "list_datasets", "get_dataset_run", "compare_dataset_runs", "list_experiments", "get_experiment"}
+var writers = []string{"configure_posthog", "send_posthog_properties", "settle_posthog_names", "delete_posthog", "set_posthog_enabled", "test_posthog", "save_prompt", "set_prompt_label", "delete_prompt", "set_rollout", "stop_rollout", "resolve_prompt", "record_eval", "record_feedback", "save_example", "run_dataset", "resume_dataset_run", "create_experiment", "start_experiment", "stop_experiment"}
 
 // needs is the scope of each tool that does more than read.
 func needs(tool string) string {

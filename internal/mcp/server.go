@@ -17,6 +17,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/dataset"
 	"github.com/hedgerow/hedgerow/internal/eval"
 	"github.com/hedgerow/hedgerow/internal/experiment"
+	"github.com/hedgerow/hedgerow/internal/ledger"
 	"github.com/hedgerow/hedgerow/internal/posthog"
 	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/prompt"
@@ -56,6 +57,8 @@ type Connections interface {
 	// DropBacklog forgets the events that wait for a disabled connection, so
 	// that it begins with the next one when it is enabled. They stay at home.
 	DropBacklog(ctx context.Context, connectionID string) error
+	// Ledger says what left for a connection and what stayed: names, never values.
+	Ledger(ctx context.Context, c project.Connection) (ledger.Page, error)
 }
 
 // Server holds the tools.
@@ -87,6 +90,7 @@ func New(c Config) *Server {
 		&sdk.ServerOptions{Instructions: instructions, Capabilities: &sdk.ServerCapabilities{Tools: &sdk.ToolCapabilities{}}})
 	s.tools.AddReceivingMiddleware(s.onlyUsable)
 	s.addPostHogTools()
+	s.addLedgerTools()
 	s.addEventTools()
 	s.addPromptTools()
 	s.addRolloutTools()

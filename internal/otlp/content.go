@@ -366,6 +366,9 @@ func states(b *bag, in, out *thread) (input, output json.RawMessage) {
 			output = or2(last, output)
 		}
 	}
+	if list := embedded(b); input == nil && len(list) > 0 {
+		input = listOf(list) // the AI SDK's outer span of embed and embedMany
+	}
 	if input == nil {
 		// The AI SDK's outer span: contract section 5.4 keeps the user's last words.
 		if b.has("ai.operationId") {
@@ -448,13 +451,8 @@ func embeddingInput(b *bag, messages json.RawMessage) json.RawMessage {
 		}
 		return true
 	})
-	if v := b.take("ai.values"); v != nil {
-		for _, item := range v.GetArrayValue().GetValues() {
-			list = append(list, embedded(item))
-		}
-	}
-	if v := b.take("ai.value"); v != nil && len(list) == 0 {
-		list = append(list, embedded(v))
+	if values := embedded(b); len(list) == 0 {
+		list = values
 	}
 	whole := b.take(append([]string{"embedding.text"}, inputKeys...)...)
 	if len(list) == 0 {
@@ -466,18 +464,37 @@ func embeddingInput(b *bag, messages json.RawMessage) json.RawMessage {
 		})
 	}
 	switch {
-	case len(list) == 1:
-		return json.RawMessage(list[0])
-	case len(list) > 1:
-		return json.RawMessage("[" + strings.Join(list, ",") + "]")
+	case len(list) > 0:
+		return listOf(list)
 	case messages != nil:
 		return messages
 	}
 	return state(whole)
 }
 
-// embedded is a value that the AI SDK wrote as JSON, or as it is.
-func embedded(v *common.AnyValue) string {
+// listOf is a list of JSON values, or the one that there is.
+func listOf(list []string) json.RawMessage {
+	if len(list) == 1 {
+		return json.RawMessage(list[0])
+	}
+	return json.RawMessage("[" + strings.Join(list, ",") + "]")
+}
+
+// embedded takes the texts that the AI SDK embeds.
+func embedded(b *bag) (list []string) {
+	if v := b.take("ai.values"); v != nil {
+		for _, item := range v.GetArrayValue().GetValues() {
+			list = append(list, valueText(item))
+		}
+	}
+	if v := b.take("ai.value"); v != nil && len(list) == 0 {
+		list = append(list, valueText(v))
+	}
+	return list
+}
+
+// valueText is a value that the AI SDK wrote as JSON, or as it is.
+func valueText(v *common.AnyValue) string {
 	if r, ok := parse(text(v)); ok {
 		return r.Raw
 	}

@@ -161,6 +161,25 @@ func (r *Registry) TakeOverNames(ctx context.Context, projectID, id string, prop
 	return did && err == nil, err
 }
 
+// Send makes properties and attributes leave in privacy mode whatever they hold, or
+// takes them back. Names that an upgrade took over are confirmed, or stopped, by it.
+func (c *Connection) Send(on bool, properties, attributes []string) {
+	change := func(list, names []string) []string {
+		list = slices.DeleteFunc(slices.Clone(list), func(name string) bool { return slices.Contains(names, name) })
+		if on {
+			list = append(list, names...)
+		}
+		return list
+	}
+	c.SendProperties, c.SendAttributes = change(c.SendProperties, properties), change(c.SendAttributes, attributes)
+	if t := c.TakenOver; on && t != nil { // confirmed; what is taken back goes from it as it is saved
+		without := func(list, names []string) []string {
+			return slices.DeleteFunc(slices.Clone(list), func(name string) bool { return slices.Contains(names, name) })
+		}
+		c.TakenOver = &TakenOver{At: t.At, Properties: without(t.Properties, properties), Attributes: without(t.Attributes, attributes)}
+	}
+}
+
 // SettleNames ends what an upgrade has left open: the names that it took over stay
 // in what the connection sends, or go out of it.
 func (c *Connection) SettleNames(keep bool) {
@@ -240,6 +259,15 @@ func (r *Registry) checkConnection(c *Connection) error {
 		var err error
 		if *list, err = sendNames(*list); err != nil {
 			return err
+		}
+	}
+	if t := c.TakenOver; t != nil {
+		in := func(list, names []string) []string {
+			return slices.DeleteFunc(slices.Clone(names), func(name string) bool { return !slices.Contains(list, name) })
+		}
+		c.TakenOver = &TakenOver{At: t.At, Properties: in(c.SendProperties, t.Properties), Attributes: in(c.SendAttributes, t.Attributes)}
+		if len(c.TakenOver.Properties)+len(c.TakenOver.Attributes) == 0 {
+			c.TakenOver = nil
 		}
 	}
 	for _, other := range r.Snapshot().Connections(c.ProjectID) {

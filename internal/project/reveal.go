@@ -68,11 +68,31 @@ func (r *Registry) mayReveal(ctx context.Context, before, after *Connection) err
 		what = "send more properties or attributes"
 	case before != nil && (!after.PrivacyMode || len(after.SendProperties)+len(after.SendAttributes) > 0) && !before.ProjectKey.Equal(after.ProjectKey):
 		what = "change the project key while privacy mode is off or properties are sent by name"
+	case confirms(before, after):
+		what = "confirm names of properties that an upgrade took over"
 	default:
 		return nil
 	}
 	return event.NewError(event.CodeForbidden, "the role "+string(role)+" may not "+what+": it may not read the prompts and answers of this project, which could then be read at the other end",
 		"ask an administrator: the project's settings say which role may read them", nil)
+}
+
+// confirms reports whether a change makes names leave for good that an upgrade took
+// over until somebody says so.
+func confirms(before, after *Connection) bool {
+	if before == nil || before.TakenOver == nil {
+		return false
+	}
+	still := after.TakenOver
+	if still == nil {
+		still = new(TakenOver)
+	}
+	for _, l := range [][3][]string{{before.TakenOver.Properties, still.Properties, after.SendProperties}, {before.TakenOver.Attributes, still.Attributes, after.SendAttributes}} {
+		if slices.ContainsFunc(l[0], func(name string) bool { return !slices.Contains(l[1], name) && slices.Contains(l[2], name) }) {
+			return true
+		}
+	}
+	return false
 }
 
 // adds reports whether a change puts a name into a list of what leaves.

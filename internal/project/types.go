@@ -150,15 +150,6 @@ type TakenOver struct {
 	Attributes []string  `json:"attributes,omitempty"`
 }
 
-// SendsMore reports whether the connection lets properties out that another state of
-// it did not name: whoever saves it has to be one who may read content.
-func (c *Connection) SendsMore(than *Connection) bool {
-	more := func(is, was []string) bool {
-		return slices.ContainsFunc(is, func(name string) bool { return !slices.Contains(was, name) })
-	}
-	return more(c.SendProperties, than.SendProperties) || more(c.SendAttributes, than.SendAttributes)
-}
-
 // Filter picks the events that a connection gets: those that match every list
 // which is not empty.
 type Filter struct {

@@ -12,6 +12,7 @@ import (
 	"github.com/a-h/templ"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/ledger"
 	"github.com/hedgerow/hedgerow/internal/posthog"
 	"github.com/hedgerow/hedgerow/internal/project"
 )
@@ -28,6 +29,8 @@ type Delivery interface {
 	DeadLetters(ctx context.Context, c project.Connection, limit int) ([]DeadLetter, error)
 	// Replay sends dead letters once more: one, or all where id is "".
 	Replay(ctx context.Context, c project.Connection, id string) (int, error)
+	// Ledger says what left for a connection and what stayed: names, never values.
+	Ledger(ctx context.Context, c project.Connection) (ledger.Page, error)
 	// Outgoing is what an event is or was to a connection.
 	Outgoing(ctx context.Context, c project.Connection, uuid string) (Outgoing, error)
 	// Days are the last days as the connection's PostHog counts them.
@@ -190,6 +193,7 @@ type connectionPage struct {
 	Checks []posthog.Check // of a test that has just been made
 	Tested bool
 	Now    time.Time
+	Names  names
 }
 
 // failed reports whether a test has just found something wrong.
@@ -224,6 +228,7 @@ func (s *Web) connectionPage(r *http.Request, f *frame, c project.Connection, p 
 	if p.Dead, err = s.c.Delivery.DeadLetters(r.Context(), c, shownDead); err != nil {
 		return nil, err
 	}
+	p.Names = s.namesOf(r, c, false)
 	return connection(*f, p), nil
 }
 

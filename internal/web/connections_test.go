@@ -12,7 +12,9 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/ledger"
 	"github.com/hedgerow/hedgerow/internal/posthog"
+	"github.com/hedgerow/hedgerow/internal/privacy"
 	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/web"
 )
@@ -42,6 +44,15 @@ func (d *delivery) Test(_ context.Context, c project.Connection) posthog.TestRes
 }
 
 func (d *delivery) Health(project.Connection) web.Health { return d.health }
+
+func (d *delivery) Ledger(context.Context, project.Connection) (ledger.Page, error) {
+	at := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
+	return ledger.Page{
+		Left:     []ledger.Left{{Name: "plan", Kinds: []string{"text"}, Seen: ledger.Seen{First: at, Last: at, Count: 3}}},
+		Held:     []ledger.Held{{Name: "new_library.said", Attribute: true, Reason: privacy.ReasonAttribute, Seen: ledger.Seen{First: at, Last: at, Count: 2}}, {Name: "note", Reason: privacy.ReasonQuotes, Seen: ledger.Seen{First: at, Last: at, Count: 1}}},
+		MoreHeld: 7,
+	}, nil
+}
 
 func (d *delivery) DropBacklog(_ context.Context, id string) error {
 	d.dropped = append(d.dropped, id)
