@@ -49,14 +49,42 @@ func projectCommand() *cli.Command {
 				},
 			},
 			{
-				Name: "create", Usage: "create a project and print its token and first API key", ArgsUsage: "NAME", Flags: c.subFlags(),
+				Name: "create", Usage: "create a project and print its token and first API key", ArgsUsage: "NAME",
+				Flags: c.subFlags(&cli.BoolFlag{Name: "require-keys", Usage: "require a key on every gateway call from now on"}),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
 					return c.withControl(ctx, cmd, func(ctl *control) error {
 						var out api.ProjectCreated
-						if err := ctl.call(ctx, "POST", "/api/v1/projects", api.ProjectInput{Name: ptr(cmd.Args().First())}, &out); err != nil {
+						in := api.CreateInput{Name: cmd.Args().First()}
+						if cmd.Bool("require-keys") {
+							in.RequireKey = ptr(true)
+						}
+						if err := ctl.call(ctx, "POST", "/api/v1/projects", in, &out); err != nil {
 							return err
 						}
 						fmt.Fprintf(cmd.Root().Writer, "project %s (%s)\n  project token  %s\n  API key        %s   (shown once)\n", out.Project.Name, out.Project.ID, out.Project.Token, out.APIKey.Key)
+						if out.Notice != "" {
+							fmt.Fprintln(cmd.Root().Writer, out.Notice)
+						}
+						return nil
+					})
+				},
+			},
+			{
+				Name: "require-keys", Usage: "require a key on every gateway call, or with --off let calls without one go to the first project",
+				Flags: c.subFlags(&cli.BoolFlag{Name: "off", Usage: "require none"}),
+				Action: func(ctx context.Context, cmd *cli.Command) error {
+					return c.withControl(ctx, cmd, func(ctl *control) error {
+						var out struct {
+							Server api.Server `json:"server"`
+						}
+						if err := ctl.call(ctx, "PATCH", "/api/v1/server", api.ServerInput{RequireKey: ptr(!cmd.Bool("off"))}, &out); err != nil {
+							return err
+						}
+						if out.Server.RequireKey {
+							fmt.Fprintln(cmd.Root().Writer, "gateway calls without a key are refused from now on")
+						} else {
+							fmt.Fprintf(cmd.Root().Writer, "gateway calls without a key go to the project %s\n", out.Server.KeylessProject)
+						}
 						return nil
 					})
 				},

@@ -62,6 +62,9 @@ type Config struct {
 	Datasets *dataset.Registry
 	Runs     *dataset.Runner
 
+	// Keyless says what becomes of gateway calls without a key; nil leaves it out.
+	Keyless func() project.Keyless
+
 	Connections Connections // required
 	DeadLetters DeadLetters // required
 	// Status describes the running process for GET /api/v1/status: any value
@@ -206,6 +209,8 @@ func (a *API) routes() []route {
 
 		{"GET /api/v1/dead-letters", write, false, a.listDead},
 		{"POST /api/v1/dead-letters/replay", write, false, a.replayDead},
+		{"GET /api/v1/server", admin, true, a.server},
+		{"PATCH /api/v1/server", onSocket, true, a.setServer},
 		{"GET /api/v1/status", read, true, a.status},
 		{"POST /api/v1/prices/reload", admin, true, a.reloadPrices},
 	})

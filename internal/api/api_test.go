@@ -102,6 +102,7 @@ type fixture struct {
 	appended *appended
 	judge    *judge
 	stopped  []string // rollouts
+	fixed    bool     // require_key is configured
 
 	admin, member, viewer string // keys of project "default"
 	other                 string // an administrator's key of project "other"
@@ -133,6 +134,10 @@ func newFixture(t *testing.T) *fixture {
 		},
 		Append: f.appended, Connections: f.delivery, DeadLetters: f.dead, Status: func(context.Context) any { return map[string]string{"state": "fine"} },
 		ReloadPrices: func() error { return f.reload }, Now: present,
+		Keyless: func() project.Keyless {
+			p, _ := f.registry.Snapshot().FirstProject()
+			return project.Keyless{Project: p.Name, Refused: f.registry.Snapshot().Server().RequireKey, Fixed: f.fixed}
+		},
 	}
 	f.api, f.local = api.New(c), api.Local(c)
 	return f

@@ -133,6 +133,7 @@ func TestOpenAPIHasEveryField(t *testing.T) {
 		"POST /api/v1/events":                                     api.EventInput{},
 		"POST /api/v1/projects":                                   api.CreateInput{},
 		"PATCH /api/v1/projects/{project}":                        api.ProjectInput{},
+		"PATCH /api/v1/server":                                    api.ServerInput{},
 		"POST /api/v1/projects/{project}/keys":                    api.KeyInput{},
 		"PUT /api/v1/projects/{project}/provider-keys/{provider}": api.ProviderKeyInput{},
 		"PUT /api/v1/connections/{name}":                          api.ConnectionInput{},

@@ -38,6 +38,24 @@ type ProjectInput struct {
 // CreateInput makes a project; its settings are changed afterwards.
 type CreateInput struct {
 	Name string `json:"name"`
+	// RequireKey is the switch of PATCH /api/v1/server, for whoever makes a second
+	// project.
+	RequireKey *bool `json:"require_key,omitempty"`
+}
+
+// Server are the choices about the whole server.
+type Server struct {
+	RequireKey bool `json:"require_key"` // as it is in force
+	// Fixed: the configuration or the address decides on it, and the switch does not.
+	Fixed bool `json:"require_key_fixed"`
+	// KeylessProject is the name of the project that calls without a key go to; ""
+	// where they are refused.
+	KeylessProject string `json:"keyless_project"`
+}
+
+// ServerInput changes the server's settings; what is absent stays as it is.
+type ServerInput struct {
+	RequireKey *bool `json:"require_key"`
 }
 
 // KeyInput makes an API key.
@@ -67,6 +85,8 @@ type APIKey struct {
 type ProjectCreated struct {
 	Project Project `json:"project"`
 	APIKey  APIKey  `json:"api_key"`
+	// Notice says where calls without a key go, now that there are several projects.
+	Notice string `json:"notice,omitempty"`
 }
 
 // SignInLink signs an administrator in once.
@@ -131,7 +151,52 @@ func (a *API) createProject(r *http.Request, p Principal) (any, error) {
 	}
 	out := ProjectCreated{Project: a.view(pr, p), APIKey: keyView(k)}
 	out.APIKey.Key = plain
+	if in.RequireKey != nil {
+		if err := a.requireKey(r, *in.RequireKey); err != nil {
+			return nil, err
+		}
+	}
+	if words := a.keyless().Notice(); words != "" && len(a.c.Registry.Snapshot().Projects()) > 1 {
+		out.Notice = words + " hedgerow project require-keys does that."
+	}
 	return out, nil
+}
+
+func (a *API) keyless() project.Keyless {
+	if a.c.Keyless == nil {
+		return project.Keyless{Refused: true}
+	}
+	return a.c.Keyless()
+}
+
+func (a *API) server(*http.Request, Principal) (any, error) {
+	k := a.keyless()
+	s := Server{RequireKey: k.Refused, Fixed: k.Fixed}
+	if !k.Refused {
+		s.KeylessProject = k.Project
+	}
+	return map[string]any{"server": s}, nil
+}
+
+func (a *API) setServer(r *http.Request, p Principal) (any, error) {
+	var in ServerInput
+	if err := readJSON(r, &in); err != nil {
+		return nil, err
+	}
+	if in.RequireKey != nil {
+		if err := a.requireKey(r, *in.RequireKey); err != nil {
+			return nil, err
+		}
+	}
+	return a.server(r, p)
+}
+
+func (a *API) requireKey(r *http.Request, on bool) error {
+	if k := a.keyless(); k.Fixed && k.Refused != on {
+		return project.ErrKeylessFixed()
+	}
+	_, err := a.c.Registry.SetServer(r.Context(), func(s *project.ServerSettings) { s.RequireKey = on })
+	return err
 }
 
 func (a *API) updateProject(r *http.Request, p Principal) (any, error) {

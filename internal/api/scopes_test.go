@@ -195,3 +195,29 @@ func TestConnectionOfAnotherHost(t *testing.T) {
 		t.Errorf("an administrator: %d %s", a.status, a.raw)
 	}
 }
+
+// Whoever makes a second project is told where calls without a key go.
+func TestRequireKey(t *testing.T) {
+	f := newFixture(t)
+	local := func(method, target, body string) answer { return ask(t, f.local, "", method, target, body) }
+	const notice = `Calls without a key keep going to the project \"default\" until you require keys. hedgerow project require-keys`
+	if a := local("POST", "/api/v1/projects", `{"name":"orchard"}`); a.status != 200 || !strings.Contains(a.raw, notice) {
+		t.Errorf("a second project: %d %s", a.status, a.raw)
+	}
+	if a := f.ask(f.admin, "GET", "/api/v1/server", nil); !strings.Contains(a.raw, `{"require_key":false,"require_key_fixed":false,"keyless_project":"default"}`) {
+		t.Errorf("%s", a.raw)
+	}
+	if a := local("PATCH", "/api/v1/server", `{}`); a.status != 200 || !strings.Contains(a.raw, `"require_key":false`) {
+		t.Errorf("nothing to change: %d %s", a.status, a.raw)
+	}
+	if a := local("POST", "/api/v1/projects", `{"name":"meadow","require_key":true}`); a.status != 200 || strings.Contains(a.raw, "notice") || !f.registry.Snapshot().Server().RequireKey {
+		t.Errorf("with the switch: %d %s", a.status, a.raw)
+	}
+	if a := f.ask(f.admin, "GET", "/api/v1/server", nil); !strings.Contains(a.raw, `{"require_key":true,"require_key_fixed":false,"keyless_project":""}`) {
+		t.Errorf("%s", a.raw)
+	}
+	f.fixed = true
+	if a := local("PATCH", "/api/v1/server", `{"require_key":false}`); a.status != 409 || !strings.Contains(a.raw, "fixed on the server") {
+		t.Errorf("a switch that changes nothing: %d %s", a.status, a.raw)
+	}
+}

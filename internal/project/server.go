@@ -54,6 +54,11 @@ func (k Keyless) Notice() string {
 	return fmt.Sprintf("Calls without a key keep going to the project %q until you require keys.", k.Project)
 }
 
+// ErrKeylessFixed is the answer to a switch that would change nothing.
+func ErrKeylessFixed() error {
+	return event.NewError(event.CodeConflict, "whether calls need a key is fixed on the server", "by its setting require_key or, on an address that others reach, always: change these and restart", nil)
+}
+
 // SetServer changes the choices about the whole server.
 func (r *Registry) SetServer(ctx context.Context, f func(*ServerSettings)) (ServerSettings, error) {
 	for try := range attempts {

@@ -1,6 +1,8 @@
 package web_test
 
 import (
+	"html"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -35,5 +37,43 @@ func TestKeysOfBefore(t *testing.T) {
 	s.send("/p/default/keys/scopes", nil)
 	if _, body := s.get("/p/default/keys"); strings.Contains(body, "Keys have scopes now") || !strings.Contains(body, "old dashboard") {
 		t.Error("the notice is still there, or the key is gone")
+	}
+}
+
+// TestRequireKeys says on the form of another project where calls without a key
+// go, and offers the switch there and apart.
+func TestRequireKeys(t *testing.T) {
+	s := newSite(t)
+	s.client = s.as(s.admin)
+	const notice = "Calls without a key keep going to the project “default” until you require keys."
+	says := func(body string) bool {
+		return strings.Contains(html.UnescapeString(body), strings.NewReplacer("“", `"`, "”", `"`).Replace(notice))
+	}
+	required := func() bool { return s.Registry.Snapshot().Server().RequireKey }
+	if _, body := s.get("/projects"); !says(body) || !strings.Contains(body, `name="require_key" value="on"`) {
+		t.Errorf("the form does not say it:\n%s", body)
+	}
+	if _, body := s.send("/projects", url.Values{"name": {"Orchard"}}); !says(body) || required() {
+		t.Errorf("the answer does not say it, or keys are required: %t", required())
+	}
+	if _, body := s.send("/projects/require-key", url.Values{"require_key": {"true"}}); !required() || !strings.Contains(body, "are refused from now on") || says(body) {
+		t.Errorf("the switch: %t", required())
+	}
+	if _, body := s.send("/projects/require-key", url.Values{"require_key": {"false"}}); required() || !says(body) {
+		t.Errorf("switched back: %t", required())
+	}
+	if _, body := s.send("/projects", url.Values{"name": {"Meadow"}, "require_key": {"on"}}); !required() || says(body) {
+		t.Errorf("with a new project: %t", required())
+	}
+	s.fixed = true
+	if resp, body := s.send("/projects/require-key", url.Values{"require_key": {"false"}}); resp.StatusCode != 409 || !required() || !strings.Contains(body, "fixed on the server") {
+		t.Errorf("a switch that changes nothing: %d", resp.StatusCode)
+	}
+	if _, body := s.get("/projects"); strings.Contains(body, "/projects/require-key") || !strings.Contains(body, "This is fixed on the server") {
+		t.Error("a switch that changes nothing is offered")
+	}
+	s.client = s.as(s.person("v@example.com", project.RoleViewer, "default"))
+	if _, body := s.get("/projects"); strings.Contains(body, "require_key") || strings.Contains(body, "Meadow") {
+		t.Error("a viewer is offered the switch")
 	}
 }

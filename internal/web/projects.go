@@ -18,7 +18,41 @@ func (s *Web) projects(_ *http.Request, f *frame) (templ.Component, error) {
 			list = append(list, p)
 		}
 	}
-	return projects(*f, list), nil
+	return projects(*f, projectsPage{Rows: list, Switch: s.c.Keyless != nil, Keyless: s.keyless()}), nil
+}
+
+// projectsPage is the list, and what becomes of calls without a key.
+type projectsPage struct {
+	Rows    []project.Project
+	Switch  bool
+	Keyless project.Keyless
+}
+
+func (s *Web) keyless() project.Keyless {
+	if s.c.Keyless == nil {
+		return project.Keyless{Refused: true, Fixed: true}
+	}
+	return s.c.Keyless()
+}
+
+// requireKeys switches whether calls without a key are let through.
+func (s *Web) requireKeys(r *http.Request, f *frame) (templ.Component, error) {
+	on := f.form.Get("require_key") == "true"
+	if err := s.setRequireKey(r, on); err != nil {
+		return nil, err
+	}
+	if on {
+		return f.done("/projects", "Saved. Gateway calls without a key are refused from now on.")
+	}
+	return f.done("/projects", "Saved. "+s.keyless().Notice())
+}
+
+func (s *Web) setRequireKey(r *http.Request, on bool) error {
+	if k := s.keyless(); k.Fixed && k.Refused != on {
+		return project.ErrKeylessFixed()
+	}
+	_, err := s.c.Registry.SetServer(r.Context(), func(c *project.ServerSettings) { c.RequireKey = on })
+	return err
 }
 
 func (s *Web) createProject(r *http.Request, f *frame) (templ.Component, error) {
@@ -26,7 +60,16 @@ func (s *Web) createProject(r *http.Request, f *frame) (templ.Component, error) 
 	if err != nil {
 		return nil, err
 	}
-	return f.done("/p/"+url.PathEscape(p.ID)+"/keys", "Project "+p.Name+" is there. Make an API key, or send events with its token.")
+	if f.form.Get("require_key") != "" {
+		if err := s.setRequireKey(r, true); err != nil {
+			return nil, err
+		}
+	}
+	message := "Project " + p.Name + " is there. Make an API key, or send events with its token."
+	if words := s.keyless().Notice(); words != "" {
+		message += " " + words
+	}
+	return f.done("/p/"+url.PathEscape(p.ID)+"/keys", message)
 }
 
 func (f *frame) admin() bool { return f.Session.Role == project.RoleAdmin }

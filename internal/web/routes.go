@@ -124,6 +124,7 @@ func (s *Web) table() []route {
 
 		{pattern: "GET /projects", need: viewer, handle: s.projects, section: "Server", label: "Projects"},
 		{pattern: "POST /projects", need: admin, handle: s.createProject, again: s.projects},
+		{pattern: "POST /projects/require-key", need: admin, handle: s.requireKeys, again: s.projects},
 		{pattern: "GET /users", need: admin, handle: s.users, section: "Server", label: "Members"},
 		{pattern: "POST /users", need: admin, handle: s.invite, again: s.users},
 		{pattern: "GET /users/{user}", need: admin, handle: s.user},

@@ -58,15 +58,18 @@ type Config struct {
 	CheckState func(checkID string) eval.State
 	Datasets   *dataset.Registry
 	Runs       *dataset.Runner
-	Eraser     Eraser                 // nil leaves a deleted project's events to the store
-	Providers  func() []string        // names of the gateway's routes, for the form of provider keys
-	PublicURL  string                 // base of sign-in links and of what SDKs are told; https:// makes cookies Secure
-	Proxies    []netip.Prefix         // whose X-Forwarded-For is believed. Defaults to loopback
-	Logger     *slog.Logger           // Defaults to none
-	Simulated  bool                   // says on every page that the data is simulated
-	Dropped    func() uint64          // calls that passed but were not recorded
-	Health     func() []health.Report // how the components are doing; nil leaves it out
-	Now        func() time.Time       // Defaults to time.Now
+	Eraser     Eraser // nil leaves a deleted project's events to the store
+	// Keyless says what becomes of gateway calls without a key; nil leaves the
+	// switch out.
+	Keyless   func() project.Keyless
+	Providers func() []string        // names of the gateway's routes, for the form of provider keys
+	PublicURL string                 // base of sign-in links and of what SDKs are told; https:// makes cookies Secure
+	Proxies   []netip.Prefix         // whose X-Forwarded-For is believed. Defaults to loopback
+	Logger    *slog.Logger           // Defaults to none
+	Simulated bool                   // says on every page that the data is simulated
+	Dropped   func() uint64          // calls that passed but were not recorded
+	Health    func() []health.Report // how the components are doing; nil leaves it out
+	Now       func() time.Time       // Defaults to time.Now
 }
 
 // Web is the handler of the pages.

@@ -39,6 +39,13 @@ type site struct {
 	clock  *clock
 
 	delivery *delivery
+	fixed    bool // require_key is configured
+}
+
+// keyless is what cmd/hedgerow makes of the settings.
+func (s *site) keyless() project.Keyless {
+	p, _ := s.Registry.Snapshot().FirstProject()
+	return project.Keyless{Project: p.Name, Refused: s.Registry.Snapshot().Server().RequireKey, Fixed: s.fixed}
 }
 
 // clock is a time that tests set.
@@ -65,7 +72,7 @@ func newSite(t *testing.T, events ...*event.Event) *site {
 	s.admin = s.Registry.Snapshot().Users()[0]
 	s.give(s.admin, "admin@example.com")
 	pages := web.Config{
-		Query: s.Reader, Registry: s.Registry, Prompts: s.Prompts, Checks: s.Checks, Runner: s.Runner, Datasets: s.Datasets, Runs: s.Runs, Eraser: s, Providers: func() []string { return []string{"anthropic", "openai"} }, PublicURL: "http://hedgerow.example",
+		Query: s.Reader, Registry: s.Registry, Prompts: s.Prompts, Checks: s.Checks, Runner: s.Runner, Datasets: s.Datasets, Runs: s.Runs, Eraser: s, Keyless: s.keyless, Providers: func() []string { return []string{"anthropic", "openai"} }, PublicURL: "http://hedgerow.example",
 		Experiments: s.Experiments, Desk: s.Desk, Alerts: s.Alerts, StopRollout: func(context.Context, string, string, string, string) error { return nil },
 		Simulated: true, Dropped: func() uint64 { return 3 }, Now: s.clock.now, Delivery: s.delivery,
 		Price: func(provider, model string) string { return "Today: " + provider + " " + model + " costs $0.4" },
