@@ -71,6 +71,15 @@ var suffixes = []struct {
 	{"googsignature", nameLong, "signature"},
 }
 
+// suffixesBy has the indexes of suffixes by their last byte.
+var suffixesBy = func() (t [256][]int) {
+	for k, s := range suffixes {
+		last := s.end[len(s.end)-1]
+		t[last] = append(t[last], k)
+	}
+	return t
+}()
+
 // harmless are endings of names, without separators, that hold no secret though
 // they end like one: positions in a list, words of a model's vocabulary.
 var harmless = []string{
@@ -130,20 +139,17 @@ func kindOf(name []byte) nameKind {
 	case "id", "ids", "hash", "sha", "digest", "checksum", "version", "commit", "trace", "span", "url", "uri", "name", "model", "path", "file", "region", "email", "user", "host", "type":
 		return nameKind{}
 	}
-	switch flat[len(flat)-1] {
-	case 'd', 't', 'e', 'y', 'n', 's', 'l':
-		for k := range suffixes {
-			s := &suffixes[k]
-			if !bytes.HasSuffix(flat, []byte(s.end)) {
-				continue
-			}
-			for _, h := range harmless {
-				if bytes.HasSuffix(flat, []byte(h)) {
-					return nameKind{}
-				}
-			}
-			return nameKind{class: s.class, mark: s.mark, env: env}
+	for _, k := range suffixesBy[flat[len(flat)-1]] {
+		s := &suffixes[k]
+		if !bytes.HasSuffix(flat, []byte(s.end)) {
+			continue
 		}
+		for _, h := range harmless {
+			if bytes.HasSuffix(flat, []byte(h)) {
+				return nameKind{}
+			}
+		}
+		return nameKind{class: s.class, mark: s.mark, env: env}
 	}
 	if list, vendor := vendorOf(name); list != nil {
 		return nameKind{class: nameVendor, mark: vendor, vendor: list, env: env}
@@ -178,6 +184,9 @@ func (f *finder) assigned(i int) (match, bool) {
 		if next == '=' {
 			p++
 		}
+	}
+	if f.marked(p) {
+		return match{}, false // scrubbed already
 	}
 	from, end := f.nameBefore(i)
 	if end-from < 2 || from > f.done && class[f.b[from-1]]&slash != 0 && f.b[i] == '=' {
@@ -225,6 +234,15 @@ func (f *finder) assigned(i int) (match, bool) {
 		return f.credential(at, false, false)
 	}
 	return f.assignedValue(at, kind, value{tight: tight, equal: f.b[i] == '=', xml: f.b[i] == '>'})
+}
+
+// marked reports whether what is assigned at p is a mark.
+func (f *finder) marked(p int) bool {
+	p = f.blank(p)
+	if quote, level := f.quoteAhead(p); quote != 0 {
+		p += level + 1
+	}
+	return f.at(p) == '[' && f.has(p, "[secret:")
 }
 
 // nameBefore returns the name that stands before position i, over blanks, quotes
