@@ -545,16 +545,18 @@ func reference(tok []byte) bool {
 }
 
 // words are what stands where a password would: types, states, labels.
-var words = map[string]bool{}
-
-func init() {
-	for _, w := range strings.Fields(`string str text varchar char none null nil undefined true false yes required optional hidden input
+var words = wordSet(`string str text varchar char none null nil undefined true false yes required optional hidden input
 		redacted changeme example sample dummy placeholder secret missing invalid incorrect wrong empty default unset disabled enabled
 		forgotten expired reset keyring prompt stdin masked encrypted hashed plain plaintext bytes buffer object function number
 		integer bool boolean schema field label value param parameter confirm current username email login
-		authentication authenticate credentials basic digest scram ldap kerberos unknown`) {
-		words[w] = true
+		authentication authenticate credentials basic digest scram ldap kerberos unknown`)
+
+func wordSet(list string) map[string]bool {
+	set := make(map[string]bool)
+	for _, w := range strings.Fields(list) {
+		set[w] = true
 	}
+	return set
 }
 
 // passwordLike judges what is assigned to a name of passwords.
