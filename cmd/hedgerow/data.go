@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"syscall"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -59,6 +61,9 @@ func (a *app) watch(part any) {
 
 func (a *app) openSettings(ctx context.Context) error {
 	key, err := project.LoadSecretKey(a.cfg.SecretKey, a.cfg.path("secret.key"))
+	if errors.Is(err, syscall.ENOSPC) {
+		return event.NewError(event.CodeUnavailable, "the disk of the data folder "+a.cfg.Data+" is full: the first settings cannot be written", "free disk space there; the rest follows by itself within seconds", err)
+	}
 	if err != nil {
 		return dataError(err)
 	}

@@ -44,6 +44,7 @@ type fromOutside struct {
 
 func (f fromOutside) Append(ctx context.Context, events ...*event.Event) error {
 	if f.a.disk.Level() >= disk.Refuse {
+		f.a.disk.Poke() // there may be room again
 		r := f.a.disk.Health()
 		return event.NewError(event.CodeUnavailable, "no events are taken: "+r.Message, r.Hint, nil)
 	}

@@ -141,13 +141,18 @@ func (a *app) serve() {
 }
 
 // notYet answers for pages and API while something that they need is not open.
-func (a *app) notYet(w http.ResponseWriter, _ *http.Request) {
+func (a *app) notYet(w http.ResponseWriter, r *http.Request) {
 	message, hint := "hedgerow is starting", "try again in a moment"
 	if worst := worstOf(a.reports.all()); worst.Message != "" {
 		message, hint = "hedgerow has not opened its data yet: "+worst.Message, worst.Hint
 	}
-	w.Header().Set("Retry-After", retryAfter)
-	api.WriteError(w, event.NewError(event.CodeUnavailable, message, hint, nil))
+	err := event.NewError(event.CodeUnavailable, message, hint, nil)
+	if strings.HasPrefix(r.URL.Path, "/api/") || r.URL.Path == "/mcp" {
+		w.Header().Set("Retry-After", retryAfter)
+		api.WriteError(w, err)
+		return
+	}
+	web.Unavailable(w, r, err)
 }
 
 // retryAfter is in seconds: what is broken mends itself within five.

@@ -214,9 +214,13 @@ func (t *Task) failed(err error, failures int) {
 	t.set(health.Failed, message, hint)
 
 	t.mu.Lock()
-	same := t.logged == err.Error() && time.Since(t.loggedAt) < logEvery
+	what := message // causes hold names of temporary files
+	if e.Code == event.CodeInternal {
+		what = err.Error()
+	}
+	same := t.logged == what && time.Since(t.loggedAt) < logEvery
 	if !same {
-		t.logged, t.loggedAt = err.Error(), time.Now()
+		t.logged, t.loggedAt = what, time.Now()
 	}
 	t.mu.Unlock()
 	if same {

@@ -118,6 +118,18 @@ func New(c Config) *Web {
 // refuses what another site sends in the name of whoever is signed in.
 func (s *Web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
+	pageHeaders(h)
+	if s.secure(r) {
+		h.Set("Strict-Transport-Security", "max-age=31536000")
+	}
+	if err := s.cross.Check(r); err != nil {
+		s.refuse(w, r, errForeign())
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+func pageHeaders(h http.Header) {
 	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
@@ -127,14 +139,6 @@ func (s *Web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cross-Origin-Opener-Policy", "same-origin")
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
-	if s.secure(r) {
-		h.Set("Strict-Transport-Security", "max-age=31536000")
-	}
-	if err := s.cross.Check(r); err != nil {
-		s.refuse(w, r, errForeign())
-		return
-	}
-	s.mux.ServeHTTP(w, r)
 }
 
 func errForeign() error {
@@ -149,6 +153,18 @@ func (s *Web) secure(r *http.Request) bool {
 
 func (s *Web) notFound(w http.ResponseWriter, r *http.Request) {
 	s.refuse(w, r, event.NewError(event.CodeNotFound, "There is no such page", "Start again from the overview.", nil))
+}
+
+// Unavailable answers for the pages where no [Web] can be made yet: with a page
+// that says why, and with the files that such a page loads.
+func Unavailable(w http.ResponseWriter, r *http.Request, err error) {
+	s := &Web{log: slog.New(slog.DiscardHandler), assets: loadAssets(dist)}
+	pageHeaders(w.Header())
+	if strings.HasPrefix(r.URL.Path, "/static/") || strings.HasPrefix(r.URL.Path, "/assets/") {
+		s.assets.ServeHTTP(w, r)
+		return
+	}
+	s.refuse(w, r, err)
 }
 
 // refuse shows an error outside the frame: to strangers, and where the frame

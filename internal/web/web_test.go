@@ -21,6 +21,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/health"
 	"github.com/hedgerow/hedgerow/internal/hometest"
 	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/web"
@@ -39,6 +40,7 @@ type site struct {
 	clock  *clock
 
 	delivery *delivery
+	reports  []health.Report
 	fixed    bool // require_key is configured
 }
 
@@ -74,7 +76,7 @@ func newSite(t *testing.T, events ...*event.Event) *site {
 	pages := web.Config{
 		Query: s.Reader, Registry: s.Registry, Prompts: s.Prompts, Checks: s.Checks, Runner: s.Runner, Datasets: s.Datasets, Runs: s.Runs, Eraser: s, Keyless: s.keyless, Providers: func() []string { return []string{"anthropic", "openai"} }, PublicURL: "http://hedgerow.example",
 		Experiments: s.Experiments, Desk: s.Desk, Alerts: s.Alerts, StopRollout: func(context.Context, string, string, string, string) error { return nil },
-		Simulated: true, Dropped: func() uint64 { return 3 }, Now: s.clock.now, Delivery: s.delivery,
+		Simulated: true, Dropped: func() uint64 { return 3 }, Health: func() []health.Report { return s.reports }, Now: s.clock.now, Delivery: s.delivery,
 		Price: func(provider, model string) string { return "Today: " + provider + " " + model + " costs $0.4" },
 		Live:  func(string) (<-chan struct{}, func()) { return s.delivery.changes(), func() {} },
 		Connections: func(string) []web.Connection {
