@@ -393,7 +393,7 @@ func TestStartOnFullDisk(t *testing.T) {
 	d.leave(0)
 	p = w.launch()
 	w.await(serves, func() string { return "it does not serve with an old folder on a full disk\n" + p.logs() })
-	call("old folder")
+	call("old-folder")
 	// The settings are known: a key lets in, and a wrong one does not.
 	for key, want := range map[string]int{w.key: http.StatusOK, "hr_wrong": http.StatusUnauthorized} {
 		if status, body, err := p.post(t.Context(), "/v1/chat/completions", "", chatBody, "X-Hedgerow-Key", key); status != want {
@@ -404,7 +404,8 @@ func TestStartOnFullDisk(t *testing.T) {
 	freed = time.Now()
 	w.await(func() bool { _, r := p.ready("?for=ingest"); return r.Status == "ok" }, func() string { return "not well again\n" + p.logs() })
 	t.Logf("an old folder: all well %v after the disk was freed", time.Since(freed).Round(time.Millisecond))
-	call("free again")
-	p.awaitStored("trace_id="+"free%20again", 1)
+	call("free-again")
+	p.awaitStored("trace_id=old-folder", 1) // it waited in memory
+	p.awaitStored("trace_id=free-again", 1)
 	p.stop()
 }

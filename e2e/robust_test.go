@@ -374,8 +374,7 @@ func TestWrongSettings(t *testing.T) {
 	dir := t.TempDir()
 	file := filepath.Join(dir, "a-file")
 	yaml := filepath.Join(dir, "bad.yaml")
-	corrupt := filepath.Join(dir, "corrupt")
-	for path, content := range map[string]string{file: "x", yaml: "log_level: info\nlisten_adress: 1.2.3.4:5\n", filepath.Join(corrupt, "hedgerow.duckdb"): strings.Repeat("not a database ", 1000)} {
+	for path, content := range map[string]string{file: "x", yaml: "log_level: info\nlisten_adress: 1.2.3.4:5\n"} {
 		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 			t.Fatal(err)
 		}
@@ -401,7 +400,9 @@ func TestWrongSettings(t *testing.T) {
 		{"BadKey", []string{"--config", yaml}, nil, 2, []string{"bad.yaml line 2", `"listen_adress"`, "to do:"}},
 		{"BadFlag", []string{"--nonsense"}, nil, 2, []string{"nonsense"}},
 		{"BadSize", []string{"--journal-max-bytes", "lots"}, nil, 2, []string{"journal_max_bytes", `"lots"`}},
-		{"CorruptStore", []string{"--data", corrupt}, nil, 4, []string{"hedgerow.duckdb", "to do:"}},
+		{"PartialRoles", []string{"--roles", "gateway,ingest"}, nil, 2, []string{"roles:", "sinks", "to do:"}},
+		{"PartialRolesOnNATS", []string{"--roles", "web", "--nats-url", "nats://127.0.0.1:9"}, nil, 2, []string{"roles:", "nats_url", "to do:"}},
+		{"MinFreeDisk", []string{"--min-free-disk", "a lot"}, nil, 2, []string{"min_free_disk", "to do:"}},
 		{"BadSecretKey", nil, []string{"HEDGEROW_SECRET_KEY=short"}, 4, []string{"HEDGEROW_SECRET_KEY", "to do:"}},
 		{"PersonalKeyAsProjectKey", nil, []string{"POSTHOG_API_KEY=phx_0123456789abcdef0123"}, 2, []string{"POSTHOG_API_KEY", "phc_"}},
 	} {

@@ -80,9 +80,6 @@ func (a *app) openEvals(ctx context.Context) error {
 		a.log.Error("runs of datasets that a killed process left cannot be noted as broken off; hedgerow tries again", "err", err)
 		a.supervise(closeSinks, supervise.Loop{Name: "runs left behind", Once: true, Run: a.datasets.Interrupted})
 	}
-	if !a.cfg.has(roleSinks) {
-		return nil
-	}
 	a.run(closeCalls, "checks at work", func(ctx context.Context) error {
 		m := &eval.Manager{Registry: a.checks, Runner: a.runner, Append: a.intake, Queues: evalQueues{a.journal}, Logger: a.log.With("part", "eval"), Registerer: a.metrics}
 		a.evals.Store(m)

@@ -41,7 +41,7 @@ func (a *app) openExperiments(ctx context.Context) error {
 			return configError("HEDGEROW_SMTP_URL or smtp_from cannot be used: "+e.Message, e.Hint, nil)
 		}
 	}
-	if a.listener == nil || !a.cfg.has(roleSinks) {
+	if a.listener == nil {
 		return nil
 	}
 	guard := &experiment.Guard{

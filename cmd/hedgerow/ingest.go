@@ -38,7 +38,6 @@ func (a *app) openIntake(ctx context.Context) (err error) {
 		return err
 	}
 	a.joiner.Store(a.doors)
-	a.remember(ctx)
 	if a.projectsKnown() {
 		a.intake.open(a.doors)
 		return nil
@@ -51,10 +50,8 @@ func (a *app) openIntake(ctx context.Context) (err error) {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if a.cfg.has(roleSinks) {
-			if err := a.openQueues(ctx); err != nil {
-				return err
-			}
+		if err := a.openQueues(ctx); err != nil {
+			return err
 		}
 		a.intake.open(a.doors)
 		return nil

@@ -143,7 +143,7 @@ func (a *app) ingestWorks(list []health.Report) bool {
 }
 
 func (a *app) storeWorks(list []health.Report) bool {
-	return a.cfg.has(roleSinks) && a.opened != nil && a.sinksOpen.Load() && works(list, "journal") && works(list, "store") && works(list, "store sink")
+	return a.sinksOpen.Load() && works(list, "journal") && works(list, "store") && works(list, "store sink")
 }
 
 // works reports whether a component does at least a part of its work. One that

@@ -39,17 +39,41 @@ func (a *app) runSink(name string, f func(context.Context) error) {
 	})
 }
 
-// openSinks starts what reads the journal. The queues are there before the first
-// event is taken, so that none falls between.
-func (a *app) openSinks(ctx context.Context) error {
-	if !a.cfg.has(roleSinks) {
-		return nil
-	}
+// openDelivery opens the journal's queues, so that they are there before the first
+// event is taken and none falls between, and starts to deliver.
+func (a *app) openDelivery(ctx context.Context) error {
 	if err := a.openQueues(ctx); err != nil {
 		// The loops below open them once the journal is back; until then it takes no
 		// events either.
 		a.log.Error("the journal's queues cannot be opened; hedgerow tries again", "err", err)
 	}
+	a.takenOver = make(chan struct{})
+	a.runSink("ledger", func(ctx context.Context) error { // ends after the delivery, whose last notes it writes
+		l, err := a.openLedger(ctx)
+		if err != nil {
+			return err
+		}
+		return l.Run(ctx)
+	})
+	a.runSink("PostHog delivery", func(ctx context.Context) error {
+		if err := a.openDeliveryQueues(ctx); err != nil {
+			return err
+		}
+		l, err := a.openLedger(ctx)
+		if err != nil {
+			return err
+		}
+		m := a.newDelivery(l)
+		a.delivery.Store(m)
+		return m.Run(ctx)
+	})
+	return nil
+}
+
+// openSinks starts to store, and what looks after the store.
+func (a *app) openSinks(ctx context.Context) error {
+	a.remember(ctx)
+	a.supervise(closeSinks, supervise.Loop{Name: "names of before", Once: true, Run: a.takeOver})
 	a.runSink("store sink", func(ctx context.Context) error {
 		q, err := a.openStoreQueue(ctx)
 		if err != nil {
@@ -65,27 +89,6 @@ func (a *app) openSinks(ctx context.Context) error {
 	})
 	a.runSink("roll-ups", func(ctx context.Context) error {
 		return (&query.Roller{Reader: a.query, Store: a.store, Logger: a.log.With("part", "query")}).Run(ctx)
-	})
-	a.takenOver = make(chan struct{})
-	a.runSink("ledger", func(ctx context.Context) error { // ends after the delivery, whose last notes it writes
-		l, err := a.openLedger(ctx)
-		if err != nil {
-			return err
-		}
-		return l.Run(ctx)
-	})
-	a.supervise(closeSinks, supervise.Loop{Name: "names of before", Once: true, Run: a.takeOver})
-	a.runSink("PostHog delivery", func(ctx context.Context) error {
-		if err := a.openDeliveryQueues(ctx); err != nil {
-			return err
-		}
-		l, err := a.openLedger(ctx)
-		if err != nil {
-			return err
-		}
-		m := a.newDelivery(l)
-		a.delivery.Store(m)
-		return m.Run(ctx)
 	})
 	a.sinksOpen.Store(true)
 	return nil

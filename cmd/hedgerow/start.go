@@ -37,12 +37,13 @@ func (c *config) serverSteps() []step {
 	return append(steps, []step{
 		{"the settings", (*app).openSettings},
 		{"the prompts", (*app).openPrompts},
+		{"the first project", (*app).openFirstProject},
+		{"the delivery", (*app).openDelivery},
+		{"the intake", (*app).openIntake}, // from here on events are taken
 		{"checks and datasets", (*app).openChecks},
 		{"the store", (*app).openStore},
 		{"experiments", (*app).openExperiments},
-		{"the first project", (*app).openFirstProject},
 		{"the sinks", (*app).openSinks},
-		{"the intake", (*app).openIntake},
 		{"runs of checks and datasets", (*app).openEvals},
 		{"pages and API", (*app).openPages},
 	}...)
