@@ -180,7 +180,7 @@ func (c *config) flags() []cli.Flag {
 		str(&c.OTLPGRPCListen, "otlp-grpc-listen", "", "address for OpenTelemetry over gRPC, usually 127.0.0.1:4317 (default: OTLP over HTTP only)"),
 		str(&c.Roles, "roles", allRoles, "parts that this process runs: "+allRoles),
 		str(&c.PublicURL, "public-url", "", "base URL under which people and PostHog links reach hedgerow (default: http:// and the address)"),
-		str(&c.TrustedProxies, "trusted-proxies", "", "networks of reverse proxies whose X-Forwarded-For tells who signs in, as a comma list: 10.0.0.0/8,172.18.0.2 (loopback always is)"),
+		str(&c.TrustedProxies, "trusted-proxies", "", "networks of reverse proxies whose X-Forwarded-For tells who signs in, as a comma list: 10.0.0.0/8,172.18.0.2 (loopback is too where public-url is of another host)"),
 		str(&c.LogLevel, "log-level", "info", "debug, info, warn or error"),
 		str(&c.LogFormat, "log-format", "text", "text or json"),
 		str(&c.JournalMaxBytes, "journal-max-bytes", "4GiB", "bound of the journal on disk; beyond it new events are refused"),

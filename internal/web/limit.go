@@ -4,22 +4,148 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
 	"time"
 )
 
-// How many sign-ins may fail within tryWindow: of one network address, and of
-// one account, from wherever. A one-time link is not bound by the account's
-// limit, so that whoever is locked out by somebody else's guesses has a way in.
+// How many sign-ins may fail within tryWindow: of one network address; of one
+// account, from wherever; of all that come from this machine, who may be many
+// behind a proxy or one that guesses; and of everybody. Addresses wait for the
+// window to pass. The others are only slowed, up to a bound, so that somebody
+// else's guesses lock nobody out for long; whoever signs in from an address that
+// they have signed in from before is not slowed at all, and neither is a one-time
+// link.
 const (
-	addressTries = 30
-	accountTries = 10
-	tryWindow    = 15 * time.Minute
+	addressTries  = 30
+	accountTries  = 10
+	loopbackTries = 30
+	globalTries   = 200
+	tryWindow     = 15 * time.Minute
+
+	accountWait  = time.Minute // the longest
+	loopbackWait = 5 * time.Second
+	globalWait   = 2 * time.Second
+
+	knownFor = 30 * 24 * time.Hour
 
 	limiterKeys = 10_000 // bound of memory; beyond it the oldest are forgotten
 )
+
+// tries are the bounds of sign-ins.
+type tries struct {
+	byAddress                       *limiter
+	byAccount, byMachine, byAnybody backoff
+
+	now   func() time.Time
+	mu    sync.Mutex
+	known map[string]time.Time // of account and address: when they last signed in
+}
+
+func newTries(now func() time.Time) *tries {
+	return &tries{
+		byAddress: newLimiter(addressTries, tryWindow, now),
+		byAccount: backoff{free: accountTries, base: time.Second, max: accountWait, forget: tryWindow, now: now},
+		byMachine: backoff{free: loopbackTries, base: time.Second, max: loopbackWait, forget: tryWindow, now: now},
+		byAnybody: backoff{free: globalTries, base: globalWait / 8, max: globalWait, forget: tryWindow, now: now},
+		now:       now, known: make(map[string]time.Time),
+	}
+}
+
+// try is a password that is about to be checked.
+type try struct {
+	address, account string
+	known            bool // the account has signed in from the address before
+	last             bool // it was the last free one of its address or account
+}
+
+// link counts the try of a one-time link, which no account's bound holds up.
+func (t *tries) link(address string) (wait time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	_, wait = t.from(address)
+	return wait
+}
+
+// from counts a try of an address.
+func (t *tries) from(address string) (last bool, wait time.Duration) {
+	if !loopback(address) {
+		left, wait := t.byAddress.take(address)
+		return left == 0, wait
+	}
+	if wait := t.byMachine.wait(""); wait > 0 {
+		return false, wait
+	}
+	return t.byMachine.count("") == loopbackTries, 0
+}
+
+// take counts a try before it is made, so that many at once cannot all pass. One
+// that has to wait is not counted.
+func (t *tries) take(address, account string) (x try, wait time.Duration) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	x = try{address: address, account: account}
+	last, ok := t.known[account+" "+address]
+	x.known = ok && t.now().Sub(last) < knownFor
+	if !x.known {
+		if wait := max(t.byAccount.wait(account), t.byAnybody.wait("")); wait > 0 {
+			return x, wait
+		}
+	}
+	if x.last, wait = t.from(address); wait > 0 || x.known {
+		return x, wait
+	}
+	t.byAnybody.count("")
+	x.last = t.byAccount.count(account) == accountTries || x.last
+	return x, 0
+}
+
+// arrived takes back a try of an address that has succeeded.
+func (t *tries) arrived(address string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.arrive(address)
+}
+
+func (t *tries) arrive(address string) {
+	if loopback(address) {
+		t.byMachine.giveBack("")
+	} else {
+		t.byAddress.giveBack(address)
+	}
+}
+
+// passed takes back what was counted for a right password, and remembers where it
+// came from.
+func (t *tries) passed(x try) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.arrive(x.address)
+	if !x.known {
+		t.byAnybody.giveBack("")
+	}
+	t.byAccount.clear(x.account)
+	if loopback(x.address) { // this machine is whoever reaches it
+		return
+	}
+	if len(t.known) >= limiterKeys {
+		oldest, at := "", t.now()
+		for key, last := range t.known {
+			if !last.After(at) {
+				oldest, at = key, last
+			}
+		}
+		delete(t.known, oldest)
+	}
+	t.known[x.account+" "+x.address] = t.now()
+}
+
+func loopback(address string) bool {
+	ip, err := netip.ParseAddr(address)
+	return err == nil && ip.IsLoopback()
+}
 
 // limiter counts tries by key in a sliding window. Each process counts for
 // itself.
@@ -65,13 +191,6 @@ func (l *limiter) giveBack(key string) {
 	}
 }
 
-// forget clears a key.
-func (l *limiter) forget(key string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	delete(l.tries, key)
-}
-
 func (l *limiter) live(key string, now time.Time) []time.Time {
 	return slices.DeleteFunc(l.tries[key], func(t time.Time) bool { return now.Sub(t) >= l.window })
 }
@@ -108,6 +227,11 @@ func (s *Web) address(r *http.Request) string {
 		return host
 	}
 	ip = ip.Unmap()
+	if ip.IsLoopback() && !s.proxy(ip) && r.Header.Get("X-Forwarded-For") != "" {
+		s.unbelieved.Do(func() {
+			s.log.Warn("X-Forwarded-For of a proxy on this machine is not believed: sign-ins that fail are counted together; set public_url to the address that people use, or trusted_proxies")
+		})
+	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")
 	for i := len(hops) - 1; i >= 0 && s.proxy(ip); i-- {
 		hop, err := netip.ParseAddr(strings.TrimSpace(hops[i]))
@@ -116,7 +240,7 @@ func (s *Web) address(r *http.Request) string {
 		}
 		ip = hop.Unmap()
 	}
-	if ip.Is6() {
+	if ip.Is6() && !ip.IsLoopback() {
 		if p, err := ip.WithZone("").Prefix(64); err == nil {
 			return p.String()
 		}
@@ -124,6 +248,20 @@ func (s *Web) address(r *http.Request) string {
 	return ip.String()
 }
 
+// proxy reports whether an address is that of a proxy whose word is believed: one
+// that is configured or, where people reach hedgerow under another name than this
+// machine's own, one on this machine. Nobody else stands between this machine and
+// itself.
 func (s *Web) proxy(ip netip.Addr) bool {
-	return ip.IsLoopback() || slices.ContainsFunc(s.c.Proxies, func(p netip.Prefix) bool { return p.Contains(ip) })
+	return ip.IsLoopback() && s.published() || slices.ContainsFunc(s.c.Proxies, func(p netip.Prefix) bool { return p.Contains(ip) })
+}
+
+// published reports whether people reach hedgerow under another name than this
+// machine's own.
+func (s *Web) published() bool {
+	u, err := url.Parse(s.c.PublicURL)
+	if err != nil || u.Hostname() == "" || strings.EqualFold(u.Hostname(), "localhost") {
+		return false
+	}
+	return !loopback(u.Hostname())
 }

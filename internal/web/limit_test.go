@@ -1,6 +1,8 @@
 package web
 
 import (
+	"fmt"
+	"log/slog"
 	"net/http/httptest"
 	"net/netip"
 	"strconv"
@@ -38,11 +40,118 @@ func TestLimiter(t *testing.T) {
 		if _, wait := l.take("a"); wait != 0 {
 			t.Errorf("wait %v after one was given back", wait)
 		}
-		l.forget("a")
-		if left, _ := l.take("a"); left != 2 {
-			t.Errorf("%d left after forgetting", left)
+	})
+}
+
+func take(b *backoff, key string) (int, time.Duration) {
+	if wait := b.wait(key); wait > 0 {
+		return 0, wait
+	}
+	return b.count(key), 0
+}
+
+// TestBackoff slows a key down and locks nobody out for longer than its bound.
+func TestBackoff(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &backoff{free: 3, base: time.Second, max: 10 * time.Second, forget: 15 * time.Minute, now: time.Now}
+		for i := range 3 {
+			if n, wait := take(b, "a"); wait != 0 || n != i+1 {
+				t.Fatalf("try %d: %d, wait %v", i, n, wait)
+			}
+		}
+		for i, want := range []time.Duration{1, 2, 4, 8, 10, 10, 10} {
+			for range 5 { // asking again does not make it longer
+				if _, wait := take(b, "a"); wait != want*time.Second {
+					t.Errorf("after %d tries: wait %v, want %v", 3+i, wait, want*time.Second)
+				}
+			}
+			time.Sleep(want * time.Second)
+			if _, wait := take(b, "a"); wait != 0 {
+				t.Errorf("waited as told, and again %v", wait)
+			}
+		}
+		if _, wait := take(b, "b"); wait != 0 {
+			t.Errorf("another key waits %v", wait)
+		}
+		time.Sleep(15 * time.Minute)
+		if n, wait := take(b, "a"); wait != 0 || n != 1 {
+			t.Errorf("after a pause: %d, wait %v", n, wait)
+		}
+		take(b, "a")
+		take(b, "a")
+		b.giveBack("a")
+		if n, wait := take(b, "a"); wait != 0 || n != 3 {
+			t.Errorf("after a success: %d, wait %v", n, wait)
+		}
+		b.clear("a")
+		if n, wait := take(b, "a"); wait != 0 || n != 1 {
+			t.Errorf("cleared: %d, wait %v", n, wait)
+		}
+		for i := range limiterKeys + 100 {
+			take(b, fmt.Sprint("k", i))
+		}
+		if n := len(b.keys); n > limiterKeys {
+			t.Errorf("%d keys, bound %d", n, limiterKeys)
 		}
 	})
+}
+
+// TestTries plays a guesser on this machine that gives itself another address with
+// each try, believed or not: what it can try in an hour, and how long those wait
+// whose passwords are right.
+func TestTries(t *testing.T) {
+	for _, believed := range []bool{true, false} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newTries(time.Now)
+			const owner, home = "account-0", "203.0.113.7"
+			x, wait := s.take(home, owner)
+			if wait != 0 {
+				t.Fatal(wait)
+			}
+			s.passed(x) // has signed in before
+			guesses := map[string]int{}
+			var longest time.Duration
+			for i, begin := 0, time.Now(); time.Since(begin) < time.Hour; i++ {
+				address := "127.0.0.1"
+				if believed {
+					address = fmt.Sprintf("198.51.%d.%d", i/250%250, i%250)
+				}
+				account := fmt.Sprint("account-", i%5)
+				if _, wait := s.take(address, account); wait == 0 {
+					guesses[account]++
+				}
+				time.Sleep(500 * time.Millisecond)
+				if i%10 != 0 {
+					continue
+				}
+				// The owner at home is not slowed at all.
+				x, wait := s.take(home, owner)
+				if wait != 0 {
+					t.Fatalf("the owner waits %v", wait)
+				}
+				s.arrived(x.address) // and does not clear the account: that would help the guesser
+				// Somebody else whose password is right, from an address that is new.
+				if x, wait = s.take(fmt.Sprint("203.0.113.", i%200), "somebody"); wait == 0 {
+					s.arrived(x.address)
+					s.byAccount.clear("somebody")
+					s.byAnybody.giveBack("")
+				}
+				longest = max(longest, wait)
+			}
+			for account, n := range guesses {
+				if n > 75 { // 10 at once, then one a minute
+					t.Errorf("believed %t: %d guesses for %s in an hour", believed, n, account)
+				}
+			}
+			if longest > globalWait {
+				t.Errorf("believed %t: somebody with the right password waits %v", believed, longest)
+			}
+			if len(guesses) != 5 {
+				t.Errorf("guesses %v", guesses)
+			}
+			t.Logf("believed %t: guesses in an hour %v, longest wait of others %v", believed, guesses, longest)
+		})
+	}
 }
 
 // TestLimiterAtOnce counts tries before they are made: of many at the same
@@ -89,7 +198,7 @@ func TestLimiterMemory(t *testing.T) {
 }
 
 func TestAddress(t *testing.T) {
-	s := &Web{c: Config{Proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}}
+	s := &Web{log: slog.New(slog.DiscardHandler), c: Config{PublicURL: "https://hedgerow.example", Proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}}
 	for _, c := range []struct{ peer, forwarded, want string }{
 		{"203.0.113.9:1", "", "203.0.113.9"},
 		{"203.0.113.9:1", "198.51.100.1", "203.0.113.9"}, // says who? not a proxy of ours
@@ -98,6 +207,7 @@ func TestAddress(t *testing.T) {
 		{"127.0.0.1:1", "6.6.6.6, 198.51.100.1, 10.1.2.3", "198.51.100.1"},
 		{"127.0.0.1:1", "nonsense", "127.0.0.1"},
 		{"127.0.0.1:1", "", "127.0.0.1"},
+		{"[::1]:1", "", "::1"},
 		{"[2001:db8:1:2:3:4:5:6]:1", "", "2001:db8:1:2::/64"},
 		{"[::ffff:203.0.113.9]:1", "", "203.0.113.9"},
 		{"@", "", "@"},
@@ -109,6 +219,21 @@ func TestAddress(t *testing.T) {
 		}
 		if got := s.address(r); got != c.want {
 			t.Errorf("%s, forwarded for %q: %s, want %s", c.peer, c.forwarded, got, c.want)
+		}
+	}
+	// Where people reach hedgerow under this machine's own name no proxy stands in
+	// between, unless one is configured.
+	for public, want := range map[string]string{"http://127.0.0.1:4100": "127.0.0.1", "http://localhost:4100": "127.0.0.1", "http://[::1]:4100": "127.0.0.1", "": "127.0.0.1", "http://hedgerow.example": "198.51.100.1"} {
+		r := httptest.NewRequest("POST", "/sign-in", nil)
+		r.RemoteAddr = "127.0.0.1:1"
+		r.Header.Set("X-Forwarded-For", "198.51.100.1")
+		s := &Web{log: slog.New(slog.DiscardHandler), c: Config{PublicURL: public}}
+		if got := s.address(r); got != want {
+			t.Errorf("reached as %q: %s, want %s", public, got, want)
+		}
+		s.c.Proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
+		if got := s.address(r); got != "198.51.100.1" {
+			t.Errorf("reached as %q, with loopback configured: %s", public, got)
 		}
 	}
 }

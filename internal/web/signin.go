@@ -67,28 +67,23 @@ func (s *Web) signIn(w http.ResponseWriter, r *http.Request) {
 // made: many at once do not get past the bound.
 func (s *Web) checkPassword(w http.ResponseWriter, r *http.Request, email, password string) (project.User, error) {
 	address, account := s.address(r), accountKey(email)
-	left, wait := s.byAddress.take(address)
-	if wait > 0 {
-		return project.User{}, tooMany(w, wait)
-	}
-	leftOfAccount, wait := s.byAccount.take(account)
+	x, wait := s.tries.take(address, account)
 	if wait > 0 {
 		return project.User{}, tooMany(w, wait)
 	}
 	u, err := s.c.Registry.CheckPassword(r.Context(), email, password)
 	if err != nil {
 		s.log.Info("sign-in refused", "address", address)
-		if left == 0 || leftOfAccount == 0 {
-			known, _ := s.c.Registry.Snapshot().UserByEmail(email)
-			entry := project.AuditEntry{Actor: "address " + address, Action: "sign_in.limited", Target: known.ID, Detail: "too many wrong passwords"}
+		if x.last {
+			of, _ := s.c.Registry.Snapshot().UserByEmail(email)
+			entry := project.AuditEntry{Actor: "address " + address, Action: "sign_in.limited", Target: of.ID, Detail: "too many wrong passwords"}
 			if err := s.c.Registry.Audit(r.Context(), entry); err != nil {
 				s.log.Warn("the audit log could not be written", "err", err)
 			}
 		}
 		return project.User{}, err
 	}
-	s.byAddress.giveBack(address)
-	s.byAccount.forget(account)
+	s.tries.passed(x)
 	return u, nil
 }
 
@@ -101,25 +96,28 @@ func accountKey(email string) string {
 func tooMany(w http.ResponseWriter, wait time.Duration) error {
 	seconds := int((wait + time.Second - 1) / time.Second)
 	w.Header().Set("Retry-After", strconv.Itoa(seconds))
-	minutes := "a minute"
-	if n := (seconds + 59) / 60; n > 1 {
-		minutes = strconv.Itoa(n) + " minutes"
+	in := "a second"
+	switch {
+	case seconds > 90:
+		in = strconv.Itoa((seconds+59)/60) + " minutes"
+	case seconds > 1:
+		in = strconv.Itoa(seconds) + " seconds"
 	}
-	return event.NewError(event.CodeRateLimited, "too many sign-ins have failed", "try again in "+minutes+", or ask an administrator for a sign-in link: that works at once", nil)
+	return event.NewError(event.CodeRateLimited, "too many sign-ins have failed", "try again in "+in+", or ask an administrator for a sign-in link: that works at once", nil)
 }
 
 // signInLink uses up a one-time link. Who has no password yet is asked for one.
 func (s *Web) signInLink(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 4096)
 	address := s.address(r)
-	_, wait := s.byAddress.take(address)
+	wait := s.tries.link(address)
 	if wait > 0 {
 		s.refuse(w, r, tooMany(w, wait))
 		return
 	}
 	u, err := s.c.Registry.RedeemLink(r.Context(), r.PostFormValue("token"))
 	if err == nil {
-		s.byAddress.giveBack(address)
+		s.tries.arrived(address)
 		_, err = s.enter(w, r, u, true)
 	}
 	switch {

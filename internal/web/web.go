@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/a-h/templ"
@@ -64,7 +65,7 @@ type Config struct {
 	Keyless   func() project.Keyless
 	Providers func() []string        // names of the gateway's routes, for the form of provider keys
 	PublicURL string                 // base of sign-in links and of what SDKs are told; https:// makes cookies Secure
-	Proxies   []netip.Prefix         // whose X-Forwarded-For is believed. Defaults to loopback
+	Proxies   []netip.Prefix         // whose X-Forwarded-For is believed, beside loopback where PublicURL is of another host
 	Logger    *slog.Logger           // Defaults to none
 	Simulated bool                   // says on every page that the data is simulated
 	Dropped   func() uint64          // calls that passed but were not recorded
@@ -82,7 +83,8 @@ type Web struct {
 	assets assets
 	cross  *http.CrossOriginProtection
 
-	byAddress, byAccount *limiter // of sign-ins
+	tries      *tries    // of signing in
+	unbelieved sync.Once // a proxy that is not believed has been told of
 }
 
 // New returns the pages.
@@ -94,8 +96,7 @@ func New(c Config) *Web {
 	if s.now == nil {
 		s.now = time.Now
 	}
-	s.byAddress = newLimiter(addressTries, tryWindow, s.now)
-	s.byAccount = newLimiter(accountTries, tryWindow, s.now)
+	s.tries = newTries(s.now)
 	s.routes = s.table()
 	short := squeeze()
 	for _, rt := range s.routes {

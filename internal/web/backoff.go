@@ -1,0 +1,85 @@
+package web
+
+import "time"
+
+// backoff bounds tries by key: so many are free, and each one after these has to
+// wait longer, up to a bound that locks nobody out for long. A key is forgotten
+// when nothing was tried for a while. Each process counts for itself. Its caller
+// keeps it to one goroutine at a time.
+type backoff struct {
+	free      int
+	base, max time.Duration // of the wait after the last free try, and after many
+	forget    time.Duration
+	now       func() time.Time
+
+	keys map[string]*slowed
+}
+
+type slowed struct {
+	n    int
+	last time.Time // try that was let through
+	next time.Time // when another may be made
+}
+
+// wait is how long a try of a key has to wait; 0 lets it through.
+func (b *backoff) wait(key string) time.Duration {
+	k := b.keys[key]
+	if k == nil || b.now().Sub(k.last) >= b.forget {
+		return 0
+	}
+	return max(0, k.next.Sub(b.now()))
+}
+
+// count counts a try that is let through, before it is made, and returns how many
+// that makes.
+func (b *backoff) count(key string) int {
+	now := b.now()
+	k := b.keys[key]
+	if k == nil || now.Sub(k.last) >= b.forget {
+		if k == nil && len(b.keys) >= limiterKeys {
+			b.makeRoom(now)
+		}
+		k = &slowed{}
+		if b.keys == nil {
+			b.keys = make(map[string]*slowed)
+		}
+		b.keys[key] = k
+	}
+	k.n++
+	k.last = now
+	if over := k.n - b.free; over >= 0 {
+		k.next = now.Add(min(b.max, b.base<<min(over, 20)))
+	}
+	return k.n
+}
+
+// giveBack takes back a try that has succeeded.
+func (b *backoff) giveBack(key string) {
+	if k := b.keys[key]; k != nil {
+		if k.n--; k.n < b.free {
+			k.next = time.Time{}
+		}
+		if k.n <= 0 {
+			delete(b.keys, key)
+		}
+	}
+}
+
+// clear forgets a key.
+func (b *backoff) clear(key string) { delete(b.keys, key) }
+
+// makeRoom drops what is to be forgotten and, where that is nothing, the key that
+// was tried longest ago.
+func (b *backoff) makeRoom(now time.Time) {
+	oldest, at := "", now
+	for key, k := range b.keys {
+		if now.Sub(k.last) >= b.forget {
+			delete(b.keys, key)
+		} else if !k.last.After(at) {
+			oldest, at = key, k.last
+		}
+	}
+	if len(b.keys) >= limiterKeys {
+		delete(b.keys, oldest)
+	}
+}
