@@ -58,6 +58,7 @@ func root() *cli.Command {
 			connectionCommand(),
 			pricesCommand(),
 			replayCommand(),
+			eventsCommand(),
 			backupCommand(),
 			restoreCommand(),
 			mcpCommand(),
@@ -106,13 +107,15 @@ func strict(c *cli.Command) {
 }
 
 // arguments reads how many arguments a command takes from how its help writes
-// them: "NAME", "[PROVIDER]", "[ID …]".
+// them: "NAME", "[PROVIDER]", "[ID …]", "UUID …".
 func arguments(usage string) (least, most int) {
 	switch {
 	case usage == "":
 		return 0, 0
-	case strings.Contains(usage, "…"):
+	case strings.Contains(usage, "…") && strings.HasPrefix(usage, "["):
 		return 0, math.MaxInt
+	case strings.Contains(usage, "…"):
+		return 1, math.MaxInt
 	case strings.HasPrefix(usage, "[") && strings.HasSuffix(usage, "]"):
 		return 0, 1
 	}

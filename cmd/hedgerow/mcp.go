@@ -31,7 +31,7 @@ func (a *app) tools() *mcp.Server {
 	c := mcp.Config{
 		Query: a.query, Registry: a.registry, Prompts: a.prompts, Connections: toolConnections{a}, Version: buildVersion(), PublicURL: a.cfg.PublicURL, Logger: a.log.With("part", "mcp"),
 		Experiments: a.experiments, Desk: a.desk, StopRollout: a.prompts.StopRollout,
-		Checks: a.checks, Datasets: a.datasets, Runs: a.runs,
+		Checks: a.checks, Datasets: a.datasets, Runs: a.runs, Eraser: a.erasure(),
 	}
 	if a.doors != nil {
 		c.Append = a.doors // a nil *Joiner would be no nil Appender

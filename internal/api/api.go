@@ -21,6 +21,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/dataset"
+	"github.com/hedgerow/hedgerow/internal/erasure"
 	"github.com/hedgerow/hedgerow/internal/eval"
 	"github.com/hedgerow/hedgerow/internal/experiment"
 	"github.com/hedgerow/hedgerow/internal/project"
@@ -67,6 +68,8 @@ type Config struct {
 
 	Connections Connections // required
 	DeadLetters DeadLetters // required
+	// Eraser deletes events; nil answers that no server runs.
+	Eraser *erasure.Eraser
 	// Status describes the running process for GET /api/v1/status: any value
 	// that marshals to JSON. nil leaves the route's answer at the version.
 	Status func(context.Context) any
@@ -160,6 +163,8 @@ func (a *API) routes() []route {
 		{"GET /api/v1/events", read, false, a.events},
 		{"POST /api/v1/events", ingest, false, a.recordEvents},
 		{"GET /api/v1/events/{uuid}", read, false, a.event},
+		{"DELETE /api/v1/events/{uuid}", admin, false, a.deleteEvent},
+		{"POST /api/v1/events/delete", admin, false, a.deleteEvents},
 		{"GET /api/v1/traces/{id}", read, false, a.trace},
 		{"GET /api/v1/stats", read, false, a.stats},
 		{"GET /api/v1/values/{field}", read, false, a.values},

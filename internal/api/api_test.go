@@ -132,7 +132,7 @@ func newFixture(t *testing.T) *fixture {
 			f.stopped = append(f.stopped, actor+" "+prompt)
 			return nil
 		},
-		Append: f.appended, Connections: f.delivery, DeadLetters: f.dead, Status: func(context.Context) any { return map[string]string{"state": "fine"} },
+		Append: f.appended, Eraser: h.Erasure(nil), Connections: f.delivery, DeadLetters: f.dead, Status: func(context.Context) any { return map[string]string{"state": "fine"} },
 		ReloadPrices: func() error { return f.reload }, Now: present,
 		Keyless: func() project.Keyless {
 			p, _ := f.registry.Snapshot().FirstProject()

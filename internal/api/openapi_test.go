@@ -132,6 +132,7 @@ func TestOpenAPIHasEveryField(t *testing.T) {
 	inputs := map[string]any{
 		"POST /api/v1/events":                                     api.EventInput{},
 		"POST /api/v1/projects":                                   api.CreateInput{},
+		"POST /api/v1/events/delete":                              api.DeleteEventsInput{},
 		"PATCH /api/v1/projects/{project}":                        api.ProjectInput{},
 		"PATCH /api/v1/server":                                    api.ServerInput{},
 		"POST /api/v1/projects/{project}/keys":                    api.KeyInput{},

@@ -23,6 +23,9 @@ type appended struct {
 }
 
 func (a *appended) Append(_ context.Context, events ...*event.Event) error {
+	for _, e := range events {
+		e.Bound() // as enrich does
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.err != nil {
@@ -160,5 +163,44 @@ func TestOutcomeJoinsItsTrace(t *testing.T) {
 	}
 	if e := f.appended.events[0]; e.ProjectID != project.DefaultID {
 		t.Errorf("project %s", e.ProjectID)
+	}
+}
+
+// TestDeleteEvents deletes one event and a list, and says what stays.
+func TestDeleteEvents(t *testing.T) {
+	f := newFixture(t)
+	admin := f.home.ScopedKey(project.DefaultID, project.ScopeAdmin, project.ScopeRead)
+	var uuids []string
+	list, _ := f.ask(admin, "GET", "/api/v1/events?limit=3", nil).body["events"].([]any)
+	for _, e := range list {
+		uuids = append(uuids, e.(map[string]any)["uuid"].(string))
+	}
+	if len(uuids) != 3 {
+		t.Fatalf("%d events", len(uuids))
+	}
+	a := f.ask(admin, "DELETE", "/api/v1/events/"+uuids[0], nil)
+	if a.status != 200 || !strings.Contains(a.raw, `"deleted":1`) || !strings.Contains(a.raw, "PostHog has no deletion of single events") {
+		t.Errorf("%d %s", a.status, a.raw)
+	}
+	if a := f.ask(admin, "GET", "/api/v1/events/"+uuids[0], nil); a.status != 404 {
+		t.Errorf("a deleted event answers %d", a.status)
+	}
+	if a := f.ask(admin, "POST", "/api/v1/events/delete", map[string]any{"uuids": uuids}); a.status != 200 || !strings.Contains(a.raw, `"deleted":2`) {
+		t.Errorf("%d %s", a.status, a.raw)
+	}
+	if a := f.ask(admin, "DELETE", "/api/v1/events/"+uuids[1]+"?request_person_deletion=true", nil); a.status != 400 || !strings.Contains(a.raw, "no PostHog is connected") {
+		t.Errorf("%d %s", a.status, a.raw)
+	}
+	if a := f.ask(admin, "DELETE", "/api/v1/events/"+uuids[1]+"?request_person_deletion=maybe", nil); a.status != 400 {
+		t.Errorf("%d %s", a.status, a.raw)
+	}
+}
+
+// TestRecordOutOfRange says which numbers of an event were not taken.
+func TestRecordOutOfRange(t *testing.T) {
+	f := newFixture(t)
+	a := f.ask(f.home.ScopedKey(project.DefaultID, project.ScopeIngest), "POST", "/api/v1/events", map[string]any{"event": "llm_output_rated", "distinct_id": "u", "uuid": "0192c0de-0000-7000-8000-000000000001", "properties": map[string]any{"eval_score": 1e300}})
+	if want := `"warnings":{"0192c0de-0000-7000-8000-000000000001":["eval_score out of range"]}`; a.status != 200 || !strings.Contains(a.raw, want) {
+		t.Errorf("%d %s, want %s", a.status, a.raw, want)
 	}
 }

@@ -54,6 +54,7 @@ var allowed = map[string][]string{
 	"internal/query":     {"event", "internal/health", "internal/store"},
 	"internal/flag":      {}, // PostHog's flags decided at home: pure, for the SDK too
 	"internal/posthog":   {"event", "internal/health", "internal/flag", "internal/privacy", "internal/project"},
+	"internal/erasure":   {"event", "internal/health", "internal/privacy", "internal/project"}, // deletion of single events, for the three faces
 	"internal/ledger":    {"event", "internal/health", "internal/privacy"},
 	"internal/bucket":    {"event", "internal/health"},
 	"internal/template":  {"event"},
@@ -66,9 +67,9 @@ var allowed = map[string][]string{
 
 	// The three faces also speak event's types: its errors, and what query and
 	// project answer with.
-	"internal/web": {"event", "internal/health", "internal/flag", "internal/query", "internal/project", "internal/prompt", "internal/template", "internal/ledger", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
-	"internal/api": {"event", "internal/health", "internal/flag", "internal/query", "internal/project", "internal/prompt", "internal/ledger", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
-	"internal/mcp": {"event", "internal/health", "internal/flag", "internal/query", "internal/project", "internal/prompt", "internal/ledger", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
+	"internal/web": {"event", "internal/health", "internal/erasure", "internal/flag", "internal/query", "internal/project", "internal/prompt", "internal/template", "internal/ledger", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
+	"internal/api": {"event", "internal/health", "internal/erasure", "internal/flag", "internal/query", "internal/project", "internal/prompt", "internal/ledger", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
+	"internal/mcp": {"event", "internal/health", "internal/erasure", "internal/flag", "internal/query", "internal/project", "internal/prompt", "internal/ledger", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
 
 	// Beside the design's table: what measures and tests the others.
 	"internal/bench":                 all,

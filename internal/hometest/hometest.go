@@ -14,6 +14,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/dataset"
+	"github.com/hedgerow/hedgerow/internal/erasure"
 	"github.com/hedgerow/hedgerow/internal/eval"
 	"github.com/hedgerow/hedgerow/internal/experiment"
 	"github.com/hedgerow/hedgerow/internal/journal"
@@ -89,6 +90,19 @@ func Open(t testing.TB, o Options) *Home {
 	h.Runs = &dataset.Runner{Registry: h.Datasets, Prompts: h.Prompts, Checks: h.Checks, Evals: h.Runner, Caller: o.Caller}
 	t.Cleanup(func() { _ = h.Runs.Close(context.Background()) })
 	return h
+}
+
+// Erasure deletes events of the home. person asks a PostHog to delete a person; nil
+// knows nobody.
+func (h *Home) Erasure(person func(ctx context.Context, c project.Connection, distinctID string) (bool, error)) *erasure.Eraser {
+	if person == nil {
+		person = func(context.Context, project.Connection, string) (bool, error) { return false, nil }
+	}
+	return &erasure.Eraser{
+		Store: h.Store, Users: h.Reader, Audit: h.Registry.Audit, Person: person,
+		Project:     func(id string) (project.Project, bool) { return h.Registry.Snapshot().Project(id) },
+		Connections: func(id string) []project.Connection { return h.Registry.Snapshot().Connections(id) },
+	}
 }
 
 // Key makes an API key of a project.

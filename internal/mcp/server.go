@@ -15,6 +15,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/dataset"
+	"github.com/hedgerow/hedgerow/internal/erasure"
 	"github.com/hedgerow/hedgerow/internal/eval"
 	"github.com/hedgerow/hedgerow/internal/experiment"
 	"github.com/hedgerow/hedgerow/internal/ledger"
@@ -40,6 +41,7 @@ type Config struct {
 	Experiments *experiment.Registry // required, as the next
 	Desk        *experiment.Desk
 	StopRollout experiment.Stopper // nil: rollouts cannot be stopped from here
+	Eraser      *erasure.Eraser    // deletes events; nil: they cannot be deleted from here
 	Version     string
 	// PublicURL is where people reach hedgerow: the base of the links in
 	// answers, and a host that browsers may name. "" makes no links.
@@ -92,6 +94,7 @@ func New(c Config) *Server {
 	s.addPostHogTools()
 	s.addLedgerTools()
 	s.addEventTools()
+	s.addErasureTools()
 	s.addPromptTools()
 	s.addRolloutTools()
 	s.addEvalTools()

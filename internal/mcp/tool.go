@@ -38,6 +38,7 @@ var (
 	read   = []project.Scope{project.ScopeRead}
 	write  = []project.Scope{project.ScopeWrite}
 	ingest = []project.Scope{project.ScopeIngest}
+	admin  = []project.Scope{project.ScopeAdmin}
 	spend  = []project.Scope{project.ScopeWrite, project.ScopeGateway}
 )
 

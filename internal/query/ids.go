@@ -249,3 +249,13 @@ func (r *Reader) texts(ctx context.Context, query string, args ...any) (out []st
 	}, query, args...)
 	return out, err
 }
+
+// DistinctIDs returns the users of those of some events that are stored, each
+// once, in order; events without one are left out.
+func (r *Reader) DistinctIDs(ctx context.Context, project string, uuids []string) ([]string, error) {
+	ids := make([]any, len(uuids))
+	for i, id := range uuids {
+		ids[i] = id
+	}
+	return r.texts(ctx, "SELECT DISTINCT distinct_id FROM events WHERE project_id = ? AND distinct_id IS NOT NULL AND uuid IN ("+r.sql.uuids+") ORDER BY distinct_id", project, ids)
+}

@@ -177,11 +177,14 @@ type extras struct {
 	Judged []judgement
 	Sets   []dataset.Set
 	Save   bool // it can be saved as an example
+
+	Deletes   bool // events can be deleted from here
+	Connected bool // to a PostHog
 }
 
 func (s *Web) extras(r *http.Request, f *frame, e *query.Event) (extras, error) {
 	list, err := s.judged(r, f, e.TraceID)
-	x := extras{Judged: ofCall(list, e), Sets: s.c.Datasets.Sets(f.Session.ProjectID)}
+	x := extras{Judged: ofCall(list, e), Sets: s.c.Datasets.Sets(f.Session.ProjectID), Deletes: s.c.Erasure != nil, Connected: len(s.c.Registry.Snapshot().Connections(f.Session.ProjectID)) > 0}
 	x.Save = f.member() && e.Name == event.Generation && e.Content != nil && len(e.Content.Input) > 0
 	return x, err
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/internal/project"
+	"github.com/hedgerow/hedgerow/internal/query"
 	"github.com/hedgerow/hedgerow/internal/web"
 )
 
@@ -119,5 +120,46 @@ func TestSent(t *testing.T) {
 	}
 	if resp, _ := s.get("/p/default/events/0192b1c0-7e1a-7c3e-9a51-0123456789ab/sent"); resp.StatusCode != 404 {
 		t.Errorf("no such event: %d", resp.StatusCode)
+	}
+}
+
+// TestDeleteEvent deletes an event from its page: an administrator, who has typed
+// the word.
+func TestDeleteEvent(t *testing.T) {
+	s := newSite(t, story()...)
+	page, err := s.Reader.Events(t.Context(), query.EventsQuery{Project: "default", Filter: query.Filter{User: "ada"}, Limit: 1})
+	if err != nil || len(page.Events) != 1 {
+		t.Fatalf("%v, %v", page, err)
+	}
+	path := "/p/default/events/" + page.Events[0].UUID
+	s.client = s.as(s.person("member@example.com", project.RoleMember, "default"))
+	if _, body := s.get(path); strings.Contains(body, "Delete this event") {
+		t.Error("a member is offered to delete an event")
+	}
+	if resp, _ := s.send(path+"/delete", url.Values{"confirm": {"delete"}}); resp.StatusCode != 403 {
+		t.Errorf("a member deletes an event: %d", resp.StatusCode)
+	}
+	s.client = s.as(s.person("second-admin@example.com", project.RoleAdmin, "default"))
+	s.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	if _, body := s.get(path); !strings.Contains(body, "Delete this event") || !strings.Contains(body, "PostHog has no deletion of single events") {
+		t.Error("an administrator is not offered to delete the event, or not told of PostHog")
+	}
+	if resp, body := s.send(path+"/delete", url.Values{"confirm": {"yes"}}); resp.StatusCode != 400 || !strings.Contains(body, "word does not match") {
+		t.Errorf("deleted without the word: %d", resp.StatusCode)
+	}
+	if resp, body := s.send(path+"/delete", url.Values{"confirm": {"delete"}, "person": {"on"}}); resp.StatusCode != 400 || !strings.Contains(body, "PostHog is connected") {
+		t.Errorf("a person without a PostHog: %d", resp.StatusCode)
+	}
+	if resp, _ := s.get(path); resp.StatusCode != 200 {
+		t.Fatalf("a refused deletion deleted: %d", resp.StatusCode)
+	}
+	if resp, _ := s.send(path+"/delete", url.Values{"confirm": {"delete"}}); resp.StatusCode != 303 {
+		t.Errorf("not deleted: %d", resp.StatusCode)
+	}
+	if resp, _ := s.get(path); resp.StatusCode != 404 {
+		t.Errorf("the page of a deleted event: %d", resp.StatusCode)
+	}
+	if log := s.Registry.AuditLog("default", 1); len(log) != 1 || log[0].Action != "event.delete" || log[0].Target != page.Events[0].UUID || log[0].Actor == "system" {
+		t.Errorf("the audit log has %+v", log)
 	}
 }

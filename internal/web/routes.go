@@ -82,6 +82,7 @@ func (s *Web) table() []route {
 		{pattern: "POST /p/{project}/views", need: member, handle: s.saveView, again: s.events},
 		{pattern: "POST /p/{project}/views/{view}/delete", need: member, handle: s.deleteView, again: s.events},
 		{pattern: "GET /p/{project}/events/{uuid}", need: viewer, handle: s.event},
+		{pattern: "POST /p/{project}/events/{uuid}/delete", need: admin, handle: s.deleteEvent, again: s.event},
 		{pattern: "GET /p/{project}/traces", need: viewer, handle: s.traces, section: "Look", label: "Traces"},
 		{pattern: "GET /p/{project}/traces/{id}", need: viewer, handle: s.trace},
 		{pattern: "GET /p/{project}/traces/{id}/download", need: viewer, raw: s.traceJSON},

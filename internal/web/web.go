@@ -14,6 +14,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/dataset"
+	"github.com/hedgerow/hedgerow/internal/erasure"
 	"github.com/hedgerow/hedgerow/internal/eval"
 	"github.com/hedgerow/hedgerow/internal/experiment"
 	"github.com/hedgerow/hedgerow/internal/health"
@@ -59,7 +60,8 @@ type Config struct {
 	CheckState func(checkID string) eval.State
 	Datasets   *dataset.Registry
 	Runs       *dataset.Runner
-	Eraser     Eraser // nil leaves a deleted project's events to the store
+	Eraser     Eraser          // nil leaves a deleted project's events to the store
+	Erasure    *erasure.Eraser // deletes single events; nil offers no deletion
 	// Keyless says what becomes of gateway calls without a key; nil leaves the
 	// switch out.
 	Keyless   func() project.Keyless

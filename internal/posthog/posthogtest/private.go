@@ -56,7 +56,8 @@ func (s *Server) private(w http.ResponseWriter, r *http.Request, route string, r
 	}
 	key := s.o.PersonalKeys[i]
 	scoped := func(scope string) bool {
-		if slices.Contains(key.Scopes, "*") || slices.Contains(key.Scopes, scope) {
+		writes := strings.TrimSuffix(scope, ":read") + ":write" // includes read
+		if slices.Contains(key.Scopes, "*") || slices.Contains(key.Scopes, scope) || slices.Contains(key.Scopes, writes) {
 			return true
 		}
 		drf(w, http.StatusForbidden, "authentication_error", "permission_denied", fmt.Sprintf("API key missing required scope '%s'", scope))
@@ -104,6 +105,18 @@ func (s *Server) private(w http.ResponseWriter, r *http.Request, route string, r
 				drf(w, http.StatusMethodNotAllowed, "invalid_request", "method_not_allowed", fmt.Sprintf("Method %q not allowed.", r.Method))
 			} else if scoped("query:read") {
 				s.query(w, rec.Body, p)
+			}
+		case len(parts) == 3 && parts[2] == "persons":
+			if r.Method != http.MethodGet {
+				drf(w, http.StatusMethodNotAllowed, "invalid_request", "method_not_allowed", fmt.Sprintf("Method %q not allowed.", r.Method))
+			} else if scoped("person:read") {
+				s.findPersons(w, r, p)
+			}
+		case len(parts) == 4 && parts[2] == "persons":
+			if r.Method != http.MethodDelete {
+				drf(w, http.StatusMethodNotAllowed, "invalid_request", "method_not_allowed", fmt.Sprintf("Method %q not allowed.", r.Method))
+			} else if scoped("person:write") {
+				s.deletePerson(w, r, p, parts[3])
 			}
 		case len(parts) == 4 && parts[2] == "feature_flags":
 			if r.Method != http.MethodPatch {

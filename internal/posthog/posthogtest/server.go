@@ -119,6 +119,7 @@ type Server struct {
 	definitionsBody []byte // as served
 
 	queries map[string]QueryFunc
+	deleted []string // distinct ids of deleted persons
 
 	life sync.Mutex // guards what follows: starting and stopping
 	addr string
