@@ -15,6 +15,7 @@ const (
 	CodeForbidden    Code = "forbidden"    // 403: the key does not allow it
 	CodeNotFound     Code = "not_found"    // 404
 	CodeConflict     Code = "conflict"     // 409
+	CodeSlow         Code = "slow"         // 408: the request's body came too slowly
 	CodeTooLarge     Code = "too_large"    // 413
 	CodeUnsupported  Code = "unsupported"  // 415
 	CodeRateLimited  Code = "rate_limited" // 429
@@ -62,6 +63,8 @@ func (e *Error) HTTPStatus() int {
 		return 404
 	case CodeConflict:
 		return 409
+	case CodeSlow:
+		return 408
 	case CodeTooLarge:
 		return 413
 	case CodeUnsupported:

@@ -17,6 +17,9 @@ import (
 // which net/http sends with the headers in a single write.
 const oneCopy = 1 << 20
 
+// announced is up to what length a body's memory is taken before it has come.
+const announced = 64 << 10
+
 // headOfUpload is how much is kept of a body that is not read before it is
 // forwarded.
 const headOfUpload = 64 << 10
@@ -65,10 +68,12 @@ func (g *Gateway) readBody(r *http.Request) (requestBody, error) {
 		b.stream = newUpload(nil, r)
 		return b, nil
 	}
+	// What is announced is believed for so much; the rest is taken as it comes.
 	room := b.length
 	if room < 0 {
-		room = min(firstHead, limit)
+		room = firstHead
 	}
+	room = min(room, announced, limit)
 	if !g.requests.take(room) {
 		g.metrics.unread.WithLabelValues("budget").Inc()
 		b.stream = newUpload(nil, r)
@@ -91,7 +96,7 @@ func (g *Gateway) readBody(r *http.Request) (requestBody, error) {
 		if len(buf) < cap(buf) {
 			continue
 		}
-		if b.length >= 0 { // all that was announced is there; the end comes next
+		if int64(len(buf)) == b.length { // all that was announced is there; the end comes next
 			if _, err := io.ReadFull(r.Body, make([]byte, 1)); err != io.EOF {
 				return b, &errCaller{fmt.Errorf("body goes on after its announced end: %w", err)}
 			}
@@ -99,8 +104,15 @@ func (g *Gateway) readBody(r *http.Request) (requestBody, error) {
 			return b, nil
 		}
 		more := min(int64(cap(buf)), limit-int64(cap(buf)))
+		if b.length >= 0 {
+			more = min(more, b.length-int64(cap(buf)))
+		}
 		if more <= 0 || !g.requests.take(more) {
-			g.metrics.unread.WithLabelValues("too_large").Inc()
+			why := "budget"
+			if more <= 0 {
+				why = "too_large"
+			}
+			g.metrics.unread.WithLabelValues(why).Inc()
 			b.stream = newUpload(buf, r)
 			return b, nil
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"syscall"
 
@@ -20,6 +21,8 @@ func failure(name string, err error, callerGone bool) (errType string, e *event.
 	var netErr net.Error
 	var dns *net.DNSError
 	switch {
+	case !callerGone && errors.As(err, &ours) && errors.Is(err, os.ErrDeadlineExceeded):
+		return event.ErrTypeClientGone, event.NewError(event.CodeSlow, "the request's body came too slowly", "send it faster, or lower min_upload_rate", err)
 	case callerGone || errors.As(err, &ours) || errors.Is(err, context.Canceled):
 		return event.ErrTypeClientGone, nil
 	case errors.As(err, &netErr) && netErr.Timeout() || errors.Is(err, context.DeadlineExceeded):

@@ -261,6 +261,9 @@ func (x *exchange) answer(res *http.Response, err error) {
 		x.fail(err)
 		return
 	}
+	if b, ok := x.in.Body.(interface{ Unbound() }); ok {
+		b.Unbound() // a caller may send the rest as he reads the answer
+	}
 	call := &x.rec.call
 	call.Status, call.ResponseHeader = res.StatusCode, res.Header
 	x.outcome = statusClass(res.StatusCode)
@@ -278,6 +281,13 @@ func (x *exchange) fail(err error) {
 	x.outcome = errType
 	if e == nil {
 		panic(http.ErrAbortHandler) // nobody is there to be answered
+	}
+	if e.Code == event.CodeSlow {
+		// Nothing more is read of this connection.
+		x.w.Header().Set("Connection", "close")
+		x.rec.call.Status = 0
+		writeError(x.w, x.route.up.dialect, e)
+		return
 	}
 	x.g.log.LogAttrs(context.Background(), slog.LevelWarn, "provider could not be reached", slog.String("provider", x.route.up.name), slog.String("type", errType), slog.Any("error", err))
 	x.rec.call.Status = 0

@@ -1,0 +1,15 @@
+// Package listen bounds what connections can take from a server: how many there
+// are, how many of one address, how long one may take to say what it wants, and how
+// slowly it may send it.
+//
+// The promise: descriptors remain for what stands behind the server, however many
+// connect, and no call that is under way ever fails for it. A connection too many
+// is answered 503 with Connection: close; before that, room is made by closing
+// connections on which nothing is asked: those that have sent no complete header
+// for a second, the oldest first, and then those that are idle between two calls,
+// the longest idle first, since the least likely to be used again at this moment.
+//
+//   - [Limiter] (limiter.go) counts over all listeners of the process.
+//   - [ForFiles] (files.go) shares a number of descriptors out.
+//   - [Body] (rate.go) cuts uploads that hardly move.
+package listen
