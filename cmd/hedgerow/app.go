@@ -24,6 +24,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/ingest"
 	"github.com/hedgerow/hedgerow/internal/journal"
 	"github.com/hedgerow/hedgerow/internal/ledger"
+	"github.com/hedgerow/hedgerow/internal/listen"
 	"github.com/hedgerow/hedgerow/internal/otlp"
 	"github.com/hedgerow/hedgerow/internal/posthog"
 	"github.com/hedgerow/hedgerow/internal/price"
@@ -48,15 +49,19 @@ type app struct {
 	started time.Time
 
 	listener net.Listener // nil when offline
-	gateway  *gateway.Gateway
-	ingest   *ingest.Handler
-	otlp     *otlp.Handler
-	disk     *disk.Guard
-	intake   *intake
-	settings atomic.Pointer[project.Registry] // registry, once it is open
-	library  atomic.Pointer[prompt.Registry]  // prompts, once they are open
-	taken    atomic.Pointer[journal.Journal]  // journal, once it is there
-	pages    atomic.Pointer[http.Handler]     // pages, API, MCP, once all is open
+
+	gatewayListener net.Listener    // nil where listener serves the gateway
+	conns           *listen.Limiter // of both
+	share           listen.Share
+	gateway         *gateway.Gateway
+	ingest          *ingest.Handler
+	otlp            *otlp.Handler
+	disk            *disk.Guard
+	intake          *intake
+	settings        atomic.Pointer[project.Registry] // registry, once it is open
+	library         atomic.Pointer[prompt.Registry]  // prompts, once they are open
+	taken           atomic.Pointer[journal.Journal]  // journal, once it is there
+	pages           atomic.Pointer[http.Handler]     // pages, API, MCP, once all is open
 
 	journal  *journal.Journal
 	registry *project.Registry

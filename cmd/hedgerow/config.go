@@ -57,6 +57,7 @@ type config struct {
 	BufferBudget    string
 	RequireKey      bool
 	requireKeySet   bool // RequireKey was given: it wins over the switch of the pages
+	limitConfig
 
 	SMTPFrom             string
 	AllowInsecurePostHog bool
@@ -173,7 +174,7 @@ func (c *config) flags() []cli.Flag {
 	boolean := func(dst *bool, name string, def bool, usage string) cli.Flag {
 		return &cli.BoolFlag{Name: name, Value: def, Usage: usage, Sources: cli.EnvVars(envName(name)), Destination: dst}
 	}
-	return []cli.Flag{
+	return append([]cli.Flag{
 		configFlag(),
 		dataFlag(c),
 		str(&c.Listen, "listen", "127.0.0.1:4100", "address to listen on"),
@@ -202,7 +203,7 @@ func (c *config) flags() []cli.Flag {
 		str(&c.SMTPFrom, "smtp-from", "", "sender of alerts by e-mail: hedgerow@example.com; the server is HEDGEROW_SMTP_URL, smtp://user:password@host:587"),
 		boolean(&c.AllowInsecurePostHog, "allow-insecure-posthog", false, "allow http:// and private PostHog hosts (for tests)"),
 		dur(&c.ShutdownGrace, "shutdown-grace", 10*time.Second, "longest time for a graceful stop"),
-	}
+	}, c.limitConfig.flags()...)
 }
 
 func envName(flag string) string {
@@ -492,7 +493,7 @@ func (c *config) validate() error {
 	if c.CaptureQueue < 1 {
 		return configError("capture_queue must be at least 1", "leave it out for the default of 50000", nil)
 	}
-	return nil
+	return c.limitConfig.validate()
 }
 
 // auto stands for a default that goes with the machine.

@@ -45,7 +45,7 @@ func (a *app) gatewayConfig(e gateway.Appender) gateway.Config {
 	}
 	return gateway.Config{
 		Upstreams: ups, Authorize: a.authorize, Append: e, Telemetry: otlp.IsPath, Prompts: gatewayPrompts{a}, Logger: a.log.With("part", "gateway"), Registerer: a.metrics,
-		Limits: gateway.Limits{Queue: a.cfg.CaptureQueue, RequestBudget: mustSize(a.cfg.BufferBudget)},
+		Limits: gateway.Limits{Queue: a.cfg.CaptureQueue, RequestBudget: mustSize(a.cfg.BufferBudget), IdleUpstream: a.share.IdleUpstream},
 	}
 }
 

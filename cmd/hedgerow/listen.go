@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -128,16 +127,10 @@ func (a *app) serve() {
 			a.notYet(w, r)
 		})
 	}
-	srv := &http.Server{
-		Handler:           a.route(mux),
-		ReadHeaderTimeout: 15 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		ErrorLog:          slog.NewLogLogger(a.log.With("part", "http").Handler(), slog.LevelDebug),
-	}
+	srv := a.server(a.route(mux))
 	srv.RegisterOnShutdown(a.live.close) // pages that listen would else be waited for
-	a.serveOn("server", srv, a.listener, func() (net.Listener, error) {
-		return new(net.ListenConfig).Listen(context.Background(), "tcp", a.listener.Addr().String())
-	})
+	a.serveOn("server", srv, a.conns.HTTP(a.listener), a.listenAgain(a.listener))
+	a.serveGateway()
 }
 
 // notYet answers for pages and API while something that they need is not open.
@@ -174,7 +167,7 @@ func (a *app) route(rest http.Handler) http.Handler {
 				return
 			}
 			from = a.otlp
-		case a.cfg.has(roleGateway) && a.gateway.Handles(r.URL.Path):
+		case a.gatewayHere(r.URL.Path):
 			a.gateway.ServeHTTP(w, r)
 			return
 		default:

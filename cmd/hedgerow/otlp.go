@@ -32,7 +32,7 @@ func (a *app) openOTLP(ctx context.Context) (err error) {
 		s, on := a.otlp.GRPC(), l
 		l = nil
 		served := make(chan error, 1)
-		go func() { served <- s.Serve(on) }()
+		go func() { served <- s.Serve(a.conns.Other(on)) }()
 		select {
 		case err := <-served:
 			return err

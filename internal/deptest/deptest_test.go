@@ -39,6 +39,7 @@ var allowed = map[string][]string{
 	"cmd/hedgerow":       all,
 	"internal/provider":  {"event"},
 	"internal/gateway":   {"event", "internal/health", "internal/provider", "internal/project"},
+	"internal/listen":    {},                           // bounds of a server\'s connections
 	"internal/health":    {},                           // how a component is doing: one form for /readyz, pages and doctor
 	"internal/supervise": {"event", "internal/health"}, // background loops: for what starts goroutines
 	"internal/disk":      {"internal/health"},

@@ -58,6 +58,7 @@ type Limits struct {
 	Decoded        int64 // a compressed body is decoded to this length, for capture. Defaults to 16 MiB
 	Queue          int   // finished calls that wait to be recorded. Defaults to 50000
 	QueueBytes     int64 // what they hold together: their bodies or content, and 4 KiB for each that waits for the journal. Defaults to 256 MiB
+	IdleUpstream   int   // connections to providers that are kept open between two calls. Defaults to 1024
 	Workers        int   // goroutines that record them. Defaults to GOMAXPROCS
 }
 
@@ -80,6 +81,7 @@ func (l Limits) withDefaults() Limits {
 	set64(&l.Decoded, 16<<20)
 	set(&l.Queue, 50_000)
 	set64(&l.QueueBytes, 256<<20)
+	set(&l.IdleUpstream, 1024)
 	set(&l.Workers, runtime.GOMAXPROCS(0))
 	return l
 }
@@ -120,6 +122,11 @@ func New(c Config) (*Gateway, error) {
 	all := Known()
 	maps.Copy(all, c.Upstreams)
 	transports := make(map[time.Duration]http.RoundTripper)
+	timeouts := make(map[time.Duration]bool)
+	for _, u := range all {
+		timeouts[u.Timeout] = true
+	}
+	idle := max(g.limits.IdleUpstream/len(timeouts), 1)
 	for _, name := range slices.Sorted(maps.Keys(all)) {
 		u, err := newUpstream(name, all[name])
 		if err != nil {
@@ -127,7 +134,7 @@ func New(c Config) (*Gateway, error) {
 		}
 		timeout := all[name].Timeout
 		if transports[timeout] == nil {
-			transports[timeout] = newTransport(timeout)
+			transports[timeout] = newTransport(timeout, idle)
 		}
 		u.transport = transports[timeout]
 		u.added, u.ttfb = g.metrics.added.WithLabelValues(name), g.metrics.ttfb.WithLabelValues(name)
@@ -144,14 +151,15 @@ func New(c Config) (*Gateway, error) {
 }
 
 // newTransport returns the way to providers. Connections are kept and looked
-// after, so that no call waits for a dead one; bodies are never decompressed;
+// after, idle of them at most, so that no call waits for a dead one; bodies are never decompressed;
 // HTTPS_PROXY and NO_PROXY are heeded.
-func newTransport(responseHeaderTimeout time.Duration) *http.Transport {
+func newTransport(responseHeaderTimeout time.Duration, idle int) *http.Transport {
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: 10 * time.Second, KeepAlive: 15 * time.Second}).DialContext,
 		ForceAttemptHTTP2:     true,
-		MaxIdleConnsPerHost:   1024,
+		MaxIdleConns:          idle,
+		MaxIdleConnsPerHost:   min(1024, idle),
 		IdleConnTimeout:       90 * time.Second,
 		TLSHandshakeTimeout:   10 * time.Second,
 		ExpectContinueTimeout: time.Second,
