@@ -64,6 +64,8 @@ type world struct {
 	addr string
 	key  string // the API key of the first start
 	env  []string
+
+	files int // the limit of open files; 0 leaves the test's own
 }
 
 func newWorld(t testing.TB) *world {
@@ -155,6 +157,9 @@ func (w *world) launch(args ...string) *proc {
 	w.t.Helper()
 	p := &proc{w: w, base: "http://" + w.addr, done: make(chan struct{})}
 	p.cmd = exec.Command(binary, append([]string{"serve"}, args...)...)
+	if w.files > 0 {
+		p.cmd = exec.Command("sh", append([]string{"-c", fmt.Sprintf(`ulimit -n %d && exec "$0" "$@"`, w.files), binary, "serve"}, args...)...)
+	}
 	p.cmd.Env = w.environ()
 	p.cmd.Dir = w.t.TempDir()
 	stdout, err := p.cmd.StdoutPipe()
