@@ -73,7 +73,7 @@ func (a *app) keyless() project.Keyless {
 }
 
 // authorize lets a call in. With a key its project is the key's. Without one it
-// goes to the first project, where [app.keyless] lets it.
+// goes to the first project, where [app.keyless] and [gateway.Keyless] let it.
 func (a *app) authorize(key string, r *http.Request) (gateway.Grant, error) {
 	snap := a.snapshot()
 	var id string
@@ -101,6 +101,9 @@ func (a *app) authorize(key string, r *http.Request) (gateway.Grant, error) {
 		}
 		if a.keyless().Refused {
 			return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "this hedgerow needs a key", "send X-Hedgerow-Key: hr_… beside your provider's key; hedgerow project add-key makes one", nil)
+		}
+		if e := gateway.Keyless(r); e != nil {
+			return gateway.Grant{}, e
 		}
 		id, usage = first.ID, first.Settings.IncludeUsage
 	}

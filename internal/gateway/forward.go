@@ -240,6 +240,7 @@ func (e *earlyHints) pass(code int, h textproto.MIMEHeader) error {
 			to[k] = v
 		}
 	}
+	keepOrigin(to)
 	e.w.WriteHeader(code)
 	clear(to)
 	maps.Copy(to, kept)

@@ -159,7 +159,15 @@ func encode(encoding string, b []byte) []byte {
 	return buf.Bytes()
 }
 
-// TestPassesAnswersUnchanged compares each answer with that of a direct call.
+// atHome is an answer's headers with the two that hedgerow adds.
+func atHome(h http.Header) http.Header {
+	h.Add("Content-Security-Policy", "sandbox")
+	h.Set("X-Content-Type-Options", "nosniff")
+	return h
+}
+
+// TestPassesAnswersUnchanged compares each answer with that of a direct call. What
+// may differ says docs/gateway.md.
 func TestPassesAnswersUnchanged(t *testing.T) {
 	up := newPeculiar(t)
 	r := start(t, at(up.URL))
@@ -184,6 +192,7 @@ func TestPassesAnswersUnchanged(t *testing.T) {
 				if want.err != nil || got.err != nil {
 					t.Fatalf("direct: %v, through hedgerow: %v", want.err, got.err)
 				}
+				atHome(want.header)
 				if !reflect.DeepEqual(got, want) {
 					t.Errorf("got\n%.1000v\nwant\n%.1000v", fmt.Sprintf("%+v", got), fmt.Sprintf("%+v", want))
 				}
@@ -201,7 +210,7 @@ func TestDropsHopByHopHeadersOfAnswers(t *testing.T) {
 	up := newPeculiar(t)
 	r := start(t, at(up.URL))
 	got := call(t, "GET", r.url+"/openai/v1/hop", "").header
-	want := http.Header{"Date": {"Wed, 01 Jul 2026 12:00:00 GMT"}, "X-Stays": {"1"}, "Content-Length": {"0"}}
+	want := atHome(http.Header{"Date": {"Wed, 01 Jul 2026 12:00:00 GMT"}, "X-Stays": {"1"}, "Content-Length": {"0"}})
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
@@ -347,6 +356,7 @@ func TestPassesEarlyHints(t *testing.T) {
 	}
 	wantHints, want := ask(up.URL + "/v1/models")
 	hints, got := ask(r.url + "/openai/v1/models")
+	atHome(want.header)
 	if len(wantHints) != 2 || !reflect.DeepEqual(hints, wantHints) || !reflect.DeepEqual(got, want) {
 		t.Errorf("got %v %v, want %v %v", hints, got, wantHints, want)
 	}

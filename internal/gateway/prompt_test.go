@@ -43,7 +43,7 @@ func promptRig(t *testing.T, f *fakePrompts) (*rig, func() (*http.Request, strin
 		_, _ = io.WriteString(w, `{"id":"x","object":"chat.completion","model":"gpt-5","choices":[{"index":0,"message":{"role":"assistant","content":"Hello"},"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":1}}`)
 	}))
 	t.Cleanup(srv.Close)
-	c := gateway.Config{Upstreams: map[string]gateway.Upstream{"openai": {BaseURL: srv.URL}, "anthropic": {BaseURL: srv.URL}}}
+	c := gateway.Config{Upstreams: map[string]gateway.Upstream{"openai": {BaseURL: srv.URL}, "anthropic": {BaseURL: srv.URL}, "azure": {BaseURL: "http://{resource}.invalid"}}}
 	if f != nil {
 		c.Prompts = f
 	}
@@ -197,5 +197,20 @@ func TestPromptRefused(t *testing.T) {
 				t.Error("the provider was called")
 			}
 		})
+	}
+}
+
+// TestPromptToNamedHost has a caller without a key name the host that would get a
+// stored prompt.
+func TestPromptToNamedHost(t *testing.T) {
+	f := &fakePrompts{answer: gateway.Prompt{Messages: []gateway.PromptMessage{{Role: "system", Content: "the stored words"}}}}
+	r, _ := promptRig(t, f)
+	const body = `{"model":"m","messages":[],"prompt_variables":{"name":"Ann"}}`
+	status, answer := postPrompt(t, r, "/azure/stolen/openai/deployments/x/chat/completions", "support", body)
+	if status != 401 || !strings.Contains(answer, "only with a key") || f.asked.Name != "" {
+		t.Errorf("%d %s, asked for %q", status, answer, f.asked.Name)
+	}
+	if status, answer = postPrompt(t, r, "/openai/v1/chat/completions", "support", body); status != 200 {
+		t.Errorf("%d %s", status, answer)
 	}
 }

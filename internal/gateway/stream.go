@@ -39,6 +39,8 @@ func (x *exchange) copy(res *http.Response) {
 			h.Del(strings.TrimSpace(name))
 		}
 	}
+	keepOrigin(h)
+	noPage(h)
 	// net/http would add these on its own.
 	for _, k := range [...]string{"Content-Type", "Date"} {
 		if _, ok := res.Header[k]; !ok {
@@ -92,6 +94,7 @@ func (x *exchange) copy(res *http.Response) {
 		}
 		h[k] = v
 	}
+	keepOrigin(h)
 }
 
 // binary reports whether an answer is of a kind whose content is never kept.

@@ -27,6 +27,7 @@ func (x *exchange) upgrade(res *http.Response) {
 	defer context.AfterFunc(x.g.closing, func() { conn.Close(); back.Close() })()
 
 	header := res.Header.Clone()
+	keepOrigin(header)
 	if x.debug {
 		x.tell(header)
 	}

@@ -1,0 +1,76 @@
+package gateway
+
+import (
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strings"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// Keyless says why a call may not do without a hedgerow key, or nil. It may where a
+// program of this machine makes it, to this machine's own address: a name that
+// leads here by somebody else's DNS, a page of another site and a proxy that passes
+// on what others ask are not that. A proxy that tells nothing of whom it serves
+// cannot be told from a program; behind one keys have to be required.
+func Keyless(r *http.Request) *event.Error {
+	switch {
+	case !loopback(r.RemoteAddr):
+		return needsKey("calls without a key are taken from this machine only")
+	case !localHost(r.Host):
+		return needsKey("calls without a key are taken at localhost, 127.0.0.1 and [::1] only, not under another name")
+	case forwarded(r.Header):
+		return needsKey("calls without a key are not taken through a proxy")
+	}
+	origin := r.Header["Origin"]
+	for _, o := range origin {
+		if u, err := url.Parse(o); err != nil || !localHost(u.Host) {
+			return needsKey("calls without a key are not taken from pages of other sites")
+		}
+	}
+	// A page of localhost that calls 127.0.0.1 is cross-site as well, and has said
+	// who it is.
+	if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" && len(origin) == 0 {
+		return needsKey("calls without a key are not taken from pages of other sites")
+	}
+	return nil
+}
+
+func needsKey(why string) *event.Error {
+	return event.NewError(event.CodeUnauthorized, "this hedgerow needs a key: "+why, "send X-Hedgerow-Key: hr_… beside your provider's key; hedgerow project add-key makes one", nil)
+}
+
+func loopback(addr string) bool {
+	a, err := netip.ParseAddrPort(addr)
+	return err == nil && a.Addr().Unmap().IsLoopback()
+}
+
+// localHost reports whether the host of a URL or of a request, with or without a
+// port, is a loopback address or localhost.
+func localHost(host string) bool {
+	name, port, err := net.SplitHostPort(host)
+	if err != nil {
+		name = strings.TrimSuffix(strings.TrimPrefix(host, "["), "]")
+	} else if strings.Trim(port, "0123456789") != "" {
+		return false
+	}
+	if strings.EqualFold(strings.TrimSuffix(name, "."), "localhost") {
+		return true
+	}
+	a, err := netip.ParseAddr(name)
+	return err == nil && a.Unmap().IsLoopback()
+}
+
+// forwarded reports whether a proxy has passed a request on for somebody.
+func forwarded(h http.Header) bool {
+	for k := range h {
+		switch {
+		case k == "Forwarded", k == "Via", k == "X-Real-Ip", k == "True-Client-Ip", k == "X-Client-Ip", k == "X-Cluster-Client-Ip", k == "Fastly-Client-Ip", k == "Fly-Client-Ip", k == "Cdn-Loop",
+			strings.HasPrefix(k, "X-Forwarded"), strings.HasPrefix(k, "X-Original-Forwarded"), strings.HasPrefix(k, "Cf-"):
+			return true
+		}
+	}
+	return false
+}
