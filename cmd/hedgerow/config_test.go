@@ -155,7 +155,7 @@ func TestConfigurationPage(t *testing.T) {
 			}
 		}
 	}
-	said := map[string]string{"roles": "all four", "public_url": "http://"} // in words
+	said := map[string]string{"roles": "all four", "public_url": "http://", "require_key": "as the page"} // in words
 	for _, f := range new(config).flags() {
 		key := strings.ReplaceAll(f.Names()[0], "-", "_")
 		if key == "config" {
