@@ -33,8 +33,8 @@ func hang(t *testing.T) (url string, under *atomic.Int64) {
 	return s.URL, under
 }
 
-// metric reads one value of /metrics.
-func (p *proc) metric(name string) (sum float64) {
+// sumOf adds up the values of one metric of /metrics.
+func (p *proc) sumOf(name string) (sum float64) {
 	resp, err := http.Get(p.base + "/metrics")
 	if err != nil {
 		return -1
@@ -192,15 +192,15 @@ func TestSlowUploads(t *testing.T) {
 			answers <- fmt.Sprint(resp.StatusCode, " ", resp.Close, " ", string(b))
 		}()
 	}
-	w.await(func() bool { return p.metric("hedgerow_gateway_in_flight") == 9 }, p.logs)
-	if held := p.metric("hedgerow_gateway_request_bytes"); held > 9*64<<10 {
+	w.await(func() bool { return p.sumOf("hedgerow_gateway_in_flight") == 9 }, p.logs)
+	if held := p.sumOf("hedgerow_gateway_request_bytes"); held > 9*64<<10 {
 		t.Errorf("%v bytes are held for them", held)
 	}
 	said := strings.Repeat("word ", 200_000)
 	if status, answer, err := p.post(t.Context(), "/openai/v1/chat/completions", "", `{"model":"gpt-4.1-mini","messages":[{"role":"user","content":"`+said+`"}]}`); err != nil || status != 200 {
 		t.Fatalf("%d %s %v", status, answer, err)
 	}
-	if n := p.metric("hedgerow_gateway_bodies_unread_total"); n != 0 {
+	if n := p.sumOf("hedgerow_gateway_bodies_unread_total"); n != 0 {
 		t.Errorf("%v bodies passed unread", n)
 	}
 	// 2 KiB a second for 40 s, and no JSON, which would be read before it is sent.
@@ -344,7 +344,7 @@ func TestLogsMeetTheirSpan(t *testing.T) {
 		var content string
 		w.await(func() bool {
 			var got json.RawMessage
-			p.get("/api/v1/events/"+events[0].UUID, &got)
+			p.get("/api/v1/events/"+events[0].UUID+"?content=true", &got)
 			content = string(got)
 			return strings.Contains(content, "How wide is a hedge?") && strings.Contains(content, "A metre.")
 		}, func() string { return trace + " has " + content })
