@@ -87,7 +87,7 @@ func (a *app) isGateway(baseURL string) bool {
 	if public, err := url.Parse(a.cfg.PublicURL); err == nil && strings.EqualFold(u.Host, public.Host) {
 		return true
 	}
-	_, port, err := net.SplitHostPort(a.listener.Addr().String())
+	_, port, err := net.SplitHostPort(a.gatewayAddr())
 	return err == nil && u.Port() == port
 }
 

@@ -161,10 +161,29 @@ func (a *app) serveGateway() {
 	a.log.Info("the gateway is served apart", "listen", a.gatewayListener.Addr().String())
 }
 
-// gatewayHere reports whether a request that came to the main address is the
-// gateway's.
-func (a *app) gatewayHere(path string) bool {
-	return a.cfg.has(roleGateway) && a.gatewayListener == nil && a.gateway.Handles(path)
+// atMain serves the gateway at the main address, or says where it is.
+func (a *app) atMain(w http.ResponseWriter, r *http.Request) {
+	if a.gatewayListener != nil {
+		api.WriteError(w, event.NewError(event.CodeNotFound, "the gateway is served apart", "send calls to "+a.gatewayURL(), nil))
+		return
+	}
+	a.gateway.ServeHTTP(w, r)
+}
+
+// gatewayAddr is where the gateway listens.
+func (a *app) gatewayAddr() string {
+	if a.gatewayListener != nil {
+		return a.gatewayListener.Addr().String()
+	}
+	return a.listener.Addr().String()
+}
+
+// gatewayURL is the base URL of the gateway's routes.
+func (a *app) gatewayURL() string {
+	if a.gatewayListener != nil {
+		return "http://" + displayAddr(a.gatewayAddr())
+	}
+	return a.cfg.PublicURL
 }
 
 // timesItself reports whether a request goes to a part that bounds how long its

@@ -167,8 +167,8 @@ func (a *app) route(rest http.Handler) http.Handler {
 				return
 			}
 			from = a.otlp
-		case a.gatewayHere(r.URL.Path):
-			a.gateway.ServeHTTP(w, r)
+		case a.cfg.has(roleGateway) && a.gateway.Handles(r.URL.Path):
+			a.atMain(w, r)
 			return
 		default:
 			rest.ServeHTTP(w, r)

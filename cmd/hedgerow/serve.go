@@ -79,11 +79,11 @@ func (a *app) banner(w io.Writer) {
 		p("sign in", "hedgerow project sign-in-link prints a one-time link")
 	}
 	fmt.Fprintln(w)
-	p("OpenAI SDK", "base URL "+base+"/openai/v1")
-	p("Anthropic SDK", "base URL "+base+"/anthropic")
-	p("OpenRouter", "base URL "+base+"/openrouter/api/v1")
+	p("OpenAI SDK", "base URL "+a.gatewayURL()+"/openai/v1")
+	p("Anthropic SDK", "base URL "+a.gatewayURL()+"/anthropic")
+	p("OpenRouter", "base URL "+a.gatewayURL()+"/openrouter/api/v1")
 	for name := range a.cfg.Upstreams {
-		p(name, "base URL "+base+"/"+name)
+		p(name, "base URL "+a.gatewayURL()+"/"+name)
 	}
 	p("events", "curl -H 'Authorization: Bearer hr_…' "+base+"/api/v1/events")
 	if list := a.registry.Snapshot().Connections(first.Project.ID); len(list) == 0 {
