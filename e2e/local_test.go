@@ -8,10 +8,10 @@ import (
 	"testing"
 )
 
-// TestKeyless has calls without a key come from a program of this machine, from
+// TestKeylessIsLocal has calls without a key come from a program of this machine, from
 // elsewhere and through proxies, with two projects: the program's are the first
 // project's, and the others are refused before a provider hears of them.
-func TestKeyless(t *testing.T) {
+func TestKeylessIsLocal(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	p := w.start()
