@@ -243,3 +243,49 @@ func (d discard) Header() http.Header         { return d.h }
 func (d discard) Write(p []byte) (int, error) { return len(p), nil }
 func (d discard) WriteHeader(int)             {}
 func (d discard) FlushError() error           { return nil }
+
+// away is an Appender whose journal cannot write.
+type away struct{}
+
+func (away) Append(context.Context, ...*event.Event) error {
+	return event.NewError(event.CodeUnavailable, "the journal cannot write", "", nil)
+}
+
+// BenchmarkJournalAway measures a call while the journal takes its events and while
+// it does not, by turns: whether a call passes as fast.
+func BenchmarkJournalAway(b *testing.B) {
+	direct, _, _, _, _ := ways(b)
+	serve := func(a gateway.Appender) way {
+		g, err := gateway.New(gateway.Config{
+			Upstreams: map[string]gateway.Upstream{"openai": {BaseURL: direct.url}}, Append: a,
+			Authorize: func(string, *http.Request) (gateway.Grant, error) { return gateway.Grant{ProjectID: "p"}, nil },
+		})
+		if err != nil {
+			b.Fatal(err)
+		}
+		srv := httptest.NewServer(g)
+		b.Cleanup(func() {
+			srv.Close()
+			ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+			defer cancel()
+			_ = g.Close(ctx)
+		})
+		return way{"", srv.URL, &http.Client{Transport: &http.Transport{DisableCompression: true}}}
+	}
+	turns := []way{serve(new(count)), serve(away{})}
+	var took [2]time.Duration
+	buf := make([]byte, 32<<10)
+	n := 0
+	for b.Loop() {
+		for range 100 {
+			for i, w := range turns {
+				d, _ := w.call(b, benchRequest, buf)
+				took[i] += d
+			}
+			n++
+		}
+	}
+	b.ReportMetric(float64(took[0].Microseconds())/float64(n), "µs/call")
+	b.ReportMetric(float64(took[1].Microseconds())/float64(n), "µs/call-away")
+	b.ReportMetric(100*(float64(took[1])/float64(took[0])-1), "%slower")
+}
