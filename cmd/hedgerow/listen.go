@@ -97,7 +97,7 @@ func (a *app) openPages(context.Context) error {
 		Query: a.query, Registry: a.registry, Prompts: a.prompts, Connections: a.connectionRows, Delivery: pageDelivery{a}, Price: a.priceWords, Live: a.live.subscribe, Logger: a.log.With("part", "web"),
 		Checks: a.checks, Runner: a.runner, CheckState: a.checkState, Datasets: a.datasets, Runs: a.runs,
 		Experiments: a.experiments, Desk: a.desk, Alerts: a.alerts, StopRollout: a.prompts.StopRollout,
-		Eraser: eraser{a}, Erasure: a.erasure(), Providers: a.providers, Keyless: a.keyless, PublicURL: a.cfg.PublicURL, Proxies: proxies,
+		Eraser: eraser{a}, Erasure: a.erasure(), Providers: a.providers, Keyless: a.keyless, PublicURL: a.cfg.PublicURL, GatewayURL: a.gatewayURL(), Proxies: proxies,
 		Simulated: a.simulated, Dropped: a.dropped, Health: a.reports.all,
 	}))
 	var h http.Handler = mux

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"net/http"
 	"slices"
 	"time"
@@ -19,6 +20,7 @@ type overviewPage struct {
 	View        *view
 	Pending     bool
 	Base        string // this server, as SDKs reach it
+	Gateway     string // and its gateway
 	Today, Week *query.Period
 	Days        []query.Group // of the week
 	Models      []query.Group // of the week, as they were asked for: what failed has no other
@@ -32,7 +34,7 @@ func (s *Web) overview(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := overviewPage{View: v, Pending: s.waits(r, f), Base: s.c.PublicURL}
+	p := overviewPage{View: v, Pending: s.waits(r, f), Base: s.c.PublicURL, Gateway: cmp.Or(s.c.GatewayURL, s.c.PublicURL)}
 	if s.c.Connections != nil {
 		p.Connections = s.c.Connections(f.Session.ProjectID)
 	}

@@ -64,15 +64,16 @@ type Config struct {
 	Erasure    *erasure.Eraser // deletes single events; nil offers no deletion
 	// Keyless says what becomes of gateway calls without a key; nil leaves the
 	// switch out.
-	Keyless   func() project.Keyless
-	Providers func() []string        // names of the gateway's routes, for the form of provider keys
-	PublicURL string                 // base of sign-in links and of what SDKs are told; https:// makes cookies Secure
-	Proxies   []netip.Prefix         // whose X-Forwarded-For is believed, beside loopback where PublicURL is of another host
-	Logger    *slog.Logger           // Defaults to none
-	Simulated bool                   // says on every page that the data is simulated
-	Dropped   func() uint64          // calls that passed but were not recorded
-	Health    func() []health.Report // how the components are doing; nil leaves it out
-	Now       func() time.Time       // Defaults to time.Now
+	Keyless    func() project.Keyless
+	Providers  func() []string        // names of the gateway's routes, for the form of provider keys
+	PublicURL  string                 // base of sign-in links and of what SDKs are told; https:// makes cookies Secure
+	GatewayURL string                 // base of the gateway's routes. Defaults to PublicURL
+	Proxies    []netip.Prefix         // whose X-Forwarded-For is believed, beside loopback where PublicURL is of another host
+	Logger     *slog.Logger           // Defaults to none
+	Simulated  bool                   // says on every page that the data is simulated
+	Dropped    func() uint64          // calls that passed but were not recorded
+	Health     func() []health.Report // how the components are doing; nil leaves it out
+	Now        func() time.Time       // Defaults to time.Now
 }
 
 // Web is the handler of the pages.
