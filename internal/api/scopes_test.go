@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"maps"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"slices"
@@ -219,5 +220,73 @@ func TestRequireKey(t *testing.T) {
 	f.fixed = true
 	if a := local("PATCH", "/api/v1/server", `{"require_key":false}`); a.status != 409 || !strings.Contains(a.raw, "fixed on the server") {
 		t.Errorf("a switch that changes nothing: %d %s", a.status, a.raw)
+	}
+}
+
+// TestReadKeySeesNoToken walks every GET route with a key that may only read, and
+// looks for the project token, for keys and for the beginnings of keys.
+func TestReadKeySeesNoToken(t *testing.T) {
+	f := newFixture(t)
+	const phc, phx, sk = "phc_0123456789abcdefghijklmnopqrstuv", "phx_0123456789abcdefghijklmnopqrstuv", "sk-proj-0123456789abcdefghijkl"
+	if a := f.ask(f.admin, "PUT", "/api/v1/connections/production", `{"project_key":"`+phc+`","personal_key":"`+phx+`"}`); a.status != 200 {
+		t.Fatal(a.raw)
+	}
+	if err := f.registry.SetProviderKey(t.Context(), project.DefaultID, "openai", sk); err != nil {
+		t.Fatal(err)
+	}
+	if a := f.ask(f.admin, "POST", "/api/v1/prompts", `{"name":"p","messages":[{"role":"user","content":"x"}]}`); a.status != 200 {
+		t.Fatal(a.raw)
+	}
+	if a := f.ask(f.admin, "POST", "/api/v1/datasets", `{"name":"none"}`); a.status != 200 { // what filled fills in
+		t.Fatal(a.raw)
+	}
+	p, _ := f.registry.Snapshot().Project(project.DefaultID)
+	secrets := []string{p.Token, "phc_", "phx_", "sk-proj", f.admin, f.member, f.viewer, "whsec_"}
+	for _, k := range f.registry.Snapshot().APIKeys(project.DefaultID) {
+		secrets = append(secrets, k.Prefix)
+	}
+	key := f.home.ScopedKey(project.DefaultID, project.ScopeRead)
+	walk := func(key string) (answered int, leaks []string) {
+		for path, ops := range openAPI(t).Paths {
+			if _, get := ops["get"]; !get || path == "/api/v1/openapi.json" { // which explains what keys look like
+				continue
+			}
+			target := strings.NewReplacer("{uuid}", f.events[0].UUID, "{name}", "p", "{version}", "1", "{field}", "model", "{project}", project.DefaultID).Replace(path)
+			if path == "/api/v1/traces/{id}" {
+				target = "/api/v1/traces/trace-0"
+			}
+			r := httptest.NewRequestWithContext(t.Context(), "GET", filled(target), nil)
+			r.Header.Set("Authorization", "Bearer "+key)
+			w := httptest.NewRecorder()
+			f.api.ServeHTTP(w, r)
+			if w.Code == 200 {
+				answered++
+			}
+			for _, s := range secrets {
+				if strings.Contains(w.Body.String(), s) {
+					leaks = append(leaks, path+" shows "+s)
+				}
+			}
+		}
+		return answered, leaks
+	}
+	answered, leaks := walk(key)
+	if answered < 20 {
+		t.Errorf("only %d routes answer", answered)
+	}
+	for _, l := range leaks {
+		t.Error(l)
+	}
+	if _, leaks := walk(f.viewer); len(leaks) > 0 {
+		t.Errorf("a viewer's key: %v", leaks)
+	}
+	// The walk finds what it looks for: with write the token is there.
+	if _, leaks := walk(f.member); !slices.Contains(leaks, "/api/v1/projects shows "+p.Token) {
+		t.Errorf("a member's key does not see the token: %v", leaks)
+	}
+	for key, want := range map[string]bool{f.home.ScopedKey(project.DefaultID, project.ScopeRead, project.ScopeWrite): true, f.admin: true, f.home.ScopedKey(project.DefaultID, project.ScopeRead, project.ScopeIngest, project.ScopeGateway): false} {
+		if a := f.ask(key, "GET", "/api/v1/projects", nil); strings.Contains(a.raw, p.Token) != want || strings.Contains(a.raw, `"token"`) != want {
+			t.Errorf("the token is there: %t, want %t: %s", !want, want, a.raw)
+		}
 	}
 }

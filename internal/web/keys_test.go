@@ -2,6 +2,7 @@ package web_test
 
 import (
 	"html"
+	"net/http"
 	"net/url"
 	"strings"
 	"testing"
@@ -75,5 +76,55 @@ func TestRequireKeys(t *testing.T) {
 	s.client = s.as(s.person("v@example.com", project.RoleViewer, "default"))
 	if _, body := s.get("/projects"); strings.Contains(body, "require_key") || strings.Contains(body, "Meadow") {
 		t.Error("a viewer is offered the switch")
+	}
+}
+
+// TestViewerSeesNoToken walks every page as somebody who may only look, and looks
+// for the project token, for keys and for the beginnings of keys. Members see the
+// token, on the page of keys.
+func TestViewerSeesNoToken(t *testing.T) {
+	s := newSite(t, sample("default"))
+	const phc, phx, sk = "phc_0123456789abcdefghijklmnopqrstuv", "phx_0123456789abcdefghijklmnopqrstuv", "sk-proj-0123456789abcdefghijkl"
+	c := project.NewConnection("default", "production")
+	c.ProjectKey, c.PersonalKey = project.NewSecret(phc), project.NewSecret(phx)
+	c, err := s.Registry.CreateConnection(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Registry.SetProviderKey(t.Context(), "default", "openai", sk); err != nil {
+		t.Fatal(err)
+	}
+	s.Key("default", project.RoleMember)
+	p, _ := s.Registry.Snapshot().Project("default")
+	secrets := []string{p.Token, phc, phx, sk, phc[:10], phx[:10], sk[:12], "whsec_"}
+	for _, k := range s.Registry.Snapshot().APIKeys("default") {
+		secrets = append(secrets, k.Prefix)
+	}
+	people := map[string]*http.Client{"viewer": s.as(s.person("viewer@example.com", project.RoleViewer, "default")), "member": s.as(s.person("member@example.com", project.RoleMember, "default"))}
+	for name, client := range people {
+		s.client = client
+		answered, token := 0, 0
+		for _, rt := range s.web.Routes() {
+			method, path := fill(strings.NewReplacer("{connection}", c.ID, "{range}", "7d").Replace(rt.Pattern), "default", s)
+			if method != "GET" || strings.HasSuffix(path, "/live") {
+				continue
+			}
+			resp, body := s.get(path)
+			if resp.StatusCode == 200 {
+				answered++
+			}
+			for _, secret := range secrets {
+				switch {
+				case !strings.Contains(body, secret):
+				case name == "member" && path == "/p/default/keys" && (secret == p.Token || strings.HasPrefix(secret, "hr_")):
+					token++
+				default:
+					t.Errorf("%s: %s shows %q", name, path, secret)
+				}
+			}
+		}
+		if answered < 25 || (name == "member") != (token > 0) {
+			t.Errorf("%s: %d pages answer, the token and keys' beginnings are seen %d times", name, answered, token)
+		}
 	}
 }
