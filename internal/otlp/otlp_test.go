@@ -102,7 +102,7 @@ func TestNew(t *testing.T) {
 	}
 	for path, want := range map[string]bool{"/v1/traces": true, "/v1/traces/": true, "/i/v0/ai/otel": true, "/i/v0/ai/otel/": true, "/i/v0/ai/otel/v1/traces": true, "/v1/chat/completions": false, "/i/v0/ai": false,
 		"/v1/logs": true, "/v1/metrics/": true, "/v1development/profiles": true, "/otlp/v1/logs": true, "/i/v0/ai/otel/v1/logs": true, "/i/v0/ai/otel/v1/metrics": true,
-		"/openai/v1/logs": true, "/openai/v1/traces": true, "/openrouter/api/v1/metrics": true, "/azure/r/openai/v1/logs": true, "/v1//logs": true, "//v1/logs": true, "/v1/LOGS": true, "/v1/x/../logs": true,
+		"/openai/v1/logs": true, "/openai/v1/traces": true, "/openrouter/api/v1/metrics": true, "/azure/r/openai/v1/logs": true, "/v1//logs": true, "//v1/logs": true, "/v1/LOGS": true, "/v1/x/../logs": true, "/v1/logs/.": true,
 		"/api/v1/traces": false, "/api/v1/traces/": false, "/v1/traces/ingest": false, "/v1/logs/x": false, "/v1/models": false, "/logs": false, "/": false, "": false, "/openai/v1/catalogs": false} {
 		if otlp.IsPath(path) != want {
 			t.Errorf("IsPath(%q) = %v", path, !want)

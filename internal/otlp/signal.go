@@ -30,7 +30,12 @@ var signals = [...]signal{traces, logs, measures, profiles}
 // too many and capital letters are the same path: what nearly is OTLP is
 // telemetry with prompts in it all the same, and must not reach a provider.
 func signalOf(p string) signal {
-	if len(p) < len("/v1/logs") || !strings.Contains(p, "/v1") && !strings.Contains(p, "/V1") && !strings.Contains(p, "otel") {
+	// Every call of the gateway is asked for: most end otherwise.
+	end := len(p)
+	for end > 0 && (p[end-1] == '/' || p[end-1] == '.') {
+		end--
+	}
+	if end == 0 || p[end-1]|0x20 != 's' && p[end-1]|0x20 != 'l' {
 		return none
 	}
 	clean := strings.ToLower(path.Clean(p))
@@ -39,11 +44,14 @@ func signalOf(p string) signal {
 		return traces // PostHog's path
 	case strings.HasPrefix(clean, "/api/"):
 		return none // hedgerow's own API has /api/v1/traces
-	}
-	for suffix, s := range map[string]signal{"/v1/traces": traces, "/v1/logs": logs, "/v1/metrics": measures, "/v1development/profiles": profiles, "/v1/profiles": profiles} {
-		if strings.HasSuffix(clean, suffix) {
-			return s
-		}
+	case strings.HasSuffix(clean, "/v1/traces"):
+		return traces
+	case strings.HasSuffix(clean, "/v1/logs"):
+		return logs
+	case strings.HasSuffix(clean, "/v1/metrics"):
+		return measures
+	case strings.HasSuffix(clean, "/v1development/profiles"), strings.HasSuffix(clean, "/v1/profiles"):
+		return profiles
 	}
 	return none
 }
