@@ -40,7 +40,7 @@ func (o *Outcome) watch(e *event.Event, p OutPolicy) {
 	}
 	list := fields(c)
 	for i := range list {
-		if f := &list[i]; !f.label && !(f.name == "distinct_id" && len(f.text()) <= shortID) {
+		if f := &list[i]; !(f.label && isLabel(f.text())) && !(f.name == "distinct_id" && len(f.text()) <= shortID) {
 			w.add(f.text(), func() {
 				switch {
 				case f.keep:
@@ -83,7 +83,7 @@ func (o *Outcome) watch(e *event.Event, p OutPolicy) {
 	for k, v := range c.Properties {
 		attribute := ofAttribute(e, k)
 		kind := known(k)
-		if p.named(k, attribute) && p.confirmed(k) || kind == kindFigure || kind == kindLabel || kind == kindNote {
+		if p.named(k, attribute) && p.confirmed(k) || kind == kindFigure || kind == kindLabel && isLabel(gjson.ParseBytes(v).Str) {
 			continue
 		}
 		name := k
@@ -124,7 +124,7 @@ func quotesAtHome(e *event.Event) {
 		if content(k, v) {
 			continue // goes anyway
 		}
-		if kind := known(k); kind == kindFigure || kind == kindLabel || kind == kindNote {
+		if kind := known(k); kind == kindFigure || kind == kindLabel && isLabel(gjson.ParseBytes(v).Str) {
 			continue
 		}
 		w.addJSON(k, v, func() {
@@ -140,7 +140,7 @@ func quotesAtHome(e *event.Event) {
 	list := fields(e)
 	for i := range list {
 		f := &list[i]
-		if f.label || f.name == "event" || f.name == "distinct_id" && len(f.text()) <= shortID {
+		if f.label && isLabel(f.text()) || f.name == "event" || f.name == "distinct_id" && len(f.text()) <= shortID {
 			continue
 		}
 		w.add(f.text(), func() {
@@ -162,6 +162,7 @@ func quotesAtHome(e *event.Event) {
 // character, so that equal hashes are no find.
 type watcher struct {
 	content []json.RawMessage // JSON: its strings are looked at, keys among them
+	slugs   []json.RawMessage // content that is no prose: what it mentions is no id for that
 	plain   []string          // content that is no JSON
 	labels  []string          // names of tools, agents, models and prompts of this event
 
@@ -215,14 +216,18 @@ func watchOver(e *event.Event, isContent func(name string, v json.RawMessage) bo
 				w.label(gjson.ParseBytes(v).Str)
 			}
 			if len(v) >= shingle+2 && (v[0] == '"' || v[0] == '[' || v[0] == '{') && known(k) == kindNone && isContent(k, v) {
-				w.content = append(w.content, v)
+				if bytes.Count(v, []byte(" ")) > mostWords {
+					w.content = append(w.content, v)
+				} else {
+					w.slugs = append(w.slugs, v)
+				}
 			}
 		}
 	}
 	return w
 }
 
-func (w *watcher) empty() bool { return len(w.content) == 0 && len(w.plain) == 0 }
+func (w *watcher) empty() bool { return len(w.content)+len(w.slugs)+len(w.plain) == 0 }
 
 // add has a text looked at. drop is called by run where it quotes.
 func (w *watcher) add(s string, drop func()) {
@@ -430,9 +435,13 @@ func (w *watcher) labelOf(s string) (n int) {
 
 const longestLabel = 64
 
+// isLabel reports whether the name of a tool, agent, model or prompt is as short as
+// such names are: then it is no quotation, whatever prompts hold.
+func isLabel(s string) bool { return len(s) <= longestLabel }
+
 // label notes a name that is no quotation wherever it stands.
 func (w *watcher) label(s string) {
-	if len(s) >= 4 && len(s) <= longestLabel {
+	if len(s) >= 4 && isLabel(s) {
 		w.labels = append(w.labels, s)
 	}
 }
@@ -480,8 +489,10 @@ func (w *watcher) run() {
 	}
 	r := reader{w: w}
 	r.out = r.emit
-	for _, part := range w.content {
-		r.json(part)
+	for _, list := range [][]json.RawMessage{w.content, w.slugs} {
+		for _, part := range list {
+			r.json(part)
+		}
 	}
 	for _, s := range w.plain {
 		r.reset()
@@ -496,7 +507,7 @@ func (w *watcher) run() {
 
 // quoted reports whether a text by itself quotes the content.
 func (w *watcher) quoted(s string) bool {
-	one := &watcher{content: w.content, plain: w.plain}
+	one := &watcher{content: w.content, slugs: w.slugs, plain: w.plain}
 	found := false
 	one.add(s, func() { found = true })
 	one.run()
