@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -84,35 +83,6 @@ func (d *smallDisk) clear() {
 	if err := os.Remove(filepath.Join(d.dir, "filler")); err != nil {
 		d.t.Fatal(err)
 	}
-}
-
-type readiness struct {
-	Status     string          `json:"status"`
-	Components []health.Report `json:"components"`
-}
-
-func (r readiness) component(name string) health.Report {
-	for _, c := range r.Components {
-		if c.Component == name {
-			return c
-		}
-	}
-	return health.Report{}
-}
-
-// ready asks /readyz.
-func (p *proc) ready(query string) (int, readiness) {
-	p.w.t.Helper()
-	resp, err := http.Get(p.base + "/readyz" + query)
-	if err != nil {
-		p.w.t.Fatalf("/readyz%s: %v\n%s", query, err, p.logs())
-	}
-	defer resp.Body.Close()
-	var r readiness
-	if err := json.NewDecoder(resp.Body).Decode(&r); err != nil {
-		p.w.t.Fatalf("/readyz%s: %v", query, err)
-	}
-	return resp.StatusCode, r
 }
 
 // batch sends one event to ingest and returns the answer.

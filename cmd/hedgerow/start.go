@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -84,7 +85,7 @@ func start(ctx context.Context, cfg *config, first ...func(*app)) (*app, error) 
 		case <-serveEarly.C:
 			a.serve()
 		case <-patience.C:
-			a.log.Warn("the start takes long: what is open serves, the rest follows", "part", o.task.Health().Message)
+			a.log.Warn("the start takes long: what is open serves, the rest follows", "now", o.health().Message)
 			waiting = false
 		}
 	}
@@ -131,6 +132,7 @@ type opening struct {
 	steps []step
 	next  int
 	task  *supervise.Task
+	at    atomic.Pointer[stepAt]
 
 	wrong  chan error    // what the process is to end with
 	broken chan struct{} // closed at the first failure that can mend itself
@@ -145,13 +147,7 @@ type opening struct {
 func (a *app) open(steps []step) *opening {
 	o := &opening{a: a, steps: steps, wrong: make(chan error, 1), broken: make(chan struct{})}
 	o.task = supervise.Start(supervise.Loop{Name: "start", Once: true, Run: o.run}, supervise.Options{Logger: a.log, Longest: time.Second})
-	a.reports.add(func() health.Report {
-		r := o.task.Health()
-		if r.Status == health.Starting {
-			r.Message, r.Hint = "hedgerow is still starting", "see hedgerow's log if this goes on"
-		}
-		return r
-	})
+	a.reports.add(o.health)
 	a.onClose(closeStart, "start", func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, closeSlack)
 		defer cancel()
@@ -161,8 +157,32 @@ func (a *app) open(steps []step) *opening {
 	return o
 }
 
+// health is how the start is doing. A step that does not heed its deadline counts
+// as failed, although it may end yet.
+func (o *opening) health() health.Report {
+	r := o.task.Health()
+	at := o.at.Load()
+	if r.Status != health.Starting || at == nil {
+		return r
+	}
+	r.Message, r.Hint = "hedgerow is opening "+at.name, "see hedgerow's log if this goes on"
+	if time.Since(at.since) > stepDeadline {
+		r.Status, r.Since = health.Failed, at.since.Add(stepDeadline)
+		r.Message = fmt.Sprintf("opening %s has taken more than %v", at.name, stepDeadline)
+		r.Hint = "calls pass; look at the disk and at hedgerow's log, and restart hedgerow once what holds it up is mended"
+	}
+	return r
+}
+
+// stepAt is a step under way.
+type stepAt struct {
+	name  string
+	since time.Time
+}
+
 func (o *opening) run(ctx context.Context) error {
 	for ; o.next < len(o.steps); o.next++ {
+		o.at.Store(&stepAt{o.steps[o.next].name, time.Now()})
 		err := o.a.step(ctx, o.steps[o.next])
 		if err == nil {
 			continue
