@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,11 +19,11 @@ func TestOpening(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newApp(&config{LogLevel: "error"})
 		var done []string
-		failing := true
+		var mended atomic.Bool
 		steps := []step{
 			{"one", func(*app, context.Context) error { done = append(done, "one"); return nil }},
 			{"two", func(*app, context.Context) error {
-				if failing {
+				if !mended.Load() {
 					return event.NewError(event.CodeUnavailable, "the disk is full", "free space", nil)
 				}
 				done = append(done, "two")
@@ -45,7 +46,7 @@ func TestOpening(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 		time.Sleep(time.Minute)
-		failing = false
+		mended.Store(true)
 		freed := time.Now()
 		<-o.task.Done()
 		if took := time.Since(freed); took > 2*time.Second {
