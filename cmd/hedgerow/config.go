@@ -187,7 +187,7 @@ func (c *config) flags() []cli.Flag {
 		str(&c.JournalMaxBytes, "journal-max-bytes", "4GiB", "bound of the journal on disk; beyond it new events are refused"),
 		str(&c.JournalSync, "journal-sync", "interval", "interval (survives a killed process; a power cut loses at most the interval) or always (fsync before each acknowledgement)"),
 		dur(&c.JournalSyncInterval, "journal-sync-interval", time.Second, "time between two syncs to disk with --journal-sync interval"),
-		str(&c.StoreMemory, "store-memory", auto, "memory that the store may take for questions: a size, or auto, which grows with the store"),
+		str(&c.StoreMemory, "store-memory", auto, "memory that the store may take for questions: a size, or auto: a quarter of the machine's or container's memory, from 256 MiB to 4 GiB"),
 		str(&c.MinFreeDisk, "min-free-disk", auto, "space that stays free on the data folder's disk: a size, a part of the disk as 5%, or auto: 2% within 512 MiB and 10 GiB; at most a quarter of the disk"),
 		str(&c.NATSURL, "nats-url", "", "external NATS cluster instead of the embedded one"),
 		str(&c.UpstreamOpenAI, "upstream-openai", "", "base URL in place of https://api.openai.com"),

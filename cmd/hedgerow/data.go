@@ -184,6 +184,17 @@ func (a *app) openStore(ctx context.Context) error {
 	return err
 }
 
+// storeIncidents says what happened to the store's file that nobody has
+// acknowledged.
+func (a *app) storeIncidents() (out []string) {
+	for _, i := range a.store.Incidents() {
+		if !i.Acknowledged {
+			out = append(out, i.Message())
+		}
+	}
+	return out
+}
+
 func (a *app) retention(projectID string) store.Retention {
 	day := 24 * time.Hour
 	p, ok := a.snapshot().Project(projectID)

@@ -31,8 +31,8 @@ func serveCommand() *cli.Command {
 				return err
 			}
 			a.greet(ctx, cmd.Root().Writer)
-			a.giveBackStart()
-			go a.tuneHeap(ctx)
+			boundHeap()
+			go a.giveBack(ctx)
 			<-ctx.Done() // nothing else ends a server that has started
 			a.log.Info("stopping", "grace", c.ShutdownGrace)
 			a.close(context.WithoutCancel(ctx))
@@ -98,54 +98,46 @@ func (a *app) banner(w io.Writer) {
 	fmt.Fprintln(w)
 }
 
-// tuneHeap has garbage collected at a third of the growth that Go allows by default
-// while there is little to do, and at two thirds of it while more than busy calls
-// pass or events come in a second, when processor time is dearer than memory; and
-// harder once Go's own memory passes a quarter of a gigabyte, so that a burst of
-// large bodies leaves less behind. GOGC and GOMEMLIMIT override it. It returns when
-// ctx ends.
-func (a *app) tuneHeap(ctx context.Context) {
-	const busy = 1200
+// boundHeap has garbage collected harder once Go's own memory passes heapBound, so
+// that a burst of large bodies leaves less behind. GOMEMLIMIT overrides it.
+func boundHeap() {
 	if os.Getenv("GOMEMLIMIT") == "" {
-		debug.SetMemoryLimit(240 << 20)
-	}
-	if os.Getenv("GOGC") != "" {
-		return
-	}
-	const little, much = 30, 65 // percent of growth
-	percent := little
-	debug.SetGCPercent(percent)
-	settled := time.After(10 * time.Second) // the first rounds of what works in the background are over
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for callsBefore, eventsBefore := int64(0), uint64(0); ; {
-		select {
-		case <-ctx.Done():
-			return
-		case <-settled:
-			a.giveBackStart()
-		case <-tick.C:
-			calls, events := a.gateway.Stats().Calls, a.appended()
-			want := little
-			if calls-callsBefore > busy || events-eventsBefore > busy {
-				want = much
-			}
-			if want != percent { // setting it stops the world
-				percent = want
-				debug.SetGCPercent(percent)
-				if percent == much { // what the start needed, the load does not
-					a.giveBackStart()
-				}
-			}
-			callsBefore, eventsBefore = calls, events
-		}
+		debug.SetMemoryLimit(heapBound)
 	}
 }
 
-// giveBackStart calls dropStartPages, which is worth a try and nothing more.
-func (a *app) giveBackStart() {
-	if err := dropStartPages(); err != nil {
-		a.log.Debug("give the start's pages back", "err", err)
+// heapBound leaves room, within the gigabyte that hedgerow takes beside the store,
+// for the program itself and for what a collection comes late for.
+const heapBound = 640 << 20
+
+// giveBack gives memory back to the system that is not needed while there is little
+// to do: once the start is over, and whenever a busy time has ended. Nothing
+// depends on it. It returns when ctx ends.
+func (a *app) giveBack(ctx context.Context) {
+	const (
+		settled = 10 * time.Second
+		every   = time.Minute
+		little  = 300 // calls and events in that time
+	)
+	wait := time.NewTimer(settled)
+	defer wait.Stop()
+	var before uint64
+	for busy := true; ; {
+		select {
+		case <-ctx.Done():
+			return
+		case <-wait.C:
+		}
+		wait.Reset(every)
+		now := uint64(a.gateway.Stats().Calls) + a.appended()
+		was := busy
+		if busy = now-before > little; was && !busy {
+			debug.FreeOSMemory()
+			if err := dropStartPages(); err != nil {
+				a.log.Debug("give the start's pages back", "err", err)
+			}
+		}
+		before = now
 	}
 }
 

@@ -73,6 +73,10 @@ type Config struct {
 	// Status describes the running process for GET /api/v1/status: any value
 	// that marshals to JSON. nil leaves the route's answer at the version.
 	Status func(context.Context) any
+	// AcknowledgeStore notes that somebody has seen what happened to the store's file;
+	// nil where there is no store.
+	AcknowledgeStore func()
+
 	// ReloadPrices reads the price overlay again.
 	ReloadPrices func() error
 
@@ -217,6 +221,7 @@ func (a *API) routes() []route {
 		{"GET /api/v1/server", admin, true, a.server},
 		{"PATCH /api/v1/server", onSocket, true, a.setServer},
 		{"GET /api/v1/status", read, true, a.status},
+		{"POST /api/v1/status/acknowledge", admin, true, a.acknowledge},
 		{"POST /api/v1/prices/reload", admin, true, a.reloadPrices},
 	})
 }

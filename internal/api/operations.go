@@ -81,6 +81,13 @@ func (a *API) status(r *http.Request, _ Principal) (any, error) {
 	return out, nil
 }
 
+func (a *API) acknowledge(*http.Request, Principal) (any, error) {
+	if a.c.AcknowledgeStore != nil {
+		a.c.AcknowledgeStore()
+	}
+	return map[string]any{"acknowledged": true}, nil
+}
+
 func (a *API) reloadPrices(*http.Request, Principal) (any, error) {
 	if a.c.ReloadPrices == nil {
 		return map[string]any{"reloaded": false}, nil

@@ -125,7 +125,7 @@ func TestManyDeletions(t *testing.T) {
 		}
 	}
 	p.compare(t, 19)
-	if n := p.roll(t); n < 17 { // of 120 events, the most that a stretch has
+	if n := p.roll(t); n < 10 { // of 120 events, the most that a stretch has
 		t.Errorf("%d stretches were rolled up again", n)
 	}
 	p.compare(t, 9)

@@ -280,10 +280,6 @@ func (r *Reader) Experiment(ctx context.Context, q ExperimentQuery) (*Experiment
 	if err := q.check(r.now); err != nil {
 		return nil, err
 	}
-	if err := r.turn(ctx); err != nil {
-		return nil, err
-	}
-	defer func() { <-r.experiments }()
 	x := &experimentReader{r: r, q: q, out: new(Experiment), at: make(map[[2]string]int)}
 	if err := x.cells(ctx); err != nil {
 		return nil, err
@@ -301,16 +297,6 @@ func (r *Reader) Experiment(ctx context.Context, q ExperimentQuery) (*Experiment
 		}
 	}
 	return x.out, nil
-}
-
-// turn waits until no other question about an experiment is being answered.
-func (r *Reader) turn(ctx context.Context) error {
-	select {
-	case r.experiments <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return event.NewError(event.CodeCanceled, "the question was cancelled", "", ctx.Err())
-	}
 }
 
 // experimentReader answers one question.
@@ -618,10 +604,6 @@ func (r *Reader) ExperimentBehind(ctx context.Context, q BehindQuery) ([]Behind,
 	if q.Limit <= 0 {
 		q.Limit = 50
 	}
-	if err := r.turn(ctx); err != nil {
-		return nil, err
-	}
-	defer func() { <-r.experiments }()
 	x := &experimentReader{r: r, q: q.ExperimentQuery}
 	var s statement
 	if err := x.units(&s); err != nil {

@@ -21,8 +21,6 @@ type Reader struct {
 	store Store
 	sql   dialect
 	now   func() time.Time
-
-	experiments chan struct{} // holds one: a question about an experiment joins its users several times, and two at once may not fit the store's memory
 }
 
 // New returns a Reader over a store. now gives the present; nil is time.Now.
@@ -34,5 +32,5 @@ func New(s Store, now func() time.Time) (*Reader, error) {
 	if now == nil {
 		now = time.Now
 	}
-	return &Reader{store: s, sql: d, now: now, experiments: make(chan struct{}, 1)}, nil
+	return &Reader{store: s, sql: d, now: now}, nil
 }

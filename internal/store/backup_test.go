@@ -77,11 +77,12 @@ func TestBackupCutOff(t *testing.T) {
 	}
 	target := t.TempDir()
 	cut := 0
-	for i := range 16 {
-		ctx, cancel := context.WithTimeout(t.Context(), rand.N(took*6/5))
-		if i%2 == 0 { // a client that goes away
+	tries := 0
+	for ; tries < 100 && cut < 8; tries++ {
+		ctx, cancel := context.WithTimeout(t.Context(), rand.N(took))
+		if tries%2 == 0 { // a client that goes away
 			ctx, cancel = context.WithCancel(t.Context())
-			time.AfterFunc(rand.N(took*6/5), cancel)
+			time.AfterFunc(rand.N(took), cancel)
 		}
 		name := filepath.Join(target, "b.duckdb")
 		err := s.Backup(ctx, name)
@@ -94,7 +95,7 @@ func TestBackupCutOff(t *testing.T) {
 		}
 		cut++
 		if ctx.Err() == nil {
-			t.Errorf("backup %d: %v", i, err)
+			t.Errorf("backup %d: %v", tries, err)
 		}
 		left(target, 0)
 	}
@@ -130,7 +131,7 @@ func TestBackupCutOff(t *testing.T) {
 	if n := log.lines("level=WARN") + log.lines("level=ERROR"); n > 0 {
 		t.Errorf("log: %s", log.b.String())
 	}
-	t.Logf("a whole backup took %v; %d of 16 cut off; %d questions and %d events went on", took, cut, asked.Load(), written.Load())
+	t.Logf("a whole backup took %v; %d of %d cut off; %d questions and %d events went on", took, cut, tries, asked.Load(), written.Load())
 	b, err := store.OpenDuckDB(t.Context(), store.Config{Path: whole})
 	if err != nil {
 		t.Fatal(err)

@@ -97,6 +97,7 @@ type DuckDB struct {
 	generation atomic.Uint64 // deletions of events; see Derive
 	deletions  atomic.Bool   // table deleted_events may have rows
 	told       atomic.Bool   // table span_content may have rows
+	used       atomic.Int64  // when the engine last had much to do, Unix ns; 0 where it rests
 	spare      sync.Pool     // *batch: those before, cleared
 }
 
@@ -223,7 +224,11 @@ func (d *DuckDB) Read(ctx context.Context, scan func(*sql.Rows) error, query str
 	if err == nil {
 		err = errors.Join(scan(rows), rows.Err(), rows.Close())
 	}
-	d.metrics.query(time.Since(start))
+	took := time.Since(start)
+	if took > busyRead {
+		d.used.Store(time.Now().UnixNano())
+	}
+	d.metrics.query(took)
 	switch {
 	case err == nil:
 		return nil

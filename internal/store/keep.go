@@ -24,6 +24,13 @@ const (
 	watchEvery  = time.Second // a look at the file, and whether there is space again
 )
 
+// idleAfter is how long nothing is written, and nothing asked that takes longer
+// than busyRead, until the engine gives back the memory that it has.
+const (
+	idleAfter = time.Minute
+	busyRead  = 50 * time.Millisecond
+)
+
 // Health says how the store is doing.
 func (d *DuckDB) Health() health.Report {
 	d.state.mu.Lock()
@@ -263,6 +270,31 @@ func (d *DuckDB) watch(e *engine) {
 	if noRoom && d.room(0) == nil {
 		d.hasRoom(true)
 	}
+	if used := d.used.Load(); used != 0 && time.Since(time.Unix(0, used)) > idleAfter {
+		d.used.CompareAndSwap(used, 0)
+		if err := d.rest(e); err != nil {
+			d.c.Logger.Debug("the store keeps its memory", "err", err)
+		}
+	}
+}
+
+// rest writes the log into the file, so that its rows leave memory and a start has
+// nothing to read, and has the engine forget what it has read.
+func (d *DuckDB) rest(e *engine) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if e.held.Load() > 0 || d.room(0) != nil {
+		return nil
+	}
+	if info, err := os.Stat(logPath(d.c.Path)); err == nil && info.Size() > 0 {
+		if _, err := e.writer.ExecContext(e.ctx, "CHECKPOINT "+catalog); err != nil {
+			return d.wrote(e, err, false)
+		}
+	}
+	// What is in use stays: the limit is then refused.
+	_, err := e.writer.ExecContext(e.ctx, fmt.Sprintf("SET memory_limit = '%d bytes'", 16<<20))
+	_, back := e.writer.ExecContext(e.ctx, fmt.Sprintf("SET memory_limit = '%d bytes'", e.memory))
+	return errors.Join(err, back)
 }
 
 // spare is what a write leaves free on the disk: a checkpoint needs as much as the

@@ -60,6 +60,7 @@ func (d *DuckDB) Write(ctx context.Context, events []*event.Event) (WriteResult,
 			d.hasRoom(false)
 			return err
 		}
+		d.used.Store(time.Now().UnixNano())
 		d.adaptThreads(e, events)
 		return d.transaction(ctx, e, func(conn *sql.Conn) (err error) {
 			fresh, err = d.append(ctx, conn, b, told)

@@ -134,6 +134,7 @@ func (s *Web) table() []route {
 		{pattern: "POST /users/{user}/sign-out", need: admin, handle: s.signOutUser, again: s.user},
 		{pattern: "POST /users/{user}/delete", need: admin, handle: s.deleteUser, again: s.user},
 		{pattern: "GET /status", need: viewer, handle: s.status, section: "Server", label: "Status"},
+		{pattern: "POST /status/acknowledge", need: admin, handle: s.acknowledge, again: s.status},
 		{pattern: "GET /audit", need: admin, handle: s.audit, section: "Server", label: "Audit log"},
 
 		{pattern: "GET /account", need: viewer, handle: s.account},

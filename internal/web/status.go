@@ -57,5 +57,17 @@ func toldOf(r health.Report) string {
 // status is the page of the server's components.
 func (s *Web) status(_ *http.Request, f *frame) (templ.Component, error) {
 	f.Title = "Status"
-	return statusPage(f, bySeverity(s.components()), s.now()), nil
+	var incidents []string
+	if s.c.Incidents != nil {
+		incidents = s.c.Incidents()
+	}
+	return statusPage(f, bySeverity(s.components()), incidents, s.now()), nil
+}
+
+// acknowledge ends that pages speak of what happened to the store's file.
+func (s *Web) acknowledge(_ *http.Request, f *frame) (templ.Component, error) {
+	if s.c.SawThem != nil {
+		s.c.SawThem()
+	}
+	return f.done("/status", "What happened to the store's file is acknowledged.")
 }

@@ -73,6 +73,8 @@ type Config struct {
 	Simulated  bool                   // says on every page that the data is simulated
 	Dropped    func() uint64          // calls that passed but were not recorded
 	Health     func() []health.Report // how the components are doing; nil leaves it out
+	Incidents  func() []string        // what happened to the store's file and nobody has acknowledged; nil is nothing
+	SawThem    func()                 // acknowledges them
 	Now        func() time.Time       // Defaults to time.Now
 }
 
