@@ -169,7 +169,9 @@ func (a *app) openStore(ctx context.Context) error {
 		}
 		c := store.Config{Path: a.cfg.path("hedgerow.duckdb"), MemoryBytes: memory, Logger: a.log.With("part", "store"), Registerer: a.metrics}
 		if a.listener != nil && a.cfg.has(roleSinks) {
-			c.Refill = func(ctx context.Context) (time.Time, error) { return a.journal.Rewind(ctx, storeQueue) }
+			c.Refill = func(ctx context.Context, since time.Time) (time.Time, error) {
+				return a.journal.Rewind(ctx, storeQueue, since)
+			}
 		}
 		s, err := store.OpenDuckDB(ctx, c)
 		if err != nil {

@@ -10,12 +10,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Rewind has a queue begin again with the oldest event that the journal still has,
-// whatever it has acknowledged: its sink has lost what it had. It returns when that
-// event was appended, or zero where the journal has none. A queue that does not
-// exist begins as it does when it is made. What the queue's sink has in hand comes
-// again, too.
-func (j *Journal) Rewind(ctx context.Context, name string) (from time.Time, err error) {
+// Rewind has a queue begin again with the oldest event that was appended since a
+// time and that the journal still has, whatever the queue has acknowledged: its sink
+// has lost what it had. A zero time is all that there is. It returns when that event
+// was appended, or zero where the journal has none. A queue that has not come so far
+// stays where it is, and one that does not exist begins as it does when it is made.
+// What the queue's sink has in hand comes again, too.
+func (j *Journal) Rewind(ctx context.Context, name string, since time.Time) (from time.Time, err error) {
 	if !validToken(name) {
 		return from, noQueue(name)
 	}
@@ -34,12 +35,29 @@ func (j *Journal) Rewind(ctx context.Context, name string) (from time.Time, err 
 	if err != nil {
 		return from, fmt.Errorf("rewind queue %s: %w", name, l.lost(err))
 	}
-	cons, err := l.events.Consumer(ctx, name)
-	if err == nil {
-		err = l.resetQueue(ctx, cons.CachedInfo(), max(1, si.State.FirstSeq))
+	at := max(1, si.State.FirstSeq)
+	if from = si.State.FirstTime; si.State.Msgs == 0 {
+		from = time.Time{}
+	} else if since.After(from) {
+		last, err := l.lastBefore(ctx, si.State, since)
+		if err != nil {
+			return from, fmt.Errorf("rewind queue %s: %w", name, l.lost(err))
+		}
+		if at, from = last+1, since; at > si.State.LastSeq {
+			return time.Time{}, nil
+		}
 	}
-	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+	cons, err := l.events.Consumer(ctx, name)
+	switch {
+	case errors.Is(err, jetstream.ErrConsumerNotFound):
+	case err != nil:
 		return from, fmt.Errorf("rewind queue %s: %w", name, l.lost(err))
+	case cons.CachedInfo().AckFloor.Stream < at && cons.CachedInfo().NumAckPending == 0:
+		return from, nil
+	default:
+		if err := l.resetQueue(ctx, cons.CachedInfo(), min(at, cons.CachedInfo().AckFloor.Stream+1)); err != nil {
+			return from, fmt.Errorf("rewind queue %s: %w", name, l.lost(err))
+		}
 	}
 	if q != nil {
 		q.mu.Lock()
@@ -47,9 +65,6 @@ func (j *Journal) Rewind(ctx context.Context, name string) (from time.Time, err 
 		q.mu.Unlock()
 	}
 	j.forgetAcks(name)
-	if si.State.Msgs > 0 {
-		from = si.State.FirstTime
-	}
 	return from, nil
 }
 

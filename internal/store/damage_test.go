@@ -63,7 +63,7 @@ func dig(t *testing.T) *grave {
 	t.Helper()
 	g := &grave{dir: t.TempDir()}
 	live := filepath.Join(t.TempDir(), "e.duckdb")
-	full := func(context.Context) (time.Time, error) { return time.Time{}, nil }
+	full := func(context.Context, time.Time) (time.Time, error) { return time.Time{}, nil }
 	s, err := store.OpenDuckDB(t.Context(), store.Config{Path: live, Refill: full})
 	if err != nil {
 		t.Fatal(err)
@@ -197,8 +197,12 @@ func TestDamagedFiles(t *testing.T) {
 			now := time.Date(2026, 11, 30, 2, 15, 30, 0, time.UTC)
 			var refills atomic.Int32
 			from := now.Add(-20 * time.Hour)
-			config := store.Config{Path: g.path, Now: func() time.Time { return now }, Refill: func(context.Context) (time.Time, error) {
-				refills.Add(1)
+			var partly time.Time // what was asked last
+			config := store.Config{Path: g.path, Now: func() time.Time { return now }, Refill: func(_ context.Context, since time.Time) (time.Time, error) {
+				if since.IsZero() {
+					refills.Add(1)
+				}
+				partly = since
 				return from, nil
 			}}
 			s, err := store.OpenDuckDB(t.Context(), config)
@@ -215,7 +219,11 @@ func TestDamagedFiles(t *testing.T) {
 				t.Errorf("%d events of the log are kept, want %v", n, c.log)
 			}
 			if n := refills.Load(); n != c.refills {
-				t.Errorf("the journal was asked %d times, want %d", n, c.refills)
+				t.Errorf("the journal was asked for all %d times, want %d", n, c.refills)
+			}
+			var last time.Time
+			if err := s.Read(t.Context(), func(r *sql.Rows) error { r.Next(); return r.Scan(&last) }, "SELECT max(stored_at) FROM events"); c.refills == 0 && (err != nil || !partly.Equal(last.Add(-15*time.Second))) {
+				t.Errorf("the journal was asked for what came since %v; the last write was at %v, %v", partly, last, err)
 			}
 			// Everything comes again, and is stored once.
 			for _, batch := range [][]*event.Event{g.inFile, g.inLog} {
@@ -280,6 +288,16 @@ func TestDamagedFiles(t *testing.T) {
 	}
 }
 
+// all counts how often a store asks for all that the journal holds.
+func all(n *atomic.Int32) func(context.Context, time.Time) (time.Time, error) {
+	return func(_ context.Context, since time.Time) (time.Time, error) {
+		if since.IsZero() {
+			n.Add(1)
+		}
+		return time.Now(), nil
+	}
+}
+
 func truncate(t *testing.T, path string, n int64) {
 	t.Helper()
 	if err := os.Truncate(path, n); err != nil {
@@ -314,7 +332,7 @@ func TestDamageWhileOpen(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "e.duckdb")
 	var refills atomic.Int32
-	c := store.Config{Path: path, MemoryBytes: 64 << 20, Refill: func(context.Context) (time.Time, error) { refills.Add(1); return time.Time{}, nil }}
+	c := store.Config{Path: path, MemoryBytes: 64 << 20, Refill: all(&refills)}
 	s, err := store.OpenDuckDB(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
@@ -382,7 +400,7 @@ func TestFileGone(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "e.duckdb")
 			var log logged
 			var refills atomic.Int32
-			s, err := store.OpenDuckDB(t.Context(), store.Config{Path: path, Logger: log.logger(), Refill: func(context.Context) (time.Time, error) { refills.Add(1); return time.Now(), nil }})
+			s, err := store.OpenDuckDB(t.Context(), store.Config{Path: path, Logger: log.logger(), Refill: all(&refills)})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -480,7 +498,7 @@ func TestDeletedStayDeleted(t *testing.T) {
 func TestRefillIsTriedAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "e.duckdb")
 	var tries atomic.Int32
-	c := store.Config{Path: path, Refill: func(context.Context) (time.Time, error) {
+	c := store.Config{Path: path, Refill: func(context.Context, time.Time) (time.Time, error) {
 		if tries.Add(1) < 3 {
 			return time.Time{}, errors.New("the journal is away")
 		}

@@ -37,11 +37,14 @@ type Config struct {
 	Registerer   prometheus.Registerer // nil: no metrics
 	Now          func() time.Time      // defaults to time.Now
 
-	// Refill, if set, has events delivered again that the store had: all that the
-	// journal still holds. It is called where the file had to be made anew or lost
-	// a part of its last writes, until it succeeds, and returns when the first of
-	// these events was captured, or zero where there are none.
-	Refill func(ctx context.Context) (from time.Time, err error)
+	// Refill, if set, has events delivered again that the store may lack: those that
+	// the journal still holds and took since a time; zero is all. It is called with
+	// zero where the file had to be made anew or lost a part of its log, and once
+	// after each start with a time shortly before the last write, since a log that
+	// was cut short does not tell what it has lost. It is called until it succeeds,
+	// and returns when the first of these events was captured, or zero where there
+	// are none.
+	Refill func(ctx context.Context, since time.Time) (from time.Time, err error)
 }
 
 func (c Config) withDefaults() Config {
@@ -93,6 +96,7 @@ type DuckDB struct {
 
 	state     state
 	incidents incidents
+	caughtUp  bool // the journal was asked after the start; of keep alone
 
 	generation atomic.Uint64 // deletions of events; see Derive
 	deletions  atomic.Bool   // table deleted_events may have rows

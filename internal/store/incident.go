@@ -197,18 +197,23 @@ func (d *DuckDB) refill(ctx context.Context) {
 	if s.late {
 		s.save()
 	}
-	due := s.list.Refill && d.c.Refill != nil
+	due := s.list.Refill
 	s.mu.Unlock()
-	if !due || d.current() == nil { // what the sink still writes to a broken engine would be missing
+	if d.c.Refill == nil || d.current() == nil { // what the sink still writes to a broken engine would be missing
+		return
+	}
+	if !due {
+		d.catchUp(ctx)
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	from, err := d.c.Refill(ctx)
+	from, err := d.c.Refill(ctx, time.Time{})
 	if err != nil {
 		d.c.Logger.Warn("the store is not refilled from the journal yet; hedgerow tries again", "err", err)
 		return
 	}
+	d.caughtUp = true
 	refilled := false
 	s.change(func(f *incidentFile) {
 		f.Refill = false
@@ -221,6 +226,30 @@ func (d *DuckDB) refill(ctx context.Context) {
 	if refilled {
 		d.c.Logger.Info("the store is refilled from the journal", "from", from)
 	}
+}
+
+// storeLag is more than what the store is behind the journal while all is well.
+const storeLag = 15 * time.Second
+
+// catchUp has the journal deliver again, once after the start, what came shortly
+// before the store's last write and after it.
+func (d *DuckDB) catchUp(ctx context.Context) {
+	if d.caughtUp {
+		return
+	}
+	d.mu.Lock()
+	since := d.lastTime
+	d.mu.Unlock()
+	if !since.IsZero() {
+		since = since.Add(-storeLag)
+	}
+	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	if _, err := d.c.Refill(ctx, since); err != nil {
+		d.c.Logger.Debug("the journal was not asked yet what the store may lack", "err", err)
+		return
+	}
+	d.caughtUp = true
 }
 
 // writeFile replaces a small file, readable by this user alone, at once or not at
