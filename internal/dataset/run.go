@@ -19,6 +19,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/eval"
 	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/prompt"
+	"github.com/hedgerow/hedgerow/internal/supervise"
 )
 
 type evalResult = eval.Result
@@ -198,7 +199,10 @@ func (r *Runner) launch(ctx context.Context, w *work, save func() error) error {
 	}
 	r.active[w.run.ID] = cancel
 	r.wg.Go(func() {
-		r.carryOut(run, w)
+		if err := supervise.Catch(func() error { r.carryOut(run, w); return nil }); err != nil && r.Logger != nil {
+			// It counts as broken off once its process has not been heard of for a while.
+			r.Logger.Error("a run failed", "run", w.run.ID, "err", err)
+		}
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		delete(r.active, w.run.ID)
@@ -440,7 +444,11 @@ func (r *Runner) carryOut(ctx context.Context, w *work) {
 		}
 		calls.Go(func() {
 			defer func() { <-slots }()
-			res, err := r.one(ctx, w, &w.examples[i])
+			var res *Result
+			err := supervise.Catch(func() (err error) {
+				res, err = r.one(ctx, w, &w.examples[i])
+				return err
+			})
 			p.ended(res, err)
 			select {
 			case next <- struct{}{}:

@@ -51,10 +51,10 @@ var allowed = map[string][]string{
 	"internal/enrich":    {"event", "internal/price", "internal/privacy"},
 	"internal/journal":   {"event", "internal/health"},
 	"internal/project":   {"event", "internal/health", "internal/bucket"},
-	"internal/store":     {"event", "internal/health", "internal/disk"},
+	"internal/store":     {"event", "internal/health", "internal/supervise", "internal/disk"},
 	"internal/query":     {"event", "internal/health", "internal/store"},
 	"internal/flag":      {}, // PostHog's flags decided at home: pure, for the SDK too
-	"internal/posthog":   {"event", "internal/health", "internal/flag", "internal/privacy", "internal/project"},
+	"internal/posthog":   {"event", "internal/health", "internal/supervise", "internal/flag", "internal/privacy", "internal/project"},
 	"internal/erasure":   {"event", "internal/health", "internal/privacy", "internal/project"}, // deletion of single events, for the three faces
 	"internal/ledger":    {"event", "internal/health", "internal/privacy"},
 	"internal/bucket":    {"event", "internal/health"},
@@ -63,12 +63,12 @@ var allowed = map[string][]string{
 
 	"internal/experiment": {"event", "internal/health", "internal/bucket", "internal/project", "internal/query", "internal/prompt"},
 
-	"internal/eval":    {"event", "internal/health", "internal/bucket", "internal/privacy", "internal/project", "internal/query"},
-	"internal/dataset": {"event", "internal/health", "internal/bucket", "internal/eval", "internal/project", "internal/prompt", "internal/query"},
+	"internal/eval":    {"event", "internal/health", "internal/supervise", "internal/bucket", "internal/privacy", "internal/project", "internal/query"},
+	"internal/dataset": {"event", "internal/health", "internal/supervise", "internal/bucket", "internal/eval", "internal/project", "internal/prompt", "internal/query"},
 
 	// The three faces also speak event's types: its errors, and what query and
 	// project answer with.
-	"internal/web": {"event", "internal/health", "internal/erasure", "internal/flag", "internal/query", "internal/project", "internal/prompt", "internal/template", "internal/ledger", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
+	"internal/web": {"event", "internal/health", "internal/supervise", "internal/erasure", "internal/flag", "internal/query", "internal/project", "internal/prompt", "internal/template", "internal/ledger", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
 	"internal/api": {"event", "internal/health", "internal/erasure", "internal/flag", "internal/query", "internal/project", "internal/prompt", "internal/ledger", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
 	"internal/mcp": {"event", "internal/health", "internal/erasure", "internal/flag", "internal/query", "internal/project", "internal/prompt", "internal/ledger", "internal/posthog", "internal/experiment", "internal/eval", "internal/dataset"},
 

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/supervise"
 )
 
 // Appender takes the events of judgements: enrich, and the journal behind it.
@@ -156,7 +157,17 @@ func (m *Manager) Run(ctx context.Context) error {
 			running[name] = w
 			go func() {
 				defer close(w.done)
-				m.work(run, name, wanted[name])
+				for failures := 1; run.Err() == nil; failures++ {
+					err := supervise.Catch(func() error { m.work(run, name, wanted[name]); return nil })
+					if err == nil {
+						return
+					}
+					m.log.Error("checks failed and are started again", "queue", name, "err", err)
+					select {
+					case <-run.Done():
+					case <-time.After(backoff(failures)):
+					}
+				}
 			}()
 		}
 		select {
@@ -334,7 +345,10 @@ func (m *Manager) judgeAll(ctx context.Context, projectID string, deliveries []e
 	go m.keep(&mu, waiting, finished)
 	for _, d := range deliveries {
 		g.Go(func() error {
-			m.judgeOne(ctx, checks, d, said)
+			// After a panic the generation comes again by itself.
+			if err := supervise.Catch(func() error { m.judgeOne(ctx, checks, d, said); return nil }); err != nil {
+				m.log.Error("judging a generation failed", "uuid", d.Event.UUID, "err", err)
+			}
 			mu.Lock()
 			defer mu.Unlock()
 			delete(waiting, d.Acker)

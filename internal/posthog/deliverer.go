@@ -11,6 +11,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/privacy"
+	"github.com/hedgerow/hedgerow/internal/supervise"
 )
 
 // origin is one event of the journal on its way. It leaves as one item or, by
@@ -82,21 +83,33 @@ func (d *deliverer) window() int {
 	return d.r.settings.Load().conn.FlushAt * (d.m.c.Client.MaxInFlight + 2)
 }
 
-func (d *deliverer) run(ctx context.Context) {
+// run delivers until ctx ends, and then returns nil. A panic ends it with an error.
+func (d *deliverer) run(ctx context.Context) error {
 	d.st.setHeld(d.hold.oldest)
 	defer d.st.setHeld(nil)
 	q := d.open(ctx)
 	if q == nil {
-		return
+		return nil
+	}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	caught := func(f func()) {
+		if err := supervise.Catch(func() error { f(); return nil }); err != nil {
+			fail(err)
+		}
 	}
 	in := make(chan []*origin)
 	var wg sync.WaitGroup
-	wg.Go(func() { d.fetch(ctx, q, in) })
-	d.dispatch(ctx, in, &wg)
+	wg.Go(func() { caught(func() { d.fetch(ctx, q, in) }) })
+	caught(func() { d.dispatch(ctx, in, func(f func()) { wg.Go(func() { caught(f) }) }) })
 	wg.Wait()
 	for _, o := range d.hold.all() { // fetched and not all of it sent
 		d.end(o, o.d.Retry(0))
 	}
+	if p := (*supervise.PanicError)(nil); errors.As(context.Cause(ctx), &p) {
+		return p
+	}
+	return nil
 }
 
 // open opens the queue, however long that takes. It returns nil when ctx ends.
@@ -161,8 +174,8 @@ func (d *deliverer) fetch(ctx context.Context, q event.Queue, in chan<- []*origi
 
 // dispatch makes batches: full ones at once, others when their first event has
 // waited for the flush interval. It also keeps what is held from being
-// delivered again. Senders are added to wg.
-func (d *deliverer) dispatch(ctx context.Context, in <-chan []*origin, wg *sync.WaitGroup) {
+// delivered again. Senders are started by start.
+func (d *deliverer) dispatch(ctx context.Context, in <-chan []*origin, start func(func())) {
 	n := d.m.c.Client.MaxInFlight
 	lanes := []*lane{{ai: true, free: n}, {free: n}}
 	timer := time.NewTimer(time.Hour)
@@ -181,7 +194,7 @@ func (d *deliverer) dispatch(ctx context.Context, in <-chan []*origin, wg *sync.
 				}
 				batch := l.take(s.conn.FlushAt, d.m.route(s.conn.Host, l.ai).maxBatch)
 				l.free--
-				wg.Go(func() {
+				start(func() {
 					d.deliver(ctx, l, batch)
 					d.freed <- l // has room for all
 				})

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/internal/flag"
 	"github.com/hedgerow/hedgerow/internal/project"
+	"github.com/hedgerow/hedgerow/internal/supervise"
 )
 
 // definitions are those of one connection. They are looked after while flags are
@@ -58,7 +59,9 @@ func (f *Flags) definitionsOf(ctx context.Context, conn project.Connection) (*fl
 				defer d.loading.Unlock()
 				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), f.c.Timeout)
 				defer cancel()
-				f.load(ctx, conn, d)
+				if err := supervise.Catch(func() error { f.load(ctx, conn, d); return nil }); err != nil {
+					f.log.Error("the definitions of flags could not be read", "err", err)
+				}
 			})
 		}
 		return set, loaded

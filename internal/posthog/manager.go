@@ -16,6 +16,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/privacy"
 	"github.com/hedgerow/hedgerow/internal/project"
+	"github.com/hedgerow/hedgerow/internal/supervise"
 )
 
 // Config is what a [Manager] works with. Snapshot, OpenQueue and DropQueue are
@@ -223,6 +224,8 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer m.http.CloseIdleConnections()
 	var wg sync.WaitGroup
 	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // before the wait, also where this panics
 
 	running := make(map[string]*runner) // enabled connections
 	leaving := make(map[string]*runner) // told to stop; the next runner waits for them
@@ -267,7 +270,14 @@ func (m *Manager) Run(ctx context.Context) error {
 					if before != nil {
 						<-before.done
 					}
-					newDeliverer(m, c.ID, r, st).run(runCtx)
+					for wait := 100 * time.Millisecond; ; wait = min(2*wait, 4*time.Second) {
+						err := newDeliverer(m, c.ID, r, st).run(runCtx)
+						if err == nil || runCtx.Err() != nil {
+							return
+						}
+						m.log.Error("a delivery failed and is started again", "connection", c.ID, "err", err, "wait", wait)
+						sleep(runCtx, wait)
+					}
 				})
 			}
 		}
@@ -286,7 +296,9 @@ func (m *Manager) Run(ctx context.Context) error {
 				if r != nil {
 					<-r.done
 				}
-				m.drop(ctx, id)
+				if err := supervise.Catch(func() error { m.drop(ctx, id); return nil }); err != nil {
+					m.log.Error("the queue of a PostHog connection could not be dropped", "connection", id, "err", err)
+				}
 			})
 		}
 		known, last = now, v

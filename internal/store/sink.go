@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/supervise"
 )
 
 // Defaults of [Sink].
@@ -82,7 +83,7 @@ func (s *Sink) Ended() uint64 { return s.ended.Load() }
 const lanes = 2
 
 // Run works until ctx ends, then finishes the batches in hand and returns nil. A
-// Sink runs once.
+// panic ends it with an error. A Sink runs once.
 func (s *Sink) Run(ctx context.Context) error {
 	if s.log = s.Logger; s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -102,11 +103,20 @@ func (s *Sink) Run(ctx context.Context) error {
 	defer s.metrics.unregister()
 
 	s.turn = make(chan struct{}, 1)
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
 	var wg sync.WaitGroup
 	for range lanes {
-		wg.Go(func() { s.lane(ctx, batch, wait) })
+		wg.Go(func() {
+			if err := supervise.Catch(func() error { s.lane(ctx, batch, wait); return nil }); err != nil {
+				fail(err)
+			}
+		})
 	}
 	wg.Wait()
+	if p := (*supervise.PanicError)(nil); errors.As(context.Cause(ctx), &p) {
+		return p
+	}
 	return nil
 }
 
@@ -218,7 +228,11 @@ func (s *Sink) write(ctx, stop context.Context, deliveries []event.Delivery, eve
 	began := time.Now()
 	extended := began
 	for failures := 0; ; failures++ {
-		res, err := s.Store.Write(ctx, events)
+		var res WriteResult
+		err := supervise.Catch(func() (err error) {
+			res, err = s.Store.Write(ctx, events)
+			return err
+		})
 		if !isAway(err) {
 			if err == nil && s.away.Swap(false) {
 				s.log.Info("store sink writes again", "after", time.Since(began).Round(time.Millisecond))
@@ -272,6 +286,9 @@ func isAway(err error) bool {
 
 // isPoison tells an event that will never be stored from trouble that passes.
 func isPoison(err error) bool {
+	if p := (*supervise.PanicError)(nil); errors.As(err, &p) {
+		return true
+	}
 	var e *event.Error
 	return errors.As(err, &e) && e.Code == event.CodeInvalid
 }

@@ -245,6 +245,46 @@ func TestSinkIsolatesPoison(t *testing.T) {
 	})
 }
 
+// TestSinkPanics has the store panic over one event: that one is given up, its
+// neighbours are stored.
+func TestSinkPanics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		events := named("a", "b", "c", "d", "e")
+		q := newQueue(events...)
+		m := &memory{refuse: func(batch []*event.Event) error {
+			for _, e := range batch {
+				if e.UUID == "d" {
+					panic("content of a prompt")
+				}
+			}
+			return nil
+		}}
+		run(t, &store.Sink{Queue: q, Store: m}, q, 5)
+		for _, e := range events {
+			got := strings.Join(q.outcome[e.UUID], ", ")
+			if want := map[bool]string{true: "dead: store: ", false: "ack"}[e.UUID == "d"]; !strings.HasPrefix(got, want) || strings.Contains(got, "content") {
+				t.Errorf("%s ended as %q, want %q", e.UUID, got, want)
+			}
+		}
+	})
+}
+
+// panicking is a queue whose Fetch panics.
+type panicking struct{}
+
+func (panicking) Fetch(context.Context, int, time.Duration) ([]event.Delivery, error) { panic("no") }
+
+// TestSinkEndsAfterPanic has a lane panic: Run ends with an error, for who started
+// it to start another, and not with the process.
+func TestSinkEndsAfterPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		err := (&store.Sink{Queue: panicking{}, Store: new(memory)}).Run(t.Context())
+		if err == nil || err.Error() != "panic: a value of type string" {
+			t.Error(err)
+		}
+	})
+}
+
 func TestSinkRetriesTrouble(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newQueue(named("a", "b", "c")...)
@@ -348,6 +388,37 @@ func TestRetainerRuns(t *testing.T) {
 			if d := runs[i] - runs[i-1]; d < time.Hour || d > 66*time.Minute {
 				t.Errorf("run %d after %v", i, d)
 			}
+		}
+	})
+}
+
+// TestRetainerRunsSoon is asked every second to run at once, as when the disk gets
+// full: it does, but not all the time.
+func TestRetainerRunsSoon(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		soon := make(chan struct{}, 1)
+		var runs []time.Duration
+		start := time.Now()
+		r := &store.Retainer{Every: time.Hour, Soon: soon, Store: retainFunc(func() (store.RetainResult, error) {
+			runs = append(runs, time.Since(start))
+			return store.RetainResult{}, nil
+		})}
+		done := make(chan error)
+		go func() { done <- r.Run(ctx) }()
+		for range 11 * 60 {
+			time.Sleep(time.Second)
+			select {
+			case soon <- struct{}{}:
+			default:
+			}
+		}
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if want := []time.Duration{time.Second, time.Second + store.SoonEvery, time.Second + 2*store.SoonEvery}; !slices.Equal(runs, want) {
+			t.Errorf("runs at %v, want %v", runs, want)
 		}
 	})
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/query"
+	"github.com/hedgerow/hedgerow/internal/supervise"
 )
 
 // board is a page of charts.
@@ -380,15 +381,18 @@ func (s *Web) ask(ctx context.Context, f *frame, v *view, specs []spec, tiles []
 	g, ctx := errgroup.WithContext(ctx)
 	g.SetLimit(1) // one question uses all of the store's threads, and most of its memory
 	var totals *query.Series
-	g.Go(func() (err error) {
-		totals, err = s.c.Query.Series(ctx, s.question(f, v, spec{Measures: tiles}))
-		return err
+	g.Go(func() error {
+		return supervise.Catch(func() (err error) {
+			totals, err = s.c.Query.Series(ctx, s.question(f, v, spec{Measures: tiles}))
+			return err
+		})
 	})
 	for i, sp := range specs {
 		g.Go(func() error {
-			var err error
-			b.Cards[i], err = s.card(ctx, f, v, sp)
-			return err
+			return supervise.Catch(func() (err error) {
+				b.Cards[i], err = s.card(ctx, f, v, sp)
+				return err
+			})
 		})
 	}
 	if err := g.Wait(); err != nil {
