@@ -21,7 +21,9 @@ func failure(name string, err error, callerGone bool) (errType string, e *event.
 	var netErr net.Error
 	var dns *net.DNSError
 	switch {
-	case !callerGone && errors.As(err, &ours) && errors.Is(err, os.ErrDeadlineExceeded):
+	case errors.As(err, &ours) && errors.Is(err, os.ErrDeadlineExceeded):
+		// The caller is there: net/http ends a request's context with every error of
+		// reading it.
 		return event.ErrTypeClientGone, event.NewError(event.CodeSlow, "the request's body came too slowly", "send it faster, or lower min_upload_rate", err)
 	case callerGone || errors.As(err, &ours) || errors.Is(err, context.Canceled):
 		return event.ErrTypeClientGone, nil
