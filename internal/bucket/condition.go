@@ -13,6 +13,7 @@ import (
 // condition is whether the bucket is being watched, and why not. Under Bucket.mu.
 type condition struct {
 	live    bool      // the view follows the bucket
+	shown   bool      // there is something to show: the bucket was read at some time, or its copy
 	err     error     // why not; nil while it is being read
 	since   time.Time // when that began
 	from    time.Time // when the last-good copy was made that is shown; zero where none is
@@ -28,6 +29,7 @@ func (b *Bucket[S, V]) live() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	was := b.is
+	b.is.shown = true
 	b.is.live, b.is.err, b.is.told, b.is.from, b.is.since = true, nil, false, time.Time{}, time.Now()
 	if was.err != nil {
 		b.is.restart++
@@ -107,7 +109,7 @@ func (b *Bucket[S, V]) Health() health.Report {
 		switch {
 		case !b.is.from.IsZero():
 			r.Message += "; they are shown as of " + b.is.from.UTC().Format(time.RFC3339)
-		case b.now.Load().revision == 0:
+		case !b.is.shown:
 			r.Status, r.Message = health.Failed, "the "+b.c.Name+" cannot be read from the journal, and there is no copy of them yet"
 		}
 	case b.is.saveErr != nil:

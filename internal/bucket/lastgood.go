@@ -106,7 +106,7 @@ func (b *Bucket[S, V]) showLastGood(last *lastGood, why error) {
 		}
 		st.revision = last.Revision
 		b.mu.Lock()
-		b.is.from = last.SavedAt
+		b.is.from, b.is.shown = last.SavedAt, true
 		b.mu.Unlock()
 		b.log.Warn("the "+b.c.Name+" are those of their last-good copy", "path", b.c.LastGood, "saved_at", last.SavedAt, "records", len(last.Records))
 	}

@@ -292,7 +292,7 @@ func (l *life) publish(p *pendingAppend) *event.Error {
 		j.inFlight.Release(p.weight)
 		return l.noAnswer(err)
 	}
-	if j.sinceNudge.Add(int64(len(p.body)))/nudgeStep > 0 {
+	if j.sinceNudge.Add(int64(len(p.body))) >= min(nudgeStep, j.c.MaxBytes/32) {
 		j.sinceNudge.Store(0)
 		select {
 		case j.nudge <- struct{}{}:
