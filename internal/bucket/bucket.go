@@ -49,11 +49,12 @@ type Bucket[S, V any] struct {
 
 	now atomic.Pointer[published[V]]
 
-	mu     sync.Mutex
-	tick   chan struct{} // closed and replaced with each new view
-	kept   uint64        // the revision up to which the view and its copy are made
-	closed chan struct{}
-	is     condition
+	mu      sync.Mutex
+	tick    chan struct{} // closed and replaced with each new view
+	kept    uint64        // the revision up to which the view and its copy are made
+	closed  chan struct{}
+	is      condition
+	stirred chan struct{} // closed and replaced when is changes
 
 	saved savedAs // of the one goroutine that applies changes
 
@@ -74,7 +75,7 @@ const readWait = 5 * time.Second
 // read is open all the same, with the records of that file, and is read as soon as
 // that works. Without it Open fails.
 func Open[S, V any](ctx context.Context, kv jetstream.KeyValue, c Config[S, V]) (*Bucket[S, V], error) {
-	b := &Bucket[S, V]{kv: kv, c: c, log: c.Logger, tick: make(chan struct{}), closed: make(chan struct{})}
+	b := &Bucket[S, V]{kv: kv, c: c, log: c.Logger, tick: make(chan struct{}), stirred: make(chan struct{}), closed: make(chan struct{})}
 	if b.log == nil {
 		b.log = slog.New(slog.DiscardHandler)
 	}
@@ -261,7 +262,8 @@ func (b *Bucket[S, V]) publish(st *loaded[S]) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.kept = st.revision
-	b.wake()
+	close(b.tick)
+	b.tick = make(chan struct{})
 }
 
 // Await returns when the view stands at a revision or past it, and its last-good
@@ -391,7 +393,13 @@ func (b *Bucket[S, V]) Remove(ctx context.Context, key string) error {
 }
 
 func (b *Bucket[S, V]) unavailable(what string, err error) error {
-	return event.NewError(event.CodeUnavailable, "the "+b.c.Name+" "+what, hintOf(err), err)
+	hint := hintOf(err)
+	if e := (*event.Error)(nil); errors.As(err, &e) { // its hint is said once
+		plain := *e
+		plain.Hint = ""
+		err = &plain
+	}
+	return event.NewError(event.CodeUnavailable, "the "+b.c.Name+" "+what, hint, err)
 }
 
 // hintOf is what the cause says to do, or to try again.

@@ -34,6 +34,7 @@ func (b *Bucket[S, V]) live() {
 	if was.err != nil {
 		b.is.restart++
 	}
+	b.stir()
 	if was.told {
 		b.log.Info("the "+b.c.Name+" can be read again", "after", time.Since(was.since).Round(time.Millisecond))
 	}
@@ -56,13 +57,15 @@ func (b *Bucket[S, V]) broken(err error) {
 		b.is.told = true
 		b.log.Error("the "+b.c.Name+" cannot be read at present: they stay as they were, and cannot be changed", "err", err)
 	}
-	b.wake()
+	if was.err == nil {
+		b.stir()
+	}
 }
 
-// wake has those that wait for the bucket look again. b.mu is held.
-func (b *Bucket[S, V]) wake() {
-	close(b.tick)
-	b.tick = make(chan struct{})
+// stir has those that wait for the bucket look again. b.mu is held.
+func (b *Bucket[S, V]) stir() {
+	close(b.stirred)
+	b.stirred = make(chan struct{})
 }
 
 // Writable returns nil when changes can be written, and otherwise, an
@@ -73,7 +76,7 @@ func (b *Bucket[S, V]) Writable(ctx context.Context) error {
 	defer end.Stop()
 	for {
 		b.mu.Lock()
-		is, tick := b.is, b.tick
+		is, stirred := b.is, b.stirred
 		b.mu.Unlock()
 		switch {
 		case is.live:
@@ -82,7 +85,7 @@ func (b *Bucket[S, V]) Writable(ctx context.Context) error {
 			return b.unavailable("cannot be changed at present", is.err)
 		}
 		select {
-		case <-tick:
+		case <-stirred:
 		case <-b.closed:
 			return event.NewError(event.CodeUnavailable, "hedgerow is stopping", "try again after the restart", nil)
 		case <-ctx.Done():
