@@ -145,9 +145,13 @@ func projectCommand() *cli.Command {
 							return err
 						}
 						tw := tabwriter.NewWriter(cmd.Root().Writer, 0, 4, 2, ' ', 0)
-						fmt.Fprintln(tw, "ID\tNAME\tKEY\tROLE\tSCOPES\tCREATED")
+						fmt.Fprintln(tw, "ID\tNAME\tKEY\tROLE\tSCOPES\tCREATED\tLAST USED")
 						for _, k := range out.Keys {
-							fmt.Fprintf(tw, "%s\t%s\t%s…\t%s\t%s\t%s\n", k.ID, k.Name, k.Prefix, cmp.Or(string(k.Role), "-"), k.Scopes, k.CreatedAt.Format(time.DateOnly))
+							used := "not since the start"
+							if k.LastUsedAt != nil {
+								used = time.Since(*k.LastUsedAt).Round(time.Second).String() + " ago"
+							}
+							fmt.Fprintf(tw, "%s\t%s\t%s…\t%s\t%s\t%s\t%s\n", k.ID, k.Name, k.Prefix, cmp.Or(string(k.Role), "-"), k.Scopes, k.CreatedAt.Format(time.DateOnly), used)
 						}
 						return tw.Flush()
 					})

@@ -78,7 +78,10 @@ type APIKey struct {
 	Role      project.Role   `json:"role"` // "" where the scopes are those of no role
 	Scopes    project.Scopes `json:"scopes"`
 	CreatedAt time.Time      `json:"created_at"`
-	Key       string         `json:"key,omitempty"`
+	// LastUsedAt is when this process last took the key; null where it has not since
+	// its start.
+	LastUsedAt *time.Time `json:"last_used_at"`
+	Key        string     `json:"key,omitempty"`
 }
 
 // ProjectCreated is the answer to the creation of a project.
@@ -108,8 +111,12 @@ func (a *API) view(p project.Project, to Principal) Project {
 	return v
 }
 
-func keyView(k project.APIKey) APIKey {
-	return APIKey{ID: k.ID, Name: k.Name, Prefix: k.Prefix, Role: k.Role, Scopes: k.May(), CreatedAt: k.CreatedAt}
+func (a *API) keyView(k project.APIKey) APIKey {
+	v := APIKey{ID: k.ID, Name: k.Name, Prefix: k.Prefix, Role: k.Role, Scopes: k.May(), CreatedAt: k.CreatedAt}
+	if at, ok := a.c.Registry.Snapshot().LastUsed(k.ID); ok {
+		v.LastUsedAt = &at
+	}
+	return v
 }
 
 // findProject finds a project by id or name among those that the caller sees. A
@@ -149,7 +156,7 @@ func (a *API) createProject(r *http.Request, p Principal) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	out := ProjectCreated{Project: a.view(pr, p), APIKey: keyView(k)}
+	out := ProjectCreated{Project: a.view(pr, p), APIKey: a.keyView(k)}
 	out.APIKey.Key = plain
 	if in.RequireKey != nil {
 		if err := a.requireKey(r, *in.RequireKey); err != nil {
@@ -250,7 +257,7 @@ func (a *API) listKeys(r *http.Request, p Principal) (any, error) {
 	}
 	keys := []APIKey{}
 	for _, k := range a.c.Registry.Snapshot().APIKeys(id) {
-		keys = append(keys, keyView(k))
+		keys = append(keys, a.keyView(k))
 	}
 	return map[string]any{"keys": keys}, nil
 }
@@ -281,7 +288,7 @@ func (a *API) createKey(r *http.Request, p Principal) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := keyView(k)
+	v := a.keyView(k)
 	v.Key = plain
 	return map[string]any{"key": v}, nil
 }

@@ -132,6 +132,9 @@ func TestKeyScopes(t *testing.T) {
 	if a := f.ask(plain, "POST", "/api/v1/events", `{"event":"e","distinct_id":"d"}`); a.status != 403 || !strings.Contains(a.raw, "scope ingest and has read, gateway") {
 		t.Errorf("sending: %d %s", a.status, a.raw)
 	}
+	if a := f.ask(f.admin, "GET", keys, nil); !strings.Contains(a.raw, `"last_used_at":"2026-03-30T15:04:05Z"`) || !strings.Contains(a.raw, `"last_used_at":null`) {
+		t.Errorf("when keys were used: %s", a.raw)
+	}
 	for role, want := range map[string]string{"viewer": "[read]", "member": "[read write ingest gateway]", "admin": "[read write ingest gateway admin]", "": "[read write ingest gateway admin]"} {
 		a := f.ask(f.admin, "POST", keys, map[string]string{"name": "n", "role": role})
 		k, _ := a.body["key"].(map[string]any)

@@ -54,6 +54,8 @@ type Registry struct {
 	provisional atomic.Pointer[Project] // the default project until the bucket has it
 	claim       atomic.Uint64           // the revision of this process's claim to the first start
 
+	uses uses // of API keys
+
 	passwords chan struct{} // bounds the memory that argon2id takes at one time
 
 	ctx  context.Context // of those who read Changes
@@ -161,9 +163,11 @@ func (r *Registry) view(st *state) view {
 	if p := r.provisional.Load(); p != nil && len(st.projects) == 0 && !st.started {
 		with := *st
 		with.projects = map[string]Project{p.ID: *p}
-		return view{with.snapshot(r.now), st.log}
+		st = &with
 	}
-	return view{st.snapshot(r.now), st.log}
+	s := st.snapshot(r.now)
+	s.uses = &r.uses
+	return view{s, st.log}
 }
 
 // apply brings one entry of the bucket into the state.

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/hedgerow/hedgerow/event"
 )
@@ -135,6 +138,35 @@ func (r *Registry) CreateScopedKey(ctx context.Context, projectID, name string, 
 // made them is to be shown what they may do now.
 func (s *Snapshot) UnscopedKeys(projectID string) []APIKey {
 	return slices.DeleteFunc(slices.Clone(s.APIKeys(projectID)), func(k APIKey) bool { return len(k.Scopes) > 0 })
+}
+
+// uses are when API keys were last taken by this process. Noting one costs a load
+// and, once a second, a store.
+type uses struct{ byKey sync.Map } // id → *atomic.Int64, seconds since 1970
+
+func (u *uses) note(id string, at time.Time) {
+	if u == nil {
+		return
+	}
+	v, ok := u.byKey.Load(id)
+	if !ok {
+		v, _ = u.byKey.LoadOrStore(id, new(atomic.Int64))
+	}
+	last := v.(*atomic.Int64)
+	if now := at.Unix(); last.Load() != now {
+		last.Store(now)
+	}
+}
+
+func (u *uses) last(id string) (time.Time, bool) {
+	if u == nil {
+		return time.Time{}, false
+	}
+	v, ok := u.byKey.Load(id)
+	if !ok {
+		return time.Time{}, false
+	}
+	return time.Unix(v.(*atomic.Int64).Load(), 0).UTC(), true
 }
 
 // ConfirmScopes writes into each key of before there were scopes what its role

@@ -198,6 +198,11 @@ func TestRotate(t *testing.T) {
 	wantCode(t, r.Rotate(ctx, key1), event.CodeInvalid)
 	wantCode(t, r.Rotate(ctx, []byte("short")), event.CodeInvalid)
 
+	for snap := range replica.Changes(ctx) { // it has to know the project first
+		if _, ok := snap.Project(project.DefaultID); ok {
+			break
+		}
+	}
 	// The replica works on while the keys change.
 	stop := make(chan struct{})
 	var wg sync.WaitGroup

@@ -17,6 +17,7 @@ type Snapshot struct {
 	revision    uint64
 	sealed      bool
 	server      ServerSettings
+	uses        *uses
 	now         func() time.Time
 	projects    map[string]*Project
 	list        []Project
@@ -166,8 +167,13 @@ func (s *Snapshot) ProjectByAPIKey(plain string) (Project, APIKey, bool) {
 	if k == nil || subtle.ConstantTimeCompare(k.Hash, h[:]) != 1 {
 		return Project{}, APIKey{}, false
 	}
+	s.uses.note(k.ID, s.now())
 	return *s.projects[k.ProjectID], *k, true
 }
+
+// LastUsed is when this process last took an API key, to the second; not ok where
+// it has not since its start.
+func (s *Snapshot) LastUsed(keyID string) (at time.Time, ok bool) { return s.uses.last(keyID) }
 
 // Projects returns every project, by name.
 func (s *Snapshot) Projects() []Project { return s.list }

@@ -3,6 +3,7 @@ package web
 import (
 	"net/http"
 	"slices"
+	"time"
 
 	"github.com/a-h/templ"
 
@@ -14,7 +15,9 @@ type keysPage struct {
 	Project   project.Project
 	Keys      []project.APIKey
 	Providers []project.ProviderKey
-	Known     []string         // names of providers
+	Known     []string // names of providers
+	Uses      func(keyID string) (time.Time, bool)
+	Now       time.Time
 	New       string           // a key that was made this moment: shown once
 	Unscoped  []project.APIKey // of before there were scopes, until somebody has confirmed what they may do
 }
@@ -30,6 +33,14 @@ var scopeWords = []struct{ Scope, Label, Hint string }{
 
 // scopesOf words what a key may do.
 func scopesOf(k project.APIKey) string { return k.May().String() }
+
+// used words when this server last took a key.
+func (p keysPage) used(k project.APIKey) string {
+	if at, ok := p.Uses(k.ID); ok {
+		return ago(p.Now, at)
+	}
+	return "not since the start"
+}
 
 // pickedScope is what the form of a new key has ticked: what was sent, or what an
 // application needs.
@@ -49,7 +60,7 @@ func (s *Web) keysPage(f *frame, made string) (templ.Component, error) {
 		return nil, err
 	}
 	snap := s.c.Registry.Snapshot()
-	page := keysPage{Project: p, Keys: snap.APIKeys(p.ID), Providers: snap.ProviderKeys(p.ID), New: made, Unscoped: snap.UnscopedKeys(p.ID)}
+	page := keysPage{Project: p, Keys: snap.APIKeys(p.ID), Providers: snap.ProviderKeys(p.ID), Uses: snap.LastUsed, Now: s.now(), New: made, Unscoped: snap.UnscopedKeys(p.ID)}
 	if s.c.Providers != nil {
 		page.Known = s.c.Providers()
 	}

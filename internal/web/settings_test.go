@@ -107,6 +107,9 @@ func TestKeys(t *testing.T) {
 	if _, k, _ := s.Registry.Snapshot().ProjectByAPIKey(regexp.MustCompile(`hr_\w{40}`).FindString(body)); k.Scopes.String() != "ingest, gateway" || k.Role != "" || !strings.Contains(body, "ingest, gateway") {
 		t.Errorf("a key with scopes of its own: %+v", k)
 	}
+	if _, body := s.get("/p/default/keys"); strings.Count(body, "&lt;1 s ago") != 2 || !strings.Contains(body, "not since the start") { // which the test itself has used
+		t.Errorf("when keys were used:\n%s", body)
+	}
 	if strings.Contains(body, "Keys have scopes now") {
 		t.Error("a notice about old keys where there are none")
 	}
