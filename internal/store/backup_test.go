@@ -129,7 +129,7 @@ func TestBackupCutOff(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 	if n := log.lines("level=WARN") + log.lines("level=ERROR"); n > 0 {
-		t.Errorf("log: %s", log.b.String())
+		t.Errorf("log: %s", log.text())
 	}
 	t.Logf("a whole backup took %v; %d of %d cut off; %d questions and %d events went on", took, cut, tries, asked.Load(), written.Load())
 	b, err := store.OpenDuckDB(t.Context(), store.Config{Path: whole})

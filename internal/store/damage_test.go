@@ -424,7 +424,7 @@ func TestFileGone(t *testing.T) {
 			})
 			eventually(t, 5*time.Second, "it works again", func() error {
 				if err := working(s); err != nil {
-					return fmt.Errorf("%w, log: %s", err, log.b.String())
+					return fmt.Errorf("%w, log: %s", err, log.text())
 				}
 				return nil
 			})

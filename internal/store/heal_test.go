@@ -79,6 +79,12 @@ func (l *logged) Write(b []byte) (int, error) {
 	return l.b.Write(b)
 }
 
+func (l *logged) text() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
 func (l *logged) lines(with string) (n int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
