@@ -90,6 +90,7 @@ func openEngine(ctx context.Context, c Config, path string) (_ *engine, have ope
 	e.writers.SetMaxOpenConns(1)
 	e.readers.SetMaxOpenConns(c.ReadConns)
 	e.readers.SetMaxIdleConns(c.ReadConns)
+	e.readers.SetConnMaxIdleTime(idleAfter / 2) // each has memory of its own
 	if e.writer, err = e.writers.Conn(ctx); err != nil {
 		return nil, have, err
 	}
