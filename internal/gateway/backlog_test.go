@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -19,6 +20,18 @@ func chatted(n, size int) *record {
 	f.call.Method, f.call.Path = "POST", "/v1/chat/completions"
 	f.call.Request = []byte(fmt.Sprintf(`{"model":"m","messages":[{"role":"user","content":"%s"}]}`, strings.Repeat("x", size)))
 	return f
+}
+
+func (j *journal) tried() int {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.tries
+}
+
+func (j *journal) recorded() []*event.Event {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return slices.Clone(j.events)
 }
 
 var errAway = event.NewError(event.CodeUnavailable, "the journal cannot write: the disk is full", "free disk space", nil)
@@ -65,17 +78,17 @@ func TestJournalAway(t *testing.T) {
 			if err == errAway && (!strings.Contains(h.Message, "the disk is full") || h.Hint != "free disk space") {
 				t.Errorf("%+v does not say why", h)
 			}
-			if r.j.tries > 30*60+20 {
-				t.Errorf("%d tries in half an hour", r.j.tries)
+			if r.j.tried() > 30*60+20 {
+				t.Errorf("%d tries in half an hour", r.j.tried())
 			}
 			gone.Store(false)
 			time.Sleep(backoffMax)
 			synctest.Wait()
-			if s := r.stats(); s.Step != StepOK || s.QueueDepth != 0 || s.QueueBytes != 0 || s.Bared != 0 || len(r.j.events) != n {
-				t.Errorf("a second after the end: %d of %d recorded, %+v", len(r.j.events), n, s)
+			if s := r.stats(); s.Step != StepOK || s.QueueDepth != 0 || s.QueueBytes != 0 || s.Bared != 0 || len(r.j.recorded()) != n {
+				t.Errorf("a second after the end: %d of %d recorded, %+v", len(r.j.recorded()), n, s)
 			}
 			seen := make(map[string]bool)
-			for _, e := range r.j.events {
+			for _, e := range r.j.recorded() {
 				if e.Content.IsZero() || seen[e.UUID] {
 					t.Fatalf("recorded twice or without content: %+v", e)
 				}
@@ -138,16 +151,16 @@ func TestAwaySteps(t *testing.T) {
 		gone.Store(false)
 		time.Sleep(backoffMax)
 		settle()
-		if got := r.stats(); got.Step != StepOK || got.QueueDepth != 0 || got.QueueBytes != 0 || int64(len(r.j.events))+s.Dropped[dropQueueBytes] != int64(offered) {
-			t.Errorf("%d recorded of %d, %+v", len(r.j.events), offered, got)
+		if got := r.stats(); got.Step != StepOK || got.QueueDepth != 0 || got.QueueBytes != 0 || int64(len(r.j.recorded()))+s.Dropped[dropQueueBytes] != int64(offered) {
+			t.Errorf("%d recorded of %d, %+v", len(r.j.recorded()), offered, got)
 		}
-		for _, e := range r.j.events {
+		for _, e := range r.j.recorded() {
 			if !e.Content.IsZero() || string(e.Properties["content_dropped"]) != `"journal_unavailable"` || e.ModelAsked != "m" {
 				t.Fatalf("%+v", e)
 			}
 		}
 		offer(100)
-		if last := r.j.events[len(r.j.events)-1]; last.Content.IsZero() {
+		if last := r.j.recorded()[len(r.j.recorded())-1]; last.Content.IsZero() {
 			t.Error("content is not kept again")
 		}
 		if err := r.close(t.Context()); err != nil {
@@ -184,9 +197,10 @@ func TestAwayCount(t *testing.T) {
 // TestAwayRefusesOne has a bad event among those that wait.
 func TestAwayRefusesOne(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		gone := true
+		gone := new(atomic.Bool)
+		gone.Store(true)
 		r := newCaptureRig(100, 64<<20, 1, func(_ context.Context, _ int, events []*event.Event) error {
-			if gone {
+			if gone.Load() {
 				return errAway
 			}
 			for _, e := range events {
@@ -201,12 +215,12 @@ func TestAwayRefusesOne(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
-		gone = false
+		gone.Store(false)
 		if err := r.close(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if s := r.stats(); len(r.j.events) != 9 || s.Dropped[dropAppend] != 1 || s.QueueDepth != 0 || s.QueueBytes != 0 || s.Step != StepOK {
-			t.Errorf("%d recorded, %+v", len(r.j.events), s)
+		if s := r.stats(); len(r.j.recorded()) != 9 || s.Dropped[dropAppend] != 1 || s.QueueDepth != 0 || s.QueueBytes != 0 || s.Step != StepOK {
+			t.Errorf("%d recorded, %+v", len(r.j.recorded()), s)
 		}
 	})
 }

@@ -254,6 +254,7 @@ func TestPerAddress(t *testing.T) {
 
 // TestHijacked counts an upgraded connection until it ends, and never closes it.
 func TestHijacked(t *testing.T) {
+	hijacked := make(chan struct{})
 	now := &clock{now: time.Now()}
 	addr, l := serve(t, listen.Config{Connections: 1, Now: now.Now}, nil, func(w http.ResponseWriter, r *http.Request) {
 		c, brw, err := http.NewResponseController(w).Hijack()
@@ -262,11 +263,12 @@ func TestHijacked(t *testing.T) {
 			return
 		}
 		defer c.Close()
+		close(hijacked)
 		_, _ = brw.ReadString('\n')
 	})
 	c := dial(t, addr)
 	_, _ = io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-	await(t, "it", func() bool { return l.Open() == 1 })
+	<-hijacked
 	now.move(time.Hour)
 	await(t, "a refusal", func() bool { return ask(t, dial(t, addr)) == 503 })
 	_, _ = io.WriteString(c, "bye\n")
