@@ -80,7 +80,7 @@ var knownNames = byKind(map[kind]string{
 	kindNote:   `hedgerow_note attribution_error`,
 	kindURL:    `$current_url $host $pathname $referrer $referring_domain $initial_current_url $session_entry_url $session_entry_host $session_entry_pathname $session_entry_referrer $session_entry_referring_domain $ai_base_url $ai_request_url`,
 	kindCounts: `$ai_usage usage langfuse.observation.usage_details langfuse.observation.cost_details`,
-	kindNames:  `hedgerow_dropped hedgerow_withheld $active_feature_flags $ai_tools_called`,
+	kindNames:  `hedgerow_dropped hedgerow_warnings hedgerow_withheld $active_feature_flags $ai_tools_called`,
 	kindPerson: `$set $set_once $initial_person_info $group_set`,
 	kindHolder: `metadata`,
 })

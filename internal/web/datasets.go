@@ -40,6 +40,7 @@ func (s *Web) createDataset(r *http.Request, f *frame) (templ.Component, error) 
 type datasetPage struct {
 	Set      dataset.Set
 	Examples []dataset.Example
+	More     int // examples beyond what fits onto the page
 	Runs     []dataset.Run
 	Checks   []eval.Check
 	Prompts  []string // names
@@ -54,6 +55,16 @@ func (s *Web) dataset(r *http.Request, f *frame) (templ.Component, error) {
 	p := datasetPage{Set: set, Runs: s.c.Datasets.Runs(f.Session.ProjectID, set.ID), Checks: s.c.Checks.Checks(f.Session.ProjectID)}
 	if p.Examples, err = s.c.Datasets.Examples(r.Context(), f.Session.ProjectID, set.ID); err != nil {
 		return nil, err
+	}
+	left := maxExamples
+	for i, x := range p.Examples {
+		for _, m := range x.Messages {
+			left -= min(len(m.Content), maxExample)
+		}
+		if left -= min(len(x.Expected), maxExample) + min(len(x.Answer), maxExample) + 1000; left < 0 {
+			p.Examples, p.More = p.Examples[:i+1], len(p.Examples)-i-1
+			break
+		}
 	}
 	for _, x := range s.c.Prompts.Prompts(f.Session.ProjectID) {
 		p.Prompts = append(p.Prompts, x.Name)
@@ -431,8 +442,14 @@ func told(x dataset.Example) []message {
 	if err != nil {
 		return nil
 	}
-	return messages(b)
+	return clipped(messages(b), maxExample)
 }
+
+// Bounds of what a page shows of examples, in bytes: of a part of one, and of all.
+const (
+	maxExample  = 64 << 10
+	maxExamples = 4 << 20
+)
 
 // picked reports whether the form of a run has a check ticked: those that cost
 // nothing are to begin with.

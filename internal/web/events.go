@@ -403,7 +403,7 @@ func priced(c query.Cost) string {
 // curl is the call as a shell command, without any key: the reader's own stands
 // in the environment.
 func curl(e *query.Event) string {
-	if e.Content == nil || len(e.Content.Input) == 0 || e.RequestURL == "" || e.Name != event.Generation && e.Name != event.Embedding {
+	if e.Content == nil || len(e.Content.Input) == 0 || len(e.Content.Input) > maxShown || e.RequestURL == "" || e.Name != event.Generation && e.Name != event.Embedding {
 		return ""
 	}
 	body := map[string]json.RawMessage{}
@@ -509,9 +509,9 @@ func envName(r rune) rune {
 func rawJSON(e *query.Event) string {
 	c := *e
 	c.Content = nil
-	b, err := json.MarshalIndent(&c, "", "  ")
+	b, err := json.Marshal(&c)
 	if err != nil {
 		return ""
 	}
-	return string(b)
+	return indent(b)
 }

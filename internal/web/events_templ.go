@@ -2061,7 +2061,7 @@ func contentBody(f frame, e *query.Event) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if e.Content != nil {
-			templ_7745c5c3_Err = turns(messages(e.Content.Input), "input").Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = turns(clipped(messages(e.Content.Input), maxSaid), "input").Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -2069,7 +2069,7 @@ func contentBody(f frame, e *query.Event) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = turns(messages(e.Content.Output), "output").Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = turns(clipped(messages(e.Content.Output), maxSaid), "output").Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

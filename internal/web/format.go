@@ -150,20 +150,67 @@ func statusClass(e *query.Event) string {
 }
 
 func indent(raw json.RawMessage) string {
+	// Indenting what is nested deep grows with the square of its depth.
+	if len(raw) > maxShown || event.NestedDeeper([]byte(raw), maxIndent) {
+		return clip(string(raw))
+	}
 	var b bytes.Buffer
 	if json.Indent(&b, raw, "", "  ") != nil {
-		return string(raw)
+		return clip(string(raw))
 	}
-	return b.String()
+	return clip(b.String())
+}
+
+// How much of what events say a page shows: the API has all of it.
+const (
+	maxShown    = 256 << 10 // bytes of one value
+	maxSaid     = 1 << 20   // bytes of one prompt or answer
+	maxMessages = 400       // of one prompt or answer
+	maxIndent   = 30        // levels
+)
+
+// clip cuts a text that is too long for a page, and says so.
+func clip(s string) string { return clipAt(s, maxShown) }
+
+func clipAt(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "\n… and " + size(event.Some(int64(len(s)-most))) + " more, which the API has"
+}
+
+// clipped are the messages that fit onto a page. The rest is one message that says
+// how many there are.
+func clipped(list []message, most int) []message {
+	left := most
+	list = slices.Clone(list)
+	for i := range list {
+		if i == maxMessages || left <= 0 {
+			return append(list[:i:i], message{Role: "more", Parts: []part{{Text: some(int64(len(list)-i), "message") + " more, which the API has"}}})
+		}
+		list[i].Parts = slices.Clone(list[i].Parts)
+		for k, p := range list[i].Parts {
+			if left <= 0 {
+				list[i].Parts = append(list[i].Parts[:k:k], part{Text: some(int64(len(list[i].Parts)-k), "part") + " more, which the API has"})
+				break
+			}
+			list[i].Parts[k].Text = clipAt(p.Text, min(left, maxShown))
+			left -= len(p.Text) + len(p.Link) + 100 // with what the page has around it
+		}
+		left -= 100
+	}
+	return list
 }
 
 // lines writes a map a line an entry, in order of its keys.
 func lines(m map[string]json.RawMessage) string {
 	var b strings.Builder
 	for _, k := range slices.Sorted(maps.Keys(m)) {
-		b.WriteString(k + ": " + string(m[k]) + "\n")
+		if b.WriteString(k + ": " + clipAt(string(m[k]), maxShown/4) + "\n"); b.Len() > maxShown {
+			break
+		}
 	}
-	return b.String()
+	return clip(b.String())
 }
 
 // message is one turn of a conversation as the page shows it.

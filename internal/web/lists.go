@@ -250,7 +250,8 @@ type turn struct {
 	Event   *query.Event
 	Input   []message // what is new in this turn
 	Output  []message
-	Skipped int // messages of the input that earlier turns have shown
+	Skipped int  // messages of the input that earlier turns have shown
+	TooLong bool // the page has shown too much already
 }
 
 type sessionPage struct {
@@ -260,8 +261,11 @@ type sessionPage struct {
 	More  bool
 }
 
-// maxTurns bounds the calls of one session's page.
-const maxTurns = 100
+// Bounds of one session's page.
+const (
+	maxTurns        = 100     // calls
+	maxConversation = 4 << 20 // bytes of prompts and answers; of the calls after that it shows none
+)
 
 func (s *Web) conversation(r *http.Request, f *frame) (templ.Component, error) {
 	id := r.PathValue("id")
@@ -281,12 +285,12 @@ func (s *Web) conversation(r *http.Request, f *frame) (templ.Component, error) {
 		return nil, err
 	}
 	p.More = page.Next != ""
-	opened := false
+	opened, said := false, 0
 	var before [][]message // what each earlier call had said at its end
 	for i := len(page.Events) - 1; i >= 0; i-- {
 		e := page.Events[i]
 		t := turn{Event: e}
-		if e.ContentState == query.ContentKept {
+		if t.TooLong = said > maxConversation; !t.TooLong && e.ContentState == query.ContentKept {
 			if e, err = s.c.Query.Event(r.Context(), f.Session.ProjectID, e.UUID, f.Reads); err != nil {
 				return nil, err
 			}
@@ -295,9 +299,14 @@ func (s *Web) conversation(r *http.Request, f *frame) (templ.Component, error) {
 		if e.Content != nil {
 			opened = true
 			t.Input, t.Output = messages(e.Content.Input), messages(e.Content.Output)
-			before = append(before, slices.Concat(t.Input, t.Output))
+			if len(t.Input)+len(t.Output) <= 10*maxMessages {
+				before = append(before, slices.Concat(t.Input, t.Output))
+			} else {
+				before = append(before, nil) // of no use: the page shows only its beginning
+			}
 			t.Skipped = repeated(before[:len(before)-1], t.Input)
-			t.Input = t.Input[t.Skipped:]
+			t.Input, t.Output = clipped(t.Input[t.Skipped:], maxSaid), clipped(t.Output, maxSaid)
+			said += len(e.Content.Input) + len(e.Content.Output)
 		}
 		p.Turns = append(p.Turns, t)
 	}
