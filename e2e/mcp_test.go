@@ -319,6 +319,7 @@ func noPlainKeys(t *testing.T, w *world, p *proc) {
 func TestMCPWithoutServer(t *testing.T) {
 	t.Parallel()
 	w, ph := mcpWorld(t)
+	w.start().stop() // makes the data folder
 	c := w.mcpStdio(t)
 	c.must("configure_posthog", map[string]any{"project_key": mcpKey, "host": ph.URL(), "connection": "second", "flush_interval_seconds": 0.1}, nil)
 	if got := c.connection("second"); got.Delivery.State != "stopped" || len(ph.Named("hedgerow_connection_test")) != 1 {
@@ -361,6 +362,7 @@ func TestMCPWithoutServer(t *testing.T) {
 func TestMCPStdioIsClean(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
+	w.start().stop() // makes the data folder
 	run := func(in string, args ...string) (stdout, stderr string, code int) {
 		cmd := exec.Command(binary, append([]string{"mcp"}, args...)...)
 		var out, errs bytes.Buffer
