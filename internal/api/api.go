@@ -87,7 +87,7 @@ type Config struct {
 type Principal struct {
 	ProjectID string // the project that the answer is about
 	Scopes    project.Scopes
-	Role      project.Role // that the scopes amount to
+	Role      project.Role // by which prompts and answers may be read
 	Local     bool         // on the data folder's socket: may see every project
 	Actor     string       // for the audit log: "key k_…" or "local"
 }
@@ -249,7 +249,7 @@ func (a *API) handle(local bool, rt route) http.Handler {
 			}
 		}
 		if err == nil {
-			out, err = rt.handle(r.WithContext(project.WithRole(project.WithActor(r.Context(), p.Actor), p.Role)), p)
+			out, err = rt.handle(r.WithContext(project.WithRole(project.WithActor(r.Context(), p.Actor), p.Scopes.ContentRole())), p)
 		}
 		if err != nil {
 			e := event.AsError(err)
@@ -320,7 +320,7 @@ func (a *API) principal(r *http.Request, local bool) (Principal, error) {
 	if !ok {
 		return Principal{}, event.NewError(event.CodeUnauthorized, "this API key is not known", "check it, or make a new one with hedgerow project add-key", nil)
 	}
-	return Principal{ProjectID: pr.ID, Scopes: k.May(), Role: k.May().Role(), Actor: "key " + k.ID}, nil
+	return Principal{ProjectID: pr.ID, Scopes: k.May(), Role: k.May().ContentRole(), Actor: "key " + k.ID}, nil
 }
 
 // projectOf is the project that a request is about: the key's own or, on the

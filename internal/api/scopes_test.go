@@ -195,6 +195,12 @@ func TestConnectionOfAnotherHost(t *testing.T) {
 	if len(f.delivery.tested) != tested {
 		t.Error("refused after a test")
 	}
+	if _, err := f.registry.UpdateProject(t.Context(), project.DefaultID, func(p *project.Project) error { p.Settings.ContentRole = project.RoleViewer; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if a := f.ask(f.home.ScopedKey(project.DefaultID, project.ScopeWrite), "PUT", path, `{"privacy_mode":false}`); a.status != 403 || !strings.Contains(a.raw, "without the scope read") {
+		t.Errorf("a key that may not read: %d %s", a.status, a.raw)
+	}
 	if a := f.ask(f.admin, "PUT", path, `{"privacy_mode":false}`); a.status != 200 {
 		t.Errorf("an administrator: %d %s", a.status, a.raw)
 	}

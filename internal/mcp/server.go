@@ -116,7 +116,7 @@ type caller struct {
 // opens lets the caller read prompts and answers, if its role may, and has that
 // written down: once an hour for a key, whatever it reads.
 func (s *Server) opens(ctx context.Context, who caller, what string) error {
-	return s.c.Registry.OpenContent(ctx, who.projectID, who.scopes.Role(), what+" by MCP")
+	return s.c.Registry.OpenContent(ctx, who.projectID, who.scopes.ContentRole(), what+" by MCP")
 }
 
 type callerKey struct{}

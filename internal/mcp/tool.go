@@ -96,7 +96,7 @@ func add[In, Out any](s *Server, sp spec, handle func(context.Context, caller, I
 		if err := readArguments(args, &v, names); err != nil {
 			return out, err
 		}
-		return handle(project.WithRole(project.WithActor(ctx, who.actor), who.scopes.Role()), who, v)
+		return handle(project.WithRole(project.WithActor(ctx, who.actor), who.scopes.ContentRole()), who, v)
 	}
 	s.tools.AddTool(tool, func(ctx context.Context, req *sdk.CallToolRequest) (*sdk.CallToolResult, error) {
 		out, err := call(ctx, req.Params.Arguments)

@@ -73,7 +73,11 @@ func (r *Registry) mayReveal(ctx context.Context, before, after *Connection) err
 	default:
 		return nil
 	}
-	return event.NewError(event.CodeForbidden, "the role "+string(role)+" may not "+what+": it may not read the prompts and answers of this project, which could then be read at the other end",
+	who := "the role " + string(role)
+	if role == "" {
+		who = "a key without the scope read"
+	}
+	return event.NewError(event.CodeForbidden, who+" may not "+what+": it may not read the prompts and answers of this project, which could then be read at the other end",
 		"ask an administrator: the project's settings say which role may read them", nil)
 }
 

@@ -60,6 +60,15 @@ func (s Scopes) Role() Role {
 	return RoleViewer
 }
 
+// ContentRole is the role by which a key may read prompts and answers, and have
+// them sent elsewhere: "", which may not, without the scope read.
+func (s Scopes) ContentRole() Role {
+	if !s.Has(ScopeRead) {
+		return ""
+	}
+	return s.Role()
+}
+
 // Scopes are those of a key that was made with a role.
 func (r Role) Scopes() Scopes {
 	switch r {

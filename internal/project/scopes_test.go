@@ -41,6 +41,15 @@ func TestScopes(t *testing.T) {
 		_, err := project.ParseScopes(strings.Split(in, ",")...)
 		wantCode(t, err, event.CodeInvalid)
 	}
+	for want, scopes := range map[project.Role][]project.Scopes{
+		"": {nil, {"write"}, {"write", "gateway", "ingest"}}, project.RoleViewer: {{"read"}, {"read", "gateway"}}, project.RoleMember: {{"read", "write"}}, project.RoleAdmin: {{"admin"}},
+	} {
+		for _, s := range scopes {
+			if got := s.ContentRole(); got != want {
+				t.Errorf("%v reads prompts and answers as %q, want %q", s, got, want)
+			}
+		}
+	}
 	_, err := project.ParseScopes()
 	wantCode(t, err, event.CodeInvalid)
 	if e := project.NeedsScope(project.Scopes{"read"}, "write", "gateway"); e.Code != event.CodeForbidden || !strings.Contains(e.Message, "scopes write, gateway") || !strings.Contains(e.Hint, "--scopes write,gateway") {
