@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -98,18 +99,21 @@ func TestLevels(t *testing.T) {
 
 func TestGuard(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
+		var mu sync.Mutex
 		use, fail := Usage{Free: 800 * mb, Total: 1000 * mb}, error(nil)
+		set := func(free int64, err error) { mu.Lock(); defer mu.Unlock(); use.Free, fail = free, err }
 		var levels []Level
-		g := &Guard{Dir: "/data", Limit: Size(100 * mb), Usage: func(string) (Usage, error) { return use, fail }, OnLevel: func(l Level) { levels = append(levels, l) }}
+		g := &Guard{Dir: "/data", Limit: Size(100 * mb), OnLevel: func(l Level) { levels = append(levels, l) },
+			Usage: func(string) (Usage, error) { mu.Lock(); defer mu.Unlock(); return use, fail }}
 		done := make(chan struct{})
 		ctx, stop := context.WithCancel(t.Context())
-		defer func() { stop(); <-done }()
+		defer stop()
 		go func() { defer close(done); _ = g.Run(ctx) }()
 		synctest.Wait()
 		if r := g.Health(); r.Status != health.OK || r.Message != "" || r.Hint != "" {
 			t.Errorf("%+v", r)
 		}
-		use.Free = 140 * mb
+		set(140*mb, nil)
 		g.Poke() // no second passes
 		synctest.Wait()
 		r := g.Health()
@@ -119,18 +123,20 @@ func TestGuard(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
-		fail = errors.New("gone")
+		set(140*mb, errors.New("gone"))
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if r := g.Health(); r.Status != health.Degraded || !strings.Contains(r.Message, "cannot be read") || g.Level() != NoContent {
 			t.Errorf("%+v, level %d", r, g.Level())
 		}
-		fail, use.Free = nil, 900*mb
+		set(900*mb, nil)
 		time.Sleep(time.Second)
 		synctest.Wait()
 		if r := g.Health(); r.Status != health.OK || !r.Since.Equal(time.Now()) {
 			t.Errorf("%+v", r)
 		}
+		stop()
+		<-done
 		if want := []Level{NoContent, NoContent, NoContent, Normal}; !slices.Equal(levels, want) {
 			t.Errorf("told of %v, want %v", levels, want)
 		}
