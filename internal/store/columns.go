@@ -160,8 +160,8 @@ var columns = []column{
 	text("task_type", func(e *event.Event) *string { return &e.TaskType }),
 	text("environment", func(e *event.Event) *string { return &e.Environment }),
 	{name: "tags", typ: "VARCHAR[]",
-		get: func(r *Row, _ *batch) (driver.Value, error) { return tagList(r.Event.Tags), nil },
-		set: func(r *Row, v any) error { return scanTags(v, &r.Event.Tags) }},
+		get: func(r *Row, _ *batch) (driver.Value, error) { return textList(r.Event.Tags), nil },
+		set: func(r *Row, v any) error { return scanTexts(v, &r.Event.Tags) }},
 	object("flags", func(e *event.Event) *map[string]string { return &e.Flags }),
 	object("group_keys", func(e *event.Event) *map[string]string { return &e.Groups }),
 
@@ -172,6 +172,9 @@ var columns = []column{
 	object("properties", func(e *event.Event) *map[string]json.RawMessage { return &e.Properties }),
 	mark("private", func(e *event.Event) *bool { return &e.Private }),
 	money("cost_cache_saved", func(e *event.Event) *event.Opt[decimal.Decimal] { return &e.Cost.CacheSaved }),
+	{name: "attributes", typ: "VARCHAR[]",
+		get: func(r *Row, _ *batch) (driver.Value, error) { return textList(r.Event.Attributes), nil },
+		set: func(r *Row, v any) error { return scanTexts(v, &r.Event.Attributes) }},
 }
 
 func columnIndex(name string) int {
@@ -396,12 +399,12 @@ func optInt(n event.Int) driver.Value {
 	return nil
 }
 
-func tagList(tags []string) driver.Value {
-	if len(tags) == 0 {
+func textList(texts []string) driver.Value {
+	if len(texts) == 0 {
 		return nil
 	}
-	list := make([]any, len(tags))
-	for i, t := range tags {
+	list := make([]any, len(texts))
+	for i, t := range texts {
 		list[i] = validText([]byte(t))
 	}
 	return list
@@ -513,7 +516,7 @@ func trimDecimal(d decimal.Decimal) decimal.Decimal {
 	return d
 }
 
-func scanTags(v any, into *[]string) error {
+func scanTexts(v any, into *[]string) error {
 	list, ok := v.([]any)
 	if !ok {
 		return fmt.Errorf("unexpected %T", v)

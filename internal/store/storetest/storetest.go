@@ -136,6 +136,7 @@ func Full(t testing.TB) *event.Event {
 		Tags: []string{"b", "a"}, Flags: map[string]string{"f": "on"}, Groups: map[string]string{"company": "1"},
 		InputChars: event.Some[int64](15), OutputChars: event.Some[int64](16), InputLengthBucket: "1k_2k_tokens", OutputCategory: "text",
 		Properties: map[string]json.RawMessage{"plan": one(`"pro"`), "n": one("1.50"), "o": one(`{"a":[1,2]}`), "": one("true"), "a/b~c\"d": one("null")},
+		Attributes: []string{"plan", "o"},
 		Private:    true,
 		Content:    event.Content{Input: one(`[{"role":"user","content":"hi"}]`), Output: one(`""`), Tools: one("[]"), InputState: one("null"), OutputState: one(`{"a":1}`)},
 	}
