@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -157,8 +158,11 @@ func TestCanaryAtHome(t *testing.T) {
 // no quotation of the prompt.
 func TestCanaryFalseHits(t *testing.T) {
 	n := 20_000
-	if testing.Short() {
+	switch {
+	case testing.Short():
 		n = 4_000
+	case os.Getenv("HEDGEROW_CANARY") != "": // as the promise is worded: 1 in 100,000
+		n = 300_000
 	}
 	hits := 0
 	for seed := range n {
@@ -176,6 +180,7 @@ func TestCanaryFalseHits(t *testing.T) {
 			t.Logf("event %d: %s", seed, o.Block)
 		}
 	}
+	t.Logf("%d false hits in %d events", hits, n)
 	if hits > n/100_000 {
 		t.Errorf("%d false hits in %d events", hits, n)
 	}
