@@ -32,19 +32,23 @@
 //
 //   - [Config], [New] and [Gateway.ServeHTTP] (gateway.go): the way of one call.
 //   - route.go: which path goes to which provider, and the known providers.
-//   - keys.go: the caller's own keys, and hedgerow's in their place.
+//   - keys.go and local.go: the caller's own keys, hedgerow's in their place, which
+//     never reach a provider, and the calls that may do without.
 //   - body.go, edit.go and scan.go: how a request body is read, and the few
 //     bytes of it that hedgerow changes.
 //   - forward.go: the round trip, headers both ways, and what failure becomes.
 //   - stream.go, strip.go and upgrade.go: how the answer is copied.
-//   - record.go, capture.go, decode.go and attribution.go: from what was seen to
-//     an event, off the caller's path.
+//   - origin.go: what an answer may not do to the origin that it shares with pages.
+//   - record.go, capture.go, backlog.go, decode.go and attribution.go: from what was
+//     seen to an event, off the caller's path.
 //   - [Prompts] (prompt.go): the calls that name a prompt instead of writing it.
 //   - [Own] and [Gateway.Call]: the calls that hedgerow makes itself.
 //
 // What hedgerow changes on the way, and nothing else: hop-by-hop headers, its own
 // headers (X-Hedgerow-*, X-PostHog-*), a hedgerow key in the place of a
-// provider's, top-level body fields that the provider would refuse, and
+// provider's, or anywhere else in the headers and the query, headers of answers
+// that act on the origin (origin.go), top-level body fields that the provider would
+// refuse, and
 // stream_options.include_usage, whose traces it removes from the answer. A call that
 // names a prompt and sends prompt_variables asks for another body, and gets it.
 package gateway
