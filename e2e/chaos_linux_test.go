@@ -320,8 +320,8 @@ func (c *chaos) failPostHog() time.Time {
 		c.w.ph.Fail(posthogtest.Fault{Times: 2, Status: 429, RetryAfter: "1"})
 	case 3:
 		c.w.ph.Fail(posthogtest.Fault{Times: 2, Accept: true, Reset: true})
-	default:
-		c.w.ph.Fail(posthogtest.Fault{Times: 2, Delay: time.Second, Partial: true})
+	default: // PostHog has what it answers 200 to, also where the answer breaks off
+		c.w.ph.Fail(posthogtest.Fault{Times: 2, Delay: time.Second, Accept: true, Status: 200, Partial: true, Body: `{"status":"Ok"}`})
 	}
 	time.Sleep(500 * time.Millisecond)
 	return time.Now()
@@ -353,7 +353,18 @@ func (c *chaos) settle() {
 	})
 	n := len(c.p.stored(""))
 	c.w.await(func() bool { return len(c.w.ph.Events()) >= n }, func() string {
-		return fmt.Sprintf("round %d: PostHog has %d of %d\n%s", c.round, len(c.w.ph.Events()), n, tail(c.p.logs()))
+		sent := make(map[string]bool)
+		for _, e := range c.w.ph.Events() {
+			sent[e.UUID] = true
+		}
+		var missing []string
+		for _, e := range c.p.stored("") {
+			if !sent[e.UUID] {
+				missing = append(missing, e.Name+" "+e.UUID+" "+e.TraceID)
+			}
+		}
+		_, status := c.p.send(context.Background(), "GET", "/api/v1/status", "")
+		return fmt.Sprintf("round %d: PostHog has %d of %d; it lacks %v\n%s\n%s", c.round, len(c.w.ph.Events()), n, missing[:min(5, len(missing))], status, tail(c.p.logs()))
 	})
 }
 
