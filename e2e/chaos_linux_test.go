@@ -81,7 +81,7 @@ func TestChaos(t *testing.T) {
 	}
 	c.verify()
 	t.Logf("%d rounds; %d gateway calls answered, %d of them while a process was down; %d events acknowledged, %d refused\n%s",
-		rounds, c.answered, c.down, len(c.accepted), c.refused, c.table())
+		rounds, c.answered, c.down, c.acknowledged, c.refused, c.table())
 	c.p.stop()
 }
 
@@ -103,15 +103,17 @@ type chaos struct {
 
 	traffic *chaosTraffic // of this round
 
-	mu        sync.Mutex
-	dead      bool           // no process listens, or it may not
-	downs     int            // how often that began
-	accepted  map[string]int // uuid of an acknowledged event: its round
-	calls     map[string]int // trace of a gateway call that must be recorded: its round
-	answered  int
-	down      int // calls that failed while no process listened
-	refused   int
-	recovered map[string][]time.Duration
+	mu       sync.Mutex
+	dead     bool           // no process listens, or it may not
+	downs    int            // how often that began
+	accepted map[string]int // uuid of an acknowledged event: its round
+	calls    map[string]int // trace of a gateway call that must be recorded: its round
+	answered int
+
+	acknowledged int // events
+	down         int // calls that failed while no process listened
+	refused      int
+	recovered    map[string][]time.Duration
 
 	lostJournal int      // the last round in which the journal's own bytes were damaged
 	risked      []string // what was in the store alone when the test damaged that too
@@ -158,6 +160,7 @@ func (c *chaos) startTraffic(when string) *chaosTraffic {
 			switch {
 			case err == nil && status == http.StatusOK:
 				c.accepted[uuid] = round
+				c.acknowledged++
 			case err == nil && status == http.StatusServiceUnavailable && retry != "":
 				c.refused++
 			case err != nil && (down != c.downs || c.dead):
