@@ -143,7 +143,7 @@ func (h *hostile) prepare() {
 			ID string `json:"id"`
 		} `json:"experiment"`
 	}
-	h.p.call("POST", "/api/v1/experiments", fmt.Sprintf(`{"name":"x","flag":"arm","arms":[{"key":"a"},{"key":"b"}],"primary":{"measure":"cost_per_call_usd"},"guardrails":[{"metric":{"measure":"eval_score"}},{"metric":{"measure":"latency_p95_ms"}},{"metric":{"event":"llm_output_rated","property":"anything","as":"mean"}}],"segments":["model","surface"],"start":true,"started_at":%q}`,
+	h.p.call("POST", "/api/v1/experiments", fmt.Sprintf(`{"name":"x","flag":"arm","arms":[{"key":"a"},{"key":"b"}],"primary":{"measure":"cost_per_call_usd"},"guardrails":[{"measure":"eval_score"},{"measure":"latency_p95_ms"},{"event":"llm_output_rated","property":"anything","as":"mean"}],"segments":["model","surface"],"start":true,"started_at":%q}`,
 		h.enemy.now.AddDate(0, 0, -7).Format(time.RFC3339)), &x)
 	h.ids["experiment"] = x.Experiment.ID
 	var check struct {
@@ -151,7 +151,7 @@ func (h *hostile) prepare() {
 			ID string `json:"id"`
 		} `json:"check"`
 	}
-	h.p.call("POST", "/api/v1/evals/checks", `{"name":"json","kind":"json"}`, &check)
+	h.p.call("POST", "/api/v1/evals/checks", `{"name":"length","kind":"length","min_chars":1,"max_chars":1000}`, &check)
 	h.ids["check"] = check.Check.ID
 	var set struct {
 		Dataset struct {

@@ -62,7 +62,7 @@ var minTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 //     trace id and, unless it is the trace itself or speaks about one, a span
 //     id: its own uuid. No span is its own parent.
 //   - Every JSON value is valid and not nested deeper than 1,000; what was
-//     neither has become a JSON string.
+//     neither has become a JSON string, and so has a number that no float64 holds.
 //   - Numbers are within [event.Bounds]: others are unknown, and named in the
 //     property [event.Warnings]. The total of tokens, and of cache writes, is
 //     filled where its parts are known.
@@ -292,7 +292,7 @@ func normaliseProps(m map[string]json.RawMessage, notes []string, what string) (
 	clean, size := true, 0
 	for k, v := range m {
 		size += len(k) + len(v)
-		clean = clean && k != "" && line(k, maxNameLen) == k && len(v) > 0 && validJSON(v)
+		clean = clean && k != "" && line(k, maxNameLen) == k && len(v) > 0 && validJSON(v) && !hasHuge(v)
 	}
 	most := maxProps
 	for _, own := range [...]string{Note, event.Warnings} {
@@ -451,12 +451,12 @@ func cleanJSON(v json.RawMessage) json.RawMessage {
 		return nil
 	}
 	if validJSON(v) {
-		return v
+		return tame(v)
 	}
 	if !utf8.Valid(v) {
 		v = bytes.ToValidUTF8(v, []byte("\uFFFD"))
 		if validJSON(v) {
-			return v
+			return tame(v)
 		}
 	}
 	s, err := json.Marshal(string(v))
