@@ -141,6 +141,10 @@ func TestCrash(t *testing.T) {
 		slices.Sort(m)
 		return fmt.Sprintf("%d of %d promised calls are not stored, such as %v\n%s", len(m), len(promised), m[:min(20, len(m))], p.logs())
 	})
+	// What was not promised may be stored a moment later than it is sent.
+	w.await(func() bool { return len(p.stored("")) >= len(w.ph.Events()) }, func() string {
+		return fmt.Sprintf("%d stored, %d in PostHog\n%s", len(p.stored("")), len(w.ph.Events()), p.logs())
+	})
 	byUUID := make(map[string]string)
 	for _, e := range p.stored("") {
 		if other, twice := byUUID[e.UUID]; twice {
