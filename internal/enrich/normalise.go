@@ -63,6 +63,7 @@ var minTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 //     id: its own uuid. No span is its own parent.
 //   - Every JSON value is valid and not nested deeper than 1,000; what was
 //     neither has become a JSON string, and so has a number that no float64 holds.
+//     Half of a surrogate pair is U+FFFD.
 //   - Numbers are within [event.Bounds]: others are unknown, and named in the
 //     property [event.Warnings]. The total of tokens, and of cache writes, is
 //     filled where its parts are known.
@@ -292,7 +293,7 @@ func normaliseProps(m map[string]json.RawMessage, notes []string, what string) (
 	clean, size := true, 0
 	for k, v := range m {
 		size += len(k) + len(v)
-		clean = clean && k != "" && line(k, maxNameLen) == k && len(v) > 0 && validJSON(v) && !hasHuge(v)
+		clean = clean && k != "" && line(k, maxNameLen) == k && len(v) > 0 && validJSON(v) && !isOdd(v)
 	}
 	most := maxProps
 	for _, own := range [...]string{Note, event.Warnings} {

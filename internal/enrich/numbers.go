@@ -5,31 +5,76 @@ import (
 	"encoding/json"
 	"math"
 	"strconv"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
-// JSON sets no limit to its numbers, and readers do: one 1e999 makes a whole batch
-// or answer unreadable to them. Such a number becomes a string at intake.
+// JSON's grammar lets through what readers do not take: a number that no float64
+// holds, and half of a surrogate pair. One of them makes a whole batch, answer or
+// question to the store unreadable. At intake such a number becomes a string, and
+// such a half U+FFFD.
 
-// hasHuge reports whether a valid JSON value has a number that no float64 holds.
-func hasHuge(v []byte) bool {
+// isOdd reports whether a valid JSON value has either.
+func isOdd(v []byte) bool {
 	at, _ := nextHuge(v, 0)
-	return at >= 0
+	return at >= 0 || nextHalf(v, 0) >= 0
 }
 
-// tame writes the numbers of a valid JSON value that no float64 holds as strings.
-// It returns v itself where there are none.
+// tame makes a valid JSON value one that every reader takes. It returns v itself
+// where it is that already.
 func tame(v json.RawMessage) json.RawMessage {
-	at, end := nextHuge(v, 0)
-	if at < 0 {
-		return v
+	if at, end := nextHuge(v, 0); at >= 0 {
+		out, from := make([]byte, 0, len(v)+16), 0
+		for at >= 0 {
+			out = append(append(append(append(out, v[from:at]...), '"'), v[at:end]...), '"')
+			from = end
+			at, end = nextHuge(v, from)
+		}
+		v = append(out, v[from:]...)
 	}
-	out, from := make([]byte, 0, len(v)+16), 0
-	for at >= 0 {
-		out = append(append(append(append(out, v[from:at]...), '"'), v[at:end]...), '"')
-		from = end
-		at, end = nextHuge(v, from)
+	if at := nextHalf(v, 0); at >= 0 {
+		v = bytes.Clone(v)
+		for ; at >= 0; at = nextHalf(v, at+6) {
+			copy(v[at:], `\ufffd`)
+		}
 	}
-	return append(out, v[from:]...)
+	return v
+}
+
+// nextHalf finds the first escape of half a surrogate pair from an index on, or -1.
+// The index is at no second half, and behind no backslash.
+func nextHalf(v []byte, from int) int {
+	for i := from; i < len(v); {
+		n := bytes.IndexByte(v[i:], '\\')
+		if n < 0 {
+			return -1
+		}
+		i += n
+		r := escaped(v, i)
+		switch {
+		case r < 0:
+			i += 2 // another escape; of a backslash it skips that one
+		case !utf16.IsSurrogate(r):
+			i += 6
+		case r < 0xdc00 && utf16.DecodeRune(r, escaped(v, i+6)) != utf8.RuneError:
+			i += 12
+		default:
+			return i
+		}
+	}
+	return -1
+}
+
+// escaped reads \uXXXX at i; -1 where there is something else.
+func escaped(v []byte, i int) rune {
+	if i+6 > len(v) || v[i] != '\\' || v[i+1] != 'u' {
+		return -1
+	}
+	n, err := strconv.ParseUint(string(v[i+2:i+6]), 16, 16)
+	if err != nil {
+		return -1
+	}
+	return rune(n)
 }
 
 // nextHuge finds the first such number from an index on: [at, end), or -1. The

@@ -17,6 +17,8 @@ func TestHugeNumbers(t *testing.T) {
 	for in, want := range map[string]string{
 		`1`: `1`, `-0`: `-0`, `1e308`: `1e308`, `1e309`: `"1e309"`, `-1e999999999`: `"-1e999999999"`, `1E+400`: `"1E+400"`, `1e-400`: `1e-400`, digits: `"` + digits + `"`, `0.` + digits: `0.` + digits,
 		`"1e999"`: `"1e999"`, `{"a":[1e999,2,{"b":-1e999}],"1e999":"\"1e999"}`: `{"a":["1e999",2,{"b":"-1e999"}],"1e999":"\"1e999"}`, `["\\",1e999]`: `["\\","1e999"]`, `["\\\"",1e999,true]`: `["\\\"","1e999",true]`, `[]`: `[]`, `null`: `null`,
+		`"\ud800"`: `"\ufffd"`, `"\udc00\ud800x"`: `"\ufffd\ufffdx"`, `"\ud83d\ude00"`: `"\ud83d\ude00"`, `"\ud83d\ud83d\ude00"`: `"\ufffd\ud83d\ude00"`, `"\\ud800"`: `"\\ud800"`, `"\\\ud800"`: `"\\\ufffd"`,
+		`{"\uD800":[1e999,"\uDFFF","\u0000\u00e9\n"]}`: `{"\ufffd":["1e999","\ufffd","\u0000\u00e9\n"]}`, `"\ud800\n\udc00"`: `"\ufffd\n\ufffd"`, `"\ud800😀"`: `"\ufffd😀"`,
 	} {
 		e := &event.Event{Name: event.Generation, Properties: map[string]json.RawMessage{"p": json.RawMessage(in)}, ModelParameters: map[string]json.RawMessage{"p": json.RawMessage(in)}}
 		e.Content.Input = json.RawMessage(in)
@@ -31,7 +33,7 @@ func TestHugeNumbers(t *testing.T) {
 
 // FuzzHugeNumbers holds that whatever is kept can be read as float64s.
 func FuzzHugeNumbers(f *testing.F) {
-	for _, s := range []string{`{"a":[1e999,"\\\"",-1E+400]}`, `"\\"`, `[1e9999,1e-9999,0.1]`, `{"\\":1e999}`} {
+	for _, s := range []string{`{"a":[1e999,"\\\"",-1E+400]}`, `"\\"`, `[1e9999,1e-9999,0.1]`, `"\ud800\u00"`, `"\ud83d\ude00\udc00"`, `{"\\":1e999}`} {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {

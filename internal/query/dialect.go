@@ -63,9 +63,9 @@ var duckDB = dialect{
 	places:     "SELECT unnest(CAST(? AS BIGINT[]))",
 	property:   propertyAt("CAST(? AS VARCHAR)"),
 	propertyAt: propertyAt,
-	names:      "unnest(json_keys(properties))",
-	flag: "coalesce(json_extract_string(flags, CAST(? AS VARCHAR)), CASE WHEN json_extract_string(properties, '/posthog_flag') = CAST(? AS VARCHAR)" +
-		" THEN json_extract_string(properties, '/posthog_flag_variant') END)",
+	names:      "unnest(TRY(json_keys(properties)))",
+	flag: "coalesce(TRY(json_extract_string(flags, CAST(? AS VARCHAR))), CASE WHEN " + propertyAt("'/posthog_flag'") + " = CAST(? AS VARCHAR)" +
+		" THEN " + propertyAt("'/posthog_flag_variant'") + " END)",
 	hasTag: "list_contains(tags, CAST(? AS VARCHAR))",
 	tags:   "unnest(tags)",
 	search: func(columns []string) string {
@@ -92,8 +92,9 @@ var duckDB = dialect{
 	digits:  func(expr string) string { return "CAST(" + expr + " AS VARCHAR)" },
 }
 
-// propertyAt is the property that an expression points at.
-func propertyAt(path string) string { return "json_extract_string(properties, " + path + ")" }
+// propertyAt is the property that an expression points at. What the engine does not
+// take for JSON has none: it is stricter than what older binaries let in.
+func propertyAt(path string) string { return "TRY(json_extract_string(properties, " + path + "))" }
 
 func dialectOf(engine string) (dialect, error) {
 	if engine == "duckdb" {

@@ -48,6 +48,9 @@ func testExtremes(t *testing.T, beyond bool) {
 			RequestBytes: event.MaxBytes, ResponseBytes: event.MaxBytes,
 			Properties: map[string]json.RawMessage{"score": json.RawMessage(scores[i%len(scores)])},
 		}
+		if i%9 == 0 { // what the engine takes for no JSON: older binaries let it in
+			e.Properties["half"] = json.RawMessage(`"\ud800"`)
+		}
 		switch i % 5 {
 		case 3:
 			e.Name, e.Usage, e.Cost = "llm_output_rated", event.Usage{}, event.Cost{}

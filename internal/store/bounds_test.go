@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -61,5 +62,23 @@ func TestMigrateNumbers(t *testing.T) {
 	// Doing it again finds nothing to do.
 	if n := one(t, s, "SELECT CAST(count(*) AS VARCHAR) FROM events WHERE project_id <> 'old' AND input_tokens IS NOT NULL"); n == "0" {
 		t.Error("numbers in range are unknown")
+	}
+}
+
+// TestReadErrorsQuoteNothing: an error of a question is for the log, where no word
+// of an event may be.
+func TestReadErrorsQuoteNothing(t *testing.T) {
+	s := duckIn(t, t.TempDir())
+	for _, q := range []string{
+		`SELECT json_extract_string('{"a":"\ud800","b":"secret"}', '/a')`, `SELECT CAST('it''s a secret' AS BIGINT)`, `SELECT CAST('2026-secret' AS TIMESTAMP)`, `SELECT CAST('secret"' AS UUID)`,
+	} {
+		err := s.Read(t.Context(), func(r *sql.Rows) error {
+			for r.Next() {
+			}
+			return nil
+		}, q)
+		if err == nil || strings.Contains(err.Error(), "secret") || len(err.Error()) < 30 {
+			t.Errorf("%s: %v", q, err)
+		}
 	}
 }

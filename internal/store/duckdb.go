@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -251,7 +252,19 @@ func (d *DuckDB) Read(ctx context.Context, scan func(*sql.Rows) error, query str
 	case passes(err):
 		return event.NewError(event.CodeUnavailable, "the store cannot work on this question now: "+passing(err), "ask again in a moment", err)
 	}
+	if isDuck(err, duckdb.ErrorTypeConversion, duckdb.ErrorTypeInvalidInput, duckdb.ErrorTypeOutOfRange, duckdb.ErrorTypeDecimal) {
+		err = errors.New(withoutValues(err.Error()))
+	}
 	return fmt.Errorf("read store: %w", err)
+}
+
+// withoutValues cuts an error of the engine before the first value that it quotes:
+// that may be what somebody has written in an event, and the error is for the log.
+func withoutValues(message string) string {
+	if i := strings.IndexAny(message, `'"`); i >= 0 {
+		message = message[:i] + "…"
+	}
+	return message
 }
 
 // unavailable is the error of a call that the engine's end has cut off.
