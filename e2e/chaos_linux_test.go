@@ -2,11 +2,13 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -17,6 +19,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/internal/posthog/posthogtest"
+	"github.com/hedgerow/hedgerow/internal/query"
 )
 
 // chaosDisk is the size of the file system, in megabytes, that holds the data folder.
@@ -272,6 +275,18 @@ func (c *chaos) fillDisk() time.Time {
 // fillDiskAndKill: calls that wait in memory for a full disk are lost with the
 // process, so only those from before the fault are counted on.
 func (c *chaos) fillDiskAndKill() time.Time {
+	// The fault before this one may have ended a moment ago, and its calls still wait.
+	earlier := func() (n int) {
+		for _, k := range c.missing() {
+			if strings.HasPrefix(k, "chaos-") && !strings.HasPrefix(k, fmt.Sprintf("chaos-%d-", c.round)) {
+				n++
+			}
+		}
+		return n
+	}
+	c.w.await(func() bool { return earlier() == 0 }, func() string {
+		return fmt.Sprintf("round %d: %d calls of earlier rounds are not stored\n%s", c.round, earlier(), tail(c.p.logs()))
+	})
 	c.mu.Lock()
 	safe := make(map[string]int, len(c.calls))
 	for k, v := range c.calls {
@@ -354,14 +369,14 @@ func (c *chaos) settle() {
 		m := c.missing()
 		return fmt.Sprintf("round %d: %d acknowledged events are not stored, such as %v\n%s", c.round, len(m), m[:min(5, len(m))], tail(c.p.logs()))
 	})
-	n := len(c.p.stored(""))
+	n := len(c.stored())
 	c.w.await(func() bool { return len(c.w.ph.Events()) >= n }, func() string {
 		sent := make(map[string]bool)
 		for _, e := range c.w.ph.Events() {
 			sent[e.UUID] = true
 		}
 		var missing []string
-		for _, e := range c.p.stored("") {
+		for _, e := range c.stored() {
 			if !sent[e.UUID] {
 				missing = append(missing, e.Name+" "+e.UUID+" "+e.TraceID)
 			}
@@ -477,10 +492,33 @@ func (c *chaos) tidy() {
 	}
 }
 
+// stored returns the events of the store. A question that meets a damaged block is
+// refused once, and finds a new store the next time.
+func (c *chaos) stored() []*query.Event {
+	c.t.Helper()
+	var answer string
+	c.w.await(func() bool {
+		var status int
+		status, answer = c.p.send(c.t.Context(), "GET", "/api/v1/events?limit=1000", "")
+		for cursor := ""; status == http.StatusOK; {
+			var page query.EventsPage
+			if err := json.Unmarshal([]byte(answer), &page); err != nil {
+				c.t.Fatal(err)
+			}
+			if cursor = page.Next; cursor == "" {
+				return true
+			}
+			status, answer = c.p.send(c.t.Context(), "GET", "/api/v1/events?limit=1000&cursor="+url.QueryEscape(cursor), "")
+		}
+		return false
+	}, func() string { return answer + tail(c.p.logs()) })
+	return c.p.stored("")
+}
+
 // missing are the acknowledged events and recorded calls that the store lacks.
 func (c *chaos) missing() []string {
 	got := make(map[string]bool)
-	for _, e := range c.p.stored("") {
+	for _, e := range c.stored() {
 		got[e.UUID], got[e.TraceID] = true, true
 	}
 	c.mu.Lock()
@@ -505,7 +543,7 @@ func (c *chaos) verify() {
 		return fmt.Sprintf("%d events and calls are lost, such as %v\n%s", len(m), m[:min(10, len(m))], tail(c.p.logs()))
 	})
 	uuids, traces := make(map[string]int), make(map[string]int)
-	for _, e := range c.p.stored("") {
+	for _, e := range c.stored() {
 		uuids[e.UUID]++
 		if strings.HasPrefix(e.TraceID, "chaos-") {
 			traces[e.TraceID]++
