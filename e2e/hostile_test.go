@@ -74,6 +74,7 @@ func TestHostile(t *testing.T) {
 			break
 		}
 	}
+	h.deleteOne()
 	peak := rss(t, p)
 	t.Logf("%d requests sent, %d of them taken; %d answers asked for, the slowest %v (%s), the longest %.1f MB (%s); resident memory at most %d MB", h.sent, h.taken, len(h.asked), h.slow, h.slowAt, float64(h.long)/1e6, h.longAt, peak>>20)
 	if peak > mostRSS+512<<20 {
@@ -113,6 +114,19 @@ type hostile struct {
 	slow           time.Duration
 	long           int64
 	slowAt, longAt string
+}
+
+// deleteOne takes an event back, as the user of a broken page would.
+func (h *hostile) deleteOne() {
+	h.Helper()
+	events := h.p.stored("event=%24ai_generation")
+	id := events[h.enemy.rng.IntN(len(events))].UUID
+	if out := h.p.w.mustRun("events", "delete", id); !strings.Contains(out, "deleted 1 of 1") || !strings.Contains(out, "PostHog has no deletion") {
+		h.Errorf("hedgerow events delete: %s", out)
+	}
+	if status, answer := h.p.send(h.Context(), "GET", "/api/v1/events/"+id, ""); status != http.StatusNotFound {
+		h.Errorf("a deleted event: %d %.200s", status, answer)
+	}
 }
 
 func (h *hostile) signIn() {

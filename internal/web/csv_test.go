@@ -87,3 +87,30 @@ func (c *counter) Write(b []byte) (int, error) {
 }
 
 var _ io.Writer = (*counter)(nil)
+
+// TestShownIsBounded shows what grows when it is shown: deep nesting, which
+// indenting squares, long texts, many messages and many parts.
+func TestShownIsBounded(t *testing.T) {
+	deep := "[" + strings.TrimSuffix(strings.Repeat(strings.Repeat("[", 900)+strings.Repeat("]", 900)+",", 1000), ",") + "]"
+	wide := "[" + strings.TrimSuffix(strings.Repeat("1,", 100_000), ",") + "]"
+	for name, raw := range map[string]string{"deep": deep, "wide": strings.Repeat("[", 25) + wide + strings.Repeat("]", 25), "long": `"` + strings.Repeat("x", 5<<20) + `"`} {
+		if got := web.Indent(json.RawMessage(raw)); len(got) > 300<<10 || !strings.Contains(got, "more, which the API has") {
+			t.Errorf("%s: %d bytes of %d are shown", name, len(got), len(raw))
+		}
+	}
+	if got := web.Indent(json.RawMessage(`{"a":[1]}`)); got != "{\n  \"a\": [\n    1\n  ]\n}" {
+		t.Errorf("a short value is shown as %s", got)
+	}
+	message := func(content string) string { return `{"role":"user","content":` + content + `}` }
+	list := func(of string, n int) string { return "[" + strings.TrimSuffix(strings.Repeat(of+",", n), ",") + "]" }
+	for name, content := range map[string]string{
+		"long":  list(message(`"`+strings.Repeat("x", 8<<20)+`"`), 1),
+		"many":  list(message(`""`), 200_000),
+		"parts": list(message(list(`{"type":"text","text":"x"}`, 100_000)), 3),
+		"all":   list(message(`"`+strings.Repeat("x", 100_000)+`"`), 80),
+	} {
+		if size, n := web.SaidSize(content); size > 1500<<10 || n > 401 {
+			t.Errorf("%s: %d bytes of %d messages are shown", name, size, n)
+		}
+	}
+}

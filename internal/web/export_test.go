@@ -44,3 +44,18 @@ func PlainText(s string) string { return plainText(s) }
 
 // WriteTrace writes a trace as a file.
 func WriteTrace(w io.Writer, t *query.Trace) error { return writeTrace(w, t) }
+
+// Indent is JSON as a page shows it.
+func Indent(raw json.RawMessage) string { return indent(raw) }
+
+// SaidSize is how many bytes a page shows of a prompt or an answer, and of how many
+// messages.
+func SaidSize(content string) (size, list int) {
+	for _, m := range clipped(messages(json.RawMessage(content)), maxSaid) {
+		list++
+		for _, p := range m.Parts {
+			size += len(p.Text)
+		}
+	}
+	return size, list
+}
