@@ -250,18 +250,6 @@ func (a *app) step(ctx context.Context, s step) error {
 	return nil
 }
 
-// await returns once ready, or with ctx's error.
-func await(ctx context.Context, ready func() bool) error {
-	for !ready() {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(100 * time.Millisecond):
-		}
-	}
-	return nil
-}
-
 // dataError gives an error of the data folder its exit code, where it must end
 // the process: the folder is another process's, or can never be used. Other
 // errors can pass, and stay as they are.

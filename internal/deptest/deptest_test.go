@@ -33,33 +33,34 @@ var all = []string{"*"}
 // aside, may import of hedgerow. A package may import less, and need not exist
 // yet; one that is not here must not exist.
 var allowed = map[string][]string{
-	root:                 {"event", "internal/flag", "internal/provider", "internal/privacy", "internal/template"},
-	"otelexport":         {root, "event"}, // the SDK's bridge from OpenTelemetry: apart, so that root stays light
-	"event":              {},
-	"cmd/hedgerow":       all,
-	"internal/provider":  {"event"},
-	"internal/gateway":   {"event", "internal/health", "internal/provider", "internal/project"},
-	"internal/listen":    {},                           // bounds of a server\'s connections
-	"internal/health":    {},                           // how a component is doing: one form for /readyz, pages and doctor
-	"internal/supervise": {"event", "internal/health"}, // background loops: for what starts goroutines
-	"internal/disk":      {"internal/health"},
-	"internal/body":      {}, // bounded request bodies: what ingest and otlp share
-	"internal/ingest":    {"event", "internal/health", "internal/body", "internal/flag", "internal/project"},
-	"internal/otlp":      {"event", "internal/health", "internal/body", "internal/project"},
-	"internal/price":     {"event"},
-	"internal/privacy":   {"event"},
-	"internal/enrich":    {"event", "internal/price", "internal/privacy"},
-	"internal/journal":   {"event", "internal/health"},
-	"internal/project":   {"event", "internal/health", "internal/bucket"},
-	"internal/store":     {"event", "internal/health", "internal/supervise", "internal/disk"},
-	"internal/query":     {"event", "internal/health", "internal/store"},
-	"internal/flag":      {}, // PostHog's flags decided at home: pure, for the SDK too
-	"internal/posthog":   {"event", "internal/health", "internal/supervise", "internal/flag", "internal/privacy", "internal/project"},
-	"internal/erasure":   {"event", "internal/health", "internal/privacy", "internal/project"}, // deletion of single events, for the three faces
-	"internal/ledger":    {"event", "internal/health", "internal/privacy"},
-	"internal/bucket":    {"event", "internal/health"},
-	"internal/template":  {"event"},
-	"internal/prompt":    {"event", "internal/health", "internal/bucket", "internal/flag", "internal/project", "internal/query", "internal/template"},
+	root:                  {"event", "internal/flag", "internal/provider", "internal/privacy", "internal/template"},
+	"otelexport":          {root, "event"}, // the SDK's bridge from OpenTelemetry: apart, so that root stays light
+	"event":               {},
+	"cmd/hedgerow":        all,
+	"internal/provider":   {"event"},
+	"internal/gateway":    {"event", "internal/health", "internal/provider", "internal/project"},
+	"internal/listen":     {},                           // bounds of a server\'s connections
+	"internal/atomicfile": {},                           // small files that are replaced whole or not at all
+	"internal/health":     {},                           // how a component is doing: one form for /readyz, pages and doctor
+	"internal/supervise":  {"event", "internal/health"}, // background loops: for what starts goroutines
+	"internal/disk":       {"internal/health"},
+	"internal/body":       {}, // bounded request bodies: what ingest and otlp share
+	"internal/ingest":     {"event", "internal/health", "internal/body", "internal/flag", "internal/project"},
+	"internal/otlp":       {"event", "internal/health", "internal/body", "internal/project"},
+	"internal/price":      {"event"},
+	"internal/privacy":    {"event"},
+	"internal/enrich":     {"event", "internal/price", "internal/privacy"},
+	"internal/journal":    {"event", "internal/atomicfile", "internal/health"},
+	"internal/project":    {"event", "internal/atomicfile", "internal/health", "internal/bucket"},
+	"internal/store":      {"event", "internal/atomicfile", "internal/health", "internal/supervise", "internal/disk"},
+	"internal/query":      {"event", "internal/health", "internal/store"},
+	"internal/flag":       {}, // PostHog's flags decided at home: pure, for the SDK too
+	"internal/posthog":    {"event", "internal/health", "internal/supervise", "internal/flag", "internal/privacy", "internal/project"},
+	"internal/erasure":    {"event", "internal/health", "internal/privacy", "internal/project"}, // deletion of single events, for the three faces
+	"internal/ledger":     {"event", "internal/health", "internal/privacy"},
+	"internal/bucket":     {"event", "internal/atomicfile", "internal/health"},
+	"internal/template":   {"event"},
+	"internal/prompt":     {"event", "internal/health", "internal/bucket", "internal/flag", "internal/project", "internal/query", "internal/template"},
 
 	"internal/experiment": {"event", "internal/health", "internal/bucket", "internal/project", "internal/query", "internal/prompt"},
 

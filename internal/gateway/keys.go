@@ -185,13 +185,6 @@ func unescape(s string) string {
 	return s
 }
 
-func bearer(v string) string {
-	if len(v) > 7 && strings.EqualFold(v[:7], "bearer ") {
-		v = v[7:]
-	}
-	return strings.TrimSpace(v)
-}
-
 // withoutOwn takes every hedgerow key and project token out of headers that are
 // about to be sent to a provider, wherever they stand. Values may be shared with
 // the caller's request and are not written to.

@@ -10,7 +10,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -19,6 +18,8 @@ import (
 	"github.com/minio/highwayhash"
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/hedgerow/hedgerow/internal/atomicfile"
 )
 
 // Damaged files are looked for before the server opens them, because NATS skips a
@@ -208,7 +209,7 @@ func (in *inspection) description(name, folder string) (*Damage, error) {
 			return nil, err
 		}
 	}
-	if err := errors.Join(replaceFile(meta, raw), replaceFile(sum, []byte(metaSum(name, raw)))); err != nil {
+	if err := errors.Join(atomicfile.Write(meta, raw), atomicfile.Write(sum, []byte(metaSum(name, raw)))); err != nil {
 		return nil, err
 	}
 	d.Path, d.Mended = aside, d.Found
@@ -301,7 +302,7 @@ func (in *inspection) blocks(ctx context.Context, name, folder string) (*Damage,
 		return nil, err
 	}
 	for _, b := range s.broken {
-		if err := replaceFile(filepath.Join(s.d.Path, filepath.Base(b.file.path)), b.was); err != nil {
+		if err := atomicfile.Write(filepath.Join(s.d.Path, filepath.Base(b.file.path)), b.was); err != nil {
 			return nil, err
 		}
 	}
@@ -310,7 +311,7 @@ func (in *inspection) blocks(ctx context.Context, name, folder string) (*Damage,
 		return nil, err
 	}
 	for _, b := range s.broken {
-		if err := replaceFile(b.file.path, b.kept); err != nil {
+		if err := atomicfile.Write(b.file.path, b.kept); err != nil {
 			return nil, err
 		}
 	}
@@ -422,7 +423,7 @@ func (d Damage) write() error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(filepath.Join(d.Path, damageFile), append(raw, '\n'))
+	return atomicfile.Write(filepath.Join(d.Path, damageFile), append(raw, '\n'))
 }
 
 // readDamage returns what was found damaged so far, the oldest first.
@@ -489,32 +490,5 @@ func copyFile(from, to string) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(to, raw)
-}
-
-// replaceFile writes a file, whole or not at all, and to the disk.
-func replaceFile(path string, raw []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(raw)
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	if runtime.GOOS == "windows" {
-		return nil // directories cannot be opened for writing there
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
+	return atomicfile.Write(to, raw)
 }

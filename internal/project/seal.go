@@ -17,6 +17,7 @@ import (
 	"strings"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/atomicfile"
 )
 
 // KeySize is the length of a secret key in bytes: AES-256.
@@ -143,7 +144,7 @@ func WriteSecretKey(path string, key []byte) error {
 	if err := os.Rename(tmp, path); err != nil {
 		return fmt.Errorf("write secret key: %w", err)
 	}
-	return syncDir(filepath.Dir(path))
+	return atomicfile.SyncDir(filepath.Dir(path))
 }
 
 func parseSecretKey(s string) ([]byte, error) {
@@ -211,7 +212,7 @@ func createSecretKey(path string, key []byte) error {
 			return err
 		}
 	}
-	return syncDir(filepath.Dir(path))
+	return atomicfile.SyncDir(filepath.Dir(path))
 }
 
 func writeKeyFile(path string, key []byte) (tmp string, err error) {
@@ -231,16 +232,4 @@ func writeKeyFile(path string, key []byte) (tmp string, err error) {
 		return "", err
 	}
 	return f.Name(), nil
-}
-
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil // directories cannot be opened for writing there
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/atomicfile"
 	"github.com/hedgerow/hedgerow/internal/disk"
 )
 
@@ -46,7 +47,7 @@ func (d *DuckDB) Backup(ctx context.Context, path string) (err error) {
 		err = merge(ctx, part)
 	}
 	if err == nil {
-		err = errors.Join(syncFile(part), os.Rename(part, path), syncDir(filepath.Dir(path)))
+		err = errors.Join(syncFile(part), os.Rename(part, path), atomicfile.SyncDir(filepath.Dir(path)))
 	}
 	if err != nil {
 		return backupError(path, size, err)
@@ -270,7 +271,7 @@ func Restore(ctx context.Context, backup, path string) error {
 		err = copyThrough(ctx, scratch, part)
 	}
 	if err == nil {
-		err = errors.Join(os.Chmod(part, 0o600), syncFile(part), os.Rename(part, path), syncDir(filepath.Dir(path)))
+		err = errors.Join(os.Chmod(part, 0o600), syncFile(part), os.Rename(part, path), atomicfile.SyncDir(filepath.Dir(path)))
 	}
 	if err == nil {
 		return clean()

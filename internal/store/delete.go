@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/atomicfile"
 )
 
 // deletedKeep is how long the uuid of a deleted event is remembered. It is longer
@@ -247,7 +248,7 @@ func pruneNoted(path string, before time.Time) error {
 		}
 		b = append(append(b, line...), '\n')
 	}
-	return writeFile(deletedFile(path), b)
+	return atomicfile.Write(deletedFile(path), b)
 }
 
 // rememberDeleted brings what the file has into table deleted_events.

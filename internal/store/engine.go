@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/duckdb/duckdb-go/v2"
+
+	"github.com/hedgerow/hedgerow/internal/atomicfile"
 )
 
 // engine is one running instance of DuckDB on one file.
@@ -199,7 +201,7 @@ func create(ctx context.Context, c Config) (err error) {
 	if err := errors.Join(os.Chmod(path, 0o600), syncFile(path)); err != nil {
 		return err
 	}
-	return errors.Join(os.Rename(path, c.Path), syncDir(dir))
+	return errors.Join(os.Rename(path, c.Path), atomicfile.SyncDir(dir))
 }
 
 // checkLength finds a file that was cut off, which the engine itself notices

@@ -52,19 +52,6 @@ func syncFile(path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// syncDir makes renames in a folder survive a power cut, where the system has
-// that.
-func syncDir(dir string) error {
-	if runtime.GOOS == "windows" {
-		return nil
-	}
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
-}
-
 // exists reports whether there is a file.
 func exists(path string) bool {
 	_, err := os.Stat(path)

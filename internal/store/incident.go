@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/hedgerow/hedgerow/internal/atomicfile"
 )
 
 // What an [Incident] is about.
@@ -115,7 +117,7 @@ func (s *incidents) load(storePath string, log *slog.Logger) {
 func (s *incidents) save() {
 	b, err := json.MarshalIndent(s.list, "", "  ")
 	if err == nil {
-		err = writeFile(s.path, append(b, '\n'))
+		err = atomicfile.Write(s.path, append(b, '\n'))
 	}
 	if s.late = err != nil; s.late {
 		s.log.Warn("the list of the store's incidents cannot be written", "path", s.path, "err", err)
@@ -250,23 +252,4 @@ func (d *DuckDB) catchUp(ctx context.Context) {
 		return
 	}
 	d.caughtUp = true
-}
-
-// writeFile replaces a small file, readable by this user alone, at once or not at
-// all.
-func writeFile(path string, b []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+"-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer func() {
-		if err != nil {
-			_ = os.Remove(f.Name())
-		}
-	}()
-	_, err = f.Write(b)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return errors.Join(os.Rename(f.Name(), path), syncDir(filepath.Dir(path)))
 }
