@@ -32,16 +32,9 @@ func (a *app) openJournal(ctx context.Context) error {
 	if err := a.openFolder(ctx); err != nil { // once more: its disk may have been full
 		return err
 	}
-	maxBytes := mustSize(a.cfg.JournalMaxBytes)
-	j, err := journal.Open(ctx, journal.Config{
-		Dir: a.cfg.path("journal"), NATSURL: a.cfg.NATSURL, MaxBytes: maxBytes,
-		// What a store is filled from that was damaged or deleted. It costs this much
-		// disk, and goes first where the journal gets full.
-		Keep: journalKeep, KeepBytes: maxBytes / 4,
-		Essential:  []string{storeQueue},
-		SyncAlways: a.cfg.JournalSync == "always", SyncInterval: a.cfg.JournalSyncInterval,
-		Logger: a.log.With("part", "journal"), Registerer: a.metrics,
-	})
+	c := a.cfg.journalConfig()
+	c.Logger, c.Registerer = a.log.With("part", "journal"), a.metrics
+	j, err := journal.Open(ctx, c)
 	if err != nil {
 		return dataError(err)
 	}
@@ -213,4 +206,17 @@ func (a *app) homePolicy(projectID string) privacy.HomePolicy {
 		return privacy.HomePolicy{KeepContent: true}
 	}
 	return privacy.HomePolicy{KeepContent: p.Settings.KeepContent, ScrubEmails: p.Settings.ScrubEmails}
+}
+
+// journalConfig is the journal as the settings want it.
+func (c *config) journalConfig() journal.Config {
+	maxBytes := mustSize(c.JournalMaxBytes)
+	return journal.Config{
+		Dir: c.path("journal"), NATSURL: c.NATSURL, MaxBytes: maxBytes,
+		// What a store is filled from that was damaged or deleted. It costs this much
+		// disk, and goes first where the journal gets full.
+		Keep: journalKeep, KeepBytes: maxBytes / 4,
+		Essential:  []string{storeQueue},
+		SyncAlways: c.JournalSync == "always", SyncInterval: c.JournalSyncInterval,
+	}
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/api"
 	"github.com/hedgerow/hedgerow/internal/gateway"
 	"github.com/hedgerow/hedgerow/internal/health"
+	"github.com/hedgerow/hedgerow/internal/journal"
 )
 
 // severity is how bad a finding is.
@@ -210,6 +211,10 @@ func (d *doctor) openFolder(ctx context.Context) {
 	if d.c.requireSettings() != nil {
 		return // journal files has said it
 	}
+	if err := d.repairJournal(ctx); err != nil {
+		d.add(troubleOf("journal files", "the journal could not be mended", err))
+		return
+	}
 	ctl, err := d.c.openControl(ctx)
 	if err != nil {
 		d.add(troubleOf("data folder", d.c.Data+" cannot be opened", err))
@@ -237,6 +242,19 @@ func (d *doctor) openFolder(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// repairJournal waits until every record that can be read is back in the journal:
+// what opens the folder afterwards closes it again without waiting for that.
+func (d *doctor) repairJournal(ctx context.Context) error {
+	damaged := func(f finding) bool { return f.Check == "journal files" && f.Repairable && !f.Repaired }
+	if !d.mend || d.running || !slices.ContainsFunc(d.findings, damaged) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
+	defer cancel()
+	_, err := journal.Repair(ctx, d.c.journalConfig())
+	return err
 }
 
 func (d *doctor) serverOf(ctx context.Context) []finding {

@@ -301,7 +301,7 @@ func (r *Registry) change(ctx context.Context, projectID, id string, f func(*Def
 		}
 		d, err := decode(value)
 		if err != nil {
-			return nil, event.NewError(event.CodeInternal, "the experiment is damaged", "delete it and make it anew, or restore a backup", err)
+			return nil, event.NewError(event.CodeInternal, "the experiment is damaged", "run hedgerow doctor, which looks for its last good copy, or restore a backup", err)
 		}
 		created := d.Created
 		if err := f(&d); err != nil {

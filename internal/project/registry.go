@@ -288,7 +288,7 @@ func get[T any, P record[T]](ctx context.Context, r *Registry, ring keyring, key
 	}
 	v, err := decode[T, P](ring, key, e.Value(), e.Revision())
 	if err != nil {
-		return zero, event.NewError(event.CodeInternal, "the "+P(&zero).noun()+" is damaged", "delete it and make it anew, or restore a backup", fmt.Errorf("decode %s: %w", key, err))
+		return zero, event.NewError(event.CodeInternal, "the "+P(&zero).noun()+" is damaged", "run hedgerow doctor, which looks for its last good copy, or restore a backup", fmt.Errorf("decode %s: %w", key, err))
 	}
 	return v, nil
 }
