@@ -73,7 +73,7 @@ func (a *app) openDelivery(ctx context.Context) error {
 // openSinks starts to store, and what looks after the store.
 func (a *app) openSinks(ctx context.Context) error {
 	a.remember(ctx)
-	a.supervise(closeSinks, supervise.Loop{Name: "names of before", Once: true, Run: a.takeOver})
+	a.supervise(closeSinks, supervise.Loop{Name: "upgrade of privacy settings", Once: true, Run: a.takeOver})
 	a.runSink("store sink", func(ctx context.Context) error {
 		q, err := a.openStoreQueue(ctx)
 		if err != nil {
