@@ -68,12 +68,9 @@ func (d *DuckDB) keep(ctx context.Context, first chan<- error) {
 			if err == nil {
 				d.refill(ctx)
 			}
-			if attempts == 0 {
-				if err != nil && faultOf(d.c.Path, err) != faultPasses && event.AsError(forPeople(d.c.Path, err)).Code == event.CodeConflict {
-					first <- forPeople(d.c.Path, err)
-					return
-				}
-				first <- nil
+			if attempts == 0 && err != nil && faultOf(d.c.Path, err) != faultPasses && event.AsError(forPeople(d.c.Path, err)).Code == event.CodeConflict {
+				first <- forPeople(d.c.Path, err)
+				return
 			}
 			if err != nil {
 				if s := err.Error(); s != said { // one line for each failure, not for each attempt
@@ -81,7 +78,11 @@ func (d *DuckDB) keep(ctx context.Context, first chan<- error) {
 					d.c.Logger.Error("the store cannot be opened; hedgerow tries again", "path", d.c.Path, "err", err)
 				}
 				d.report(health.Failed, forPeople(d.c.Path, err))
-			} else {
+			}
+			if attempts == 0 { // once Health tells how it went
+				first <- nil
+			}
+			if err == nil {
 				if attempts > 0 {
 					d.c.Logger.Info("the store works again", "path", d.c.Path)
 				}
