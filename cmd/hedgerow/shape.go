@@ -9,6 +9,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/posthog"
 	"github.com/hedgerow/hedgerow/internal/privacy"
 	"github.com/hedgerow/hedgerow/internal/project"
+	"github.com/hedgerow/hedgerow/internal/vocabulary"
 )
 
 // shape makes what leaves for a connection out of what is kept at home: filter,
@@ -53,7 +54,7 @@ func shape(c project.Connection, p project.Project, e *event.Event) posthog.Shap
 	}
 	shaped := posthog.Shaped{Held: outcome.Held}
 	names := c.Filter.Events
-	all := posthog.Vocabulary(c.Schema, out, safe)
+	all := vocabulary.Events(c.Schema, out, safe)
 	ofCall := e.StartTold && (slices.Contains(names, event.Generation) || slices.Contains(names, event.Embedding))
 	if len(names) == 0 || ofCall || slices.Contains(names, e.Name) {
 		shaped.Events = all

@@ -20,6 +20,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/posthog/posthogtest"
 	"github.com/hedgerow/hedgerow/internal/project"
+	"github.com/hedgerow/hedgerow/internal/vocabulary"
 )
 
 var updateGolden = flag.Bool("update", false, "write the golden files anew")
@@ -91,8 +92,8 @@ func TestVocabularyGolden(t *testing.T) {
 		"span":            bare(event.Span),
 		"trace":           bare(event.Trace),
 		"prompt_shared":   with(&event.Event{UUID: callUUID, ProjectID: "default", Name: "prompt_shared", DistinctID: "u", Timestamp: callStart, Surface: "Compose"}, "prompt_id", `"p1"`),
-		"task_completed":  with(&event.Event{UUID: callUUID, ProjectID: "default", Name: TaskCompleted, DistinctID: "u", Timestamp: callStart, TraceID: "t1", PromptName: "support_answer", PromptVersionID: "pv_3", TaskType: "support_reply"}, "task_completed", "true", "escalated_to_human", "false"),
-		"rated_by_caller": with(&event.Event{UUID: callUUID, ProjectID: "default", Name: OutputRated, Timestamp: callStart, TraceID: "t1"}, "trace_id", `"t1"`, "user_feedback", `"positive"`),
+		"task_completed":  with(&event.Event{UUID: callUUID, ProjectID: "default", Name: vocabulary.TaskCompleted, DistinctID: "u", Timestamp: callStart, TraceID: "t1", PromptName: "support_answer", PromptVersionID: "pv_3", TaskType: "support_reply"}, "task_completed", "true", "escalated_to_human", "false"),
+		"rated_by_caller": with(&event.Event{UUID: callUUID, ProjectID: "default", Name: vocabulary.OutputRated, Timestamp: callStart, TraceID: "t1"}, "trace_id", `"t1"`, "user_feedback", `"positive"`),
 	}
 	for name, e := range kinds {
 		for _, schema := range []project.Schema{project.SchemaLLMEvents, project.SchemaBoth} {
@@ -106,7 +107,7 @@ func TestVocabularyGolden(t *testing.T) {
 				safe.ErrorMessage = ""
 				safe.Private = true
 				var got bytes.Buffer
-				for _, out := range Vocabulary(schema, e, safe) {
+				for _, out := range vocabulary.Events(schema, e, safe) {
 					b, err := out.MarshalPostHog(event.Wire{Lib: libName, LibVersion: "1.2.3", TraceURL: "https://hedgerow.example/traces/x", IgnoreSentAt: true})
 					if err != nil {
 						t.Fatal(err)
@@ -140,7 +141,7 @@ func TestVocabularyGolden(t *testing.T) {
 	}
 	t.Run("posthog", func(t *testing.T) {
 		for name, e := range kinds {
-			if out := Vocabulary(project.SchemaPostHog, e, nil); len(out) != 1 || out[0] != e {
+			if out := vocabulary.Events(project.SchemaPostHog, e, nil); len(out) != 1 || out[0] != e {
 				t.Errorf("%s does not leave as it is", name)
 			}
 		}
@@ -168,12 +169,12 @@ func TestVocabularyNames(t *testing.T) {
 		{event.Trace, event.StatusSuccess, false, both, "$ai_trace"},
 		{"playbook_failed", "", false, llm, "playbook_failed"},
 		{"playbook_failed", "", false, both, "playbook_failed"},
-		{OutputRated, "", false, both, OutputRated},
+		{vocabulary.OutputRated, "", false, both, vocabulary.OutputRated},
 	} {
 		e := bare(tt.name)
 		e.Status, e.IsError = tt.status, tt.isErr
 		var got []string
-		for _, out := range Vocabulary(tt.schema, e, e) {
+		for _, out := range vocabulary.Events(tt.schema, e, e) {
 			got = append(got, out.Name)
 		}
 		if s := strings.Join(got, " "); s != tt.want {
@@ -193,7 +194,7 @@ func TestMetricValues(t *testing.T) {
 		if value != "" {
 			e.Properties["$ai_metric_value"] = json.RawMessage(value)
 		}
-		d := rated(e)
+		d := vocabulary.Events(event.SchemaLLMEvents, e, e)[0]
 		var got []string
 		for _, k := range slices.Sorted(maps.Keys(d.Properties)) {
 			if k != "eval_name" && k != "trace_id" {
@@ -209,9 +210,9 @@ func TestMetricValues(t *testing.T) {
 func TestDerivedID(t *testing.T) {
 	seen := make(map[string]bool)
 	for _, of := range []string{callUUID, event.NewID(), ""} {
-		for _, name := range []string{RequestStarted, RequestCompleted, RequestFailed, OutputRated} {
-			id := DerivedID(of, name, callStart)
-			if id != DerivedID(of, name, callStart) || seen[id] || id == of {
+		for _, name := range []string{vocabulary.RequestStarted, vocabulary.RequestCompleted, vocabulary.RequestFailed, vocabulary.OutputRated} {
+			id := vocabulary.DerivedID(of, name, callStart)
+			if id != vocabulary.DerivedID(of, name, callStart) || seen[id] || id == of {
 				t.Errorf("%s of %s: %s is not its own", name, of, id)
 			}
 			seen[id] = true
@@ -230,7 +231,7 @@ func TestDerivedID(t *testing.T) {
 func vocabularyShape(conn project.Connection, _ project.Project, e *event.Event) Shaped {
 	safe := e.Clone()
 	safe.DropContent()
-	return Shaped{Events: Vocabulary(conn.Schema, e, safe)}
+	return Shaped{Events: vocabulary.Events(conn.Schema, e, safe)}
 }
 
 func eventNames(reqs []posthogtest.Request) (out []string) {
@@ -269,8 +270,8 @@ func TestOneEventLeavesAsSeveral(t *testing.T) {
 				t.Fatal(err)
 			}
 			for i, e := range batch {
-				if e.Event == RequestStarted {
-					if i+1 == len(batch) || batch[i+1].Event != RequestCompleted || batch[i+1].Properties.RequestID != e.Properties.RequestID {
+				if e.Event == vocabulary.RequestStarted {
+					if i+1 == len(batch) || batch[i+1].Event != vocabulary.RequestCompleted || batch[i+1].Properties.RequestID != e.Properties.RequestID {
 						t.Errorf("no end behind the start at %d of %v", i, batch)
 					}
 					pairs++
@@ -345,7 +346,7 @@ func TestOneOfSeveralIsRefused(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(c *Config) { c.Shape = vocabularyShape }, func(r *rig) {
 				list := events(6)
-				bad := DerivedID(list[2].UUID, RequestCompleted, list[2].Timestamp)
+				bad := vocabulary.DerivedID(list[2].UUID, vocabulary.RequestCompleted, list[2].Timestamp)
 				r.hosts[hostUS] = refuseOne{r.ph.Transport(), t, bad, tt.status}
 				c := connection("c_1")
 				c.Schema, c.FlushInterval = project.SchemaBoth, 100*time.Millisecond
@@ -401,7 +402,7 @@ func TestVocabularyChanges(t *testing.T) {
 		r.wait(6)
 		time.Sleep(time.Minute)
 		for _, e := range r.ph.Events() {
-			if e.Name != RequestStarted && e.Name != RequestCompleted {
+			if e.Name != vocabulary.RequestStarted && e.Name != vocabulary.RequestCompleted {
 				t.Errorf("%s left", e.Name)
 			}
 		}
@@ -429,17 +430,17 @@ func TestVocabularyStartTold(t *testing.T) {
 		schema project.Schema
 		want   string
 	}{
-		{event.Generation, project.SchemaLLMEvents, RequestCompleted},
-		{event.Generation, project.SchemaBoth, event.Generation + " " + RequestCompleted},
+		{event.Generation, project.SchemaLLMEvents, vocabulary.RequestCompleted},
+		{event.Generation, project.SchemaBoth, event.Generation + " " + vocabulary.RequestCompleted},
 		{event.Generation, project.SchemaPostHog, event.Generation},
-		{RequestStarted, project.SchemaLLMEvents, RequestStarted},
-		{RequestStarted, project.SchemaBoth, RequestStarted},
-		{RequestStarted, project.SchemaPostHog, ""},
+		{vocabulary.RequestStarted, project.SchemaLLMEvents, vocabulary.RequestStarted},
+		{vocabulary.RequestStarted, project.SchemaBoth, vocabulary.RequestStarted},
+		{vocabulary.RequestStarted, project.SchemaPostHog, ""},
 	} {
 		e := bare(tt.name)
 		e.StartTold = true
 		var got []string
-		for _, out := range Vocabulary(tt.schema, e, e) {
+		for _, out := range vocabulary.Events(tt.schema, e, e) {
 			got = append(got, out.Name)
 		}
 		if s := strings.Join(got, " "); s != tt.want {

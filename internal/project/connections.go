@@ -239,7 +239,7 @@ func (r *Registry) checkConnection(c *Connection) error {
 	c.ProjectKeyLastFour, c.PersonalKeyLastFour = c.ProjectKey.LastFour(), c.PersonalKey.LastFour()
 	c.Environment = strings.TrimSpace(c.Environment)
 	switch {
-	case !slices.Contains([]Schema{SchemaPostHog, SchemaLLMEvents, SchemaBoth}, c.Schema):
+	case !c.Schema.Valid():
 		return event.Invalid(fmt.Sprintf("there is no schema %q", c.Schema), "use posthog, llm_events or both")
 	case utf8.RuneCountInString(c.Environment) > maxName:
 		return event.Invalid("the environment's name is longer than 100 characters", "use a short one such as production")

@@ -89,13 +89,13 @@ type ProviderKey struct {
 }
 
 // Schema is the vocabulary in which a connection's events are written.
-type Schema string
+type Schema = event.Schema
 
-// The vocabularies of design.md, "The event".
+// The schemas.
 const (
-	SchemaPostHog   Schema = "posthog"
-	SchemaLLMEvents Schema = "llm_events"
-	SchemaBoth      Schema = "both"
+	SchemaPostHog   = event.SchemaPostHog
+	SchemaLLMEvents = event.SchemaLLMEvents
+	SchemaBoth      = event.SchemaBoth
 )
 
 // Origins of a connection.

@@ -1,4 +1,8 @@
-package posthog
+// Package vocabulary writes one event in the words of a receiver: PostHog's own
+// $ai_ events, the five events of the llm_events schema, or both. It is pure, and
+// small enough for the SDK, which writes the same events as a connection of the
+// server.
+package vocabulary
 
 import (
 	"cmp"
@@ -9,7 +13,6 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/project"
 )
 
 // The names of the llm_events vocabulary. OutputRated and TaskCompleted are also
@@ -22,7 +25,7 @@ const (
 	TaskCompleted    = "llm_task_completed"    // what the call was made for is done
 )
 
-// Vocabulary turns one event into those that leave for a connection of the given
+// Events turns one event into those that leave for a connection of the given
 // schema, in the order in which they should be sent. e is the event as the
 // connection may see it; safe is the same in privacy mode, and may be e itself.
 // Neither is changed. Equal events give equal results.
@@ -41,20 +44,20 @@ const (
 //
 // Events made here have uuids of their own, see [DerivedID]. What is unknown is
 // absent, never 0 or "". docs/events.md lists the properties.
-func Vocabulary(schema project.Schema, e, safe *event.Event) []*event.Event {
+func Events(schema event.Schema, e, safe *event.Event) []*event.Event {
 	if e.Name == RequestStarted && e.StartTold { // the gateway's, not one of the caller's own
-		if schema == project.SchemaPostHog {
+		if schema == event.SchemaPostHog {
 			return nil
 		}
 		return []*event.Event{started(safe)}
 	}
 	switch schema {
-	case project.SchemaLLMEvents:
+	case event.SchemaLLMEvents:
 		if e.IsLLM() {
 			return llmEvents(safe)
 		}
 		return []*event.Event{plainNames(e, true)}
-	case project.SchemaBoth:
+	case event.SchemaBoth:
 		if e.IsLLM() {
 			return append([]*event.Event{e}, llmEvents(safe)...)
 		}
