@@ -46,7 +46,7 @@ type Enricher struct {
 
 	Now     func() time.Time // nil: time.Now
 	Logger  *slog.Logger     // nil: discards
-	Metrics *Metrics         // nil: none; see [NewMetrics]
+	Metrics Metrics          // nil: none
 
 	atHome func(*event.Event, privacy.HomePolicy) // nil: privacy.AtHome; tests make it fail
 }
@@ -74,7 +74,7 @@ func (n *Enricher) Append(ctx context.Context, events ...*event.Event) error {
 		n.enrich(e, at)
 	}
 	if n.Metrics != nil {
-		n.Metrics.events.Add(float64(len(events)))
+		n.Metrics.Enriched(len(events))
 	}
 	return n.Next.Append(ctx, events...)
 }
@@ -145,7 +145,7 @@ func (n *Enricher) guard(stage string, e *event.Event, f func()) (ok bool) {
 			return
 		}
 		if n.Metrics != nil {
-			n.Metrics.panics.WithLabelValues(stage).Inc()
+			n.Metrics.Panicked(stage)
 		}
 		if n.Logger == nil {
 			return
