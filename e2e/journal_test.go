@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -216,5 +217,33 @@ func TestPostHogOutage(t *testing.T) {
 	if g := s.Server.Journal.Gaps; len(g) != 1 || !strings.HasPrefix(g[0].Queue, "posthog-") || g[0].Events == 0 || g[0].Events >= n {
 		t.Errorf("gaps %+v", g)
 	}
+
+	// Once PostHog is back the rest is sent, and then, when somebody asks for it, what
+	// was given up: also when the process is killed meanwhile.
+	at := func() int {
+		uuids := make(map[string]bool)
+		for _, e := range w.ph.Events() {
+			if bytes.Contains(e.Properties["$ai_trace_id"], []byte("outage")) {
+				uuids[e.UUID] = true
+			}
+		}
+		return len(uuids)
+	}
+	w.ph.SetDown(false)
+	lost := int(s.Server.Journal.Gaps[0].Events)
+	w.await(func() bool { return at() >= taken-lost }, func() string { return fmt.Sprintf("%d of %d at PostHog, %d given up", at(), taken, lost) })
+	if n := at(); n >= taken {
+		t.Errorf("all %d are at PostHog before anything was sent again", n)
+	}
+	if out := w.mustRun("replay", "gaps"); !strings.Contains(out, "SENT AGAIN") || !strings.Contains(out, "  no") {
+		t.Errorf("the gaps are listed as\n%s", out)
+	}
+	if out := w.mustRun("replay", "gaps", "--send"); !strings.Contains(out, "sending: 1") {
+		t.Errorf("asked to send: %s", out)
+	}
+	p.kill()
+	p = w.start()
+	w.await(func() bool { return at() == taken }, func() string { return fmt.Sprintf("%d of %d at PostHog", at(), taken) })
+	w.await(func() bool { return strings.Contains(w.mustRun("replay", "gaps"), "no gaps") }, func() string { return "the gap stays" })
 	p.stop()
 }

@@ -89,6 +89,7 @@ type app struct {
 	delivery     atomic.Pointer[posthog.Manager]
 	ledger       atomic.Pointer[ledger.Ledger]
 	takenOver    chan struct{} // closed when connections of before have their names
+	gapsChanged  chan struct{} // somebody asked to send a gap
 	tookOver     sync.Once
 
 	sinksOpen atomic.Bool
@@ -129,7 +130,7 @@ const (
 )
 
 func newApp(cfg *config) *app {
-	a := &app{cfg: cfg, log: newLogger(cfg), metrics: prometheus.NewRegistry(), started: time.Now(), intake: new(intake), retain: make(chan struct{}, 1), known: make(chan struct{})}
+	a := &app{cfg: cfg, log: newLogger(cfg), metrics: prometheus.NewRegistry(), started: time.Now(), intake: new(intake), retain: make(chan struct{}, 1), gapsChanged: make(chan struct{}, 1), known: make(chan struct{})}
 	a.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &a.reports)
 	return a
 }

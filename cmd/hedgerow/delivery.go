@@ -152,6 +152,25 @@ func (d pageDelivery) DeadLetters(ctx context.Context, c project.Connection, lim
 	return out, nil
 }
 
+func (d pageDelivery) Gaps(ctx context.Context, c project.Connection) ([]web.Gap, error) {
+	list, err := d.a.gapsOf(ctx, c.ProjectID, connectionQueue(c.ID))
+	out := make([]web.Gap, len(list))
+	for i, g := range list {
+		out[i] = web.Gap{Events: g.Events, First: g.First, Last: g.Last, Sending: g.Sending, Sent: g.Sent}
+	}
+	return out, err
+}
+
+func (d pageDelivery) SendGaps(ctx context.Context, c project.Connection) error {
+	_, err := gaps(d).Send(ctx, c.ProjectID, connectionQueue(c.ID), nil)
+	return err
+}
+
+func (d pageDelivery) ForgetGaps(ctx context.Context, c project.Connection) error {
+	_, err := gaps(d).Forget(ctx, c.ProjectID, connectionQueue(c.ID), nil)
+	return err
+}
+
 // Outgoing tells from the queue's place how an event stands: the queue goes in
 // the order of appending, and what is stored was appended before.
 func (d pageDelivery) Outgoing(ctx context.Context, c project.Connection, uuid string) (web.Outgoing, error) {

@@ -67,7 +67,7 @@ func (a *app) openPages(context.Context) error {
 	apiConfig := api.Config{
 		Query: a.query, Registry: a.registry, Prompts: a.prompts, Logger: a.log.With("part", "api"), Version: buildVersion(), PublicURL: a.cfg.PublicURL,
 		Experiments: a.experiments, Desk: a.desk, Alerts: a.alerts, StopRollout: a.prompts.StopRollout,
-		Connections: connections{a}, DeadLetters: deadLetters{a}, Eraser: a.erasure(), Status: a.status, ReloadPrices: a.reloadPrices, AcknowledgeStore: a.store.AcknowledgeIncidents, Keyless: a.keyless,
+		Connections: connections{a}, DeadLetters: deadLetters{a}, Gaps: gaps{a}, Eraser: a.erasure(), Status: a.status, ReloadPrices: a.reloadPrices, AcknowledgeStore: a.store.AcknowledgeIncidents, Keyless: a.keyless,
 		Checks: a.checks, Runner: a.runner, CheckState: a.checkState, Datasets: a.datasets, Runs: a.runs,
 	}
 	if a.listener != nil {

@@ -9,6 +9,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/api"
 )
 
@@ -21,7 +22,7 @@ func replayCommand() *cli.Command {
 	}
 	return &cli.Command{
 		Name:  "replay",
-		Usage: "list the events that could not be delivered, and deliver them again",
+		Usage: "list the events that were not delivered, and deliver them again",
 		Commands: []*cli.Command{
 			{
 				Name: "list", Usage: "show dead letters with the reason", Flags: flags(&cli.IntFlag{Name: "limit", Value: 100, Usage: "at most this many"}),
@@ -63,6 +64,58 @@ func replayCommand() *cli.Command {
 					})
 				},
 			},
+			c.gapsCommand(flags),
+		},
+	}
+}
+
+// gapsCommand shows what connections were not sent because the journal was full.
+func (c *config) gapsCommand(flags func(more ...cli.Flag) []cli.Flag) *cli.Command {
+	return &cli.Command{
+		Name: "gaps", ArgsUsage: "[ID …]",
+		Usage: "show what a connection was not sent because its delivery was too far behind; --send has it sent from the store, all or those named by ID",
+		Flags: flags(&cli.BoolFlag{Name: "send", Usage: "send it again from the store"}, &cli.BoolFlag{Name: "forget", Usage: "leave it as it is, and show it no more"}),
+		Action: func(ctx context.Context, cmd *cli.Command) error {
+			send, forget := cmd.Bool("send"), cmd.Bool("forget")
+			if send && forget {
+				return event.Invalid("--send and --forget exclude each other", "choose one")
+			}
+			return c.withControl(ctx, cmd, func(ctl *control) error {
+				ids, w := cmd.Args().Slice(), cmd.Root().Writer
+				if send || forget {
+					in := api.GapsInput{IDs: ids, Queue: cmd.String("queue"), All: len(ids) == 0}
+					route, word := "send", "sending"
+					if forget {
+						route, word = "forget", "forgotten"
+					}
+					out := make(map[string]int)
+					if err := ctl.call(ctx, "POST", "/api/v1/gaps/"+route+projectQuery(cmd), in, &out); err != nil {
+						return err
+					}
+					fmt.Fprintf(w, "%s: %d\n", word, out[word])
+					return nil
+				}
+				var out struct {
+					Gaps []api.Gap `json:"gaps"`
+				}
+				if err := ctl.call(ctx, "GET", "/api/v1/gaps"+projectQuery(cmd)+"&queue="+url.QueryEscape(cmd.String("queue")), nil, &out); err != nil {
+					return err
+				}
+				if len(out.Gaps) == 0 {
+					fmt.Fprintln(w, "no gaps")
+					return nil
+				}
+				tw := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+				fmt.Fprintln(tw, "ID\tCONNECTION\tABOUT EVENTS\tFROM\tTO\tSENT AGAIN")
+				for _, g := range out.Gaps {
+					sent := "no"
+					if g.Sending {
+						sent = fmt.Sprintf("%d so far", g.Sent)
+					}
+					fmt.Fprintf(tw, "%s\t%s\t%d\t%s\t%s\t%s\n", g.ID, g.Connection, g.Events, g.First.Format(time.RFC3339), g.Last.Format(time.RFC3339), sent)
+				}
+				return tw.Flush()
+			})
 		},
 	}
 }

@@ -90,6 +90,7 @@ func (a *app) openSinks(ctx context.Context) error {
 	a.runSink("roll-ups", func(ctx context.Context) error {
 		return (&query.Roller{Reader: a.query, Store: a.store, Logger: a.log.With("part", "query")}).Run(ctx)
 	})
+	a.runSink("sending again", a.sendGaps)
 	a.sinksOpen.Store(true)
 	return nil
 }

@@ -68,6 +68,7 @@ type Config struct {
 
 	Connections Connections // required
 	DeadLetters DeadLetters // required
+	Gaps        Gaps        // required
 	// Eraser deletes events; nil answers that no server runs.
 	Eraser *erasure.Eraser
 	// Status describes the running process for GET /api/v1/status: any value
@@ -218,6 +219,9 @@ func (a *API) routes() []route {
 
 		{"GET /api/v1/dead-letters", write, false, a.listDead},
 		{"POST /api/v1/dead-letters/replay", write, false, a.replayDead},
+		{"GET /api/v1/gaps", write, false, a.listGaps},
+		{"POST /api/v1/gaps/send", write, false, a.sendGaps},
+		{"POST /api/v1/gaps/forget", write, false, a.forgetGaps},
 		{"GET /api/v1/server", admin, true, a.server},
 		{"PATCH /api/v1/server", onSocket, true, a.setServer},
 		{"GET /api/v1/status", read, true, a.status},

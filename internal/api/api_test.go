@@ -87,6 +87,24 @@ func (d *deadLetters) Replay(_ context.Context, project, queue string, ids []str
 	return len(ids), d.err
 }
 
+// gaps stands for the journal's.
+type gaps struct{ asked []string }
+
+func (g *gaps) List(_ context.Context, project, queue string) ([]api.Gap, error) {
+	g.asked = append(g.asked, fmt.Sprintf("list %s %s", project, queue))
+	return nil, nil
+}
+
+func (g *gaps) Send(_ context.Context, project, queue string, ids []string) (int, error) {
+	g.asked = append(g.asked, fmt.Sprintf("send %s %s %v", project, queue, ids))
+	return 3, nil
+}
+
+func (g *gaps) Forget(_ context.Context, project, queue string, ids []string) (int, error) {
+	g.asked = append(g.asked, fmt.Sprintf("forget %s %s %v", project, queue, ids))
+	return len(ids), nil
+}
+
 type fixture struct {
 	t        *testing.T
 	home     *hometest.Home
@@ -97,6 +115,7 @@ type fixture struct {
 	store    *store.DuckDB
 	delivery *delivery
 	dead     *deadLetters
+	gaps     *gaps
 	log      *bytes.Buffer
 	reload   error
 	appended *appended
@@ -114,7 +133,7 @@ func present() time.Time { return now }
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	f := &fixture{t: t, delivery: &delivery{result: api.TestResult{OK: true}}, dead: &deadLetters{}, appended: &appended{}, log: &bytes.Buffer{}, judge: &judge{}}
+	f := &fixture{t: t, delivery: &delivery{result: api.TestResult{OK: true}}, dead: &deadLetters{}, gaps: &gaps{}, appended: &appended{}, log: &bytes.Buffer{}, judge: &judge{}}
 	h := hometest.Open(t, hometest.Options{Now: present, Caller: f.judge})
 	f.home, f.registry, f.prompts, f.store = h, h.Registry, h.Prompts, h.Store
 	other, err := h.Registry.CreateProject(t.Context(), "other")
@@ -132,7 +151,7 @@ func newFixture(t *testing.T) *fixture {
 			f.stopped = append(f.stopped, actor+" "+prompt)
 			return nil
 		},
-		Append: f.appended, Eraser: h.Erasure(nil), Connections: f.delivery, DeadLetters: f.dead, Status: func(context.Context) any { return map[string]string{"state": "fine"} },
+		Append: f.appended, Eraser: h.Erasure(nil), Connections: f.delivery, DeadLetters: f.dead, Gaps: f.gaps, Status: func(context.Context) any { return map[string]string{"state": "fine"} },
 		ReloadPrices: func() error { return f.reload }, Now: present,
 		Keyless: func() project.Keyless {
 			p, _ := f.registry.Snapshot().FirstProject()
@@ -725,6 +744,24 @@ func TestOperations(t *testing.T) {
 		t.Errorf("replay of nothing: %d", a.status)
 	}
 	if got := strings.Join(f.dead.asked, ", "); got != "list default store 7, replay default store [1 2]" {
+		t.Errorf("asked %q", got)
+	}
+	if a := f.ask(f.member, "GET", "/api/v1/gaps?queue=posthog-1", nil); a.raw != "{\"gaps\":[]}\n" {
+		t.Errorf("gaps: %s", a.raw)
+	}
+	if a := f.ask(f.member, "POST", "/api/v1/gaps/send", `{"all":true}`); a.body["sending"] != 3.0 {
+		t.Errorf("send: %s", a.raw)
+	}
+	if a := f.ask(f.member, "POST", "/api/v1/gaps/forget", `{"ids":["1-9"],"queue":"posthog-1"}`); a.body["forgotten"] != 1.0 {
+		t.Errorf("forget: %s", a.raw)
+	}
+	if a := f.ask(f.member, "POST", "/api/v1/gaps/forget", `{}`); a.status != 400 {
+		t.Errorf("forget nothing: %d", a.status)
+	}
+	if a := f.ask(f.viewer, "POST", "/api/v1/gaps/send", `{"all":true}`); a.status != 403 {
+		t.Errorf("a viewer's key sends: %d", a.status)
+	}
+	if got := strings.Join(f.gaps.asked, ", "); got != "list default posthog-1, send default  [], forget default posthog-1 [1-9]" {
 		t.Errorf("asked %q", got)
 	}
 	if a := f.ask(f.admin, "POST", "/api/v1/prices/reload", nil); a.body["reloaded"] != true {

@@ -140,6 +140,8 @@ func TestOpenAPIHasEveryField(t *testing.T) {
 		"PUT /api/v1/connections/{name}":                          api.ConnectionInput{},
 		"POST /api/v1/connections/{name}/ledger/taken-over":       api.SettleInput{},
 		"POST /api/v1/dead-letters/replay":                        api.ReplayInput{},
+		"POST /api/v1/gaps/send":                                  api.GapsInput{},
+		"POST /api/v1/gaps/forget":                                api.GapsInput{},
 		"POST /api/v1/prompts":                                    api.PromptInput{},
 		"POST /api/v1/prompts/import":                             api.ImportInput{},
 		"PATCH /api/v1/prompts/{name}":                            api.PromptPatch{},

@@ -73,6 +73,68 @@ func (a *API) replayDead(r *http.Request, p Principal) (any, error) {
 	return map[string]any{"replayed": n}, nil
 }
 
+// Gap is a stretch of events that a PostHog connection has not been sent: its
+// delivery was so far behind that the journal had no room left. The store has them.
+type Gap struct {
+	ID         string    `json:"id"`
+	Queue      string    `json:"queue"`
+	Connection string    `json:"connection"`
+	Events     uint64    `json:"events"` // about how many
+	First      time.Time `json:"first"`  // when they came
+	Last       time.Time `json:"last"`
+	Sending    bool      `json:"sending"` // they are being sent again from the store
+	Sent       uint64    `json:"sent"`    // how many of them so far
+}
+
+// Gaps is what this package needs of the journal for gaps.
+type Gaps interface {
+	// List returns a project's gaps, of one queue or ("") of all.
+	List(ctx context.Context, project, queue string) ([]Gap, error)
+	// Send has the events of gaps sent again from the store, in the background: of
+	// those with the ids or, without ids, of all. It returns how many gaps.
+	Send(ctx context.Context, project, queue string, ids []string) (int, error)
+	// Forget leaves gaps as they are and shows them no more.
+	Forget(ctx context.Context, project, queue string, ids []string) (int, error)
+}
+
+// GapsInput says which gaps are meant.
+type GapsInput struct {
+	IDs   []string `json:"ids,omitempty"`
+	Queue string   `json:"queue,omitempty"`
+	All   bool     `json:"all,omitempty"`
+}
+
+func (a *API) listGaps(r *http.Request, p Principal) (any, error) {
+	list, err := a.c.Gaps.List(r.Context(), p.ProjectID, r.FormValue("queue"))
+	if list == nil {
+		list = []Gap{}
+	}
+	return map[string]any{"gaps": list}, err
+}
+
+func (a *API) sendGaps(r *http.Request, p Principal) (any, error) {
+	return changeGaps(r, p, "sending", a.c.Gaps.Send)
+}
+
+func (a *API) forgetGaps(r *http.Request, p Principal) (any, error) {
+	return changeGaps(r, p, "forgotten", a.c.Gaps.Forget)
+}
+
+func changeGaps(r *http.Request, p Principal, result string, change func(ctx context.Context, project, queue string, ids []string) (int, error)) (any, error) {
+	var in GapsInput
+	if err := readJSON(r, &in); err != nil {
+		return nil, err
+	}
+	if len(in.IDs) == 0 && !in.All {
+		return nil, event.Invalid("no gap was named", `send {"ids":[…]} or {"all":true}`)
+	}
+	n, err := change(r.Context(), p.ProjectID, in.Queue, in.IDs)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]any{result: n}, nil
+}
+
 func (a *API) status(r *http.Request, _ Principal) (any, error) {
 	out := map[string]any{"version": a.c.Version, "time": a.now().UTC()}
 	if a.c.Status != nil {

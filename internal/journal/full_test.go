@@ -341,9 +341,20 @@ func TestGaps(t *testing.T) {
 	}
 	none(t, store, 10*time.Millisecond)
 	wantError(t, j.Redeliver(t.Context(), "nobody", e), event.CodeNotFound, "no queue nobody")
+	g.Sending, g.Sent = true, 1
+	if err := j.NoteGap(t.Context(), g); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := j.Gaps(t.Context()); err != nil || len(again) != 1 || !again[0].Sending || again[0].Sent != 1 {
+		t.Errorf("gaps %+v, %v", again, err)
+	}
+	if h := j.Health(); h.Status != health.Degraded || !strings.Contains(h.Hint, "being sent again") {
+		t.Errorf("health %+v", h)
+	}
 	if err := j.CloseGap(t.Context(), g); err != nil {
 		t.Fatal(err)
 	}
+	wantError(t, j.NoteGap(t.Context(), g), event.CodeNotFound, "no such gap")
 	wantError(t, j.CloseGap(t.Context(), g), event.CodeNotFound, "no such gap")
 	if gaps, err := j.Gaps(t.Context()); err != nil || len(gaps) != 0 {
 		t.Errorf("gaps %+v, %v", gaps, err)

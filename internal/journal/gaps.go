@@ -25,6 +25,24 @@ type Gap struct {
 	FromSeq uint64    `json:"from_seq"`          // their positions
 	ToSeq   uint64    `json:"to_seq"`
 	GivenUp time.Time `json:"given_up"` // when the last of them was
+
+	// While its events are being sent again: how far that is, so that it goes on
+	// after a restart. Reached is the time when the store wrote the last one sent.
+	Sending bool      `json:"sending,omitempty"`
+	Reached time.Time `json:"reached,omitzero"`
+	Sent    uint64    `json:"sent,omitempty"`
+}
+
+// ID names a gap among those of its queue, as long as it does not grow.
+func (g Gap) ID() string { return fmt.Sprintf("%d-%d", g.FromSeq, g.ToSeq) }
+
+func (g Gap) same(o Gap) bool {
+	return g.Queue == o.Queue && g.FromSeq == o.FromSeq && g.ToSeq == o.ToSeq && g.First.Equal(o.First)
+}
+
+// errNoGap is the answer about a gap that is not there, as when it grew meanwhile.
+func errNoGap() error {
+	return event.NewError(event.CodeNotFound, "there is no such gap", "list them to see what there is", nil)
 }
 
 // gapsBucket keeps the gaps of each queue under its name.
@@ -64,19 +82,30 @@ func (j *Journal) Gaps(ctx context.Context) ([]Gap, error) {
 // or are not wanted any more. It returns an [*event.Error] of code
 // [event.CodeNotFound] where there is no such gap, as when it grew meanwhile.
 func (j *Journal) CloseGap(ctx context.Context, g Gap) error {
+	return j.changeGap(ctx, g, func(gaps []Gap, i int) []Gap { return slices.Delete(gaps, i, i+1) })
+}
+
+// NoteGap writes down how far the sending of a gap is. A gap that is being sent does
+// not grow. Errors are those of [Journal.CloseGap].
+func (j *Journal) NoteGap(ctx context.Context, g Gap) error {
+	return j.changeGap(ctx, g, func(gaps []Gap, i int) []Gap { gaps[i] = g; return gaps })
+}
+
+func (j *Journal) changeGap(ctx context.Context, g Gap, f func(gaps []Gap, i int) []Gap) error {
 	l, err := j.up()
 	if err != nil {
 		return err
 	}
 	found := false
 	err = l.changeGaps(ctx, g.Queue, func(gaps []Gap) []Gap {
-		n := len(gaps)
-		gaps = slices.DeleteFunc(gaps, func(o Gap) bool { return o.FromSeq == g.FromSeq && o.ToSeq == g.ToSeq && o.First.Equal(g.First) })
-		found = len(gaps) < n
-		return gaps
+		i := slices.IndexFunc(gaps, g.same)
+		if found = i >= 0; !found {
+			return gaps
+		}
+		return f(gaps, i)
 	})
 	if err == nil && !found {
-		return event.NewError(event.CodeNotFound, "there is no such gap", "list them to see what there is", nil)
+		return errNoGap()
 	}
 	return l.lost(err)
 }
@@ -185,7 +214,7 @@ func (l *life) addGap(ctx context.Context, g Gap) error {
 	grown := false
 	err := l.changeGaps(ctx, g.Queue, func(gaps []Gap) []Gap {
 		grown = false
-		if n := len(gaps); n > 0 && gaps[n-1].ToSeq+1 >= g.FromSeq && gaps[n-1].ToSeq < g.ToSeq {
+		if n := len(gaps); n > 0 && !gaps[n-1].Sending && gaps[n-1].ToSeq+1 >= g.FromSeq && gaps[n-1].ToSeq < g.ToSeq {
 			last := &gaps[n-1]
 			last.Last, last.ToSeq, last.Events, last.GivenUp = g.Last, g.ToSeq, last.Events+g.Events, g.GivenUp
 			grown = true
@@ -195,6 +224,7 @@ func (l *life) addGap(ctx context.Context, g Gap) error {
 		if len(gaps) > maxGaps {
 			a, b := gaps[0], gaps[1]
 			b.First, b.FromSeq, b.Events = a.First, a.FromSeq, a.Events+b.Events
+			b.Sending, b.Reached = a.Sending || b.Sending, a.Reached // sent from where the older one is
 			gaps = append([]Gap{b}, gaps[2:]...)
 		}
 		return gaps
@@ -306,7 +336,10 @@ func (j *Journal) noteGaps(queue string, gaps []Gap) {
 			events += g.Events
 		}
 		n.message = fmt.Sprintf("the queue %s gave up about %d events of %s to %s, since it was so far behind that the journal was nearly full", queue, events, moment(gaps[0].First), moment(gaps[len(gaps)-1].Last))
-		n.hint = "mend that connection; the events are in the store, and can be sent again from there"
+		n.hint = "mend that connection, then send them again from the store: on the connection's page, or with hedgerow replay gaps --send"
+		if !slices.ContainsFunc(gaps, func(g Gap) bool { return !g.Sending }) {
+			n.hint = "they are being sent again from the store; nothing is to be done"
+		}
 	}
 	j.standing.note(n)
 }

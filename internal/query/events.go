@@ -311,17 +311,56 @@ func (r *Reader) Original(ctx context.Context, project, id string) (*event.Event
 	if len(rows) == 0 {
 		return nil, time.Time{}, event.NewError(event.CodeNotFound, "there is no such event in this project", "it may have passed the project's retention, or not be stored yet", nil)
 	}
-	e := rows[0].Event
-	if rows[0].ContentBytes > 0 {
-		c, err := r.content(ctx, rows[0])
-		if err != nil {
-			return nil, time.Time{}, err
-		}
-		if c != nil {
-			e.Content = event.Content(*c)
+	e, err := r.original(ctx, rows[0])
+	return e, rows[0].StoredAt, err
+}
+
+// original is a row's event with its content, where that is kept.
+func (r *Reader) original(ctx context.Context, row *store.Row) (*event.Event, error) {
+	if row.ContentBytes == 0 {
+		return row.Event, nil
+	}
+	c, err := r.content(ctx, row)
+	if err != nil {
+		return nil, err
+	}
+	if c != nil {
+		row.Event.Content = event.Content(*c)
+	}
+	return row.Event, nil
+}
+
+// Stretch is what came to a project within a time.
+type Stretch struct {
+	First, Last time.Time // when the events came
+	Stored      time.Time // when all of them were stored at the latest
+	After       time.Time // where the part before ended; zero is the beginning
+}
+
+// Originals returns the next part of a stretch in the order of storing: the events
+// that the store wrote together, as they were stored, with their content where it is
+// kept, and After for the part that follows. No events are the end. The store knows
+// when it wrote an event, not when it came: a few that came after Last and were
+// stored by Stored are among them. Of a store that was made anew since, those are
+// taken whose own time lies within the stretch.
+func (r *Reader) Originals(ctx context.Context, project string, s Stretch) ([]*event.Event, time.Time, error) {
+	after := s.After
+	if after.Before(s.First) {
+		after = s.First
+	}
+	const within = "project_id = ? AND stored_at > ? AND (stored_at <= ? OR ts BETWEEN ? AND ?)"
+	args := []any{project, after.UTC(), s.Stored.UTC(), s.First.UTC(), s.Last.UTC()}
+	rows, err := r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM events WHERE "+within+" AND stored_at = (SELECT min(stored_at) FROM events WHERE "+within+")", append(args, args...)...)
+	if err != nil || len(rows) == 0 {
+		return nil, after, err
+	}
+	out := make([]*event.Event, len(rows))
+	for i, row := range rows {
+		if out[i], err = r.original(ctx, row); err != nil {
+			return nil, after, err
 		}
 	}
-	return e, rows[0].StoredAt, nil
+	return out, rows[0].StoredAt, nil
 }
 
 // rows runs a SELECT of store.EventColumns.

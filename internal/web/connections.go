@@ -29,6 +29,11 @@ type Delivery interface {
 	DeadLetters(ctx context.Context, c project.Connection, limit int) ([]DeadLetter, error)
 	// Replay sends dead letters once more: one, or all where id is "".
 	Replay(ctx context.Context, c project.Connection, id string) (int, error)
+	// Gaps is what a connection was not sent because the journal was nearly full;
+	// SendGaps has it sent again from the store, and ForgetGaps leaves it so.
+	Gaps(ctx context.Context, c project.Connection) ([]Gap, error)
+	SendGaps(ctx context.Context, c project.Connection) error
+	ForgetGaps(ctx context.Context, c project.Connection) error
 	// Ledger says what left for a connection and what stayed: names, never values.
 	Ledger(ctx context.Context, c project.Connection) (ledger.Page, error)
 	// Outgoing is what an event is or was to a connection.
@@ -65,6 +70,14 @@ type Outgoing struct {
 // OK reports whether nothing is wrong.
 func (h Health) OK() bool {
 	return h.State == posthog.StateSending || h.State == posthog.StateIdle
+}
+
+// Gap is a stretch of events that a connection was not sent.
+type Gap struct {
+	Events      uint64 // about how many
+	First, Last time.Time
+	Sending     bool // they are being sent again
+	Sent        uint64
 }
 
 // DeadLetter is an event that was given up.
@@ -190,6 +203,7 @@ type connectionPage struct {
 	connectionRow
 	Form   project.Connection
 	Dead   []DeadLetter
+	Gaps   []Gap
 	Checks []posthog.Check // of a test that has just been made
 	Tested bool
 	Now    time.Time
@@ -226,6 +240,9 @@ func (s *Web) connectionPage(r *http.Request, f *frame, c project.Connection, p 
 	p.connectionRow = connectionRow{c, s.c.Delivery.Health(c)}
 	var err error
 	if p.Dead, err = s.c.Delivery.DeadLetters(r.Context(), c, shownDead); err != nil {
+		return nil, err
+	}
+	if p.Gaps, err = s.c.Delivery.Gaps(r.Context(), c); err != nil {
 		return nil, err
 	}
 	p.Names = s.namesOf(r, c, false)
@@ -319,6 +336,22 @@ func (s *Web) replayDead(r *http.Request, f *frame) (templ.Component, error) {
 		return nil, err
 	}
 	return f.done(f.path("/connections/"+c.ID), count(int64(n))+" events are on their way once more.")
+}
+
+// changeGaps has what a connection was not sent sent again, or forgets it.
+func (s *Web) changeGaps(r *http.Request, f *frame) (templ.Component, error) {
+	c, err := s.conn(r, f)
+	if err != nil {
+		return nil, err
+	}
+	change, message := s.c.Delivery.SendGaps, "They are on their way, from the store. This page shows how far they are."
+	if f.form.Get("forget") != "" {
+		change, message = s.c.Delivery.ForgetGaps, "They stay at home, and are no longer shown here."
+	}
+	if err := change(r.Context(), c); err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/connections/"+c.ID), message)
 }
 
 // ago writes how long something is past: 12 s ago.

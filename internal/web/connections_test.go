@@ -28,6 +28,7 @@ type delivery struct {
 	dead     []web.DeadLetter
 	dropped  []string
 	replayed []string
+	gaps     []web.Gap
 	days     []posthog.Day
 	daysErr  error
 }
@@ -61,6 +62,22 @@ func (d *delivery) DropBacklog(_ context.Context, id string) error {
 
 func (d *delivery) DeadLetters(context.Context, project.Connection, int) ([]web.DeadLetter, error) {
 	return d.dead, nil
+}
+
+func (d *delivery) Gaps(context.Context, project.Connection) ([]web.Gap, error) {
+	return d.gaps, nil
+}
+
+func (d *delivery) SendGaps(context.Context, project.Connection) error {
+	for i := range d.gaps {
+		d.gaps[i].Sending = true
+	}
+	return nil
+}
+
+func (d *delivery) ForgetGaps(context.Context, project.Connection) error {
+	d.gaps = nil
+	return nil
 }
 
 func (d *delivery) Replay(_ context.Context, _ project.Connection, id string) (int, error) {
@@ -215,6 +232,19 @@ func TestConnections(t *testing.T) {
 	if !slices.Equal(s.delivery.replayed, []string{"9", ""}) {
 		t.Errorf("replayed %q", s.delivery.replayed)
 	}
+	if _, body := s.get(at); strings.Contains(body, "Not sent") {
+		t.Error("a gap is shown where there is none")
+	}
+	s.delivery.gaps = []web.Gap{{Events: 1200, First: now.Add(-time.Hour), Last: now}}
+	if _, body := s.get(at); !strings.Contains(body, "1,200 events") || !strings.Contains(body, "not sent") {
+		t.Error("the gap is not shown")
+	}
+	if _, body := s.send(at+"/gaps", nil); !strings.Contains(body, "being sent: 0 so far") {
+		t.Error("the gap is not being sent")
+	}
+	if _, body := s.send(at+"/gaps", url.Values{"forget": {"on"}}); strings.Contains(body, "Not sent") {
+		t.Error("a gap is shown that was left out")
+	}
 	s.send(at+"/delete", url.Values{"confirm": {"wrong"}})
 	only()
 	s.send(at+"/delete", url.Values{"confirm": {"live"}})
@@ -243,7 +273,7 @@ func TestConnectionsOfOthers(t *testing.T) {
 	mine, theirs := make("default"), make(other.ID)
 	member, viewer := s.person("member@example.com", project.RoleMember, "default"), s.person("viewer@example.com", project.RoleViewer, "default")
 	s.client = s.as(member)
-	for _, path := range []string{"", "/test", "/toggle", "/replay", "/delete"} {
+	for _, path := range []string{"", "/test", "/toggle", "/replay", "/gaps", "/delete"} {
 		for _, at := range []string{"/p/default/connections/" + theirs.ID, "/p/" + other.ID + "/connections/" + theirs.ID} {
 			if resp, _ := s.send(at+path, connectionForm("confirm", "production", "enabled", "false")); resp.StatusCode != 404 {
 				t.Errorf("POST %s%s: %d, want 404", at, path, resp.StatusCode)
@@ -255,7 +285,7 @@ func TestConnectionsOfOthers(t *testing.T) {
 	if resp, body := s.get(at); resp.StatusCode != 200 || strings.Contains(body, "Delete connection") || strings.Contains(body, "Pause") {
 		t.Errorf("a viewer sees %d", resp.StatusCode)
 	}
-	for _, path := range []string{"", "/test", "/toggle", "/replay", "/delete"} {
+	for _, path := range []string{"", "/test", "/toggle", "/replay", "/gaps", "/delete"} {
 		if resp, _ := s.send(at+path, connectionForm("confirm", "production", "enabled", "false")); resp.StatusCode != 403 {
 			t.Errorf("a viewer's POST %s: %d, want 403", path, resp.StatusCode)
 		}

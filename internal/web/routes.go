@@ -104,6 +104,7 @@ func (s *Web) table() []route {
 		{pattern: "POST /p/{project}/connections/{connection}/test", need: member, handle: s.testConnection, again: s.connection},
 		{pattern: "POST /p/{project}/connections/{connection}/toggle", need: member, handle: s.toggleConnection, again: s.connection},
 		{pattern: "POST /p/{project}/connections/{connection}/replay", need: member, handle: s.replayDead, again: s.connection},
+		{pattern: "POST /p/{project}/connections/{connection}/gaps", need: member, handle: s.changeGaps, again: s.connection},
 		{pattern: "GET /p/{project}/connections/{connection}/ledger", need: viewer, handle: s.ledger},
 		{pattern: "POST /p/{project}/connections/{connection}/send", need: member, handle: s.sendNames, again: s.connection},
 		{pattern: "POST /p/{project}/connections/{connection}/taken-over", need: member, handle: s.settleNames, again: s.connection},
