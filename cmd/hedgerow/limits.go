@@ -118,9 +118,12 @@ func (a *app) server(h http.Handler) *http.Server {
 	}
 	srv := &http.Server{
 		Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if !a.timesItself(r) {
-				listen.Body(w, r, rate)
+			least := rate
+			if a.timesItself(r) {
+				least = listen.OwnTime
 			}
+			r, end := listen.Body(w, r, least)
+			defer end()
 			h.ServeHTTP(w, r)
 		}),
 		ReadHeaderTimeout: a.cfg.ReadHeaderTimeout,

@@ -3,6 +3,7 @@ package listen_test
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -330,7 +331,8 @@ func TestRate(t *testing.T) {
 				w := &timed{ResponseRecorder: httptest.NewRecorder()}
 				r := httptest.NewRequest("POST", "/", nil)
 				r.Body = &slowBody{tc.wait, tc.n, tc.length, &w.deadline}
-				listen.Body(w, r, 1024)
+				r, end := listen.Body(w, r, 1024)
+				defer end()
 				if tc.unbound {
 					r.Body.(interface{ Unbound() }).Unbound()
 				}
@@ -374,5 +376,84 @@ func TestForFiles(t *testing.T) {
 	}
 	if _, err := listen.New(listen.Config{}); err == nil {
 		t.Error("no Connections, no error")
+	}
+}
+
+// TestUnreadBody has a handler answer without having read what the caller is still
+// to send: the answer comes soon all the same, and no connection waits for ever.
+func TestUnreadBody(t *testing.T) {
+	for _, tc := range []struct {
+		name, header string
+		answer       int           // bytes
+		within       time.Duration // at most
+	}{
+		{name: "a short body", header: "Content-Length: 100", answer: 10, within: 10 * time.Second},
+		{name: "a short body and a long answer", header: "Content-Length: 100", answer: 64 << 10, within: 10 * time.Second},
+		{name: "chunks", header: "Transfer-Encoding: chunked", answer: 10, within: 10 * time.Second},
+		{name: "a long body", header: "Content-Length: 18000000", answer: 10, within: time.Second},
+		{name: "a long body and a long answer", header: "Content-Length: 18000000", answer: 64 << 10, within: time.Second},
+		{name: "a caller who asks first", header: "Content-Length: 100\r\nExpect: 100-continue", answer: 10, within: time.Second},
+	} {
+		for _, rate := range []int64{0, 1024} {
+			t.Run(fmt.Sprintf("%s, rate %d", tc.name, rate), func(t *testing.T) {
+				t.Parallel()
+				addr, _ := serve(t, listen.Config{Connections: 2}, nil, func(w http.ResponseWriter, r *http.Request) {
+					_, end := listen.Body(w, r, rate)
+					defer end()
+					w.WriteHeader(http.StatusUnauthorized)
+					_, _ = w.Write(make([]byte, tc.answer))
+				})
+				c := dial(t, addr)
+				begin := time.Now()
+				_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\n"+tc.header+"\r\n\r\n")
+				res, err := http.ReadResponse(bufio.NewReader(c), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				n, _ := io.Copy(io.Discard, res.Body)
+				if res.StatusCode != http.StatusUnauthorized || int(n) != tc.answer || time.Since(begin) > tc.within {
+					t.Errorf("%d and %d bytes after %v", res.StatusCode, n, time.Since(begin))
+				}
+			})
+		}
+	}
+}
+
+// TestOwnTime has a handler set its own deadline for reading.
+func TestOwnTime(t *testing.T) {
+	failed := make(chan error, 1)
+	addr, _ := serve(t, listen.Config{Connections: 2}, nil, func(w http.ResponseWriter, r *http.Request) {
+		r, end := listen.Body(w, r, listen.OwnTime)
+		defer end()
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(50 * time.Millisecond))
+		_, err := io.ReadAll(r.Body)
+		failed <- err
+	})
+	_, _ = io.WriteString(dial(t, addr), "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nh")
+	if err := <-failed; !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("reading ended with %v", err)
+	}
+}
+
+// TestBodyLeavesNoDeadline has two requests on one connection, the second much
+// later than the first may take.
+func TestBodyLeavesNoDeadline(t *testing.T) {
+	addr, _ := serve(t, listen.Config{Connections: 2}, nil, func(w http.ResponseWriter, r *http.Request) {
+		r, end := listen.Body(w, r, 1024)
+		defer end()
+		_, _ = io.Copy(w, r.Body)
+	})
+	c := dial(t, addr)
+	in := bufio.NewReader(c)
+	for _, wait := range []time.Duration{0, 2500 * time.Millisecond} {
+		time.Sleep(wait)
+		_, _ = io.WriteString(c, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi")
+		res, err := http.ReadResponse(in, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if b, err := io.ReadAll(res.Body); string(b) != "hi" || err != nil {
+			t.Fatalf("%q, %v", b, err)
+		}
 	}
 }
