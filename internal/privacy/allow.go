@@ -145,7 +145,7 @@ func ofKind(k kind, v json.RawMessage) (json.RawMessage, bool) {
 	case kindNote:
 		return v, len(r.Str) <= longestNote && !strings.ContainsFunc(r.Str, breaks)
 	case kindURL:
-		return v, len(r.Str) <= longestURL && !strings.ContainsFunc(r.Str, unicode.IsSpace)
+		return v, isURL(r.Str)
 	}
 	return nil, false
 }
@@ -155,6 +155,11 @@ func reasonUnless(ok bool) Reason {
 		return ""
 	}
 	return ReasonLong
+}
+
+// isURL reports whether s may be an address, or a part of one.
+func isURL(s string) bool {
+	return len(s) <= longestURL && !strings.ContainsFunc(s, func(r rune) bool { return unicode.IsSpace(r) || breaks(r) })
 }
 
 func isFigure(s string) bool {
@@ -233,6 +238,12 @@ func shownName(name string) string {
 }
 
 const exceptionList = "$exception_list"
+
+// aboutException reports whether a property tells of an exception. Of those, the
+// ones on the list of known names quote nobody.
+func aboutException(name string) bool {
+	return strings.HasPrefix(name, "$exception") || strings.HasPrefix(name, "$sentry") || name == "code_variables"
+}
 
 // exceptions reduces PostHog's list of exceptions to what quotes nobody: types,
 // what is known of the message, and the places in the code.

@@ -140,9 +140,12 @@ func TestExceptionOfACall(t *testing.T) {
 	e := &event.Event{UUID: event.NewID(), ProjectID: "p", Name: "$exception", DistinctID: "u", TraceID: "trace", Timestamp: time.Unix(1, 0), Properties: map[string]json.RawMessage{
 		"$exception_list": raw(`[{"type":"BadRequestError","value":"Error code: 429 rate limit: my secret question","mechanism":{"type":"generic","handled":true},
 			"stacktrace":{"type":"raw","frames":[{"filename":"app.py","function":"ask","lineno":3,"in_app":true,"context_line":"ask('my secret question')","vars":{"q":"my secret question"},"pre_context":["secret"]}]}}]`),
-		"$exception_message": raw(`"my secret question"`), "$exception_values": raw(`["my secret question"]`), "$exception_types": raw(`["BadRequestError"]`)}}
+		"$exception_message": raw(`"my secret question"`), "$exception_values": raw(`["my secret question"]`), "$exception_types": raw(`["BadRequestError"]`),
+		"$exception_type": raw(`"BadRequestError"`), "$exception_fingerprint": raw(`"my secret question"`), "$exception_stack_trace_raw": raw(`"[{\"context_line\":\"secret\"}]"`),
+		"$exception_steps": raw(`[{"message":"my secret question"}]`), "$sentry_exception_message": raw(`"my secret question"`), "$sentry_exception": raw(`{"values":[{"value":"my secret question"}]}`),
+		"code_variables": raw(`{"q":"my secret question"}`)}}
 	body, props := wire(t, privacy.Outbound(e, privacy.OutPolicy{PrivacyMode: true}))
-	if strings.Contains(body, "secret") || !strings.Contains(string(props["$exception_list"]), `"value":"rate limit reached"`) || !strings.Contains(string(props["$exception_list"]), `"filename":"app.py"`) || props["$exception_types"] == nil {
+	if strings.Contains(body, "secret") || !strings.Contains(string(props["$exception_list"]), `"value":"rate limit reached"`) || !strings.Contains(string(props["$exception_list"]), `"filename":"app.py"`) || string(props["$exception_types"]) != `["BadRequestError"]` || string(props["$exception_type"]) != `"BadRequestError"` {
 		t.Error(body)
 	}
 	e.TraceID = ""

@@ -83,14 +83,10 @@ func (o *Outcome) watch(e *event.Event, p OutPolicy) {
 	for k, v := range c.Properties {
 		attribute := ofAttribute(e, k)
 		kind := known(k)
-		if p.named(k, attribute) && p.confirmed(k) || kind == kindFigure || kind == kindLabel && isLabel(gjson.ParseBytes(v).Str) {
+		if p.named(k, attribute) && p.confirmed(k) || kind == kindLabel && isLabel(gjson.ParseBytes(v).Str) {
 			continue
 		}
-		name := k
-		if kind != kindNone {
-			name = "" // fixed
-		}
-		w.addJSON(name, v, func() {
+		w.addJSON(written(k), v, func() {
 			delete(c.Properties, k)
 			if w.quoted(k) {
 				drop("(a name that holds content)", attribute)
@@ -104,6 +100,15 @@ func (o *Outcome) watch(e *event.Event, p OutPolicy) {
 		slices.Sort(found)
 		_ = c.SetProperty(PropWithheld, found) // strings marshal
 	}
+}
+
+// written is as much of a property's name as a caller or a library has made up: of
+// a known name nothing, of one of a family all.
+func written(name string) string {
+	if _, fixed := knownNames[name]; fixed {
+		return ""
+	}
+	return name
 }
 
 // shortID is how long a user's id may be without being looked at: names and
@@ -124,10 +129,10 @@ func quotesAtHome(e *event.Event) {
 		if content(k, v) {
 			continue // goes anyway
 		}
-		if kind := known(k); kind == kindFigure || kind == kindLabel && isLabel(gjson.ParseBytes(v).Str) {
+		if known(k) == kindLabel && isLabel(gjson.ParseBytes(v).Str) {
 			continue
 		}
-		w.addJSON(k, v, func() {
+		w.addJSON(written(k), v, func() {
 			out := make(map[string]json.RawMessage, len(e.Properties))
 			for name, v := range e.Properties {
 				if name != k {
@@ -309,7 +314,8 @@ func (w *watcher) decoded(run string) {
 			}
 		}
 	}
-	run = toStd.Replace(run)
+	// Ids are cleaned of the signs that fill up the last group.
+	run = toStd.Replace(strings.TrimRight(run, "_"))
 	for at := range 4 {
 		part := run[at:]
 		part = part[:len(part)-len(part)%4]

@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/url"
 	"os"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -55,6 +56,11 @@ func TestCanaryFinds(t *testing.T) {
 		"base64 raw":    base64.RawURLEncoding.EncodeToString([]byte(piece)),
 		"base64 within": "data " + base64.URLEncoding.EncodeToString([]byte("key="+piece)) + " end",
 		"hex":           hex.EncodeToString([]byte(piece)),
+		"base64 as id":  event.CleanID(base64.StdEncoding.EncodeToString([]byte(piece + "12"))),
+		"zero width":    strings.Join(strings.Split(piece, ""), "\u200b"),
+		"soft hyphens":  strings.ReplaceAll(piece, "s", "s\u00ad"),
+		"full width":    fullWidth(piece),
+		"accents apart": strings.ReplaceAll(piece, "e", "e\u0301"),
 	} {
 		e := call(question, "label", value)
 		o := privacy.Leave(e, privacy.OutPolicy{PrivacyMode: true})
@@ -67,9 +73,63 @@ func TestCanaryFinds(t *testing.T) {
 			t.Errorf("%s: a named property was withheld", name)
 		}
 	}
+	for composed, apart := range map[string]string{
+		"Tại sao đơn hàng của tôi chưa đến nơi?":           "Ta\u0323i sao đo\u031bn ha\u0300ng cu\u0309a to\u0302i chu\u031ba đe\u0302\u0301n no\u031bi?",
+		"Où est mon colis ? Il devait être arrivé à Noël.": "Ou\u0300 est mon colis ? Il devait e\u0302tre arrive\u0301 a\u0300 Noe\u0308l.",
+	} {
+		for _, pair := range [][2]string{{composed, apart}, {apart, composed}} {
+			if o := privacy.Leave(call(pair[0], "label", pair[1]), privacy.OutPolicy{PrivacyMode: true}); o.Event.Properties["label"] != nil {
+				t.Errorf("%q left as %q", pair[0], pair[1])
+			}
+		}
+	}
 	japanese := "荷物はどこですか、火曜日に届くはずでした。"
 	if o := privacy.Leave(call(japanese, "label", japanese[:60]), privacy.OutPolicy{PrivacyMode: true}); o.Event.Properties["label"] != nil {
 		t.Error("a quotation of a script without spaces left")
+	}
+}
+
+// fullWidth writes ASCII as East Asian keyboards may.
+func fullWidth(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r > ' ' && r < 0x7f {
+			return r + 0xfee0
+		}
+		return r
+	}, s)
+}
+
+// Whatever field or known property a text stands in, it is looked at: only names of
+// tools, models and prompts, of at most 64 characters, may be in prompts.
+func TestCanaryLooksAtEveryField(t *testing.T) {
+	e := call(question, "plan", "pro")
+	fillTexts(reflect.ValueOf(e).Elem(), question)
+	e.UUID, e.ProjectID, e.Name, e.DistinctID, e.TraceID, e.SpanID = event.NewID(), "p", event.Generation, "u", "t", "s"
+	e.Status, e.Source = event.StatusSuccess, event.SourceIngest
+	e.Properties = map[string]json.RawMessage{"gen_ai.usage." + question: raw("1"), "gen_ai.usage." + strings.ReplaceAll(question, " ", "_"): raw("1"), "$feature/" + question: raw("true")}
+	for _, name := range privacy.KnownNames() {
+		e.Properties[name] = quoted(question)
+	}
+	o := privacy.Leave(e, privacy.OutPolicy{PrivacyMode: true})
+	_, props := wire(t, o.Event)
+	for name, v := range props {
+		if name != privacy.PropWithheld && strings.Contains(strings.ToLower(name+string(v)), "parcel") {
+			t.Errorf("%s leaves as %s", name, v)
+		}
+	}
+}
+
+// fillTexts sets every text of a struct.
+func fillTexts(v reflect.Value, s string) {
+	for i := range v.NumField() {
+		switch f := v.Field(i); f.Kind() {
+		case reflect.String:
+			f.SetString(s)
+		case reflect.Struct:
+			if f.CanSet() && f.Type().PkgPath() == v.Type().PkgPath() {
+				fillTexts(f, s)
+			}
+		}
 	}
 }
 

@@ -1,6 +1,9 @@
 package privacy
 
-import "strings"
+import (
+	"strings"
+	"unicode"
+)
 
 // kind is what the value of a known property may be. A known name does not make
 // a text safe: the value has to be of its kind too.
@@ -32,6 +35,7 @@ var knownNames = byKind(map[kind]string{
 		$ai_evaluation_applicable $ai_evaluation_allows_na $ai_is_error $ai_http_status $ai_blob_count $ai_blob_bytes $ai_latency $ai_time_to_first_token
 		$process_person_profile $geoip_disable $is_server $ignore_sent_at $is_identified $screen_height $screen_width $viewport_height $viewport_width $screen_density
 		$feature_flag_id $feature_flag_version $feature_flag_has_experiment $feature_flag_definitions_loaded_at $feature_flag_evaluated_at locally_evaluated
+		$exception_handled $exception_synthetic $exception_lineno $exception_colno $exception_DOMException_code
 		$recording_status_enabled $config_defaults_enabled $is_emulator $app_build_number $debug feedback_length request_bytes response_bytes retries
 		input_chars output_chars input_tokens output_tokens estimated_cost_usd latency_ms error_code eval_score eval_passed accepted_output edited_output
 		thread.id process.pid process.parent_pid code.lineno code.line.number code.column server.port network.peer.port client.port http.response.status_code http.status_code
@@ -45,6 +49,7 @@ var knownNames = byKind(map[kind]string{
 		$ai_evaluation_provider $ai_evaluation_key_type $ai_target_event_type $ai_result_type $ai_status $ai_error_type $ai_stop_reason $ai_cost_model_source
 		$lib $lib_version $ai_lib $ai_lib_version $lib_custom_api_host $library $feature_flag_error $feature_flag_bootstrapped_response $device_type $browser_version $browser_language
 		$os_version $python_runtime $python_version $app_version $app_build $locale $network_wifi $timezone $session_recording_start_reason
+		$exception_type $exception_level $exception_fingerprint $exception_issue_id
 		content_dropped status operation input_length_bucket output_category output_format user_feedback eval_reason_code
 		openinference.span.kind traceloop.span.kind langfuse.observation.type langfuse.observation.level langsmith.span.kind mastra.span.type ai.operationId gen_ai.operation.name
 		gen_ai.output.type gen_ai.token.type gen_ai.tool.type tool_call.type gen_ai.system gen_ai.provider.name gen_ai.openai.api_type openai.api.type gen_ai.openai.response.service_tier
@@ -80,7 +85,7 @@ var knownNames = byKind(map[kind]string{
 	kindNote:   `hedgerow_note attribution_error`,
 	kindURL:    `$current_url $host $pathname $referrer $referring_domain $initial_current_url $session_entry_url $session_entry_host $session_entry_pathname $session_entry_referrer $session_entry_referring_domain $ai_base_url $ai_request_url`,
 	kindCounts: `$ai_usage usage langfuse.observation.usage_details langfuse.observation.cost_details`,
-	kindNames:  `hedgerow_dropped hedgerow_warnings hedgerow_withheld $active_feature_flags $ai_tools_called`,
+	kindNames:  `$exception_types hedgerow_dropped hedgerow_warnings hedgerow_withheld $active_feature_flags $ai_tools_called`,
 	kindPerson: `$set $set_once $initial_person_info $group_set`,
 	kindHolder: `metadata`,
 })
@@ -120,12 +125,15 @@ func known(name string) kind {
 		return k
 	}
 	for _, f := range knownFamilies {
-		if strings.HasPrefix(name, f.prefix) {
+		if rest, ok := strings.CutPrefix(name, f.prefix); ok && len(rest) <= longestMember && !strings.ContainsFunc(rest, unicode.IsSpace) {
 			return f.kind
 		}
 	}
 	return kindNone
 }
+
+// longestMember is how long what a name adds to that of its family may be.
+const longestMember = 100
 
 // callers reports whether an attribute is one by which an exporter carries the
 // caller's own properties.

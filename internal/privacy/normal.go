@@ -4,12 +4,16 @@ import (
 	"encoding/json"
 	"unicode"
 	"unicode/utf8"
+
+	"golang.org/x/text/unicode/norm"
 )
 
 // normal brings texts into a form in which a quotation is the same as what it
 // quotes: letters and digits, in lower case, with one space wherever anything else
 // stands between them. Escapes of JSON, to whatever depth, are what they stand
-// for. The zero value begins a text.
+// for. However Unicode writes a letter - with its accent or apart from it, in full
+// width, as a ligature - it is the same, and characters that show nothing are
+// nothing. The zero value begins a text.
 type normal struct {
 	gap     bool // something that is no letter or digit stands before the next one
 	begun   bool
@@ -88,6 +92,22 @@ func (n *normal) rune(r rune, emit func(rune)) {
 	case wide(r):
 		n.letter(r, emit)
 		emit(r)
+	case invisible(r):
+	case decomposes(r):
+		for _, part := range string(norm.NFKD.AppendString(nil, string(r))) {
+			switch {
+			case part < utf8.RuneSelf:
+				n.ascii(byte(part), emit)
+			case wide(part): // half-width katakana
+				n.letter(part, emit)
+				emit(part)
+			case invisible(part):
+			case unicode.IsLetter(part), unicode.IsDigit(part), unicode.IsMark(part):
+				n.letter(unicode.ToLower(part), emit)
+			default:
+				n.gap = true
+			}
+		}
 	case unicode.IsLetter(r), unicode.IsDigit(r), unicode.IsMark(r):
 		n.letter(unicode.ToLower(r), emit)
 	default:
@@ -98,6 +118,19 @@ func (n *normal) rune(r rune, emit func(rune)) {
 // wide are the scripts of which twelve characters say as much as 24 letters.
 func wide(r rune) bool {
 	return r >= 0x3040 && unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul)
+}
+
+// invisible reports whether a character shows nothing by itself: marks of format,
+// as zero-width spaces and soft hyphens, and accents that stand on the letter before.
+func invisible(r rune) bool {
+	return r >= 0x300 && r <= 0x36f || r >= 0x1ab0 && r <= 0x1aff || r >= 0x1dc0 && r <= 0x1dff || r >= 0x20d0 && r <= 0x20ff ||
+		r >= 0xfe00 && r <= 0xfe0f || r >= 0xfe20 && r <= 0xfe2f || unicode.Is(unicode.Cf, r)
+}
+
+// decomposes reports whether a character is another way to write others.
+func decomposes(r rune) bool {
+	var b [utf8.UTFMax]byte
+	return norm.NFKD.Properties(b[:utf8.EncodeRune(b[:], r)]).Decomposition() != nil
 }
 
 func hex4(s string) (rune, bool) {

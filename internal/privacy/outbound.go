@@ -128,8 +128,13 @@ func (o *Outcome) allow(e *event.Event, p OutPolicy) {
 		c.SystemFingerprint = ""
 	}
 	for _, f := range fields(c) {
-		if f.checked && *f.at != "" && !oneLine(*f.at) {
+		switch {
+		case *f.at == "":
+		case f.checked && !oneLine(*f.at):
 			o.hold(f.name, reasonOf(*f.at), false)
+			*f.at = ""
+		case f.url && !isURL(*f.at):
+			o.hold(f.name, ReasonKind, false)
 			*f.at = ""
 		}
 	}
@@ -181,8 +186,10 @@ func (o *Outcome) allow(e *event.Event, p OutPolicy) {
 			safe, why = allowed(k, v, attribute)
 		case ofCall && k == exceptionList:
 			safe = exceptions(v)
-		case ofCall && (k == "$exception_message" || k == "$exception_values"):
-			why = ReasonContent
+		case ofCall && aboutException(k):
+			if safe, why = allowed(k, v, attribute); why != "" {
+				why = ReasonContent
+			}
 		default:
 			var ok bool
 			if safe, ok = withoutText(k, v, false, 0); !ok {
@@ -228,6 +235,7 @@ type field struct {
 	name    string
 	at      *string
 	checked bool // has to be one line of at most 200 characters; others are by their making
+	url     bool // has to be an address
 	label   bool // names a tool, model or prompt: prompts hold it, and it is no quotation
 	keep    bool // cannot be taken out of the event
 }
@@ -249,8 +257,8 @@ func fields(e *event.Event) []field {
 		{name: "$ai_model", at: &e.Model, checked: true, label: true},
 		{name: "model_requested", at: &e.ModelAsked, checked: true, label: true},
 		{name: "operation", at: &e.Operation, checked: true},
-		{name: "$ai_base_url", at: &e.BaseURL},
-		{name: "$ai_request_url", at: &e.RequestURL},
+		{name: "$ai_base_url", at: &e.BaseURL, url: true},
+		{name: "$ai_request_url", at: &e.RequestURL, url: true},
 		{name: "$ai_error_type", at: &e.ErrorType},
 		{name: "$ai_stop_reason", at: &e.StopReason},
 		{name: "$ai_completion_id", at: &e.CompletionID, checked: true},
@@ -262,6 +270,8 @@ func fields(e *event.Event) []field {
 		{name: "surface", at: &e.Surface, checked: true},
 		{name: "task_type", at: &e.TaskType, checked: true},
 		{name: "environment", at: &e.Environment, checked: true},
+		{name: "input_length_bucket", at: &e.InputLengthBucket, checked: true},
+		{name: "output_category", at: &e.OutputCategory, checked: true},
 		{name: "$ai_model_cost_used", at: &e.Cost.ModelUsed, checked: true, label: true},
 		{name: "$ai_cost_model_source", at: &e.Cost.Source, checked: true},
 		{name: "$ai_cost_model_provider", at: &e.Cost.Provider, checked: true, label: true},
