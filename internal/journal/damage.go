@@ -147,7 +147,17 @@ func (in *inspection) run(ctx context.Context) ([]Damage, error) {
 	})
 	var out []Damage
 	for _, n := range names {
-		d, err := in.description(n, folders[n])
+		d, err := in.oddFiles(n, folders[n])
+		if err != nil {
+			return out, err
+		}
+		if d != nil {
+			out = append(out, *d)
+			if !in.mend {
+				continue // opening one might take for ever
+			}
+		}
+		d, err = in.description(n, folders[n])
 		if err != nil {
 			return out, err
 		}

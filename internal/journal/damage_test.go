@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -455,7 +456,7 @@ func TestBrokenFiles(t *testing.T) {
 	if len(files) < 12 {
 		t.Fatalf("files %v", files)
 	}
-	for _, how := range []string{"break", "cut", "empty", "remove"} {
+	for _, how := range []string{"break", "cut", "empty", "remove", "folder", "pipe", "link"} {
 		for _, rel := range files {
 			t.Run(how+"/"+strings.ReplaceAll(rel, "/", "_"), func(t *testing.T) {
 				t.Parallel()
@@ -481,6 +482,12 @@ func TestBrokenFiles(t *testing.T) {
 					err = os.Truncate(path, 0)
 				case "remove":
 					err = os.Remove(path)
+				case "folder":
+					err = errors.Join(os.Remove(path), os.MkdirAll(filepath.Join(path, "x"), 0o700))
+				case "pipe":
+					err = errors.Join(os.Remove(path), syscall.Mkfifo(path, 0o600))
+				case "link":
+					err = errors.Join(os.Remove(path), os.Symlink(path, path))
 				}
 				if err != nil {
 					t.Fatal(err)
@@ -504,7 +511,7 @@ func TestBrokenFiles(t *testing.T) {
 				}
 				may := 0
 				if strings.Contains(rel, "EVENTS/msgs/") && strings.HasSuffix(rel, ".blk") {
-					may = map[string]int{"break": 1, "cut": 16, "empty": 30, "remove": 30}[how]
+					may = map[string]int{"break": 1, "cut": 16, "empty": 30, "remove": 30, "folder": 30, "pipe": 30, "link": 30}[how]
 					if h := j.Health(); h.Status != health.Degraded {
 						t.Errorf("%d events are lost and the health is %+v", lost, h)
 					}
