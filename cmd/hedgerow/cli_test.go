@@ -22,7 +22,7 @@ func command(t *testing.T, args ...string) (string, int) {
 	var out bytes.Buffer
 	cmd := root()
 	cmd.Writer, cmd.ErrWriter = &out, &out
-	err := cmd.Run(t.Context(), append([]string{"hedgerow"}, args...))
+	err := runCommand(t.Context(), cmd, append([]string{"hedgerow"}, args...))
 	code := 0
 	if err != nil {
 		code = exitFailure
@@ -153,6 +153,28 @@ func TestUsageErrors(t *testing.T) {
 		if code != exitConfig || !strings.Contains(out, tt.want) {
 			t.Errorf("%v: exit code %d, want 2 and %q: %s", tt.args, code, tt.want, out)
 		}
+	}
+	if left := contents(t, "."); len(left) > 0 {
+		t.Errorf("left in the working folder: %v", left)
+	}
+}
+
+// A wrong variable is exit code 2 and says what to write, before anything is made.
+func TestVariableErrors(t *testing.T) {
+	t.Chdir(t.TempDir())
+	for _, tt := range []struct{ name, value, want string }{
+		{"HEDGEROW_REQUIRE_KEY", "perhaps", "write true or false"},
+		{"HEDGEROW_MAX_CONNECTIONS", "a \"lot\"", "write a whole number"},
+		{"HEDGEROW_UPSTREAM_TIMEOUT", "5", "10s or 2m"},
+		{"HEDGEROW_SECRET_KEY", "short", "openssl rand -base64 32"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Setenv(tt.name, tt.value)
+			out, code := command(t, "serve", "--listen", "127.0.0.1:0")
+			if code != exitConfig || !strings.Contains(out, tt.name) || !strings.Contains(out, tt.want) {
+				t.Errorf("exit code %d, %s", code, out)
+			}
+		})
 	}
 	if left := contents(t, "."); len(left) > 0 {
 		t.Errorf("left in the working folder: %v", left)

@@ -21,6 +21,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/disk"
+	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/store"
 )
 
@@ -449,6 +450,11 @@ func (c *config) validate() error {
 	}
 	if err := c.refuseSplit(); err != nil {
 		return err
+	}
+	if strings.TrimSpace(c.SecretKey) != "" {
+		if _, err := project.LoadSecretKey(c.SecretKey, ""); err != nil {
+			return &exitError{exitConfig, err}
+		}
 	}
 	if _, err := disk.ParseLimit(c.MinFreeDisk, parseSize); err != nil {
 		return configError(fmt.Sprintf("min_free_disk: %q is neither auto, a size nor a part of the disk", c.MinFreeDisk), "leave it out for auto, or write a number with a unit, for example 2GiB or 5%", err)

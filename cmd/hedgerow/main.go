@@ -11,6 +11,7 @@ import (
 	"math"
 	"os"
 	"os/signal"
+	"regexp"
 	"runtime/debug"
 	"strings"
 	"syscall"
@@ -31,7 +32,7 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) int {
-	err := root().Run(ctx, args)
+	err := runCommand(ctx, root(), args)
 	if err == nil {
 		return 0
 	}
@@ -40,6 +41,13 @@ func run(ctx context.Context, args []string) int {
 		return exit.code
 	}
 	return exitFailure
+}
+
+func runCommand(ctx context.Context, c *cli.Command, args []string) error {
+	if err := c.Run(ctx, args); err != nil {
+		return variableError(err)
+	}
+	return nil
 }
 
 func root() *cli.Command {
@@ -124,6 +132,28 @@ func arguments(usage string) (least, most int) {
 
 func usageError(cmd *cli.Command, message string, err error) error {
 	return configError(message, "see "+cmd.FullName()+" --help", err)
+}
+
+// ofVariable is how the command line's package says that an environment variable
+// has no value of its flag's type. It has no type of error for that.
+var ofVariable = regexp.MustCompile(`^could not parse ("(?:[^"\\]|\\.)*") as (\S+) value from environment variable "(\w+)" for flag \S+: (.*)$`)
+
+// variableError makes such an error one of a wrong setting.
+func variableError(err error) error {
+	m := ofVariable.FindStringSubmatch(err.Error())
+	if m == nil {
+		return err
+	}
+	form := "write a value as docs/configuration.md shows, or unset " + m[3]
+	switch m[2] {
+	case "bool":
+		form = "write true or false, or unset " + m[3]
+	case "time.Duration":
+		form = "write a number with a unit, for example 10s or 2m, or unset " + m[3]
+	case "int", "int64", "uint", "uint64":
+		form = "write a whole number, or unset " + m[3]
+	}
+	return configError(fmt.Sprintf("%s: the value %s is wrong", m[3], m[1]), form, errors.New(m[4]))
 }
 
 // printError writes an error for people: what happened, why, what to do.
