@@ -104,9 +104,7 @@ func (c *Client) finish(it *item) *event.Event {
 	}
 	e.Timestamp = e.Timestamp.UTC()
 	e.Source = event.SourceSDK
-	if e.DistinctID == "" {
-		e.DistinctID = c.c.DefaultDistinctID
-	}
+	c.anonymous(e)
 	if e.Environment == "" {
 		e.Environment = c.c.Environment
 	}

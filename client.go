@@ -28,6 +28,7 @@ const (
 	DropInvalid    = "invalid"     // no name, or not to be encoded
 	DropBeforeSend = "before_send" // BeforeSend returned nil, or panicked
 	DropTooLarge   = "too_large"   // even without its content
+	DropWithheld   = "withheld"    // its name or an id quotes the call's content
 	DropRefused    = "refused"     // the host says that the key, the address or the event is wrong
 	DropRetries    = "retries"     // the host was in trouble for longer than MaxRetries
 )
@@ -53,6 +54,7 @@ type Client struct {
 	refused sync.Map     // base URL → time.Time of a refusal of stream_options
 
 	told flagsTold // of $feature_flag_called
+	kept keptNames // properties that do not leave, for the log
 
 	noAI atomic.Int64 // until when, in Unix nanoseconds, the host is taken to have no AI route
 
@@ -70,6 +72,7 @@ type Client struct {
 		lastErr string
 		pending map[string]int64 // dropped since it was last logged
 		logged  time.Time
+		refused time.Time // when a refusal was last logged
 	}
 }
 
@@ -95,7 +98,7 @@ func New(c Config) (*Client, error) {
 	}
 	cl.ctx, cl.cancel = context.WithCancel(context.Background())
 	for i := range cl.lanes {
-		cl.lanes[i] = newLane(cl, i == laneAI)
+		cl.lanes[i] = newLane(cl)
 	}
 	cl.recover(left)
 	for _, l := range cl.lanes {
@@ -112,7 +115,7 @@ func New(c Config) (*Client, error) {
 func (c *Client) recover(left []recovered) {
 	now := time.Now()
 	for _, r := range left {
-		it := item{out: &outgoing{body: r.body, number: r.number}, size: int64(len(r.body)), since: now}
+		it := item{out: []*outgoing{{body: r.body, number: r.number}}, size: int64(len(r.body)), since: now}
 		c.count.Add(1)
 		c.bytes.Add(it.size)
 		c.lanes[r.lane].push(it)
@@ -142,7 +145,25 @@ type item struct {
 	at    *attribution        // of the context; laid over e
 	size  int64
 	since time.Time
-	out   *outgoing // made already: by the spool
+	out   []*outgoing // made already: by the spool
+}
+
+// kind names what an item is, for the log.
+func (it *item) kind() string {
+	switch {
+	case it.e != nil:
+		return it.e.Name
+	case it.build != nil:
+		return "call"
+	}
+	return it.name
+}
+
+// debug logs a step of an event's way. What it says holds no content.
+func (c *Client) debug(message string, args ...any) {
+	if ctx := context.Background(); c.log.Enabled(ctx, slog.LevelDebug) {
+		c.log.Log(ctx, slog.LevelDebug, message, args...)
+	}
 }
 
 // enqueue hands an item to a lane, or drops it. It never waits.
@@ -164,6 +185,7 @@ func (c *Client) enqueue(lane int, it item) {
 		c.drop(DropQueueFull, 1, nil)
 		return
 	}
+	c.debug("event queued", "event", it.kind(), "queued", c.count.Load())
 	if c.spool != nil {
 		c.spool.push(lane, it)
 		return
@@ -182,6 +204,7 @@ const dropLogEvery = 10 * time.Second
 // drop counts events that will never arrive, and says so in the log: the first
 // at once, later ones together.
 func (c *Client) drop(reason string, n int64, err error) {
+	c.debug("events dropped", "reason", reason, "events", n, "err", err)
 	s := &c.stats
 	s.Lock()
 	defer s.Unlock()
@@ -209,7 +232,7 @@ func (c *Client) logDrops() {
 		args = append(args, reason, n)
 	}
 	if c.stats.lastErr != "" {
-		args = append(args, "error", c.stats.lastErr)
+		args = append(args, "err", c.stats.lastErr)
 	}
 	c.log.Warn("events were dropped", args...)
 	clear(c.stats.pending)
@@ -323,7 +346,10 @@ func (c *Client) Flush(ctx context.Context) error {
 	ctx, cancel := c.bounded(ctx, 0)
 	defer cancel()
 	lost := c.Stats().Lost()
-	return c.outcome("flush", lost, c.flush(ctx))
+	c.debug("flush begins", "queued", c.count.Load())
+	err := c.outcome("flush", lost, c.flush(ctx))
+	c.debug("flush ended", "queued", c.count.Load(), "err", err)
+	return err
 }
 
 func (c *Client) flush(ctx context.Context) error {
@@ -405,15 +431,14 @@ func (c *Client) Close(ctx context.Context) error {
 	return err
 }
 
-// leveled is a handler that leaves out what is below a level.
+// leveled is a handler with a level of its own, in place of that of the handler
+// behind it: slog's default would hold back all that is below info.
 type leveled struct {
 	slog.Handler
 	level slog.Leveler
 }
 
-func (h leveled) Enabled(ctx context.Context, l slog.Level) bool {
-	return l >= h.level.Level() && h.Handler.Enabled(ctx, l)
-}
+func (h leveled) Enabled(_ context.Context, l slog.Level) bool { return l >= h.level.Level() }
 
 func (h leveled) WithAttrs(a []slog.Attr) slog.Handler {
 	return leveled{h.Handler.WithAttrs(a), h.level}

@@ -75,10 +75,11 @@ const host = "https://posthog.test"
 
 func newRig(t *testing.T, set func(*hedgerow.Config)) *rig {
 	t.Helper()
-	r := &rig{ph: posthogtest.New(posthogtest.Options{}), log: new(bytes.Buffer)}
+	r := &rig{ph: newReceiver(), log: new(bytes.Buffer)}
 	c := hedgerow.Config{
 		APIKey: posthogtest.Token, Host: host, HTTPClient: &http.Client{Transport: r.ph.Transport()},
 		ShutdownTimeout: -1, // retries are waited for
+		SendContent:     true,
 		Logger:          slog.New(slog.NewTextHandler(&locked{w: r.log}, nil)),
 	}
 	if set != nil {
@@ -110,7 +111,10 @@ func (l *locked) Write(p []byte) (int, error) {
 // bubble runs a test on the fake clock. The client is closed within.
 func bubble(t *testing.T, set func(*hedgerow.Config), f func(t *testing.T, r *rig)) {
 	t.Helper()
-	synctest.Test(t, func(t *testing.T) { f(t, newRig(t, set)) })
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(24 * time.Hour) // the fake clock begins at 2000, before which no event is
+		f(t, newRig(t, set))
+	})
 }
 
 func (r *rig) flush(t *testing.T) {
@@ -157,22 +161,52 @@ func TestCapture(t *testing.T) {
 	})
 }
 
-// Nobody named: the event is personless and bears its trace's id.
+// Nobody named: the event has the default id, and makes no person.
 func TestDistinctID(t *testing.T) {
-	for _, tt := range []struct{ def, user, want string }{{"", "", "trace-1"}, {"anonymous", "", "anonymous"}, {"anonymous", "ada", "ada"}} {
+	for _, tt := range []struct{ def, user, want string }{{"", "", "anonymous"}, {"visitor", "", "visitor"}, {"visitor", "ada", "ada"}, {"", "ada", "ada"}} {
 		bubble(t, func(c *hedgerow.Config) { c.DefaultDistinctID = tt.def }, func(t *testing.T, r *rig) {
 			ctx := hedgerow.WithTrace(t.Context(), "trace-1")
 			if tt.user != "" {
 				ctx = hedgerow.WithUser(ctx, tt.user)
 			}
 			r.Capture(ctx, "$ai_metric", hedgerow.Properties{"$ai_metric_name": "score"})
+			r.Capture(ctx, "prompt_shared", nil)
 			r.flush(t)
-			e := r.ph.Events()[0]
-			if e.DistinctID != tt.want || e.Has("$process_person_profile") != (tt.want == "trace-1") || e.Route != "/i/v0/ai/batch" {
-				t.Errorf("distinct id %q, personless %v, route %s", e.DistinctID, e.Has("$process_person_profile"), e.Route)
+			for _, e := range r.ph.Events() {
+				if e.DistinctID != tt.want || (e.Text("$process_person_profile") == "false") != (tt.user == "") {
+					t.Errorf("%s: distinct id %q, $process_person_profile %q", e.Name, e.DistinctID, e.Text("$process_person_profile"))
+				}
+			}
+			if n := len(r.ph.Events()); n != 2 {
+				t.Errorf("%d events", n)
 			}
 		})
 	}
+	// The caller's own word wins.
+	bubble(t, nil, func(t *testing.T, r *rig) {
+		r.Capture(t.Context(), "prompt_shared", hedgerow.Properties{"$process_person_profile": true})
+		r.flush(t)
+		if e := r.ph.Events()[0]; e.Text("$process_person_profile") != "true" {
+			t.Errorf("%s", e.Raw)
+		}
+	})
+	// A hedgerow server knows events without a user: their trace stands for it.
+	bubble(t, func(c *hedgerow.Config) { c.APIKey = homeToken }, func(t *testing.T, r *rig) {
+		r.Capture(hedgerow.WithTrace(t.Context(), "trace-1"), "prompt_shared", nil)
+		r.flush(t)
+		if e := r.ph.Events()[0]; e.DistinctID != "trace-1" {
+			t.Errorf("distinct id %q", e.DistinctID)
+		}
+	})
+}
+
+// homeToken is a project token of hedgerow: with it the receiver is a server of
+// hedgerow, whatever the test puts in its place.
+const homeToken = "phc_hedgerow_0123456789abcdefghijklmn"
+
+// newReceiver stands in for PostHog, and with homeToken for a hedgerow server.
+func newReceiver() *posthogtest.Server {
+	return posthogtest.New(posthogtest.Options{Projects: []posthogtest.Project{{Token: posthogtest.Token}, {Token: homeToken}}})
 }
 
 func TestBatching(t *testing.T) {
@@ -401,7 +435,7 @@ func TestTooLarge(t *testing.T) {
 		}
 	})
 	// A lone one is lost, and the next is not. The log tells its size only.
-	bubble(t, nil, func(t *testing.T, r *rig) {
+	bubble(t, func(c *hedgerow.Config) { c.APIKey = homeToken }, func(t *testing.T, r *rig) {
 		r.Capture(t.Context(), "large", hedgerow.Properties{"list": strings.Split(strings.Repeat(prompt+",", 40_000), ",")})
 		r.Capture(t.Context(), "small", nil)
 		_ = r.Flush(t.Context())

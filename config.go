@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -27,6 +28,9 @@ const (
 	DefaultTimeout       = 10 * time.Second
 	DefaultShutdown      = 10 * time.Second
 
+	// DefaultDistinctID is the user id of events that name nobody, straight to PostHog.
+	DefaultDistinctID = "anonymous"
+
 	// The defaults of FlushAt and FlushInterval where Serverless is set.
 	ServerlessFlushAt       = 10
 	ServerlessFlushInterval = 2 * time.Second
@@ -45,6 +49,10 @@ type Config struct {
 	// Defaults to $HEDGEROW_HOST, else $POSTHOG_HOST, else [DefaultHost]. A
 	// project token of hedgerow has no default: [New] returns an error where its
 	// host is not named, so that its events do not go to PostHog's cloud.
+	//
+	// To PostHog it is https, or http to the same machine (localhost, 127.0.0.0/8,
+	// ::1); $HEDGEROW_ALLOW_INSECURE_POSTHOG=1 lifts that for tests. To hedgerow it
+	// may be http.
 	Host string
 
 	// Disabled makes [New] return a client that does nothing and needs no key.
@@ -66,36 +74,76 @@ type Config struct {
 	// Defaults to $HEDGEROW_SERVERLESS.
 	Serverless bool
 
-	// DefaultDistinctID is the user of events for which nobody names one, by
-	// [WithUser] or in the body of the call. Without it such events are
-	// personless and bear their trace id. Defaults to $HEDGEROW_DISTINCT_ID.
+	// DefaultDistinctID is the user id of events for which nobody names a user, by
+	// [WithUser] or in the body of the call. Defaults to $HEDGEROW_DISTINCT_ID, else
+	// "anonymous" ([DefaultDistinctID]) straight to PostHog, where such events are
+	// sent with $process_person_profile: false and make no person. To hedgerow there
+	// is no default: it keeps them without a user.
 	DefaultDistinctID string
 
 	// Environment (production, staging) is put on every event that says none.
 	// Defaults to $HEDGEROW_ENVIRONMENT.
 	Environment string
 
+	// SendContent lets prompts, answers, error messages and every custom property
+	// leave for PostHog where the host is PostHog. Without it they stay in this
+	// process, and of everything else only what is on the list of docs/privacy.md
+	// leaves, as from a hedgerow server: counts, costs, times, lengths, categories,
+	// hashes, ids, names and short custom properties. It changes nothing where the
+	// host is a hedgerow server, which gets the content and decides itself what
+	// leaves. Defaults to $HEDGEROW_SEND_CONTENT, else false.
+	SendContent bool
+
 	// PrivacyMode keeps prompts, answers and whatever may echo them in this
-	// process: $ai_input and $ai_output_choices are sent as null, errors as one
-	// of a fixed list of sentences. Lengths, categories, hashes and token counts
-	// still leave. [WithPrivacy] does the same for one call. Defaults to
+	// process, wherever events go, and wins over SendContent: $ai_input and
+	// $ai_output_choices are sent as null, errors as one of a fixed list of
+	// sentences. Lengths, categories, hashes and token counts still leave.
+	// [WithPrivacy] does the same for one call. Defaults to
 	// $HEDGEROW_PRIVACY_MODE. Keys and other secrets are removed in any case.
 	PrivacyMode bool
+
+	// SendProperties and SendAttributes name custom properties, and attributes of
+	// spans, that leave for PostHog whatever they hold, although SendContent is off.
+	// Without them texts of more than 200 characters or one line, lists, objects and
+	// unknown attributes stay here; the log names each once. To hedgerow all of them
+	// are sent.
+	SendProperties, SendAttributes []string
+
+	// Schema says in which events calls are sent to PostHog: [SchemaPostHog],
+	// [SchemaLLMEvents] or [SchemaBoth]; docs/events.md lists them. Defaults to
+	// $HEDGEROW_SCHEMA, else SchemaPostHog. A hedgerow server ignores it: its
+	// connections have schemas of their own.
+	Schema Schema
+
+	// UIBaseURL is the address at which people open traces, such as that of a
+	// hedgerow server's pages. Events of a trace get the property trace_url,
+	// UIBaseURL + "/traces/" + trace id, straight to PostHog; a hedgerow server sets
+	// its own. Defaults to $HEDGEROW_UI_URL, else there is no trace_url.
+	UIBaseURL string
 
 	// ScrubEmails replaces e-mail addresses in content and properties too.
 	ScrubEmails bool
 
-	// BeforeSend sees every event just before it is encoded, privacy applied,
-	// and returns the event to send, or nil to drop it. It runs in the
+	// BeforeSend sees every event just before it is encoded, cost, privacy and Schema
+	// applied, and returns the event to send, or nil to drop it. It runs in the
 	// background, one event of a lane at a time; one that panics drops its event.
 	BeforeSend func(*event.Event) *event.Event
 
-	// Logger is told what went wrong, never any content or key. Defaults to
-	// [slog.Default].
+	// Logger gets the client's log, never any content or key:
+	//
+	//   - debug: each event that is queued or dropped, each flush, each delivery with
+	//     its events, bytes and answer, each retry
+	//   - info: events that an earlier process left, a property that stays here, a
+	//     host without a route for LLM events
+	//   - warn: events that were dropped, a spool that is full
+	//   - error: a host that refuses the key or the address: nothing arrives
+	//
+	// Defaults to [slog.Default].
 	Logger *slog.Logger
 
-	// LogLevel is the least level that Logger is given. Defaults to
-	// $HEDGEROW_LOG_LEVEL (debug, info, warn, error), else [slog.LevelInfo].
+	// LogLevel is the least level that is logged, also where Logger's own handler
+	// has a higher one. Defaults to $HEDGEROW_LOG_LEVEL (debug, info, warn, error),
+	// else the level of Logger's handler.
 	LogLevel slog.Leveler
 
 	// QueueSize bounds how many events wait, those under way included. What does
@@ -163,6 +211,16 @@ type Config struct {
 	LeaveUsage bool
 }
 
+// Schema is [event.Schema]: the events in which calls are sent to PostHog.
+type Schema = event.Schema
+
+// The schemas of [Config.Schema].
+const (
+	SchemaPostHog   = event.SchemaPostHog
+	SchemaLLMEvents = event.SchemaLLMEvents
+	SchemaBoth      = event.SchemaBoth
+)
+
 // withDefaults fills in the environment and the defaults, and says what is wrong.
 func (c Config) withDefaults() (Config, error) {
 	var env environment
@@ -174,8 +232,11 @@ func (c Config) withDefaults() (Config, error) {
 	c.Host = strings.TrimSpace(firstOf(c.Host, os.Getenv("HEDGEROW_HOST"), os.Getenv("POSTHOG_HOST")))
 	c.DefaultDistinctID = firstOf(c.DefaultDistinctID, os.Getenv("HEDGEROW_DISTINCT_ID"))
 	c.Environment = firstOf(c.Environment, os.Getenv("HEDGEROW_ENVIRONMENT"))
+	c.Schema = Schema(firstOf(string(c.Schema), os.Getenv("HEDGEROW_SCHEMA"), string(SchemaPostHog)))
+	c.UIBaseURL = strings.TrimSpace(firstOf(c.UIBaseURL, os.Getenv("HEDGEROW_UI_URL")))
 	c.SpoolDir = firstOf(c.SpoolDir, os.Getenv("HEDGEROW_SPOOL_DIR"))
 	env.bool("HEDGEROW_SERVERLESS", &c.Serverless)
+	env.bool("HEDGEROW_SEND_CONTENT", &c.SendContent)
 	env.bool("HEDGEROW_PRIVACY_MODE", &c.PrivacyMode)
 	env.int("HEDGEROW_FLUSH_AT", &c.FlushAt)
 	env.int("HEDGEROW_QUEUE_SIZE", &c.QueueSize)
@@ -213,22 +274,34 @@ func (c Config) withDefaults() (Config, error) {
 	if utf8.RuneCountInString(c.DefaultDistinctID) > event.MaxDistinctIDLen {
 		return c, event.Invalid("DefaultDistinctID is longer than 200 characters", "use a short stable id")
 	}
+	if !c.Schema.Valid() {
+		return c, event.Invalid(fmt.Sprintf("there is no schema %.40q", c.Schema), "set Config.Schema or HEDGEROW_SCHEMA to posthog, llm_events or both")
+	}
 	if err := checkKey(c.APIKey); err != nil {
 		return c, err
 	}
-	home := strings.HasPrefix(c.APIKey, homePrefix)
-	if home && c.Host == "" {
+	if c.home() && c.Host == "" {
 		return c, event.Invalid("the API key is a project token of hedgerow, and no host is named", "set Config.Host or HEDGEROW_HOST to the address of your hedgerow server, as in http://127.0.0.1:4100")
 	}
 	var err error
-	if c.Host, err = checkHost(firstOf(c.Host, DefaultHost)); err != nil {
+	if c.Host, err = checkHost(firstOf(c.Host, DefaultHost), c.home()); err != nil {
 		return c, err
 	}
-	if u, err := url.Parse(c.Host); home && err == nil && (u.Hostname() == "posthog.com" || strings.HasSuffix(u.Hostname(), ".posthog.com")) {
+	if c.home() && isPostHog(c.Host) {
 		return c, event.Invalid("the API key is a project token of hedgerow, and the host is PostHog's", "set Config.Host or HEDGEROW_HOST to the address of your hedgerow server, or use the project key of PostHog")
+	}
+	if c.UIBaseURL, err = checkUI(c.UIBaseURL); err != nil {
+		return c, err
+	}
+	if !c.home() && c.DefaultDistinctID == "" {
+		c.DefaultDistinctID = DefaultDistinctID
 	}
 	return c, nil
 }
+
+// home reports whether the receiver is a hedgerow server: its project tokens are
+// told by their prefix, and no PostHog takes them.
+func (c *Config) home() bool { return strings.HasPrefix(c.APIKey, homePrefix) }
 
 func checkKey(key string) error {
 	const hint = "it begins with phc_ (PostHog: Settings, Project; hedgerow prints its own at the first start)"
@@ -236,11 +309,13 @@ func checkKey(key string) error {
 	case key == "":
 		return event.Invalid("there is no API key", "set Config.APIKey, HEDGEROW_API_KEY or POSTHOG_API_KEY, or Config.Disabled to capture nothing")
 	case strings.HasPrefix(key, "phx_"), strings.HasPrefix(key, "phs_"):
-		return event.Invalid("the API key is a personal or secret key of PostHog, not a project key", hint)
+		return event.Invalid("the API key is a personal or secret key of PostHog, not a project key", hint+"; a personal key can read and change the project: keep it out of applications")
 	case strings.HasPrefix(key, "hr_"):
 		return event.Invalid("the API key is a hedgerow API key, not a project token", "use the project token, which begins with phc_hedgerow_: hedgerow project list shows it")
 	case strings.HasPrefix(key, "sk-"):
 		return event.Invalid("the API key is a provider's key, not a project key", hint)
+	case !strings.HasPrefix(key, "phc_"):
+		return event.Invalid("the API key does not begin with phc_: it is not a project key", hint)
 	case len(key) > 64:
 		return event.Invalid("the API key is longer than 64 characters", hint)
 	}
@@ -253,8 +328,9 @@ func checkKey(key string) error {
 }
 
 // checkHost returns the base URL without a slash at its end. The addresses of
-// PostHog's web app become those of its ingestion.
-func checkHost(host string) (string, error) {
+// PostHog's web app become those of its ingestion. home says that the receiver is
+// a hedgerow server.
+func checkHost(host string, home bool) (string, error) {
 	const hint = "give scheme and host, as in https://eu.i.posthog.com or http://127.0.0.1:4100"
 	u, err := url.Parse(host)
 	switch {
@@ -263,11 +339,41 @@ func checkHost(host string) (string, error) {
 	case u.User != nil, u.RawQuery != "", u.Fragment != "":
 		return "", event.Invalid("the host has a user, a query or a fragment", hint)
 	}
+	if !home && u.Scheme == "http" && !loopback(u.Hostname()) && os.Getenv("HEDGEROW_ALLOW_INSECURE_POSTHOG") != "1" {
+		return "", event.Invalid("the host is http: the project key and the events would cross the network in clear text", "use https; http is for the same machine, and for a hedgerow server with its project token (phc_hedgerow_…)")
+	}
 	switch strings.ToLower(u.Host) {
 	case "app.posthog.com", "us.posthog.com", "posthog.com":
 		u.Scheme, u.Host, u.Path = "https", "us.i.posthog.com", ""
 	case "eu.posthog.com":
 		u.Scheme, u.Host, u.Path = "https", "eu.i.posthog.com", ""
+	}
+	return strings.TrimRight(u.String(), "/"), nil
+}
+
+func loopback(name string) bool {
+	ip := net.ParseIP(name)
+	return strings.EqualFold(name, "localhost") || ip != nil && ip.IsLoopback()
+}
+
+// isPostHog reports whether a base URL is of PostHog's cloud.
+func isPostHog(base string) bool {
+	u, err := url.Parse(base)
+	name := ""
+	if err == nil {
+		name = strings.ToLower(u.Hostname())
+	}
+	return name == "posthog.com" || strings.HasSuffix(name, ".posthog.com")
+}
+
+// checkUI returns the base URL of pages without a slash at its end.
+func checkUI(base string) (string, error) {
+	if base == "" {
+		return "", nil
+	}
+	u, err := url.Parse(base)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return "", event.Invalid("UIBaseURL is not a URL of http or https", "set Config.UIBaseURL or HEDGEROW_UI_URL to the address of your traces without query, as in https://hedgerow.example.com")
 	}
 	return strings.TrimRight(u.String(), "/"), nil
 }

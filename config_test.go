@@ -100,7 +100,7 @@ func TestEnvironment(t *testing.T) {
 // A token of hedgerow goes to hedgerow: it has no host by default, and PostHog's
 // are a mistake.
 func TestHomeTokenNeedsAHost(t *testing.T) {
-	const token = "phc_hedgerow_0123456789abcdefghijklmn"
+	const token = homeToken
 	for _, name := range []string{"HEDGEROW_HOST", "POSTHOG_HOST", "HEDGEROW_API_KEY", "POSTHOG_API_KEY"} {
 		t.Setenv(name, "")
 	}

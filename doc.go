@@ -45,11 +45,19 @@
 //
 // # Privacy
 //
-// Prompts and answers are sent unless [Config.PrivacyMode] or [WithPrivacy] says
-// otherwise: to hedgerow, which keeps them at home and decides for itself what
-// leaves, or to PostHog, if that is the host. Keys, tokens, card numbers and the
-// like are replaced by marks in any case, and files in base64 too. The provider's
-// key is never recorded.
+// To a hedgerow server, prompts and answers are sent unless [Config.PrivacyMode] or
+// [WithPrivacy] says otherwise: it keeps them at home and decides for itself what
+// leaves. Straight to PostHog they stay in this process unless
+// [Config.SendContent] is set, and of everything else only what is on a list
+// leaves, as from the server. Keys, tokens, card numbers and the like are replaced
+// by marks in any case, and files in base64 too. The provider's key is never
+// recorded.
+//
+// # Straight to PostHog
+//
+// Where no server stands between, the client does what it would do: it prices
+// calls by the same table, applies the same privacy, writes the events of
+// [Config.Schema], and adds trace_url from [Config.UIBaseURL].
 //
 // # The same event as the gateway's
 //

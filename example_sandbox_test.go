@@ -12,7 +12,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider/providertest"
 )
 
-// sandbox stands in for PostHog and for the providers in the examples.
+// sandbox stands in for a hedgerow server and for the providers in the examples.
 type sandbox struct {
 	ph  *posthogtest.Server
 	sim *providertest.Server
@@ -23,11 +23,11 @@ type sandbox struct {
 }
 
 func newSandbox() *sandbox {
-	s := &sandbox{ph: posthogtest.New(posthogtest.Options{}), sim: providertest.New(providertest.Options{Seed: 1})}
+	s := &sandbox{ph: newReceiver(), sim: providertest.New(providertest.Options{Seed: 1})}
 	if err := s.sim.Start(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
-	s.config = hedgerow.Config{APIKey: posthogtest.Token, Host: "https://posthog.test", HTTPClient: &http.Client{Transport: s.ph.Transport()}}
+	s.config = hedgerow.Config{APIKey: homeToken, Host: "http://127.0.0.1:4100", HTTPClient: &http.Client{Transport: s.ph.Transport()}}
 	s.OpenAI, s.Anthropic = s.sim.OpenAIURL()+"/v1", s.sim.AnthropicURL()
 	return s
 }

@@ -13,8 +13,7 @@ const maxBatch = 100
 // lane is a queue of events and the two goroutines that deliver them, in order:
 // one makes the events of a batch while the other sends the batch before.
 type lane struct {
-	c  *Client
-	ai bool
+	c *Client
 
 	wake chan struct{} // holds one token where run has something to look at
 
@@ -27,7 +26,7 @@ type lane struct {
 	changed  chan struct{} // closed when finished grows; nil where nobody waits
 }
 
-func newLane(c *Client, ai bool) *lane { return &lane{c: c, ai: ai, wake: make(chan struct{}, 1)} }
+func newLane(c *Client) *lane { return &lane{c: c, wake: make(chan struct{}, 1)} }
 
 func (l *lane) push(it item) {
 	l.mu.Lock()
@@ -155,7 +154,7 @@ func (l *lane) run() {
 // work delivers a batch and gives back what it held.
 func (l *lane) work(r ready) {
 	batch := r.batch
-	l.c.deliver(l, r.out)
+	l.c.deliver(r.out)
 	if l.c.spool != nil {
 		l.c.spool.done(batch)
 	}

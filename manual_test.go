@@ -48,7 +48,7 @@ func TestCaptureGeneration(t *testing.T) {
 			"$ai_trace_id": `"trace-1"`, "$ai_input": `[{"role":"system","content":"be brief"},{"role":"user","content":"` + prompt + `"}]`,
 			"$ai_output_choices": `[{"role":"assistant","content":"no"}]`, "$ai_tools": `[{"name":"t"}]`, "status": `"success"`,
 		})
-		if e.Has("$ai_total_tokens") || e.Has("$ai_cache_read_input_tokens") || !e.Has("$ai_span_id") || !e.Has("prompt_hash") {
+		if e.Number("$ai_total_tokens") != 12 || e.Has("$ai_cache_read_input_tokens") || !e.Has("$ai_span_id") || !e.Has("prompt_hash") {
 			t.Errorf("%v", e.Properties)
 		}
 	})

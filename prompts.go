@@ -105,8 +105,11 @@ func NewPrompts(c PromptsConfig) (*Prompts, error) {
 		return nil, fmt.Errorf("hedgerow: %w", event.Invalid("TTL or Timeout is negative", "leave it at 0 for the default"))
 	}
 	var err error
-	if c.Host, err = checkHost(c.Host); err != nil {
+	if c.Host, err = checkHost(c.Host, true); err != nil {
 		return nil, fmt.Errorf("hedgerow: %w", err)
+	}
+	if isPostHog(c.Host) {
+		return nil, fmt.Errorf("hedgerow: %w", event.Invalid("prompts are kept in hedgerow, and the host is PostHog's", "set PromptsConfig.Host or HEDGEROW_HOST to the address of your hedgerow server"))
 	}
 	setDefault(&c.TTL, DefaultPromptTTL)
 	setDefault(&c.Timeout, DefaultPromptTimeout)

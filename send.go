@@ -10,17 +10,16 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/tidwall/gjson"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/privacy"
 )
 
 // PostHog's capture routes and their limits, in bytes of one event (contract
@@ -52,7 +51,8 @@ const (
 type outgoing struct {
 	e     *event.Event
 	body  []byte
-	light bool // its content has been left out to make it fit
+	trace string // its trace_url; "" is none
+	light bool   // its content has been left out to make it fit
 
 	number uint64 // in the spool; 0 without one
 	kept   bool   // it stays there
@@ -66,19 +66,36 @@ func (o *outgoing) name() string {
 	return o.e.Name
 }
 
+// isLLM reports whether the event is of PostHog's AI route.
+func (o *outgoing) isLLM() bool { return isLLM(o.name()) }
+
 // encode makes the events of a batch. Those that cannot be made are dropped.
 func (c *Client) encode(batch []item) []*outgoing {
 	out := make([]*outgoing, 0, len(batch))
 	for i := range batch {
 		if o := batch[i].out; o != nil {
-			out = append(out, o)
+			out = append(out, o...)
 			continue
 		}
 		if c.ctx.Err() != nil {
 			c.drop(DropClosed, int64(len(batch)-i), nil)
 			return out
 		}
-		o, reason, err := c.encodeOne(&batch[i])
+		out = append(out, c.encodeItem(&batch[i])...)
+	}
+	return out
+}
+
+// encodeItem makes what leaves of an item: one event, or those that the schema
+// makes of it. What cannot be made is dropped.
+func (c *Client) encodeItem(it *item) (out []*outgoing) {
+	events, reason, err := c.leaving(it)
+	if reason != "" {
+		c.drop(reason, 1, err)
+		return nil
+	}
+	for _, l := range events {
+		o, reason, err := c.encodeOne(l)
 		if reason != "" {
 			c.drop(reason, 1, err)
 			continue
@@ -88,25 +105,15 @@ func (c *Client) encode(batch []item) []*outgoing {
 	return out
 }
 
-func (c *Client) encodeOne(it *item) (o *outgoing, reason string, err error) {
+// encodeOne asks BeforeSend and makes an event's bytes.
+func (c *Client) encodeOne(l leaving) (o *outgoing, reason string, err error) {
 	stage := DropInvalid
 	defer func() {
 		if p := recover(); p != nil {
 			o, reason, err = nil, stage, fmt.Errorf("panic while making an event: %T", p)
 		}
 	}()
-	e := c.finish(it)
-	switch n := utf8.RuneCountInString(e.Name); {
-	case n == 0:
-		return nil, DropInvalid, errors.New("an event has no name")
-	case n > event.MaxNameLen:
-		return nil, DropInvalid, errors.New("the name of an event is longer than 200 characters")
-	}
-	if c.c.PrivacyMode {
-		e.Private = true
-	}
-	privacy.AtHome(e, privacy.HomePolicy{KeepContent: true, ScrubEmails: c.c.ScrubEmails})
-	e = privacy.Outbound(e, privacy.OutPolicy{})
+	e := l.e
 	if c.c.BeforeSend != nil {
 		stage = DropBeforeSend
 		if e = c.c.BeforeSend(e); e == nil {
@@ -117,15 +124,15 @@ func (c *Client) encodeOne(it *item) (o *outgoing, reason string, err error) {
 	if e.UUID == "" {
 		e.UUID = event.NewID()
 	}
-	o = &outgoing{e: e}
-	if o.body, err = c.marshal(e); err != nil {
+	o = &outgoing{e: e, trace: l.traceURL}
+	if o.body, err = c.marshal(o); err != nil {
 		return nil, DropInvalid, fmt.Errorf("encode %s: %w", e.Name, err)
 	}
 	return o, "", nil
 }
 
-func (c *Client) marshal(e *event.Event) ([]byte, error) {
-	return e.MarshalPostHog(event.Wire{Lib: libName, LibVersion: Version, Home: strings.HasPrefix(c.c.APIKey, homePrefix)})
+func (c *Client) marshal(o *outgoing) ([]byte, error) {
+	return o.e.MarshalPostHog(event.Wire{Lib: libName, LibVersion: Version, TraceURL: o.trace, Home: c.c.home()})
 }
 
 // lighten leaves the content out of an event. It reports false where that has
@@ -141,31 +148,39 @@ func (c *Client) lighten(o *outgoing, limit int) bool {
 	if o.light || o.e.Content.IsZero() {
 		return false
 	}
-	e := o.e.Clone()
-	e.DropContent()
-	_ = e.SetProperty("content_dropped", "too_large") // a string always marshals
-	body, err := c.marshal(e)
+	lean := &outgoing{e: o.e.Clone(), trace: o.trace}
+	lean.e.DropContent()
+	_ = lean.e.SetProperty("content_dropped", "too_large") // a string always marshals
+	body, err := c.marshal(lean)
 	if err != nil || len(body) > limit {
 		return false
 	}
-	o.e, o.body, o.light = e, body, true
+	o.e, o.body, o.light = lean.e, body, true
 	return true
 }
 
 // deliver ends every event of a batch, in one way or another.
-func (c *Client) deliver(l *lane, batch []*outgoing) {
-	work := split(batch, batchBytes)
+func (c *Client) deliver(batch []*outgoing) {
+	work := split(batch, batchBytes, max(maxBatch, c.c.FlushAt))
 	for len(work) > 0 {
 		part := work[0]
-		work = append(c.send(l, part), work[1:]...) // parts of a part first: order is kept
+		work = append(c.send(part), work[1:]...) // parts of a part first: order is kept
 	}
 }
 
-// split cuts a batch where its bodies exceed a size. One event always fits.
-func split(batch []*outgoing, limit int) (parts [][]*outgoing) {
+// split cuts a batch where its bodies exceed a size or its events a number, and
+// where the route changes: a schema makes product events of a call. One event
+// always fits.
+func split(batch []*outgoing, limit, most int) (parts [][]*outgoing) {
+	ai := slices.ContainsFunc(batch, (*outgoing).isLLM)
+	if other := func(o *outgoing) bool { return !o.isLLM() }; ai && slices.ContainsFunc(batch, other) {
+		llm := slices.DeleteFunc(slices.Clone(batch), other)
+		rest := slices.DeleteFunc(slices.Clone(batch), (*outgoing).isLLM)
+		return append(split(rest, limit, most), split(llm, limit, most)...)
+	}
 	start, size := 0, 0
 	for i, o := range batch {
-		if i > start && size+len(o.body) > limit {
+		if i > start && (size+len(o.body) > limit || i-start == most) {
 			parts = append(parts, batch[start:i:i])
 			start, size = i, 0
 		}
@@ -179,11 +194,12 @@ func split(batch []*outgoing, limit int) (parts [][]*outgoing) {
 
 // send tries one request until it is taken or there is no hope. Halves that it
 // returns are to be sent instead of the batch.
-func (c *Client) send(l *lane, batch []*outgoing) (halves [][]*outgoing) {
+func (c *Client) send(batch []*outgoing) (halves [][]*outgoing) {
+	ai := len(batch) > 0 && batch[0].isLLM()
 	delay := backoffMin
 	for try := 0; ; {
 		path, limit := pathBatch, limitBatch
-		if l.ai && c.hasAI() {
+		if ai && c.hasAI() {
 			path, limit = pathAI, limitAI
 		}
 		if batch = c.fit(batch, limit); len(batch) == 0 {
@@ -193,12 +209,15 @@ func (c *Client) send(l *lane, batch []*outgoing) (halves [][]*outgoing) {
 			c.left(batch)
 			return nil
 		}
+		c.debug("delivery begins", "path", path, "events", len(batch), "bytes", size(batch), "try", try+1)
+		began := time.Now()
 		status, after, err := c.post(path, batch)
 		switch v := judge(status, path, err); v {
 		case taken:
 			c.stats.Lock()
 			c.stats.sent += int64(len(batch))
 			c.stats.Unlock()
+			c.debug("delivered", "path", path, "events", len(batch), "status", status, "took", time.Since(began))
 			return nil
 		case noRoute:
 			c.log.Info("the host has no route for LLM events: they go to " + pathBatch)
@@ -221,6 +240,7 @@ func (c *Client) send(l *lane, batch []*outgoing) (halves [][]*outgoing) {
 			c.drop(DropRefused, 1, err)
 			return nil
 		case refused:
+			c.refusal(err)
 			c.drop(DropRefused, int64(len(batch)), err)
 			return nil
 		case later:
@@ -228,11 +248,34 @@ func (c *Client) send(l *lane, batch []*outgoing) (halves [][]*outgoing) {
 				c.drop(DropRetries, int64(len(batch)), err)
 				return nil
 			}
-			c.log.Debug("a delivery is tried again", "try", try, "events", len(batch), "error", err)
 			// Up to a fifth less, so that many do not come back at one moment.
-			c.sleep(max(delay-time.Duration(rand.Int64N(int64(delay)/5)), after))
+			wait := max(delay-time.Duration(rand.Int64N(int64(delay)/5)), after)
+			c.debug("a delivery is tried again", "retry", try, "after", wait, "events", len(batch), "err", err)
+			c.sleep(wait)
 			delay = min(2*delay, backoffMax)
 		}
+	}
+}
+
+// size is the length of a batch's bodies.
+func size(batch []*outgoing) (n int) {
+	for _, o := range batch {
+		n += len(o.body)
+	}
+	return n
+}
+
+// refusal logs that the host takes nothing: at once, and then now and then.
+func (c *Client) refusal(err error) {
+	c.stats.Lock()
+	now := time.Now()
+	due := now.Sub(c.stats.refused) >= dropLogEvery
+	if due {
+		c.stats.refused = now
+	}
+	c.stats.Unlock()
+	if due {
+		c.log.Error("the host refuses the events: check the API key and the host", "err", err)
 	}
 }
 

@@ -298,19 +298,20 @@ func (s *spool) work(round []spooled) {
 	ends := make([]int, 0, len(round))
 	for i := range round {
 		it := &round[i].it
-		o, reason, err := s.c.encodeOne(it)
-		if reason != "" {
+		out := s.c.encodeItem(it)
+		if len(out) == 0 { // dropped, or nothing that the schema has a word for
 			s.c.release(it.size)
-			s.c.drop(reason, 1, err)
 			round[i].lane = -1
 			continue
 		}
-		s.number++
-		o.number = s.number
-		o.e = nil // the bytes are enough, and say it all
-		s.buf = appendFrame(s.buf, frameEvent, round[i].lane, o.number, o.body)
-		it.e, it.build, it.props, it.out = nil, nil, nil, o
-		written, ends = append(written, o), append(ends, len(s.buf))
+		for _, o := range out {
+			s.number++
+			o.number = s.number
+			o.e = nil // the bytes are enough, and say it all
+			s.buf = appendFrame(s.buf, frameEvent, round[i].lane, o.number, o.body)
+			written, ends = append(written, o), append(ends, len(s.buf))
+		}
+		it.e, it.build, it.props, it.out = nil, nil, nil, out
 	}
 	d.Lock()
 	n := len(ends)
@@ -424,15 +425,16 @@ func (s *spool) done(batch []item) {
 	defer d.Unlock()
 	var numbers []byte
 	for _, it := range batch {
-		o := it.out
-		if o == nil || o.kept || d.where[o.number] == nil {
-			continue
-		}
-		seg := d.where[o.number]
-		delete(d.where, o.number)
-		numbers = binary.LittleEndian.AppendUint64(numbers, o.number)
-		if seg.live--; seg.live == 0 && seg != d.active {
-			s.remove(seg)
+		for _, o := range it.out {
+			if o.kept || d.where[o.number] == nil {
+				continue
+			}
+			seg := d.where[o.number]
+			delete(d.where, o.number)
+			numbers = binary.LittleEndian.AppendUint64(numbers, o.number)
+			if seg.live--; seg.live == 0 && seg != d.active {
+				s.remove(seg)
+			}
 		}
 	}
 	switch {

@@ -127,7 +127,7 @@ func TestSpoolKeepsWhatCloseLeaves(t *testing.T) {
 	r := spooling(t, dir, func(c *hedgerow.Config) { c.FlushAt = 1000 })
 	var want []string
 	for i := range 20 {
-		e := &event.Event{UUID: event.NewID(), Name: "e", DistinctID: "u", Timestamp: time.Unix(int64(i), 0)}
+		e := &event.Event{UUID: event.NewID(), Name: "e", DistinctID: "u", Timestamp: time.Unix(1e9+int64(i), 0)}
 		want = append(want, e.UUID)
 		r.CaptureEvent(t.Context(), e)
 	}
@@ -149,7 +149,7 @@ func TestSpoolKeepsWhatCloseLeaves(t *testing.T) {
 	r = spooling(t, dir, nil)
 	r.flush(t)
 	for i, e := range r.ph.Events() {
-		if e.UUID != want[i] || e.SentTimestamp != time.Unix(int64(i), 0).UTC().Format(time.RFC3339Nano) && !e.Timestamp.Equal(time.Unix(int64(i), 0)) {
+		if e.UUID != want[i] || e.SentTimestamp != time.Unix(1e9+int64(i), 0).UTC().Format(time.RFC3339Nano) && !e.Timestamp.Equal(time.Unix(1e9+int64(i), 0)) {
 			t.Errorf("event %d is %s at %s", i, e.UUID, e.SentTimestamp)
 		}
 	}

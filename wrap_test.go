@@ -45,7 +45,7 @@ func newHedge(t *testing.T, set func(*hedgerow.Config)) *hedge {
 	t.Cleanup(func() { _ = h.sim.Close() })
 	c := hedgerow.Config{
 		APIKey: posthogtest.Token, Host: host, HTTPClient: &http.Client{Transport: h.ph.Transport()}, Logger: slog.New(slog.DiscardHandler),
-		FlushInterval: time.Hour, FlushAt: 1000,
+		FlushInterval: time.Hour, FlushAt: 1000, SendContent: true,
 		BeforeSend: func(e *event.Event) *event.Event {
 			h.mu.Lock()
 			defer h.mu.Unlock()

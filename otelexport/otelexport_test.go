@@ -29,7 +29,8 @@ func newClient(t *testing.T, set func(*hedgerow.Config)) (*hedgerow.Client, *pos
 	t.Helper()
 	ph := posthogtest.New(posthogtest.Options{})
 	c := hedgerow.Config{
-		APIKey: posthogtest.Token, Host: "https://posthog.test", HTTPClient: &http.Client{Transport: ph.Transport()},
+		SendContent: true,
+		APIKey:      posthogtest.Token, Host: "https://posthog.test", HTTPClient: &http.Client{Transport: ph.Transport()},
 		Logger: slog.New(slog.DiscardHandler), SpanContext: otelexport.SpanContext,
 	}
 	if set != nil {

@@ -36,7 +36,7 @@ var knownNames = byKind(map[kind]string{
 		$process_person_profile $geoip_disable $is_server $ignore_sent_at $is_identified $screen_height $screen_width $viewport_height $viewport_width $screen_density
 		$feature_flag_id $feature_flag_version $feature_flag_has_experiment $feature_flag_definitions_loaded_at $feature_flag_evaluated_at locally_evaluated
 		$exception_handled $exception_synthetic $exception_lineno $exception_colno $exception_DOMException_code
-		$recording_status_enabled $config_defaults_enabled $is_emulator $app_build_number $debug feedback_length request_bytes response_bytes retries
+		$recording_status_enabled $config_defaults_enabled $is_emulator $app_build_number $debug feedback_length request_bytes response_bytes retries retry_count hedgerow_cost_incomplete
 		input_chars output_chars input_tokens output_tokens estimated_cost_usd latency_ms error_code eval_score eval_passed accepted_output edited_output
 		thread.id process.pid process.parent_pid code.lineno code.line.number code.column server.port network.peer.port client.port http.response.status_code http.status_code
 		http.request.body.size http.response.body.size http.request.resend_count http.request_content_length http.response_content_length rpc.grpc.status_code

@@ -39,11 +39,12 @@ type object = map[string]any
 func harness(t *testing.T, config object, f func(*rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(26 * 365 * 24 * time.Hour) // the fake clock begins at 2000, and events of 2025 are not of its future
 		r := &rig{t: t, ph: posthogtest.New(posthogtest.Options{})}
 		a := sdkadapter.New(sdkadapter.Options{Transport: r.ph.Transport(), Logger: slog.New(slog.NewTextHandler(&r.lg, nil))})
 		defer a.Close()
 		r.a = a
-		c := object{"api_key": posthogtest.Token, "host": "http://mock-server:8081"}
+		c := object{"api_key": posthogtest.Token, "host": "https://mock-server:8081"}
 		for k, v := range config {
 			c[k] = v
 		}
@@ -547,7 +548,7 @@ func TestReset(t *testing.T) {
 		if w.Code != 400 || r.ph.Count() != 0 {
 			t.Errorf("%d %s, %d events", w.Code, w.Body, r.ph.Count())
 		}
-		r.do("POST", "/init", object{"api_key": posthogtest.Token, "host": "http://mock-server:8081"})
+		r.do("POST", "/init", object{"api_key": posthogtest.Token, "host": "https://mock-server:8081"})
 		if s := r.state(); s.Captured != 0 || len(s.Requests) != 0 {
 			t.Errorf("%+v", s)
 		}
@@ -559,7 +560,7 @@ func TestParallel(t *testing.T) {
 	harness(t, nil, func(r *rig) {
 		var wg sync.WaitGroup
 		for _, id := range []string{"t-1", "t-2"} {
-			r.do("POST", "/init?test_id="+id, object{"api_key": posthogtest.Token, "host": "http://mock-server:8081"})
+			r.do("POST", "/init?test_id="+id, object{"api_key": posthogtest.Token, "host": "https://mock-server:8081"})
 			wg.Go(func() {
 				r.capture("/capture?test_id="+id, object{"event": id})
 				r.do("POST", "/flush?test_id="+id, nil)

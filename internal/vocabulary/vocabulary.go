@@ -12,6 +12,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/shopspring/decimal"
+
 	"github.com/hedgerow/hedgerow/event"
 )
 
@@ -42,9 +44,15 @@ const (
 //   - both: all of these; an event that has one form only leaves once, with the
 //     property names of both.
 //
-// Events made here have uuids of their own, see [DerivedID]. What is unknown is
+// A cost that is known in part is sent as the sum of the known parts, marked
+// [CostIncomplete], in every schema. Events made here have uuids of their own, see [DerivedID]. What is unknown is
 // absent, never 0 or "". docs/events.md lists the properties.
 func Events(schema event.Schema, e, safe *event.Event) []*event.Event {
+	same := e == safe
+	e, safe = atLeast(e), atLeast(safe)
+	if same {
+		safe = e
+	}
 	if e.Name == RequestStarted && e.StartTold { // the gateway's, not one of the caller's own
 		if schema == event.SchemaPostHog {
 			return nil
@@ -64,6 +72,30 @@ func Events(schema event.Schema, e, safe *event.Event) []*event.Event {
 		return []*event.Event{plainNames(e, false)}
 	}
 	return []*event.Event{e}
+}
+
+// CostIncomplete is the property of an event whose cost is the sum of those parts
+// that have a price: the call cost at least that. PostHog takes the total as it is
+// and does not price the call again.
+const CostIncomplete = "hedgerow_cost_incomplete"
+
+// atLeast returns a copy with a total and the mark, where some parts of the cost
+// are known and the total is not; else the event itself, nil included.
+func atLeast(e *event.Event) *event.Event {
+	if e == nil || e.Cost.Total.Known {
+		return e
+	}
+	c := e.Clone()
+	for _, part := range []event.Opt[decimal.Decimal]{e.Cost.Input, e.Cost.Output, e.Cost.Request, e.Cost.WebSearch} {
+		if part.Known {
+			c.Cost.Total = event.Some(c.Cost.Total.Value.Add(part.Value))
+		}
+	}
+	if !c.Cost.Total.Known {
+		return e
+	}
+	_ = c.SetProperty(CostIncomplete, true) // a boolean always marshals
+	return c
 }
 
 func llmEvents(e *event.Event) []*event.Event {

@@ -1,0 +1,127 @@
+package hedgerow
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"sync"
+	"time"
+	"unicode/utf8"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/enrich"
+	"github.com/hedgerow/hedgerow/internal/price"
+	"github.com/hedgerow/hedgerow/internal/privacy"
+	"github.com/hedgerow/hedgerow/internal/vocabulary"
+)
+
+// leaving is one event as it leaves, and the address of its trace.
+type leaving struct {
+	e        *event.Event
+	traceURL string
+}
+
+// leaving makes what leaves of an item. To a hedgerow server that is the event
+// with its content, less secrets: it prices the call and decides what leaves it.
+// To PostHog the client does all that the server would do: normalise, price,
+// privacy, schema, in this order. An event for which the schema has no word
+// leaves nothing, which is no loss.
+func (c *Client) leaving(it *item) (out []leaving, reason string, err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			out, reason, err = nil, DropInvalid, fmt.Errorf("panic while making an event: %T", p)
+		}
+	}()
+	e := c.finish(it)
+	switch n := utf8.RuneCountInString(e.Name); {
+	case n == 0:
+		return nil, DropInvalid, errors.New("an event has no name")
+	case n > event.MaxNameLen:
+		return nil, DropInvalid, errors.New("the name of an event is longer than 200 characters")
+	}
+	if c.c.PrivacyMode {
+		e.Private = true
+	}
+	home := privacy.HomePolicy{KeepContent: true, ScrubEmails: c.c.ScrubEmails}
+	if c.c.home() {
+		privacy.AtHome(e, home)
+		return []leaving{{e: privacy.Outbound(e, privacy.OutPolicy{})}}, "", nil
+	}
+	enrich.Normalise(e, time.Now())
+	price.Default().Price(e)
+	e.Bound() // a price can make a cost that no call has
+	privacy.AtHome(e, home)
+	policy := privacy.OutPolicy{PrivacyMode: !c.c.SendContent, SendProperties: c.c.SendProperties, SendAttributes: c.c.SendAttributes}
+	outcome := privacy.Leave(e, policy)
+	if outcome.Block != "" {
+		return nil, DropWithheld, errors.New(outcome.Block)
+	}
+	for _, h := range outcome.Held {
+		// What is content stays as it should; of the rest its owner may want to know.
+		if h.Reason != privacy.ReasonContent && c.kept.first(h.Name) {
+			c.log.Info("a property stays here and is not sent to PostHog", "property", h.Name, "reason", h.Reason, "option", optionFor(h))
+		}
+	}
+	safe := outcome.Event
+	if c.c.Schema != SchemaPostHog && !policy.PrivacyMode {
+		policy.PrivacyMode = true
+		safe = privacy.Leave(e, policy).Event
+	}
+	traceURL := ""
+	if c.c.UIBaseURL != "" && e.TraceID != "" {
+		traceURL = c.c.UIBaseURL + "/traces/" + url.PathEscape(e.TraceID)
+	}
+	for _, e := range vocabulary.Events(c.c.Schema, outcome.Event, safe) {
+		out = append(out, leaving{e, traceURL})
+	}
+	return out, "", nil
+}
+
+// optionFor names the setting that lets a property leave.
+func optionFor(h privacy.Held) string {
+	switch {
+	case h.Reason == privacy.ReasonQuotes:
+		return "SendContent"
+	case h.Attribute:
+		return "SendAttributes"
+	}
+	return "SendProperties"
+}
+
+// anonymous gives an event that names no user the default id. Straight to PostHog
+// such an event makes no person, unless its caller says otherwise.
+func (c *Client) anonymous(e *event.Event) {
+	if e.DistinctID != "" {
+		return
+	}
+	e.DistinctID = c.c.DefaultDistinctID
+	if _, said := e.Properties[personProfile]; !said && !c.c.home() {
+		e.Properties = put(e.Properties, personProfile, json.RawMessage("false"))
+	}
+}
+
+const personProfile = "$process_person_profile"
+
+// keptNames are the names of properties that the log has named already.
+type keptNames struct {
+	mu sync.Mutex
+	m  map[string]bool
+}
+
+// mostKeptNames bounds what is remembered: callers make names up.
+const mostKeptNames = 200
+
+// first reports whether a name has not been seen before.
+func (k *keptNames) first(name string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.m[name] || len(k.m) == mostKeptNames {
+		return false
+	}
+	if k.m == nil {
+		k.m = make(map[string]bool)
+	}
+	k.m[name] = true
+	return true
+}
