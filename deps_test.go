@@ -18,6 +18,7 @@ func TestDependencies(t *testing.T) {
 		"github.com/tidwall/gjson",      // JSON without decoding it, and the two that it needs
 		"github.com/tidwall/match",
 		"github.com/tidwall/pretty",
+		"golang.org/x/text",  // how Unicode writes the same text in several ways, in the package that finds quotations
 		"go.yaml.in/yaml/v3", // own prices of the server's configuration, in the package that prices calls
 	}
 	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "-f", "{{with .Module}}{{.Path}}{{end}} {{.ImportPath}}", ".").CombinedOutput()
