@@ -76,6 +76,7 @@ type app struct {
 	prices       atomic.Pointer[price.Table]
 	pricesReport atomic.Pointer[health.Report] // nil while all is well
 	store        *store.DuckDB
+	deletions    *store.Deletions // the store's, known before it is open
 	query        *query.Reader
 	doors        *ingest.Joiner // behind intake
 	pace         pace           // how far the store is behind
@@ -130,7 +131,7 @@ const (
 )
 
 func newApp(cfg *config) *app {
-	a := &app{cfg: cfg, log: newLogger(cfg), metrics: prometheus.NewRegistry(), started: time.Now(), intake: new(intake), retain: make(chan struct{}, 1), gapsChanged: make(chan struct{}, 1), known: make(chan struct{})}
+	a := &app{cfg: cfg, log: newLogger(cfg), metrics: prometheus.NewRegistry(), started: time.Now(), intake: new(intake), retain: make(chan struct{}, 1), gapsChanged: make(chan struct{}, 1), known: make(chan struct{}), deletions: store.NewDeletions(cfg.path("hedgerow.duckdb"))}
 	a.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &a.reports)
 	return a
 }

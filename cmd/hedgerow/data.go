@@ -160,7 +160,7 @@ func (a *app) openStore(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		c := store.Config{Path: a.cfg.path("hedgerow.duckdb"), MemoryBytes: memory, Logger: a.log.With("part", "store"), Registerer: a.metrics}
+		c := store.Config{Path: a.cfg.path("hedgerow.duckdb"), Deletions: a.deletions, MemoryBytes: memory, Logger: a.log.With("part", "store"), Registerer: a.metrics}
 		if a.listener != nil && a.cfg.has(roleSinks) {
 			c.Refill = func(ctx context.Context, since time.Time) (time.Time, error) {
 				return a.journal.Rewind(ctx, storeQueue, since)

@@ -148,6 +148,7 @@ func (a *app) newDelivery(l *ledger.Ledger) *posthog.Manager {
 		DropQueue: func(ctx context.Context, id string) error { return a.journal.DeleteQueue(ctx, connectionQueue(id)) },
 		Full:      a.journalFill,
 		Shape:     shape,
+		Deleted:   func(e *event.Event) (bool, error) { return a.deletions.Has(e.ProjectID, e.UUID) },
 		Ledger:    l,
 		TraceURL: func(e *event.Event) string {
 			if e.TraceID == "" {

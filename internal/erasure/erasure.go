@@ -27,7 +27,7 @@ const (
 const (
 	Stays = "Examples of datasets that were made of it stay: delete them there. The journal keeps its own copy, which nobody is shown, until its retention is over, and backups keep theirs."
 	// InPostHog says what PostHog can do.
-	InPostHog = "PostHog has no deletion of single events. What was sent stays there, unless the person is deleted with all of their events: ask for that with request_person_deletion."
+	InPostHog = "PostHog has no deletion of single events. What still waits to be sent is not sent any more; what was sent stays there, unless the person is deleted with all of their events: ask for that with request_person_deletion."
 )
 
 // Store is where events are kept.

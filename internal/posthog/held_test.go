@@ -2,6 +2,7 @@ package posthog
 
 import (
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"sync"
@@ -68,6 +69,42 @@ func TestHeldBack(t *testing.T) {
 			t.Errorf("left %v, held %v", book.left, book.held)
 		}
 		if st := r.m.Status("c_1"); st.Withheld != 1 || !slices.Equal(st.Quoting, []string{"label"}) {
+			t.Errorf("status %+v", st)
+		}
+	})
+}
+
+// What is deleted while it waits for a PostHog that is away does not leave, and what
+// cannot be asked about waits.
+func TestDeletedDoesNotLeave(t *testing.T) {
+	var mu sync.Mutex
+	asked, down := 0, true
+	bubble(t, func(c *Config) {
+		c.Deleted = func(e *event.Event) (bool, error) {
+			mu.Lock()
+			defer mu.Unlock()
+			asked++
+			if asked > 4 && asked <= 8 {
+				return false, errors.New("the disk does not answer")
+			}
+			return !down && (e.DistinctID == "user-1" || e.DistinctID == "user-2"), nil
+		}
+	}, func(r *rig) {
+		r.ph.Fail(posthogtest.Fault{Path: aiPath, Status: 503, Times: 6})
+		r.set(connection("c_1"))
+		r.queue("c_1").put(events(4)...)
+		time.Sleep(2 * time.Second)
+		mu.Lock()
+		down = false
+		mu.Unlock()
+		r.wait(2)
+		time.Sleep(time.Minute)
+		for _, e := range r.ph.Events() {
+			if e.DistinctID == "user-1" || e.DistinctID == "user-2" {
+				t.Errorf("%s was deleted and left", e.DistinctID)
+			}
+		}
+		if st := r.m.Status("c_1"); st.Sent != 2 || st.Filtered != 2 || st.Dead != 0 {
 			t.Errorf("status %+v", st)
 		}
 	})

@@ -45,6 +45,10 @@ type Config struct {
 	// leave as it is.
 	Shape func(conn project.Connection, p project.Project, e *event.Event) Shaped
 
+	// Deleted reports whether a person has deleted an event since it was captured:
+	// it does not leave any more. After an error it is asked again. May be nil.
+	Deleted func(e *event.Event) (bool, error)
+
 	// Ledger takes note of the names of properties that left, and of those that
 	// stayed. May be nil.
 	Ledger Ledger
@@ -160,6 +164,9 @@ func NewManager(c Config) *Manager {
 		c.Shape = func(_ project.Connection, _ project.Project, e *event.Event) Shaped {
 			return Shaped{Events: []*event.Event{e}}
 		}
+	}
+	if c.Deleted == nil {
+		c.Deleted = func(*event.Event) (bool, error) { return false, nil }
 	}
 	if c.TraceURL == nil {
 		c.TraceURL = func(*event.Event) string { return "" }

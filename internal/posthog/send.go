@@ -203,11 +203,24 @@ func (l *lane) resume() {
 	l.pause = time.Time{}
 }
 
-// prepare brings a batch in line with the present settings and the route's
+// deletedWait is until the deleted events are asked for again after an error.
+const deletedWait = 5 * time.Second
+
+// prepare leaves out what was deleted meanwhile, brings a batch in line with the present settings and the route's
 // limit, and returns what is left of it.
 func (d *deliverer) prepare(batch []*item, s *settings, l *lane, rt route) []*item {
 	out := batch[:0:0]
 	for _, it := range batch {
+		switch gone, err := d.m.c.Deleted(it.from.d.Event); {
+		case err != nil:
+			d.trouble("it cannot be told which events were deleted", "err", err)
+			l.pauseUntil(d.m.c.Now().Add(deletedWait))
+			d.release(it)
+			continue
+		case gone:
+			d.finish(it)
+			continue
+		}
 		if it.made != s && !d.remake(it, s) {
 			continue
 		}

@@ -474,9 +474,18 @@ func TestDeletedStayDeleted(t *testing.T) {
 	if _, err := s.Write(t.Context(), events); err != nil {
 		t.Fatal(err)
 	}
+	has := func(d *store.Deletions, e *event.Event, want bool) {
+		t.Helper()
+		if got, err := d.Has(e.ProjectID, strings.ToUpper(e.UUID)); got != want || err != nil {
+			t.Errorf("deleted: %v, want %v; %v", got, want, err)
+		}
+	}
+	has(store.NewDeletions(path), events[3], false)
 	if n, err := s.DeleteEvents(t.Context(), events[3].ProjectID, []string{events[3].UUID}); n != 1 || err != nil {
 		t.Fatalf("deleted %d, %v", n, err)
 	}
+	has(store.NewDeletions(path), events[3], true) // without a store, too
+	has(store.NewDeletions(path), events[4], false)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

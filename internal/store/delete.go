@@ -1,15 +1,9 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -17,7 +11,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/atomicfile"
 )
 
 // deletedKeep is how long the uuid of a deleted event is remembered. It is longer
@@ -57,7 +50,7 @@ const listedUUIDs = "SELECT CAST(unnest(string_split(CAST(? AS VARCHAR), ',')) A
 
 func (d *DuckDB) deleteSome(ctx context.Context, project, list string) (deleted int, err error) {
 	err = d.exclusive(ctx, func(e *engine) error {
-		if err := noteDeleted(d.c.Path, deletedLine{d.c.Now().UTC(), project, strings.Split(list, ",")}); err != nil {
+		if err := d.c.Deletions.note(deletedLine{d.c.Now().UTC(), project, strings.Split(list, ",")}); err != nil {
 			return err
 		}
 		d.generation.Add(1)
@@ -180,7 +173,7 @@ func (d *DuckDB) pruneDeleted(ctx context.Context, now time.Time) error {
 		return nil
 	}
 	return d.exclusive(ctx, func(e *engine) error {
-		if err := pruneNoted(d.c.Path, now.Add(-deletedKeep)); err != nil {
+		if err := d.c.Deletions.prune(now.Add(-deletedKeep)); err != nil {
 			return err
 		}
 		return d.transaction(ctx, e, func(conn *sql.Conn) error {
@@ -190,70 +183,9 @@ func (d *DuckDB) pruneDeleted(ctx context.Context, now time.Time) error {
 	})
 }
 
-// deletedLine is a line of the file that has the deleted uuids once more, beside
-// the store: one that is made anew, and filled from the journal, must not bring
-// deleted events back.
-type deletedLine struct {
-	Time    time.Time `json:"time"`
-	Project string    `json:"project"`
-	UUIDs   []string  `json:"uuids"`
-}
-
-func deletedFile(path string) string { return path + ".deleted" }
-
-// noteDeleted adds a line to the file, durably.
-func noteDeleted(path string, l deletedLine) error {
-	b, err := json.Marshal(l)
-	if err != nil {
-		return err
-	}
-	f, err := os.OpenFile(deletedFile(path), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	// A line of its own, whatever a write that was cut short has left.
-	_, err = f.Write(slices.Concat([]byte("\n"), b, []byte("\n")))
-	return errors.Join(err, f.Sync(), f.Close())
-}
-
-// notedDeleted reads the file. Lines that were cut short are left out.
-func notedDeleted(path string) (lines []deletedLine, err error) {
-	b, err := os.ReadFile(deletedFile(path))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	for line := range bytes.Lines(b) {
-		var l deletedLine
-		if json.Unmarshal(line, &l) == nil {
-			lines = append(lines, l)
-		}
-	}
-	return lines, err
-}
-
-// pruneNoted takes old lines out of the file.
-func pruneNoted(path string, before time.Time) error {
-	lines, err := notedDeleted(path)
-	if err != nil || !slices.ContainsFunc(lines, func(l deletedLine) bool { return l.Time.Before(before) }) {
-		return err
-	}
-	var b []byte
-	for _, l := range lines {
-		if l.Time.Before(before) {
-			continue
-		}
-		line, err := json.Marshal(l)
-		if err != nil {
-			return err
-		}
-		b = append(append(b, line...), '\n')
-	}
-	return atomicfile.Write(deletedFile(path), b)
-}
-
 // rememberDeleted brings what the file has into table deleted_events.
-func rememberDeleted(ctx context.Context, e *engine, path string) error {
-	lines, err := notedDeleted(path)
+func rememberDeleted(ctx context.Context, e *engine, deletions *Deletions) error {
+	lines, err := deletions.lines()
 	if err != nil {
 		return err
 	}

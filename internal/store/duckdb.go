@@ -37,6 +37,7 @@ type Config struct {
 	Logger       *slog.Logger          // nil: no log
 	Registerer   prometheus.Registerer // nil: no metrics
 	Now          func() time.Time      // defaults to time.Now
+	Deletions    *Deletions            // defaults to those of Path
 
 	// Refill, if set, has events delivered again that the store may lack: those that
 	// the journal still holds and took since a time; zero is all. It is called with
@@ -66,6 +67,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.Deletions == nil {
+		c.Deletions = NewDeletions(c.Path)
 	}
 	return c
 }

@@ -222,7 +222,7 @@ func (d *DuckDB) tryOpen(ctx context.Context) error {
 			return errors.Join(err, e.close())
 		}
 	}
-	if err := rememberDeleted(ctx, e, d.c.Path); err != nil {
+	if err := rememberDeleted(ctx, e, d.c.Deletions); err != nil {
 		return errors.Join(err, e.close())
 	}
 	// What a killed process had no memory for. Nobody has asked anything yet.
@@ -233,7 +233,7 @@ func (d *DuckDB) tryOpen(ctx context.Context) error {
 	defer d.mu.Unlock()
 	d.lastTime = have.lastTime
 	d.told.Store(have.told)
-	d.deletions.Store(have.deletions || exists(deletedFile(d.c.Path)))
+	d.deletions.Store(have.deletions || d.c.Deletions.exist())
 	d.state.mu.Lock()
 	defer d.state.mu.Unlock()
 	s := &d.state
