@@ -215,7 +215,7 @@ func (c *config) restore(ctx context.Context, folder string) (records int, err e
 			return 0, dataError(event.NewError(event.CodeUnavailable, "the prices cannot be written", "check the disk", err))
 		}
 	}
-	j, err := journal.Open(ctx, journal.Config{Dir: c.path("journal"), MaxBytes: mustSize(c.JournalMaxBytes)})
+	j, err := journal.Open(ctx, journal.Config{Dir: c.path("journal"), MaxBytes: mustSize(c.JournalMaxBytes), Erasing: erasingBuckets})
 	if err != nil {
 		return 0, dataError(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/atomicfile"
 	"github.com/hedgerow/hedgerow/internal/health"
 	"github.com/hedgerow/hedgerow/internal/journal"
 	"github.com/hedgerow/hedgerow/internal/privacy"
@@ -20,6 +21,10 @@ import (
 
 // settingsBucket is the key-value bucket of internal/project.
 const settingsBucket = "hedgerow"
+
+// erasingBuckets are the buckets with sealed keys: what is deleted there is gone from
+// the disk.
+var erasingBuckets = []string{settingsBucket}
 
 // promptsBucket is the key-value bucket of internal/prompt.
 const promptsBucket = "prompts"
@@ -53,6 +58,10 @@ func (a *app) watch(part any) {
 }
 
 func (a *app) openSettings(ctx context.Context) error {
+	// Files that a process was writing when it was killed hold sealed keys too.
+	if err := errors.Join(atomicfile.Clean(a.cfg.path("settings")), project.CleanSecretKey(a.cfg.path("secret.key"))); err != nil {
+		a.log.Warn("what an earlier process has left half written cannot be removed", "err", err)
+	}
 	key, err := project.LoadSecretKey(a.cfg.SecretKey, a.cfg.path("secret.key"))
 	if errors.Is(err, syscall.ENOSPC) {
 		return event.NewError(event.CodeUnavailable, "the disk of the data folder "+a.cfg.Data+" is full: the first settings cannot be written", "free disk space there; the rest follows by itself within seconds", err)
@@ -217,6 +226,7 @@ func (c *config) journalConfig() journal.Config {
 		// disk, and goes first where the journal gets full.
 		Keep: journalKeep, KeepBytes: maxBytes / 4,
 		Essential:  []string{storeQueue},
+		Erasing:    erasingBuckets,
 		SyncAlways: c.JournalSync == "always", SyncInterval: c.JournalSyncInterval,
 	}
 }

@@ -42,7 +42,7 @@ func opensByItself(check string) bool {
 
 // aside renames a file that cannot be used; nothing of it is lost.
 func aside(path string) error {
-	to := path + ".damaged-" + time.Now().UTC().Format("20060102-150405")
+	to := path + bucket.DamagedSuffix + time.Now().UTC().Format("20060102-150405")
 	if _, err := os.Lstat(to); err == nil {
 		return fmt.Errorf("%s exists already", to)
 	}

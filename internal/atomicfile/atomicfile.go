@@ -6,13 +6,14 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 )
 
 // Write makes or replaces the file at path, readable by this user alone. A reader
 // sees the old content or the new, also after kill -9 and a power cut. When Write
 // returns nil, the new content is on the disk. Its folder must be there.
 func Write(path string, data []byte) error {
-	f, err := os.CreateTemp(filepath.Dir(path), ".new-*") // mode 0600
+	f, err := os.CreateTemp(filepath.Dir(path), unfinished+"*") // mode 0600
 	if err != nil {
 		return err
 	}
@@ -28,6 +29,31 @@ func Write(path string, data []byte) error {
 		return errors.Join(err, os.Remove(f.Name()))
 	}
 	return SyncDir(filepath.Dir(path))
+}
+
+// unfinished begins the name of a file while it is written.
+const unfinished = ".new-"
+
+// Clean removes from a folder what Write has left there of processes that were
+// killed. Nobody may be writing to the folder at that time. A folder that does not
+// exist is clean.
+func Clean(dir string) error {
+	return Remove(dir, func(name string) bool { return strings.HasPrefix(name, unfinished) })
+}
+
+// Remove removes the files of a folder whose names match. A folder that does not
+// exist has none.
+func Remove(dir string, match func(name string) bool) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	for _, e := range entries {
+		if e.Type().IsRegular() && match(e.Name()) {
+			err = errors.Join(err, os.Remove(filepath.Join(dir, e.Name())))
+		}
+	}
+	return err
 }
 
 // SyncDir makes renames in a folder survive a power cut. It does nothing on

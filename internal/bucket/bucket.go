@@ -35,6 +35,11 @@ type Config[S, V any] struct {
 	// lost records they are put back from it; else the bucket is right. "" is
 	// without.
 	LastGood string
+	// Secrets says that the records hold some, so that no file may keep those of a
+	// record that was changed or removed: LastGood is removed where it cannot be
+	// written anew, and copies of it that were damaged go once it is whole. The bucket
+	// itself has to be one that erases; see journal.Config.Erasing.
+	Secrets bool
 }
 
 // Bucket is an open bucket. Its methods may be called at the same time.

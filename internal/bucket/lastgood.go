@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -137,8 +138,18 @@ func (b *Bucket[S, V]) save(st *loaded[S]) {
 	}
 	err := writeLastGood(b.c.LastGood, b.lastGoodOf(st))
 	b.saved.failed = err != nil
-	if err == nil {
+	switch {
+	case err == nil:
 		b.saved.revision, b.saved.records = st.revision, maps.Clone(st.records)
+		if b.c.Secrets {
+			b.forgetDamaged()
+		}
+	case b.c.Secrets:
+		// No copy is better than one with secrets that are deleted.
+		if rerr := os.Remove(b.c.LastGood); rerr != nil && !errors.Is(rerr, fs.ErrNotExist) {
+			err = errors.Join(err, rerr)
+		}
+		b.saved.records = nil
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -150,6 +161,18 @@ func (b *Bucket[S, V]) save(st *loaded[S]) {
 		b.log.Info("the last-good copy is written again", "path", b.c.LastGood)
 	}
 	b.is.saveErr = err
+}
+
+// DamagedSuffix is in the names of copies that were set aside because they could not
+// be read.
+const DamagedSuffix = ".damaged-"
+
+// forgetDamaged removes damaged copies, for there is a whole one.
+func (b *Bucket[S, V]) forgetDamaged() {
+	dir, name := filepath.Dir(b.c.LastGood), filepath.Base(b.c.LastGood)
+	if err := atomicfile.Remove(dir, func(file string) bool { return strings.HasPrefix(file, name+DamagedSuffix) }); err != nil {
+		b.log.Error("damaged copies of the "+b.c.Name+" hold secrets and cannot be removed: remove them by hand", "folder", dir, "err", err)
+	}
 }
 
 func (r record) equal(o record) bool {

@@ -41,14 +41,15 @@ const (
 
 // blockRecord is one readable record. Its bytes lie in the block.
 type blockRecord struct {
-	from, to int // within the block
-	seq      uint64
-	gone     bool // it was deleted, or says that another one was
-	hole     bool // what is before it cannot be read
-	at       time.Time
-	subject  []byte
-	headers  []byte
-	body     []byte
+	from, to  int // within the block
+	seq       uint64
+	gone      bool // it was deleted, or says that another one was
+	tombstone bool // it says that another one was
+	hole      bool // what is before it cannot be read
+	at        time.Time
+	subject   []byte
+	headers   []byte
+	body      []byte
 }
 
 // blockReader reads the records of one block.
@@ -105,6 +106,7 @@ func (r *blockReader) at(from int) (blockRecord, bool) {
 	}
 	seq := binary.LittleEndian.Uint64(b[4:])
 	rec.gone = seq == 0 || seq&(erasedBit|tombstoneBit) != 0
+	rec.tombstone = seq&tombstoneBit != 0
 	rec.seq = seq &^ (erasedBit | tombstoneBit)
 	rec.at = time.Unix(0, int64(binary.LittleEndian.Uint64(b[12:]))).UTC()
 	return rec, true

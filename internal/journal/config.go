@@ -32,7 +32,8 @@ type Config struct {
 	Dir string
 
 	// NATSURL is the address of the user's own NATS servers with JetStream
-	// (nats://host:4222, comma-separated for several). Dir is then not used.
+	// (nats://host:4222, comma-separated for several). Dir is then used only while a
+	// bucket of Erasing is made anew.
 	// What a server keeps through a crash is then up to its own configuration.
 	NATSURL string
 
@@ -78,6 +79,11 @@ type Config struct {
 	// oldest ones before the journal is full; see [Journal.Gaps]. Empty: no queue
 	// ever gives up.
 	Essential []string
+
+	// Erasing names the key-value buckets whose records hold secrets: once a write or
+	// a removal has returned, the files hold nothing of the value that was there before.
+	// A process that opens such a bucket without naming it here leaves such values.
+	Erasing []string
 
 	// DedupeWindow makes the journal drop an event whose uuid it has stored
 	// within this time. Zero is off; see [Journal.Append].

@@ -34,7 +34,8 @@ import (
 //     anew, and filled with every record that can be read.
 //
 // Each leaves a folder NAME-YYYYMMDD-HHMMSS in damagedName, with the files as they
-// were and a [Damage] in damageFile.
+// were and a [Damage] in damageFile. Of a bucket that holds secrets only the latter
+// stays once the rest is mended; see [Config.strip].
 const (
 	damagedName = "damaged"
 	damageFile  = "damage.json"
@@ -170,6 +171,11 @@ func (in *inspection) run(ctx context.Context) ([]Damage, error) {
 		if d != nil {
 			out = append(out, *d)
 		}
+		if in.mend && in.c.erases(n) {
+			if err := in.wipe(n, folders[n]); err != nil {
+				return out, err
+			}
+		}
 	}
 	return out, nil
 }
@@ -246,6 +252,8 @@ func (c Config) describe(name string) (server.FileStreamInfo, bool) {
 		from = c.eventsStream()
 	case name == streamDead:
 		from = c.deadStream()
+	case c.erases(name):
+		from = c.erasingStream(bucket)
 	case isKV: // as nats.go makes them; KeyValue corrects the history
 		from = jetstream.StreamConfig{
 			Name: name, Subjects: []string{"$KV." + bucket + ".>"}, Storage: jetstream.FileStorage, Replicas: 1,
@@ -331,7 +339,7 @@ func (in *inspection) blocks(ctx context.Context, name, folder string) (*Damage,
 			return nil, err
 		}
 	}
-	return &s.d, nil
+	return &s.d, in.c.strip(s.d)
 }
 
 // blockScan collects what is damaged in the blocks of a stream.

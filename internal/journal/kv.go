@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"sync"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -17,7 +18,8 @@ var bucketName = regexp.MustCompile(`^[a-zA-Z0-9_-]+$`)
 // making it where needed. It lives beside the events, with the same durability.
 // While the journal is down it returns at once, and so do the bucket's methods,
 // with an [*event.Error] of code [event.CodeUnavailable]; the bucket works as soon
-// as the journal does. A watch ends with the server that it watches.
+// as the journal does. A watch ends with the server that it watches. Of a bucket of
+// [Config.Erasing], history does not count: what was replaced is erased.
 func (j *Journal) KeyValue(ctx context.Context, bucket string, history uint8) (jetstream.KeyValue, error) {
 	if !bucketName.MatchString(bucket) {
 		return nil, fmt.Errorf("bucket %s: %w", bucket, jetstream.ErrInvalidBucketName)
@@ -30,6 +32,9 @@ func (j *Journal) KeyValue(ctx context.Context, bucket string, history uint8) (j
 }
 
 func (l *life) keyValue(ctx context.Context, bucket string, history uint8) (jetstream.KeyValue, error) {
+	if slices.Contains(l.j.c.Erasing, bucket) {
+		return l.erasingBucket(ctx, bucket)
+	}
 	cfg := jetstream.KeyValueConfig{
 		Bucket:   bucket,
 		History:  history,

@@ -11,6 +11,8 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/hedgerow/hedgerow/internal/atomicfile"
 )
 
 // inspect looks for damage before a start and mends it. skipped, where it is not
@@ -18,6 +20,11 @@ import (
 func (j *Journal) inspect(ctx context.Context, skipped string) error {
 	if skipped != "" {
 		if err := j.setStreamAside(skipped); err != nil {
+			return err
+		}
+	}
+	for _, dir := range []string{j.c.Dir, filepath.Join(j.c.Dir, damagedName)} {
+		if err := atomicfile.Clean(dir); err != nil {
 			return err
 		}
 	}
@@ -34,6 +41,9 @@ func (j *Journal) inspect(ctx context.Context, skipped string) error {
 	if err != nil {
 		return err
 	}
+	if err := j.c.stripAll(all); err != nil {
+		return err
+	}
 	j.mu.Lock()
 	j.damage = all
 	j.mu.Unlock()
@@ -47,6 +57,9 @@ func (j *Journal) inspect(ctx context.Context, skipped string) error {
 
 func (j *Journal) noteDamage(d Damage) {
 	hint := "what was damaged is kept in " + d.Path
+	if j.c.erases(d.Stream) && !d.Mended.IsZero() {
+		hint = "see " + d.Path + "; the damaged files themselves are not kept, as they held sealed keys"
+	}
 	switch {
 	case d.Count() > 0 && !strings.HasPrefix(d.Stream, "KV_"):
 		hint += ", and the lost events can only come again from where they were sent; have a look at the disk"
@@ -111,6 +124,8 @@ func (l *life) salvage() {
 		d.Mended, d.Records = j.c.Now().UTC(), n
 		if err := d.write(); err != nil {
 			j.log.Warn("what became of a damaged stream could not be written down", "path", d.Path, "err", err)
+		} else if err := j.c.strip(d); err != nil {
+			j.log.Warn("the copy of the damaged settings could not be removed; it is tried again at the next start", "path", d.Path, "err", err)
 		}
 		j.log.Info("the readable records of a damaged stream are back", "stream", d.Stream, "records", n, "set_aside", d.Path)
 		d.What = fmt.Sprintf("the stream %s could not be opened and was made anew; %d records of it are back", d.Stream, n)

@@ -56,6 +56,12 @@ func (r *Registry) bootstrap(ctx context.Context) (FirstStart, error) {
 	if err := r.b.Writable(ctx); err != nil {
 		return FirstStart{}, err
 	}
+	// Where damage may have cost a project its record, what belongs to it stays.
+	if !r.damaged() {
+		if err := r.sweepOrphans(ctx); err != nil {
+			r.log.Error("what an interrupted deletion of a project has left could not be removed; it is tried again at the next start", "err", err)
+		}
+	}
 	if !r.Snapshot().sealed {
 		// The bucket could not be written when it was opened, or a part of it was lost.
 		if _, err := r.makeSeal(ctx, r.kv, (*r.ring.Load())[0]); err != nil {

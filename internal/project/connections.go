@@ -41,6 +41,9 @@ func (r *Registry) CreateConnection(ctx context.Context, c Connection) (Connecti
 	if err := create(ctx, r, &c); err != nil {
 		return Connection{}, err
 	}
+	if err := r.stillWanted(ctx, c.ProjectID, c.key()); err != nil {
+		return Connection{}, err
+	}
 	return c, r.done(ctx, c.Revision, AuditEntry{Action: "connection.create", ProjectID: c.ProjectID, Target: c.Name, Detail: c.Host})
 }
 
@@ -193,8 +196,8 @@ func (c *Connection) SettleNames(keep bool) {
 	c.SendProperties, c.SendAttributes = without(c.SendProperties, t.Properties), without(c.SendAttributes, t.Attributes)
 }
 
-// DeleteConnection purges a connection of a project, its sealed keys and their
-// history.
+// DeleteConnection removes a connection of a project. When it has returned, its sealed
+// keys are in no file any more.
 func (r *Registry) DeleteConnection(ctx context.Context, projectID, id string) error {
 	return r.deleteConnection(ctx, projectID, id, false)
 }

@@ -185,27 +185,8 @@ func (r *Registry) DeleteProject(ctx context.Context, id string) error {
 		return err
 	}
 	r.release(ctx, "project", p.Name, prefixProject+id)
-	var keys []string
-	for _, k := range s.APIKeys(id) {
-		keys = append(keys, k.key())
-	}
-	for _, k := range s.ProviderKeys(id) {
-		keys = append(keys, k.key())
-	}
-	for _, c := range s.Connections(id) {
-		keys = append(keys, c.key())
-		r.release(ctx, connectionNames(id), c.Name, c.key())
-	}
-	for _, d := range s.Dashboards(id) {
-		keys = append(keys, d.key())
-	}
-	for _, v := range s.SavedViews(id, "") {
-		keys = append(keys, v.key())
-	}
-	for _, key := range keys {
-		if err := r.purge(ctx, key, 0); err != nil {
-			return unavailable("the project is deleted, but some of its keys could not be wiped", err)
-		}
+	if err := r.sweepOrphans(ctx); err != nil {
+		return unavailable("the project is deleted, but some of its keys could not be wiped", err)
 	}
 	return r.done(ctx, 0, AuditEntry{Action: "project.delete", ProjectID: id, Target: p.Name})
 }
@@ -230,6 +211,9 @@ func (r *Registry) createKey(ctx context.Context, k APIKey) (plain string, _ API
 	h := hashOf(plain)
 	k.ID, k.Prefix, k.Hash, k.CreatedAt = newID("k"), plain[:10], h[:], r.now().UTC()
 	if err := create(ctx, r, &k); err != nil {
+		return "", APIKey{}, err
+	}
+	if err := r.stillWanted(ctx, k.ProjectID, k.key()); err != nil {
 		return "", APIKey{}, err
 	}
 	return plain, k, r.done(ctx, k.Revision, AuditEntry{Action: "key.create", ProjectID: k.ProjectID, Target: k.Prefix + "…", Detail: k.Name + ", " + k.Scopes.String()})
@@ -272,6 +256,9 @@ func (r *Registry) SetProviderKey(ctx context.Context, projectID, provider, key 
 	rev, err := r.kv.Put(ctx, v.key(), b)
 	if err != nil {
 		return unavailable("the provider's key could not be saved", err)
+	}
+	if err := r.stillWanted(ctx, projectID, v.key()); err != nil {
+		return err
 	}
 	return r.done(ctx, rev, AuditEntry{Action: "provider_key.set", ProjectID: projectID, Target: provider})
 }

@@ -56,6 +56,8 @@ type Registry struct {
 
 	uses uses // of API keys
 
+	damaged func() bool // the bucket may have lost records
+
 	passwords chan struct{} // bounds the memory that argon2id takes at one time
 
 	ctx  context.Context // of those who read Changes
@@ -86,6 +88,10 @@ func Open(ctx context.Context, kv jetstream.KeyValue, o Options) (*Registry, err
 	if r.now == nil {
 		r.now = time.Now
 	}
+	r.damaged = func() bool { return false }
+	if d, ok := kv.(interface{ Damaged() bool }); ok {
+		r.damaged = d.Damaged
+	}
 	key, err := newSealer(o.SecretKey)
 	if err != nil {
 		return nil, err
@@ -99,7 +105,7 @@ func Open(ctx context.Context, kv jetstream.KeyValue, o Options) (*Registry, err
 		r.provisional.Store(&p)
 	}
 
-	r.b, err = bucket.Open(ctx, kv, bucket.Config[*state, view]{Name: "settings", New: newState, Apply: r.apply, View: r.view, LastGood: o.LastGood, Logger: r.log})
+	r.b, err = bucket.Open(ctx, kv, bucket.Config[*state, view]{Name: "settings", New: newState, Apply: r.apply, View: r.view, LastGood: o.LastGood, Secrets: true, Logger: r.log})
 	if err != nil {
 		return nil, err
 	}
@@ -310,7 +316,7 @@ func create[T any, P record[T]](ctx context.Context, r *Registry, p P) error {
 	return nil
 }
 
-// purge removes a record and its history. A revision of 0 removes any.
+// purge removes a record; the bucket erases its values. A revision of 0 removes any.
 func (r *Registry) purge(ctx context.Context, key string, revision uint64) error {
 	var opts []jetstream.KVDeleteOpt
 	if revision != 0 {

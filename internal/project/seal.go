@@ -147,6 +147,14 @@ func WriteSecretKey(path string, key []byte) error {
 	return atomicfile.SyncDir(filepath.Dir(path))
 }
 
+// CleanSecretKey removes what processes that were killed have left of writing the
+// key's file.
+func CleanSecretKey(path string) error {
+	return atomicfile.Remove(filepath.Dir(path), func(name string) bool {
+		return strings.HasPrefix(name, filepath.Base(path)+".") && strings.HasSuffix(name, ".tmp")
+	})
+}
+
 func parseSecretKey(s string) ([]byte, error) {
 	if len(s) == hex.EncodedLen(KeySize) {
 		if b, err := hex.DecodeString(s); err == nil {
