@@ -50,6 +50,8 @@ type Client struct {
 	bytes atomic.Int64
 
 	held    held         // tries of calls, which wait for the next
+	tries   tries        // those of clients that do not count them
+	traces  traceTries   // how often the calls of a trace were tried again
 	seed    maphash.Seed // of their keys
 	refused sync.Map     // base URL → time.Time of a refusal of stream_options
 

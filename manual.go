@@ -1,6 +1,7 @@
 package hedgerow
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -308,7 +309,7 @@ type Outcome struct {
 	Escalated *bool  // to a human; nil is unknown
 	Accepted  *bool  // the user took the result; nil is unknown
 	Edited    *bool  // and changed it; nil is unknown
-	Retries   int    // of the user, in the same task
+	Retries   int    // in the same task; 0 leaves it to the tries that the wrappers saw in the trace, and is absent where they saw none
 
 	Properties Properties // the caller's own
 }
@@ -319,7 +320,14 @@ func (c *Client) CaptureOutcome(ctx context.Context, o Outcome) {
 		ctx = WithTaskType(ctx, o.TaskType)
 	}
 	c.captureAbout(ctx, EventCompleted, o.TraceID, "", o.Properties, func(p Properties) {
-		p["task_completed"], p["retry_count"] = o.Completed, o.Retries
+		p["task_completed"] = o.Completed
+		if o.Retries > 0 {
+			p[retryCount] = o.Retries
+		} else if _, said := p[retryCount]; !said {
+			if n, known := c.traces.of(cmp.Or(event.CleanID(event.CleanValue(o.TraceID)), TraceID(ctx))); known {
+				p[retryCount] = n
+			}
+		}
 		fact(p, "escalated_to_human", o.Escalated)
 		fact(p, "accepted_output", o.Accepted)
 		fact(p, "edited_output", o.Edited)

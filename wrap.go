@@ -5,13 +5,11 @@ import (
 	"compress/gzip"
 	"context"
 	"errors"
-	"hash/maphash"
 	"io"
 	"mime"
 	"net"
 	"net/http"
 	"runtime"
-	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -42,7 +40,7 @@ type Middleware = func(req *http.Request, next func(*http.Request) (*http.Respon
 // The call and its answer are the provider's own, byte for byte, and no later
 // than without: an answer is recorded while the caller reads it, and made into
 // an event in the background when he has. A call that the client tries several
-// times is one event, with the property retries. Errors, streams that break off
+// times is one event, with the property retry_count. Errors, streams that break off
 // and cancelled calls are events too. A stream that is neither read to its end nor
 // closed becomes one a second after it has borne its last event or an error, when
 // the context of the call ends, or when its body is garbage, whichever is first;
@@ -114,9 +112,10 @@ type exchange struct {
 
 	traceID, parentID string // of traceparent or the caller's tracer
 
-	retry   int  // which try this is, as the client counts them; 0 is the first
+	retry   int  // which try this is; 0 is the first, or not known to be another
 	counted bool // the client says so
 	key     retryKey
+	again   tryKey // of a client that does not say so; zero where the task is unknown
 
 	upload *upload // a body that is passed on as it comes
 
@@ -150,8 +149,11 @@ func (c *Client) exchange(req *http.Request, next func(*http.Request) (*http.Res
 	if x.call.Method == "" {
 		x.call.Method = http.MethodGet
 	}
-	if v := req.Header["Content-Type"]; len(v) > 0 {
-		x.call.RequestHeader = http.Header{"Content-Type": v}
+	x.call.RequestHeader = make(http.Header, 2)
+	for _, name := range []string{"Content-Type", provider.HeaderRetryCount} {
+		if v := req.Header[name]; len(v) > 0 {
+			x.call.RequestHeader[name] = v
+		}
 	}
 	x.spanContext(req)
 	out, err := x.request(req)
@@ -452,9 +454,12 @@ func (x *exchange) finish() {
 	}
 	c.Response, c.ResponseTail, c.ResponseTruncated = x.body.end()
 	c.ResponseBytes = x.total
-	if x.counted && x.mayRetry() {
-		x.c.held.hold(x)
-		return
+	if x.mayRetry() {
+		if x.counted {
+			x.c.held.hold(x)
+			return
+		}
+		x.c.tries.failed(x)
 	}
 	x.capture()
 }
@@ -475,9 +480,7 @@ func (x *exchange) event() *event.Event {
 	if x.traceID != "" {
 		e.TraceID, e.ParentID = x.traceID, x.parentID
 	}
-	if x.retry > 0 {
-		_ = e.SetProperty("retries", x.retry) // a number always marshals
-	}
+	x.tell(e)
 	return e
 }
 
@@ -554,142 +557,4 @@ func (r *recorder) last(n int) []byte {
 func (r *recorder) whole() bool {
 	b := bytes.TrimSpace(r.b)
 	return !r.cut && len(b) > 1 && (b[0] == '{' && b[len(b)-1] == '}' || b[0] == '[' && b[len(b)-1] == ']') && event.ValidJSON(b)
-}
-
-// Retries: openai-go and anthropic-sdk-go try a call again where it failed, and
-// count the tries in a header. A try that may be followed by another waits for
-// it; they become one event.
-const (
-	headerRetryCount = "X-Stainless-Retry-Count"
-
-	retryGrace = 10 * time.Second // the clients wait 8 s at most, unless told otherwise
-	retryLimit = 90 * time.Second
-)
-
-// retryKey is what the tries of one call have in common.
-type retryKey struct {
-	url  string
-	body uint64
-	at   *attribution
-	n    int // tries before
-}
-
-func (x *exchange) retries(req *http.Request) {
-	v := req.Header[headerRetryCount]
-	if len(v) == 0 {
-		return
-	}
-	n, err := strconv.Atoi(v[0])
-	if err != nil || n < 0 {
-		return
-	}
-	x.retry, x.counted = n, true
-	x.key = retryKey{req.Method + " " + req.URL.String(), maphash.Bytes(x.c.seed, x.call.Request), x.at, n}
-	if n == 0 {
-		return
-	}
-	if first := x.c.held.take(x.key); first != nil {
-		x.call.Start = first.call.Start
-	}
-}
-
-// mayRetry reports whether the client will perhaps try again.
-func (x *exchange) mayRetry() bool {
-	if x.ctx.Err() != nil || x.call.ErrType == event.ErrTypeClientGone {
-		return false
-	}
-	switch x.call.ResponseHeader.Get("X-Should-Retry") {
-	case "true":
-		return true
-	case "false":
-		return false
-	}
-	switch s := x.call.Status; s {
-	case 0, http.StatusRequestTimeout, http.StatusConflict, http.StatusTooManyRequests:
-		return true
-	default:
-		return s >= 500
-	}
-}
-
-// held are the tries that may be followed by others.
-type held struct {
-	mu sync.Mutex
-	m  map[retryKey][]*heldTry
-}
-
-type heldTry struct {
-	x     *exchange
-	timer *time.Timer
-}
-
-func (h *held) hold(x *exchange) {
-	wait := retryGrace
-	if after := retryAfter(x.call.ResponseHeader.Get("Retry-After"), time.Now()); after > 0 {
-		wait = min(after+retryGrace, retryLimit)
-	}
-	key := x.key
-	key.n++
-	t := &heldTry{x: x}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.m == nil {
-		h.m = make(map[retryKey][]*heldTry)
-	}
-	h.m[key] = append(h.m[key], t)
-	t.timer = time.AfterFunc(wait, func() {
-		if h.remove(key, t) {
-			x.capture()
-		}
-	})
-}
-
-func (h *held) remove(key retryKey, t *heldTry) bool {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	list := h.m[key]
-	for i := range list {
-		if list[i] == t {
-			h.put(key, append(list[:i:i], list[i+1:]...))
-			return true
-		}
-	}
-	return false
-}
-
-func (h *held) put(key retryKey, list []*heldTry) {
-	if len(list) == 0 {
-		delete(h.m, key)
-	} else {
-		h.m[key] = list
-	}
-}
-
-func (h *held) take(key retryKey) *exchange {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	list := h.m[key]
-	if len(list) == 0 {
-		return nil
-	}
-	h.put(key, list[1:])
-	list[0].timer.Stop()
-	return list[0].x
-}
-
-// release captures all that is held: nobody waits any longer.
-func (h *held) release() {
-	h.mu.Lock()
-	var all []*exchange
-	for _, list := range h.m {
-		for _, t := range list {
-			t.timer.Stop()
-			all = append(all, t.x)
-		}
-	}
-	clear(h.m)
-	h.mu.Unlock()
-	for _, x := range all {
-		x.capture()
-	}
 }

@@ -67,6 +67,8 @@ type Call struct {
 //   - Of attribution it sets what the request's body says: User, SessionID,
 //     TraceID, TraceName, SpanName, ParentID, prompt and custom properties. The
 //     caller lays headers over it, and fills in ids that are missing.
+//   - The property retry_count is how often the client says that it has tried the
+//     call before.
 //   - What was not said stays unknown: a count is 0 only if the provider said 0.
 func Parse(c *Call) (e *event.Event) {
 	op := Operation(c.Dialect, c.Method, c.Path)
@@ -79,6 +81,7 @@ func Parse(c *Call) (e *event.Event) {
 		}
 	}()
 	p := parser{c: c, e: plain(c, op), op: op}
+	p.retryCount()
 	p.request()
 	p.response()
 	p.outcome()

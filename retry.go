@@ -1,0 +1,284 @@
+package hedgerow
+
+import (
+	"hash/maphash"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/provider"
+)
+
+// Retries: openai-go and anthropic-sdk-go try a call again where it failed, and
+// count the tries in a header. A try that may be followed by another waits for
+// it; they become one event.
+const (
+	retryGrace = 10 * time.Second // the clients wait 8 s at most, unless told otherwise
+	retryLimit = 90 * time.Second
+)
+
+// retryKey is what the tries of one call have in common.
+type retryKey struct {
+	url  string
+	body uint64
+	at   *attribution
+	n    int // tries before
+}
+
+func (x *exchange) retries(req *http.Request) {
+	n, ok := provider.RetryCount(req.Header)
+	if !ok {
+		x.c.tries.begin(x, req)
+		return
+	}
+	x.retry, x.counted = n, true
+	x.c.traces.tried(x.trace(), min(n, 1))
+	x.key = retryKey{req.Method + " " + req.URL.String(), maphash.Bytes(x.c.seed, x.call.Request), x.at, n}
+	if n == 0 {
+		return
+	}
+	if first := x.c.held.take(x.key); first != nil {
+		x.call.Start = first.call.Start
+	}
+}
+
+// mayRetry reports whether the client will perhaps try again.
+func (x *exchange) mayRetry() bool {
+	if x.ctx.Err() != nil || x.call.ErrType == event.ErrTypeClientGone {
+		return false
+	}
+	switch x.call.ResponseHeader.Get("X-Should-Retry") {
+	case "true":
+		return true
+	case "false":
+		return false
+	}
+	switch s := x.call.Status; s {
+	case 0, http.StatusRequestTimeout, http.StatusConflict, http.StatusTooManyRequests:
+		return true
+	default:
+		return s >= 500
+	}
+}
+
+// held are the tries that may be followed by others.
+type held struct {
+	mu sync.Mutex
+	m  map[retryKey][]*heldTry
+}
+
+type heldTry struct {
+	x     *exchange
+	timer *time.Timer
+}
+
+func (h *held) hold(x *exchange) {
+	wait := retryGrace
+	if after := retryAfter(x.call.ResponseHeader.Get("Retry-After"), time.Now()); after > 0 {
+		wait = min(after+retryGrace, retryLimit)
+	}
+	key := x.key
+	key.n++
+	t := &heldTry{x: x}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.m == nil {
+		h.m = make(map[retryKey][]*heldTry)
+	}
+	h.m[key] = append(h.m[key], t)
+	t.timer = time.AfterFunc(wait, func() {
+		if h.remove(key, t) {
+			x.capture()
+		}
+	})
+}
+
+func (h *held) remove(key retryKey, t *heldTry) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := h.m[key]
+	for i := range list {
+		if list[i] == t {
+			h.put(key, append(list[:i:i], list[i+1:]...))
+			return true
+		}
+	}
+	return false
+}
+
+func (h *held) put(key retryKey, list []*heldTry) {
+	if len(list) == 0 {
+		delete(h.m, key)
+	} else {
+		h.m[key] = list
+	}
+}
+
+func (h *held) take(key retryKey) *exchange {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	list := h.m[key]
+	if len(list) == 0 {
+		return nil
+	}
+	h.put(key, list[1:])
+	list[0].timer.Stop()
+	return list[0].x
+}
+
+// release captures all that is held: nobody waits any longer.
+func (h *held) release() {
+	h.mu.Lock()
+	var all []*exchange
+	for _, list := range h.m {
+		for _, t := range list {
+			t.timer.Stop()
+			all = append(all, t.x)
+		}
+	}
+	clear(h.m)
+	h.mu.Unlock()
+	for _, x := range all {
+		x.capture()
+	}
+}
+
+// retryCount is the property of calls and outcomes that says how often they were
+// tried again. It is absent where that is not known.
+const retryCount = "retry_count"
+
+// tell says on the event how often the call was tried before, where that is known.
+func (x *exchange) tell(e *event.Event) {
+	if x.retry > 0 {
+		_ = e.SetProperty(retryCount, x.retry) // a number always marshals
+		_ = e.SetProperty("retries", x.retry)  // its name in earlier versions
+	}
+}
+
+// trace is the trace that the call belongs to, as far as it is known before the
+// body is read.
+func (x *exchange) trace() string {
+	if id := TraceID(x.ctx); id != "" {
+		return id
+	}
+	return x.traceID
+}
+
+// Clients that do not count their tries: the same request of the same task after
+// one that failed is a retry. Each try is an event.
+
+// tryKey is what the tries of such a client have in common. Without a trace the
+// context tells the task: what was said with it is one value for all tries.
+type tryKey struct {
+	trace string
+	at    *attribution
+	url   string
+	body  uint64
+}
+
+// tries are the failed tries that may be followed by others.
+type tries struct {
+	mu sync.Mutex
+	m  map[tryKey]failedTry
+}
+
+type failedTry struct {
+	n  int // tries so far
+	at time.Time
+}
+
+// mostTries bounds what is remembered; beyond it retries are not recognised.
+const mostTries = 1024
+
+// begin recognises a retry.
+func (t *tries) begin(x *exchange, req *http.Request) {
+	trace := x.trace()
+	if trace == "" && x.at == nil || x.upload != nil {
+		return
+	}
+	x.again = tryKey{trace: trace, url: req.Method + " " + req.URL.String(), body: maphash.Bytes(x.c.seed, x.call.Request)}
+	if trace == "" {
+		x.again.at = x.at
+	}
+	t.mu.Lock()
+	last, ok := t.m[x.again]
+	delete(t.m, x.again)
+	t.mu.Unlock()
+	if ok && time.Since(last.at) < retryLimit {
+		x.retry = last.n
+		x.c.traces.tried(trace, 1)
+	}
+}
+
+// failed remembers a try that may be followed by another.
+func (t *tries) failed(x *exchange) {
+	if x.again == (tryKey{}) {
+		return
+	}
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.m == nil {
+		t.m = make(map[tryKey]failedTry)
+	}
+	if len(t.m) >= mostTries {
+		for key, old := range t.m {
+			if now.Sub(old.at) >= retryLimit {
+				delete(t.m, key)
+			}
+		}
+	}
+	if len(t.m) < mostTries {
+		t.m[x.again] = failedTry{n: x.retry + 1, at: now}
+	}
+}
+
+// traceTries is how often the calls of each trace were tried again, for outcomes.
+type traceTries struct {
+	mu sync.Mutex
+	m  map[string]tracedTries
+}
+
+type tracedTries struct {
+	n    int
+	last time.Time
+}
+
+const (
+	mostTraces = 4096
+	tracesKept = time.Hour // after the last call
+)
+
+// tried notes a call of a trace, and whether it was another try.
+func (t *traceTries) tried(trace string, more int) {
+	if trace == "" {
+		return
+	}
+	now := time.Now()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.m == nil {
+		t.m = make(map[string]tracedTries)
+	}
+	old, known := t.m[trace]
+	if !known && len(t.m) >= mostTraces {
+		for id, o := range t.m {
+			if now.Sub(o.last) >= tracesKept {
+				delete(t.m, id)
+			}
+		}
+		if len(t.m) >= mostTraces {
+			return // its count stays unknown
+		}
+	}
+	t.m[trace] = tracedTries{old.n + more, now}
+}
+
+// of returns the count of a trace, where it is known.
+func (t *traceTries) of(trace string) (n int, known bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	o, known := t.m[trace]
+	return o.n, known
+}
