@@ -11,7 +11,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/privacy"
+	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
 // Usage counts tokens by kind. What is not set is unknown, which is not 0:
@@ -50,6 +50,7 @@ type Generation struct {
 
 	Err          error  // why the call failed; nil if it did not
 	ErrorType    string // the provider's own word for it
+	ErrorCode    string // the provider's code: rate_limit_exceeded …; never the HTTP status
 	HTTPStatus   int    // 0 where there was none
 	StopReason   string // the provider's raw value
 	CompletionID string // the provider's id of the answer: chatcmpl-…
@@ -75,6 +76,7 @@ type Embedding struct {
 	Latency         time.Duration // the whole call
 	Err             error         // why it failed; nil if it did not
 	ErrorType       string        // the provider's own word for it
+	ErrorCode       string        // the provider's code: rate_limit_exceeded …; never the HTTP status
 	HTTPStatus      int           // 0 where there was none
 	BaseURL         string        // without query
 	Name            string        // $ai_span_name: what the call is for
@@ -85,7 +87,7 @@ type Embedding struct {
 func (c *Client) CaptureEmbedding(ctx context.Context, e Embedding) {
 	g := Generation{
 		Provider: e.Provider, Model: e.Model, Input: e.Input, CostUSD: e.CostUSD, Start: e.Start, Latency: e.Latency,
-		Err: e.Err, ErrorType: e.ErrorType, HTTPStatus: e.HTTPStatus, BaseURL: e.BaseURL, Name: e.Name, Properties: e.Properties,
+		Err: e.Err, ErrorType: e.ErrorType, ErrorCode: e.ErrorCode, HTTPStatus: e.HTTPStatus, BaseURL: e.BaseURL, Name: e.Name, Properties: e.Properties,
 	}
 	if e.InputTokens > 0 {
 		g.Usage.Input = event.Some(e.InputTokens)
@@ -133,8 +135,7 @@ func textSize(v any) (n int64) {
 func (g *Generation) event(name, operation string) *event.Event {
 	e := &event.Event{
 		Name: name, Timestamp: g.Start, Provider: g.Provider, Model: g.Model, ModelAsked: g.Asked, Operation: operation, Usage: g.Usage,
-		HTTPStatus: g.HTTPStatus, ErrorType: g.ErrorType, StopReason: g.StopReason, CompletionID: g.CompletionID, BaseURL: g.BaseURL, SpanName: g.Name,
-		Status: event.StatusSuccess,
+		HTTPStatus: g.HTTPStatus, ErrorType: g.ErrorType, ErrorCode: g.ErrorCode, StopReason: g.StopReason, CompletionID: g.CompletionID, BaseURL: g.BaseURL, SpanName: g.Name,
 	}
 	if e.ModelAsked == "" {
 		e.ModelAsked = g.Model
@@ -156,9 +157,7 @@ func (g *Generation) event(name, operation string) *event.Event {
 		e.Cost.Total, e.Cost.Source = event.Some(decimal.NewFromFloat(g.CostUSD)), event.CostPassthrough
 	}
 	setError(e, g.Err, g.HTTPStatus)
-	if privacy.Blocked(g.StopReason) && !e.IsError {
-		e.Status = event.StatusBlocked
-	}
+	e.SettleOutcome()
 	for k, v := range g.Parameters {
 		if b := value(v); b != nil {
 			e.ModelParameters = put(e.ModelParameters, k, b)
@@ -175,25 +174,18 @@ func setError(e *event.Event, err error, status int) {
 	if err == nil && status < 400 {
 		return
 	}
-	e.IsError, e.Status = true, event.StatusError
+	e.IsError, e.Status = true, ""
 	if err != nil {
 		e.ErrorMessage = errorText(err)
 	}
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		e.Status = event.StatusTimeout
-		if e.ErrorType == "" {
-			e.ErrorType = event.ErrTypeTimeout
-		}
+		e.Status, e.ErrorType = event.StatusTimeout, cmp.Or(e.ErrorType, event.ErrTypeTimeout)
 	case errors.Is(err, context.Canceled):
-		if e.ErrorType == "" {
-			e.ErrorType = event.ErrTypeClientGone
-		}
-	case status == 400, status == 413, status == 422:
-		e.Status = event.StatusValidationFailed
-	case status == 408, status == 504:
-		e.Status = event.StatusTimeout
+		e.ErrorType = cmp.Or(e.ErrorType, event.ErrTypeClientGone)
 	}
+	e.ErrorCode = cmp.Or(e.ErrorCode, provider.TransportCode(err))
+	e.SettleOutcome()
 }
 
 // errorText survives an Error method that panics.

@@ -63,15 +63,15 @@ func TestCaptureFailures(t *testing.T) {
 		{hedgerow.Generation{Err: fmt.Errorf("call: %w", context.DeadlineExceeded)}, "timeout", event.ErrTypeTimeout},
 		{hedgerow.Generation{Err: context.Canceled}, "error", event.ErrTypeClientGone},
 		{hedgerow.Generation{HTTPStatus: 422, Err: errors.New("bad"), ErrorType: "invalid"}, "validation_failed", "invalid"},
-		{hedgerow.Generation{HTTPStatus: 529}, "error", ""},
-		{hedgerow.Generation{StopReason: "content_filter"}, "blocked", ""},
+		{hedgerow.Generation{HTTPStatus: 529}, "error", "status_529"},
+		{hedgerow.Generation{StopReason: "content_filter"}, "blocked", "content_filter"},
 	} {
 		bubble(t, nil, func(t *testing.T, r *rig) {
 			tt.g.Model = "m"
 			r.CaptureGeneration(t.Context(), tt.g)
 			r.flush(t)
 			e := r.ph.Events()[0]
-			if e.Text("status") != tt.status || e.Text("$ai_error_type") != tt.kind || (e.Text("$ai_is_error") == "true") != (tt.status != "blocked") {
+			if e.Text("status") != tt.status || e.Text("$ai_error_type") != tt.kind || e.Text("$ai_is_error") != "true" || e.Text("error_code") == "" {
 				t.Errorf("%+v: status %s, type %s", tt.g, e.Text("status"), e.Text("$ai_error_type"))
 			}
 		})

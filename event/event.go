@@ -106,8 +106,9 @@ type Event struct {
 	RequestBytes     int64              `json:"request_bytes,omitzero"`  // on the wire; 0 where that is not known
 	ResponseBytes    int64              `json:"response_bytes,omitzero"` // on the wire; 0 where that is not known
 
-	IsError      bool   `json:"is_error,omitzero"`      // the call failed, or broke off
+	IsError      bool   `json:"is_error,omitzero"`      // the call failed, broke off, or its answer was withheld
 	ErrorType    string `json:"error_type,omitzero"`    // the provider's word, or one of the ErrType constants
+	ErrorCode    string `json:"error_code,omitzero"`    // of a failed call: the provider's code, a transport's (ECONNREFUSED), or CodeUnknown; never the HTTP status
 	ErrorMessage string `json:"error_message,omitzero"` // may echo a prompt: privacy scrubs it before it leaves
 	Status       Status `json:"status,omitzero"`        // how the call ended, in one of five words
 	StopReason   string `json:"stop_reason,omitzero"`   // the provider's raw value

@@ -78,6 +78,7 @@ var eventMembers = []member{
 	integer("response_bytes", func(e *Event) *int64 { return &e.ResponseBytes }),
 	boolean("is_error", func(e *Event) *bool { return &e.IsError }),
 	str("error_type", func(e *Event) *string { return &e.ErrorType }),
+	str("error_code", func(e *Event) *string { return &e.ErrorCode }),
 	str("error_message", func(e *Event) *string { return &e.ErrorMessage }),
 	str("status", func(e *Event) *Status { return &e.Status }),
 	str("stop_reason", func(e *Event) *string { return &e.StopReason }),

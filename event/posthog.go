@@ -565,6 +565,7 @@ var stringFields = []field[string]{
 	{name: "$ai_request_url", at: func(e *Event) *string { return &e.RequestURL }},
 	{name: errorProperty, at: func(e *Event) *string { return &e.ErrorMessage }},
 	{name: "$ai_error_type", at: func(e *Event) *string { return &e.ErrorType }},
+	{name: "error_code", at: func(e *Event) *string { return &e.ErrorCode }},
 	{name: "$ai_stop_reason", at: func(e *Event) *string { return &e.StopReason }},
 	{name: "$ai_completion_id", at: func(e *Event) *string { return &e.CompletionID }},
 	{name: "$ai_service_tier", at: func(e *Event) *string { return &e.ServiceTier }},

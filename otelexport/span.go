@@ -277,11 +277,11 @@ func (b bag) outcome(e *event.Event, s sdk.ReadOnlySpan) {
 	e.StopReason = b.text("gen_ai.response.finish_reasons")
 	e.ErrorType = b.text("error.type")
 	e.HTTPStatus = int(b.count("http.response.status_code").Or(0))
-	e.Status = event.StatusSuccess
+	defer e.SettleOutcome()
 	if s.Status().Code != codes.Error && e.ErrorType == "" {
 		return
 	}
-	e.IsError, e.Status, e.ErrorMessage = true, event.StatusError, s.Status().Description
+	e.IsError, e.ErrorCode, e.ErrorMessage = true, b.text("error.code", "error_code"), s.Status().Description
 	if strings.Contains(strings.ToLower(e.ErrorType), "timeout") {
 		e.Status = event.StatusTimeout
 	}

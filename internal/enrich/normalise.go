@@ -67,7 +67,8 @@ var minTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 //   - Numbers are within [event.Bounds]: others are unknown, and named in the
 //     property [event.Warnings]. The total of tokens, and of cache writes, is
 //     filled where its parts are known.
-//   - IsError and Status of an LLM event say how it ended.
+//   - IsError, Status, ErrorType and ErrorCode of an LLM event say how it ended:
+//     [event.Event.SettleOutcome].
 //   - Any other event that names a trace, a call or a prompt by the properties
 //     trace_id, span_id or generation_id, prompt_name or prompt_version_id belongs
 //     to it, as with PostHog's names; so does a judgement of PostHog's own. A
@@ -90,6 +91,9 @@ func Normalise(e *event.Event, now time.Time) {
 	notes = normaliseLabels(e, notes)
 	notes = normaliseJSON(e, notes)
 	normaliseOutcome(e)
+	if e.User == "" && e.IsCosted() && (e.Source == event.SourceGateway || e.Source == event.SourceOTLP) {
+		e.User = e.DistinctID // a header, a key or an attribute has named it
+	}
 	if len(notes) > 0 {
 		setNote(e, strings.Join(notes, "; "))
 	}
@@ -129,11 +133,19 @@ func adoptNames(e *event.Event) {
 			*to = gjson.ParseBytes(v).String()
 		}
 	}
-	if v := e.Properties["$ai_error"]; e.IsLLM() && e.ErrorMessage == "" && len(v) > 2 && v[0] == '{' && validJSON(v) {
-		for _, at := range []string{"message", "error.message", "error"} {
-			if m := gjson.GetBytes(v, at); m.Type == gjson.String && m.Str != "" {
-				e.ErrorMessage = m.Str
-				break
+	if v := e.Properties["$ai_error"]; e.IsLLM() && len(v) > 2 && v[0] == '{' && validJSON(v) {
+		for _, f := range []struct {
+			to *string
+			at []string
+		}{
+			{&e.ErrorMessage, []string{"message", "error.message", "error"}},
+			{&e.ErrorType, []string{"type", "error.type", "name"}},
+			{&e.ErrorCode, []string{"code", "error.code"}},
+		} {
+			for _, at := range f.at {
+				if m := gjson.GetBytes(v, at); *f.to == "" && m.Type == gjson.String {
+					*f.to = m.Str
+				}
 			}
 		}
 	}
@@ -173,7 +185,7 @@ func normaliseTexts(e *event.Event) {
 		{&e.Source, maxLabelLen}, {&e.TraceName, maxNameLen}, {&e.SpanName, maxNameLen},
 		{&e.Provider, maxNameLen}, {&e.ModelAsked, maxNameLen}, {&e.Model, maxNameLen}, {&e.Operation, maxNameLen},
 		{&e.BaseURL, maxURLLen}, {&e.RequestURL, maxURLLen}, {&e.Method, maxLabelLen},
-		{&e.ErrorType, maxNameLen}, {&e.StopReason, maxNameLen}, {&e.ParseError, maxNameLen},
+		{&e.ErrorType, maxNameLen}, {&e.ErrorCode, maxNameLen}, {&e.StopReason, maxNameLen}, {&e.ParseError, maxNameLen},
 		{&e.SystemFingerprint, maxNameLen}, {&e.ServiceTier, maxLabelLen},
 		{&e.PromptName, maxNameLen}, {&e.PromptVersion, maxNameLen}, {&e.PromptVersionID, maxNameLen}, {&e.PromptHash, maxNameLen},
 		{&e.Surface, maxLabelLen}, {&e.TaskType, maxLabelLen}, {&e.Environment, maxLabelLen},
@@ -360,45 +372,13 @@ func setNote(e *event.Event, note string) {
 
 // normaliseOutcome fills how an LLM event ended. What a caller says stands.
 func normaliseOutcome(e *event.Event) {
-	if !e.IsLLM() {
-		return
-	}
-	if e.HTTPStatus >= 400 {
-		e.IsError = true
-	}
-	if e.Name == event.Metric || e.Name == event.Feedback {
-		return
-	}
-	switch s := event.Status(strings.ToLower(string(e.Status))); s {
-	case event.StatusSuccess, event.StatusError, event.StatusTimeout, event.StatusBlocked, event.StatusValidationFailed:
-		e.Status = s
-	default:
-		e.Status = outcome(e)
-	}
-}
-
-// outcome tells the status of the facts, the most telling first.
-func outcome(e *event.Event) event.Status {
 	switch {
-	case e.ErrorType == event.ErrTypeTimeout, e.HTTPStatus == 408, e.HTTPStatus == 504, e.HTTPStatus == 524:
-		return event.StatusTimeout
-	case blocked[strings.ToLower(e.StopReason)], blocked[strings.ToLower(e.ErrorType)]:
-		return event.StatusBlocked
-	case e.HTTPStatus == 400, e.HTTPStatus == 413, e.HTTPStatus == 422:
-		return event.StatusValidationFailed
-	case e.IsError:
-		return event.StatusError
+	case !e.IsLLM():
+	case e.Name == event.Metric, e.Name == event.Feedback:
+		e.IsError = e.IsError || e.HTTPStatus >= 400
+	default:
+		e.SettleOutcome()
 	}
-	return event.StatusSuccess
-}
-
-// blocked are the stop reasons and error types by which providers say that a
-// filter or the model itself refused: OpenAI's and Azure's content_filter,
-// OpenAI's content_policy_violation, Anthropic's refusal, Bedrock's
-// guardrail_intervened, Gemini's SAFETY and its like.
-var blocked = map[string]bool{
-	"content_filter": true, "content_policy_violation": true, "refusal": true, "guardrail_intervened": true,
-	"safety": true, "recitation": true, "blocklist": true, "prohibited_content": true, "spii": true, "image_safety": true,
 }
 
 // line makes s one line of valid UTF-8 of at most n characters, trimmed.

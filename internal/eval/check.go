@@ -86,11 +86,11 @@ func (f Filter) Match(e *event.Event) bool {
 	return len(f.Models) == 0 || slices.Contains(f.Models, e.Model) || slices.Contains(f.Models, e.ModelAsked)
 }
 
-// Wants reports whether the check runs on an event that was captured: an answered
-// generation of its filter and its sample, which hedgerow did not make itself.
+// Wants reports whether the check runs on an event that was captured: a generation
+// that was answered, if only by a refusal, of its filter and its sample, which hedgerow did not make itself.
 // The same event always gets the same answer.
 func (c *Check) Wants(e *event.Event) bool {
-	return c.Enabled && e.Name == event.Generation && !e.IsError && e.Surface != SurfaceJudge && e.Surface != SurfaceDataset && e.Properties[PropRun] == nil &&
+	return c.Enabled && e.Name == event.Generation && (!e.IsError || e.Status == event.StatusBlocked) && e.Surface != SurfaceJudge && e.Surface != SurfaceDataset && e.Properties[PropRun] == nil &&
 		c.Filter.Match(e) && sampled(c.ID+"/"+e.UUID, c.Sample)
 }
 

@@ -37,6 +37,7 @@ type Event struct {
 	Status        string                     `json:"status,omitempty"`
 	IsError       bool                       `json:"is_error,omitempty"`
 	ErrorType     string                     `json:"error_type,omitempty"`
+	ErrorCode     string                     `json:"error_code,omitempty" jsonschema:"the provider's code such as rate_limit_exceeded, a transport's such as ECONNREFUSED, or unknown"`
 	ErrorMessage  string                     `json:"error_message,omitempty"`
 	HTTPStatus    event.Int                  `json:"http_status,omitzero"`
 	StopReason    string                     `json:"stop_reason,omitempty"`
@@ -64,7 +65,7 @@ type Event struct {
 func (s *Server) eventView(e *query.Event) Event {
 	v := Event{
 		UUID: e.UUID, Event: e.Name, Timestamp: e.Timestamp, TraceID: e.TraceID, SpanID: e.SpanID, SpanName: e.SpanName, SessionID: e.SessionID, User: e.DistinctID,
-		Provider: e.Provider, Model: e.Model, Operation: e.Operation, Status: string(e.Status), IsError: e.IsError, ErrorType: e.ErrorType, ErrorMessage: e.ErrorMessage,
+		Provider: e.Provider, Model: e.Model, Operation: e.Operation, Status: string(e.Status), IsError: e.IsError, ErrorType: e.ErrorType, ErrorCode: e.ErrorCode, ErrorMessage: e.ErrorMessage,
 		HTTPStatus: e.HTTPStatus, StopReason: e.StopReason,
 		InputTokens: e.Usage.Input, OutputTokens: e.Usage.Output, TotalTokens: e.Usage.Total, CacheRead: e.Usage.CacheRead, Reasoning: e.Usage.Reasoning,
 		CostUSD: e.Cost.Total, LatencyMS: e.LatencyMS, TTFTMS: e.TTFTMS, Stream: e.Stream,

@@ -589,6 +589,7 @@ func outcome(e *event.Event, b *bag, s *trace.Span) {
 		return
 	}
 	e.IsError = true
+	e.ErrorCode = b.str("error.code", "error_code")
 	e.ErrorType = or(e.ErrorType, kind)
 	e.ErrorMessage = or(or(s.GetStatus().GetMessage(), message), text)
 	if low := strings.ToLower(e.ErrorType); low == "timeout" || strings.HasSuffix(low, "timeouterror") || strings.HasSuffix(low, "timeoutexception") {

@@ -335,7 +335,7 @@ func characters(raw string) int {
 func category(e *event.Event, r *reading) string {
 	text := strings.TrimSpace(strings.Join(r.texts, "\n"))
 	switch {
-	case e.Status == event.StatusBlocked, Blocked(e.StopReason):
+	case e.Status == event.StatusBlocked, event.Blocked(e.StopReason):
 		return CategoryRefusal
 	case e.IsError, e.Status == event.StatusError, e.Status == event.StatusTimeout, e.Status == event.StatusValidationFailed:
 		return CategoryError
@@ -355,16 +355,6 @@ func category(e *event.Event, r *reading) string {
 		return CategoryCode
 	}
 	return CategoryText
-}
-
-// Blocked reports whether a provider's stop reason says that a content filter,
-// or the model itself, refused.
-func Blocked(stopReason string) bool {
-	switch strings.ToLower(stopReason) {
-	case "content_filter", "content-filter", "refusal", "safety", "recitation", "blocklist", "prohibited_content", "spii", "image_safety", "guardrail_intervened", "content_filtered":
-		return true
-	}
-	return false
 }
 
 // refusals are how models begin a refusal. A long answer that begins so still

@@ -68,7 +68,7 @@ func AtHome(e *event.Event, p HomePolicy) {
 func texts(e *event.Event) []*string {
 	return []*string{
 		&e.Name, &e.TraceName, &e.SpanName, &e.Provider, &e.ModelAsked, &e.Model, &e.Operation, &e.BaseURL, &e.RequestURL,
-		&e.ErrorType, &e.ErrorMessage, &e.StopReason, &e.ParseError, &e.SystemFingerprint, &e.ServiceTier,
+		&e.ErrorType, &e.ErrorCode, &e.ErrorMessage, &e.StopReason, &e.ParseError, &e.SystemFingerprint, &e.ServiceTier,
 		&e.PromptName, &e.PromptVersion, &e.PromptVersionID, &e.Surface, &e.TaskType, &e.Environment, &e.OutputCategory,
 	}
 }

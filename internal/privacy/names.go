@@ -37,7 +37,7 @@ var knownNames = byKind(map[kind]string{
 		$feature_flag_id $feature_flag_version $feature_flag_has_experiment $feature_flag_definitions_loaded_at $feature_flag_evaluated_at locally_evaluated
 		$exception_handled $exception_synthetic $exception_lineno $exception_colno $exception_DOMException_code
 		$recording_status_enabled $config_defaults_enabled $is_emulator $app_build_number $debug feedback_length request_bytes response_bytes retries retry_count hedgerow_cost_incomplete
-		input_chars output_chars input_tokens output_tokens estimated_cost_usd latency_ms error_code eval_score eval_passed accepted_output edited_output
+		input_chars output_chars input_tokens output_tokens estimated_cost_usd latency_ms total_tokens time_to_first_token_ms http_status eval_score eval_passed accepted_output edited_output
 		thread.id process.pid process.parent_pid code.lineno code.line.number code.column server.port network.peer.port client.port http.response.status_code http.status_code
 		http.request.body.size http.response.body.size http.request.resend_count http.request_content_length http.response_content_length rpc.grpc.status_code
 		gen_ai.request.choice.count ai.response.msToFinish ai.response.msToFirstChunk ai.response.avgCompletionTokensPerSecond ai.response.avgOutputTokensPerSecond
@@ -50,7 +50,7 @@ var knownNames = byKind(map[kind]string{
 		$lib $lib_version $ai_lib $ai_lib_version $lib_custom_api_host $library $feature_flag_error $feature_flag_bootstrapped_response $device_type $browser_version $browser_language
 		$os_version $python_runtime $python_version $app_version $app_build $locale $network_wifi $timezone $session_recording_start_reason
 		$exception_type $exception_level $exception_fingerprint $exception_issue_id
-		content_dropped status operation input_length_bucket output_category output_format user_feedback eval_reason_code
+		content_dropped status error_type error_code finish_reason operation input_length_bucket output_category output_format user_feedback eval_reason_code
 		openinference.span.kind traceloop.span.kind langfuse.observation.type langfuse.observation.level langsmith.span.kind mastra.span.type ai.operationId gen_ai.operation.name
 		gen_ai.output.type gen_ai.token.type gen_ai.tool.type tool_call.type gen_ai.system gen_ai.provider.name gen_ai.openai.api_type openai.api.type gen_ai.openai.response.service_tier
 		anthropic.response.service_tier anthropic.message.stop_reason pydantic_ai.cache.collapse_reason llm.system llm.provider llm.request.type error.type exception.type
@@ -62,7 +62,7 @@ var knownNames = byKind(map[kind]string{
 		$ai_generation_id $ai_response_id $ai_target_event_id $ai_evaluation_id $ai_evaluation_key_id $ai_experiment_id $ai_experiment_item_id $ai_evaluation_start_time
 		$session_id $window_id $device_id $pageview_id $exception_event_id $insert_id $user_id $anon_distinct_id distinct_id $distinct_id alias token $time $sent_at $ip
 		$feature_flag_request_id $groups_key $group_key $group_type prompt_id prompt_version prompt_version_id prompt_hash posthog_flag posthog_flag_variant
-		trace_id span_id request_id session_id run_id runId user.id enduser.id hedgerow_joined_to trace_url
+		trace_id span_id request_id generation_id session_id agent_config_id run_id runId user.id enduser.id hedgerow_joined_to trace_url
 		service.instance.id service.version service.namespace container.id container.image.name host.id host.name device.id faas.invocation_id faas.version faas.instance cloud.account.id cloud.resource_id
 		process.executable.name process.runtime.name process.runtime.version os.version os.build_id otel.scope.version
 		gen_ai.tool.call.id tool_call.id ai.toolCall.id gen_ai.agent.id gen_ai.agent.version gen_ai.agent.call.id gen_ai.data_source.id gen_ai.conversation.id gen_ai.response.id gen_ai.evaluation.id
@@ -74,11 +74,11 @@ var knownNames = byKind(map[kind]string{
 		$ai_span_name $ai_trace_name $otel_span_name $ai_metric_name $ai_metric_value $ai_evaluation_name $ai_evaluation_result $ai_experiment_name $ai_experiment_item_name
 		$browser $os $os_name $os_distro $device $device_model $device_manufacturer $device_name $screen_name $app_name $app_namespace $title $feature_flag $feature_flag_reason
 		$geoip_city_name $geoip_country_name $geoip_country_code $geoip_continent_name $geoip_continent_code $geoip_postal_code $geoip_time_zone $geoip_subdivision_1_name $geoip_subdivision_1_code
-		surface task_type environment eval_name functionId
+		surface task_type environment eval_name functionId trace_name span_name generation_name
 		service.name otel.scope.name process.runtime.description os.description os.name device.model.name device.manufacturer host.type host.image.name
 		traceloop.entity.path graph.node.name langfuse.trace.name langsmith.trace.session_name ai.telemetry.functionId`,
 	kindLabel: `
-		$ai_model $ai_evaluation_model $ai_prompt_name prompt_name model model_name model_requested $ai_model_cost_used $ai_cost_model_provider
+		$ai_model $ai_evaluation_model $ai_prompt_name prompt_name model provider model_name model_requested $ai_model_cost_used $ai_cost_model_provider
 		gen_ai.tool.name tool.name ai.toolCall.name gen_ai.agent.name agent.name agent_name gen_ai.request.model gen_ai.response.model ai.model.id ai.model.provider ai.response.model
 		llm.model_name llm.request.model llm.response.model embedding.model_name reranker.model_name gen_ai.workflow.name traceloop.workflow.name traceloop.entity.name gen_ai.prompt.name
 		gen_ai.data_source.name mastra.agent.name mastra.workflow.name mastra.tool.name logfire.agent.name llm.prompt_template.name llm.prompt_template.version`,

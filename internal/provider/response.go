@@ -276,6 +276,9 @@ func (p *parser) headers() {
 	if v, err := strconv.ParseFloat(h.Get("Openai-Processing-Ms"), 64); err == nil && v >= 0 && v < 1e9 {
 		p.meta("processing_ms", strconv.AppendFloat(nil, v, 'f', -1, 64))
 	}
+	if kind, _, _ := strings.Cut(h.Get("X-Amzn-Errortype"), ":"); kind != "" && p.c.Status >= 400 {
+		p.trouble.kind = event.FirstChars(kind, 200)
+	}
 	if v := h.Get("Retry-After"); v != "" {
 		p.meta("retry_after", quote(event.FirstChars(v, 100)))
 	}
@@ -361,7 +364,8 @@ func plainMessage(contentType, body string) string {
 	return strings.TrimSpace(strings.ToValidUTF8(strings.Clone(event.FirstChars(body, 500)), "\uFFFD"))
 }
 
-// outcome says how the call ended: IsError, ErrorType, ErrorMessage and Status.
+// outcome says how the call ended: IsError, ErrorType, ErrorCode, ErrorMessage and
+// Status.
 func (p *parser) outcome() {
 	c, e, t := p.c, p.e, &p.trouble
 	e.Status = event.StatusSuccess
@@ -371,29 +375,36 @@ func (p *parser) outcome() {
 		if c.ErrType == event.ErrTypeTimeout {
 			e.Status = event.StatusTimeout
 		}
+		e.ErrorCode = TransportCode(c.Err)
 		if t.found && c.ErrType != event.ErrTypeClientGone { // the provider's own words say more
-			e.ErrorType, e.ErrorMessage = or(t.word(), e.ErrorType), or(t.message, e.ErrorMessage)
+			e.ErrorType, e.ErrorCode, e.ErrorMessage = or(t.word(), e.ErrorType), or(t.codeWord(), e.ErrorCode), or(t.message, e.ErrorMessage)
+		}
+		if e.ErrorCode == "" && c.ErrType == event.ErrTypeTimeout {
+			e.ErrorCode = "ETIMEDOUT"
 		}
 	case c.Status >= 400:
 		e.IsError = true
-		e.ErrorType = or(t.word(), statusWord(c.Status))
+		e.ErrorType, e.ErrorCode = or(t.word(), event.StatusWord(c.Status)), t.codeWord()
 		e.ErrorMessage = or(t.message, or(http.StatusText(c.Status), "status "+strconv.Itoa(c.Status)))
 		e.Status = p.failure()
 	case t.found:
 		e.IsError = true
-		e.ErrorType = t.word()
+		e.ErrorType, e.ErrorCode = t.word(), t.codeWord()
 		if n, err := strconv.Atoi(t.code); e.ErrorType == "" && err == nil && n >= 400 && n < 600 && !isTrue(e.Stream) {
-			e.ErrorType = statusWord(n) // OpenRouter answers 200 to what failed behind it
+			e.ErrorType = event.StatusWord(n) // OpenRouter answers 200 to what failed behind it
 		}
 		e.ErrorType = or(e.ErrorType, event.ErrTypeStream)
 		e.ErrorMessage = or(t.message, "the answer bears an error")
 		e.Status = p.failure()
-	case p.refused, blocked(e.StopReason):
+	case p.refused, event.Blocked(e.StopReason):
 		e.Status = event.StatusBlocked
+		if p.op == opGenerateContent {
+			e.ErrorCode = e.StopReason // Gemini's block reasons may be new
+		} else if p.refused {
+			e.ErrorType = event.ErrTypeRefusal // the answer has a part for it
+		}
 	}
-	if e.IsError && t.code != "" && t.code != e.ErrorType {
-		p.meta("error_code", quote(t.code))
-	}
+	e.SettleOutcome()
 }
 
 // word is the error's type or, where that says little, its code: OpenAI's rate
@@ -409,19 +420,24 @@ func (t *fault) word() string {
 	return t.kind
 }
 
-// statusWord makes an error type of a status: bad_gateway.
-func statusWord(status int) string {
-	if s := http.StatusText(status); s != "" {
-		return strings.ReplaceAll(strings.ToLower(s), " ", "_")
+// codeWord is the provider's code for the error: error.code, or where there is
+// none, or only the HTTP status once more, the error's type: Anthropic's
+// error.type, Google's error.status.
+func (t *fault) codeWord() string {
+	if n, err := strconv.Atoi(t.code); t.code != "" && (err != nil || n < 100 || n > 599) {
+		return t.code
 	}
-	return "status_" + strconv.Itoa(status)
+	if t.kind == "error" {
+		return ""
+	}
+	return t.kind
 }
 
 func (p *parser) failure() event.Status {
 	t := &p.trouble
 	switch {
-	case t.flagged, strings.Contains(t.code, "content_filter"), strings.Contains(t.code, "content_policy"), strings.Contains(t.code, "moderation"),
-		strings.Contains(t.kind, "content_filter"), t.code == "data_inspection_failed":
+	case t.flagged, event.Blocked(t.code), event.Blocked(t.kind), strings.Contains(t.code, "content_filter"), strings.Contains(t.code, "content_policy"), strings.Contains(t.code, "moderation"),
+		strings.Contains(t.kind, "content_filter"):
 		return event.StatusBlocked
 	case p.c.Status == http.StatusRequestTimeout, p.c.Status == http.StatusGatewayTimeout, t.kind == "timeout_error":
 		return event.StatusTimeout
@@ -429,15 +445,6 @@ func (p *parser) failure() event.Status {
 		return event.StatusValidationFailed
 	}
 	return event.StatusError
-}
-
-// blocked reports whether a stop reason says that the answer was withheld.
-func blocked(reason string) bool {
-	switch strings.ToLower(reason) {
-	case "content_filter", "refusal", "safety", "recitation", "prohibited_content", "blocklist", "spii", "image_safety", "image_prohibited_content", "image_recitation":
-		return true
-	}
-	return false
 }
 
 // transportMessage words a failure of the exchange itself. The URL that net/http

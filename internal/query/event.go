@@ -70,6 +70,7 @@ type Event struct {
 	ResponseBytes     event.Int                  `json:"response_bytes"`
 	IsError           bool                       `json:"is_error"`
 	ErrorType         string                     `json:"error_type"`
+	ErrorCode         string                     `json:"error_code"` // the provider's, a transport's, or unknown; "" where the call did not fail
 	ErrorMessage      string                     `json:"error_message"`
 	Status            event.Status               `json:"status"`
 	StopReason        string                     `json:"stop_reason"`
@@ -173,7 +174,7 @@ func newEvent(r *store.Row) *Event {
 		},
 		LatencyMS: millis(e.Latency), TTFTMS: millis(e.TimeToFirstToken), Stream: e.Stream,
 		HTTPStatus: known(int64(e.HTTPStatus)), RequestBytes: known(e.RequestBytes), ResponseBytes: known(e.ResponseBytes),
-		IsError: e.IsError, ErrorType: e.ErrorType, ErrorMessage: e.ErrorMessage, Status: e.Status,
+		IsError: e.IsError, ErrorType: e.ErrorType, ErrorCode: e.ErrorCode, ErrorMessage: e.ErrorMessage, Status: e.Status,
 		StopReason: e.StopReason, ParseError: e.ParseError,
 		CompletionID: e.CompletionID, SystemFingerprint: e.SystemFingerprint, ServiceTier: e.ServiceTier,
 		ModelParameters: e.ModelParameters, ProviderMetadata: e.ProviderMetadata,

@@ -175,6 +175,7 @@ var columns = []column{
 	{name: "attributes", typ: "VARCHAR[]",
 		get: func(r *Row, _ *batch) (driver.Value, error) { return textList(r.Event.Attributes), nil },
 		set: func(r *Row, v any) error { return scanTexts(v, &r.Event.Attributes) }},
+	text("error_code", func(e *event.Event) *string { return &e.ErrorCode }),
 }
 
 func columnIndex(name string) int {

@@ -21,6 +21,7 @@ var migrations = []string{
 	9 - 1:  createSpanContent,
 	10 - 1: boundNumbers,
 	11 - 1: "ALTER TABLE events ADD COLUMN IF NOT EXISTS attributes VARCHAR[]", // a new file has it from the start
+	12 - 1: "ALTER TABLE events ADD COLUMN IF NOT EXISTS error_code VARCHAR",   // a new file has it from the start
 }
 
 var createEvents = func() string {

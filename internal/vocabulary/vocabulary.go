@@ -127,33 +127,37 @@ func started(e *event.Event) *event.Event {
 
 // ended is the call and what came of it.
 func ended(e *event.Event) *event.Event {
+	settled := *e
+	settled.SettleOutcome() // a journal of an older version may have what had not been
+	e = &settled
 	name := RequestCompleted
-	if e.IsError || e.Status != "" && e.Status != event.StatusSuccess {
+	if e.IsError {
 		name = RequestFailed
 	}
 	d := request(e, name, e.Timestamp.Add(e.Latency.Or(0)))
 	set(d, "model", e.ModelName())
-	if d.Status = e.Status; d.Status == "" && e.IsError {
-		d.Status = event.StatusError
-	}
-	d.OutputCategory = e.OutputCategory
-	if e.Latency.Known {
-		setNumber(d, "latency_ms", strconv.FormatFloat(float64(e.Latency.Value.Round(time.Microsecond).Microseconds())/1000, 'f', -1, 64))
-	}
+	d.Status, d.OutputCategory = e.Status, e.OutputCategory
+	set(d, "finish_reason", e.StopReason)
+	setMillis(d, "latency_ms", e.Latency)
+	setMillis(d, "time_to_first_token_ms", e.TimeToFirstToken)
 	if n := e.Usage.AllInput(); n.Known {
 		setNumber(d, "input_tokens", strconv.FormatInt(n.Value, 10))
 	}
 	if e.Usage.Output.Known {
 		setNumber(d, "output_tokens", strconv.FormatInt(e.Usage.Output.Value, 10))
 	}
+	if n := e.Usage.Tokens(); n.Known {
+		setNumber(d, "total_tokens", strconv.FormatInt(n.Value, 10))
+	}
 	if e.Cost.Total.Known {
 		setNumber(d, "estimated_cost_usd", e.Cost.Total.Value.String())
 	}
+	if e.HTTPStatus != 0 {
+		setNumber(d, "http_status", strconv.Itoa(e.HTTPStatus))
+	}
 	if name == RequestFailed {
 		set(d, "error_type", e.ErrorType)
-		if e.HTTPStatus >= 400 {
-			setNumber(d, "error_code", strconv.Itoa(e.HTTPStatus))
-		}
+		d.ErrorCode = e.ErrorCode
 	}
 	return d
 }
@@ -161,8 +165,14 @@ func ended(e *event.Event) *event.Event {
 // request is what both events of a call have.
 func request(e *event.Event, name string, at time.Time) *event.Event {
 	d := derived(e, name, at)
-	if d.Properties["request_id"] == nil { // the caller's own id of the request wins
-		set(d, "request_id", cmp.Or(e.SpanID, e.UUID))
+	// The caller's own words win.
+	for name, v := range map[string]string{
+		"request_id": cmp.Or(e.SpanID, e.UUID), "span_id": e.SpanID, "parent_id": e.ParentID, "session_id": e.SessionID, "user_id": e.DistinctID,
+		"trace_name": e.TraceName, "generation_name": e.SpanName,
+	} {
+		if d.Properties[name] == nil {
+			set(d, name, v)
+		}
 	}
 	set(d, "provider", e.Provider)
 	d.PromptHash, d.InputLengthBucket = e.PromptHash, e.InputLengthBucket
@@ -276,6 +286,12 @@ func set(e *event.Event, name, value string) {
 		return
 	}
 	_ = e.SetProperty(name, value) // a string always marshals
+}
+
+func setMillis(e *event.Event, name string, d event.Opt[time.Duration]) {
+	if d.Known {
+		setNumber(e, name, strconv.FormatFloat(float64(d.Value.Round(time.Microsecond).Microseconds())/1000, 'f', -1, 64))
+	}
 }
 
 func setNumber(e *event.Event, name, value string) { e.Properties[name] = json.RawMessage(value) }

@@ -97,6 +97,7 @@ var csvColumns = []struct {
 	{"event", func(e *query.Event) string { return e.Name }},
 	{"status", func(e *query.Event) string { return string(e.Status) }},
 	{"error_type", func(e *query.Event) string { return e.ErrorType }},
+	{"error_code", func(e *query.Event) string { return e.ErrorCode }},
 	{"http_status", func(e *query.Event) string { return digits(e.HTTPStatus) }},
 	{"provider", func(e *query.Event) string { return e.Provider }},
 	{"model_asked", func(e *query.Event) string { return e.ModelAsked }},

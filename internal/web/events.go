@@ -297,6 +297,9 @@ func outcome(e *query.Event) string {
 	if e.IsError && e.ErrorType != "" {
 		s += ": " + e.ErrorType
 	}
+	if e.IsError && e.ErrorCode != "" && e.ErrorCode != e.ErrorType && e.ErrorCode != event.CodeUnknown {
+		s += " · " + e.ErrorCode
+	}
 	if e.HTTPStatus.Known && e.HTTPStatus.Value >= 400 {
 		s += " (" + strconv.FormatInt(e.HTTPStatus.Value, 10) + ")"
 	}

@@ -127,7 +127,7 @@ func Full(t testing.TB) *event.Event {
 			ModelUsed: "gpt-4.1-mini", Source: event.CostTable, Provider: "openai"},
 		Latency: event.Some(1234567 * time.Microsecond), TimeToFirstToken: event.Some(time.Duration(0)), Stream: event.Some(true),
 		HTTPStatus: 200, RequestBytes: 10, ResponseBytes: 1 << 40,
-		IsError: true, ErrorType: "rate_limit", ErrorMessage: "slow down", Status: event.StatusError, StopReason: "length", ParseError: "no usage",
+		IsError: true, ErrorType: "rate_limit", ErrorCode: "rate_limit_exceeded", ErrorMessage: "slow down", Status: event.StatusError, StopReason: "length", ParseError: "no usage",
 		CompletionID: "chatcmpl-1", SystemFingerprint: "fp_1", ServiceTier: "default",
 		ModelParameters:  map[string]json.RawMessage{"temperature": one("0.7"), "stop": one(`["a","b"]`)},
 		ProviderMetadata: map[string]json.RawMessage{"x": one(`{"y":null}`)},

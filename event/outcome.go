@@ -1,0 +1,180 @@
+package event
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// Error types of answers that were withheld where the provider sent no error:
+// other values of [Event.ErrorType] are named at [ErrTypeClientGone] and its like.
+const (
+	ErrTypeFilter  = "content_filter" // a content filter or guardrail of the provider
+	ErrTypeRefusal = "refusal"        // the model itself
+)
+
+// CodeUnknown is the [Event.ErrorCode] of a failed call whose provider named no
+// code.
+const CodeUnknown = "unknown"
+
+// withheld are the words, in lower case, by which providers say that a filter
+// (false) or the model itself (true) withheld an answer: as stop reasons, error
+// types and error codes.
+var withheld = map[string]bool{
+	// OpenAI and what copies it; Azure's inner code; the Vercel AI SDK's spelling.
+	"content_filter": false, "content-filter": false, "content_filter_error": false, "content_policy_violation": false, "moderation_blocked": false, "responsibleaipolicyviolation": false,
+	"refusal": true, // OpenAI and Anthropic
+	// Amazon Bedrock.
+	"guardrail_intervened": false, "content_filtered": false,
+	// Gemini: finish reasons and block reasons.
+	"safety": false, "recitation": false, "blocklist": false, "prohibited_content": false, "spii": false, "model_armor": false,
+	"image_safety": false, "image_prohibited_content": false, "image_recitation": false,
+	// Cohere, Alibaba, Zhipu.
+	"error_toxic": false, "data_inspection_failed": false, "sensitive": false,
+}
+
+// Blocked reports whether a provider's stop reason, error type or error code says
+// that a content filter, or the model itself, withheld the answer.
+func Blocked(word string) bool {
+	_, ok := withheld[strings.ToLower(word)]
+	return ok
+}
+
+// StatusWord makes an error type of an HTTP status: bad_gateway.
+func StatusWord(status int) string {
+	if s := http.StatusText(status); s != "" {
+		return strings.ReplaceAll(strings.ToLower(s), " ", "_")
+	}
+	return "status_" + strconv.Itoa(status)
+}
+
+// SettleOutcome fills in how a call or a step ended, whichever way its event came:
+// IsError, Status, ErrorType and ErrorCode. What is said already stands. Doing it
+// twice is the same as doing it once.
+//
+// Every status but success is an error. An answer that was withheld has the
+// status blocked, the type that the provider names or [ErrTypeFilter] or
+// [ErrTypeRefusal], and as its code the provider's word, such as SAFETY. The code
+// of any other failure is the provider's own (rate_limit_exceeded), else its type
+// where that is the provider's word (overloaded_error), else [CodeUnknown]. It is
+// never the HTTP status.
+func (e *Event) SettleOutcome() {
+	if e.HTTPStatus >= 400 {
+		e.IsError = true
+	}
+	switch s := Status(strings.ToLower(string(e.Status))); s {
+	case StatusSuccess, StatusError, StatusTimeout, StatusBlocked, StatusValidationFailed:
+		e.Status = s
+	default:
+		e.Status = e.status()
+	}
+	if e.Status != StatusSuccess {
+		e.IsError = true
+	}
+	if !e.IsError {
+		return
+	}
+	if e.ErrorType == "" {
+		e.ErrorType = e.typeOfFailure()
+	}
+	if e.ErrorCode == "" {
+		e.ErrorCode = e.codeOfFailure()
+	}
+	if e.ErrorMessage == "" && e.Status == StatusBlocked && e.Properties[errorProperty] == nil {
+		e.ErrorMessage = "the provider's content filter withheld the answer"
+		if e.ErrorType == ErrTypeRefusal {
+			e.ErrorMessage = "the model refused to answer"
+		}
+	}
+}
+
+// status tells the status of the facts, the most telling first.
+func (e *Event) status() Status {
+	switch {
+	case e.ErrorType == ErrTypeTimeout, e.HTTPStatus == 408, e.HTTPStatus == 504, e.HTTPStatus == 524:
+		return StatusTimeout
+	case Blocked(e.StopReason), Blocked(e.ErrorType), Blocked(e.ErrorCode):
+		return StatusBlocked
+	case e.HTTPStatus == 400, e.HTTPStatus == 413, e.HTTPStatus == 422:
+		return StatusValidationFailed
+	case e.IsError:
+		return StatusError
+	}
+	return StatusSuccess
+}
+
+func (e *Event) typeOfFailure() string {
+	switch {
+	case e.Status == StatusBlocked:
+		if withheld[strings.ToLower(e.StopReason)] {
+			return ErrTypeRefusal
+		}
+		return ErrTypeFilter
+	case e.HTTPStatus >= 400:
+		return StatusWord(e.HTTPStatus)
+	case e.Status == StatusTimeout:
+		return ErrTypeTimeout
+	}
+	return ""
+}
+
+func (e *Event) codeOfFailure() string {
+	// A caller's number; a text has become the field already.
+	if n := stringify(e.Properties["error_code"]); n != "" && !isHTTPStatus(n) {
+		return n
+	}
+	if e.Status == StatusBlocked {
+		for _, word := range []string{e.StopReason, e.ErrorType} {
+			if Blocked(word) {
+				return word
+			}
+		}
+	}
+	if e.providersWord() {
+		return e.ErrorType
+	}
+	return CodeUnknown
+}
+
+// isHTTPStatus reports whether a code is a number that providers copy from the
+// answer's status.
+func isHTTPStatus(code string) bool {
+	n, err := strconv.Atoi(code)
+	return err == nil && n >= 100 && n < 600
+}
+
+// providersWord reports whether an error type is the provider's word for it, such as
+// overloaded_error, RESOURCE_EXHAUSTED or Bedrock's ThrottlingException: not one of
+// hedgerow's own, not made of an HTTP status, and no name of a client's class.
+func (e *Event) providersWord() bool {
+	kind := e.ErrorType
+	switch kind {
+	case "", ErrTypeClientGone, ErrTypeTimeout, ErrTypeUnreachable, ErrTypeStream, "error", "_OTHER":
+		return false
+	}
+	if isHTTPStatus(kind) || statusWords[kind] {
+		return false
+	}
+	lower, upper := false, false
+	for i := range len(kind) {
+		switch c := kind[i]; {
+		case c >= 'a' && c <= 'z':
+			lower = true
+		case c >= 'A' && c <= 'Z':
+			upper = true
+		case c >= '0' && c <= '9', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return lower != upper || strings.HasSuffix(kind, "Exception") && strings.Contains(e.Provider, "bedrock")
+}
+
+// statusWords are what [StatusWord] makes.
+var statusWords = func() map[string]bool {
+	m := make(map[string]bool)
+	for s := 400; s < 600; s++ {
+		m[StatusWord(s)] = true
+	}
+	return m
+}()
