@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"regexp"
@@ -9,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/posthog/posthogtest"
@@ -334,5 +336,91 @@ func TestFirstValue(t *testing.T) {
 		t.Errorf("only %d milestones were answered before the kill", len(answered))
 	}
 	t.Logf("%d milestones answered before the kill", len(answered))
+	p.stop()
+}
+
+// An outcome that names only its trace, or only its call, leaves with what the call
+// knows, in each schema: also of a call from before a restart, where the outcome
+// comes days later, and where it comes before its call.
+func TestOutcomesHaveWhatTheirCallKnows(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	p := w.start()
+	token := p.token()
+	w.speak("posthog")
+	type generation struct {
+		ID string `json:"id"`
+	}
+	call := func(trace string) (completion string) {
+		t.Helper()
+		status, body, err := p.post(t.Context(), "/v1/chat/completions", "", outcomeBody, "X-PostHog-Trace-Id", trace, "X-PostHog-Distinct-Id", "ann", "X-Hedgerow-Prompt", "support_answer@3",
+			"X-Hedgerow-Surface", "Conversation", "X-Hedgerow-Task-Type", "support_reply", "X-PostHog-Property-agent_config_id", "ac_7", "X-PostHog-Property-environment", "production", "X-PostHog-Flag-prompt-test", "treatment")
+		var g generation
+		if err != nil || status != http.StatusOK || json.Unmarshal([]byte(body), &g) != nil || g.ID == "" {
+			t.Fatalf("%d %s: %v", status, body, err)
+		}
+		return g.ID
+	}
+	knows := func(e posthogtest.Event, prefix string) {
+		t.Helper()
+		for name, v := range map[string]string{prefix + "prompt_name": "support_answer", prefix + "prompt_version": "3", prefix + "provider": "openai", "surface": "Conversation", "task_type": "support_reply",
+			"$feature/prompt-test": "treatment", "agent_config_id": "ac_7"} {
+			if e.Text(name) != v {
+				t.Errorf("%s: %s is %q, want %q: %s", e.Name, name, e.Text(name), v, e.Raw)
+			}
+		}
+		if !strings.HasPrefix(e.Text(prefix+"model"), "gpt-4.1-mini") {
+			t.Errorf("%s: model %q", e.Name, e.Text(prefix+"model"))
+		}
+		if prefix == "" && (e.Text("posthog_flag") != "prompt-test" || e.Text("posthog_flag_variant") != "treatment") {
+			t.Errorf("%s: flag %q is %q", e.Name, e.Text("posthog_flag"), e.Text("posthog_flag_variant"))
+		}
+	}
+	report := func(body string) {
+		t.Helper()
+		p.call("POST", "/batch/", `{"api_key":"`+token+`","batch":[`+body+`]}`, nil)
+	}
+
+	call("known")
+	completion := call("old")
+	p.awaitStored("event="+event.Generation, 2)
+	report(`{"event":"llm_task_completed","distinct_id":"ann","properties":{"trace_id":"known","task_completed":true,"surface":"Guide"}}`)
+	e := w.one("llm_task_completed", "known")
+	if e.Text("surface") != "Guide" {
+		t.Errorf("the caller's surface is lost: %s", e.Raw)
+	}
+	e.Properties["surface"] = []byte(`"Conversation"`)
+	knows(e, "")
+
+	// The call is from before a restart; the outcomes come days later.
+	p.kill()
+	p = w.start()
+	later := time.Now().Add(22 * time.Hour).UTC().Format(time.RFC3339)
+	report(`{"event":"support_ticket_resolved","distinct_id":"ann","timestamp":"` + later + `","properties":{"trace_id":"old","resolved":true}},
+		{"event":"$ai_feedback","distinct_id":"ann","properties":{"$ai_trace_id":"old","$ai_feedback_text":"fine"}},
+		{"event":"llm_output_rated","distinct_id":"ann","properties":{"generation_id":"` + completion + `","user_feedback":"negative"}}`)
+	knows(w.one("support_ticket_resolved", "old"), "")
+	knows(w.one("$ai_feedback", "old"), "$ai_")
+	knows(w.one("llm_output_rated", "old"), "") // and its trace
+
+	// At home the figures join likewise.
+	for _, name := range []string{"support_ticket_resolved", "%24ai_feedback", "llm_output_rated"} {
+		list := p.awaitStored("event="+name, 1)
+		if o := list[0]; o.PromptName != "support_answer" || o.PromptVersion != "3" || o.Surface != "Conversation" || o.TraceID != "old" || o.Flags["prompt-test"] != "treatment" {
+			t.Errorf("%s is stored as %+v", name, o)
+		}
+	}
+
+	// An outcome that comes before its call waits for it a little.
+	w.speak("llm_events")
+	report(`{"event":"llm_task_completed","distinct_id":"ann","properties":{"trace_id":"early","task_completed":true}}`)
+	call("early")
+	knows(w.one("llm_task_completed", "early"), "")
+
+	// One whose call never comes leaves all the same.
+	report(`{"event":"llm_task_completed","distinct_id":"ann","properties":{"trace_id":"never","task_completed":true}}`)
+	if e := w.one("llm_task_completed", "never"); e.Has("prompt_name") || e.Has("model") {
+		t.Errorf("of no call: %s", e.Raw)
+	}
 	p.stop()
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/gateway"
 	"github.com/hedgerow/hedgerow/internal/health"
 	"github.com/hedgerow/hedgerow/internal/ingest"
+	"github.com/hedgerow/hedgerow/internal/join"
 	"github.com/hedgerow/hedgerow/internal/journal"
 	"github.com/hedgerow/hedgerow/internal/ledger"
 	"github.com/hedgerow/hedgerow/internal/listen"
@@ -82,6 +83,7 @@ type app struct {
 	pace         pace           // how far the store is behind
 	stored       storedEvents   // what the store's sinks have ended
 	joiner       atomic.Pointer[ingest.Joiner]
+	outcomes     atomic.Pointer[join.Outcomes] // once the store is open
 	checks       *eval.Registry
 	runner       *eval.Runner
 	datasets     *dataset.Registry

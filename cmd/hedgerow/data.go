@@ -10,6 +10,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/atomicfile"
 	"github.com/hedgerow/hedgerow/internal/health"
+	"github.com/hedgerow/hedgerow/internal/join"
 	"github.com/hedgerow/hedgerow/internal/journal"
 	"github.com/hedgerow/hedgerow/internal/privacy"
 	"github.com/hedgerow/hedgerow/internal/project"
@@ -184,8 +185,11 @@ func (a *app) openStore(ctx context.Context) error {
 		a.onClose(closeData, "store", func(context.Context) error { return a.store.Close() })
 	}
 	var err error
-	a.query, err = query.New(a.store, nil)
-	return err
+	if a.query, err = query.New(a.store, nil); err != nil {
+		return err
+	}
+	a.outcomes.Store(join.NewOutcomes(a.query))
+	return nil
 }
 
 // storeIncidents says what happened to the store's file that nobody has

@@ -183,6 +183,9 @@ func (d pageDelivery) Outgoing(ctx context.Context, c project.Connection, uuid s
 	if err != nil {
 		return out, err
 	}
+	if _, err := d.a.joinOutcomes(ctx, []*event.Event{e}); err != nil {
+		return out, err
+	}
 	p, _ := d.a.registry.Snapshot().Project(c.ProjectID)
 	if out.Bodies, err = m.Made(c, p, e); err != nil {
 		return out, err

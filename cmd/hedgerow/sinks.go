@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/join"
 	"github.com/hedgerow/hedgerow/internal/journal"
 	"github.com/hedgerow/hedgerow/internal/ledger"
 	"github.com/hedgerow/hedgerow/internal/posthog"
@@ -79,7 +80,7 @@ func (a *app) openSinks(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		sink := &store.Sink{Queue: q, Store: a.store, OnStored: a.tellStored, Logger: a.log.With("part", "store"), Registerer: a.metrics}
+		sink := &store.Sink{Queue: q, Store: a.store, Complete: a.completeStored, OnStored: a.tellStored, Logger: a.log.With("part", "store"), Registerer: a.metrics}
 		defer a.stored.begin(sink.Ended)()
 		return sink.Run(ctx)
 	})
@@ -147,6 +148,7 @@ func (a *app) newDelivery(l *ledger.Ledger) *posthog.Manager {
 		},
 		DropQueue: func(ctx context.Context, id string) error { return a.journal.DeleteQueue(ctx, connectionQueue(id)) },
 		Full:      a.journalFill,
+		Join:      a.joinOutcomes,
 		Shape:     shape,
 		Deleted:   func(e *event.Event) (bool, error) { return a.deletions.Has(e.ProjectID, e.UUID) },
 		Ledger:    l,
@@ -159,6 +161,25 @@ func (a *app) newDelivery(l *ledger.Ledger) *posthog.Manager {
 		AllowInsecureHosts: a.cfg.AllowInsecurePostHog, Version: buildVersion(),
 		Logger: a.log.With("part", "posthog"), Registerer: a.metrics,
 	})
+}
+
+// joinOutcomes gives outcomes what their calls know, before they leave.
+func (a *app) joinOutcomes(ctx context.Context, events []*event.Event) ([]*event.Event, error) {
+	o := a.outcomes.Load()
+	if o == nil {
+		return join.Named(events), errNotOpen("the store")
+	}
+	return o.Complete(ctx, events)
+}
+
+// completeStored gives outcomes what their calls know, before they are stored: calls
+// of the same batch included. What the store cannot tell now, questions find.
+func (a *app) completeStored(ctx context.Context, events []*event.Event) {
+	o := a.outcomes.Load()
+	o.Remember(events...)
+	if _, err := o.Complete(ctx, events); err != nil {
+		a.log.Debug("outcomes are stored without what their calls know", "err", err)
+	}
 }
 
 // tellStored is told of what the store has now.

@@ -55,7 +55,8 @@ var allowed = map[string][]string{
 	"internal/project":    {"event", "internal/atomicfile", "internal/health", "internal/bucket"},
 	"internal/store":      {"event", "internal/atomicfile", "internal/health", "internal/supervise", "internal/disk"},
 	"internal/query":      {"event", "internal/health", "internal/store"},
-	"internal/flag":       {}, // PostHog's flags decided at home: pure, for the SDK too
+	"internal/join":       {"event"}, // what outcomes have of their calls: between the journal and its sinks
+	"internal/flag":       {},        // PostHog's flags decided at home: pure, for the SDK too
 	"internal/posthog":    {"event", "internal/health", "internal/supervise", "internal/flag", "internal/privacy", "internal/project"},
 	"internal/erasure":    {"event", "internal/health", "internal/privacy", "internal/project"}, // deletion of single events, for the three faces
 	"internal/ledger":     {"event", "internal/health", "internal/privacy"},

@@ -49,6 +49,11 @@ type Config struct {
 	// it does not leave any more. After an error it is asked again. May be nil.
 	Deleted func(e *event.Event) (bool, error)
 
+	// Join gives outcomes among events what their calls know, in place, before
+	// Shape sees them, and returns those of which no call is known. Its error says
+	// that it could not look everywhere. May be nil.
+	Join func(ctx context.Context, events []*event.Event) (unknown []*event.Event, err error)
+
 	// Ledger takes note of the names of properties that left, and of those that
 	// stayed. May be nil.
 	Ledger Ledger

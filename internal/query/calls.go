@@ -6,9 +6,11 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/store"
 )
 
 // RecentCalls returns what tells calls apart of every project's generations,
@@ -42,4 +44,55 @@ func (r *Reader) RecentCalls(ctx context.Context, since time.Time, property stri
 		"WHERE name <> ? OR mark IS NOT NULL ORDER BY stored_at DESC, uuid DESC LIMIT ?", event.Span, since.UTC(), event.Generation, event.Embedding, event.Span, event.Span, limit)
 	slices.Reverse(out)
 	return out, err
+}
+
+// ofTracesLimit is how many events [Reader.OfTraces] returns of traces, and of ids.
+const ofTracesLimit = 5_000
+
+// OfTraces returns the calls, spans and roots of a project's traces, and the calls
+// that have one of the ids as span id, uuid, completion id or request_id, with the
+// rest of their traces, from a time range and without content: the earliest 5,000
+// of each.
+func (r *Reader) OfTraces(ctx context.Context, project string, traces, ids []string, from, to time.Time) ([]*event.Event, error) {
+	steps := "project_id = ? AND ts >= ? AND ts <= ? AND name IN (?, ?, ?, ?) AND trace_id IS NOT NULL AND "
+	args := []any{project, from.UTC(), to.UTC(), event.Generation, event.Embedding, event.Span, event.Trace}
+	const listed = " IN (SELECT unnest(CAST(? AS VARCHAR[])))"
+	var out []*event.Event
+	read := func(t table, cond string, more ...any) error {
+		rows, err := r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM "+t.sql+" AS found WHERE "+steps+cond+" ORDER BY ts LIMIT "+strconv.Itoa(ofTracesLimit), slices.Concat(t.args, args, more)...)
+		for _, row := range rows {
+			out = append(out, row.Event)
+		}
+		return err
+	}
+	if len(ids) > 0 {
+		list := anys(ids)
+		err := read(r.allEvents(), "(span_id"+listed+" OR CAST(uuid AS VARCHAR)"+listed+" OR completion_id"+listed+" OR "+r.sql.constProperty("request_id")+listed+")", list, list, list, list)
+		if err != nil {
+			return nil, fmt.Errorf("find calls by their ids: %w", err)
+		}
+		for _, e := range out {
+			if !slices.Contains(traces, e.TraceID) {
+				traces = append(slices.Clip(traces), e.TraceID)
+			}
+		}
+	}
+	if len(traces) > 0 {
+		t, err := r.held(ctx, project, "trace_id", traces)
+		if err == nil {
+			err = read(t, "trace_id"+listed, anys(traces))
+		}
+		if err != nil {
+			return nil, fmt.Errorf("find the events of traces: %w", err)
+		}
+	}
+	return out, nil
+}
+
+func anys(list []string) []any {
+	out := make([]any, len(list))
+	for i, s := range list {
+		out[i] = s
+	}
+	return out
 }

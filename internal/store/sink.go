@@ -59,6 +59,10 @@ type Sink struct {
 	Logger        *slog.Logger          // nil: no log
 	Registerer    prometheus.Registerer // nil: no metrics
 
+	// Complete, if set, may change events in place before they are stored. It must
+	// not take long, and is called again where a batch is tried again.
+	Complete func(ctx context.Context, events []*event.Event)
+
 	// OnStored, if set, is told of events once they are durable. It must return
 	// at once and must not change them. Duplicates are not told again. Calls do not
 	// overlap.
@@ -192,6 +196,9 @@ func (s *Sink) store(ctx, stop context.Context, deliveries []event.Delivery) {
 	events := make([]*event.Event, len(deliveries))
 	for i, d := range deliveries {
 		events[i] = d.Event
+	}
+	if s.Complete != nil {
+		s.Complete(ctx, events)
 	}
 	res, err := s.write(ctx, stop, deliveries, events)
 	switch {

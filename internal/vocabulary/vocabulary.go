@@ -32,7 +32,9 @@ const (
 // connection may see it; safe is the same in privacy mode, and may be e itself.
 // Neither is changed. Equal events give equal results.
 //
-//   - posthog: e, as it is.
+//   - posthog: e, as it is. An event that is not PostHog's own has its trace,
+//     prompt, model and flag under their plain names as well, so that charts by
+//     prompt_version_id and the like work whatever the schema.
 //   - llm_events: a call ($ai_generation, $ai_embedding) becomes [RequestStarted]
 //     and, by its status, [RequestCompleted] or [RequestFailed], the first of
 //     them only where the gateway has not sent it before the call; a judgement
@@ -59,16 +61,14 @@ func Events(schema event.Schema, e, safe *event.Event) []*event.Event {
 		}
 		return []*event.Event{started(safe)}
 	}
-	switch schema {
-	case event.SchemaLLMEvents:
-		if e.IsLLM() {
-			return llmEvents(safe)
-		}
+	switch {
+	case schema == event.SchemaLLMEvents && e.IsLLM():
+		return llmEvents(safe)
+	case schema == event.SchemaLLMEvents:
 		return []*event.Event{plainNames(e, true)}
-	case event.SchemaBoth:
-		if e.IsLLM() {
-			return append([]*event.Event{e}, llmEvents(safe)...)
-		}
+	case schema == event.SchemaBoth && e.IsLLM():
+		return append([]*event.Event{e}, llmEvents(safe)...)
+	case schema == event.SchemaBoth, !strings.HasPrefix(e.Name, "$"):
 		return []*event.Event{plainNames(e, false)}
 	}
 	return []*event.Event{e}
@@ -174,7 +174,6 @@ func request(e *event.Event, name string, at time.Time) *event.Event {
 			set(d, name, v)
 		}
 	}
-	set(d, "provider", e.Provider)
 	d.PromptHash, d.InputLengthBucket = e.PromptHash, e.InputLengthBucket
 	if t := e.ModelParameters["temperature"]; isNumber(t) {
 		d.Properties["temperature"] = t
@@ -240,29 +239,32 @@ func derived(e *event.Event, name string, at time.Time) *event.Event {
 		d.Properties["$process_person_profile"] = json.RawMessage("false")
 	}
 	names(d, e, true)
-	if len(e.Flags) == 1 {
-		for flag, variant := range e.Flags {
-			set(d, "posthog_flag", flag)
-			set(d, "posthog_flag_variant", variant)
-		}
-	}
 	return d
 }
 
-// names sets the ids of trace and prompt under their plain names: those that d
-// has not yet, or all.
+// names sets trace, prompt, model, provider and, where there is exactly one, the
+// feature flag under their plain names: those that d has not yet, or all.
 func names(d, e *event.Event, all bool) {
-	for name, v := range map[string]string{"trace_id": e.TraceID, "prompt_name": e.PromptName, "prompt_version": e.PromptVersion, "prompt_version_id": e.PromptVersionID} {
+	plain := map[string]string{
+		"trace_id": e.TraceID, "prompt_name": e.PromptName, "prompt_version": e.PromptVersion, "prompt_version_id": e.PromptVersionID,
+		"model": e.ModelName(), "provider": e.Provider,
+	}
+	if len(e.Flags) == 1 && (all || d.Properties["posthog_flag"] == nil && d.Properties["posthog_flag_variant"] == nil) {
+		for flag, variant := range e.Flags {
+			plain["posthog_flag"], plain["posthog_flag_variant"] = flag, variant
+		}
+	}
+	for name, v := range plain {
 		if all || d.Properties[name] == nil {
 			set(d, name, v)
 		}
 	}
 }
 
-// plainNames returns a product event with its ids under plain names, instead of
-// PostHog's names or beside them.
+// plainNames returns a product event with what [names] knows under plain names,
+// instead of PostHog's names or beside them.
 func plainNames(e *event.Event, instead bool) *event.Event {
-	if e.TraceID == "" && e.PromptName == "" && e.PromptVersion == "" && e.PromptVersionID == "" {
+	if e.TraceID == "" && e.PromptName == "" && e.PromptVersion == "" && e.PromptVersionID == "" && e.ModelName() == "" && e.Provider == "" {
 		return e
 	}
 	d := *e
@@ -276,6 +278,7 @@ func plainNames(e *event.Event, instead bool) *event.Event {
 			d.Properties["$process_person_profile"] = json.RawMessage("false")
 		}
 		d.TraceID, d.PromptName, d.PromptVersion, d.PromptVersionID = "", "", "", ""
+		d.Model, d.ModelAsked, d.Provider = "", "", ""
 	}
 	return &d
 }

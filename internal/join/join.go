@@ -1,0 +1,381 @@
+// Package join gives outcomes what their trace knows. Whoever reports that a task
+// is done, or how an answer was rated, seldom knows which prompt, model and flag
+// did it; the call of the same trace does.
+//
+// It stands behind the journal, before the store and before delivery, so that what
+// is kept and what leaves say the same. [Outcomes] keeps the calls of recent traces
+// in memory, as the store reports them, and asks the store for others: those from
+// before the process began, and older ones.
+//
+// # The call of an outcome
+//
+// It is the call that the outcome names by span_id, generation_id, request_id,
+// $ai_target_event_id or $ai_parent_id: by its span id, its uuid, the provider's
+// completion id or its own request_id. Where it names none it is the first call of
+// its trace that names a prompt or, where none does, the first; not further than
+// [Reach] from the outcome. Package query has the same rule for calls that come
+// after their outcome has been stored.
+//
+// What that call does not say of surface, environment, task type, agent
+// configuration and feature flags, the first event of the trace that says it does.
+// What the outcome itself says always stands.
+package join
+
+import (
+	"cmp"
+	"container/list"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+	"unique"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// Reach is how far, in time, an outcome and its call may be apart.
+const Reach = 7 * 24 * time.Hour
+
+const (
+	maxTraces = 20_000 // that are remembered
+	maxCalls  = 200    // of one trace that are remembered
+	askWithin = 2 * time.Second
+)
+
+// Finder finds events in the store.
+type Finder interface {
+	// OfTraces returns the calls, spans and roots of a project's traces, and the
+	// calls that have one of the ids as span id, uuid, completion id or request_id,
+	// from a time range.
+	OfTraces(ctx context.Context, project string, traces, ids []string, from, to time.Time) ([]*event.Event, error)
+}
+
+// Outcomes completes outcomes. Its methods may be called at the same time.
+type Outcomes struct {
+	find Finder
+
+	mu     sync.Mutex
+	traces map[key]*trace
+	recent *list.List // of *trace, the one that was used last in front
+	byID   map[key]*known
+}
+
+type key struct{ project, id string }
+
+// trace is what is known of a trace.
+type trace struct {
+	key
+	at     *list.Element
+	events []*known // in order of time
+	asked  bool     // the store was asked: what it had is here
+}
+
+// known is an event of a trace, as far as outcomes need it.
+type known struct {
+	of   *trace
+	at   time.Time
+	call bool // a call, not another step
+	ids  []string
+
+	spanID, provider, model                    string
+	promptName, promptVersion, promptVersionID string
+	surface, environment, taskType             string
+	flags                                      map[string]string
+	agentConfig                                map[string]string // by the name of the property
+}
+
+// agentConfigs are the properties that name the configuration of an agent.
+var agentConfigs = []string{"agent_config_id", "agent_config"}
+
+// NewOutcomes returns an Outcomes that asks find.
+func NewOutcomes(find Finder) *Outcomes {
+	return &Outcomes{find: find, traces: make(map[key]*trace), recent: list.New(), byID: make(map[key]*known)}
+}
+
+// Remember takes note of what the store has now.
+func (o *Outcomes) Remember(events ...*event.Event) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, e := range events {
+		switch e.Name {
+		case event.Generation, event.Embedding, event.Span, event.Trace:
+			if e.TraceID != "" {
+				o.remember(e)
+			}
+		}
+	}
+}
+
+func (o *Outcomes) remember(e *event.Event) {
+	t := o.trace(key{e.ProjectID, e.TraceID})
+	if have := o.byID[key{t.project, e.UUID}]; have != nil || len(t.events) >= maxCalls {
+		return
+	}
+	// Of their own: e's strings lie in the message that it came in.
+	own := func(s string) string { return unique.Make(s).Value() }
+	k := &known{
+		of: t, at: e.Timestamp, call: e.IsCosted(), spanID: strings.Clone(e.SpanID), provider: own(e.Provider), model: own(e.ModelName()),
+		promptName: own(e.PromptName), promptVersion: own(e.PromptVersion), promptVersionID: own(e.PromptVersionID),
+		surface: own(e.Surface), environment: own(e.Environment), taskType: own(e.TaskType),
+	}
+	for flag, variant := range e.Flags {
+		if k.flags == nil {
+			k.flags = make(map[string]string, len(e.Flags))
+		}
+		k.flags[own(flag)] = own(variant)
+	}
+	for _, name := range agentConfigs {
+		if v := text(e.Properties[name]); v != "" {
+			if k.agentConfig == nil {
+				k.agentConfig = make(map[string]string, 1)
+			}
+			k.agentConfig[name] = own(v)
+		}
+	}
+	for _, id := range []string{e.UUID, e.SpanID, e.CompletionID, text(e.Properties["request_id"])} {
+		at := key{t.project, strings.Clone(id)}
+		if id != "" && o.byID[at] == nil {
+			o.byID[at] = k
+			k.ids = append(k.ids, at.id)
+		}
+	}
+	i, _ := slices.BinarySearchFunc(t.events, k, func(a, b *known) int { return a.at.Compare(b.at) })
+	t.events = slices.Insert(t.events, i, k)
+}
+
+// trace returns a trace, as the one that was used last. Too many make the one that
+// was not used for longest be forgotten. The caller holds mu.
+func (o *Outcomes) trace(k key) *trace {
+	if t := o.traces[k]; t != nil {
+		o.recent.MoveToFront(t.at)
+		return t
+	}
+	t := &trace{key: key{unique.Make(k.project).Value(), strings.Clone(k.id)}}
+	t.at = o.recent.PushFront(t)
+	o.traces[t.key] = t
+	for len(o.traces) > maxTraces {
+		old := o.recent.Remove(o.recent.Back()).(*trace)
+		delete(o.traces, old.key)
+		for _, e := range old.events {
+			for _, id := range e.ids {
+				delete(o.byID, key{old.project, id})
+			}
+		}
+	}
+	return t
+}
+
+// Complete gives the outcomes among events what their traces know, in place, and
+// returns those of which no call is known yet. An error says that the store could
+// not be asked, for which two seconds are waited: a later try may know more.
+func (o *Outcomes) Complete(ctx context.Context, events []*event.Event) (unknown []*event.Event, err error) {
+	byProject := make(map[string][]*event.Event)
+	for _, e := range Named(events) {
+		byProject[e.ProjectID] = append(byProject[e.ProjectID], e)
+	}
+	for project, outcomes := range byProject {
+		if aerr := o.ask(ctx, project, outcomes); aerr != nil {
+			err = fmt.Errorf("ask for the calls of outcomes: %w", aerr)
+		}
+		o.mu.Lock()
+		for _, e := range outcomes {
+			if !o.complete(e) && (e.TraceID != "" || looksUp(e)) {
+				unknown = append(unknown, e)
+			}
+		}
+		o.mu.Unlock()
+	}
+	return unknown, err
+}
+
+// Named returns the outcomes among events that name a trace or a call.
+func Named(events []*event.Event) (outcomes []*event.Event) {
+	for _, e := range events {
+		if isOutcome(e) && (e.TraceID != "" || len(named(e)) > 0) {
+			outcomes = append(outcomes, e)
+		}
+	}
+	return outcomes
+}
+
+// isOutcome reports whether an event may have its context from a call: judgements,
+// and every event that is not PostHog's own.
+func isOutcome(e *event.Event) bool {
+	switch e.Name {
+	case event.Metric, event.Feedback, "$ai_evaluation":
+		return true
+	}
+	return !strings.HasPrefix(e.Name, "$") && !e.StartTold && !e.IsSpanContent()
+}
+
+// looksUp reports whether a call that is named by an id alone is looked up in the
+// store. Of a product event, a request_id is most often that of its own HTTP
+// request: then only what is in memory is looked at.
+func looksUp(e *event.Event) bool {
+	return e.IsLLM() || strings.HasPrefix(e.Name, "llm_") || e.ParentID != "" || e.SpanID != ""
+}
+
+// named are the ids by which an outcome names its call.
+func named(e *event.Event) []string {
+	var ids []string
+	for _, id := range []string{e.ParentID, e.SpanID, text(e.Properties["request_id"]), text(e.Properties["$ai_generation_id"])} {
+		if id != "" && !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// ask asks the store for the traces and calls of which it has not been asked yet.
+func (o *Outcomes) ask(ctx context.Context, project string, outcomes []*event.Event) error {
+	var traces, ids []string
+	var from, to time.Time
+	o.mu.Lock()
+	for _, e := range outcomes {
+		open := false
+		if t := o.traces[key{project, e.TraceID}]; e.TraceID != "" && (t == nil || !t.asked) {
+			open = true
+			traces = append(traces, e.TraceID)
+		}
+		if e.TraceID == "" && looksUp(e) && o.named(e) == nil {
+			open = true
+			ids = append(ids, named(e)...)
+		}
+		if !open {
+			continue
+		}
+		if from.IsZero() || e.Timestamp.Before(from) {
+			from = e.Timestamp
+		}
+		if e.Timestamp.After(to) {
+			to = e.Timestamp
+		}
+	}
+	o.mu.Unlock()
+	if len(traces) == 0 && len(ids) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	found, err := o.find.OfTraces(ctx, project, traces, ids, from.Add(-Reach), to.Add(Reach))
+	if err != nil {
+		return err
+	}
+	o.Remember(found...)
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, id := range traces {
+		// What is stored later comes by Remember.
+		o.trace(key{project, id}).asked = true
+	}
+	return nil
+}
+
+// named returns the event that an outcome names. The caller holds mu.
+func (o *Outcomes) named(e *event.Event) *known {
+	for _, id := range named(e) {
+		k := o.byID[key{e.ProjectID, id}]
+		if k != nil && (e.TraceID == "" || e.TraceID == k.of.id) && near(k, e) {
+			return k
+		}
+	}
+	return nil
+}
+
+func near(k *known, e *event.Event) bool { return e.Timestamp.Sub(k.at).Abs() <= Reach }
+
+// complete reports whether the outcome's call is known. The caller holds mu.
+func (o *Outcomes) complete(e *event.Event) bool {
+	var of *known
+	var others []*known
+	if k := o.named(e); k != nil {
+		of, others = k, k.of.events
+		if e.TraceID == "" {
+			e.TraceID = k.of.id
+		}
+		if e.ParentID == "" && k.spanID != e.SpanID {
+			e.ParentID = k.spanID
+		}
+	} else if t := o.traces[key{e.ProjectID, e.TraceID}]; e.TraceID != "" && t != nil {
+		others = slices.DeleteFunc(slices.Clone(t.events), func(k *known) bool { return !near(k, e) })
+		for _, better := range []func(*known) bool{
+			func(k *known) bool { return k.call && k.promptName != "" },
+			func(k *known) bool { return k.call },
+			func(k *known) bool { return k.model != "" || k.promptName != "" },
+		} {
+			if i := slices.IndexFunc(others, better); i >= 0 {
+				of = others[i]
+				break
+			}
+		}
+	}
+	if of == nil {
+		return false
+	}
+	fill(e, of, slices.Insert(slices.Clone(others), 0, of))
+	return true
+}
+
+// fill gives an outcome what it does not say itself: of its call, and of the
+// trace's events in their order.
+func fill(e *event.Event, of *known, all []*known) {
+	says := func(name string) bool { return text(e.Properties[name]) != "" }
+	if e.PromptVersion == "" && e.PromptVersionID == "" && !says("prompt_version") && !says("prompt_version_id") &&
+		(e.PromptName == "" || e.PromptName == of.promptName) {
+		e.PromptName, e.PromptVersion, e.PromptVersionID = cmp.Or(e.PromptName, of.promptName), of.promptVersion, of.promptVersionID
+	}
+	if model := cmp.Or(e.ModelName(), text(e.Properties["model"])); model == "" || model == of.model {
+		if model == "" {
+			e.Model = of.model
+		}
+		if e.Provider == "" && !says("provider") {
+			e.Provider = of.provider
+		}
+	}
+	first := func(to *string, from func(*known) string) {
+		for _, k := range all {
+			if *to == "" {
+				*to = from(k)
+			}
+		}
+	}
+	first(&e.Surface, func(k *known) string { return k.surface })
+	first(&e.Environment, func(k *known) string { return k.environment })
+	first(&e.TaskType, func(k *known) string { return k.taskType })
+	if len(e.Flags) == 0 && !says("posthog_flag") && !says("posthog_flag_variant") {
+		if i := slices.IndexFunc(all, func(k *known) bool { return len(k.flags) > 0 }); i >= 0 {
+			e.Flags = maps.Clone(all[i].flags)
+		}
+	}
+	if slices.ContainsFunc(agentConfigs, says) {
+		return
+	}
+	if i := slices.IndexFunc(all, func(k *known) bool { return len(k.agentConfig) > 0 }); i >= 0 {
+		e.Properties = maps.Clone(e.Properties) // the event may share it with its source
+		for name, v := range all[i].agentConfig {
+			_ = e.SetProperty(name, v) // a text always marshals
+		}
+	}
+}
+
+// text returns the text of a JSON string, or the literal of a number.
+func text(v json.RawMessage) string {
+	if len(v) < 2 && (len(v) == 0 || v[0] < '0' || v[0] > '9') {
+		return ""
+	}
+	switch v[0] {
+	case '"':
+		var s string
+		if json.Unmarshal(v, &s) != nil {
+			return ""
+		}
+		return s
+	case '{', '[', 'n', 't', 'f':
+		return ""
+	}
+	return string(v)
+}

@@ -1,0 +1,208 @@
+package join
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// shelf is a store: its events, and how often it was asked.
+type shelf struct {
+	events []*event.Event
+	asked  [][]string
+	err    error
+}
+
+func (s *shelf) OfTraces(_ context.Context, project string, traces, ids []string, from, to time.Time) (out []*event.Event, _ error) {
+	s.asked = append(s.asked, append(slices.Clone(traces), ids...))
+	if s.err != nil {
+		return nil, s.err
+	}
+	for _, e := range s.events {
+		if e.ProjectID == project && !e.Timestamp.Before(from) && !e.Timestamp.After(to) &&
+			(slices.Contains(traces, e.TraceID) || slices.Contains(ids, e.SpanID) || slices.Contains(ids, e.UUID) || slices.Contains(ids, e.CompletionID)) {
+			out = append(out, e)
+		}
+	}
+	return out, nil
+}
+
+var noon = time.Date(2026, 6, 4, 12, 0, 0, 0, time.UTC)
+
+func call(trace, id string, after time.Duration, change ...func(*event.Event)) *event.Event {
+	e := &event.Event{UUID: "u-" + id, ProjectID: "p", Name: event.Generation, Timestamp: noon.Add(after), TraceID: trace, SpanID: id, CompletionID: "c-" + id, Provider: "openai", Model: "gpt-4.1-mini"}
+	for _, f := range change {
+		f(e)
+	}
+	return e
+}
+
+func outcome(after time.Duration, change ...func(*event.Event)) *event.Event {
+	e := &event.Event{UUID: "o", ProjectID: "p", Name: "support_ticket_resolved", Timestamp: noon.Add(after), TraceID: "t"}
+	for _, f := range change {
+		f(e)
+	}
+	return e
+}
+
+func prompted(name, version string) func(*event.Event) {
+	return func(e *event.Event) { e.PromptName, e.PromptVersionID = name, version }
+}
+
+func prop(name, v string) func(*event.Event) {
+	return func(e *event.Event) { _ = e.SetProperty(name, v) }
+}
+
+// says is what charts of an outcome need.
+func says(e *event.Event) string {
+	return fmt.Sprint(e.PromptName, " ", e.PromptVersionID, " ", e.ModelName(), " ", e.Provider, " ", e.Surface, " ", e.Environment, " ", e.TaskType, " ", e.Flags, " ", text(e.Properties["agent_config_id"]))
+}
+
+func TestComplete(t *testing.T) {
+	full := call("t", "a", 0, prompted("support_answer", "pv_1"), prop("agent_config_id", "ac_1"), func(e *event.Event) {
+		e.Surface, e.Environment, e.TaskType, e.Flags = "Conversation", "production", "support_reply", map[string]string{"f": "treatment"}
+	})
+	const all = "support_answer pv_1 gpt-4.1-mini openai Conversation production support_reply map[f:treatment] ac_1"
+	root := &event.Event{UUID: "r", ProjectID: "p", Name: event.Trace, Timestamp: noon.Add(-time.Second), TraceID: "t", SpanID: "r", Surface: "Playbook", Environment: "staging"}
+	_ = root.SetProperty("agent_config_id", "ac_root")
+	second := call("t", "b", time.Minute, prompted("other", "pv_9"), func(e *event.Event) { e.Model, e.Provider = "claude", "anthropic" })
+	plain := call("t", "0", -time.Minute, func(e *event.Event) { e.Model = "router" })
+	const nothing = "       map[] "
+	nameless := func(e *event.Event) { e.TraceID = "" }
+	for _, tt := range []struct {
+		name  string
+		known []*event.Event
+		of    *event.Event
+		want  string
+	}{
+		{"by its trace", []*event.Event{full}, outcome(time.Hour), all},
+		{"a judgement", []*event.Event{full}, outcome(0, func(e *event.Event) { e.Name = event.Feedback }), all},
+		{"six days later", []*event.Event{full}, outcome(6 * 24 * time.Hour), all},
+		{"too late", []*event.Event{full}, outcome(8 * 24 * time.Hour), nothing},
+		{"the first call that names a prompt", []*event.Event{second, full, plain}, outcome(time.Hour), all},
+		{"the first call where none does", []*event.Event{call("t", "z", time.Minute), plain}, outcome(time.Hour), "  router openai    map[] "},
+		{"what its call does not say the trace says", []*event.Event{second, root}, outcome(time.Hour), "other pv_9 claude anthropic Playbook staging  map[] ac_root"},
+		{"a wrapper's half", []*event.Event{func() *event.Event { e := call("t", "a", 0, prompted("n", "v")); e.Name = event.Span; return e }()}, outcome(0), "n v gpt-4.1-mini openai    map[] "},
+
+		{"by the span id of its call", []*event.Event{full, second}, outcome(time.Hour, func(e *event.Event) { e.ParentID = "b" }), "other pv_9 claude anthropic Conversation production support_reply map[f:treatment] ac_1"},
+		{"by a span id alone", []*event.Event{full, second}, outcome(time.Hour, nameless, func(e *event.Event) { e.ParentID = "a" }), all},
+		{"by a uuid alone", []*event.Event{full, second}, outcome(time.Hour, nameless, func(e *event.Event) { e.ParentID = "u-a" }), all},
+		{"by a completion id alone", []*event.Event{full, second}, outcome(time.Hour, nameless, func(e *event.Event) { e.ParentID = "c-a" }), all},
+		{"by a request id alone", []*event.Event{full, second}, outcome(time.Hour, nameless, prop("request_id", "a"), func(e *event.Event) { e.Name = "llm_task_completed" }), all},
+		{"by the caller's own request id", []*event.Event{call("t", "x", 0, prop("request_id", "req_1"), prompted("n", "v"))}, outcome(time.Hour, nameless, prop("request_id", "req_1")), "n v gpt-4.1-mini openai    map[] "},
+
+		{"what it says itself stands", []*event.Event{full}, outcome(time.Hour, prompted("own", "pv_own"), prop("posthog_flag", "x"), prop("agent_config_id", "mine"), func(e *event.Event) { e.Model, e.Surface, e.Environment = "own-model", "Guide", "dev" }),
+			"own pv_own own-model  Guide dev support_reply map[] mine"},
+		{"what it says as properties stands", []*event.Event{full}, outcome(time.Hour, prop("model", "own"), prop("prompt_version_id", "pv_own")), "    Conversation production support_reply map[f:treatment] ac_1"},
+		{"another prompt's version is not its own", []*event.Event{full}, outcome(time.Hour, prompted("own", "")), "own  gpt-4.1-mini openai Conversation production support_reply map[f:treatment] ac_1"},
+		{"another project's trace", []*event.Event{func() *event.Event { e := full.Clone(); e.ProjectID = "q"; return e }()}, outcome(time.Hour), nothing},
+		{"PostHog's own events", []*event.Event{full}, outcome(time.Hour, func(e *event.Event) { e.Name = "$pageview" }), nothing},
+	} {
+		for _, way := range []string{"remembered", "looked up"} {
+			if way == "looked up" && tt.name == "by the caller's own request id" {
+				continue // of a product event, only what is in memory is looked at
+			}
+			t.Run(tt.name+"/"+way, func(t *testing.T) {
+				s := new(shelf)
+				o := NewOutcomes(s)
+				if way == "remembered" {
+					o.Remember(tt.known...)
+				} else {
+					s.events = tt.known
+				}
+				e := tt.of.Clone()
+				given := e.Properties
+				before := fmt.Sprint(given)
+				unknown, err := o.Complete(t.Context(), []*event.Event{e, full.Clone()})
+				if err != nil {
+					t.Fatal(err)
+				}
+				want := tt.want
+				if got := says(e); got != want {
+					t.Errorf("got  %q\nwant %q", got, want)
+				}
+				if fmt.Sprint(given) != before {
+					t.Error("the caller's properties were written into")
+				}
+				if known := tt.want != nothing; (len(unknown) == 0) != known && e.Name[0] != '$' {
+					t.Errorf("known %t, but %d are said to be unknown", known, len(unknown))
+				}
+				again := e.Clone()
+				if _, err := o.Complete(t.Context(), []*event.Event{again}); err != nil || !reflect.DeepEqual(again, e.Clone()) {
+					t.Errorf("completing twice changes the outcome: %v", err)
+				}
+			})
+		}
+	}
+}
+
+// A trace is looked for once. What is stored later is known without another look,
+// and what the process itself has not seen of a trace is looked for although it
+// knows a part.
+func TestCompleteAsksOnce(t *testing.T) {
+	s := &shelf{events: []*event.Event{call("t", "a", 0, prompted("n", "v"))}}
+	o := NewOutcomes(s)
+	o.Remember(call("t", "b", time.Minute))
+	e := outcome(time.Hour)
+	if _, err := o.Complete(t.Context(), []*event.Event{e}); err != nil || e.PromptVersionID != "v" {
+		t.Fatalf("%v %s", err, says(e))
+	}
+	early := outcome(0, func(e *event.Event) { e.TraceID = "t2" })
+	for range 3 {
+		if unknown, err := o.Complete(t.Context(), []*event.Event{outcome(0), early}); err != nil || len(unknown) != 1 || unknown[0] != early {
+			t.Fatal(unknown, err)
+		}
+	}
+	if len(s.asked) != 2 {
+		t.Errorf("asked for %v", s.asked)
+	}
+	o.Remember(call("t2", "c", time.Second, prompted("m", "w")))
+	if unknown, _ := o.Complete(t.Context(), []*event.Event{early}); len(unknown) != 0 || early.PromptVersionID != "w" {
+		t.Errorf("%v %s", unknown, says(early))
+	}
+}
+
+// A store that cannot be asked is said to be so, and is asked again.
+func TestCompleteWithoutStore(t *testing.T) {
+	s := &shelf{err: errors.New("away"), events: []*event.Event{call("t", "a", 0, prompted("n", "v"))}}
+	o := NewOutcomes(s)
+	e := outcome(0)
+	if unknown, err := o.Complete(t.Context(), []*event.Event{e}); err == nil || len(unknown) != 1 {
+		t.Fatal(unknown, err)
+	}
+	s.err = nil
+	if unknown, err := o.Complete(t.Context(), []*event.Event{e}); err != nil || len(unknown) != 0 || e.PromptVersionID != "v" {
+		t.Fatal(unknown, err, says(e))
+	}
+}
+
+// What is remembered is bounded, and what was forgotten is looked for again.
+func TestRemembersSoMany(t *testing.T) {
+	s := new(shelf)
+	o := NewOutcomes(s)
+	for i := range maxTraces + 10 {
+		id := fmt.Sprint("t", i)
+		o.Remember(call(id, id, 0))
+	}
+	if len(o.traces) != maxTraces || o.recent.Len() != maxTraces || len(o.byID) != 3*maxTraces {
+		t.Errorf("%d traces, %d in order, %d ids", len(o.traces), o.recent.Len(), len(o.byID))
+	}
+	s.events = []*event.Event{call("t0", "t0", 0, func(e *event.Event) { e.Properties = map[string]json.RawMessage{} })}
+	e := outcome(0, func(e *event.Event) { e.TraceID = "t0" })
+	if unknown, err := o.Complete(t.Context(), []*event.Event{e}); err != nil || len(unknown) != 0 {
+		t.Error(unknown, err)
+	}
+	for i := range 2 * maxCalls {
+		o.Remember(call("t0", fmt.Sprint("x", i), 0))
+	}
+	if n := len(o.traces[key{"p", "t0"}].events); n != maxCalls {
+		t.Errorf("%d events of one trace", n)
+	}
+}

@@ -1,0 +1,56 @@
+package posthog
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// An outcome can come before its call: spans are sent in batches, and the call of
+// a stream ends after its last words were read. It is given back to the queue, to
+// be looked at again after these times. Then it leaves with what it says itself.
+var callWaits = []time.Duration{time.Second, 3 * time.Second, 6 * time.Second}
+
+const (
+	callAge = time.Minute // of an outcome whose call would have come by now
+
+	// While the store cannot be asked, outcomes of any age wait, for a minute.
+	storeWait  = 5 * time.Second
+	storeWaits = 12
+)
+
+// join completes the outcomes among deliveries, and returns what may leave now.
+func (d *deliverer) join(ctx context.Context, ds []event.Delivery) []event.Delivery {
+	if d.m.c.Join == nil || len(ds) == 0 {
+		return ds
+	}
+	events := make([]*event.Event, len(ds))
+	for i, dl := range ds {
+		events[i] = dl.Event
+	}
+	unknown, err := d.m.c.Join(ctx, events)
+	if len(unknown) == 0 {
+		return ds
+	}
+	now := d.m.c.Now()
+	return slices.DeleteFunc(ds, func(dl event.Delivery) bool {
+		if !slices.Contains(unknown, dl.Event) {
+			return false
+		}
+		var wait time.Duration
+		switch {
+		case err != nil && dl.Attempt <= storeWaits:
+			wait = storeWait
+		case err == nil && dl.Attempt <= len(callWaits) && now.Sub(dl.Event.Timestamp) < callAge:
+			wait = callWaits[max(dl.Attempt, 1)-1]
+		default:
+			return false
+		}
+		if rerr := dl.Retry(wait); rerr != nil {
+			d.log.Debug("give an outcome back to the queue", "err", rerr)
+		}
+		return true
+	})
+}
