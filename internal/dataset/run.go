@@ -565,7 +565,7 @@ func (r *Runner) one(ctx context.Context, w *work, x *Example) (*Result, error) 
 	if e.Latency.Known {
 		res.LatencyMS = event.Some(float64(e.Latency.Value.Microseconds()) / 1000)
 	}
-	if e.IsError {
+	if e.IsError && e.Status != event.StatusBlocked { // a refusal is an answer that checks judge
 		res.Error = failure(e)
 	} else {
 		r.judge(ctx, w, x, e, res)

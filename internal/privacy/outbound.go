@@ -224,7 +224,9 @@ func (p OutPolicy) confirmed(name string) bool { return !slices.Contains(p.Taken
 func reduceOutcome(e *event.Event) {
 	e.ErrorMessage = SafeError(e.ErrorType, e.ErrorMessage, e.HTTPStatus)
 	e.ErrorType = word(e.ErrorType, "error")
-	e.ErrorCode = word(e.ErrorCode, event.CodeUnknown)
+	if aboutLLM(e) { // a product event's is the caller's own
+		e.ErrorCode = word(e.ErrorCode, event.CodeUnknown)
+	}
 	e.StopReason = word(e.StopReason, "other")
 	if e.ParseError != "" {
 		e.ParseError = "the body could not be read in full"
@@ -261,7 +263,7 @@ func fields(e *event.Event) []field {
 		{name: "$ai_base_url", at: &e.BaseURL, url: true},
 		{name: "$ai_request_url", at: &e.RequestURL, url: true},
 		{name: "$ai_error_type", at: &e.ErrorType},
-		{name: "error_code", at: &e.ErrorCode},
+		{name: "error_code", at: &e.ErrorCode, checked: true},
 		{name: "$ai_stop_reason", at: &e.StopReason},
 		{name: "$ai_completion_id", at: &e.CompletionID, checked: true},
 		{name: "$ai_service_tier", at: &e.ServiceTier, checked: true},

@@ -320,6 +320,23 @@ func TestAnalytics(t *testing.T) {
 	}
 
 	c := s.Registry.Snapshot().Connections("default")[0]
+	const paused = "is paused: events are kept here"
+	if strings.Contains(body, paused) {
+		t.Error("a connection that delivers is said to be paused")
+	}
+	s.send("/p/default/connections/"+c.ID+"/toggle", url.Values{"enabled": {"false"}})
+	if c, _ := s.Registry.Snapshot().Connection(c.ID); c.Enabled {
+		t.Fatal("the connection is not paused")
+	}
+	for _, at := range []string{"", "?part=now"} { // the log and the figures are there all the same
+		_, body := s.get("/p/default/analytics" + at)
+		for _, w := range []string{paused, "Today", "Last 7 days", e.ModelName(), "1,234 tok"} {
+			if !strings.Contains(body, w) {
+				t.Errorf("while delivery is paused the page%s lacks %q", at, w)
+			}
+		}
+	}
+	s.send("/p/default/connections/"+c.ID+"/toggle", url.Values{"enabled": {"true"}, "resume": {"backlog"}})
 	s.send("/p/default/connections/"+c.ID, connectionForm("project_key", "", "personal_key", phx, "sample_percent", "50", "tags", "beta"))
 	s.delivery.health.Waiting = 3
 	s.delivery.days = nil
