@@ -85,8 +85,9 @@ type Journal struct {
 
 	now       atomic.Pointer[life] // the store at work; nil while there is none
 	standing  standing
-	lock      *os.File // of the folder; nil with NATSURL, and until it could be had. Of the supervisor, then of close
-	inspected bool     // its files were looked at for damage. Of the supervisor
+	lock      *os.File    // of the folder; nil with NATSURL, and until it could be had. Of the supervisor, then of close
+	folder    os.FileInfo // as it was at the start. Of the supervisor
+	inspected bool        // its files were looked at for damage. Of the supervisor
 
 	inFlight *semaphore.Weighted
 	frames   sync.Pool // *[]byte

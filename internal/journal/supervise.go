@@ -70,6 +70,11 @@ func (j *Journal) supervise(tried chan<- struct{}) {
 			j.failed(err)
 			j.now.Store(nil)
 			j.stop(l)
+			if errors.Is(err, errGone) {
+				if err := j.noteGone(); err != nil {
+					j.log.Error("it could not be noted that a folder of the journal was removed", "err", err)
+				}
+			}
 			j.recall()
 			room = probeBytes
 			if lived := time.Since(begun); lived < shortLife {
@@ -176,6 +181,9 @@ func (j *Journal) readyFolder(ctx context.Context, first bool, room int64) error
 			return err
 		}
 	}
+	if err := j.sameFolder(); err != nil {
+		return err
+	}
 	if err := probeFolder(j.c.Dir, room); err != nil {
 		return err
 	}
@@ -200,16 +208,21 @@ func (j *Journal) step(ctx context.Context, what string, limit time.Duration, f 
 	return nil
 }
 
-// probe asks the store again and again whether it lives, and ends its life where
-// it does not: not every failure shows in NATS's log.
+// probe asks the store again and again whether it lives and has its folders, and
+// ends its life where not: not every failure shows in NATS's log.
 func (l *life) probe() {
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()
+	folders := foldersOf(l.j.c.Dir)
 	for silent := 0; ; {
 		select {
 		case <-l.over.Done():
 			return
 		case <-tick.C:
+		}
+		if folders.gone() {
+			l.breakOff(errGone)
+			return
 		}
 		ctx, cancel := context.WithTimeout(l.over, probeWait)
 		_, err := l.ctlJS.Stream(ctx, streamEvents)

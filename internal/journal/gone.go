@@ -1,0 +1,84 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// NATS keeps its files open and goes on to write them when their folder has been
+// removed: what it acknowledges then is gone with the process. So the folders are
+// looked at again and again.
+
+// errGone ends a life whose events have lost their folder.
+var errGone = errors.New("the folder of the events was removed or replaced while the journal was open")
+
+// folders are those of a life, as they were when it began.
+type folders struct {
+	paths []string
+	infos []os.FileInfo
+}
+
+// foldersOf notes the folders of a journal whose server is running.
+func foldersOf(dir string) folders {
+	var f folders
+	stream := filepath.Join(streamsDir(dir), streamEvents)
+	for _, path := range []string{dir, stream, filepath.Join(stream, "msgs")} {
+		if info, err := os.Stat(path); err == nil {
+			f.paths, f.infos = append(f.paths, path), append(f.infos, info)
+		}
+	}
+	return f
+}
+
+// gone reports whether one of the folders is not there any more, or another one is
+// in its place. A file system that does not answer says nothing.
+func (f folders) gone() bool {
+	for i, path := range f.paths {
+		info, err := os.Stat(path)
+		if errors.Is(err, os.ErrNotExist) || err == nil && !os.SameFile(info, f.infos[i]) {
+			return true
+		}
+	}
+	return false
+}
+
+// sameFolder makes sure that the journal's folder is the one of the start. A
+// folder that has been removed is not made again: that would begin without the
+// settings and the secret key of before.
+func (j *Journal) sameFolder() error {
+	switch info, err := os.Stat(j.c.Dir); {
+	case err == nil && j.folder == nil: // at the start
+		j.folder = info
+		return nil
+	case err == nil && os.SameFile(info, j.folder):
+		return nil
+	case err != nil && passing(err):
+		return err
+	case err != nil:
+		return event.NewError(event.CodeUnavailable, fmt.Sprintf("the journal's folder %s was removed while hedgerow ran", j.c.Dir), "put it back, and recording goes on by itself; or restart hedgerow to begin with a new one", err)
+	}
+	return event.NewError(event.CodeUnavailable, fmt.Sprintf("the journal's folder %s was replaced by another while hedgerow ran", j.c.Dir), "put the one of before back, and recording goes on by itself; or restart hedgerow to go on with what is there now", nil)
+}
+
+// noteGone keeps that the events have lost their folder while the journal was open,
+// and what that means.
+func (j *Journal) noteGone() error {
+	if err := j.sameFolder(); err != nil {
+		return nil // all of it is away, and may come back
+	}
+	d := Damage{Stream: streamEvents, Found: j.c.Now().UTC(), Whole: true,
+		What: "the folder of the stream " + streamEvents + " was removed while hedgerow ran: events in it that were not yet stored, or not yet sent, are lost"}
+	d.Mended = d.Found
+	var err error
+	if d.Path, err = setAside(j.c, streamEvents); err != nil {
+		return err
+	}
+	j.inspected = false // so that it is on the list
+	j.noteDamage(d)
+	j.log.Error("the journal was damaged: "+d.What, "stream", d.Stream)
+	return d.write()
+}
