@@ -62,7 +62,10 @@ type config struct {
 
 	SMTPFrom             string
 	AllowInsecurePostHog bool
-	ShutdownGrace        time.Duration
+	// PostHogAllowHosts is a list; posthogClient() reads it. PostHogCA is a path.
+	PostHogAllowHosts string
+	PostHogCA         string
+	ShutdownGrace     time.Duration
 
 	// Only in the file.
 	Upstreams        map[string]upstreamConfig
@@ -202,6 +205,8 @@ func (c *config) flags() []cli.Flag {
 		str(&c.BufferBudget, "buffer-budget", "256MiB", "memory for request bodies being read, over all calls; beyond it bodies pass through unread"),
 		boolean(&c.RequireKey, "require-key", false, "ask for a hedgerow key on every gateway call, on loopback too (default: as the page Projects says, which is no)"),
 		str(&c.SMTPFrom, "smtp-from", "", "sender of alerts by e-mail: hedgerow@example.com; the server is HEDGEROW_SMTP_URL, smtp://user:password@host:587"),
+		str(&c.PostHogAllowHosts, "posthog-allow-hosts", "", "hosts of a PostHog of your own that are not public, as a comma list of names, addresses and networks: posthog.internal,10.0.0.0/8; HTTPS is asked for all the same"),
+		str(&c.PostHogCA, "posthog-ca", "", "file with the certificates (PEM) of the authorities that sign those of posthog-allow-hosts, beside the system's"),
 		boolean(&c.AllowInsecurePostHog, "allow-insecure-posthog", false, "allow http:// and private PostHog hosts (for tests)"),
 		dur(&c.ShutdownGrace, "shutdown-grace", 10*time.Second, "longest time for a graceful stop"),
 	}, c.limitConfig.flags()...)
@@ -461,6 +466,9 @@ func (c *config) validate() error {
 	}
 	if _, err := c.proxies(); err != nil {
 		return configError(fmt.Sprintf("trusted_proxies: %q is not a list of networks", c.TrustedProxies), "write addresses or networks with commas between, for example 10.0.0.0/8,172.18.0.2", err)
+	}
+	if err := c.validatePostHog(); err != nil {
+		return err
 	}
 	if _, err := c.level(); err != nil {
 		return configError(fmt.Sprintf("log_level: %q is not a level", c.LogLevel), "use debug, info, warn or error", err)

@@ -37,7 +37,7 @@ func (a *app) journalFill() float64 {
 type connections struct{ a *app }
 
 func (c connections) Test(ctx context.Context, conn project.Connection) api.TestResult {
-	r := posthog.Test(ctx, conn, posthog.TestOptions{AllowInsecureHosts: c.a.cfg.AllowInsecurePostHog, Version: buildVersion()})
+	r := posthog.Test(ctx, conn, posthog.TestOptions{Client: c.a.cfg.posthogClient(0), AllowInsecureHosts: c.a.cfg.AllowInsecurePostHog, Version: buildVersion()})
 	out := api.TestResult{OK: r.OK, Checks: make([]api.TestCheck, len(r.Checks))}
 	for i, k := range r.Checks {
 		out.Checks[i] = api.TestCheck{Name: k.Name, OK: k.OK, Code: k.Code, Message: k.Message, Hint: k.Hint}
@@ -247,5 +247,5 @@ func (d pageDelivery) Replay(ctx context.Context, c project.Connection, id strin
 }
 
 func (d pageDelivery) Days(ctx context.Context, c project.Connection, since time.Time) ([]posthog.Day, error) {
-	return posthog.Days(ctx, c, since, posthog.QueryOptions{AllowInsecureHosts: d.a.cfg.AllowInsecurePostHog, Version: buildVersion(), Client: posthog.ClientConfig{Timeout: 10 * time.Second}})
+	return posthog.Days(ctx, c, since, posthog.QueryOptions{AllowInsecureHosts: d.a.cfg.AllowInsecurePostHog, Version: buildVersion(), Client: d.a.cfg.posthogClient(10 * time.Second)})
 }

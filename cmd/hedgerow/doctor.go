@@ -109,6 +109,7 @@ func (d *doctor) run(ctx context.Context, cmd *cli.Command) error {
 		d.running = true
 		ctl.close()
 	}
+	d.look(ctx, check{"PostHog hosts", (*doctor).posthogHosts})
 	for _, c := range folderChecks {
 		d.look(ctx, c)
 	}

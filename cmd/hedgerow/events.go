@@ -64,7 +64,7 @@ func (a *app) erasure() *erasure.Eraser {
 		Project:     func(id string) (project.Project, bool) { return a.registry.Snapshot().Project(id) },
 		Connections: func(projectID string) []project.Connection { return a.registry.Snapshot().Connections(projectID) },
 		Person: func(ctx context.Context, c project.Connection, distinctID string) (bool, error) {
-			return posthog.DeletePerson(ctx, c, distinctID, posthog.QueryOptions{AllowInsecureHosts: a.cfg.AllowInsecurePostHog, Version: buildVersion(), Client: posthog.ClientConfig{Timeout: 15 * time.Second}})
+			return posthog.DeletePerson(ctx, c, distinctID, posthog.QueryOptions{AllowInsecureHosts: a.cfg.AllowInsecurePostHog, Version: buildVersion(), Client: a.cfg.posthogClient(15 * time.Second)})
 		},
 	}
 }

@@ -24,8 +24,8 @@ func (a *app) openFlags() {
 			}
 			return a.intake.Append(ctx, events...)
 		},
-		OutboundID:         a.outboundID,
-		AllowInsecureHosts: a.cfg.AllowInsecurePostHog, Version: buildVersion(), Logger: a.log.With("part", "flags"),
+		OutboundID: a.outboundID,
+		Client:     a.cfg.posthogClient(0), AllowInsecureHosts: a.cfg.AllowInsecurePostHog, Version: buildVersion(), Logger: a.log.With("part", "flags"),
 	})
 }
 

@@ -93,7 +93,7 @@ func (a *app) isGateway(baseURL string) bool {
 
 // openIngest makes the handler for PostHog's SDKs.
 func (a *app) openIngest() (err error) {
-	client := posthog.NewHTTPClient(posthog.ClientConfig{}, a.cfg.AllowInsecurePostHog)
+	client := posthog.NewHTTPClient(a.cfg.posthogClient(0), a.cfg.AllowInsecurePostHog)
 	a.onClose(closeCalls, "PostHog relay", func(context.Context) error { client.CloseIdleConnections(); return nil })
 	a.ingest, err = ingest.New(ingest.Config{
 		Projects: a.snapshot, Append: fromOutside{a, &a.pace}, Flags: client,

@@ -69,7 +69,7 @@ func (a *app) socketHandler(local http.Handler, tools *mcp.Server) http.Handler 
 type toolConnections struct{ a *app }
 
 func (c toolConnections) Test(ctx context.Context, conn project.Connection) posthog.TestResult {
-	return posthog.Test(ctx, conn, posthog.TestOptions{AllowInsecureHosts: c.a.cfg.AllowInsecurePostHog, Version: buildVersion()})
+	return posthog.Test(ctx, conn, posthog.TestOptions{Client: c.a.cfg.posthogClient(0), AllowInsecureHosts: c.a.cfg.AllowInsecurePostHog, Version: buildVersion()})
 }
 
 func (c toolConnections) Delivery(conn project.Connection) mcp.Delivery {

@@ -158,7 +158,7 @@ func (a *app) newDelivery(l *ledger.Ledger) *posthog.Manager {
 			}
 			return a.cfg.PublicURL + "/traces/" + url.PathEscape(e.TraceID)
 		},
-		AllowInsecureHosts: a.cfg.AllowInsecurePostHog, Version: buildVersion(),
+		Client: a.cfg.posthogClient(0), AllowInsecureHosts: a.cfg.AllowInsecurePostHog, Version: buildVersion(),
 		Logger: a.log.With("part", "posthog"), Registerer: a.metrics,
 	})
 }

@@ -20,6 +20,8 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/gzip"
+
+	"github.com/hedgerow/hedgerow/internal/project"
 )
 
 // newHTTPClient returns a client of its own transport. It follows no redirect:
@@ -29,10 +31,11 @@ import (
 func newHTTPClient(c ClientConfig, insecure bool) *http.Client {
 	rt := c.Transport
 	if rt == nil {
-		rt = &http.Transport{
-			DialContext:           guardedDialer(insecure).DialContext,
-			TLSClientConfig:       &tls.Config{MinVersion: tls.VersionTLS12},
-			TLSHandshakeTimeout:   10 * time.Second,
+		g := guard{insecure: insecure, allow: c.AllowHosts, ca: c.CA}
+		t := &http.Transport{
+			DialContext:           g.dial,
+			TLSClientConfig:       tlsConfig(),
+			TLSHandshakeTimeout:   handshakeTimeout,
 			ResponseHeaderTimeout: c.Timeout,
 			IdleConnTimeout:       90 * time.Second,
 			MaxIdleConns:          100,
@@ -40,12 +43,20 @@ func newHTTPClient(c ClientConfig, insecure bool) *http.Client {
 			ForceAttemptHTTP2:     true,
 			DisableCompression:    true, // answers are small
 		}
+		if c.CA != nil {
+			t.DialTLSContext = g.dialTLS
+		}
+		rt = t
 	}
 	return &http.Client{
 		Transport:     rt,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
+
+const handshakeTimeout = 10 * time.Second
+
+func tlsConfig() *tls.Config { return &tls.Config{MinVersion: tls.VersionTLS12} }
 
 const maxAnswer = 64 << 10 // bytes of an answer to a delivery that are read
 
@@ -140,7 +151,7 @@ func explain(err error, host string) trouble {
 	)
 	switch {
 	case errors.As(err, &off):
-		return trouble{"host_blocked", fmt.Sprintf("%s leads to an address that is not public", name), "use a public name; hedgerow does not send to addresses inside the network"}
+		return trouble{"host_blocked", fmt.Sprintf("%s leads to the address %v, which is not public, and which posthog_allow_hosts does not list", name, off.addr), project.AllowHint}
 	case errors.As(err, &dns) && dns.IsNotFound:
 		return trouble{"dns", fmt.Sprintf("the name %s is not known (DNS)", name), "look for a slip in the host: https://us.i.posthog.com or https://eu.i.posthog.com for PostHog's cloud"}
 	case errors.As(err, &dns):
@@ -150,7 +161,7 @@ func explain(err error, host string) trouble {
 	case errors.As(err, &expired):
 		return trouble{"tls", fmt.Sprintf("the certificate of %s is not valid, or not any more", name), "renew it; check this machine's clock"}
 	case errors.As(err, &unknown):
-		return trouble{"tls", fmt.Sprintf("the certificate of %s is signed by nobody whom this machine trusts", name), "install the authority's certificate on this machine (SSL_CERT_FILE), or use a public one"}
+		return trouble{"tls", fmt.Sprintf("the certificate of %s is signed by nobody whom this machine trusts", name), "for a PostHog of your own that posthog_allow_hosts lists, name the authority's certificate in posthog_ca; else install it on this machine (SSL_CERT_FILE), or use a public one"}
 	case errors.As(err, &cert), errors.As(err, &alert):
 		return trouble{"tls", fmt.Sprintf("no secure connection to %s (TLS)", name), "hedgerow needs TLS 1.2 or newer and a certificate that this machine trusts"}
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):

@@ -111,7 +111,7 @@ func (t *tester) add(c Check) bool {
 
 func (t *tester) run(ctx context.Context, conn project.Connection) {
 	// What needs no network first.
-	host, err := project.NormalizeHost(conn.Host, t.o.AllowInsecureHosts)
+	host, err := project.NormalizeHost(conn.Host, t.o.AllowInsecureHosts, t.o.Client.AllowHosts)
 	if err != nil {
 		e := event.AsError(err)
 		t.add(Check{Name: CheckNameHost, Code: CodeHostInvalid, Message: e.Message, Hint: e.Hint})
@@ -335,7 +335,7 @@ func (t *tester) personal(ctx context.Context, conn project.Connection) {
 		return
 	}
 	host := appHost(conn, t.o.AppHost)
-	if err := CheckHost(host, t.o.AllowInsecureHosts); err != nil {
+	if err := CheckHost(host, t.o.AllowInsecureHosts, t.o.Client.AllowHosts); err != nil {
 		e := event.AsError(err)
 		t.add(Check{Name: CheckNamePersonalKey, Code: CodeHostInvalid, Message: e.Message, Hint: e.Hint})
 		return

@@ -2,9 +2,14 @@ package posthog
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"slices"
 	"syscall"
 	"time"
@@ -14,11 +19,11 @@ import (
 )
 
 // CheckHost reports whether a PostHog host may be saved: https://, and neither
-// an address nor a name that is known not to be public. Names are resolved only
+// an address nor a name that is known not to be public and is not allowed. Names are resolved only
 // when they are dialled, where every address is looked at again; a name that
 // changes its address after the check (DNS rebinding) gains nothing.
-func CheckHost(host string, insecure bool) error {
-	_, err := project.NormalizeHost(host, insecure)
+func CheckHost(host string, insecure bool, allow *project.AllowedHosts) error {
+	_, err := project.NormalizeHost(host, insecure, allow)
 	return err
 }
 
@@ -65,20 +70,98 @@ func (e *blockedError) Error() string {
 }
 
 // guardedDialer refuses every address that is not public, at the moment of
-// connecting: after names have been resolved.
-func guardedDialer(insecure bool) *net.Dialer {
-	d := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
+// connecting: after names have been resolved. allowed accepts others.
+func guardedDialer(insecure bool, allowed func(netip.Addr) bool) *net.Dialer {
+	d := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
 	if !insecure {
 		d.ControlContext = func(_ context.Context, network, address string, _ syscall.RawConn) error {
 			ap, err := netip.ParseAddrPort(address)
 			if err != nil || network != "tcp4" && network != "tcp6" {
 				return event.NewError(event.CodeForbidden, "this address is not dialled", "", err)
 			}
-			if !publicAddr(ap.Addr()) {
+			if !publicAddr(ap.Addr()) && !allowed(ap.Addr()) {
 				return &blockedError{ap.Addr()}
 			}
 			return nil
 		}
 	}
 	return d
+}
+
+const dialTimeout = 10 * time.Second
+
+// guard dials PostHog: public addresses, and those that the operator allows.
+type guard struct {
+	insecure bool
+	allow    *project.AllowedHosts
+	ca       *x509.CertPool // for the latter; nil is the system's
+}
+
+// dial connects to address, a host and a port. A name that is allowed may lead
+// anywhere; others only to public addresses and into the allowed networks.
+func (g guard) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	allowed := g.allow.Addr
+	if host, _, err := net.SplitHostPort(address); err == nil && g.allow.Name(host) {
+		allowed = func(netip.Addr) bool { return true }
+	}
+	return guardedDialer(g.insecure, allowed).DialContext(ctx, network, address)
+}
+
+// dialTLS trusts the operator's own authority for what the operator allows, and for
+// nothing else.
+func (g guard) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := g.dial(ctx, network, address)
+	if err != nil {
+		return nil, err
+	}
+	c := tlsConfig()
+	c.ServerName, c.NextProtos = host, []string{"h2", "http/1.1"}
+	if at, ok := conn.RemoteAddr().(*net.TCPAddr); g.allow.Name(host) || ok && g.allow.Addr(at.AddrPort().Addr()) {
+		c.RootCAs = g.ca
+	}
+	ctx, cancel := context.WithTimeout(ctx, handshakeTimeout)
+	defer cancel()
+	secure := tls.Client(conn, c)
+	if err := secure.HandshakeContext(ctx); err != nil {
+		_ = conn.Close()
+		return nil, err
+	}
+	return secure, nil
+}
+
+// LoadCA reads the certificates of a PEM file and adds them to those that the system
+// trusts.
+func LoadCA(path string) (*x509.CertPool, []*x509.Certificate, error) {
+	raw, err := os.ReadFile(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	var certs []*x509.Certificate
+	for {
+		var block *pem.Block
+		if block, raw = pem.Decode(raw); block == nil {
+			break
+		}
+		if block.Type != "CERTIFICATE" {
+			continue
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, nil, fmt.Errorf("certificate %d: %w", len(certs)+1, err)
+		}
+		pool.AddCert(cert)
+		certs = append(certs, cert)
+	}
+	if len(certs) == 0 {
+		return nil, nil, errors.New("it holds no certificate in PEM form")
+	}
+	return pool, certs, nil
 }

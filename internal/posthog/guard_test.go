@@ -41,12 +41,12 @@ func TestCheckHost(t *testing.T) {
 		"https://metadata.google.internal": false, "https://169.254.169.254": false, "https://0x7f.1": false, "https://2130706433": false,
 		"https://[::ffff:127.0.0.1]": false, "https://[64:ff9b::7f00:1]": false, "https://user:pw@us.i.posthog.com": false, "ftp://us.i.posthog.com": false,
 	} {
-		if err := CheckHost(host, false); (err == nil) != want {
+		if err := CheckHost(host, false, nil); (err == nil) != want {
 			t.Errorf("CheckHost(%q) = %v, want ok %v", host, err, want)
 		}
 	}
 	for _, host := range []string{"http://127.0.0.1:9000", "https://10.1.2.3"} {
-		if err := CheckHost(host, true); err != nil {
+		if err := CheckHost(host, true, nil); err != nil {
 			t.Errorf("CheckHost(%q, insecure) = %v", host, err)
 		}
 	}

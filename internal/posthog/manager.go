@@ -2,6 +2,7 @@ package posthog
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -88,9 +89,11 @@ type Ledger interface {
 
 // ClientConfig tunes requests to PostHog. The zero value has every default.
 type ClientConfig struct {
-	Transport   http.RoundTripper // replaces the guarded transport, for tests
-	Timeout     time.Duration     // of one request, answer included. Defaults to 30 s
-	MaxInFlight int               // requests of one connection at a time, AI events and others counted apart. Defaults to 8
+	Transport   http.RoundTripper     // replaces the guarded transport, for tests
+	AllowHosts  *project.AllowedHosts // hosts that may be private. nil is none
+	CA          *x509.CertPool        // trusted for AllowHosts; see [LoadCA]. nil is the system's
+	Timeout     time.Duration         // of one request, answer included. Defaults to 30 s
+	MaxInFlight int                   // requests of one connection at a time, AI events and others counted apart. Defaults to 8
 
 	BackoffMin   time.Duration // wait before the first retry; then doubled. Defaults to 250 ms
 	BackoffMax   time.Duration // Defaults to 30 s

@@ -23,7 +23,7 @@ func DeletePerson(ctx context.Context, conn project.Connection, distinctID strin
 		return false, event.Invalid("the connection "+conn.Name+" has no personal key, which PostHog asks for to delete a person", "make one in PostHog (Settings, Personal API keys) with the scope Person Write")
 	}
 	host := appHost(conn, o.AppHost)
-	if err := CheckHost(host, o.AllowInsecureHosts); err != nil {
+	if err := CheckHost(host, o.AllowInsecureHosts, o.Client.AllowHosts); err != nil {
 		return false, err
 	}
 	c := newCaller(o.Client, o.AllowInsecureHosts, o.Version)

@@ -58,7 +58,7 @@ func Query(ctx context.Context, conn project.Connection, hogql string, o QueryOp
 		return Rows{}, event.Invalid("the connection has no personal key", "make one in PostHog (Settings, Personal API keys) with the scope Query Read and set it as POSTHOG_PERSONAL_API_KEY")
 	}
 	host := appHost(conn, o.AppHost)
-	if err := CheckHost(host, o.AllowInsecureHosts); err != nil {
+	if err := CheckHost(host, o.AllowInsecureHosts, o.Client.AllowHosts); err != nil {
 		return Rows{}, err
 	}
 	c := newCaller(o.Client, o.AllowInsecureHosts, o.Version)

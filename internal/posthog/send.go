@@ -246,7 +246,7 @@ func (d *deliverer) prepare(batch []*item, s *settings, l *lane, rt route) []*it
 func (d *deliverer) post(ctx context.Context, s *settings, rt route, batch []*item) (a answer, v verdict, why string) {
 	// It was checked when it was saved; whether hosts may be insecure can have
 	// changed since.
-	if err := CheckHost(s.conn.Host, d.m.c.AllowInsecureHosts); err != nil {
+	if err := CheckHost(s.conn.Host, d.m.c.AllowInsecureHosts, d.m.c.Client.AllowHosts); err != nil {
 		d.st.reqRefused.Add(1)
 		return a, refused, event.AsError(err).Message
 	}

@@ -225,7 +225,7 @@ func (r *Registry) checkConnection(c *Connection) error {
 	if c.Name, err = cleanName("connection", c.Name); err != nil {
 		return err
 	}
-	if c.Host, err = NormalizeHost(c.Host, r.o.AllowInsecureHosts); err != nil {
+	if c.Host, err = NormalizeHost(c.Host, r.o.AllowInsecureHosts, r.o.AllowHosts); err != nil {
 		return err
 	}
 	if err := c.CheckKeys(); err != nil {
@@ -334,10 +334,10 @@ func checkPersonalKey(key string) error {
 
 // NormalizeHost checks a PostHog host and returns its normal form: scheme and
 // host in lower case, no trailing slash. "" is [DefaultHost]. Only https:// is
-// accepted, and no literal address that is not public; names are resolved, and
-// checked again, by whoever dials. With insecure, http:// and every address
-// are accepted too.
-func NormalizeHost(raw string, insecure bool) (string, error) {
+// accepted, and no literal address that is not public, unless it is allowed; names are
+// resolved, and checked again, by whoever dials. With insecure, http:// and every
+// address are accepted too.
+func NormalizeHost(raw string, insecure bool, allow *AllowedHosts) (string, error) {
 	raw = strings.TrimSpace(raw)
 	if raw == "" {
 		return DefaultHost, nil
@@ -358,8 +358,8 @@ func NormalizeHost(raw string, insecure bool) (string, error) {
 	case u.Scheme != "https" && !(insecure && u.Scheme == "http"):
 		return "", event.Invalid("the PostHog host is not https://", "keys and events must not travel in clear text")
 	}
-	if !insecure && !publicName(u.Hostname()) {
-		return "", event.Invalid("the PostHog host is a private or local address", "use a public name; hedgerow does not send to addresses inside the network")
+	if !insecure && !publicName(u.Hostname()) && !allow.maySave(u.Hostname()) {
+		return "", event.Invalid("the PostHog host is a private or local address, which posthog_allow_hosts does not list", AllowHint)
 	}
 	return u.Scheme + "://" + u.Host + strings.TrimRight(u.EscapedPath(), "/"), nil
 }
@@ -415,7 +415,7 @@ func (r *Registry) SetEnvConnection(ctx context.Context, projectID string, env E
 		}
 		return Connection{}, false, nil
 	}
-	host, err := NormalizeHost(env.Host, r.o.AllowInsecureHosts)
+	host, err := NormalizeHost(env.Host, r.o.AllowInsecureHosts, r.o.AllowHosts)
 	if err != nil {
 		return Connection{}, false, fmt.Errorf("POSTHOG_HOST: %w", err)
 	}

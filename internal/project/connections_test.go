@@ -62,7 +62,7 @@ func TestNormalizeHost(t *testing.T) {
 		{"http://127.0.0.1:8000", true, "http://127.0.0.1:8000"},
 		{"http://localhost:8000/", true, "http://localhost:8000"},
 	} {
-		got, err := project.NormalizeHost(tt.in, tt.insecure)
+		got, err := project.NormalizeHost(tt.in, tt.insecure, nil)
 		if tt.want == "" {
 			if err == nil {
 				t.Errorf("%q is accepted as %q", tt.in, got)
@@ -77,7 +77,7 @@ func TestNormalizeHost(t *testing.T) {
 		if err != nil || got != tt.want {
 			t.Errorf("%q: %q, %v; want %q", tt.in, got, err, tt.want)
 		}
-		if again, err := project.NormalizeHost(got, tt.insecure); err != nil || again != got {
+		if again, err := project.NormalizeHost(got, tt.insecure, nil); err != nil || again != got {
 			t.Errorf("%q is not its own normal form: %q, %v", got, again, err)
 		}
 	}
@@ -282,4 +282,56 @@ func TestSetEnvConnection(t *testing.T) {
 		t.Errorf("got %+v", got)
 	}
 	count(2)
+}
+
+func TestAllowedHosts(t *testing.T) {
+	t.Parallel()
+	for _, list := range []string{"https://posthog.internal", "10.0.0.0/33", "0.0.0.0/0", "::/0", "posthog internal", "a..b", "10.0.0.1:443", "."} {
+		if a, err := project.ParseAllowedHosts(list); err == nil {
+			t.Errorf("%q is accepted as %v", list, a)
+		}
+	}
+	if a, err := project.ParseAllowedHosts(" , "); a != nil || err != nil {
+		t.Errorf("an empty list: %v, %v", a, err)
+	}
+	names, err := project.ParseAllowedHosts("PostHog.internal., posthog")
+	if err != nil || names.String() != "posthog.internal, posthog" {
+		t.Fatal(names, err)
+	}
+	nets, err := project.ParseAllowedHosts("10.1.0.0/16,[fd00::5]")
+	if err != nil || nets.String() != "10.1.0.0/16, fd00::5/128" {
+		t.Fatal(nets, err)
+	}
+	for _, tt := range []struct {
+		host  string
+		allow *project.AllowedHosts
+		ok    bool
+	}{
+		{"https://posthog.internal", nil, false},
+		{"https://posthog.internal", names, true},
+		{"https://POSTHOG.INTERNAL:8443/ingest", names, true},
+		{"https://posthog", names, true},
+		{"https://other.internal", names, false},
+		{"https://10.1.2.3", names, false},
+		{"http://posthog.internal", names, false}, // clear text, whatever is allowed
+		{"https://posthog.internal", nets, true},  // where it leads is looked at when it is dialled
+		{"https://10.1.2.3", nets, true},
+		{"https://[::ffff:10.1.2.3]", nets, true},
+		{"https://10.2.0.1", nets, false},
+		{"https://[fd00::5]", nets, true},
+		{"https://[fd00::6]", nets, false},
+		{"https://[fd00::5%25eth0]", nets, false},
+		{"https://0x0a.1", nets, false},
+		{"https://167837955", nets, false}, // 10.1.1.3
+		{"http://10.1.2.3", nets, false},
+		{"https://us.i.posthog.com", nets, true},
+	} {
+		_, err := project.NormalizeHost(tt.host, false, tt.allow)
+		if (err == nil) != tt.ok {
+			t.Errorf("%s with %v: %v", tt.host, tt.allow, err)
+		}
+		if err != nil && strings.HasPrefix(tt.host, "https://") && !strings.Contains(event.AsError(err).Hint, "posthog_allow_hosts") {
+			t.Errorf("%s: the refusal does not name the setting: %v", tt.host, err)
+		}
+	}
 }

@@ -28,6 +28,8 @@ type Options struct {
 	SecretKey []byte
 	// AllowInsecureHosts accepts http:// and private hosts of PostHog. For tests.
 	AllowInsecureHosts bool
+	// AllowHosts are hosts of PostHog that may be private. nil is none.
+	AllowHosts *AllowedHosts
 	// LastGood is the path of the last-good copy of all records, in which secrets
 	// are sealed as they are in the bucket; see [bucket.Config]. "" is without.
 	LastGood string

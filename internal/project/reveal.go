@@ -120,8 +120,8 @@ func (c *Connection) MoveTo(host string) {
 }
 
 func sameHost(a, b string) bool {
-	x, err := NormalizeHost(a, true)
-	y, bad := NormalizeHost(b, true)
+	x, err := NormalizeHost(a, true, nil)
+	y, bad := NormalizeHost(b, true, nil)
 	return err == nil && bad == nil && x == y
 }
 
