@@ -105,8 +105,12 @@ func (c *Client) finish(it *item) *event.Event {
 	e.Timestamp = e.Timestamp.UTC()
 	e.Source = event.SourceSDK
 	c.anonymous(e)
+	e.AdoptLabels()
 	if e.Environment == "" {
 		e.Environment = c.c.Environment
+	}
+	if e.Surface == "" {
+		e.Surface = c.c.Surface
 	}
 	if e.IsLLM() {
 		if e.TraceID == "" {

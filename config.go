@@ -94,6 +94,11 @@ type Config struct {
 	// leaves. Defaults to $HEDGEROW_SEND_CONTENT, else false.
 	SendContent bool
 
+	// Surface (Conversation, Playbook: the part of the product that calls) is put
+	// on every event that says none, by [WithSurface] or a property. Defaults to
+	// $HEDGEROW_SURFACE.
+	Surface string
+
 	// PrivacyMode keeps prompts, answers and whatever may echo them in this
 	// process, wherever events go, and wins over SendContent: $ai_input and
 	// $ai_output_choices are sent as null, errors as one of a fixed list of
@@ -234,6 +239,7 @@ func (c Config) withDefaults() (Config, error) {
 	c.Environment = firstOf(c.Environment, os.Getenv("HEDGEROW_ENVIRONMENT"))
 	c.Schema = Schema(firstOf(string(c.Schema), os.Getenv("HEDGEROW_SCHEMA"), string(SchemaPostHog)))
 	c.UIBaseURL = strings.TrimSpace(firstOf(c.UIBaseURL, os.Getenv("HEDGEROW_UI_URL")))
+	c.Surface = firstOf(c.Surface, os.Getenv("HEDGEROW_SURFACE"))
 	c.SpoolDir = firstOf(c.SpoolDir, os.Getenv("HEDGEROW_SPOOL_DIR"))
 	env.bool("HEDGEROW_SERVERLESS", &c.Serverless)
 	env.bool("HEDGEROW_SEND_CONTENT", &c.SendContent)

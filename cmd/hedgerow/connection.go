@@ -38,6 +38,7 @@ func connectionCommand() *cli.Command {
 					&cli.BoolFlag{Name: "privacy", Value: true, Usage: "keep prompts and answers at home"},
 					&cli.BoolFlag{Name: "hash-distinct-ids", Usage: "send an HMAC of each user id in its place"},
 					&cli.StringFlag{Name: "environment", Usage: "environment to set on events that name none"},
+					&cli.StringFlag{Name: "surface", Usage: "surface to set on events that name none and get none from project or key"},
 					&cli.StringFlag{Name: "schema", Usage: "vocabulary: posthog (default), llm_events or both"},
 					&cli.FloatFlag{Name: "sample-rate", Usage: "part of the traces that is sent, over 0 to 1 (default 1)"},
 					&cli.StringSliceFlag{Name: "only-event", Usage: "send only events of this name; may be given again"},
@@ -71,6 +72,7 @@ func connectionCommand() *cli.Command {
 					setIf(cmd, "privacy", &in.PrivacyMode, cmd.Bool)
 					setIf(cmd, "hash-distinct-ids", &in.HashDistinctIDs, cmd.Bool)
 					setIf(cmd, "environment", &in.Environment, cmd.String)
+					setIf(cmd, "surface", &in.Surface, cmd.String)
 					setIf(cmd, "schema", &in.Schema, cmd.String)
 					setIf(cmd, "sample-rate", &in.SampleRate, cmd.Float)
 					if cmd.IsSet("only-event") || cmd.IsSet("only-surface") || cmd.IsSet("only-tag") {

@@ -221,6 +221,12 @@ func (a *app) homePolicy(projectID string) privacy.HomePolicy {
 	return privacy.HomePolicy{KeepContent: p.Settings.KeepContent, ScrubEmails: p.Settings.ScrubEmails}
 }
 
+// surface is what a project puts on events that name none.
+func (a *app) surface(projectID string) string {
+	p, _ := a.snapshot().Project(projectID)
+	return p.Settings.Surface
+}
+
 // journalConfig is the journal as the settings want it.
 func (c *config) journalConfig() journal.Config {
 	maxBytes := mustSize(c.JournalMaxBytes)

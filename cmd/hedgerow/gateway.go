@@ -76,10 +76,11 @@ func (a *app) keyless() project.Keyless {
 // goes to the first project, where [app.keyless] and [gateway.Keyless] let it.
 func (a *app) authorize(key string, r *http.Request) (gateway.Grant, error) {
 	snap := a.snapshot()
-	var id string
-	var usage bool
+	var to project.Project
+	var surface string // of the key
 	if own, ok := gateway.OwnProject(r); ok {
-		id = own
+		to, _ = snap.Project(own)
+		to.ID, to.Settings.IncludeUsage = own, false
 	} else if key != "" {
 		if !a.projectsKnown() {
 			return gateway.Grant{}, errNotOpen("the settings")
@@ -93,7 +94,7 @@ func (a *app) authorize(key string, r *http.Request) (gateway.Grant, error) {
 		if !k.May().Has(project.ScopeGateway) {
 			return gateway.Grant{}, project.NeedsScope(k.May(), project.ScopeGateway)
 		}
-		id, usage = p.ID, p.Settings.IncludeUsage
+		to, surface = p, k.Surface
 	} else {
 		first, ok := snap.FirstProject()
 		if !ok || !a.projectsKnown() {
@@ -105,16 +106,18 @@ func (a *app) authorize(key string, r *http.Request) (gateway.Grant, error) {
 		if e := gateway.Keyless(r); e != nil {
 			return gateway.Grant{}, e
 		}
-		id, usage = first.ID, first.Settings.IncludeUsage
+		to = first
 	}
 	return gateway.Grant{
-		ProjectID:  id,
-		LeaveUsage: !usage,
-		TellStart: slices.ContainsFunc(snap.Connections(id), func(c project.Connection) bool {
+		ProjectID:         to.ID,
+		LeaveUsage:        !to.Settings.IncludeUsage,
+		AttributionFields: to.Settings.AttributionFields,
+		Surface:           surface,
+		TellStart: slices.ContainsFunc(snap.Connections(to.ID), func(c project.Connection) bool {
 			return c.Enabled && (c.Schema == project.SchemaLLMEvents || c.Schema == project.SchemaBoth)
 		}),
 		ProviderKey: func(name string) (string, bool) {
-			s, ok := a.snapshot().ProviderKey(id, name)
+			s, ok := a.snapshot().ProviderKey(to.ID, name)
 			return s.Reveal(), ok
 		},
 	}, nil

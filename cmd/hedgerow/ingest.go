@@ -32,7 +32,7 @@ func (a *app) openIntake(ctx context.Context) (err error) {
 	once := &enrich.Once{Claims: claims{kv}, Next: a.journal, Logger: a.log.With("part", "enrich")}
 	enricher := &enrich.Enricher{
 		Price:   func(e *event.Event) { a.prices.Load().Price(e) },
-		Prompts: a.prompts, Policy: a.homePolicy, Next: spare{once, a.disk, dropped}, Logger: a.log.With("part", "enrich"), Metrics: newEnrichMetrics(a.metrics),
+		Prompts: a.prompts, Policy: a.homePolicy, Surface: a.surface, Next: spare{once, a.disk, dropped}, Logger: a.log.With("part", "enrich"), Metrics: newEnrichMetrics(a.metrics),
 	}
 	if a.doors, err = ingest.NewJoiner(enricher, ingest.JoinerConfig{Gateway: a.isGateway, Registerer: a.metrics}); err != nil {
 		return err

@@ -98,6 +98,8 @@ func projectCommand() *cli.Command {
 					&cli.StringFlag{Name: "content-role", Usage: "the least role that may read prompts and answers: viewer, member or admin"},
 					&cli.IntFlag{Name: "content-days", Usage: "days that content is kept; 0 keeps it for ever"},
 					&cli.IntFlag{Name: "metrics-days", Usage: "days that events are kept; 0 keeps them for ever"},
+					&cli.StringFlag{Name: "surface", Usage: "surface of events that name none and came with a key that has none; empty for none"},
+					&cli.StringFlag{Name: "attribution-fields", Usage: "members of gateway requests that become properties and are cut out of the request, as a comma list; replaces the list before"},
 				),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
 					var in api.ProjectInput
@@ -107,6 +109,8 @@ func projectCommand() *cli.Command {
 					setIf(cmd, "content-role", &in.ContentRole, func(name string) project.Role { return project.Role(cmd.String(name)) })
 					setIf(cmd, "content-days", &in.ContentDays, cmd.Int)
 					setIf(cmd, "metrics-days", &in.MetricsDays, cmd.Int)
+					setIf(cmd, "surface", &in.Surface, cmd.String)
+					setIf(cmd, "attribution-fields", &in.AttributionFields, func(name string) []string { return strings.Split(cmd.String(name), ",") })
 					return c.withControl(ctx, cmd, func(ctl *control) error {
 						var out struct {
 							Project api.Project `json:"project"`
@@ -145,13 +149,13 @@ func projectCommand() *cli.Command {
 							return err
 						}
 						tw := tabwriter.NewWriter(cmd.Root().Writer, 0, 4, 2, ' ', 0)
-						fmt.Fprintln(tw, "ID\tNAME\tKEY\tROLE\tSCOPES\tCREATED\tLAST USED")
+						fmt.Fprintln(tw, "ID\tNAME\tKEY\tROLE\tSCOPES\tSURFACE\tCREATED\tLAST USED")
 						for _, k := range out.Keys {
 							used := "not since the start"
 							if k.LastUsedAt != nil {
 								used = time.Since(*k.LastUsedAt).Round(time.Second).String() + " ago"
 							}
-							fmt.Fprintf(tw, "%s\t%s\t%s…\t%s\t%s\t%s\t%s\n", k.ID, k.Name, k.Prefix, cmp.Or(string(k.Role), "-"), k.Scopes, k.CreatedAt.Format(time.DateOnly), used)
+							fmt.Fprintf(tw, "%s\t%s\t%s…\t%s\t%s\t%s\t%s\t%s\n", k.ID, k.Name, k.Prefix, cmp.Or(string(k.Role), "-"), k.Scopes, cmp.Or(k.Surface, "-"), k.CreatedAt.Format(time.DateOnly), used)
 						}
 						return tw.Flush()
 					})
@@ -161,10 +165,11 @@ func projectCommand() *cli.Command {
 				Name: "add-key", Usage: "make an API key and print it once", ArgsUsage: "NAME",
 				Flags: common(
 					&cli.StringFlag{Name: "scopes", Usage: "what the key may do, as a comma list of read, write, ingest, gateway and admin (default: all)"},
+					&cli.StringFlag{Name: "surface", Usage: "surface of calls and events that come with the key and name none"},
 					&cli.StringFlag{Name: "role", Usage: "in place of --scopes: viewer (read), member (read, write, ingest, gateway) or admin (all)"},
 				),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
-					in := api.KeyInput{Name: cmd.Args().First(), Role: project.Role(cmd.String("role"))}
+					in := api.KeyInput{Name: cmd.Args().First(), Role: project.Role(cmd.String("role")), Surface: cmd.String("surface")}
 					if cmd.IsSet("scopes") {
 						in.Scopes = strings.Split(cmd.String("scopes"), ",")
 					}
@@ -177,6 +182,15 @@ func projectCommand() *cli.Command {
 						}
 						fmt.Fprintln(cmd.Root().Writer, out.Key.Key)
 						return nil
+					})
+				},
+			},
+			{
+				Name: "set-key", Usage: "change which surface calls and events get that come with an API key and name none", ArgsUsage: "ID",
+				Flags: common(&cli.StringFlag{Name: "surface", Usage: "the surface; empty leaves it to the project's", Required: true}),
+				Action: func(ctx context.Context, cmd *cli.Command) error {
+					return c.withControl(ctx, cmd, func(ctl *control) error {
+						return ctl.call(ctx, "PATCH", path(cmd, "/keys/"+url.PathEscape(cmd.Args().First())), api.KeyChange{Surface: ptr(cmd.String("surface"))}, nil)
 					})
 				},
 			},

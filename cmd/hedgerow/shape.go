@@ -43,6 +43,9 @@ func shape(c project.Connection, p project.Project, e *event.Event) posthog.Shap
 		if out.Event.Environment == "" {
 			out.Event.Environment = c.Environment
 		}
+		if out.Event.Surface == "" {
+			out.Event.Surface = c.Surface
+		}
 		return out
 	}
 	outcome := leave()

@@ -90,6 +90,7 @@ type Principal struct {
 	Scopes    project.Scopes
 	Role      project.Role // by which prompts and answers may be read
 	Local     bool         // on the data folder's socket: may see every project
+	Surface   string       // of events that name none: the key's
 	Actor     string       // for the audit log: "key k_…" or "local"
 }
 
@@ -180,6 +181,7 @@ func (a *API) routes() []route {
 		{"POST /api/v1/projects/{project}/rotate-token", admin, true, a.rotateToken},
 		{"GET /api/v1/projects/{project}/keys", admin, true, a.listKeys},
 		{"POST /api/v1/projects/{project}/keys", admin, true, a.createKey},
+		{"PATCH /api/v1/projects/{project}/keys/{key}", admin, true, a.updateKey},
 		{"DELETE /api/v1/projects/{project}/keys/{key}", admin, true, a.revokeKey},
 		{"PUT /api/v1/projects/{project}/provider-keys/{provider}", admin, true, a.setProviderKey},
 		{"DELETE /api/v1/projects/{project}/provider-keys/{provider}", admin, true, a.deleteProviderKey},
@@ -324,7 +326,7 @@ func (a *API) principal(r *http.Request, local bool) (Principal, error) {
 	if !ok {
 		return Principal{}, event.NewError(event.CodeUnauthorized, "this API key is not known", "check it, or make a new one with hedgerow project add-key", nil)
 	}
-	return Principal{ProjectID: pr.ID, Scopes: k.May(), Role: k.May().ContentRole(), Actor: "key " + k.ID}, nil
+	return Principal{ProjectID: pr.ID, Scopes: k.May(), Role: k.May().ContentRole(), Surface: k.Surface, Actor: "key " + k.ID}, nil
 }
 
 // projectOf is the project that a request is about: the key's own or, on the

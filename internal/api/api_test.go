@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -635,7 +636,7 @@ func TestProjects(t *testing.T) {
 	}
 	a = f.ask(f.admin, "PATCH", "/api/v1/projects/default", `{"name":"Main","keep_content":false,"scrub_emails":true,"hash_distinct_ids":true,"content_role":"member","content_days":7,"metrics_days":90,"include_usage":false}`)
 	p, _ := f.registry.Snapshot().Project(project.DefaultID)
-	if want := (project.Settings{ScrubEmails: true, HashDistinctIDs: true, ContentRole: project.RoleMember, ContentDays: 7, MetricsDays: 90}); a.status != 200 || p.Name != "Main" || p.Settings != want {
+	if want := (project.Settings{ScrubEmails: true, HashDistinctIDs: true, ContentRole: project.RoleMember, ContentDays: 7, MetricsDays: 90}); a.status != 200 || p.Name != "Main" || !reflect.DeepEqual(p.Settings, want) {
 		t.Errorf("changed: %d %+v", a.status, p)
 	}
 	for target, body := range map[string]string{"default": `{"content_days":-1}`, "main": `{"name":""}`} {
@@ -807,7 +808,7 @@ func TestBadRequests(t *testing.T) {
 			t.Errorf("%s: %d %.200s, want %d", name, a.status, a.raw, tt.status)
 		}
 	}
-	if p, _ := f.registry.Snapshot().Project(project.DefaultID); p.Settings != project.DefaultSettings() {
+	if p, _ := f.registry.Snapshot().Project(project.DefaultID); !reflect.DeepEqual(p.Settings, project.DefaultSettings()) {
 		t.Errorf("a refused request has changed the settings to %+v", p.Settings)
 	}
 	// A caller who hangs up is no fault of the server's.

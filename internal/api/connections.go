@@ -23,6 +23,7 @@ type Connection struct {
 	PrivacyMode          bool      `json:"privacy_mode"`
 	HashDistinctIDs      bool      `json:"hash_distinct_ids"`
 	Environment          string    `json:"environment"`
+	Surface              string    `json:"surface"`
 	Schema               string    `json:"schema"`
 	SampleRate           float64   `json:"sample_rate"`
 	Filter               Filter    `json:"filter"`
@@ -59,6 +60,7 @@ type ConnectionInput struct {
 	PrivacyMode          *bool    `json:"privacy_mode,omitempty"`
 	HashDistinctIDs      *bool    `json:"hash_distinct_ids,omitempty"`
 	Environment          *string  `json:"environment,omitempty"`
+	Surface              *string  `json:"surface,omitempty"`
 	Schema               *string  `json:"schema,omitempty"`
 	SampleRate           *float64 `json:"sample_rate,omitempty"`
 	Filter               *Filter  `json:"filter,omitempty"`
@@ -119,7 +121,7 @@ func (a *API) connectionView(c project.Connection) Connection {
 	return Connection{
 		ID: c.ID, Project: c.ProjectID, Name: c.Name, Host: c.Host, ProjectKeyLast4: c.ProjectKeyLastFour,
 		PersonalKeySet: !c.PersonalKey.IsZero(), PersonalKeyLast4: c.PersonalKeyLastFour,
-		Enabled: c.Enabled, PrivacyMode: c.PrivacyMode, HashDistinctIDs: c.HashDistinctIDs, Environment: c.Environment,
+		Enabled: c.Enabled, PrivacyMode: c.PrivacyMode, HashDistinctIDs: c.HashDistinctIDs, Environment: c.Environment, Surface: c.Surface,
 		Schema: string(c.Schema), SampleRate: c.SampleRate, Filter: Filter(c.Filter),
 		FlushAt: c.FlushAt, FlushIntervalSeconds: c.FlushInterval.Seconds(), SendProperties: orEmpty(c.SendProperties), SendAttributes: orEmpty(c.SendAttributes), Origin: c.Origin, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt,
 		Delivery: a.c.Connections.Delivery(c),
@@ -168,6 +170,7 @@ func (a *API) setConnection(r *http.Request, p Principal) (any, error) {
 		set(&c.PrivacyMode, in.PrivacyMode)
 		set(&c.HashDistinctIDs, in.HashDistinctIDs)
 		set(&c.Environment, in.Environment)
+		set(&c.Surface, in.Surface)
 		if in.Schema != nil {
 			c.Schema = project.Schema(*in.Schema)
 		}

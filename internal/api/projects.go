@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"time"
 
@@ -33,6 +34,13 @@ type ProjectInput struct {
 	ContentRole  *project.Role `json:"content_role,omitempty"`
 	MetricsDays  *int          `json:"metrics_days,omitempty"`
 	IncludeUsage *bool         `json:"include_usage,omitempty"`
+
+	// Surface is put on events that name none and came with a key that has none.
+	Surface *string `json:"surface,omitempty"`
+
+	// AttributionFields are members of gateway requests that become custom
+	// properties and are cut out of the request; the list replaces the one before.
+	AttributionFields *[]string `json:"attribution_fields,omitempty"`
 }
 
 // CreateInput makes a project; its settings are changed afterwards.
@@ -63,6 +71,14 @@ type KeyInput struct {
 	Name   string       `json:"name"`
 	Role   project.Role `json:"role,omitempty"`   // the scopes of a role; in place of Scopes
 	Scopes []string     `json:"scopes,omitempty"` // without Role and Scopes: those of admin
+
+	// Surface is put on calls and events that come with the key and name none.
+	Surface string `json:"surface,omitempty"`
+}
+
+// KeyChange changes a key; what is absent stays as it is.
+type KeyChange struct {
+	Surface *string `json:"surface,omitempty"`
 }
 
 // ProviderKeyInput keeps a provider's key.
@@ -77,6 +93,7 @@ type APIKey struct {
 	Prefix    string         `json:"prefix"`
 	Role      project.Role   `json:"role"` // "" where the scopes are those of no role
 	Scopes    project.Scopes `json:"scopes"`
+	Surface   string         `json:"surface"` // "" leaves it to the project's
 	CreatedAt time.Time      `json:"created_at"`
 	// LastUsedAt is when this process last took the key; null where it has not since
 	// its start.
@@ -102,6 +119,9 @@ func quoted(s string) string { return strconv.Quote(s) }
 
 func (a *API) view(p project.Project, to Principal) Project {
 	v := Project{ID: p.ID, Name: p.Name, Settings: p.Settings, CreatedAt: p.CreatedAt, ProviderKeys: []string{}}
+	if v.Settings.AttributionFields == nil {
+		v.Settings.AttributionFields = []string{}
+	}
 	if to.Scopes.Has(project.ScopeWrite) { // with the token one may write
 		v.Token = p.Token
 	}
@@ -112,7 +132,7 @@ func (a *API) view(p project.Project, to Principal) Project {
 }
 
 func (a *API) keyView(k project.APIKey) APIKey {
-	v := APIKey{ID: k.ID, Name: k.Name, Prefix: k.Prefix, Role: k.Role, Scopes: k.May(), CreatedAt: k.CreatedAt}
+	v := APIKey{ID: k.ID, Name: k.Name, Prefix: k.Prefix, Role: k.Role, Scopes: k.May(), Surface: k.Surface, CreatedAt: k.CreatedAt}
 	if at, ok := a.c.Registry.Snapshot().LastUsed(k.ID); ok {
 		v.LastUsedAt = &at
 	}
@@ -224,6 +244,8 @@ func (a *API) updateProject(r *http.Request, p Principal) (any, error) {
 		set(&pr.Settings.ContentDays, in.ContentDays)
 		set(&pr.Settings.MetricsDays, in.MetricsDays)
 		set(&pr.Settings.IncludeUsage, in.IncludeUsage)
+		set(&pr.Settings.Surface, in.Surface)
+		set(&pr.Settings.AttributionFields, in.AttributionFields)
 		return nil
 	})
 	if err != nil {
@@ -271,26 +293,46 @@ func (a *API) createKey(r *http.Request, p Principal) (any, error) {
 	if err := readJSON(r, &in); err != nil {
 		return nil, err
 	}
-	var plain string
-	var k project.APIKey
+	spec := project.KeySpec{ProjectID: id, Name: in.Name, Surface: in.Surface}
 	switch {
 	case in.Scopes != nil && in.Role != "":
 		return nil, event.Invalid("both a role and scopes are given", "send one of them")
 	case in.Scopes != nil:
-		scopes, bad := project.ParseScopes(in.Scopes...)
-		if bad != nil {
-			return nil, bad
+		if spec.Scopes, err = project.ParseScopes(in.Scopes...); err != nil {
+			return nil, err
 		}
-		plain, k, err = a.c.Registry.CreateScopedKey(r.Context(), id, in.Name, scopes)
 	default:
-		plain, k, err = a.c.Registry.CreateAPIKey(r.Context(), id, in.Name, cmp.Or(in.Role, project.RoleAdmin))
+		spec.Role = cmp.Or(in.Role, project.RoleAdmin)
 	}
+	plain, k, err := a.c.Registry.CreateKey(r.Context(), spec)
 	if err != nil {
 		return nil, err
 	}
 	v := a.keyView(k)
 	v.Key = plain
 	return map[string]any{"key": v}, nil
+}
+
+func (a *API) updateKey(r *http.Request, p Principal) (any, error) {
+	id, err := a.findProject(r.PathValue("project"), p)
+	if err != nil {
+		return nil, err
+	}
+	var in KeyChange
+	if err := readJSON(r, &in); err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(a.c.Registry.Snapshot().APIKeys(id), func(k project.APIKey) bool { return k.ID == r.PathValue("key") })
+	if i < 0 {
+		return nil, event.NewError(event.CodeNotFound, "there is no such API key", "GET /api/v1/projects/{project}/keys lists them", nil)
+	}
+	k := a.c.Registry.Snapshot().APIKeys(id)[i]
+	if in.Surface != nil {
+		if k, err = a.c.Registry.SetKeySurface(r.Context(), id, k.ID, *in.Surface); err != nil {
+			return nil, err
+		}
+	}
+	return map[string]any{"key": a.keyView(k)}, nil
 }
 
 func (a *API) revokeKey(r *http.Request, p Principal) (any, error) {

@@ -68,6 +68,9 @@ func (a *API) recordEvents(r *http.Request, p Principal) (any, error) {
 			return nil, atIndex(err, i, len(inputs))
 		}
 		e.ProjectID = p.ProjectID
+		if e.AdoptLabels(); e.TakesSurface() {
+			e.Surface = p.Surface
+		}
 		events[i] = e
 	}
 	return a.store(r.Context(), events)

@@ -52,7 +52,7 @@ var allowed = map[string][]string{
 	"internal/privacy":    {"event"},
 	"internal/enrich":     {"event", "internal/price", "internal/privacy"},
 	"internal/journal":    {"event", "internal/atomicfile", "internal/health"},
-	"internal/project":    {"event", "internal/atomicfile", "internal/health", "internal/bucket"},
+	"internal/project":    {"event", "internal/atomicfile", "internal/health", "internal/bucket", "internal/provider"}, // provider: which request fields a setting may not name
 	"internal/store":      {"event", "internal/atomicfile", "internal/health", "internal/supervise", "internal/disk"},
 	"internal/query":      {"event", "internal/health", "internal/store"},
 	"internal/join":       {"event"}, // what outcomes have of their calls: between the journal and its sinks

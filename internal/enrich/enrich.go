@@ -38,6 +38,11 @@ type Enricher struct {
 	// caller said.
 	Prompts Prompts
 
+	// Surface returns what is put on a project's calls and events that name no
+	// surface; "" puts nothing. It is called for those only and must not do I/O.
+	// nil puts nothing.
+	Surface func(projectID string) string
+
 	// Policy returns what a project keeps at home. It is called once for every
 	// event and must not do I/O. nil keeps content and leaves e-mails.
 	Policy func(projectID string) privacy.HomePolicy
@@ -94,6 +99,9 @@ func (n *Enricher) enrich(e *event.Event, now time.Time) {
 			withhold(e)
 			Normalise(e, now)
 		})
+	}
+	if n.Surface != nil && e.TakesSurface() {
+		e.Surface = line(n.Surface(e.ProjectID), maxLabelLen)
 	}
 	if n.Prompts != nil {
 		// Where this fails the event keeps what its caller said of the prompt.

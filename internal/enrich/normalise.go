@@ -74,6 +74,8 @@ var minTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 //     to it, as with PostHog's names; so does a judgement of PostHog's own. A
 //     call's prompt may be named by prompt_name, prompt_version and
 //     prompt_version_id too.
+//   - Surface, environment and task type are fields whichever way they came:
+//     [event.Event.AdoptLabels].
 //   - An $ai_error that is an object stays a property, and its message is the
 //     event's.
 //   - There are at most 300 custom properties, of 1 MiB together. [Note] says
@@ -120,7 +122,8 @@ func normaliseIdentity(e *event.Event, now time.Time) {
 	e.Timestamp = e.Timestamp.UTC().Truncate(time.Microsecond)
 }
 
-// adoptNames lets an outcome join its trace, its call and its prompt where it
+// adoptNames fills surface, environment and task type ([event.Event.AdoptLabels]) and
+// lets an outcome join its trace, its call and its prompt where it
 // names them plainly, as the llm_events vocabulary does, a call its prompt, and
 // PostHog's own judgements the generation that they judge. An error that is an
 // object gives the event its message. The properties stay.
@@ -128,6 +131,7 @@ func adoptNames(e *event.Event) {
 	if len(e.Properties) == 0 {
 		return
 	}
+	defer e.AdoptLabels() // once the trace is known
 	adopt := func(name string, to *string) {
 		if v := e.Properties[name]; *to == "" && len(v) > 2 && v[0] == '"' && validJSON(v) {
 			*to = gjson.ParseBytes(v).String()

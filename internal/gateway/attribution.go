@@ -25,6 +25,7 @@ const (
 	prefixProperty   = "X-Posthog-Property-"
 	prefixFlag       = "X-Posthog-Flag-"
 	headerSurface    = "X-Hedgerow-Surface"
+	headerEnviron    = "X-Hedgerow-Environment"
 	headerPrompt     = "X-Hedgerow-Prompt"
 	headerTaskType   = "X-Hedgerow-Task-Type"
 	headerTags       = "X-Hedgerow-Tags"
@@ -53,8 +54,12 @@ func attribute(e *event.Event, h http.Header) {
 	}
 	e.TraceID, e.SessionID, e.ParentID = event.CleanID(e.TraceID), event.CleanID(e.SessionID), event.CleanID(e.ParentID)
 
+	properties(e, h)
 	if v := value(h, headerSurface); v != "" {
 		e.Surface = v
+	}
+	if v := value(h, headerEnviron); v != "" {
+		e.Environment = v
 	}
 	if v := value(h, headerTaskType); v != "" {
 		e.TaskType = v
@@ -73,13 +78,20 @@ func attribute(e *event.Event, h http.Header) {
 	if v := value(h, headerPrivacy); strings.EqualFold(v, "on") || strings.EqualFold(v, "true") || v == "1" {
 		e.Private = true // enrich drops the content before the journal
 	}
-	properties(e, h)
 }
 
-// properties reads the custom properties and the flags.
+// properties reads the custom properties and the flags. A surface, an environment
+// or a task type among them is the event's own, and wins over the body's.
 func properties(e *event.Event, h http.Header) {
 	set := func(name string, v json.RawMessage) {
 		name = event.CleanValue(name)
+		if to := e.Label(name); to != nil {
+			var s string
+			if json.Unmarshal(v, &s) == nil && s != "" {
+				*to = s
+				return
+			}
+		}
 		if name == "" || name[0] == '$' { // $ is PostHog's own
 			return
 		}

@@ -357,6 +357,9 @@ func (c *capture) startOf(r *record) (e *event.Event) {
 func (c *capture) identify(e *event.Event, r *record) {
 	e.ProjectID = r.projectID
 	attribute(e, r.header)
+	if e.AdoptLabels(); e.Surface == "" {
+		e.Surface = r.surface
+	}
 	if r.prompt != nil {
 		r.prompt(e)
 	}

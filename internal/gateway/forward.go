@@ -128,7 +128,7 @@ func (x *exchange) forward() {
 		_ = http.NewResponseController(x.w).EnableFullDuplex()
 	}
 	header := x.requestHeader()
-	if x.plan.asked {
+	if x.plan.Asked {
 		// What usage adds is to be taken out again, which can't be done in a
 		// compressed answer.
 		plain := header
@@ -137,7 +137,7 @@ func (x *exchange) forward() {
 			header[k] = v
 		}
 		header["Accept-Encoding"] = identity
-		res, err := x.roundTrip(header, x.plan.edits)
+		res, err := x.roundTrip(header, x.plan.Edits)
 		if err != nil || !x.refusesUsage(res) {
 			if err == nil && res.StatusCode < 300 {
 				x.g.metrics.usage.WithLabelValues("asked").Inc()
@@ -146,8 +146,8 @@ func (x *exchange) forward() {
 			return
 		}
 		header = plain
-		x.plan.asked = false
-		res, err = x.roundTrip(header, x.plan.without)
+		x.plan.Asked = false
+		res, err = x.roundTrip(header, x.plan.Without)
 		if err == nil && res.StatusCode < 300 {
 			x.route.up.refused.Store(x.route.base, time.Now())
 			x.g.metrics.usage.WithLabelValues("refused").Inc()
@@ -156,7 +156,7 @@ func (x *exchange) forward() {
 		x.answer(res, err)
 		return
 	}
-	x.answer(x.roundTrip(header, x.plan.edits))
+	x.answer(x.roundTrip(header, x.plan.Edits))
 }
 
 // refusesUsage reports whether the provider refused what hedgerow added to the

@@ -211,7 +211,7 @@ type exchange struct {
 	key   string // of the provider, kept for the project
 	op    string
 	body  requestBody
-	plan  plan
+	plan  provider.Plan
 
 	start   time.Time
 	waited  time.Duration // for the provider and the caller
@@ -264,12 +264,13 @@ func (x *exchange) serve() {
 			return
 		}
 	}
-	x.rec = &record{projectID: grant.ProjectID, header: x.in.Header}
+	x.rec = &record{projectID: grant.ProjectID, surface: grant.Surface, header: x.in.Header}
 	if own := ownOf(x.in.Context()); own != nil {
 		x.rec.uuid = own.UUID
 	}
 	x.rec.call = provider.Call{
 		Provider: up.name, Dialect: up.dialect, Method: x.in.Method, Path: x.route.below, BaseURL: x.route.base, Start: x.start,
+		Attribution: grant.AttributionFields,
 	}
 
 	t := time.Now()
@@ -290,7 +291,7 @@ func (x *exchange) serve() {
 	x.planEdits(grant)
 	x.debug = x.in.Header.Get(headerDebug) == "timing"
 	if x.debug {
-		x.rec.traceID = debugTrace(x.in.Header, x.plan.trace)
+		x.rec.traceID = debugTrace(x.in.Header, x.plan.Trace)
 	}
 	if grant.TellStart && len(x.body.whole) > 0 {
 		x.tellStart()
@@ -302,7 +303,7 @@ func (x *exchange) serve() {
 // generates something turns out when the request is read, off the caller's path.
 func (x *exchange) tellStart() {
 	if x.rec.traceID == "" {
-		x.rec.traceID = debugTrace(x.in.Header, x.plan.trace)
+		x.rec.traceID = debugTrace(x.in.Header, x.plan.Trace)
 	}
 	x.rec.spanID = event.NewID()
 	start := *x.rec
@@ -333,18 +334,10 @@ func (x *exchange) planEdits(grant Grant) {
 		return
 	}
 	up := x.route.up
-	var w wishes
-	switch x.op {
-	case "chat", "completions":
-		w.askUsage = up.dialect == provider.OpenAI && !grant.LeaveUsage && up.asksUsage(x.route.base)
-		fallthrough
-	case "responses", "embeddings", "messages", "count_tokens":
-		w.stripTrace = up.name != "openrouter"
-		w.stripUser = up.dialect == provider.Anthropic
-	default:
-		return
+	ask := (x.op == "chat" || x.op == "completions") && up.dialect == provider.OpenAI && !grant.LeaveUsage && up.asksUsage(x.route.base)
+	if cut := x.rec.call.Strips(); cut != nil {
+		x.plan = provider.PlanEdits(x.body.whole, cut, ask)
 	}
-	x.plan = planEdits(x.body.whole, w)
 }
 
 // finish makes the one record of the exchange, whatever way it ended.

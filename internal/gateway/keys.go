@@ -22,6 +22,15 @@ type Grant struct {
 	// that lack them.
 	LeaveUsage bool
 
+	// AttributionFields are names of request members that are read as custom
+	// properties and cut out before the call goes on; see
+	// [provider.AttributionFields].
+	AttributionFields []string
+
+	// Surface is put on calls that name none: that of the caller's key. "" leaves it
+	// to what comes after the gateway.
+	Surface string
+
 	// TellStart has an [event.RequestStarted] recorded before each call that
 	// generates something, beside the event of the call.
 	TellStart bool

@@ -183,6 +183,7 @@ func (r *recorder) last(n int) []byte {
 type record struct {
 	call      provider.Call
 	projectID string
+	surface   string      // of calls that name none: the key's
 	header    http.Header // the caller's, attribution and keys included: read, never kept
 	traceID   string      // told to the caller already, or by the start's event
 	spanID    string      // told by the start's event

@@ -41,6 +41,7 @@ type Connection struct {
 	PrivacyMode          bool      `json:"privacy_mode" jsonschema:"true: no prompts and answers are sent to PostHog"`
 	Schema               string    `json:"schema" jsonschema:"the vocabulary of the events: posthog, llm_events or both"`
 	Environment          string    `json:"environment,omitempty" jsonschema:"set on events that name none"`
+	Surface              string    `json:"surface,omitempty" jsonschema:"set on events that name none and get none from project or key"`
 	HashDistinctIDs      bool      `json:"hash_distinct_ids" jsonschema:"true: user ids are replaced by an HMAC"`
 	FlushAt              int       `json:"flush_at" jsonschema:"events a batch"`
 	FlushIntervalSeconds float64   `json:"flush_interval_seconds" jsonschema:"longest wait for a batch to fill"`
@@ -82,6 +83,7 @@ type configureIn struct {
 	PrivacyMode          *bool    `json:"privacy_mode,omitempty" jsonschema:"true (default): prompts and answers never leave for PostHog. Ask the user before you set it to false"`
 	Schema               *string  `json:"schema,omitempty" jsonschema:"vocabulary of the events: posthog ($ai_generation …, default), llm_events (llm_request_completed …), or both"`
 	Environment          *string  `json:"environment,omitempty" jsonschema:"name to set on events that name no environment, such as production"`
+	Surface              *string  `json:"surface,omitempty" jsonschema:"name to set on events that name no surface and get none from project or key, such as Playbook"`
 	HashDistinctIDs      *bool    `json:"hash_distinct_ids,omitempty" jsonschema:"true replaces user ids by an HMAC on their way out"`
 	FlushAt              *int     `json:"flush_at,omitempty" jsonschema:"events a batch; 20 by default"`
 	FlushIntervalSeconds *float64 `json:"flush_interval_seconds,omitempty" jsonschema:"longest wait for a batch to fill; 10 by default"`
@@ -175,7 +177,7 @@ func (s *Server) view(c project.Connection) Connection {
 	return Connection{
 		Name: c.Name, Host: c.Host,
 		ProjectKeySet: !c.ProjectKey.IsZero(), ProjectKeyLast4: c.ProjectKeyLastFour, PersonalKeySet: !c.PersonalKey.IsZero(), PersonalKeyLast4: c.PersonalKeyLastFour,
-		Enabled: c.Enabled, PrivacyMode: c.PrivacyMode, Schema: string(c.Schema), Environment: c.Environment, HashDistinctIDs: c.HashDistinctIDs,
+		Enabled: c.Enabled, PrivacyMode: c.PrivacyMode, Schema: string(c.Schema), Environment: c.Environment, Surface: c.Surface, HashDistinctIDs: c.HashDistinctIDs,
 		FlushAt: c.FlushAt, FlushIntervalSeconds: c.FlushInterval.Seconds(), SampleRate: c.SampleRate,
 		Filter:          Filter{Events: c.Filter.Events, Surfaces: c.Filter.Surfaces, Tags: c.Filter.Tags},
 		FromEnvironment: c.Origin == project.OriginEnv, UpdatedAt: c.UpdatedAt, Delivery: s.c.Connections.Delivery(c),
@@ -264,6 +266,7 @@ func (in *configureIn) apply(c *project.Connection) {
 	set(&c.PrivacyMode, in.PrivacyMode)
 	set((*string)(&c.Schema), in.Schema)
 	set(&c.Environment, in.Environment)
+	set(&c.Surface, in.Surface)
 	set(&c.HashDistinctIDs, in.HashDistinctIDs)
 	set(&c.FlushAt, in.FlushAt)
 	set(&c.SampleRate, in.SampleRate)

@@ -613,7 +613,7 @@ func labels(e *event.Event, b *bag, old spanEvents) {
 	if s := b.str("hedgerow.prompt"); s != "" && e.PromptName == "" {
 		e.PromptName, e.PromptVersion, _ = strings.Cut(s, "@")
 	}
-	e.Environment = b.str("deployment.environment.name", "deployment.environment", "langfuse.environment", "environment")
+	e.Environment = b.str("hedgerow.environment", "environment", "deployment.environment.name", "deployment.environment", "langfuse.environment")
 	for _, key := range [...]string{"tag.tags", "langfuse.trace.tags", "langsmith.span.tags", "langsmith.trace.tags"} {
 		e.Tags = append(e.Tags, texts(b.take(key))...)
 	}

@@ -103,6 +103,7 @@ func changedConnection(a, b Connection) string {
 	add("privacy_mode", a.PrivacyMode, b.PrivacyMode)
 	add("schema", a.Schema, b.Schema)
 	add("environment", a.Environment, b.Environment)
+	add("surface", a.Surface, b.Surface)
 	add("flush_at", a.FlushAt, b.FlushAt)
 	add("flush_interval", a.FlushInterval, b.FlushInterval)
 	add("sample_rate", a.SampleRate, b.SampleRate)
@@ -240,12 +241,15 @@ func (r *Registry) checkConnection(c *Connection) error {
 		}
 	}
 	c.ProjectKeyLastFour, c.PersonalKeyLastFour = c.ProjectKey.LastFour(), c.PersonalKey.LastFour()
-	c.Environment = strings.TrimSpace(c.Environment)
+	if c.Environment, err = cleanLabel("environment", c.Environment); err != nil {
+		return err
+	}
+	if c.Surface, err = cleanLabel("surface", c.Surface); err != nil {
+		return err
+	}
 	switch {
 	case !c.Schema.Valid():
 		return event.Invalid(fmt.Sprintf("there is no schema %q", c.Schema), "use posthog, llm_events or both")
-	case utf8.RuneCountInString(c.Environment) > maxName:
-		return event.Invalid("the environment's name is longer than 100 characters", "use a short one such as production")
 	case c.FlushAt < 1 || c.FlushAt > 1000:
 		return event.Invalid("flush_at lies between 1 and 1000 events", "20 is the default")
 	case c.FlushInterval < 100*time.Millisecond || c.FlushInterval > 10*time.Minute:

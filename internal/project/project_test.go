@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -125,7 +126,7 @@ func TestProjects(t *testing.T) {
 	r, _ := start(t, project.Options{})
 	ctx := t.Context()
 	p := must(r.CreateProject(ctx, "  Shop "))(t)
-	if p.Name != "Shop" || !strings.HasPrefix(p.ID, "p_") || !strings.HasPrefix(p.Token, "phc_hedgerow_") || p.Settings != project.DefaultSettings() || p.HashKey.IsZero() {
+	if p.Name != "Shop" || !strings.HasPrefix(p.ID, "p_") || !strings.HasPrefix(p.Token, "phc_hedgerow_") || !reflect.DeepEqual(p.Settings, project.DefaultSettings()) || p.HashKey.IsZero() {
 		t.Errorf("created %+v", p)
 	}
 	_, err := r.CreateProject(ctx, "shop")

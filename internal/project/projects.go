@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
 const (
@@ -64,6 +65,18 @@ func cleanName(noun, name string) (string, error) {
 		return "", event.Invalid("the "+noun+"'s name holds characters that cannot be shown", "use letters, digits and spaces")
 	}
 	return name, nil
+}
+
+// cleanLabel checks a surface or an environment that is put on events.
+func cleanLabel(noun, s string) (string, error) {
+	s = strings.TrimSpace(s)
+	switch {
+	case utf8.RuneCountInString(s) > maxName:
+		return "", event.Invalid(fmt.Sprintf("the %s's name is longer than %d characters", noun, maxName), "use a short one such as production or Playbook")
+	case !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl):
+		return "", event.Invalid("the "+noun+"'s name holds characters that cannot be shown", "use letters, digits and spaces")
+	}
+	return s, nil
 }
 
 func newProject(id, name string, now time.Time) Project {
@@ -123,6 +136,12 @@ func (r *Registry) UpdateProject(ctx context.Context, id string, f func(*Project
 		if s.MetricsDays > 0 && (s.ContentDays == 0 || s.ContentDays > s.MetricsDays) && s.KeepContent {
 			return event.Invalid("content cannot be kept longer than the events that it belongs to", "set content_days to metrics_days or less")
 		}
+		if p.Settings.Surface, err = cleanLabel("surface", s.Surface); err != nil {
+			return err
+		}
+		if p.Settings.AttributionFields, err = provider.AttributionFields(s.AttributionFields); err != nil {
+			return err
+		}
 		if !strings.EqualFold(p.Name, before.Name) {
 			return r.reserve(ctx, "project", "name", p.Name, p.key())
 		}
@@ -153,6 +172,8 @@ func changed(a, b Project) string {
 	add("content_days", a.Settings.ContentDays, b.Settings.ContentDays)
 	add("metrics_days", a.Settings.MetricsDays, b.Settings.MetricsDays)
 	add("include_usage", a.Settings.IncludeUsage, b.Settings.IncludeUsage)
+	add("surface", a.Settings.Surface, b.Settings.Surface)
+	add("attribution_fields", strings.Join(a.Settings.AttributionFields, " "), strings.Join(b.Settings.AttributionFields, " "))
 	return strings.Join(out, ", ")
 }
 
@@ -207,6 +228,9 @@ func (r *Registry) createKey(ctx context.Context, k APIKey) (plain string, _ API
 	if k.Name, err = cleanName("API key", k.Name); err != nil {
 		return "", k, err
 	}
+	if k.Surface, err = cleanLabel("surface", k.Surface); err != nil {
+		return "", k, err
+	}
 	plain = apiKeyPrefix + randomString(base62, 40)
 	h := hashOf(plain)
 	k.ID, k.Prefix, k.Hash, k.CreatedAt = newID("k"), plain[:10], h[:], r.now().UTC()
@@ -217,6 +241,27 @@ func (r *Registry) createKey(ctx context.Context, k APIKey) (plain string, _ API
 		return "", APIKey{}, err
 	}
 	return plain, k, r.done(ctx, k.Revision, AuditEntry{Action: "key.create", ProjectID: k.ProjectID, Target: k.Prefix + "…", Detail: k.Name + ", " + k.Scopes.String()})
+}
+
+// SetKeySurface says which surface calls and events get that come with a key of
+// the project and name none; "" leaves them to the project's.
+func (r *Registry) SetKeySurface(ctx context.Context, projectID, id, surface string) (APIKey, error) {
+	surface, err := cleanLabel("surface", surface)
+	if err != nil {
+		return APIKey{}, err
+	}
+	var was string
+	k, err := change(ctx, r, prefixAPIKey+id, func(k *APIKey) error {
+		if k.ProjectID != projectID {
+			return missing("API key")
+		}
+		was, k.Surface = k.Surface, surface
+		return nil
+	})
+	if err != nil {
+		return APIKey{}, err
+	}
+	return k, r.done(ctx, k.Revision, AuditEntry{Action: "key.update", ProjectID: projectID, Target: k.Prefix + "…", Detail: fmt.Sprintf("%s, surface: %v → %v", k.Name, was, surface)})
 }
 
 // RevokeAPIKey removes a key of a project; it stops working at once.

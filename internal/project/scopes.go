@@ -126,14 +126,37 @@ func (k *APIKey) May() Scopes {
 
 // CreateScopedKey is [Registry.CreateAPIKey] for a key with scopes of its own.
 func (r *Registry) CreateScopedKey(ctx context.Context, projectID, name string, scopes Scopes) (plain string, k APIKey, err error) {
-	words := make([]string, len(scopes))
-	for i, s := range scopes {
+	return r.CreateKey(ctx, KeySpec{ProjectID: projectID, Name: name, Scopes: scopes})
+}
+
+// KeySpec says what key is to be made: with the scopes of a role or with scopes
+// of its own.
+type KeySpec struct {
+	ProjectID, Name string
+	Role            Role   // wins over Scopes
+	Scopes          Scopes //
+	Surface         string // see [APIKey.Surface]
+}
+
+// CreateKey makes a key and returns it in plain: the one time that it can be seen.
+func (r *Registry) CreateKey(ctx context.Context, spec KeySpec) (plain string, k APIKey, err error) {
+	k = APIKey{ProjectID: spec.ProjectID, Name: spec.Name, Surface: spec.Surface}
+	if spec.Role != "" {
+		if !spec.Role.Valid() {
+			return "", APIKey{}, event.Invalid(fmt.Sprintf("there is no role %q", spec.Role), "use admin, member or viewer")
+		}
+		k.Role, k.Scopes = spec.Role, spec.Role.Scopes()
+		return r.createKey(ctx, k)
+	}
+	words := make([]string, len(spec.Scopes))
+	for i, s := range spec.Scopes {
 		words[i] = string(s)
 	}
-	if scopes, err = ParseScopes(words...); err != nil {
-		return "", k, err
+	scopes, err := ParseScopes(words...)
+	if err != nil {
+		return "", APIKey{}, err
 	}
-	k = APIKey{ProjectID: projectID, Name: name, Scopes: scopes}
+	k.Scopes = scopes
 	for _, role := range []Role{RoleViewer, RoleMember, RoleAdmin} {
 		if slices.Equal(role.Scopes(), scopes) {
 			k.Role = role

@@ -35,6 +35,14 @@ type Settings struct {
 	ContentDays     int  `json:"content_days"`      // days that content is kept; 0 is for ever. Defaults to 30
 	MetricsDays     int  `json:"metrics_days"`      // days that events are kept; 0 is for ever. Defaults to 0
 	IncludeUsage    bool `json:"include_usage"`     // the gateway asks for token counts on streams that lack them. Defaults to true
+
+	// Surface is put on the project's events that name none: see [APIKey.Surface],
+	// which comes first. Defaults to "", which leaves them without.
+	Surface string `json:"surface"`
+
+	// AttributionFields are members of gateway requests that become custom
+	// properties and are cut out of the request: see provider.AttributionFields.
+	AttributionFields []string `json:"attribution_fields"`
 }
 
 // DefaultSettings are those of a new project.
@@ -72,6 +80,10 @@ type APIKey struct {
 	Role      Role      `json:"role"`             // "" where Scopes are those of no role
 	Scopes    Scopes    `json:"scopes,omitempty"` // empty in keys of before there were scopes; see May
 	CreatedAt time.Time `json:"created_at"`
+
+	// Surface is put on calls and events that come with the key and name none; ""
+	// leaves them to the project's.
+	Surface string `json:"surface,omitempty"`
 
 	Revision uint64 `json:"-"`
 }
@@ -119,6 +131,7 @@ type Connection struct {
 	PrivacyMode         bool          `json:"privacy_mode"`           // no prompts and answers leave. Defaults to true
 	Schema              Schema        `json:"schema"`                 // Defaults to SchemaPostHog
 	Environment         string        `json:"environment"`            // set on events that name none
+	Surface             string        `json:"surface"`                // set on events that name none and get none from project or key
 	FlushAt             int           `json:"flush_at"`               // events a batch, 1 to 1000. Defaults to 20
 	FlushInterval       time.Duration `json:"flush_interval"`         // longest wait for a batch to fill, 100 ms to 10 min. Defaults to 10 s
 	SampleRate          float64       `json:"sample_rate"`            // part of the traces that is sent, over 0 to 1. Defaults to 1

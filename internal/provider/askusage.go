@@ -24,27 +24,11 @@ type Edit struct {
 // AskUsage plans the edit that asks for usage. ok is false where the body is no
 // JSON object, no stream, or its caller has asked already.
 func AskUsage(b []byte) (e Edit, ok bool) {
-	var stream, options Member
-	streams, optionCount, streaming := 0, 0, false
-	o := NewObject(b)
-	for {
-		m, ok := o.Next()
-		if !ok {
-			break
-		}
-		switch string(o.Name(m)) {
-		case "stream":
-			stream, streaming = m, string(o.Value(m)) == "true"
-			streams++
-		case "stream_options":
-			options = m
-			optionCount++
-		}
-	}
-	if !o.Done() || !streaming || streams != 1 || optionCount > 1 || !event.ValidJSON(b) {
+	p := PlanEdits(b, nil, true)
+	if !p.Asked || !event.ValidJSON(b) {
 		return Edit{}, false
 	}
-	return AskUsageOf(b, stream, options)
+	return p.Edits[0], true
 }
 
 // AskUsageOf is [AskUsage] for who has walked the body already: stream is its

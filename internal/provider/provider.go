@@ -37,6 +37,10 @@ type Call struct {
 	RequestHeader  http.Header // nil is allowed
 	ResponseHeader http.Header // nil where no answer came
 
+	// Attribution names members of the request that the caller's project has read
+	// as custom properties; see [AttributionFields].
+	Attribution []string
+
 	Request          []byte // as the caller sent it, content-decoded
 	RequestTruncated bool   // Request is only the beginning
 
@@ -123,6 +127,7 @@ type parser struct {
 	refused    bool  // the answer says that it was withheld
 	webSearch  bool  // the request allowed searches
 	google     bool  // the path is one of Google's own
+	sessionID  bool  // the request has a session_id of its own
 	counts     geminiUsage
 
 	background background

@@ -3,6 +3,7 @@ package provider
 import (
 	"encoding/json"
 	"mime"
+	"slices"
 	"strings"
 
 	"github.com/tidwall/gjson"
@@ -121,7 +122,13 @@ func (p *parser) requestMember(name string, v gjson.Result) {
 			e.User = u
 		}
 	case "session_id":
-		e.SessionID = event.FirstChars(text(v), longestValue)
+		if id := event.FirstChars(text(v), longestValue); id != "" {
+			e.SessionID, p.sessionID = id, true
+		}
+	case "session":
+		if id := event.FirstChars(text(v), longestValue); id != "" && !p.sessionID && readsBody[p.op] {
+			e.SessionID = id
+		}
 	case "trace":
 		p.trace(v)
 	case "metadata":
@@ -129,6 +136,10 @@ func (p *parser) requestMember(name string, v gjson.Result) {
 	case "prompt":
 		if v.IsObject() { // OpenAI's stored prompts; their variables are the user's words
 			e.PromptName, e.PromptVersion = event.FirstChars(text(v.Get("id")), 200), event.FirstChars(text(v.Get("version")), 200)
+		}
+	default:
+		if readsBody[p.op] && slices.Contains(p.c.Attribution, name) {
+			p.property(name, v)
 		}
 	}
 	if parameters[name] && v.Type != gjson.Null {

@@ -85,6 +85,9 @@ func (o *Object) Name(m Member) []byte {
 	return []byte(s)
 }
 
+// key returns a member's key as it stands, quotes included.
+func (o *Object) key(m Member) []byte { return o.b[m.Key:skipString(o.b, m.Key)] }
+
 // Done reports whether the walk has come to the object's end, with nothing but
 // space after it.
 func (o *Object) Done() bool { return o.done }

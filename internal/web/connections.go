@@ -157,7 +157,7 @@ func fillConnection(c *project.Connection, f *frame) error {
 	if v("forget_personal_key") != "" {
 		c.PersonalKey = project.Secret{}
 	}
-	c.Environment, c.Schema = v("environment"), project.Schema(v("schema"))
+	c.Environment, c.Surface, c.Schema = v("environment"), v("surface"), project.Schema(v("schema"))
 	c.PrivacyMode, c.HashDistinctIDs = v("privacy_mode") != "", v("hash_distinct_ids") != ""
 	var err error
 	if c.FlushAt, err = strconv.Atoi(v("flush_at")); err != nil {

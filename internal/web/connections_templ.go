@@ -555,6 +555,10 @@ func connectionFields(f frame, c project.Connection, saved bool) templ.Component
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
+		templ_7745c5c3_Err = field("Surface", "surface", "text", f.value("surface", c.Surface), "Set on events that name none and get none from the project or the key.", templ.Attributes{"maxlength": "100", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
+		if templ_7745c5c3_Err != nil {
+			return templ_7745c5c3_Err
+		}
 		templ_7745c5c3_Err = field("Events a batch", "flush_at", "number", f.value("flush_at", strconv.Itoa(c.FlushAt)), "1 to 1000.", templ.Attributes{"required": true, "min": "1", "max": "1000", "inputmode": "numeric"}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err

@@ -81,7 +81,7 @@ func (s *Web) createKey(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	plain, _, err := s.c.Registry.CreateScopedKey(r.Context(), f.Session.ProjectID, f.form.Get("name"), scopes)
+	plain, _, err := s.c.Registry.CreateKey(r.Context(), project.KeySpec{ProjectID: f.Session.ProjectID, Name: f.form.Get("name"), Scopes: scopes, Surface: f.form.Get("surface")})
 	if err != nil {
 		return nil, err
 	}
@@ -94,6 +94,13 @@ func (s *Web) confirmScopes(r *http.Request, f *frame) (templ.Component, error) 
 		return nil, err
 	}
 	return f.done(f.path("/keys"), "")
+}
+
+func (s *Web) setKeySurface(r *http.Request, f *frame) (templ.Component, error) {
+	if _, err := s.c.Registry.SetKeySurface(r.Context(), f.Session.ProjectID, r.PathValue("key"), f.form.Get("surface")); err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/keys"), "Saved. New calls and events follow it from now on.")
 }
 
 func (s *Web) revokeKey(r *http.Request, f *frame) (templ.Component, error) {

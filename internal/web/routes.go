@@ -114,6 +114,7 @@ func (s *Web) table() []route {
 		{pattern: "POST /p/{project}/token", need: admin, handle: s.rotateToken, again: s.keys},
 		{pattern: "POST /p/{project}/keys", need: admin, handle: s.createKey, again: s.keys},
 		{pattern: "POST /p/{project}/keys/scopes", need: admin, handle: s.confirmScopes, again: s.keys},
+		{pattern: "POST /p/{project}/keys/{key}/surface", need: admin, handle: s.setKeySurface, again: s.keys},
 		{pattern: "POST /p/{project}/keys/{key}/revoke", need: admin, handle: s.revokeKey, again: s.keys},
 		{pattern: "POST /p/{project}/provider-keys", need: admin, handle: s.setProviderKey, again: s.keys},
 		{pattern: "POST /p/{project}/provider-keys/{provider}/delete", need: admin, handle: s.deleteProviderKey, again: s.keys},

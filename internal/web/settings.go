@@ -49,6 +49,7 @@ func (s *Web) saveSettings(r *http.Request, f *frame) (templ.Component, error) {
 		p.Settings.HashDistinctIDs, p.Settings.IncludeUsage = on("hash_distinct_ids"), on("include_usage")
 		p.Settings.ContentRole = project.Role(f.form.Get("content_role"))
 		p.Settings.ContentDays, p.Settings.MetricsDays = contentDays, metricsDays
+		p.Settings.Surface, p.Settings.AttributionFields = f.form.Get("surface"), strings.Split(f.form.Get("attribution_fields"), ",")
 		return nil
 	})
 	if err != nil {

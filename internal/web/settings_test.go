@@ -3,6 +3,7 @@ package web_test
 import (
 	"net/http"
 	"net/url"
+	"reflect"
 	"regexp"
 	"slices"
 	"strings"
@@ -43,7 +44,7 @@ func TestProjects(t *testing.T) {
 		t.Errorf("saving leads to %s", resp.Request.URL)
 	}
 	p, _ = s.Registry.Snapshot().Project(p.ID)
-	if want := (project.Settings{ScrubEmails: true, HashDistinctIDs: true, ContentDays: 7, MetricsDays: 90}); p.Settings != want || p.Name != "Orchard 2" {
+	if want := (project.Settings{ScrubEmails: true, HashDistinctIDs: true, ContentDays: 7, MetricsDays: 90}); !reflect.DeepEqual(p.Settings, want) || p.Name != "Orchard 2" {
 		t.Errorf("settings %+v of %s", p.Settings, p.Name)
 	}
 	for field, c := range map[string]struct{ value, want string }{

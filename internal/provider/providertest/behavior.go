@@ -35,6 +35,9 @@ type Behavior struct {
 	// NoStreamOptions refuses a request that has stream_options, as some
 	// OpenAI-compatible servers do.
 	NoStreamOptions bool
+	// KnownOnly refuses a request with a member that the provider's API does not
+	// have, as OpenAI, Anthropic, Google and Mistral do.
+	KnownOnly bool
 
 	Encoding string        // gzip, br or zstd, if the caller accepts it
 	First    time.Duration // wait before the answer begins, on top of Options.Latency
@@ -89,8 +92,8 @@ const (
 //	mid_error; after=5
 //
 // The words are the [Failure]s, the [UsageShape]s, refusal, content_filter,
-// length, no_done, crlf, comments, one_byte, trailer, no_stream_options, gzip,
-// br and zstd; the names first, gap, after, chunks, text, stop, tools, input,
+// length, no_done, crlf, comments, one_byte, trailer, no_stream_options, known_only,
+// gzip, br and zstd; the names first, gap, after, chunks, text, stop, tools, input,
 // output, cached, cache_write, cache_write_1h, reasoning and searches.
 func Parse(s string) (Behavior, error) {
 	var b Behavior
@@ -128,6 +131,8 @@ func Parse(s string) (Behavior, error) {
 				b.Trailer = true
 			case "no_stream_options":
 				b.NoStreamOptions = true
+			case "known_only":
+				b.KnownOnly = true
 			case "gzip", "br", "zstd":
 				b.Encoding = name
 			case "first":

@@ -267,6 +267,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		c.fail(http.StatusBadRequest, BadRequest, "We could not parse the JSON body of your request.")
 		return
 	}
+	if c.refusesUnknown(body) {
+		return
+	}
 	c.route()
 }
 

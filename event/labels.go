@@ -1,0 +1,109 @@
+package event
+
+import (
+	"encoding/json"
+	"maps"
+	"strings"
+	"unicode/utf8"
+)
+
+// Surface, environment and task type have one meaning whichever way they come:
+// as a field of the event, or as a property by one of the names below. The
+// deployment.… names are OpenTelemetry's, newest first; $environment is what some
+// applications set as a super-property.
+var labels = []struct {
+	at    func(*Event) *string
+	names []string // by precedence
+}{
+	{func(e *Event) *string { return &e.Surface }, []string{"surface", "$surface", "hedgerow.surface"}},
+	{func(e *Event) *string { return &e.Environment }, []string{"environment", "$environment", "hedgerow.environment", "deployment.environment.name", "deployment.environment"}},
+	{func(e *Event) *string { return &e.TaskType }, []string{"task_type", "hedgerow.task_type"}},
+}
+
+// Label returns the field that a property of this name means; nil where it means
+// none of them.
+func (e *Event) Label(name string) *string {
+	for _, l := range labels {
+		for _, n := range l.names {
+			if n == name {
+				return l.at(e)
+			}
+		}
+	}
+	return nil
+}
+
+// AdoptLabels fills surface, environment and task type from the event's
+// properties. A field that is set already wins, then the names in the order of
+// precedence; only text counts. Of a call or a span, what was taken is no property
+// any more: it leaves under the field's own name (surface, environment, task_type).
+//
+// Any other event goes on with the properties that it came with. One that names a
+// trace gets its fields all the same; a product event only by the fields' own
+// names, and where the value leaves again exactly as it came.
+func (e *Event) AdoptLabels() {
+	if len(e.Properties) == 0 {
+		return
+	}
+	llm := e.IsLLM()
+	var left map[string]json.RawMessage // a copy: an event may share its map with its source
+	for _, l := range labels {
+		to := l.at(e)
+		for i, name := range l.names {
+			v, ok := e.Properties[name]
+			if !ok {
+				continue
+			}
+			s, exact := labelOf(v)
+			switch {
+			case s == "", !llm && i == 0 && !exact, !llm && i > 0 && e.TraceID == "":
+				continue
+			case *to == "":
+				*to = s
+			case i > 0 && *to != s:
+				continue // says something else: it stays what it is
+			}
+			if llm || i == 0 {
+				if left == nil {
+					left = maps.Clone(e.Properties)
+				}
+				delete(left, name)
+			}
+		}
+	}
+	if left != nil {
+		e.Properties = left
+	}
+}
+
+// TakesSurface reports whether an event gets the default surface of its key or
+// project: it names none, and it is a call, a span or a trace. What speaks about a
+// trace has the surface of that trace. Product events of PostHog's SDKs go on as
+// they came; those of hedgerow's own API and SDK get it.
+func (e *Event) TakesSurface() bool {
+	switch {
+	case e.Surface != "", e.IsSpanContent():
+		return false
+	case e.IsCosted(), e.Name == Span, e.Name == Trace, e.Name == RequestStarted:
+		return true
+	}
+	return e.Source != SourceIngest && e.TraceID == "" && e.Properties["trace_id"] == nil
+}
+
+// labelOf returns the trimmed text of a JSON string, "" for anything else. exact
+// says that it would be written as v again, and is short enough to be kept whole.
+func labelOf(v json.RawMessage) (s string, exact bool) {
+	if len(v) < 3 || v[0] != '"' {
+		return "", false
+	}
+	var raw string
+	if json.Unmarshal(v, &raw) != nil {
+		return "", false
+	}
+	s = strings.TrimSpace(raw)
+	return s, s == raw && utf8.RuneCountInString(s) <= maxLabelLen && !strings.ContainsFunc(s, func(r rune) bool {
+		return r < ' ' || r >= 0x7f && r < 0xa0 || r == '\u2028' || r == '\u2029' || r == utf8.RuneError
+	})
+}
+
+const maxLabelLen = 100 // as enrich.Normalise cuts them

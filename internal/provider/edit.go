@@ -1,0 +1,93 @@
+package provider
+
+import (
+	"encoding/json"
+	"slices"
+)
+
+// Plan is what is to be changed of a request's body, after one walk over it.
+type Plan struct {
+	Edits   []Edit // in ascending order, never overlapping
+	Asked   bool   // one of the edits adds include_usage
+	Without []Edit // the edits without that one; the same slice where there is none
+	Trace   []byte // the value of the last member "trace"
+}
+
+// PlanEdits walks a request's body once. It plans to cut out each member whose
+// name cut approves, and with askUsage to ask for token counts where a stream
+// lacks them. A nil cut cuts nothing. For a body that is no JSON object it plans
+// nothing. Every byte outside of the edits stays as it is, and the edited body is
+// valid JSON if and only if the body is.
+func PlanEdits(b []byte, cut func(name []byte) bool, askUsage bool) Plan {
+	var (
+		p                    Plan
+		o                    = NewObject(b)
+		stream, options      Member
+		streaming            bool
+		streams, optionCount int
+		prevEnd              = -1 // end of the last member that stays
+		open                 = -1 // where a run of members to cut begins
+		openKey              int
+		run                  Member
+	)
+	for {
+		m, ok := o.Next()
+		if !ok {
+			break
+		}
+		if open >= 0 { // a member follows: the run goes with its last comma
+			p.Edits = append(p.Edits, Edit{From: openKey, To: m.Key})
+			open = -1
+		}
+		name := o.Name(m)
+		switch string(name) {
+		case "stream":
+			streaming = string(o.Value(m)) == "true"
+			stream = m
+			streams++
+		case "stream_options":
+			options = m
+			optionCount++
+		case "trace":
+			p.Trace = o.Value(m)
+		}
+		if cut == nil || !cut(name) {
+			prevEnd = m.End
+			continue
+		}
+		if !json.Valid(o.Value(m)) || !json.Valid(o.key(m)) {
+			return Plan{} // cutting a fault out would make the body valid
+		}
+		open, openKey, run = m.Key, m.Key, m
+	}
+	if !o.Done() {
+		return Plan{}
+	}
+	if open >= 0 {
+		// The members to cut are the last ones. What was planned for those
+		// before them in the same run begins after prevEnd and is within.
+		for len(p.Edits) > 0 && p.Edits[len(p.Edits)-1].From >= max(prevEnd, 0) {
+			openKey = p.Edits[len(p.Edits)-1].From
+			p.Edits = p.Edits[:len(p.Edits)-1]
+		}
+		from := openKey
+		if prevEnd >= 0 {
+			from = prevEnd
+		}
+		p.Edits = append(p.Edits, Edit{From: from, To: run.End})
+	}
+	p.Without = p.Edits
+	if askUsage && streaming && streams == 1 && optionCount <= 1 {
+		if e, ok := AskUsageOf(b, stream, options); ok {
+			p.Asked = true
+			p.Edits = append(slices.Clone(p.Edits), e)
+			slices.SortStableFunc(p.Edits, func(a, b Edit) int {
+				if a.From != b.From {
+					return a.From - b.From
+				}
+				return a.To - b.To
+			})
+		}
+	}
+	return p
+}
