@@ -52,6 +52,10 @@
 // where that is this gateway's own, the call is known to be one of the gateway's
 // and the one with the same token counts is taken for it.
 //
+// An id or a count alone joins nothing: provider or base URL, model, and token
+// counts or time have to agree as well, and both must be of one project
+// (match.go). Some servers number their answers from 0 to 998.
+//
 // [Joiner] stands behind all doors and knows the calls of the last hour. The
 // second arrival of one, through another door than the first, is stored as an
 // $ai_span in place of an $ai_generation: it keeps its place in the wrapper's

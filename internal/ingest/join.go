@@ -23,7 +23,7 @@ const JoinedTo = "hedgerow_joined_to"
 const JoinWindow = time.Hour
 
 const (
-	joinEntries = 100_000 // calls that are remembered; about 20 MB
+	joinEntries = 100_000 // calls that are remembered; about 40 MB
 	joinAlike   = 64      // of which so many look the same
 )
 
@@ -59,6 +59,7 @@ type seenCall struct {
 	uuid   string
 	by     string // the uuid that was joined to it; "" while none was
 	when   time.Time
+	facts  facts
 	lost   bool // it was not stored after all
 }
 
@@ -116,8 +117,8 @@ func (j *Joiner) Append(ctx context.Context, events ...*event.Event) error {
 	return nil
 }
 
-// marks returns what a call is known by: the provider's id of the completion;
-// and, for calls of the gateway and those that say that they went through it,
+// marks returns what a call is looked up by, before [facts.same] compares the two:
+// the provider's id of the completion; and, for calls of the gateway and those that say that they went through it,
 // how many tokens it had. Two calls with equal counts may be taken for each
 // other. That is no harm: both doors have seen both.
 func (j *Joiner) marks(e *event.Event) []uint64 {
@@ -152,19 +153,26 @@ func (j *Joiner) note(e *event.Event) (c *seenCall, first bool) {
 	now := j.c.Now()
 	j.mu.Lock()
 	defer j.mu.Unlock()
+	f := factsOf(e)
+	var found *seenCall
 	for _, key := range keys {
 		for _, c := range j.seen[key] {
 			switch {
 			case c.uuid == e.UUID && !c.lost:
 				return nil, false
-			case c.lost, c.source == e.Source, now.Sub(c.when) > JoinWindow:
-			case c.by == e.UUID, c.by == "":
-				c.by = strings.Clone(e.UUID)
+			case c.lost, c.source == e.Source, now.Sub(c.when) > JoinWindow, !j.same(f, c.facts):
+			case c.by == e.UUID:
 				return c, false
+			case c.by == "" && (found == nil || !found.facts.overlaps(f) && c.facts.overlaps(f)):
+				found = c // of several that look the same the one of that moment
 			}
 		}
+		if found != nil {
+			found.by = strings.Clone(e.UUID)
+			return found, false
+		}
 	}
-	c = &seenCall{source: e.Source, uuid: e.UUID, when: now}
+	c = &seenCall{source: e.Source, uuid: e.UUID, when: now, facts: f.kept()}
 	for _, key := range keys {
 		j.keep(key, c)
 	}
@@ -187,7 +195,7 @@ func (j *Joiner) Remember(events ...*event.Event) {
 		case e.IsCosted() && now.Sub(e.Timestamp) <= JoinWindow:
 			keys := j.marks(e)
 			// Of its own: e's strings lie in the message that it came in.
-			c := &seenCall{source: strings.Clone(e.Source), uuid: strings.Clone(e.UUID), when: e.Timestamp}
+			c := &seenCall{source: strings.Clone(e.Source), uuid: strings.Clone(e.UUID), when: e.Timestamp, facts: factsOf(e).kept()}
 			for _, key := range keys {
 				if i := slices.IndexFunc(j.seen[key], func(have *seenCall) bool { return have.uuid == e.UUID }); i >= 0 {
 					c = j.seen[key][i]

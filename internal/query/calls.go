@@ -16,7 +16,7 @@ import (
 // RecentCalls returns what tells calls apart of every project's generations,
 // embeddings and spans that name a property, such as ingest.JoinedTo: the newest
 // limit of those stored since a time, the oldest first. Only identity, source,
-// timestamp, completion id, base URL, token counts and that property are filled.
+// timestamp, provider, models, latency, completion id, base URL, token counts and that property are filled.
 func (r *Reader) RecentCalls(ctx context.Context, since time.Time, property string, limit int) ([]*event.Event, error) {
 	var out []*event.Event
 	marked := r.sql.constProperty(property)
@@ -25,8 +25,12 @@ func (r *Reader) RecentCalls(ctx context.Context, since time.Time, property stri
 			e := new(event.Event)
 			var completion, base, mark sql.NullString
 			var input, output sql.NullInt64
-			if err := rows.Scan(&e.UUID, &e.ProjectID, &e.Name, &e.Source, &e.Timestamp, &completion, &base, &input, &output, &mark); err != nil {
+			var latency sql.NullInt64
+			if err := rows.Scan(&e.UUID, &e.ProjectID, &e.Name, &e.Source, &e.Timestamp, &e.Provider, &e.ModelAsked, &e.Model, &latency, &completion, &base, &input, &output, &mark); err != nil {
 				return fmt.Errorf("scan call: %w", err)
+			}
+			if latency.Valid {
+				e.Latency = event.Some(time.Duration(latency.Int64) * time.Microsecond)
 			}
 			e.CompletionID, e.BaseURL = completion.String, base.String
 			e.Usage.Input, e.Usage.Output = event.Int{Value: input.Int64, Known: input.Valid}, event.Int{Value: output.Int64, Known: output.Valid}
@@ -40,7 +44,7 @@ func (r *Reader) RecentCalls(ctx context.Context, since time.Time, property stri
 			out = append(out, e)
 		}
 		return nil
-	}, "SELECT CAST(uuid AS VARCHAR), project_id, name, COALESCE(source, ''), ts, completion_id, base_url, input_tokens, output_tokens, mark FROM (SELECT *, CASE WHEN name = ? THEN "+marked+" END AS mark FROM events WHERE stored_at >= ? AND name IN (?, ?, ?)) recent "+
+	}, "SELECT CAST(uuid AS VARCHAR), project_id, name, COALESCE(source, ''), ts, COALESCE(provider, ''), COALESCE(model_asked, ''), COALESCE(model, ''), latency_us, completion_id, base_url, input_tokens, output_tokens, mark FROM (SELECT *, CASE WHEN name = ? THEN "+marked+" END AS mark FROM events WHERE stored_at >= ? AND name IN (?, ?, ?)) recent "+
 		"WHERE name <> ? OR mark IS NOT NULL ORDER BY stored_at DESC, uuid DESC LIMIT ?", event.Span, since.UTC(), event.Generation, event.Embedding, event.Span, event.Span, limit)
 	slices.Reverse(out)
 	return out, err

@@ -11,7 +11,7 @@ import (
 func TestRecentCalls(t *testing.T) {
 	f := newFixture(t)
 	start := time.Now().Add(-time.Minute)
-	call := &event.Event{UUID: event.NewID(), ProjectID: "p1", Name: event.Generation, Source: event.SourceGateway, Timestamp: now, CompletionID: "chatcmpl-1", BaseURL: "http://gw/", Usage: event.Usage{Input: event.Some[int64](7)}}
+	call := &event.Event{UUID: event.NewID(), ProjectID: "p1", Name: event.Generation, Source: event.SourceGateway, Timestamp: now, CompletionID: "chatcmpl-1", BaseURL: "http://gw/", Provider: "ollama", ModelAsked: "llama3.2", Model: "llama3.2:1b", Latency: event.Some(1500 * time.Millisecond), Usage: event.Usage{Input: event.Some[int64](7)}}
 	bare := &event.Event{UUID: event.NewID(), ProjectID: "p2", Name: event.Embedding, Timestamp: now}
 	span := &event.Event{UUID: event.NewID(), ProjectID: "p1", Name: event.Span, Timestamp: now, Properties: map[string]json.RawMessage{"joined": json.RawMessage(`"` + call.UUID + `"`)}}
 	f.write(t, call)
@@ -22,7 +22,7 @@ func TestRecentCalls(t *testing.T) {
 		t.Fatalf("%d, %v", len(got), err)
 	}
 	got = got[len(got)-3:] // the fixture has calls of its own
-	if a := got[0]; a.UUID != call.UUID || a.ProjectID != "p1" || a.Source != event.SourceGateway || !a.Timestamp.Equal(now) || a.CompletionID != "chatcmpl-1" || a.BaseURL != "http://gw/" || a.Usage.Input != call.Usage.Input || a.Usage.Output.Known {
+	if a := got[0]; a.UUID != call.UUID || a.ProjectID != "p1" || a.Source != event.SourceGateway || !a.Timestamp.Equal(now) || a.CompletionID != "chatcmpl-1" || a.BaseURL != "http://gw/" || a.Provider != "ollama" || a.ModelAsked != "llama3.2" || a.Model != "llama3.2:1b" || a.Latency != call.Latency || a.Usage.Input != call.Usage.Input || a.Usage.Output.Known {
 		t.Errorf("%+v", a)
 	}
 	if b := got[1]; b.UUID != bare.UUID || b.CompletionID != "" || b.Source != "" {

@@ -1,0 +1,169 @@
+package ingest
+
+import (
+	"net"
+	"net/url"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// What two captures of one call have to agree in. A completion id alone is not
+// enough: Ollama's are chatcmpl-0 to chatcmpl-998, so that calls of strangers have
+// equal ones all the time.
+
+// facts are what is remembered of a call to compare another capture with.
+type facts struct {
+	source, provider, base string
+	asked, model           string
+	input, output          event.Int
+	from, to               time.Time
+	weakID                 bool // an id so short that others have it too
+}
+
+// clockSlack is by how much the clocks of two captures may differ, and how long
+// after a call's end a client may date it.
+const clockSlack = time.Minute
+
+// shortID is up to how many letters and digits an id is taken for a small number
+// rather than a random one.
+const shortID = 12
+
+func factsOf(e *event.Event) facts {
+	took := e.Latency.Or(0)
+	return facts{
+		source: e.Source, provider: e.Provider, base: e.BaseURL, asked: e.ModelAsked, model: e.Model, input: e.Usage.Input, output: e.Usage.Output,
+		from: e.Timestamp.Add(-took - clockSlack), to: e.Timestamp.Add(took + clockSlack),
+		weakID: e.CompletionID != "" && len(e.CompletionID)-strings.LastIndexAny(e.CompletionID, "-_")-1 <= shortID,
+	}
+}
+
+// kept returns the facts with texts of their own: an event's may lie in the message
+// that it came in.
+func (f facts) kept() facts {
+	for _, s := range [...]*string{&f.source, &f.provider, &f.base, &f.asked, &f.model} {
+		*s = strings.Clone(*s)
+	}
+	return f
+}
+
+// same reports whether two captures can be of one call: the provider or the base
+// URL and the model agree, and the token counts or the time. With an id that
+// others have too, all of it has to.
+func (j *Joiner) same(f, o facts) bool {
+	if !j.sameProvider(f, o) || !f.sameModel(o) {
+		return false
+	}
+	counted := f.input.Known && o.input.Known || f.output.Known && o.output.Known
+	counts := (!f.input.Known || !o.input.Known || f.input == o.input) && (!f.output.Known || !o.output.Known || f.output == o.output)
+	if f.weakID && o.weakID {
+		return f.asked+f.model != "" && o.asked+o.model != "" && counts && f.overlaps(o)
+	}
+	return counted && counts || f.overlaps(o)
+}
+
+func (f facts) overlaps(o facts) bool { return !f.from.After(o.to) && !o.from.After(f.to) }
+
+// sameProvider compares what both say; a capture that says nothing contradicts
+// nothing. A client of OpenAI's form calls every server of that form openai, so
+// that the word says nothing where a client names no address.
+func (j *Joiner) sameProvider(f, o facts) bool {
+	if f.provider == "" && f.base == "" || o.provider == "" && o.base == "" {
+		return true
+	}
+	if j.ofGateway(f) && j.ofGateway(o) {
+		return true // one is the gateway's, the other says that it called the gateway
+	}
+	hosts, providers := [2]string{hostOf(f.base), hostOf(o.base)}, [2]string{family(f.provider), family(o.provider)}
+	if hosts[0] != "" && hosts[0] == hosts[1] || providers[0] != "" && providers[0] == providers[1] {
+		return true
+	}
+	for i, c := range [2]facts{f, o} {
+		if c.source != event.SourceGateway && hosts[i] == "" && (providers[i] == "" || providers[i] == "openai") {
+			return true
+		}
+	}
+	return false
+}
+
+func (j *Joiner) ofGateway(f facts) bool {
+	return f.source == event.SourceGateway || f.base != "" && j.c.Gateway != nil && j.c.Gateway(f.base)
+}
+
+// sameModel compares the models asked and answered by, without dates; a capture
+// that names none contradicts nothing.
+func (f facts) sameModel(o facts) bool {
+	if f.asked+f.model == "" || o.asked+o.model == "" {
+		return true
+	}
+	for _, a := range [2]string{f.asked, f.model} {
+		for _, b := range [2]string{o.asked, o.model} {
+			if a != "" && b != "" && (a == b || bareModel(a) == bareModel(b)) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// family is a provider's name without what tells its APIs apart: openai.responses
+// of the AI SDK is openai, vertex_ai and google are gemini.
+func family(s string) string {
+	s = strings.ToLower(strings.TrimSpace(s))
+	switch {
+	case strings.Contains(s, "azure"), strings.HasPrefix(s, "az."):
+		return "azure"
+	case strings.Contains(s, "bedrock"), strings.HasPrefix(s, "amazon"), strings.HasPrefix(s, "aws"):
+		return "bedrock"
+	case strings.Contains(s, "gemini"), strings.Contains(s, "google"), strings.Contains(s, "vertex"), strings.HasPrefix(s, "gcp"):
+		return "gemini"
+	case strings.HasPrefix(s, "mistral"):
+		return "mistral"
+	case s == "x_ai", s == "x-ai", strings.HasPrefix(s, "xai"):
+		return "xai"
+	}
+	if i := strings.IndexAny(s, "./"); i > 0 {
+		s = s[:i]
+	}
+	return s
+}
+
+// hostOf is a base URL's host and port, in one form for this machine's own.
+func hostOf(base string) string {
+	u, err := url.Parse(base)
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	host, port := strings.ToLower(u.Hostname()), u.Port()
+	if ip := net.ParseIP(host); host == "localhost" || ip != nil && ip.IsLoopback() {
+		host = "localhost"
+	}
+	if port == "" {
+		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
+	}
+	return net.JoinHostPort(host, port)
+}
+
+// dated are the ends of model names that say which build of a model it is:
+// 2025-04-14, 20250929, 0613, latest, preview, Bedrock's v1:0.
+var dated = regexp.MustCompile(`[-@:](\d{4}-\d{2}-\d{2}|\d{8}|\d{6}|\d{4}|latest|preview|v\d+:\d+|\d{3})$`)
+
+// bedrockPrefix is the region and the vendor that stand before a model's name at Bedrock.
+var bedrockPrefix = regexp.MustCompile(`^((us|eu|apac|jp|au|ca|global)\.)?(anthropic|amazon|meta|mistral|cohere|deepseek|openai|ai21|qwen)\.`)
+
+// bareModel is a model's name without vendor, date and build.
+func bareModel(s string) string {
+	s = strings.ToLower(strings.TrimSpace(s))
+	s = s[strings.LastIndexByte(s, '/')+1:]
+	s = bedrockPrefix.ReplaceAllString(s, "")
+	for range 3 {
+		cut := dated.ReplaceAllString(s, "")
+		if cut == s || cut == "" {
+			break
+		}
+		s = cut
+	}
+	return s
+}
