@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"strings"
 	"testing"
@@ -40,7 +41,7 @@ func TestShape(t *testing.T) {
 		{project.SchemaBoth, project.Filter{}, product, false, "prompt_shared"},
 	} {
 		c := project.NewConnection("default", "main")
-		c.Schema, c.Filter, c.PrivacyMode, c.Environment = tt.schema, tt.filter, tt.private, "staging"
+		c.Schema, c.Filter, c.PrivacyMode, c.Environment, c.Surface = tt.schema, tt.filter, tt.private, "staging", "Shop"
 		var got []string
 		for _, out := range shape(c, project.Project{ID: "default"}, tt.e).Events {
 			b, err := out.MarshalPostHog(event.Wire{})
@@ -53,6 +54,9 @@ func TestShape(t *testing.T) {
 			}
 			if !strings.Contains(string(b), `"environment":"staging"`) {
 				t.Errorf("%s lacks the connection's environment: %s", name, b)
+			}
+			if surface := cmp.Or(tt.e.Surface, "Shop"); !strings.Contains(string(b), `"surface":"`+surface+`"`) {
+				t.Errorf("%s lacks the surface %s: %s", name, surface, b)
 			}
 			got = append(got, name)
 		}

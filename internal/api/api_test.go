@@ -634,12 +634,12 @@ func TestProjects(t *testing.T) {
 	if a := ask(t, f.local, "", "GET", "/api/v1/projects", nil); len(a.body["projects"].([]any)) != 2 {
 		t.Errorf("on the socket: %s", a.raw)
 	}
-	a = f.ask(f.admin, "PATCH", "/api/v1/projects/default", `{"name":"Main","keep_content":false,"scrub_emails":true,"hash_distinct_ids":true,"content_role":"member","content_days":7,"metrics_days":90,"include_usage":false}`)
+	a = f.ask(f.admin, "PATCH", "/api/v1/projects/default", `{"name":"Main","keep_content":false,"scrub_emails":true,"hash_distinct_ids":true,"content_role":"member","content_days":7,"metrics_days":90,"include_usage":false,"surface":" Shop ","attribution_fields":["feature","feature"]}`)
 	p, _ := f.registry.Snapshot().Project(project.DefaultID)
-	if want := (project.Settings{ScrubEmails: true, HashDistinctIDs: true, ContentRole: project.RoleMember, ContentDays: 7, MetricsDays: 90}); a.status != 200 || p.Name != "Main" || !reflect.DeepEqual(p.Settings, want) {
+	if want := (project.Settings{ScrubEmails: true, HashDistinctIDs: true, ContentRole: project.RoleMember, ContentDays: 7, MetricsDays: 90, Surface: "Shop", AttributionFields: []string{"feature"}}); a.status != 200 || p.Name != "Main" || !reflect.DeepEqual(p.Settings, want) {
 		t.Errorf("changed: %d %+v", a.status, p)
 	}
-	for target, body := range map[string]string{"default": `{"content_days":-1}`, "main": `{"name":""}`} {
+	for target, body := range map[string]string{"default": `{"content_days":-1}`, "main": `{"name":""}`, "Main": `{"attribution_fields":["feature","input"]}`} {
 		if a := f.ask(f.admin, "PATCH", "/api/v1/projects/"+target, body); a.status != 400 {
 			t.Errorf("%s: %d %s", body, a.status, a.raw)
 		}

@@ -136,6 +136,7 @@ func TestOpenAPIHasEveryField(t *testing.T) {
 		"PATCH /api/v1/projects/{project}":                        api.ProjectInput{},
 		"PATCH /api/v1/server":                                    api.ServerInput{},
 		"POST /api/v1/projects/{project}/keys":                    api.KeyInput{},
+		"PATCH /api/v1/projects/{project}/keys/{key}":             api.KeyChange{},
 		"PUT /api/v1/projects/{project}/provider-keys/{provider}": api.ProviderKeyInput{},
 		"PUT /api/v1/connections/{name}":                          api.ConnectionInput{},
 		"POST /api/v1/connections/{name}/ledger/taken-over":       api.SettleInput{},

@@ -39,16 +39,17 @@ func TestProjects(t *testing.T) {
 	}
 
 	settings := "/p/" + p.ID + "/settings"
-	form := url.Values{"name": {"Orchard 2"}, "content_days": {"7"}, "metrics_days": {"90"}, "scrub_emails": {"on"}, "hash_distinct_ids": {"on"}}
+	form := url.Values{"name": {"Orchard 2"}, "content_days": {"7"}, "metrics_days": {"90"}, "scrub_emails": {"on"}, "hash_distinct_ids": {"on"}, "surface": {"Shop"}, "attribution_fields": {"feature, tenant"}}
 	if resp, body := s.send(settings, form); resp.Request.URL.Path != settings || !strings.Contains(body, "Saved.") || !strings.Contains(body, "Orchard 2") {
 		t.Errorf("saving leads to %s", resp.Request.URL)
 	}
 	p, _ = s.Registry.Snapshot().Project(p.ID)
-	if want := (project.Settings{ScrubEmails: true, HashDistinctIDs: true, ContentDays: 7, MetricsDays: 90}); !reflect.DeepEqual(p.Settings, want) || p.Name != "Orchard 2" {
+	if want := (project.Settings{ScrubEmails: true, HashDistinctIDs: true, ContentDays: 7, MetricsDays: 90, Surface: "Shop", AttributionFields: []string{"feature", "tenant"}}); !reflect.DeepEqual(p.Settings, want) || p.Name != "Orchard 2" {
 		t.Errorf("settings %+v of %s", p.Settings, p.Name)
 	}
 	for field, c := range map[string]struct{ value, want string }{
 		"content_days": {"a week", "whole number"}, "metrics_days": {"-1", "between 0 and 36500"}, "name": {"", "no name"},
+		"attribution_fields": {"feature, messages", "messages is a field of a provider&#39;s API"}, "surface": {strings.Repeat("s", 101), "longer than 100"},
 	} {
 		wrong := url.Values{"name": {"Orchard 3"}, "content_days": {"8"}, "metrics_days": {"91"}, "keep_content": {"on"}}
 		wrong.Set(field, c.value)
