@@ -700,6 +700,16 @@ func TestKeys(t *testing.T) {
 	if a := f.ask(f.admin, "POST", "/api/v1/projects/default/keys", `{"name":"ci","role":"root"}`); a.status != 400 {
 		t.Errorf("no such role: %d", a.status)
 	}
+	at := "/api/v1/projects/default/keys/" + k["id"].(string)
+	if a := f.ask(f.admin, "PATCH", at, `{"surface":" Playbook "}`); a.status != 200 || !strings.Contains(a.raw, `"surface":"Playbook"`) {
+		t.Errorf("a key's surface: %d %s", a.status, a.raw)
+	}
+	if a := f.ask(f.admin, "PATCH", at, `{"surface":"`+strings.Repeat("s", 101)+`"}`); a.status != 400 {
+		t.Errorf("a surface that is too long: %d %s", a.status, a.raw)
+	}
+	if a := f.ask(f.other, "PATCH", "/api/v1/projects/"+f.otherID+"/keys/"+k["id"].(string), `{"surface":"x"}`); a.status != 404 {
+		t.Errorf("another project's key: %d %s", a.status, a.raw)
+	}
 	if a := f.ask(f.other, "DELETE", "/api/v1/projects/"+f.otherID+"/keys/"+k["id"].(string), nil); a.status != 404 {
 		t.Errorf("another project revokes it: %d", a.status)
 	}
