@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
 // What a [Config] means by its zero values.
@@ -204,6 +205,15 @@ type Config struct {
 	// unless the path says otherwise. The well-known ones need no entry.
 	Providers map[string]string
 
+	// AttributionFields names members of a call's request body that the wrappers read
+	// as custom properties and take out of what the provider gets, because it would
+	// refuse them: feature, customer. The members session and session_id (the
+	// conversation), trace (as OpenRouter has it) and user are read without being
+	// named, and taken out where the provider's API does not have them. A name that
+	// is a field of a provider's API is an error of [New]. Defaults to
+	// $HEDGEROW_ATTRIBUTION_FIELDS, names parted by commas.
+	AttributionFields []string
+
 	// SpanContext tells the wrappers which trace and span of another tracer a
 	// call belongs to, as hex ids or "": package otelexport has one for
 	// OpenTelemetry. [WithTrace] wins over it. Without it the traceparent header
@@ -252,6 +262,13 @@ func (c Config) withDefaults() (Config, error) {
 	if env.err != nil {
 		return c, env.err
 	}
+	if c.AttributionFields == nil {
+		c.AttributionFields = strings.Split(os.Getenv("HEDGEROW_ATTRIBUTION_FIELDS"), ",")
+	}
+	var err error
+	if c.AttributionFields, err = provider.AttributionFields(c.AttributionFields); err != nil {
+		return c, err
+	}
 	flushAt, interval := DefaultFlushAt, DefaultFlushInterval
 	if c.Serverless {
 		flushAt, interval = ServerlessFlushAt, ServerlessFlushInterval
@@ -289,7 +306,6 @@ func (c Config) withDefaults() (Config, error) {
 	if c.home() && c.Host == "" {
 		return c, event.Invalid("the API key is a project token of hedgerow, and no host is named", "set Config.Host or HEDGEROW_HOST to the address of your hedgerow server, as in http://127.0.0.1:4100")
 	}
-	var err error
 	if c.Host, err = checkHost(firstOf(c.Host, DefaultHost), c.home()); err != nil {
 		return c, err
 	}

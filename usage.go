@@ -10,24 +10,20 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// roundTrip sends the request. Where a stream would bear no token counts it asks
-// for them, and returns what takes the answer to that out again.
+// roundTrip sends the request, without the members that are attribution and not of
+// the provider's API. Where a stream would bear no token counts it asks for them,
+// and returns what takes the answer to that out again.
 func (x *exchange) roundTrip(req *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, *stripper, error) {
-	edited, ok := x.askUsage(req)
-	if !ok {
-		res, err := next(req)
+	plan := x.plan(req)
+	if !plan.Asked {
+		res, err := next(x.edited(req, plan.Edits))
 		return res, nil, err
 	}
-	asking := req.Clone(req.Context())
-	setBody(asking, edited)
-	if asking.Header.Get("Content-Length") != "" {
-		asking.Header.Del("Content-Length")
-	}
-	res, err := next(asking)
+	res, err := next(x.edited(req, plan.Edits))
 	if err != nil || !refusesUsage(res) {
 		return res, &stripper{}, err
 	}
-	res, err = next(req)
+	res, err = next(x.edited(req, plan.Without))
 	if err == nil && res.StatusCode < 300 {
 		x.c.refused.Store(x.to.base, time.Now())
 		x.c.log.Info("provider refuses stream_options: token counts of its streams are not asked for", "provider", x.to.name)
@@ -35,30 +31,55 @@ func (x *exchange) roundTrip(req *http.Request, next func(*http.Request) (*http.
 	return res, nil, err
 }
 
-// askUsage returns the body with a question for token counts, where the stream
-// would have none otherwise.
-func (x *exchange) askUsage(req *http.Request) ([]byte, bool) {
-	b := x.call.Request
-	if x.c.c.LeaveUsage || x.to.usage || x.to.dialect != provider.OpenAI || len(b) == 0 || !bytes.Contains(b, []byte(`"stream"`)) {
-		return nil, false
+// edited returns the request with a changed body; the request itself where there is
+// nothing to change.
+func (x *exchange) edited(req *http.Request, edits []provider.Edit) *http.Request {
+	if len(edits) == 0 {
+		return req
+	}
+	out := req.Clone(req.Context())
+	setBody(out, provider.Apply(x.call.Request, edits))
+	if out.Header.Get("Content-Length") != "" {
+		out.Header.Del("Content-Length")
+	}
+	return out
+}
+
+// plan finds what is to be changed of the body. A body that is encoded or signed is
+// left as it is, and so is one for the hedgerow server itself, which reads
+// attribution on its own.
+func (x *exchange) plan(req *http.Request) provider.Plan {
+	b, h := x.call.Request, req.Header
+	if x.upload != nil || len(b) == 0 || h.Get("Content-Encoding") != "" || strings.HasPrefix(h.Get("Authorization"), "AWS4-") {
+		return provider.Plan{}
+	}
+	var strips func([]byte) bool
+	if base := req.URL.Scheme + "://" + req.URL.Host; base != x.c.c.Host {
+		strips = x.call.Strips()
+	}
+	ask := x.mayAskUsage(req)
+	if strips == nil && !ask {
+		return provider.Plan{}
+	}
+	return provider.PlanEdits(b, strips, ask)
+}
+
+// mayAskUsage reports whether the call may be asked for token counts, should it be
+// a stream that would have none otherwise.
+func (x *exchange) mayAskUsage(req *http.Request) bool {
+	if x.c.c.LeaveUsage || x.to.usage || x.to.dialect != provider.OpenAI || !bytes.Contains(x.call.Request, []byte(`"stream"`)) {
+		return false
 	}
 	switch provider.Operation(x.to.dialect, x.call.Method, x.call.Path) {
 	case "chat", "completions":
 	default:
-		return nil, false
+		return false
 	}
-	h := req.Header
-	if h.Get("Accept-Encoding") != "" || h.Get("Content-Encoding") != "" || strings.HasPrefix(h.Get("Authorization"), "AWS4-") {
-		return nil, false // what cannot be taken out again, or is signed
+	if req.Header.Get("Accept-Encoding") != "" {
+		return false // what is compressed cannot be taken out again
 	}
-	if at, ok := x.c.refused.Load(x.to.base); ok && time.Since(at.(time.Time)) < provider.UsageRefusalLasts {
-		return nil, false
-	}
-	e, ok := provider.AskUsage(b)
-	if !ok {
-		return nil, false // no stream, asked already, or something that the provider shall judge
-	}
-	return provider.Apply(b, []provider.Edit{e}), true
+	at, ok := x.c.refused.Load(x.to.base)
+	return !ok || time.Since(at.(time.Time)) >= provider.UsageRefusalLasts
 }
 
 // refusesUsage reports whether the provider refused what was added to the call.

@@ -37,8 +37,9 @@ type Middleware = func(req *http.Request, next func(*http.Request) (*http.Respon
 //
 //	openai.NewClient(option.WithMiddleware(client.Middleware()))
 //
-// The call and its answer are the provider's own, byte for byte, and no later
-// than without: an answer is recorded while the caller reads it, and made into
+// The call and its answer are the provider's own, byte for byte but for the
+// members of [Config.AttributionFields] and session, session_id and trace, and no
+// later than without: an answer is recorded while the caller reads it, and made into
 // an event in the background when he has. A call that the client tries several
 // times is one event, with the property retry_count. Errors, streams that break off
 // and cancelled calls are events too. A stream that is neither read to its end nor
@@ -145,7 +146,7 @@ const afterEnd = time.Second
 
 func (c *Client) exchange(req *http.Request, next func(*http.Request) (*http.Response, error), to target) (*http.Response, error) {
 	x := &exchange{c: c, to: to, ctx: req.Context(), at: attributionOf(req.Context())}
-	x.call = provider.Call{Provider: to.name, Dialect: to.dialect, Method: req.Method, Path: to.path, BaseURL: to.base, Start: time.Now()}
+	x.call = provider.Call{Provider: to.name, Dialect: to.dialect, Method: req.Method, Path: to.path, BaseURL: to.base, Start: time.Now(), Attribution: c.c.AttributionFields}
 	if x.call.Method == "" {
 		x.call.Method = http.MethodGet
 	}
