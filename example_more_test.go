@@ -13,6 +13,7 @@ import (
 	goopenai "github.com/sashabaranov/go-openai"
 
 	"github.com/hedgerow/hedgerow"
+	"github.com/hedgerow/hedgerow/internal/posthog/posthogtest"
 )
 
 // A client of another maker, by its http.Client.
@@ -119,6 +120,29 @@ func ExampleClient_CaptureMetric() {
 	sandbox.print("$ai_trace_id", "$ai_metric_name", "$ai_metric_value")
 	// Output:
 	// $ai_metric trace_id=ticket-42 metric_name=faithfulness metric_value=0.93
+}
+
+// Straight to PostHog: no prompts, the cost by the price table, in the five events
+// of the llm_events schema, each with a link to its trace.
+func ExampleConfig_postHog() {
+	sandbox := newSandbox()
+	defer sandbox.close()
+	sandbox.config.APIKey, sandbox.config.Host = posthogtest.Token, "https://us.i.posthog.com"
+	sandbox.config.Schema, sandbox.config.UIBaseURL = hedgerow.SchemaLLMEvents, "https://hedgerow.example.com"
+	client, err := hedgerow.New(sandbox.config)
+	if err != nil {
+		log.Fatal(err)
+	}
+	ctx := hedgerow.WithTrace(context.Background(), "ticket-42")
+	client.CaptureGeneration(ctx, hedgerow.Generation{
+		Provider: "openai", Model: "gpt-4.1-mini", Input: "my account is locked", Output: "Let me see.",
+		Usage: hedgerow.Usage{Input: hedgerow.Some(1284), Output: hedgerow.Some(312)},
+	})
+	_ = client.Close(ctx)
+	sandbox.print("estimated_cost_usd", "output_category", "trace_url")
+	// Output:
+	// llm_request_completed estimated_cost_usd=0.0010128 output_category=text trace_url=https://hedgerow.example.com/traces/ticket-42
+	// llm_request_started trace_url=https://hedgerow.example.com/traces/ticket-42
 }
 
 // Events that wait in a folder outlive their process: the next client on the

@@ -47,8 +47,9 @@ const (
 //     property names of both.
 //
 // A cost that is known in part is sent as the sum of the known parts, marked
-// [CostIncomplete], in every schema. Events made here have uuids of their own, see [DerivedID]. What is unknown is
-// absent, never 0 or "". docs/events.md lists the properties.
+// [CostIncomplete], in every schema. Events made here have uuids of their own, see
+// [DerivedID]. What is unknown is absent, never 0 or "". docs/events.md lists the
+// properties.
 func Events(schema event.Schema, e, safe *event.Event) []*event.Event {
 	same := e == safe
 	e, safe = atLeast(e), atLeast(safe)
