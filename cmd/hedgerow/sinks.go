@@ -176,8 +176,12 @@ func (a *app) joinOutcomes(ctx context.Context, events []*event.Event) ([]*event
 // of the same batch included. What the store cannot tell now, questions find.
 func (a *app) completeStored(ctx context.Context, events []*event.Event) {
 	o := a.outcomes.Load()
-	o.Remember(events...)
-	if _, err := o.Complete(ctx, events); err != nil {
+	unknown, err := o.Complete(ctx, events)
+	if len(unknown) > 0 {
+		o.Remember(events...)
+		_, err = o.Complete(ctx, unknown)
+	}
+	if err != nil {
 		a.log.Debug("outcomes are stored without what their calls know", "err", err)
 	}
 }
@@ -185,6 +189,7 @@ func (a *app) completeStored(ctx context.Context, events []*event.Event) {
 // tellStored is told of what the store has now.
 func (a *app) tellStored(events []*event.Event) {
 	a.live.publish(events)
+	a.outcomes.Load().Remember(events...)
 	if j := a.joiner.Load(); j != nil {
 		j.Remember(events...)
 	}

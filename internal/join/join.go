@@ -3,9 +3,10 @@
 // did it; the call of the same trace does.
 //
 // It stands behind the journal, before the store and before delivery, so that what
-// is kept and what leaves say the same. [Outcomes] keeps the calls of recent traces
-// in memory, as the store reports them, and asks the store for others: those from
-// before the process began, and older ones.
+// is kept and what leaves say the same. [Outcomes] asks the store for each trace
+// that an outcome names, once, and keeps what it learns: what is stored of that
+// trace later it is told. So nothing is lost by a restart, late outcomes find their
+// call, and calls without outcomes cost next to nothing.
 //
 // # The call of an outcome
 //
@@ -27,6 +28,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"hash/maphash"
 	"maps"
 	"slices"
 	"strings"
@@ -41,8 +43,9 @@ import (
 const Reach = 7 * 24 * time.Hour
 
 const (
-	maxTraces = 20_000 // that are remembered
+	maxTraces = 20_000 // of outcomes that are remembered
 	maxCalls  = 200    // of one trace that are remembered
+	maxIDs    = 50_000 // of recent calls that are remembered; about 5 MB
 	askWithin = 2 * time.Second
 )
 
@@ -57,11 +60,20 @@ type Finder interface {
 // Outcomes completes outcomes. Its methods may be called at the same time.
 type Outcomes struct {
 	find Finder
+	seed maphash.Seed
+
+	asking sync.Mutex // around questions to the store
 
 	mu     sync.Mutex
-	traces map[key]*trace
-	recent *list.List // of *trace, the one that was used last in front
-	byID   map[key]*known
+	traces map[key]*trace // that outcomes have named
+	recent *list.List     // of *trace, the one that was used last in front
+	byID   map[key]*known // of events of traces
+
+	// The traces of recent calls, by a hash of what a product event may name them by
+	// as its request_id, and the hashes in order of arrival.
+	traceOf map[uint64]string
+	ring    []uint64
+	at      int
 }
 
 type key struct{ project, id string }
@@ -93,25 +105,73 @@ var agentConfigs = []string{"agent_config_id", "agent_config"}
 
 // NewOutcomes returns an Outcomes that asks find.
 func NewOutcomes(find Finder) *Outcomes {
-	return &Outcomes{find: find, traces: make(map[key]*trace), recent: list.New(), byID: make(map[key]*known)}
+	return &Outcomes{find: find, seed: maphash.MakeSeed(), traces: make(map[key]*trace), recent: list.New(), byID: make(map[key]*known), traceOf: make(map[uint64]string)}
 }
 
-// Remember takes note of what the store has now.
+// Remember takes note of events that are, or are about to be, in the store: of
+// traces that outcomes have named, and of which trace each call is of.
 func (o *Outcomes) Remember(events ...*event.Event) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, e := range events {
 		switch e.Name {
 		case event.Generation, event.Embedding, event.Span, event.Trace:
-			if e.TraceID != "" {
-				o.remember(e)
-			}
+		default:
+			continue
+		}
+		if e.TraceID == "" {
+			continue
+		}
+		if t := o.traces[key{e.ProjectID, e.TraceID}]; t != nil {
+			o.remember(t, e)
+		}
+		if e.IsCosted() {
+			o.note(e)
 		}
 	}
 }
 
-func (o *Outcomes) remember(e *event.Event) {
-	t := o.trace(key{e.ProjectID, e.TraceID})
+// note keeps which trace a call is of. The caller holds mu.
+func (o *Outcomes) note(e *event.Event) {
+	trace := ""
+	for _, id := range [...]string{e.SpanID, text(e.Properties["request_id"])} {
+		if id == "" {
+			continue
+		}
+		h := o.hash(e.ProjectID, id)
+		if o.traceOf[h] == e.TraceID {
+			continue
+		}
+		if trace == "" {
+			trace = strings.Clone(e.TraceID)
+		}
+		o.traceOf[h] = trace
+		if len(o.ring) < maxIDs {
+			o.ring = append(o.ring, h)
+			continue
+		}
+		delete(o.traceOf, o.ring[o.at])
+		o.ring[o.at] = h
+		o.at = (o.at + 1) % maxIDs
+	}
+}
+
+func (o *Outcomes) hash(project, id string) uint64 {
+	var h maphash.Hash
+	h.SetSeed(o.seed)
+	_, _ = h.WriteString(project) // never fails
+	_ = h.WriteByte(0)
+	_, _ = h.WriteString(id)
+	return h.Sum64()
+}
+
+// ids are what an outcome may name a call by.
+func ids(e *event.Event) [4]string {
+	return [4]string{e.UUID, e.SpanID, e.CompletionID, text(e.Properties["request_id"])}
+}
+
+// remember adds an event to its trace. The caller holds mu.
+func (o *Outcomes) remember(t *trace, e *event.Event) {
 	if have := o.byID[key{t.project, e.UUID}]; have != nil || len(t.events) >= maxCalls {
 		return
 	}
@@ -136,7 +196,7 @@ func (o *Outcomes) remember(e *event.Event) {
 			k.agentConfig[name] = own(v)
 		}
 	}
-	for _, id := range []string{e.UUID, e.SpanID, e.CompletionID, text(e.Properties["request_id"])} {
+	for _, id := range ids(e) {
 		at := key{t.project, strings.Clone(id)}
 		if id != "" && o.byID[at] == nil {
 			o.byID[at] = k
@@ -212,9 +272,9 @@ func isOutcome(e *event.Event) bool {
 	return !strings.HasPrefix(e.Name, "$") && !e.StartTold && !e.IsSpanContent()
 }
 
-// looksUp reports whether a call that is named by an id alone is looked up in the
-// store. Of a product event, a request_id is most often that of its own HTTP
-// request: then only what is in memory is looked at.
+// looksUp reports whether the store is asked for a call that is named by an id alone.
+// Of a product event, a request_id is most often that of its own HTTP request: it is
+// compared with those of recent calls only.
 func looksUp(e *event.Event) bool {
 	return e.IsLLM() || strings.HasPrefix(e.Name, "llm_") || e.ParentID != "" || e.SpanID != ""
 }
@@ -232,27 +292,44 @@ func named(e *event.Event) []string {
 
 // ask asks the store for the traces and calls of which it has not been asked yet.
 func (o *Outcomes) ask(ctx context.Context, project string, outcomes []*event.Event) error {
+	o.asking.Lock() // whoever comes next finds the answer
+	defer o.asking.Unlock()
 	var traces, ids []string
 	var from, to time.Time
 	o.mu.Lock()
-	for _, e := range outcomes {
-		open := false
-		if t := o.traces[key{project, e.TraceID}]; e.TraceID != "" && (t == nil || !t.asked) {
-			open = true
-			traces = append(traces, e.TraceID)
-		}
-		if e.TraceID == "" && looksUp(e) && o.named(e) == nil {
-			open = true
-			ids = append(ids, named(e)...)
-		}
-		if !open {
-			continue
-		}
+	open := func(e *event.Event) {
 		if from.IsZero() || e.Timestamp.Before(from) {
 			from = e.Timestamp
 		}
 		if e.Timestamp.After(to) {
 			to = e.Timestamp
+		}
+	}
+	trace := func(e *event.Event, id string) {
+		if t := o.trace(key{project, id}); !t.asked {
+			t.asked = true // before the question: what is stored meanwhile is remembered
+			traces = append(traces, t.id)
+			open(e)
+		}
+	}
+	for _, e := range outcomes {
+		if e.TraceID != "" {
+			trace(e, e.TraceID)
+			continue
+		}
+		if o.named(e) != nil {
+			continue
+		}
+		found := false
+		for _, id := range named(e) {
+			if of := o.traceOf[o.hash(project, id)]; of != "" {
+				trace(e, of)
+				found = true
+			}
+		}
+		if !found && looksUp(e) {
+			ids = append(ids, named(e)...)
+			open(e)
 		}
 	}
 	o.mu.Unlock()
@@ -262,15 +339,20 @@ func (o *Outcomes) ask(ctx context.Context, project string, outcomes []*event.Ev
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
 	found, err := o.find.OfTraces(ctx, project, traces, ids, from.Add(-Reach), to.Add(Reach))
-	if err != nil {
-		return err
-	}
-	o.Remember(found...)
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	for _, id := range traces {
-		// What is stored later comes by Remember.
-		o.trace(key{project, id}).asked = true
+	if err != nil {
+		for _, id := range traces {
+			if t := o.traces[key{project, id}]; t != nil {
+				t.asked = false
+			}
+		}
+		return err
+	}
+	for _, e := range found {
+		t := o.trace(key{project, e.TraceID})
+		t.asked = true // what is found by an id comes with its trace
+		o.remember(t, e)
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package join
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -112,10 +111,16 @@ func TestComplete(t *testing.T) {
 			t.Run(tt.name+"/"+way, func(t *testing.T) {
 				s := new(shelf)
 				o := NewOutcomes(s)
-				if way == "remembered" {
+				s.events = tt.known
+				if way == "remembered" { // the outcome was seen before, and its call came then
+					s.events = nil
 					o.Remember(tt.known...)
-				} else {
-					s.events = tt.known
+					if e := tt.of.Clone(); len(named(e)) == 0 {
+						_, _ = o.Complete(t.Context(), []*event.Event{e})
+						o.Remember(tt.known...)
+					} else {
+						s.events = tt.known
+					}
 				}
 				e := tt.of.Clone()
 				given := e.Properties
@@ -143,13 +148,11 @@ func TestComplete(t *testing.T) {
 	}
 }
 
-// A trace is looked for once. What is stored later is known without another look,
-// and what the process itself has not seen of a trace is looked for although it
-// knows a part.
+// The store is asked for a trace once. What is stored later is known without another
+// question.
 func TestCompleteAsksOnce(t *testing.T) {
 	s := &shelf{events: []*event.Event{call("t", "a", 0, prompted("n", "v"))}}
 	o := NewOutcomes(s)
-	o.Remember(call("t", "b", time.Minute))
 	e := outcome(time.Hour)
 	if _, err := o.Complete(t.Context(), []*event.Event{e}); err != nil || e.PromptVersionID != "v" {
 		t.Fatalf("%v %s", err, says(e))
@@ -187,14 +190,25 @@ func TestCompleteWithoutStore(t *testing.T) {
 func TestRemembersSoMany(t *testing.T) {
 	s := new(shelf)
 	o := NewOutcomes(s)
+	var list []*event.Event
 	for i := range maxTraces + 10 {
 		id := fmt.Sprint("t", i)
-		o.Remember(call(id, id, 0))
+		s.events = append(s.events, call(id, id, 0))
+		list = append(list, outcome(0, func(e *event.Event) { e.TraceID = id }))
+	}
+	all := s.events
+	for len(list) > 0 {
+		n := min(len(list), 500)
+		s.events, all = all[:n], all[n:]
+		if unknown, err := o.Complete(t.Context(), list[:n]); err != nil || len(unknown) != 0 {
+			t.Fatal(len(unknown), err)
+		}
+		list = list[n:]
 	}
 	if len(o.traces) != maxTraces || o.recent.Len() != maxTraces || len(o.byID) != 3*maxTraces {
 		t.Errorf("%d traces, %d in order, %d ids", len(o.traces), o.recent.Len(), len(o.byID))
 	}
-	s.events = []*event.Event{call("t0", "t0", 0, func(e *event.Event) { e.Properties = map[string]json.RawMessage{} })}
+	s.events = []*event.Event{call("t0", "t0", 0)}
 	e := outcome(0, func(e *event.Event) { e.TraceID = "t0" })
 	if unknown, err := o.Complete(t.Context(), []*event.Event{e}); err != nil || len(unknown) != 0 {
 		t.Error(unknown, err)
@@ -204,5 +218,29 @@ func TestRemembersSoMany(t *testing.T) {
 	}
 	if n := len(o.traces[key{"p", "t0"}].events); n != maxCalls {
 		t.Errorf("%d events of one trace", n)
+	}
+	for i := range maxIDs {
+		o.Remember(call(fmt.Sprint("y", i), fmt.Sprint("y", i), 0))
+	}
+	if len(o.traceOf) != maxIDs || len(o.ring) != maxIDs {
+		t.Errorf("%d ids of recent calls, %d in order", len(o.traceOf), len(o.ring))
+	}
+}
+
+// What each stored call costs.
+func BenchmarkRemember(b *testing.B) {
+	o := NewOutcomes(new(shelf))
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		id := fmt.Sprintf("%032d", i)
+		o.Remember(call(id, id, 0, prompted("support_answer", "pv_1")))
+	}
+}
+
+func BenchmarkMakeCall(b *testing.B) {
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		id := fmt.Sprintf("%032d", i)
+		call(id, id, 0, prompted("support_answer", "pv_1"))
 	}
 }
