@@ -2,6 +2,9 @@ package query_test
 
 import (
 	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -36,5 +39,55 @@ func TestRecentCalls(t *testing.T) {
 	}
 	if got, err := f.RecentCalls(t.Context(), time.Now().Add(time.Hour), "joined", 1); err != nil || len(got) != 0 {
 		t.Errorf("of the future: %v, %v", got, err)
+	}
+}
+
+// The events of traces are found by the traces' ids, and by what an outcome may name
+// a call by.
+func TestOfTraces(t *testing.T) {
+	f := newFixture(t)
+	of := func(project, trace, span string, change func(*event.Event)) *event.Event {
+		e := &event.Event{UUID: event.NewID(), ProjectID: project, Name: event.Generation, Timestamp: now, TraceID: trace, SpanID: span, CompletionID: "c-" + span, PromptVersionID: "pv_1",
+			Flags: map[string]string{"f": "treatment"}, Properties: map[string]json.RawMessage{"request_id": json.RawMessage(`"req-` + span + `"`), "agent_config_id": json.RawMessage(`"ac"`)}}
+		if change != nil {
+			change(e)
+		}
+		return e
+	}
+	a := of("p1", "ot-1", "ot-a", nil)
+	b := of("p1", "ot-1", "ot-b", func(e *event.Event) { e.Name, e.Timestamp = event.Span, now.Add(time.Second) })
+	c := of("p1", "ot-2", "ot-c", nil)
+	f.write(t, a, b, c, of("p2", "ot-1", "ot-a", nil), of("p1", "ot-1", "ot-d", func(e *event.Event) { e.Name = "support_ticket_resolved" }),
+		of("p1", "ot-1", "ot-e", func(e *event.Event) { e.Timestamp = now.Add(-8 * 24 * time.Hour) }))
+	ids := func(traces, calls []string) string {
+		t.Helper()
+		got, err := f.OfTraces(t.Context(), "p1", traces, calls, now.Add(-7*24*time.Hour), now.Add(7*24*time.Hour))
+		if err != nil {
+			t.Fatal(err)
+		}
+		seen := map[string]bool{}
+		for _, e := range got {
+			if seen[e.SpanID] = true; e.PromptVersionID != "pv_1" || e.Flags["f"] != "treatment" || string(e.Properties["agent_config_id"]) != `"ac"` {
+				t.Errorf("%+v", e)
+			}
+		}
+		return strings.Join(slices.Sorted(maps.Keys(seen)), " ")
+	}
+	for _, tt := range []struct {
+		traces, calls []string
+		want          string
+	}{
+		{[]string{"ot-1"}, nil, "ot-a ot-b"},
+		{[]string{"ot-1", "ot-2", "nowhere"}, nil, "ot-a ot-b ot-c"},
+		{nil, []string{"ot-b"}, "ot-a ot-b"}, // with the rest of its trace
+		{nil, []string{c.UUID}, "ot-c"},
+		{nil, []string{"c-ot-a"}, "ot-a ot-b"},
+		{nil, []string{"req-ot-c", "nowhere"}, "ot-c"},
+		{[]string{"ot-2"}, []string{"ot-a"}, "ot-a ot-b ot-c"},
+		{[]string{"nowhere"}, []string{"nobody"}, ""},
+	} {
+		if got := ids(tt.traces, tt.calls); got != tt.want {
+			t.Errorf("%v, %v: %s, want %s", tt.traces, tt.calls, got, tt.want)
+		}
 	}
 }
