@@ -107,6 +107,16 @@ func TestOutcomes(t *testing.T) {
 		if started.UUID == ended.UUID || started.UUID == ai.UUID || started.Text("request_id") == "" || started.Text("request_id") != ended.Text("request_id") {
 			t.Errorf("%s: uuids %s and %s, request ids %q and %q", trace, started.UUID, ended.UUID, started.Text("request_id"), ended.Text("request_id"))
 		}
+		// One word for how it ended, in both schemas.
+		if ai.Text("status") != want.status || ai.Text("$ai_is_error") != strconv.FormatBool(want.status != "success") || ai.Text("$ai_error_type") != ended.Text("error_type") || ai.Text("error_code") != ended.Text("error_code") || ai.Text("$ai_http_status") != ended.Text("http_status") {
+			t.Errorf("%s: the schemas differ:\n%s\n%s", trace, ai.Raw, ended.Raw)
+		}
+		if code := map[string]string{"out-error": "server_error", "out-invalid": "invalid_request_error", "out-timeout": "ETIMEDOUT", "out-blocked": "content_filter"}[trace]; want.status != "success" && (ended.Text("error_type") == "" || ended.Text("error_code") != code) {
+			t.Errorf("%s: error_type %q, error_code %q, want %q", trace, ended.Text("error_type"), ended.Text("error_code"), code)
+		}
+		if ai.Text("$ai_user") != "ann" || ended.Text("user_id") != "ann" || ended.Text("generation_name") != ai.Text("$ai_span_name") || ended.Text("finish_reason") != ai.Text("$ai_stop_reason") {
+			t.Errorf("%s: user or names are missing:\n%s\n%s", trace, ai.Raw, ended.Raw)
+		}
 		for _, e := range []posthogtest.Event{started, ended} {
 			for name, v := range map[string]string{"trace_id": trace, "provider": "openai", "prompt_name": "support_answer", "task_type": "support_reply", "surface": "Conversation", "beta": "true",
 				"account_id": "a1", "$feature/prompt-test": "treatment", "posthog_flag_variant": "treatment", "trace_url": p.base + "/traces/" + trace} {
