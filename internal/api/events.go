@@ -70,7 +70,7 @@ func (a *API) stats(r *http.Request, p Principal) (any, error) {
 			return nil, event.Invalid("there is no period "+strconv.Quote(period), "use period=today or period=7d, or from and to")
 		}
 	}
-	q := query.StatsQuery{Project: p.ProjectID, TimeZone: tz, GroupBy: query.GroupBy(r.FormValue("group_by")), Compare: r.FormValue("compare") == "true"}
+	q := query.StatsQuery{Project: p.ProjectID, TimeZone: tz, GroupBy: query.GroupBy(r.FormValue("group_by")), Compare: r.FormValue("compare") == "true", LatencyOf: query.LatencyOf(r.FormValue("latency_of"))}
 	var err error
 	if q.Filter, err = filter(r.Form, a.now()); err != nil {
 		return nil, err
@@ -125,7 +125,7 @@ func filter(v url.Values, now time.Time) (query.Filter, error) {
 			} else {
 				f.To = t
 			}
-		case name == "cursor", name == "limit", name == "tz", name == "group_by", name == "compare", name == "project", name == "period":
+		case name == "cursor", name == "limit", name == "tz", name == "group_by", name == "compare", name == "project", name == "period", name == "latency_of":
 		default:
 			return f, event.Invalid("there is no parameter "+strconv.Quote(name), "GET /api/v1/openapi.json lists them; a custom property is property.NAME")
 		}

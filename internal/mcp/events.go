@@ -122,6 +122,7 @@ func (s *Server) addEventTools() {
 		input: func(p map[string]*jsonschema.Schema) {
 			narrowFilter(p)
 			enum(p["group_by"], groupings...)
+			enum(p["latency_of"], query.OfCompleted, query.OfFailed, query.OfAll)
 			between(p["limit"], 1, query.MaxGroups)
 		},
 	}, s.getStats)

@@ -15,10 +15,11 @@ const defaultGroups = 20
 
 type statsIn struct {
 	filterIn
-	GroupBy  string `json:"group_by,omitempty" jsonschema:"what to break the totals down by"`
-	Compare  bool   `json:"compare,omitempty" jsonschema:"true also sums up the equally long period before"`
-	TimeZone string `json:"time_zone,omitempty" jsonschema:"IANA name such as Europe/Berlin, for days and hours; UTC by default"`
-	Limit    int    `json:"limit,omitempty" jsonschema:"how many groups, those with the most calls; 20 by default. Days and hours are all shown"`
+	GroupBy   string `json:"group_by,omitempty" jsonschema:"what to break the totals down by"`
+	Compare   bool   `json:"compare,omitempty" jsonschema:"true also sums up the equally long period before"`
+	TimeZone  string `json:"time_zone,omitempty" jsonschema:"IANA name such as Europe/Berlin, for days and hours; UTC by default"`
+	LatencyOf string `json:"latency_of,omitempty" jsonschema:"whose latency and time to first token: completed (the default: calls that did not fail), failed or all"`
+	Limit     int    `json:"limit,omitempty" jsonschema:"how many groups, those with the most calls; 20 by default. Days and hours are all shown"`
 }
 
 // Totals over a set of events. A call is a generation or an embedding.
@@ -83,7 +84,7 @@ func (s *Server) getStats(ctx context.Context, who caller, in statsIn) (out stat
 	if f.From.IsZero() {
 		f.From = f.To.AddDate(0, 0, -7)
 	}
-	st, err := s.c.Query.Stats(ctx, query.StatsQuery{Project: who.projectID, Filter: f, Compare: in.Compare, GroupBy: query.GroupBy(in.GroupBy), TimeZone: in.TimeZone, Limit: in.Limit})
+	st, err := s.c.Query.Stats(ctx, query.StatsQuery{Project: who.projectID, Filter: f, Compare: in.Compare, GroupBy: query.GroupBy(in.GroupBy), TimeZone: in.TimeZone, LatencyOf: query.LatencyOf(in.LatencyOf), Limit: in.Limit})
 	if err != nil {
 		return out, err
 	}

@@ -234,9 +234,9 @@ func (r *Reader) part(m Metric, p string) (out part, column string, args []any) 
 		// What a failed attempt cost is part of what a success costs.
 		out = part{y: "CASE WHEN " + callExpr + " THEN " + r.sql.float("cost_total") + " END", n: "CASE WHEN " + t.completed + " THEN 1 END"}
 	case LatencyP50, LatencyP95, LatencyP99:
-		out = calls(value("latency_us / 1000.0", callExpr))
+		out = calls(value("latency_us / 1000.0", callExpr+" AND NOT is_error"))
 	case TTFTP50, TTFTP95, TTFTP99:
-		out = calls(value("ttft_us / 1000.0", callExpr))
+		out = calls(value("ttft_us / 1000.0", callExpr+" AND NOT is_error"))
 	}
 	return out, column, args
 }

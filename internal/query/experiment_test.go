@@ -256,7 +256,7 @@ func TestExperiment(t *testing.T) {
 							}
 							n, any = 1, true
 						case c.metric.Measure == query.LatencyP95:
-							if e.IsCosted() && e.Latency.Known {
+							if e.IsCosted() && e.Latency.Known && !e.IsError {
 								values = append(values, float64(e.Latency.Value)/1e6)
 							}
 						default:

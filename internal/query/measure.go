@@ -63,6 +63,48 @@ const (
 	ToolP95       Measure = "tool_p95_ms"
 )
 
+// LatencyOf says which calls count where the times of calls are asked for: their
+// latency and time to first token. Times of tool calls are of all of them.
+type LatencyOf string
+
+// The choices of a [LatencyOf].
+const (
+	OfCompleted LatencyOf = "completed" // calls that did not fail; "" is the same
+	OfFailed    LatencyOf = "failed"
+	OfAll       LatencyOf = "all"
+)
+
+// Check reports what is wrong with a choice.
+func (o LatencyOf) Check() error {
+	switch o {
+	case "", OfCompleted, OfFailed, OfAll:
+		return nil
+	}
+	return event.Invalid("latency cannot be of "+strconv.Quote(string(o)), "use completed (the default), failed or all")
+}
+
+// cond is the condition of the calls that count.
+func (o LatencyOf) cond() string {
+	switch o {
+	case OfFailed:
+		return "is_error"
+	case OfAll:
+		return "true"
+	}
+	return "NOT is_error"
+}
+
+// bins is the column of a roll-up that has the times of those calls.
+func (o LatencyOf) bins(what string) string {
+	switch o {
+	case OfFailed:
+		return what + failedTimes
+	case OfAll:
+		return "nullif(concat_ws(' ', " + what + ", " + what + failedTimes + "), '')"
+	}
+	return what
+}
+
 // CostPerTask is the cost of all calls / completed tasks: what a failed attempt
 // cost is part of what a success costs.
 const CostPerTask Measure = "cost_per_task_usd"
@@ -147,8 +189,8 @@ func (d *dialect) yesNo(name string) (yes, known string) {
 	return p + " = 'true'", p + " IN ('true', 'false')"
 }
 
-// measures of an engine.
-func (d *dialect) measures() map[Measure]measure {
+// measures of an engine, with the times of some calls.
+func (d *dialect) measures(latencyOf LatencyOf) map[Measure]measure {
 	t := d.terms()
 	one := func(k kind, expr string, sums ...string) measure {
 		return measure{kind: k, sums: sums, expr: d.float(expr)}
@@ -157,7 +199,11 @@ func (d *dialect) measures() map[Measure]measure {
 	count := func(cond string) measure { return one(ofOutcomes, "coalesce(%[1]s, 0)", countOf(cond)) }
 	rate := func(of, among string) measure { return one(ofOutcomes, ratio, countOf(of), countOf(among)) }
 	quantile := func(k kind, what, col string, i int) measure {
-		return measure{kind: k, expr: d.quantiles(col, col+" IS NOT NULL"), what: what, pick: i}
+		cond := col + " IS NOT NULL"
+		if k == ofCalls {
+			cond += " AND " + latencyOf.cond()
+		}
+		return measure{kind: k, expr: d.quantiles(col, cond), what: what, pick: i}
 	}
 	events := func(k kind) (all, failed, rate measure) {
 		return one(k, "%[1]s", allRows), one(k, "coalesce(%[1]s, 0)", failedRows), one(k, "coalesce(%[1]s, 0) / nullif(%[2]s, 0)", failedRows, allRows)

@@ -45,6 +45,6 @@ func (r *Reader) PromptUse(ctx context.Context, project string, f Filter, versio
 		}
 		return nil
 	}, "SELECT prompt_name, "+version+" AS version, max(ts) AS last_used, count(*) FILTER (WHERE "+r.sql.constProperty(driftProperty)+" = 'true') AS drifted, "+
-		r.totalColumns()+" FROM events "+w.String()+" GROUP BY prompt_name, version ORDER BY calls DESC, prompt_name, version LIMIT ?", append(w.args, MaxGroups)...)
+		r.totalColumns("")+" FROM events "+w.String()+" GROUP BY prompt_name, version ORDER BY calls DESC, prompt_name, version LIMIT ?", append(w.args, MaxGroups)...)
 	return out, err
 }

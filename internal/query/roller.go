@@ -352,7 +352,7 @@ func (s *stretch) timesQuery(d *dimension, slot string) (string, error) {
 		if d.timed(t.kind) {
 			w := new(where)
 			s.r.of(t.kind, w)
-			w.add(t.col + " IS NOT NULL AND " + s.in().cond)
+			w.add(t.of.cond() + " AND " + t.col + " IS NOT NULL AND " + s.in().cond)
 			parts = append(parts, "SELECT project_id, "+value+" AS value, coalesce(environment, '') AS environment, "+slot+" AS slot, '"+t.what+"' AS what, "+binExpr(t.col)+" AS bin FROM events "+w.String())
 			column = "string_agg(CASE WHEN n = 1 THEN CAST(bin AS VARCHAR) ELSE bin || ':' || n END, ' ') FILTER (WHERE what = '" + t.what + "')"
 		}

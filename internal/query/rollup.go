@@ -31,7 +31,7 @@ import (
 // many exact quantiles of many events take long.
 //
 // There is one set of rows for each dimension (model, prompt …), split by
-// environment and, but for times, by failure. So there is for custom properties of
+// environment and by failure. So there is for custom properties of
 // calls that have few values; see findWithout. Questions with other filters, by
 // other breakdowns or in time zones that differ from UTC by a quarter of an hour
 // count the events themselves.
@@ -117,15 +117,22 @@ var sums = []column{
 	{"cost_cache_saved", "cost_cache_saved"},
 }
 
-// times are the durations that are kept in bins.
+// times are the durations that are kept in bins, in order of the tables' columns:
+// of calls those of the completed and those of the failed.
 var times = []struct {
 	what, col string
 	kind      kind
+	of        LatencyOf
 }{
-	{"latency", "latency_us", ofCalls},
-	{"ttft", "ttft_us", ofCalls},
-	{"tool", "latency_us", ofTools},
+	{"latency", "latency_us", ofCalls, OfCompleted},
+	{"ttft", "ttft_us", ofCalls, OfCompleted},
+	{"tool", "latency_us", ofTools, OfAll},
+	{"latency" + failedTimes, "latency_us", ofCalls, OfFailed},
+	{"ttft" + failedTimes, "ttft_us", ofCalls, OfFailed},
 }
+
+// failedTimes ends the names of the columns with times of failed calls.
+const failedTimes = "_failed"
 
 // binExpr is the bin of a duration in microseconds: -1 is 0, b is
 // [binRatio^b, binRatio^(b+1)), NULL is of an unknown one.
@@ -581,9 +588,18 @@ func (p *plan) narrow(w *where, f *Filter) {
 	}
 }
 
+// timesQuery is what a question about times asks.
+type timesQuery struct {
+	project string
+	filter  *Filter
+	by      GroupBy
+	of      LatencyOf
+}
+
 // timesSource is the source of quantiles: bins in columns named as in times, of the
 // roll-up where it has them. Where there are no roll-ups at all, single events.
-func (r *Reader) timesSource(k kind, project string, f *Filter, by GroupBy, p plan, uses string) (source, error) {
+func (r *Reader) timesSource(k kind, q timesQuery, p plan, uses string) (source, error) {
+	project, f, by := q.project, q.filter, q.by
 	if p.cover.last.IsZero() {
 		return r.eventsSource(k, project, f, by, p, uses)
 	}
@@ -591,12 +607,17 @@ func (r *Reader) timesSource(k kind, project string, f *Filter, by GroupBy, p pl
 	if err != nil {
 		return source{}, err
 	}
+	if k == ofCalls {
+		w.add(q.of.cond())
+	}
 	var parts []string
 	var args []any
 	columns, single := "", ""
 	for _, t := range times {
-		if t.kind == k && mentions(uses, t.col) {
-			columns += ", " + t.what
+		if t.kind == k && t.of != OfFailed && mentions(uses, t.col) {
+			if columns += ", " + t.what; k == ofCalls {
+				columns = strings.TrimSuffix(columns, t.what) + q.of.bins(t.what) + " AS " + t.what
+			}
 			single += ", CAST(" + binExpr(t.col) + " AS VARCHAR) AS " + t.what
 		}
 	}

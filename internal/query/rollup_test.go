@@ -96,6 +96,11 @@ func questions() (out []query.SeriesQuery) {
 			out = append(out, query.SeriesQuery{Filter: query.Filter{From: from, To: to}, Measures: ms, By: by, Every: steps[(i+j)%3], TimeZone: zones[(i+j)%5], Compare: true, Limit: 4})
 		}
 	}
+	for i, of := range []query.LatencyOf{query.OfCompleted, query.OfFailed, query.OfAll} {
+		for j, by := range []query.GroupBy{query.ByNone, query.ByModelAsked, query.ByStatus} {
+			out = append(out, query.SeriesQuery{Filter: query.Filter{From: from, To: to}, Measures: ofTimes, By: by, LatencyOf: of, Every: steps[(i+j)%3], Compare: true})
+		}
+	}
 	for _, f := range []query.Filter{
 		{Environment: "production"}, {Kind: query.KindErrors}, {Kind: query.KindCalls}, {Kind: query.KindTools}, {ModelAsked: "gpt-4.1"}, {Provider: "openai", Environment: "staging"},
 		{PromptName: "classify"}, {PromptName: "classify", PromptVersion: "2"}, {User: "user-7"}, {Kind: query.KindErrors, ErrorType: "server_error"}, {Model: "gpt-4.1", Provider: "openai"},

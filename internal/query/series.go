@@ -31,14 +31,15 @@ func ByProperty(name string) GroupBy { return GroupBy(propertyPrefix + name) }
 
 // SeriesQuery asks for figures over time, broken down.
 type SeriesQuery struct {
-	Project  string
-	Filter             // From is needed; To defaults to now
-	Measures []Measure // at least one, at most MaxMeasures
-	By       GroupBy   // of each point; not day or hour
-	Every    GroupBy   // ByDay or ByHour; ByNone: no points, totals only
-	Compare  bool      // also the totals of the equally long period before; of groups only where there are no points
-	TimeZone string    // IANA name; "" is UTC
-	Limit    int       // groups, those of the most events or, where failures are asked for first, of the most failures; 0 is DefaultLines, at most MaxGroups
+	Project   string
+	Filter              // From is needed; To defaults to now
+	Measures  []Measure // at least one, at most MaxMeasures
+	By        GroupBy   // of each point; not day or hour
+	Every     GroupBy   // ByDay or ByHour; ByNone: no points, totals only
+	Compare   bool      // also the totals of the equally long period before; of groups only where there are no points
+	TimeZone  string    // IANA name; "" is UTC
+	LatencyOf LatencyOf // whose latency and time to first token; "" is OfCompleted
+	Limit     int       // groups, those of the most events or, where failures are asked for first, of the most failures; 0 is DefaultLines, at most MaxGroups
 }
 
 // Bounds of [SeriesQuery].
@@ -138,6 +139,8 @@ func (r *Reader) Series(ctx context.Context, q SeriesQuery) (*Series, error) {
 		return nil, event.Invalid("the number of measures is out of range", fmt.Sprintf("ask for 1 to %d", MaxMeasures))
 	case q.Text != "":
 		return nil, event.Invalid("figures cannot be narrowed by words", "look for words in the list of events, or use the other filters")
+	case q.LatencyOf.Check() != nil:
+		return nil, q.LatencyOf.Check()
 	case q.Limit < 0 || q.Limit > MaxGroups:
 		return nil, event.Invalid("the limit is out of range", fmt.Sprintf("use 1 to %d", MaxGroups))
 	case q.Every != ByNone && q.Every != ByDay && q.Every != ByHour:
@@ -203,7 +206,7 @@ func (a *asked) run(ctx context.Context) error {
 	if a.plan, err = a.r.rolledPlan(ctx, a.q.Project, c, &a.q.Filter, a.q.By, a.out.Starts); err != nil {
 		return err
 	}
-	all := a.r.sql.ofOutcome().measures()
+	all := a.r.sql.ofOutcome().measures(a.q.LatencyOf)
 	names := make(map[of][]Measure)
 	var order []of
 	add := func(m Measure) error {
@@ -318,7 +321,7 @@ func (a *asked) source(ctx context.Context, k of, f *Filter, uses string) (sourc
 	case k.kind == ofUsers && a.q.By == ByNone && a.q.Every == ByNone:
 		return a.r.usersSource(a.q.Project, f, a.plan)
 	case k.times:
-		return a.r.timesSource(k.kind, a.q.Project, f, a.q.By, a.plan, uses)
+		return a.r.timesSource(k.kind, timesQuery{a.q.Project, f, a.q.By, a.q.LatencyOf}, a.plan, uses)
 	}
 	return a.r.eventsSource(k.kind, a.q.Project, f, a.q.By, a.plan, uses)
 }

@@ -34,10 +34,11 @@ const (
 type StatsQuery struct {
 	Project string
 	Filter
-	Compare  bool // also the totals of the equally long period before From
-	GroupBy  GroupBy
-	TimeZone string // IANA name; "" is UTC
-	Limit    int    // groups, the most frequent; 0 is 100, at most 1000. Days and hours are not limited by it
+	Compare   bool // also the totals of the equally long period before From
+	GroupBy   GroupBy
+	TimeZone  string    // IANA name; "" is UTC
+	LatencyOf LatencyOf // whose latency and time to first token; "" is OfCompleted
+	Limit     int       // groups, the most frequent; 0 is 100, at most 1000. Days and hours are not limited by it
 }
 
 // Stats are totals and their breakdown.
@@ -78,7 +79,8 @@ type Totals struct {
 	CacheHitShare  event.Opt[float64] `json:"cache_hit_share"` // input tokens read from a cache / all input tokens, over calls that report it
 }
 
-// Quantiles of the calls that know the value.
+// Quantiles of the completed calls that know the value, or of those that were
+// asked for.
 type Quantiles struct {
 	P50 Millis `json:"p50"`
 	P95 Millis `json:"p95"`
@@ -127,10 +129,14 @@ func (r *Reader) Stats(ctx context.Context, q StatsQuery) (*Stats, error) {
 		return nil, event.Invalid("this question needs the start of its time range", `send "from"`)
 	}
 	out := &Stats{From: optTime(q.From), To: optTime(q.To), TimeZone: zone.String(), GroupBy: q.GroupBy, Groups: []Group{}}
+	if err := q.LatencyOf.Check(); err != nil {
+		return nil, err
+	}
 	sum, err := r.summing(ctx, q.Project)
 	if err != nil {
 		return nil, err
 	}
+	sum.of = q.LatencyOf
 	var totals *Totals
 	switch {
 	case byTime:
@@ -297,7 +303,7 @@ func optTime(t time.Time) *time.Time {
 }
 
 // totalColumns are what scanTotals reads.
-func (r *Reader) totalColumns() string {
+func (r *Reader) totalColumns(of LatencyOf) string {
 	callSum := func(col string) string { return r.sql.bigint("sum(" + col + ") FILTER (WHERE " + callExpr + ")") }
 	callCount := func(cond string) string { return "count(*) FILTER (WHERE " + callExpr + cond + ")" }
 	reported := callExpr + " AND cache_read_tokens IS NOT NULL AND input_tokens IS NOT NULL"
@@ -313,8 +319,8 @@ func (r *Reader) totalColumns() string {
 		r.sql.digits("sum(cost_total) FILTER (WHERE " + callExpr + ")"),
 		callCount(" AND cost_total IS NULL"),
 		callCount(" AND cost_total IS NULL AND is_error"),
-		r.sql.quantiles("latency_us", callExpr+" AND latency_us IS NOT NULL"),
-		r.sql.quantiles("ttft_us", callExpr+" AND ttft_us IS NOT NULL"),
+		r.sql.quantiles("latency_us", callExpr+" AND latency_us IS NOT NULL AND "+of.cond()),
+		r.sql.quantiles("ttft_us", callExpr+" AND ttft_us IS NOT NULL AND "+of.cond()),
 		r.sql.bigint("sum(cache_read_tokens) FILTER (WHERE " + reported + ")"),
 		r.sql.bigint("sum(" + inputExpr + ") FILTER (WHERE " + reported + ")"),
 	}, ", ")

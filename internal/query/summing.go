@@ -14,11 +14,12 @@ type summing struct {
 	r       *Reader
 	project string
 	cover   cover
+	of      LatencyOf
 }
 
 func (r *Reader) summing(ctx context.Context, project string) (*summing, error) {
 	c, err := r.cover(ctx, project)
-	return &summing{r, project, c}, err
+	return &summing{r: r, project: project, cover: c}, err
 }
 
 // breakdown says what totals are broken down by: an expression over the columns
@@ -48,7 +49,7 @@ func (s *summing) read(ctx context.Context, f *Filter, by breakdown) (all *Total
 		return nil, nil, err
 	}
 	if first, end := slots(f.From, f.To); plan.ok && first.Before(end) {
-		times, err := s.r.timesSource(ofCalls, s.project, f, by.by, plan, "latency_us ttft_us")
+		times, err := s.r.timesSource(ofCalls, timesQuery{s.project, f, by.by, s.of}, plan, "latency_us ttft_us")
 		if err != nil {
 			return nil, nil, err
 		}
@@ -96,7 +97,7 @@ func (s *summing) raw(ctx context.Context, f *Filter, by breakdown) (out []keyed
 			out = append(out, k)
 		}
 		return nil
-	}, "SELECT "+key+" AS grp, "+s.r.totalColumns()+" FROM events "+w.String()+" GROUP BY grp ORDER BY calls DESC, events DESC, grp"+by.bound(0), append(args, w.args...)...)
+	}, "SELECT "+key+" AS grp, "+s.r.totalColumns(s.of)+" FROM events "+w.String()+" GROUP BY grp ORDER BY calls DESC, events DESC, grp"+by.bound(0), append(args, w.args...)...)
 	return out, err
 }
 

@@ -127,8 +127,8 @@ func TestMigrateOnce(t *testing.T) {
 			n++
 		}
 		return nil
-	}, "SELECT version FROM schema_version"); err != nil || n != 12 {
-		t.Errorf("%d versions, %v, want 12", n, err)
+	}, "SELECT version FROM schema_version"); err != nil || n != 13 {
+		t.Errorf("%d versions, %v, want 13", n, err)
 	}
 }
 

@@ -22,6 +22,7 @@ var migrations = []string{
 	10 - 1: boundNumbers,
 	11 - 1: "ALTER TABLE events ADD COLUMN IF NOT EXISTS attributes VARCHAR[]", // a new file has it from the start
 	12 - 1: "ALTER TABLE events ADD COLUMN IF NOT EXISTS error_code VARCHAR",   // a new file has it from the start
+	13 - 1: deriveFailedTimes,
 }
 
 var createEvents = func() string {
@@ -326,6 +327,16 @@ var boundNumbers = func() string {
 		" DELETE FROM rolled; DELETE FROM rolled_floor; DELETE FROM rolled_stale; DELETE FROM rollup; DELETE FROM rollup_users; DELETE FROM rollup_outcomes; DELETE FROM rollup_errors; DELETE FROM rollup_ids; DELETE FROM rollup_properties; DELETE FROM rollup_traces; DELETE FROM rollup_parts; DELETE FROM " +
 		strings.Join(timesTables, "; DELETE FROM ") + ";"
 }()
+
+// deriveFailedTimes keeps the times of failed calls apart from those of completed
+// ones, and has all derived tables filled anew.
+var deriveFailedTimes = func() string {
+	var b strings.Builder
+	for _, table := range timesTables {
+		b.WriteString("ALTER TABLE " + table + " ADD COLUMN IF NOT EXISTS latency_failed VARCHAR; ALTER TABLE " + table + " ADD COLUMN IF NOT EXISTS ttft_failed VARCHAR; DELETE FROM " + table + ";")
+	}
+	return b.String()
+}() + "DELETE FROM rolled; DELETE FROM rolled_floor; DELETE FROM rolled_stale; DELETE FROM rollup; DELETE FROM rollup_users; DELETE FROM rollup_outcomes; DELETE FROM rollup_errors; DELETE FROM rollup_ids; DELETE FROM rollup_properties; DELETE FROM rollup_traces; DELETE FROM rollup_parts;"
 
 // migrate brings the file to this binary's version and refuses a newer one.
 func migrate(ctx context.Context, conn *sql.Conn) error {

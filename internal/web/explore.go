@@ -266,7 +266,7 @@ func (p explorePage) rest() [][2]string {
 
 // question is what a chart asks.
 func (s *Web) question(f *frame, v *view, sp spec) query.SeriesQuery {
-	q := query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, Measures: sp.Measures, By: sp.By, TimeZone: v.Zone.String(), Compare: true, Limit: sp.Limit}
+	q := query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, Measures: sp.Measures, By: sp.By, TimeZone: v.Zone.String(), Compare: true, LatencyOf: v.LatencyOf, Limit: sp.Limit}
 	if sp.OverTime {
 		q.Every = v.every()
 	}

@@ -223,7 +223,7 @@ func (s *Web) person(r *http.Request, f *frame) (templ.Component, error) {
 	}
 	p.Cards = b.Cards
 	for by, into := range map[query.GroupBy]*[]query.Group{query.ByModelAsked: &p.Models, query.ByPrompt: &p.Prompts} {
-		st, err := s.c.Query.Stats(r.Context(), query.StatsQuery{Project: f.Session.ProjectID, Filter: v.Filter, GroupBy: by, Limit: 10})
+		st, err := s.c.Query.Stats(r.Context(), query.StatsQuery{Project: f.Session.ProjectID, Filter: v.Filter, GroupBy: by, LatencyOf: v.LatencyOf, Limit: 10})
 		if err != nil {
 			return nil, err
 		}
@@ -419,12 +419,12 @@ func (s *Web) models(r *http.Request, f *frame) (templ.Component, error) {
 	if filter.Kind == "" {
 		filter.Kind = query.KindCalls
 	}
-	st, err := s.c.Query.Stats(r.Context(), query.StatsQuery{Project: f.Session.ProjectID, Filter: filter, GroupBy: query.ByModelAsked, Limit: 12})
+	st, err := s.c.Query.Stats(r.Context(), query.StatsQuery{Project: f.Session.ProjectID, Filter: filter, GroupBy: query.ByModelAsked, LatencyOf: v.LatencyOf, Limit: 12})
 	if err != nil {
 		return nil, err
 	}
 	p.Models = st.Groups
-	out, err := s.c.Query.Series(r.Context(), query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, By: query.ByModelAsked, Limit: 50, Compare: true,
+	out, err := s.c.Query.Series(r.Context(), query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, By: query.ByModelAsked, LatencyOf: v.LatencyOf, Limit: 50, Compare: true,
 		Measures: []query.Measure{query.Calls, query.ErrorRate, query.LatencyP95, query.CostUSD, query.CostPerCall, query.CompletionRate, query.NegativeRate, query.EvalScore}})
 	if err != nil {
 		return nil, err

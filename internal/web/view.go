@@ -18,12 +18,13 @@ import (
 // of which stand in its address.
 type view struct {
 	query.Filter
-	Range string         // a key of ranges, or "" for From and To as they are
-	Zone  *time.Location // the viewer's
-	Live  bool           // the page follows what comes in
-	Feed  bool           // it can
-	Label string         // of the range, in words
-	page  string         // below the project: "/traffic"
+	Range     string          // a key of ranges, or "" for From and To as they are
+	Zone      *time.Location  // the viewer's
+	LatencyOf query.LatencyOf // whose times the page shows
+	Live      bool            // the page follows what comes in
+	Feed      bool            // it can
+	Label     string          // of the range, in words
+	page      string          // below the project: "/traffic"
 	params
 }
 
@@ -71,6 +72,12 @@ var viewFilters = []struct {
 	{"error_group", "Error", false, func(f *query.Filter) *string { return &f.ErrorGroup }},
 	{"q", "Holds", false, func(f *query.Filter) *string { return &f.Text }},
 }
+
+// paramLatencyOf says whose latency and time to first token a page shows.
+const paramLatencyOf = "latency_of"
+
+// latencies are its choices.
+var latencies = [][2]string{{"", "completed calls"}, {string(query.OfFailed), "failed calls"}, {string(query.OfAll), "all calls"}}
 
 // propPrefix stands before the name of a custom property in an address.
 const propPrefix = "prop."
@@ -149,6 +156,12 @@ func (s *Web) viewOf(r *http.Request, q url.Values, page, def string) (*view, er
 		} else {
 			v.Label = "All time"
 		}
+	}
+	if of := q.Get(paramLatencyOf); of != "" && of != string(query.OfCompleted) {
+		if v.LatencyOf = query.LatencyOf(of); v.LatencyOf.Check() != nil {
+			return nil, v.LatencyOf.Check()
+		}
+		v.params[paramLatencyOf] = []string{of}
 	}
 	for _, f := range viewFilters {
 		if value := strings.TrimSpace(q.Get(f.name)); value != "" {
@@ -252,6 +265,11 @@ type chip struct {
 
 func (v *view) chips(f frame) []chip {
 	var out []chip
+	for _, l := range latencies[1:] {
+		if l[0] == string(v.LatencyOf) {
+			out = append(out, chip{"Latency of", l[1], v.to(f, v.page, paramLatencyOf, "")})
+		}
+	}
 	for _, vf := range viewFilters {
 		if value := *vf.at(&v.Filter); value != "" && !(vf.name == "user" && strings.HasPrefix(v.page, "/people/")) {
 			out = append(out, chip{vf.label, value, v.to(f, v.page, vf.name, "")})
@@ -267,7 +285,7 @@ func (v *view) chips(f frame) []chip {
 func (v *view) kept() [][2]string {
 	var out [][2]string
 	for _, key := range slices.Sorted(maps.Keys(v.params)) {
-		if strings.HasPrefix(key, propPrefix) || key == "tz" || !isField(key) {
+		if strings.HasPrefix(key, propPrefix) || key == "tz" || !isField(key) && !(key == paramLatencyOf && !v.listed()) {
 			for _, x := range v.params[key] {
 				out = append(out, [2]string{key, x})
 			}

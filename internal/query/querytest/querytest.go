@@ -294,10 +294,10 @@ func Totals(events []*event.Event) query.Totals {
 				t.UncostedErrors++
 			}
 		}
-		if e.Latency.Known {
+		if e.Latency.Known && !e.IsError {
 			latency = append(latency, float64(e.Latency.Value.Microseconds())/1000)
 		}
-		if e.TimeToFirstToken.Known {
+		if e.TimeToFirstToken.Known && !e.IsError {
 			ttft = append(ttft, float64(e.TimeToFirstToken.Value.Microseconds())/1000)
 		}
 		if u := e.Usage; u.CacheRead.Known && u.Input.Known {
