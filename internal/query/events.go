@@ -23,6 +23,7 @@ const (
 type EventsQuery struct {
 	Project string
 	Filter
+	Point  *Point    // only what this point of a chart counts; nil is all
 	Sort   EventSort // ByTime where it is empty
 	Cursor string    // Next of the page before; "" for the first page
 	Limit  int       // 0 is DefaultLimit; at most MaxLimit
@@ -60,18 +61,14 @@ func (r *Reader) Events(ctx context.Context, q EventsQuery) (*EventsPage, error)
 	case q.Limit == 0:
 		q.Limit = DefaultLimit
 	}
-	w, err := r.where(q.Project, &q.Filter)
+	if q.Sort != ByTime {
+		return r.sorted(ctx, q)
+	}
+	from, w, err := r.eventsFrom(ctx, &q)
 	if err != nil {
 		return nil, err
-	}
-	if q.Sort != ByTime {
-		return r.sorted(ctx, q, w)
 	}
 	if err := r.after(w, q.Cursor); err != nil {
-		return nil, err
-	}
-	from, err := r.eventsFrom(ctx, &q, w)
-	if err != nil {
 		return nil, err
 	}
 	found, err := r.find(ctx, from, w, "ts", "DESC", q.Limit+1)
@@ -113,9 +110,26 @@ type table struct {
 // allEvents is the table of all events.
 func (r *Reader) allEvents() table { return table{sql: "events", place: r.sql.place} }
 
-// eventsFrom lets filters find outcomes by what they have of their call, and the
+// eventsFrom is where the events of a question are, and their condition.
+func (r *Reader) eventsFrom(ctx context.Context, q *EventsQuery) (table, *where, error) {
+	if q.Point != nil {
+		from, w, c, err := r.pointed(ctx, q.Project, &q.Filter, q.Point, eventSorts[q.Sort])
+		if err == nil {
+			w.add(c.shown.cond, c.shown.args...)
+		}
+		return from, w, err
+	}
+	w, err := r.where(q.Project, &q.Filter)
+	if err != nil {
+		return table{}, nil, err
+	}
+	from, err := r.filteredFrom(ctx, q, w)
+	return from, w, err
+}
+
+// filteredFrom lets filters find outcomes by what they have of their call, and the
 // events of a trace or a session where they are.
-func (r *Reader) eventsFrom(ctx context.Context, q *EventsQuery, w *where) (table, error) {
+func (r *Reader) filteredFrom(ctx context.Context, q *EventsQuery, w *where) (table, error) {
 	names := inherited(&q.Filter, ByNone)
 	if len(names) == 0 || q.Kind != KindOutcomes && !isOutcome(q.Name) {
 		for column, id := range map[string]string{"trace_id": q.TraceID, "session_id": q.SessionID} {
@@ -136,10 +150,14 @@ func (r *Reader) eventsFrom(ctx context.Context, q *EventsQuery, w *where) (tabl
 }
 
 // sorted is Events in an order of values. Its cursor is of that order.
-func (r *Reader) sorted(ctx context.Context, q EventsQuery, w *where) (*EventsPage, error) {
+func (r *Reader) sorted(ctx context.Context, q EventsQuery) (*EventsPage, error) {
 	col := eventSorts[q.Sort]
 	if col == "" {
 		return nil, event.Invalid("there is no such order", "use latency, ttft, cost or tokens")
+	}
+	from, w, err := r.eventsFrom(ctx, &q)
+	if err != nil {
+		return nil, err
 	}
 	w.add(col + " IS NOT NULL")
 	if q.Cursor != "" {
@@ -152,10 +170,6 @@ func (r *Reader) sorted(ctx context.Context, q EventsQuery, w *where) (*EventsPa
 		}
 		value := "CAST(? AS DECIMAL(38,18))"
 		w.add("("+col+" < "+value+" OR "+col+" = "+value+" AND uuid < "+r.sql.uuid+")", m.Value, m.Value, m.ID)
-	}
-	from, err := r.eventsFrom(ctx, &q, w)
-	if err != nil {
-		return nil, err
 	}
 	found, err := r.find(ctx, from, w, col, "DESC", q.Limit+1)
 	page := &EventsPage{Events: []*Event{}}

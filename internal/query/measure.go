@@ -116,8 +116,11 @@ const (
 	ofCalls kind = iota
 	ofOutcomes
 	ofTools
-	ofUsers // of calls, one by one
-	ofAll   // every event
+	ofUsers     // of calls, one by one
+	ofAll       // every event
+	ofEvents    // that an application names itself
+	ofTraces    // of calls, one by one
+	ofUserUnits // of calls, with whether a user has an event
 )
 
 // measure is how a measure is computed: from sums over the rows of its source,
@@ -213,6 +216,9 @@ func (d *dialect) measures(latencyOf LatencyOf) map[Measure]measure {
 	share := func(name string) measure {
 		return rate(d.yesNo(name))
 	}
+	units := func(k kind) measure {
+		return measure{kind: k, expr: d.float("count(DISTINCT unit) FILTER (WHERE hit)") + " / nullif(count(DISTINCT unit), 0)"}
+	}
 	return map[Measure]measure{
 		Calls: calls, Errors: errors, ErrorRate: errorRate,
 		LatencyP50: quantile(ofCalls, "latency", "latency_us", 0), LatencyP95: quantile(ofCalls, "latency", "latency_us", 1), LatencyP99: quantile(ofCalls, "latency", "latency_us", 2),
@@ -222,6 +228,9 @@ func (d *dialect) measures(latencyOf LatencyOf) map[Measure]measure {
 		CostPerCall: one(ofCalls, d.float("%[1]s")+" / nullif(%[2]s, 0)", "sum(cost_total)", "sum(costed)"),
 		CacheShare:  one(ofCalls, d.float("%[1]s")+" / nullif(%[2]s, 0)", "sum(cached_input)", "sum(all_input)"),
 		Users:       {kind: ofUsers, expr: d.float("count(DISTINCT distinct_id)")},
+
+		EventCount: one(ofEvents, "coalesce(%[1]s, 0)", countOf("hit")), EventShare: one(ofEvents, ratio, countOf("hit"), countOf("known")), EventMean: one(ofEvents, ratio, "sum(number)", "count(number)"),
+		EventTraceRate: units(ofTraces), EventUserRate: units(ofUserUnits),
 
 		Tasks: count(t.task), TasksCompleted: count(t.completed), CompletionRate: rate(t.completed, t.task),
 		Rated: count(t.rated), Negative: count(t.negative), NegativeRate: rate(t.negative, t.rated),
@@ -342,7 +351,7 @@ func inherited(f *Filter, by GroupBy) []string {
 // of adds the condition of a kind.
 func (r *Reader) of(k kind, w *where) {
 	switch k {
-	case ofCalls, ofUsers:
+	case ofCalls, ofUsers, ofTraces, ofUserUnits:
 		w.add(callExpr)
 	case ofOutcomes:
 		w.add("name IN (" + outcomeNames + ")")

@@ -206,6 +206,7 @@ type fields struct {
 	own   []string // of outcomeColumns and inheritable
 	facts []int    // of facts
 	calls []string // of inheritable: completed by the call's
+	any   bool     // of other events than outcomes, too
 }
 
 // fieldsOf are those that an SQL expression mentions.
@@ -242,7 +243,10 @@ func (r *Reader) rawOutcomes(f fields, outcomes, calls condition) (string, []any
 	for _, i := range f.facts {
 		inner, cols = append(inner, r.sql.constProperty(facts[i].property)+" AS "+facts[i].column), append(cols, facts[i].column)
 	}
-	from := " FROM events WHERE name IN (" + outcomeNames + ") AND " + outcomes.cond
+	from := " FROM events WHERE " + outcomes.cond
+	if !f.any {
+		from = " FROM events WHERE name IN (" + outcomeNames + ") AND " + outcomes.cond
+	}
 	query := "SELECT " + strings.Join(cols, ", ") + " FROM (SELECT " + strings.Join(inner, ", ") + from + ") o"
 	args := slices.Clone(outcomes.args)
 	if calls.cond == "" || len(f.calls) == 0 {
@@ -324,10 +328,16 @@ func (r *Reader) outcomes(ctx context.Context, project, uses string, calls []str
 			from, args = withCalls(f, *c.calls, from, args)
 		}
 	}
+	return f.inherit(from), args, nil
+}
+
+// inherit completes what events say of their call, by what a query of rawOutcomes
+// has of it.
+func (f *fields) inherit(from string) string {
 	var cols []string
 	for _, n := range f.own {
 		switch {
-		case !slices.Contains(calls, n):
+		case !slices.Contains(f.calls, n):
 			cols = append(cols, n)
 		case n == "prompt_version" || n == "prompt_version_id":
 			cols = append(cols, "CASE WHEN prompt_version IS NOT NULL OR prompt_version_id IS NOT NULL THEN "+n+" WHEN prompt_name IS NULL OR prompt_name = call_prompt_name THEN call_"+n+" END AS "+n)
@@ -338,7 +348,7 @@ func (r *Reader) outcomes(ctx context.Context, project, uses string, calls []str
 	for _, i := range f.facts {
 		cols = append(cols, facts[i].column)
 	}
-	return "(SELECT " + strings.Join(cols, ", ") + " FROM (" + from + "))", args, nil
+	return "(SELECT " + strings.Join(cols, ", ") + " FROM (" + from + "))"
 }
 
 // withCalls replaces the calls of some of the outcomes that a query selects.

@@ -55,16 +55,15 @@ func (r *Reader) SearchContent(ctx context.Context, q EventsQuery, words string)
 	q.Limit = searchStep
 	var all []found // that hold the words
 	for {
-		w, err := r.where(q.Project, &q.Filter)
+		from, w, err := r.eventsFrom(ctx, &q)
 		if err != nil {
 			return nil, err
+		}
+		if q.Point != nil && from.sql != r.allEvents().sql {
+			return nil, event.Invalid("what this point of a chart counts has no prompts and answers to search", "take the point away")
 		}
 		w.add("content_bytes > 0")
 		if err := r.after(w, q.Cursor); err != nil {
-			return nil, err
-		}
-		from, err := r.eventsFrom(ctx, &q, w)
-		if err != nil {
 			return nil, err
 		}
 		some, err := r.find(ctx, from, w, "ts", "DESC", q.Limit)

@@ -32,14 +32,15 @@ func ByProperty(name string) GroupBy { return GroupBy(propertyPrefix + name) }
 // SeriesQuery asks for figures over time, broken down.
 type SeriesQuery struct {
 	Project   string
-	Filter              // From is needed; To defaults to now
-	Measures  []Measure // at least one, at most MaxMeasures
-	By        GroupBy   // of each point; not day or hour
-	Every     GroupBy   // ByDay or ByHour; ByNone: no points, totals only
-	Compare   bool      // also the totals of the equally long period before; of groups only where there are no points
-	TimeZone  string    // IANA name; "" is UTC
-	LatencyOf LatencyOf // whose latency and time to first token; "" is OfCompleted
-	Limit     int       // groups, those of the most events or, where failures are asked for first, of the most failures; 0 is DefaultLines, at most MaxGroups
+	Filter               // From is needed; To defaults to now
+	Measures  []Measure  // at least one, at most MaxMeasures
+	By        GroupBy    // of each point; not day or hour
+	Every     GroupBy    // ByDay or ByHour; ByNone: no points, totals only
+	Compare   bool       // also the totals of the equally long period before; of groups only where there are no points
+	TimeZone  string     // IANA name; "" is UTC
+	Event     EventMatch // of the measures of own events
+	LatencyOf LatencyOf  // whose latency and time to first token; "" is OfCompleted
+	Limit     int        // groups, those of the most events or, where failures are asked for first, of the most failures; 0 is DefaultLines, at most MaxGroups
 }
 
 // Bounds of [SeriesQuery].
@@ -222,6 +223,11 @@ func (a *asked) run(ctx context.Context) error {
 		}
 		return nil
 	}
+	for _, m := range a.q.Measures {
+		if err := a.q.Event.check(m); err != nil {
+			return err
+		}
+	}
 	perTask := slices.Contains(a.q.Measures, CostPerTask)
 	for _, m := range a.q.Measures {
 		needs := []Measure{m}
@@ -279,7 +285,7 @@ func (a *asked) run(ctx context.Context) error {
 }
 
 // counts are 0 where there was nothing; every other figure is unknown there.
-var counts = map[Measure]bool{Calls: true, Errors: true, Users: true, Tasks: true, TasksCompleted: true, Rated: true, Negative: true, ToolCalls: true, ToolErrors: true}
+var counts = map[Measure]bool{Calls: true, Errors: true, Users: true, Tasks: true, TasksCompleted: true, Rated: true, Negative: true, ToolCalls: true, ToolErrors: true, EventCount: true}
 
 func (a *asked) line(key string) Line {
 	l := Line{Key: key, Total: Values{}, Points: make([]Values, len(a.out.Keys))}
@@ -320,6 +326,12 @@ func (a *asked) source(ctx context.Context, k of, f *Filter, uses string) (sourc
 		return a.r.outcomesSource(ctx, a.q.Project, f, a.q.By, &a.plan.cover, uses)
 	case k.kind == ofUsers && a.q.By == ByNone && a.q.Every == ByNone:
 		return a.r.usersSource(a.q.Project, f, a.plan)
+	case k.kind == ofEvents:
+		return a.r.toldSource(ctx, a.q.Project, f, a.q.By, a.q.Event, &a.plan.cover)
+	case k.kind == ofTraces:
+		return a.r.unitSource(a.q.Project, f, a.q.By, a.q.Event, "trace_id")
+	case k.kind == ofUserUnits:
+		return a.r.unitSource(a.q.Project, f, a.q.By, a.q.Event, "distinct_id")
 	case k.times:
 		return a.r.timesSource(k.kind, timesQuery{a.q.Project, f, a.q.By, a.q.LatencyOf}, a.plan, uses)
 	}
@@ -499,7 +511,7 @@ func (a *asked) readSums(ctx context.Context, s selection) error {
 		if s.lead {
 			by, key = append(by, "value"), "min(value)"
 			count := allRows
-			if s.defs[0].kind == ofOutcomes {
+			if s.defs[0].kind == ofOutcomes || s.defs[0].kind == ofEvents {
 				count = "count(*)"
 			}
 			rank := ""

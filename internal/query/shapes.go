@@ -6,6 +6,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/hedgerow/hedgerow/event"
 )
 
 // Table rollup_traces has a row for each trace of a stretch, with how many calls
@@ -134,4 +136,50 @@ func (r *Reader) Shapes(ctx context.Context, project string, f Filter) (calls, d
 	args := slices.Concat(from.args, w.args)
 	err = read(shapesOf(from.sql+" "+w.String()), slices.Concat(args, args)...)
 	return byCalls.list(), byDepth.list(), err
+}
+
+// What a [ShapeQuery] can ask of traces.
+const (
+	ShapeCalls = "calls"
+	ShapeDepth = "depth"
+)
+
+// ShapeQuery asks for the traces of one size, as [Reader.Shapes] counts them.
+type ShapeQuery struct {
+	Project string
+	Filter
+	Of    string // ShapeCalls or ShapeDepth
+	Size  int64
+	Limit int
+}
+
+// TracesOfShape counts those traces, and tells the newest of them. It reads the
+// events of the time range.
+func (r *Reader) TracesOfShape(ctx context.Context, q ShapeQuery) (n int64, ids []string, err error) {
+	if q.Of != ShapeCalls && q.Of != ShapeDepth {
+		return 0, nil, event.Invalid("traces have no such size", "use calls or depth")
+	}
+	w, err := r.where(q.Project, &Filter{From: q.From, To: q.To})
+	if err != nil {
+		return 0, nil, err
+	}
+	if q.narrows() {
+		in, err := r.where(q.Project, &q.Filter)
+		if err != nil {
+			return 0, nil, err
+		}
+		w.add("trace_id IN (SELECT trace_id FROM events "+in.String()+")", in.args...)
+	}
+	args := slices.Concat(w.args, w.args, []any{q.Size, q.Limit})
+	err = r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var id string
+			if err := rows.Scan(&id, &n); err != nil {
+				return err
+			}
+			ids = append(ids, id)
+		}
+		return nil
+	}, "SELECT trace_id, count(*) OVER () FROM ("+shapesOf("events "+w.String(), "any_value(trace_id) AS trace_id", "max(ts) AS latest")+") WHERE "+q.Of+" = ? ORDER BY latest DESC, trace_id LIMIT ?", args...)
+	return n, ids, err
 }

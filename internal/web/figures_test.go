@@ -904,8 +904,11 @@ func (w *world) eventFigures(t *testing.T) {
 					t.Fatalf("%q is not one that the filter takes", row[0].text)
 				}
 				one := querytest.Totals(e)
-				ms := one.LatencyMS.P50
-				for head, n := range map[string]query.Number{"Tokens": maybe(one.TotalTokens), "Cost": dollars(one.CostUSD), "Latency": ms, "First token": one.TTFTMS.P50} {
+				took := func(d event.Opt[time.Duration]) query.Number {
+					return query.Number{Value: float64(d.Value.Microseconds()) / 1000, Known: d.Known}
+				}
+				ms := took(e[0].Latency)
+				for head, n := range map[string]query.Number{"Tokens": maybe(one.TotalTokens), "Cost": dollars(one.CostUSD), "Latency": ms, "First token": took(e[0].TimeToFirstToken)} {
 					wantShown(t, e[0].UUID+", "+head, row[g.col(t, head)].text, n)
 				}
 				if ms.Value > last {
