@@ -33,16 +33,19 @@ if (!await jump.count()) { // on a Tuesday the last one has left the seven days:
   tuesday.setUTCDate(tuesday.getUTCDate() + 1);
   jump = rate.locator("tbody tr", { hasText: dayOf(tuesday) });
 }
-// The row of that day says which version it was, and leads to its failures.
-const worst = await jump.evaluate((row) => {
+// The row of that day says which version it was; its number shows the failures.
+const [worst, column] = await jump.evaluate((row) => {
   const heads = [...row.closest("table").tHead.rows[0].cells].map((h) => h.textContent.trim());
   const rates = [...row.cells].map((c) => Number(c.dataset.value || -1));
-  return heads[rates.indexOf(Math.max(...rates))];
+  const most = rates.indexOf(Math.max(...rates));
+  return [heads[most], most];
 });
-await go(() => jump.locator("a").first().click());
-await go(() => page.locator("#board tbody tr", { hasText: worst }).first().locator("a").first().click());
-const body = await page.locator("main").textContent();
-say({ walk: "which prompt version made errors jump last Tuesday", clicks, found: worst === "support_answer@4" && body.includes("does not match the schema") && body.includes("support_answer@4") && body.includes(tuesday.toISOString().slice(0, 10)) });
+const drawer = page.locator("#drawer");
+await jump.locator("td").nth(column).getByRole("button").click(); clicks++;
+await drawer.locator(".examples li").first().waitFor();
+const body = await drawer.textContent();
+await go(() => drawer.locator(".examples a").first().click());
+say({ walk: "which prompt version made errors jump last Tuesday", clicks, found: /\/traces\//.test(here) && worst === "support_answer@4" && body.includes("does not match the schema") && body.includes("support_answer@4") && body.includes(tuesday.toISOString().slice(0, 10)) });
 
 // What did user X cost this week, and why?
 await start();
@@ -53,13 +56,15 @@ const spent = await page.locator("main").textContent();
 await go(() => page.locator("section", { has: page.getByRole("heading", { name: "Dearest traces" }) }).locator("tbody a").first().click());
 say({ walk: "what did a user cost and why", clicks, found: /Cost\s*\$\d/.test(spent) && spent.includes("by model") && (await page.locator("table.fall tr").count()) > 1 });
 
-// A click into a chart leads to the events behind that point.
+// A click into a chart shows examples of that point, and leads to all of them.
 await page.goto(base + "/p/default/traffic?range=14d");
 await canvas();
 here = page.url(); clicks = 0;
 const box = await page.locator("[data-chart=t-by-model] canvas").boundingBox();
-await go(() => page.mouse.click(box.x + box.width * 0.6, box.y + box.height * 0.75));
-say({ walk: "a click into a chart", clicks, found: /\/events\?/.test(here) && new URL(here).searchParams.has("from") && new URL(here).searchParams.get("kind") === "calls" && (await page.locator("td.t").count()) > 0 });
+await page.mouse.click(box.x + box.width * 0.6, box.y + box.height * 0.75); clicks++;
+await drawer.locator(".examples li").first().waitFor();
+await go(() => drawer.locator("a.all").click());
+say({ walk: "a click into a chart", clicks, found: /\/events\?/.test(here) && new URL(here).searchParams.has("from") && new URL(here).searchParams.get("measure") === "calls" && (await page.locator("td.t").count()) > 0 });
 
 // An own dashboard, by keyboard: a copy of a chart, one built anew, arranged.
 const press = async (locator, to) => { await locator.focus(); await Promise.all([page.waitForURL(to), page.keyboard.press("Enter")]); };

@@ -3,6 +3,7 @@ package web
 import (
 	"cmp"
 	"context"
+	"maps"
 	"math"
 	"net/http"
 	"net/url"
@@ -65,9 +66,10 @@ type spec struct {
 	By              query.GroupBy
 	OverTime        bool
 	Draw            string // bar, stack or line
-	Kind            string // of the events behind it
 	Only            func(*query.Filter)
-	Share           bool // calls or errors as a share of all calls
+	Share           bool             // calls or errors as a share of all calls
+	Event           query.EventMatch // of figures of an application's own events
+	counted         query.Measure    // what a share is of, while it is written as a rate
 	Limit           int
 }
 
@@ -82,7 +84,7 @@ func unit(m query.Measure) string {
 		return "rate"
 	case strings.HasSuffix(s, "_tokens"):
 		return "tok"
-	case m == query.EvalScore:
+	case m == query.EvalScore, m == query.EventMean:
 		return "score"
 	}
 	return ""
@@ -173,6 +175,7 @@ var labels = map[query.Measure]string{
 	query.CostUSD: "Cost", query.CostPerCall: "Cost per call", query.CacheShare: "Cache hits", query.CacheSaved: "Cache saved", query.Users: "Users",
 	query.Tasks: "Tasks", query.TasksCompleted: "Completed", query.CompletionRate: "Completion rate", query.Rated: "Ratings", query.Negative: "Negative", query.NegativeRate: "Negative feedback",
 	query.EscalationRate: "Escalated", query.AcceptanceRate: "Accepted", query.EditRate: "Edited", query.RetryRate: "Retried", query.EvalScore: "Eval score", query.EvalPassRate: "Evals passed", query.Evals: "Evaluations",
+	query.EventCount: "Events", query.EventShare: "Share of the events", query.EventMean: "Mean of the property", query.EventTraceRate: "Share of traces with the event", query.EventUserRate: "Share of users with the event",
 	query.ToolCalls: "Tool calls", query.ToolErrors: "Failures", query.ToolErrorRate: "Failure rate", query.ToolP95: "Tool latency p95", query.CostPerTask: "Cost per completed task",
 }
 
@@ -207,10 +210,18 @@ func keyQuery(by query.GroupBy, key string) string {
 
 // fill makes a card of a series.
 func (c *card) fill(f frame, v *view, s *query.Series) {
-	c.Base = string(v.to(f, "/events", "kind", c.Kind))
+	c.Base = c.base(f, v, s)
 	name := func(key string) string { return or(key, "not set") }
 	at := func(i int) string {
-		return url.Values{"from": {s.Starts[i].Start.Format(time.RFC3339)}, "to": {s.Starts[i].End.Format(time.RFC3339)}}.Encode()
+		// The first and the last may be cut off by the range.
+		from, to := s.Starts[i].Start, s.Starts[i].End
+		if from.Before(s.From) {
+			from = s.From
+		}
+		if to.After(s.To) {
+			to = s.To
+		}
+		return url.Values{"from": {from.Format(time.RFC3339Nano)}, "to": {to.Format(time.RFC3339Nano)}}.Encode()
 	}
 	when := func(i int) string {
 		t := s.Starts[i].Start.In(v.Zone)
@@ -246,10 +257,14 @@ func (c *card) fill(f frame, v *view, s *query.Series) {
 		return name(key)
 	}
 	filter := func(key string) string {
-		if key == "\x00" {
-			return ""
+		if key != "\x00" {
+			return url.Values{pointGroup: {key}}.Encode()
 		}
-		return keyQuery(c.By, key)
+		var shown []string
+		for _, g := range s.Groups {
+			shown = append(shown, g.Key)
+		}
+		return url.Values{pointNot: shown}.Encode()
 	}
 	put := func(m query.Measure, n query.Number) cell {
 		return cell{plainNumber(m, n), written(m, n), exactNumber(m, n)}
@@ -258,7 +273,7 @@ func (c *card) fill(f frame, v *view, s *query.Series) {
 	case c.OverTime && c.By == "":
 		c.First = "Time"
 		for _, m := range c.Measures {
-			c.Columns = append(c.Columns, column{labels[m], "", unit(m)})
+			c.Columns = append(c.Columns, c.figureColumn(m))
 		}
 		for i := range s.Keys {
 			r := row{Label: when(i), Key: s.Keys[i], Query: at(i)}
@@ -283,14 +298,14 @@ func (c *card) fill(f frame, v *view, s *query.Series) {
 		c.First = "Group"
 		r := row{Label: "All"}
 		for _, m := range c.Measures {
-			c.Columns = append(c.Columns, column{labels[m], "", unit(m)})
+			c.Columns = append(c.Columns, c.figureColumn(m))
 			r.Cells = append(r.Cells, put(m, s.Total.Total[m]))
 		}
 		c.Rows = []row{r}
 	default:
 		c.First = "Group"
 		for _, m := range c.Measures {
-			c.Columns = append(c.Columns, column{labels[m], "", unit(m)})
+			c.Columns = append(c.Columns, c.figureColumn(m))
 		}
 		for _, g := range groups {
 			r := row{Label: label(g.Key), Query: filter(g.Key)}
@@ -300,6 +315,47 @@ func (c *card) fill(f frame, v *view, s *query.Series) {
 			c.Rows = append(c.Rows, r)
 		}
 	}
+}
+
+// base is the address of the events behind the whole of a chart's first figure, in
+// the time range that was counted: what comes later is not in the chart.
+func (c *card) base(f frame, v *view, s *query.Series) string {
+	q := v.values()
+	q.Del("range")
+	q.Set("from", s.From.Format(time.RFC3339Nano))
+	q.Set("to", s.To.Format(time.RFC3339Nano))
+	if c.Only != nil {
+		var only query.Filter
+		c.Only(&only)
+		q.Set("kind", only.Kind)
+	}
+	maps.Copy(q, c.ofFigure(c.Measures[0]))
+	if c.By != "" {
+		q.Set(pointBy, string(c.By))
+	}
+	return string(f.url("/events?" + q.Encode()))
+}
+
+// ofFigure is the part of an address that names a figure of the card.
+func (c *card) ofFigure(m query.Measure) url.Values {
+	if c.Share {
+		m = c.counted
+	}
+	q := ofMeasure(m)
+	maps.Copy(q, matchValues(c.Event))
+	return q
+}
+
+// figureColumn is a column of one figure.
+func (c *card) figureColumn(m query.Measure) column {
+	if len(c.Measures) == 1 {
+		return column{labels[m], "", unit(m)}
+	}
+	q := c.ofFigure(m)
+	if !q.Has("sort") {
+		q.Set("sort", "") // takes away that of the first figure
+	}
+	return column{labels[m], q.Encode(), unit(m)}
 }
 
 // knows reports whether a group has any figure of the card's: one without would
@@ -347,7 +403,9 @@ func (c *card) link(q string) templ.SafeURL {
 	}
 	more, _ := url.ParseQuery(q)
 	for k, x := range more {
-		v[k] = x
+		if v[k] = x; len(x) == 1 && x[0] == "" && k != pointGroup && k != pointNot {
+			v.Del(k)
+		}
 	}
 	if v.Has("from") {
 		v.Del("range")
@@ -422,14 +480,14 @@ func errorsOnly(f *query.Filter) { f.Kind = query.KindErrors }
 func (s *Web) traffic(r *http.Request, f *frame) (templ.Component, error) {
 	calls, rate := []query.Measure{query.Calls}, []query.Measure{query.ErrorRate}
 	return s.board(r, f, "/traffic", "Traffic & reliability", "Calls and how they ended", []query.Measure{query.Calls, query.Errors, query.ErrorRate, query.Users}, []spec{
-		{ID: "by-model", Title: "Calls by model", Measures: calls, By: query.ByModelAsked, OverTime: true, Draw: "stack", Kind: query.KindCalls},
-		{ID: "rate-prompt", Title: "Error rate by prompt version", Measures: rate, By: query.ByPrompt, OverTime: true, Draw: "line", Kind: query.KindErrors, Limit: 8},
-		{ID: "error-type", Title: "Error rate by error type", Measures: calls, By: query.ByErrorType, OverTime: true, Draw: "stack", Kind: query.KindErrors, Only: errorsOnly, Share: true},
-		{ID: "rate-provider", Title: "Error rate by provider", Measures: rate, By: query.ByProvider, OverTime: true, Draw: "line", Kind: query.KindErrors},
-		{ID: "rate-environment", Title: "Error rate by environment", Measures: rate, By: query.ByEnvironment, OverTime: true, Draw: "line", Kind: query.KindErrors},
-		{ID: "by-prompt", Title: "Calls by prompt", Measures: calls, By: query.ByPromptName, OverTime: true, Draw: "stack", Kind: query.KindCalls},
-		{ID: "by-provider", Title: "Calls by provider", Measures: calls, By: query.ByProvider, OverTime: true, Draw: "stack", Kind: query.KindCalls},
-		{ID: "by-surface", Title: "Calls by surface", Measures: calls, By: query.BySurface, OverTime: true, Draw: "stack", Kind: query.KindCalls},
+		{ID: "by-model", Title: "Calls by model", Measures: calls, By: query.ByModelAsked, OverTime: true, Draw: "stack"},
+		{ID: "rate-prompt", Title: "Error rate by prompt version", Measures: rate, By: query.ByPrompt, OverTime: true, Draw: "line", Limit: 8},
+		{ID: "error-type", Title: "Error rate by error type", Measures: calls, By: query.ByErrorType, OverTime: true, Draw: "stack", Only: errorsOnly, Share: true},
+		{ID: "rate-provider", Title: "Error rate by provider", Measures: rate, By: query.ByProvider, OverTime: true, Draw: "line"},
+		{ID: "rate-environment", Title: "Error rate by environment", Measures: rate, By: query.ByEnvironment, OverTime: true, Draw: "line"},
+		{ID: "by-prompt", Title: "Calls by prompt", Measures: calls, By: query.ByPromptName, OverTime: true, Draw: "stack"},
+		{ID: "by-provider", Title: "Calls by provider", Measures: calls, By: query.ByProvider, OverTime: true, Draw: "stack"},
+		{ID: "by-surface", Title: "Calls by surface", Measures: calls, By: query.BySurface, OverTime: true, Draw: "stack"},
 	})
 }
 
@@ -438,37 +496,37 @@ func (s *Web) spending(r *http.Request, f *frame) (templ.Component, error) {
 	latencies := []query.Measure{query.LatencyP50, query.LatencyP95, query.LatencyP99}
 	firsts := []query.Measure{query.TTFTP50, query.TTFTP95, query.TTFTP99}
 	return s.board(r, f, "/latency-cost", "Latency & cost", "How long calls take, and what they cost", []query.Measure{query.CostUSD, query.CostPerTask, query.CacheShare, query.CacheSaved, query.LatencyP50, query.LatencyP95, query.TTFTP95}, []spec{
-		{ID: "cost", Title: "Cost by model", Measures: one(query.CostUSD), By: query.ByModelAsked, OverTime: true, Draw: "stack", Kind: query.KindCalls},
-		{ID: "latency", Title: "Latency", Measures: latencies, OverTime: true, Draw: "line", Kind: query.KindCalls},
-		{ID: "latency-model", Title: "Latency p95 by model", Measures: one(query.LatencyP95), By: query.ByModelAsked, OverTime: true, Draw: "line", Kind: query.KindCalls},
-		{ID: "ttft-model", Title: "Time to first token p95 by model", Measures: one(query.TTFTP95), By: query.ByModelAsked, OverTime: true, Draw: "line", Kind: query.KindCalls},
-		{ID: "latency-prompt", Title: "Latency by prompt version", Measures: latencies, By: query.ByPrompt, Draw: "bar", Kind: query.KindCalls, Limit: 12},
-		{ID: "ttft-prompt", Title: "Time to first token by prompt version", Measures: firsts, By: query.ByPrompt, Draw: "bar", Kind: query.KindCalls, Limit: 12},
-		{ID: "latency-models", Title: "Latency by model", Measures: latencies, By: query.ByModelAsked, Draw: "bar", Kind: query.KindCalls, Limit: 12},
-		{ID: "ttft-models", Title: "Time to first token by model", Measures: firsts, By: query.ByModelAsked, Draw: "bar", Kind: query.KindCalls, Limit: 12},
-		{ID: "latency-length", Title: "Latency by length of the input", Measures: latencies, By: query.ByInputLength, Draw: "bar", Kind: query.KindCalls, Limit: 12},
-		{ID: "ttft-length", Title: "Time to first token by length of the input", Measures: firsts, By: query.ByInputLength, Draw: "bar", Kind: query.KindCalls, Limit: 12},
+		{ID: "cost", Title: "Cost by model", Measures: one(query.CostUSD), By: query.ByModelAsked, OverTime: true, Draw: "stack"},
+		{ID: "latency", Title: "Latency", Measures: latencies, OverTime: true, Draw: "line"},
+		{ID: "latency-model", Title: "Latency p95 by model", Measures: one(query.LatencyP95), By: query.ByModelAsked, OverTime: true, Draw: "line"},
+		{ID: "ttft-model", Title: "Time to first token p95 by model", Measures: one(query.TTFTP95), By: query.ByModelAsked, OverTime: true, Draw: "line"},
+		{ID: "latency-prompt", Title: "Latency by prompt version", Measures: latencies, By: query.ByPrompt, Draw: "bar", Limit: 12},
+		{ID: "ttft-prompt", Title: "Time to first token by prompt version", Measures: firsts, By: query.ByPrompt, Draw: "bar", Limit: 12},
+		{ID: "latency-models", Title: "Latency by model", Measures: latencies, By: query.ByModelAsked, Draw: "bar", Limit: 12},
+		{ID: "ttft-models", Title: "Time to first token by model", Measures: firsts, By: query.ByModelAsked, Draw: "bar", Limit: 12},
+		{ID: "latency-length", Title: "Latency by length of the input", Measures: latencies, By: query.ByInputLength, Draw: "bar", Limit: 12},
+		{ID: "ttft-length", Title: "Time to first token by length of the input", Measures: firsts, By: query.ByInputLength, Draw: "bar", Limit: 12},
 		{ID: "tokens", Title: "Tokens by kind", Note: "Reasoning is part of output. Whether cache tokens are part of input depends on the provider.",
-			Measures: []query.Measure{query.TokensIn, query.TokensOut, query.TokensCached, query.TokensCacheNew, query.TokensReasoning}, OverTime: true, Draw: "line", Kind: query.KindCalls},
-		{ID: "cache", Title: "Input read from a cache, by model", Measures: one(query.CacheShare), By: query.ByModelAsked, OverTime: true, Draw: "line", Kind: query.KindCalls},
-		{ID: "saved", Title: "Saved by caches, by model", Note: "Input tokens read from a cache, at the price of input less that of a cache read. Writing the cache is not set against it.", Measures: one(query.CacheSaved), By: query.ByModelAsked, OverTime: true, Draw: "stack", Kind: query.KindCalls},
-		{ID: "per-task", Title: "Cost per completed task", Note: "Cost of all calls, failed attempts too, divided by completed tasks.", Measures: one(query.CostPerTask), By: query.ByTaskType, OverTime: true, Draw: "line", Kind: query.KindCalls},
-		{ID: "cost-prompt", Title: "Cost by prompt version", Measures: []query.Measure{query.CostUSD, query.Calls}, By: query.ByPrompt, Draw: "bar", Kind: query.KindCalls, Limit: 12},
-		{ID: "call-prompt", Title: "Cost per call by prompt version", Measures: one(query.CostPerCall), By: query.ByPrompt, Draw: "bar", Kind: query.KindCalls, Limit: 12},
+			Measures: []query.Measure{query.TokensIn, query.TokensOut, query.TokensCached, query.TokensCacheNew, query.TokensReasoning}, OverTime: true, Draw: "line"},
+		{ID: "cache", Title: "Input read from a cache, by model", Measures: one(query.CacheShare), By: query.ByModelAsked, OverTime: true, Draw: "line"},
+		{ID: "saved", Title: "Saved by caches, by model", Note: "Input tokens read from a cache, at the price of input less that of a cache read. Writing the cache is not set against it.", Measures: one(query.CacheSaved), By: query.ByModelAsked, OverTime: true, Draw: "stack"},
+		{ID: "per-task", Title: "Cost per completed task", Note: "Cost of all calls, failed attempts too, divided by completed tasks.", Measures: one(query.CostPerTask), By: query.ByTaskType, OverTime: true, Draw: "line"},
+		{ID: "cost-prompt", Title: "Cost by prompt version", Measures: []query.Measure{query.CostUSD, query.Calls}, By: query.ByPrompt, Draw: "bar", Limit: 12},
+		{ID: "call-prompt", Title: "Cost per call by prompt version", Measures: one(query.CostPerCall), By: query.ByPrompt, Draw: "bar", Limit: 12},
 	})
 }
 
 func (s *Web) quality(r *http.Request, f *frame) (templ.Component, error) {
 	one := func(m query.Measure) []query.Measure { return []query.Measure{m} }
 	return s.board(r, f, "/quality", "Quality & outcomes", "Whether it helped: llm_task_completed, llm_output_rated and evaluations", []query.Measure{query.CompletionRate, query.NegativeRate, query.EscalationRate, query.EvalScore, query.AcceptanceRate, query.RetryRate}, []spec{
-		{ID: "completion", Title: "Task completion rate by prompt version", Measures: one(query.CompletionRate), By: query.ByPrompt, OverTime: true, Draw: "line", Kind: query.KindOutcomes, Limit: 8},
-		{ID: "negative", Title: "Negative feedback by prompt version", Measures: one(query.NegativeRate), By: query.ByPrompt, OverTime: true, Draw: "line", Kind: query.KindOutcomes, Limit: 8},
-		{ID: "score", Title: "Average eval score by prompt version", Measures: one(query.EvalScore), By: query.ByPrompt, OverTime: true, Draw: "line", Kind: query.KindOutcomes, Limit: 8},
-		{ID: "escalation", Title: "Escalated to a person, by prompt version", Measures: one(query.EscalationRate), By: query.ByPrompt, OverTime: true, Draw: "line", Kind: query.KindOutcomes, Limit: 8},
-		{ID: "use", Title: "Accepted, edited, retried", Measures: []query.Measure{query.AcceptanceRate, query.EditRate, query.RetryRate}, OverTime: true, Draw: "line", Kind: query.KindOutcomes},
-		{ID: "tasks", Title: "Tasks by type", Measures: one(query.Tasks), By: query.ByTaskType, OverTime: true, Draw: "stack", Kind: query.KindOutcomes},
-		{ID: "versions", Title: "Prompt versions side by side", Measures: []query.Measure{query.CompletionRate, query.NegativeRate, query.EscalationRate, query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalPassRate}, By: query.ByPrompt, Draw: "table", Kind: query.KindOutcomes, Limit: 12},
-		{ID: "models", Title: "Models side by side", Measures: []query.Measure{query.CompletionRate, query.NegativeRate, query.EscalationRate, query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalPassRate}, By: query.ByModelAsked, Draw: "table", Kind: query.KindOutcomes, Limit: 12},
+		{ID: "completion", Title: "Task completion rate by prompt version", Measures: one(query.CompletionRate), By: query.ByPrompt, OverTime: true, Draw: "line", Limit: 8},
+		{ID: "negative", Title: "Negative feedback by prompt version", Measures: one(query.NegativeRate), By: query.ByPrompt, OverTime: true, Draw: "line", Limit: 8},
+		{ID: "score", Title: "Average eval score by prompt version", Measures: one(query.EvalScore), By: query.ByPrompt, OverTime: true, Draw: "line", Limit: 8},
+		{ID: "escalation", Title: "Escalated to a person, by prompt version", Measures: one(query.EscalationRate), By: query.ByPrompt, OverTime: true, Draw: "line", Limit: 8},
+		{ID: "use", Title: "Accepted, edited, retried", Measures: []query.Measure{query.AcceptanceRate, query.EditRate, query.RetryRate}, OverTime: true, Draw: "line"},
+		{ID: "tasks", Title: "Tasks by type", Measures: one(query.Tasks), By: query.ByTaskType, OverTime: true, Draw: "stack"},
+		{ID: "versions", Title: "Prompt versions side by side", Measures: []query.Measure{query.CompletionRate, query.NegativeRate, query.EscalationRate, query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalPassRate}, By: query.ByPrompt, Draw: "table", Limit: 12},
+		{ID: "models", Title: "Models side by side", Measures: []query.Measure{query.CompletionRate, query.NegativeRate, query.EscalationRate, query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalPassRate}, By: query.ByModelAsked, Draw: "table", Limit: 12},
 	})
 }
 
@@ -483,10 +541,10 @@ func (s *Web) agents(r *http.Request, f *frame) (templ.Component, error) {
 	f.Title = "Agent workflow"
 	one := func(m query.Measure) []query.Measure { return []query.Measure{m} }
 	specs := []spec{
-		{ID: "tool-rate", Title: "Tool-call failure rate by tool", Measures: one(query.ToolErrorRate), By: query.ByTool, OverTime: true, Draw: "line", Kind: query.KindTools},
-		{ID: "tools", Title: "Tool calls", Measures: one(query.ToolCalls), By: query.ByTool, OverTime: true, Draw: "stack", Kind: query.KindTools},
-		{ID: "config", Title: "Completion rate by agent config", Note: "By the property " + agentConfig + ".", Measures: one(query.CompletionRate), By: query.ByProperty(agentConfig), OverTime: true, Draw: "line", Kind: query.KindOutcomes},
-		{ID: "config-cost", Title: "Cost per completed task by agent config", Note: "By the property " + agentConfig + ".", Measures: one(query.CostPerTask), By: query.ByProperty(agentConfig), OverTime: true, Draw: "line", Kind: query.KindCalls},
+		{ID: "tool-rate", Title: "Tool-call failure rate by tool", Measures: one(query.ToolErrorRate), By: query.ByTool, OverTime: true, Draw: "line"},
+		{ID: "tools", Title: "Tool calls", Measures: one(query.ToolCalls), By: query.ByTool, OverTime: true, Draw: "stack"},
+		{ID: "config", Title: "Completion rate by agent config", Note: "By the property " + agentConfig + ".", Measures: one(query.CompletionRate), By: query.ByProperty(agentConfig), OverTime: true, Draw: "line"},
+		{ID: "config-cost", Title: "Cost per completed task by agent config", Note: "By the property " + agentConfig + ".", Measures: one(query.CostPerTask), By: query.ByProperty(agentConfig), OverTime: true, Draw: "line"},
 	}
 	tiles := []query.Measure{query.ToolCalls, query.ToolErrorRate, query.ToolP95, query.CompletionRate, query.CostPerTask}
 	const sub = "What agents do between a question and its answer"
@@ -508,12 +566,12 @@ func (s *Web) agents(r *http.Request, f *frame) (templ.Component, error) {
 		id, title, first string
 		shapes           []query.Shape
 	}{{"calls", "Calls per trace", "Calls", calls}, {"depth", "Depth of traces", "Levels", depth}} {
-		c := card{spec: spec{ID: x.id, Title: x.title, Draw: "bar"}, First: x.first, Base: string(v.to(*f, "/traces", "sort", "calls")), Columns: []column{{Name: "Traces"}}, File: string(v.to(*f, "/agents.csv", "of", x.id))}
+		c := card{spec: spec{ID: x.id, Title: x.title, Draw: "bar"}, First: x.first, Base: string(v.frozen(*f, "/examples", pointShape, x.id)), Columns: []column{{Name: "Traces"}}, File: string(v.to(*f, "/agents.csv", "of", x.id))}
 		for _, n := range x.shapes {
 			if len(c.Rows) == 30 {
 				break // a tail this long says nothing more
 			}
-			c.Rows = append(c.Rows, row{Label: count(n.Size), Cells: []cell{{plainCount(n.Traces), count(n.Traces), plainCount(n.Traces)}}})
+			c.Rows = append(c.Rows, row{Label: count(n.Size), Query: url.Values{pointSize: {strconv.FormatInt(n.Size, 10)}}.Encode(), Cells: []cell{{plainCount(n.Traces), count(n.Traces), plainCount(n.Traces)}}})
 		}
 		b.Cards = append(b.Cards, c)
 	}

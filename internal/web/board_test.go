@@ -60,14 +60,14 @@ func TestBoards(t *testing.T) {
 	s.client = s.as(s.person("reader@example.com", project.RoleViewer, "default"))
 	failed := events[0]
 	for path, want := range map[string][]string{
-		"/traffic?range=7d":                                         {"24</div>", "16.7 %", `data-value="50"`, "answer@2", "validation_error", "kind=errors", "prompt_version=2"},
+		"/traffic?range=7d":                                         {"24</div>", "16.7 %", `data-value="50"`, "answer@2", "validation_error", "measure=error_rate", "group=answer%402"},
 		"/traffic?range=7d&prompt_version=1":                        {"16</div>", "0.0 %", "Remove the filter Prompt version"},
 		"/traffic?range=7d&prop.plan=free":                          {"Nothing in this time range", "plan", "free"},
 		"/traffic?range=24h":                                        {"Last 24 hours", "4</div>"},
 		"/traffic?range=7d&tz=Pacific/Auckland":                     {"Pacific/Auckland", "24</div>"},
 		"/traffic?from=2026-11-20&to=2026-11-21":                    {"4</div>", "2026-11-20 00:00:00 to 2026-11-21 00:00:00"},
 		"/latency-cost?range=7d":                                    {"$0.01", "1.84 s", "Cost per completed task", "$0.00053"},
-		"/quality?range=7d":                                         {"83.3 %", `data-value="50"`, "answer@2", "kind=outcomes"},
+		"/quality?range=7d":                                         {"83.3 %", `data-value="50"`, "answer@2", "measure=completion_rate"},
 		"/agents?range=7d":                                          {"lookup", "24</div>", "Calls per trace"},
 		"/models?range=7d":                                          {"gpt-4.1-mini", "50.0 %", "$0.00044"},
 		"/traces?range=7d&sort=errors":                              {"trace-0-0", "1.84 s", "ada", `aria-sort="descending"`},
@@ -186,15 +186,14 @@ func TestChartLinks(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		want := map[string]int{"1": 16, "2": 8, "": 4}[u.Query().Get("prompt_version")]
-		if u.Query().Has("from") {
+		group := u.Query().Has("group")
+		want := map[string]int{"answer@1": 16, "answer@2": 8}[u.Query().Get("group")]
+		if !group {
 			found++
-		} else if u.Query().Get("prompt_version") == "" {
-			continue
 		}
 		_, page := s.get(to)
 		n := strings.Count(page, `<td class="t">`)
-		if u.Query().Has("from") && n != 4 && n != 0 || !u.Query().Has("from") && n != want {
+		if !group && n != 4 && n != 0 || group && n != want {
 			t.Errorf("%s leads to %d events, want %d", to, n, want)
 		}
 	}

@@ -148,7 +148,7 @@ func (s *Web) eventsCSV(w http.ResponseWriter, r *http.Request, f *frame) {
 		s.refuse(w, r, err)
 		return
 	}
-	q := query.EventsQuery{Project: f.Session.ProjectID, Filter: v.Filter, Sort: query.EventSort(r.URL.Query().Get("sort")), Limit: query.MaxLimit}
+	q := query.EventsQuery{Project: f.Session.ProjectID, Filter: v.Filter, Point: v.Point, Sort: query.EventSort(r.URL.Query().Get("sort")), Limit: query.MaxLimit}
 	page, err := s.c.Query.Events(r.Context(), q)
 	if err != nil {
 		s.refuse(w, r, err)

@@ -88,8 +88,8 @@ func (s *Web) evals(r *http.Request, f *frame) (templ.Component, error) {
 	p := evalsPage{}
 	one := func(m query.Measure) []query.Measure { return []query.Measure{m} }
 	if p.Board, err = s.ask(r.Context(), f, v, []spec{
-		{ID: "passed", Title: "Passed, by check", Measures: one(query.EvalPassRate), By: query.ByEval, OverTime: true, Draw: "line", Kind: query.KindOutcomes, Limit: 8},
-		{ID: "scores", Title: "Average score, by check", Measures: one(query.EvalScore), By: query.ByEval, OverTime: true, Draw: "line", Kind: query.KindOutcomes, Limit: 8},
+		{ID: "passed", Title: "Passed, by check", Measures: one(query.EvalPassRate), By: query.ByEval, OverTime: true, Draw: "line", Limit: 8},
+		{ID: "scores", Title: "Average score, by check", Measures: one(query.EvalScore), By: query.ByEval, OverTime: true, Draw: "line", Limit: 8},
 	}, []query.Measure{query.Evals, query.EvalPassRate, query.EvalScore, query.Rated, query.NegativeRate}); err != nil {
 		return nil, err
 	}

@@ -84,7 +84,7 @@ func (s *Web) events(r *http.Request, f *frame) (templ.Component, error) {
 	}
 	q := r.URL.Query()
 	p := eventsPage{View: v, Sort: query.EventSort(q.Get("sort")), Cursor: q.Get("cursor"), Columns: usualColumns}
-	if v.Kind == query.KindOutcomes || strings.HasPrefix(v.Name, "llm_") {
+	if v.Kind == query.KindOutcomes || strings.HasPrefix(v.Name, "llm_") || v.Point != nil && kindOf(v.Point.Measure) == query.KindOutcomes {
 		p.Columns = []string{"event", "said", "prompt", "surface", "user", "trace"}
 	}
 	if chosen := q["col"]; len(chosen) > 0 {
@@ -96,7 +96,7 @@ func (s *Web) events(r *http.Request, f *frame) (templ.Component, error) {
 		}
 	}
 	p.Saved = s.c.Registry.Snapshot().SavedViews(f.Session.ProjectID, "/events")
-	ask := query.EventsQuery{Project: f.Session.ProjectID, Filter: v.Filter, Sort: p.Sort, Cursor: p.Cursor, Limit: 50}
+	ask := query.EventsQuery{Project: f.Session.ProjectID, Filter: v.Filter, Point: v.Point, Sort: p.Sort, Cursor: p.Cursor, Limit: 50}
 	if p.Said = strings.TrimSpace(q.Get("said")); p.Said == "" {
 		p.Page, err = s.c.Query.Events(r.Context(), ask)
 		return events(*f, p), err

@@ -2,6 +2,7 @@ package web
 
 import (
 	"context"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -23,13 +24,13 @@ const (
 	paramOver    = "over"
 	paramDraw    = "draw"
 	paramLimit   = "limit"
-	paramOf      = "of"
+	paramOf      = "of"    // beside them those of matchOf, where a figure is of an application's own events
 	ofCalls      = "calls" // of paramOf: a share of all calls; anything else is the figure itself
 	overTotal    = "total" // of paramOver; anything else is over time
 )
 
 // specParams are those of a chart itself, as against range and filters.
-var specParams = []string{paramMeasure, paramBy, paramOver, paramDraw, paramLimit, paramOf}
+var specParams = []string{paramMeasure, paramBy, paramOver, paramDraw, paramLimit, paramOf, eventName, eventProperty, eventValue}
 
 // maxFigures is how many figures one chart can have.
 const maxFigures = 3
@@ -48,6 +49,7 @@ var figures = []struct {
 	{"Tokens", []query.Measure{query.TokensTotal, query.TokensIn, query.TokensOut, query.TokensReasoning, query.TokensCached, query.TokensCacheNew, query.CacheShare}},
 	{"Outcomes", []query.Measure{query.Tasks, query.TasksCompleted, query.CompletionRate, query.Rated, query.Negative, query.NegativeRate, query.EscalationRate, query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalScore, query.EvalPassRate}},
 	{"Tools", []query.Measure{query.ToolCalls, query.ToolErrors, query.ToolErrorRate, query.ToolP95}},
+	{"Own events", []query.Measure{query.EventCount, query.EventShare, query.EventMean, query.EventTraceRate, query.EventUserRate}},
 }
 
 // breakdowns are what the builder offers, beside custom properties.
@@ -65,7 +67,7 @@ func kindOf(m query.Measure) string {
 	case query.ToolCalls, query.ToolErrors, query.ToolErrorRate, query.ToolP95:
 		return query.KindTools
 	}
-	if slices.Contains(figures[4].Measures, m) {
+	if slices.Contains(figures[4].Measures, m) || m == query.EventCount || m == query.EventShare || m == query.EventMean {
 		return query.KindOutcomes
 	}
 	return query.KindCalls
@@ -114,7 +116,8 @@ func specOf(q url.Values) (spec, error) {
 		}
 		sp.Limit = n
 	}
-	sp.Kind, sp.Title = kindOf(sp.Measures[0]), sp.name()
+	sp.Event = matchOf(q)
+	sp.Title = sp.name()
 	return sp, nil
 }
 
@@ -142,6 +145,7 @@ func (sp spec) values() url.Values {
 		sp.Only(&only)
 		q.Set("kind", only.Kind)
 	}
+	maps.Copy(q, matchValues(sp.Event))
 	return q
 }
 
@@ -152,6 +156,12 @@ func (sp spec) name() string {
 		names = append(names, labels[m])
 	}
 	out := strings.Join(names, ", ")
+	if sp.ofEvents() {
+		out += ": " + or(sp.Event.Name, "no event named")
+		if sp.Event.Property != "" {
+			out += ", " + sp.Event.Property + " is " + or(sp.Event.Value, "true")
+		}
+	}
 	if sp.Share {
 		out += ", share of all calls"
 	}
@@ -164,6 +174,11 @@ func (sp spec) name() string {
 		}
 	}
 	return out
+}
+
+// ofEvents reports whether a figure is of an application's own events.
+func (sp spec) ofEvents() bool {
+	return slices.ContainsFunc(sp.Measures, func(m query.Measure) bool { return strings.HasPrefix(string(m), "event_") })
 }
 
 // property is the custom property that a chart is broken down by.
@@ -198,6 +213,7 @@ type explorePage struct {
 	Chart      string // its id there, "" for a new one
 	Title      string
 	Query      string // what is saved
+	Unnamed    bool   // a figure of events, of which none is named yet
 	Whole      bool   // a share was asked for where there is none
 }
 
@@ -226,7 +242,9 @@ func (s *Web) explore(r *http.Request, f *frame) (templ.Component, error) {
 			}
 		}
 	}
-	if p.Card, err = s.card(r.Context(), f, v, sp); err != nil {
+	if p.Unnamed = sp.ofEvents() && sp.Event.Name == ""; p.Unnamed {
+		p.Card = card{spec: sp} // nothing to ask yet
+	} else if p.Card, err = s.card(r.Context(), f, v, sp); err != nil {
 		return nil, err
 	}
 	save := url.Values{}
@@ -266,7 +284,7 @@ func (p explorePage) rest() [][2]string {
 
 // question is what a chart asks.
 func (s *Web) question(f *frame, v *view, sp spec) query.SeriesQuery {
-	q := query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, Measures: sp.Measures, By: sp.By, TimeZone: v.Zone.String(), Compare: true, LatencyOf: v.LatencyOf, Limit: sp.Limit}
+	q := query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, Measures: sp.Measures, By: sp.By, TimeZone: v.Zone.String(), Compare: true, Event: sp.Event, LatencyOf: v.LatencyOf, Limit: sp.Limit}
 	if sp.OverTime {
 		q.Every = v.every()
 	}
@@ -293,7 +311,7 @@ func (s *Web) card(ctx context.Context, f *frame, v *view, sp spec) (card, error
 	if err != nil {
 		return c, err
 	}
-	c.Measures = []query.Measure{query.ErrorRate} // what it is, while it is written
+	c.counted, c.Measures = sp.Measures[0], []query.Measure{query.ErrorRate} // what it is, while it is written
 	c.fill(*f, v, ofAll(series, sp.Measures[0], all.Total))
 	c.Measures = sp.Measures
 	for i := range c.Columns {

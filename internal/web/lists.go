@@ -196,8 +196,8 @@ func (s *Web) person(r *http.Request, f *frame) (templ.Component, error) {
 	v.User = id
 	v.params["user"] = []string{id}
 	specs := []spec{
-		{ID: "cost", Title: "Cost by model", Measures: []query.Measure{query.CostUSD}, By: query.ByModelAsked, OverTime: true, Draw: "stack", Kind: query.KindCalls},
-		{ID: "calls", Title: "Calls by prompt version", Measures: []query.Measure{query.Calls}, By: query.ByPrompt, OverTime: true, Draw: "stack", Kind: query.KindCalls},
+		{ID: "cost", Title: "Cost by model", Measures: []query.Measure{query.CostUSD}, By: query.ByModelAsked, OverTime: true, Draw: "stack"},
+		{ID: "calls", Title: "Calls by prompt version", Measures: []query.Measure{query.Calls}, By: query.ByPrompt, OverTime: true, Draw: "stack"},
 	}
 	p := personPage{ID: id, View: v, Pending: s.waits(r, f)}
 	if p.Pending {
@@ -404,8 +404,8 @@ func (s *Web) models(r *http.Request, f *frame) (templ.Component, error) {
 	}
 	f.Title = "Models"
 	specs := []spec{
-		{ID: "latency", Title: "Latency by model", Measures: []query.Measure{query.LatencyP50, query.LatencyP95}, By: query.ByModelAsked, Draw: "bar", Kind: query.KindCalls, Limit: 10},
-		{ID: "per-call", Title: "Cost per call", Measures: []query.Measure{query.CostPerCall}, By: query.ByModelAsked, OverTime: true, Draw: "line", Kind: query.KindCalls},
+		{ID: "latency", Title: "Latency by model", Measures: []query.Measure{query.LatencyP50, query.LatencyP95}, By: query.ByModelAsked, Draw: "bar", Limit: 10},
+		{ID: "per-call", Title: "Cost per call", Measures: []query.Measure{query.CostPerCall}, By: query.ByModelAsked, OverTime: true, Draw: "line"},
 	}
 	p := modelsPage{View: v, Lines: make(map[string]query.Line), Pending: s.waits(r, f)}
 	if p.Pending {

@@ -3,6 +3,7 @@ package web
 import (
 	"cmp"
 	"net/http"
+	"net/url"
 	"slices"
 	"time"
 
@@ -67,6 +68,18 @@ func (s *Web) overview(r *http.Request, f *frame) (templ.Component, error) {
 	p.Models = models.Groups
 	p.Today, p.Week, p.Days, p.Latest = today, week, days.Groups, latest.Events
 	return overview(*f, p), nil
+}
+
+// within is the time of the i-th day, as the list of events takes it.
+func (p overviewPage) within(i int) string {
+	q := url.Values{"to": {p.Week.To.Format(time.RFC3339Nano)}}
+	if start := p.Days[i].Start; start != nil {
+		q.Set("from", start.Format(time.RFC3339Nano))
+	}
+	if i+1 < len(p.Days) && p.Days[i+1].Start != nil {
+		q.Set("to", p.Days[i+1].Start.Format(time.RFC3339Nano))
+	}
+	return q.Encode()
 }
 
 // day writes a day as the charts do: Sat 21 Nov.

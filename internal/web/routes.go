@@ -69,6 +69,7 @@ func (s *Web) table() []route {
 		{pattern: "POST /p/{project}/dashboards/{dashboard}/delete", need: member, handle: s.deleteDashboard, again: s.dashboard},
 		{pattern: "GET /p/{project}/explore", need: viewer, handle: s.explore, section: "Watch", label: "Chart builder"},
 		{pattern: "POST /p/{project}/charts", need: member, handle: s.saveChart, again: s.exploreAgain},
+		{pattern: "GET /p/{project}/examples", need: viewer, handle: s.examples},
 		{pattern: "GET /p/{project}/chart.csv", need: viewer, raw: s.chartCSV},
 		{pattern: "GET /p/{project}/agents.csv", need: viewer, raw: s.agentsCSV},
 		{pattern: "GET /p/{project}/events.csv", need: viewer, raw: s.eventsCSV},

@@ -20,6 +20,7 @@ type view struct {
 	query.Filter
 	Range     string          // a key of ranges, or "" for From and To as they are
 	Zone      *time.Location  // the viewer's
+	Point     *query.Point    // of lists: only what this point of a chart counts
 	LatencyOf query.LatencyOf // whose times the page shows
 	Live      bool            // the page follows what comes in
 	Feed      bool            // it can
@@ -163,6 +164,11 @@ func (s *Web) viewOf(r *http.Request, q url.Values, page, def string) (*view, er
 		}
 		v.params[paramLatencyOf] = []string{of}
 	}
+	if page == "/events" || page == "/examples" {
+		if err := v.readPoint(q); err != nil {
+			return nil, err
+		}
+	}
 	for _, f := range viewFilters {
 		if value := strings.TrimSpace(q.Get(f.name)); value != "" {
 			*f.at(&v.Filter) = value
@@ -257,6 +263,11 @@ func (v *view) to(f frame, page string, pairs ...string) templ.SafeURL {
 	return f.url(page + "?" + q.Encode())
 }
 
+// frozen is to with the time range as it is now, between two times.
+func (v *view) frozen(f frame, page string, pairs ...string) templ.SafeURL {
+	return v.to(f, page, append([]string{"from", v.From.Format(time.RFC3339Nano), "to", v.To.Format(time.RFC3339Nano)}, pairs...)...)
+}
+
 // chip is a filter in force, with the address without it.
 type chip struct {
 	Label, Value string
@@ -265,6 +276,9 @@ type chip struct {
 
 func (v *view) chips(f frame) []chip {
 	var out []chip
+	if v.Point != nil {
+		out = append(out, chip{"Counted in", pointLabel(v.Point), v.withoutPoint(f)})
+	}
 	for _, l := range latencies[1:] {
 		if l[0] == string(v.LatencyOf) {
 			out = append(out, chip{"Latency of", l[1], v.to(f, v.page, paramLatencyOf, "")})

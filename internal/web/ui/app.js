@@ -84,7 +84,7 @@ function walk(by) {
   next.closest("tr").scrollIntoView({ block: "nearest" });
 }
 document.addEventListener("keydown", (e) => {
-  if (e.ctrlKey || e.metaKey || e.altKey || e.target.closest("input, select, textarea")) return;
+  if (e.ctrlKey || e.metaKey || e.altKey || drawer?.open || e.target.closest("input, select, textarea")) return;
   if (Object.hasOwn(keys, e.key) && keys[e.key]() !== false) e.preventDefault();
 });
 
@@ -95,8 +95,62 @@ document.addEventListener("htmx:afterSwap", () => {
   if (focused && document.activeElement === document.body) rowLinks().find((a) => a.getAttribute("href") === focused)?.focus({ focusVisible: true });
 });
 
+// Examples of a point of a chart: the table below a chart has an address, to which
+// row and column add theirs. It is that of the list of events; with scripts, what the
+// list would show first comes in a drawer beside the chart.
+const drawer = document.getElementById("drawer");
+function behind(table, row, column) {
+  const to = new URL(table.dataset.href, location.href);
+  for (const part of [row, table.tHead.rows[0].cells[column]]) {
+    const more = new URLSearchParams(part?.dataset.q ?? "");
+    for (const name of new Set(more.keys())) {
+      to.searchParams.delete(name);
+      for (const value of more.getAll(name)) if (value !== "" || name.endsWith("group")) to.searchParams.append(name, value);
+    }
+  }
+  if (to.searchParams.has("from")) to.searchParams.delete("range");
+  return to;
+}
+function showExamples(list) {
+  const to = new URL(list, location.href);
+  to.pathname = to.pathname.replace(/\/events$/, "/examples");
+  const body = document.getElementById("drawer-body");
+  body.textContent = "Looking for examples …";
+  if (!drawer.open) drawer.showModal();
+  htmx.ajax("GET", to.pathname + to.search, { target: body, swap: "innerHTML ignoreTitle:true" });
+}
+drawer?.addEventListener("click", (e) => { if (e.target === drawer) drawer.close(); });
+document.addEventListener("point", (e) => showExamples(behind(e.target, e.detail.row, e.detail.column)));
+document.addEventListener("click", (e) => {
+  const at = e.target.closest("table[data-href] :is(a, button.point), a[data-point]");
+  if (!at || !drawer || e.ctrlKey || e.metaKey || e.shiftKey || e.altKey) return;
+  e.preventDefault();
+  const cell = at.closest("td");
+  showExamples(at.href || behind(at.closest("table"), cell.closest("tr"), cell.cellIndex));
+});
+
+// points makes each number of a chart's table a button that shows its examples: a
+// chart without a mouse.
+function points(table) {
+  if (table.dataset.points) return;
+  table.dataset.points = "true";
+  for (const cell of table.tBodies[0].querySelectorAll("td[data-value]:not([data-value=''])")) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.className = "point";
+    button.textContent = cell.textContent;
+    button.setAttribute("aria-label", `${cell.textContent.trim()}: examples of ${cell.closest("tr").cells[0].textContent.trim()}, ${table.tHead.rows[0].cells[cell.cellIndex].textContent.trim()}`);
+    cell.replaceChildren(button);
+  }
+}
+
 function enhance(root) {
   times(root);
+  for (const table of root.querySelectorAll("table[data-href]")) {
+    const folded = table.closest("details");
+    if (!folded) points(table);
+    else folded.addEventListener("toggle", () => points(table), { once: true });
+  }
   for (const select of root.querySelectorAll("select[data-range]")) {
     select.onchange = () => {
       for (const name of ["from", "to"]) select.form.elements[name].value = "";

@@ -1,8 +1,8 @@
 // Draws a chart of the table that stands below it, which is the chart for those
 // who do not see it. The first column is the axis; of the others, those whose
 // heading has data-series are drawn, with the numbers of their cells' data-value.
-// A click leads to the events behind a point: the table's data-href with what the
-// row's and the column's data-q add to it.
+// A click says which point it meant, by the event "point": its cell of the table,
+// or its row. What it leads to, app.js knows.
 import { use, init } from "echarts/core";
 import { BarChart, LineChart } from "echarts/charts";
 import { GridComponent, LegendComponent, TooltipComponent } from "echarts/components";
@@ -25,15 +25,6 @@ const write = {
 
 // cut leaves out the middle of a long name: versions differ at the end.
 const cut = (name, n) => name.length > n ? name.slice(0, Math.ceil(n / 2)) + "…" + name.slice(-Math.floor(n / 2) + 1) : name;
-
-function behind(table, row, column) {
-  const to = new URL(table.dataset.href, location.href);
-  for (const q of [row?.dataset.q, column?.dataset.q]) {
-    for (const [name, value] of new URLSearchParams(q ?? "")) to.searchParams.set(name, value);
-  }
-  if (to.searchParams.has("from")) to.searchParams.delete("range");
-  return to.href;
-}
 
 export function draw(box) {
   const table = document.getElementById(box.dataset.chart);
@@ -89,16 +80,24 @@ export function draw(box) {
   };
   paint();
   if (table.dataset.href) {
-    let handled = false;
+    const point = (row, head) => table.dispatchEvent(new CustomEvent("point", { bubbles: true, detail: { row, column: head?.cellIndex } }));
+    let handled = false; // by a bar or a marker, of whose click both hear
     chart.on("click", (p) => {
       handled = true;
-      location.assign(behind(table, rows[p.dataIndex], drawn[p.seriesIndex]));
+      point(rows[p.dataIndex], drawn[p.seriesIndex]);
     });
     chart.getZr().on("click", (e) => {
-      if (handled || !chart.containPixel("grid", [e.offsetX, e.offsetY])) return;
-      const i = chart.convertFromPixel({ gridIndex: 0 }, [e.offsetX, e.offsetY])[lying ? 1 : 0];
-      const row = rows[Math.round(i)];
-      if (row) location.assign(behind(table, row));
+      if (handled) return void (handled = false);
+      if (!chart.containPixel("grid", [e.offsetX, e.offsetY])) return;
+      const at = chart.convertFromPixel({ gridIndex: 0 }, [e.offsetX, e.offsetY]);
+      const row = rows[Math.round(at[lying ? 1 : 0])];
+      if (!row) return;
+      // Beside the markers of lines: the line that is nearest. Beside bars: the largest.
+      const of = (head) => { const v = row.cells[head.cellIndex].dataset.value; return v ? Number(v) : NaN; };
+      const near = drawn.filter((head) => !Number.isNaN(of(head)) && !head.dataset.axis);
+      const line = near.some((head) => head.dataset.series === "line");
+      near.sort((a, b) => line ? Math.abs(of(a) - at[1]) - Math.abs(of(b) - at[1]) : of(b) - of(a));
+      if (near.length) point(row, near[0]);
     });
   }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
