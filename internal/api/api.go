@@ -173,6 +173,8 @@ func (a *API) routes() []route {
 		{"POST /api/v1/events/delete", admin, false, a.deleteEvents},
 		{"GET /api/v1/traces/{id}", read, false, a.trace},
 		{"GET /api/v1/stats", read, false, a.stats},
+		{"GET /api/v1/series", read, false, a.series},
+		{"GET /api/v1/examples", read, false, a.examples},
 		{"GET /api/v1/values/{field}", read, false, a.values},
 
 		{"GET /api/v1/projects", read, true, a.listProjects},

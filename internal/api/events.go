@@ -3,6 +3,7 @@ package api
 import (
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -12,9 +13,9 @@ import (
 )
 
 func (a *API) events(r *http.Request, p Principal) (any, error) {
-	q := query.EventsQuery{Project: p.ProjectID, Cursor: r.FormValue("cursor")}
+	q := query.EventsQuery{Project: p.ProjectID, Point: point(r.Form), Cursor: r.FormValue("cursor")}
 	var err error
-	if q.Filter, err = filter(r.Form, a.now()); err != nil {
+	if q.Filter, err = filter(r.Form, a.now(), pointParams...); err != nil {
 		return nil, err
 	}
 	if q.Limit, err = intParam(r.Form, "limit"); err != nil {
@@ -89,10 +90,10 @@ func (a *API) values(r *http.Request, p Principal) (any, error) {
 	return map[string]any{"values": v}, nil
 }
 
-// filter reads the filter parameters that every question takes. A parameter
-// that no one knows is an error: a misspelt filter must not answer with
+// filter reads the filter parameters that every question takes, beside more that
+// this one takes. A parameter that no one knows is an error: a misspelt filter must not answer with
 // everything.
-func filter(v url.Values, now time.Time) (query.Filter, error) {
+func filter(v url.Values, now time.Time, more ...string) (query.Filter, error) {
 	var f query.Filter
 	text := map[string]*string{
 		"event": &f.Name, "provider": &f.Provider, "model": &f.Model, "operation": &f.Operation, "surface": &f.Surface, "user": &f.User,
@@ -101,7 +102,7 @@ func filter(v url.Values, now time.Time) (query.Filter, error) {
 		"flag": &f.Flag, "flag_variant": &f.FlagVariant,
 	}
 	for name, values := range v {
-		if len(values) > 1 {
+		if len(values) > 1 && name != "not_group" {
 			return f, event.Invalid("the parameter "+strconv.Quote(name)+" is given more than once", "give it once")
 		}
 		val := values[0]
@@ -125,7 +126,7 @@ func filter(v url.Values, now time.Time) (query.Filter, error) {
 			} else {
 				f.To = t
 			}
-		case name == "cursor", name == "limit", name == "tz", name == "group_by", name == "compare", name == "project", name == "period", name == "latency_of":
+		case name == "cursor", name == "limit", name == "tz", name == "group_by", name == "compare", name == "project", name == "period", name == "latency_of", slices.Contains(more, name):
 		default:
 			return f, event.Invalid("there is no parameter "+strconv.Quote(name), "GET /api/v1/openapi.json lists them; a custom property is property.NAME")
 		}

@@ -209,7 +209,7 @@ func TestOpenAPIHasEveryField(t *testing.T) {
 func TestOpenAPIHasEveryParameter(t *testing.T) {
 	f := newFixture(t)
 	d := openAPI(t)
-	values := map[string]string{"from": "-1d", "to": "2026-03-30", "limit": "5", "cursor": "", "tz": "UTC", "group_by": "model", "compare": "true", "period": "today", "queue": "store", "content": "true", "latency_of": "all"}
+	values := map[string]string{"from": "-1d", "to": "2026-03-30", "limit": "5", "cursor": "", "tz": "UTC", "group_by": "model", "compare": "true", "period": "today", "queue": "store", "content": "true", "latency_of": "all", "measure": "calls", "by": "model"}
 	for _, path := range []string{"/api/v1/events", "/api/v1/stats", "/api/v1/dead-letters", "/api/v1/events/{uuid}"} {
 		for _, p := range d.Paths[path]["get"].Parameters {
 			if p.In != "query" {
