@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -35,6 +36,11 @@ const (
 	headerGrace = time.Second // a connection that has sent no header for so long may be closed for another
 	idleGrace   = time.Second // and one that is idle for so long
 
+	// And one whose caller has taken nothing of what it is sent for so long. It is as
+	// long as an upload may stand still, and only where there is no room otherwise.
+	unreadGrace = 30 * time.Second
+	lookEvery   = 250 * time.Millisecond // for those, at most
+
 	refusing   = 8                      // connections that are being told so at a time; the others are just closed
 	refusalMax = 500 * time.Millisecond // to tell one
 	logEvery   = 10 * time.Second
@@ -52,6 +58,8 @@ type Limiter struct {
 	by     map[netip.Prefix]int
 	fresh  list.List // *conn that have sent no complete header yet, the oldest first
 	idle   list.List // *conn between two calls, the longest first
+	active list.List // *conn with a call, the longest first
+	looked time.Time // when none of active could be closed
 	logged time.Time
 	silent int // refused since
 
@@ -69,7 +77,7 @@ func New(c Config) (*Limiter, error) {
 	}
 	l := &Limiter{c: c, log: c.Logger, now: c.Now, refusals: make(chan struct{}, refusing), by: make(map[netip.Prefix]int),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "hedgerow", Name: "connections_refused_total", Help: "Connections that were answered 503, or closed at once, by reason: limit (of all), address (of one)."}, []string{"reason"}),
-		closed:  prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "hedgerow", Name: "connections_closed_total", Help: "Connections that were closed to make room for others, by what they were waiting for: header, idle."}, []string{"state"}),
+		closed:  prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "hedgerow", Name: "connections_closed_total", Help: "Connections that were closed to make room for others, by what they were waiting for: header, idle, unread (their caller takes nothing of the answer)."}, []string{"state"}),
 	}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
@@ -80,7 +88,7 @@ func New(c Config) (*Limiter, error) {
 	for _, r := range []string{"limit", "address"} {
 		l.refused.WithLabelValues(r)
 	}
-	for _, s := range []string{"header", "idle"} {
+	for _, s := range []string{"header", "idle", "unread"} {
 		l.closed.WithLabelValues(s)
 	}
 	if c.Registerer == nil {
@@ -149,6 +157,8 @@ type conn struct {
 	from netip.Prefix // zero: not counted by address
 	once sync.Once
 
+	writing atomic.Int64 // when the write under way began, Unix ns; 0: none is
+
 	// Under the limiter's lock:
 	at    time.Time     // when the state began
 	place *list.Element // in list; nil where in is nil
@@ -160,12 +170,10 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// ReadFrom has net/http hand a response body over to the kernel where it can.
-func (c *conn) ReadFrom(r io.Reader) (int64, error) {
-	if t, ok := c.Conn.(io.ReaderFrom); ok {
-		return t.ReadFrom(r)
-	}
-	return io.Copy(struct{ io.Writer }{c.Conn}, r)
+func (c *conn) Write(b []byte) (int, error) {
+	c.writing.Store(c.l.now().UnixNano())
+	defer c.writing.Store(0)
+	return c.Conn.Write(b)
 }
 
 // CloseWrite is what net/http does before it closes, so that its answer arrives.
@@ -219,6 +227,17 @@ func (l *Limiter) victim() *conn {
 		l.closed.WithLabelValues("idle").Inc()
 		return e.Value.(*conn)
 	}
+	if now.Sub(l.looked) < lookEvery {
+		return nil
+	}
+	for e := l.active.Front(); e != nil; e = e.Next() {
+		c := e.Value.(*conn)
+		if since := c.writing.Load(); since != 0 && now.Sub(time.Unix(0, since)) >= unreadGrace {
+			l.closed.WithLabelValues("unread").Inc()
+			return c
+		}
+	}
+	l.looked = now
 	return nil
 }
 
@@ -246,7 +265,10 @@ func (l *Limiter) state(nc net.Conn, s http.ConnState) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	switch s {
-	case http.StateActive, http.StateHijacked, http.StateClosed:
+	case http.StateActive:
+		l.leave(c)
+		l.enter(c, &l.active)
+	case http.StateHijacked, http.StateClosed:
 		l.leave(c)
 	case http.StateIdle:
 		l.leave(c)

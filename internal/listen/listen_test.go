@@ -208,6 +208,39 @@ func TestIdleMakesRoom(t *testing.T) {
 	}
 }
 
+// TestUnreadAnswersMakeRoom has a caller who takes nothing of an answer give way once
+// there is no room, and not one who waits for it.
+func TestUnreadAnswersMakeRoom(t *testing.T) {
+	now := &clock{now: time.Unix(1, 0)}
+	slow := make(chan struct{})
+	addr, _ := serve(t, listen.Config{Connections: 2, Now: now.Now}, nil, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/much":
+			for r.Context().Err() == nil {
+				if _, err := w.Write(make([]byte, 64<<10)); err != nil {
+					return
+				}
+			}
+		case "/slow": // a call that waits for its provider
+			<-slow
+		}
+	})
+	much, wait := dial(t, addr), dial(t, addr)
+	_, _ = io.WriteString(much, "GET /much HTTP/1.1\r\nHost: x\r\n\r\n")
+	_, _ = io.WriteString(wait, "GET /slow HTTP/1.1\r\nHost: x\r\n\r\n")
+	time.Sleep(300 * time.Millisecond) // until much's buffers are full
+	if got := ask(t, dial(t, addr)); got != 503 {
+		t.Fatalf("with two calls under way: %d", got)
+	}
+	now.move(31 * time.Second)
+	await(t, "room", func() bool { return ask(t, dial(t, addr)) == 200 })
+	now.move(time.Hour)
+	close(slow)
+	if res, err := http.ReadResponse(bufio.NewReader(wait), nil); err != nil || res.StatusCode != 200 {
+		t.Errorf("the call that waits: %v", err)
+	}
+}
+
 // TestPerAddress bounds one address and leaves loopback and proxies alone.
 func TestPerAddress(t *testing.T) {
 	tcp := func(s string) net.Addr { return net.TCPAddrFromAddrPort(netip.MustParseAddrPort(s)) }
