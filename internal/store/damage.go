@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"syscall"
 	"time"
 )
 
@@ -39,6 +40,41 @@ func (d *DuckDB) setAside(cause error) error {
 	}
 	d.c.Logger.Error("the store is damaged and was set aside; a new one is made", "path", d.c.Path, "set_aside", to, "err", cause)
 	d.incidents.add(Incident{Time: now.UTC(), Kind: IncidentDamaged, SetAside: filepath.Base(to), Cause: cause.Error()})
+	return nil
+}
+
+// errNoFile says that what has a file's name is something else.
+var errNoFile = errors.New("it is no file")
+
+// setOddAside moves what is no file, but has the name of the store's or its log's,
+// out of the way: a folder, a link that leads nowhere, a pipe, which would be waited
+// for without end.
+func (d *DuckDB) setOddAside() error {
+	for _, path := range []string{d.c.Path, logPath(d.c.Path)} {
+		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		info, err := os.Stat(path)
+		switch {
+		case err == nil && info.Mode().IsRegular():
+			continue
+		case err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ELOOP):
+			return err
+		}
+		if path == d.c.Path {
+			if err := d.setAside(errNoFile); err != nil {
+				return err
+			}
+			continue
+		}
+		now := d.c.Now()
+		aside := asideName(d.c.Path, now) + ".wal"
+		if err := os.Rename(path, aside); err != nil {
+			return err
+		}
+		d.c.Logger.Error("the store's write-ahead log is no file: it was set aside, and its events are delivered again", "set_aside", aside)
+		d.incidents.add(Incident{Time: now.UTC(), Kind: IncidentLog, SetAside: filepath.Base(aside), Cause: errNoFile.Error()})
+	}
 	return nil
 }
 

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
@@ -324,6 +325,47 @@ func firstEntry(t *testing.T, path string) int64 {
 		t.Fatal("no header")
 	}
 	return int64(i) + 2
+}
+
+// TestNoFiles has something else stand in the place of the store, or of its log.
+func TestNoFiles(t *testing.T) {
+	odd := map[string]func(path string) error{
+		"folder": func(path string) error { return os.MkdirAll(filepath.Join(path, "x"), 0o700) },
+		"pipe":   func(path string) error { return syscall.Mkfifo(path, 0o600) },
+		"link":   func(path string) error { return os.Symlink("nowhere", path) },
+		"loop":   func(path string) error { return os.Symlink(path, path) },
+	}
+	for name, put := range odd {
+		for _, log := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, log %v", name, log), func(t *testing.T) {
+				g := dig(t)
+				path, kind, kept := g.path, store.IncidentDamaged, 0
+				if log {
+					path, kind, kept = g.path+".wal", store.IncidentLog, 1200
+				}
+				remove(t, path)
+				if err := put(path); err != nil {
+					t.Fatal(err)
+				}
+				s, err := store.OpenDuckDB(t.Context(), store.Config{Path: g.path, Refill: func(context.Context, time.Time) (time.Time, error) { return time.Now(), nil }})
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer func() { _ = s.Close() }()
+				eventually(t, 5*time.Second, "the store works", func() error { return working(s) })
+				if n := has(stored(t, s), g.inFile); n != kept {
+					t.Errorf("%d events of the file are kept, want %d", n, kept)
+				}
+				list := s.Incidents()
+				if len(list) != 1 || list[0].Kind != kind {
+					t.Fatalf("%+v", list)
+				}
+				if _, err := os.Lstat(filepath.Join(g.dir, list[0].SetAside)); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
 }
 
 // TestDamageWhileOpen overwrites blocks of a store that is in use: the question that

@@ -52,9 +52,10 @@ func syncFile(path string) error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
-// exists reports whether there is a file.
+// exists reports whether there is something with a name, be it a link that leads
+// nowhere.
 func exists(path string) bool {
-	_, err := os.Stat(path)
+	_, err := os.Lstat(path)
 	return err == nil
 }
 

@@ -168,6 +168,9 @@ func (d *DuckDB) attempt(ctx context.Context) error {
 	if err := checkFolder(d.c.Path); err != nil {
 		return err
 	}
+	if err := d.setOddAside(); err != nil {
+		return err
+	}
 	err := d.tryOpen(ctx)
 	if err == nil {
 		return nil
