@@ -41,7 +41,7 @@ var (
 	rounds   = flag.Int("rounds", 5, "rounds; each measures every way once, and medians are printed")
 	duration = flag.Duration("duration", 2*time.Second, "length of one measurement")
 	paced    = flag.Duration("paced", 15*time.Second, "length of the memory measurement at 1,000 calls a second")
-	only     = flag.String("only", "", "memory: leave out the comparison with the reverse proxy")
+	only     = flag.String("only", "", "memory, idle or faults: that alone")
 	profile  = flag.String("cpuprofile", "", "file for a CPU profile of hedgerow under load")
 )
 
@@ -281,6 +281,16 @@ func measureAll() {
 		memory(h)
 		return
 	}
+	if *only == "faults" {
+		faults(up.url, dir)
+		return
+	}
+	if *only == "idle" {
+		h := startHedgerow(up.url, filepath.Join(dir, "data"))
+		defer h.stop()
+		idleAfterLoad(h)
+		return
+	}
 	proxy := start(self, "-role", "reverseproxy", "-target", up.url)
 	defer proxy.stop()
 	hedge := startHedgerow(up.url, filepath.Join(dir, "data"))
@@ -372,8 +382,10 @@ func measureAll() {
 	// Memory is measured on a fresh process: what a saturating load left behind
 	// is not what 1,000 calls a second need.
 	hedge = startHedgerow(up.url, filepath.Join(dir, "data2"))
-	defer hedge.stop()
 	memory(hedge)
+	hedge.stop()
+	fmt.Println()
+	faults(up.url, dir)
 }
 
 func us(d time.Duration) string { return fmt.Sprintf("%d µs", d.Microseconds()) }
