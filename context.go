@@ -149,6 +149,9 @@ func (a *attribution) apply(e *event.Event) {
 		e.DistinctID = event.CleanValue(e.User)
 	}
 	e.DistinctID = event.FirstChars(e.DistinctID, event.MaxDistinctIDLen)
+	if e.User == "" && e.IsCosted() {
+		e.User = e.DistinctID // as from the gateway, where a header has named it
+	}
 	if event.CleanValue(a.trace) != "" {
 		over(&e.TraceID, a.trace)
 		e.ParentID = "" // the body's parent is of the body's trace
