@@ -222,6 +222,7 @@ func (u Usage) AllInput() Int {
 // How a cost was found: the values of $ai_cost_model_source.
 const (
 	CostPassthrough = "passthrough" // the provider or the caller said it
+	CostCaller      = "caller"      // the caller said it of a call that it reports itself; at home only
 	CostCustom      = "custom"      // per-token prices came with the event
 	CostManual      = "manual"      // a price from the configuration
 	CostTable       = "table"       // hedgerow's own price table

@@ -19,7 +19,7 @@ import (
 type Wire struct {
 	Lib        string // $lib and $ai_lib: who sends
 	LibVersion string // $lib_version and $ai_lib_version
-	TraceURL   string // where the full trace can be opened: trace_url
+	TraceURL   string // where the full trace can be opened: trace_url, unless the event has one
 
 	// IgnoreSentAt sets $ignore_sent_at, so that PostHog takes the timestamp as
 	// it is. A relay must: the timestamp was corrected at intake, and the time
@@ -69,7 +69,7 @@ func (e *Event) MarshalPostHog(w Wire) ([]byte, error) {
 			}
 		}
 	}
-	if w.TraceURL != "" {
+	if w.TraceURL != "" && !props.has("trace_url") { // the caller's own wins
 		props.add("trace_url", quote(w.TraceURL))
 	}
 	if w.IgnoreSentAt {
@@ -313,7 +313,8 @@ func UnmarshalPostHog(b []byte) (*Event, error) {
 // model has fields for out of p into e, and keeps the rest, p itself, as custom
 // properties. Each value must be valid JSON. A value of the wrong type stays a
 // property; a number out of range becomes one that [Event.Bound] makes unknown.
-// e.Name must be set.
+// Of a reported call only what it is filtered by is moved; its figures are read
+// by package enrich, and stay. e.Name must be set.
 func (e *Event) SetWireProperties(p map[string]json.RawMessage) {
 	// Product events mostly have none.
 	known := false
@@ -328,15 +329,16 @@ func (e *Event) SetWireProperties(p map[string]json.RawMessage) {
 		}
 		return
 	}
+	only := e.IsReportedCall() || e.Name == RequestStarted
 	_, counted := p["$ai_output_tokens"]
 	take := func(name string, set func(json.RawMessage) bool) {
 		v, ok := p[name]
-		if ok && set(v) {
+		if ok && (!only || labels[name]) && set(v) {
 			delete(p, name)
 		}
 	}
 	for name, v := range p {
-		if set := wireSetters[name]; set != nil && set(e, v) {
+		if set := wireSetters[name]; set != nil && (!only || labels[name]) && set(e, v) {
 			delete(p, name)
 		}
 	}

@@ -67,8 +67,9 @@ var minTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 //   - Numbers are within [event.Bounds]: others are unknown, and named in the
 //     property [event.Warnings]. The total of tokens, and of cache writes, is
 //     filled where its parts are known.
-//   - IsError, Status, ErrorType and ErrorCode of an LLM event say how it ended:
-//     [event.Event.SettleOutcome].
+//   - IsError, Status, ErrorType and ErrorCode of an LLM event, and of a call that
+//     its application reports itself, say how it ended: [event.Event.SettleOutcome].
+//   - Such a call has the fields of any other: [event.Event.ReadReported].
 //   - Any other event that names a trace, a call or a prompt by the properties
 //     trace_id, span_id or generation_id, prompt_name or prompt_version_id belongs
 //     to it, as with PostHog's names; so does a judgement of PostHog's own. A
@@ -86,6 +87,7 @@ var minTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 func Normalise(e *event.Event, now time.Time) {
 	var notes []string
 	normaliseIdentity(e, now)
+	e.ReadReported()
 	adoptNames(e)
 	normaliseTexts(e)
 	normaliseIDs(e)
@@ -174,6 +176,9 @@ func adoptNames(e *event.Event) {
 		adopt("$ai_target_event_id", &e.ParentID)
 	default:
 		return
+	}
+	if e.IsReportedCall() || e.Name == event.RequestStarted {
+		return // those ids are its own
 	}
 	adopt("span_id", &e.ParentID)
 	adopt("generation_id", &e.ParentID)
@@ -377,7 +382,7 @@ func setNote(e *event.Event, note string) {
 // normaliseOutcome fills how an LLM event ended. What a caller says stands.
 func normaliseOutcome(e *event.Event) {
 	switch {
-	case !e.IsLLM():
+	case !e.IsLLM() && !e.IsReportedCall():
 	case e.Name == event.Metric, e.Name == event.Feedback:
 		e.IsError = e.IsError || e.HTTPStatus >= 400
 	default:

@@ -81,7 +81,7 @@ var (
 // Counts that contradict each other cannot make a cost negative: what would be
 // below 0 is taken as 0, and the property [WarningProperty] says so.
 func (t *Table) Price(e *event.Event) {
-	if !e.IsCosted() || e.Cost.Total.Known && e.Cost.Source != "" {
+	if !e.IsCall() || e.Cost.Total.Known && e.Cost.Source != "" {
 		return
 	}
 	c := pricing{e: e}

@@ -55,7 +55,7 @@ func (r *Registry) Attribute(e *event.Event, instructions func() []string, conve
 	if s == nil {
 		return
 	}
-	call := e.Name == event.Generation || e.Name == event.RequestStarted
+	call := e.Name == event.Generation || e.Name == event.RequestStarted || e.IsReportedCall()
 	a := attribution{shelf: s, e: e, conversation: conversation}
 	if call {
 		a.read(instructions)

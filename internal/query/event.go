@@ -101,8 +101,11 @@ type Event struct {
 	Content           *Content                   `json:"content,omitempty"`  // only where it was asked for
 }
 
-// IsCall reports whether the event is a call of a model.
-func (e *Event) IsCall() bool { return e.Name == event.Generation || e.Name == event.Embedding }
+// IsCall reports whether the event is a call of a model that has ended.
+func (e *Event) IsCall() bool {
+	o := event.Event{Name: e.Name}
+	return o.IsCosted() || o.IsReportedCall() && e.Status != ""
+}
 
 // Usage is event.Usage with the total that hedgerow derives.
 type Usage struct {

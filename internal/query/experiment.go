@@ -424,7 +424,7 @@ func (x *experimentReader) readings(s *statement, metrics []Metric) error {
 		return err
 	}
 	// Only columns that are read.
-	s.add(", picked AS (SELECT name, ts, trace_id, is_error, cost_total, latency_us, ttft_us, properties, " + unitExpr + " AS u, ")
+	s.add(", picked AS (SELECT name, ts, trace_id, is_error, status, cost_total, latency_us, ttft_us, properties, " + unitExpr + " AS u, ")
 	x.arm(s)
 	s.add(" AS own")
 	var reads []string

@@ -44,10 +44,11 @@ type Filter struct {
 
 // The kinds of events that [Filter.Kind] can ask for.
 const (
-	KindCalls    = "calls"    // generations and embeddings
+	KindCalls    = "calls"    // generations, embeddings, and calls that applications report themselves
 	KindErrors   = "errors"   // failed events
 	KindOutcomes = "outcomes" // what tells how a call worked out
 	KindTools    = "tools"    // tool calls
+	KindOpen     = "open"     // calls that applications report as begun, without an end so far
 )
 
 // MaxPropertyFilters bounds [Filter.Properties].
@@ -57,14 +58,18 @@ const MaxPropertyFilters = 10
 const maxFilterLen = 1000
 
 // Expressions over table events that several questions use. A call is what
-// event.Event.IsCosted says.
+// event.Event.IsCall says. Those that applications report themselves have a status,
+// unless they are the other half of a call that the gateway has seen.
 const (
 	modelExpr = "coalesce(model, model_asked)"
 	askedExpr = "coalesce(model_asked, model)"
 	// versionExpr is the version or, where only that is known, its id.
 	versionExpr = "coalesce(prompt_version, prompt_version_id)"
-	callExpr    = "name IN ('" + event.Generation + "', '" + event.Embedding + "')"
+	callExpr    = "(name IN ('" + event.Generation + "', '" + event.Embedding + "') OR " + endExpr + " AND status IS NOT NULL)"
 )
+
+// endExpr tells the ends of calls that applications report.
+const endExpr = "name IN ('" + event.RequestCompleted + "', '" + event.RequestFailed + "', '" + event.ReportedGeneration + "')"
 
 // searched are the columns that [Filter.Text] looks into: what is said of a call,
 // not what it said.
@@ -161,8 +166,10 @@ func (r *Reader) where(project string, f *Filter) (*where, error) {
 		w.add("name IN (" + outcomeNames + ")")
 	case KindTools:
 		w.add(r.sql.toolExpr())
+	case KindOpen:
+		w.add("name = '"+event.RequestStarted+"' AND span_id NOT IN (SELECT span_id FROM events WHERE project_id = ? AND "+endExpr+" AND span_id IS NOT NULL)", project)
 	default:
-		return nil, event.Invalid("there is no such kind of events", "use calls, errors, outcomes or tools")
+		return nil, event.Invalid("there is no such kind of events", "use calls, errors, outcomes, tools or open")
 	}
 	if len(f.Properties) > MaxPropertyFilters {
 		return nil, event.Invalid("too many property filters", fmt.Sprintf("use at most %d", MaxPropertyFilters))

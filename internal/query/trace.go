@@ -26,12 +26,15 @@ type Node struct {
 	ParentMissing bool    `json:"parent_missing"` // it names a parent that has not arrived
 	Rollup        Rollup  `json:"totals"`         // of it and all below it
 	Children      []*Node `json:"children"`
+
+	start *Event // of a call that its application reports: what told of its beginning
 }
 
 // Rollup is the sum over a tree, each call counted once.
 type Rollup struct {
 	Events        int       `json:"events"`
 	Calls         int       `json:"calls"`
+	OpenCalls     int       `json:"open_calls"` // reported as begun, without an end so far: no part of Calls
 	Errors        int       `json:"errors"`
 	InputTokens   event.Int `json:"input_tokens"`
 	OutputTokens  event.Int `json:"output_tokens"`
@@ -87,11 +90,12 @@ func (r *Reader) Trace(ctx context.Context, project, id string) (*Trace, error) 
 // last part becomes a root.
 func assemble(id string, events []*Event) *Trace {
 	t := &Trace{ID: id}
+	events, starts := joinStarts(events)
 	nodes := make([]*Node, len(events))
 	bySpan := make(map[string]*Node)
 	var root *Node // the $ai_trace event
 	for i, e := range events {
-		n := &Node{Event: e, Children: []*Node{}}
+		n := &Node{Event: e, Children: []*Node{}, start: starts[e]}
 		nodes[i] = n
 		if e.Name == event.Trace && root == nil {
 			root = n
@@ -144,6 +148,34 @@ func assemble(id string, events []*Event) *Trace {
 	return t
 }
 
+// joinStarts takes out the starts of calls whose ends are there, too: they are one
+// call. Of several ends under one id the first has the start.
+func joinStarts(events []*Event) (rest []*Event, starts map[*Event]*Event) {
+	ends := make(map[string]*Event)
+	for _, e := range events {
+		if isReportedEnd(e) && e.SpanID != "" && ends[e.SpanID] == nil {
+			ends[e.SpanID] = e
+		}
+	}
+	if len(ends) == 0 {
+		return events, nil
+	}
+	starts = make(map[*Event]*Event)
+	for _, e := range events {
+		if end := ends[e.SpanID]; e.Name == event.RequestStarted && end != nil && starts[end] == nil {
+			starts[end] = e
+			continue
+		}
+		rest = append(rest, e)
+	}
+	return rest, starts
+}
+
+func isReportedEnd(e *Event) bool {
+	o := event.Event{Name: e.Name}
+	return o.IsReportedCall()
+}
+
 // breakCircles takes the parent from the last part, in order of time, of each
 // circle of parents. Each part is looked at once: traces can be deep.
 func breakCircles(nodes []*Node, parents map[*Node]*Node) {
@@ -187,6 +219,7 @@ type rollup struct {
 func (a *rollup) add(b rollup) {
 	a.Events += b.Events
 	a.Calls += b.Calls
+	a.OpenCalls += b.OpenCalls
 	a.Errors += b.Errors
 	a.UncostedCalls += b.UncostedCalls
 	a.InputTokens = plus(a.InputTokens, b.InputTokens)
@@ -229,6 +262,15 @@ func (n *Node) roll(seen map[string]bool) rollup {
 		own.end = e.Timestamp.Add(time.Duration(e.LatencyMS.Value * float64(time.Millisecond)))
 	}
 	own.Events = 1
+	if n.start != nil {
+		own.Events++
+		if n.start.Timestamp.Before(own.start) {
+			own.start = n.start.Timestamp
+		}
+	}
+	if e.Name == event.RequestStarted {
+		own.OpenCalls = 1
+	}
 	isCall := e.IsCall()
 	twice := isCall && e.CompletionID != "" && seen[e.CompletionID]
 	if isCall && e.CompletionID != "" {

@@ -294,6 +294,12 @@ func heading(e *query.Event) string {
 
 func outcome(e *query.Event) string {
 	s := or(string(e.Status), "recorded")
+	switch {
+	case e.Name == event.RequestStarted:
+		s = "begun"
+	case e.Status == event.StatusSuccess && !usualStops[strings.ToLower(e.StopReason)]:
+		s += ": " + e.StopReason // such as length: the answer was cut
+	}
 	if e.IsError && e.ErrorType != "" {
 		s += ": " + e.ErrorType
 	}
@@ -304,6 +310,17 @@ func outcome(e *query.Event) string {
 		s += " (" + strconv.FormatInt(e.HTTPStatus.Value, 10) + ")"
 	}
 	return s
+}
+
+// tells reports whether the outcome says more than that all went well.
+func tells(e *query.Event) bool {
+	return e.IsError || e.Status == event.StatusSuccess && !usualStops[strings.ToLower(e.StopReason)]
+}
+
+// usualStops are the reasons for which an answer ends when nothing cut it off.
+var usualStops = map[string]bool{
+	"": true, "stop": true, "end_turn": true, "stop_sequence": true, "completed": true, "complete": true, "tool_calls": true, "tool_use": true, "tool-calls": true,
+	"tool_call": true, "function_call": true, "done": true,
 }
 
 func uncosted(t query.Totals) string {
@@ -393,6 +410,8 @@ func priced(c query.Cost) string {
 		return ""
 	case event.CostPassthrough:
 		return "The provider or the caller said what it cost."
+	case event.CostCaller:
+		return "The caller said what it cost."
 	case event.CostTable:
 		return "Priced by hedgerow’s table as " + strings.TrimSpace(c.Provider+" "+c.Model) + "."
 	case event.CostManual:

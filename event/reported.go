@@ -1,0 +1,205 @@
+package event
+
+import (
+	"encoding/json"
+	"maps"
+	"strings"
+	"time"
+)
+
+// The names under which applications report their calls themselves, and what came
+// of them: the llm_events vocabulary, and llm_generation, a call in one event.
+// [RequestStarted] is the fifth of the vocabulary.
+const (
+	RequestCompleted   = "llm_request_completed" // a call that succeeded
+	RequestFailed      = "llm_request_failed"    // a call that failed, or was blocked
+	OutputRated        = "llm_output_rated"      // a user's or a check's judgement of an answer
+	TaskCompleted      = "llm_task_completed"    // what the call was made for is done, or given up
+	ReportedGeneration = "llm_generation"        // a call, however it ended
+)
+
+// IsReportedCall reports whether the event has the name of a call that has ended
+// and that its application reports itself.
+func (e *Event) IsReportedCall() bool {
+	return e.Name == RequestCompleted || e.Name == RequestFailed || e.Name == ReportedGeneration
+}
+
+// IsReportedStart reports whether the event has the name of a call that begins, as
+// its application reports it: not one that the gateway tells.
+func (e *Event) IsReportedStart() bool { return e.Name == RequestStarted && !e.StartTold }
+
+// IsCall reports whether the event is a call of a model that has ended, seen or
+// reported.
+func (e *Event) IsCall() bool { return e.IsCosted() || e.IsReportedCall() }
+
+// labels are the properties that SetWireProperties takes of a reported call. The
+// others stay as they were given, since it leaves with them as they are.
+var labels = map[string]bool{
+	"surface": true, "environment": true, "task_type": true, "$ai_trace_id": true, "$ai_session_id": true, "$ai_prompt_name": true,
+	"$groups": true, "$hedgerow": true,
+}
+
+// ReadReported fills the fields of a call that its application reports itself, and
+// of an outcome, from properties under the names of docs/events.md. Fields that
+// are set stand, and the properties stay. Doing it twice is the same as doing it
+// once. Other events stay as they are.
+//
+// SpanID is the request's id, by which the start and the end of a call are one,
+// and the trace's id where there is no trace. A call is reported when it has ended:
+// with a latency its Timestamp becomes the start, as that of every call is. See
+// [Event.ReportedAt].
+func (e *Event) ReadReported() {
+	switch {
+	case e.Name == OutputRated, e.Name == TaskCompleted:
+		e.readTexts(outcomeTexts)
+		return
+	case e.IsReportedStart():
+		e.readTexts(reportedTexts)
+		e.readText("model", &e.ModelAsked)
+	case e.IsReportedCall():
+		e.readTexts(reportedTexts)
+		e.readText("model", &e.Model)
+		e.readEnd()
+	default:
+		return
+	}
+	if e.SpanID == "" {
+		e.SpanID = e.UUID
+	}
+	if e.TraceID == "" {
+		e.TraceID = e.SpanID
+	}
+	if t := e.Properties["temperature"]; len(t) > 0 && e.ModelParameters["temperature"] == nil {
+		if _, ok := numberIn(t); ok {
+			e.ModelParameters = maps.Clone(e.ModelParameters)
+			if e.ModelParameters == nil {
+				e.ModelParameters = make(map[string]json.RawMessage, 1)
+			}
+			e.ModelParameters["temperature"] = t
+		}
+	}
+}
+
+// readEnd reads what is known of a call only when it has ended.
+func (e *Event) readEnd() {
+	e.readTexts(endTexts)
+	for _, f := range reportedCounts {
+		if n := f.at(e); !n.Known {
+			parseInt(e.Properties[f.name], n)
+		}
+	}
+	if in := e.Usage.Input; in.Known && !e.Usage.CacheExclusive.Known {
+		e.Usage.CacheExclusive = Some(false) // input_tokens are all input
+	}
+	for _, name := range [...]string{"estimated_cost_usd", "estimated_cost"} {
+		if e.Cost.Total.Known {
+			break
+		}
+		if d, ok := Dollars(strings.Trim(string(e.Properties[name]), `"`)); ok {
+			e.Cost.Total, e.Cost.Source = Some(d), CostCaller
+		}
+	}
+	if n := stringify(e.Properties["http_status"]); e.HTTPStatus == 0 && n != "" {
+		var status Int
+		parseInt(e.Properties["http_status"], &status)
+		e.HTTPStatus = int(status.Or(0))
+	}
+	if !e.Stream.Known {
+		parseBool(e.Properties["stream"], &e.Stream)
+	}
+	e.readMillis("time_to_first_token_ms", &e.TimeToFirstToken)
+	if e.readMillis("latency_ms", &e.Latency) && e.Latency.Value >= 0 && e.Latency.Value <= MaxDuration {
+		e.Timestamp = e.Timestamp.Add(-e.Latency.Value)
+	}
+	if s := Status(strings.ToLower(stringify(e.Properties["status"]))); e.Status == "" && (e.Name != RequestFailed || s != StatusSuccess) {
+		e.Status = s
+	}
+	if e.Name == RequestFailed {
+		e.IsError = true
+	}
+}
+
+// ReportedAt is the time that a reported call bore when it came: that of its end,
+// where its latency is known.
+func (e *Event) ReportedAt() time.Time {
+	if e.IsReportedCall() {
+		return e.Timestamp.Add(e.Latency.Or(0))
+	}
+	return e.Timestamp
+}
+
+type reportedText struct {
+	name string
+	at   func(*Event) *string
+}
+
+// reportedTexts are those of a call's start and of its end. Of two for one field
+// the first that is there counts.
+var reportedTexts = []reportedText{
+	{"trace_id", func(e *Event) *string { return &e.TraceID }},
+	{"request_id", func(e *Event) *string { return &e.SpanID }},
+	{"span_id", func(e *Event) *string { return &e.SpanID }},
+	{"parent_span_id", func(e *Event) *string { return &e.ParentID }},
+	{"parent_id", func(e *Event) *string { return &e.ParentID }},
+	{"session_id", func(e *Event) *string { return &e.SessionID }},
+	{"trace_name", func(e *Event) *string { return &e.TraceName }},
+	{"span_name", func(e *Event) *string { return &e.SpanName }},
+	{"user_id", func(e *Event) *string { return &e.User }},
+	{"provider", func(e *Event) *string { return &e.Provider }},
+	{"model_requested", func(e *Event) *string { return &e.ModelAsked }},
+	{"prompt_version", func(e *Event) *string { return &e.PromptVersion }},
+	{"prompt_hash", func(e *Event) *string { return &e.PromptHash }},
+	{"environment", func(e *Event) *string { return &e.Environment }},
+	{"task_type", func(e *Event) *string { return &e.TaskType }},
+	{"surface", func(e *Event) *string { return &e.Surface }},
+	{"input_length_bucket", func(e *Event) *string { return &e.InputLengthBucket }},
+}
+
+var endTexts = []reportedText{
+	{"output_category", func(e *Event) *string { return &e.OutputCategory }},
+	{"error_type", func(e *Event) *string { return &e.ErrorType }},
+	{"error_message", func(e *Event) *string { return &e.ErrorMessage }},
+	{"finish_reason", func(e *Event) *string { return &e.StopReason }},
+	{"stop_reason", func(e *Event) *string { return &e.StopReason }},
+	{"completion_id", func(e *Event) *string { return &e.CompletionID }},
+}
+
+// outcomeTexts say of which call an outcome speaks.
+var outcomeTexts = []reportedText{
+	{"span_id", func(e *Event) *string { return &e.ParentID }},
+	{"generation_id", func(e *Event) *string { return &e.ParentID }},
+	{"request_id", func(e *Event) *string { return &e.ParentID }},
+	{"provider", func(e *Event) *string { return &e.Provider }},
+	{"model", func(e *Event) *string { return &e.Model }},
+}
+
+var reportedCounts = []field[Int]{
+	{name: "input_tokens", at: func(e *Event) *Int { return &e.Usage.Input }},
+	{name: "output_tokens", at: func(e *Event) *Int { return &e.Usage.Output }},
+	{name: "total_tokens", at: func(e *Event) *Int { return &e.Usage.Total }},
+	{name: "cache_read_tokens", at: func(e *Event) *Int { return &e.Usage.CacheRead }},
+	{name: "cache_write_tokens", at: func(e *Event) *Int { return &e.Usage.CacheWrite }},
+	{name: "reasoning_tokens", at: func(e *Event) *Int { return &e.Usage.Reasoning }},
+}
+
+func (e *Event) readTexts(list []reportedText) {
+	for _, f := range list {
+		e.readText(f.name, f.at(e))
+	}
+}
+
+func (e *Event) readText(name string, to *string) {
+	if *to == "" {
+		*to = stringify(e.Properties[name])
+	}
+}
+
+// readMillis reads a number of milliseconds, and reports whether it did.
+func (e *Event) readMillis(name string, to *Opt[time.Duration]) bool {
+	ms, ok := numberIn(e.Properties[name])
+	if !ok || to.Known {
+		return false
+	}
+	*to = Some(Seconds(ms / 1000))
+	return true
+}
