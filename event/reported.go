@@ -182,6 +182,26 @@ var reportedCounts = []field[Int]{
 	{name: "reasoning_tokens", at: func(e *Event) *Int { return &e.Usage.Reasoning }},
 }
 
+// IsReportedName reports whether a property is one of those that
+// [Event.ReadReported] reads into the fields of a call.
+func IsReportedName(name string) bool { return reportedNames[name] }
+
+var reportedNames = func() map[string]bool {
+	names := map[string]bool{
+		"model": true, "estimated_cost_usd": true, "estimated_cost": true, "latency_ms": true, "time_to_first_token_ms": true,
+		"http_status": true, "stream": true, "status": true, "temperature": true, "prompt_name": true, "prompt_version_id": true,
+	}
+	for _, list := range [][]reportedText{reportedTexts, endTexts} {
+		for _, f := range list {
+			names[f.name] = true
+		}
+	}
+	for _, f := range reportedCounts {
+		names[f.name] = true
+	}
+	return names
+}()
+
 func (e *Event) readTexts(list []reportedText) {
 	for _, f := range list {
 		e.readText(f.name, f.at(e))

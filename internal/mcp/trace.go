@@ -30,6 +30,7 @@ type traceIn struct {
 type traceTotals struct {
 	Events        int          `json:"events"`
 	Calls         int          `json:"calls"`
+	OpenCalls     int          `json:"open_calls,omitempty" jsonschema:"calls that the application reports as begun, without an end so far"`
 	Errors        int          `json:"errors"`
 	InputTokens   event.Int    `json:"input_tokens,omitzero"`
 	OutputTokens  event.Int    `json:"output_tokens,omitzero"`
@@ -81,7 +82,7 @@ func (s *Server) getTrace(ctx context.Context, who caller, in traceIn) (out trac
 	}
 	r := t.Rollup
 	out = traceOut{TraceID: t.ID, Name: t.Name, User: t.User, SessionID: t.SessionID, Start: t.Start, End: t.End, Spans: []Span{}, Truncated: t.Truncated, URL: s.traceURL(t.ID),
-		Totals: traceTotals{r.Events, r.Calls, r.Errors, r.InputTokens, r.OutputTokens, r.TotalTokens, r.CostUSD, r.UncostedCalls, r.LatencyMS}}
+		Totals: traceTotals{r.Events, r.Calls, r.OpenCalls, r.Errors, r.InputTokens, r.OutputTokens, r.TotalTokens, r.CostUSD, r.UncostedCalls, r.LatencyMS}}
 	var kept []int // spans whose content is there
 	var walk func(nodes []*query.Node, depth int)
 	walk = func(nodes []*query.Node, depth int) {

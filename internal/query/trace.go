@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"encoding/json"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -104,6 +105,11 @@ func assemble(id string, events []*Event) *Trace {
 			bySpan[e.SpanID] = n
 		}
 	}
+	for _, n := range nodes { // outcomes may name a call by the request id that its caller gave it
+		if id := requestID(n.Event); n.Event.IsCall() && id != "" && bySpan[id] == nil {
+			bySpan[id] = n
+		}
+	}
 	parents := make(map[*Node]*Node, len(nodes))
 	for _, n := range nodes {
 		p := bySpan[n.Event.ParentID]
@@ -111,6 +117,8 @@ func assemble(id string, events []*Event) *Trace {
 		case n == root:
 			continue
 		case n.Event.ParentID == "" || n.Event.ParentID == id && p == nil:
+			p = root
+		case p == nil && isOutcome(n.Event.Name) && n.Event.ParentID == requestID(n.Event):
 			p = root
 		case p == nil:
 			n.ParentMissing = true
@@ -169,6 +177,15 @@ func joinStarts(events []*Event) (rest []*Event, starts map[*Event]*Event) {
 		rest = append(rest, e)
 	}
 	return rest, starts
+}
+
+// requestID is the caller's own id of a request.
+func requestID(e *Event) string {
+	var id string
+	if v := e.Properties["request_id"]; len(v) == 0 || json.Unmarshal(v, &id) != nil {
+		return ""
+	}
+	return id
 }
 
 func isReportedEnd(e *Event) bool {

@@ -20,11 +20,11 @@ import (
 // The names of the llm_events vocabulary. OutputRated and TaskCompleted are also
 // names under which callers send outcomes of their own.
 const (
-	RequestStarted   = event.RequestStarted    // before the call: its timestamp is the call's start
-	RequestCompleted = "llm_request_completed" // after a call that succeeded: its timestamp is the call's end
-	RequestFailed    = "llm_request_failed"    // after any other call, blocked ones included
-	OutputRated      = "llm_output_rated"      // a user's or a check's judgement of an answer
-	TaskCompleted    = "llm_task_completed"    // what the call was made for is done
+	RequestStarted   = event.RequestStarted   // before the call: its timestamp is the call's start
+	RequestCompleted = event.RequestCompleted // after a call that succeeded: its timestamp is the call's end
+	RequestFailed    = event.RequestFailed    // after any other call, blocked ones included
+	OutputRated      = event.OutputRated      // a user's or a check's judgement of an answer
+	TaskCompleted    = event.TaskCompleted    // what the call was made for is done
 )
 
 // Events turns one event into those that leave for a connection of the given
@@ -46,11 +46,21 @@ const (
 //   - both: all of these; an event that has one form only leaves once, with the
 //     property names of both.
 //
+// A call that its application reports itself leaves as it came, whatever the
+// schema; under both, its end becomes a $ai_generation besides, as any other call
+// has both forms there.
+//
 // A cost that is known in part is sent as the sum of the known parts, marked
 // [CostIncomplete], in every schema. Events made here have uuids of their own, see
 // [DerivedID]. What is unknown is absent, never 0 or "". docs/events.md lists the
 // properties.
 func Events(schema event.Schema, e, safe *event.Event) []*event.Event {
+	if e.IsReportedCall() || e.IsReportedStart() {
+		return reported(schema, e)
+	}
+	if e.Name == OutputRated || e.Name == TaskCompleted {
+		e = asOutcome(e)
+	}
 	same := e == safe
 	e, safe = atLeast(e), atLeast(safe)
 	if same {
