@@ -333,12 +333,12 @@ func (e *Event) SetWireProperties(p map[string]json.RawMessage) {
 	_, counted := p["$ai_output_tokens"]
 	take := func(name string, set func(json.RawMessage) bool) {
 		v, ok := p[name]
-		if ok && (!only || labels[name]) && set(v) {
+		if ok && (!only || reportedLabels[name]) && set(v) {
 			delete(p, name)
 		}
 	}
 	for name, v := range p {
-		if set := wireSetters[name]; set != nil && (!only || labels[name]) && set(e, v) {
+		if set := wireSetters[name]; set != nil && (!only || reportedLabels[name]) && set(e, v) {
 			delete(p, name)
 		}
 	}

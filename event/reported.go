@@ -32,9 +32,9 @@ func (e *Event) IsReportedStart() bool { return e.Name == RequestStarted && !e.S
 // reported.
 func (e *Event) IsCall() bool { return e.IsCosted() || e.IsReportedCall() }
 
-// labels are the properties that SetWireProperties takes of a reported call. The
+// reportedLabels are the properties that SetWireProperties takes of a reported call. The
 // others stay as they were given, since it leaves with them as they are.
-var labels = map[string]bool{
+var reportedLabels = map[string]bool{
 	"surface": true, "environment": true, "task_type": true, "$ai_trace_id": true, "$ai_session_id": true, "$ai_prompt_name": true,
 	"$groups": true, "$hedgerow": true,
 }

@@ -77,6 +77,10 @@ var minTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 //     prompt_version_id too.
 //   - Surface, environment and task type are fields whichever way they came:
 //     [event.Event.AdoptLabels].
+//   - A version by which a prompt was named and that is an id (pv_…) is the
+//     version's id.
+//   - A call's task_type, input_length_bucket and output_category among its
+//     properties are the event's: nothing derived takes their place.
 //   - An $ai_error that is an object stays a property, and its message is the
 //     event's.
 //   - There are at most 300 custom properties, of 1 MiB together. [Note] says
@@ -92,6 +96,7 @@ func Normalise(e *event.Event, now time.Time) {
 	normaliseTexts(e)
 	normaliseIDs(e)
 	normaliseCounts(e)
+	normalisePrompt(e)
 	notes = normaliseLabels(e, notes)
 	notes = normaliseJSON(e, notes)
 	normaliseOutcome(e)
@@ -161,6 +166,10 @@ func adoptNames(e *event.Event) {
 		adopt("prompt_name", &e.PromptName)
 		adopt("prompt_version_id", &e.PromptVersionID)
 	case e.Name == event.Generation, e.Name == event.Embedding, e.Name == event.Span, e.Name == event.Trace:
+		// What hedgerow would else derive, or the connection say.
+		adopt("task_type", &e.TaskType)
+		adopt("input_length_bucket", &e.InputLengthBucket)
+		adopt("output_category", &e.OutputCategory)
 		// A wrapper's properties by the caller's own names. Two ways to name the
 		// prompt are not mixed.
 		if e.PromptName == "" && e.PromptVersionID == "" {
@@ -239,6 +248,13 @@ func normaliseCounts(e *event.Event) {
 	cached := u.CacheRead.Or(0) + u.CacheWrite.Or(0)
 	if u.Input.Known && (u.Output.Known || e.Name == event.Embedding) && (cached == 0 || u.CacheExclusive.Known) {
 		u.Total = u.Tokens()
+	}
+}
+
+// normalisePrompt makes an id that stands in the place of a version what it is.
+func normalisePrompt(e *event.Event) {
+	if e.PromptVersionID == "" && strings.HasPrefix(e.PromptVersion, "pv_") {
+		e.PromptVersion, e.PromptVersionID = "", e.PromptVersion
 	}
 }
 

@@ -121,6 +121,12 @@ func TestNormalise(t *testing.T) {
 		{"an SDK's user", event.Event{Name: event.Generation, Source: event.SourceIngest, DistinctID: "u1"}, get(func(e *event.Event) any { return e.User }), ""},
 		{"an error that is an object", event.Event{Name: event.Generation, IsError: true, Properties: map[string]json.RawMessage{"$ai_error": json.RawMessage(`{"message":"m","type":"tokens","code":"rate_limit_exceeded"}`)}},
 			get(func(e *event.Event) any { return e.ErrorType + " " + e.ErrorCode + " " + e.ErrorMessage }), "tokens rate_limit_exceeded m"},
+		{"a reported call", event.Event{Name: event.RequestCompleted, HTTPStatus: 0, Properties: map[string]json.RawMessage{"status": json.RawMessage(`"validation_failed"`)}}, outcome, "validation_failed true"},
+		{"a reported failure", event.Event{Name: event.RequestFailed, Properties: map[string]json.RawMessage{"request_id": json.RawMessage(`"r 1"`), "span_id": json.RawMessage(`"s"`)}}, get(func(e *event.Event) any { return fmt.Sprint(e.Status, e.IsError, e.SpanID, e.TraceID, e.ParentID) }), "errortruer_1r_1"},
+		{"a reported start", event.Event{Name: event.RequestStarted, Properties: map[string]json.RawMessage{"model": json.RawMessage(`"m"`)}}, get(func(e *event.Event) any { return fmt.Sprint(e.Status, e.IsError, e.ModelName()) }), "falsem"},
+		{"a rating's call", event.Event{Name: event.OutputRated, Properties: map[string]json.RawMessage{"request_id": json.RawMessage(`"r"`)}}, get(func(e *event.Event) any { return e.ParentID }), "r"},
+		{"an id in place of a version", event.Event{PromptName: "p", PromptVersion: "pv_9"}, get(func(e *event.Event) any { return e.PromptVersion + " " + e.PromptVersionID }), " pv_9"},
+		{"a call's own words for what is derived", event.Event{Name: event.Generation, Properties: map[string]json.RawMessage{"output_category": json.RawMessage(`"cited"`), "input_length_bucket": json.RawMessage(`"long"`), "task_type": json.RawMessage(`"reply"`)}}, get(func(e *event.Event) any { return e.OutputCategory + " " + e.InputLengthBucket + " " + e.TaskType }), "cited long reply"},
 
 		{"tags", event.Event{Tags: []string{" a ", "", "a", "b\n"}}, get(func(e *event.Event) any { return e.Tags }), []string{"a", "b"}},
 		{"flags", event.Event{Flags: map[string]string{" f ": " v ", "": "x"}}, get(func(e *event.Event) any { return e.Flags }), map[string]string{"f": "v"}},

@@ -248,6 +248,8 @@ func (p *parser) trace(v gjson.Result) {
 			e.PromptVersionID = s
 		case "prompt_hash":
 			e.PromptHash = s
+		case "tags":
+			p.tags(v)
 		default:
 			p.property(k.Str, v)
 		}
@@ -258,6 +260,26 @@ func (p *parser) trace(v gjson.Result) {
 		e.SpanName = g
 	}
 }
+
+// tags reads a list of tags, or one: each becomes a property that is true.
+func (p *parser) tags(v gjson.Result) {
+	add := func(v gjson.Result) {
+		tag := event.CleanValue(text(v))
+		if tag != "" && tag[0] != '$' && len(p.e.Tags) < mostTags && !slices.Contains(p.e.Tags, tag) {
+			p.e.Tags = append(p.e.Tags, tag)
+		}
+	}
+	if v.IsArray() {
+		v.ForEach(func(_, v gjson.Result) bool { add(v); return true })
+		return
+	}
+	for tag := range strings.SplitSeq(text(v), ",") {
+		add(gjson.Result{Type: gjson.String, Str: tag})
+	}
+}
+
+// mostTags bounds the tags of one event.
+const mostTags = 50
 
 // metadata reads OpenAI's and Anthropic's metadata.
 func (p *parser) metadata(v gjson.Result) {

@@ -44,7 +44,8 @@ type dialect struct {
 	names string
 	// oneOf is true where an expression is one of some constants.
 	oneOf func(expr, constants string) string
-	// constProperty is property with a name known beforehand.
+	// constProperty is property with a name known beforehand. That of AgentConfig has
+	// AgentConfigID beside it.
 	constProperty func(name string) string
 	// float turns a number into a double; tryFloat a text, or NULL where it is none
 	// or out of the range that event.MaxNumber bounds.
@@ -81,7 +82,13 @@ var duckDB = dialect{
 	// The engine compares with IN's constants one after the other.
 	oneOf: func(expr, constants string) string { return "list_contains([" + constants + "], " + expr + ")" },
 	constProperty: func(name string) string {
-		return propertyAt("'" + strings.ReplaceAll(propertyPath(name), "'", "''") + "'")
+		at := func(name string) string {
+			return propertyAt("'" + strings.ReplaceAll(propertyPath(name), "'", "''") + "'")
+		}
+		if name == AgentConfig {
+			return "coalesce(" + at(AgentConfig) + ", " + at(AgentConfigID) + ")"
+		}
+		return at(name)
 	},
 	float: func(expr string) string { return "CAST(" + expr + " AS DOUBLE)" },
 	tryFloat: func(expr string) string {

@@ -61,6 +61,9 @@ func (r *Reader) Events(ctx context.Context, q EventsQuery) (*EventsPage, error)
 	case q.Limit == 0:
 		q.Limit = DefaultLimit
 	}
+	if q.Kind == KindOutcomes || isOutcome(q.Name) {
+		q.Filter = *q.Filter.ofOutcomes()
+	}
 	if q.Sort != ByTime {
 		return r.sorted(ctx, q)
 	}

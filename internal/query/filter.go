@@ -32,8 +32,9 @@ type Filter struct {
 	ErrorType     string
 	ErrorGroup    string // the normalised message: ErrorGroup.Message of Errors
 	TaskType      string
-	Step          string // name of a span, or of the tool that it called
+	Step          string // name of a span, of the tool that it called, or of the agent's step
 	InputLength   string // bucket of the input's length
+	Output        string // category of the output; of outcomes, their property output_category
 	Environment   string
 	Tag           string
 	Flag          string            // key of a feature flag that the event names …
@@ -129,8 +130,9 @@ func (r *Reader) where(project string, f *Filter) (*where, error) {
 		{"prompt_version", versionExpr + " = ?", f.PromptVersion},
 		{"status", "status = ?", f.Status},
 		{"error_type", "error_type = ?", f.ErrorType},
-		{"step", r.sql.stepExpr() + " = ?", f.Step},
+		{"step", "? IN (" + r.sql.constProperty(AgentStep) + ", " + r.sql.stepExpr() + ")", f.Step},
 		{"input_length", "input_length_bucket = ?", f.InputLength},
+		{"output_category", "output_category = ?", f.Output},
 		{"error_group", "is_error AND " + errorExpr + " = ?", f.ErrorGroup},
 		{"task_type", "task_type = ?", f.TaskType},
 		{"environment", "environment = ?", f.Environment},
@@ -181,6 +183,10 @@ func (r *Reader) where(project string, f *Filter) (*where, error) {
 		}
 		if err := checkText("property", name+value); err != nil {
 			return nil, err
+		}
+		if name == AgentConfig {
+			w.add(r.sql.constProperty(name)+" = ?", value)
+			continue
 		}
 		w.add(r.sql.property+" = ?", propertyPath(name), value)
 	}

@@ -84,7 +84,7 @@ func (r *Reader) Users(ctx context.Context, q ListQuery) (*ListPage, error) {
 func (f *Filter) narrows() bool {
 	g := *f
 	g.From, g.To, g.Properties = time.Time{}, time.Time{}, nil
-	return g.Name+g.Kind+g.ModelAsked+g.Step+g.InputLength+g.Provider+g.Model+g.Operation+g.Surface+g.User+g.SessionID+g.TraceID+g.PromptName+g.PromptVersion+g.Status+g.ErrorType+g.TaskType+g.Environment+g.Tag+g.Flag+g.ErrorGroup+g.Text != "" || len(f.Properties) > 0
+	return g.Output+g.Name+g.Kind+g.ModelAsked+g.Step+g.InputLength+g.Provider+g.Model+g.Operation+g.Surface+g.User+g.SessionID+g.TraceID+g.PromptName+g.PromptVersion+g.Status+g.ErrorType+g.TaskType+g.Environment+g.Tag+g.Flag+g.ErrorGroup+g.Text != "" || len(f.Properties) > 0
 }
 
 // listOrders are what lists are ordered by, over the parts of an id; that of
@@ -418,7 +418,7 @@ func (r *Reader) failures(ctx context.Context, project string, f Filter) (from s
 		w.add("m = ?", group)
 	}
 	raw := "SELECT *, " + errorExpr + " AS m FROM events WHERE " + failureExpr
-	other := f.Tag+f.Flag+f.FlagVariant+f.Text+f.Step != "" || f.Kind == KindTools || len(f.Properties) > 0 // of columns that table rollup_errors has not
+	other := f.Tag+f.Flag+f.FlagVariant+f.Text+f.Step+f.Output != "" || f.Kind == KindTools || len(f.Properties) > 0 // of columns that table rollup_errors has not
 	var c cover
 	if !other {
 		if c, err = r.cover(ctx, project); err != nil {
@@ -454,9 +454,9 @@ func withDigit(letters string) string {
 	return strings.Join(append(alternatives, fmt.Sprintf("[%s]{7,}[0-9][0-9%s]*", letters, letters)), "|")
 }
 
-// stepExpr names the step of a span: the tool that it called, or itself.
+// stepExpr names the tool that was called, or else the span.
 func (d *dialect) stepExpr() string {
-	return "coalesce(" + d.constProperty("gen_ai.tool.name") + ", span_name, '')"
+	return "coalesce(" + d.constProperty(ToolName) + ", " + d.constProperty("gen_ai.tool.name") + ", span_name, '')"
 }
 
 // Step is one kind of step of agents: spans of the same name.
@@ -469,7 +469,7 @@ type Step struct {
 	LatencyMS Millis `json:"latency_p95_ms"`
 }
 
-// Steps lists the spans of a time range by name, the most frequent first, at
+// Steps lists the spans of a time range by the step of the agent that they name, or by name, the most frequent first, at
 // most limit (0 is 50).
 func (r *Reader) Steps(ctx context.Context, project string, f Filter, limit int) ([]Step, error) {
 	if limit <= 0 || limit > MaxGroups {
@@ -482,7 +482,7 @@ func (r *Reader) Steps(ctx context.Context, project string, f Filter, limit int)
 	w.add("name = '" + event.Span + "' AND coalesce(operation, 'execute_tool') IN ('execute_tool', 'invoke_agent', 'create_agent', 'invoke_workflow', 'span')")
 	out := []Step{}
 	tool := "coalesce(" + r.sql.toolExpr() + ", false)"
-	step := r.sql.stepExpr()
+	step := "coalesce(" + r.sql.constProperty(AgentStep) + ", " + r.sql.stepExpr() + ")"
 	// Only where a span failed can one come after it: few are put in order.
 	err = r.store.Read(ctx, func(rows *sql.Rows) error {
 		for rows.Next() {

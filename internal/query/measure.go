@@ -105,6 +105,10 @@ func (o LatencyOf) bins(what string) string {
 	return what
 }
 
+// Retries is how often steps of agents were tried again: the sum of retry_count
+// over the events that name their step by agent_step_name.
+const Retries Measure = "retries"
+
 // CostPerTask is the cost of all calls / completed tasks: what a failed attempt
 // cost is part of what a success costs.
 const CostPerTask Measure = "cost_per_task_usd"
@@ -116,6 +120,7 @@ const (
 	ofCalls kind = iota
 	ofOutcomes
 	ofTools
+	ofSteps     // events that name a step of an agent, and how often it was tried again
 	ofUsers     // of calls, one by one
 	ofAll       // every event
 	ofEvents    // that an application names itself
@@ -239,6 +244,8 @@ func (d *dialect) measures(latencyOf LatencyOf) map[Measure]measure {
 		RetryRate: rate(t.retries+" > 0", t.retries+" IS NOT NULL"), EvalScore: one(ofOutcomes, ratio, "sum("+t.score+")", "count("+t.score+")"),
 
 		ToolCalls: tools, ToolErrors: toolErrors, ToolErrorRate: toolErrorRate, ToolP95: quantile(ofTools, "tool", "latency_us", 1),
+
+		Retries: one(ofSteps, "%[1]s", "sum(retries)"),
 	}
 }
 
@@ -357,11 +364,21 @@ func (r *Reader) of(k kind, w *where) {
 		w.add("name IN (" + outcomeNames + ")")
 	case ofTools:
 		w.add(r.sql.toolExpr())
+	case ofSteps:
+		w.add(r.sql.retriesExpr() + " IS NOT NULL")
 	}
 }
 
-// toolExpr tells tool calls: spans whose type (OpenTelemetry, PostHog's SDKs) or
-// operation says so.
+// toolExpr tells tool calls: what names its tool, and spans whose type
+// (OpenTelemetry, PostHog's SDKs) or operation says so.
 func (d *dialect) toolExpr() string {
-	return "name = '" + event.Span + "' AND (lower(" + d.constProperty("$ai_span_type") + ") = 'tool' OR operation = 'execute_tool')"
+	span := "name = '" + event.Span + "'"
+	return "(" + span + " AND (coalesce(lower(" + d.constProperty("$ai_span_type") + "), '') = 'tool' OR coalesce(operation, '') = 'execute_tool')" +
+		" OR (" + span + " OR " + callExpr + ") AND coalesce(" + d.constProperty(ToolName) + ", '') <> '')"
+}
+
+// retriesExpr is how often a step of an agent was tried again, as an event says
+// that names the step; NULL for others.
+func (d *dialect) retriesExpr() string {
+	return "CASE WHEN contains(properties, '" + AgentStep + "') AND " + d.constProperty(AgentStep) + " <> '' THEN " + d.tryFloat(d.constProperty("retry_count")) + " END"
 }

@@ -379,10 +379,32 @@ func withCalls(f fields, found []foundCall, from string, args []any) (string, []
 	return "SELECT " + strings.Join(cols, ", ") + " FROM (" + from + ") o LEFT JOIN (SELECT " + strings.Join(lists, ", ") + ") t ON CAST(t.outcome AS UUID) = o.uuid", append(args, listArgs...)
 }
 
+// outputCategory is the property of an outcome for which calls have a column.
+const outputCategory = "output_category"
+
+// ofOutcomes is the filter for outcomes, which have no category of an output but
+// their own property.
+func (f *Filter) ofOutcomes() *Filter {
+	if f.Output == "" {
+		return f
+	}
+	o := *f
+	o.Properties = maps.Clone(f.Properties)
+	if o.Properties == nil {
+		o.Properties = make(map[string]string, 1)
+	}
+	o.Output, o.Properties[outputCategory] = "", f.Output
+	return &o
+}
+
 // outcomesSource is the source of a question about outcomes.
 func (r *Reader) outcomesSource(ctx context.Context, project string, f *Filter, by GroupBy, c *cover, uses string) (source, error) {
 	o := *r
 	o.sql = *r.sql.ofOutcome()
+	f = f.ofOutcomes()
+	if by == ByOutput {
+		by = ByProperty(outputCategory)
+	}
 	w, err := o.where(project, f)
 	if err != nil {
 		return source{}, err

@@ -302,7 +302,7 @@ func (s *stretch) sumsQuery(slot string) (string, error) {
 	columns := "coalesce(environment, '') AS environment, is_error, " + slot + " AS slot, " + strings.Join(each, ", ")
 	in := s.in().cond
 	return "SELECT project_id, kind, dim, value, environment, is_error, slot, " + strings.Join(all, ", ") + " FROM (" +
-		"SELECT project_id, CASE WHEN " + callExpr + " THEN '" + rolledCalls + "' WHEN " + s.r.sql.toolExpr() + " THEN '" + rolledTools + "' ELSE '" + rolledOther + "' END AS kind, " +
+		"SELECT project_id, CASE WHEN " + callExpr + " AND " + s.r.sql.toolExpr() + " THEN '" + rolledBoth + "' WHEN " + callExpr + " THEN '" + rolledCalls + "' WHEN " + s.r.sql.toolExpr() + " THEN '" + rolledTools + "' ELSE '" + rolledOther + "' END AS kind, " +
 		"unnest(" + names + ") AS dim, unnest(" + values + ") AS value, " + columns + " FROM events WHERE " + in +
 		" UNION ALL SELECT project_id, '" + rolledCalls + "', '" + propertyPrefix + "' || property, coalesce(" + s.r.sql.propertyAt(pathOfProperty) + ", ''), " + columns +
 		" FROM events JOIN (SELECT project_id, name AS property FROM " + store.Staged("rollup_properties") + " WHERE rolled) USING (project_id) WHERE " + callExpr + " AND " + in +

@@ -46,9 +46,19 @@ const (
 // middle of its bin, which is sqrt(binRatio) - 1 away at most.
 const QuantileError = 0.02
 
-// AgentConfig is the custom property that names the set-up of an agent. It is a
-// dimension of the roll-ups.
-const AgentConfig = "agent_config"
+// AgentConfig is the custom property that names the set-up of an agent; where it is
+// missing, AgentConfigID is. It is a dimension of the roll-ups.
+const (
+	AgentConfig   = "agent_config"
+	AgentConfigID = "agent_config_id"
+)
+
+// The custom properties that name the step of an agent that an event belongs to,
+// and the tool that it called.
+const (
+	AgentStep = "agent_step_name"
+	ToolName  = "tool_name"
+)
 
 // dimension is a breakdown that is rolled up.
 type dimension struct {
@@ -77,6 +87,7 @@ var dimensions = []dimension{
 const (
 	rolledCalls = "call"
 	rolledTools = "tool"
+	rolledBoth  = "call_of_tool" // a call of a model that names the tool for which it was made
 	rolledOther = "other"
 )
 
@@ -530,7 +541,7 @@ func (r *Reader) eventsSource(k kind, project string, f *Filter, by GroupBy, p p
 	names, columns := mentioned(sums, uses)
 	if mentions(uses, "is_call") {
 		columns += ", " + callExpr + " AS is_call"
-		names += ", kind = '" + rolledCalls + "' AS is_call"
+		names += ", kind IN ('" + rolledCalls + "', '" + rolledBoth + "') AS is_call"
 	}
 	for _, n := range []string{"latency_us", "ttft_us", "distinct_id"} { // no row of the roll-up has these
 		if mentions(uses, n) {
@@ -538,11 +549,14 @@ func (r *Reader) eventsSource(k kind, project string, f *Filter, by GroupBy, p p
 			names += ", NULL AS " + n
 		}
 	}
+	if k == ofSteps {
+		columns += ", " + r.sql.retriesExpr() + " AS retries"
+	}
 	var parts []string
 	var args []any
 	first, end := slots(f.From, f.To)
-	// Users, and calls among tool calls, are in no row of the roll-up.
-	p.ok = p.ok && k != ofUsers && (k != ofTools || f.Kind != KindCalls)
+	// Users, steps of agents, and calls among tool calls, are in no row of the roll-up.
+	p.ok = p.ok && k != ofUsers && k != ofSteps && (k != ofTools || f.Kind != KindCalls)
 	if p.property != "" { // of other events there are no rows
 		p.ok = p.ok && (k == ofCalls || k == ofAll && f.Kind == KindCalls)
 	}
@@ -556,9 +570,9 @@ func (r *Reader) eventsSource(k kind, project string, f *Filter, by GroupBy, p p
 		}
 		switch {
 		case k == ofTools:
-			rolled.add("kind = '" + rolledTools + "'")
+			rolled.add("kind IN ('" + rolledTools + "', '" + rolledBoth + "')")
 		case k == ofCalls || f.Kind == KindCalls:
-			rolled.add("kind = '" + rolledCalls + "'")
+			rolled.add("kind IN ('" + rolledCalls + "', '" + rolledBoth + "')")
 		}
 		p.narrow(rolled, f)
 		value := "value"

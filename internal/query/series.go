@@ -111,6 +111,9 @@ func (r *Reader) by(g GroupBy) (expr string, args []any, err error) {
 		if err := checkText("breakdown", name); err != nil {
 			return "", nil, err
 		}
+		if name == AgentConfig {
+			return text(r.sql.constProperty(name)), nil, nil
+		}
 		if column := r.sql.constProperty(name); slices.ContainsFunc(facts, func(f fact) bool { return f.column == column }) {
 			return text(column), nil, nil // read out of outcomes beforehand
 		}
@@ -119,7 +122,7 @@ func (r *Reader) by(g GroupBy) (expr string, args []any, err error) {
 	if expr := groupExprs[g]; expr != "" {
 		return expr, nil, nil
 	}
-	return "", nil, event.Invalid("there is no such breakdown", "use model, model_asked, provider, prompt, prompt_name, surface, user, environment, status, error_type, task_type, operation, input_length, tool, eval or property:NAME")
+	return "", nil, event.Invalid("there is no such breakdown", "use model, model_asked, provider, prompt, prompt_name, surface, user, environment, status, error_type, task_type, operation, input_length, output_category, tool, eval or property:NAME")
 }
 
 // Series computes figures over time.

@@ -26,8 +26,9 @@ const (
 	ByUser        GroupBy = "user"   // distinct id
 	ByEnvironment GroupBy = "environment"
 	ByStatus      GroupBy = "status"
-	ByDay         GroupBy = "day"  // days of the viewer's time zone
-	ByHour        GroupBy = "hour" // hours of the viewer's time zone
+	ByOutput      GroupBy = "output_category" // the caller's word for the answer, or the derived one; of outcomes, their property of that name
+	ByDay         GroupBy = "day"             // days of the viewer's time zone
+	ByHour        GroupBy = "hour"            // hours of the viewer's time zone
 )
 
 // StatsQuery asks for totals over a time range.
@@ -104,6 +105,7 @@ var groupExprs = map[GroupBy]string{
 	ByUser:        "coalesce(distinct_id, '')",
 	ByEnvironment: "coalesce(environment, '')",
 	ByStatus:      "coalesce(status, '')",
+	ByOutput:      "coalesce(output_category, '')",
 }
 
 // Stats computes totals.
@@ -120,7 +122,7 @@ func (r *Reader) Stats(ctx context.Context, q StatsQuery) (*Stats, error) {
 	}
 	byTime := q.GroupBy == ByDay || q.GroupBy == ByHour
 	if _, ok := groupExprs[q.GroupBy]; !ok && !byTime && q.GroupBy != ByNone {
-		return nil, event.Invalid("there is no such breakdown", "use model, model_asked, surface, provider, prompt, user, environment, status, day or hour")
+		return nil, event.Invalid("there is no such breakdown", "use model, model_asked, surface, provider, prompt, user, environment, status, output_category, day or hour")
 	}
 	if (byTime || q.Compare) && q.To.IsZero() {
 		q.To = r.now().UTC()

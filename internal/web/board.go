@@ -176,7 +176,7 @@ var labels = map[query.Measure]string{
 	query.Tasks: "Tasks", query.TasksCompleted: "Completed", query.CompletionRate: "Completion rate", query.Rated: "Ratings", query.Negative: "Negative", query.NegativeRate: "Negative feedback",
 	query.EscalationRate: "Escalated", query.AcceptanceRate: "Accepted", query.EditRate: "Edited", query.RetryRate: "Retried", query.EvalScore: "Eval score", query.EvalPassRate: "Evals passed", query.Evals: "Evaluations",
 	query.EventCount: "Events", query.EventShare: "Share of the events", query.EventMean: "Mean of the property", query.EventTraceRate: "Share of traces with the event", query.EventUserRate: "Share of users with the event",
-	query.ToolCalls: "Tool calls", query.ToolErrors: "Failures", query.ToolErrorRate: "Failure rate", query.ToolP95: "Tool latency p95", query.CostPerTask: "Cost per completed task",
+	query.ToolCalls: "Tool calls", query.ToolErrors: "Failures", query.ToolErrorRate: "Failure rate", query.ToolP95: "Tool latency p95", query.Retries: "Retries", query.CostPerTask: "Cost per completed task",
 }
 
 // keyQuery is the filter that finds the events of a group.
@@ -186,7 +186,7 @@ func keyQuery(by query.GroupBy, key string) string {
 	}
 	v := url.Values{}
 	switch by {
-	case query.ByModel, query.ByModelAsked, query.ByProvider, query.BySurface, query.ByEnvironment, query.ByStatus, query.ByErrorType, query.ByTaskType, query.ByPromptName, query.ByUser, query.ByOperation, query.ByInputLength:
+	case query.ByModel, query.ByModelAsked, query.ByProvider, query.BySurface, query.ByEnvironment, query.ByStatus, query.ByErrorType, query.ByTaskType, query.ByPromptName, query.ByUser, query.ByOperation, query.ByInputLength, query.ByOutput:
 		v.Set(string(by), key)
 	case query.ByPrompt:
 		name, version, ok := strings.Cut(key, "@")
@@ -543,8 +543,9 @@ func (s *Web) agents(r *http.Request, f *frame) (templ.Component, error) {
 	specs := []spec{
 		{ID: "tool-rate", Title: "Tool-call failure rate by tool", Measures: one(query.ToolErrorRate), By: query.ByTool, OverTime: true, Draw: "line"},
 		{ID: "tools", Title: "Tool calls", Measures: one(query.ToolCalls), By: query.ByTool, OverTime: true, Draw: "stack"},
-		{ID: "config", Title: "Completion rate by agent config", Note: "By the property " + agentConfig + ".", Measures: one(query.CompletionRate), By: query.ByProperty(agentConfig), OverTime: true, Draw: "line"},
-		{ID: "config-cost", Title: "Cost per completed task by agent config", Note: "By the property " + agentConfig + ".", Measures: one(query.CostPerTask), By: query.ByProperty(agentConfig), OverTime: true, Draw: "line"},
+		{ID: "retries", Title: "Retries by step", Note: "Sum of retry_count over what names its step by " + query.AgentStep + ".", Measures: one(query.Retries), By: query.ByProperty(query.AgentStep), OverTime: true, Draw: "stack"},
+		{ID: "config", Title: "Completion rate by agent config", Note: "By the property " + agentConfig + ", else " + query.AgentConfigID + ".", Measures: one(query.CompletionRate), By: query.ByProperty(agentConfig), OverTime: true, Draw: "line"},
+		{ID: "config-cost", Title: "Cost per completed task by agent config", Note: "By the property " + agentConfig + ", else " + query.AgentConfigID + ".", Measures: one(query.CostPerTask), By: query.ByProperty(agentConfig), OverTime: true, Draw: "line"},
 	}
 	tiles := []query.Measure{query.ToolCalls, query.ToolErrorRate, query.ToolP95, query.CompletionRate, query.CostPerTask}
 	const sub = "What agents do between a question and its answer"

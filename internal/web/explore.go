@@ -50,13 +50,14 @@ var figures = []struct {
 	{"Outcomes", []query.Measure{query.Tasks, query.TasksCompleted, query.CompletionRate, query.Rated, query.Negative, query.NegativeRate, query.EscalationRate, query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalScore, query.EvalPassRate}},
 	{"Tools", []query.Measure{query.ToolCalls, query.ToolErrors, query.ToolErrorRate, query.ToolP95}},
 	{"Own events", []query.Measure{query.EventCount, query.EventShare, query.EventMean, query.EventTraceRate, query.EventUserRate}},
+	{"Agents", []query.Measure{query.Retries}},
 }
 
 // breakdowns are what the builder offers, beside custom properties.
 var breakdowns = [][2]string{
 	{"", "nothing"}, {string(query.ByModelAsked), "model"}, {string(query.ByModel), "model that answered"}, {string(query.ByProvider), "provider"}, {string(query.ByPrompt), "prompt version"}, {string(query.ByPromptName), "prompt"},
 	{string(query.BySurface), "surface"}, {string(query.ByEnvironment), "environment"}, {string(query.ByUser), "user"}, {string(query.ByTaskType), "task type"}, {string(query.ByStatus), "outcome"}, {string(query.ByErrorType), "error type"},
-	{string(query.ByOperation), "operation"}, {string(query.ByInputLength), "length of the input"}, {string(query.ByTool), "tool"}, {string(query.ByEval), "evaluation"},
+	{string(query.ByOperation), "operation"}, {string(query.ByInputLength), "length of the input"}, {string(query.ByOutput), "category of the output"}, {string(query.ByTool), "tool"}, {string(query.ByEval), "evaluation"},
 }
 
 // kindOf is the kind of the events behind a figure.
@@ -66,6 +67,8 @@ func kindOf(m query.Measure) string {
 		return query.KindErrors
 	case query.ToolCalls, query.ToolErrors, query.ToolErrorRate, query.ToolP95:
 		return query.KindTools
+	case query.Retries:
+		return "" // of whatever names a step
 	}
 	if slices.Contains(figures[4].Measures, m) || m == query.EventCount || m == query.EventShare || m == query.EventMean {
 		return query.KindOutcomes

@@ -70,6 +70,7 @@ var viewFilters = []struct {
 	{"operation", "Operation", false, func(f *query.Filter) *string { return &f.Operation }},
 	{"step", "Step or tool", false, func(f *query.Filter) *string { return &f.Step }},
 	{"input_length", "Input length", false, func(f *query.Filter) *string { return &f.InputLength }},
+	{"output_category", "Category of the output", false, func(f *query.Filter) *string { return &f.Output }},
 	{"error_group", "Error", false, func(f *query.Filter) *string { return &f.ErrorGroup }},
 	{"q", "Holds", false, func(f *query.Filter) *string { return &f.Text }},
 }
