@@ -72,6 +72,12 @@ func TestAttribution(t *testing.T) {
 		{name: "body", body: body, want: told{
 			Distinct: "u", User: "u", Trace: "bt", Session: "bs", Parent: "bp", TraceName: "tn", SpanName: "sn", Properties: props("feature", `"f"`, "n", "1", "team", `"x"`),
 		}},
+		{name: "tags and agents in the body", body: strings.Replace(body, `"feature":"f","n":1`, `"tags":["beta"," nightly ","beta","$x",7],"agent_config_id":"cfg_7","agent_step_name":"plan","tool_name":"search"`, 1), want: told{
+			Distinct: "u", User: "u", Trace: "bt", Session: "bs", Parent: "bp", TraceName: "tn", SpanName: "sn", Tags: []string{"beta", "nightly", "7"},
+			Properties: props("agent_config_id", `"cfg_7"`, "agent_step_name", `"plan"`, "tool_name", `"search"`, "team", `"x"`),
+		}},
+		{name: "agents in headers", headers: []string{"X-PostHog-Property-agent_config_id: cfg_7", "X-PostHog-Property-agent_step_name: plan", "X-PostHog-Property-tool_name: search"}, newID: true,
+			want: told{Properties: props("agent_config_id", `"cfg_7"`, "agent_step_name", `"plan"`, "tool_name", `"search"`)}},
 		{name: "headers win", body: body, headers: []string{"X-PostHog-Distinct-Id: d", "X-PostHog-Trace-Id: t", "X-PostHog-Session-Id: s", `X-PostHog-Properties: {"feature":"h"}`, "X-PostHog-Property-Team: h"}, want: told{
 			Distinct: "d", User: "u", Trace: "t", Session: "s", Parent: "bp", TraceName: "tn", SpanName: "sn", Properties: props("feature", `"h"`, "n", "1", "team", `"h"`),
 		}},

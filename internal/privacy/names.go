@@ -74,12 +74,12 @@ var knownNames = byKind(map[kind]string{
 		$ai_span_name $ai_trace_name $otel_span_name $ai_metric_name $ai_metric_value $ai_evaluation_name $ai_evaluation_result $ai_experiment_name $ai_experiment_item_name
 		$browser $os $os_name $os_distro $device $device_model $device_manufacturer $device_name $screen_name $app_name $app_namespace $title $feature_flag $feature_flag_reason
 		$geoip_city_name $geoip_country_name $geoip_country_code $geoip_continent_name $geoip_continent_code $geoip_postal_code $geoip_time_zone $geoip_subdivision_1_name $geoip_subdivision_1_code
-		surface task_type environment eval_name functionId trace_name span_name generation_name
+		surface task_type environment eval_name functionId trace_name span_name generation_name agent_config agent_step_name
 		service.name otel.scope.name process.runtime.description os.description os.name device.model.name device.manufacturer host.type host.image.name
 		traceloop.entity.path graph.node.name langfuse.trace.name langsmith.trace.session_name ai.telemetry.functionId`,
 	kindLabel: `
 		$ai_model $ai_evaluation_model $ai_prompt_name prompt_name model provider model_name model_requested $ai_model_cost_used $ai_cost_model_provider
-		gen_ai.tool.name tool.name ai.toolCall.name gen_ai.agent.name agent.name agent_name gen_ai.request.model gen_ai.response.model ai.model.id ai.model.provider ai.response.model
+		gen_ai.tool.name tool.name tool_name ai.toolCall.name gen_ai.agent.name agent.name agent_name gen_ai.request.model gen_ai.response.model ai.model.id ai.model.provider ai.response.model
 		llm.model_name llm.request.model llm.response.model embedding.model_name reranker.model_name gen_ai.workflow.name traceloop.workflow.name traceloop.entity.name gen_ai.prompt.name
 		gen_ai.data_source.name mastra.agent.name mastra.workflow.name mastra.tool.name logfire.agent.name llm.prompt_template.name llm.prompt_template.version`,
 	kindNote:   `hedgerow_note attribution_error`,

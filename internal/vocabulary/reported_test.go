@@ -85,3 +85,46 @@ func TestReportedOutcome(t *testing.T) {
 		}
 	}
 }
+
+// Under llm_events a tool call that failed is a request that failed, and one that
+// went well does not leave.
+func TestFailedTool(t *testing.T) {
+	at := time.Date(2026, 6, 4, 12, 0, 0, 0, time.UTC)
+	for name, c := range map[string]struct {
+		e    event.Event
+		tool string // "": nothing leaves
+	}{
+		"by tool_name":      {event.Event{IsError: true, Properties: map[string]json.RawMessage{"tool_name": json.RawMessage(`"search"`), "agent_step_name": json.RawMessage(`"plan"`)}}, "search"},
+		"by its type":       {event.Event{IsError: true, SpanName: "lookup", Properties: map[string]json.RawMessage{"$ai_span_type": json.RawMessage(`"tool"`)}}, "lookup"},
+		"by its operation":  {event.Event{IsError: true, Operation: "execute_tool", Properties: map[string]json.RawMessage{"gen_ai.tool.name": json.RawMessage(`"sql"`)}}, "sql"},
+		"no tool":           {event.Event{IsError: true, SpanName: "plan"}, ""},
+		"no failure":        {event.Event{Properties: map[string]json.RawMessage{"tool_name": json.RawMessage(`"search"`)}}, ""},
+		"another call seen": {event.Event{IsError: true, Properties: map[string]json.RawMessage{"tool_name": json.RawMessage(`"search"`), "hedgerow_joined_to": json.RawMessage(`"x"`)}}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			e := c.e
+			e.UUID, e.Name, e.TraceID, e.SpanID, e.DistinctID, e.Timestamp, e.Status, e.ErrorType, e.Latency = event.NewID(), event.Span, "t", "s", "u", at, event.StatusTimeout, "timeout", event.Some(time.Second)
+			if !e.IsError {
+				e.Status = event.StatusSuccess
+			}
+			for schema, own := range map[event.Schema]int{event.SchemaPostHog: 1, event.SchemaLLMEvents: 0, event.SchemaBoth: 1} {
+				want := own
+				if c.tool != "" && schema != event.SchemaPostHog {
+					want++
+				}
+				out := Events(schema, &e, &e)
+				if len(out) != want {
+					t.Fatalf("%d events under %s, want %d", len(out), schema, want)
+				}
+				if want == own {
+					continue
+				}
+				d := out[own]
+				p := d.WireProperties()
+				if d.Name != event.RequestFailed || !d.Timestamp.Equal(at.Add(time.Second)) || text(p["tool_name"]) != c.tool || text(p["status"]) != "timeout" || text(p["error_type"]) != "timeout" || text(p["trace_id"]) != "t" || text(p["request_id"]) != "s" || p["model"] != nil {
+					t.Errorf("%s %v", d.Name, p)
+				}
+			}
+		})
+	}
+}

@@ -38,10 +38,10 @@ const (
 //   - llm_events: a call ($ai_generation, $ai_embedding) becomes [RequestStarted]
 //     and, by its status, [RequestCompleted] or [RequestFailed], the first of
 //     them only where the gateway has not sent it before the call; a judgement
-//     ($ai_feedback, $ai_metric, $ai_evaluation) becomes [OutputRated]. They are
-//     made of safe, since this vocabulary bears no text whatever the connection
-//     allows. Other $ai_ events say nothing that it has a word for, and do not
-//     leave. Every other event leaves under its own name, with trace_id for
+//     ($ai_feedback, $ai_metric, $ai_evaluation) becomes [OutputRated], and the
+//     span of a tool call that failed becomes [RequestFailed]. They are made of
+//     safe, since this vocabulary bears no text whatever the connection allows.
+//     Other $ai_ events say nothing that it has a word for, and do not leave. Every other event leaves under its own name, with trace_id for
 //     $ai_trace_id and so on.
 //   - both: all of these; an event that has one form only leaves once, with the
 //     property names of both.
@@ -118,8 +118,29 @@ func llmEvents(e *event.Event) []*event.Event {
 		return []*event.Event{started(e), ended(e)}
 	case event.Feedback, event.Metric, "$ai_evaluation":
 		return []*event.Event{rated(e)}
+	case event.Span:
+		if tool := toolOf(e); tool != "" && e.IsError && e.Properties[joinedTo] == nil {
+			d := ended(e)
+			set(d, "tool_name", tool)
+			return []*event.Event{d}
+		}
 	}
 	return nil
+}
+
+// joinedTo is the property of a span that is the other half of a call.
+const joinedTo = "hedgerow_joined_to"
+
+// toolOf is the tool that a span called; "" where it called none.
+func toolOf(e *event.Event) string {
+	p := e.Properties
+	if name := text(p["tool_name"]); name != "" {
+		return name
+	}
+	if !strings.EqualFold(text(p["$ai_span_type"]), "tool") && e.Operation != "execute_tool" {
+		return ""
+	}
+	return cmp.Or(text(p["gen_ai.tool.name"]), e.SpanName, "unknown")
 }
 
 // DerivedID returns the uuid of the event that is made, under a name, of the one
