@@ -99,7 +99,7 @@ func filter(v url.Values, now time.Time, more ...string) (query.Filter, error) {
 		"event": &f.Name, "provider": &f.Provider, "model": &f.Model, "operation": &f.Operation, "surface": &f.Surface, "user": &f.User,
 		"session_id": &f.SessionID, "trace_id": &f.TraceID, "prompt_name": &f.PromptName, "prompt_version": &f.PromptVersion,
 		"status": &f.Status, "error_type": &f.ErrorType, "task_type": &f.TaskType, "environment": &f.Environment, "tag": &f.Tag,
-		"flag": &f.Flag, "flag_variant": &f.FlagVariant,
+		"output_category": &f.Output, "flag": &f.Flag, "flag_variant": &f.FlagVariant,
 	}
 	for name, values := range v {
 		if len(values) > 1 && name != "not_group" {

@@ -26,6 +26,7 @@ type filterIn struct {
 	PromptName    string            `json:"prompt_name,omitempty" jsonschema:"name of the prompt"`
 	PromptVersion string            `json:"prompt_version,omitempty" jsonschema:"version of the prompt"`
 	Status        string            `json:"status,omitempty" jsonschema:"how the call ended"`
+	Output        string            `json:"output_category,omitempty" jsonschema:"category of the answer: the application's own word, or text, json, code, tool_call, media, empty, refusal, error"`
 	ErrorType     string            `json:"error_type,omitempty" jsonschema:"such as rate_limit_error"`
 	TaskType      string            `json:"task_type,omitempty" jsonschema:"task type that the application gave"`
 	Environment   string            `json:"environment,omitempty" jsonschema:"such as production"`
@@ -42,7 +43,7 @@ func narrowFilter(p map[string]*jsonschema.Schema) {
 func (in *filterIn) filter(now time.Time) (query.Filter, error) {
 	f := query.Filter{
 		Name: in.Event, Provider: in.Provider, Model: in.Model, Operation: in.Operation, Surface: in.Surface, User: in.User, SessionID: in.SessionID, TraceID: in.TraceID,
-		PromptName: in.PromptName, PromptVersion: in.PromptVersion, Status: in.Status, ErrorType: in.ErrorType, TaskType: in.TaskType,
+		PromptName: in.PromptName, PromptVersion: in.PromptVersion, Status: in.Status, Output: in.Output, ErrorType: in.ErrorType, TaskType: in.TaskType,
 		Environment: in.Environment, Tag: in.Tag, Flag: in.Flag, FlagVariant: in.FlagVariant, Properties: in.Properties,
 	}
 	for _, t := range []struct {

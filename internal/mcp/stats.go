@@ -8,7 +8,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/query"
 )
 
-var groupings = []query.GroupBy{query.ByModel, query.BySurface, query.ByProvider, query.ByPrompt, query.ByUser, query.ByEnvironment, query.ByStatus, query.ByDay, query.ByHour}
+var groupings = []query.GroupBy{query.ByModel, query.BySurface, query.ByProvider, query.ByPrompt, query.ByUser, query.ByEnvironment, query.ByStatus, query.ByOutput, query.ByDay, query.ByHour}
 
 // defaultGroups bounds the groups of an answer that asked for no number.
 const defaultGroups = 20
