@@ -1,10 +1,6 @@
 package vocabulary
 
-import (
-	"encoding/json"
-
-	"github.com/hedgerow/hedgerow/event"
-)
+import "github.com/hedgerow/hedgerow/event"
 
 // reported is a call that its application reports itself, as it came: the fields
 // that were read from its properties are left out, since these leave. Under both,
@@ -35,15 +31,14 @@ func reported(schema event.Schema, e *event.Event) []*event.Event {
 
 // generation is the end of a reported call in PostHog's form.
 func generation(e *event.Event) *event.Event {
-	d := e.Clone()
+	d := atLeast(e).Clone()
 	d.Name, d.UUID = event.Generation, DerivedID(e.UUID, event.Generation, e.Timestamp)
 	if d.Cost.Source == event.CostCaller {
 		d.Cost.Source = event.CostPassthrough
 	}
-	d.Properties = make(map[string]json.RawMessage, len(e.Properties))
-	for name, v := range e.Properties {
-		if !event.IsReportedName(name) {
-			d.Properties[name] = v
+	for name := range d.Properties {
+		if event.IsReportedName(name) {
+			delete(d.Properties, name)
 		}
 	}
 	return d
