@@ -158,6 +158,7 @@ var reportedTexts = []reportedText{
 var endTexts = []reportedText{
 	{"output_category", func(e *Event) *string { return &e.OutputCategory }},
 	{"error_type", func(e *Event) *string { return &e.ErrorType }},
+	{"error_code", func(e *Event) *string { return &e.ErrorCode }},
 	{"error_message", func(e *Event) *string { return &e.ErrorMessage }},
 	{"finish_reason", func(e *Event) *string { return &e.StopReason }},
 	{"stop_reason", func(e *Event) *string { return &e.StopReason }},

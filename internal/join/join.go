@@ -114,18 +114,13 @@ func (o *Outcomes) Remember(events ...*event.Event) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, e := range events {
-		switch e.Name {
-		case event.Generation, event.Embedding, event.Span, event.Trace:
-		default:
-			continue
-		}
-		if e.TraceID == "" {
+		if e.TraceID == "" || e.Name != event.Span && e.Name != event.Trace && !e.IsCall() && !e.IsReportedStart() {
 			continue
 		}
 		if t := o.traces[key{e.ProjectID, e.TraceID}]; t != nil {
 			o.remember(t, e)
 		}
-		if e.IsCosted() {
+		if e.IsCall() {
 			o.note(e)
 		}
 	}
@@ -178,7 +173,7 @@ func (o *Outcomes) remember(t *trace, e *event.Event) {
 	// Of their own: e's strings lie in the message that it came in.
 	own := func(s string) string { return unique.Make(s).Value() }
 	k := &known{
-		of: t, at: e.Timestamp, call: e.IsCosted(), spanID: strings.Clone(e.SpanID), provider: own(e.Provider), model: own(e.ModelName()),
+		of: t, at: e.Timestamp, call: e.IsCall(), spanID: strings.Clone(e.SpanID), provider: own(e.Provider), model: own(e.ModelName()),
 		promptName: own(e.PromptName), promptVersion: own(e.PromptVersion), promptVersionID: own(e.PromptVersionID),
 		surface: own(e.Surface), environment: own(e.Environment), taskType: own(e.TaskType),
 	}
@@ -263,13 +258,14 @@ func Named(events []*event.Event) (outcomes []*event.Event) {
 }
 
 // isOutcome reports whether an event may have its context from a call: judgements,
-// and every event that is not PostHog's own.
+// and every event that is neither PostHog's own nor a call that its application
+// reports itself.
 func isOutcome(e *event.Event) bool {
 	switch e.Name {
 	case event.Metric, event.Feedback, "$ai_evaluation":
 		return true
 	}
-	return !strings.HasPrefix(e.Name, "$") && !e.StartTold && !e.IsSpanContent()
+	return !strings.HasPrefix(e.Name, "$") && !e.StartTold && !e.IsSpanContent() && !e.IsReportedCall() && !e.IsReportedStart()
 }
 
 // looksUp reports whether the store is asked for a call that is named by an id alone.

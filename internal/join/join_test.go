@@ -244,3 +244,21 @@ func BenchmarkMakeCall(b *testing.B) {
 		call(id, id, 0, prompted("support_answer", "pv_1"))
 	}
 }
+
+// A call that its application reports itself is a call, not an outcome that waits
+// for one.
+func TestReportedCall(t *testing.T) {
+	end := call("t", "r", 0, prompted("support_answer", "pv_3"), func(e *event.Event) { e.Name, e.Status = event.RequestCompleted, event.StatusSuccess })
+	begun := call("t", "s", 0, func(e *event.Event) { e.Name = event.RequestStarted })
+	o := NewOutcomes(&shelf{events: []*event.Event{begun, end}})
+	rated := outcome(time.Minute)
+	if unknown, err := o.Complete(t.Context(), []*event.Event{end, begun, rated}); err != nil || len(unknown) > 0 {
+		t.Fatalf("%d events wait, %v", len(unknown), err)
+	}
+	if rated.Model != "gpt-4.1-mini" || rated.PromptVersionID != "pv_3" {
+		t.Errorf("the outcome has model %q and prompt version %q", rated.Model, rated.PromptVersionID)
+	}
+	if len(Named([]*event.Event{end, begun})) > 0 {
+		t.Error("a reported call is taken for an outcome")
+	}
+}

@@ -58,8 +58,8 @@ const ofTracesLimit = 5_000
 // rest of their traces, from a time range and without content: the earliest 5,000
 // of each.
 func (r *Reader) OfTraces(ctx context.Context, project string, traces, ids []string, from, to time.Time) ([]*event.Event, error) {
-	steps := "project_id = ? AND ts >= ? AND ts <= ? AND name IN (?, ?, ?, ?) AND trace_id IS NOT NULL AND "
-	args := []any{project, from.UTC(), to.UTC(), event.Generation, event.Embedding, event.Span, event.Trace}
+	steps := "project_id = ? AND ts >= ? AND ts <= ? AND (name IN (?, ?, ?) OR " + callExpr + ") AND trace_id IS NOT NULL AND "
+	args := []any{project, from.UTC(), to.UTC(), event.Span, event.Trace, event.RequestStarted}
 	const listed = " IN (SELECT unnest(CAST(? AS VARCHAR[])))"
 	var out []*event.Event
 	read := func(t table, cond string, more ...any) error {
