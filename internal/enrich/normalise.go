@@ -79,8 +79,8 @@ var minTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 //     [event.Event.AdoptLabels].
 //   - A version by which a prompt was named and that is an id (pv_…) is the
 //     version's id.
-//   - A call's task_type, input_length_bucket and output_category among its
-//     properties are the event's: nothing derived takes their place.
+//   - A call's input_length_bucket and output_category among its properties are the
+//     event's: nothing derived takes their place.
 //   - An $ai_error that is an object stays a property, and its message is the
 //     event's.
 //   - There are at most 300 custom properties, of 1 MiB together. [Note] says
@@ -166,8 +166,7 @@ func adoptNames(e *event.Event) {
 		adopt("prompt_name", &e.PromptName)
 		adopt("prompt_version_id", &e.PromptVersionID)
 	case e.Name == event.Generation, e.Name == event.Embedding, e.Name == event.Span, e.Name == event.Trace:
-		// What hedgerow would else derive, or the connection say.
-		adopt("task_type", &e.TaskType)
+		// What hedgerow would else derive.
 		adopt("input_length_bucket", &e.InputLengthBucket)
 		adopt("output_category", &e.OutputCategory)
 		// A wrapper's properties by the caller's own names. Two ways to name the
