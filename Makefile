@@ -8,7 +8,7 @@ LDFLAGS := -X main.version=$(VERSION)
 BIN     := bin/hedgerow
 FUZZTIME ?= 30s
 
-.PHONY: help run demo build test unit race e2e crash chaos check lint fuzz bench bench-query bench-pages generate setup assets clean
+.PHONY: help run demo build test unit race e2e crash chaos check conformance lint fuzz bench bench-query bench-pages generate setup assets clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -75,6 +75,9 @@ check: ## build and vet everything: what each commit passes
 CHAOS_ROUNDS ?= 200
 chaos: ## random faults under load: kill -9, full disk, damaged files, exhausted connections, failing providers and PostHog (CHAOS_ROUNDS=200)
 	HEDGEROW_CHAOS_ROUNDS=$(CHAOS_ROUNDS) $(GO) test -count=1 -timeout 85m -run '^TestChaos$$' -v ./e2e
+
+conformance: setup assets ## print every claim of docs/conformance.md with the result of its tests (CONFORMANCE=-all: the protocols too)
+	@$(GO) run ./internal/conformance $(CONFORMANCE)
 
 lint: ## gofmt and vet
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'not formatted (run gofmt -w):'; gofmt -l $$(git ls-files '*.go'); exit 1; }
