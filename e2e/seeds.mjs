@@ -24,6 +24,7 @@ async function replyTo(openai, ticket) {
   const about = {
     trace_id: `trace-${ticket.name}`, request_id: `request-${ticket.name}`, account_id: "account-7", prompt_name: "ticket_reply", prompt_version_id: "pv_2026_11_30_002",
     provider: "openai", model: "gpt-4.1-mini", environment: process.env.NODE_ENV,
+    temperature: 0.2, retrieval_config_id: "rc_4", agent_config_id: "ac_9",
   };
   const report = (event, more) => posthog.capture({ distinctId: ticket.user, event, properties: { ...about, ...more } });
   const began = Date.now();

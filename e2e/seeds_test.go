@@ -42,9 +42,9 @@ func runSeeds(t *testing.T, mode, host, provider string, into any) {
 }
 
 // addedToAny are the properties that hedgerow adds to an event that an application
-// reports under a plain name and that names its trace: PostHog's name of the trace,
-// where people open it, and how to read the time.
-var addedToAny = map[string]bool{"$ai_trace_id": true, "$ai_prompt_name": true, "trace_url": true, "$ignore_sent_at": true}
+// reports under a plain name: PostHog's names of trace and prompt, where people open
+// the trace, how to read the time, and who sends where the application does not say.
+var addedToAny = map[string]bool{"$ai_trace_id": true, "$ai_prompt_name": true, "$ai_prompt_version_id": true, "trace_url": true, "$ignore_sent_at": true, "$lib": true, "$lib_version": true}
 
 // passedOn holds what PostHog got through hedgerow against the properties that were
 // sent: each is there as it was, and others only where added has them.
@@ -130,7 +130,8 @@ func TestSeedNode(t *testing.T) {
 			var code string
 			_ = json.Unmarshal(e.Properties["error_code"], &code)
 			if e.SpanID != "request-"+name || e.Model != "gpt-4.1-mini" || e.Provider != "openai" || e.Environment != "staging" || e.PromptName != "ticket_reply" || e.PromptVersionID != "pv_2026_11_30_002" ||
-				e.Status != status || e.IsError != (r.Type != "") || e.ErrorType != r.Type || !e.LatencyMS.Known || e.LatencyMS.Value < 1 || string(e.Properties["account_id"]) != `"account-7"` {
+				e.Status != status || e.IsError != (r.Type != "") || e.ErrorType != r.Type || !e.LatencyMS.Known || e.LatencyMS.Value < 1 || string(e.Properties["account_id"]) != `"account-7"` ||
+				string(e.Properties["retrieval_config_id"]) != `"rc_4"` || string(e.Properties["agent_config_id"]) != `"ac_9"` || string(e.ModelParameters["temperature"]) != "0.2" {
 				t.Errorf("%s: stored %+v", name, e)
 			}
 			if r.Type == "" && (e.Usage.Input.Value != r.Tokens.Input || e.Usage.Output.Value != r.Tokens.Output || e.Cost.Total.Value.String() != r.Cost.String() || e.TaskType != "ticket" ||
@@ -284,13 +285,13 @@ func TestSeedPayloads(t *testing.T) {
 					maps.Copy(added, toldOfTrace)
 				}
 				got := w.one(s.Event, trace)
-				passedOn(t, got, s.Properties, withLib(added, way))
+				passedOn(t, got, s.Properties, added)
 				if schema == "llm_events" {
 					withoutAI(t, got)
 				}
 			}
 			s := read(of(seedGenerated))
-			passedOn(t, w.one(s.Event, trace+"-g"), s.Properties, withLib(addedToAny, way))
+			passedOn(t, w.one(s.Event, trace+"-g"), s.Properties, addedToAny)
 			// Under both, a call has PostHog's own form, too, and counts once there.
 			if n := len(slices.DeleteFunc(w.ph.Named(event.Generation), func(e posthogtest.Event) bool { return e.Text("$ai_trace_id") != trace })); schema != "both" && n != 0 {
 				t.Errorf("%s: %d generations were made of what was sent", trace, n)
@@ -313,16 +314,6 @@ func TestSeedPayloads(t *testing.T) {
 	p.stop()
 }
 
-// withLib adds the names of the sender where hedgerow is the one that sends.
-func withLib(added map[string]bool, way string) map[string]bool {
-	if way != "api" {
-		return added
-	}
-	out := maps.Clone(added)
-	out["$lib"], out["$lib_version"] = true, true
-	return out
-}
-
 func withoutAI(t *testing.T, e posthogtest.Event) {
 	t.Helper()
 	for name := range e.Properties {
@@ -338,7 +329,8 @@ func (p *proc) seedFromGateway(t *testing.T) {
 	t.Helper()
 	w := p.w
 	w.speak("llm_events")
-	header := []string{"X-PostHog-Distinct-Id", "user_hash_51", "X-Hedgerow-Prompt", "ticket_reply@pv_2026_11_30_002", "X-Hedgerow-Environment", "production", "X-Hedgerow-Task-Type", "ticket", "X-PostHog-Flag-ticket-reply-test", "treatment"}
+	header := []string{"X-PostHog-Distinct-Id", "user_hash_51", "X-Hedgerow-Prompt", "ticket_reply@pv_2026_11_30_002", "X-Hedgerow-Environment", "production", "X-Hedgerow-Task-Type", "ticket", "X-PostHog-Flag-ticket-reply-test", "treatment",
+		"X-PostHog-Property-retrieval_config_id", "rc_4", "X-PostHog-Property-agent_config_id", "ac_9"}
 	body := `{"model":"gpt-4.1-mini","messages":[{"role":"system","content":"Never say: ` + secret + `."},{"role":"user","content":"Is it ` + secret + `?"}],"temperature":0.2}`
 	call := func(trace, sim string) string {
 		t.Helper()
@@ -365,7 +357,7 @@ func (p *proc) seedFromGateway(t *testing.T) {
 	shapes := map[string]string{
 		"trace_id": `^"made-ok"$`, "request_id": `^".+"$`, "prompt_name": `^"ticket_reply"$`, "prompt_version_id": `^"pv_2026_11_30_002"$`, "prompt_hash": `^"sha256:[0-9a-f]{8,}"$`, "provider": `^"openai"$`,
 		"environment": `^"production"$`, "task_type": `^"ticket"$`, "trace_url": `^"` + regexp.QuoteMeta(p.base) + `/traces/made-ok"$`, "posthog_flag": `^"ticket-reply-test"$`, "posthog_flag_variant": `^"treatment"$`,
-		"input_length_bucket": `^"0_256_tokens"$`, "temperature": `^0\.2$`,
+		"input_length_bucket": `^"0_256_tokens"$`, "temperature": `^0\.2$`, "retrieval_config_id": `^"rc_4"$`, "agent_config_id": `^"ac_9"$`,
 	}
 	started := maps.Clone(shapes)
 	started["model"] = `^"gpt-4.1-mini"$`
