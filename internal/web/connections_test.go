@@ -3,6 +3,7 @@ package web_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"slices"
 	"strings"
@@ -293,6 +294,43 @@ func TestConnectionsOfOthers(t *testing.T) {
 	for _, c := range []project.Connection{mine, theirs} {
 		if now, ok := s.Registry.Snapshot().Connection(c.ID); !ok || !now.Enabled {
 			t.Errorf("the connection of %s was changed", c.ProjectID)
+		}
+	}
+}
+
+// TestRecentEvents has the ten latest events beside today's figures, with the project
+// key alone.
+func TestRecentEvents(t *testing.T) {
+	var events []*event.Event
+	for i := range 12 {
+		e := sample("default")
+		e.TraceID, e.DistinctID, e.Timestamp = fmt.Sprint("t-", i), fmt.Sprint("user-", i), now.Add(-time.Duration(i+1)*time.Minute)
+		events = append(events, e)
+	}
+	events[1].IsError, events[1].Status, events[1].ErrorType = true, event.StatusError, "server_error"
+	s := newSite(t, events...)
+	s.client = s.as(s.admin)
+	s.send("/p/default/connections", connectionForm())
+	_, body := s.get("/p/default/analytics")
+	g, ok := gridAfter(body, `aria-label="Recent events"`)
+	if !ok || len(g.rows) != 10 {
+		t.Fatalf("%d events, want the latest ten:\n%s", len(g.rows), body)
+	}
+	column := func(row []gridCell, head string) string { return row[slices.Index(g.head, head)].text }
+	for i, row := range g.rows {
+		for head, want := range map[string]string{"Model or call": "gpt-4.1-mini-2025-04-14", "Surface": "Compose", "User": fmt.Sprint("user-", i), "Tokens": "1,234 tok", "Cost": "$0.00044", "Latency": "1.84 s"} {
+			if got := column(row, head); got != want {
+				t.Errorf("event %d: %s is %q, want %q", i, head, got, want)
+			}
+		}
+	}
+	tiles := map[string]string{}
+	for _, tile := range tilesOf(body)[:6] { // today's
+		tiles[tile[0]] = tile[1]
+	}
+	for label, want := range map[string]string{"Events": "12", "Tokens": "14,808 tok", "Cost": "$0.0053", "Errors": "1"} {
+		if got := tiles[label]; !strings.HasPrefix(got, want) {
+			t.Errorf("today's %s: %q, want %q (%v)", label, got, want, tiles)
 		}
 	}
 }
