@@ -54,7 +54,7 @@ async function reporting() {
 }
 
 async function wrapped() {
-  const openai = new WrappedOpenAI({ ...clientOptions, posthog });
+  const openai = new WrappedOpenAI({ ...clientOptions, defaultHeaders: { "X-Sim": "known_only" }, posthog }); // a provider that refuses what it does not know
   const out = {};
   for (const [name, stream] of [["whole", false], ["streamed", true]]) {
     const about = { user: "user_12", session: `session-${name}`, feature: "hedge_finder" };
