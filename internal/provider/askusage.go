@@ -21,20 +21,10 @@ type Edit struct {
 	Insert   string
 }
 
-// AskUsage plans the edit that asks for usage. ok is false where the body is no
-// JSON object, no stream, or its caller has asked already.
-func AskUsage(b []byte) (e Edit, ok bool) {
-	p := PlanEdits(b, nil, true)
-	if !p.Asked || !event.ValidJSON(b) {
-		return Edit{}, false
-	}
-	return p.Edits[0], true
-}
-
-// AskUsageOf is [AskUsage] for who has walked the body already: stream is its
-// member "stream", which is true, options its "stream_options", zero where there
-// is none.
-func AskUsageOf(b []byte, stream, options Member) (Edit, bool) {
+// usageEdit plans the edit that asks for usage in a body whose member "stream" is
+// true; options is its "stream_options", zero where there is none. ok is false where
+// its caller has asked already.
+func usageEdit(b []byte, stream, options Member) (e Edit, ok bool) {
 	const ask = `"include_usage":true`
 	if options.End == 0 {
 		return Edit{stream.End, stream.End, `,"stream_options":{` + ask + `}`}, true

@@ -78,7 +78,7 @@ func PlanEdits(b []byte, cut func(name []byte) bool, askUsage bool) Plan {
 	}
 	p.Without = p.Edits
 	if askUsage && streaming && streams == 1 && optionCount <= 1 {
-		if e, ok := AskUsageOf(b, stream, options); ok {
+		if e, ok := usageEdit(b, stream, options); ok {
 			p.Asked = true
 			p.Edits = append(slices.Clone(p.Edits), e)
 			slices.SortStableFunc(p.Edits, func(a, b Edit) int {
