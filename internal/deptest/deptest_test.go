@@ -77,6 +77,7 @@ var allowed = map[string][]string{
 
 	// Beside the design's table: what measures and tests the others.
 	"internal/bench":                 all,
+	"internal/conformance":           {}, // runs the tests that docs/conformance.md names
 	"internal/deptest":               {},
 	"internal/sdkadapter":            {root, "event"},
 	"internal/sdkadapter/cmd":        {"internal/sdkadapter"},

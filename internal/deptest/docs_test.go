@@ -93,8 +93,11 @@ func TestConformance(t *testing.T) {
 			named++
 			if _, ok := tests[m[1]]; !ok {
 				var all strings.Builder
-				for _, dir := range []string{"/", "/internal/"} {
-					files, err := filepath.Glob(top + dir + m[1] + "/*_test.go")
+				for _, dir := range []string{m[1], "internal/" + m[1]} {
+					if m[1] == "hedgerow" {
+						dir = "." // the SDK is the module's root
+					}
+					files, err := filepath.Glob(filepath.Join(top, dir, "*_test.go"))
 					if err != nil {
 						t.Fatal(err)
 					}
