@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"net"
 	"net/url"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/ingest"
 	"github.com/hedgerow/hedgerow/internal/posthog"
 	"github.com/hedgerow/hedgerow/internal/privacy"
+	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/supervise"
 )
 
@@ -97,8 +99,25 @@ func (a *app) openIngest() (err error) {
 	a.onClose(closeCalls, "PostHog relay", func(context.Context) error { client.CloseIdleConnections(); return nil })
 	a.ingest, err = ingest.New(ingest.Config{
 		Projects: a.snapshot, Append: fromOutside{a, &a.pace}, Flags: client,
-		OutboundID: a.outboundID, Personal: privacy.Personal, OwnFlags: a.ownFlags,
+		OutboundID: a.outboundID, Personal: privacy.Personal, OwnFlags: a.ownFlags, FlagQuestion: flagQuestion, FlagQuery: flagQuery,
 		Logger: a.log.With("part", "ingest"), Registerer: a.metrics,
 	})
 	return err
+}
+
+// flagQuestion is what of a question for feature flags leaves for a connection's
+// PostHog.
+func flagQuestion(c project.Connection, asked map[string]json.RawMessage) map[string]json.RawMessage {
+	if !c.PrivacyMode {
+		return asked
+	}
+	return privacy.FlagQuestion(asked, c.SendProperties)
+}
+
+// flagQuery is what leaves of the query of such a question.
+func flagQuery(c project.Connection, query map[string][]string) map[string][]string {
+	if !c.PrivacyMode {
+		return query
+	}
+	return privacy.FlagQuery(query)
 }

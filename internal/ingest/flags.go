@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/json"
@@ -225,6 +226,7 @@ func (h *Handler) serveFlags(w http.ResponseWriter, r *http.Request) {
 				for key, v := range members(p.json) {
 					asked[keyText(key)] = v
 				}
+				oneNameEach(asked)
 			}
 		}
 	}
@@ -232,12 +234,7 @@ func (h *Handler) serveFlags(w http.ResponseWriter, r *http.Request) {
 		h.djangoError(w, bad)
 		return
 	}
-	var token string
-	for _, v := range []string{text(asked["token"]), text(asked["api_key"]), text(asked["$token"]), query.Get("token")} {
-		if token = v; token != "" {
-			break
-		}
-	}
+	token := cmp.Or(text(asked["token"]), query.Get("token"))
 	to, bad := h.resolve(token)
 	if bad != nil {
 		h.djangoError(w, bad)
@@ -254,13 +251,12 @@ func (h *Handler) serveFlags(w http.ResponseWriter, r *http.Request) {
 		h.anonymise(conn, asked)
 		ip = ""
 	}
-	delete(asked, "api_key")
-	delete(asked, "$token")
+	asked = h.c.FlagQuestion(conn, asked)
 	asked["token"], _ = json.Marshal(conn.ProjectKey.Reveal())
 	for _, name := range []string{"data", "compression", "_", "ip", "token"} {
 		query.Del(name)
 	}
-	question := question{method: http.MethodPost, url: conn.Host + strings.TrimSuffix(r.URL.Path, "/") + "/?" + query.Encode(), ip: ip, fresh: flagsFresh}
+	question := question{method: http.MethodPost, url: conn.Host + strings.TrimSuffix(r.URL.Path, "/") + "/?" + h.queryFor(conn, query), ip: ip, fresh: flagsFresh}
 	question.body, _ = json.Marshal(asked) // keys sorted: equal questions are equal bytes
 	switch a := h.relay.ask(r.Context(), question); {
 	case a == nil, a.status != http.StatusOK && a.status != http.StatusBadRequest:
@@ -273,6 +269,27 @@ func (h *Handler) serveFlags(w http.ResponseWriter, r *http.Request) {
 	default:
 		h.writeSaid(w, a, addFlags(settingsFor(a.body, conn, token), own))
 	}
+}
+
+// oneNameEach gives the members of a question for flags that have several names the
+// first of them, so that what follows finds each under one. What has the first name
+// already stays.
+func oneNameEach(asked map[string]json.RawMessage) {
+	for _, names := range [][]string{
+		{"token", "api_key", "$token"}, {"distinct_id", "$distinct_id"}, {"groups", "$groups"}, {"person_properties", "$properties"}, {"group_properties", "$group_properties"},
+	} {
+		for _, other := range names[1:] {
+			if v, ok := asked[other]; ok && text(asked[names[0]]) == "" {
+				asked[names[0]] = v
+			}
+			delete(asked, other)
+		}
+	}
+}
+
+// queryFor is a query as it leaves for a connection's PostHog.
+func (h *Handler) queryFor(c project.Connection, query url.Values) string {
+	return url.Values(h.c.FlagQuery(c, query)).Encode()
 }
 
 // noFlags is what an SDK takes for "no flags"; with failed it keeps those that it
@@ -413,7 +430,7 @@ func (h *Handler) serveDefinitions(w http.ResponseWriter, r *http.Request) {
 	if strings.HasPrefix(path, "/api/") {
 		path += "/"
 	}
-	a := h.relay.ask(r.Context(), question{method: http.MethodGet, url: conn.Host + path + "?" + query.Encode(), auth: auth, fresh: definitionsFresh})
+	a := h.relay.ask(r.Context(), question{method: http.MethodGet, url: conn.Host + path + "?" + h.queryFor(conn, query), auth: auth, fresh: definitionsFresh})
 	if a == nil {
 		// Not an empty list: the SDK keeps what it has when the poll fails, and
 		// forgets it when told that there are no flags.
@@ -477,7 +494,7 @@ func (h *Handler) serveRemoteConfig(w http.ResponseWriter, r *http.Request) {
 	query := r.URL.Query()
 	query.Set("token", p.conn.ProjectKey.Reveal())
 	u := url.URL{Path: strings.TrimSuffix(r.URL.Path, "/")}
-	a := h.relay.ask(r.Context(), question{method: http.MethodGet, url: p.conn.Host + u.EscapedPath() + "?" + query.Encode(), auth: p.auth, fresh: definitionsFresh})
+	a := h.relay.ask(r.Context(), question{method: http.MethodGet, url: p.conn.Host + u.EscapedPath() + "?" + h.queryFor(p.conn, query), auth: p.auth, fresh: definitionsFresh})
 	if a == nil {
 		h.djangoError(w, body.Refuse(http.StatusServiceUnavailable, body.ReasonUnavailable, "PostHog did not answer: try again"))
 		return
@@ -503,7 +520,7 @@ func (h *Handler) serveList(w http.ResponseWriter, r *http.Request) {
 	}
 	if conn, ok := h.connection(to); ok {
 		query.Set("token", conn.ProjectKey.Reveal())
-		if a := h.relay.ask(r.Context(), question{method: http.MethodGet, url: conn.Host + path + "/?" + query.Encode(), fresh: configFresh}); a != nil && a.status == http.StatusOK {
+		if a := h.relay.ask(r.Context(), question{method: http.MethodGet, url: conn.Host + path + "/?" + h.queryFor(conn, query), fresh: configFresh}); a != nil && a.status == http.StatusOK {
 			h.writeSaid(w, a, a.body)
 			return
 		}

@@ -60,6 +60,12 @@ type Config struct {
 	// ids are hashed, flags are asked for without those. nil: none does.
 	Personal func(property string) bool
 
+	// FlagQuestion and FlagQuery return what of a question for feature flags, and of
+	// the query of what SDKs ask for beside capture, may leave for a connection's
+	// PostHog. They do not write to what they are given. nil: all of it.
+	FlagQuestion func(c project.Connection, asked map[string]json.RawMessage) map[string]json.RawMessage
+	FlagQuery    func(c project.Connection, query map[string][]string) map[string][]string
+
 	// OwnFlags returns the flags that hedgerow decides itself by percentages, for
 	// a project. It must not do I/O. nil: none.
 	OwnFlags func(projectID string) []flag.Definition
@@ -135,6 +141,12 @@ func New(c Config) (*Handler, error) {
 	}
 	if h.c.Personal == nil {
 		h.c.Personal = func(string) bool { return false }
+	}
+	if h.c.FlagQuestion == nil {
+		h.c.FlagQuestion = func(_ project.Connection, asked map[string]json.RawMessage) map[string]json.RawMessage { return asked }
+	}
+	if h.c.FlagQuery == nil {
+		h.c.FlagQuery = func(_ project.Connection, query map[string][]string) map[string][]string { return query }
 	}
 	h.memory = body.NewMemory(h.limits.Memory)
 	h.warnings = body.NewWarnings(h.log, h.now)

@@ -113,12 +113,7 @@ func ofKind(k kind, v json.RawMessage) (json.RawMessage, bool) {
 	case kindNames:
 		return listOf(r, func(s string) bool { return oneLine(s) })
 	case kindPerson:
-		return membersOf(r, func(name string, v json.RawMessage) (json.RawMessage, Reason) {
-			if v[0] == '"' && strings.HasPrefix(name, "$") && known(name) == kindNone {
-				return v, reasonUnless(oneLine(gjson.ParseBytes(v).String()))
-			}
-			return allowed(name, v, false)
-		})
+		return membersOf(r, personProperty)
 	case kindHolder:
 		if s := strings.TrimSpace(r.Str); r.Type == gjson.String && len(s) > 1 && s[0] == '{' && gjson.Valid(s) {
 			r = gjson.Parse(s)
@@ -148,6 +143,15 @@ func ofKind(k kind, v json.RawMessage) (json.RawMessage, bool) {
 		return v, isURL(r.Str)
 	}
 	return nil, false
+}
+
+// personProperty is the rule for a property of a person or of a group. Those with $
+// are PostHog's, which has more of them than are known here.
+func personProperty(name string, v json.RawMessage) (json.RawMessage, Reason) {
+	if v[0] == '"' && strings.HasPrefix(name, "$") && known(name) == kindNone {
+		return v, reasonUnless(oneLine(gjson.ParseBytes(v).String()))
+	}
+	return allowed(name, v, false)
 }
 
 func reasonUnless(ok bool) Reason {
