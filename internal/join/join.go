@@ -43,9 +43,10 @@ import (
 const Reach = 7 * 24 * time.Hour
 
 const (
-	maxTraces = 20_000 // of outcomes that are remembered
-	maxCalls  = 200    // of one trace that are remembered
-	maxIDs    = 50_000 // of recent calls that are remembered; about 5 MB
+	maxTraces = 20_000  // of outcomes that are remembered
+	maxCalls  = 200     // of one trace that are remembered
+	maxKnown  = 100_000 // of all traces together; about 75 MB
+	maxIDs    = 50_000  // of recent calls that are remembered; about 5 MB
 	askWithin = 2 * time.Second
 )
 
@@ -53,8 +54,8 @@ const (
 type Finder interface {
 	// OfTraces returns the calls, spans and roots of a project's traces, and the
 	// calls that have one of the ids as span id, uuid, completion id or request_id,
-	// from a time range.
-	OfTraces(ctx context.Context, project string, traces, ids []string, from, to time.Time) ([]*event.Event, error)
+	// from a time range. It is not whole where there are more than it returns.
+	OfTraces(ctx context.Context, project string, traces, ids []string, from, to time.Time) (found []*event.Event, whole bool, err error)
 }
 
 // Outcomes completes outcomes. Its methods may be called at the same time.
@@ -65,9 +66,10 @@ type Outcomes struct {
 	asking sync.Mutex // around questions to the store
 
 	mu     sync.Mutex
-	traces map[key]*trace // that outcomes have named
-	recent *list.List     // of *trace, the one that was used last in front
-	byID   map[key]*known // of events of traces
+	traces map[key]*trace   // that outcomes have named
+	recent *list.List       // of *trace, the one that was used last in front
+	count  int              // of their events
+	byID   map[key][]*known // of events of traces
 
 	// The traces of recent calls, by a hash of what a product event may name them by
 	// as its request_id, and the hashes in order of arrival.
@@ -82,8 +84,9 @@ type key struct{ project, id string }
 type trace struct {
 	key
 	at     *list.Element
-	events []*known // in order of time
-	asked  bool     // the store was asked: what it had is here
+	events []*known  // in order of time
+	asked  bool      // the store was asked: what it had is here
+	about  time.Time // the time that it was asked about, [Reach] around it
 }
 
 // known is an event of a trace, as far as outcomes need it.
@@ -91,6 +94,7 @@ type known struct {
 	of   *trace
 	at   time.Time
 	call bool // a call, not another step
+	uuid string
 	ids  []string
 
 	spanID, provider, model                    string
@@ -105,7 +109,7 @@ var agentConfigs = []string{"agent_config_id", "agent_config"}
 
 // NewOutcomes returns an Outcomes that asks find.
 func NewOutcomes(find Finder) *Outcomes {
-	return &Outcomes{find: find, seed: maphash.MakeSeed(), traces: make(map[key]*trace), recent: list.New(), byID: make(map[key]*known), traceOf: make(map[uint64]string)}
+	return &Outcomes{find: find, seed: maphash.MakeSeed(), traces: make(map[key]*trace), recent: list.New(), byID: make(map[key][]*known), traceOf: make(map[uint64]string)}
 }
 
 // Remember takes note of events that are, or are about to be, in the store: of
@@ -134,13 +138,17 @@ func (o *Outcomes) note(e *event.Event) {
 			continue
 		}
 		h := o.hash(e.ProjectID, id)
-		if o.traceOf[h] == e.TraceID {
+		have, known := o.traceOf[h]
+		if have == e.TraceID {
 			continue
 		}
 		if trace == "" {
 			trace = strings.Clone(e.TraceID)
 		}
 		o.traceOf[h] = trace
+		if known {
+			continue
+		}
 		if len(o.ring) < maxIDs {
 			o.ring = append(o.ring, h)
 			continue
@@ -165,15 +173,27 @@ func ids(e *event.Event) [4]string {
 	return [4]string{e.UUID, e.SpanID, e.CompletionID, text(e.Properties["request_id"])}
 }
 
-// remember adds an event to its trace. The caller holds mu.
+// remember adds an event to its trace. Of a trace with too many, calls stay rather
+// than other steps. The caller holds mu.
 func (o *Outcomes) remember(t *trace, e *event.Event) {
-	if have := o.byID[key{t.project, e.UUID}]; have != nil || len(t.events) >= maxCalls {
+	if slices.ContainsFunc(o.byID[key{t.project, e.UUID}], func(k *known) bool { return k.uuid == e.UUID }) {
 		return
+	}
+	if len(t.events) >= maxCalls {
+		i := len(t.events) - 1
+		for i >= 0 && t.events[i].call {
+			i--
+		}
+		if i < 0 || !e.IsCall() {
+			return
+		}
+		o.forget(t.events[i])
+		t.events = slices.Delete(t.events, i, i+1)
 	}
 	// Of their own: e's strings lie in the message that it came in.
 	own := func(s string) string { return unique.Make(s).Value() }
 	k := &known{
-		of: t, at: e.Timestamp, call: e.IsCall(), spanID: strings.Clone(e.SpanID), provider: own(e.Provider), model: own(e.ModelName()),
+		of: t, uuid: strings.Clone(e.UUID), at: e.Timestamp, call: e.IsCall(), spanID: strings.Clone(e.SpanID), provider: own(e.Provider), model: own(e.ModelName()),
 		promptName: own(e.PromptName), promptVersion: own(e.PromptVersion), promptVersionID: own(e.PromptVersionID),
 		surface: own(e.Surface), environment: own(e.Environment), taskType: own(e.TaskType),
 	}
@@ -193,13 +213,43 @@ func (o *Outcomes) remember(t *trace, e *event.Event) {
 	}
 	for _, id := range ids(e) {
 		at := key{t.project, strings.Clone(id)}
-		if id != "" && o.byID[at] == nil {
-			o.byID[at] = k
+		if id != "" && !slices.Contains(k.ids, at.id) && len(o.byID[at]) < maxCalls {
+			o.byID[at] = append(o.byID[at], k)
 			k.ids = append(k.ids, at.id)
 		}
 	}
+	o.count++
 	i, _ := slices.BinarySearchFunc(t.events, k, func(a, b *known) int { return a.at.Compare(b.at) })
 	t.events = slices.Insert(t.events, i, k)
+	o.trim(t)
+}
+
+// trim makes the traces that were not used for longest be forgotten where there are
+// too many, or too many events of them; never the one given. The caller holds mu.
+func (o *Outcomes) trim(used *trace) {
+	for len(o.traces) > maxTraces || o.count > maxKnown {
+		old := o.recent.Back().Value.(*trace)
+		if old == used {
+			return
+		}
+		o.recent.Remove(old.at)
+		delete(o.traces, old.key)
+		for _, k := range old.events {
+			o.forget(k)
+		}
+	}
+}
+
+// forget takes an event of a trace away from the ids. The caller holds mu.
+func (o *Outcomes) forget(k *known) {
+	o.count--
+	for _, id := range k.ids {
+		at := key{k.of.project, id}
+		left := slices.DeleteFunc(o.byID[at], func(have *known) bool { return have == k })
+		if o.byID[at] = left; len(left) == 0 {
+			delete(o.byID, at)
+		}
+	}
 }
 
 // trace returns a trace, as the one that was used last. Too many make the one that
@@ -212,15 +262,7 @@ func (o *Outcomes) trace(k key) *trace {
 	t := &trace{key: key{unique.Make(k.project).Value(), strings.Clone(k.id)}}
 	t.at = o.recent.PushFront(t)
 	o.traces[t.key] = t
-	for len(o.traces) > maxTraces {
-		old := o.recent.Remove(o.recent.Back()).(*trace)
-		delete(o.traces, old.key)
-		for _, e := range old.events {
-			for _, id := range e.ids {
-				delete(o.byID, key{old.project, id})
-			}
-		}
-	}
+	o.trim(t)
 	return t
 }
 
@@ -302,8 +344,8 @@ func (o *Outcomes) ask(ctx context.Context, project string, outcomes []*event.Ev
 		}
 	}
 	trace := func(e *event.Event, id string) {
-		if t := o.trace(key{project, id}); !t.asked {
-			t.asked = true // before the question: what is stored meanwhile is remembered
+		if t := o.trace(key{project, id}); !t.asked || !nearTo(t.about, e.Timestamp) {
+			t.asked, t.about = true, e.Timestamp // before the question: what is stored meanwhile is remembered
 			traces = append(traces, t.id)
 			open(e)
 		}
@@ -334,37 +376,74 @@ func (o *Outcomes) ask(ctx context.Context, project string, outcomes []*event.Ev
 	}
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
-	found, err := o.find.OfTraces(ctx, project, traces, ids, from.Add(-Reach), to.Add(Reach))
+	for questions := [][2][]string{{traces, ids}}; len(questions) > 0; {
+		q := questions[len(questions)-1]
+		found, whole, err := o.find.OfTraces(ctx, project, q[0], q[1], from.Add(-Reach), to.Add(Reach))
+		if err != nil {
+			o.notAsked(project, questions)
+			return err
+		}
+		questions = questions[:len(questions)-1]
+		if traces, ids := q[0], q[1]; !whole && len(traces)+len(ids) > 1 { // what is missing is in the answers to smaller questions
+			n, m := len(traces)/2, (len(ids)+len(traces)%2)/2
+			questions = append(questions, [2][]string{traces[n:], ids[m:]}, [2][]string{traces[:n], ids[:m]})
+			continue
+		}
+		o.mu.Lock()
+		for _, e := range found {
+			t := o.trace(key{project, e.TraceID})
+			if !t.asked {
+				t.asked, t.about = true, e.Timestamp // what is found by an id comes with its trace
+			}
+			o.remember(t, e)
+		}
+		o.mu.Unlock()
+	}
+	return nil
+}
+
+// notAsked takes back that the store was asked for the traces of questions.
+func (o *Outcomes) notAsked(project string, questions [][2][]string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if err != nil {
-		for _, id := range traces {
+	for _, q := range questions {
+		for _, id := range q[0] {
 			if t := o.traces[key{project, id}]; t != nil {
 				t.asked = false
 			}
 		}
-		return err
 	}
-	for _, e := range found {
-		t := o.trace(key{project, e.TraceID})
-		t.asked = true // what is found by an id comes with its trace
-		o.remember(t, e)
-	}
-	return nil
 }
 
-// named returns the event that an outcome names. The caller holds mu.
+// named returns the event that an outcome names: none where the id is of calls of
+// several traces, such as the small numbers of Ollama, and the outcome does not say
+// of which. The caller holds mu.
 func (o *Outcomes) named(e *event.Event) *known {
 	for _, id := range named(e) {
-		k := o.byID[key{e.ProjectID, id}]
-		if k != nil && (e.TraceID == "" || e.TraceID == k.of.id) && near(k, e) {
-			return k
+		var found *known
+		several := false
+		for _, k := range o.byID[key{e.ProjectID, id}] {
+			switch {
+			case e.TraceID != "" && e.TraceID != k.of.id || !near(k, e):
+			case found == nil, k.call && !found.call: // the other capture of a call is a step
+				found, several = k, false
+			case k.call == found.call && k.of != found.of:
+				several = true
+			}
+		}
+		if several {
+			return nil
+		}
+		if found != nil {
+			return found
 		}
 	}
 	return nil
 }
 
-func near(k *known, e *event.Event) bool { return e.Timestamp.Sub(k.at).Abs() <= Reach }
+func near(k *known, e *event.Event) bool { return nearTo(k.at, e.Timestamp) }
+
+func nearTo(a, b time.Time) bool { return a.Sub(b).Abs() <= Reach }
 
 // complete reports whether the outcome's call is known. The caller holds mu.
 func (o *Outcomes) complete(e *event.Event) bool {

@@ -17,12 +17,13 @@ type shelf struct {
 	events []*event.Event
 	asked  [][]string
 	err    error
+	most   int // events of an answer; 0 is all of them
 }
 
-func (s *shelf) OfTraces(_ context.Context, project string, traces, ids []string, from, to time.Time) (out []*event.Event, _ error) {
+func (s *shelf) OfTraces(_ context.Context, project string, traces, ids []string, from, to time.Time) (out []*event.Event, whole bool, _ error) {
 	s.asked = append(s.asked, append(slices.Clone(traces), ids...))
 	if s.err != nil {
-		return nil, s.err
+		return nil, false, s.err
 	}
 	for _, e := range s.events {
 		if e.ProjectID == project && !e.Timestamp.Before(from) && !e.Timestamp.After(to) &&
@@ -30,7 +31,10 @@ func (s *shelf) OfTraces(_ context.Context, project string, traces, ids []string
 			out = append(out, e)
 		}
 	}
-	return out, nil
+	if s.most > 0 && len(out) >= s.most {
+		return out[:s.most], false, nil
+	}
+	return out, true, nil
 }
 
 var noon = time.Date(2026, 6, 4, 12, 0, 0, 0, time.UTC)
@@ -260,5 +264,120 @@ func TestReportedCall(t *testing.T) {
 	}
 	if len(Named([]*event.Event{end, begun})) > 0 {
 		t.Error("a reported call is taken for an outcome")
+	}
+}
+
+// Outcomes of many long traces have their calls though one answer of the store does
+// not hold all of them.
+func TestCompleteLongTraces(t *testing.T) {
+	s := &shelf{most: 50}
+	var outcomes []*event.Event
+	for i := range 40 {
+		id := fmt.Sprint("t", i)
+		s.events = append(s.events, call(id, id, 0, prompted("n", "v")))
+		for j := range 10 {
+			s.events = append(s.events, call(id, fmt.Sprint(id, "-", j), time.Second, func(e *event.Event) { e.Name = event.Span }))
+		}
+		outcomes = append(outcomes, outcome(time.Hour, func(e *event.Event) { e.TraceID = id }))
+	}
+	byID := outcome(time.Hour, func(e *event.Event) { e.TraceID, e.ParentID = "", "t39" })
+	outcomes = append(outcomes, byID)
+	unknown, err := NewOutcomes(s).Complete(t.Context(), outcomes)
+	if err != nil || len(unknown) != 0 {
+		t.Errorf("%d of %d have no call, %v", len(unknown), len(outcomes), err)
+	}
+	for _, e := range outcomes {
+		if e.PromptVersionID != "v" {
+			t.Errorf("the outcome of %s says %s", e.TraceID, says(e))
+		}
+	}
+
+	// A question that fails after the first leaves nothing behind that counts as asked.
+	o := NewOutcomes(finder(func(n int) error {
+		if n > 3 {
+			return errors.New("away")
+		}
+		return nil
+	}, s))
+	again := make([]*event.Event, len(outcomes))
+	for i := range again {
+		again[i] = outcome(time.Hour, func(e *event.Event) { e.TraceID = fmt.Sprint("t", i) })
+	}
+	again = again[:40]
+	if _, err := o.Complete(t.Context(), again); err == nil {
+		t.Fatal("no error")
+	}
+	o.find = s
+	if unknown, err := o.Complete(t.Context(), again); err != nil || len(unknown) != 0 {
+		t.Errorf("%d have no call after the second try, %v", len(unknown), err)
+	}
+}
+
+// failing is a store of which some questions fail.
+type failing struct {
+	*shelf
+	fail func(n int) error
+}
+
+func finder(fail func(n int) error, s *shelf) *failing { s.asked = nil; return &failing{s, fail} }
+
+func (f *failing) OfTraces(ctx context.Context, project string, traces, ids []string, from, to time.Time) ([]*event.Event, bool, error) {
+	if err := f.fail(len(f.asked)); err != nil {
+		return nil, false, err
+	}
+	return f.shelf.OfTraces(ctx, project, traces, ids, from, to)
+}
+
+// However long the traces are, what is remembered is bounded, and a call has its
+// place in a trace that is full of other steps.
+func TestRemembersSoManyEvents(t *testing.T) {
+	o := NewOutcomes(new(shelf))
+	for i := range 2 * maxKnown / maxCalls {
+		id := fmt.Sprint("t", i)
+		_, _ = o.Complete(t.Context(), []*event.Event{outcome(0, func(e *event.Event) { e.TraceID = id })})
+		for j := range maxCalls {
+			o.Remember(call(id, fmt.Sprint(id, "-", j), 0, func(e *event.Event) { e.Name = event.Span }))
+		}
+	}
+	if o.count != maxKnown || len(o.byID) != 3*maxKnown || len(o.traces) != maxKnown/maxCalls {
+		t.Errorf("%d events, %d ids, %d traces", o.count, len(o.byID), len(o.traces))
+	}
+	last := fmt.Sprint("t", 2*maxKnown/maxCalls-1)
+	o.Remember(call(last, "call", time.Minute, prompted("n", "v")))
+	e := outcome(time.Hour, func(e *event.Event) { e.TraceID = last })
+	if unknown, err := o.Complete(t.Context(), []*event.Event{e}); err != nil || len(unknown) != 0 || e.PromptVersionID != "v" || o.count != maxKnown {
+		t.Errorf("%d unknown, %v, %s, %d events", len(unknown), err, says(e), o.count)
+	}
+}
+
+// An id that calls of several traces have says nothing alone.
+func TestCompleteByIDOfSeveral(t *testing.T) {
+	weak := func(e *event.Event) { e.CompletionID = "chatcmpl-5" }
+	first, second := call("t1", "a", 0, prompted("one", "v1"), weak), call("t2", "b", time.Minute, prompted("two", "v2"), weak)
+	half := call("t3", "c", 0, prompted("two", "v2"), weak, func(e *event.Event) { e.Name = event.Span })
+	for _, tt := range []struct {
+		name, trace string
+		known       []*event.Event
+		want        string
+	}{
+		{"calls of two traces", "", []*event.Event{first, second}, ""},
+		{"with the trace", "t2", []*event.Event{first, second}, "v2"},
+		{"one call, captured twice", "", []*event.Event{half, first}, "v1"},
+	} {
+		e := outcome(time.Hour, func(e *event.Event) { e.TraceID = tt.trace; e.ParentID = "chatcmpl-5" })
+		_, err := NewOutcomes(&shelf{events: tt.known}).Complete(t.Context(), []*event.Event{e})
+		if err != nil || e.PromptVersionID != tt.want || tt.want == "" && e.TraceID != "" {
+			t.Errorf("%s: %q of trace %q, %v", tt.name, e.PromptVersionID, e.TraceID, err)
+		}
+	}
+}
+
+// An outcome with a wrong clock does not keep those after it from their call.
+func TestCompleteAfterWrongClock(t *testing.T) {
+	o := NewOutcomes(&shelf{events: []*event.Event{call("t", "a", 0, prompted("n", "v"))}})
+	_, _ = o.Complete(t.Context(), []*event.Event{outcome(-40 * 365 * 24 * time.Hour)})
+	e := outcome(time.Hour)
+	if unknown, err := o.Complete(t.Context(), []*event.Event{e}); err != nil || len(unknown) != 0 || e.PromptVersionID != "v" {
+		t.Error(unknown, err, says(e))
 	}
 }

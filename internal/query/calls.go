@@ -55,25 +55,26 @@ const ofTracesLimit = 5_000
 
 // OfTraces returns the calls, spans and roots of a project's traces, and the calls
 // that have one of the ids as span id, uuid, completion id or request_id, with the
-// rest of their traces, from a time range and without content: the earliest 5,000
-// of each.
-func (r *Reader) OfTraces(ctx context.Context, project string, traces, ids []string, from, to time.Time) ([]*event.Event, error) {
+// rest of their traces, from a time range and without content: 5,000 of each, calls
+// first and the earliest of them. It is not whole where there are more.
+func (r *Reader) OfTraces(ctx context.Context, project string, traces, ids []string, from, to time.Time) (out []*event.Event, whole bool, err error) {
 	steps := "project_id = ? AND ts >= ? AND ts <= ? AND (name IN (?, ?, ?) OR " + callExpr + ") AND trace_id IS NOT NULL AND "
 	args := []any{project, from.UTC(), to.UTC(), event.Span, event.Trace, event.RequestStarted}
 	const listed = " IN (SELECT unnest(CAST(? AS VARCHAR[])))"
-	var out []*event.Event
+	whole = true
 	read := func(t table, cond string, more ...any) error {
-		rows, err := r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM "+t.sql+" AS found WHERE "+steps+cond+" ORDER BY ts LIMIT "+strconv.Itoa(ofTracesLimit), slices.Concat(t.args, args, more)...)
+		rows, err := r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM "+t.sql+" AS found WHERE "+steps+cond+" ORDER BY CASE WHEN "+callExpr+" THEN 0 ELSE 1 END, ts LIMIT "+strconv.Itoa(ofTracesLimit), slices.Concat(t.args, args, more)...)
 		for _, row := range rows {
 			out = append(out, row.Event)
 		}
+		whole = whole && len(rows) < ofTracesLimit
 		return err
 	}
 	if len(ids) > 0 {
 		list := anys(ids)
 		err := read(r.allEvents(), "(span_id"+listed+" OR CAST(uuid AS VARCHAR)"+listed+" OR completion_id"+listed+" OR "+r.sql.constProperty("request_id")+listed+")", list, list, list, list)
 		if err != nil {
-			return nil, fmt.Errorf("find calls by their ids: %w", err)
+			return nil, false, fmt.Errorf("find calls by their ids: %w", err)
 		}
 		for _, e := range out {
 			if !slices.Contains(traces, e.TraceID) {
@@ -87,10 +88,10 @@ func (r *Reader) OfTraces(ctx context.Context, project string, traces, ids []str
 			err = read(t, "trace_id"+listed, anys(traces))
 		}
 		if err != nil {
-			return nil, fmt.Errorf("find the events of traces: %w", err)
+			return nil, false, fmt.Errorf("find the events of traces: %w", err)
 		}
 	}
-	return out, nil
+	return out, whole, nil
 }
 
 func anys(list []string) []any {

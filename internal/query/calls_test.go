@@ -61,9 +61,9 @@ func TestOfTraces(t *testing.T) {
 		of("p1", "ot-1", "ot-e", func(e *event.Event) { e.Timestamp = now.Add(-8 * 24 * time.Hour) }))
 	ids := func(traces, calls []string) string {
 		t.Helper()
-		got, err := f.OfTraces(t.Context(), "p1", traces, calls, now.Add(-7*24*time.Hour), now.Add(7*24*time.Hour))
-		if err != nil {
-			t.Fatal(err)
+		got, whole, err := f.OfTraces(t.Context(), "p1", traces, calls, now.Add(-7*24*time.Hour), now.Add(7*24*time.Hour))
+		if err != nil || !whole {
+			t.Fatal(whole, err)
 		}
 		seen := map[string]bool{}
 		for _, e := range got {
@@ -89,5 +89,21 @@ func TestOfTraces(t *testing.T) {
 		if got := ids(tt.traces, tt.calls); got != tt.want {
 			t.Errorf("%v, %v: %s, want %s", tt.traces, tt.calls, got, tt.want)
 		}
+	}
+}
+
+// Of more than one answer holds, calls come first, and it is said that the answer is
+// not whole.
+func TestOfTracesOfManySteps(t *testing.T) {
+	f := newFixture(t)
+	events := make([]*event.Event, 5_010)
+	for i := range events {
+		events[i] = &event.Event{UUID: event.NewID(), ProjectID: "p1", Name: event.Span, Timestamp: now, TraceID: "long"}
+	}
+	call := &event.Event{UUID: event.NewID(), ProjectID: "p1", Name: event.Generation, Timestamp: now.Add(time.Hour), TraceID: "long"}
+	f.write(t, append(events, call)...)
+	got, whole, err := f.OfTraces(t.Context(), "p1", []string{"long"}, nil, now.Add(-time.Hour), now.Add(2*time.Hour))
+	if err != nil || whole || len(got) != 5_000 || got[0].UUID != call.UUID {
+		t.Errorf("%d events, whole %t, %v", len(got), whole, err)
 	}
 }
