@@ -483,7 +483,7 @@ func TestSeedWrapper(t *testing.T) {
 			t.Errorf("%s: without hedgerow the provider answers %q", name, answer)
 		}
 	}
-	refused := len(p.awaitStored("", 1)) // the wrapper says nothing of a stream that is refused
+	refused := len(p.awaitStored("", 1))                       // the wrapper says nothing of a stream that is refused
 	runSeeds(t, "wrap", w.ph.URL(), p.base+"/openai/v1", &saw) // it reports to PostHog itself
 
 	// The SDK, through the gateway and straight to the provider.
