@@ -122,6 +122,7 @@ func aboutLLM(e *event.Event) bool { return e.IsLLM() || strings.HasPrefix(e.Nam
 func (o *Outcome) allow(e *event.Event, p OutPolicy) {
 	c := o.Event
 	reduceOutcome(c)
+	shortenPath(c)
 	c.ModelParameters = reduce(c.ModelParameters, false)
 	c.ProviderMetadata = reduce(c.ProviderMetadata, true)
 	if !isWord(c.SystemFingerprint) {
