@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -432,7 +433,8 @@ func (h *history) agent(out *[]*event.Event, at time.Time) {
 			break
 		}
 		name := h.pick("web_search", "web_search", "read_page", "run_query", "write_file")
-		for try := range 3 {
+		try := 0
+		for ; ; try++ {
 			use := h.tool(&s, next, id(), step.SpanID, name, 0.9, flaky+map[bool]float64{true: 0.1}[name == "run_query"])
 			next = next.Add(use.Latency.Value)
 			parts = append(parts, use)
@@ -441,6 +443,7 @@ func (h *history) agent(out *[]*event.Event, at time.Time) {
 			}
 		}
 		step.Latency = event.Some(next.Sub(begin))
+		step.Properties["agent_step_name"], step.Properties["retry_count"] = json.RawMessage(strconv.Quote(step.SpanName)), json.RawMessage(strconv.Itoa(try))
 	}
 	if !failed {
 		last := h.call(&s, next, id(), "a", model, 5200, 700)
