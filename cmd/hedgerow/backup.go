@@ -201,6 +201,9 @@ func (c *config) restore(ctx context.Context, folder string) (records int, err e
 	if err := json.Unmarshal(b, &saved); err != nil || len(saved.Bucket) == 0 {
 		return 0, dataError(event.NewError(event.CodeInvalid, "the settings of the backup cannot be read", "use another backup", err))
 	}
+	if err := c.refuseForeign(folder); err != nil {
+		return 0, err
+	}
 	if _, err := os.Stat(c.path("journal")); err == nil {
 		return 0, dataError(event.NewError(event.CodeConflict, "there is a hedgerow in "+c.Data+" already", "restore to a folder that does not exist yet: --data ./restored", nil))
 	}

@@ -60,7 +60,7 @@ func start(ctx context.Context, cfg *config, first ...func(*app)) (*app, error) 
 	for _, f := range first {
 		f(a)
 	}
-	for _, f := range []func(*app, context.Context) error{(*app).openListener, (*app).openFolder, (*app).openFiles, (*app).openConnections, (*app).openDisk, (*app).openPrices, (*app).openReceivers} {
+	for _, f := range []func(*app, context.Context) error{(*app).checkFolder, (*app).openListener, (*app).openFolder, (*app).openFiles, (*app).openConnections, (*app).openDisk, (*app).openPrices, (*app).openReceivers} {
 		if err := f(a, ctx); err != nil {
 			a.close(context.WithoutCancel(ctx))
 			return nil, err
