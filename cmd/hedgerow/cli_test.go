@@ -37,11 +37,18 @@ func command(t *testing.T, args ...string) (string, int) {
 	return out.String(), code
 }
 
-// leaves are all commands that do something, with as many arguments as they need.
+// leaves are all commands that do something, with as many arguments as they need
+// and the flags that they require.
 func leaves(c *cli.Command, path ...string) (out [][]string) {
 	if len(c.Commands) == 0 {
 		least, _ := arguments(c.ArgsUsage)
-		return [][]string{append(slices.Clone(path), slices.Repeat([]string{"something"}, least)...)}
+		args := append(slices.Clone(path), slices.Repeat([]string{"something"}, least)...)
+		for _, f := range c.Flags {
+			if r, ok := f.(cli.RequiredFlag); ok && r.IsRequired() {
+				args = append(args, "--"+f.Names()[0], "something")
+			}
+		}
+		return [][]string{args}
 	}
 	for _, sub := range c.Commands {
 		if sub.Name != "help" && sub.Name != "version" {
