@@ -121,8 +121,8 @@ func (c *credentials) look(v string) {
 	}
 }
 
-// basicKey returns the user or the password of Basic's credentials, whichever is
-// hedgerow's; else the credentials as they are.
+// basicKey returns that part of Basic's credentials which is hedgerow's: the user,
+// the password, or what follows another colon; else the credentials as they are.
 func basicKey(s string) string {
 	b, err := base64.StdEncoding.DecodeString(s)
 	if err != nil {
@@ -130,8 +130,7 @@ func basicKey(s string) string {
 			return s
 		}
 	}
-	user, password, _ := strings.Cut(string(b), ":")
-	for _, part := range [...]string{user, password} {
+	for part := range strings.SplitSeq(string(b), ":") {
 		if strings.HasPrefix(part, keyPrefix) || strings.HasPrefix(part, tokenPrefix) {
 			return part
 		}
@@ -159,18 +158,51 @@ func findOwn(s string) string {
 	}
 }
 
+// escapedTimes is how often a value may be percent-encoded for a key to be found in it.
+const escapedTimes = 3
+
 // bearsOwn reports whether a value that would be sent to a provider has a hedgerow
-// key or a project token in it, as it is, percent-encoded or in Basic's form.
+// key or a project token in it: as it is, percent-encoded, in base64, or in Basic's
+// form.
 func bearsOwn(v string) bool {
-	if findOwn(v) != "" {
-		return true
-	}
-	if strings.IndexByte(v, '%') >= 0 && findOwn(unescape(v)) != "" {
-		return true
+	plain := v
+	for range 1 + escapedTimes {
+		if findOwn(plain) != "" || inBase64(plain) {
+			return true
+		}
+		if strings.IndexByte(plain, '%') < 0 {
+			break
+		}
+		plain = unescape(plain)
 	}
 	if scheme, rest, ok := strings.Cut(v, " "); ok && strings.EqualFold(scheme, "basic") {
 		key := basicKey(strings.TrimSpace(rest))
 		return strings.HasPrefix(key, keyPrefix) || strings.HasPrefix(key, tokenPrefix)
+	}
+	return false
+}
+
+// inBase64 reports whether a run of base64's characters in s, of either alphabet,
+// holds a hedgerow key or a project token.
+func inBase64(s string) bool {
+	const shortest = 4 * len(tokenPrefix) / 3
+	isBreak := func(r rune) bool {
+		return (r|0x20 < 'a' || r|0x20 > 'z') && (r < '0' || r > '9') && r != '+' && r != '/' && r != '-' && r != '_'
+	}
+	for run := range strings.FieldsFuncSeq(s, isBreak) {
+		if len(run) < shortest {
+			continue
+		}
+		alphabet := base64.RawStdEncoding
+		if strings.ContainsAny(run, "-_") {
+			alphabet = base64.RawURLEncoding
+		}
+		if len(run)%4 == 1 { // no whole byte ends there
+			run = run[:len(run)-1]
+		}
+		if b, err := alphabet.DecodeString(run); err == nil && findOwn(string(b)) != "" {
+			return true
+		}
 	}
 	return false
 }
@@ -269,7 +301,7 @@ func (u *upstream) withProviderKey(out http.Header, providerKey string) {
 
 // queryWithoutOwn takes hedgerow keys and project tokens out of a query.
 func queryWithoutOwn(query string) string {
-	if query == "" || !strings.Contains(query, "hr") && !strings.Contains(query, "phc") && strings.IndexByte(query, '%') < 0 {
+	if query == "" {
 		return query
 	}
 	var keep []string

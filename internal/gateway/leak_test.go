@@ -111,8 +111,21 @@ func TestOwnKeysStayHome(t *testing.T) {
 		"any header":        func(q *request, own string) { q.header.Add("X-Team", own) },
 		"text in a header":  func(q *request, own string) { q.header.Add("Referer", "http://127.0.0.1/?key="+own+"&x=1") },
 		"escaped in header": func(q *request, own string) { q.header.Add("X-Team", url.QueryEscape(" "+own)+"%20") },
-		"path":              func(q *request, own string) { q.path += "/" + own },
-		"trailer":           func(q *request, own string) { q.trailer = true },
+		"escaped twice": func(q *request, own string) {
+			q.header.Add("X-Team", strings.ReplaceAll(own, "_", "%255F"))
+			q.query += "&key=" + strings.ReplaceAll(own, "_", "%255f")
+		},
+		"escaped three times": func(q *request, own string) { q.query += "&other=" + strings.ReplaceAll(own, "_", "%25255F") },
+		"base64": func(q *request, own string) {
+			q.header.Add("X-Team", "team="+base64.StdEncoding.EncodeToString([]byte("?>"+own))+"; x")
+			q.query += "&other=" + base64.RawURLEncoding.EncodeToString([]byte("?>"+own))
+		},
+		"bearer base64": func(q *request, own string) {
+			q.header.Add("Authorization", "Bearer "+base64.StdEncoding.EncodeToString([]byte(own)))
+		},
+		"basic third": func(q *request, own string) { q.header.Add("Authorization", basic("user", "password:"+own)) },
+		"path":        func(q *request, own string) { q.path += "/" + own },
+		"trailer":     func(q *request, own string) { q.trailer = true },
 	}
 	var names []string
 	for name := range places {
@@ -139,7 +152,8 @@ func TestOwnKeysStayHome(t *testing.T) {
 		}
 		got := do(t, client(t), req)
 		for _, seen := range up.take() {
-			for _, form := range []string{own, own[3:], strings.ReplaceAll(own, "_", "%5F"), strings.ReplaceAll(own, "_", "%5f"), basic(own, "")[6:], basic("user", own)[6:]} {
+			for _, form := range []string{own, own[3:], strings.ReplaceAll(own, "_", "%5F"), strings.ReplaceAll(own, "_", "%5f"), basic(own, "")[6:46], basic("user", own)[6:46], basic("user", "password:"+own)[6:46],
+				base64.StdEncoding.EncodeToString([]byte(own))[:40], base64.StdEncoding.EncodeToString([]byte("?>" + own))[:40], base64.RawURLEncoding.EncodeToString([]byte("?>" + own))[:40]} {
 				if strings.Contains(seen, form) {
 					t.Errorf("%s, %q in %v arrived:\n%s", route, own, where, seen)
 				}
