@@ -47,6 +47,7 @@ const (
 	maxCalls  = 200     // of one trace that are remembered
 	maxKnown  = 100_000 // of all traces together; about 75 MB
 	maxIDs    = 50_000  // of recent calls that are remembered; about 5 MB
+	maxMissed = 10_000  // ids that the store does not have
 	askWithin = 2 * time.Second
 )
 
@@ -76,6 +77,12 @@ type Outcomes struct {
 	traceOf map[uint64]string
 	ring    []uint64
 	at      int
+
+	// What the store was asked for by an id alone and does not have, by its hash: it is
+	// not asked again. A call that comes and has the id is noted above.
+	missed     map[uint64]bool
+	missedRing []uint64
+	missedAt   int
 }
 
 type key struct{ project, id string }
@@ -109,7 +116,7 @@ var agentConfigs = []string{"agent_config_id", "agent_config"}
 
 // NewOutcomes returns an Outcomes that asks find.
 func NewOutcomes(find Finder) *Outcomes {
-	return &Outcomes{find: find, seed: maphash.MakeSeed(), traces: make(map[key]*trace), recent: list.New(), byID: make(map[key][]*known), traceOf: make(map[uint64]string)}
+	return &Outcomes{find: find, seed: maphash.MakeSeed(), traces: make(map[key]*trace), recent: list.New(), byID: make(map[key][]*known), traceOf: make(map[uint64]string), missed: make(map[uint64]bool)}
 }
 
 // Remember takes note of events that are, or are about to be, in the store: of
@@ -133,11 +140,16 @@ func (o *Outcomes) Remember(events ...*event.Event) {
 // note keeps which trace a call is of. The caller holds mu.
 func (o *Outcomes) note(e *event.Event) {
 	trace := ""
-	for _, id := range [...]string{e.SpanID, text(e.Properties["request_id"])} {
-		if id == "" {
+	for i, id := range ids(e) {
+		// By uuid and completion id only what an outcome has named before its call came.
+		rare := i == 0 || i == 2
+		if id == "" || rare && len(o.missed) == 0 {
 			continue
 		}
 		h := o.hash(e.ProjectID, id)
+		if rare && !o.missed[h] {
+			continue
+		}
 		have, known := o.traceOf[h]
 		if have == e.TraceID {
 			continue
@@ -365,9 +377,15 @@ func (o *Outcomes) ask(ctx context.Context, project string, outcomes []*event.Ev
 				found = true
 			}
 		}
-		if !found && looksUp(e) {
-			ids = append(ids, named(e)...)
-			open(e)
+		if found || !looksUp(e) {
+			continue
+		}
+		for _, id := range named(e) {
+			if h := o.hash(project, id); !o.missed[h] {
+				o.miss(h) // before the question: what is stored meanwhile is noted
+				ids = append(ids, id)
+				open(e)
+			}
 		}
 	}
 	o.mu.Unlock()
@@ -376,7 +394,9 @@ func (o *Outcomes) ask(ctx context.Context, project string, outcomes []*event.Ev
 	}
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
-	for questions := [][2][]string{{traces, ids}}; len(questions) > 0; {
+	// Each in questions of its own, traces before ids: calls are found by their traces
+	// at once, but by an id alone only among all of some weeks, which can take too long.
+	for questions := slices.DeleteFunc([][2][]string{{nil, ids}, {traces, nil}}, func(q [2][]string) bool { return len(q[0])+len(q[1]) == 0 }); len(questions) > 0; {
 		q := questions[len(questions)-1]
 		found, whole, err := o.find.OfTraces(ctx, project, q[0], q[1], from.Add(-Reach), to.Add(Reach))
 		if err != nil {
@@ -384,9 +404,8 @@ func (o *Outcomes) ask(ctx context.Context, project string, outcomes []*event.Ev
 			return err
 		}
 		questions = questions[:len(questions)-1]
-		if traces, ids := q[0], q[1]; !whole && len(traces)+len(ids) > 1 { // what is missing is in the answers to smaller questions
-			n, m := len(traces)/2, (len(ids)+len(traces)%2)/2
-			questions = append(questions, [2][]string{traces[n:], ids[m:]}, [2][]string{traces[:n], ids[:m]})
+		if n, m := len(q[0]), len(q[1]); !whole && n+m > 1 { // what is missing is in the answers to smaller questions
+			questions = append(questions, [2][]string{q[0][n/2:], q[1][m/2:]}, [2][]string{q[0][:n/2], q[1][:m/2]})
 			continue
 		}
 		o.mu.Lock()
@@ -397,12 +416,29 @@ func (o *Outcomes) ask(ctx context.Context, project string, outcomes []*event.Ev
 			}
 			o.remember(t, e)
 		}
+		for _, id := range q[1] {
+			if len(o.byID[key{project, id}]) > 0 {
+				delete(o.missed, o.hash(project, id))
+			}
+		}
 		o.mu.Unlock()
 	}
 	return nil
 }
 
-// notAsked takes back that the store was asked for the traces of questions.
+// miss keeps that the store does not have an id. The caller holds mu.
+func (o *Outcomes) miss(h uint64) {
+	o.missed[h] = true
+	if len(o.missedRing) < maxMissed {
+		o.missedRing = append(o.missedRing, h)
+		return
+	}
+	delete(o.missed, o.missedRing[o.missedAt])
+	o.missedRing[o.missedAt] = h
+	o.missedAt = (o.missedAt + 1) % maxMissed
+}
+
+// notAsked takes back that the store was asked.
 func (o *Outcomes) notAsked(project string, questions [][2][]string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -411,6 +447,9 @@ func (o *Outcomes) notAsked(project string, questions [][2][]string) {
 			if t := o.traces[key{project, id}]; t != nil {
 				t.asked = false
 			}
+		}
+		for _, id := range q[1] {
+			delete(o.missed, o.hash(project, id))
 		}
 	}
 }

@@ -381,3 +381,42 @@ func TestCompleteAfterWrongClock(t *testing.T) {
 		t.Error(unknown, err, says(e))
 	}
 }
+
+// An outcome that names a call by an id alone, for which the store looks long, does
+// not keep the others from theirs, and the store is asked for such an id once.
+func TestCompleteByIDAlone(t *testing.T) {
+	s := &shelf{events: []*event.Event{call("t", "a", 0, prompted("n", "v"))}}
+	away := true
+	o := NewOutcomes(&failing{s, func(n int) error {
+		if n > 0 && away { // the second question
+			return context.DeadlineExceeded
+		}
+		return nil
+	}})
+	stray := outcome(time.Hour, func(e *event.Event) { e.UUID, e.TraceID, e.ParentID = "stray", "", "c-late" })
+	e := outcome(time.Hour)
+	if unknown, err := o.Complete(t.Context(), []*event.Event{stray, e}); err == nil || len(unknown) != 1 || unknown[0] != stray || e.PromptVersionID != "v" {
+		t.Fatalf("%d unknown, %v, %s", len(unknown), err, says(e))
+	}
+	away = false
+	for range 3 {
+		if unknown, err := o.Complete(t.Context(), []*event.Event{stray}); err != nil || len(unknown) != 1 {
+			t.Fatal(unknown, err)
+		}
+	}
+	if len(s.asked) != 2 {
+		t.Errorf("asked for %v", s.asked)
+	}
+	late := call("t9", "late", 2*time.Hour, prompted("m", "w"))
+	s.events = append(s.events, late)
+	o.Remember(late)
+	if unknown, err := o.Complete(t.Context(), []*event.Event{stray}); err != nil || len(unknown) != 0 || stray.PromptVersionID != "w" || stray.TraceID != "t9" {
+		t.Errorf("%d unknown, %v, %s", len(unknown), err, says(stray))
+	}
+	for i := range maxMissed + 10 {
+		o.miss(uint64(i))
+	}
+	if len(o.missed) != maxMissed || len(o.missedRing) != maxMissed {
+		t.Errorf("%d ids that the store does not have, %d in order", len(o.missed), len(o.missedRing))
+	}
+}

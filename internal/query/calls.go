@@ -50,13 +50,17 @@ func (r *Reader) RecentCalls(ctx context.Context, since time.Time, property stri
 	return out, err
 }
 
-// ofTracesLimit is how many events [Reader.OfTraces] returns of traces, and of ids.
-const ofTracesLimit = 5_000
+// How many events [Reader.OfTraces] returns, and how many traces it looks at because
+// of ids.
+const (
+	ofTracesLimit = 5_000
+	tracesOfIDs   = 500
+)
 
 // OfTraces returns the calls, spans and roots of a project's traces, and the calls
 // that have one of the ids as span id, uuid, completion id or request_id, with the
-// rest of their traces, from a time range and without content: 5,000 of each, calls
-// first and the earliest of them. It is not whole where there are more.
+// rest of their traces, from a time range and without content: 5,000, calls first
+// and the earliest of them. It is not whole where there are more.
 func (r *Reader) OfTraces(ctx context.Context, project string, traces, ids []string, from, to time.Time) (out []*event.Event, whole bool, err error) {
 	steps := "project_id = ? AND ts >= ? AND ts <= ? AND (name IN (?, ?, ?) OR " + callExpr + ") AND trace_id IS NOT NULL AND "
 	args := []any{project, from.UTC(), to.UTC(), event.Span, event.Trace, event.RequestStarted}
@@ -71,16 +75,26 @@ func (r *Reader) OfTraces(ctx context.Context, project string, traces, ids []str
 		return err
 	}
 	if len(ids) > 0 {
-		list := anys(ids)
-		err := read(r.allEvents(), "(span_id"+listed+" OR CAST(uuid AS VARCHAR)"+listed+" OR completion_id"+listed+" OR "+r.sql.constProperty("request_id")+listed+")", list, list, list, list)
+		// Their traces alone: what is read of a column is read of all its rows.
+		list, t := anys(ids), r.allEvents()
+		n := 0
+		err := r.store.Read(ctx, func(rows *sql.Rows) error {
+			for ; rows.Next(); n++ {
+				var trace string
+				if err := rows.Scan(&trace); err != nil {
+					return err
+				}
+				if !slices.Contains(traces, trace) {
+					traces = append(slices.Clip(traces), trace)
+				}
+			}
+			return nil
+		}, "SELECT DISTINCT trace_id FROM "+t.sql+" AS found WHERE "+steps+"(span_id"+listed+" OR uuid IN (SELECT TRY_CAST(unnest(CAST(? AS VARCHAR[])) AS UUID)) OR completion_id"+listed+" OR "+r.sql.constProperty("request_id")+listed+") LIMIT "+strconv.Itoa(tracesOfIDs),
+			slices.Concat(t.args, args, []any{list, list, list, list})...)
 		if err != nil {
 			return nil, false, fmt.Errorf("find calls by their ids: %w", err)
 		}
-		for _, e := range out {
-			if !slices.Contains(traces, e.TraceID) {
-				traces = append(slices.Clip(traces), e.TraceID)
-			}
-		}
+		whole = n < tracesOfIDs
 	}
 	if len(traces) > 0 {
 		t, err := r.held(ctx, project, "trace_id", traces)
