@@ -401,13 +401,14 @@ func TestWrongSettings(t *testing.T) {
 	}{
 		{"PortTaken", []string{"--listen", taken.Addr().String()}, nil, 3, []string{"cannot listen on " + taken.Addr().String(), "to do:", "--listen"}},
 		{"DataIsAFile", []string{"--data", file}, nil, 4, []string{file, "to do:", "--data"}},
+		{"ForeignData", []string{"--data", dir}, nil, 2, []string{dir, "a-file", "to do:", "--data"}},
 		{"BadKey", []string{"--config", yaml}, nil, 2, []string{"bad.yaml line 2", `"listen_adress"`, "to do:"}},
 		{"BadFlag", []string{"--nonsense"}, nil, 2, []string{"nonsense"}},
 		{"BadSize", []string{"--journal-max-bytes", "lots"}, nil, 2, []string{"journal_max_bytes", `"lots"`}},
 		{"PartialRoles", []string{"--roles", "gateway,ingest"}, nil, 2, []string{"roles:", "sinks", "to do:"}},
 		{"PartialRolesOnNATS", []string{"--roles", "web", "--nats-url", "nats://127.0.0.1:9"}, nil, 2, []string{"roles:", "nats_url", "to do:"}},
 		{"MinFreeDisk", []string{"--min-free-disk", "a lot"}, nil, 2, []string{"min_free_disk", "to do:"}},
-		{"BadSecretKey", nil, []string{"HEDGEROW_SECRET_KEY=short"}, 4, []string{"HEDGEROW_SECRET_KEY", "to do:"}},
+		{"BadSecretKey", nil, []string{"HEDGEROW_SECRET_KEY=short"}, 2, []string{"HEDGEROW_SECRET_KEY", "to do:"}},
 		{"PersonalKeyAsProjectKey", nil, []string{"POSTHOG_API_KEY=phx_0123456789abcdef0123"}, 2, []string{"POSTHOG_API_KEY", "phc_"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
