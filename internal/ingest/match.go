@@ -36,8 +36,24 @@ func factsOf(e *event.Event) facts {
 	return facts{
 		source: e.Source, provider: e.Provider, base: e.BaseURL, asked: e.ModelAsked, model: e.Model, input: e.Usage.Input, output: e.Usage.Output,
 		from: e.Timestamp.Add(-took - clockSlack), to: e.Timestamp.Add(took + clockSlack),
-		weakID: e.CompletionID != "" && len(e.CompletionID)-strings.LastIndexAny(e.CompletionID, "-_")-1 <= shortID,
+		weakID: weakID(e.CompletionID),
 	}
+}
+
+// weakID reports whether an id has few letters and digits behind the word that it
+// begins with, such as chatcmpl- or msg_. Separators within do not make it weak:
+// Groq's are chatcmpl- and a UUID, Gemini's have - and _ anywhere.
+func weakID(id string) bool {
+	if i := strings.IndexAny(id, "-_"); i > 0 && strings.IndexFunc(id[:i], func(r rune) bool { return r < 'A' || r > 'z' }) < 0 {
+		id = id[i:]
+	}
+	n := 0
+	for _, r := range id {
+		if r != '-' && r != '_' {
+			n++
+		}
+	}
+	return 0 < n && n <= shortID
 }
 
 // kept returns the facts with texts of their own: an event's may lie in the message
