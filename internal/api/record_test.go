@@ -204,3 +204,15 @@ func TestRecordOutOfRange(t *testing.T) {
 		t.Errorf("%d %s, want %s", a.status, a.raw, want)
 	}
 }
+
+// TestExamplesHaveOnePage refuses what examples do not have, rather than answer with
+// the first ones again.
+func TestExamplesHaveOnePage(t *testing.T) {
+	f := newFixture(t)
+	key := f.home.ScopedKey(project.DefaultID, project.ScopeRead)
+	for query, want := range map[string]int{"measure=calls": 200, "measure=calls&cursor=x": 400, "measure=nosuch": 400, "measure=calls&offset=1": 400} {
+		if a := f.ask(key, "GET", "/api/v1/examples?"+query, nil); a.status != want {
+			t.Errorf("%s answers %d %s", query, a.status, a.raw)
+		}
+	}
+}

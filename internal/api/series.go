@@ -61,6 +61,9 @@ func (a *API) examples(r *http.Request, p Principal) (any, error) {
 	if at == nil {
 		return nil, event.Invalid("no measure is named", "send measure, such as error_rate")
 	}
+	if r.Form.Has("cursor") {
+		return nil, event.Invalid("examples have no further pages", "leave cursor out, or narrow the point by filters; GET /api/v1/events lists all events")
+	}
 	q := query.ExamplesQuery{Project: p.ProjectID, Point: *at}
 	var err error
 	if q.Filter, err = filter(r.Form, a.now(), pointParams...); err != nil {
