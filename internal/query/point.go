@@ -43,7 +43,7 @@ const (
 type Examples struct {
 	Count  int64    `json:"count"` // events of which these are the first; of users, traces and their rates, one call each
 	Among  int64    `json:"among"` // events that the figure is taken of: Count, or what a rate divides by
-	Of     string   `json:"of"`    // what is counted: calls, outcomes, tool_calls, events, traces or users
+	Of     string   `json:"of"`    // what is counted: calls, outcomes, tool_calls, steps, events, traces or users
 	Events []*Event `json:"events"`
 }
 
@@ -56,7 +56,7 @@ type counted struct {
 	order        string // the largest first
 }
 
-var kindNames = map[kind]string{ofCalls: "calls", ofOutcomes: "outcomes", ofTools: "tool_calls", ofEvents: "events", ofTraces: "traces", ofUsers: "users", ofUserUnits: "users"}
+var kindNames = map[kind]string{ofCalls: "calls", ofOutcomes: "outcomes", ofTools: "tool_calls", ofSteps: "steps", ofEvents: "events", ofTraces: "traces", ofUsers: "users", ofUserUnits: "users"}
 
 // counted tells it of a point.
 func (r *Reader) counted(p *Point) (c counted, err error) {
@@ -130,6 +130,9 @@ func (r *Reader) counted(p *Point) (c counted, err error) {
 	case RetryRate:
 		known(t.retries)
 		c.shown.cond = t.retries + " > 0"
+	case Retries:
+		known(r.sql.retriesExpr())
+		c.shown.cond = r.sql.retriesExpr() + " > 0"
 	case EvalScore:
 		known(t.score)
 		c.order = "-(" + t.score + ")"

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"math"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
 
@@ -127,6 +128,32 @@ func TestExamples(t *testing.T) {
 	}
 	if some < 60 {
 		t.Errorf("only %d figures were compared", some)
+	}
+}
+
+// TestExamplesOfRetries: the steps that were tried again, the most often tried first.
+func TestExamplesOfRetries(t *testing.T) {
+	f := newFixture(t)
+	at := now.Add(-time.Hour)
+	step := func(retries int) *event.Event {
+		return &event.Event{UUID: event.NewID(), ProjectID: "default", Name: event.Span, TraceID: "t", SpanID: event.NewID(), Timestamp: at,
+			Properties: map[string]json.RawMessage{"agent_step_name": json.RawMessage(`"gather"`), "retry_count": json.RawMessage(strconv.Itoa(retries))}}
+	}
+	steps := []*event.Event{step(0), step(1), step(4)}
+	f.write(t, steps...)
+	filter := query.Filter{From: at.Add(-time.Minute), To: at.Add(time.Minute)}
+	by := query.ByProperty(query.AgentStep)
+	s, err := f.Series(t.Context(), query.SeriesQuery{Project: "default", Filter: filter, Measures: []query.Measure{query.Retries}, By: by, Every: query.ByDay, Limit: 3})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i := slices.IndexFunc(s.Groups, func(g query.Line) bool { return g.Key == "gather" }); i < 0 || s.Groups[i].Total[query.Retries].Value != 5 {
+		t.Errorf("groups %+v", s.Groups)
+	}
+	key := "gather"
+	got, err := f.Examples(t.Context(), query.ExamplesQuery{Project: "default", Filter: filter, Point: query.Point{Measure: query.Retries, By: by, Key: &key}})
+	if err != nil || got.Count != 2 || got.Among != 3 || got.Of != "steps" || len(got.Events) != 2 || got.Events[0].UUID != steps[2].UUID || got.Events[1].UUID != steps[1].UUID {
+		t.Errorf("%+v, %v", got, err)
 	}
 }
 

@@ -169,6 +169,13 @@ func TestFrames(t *testing.T) {
 var cellLink = regexp.MustCompile(`<a href="(/p/default/events\?[^"]+)"`)
 
 // TestChartLinks follows links of charts and finds as many events behind them as
+// TestExamplesHaveNames: the drawer says of each measure what its examples are.
+func TestExamplesHaveNames(t *testing.T) {
+	if list := web.Unnamed(); len(list) > 0 {
+		t.Errorf("%v", list)
+	}
+}
+
 // the chart counted.
 func TestChartLinks(t *testing.T) {
 	s := newSite(t, story()...)

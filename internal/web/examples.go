@@ -171,13 +171,14 @@ var nouns = map[query.Measure][2]string{
 	query.Tasks: {"tasks", ""}, query.TasksCompleted: {"completed tasks", ""}, query.CompletionRate: {"tasks", "those not completed first"},
 	query.Rated: {"ratings", ""}, query.Negative: {"negative ratings", ""}, query.NegativeRate: {"negative ratings", ""}, query.EscalationRate: {"escalated outcomes", ""},
 	query.AcceptanceRate: {"outcomes", "those not accepted first"}, query.EditRate: {"edited outcomes", ""}, query.RetryRate: {"retried outcomes", "the most retries first"},
+	query.Retries:   {"steps that were tried again", "the most retries first"},
 	query.EvalScore: {"scores", "the lowest first"}, query.EvalPassRate: {"evaluations", "those not passed first"}, query.Evals: {"evaluations", ""},
 	query.ToolCalls: {"tool calls", ""}, query.ToolErrors: {"failed tool calls", ""}, query.ToolErrorRate: {"failed tool calls", ""}, query.ToolP95: {"tool calls", "the slowest first"},
 	query.EventCount: {"events", ""}, query.EventShare: {"matching events", ""}, query.EventMean: {"events", ""}, query.EventTraceRate: {"traces with the event", ""}, query.EventUserRate: {"users with the event", ""},
 }
 
 // amongNouns are what a rate divides by.
-var amongNouns = map[string]string{"calls": "calls", "outcomes": "outcomes that say so", "tool_calls": "tool calls", "events": "events", "traces": "traces", "users": "users"}
+var amongNouns = map[string]string{"calls": "calls", "outcomes": "outcomes that say so", "tool_calls": "tool calls", "steps": "steps", "events": "events", "traces": "traces", "users": "users"}
 
 func (s *Web) examples(r *http.Request, f *frame) (templ.Component, error) {
 	v, err := s.view(r, "/examples", "")

@@ -11,6 +11,16 @@ import (
 // Curl is a call as a command.
 func Curl(e *query.Event) string { return curl(e) }
 
+// Unnamed are the measures whose examples have no name.
+func Unnamed() (out []query.Measure) {
+	for m := range labels {
+		if nouns[m][0] == "" {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
 // Route is an entry of the table, for the tests that go through all of it.
 type Route struct {
 	Pattern     string
