@@ -16,6 +16,8 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/project"
 	"github.com/hedgerow/hedgerow/internal/store"
+
+	"github.com/hedgerow/hedgerow/internal/web"
 )
 
 // story is a week of two prompt versions, the second of which is worse, by two
