@@ -25,6 +25,9 @@ const JoinWindow = time.Hour
 const (
 	joinEntries = 100_000 // calls that are remembered; about 40 MB
 	joinAlike   = 64      // of which so many look the same
+
+	gatewayWait = 500 * time.Millisecond // for the gateway's record of a call that a wrapper reports at once
+	gatewaySoon = 10 * time.Second       // after a call's end; what is reported later has had its record long since
 )
 
 // Joiner recognises calls that come through two doors. It stands between the
@@ -36,10 +39,11 @@ type Joiner struct {
 	seed   maphash.Seed
 	joined prometheus.Counter
 
-	mu   sync.Mutex
-	seen map[uint64][]*seenCall // by mark, the oldest first
-	ring []mark                 // in order of arrival, to be forgotten in that order
-	at   int
+	mu      sync.Mutex
+	seen    map[uint64][]*seenCall // by mark, the oldest first
+	ring    []mark                 // in order of arrival, to be forgotten in that order
+	at      int
+	arrived chan struct{} // closed, and made anew, when a call of the gateway comes
 }
 
 // JoinerConfig says what a Joiner is made of. The zero value will do.
@@ -74,7 +78,7 @@ func NewJoiner(next Appender, c JoinerConfig) (*Joiner, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
-	j := &Joiner{next: next, c: c, seed: maphash.MakeSeed(), seen: make(map[uint64][]*seenCall),
+	j := &Joiner{next: next, c: c, seed: maphash.MakeSeed(), seen: make(map[uint64][]*seenCall), arrived: make(chan struct{}),
 		joined: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "hedgerow", Subsystem: "ingest", Name: "joined_total", Help: "Events of calls that had come through another door already: kept as spans, counted once."})}
 	if c.Registerer != nil {
 		if err := c.Registerer.Register(j.joined); err != nil {
@@ -86,6 +90,7 @@ func NewJoiner(next Appender, c JoinerConfig) (*Joiner, error) {
 
 // Append joins what has been seen and appends all.
 func (j *Joiner) Append(ctx context.Context, events ...*event.Event) error {
+	j.awaitGateway(ctx, events)
 	var fresh, joined []*seenCall
 	for _, e := range events {
 		if e == nil || !e.IsCosted() {
@@ -115,6 +120,51 @@ func (j *Joiner) Append(ctx context.Context, events ...*event.Event) error {
 	}
 	j.joined.Add(float64(len(joined)))
 	return nil
+}
+
+// awaitGateway waits a moment for the gateway's records of calls that wrappers say
+// they made through it. The gateway writes one shortly after the answer's end, and a
+// wrapper that does not batch may be faster; the gateway's is the one to count, since
+// it has what the request said of itself, and knows the time to the first token. No
+// caller waits: a wrapper reports in the background.
+func (j *Joiner) awaitGateway(ctx context.Context, events []*event.Event) {
+	if j.c.Gateway == nil {
+		return
+	}
+	var wait <-chan time.Time
+	for _, e := range events {
+		if e == nil || !e.IsCosted() || e.Source == event.SourceGateway || e.BaseURL == "" || j.c.Now().Sub(e.Timestamp.Add(e.Latency.Or(0))).Abs() > gatewaySoon || !j.c.Gateway(e.BaseURL) {
+			continue
+		}
+		for known, arrived := j.gatewayHas(e); !known; known, arrived = j.gatewayHas(e) {
+			if wait == nil {
+				wait = time.After(gatewayWait)
+			}
+			select {
+			case <-arrived:
+			case <-wait:
+				return
+			case <-ctx.Done():
+				return
+			}
+		}
+	}
+}
+
+// gatewayHas reports whether a call's record by the gateway is known, or else when to
+// look again.
+func (j *Joiner) gatewayHas(e *event.Event) (known bool, arrived <-chan struct{}) {
+	keys, f := j.marks(e), factsOf(e)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for _, key := range keys {
+		for _, c := range j.seen[key] {
+			if c.source == event.SourceGateway && !c.lost && (c.by == "" || c.by == e.UUID) && j.same(f, c.facts) {
+				return true, nil
+			}
+		}
+	}
+	return len(keys) == 0, j.arrived
 }
 
 // marks returns what a call is looked up by, before [facts.same] compares the two:
@@ -175,6 +225,10 @@ func (j *Joiner) note(e *event.Event) (c *seenCall, first bool) {
 	c = &seenCall{source: e.Source, uuid: e.UUID, when: now, facts: f.kept()}
 	for _, key := range keys {
 		j.keep(key, c)
+	}
+	if e.Source == event.SourceGateway {
+		close(j.arrived)
+		j.arrived = make(chan struct{})
 	}
 	return c, true
 }

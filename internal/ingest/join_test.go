@@ -5,6 +5,7 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,6 +21,57 @@ func generation(source, completion string) *event.Event {
 		Content:    event.Content{Input: json.RawMessage(`[]`)},
 		Properties: map[string]json.RawMessage{"mine": json.RawMessage(`1`), "$ai_usage": json.RawMessage(`{"a":1}`)},
 	}
+}
+
+// TestJoinerAwaitsGateway: a wrapper that reports a call at once is faster than the
+// gateway, whose record is the one that counts all the same.
+func TestJoinerAwaitsGateway(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		k := &kept{}
+		j, err := ingest.NewJoiner(k, ingest.JoinerConfig{Gateway: func(u string) bool { return u == "http://gw/" }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wrapped := func(id string) *event.Event {
+			e := generation(event.SourceIngest, id)
+			e.BaseURL, e.Timestamp = "http://gw/", time.Now().Add(-time.Second)
+			return e
+		}
+		second, call := wrapped("msg_1"), generation(event.SourceGateway, "msg_1")
+		call.Timestamp = second.Timestamp
+		done := make(chan error, 1)
+		go func() { done <- j.Append(t.Context(), second) }()
+		synctest.Wait()
+		other := generation(event.SourceGateway, "msg_other")
+		other.Usage.Input = event.Some[int64](8)
+		for _, e := range []*event.Event{other, call} {
+			time.Sleep(100 * time.Millisecond)
+			if err := j.Append(t.Context(), e); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := <-done; err != nil {
+			t.Fatal(err)
+		}
+		if call.Name != event.Generation || second.Name != event.Span || string(second.Properties[ingest.JoinedTo]) != `"`+call.UUID+`"` {
+			t.Errorf("the gateway's is a %s, the wrapper's a %s", call.Name, second.Name)
+		}
+		for name, c := range map[string]struct {
+			e    *event.Event
+			wait time.Duration
+		}{"NoRecordComes": {wrapped("msg_2"), 500 * time.Millisecond}, "Elsewhere": {generation(event.SourceIngest, "msg_3"), 0}, "LongAgo": {wrapped("msg_4"), 0}} {
+			if name == "LongAgo" {
+				c.e.Timestamp = time.Now().Add(-time.Minute)
+			}
+			start := time.Now()
+			if err := j.Append(t.Context(), c.e); err != nil {
+				t.Fatal(err)
+			}
+			if took := time.Since(start); took != c.wait || c.e.Name != event.Generation {
+				t.Errorf("%s: waited %v, became %s", name, took, c.e.Name)
+			}
+		}
+	})
 }
 
 func TestJoiner(t *testing.T) {
