@@ -89,3 +89,7 @@ func ReadBlock(stream string, index int, raw []byte) (read, bad int) {
 	})
 	return read, bad
 }
+
+// Watch notes the folders of a journal that is open, and returns what says whether
+// they are gone.
+func Watch(dir string) (gone func() bool) { return foldersOf(dir).gone }

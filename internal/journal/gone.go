@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/hedgerow/hedgerow/event"
 )
@@ -18,15 +19,16 @@ var errGone = errors.New("the folder of the events was removed or replaced while
 
 // folders are those of a life, as they were when it began.
 type folders struct {
-	paths []string
-	infos []os.FileInfo
+	paths    []string
+	infos    []os.FileInfo
+	messages string // the blocks' own: NATS makes it anew when it purges all events
 }
 
 // foldersOf notes the folders of a journal whose server is running.
 func foldersOf(dir string) folders {
-	var f folders
 	stream := filepath.Join(streamsDir(dir), streamEvents)
-	for _, path := range []string{dir, stream, filepath.Join(stream, "msgs")} {
+	f := folders{messages: filepath.Join(stream, "msgs")}
+	for _, path := range []string{dir, stream} {
 		if info, err := os.Stat(path); err == nil {
 			f.paths, f.infos = append(f.paths, path), append(f.infos, info)
 		}
@@ -43,8 +45,20 @@ func (f folders) gone() bool {
 			return true
 		}
 	}
-	return false
+	for range remakes {
+		if _, err := os.Stat(f.messages); !errors.Is(err, os.ErrNotExist) {
+			return false
+		}
+		time.Sleep(remakeWait) // between two steps of a purge
+	}
+	return true
 }
+
+// How often a folder that NATS may be making anew is looked for, and how far apart.
+const (
+	remakes    = 10
+	remakeWait = 50 * time.Millisecond
+)
 
 // sameFolder makes sure that the journal's folder is the one of the start. A
 // folder that has been removed is not made again: that would begin without the

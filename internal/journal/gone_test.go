@@ -84,3 +84,38 @@ func TestFolderAway(t *testing.T) {
 		t.Errorf("the event before it came %d times", seen[e.UUID])
 	}
 }
+
+// TestPurgeIsNoLoss: NATS makes the folder of the blocks anew when it purges all, which
+// is no reason to end the journal's life.
+func TestPurgeIsNoLoss(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	j := open(t, journal.Config{Dir: dir, Keep: -1, JanitorEvery: time.Hour})
+	q := mustQueue(t, j, "q", journal.QueueOptions{})
+	messages := filepath.Join(dir, "jetstream", "$G", "streams", "EVENTS", "msgs")
+	before, err := os.Stat(messages)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, remade := journal.Watch(dir), false
+	for range 50 {
+		mustAppend(t, j, newEvent("p1", 10))
+		ackAll(t, fetchN(t, q, 1))
+		waitLag(t, j, "q", func(qi journal.QueueInfo) bool { return qi.AckPending == 0 && qi.Pending == 0 })
+		if err := j.Clean(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if now, err := os.Stat(messages); err == nil && !os.SameFile(before, now) {
+			remade = true
+		}
+		if gone() {
+			t.Fatal("a purge is taken for a removal")
+		}
+	}
+	if !remade {
+		t.Error("the folder was never made anew: this tests nothing")
+	}
+	if err := os.RemoveAll(messages); err == nil && !gone() {
+		t.Error("a removal is not noticed")
+	}
+}

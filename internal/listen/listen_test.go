@@ -190,13 +190,14 @@ func TestIdleMakesRoom(t *testing.T) {
 	now := &clock{now: time.Now()}
 	addr, l := serve(t, listen.Config{Connections: 2, Now: now.Now}, nil, func(http.ResponseWriter, *http.Request) {})
 	first, second := dial(t, addr), dial(t, addr)
-	for _, c := range []net.Conn{first, second, first} { // now the second is idle for longer
+	await(t, "connections", func() bool { return l.Open() == 2 })
+	for i, c := range []net.Conn{first, second, first} { // now the second is idle for longer
 		if got := ask(t, c); got != 200 {
 			t.Fatal(got)
 		}
+		await(t, "idle", func() bool { return l.Idle() == min(i+1, 2) })
 		now.move(time.Second)
 	}
-	await(t, "idle", func() bool { return l.Open() == 2 })
 	if got := ask(t, dial(t, addr)); got != 200 {
 		t.Fatalf("%d", got)
 	}

@@ -602,7 +602,7 @@ func TestViewersOnlyRead(t *testing.T) {
 			c.fails(name, args{"id": "x_none"}, "no such experiment")
 			continue
 		}
-		c.must(name, map[string]args{"get_trace": {"trace_id": "trace-0"}, "get_prompt": {"name": "p"}, "render_prompt": {"name": "p"}}[name])
+		c.must(name, map[string]args{"get_trace": {"trace_id": "trace-0"}, "get_prompt": {"name": "p"}, "render_prompt": {"name": "p"}, "get_series": {"measures": []string{"calls"}}, "list_examples": {"measure": "calls"}}[name])
 	}
 	if after := f.connections(); len(after) != 1 || after[0].Revision != before[0].Revision || len(f.delivery.tested) != 1 {
 		t.Error("a viewer changed something")
