@@ -36,7 +36,8 @@ const chaosDisk = 600
 //     waited in memory for a journal that could not write when the SIGKILL came;
 //   - ingest takes events again within 5 s of the end of a fault.
 //
-// HEDGEROW_CHAOS_ROUNDS sets the number of faults; make chaos runs 200.
+// HEDGEROW_CHAOS_ROUNDS sets the number of faults; make chaos runs 200. A folder takes
+// chaosFolder of them, since each round looks at all that is stored.
 // HEDGEROW_CHAOS_SEED repeats a run's faults.
 func TestChaos(t *testing.T) {
 	rounds, seed := 10, uint64(time.Now().UnixNano())
@@ -47,9 +48,32 @@ func TestChaos(t *testing.T) {
 		seed = n
 	}
 	t.Logf("HEDGEROW_CHAOS_SEED=%d", seed)
+	all := &chaosTotals{recovered: make(map[string][]time.Duration)}
+	for folder := range (rounds + chaosFolder - 1) / chaosFolder {
+		t.Run(strconv.Itoa(folder), func(t *testing.T) {
+			chaosIn(t, all, rand.New(rand.NewPCG(seed, uint64(folder+1))), min(chaosFolder, rounds-folder*chaosFolder))
+		})
+		if t.Failed() {
+			break
+		}
+	}
+	t.Logf("%d rounds; %d gateway calls answered, %d of them while a process was down; %d events acknowledged, %d refused; %d stored; of %d that only the store had when the test damaged it, %d are lost\n%s",
+		rounds, all.answered, all.down, all.acknowledged, all.refused, all.stored, all.risked, all.lost, all.table())
+}
+
+// chaosFolder is how many faults happen to one data folder.
+const chaosFolder = 20
+
+// chaosTotals are what all folders came to.
+type chaosTotals struct {
+	answered, down, acknowledged, refused, stored, risked, lost int
+	recovered                                                   map[string][]time.Duration
+}
+
+func chaosIn(t *testing.T, all *chaosTotals, rng *rand.Rand, rounds int) {
 	c := &chaos{
-		t: t, w: newWorld(t), disk: newSmallDisk(t, chaosDisk), rng: rand.New(rand.NewPCG(seed, 1)),
-		accepted: make(map[string]int), calls: make(map[string]int), recovered: make(map[string][]time.Duration),
+		t: t, w: newWorld(t), disk: newSmallDisk(t, chaosDisk), rng: rng, all: all,
+		accepted: make(map[string]int), calls: make(map[string]int),
 	}
 	c.w.dir = filepath.Join(c.disk.dir, "data")
 	c.w.env = append(c.w.env, "HEDGEROW_UPSTREAM_TIMEOUT=2s")
@@ -83,8 +107,7 @@ func TestChaos(t *testing.T) {
 		}
 	}
 	c.verify()
-	t.Logf("%d rounds; %d gateway calls answered, %d of them while a process was down; %d events acknowledged, %d refused\n%s",
-		rounds, c.answered, c.down, c.acknowledged, c.refused, c.table())
+	all.answered, all.down, all.acknowledged, all.refused = all.answered+c.answered, all.down+c.down, all.acknowledged+c.acknowledged, all.refused+c.refused
 	c.p.stop()
 }
 
@@ -116,7 +139,7 @@ type chaos struct {
 	acknowledged int // events
 	down         int // calls that failed while no process listened
 	refused      int
-	recovered    map[string][]time.Duration
+	all          *chaosTotals
 
 	lostJournal int      // the last round in which the journal's own bytes were damaged
 	risked      []string // what was in the store alone when the test damaged that too
@@ -255,7 +278,7 @@ func (c *chaos) awaitRecovery(name string, over time.Time) {
 	if stall := stalls(); took > recovery+4*stall && !strings.Contains(name, "damaged") && !strings.Contains(name, "kill") {
 		c.t.Errorf("round %d, %s: recovered after %v, want %v at most (this process stood still for %v)", c.round, name, took, recovery, stall)
 	}
-	c.recovered[name] = append(c.recovered[name], took)
+	c.all.recovered[name] = append(c.all.recovered[name], took)
 }
 
 func (c *chaos) kill() time.Time {
@@ -568,10 +591,11 @@ func (c *chaos) verify() {
 		}
 	}
 	t.Logf("%d stored, %d at PostHog; of %d that only the store had when the test damaged it, %d are lost", len(uuids), len(sent), len(c.risked), lost)
+	c.all.stored, c.all.risked, c.all.lost = c.all.stored+len(uuids), c.all.risked+len(c.risked), c.all.lost+lost
 }
 
 // table is the recovery times as Markdown.
-func (c *chaos) table() string {
+func (c *chaosTotals) table() string {
 	var b strings.Builder
 	b.WriteString("| fault | rounds | recovered after, median | at most |\n|---|---|---|---|\n")
 	names := make([]string, 0, len(c.recovered))
