@@ -121,6 +121,7 @@ var fields = map[string]func(e *query.Event) any{
 // derived are the properties that hedgerow adds to an LLM event: what it costs, its
 // place in the trace, and what may leave in place of the words.
 var derived = map[string]bool{
+	"error_code": true, "$ai_error_type": true,
 	"$ai_cost_model_provider": true, "$ai_cost_model_source": true, "$ai_cost_passthrough": true, "$ai_model_cost_used": true, "$ai_input_cost_usd": true, "$ai_output_cost_usd": true,
 	"$ai_total_cost_usd": true, "$ai_cache_reporting_exclusive": true, "$ai_total_tokens": true, "$ai_span_id": true, "$ai_is_error": true, "trace_url": true, "status": true,
 	"input_length": true, "input_length_bucket": true, "output_length": true, "output_category": true, "prompt_hash": true,

@@ -67,7 +67,7 @@ await ada.getByLabel("Name").fill("Orchard");
 await ada.getByRole("button", { name: "Create project" }).click();
 await ada.waitForURL("**/keys");
 await step("a project is created", ada, await sees(ada, "Project Orchard is there"));
-await ada.getByLabel("Name").fill("ci");
+await ada.getByRole("textbox", { name: /^Name/ }).fill("ci");
 for (const scope of ["ingest", "gateway"]) await ada.locator(`input[name=scope][value=${scope}]`).uncheck();
 await ada.getByRole("button", { name: "Create key" }).click();
 const key = await ada.locator("#new-key").innerText();
@@ -76,7 +76,7 @@ const answer = await fetch(base + "/api/v1/events", { headers: { authorization: 
 await step("the key works", ada, answer.status === 200);
 await ada.getByRole("link", { name: "Keys" }).click();
 await step("the key is not shown again", ada, await until(async () => await ada.locator("#new-key").count() === 0) && !(await ada.content()).includes(key));
-await ada.locator("tr", { hasText: "ci" }).locator("summary").click();
+await ada.locator("tr", { hasText: "ci" }).locator("summary", { hasText: "Revoke" }).click();
 await ada.getByRole("button", { name: "Revoke ci" }).click();
 await step("the key is revoked", ada, await sees(ada, "The key is revoked") && (await fetch(base + "/api/v1/events", { headers: { authorization: "Bearer " + key } })).status === 401);
 

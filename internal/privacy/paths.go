@@ -12,7 +12,7 @@ var pathWords = func() map[string]bool {
 	for _, word := range strings.Fields(`
 		{id} alpha api beta compatible-mode inference openai paas
 		admin_api_keys assistants audio audit_logs auth batchEmbedContents batches cachedContents calls cancel chat checkpoints client_secrets compact complete completions containers
-		content conversations corpora costs count_tokens credits deployments edits embed embeddings endpoints evals events file_batches fileSearchStores files fim fine_tuning
+		content conversations corpora costs count_tokens countTokens credits deployments edits embed embeddings endpoints evals events file_batches fileSearchStores files fim fine_tuning
 		generate generation generations graders images input_items input_tokens invites items jobs key keys me messages models moderations operations organization organizations
 		output_items parts pause permissions projects ps providers realtime remix rerank responses results resume run runs search sessions show skills speech steps
 		submit_tool_outputs tags threads transcription_sessions transcriptions translations tunedModels uploads usage users validate variations vector_stores version versions videos`) {
@@ -29,12 +29,14 @@ func isVersion(seg string) bool {
 }
 
 // knownPath returns the beginning of a path that consists of the providers' own
-// words. What follows can be anything.
-func knownPath(path string) string {
+// words and the call's model, which leaves anyway. What follows can be anything.
+func knownPath(path string, e *event.Event) string {
 	end := 0
 	for end < len(path) && path[end] == '/' {
 		seg, _, _ := strings.Cut(path[end+1:], "/")
-		if !pathWords[seg] && !isVersion(seg) {
+		model, method, _ := strings.Cut(seg, ":") // Gemini's gemini-2.5-flash:countTokens
+		ofModel := model != "" && (model == e.ModelAsked || model == e.Model) && (method == "" || pathWords[method])
+		if !pathWords[seg] && !isVersion(seg) && !ofModel {
 			break
 		}
 		end += 1 + len(seg)
@@ -50,12 +52,12 @@ func shortenPath(e *event.Event) {
 		return
 	}
 	if path, ok := strings.CutPrefix(e.SpanName, e.Method+" /"); ok { // else the caller has named it
-		e.SpanName = strings.TrimSuffix(e.Method+" "+knownPath("/"+path), " ")
+		e.SpanName = strings.TrimSuffix(e.Method+" "+knownPath("/"+path, e), " ")
 	}
 	if e.RequestURL == "" {
 		return
 	}
 	base := strings.TrimRight(e.BaseURL, "/")
 	path, _ := strings.CutPrefix(e.RequestURL, base)
-	e.RequestURL = base + knownPath(path)
+	e.RequestURL = base + knownPath(path, e)
 }

@@ -26,8 +26,10 @@ func TestUnknownPaths(t *testing.T) {
 		{event.Span, event.SourceGateway, "draft", "/v1/foo", "draft", "/v1"},
 		{event.Generation, event.SourceGateway, "POST /openai/deployments/mine/chat/completions", "/openai/deployments/mine/chat/completions", "POST /openai/deployments/mine/chat/completions", "/openai/deployments/mine/chat/completions"},
 		{event.Span, event.SourceIngest, "POST /orders/new", "/orders/new", "POST /orders/new", "/orders/new"},
+		{event.Span, event.SourceGateway, "POST /v1beta/models/gemini-2.5-flash:countTokens", "/v1beta/models/gemini-2.5-flash:countTokens", "POST /v1beta/models/gemini-2.5-flash:countTokens", "/v1beta/models/gemini-2.5-flash:countTokens"},
+		{event.Span, event.SourceGateway, "POST /v1beta/models/gemini-2.5-flash:what-he-said", "/v1beta/models/what-he-said:countTokens", "POST /v1beta/models", "/v1beta/models"},
 	} {
-		e := &event.Event{Name: c.event, Source: c.source, Method: "POST", SpanName: c.name, BaseURL: base + "/", RequestURL: base + c.path}
+		e := &event.Event{Name: c.event, Source: c.source, ModelAsked: "gemini-2.5-flash", Method: "POST", SpanName: c.name, BaseURL: base + "/", RequestURL: base + c.path}
 		got := privacy.Outbound(e, privacy.OutPolicy{PrivacyMode: true})
 		if got.SpanName != c.wantName || got.RequestURL != base+c.wantPath {
 			t.Errorf("%s: %q, %q", c.name, got.SpanName, got.RequestURL)
