@@ -116,7 +116,7 @@ func TestDiskFull(t *testing.T) {
 				if errors.As(err, &ae) {
 					for _, f := range ae.Failed {
 						failed[f.UUID] = true
-						if f.Err.Code != event.CodeUnavailable {
+						if f.Err.Code != event.CodeUnavailable && f.Err.Code != event.CodeTimeout {
 							t.Errorf("refused with %v", f.Err)
 						}
 					}
