@@ -40,6 +40,18 @@ func narrowFilter(p map[string]*jsonschema.Schema) {
 	enum(p["status"], event.StatusSuccess, event.StatusError, event.StatusTimeout, event.StatusBlocked, event.StatusValidationFailed)
 }
 
+// week is the filter of figures: where no time is given, the last seven days.
+func (in *filterIn) week(now time.Time) (query.Filter, error) {
+	f, err := in.filter(now)
+	if f.To.IsZero() {
+		f.To = now
+	}
+	if f.From.IsZero() {
+		f.From = f.To.AddDate(0, 0, -7)
+	}
+	return f, err
+}
+
 func (in *filterIn) filter(now time.Time) (query.Filter, error) {
 	f := query.Filter{
 		Name: in.Event, Provider: in.Provider, Model: in.Model, Operation: in.Operation, Surface: in.Surface, User: in.User, SessionID: in.SessionID, TraceID: in.TraceID,

@@ -98,16 +98,9 @@ func (s *Server) getSeries(ctx context.Context, who caller, in seriesIn) (out se
 	if err := inRange("limit", &in.Limit, query.DefaultLines, query.MaxGroups); err != nil {
 		return out, err
 	}
-	now := s.now()
-	f, err := in.filter(now)
+	f, err := in.week(s.now())
 	if err != nil {
 		return out, err
-	}
-	if f.To.IsZero() {
-		f.To = now
-	}
-	if f.From.IsZero() {
-		f.From = f.To.AddDate(0, 0, -7)
 	}
 	q := query.SeriesQuery{Project: who.projectID, Filter: f, By: query.GroupBy(in.By), Every: query.GroupBy(in.Every), Event: in.match(), LatencyOf: query.LatencyOf(in.LatencyOf), TimeZone: in.TimeZone, Limit: in.Limit}
 	for _, m := range in.Measures {

@@ -73,16 +73,9 @@ func (s *Server) getStats(ctx context.Context, who caller, in statsIn) (out stat
 	if err := inRange("limit", &in.Limit, defaultGroups, query.MaxGroups); err != nil {
 		return out, err
 	}
-	now := s.now()
-	f, err := in.filter(now)
+	f, err := in.week(s.now())
 	if err != nil {
 		return out, err
-	}
-	if f.To.IsZero() {
-		f.To = now
-	}
-	if f.From.IsZero() {
-		f.From = f.To.AddDate(0, 0, -7)
 	}
 	st, err := s.c.Query.Stats(ctx, query.StatsQuery{Project: who.projectID, Filter: f, Compare: in.Compare, GroupBy: query.GroupBy(in.GroupBy), TimeZone: in.TimeZone, LatencyOf: query.LatencyOf(in.LatencyOf), Limit: in.Limit})
 	if err != nil {
