@@ -20,6 +20,7 @@ func TestAttributionFields(t *testing.T) {
 	if status, body, err := p.post(t.Context(), "/openai/v1/chat/completions", "known_only", ask); err != nil || status != http.StatusBadRequest || !strings.Contains(body, "feature") {
 		t.Fatalf("a member that is not listed: %d %s, %v", status, body, err)
 	}
+	p.awaitStored("event="+event.Generation, 1) // by the settings of its time
 	if status, body := p.send(t.Context(), "PATCH", "/api/v1/projects/default", `{"attribution_fields":["feature","messages"]}`); status != http.StatusBadRequest || !strings.Contains(body, "messages is a field of a provider") {
 		t.Fatalf("a provider's own field: %d %s", status, body)
 	}

@@ -40,9 +40,12 @@ async function click(chart) {
   for (const [x, y] of spots) {
     await chart.scrollIntoViewIfNeeded();
     const box = await chart.boundingBox();
+    const before = asked.length;
     await page.mouse.click(box.x + box.width * x, box.y + box.height * y);
+    await page.evaluate(() => new Promise((done) => setTimeout(done)));
     if (!await drawer.isVisible()) continue;
     await filled();
+    if (asked.length !== before + 1) trouble.push(`a click asked ${asked.length - before} times`);
     if (await drawer.locator(".examples li").count() > 0) return true; // not a rate of 0
     await close();
   }

@@ -74,7 +74,7 @@ func (a *app) openSettings(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.registry, err = project.Open(ctx, kv, project.Options{LastGood: a.cfg.lastGood(settingsBucket), SecretKey: key, AllowInsecureHosts: a.cfg.AllowInsecurePostHog, AllowHosts: a.cfg.allowedHosts(), Logger: a.log.With("part", "project")})
+	a.registry, err = project.Open(ctx, kv, project.Options{LastGood: a.cfg.lastGood(settingsBucket), SecretKey: key, AllowInsecureHosts: a.cfg.AllowInsecurePostHog, AllowHosts: a.cfg.allowedHosts(), Enabled: a.beginDelivery, Logger: a.log.With("part", "project")})
 	if err != nil {
 		return dataError(err)
 	}

@@ -23,6 +23,14 @@ func (a *app) openConnectionQueue(ctx context.Context, c project.Connection) (ev
 	return a.journal.Queue(ctx, connectionQueue(c.ID), journal.QueueOptions{Project: c.ProjectID, From: journal.FromNow})
 }
 
+// beginDelivery opens the queue of a connection that was enabled: the events that
+// come after the answer to that change are sent.
+func (a *app) beginDelivery(ctx context.Context, c project.Connection) {
+	if _, err := a.openConnectionQueue(ctx, c); err != nil {
+		a.log.Error("the queue of a PostHog connection cannot be opened; the delivery tries again", "connection", c.ID, "err", err)
+	}
+}
+
 func (a *app) journalFill() float64 {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()

@@ -44,6 +44,7 @@ func (r *Registry) CreateConnection(ctx context.Context, c Connection) (Connecti
 	if err := r.stillWanted(ctx, c.ProjectID, c.key()); err != nil {
 		return Connection{}, err
 	}
+	r.enabled(ctx, c)
 	return c, r.done(ctx, c.Revision, AuditEntry{Action: "connection.create", ProjectID: c.ProjectID, Target: c.Name, Detail: c.Host})
 }
 
@@ -87,7 +88,14 @@ func (r *Registry) updateConnection(ctx context.Context, projectID, id string, f
 	if !strings.EqualFold(c.Name, before.Name) {
 		r.release(ctx, connectionNames(projectID), before.Name, c.key())
 	}
+	r.enabled(ctx, c)
 	return c, r.done(ctx, c.Revision, AuditEntry{Action: "connection.update", ProjectID: projectID, Target: c.Name, Detail: changedConnection(before, c)})
+}
+
+func (r *Registry) enabled(ctx context.Context, c Connection) {
+	if c.Enabled {
+		r.o.Enabled(ctx, c)
+	}
 }
 
 func changedConnection(a, b Connection) string {

@@ -1,7 +1,9 @@
 package project_test
 
 import (
+	"context"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -177,6 +179,25 @@ func TestConnections(t *testing.T) {
 	}
 	wantCode(t, r.DeleteConnection(ctx, project.DefaultID, c.ID), event.CodeNotFound)
 	must(r.CreateConnection(ctx, connection("Renamed")))(t)
+}
+
+// What begins with an enabled connection has begun when the change returns.
+func TestConnectionEnabled(t *testing.T) {
+	var begun []string
+	r, _ := start(t, project.Options{Enabled: func(_ context.Context, c project.Connection) { begun = append(begun, c.Name) }})
+	ctx := t.Context()
+	set := func(c project.Connection, on bool) {
+		t.Helper()
+		must(r.UpdateConnection(ctx, c.ProjectID, c.ID, func(c *project.Connection) error { c.Enabled = on; return nil }))(t)
+	}
+	a, off := connection("a"), connection("b")
+	off.Enabled = false
+	a, off = must(r.CreateConnection(ctx, a))(t), must(r.CreateConnection(ctx, off))(t)
+	set(a, false)
+	set(off, true)
+	if want := []string{"a", "b"}; !slices.Equal(begun, want) {
+		t.Errorf("begun: %q, want %q", begun, want)
+	}
 }
 
 func TestFilter(t *testing.T) {

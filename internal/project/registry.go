@@ -33,8 +33,11 @@ type Options struct {
 	// LastGood is the path of the last-good copy of all records, in which secrets
 	// are sealed as they are in the bucket; see [bucket.Config]. "" is without.
 	LastGood string
-	Now      func() time.Time // Defaults to time.Now
-	Logger   *slog.Logger     // Defaults to none
+	// Enabled is called with each enabled connection that was made or changed,
+	// before the change returns. May be nil.
+	Enabled func(context.Context, Connection)
+	Now     func() time.Time // Defaults to time.Now
+	Logger  *slog.Logger     // Defaults to none
 }
 
 // Registry is the configuration in one key-value bucket, with a [Snapshot] of
@@ -89,6 +92,9 @@ func Open(ctx context.Context, kv jetstream.KeyValue, o Options) (*Registry, err
 	}
 	if r.now == nil {
 		r.now = time.Now
+	}
+	if r.o.Enabled == nil {
+		r.o.Enabled = func(context.Context, Connection) {}
 	}
 	r.damaged = func() bool { return false }
 	if d, ok := kv.(interface{ Damaged() bool }); ok {

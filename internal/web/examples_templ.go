@@ -270,7 +270,7 @@ func drawer() templ.Component {
 			templ_7745c5c3_Var14 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 24, "<dialog id=\"drawer\" class=\"drawer\" aria-label=\"Examples of a point\"><form method=\"dialog\"><button aria-label=\"Close the examples\">×</button></form><div id=\"drawer-body\" aria-live=\"polite\"></div></dialog>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 24, "<dialog id=\"drawer\" class=\"drawer\" aria-label=\"Examples of a point\"><form method=\"dialog\"><button aria-label=\"Close the examples\">×</button></form><div id=\"drawer-body\" aria-live=\"polite\" hx-sync=\"this:replace\"></div></dialog>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -117,7 +117,8 @@ function showExamples(list) {
   const body = document.getElementById("drawer-body");
   body.textContent = "Looking for examples …";
   if (!drawer.open) drawer.showModal();
-  htmx.ajax("GET", to.pathname + to.search, { target: body, swap: "innerHTML ignoreTitle:true" });
+  // By its hx-sync, what was asked for before does not come any more.
+  htmx.ajax("GET", to.pathname + to.search, { source: body, target: body, swap: "innerHTML ignoreTitle:true" });
 }
 drawer?.addEventListener("click", (e) => { if (e.target === drawer) drawer.close(); });
 document.addEventListener("point", (e) => showExamples(behind(e.target, e.detail.row, e.detail.column)));

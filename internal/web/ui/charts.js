@@ -81,13 +81,13 @@ export function draw(box) {
   paint();
   if (table.dataset.href) {
     const point = (row, head) => table.dispatchEvent(new CustomEvent("point", { bubbles: true, detail: { row, column: head?.cellIndex } }));
-    let handled = false; // by a bar or a marker, of whose click both hear
-    chart.on("click", (p) => {
-      handled = true;
-      point(rows[p.dataIndex], drawn[p.seriesIndex]);
-    });
-    chart.getZr().on("click", (e) => {
-      if (handled) return void (handled = false);
+    // Of a click on a bar or a marker both hear, in no certain order.
+    let hit;
+    chart.on("click", (p) => { hit = p; });
+    chart.getZr().on("click", (e) => setTimeout(() => {
+      const p = hit;
+      hit = undefined;
+      if (p) return point(rows[p.dataIndex], drawn[p.seriesIndex]);
       if (!chart.containPixel("grid", [e.offsetX, e.offsetY])) return;
       const at = chart.convertFromPixel({ gridIndex: 0 }, [e.offsetX, e.offsetY]);
       const row = rows[Math.round(at[lying ? 1 : 0])];
@@ -98,7 +98,7 @@ export function draw(box) {
       const line = near.some((head) => head.dataset.series === "line");
       near.sort((a, b) => line ? Math.abs(of(a) - at[1]) - Math.abs(of(b) - at[1]) : of(b) - of(a));
       if (near.length) point(row, near[0]);
-    });
+    }));
   }
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", paint);
   new ResizeObserver(() => chart.resize()).observe(box);
