@@ -6,9 +6,13 @@ GO      ?= go
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS := -X main.version=$(VERSION)
 BIN     := bin/hedgerow
+
+# The modules of go.work, as patterns of their packages; e2e apart, which needs the binary.
+UNITS   := ./... ./otelexport/... ./examples/... ./sdktest/... ./server/...
+ALL     := $(UNITS) ./server/e2e/...
 FUZZTIME ?= 30s
 
-.PHONY: help run demo build test unit race e2e crash chaos check conformance lint fuzz bench bench-query bench-pages generate setup assets clean
+.PHONY: help run demo build test unit race e2e crash chaos check conformance lint fuzz bench bench-query bench-pages generate setup assets tidy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,10 +26,10 @@ demo: build ## start with a simulated provider, a simulated PostHog and traffic:
 build: $(BIN) ## build bin/hedgerow
 
 # The pages' scripts. Without them, by plain "go build", the pages work too.
-UI     := internal/web/ui
-ASSETS := internal/web/dist/app.js
+UI     := server/internal/web/ui
+ASSETS := server/internal/web/dist/app.js
 
-assets: $(ASSETS) ## bundle the pages' scripts into internal/web/dist
+assets: $(ASSETS) ## bundle the pages' scripts into server/internal/web/dist
 
 $(ASSETS): $(UI)/node_modules/.hedgerow $(UI)/build.mjs $(wildcard $(UI)/*.js)
 	cd $(UI) && node build.mjs
@@ -38,70 +42,80 @@ $(UI)/node_modules/.hedgerow: $(UI)/package-lock.json
 .PHONY: $(BIN)
 $(BIN): $(ASSETS)
 	@mkdir -p bin
-	$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN) ./cmd/hedgerow
+	$(GO) build -ldflags '$(LDFLAGS)' -o $(BIN) ./server/cmd/hedgerow
 
-setup: e2e/node_modules/.hedgerow $(UI)/node_modules/.hedgerow ## install what the tests need: npm packages by lockfile, Chromium from Debian
+setup: server/e2e/node_modules/.hedgerow $(UI)/node_modules/.hedgerow ## install what the tests need: npm packages by lockfile, Chromium from Debian
 	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { \
 	  echo 'installing chromium'; \
 	  SUDO=$$([ "$$(id -u)" = 0 ] || echo sudo); \
 	  $$SUDO apt-get update -qq && $$SUDO env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; }
 
-e2e/node_modules/.hedgerow: e2e/package-lock.json
-	cd e2e && npm ci --no-audit --no-fund
+server/e2e/node_modules/.hedgerow: server/e2e/package-lock.json
+	cd server/e2e && npm ci --no-audit --no-fund
 	@touch $@
 
 generate: ## write the pages' Go code anew from their .templ files
-	$(GO) tool templ generate -path internal/web
+	$(GO) tool templ generate -path server/internal/web
 
 # All is compiled for the race detector but the binary that e2e starts: the SDKs of
 # providers, which tests use, take minutes to compile. vet looks once.
 test: lint race e2e ## set up and run all tests (unit tests under the race detector)
 
 unit: ## unit tests of every package
-	$(GO) test $$($(GO) list ./... | grep -v '/e2e$$')
+	$(GO) test $(UNITS)
 
-race: ## unit tests under the race detector (lint has vetted them)
-	$(GO) test -race -vet=off -timeout 20m $$($(GO) list ./... | grep -v '/e2e$$')
+race: assets ## unit tests under the race detector (lint has vetted them)
+	$(GO) test -race -vet=off -timeout 20m $(UNITS)
 
 e2e: setup assets ## the real binary with real client SDKs
-	$(GO) test -race -vet=off -count=1 -timeout 30m ./e2e
+	$(GO) test -race -vet=off -count=1 -timeout 30m ./server/e2e
 
 crash: ## 50 kill -9 at random moments under load
-	HEDGEROW_CRASH_ROUNDS=50 $(GO) test -count=1 -timeout 30m -run 'Crash' -v ./e2e/...
+	HEDGEROW_CRASH_ROUNDS=50 $(GO) test -count=1 -timeout 30m -run 'Crash' -v ./server/e2e/...
 
 check: ## build and vet everything: what each commit passes
-	$(GO) build ./... && $(GO) vet ./...
+	$(GO) build $(ALL) && $(GO) vet $(ALL)
 
 CHAOS_ROUNDS ?= 200
 chaos: ## random faults under load: kill -9, full disk, damaged files, exhausted connections, failing providers and PostHog (CHAOS_ROUNDS=200)
-	HEDGEROW_CHAOS_ROUNDS=$(CHAOS_ROUNDS) $(GO) test -count=1 -timeout 85m -run '^TestChaos$$' -v ./e2e
+	HEDGEROW_CHAOS_ROUNDS=$(CHAOS_ROUNDS) $(GO) test -count=1 -timeout 85m -run '^TestChaos$$' -v ./server/e2e
 
 conformance: setup assets ## print every claim of docs/conformance.md with the result of its tests (CONFORMANCE=-all: the protocols too)
-	@$(GO) run ./internal/conformance $(CONFORMANCE)
+	@$(GO) run ./server/internal/conformance $(CONFORMANCE)
 
 lint: ## gofmt and vet
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'not formatted (run gofmt -w):'; gofmt -l $$(git ls-files '*.go'); exit 1; }
-	$(GO) vet -race ./...
+	$(GO) vet -race $(ALL)
 
 # Without a bound, making one found input smaller may take all the time there is.
 fuzz: ## every fuzz target for FUZZTIME (default 30s)
-	@for pkg in $$($(GO) list ./...); do \
+	@for pkg in $$($(GO) list $(ALL)); do \
 	  for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
 	    echo "== $$pkg $$target"; $(GO) test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 1s $$pkg || exit 1; \
 	  done; done
 
 bench: build ## what the gateway costs, against a bare reverse proxy in the same run; then the packages' benchmarks
-	$(GO) build -o bin/bench ./internal/bench && bin/bench -bin $(BIN)
-	$(GO) test -run '^$$' -bench . -benchtime 200ms $$($(GO) list ./... | grep -v '/e2e$$')
+	$(GO) build -o bin/bench ./server/internal/bench && bin/bench -bin $(BIN)
+	$(GO) test -run '^$$' -bench . -benchtime 200ms $(UNITS)
 	$(MAKE) bench-pages
 
 bench-pages: setup assets ## each page of the demo in Chromium: its weight, the time until it can be used, how far it shifts
-	@set -o pipefail; $(GO) test -count=1 -timeout 30m -v -run '^TestDemo$$' ./e2e | grep -E 'interactive after|^(---|ok|FAIL)'
+	@set -o pipefail; $(GO) test -count=1 -timeout 30m -v -run '^TestDemo$$' ./server/e2e | grep -E 'interactive after|^(---|ok|FAIL)'
 
 bench-query: ## every question of the pages at 1 and 10 million events, made once in the folder for temporary files
-	HEDGEROW_BENCH_ROWS=1000000 $(GO) test -run '^$$' -bench BenchmarkDashboards -benchtime 20x -timeout 60m ./internal/query
-	HEDGEROW_BENCH_ROWS=10000000 $(GO) test -run '^$$' -bench BenchmarkDashboards -benchtime 20x -timeout 120m ./internal/query
+	HEDGEROW_BENCH_ROWS=1000000 $(GO) test -run '^$$' -bench BenchmarkDashboards -benchtime 20x -timeout 60m ./server/internal/query
+	HEDGEROW_BENCH_ROWS=10000000 $(GO) test -run '^$$' -bench BenchmarkDashboards -benchtime 20x -timeout 120m ./server/internal/query
+
+# go mod tidy looks at one module alone and asks a proxy for the others. Their versions have
+# no tags yet: a proxy of files gives them out as they are in this tree.
+tidy: ## go mod tidy in every module
+	@proxy=$$(mktemp -d) && $(GO) run ./server/internal/release $$proxy && chmod -R u+w "$$($(GO) env GOMODCACHE)"/github.com/hedgerow 2>/dev/null; \
+	rm -rf "$$($(GO) env GOMODCACHE)"/github.com/hedgerow "$$($(GO) env GOMODCACHE)"/cache/download/github.com/hedgerow; \
+	for dir in $$($(GO) list -m -f '{{.Dir}}'); do \
+	  ( cd $$dir && echo "go mod tidy in $$dir" && GOWORK=off GOFLAGS=-mod=mod GONOSUMDB='github.com/hedgerow/*' GOPROXY=file://$$proxy,$$($(GO) env GOPROXY) $(GO) mod tidy && \
+	    sed -i.bak '/^github.com\/hedgerow\/hedgerow/d' go.sum && rm -f go.sum.bak ) || exit 1; \
+	done; rm -rf $$proxy
 
 clean: ## remove what was built (never ./data)
-	rm -rf bin e2e/node_modules $(UI)/node_modules
-	find internal/web/dist -type f ! -name .gitkeep -delete
+	rm -rf bin server/e2e/node_modules $(UI)/node_modules
+	find server/internal/web/dist -type f ! -name .gitkeep -delete

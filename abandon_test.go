@@ -33,7 +33,7 @@ func (e *endless) Close() error { return nil }
 // what there is of it.
 func (r *rig) open(t *testing.T, ctx context.Context, url, said string) io.ReadCloser {
 	t.Helper()
-	client := &http.Client{Transport: r.Transport(fake(func(req *http.Request) (*http.Response, error) {
+	client := &http.Client{Transport: r.Transport(roundTrip(func(req *http.Request) (*http.Response, error) {
 		return &http.Response{StatusCode: 200, Header: http.Header{"Content-Type": {"text/event-stream"}}, ContentLength: -1, Request: req, Body: &endless{strings.NewReader(said), req.Context()}}, nil
 	}))}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, strings.NewReader(`{"model":"m","stream":true,"messages":[{"role":"user","content":"Hi"}]}`))

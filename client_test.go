@@ -20,7 +20,7 @@ import (
 
 	"github.com/hedgerow/hedgerow"
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthog/posthogtest"
+	"github.com/hedgerow/hedgerow/internal/posthogtest"
 )
 
 // TestMain takes the machine's own settings away, and looks for goroutines that

@@ -8,7 +8,7 @@ import (
 
 	"github.com/hedgerow/hedgerow"
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthog/posthogtest"
+	"github.com/hedgerow/hedgerow/internal/posthogtest"
 )
 
 func TestConfigErrors(t *testing.T) {

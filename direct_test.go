@@ -14,7 +14,7 @@ import (
 
 	"github.com/hedgerow/hedgerow"
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthog/posthogtest"
+	"github.com/hedgerow/hedgerow/internal/posthogtest"
 )
 
 // call captures one call with content, tags and properties.
@@ -337,4 +337,22 @@ func TestLogLevelWithDefaultLogger(t *testing.T) {
 	if err := c.Close(t.Context()); err != nil || !strings.Contains(log.String(), "level=DEBUG") {
 		t.Errorf("%v %s", err, log.String())
 	}
+}
+
+// Config.Surface is on every event that names none.
+func TestSurface(t *testing.T) {
+	bubble(t, func(c *hedgerow.Config) { c.Surface = "Playbook" }, func(t *testing.T, r *rig) {
+		call(t.Context(), r)
+		r.Capture(t.Context(), "prompt_shared", nil)
+		r.Capture(t.Context(), "prompt_shared", hedgerow.Properties{"surface": "Compose"})
+		r.Capture(hedgerow.WithSurface(t.Context(), "Guide"), "prompt_shared", nil)
+		r.flush(t)
+		got := map[string]int{}
+		for _, e := range r.ph.Events() {
+			got[e.Text("surface")]++
+		}
+		if got["Playbook"] != 2 || got["Compose"] != 1 || got["Guide"] != 1 {
+			t.Errorf("%v", got)
+		}
+	})
 }

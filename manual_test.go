@@ -12,7 +12,7 @@ import (
 
 	"github.com/hedgerow/hedgerow"
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthog/posthogtest"
+	"github.com/hedgerow/hedgerow/internal/posthogtest"
 )
 
 // props checks properties of an event as PostHog got it.

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow"
-	"github.com/hedgerow/hedgerow/internal/posthog/posthogtest"
+	"github.com/hedgerow/hedgerow/internal/posthogtest"
 )
 
 // silent is a host that takes a request and never answers.

@@ -16,7 +16,7 @@ import (
 
 	"github.com/hedgerow/hedgerow"
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthog/posthogtest"
+	"github.com/hedgerow/hedgerow/internal/posthogtest"
 )
 
 // spoolChild is what TestMain runs in place of the tests where SPOOL_CHILD is

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hedgerow/hedgerow/internal/posthog/posthogtest"
-	"github.com/hedgerow/hedgerow/internal/provider/providertest"
+	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	"github.com/hedgerow/hedgerow/internal/providertest"
 )
 
 // sent are the events that each program sends, and what each of them must say.

@@ -11,7 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/hedgerow/hedgerow"
-	"github.com/hedgerow/hedgerow/internal/posthog/posthogtest"
+	"github.com/hedgerow/hedgerow/internal/posthogtest"
 	"github.com/hedgerow/hedgerow/otelexport"
 )
 

@@ -4,14 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/openai/openai-go/v3"
-	"github.com/openai/openai-go/v3/option"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/sdk/resource"
@@ -20,8 +19,8 @@ import (
 
 	"github.com/hedgerow/hedgerow"
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthog/posthogtest"
-	"github.com/hedgerow/hedgerow/internal/provider/providertest"
+	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	"github.com/hedgerow/hedgerow/internal/providertest"
 	"github.com/hedgerow/hedgerow/otelexport"
 )
 
@@ -179,9 +178,21 @@ func TestWrappersShareTheTrace(t *testing.T) {
 	tp := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(otelexport.NewProcessor(c)))
 	defer tp.Shutdown(t.Context())
 	ctx, span := tp.Tracer("t").Start(t.Context(), "gen_ai.workflow")
-	oa := openai.NewClient(option.WithBaseURL(sim.OpenAIURL()+"/v1"), option.WithAPIKey("k"), option.WithMiddleware(c.Middleware()))
-	if _, err := oa.Chat.Completions.New(ctx, openai.ChatCompletionNewParams{Model: "gpt-4.1-mini", Messages: []openai.ChatCompletionMessageParamUnion{openai.UserMessage("hi")}}); err != nil {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, sim.OpenAIURL()+"/v1/chat/completions", strings.NewReader(`{"model":"gpt-4.1-mini","messages":[{"role":"user","content":"hi"}]}`))
+	if err != nil {
 		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer k")
+	req.Header.Set("Content-Type", "application/json")
+	client := &http.Client{Transport: c.Transport(nil)}
+	defer client.CloseIdleConnections()
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = io.Copy(io.Discard, resp.Body)
+	if err := errors.Join(err, resp.Body.Close()); err != nil || resp.StatusCode != http.StatusOK {
+		t.Fatal(resp.Status, err)
 	}
 	span.End()
 	if err := c.Flush(t.Context()); err != nil {

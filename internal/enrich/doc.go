@@ -12,7 +12,7 @@
 //     user's first_value_reached is kept once.
 //   - [Metrics]: what is counted.
 //
-// Prompts are internal/prompt, which reads the instructions before privacy takes
+// Prompts are server/internal/prompt, which reads the instructions before privacy takes
 // them away. Pricing is internal/price and privacy is internal/privacy. Price comes before
 // privacy because a price may depend on what privacy takes away; normalise comes
 // first so that both read clean names.

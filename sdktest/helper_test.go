@@ -1,0 +1,46 @@
+package sdktest_test
+
+import (
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/hedgerow/hedgerow/internal/posthogtest"
+)
+
+const (
+	host   = "https://posthog.test"
+	prompt = "the wren nests in the blackthorn"
+
+	// homeToken is a project token of hedgerow: with it the receiver is a server of
+	// hedgerow, whatever the test puts in its place.
+	homeToken = "phc_hedgerow_0123456789abcdefghijklmn"
+)
+
+// TestMain takes the machine's own settings away.
+func TestMain(m *testing.M) {
+	for _, kv := range os.Environ() {
+		if name, _, _ := strings.Cut(kv, "="); strings.HasPrefix(name, "HEDGEROW_") || strings.HasPrefix(name, "POSTHOG_") {
+			os.Unsetenv(name)
+		}
+	}
+	os.Exit(m.Run())
+}
+
+// newReceiver stands in for PostHog, and with homeToken for a hedgerow server.
+func newReceiver() *posthogtest.Server {
+	return posthogtest.New(posthogtest.Options{Projects: []posthogtest.Project{{Token: posthogtest.Token}, {Token: homeToken}}})
+}
+
+type locked struct {
+	mu sync.Mutex
+	w  io.Writer
+}
+
+func (l *locked) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(p)
+}

@@ -1,0 +1,245 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/urfave/cli/v3"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/api"
+	"github.com/hedgerow/hedgerow/server/internal/journal"
+	"github.com/hedgerow/hedgerow/server/internal/store"
+)
+
+// A backup is a folder with these files. The secret key is none of them: what it
+// seals stays sealed in the backup, and the two belong in different places.
+const (
+	backupStore    = "hedgerow.duckdb"
+	backupSettings = "settings.json"
+	backupPrices   = "prices.json"
+)
+
+// savedSettings is the form of backupSettings.
+type savedSettings struct {
+	Hedgerow string            `json:"hedgerow"` // version that wrote it
+	Time     time.Time         `json:"time"`
+	Bucket   map[string][]byte `json:"bucket"` // records as the settings bucket has them: sealed where they are secret
+	// Others are the records of the other buckets, by bucket.
+	Others map[string]map[string][]byte `json:"others,omitempty"`
+}
+
+type backupInput struct {
+	Folder string `json:"folder"`
+}
+
+type backupResult struct {
+	StoreBytes int64 `json:"store_bytes"`
+	Records    int   `json:"records"`
+}
+
+func backupCommand() *cli.Command {
+	c := new(config)
+	return &cli.Command{
+		Name: "backup", Usage: "write the store and the settings to a new folder, on a running server or without one", ArgsUsage: "FOLDER",
+		Flags: c.subFlags(),
+		Action: func(ctx context.Context, cmd *cli.Command) error {
+			folder, err := filepath.Abs(cmd.Args().First())
+			if err != nil || cmd.Args().Len() != 1 {
+				return configError("backup needs one folder", "hedgerow backup ./backup-2026-11-21", err)
+			}
+			return c.withControl(ctx, cmd, func(ctl *control) error {
+				var out backupResult
+				if err := ctl.call(ctx, "POST", "/backup", backupInput{folder}, &out); err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.Root().Writer, "backed up to %s: store of %d bytes, %d settings\nkeep %s, or HEDGEROW_SECRET_KEY, in another place: without it the sealed keys cannot be opened\n",
+					folder, out.StoreBytes, out.Records, c.path("secret.key"))
+				return nil
+			})
+		},
+	}
+}
+
+func restoreCommand() *cli.Command {
+	c := new(config)
+	return &cli.Command{
+		Name: "restore", Usage: "make a new data folder from a backup", ArgsUsage: "FOLDER",
+		Flags: c.subFlags(),
+		Action: func(ctx context.Context, cmd *cli.Command) error {
+			if cmd.Args().Len() != 1 {
+				return configError("restore needs one folder", "hedgerow restore ./backup-2026-11-21 --data ./data", nil)
+			}
+			if err := c.loadSub(cmd); err != nil {
+				return err
+			}
+			n, err := c.restore(ctx, cmd.Args().First())
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.Root().Writer, "restored to %s: %d settings\nput the secret key of then at %s, or set HEDGEROW_SECRET_KEY, before you start hedgerow\n", c.Data, n, c.path("secret.key"))
+			return nil
+		},
+	}
+}
+
+// backup serves POST /backup of the data folder's socket.
+func (a *app) backup(w http.ResponseWriter, r *http.Request) {
+	var in backupInput
+	if err := json.NewDecoder(io.LimitReader(r.Body, 1<<16)).Decode(&in); err != nil || !filepath.IsAbs(in.Folder) {
+		api.WriteError(w, event.Invalid("the backup's folder is not an absolute path", "use hedgerow backup"))
+		return
+	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, 1<<16)) // to the end, so that a client that goes away is noticed
+	out, err := a.backUp(r.Context(), in.Folder)
+	if err != nil {
+		api.WriteError(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(out)
+}
+
+func (a *app) backUp(ctx context.Context, folder string) (out backupResult, err error) {
+	if err := os.Mkdir(folder, 0o700); err != nil {
+		hint := "its parent must be a folder that the server may write to"
+		if errors.Is(err, fs.ErrExist) {
+			hint = "a backup is written to a new folder: name one that does not exist"
+		}
+		return out, event.NewError(event.CodeInvalid, "the folder "+folder+" cannot be made", hint, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, os.RemoveAll(folder)) // half a backup is none
+		}
+	}()
+	if err := a.store.Backup(ctx, filepath.Join(folder, backupStore)); err != nil {
+		return out, err
+	}
+	if st, err := os.Stat(filepath.Join(folder, backupStore)); err == nil {
+		out.StoreBytes = st.Size()
+	}
+	saved := savedSettings{Hedgerow: buildVersion(), Time: time.Now().UTC(), Others: make(map[string]map[string][]byte)}
+	if saved.Bucket, err = a.records(ctx, settingsBucket); err != nil {
+		return out, err
+	}
+	if len(saved.Bucket) == 0 {
+		return out, event.NewError(event.CodeNotFound, "there is nothing to back up: the data folder has no settings", "see hedgerow doctor whether they are damaged, and check that --data names the right folder", nil)
+	}
+	out.Records = len(saved.Bucket)
+	for _, name := range otherBuckets {
+		records, err := a.records(ctx, name)
+		if err != nil {
+			return out, err
+		}
+		saved.Others[name] = records
+		out.Records += len(records)
+	}
+	b, err := json.Marshal(saved)
+	if err != nil {
+		return out, err
+	}
+	if err := os.WriteFile(filepath.Join(folder, backupSettings), b, 0o600); err != nil {
+		return out, fmt.Errorf("write settings: %w", err)
+	}
+	prices, err := os.ReadFile(a.cfg.path("prices.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return out, nil
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(folder, backupPrices), prices, 0o600)
+	}
+	return out, err
+}
+
+// otherBuckets are the buckets beside settingsBucket that people fill: a backup
+// has them too. What judges have spent today is not among them.
+var otherBuckets = []string{promptsBucket, checksBucket, setsBucket, runsBucket, itemsBucket, experimentsBucket, ledgerBucket}
+
+// records reads all of a bucket.
+func (a *app) records(ctx context.Context, bucket string) (map[string][]byte, error) {
+	kv, err := a.journal.KeyValue(ctx, bucket, 1)
+	if err != nil {
+		return nil, err
+	}
+	keys, err := kv.Keys(ctx)
+	if err != nil && !errors.Is(err, jetstream.ErrNoKeysFound) {
+		return nil, fmt.Errorf("list settings: %w", err)
+	}
+	out := make(map[string][]byte, len(keys))
+	for _, k := range keys {
+		e, err := kv.Get(ctx, k)
+		if errors.Is(err, jetstream.ErrKeyNotFound) {
+			continue // deleted a moment ago
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read settings: %w", err)
+		}
+		out[k] = e.Value()
+	}
+	return out, nil
+}
+
+// restore makes c.Data from a backup. The settings come last: a folder without
+// them is one that hedgerow has never been started on.
+func (c *config) restore(ctx context.Context, folder string) (records int, err error) {
+	b, err := os.ReadFile(filepath.Join(folder, backupSettings))
+	if err != nil {
+		return 0, configError(folder+" is no backup", "name a folder that hedgerow backup has written", err)
+	}
+	var saved savedSettings
+	if err := json.Unmarshal(b, &saved); err != nil || len(saved.Bucket) == 0 {
+		return 0, dataError(event.NewError(event.CodeInvalid, "the settings of the backup cannot be read", "use another backup", err))
+	}
+	if err := c.refuseForeign(folder); err != nil {
+		return 0, err
+	}
+	if _, err := os.Stat(c.path("journal")); err == nil {
+		return 0, dataError(event.NewError(event.CodeConflict, "there is a hedgerow in "+c.Data+" already", "restore to a folder that does not exist yet: --data ./restored", nil))
+	}
+	if err := os.MkdirAll(c.Data, 0o700); err != nil {
+		return 0, dataError(event.NewError(event.CodeUnavailable, "the data folder "+c.Data+" cannot be made", "name another with --data", err))
+	}
+	if err := store.Restore(ctx, filepath.Join(folder, backupStore), c.path(backupStore)); err != nil {
+		return 0, dataError(err)
+	}
+	if prices, err := os.ReadFile(filepath.Join(folder, backupPrices)); err == nil {
+		if err := os.WriteFile(c.path("prices.json"), prices, 0o600); err != nil {
+			return 0, dataError(event.NewError(event.CodeUnavailable, "the prices cannot be written", "check the disk", err))
+		}
+	}
+	j, err := journal.Open(ctx, journal.Config{Dir: c.path("journal"), MaxBytes: mustSize(c.JournalMaxBytes), Erasing: erasingBuckets})
+	if err != nil {
+		return 0, dataError(err)
+	}
+	defer func() { err = errors.Join(err, j.Close(context.WithoutCancel(ctx))) }()
+	all := map[string]map[string][]byte{settingsBucket: saved.Bucket}
+	for name, bucket := range saved.Others {
+		if slices.Contains(otherBuckets, name) {
+			all[name] = bucket
+		}
+	}
+	for name, bucket := range all {
+		kv, err := j.KeyValue(ctx, name, 1)
+		if err != nil {
+			return 0, dataError(err)
+		}
+		for k, v := range bucket {
+			if _, err := kv.Put(ctx, k, v); err != nil {
+				return 0, fmt.Errorf("restore settings: %w", err)
+			}
+		}
+		records += len(bucket)
+	}
+	return records, nil
+}

@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"syscall"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/privacy"
+	"github.com/hedgerow/hedgerow/server/internal/atomicfile"
+	"github.com/hedgerow/hedgerow/server/internal/health"
+	"github.com/hedgerow/hedgerow/server/internal/join"
+	"github.com/hedgerow/hedgerow/server/internal/journal"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/prompt"
+	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/store"
+	"github.com/hedgerow/hedgerow/server/internal/supervise"
+)
+
+// settingsBucket is the key-value bucket of server/internal/project.
+const settingsBucket = "hedgerow"
+
+// erasingBuckets are the buckets with sealed keys: what is deleted there is gone from
+// the disk.
+var erasingBuckets = []string{settingsBucket}
+
+// promptsBucket is the key-value bucket of server/internal/prompt.
+const promptsBucket = "prompts"
+
+// journalKeep is how long the journal keeps what every sink has, within a quarter
+// of its bound.
+const journalKeep = 24 * time.Hour
+
+func (a *app) openJournal(ctx context.Context) error {
+	if err := a.openFolder(ctx); err != nil { // once more: its disk may have been full
+		return err
+	}
+	c := a.cfg.journalConfig()
+	c.Logger, c.Registerer = a.log.With("part", "journal"), a.metrics
+	j, err := journal.Open(ctx, c)
+	if err != nil {
+		return dataError(err)
+	}
+	a.journal = j
+	a.taken.Store(j)
+	a.watch(j)
+	a.onClose(closeData, "journal", j.Close)
+	return nil
+}
+
+// watch reports on a part that says how it is doing.
+func (a *app) watch(part any) {
+	if h, ok := part.(interface{ Health() health.Report }); ok {
+		a.reports.add(h.Health)
+	}
+}
+
+func (a *app) openSettings(ctx context.Context) error {
+	// Files that a process was writing when it was killed hold sealed keys too.
+	if err := errors.Join(atomicfile.Clean(a.cfg.path("settings")), project.CleanSecretKey(a.cfg.path("secret.key"))); err != nil {
+		a.log.Warn("what an earlier process has left half written cannot be removed", "err", err)
+	}
+	key, err := project.LoadSecretKey(a.cfg.SecretKey, a.cfg.path("secret.key"))
+	if errors.Is(err, syscall.ENOSPC) {
+		return event.NewError(event.CodeUnavailable, "the disk of the data folder "+a.cfg.Data+" is full: the first settings cannot be written", "free disk space there; the rest follows by itself within seconds", err)
+	}
+	if err != nil {
+		return dataError(err)
+	}
+	kv, err := a.journal.KeyValue(ctx, settingsBucket, 1)
+	if err != nil {
+		return err
+	}
+	a.registry, err = project.Open(ctx, kv, project.Options{LastGood: a.cfg.lastGood(settingsBucket), SecretKey: key, AllowInsecureHosts: a.cfg.AllowInsecurePostHog, AllowHosts: a.cfg.allowedHosts(), Enabled: a.beginDelivery, Logger: a.log.With("part", "project")})
+	if err != nil {
+		return dataError(err)
+	}
+	a.settings.Store(a.registry)
+	a.watch(a.registry)
+	a.onClose(closeData, "settings", func(context.Context) error { return a.registry.Close() })
+	return nil
+}
+
+// snapshot is the settings as they are now; none of them while they are not open.
+func (a *app) snapshot() *project.Snapshot {
+	if r := a.settings.Load(); r != nil {
+		return r.Snapshot()
+	}
+	return new(project.Snapshot)
+}
+
+// projectsKnown reports whether there is a project whose events can be taken.
+func (a *app) projectsKnown() bool {
+	return a.firstStart.Load() != nil || slices.ContainsFunc(a.snapshot().Projects(), func(p project.Project) bool {
+		return p.Revision != 0 // else it stands for the first one until that can be made
+	})
+}
+
+func (a *app) openPrompts(ctx context.Context) error {
+	kv, err := a.journal.KeyValue(ctx, promptsBucket, 1)
+	if err != nil {
+		return err
+	}
+	if a.flags == nil { // a server has made them already
+		a.openFlags()
+	}
+	a.prompts, err = prompt.Open(ctx, kv, prompt.Options{LastGood: a.cfg.lastGood(promptsBucket), Audit: a.registry.Audit, Flags: a.flags, Logger: a.log.With("part", "prompt")})
+	if err != nil {
+		return dataError(err)
+	}
+	a.library.Store(a.prompts)
+	a.watch(a.prompts)
+	a.onClose(closeData, "prompts", func(context.Context) error { return a.prompts.Close() })
+	return nil
+}
+
+// openFirstProject makes the first project, its token and its API key, where
+// there are none, and the connection that the environment asks for. A server
+// whose journal can't take them now does that as soon as it can.
+func (a *app) openFirstProject(ctx context.Context) error {
+	try, cancel := context.WithTimeout(ctx, stepDeadline/3)
+	defer cancel()
+	err := a.makeFirstProject(try)
+	if exit, _ := dataError(err).(*exitError); err == nil || exit != nil || a.listener == nil {
+		return dataError(err)
+	}
+	a.log.Error("the settings cannot be written: calls pass, and what is missing is made once they can", "err", err)
+	a.supervise(closeSinks, supervise.Loop{Name: "first start", Once: true, Run: func(ctx context.Context) error {
+		try, cancel := context.WithTimeout(ctx, stepDeadline)
+		defer cancel()
+		return a.makeFirstProject(try)
+	}})
+	return nil
+}
+
+func (a *app) makeFirstProject(ctx context.Context) error {
+	first, err := a.registry.Bootstrap(ctx)
+	if err != nil {
+		return err
+	}
+	if a.listener != nil { // only the server's environment decides on its connection
+		_, _, err = a.registry.SetEnvConnection(ctx, project.DefaultID, project.EnvConnection{
+			ProjectKey: a.cfg.PostHogAPIKey, Host: a.cfg.PostHogHost, PersonalKey: a.cfg.PostHogPersonalAPIKey})
+		if e := event.AsError(err); e != nil && e.Code != event.CodeUnavailable {
+			err = &exitError{exitConfig, event.NewError(e.Code, "POSTHOG_API_KEY, POSTHOG_HOST or POSTHOG_PERSONAL_API_KEY cannot be used: "+e.Message, e.Hint, e.Err)}
+		}
+	}
+	// Where the connection fails, the API key must be shown all the same: nobody
+	// can show it again.
+	if first.First || err == nil {
+		a.firstProject(first)
+	}
+	return err
+}
+
+// firstProject says that the first project exists. What was shown at a first
+// start stays.
+func (a *app) firstProject(first project.FirstStart) {
+	if a.firstStart.CompareAndSwap(nil, &first) {
+		close(a.known)
+	}
+}
+
+func (a *app) openStore(ctx context.Context) error {
+	if a.store == nil {
+		memory, err := a.cfg.storeMemory()
+		if err != nil {
+			return err
+		}
+		c := store.Config{Path: a.cfg.path("hedgerow.duckdb"), Deletions: a.deletions, MemoryBytes: memory, Logger: a.log.With("part", "store"), Registerer: a.metrics}
+		if a.listener != nil && a.cfg.has(roleSinks) {
+			c.Refill = func(ctx context.Context, since time.Time) (time.Time, error) {
+				return a.journal.Rewind(ctx, storeQueue, since)
+			}
+		}
+		s, err := store.OpenDuckDB(ctx, c)
+		if err != nil {
+			return dataError(err)
+		}
+		a.store = s
+		a.watch(s)
+		a.onClose(closeData, "store", func(context.Context) error { return a.store.Close() })
+	}
+	var err error
+	if a.query, err = query.New(a.store, nil); err != nil {
+		return err
+	}
+	a.outcomes.Store(join.NewOutcomes(a.query))
+	return nil
+}
+
+// storeIncidents says what happened to the store's file that nobody has
+// acknowledged.
+func (a *app) storeIncidents() (out []string) {
+	for _, i := range a.store.Incidents() {
+		if !i.Acknowledged {
+			out = append(out, i.Message())
+		}
+	}
+	return out
+}
+
+func (a *app) retention(projectID string) store.Retention {
+	day := 24 * time.Hour
+	p, ok := a.snapshot().Project(projectID)
+	if !ok {
+		return store.Retention{Content: store.DefaultContentRetention}
+	}
+	return store.Retention{Content: time.Duration(p.Settings.ContentDays) * day, Metrics: time.Duration(p.Settings.MetricsDays) * day}
+}
+
+// homePolicy is what privacy asks for each event: in memory, no I/O.
+func (a *app) homePolicy(projectID string) privacy.HomePolicy {
+	p, ok := a.snapshot().Project(projectID)
+	if !ok {
+		return privacy.HomePolicy{KeepContent: true}
+	}
+	return privacy.HomePolicy{KeepContent: p.Settings.KeepContent, ScrubEmails: p.Settings.ScrubEmails}
+}
+
+// surface is what a project puts on events that name none.
+func (a *app) surface(projectID string) string {
+	p, _ := a.snapshot().Project(projectID)
+	return p.Settings.Surface
+}
+
+// journalConfig is the journal as the settings want it.
+func (c *config) journalConfig() journal.Config {
+	maxBytes := mustSize(c.JournalMaxBytes)
+	return journal.Config{
+		Dir: c.path("journal"), NATSURL: c.NATSURL, MaxBytes: maxBytes,
+		// What a store is filled from that was damaged or deleted. It costs this much
+		// disk, and goes first where the journal gets full.
+		Keep: journalKeep, KeepBytes: maxBytes / 4,
+		Essential:  []string{storeQueue},
+		Erasing:    erasingBuckets,
+		SyncAlways: c.JournalSync == "always", SyncInterval: c.JournalSyncInterval,
+	}
+}

@@ -1,0 +1,142 @@
+package bucket
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/health"
+)
+
+// Shelf is a bucket whose records are all of one type, each of one project, under
+// the key PROJECT.ID. Errors are [*event.Error].
+type Shelf[T any] struct {
+	b    *Bucket[map[string]T, map[string]T]
+	noun string
+}
+
+// OpenShelf reads the records and begins to watch them. noun is what one record is
+// called in errors; lastGood is [Config.LastGood]. ctx bounds the opening only;
+// [Shelf.Close] ends the watch.
+func OpenShelf[T any](ctx context.Context, kv jetstream.KeyValue, noun, lastGood string, log *slog.Logger) (*Shelf[T], error) {
+	b, err := Open(ctx, kv, Config[map[string]T, map[string]T]{
+		Name: noun + "s", New: func() map[string]T { return make(map[string]T) }, View: maps.Clone[map[string]T], Logger: log, LastGood: lastGood,
+		Apply: func(m map[string]T, key string, value []byte, _ uint64) error {
+			if value == nil {
+				delete(m, key)
+				return nil
+			}
+			var v T
+			if err := json.Unmarshal(value, &v); err != nil {
+				return err
+			}
+			m[key] = v
+			return nil
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Shelf[T]{b, noun}, nil
+}
+
+// Close ends the watch. What is in memory stays readable.
+func (s *Shelf[T]) Close() error { return s.b.Close() }
+
+// Changed returns a channel that is closed with the next change. Take it before
+// looking, so that no change is missed.
+func (s *Shelf[T]) Changed() <-chan struct{} { return s.b.Changed() }
+
+// Health tells how the records are doing.
+func (s *Shelf[T]) Health() health.Report { return s.b.Health() }
+
+// Get returns a record. What it refers to must not be written to.
+func (s *Shelf[T]) Get(projectID, id string) (T, bool) {
+	v, ok := s.b.View()[projectID+"."+id]
+	return v, ok
+}
+
+// List returns a project's records or, with "", all, in the order of their keys.
+func (s *Shelf[T]) List(projectID string) []T {
+	all := s.b.View()
+	var out []T
+	for _, k := range slices.Sorted(maps.Keys(all)) {
+		if projectID == "" || strings.HasPrefix(k, projectID+".") {
+			out = append(out, all[k])
+		}
+	}
+	return out
+}
+
+// ByName is [Shelf.List] in the order of the names, whatever their case.
+func (s *Shelf[T]) ByName(projectID string, name func(T) string) []T {
+	list := s.List(projectID)
+	slices.SortStableFunc(list, func(a, b T) int { return strings.Compare(strings.ToLower(name(a)), strings.ToLower(name(b))) })
+	return list
+}
+
+// Find returns a project's record by its id or its name.
+func (s *Shelf[T]) Find(projectID, ref string, name func(T) string) (T, error) {
+	if v, ok := s.Get(projectID, ref); ok {
+		return v, nil
+	}
+	for _, v := range s.List(projectID) {
+		if name(v) == ref {
+			return v, nil
+		}
+	}
+	var none T
+	return none, s.missing()
+}
+
+// Create writes a new record.
+func (s *Shelf[T]) Create(ctx context.Context, projectID, id string, v T) error {
+	err := s.b.Create(ctx, projectID+"."+id, v)
+	if errors.Is(err, ErrExists) {
+		return event.NewError(event.CodeConflict, "there is such a "+s.noun+" already", "change that one, or use another name", err)
+	}
+	return err
+}
+
+// Change lets f change a copy of a record and writes it back. f may be called
+// several times. What the record refers to is its own.
+func (s *Shelf[T]) Change(ctx context.Context, projectID, id string, f func(*T) error) (T, error) {
+	var v T
+	if _, ok := s.Get(projectID, id); !ok { // also where the id is no key at all
+		return v, s.missing()
+	}
+	err := s.b.Change(ctx, projectID+"."+id, func(value []byte) (any, error) {
+		var fresh T
+		if value == nil {
+			return nil, s.missing()
+		}
+		if err := json.Unmarshal(value, &fresh); err != nil {
+			return nil, err
+		}
+		if err := f(&fresh); err != nil {
+			return nil, err
+		}
+		v = fresh
+		return fresh, nil
+	})
+	return v, err
+}
+
+// Delete removes a record.
+func (s *Shelf[T]) Delete(ctx context.Context, projectID, id string) error {
+	if _, ok := s.Get(projectID, id); !ok {
+		return s.missing()
+	}
+	return s.b.Remove(ctx, projectID+"."+id)
+}
+
+func (s *Shelf[T]) missing() error {
+	return event.NewError(event.CodeNotFound, "there is no such "+s.noun+" in this project", "list them to see what there is", nil)
+}

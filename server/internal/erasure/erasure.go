@@ -1,0 +1,188 @@
+// Package erasure deletes single events: at home at once, and in PostHog as far as
+// PostHog can. It is one for the pages, the API, the tools and the command, so that
+// each leaves the same behind and writes the same into the audit log.
+package erasure
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/google/uuid"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/privacy"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+)
+
+// Bounds of one request.
+const (
+	MaxEvents  = 1000 // events
+	MaxPersons = 20   // users whose deletion PostHog is asked for
+)
+
+// What is not reached by a deletion at home.
+const (
+	Stays = "Examples of datasets that were made of it stay: delete them there. The journal keeps its own copy, which nobody is shown, until its retention is over, and backups keep theirs."
+	// InPostHog says what PostHog can do.
+	InPostHog = "PostHog has no deletion of single events. What still waits to be sent is not sent any more; what was sent stays there, unless the person is deleted with all of their events: ask for that with request_person_deletion."
+)
+
+// Store is where events are kept.
+type Store interface {
+	DeleteEvents(ctx context.Context, projectID string, uuids []string) (int, error)
+}
+
+// Users tells whose an event is.
+type Users interface {
+	// DistinctIDs returns the users of those of the events that are stored, each
+	// once; events without one are left out.
+	DistinctIDs(ctx context.Context, projectID string, uuids []string) ([]string, error)
+}
+
+// Eraser deletes events. Its fields must not be changed after the first Delete.
+type Eraser struct {
+	Store Store // required
+	Users Users // required
+	// Dead deletes the dead letters of events and returns how many; nil where
+	// there are none.
+	Dead func(ctx context.Context, projectID string, uuids []string) (int, error)
+	// Project returns a project's record, for how its user ids leave.
+	Project func(id string) (project.Project, bool)
+	// Connections returns the connections of a project.
+	Connections func(projectID string) []project.Connection
+	// Person asks a connection's PostHog to delete the person with a distinct id
+	// and all of their events, and reports whether PostHog knows one.
+	Person func(ctx context.Context, c project.Connection, distinctID string) (found bool, err error)
+	Audit  project.Auditor
+	Logger *slog.Logger // nil: no log
+}
+
+// Request says what is to be deleted.
+type Request struct {
+	ProjectID string
+	UUIDs     []string // at most MaxEvents
+	// Persons asks PostHog to delete the users of the events, with all of their
+	// events. The events have to be stored here, so that it is known who that is.
+	Persons bool
+}
+
+// Result is what came of a request.
+type Result struct {
+	Deleted     int      `json:"deleted"`      // events that were stored here
+	DeadLetters int      `json:"dead_letters"` // undelivered copies that were deleted
+	Persons     []Person `json:"persons"`      // whose deletion was requested
+	Stays       string   `json:"stays"`
+	PostHog     string   `json:"posthog"`
+}
+
+// Person is what one PostHog was asked for.
+type Person struct {
+	Connection string `json:"connection"`
+	DistinctID string `json:"distinct_id"` // as that PostHog knows it
+	Requested  bool   `json:"requested"`   // false: that PostHog knows no such person
+}
+
+// Delete deletes events at home, with their content and all that is derived from
+// them, and remembers their uuids, so that none comes back. Where the users are to
+// be deleted in PostHog, that is asked for first: if it fails, nothing is deleted
+// at home, and doing all of it again does no harm.
+func (x *Eraser) Delete(ctx context.Context, q Request) (Result, error) {
+	res := Result{Persons: []Person{}, Stays: Stays, PostHog: InPostHog}
+	switch {
+	case len(q.UUIDs) == 0:
+		return res, event.Invalid("no event is named", "give the uuids of the events to delete")
+	case len(q.UUIDs) > MaxEvents:
+		return res, event.NewError(event.CodeTooLarge, fmt.Sprintf("%d events are named, more than %d", len(q.UUIDs), MaxEvents), "delete fewer at a time", nil)
+	}
+	uuids := make([]string, 0, len(q.UUIDs))
+	for _, s := range q.UUIDs {
+		id, err := uuid.Parse(strings.TrimSpace(s))
+		if err != nil {
+			return res, event.Invalid("one of the events' ids is no uuid", "give ids as the list of events shows them")
+		}
+		if s = id.String(); !slices.Contains(uuids, s) {
+			uuids = append(uuids, s)
+		}
+	}
+	log := x.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	if q.Persons {
+		var err error
+		if res.Persons, err = x.persons(ctx, log, q.ProjectID, uuids); err != nil {
+			return res, err
+		}
+	}
+	var err error
+	if res.Deleted, err = x.Store.DeleteEvents(ctx, q.ProjectID, uuids); err != nil {
+		return res, err
+	}
+	if x.Dead != nil {
+		if res.DeadLetters, err = x.Dead(ctx, q.ProjectID, uuids); err != nil {
+			return res, fmt.Errorf("the events are deleted, their undelivered copies are not: %w", err)
+		}
+	}
+	target := uuids[0]
+	if len(uuids) > 1 {
+		target = fmt.Sprintf("%d events, %s first", len(uuids), uuids[0])
+	}
+	x.Audit.Note(ctx, log, project.AuditEntry{Action: "event.delete", ProjectID: q.ProjectID, Target: target})
+	return res, nil
+}
+
+// sentID is a user's id as it leaves for a connection.
+func sentID(c project.Connection, p project.Project, id string) string {
+	if c.HashDistinctIDs || p.Settings.HashDistinctIDs {
+		return privacy.HashID([]byte(p.HashKey.Reveal()), id)
+	}
+	return id
+}
+
+// persons asks each PostHog of the project to delete the users of events.
+func (x *Eraser) persons(ctx context.Context, log *slog.Logger, projectID string, uuids []string) ([]Person, error) {
+	p, ok := x.Project(projectID)
+	if !ok {
+		return nil, event.NewError(event.CodeNotFound, "there is no such project", "", nil)
+	}
+	connections := x.Connections(projectID)
+	if len(connections) == 0 {
+		return nil, event.Invalid("no PostHog is connected: there is no person to delete", "delete the events without request_person_deletion")
+	}
+	for _, c := range connections {
+		if c.PersonalKey.IsZero() {
+			return nil, event.Invalid("the connection "+c.Name+" has no personal key, which PostHog asks for to delete a person; nothing was deleted",
+				"make one in PostHog (Settings, Personal API keys) with the scope Person Write and set it on the connection's page, or delete the events at home only")
+		}
+	}
+	users, err := x.Users.DistinctIDs(ctx, projectID, uuids)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(users) == 0:
+		return nil, event.Invalid("none of the events names a user: PostHog has no person for them, so that nothing was deleted", "delete the events without request_person_deletion; what was sent of them without a user cannot be deleted in PostHog")
+	case len(users) > MaxPersons:
+		return nil, event.NewError(event.CodeTooLarge, fmt.Sprintf("the events are of %d users, more than %d", len(users), MaxPersons), "name fewer events at a time", nil)
+	}
+	out := []Person{}
+	for _, c := range connections {
+		for _, id := range users {
+			id = sentID(c, p, id)
+			found, err := x.Person(ctx, c, id)
+			if err != nil {
+				if len(out) > 0 {
+					log.Warn("PostHog was asked to delete some persons of a request, and refused others", "project", projectID, "connection", c.Name, "requested", len(out))
+				}
+				return out, err
+			}
+			if found {
+				x.Audit.Note(ctx, log, project.AuditEntry{Action: "person.delete_requested", ProjectID: projectID, Target: id, Detail: "connection " + c.Name})
+			}
+			out = append(out, Person{Connection: c.Name, DistinctID: id, Requested: found})
+		}
+	}
+	return out, nil
+}

@@ -1,0 +1,172 @@
+package eval
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"reflect"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/bucket"
+	"github.com/hedgerow/hedgerow/server/internal/health"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+)
+
+// Options are a registry's settings.
+type Options struct {
+	// Audit notes who changed what. nil notes nothing.
+	Audit    project.Auditor
+	LastGood string           // path of the last-good copy; see bucket.Config. "" is without
+	Now      func() time.Time // Defaults to time.Now
+	Logger   *slog.Logger     // Defaults to none
+}
+
+// Registry holds the checks of all projects. Its errors are [*event.Error].
+type Registry struct {
+	shelf  *bucket.Shelf[Check]
+	ledger Ledger
+	o      Options
+}
+
+// Open loads the checks from a bucket and begins to watch them. spending is a
+// bucket of its own, in which judges note what they spend.
+func Open(ctx context.Context, kv, spending jetstream.KeyValue, o Options) (*Registry, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	shelf, err := bucket.OpenShelf[Check](ctx, kv, "check", o.LastGood, o.Logger)
+	if err != nil {
+		return nil, err
+	}
+	return &Registry{shelf: shelf, ledger: Ledger{spending}, o: o}, nil
+}
+
+// Close ends the watch.
+func (r *Registry) Close() error { return r.shelf.Close() }
+
+// Health tells how the checks' settings are doing.
+func (r *Registry) Health() health.Report { return r.shelf.Health() }
+
+// Budget is the judges' ledger.
+func (r *Registry) Budget() Budget { return r.ledger }
+
+// Checks returns a project's checks by name or, with "", those of all projects.
+func (r *Registry) Checks(projectID string) []Check { return r.shelf.ByName(projectID, nameOf) }
+
+// Check returns a project's check by its id or its name.
+func (r *Registry) Check(projectID, ref string) (Check, error) {
+	return r.shelf.Find(projectID, ref, nameOf)
+}
+
+func nameOf(c Check) string { return c.Name }
+
+// Changed returns a channel that is closed with the next change of any check.
+func (r *Registry) Changed() <-chan struct{} { return r.shelf.Changed() }
+
+// Create adds a check. It gives it its id.
+func (r *Registry) Create(ctx context.Context, c Check) (Check, error) {
+	if err := c.prepare(); err != nil {
+		return c, err
+	}
+	have := r.shelf.List(c.ProjectID)
+	if len(have) >= maxChecks {
+		return c, event.Invalid("the project has as many checks as it can", fmt.Sprintf("delete one first: there can be %d", maxChecks))
+	}
+	if err := onlyOne(have, c); err != nil {
+		return c, err
+	}
+	c.ID = project.NewID("ev")
+	c.CreatedAt = r.o.Now().UTC()
+	c.UpdatedAt = c.CreatedAt
+	if err := r.shelf.Create(ctx, c.ProjectID, c.ID, c); err != nil {
+		return c, err
+	}
+	r.audit(ctx, "check.create", c, string(c.Kind))
+	return c, nil
+}
+
+func onlyOne(have []Check, c Check) error {
+	if slices.ContainsFunc(have, func(x Check) bool { return x.ID != c.ID && strings.EqualFold(x.Name, c.Name) }) {
+		return event.NewError(event.CodeConflict, fmt.Sprintf("the project has a check %q already", c.Name), "results are told apart by name: choose another", nil)
+	}
+	return nil
+}
+
+// Update changes a check. What it found out before stays as it is.
+func (r *Registry) Update(ctx context.Context, projectID, id string, f func(*Check) error) (Check, error) {
+	var before Check
+	c, err := r.shelf.Change(ctx, projectID, id, func(c *Check) error {
+		before = *c
+		if err := f(c); err != nil {
+			return err
+		}
+		c.ID, c.ProjectID, c.CreatedAt = before.ID, before.ProjectID, before.CreatedAt // are not to be changed
+		if err := c.prepare(); err != nil {
+			return err
+		}
+		c.UpdatedAt = r.o.Now().UTC()
+		return onlyOne(r.shelf.List(projectID), *c)
+	})
+	if err != nil {
+		return c, err
+	}
+	r.audit(ctx, "check.update", c, changes(before, c))
+	return c, nil
+}
+
+// changes names the settings that differ.
+func changes(a, b Check) string {
+	var out []string
+	va, vb := reflect.ValueOf(a), reflect.ValueOf(b)
+	for i := range va.NumField() {
+		f := va.Type().Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if name != "updated_at" && !reflect.DeepEqual(va.Field(i).Interface(), vb.Field(i).Interface()) {
+			out = append(out, name)
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+// Delete removes a check. What it found out stays with the events.
+func (r *Registry) Delete(ctx context.Context, projectID, id string) error {
+	c, ok := r.shelf.Get(projectID, id)
+	if !ok {
+		_, err := r.Check(projectID, "")
+		return err
+	}
+	if err := r.shelf.Delete(ctx, projectID, id); err != nil {
+		return err
+	}
+	if err := r.ledger.Forget(ctx, budgetName(&c)); err != nil {
+		r.o.Logger.Warn("the spending of a deleted check could not be forgotten", "check", id, "err", err)
+	}
+	r.audit(ctx, "check.delete", c, "")
+	return nil
+}
+
+// Erase removes every check of a project that is being deleted.
+func (r *Registry) Erase(ctx context.Context, projectID string) error {
+	for _, c := range r.shelf.List(projectID) {
+		if err := r.shelf.Delete(ctx, projectID, c.ID); err != nil {
+			return err
+		}
+		if err := r.ledger.Forget(ctx, budgetName(&c)); err != nil {
+			return fmt.Errorf("forget a judge's spending: %w", err)
+		}
+	}
+	return nil
+}
+
+// audit notes a change; that it could not be noted does not undo it.
+func (r *Registry) audit(ctx context.Context, action string, c Check, detail string) {
+	r.o.Audit.Note(ctx, r.o.Logger, project.AuditEntry{Action: action, ProjectID: c.ProjectID, Target: c.Name, Detail: detail})
+}

@@ -1,0 +1,303 @@
+package experiment
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query"
+)
+
+// Definition says what is compared, by what, and what must not get worse. It is
+// written before the data is looked at: while an experiment runs, what its
+// intervals rest on cannot be changed any more.
+type Definition struct {
+	ID      string `json:"id"` // x_…
+	Project string `json:"-"`
+	Spec
+
+	Created    time.Time `json:"created_at"`
+	Updated    time.Time `json:"updated_at"`
+	Started    time.Time `json:"started_at,omitzero"` // events from here on count; zero: a draft
+	Stopped    time.Time `json:"stopped_at,omitzero"` // events before it count
+	StopReason string    `json:"stop_reason,omitempty"`
+
+	Breaches []Breach `json:"breaches,omitempty"` // guardrails that broke, each once
+}
+
+// Spec is what a user says of an experiment.
+type Spec struct {
+	Name        string `json:"name" jsonschema:"unique within the project"`
+	Description string `json:"description,omitempty" jsonschema:"what is expected, and why"`
+
+	// Flag is the key of the feature flag whose variants are the arms. "" makes
+	// versions of Prompt the arms. With both, only calls of the prompt count as
+	// meeting an arm; Prompt is also what a broken guardrail stops the rollout of.
+	Flag   string `json:"flag,omitempty" jsonschema:"key of the feature flag whose variants are the arms; left out, versions of the prompt are"`
+	Prompt string `json:"prompt,omitempty" jsonschema:"name of the prompt; needed without a flag, and to stop its rollout"`
+	Arms   []Arm  `json:"arms" jsonschema:"at least two; the first is the control"`
+
+	Primary    Metric          `json:"primary" jsonschema:"what decides"`
+	Guardrails []Guardrail     `json:"guardrails,omitempty" jsonschema:"what must not get worse"`
+	Segments   []query.GroupBy `json:"segments,omitempty" jsonschema:"breakdowns to look at: model, provider, surface, environment, task_type, operation, prompt, input_length or property:NAME"`
+
+	Detect   float64 `json:"detect,omitempty" jsonschema:"smallest difference worth finding, in the primary metric's unit (0.05 is 5 points of a rate); left out, 5 points or a tenth of the control"`
+	Planned  int     `json:"planned_users,omitempty" jsonschema:"users over all arms at which intervals are narrowest; 2000 if left out"`
+	MinUsers int     `json:"min_users,omitempty" jsonschema:"users that each arm needs before anything is concluded; 50 if left out"`
+	Alpha    float64 `json:"alpha,omitempty" jsonschema:"share of experiments without an effect that find one, and of those without harm in which any guardrail breaks; 0.05 if left out"`
+
+	StopOnBreach bool `json:"stop_on_guardrail,omitempty" jsonschema:"a broken guardrail stops the prompt's rollout and the experiment"`
+}
+
+// Arm is one variant.
+type Arm struct {
+	Key   string  `json:"key" jsonschema:"the flag's variant, or the prompt's version (number or pv_…)"`
+	Share float64 `json:"share,omitempty" jsonschema:"of the users, in any unit: 95 and 5, or 1 and 1; 1 if left out"`
+}
+
+// Metric is what is measured and which way is better.
+type Metric struct {
+	query.Metric
+	Better string `json:"better,omitempty" jsonschema:"up or down; left out, what the measure suggests"`
+}
+
+// Directions of [Metric.Better].
+const (
+	Up   = "up"
+	Down = "down"
+)
+
+// Guardrail is a limit that no treatment may go beyond.
+type Guardrail struct {
+	Metric
+	// Limit is in the metric's unit: a share, milliseconds, dollars. Where lower
+	// is better the figure must not be above it, else not below it.
+	Limit float64 `json:"limit" jsonschema:"in the metric's unit: a share (0.02 is 2 points), milliseconds, dollars"`
+	// Relative compares treatment − control with Limit (0.02: at most 2 points
+	// more); else the treatment itself is compared (4000: under 4 s).
+	Relative bool `json:"relative,omitempty" jsonschema:"the limit is for treatment − control; else for the treatment itself"`
+}
+
+// Breach is a guardrail that broke, and what was done about it.
+type Breach struct {
+	Key     string    `json:"key"`     // of the guardrail and the arm: the same for as long as the experiment is there
+	Arm     string    `json:"arm"`     // that broke it
+	Words   string    `json:"why"`     // what was measured
+	At      time.Time `json:"at"`      // when it was noticed
+	Rollout Action    `json:"rollout"` // stopping it
+	Webhook Action    `json:"webhook"` // telling the project's webhook …
+	Email   Action    `json:"email"`   // … and its addresses
+}
+
+// Action is something that a broken guardrail leads to, done once.
+type Action struct {
+	State    string    `json:"state"` // one of those below
+	Attempts int       `json:"attempts,omitempty"`
+	Error    string    `json:"error,omitempty"` // of the last attempt
+	Next     time.Time `json:"next,omitzero"`   // no other attempt before
+	Done     time.Time `json:"done_at,omitzero"`
+}
+
+// States of an [Action].
+const (
+	ActionNone    = "none"    // not asked for, or not set up
+	ActionPending = "pending" // being tried
+	ActionDone    = "done"
+	ActionFailed  = "failed" // given up
+)
+
+// open reports whether there is still something to do.
+func (b Breach) open() bool {
+	return b.Rollout.State == ActionPending || b.Webhook.State == ActionPending || b.Email.State == ActionPending
+}
+
+// DefaultPlanned is [Definition.Planned] where none is given.
+const DefaultPlanned = 2000
+
+// Bounds of a [Definition].
+const (
+	maxArms       = 10
+	maxGuardrails = 10
+	maxSegments   = 10
+	minMinUsers   = 10
+	maxText       = 2000
+)
+
+// Running reports whether the experiment has begun and has not been stopped.
+func (d *Definition) Running() bool { return !d.Started.IsZero() && d.Stopped.IsZero() }
+
+// upward measures are better the higher they are.
+var upward = map[query.Measure]bool{query.CompletionRate: true, query.AcceptanceRate: true, query.EvalPassRate: true, query.EvalScore: true}
+
+func (m *Metric) normalise() error {
+	if m.Event != "" && m.As == "" {
+		m.As = query.AsRate
+	}
+	if m.Better == "" {
+		m.Better = Down
+		if m.Event != "" || upward[m.Measure] {
+			m.Better = Up
+		}
+	}
+	if m.Better != Up && m.Better != Down {
+		return event.Invalid("a metric does not say which way is better", "better is up or down")
+	}
+	return m.Check()
+}
+
+func clean(noun, s string, limit int) (string, error) {
+	s = strings.TrimSpace(s)
+	switch {
+	case utf8.RuneCountInString(s) > limit:
+		return "", event.Invalid(fmt.Sprintf("the %s is longer than %d characters", noun, limit), "shorten it")
+	case !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\r' && r != '\t' }):
+		return "", event.Invalid("the "+noun+" holds characters that cannot be shown", "send it as plain text")
+	}
+	return s, nil
+}
+
+// normalise fills in defaults and reports what is wrong with a definition.
+func (d *Spec) normalise() (err error) {
+	for _, f := range []struct {
+		noun  string
+		s     *string
+		limit int
+	}{{"name", &d.Name, 100}, {"description", &d.Description, maxText}, {"flag", &d.Flag, 200}, {"prompt", &d.Prompt, 200}} {
+		if *f.s, err = clean(f.noun, *f.s, f.limit); err != nil {
+			return err
+		}
+	}
+	if d.Name == "" {
+		return event.Invalid("the experiment has no name", "give it one")
+	}
+	if d.Flag == "" && d.Prompt == "" {
+		return event.Invalid("the experiment names neither a flag nor a prompt", "its arms are variants of a feature flag or versions of a prompt")
+	}
+	if len(d.Arms) < 2 || len(d.Arms) > maxArms {
+		return event.Invalid(fmt.Sprintf("an experiment has 2 to %d arms", maxArms), "name the control first, then each treatment")
+	}
+	seen := make(map[string]bool)
+	for i := range d.Arms {
+		a := &d.Arms[i]
+		if a.Key, err = clean("arm", a.Key, 200); err != nil {
+			return err
+		}
+		if a.Key == "" || seen[a.Key] {
+			return event.Invalid("an arm has no name, or the name of another", "each arm is a variant of the flag or a version of the prompt")
+		}
+		seen[a.Key] = true
+		if a.Share == 0 {
+			a.Share = 1
+		}
+		if a.Share < 0 || !finite(a.Share) {
+			return event.Invalid("an arm's share is not above 0", "leave arms out that get no users")
+		}
+	}
+	if err := d.Primary.normalise(); err != nil {
+		return err
+	}
+	if q := d.Primary.Quantile(); q > 0 {
+		return event.Invalid("a quantile cannot be the primary metric", "use it as a guardrail, and a rate or a mean as the primary metric")
+	}
+	if len(d.Guardrails) > maxGuardrails {
+		return event.Invalid(fmt.Sprintf("an experiment has at most %d guardrails", maxGuardrails), "keep those that would make you stop")
+	}
+	for i := range d.Guardrails {
+		g := &d.Guardrails[i]
+		if err := g.normalise(); err != nil {
+			return err
+		}
+		if !finite(g.Limit) {
+			return event.Invalid("a guardrail's limit is not a number", "give it in the metric's unit")
+		}
+		if g.IsRate() && math.Abs(g.Limit) > 1 {
+			return event.Invalid("a guardrail's limit lies outside of what a rate can be", "2 points are 0.02")
+		}
+		for _, other := range d.Guardrails[:i] {
+			if other.key() == g.key() {
+				return event.Invalid("a guardrail is there twice", "keep the stricter of the two")
+			}
+		}
+	}
+	if len(d.Segments) > maxSegments {
+		return event.Invalid(fmt.Sprintf("an experiment has at most %d breakdowns", maxSegments), "choose fewer")
+	}
+	for _, s := range d.Segments {
+		if !validSegment(s) {
+			return errSegment()
+		}
+	}
+	d.Planned, d.MinUsers, d.Alpha = cmp.Or(d.Planned, DefaultPlanned), cmp.Or(d.MinUsers, DefaultMinUsers), cmp.Or(d.Alpha, DefaultAlpha)
+	switch {
+	case d.Planned < 20 || d.Planned > 1e9:
+		return event.Invalid("the planned number of users lies between 20 and a billion", "")
+	case d.MinUsers < minMinUsers:
+		return event.Invalid(fmt.Sprintf("each arm needs at least %d users before anything can be concluded", minMinUsers), "leave min_users away to have the default")
+	case !(d.Alpha > 0 && d.Alpha <= 0.2):
+		return event.Invalid("alpha lies over 0 and up to 0.2", "0.05 is usual")
+	case d.Detect < 0 || !finite(d.Detect) || d.Primary.IsRate() && d.Detect >= 1:
+		return event.Invalid("the smallest difference worth finding is not one that the metric can have", "5 points of a rate are 0.05")
+	case d.StopOnBreach && d.Prompt == "":
+		return event.Invalid("a broken guardrail can stop the rollout of a prompt only, and none is named", "name the prompt, or leave stop_on_guardrail off")
+	}
+	d.Guardrails, d.Segments = slices.Clip(d.Guardrails), slices.Clip(d.Segments)
+	return nil
+}
+
+func finite(f float64) bool { return !math.IsNaN(f) && !math.IsInf(f, 0) }
+
+// validSegment leaves out breakdowns that are not of users.
+func validSegment(g query.GroupBy) bool {
+	if name, ok := strings.CutPrefix(string(g), "property:"); ok {
+		return name != "" && len(name) <= 200
+	}
+	return slices.Contains(segments, g)
+}
+
+// segments are the breakdowns that are columns; property:NAME is one more kind.
+var segments = []query.GroupBy{query.ByModel, query.ByProvider, query.BySurface, query.ByEnvironment, query.ByTaskType, query.ByOperation, query.ByPrompt, query.ByInputLength}
+
+// key tells guardrails apart.
+func (g *Guardrail) key() string {
+	rel := "value"
+	if g.Relative {
+		rel = "difference"
+	}
+	return strings.Join([]string{string(g.Measure), g.Eval, g.Event, g.Property, g.Value, g.As, rel}, "/")
+}
+
+// frozen reports what a running experiment would change that its intervals rest
+// on.
+func (d *Spec) frozen(next *Spec) error {
+	same := d.Flag == next.Flag && d.Prompt == next.Prompt && slices.Equal(d.Arms, next.Arms) && d.Primary == next.Primary &&
+		d.Detect == next.Detect && d.Planned == next.Planned && d.MinUsers == next.MinUsers && d.Alpha == next.Alpha
+	if !same {
+		return event.NewError(event.CodeConflict, "arms, primary metric and plan of an experiment that has begun stay as they are",
+			"choosing them by what the data says would make its intervals untrue: stop it and make another", nil)
+	}
+	return nil
+}
+
+// question is what the store is asked: the primary metric first, then guardrails.
+func (d *Definition) question(now time.Time, by query.GroupBy) query.ExperimentQuery {
+	q := query.ExperimentQuery{Project: d.Project, From: d.Started, To: now, Flag: d.Flag, Prompt: d.Prompt, By: by, Metrics: []query.Metric{d.Primary.Metric}}
+	if !d.Stopped.IsZero() {
+		q.To = d.Stopped
+	}
+	if !q.From.Before(q.To) {
+		q.To = q.From.Add(time.Microsecond) // it has begun this very moment
+	}
+	for _, a := range d.Arms {
+		q.Arms = append(q.Arms, a.Key)
+	}
+	for _, g := range d.Guardrails {
+		q.Metrics = append(q.Metrics, g.Metric.Metric)
+	}
+	return q
+}

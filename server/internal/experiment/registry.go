@@ -1,0 +1,319 @@
+package experiment
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/bucket"
+	"github.com/hedgerow/hedgerow/server/internal/health"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+)
+
+// Options are a registry's settings.
+type Options struct {
+	// Audit writes an entry into the audit log; (*project.Registry).Audit does.
+	// nil writes none.
+	Audit    project.Auditor
+	LastGood string           // path of the last-good copy; see bucket.Config. "" is without
+	Now      func() time.Time // Defaults to time.Now
+	Logger   *slog.Logger     // Defaults to none
+}
+
+// Registry is the experiments of all projects. Any number of registries, in any
+// number of processes, may work on one bucket.
+//
+// A change returns when the registry itself shows it. Errors are
+// [*event.Error]: invalid, not found, conflict, or unavailable when the bucket
+// could not be reached. actor is who is behind a change, as the audit log shows
+// it.
+type Registry struct {
+	b   *bucket.Bucket[records, *view]
+	o   Options
+	log *slog.Logger
+	now func() time.Time
+}
+
+type records map[string]Definition // by key
+
+// stored is a definition as the bucket keeps it.
+type stored struct {
+	Project string `json:"project"`
+	Definition
+}
+
+func (st records) apply(key string, value []byte, _ uint64) error {
+	if value == nil {
+		delete(st, key)
+		return nil
+	}
+	d, err := decode(value)
+	if err == nil {
+		st[key] = d
+	}
+	return err
+}
+
+func decode(value []byte) (Definition, error) {
+	var s stored
+	if err := json.Unmarshal(value, &s); err != nil {
+		return Definition{}, err
+	}
+	s.Definition.Project = s.Project
+	return s.Definition, nil
+}
+
+func encode(d Definition) stored { return stored{d.Project, d} }
+
+// view is the definitions by project, the newest first. Nothing in it changes.
+type view struct {
+	projects map[string][]Definition
+	all      []Definition
+}
+
+func (st records) view() *view {
+	v := &view{projects: make(map[string][]Definition)}
+	for _, d := range st {
+		v.all = append(v.all, d)
+	}
+	slices.SortFunc(v.all, func(a, b Definition) int {
+		return cmp.Or(b.Created.Compare(a.Created), strings.Compare(a.ID, b.ID))
+	})
+	for _, d := range v.all {
+		v.projects[d.Project] = append(v.projects[d.Project], d)
+	}
+	return v
+}
+
+// Open reads the experiments from a bucket and begins to watch it. ctx bounds
+// the opening only; [Registry.Close] ends the watch.
+func Open(ctx context.Context, kv jetstream.KeyValue, o Options) (*Registry, error) {
+	r := &Registry{o: o, log: o.Logger, now: o.Now}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	if r.now == nil {
+		r.now = time.Now
+	}
+	var err error
+	r.b, err = bucket.Open(ctx, kv, bucket.Config[records, *view]{
+		Name: "experiments", New: func() records { return records{} }, Apply: records.apply, View: records.view, Logger: r.log, LastGood: o.LastGood,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// Health tells how these settings are doing.
+func (r *Registry) Health() health.Report { return r.b.Health() }
+
+// Close ends the watch. What is in memory stays readable.
+func (r *Registry) Close() error { return r.b.Close() }
+
+// Experiments lists a project's experiments, the newest first.
+func (r *Registry) Experiments(projectID string) []Definition {
+	return slices.Clone(r.b.View().projects[projectID])
+}
+
+// Experiment returns one.
+func (r *Registry) Experiment(projectID, id string) (Definition, bool) {
+	list := r.b.View().projects[projectID]
+	if i := slices.IndexFunc(list, func(d Definition) bool { return d.ID == id }); i >= 0 {
+		return list[i], true
+	}
+	return Definition{}, false
+}
+
+// running lists the experiments of all projects that have begun, and those that
+// still have alerts to send.
+func (r *Registry) running() []Definition {
+	var out []Definition
+	for _, d := range r.b.View().all {
+		if d.Running() || slices.ContainsFunc(d.Breaches, Breach.open) {
+			out = append(out, d)
+		}
+	}
+	return out
+}
+
+func key(d Definition) string { return "experiment." + d.Project + "." + d.ID }
+
+func errNotFound() error {
+	return event.NewError(event.CodeNotFound, "there is no such experiment", "list them to see what there is", nil)
+}
+
+// Create makes an experiment. Where Started is set, it begins: at that moment,
+// which may lie in the past, so that what came before counts too. Otherwise it
+// is a draft. Names are unique within a project, whatever their letters' case.
+func (r *Registry) Create(ctx context.Context, actor string, d Definition) (Definition, error) {
+	now := r.now().UTC()
+	d.ID, d.Created, d.Updated = "x_"+strings.ReplaceAll(event.NewID(), "-", ""), now, now
+	d.Stopped, d.StopReason, d.Breaches = time.Time{}, "", nil
+	d.Started = d.Started.UTC()
+	if d.Started.After(now) {
+		return Definition{}, event.Invalid("the experiment would begin in the future", "leave started_at away and start it then")
+	}
+	if d.Project == "" {
+		return Definition{}, event.Invalid("the experiment names no project", "")
+	}
+	if err := d.normalise(); err != nil {
+		return Definition{}, err
+	}
+	if err := r.unique(&d); err != nil {
+		return Definition{}, err
+	}
+	if err := r.b.Create(ctx, key(d), encode(d)); err != nil {
+		if errors.Is(err, bucket.ErrExists) {
+			return Definition{}, event.NewError(event.CodeConflict, "there is such an experiment already", "try again", err)
+		}
+		return Definition{}, err
+	}
+	r.audit(ctx, actor, "experiment.create", d, "")
+	if d.Running() {
+		r.audit(ctx, actor, "experiment.start", d, "")
+	}
+	return d, nil
+}
+
+func (r *Registry) unique(d *Definition) error {
+	for _, other := range r.b.View().projects[d.Project] {
+		if other.ID != d.ID && strings.EqualFold(other.Name, d.Name) {
+			return event.NewError(event.CodeConflict, "an experiment has this name already", "choose another", nil)
+		}
+	}
+	return nil
+}
+
+// Update changes an experiment. f gets a copy and may be called again when
+// another change came first. What a running experiment rests on stays as it is.
+func (r *Registry) Update(ctx context.Context, actor, projectID, id string, f func(*Spec) error) (Definition, error) {
+	d, err := r.change(ctx, projectID, id, func(d *Definition) error {
+		before := *d
+		before.Arms = slices.Clone(d.Arms)
+		if err := f(&d.Spec); err != nil {
+			return err
+		}
+		if err := d.normalise(); err != nil {
+			return err
+		}
+		if !before.Started.IsZero() {
+			if err := before.frozen(&d.Spec); err != nil {
+				return err
+			}
+		}
+		return r.unique(d)
+	})
+	if err != nil {
+		return Definition{}, err
+	}
+	r.audit(ctx, actor, "experiment.update", d, "")
+	return d, nil
+}
+
+// Start begins a draft now.
+func (r *Registry) Start(ctx context.Context, actor, projectID, id string) (Definition, error) {
+	d, err := r.change(ctx, projectID, id, func(d *Definition) error {
+		if !d.Started.IsZero() {
+			return event.NewError(event.CodeConflict, "the experiment has begun already", "make another to begin anew", nil)
+		}
+		d.Started = r.now().UTC()
+		return nil
+	})
+	if err == nil {
+		r.audit(ctx, actor, "experiment.start", d, "")
+	}
+	return d, err
+}
+
+// Stop ends an experiment: events from now on do not count. It does not change
+// who gets what.
+func (r *Registry) Stop(ctx context.Context, actor, projectID, id, reason string) (Definition, error) {
+	reason, err := clean("reason", reason, maxText)
+	if err != nil {
+		return Definition{}, err
+	}
+	d, err := r.change(ctx, projectID, id, func(d *Definition) error {
+		if !d.Running() {
+			return event.NewError(event.CodeConflict, "the experiment does not run", "", nil)
+		}
+		d.Stopped, d.StopReason = r.now().UTC(), reason
+		return nil
+	})
+	if err == nil {
+		r.audit(ctx, actor, "experiment.stop", d, reason)
+	}
+	return d, err
+}
+
+// Stopper stops a prompt's rollout, so that everyone gets the control.
+type Stopper func(ctx context.Context, actor, projectID, prompt, reason string) error
+
+// StopWith is [Registry.Stop], with the prompt's rollout stopped first where
+// that is asked for.
+func (r *Registry) StopWith(ctx context.Context, actor, projectID, id, reason string, rollout bool, stop Stopper) (Definition, error) {
+	if rollout {
+		d, ok := r.Experiment(projectID, id)
+		switch {
+		case !ok:
+			return d, errNotFound()
+		case d.Prompt == "" || stop == nil:
+			return d, event.NewError(event.CodeConflict, "the experiment names no prompt whose rollout could be stopped", "turn the flag off where it is kept, and stop the experiment alone", nil)
+		}
+		if err := stop(ctx, actor, projectID, d.Prompt, "experiment "+d.Name+": "+cmp.Or(reason, "stopped")); err != nil {
+			return d, err
+		}
+	}
+	return r.Stop(ctx, actor, projectID, id, reason)
+}
+
+// Delete removes an experiment. Its events stay.
+func (r *Registry) Delete(ctx context.Context, actor, projectID, id string) error {
+	d, ok := r.Experiment(projectID, id)
+	if !ok {
+		return errNotFound()
+	}
+	if err := r.b.Remove(ctx, key(d)); err != nil {
+		return err
+	}
+	r.audit(ctx, actor, "experiment.delete", d, "")
+	return nil
+}
+
+// change reads, changes and writes a definition, compared and swapped.
+func (r *Registry) change(ctx context.Context, projectID, id string, f func(*Definition) error) (Definition, error) {
+	d, ok := r.Experiment(projectID, id)
+	if !ok {
+		return Definition{}, errNotFound()
+	}
+	var out Definition
+	err := r.b.Change(ctx, key(d), func(value []byte) (any, error) {
+		if value == nil {
+			return nil, errNotFound()
+		}
+		d, err := decode(value)
+		if err != nil {
+			return nil, event.NewError(event.CodeInternal, "the experiment is damaged", "run hedgerow doctor, which looks for its last good copy, or restore a backup", err)
+		}
+		created := d.Created
+		if err := f(&d); err != nil {
+			return nil, err
+		}
+		d.ID, d.Project, d.Created, d.Updated = id, projectID, created, r.now().UTC()
+		out = d
+		return encode(d), nil
+	})
+	return out, err
+}
+
+func (r *Registry) audit(ctx context.Context, actor, action string, d Definition, detail string) {
+	r.o.Audit.Note(ctx, r.log, project.AuditEntry{Actor: actor, Action: action, ProjectID: d.Project, Target: d.Name, Detail: detail})
+}

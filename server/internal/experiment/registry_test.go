@@ -1,0 +1,203 @@
+package experiment_test
+
+import (
+	"context"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/experiment"
+	"github.com/hedgerow/hedgerow/server/internal/journal"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/query"
+)
+
+const ann = "u_ann"
+
+// clock is the present of a test.
+type clock struct {
+	mu sync.Mutex
+	at time.Time
+}
+
+func (c *clock) now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.at
+}
+
+func (c *clock) add(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.at = c.at.Add(d)
+}
+
+type audit struct {
+	mu   sync.Mutex
+	list []string
+}
+
+func (a *audit) add(_ context.Context, e project.AuditEntry) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.list = append(a.list, strings.TrimSpace(strings.Join([]string{e.Actor, e.Action, e.ProjectID, e.Target, e.Detail}, " ")))
+	return nil
+}
+
+type bundle struct {
+	kv    jetstream.KeyValue
+	clock *clock
+	audit *audit
+}
+
+func open(t *testing.T) (*experiment.Registry, *bundle) {
+	t.Helper()
+	j, err := journal.Open(t.Context(), journal.Config{Dir: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = j.Close(context.Background()) })
+	kv, err := j.KeyValue(t.Context(), "experiments", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &bundle{kv: kv, clock: &clock{at: began.Add(24 * time.Hour)}, audit: new(audit)}
+	return b.open(t), b
+}
+
+// open is one replica.
+func (b *bundle) open(t *testing.T) *experiment.Registry {
+	t.Helper()
+	r, err := experiment.Open(t.Context(), b.kv, experiment.Options{Audit: b.audit.add, Now: b.clock.now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = r.Close() })
+	return r
+}
+
+func wantCode(t *testing.T, what string, err error, code event.Code) {
+	t.Helper()
+	if e := event.AsError(err); e == nil || e.Code != code || e.Message == "" {
+		t.Errorf("%s: error %v, want code %s", what, err, code)
+	}
+}
+
+func TestLife(t *testing.T) {
+	r, b := open(t)
+	ctx := t.Context()
+	draft := seed()
+	draft.Started, draft.Arms[0].Share, draft.Arms[1].Share = time.Time{}, 0, 0
+	draft.ID, draft.Breaches = "x_mine", []experiment.Breach{{Key: "x"}}
+	d, err := r.Create(ctx, ann, draft)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(d.ID, "x_") || d.ID == "x_mine" || d.Breaches != nil || d.Arms[1].Share != 1 || d.Planned != experiment.DefaultPlanned || d.MinUsers != experiment.DefaultMinUsers || d.Alpha != 0.05 ||
+		d.Primary.Better != experiment.Up || d.Guardrails[0].Better != experiment.Down || d.Running() {
+		t.Errorf("created %+v", d)
+	}
+	_, err = r.Create(ctx, ann, func() experiment.Definition { o := seed(); o.Name = " kinder ANSWERS "; return o }())
+	wantCode(t, "same name", err, event.CodeConflict)
+
+	// A draft may change altogether.
+	d, err = r.Update(ctx, ann, "default", d.ID, func(d *experiment.Spec) error {
+		d.Arms[1].Key = "kinder"
+		return nil
+	})
+	if err != nil || d.Arms[1].Key != "kinder" || d.Running() {
+		t.Fatalf("updated %+v, %v", d, err)
+	}
+	if d, err = r.Start(ctx, ann, "default", d.ID); err != nil || !d.Running() || !d.Started.Equal(b.clock.now()) {
+		t.Fatalf("started %+v, %v", d, err)
+	}
+	_, err = r.Start(ctx, ann, "default", d.ID)
+	wantCode(t, "started twice", err, event.CodeConflict)
+
+	// What runs keeps what its intervals rest on.
+	for name, f := range map[string]func(*experiment.Spec){
+		"arms":    func(d *experiment.Spec) { d.Arms[1].Share = 3 },
+		"primary": func(d *experiment.Spec) { d.Primary.Better = experiment.Down },
+		"planned": func(d *experiment.Spec) { d.Planned = 100 },
+		"detect":  func(d *experiment.Spec) { d.Detect = 0.2 },
+		"alpha":   func(d *experiment.Spec) { d.Alpha = 0.2 },
+		"flag":    func(d *experiment.Spec) { d.Flag = "other" },
+	} {
+		_, err := r.Update(ctx, ann, "default", d.ID, func(d *experiment.Spec) error { f(d); return nil })
+		wantCode(t, name, err, event.CodeConflict)
+	}
+	d, err = r.Update(ctx, ann, "default", d.ID, func(d *experiment.Spec) error {
+		d.Name, d.StopOnBreach, d.Guardrails = "Kindest answers", false, d.Guardrails[:1]
+		return nil
+	})
+	if err != nil || d.Name != "Kindest answers" || len(d.Guardrails) != 1 {
+		t.Errorf("updated %+v, %v", d, err)
+	}
+	if d, err = r.Stop(ctx, ann, "default", d.ID, "enough seen"); err != nil || d.Running() || d.StopReason != "enough seen" {
+		t.Errorf("stopped %+v, %v", d, err)
+	}
+	_, err = r.Stop(ctx, ann, "default", d.ID, "")
+	wantCode(t, "stopped twice", err, event.CodeConflict)
+
+	// Another replica, and a restart, show the same.
+	again := b.open(t)
+	if got, ok := again.Experiment("default", d.ID); !ok || got.Name != d.Name || got.Project != "default" || !got.Stopped.Equal(d.Stopped) {
+		t.Errorf("elsewhere %+v", got)
+	}
+	if _, ok := again.Experiment("other", d.ID); ok {
+		t.Error("another project sees it")
+	}
+	wantCode(t, "another project", r.Delete(ctx, ann, "other", d.ID), event.CodeNotFound)
+	_, err = r.Start(ctx, ann, "default", "x_none")
+	wantCode(t, "missing", err, event.CodeNotFound)
+	if err := r.Delete(ctx, ann, "default", d.ID); err != nil || len(r.Experiments("default")) != 0 {
+		t.Errorf("deleted: %v, %v", err, r.Experiments("default"))
+	}
+	want := []string{"u_ann experiment.create default Kinder answers", "u_ann experiment.update default Kinder answers", "u_ann experiment.start default Kinder answers",
+		"u_ann experiment.update default Kindest answers", "u_ann experiment.stop default Kindest answers enough seen", "u_ann experiment.delete default Kindest answers"}
+	if !slices.Equal(b.audit.list, want) {
+		t.Errorf("audit %q", b.audit.list)
+	}
+}
+
+func TestInvalidDefinitions(t *testing.T) {
+	r, _ := open(t)
+	for name, f := range map[string]func(*experiment.Definition){
+		"NoName":         func(d *experiment.Definition) { d.Name = " " },
+		"ControlChars":   func(d *experiment.Definition) { d.Name = "a\x07" },
+		"NeitherNor":     func(d *experiment.Definition) { d.Flag, d.Prompt = "", "" },
+		"OneArm":         func(d *experiment.Definition) { d.Arms = d.Arms[:1] },
+		"SameArm":        func(d *experiment.Definition) { d.Arms[1].Key = "control" },
+		"NegativeShare":  func(d *experiment.Definition) { d.Arms[1].Share = -1 },
+		"NoPrimary":      func(d *experiment.Definition) { d.Primary = experiment.Metric{} },
+		"QuantileFirst":  func(d *experiment.Definition) { d.Primary.Metric = query.Metric{Measure: query.LatencyP95} },
+		"Sideways":       func(d *experiment.Definition) { d.Primary.Better = "sideways" },
+		"TwiceGuarded":   func(d *experiment.Definition) { d.Guardrails = append(d.Guardrails, d.Guardrails[0]) },
+		"TwoHundred":     func(d *experiment.Definition) { d.Guardrails[0].Limit = 2 },
+		"OddSegment":     func(d *experiment.Definition) { d.Segments = []query.GroupBy{"user"} },
+		"Planned":        func(d *experiment.Definition) { d.Planned = 3 },
+		"MinUsers":       func(d *experiment.Definition) { d.MinUsers = 2 },
+		"Alpha":          func(d *experiment.Definition) { d.Alpha = 0.5 },
+		"Detect":         func(d *experiment.Definition) { d.Detect = 5 },
+		"Future":         func(d *experiment.Definition) { d.Started = began.Add(1000 * time.Hour) },
+		"NoProject":      func(d *experiment.Definition) { d.Project = "" },
+		"NothingToStop":  func(d *experiment.Definition) { d.Prompt = "" },
+		"TooManyGuards":  func(d *experiment.Definition) { d.Guardrails = make([]experiment.Guardrail, 11) },
+		"TooManyArms":    func(d *experiment.Definition) { d.Arms = make([]experiment.Arm, 11) },
+		"EndlessName":    func(d *experiment.Definition) { d.Name = strings.Repeat("x", 101) },
+		"UnknownMeasure": func(d *experiment.Definition) { d.Guardrails[0].Measure = query.Calls },
+	} {
+		d := seed()
+		f(&d)
+		_, err := r.Create(t.Context(), ann, d)
+		wantCode(t, name, err, event.CodeInvalid)
+	}
+	if len(r.Experiments("default")) != 0 {
+		t.Error("an invalid one was saved")
+	}
+}

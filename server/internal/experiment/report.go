@@ -1,0 +1,664 @@
+package experiment
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query"
+)
+
+// State is where an experiment stands.
+type State string
+
+// The states. Each comes with words that say why: [Report.Summary].
+const (
+	Draft        State = "draft"            // has not begun
+	Collecting   State = "collecting"       // nothing can be concluded yet
+	Winner       State = "winner"           // an arm is better, and no guardrail speaks against it
+	Broken       State = "guardrail_broken" // a treatment does harm
+	Inconclusive State = "inconclusive"     // no difference was found where one would have been, or the arms cannot be compared
+)
+
+// Report is what an experiment says at a moment.
+type Report struct {
+	At         time.Time `json:"at"`
+	State      State     `json:"state"`
+	Winner     string    `json:"winner"`  // arm; "" where there is none
+	Summary    string    `json:"summary"` // one sentence
+	Why        []string  `json:"why"`     // further ones
+	Running    bool      `json:"running"`
+	MixedUsers int64     `json:"mixed_users"` // users who met more than one arm; they are left out
+
+	Arms        []ArmReport       `json:"arms"` // in the definition's order, the control first
+	Primary     MetricReport      `json:"primary"`
+	Guardrails  []GuardrailReport `json:"guardrails"`
+	SampleRatio RatioReport       `json:"sample_ratio"`
+	Power       []PowerReport     `json:"power"` // of each treatment
+}
+
+// ArmReport is one arm's users.
+type ArmReport struct {
+	Key       string     `json:"key"`
+	Control   bool       `json:"control"`
+	Intended  float64    `json:"intended_share"` // of the users, 0 to 1
+	Users     int64      `json:"users"`
+	Calls     int64      `json:"calls"`
+	Versions  []string   `json:"prompt_versions"` // that really ran
+	FirstSeen *time.Time `json:"first_seen"`
+	LastSeen  *time.Time `json:"last_seen"`
+}
+
+// MetricReport is one metric over the arms.
+type MetricReport struct {
+	Metric      Metric       `json:"metric"`
+	Label       string       `json:"label"`
+	Unit        string       `json:"unit"`        // "share", "ms", "usd" or "" (a plain number)
+	Values      []Value      `json:"values"`      // of each arm, in order
+	Differences []Comparison `json:"differences"` // of each treatment, in order
+}
+
+// Value is a metric in one arm.
+type Value struct {
+	Arm      string   `json:"arm"`
+	Users    int64    `json:"users"` // who say anything about it
+	Count    float64  `json:"count"` // tasks, calls …: what the figure is a share or mean of
+	Interval Interval `json:"interval"`
+}
+
+// Comparison is a treatment against the control.
+type Comparison struct {
+	Arm      string   `json:"arm"`
+	Interval Interval `json:"interval"` // treatment − control
+	Better   string   `json:"better"`   // "yes", "no" or "unclear", by the interval
+}
+
+// Answers of [Comparison.Better].
+const (
+	Yes     = "yes"
+	No      = "no"
+	Unclear = "unclear"
+)
+
+// GuardrailReport is one guardrail over the treatments.
+type GuardrailReport struct {
+	MetricReport
+	Limit    float64          `json:"limit"`
+	Relative bool             `json:"relative"`
+	Words    string           `json:"words"` // "at most 2 points more than control"
+	Checks   []GuardrailCheck `json:"checks"`
+}
+
+// GuardrailCheck is one treatment against a limit.
+type GuardrailCheck struct {
+	Arm    string `json:"arm"`
+	Status string `json:"status"` // "ok", "broken", "unclear" or "no data"
+	Words  string `json:"words"`
+	Within bool   `json:"within"` // the estimate itself is within the limit
+}
+
+// Statuses of a [GuardrailCheck]. Ok and broken are said where the whole
+// interval lies on one side of the limit.
+const (
+	GuardOK      = "ok"
+	GuardBroken  = "broken"
+	GuardUnclear = "unclear"
+	GuardNoData  = "no data"
+)
+
+// RatioReport says whether users fell to the arms as intended.
+type RatioReport struct {
+	ChiSquare float64 `json:"chi_square"`
+	P         float64 `json:"p_at_one_look"`
+	AlwaysP   float64 `json:"p_always_valid"`
+	Mismatch  bool    `json:"mismatch"`
+	Words     string  `json:"words"`
+}
+
+// PowerReport says what is still needed.
+type PowerReport struct {
+	Arm      string             `json:"arm"`
+	Effect   float64            `json:"effect"`       // that is looked for, in the metric's unit
+	Power    event.Opt[float64] `json:"power"`        // of finding it with the users that there are
+	Needed   event.Opt[float64] `json:"users_needed"` // over both arms, for a power of 80 %
+	Have     int64              `json:"users"`
+	PerDay   event.Opt[float64] `json:"users_per_day"` // new users so far
+	DaysLeft event.Opt[float64] `json:"days_left"`
+}
+
+// MarshalJSON writes null for what is unknown, and for a bound that is infinite.
+func (i Interval) MarshalJSON() ([]byte, error) {
+	if !i.Known {
+		return []byte("null"), nil
+	}
+	bound := func(f float64) event.Opt[float64] { return event.Opt[float64]{Value: f, Known: finite(f)} }
+	return json.Marshal(struct {
+		Value float64            `json:"value"`
+		Lower event.Opt[float64] `json:"lower"`
+		Upper event.Opt[float64] `json:"upper"`
+	}{i.Value, bound(i.Lower), bound(i.Upper)})
+}
+
+// Asker answers the question of an experiment; *query.Reader does.
+type Asker interface {
+	Experiment(ctx context.Context, q query.ExperimentQuery) (*query.Experiment, error)
+}
+
+// Evaluate reads an experiment's arms and says how it stands at a moment.
+func Evaluate(ctx context.Context, ask Asker, d Definition, now time.Time) (*Report, error) {
+	if d.Started.IsZero() {
+		return judge(d, new(query.Experiment), now), nil
+	}
+	x, err := ask.Experiment(ctx, d.question(now, query.ByNone))
+	if err != nil {
+		return nil, err
+	}
+	return judge(d, x, now), nil
+}
+
+// Segment is an experiment among some of its users.
+type Segment struct {
+	Value      string         `json:"value"` // of the breakdown, as the users' first event in the arm has it
+	Arms       []ArmReport    `json:"arms"`
+	Primary    MetricReport   `json:"primary"`
+	Guardrails []MetricReport `json:"guardrails"`
+}
+
+// Segmented reads the arms by a breakdown. Its intervals are for looking, not
+// for deciding: each holds for itself, and among twenty segments without any
+// difference one shows some by chance.
+func Segmented(ctx context.Context, ask Asker, d Definition, by query.GroupBy, now time.Time) ([]Segment, error) {
+	if !validSegment(by) {
+		return nil, errSegment()
+	}
+	if d.Started.IsZero() {
+		return []Segment{}, nil
+	}
+	x, err := ask.Experiment(ctx, d.question(now, by))
+	if err != nil {
+		return nil, err
+	}
+	out := []Segment{}
+	for i := 0; i < len(x.Cells); {
+		n := 1
+		for i+n < len(x.Cells) && x.Cells[i+n].Segment == x.Cells[i].Segment {
+			n++
+		}
+		j := newJudge(d, x.Cells[i:i+n])
+		s := Segment{Value: x.Cells[i].Segment, Arms: j.arms(), Primary: j.metric(0, d.Primary, j.plan), Guardrails: []MetricReport{}}
+		for k, g := range d.Guardrails {
+			s.Guardrails = append(s.Guardrails, j.metric(k+1, g.Metric, j.guard))
+		}
+		out = append(out, s)
+		i += n
+	}
+	return out, nil
+}
+
+// judging is one evaluation.
+type judging struct {
+	d     Definition
+	cells []*query.Cell // of each arm; nil where it has no users
+	plan  Plan
+	guard Plan // of the guardrails
+}
+
+func newJudge(d Definition, cells []query.Cell) *judging {
+	j := &judging{d: d, cells: make([]*query.Cell, len(d.Arms))}
+	for i := range cells {
+		if at := slices.IndexFunc(d.Arms, func(a Arm) bool { return a.Key == cells[i].Arm }); at >= 0 {
+			j.cells[at] = &cells[i]
+		}
+	}
+	// Each treatment has its part of the error (Bonferroni), and of the plan.
+	j.plan = Plan{Alpha: d.Alpha / float64(len(d.Arms)-1), Users: float64(d.Planned) * 2 / float64(len(d.Arms))}
+	j.guard = j.plan
+	j.guard.Alpha *= guardShare(len(d.Guardrails))
+	return j
+}
+
+// guardShare is each guardrail's part of the error of an experiment with n of them,
+// so that in no more than alpha of the experiments that do no harm, however often
+// one looks, any guardrail breaks (Bonferroni). A guardrail breaks on one side
+// only, so that an interval which errs on both in alpha of all experiments gives a
+// false alarm in half of them: two guardrails need no correction yet.
+func guardShare(n int) float64 { return min(1, 2/float64(max(n, 1))) }
+
+func (j *judging) arms() []ArmReport {
+	var total float64
+	for _, a := range j.d.Arms {
+		total += a.Share
+	}
+	out := []ArmReport{}
+	for i, a := range j.d.Arms {
+		r := ArmReport{Key: a.Key, Control: i == 0, Intended: a.Share / total, Versions: []string{}}
+		if c := j.cells[i]; c != nil {
+			r.Users, r.Calls, r.Versions, r.FirstSeen, r.LastSeen = c.Users, c.Calls, c.Versions, &c.First, &c.Last
+		}
+		out = append(out, r)
+	}
+	return out
+}
+
+// estimate is metric k in arm i, the k-th that was asked for.
+func (j *judging) figure(k, i int) query.Figure {
+	if c := j.cells[i]; c != nil && k < len(c.Figures) {
+		return c.Figures[k]
+	}
+	return query.Figure{}
+}
+
+func kindOf(m query.Metric) Kind {
+	if m.IsRate() || m.Quantile() > 0 {
+		return Rate // of a quantile: the share of values below it
+	}
+	return Mean
+}
+
+func (j *judging) metric(k int, m Metric, plan Plan) MetricReport {
+	r := MetricReport{Metric: m, Label: m.Label(), Unit: m.Unit(), Values: []Value{}, Differences: []Comparison{}}
+	kind := kindOf(m.Metric)
+	low, high := math.Inf(-1), math.Inf(1)
+	if m.IsRate() {
+		low, high = 0, 1
+	}
+	quantile := func(i int, p Plan) Interval {
+		f := j.figure(k, i)
+		if !f.Value.Known {
+			return Interval{}
+		}
+		return p.Quantile(m.Quantile(), f.Value.Value, f.Levels, f.Values, f.Moments)
+	}
+	for i, a := range j.d.Arms {
+		f := j.figure(k, i)
+		v := Value{Arm: a.Key, Users: int64(f.Users), Count: f.N}
+		if m.Quantile() > 0 {
+			v.Interval = quantile(i, plan)
+		} else {
+			v.Interval = plan.Single(Ratio(f.Moments, kind)).Clamp(low, high)
+		}
+		r.Values = append(r.Values, v)
+	}
+	for i := 1; i < len(j.d.Arms); i++ {
+		c := Comparison{Arm: j.d.Arms[i].Key, Better: Unclear}
+		if m.Quantile() > 0 {
+			half := plan
+			half.Alpha /= 2
+			c.Interval = quantile(i, half).Minus(quantile(0, half))
+		} else {
+			c.Interval = plan.Difference(Ratio(j.figure(k, 0).Moments, kind), Ratio(j.figure(k, i).Moments, kind))
+			if m.IsRate() {
+				c.Interval = c.Interval.Clamp(-1, 1)
+			}
+		}
+		if c.Interval.Known && j.enough(k, 0) && j.enough(k, i) {
+			switch up := m.Better == Up; {
+			case up && c.Interval.Lower > 0, !up && c.Interval.Upper < 0:
+				c.Better = Yes
+			case up && c.Interval.Upper < 0, !up && c.Interval.Lower > 0:
+				c.Better = No
+			}
+		}
+		r.Differences = append(r.Differences, c)
+	}
+	return r
+}
+
+// enough reports whether arm i has the users that conclusions on metric k need.
+func (j *judging) enough(k, i int) bool {
+	return j.figure(k, i).Users >= float64(j.d.MinUsers)
+}
+
+func (j *judging) guardrail(k int, g Guardrail) GuardrailReport {
+	r := GuardrailReport{MetricReport: j.metric(k, g.Metric, j.guard), Limit: g.Limit, Relative: g.Relative, Words: g.Words(j.d.Arms[0].Key), Checks: []GuardrailCheck{}}
+	for i := 1; i < len(j.d.Arms); i++ {
+		c := GuardrailCheck{Arm: j.d.Arms[i].Key, Status: GuardNoData}
+		x, control := r.Values[i].Interval, r.Values[0].Interval
+		enough := j.enough(k, i)
+		if g.Relative {
+			x, enough = r.Differences[i-1].Interval, enough && j.enough(k, 0)
+		}
+		if !x.Known {
+			c.Words = fmt.Sprintf("%s: nothing is known of %s yet", g.Label(), c.Arm)
+			r.Checks = append(r.Checks, c)
+			continue
+		}
+		beyond, within := x.Lower > g.Limit, x.Upper <= g.Limit
+		c.Within = x.Value <= g.Limit
+		if g.Better == Up {
+			beyond, within = x.Upper < g.Limit, x.Lower >= g.Limit
+			c.Within = x.Value >= g.Limit
+		}
+		switch {
+		case !enough:
+			c.Status = GuardUnclear
+		case beyond:
+			c.Status = GuardBroken
+		case within:
+			c.Status = GuardOK
+		default:
+			c.Status = GuardUnclear
+		}
+		measured := g.Format(x, j.d.Alpha)
+		if g.Relative {
+			measured = g.FormatDifference(x, j.d.Alpha)
+		}
+		c.Words = fmt.Sprintf("%s of %s is %s; the limit is %s", g.Label(), c.Arm, measured, g.Words(j.d.Arms[0].Key))
+		if c.Status == GuardBroken && !g.Relative && control.Known && (g.Better == Up) == (control.Value < g.Limit) && control.Value != g.Limit {
+			c.Words += fmt.Sprintf("; %s is beyond it too, at %s", j.d.Arms[0].Key, g.Number(control.Value))
+		}
+		r.Checks = append(r.Checks, c)
+	}
+	return r
+}
+
+// judge makes the report of what was read.
+func judge(d Definition, x *query.Experiment, now time.Time) *Report {
+	j := newJudge(d, x.Cells)
+	r := &Report{At: now.UTC(), Running: d.Running(), MixedUsers: x.Mixed, Arms: j.arms(), Primary: j.metric(0, d.Primary, j.plan), Guardrails: []GuardrailReport{}, Power: []PowerReport{}, Why: []string{}}
+	for k, g := range d.Guardrails {
+		r.Guardrails = append(r.Guardrails, j.guardrail(k+1, g))
+	}
+	j.sampleRatio(r)
+	j.power(r, now)
+	j.verdict(r)
+	return r
+}
+
+func (j *judging) sampleRatio(r *Report) {
+	var counts, shares []float64
+	var total float64
+	for i, a := range r.Arms {
+		counts, shares = append(counts, float64(a.Users)), append(shares, j.d.Arms[i].Share)
+		total += float64(a.Users)
+	}
+	s := CheckRatio(counts, shares)
+	r.SampleRatio = RatioReport{ChiSquare: s.ChiSquare, P: s.P, AlwaysP: s.AlwaysP, Mismatch: s.AlwaysP < MismatchLevel}
+	var got, want []string
+	for _, a := range r.Arms {
+		want = append(want, percent(a.Intended, 1))
+		if total > 0 {
+			got = append(got, percent(float64(a.Users)/total, 1))
+		}
+	}
+	switch {
+	case total == 0:
+		r.SampleRatio.Words = "no users yet"
+	case r.SampleRatio.Mismatch:
+		r.SampleRatio.Words = fmt.Sprintf("Users did not fall to the arms as intended: %s in place of %s (p %s). Something loses users of one arm or counts them twice, or the percentages were changed meanwhile; until that is mended the arms cannot be compared.",
+			strings.Join(got, " / "), strings.Join(want, " / "), probability(s.AlwaysP))
+	default:
+		r.SampleRatio.Words = fmt.Sprintf("users fell to the arms as intended: %s, for %s (p %s)", strings.Join(got, " / "), strings.Join(want, " / "), probability(s.AlwaysP))
+	}
+}
+
+func (j *judging) power(r *Report, now time.Time) {
+	control := Ratio(j.figure(0, 0).Moments, kindOf(j.d.Primary.Metric))
+	for i := 1; i < len(j.d.Arms); i++ {
+		t := Ratio(j.figure(0, i).Moments, kindOf(j.d.Primary.Metric))
+		p := PowerReport{Arm: j.d.Arms[i].Key, Effect: j.d.Detect, Have: int64(control.Users + t.Users)}
+		switch {
+		case p.Effect > 0:
+		case j.d.Primary.IsRate():
+			p.Effect = 0.05
+		case control.Known:
+			p.Effect = math.Abs(control.Value) / 10
+		}
+		if control.Known && t.Known && p.Effect > 0 {
+			have, v := control.Users+t.Users, control.Variance+t.Variance
+			p.Power = event.Some(j.plan.Power(p.Effect, v, have, have))
+			if n, ok := j.plan.Needed(p.Effect, v, have); ok {
+				p.Needed = event.Some(n)
+			}
+			end := now
+			if !j.d.Stopped.IsZero() {
+				end = j.d.Stopped
+			}
+			if days := end.Sub(j.d.Started).Hours() / 24; days > 1.0/24 { // before that it says nothing
+				p.PerDay = event.Some(have / days)
+				if p.Needed.Known && j.d.Running() {
+					p.DaysLeft = event.Some(max(0, p.Needed.Value-have) / (have / days))
+				}
+			}
+		}
+		r.Power = append(r.Power, p)
+	}
+}
+
+// verdict says how it stands and why. A broken guardrail comes first; then
+// nothing is called while users fell to the arms otherwise than intended, or are
+// too few.
+func (j *judging) verdict(r *Report) {
+	control := j.d.Arms[0].Key
+	if r.MixedUsers > 0 {
+		var users int64
+		for _, a := range r.Arms {
+			users += a.Users
+		}
+		if share := float64(r.MixedUsers) / float64(users+r.MixedUsers); share > 0.01 {
+			r.Why = append(r.Why, fmt.Sprintf("%s of the users (%s) met more than one arm and are left out; that happens when percentages or conditions are changed while the experiment runs.", percent(share, 1), count(r.MixedUsers)))
+		}
+	}
+	for _, g := range r.Guardrails {
+		for _, c := range g.Checks {
+			if c.Status == GuardBroken {
+				if r.State = Broken; r.Summary == "" {
+					r.Summary = sentence(c.Words)
+				} else {
+					r.Why = append(r.Why, sentence(c.Words))
+				}
+			}
+		}
+	}
+	if r.State == Broken {
+		return
+	}
+	if j.d.Started.IsZero() {
+		r.State, r.Summary = Draft, "The experiment has not begun."
+		return
+	}
+	short := j.short(r)
+	if r.SampleRatio.Mismatch {
+		r.State, r.Summary = Inconclusive, r.SampleRatio.Words
+		return
+	}
+	if short != "" {
+		if r.State, r.Summary = Collecting, short; !j.d.Stopped.IsZero() {
+			r.State, r.Summary = Inconclusive, "Stopped before anything could be concluded: "+lower(short)
+		}
+		return
+	}
+
+	best, lost := -1, 0
+	var held []string
+	for i, c := range r.Primary.Differences {
+		switch c.Better {
+		case No:
+			lost++
+		case Yes:
+			if bad := j.outside(r, i); len(bad) > 0 {
+				held = append(held, fmt.Sprintf("%s is better by %s, but is no winner while %s.", c.Arm, j.d.Primary.FormatDifference(c.Interval, j.d.Alpha), strings.Join(bad, " and ")))
+				continue
+			}
+			if best < 0 || better(j.d.Primary, c.Interval, r.Primary.Differences[best].Interval) {
+				best = i
+			}
+		}
+	}
+	r.Why = append(r.Why, held...)
+	switch {
+	case best >= 0:
+		c := r.Primary.Differences[best]
+		r.State, r.Winner = Winner, c.Arm
+		r.Summary = fmt.Sprintf("%s is better than %s: %s by %s.", c.Arm, control, j.d.Primary.Label(), j.d.Primary.FormatDifference(c.Interval, j.d.Alpha))
+		for _, g := range r.Guardrails {
+			if s := g.Checks[best]; s.Status != GuardOK {
+				r.Why = append(r.Why, sentence(s.Words)+" It is within the limit so far, but not for certain.")
+			}
+		}
+	case lost == len(r.Primary.Differences):
+		r.State, r.Winner = Winner, control
+		c := r.Primary.Differences[0]
+		r.Summary = fmt.Sprintf("%s stays: %s of %s is worse, by %s.", control, j.d.Primary.Label(), c.Arm, j.d.Primary.FormatDifference(c.Interval, j.d.Alpha))
+		if len(r.Primary.Differences) > 1 {
+			r.Summary = fmt.Sprintf("%s stays: every treatment is worse in %s.", control, j.d.Primary.Label())
+		}
+	case len(held) > 0 && j.d.Running():
+		r.State, r.Summary = Collecting, held[0]
+		r.Why = slices.DeleteFunc(r.Why, func(s string) bool { return s == held[0] })
+	case j.small(r):
+		r.State = Inconclusive
+		r.Summary = fmt.Sprintf("There is no difference of the size that is looked for: %s of each treatment differs from %s by less than %s.", j.d.Primary.Label(), control, j.d.Primary.Points(r.Power[0].Effect))
+	case !j.d.Stopped.IsZero():
+		r.State = Inconclusive
+		r.Summary = "Stopped without a difference that stands out: " + j.differences(r) + "."
+	case j.exhausted(r):
+		r.State = Inconclusive
+		r.Summary = "More users came than a difference of the size that is looked for needs, and none stands out: " + j.differences(r) + "."
+	default:
+		r.State = Collecting
+		r.Summary = "No difference stands out yet: " + j.differences(r) + "."
+	}
+	if j.d.Stopped.IsZero() && r.State == Collecting {
+		for _, p := range r.Power {
+			if p.Needed.Known && p.Needed.Value > float64(p.Have) {
+				w := fmt.Sprintf("To find a difference of %s in %s with a chance of 80 %%, %s users are needed; %s are there.", j.d.Primary.Points(p.Effect), p.Arm, count(int64(p.Needed.Value)), count(p.Have))
+				if p.DaysLeft.Known {
+					w += fmt.Sprintf(" At %s a day that takes about %s more.", count(int64(math.Round(p.PerDay.Value))), days(p.DaysLeft.Value))
+				}
+				r.Why = append(r.Why, w)
+			}
+		}
+	}
+}
+
+// short says which arms have too few users; "" is none.
+func (j *judging) short(r *Report) string {
+	var few []string
+	for i, a := range r.Arms {
+		if !j.enough(0, i) {
+			few = append(few, fmt.Sprintf("%s has %s", a.Key, count(int64(j.figure(0, i).Users))))
+		}
+	}
+	if len(few) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("Each arm needs %d users with %s before anything is concluded: %s.", j.d.MinUsers, j.d.Primary.Label(), strings.Join(few, ", "))
+}
+
+// outside lists the guardrails that treatment i is not within, by its estimates.
+func (j *judging) outside(r *Report, i int) []string {
+	var out []string
+	for _, g := range r.Guardrails {
+		switch c := g.Checks[i]; {
+		case c.Status == GuardNoData:
+			out = append(out, "nothing is known of "+g.Label)
+		case !c.Within:
+			out = append(out, g.Label+" is beyond its limit ("+g.Words+"), if not for certain")
+		}
+	}
+	return out
+}
+
+func better(m Metric, a, b Interval) bool {
+	if m.Better == Down {
+		return a.Value < b.Value
+	}
+	return a.Value > b.Value
+}
+
+// small reports whether every difference is known to be smaller than what is
+// looked for.
+func (j *judging) small(r *Report) bool {
+	for i, c := range r.Primary.Differences {
+		e := r.Power[i].Effect
+		if !c.Interval.Known || e <= 0 || c.Interval.Lower <= -e || c.Interval.Upper >= e {
+			return false
+		}
+	}
+	return true
+}
+
+// exhausted reports whether twice the users have come that were needed.
+func (j *judging) exhausted(r *Report) bool {
+	for _, p := range r.Power {
+		if !p.Needed.Known || float64(p.Have) < 2*p.Needed.Value {
+			return false
+		}
+	}
+	return true
+}
+
+func (j *judging) differences(r *Report) string {
+	var out []string
+	for _, c := range r.Primary.Differences {
+		out = append(out, fmt.Sprintf("%s of %s differs by %s", j.d.Primary.Label(), c.Arm, j.d.Primary.FormatDifference(c.Interval, j.d.Alpha)))
+	}
+	return strings.Join(out, ", ")
+}
+
+func sentence(s string) string {
+	if s != "" && !strings.HasSuffix(s, ".") {
+		s += "."
+	}
+	return strings.ToUpper(s[:min(1, len(s))]) + s[min(1, len(s)):]
+}
+
+func lower(s string) string { return strings.ToLower(s[:min(1, len(s))]) + s[min(1, len(s)):] }
+
+func count(n int64) string {
+	s := strconv.FormatInt(n, 10)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+func days(d float64) string {
+	switch {
+	case d < 1:
+		return "a day"
+	case d < 1000:
+		return fmt.Sprintf("%d days", int(math.Ceil(d)))
+	}
+	return "years"
+}
+
+func probability(p float64) string {
+	if p < 0.0001 {
+		return "below 0.0001"
+	}
+	return strconv.FormatFloat(p, 'g', 2, 64)
+}
+
+// Explainer lists what a figure is made of; *query.Reader does.
+type Explainer interface {
+	ExperimentBehind(ctx context.Context, q query.BehindQuery) ([]query.Behind, error)
+}
+
+// Behind lists the traces that a figure of an arm is made of: metric 0 is the
+// primary one, the guardrails follow. by and segment narrow it to one segment.
+func Behind(ctx context.Context, ask Explainer, d Definition, metric int, arm string, by query.GroupBy, segment string, descending bool, now time.Time) ([]query.Behind, error) {
+	if by != query.ByNone && !validSegment(by) {
+		return nil, errSegment()
+	}
+	q := d.question(now, by)
+	if metric < 0 || metric >= len(q.Metrics) {
+		return nil, event.Invalid("the experiment has no such metric", "0 is the primary one, the guardrails follow")
+	}
+	if !slices.Contains(q.Arms, arm) {
+		return nil, event.Invalid("the experiment has no such arm", "name one of its arms")
+	}
+	q.Metrics = q.Metrics[metric : metric+1]
+	return ask.ExperimentBehind(ctx, query.BehindQuery{ExperimentQuery: q, Arm: arm, Segment: segment, Descending: descending, Limit: 100})
+}
+
+func errSegment() error {
+	return event.Invalid("there is no such breakdown", "use model, provider, surface, environment, task_type, operation, prompt, input_length or property:NAME")
+}

@@ -1,0 +1,162 @@
+package gateway_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/gateway"
+)
+
+const (
+	ownKey      = "sk-own-0123456789"
+	hedgeKey    = "hr_good-0123456789"
+	revokedKey  = "hr_revoked-0123456789"
+	providerKey = "sk-kept-0123456789"
+)
+
+// authorize knows one key and keeps a provider key for it. Without a key the
+// caller is of the only project.
+func authorize(key string, _ *http.Request) (gateway.Grant, error) {
+	switch key {
+	case "":
+		return gateway.Grant{ProjectID: "only"}, nil
+	case hedgeKey:
+		return gateway.Grant{ProjectID: "good", ProviderKey: func(name string) (string, bool) { return providerKey, name != "groq" }}, nil
+	}
+	return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "this hedgerow key is not known", "make a new one", nil)
+}
+
+func TestKeys(t *testing.T) {
+	up := newPeculiar(t)
+	all := make(map[string]gateway.Upstream)
+	for name := range gateway.Known() {
+		all[name] = gateway.Upstream{BaseURL: up.URL}
+	}
+	for _, c := range []struct {
+		name    string
+		path    string
+		headers []string
+		status  int
+		project string
+		arrives http.Header // of the credential headers
+		query   string
+		says    string
+	}{
+		{name: "own key", path: "/openai/v1/models", headers: []string{"Authorization: Bearer " + ownKey}, project: "only", arrives: http.Header{"Authorization": {"Bearer " + ownKey}}},
+		{name: "no key at all", path: "/openai/v1/models", project: "only", arrives: http.Header{}},
+		{name: "hedgerow key in place", path: "/openai/v1/models", headers: []string{"Authorization: Bearer " + hedgeKey}, project: "good", arrives: http.Header{"Authorization": {"Bearer " + providerKey}}},
+		{name: "case of the scheme", path: "/openai/v1/models", headers: []string{"Authorization: bearer  " + hedgeKey}, project: "good", arrives: http.Header{"Authorization": {"Bearer " + providerKey}}},
+		{name: "anthropic", path: "/anthropic/v1/messages", headers: []string{"X-Api-Key: " + hedgeKey}, project: "good", arrives: http.Header{"X-Api-Key": {providerKey}}},
+		{name: "anthropic as a bearer", path: "/v1/messages", headers: []string{"Authorization: Bearer " + hedgeKey}, project: "good", arrives: http.Header{"X-Api-Key": {providerKey}}},
+		{name: "azure", path: "/azure/r/openai/v1/models", headers: []string{"Api-Key: " + hedgeKey}, project: "good", arrives: http.Header{"Api-Key": {providerKey}}},
+		{name: "gemini", path: "/gemini/v1beta/models", headers: []string{"X-Goog-Api-Key: " + hedgeKey}, project: "good", arrives: http.Header{"X-Goog-Api-Key": {providerKey}}},
+		{name: "gemini in the query", path: "/gemini/v1beta/models?alt=sse&key=" + hedgeKey + "&z=1", project: "good", arrives: http.Header{"X-Goog-Api-Key": {providerKey}}, query: "alt=sse&z=1"},
+		{name: "own key in the query", path: "/gemini/v1beta/models?key=" + ownKey, project: "only", arrives: http.Header{}, query: "key=" + ownKey},
+		{name: "beside the own key", path: "/openai/v1/models", headers: []string{"X-Hedgerow-Key: " + hedgeKey, "Authorization: Bearer " + ownKey}, project: "good", arrives: http.Header{"Authorization": {"Bearer " + ownKey}}},
+		{name: "both in place", path: "/anthropic/v1/models", headers: []string{"Authorization: Bearer " + hedgeKey, "X-Api-Key: " + ownKey}, project: "good", arrives: http.Header{"X-Api-Key": {ownKey}}},
+		{name: "no key kept", path: "/groq/openai/v1/models", headers: []string{"Authorization: Bearer " + hedgeKey}, status: 401, says: "keeps no key for groq"},
+		{name: "unknown", path: "/openai/v1/models", headers: []string{"Authorization: Bearer " + revokedKey}, status: 401, says: "this hedgerow key is not known (make a new one)"},
+		{name: "unknown, anthropic", path: "/anthropic/v1/messages", headers: []string{"X-Api-Key: " + revokedKey}, status: 401, says: "not known"},
+		{name: "unknown, gemini", path: "/gemini/v1beta/models", headers: []string{"X-Goog-Api-Key: " + revokedKey}, status: 401, says: "not known"},
+		{name: "unknown beside the own key", path: "/openai/v1/models", headers: []string{"X-Hedgerow-Key: " + revokedKey, "Authorization: Bearer " + ownKey}, status: 401, says: "not known"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			up.mu.Lock()
+			up.last = received{}
+			up.mu.Unlock()
+			r := start(t, gateway.Config{Upstreams: all, Authorize: authorize})
+			got := call(t, "GET", r.url+c.path, "", c.headers...)
+			arrived := up.got()
+			if c.status != 0 {
+				if got.status != c.status || arrived.Method != "" || !strings.Contains(got.body, c.says) {
+					t.Errorf("%d %s; arrived: %v", got.status, got.body, arrived)
+				}
+				var body struct {
+					Type  string
+					Error struct{ Type, Message, Status, Code any }
+				}
+				if err := json.Unmarshal([]byte(got.body), &body); err != nil {
+					t.Fatal(err)
+				}
+				e := body.Error
+				switch {
+				case strings.HasPrefix(c.path, "/anthropic"):
+					if body.Type != "error" || e.Type != "authentication_error" {
+						t.Errorf("not Anthropic's form: %s", got.body)
+					}
+				case strings.HasPrefix(c.path, "/gemini"):
+					if e.Code != 401.0 || e.Status != "UNAUTHENTICATED" {
+						t.Errorf("not Google's form: %s", got.body)
+					}
+				case e.Type != "authentication_error" || e.Code != "unauthorized":
+					t.Errorf("not OpenAI's form: %s", got.body)
+				}
+				if n := r.metric(t, "hedgerow_gateway_requests_total", "outcome=refused"); n != 1 {
+					t.Errorf("%v calls counted as refused", n)
+				}
+			} else {
+				e := r.one(t)
+				if got.status != 200 || e.ProjectID != c.project {
+					t.Errorf("status %d, project %q, want %q", got.status, e.ProjectID, c.project)
+				}
+				for _, name := range []string{"Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key", "X-Hedgerow-Key"} {
+					if v, want := strings.Join(arrived.Header[name], "|"), strings.Join(c.arrives[name], "|"); v != want {
+						t.Errorf("%s: arrived %q, want %q", name, v, want)
+					}
+				}
+				if _, q, _ := strings.Cut(arrived.URI, "?"); q != c.query {
+					t.Errorf("query %q, want %q", q, c.query)
+				}
+			}
+			noKeys(t, r, arrived)
+		})
+	}
+}
+
+// noKeys looks for keys where none may be.
+func noKeys(t *testing.T, r *rig, arrived received) {
+	t.Helper()
+	b, err := json.Marshal(r.sink.all())
+	if err != nil {
+		t.Fatal(err)
+	}
+	sent, _ := json.Marshal(arrived)
+	for _, key := range []string{hedgeKey, revokedKey, ownKey, providerKey} {
+		if strings.Contains(string(b), key) {
+			t.Errorf("the event holds %s", key)
+		}
+		if strings.Contains(r.logs.String(), key) {
+			t.Errorf("the log holds %s", key)
+		}
+		if strings.HasPrefix(key, "hr_") && strings.Contains(string(sent), key) {
+			t.Errorf("%s arrived", key)
+		}
+	}
+}
+
+// TestKeysOfFailedCalls looks where errors are told.
+func TestKeysOfFailedCalls(t *testing.T) {
+	r := start(t, gateway.Config{Upstreams: map[string]gateway.Upstream{"openai": {BaseURL: refusedAddr(t)}, "gemini": {BaseURL: refusedAddr(t)}}, Authorize: authorize})
+	for _, path := range []string{"/openai/v1/models?key=" + ownKey, "/gemini/v1beta/models?key=" + hedgeKey} {
+		got := call(t, "GET", r.url+path, "", "Authorization: Bearer "+hedgeKey, "X-Hedgerow-Key: "+hedgeKey)
+		if got.status != 502 || strings.Contains(got.body, ownKey) || strings.Contains(got.body, hedgeKey) {
+			t.Errorf("%d %s", got.status, got.body)
+		}
+	}
+	r.sink.await(t, 2)
+	noKeys(t, r, received{})
+}
+
+// TestAuthorizeFails has an error that is not for the caller.
+func TestAuthorizeFails(t *testing.T) {
+	r := start(t, gateway.Config{Authorize: func(string, *http.Request) (gateway.Grant, error) { return gateway.Grant{}, errTest }})
+	if got := call(t, "GET", r.url+"/openai/v1/models", ""); got.status != 500 || strings.Contains(got.body, errTest.Error()) {
+		t.Errorf("%d %s", got.status, got.body)
+	}
+	if n := len(r.sink.all()); n != 0 {
+		t.Errorf("%d events of calls that went nowhere", n)
+	}
+}

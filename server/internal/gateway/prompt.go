@@ -1,0 +1,275 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/provider"
+)
+
+// Prompts renders the prompts that callers name; cmd offers server/internal/prompt for it.
+type Prompts interface {
+	// Render returns what the user gets of a prompt. An [*event.Error] is what the
+	// caller gets to read: not found, or invalid where a variable is missing.
+	Render(ctx context.Context, ask PromptAsk) (Prompt, error)
+}
+
+// PromptAsk names a prompt and for whom it is.
+type PromptAsk struct {
+	ProjectID  string
+	Name       string
+	Version    string // as behind the @ of the header; "" leaves it to the rollout
+	DistinctID string // "" is nobody
+	Variables  map[string]any
+}
+
+// Prompt is a rendered prompt.
+type Prompt struct {
+	Messages []PromptMessage
+	Provider string         // for which it is made; "" for any
+	Model    string         // "" leaves the caller's
+	Params   map[string]any // for what the caller does not say itself
+
+	// Mark puts on the call's event what ran: version, flag and variant.
+	Mark func(*event.Event)
+}
+
+// PromptMessage is one message of it. Role is system, developer, user or assistant.
+type PromptMessage struct{ Role, Content string }
+
+// fieldVariables is the member of a body that asks for rendering. It never reaches
+// the provider then.
+const fieldVariables = "prompt_variables"
+
+// asksPrompt reports whether a call names a prompt and sends variables for it.
+// Calls without the header are not looked at.
+func (x *exchange) asksPrompt() bool {
+	return x.g.prompts != nil && len(x.in.Header[headerPrompt]) > 0 && bytes.Contains(x.body.whole, []byte(fieldVariables)) &&
+		!encoded(x.in.Header.Get("Content-Encoding"))
+}
+
+// render replaces the call's body by one with the prompt that it names, in the
+// version that its user gets. A body without the member stays as it is.
+func (x *exchange) render() *event.Error {
+	body, err := readMembers(x.body.whole)
+	if err != nil {
+		return nil // the provider shall say so
+	}
+	raw, ok := body.value(fieldVariables)
+	if !ok {
+		return nil
+	}
+	var variables map[string]any
+	if json.Unmarshal(raw, &variables) != nil {
+		return event.Invalid(fieldVariables+" is no JSON object", `send the values by name: {"`+fieldVariables+`": {"name": "Ann"}}; {} where the prompt has no variables`)
+	}
+	if x.op != "chat" && x.op != "responses" && x.op != "messages" {
+		return event.Invalid("a prompt cannot be rendered into this kind of call", "use chat completions, responses or messages, or POST /api/v1/prompts/{name}/resolve")
+	}
+	if x.route.up.perHost && x.cred.key == "" && ownOf(x.in.Context()) == nil {
+		return event.NewError(event.CodeUnauthorized, "a stored prompt is rendered into a call whose host the caller names only with a key", "send X-Hedgerow-Key: hr_… as well", nil)
+	}
+	ask := PromptAsk{ProjectID: x.rec.projectID, Variables: variables, DistinctID: x.distinctID()}
+	ask.Name, ask.Version = promptRef(value(x.in.Header, headerPrompt))
+	p, err := x.g.prompts.Render(x.in.Context(), ask)
+	if err != nil {
+		return event.AsError(err)
+	}
+	if other := x.g.upstreams[p.Provider]; other != nil && other.dialect != x.route.up.dialect {
+		return event.Invalid(fmt.Sprintf("this version of the prompt is made for %s, and the call goes to %s", p.Provider, x.route.up.name), "send the call to /"+p.Provider+"/…, or give the rollout's arm a provider and model of the same form")
+	}
+	body.remove(fieldVariables)
+	for _, name := range slices.Sorted(maps.Keys(p.Params)) {
+		if _, said := body.value(name); !said {
+			body.set(name, p.Params[name])
+		}
+	}
+	if p.Model != "" {
+		body.set("model", p.Model)
+	}
+	if !body.put(x.op, p.Messages) {
+		return event.Invalid("the messages of the body cannot be read", "leave them out, or send them as the provider's documentation has them: they come after those of the prompt")
+	}
+	whole := body.bytes()
+	if more := int64(len(whole)) - x.body.held; more > 0 {
+		if !x.g.requests.take(more) {
+			return event.NewError(event.CodeUnavailable, "too many calls are under way", "try again in a moment", nil)
+		}
+		x.body.held += more
+	}
+	x.body.whole, x.body.length, x.rec.prompt = whole, int64(len(whole)), p.Mark
+	return nil
+}
+
+// distinctID is whom the call's event will be of.
+func (x *exchange) distinctID() string {
+	if id := value(x.in.Header, headerDistinctID); id != "" {
+		return event.FirstChars(id, event.MaxDistinctIDLen)
+	}
+	asked := *x.rec
+	asked.call.Request, asked.call.RequestBytes = x.body.whole, int64(len(x.body.whole))
+	var e *event.Event
+	func() {
+		defer x.g.capture.contain(&asked, &e)
+		e = x.g.capture.read(&asked)
+		x.g.capture.identify(e, &asked)
+	}()
+	return e.DistinctID
+}
+
+// promptRef reads name[@version].
+func promptRef(v string) (name, version string) {
+	if i := strings.LastIndexByte(v, '@'); i > 0 {
+		return strings.TrimSpace(v[:i]), strings.TrimSpace(v[i+1:])
+	}
+	return v, ""
+}
+
+// members is a JSON object that keeps the order of what it was read from.
+type members struct {
+	names  []string
+	values map[string]json.RawMessage
+}
+
+func readMembers(b []byte) (*members, error) {
+	if !json.Valid(b) {
+		return nil, fmt.Errorf("not JSON")
+	}
+	m := &members{values: make(map[string]json.RawMessage)}
+	o := provider.NewObject(b)
+	for {
+		f, ok := o.Next()
+		if !ok {
+			break
+		}
+		name := string(o.Name(f))
+		if _, twice := m.values[name]; !twice {
+			m.names = append(m.names, name)
+		}
+		m.values[name] = o.Value(f)
+	}
+	if !o.Done() {
+		return nil, fmt.Errorf("not an object")
+	}
+	return m, nil
+}
+
+func (m *members) value(name string) (json.RawMessage, bool) {
+	v, ok := m.values[name]
+	return v, ok
+}
+
+func (m *members) remove(name string) {
+	delete(m.values, name)
+	m.names = slices.DeleteFunc(m.names, func(n string) bool { return n == name })
+}
+
+func (m *members) set(name string, v any) {
+	b, err := plainJSON(v)
+	if err != nil {
+		return // what was read from JSON is JSON
+	}
+	if _, ok := m.values[name]; !ok {
+		m.names = append(m.names, name)
+	}
+	m.values[name] = b
+}
+
+// put brings the prompt's messages into the body, before the caller's own. It
+// reports whether these could be read.
+func (m *members) put(op string, messages []PromptMessage) bool {
+	type item struct {
+		Role    string `json:"role"`
+		Content string `json:"content"`
+	}
+	var list []any
+	var system []string
+	for _, p := range messages {
+		if op == "messages" && (p.Role == "system" || p.Role == "developer") {
+			system = append(system, p.Content)
+			continue
+		}
+		list = append(list, item(p))
+	}
+	field := "messages"
+	if op == "responses" {
+		field = "input"
+	}
+	own, _ := m.value(field)
+	var text string
+	var rest []json.RawMessage
+	switch {
+	case len(own) == 0 || string(own) == "null":
+	case op == "responses" && json.Unmarshal(own, &text) == nil:
+		list = append(list, item{"user", text})
+	case json.Unmarshal(own, &rest) == nil:
+		for _, r := range rest {
+			list = append(list, r)
+		}
+	default:
+		return false
+	}
+	if list == nil {
+		list = []any{}
+	}
+	m.set(field, list)
+	if len(system) > 0 {
+		return m.putSystem(strings.Join(system, "\n\n"))
+	}
+	return true
+}
+
+// putSystem brings the prompt's instructions into Anthropic's system, before the
+// caller's own.
+func (m *members) putSystem(s string) bool {
+	own, _ := m.value("system")
+	var text string
+	var blocks []json.RawMessage
+	switch {
+	case len(own) == 0 || string(own) == "null":
+		m.set("system", s)
+	case json.Unmarshal(own, &text) == nil:
+		m.set("system", s+"\n\n"+text)
+	case json.Unmarshal(own, &blocks) == nil:
+		list := []any{map[string]string{"type": "text", "text": s}}
+		for _, b := range blocks {
+			list = append(list, b)
+		}
+		m.set("system", list)
+	default:
+		return false
+	}
+	return true
+}
+
+func (m *members) bytes() []byte {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	for i, name := range m.names {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		key, _ := plainJSON(name) // a string marshals
+		b.Write(key)
+		b.WriteByte(':')
+		b.Write(m.values[name])
+	}
+	b.WriteByte('}')
+	return b.Bytes()
+}
+
+// plainJSON leaves <, > and & as they are: a provider's count of tokens shall be
+// that of the text.
+func plainJSON(v any) ([]byte, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(v)
+	return bytes.TrimSpace(b.Bytes()), err
+}

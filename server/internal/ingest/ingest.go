@@ -1,0 +1,428 @@
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/flag"
+	"github.com/hedgerow/hedgerow/server/internal/body"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+)
+
+// Appender stands behind the door: enrich, then the journal.
+type Appender interface {
+	// Append stores the events. It returns nil only when all are stored. Raw
+	// values of the events lie in buffers that are used again once it has
+	// returned.
+	Append(ctx context.Context, events ...*event.Event) error
+}
+
+// Doer asks PostHog, as an [http.Client] does. It must refuse addresses that the
+// operator does not want to be reached; requests are only made to hosts of
+// connections and to PostHog's own asset hosts.
+type Doer interface {
+	Do(*http.Request) (*http.Response, error)
+}
+
+// Config says what a door is made of.
+type Config struct {
+	// Projects returns the settings of the moment. It is called for every request
+	// and must not do I/O. Required.
+	Projects func() *project.Snapshot
+
+	// Append takes the events. Required.
+	Append Appender
+
+	// Flags asks the PostHog of a project for what SDKs want beside capture:
+	// flags, their definitions and the browser's settings. nil answers as if no
+	// project had a PostHog.
+	Flags Doer
+
+	// OutboundID returns the distinct id by which a connection's PostHog knows a
+	// user: a hash where the connection hashes ids. nil: the id itself.
+	OutboundID func(c project.Connection, distinctID string) string
+
+	// Personal reports whether a person's property tells who somebody is. Where
+	// ids are hashed, flags are asked for without those. nil: none does.
+	Personal func(property string) bool
+
+	// FlagQuestion and FlagQuery return what of a question for feature flags, and of
+	// the query of what SDKs ask for beside capture, may leave for a connection's
+	// PostHog. They do not write to what they are given. nil: all of it.
+	FlagQuestion func(c project.Connection, asked map[string]json.RawMessage) map[string]json.RawMessage
+	FlagQuery    func(c project.Connection, query map[string][]string) map[string][]string
+
+	// OwnFlags returns the flags that hedgerow decides itself by percentages, for
+	// a project. It must not do I/O. nil: none.
+	OwnFlags func(projectID string) []flag.Definition
+
+	Limits     Limits
+	Logger     *slog.Logger          // nil discards
+	Registerer prometheus.Registerer // nil: no metrics
+	Now        func() time.Time      // nil: time.Now
+}
+
+// Limits bound what is taken. A zero field has its default; those follow contract
+// section 1.4 or are larger: an event that is too large for PostHog is made
+// smaller on its way there, and here it is whole.
+type Limits struct {
+	body.Limits       // Body is for v0
+	BodyV1      int64 // bytes of a v1 body on the wire. Defaults to 10 MiB
+	Multipart   int64 // bytes of all parts of a multipart event. Defaults to 25 MiB
+	EventBytes  int   // bytes of one event. Defaults to 8 MiB
+	Events      int   // events of one request. Defaults to 10000
+}
+
+func (l Limits) withDefaults() Limits {
+	l.Limits = l.Limits.Defaults()
+	if l.BodyV1 <= 0 {
+		l.BodyV1 = 10 << 20
+	}
+	if l.Multipart <= 0 {
+		l.Multipart = 25 << 20
+	}
+	if l.EventBytes <= 0 {
+		l.EventBytes = event.MaxEventBytes
+	}
+	if l.Events <= 0 {
+		l.Events = 10_000
+	}
+	return l
+}
+
+// exchange is what one request holds until its events are in the journal.
+type exchange struct{ *body.Exchange }
+
+// Handler is the door. It is safe for concurrent use.
+type Handler struct {
+	c       Config
+	limits  Limits
+	log     *slog.Logger
+	now     func() time.Time
+	memory  *body.Memory
+	metrics *metrics
+	relay   *relay
+	tokens  atomic.Pointer[tokens]
+
+	warnings *body.Warnings
+}
+
+// New returns a door.
+func New(c Config) (*Handler, error) {
+	switch {
+	case c.Projects == nil:
+		return nil, errors.New("ingest: Config.Projects is nil")
+	case c.Append == nil:
+		return nil, errors.New("ingest: Config.Append is nil")
+	}
+	h := &Handler{c: c, limits: c.Limits.withDefaults(), log: c.Logger, now: c.Now}
+	if h.log == nil {
+		h.log = slog.New(slog.DiscardHandler)
+	}
+	if h.now == nil {
+		h.now = time.Now
+	}
+	if h.c.OutboundID == nil {
+		h.c.OutboundID = func(_ project.Connection, id string) string { return id }
+	}
+	if h.c.Personal == nil {
+		h.c.Personal = func(string) bool { return false }
+	}
+	if h.c.FlagQuestion == nil {
+		h.c.FlagQuestion = func(_ project.Connection, asked map[string]json.RawMessage) map[string]json.RawMessage { return asked }
+	}
+	if h.c.FlagQuery == nil {
+		h.c.FlagQuery = func(_ project.Connection, query map[string][]string) map[string][]string { return query }
+	}
+	h.memory = body.NewMemory(h.limits.Memory)
+	h.warnings = body.NewWarnings(h.log, h.now)
+	h.relay = newRelay(c.Flags, h.now)
+	var err error
+	h.metrics, err = newMetrics(c.Registerer, h.memory)
+	if err != nil {
+		return nil, fmt.Errorf("register metrics of ingest: %w", err)
+	}
+	return h, nil
+}
+
+// route is one path of PostHog's API, without its trailing slash.
+type route struct {
+	name  string // the path, for metrics
+	serve func(*Handler, http.ResponseWriter, *http.Request)
+}
+
+// aiBatch takes what /batch takes, by POST only.
+const aiBatch = "/i/v0/ai/batch"
+
+var routes = map[string]func(*Handler, http.ResponseWriter, *http.Request){
+	"/batch":                     (*Handler).serveV0,
+	"/i/v0/e":                    (*Handler).serveV0,
+	"/e":                         (*Handler).serveV0,
+	"/capture":                   (*Handler).serveV0,
+	"/track":                     (*Handler).serveV0,
+	"/engage":                    (*Handler).serveV0,
+	aiBatch:                      (*Handler).serveV0,
+	"/i/v0/ai":                   (*Handler).serveMultipart,
+	"/i/v1/analytics/events":     (*Handler).serveV1,
+	"/s":                         (*Handler).serveReplay,
+	"/_readiness":                serveText,
+	"/_liveness":                 serveText,
+	"/flags":                     (*Handler).serveFlags,
+	"/decide":                    (*Handler).serveFlags,
+	"/flags/definitions":         (*Handler).serveDefinitions,
+	"/api/surveys":               (*Handler).serveList,
+	"/api/web_experiments":       (*Handler).serveList,
+	"/api/early_access_features": (*Handler).serveList,
+	"/api/product_tours":         (*Handler).serveList,
+
+	"/api/feature_flag/local_evaluation": (*Handler).serveDefinitions,
+}
+
+func find(path string) (route, bool) {
+	if len(path) > 1 {
+		path = strings.TrimSuffix(path, "/")
+	}
+	if serve, ok := routes[path]; ok {
+		return route{path, serve}, true
+	}
+	if _, _, ok := arrayPath(path); ok {
+		return route{"/array", (*Handler).serveArray}, true
+	}
+	if remoteConfig(path) {
+		return route{"remote_config", (*Handler).serveRemoteConfig}, true
+	}
+	if asset(path) {
+		return route{"/static", (*Handler).serveAsset}, true
+	}
+	return route{}, false
+}
+
+// Handles reports whether a path is one of PostHog's that this door serves, with
+// or without its trailing slash. OTLP's /i/v0/ai/otel is not among them.
+func (h *Handler) Handles(path string) bool {
+	_, ok := find(path)
+	return ok
+}
+
+// ServeHTTP answers as PostHog does.
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	rt, ok := find(r.URL.Path)
+	if !ok {
+		http.NotFound(w, r)
+		return
+	}
+	start := time.Now()
+	sw := &statusWriter{ResponseWriter: w}
+	defer func() { h.metrics.request(rt.name, sw.status, time.Since(start)) }()
+	body.CORS(w, r)
+	if r.Method == http.MethodOptions {
+		sw.WriteHeader(http.StatusOK)
+		return
+	}
+	rt.serve(h, sw, r)
+}
+
+// tokens is which project a token leads to, for one snapshot.
+type tokens struct {
+	snap *project.Snapshot
+	by   map[string]target
+}
+
+// target is where a token leads.
+type target struct {
+	project string
+	conn    *project.Connection // whose PostHog key the token is; nil for hedgerow's own
+}
+
+// resolve finds the project of a token: hedgerow's project token, the PostHog
+// project key of an enabled connection, so that an application may keep the key
+// that it has, or an API key with the scope ingest.
+func (h *Handler) resolve(token string) (target, *body.Refusal) {
+	snap := h.c.Projects()
+	t := h.tokens.Load()
+	if t == nil || t.snap != snap {
+		t = &tokens{snap, make(map[string]target)}
+		// A key that two projects deliver to leads to the first by name.
+		for _, p := range snap.Projects() {
+			for _, c := range snap.Connections(p.ID) {
+				key := c.ProjectKey.Reveal()
+				if _, taken := t.by[key]; c.Enabled && key != "" && !taken {
+					t.by[key] = target{p.ID, &c}
+				}
+			}
+		}
+		for _, p := range snap.Projects() {
+			if p.Token != "" {
+				t.by[p.Token] = target{project: p.ID}
+			}
+		}
+		h.tokens.Store(t)
+	}
+	if to, ok := t.by[token]; ok {
+		return to, nil
+	}
+	switch p, key, ok := snap.ProjectByAPIKey(token); {
+	case ok && key.May().Has(project.ScopeIngest):
+		return target{project: p.ID}, nil
+	case ok:
+		return target{}, body.Refuse(http.StatusForbidden, body.ReasonToken, "API key is not valid here: %s; send hedgerow's project token (phc_hedgerow_…), or a key with that scope", project.NeedsScope(key.May(), project.ScopeIngest).Message)
+	case token == "":
+		return target{}, body.Refuse(http.StatusUnauthorized, body.ReasonToken, "event submitted without an api_key: send hedgerow's project token (phc_hedgerow_…)")
+	case strings.HasPrefix(token, "phx_"):
+		return target{}, body.Refuse(http.StatusUnauthorized, body.ReasonToken, "API key is not valid: personal_api_key; send hedgerow's project token (phc_hedgerow_…)")
+	}
+	return target{}, body.Refuse(http.StatusUnauthorized, body.ReasonToken, "API key is not valid: no project of this hedgerow has it; send hedgerow's project token (phc_hedgerow_…), or connect the PostHog project whose key this is")
+}
+
+// Project returns the id of the project that a token leads to: hedgerow's project
+// token, the PostHog project key of an enabled connection, or an API key with the
+// scope ingest. Its error is an [*event.Error] for the client.
+func (h *Handler) Project(token string) (string, error) {
+	to, bad := h.resolve(token)
+	if bad != nil {
+		code := event.CodeUnauthorized
+		if bad.Status == http.StatusForbidden {
+			code = event.CodeForbidden
+		}
+		return "", event.NewError(code, bad.Message, "", nil)
+	}
+	return to.project, nil
+}
+
+// store appends events and says why it could not. A nil result is the promise:
+// the journal has all of them.
+func (h *Handler) store(ctx context.Context, events []*event.Event) *body.Refusal {
+	err := h.c.Append.Append(ctx, events...)
+	if err == nil {
+		h.metrics.accepted.Add(float64(len(events)))
+		return nil
+	}
+	switch e := event.AsError(err); {
+	case ctx.Err() != nil:
+		return body.Refuse(http.StatusServiceUnavailable, body.ReasonClientGone, "the request ended before the events were stored")
+	case e.Code == event.CodeFull:
+		h.warnings.Warn(body.ReasonJournalFull, "events are refused: the journal is full", "err", err)
+		return body.Refuse(http.StatusServiceUnavailable, body.ReasonJournalFull, "hedgerow's journal is full: try again later")
+	case e.Code == event.CodeInvalid, e.Code == event.CodeTooLarge:
+		h.warnings.Warn(body.ReasonInvalid, "an event was refused by the journal", "err", err)
+		return body.Refuse(e.HTTPStatus(), body.ReasonInvalid, "%s", e.Message)
+	default:
+		h.warnings.Warn(body.ReasonUnavailable, "events could not be stored", "err", err)
+		return body.Refuse(http.StatusServiceUnavailable, body.ReasonUnavailable, "hedgerow could not store the events: try again")
+	}
+}
+
+// storeEach stores what can be stored. Where the journal refuses one event for
+// what it is, the others are appended one by one; those that it has already are
+// known by their uuid. refused is by index in events; bad fails them all.
+func (h *Handler) storeEach(ctx context.Context, events []*event.Event) (refused map[int]*body.Refusal, bad *body.Refusal) {
+	if len(events) == 0 {
+		return nil, nil
+	}
+	bad = h.store(ctx, events)
+	if bad == nil || bad.Reason != body.ReasonInvalid {
+		return nil, bad
+	}
+	refused = make(map[int]*body.Refusal)
+	for i, e := range events {
+		switch bad := h.store(ctx, []*event.Event{e}); {
+		case bad == nil:
+		case bad.Reason == body.ReasonInvalid:
+			refused[i] = bad
+		default:
+			return nil, bad
+		}
+	}
+	return refused, nil
+}
+
+// clientIP is where a request comes from, if that is a public address: what
+// PostHog would have seen. "" otherwise.
+func clientIP(r *http.Request) string {
+	ip, _, _ := strings.Cut(r.Header.Get("X-Forwarded-For"), ",")
+	if ip = strings.TrimSpace(ip); ip == "" {
+		ip, _, _ = net.SplitHostPort(r.RemoteAddr)
+	}
+	a, err := netip.ParseAddr(ip)
+	if err != nil {
+		return ""
+	}
+	if a = a.Unmap().WithZone(""); !a.IsGlobalUnicast() || a.IsPrivate() {
+		return ""
+	}
+	return a.String()
+}
+
+// setIP keeps where an event comes from, so that PostHog does not take
+// hedgerow's own address for the user's.
+func setIP(e *event.Event, quoted json.RawMessage) {
+	if quoted == nil || e.Properties["$ip"] != nil {
+		return
+	}
+	if off, _ := truthy(e.Properties["$geoip_disable"]); off {
+		return
+	}
+	if e.Properties == nil {
+		e.Properties = make(map[string]json.RawMessage, 1)
+	}
+	e.Properties["$ip"] = quoted
+}
+
+func quotedIP(r *http.Request) json.RawMessage {
+	ip := clientIP(r)
+	if ip == "" {
+		return nil
+	}
+	return json.RawMessage(strconv.Quote(ip))
+}
+
+func serveText(_ *Handler, w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	_, _ = w.Write([]byte("capture"))
+}
+
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	var b bytes.Buffer
+	enc := json.NewEncoder(&b)
+	enc.SetEscapeHTML(false)
+	_ = enc.Encode(v) // of maps and strings: it cannot fail
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(status)
+	_, _ = w.Write(b.Bytes())
+}
+
+// statusWriter remembers the status.
+type statusWriter struct {
+	http.ResponseWriter
+	status int
+}
+
+func (w *statusWriter) WriteHeader(status int) {
+	if w.status == 0 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *statusWriter) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,0 +1,209 @@
+package ingest
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+
+	"github.com/hedgerow/hedgerow/internal/flag"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+)
+
+// Flags that hedgerow decides itself are told to SDKs beside PostHog's, in
+// PostHog's words. Where both have a flag of one key, PostHog's counts: it decides
+// the rollout too.
+
+// ownFlags returns a project's own flags by key.
+func (h *Handler) ownFlags(projectID string) map[string]flag.Definition {
+	if h.c.OwnFlags == nil {
+		return nil
+	}
+	own := make(map[string]flag.Definition)
+	for _, d := range h.c.OwnFlags(projectID) {
+		own[d.Key] = d
+	}
+	return own
+}
+
+// saidFlag is a flag's value for a user in the answer of /flags?v=2 (contract
+// section 6.1).
+type saidFlag struct {
+	Key      string         `json:"key"`
+	Enabled  bool           `json:"enabled"`
+	Variant  *string        `json:"variant"`
+	Reason   saidReason     `json:"reason"`
+	Metadata map[string]any `json:"metadata"`
+
+	value flag.Value
+}
+
+type saidReason struct {
+	Code        string `json:"code"`
+	Index       *int   `json:"condition_index"`
+	Description string `json:"description"`
+}
+
+// decideOwn decides a project's own flags for who asks: those that are asked for.
+func (h *Handler) decideOwn(own map[string]flag.Definition, asked map[string]json.RawMessage) map[string]saidFlag {
+	id := text(asked["distinct_id"])
+	if len(own) == 0 || id == "" {
+		return nil
+	}
+	var only []string
+	_ = json.Unmarshal(asked["flag_keys_to_evaluate"], &only) // anything else asks for all
+	set := flag.NewSet(slices.Collect(maps.Values(own)), nil, nil, false)
+	out := make(map[string]saidFlag, len(own))
+	for key, d := range own {
+		if only != nil && !slices.Contains(only, key) {
+			continue
+		}
+		v, err := set.Evaluate(key, flag.User{DistinctID: id, Now: h.now()})
+		if err != nil {
+			continue // percentages are always decided
+		}
+		f := saidFlag{Key: key, Enabled: v.Enabled, Metadata: map[string]any{"id": d.ID, "version": d.Version, "payload": nil, "description": d.Name}, value: v}
+		if v.Enabled && v.Variant != "" {
+			f.Variant = &v.Variant
+		}
+		first := 0
+		switch {
+		case v.Enabled:
+			f.Reason = saidReason{"condition_match", &first, "Matched condition set 1"}
+		case d.Active:
+			f.Reason = saidReason{"out_of_rollout_bound", &first, "Out of rollout bound"}
+		default:
+			f.Reason = saidReason{"flag_disabled", nil, "Feature flag is disabled"}
+		}
+		out[key] = f
+	}
+	return out
+}
+
+// addFlags puts flags into an answer of /flags or /decide, in any of its forms,
+// where they are not in it. What cannot be read stays as it is.
+func addFlags(answer []byte, flags map[string]saidFlag) []byte {
+	var v map[string]json.RawMessage
+	if len(flags) == 0 || json.Unmarshal(answer, &v) != nil {
+		return answer
+	}
+	var list []string
+	switch {
+	case v["flags"] != nil:
+		v["flags"] = addMissing(v["flags"], flags, func(f saidFlag) any { return f })
+	case json.Unmarshal(v["featureFlags"], &list) == nil && v["featureFlags"] != nil: // the oldest form: who is on
+		for _, key := range slices.Sorted(maps.Keys(flags)) {
+			if flags[key].Enabled && !slices.Contains(list, key) {
+				list = append(list, key)
+			}
+		}
+		v["featureFlags"], _ = json.Marshal(list)
+	case v["featureFlags"] != nil:
+		v["featureFlags"] = addMissing(v["featureFlags"], flags, func(f saidFlag) any { return f.value.Any() })
+	default:
+		return answer
+	}
+	if _, ok := v["hasFeatureFlags"]; ok {
+		v["hasFeatureFlags"] = json.RawMessage("true")
+	}
+	out, err := json.Marshal(v)
+	if err != nil {
+		return answer
+	}
+	return out
+}
+
+// addMissing adds members that an object has not.
+func addMissing(object []byte, flags map[string]saidFlag, as func(saidFlag) any) json.RawMessage {
+	var v map[string]json.RawMessage
+	if json.Unmarshal(object, &v) != nil || v == nil {
+		return object
+	}
+	for key, f := range flags {
+		if _, ok := v[key]; !ok {
+			v[key], _ = json.Marshal(as(f)) // of plain values
+		}
+	}
+	out, err := json.Marshal(v)
+	if err != nil {
+		return object
+	}
+	return out
+}
+
+// noDefinitions is the answer of /flags/definitions where there are none.
+const noDefinitions = `{"cohorts":{},"flags":[],"group_type_mapping":{}}`
+
+// addDefinitions puts definitions into an answer of /flags/definitions. With
+// remote, PostHog's own are marked as ones that only PostHog can decide: where the
+// connection hashes ids, SDKs that know the plain ones would put users into other
+// shares than PostHog does.
+func addDefinitions(answer []byte, own map[string]flag.Definition, remote bool) []byte {
+	var v map[string]json.RawMessage
+	var flags []map[string]json.RawMessage
+	if len(own) == 0 && !remote || json.Unmarshal(answer, &v) != nil || json.Unmarshal(v["flags"], &flags) != nil {
+		return answer
+	}
+	there := make(map[string]bool, len(flags))
+	for _, f := range flags {
+		there[text(f["key"])] = true
+		if remote && f != nil {
+			f["ensure_experience_continuity"] = json.RawMessage("true")
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(own)) {
+		if there[key] {
+			continue
+		}
+		var f map[string]json.RawMessage
+		b, err := json.Marshal(own[key])
+		if err != nil || json.Unmarshal(b, &f) != nil {
+			continue
+		}
+		for name, v := range map[string]string{"id": "0", "deleted": "false", "ensure_experience_continuity": "false"} {
+			if f[name] == nil {
+				f[name] = json.RawMessage(v)
+			}
+		}
+		flags = append(flags, f)
+	}
+	var err error
+	if v["flags"], err = json.Marshal(flags); err != nil {
+		return answer
+	}
+	out, err := json.Marshal(v)
+	if err != nil {
+		return answer
+	}
+	return out
+}
+
+// hashes reports whether a connection's PostHog knows users by hashes.
+func (h *Handler) hashes(c project.Connection) bool {
+	const id = "0"
+	return h.c.OutboundID(c, id) != id
+}
+
+// anonymise puts the ids by which a connection's PostHog knows a user in place of
+// those that the SDK sent, and takes out what else says who it is.
+func (h *Handler) anonymise(c project.Connection, asked map[string]json.RawMessage) {
+	hash := func(m map[string]json.RawMessage, names ...string) {
+		for _, name := range names {
+			if id := text(m[name]); id != "" {
+				m[name], _ = json.Marshal(h.c.OutboundID(c, id)) // a string
+			}
+		}
+	}
+	hash(asked, "distinct_id", "$anon_distinct_id", "device_id", "$device_id")
+	asked["geoip_disable"] = json.RawMessage("true")
+	delete(asked, "ip")
+	if asked["person_properties"] != nil {
+		left := make(map[string]json.RawMessage)
+		for name, v := range members(asked["person_properties"]) {
+			if !h.c.Personal(keyText(name)) {
+				left[keyText(name)] = v
+			}
+		}
+		hash(left, "distinct_id", "$anon_distinct_id", "$device_id") // SDKs repeat them here
+		asked["person_properties"], _ = json.Marshal(left)
+	}
+}

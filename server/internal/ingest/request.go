@@ -1,0 +1,115 @@
+package ingest
+
+import (
+	"encoding/json"
+	"net/http"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/body"
+)
+
+// request is a v0 body, parsed and not yet judged.
+type request struct {
+	token  string // of the batch
+	sentAt time.Time
+	events []rawEvent
+
+	historical bool // historical_migration
+}
+
+// parse reads the shapes that PostHog takes: an array of events, a batch object,
+// one event, and the {"data": …} wrapper of some SDKs.
+func (x exchange) parse(p payload, l Limits, engage bool) (*request, *body.Refusal) {
+	if bad := x.check(p.json); bad != nil {
+		return nil, bad
+	}
+	r := &request{sentAt: p.sentAt}
+	if p.json[0] == '[' {
+		return r, r.take(p.json, l)
+	}
+	if p.json[0] != '{' {
+		return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse request: neither an object nor an array")
+	}
+	var apiKey, token, sentAt, batch, data, name json.RawMessage
+	for key, v := range members(p.json) {
+		switch string(key) {
+		case "api_key":
+			apiKey = v
+		case "token":
+			token = v
+		case "sent_at":
+			sentAt = v
+		case "batch":
+			batch = v
+		case "data":
+			data = v
+		case "event":
+			name = v
+		case "historical_migration":
+			r.historical, _ = truthy(v)
+		}
+	}
+	if r.token = text(apiKey); r.token == "" {
+		r.token = text(token)
+	}
+	if s := text(sentAt); s != "" {
+		t, err := event.ParseTime(s)
+		if err != nil {
+			return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse request: sent_at is not an ISO 8601 time")
+		}
+		r.sentAt = t
+	}
+	var bad *body.Refusal
+	switch {
+	case !isNull(batch):
+		bad = r.take(batch, l)
+	case !isNull(name) || engage && isNull(data):
+		r.events = []rawEvent{newRawEvent(p.json, 0)}
+	case !isNull(data):
+		bad = r.take(data, l)
+	default:
+		bad = body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "request is missing events: send one event, an array of events, or {\"api_key\":…,\"batch\":[…]}")
+	}
+	return r, bad
+}
+
+func (r *request) take(array json.RawMessage, l Limits) *body.Refusal {
+	if array[0] != '[' {
+		return body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse request: the events are not an array")
+	}
+	var bad *body.Refusal
+	r.events, bad = split(array, l)
+	return bad
+}
+
+// split finds the events of a batch.
+func split(array json.RawMessage, l Limits) ([]rawEvent, *body.Refusal) {
+	var events []rawEvent
+	for raw := range elements(array) {
+		if len(events) == l.Events {
+			return nil, body.Refuse(http.StatusRequestEntityTooLarge, body.ReasonTooLarge, "maximum event size exceeded: at most %d events in one request are taken", l.Events)
+		}
+		if events == nil {
+			events = make([]rawEvent, 0, min(l.Events, 1+len(array)/len(raw))) // as if all were like the first
+		}
+		events = append(events, newRawEvent(raw, len(events)))
+	}
+	if len(events) == 0 {
+		return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "request is missing events: the batch is empty")
+	}
+	return events, nil
+}
+
+// perMember is what a member of an object costs in memory once decoded, beside
+// its bytes.
+const perMember = 96
+
+// check validates a body and reserves what decoding it will need.
+func (x exchange) check(b []byte) *body.Refusal {
+	n, err := check(b)
+	if err != nil {
+		return body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse request: %v", err)
+	}
+	return x.Take(int64(n) * perMember)
+}

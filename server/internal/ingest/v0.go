@@ -1,0 +1,209 @@
+package ingest
+
+import (
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/body"
+)
+
+// rejected is one event of a batch that was not taken.
+type rejected struct {
+	Index int    `json:"index"`           // in the batch, from 0
+	UUID  string `json:"uuid,omitempty"`  // as it was sent
+	Event string `json:"event,omitempty"` // its name
+	Error string `json:"error"`
+
+	why *body.Refusal
+}
+
+const (
+	maxNamed      = 100 // rejected events that an answer names
+	maxNamedShort = 10  // in an answer of plain text
+)
+
+// serveV0 serves /batch and its kin (contract sections 1.2 and 1.3). Good events
+// are taken and bad ones named, where PostHog would refuse all of them.
+func (h *Handler) serveV0(w http.ResponseWriter, r *http.Request) {
+	route := strings.TrimSuffix(r.URL.Path, "/")
+	if allowed := "GET, POST, OPTIONS"; r.Method != http.MethodPost && (r.Method != http.MethodGet || route == aiBatch) {
+		if route == aiBatch {
+			allowed = "POST, OPTIONS"
+		}
+		w.Header().Set("Allow", allowed)
+		h.fail(w, body.Refuse(http.StatusMethodNotAllowed, body.ReasonMethod, "method not allowed"))
+		return
+	}
+	x := exchange{h.memory.Open(r.Context())}
+	defer x.End()
+	taken, bad, refusal := h.captureV0(w, r, route, x)
+	switch {
+	case refusal != nil:
+		h.fail(w, refusal)
+	case taken == 0:
+		h.fail(w, allRejected(bad))
+	case r.URL.Query().Get("beacon") == "1":
+		w.WriteHeader(http.StatusNoContent)
+	case len(bad) > 0:
+		writeJSON(w, http.StatusOK, map[string]any{"status": "Ok", "accepted": taken, "rejected": bad[:min(len(bad), maxNamed)]})
+	default:
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, `{"status":"Ok"}`)
+	}
+}
+
+func (h *Handler) captureV0(w http.ResponseWriter, r *http.Request, route string, x exchange) (taken int, bad []rejected, _ *body.Refusal) {
+	query := r.URL.Query()
+	var raw []byte
+	if query.Get("data") == "" || r.Method == http.MethodPost {
+		var refusal *body.Refusal
+		if raw, refusal = x.Receive(w, r, h.limits.Body, h.limits.Timeout); refusal != nil {
+			return 0, nil, refusal
+		}
+	}
+	h.metrics.bytes.Add(float64(len(raw)))
+	p, refusal := x.readPayload(r, query, raw, h.limits.Decoded)
+	if refusal != nil {
+		return 0, nil, refusal
+	}
+	engage := route == "/engage"
+	req, refusal := x.parse(p, h.limits, engage)
+	if refusal != nil {
+		return 0, nil, refusal
+	}
+	token, refusal := req.tokenOfAll()
+	if refusal != nil {
+		return 0, nil, refusal
+	}
+	to, refusal := h.resolve(token)
+	if refusal != nil {
+		return 0, nil, refusal
+	}
+	m := &envelope{project: to.project, now: h.now().UTC(), sentAt: req.sentAt, historical: req.historical}
+	ip := quotedIP(r)
+	events := make([]*event.Event, 0, len(req.events))
+	from := make([]int, 0, len(req.events)) // where each stands in the batch
+	for i := range req.events {
+		in := &req.events[i]
+		e, refusal := in.build(m, engage)
+		if refusal == nil && len(in.raw) > h.limits.EventBytes {
+			refusal = body.TooLarge("the event", int64(h.limits.EventBytes))
+		}
+		if refusal != nil {
+			bad = append(bad, in.rejected(refusal))
+			continue
+		}
+		h.adopt(e, to, token)
+		setIP(e, ip)
+		events, from = append(events, e), append(from, i)
+	}
+	refused, refusal := h.storeEach(r.Context(), events)
+	if refusal != nil {
+		return 0, nil, refusal
+	}
+	for i, in := range from {
+		if why := refused[i]; why != nil {
+			bad = append(bad, req.events[in].rejected(why))
+		}
+	}
+	for _, b := range bad {
+		h.metrics.reject(b.why.Reason)
+		h.warnings.Warn("event "+b.why.Reason, "an event was not taken", "route", route, "project", to.project, "event", b.Event, "uuid", b.UUID, "why", b.Error)
+	}
+	return len(events) - len(refused), bad, nil
+}
+
+// adopt gives an event to its project.
+func (h *Handler) adopt(e *event.Event, to target, token string) {
+	e.ProjectID = to.project
+	if to.conn == nil && text(e.Properties["token"]) == token {
+		// posthog-js repeats the token in each event. Hedgerow's own is of no use
+		// to PostHog and none of its business.
+		delete(e.Properties, "token")
+	}
+}
+
+func (in *rawEvent) rejected(why *body.Refusal) rejected {
+	name, id := text(in.name), text(in.uuid)
+	return rejected{Index: in.index, UUID: id[:min(len(id), 64)], Event: strings.ToValidUTF8(name[:min(len(name), event.MaxNameLen)], ""), Error: why.Message, why: why}
+}
+
+// tokenOfAll finds the one token of a request.
+func (r *request) tokenOfAll() (string, *body.Refusal) {
+	if r.token != "" {
+		return r.token, nil
+	}
+	token := ""
+	for i := range r.events {
+		t := r.events[i].token
+		if t == "" {
+			for key, v := range members(r.events[i].properties) {
+				if string(key) == "token" {
+					t = text(v)
+				}
+			}
+		}
+		if t == "" {
+			continue
+		}
+		if token != "" && t != token {
+			return "", body.Refuse(http.StatusUnauthorized, body.ReasonToken, "events submitted with inconsistent api_key values")
+		}
+		token = t
+	}
+	return token, nil
+}
+
+// allRejected is the answer where no event was taken.
+func allRejected(bad []rejected) *body.Refusal {
+	if len(bad) == 1 {
+		return bad[0].why
+	}
+	status := bad[0].why.Status
+	var s strings.Builder
+	s.WriteString("no event was taken")
+	for i, b := range bad {
+		if b.why.Status != status {
+			status = http.StatusBadRequest
+		}
+		if i < maxNamedShort {
+			s.WriteString("\nevent " + strconv.Itoa(b.Index) + ": " + b.Error)
+		}
+	}
+	if len(bad) > maxNamedShort {
+		s.WriteString("\nand " + strconv.Itoa(len(bad)-maxNamedShort) + " more")
+	}
+	return &body.Refusal{Status: status, Reason: bad[0].why.Reason, Message: s.String()}
+}
+
+// fail answers with plain text, as PostHog's v0 routes do.
+func (h *Handler) fail(w http.ResponseWriter, why *body.Refusal) {
+	h.metrics.refuse(why.Reason)
+	if why.Status >= 400 && why.Reason != body.ReasonClientGone {
+		h.warnings.Warn("request "+why.Reason, "a request was refused", "status", why.Status, "why", why.Message)
+	}
+	if s := why.RetryAfter(); s != "" {
+		w.Header().Set("Retry-After", s)
+	}
+	http.Error(w, why.Message, why.Status)
+}
+
+// serveReplay takes session recordings and forgets them: hedgerow keeps none,
+// and a browser that is refused would try for ever.
+func (h *Handler) serveReplay(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost && r.Method != http.MethodGet {
+		w.Header().Set("Allow", "GET, POST, OPTIONS")
+		h.fail(w, body.Refuse(http.StatusMethodNotAllowed, body.ReasonMethod, "method not allowed"))
+		return
+	}
+	_, _ = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, 25<<20))
+	if r.URL.Query().Get("beacon") == "1" {
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = io.WriteString(w, `{"status":"Ok"}`)
+}

@@ -1,0 +1,33 @@
+package mcp
+
+import (
+	"context"
+
+	"github.com/google/jsonschema-go/jsonschema"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/erasure"
+)
+
+type deleteEventsIn struct {
+	UUIDs   []string `json:"uuids" jsonschema:"uuids of the events, as list_events gives them"`
+	Persons bool     `json:"request_person_deletion,omitempty" jsonschema:"also ask each connected PostHog to delete the users of the events, with all of their events; needs personal keys with the scope person:write"`
+}
+
+func (s *Server) addErasureTools() {
+	add(s, spec{
+		name: "delete_events", title: "Delete events", need: admin, destructive: true, open: true,
+		description: "Deletes single events at home for good, with their content, in all figures. PostHog has no deletion of single events: what was sent stays there unless the person is deleted with all of their events. Ask the user before you call it.",
+		input: func(p map[string]*jsonschema.Schema) {
+			least, most := 1, erasure.MaxEvents
+			p["uuids"].MinItems, p["uuids"].MaxItems = &least, &most
+		},
+	}, s.deleteEvents)
+}
+
+func (s *Server) deleteEvents(ctx context.Context, who caller, in deleteEventsIn) (erasure.Result, error) {
+	if s.c.Eraser == nil {
+		return erasure.Result{}, event.NewError(event.CodeUnavailable, "events cannot be deleted from here", "start hedgerow serve", nil)
+	}
+	return s.c.Eraser.Delete(ctx, erasure.Request{ProjectID: who.projectID, UUIDs: in.UUIDs, Persons: in.Persons})
+}

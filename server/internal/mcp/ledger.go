@@ -1,0 +1,171 @@
+package mcp
+
+import (
+	"context"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/ledger"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+)
+
+type ledgerIn struct {
+	Connection string `json:"connection,omitempty" jsonschema:"name of the connection. Left out: the only one there is"`
+	Limit      int    `json:"limit,omitempty" jsonschema:"names of each list, the most frequent first; 200 by default, 2000 at most"`
+}
+
+// leftName is a property that left.
+type leftName struct {
+	Name  string    `json:"name"`
+	Kinds []string  `json:"kinds" jsonschema:"kinds of its values: number, boolean, text, list, object or null"`
+	Count int64     `json:"count" jsonschema:"of events"`
+	First time.Time `json:"first"`
+	Last  time.Time `json:"last"`
+}
+
+// heldName is a property that stayed at home.
+type heldName struct {
+	Name      string    `json:"name"`
+	Attribute bool      `json:"attribute" jsonschema:"true: of a span or resource; send_attributes names it. false: send_properties does"`
+	Reason    string    `json:"reason" jsonschema:"content (known for prompts and answers), too_long, line_breaks, list_or_object, unknown_attribute, unknown_name, unusual_value, or quotes_content (the call's own content was found in it)"`
+	Count     int64     `json:"count" jsonschema:"of events"`
+	First     time.Time `json:"first"`
+	Last      time.Time `json:"last"`
+}
+
+type ledgerOut struct {
+	Connection     string        `json:"connection"`
+	PrivacyMode    bool          `json:"privacy_mode"`
+	Left           []leftName    `json:"left" jsonschema:"every property name that ever left for PostHog; never a value"`
+	Held           []heldName    `json:"held" jsonschema:"every property name that was held back"`
+	NotShown       int64         `json:"not_shown" jsonschema:"names that are in the lists and not shown here, and properties under names beyond the 2,000 that a list holds"`
+	SendProperties []string      `json:"send_properties"`
+	SendAttributes []string      `json:"send_attributes"`
+	TakenOver      *takenOverOut `json:"taken_over,omitempty" jsonschema:"names that an upgrade has put into what is sent, and which somebody is to keep or stop"`
+}
+
+type takenOverOut struct {
+	At         time.Time `json:"at"`
+	Properties []string  `json:"properties"`
+	Attributes []string  `json:"attributes"`
+}
+
+type sendIn struct {
+	Connection string   `json:"connection,omitempty" jsonschema:"name of the connection. Left out: the only one there is"`
+	Properties []string `json:"properties,omitempty" jsonschema:"names of callers' properties"`
+	Attributes []string `json:"attributes,omitempty" jsonschema:"names of attributes of spans and resources"`
+	Send       *bool    `json:"send" jsonschema:"true: they leave in privacy mode whatever they hold, so ask the user first; false: they follow the rule of privacy mode again"`
+}
+
+type settleIn struct {
+	Connection string `json:"connection,omitempty" jsonschema:"name of the connection. Left out: the only one there is"`
+	Keep       *bool  `json:"keep" jsonschema:"true: the names that an upgrade took over go on leaving for PostHog, so ask the user first; false: they stay at home from now on"`
+}
+
+type sendOut struct {
+	Connection     string   `json:"connection"`
+	SendProperties []string `json:"send_properties"`
+	SendAttributes []string `json:"send_attributes"`
+}
+
+func (s *Server) addLedgerTools() {
+	add(s, spec{
+		name: "get_posthog_ledger", title: "What left for PostHog", need: read,
+		description: "List the names of all properties that ever left for a connection, and of those that privacy mode held back with the reason. Names, counts and times only, never values.",
+	}, s.ledger)
+	add(s, spec{
+		name: "send_posthog_properties", title: "Choose what leaves for PostHog", need: write, destructive: true,
+		description: "Let named properties or attributes leave for PostHog in privacy mode whatever they hold, or take them back. Needs the role that may read prompts and answers; it is written to the audit log.",
+	}, s.sendNames)
+	add(s, spec{
+		name: "settle_posthog_names", title: "Keep or stop names of before", need: write, destructive: true,
+		description: "After an upgrade: keep or stop the property names that left before privacy mode had an allow-list (taken_over of get_posthog_ledger).",
+	}, s.settleNames)
+}
+
+const (
+	shownNames = 200
+	mostNames  = ledger.MaxNames
+)
+
+func (s *Server) ledger(ctx context.Context, who caller, in ledgerIn) (out ledgerOut, err error) {
+	switch {
+	case in.Limit == 0:
+		in.Limit = shownNames
+	case in.Limit < 0 || in.Limit > mostNames:
+		return out, event.Invalid("the limit is out of range", "use 1 to 2000")
+	}
+	c, err := s.find(who.projectID, in.Connection)
+	if err != nil {
+		return out, err
+	}
+	page, err := s.c.Connections.Ledger(ctx, c)
+	if err != nil {
+		return out, err
+	}
+	out = ledgerOut{Connection: c.Name, PrivacyMode: c.PrivacyMode, Left: []leftName{}, Held: []heldName{}, NotShown: page.MoreLeft + page.MoreHeld,
+		SendProperties: orNone(c.SendProperties), SendAttributes: orNone(c.SendAttributes)}
+	for i, n := range page.Left {
+		if i == in.Limit {
+			out.NotShown += int64(len(page.Left) - i)
+			break
+		}
+		out.Left = append(out.Left, leftName{n.Name, n.Kinds, n.Count, n.First, n.Last})
+	}
+	for i, n := range page.Held {
+		if i == in.Limit {
+			out.NotShown += int64(len(page.Held) - i)
+			break
+		}
+		out.Held = append(out.Held, heldName{n.Name, n.Attribute, string(n.Reason), n.Count, n.First, n.Last})
+	}
+	if t := c.TakenOver; t != nil {
+		out.TakenOver = &takenOverOut{t.At, orNone(t.Properties), orNone(t.Attributes)}
+	}
+	return out, nil
+}
+
+func (s *Server) sendNames(ctx context.Context, who caller, in sendIn) (out sendOut, err error) {
+	switch {
+	case in.Send == nil:
+		return out, event.Invalid(`the argument "send" is missing`, "pass true to send the names, false to stop")
+	case len(in.Properties)+len(in.Attributes) == 0:
+		return out, event.Invalid("no names were given", "pass properties or attributes, as get_posthog_ledger has them")
+	}
+	c, err := s.find(who.projectID, in.Connection)
+	if err != nil {
+		return out, err
+	}
+	return s.changed(s.c.Registry.UpdateConnection(ctx, who.projectID, c.ID, func(c *project.Connection) error {
+		c.Send(*in.Send, in.Properties, in.Attributes)
+		return nil
+	}))
+}
+
+func (s *Server) settleNames(ctx context.Context, who caller, in settleIn) (out sendOut, err error) {
+	if in.Keep == nil {
+		return out, event.Invalid(`the argument "keep" is missing`, "pass true to go on sending the names, false to stop")
+	}
+	c, err := s.find(who.projectID, in.Connection)
+	if err != nil {
+		return out, err
+	}
+	if c.TakenOver == nil {
+		return out, event.NewError(event.CodeConflict, "there is nothing to keep or stop", "get_posthog_ledger shows what is sent", nil)
+	}
+	return s.changed(s.c.Registry.UpdateConnection(ctx, who.projectID, c.ID, func(c *project.Connection) error { c.SettleNames(*in.Keep); return nil }))
+}
+
+func (s *Server) changed(c project.Connection, err error) (sendOut, error) {
+	if err != nil {
+		return sendOut{}, err
+	}
+	return sendOut{c.Name, orNone(c.SendProperties), orNone(c.SendAttributes)}, nil
+}
+
+func orNone(list []string) []string {
+	if list == nil {
+		return []string{}
+	}
+	return list
+}

@@ -1,0 +1,132 @@
+package mcp
+
+import (
+	"context"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/flag"
+	"github.com/hedgerow/hedgerow/server/internal/prompt"
+)
+
+type rolloutArm struct {
+	Variant  string   `json:"variant" jsonschema:"the flag's variant; control is also for who does not have the flag, true is for a flag without variants"`
+	Version  string   `json:"version,omitempty" jsonschema:"number, label or id. Left out: the label production"`
+	Model    string   `json:"model,omitempty" jsonschema:"in place of the version's"`
+	Provider string   `json:"provider,omitempty" jsonschema:"in place of the version's"`
+	Share    *float64 `json:"share,omitempty" jsonschema:"hedgerow's own percentage of those who take part; all arms together 100"`
+}
+
+type rolloutRow struct {
+	Prompt  string       `json:"prompt"`
+	Flag    string       `json:"flag"`
+	Arms    []rolloutArm `json:"arms"`
+	Percent *float64     `json:"percent,omitempty" jsonschema:"hedgerow's own percentage of all users, for where PostHog does not decide"`
+	Stopped bool         `json:"stopped"`
+	Reason  string       `json:"reason,omitempty"`
+	FlagOff string       `json:"flag_off,omitempty" jsonschema:"what became of PostHog's flag when the rollout was stopped"`
+}
+
+func rolloutRowOf(ro prompt.Rollout) rolloutRow {
+	row := rolloutRow{Prompt: ro.Prompt, Flag: ro.Flag, Stopped: ro.Stopped, Reason: ro.Reason, FlagOff: ro.FlagOff}
+	var shares map[string]float64
+	row.Percent, shares = ro.OwnFigures()
+	for _, v := range ro.Variants() {
+		a := rolloutArm{Variant: v, Version: ro.Arms[v].Version, Model: ro.Arms[v].Model, Provider: ro.Arms[v].Provider}
+		if share, ok := shares[v]; ok {
+			a.Share = &share
+		}
+		row.Arms = append(row.Arms, a)
+	}
+	return row
+}
+
+type rolloutsOut struct {
+	Rollouts []rolloutRow `json:"rollouts"`
+}
+
+type rolloutOut struct {
+	Rollout rolloutRow `json:"rollout"`
+}
+
+type setRolloutIn struct {
+	Prompt  string       `json:"prompt" jsonschema:"name of the prompt"`
+	Flag    string       `json:"flag" jsonschema:"key of the feature flag in PostHog, or any key where there is none"`
+	Arms    []rolloutArm `json:"arms" jsonschema:"what each variant gets"`
+	Percent *float64     `json:"percent,omitempty" jsonschema:"hedgerow's own percentage of all users, 0 to 100; with it each arm has a share"`
+}
+
+type stopRolloutIn struct {
+	Prompt string `json:"prompt" jsonschema:"name of the prompt"`
+	Reason string `json:"reason,omitempty" jsonschema:"goes into the audit log"`
+}
+
+type resolveIn struct {
+	Prompt     string `json:"prompt" jsonschema:"name of the prompt"`
+	DistinctID string `json:"distinct_id" jsonschema:"the user's id, as in PostHog"`
+}
+
+type resolveOut struct {
+	Version int    `json:"version"`
+	Model   string `json:"model,omitempty"`
+	Flag    string `json:"flag,omitempty"`
+	Variant string `json:"variant,omitempty" jsonschema:"false: the user does not take part"`
+	Reason  string `json:"reason" jsonschema:"no_rollout, stopped, no_user, posthog_local, posthog_remote, own (hedgerow's percentages) or not_decided"`
+}
+
+func (s *Server) addRolloutTools() {
+	add(s, spec{name: "list_rollouts", title: "List rollouts", description: "Which prompts give users different versions, by the variants of a feature flag.", need: read}, s.listRollouts)
+	add(s, spec{name: "resolve_prompt", title: "What a user gets", description: "Which version, model and variant of a prompt a user gets, and why. Counts as the user having met the flag.", need: write}, s.resolvePrompt)
+	add(s, spec{name: "set_rollout", title: "Roll a prompt out", description: "Gives users versions and models of a prompt by the variants of a feature flag, at once; a stopped rollout runs again. It changes what applications run: ask the user first.", need: write, destructive: true}, s.setRollout)
+	add(s, spec{name: "stop_rollout", title: "Stop a rollout", description: "Everybody gets the control from now on; PostHog's flag is switched off where the personal key allows it.", need: write, destructive: true}, s.stopRollout)
+}
+
+func (s *Server) listRollouts(_ context.Context, who caller, _ noArguments) (rolloutsOut, error) {
+	out := rolloutsOut{Rollouts: []rolloutRow{}}
+	for _, ro := range s.c.Prompts.Rollouts(who.projectID) {
+		out.Rollouts = append(out.Rollouts, rolloutRowOf(ro))
+	}
+	return out, nil
+}
+
+func (s *Server) resolvePrompt(ctx context.Context, who caller, in resolveIn) (out resolveOut, err error) {
+	r, err := s.c.Prompts.Resolve(ctx, who.projectID, in.Prompt, "", flag.User{DistinctID: in.DistinctID})
+	if err != nil {
+		return out, err
+	}
+	return resolveOut{Version: r.Version.Number, Model: r.Model, Flag: r.Flag, Variant: r.Variant, Reason: r.Reason}, nil
+}
+
+func (s *Server) setRollout(ctx context.Context, who caller, in setRolloutIn) (out rolloutOut, err error) {
+	ro := prompt.Rollout{Prompt: in.Prompt, Flag: in.Flag, Arms: make(map[string]prompt.Arm, len(in.Arms))}
+	shares := make(map[string]float64)
+	for _, a := range in.Arms {
+		if _, twice := ro.Arms[a.Variant]; twice {
+			return out, event.Invalid("a variant has two arms", "give each variant one")
+		}
+		ro.Arms[a.Variant] = prompt.Arm{Version: a.Version, Model: a.Model, Provider: a.Provider}
+		if a.Share != nil {
+			shares[a.Variant] = *a.Share
+		}
+	}
+	switch {
+	case in.Percent != nil:
+		ro.Own = prompt.Split(in.Flag, *in.Percent, shares)
+	case len(shares) > 0:
+		return out, event.Invalid("arms have shares, and there is no percent of all users", "give percent too, or leave the shares to PostHog's flag")
+	}
+	if ro, err = s.c.Prompts.SetRollout(ctx, who.actor, who.projectID, ro); err != nil {
+		return out, err
+	}
+	return rolloutOut{rolloutRowOf(ro)}, nil
+}
+
+func (s *Server) stopRollout(ctx context.Context, who caller, in stopRolloutIn) (out rolloutOut, err error) {
+	if err := s.c.Prompts.StopRollout(ctx, who.actor, who.projectID, in.Prompt, in.Reason); err != nil {
+		return out, err
+	}
+	ro, ok := s.c.Prompts.Rollout(who.projectID, in.Prompt)
+	if !ok {
+		return out, event.NewError(event.CodeNotFound, "the rollout was taken away meanwhile", "list_rollouts shows what there is", nil)
+	}
+	return rolloutOut{rolloutRowOf(ro)}, nil
+}

@@ -1,0 +1,157 @@
+package mcp
+
+import (
+	"context"
+
+	"github.com/google/jsonschema-go/jsonschema"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query"
+)
+
+// matchIn says which events of the application the event_ measures count.
+type matchIn struct {
+	EventName     string `json:"event_name,omitempty" jsonschema:"of the event_ measures: name of the application's own event, such as support_ticket_resolved"`
+	EventProperty string `json:"event_property,omitempty" jsonschema:"of the event_ measures: its property, such as resolved; left out, every event of that name matches"`
+	EventValue    string `json:"event_value,omitempty" jsonschema:"of the event_ measures: the text that the property has where the event matches; left out, true"`
+}
+
+func (in matchIn) match() query.EventMatch {
+	return query.EventMatch{Name: in.EventName, Property: in.EventProperty, Value: in.EventValue}
+}
+
+const (
+	measuresHelp = "calls, errors, error_rate, users, cost_usd, cost_per_call_usd, cost_per_task_usd, latency_p50_ms, latency_p95_ms, latency_p99_ms, ttft_p95_ms, total_tokens, input_tokens, output_tokens, cache_hit_share, tasks, completion_rate, rated, negative, negative_rate, escalation_rate, acceptance_rate, edit_rate, retry_rate, eval_score, eval_pass_rate, tool_calls, tool_errors, tool_error_rate; of the application's own events event_count, event_share (matching / those with the property), event_mean (of the property), event_trace_rate (traces with a matching event / traces with a call), event_user_rate"
+	byHelp       = "model, model_asked, provider, prompt, prompt_name, surface, user, environment, status, error_type, task_type, operation, input_length, tool, eval or property:NAME"
+)
+
+type seriesIn struct {
+	filterIn
+	matchIn
+	Measures  []string `json:"measures" jsonschema:"figures"`
+	By        string   `json:"by,omitempty" jsonschema:"breakdown"`
+	Every     string   `json:"every,omitempty" jsonschema:"day or hour for figures over time; left out, totals only"`
+	TimeZone  string   `json:"time_zone,omitempty" jsonschema:"IANA name such as Europe/Berlin, for days and hours; UTC by default"`
+	LatencyOf string   `json:"latency_of,omitempty" jsonschema:"whose latency and time to first token: completed (the default: calls that did not fail), failed or all"`
+	Limit     int      `json:"limit,omitempty" jsonschema:"how many groups, those of the most events; 6 by default"`
+}
+
+// line is one group of a chart.
+type line struct {
+	Key    string                          `json:"key" jsonschema:"empty where the events do not say"`
+	Total  map[string]event.Opt[float64]   `json:"total"`
+	Points []map[string]event.Opt[float64] `json:"points,omitempty" jsonschema:"in the order of keys; null is unknown"`
+}
+
+type seriesOut struct {
+	Keys   []string `json:"keys,omitempty" jsonschema:"of the points: days or hours"`
+	Total  line     `json:"total" jsonschema:"over all groups"`
+	Groups []line   `json:"groups,omitempty"`
+	Rest   *line    `json:"rest,omitempty" jsonschema:"all other groups together"`
+}
+
+type examplesIn struct {
+	filterIn
+	matchIn
+	Measure   string   `json:"measure" jsonschema:"the figure: one of those of get_series"`
+	By        string   `json:"by,omitempty" jsonschema:"breakdown"`
+	Group     *string  `json:"group,omitempty" jsonschema:"the group of the point; empty is what the events do not say; left out, all groups"`
+	NotGroups []string `json:"not_groups,omitempty" jsonschema:"the point is of all groups but these"`
+	LatencyOf string   `json:"latency_of,omitempty" jsonschema:"whose latency and time to first token: completed (the default), failed or all"`
+	Limit     int      `json:"limit,omitempty" jsonschema:"how many examples; 10 by default"`
+}
+
+type examplesOut struct {
+	Count    int64   `json:"count" jsonschema:"how many the point counts"`
+	Among    int64   `json:"among" jsonschema:"what a rate divides by; else count"`
+	Of       string  `json:"of" jsonschema:"calls, outcomes, tool_calls, events, traces or users"`
+	Examples []Event `json:"examples" jsonschema:"those that are worth a look first: failures, the slowest, the dearest, the lowest scores; else the newest"`
+}
+
+func (s *Server) addSeriesTools() {
+	narrow := func(p map[string]*jsonschema.Schema) {
+		narrowFilter(p)
+		enum(p["latency_of"], query.OfCompleted, query.OfFailed, query.OfAll)
+		p["by"].Description = "what to break figures down by: " + byHelp
+	}
+	add(s, spec{
+		name: "get_series", title: "Chart", need: read,
+		description: "The figures of a chart: calls, errors, cost, latency, outcomes, tool calls or the application's own events, over time and broken down by prompt version, model, surface, a custom property and so on. Without from and to: the last seven days. list_examples shows the events behind a point.",
+		input: func(p map[string]*jsonschema.Schema) {
+			narrow(p)
+			p["measures"].Description = "figures: " + measuresHelp
+			enum(p["every"], query.ByDay, query.ByHour)
+			between(p["limit"], 1, query.MaxGroups)
+		},
+	}, s.getSeries)
+	add(s, spec{
+		name: "list_examples", title: "Examples of a figure", need: read,
+		description: "Events that a point of a chart counts, what is worth a look first, each with its trace: such as the failed calls behind an error rate, or the negative ratings of a prompt version. from and to are the time of the point.",
+		input: func(p map[string]*jsonschema.Schema) {
+			narrow(p)
+			between(p["limit"], 1, query.MaxExamples)
+		},
+	}, s.listExamples)
+}
+
+func (s *Server) getSeries(ctx context.Context, who caller, in seriesIn) (out seriesOut, err error) {
+	if err := inRange("limit", &in.Limit, query.DefaultLines, query.MaxGroups); err != nil {
+		return out, err
+	}
+	f, err := in.week(s.now())
+	if err != nil {
+		return out, err
+	}
+	q := query.SeriesQuery{Project: who.projectID, Filter: f, By: query.GroupBy(in.By), Every: query.GroupBy(in.Every), Event: in.match(), LatencyOf: query.LatencyOf(in.LatencyOf), TimeZone: in.TimeZone, Limit: in.Limit}
+	for _, m := range in.Measures {
+		q.Measures = append(q.Measures, query.Measure(m))
+	}
+	found, err := s.c.Query.Series(ctx, q)
+	if err != nil {
+		return out, err
+	}
+	out = seriesOut{Keys: found.Keys, Total: lineView(&found.Total)}
+	for i := range found.Groups {
+		out.Groups = append(out.Groups, lineView(&found.Groups[i]))
+	}
+	if found.Rest != nil {
+		rest := lineView(found.Rest)
+		out.Rest = &rest
+	}
+	return out, nil
+}
+
+func lineView(l *query.Line) line {
+	values := func(v query.Values) map[string]event.Opt[float64] {
+		out := make(map[string]event.Opt[float64], len(v))
+		for m, n := range v {
+			out[string(m)] = n
+		}
+		return out
+	}
+	out := line{Key: l.Key, Total: values(l.Total)}
+	for _, p := range l.Points {
+		out.Points = append(out.Points, values(p))
+	}
+	return out
+}
+
+func (s *Server) listExamples(ctx context.Context, who caller, in examplesIn) (out examplesOut, err error) {
+	if err := inRange("limit", &in.Limit, 10, query.MaxExamples); err != nil {
+		return out, err
+	}
+	f, err := in.filter(s.now())
+	if err != nil {
+		return out, err
+	}
+	found, err := s.c.Query.Examples(ctx, query.ExamplesQuery{Project: who.projectID, Filter: f, Limit: in.Limit, Point: query.Point{
+		Measure: query.Measure(in.Measure), Event: in.match(), LatencyOf: query.LatencyOf(in.LatencyOf), By: query.GroupBy(in.By), Key: in.Group, Not: in.NotGroups}})
+	if err != nil {
+		return out, err
+	}
+	out = examplesOut{Count: found.Count, Among: found.Among, Of: found.Of, Examples: make([]Event, len(found.Events))}
+	for i, e := range found.Events {
+		out.Examples[i] = s.eventView(e)
+	}
+	return out, nil
+}

@@ -1,0 +1,32 @@
+package otlp
+
+import (
+	"context"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/body"
+
+	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+)
+
+// Decode decodes as a request is, without a door.
+func Decode(json bool, b []byte, l Limits) (*collector.ExportTraceServiceRequest, error) {
+	l = l.withDefaults()
+	x := exchange{body.NewMemory(l.Memory).Open(context.Background())}
+	defer x.End()
+	req, bad := x.decode(form(json), b, l)
+	if bad != nil {
+		return nil, bad
+	}
+	return req, nil
+}
+
+// Convert makes events of a request.
+func Convert(project string, req *collector.ExportTraceServiceRequest) (events []*event.Event, skipped, rejected int) {
+	c := converter{project: project}
+	c.convert(req)
+	return c.events, c.skipped, c.rejected
+}
+
+// HeldBytes is what requests under way hold.
+func (h *Handler) HeldBytes() int64 { return h.memory.Used() }

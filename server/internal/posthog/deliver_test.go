@@ -1,0 +1,937 @@
+package posthog
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+)
+
+func TestBatchesAreFullOrDue(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		r.set(connection("c_1"))
+		list := events(45)
+		start := time.Now()
+		r.queue("c_1").put(list...)
+		r.wait(40)
+		if d := time.Since(start); d > time.Second {
+			t.Errorf("full batches left after %v", d)
+		}
+		r.wait(45)
+		if d := time.Since(start); d < 10*time.Second || d > 10200*time.Millisecond {
+			t.Errorf("the last batch left after %v, want the flush interval of 10 s", d)
+		}
+		equal(t, "batch sizes", sizes(r.ph.RequestsTo(aiPath)), []int{20, 20, 5})
+		if n := len(r.ph.RequestsTo(batchPath)); n != 0 {
+			t.Errorf("%d requests to /batch/, want none", n)
+		}
+		r.once(list)
+		st := r.m.Status("c_1")
+		if st.State != StateIdle || st.Sent != 45 || st.Held != 0 || st.LastSuccess.IsZero() || st.LastError != "" {
+			t.Errorf("status %+v", st)
+		}
+		if n := r.queue("c_1").count("acked"); n != 45 {
+			t.Errorf("%d acknowledged, want 45", n)
+		}
+	})
+}
+
+func TestRequestIsGzippedAndComplete(t *testing.T) {
+	bubble(t, func(c *Config) {
+		c.TraceURL = func(e *event.Event) string { return "https://hedgerow.example/traces/" + e.TraceID }
+	}, func(r *rig) {
+		c := connection("c_1")
+		c.FlushAt = 1
+		r.set(c)
+		r.queue("c_1").put(events(1)...)
+		r.wait(1)
+		req := r.ph.Requests()[0]
+		if req.Header.Get("Content-Encoding") != "gzip" || req.Header.Get("User-Agent") != "hedgerow/1.2.3" || req.Query != "compression=gzip" {
+			t.Errorf("headers %v, query %q", req.Header, req.Query)
+		}
+		body := plain(t, req)
+		if string(body["api_key"]) != `"`+posthogtest.Token+`"` || body["sent_at"] != nil {
+			t.Errorf("api_key %s, sent_at %s", body["api_key"], body["sent_at"])
+		}
+		e := r.ph.Events()[0]
+		for name, want := range map[string]string{"$ignore_sent_at": "true", "$lib": "hedgerow", "$lib_version": "1.2.3", "trace_url": "https://hedgerow.example/traces/trace-0"} {
+			if e.Text(name) != want {
+				t.Errorf("%s is %q, want %q", name, e.Text(name), want)
+			}
+		}
+	})
+}
+
+func TestOtherEventsGoToBatch(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		r.set(connection("c_1"))
+		r.queue("c_1").put(append(named("prompt_shared", 3), events(2)...)...)
+		r.wait(5)
+		equal(t, "/batch/", sizes(r.ph.RequestsTo(batchPath)), []int{3})
+		equal(t, "AI route", sizes(r.ph.RequestsTo(aiPath)), []int{2})
+	})
+}
+
+func TestBatchesAreBoundedByBytes(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		r.set(connection("c_1"))
+		list := events(6)
+		for _, e := range list {
+			e.Content.Input = json.RawMessage(`"` + strings.Repeat("a", 2<<20) + `"`)
+		}
+		r.queue("c_1").put(list...)
+		r.wait(6)
+		for _, req := range r.ph.Requests() {
+			if len(req.UUIDs) > 2 {
+				t.Errorf("a batch of %d events of 2 MiB", len(req.UUIDs))
+			}
+		}
+		r.once(list)
+	})
+}
+
+func TestFallsBackWithoutAIRoute(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		r.ph.SetAIRoute(false)
+		r.set(connection("c_1"))
+		start := time.Now()
+		r.queue("c_1").put(events(20)...)
+		r.wait(20)
+		if d := time.Since(start); d > time.Second {
+			t.Errorf("the fall-back took %v", d)
+		}
+		r.queue("c_1").put(events(20)...)
+		r.wait(40)
+		equal(t, "AI route", sizes(r.ph.RequestsTo(aiPath)), []int{0})
+		equal(t, "/batch/", sizes(r.ph.RequestsTo(batchPath)), []int{20, 20})
+
+		time.Sleep(noAIFor) // then the route is tried again
+		r.ph.SetAIRoute(true)
+		r.queue("c_1").put(events(20)...)
+		r.wait(60)
+		equal(t, "AI route", sizes(r.ph.RequestsTo(aiPath)), []int{0, 20})
+		if st := r.m.Status("c_1"); st.Failed != 0 || st.Retried != 0 {
+			t.Errorf("a missing route counts as failure: %+v", st)
+		}
+	})
+}
+
+func TestRetries(t *testing.T) {
+	for _, f := range []posthogtest.Fault{{Status: 408}, {Status: 429}, {Status: 500}, {Status: 502}, {Status: 503}, {Status: 504}, {Status: 599}, {Reset: true}, {Delay: time.Minute}} {
+		t.Run(fmt.Sprintf("%d reset=%v delay=%v", f.Status, f.Reset, f.Delay), func(t *testing.T) {
+			bubble(t, nil, func(r *rig) {
+				f.Times = 4
+				r.ph.Fail(f)
+				c := connection("c_1")
+				c.FlushAt = 5
+				r.set(c)
+				list := events(5)
+				r.queue("c_1").put(list...)
+				r.wait(5)
+				reqs := r.ph.Requests()
+				if len(reqs) != 5 {
+					t.Fatalf("%d requests, want 5", len(reqs))
+				}
+				before := time.Duration(0)
+				for i, g := range gaps(reqs) {
+					if f.Delay > 0 {
+						g -= 30 * time.Second // the request's timeout
+					}
+					if g < 200*time.Millisecond || g <= before {
+						t.Errorf("wait %d is %v after %v: want it to grow from 200 ms", i+1, g, before)
+					}
+					before = g
+				}
+				for i := 1; i < len(reqs); i++ {
+					if string(plain(t, reqs[i])["batch"]) != string(plain(t, reqs[0])["batch"]) {
+						t.Error("a retry has another body")
+					}
+				}
+				r.once(list)
+				st := r.m.Status("c_1")
+				if st.Failed != 4 || st.Retried != 5 || st.Sent != 5 || st.State != StateIdle || st.LastError != "" {
+					t.Errorf("status %+v", st)
+				}
+				if n := r.queue("c_1").maxAttempts(); n != 1 {
+					t.Errorf("the queue gave an event out %d times", n)
+				}
+			})
+		})
+	}
+}
+
+func TestRetryAfter(t *testing.T) {
+	for name, value := range map[string]func() string{
+		"seconds": func() string { return "45" },
+		"date":    func() string { return time.Now().Add(45 * time.Second).UTC().Format(http.TimeFormat) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, nil, func(r *rig) {
+				r.ph.Fail(posthogtest.Fault{Status: 429, RetryAfter: value()})
+				c := connection("c_1")
+				c.FlushAt = 1
+				r.set(c)
+				r.queue("c_1").put(events(1)...)
+				time.Sleep(20 * time.Second)
+				if st := r.m.Status("c_1"); st.State != StateRetrying || !strings.Contains(st.LastError, "429") {
+					t.Errorf("status %+v", st)
+				}
+				r.queue("c_1").put(events(1)...) // another batch keeps to it too
+				r.wait(2)
+				for i, g := range gaps(r.ph.Requests())[:1] {
+					if g < 44*time.Second || g > 46*time.Second {
+						t.Errorf("wait %d is %v, want 45 s", i, g)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestAcceptedButUnanswered(t *testing.T) {
+	for name, f := range map[string]posthogtest.Fault{"reset": {Accept: true, Reset: true}, "timeout": {Accept: true, Delay: time.Hour}, "gateway": {Accept: true, Status: 504}} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, nil, func(r *rig) {
+				if f.Delay > 0 {
+					f.Delay, f.Status = 0, 503
+				}
+				r.ph.Fail(f)
+				c := connection("c_1")
+				c.FlushAt = 10
+				r.set(c)
+				list := events(10)
+				r.queue("c_1").put(list...)
+				ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
+				defer cancel()
+				if err := r.ph.Wait(ctx, func() bool { return len(r.ph.Requests()) == 2 }); err != nil {
+					t.Fatal(err)
+				}
+				synctest.Wait()
+				r.once(list)
+				for _, e := range r.ph.Events() {
+					if e.Copies < 2 {
+						t.Errorf("%d copies of %s, want 2", e.Copies, e.UUID)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestAnswerCutShortIsSuccess(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		r.ph.Fail(posthogtest.Fault{Accept: true, Status: 200, Partial: true, Body: `{"status":"Ok"}`})
+		c := connection("c_1")
+		c.FlushAt = 3
+		r.set(c)
+		r.queue("c_1").put(events(3)...)
+		r.wait(3)
+		time.Sleep(time.Minute)
+		if n := len(r.ph.Requests()); n != 1 {
+			t.Errorf("%d requests, want 1: a 2xx with an unreadable body is fine", n)
+		}
+	})
+}
+
+func TestTooLargeIsHalved(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		r.ph.Fail(posthogtest.Fault{Status: 413, Times: 3, Body: "maximum event size exceeded: and then some"})
+		c := connection("c_1")
+		c.FlushAt = 8
+		r.set(c)
+		list := events(8)
+		r.queue("c_1").put(list...)
+		r.wait(8)
+		var got []int
+		for _, req := range r.ph.Requests() {
+			var batch []json.RawMessage
+			if err := json.Unmarshal(plain(t, req)["batch"], &batch); err != nil {
+				t.Fatal(err)
+			}
+			got = append(got, len(batch))
+		}
+		equal(t, "batch sizes", got, []int{8, 4, 2, 1, 1, 2, 4})
+		r.once(list)
+
+		r.queue("c_1").put(events(8)...) // the next one is whole again
+		r.wait(16)
+		reqs := r.ph.Requests()
+		if n := len(reqs[len(reqs)-1].UUIDs); n != 8 {
+			t.Errorf("the batch after a 413 has %d events, want 8", n)
+		}
+	})
+}
+
+func TestTooLargeEventIsShrunk(t *testing.T) {
+	big := func(n int) json.RawMessage { return json.RawMessage(`"` + strings.Repeat("b", n) + `"`) }
+	t.Run("known limit", func(t *testing.T) {
+		bubble(t, nil, func(r *rig) {
+			r.ph.SetAIRoute(false) // 983,040 bytes on /batch/
+			r.set(connection("c_1"))
+			list := events(4)
+			list[1].Content.Input = big(3 << 20)
+			list[1].Content.Output = json.RawMessage(`[{"role":"assistant","content":"short"}]`)
+			list[2].Properties = map[string]json.RawMessage{"huge": big(1 << 20), "small": big(10)}
+			r.queue("c_1").put(list...)
+			r.wait(4)
+			r.once(list)
+			e := r.ph.ByUUID(list[1].UUID)[0]
+			if e.Has("$ai_input") || !e.Has("$ai_output_choices") || e.Text(PropDropped) != `["$ai_input"]` || e.Text("$ai_model") != "gpt-4.1-mini" {
+				t.Errorf("properties %v", e.Properties)
+			}
+			if e = r.ph.ByUUID(list[2].UUID)[0]; e.Has("huge") || !e.Has("small") || !e.Has("$ai_input") {
+				t.Errorf("properties %v", e.Properties)
+			}
+			if n := r.queue("c_1").count("dead"); n != 0 {
+				t.Errorf("%d dead letters", n)
+			}
+		})
+	})
+	t.Run("unknown limit", func(t *testing.T) {
+		bubble(t, nil, func(r *rig) {
+			c := connection("c_1")
+			c.FlushAt = 2
+			r.set(c)
+			r.hosts[hostUS] = sizeLimited{r.ph.Transport(), t, 10_000}
+			list := events(2)
+			list[0].Content.Input, list[0].Content.Output = big(50_000), big(3_000)
+			r.queue("c_1").put(list...)
+			r.wait(2)
+			if e := r.ph.ByUUID(list[0].UUID)[0]; e.Has("$ai_input") {
+				t.Error("still has its input")
+			}
+		})
+	})
+	t.Run("hopeless", func(t *testing.T) {
+		bubble(t, nil, func(r *rig) {
+			c := connection("c_1")
+			c.FlushAt = 1
+			r.set(c)
+			r.ph.Fail(posthogtest.Fault{Status: 413, Times: 20})
+			r.queue("c_1").put(events(1)...)
+			time.Sleep(time.Minute)
+			reasons := r.queue("c_1").reasons()
+			if len(reasons) != 1 || !strings.Contains(reasons[0], "too large") {
+				t.Errorf("dead letters %q", reasons)
+			}
+			if st := r.m.Status("c_1"); st.Dead != 1 || st.Held != 0 || st.State != StateIdle {
+				t.Errorf("status %+v", st)
+			}
+		})
+	})
+}
+
+// sizeLimited refuses a request with an event over a size, as a PostHog with its
+// own configuration does.
+type sizeLimited struct {
+	next  http.RoundTripper
+	t     *testing.T
+	limit int
+}
+
+func (s sizeLimited) RoundTrip(r *http.Request) (*http.Response, error) {
+	ph := posthogtest.New(posthogtest.Options{})
+	get := r.Clone(r.Context())
+	body := readAll(s.t, r)
+	get.Body, r.Body = nopBody(body), nopBody(body)
+	if _, err := ph.Transport().RoundTrip(get); err != nil {
+		return nil, err
+	}
+	for _, e := range ph.Events() {
+		if len(e.Raw) > s.limit {
+			return &http.Response{StatusCode: 413, Header: http.Header{}, Body: nopBody([]byte("maximum event size exceeded")), Request: r}, nil
+		}
+	}
+	return s.next.RoundTrip(r)
+}
+
+func TestPoisonIsIsolated(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		r.ph.Refuse(func(e posthogtest.Event) string {
+			if strings.HasPrefix(e.DistinctID, "bad") {
+				return "event submitted without a distinct_id; it said " + e.Text("$ai_input")
+			}
+			return ""
+		})
+		r.set(connection("c_1"))
+		list := events(40)
+		good := append([]*event.Event(nil), list...)
+		for _, i := range []int{31, 7} {
+			list[i].DistinctID = fmt.Sprintf("bad-%d", i)
+			good = append(good[:i:i], good[i+1:]...)
+		}
+		r.queue("c_1").put(list...)
+		r.wait(38)
+		time.Sleep(time.Second)
+		r.once(good)
+		equal(t, "reasons", r.queue("c_1").reasons(), []string{
+			"PostHog refuses the event (400: event submitted without a distinct_id)", "PostHog refuses the event (400: event submitted without a distinct_id)"})
+		if st := r.m.Status("c_1"); st.Sent != 38 || st.Dead != 2 || st.State != StateIdle {
+			t.Errorf("status %+v", st)
+		}
+		if n := len(r.ph.Requests()); n > 24 {
+			t.Errorf("%d requests to isolate two events", n)
+		}
+	})
+}
+
+func TestRefusedKeyKeepsEvents(t *testing.T) {
+	for _, status := range []int{401, 403, 404, 301} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			bubble(t, nil, func(r *rig) {
+				r.ph.Fail(posthogtest.Fault{Status: status, Times: -1, Body: "API key is not valid: personal_api_key"})
+				c := connection("c_1")
+				r.set(c)
+				list := events(500)
+				r.queue("c_1").put(list...)
+				time.Sleep(10*time.Minute + 30*time.Second) // between two tries
+				st := r.m.Status("c_1")
+				if st.State != StateRefused || st.LastError == "" || st.Dead != 0 {
+					t.Errorf("status %+v", st)
+				}
+				if n := len(r.ph.Requests()); n > 200 {
+					t.Errorf("%d requests in ten minutes of refusal", n)
+				}
+				if n := r.queue("c_1").maxAttempts(); n > 1 {
+					t.Errorf("the queue gave an event out %d times", n)
+				}
+				r.ph.ClearFaults()
+				start := time.Now()
+				c.ProjectKey = project.NewSecret("phc_second") // at once, not in a minute
+				r.set(c)
+				r.wait(500)
+				// The last batch, if it is not full, waits for its flush interval of 10 s.
+				if d := time.Since(start); d > 11*time.Second {
+					t.Errorf("new settings took %v", d)
+				}
+				r.once(list)
+				if r.ph.Events()[0].Token != "phc_second" {
+					t.Error("events went to the old key")
+				}
+				if n := r.openings("c_1"); n != 1 {
+					t.Errorf("the queue was opened %d times", n)
+				}
+			})
+		})
+	}
+}
+
+func TestHostIsCheckedAgainWhenSending(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		c := connection("c_1")
+		c.Host = "http://us.i.posthog.com" // saved when that was allowed
+		r.set(c)
+		r.queue("c_1").put(events(20)...)
+		time.Sleep(time.Minute)
+		if st := r.m.Status("c_1"); st.State != StateRefused || !strings.Contains(st.LastError, "https") || len(r.ph.Requests()) != 0 {
+			t.Errorf("status %+v, %d requests", st, len(r.ph.Requests()))
+		}
+	})
+}
+
+func TestWebPageIsNoSuccess(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		r.ph.Fail(posthogtest.Fault{Status: 200, Body: "<!DOCTYPE html><html>"})
+		r.set(connection("c_1"))
+		r.queue("c_1").put(events(20)...)
+		time.Sleep(time.Second)
+		if st := r.m.Status("c_1"); st.State != StateRefused || st.Sent != 0 {
+			t.Errorf("status %+v", st)
+		}
+		r.wait(20)
+	})
+}
+
+func TestRefusalEndsByItself(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		r.ph.Fail(posthogtest.Fault{Status: 401})
+		r.set(connection("c_1"))
+		r.queue("c_1").put(events(20)...)
+		r.wait(20)
+		if g := gaps(r.ph.Requests())[0]; g < 59*time.Second || g > 62*time.Second {
+			t.Errorf("tried again after %v, want a minute", g)
+		}
+	})
+}
+
+func TestOutage(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		r.ph.SetDown(true)
+		r.set(connection("c_1"))
+		list := events(3000)
+		r.queue("c_1").put(list[:1000]...)
+		time.Sleep(10 * time.Minute)
+		r.queue("c_1").put(list[1000:]...)
+		time.Sleep(10 * time.Minute)
+		st := r.m.Status("c_1")
+		if st.State != StateRetrying || !strings.Contains(st.LastError, "us.i.posthog.com") || st.Held > 200 || st.Lag < 20*time.Minute-time.Second {
+			t.Errorf("status %+v", st)
+		}
+		if n := len(r.ph.Requests()); n > 8*60 {
+			t.Errorf("%d requests in 20 minutes", n)
+		}
+		if n := r.queue("c_1").maxAttempts(); n > 1 {
+			t.Errorf("the queue gave an event out %d times", n)
+		}
+		r.ph.SetDown(false)
+		start := time.Now()
+		r.wait(3000)
+		if d := time.Since(start); d > time.Minute {
+			t.Errorf("catching up took %v", d)
+		}
+		r.once(list)
+		for _, e := range r.ph.Events() {
+			if e.Copies != 1 {
+				t.Fatalf("%d copies", e.Copies)
+			}
+		}
+	})
+}
+
+func TestQuota(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		c := connection("c_1")
+		c.FlushAt = 2
+		r.set(c)
+		r.ph.Fail(posthogtest.Fault{Status: 200, Body: `{"status":"Ok","quota_limited":["recordings","llm_events"]}`})
+		r.queue("c_1").put(events(2)...)
+		time.Sleep(time.Second)
+		st := r.m.Status("c_1")
+		if st.Quota != 2 || st.Sent != 2 || !strings.Contains(st.LastError, "quota") || r.queue("c_1").count("acked") != 2 {
+			t.Errorf("status %+v", st)
+		}
+		r.ph.Fail(posthogtest.Fault{Status: 200, Accept: true, Body: `{"quota_limited":["recordings"]}`})
+		r.queue("c_1").put(events(2)...)
+		time.Sleep(time.Second)
+		if st = r.m.Status("c_1"); st.Quota != 2 || st.LastError != "" {
+			t.Errorf("status %+v", st)
+		}
+	})
+}
+
+func TestDisabledStopsAndResumes(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		c := connection("c_1")
+		r.set(c)
+		list := events(105)
+		r.queue("c_1").put(list[:5]...)
+		time.Sleep(5 * time.Second)
+		c.Enabled = false
+		r.set(c)
+		time.Sleep(time.Second)
+		if st := r.m.Status("c_1"); st.State != StateDisabled || st.Held != 0 {
+			t.Errorf("status %+v", st)
+		}
+		r.queue("c_1").put(list[5:]...)
+		time.Sleep(time.Hour)
+		if n := len(r.ph.Requests()); n != 0 {
+			t.Errorf("%d requests while disabled", n)
+		}
+		c.Enabled = true
+		r.set(c)
+		r.wait(105)
+		r.once(list)
+	})
+}
+
+func TestDisableEndsHangingRequest(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		c := connection("c_1")
+		r.set(c)
+		r.ph.Fail(posthogtest.Fault{Delay: 20 * time.Second})
+		r.queue("c_1").put(events(20)...)
+		time.Sleep(2 * time.Second)
+		c.Enabled = false
+		r.set(c)
+		time.Sleep(time.Second)
+		if n := r.queue("c_1").count("out"); n != 0 {
+			t.Errorf("%d events still held a second after disabling", n)
+		}
+	})
+}
+
+func TestFullJournalDropsDisabledQueues(t *testing.T) {
+	var full atomic.Bool
+	bubble(t, func(c *Config) {
+		c.Full = func() float64 {
+			if full.Load() {
+				return 0.6
+			}
+			return 0.4
+		}
+	}, func(r *rig) {
+		c := connection("c_1")
+		other := connection("c_2")
+		r.set(c, other)
+		q := r.queue("c_1")
+		c.Enabled = false
+		r.set(c, other)
+		time.Sleep(time.Minute)
+		if r.isDropped(q) {
+			t.Fatal("dropped while there was room")
+		}
+		full.Store(true)
+		time.Sleep(20 * time.Second)
+		if !r.isDropped(q) || r.isDropped(r.queue("c_2")) {
+			t.Error("want the disabled connection's queue dropped, and no other")
+		}
+		if !strings.Contains(r.log(), "more than half full") {
+			t.Error("no warning")
+		}
+		c.Enabled = true
+		r.set(c, other)
+		r.queue("c_1").put(events(20)...)
+		r.wait(20)
+	})
+}
+
+func TestDeletedLosesItsQueue(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		on, off := connection("c_on"), connection("c_off")
+		r.set(on, off)
+		a, b := r.queue("c_on"), r.queue("c_off")
+		off.Enabled = false
+		r.set(on, off)
+		r.set()
+		time.Sleep(time.Second)
+		if !r.isDropped(a) || !r.isDropped(b) {
+			t.Errorf("dropped: enabled one %v, disabled one %v, want both", r.isDropped(a), r.isDropped(b))
+		}
+		if st := r.m.Status("c_on"); st.State != StateDisabled {
+			t.Errorf("state %q", st.State)
+		}
+	})
+}
+
+func TestConnectionsAreIndependent(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		slow := posthogtest.New(posthogtest.Options{})
+		slow.Fail(posthogtest.Fault{Delay: 25 * time.Second, Times: -1, Status: 503})
+		r.hosts[hostEU] = slow.Transport()
+		a, b := connection("c_ok"), connection("c_slow")
+		b.Host = hostEU
+		r.set(a, b)
+		r.queue("c_slow").put(events(1000)...)
+		time.Sleep(time.Minute)
+		start := time.Now()
+		r.queue("c_ok").put(events(1000)...)
+		r.wait(1000)
+		if d := time.Since(start); d > time.Second {
+			t.Errorf("the healthy connection took %v", d)
+		}
+		if st := r.m.Status("c_slow"); st.State != StateRetrying || st.Sent != 0 {
+			t.Errorf("slow: %+v", st)
+		}
+	})
+}
+
+func TestSettingsTakeEffectAtNextBatch(t *testing.T) {
+	bubble(t, func(c *Config) {
+		c.Shape = func(conn project.Connection, _ project.Project, e *event.Event) Shaped {
+			e = e.Clone()
+			if conn.PrivacyMode {
+				e.DropContent()
+			}
+			return Shaped{Events: []*event.Event{e}}
+		}
+	}, func(r *rig) {
+		c := connection("c_1")
+		c.PrivacyMode, c.FlushInterval = false, 10*time.Minute
+		r.set(c)
+		r.ph.SetDown(true)
+		r.queue("c_1").put(events(25)...) // a batch under way and the beginning of another
+		time.Sleep(time.Minute)
+		c.PrivacyMode, c.FlushInterval = true, time.Second
+		r.set(c)
+		r.ph.SetDown(false)
+		start := time.Now()
+		r.wait(25)
+		if d := time.Since(start); d > 2*time.Second {
+			t.Errorf("took %v", d)
+		}
+		for _, e := range r.ph.Events() {
+			if e.Has("$ai_input") {
+				t.Fatal("content left after privacy mode was turned on")
+			}
+		}
+		if n := r.openings("c_1"); n != 1 {
+			t.Errorf("the queue was opened %d times", n)
+		}
+	})
+}
+
+func TestHeldEventsAreExtended(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		c := connection("c_1")
+		c.FlushInterval = 10 * time.Minute // far beyond the queue's acknowledgement wait
+		r.set(c)
+		r.queue("c_1").put(events(3)...)
+		r.wait(3)
+		q := r.queue("c_1")
+		if q.maxAttempts() != 1 || q.entries[0].extended < 50 {
+			t.Errorf("%d attempts, extended %d times", q.maxAttempts(), q.entries[0].extended)
+		}
+		if n := len(r.ph.Requests()); n != 1 {
+			t.Errorf("%d requests", n)
+		}
+	})
+}
+
+func TestFiltered(t *testing.T) {
+	bubble(t, func(c *Config) {
+		c.Shape = func(conn project.Connection, _ project.Project, e *event.Event) Shaped {
+			if !conn.Filter.Match(e) {
+				return Shaped{}
+			}
+			return Shaped{Events: []*event.Event{e}}
+		}
+	}, func(r *rig) {
+		c := connection("c_1")
+		c.Filter.Surfaces = []string{"Guide"}
+		r.set(c)
+		list := events(40)
+		for i := range 20 {
+			list[2*i].Surface = "Guide"
+		}
+		r.queue("c_1").put(list...)
+		r.wait(20)
+		equal(t, "batch sizes", sizes(r.ph.Requests()), []int{20})
+		if st := r.m.Status("c_1"); st.Filtered != 20 || st.Sent != 20 || r.queue("c_1").count("acked") != 40 {
+			t.Errorf("status %+v", st)
+		}
+	})
+}
+
+func TestOddEventsStopNobody(t *testing.T) {
+	bubble(t, func(c *Config) {
+		c.Shape = func(_ project.Connection, _ project.Project, e *event.Event) Shaped {
+			if e.DistinctID == "user-3" {
+				panic(secretWord)
+			}
+			return Shaped{Events: []*event.Event{e}}
+		}
+	}, func(r *rig) {
+		c := connection("c_1")
+		c.FlushAt = 8
+		r.set(c)
+		list := events(10)
+		list[5].Properties = map[string]json.RawMessage{"broken": json.RawMessage(`{` + secretWord)}
+		r.queue("c_1").put(list...)
+		r.wait(8)
+		reasons := r.queue("c_1").reasons()
+		if len(reasons) != 2 || strings.Contains(strings.Join(reasons, ""), secretWord) {
+			t.Errorf("dead letters %q", reasons)
+		}
+	})
+}
+
+func TestOneUUIDOnceInABatch(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		c := connection("c_1")
+		c.FlushInterval = time.Second
+		r.set(c)
+		e := events(1)[0]
+		r.queue("c_1").put(e, e)
+		r.wait(1)
+		time.Sleep(5 * time.Second)
+		equal(t, "batch sizes", sizes(r.ph.Requests()), []int{1, 1})
+		if r.queue("c_1").count("acked") != 2 {
+			t.Error("not both acknowledged")
+		}
+	})
+}
+
+func TestStubbornEventIsGivenUp(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		c := connection("c_1")
+		r.set(c)
+		r.hosts[hostUS] = poison500{r.ph.Transport(), t}
+		list := events(20)
+		list[4].DistinctID = "kills-the-server"
+		r.queue("c_1").put(list...)
+		for range 120 { // others go through meanwhile
+			time.Sleep(30 * time.Second)
+			r.queue("c_1").put(events(20)...)
+		}
+		time.Sleep(time.Minute)
+		if n := r.queue("c_1").count("dead"); n != 1 {
+			t.Errorf("%d dead letters, want 1: %+v", n, r.m.Status("c_1"))
+		}
+		if n := r.ph.Count(); n != 19+120*20 {
+			t.Errorf("%d events stored", n)
+		}
+	})
+}
+
+type poison500 struct {
+	next http.RoundTripper
+	t    *testing.T
+}
+
+func (p poison500) RoundTrip(r *http.Request) (*http.Response, error) {
+	body := readAll(p.t, r)
+	r.Body = nopBody(body)
+	if strings.Contains(unzip(p.t, body), "kills-the-server") {
+		return &http.Response{StatusCode: 500, Header: http.Header{}, Body: nopBody(nil), Request: r}, nil
+	}
+	return p.next.RoundTrip(r)
+}
+
+func TestStopFinishesTheRequestInFlight(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		r.set(connection("c_1"))
+		r.ph.Fail(posthogtest.Fault{Delay: 2 * time.Second})
+		list := events(25)
+		q := r.queue("c_1")
+		q.put(list...)
+		time.Sleep(time.Second)
+		start := time.Now()
+		r.stop()
+		if d := time.Since(start); d > 1100*time.Millisecond {
+			t.Errorf("stopped after %v", d)
+		}
+		if q.count("acked") != 20 || q.count("") != 5 {
+			t.Errorf("%d acknowledged and %d given back, want 20 and 5", q.count("acked"), q.count(""))
+		}
+	})
+	t.Run("bounded", func(t *testing.T) {
+		bubble(t, nil, func(r *rig) {
+			r.set(connection("c_1"))
+			r.ph.Fail(posthogtest.Fault{Delay: 20 * time.Second})
+			q := r.queue("c_1")
+			q.put(events(20)...)
+			time.Sleep(time.Second)
+			start := time.Now()
+			r.stop()
+			if d := time.Since(start); d < 2900*time.Millisecond || d > 3100*time.Millisecond {
+				t.Errorf("stopped after %v, want 3 s", d)
+			}
+			if q.count("") != 20 {
+				t.Errorf("%d given back, want 20", q.count(""))
+			}
+		})
+	})
+}
+
+func TestQueueTrouble(t *testing.T) {
+	var opens atomic.Int32
+	var r *rig
+	bubble(t, func(c *Config) {
+		open := c.OpenQueue
+		c.OpenQueue = func(ctx context.Context, conn project.Connection) (event.Queue, error) {
+			if opens.Add(1) < 3 {
+				return nil, fmt.Errorf("no journal")
+			}
+			return open(ctx, conn)
+		}
+	}, func(rr *rig) {
+		r = rr
+		r.set(connection("c_1"))
+		if st := r.m.Status("c_1"); st.State != StateRetrying {
+			t.Errorf("state %q while the queue cannot be opened", st.State)
+		}
+		time.Sleep(time.Second)
+		r.queue("c_1").fail(fmt.Errorf("a hiccup"))
+		time.Sleep(time.Second)
+		r.queue("c_1").fail(event.NewError(event.CodeNotFound, "gone", "", nil))
+		time.Sleep(time.Second)
+		r.queue("c_1").put(events(20)...)
+		r.wait(20)
+		if opens.Load() != 4 {
+			t.Errorf("opened %d times, want 4", opens.Load())
+		}
+	})
+}
+
+func TestMetrics(t *testing.T) {
+	reg := prometheus.NewRegistry()
+	bubble(t, func(c *Config) { c.Registerer = reg }, func(r *rig) {
+		r.set(connection("c_1"))
+		r.ph.Fail(posthogtest.Fault{Status: 503})
+		r.queue("c_1").put(events(20)...)
+		r.wait(20)
+		families, err := reg.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make(map[string]float64)
+		for _, f := range families {
+			for _, m := range f.GetMetric() {
+				name := f.GetName()
+				for _, l := range m.GetLabel() {
+					name += " " + l.GetValue()
+				}
+				got[name] = m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			}
+		}
+		for name, want := range map[string]float64{
+			"hedgerow_posthog_requests_total c_1 ok": 1, "hedgerow_posthog_requests_total c_1 retry": 1,
+			"hedgerow_posthog_events_total c_1 sent": 20, "hedgerow_posthog_events_total c_1 retried": 20,
+			"hedgerow_posthog_in_flight c_1": 0, "hedgerow_posthog_state c_1 idle": 1,
+		} {
+			if v, ok := got[name]; !ok || v != want {
+				t.Errorf("%s = %v (%v), want %v", name, v, ok, want)
+			}
+		}
+		if _, ok := got["hedgerow_posthog_lag_seconds c_1"]; !ok {
+			t.Error("no lag")
+		}
+	})
+	if n, err := reg.Gather(); err != nil || len(n) != 0 {
+		t.Errorf("%d families left after Run (%v)", len(n), err)
+	}
+}
+
+func TestTroubleIsLoggedWithoutKeys(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		r.ph.Fail(posthogtest.Fault{Status: 401, Body: "bad key " + posthogtest.Token + " in " + secretWord, Times: 2}, posthogtest.Fault{Status: 500, Body: secretWord})
+		c := connection("c_1")
+		c.FlushAt = 1
+		r.set(c)
+		r.queue("c_1").put(events(1)...)
+		r.wait(1)
+		if !strings.Contains(r.log(), "PostHog refuses the project key (401)") || !strings.Contains(r.log(), "goes on") {
+			t.Errorf("log:\n%s", r.log())
+		}
+		if strings.Contains(r.m.Status("c_1").LastError, secretWord) {
+			t.Error("the status quotes content")
+		}
+	}) // stop looks through the log
+}
+
+// An import of old data is sent as one, apart from the events of the day.
+func TestHistorical(t *testing.T) {
+	bubble(t, nil, func(r *rig) {
+		r.set(connection("c_1"))
+		list := events(20)
+		for i := range list {
+			list[i].Historical = i%2 == 0
+		}
+		r.queue("c_1").put(list...)
+		r.wait(20)
+		r.once(list)
+		want := make(map[string]bool)
+		for _, e := range list {
+			want[e.UUID] = e.Historical
+		}
+		for _, e := range r.ph.Events() {
+			if e.Historical != want[e.UUID] {
+				t.Errorf("%s was sent with historical_migration %v", e.UUID, e.Historical)
+			}
+		}
+		if n := len(r.ph.Requests()); n != 2 {
+			t.Errorf("%d requests, want 2", n)
+		}
+	})
+}

@@ -1,0 +1,102 @@
+package posthog
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+)
+
+// DeletePerson asks the connection's PostHog to delete the person with a distinct
+// id and all of their events, with the personal key, which needs the scope
+// person:write. found is false where PostHog knows no such person: events without a
+// person, as wrappers send them where no user is named, cannot be deleted. PostHog
+// deletes the events later, at a time of its own; true means that it was asked.
+func DeletePerson(ctx context.Context, conn project.Connection, distinctID string, o QueryOptions) (found bool, err error) {
+	if conn.PersonalKey.IsZero() {
+		return false, event.Invalid("the connection "+conn.Name+" has no personal key, which PostHog asks for to delete a person", "make one in PostHog (Settings, Personal API keys) with the scope Person Write")
+	}
+	host := appHost(conn, o.AppHost)
+	if err := CheckHost(host, o.AllowInsecureHosts, o.Client.AllowHosts); err != nil {
+		return false, err
+	}
+	c := newCaller(o.Client, o.AllowInsecureHosts, o.Version)
+	defer c.http.CloseIdleConnections()
+	// @current is pinned to the project that events go to.
+	token := "token=" + url.QueryEscape(conn.ProjectKey.Reveal())
+	persons := host + "/api/projects/@current/persons/"
+	a, err := c.person(ctx, conn, http.MethodGet, persons+"?distinct_id="+url.QueryEscape(distinctID)+"&"+token)
+	if err == nil && a.status == http.StatusOK {
+		var in struct {
+			Results []struct {
+				UUID string `json:"uuid"`
+			} `json:"results"`
+		}
+		if json.Unmarshal(a.body, &in) != nil || in.Results == nil {
+			return false, event.NewError(event.CodeUpstream, "PostHog's answer cannot be read", "see whether the host is PostHog's", nil)
+		}
+		if len(in.Results) == 0 {
+			return false, nil
+		}
+		// One distinct id is of one person.
+		a, err = c.person(ctx, conn, http.MethodDelete, persons+url.PathEscape(in.Results[0].UUID)+"/?delete_events=true&"+token)
+		if err == nil && (a.status == http.StatusNoContent || a.status == http.StatusAccepted || a.status == http.StatusOK) {
+			return true, nil
+		}
+		if err == nil && a.status == http.StatusNotFound {
+			return false, nil // somebody else was faster
+		}
+	}
+	if err != nil {
+		t := explain(err, host)
+		code := event.CodeUpstream
+		if t.code == "timeout" {
+			code = event.CodeTimeout
+		}
+		return false, event.NewError(code, t.message, t.hint, err)
+	}
+	return false, refusedPerson(conn, a)
+}
+
+// person makes a request of the persons' API.
+func (c *caller) person(ctx context.Context, conn project.Connection, method, to string) (answer, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.timeout)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, to, nil)
+	if err != nil {
+		return answer{}, fmt.Errorf("make request: %w", withoutURL(err))
+	}
+	req.Header.Set("User-Agent", c.agent)
+	req.Header.Set("Authorization", "Bearer "+conn.PersonalKey.Reveal())
+	return do(c.http, req, maxPersons, time.Now())
+}
+
+const maxPersons = 4 << 20 // bytes of an answer: a person has all of their properties
+
+// refusedPerson says why PostHog deletes no person.
+func refusedPerson(conn project.Connection, a answer) error {
+	var in struct {
+		Detail string `json:"detail"`
+	}
+	_ = json.Unmarshal(a.body, &in) // what is no JSON has no detail
+	const scope = "give the key the scope Person Write in PostHog: Settings, Personal API keys"
+	switch {
+	case a.status == http.StatusUnauthorized:
+		return event.NewError(event.CodeForbidden, "PostHog does not know the personal key of the connection "+conn.Name, "make a new one in PostHog (Settings, Personal API keys) with the scope Person Write", nil)
+	case a.status == http.StatusForbidden && strings.Contains(in.Detail, "scope"):
+		return event.NewError(event.CodeForbidden, "the personal key of the connection "+conn.Name+" may not delete persons", scope, nil)
+	case a.status == http.StatusForbidden:
+		return event.NewError(event.CodeForbidden, "the personal key of the connection "+conn.Name+" does not see the project that events go to", "make the key as a member of that project, or let it see that project", nil)
+	case a.status == http.StatusTooManyRequests:
+		return event.NewError(event.CodeRateLimited, "PostHog takes no more requests for now", "ask again in a minute", nil)
+	case a.status == http.StatusNotFound:
+		return event.NewError(event.CodeNotFound, "the host of the connection "+conn.Name+" has no API for persons", "where the host is a proxy of your own, deleting persons needs PostHog's own address", nil)
+	}
+	return event.NewError(event.CodeUpstream, fmt.Sprintf("PostHog answers %d to the deletion of a person", a.status), "try again later", nil)
+}

@@ -1,0 +1,457 @@
+package project
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/bucket"
+	"github.com/hedgerow/hedgerow/server/internal/health"
+)
+
+// Options are a registry's settings.
+type Options struct {
+	// SecretKey is the 32-byte key that seals other parties' keys; see
+	// [LoadSecretKey].
+	SecretKey []byte
+	// AllowInsecureHosts accepts http:// and private hosts of PostHog. For tests.
+	AllowInsecureHosts bool
+	// AllowHosts are hosts of PostHog that may be private. nil is none.
+	AllowHosts *AllowedHosts
+	// LastGood is the path of the last-good copy of all records, in which secrets
+	// are sealed as they are in the bucket; see [bucket.Config]. "" is without.
+	LastGood string
+	// Enabled is called with each enabled connection that was made or changed,
+	// before the change returns. May be nil.
+	Enabled func(context.Context, Connection)
+	Now     func() time.Time // Defaults to time.Now
+	Logger  *slog.Logger     // Defaults to none
+}
+
+// Registry is the configuration in one key-value bucket, with a [Snapshot] of
+// it in memory. Any number of registries, in any number of processes, may work
+// on one bucket.
+//
+// Every change is validated, written only if the record is still the one that
+// was read, and noted in the audit log. It returns when the registry's own
+// snapshot has it. Errors are [*event.Error]: invalid, not found, conflict, or
+// unavailable when the bucket could not be reached.
+type Registry struct {
+	kv   jetstream.KeyValue
+	o    Options
+	log  *slog.Logger
+	now  func() time.Time
+	ring atomic.Pointer[keyring]
+	b    *bucket.Bucket[*state, view]
+
+	provisional atomic.Pointer[Project] // the default project until the bucket has it
+	claim       atomic.Uint64           // the revision of this process's claim to the first start
+
+	uses uses // of API keys
+
+	damaged func() bool // the bucket may have lost records
+
+	passwords chan struct{} // bounds the memory that argon2id takes at one time
+
+	ctx  context.Context // of those who read Changes
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+}
+
+// view is what a bucket's state looks like.
+type view struct {
+	*Snapshot
+	audit []AuditEntry // newest first
+}
+
+// Open loads the configuration from a bucket and begins to watch it. It fails
+// where the bucket's secrets are sealed with another key than o.SecretKey, and
+// changes nothing then. ctx bounds the opening only; [Registry.Close] ends the
+// watch.
+//
+// With o.LastGood a bucket that cannot be read is open all the same, with that
+// copy's records, and changes answer unavailable until it can. Where there is no
+// copy either, the default project is there from the beginning, in memory;
+// [Registry.Bootstrap] writes it as soon as that is possible.
+func Open(ctx context.Context, kv jetstream.KeyValue, o Options) (*Registry, error) {
+	r := &Registry{kv: kv, o: o, log: o.Logger, now: o.Now, passwords: make(chan struct{}, 4)}
+	if r.log == nil {
+		r.log = slog.New(slog.DiscardHandler)
+	}
+	if r.now == nil {
+		r.now = time.Now
+	}
+	if r.o.Enabled == nil {
+		r.o.Enabled = func(context.Context, Connection) {}
+	}
+	r.damaged = func() bool { return false }
+	if d, ok := kv.(interface{ Damaged() bool }); ok {
+		r.damaged = d.Damaged
+	}
+	key, err := newSealer(o.SecretKey)
+	if err != nil {
+		return nil, err
+	}
+	r.o.SecretKey = nil
+	if err := r.openRing(ctx, key); err != nil {
+		return nil, err
+	}
+	if o.LastGood != "" {
+		p := newProject(DefaultID, "default", r.now())
+		r.provisional.Store(&p)
+	}
+
+	r.b, err = bucket.Open(ctx, kv, bucket.Config[*state, view]{Name: "settings", New: newState, Apply: r.apply, View: r.view, LastGood: o.LastGood, Secrets: true, Logger: r.log})
+	if err != nil {
+		return nil, err
+	}
+	r.kv = r.b.Guarded()
+	r.ctx, r.stop = context.WithCancel(context.Background())
+	return r, nil
+}
+
+// Health tells how the settings are doing.
+func (r *Registry) Health() health.Report { return r.b.Health() }
+
+// Close ends the watch. The last snapshot stays readable.
+func (r *Registry) Close() error {
+	r.stop()
+	r.wg.Wait()
+	return r.b.Close()
+}
+
+// Snapshot returns the configuration as it is now. It costs one atomic load.
+func (r *Registry) Snapshot() *Snapshot { return r.b.View().Snapshot }
+
+// Changes returns a channel that gives the present snapshot at once and then
+// each newer one. A slow reader misses the ones in between, never the last. The
+// channel is closed when ctx ends or the registry is closed.
+func (r *Registry) Changes(ctx context.Context) <-chan *Snapshot {
+	ch := make(chan *Snapshot, 1)
+	changed, last := r.b.Changed(), r.Snapshot()
+	ch <- last
+	r.wg.Go(func() {
+		defer close(ch)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-r.ctx.Done():
+				return
+			case <-changed:
+			}
+			changed = r.b.Changed()
+			s := r.Snapshot()
+			if s == last {
+				continue
+			}
+			last = s
+			select {
+			case <-ch: // the reader has not taken the one before: it is outdated
+			default:
+			}
+			ch <- s // never blocks: nobody else sends
+		}
+	})
+	return ch
+}
+
+// view makes the state visible.
+func (r *Registry) view(st *state) view {
+	if st.audited {
+		st.log = slices.SortedFunc(maps.Values(st.audit), func(a, b AuditEntry) int { return strings.Compare(b.ID, a.ID) })
+		st.audited = false
+	}
+	if p := r.provisional.Load(); p != nil && len(st.projects) == 0 && !st.started {
+		with := *st
+		with.projects = map[string]Project{p.ID: *p}
+		st = &with
+	}
+	s := st.snapshot(r.now)
+	s.uses = &r.uses
+	return view{s, st.log}
+}
+
+// apply brings one entry of the bucket into the state.
+func (r *Registry) apply(st *state, key string, value []byte, revision uint64) error {
+	st.revision = max(st.revision, revision)
+	switch {
+	case key == keySealCheck:
+		st.sealed = value != nil
+		return r.applySeal(value)
+	case key == keyFirstStart:
+		var mark startMark
+		if value != nil {
+			if err := json.Unmarshal(value, &mark); err != nil {
+				return err
+			}
+		}
+		st.started = mark.Done
+	case key == keyServer:
+		var s ServerSettings
+		if value != nil {
+			if err := json.Unmarshal(value, &s); err != nil {
+				return err
+			}
+		}
+		st.server = s
+	case strings.HasPrefix(key, prefixProject):
+		return keep(r, st.projects, key, value, revision)
+	case strings.HasPrefix(key, prefixAPIKey):
+		return keep(r, st.keys, key, value, revision)
+	case strings.HasPrefix(key, prefixConnection):
+		return keep(r, st.connections, key, value, revision)
+	case strings.HasPrefix(key, prefixProvider):
+		return keep(r, st.providers, key, value, revision)
+	case strings.HasPrefix(key, prefixDashboard):
+		return keep(r, st.dashboards, key, value, revision)
+	case strings.HasPrefix(key, prefixSavedView):
+		return keep(r, st.views, key, value, revision)
+	case strings.HasPrefix(key, prefixUser):
+		return keep(r, st.users, key, value, revision)
+	case strings.HasPrefix(key, prefixSession):
+		return keep(r, st.sessions, key, value, revision)
+	case strings.HasPrefix(key, prefixLink):
+		return keep(r, st.links, key, value, revision)
+	case strings.HasPrefix(key, prefixAudit):
+		st.audited = true
+		if value == nil {
+			delete(st.audit, key)
+			return nil
+		}
+		var a AuditEntry
+		if err := json.Unmarshal(value, &a); err != nil {
+			return err
+		}
+		st.audit[key] = a
+	}
+	return nil
+}
+
+func keep[T any, P record[T]](r *Registry, m map[string]T, key string, value []byte, revision uint64) error {
+	if value == nil {
+		delete(m, key)
+		return nil
+	}
+	v, err := decode[T, P](*r.ring.Load(), key, value, revision)
+	if err != nil {
+		return err
+	}
+	m[key] = v
+	return nil
+}
+
+// attempts bounds how often a change is tried again when another one came first.
+const attempts = 16
+
+// change reads a record, lets f change it and writes it back if no one else has
+// meanwhile; else it begins again. The record that f gets is a copy, f may be
+// called several times, and its error ends the change.
+func change[T any, P record[T]](ctx context.Context, r *Registry, key string, f func(P) error) (T, error) {
+	var zero T
+	for try := range attempts {
+		v, err := get[T, P](ctx, r, *r.ring.Load(), key)
+		if err != nil {
+			return zero, err
+		}
+		p := P(&v)
+		revision := *p.revision()
+		if err := f(p); err != nil {
+			return zero, err
+		}
+		b, err := encode[T](*r.ring.Load(), p)
+		if err != nil {
+			return zero, fmt.Errorf("encode %s: %w", p.noun(), err)
+		}
+		next, err := r.kv.Update(ctx, key, b, revision)
+		switch {
+		case err == nil:
+			*p.revision() = next
+			return v, nil
+		case !raced(err):
+			return zero, unavailable("the "+p.noun()+" could not be saved", err)
+		}
+		if !pause(ctx, try) {
+			break
+		}
+	}
+	return zero, conflictOf(P(&zero).noun())
+}
+
+// get reads a record from the bucket; without a ring its secrets stay empty.
+func get[T any, P record[T]](ctx context.Context, r *Registry, ring keyring, key string) (T, error) {
+	var zero T
+	e, err := r.kv.Get(ctx, key)
+	switch {
+	case errors.Is(err, jetstream.ErrKeyNotFound), errors.Is(err, jetstream.ErrInvalidKey):
+		return zero, missing(P(&zero).noun())
+	case err != nil:
+		return zero, unavailable("the "+P(&zero).noun()+" could not be read", err)
+	}
+	v, err := decode[T, P](ring, key, e.Value(), e.Revision())
+	if err != nil {
+		return zero, event.NewError(event.CodeInternal, "the "+P(&zero).noun()+" is damaged", "run hedgerow doctor, which looks for its last good copy, or restore a backup", fmt.Errorf("decode %s: %w", key, err))
+	}
+	return v, nil
+}
+
+// create writes a record that does not exist yet.
+func create[T any, P record[T]](ctx context.Context, r *Registry, p P) error {
+	b, err := encode[T](*r.ring.Load(), p)
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", p.noun(), err)
+	}
+	rev, err := r.kv.Create(ctx, p.key(), b)
+	switch {
+	case errors.Is(err, jetstream.ErrKeyExists):
+		return event.NewError(event.CodeConflict, "there is such a "+p.noun()+" already", "change the one that is there", nil)
+	case err != nil:
+		return unavailable("the "+p.noun()+" could not be saved", err)
+	}
+	*p.revision() = rev
+	return nil
+}
+
+// purge removes a record; the bucket erases its values. A revision of 0 removes any.
+func (r *Registry) purge(ctx context.Context, key string, revision uint64) error {
+	var opts []jetstream.KVDeleteOpt
+	if revision != 0 {
+		opts = append(opts, jetstream.LastRevision(revision))
+	}
+	return r.kv.Purge(ctx, key, opts...)
+}
+
+// remove purges the record that ok accepts.
+func remove[T any, P record[T]](ctx context.Context, r *Registry, key string, ok func(P) error) (T, error) {
+	var zero T
+	for try := range attempts {
+		v, err := get[T, P](ctx, r, nil, key)
+		if err != nil {
+			return zero, err
+		}
+		if err := ok(P(&v)); err != nil {
+			return zero, err
+		}
+		err = r.purge(ctx, key, *P(&v).revision())
+		switch {
+		case err == nil:
+			return v, nil
+		case !raced(err):
+			return zero, unavailable("the "+P(&v).noun()+" could not be deleted", err)
+		}
+		if !pause(ctx, try) {
+			break
+		}
+	}
+	return zero, conflictOf(P(&zero).noun())
+}
+
+// reserve makes value belong to the record under owner, which holds it in a
+// field of its JSON form: names and addresses are unique by this, whatever
+// replica hands them out. A reservation whose owner is gone, or holds another
+// value, was left by a crash and is taken over.
+func (r *Registry) reserve(ctx context.Context, kind, field, value, owner string) error {
+	key := uniqueKey(kind, value)
+	for try := range attempts {
+		_, err := r.kv.Create(ctx, key, []byte(owner))
+		if err == nil {
+			return nil
+		}
+		if !errors.Is(err, jetstream.ErrKeyExists) {
+			return unavailable("the name could not be reserved", err)
+		}
+		e, err := r.kv.Get(ctx, key)
+		switch {
+		case errors.Is(err, jetstream.ErrKeyNotFound):
+			continue
+		case err != nil:
+			return unavailable("the name could not be reserved", err)
+		case string(e.Value()) == owner:
+			return nil
+		}
+		// A young reservation may be that of a record which is being written.
+		if time.Since(e.Created()) < reserveGrace || r.holds(ctx, string(e.Value()), field, value) {
+			return event.NewError(event.CodeConflict, fmt.Sprintf("the %s %q is taken", field, value), "choose another", nil)
+		}
+		if _, err := r.kv.Update(ctx, key, []byte(owner), e.Revision()); err == nil {
+			return nil
+		}
+		if !pause(ctx, try) {
+			break
+		}
+	}
+	return conflictOf(field)
+}
+
+// reserveGrace is far longer than the two writes that it protects take.
+const reserveGrace = 10 * time.Second
+
+func (r *Registry) holds(ctx context.Context, owner, field, value string) bool {
+	e, err := r.kv.Get(ctx, owner)
+	if err != nil {
+		return !errors.Is(err, jetstream.ErrKeyNotFound)
+	}
+	var env struct {
+		Record map[string]any `json:"record"`
+	}
+	if json.Unmarshal(e.Value(), &env) != nil {
+		return true
+	}
+	s, _ := env.Record[field].(string)
+	return strings.EqualFold(s, value)
+}
+
+// release gives a reservation back, if it is still owner's.
+func (r *Registry) release(ctx context.Context, kind, value, owner string) {
+	key := uniqueKey(kind, value)
+	e, err := r.kv.Get(ctx, key)
+	if err != nil || string(e.Value()) != owner {
+		return
+	}
+	if err := r.purge(ctx, key, e.Revision()); err != nil {
+		r.log.Warn("a name stays reserved until it is asked for again", "kind", kind, "err", err)
+	}
+}
+
+func uniqueKey(kind, value string) string {
+	h := hashOf(strings.ToLower(value))
+	return fmt.Sprintf("%s%s.%x", prefixUnique, kind, h[:16])
+}
+
+func pause(ctx context.Context, try int) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(rand.N(time.Millisecond << min(try, 6))):
+		return true
+	}
+}
+
+// raced reports whether a write failed because another one came first.
+func raced(err error) bool {
+	return errors.Is(err, jetstream.ErrKeyRevisionMismatch) || errors.Is(err, jetstream.ErrKeyExists)
+}
+
+func unavailable(message string, err error) error {
+	return event.NewError(event.CodeUnavailable, message, "try again; if it persists, look at hedgerow's log and at the free space of its data folder", err)
+}
+
+func missing(noun string) error {
+	return event.NewError(event.CodeNotFound, "there is no such "+noun, "list them to see what there is", nil)
+}
+
+func conflictOf(noun string) error {
+	return event.NewError(event.CodeConflict, "the "+noun+" was changed by someone else at the same time", "look at it again and repeat the change", nil)
+}

@@ -1,0 +1,312 @@
+package project
+
+import (
+	"context"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/bucket"
+)
+
+// sealCheck is the record that tells whether a key is the right one. While a
+// rotation is under way it also holds the new key sealed with the old one and
+// the old one sealed with the new, so that whoever has either can open all: a
+// rotation that breaks off harms nothing, and replicas follow it live.
+type sealCheck struct {
+	KeyID string `json:"key_id"`
+	Check string `json:"check"` // a constant, sealed
+	Next  *next  `json:"next,omitempty"`
+}
+
+type next struct {
+	KeyID   string `json:"key_id"`
+	Forward string `json:"forward"` // the new key, sealed with the old
+	Back    string `json:"back"`    // the old key, sealed with the new
+}
+
+const (
+	checkText   = "hedgerow"
+	pathCheck   = keySealCheck + "/check"
+	pathForward = keySealCheck + "/forward"
+	pathBack    = keySealCheck + "/back"
+)
+
+func newSealCheck(s *sealer) sealCheck {
+	return sealCheck{KeyID: s.id, Check: s.seal(pathCheck, []byte(checkText))}
+}
+
+func errWrongKey() error {
+	return event.NewError(event.CodeInvalid, "the settings are sealed with another secret key",
+		"start with the key used before: the earlier HEDGEROW_SECRET_KEY, or the key file restored from a backup. Nothing was changed. "+
+			"If that key is lost, the sealed keys are too: begin with another data folder, and keep this one for its events", nil)
+}
+
+// openRing finds out whether key is the bucket's, and makes it so in a new one.
+func (r *Registry) openRing(ctx context.Context, key *sealer) error {
+	value, err := r.sealRecord(ctx, key)
+	if err != nil {
+		return err
+	}
+	if value == nil { // not to be had, or just made
+		r.ring.Store(&keyring{key})
+		return nil
+	}
+	var check sealCheck
+	if err := json.Unmarshal(value, &check); err != nil {
+		return event.NewError(event.CodeInternal, "the record of the secret key is damaged", "restore a backup of the data folder", err)
+	}
+	ring := keyring{key}
+	if check.Next != nil {
+		switch key.id {
+		case check.KeyID:
+			newer, err := openKey(ring, pathForward, check.Next.Forward)
+			if err != nil {
+				return errWrongKey()
+			}
+			ring = keyring{newer, key}
+		case check.Next.KeyID:
+			older, err := openKey(ring, pathBack, check.Next.Back)
+			if err != nil {
+				return errWrongKey()
+			}
+			ring = keyring{key, older}
+		}
+	}
+	if _, err := ring.open(pathCheck, check.Check); err != nil {
+		return errWrongKey()
+	}
+	r.ring.Store(&ring)
+	return nil
+}
+
+// sealRecord returns the record of the secret key, from the bucket or, where that
+// has none or cannot be read, from the last-good copy: a bucket that was lost must
+// not take another key for its own. Nil says that there is none; where the bucket
+// can be written it then is made with key, else Bootstrap makes it.
+func (r *Registry) sealRecord(ctx context.Context, key *sealer) ([]byte, error) {
+	readCtx, cancel := context.WithTimeout(ctx, sealWait)
+	defer cancel()
+	e, err := r.kv.Get(readCtx, keySealCheck)
+	if err == nil && json.Valid(e.Value()) {
+		return e.Value(), nil
+	}
+	if ctx.Err() != nil {
+		return nil, unavailable("the settings could not be opened", ctx.Err())
+	}
+	if r.o.LastGood != "" {
+		copied, cerr := bucket.ReadLastGood(r.o.LastGood)
+		if value := copied[keySealCheck]; value != nil {
+			return value, nil
+		}
+		if cerr != nil && !errors.Is(cerr, fs.ErrNotExist) {
+			r.log.Warn("the last-good copy of the settings cannot be read", "path", r.o.LastGood, "err", cerr)
+		}
+	}
+	switch {
+	case err == nil: // damaged, and no copy
+		return e.Value(), nil
+	case errors.Is(err, jetstream.ErrKeyNotFound):
+		made, err := r.makeSeal(ctx, r.kv, key)
+		if err != nil && r.o.LastGood == "" {
+			return nil, err
+		}
+		return made, nil
+	case r.o.LastGood == "":
+		return nil, unavailable("the settings could not be opened", err)
+	}
+	return nil, nil
+}
+
+// sealWait bounds the wait for the record of the secret key.
+const sealWait = 5 * time.Second
+
+// makeSeal writes the record of the secret key, and returns the one that is there
+// already where another process was first.
+func (r *Registry) makeSeal(ctx context.Context, kv jetstream.KeyValue, key *sealer) ([]byte, error) {
+	b, err := json.Marshal(newSealCheck(key))
+	if err != nil {
+		return nil, err
+	}
+	if _, err := kv.Create(ctx, keySealCheck, b); err == nil {
+		return nil, nil
+	} else if !errors.Is(err, jetstream.ErrKeyExists) {
+		return nil, unavailable("the settings could not be opened", err)
+	}
+	e, err := kv.Get(ctx, keySealCheck)
+	if err != nil {
+		return nil, unavailable("the settings could not be opened", err)
+	}
+	return e.Value(), nil
+}
+
+func openKey(ring keyring, path, sealed string) (*sealer, error) {
+	s, err := ring.open(path, sealed)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := base64.StdEncoding.DecodeString(s.Reveal())
+	if err != nil {
+		return nil, err
+	}
+	return newSealer(raw)
+}
+
+// applySeal follows a rotation that any replica does.
+func (r *Registry) applySeal(value []byte) error {
+	if value == nil {
+		return nil
+	}
+	var check sealCheck
+	if err := json.Unmarshal(value, &check); err != nil {
+		return err
+	}
+	ring := *r.ring.Load()
+	if check.Next == nil || ring[0].id == check.Next.KeyID {
+		return nil // keys once known stay: a straggler's record may still need them
+	}
+	newer, err := openKey(ring, pathForward, check.Next.Forward)
+	if err != nil {
+		return fmt.Errorf("follow the rotation of the secret key: %w", err)
+	}
+	grown := append(keyring{newer}, ring...)
+	r.ring.Store(&grown)
+	return nil
+}
+
+// Rotate seals everything anew with another 32-byte key. When it has returned,
+// the old key opens nothing any more, and the caller stores the new one where
+// [LoadSecretKey] finds it; replicas go on and need the new key at their next
+// start. If it breaks off, both keys work until it is called again.
+func (r *Registry) Rotate(ctx context.Context, newKey []byte) error {
+	fresh, err := newSealer(newKey)
+	if err != nil {
+		return err
+	}
+	e, err := r.kv.Get(ctx, keySealCheck)
+	if err != nil {
+		return unavailable("the secret key could not be rotated", err)
+	}
+	var check sealCheck
+	if err := json.Unmarshal(e.Value(), &check); err != nil {
+		return event.NewError(event.CodeInternal, "the record of the secret key is damaged", "restore a backup of the data folder", err)
+	}
+	rev := e.Revision()
+	if check.Next != nil && check.Next.KeyID != fresh.id {
+		return event.NewError(event.CodeConflict, "a rotation to another key is under way", "finish that one first, with the key that it began with", nil)
+	}
+	if check.KeyID == fresh.id {
+		return event.Invalid("this is the secret key that is in use", "make another one with: openssl rand -base64 32")
+	}
+	if check.Next == nil {
+		ring := *r.ring.Load()
+		check.Next = &next{KeyID: fresh.id, Forward: ring[0].seal(pathForward, []byte(base64.StdEncoding.EncodeToString(newKey)))}
+		check.Next.Back = fresh.seal(pathBack, []byte(base64.StdEncoding.EncodeToString(ring[0].raw)))
+		b, err := json.Marshal(check)
+		if err != nil {
+			return err
+		}
+		if rev, err = r.kv.Update(ctx, keySealCheck, b, rev); err != nil {
+			return unavailable("the secret key could not be rotated", err)
+		}
+	}
+	// From here on this registry, and soon every other, seals with the new key.
+	if err := r.b.Await(ctx, rev); err != nil {
+		return err
+	}
+	// A replica that has not seen the rotation yet may add a record sealed with
+	// the old key: passes are made until one finds nothing to do.
+	for {
+		n, err := r.reseal(ctx, fresh)
+		if err != nil {
+			return err
+		}
+		if n == 0 {
+			break
+		}
+	}
+	b, err := json.Marshal(newSealCheck(fresh))
+	if err != nil {
+		return err
+	}
+	if rev, err = r.kv.Update(ctx, keySealCheck, b, rev); err != nil {
+		return unavailable("the secret key could not be rotated", err)
+	}
+	return r.done(ctx, rev, AuditEntry{Action: "secret_key.rotate"})
+}
+
+// reseal seals every value that another key has sealed, and returns how many
+// records it changed.
+func (r *Registry) reseal(ctx context.Context, with *sealer) (int, error) {
+	// The listing is read to its end first: what is changed during one comes again.
+	lister, err := r.kv.ListKeys(ctx)
+	if err != nil {
+		return 0, unavailable("the secret key could not be rotated", err)
+	}
+	var keys []string
+	for key := range lister.Keys() {
+		keys = append(keys, key)
+	}
+	n := 0
+	for _, key := range keys {
+		did, err := r.resealRecord(ctx, key, with)
+		if err != nil {
+			return n, err
+		}
+		if did {
+			n++
+		}
+	}
+	return n, nil
+}
+
+func (r *Registry) resealRecord(ctx context.Context, key string, with *sealer) (bool, error) {
+	for try := range attempts {
+		e, err := r.kv.Get(ctx, key)
+		if errors.Is(err, jetstream.ErrKeyNotFound) {
+			return false, nil
+		}
+		if err != nil {
+			return false, unavailable("the secret key could not be rotated", err)
+		}
+		var env envelope
+		if json.Unmarshal(e.Value(), &env) != nil || len(env.Sealed) == 0 {
+			return false, nil // not a record with secrets
+		}
+		stale := false
+		for name, sealed := range env.Sealed {
+			if sealedBy(sealed) == with.id {
+				continue
+			}
+			s, err := (*r.ring.Load()).open(key+"/"+name, sealed)
+			if err != nil {
+				return false, event.NewError(event.CodeConflict, "a sealed value cannot be opened, so that the rotation stays unfinished",
+					"delete the "+key+" record's owner (connection, provider key or project) and rotate again; both keys work until then", err)
+			}
+			env.Sealed[name], stale = with.seal(key+"/"+name, []byte(s.Reveal())), true
+		}
+		if !stale {
+			return false, nil
+		}
+		b, err := json.Marshal(env)
+		if err != nil {
+			return false, err
+		}
+		switch _, err := r.kv.Update(ctx, key, b, e.Revision()); {
+		case err == nil:
+			return true, nil
+		case !raced(err):
+			return false, unavailable("the secret key could not be rotated", err)
+		}
+		if !pause(ctx, try) {
+			break
+		}
+	}
+	return false, conflictOf("record " + key)
+}

@@ -1,0 +1,458 @@
+package query
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/store"
+)
+
+// Bounds of [EventsQuery.Limit].
+const (
+	DefaultLimit = 50
+	MaxLimit     = 1000
+)
+
+// EventsQuery asks for a page of events, the newest first.
+type EventsQuery struct {
+	Project string
+	Filter
+	Point  *Point    // only what this point of a chart counts; nil is all
+	Sort   EventSort // ByTime where it is empty
+	Cursor string    // Next of the page before; "" for the first page
+	Limit  int       // 0 is DefaultLimit; at most MaxLimit
+}
+
+// EventSort orders events, the largest first. Events that do not know the value
+// are left out.
+type EventSort string
+
+// The orders of events.
+const (
+	ByTime    EventSort = ""
+	ByLatency EventSort = "latency"
+	ByTTFT    EventSort = "ttft"
+	ByCost    EventSort = "cost"
+	ByTokens  EventSort = "tokens"
+)
+
+var eventSorts = map[EventSort]string{ByLatency: "latency_us", ByTTFT: "ttft_us", ByCost: "cost_total", ByTokens: "tokens"}
+
+// EventsPage is a page of events by timestamp, then uuid, both descending. The
+// order is stable: events that arrive while someone pages never shift what
+// follows.
+type EventsPage struct {
+	Events []*Event `json:"events"`
+	Next   string   `json:"next_cursor"` // "" on the last page
+}
+
+// Events lists events, without content. A page has fewer than the limit where they
+// are large: see maxPageBytes.
+func (r *Reader) Events(ctx context.Context, q EventsQuery) (*EventsPage, error) {
+	switch {
+	case q.Limit < 0 || q.Limit > MaxLimit:
+		return nil, event.Invalid("the limit is out of range", fmt.Sprintf("use 1 to %d", MaxLimit))
+	case q.Limit == 0:
+		q.Limit = DefaultLimit
+	}
+	if q.Kind == KindOutcomes || isOutcome(q.Name) {
+		q.Filter = *q.Filter.ofOutcomes()
+	}
+	if q.Sort != ByTime {
+		return r.sorted(ctx, q)
+	}
+	from, w, err := r.eventsFrom(ctx, &q)
+	if err != nil {
+		return nil, err
+	}
+	if err := r.after(w, q.Cursor); err != nil {
+		return nil, err
+	}
+	found, err := r.find(ctx, from, w, "ts", "DESC", q.Limit+1)
+	if err != nil {
+		return nil, err
+	}
+	page := &EventsPage{Events: []*Event{}}
+	shown, err := r.fitting(ctx, found, q.Limit)
+	if err != nil {
+		return nil, err
+	}
+	if len(shown) < len(found) {
+		last := shown[len(shown)-1]
+		id, err := uuid.Parse(last.id)
+		if err != nil {
+			return nil, err
+		}
+		page.Next = cursor{last.ts.UTC(), id}.String()
+	}
+	rows, err := r.whole(ctx, shown, store.EventColumns(""))
+	if err != nil {
+		return nil, err
+	}
+	if page.Events, err = r.views(ctx, rows); err != nil {
+		return nil, err
+	}
+	return page, nil
+}
+
+// table is what events are looked for in: an expression of a FROM clause, what
+// is bound to it, and the column that says where an event is; NULL where it is
+// unknown.
+type table struct {
+	sql   string
+	args  []any
+	place string
+}
+
+// allEvents is the table of all events.
+func (r *Reader) allEvents() table { return table{sql: "events", place: r.sql.place} }
+
+// eventsFrom is where the events of a question are, and their condition.
+func (r *Reader) eventsFrom(ctx context.Context, q *EventsQuery) (table, *where, error) {
+	if q.Point != nil {
+		from, w, c, err := r.pointed(ctx, q.Project, &q.Filter, q.Point, eventSorts[q.Sort])
+		if err == nil {
+			w.add(c.shown.cond, c.shown.args...)
+		}
+		return from, w, err
+	}
+	w, err := r.where(q.Project, &q.Filter)
+	if err != nil {
+		return table{}, nil, err
+	}
+	from, err := r.filteredFrom(ctx, q, w)
+	return from, w, err
+}
+
+// filteredFrom lets filters find outcomes by what they have of their call, and the
+// events of a trace or a session where they are.
+func (r *Reader) filteredFrom(ctx context.Context, q *EventsQuery, w *where) (table, error) {
+	names := inherited(&q.Filter, ByNone)
+	if len(names) == 0 || q.Kind != KindOutcomes && !isOutcome(q.Name) {
+		for column, id := range map[string]string{"trace_id": q.TraceID, "session_id": q.SessionID} {
+			if id != "" {
+				return r.held(ctx, q.Project, column, []string{id})
+			}
+		}
+	}
+	if q.Kind != KindOutcomes && !isOutcome(q.Name) || len(names) == 0 || q.Text != "" { // words are looked for in what it says itself
+		return r.allEvents(), nil
+	}
+	c, err := r.cover(ctx, q.Project)
+	if err != nil {
+		return table{}, err
+	}
+	from, args, err := r.outcomes(ctx, q.Project, w.String()+" uuid ts "+eventSorts[q.Sort], names, &q.Filter, &c)
+	return table{sql: from + " AS events", args: args, place: "NULL"}, err
+}
+
+// sorted is Events in an order of values. Its cursor is of that order.
+func (r *Reader) sorted(ctx context.Context, q EventsQuery) (*EventsPage, error) {
+	col := eventSorts[q.Sort]
+	if col == "" {
+		return nil, event.Invalid("there is no such order", "use latency, ttft, cost or tokens")
+	}
+	from, w, err := r.eventsFrom(ctx, &q)
+	if err != nil {
+		return nil, err
+	}
+	w.add(col + " IS NOT NULL")
+	if q.Cursor != "" {
+		m, err := parseMark(q.Cursor, string(q.Sort))
+		if err != nil {
+			return nil, err
+		}
+		if _, err := uuid.Parse(m.ID); err != nil {
+			return nil, event.Invalid("the cursor is not one that hedgerow gave", "leave it out to start at the top")
+		}
+		value := "CAST(? AS DECIMAL(38,18))"
+		w.add("("+col+" < "+value+" OR "+col+" = "+value+" AND uuid < "+r.sql.uuid+")", m.Value, m.Value, m.ID)
+	}
+	found, err := r.find(ctx, from, w, col, "DESC", q.Limit+1)
+	page := &EventsPage{Events: []*Event{}}
+	if err != nil {
+		return page, err
+	}
+	shown, err := r.fitting(ctx, found, q.Limit)
+	if err != nil {
+		return nil, err
+	}
+	if len(shown) < len(found) {
+		last := shown[len(shown)-1]
+		page.Next = mark{string(q.Sort), last.value, last.id}.String()
+	}
+	rows, err := r.whole(ctx, shown, store.EventColumns(""))
+	if err != nil {
+		return nil, err
+	}
+	page.Events, err = r.views(ctx, rows)
+	return page, err
+}
+
+// found is an event that a question is about.
+type found struct {
+	id    string // its uuid
+	ts    time.Time
+	place sql.NullInt64 // in table events, until the engine next moves rows
+	value string        // what it was ordered by
+}
+
+// find tells which events meet w, in the order of a column and then of their
+// uuid: DESC or ASC. It reads a few narrow columns. In one question with whole,
+// the engine would read all columns of whatever meets w.
+func (r *Reader) find(ctx context.Context, from table, w *where, column, direction string, limit int) (out []found, err error) {
+	err = r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var f found
+			if err := rows.Scan(&f.id, &f.ts, &f.place, &f.value); err != nil {
+				return err
+			}
+			out = append(out, f)
+		}
+		return nil
+	}, "SELECT CAST(id AS VARCHAR), ts, place, "+r.sql.digits("value")+" FROM (SELECT uuid AS id, ts, "+from.place+" AS place, "+column+" AS value FROM "+from.sql+" "+w.String()+
+		" ORDER BY "+column+" "+direction+", uuid "+direction+" LIMIT ?) ORDER BY value "+direction+", id "+direction, // texts of the few alone
+		append(slices.Concat(from.args, w.args), limit)...)
+	return out, err
+}
+
+// whole reads columns of the rows that find has found, in its order: those of
+// [store.EventColumns], or expressions in their place. Some 90 columns of a few rows
+// that lie all over the table are read where they are; by uuid or time the engine
+// would read them of all rows in between.
+func (r *Reader) whole(ctx context.Context, of []found, columns string) ([]*store.Row, error) {
+	if len(of) == 0 {
+		return nil, nil
+	}
+	at := make(map[string]int, len(of))
+	for i, f := range of {
+		at[f.id] = i
+	}
+	in, among, err := r.located(ctx, of)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := r.rows(ctx, "SELECT "+columns+" FROM events WHERE "+in.cond, in.args...)
+	if err != nil {
+		return nil, err
+	}
+	other := func(row *store.Row) bool { _, ok := at[row.Event.UUID]; return !ok }
+	if slices.ContainsFunc(rows, other) || len(rows) < len(of) { // rows were moved or deleted meanwhile
+		if rows, err = r.rows(ctx, "SELECT "+columns+" FROM events WHERE "+among.cond, among.args...); err != nil {
+			return nil, err
+		}
+	}
+	slices.SortFunc(rows, func(a, b *store.Row) int { return at[a.Event.UUID] - at[b.Event.UUID] })
+	return rows, nil
+}
+
+// located are the conditions of some events: by their places, and by their uuids
+// where rows have moved meanwhile.
+func (r *Reader) located(ctx context.Context, of []found) (in, among condition, err error) {
+	first, last := of[0].ts, of[0].ts
+	ids := make([]any, len(of))
+	places := make([]any, 0, len(of))
+	for i, f := range of {
+		if f.ts.Before(first) {
+			first = f.ts
+		}
+		if f.ts.After(last) {
+			last = f.ts
+		}
+		if f.place.Valid {
+			places = append(places, f.place.Int64)
+		}
+		ids[i] = f.id
+	}
+	among = condition{"ts BETWEEN ? AND ? AND uuid IN (" + r.sql.uuids + ")", []any{first.UTC(), last.UTC(), ids}}
+	if len(places) < len(of) {
+		where, err := r.raw(ctx, "SELECT "+r.sql.place+" FROM events WHERE "+among.cond, among.args...)
+		if err != nil {
+			return in, among, err
+		}
+		places = places[:0]
+		for _, row := range where {
+			places = append(places, row[0])
+		}
+	}
+	return condition{r.sql.place + " IN (" + r.sql.places + ")", []any{places}}, among, nil
+}
+
+// Event returns one event; withContent also its content, where it is kept.
+func (r *Reader) Event(ctx context.Context, project, id string, withContent bool) (*Event, error) {
+	u, err := uuid.Parse(id)
+	if err != nil {
+		return nil, event.Invalid("the event id is not a UUID", `use the "uuid" that a list of events gives`)
+	}
+	rows, err := r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM events WHERE uuid = "+r.sql.uuid+" AND project_id = ?", u.String(), project)
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) == 0 {
+		return nil, event.NewError(event.CodeNotFound, "there is no such event in this project", "it may have passed the project's retention, or not be stored yet", nil)
+	}
+	views, err := r.views(ctx, rows)
+	if err != nil {
+		return nil, err
+	}
+	v := views[0]
+	if withContent && v.ContentState == ContentKept {
+		if v.Content, err = r.content(ctx, rows[0]); err != nil {
+			return nil, err
+		}
+		if v.Content == nil { // removed between the two questions
+			v.ContentState = ContentExpired
+		}
+	}
+	return v, nil
+}
+
+// Original returns an event as it was stored, with its content where that is
+// kept, and when it was stored. [Event] is for people; this is for what makes
+// something of events.
+func (r *Reader) Original(ctx context.Context, project, id string) (*event.Event, time.Time, error) {
+	u, err := uuid.Parse(id)
+	if err != nil {
+		return nil, time.Time{}, event.Invalid("the event id is not a UUID", `use the "uuid" that a list of events gives`)
+	}
+	rows, err := r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM events WHERE uuid = "+r.sql.uuid+" AND project_id = ?", u.String(), project)
+	if err != nil {
+		return nil, time.Time{}, err
+	}
+	if len(rows) == 0 {
+		return nil, time.Time{}, event.NewError(event.CodeNotFound, "there is no such event in this project", "it may have passed the project's retention, or not be stored yet", nil)
+	}
+	e, err := r.original(ctx, rows[0])
+	return e, rows[0].StoredAt, err
+}
+
+// original is a row's event with its content, where that is kept.
+func (r *Reader) original(ctx context.Context, row *store.Row) (*event.Event, error) {
+	if row.ContentBytes == 0 {
+		return row.Event, nil
+	}
+	c, err := r.content(ctx, row)
+	if err != nil {
+		return nil, err
+	}
+	if c != nil {
+		row.Event.Content = event.Content(*c)
+	}
+	return row.Event, nil
+}
+
+// Stretch is what came to a project within a time.
+type Stretch struct {
+	First, Last time.Time // when the events came
+	Stored      time.Time // when all of them were stored at the latest
+	After       time.Time // where the part before ended; zero is the beginning
+}
+
+// Originals returns the next part of a stretch in the order of storing: the events
+// that the store wrote together, as they were stored, with their content where it is
+// kept, and After for the part that follows. No events are the end. The store knows
+// when it wrote an event, not when it came: a few that came after Last and were
+// stored by Stored are among them. Of a store that was made anew since, those are
+// taken whose own time lies within the stretch.
+func (r *Reader) Originals(ctx context.Context, project string, s Stretch) ([]*event.Event, time.Time, error) {
+	after := s.After
+	if after.Before(s.First) {
+		after = s.First
+	}
+	const within = "project_id = ? AND stored_at > ? AND (stored_at <= ? OR ts BETWEEN ? AND ?)"
+	args := []any{project, after.UTC(), s.Stored.UTC(), s.First.UTC(), s.Last.UTC()}
+	rows, err := r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM events WHERE "+within+" AND stored_at = (SELECT min(stored_at) FROM events WHERE "+within+")", append(args, args...)...)
+	if err != nil || len(rows) == 0 {
+		return nil, after, err
+	}
+	out := make([]*event.Event, len(rows))
+	for i, row := range rows {
+		if out[i], err = r.original(ctx, row); err != nil {
+			return nil, after, err
+		}
+	}
+	return out, rows[0].StoredAt, nil
+}
+
+// rows runs a SELECT of store.EventColumns.
+func (r *Reader) rows(ctx context.Context, query string, args ...any) ([]*store.Row, error) {
+	var out []*store.Row
+	err := r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			row, err := store.ScanRow(rows)
+			if err != nil {
+				return err
+			}
+			out = append(out, row)
+		}
+		return nil
+	}, query, args...)
+	return out, err
+}
+
+// views turns rows into results, and finds out whose content is still there.
+func (r *Reader) views(ctx context.Context, rows []*store.Row) ([]*Event, error) {
+	views := make([]*Event, len(rows))
+	withContent := make(map[string]*Event)
+	var ids []any
+	for i, row := range rows {
+		views[i] = newEvent(row)
+		if row.ContentBytes > 0 {
+			views[i].ContentState = ContentExpired
+			withContent[row.Event.UUID] = views[i]
+			ids = append(ids, row.Event.UUID)
+		}
+	}
+	if len(ids) == 0 {
+		return views, nil
+	}
+	// stored_at rises with the order of rows, so its range spares most of the table.
+	first, last := rows[0].StoredAt, rows[0].StoredAt
+	for _, row := range rows {
+		if row.StoredAt.Before(first) {
+			first = row.StoredAt
+		}
+		if row.StoredAt.After(last) {
+			last = row.StoredAt
+		}
+	}
+	err := r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var id string
+			if err := rows.Scan(&id); err != nil {
+				return err
+			}
+			if v := withContent[id]; v != nil {
+				v.ContentState = ContentKept
+			}
+		}
+		return nil
+	}, "SELECT CAST(uuid AS VARCHAR) FROM content WHERE stored_at BETWEEN ? AND ? AND uuid IN ("+r.sql.uuids+")", first, last, ids)
+	return views, err
+}
+
+// content reads the content of one event; nil where it is gone.
+func (r *Reader) content(ctx context.Context, row *store.Row) (*Content, error) {
+	var out *Content
+	err := r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var body []byte
+			if err := rows.Scan(&body); err != nil {
+				return err
+			}
+			c, err := store.DecodeContent(body)
+			if err != nil {
+				return err
+			}
+			out = &Content{c.Input, c.Output, c.Tools, c.InputState, c.OutputState}
+		}
+		return nil
+	}, "SELECT body FROM content WHERE stored_at = ? AND uuid = "+r.sql.uuid, row.StoredAt, row.Event.UUID)
+	return out, err
+}

@@ -1,0 +1,500 @@
+package query_test
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/shopspring/decimal"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/query/querytest"
+	"github.com/hedgerow/hedgerow/server/internal/store"
+)
+
+// rollout is 300 users of a flag's two variants, with calls, what became of
+// them, and much that has nothing to do with the experiment.
+func rollout(t testing.TB) *fixture {
+	t.Helper()
+	s, err := store.OpenDuckDB(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "e.duckdb")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = s.Close() })
+	r, err := query.New(s, func() time.Time { return now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fixture{Reader: r, store: s}
+	rng := rand.New(rand.NewPCG(21, 22))
+	one := func(v any) json.RawMessage { b, _ := json.Marshal(v); return b }
+	add := func(e *event.Event) *event.Event {
+		e.UUID, e.ProjectID = event.NewID(), "default"
+		f.events = append(f.events, e)
+		return e
+	}
+	for i := range 300 {
+		user := fmt.Sprintf("user-%d", i)
+		arm, version := "control", "pv_1"
+		if i%3 == 0 {
+			arm, version = "treatment", "pv_2"
+		}
+		mixed := i%50 == 7
+		plan := []string{"free", "pro", ""}[i/3%3]
+		for j := range 1 + rng.IntN(4) {
+			at := now.Add(-time.Duration(rng.IntN(9*24*60)+60) * time.Minute)
+			call := &event.Event{Name: event.Generation, DistinctID: user, Timestamp: at, TraceID: fmt.Sprintf("t-%d-%d", i, j), PromptName: "answer", PromptVersion: strconv.Itoa(1 + i%2), PromptVersionID: version,
+				Latency: event.Some(time.Duration(rng.IntN(5000)) * time.Millisecond), IsError: rng.IntN(9) == 0, Flags: map[string]string{"answer-test": arm, "other": "a"}, Properties: map[string]json.RawMessage{}}
+			if mixed && j > 0 {
+				call.Flags["answer-test"] = "treatment"
+			}
+			if rng.IntN(8) > 0 {
+				call.Cost.Total = event.Some(decimal.New(int64(rng.IntN(9000)), -6))
+			}
+			if plan != "" {
+				call.Properties["plan"] = one(plan)
+			}
+			switch rng.IntN(12) {
+			case 0: // told in the seed's way
+				call.Flags, call.Properties["posthog_flag"], call.Properties["posthog_flag_variant"] = nil, one("answer-test"), one(call.Flags["answer-test"])
+			case 1: // a call of another prompt, by the same user: no part of the experiment
+				call.PromptName, call.TraceID = "title", call.TraceID+"-title"
+			case 2: // another variant, which is not looked at
+				call.Flags["answer-test"] = "third"
+			}
+			add(call)
+			if rng.IntN(3) == 0 { // a second call of the trace, which names no flag
+				add(&event.Event{Name: event.Embedding, DistinctID: user, Timestamp: at.Add(time.Second), TraceID: call.TraceID, Latency: event.Some(300 * time.Millisecond), Cost: event.Cost{Total: event.Some(decimal.New(5, -6))}})
+			}
+			if rng.IntN(5) == 0 {
+				continue
+			}
+			done := add(&event.Event{Name: "llm_task_completed", DistinctID: user, Timestamp: at.Add(time.Minute), TraceID: call.TraceID, Properties: map[string]json.RawMessage{
+				"task_completed": one(rng.IntN(3) > 0), "escalated_to_human": one(rng.IntN(6) == 0)}})
+			switch rng.IntN(8) {
+			case 0:
+				done.TraceID = "" // by its user
+			case 1:
+				done.DistinctID = "server" // by its trace
+			case 2:
+				done.TraceID = "elsewhere" // of something else
+			case 3:
+				done.TraceID, done.Timestamp = "", at.Add(-20*24*time.Hour) // before the user met an arm
+			case 4:
+				done.Properties["eval_name"], done.Properties["eval_score"] = one("accuracy"), one(0.25*float64(rng.IntN(5)))
+			case 5:
+				done.Properties["eval_name"], done.Properties["eval_score"] = one("tone"), one("0.5")
+			}
+			if rng.IntN(2) == 0 {
+				add(&event.Event{Name: "support_ticket_resolved", DistinctID: user, Timestamp: at.Add(time.Hour), TraceID: call.TraceID, Properties: map[string]json.RawMessage{
+					"resolved": one(rng.IntN(4) > 0), "customer_satisfaction_score": one(1 + rng.IntN(5)), "channel": one([]string{"chat", "mail"}[rng.IntN(2)])}})
+			}
+		}
+	}
+	f.write(t, f.events...)
+	return f
+}
+
+// reading is one event's y and n for a metric.
+type reading func(e *event.Event) (y, n float64, ok bool)
+
+// armOf says what an event tells of the flag.
+func armOf(e *event.Event) string {
+	a := e.Flags["answer-test"]
+	if a == "" && querytest.Text(e, "posthog_flag") == "answer-test" {
+		a = querytest.Text(e, "posthog_flag_variant")
+	}
+	if a != "control" && a != "treatment" {
+		return ""
+	}
+	return a
+}
+
+// members computes, without SQL, each user's arm and which events count for them.
+func members(events []*event.Event, prompt string) (arm map[string]string, mixed int, first map[string]*event.Event, of map[string][]*event.Event) {
+	arm, first, of = make(map[string]string), make(map[string]*event.Event), make(map[string][]*event.Event)
+	traces := make(map[string]*event.Event)
+	arms := make(map[string]map[string]bool)
+	for _, e := range events {
+		a := armOf(e)
+		if a == "" || !e.IsCosted() && !querytest.IsOutcome(e) || prompt != "" && e.PromptName != prompt && (e.IsCosted() || e.PromptName != "") {
+			continue
+		}
+		if arms[e.DistinctID] == nil {
+			arms[e.DistinctID] = make(map[string]bool)
+		}
+		arms[e.DistinctID][a] = true
+		arm[e.DistinctID] = a
+		if f := first[e.DistinctID]; f == nil || e.Timestamp.Before(f.Timestamp) {
+			first[e.DistinctID] = e
+		}
+		traces[e.TraceID] = e
+	}
+	for u, m := range arms {
+		if len(m) > 1 {
+			mixed++
+			delete(arm, u)
+		}
+	}
+	for _, e := range events {
+		u, traced := e.DistinctID, false
+		if t := traces[e.TraceID]; t != nil && e.TraceID != "" {
+			u, traced = t.DistinctID, true
+		}
+		a, ok := arm[u]
+		if !ok {
+			continue
+		}
+		late := !e.Timestamp.Before(first[u].Timestamp)
+		if traced || late && (armOf(e) == a || e.TraceID == "" && armOf(e) == "" && !e.IsCosted()) {
+			of[u] = append(of[u], e)
+		}
+	}
+	return arm, mixed, first, of
+}
+
+func TestExperiment(t *testing.T) {
+	f := rollout(t)
+	share := func(name, prop string) reading {
+		return func(e *event.Event) (float64, float64, bool) {
+			v := querytest.Text(e, prop)
+			return map[string]float64{"true": 1}[v], 1, (name == "" && querytest.IsOutcome(e) || e.Name == name) && (v == "true" || v == "false")
+		}
+	}
+	cases := []struct {
+		metric query.Metric
+		read   reading
+	}{
+		{query.Metric{Measure: query.CompletionRate}, share("llm_task_completed", "task_completed")},
+		{query.Metric{Measure: query.EscalationRate}, share("", "escalated_to_human")},
+		{query.Metric{Measure: query.ErrorRate}, func(e *event.Event) (y, n float64, ok bool) {
+			if e.IsError {
+				y = 1
+			}
+			return y, 1, e.IsCosted()
+		}},
+		{query.Metric{Measure: query.CostPerCall}, func(e *event.Event) (y, n float64, ok bool) {
+			return e.Cost.Total.Value.InexactFloat64(), 1, e.IsCosted() && e.Cost.Total.Known
+		}},
+		{query.Metric{Measure: query.CostPerTask}, func(e *event.Event) (y, n float64, ok bool) {
+			if e.IsCosted() && e.Cost.Total.Known {
+				return e.Cost.Total.Value.InexactFloat64(), 0, true
+			}
+			return 0, 1, e.Name == "llm_task_completed" && querytest.Text(e, "task_completed") != "false"
+		}},
+		{query.Metric{Measure: query.EvalScore, Eval: "accuracy"}, func(e *event.Event) (y, n float64, ok bool) {
+			y, err := strconv.ParseFloat(querytest.Text(e, "eval_score"), 64)
+			return y, 1, err == nil && querytest.Text(e, "eval_name") == "accuracy"
+		}},
+		{query.Metric{Event: "support_ticket_resolved", Property: "resolved"}, share("support_ticket_resolved", "resolved")},
+		{query.Metric{Event: "support_ticket_resolved", Property: "channel", Value: "mail"}, func(e *event.Event) (y, n float64, ok bool) {
+			if querytest.Text(e, "channel") == "mail" {
+				y = 1
+			}
+			return y, 1, e.Name == "support_ticket_resolved"
+		}},
+		{query.Metric{Event: "support_ticket_resolved", Property: "customer_satisfaction_score", As: query.AsMean}, func(e *event.Event) (y, n float64, ok bool) {
+			y, err := strconv.ParseFloat(querytest.Text(e, "customer_satisfaction_score"), 64)
+			return y, 1, err == nil
+		}},
+		{query.Metric{Event: "support_ticket_resolved", As: query.AsUsers}, nil},
+		{query.Metric{Measure: query.LatencyP95}, nil},
+	}
+	q := query.ExperimentQuery{Project: "default", From: now.Add(-30 * 24 * time.Hour), Flag: "answer-test", Prompt: "answer", Arms: []string{"control", "treatment"}}
+	for _, c := range cases {
+		q.Metrics = append(q.Metrics, c.metric)
+	}
+	for _, by := range []query.GroupBy{query.ByNone, query.ByProperty("plan")} {
+		q.By = by
+		got, err := f.Experiment(t.Context(), q)
+		if err != nil {
+			t.Fatal(err)
+		}
+		arm, mixed, first, of := members(f.events, "answer")
+		if got.Mixed != int64(mixed) || mixed == 0 {
+			t.Errorf("%d users in both arms, want %d", got.Mixed, mixed)
+		}
+		type key struct{ seg, arm string }
+		users := make(map[key][]string)
+		for u, a := range arm {
+			k := key{arm: a}
+			if by != query.ByNone {
+				k.seg = querytest.Text(first[u], "plan")
+			}
+			users[k] = append(users[k], u)
+		}
+		if len(got.Cells) != len(users) || len(users) < 2 {
+			t.Fatalf("%d cells, want %d", len(got.Cells), len(users))
+		}
+		for _, cell := range got.Cells {
+			list := users[key{cell.Segment, cell.Arm}]
+			if cell.Users != int64(len(list)) {
+				t.Errorf("%s/%s: %d users, want %d", cell.Segment, cell.Arm, cell.Users, len(list))
+			}
+			if want := map[string]string{"control": "1", "treatment": "1"}[cell.Arm]; by == query.ByNone && (len(cell.Versions) != 2 || !slices.Contains(cell.Versions, want)) {
+				t.Errorf("%s ran %v", cell.Arm, cell.Versions)
+			}
+			var values []float64
+			for i, c := range cases {
+				var want query.Moments
+				for _, u := range list {
+					var y, n float64
+					any := false
+					for _, e := range of[u] {
+						switch {
+						case c.metric.As == query.AsUsers:
+							if e.Name == c.metric.Event {
+								y = 1
+							}
+							n, any = 1, true
+						case c.metric.Measure == query.LatencyP95:
+							if e.IsCosted() && e.Latency.Known && !e.IsError {
+								values = append(values, float64(e.Latency.Value)/1e6)
+							}
+						default:
+							if dy, dn, ok := c.read(e); ok {
+								y, n, any = y+dy, n+dn, true
+							}
+						}
+					}
+					if any {
+						want.Add(y, n)
+					}
+				}
+				if c.metric.Measure != query.LatencyP95 {
+					sameMoments(t, fmt.Sprintf("%s/%s %+v", cell.Segment, cell.Arm, c.metric), cell.Figures[i].Moments, want)
+				}
+			}
+			fig := cell.Figures[len(cases)-1]
+			slices.Sort(values)
+			q95 := interpolated(values, 0.95)
+			below, _ := slices.BinarySearch(values, math.Nextafter(fig.Value.Value, math.Inf(1)))
+			if math.Abs(fig.Value.Value-q95) > 1e-6 || fig.N != float64(len(values)) || fig.Y != float64(below) {
+				t.Errorf("%s/%s: 95th percentile %v of %v with %v below, want %v of %d", cell.Segment, cell.Arm, fig.Value.Value, fig.N, fig.Y, q95, len(values))
+			}
+			for j, l := range fig.Levels {
+				if want := interpolated(values, l); math.Abs(fig.Values[j]-want) > 1e-6 {
+					t.Errorf("level %v: %v, want %v", l, fig.Values[j], want)
+				}
+			}
+		}
+	}
+}
+
+// interpolated is the quantile of sorted values, between its two neighbours.
+func interpolated(sorted []float64, level float64) float64 {
+	at := level * float64(len(sorted)-1)
+	i := int(at)
+	next := sorted[min(i+1, len(sorted)-1)]
+	return sorted[i] + (at-float64(i))*(next-sorted[i])
+}
+
+func sameMoments(t *testing.T, what string, got, want query.Moments) {
+	t.Helper()
+	g := []float64{got.Users, got.N, got.Y, got.NN, got.YY, got.NY}
+	w := []float64{want.Users, want.N, want.Y, want.NN, want.YY, want.NY}
+	for i := range g {
+		if math.Abs(g[i]-w[i]) > 1e-9*max(1, math.Abs(w[i])) {
+			t.Errorf("%s: %v, want %v", what, g, w)
+			return
+		}
+	}
+	if want.N == 0 {
+		t.Errorf("%s: nothing is counted", what)
+	}
+}
+
+// What lies behind a figure adds up to it, the worst first.
+func TestExperimentBehind(t *testing.T) {
+	f := rollout(t)
+	q := query.BehindQuery{ExperimentQuery: query.ExperimentQuery{Project: "default", From: now.Add(-30 * 24 * time.Hour), Flag: "answer-test", Prompt: "answer", Arms: []string{"control", "treatment"}}, Arm: "treatment", Limit: 500}
+	for _, m := range []query.Metric{{Measure: query.CompletionRate}, {Measure: query.CostPerTask}, {Measure: query.LatencyP95}, {Event: "support_ticket_resolved", As: query.AsUsers}} {
+		for _, q.Descending = range []bool{false, true} {
+			q.Metrics = []query.Metric{m}
+			got, err := f.ExperimentBehind(t.Context(), q)
+			if err != nil {
+				t.Fatal(err)
+			}
+			x, err := f.Experiment(t.Context(), q.ExperimentQuery)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want := x.Cells[1].Figures[0].Moments
+			var y, n float64
+			last := math.Inf(-1)
+			for _, b := range got {
+				y, n = y+b.Y.Value, n+b.N.Value
+				v := b.Y.Value / max(1, b.N.Value)
+				if q.Descending {
+					v = -v
+				}
+				if v < last-1e-12 || b.User == "" || b.At.IsZero() {
+					t.Fatalf("%+v comes after %v", b, last)
+				}
+				last = v
+			}
+			if len(got) == 0 || m.As == "" && m.Quantile() == 0 && (math.Abs(y-want.Y) > 1e-9 || n != want.N) || m.Quantile() > 0 && n != want.N {
+				t.Errorf("%+v: %d with %v of %v, want %v of %v", m, len(got), y, n, want.Y, want.N)
+			}
+		}
+	}
+	q.Metrics = nil
+	_, err := f.ExperimentBehind(t.Context(), q)
+	wantInvalid(t, err)
+}
+
+// Versions of a prompt can be the arms, by number or id.
+func TestExperimentOfVersions(t *testing.T) {
+	f := rollout(t)
+	for _, arms := range [][]string{{"1", "2"}, {"pv_1", "pv_2"}} {
+		got, err := f.Experiment(t.Context(), query.ExperimentQuery{Project: "default", From: now.Add(-30 * 24 * time.Hour), Prompt: "answer", Arms: arms, Metrics: []query.Metric{{Measure: query.ErrorRate}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		users := make(map[string]map[string]bool)
+		for _, e := range f.events {
+			if e.PromptName == "answer" {
+				for _, a := range arms {
+					if e.PromptVersion == a || e.PromptVersionID == a {
+						if users[a] == nil {
+							users[a] = make(map[string]bool)
+						}
+						users[a][e.DistinctID] = true
+					}
+				}
+			}
+		}
+		if len(got.Cells) != 2 {
+			t.Fatalf("%v: %+v", arms, got.Cells)
+		}
+		for i, c := range got.Cells {
+			if c.Arm != arms[i] || c.Users != int64(len(users[c.Arm])) || c.Figures[0].Users != float64(c.Users) {
+				t.Errorf("%v: %+v, want %d users", arms, c, len(users[c.Arm]))
+			}
+		}
+	}
+}
+
+func TestExperimentEmptyAndInvalid(t *testing.T) {
+	f := rollout(t)
+	ok := query.ExperimentQuery{Project: "default", From: now.Add(-time.Hour), Flag: "no-such", Arms: []string{"a", "b"}, Metrics: []query.Metric{{Measure: query.LatencyP95}, {Measure: query.CostPerTask}}}
+	got, err := f.Experiment(t.Context(), ok)
+	if err != nil || len(got.Cells) != 0 || got.Mixed != 0 {
+		t.Errorf("nothing there: %+v, %v", got, err)
+	}
+	for name, change := range map[string]func(*query.ExperimentQuery){
+		"NoProject":     func(q *query.ExperimentQuery) { q.Project = "" },
+		"NoStart":       func(q *query.ExperimentQuery) { q.From = time.Time{} },
+		"OneArm":        func(q *query.ExperimentQuery) { q.Arms = q.Arms[:1] },
+		"NeitherNor":    func(q *query.ExperimentQuery) { q.Flag = "" },
+		"NoMetric":      func(q *query.ExperimentQuery) { q.Metrics = []query.Metric{{}} },
+		"UnknownMetric": func(q *query.ExperimentQuery) { q.Metrics = []query.Metric{{Measure: query.Calls}} },
+		"Both":          func(q *query.ExperimentQuery) { q.Metrics = []query.Metric{{Measure: query.ErrorRate, Event: "x"}} },
+		"EvalOfErrors":  func(q *query.ExperimentQuery) { q.Metrics = []query.Metric{{Measure: query.ErrorRate, Eval: "x"}} },
+		"NoProperty":    func(q *query.ExperimentQuery) { q.Metrics = []query.Metric{{Event: "x"}} },
+		"OddAs":         func(q *query.ExperimentQuery) { q.Metrics = []query.Metric{{Event: "x", As: "median"}} },
+		"NUL":           func(q *query.ExperimentQuery) { q.Arms = []string{"a\x00", "b"} },
+		"OddSegment":    func(q *query.ExperimentQuery) { q.By = "planet" },
+		"TooMany":       func(q *query.ExperimentQuery) { q.Metrics = make([]query.Metric, query.MaxMeasures+1) },
+	} {
+		q := ok
+		change(&q)
+		_, err := f.Experiment(t.Context(), q)
+		if event.AsError(err) == nil || event.AsError(err).Code != event.CodeInvalid {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	evil := `x'); DROP TABLE events; --`
+	_, err = f.Experiment(t.Context(), query.ExperimentQuery{Project: evil, From: now.Add(-time.Hour), Flag: evil, Prompt: evil, Arms: []string{evil, "b"}, By: query.ByProperty(evil),
+		Metrics: []query.Metric{{Event: evil, Property: evil, Value: evil}, {Measure: query.EvalScore, Eval: evil}}})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+// Filters by flag find what an arm is made of.
+func TestEventsByFlag(t *testing.T) {
+	f := rollout(t)
+	for _, variant := range []string{"", "treatment"} {
+		page, err := f.Events(t.Context(), query.EventsQuery{Project: "default", Filter: query.Filter{Flag: "answer-test", FlagVariant: variant}, Limit: query.MaxLimit})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, e := range page.Events {
+			got = append(got, e.UUID)
+		}
+		want := newest(f.events, func(e *event.Event) bool {
+			v := cmp.Or(e.Flags["answer-test"], querytest.Text(e, "posthog_flag_variant"))
+			return v != "" && (variant == "" || v == variant)
+		})
+		want = want[:min(len(want), query.MaxLimit)]
+		if !slices.Equal(got, want) || len(want) == 0 {
+			t.Errorf("%q: %d events, want %d", variant, len(got), len(want))
+		}
+	}
+	page, err := f.Events(t.Context(), query.EventsQuery{Project: "default", Filter: query.Filter{FlagVariant: "treatment"}, Limit: query.MaxLimit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := newest(f.events, func(e *event.Event) bool { return querytest.Text(e, "posthog_flag_variant") == "treatment" }); len(page.Events) != len(want) || len(want) == 0 {
+		t.Errorf("by variant alone: %d events, want %d", len(page.Events), len(want))
+	}
+}
+
+// TestExperimentOfManyUsers: a store that has its memory from auto answers for
+// 105,000 users, each with two calls in a trace of their own and an outcome.
+func TestExperimentOfManyUsers(t *testing.T) {
+	const users = 105_000
+	path := filepath.Join(t.TempDir(), "many.duckdb")
+	open := func() *store.DuckDB {
+		t.Helper()
+		s, err := store.OpenDuckDB(t.Context(), store.Config{Path: path})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	if err := open().Close(); err != nil {
+		t.Fatal(err)
+	}
+	in := inFile(t, path)
+	in("INSERT INTO events (uuid, project_id, name, ts, stored_at, content_bytes, distinct_id, trace_id, span_id, latency_us, cost_total, is_error, private, flags, properties) "+
+		"SELECT uuid(), 'default', CASE i % 3 WHEN 2 THEN 'llm_task_completed' ELSE '"+event.Generation+"' END, make_timestamp($1 + i), make_timestamp($1 + i), 0, 'user-' || md5(CAST(i // 3 AS VARCHAR)), md5(CAST(i // 3 AS VARCHAR)), "+
+		"CAST(i AS VARCHAR), CASE WHEN i % 3 < 2 THEN 1000000 + i % 1000 END, CASE WHEN i % 3 < 2 THEN 0.002 END, i % 60 = 0, false, CASE WHEN i % 3 < 2 THEN '{\"model-choice\":\"' || ['control', 'test'][1 + i // 3 % 2] || '\"}' END, "+
+		"CASE WHEN i % 3 = 2 THEN '{\"task_completed\":' || (i % 4 <> 0) || '}' END FROM range($2) r(i)", now.Add(-time.Hour).UnixMicro(), 3*users)
+	in("CHECKPOINT; USE memory; DETACH bench")
+	s := open()
+	defer s.Close()
+	r, err := query.New(s, func() time.Time { return now })
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := r.Experiment(t.Context(), query.ExperimentQuery{Project: "default", From: now.AddDate(0, 0, -1), Flag: "model-choice", Arms: []string{"control", "test"},
+		Metrics: []query.Metric{{Measure: query.CompletionRate}, {Measure: query.LatencyP95}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(got.Cells) != 2 || got.Mixed != 0 {
+		t.Fatalf("%d cells, %d mixed", len(got.Cells), got.Mixed)
+	}
+	for _, c := range got.Cells {
+		if c.Users != users/2 || c.Calls != users {
+			t.Errorf("%s: %d users, %d calls", c.Arm, c.Users, c.Calls)
+		}
+		if n := c.Figures[0].N; n != users/2 {
+			t.Errorf("%s: %v tasks", c.Arm, n)
+		}
+		if p95 := c.Figures[1].Value.Value; math.Abs(p95-1000.95) > 0.01 {
+			t.Errorf("%s: p95 %v ms", c.Arm, p95)
+		}
+	}
+}

@@ -1,0 +1,50 @@
+package query
+
+import (
+	"context"
+	"database/sql"
+	"time"
+)
+
+// PromptUse is how a prompt, or one version of it, was used. Only calls count.
+type PromptUse struct {
+	Name    string    `json:"prompt_name"`
+	Version string    `json:"prompt_version"` // as events name it: a number, or what their callers said; "" where they say none
+	Totals  Totals    `json:"totals"`
+	Last    time.Time `json:"last_used"`
+	Drifted int64     `json:"drifted"` // calls whose instructions were not the version's
+}
+
+// driftProperty is true on a call whose instructions are not those of the version
+// that it names: server/internal/prompt sets it.
+const driftProperty = "prompt_drift"
+
+// PromptUse tells how the project's prompts were used, one row a prompt or, with
+// versions, one a prompt and version. At most MaxGroups rows, those of the most
+// calls.
+func (r *Reader) PromptUse(ctx context.Context, project string, f Filter, versions bool) ([]PromptUse, error) {
+	f.Kind = KindCalls
+	w, err := r.where(project, &f)
+	if err != nil {
+		return nil, err
+	}
+	w.add("prompt_name IS NOT NULL")
+	version := "''"
+	if versions {
+		version = "coalesce(" + versionExpr + ", '')"
+	}
+	out := []PromptUse{}
+	err = r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var u PromptUse
+			if err := scanTotals(rows, &u.Totals, &u.Name, &u.Version, &u.Last, &u.Drifted); err != nil {
+				return err
+			}
+			u.Last = u.Last.UTC()
+			out = append(out, u)
+		}
+		return nil
+	}, "SELECT prompt_name, "+version+" AS version, max(ts) AS last_used, count(*) FILTER (WHERE "+r.sql.constProperty(driftProperty)+" = 'true') AS drifted, "+
+		r.totalColumns("")+" FROM events "+w.String()+" GROUP BY prompt_name, version ORDER BY calls DESC, prompt_name, version LIMIT ?", append(w.args, MaxGroups)...)
+	return out, err
+}

@@ -1,0 +1,184 @@
+package query
+
+import (
+	"context"
+	"database/sql"
+	"encoding/json"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/store"
+)
+
+// MaxSearched bounds the contents that one page of [Reader.SearchContent] reads.
+const MaxSearched = 2000
+
+// searchStep is how many of them are in memory at a time.
+const searchStep = 100
+
+// SearchPage is a page of events whose content holds some words, the newest
+// first.
+type SearchPage struct {
+	Events   []*Event  `json:"events"`
+	Searched int       `json:"searched"`       // contents that were read for this page
+	Until    time.Time `json:"until,omitzero"` // timestamp of the last of them
+	Next     string    `json:"next_cursor"`    // goes on from there; "" where all are read
+}
+
+// SearchContent lists events in whose prompts and answers words stand, in any
+// case of letters. Contents are stored compressed, without an index: it reads
+// them from the newest on, MaxSearched a page, and a page can be empty though
+// later ones are not. It looks at the text of JSON strings, as people read it.
+// q.Sort must be [ByTime]; q.Filter.Text still means metadata.
+//
+// Who asks on behalf of a person writes that down: see project's audit log.
+func (r *Reader) SearchContent(ctx context.Context, q EventsQuery, words string) (*SearchPage, error) {
+	words = strings.ToLower(strings.TrimSpace(words))
+	if words == "" {
+		return nil, event.Invalid("there is nothing to search for", "type a word")
+	}
+	if err := checkText("text", words); err != nil {
+		return nil, err
+	}
+	if q.Sort != ByTime {
+		return nil, event.Invalid("a search through contents goes by time", "leave the order out")
+	}
+	if q.Limit == 0 {
+		q.Limit = DefaultLimit
+	}
+	out := &SearchPage{Events: []*Event{}}
+	limit := q.Limit
+	q.Limit = searchStep
+	var all []found // that hold the words
+	for {
+		from, w, err := r.eventsFrom(ctx, &q)
+		if err != nil {
+			return nil, err
+		}
+		if q.Point != nil && from.sql != r.allEvents().sql {
+			return nil, event.Invalid("what this point of a chart counts has no prompts and answers to search", "take the point away")
+		}
+		w.add("content_bytes > 0")
+		if err := r.after(w, q.Cursor); err != nil {
+			return nil, err
+		}
+		some, err := r.find(ctx, from, w, "ts", "DESC", q.Limit)
+		if err != nil {
+			return nil, err
+		}
+		var rows []*store.Row
+		if len(some) > 0 {
+			if rows, _, err = r.light(ctx, some); err != nil {
+				return nil, err
+			}
+		}
+		hits, err := r.holding(ctx, rows, words)
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range rows {
+			out.Searched++
+			out.Until = row.Event.Timestamp
+			q.Cursor = cursor{row.Event.Timestamp, uuid.MustParse(row.Event.UUID)}.String()
+			if hits[row.Event.UUID] {
+				at := slices.IndexFunc(some, func(f found) bool { return f.id == row.Event.UUID })
+				if all = append(all, some[at]); len(all) == limit {
+					break
+				}
+			}
+		}
+		if len(all) == limit || out.Searched >= MaxSearched {
+			out.Next = q.Cursor
+			break
+		}
+		if len(rows) < q.Limit {
+			break
+		}
+	}
+	if len(all) == 0 {
+		return out, nil
+	}
+	shown, err := r.fitting(ctx, all, limit)
+	if err != nil {
+		return nil, err
+	}
+	if last := shown[len(shown)-1]; len(shown) < len(all) {
+		out.Next = cursor{last.ts.UTC(), uuid.MustParse(last.id)}.String()
+	}
+	rows, err := r.whole(ctx, shown, store.EventColumns(""))
+	if err != nil {
+		return nil, err
+	}
+	out.Events, err = r.views(ctx, rows)
+	return out, err
+}
+
+// holding tells which of the rows have words in their content.
+func (r *Reader) holding(ctx context.Context, rows []*store.Row, words string) (map[string]bool, error) {
+	hits := make(map[string]bool)
+	if len(rows) == 0 {
+		return hits, nil
+	}
+	var ids []any
+	first, last := rows[0].StoredAt, rows[0].StoredAt
+	for _, row := range rows {
+		ids = append(ids, row.Event.UUID)
+		if row.StoredAt.Before(first) {
+			first = row.StoredAt
+		}
+		if row.StoredAt.After(last) {
+			last = row.StoredAt
+		}
+	}
+	err := r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			var id string
+			var body []byte
+			if err := rows.Scan(&id, &body); err != nil {
+				return err
+			}
+			c, err := store.DecodeContent(body)
+			if err != nil {
+				return err
+			}
+			for _, part := range []json.RawMessage{c.Input, c.Output, c.Tools, c.InputState, c.OutputState} {
+				if holds(part, words) {
+					hits[id] = true
+					break
+				}
+			}
+		}
+		return nil
+	}, "SELECT CAST(uuid AS VARCHAR), body FROM content WHERE stored_at BETWEEN ? AND ? AND uuid IN ("+r.sql.uuids+")", first, last, ids)
+	return hits, err
+}
+
+// holds reports whether a string in raw, a key of an object or a value, holds
+// words, which are in lower case.
+func holds(raw json.RawMessage, words string) bool {
+	if len(raw) == 0 {
+		return false
+	}
+	d := json.NewDecoder(strings.NewReader(string(raw)))
+	d.UseNumber()
+	for {
+		t, err := d.Token()
+		if err != nil {
+			return false // its end, or damage: what came before has been read
+		}
+		switch t := t.(type) {
+		case string:
+			if strings.Contains(strings.ToLower(t), words) {
+				return true
+			}
+		case json.Number:
+			if strings.Contains(t.String(), words) {
+				return true
+			}
+		}
+	}
+}

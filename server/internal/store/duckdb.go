@@ -1,0 +1,298 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/duckdb/duckdb-go/v2"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/health"
+)
+
+// Defaults of [Config].
+const (
+	DefaultReadConns    = 4
+	DefaultQueryTimeout = 30 * time.Second
+	DefaultOpenWait     = 10 * time.Second
+)
+
+// Config says where and how a [DuckDB] is kept.
+type Config struct {
+	Path         string                // the database file; its folder must exist
+	MemoryBytes  int64                 // bound on DuckDB's buffers, at least MinMemoryBytes. 0: a quarter of the machine's memory, as memory.go says
+	Threads      int                   // threads that one question may use. Defaults to the number of CPUs, at most 4
+	ReadConns    int                   // questions answered at the same time; more wait. Defaults to DefaultReadConns
+	QueryTimeout time.Duration         // bound on one question. Defaults to DefaultQueryTimeout
+	OpenWait     time.Duration         // how long OpenDuckDB waits for the file to be open; it goes on in the background. Defaults to DefaultOpenWait
+	Logger       *slog.Logger          // nil: no log
+	Registerer   prometheus.Registerer // nil: no metrics
+	Now          func() time.Time      // defaults to time.Now
+	Deletions    *Deletions            // defaults to those of Path
+
+	// Refill, if set, has events delivered again that the store may lack: those that
+	// the journal still holds and took since a time; zero is all. It is called with
+	// zero where the file had to be made anew or lost a part of its log, and once
+	// after each start with a time shortly before the last write, since a log that
+	// was cut short does not tell what it has lost. It is called until it succeeds,
+	// and returns when the first of these events was captured, or zero where there
+	// are none.
+	Refill func(ctx context.Context, since time.Time) (from time.Time, err error)
+}
+
+func (c Config) withDefaults() Config {
+	if c.Threads <= 0 {
+		c.Threads = min(runtime.NumCPU(), 4)
+	}
+	if c.ReadConns <= 0 {
+		c.ReadConns = DefaultReadConns
+	}
+	if c.QueryTimeout <= 0 {
+		c.QueryTimeout = DefaultQueryTimeout
+	}
+	if c.OpenWait <= 0 {
+		c.OpenWait = DefaultOpenWait
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.Deletions == nil {
+		c.Deletions = NewDeletions(c.Path)
+	}
+	return c
+}
+
+// DuckDB is the embedded store: one file, one process. It is safe for
+// concurrent use; writes take turns, and questions are answered from the last
+// committed state without waiting for them.
+//
+// Durability: when [DuckDB.Write] returns, DuckDB has written the transaction to
+// its write-ahead log (the file's name with ".wal") and called fsync on it, so
+// it survives kill -9 and, as far as the disk keeps its word, a power cut. A
+// transaction cut off in the middle is not there at all.
+//
+// Faults: where the file can't be opened, or the engine fails while it works, the
+// store closes it and opens it again by itself, until [DuckDB.Close]. Meanwhile
+// its methods return an [*event.Error] of code [event.CodeUnavailable] at once, and
+// [DuckDB.Health] says why. A file that is damaged is set aside and made anew; one
+// that is gone is made anew: see [Incident].
+type DuckDB struct {
+	c       Config
+	metrics *metrics
+
+	stop context.CancelFunc // of keep
+	kept chan struct{}      // closed when keep has returned
+	wake chan struct{}      // has room for one: the engine has failed
+
+	mu       sync.Mutex // held by whoever writes; taken before state.mu
+	lastTime time.Time  // stored_at of the last row written
+
+	state     state
+	incidents incidents
+	caughtUp  bool // the journal was asked after the start; of keep alone
+
+	generation atomic.Uint64 // deletions of events; see Derive
+	deletions  atomic.Bool   // table deleted_events may have rows
+	told       atomic.Bool   // table span_content may have rows
+	used       atomic.Int64  // when the engine last had much to do, Unix ns; 0 where it rests
+	spare      sync.Pool     // *batch: those before, cleared
+}
+
+// state is which engine there is, and how the store is doing.
+type state struct {
+	mu     sync.Mutex
+	engine *engine   // nil while there is none
+	broken []*engine // to be closed
+	report health.Report
+	cause  *event.Error // why there is no engine
+	noRoom bool         // the last write was refused for want of disk space
+	check  bool         // the file may be damaged: what it holds is to be read before it is used
+	closed bool
+}
+
+// OpenDuckDB opens the file, makes it if there is none, and migrates it. It
+// returns an error only where trying again is of no use: a folder that is missing
+// or not writable, a file in use by another process or of a newer hedgerow; each is
+// an [*event.Error] that says what to do. Whatever else is wrong, it returns a
+// store that has failed and opens itself as soon as it can.
+func OpenDuckDB(ctx context.Context, c Config) (*DuckDB, error) {
+	c = c.withDefaults()
+	if err := checkFolder(c.Path); err != nil && !passes(err) {
+		return nil, err
+	}
+	d := &DuckDB{c: c, kept: make(chan struct{}), wake: make(chan struct{}, 1)}
+	d.incidents.load(c.Path, c.Logger)
+	d.state.report = health.Report{Component: "store", Status: health.Starting, Message: "the store is being opened", Since: c.Now()}
+	d.state.cause = event.NewError(event.CodeUnavailable, "the store is being opened", "ask again in a moment", nil)
+	keepCtx, stop := context.WithCancel(context.Background())
+	d.stop = stop
+	first := make(chan error, 1)
+	go d.keep(keepCtx, first)
+	wait := time.NewTimer(c.OpenWait)
+	defer wait.Stop()
+	var err error
+	select {
+	case err = <-first:
+	case <-wait.C:
+		c.Logger.Warn("the store takes long to open and goes on in the background", "path", c.Path)
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	if e := event.AsError(err); err != nil && (e.Code == event.CodeConflict || ctx.Err() != nil) {
+		return nil, errors.Join(err, d.Close())
+	}
+	d.metrics = newMetrics(c.Registerer)
+	return d, nil
+}
+
+// errClosed is what a store says after Close.
+var errClosed = event.NewError(event.CodeUnavailable, "the store is closed", "", nil)
+
+// acquire returns the engine for use until release is called.
+func (d *DuckDB) acquire() (e *engine, err error) {
+	d.state.mu.Lock()
+	defer d.state.mu.Unlock()
+	switch {
+	case d.state.closed:
+		return nil, errClosed
+	case d.state.engine == nil:
+		return nil, d.state.cause
+	}
+	d.state.engine.users.Add(1)
+	return d.state.engine, nil
+}
+
+// Engine names the SQL dialect.
+func (*DuckDB) Engine() string { return "duckdb" }
+
+// Close waits for the write under way, writes the log into the file and closes
+// it. Questions under way are cut off.
+func (d *DuckDB) Close() error {
+	d.state.mu.Lock()
+	if d.state.closed {
+		d.state.mu.Unlock()
+		<-d.kept
+		return nil
+	}
+	d.state.closed = true
+	d.state.mu.Unlock()
+	d.stop()
+	<-d.kept
+	d.metrics.unregister()
+	d.mu.Lock() // the write under way
+	defer d.mu.Unlock()
+	d.state.mu.Lock()
+	e := d.state.engine
+	d.state.engine = nil
+	d.state.mu.Unlock()
+	if e == nil {
+		return nil
+	}
+	e.cancel()
+	e.users.Wait()
+	if _, err := e.writer.ExecContext(context.Background(), "CHECKPOINT "+catalog); err != nil {
+		// Nothing is lost: the log is read at the next start.
+		d.c.Logger.Info("store closes without a checkpoint", "err", err)
+	}
+	return e.close()
+}
+
+// Ready reports whether the store answers questions.
+func (d *DuckDB) Ready(ctx context.Context) error {
+	return d.Read(ctx, func(rows *sql.Rows) error { return nil }, "SELECT 1 FROM schema_version LIMIT 1")
+}
+
+// Read runs one SELECT on a connection of its own, with bound parameters, and
+// hands its rows to scan, which calls Next as often as it likes. It stops when
+// ctx ends or after Config.QueryTimeout; both, and a question that needs more
+// memory than allowed, are [*event.Error]s.
+func (d *DuckDB) Read(ctx context.Context, scan func(*sql.Rows) error, query string, args ...any) error {
+	e, err := d.acquire()
+	if err != nil {
+		return err
+	}
+	defer e.users.Done()
+	start := time.Now()
+	inner, cancel := context.WithTimeout(ctx, d.c.QueryTimeout)
+	defer cancel()
+	d.adaptThreads(e, nil)
+	defer context.AfterFunc(e.ctx, cancel)()
+	rows, err := e.readers.QueryContext(inner, query, args...)
+	if err == nil {
+		err = errors.Join(scan(rows), rows.Err(), rows.Close())
+	}
+	took := time.Since(start)
+	if took > busyRead {
+		d.used.Store(time.Now().UnixNano())
+	}
+	d.metrics.query(took)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(ctx.Err(), context.Canceled):
+		return event.NewError(event.CodeCanceled, "the question was cancelled", "", err)
+	case e.ctx.Err() != nil:
+		return d.unavailable(err)
+	case inner.Err() != nil:
+		return event.NewError(event.CodeTimeout, "the question took too long and was stopped", "ask for a shorter time range or add a filter", err)
+	case isDuck(err, duckdb.ErrorTypeOutOfMemory):
+		d.c.Logger.Warn("a question needed more memory than the store may use", "err", err)
+		return event.NewError(event.CodeUnavailable, "the question needs more memory than the store may use", "ask for a shorter time range, or raise the store's memory", err)
+	case stops(d.c.Path, err):
+		d.fail(e, err)
+		return d.unavailable(err)
+	case passes(err):
+		return event.NewError(event.CodeUnavailable, "the store cannot work on this question now: "+passing(err), "ask again in a moment", err)
+	}
+	if isDuck(err, duckdb.ErrorTypeConversion, duckdb.ErrorTypeInvalidInput, duckdb.ErrorTypeOutOfRange, duckdb.ErrorTypeDecimal) {
+		err = errors.New(withoutValues(err.Error()))
+	}
+	return fmt.Errorf("read store: %w", err)
+}
+
+// withoutValues cuts an error of the engine before the first value that it quotes:
+// that may be what somebody has written in an event, and the error is for the log.
+func withoutValues(message string) string {
+	if i := strings.IndexAny(message, `'"`); i >= 0 {
+		message = message[:i] + "…"
+	}
+	return message
+}
+
+// unavailable is the error of a call that the engine's end has cut off.
+func (d *DuckDB) unavailable(err error) error {
+	d.state.mu.Lock()
+	defer d.state.mu.Unlock()
+	switch {
+	case d.state.closed:
+		return errClosed
+	case d.state.cause != nil:
+		return event.NewError(event.CodeUnavailable, d.state.cause.Message, d.state.cause.Hint, err)
+	}
+	return event.NewError(event.CodeUnavailable, "the store was opened again", "ask again in a moment", err)
+}
+
+func isDuck(err error, types ...duckdb.ErrorType) bool {
+	var de *duckdb.Error
+	if !errors.As(err, &de) {
+		return false
+	}
+	for _, t := range types {
+		if de.Type == t {
+			return true
+		}
+	}
+	return false
+}

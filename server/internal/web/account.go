@@ -1,0 +1,106 @@
+package web
+
+import (
+	"net/http"
+	"strings"
+
+	"github.com/a-h/templ"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+)
+
+// accountPage is a person's own: name, password, and where they are signed in.
+type accountPage struct {
+	Sessions []project.Session
+}
+
+func (s *Web) account(_ *http.Request, f *frame) (templ.Component, error) {
+	f.Title = "Account"
+	var p accountPage
+	now := s.now()
+	for _, x := range s.c.Registry.Snapshot().Sessions(f.Session.UserID) {
+		if now.Before(x.ExpiresAt) {
+			p.Sessions = append(p.Sessions, x)
+		}
+	}
+	return account(*f, p), nil
+}
+
+func (s *Web) saveAccount(r *http.Request, f *frame) (templ.Component, error) {
+	_, err := s.c.Registry.UpdateUser(r.Context(), f.Session.UserID, func(u *project.User) error {
+		u.Name = f.form.Get("name")
+		if u.Email == "" {
+			u.Email = f.form.Get("email")
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return f.done("/account", "Saved.")
+}
+
+// changePassword asks for the old one, but of those who came by a link a moment
+// ago: they may have forgotten it.
+func (s *Web) changePassword(r *http.Request, f *frame) (templ.Component, error) {
+	password, err := newPassword(f.form)
+	if err != nil {
+		return nil, err
+	}
+	if f.Session.Email == "" {
+		return nil, event.Invalid("you have no e-mail address yet", "give one first: you sign in with it")
+	}
+	if f.needsOld() {
+		if _, err := s.checkPassword(f.w, r, f.Session.Email, f.form.Get("old")); err != nil {
+			if event.AsError(err).Code == event.CodeUnauthorized {
+				err = event.Invalid("the current password is wrong", "type it again, or ask an administrator for a sign-in link")
+			}
+			return nil, err
+		}
+	}
+	if err := s.setPassword(r, f, password); err != nil {
+		return nil, err
+	}
+	return f.done("/account", "Your password is changed. Every other browser is signed out.")
+}
+
+// needsOld reports whether a new password needs the old one.
+func (f *frame) needsOld() bool { return f.Session.HasPassword && !f.Session.ByLink }
+
+func (s *Web) signOutEverywhere(r *http.Request, f *frame) (templ.Component, error) {
+	if err := s.c.Registry.RevokeSessions(r.Context(), f.Session.UserID); err != nil {
+		return nil, err
+	}
+	s.dropCookies(f.w, r)
+	return f.done("/sign-in", "")
+}
+
+func (s *Web) revokeSession(r *http.Request, f *frame) (templ.Component, error) {
+	if err := s.c.Registry.RevokeSession(r.Context(), f.Session.UserID, r.PathValue("session")); err != nil {
+		return nil, err
+	}
+	return f.done("/account", "That browser is signed out.")
+}
+
+// browser makes a short name of what a browser calls itself.
+func browser(agent string) string {
+	find := func(names ...string) string {
+		for _, n := range names {
+			if key, name, _ := strings.Cut(n, ":"); strings.Contains(agent, key) {
+				return or(name, key)
+			}
+		}
+		return ""
+	}
+	// The order matters: most of them name others too.
+	name := find("Edg/:Edge", "OPR/:Opera", "Firefox", "Chrome", "Safari", "curl")
+	on := find("Android", "iPhone", "iPad", "Windows", "Mac OS X:macOS", "CrOS:ChromeOS", "Linux")
+	switch {
+	case name == "" && on == "":
+		return or(agent, "unknown browser")
+	case on == "":
+		return name
+	}
+	return or(name, "Browser") + " on " + on
+}

@@ -1,0 +1,199 @@
+package web
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/a-h/templ"
+	"github.com/shopspring/decimal"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/posthog"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/query"
+)
+
+// analyticsPage is the event stream that goes to PostHog, in three states: not
+// connected; sending, with what hedgerow saw; and with a personal key also what
+// PostHog counted.
+type analyticsPage struct {
+	Connections []project.Connection
+	Today       *query.Period
+	Week        *query.Period
+	Latest      []*query.Event
+	Live        bool
+	Pulls       []pull
+}
+
+// pull is one connection's figures beside hedgerow's own.
+type pull struct {
+	Connection project.Connection
+	Days       []comparedDay
+	Why        []string     // what explains a difference
+	Problem    *event.Error // why there are none
+
+	theirs []posthog.Day
+}
+
+// comparedDay is one day as both count it.
+type comparedDay struct {
+	Day        string
+	Ours       query.Totals
+	Theirs     posthog.Day
+	Difference int64
+}
+
+func (s *Web) analytics(r *http.Request, f *frame) (templ.Component, error) {
+	f.Title = "Analytics"
+	p := analyticsPage{Connections: s.c.Registry.Snapshot().Connections(f.Session.ProjectID), Live: s.c.Live != nil}
+	if len(p.Connections) == 0 {
+		return analytics(*f, p), nil
+	}
+	var err error
+	if p.Today, err = s.c.Query.Today(r.Context(), f.Session.ProjectID, ""); err != nil {
+		return nil, err
+	}
+	if p.Week, err = s.c.Query.SevenDays(r.Context(), f.Session.ProjectID, ""); err != nil {
+		return nil, err
+	}
+	latest, err := s.c.Query.Events(r.Context(), query.EventsQuery{Project: f.Session.ProjectID, Limit: 10})
+	if err != nil {
+		return nil, err
+	}
+	p.Latest = latest.Events
+	if r.URL.Query().Get("part") == "now" { // the log and today's figures, anew
+		return analyticsNow(*f, p), nil
+	}
+	// PostHog is asked first: what reaches both in between is then missing there,
+	// which is what "on its way" means, and not here.
+	for _, c := range p.Connections {
+		if c.PersonalKeyLastFour == "" {
+			continue
+		}
+		x := pull{Connection: c}
+		if x.theirs, err = s.c.Delivery.Days(r.Context(), c, p.Week.From); err != nil {
+			x.Problem = event.AsError(err)
+		}
+		p.Pulls = append(p.Pulls, x)
+	}
+	if len(p.Pulls) == 0 {
+		return analytics(*f, p), nil
+	}
+	ours, err := s.c.Query.Stats(r.Context(), query.StatsQuery{
+		Project: f.Session.ProjectID, Filter: query.Filter{From: p.Week.From, To: s.now()}, GroupBy: query.ByDay})
+	if err != nil {
+		return nil, err
+	}
+	for i := range p.Pulls {
+		if x := &p.Pulls[i]; x.Problem == nil {
+			x.compare(ours.Groups, s.c.Delivery.Health(x.Connection), p.Week.From)
+		}
+	}
+	return analytics(*f, p), nil
+}
+
+// compare lays PostHog's days beside hedgerow's.
+func (x *pull) compare(ours []query.Group, h Health, since time.Time) {
+	theirs := make(map[string]posthog.Day, len(x.theirs))
+	for _, d := range x.theirs {
+		theirs[d.Day] = d
+	}
+	var more, less bool
+	for _, g := range ours {
+		d := theirs[g.Key]
+		diff := d.Calls - g.Totals.Calls
+		x.Days = append(x.Days, comparedDay{Day: g.Key, Ours: g.Totals, Theirs: d, Difference: diff})
+		more, less = more || diff > 0, less || diff < 0
+	}
+	x.Why = why(x.Connection, h, since, more, less)
+}
+
+// why explains a difference by what is known of the connection. Each reason is
+// one that can be seen to hold; where none does, it says so.
+func why(c project.Connection, h Health, since time.Time, more, less bool) []string {
+	var out []string
+	if less {
+		if c.CreatedAt.After(since) {
+			out = append(out, "the connection was made on "+c.CreatedAt.UTC().Format(time.DateOnly)+": what came before was not sent")
+		}
+		if !c.Enabled {
+			out = append(out, "the connection is paused")
+		}
+		if h.Waiting > 0 {
+			out = append(out, some(h.Waiting, "event")+" still on the way")
+		}
+		if c.SampleRate < 1 {
+			out = append(out, fmt.Sprintf("%s %% of the traces are sent", float(c.SampleRate*100)))
+		}
+		if f := c.Filter; len(f.Events)+len(f.Surfaces)+len(f.Tags) > 0 {
+			out = append(out, "a filter leaves events out")
+		}
+		if h.Dead > 0 {
+			out = append(out, some(h.Dead, "dead letter"))
+		}
+		if h.Quota > 0 {
+			out = append(out, "PostHog dropped "+count(h.Quota)+" events over its quota")
+		}
+		if len(out) == 0 {
+			out = append(out, "PostHog shows new events after a delay of up to some minutes, or has dropped some by rules of its own")
+		}
+	}
+	if more {
+		out = append(out, "PostHog also gets LLM events that do not pass through this hedgerow, or its retention here is shorter")
+	}
+	return out
+}
+
+// liveFor is how long one stream lasts: the browser comes back by itself, and a
+// session that has ended is then found out.
+const liveFor = 10 * time.Minute
+
+// live tells the browser that there is something new, by server-sent events
+// without content: what is new it asks for as a page.
+func (s *Web) live(w http.ResponseWriter, r *http.Request, f *frame) {
+	changed, stop := s.c.Live(f.Session.ProjectID)
+	defer stop()
+	h := w.Header()
+	h.Set("Content-Type", "text/event-stream")
+	h.Set("Cache-Control", "no-store")
+	h.Set("X-Accel-Buffering", "no") // for proxies that would gather it
+	rc := http.NewResponseController(w)
+	say := func(text string) bool {
+		_, err := w.Write([]byte(text))
+		return err == nil && rc.Flush() == nil
+	}
+	if !say("retry: 3000\n\n: live\n\n") {
+		return
+	}
+	end := time.NewTimer(liveFor)
+	defer end.Stop()
+	beat := time.NewTicker(20 * time.Second)
+	defer beat.Stop()
+	for {
+		select {
+		case _, ok := <-changed:
+			if !ok || !say("event: changed\ndata: 1\n\n") {
+				return
+			}
+		case <-beat.C:
+			if !say(": beat\n\n") {
+				return
+			}
+		case <-end.C:
+			return
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+func signed(n int64) string {
+	if n > 0 {
+		return "+" + count(n)
+	}
+	return strings.Replace(count(n), "-", "−", 1)
+}
+
+func someUSD(d decimal.Decimal) query.USD { return query.USD(event.Some(d)) }

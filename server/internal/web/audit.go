@@ -1,0 +1,74 @@
+package web
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+
+	"github.com/a-h/templ"
+
+	"github.com/hedgerow/hedgerow/server/internal/project"
+)
+
+const auditPerPage = 50
+
+// auditPage is who changed what, the newest first, a page at a time.
+type auditPage struct {
+	Entries  []auditLine
+	Project  string // filter
+	Projects []project.Project
+	Before   string // entry that the page begins after; "" for the newest
+	Next     string // entry to go on after; "" at the end
+}
+
+// auditLine is an entry with names in place of ids, where they still stand for
+// something.
+type auditLine struct {
+	project.AuditEntry
+	ActorName, TargetName, ProjectName string
+}
+
+func (s *Web) audit(r *http.Request, f *frame) (templ.Component, error) {
+	f.Title = "Audit log"
+	v := r.URL.Query()
+	snap := s.c.Registry.Snapshot()
+	p := auditPage{Project: v.Get("project"), Projects: snap.Projects(), Before: v.Get("before")}
+	list := s.c.Registry.AuditLog(p.Project, 0)
+	// Ids are in the order of time: a cursor holds even when its entry is gone.
+	if p.Before != "" {
+		i := slices.IndexFunc(list, func(e project.AuditEntry) bool { return e.ID < p.Before })
+		if i < 0 {
+			i = len(list)
+		}
+		list = list[i:]
+	}
+	if len(list) > auditPerPage {
+		list = list[:auditPerPage]
+		p.Next = list[auditPerPage-1].ID
+	}
+	for _, e := range list {
+		l := auditLine{AuditEntry: e, ActorName: e.Actor, TargetName: e.Target, ProjectName: e.ProjectID}
+		if u, ok := snap.User(e.Actor); ok {
+			l.ActorName = or(u.Email, userName(u))
+		}
+		if u, ok := snap.User(e.Target); ok {
+			l.TargetName = or(u.Email, userName(u))
+		}
+		if pr, ok := snap.Project(e.ProjectID); ok {
+			l.ProjectName = pr.Name
+		}
+		p.Entries = append(p.Entries, l)
+	}
+	return audit(*f, p), nil
+}
+
+func (p auditPage) url(before string) templ.SafeURL {
+	v := url.Values{}
+	if p.Project != "" {
+		v.Set("project", p.Project)
+	}
+	if before != "" {
+		v.Set("before", before)
+	}
+	return templ.SafeURL("/audit?" + v.Encode())
+}

@@ -1,0 +1,380 @@
+package web
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/a-h/templ"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/ledger"
+	"github.com/hedgerow/hedgerow/server/internal/posthog"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+)
+
+// Delivery is what these pages need of the delivery to PostHog.
+type Delivery interface {
+	// Test looks at a connection, saved or not, from end to end.
+	Test(ctx context.Context, c project.Connection) posthog.TestResult
+	// Health says how delivery to a connection goes.
+	Health(c project.Connection) Health
+	// DropBacklog forgets what waits for a disabled connection.
+	DropBacklog(ctx context.Context, connectionID string) error
+	// DeadLetters are a connection's, the newest first.
+	DeadLetters(ctx context.Context, c project.Connection, limit int) ([]DeadLetter, error)
+	// Replay sends dead letters once more: one, or all where id is "".
+	Replay(ctx context.Context, c project.Connection, id string) (int, error)
+	// Gaps is what a connection was not sent because the journal was nearly full;
+	// SendGaps has it sent again from the store, and ForgetGaps leaves it so.
+	Gaps(ctx context.Context, c project.Connection) ([]Gap, error)
+	SendGaps(ctx context.Context, c project.Connection) error
+	ForgetGaps(ctx context.Context, c project.Connection) error
+	// Ledger says what left for a connection and what stayed: names, never values.
+	Ledger(ctx context.Context, c project.Connection) (ledger.Page, error)
+	// Outgoing is what an event is or was to a connection.
+	Outgoing(ctx context.Context, c project.Connection, uuid string) (Outgoing, error)
+	// Days are the last days as the connection's PostHog counts them.
+	Days(ctx context.Context, c project.Connection, since time.Time) ([]posthog.Day, error)
+}
+
+// Health is how delivery to one connection goes. Counts are since the server's
+// start.
+type Health struct {
+	posthog.Status
+	Waiting int64 // events in the journal that it has yet to get
+}
+
+// How an event stands with a connection.
+const (
+	OutSent     = "sent"
+	OutWaiting  = "waiting"
+	OutDead     = "given up"
+	OutFiltered = "left out" // by the connection's filter or sampling
+	OutOlder    = "older"    // than the connection: whether it was sent is not known
+)
+
+// Outgoing is what an event is to a connection.
+type Outgoing struct {
+	State  string            // OutSent …
+	At     time.Time         // when PostHog took it, or it was given up; zero where only the state is known
+	By     time.Time         // where At is zero: PostHog had it by then at the latest
+	Reason string            // why it was given up
+	Bodies []json.RawMessage // as it leaves: PostHog's form of it, after privacy
+}
+
+// OK reports whether nothing is wrong.
+func (h Health) OK() bool {
+	return h.State == posthog.StateSending || h.State == posthog.StateIdle
+}
+
+// Gap is a stretch of events that a connection was not sent.
+type Gap struct {
+	Events      uint64 // about how many
+	First, Last time.Time
+	Sending     bool // they are being sent again
+	Sent        uint64
+}
+
+// DeadLetter is an event that was given up.
+type DeadLetter struct {
+	ID, EventID, Event, Reason string
+	Attempts                   int
+	Time                       time.Time
+}
+
+// connectionRow is a connection in the list.
+type connectionRow struct {
+	project.Connection
+	Health Health
+}
+
+// connectionsPage is the list, and the form for another.
+type connectionsPage struct {
+	Rows   []connectionRow
+	Form   project.Connection // what the form holds
+	Checks []posthog.Check    // of a test that has just failed
+}
+
+func (s *Web) rows(projectID string) []connectionRow {
+	var rows []connectionRow
+	for _, c := range s.c.Registry.Snapshot().Connections(projectID) {
+		rows = append(rows, connectionRow{c, s.c.Delivery.Health(c)})
+	}
+	return rows
+}
+
+func (s *Web) connections(_ *http.Request, f *frame) (templ.Component, error) {
+	f.Title = "Connections"
+	name := "production"
+	if len(s.c.Registry.Snapshot().Connections(f.Session.ProjectID)) > 0 {
+		name = ""
+	}
+	return connections(*f, connectionsPage{Rows: s.rows(f.Session.ProjectID), Form: project.NewConnection(f.Session.ProjectID, name)}), nil
+}
+
+func (s *Web) createConnection(r *http.Request, f *frame) (templ.Component, error) {
+	c := project.NewConnection(f.Session.ProjectID, strings.TrimSpace(f.form.Get("name")))
+	if err := fillConnection(&c, f); err != nil {
+		return nil, err
+	}
+	if err := s.c.Registry.CheckConnection(r.Context(), nil, &c); err != nil {
+		return nil, err
+	}
+	if f.form.Get("override") == "" {
+		if t := s.c.Delivery.Test(r.Context(), c); !t.OK {
+			f.Title, f.Problem = "Connections", errNotSaved()
+			return connections(*f, connectionsPage{Rows: s.rows(f.Session.ProjectID), Form: c, Checks: t.Checks}), nil
+		}
+	}
+	c, err := s.c.Registry.CreateConnection(r.Context(), c)
+	if err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/connections/"+c.ID), "Connected. Events go to "+c.Host+" from now on.")
+}
+
+func errNotSaved() *event.Error {
+	return event.Invalid("The connection does not work yet, so it was not saved", "The findings below say what to do. Tick “save anyway” to keep it as it is.")
+}
+
+// fillConnection takes a form's fields. Keys that are left empty stay as they
+// are, unless the host changes.
+func fillConnection(c *project.Connection, f *frame) error {
+	v := func(name string) string { return strings.TrimSpace(f.form.Get(name)) }
+	c.Name = v("name")
+	c.MoveTo(v("host"))
+	if k := v("project_key"); k != "" {
+		c.ProjectKey = project.NewSecret(k)
+	}
+	if k := v("personal_key"); k != "" {
+		c.PersonalKey = project.NewSecret(k)
+	}
+	if v("forget_personal_key") != "" {
+		c.PersonalKey = project.Secret{}
+	}
+	c.Environment, c.Surface, c.Schema = v("environment"), v("surface"), project.Schema(v("schema"))
+	c.PrivacyMode, c.HashDistinctIDs = v("privacy_mode") != "", v("hash_distinct_ids") != ""
+	var err error
+	if c.FlushAt, err = strconv.Atoi(v("flush_at")); err != nil {
+		return event.Invalid("events a batch is not a whole number", "write a number from 1 to 1000")
+	}
+	seconds, err := strconv.ParseFloat(v("flush_interval"), 64)
+	if err != nil || seconds < 0 || seconds > 1e6 {
+		return event.Invalid("the longest wait is not a number of seconds", "write a number from 0.1 to 600")
+	}
+	c.FlushInterval = time.Duration(seconds * float64(time.Second)).Round(time.Millisecond)
+	percent, err := strconv.ParseFloat(v("sample_percent"), 64)
+	if err != nil || percent <= 0 || percent > 100 {
+		return event.Invalid("the sampling rate is not a percentage", "write a number over 0 and up to 100")
+	}
+	c.SampleRate = percent / 100
+	c.Filter = project.Filter{Events: list(v("events")), Surfaces: list(v("surfaces")), Tags: list(v("tags"))}
+	return nil
+}
+
+// hostHelp explains the field of the host.
+func hostHelp(saved bool) string {
+	help := "US cloud, EU cloud, or your own PostHog at an https:// address."
+	if saved {
+		help += " Kept keys do not go to another host: with a new one, give both keys anew."
+	}
+	return help
+}
+
+// list takes a comma list apart.
+func list(s string) []string {
+	var out []string
+	for _, item := range strings.Split(s, ",") {
+		if item = strings.TrimSpace(item); item != "" && !slices.Contains(out, item) {
+			out = append(out, item)
+		}
+	}
+	return out
+}
+
+// connectionPage is one connection: how it goes, what it failed to send, its
+// settings.
+type connectionPage struct {
+	connectionRow
+	Form   project.Connection
+	Dead   []DeadLetter
+	Gaps   []Gap
+	Checks []posthog.Check // of a test that has just been made
+	Tested bool
+	Now    time.Time
+	Names  names
+}
+
+// failed reports whether a test has just found something wrong.
+func (p connectionPage) failed() bool {
+	return slices.ContainsFunc(p.Checks, func(c posthog.Check) bool { return !c.OK })
+}
+
+// shownDead is how many dead letters the page lists.
+const shownDead = 50
+
+// conn finds the connection of a path, within the project.
+func (s *Web) conn(r *http.Request, f *frame) (project.Connection, error) {
+	c, ok := s.c.Registry.Snapshot().Connection(r.PathValue("connection"))
+	if !ok || c.ProjectID != f.Session.ProjectID {
+		return c, event.NewError(event.CodeNotFound, "there is no such connection", "it may have been deleted; the connections page lists those that are there", nil)
+	}
+	return c, nil
+}
+
+func (s *Web) connection(r *http.Request, f *frame) (templ.Component, error) {
+	c, err := s.conn(r, f)
+	if err != nil {
+		return nil, err
+	}
+	return s.connectionPage(r, f, c, connectionPage{Form: c})
+}
+
+func (s *Web) connectionPage(r *http.Request, f *frame, c project.Connection, p connectionPage) (templ.Component, error) {
+	f.Title, p.Now = c.Name, s.now()
+	p.connectionRow = connectionRow{c, s.c.Delivery.Health(c)}
+	var err error
+	if p.Dead, err = s.c.Delivery.DeadLetters(r.Context(), c, shownDead); err != nil {
+		return nil, err
+	}
+	if p.Gaps, err = s.c.Delivery.Gaps(r.Context(), c); err != nil {
+		return nil, err
+	}
+	p.Names = s.namesOf(r, c, false)
+	return connection(*f, p), nil
+}
+
+func (s *Web) saveConnection(r *http.Request, f *frame) (templ.Component, error) {
+	have, err := s.conn(r, f)
+	if err != nil {
+		return nil, err
+	}
+	want := have
+	if err := fillConnection(&want, f); err != nil {
+		return nil, err
+	}
+	if err := s.c.Registry.CheckConnection(r.Context(), &have, &want); err != nil {
+		return nil, err
+	}
+	moved := want.Host != have.Host || !want.ProjectKey.Equal(have.ProjectKey) || !want.PersonalKey.Equal(have.PersonalKey)
+	if moved && f.form.Get("override") == "" {
+		if t := s.c.Delivery.Test(r.Context(), want); !t.OK {
+			f.Problem = errNotSaved()
+			return s.connectionPage(r, f, have, connectionPage{Form: want, Checks: t.Checks, Tested: true})
+		}
+	}
+	_, err = s.c.Registry.UpdateConnection(r.Context(), f.Session.ProjectID, have.ID, func(c *project.Connection) error { return fillConnection(c, f) })
+	if err != nil {
+		return nil, err
+	}
+	message := "Saved. The next batch follows these settings."
+	if !have.PersonalKey.IsZero() && want.PersonalKey.IsZero() {
+		message += " The personal key is wiped."
+	}
+	return f.done(f.path("/connections/"+have.ID), message)
+}
+
+func (s *Web) testConnection(r *http.Request, f *frame) (templ.Component, error) {
+	c, err := s.conn(r, f)
+	if err != nil {
+		return nil, err
+	}
+	t := s.c.Delivery.Test(r.Context(), c)
+	return s.connectionPage(r, f, c, connectionPage{Form: c, Checks: t.Checks, Tested: true})
+}
+
+// toggleConnection pauses and resumes. What happened meanwhile waits in the
+// journal, unless it is asked to be left out.
+func (s *Web) toggleConnection(r *http.Request, f *frame) (templ.Component, error) {
+	c, err := s.conn(r, f)
+	if err != nil {
+		return nil, err
+	}
+	on := f.form.Get("enabled") == "true"
+	if on && !c.Enabled && f.form.Get("resume") == "now" {
+		if err := s.c.Delivery.DropBacklog(r.Context(), c.ID); err != nil {
+			return nil, err
+		}
+	}
+	_, err = s.c.Registry.UpdateConnection(r.Context(), f.Session.ProjectID, c.ID, func(c *project.Connection) error { c.Enabled = on; return nil })
+	if err != nil {
+		return nil, err
+	}
+	message := "Paused. Nothing more is sent; events are kept at home and wait."
+	if on {
+		message = "Sending again."
+	}
+	return f.done(f.path("/connections/"+c.ID), message)
+}
+
+func (s *Web) deleteConnection(r *http.Request, f *frame) (templ.Component, error) {
+	c, err := s.conn(r, f)
+	if err != nil {
+		return nil, err
+	}
+	if strings.TrimSpace(f.form.Get("confirm")) != c.Name {
+		return nil, event.Invalid("the name does not match", "type the connection's name, "+c.Name+", to delete it")
+	}
+	if err := s.c.Registry.DeleteConnection(r.Context(), f.Session.ProjectID, c.ID); err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/connections"), "Connection "+c.Name+" is deleted and its keys are wiped.")
+}
+
+func (s *Web) replayDead(r *http.Request, f *frame) (templ.Component, error) {
+	c, err := s.conn(r, f)
+	if err != nil {
+		return nil, err
+	}
+	n, err := s.c.Delivery.Replay(r.Context(), c, f.form.Get("id"))
+	if err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/connections/"+c.ID), count(int64(n))+" events are on their way once more.")
+}
+
+// changeGaps has what a connection was not sent sent again, or forgets it.
+func (s *Web) changeGaps(r *http.Request, f *frame) (templ.Component, error) {
+	c, err := s.conn(r, f)
+	if err != nil {
+		return nil, err
+	}
+	change, message := s.c.Delivery.SendGaps, "They are on their way, from the store. This page shows how far they are."
+	if f.form.Get("forget") != "" {
+		change, message = s.c.Delivery.ForgetGaps, "They stay at home, and are no longer shown here."
+	}
+	if err := change(r.Context(), c); err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/connections/"+c.ID), message)
+}
+
+// ago writes how long something is past: 12 s ago.
+func ago(now, t time.Time) string {
+	if t.IsZero() {
+		return "never"
+	}
+	return span(now.Sub(t)) + " ago"
+}
+
+// span writes a duration with one unit.
+func span(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return "<1 s"
+	case d < 2*time.Minute:
+		return strconv.Itoa(int(d/time.Second)) + " s"
+	case d < 2*time.Hour:
+		return strconv.Itoa(int(d/time.Minute)) + " min"
+	case d < 48*time.Hour:
+		return strconv.Itoa(int(d/time.Hour)) + " h"
+	}
+	return strconv.Itoa(int(d/(24*time.Hour))) + " days"
+}
+
+func float(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }

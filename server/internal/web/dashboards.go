@@ -1,0 +1,228 @@
+package web
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/a-h/templ"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+)
+
+// dashboardsPage lists what the people of a project have put together.
+type dashboardsPage struct {
+	Rows []dashboardRow
+}
+
+type dashboardRow struct {
+	project.Dashboard
+	By string // who made it
+}
+
+func (s *Web) dashboards(_ *http.Request, f *frame) (templ.Component, error) {
+	f.Title = "Own dashboards"
+	snap := s.c.Registry.Snapshot()
+	var p dashboardsPage
+	for _, d := range snap.Dashboards(f.Session.ProjectID) {
+		row := dashboardRow{Dashboard: d, By: d.CreatedBy}
+		if u, ok := snap.User(d.CreatedBy); ok {
+			row.By = or(u.Name, u.Email)
+		}
+		p.Rows = append(p.Rows, row)
+	}
+	return dashboards(*f, p), nil
+}
+
+func (s *Web) createDashboard(r *http.Request, f *frame) (templ.Component, error) {
+	d, err := s.c.Registry.CreateDashboard(r.Context(), project.Dashboard{ProjectID: f.Session.ProjectID, Name: f.form.Get("name")})
+	if err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/dashboards/"+d.ID), "")
+}
+
+// dashboardPage is one dashboard.
+type dashboardPage struct {
+	project.Dashboard
+	View    *view
+	Cards   []placed
+	Edit    bool
+	Pending bool
+	Focus   string // the button that was pressed last
+}
+
+// placed is a chart on a dashboard.
+type placed struct {
+	project.Chart
+	card
+	View    *view
+	Problem *event.Error // why it cannot be drawn
+}
+
+func errNoDashboard() error {
+	return event.NewError(event.CodeNotFound, "there is no such dashboard in this project", "it may have been deleted; the list has those that are left", nil)
+}
+
+func (s *Web) dashboard(r *http.Request, f *frame) (templ.Component, error) {
+	d, ok := s.c.Registry.Snapshot().Dashboard(f.Session.ProjectID, r.PathValue("dashboard"))
+	if !ok {
+		return nil, errNoDashboard()
+	}
+	f.Title = d.Name
+	page := "/dashboards/" + d.ID
+	v, err := s.view(r, page, "7d")
+	if err != nil {
+		return nil, err
+	}
+	q := r.URL.Query()
+	p := dashboardPage{Dashboard: d, View: v, Edit: q.Has("edit") && f.Session.Role.Can(project.RoleMember), Focus: q.Get("focus")}
+	p.Pending = !p.Edit && len(d.Charts) > 0 && s.waits(r, f)
+	for _, c := range d.Charts {
+		x := placed{Chart: c, View: v}
+		x.card.Pending = p.Pending
+		if err := s.place(r, f, &x); err != nil {
+			x.Problem = s.told(r, err)
+		}
+		x.spec.ID, x.spec.Title = c.ID, c.Title
+		p.Cards = append(p.Cards, x)
+	}
+	if p.Edit {
+		v.params["edit"] = []string{"1"}
+	}
+	return dashboard(*f, p), nil
+}
+
+// place asks for a chart of a dashboard: its own filters stand before those of
+// the page.
+func (s *Web) place(r *http.Request, f *frame, x *placed) error {
+	own, err := url.ParseQuery(x.Query)
+	if err != nil {
+		return event.Invalid("the chart cannot be read", "remove it and build it anew")
+	}
+	sp, err := specOf(own)
+	if err != nil || x.card.Pending {
+		return err
+	}
+	all := r.URL.Query()
+	for k, list := range own {
+		if !slices.Contains(specParams, k) {
+			all[k] = list
+		}
+	}
+	if x.View, err = s.viewOf(r, all, x.View.page, "7d"); err != nil {
+		return err
+	}
+	x.card, err = s.card(r.Context(), f, x.View, sp)
+	return err
+}
+
+// saveChart puts a chart of the builder on a dashboard, an old or a new one.
+func (s *Web) saveChart(r *http.Request, f *frame) (templ.Component, error) {
+	q, err := url.ParseQuery(f.form.Get("query"))
+	if err != nil {
+		return nil, event.Invalid("the chart cannot be read", "build it anew")
+	}
+	if _, err := specOf(q); err != nil {
+		return nil, err
+	}
+	for _, name := range []string{"range", "from", "to", "tz", "live", "dashboard", "chart", "title"} {
+		q.Del(name) // the page's
+	}
+	c := project.Chart{ID: f.form.Get("chart"), Title: strings.TrimSpace(f.form.Get("title")), Query: q.Encode()}
+	into, name := f.form.Get("dashboard"), strings.TrimSpace(f.form.Get("new"))
+	if name != "" || into == "" {
+		c.ID = ""
+		d, err := s.c.Registry.CreateDashboard(r.Context(), project.Dashboard{ProjectID: f.Session.ProjectID, Name: name, Charts: []project.Chart{c}})
+		if err != nil {
+			return nil, err
+		}
+		return f.done(f.path("/dashboards/"+d.ID), "Saved.")
+	}
+	detail := "chart added: " + c.Title
+	if _, err := s.c.Registry.UpdateDashboard(r.Context(), f.Session.ProjectID, into, detail, func(d *project.Dashboard) error {
+		if i := slices.IndexFunc(d.Charts, func(x project.Chart) bool { return x.ID == c.ID && c.ID != "" }); i >= 0 {
+			c.Wide = d.Charts[i].Wide
+			d.Charts[i] = c
+			return nil
+		}
+		d.Charts = append(d.Charts, project.Chart{Title: c.Title, Query: c.Query})
+		return nil
+	}); err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/dashboards/"+into), "Saved.")
+}
+
+// exploreAgain is the builder under a form that was refused.
+func (s *Web) exploreAgain(r *http.Request, f *frame) (templ.Component, error) {
+	q, err := url.ParseQuery(f.form.Get("query"))
+	if err != nil {
+		return nil, event.Invalid("the chart cannot be read", "build it anew")
+	}
+	again := r.Clone(r.Context())
+	again.URL.RawQuery = q.Encode()
+	return s.explore(again, f)
+}
+
+// arrange changes a dashboard: what the form's field "do" says, of the chart
+// that it names.
+func (s *Web) arrange(r *http.Request, f *frame) (templ.Component, error) {
+	id, chart, do := r.PathValue("dashboard"), f.form.Get("chart"), f.form.Get("do")
+	detail := map[string]string{"rename": "renamed", "order": "arranged", "earlier": "arranged", "later": "arranged", "width": "arranged", "remove": "chart removed"}[do]
+	if detail == "" {
+		return nil, event.Invalid("the form could not be read", "go back and send it again")
+	}
+	_, err := s.c.Registry.UpdateDashboard(r.Context(), f.Session.ProjectID, id, detail, func(d *project.Dashboard) error {
+		switch do {
+		case "rename":
+			d.Name = f.form.Get("name")
+			return nil
+		case "order":
+			order := strings.Split(f.form.Get("order"), ",")
+			// What somebody else has added meanwhile goes to the end.
+			slices.SortStableFunc(d.Charts, func(a, b project.Chart) int {
+				at := func(c project.Chart) int {
+					if i := slices.Index(order, c.ID); i >= 0 {
+						return i
+					}
+					return len(order)
+				}
+				return at(a) - at(b)
+			})
+			return nil
+		}
+		i := slices.IndexFunc(d.Charts, func(c project.Chart) bool { return c.ID == chart })
+		if i < 0 {
+			return event.NewError(event.CodeNotFound, "this chart is not on the dashboard any more", "reload the page", nil)
+		}
+		switch {
+		case do == "earlier" && i > 0:
+			d.Charts[i-1], d.Charts[i] = d.Charts[i], d.Charts[i-1]
+		case do == "later" && i < len(d.Charts)-1:
+			d.Charts[i+1], d.Charts[i] = d.Charts[i], d.Charts[i+1]
+		case do == "width":
+			d.Charts[i].Wide = !d.Charts[i].Wide
+		case do == "remove":
+			d.Charts = slices.Delete(d.Charts, i, i+1)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	to := f.path("/dashboards/" + id + "?edit=1")
+	if chart != "" && do != "remove" {
+		to += "&focus=" + url.QueryEscape(chart+"."+do) // without a fragment, beside which browsers heed no autofocus
+	}
+	return f.done(to, "")
+}
+
+func (s *Web) deleteDashboard(r *http.Request, f *frame) (templ.Component, error) {
+	if err := s.c.Registry.DeleteDashboard(r.Context(), f.Session.ProjectID, r.PathValue("dashboard")); err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/dashboards"), "Deleted.")
+}

@@ -1,0 +1,515 @@
+package web
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/a-h/templ"
+	"github.com/shopspring/decimal"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/dataset"
+	"github.com/hedgerow/hedgerow/server/internal/eval"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/query"
+)
+
+// maxImport bounds a file of examples, in bytes.
+const maxImport = 16 << 20
+
+func (s *Web) datasets(_ *http.Request, f *frame) (templ.Component, error) {
+	f.Title = "Datasets"
+	return datasets(*f, s.c.Datasets.Sets(f.Session.ProjectID)), nil
+}
+
+func (s *Web) createDataset(r *http.Request, f *frame) (templ.Component, error) {
+	set, err := s.c.Datasets.Create(r.Context(), f.Session.ProjectID, f.form.Get("name"), f.form.Get("description"))
+	if err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/datasets/"+set.ID), "The dataset is there. Save answers to it from their pages, or import a file.")
+}
+
+// datasetPage is one dataset.
+type datasetPage struct {
+	Set      dataset.Set
+	Examples []dataset.Example
+	More     int // examples beyond what fits onto the page
+	Runs     []dataset.Run
+	Checks   []eval.Check
+	Prompts  []string // names
+}
+
+func (s *Web) dataset(r *http.Request, f *frame) (templ.Component, error) {
+	set, err := s.c.Datasets.Set(f.Session.ProjectID, r.PathValue("dataset"))
+	if err != nil {
+		return nil, err
+	}
+	f.Title = set.Name
+	p := datasetPage{Set: set, Runs: s.c.Datasets.Runs(f.Session.ProjectID, set.ID), Checks: s.c.Checks.Checks(f.Session.ProjectID)}
+	if p.Examples, err = s.c.Datasets.Examples(r.Context(), f.Session.ProjectID, set.ID); err != nil {
+		return nil, err
+	}
+	left := maxExamples
+	for i, x := range p.Examples {
+		for _, m := range x.Messages {
+			left -= min(len(m.Content), maxExample)
+		}
+		if left -= min(len(x.Expected), maxExample) + min(len(x.Answer), maxExample) + 1000; left < 0 {
+			p.Examples, p.More = p.Examples[:i+1], len(p.Examples)-i-1
+			break
+		}
+	}
+	for _, x := range s.c.Prompts.Prompts(f.Session.ProjectID) {
+		p.Prompts = append(p.Prompts, x.Name)
+	}
+	if len(p.Examples) > 0 {
+		if err := s.opened(r, f, "dataset "+set.ID); err != nil {
+			return nil, err
+		}
+	}
+	return datasetDetail(*f, p), nil
+}
+
+func (s *Web) deleteDataset(r *http.Request, f *frame) (templ.Component, error) {
+	set, err := s.c.Datasets.Set(f.Session.ProjectID, r.PathValue("dataset"))
+	if err != nil {
+		return nil, err
+	}
+	if err := s.c.Datasets.Delete(r.Context(), f.Session.ProjectID, set.ID); err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/datasets"), "The dataset "+set.Name+" is deleted, with its examples and runs.")
+}
+
+func (s *Web) removeExample(r *http.Request, f *frame) (templ.Component, error) {
+	if err := s.c.Datasets.Remove(r.Context(), f.Session.ProjectID, r.PathValue("dataset"), r.PathValue("example")); err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/datasets/"+r.PathValue("dataset")), "The example is removed.")
+}
+
+// importExamples takes a file or what was pasted.
+func (s *Web) importExamples(r *http.Request, f *frame) (templ.Component, error) {
+	var in io.Reader = strings.NewReader(f.form.Get("lines"))
+	if r.MultipartForm != nil && len(r.MultipartForm.File["file"]) > 0 && r.MultipartForm.File["file"][0].Size > 0 {
+		file, err := r.MultipartForm.File["file"][0].Open()
+		if err != nil {
+			return nil, event.NewError(event.CodeInvalid, "the file could not be read", "send it again", err)
+		}
+		defer file.Close()
+		in = file
+	}
+	list, err := dataset.ParseJSONL(in)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.c.Datasets.Add(r.Context(), f.Session.ProjectID, r.PathValue("dataset"), list...); err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/datasets/"+r.PathValue("dataset")), howMany(len(list), "example is", "examples are")+" imported.")
+}
+
+func howMany(n int, one, many string) string {
+	if n == 1 {
+		return "1 " + one
+	}
+	return count(int64(n)) + " " + many
+}
+
+func (s *Web) exportExamples(w http.ResponseWriter, r *http.Request, f *frame) {
+	set, err := s.c.Datasets.Set(f.Session.ProjectID, r.PathValue("dataset"))
+	var b bytes.Buffer
+	if err == nil {
+		err = s.opened(r, f, "dataset "+set.ID)
+	}
+	if err == nil {
+		err = s.c.Datasets.WriteJSONL(r.Context(), &b, f.Session.ProjectID, set.ID)
+	}
+	if err == nil {
+		err = s.c.Registry.Audit(r.Context(), project.AuditEntry{Action: "dataset.export", ProjectID: f.Session.ProjectID, Target: set.Name})
+	}
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/jsonl")
+	h.Set("Content-Disposition", `attachment; filename="`+set.ID+`.jsonl"`)
+	_, _ = w.Write(b.Bytes())
+}
+
+// saveExample saves the generation of a page to a dataset, which it makes where it
+// has a new name.
+func (s *Web) saveExample(r *http.Request, f *frame) (templ.Component, error) {
+	if !f.Reads {
+		return nil, project.MayNotRead(f.Session.Role)
+	}
+	e, err := s.c.Query.Event(r.Context(), f.Session.ProjectID, r.PathValue("uuid"), true)
+	if err != nil {
+		return nil, err
+	}
+	x, err := dataset.FromGeneration(e)
+	if err != nil {
+		return nil, err
+	}
+	if f.form.Get("good") != "" {
+		x.Expected = x.Answer
+	}
+	ref := f.form.Get("dataset")
+	if name := strings.TrimSpace(f.form.Get("name")); name != "" {
+		set, err := s.c.Datasets.Create(r.Context(), f.Session.ProjectID, name, "")
+		if err != nil {
+			return nil, err
+		}
+		ref = set.ID
+	}
+	if ref == "" {
+		return nil, event.Invalid("it is not said where to save it", "pick a dataset, or name a new one")
+	}
+	set, err := s.c.Datasets.Set(f.Session.ProjectID, ref)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.c.Datasets.Add(r.Context(), f.Session.ProjectID, set.ID, x); err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/events/"+e.UUID), "Saved to the dataset "+set.Name+".")
+}
+
+// extras are what stands on an event's page beside the event.
+type extras struct {
+	Judged []judgement
+	Sets   []dataset.Set
+	Save   bool // it can be saved as an example
+
+	Deletes   bool // events can be deleted from here
+	Connected bool // to a PostHog
+}
+
+func (s *Web) extras(r *http.Request, f *frame, e *query.Event) (extras, error) {
+	list, err := s.judged(r, f, e.TraceID)
+	x := extras{Judged: ofCall(list, e), Sets: s.c.Datasets.Sets(f.Session.ProjectID), Deletes: s.c.Erasure != nil, Connected: len(s.c.Registry.Snapshot().Connections(f.Session.ProjectID)) > 0}
+	x.Save = f.member() && e.Name == event.Generation && e.Content != nil && len(e.Content.Input) > 0
+	return x, err
+}
+
+func (s *Web) startRun(r *http.Request, f *frame) (templ.Component, error) {
+	if s.c.Runs == nil {
+		return nil, event.NewError(event.CodeUnavailable, "runs cannot be started here", "this process serves pages only", nil)
+	}
+	p := dataset.Plan{Prompt: f.form.Get("prompt"), Version: f.form.Get("version"), Provider: f.form.Get("provider"), Model: f.form.Get("model"), Checks: f.form["check"], Name: f.form.Get("name")}
+	if raw := strings.TrimSpace(f.form.Get("params")); raw != "" {
+		if json.Unmarshal([]byte(raw), &p.Params) != nil {
+			return nil, event.Invalid("the parameters are not a JSON object", `write them as {"temperature": 0.2}`)
+		}
+	}
+	var concurrency float64
+	for name, to := range map[string]*float64{"budget": &p.BudgetUSD, "concurrency": &concurrency} {
+		d, err := decimal.NewFromString(strings.ReplaceAll(cmp.Or(strings.TrimSpace(f.form.Get(name)), "0"), ",", "."))
+		if err != nil {
+			return nil, event.Invalid(name+" is not a number", "write it with digits, such as 0.5")
+		}
+		*to = d.InexactFloat64()
+	}
+	p.Concurrency = int(concurrency)
+	run, err := s.c.Runs.Start(r.Context(), f.Session.ProjectID, r.PathValue("dataset"), p)
+	if err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/datasets/"+run.SetID+"/runs/"+run.ID), "The run is under way.")
+}
+
+// runPage is one run with its results.
+type runPage struct {
+	Set     dataset.Set
+	Run     dataset.Run
+	Others  []dataset.Run
+	Rows    []runRow
+	Verdict []evalLine
+}
+
+type runRow struct {
+	Example dataset.Example
+	dataset.Result
+}
+
+// evalLine is what one check came to over a run.
+type evalLine struct {
+	Name           string
+	Passed, Judged int
+	Scores         float64
+	Scored         int
+}
+
+// runOf is the run that the address names, and its dataset.
+func (s *Web) runOf(f *frame, set, id string) (dataset.Set, dataset.Run, error) {
+	d, err := s.c.Datasets.Set(f.Session.ProjectID, set)
+	if err != nil {
+		return d, dataset.Run{}, err
+	}
+	run, err := s.c.Datasets.Run(f.Session.ProjectID, id)
+	if err == nil && run.SetID != d.ID {
+		err = event.NewError(event.CodeNotFound, "the dataset has no such run", "pick one from its page", nil)
+	}
+	return d, run, err
+}
+
+func (s *Web) run(r *http.Request, f *frame) (templ.Component, error) {
+	set, run, err := s.runOf(f, r.PathValue("dataset"), r.PathValue("run"))
+	if err != nil {
+		return nil, err
+	}
+	f.Title = run.Name
+	p := runPage{Set: set, Run: run}
+	for _, x := range s.c.Datasets.Runs(f.Session.ProjectID, set.ID) {
+		if x.ID != run.ID {
+			p.Others = append(p.Others, x)
+		}
+	}
+	results, err := s.c.Datasets.Results(r.Context(), f.Session.ProjectID, run.ID)
+	if err != nil {
+		return nil, err
+	}
+	examples, err := s.c.Datasets.Examples(r.Context(), f.Session.ProjectID, set.ID)
+	if err != nil {
+		return nil, err
+	}
+	byID := make(map[string]dataset.Result, len(results))
+	for _, x := range results {
+		byID[x.ExampleID] = x
+	}
+	lines := make(map[string]int)
+	for _, x := range examples {
+		res, ok := byID[x.ID]
+		if !ok {
+			continue
+		}
+		p.Rows = append(p.Rows, runRow{x, res})
+		for _, e := range res.Evals {
+			i, ok := lines[e.Name]
+			if !ok {
+				i = len(p.Verdict)
+				lines[e.Name] = i
+				p.Verdict = append(p.Verdict, evalLine{Name: e.Name})
+			}
+			l := &p.Verdict[i]
+			if e.Passed.Known {
+				l.Judged++
+				if e.Passed.Value {
+					l.Passed++
+				}
+			}
+			if e.Score.Known {
+				l.Scored++
+				l.Scores += e.Score.Value
+			}
+		}
+	}
+	if len(results) > 0 && run.Status != dataset.Running {
+		if err := s.opened(r, f, "dataset "+set.ID); err != nil {
+			return nil, err
+		}
+	}
+	return runDetail(*f, p), nil
+}
+
+func (s *Web) cancelRun(r *http.Request, f *frame) (templ.Component, error) {
+	set, run, err := s.runOf(f, r.PathValue("dataset"), r.PathValue("run"))
+	if err != nil {
+		return nil, err
+	}
+	if s.c.Runs == nil {
+		return nil, event.NewError(event.CodeUnavailable, "runs cannot be cancelled here", "this process serves pages only", nil)
+	}
+	if err := s.c.Runs.Cancel(r.Context(), f.Session.ProjectID, run.ID); err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/datasets/"+set.ID+"/runs/"+run.ID), "The run is being cancelled; what it has got stays.")
+}
+
+func (s *Web) resumeRun(r *http.Request, f *frame) (templ.Component, error) {
+	set, run, err := s.runOf(f, r.PathValue("dataset"), r.PathValue("run"))
+	if err != nil {
+		return nil, err
+	}
+	if s.c.Runs == nil {
+		return nil, event.NewError(event.CodeUnavailable, "runs cannot be resumed here", "this process serves pages only", nil)
+	}
+	if _, err := s.c.Runs.Resume(r.Context(), f.Session.ProjectID, run.ID); err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/datasets/"+set.ID+"/runs/"+run.ID), "The run goes on.")
+}
+
+func (s *Web) deleteRun(r *http.Request, f *frame) (templ.Component, error) {
+	set, run, err := s.runOf(f, r.PathValue("dataset"), r.PathValue("run"))
+	if err != nil {
+		return nil, err
+	}
+	if err := s.c.Datasets.DeleteRun(r.Context(), f.Session.ProjectID, run.ID); err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/datasets/"+set.ID), "The run is deleted. Its calls stay among the events.")
+}
+
+// comparePage is two runs side by side, a part at a time.
+type comparePage struct {
+	Set      dataset.Set
+	C        *dataset.Comparison
+	Runs     []dataset.Run
+	Differ   bool // only pairs whose answers or verdicts differ
+	Pairs    []dataset.Pair
+	From, Of int
+}
+
+const pairsAPage = 20
+
+func (s *Web) compareRuns(r *http.Request, f *frame) (templ.Component, error) {
+	q := r.URL.Query()
+	set, a, err := s.runOf(f, r.PathValue("dataset"), q.Get("a"))
+	if err != nil {
+		return nil, err
+	}
+	_, b, err := s.runOf(f, set.ID, q.Get("b"))
+	if err != nil {
+		return nil, err
+	}
+	f.Title = "Compare runs"
+	p := comparePage{Set: set, Runs: s.c.Datasets.Runs(f.Session.ProjectID, set.ID), Differ: q.Get("differ") == "1"}
+	if p.C, err = s.c.Datasets.Compare(r.Context(), f.Session.ProjectID, a.ID, b.ID); err != nil {
+		return nil, err
+	}
+	if err := s.opened(r, f, "dataset "+set.ID); err != nil {
+		return nil, err
+	}
+	pairs := p.C.Pairs
+	if p.Differ {
+		pairs = nil
+		for _, x := range p.C.Pairs {
+			if !x.Same {
+				pairs = append(pairs, x)
+			}
+		}
+	}
+	p.Of = len(pairs)
+	if d, err := decimal.NewFromString(cmp.Or(q.Get("from"), "0")); err == nil && d.IsPositive() {
+		p.From = min(int(d.IntPart()), p.Of)
+	}
+	p.Pairs = pairs[p.From:min(p.From+pairsAPage, p.Of)]
+	return comparison(*f, p), nil
+}
+
+// to is the address of the comparison from a pair on.
+func (p comparePage) to(f frame, from int, differ bool) templ.SafeURL {
+	v := url.Values{"a": {p.C.A.ID}, "b": {p.C.B.ID}}
+	if from > 0 {
+		v.Set("from", plainCount(int64(from)))
+	}
+	if differ {
+		v.Set("differ", "1")
+	}
+	return f.url("/datasets/" + p.Set.ID + "/compare?" + v.Encode())
+}
+
+// question is the user's last words of an example, or its variables.
+func question(x dataset.Example) string {
+	for i := len(x.Messages) - 1; i >= 0; i-- {
+		if m := x.Messages[i]; m.Role == "user" {
+			var words []string
+			for _, part := range parts(m.Content) {
+				words = append(words, part.Text)
+			}
+			return strings.Join(words, "\n")
+		}
+	}
+	b, err := json.MarshalIndent(x.Variables, "", "  ")
+	if err != nil || len(x.Variables) == 0 {
+		return "the example is gone"
+	}
+	return string(b)
+}
+
+// told is the conversation of an example as the page of an event shows one.
+func told(x dataset.Example) []message {
+	b, err := json.Marshal(x.Messages)
+	if err != nil {
+		return nil
+	}
+	return clipped(messages(b), maxExample)
+}
+
+// Bounds of what a page shows of examples, in bytes: of a part of one, and of all.
+const (
+	maxExample  = 64 << 10
+	maxExamples = 4 << 20
+)
+
+// picked reports whether the form of a run has a check ticked: those that cost
+// nothing are to begin with.
+func (p datasetPage) picked(f frame, c eval.Check) bool {
+	if f.Problem != nil && f.form.Has("budget") {
+		return slices.Contains(f.form["check"], c.ID)
+	}
+	return c.Kind != eval.KindJudge
+}
+
+func runStatus(x dataset.Run) (word, class string) {
+	switch x.Status {
+	case dataset.Running:
+		return "running", "pill"
+	case dataset.Done:
+		return "done", "pill good"
+	case dataset.OverBudget:
+		return "budget spent", "pill warn"
+	case dataset.Cancelled:
+		return "cancelled", "pill warn"
+	case dataset.Interrupted:
+		return "interrupted", "pill bad"
+	}
+	return "failed", "pill bad"
+}
+
+func runCost(x dataset.Run) string { return usd(someUSD(x.CostUSD)) }
+
+func resultCost(c event.Opt[decimal.Decimal]) string { return usd(query.USD(c)) }
+
+// part is how far a run is, of 1000.
+func (p runPage) part() float64 {
+	if p.Run.Total == 0 {
+		return 0
+	}
+	return 1000 * float64(p.Run.Finished) / float64(p.Run.Total)
+}
+
+// versus writes how b compares with a.
+func versus(a, b event.Opt[float64], unit string) string {
+	if !a.Known || !b.Known {
+		return ""
+	}
+	if unit == "points" {
+		return strings.Replace(signedFloat(100*(b.Value-a.Value), 1), "-", "−", 1) + " points"
+	}
+	if a.Value == 0 {
+		return ""
+	}
+	return strings.Replace(signedFloat(100*(b.Value/a.Value-1), 0), "-", "−", 1) + " %"
+}
+
+func signedFloat(v float64, places int32) string {
+	s := decimal.NewFromFloat(v).StringFixed(places)
+	if !strings.HasPrefix(s, "-") {
+		s = "+" + s
+	}
+	return s
+}
+
+func costNumber(c event.Opt[decimal.Decimal]) event.Opt[float64] {
+	return event.Opt[float64]{Value: c.Value.InexactFloat64(), Known: c.Known}
+}

@@ -1,0 +1,60 @@
+// Package web is what people see in a browser: server-rendered pages over the
+// questions of server/internal/query and the settings of server/internal/project.
+//
+// Read in this order:
+//
+//   - web.go: [Config] and [New], the security headers.
+//   - routes.go: the one table of routes, with the least role that each needs;
+//     the gate that enforces it.
+//   - frame.go and session.go: what a page knows of its reader; cookies, form
+//     tokens, messages.
+//   - layout.templ and forms.templ: what pages are made of.
+//   - view.go: what a page is asked about, as its address says it: time range,
+//     time zone, filters. board.go: pages of charts, each of which is a table that
+//     leads to the events behind it. explore.go: charts that are an address, and
+//     dashboards.go: pages of them. csv.go: files. lists.go: traces, sessions,
+//     users, errors.
+//   - limit.go: the bound of sign-ins. assets.go and ui/: the style sheet, the
+//     scripts, and how answers are compressed.
+//   - one .go file, which parses and asks, and one .templ file, which shows, for
+//     each page.
+//
+// # To add a page
+//
+// Write handlers func(*http.Request, *frame) (templ.Component, error) and add
+// them to the table with their role. The gate has done the rest when they run:
+// somebody is signed in, has the role, sees the project (f.Session.ProjectID),
+// and a POST bears the form's token (f.form holds its fields).
+//
+//	{pattern: "GET /p/{project}/connections", need: viewer, handle: s.connections, section: "Project", label: "Connections"},
+//	{pattern: "POST /p/{project}/connections", need: member, handle: s.addConnection, again: s.connections},
+//
+// A GET sets f.Title and returns its body; section and label put it into the
+// side bar. A POST is a templ form, @form(f, f.path("/connections")) { … }, or
+// @csrf(f) inside a form of its own; it ends with f.done(f.path("/connections"),
+// "Saved."), which redirects and shows the message, or returns a body where a
+// secret is shown once (@once). Its *event.Error is shown on top of the page
+// named by again, whose fields take what was typed from f.value and f.checked.
+// Links are f.url("/events"). An id in the path that belongs to another project
+// must not be found: ask the registry with f.Session.ProjectID.
+//
+// htmx attributes work as they are: f.Fragment tells that htmx asks, and the
+// body is then sent without the side bar. @chart draws a table. What is
+// sent to htmx as an error is a fragment too.
+//
+// # Forms of other sites
+//
+// Three things keep them out, each of which would do: [http.CrossOriginProtection]
+// on every request (Sec-Fetch-Site, else Origin), a token in every form of a
+// signed-in person that is a MAC under their session's token, and cookies that
+// are SameSite=Lax and, over HTTPS, of this host only. Signing in and out needs
+// no session, and so only the first.
+//
+// # Without
+//
+// The generated *_templ.go files are committed, so that "go build" needs no
+// other tool; "make generate" makes them anew. The scripts are not: "make
+// assets" bundles them. Pages work without JavaScript, in light and dark, and at
+// 390 pixels. Nothing is loaded from elsewhere: the content security policy
+// allows this server only, no inline script or style, no eval.
+package web

@@ -1,0 +1,475 @@
+package web
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/a-h/templ"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/dataset"
+	"github.com/hedgerow/hedgerow/server/internal/eval"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/query"
+)
+
+// evalRoutes are the pages of checks and datasets.
+func (s *Web) evalRoutes() []route {
+	const viewer, member, admin = project.RoleViewer, project.RoleMember, project.RoleAdmin
+	return []route{
+		{pattern: "GET /p/{project}/datasets", need: viewer, handle: s.datasets, section: "Prompts", label: "Datasets"},
+		{pattern: "POST /p/{project}/datasets", need: member, handle: s.createDataset, again: s.datasets},
+		{pattern: "GET /p/{project}/datasets/{dataset}", need: viewer, handle: s.dataset},
+		{pattern: "POST /p/{project}/datasets/{dataset}/runs", need: member, handle: s.startRun, again: s.dataset},
+		{pattern: "POST /p/{project}/datasets/{dataset}/import", need: member, handle: s.importExamples, again: s.dataset, form: maxImport},
+		{pattern: "GET /p/{project}/datasets/{dataset}/export", need: viewer, raw: s.exportExamples},
+		{pattern: "POST /p/{project}/datasets/{dataset}/delete", need: member, handle: s.deleteDataset, again: s.dataset},
+		{pattern: "POST /p/{project}/datasets/{dataset}/examples/{example}/delete", need: member, handle: s.removeExample, again: s.dataset},
+		{pattern: "GET /p/{project}/datasets/{dataset}/compare", need: viewer, handle: s.compareRuns},
+		{pattern: "GET /p/{project}/datasets/{dataset}/runs/{run}", need: viewer, handle: s.run},
+		{pattern: "POST /p/{project}/datasets/{dataset}/runs/{run}/cancel", need: member, handle: s.cancelRun, again: s.run},
+		{pattern: "POST /p/{project}/datasets/{dataset}/runs/{run}/resume", need: member, handle: s.resumeRun, again: s.run},
+		{pattern: "POST /p/{project}/datasets/{dataset}/runs/{run}/delete", need: member, handle: s.deleteRun, again: s.run},
+		{pattern: "POST /p/{project}/events/{uuid}/example", need: member, handle: s.saveExample, again: s.event},
+
+		{pattern: "GET /p/{project}/evals", need: viewer, handle: s.evals, section: "Prompts", label: "Evaluations"},
+		{pattern: "POST /p/{project}/evals", need: admin, handle: s.createCheck, again: s.newCheck},
+		{pattern: "GET /p/{project}/evals/new", need: admin, handle: s.newCheck},
+		{pattern: "GET /p/{project}/evals/{check}", need: viewer, handle: s.check},
+		{pattern: "POST /p/{project}/evals/{check}", need: admin, handle: s.saveCheck, again: s.check},
+		{pattern: "POST /p/{project}/evals/{check}/toggle", need: admin, handle: s.toggleCheck, again: s.check},
+		{pattern: "POST /p/{project}/evals/{check}/delete", need: admin, handle: s.deleteCheck, again: s.check},
+		{pattern: "POST /p/{project}/evals/{check}/try", need: member, handle: s.tryCheck, again: s.check},
+	}
+}
+
+// evalsPage is the checks of a project and what answers came to.
+type evalsPage struct {
+	Checks []checkRow
+	Others []checkRow // judgements that no check of this project makes
+	Board  *board
+	Latest []*query.Event // that did not pass
+}
+
+// checkRow is a check with what it found in the page's time range.
+type checkRow struct {
+	eval.Check
+	State                    eval.State
+	Results, PassRate, Score query.Number
+}
+
+// kindLabels are the kinds of checks in words.
+var kindLabels = map[eval.Kind]string{
+	eval.KindSchema: "Valid JSON", eval.KindRequired: "Required patterns", eval.KindForbidden: "Forbidden patterns", eval.KindLength: "Length",
+	eval.KindLanguage: "Language", eval.KindRefusal: "No refusal", eval.KindJudge: "Judge",
+	dataset.KindExpected: "Expected answer",
+}
+
+// kindHelp says what each finds out.
+var kindHelp = map[eval.Kind]string{
+	eval.KindSchema: "The answer is JSON that fits a schema.", eval.KindRequired: "Every one of some regular expressions is found in the answer.", eval.KindForbidden: "None of some regular expressions is found in the answer.",
+	eval.KindLength: "The answer is not too short and not too long.", eval.KindLanguage: "The answer is in one of some languages.", eval.KindRefusal: "The model answered and did not decline.",
+	eval.KindJudge: "Another model reads the answer and gives it a score. It costs money, up to a budget a day.",
+}
+
+func (s *Web) evals(r *http.Request, f *frame) (templ.Component, error) {
+	v, err := s.view(r, "/evals", "7d")
+	if err != nil {
+		return nil, err
+	}
+	f.Title = "Evaluations"
+	p := evalsPage{}
+	one := func(m query.Measure) []query.Measure { return []query.Measure{m} }
+	if p.Board, err = s.ask(r.Context(), f, v, []spec{
+		{ID: "passed", Title: "Passed, by check", Measures: one(query.EvalPassRate), By: query.ByEval, OverTime: true, Draw: "line", Limit: 8},
+		{ID: "scores", Title: "Average score, by check", Measures: one(query.EvalScore), By: query.ByEval, OverTime: true, Draw: "line", Limit: 8},
+	}, []query.Measure{query.Evals, query.EvalPassRate, query.EvalScore, query.Rated, query.NegativeRate}); err != nil {
+		return nil, err
+	}
+	found, err := s.c.Query.Series(r.Context(), query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, By: query.ByEval, Measures: []query.Measure{query.Evals, query.EvalPassRate, query.EvalScore}, TimeZone: v.Zone.String(), Limit: query.MaxGroups})
+	if err != nil {
+		return nil, err
+	}
+	rows := make(map[string]query.Values)
+	for _, g := range found.Groups {
+		rows[g.Key] = g.Total
+	}
+	row := func(c eval.Check) checkRow {
+		total := rows[c.Name]
+		delete(rows, c.Name)
+		return checkRow{c, s.checkState(c.ID), total.Get(query.Evals), total.Get(query.EvalPassRate), total.Get(query.EvalScore)}
+	}
+	for _, c := range s.c.Checks.Checks(f.Session.ProjectID) {
+		p.Checks = append(p.Checks, row(c))
+	}
+	delete(rows, "")
+	if _, ok := rows[dataset.MatchesExpected]; ok {
+		p.Checks = append(p.Checks, row(eval.Check{Name: dataset.MatchesExpected, Kind: dataset.KindExpected, Sample: 1, Enabled: true}))
+	}
+	for _, g := range found.Groups {
+		if _, left := rows[g.Key]; left {
+			p.Others = append(p.Others, row(eval.Check{Name: g.Key}))
+		}
+	}
+	failed := v.Filter
+	failed.Name, failed.Properties = eval.EventName, map[string]string{eval.PropPassed: "false"}
+	page, err := s.c.Query.Events(r.Context(), query.EventsQuery{Project: f.Session.ProjectID, Filter: failed, Limit: 20})
+	if err != nil {
+		return nil, err
+	}
+	p.Latest = page.Events
+	return evals(*f, p), nil
+}
+
+func (s *Web) checkState(id string) eval.State {
+	if s.c.CheckState == nil {
+		return eval.State{}
+	}
+	return s.c.CheckState(id)
+}
+
+// checkPage is one check, or one that is about to be made.
+type checkPage struct {
+	Check     eval.Check
+	State     eval.State
+	Languages []string
+	Providers []string // whose key the project keeps
+	Recent    []*query.Event
+	Failed    []*query.Event
+	Outcome   *eval.Outcome // of a try
+	Tried     string        // uuid of the generation
+	Of        string        // its answer
+}
+
+// Fresh reports whether the check is about to be made.
+func (p checkPage) Fresh() bool { return p.Check.ID == "" }
+
+func (s *Web) checkPage(r *http.Request, f *frame, c eval.Check) (checkPage, error) {
+	p := checkPage{Check: c, State: s.checkState(c.ID), Languages: eval.Languages()}
+	for _, k := range s.c.Registry.Snapshot().ProviderKeys(f.Session.ProjectID) {
+		p.Providers = append(p.Providers, k.Provider)
+	}
+	if p.Fresh() {
+		return p, nil
+	}
+	page, err := s.c.Query.Events(r.Context(), query.EventsQuery{Project: f.Session.ProjectID, Filter: query.Filter{Name: event.Generation, Status: string(event.StatusSuccess)}, Limit: 15})
+	if err != nil {
+		return p, err
+	}
+	p.Recent = page.Events
+	page, err = s.c.Query.Events(r.Context(), query.EventsQuery{Project: f.Session.ProjectID, Filter: query.Filter{Name: eval.EventName, Properties: map[string]string{eval.PropCheck: c.ID, eval.PropPassed: "false"}}, Limit: 15})
+	p.Failed = page2(page)
+	return p, err
+}
+
+func page2(p *query.EventsPage) []*query.Event {
+	if p == nil {
+		return nil
+	}
+	return p.Events
+}
+
+func (s *Web) newCheck(r *http.Request, f *frame) (templ.Component, error) {
+	kind := eval.Kind(cmp.Or(f.value("kind", ""), r.URL.Query().Get("kind")))
+	if !slices.Contains(eval.Kinds, kind) {
+		return nil, event.Invalid("there is no such kind of check", "pick one on the page Evaluations")
+	}
+	f.Title = "New check"
+	c := eval.Check{Kind: kind, Enabled: true, Sample: 1}
+	if kind == eval.KindJudge {
+		c.Sample, c.Judge = 0.1, &eval.Judge{PassScore: 0.5, MaxTokens: 400, DailyUSD: 1}
+	}
+	p, err := s.checkPage(r, f, c)
+	if err != nil {
+		return nil, err
+	}
+	return checkForm(*f, p), nil
+}
+
+func (s *Web) check(r *http.Request, f *frame) (templ.Component, error) {
+	c, err := s.c.Checks.Check(f.Session.ProjectID, r.PathValue("check"))
+	if err != nil {
+		return nil, err
+	}
+	f.Title = c.Name
+	p, err := s.checkPage(r, f, c)
+	if err != nil {
+		return nil, err
+	}
+	return checkForm(*f, p), nil
+}
+
+// readCheck lays a form over a check.
+func readCheck(v url.Values, c *eval.Check) error {
+	var problem error
+	number := func(name string, to *float64, scale float64) {
+		s := strings.TrimSpace(v.Get(name))
+		if s == "" {
+			*to = 0
+			return
+		}
+		n, err := strconv.ParseFloat(strings.ReplaceAll(s, ",", "."), 64)
+		if err != nil {
+			problem = event.Invalid(strconv.Quote(name)+" is not a number", "write it with digits, such as 0.5")
+			return
+		}
+		*to = n / scale
+	}
+	whole := func(name string, to *int) {
+		n := 0.0
+		if number(name, &n, 1); n != float64(int(n)) {
+			problem = event.Invalid(strconv.Quote(name)+" is not a whole number", "write it with digits, such as 400")
+		}
+		*to = int(n)
+	}
+	split := func(name string) []string {
+		return strings.FieldsFunc(v.Get(name), func(r rune) bool { return r == ',' || r == '\n' || r == '\r' })
+	}
+	c.Name, c.Enabled = v.Get("name"), v.Get("enabled") != ""
+	c.Filter = eval.Filter{Prompts: split("prompts"), Surfaces: split("surfaces"), Models: split("models")}
+	number("sample", &c.Sample, 100)
+	switch c.Kind {
+	case eval.KindSchema:
+		if c.Schema = json.RawMessage(strings.TrimSpace(v.Get("schema"))); len(c.Schema) > 0 && !json.Valid(c.Schema) {
+			return event.Invalid("the schema is not JSON", "paste one JSON Schema document")
+		}
+	case eval.KindRequired, eval.KindForbidden:
+		c.Patterns = strings.Split(strings.ReplaceAll(v.Get("patterns"), "\r", ""), "\n")
+	case eval.KindLength:
+		whole("min_chars", &c.MinChars)
+		whole("max_chars", &c.MaxChars)
+	case eval.KindLanguage:
+		c.Languages = strings.FieldsFunc(v.Get("languages"), func(r rune) bool { return r == ',' || r == ' ' || r == '\n' || r == '\r' })
+	case eval.KindJudge:
+		j := eval.Judge{Provider: v.Get("provider"), Model: v.Get("model"), Instruction: v.Get("instruction"), ReadContext: v.Get("read_context") != ""}
+		number("pass_score", &j.PassScore, 1)
+		number("daily_usd", &j.DailyUSD, 1)
+		whole("max_tokens", &j.MaxTokens)
+		c.Judge = &j
+	}
+	return problem
+}
+
+func (s *Web) createCheck(r *http.Request, f *frame) (templ.Component, error) {
+	c := eval.Check{ProjectID: f.Session.ProjectID, Kind: eval.Kind(f.form.Get("kind"))}
+	if err := readCheck(f.form, &c); err != nil {
+		return nil, err
+	}
+	c, err := s.c.Checks.Create(r.Context(), c)
+	if err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/evals/"+c.ID), "The check is saved. Try it on an answer below.")
+}
+
+func (s *Web) saveCheck(r *http.Request, f *frame) (templ.Component, error) {
+	c, err := s.c.Checks.Update(r.Context(), f.Session.ProjectID, r.PathValue("check"), func(c *eval.Check) error { return readCheck(f.form, c) })
+	if err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/evals/"+c.ID), "Saved. What is captured from now on follows these settings.")
+}
+
+func (s *Web) toggleCheck(r *http.Request, f *frame) (templ.Component, error) {
+	c, err := s.c.Checks.Update(r.Context(), f.Session.ProjectID, r.PathValue("check"), func(c *eval.Check) error { c.Enabled = !c.Enabled; return nil })
+	if err != nil {
+		return nil, err
+	}
+	if c.Enabled {
+		return f.done(f.path("/evals/"+c.ID), "The check runs on what is captured from now on.")
+	}
+	return f.done(f.path("/evals/"+c.ID), "The check is off. Its results stay.")
+}
+
+func (s *Web) deleteCheck(r *http.Request, f *frame) (templ.Component, error) {
+	if err := s.c.Checks.Delete(r.Context(), f.Session.ProjectID, r.PathValue("check")); err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/evals"), "The check is deleted. Its results stay with the calls.")
+}
+
+// tryCheck runs a check on one generation and shows what it says, without keeping
+// it.
+func (s *Web) tryCheck(r *http.Request, f *frame) (templ.Component, error) {
+	c, err := s.c.Checks.Check(f.Session.ProjectID, r.PathValue("check"))
+	if err != nil {
+		return nil, err
+	}
+	e, err := s.c.Query.Event(r.Context(), f.Session.ProjectID, strings.TrimSpace(f.form.Get("generation")), true)
+	if err != nil {
+		return nil, err
+	}
+	if e.Content != nil {
+		if err := s.opened(r, f, "event "+e.UUID); err != nil {
+			return nil, err
+		}
+	}
+	of := eval.FromStored(e)
+	out, err := s.c.Runner.Try(r.Context(), &c, of)
+	if err != nil {
+		var told *event.Error
+		if errors.As(err, &told) {
+			return nil, told
+		}
+		return nil, event.NewError(event.CodeUnavailable, eval.Problem(err), "try again, or look at the calls of the surface Judge", err)
+	}
+	p, err := s.checkPage(r, f, c)
+	if err != nil {
+		return nil, err
+	}
+	f.Title = c.Name
+	p.Outcome, p.Tried, p.Of = &out, e.UUID, event.FirstChars(eval.AnswerOf(of), 2000)
+	return checkForm(*f, p), nil
+}
+
+// judgement is what was said about an answer, as a row.
+type judgement struct {
+	At      time.Time
+	Name    string
+	Passed  string // "passed", "failed", or what a user said: "positive", "negative", "neutral"; "" for no verdict
+	Score   string
+	Reason  string
+	Kind    string
+	UUID    string
+	Judge   string // trace of the judge
+	Subject string // span of the call
+}
+
+func (j judgement) good() bool { return j.Passed == "passed" || j.Passed == "positive" }
+
+func (j judgement) bad() bool { return j.Passed == "failed" || j.Passed == "negative" }
+
+// judgements are rows of outcomes; those about a task's end are none.
+func judgements(list []*query.Event) []judgement {
+	var out []judgement
+	for _, e := range list {
+		text := func(names ...string) string {
+			for _, n := range names {
+				if v := e.Properties[n]; len(v) > 0 && string(v) != "null" {
+					var s string
+					if json.Unmarshal(v, &s) == nil {
+						return s
+					}
+					return string(v)
+				}
+			}
+			return ""
+		}
+		j := judgement{At: e.Timestamp, Name: text("eval_name", "$ai_metric_name", "$ai_evaluation_name"), Score: text("eval_score", "$ai_score"), Reason: text("eval_reason_code"), Kind: text("eval_kind"), UUID: e.UUID, Judge: text("judge_trace_id"), Subject: e.ParentID}
+		switch strings.ToLower(text("eval_passed", "$ai_evaluation_result")) {
+		case "true":
+			j.Passed = "passed"
+		case "false":
+			j.Passed = "failed"
+		}
+		switch {
+		case e.Name == event.Feedback:
+			j.Name, j.Reason = "Feedback", text("$ai_feedback_text")
+		case j.Name == "" && text("user_feedback") != "":
+			j.Name, j.Passed = "Rating", text("user_feedback")
+		case j.Name == "" && text("accepted_output", "edited_output") != "":
+			j.Name, j.Reason = "Answer", about(e)
+		case e.Name == event.Metric:
+			j.Score = text("$ai_metric_value")
+		}
+		if j.Name == "" {
+			continue // the end of a task
+		}
+		out = append(out, j)
+	}
+	return out
+}
+
+// ofCall keeps what is said of one call, or of its trace as a whole.
+func ofCall(list []judgement, e *query.Event) []judgement {
+	return slices.DeleteFunc(slices.Clone(list), func(j judgement) bool { return j.Subject != "" && j.Subject != e.SpanID && j.Subject != e.UUID })
+}
+
+// judged are the judgements of an event's trace.
+func (s *Web) judged(r *http.Request, f *frame, traceID string) ([]judgement, error) {
+	if traceID == "" {
+		return nil, nil
+	}
+	list, err := s.c.Query.Judgements(r.Context(), f.Session.ProjectID, traceID)
+	return judgements(list), err
+}
+
+// scored writes a share or a score of a row.
+func (c checkRow) passRate() string { return written(query.EvalPassRate, c.PassRate) }
+func (c checkRow) score() string    { return written(query.EvalScore, c.Score) }
+func (c checkRow) results() string {
+	if !c.Results.Known {
+		return "0"
+	}
+	return written(query.Evals, c.Results)
+}
+
+// failing is the address of the results of a check that did not pass.
+func (p evalsPage) failing(f frame, name string) templ.SafeURL {
+	return p.Board.View.to(f, "/events", "event", eval.EventName, propPrefix+eval.PropName, name, propPrefix+eval.PropPassed, "false")
+}
+
+// at is a check's own page; that of runs has none, and leads to its results.
+func (p evalsPage) at(f frame, c checkRow) templ.SafeURL {
+	if c.ID == "" {
+		return p.all(f, c.Name)
+	}
+	return f.url("/evals/" + c.ID)
+}
+
+func (p evalsPage) all(f frame, name string) templ.SafeURL {
+	return p.Board.View.to(f, "/events", "kind", query.KindOutcomes, propPrefix+eval.PropName, name)
+}
+
+// standing is how a check goes, in a word.
+func (c checkRow) standing() (word, class string) {
+	switch {
+	case c.Kind == dataset.KindExpected:
+		return "in runs", "pill good"
+	case !c.Enabled:
+		return "off", "pill"
+	case c.State.Problem != "":
+		return "trouble", "pill bad"
+	case c.State.Resting:
+		return "budget spent", "pill warn"
+	}
+	return "on", "pill good"
+}
+
+// settings of a check in a few words.
+func settingsOf(c eval.Check) string {
+	var out []string
+	switch c.Kind {
+	case dataset.KindExpected:
+		out = append(out, "made by runs over datasets")
+	case eval.KindRequired, eval.KindForbidden:
+		out = append(out, some(int64(len(c.Patterns)), "pattern"))
+	case eval.KindLength:
+		if c.MinChars > 0 {
+			out = append(out, "at least "+count(int64(c.MinChars))+" characters")
+		}
+		if c.MaxChars > 0 {
+			out = append(out, "at most "+count(int64(c.MaxChars))+" characters")
+		}
+	case eval.KindLanguage:
+		out = append(out, strings.Join(c.Languages, ", "))
+	case eval.KindJudge:
+		out = append(out, c.Judge.Model+", $"+float(c.Judge.DailyUSD)+" a day")
+	}
+	if c.Sample < 1 {
+		out = append(out, float(c.Sample*100)+" % of the calls")
+	}
+	for _, l := range [][]string{c.Filter.Prompts, c.Filter.Surfaces, c.Filter.Models} {
+		if len(l) > 0 {
+			out = append(out, strings.Join(l, ", "))
+		}
+	}
+	return strings.Join(out, " · ")
+}

@@ -1,0 +1,539 @@
+package web
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/a-h/templ"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/query"
+)
+
+// eventsPage is a filtered list of events, a page at a time.
+type eventsPage struct {
+	Page    *query.EventsPage
+	View    *view
+	Sort    query.EventSort
+	Cursor  string
+	Columns []string // names of eventColumns
+	Said    string   // words that prompts or answers hold
+	Search  *query.SearchPage
+	Saved   []project.SavedView
+}
+
+type filterField struct {
+	Name, Label string
+	List        bool // values can be offered
+}
+
+// eventColumn is a column that the table can have.
+type eventColumn struct {
+	Name, Label string
+	Sort        query.EventSort // "" cannot be sorted by
+	Number      bool
+	text        func(*view, *query.Event) string
+}
+
+var eventColumns = []eventColumn{
+	{"model", "Model or call", "", false, func(_ *view, e *query.Event) string { return heading(e) }},
+	{"event", "Event", "", false, func(_ *view, e *query.Event) string { return e.Name }},
+	{"provider", "Provider", "", false, func(_ *view, e *query.Event) string { return or(e.Provider, unknown) }},
+	{"prompt", "Prompt", "", false, func(_ *view, e *query.Event) string { return or(promptOf(e), unknown) }},
+	{"surface", "Surface", "", false, func(_ *view, e *query.Event) string { return or(e.Surface, unknown) }},
+	{"environment", "Environment", "", false, func(_ *view, e *query.Event) string { return or(e.Environment, unknown) }},
+	{"user", "User", "", false, func(_ *view, e *query.Event) string { return or(e.DistinctID, unknown) }},
+	{"session", "Session", "", false, func(_ *view, e *query.Event) string { return or(e.SessionID, unknown) }},
+	{"trace", "Trace", "", false, func(_ *view, e *query.Event) string { return or(e.TraceName, or(e.TraceID, unknown)) }},
+	{"tokens", "Tokens", query.ByTokens, true, func(_ *view, e *query.Event) string { return tokens(e.Usage.Total) }},
+	{"cost", "Cost", query.ByCost, true, func(_ *view, e *query.Event) string { return usd(e.Cost.Total) }},
+	{"latency", "Latency", query.ByLatency, true, func(_ *view, e *query.Event) string { return ms(e.LatencyMS) }},
+	{"ttft", "First token", query.ByTTFT, true, func(_ *view, e *query.Event) string { return ms(e.TTFTMS) }},
+	{"said", "Outcome in words", "", false, func(_ *view, e *query.Event) string { return or(about(e), unknown) }},
+}
+
+// usualColumns are those of a list that nobody has chosen columns for.
+var usualColumns = []string{"model", "prompt", "surface", "user", "tokens", "cost", "latency", "ttft"}
+
+func promptOf(e *query.Event) string {
+	if v := or(e.PromptVersion, e.PromptVersionID); v != "" && e.PromptName != "" {
+		return e.PromptName + "@" + v
+	}
+	return e.PromptName
+}
+
+// generations is the list of events that are calls.
+func (s *Web) generations(_ *http.Request, f *frame) (templ.Component, error) {
+	return f.done(f.path("/events?kind="+query.KindCalls), "")
+}
+
+func (s *Web) events(r *http.Request, f *frame) (templ.Component, error) {
+	f.Title = "Events"
+	if r.URL.Query().Get("kind") == query.KindCalls {
+		f.Title = "Generations"
+	}
+	v, err := s.view(r, "/events", "")
+	if err != nil {
+		return nil, err
+	}
+	q := r.URL.Query()
+	p := eventsPage{View: v, Sort: query.EventSort(q.Get("sort")), Cursor: q.Get("cursor"), Columns: usualColumns}
+	if v.Kind == query.KindOutcomes || strings.HasPrefix(v.Name, "llm_") || v.Point != nil && kindOf(v.Point.Measure) == query.KindOutcomes {
+		p.Columns = []string{"event", "said", "prompt", "surface", "user", "trace"}
+	}
+	if chosen := q["col"]; len(chosen) > 0 {
+		p.Columns = nil
+		for _, c := range eventColumns {
+			if slices.Contains(chosen, c.Name) {
+				p.Columns = append(p.Columns, c.Name)
+			}
+		}
+	}
+	p.Saved = s.c.Registry.Snapshot().SavedViews(f.Session.ProjectID, "/events")
+	ask := query.EventsQuery{Project: f.Session.ProjectID, Filter: v.Filter, Point: v.Point, Sort: p.Sort, Cursor: p.Cursor, Limit: 50}
+	if p.Said = strings.TrimSpace(q.Get("said")); p.Said == "" {
+		p.Page, err = s.c.Query.Events(r.Context(), ask)
+		return events(*f, p), err
+	}
+	if !f.Reads {
+		return nil, project.MayNotRead(f.Session.Role)
+	}
+	v.params["said"] = []string{p.Said}
+	p.Sort, ask.Sort = "", ""
+	// Written down first, and without the words: they may be somebody's name.
+	if p.Cursor == "" {
+		if err := s.c.Registry.Audit(r.Context(), project.AuditEntry{Action: "content.search", ProjectID: f.Session.ProjectID}); err != nil {
+			return nil, err
+		}
+	}
+	if p.Search, err = s.c.Query.SearchContent(r.Context(), ask, p.Said); err != nil {
+		return nil, err
+	}
+	p.Page = &query.EventsPage{Events: p.Search.Events, Next: p.Search.Next}
+	return events(*f, p), nil
+}
+
+// searched says how far a search has come.
+func (p eventsPage) searched() string {
+	out := count(int64(p.Search.Searched)) + " prompts and answers searched for “" + p.Said + "”, "
+	if p.Search.Next == "" {
+		return out + "all that are kept."
+	}
+	return out + "back to " + p.View.clock(p.Search.Until) + "."
+}
+
+// saveView keeps a list's filters, order and columns under a name.
+func (s *Web) saveView(r *http.Request, f *frame) (templ.Component, error) {
+	q, err := url.ParseQuery(f.form.Get("query"))
+	if err != nil {
+		return nil, event.Invalid("the view cannot be read", "reload the page and try again")
+	}
+	for _, name := range []string{"cursor", "said", "tz", "live"} {
+		q.Del(name)
+	}
+	v, err := s.c.Registry.CreateSavedView(r.Context(), project.SavedView{ProjectID: f.Session.ProjectID, Name: f.form.Get("name"), Page: "/events", Query: q.Encode()})
+	if err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/events?"+v.Query), "Saved.")
+}
+
+func (s *Web) deleteView(r *http.Request, f *frame) (templ.Component, error) {
+	if err := s.c.Registry.DeleteSavedView(r.Context(), f.Session.ProjectID, r.PathValue("view")); err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/events"), "Deleted.")
+}
+
+// address is the query of the list as it stands, to be saved.
+func (p eventsPage) address(f frame) string {
+	_, q, _ := strings.Cut(string(p.to(f, p.Sort, "")), "?")
+	return q
+}
+
+func (p eventsPage) filtered() bool {
+	return len(p.View.params) > 0 || p.Cursor != "" || !p.View.From.IsZero()
+}
+
+// shown are the columns in order.
+func (p eventsPage) shown() []eventColumn {
+	var out []eventColumn
+	for _, c := range eventColumns {
+		if slices.Contains(p.Columns, c.Name) {
+			out = append(out, c)
+		}
+	}
+	return out
+}
+
+// to is the list with its columns, in an order, from a cursor on.
+func (p eventsPage) to(f frame, sort query.EventSort, cursor string) templ.SafeURL {
+	q := p.View.values()
+	if f.r.URL.Query().Has("col") {
+		q["col"] = p.Columns
+	}
+	if sort != "" {
+		q.Set("sort", string(sort))
+	}
+	if cursor != "" {
+		q.Set("cursor", cursor)
+	}
+	if len(q) == 0 {
+		return f.url("/events")
+	}
+	return f.url("/events?" + q.Encode())
+}
+
+// file is the address of the list as a file.
+func (p eventsPage) file(f frame) templ.SafeURL {
+	return p.View.to(f, "/events.csv", "sort", string(p.Sort))
+}
+
+func (s *Web) event(r *http.Request, f *frame) (templ.Component, error) {
+	e, err := s.c.Query.Event(r.Context(), f.Session.ProjectID, r.PathValue("uuid"), f.Reads)
+	if err != nil {
+		return nil, err
+	}
+	f.Title = heading(e)
+	if e.Content != nil {
+		if err := s.opened(r, f, "event "+e.UUID); err != nil {
+			return nil, err
+		}
+	}
+	price := ""
+	if s.c.Price != nil && e.Cost.Model != "" {
+		price = s.c.Price(e.Cost.Provider, e.Cost.Model)
+	}
+	x, err := s.extras(r, f, e)
+	if err != nil {
+		return nil, err
+	}
+	return eventDetail(*f, e, price, x), nil
+}
+
+// sentRow is what was sent to one connection.
+type sentRow struct {
+	project.Connection
+	Outgoing
+	Changed bool // the connection's settings are newer than the event
+}
+
+// sentPage is what left of an event, connection by connection.
+type sentPage struct {
+	Event *query.Event
+	Rows  []sentRow
+	Zone  *time.Location
+}
+
+func (s *Web) sent(r *http.Request, f *frame) (templ.Component, error) {
+	v, err := s.view(r, "/events", "")
+	if err != nil {
+		return nil, err
+	}
+	e, err := s.c.Query.Event(r.Context(), f.Session.ProjectID, r.PathValue("uuid"), false)
+	if err != nil {
+		return nil, err
+	}
+	f.Title = "Sent to PostHog"
+	p := sentPage{Event: e, Zone: v.Zone}
+	for _, c := range s.c.Registry.Snapshot().Connections(f.Session.ProjectID) {
+		said := !c.PrivacyMode && e.ContentState == query.ContentKept // its form has prompts and answers
+		if said && f.Reads {
+			if err := s.opened(r, f, "event "+e.UUID); err != nil {
+				return nil, err
+			}
+		}
+		o, err := s.c.Delivery.Outgoing(r.Context(), c, e.UUID)
+		if err != nil {
+			return nil, err
+		}
+		if said && !f.Reads {
+			o.Bodies = nil
+		}
+		p.Rows = append(p.Rows, sentRow{c, o, c.UpdatedAt.After(e.StoredAt)})
+	}
+	return sentTo(*f, p), nil
+}
+
+// when says what is known of the time.
+func (x sentRow) when(z *time.Location) string {
+	at := func(t time.Time) string { return clock(z, t) }
+	switch {
+	case !x.At.IsZero():
+		return at(x.At)
+	case !x.By.IsZero():
+		return "by " + at(x.By)
+	}
+	return ""
+}
+
+func (x sentRow) class() string {
+	switch x.State {
+	case OutDead:
+		return "pill bad"
+	case OutWaiting, OutOlder:
+		return "pill warn"
+	}
+	return "pill"
+}
+
+// heading names an event: calls by their model, outcomes, which know the model
+// of their call too, by what they are.
+func heading(e *query.Event) string {
+	if e.IsCall() {
+		return or(e.Model, or(e.SpanName, e.Name))
+	}
+	return or(e.SpanName, e.Name)
+}
+
+func outcome(e *query.Event) string {
+	s := or(string(e.Status), "recorded")
+	switch {
+	case e.Name == event.RequestStarted:
+		s = "begun"
+	case e.Status == event.StatusSuccess && !usualStops[strings.ToLower(e.StopReason)]:
+		s += ": " + e.StopReason // such as length: the answer was cut
+	}
+	if e.IsError && e.ErrorType != "" {
+		s += ": " + e.ErrorType
+	}
+	if e.IsError && e.ErrorCode != "" && e.ErrorCode != e.ErrorType && e.ErrorCode != event.CodeUnknown {
+		s += " · " + e.ErrorCode
+	}
+	if e.HTTPStatus.Known && e.HTTPStatus.Value >= 400 {
+		s += " (" + strconv.FormatInt(e.HTTPStatus.Value, 10) + ")"
+	}
+	return s
+}
+
+// tells reports whether the outcome says more than that all went well.
+func tells(e *query.Event) bool {
+	return e.IsError || e.Status == event.StatusSuccess && !usualStops[strings.ToLower(e.StopReason)]
+}
+
+// usualStops are the reasons for which an answer ends when nothing cut it off.
+var usualStops = map[string]bool{
+	"": true, "stop": true, "end_turn": true, "stop_sequence": true, "completed": true, "complete": true, "tool_calls": true, "tool_use": true, "tool-calls": true,
+	"tool_call": true, "function_call": true, "done": true,
+}
+
+func uncosted(t query.Totals) string {
+	if t.Calls == 0 {
+		return "no calls yet"
+	}
+	return unpriced(t.UncostedCalls - t.UncostedErrors)
+}
+
+// unpriced says how many calls have no known cost.
+func unpriced(n int64) string {
+	if n <= 0 {
+		return "every call priced"
+	}
+	return some(n, "call") + " of unknown cost"
+}
+
+func unmetered(t query.Totals) string {
+	in, out := tokens(t.InputTokens), tokens(t.OutputTokens)
+	return in + " in, " + out + " out"
+}
+
+// facts are an event's metadata as rows; a row without a value is left out.
+func facts(f frame, e *query.Event) [][2]string {
+	prompt := promptOf(e)
+	all := [][2]string{
+		{"Time", clock(f.Zone, e.Timestamp) + " " + f.Zone.String()}, {"Provider", e.Provider}, {"Model", e.Model}, {"Model asked for", e.ModelAsked},
+		{"Latency", ms(e.LatencyMS)}, {"First token", ms(e.TTFTMS)},
+		{"Stop reason", e.StopReason}, {"Error", e.ErrorMessage}, {"Could not be parsed", e.ParseError}, {"Prompt", prompt}, {"Prompt hash", e.PromptHash},
+		{"Surface", e.Surface}, {"User", e.DistinctID}, {"Session", e.SessionID}, {"Environment", e.Environment}, {"Task type", e.TaskType},
+		{"Completion id", e.CompletionID}, {"Request", size(e.RequestBytes)}, {"Response", size(e.ResponseBytes)}, {"URL", e.RequestURL}, {"UUID", e.UUID},
+	}
+	var out [][2]string
+	for _, x := range all {
+		if x[1] != "" && x[1] != unknown {
+			out = append(out, x)
+		}
+	}
+	return out
+}
+
+// bill is the usage and cost of a call, a line a kind.
+func bill(e *query.Event) [][3]string {
+	u, c := e.Usage, e.Cost
+	exact := func(v query.USD) string {
+		if !v.Known {
+			return ""
+		}
+		return "$" + v.Value.String()
+	}
+	all := [][3]string{
+		{"Input", tokens(u.Input), exact(c.Input)}, {"Cache read", tokens(u.CacheRead), "part of input"}, {"Cache write", tokens(u.CacheWrite), "part of input"},
+		{"Output", tokens(u.Output), exact(c.Output)}, {"Reasoning", tokens(u.Reasoning), "part of output"},
+		{"Audio in", tokens(u.InputAudio), "part of input"}, {"Audio out", tokens(u.OutputAudio), "part of output"}, {"Pictures in", tokens(u.InputImage), "part of input"}, {"Pictures out", tokens(u.OutputImage), "part of output"},
+		{"Web searches", plainInt(u.WebSearches), exact(c.WebSearch)}, {"Pictures", plainInt(u.Images), ""}, {"Request", unknown, exact(c.Request)},
+	}
+	var out [][3]string
+	for _, l := range all {
+		if l[1] != unknown || strings.HasPrefix(l[2], "$") {
+			out = append(out, l)
+		}
+	}
+	if c.Saved.Known && c.Saved.Value.IsPositive() {
+		out = append(out, [3]string{"Saved by the cache", unknown, exact(c.Saved)})
+	}
+	if u.Total.Known || c.Total.Known {
+		total := "cost unknown"
+		if c.Total.Known {
+			total = exact(c.Total)
+		}
+		out = append(out, [3]string{"Total", tokens(u.Total), total})
+	}
+	return out
+}
+
+func plainInt(n event.Int) string {
+	if !n.Known {
+		return unknown
+	}
+	return count(n.Value)
+}
+
+// priced says where the price came from.
+func priced(c query.Cost) string {
+	switch c.Source {
+	case "":
+		return ""
+	case event.CostPassthrough:
+		return "The provider or the caller said what it cost."
+	case event.CostCaller:
+		return "The caller said what it cost."
+	case event.CostTable:
+		return "Priced by hedgerow’s table as " + strings.TrimSpace(c.Provider+" "+c.Model) + "."
+	case event.CostManual:
+		return "Priced by your own price of " + strings.TrimSpace(c.Provider+" "+c.Model) + "."
+	case event.CostSynced:
+		return "Priced by the synced price of " + strings.TrimSpace(c.Provider+" "+c.Model) + "."
+	}
+	return "Priced by the prices that came with it."
+}
+
+// curl is the call as a shell command, without any key: the reader's own stands
+// in the environment.
+func curl(e *query.Event) string {
+	if e.Content == nil || len(e.Content.Input) == 0 || len(e.Content.Input) > maxShown || e.RequestURL == "" || e.Name != event.Generation && e.Name != event.Embedding {
+		return ""
+	}
+	body := map[string]json.RawMessage{}
+	for k, v := range e.ModelParameters {
+		body[k] = v
+	}
+	set := func(name string, v any) {
+		if b, err := json.Marshal(v); err == nil {
+			body[name] = b
+		}
+	}
+	set("model", or(e.ModelAsked, e.Model))
+	if e.Stream.Or(false) {
+		set("stream", true)
+	}
+	key := "authorization: Bearer $" + strings.ToUpper(strings.Map(envName, or(e.Provider, "provider"))) + "_API_KEY"
+	headers := []string{key}
+	switch e.Operation {
+	case "embeddings", "responses":
+		body["input"] = e.Content.Input
+	case "messages":
+		headers = []string{"x-api-key: $ANTHROPIC_API_KEY", "anthropic-version: 2023-06-01"}
+		var list, rest []map[string]json.RawMessage
+		if json.Unmarshal(e.Content.Input, &list) != nil {
+			return ""
+		}
+		for _, m := range list {
+			if string(m["role"]) == `"system"` {
+				body["system"] = m["content"]
+				continue
+			}
+			rest = append(rest, m)
+		}
+		set("messages", rest)
+	case "generate_content":
+		headers = []string{"x-goog-api-key: $GEMINI_API_KEY"}
+		body = map[string]json.RawMessage{}
+		if len(e.ModelParameters) > 0 {
+			set("generationConfig", e.ModelParameters)
+		}
+		type content map[string]any
+		var contents []content
+		for _, m := range messages(e.Content.Input) {
+			c := content{"parts": texts(m)}
+			if m.Role == "system" {
+				set("systemInstruction", c)
+				continue
+			}
+			c["role"] = map[bool]string{true: "model", false: "user"}[m.Role == "assistant" || m.Role == "model"]
+			contents = append(contents, c)
+		}
+		set("contents", contents)
+	case "completions", "fim":
+		var said []string
+		for _, m := range messages(e.Content.Input) {
+			for _, w := range texts(m) {
+				said = append(said, w["text"])
+			}
+		}
+		set("prompt", strings.Join(said, "\n"))
+	default:
+		body["messages"] = e.Content.Input
+	}
+	if len(e.Content.Tools) > 0 && string(e.Content.Tools) != "null" {
+		body["tools"] = e.Content.Tools
+	}
+	b, err := json.MarshalIndent(body, "", "  ")
+	if err != nil {
+		return ""
+	}
+	var out strings.Builder
+	out.WriteString("curl " + quoted(e.RequestURL) + " \\\n  -H 'content-type: application/json' \\\n")
+	for _, h := range headers {
+		out.WriteString("  -H \"" + h + "\" \\\n") // double quotes: the shell fills in the key
+	}
+	out.WriteString("  -d " + quoted(string(b)))
+	return out.String()
+}
+
+// texts are the parts of a message that are text, as Gemini takes them.
+func texts(m message) []map[string]string {
+	out := []map[string]string{}
+	for _, p := range m.Parts {
+		if p.Kind == "" {
+			out = append(out, map[string]string{"text": p.Text})
+		}
+	}
+	return out
+}
+
+// quoted is one word of a shell.
+func quoted(s string) string { return "'" + strings.ReplaceAll(s, "'", `'\''`) + "'" }
+
+// envName keeps what a variable's name can have.
+func envName(r rune) rune {
+	if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' {
+		return r
+	}
+	return '_'
+}
+
+// rawJSON is an event as it is stored, without its content, which stands beside.
+func rawJSON(e *query.Event) string {
+	c := *e
+	c.Content = nil
+	b, err := json.Marshal(&c)
+	if err != nil {
+		return ""
+	}
+	return indent(b)
+}

@@ -1,0 +1,264 @@
+package web
+
+import (
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/a-h/templ"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query"
+)
+
+// The parameters of a point of a chart: which figure it is, broken down by what,
+// and of which group, or of all but some. The list of events takes them as a filter.
+const (
+	pointMeasure  = "measure"
+	pointBy       = "by"
+	pointGroup    = "group"
+	pointNot      = "not_group"
+	eventName     = "event_name"
+	eventProperty = "event_property"
+	eventValue    = "event_value"
+	pointShape    = "shape" // calls or depth: the point is of traces, by their size
+	pointSize     = "size"
+)
+
+var pointParams = []string{pointMeasure, pointBy, pointGroup, pointNot, eventName, eventProperty, eventValue}
+
+// readPoint reads a point off an address; nil where it names none.
+func (v *view) readPoint(q url.Values) error {
+	m := query.Measure(q.Get(pointMeasure))
+	if m == "" {
+		return nil
+	}
+	if labels[m] == "" {
+		return event.Invalid("there is no such figure: "+string(m), "pick one from a chart")
+	}
+	v.Point = &query.Point{Measure: m, Event: matchOf(q), LatencyOf: v.LatencyOf, By: query.GroupBy(q.Get(pointBy)), Not: q[pointNot]}
+	if q.Has(pointGroup) {
+		key := q.Get(pointGroup)
+		v.Point.Key = &key
+	}
+	for _, name := range pointParams {
+		if q.Has(name) {
+			v.params[name] = q[name]
+		}
+	}
+	return nil
+}
+
+// matchOf reads which events of an application count.
+func matchOf(q url.Values) query.EventMatch {
+	return query.EventMatch{Name: strings.TrimSpace(q.Get(eventName)), Property: strings.TrimSpace(q.Get(eventProperty)), Value: strings.TrimSpace(q.Get(eventValue))}
+}
+
+// matchValues is matchOf backwards.
+func matchValues(e query.EventMatch) url.Values {
+	q := url.Values{}
+	for name, value := range map[string]string{eventName: e.Name, eventProperty: e.Property, eventValue: e.Value} {
+		if value != "" {
+			q.Set(name, value)
+		}
+	}
+	return q
+}
+
+// pointLabel says in words what a point is of, beside its time.
+func pointLabel(p *query.Point) string {
+	out := labels[p.Measure]
+	if p.Event.Name != "" {
+		out += " of " + p.Event.Name
+	}
+	by := breakdownName(p.By)
+	switch {
+	case p.Key != nil && *p.Key == "":
+		out += " · " + by + " not set"
+	case p.Key != nil:
+		out += " · " + by + " " + *p.Key
+	case len(p.Not) > 0:
+		out += " · all others by " + by
+	}
+	return out
+}
+
+// breakdownName is a breakdown in words.
+func breakdownName(by query.GroupBy) string {
+	if name, ok := strings.CutPrefix(string(by), string(query.ByProperty(""))); ok {
+		return name
+	}
+	for _, b := range breakdowns {
+		if b[0] == string(by) {
+			return b[1]
+		}
+	}
+	return string(by)
+}
+
+// without is the address of the page without the point.
+func (v *view) withoutPoint(f frame) templ.SafeURL {
+	var pairs []string
+	for _, name := range pointParams {
+		pairs = append(pairs, name, "")
+	}
+	return v.to(f, v.page, pairs...)
+}
+
+// listOrder is the order of a list of events that puts the largest of a figure first.
+func listOrder(m query.Measure) query.EventSort {
+	switch m {
+	case query.LatencyP50, query.LatencyP95, query.LatencyP99, query.ToolP95:
+		return query.ByLatency
+	case query.TTFTP50, query.TTFTP95, query.TTFTP99:
+		return query.ByTTFT
+	case query.CostUSD, query.CostPerCall, query.CostPerTask:
+		return query.ByCost
+	case query.TokensTotal:
+		return query.ByTokens
+	}
+	return query.ByTime
+}
+
+// ofMeasure is the part of an address that names a figure.
+func ofMeasure(m query.Measure) url.Values {
+	q := url.Values{pointMeasure: {string(m)}}
+	if order := listOrder(m); order != query.ByTime {
+		q.Set("sort", string(order))
+	}
+	return q
+}
+
+// examplesPage are examples of a point: what the drawer beside a chart shows, and a
+// page of its own where no script runs.
+type examplesPage struct {
+	Title, Time, Count, Order string
+	Rows                      []example
+	Nothing                   bool          // nothing is counted, not even by what a rate divides
+	Number                    string        // how many there are
+	All                       templ.SafeURL // the list of them, with the same filter
+}
+
+// Counted says how many there are, and in which order they come.
+func (p examplesPage) Counted() string {
+	if len(p.Rows) > 1 {
+		return p.Count + ", " + p.Order
+	}
+	return p.Count
+}
+
+// example is one of them: where it leads, and what is worth knowing before.
+type example struct {
+	URL    templ.SafeURL
+	At     time.Time
+	Name   string // the model or event
+	Result string // how it ended, where that is no success
+	Bad    bool
+	Facts  []string
+}
+
+// nouns are what the examples of a figure are, in words, and in which order they come.
+var nouns = map[query.Measure][2]string{
+	query.Calls: {"calls", ""}, query.Errors: {"failed calls", ""}, query.ErrorRate: {"failed calls", ""}, query.Users: {"users, with a call each", ""},
+	query.LatencyP50: {"calls", "the slowest first"}, query.LatencyP95: {"calls", "the slowest first"}, query.LatencyP99: {"calls", "the slowest first"},
+	query.TTFTP50: {"calls", "the slowest first token first"}, query.TTFTP95: {"calls", "the slowest first token first"}, query.TTFTP99: {"calls", "the slowest first token first"},
+	query.TokensIn: {"calls", "the most input first"}, query.TokensOut: {"calls", "the most output first"}, query.TokensTotal: {"calls", "the most tokens first"},
+	query.TokensCached: {"calls", "the most tokens read from a cache first"}, query.TokensCacheNew: {"calls", "the most tokens written to a cache first"}, query.TokensReasoning: {"calls", "the most reasoning first"},
+	query.CostUSD: {"calls of known cost", "the dearest first"}, query.CostPerCall: {"calls of known cost", "the dearest first"}, query.CostPerTask: {"calls of known cost", "the dearest first"},
+	query.CacheSaved: {"calls", "the largest saving first"}, query.CacheShare: {"calls that report cache reads", ""},
+	query.Tasks: {"tasks", ""}, query.TasksCompleted: {"completed tasks", ""}, query.CompletionRate: {"tasks", "those not completed first"},
+	query.Rated: {"ratings", ""}, query.Negative: {"negative ratings", ""}, query.NegativeRate: {"negative ratings", ""}, query.EscalationRate: {"escalated outcomes", ""},
+	query.AcceptanceRate: {"outcomes", "those not accepted first"}, query.EditRate: {"edited outcomes", ""}, query.RetryRate: {"retried outcomes", "the most retries first"},
+	query.Retries:   {"steps that were tried again", "the most retries first"},
+	query.EvalScore: {"scores", "the lowest first"}, query.EvalPassRate: {"evaluations", "those not passed first"}, query.Evals: {"evaluations", ""},
+	query.ToolCalls: {"tool calls", ""}, query.ToolErrors: {"failed tool calls", ""}, query.ToolErrorRate: {"failed tool calls", ""}, query.ToolP95: {"tool calls", "the slowest first"},
+	query.EventCount: {"events", ""}, query.EventShare: {"matching events", ""}, query.EventMean: {"events", ""}, query.EventTraceRate: {"traces with the event", ""}, query.EventUserRate: {"users with the event", ""},
+}
+
+// amongNouns are what a rate divides by.
+var amongNouns = map[string]string{"calls": "calls", "outcomes": "outcomes that say so", "tool_calls": "tool calls", "steps": "steps", "events": "events", "traces": "traces", "users": "users"}
+
+func (s *Web) examples(r *http.Request, f *frame) (templ.Component, error) {
+	v, err := s.view(r, "/examples", "")
+	if err != nil {
+		return nil, err
+	}
+	f.Title = "Examples"
+	if shape := r.URL.Query().Get(pointShape); shape != "" {
+		return s.shapeExamples(r, f, v, shape)
+	}
+	if v.Point == nil {
+		return nil, event.Invalid("this is no point of a chart", "open a chart and choose one of its points")
+	}
+	found, err := s.c.Query.Examples(r.Context(), query.ExamplesQuery{Project: f.Session.ProjectID, Filter: v.Filter, Point: *v.Point})
+	if err != nil {
+		return nil, err
+	}
+	noun := nouns[v.Point.Measure]
+	p := examplesPage{Title: pointLabel(v.Point), Time: v.Label, Count: sentence(noun[0]) + ": " + count(found.Count), Order: or(noun[1], "the newest first")}
+	if found.Among != found.Count {
+		p.Count += " of " + count(found.Among) + " " + amongNouns[found.Of] + " · " + share(found.Count, found.Among)
+	}
+	if p.Nothing = found.Among == 0; found.Count > 0 {
+		p.Number = count(found.Count)
+		p.All = v.to(*f, "/events", "sort", string(listOrder(v.Point.Measure)))
+	}
+	for _, e := range found.Events {
+		x := example{URL: f.url("/events/" + e.UUID), At: e.Timestamp, Name: heading(e), Bad: e.IsError}
+		if e.TraceID != "" {
+			x.URL = f.url("/traces/" + url.PathEscape(e.TraceID) + "?span=" + e.UUID + "#step")
+		}
+		if x.Result = about(e); e.IsError {
+			x.Result = outcome(e)
+		}
+		for _, fact := range []string{e.ErrorMessage, promptOf(e), factIf(e.LatencyMS.Known, ms(e.LatencyMS)), factIf(e.TTFTMS.Known, ms(e.TTFTMS)+" to the first token"),
+			factIf(e.Usage.Total.Known, tokens(e.Usage.Total)), factIf(e.Cost.Total.Known, usd(e.Cost.Total)), e.DistinctID} {
+			if fact != "" {
+				x.Facts = append(x.Facts, fact)
+			}
+		}
+		p.Rows = append(p.Rows, x)
+	}
+	return examples(*f, p), nil
+}
+
+// factIf is a text, or nothing where what it writes is unknown.
+func factIf(is bool, text string) string {
+	if !is {
+		return ""
+	}
+	return text
+}
+
+// shapeExamples are traces of one size.
+func (s *Web) shapeExamples(r *http.Request, f *frame, v *view, shape string) (templ.Component, error) {
+	size, err := strconv.ParseInt(r.URL.Query().Get(pointSize), 10, 64)
+	if err != nil {
+		return nil, event.Invalid("this is no size of a trace", "open the chart and choose one of its bars")
+	}
+	n, ids, err := s.c.Query.TracesOfShape(r.Context(), query.ShapeQuery{Project: f.Session.ProjectID, Filter: v.Filter, Of: shape, Size: size, Limit: query.DefaultExamples})
+	if err != nil {
+		return nil, err
+	}
+	p := examplesPage{Title: map[string]string{query.ShapeCalls: "Traces with this many calls: ", query.ShapeDepth: "Traces this many levels deep: "}[shape] + count(size), Time: v.Label, Count: "Traces: " + count(n), Order: "the newest first"}
+	if p.Nothing = len(ids) == 0; p.Nothing {
+		return examples(*f, p), nil
+	}
+	list, err := s.c.Query.Traces(r.Context(), query.ListQuery{Project: f.Session.ProjectID, Filter: query.Filter{From: v.From, To: v.To}, IDs: ids, Limit: len(ids)})
+	if err != nil {
+		return nil, err
+	}
+	for _, t := range list.Rows {
+		x := example{URL: f.url("/traces/" + url.PathEscape(t.ID)), At: t.First, Name: or(t.Name, t.ID), Bad: t.Errors > 0, Facts: []string{count(t.Calls) + " calls", ms(query.Millis{Value: t.DurationMS, Known: true}), usd(t.CostUSD)}}
+		if t.Errors > 0 {
+			x.Result = count(t.Errors) + " failed"
+		}
+		if t.User != "" {
+			x.Facts = append(x.Facts, t.User)
+		}
+		p.Rows = append(p.Rows, x)
+	}
+	return examples(*f, p), nil
+}

@@ -1,0 +1,767 @@
+package web
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/a-h/templ"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/experiment"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/query"
+)
+
+func (s *Web) experimentRoutes() []route {
+	const viewer, member = project.RoleViewer, project.RoleMember
+	return []route{
+		{pattern: "GET /p/{project}/experiments", need: viewer, handle: s.experiments, section: "Prompts", label: "Experiments"},
+		{pattern: "GET /p/{project}/experiments/new", need: member, handle: s.newExperiment},
+		{pattern: "POST /p/{project}/experiments/new", need: member, handle: s.createExperiment, again: s.newExperiment},
+		{pattern: "GET /p/{project}/experiments/{experiment}", need: viewer, handle: s.experiment},
+		{pattern: "GET /p/{project}/experiments/{experiment}/behind", need: viewer, handle: s.behind},
+		{pattern: "GET /p/{project}/experiments/{experiment}/edit", need: member, handle: s.editExperiment},
+		{pattern: "POST /p/{project}/experiments/{experiment}/edit", need: member, handle: s.saveExperiment, again: s.editExperiment},
+		{pattern: "POST /p/{project}/experiments/{experiment}/start", need: member, handle: s.startExperiment, again: s.experiment},
+		{pattern: "POST /p/{project}/experiments/{experiment}/stop", need: member, handle: s.stopExperiment, again: s.experiment},
+		{pattern: "POST /p/{project}/experiments/{experiment}/delete", need: member, handle: s.deleteExperiment, again: s.experiment},
+	}
+}
+
+// experimentRow is an experiment in the list. Report is nil where it could not
+// be made.
+type experimentRow struct {
+	experiment.Definition
+	Report *experiment.Report
+}
+
+// experimentPage is one experiment.
+type experimentPage struct {
+	experiment.Definition
+	Report   *experiment.Report
+	Segments []experiment.Segment // of By, where one is chosen
+	By       query.GroupBy
+	Zone     *time.Location
+}
+
+func (s *Web) experiments(r *http.Request, f *frame) (templ.Component, error) {
+	f.Title = "Experiments"
+	var rows []experimentRow
+	for _, d := range s.c.Experiments.Experiments(f.Session.ProjectID) {
+		report, err := s.c.Desk.Report(r.Context(), d)
+		if err != nil {
+			s.told(r, err) // the others are shown
+		}
+		rows = append(rows, experimentRow{d, report})
+	}
+	return experiments(*f, rows), nil
+}
+
+func (s *Web) findExperiment(r *http.Request, f *frame) (experiment.Definition, error) {
+	d, ok := s.c.Experiments.Experiment(f.Session.ProjectID, r.PathValue("experiment"))
+	if !ok {
+		return d, event.NewError(event.CodeNotFound, "There is no such experiment", "It may have been deleted; the list of experiments shows what there is.", nil)
+	}
+	return d, nil
+}
+
+func (s *Web) experiment(r *http.Request, f *frame) (templ.Component, error) {
+	d, err := s.findExperiment(r, f)
+	if err != nil {
+		return nil, err
+	}
+	f.Title = d.Name
+	v, err := s.view(r, "/experiments/"+d.ID, "")
+	if err != nil {
+		return nil, err
+	}
+	p := experimentPage{Definition: d, Zone: v.Zone, By: query.GroupBy(r.URL.Query().Get("by"))}
+	if p.Report, err = s.c.Desk.Report(r.Context(), d); err != nil {
+		return nil, err
+	}
+	if p.By != query.ByNone {
+		if p.Segments, err = experiment.Segmented(r.Context(), s.c.Query, d, p.By, s.c.Desk.Time()); err != nil {
+			return nil, err
+		}
+	}
+	return experimentView(*f, p), nil
+}
+
+// experimentForm is the form for a new experiment, or for one that is there.
+type experimentForm struct {
+	experiment.Definition
+	New     bool
+	Prompts []string
+}
+
+// Rows that the form has; more can be had by the API.
+const (
+	armRows   = 4
+	guardRows = 4
+)
+
+func (s *Web) newExperiment(r *http.Request, f *frame) (templ.Component, error) {
+	f.Title = "New experiment"
+	d := experiment.Definition{Spec: experiment.Spec{
+		Prompt: r.URL.Query().Get("prompt"), Flag: r.URL.Query().Get("flag"), Arms: []experiment.Arm{{Key: "control", Share: 50}, {Key: "treatment", Share: 50}},
+		Primary: experiment.Metric{Metric: query.Metric{Measure: query.CompletionRate}}, Planned: experiment.DefaultPlanned, MinUsers: experiment.DefaultMinUsers, Alpha: experiment.DefaultAlpha,
+		Guardrails: []experiment.Guardrail{
+			{Metric: experiment.Metric{Metric: query.Metric{Measure: query.EscalationRate}}, Limit: 0.02, Relative: true},
+			{Metric: experiment.Metric{Metric: query.Metric{Measure: query.LatencyP95}}, Limit: 4000},
+			{Metric: experiment.Metric{Metric: query.Metric{Measure: query.CostPerTask}}, Limit: 0.03},
+		},
+	}}
+	// What a rollout says need not be typed again.
+	if ro, ok := s.c.Prompts.Rollout(f.Session.ProjectID, d.Prompt); ok {
+		d.Flag, d.Arms, d.StopOnBreach = ro.Flag, nil, true
+		shares := ro.Shares()
+		for _, v := range ro.Variants() {
+			d.Arms = append(d.Arms, experiment.Arm{Key: v, Share: cmp.Or(shares[v], 1)})
+		}
+	}
+	return s.experimentForm(f, d, true), nil
+}
+
+func (s *Web) experimentForm(f *frame, d experiment.Definition, fresh bool) templ.Component {
+	p := experimentForm{Definition: d, New: fresh}
+	for _, pr := range s.c.Prompts.Prompts(f.Session.ProjectID) {
+		p.Prompts = append(p.Prompts, pr.Name)
+	}
+	return experimentFormPage(*f, p)
+}
+
+func (s *Web) editExperiment(r *http.Request, f *frame) (templ.Component, error) {
+	d, err := s.findExperiment(r, f)
+	if err != nil {
+		return nil, err
+	}
+	f.Title = "Edit " + d.Name
+	return s.experimentForm(f, d, false), nil
+}
+
+func (s *Web) createExperiment(r *http.Request, f *frame) (templ.Component, error) {
+	d := experiment.Definition{Project: f.Session.ProjectID}
+	if err := fillExperiment(&d.Spec, f.form); err != nil {
+		return nil, err
+	}
+	if f.form.Get("start") != "" {
+		d.Started = s.c.Desk.Time()
+	}
+	d, err := s.c.Experiments.Create(r.Context(), f.Session.UserID, d)
+	if err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/experiments/"+d.ID), "The experiment is saved.")
+}
+
+func (s *Web) saveExperiment(r *http.Request, f *frame) (templ.Component, error) {
+	id := r.PathValue("experiment")
+	_, err := s.c.Experiments.Update(r.Context(), f.Session.UserID, f.Session.ProjectID, id, func(d *experiment.Spec) error { return fillExperiment(d, f.form) })
+	if err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/experiments/"+id), "The experiment is saved.")
+}
+
+func (s *Web) startExperiment(r *http.Request, f *frame) (templ.Component, error) {
+	d, err := s.c.Experiments.Start(r.Context(), f.Session.UserID, f.Session.ProjectID, r.PathValue("experiment"))
+	if err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/experiments/"+d.ID), "The experiment has begun. Events from now on count.")
+}
+
+func (s *Web) stopExperiment(r *http.Request, f *frame) (templ.Component, error) {
+	d, err := s.c.Experiments.StopWith(r.Context(), f.Session.UserID, f.Session.ProjectID, r.PathValue("experiment"), f.form.Get("reason"), f.form.Get("rollout") != "", s.c.StopRollout)
+	if err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/experiments/"+d.ID), "The experiment is stopped. Its verdict stays.")
+}
+
+func (s *Web) deleteExperiment(r *http.Request, f *frame) (templ.Component, error) {
+	if err := s.c.Experiments.Delete(r.Context(), f.Session.UserID, f.Session.ProjectID, r.PathValue("experiment")); err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/experiments"), "The experiment is deleted. Its events stay.")
+}
+
+// ownMetric is the choice of a metric that is made of an event.
+const ownMetric = "own"
+
+// fillExperiment takes a form's fields. Rates and their limits are typed in
+// percent and points, latencies in milliseconds, costs in dollars. What the form
+// does not have stays as it is.
+func fillExperiment(d *experiment.Spec, form url.Values) error {
+	v := func(name string) string { return strings.TrimSpace(form.Get(name)) }
+	number := func(name, what string) (float64, error) {
+		if v(name) == "" {
+			return 0, nil
+		}
+		n, err := strconv.ParseFloat(strings.ReplaceAll(v(name), ",", "."), 64)
+		if err != nil {
+			return 0, event.Invalid(what+" is not a number", "write it with digits and a point")
+		}
+		return n, nil
+	}
+	d.Name, d.Description, d.StopOnBreach = v("name"), v("description"), v("stop_on_guardrail") != ""
+	d.Segments = nil
+	for _, s := range list(v("segments")) {
+		d.Segments = append(d.Segments, query.GroupBy(s))
+	}
+	if form.Has("arm0") { // a running experiment's form has no fields for what is fixed
+		d.Flag, d.Prompt, d.Arms = v("flag"), v("prompt"), nil
+		for i := range armRows {
+			key := v("arm" + strconv.Itoa(i))
+			if key == "" {
+				continue
+			}
+			share, err := number("share"+strconv.Itoa(i), "the share of an arm")
+			if err != nil {
+				return err
+			}
+			d.Arms = append(d.Arms, experiment.Arm{Key: key, Share: share})
+		}
+		var err error
+		if d.Primary, err = metricOf(form, "primary"); err != nil {
+			return err
+		}
+		if d.Detect, err = number("detect", "the smallest difference worth finding"); err != nil {
+			return err
+		}
+		if d.Primary.IsRate() {
+			d.Detect /= 100
+		}
+		planned, err := number("planned", "the planned number of users")
+		if err != nil {
+			return err
+		}
+		least, err := number("min_users", "the least number of users")
+		if err != nil {
+			return err
+		}
+		d.Planned, d.MinUsers = int(planned), int(least)
+	}
+	guards := d.Guardrails[min(len(d.Guardrails), guardRows):]
+	d.Guardrails = nil
+	for i := range guardRows {
+		g := "guard" + strconv.Itoa(i)
+		if v(g) == "" {
+			continue
+		}
+		m, err := metricOf(form, g)
+		if err != nil {
+			return err
+		}
+		if v(g+"_limit") == "" {
+			return event.Invalid("a guardrail has no limit", "give it one, or choose no figure")
+		}
+		limit, err := number(g+"_limit", "the limit of a guardrail")
+		if err != nil {
+			return err
+		}
+		if m.IsRate() {
+			limit /= 100
+		}
+		d.Guardrails = append(d.Guardrails, experiment.Guardrail{Metric: m, Limit: limit, Relative: v(g+"_versus") == "control"})
+	}
+	d.Guardrails = append(d.Guardrails, guards...)
+	return nil
+}
+
+func metricOf(form url.Values, name string) (experiment.Metric, error) {
+	v := func(field string) string { return strings.TrimSpace(form.Get(name + field)) }
+	m := experiment.Metric{Better: v("_better")}
+	if v("") != ownMetric {
+		m.Measure, m.Eval = query.Measure(v("")), v("_eval")
+		return m, nil
+	}
+	m.Event, m.Property, m.Value, m.As = v("_event"), v("_property"), v("_value"), v("_as")
+	if m.Event == "" {
+		return m, event.Invalid("a figure of your own names no event", "write the event's name, such as support_ticket_resolved")
+	}
+	return m, nil
+}
+
+// measureOptions are the figures that a metric can be; quantiles only guard.
+func measureOptions(guard bool) [][2]string {
+	var out [][2]string
+	if guard {
+		out = append(out, [2]string{"", "none"})
+	}
+	for _, m := range query.ExperimentMeasures() {
+		if guard || (query.Metric{Measure: m}).Quantile() == 0 {
+			out = append(out, [2]string{string(m), sentence(experiment.MeasureLabel(m))})
+		}
+	}
+	return append(out, [2]string{ownMetric, "A figure of your own, by event and property"})
+}
+
+// measureValue is the option that a metric is.
+func measureValue(m experiment.Metric) string {
+	if m.Event != "" {
+		return ownMetric
+	}
+	return string(m.Measure)
+}
+
+// typed writes a value as the form has it.
+func typed(m experiment.Metric, v float64) string {
+	if m.IsRate() {
+		v *= 100
+	}
+	return strconv.FormatFloat(math.Round(v*1e9)/1e9, 'f', -1, 64)
+}
+
+// segmentList is the breakdowns as the form has them.
+func segmentList(list []query.GroupBy) string {
+	out := make([]string, len(list))
+	for i, s := range list {
+		out[i] = string(s)
+	}
+	return strings.Join(out, ", ")
+}
+
+// segmentChoices are the breakdowns that the page offers: the experiment's own,
+// or a few that always make sense.
+func (p experimentPage) segmentChoices() []query.GroupBy {
+	out := slices.Clone(p.Definition.Segments)
+	if len(out) == 0 {
+		out = []query.GroupBy{query.ByModel, query.BySurface, query.ByEnvironment, query.ByTaskType}
+	}
+	if p.By != query.ByNone && !slices.Contains(out, p.By) {
+		out = append(out, p.By)
+	}
+	return out
+}
+
+func segmentLabel(g query.GroupBy) string {
+	if name, ok := strings.CutPrefix(string(g), "property:"); ok {
+		return name
+	}
+	return strings.ReplaceAll(string(g), "_", " ")
+}
+
+// around is the address of a list of what lies behind a cell: the events, or
+// traces, of an arm during the experiment. More parameters narrow it.
+func (p experimentPage) around(f frame, page, arm string, more ...string) templ.SafeURL {
+	q := url.Values{"from": {p.Started.In(p.Zone).Format(localTime)}}
+	end := p.Stopped
+	if end.IsZero() {
+		end = p.Report.At
+	}
+	q.Set("to", end.In(p.Zone).Add(time.Minute).Format(localTime))
+	if p.Flag != "" {
+		q.Set("flag", p.Flag)
+		q.Set("flag_variant", arm)
+	} else {
+		q.Set("prompt_name", p.Prompt)
+		q.Set("prompt_version", arm)
+	}
+	for i := 0; i+1 < len(more); i += 2 {
+		q.Set(more[i], more[i+1])
+	}
+	return f.url(page + "?" + q.Encode())
+}
+
+// behind is where a metric's cell leads: the traces that it is made of.
+func (p experimentPage) behind(f frame, metric int, arm string) templ.SafeURL {
+	q := url.Values{"metric": {strconv.Itoa(metric)}, "arm": {arm}}
+	return f.url("/experiments/" + p.ID + "/behind?" + q.Encode())
+}
+
+// behindSegment is behind, within one segment.
+func (p experimentPage) behindSegment(f frame, metric int, arm, segment string) templ.SafeURL {
+	q := url.Values{"metric": {strconv.Itoa(metric)}, "arm": {arm}, "by": {string(p.By)}, "segment": {segment}}
+	return f.url("/experiments/" + p.ID + "/behind?" + q.Encode())
+}
+
+// behindPage lists what a figure of an arm is made of.
+type behindPage struct {
+	experiment.Definition
+	Metric     experiment.Metric
+	At         int // of the metric: 0 is the primary one, then guardrails
+	Arm        string
+	By         query.GroupBy
+	Segment    string
+	Descending bool
+	Rows       []query.Behind
+	Zone       *time.Location
+}
+
+// behind lists the worst first: what one wants to read of an arm that loses.
+func (s *Web) behind(r *http.Request, f *frame) (templ.Component, error) {
+	d, err := s.findExperiment(r, f)
+	if err != nil {
+		return nil, err
+	}
+	q := r.URL.Query()
+	metric, err := strconv.Atoi(q.Get("metric"))
+	if err != nil || metric < 0 || metric > len(d.Guardrails) || d.Started.IsZero() {
+		return nil, event.NewError(event.CodeNotFound, "There is no such figure", "Open the experiment and follow a figure's link.", nil)
+	}
+	p := behindPage{Definition: d, Metric: d.Primary, At: metric, Arm: q.Get("arm"), By: query.GroupBy(q.Get("by")), Segment: q.Get("segment")}
+	if metric > 0 {
+		p.Metric = d.Guardrails[metric-1].Metric
+	}
+	p.Descending = p.Metric.Better == experiment.Down
+	if o := q.Get("order"); o == "best" {
+		p.Descending = !p.Descending
+	}
+	f.Title = sentence(p.Metric.Label())
+	v, err := s.view(r, "/experiments/"+d.ID, "")
+	if err != nil {
+		return nil, err
+	}
+	p.Zone = v.Zone
+	p.Rows, err = experiment.Behind(r.Context(), s.c.Query, d, metric, p.Arm, p.By, p.Segment, p.Descending, s.c.Desk.Time())
+	if err != nil {
+		return nil, err
+	}
+	return behind(*f, p), nil
+}
+
+// turned is the address of the same list in the other order.
+func (p behindPage) turned(f frame, order string) templ.SafeURL {
+	q := url.Values{"metric": {strconv.Itoa(p.At)}, "arm": {p.Arm}}
+	if p.By != query.ByNone {
+		q.Set("by", string(p.By))
+		q.Set("segment", p.Segment)
+	}
+	if order != "" {
+		q.Set("order", order)
+	}
+	return f.url("/experiments/" + p.ID + "/behind?" + q.Encode())
+}
+
+// worst reports which order the list has.
+func (p behindPage) worst() bool { return p.Descending == (p.Metric.Better == experiment.Down) }
+
+// value writes what a trace adds to the figure.
+func (p behindPage) value(b query.Behind) string {
+	if !b.Y.Known {
+		return unknown
+	}
+	if p.Metric.IsRate() {
+		return strconv.FormatFloat(b.Y.Value, 'f', -1, 64) + " of " + strconv.FormatFloat(max(b.N.Value, b.Y.Value), 'f', -1, 64)
+	}
+	if p.Metric.Quantile() > 0 || b.N.Value == 0 {
+		return p.Metric.Number(b.Y.Value)
+	}
+	return p.Metric.Number(b.Y.Value / b.N.Value)
+}
+
+// period says from when to when an experiment ran.
+func (p experimentPage) period() string {
+	at := func(t time.Time) string { return t.In(p.Zone).Format("2006-01-02 15:04") }
+	switch {
+	case p.Started.IsZero():
+		return "not begun"
+	case p.Stopped.IsZero():
+		return "since " + at(p.Started) + ", running"
+	}
+	return at(p.Started) + " to " + at(p.Stopped)
+}
+
+// stateName and stateClass are how a state looks.
+func stateName(s experiment.State) string {
+	return strings.ReplaceAll(string(s), "_", " ")
+}
+
+func stateClass(s experiment.State) string {
+	switch s {
+	case experiment.Broken:
+		return "pill bad"
+	case experiment.Winner:
+		return "pill"
+	}
+	return "pill warn"
+}
+
+func guardClass(status string) string {
+	switch status {
+	case experiment.GuardBroken:
+		return "pill bad"
+	case experiment.GuardOK:
+		return "pill"
+	}
+	return "pill warn"
+}
+
+// armShareOf is an arm's part of all users.
+func armShareOf(list []experiment.ArmReport, i int) string {
+	var all int64
+	for _, a := range list {
+		all += a.Users
+	}
+	if all == 0 {
+		return unknown
+	}
+	return percent(event.Some(float64(list[i].Users) / float64(all)))
+}
+
+// drawing is where an interval lies on a line of 320 units: its bounds, its
+// value, zero, and a limit.
+type drawing struct {
+	Low, High, At, Zero, Limit string
+	HasLimit                   bool
+	Label                      string
+}
+
+const (
+	drawWidth  = 320.0
+	drawMargin = 10.0
+)
+
+// draw places an interval. Zero, or the limit where it is of no difference, is
+// always on the line.
+func draw(i experiment.Interval, reference float64, limit *float64, label string) drawing {
+	lo, hi := i.Lower, i.Upper
+	if math.IsInf(hi, 0) {
+		hi = i.Value + 2*(i.Value-lo)
+	}
+	if math.IsInf(lo, 0) {
+		lo = i.Value - 2*(hi-i.Value)
+	}
+	from, to := min(lo, reference), max(hi, reference)
+	if limit != nil {
+		from, to = min(from, *limit), max(to, *limit)
+	}
+	span := to - from
+	if span == 0 {
+		span, from = 1, from-0.5
+	}
+	x := func(v float64) string {
+		return strconv.FormatFloat(drawMargin+(drawWidth-2*drawMargin)*(v-from)/span, 'f', 1, 64)
+	}
+	d := drawing{Low: x(lo), High: x(hi), At: x(i.Value), Zero: x(reference), Label: label}
+	if limit != nil {
+		d.Limit, d.HasLimit = x(*limit), true
+	}
+	return d
+}
+
+// powerNote says what one needs in words.
+func powerNote(m experiment.Metric, p experiment.PowerReport) []([3]string) {
+	known := func(o event.Opt[float64], f func(float64) string) string {
+		if !o.Known {
+			return unknown
+		}
+		return f(o.Value)
+	}
+	whole := func(v float64) string { return count(int64(math.Ceil(v))) }
+	out := [][3]string{
+		{"Looked for", m.Points(p.Effect), "smallest difference of " + p.Arm + " worth finding"},
+		{"Power now", known(p.Power, func(v float64) string { return percent(event.Some(v)) }), "chance of finding it with " + count(p.Have) + " users"},
+		{"Users needed", known(p.Needed, whole), "over both arms, for a power of 80 %"},
+	}
+	left := known(p.DaysLeft, func(v float64) string {
+		if v == 0 {
+			return "none"
+		}
+		if v <= 1 {
+			return "1 day"
+		}
+		return whole(v) + " days"
+	})
+	return append(out, [3]string{"Time still needed", left, known(p.PerDay, func(v float64) string { return "at " + whole(v) + " new users a day" })})
+}
+
+// actionText says what became of something that a broken guardrail led to.
+func actionText(what string, a experiment.Action, z *time.Location) string {
+	switch a.State {
+	case experiment.ActionDone:
+		return what + " at " + a.Done.In(z).Format("15:04:05")
+	case experiment.ActionPending:
+		if a.Error != "" {
+			return fmt.Sprintf("%s: tried %d times (%s); goes on trying", what, a.Attempts, a.Error)
+		}
+		return what + ": on its way"
+	case experiment.ActionFailed:
+		return what + ": given up (" + a.Error + ")"
+	}
+	return what + ": not set up"
+}
+
+// alertsPage is where a project's alerts go.
+type alertsPage struct {
+	project.Alerts
+	MailReady bool
+	Secret    string    // shown once
+	Tested    [2]string // what became of a test: webhook, e-mail
+}
+
+func (s *Web) alertsPage(f *frame) alertsPage {
+	f.Title = "Alerts"
+	p, _ := s.c.Registry.Snapshot().Project(f.Session.ProjectID)
+	return alertsPage{Alerts: p.Alerts, MailReady: s.c.Alerts.Mailer != nil}
+}
+
+func (s *Web) alerts(_ *http.Request, f *frame) (templ.Component, error) {
+	return alerts(*f, s.alertsPage(f)), nil
+}
+
+// saveAlerts shows a new secret in its answer, which nothing keeps.
+func (s *Web) saveAlerts(r *http.Request, f *frame) (templ.Component, error) {
+	_, secret, err := s.c.Registry.SetAlerts(r.Context(), f.Session.ProjectID, project.Alerts{WebhookURL: f.form.Get("webhook_url"), Emails: list(f.form.Get("emails"))}, f.form.Get("rotate") != "")
+	if err != nil {
+		return nil, err
+	}
+	if secret.IsZero() {
+		return f.done(f.path("/alerts"), "Alerts are saved.")
+	}
+	p := s.alertsPage(f)
+	p.Secret = secret.Reveal()
+	return alerts(*f, p), nil
+}
+
+func (s *Web) testAlerts(r *http.Request, f *frame) (templ.Component, error) {
+	p := s.alertsPage(f)
+	p.Tested[0], p.Tested[1] = s.c.Alerts.Test(r.Context(), f.Session.ProjectID)
+	return alerts(*f, p), nil
+}
+
+func (p experimentPage) at(t time.Time) string { return clock(p.Zone, t) }
+
+func allUsers(r *experiment.Report) (n int64) {
+	for _, a := range r.Arms {
+		n += a.Users
+	}
+	return n
+}
+
+func known(v float64) event.Opt[float64] { return event.Some(v) }
+
+func betterWord(m experiment.Metric) string {
+	if m.Better == experiment.Up {
+		return "more"
+	}
+	return "less"
+}
+
+// guardMark is the limit that a drawing shows.
+type guardMark struct {
+	Limit    float64
+	Relative bool
+	Words    string
+}
+
+func guardLimit(g experiment.GuardrailReport) *guardMark {
+	return &guardMark{g.Limit, g.Relative, g.Words}
+}
+
+func bounds(m experiment.Metric, v experiment.Value) string {
+	if !v.Interval.Known {
+		return ""
+	}
+	return m.Number(v.Interval.Lower) + " to " + m.Number(v.Interval.Upper)
+}
+
+func difference(m experiment.Metric, c experiment.Comparison) string {
+	if !c.Interval.Known {
+		return unknown
+	}
+	return m.Difference(c.Interval.Value)
+}
+
+func differenceBounds(m experiment.Metric, c experiment.Comparison) string {
+	if !c.Interval.Known {
+		return ""
+	}
+	if math.IsInf(c.Interval.Lower, -1) && math.IsInf(c.Interval.Upper, 1) {
+		return "not known yet"
+	}
+	return m.Signed(c.Interval.Lower) + " to " + m.Difference(c.Interval.Upper)
+}
+
+func drawDifference(m experiment.Metric, c experiment.Comparison, limit *guardMark) drawing {
+	label := "Difference of " + c.Arm + " to the control: " + difference(m, c) + ", interval " + differenceBounds(m, c)
+	if limit == nil {
+		return draw(c.Interval, 0, nil, label)
+	}
+	return draw(c.Interval, 0, &limit.Limit, label+", limit "+limit.Words)
+}
+
+func drawValue(m experiment.Metric, v experiment.Value, limit *guardMark) drawing {
+	return draw(v.Interval, 0, &limit.Limit, m.Label()+" of "+v.Arm+": "+m.Number(v.Interval.Value)+", interval "+bounds(m, v)+", limit "+limit.Words)
+}
+
+func formTarget(f frame, p experimentForm) string {
+	if p.New {
+		return f.path("/experiments/new")
+	}
+	return f.path("/experiments/" + p.ID + "/edit")
+}
+
+func armLabel(i int) string {
+	if i == 0 {
+		return "control"
+	}
+	return "treatment " + strconv.Itoa(i)
+}
+
+func armKey(p experimentForm, i int) string {
+	if i < len(p.Arms) {
+		return p.Arms[i].Key
+	}
+	return ""
+}
+
+func armShare(p experimentForm, i int) string {
+	if i < len(p.Arms) {
+		return strconv.FormatFloat(p.Arms[i].Share, 'f', -1, 64)
+	}
+	return ""
+}
+
+func guardAt(p experimentForm, i int) experiment.Guardrail {
+	if i < len(p.Guardrails) {
+		return p.Guardrails[i]
+	}
+	return experiment.Guardrail{}
+}
+
+// measureOption is the option that a metric is; one that is none is "none".
+func measureOption(m experiment.Metric, guard bool) string {
+	if m.Event == "" && m.Measure == "" && !guard {
+		return string(query.CompletionRate)
+	}
+	return measureValue(m)
+}
+
+func detectValue(p experimentForm) string {
+	if p.Detect == 0 {
+		return ""
+	}
+	return typed(p.Primary, p.Detect)
+}
+
+func limitAgainst(g experiment.Guardrail) string {
+	if g.Relative {
+		return "control"
+	}
+	return "value"
+}
+
+func limitValue(g experiment.Guardrail) string {
+	if g.Event == "" && g.Measure == "" {
+		return ""
+	}
+	return typed(g.Metric, g.Limit)
+}
+
+func emailList(list []string) string { return strings.Join(list, ", ") }
+
+func emailHelp(ready bool) string {
+	if ready {
+		return "A comma list, at most 10."
+	}
+	return "A comma list, at most 10. No mail goes out yet: the server needs HEDGEROW_SMTP_URL and smtp_from."
+}

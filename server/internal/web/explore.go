@@ -1,0 +1,355 @@
+package web
+
+import (
+	"context"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/a-h/templ"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query"
+)
+
+// The chart builder: a chart is an address. m are its figures, by is what they
+// are broken down by, over says whether it runs over time, draw how it looks.
+// The filters are those of every page.
+const (
+	paramMeasure = "m"
+	paramBy      = "by"
+	paramOver    = "over"
+	paramDraw    = "draw"
+	paramLimit   = "limit"
+	paramOf      = "of"    // beside them those of matchOf, where a figure is of an application's own events
+	ofCalls      = "calls" // of paramOf: a share of all calls; anything else is the figure itself
+	overTotal    = "total" // of paramOver; anything else is over time
+)
+
+// specParams are those of a chart itself, as against range and filters.
+var specParams = []string{paramMeasure, paramBy, paramOver, paramDraw, paramLimit, paramOf, eventName, eventProperty, eventValue}
+
+// maxFigures is how many figures one chart can have.
+const maxFigures = 3
+
+// Forms of a chart.
+var drawings = [][2]string{{"line", "Lines"}, {"bar", "Bars"}, {"stack", "Stacked bars"}, {"table", "Table"}, {"number", "One number"}}
+
+// figures are what the builder offers, in groups.
+var figures = []struct {
+	Label    string
+	Measures []query.Measure
+}{
+	{"Calls", []query.Measure{query.Calls, query.Errors, query.ErrorRate, query.Users}},
+	{"Cost", []query.Measure{query.CostUSD, query.CostPerCall, query.CostPerTask, query.CacheSaved}},
+	{"Time", []query.Measure{query.LatencyP50, query.LatencyP95, query.LatencyP99, query.TTFTP50, query.TTFTP95, query.TTFTP99}},
+	{"Tokens", []query.Measure{query.TokensTotal, query.TokensIn, query.TokensOut, query.TokensReasoning, query.TokensCached, query.TokensCacheNew, query.CacheShare}},
+	{"Outcomes", []query.Measure{query.Tasks, query.TasksCompleted, query.CompletionRate, query.Rated, query.Negative, query.NegativeRate, query.EscalationRate, query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalScore, query.EvalPassRate}},
+	{"Tools", []query.Measure{query.ToolCalls, query.ToolErrors, query.ToolErrorRate, query.ToolP95}},
+	{"Own events", []query.Measure{query.EventCount, query.EventShare, query.EventMean, query.EventTraceRate, query.EventUserRate}},
+	{"Agents", []query.Measure{query.Retries}},
+}
+
+// breakdowns are what the builder offers, beside custom properties.
+var breakdowns = [][2]string{
+	{"", "nothing"}, {string(query.ByModelAsked), "model"}, {string(query.ByModel), "model that answered"}, {string(query.ByProvider), "provider"}, {string(query.ByPrompt), "prompt version"}, {string(query.ByPromptName), "prompt"},
+	{string(query.BySurface), "surface"}, {string(query.ByEnvironment), "environment"}, {string(query.ByUser), "user"}, {string(query.ByTaskType), "task type"}, {string(query.ByStatus), "outcome"}, {string(query.ByErrorType), "error type"},
+	{string(query.ByOperation), "operation"}, {string(query.ByInputLength), "length of the input"}, {string(query.ByOutput), "category of the output"}, {string(query.ByTool), "tool"}, {string(query.ByEval), "evaluation"},
+}
+
+// kindOf is the kind of the events behind a figure.
+func kindOf(m query.Measure) string {
+	switch m {
+	case query.Errors, query.ErrorRate:
+		return query.KindErrors
+	case query.ToolCalls, query.ToolErrors, query.ToolErrorRate, query.ToolP95:
+		return query.KindTools
+	case query.Retries:
+		return "" // of whatever names a step
+	}
+	if slices.Contains(figures[4].Measures, m) || m == query.EventCount || m == query.EventShare || m == query.EventMean {
+		return query.KindOutcomes
+	}
+	return query.KindCalls
+}
+
+// specOf reads a chart from an address. Without a figure it counts calls.
+func specOf(q url.Values) (spec, error) {
+	sp := spec{ID: "chart", By: query.GroupBy(q.Get(paramBy)), OverTime: q.Get(paramOver) != overTotal, Draw: q.Get(paramDraw)}
+	if sp.By == query.ByProperty("") { // its name stands in a field of its own
+		sp.By = ""
+		if name := strings.TrimSpace(q.Get("by_name")); name != "" {
+			sp.By = query.ByProperty(name)
+		}
+	}
+	for _, m := range q[paramMeasure] {
+		m := query.Measure(m)
+		if m == "" || slices.Contains(sp.Measures, m) {
+			continue
+		}
+		if labels[m] == "" {
+			return spec{}, event.Invalid("there is no such figure: "+string(m), "pick one from the list")
+		}
+		sp.Measures = append(sp.Measures, m)
+	}
+	switch {
+	case len(sp.Measures) == 0:
+		sp.Measures = []query.Measure{query.Calls}
+	case len(sp.Measures) > query.MaxMeasures:
+		return spec{}, event.Invalid("the chart has too many figures", "use "+strconv.Itoa(query.MaxMeasures)+" at most")
+	}
+	if sp.Draw == "" {
+		sp.Draw = "line"
+	}
+	if !slices.ContainsFunc(drawings, func(d [2]string) bool { return d[0] == sp.Draw }) {
+		return spec{}, event.Invalid("there is no such form of a chart", "use line, bar, stack, table or number")
+	}
+	// Whoever picks another figure need not take the share back.
+	sp.Share = q.Get(paramOf) == ofCalls && len(sp.Measures) == 1 && (sp.Measures[0] == query.Calls || sp.Measures[0] == query.Errors)
+	if sp.Draw == "number" {
+		sp.OverTime, sp.By = false, ""
+	}
+	if l := q.Get(paramLimit); l != "" {
+		n, err := strconv.Atoi(l)
+		if err != nil || n < 1 || n > query.MaxGroups {
+			return spec{}, event.Invalid("the number of groups is out of range", "use 1 to "+strconv.Itoa(query.MaxGroups))
+		}
+		sp.Limit = n
+	}
+	sp.Event = matchOf(q)
+	sp.Title = sp.name()
+	return sp, nil
+}
+
+// values is a chart as an address says it.
+func (sp spec) values() url.Values {
+	q := url.Values{}
+	for _, m := range sp.Measures {
+		q.Add(paramMeasure, string(m))
+	}
+	if sp.By != "" {
+		q.Set(paramBy, string(sp.By))
+	}
+	if !sp.OverTime {
+		q.Set(paramOver, overTotal)
+	}
+	q.Set(paramDraw, sp.Draw)
+	if sp.Limit > 0 {
+		q.Set(paramLimit, strconv.Itoa(sp.Limit))
+	}
+	if sp.Share {
+		q.Set(paramOf, ofCalls)
+	}
+	if sp.Only != nil {
+		var only query.Filter
+		sp.Only(&only)
+		q.Set("kind", only.Kind)
+	}
+	maps.Copy(q, matchValues(sp.Event))
+	return q
+}
+
+// name is what a chart is called that nobody has named.
+func (sp spec) name() string {
+	var names []string
+	for _, m := range sp.Measures {
+		names = append(names, labels[m])
+	}
+	out := strings.Join(names, ", ")
+	if sp.ofEvents() {
+		out += ": " + or(sp.Event.Name, "no event named")
+		if sp.Event.Property != "" {
+			out += ", " + sp.Event.Property + " is " + or(sp.Event.Value, "true")
+		}
+	}
+	if sp.Share {
+		out += ", share of all calls"
+	}
+	if property, ok := strings.CutPrefix(string(sp.By), string(query.ByProperty(""))); ok {
+		return out + " by " + property
+	}
+	for _, b := range breakdowns {
+		if b[0] == string(sp.By) && b[0] != "" {
+			return out + " by " + b[1]
+		}
+	}
+	return out
+}
+
+// ofEvents reports whether a figure is of an application's own events.
+func (sp spec) ofEvents() bool {
+	return slices.ContainsFunc(sp.Measures, func(m query.Measure) bool { return strings.HasPrefix(string(m), "event_") })
+}
+
+// property is the custom property that a chart is broken down by.
+func (sp spec) property() (string, bool) {
+	return strings.CutPrefix(string(sp.By), string(query.ByProperty("")))
+}
+
+// figure is the i-th figure, "" where there is none.
+func (sp spec) figure(i int) query.Measure {
+	if i < len(sp.Measures) {
+		return sp.Measures[i]
+	}
+	return ""
+}
+
+// address is a chart with the range and filters of a page: of the builder, or
+// of its numbers.
+func (c *card) address(f frame, v *view, page string) templ.SafeURL {
+	q := v.values()
+	for k, x := range c.values() {
+		q[k] = x
+	}
+	return f.url(page + "?" + q.Encode())
+}
+
+// explorePage is the chart builder.
+type explorePage struct {
+	View       *view
+	Card       card
+	Dashboards []dashboardName
+	Into       string // the dashboard that the chart belongs to
+	Chart      string // its id there, "" for a new one
+	Title      string
+	Query      string // what is saved
+	Unnamed    bool   // a figure of events, of which none is named yet
+	Whole      bool   // a share was asked for where there is none
+}
+
+type dashboardName struct{ ID, Name string }
+
+// explored are the parameters of the builder that are no filters.
+var explored = append([]string{"dashboard", "chart", "title"}, specParams...)
+
+func (s *Web) explore(r *http.Request, f *frame) (templ.Component, error) {
+	f.Title = "Chart builder"
+	v, err := s.view(r, "/explore", "7d")
+	if err != nil {
+		return nil, err
+	}
+	q := r.URL.Query()
+	sp, err := specOf(q)
+	if err != nil {
+		return nil, err
+	}
+	p := explorePage{View: v, Into: q.Get("dashboard"), Chart: q.Get("chart"), Title: or(q.Get("title"), sp.Title), Whole: q.Get(paramOf) == ofCalls && !sp.Share}
+	if d, ok := s.c.Registry.Snapshot().Dashboard(f.Session.ProjectID, p.Into); ok && !q.Has(paramMeasure) {
+		// Begun from a chart on a dashboard.
+		for _, c := range d.Charts {
+			if c.ID == p.Chart {
+				return f.done(f.path("/explore?"+c.Query+"&"+url.Values{"dashboard": {d.ID}, "chart": {c.ID}, "title": {c.Title}}.Encode()), "")
+			}
+		}
+	}
+	if p.Unnamed = sp.ofEvents() && sp.Event.Name == ""; p.Unnamed {
+		p.Card = card{spec: sp} // nothing to ask yet
+	} else if p.Card, err = s.card(r.Context(), f, v, sp); err != nil {
+		return nil, err
+	}
+	save := url.Values{}
+	for k, x := range v.params {
+		save[k] = x
+	}
+	save.Del("tz")
+	for k, x := range sp.values() {
+		save[k] = x
+		v.params[k] = x // the pages' own form keeps the chart
+	}
+	p.Query = save.Encode()
+	for _, name := range []string{"dashboard", "chart", "title"} {
+		if x := q.Get(name); x != "" {
+			v.params[name] = []string{x}
+		}
+	}
+	for _, d := range s.c.Registry.Snapshot().Dashboards(f.Session.ProjectID) {
+		p.Dashboards = append(p.Dashboards, dashboardName{d.ID, d.Name})
+	}
+	return explore(*f, p), nil
+}
+
+// rest are the parameters that the builder's form does not show as fields.
+func (p explorePage) rest() [][2]string {
+	var out [][2]string
+	for name, list := range p.View.values() {
+		if slices.Contains(specParams, name) {
+			continue
+		}
+		for _, x := range list {
+			out = append(out, [2]string{name, x})
+		}
+	}
+	return out
+}
+
+// question is what a chart asks.
+func (s *Web) question(f *frame, v *view, sp spec) query.SeriesQuery {
+	q := query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, Measures: sp.Measures, By: sp.By, TimeZone: v.Zone.String(), Compare: true, Event: sp.Event, LatencyOf: v.LatencyOf, Limit: sp.Limit}
+	if sp.OverTime {
+		q.Every = v.every()
+	}
+	if sp.Only != nil {
+		sp.Only(&q.Filter)
+	}
+	return q
+}
+
+// card asks for one chart.
+func (s *Web) card(ctx context.Context, f *frame, v *view, sp spec) (card, error) {
+	c := card{spec: sp}
+	series, err := s.c.Query.Series(ctx, s.question(f, v, sp))
+	if err != nil {
+		return c, err
+	}
+	if !sp.Share {
+		c.fill(*f, v, series)
+		return c, nil
+	}
+	q := s.question(f, v, spec{Measures: []query.Measure{query.Calls}, OverTime: sp.OverTime})
+	q.Filter.Kind, q.Filter.Status, q.Filter.ErrorType, q.Filter.ErrorGroup = "", "", "", ""
+	all, err := s.c.Query.Series(ctx, q)
+	if err != nil {
+		return c, err
+	}
+	c.counted, c.Measures = sp.Measures[0], []query.Measure{query.ErrorRate} // what it is, while it is written
+	c.fill(*f, v, ofAll(series, sp.Measures[0], all.Total))
+	c.Measures = sp.Measures
+	for i := range c.Columns {
+		if c.By == "" || !c.OverTime { // the others bear the names of groups
+			c.Columns[i].Name = "Share of all calls"
+		}
+	}
+	return c, nil
+}
+
+// ofAll makes rates of a count: the share that it has in the calls of all, in
+// each point and over the whole.
+func ofAll(s *query.Series, m query.Measure, all query.Line) *query.Series {
+	rate := func(part, of query.Values) query.Values {
+		n, whole := part[m], of[query.Calls]
+		if !n.Known || !whole.Known || whole.Value == 0 {
+			return query.Values{}
+		}
+		return query.Values{query.ErrorRate: event.Some(n.Value / whole.Value)}
+	}
+	line := func(l query.Line) query.Line {
+		out := query.Line{Key: l.Key, Total: rate(l.Total, all.Total), Previous: rate(l.Previous, all.Previous)}
+		for i := range l.Points {
+			out.Points = append(out.Points, rate(l.Points[i], all.Points[i]))
+		}
+		return out
+	}
+	out := *s
+	out.Total, out.Groups = line(s.Total), make([]query.Line, len(s.Groups))
+	for i, g := range s.Groups {
+		out.Groups[i] = line(g)
+	}
+	if s.Rest != nil {
+		rest := line(*s.Rest)
+		out.Rest = &rest
+	}
+	return &out
+}

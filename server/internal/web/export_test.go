@@ -1,0 +1,71 @@
+package web
+
+import (
+	"encoding/json"
+	"io"
+
+	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/query"
+)
+
+// Curl is a call as a command.
+func Curl(e *query.Event) string { return curl(e) }
+
+// Unnamed are the measures whose examples have no name.
+func Unnamed() (out []query.Measure) {
+	for m := range labels {
+		if nouns[m][0] == "" {
+			out = append(out, m)
+		}
+	}
+	return out
+}
+
+// Route is an entry of the table, for the tests that go through all of it.
+type Route struct {
+	Pattern     string
+	Need        project.Role
+	Open, Again bool
+}
+
+func (s *Web) Routes() []Route {
+	var out []Route
+	for _, rt := range s.routes {
+		out = append(out, Route{rt.pattern, rt.need, rt.open != nil, rt.again != nil})
+	}
+	return out
+}
+
+// Said is what a page shows of a content: of each message its role, and of each
+// part its kind, words and link.
+func Said(content string) (out [][]string) {
+	for _, m := range messages(json.RawMessage(content)) {
+		said := []string{m.Role}
+		for _, p := range m.Parts {
+			said = append(said, p.Kind, p.Text, p.Link)
+		}
+		out = append(out, said)
+	}
+	return out
+}
+
+// PlainText is a value of a file that a spreadsheet may read.
+func PlainText(s string) string { return plainText(s) }
+
+// WriteTrace writes a trace as a file.
+func WriteTrace(w io.Writer, t *query.Trace) error { return writeTrace(w, t) }
+
+// Indent is JSON as a page shows it.
+func Indent(raw json.RawMessage) string { return indent(raw) }
+
+// SaidSize is how many bytes a page shows of a prompt or an answer, and of how many
+// messages.
+func SaidSize(content string) (size, list int) {
+	for _, m := range clipped(messages(json.RawMessage(content)), maxSaid) {
+		list++
+		for _, p := range m.Parts {
+			size += len(p.Text)
+		}
+	}
+	return size, list
+}

@@ -1,0 +1,1145 @@
+package web_test
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"net/url"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/shopspring/decimal"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/posthog"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/prompt"
+	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/query/querytest"
+	"github.com/hedgerow/hedgerow/server/internal/store/storetest"
+)
+
+// causes are messages of failures, and what they have in common.
+var causes = []struct{ message, normal, kind string }{
+	{"citation %d is missing (req_%012d)", "citation 0 is missing (*)", "validation_error"},
+	{`the model "gpt-%d" is overloaded, request %d`, "the model * is overloaded, request 0", "overloaded"},
+	{"too many requests", "too many requests", "rate_limit"},
+	{"too many requests", "too many requests", "quota"},
+}
+
+// world is a month of random events, and who looks at them.
+type world struct {
+	*site
+	events   []*event.Event // of the project
+	complete []*event.Event // the same, outcomes with what they inherit
+	zone     *time.Location
+	rng      *rand.Rand
+}
+
+// newWorld fills a store: calls and embeddings, some failed, some of unknown
+// tokens or cost, outcomes, tools, deep traces, milestones; beside another
+// project's. The clocks of the reader's zone change within it.
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{rng: rand.New(rand.NewPCG(17, 4))}
+	var err error
+	if w.zone, err = time.LoadLocation("America/New_York"); err != nil {
+		t.Fatal(err)
+	}
+	g := storetest.NewGenerator(11)
+	const minutes = 31 * 24 * 60
+	for i := range 1100 {
+		e := g.Event(now.Add(-time.Duration(10+i*7919%minutes) * time.Minute))
+		e.DistinctID, e.SessionID = fmt.Sprintf("user-%d", w.rng.IntN(60)), fmt.Sprintf("s-%d", w.rng.IntN(90))
+		if w.rng.IntN(3) > 0 {
+			e.InputLengthBucket = []string{"0_1k_tokens", "1k_2k_tokens"}[w.rng.IntN(2)]
+		}
+		if w.rng.IntN(2) == 0 {
+			e.Properties["agent_config"] = json.RawMessage([]string{`"solo"`, `"swarm"`}[w.rng.IntN(2)])
+		}
+		if e.Usage.Output.Known && w.rng.IntN(3) == 0 {
+			e.Usage.Reasoning = event.Some(w.rng.Int64N(200))
+		}
+		if e.Usage.CacheRead.Known && w.rng.IntN(3) == 0 {
+			e.Usage.CacheWrite = event.Some(w.rng.Int64N(200))
+		}
+		if w.rng.IntN(12) == 0 {
+			e.IsError, e.Status = true, event.StatusError
+		}
+		if e.IsError {
+			c := causes[w.rng.IntN(len(causes))]
+			e.ErrorType, e.ErrorMessage = c.kind, c.message
+			if strings.Contains(c.message, "%") {
+				e.ErrorMessage = fmt.Sprintf(c.message, w.rng.IntN(100), w.rng.IntN(1e6))
+			}
+		}
+		w.events = append(w.events, e)
+	}
+	more := querytest.Outcomes(w.rng, w.events)
+	for _, e := range more {
+		if querytest.IsOutcome(e) && w.rng.IntN(2) == 0 {
+			e.Properties["agent_config"] = json.RawMessage([]string{`"solo"`, `"swarm"`}[w.rng.IntN(2)])
+		}
+	}
+	for i := 0; i < len(w.events); i += 9 { // steps of agents below a call
+		above := w.events[i]
+		for depth := range 1 + w.rng.IntN(4) {
+			at := w.events[i]
+			s := &event.Event{UUID: event.NewID(), ProjectID: "default", Name: event.Span, Operation: "invoke_agent", SpanName: []string{"plan", "search"}[w.rng.IntN(2)], SpanID: fmt.Sprintf("%d-%d", i, depth), ParentID: above.SpanID,
+				TraceID: at.TraceID, Timestamp: at.Timestamp.Add(time.Duration(depth) * time.Second), Latency: event.Some(time.Duration(w.rng.IntN(4000)) * time.Millisecond), IsError: w.rng.IntN(3) == 0}
+			more, above = append(more, s), s
+		}
+	}
+	for i := range 20 {
+		more = append(more, &event.Event{UUID: event.NewID(), ProjectID: "default", Name: event.FirstValue, DistinctID: fmt.Sprintf("user-%d", i), Timestamp: w.events[i].Timestamp})
+	}
+	w.events = append(w.events, more...)
+	w.complete = querytest.Complete(w.events)
+	w.site = newSite(t, append(slices.Clone(w.events), sample("other"))...)
+	w.client = w.as(w.admin)
+	return w
+}
+
+// span is what a page is asked about, and the same in plain Go.
+type span struct {
+	address string // its query
+	ok      func(*event.Event) bool
+	from    time.Time
+}
+
+// spans are the last 14 days of the reader's zone, with and without filters.
+func (w *world) spans() map[string]span {
+	local := now.In(w.zone)
+	from := time.Date(local.Year(), local.Month(), local.Day()-13, 0, 0, 0, 0, w.zone)
+	at := "range=14d&tz=America/New_York"
+	return map[string]span{
+		"All":      {at, func(*event.Event) bool { return true }, from},
+		"Filtered": {at + "&environment=production&provider=openai", func(e *event.Event) bool { return e.Environment == "production" && e.Provider == "openai" }, from},
+	}
+}
+
+// in are the events of a span, before those of the equally long period before it.
+func (s span) in(events []*event.Event) (in, before []*event.Event) {
+	for _, e := range events {
+		switch {
+		case !s.ok(e):
+		case !e.Timestamp.Before(s.from) && e.Timestamp.Before(now):
+			in = append(in, e)
+		case !e.Timestamp.Before(s.from.Add(-now.Sub(s.from))) && e.Timestamp.Before(s.from):
+			before = append(before, e)
+		}
+	}
+	return in, before
+}
+
+func (w *world) open(t *testing.T, page, address string) string {
+	t.Helper()
+	if address != "" {
+		page += "?" + address
+	}
+	resp, body := w.get("/p/default" + page)
+	if resp.StatusCode != 200 {
+		t.Fatalf("%s: status %d", page, resp.StatusCode)
+	}
+	return body
+}
+
+func keep(events []*event.Event, ok func(*event.Event) bool) (out []*event.Event) {
+	for _, e := range events {
+		if ok(e) {
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// by are the groups of events as chart and tables name them.
+func by(events []*event.Event, key func(*event.Event) string) map[string][]*event.Event {
+	out := make(map[string][]*event.Event)
+	for _, e := range events {
+		out[key(e)] = append(out[key(e)], e)
+	}
+	return out
+}
+
+// keys of the breakdowns.
+var keys = map[query.GroupBy]func(*event.Event) string{
+	query.ByModelAsked:  func(e *event.Event) string { return cmp.Or(e.ModelAsked, e.Model) },
+	query.ByModel:       func(e *event.Event) string { return cmp.Or(e.Model, e.ModelAsked) },
+	query.ByProvider:    func(e *event.Event) string { return e.Provider },
+	query.ByEnvironment: func(e *event.Event) string { return e.Environment },
+	query.ByErrorType:   func(e *event.Event) string { return e.ErrorType },
+	query.ByPromptName:  func(e *event.Event) string { return e.PromptName },
+	query.BySurface:     func(e *event.Event) string { return e.Surface },
+	query.ByTaskType:    func(e *event.Event) string { return e.TaskType },
+	query.ByInputLength: func(e *event.Event) string { return e.InputLengthBucket },
+	query.ByTool:        func(e *event.Event) string { return cmp.Or(querytest.Text(e, "gen_ai.tool.name"), e.SpanName) },
+	query.ByPrompt: func(e *event.Event) string {
+		if version := cmp.Or(e.PromptVersion, e.PromptVersionID); e.PromptName != "" && version != "" {
+			return e.PromptName + "@" + version
+		}
+		return e.PromptName
+	},
+	query.ByEval: func(e *event.Event) string {
+		return cmp.Or(querytest.Text(e, "eval_name"), querytest.Text(e, "$ai_metric_name"), querytest.Text(e, "$ai_evaluation_name"))
+	},
+	query.ByProperty("agent_config"): func(e *event.Event) string { return querytest.Text(e, "agent_config") },
+}
+
+// drawing is a chart of a page.
+type drawing struct {
+	id       string
+	measures []query.Measure
+	by       query.GroupBy
+	inTotal  bool // not over time
+	failed   bool // failed events only
+	share    bool // of all calls
+}
+
+func of(ms ...query.Measure) []query.Measure { return ms }
+
+// boards are the pages of charts: their tiles, and their charts.
+var boards = map[string]struct {
+	tiles  []query.Measure
+	charts []drawing
+}{
+	"/traffic": {of(query.Calls, query.Errors, query.ErrorRate, query.Users), []drawing{
+		{id: "by-model", measures: of(query.Calls), by: query.ByModelAsked},
+		{id: "rate-prompt", measures: of(query.ErrorRate), by: query.ByPrompt},
+		{id: "error-type", measures: of(query.Calls), by: query.ByErrorType, failed: true, share: true},
+		{id: "rate-provider", measures: of(query.ErrorRate), by: query.ByProvider},
+		{id: "rate-environment", measures: of(query.ErrorRate), by: query.ByEnvironment},
+		{id: "by-prompt", measures: of(query.Calls), by: query.ByPromptName},
+		{id: "by-provider", measures: of(query.Calls), by: query.ByProvider},
+		{id: "by-surface", measures: of(query.Calls), by: query.BySurface},
+	}},
+	"/latency-cost": {of(query.CostUSD, query.CostPerTask, query.CacheShare, query.CacheSaved, query.LatencyP50, query.LatencyP95, query.TTFTP95), []drawing{
+		{id: "cost", measures: of(query.CostUSD), by: query.ByModelAsked},
+		{id: "latency", measures: of(query.LatencyP50, query.LatencyP95, query.LatencyP99)},
+		{id: "latency-model", measures: of(query.LatencyP95), by: query.ByModelAsked},
+		{id: "ttft-model", measures: of(query.TTFTP95), by: query.ByModelAsked},
+		{id: "latency-prompt", measures: of(query.LatencyP50, query.LatencyP95, query.LatencyP99), by: query.ByPrompt, inTotal: true},
+		{id: "ttft-prompt", measures: of(query.TTFTP50, query.TTFTP95, query.TTFTP99), by: query.ByPrompt, inTotal: true},
+		{id: "latency-models", measures: of(query.LatencyP50, query.LatencyP95, query.LatencyP99), by: query.ByModelAsked, inTotal: true},
+		{id: "ttft-models", measures: of(query.TTFTP50, query.TTFTP95, query.TTFTP99), by: query.ByModelAsked, inTotal: true},
+		{id: "ttft-length", measures: of(query.TTFTP50, query.TTFTP95, query.TTFTP99), by: query.ByInputLength, inTotal: true},
+		{id: "latency-length", measures: of(query.LatencyP50, query.LatencyP95, query.LatencyP99), by: query.ByInputLength, inTotal: true},
+		{id: "tokens", measures: of(query.TokensIn, query.TokensOut, query.TokensCached, query.TokensCacheNew, query.TokensReasoning)},
+		{id: "cache", measures: of(query.CacheShare), by: query.ByModelAsked},
+		{id: "saved", measures: of(query.CacheSaved), by: query.ByModelAsked},
+		{id: "per-task", measures: of(query.CostPerTask), by: query.ByTaskType},
+		{id: "cost-prompt", measures: of(query.CostUSD, query.Calls), by: query.ByPrompt, inTotal: true},
+		{id: "call-prompt", measures: of(query.CostPerCall), by: query.ByPrompt, inTotal: true},
+	}},
+	"/quality": {of(query.CompletionRate, query.NegativeRate, query.EscalationRate, query.EvalScore, query.AcceptanceRate, query.RetryRate), []drawing{
+		{id: "completion", measures: of(query.CompletionRate), by: query.ByPrompt},
+		{id: "negative", measures: of(query.NegativeRate), by: query.ByPrompt},
+		{id: "score", measures: of(query.EvalScore), by: query.ByPrompt},
+		{id: "escalation", measures: of(query.EscalationRate), by: query.ByPrompt},
+		{id: "use", measures: of(query.AcceptanceRate, query.EditRate, query.RetryRate)},
+		{id: "tasks", measures: of(query.Tasks), by: query.ByTaskType},
+		{id: "versions", measures: of(query.CompletionRate, query.NegativeRate, query.EscalationRate, query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalPassRate), by: query.ByPrompt, inTotal: true},
+		{id: "models", measures: of(query.CompletionRate, query.NegativeRate, query.EscalationRate, query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalPassRate), by: query.ByModelAsked, inTotal: true},
+	}},
+	"/evals": {of(query.Evals, query.EvalPassRate, query.EvalScore, query.Rated, query.NegativeRate), []drawing{
+		{id: "passed", measures: of(query.EvalPassRate), by: query.ByEval},
+		{id: "scores", measures: of(query.EvalScore), by: query.ByEval},
+	}},
+	"/agents": {of(query.ToolCalls, query.ToolErrorRate, query.ToolP95, query.CompletionRate, query.CostPerTask), []drawing{
+		{id: "tool-rate", measures: of(query.ToolErrorRate), by: query.ByTool},
+		{id: "tools", measures: of(query.ToolCalls), by: query.ByTool},
+		{id: "config", measures: of(query.CompletionRate), by: query.ByProperty("agent_config")},
+		{id: "config-cost", measures: of(query.CostPerTask), by: query.ByProperty("agent_config")},
+	}},
+	"/models": {nil, []drawing{
+		{id: "latency", measures: of(query.LatencyP50, query.LatencyP95), by: query.ByModelAsked, inTotal: true},
+		{id: "per-call", measures: of(query.CostPerCall), by: query.ByModelAsked},
+	}},
+	"/people/user-7": {nil, []drawing{
+		{id: "cost", measures: of(query.CostUSD), by: query.ByModelAsked},
+		{id: "calls", measures: of(query.Calls), by: query.ByPrompt},
+	}},
+}
+
+// chart compares every cell of a chart's table, as it is drawn and as it is
+// written, and what its title says of the whole.
+func (w *world) chart(t *testing.T, body string, d drawing, in, before []*event.Event) {
+	t.Helper()
+	all, allBefore := in, before
+	if d.failed {
+		failed := func(e *event.Event) bool { return e.IsError }
+		in, before = keep(in, failed), keep(before, failed)
+	}
+	key := func(e *event.Event) string { return "" }
+	if d.by != "" {
+		key = func(e *event.Event) string { return cmp.Or(keys[d.by](e), "not set") }
+	}
+	unit := 1.0
+	m := d.measures[0]
+	shown := m
+	if d.share {
+		shown = query.ErrorRate
+	}
+	// count is a figure of events or, of a share, what it is of all calls among whole.
+	count := func(m query.Measure, events, whole []*event.Event) query.Number {
+		n := querytest.Figures(events)[m]
+		if d.share {
+			calls := querytest.Figures(whole)[query.Calls].Value
+			return query.Number{Value: n.Value / calls, Known: calls > 0}
+		}
+		return n
+	}
+	if s := string(shown); strings.HasSuffix(s, "_rate") || strings.HasSuffix(s, "_share") {
+		unit = 100
+	}
+	g, ok := gridAfter(body, `<table id="t-`+d.id+`"`)
+	if !ok {
+		if n := querytest.Figures(in)[m]; n.Known && n.Value != 0 {
+			t.Errorf("%s is not there", d.id)
+		}
+		return
+	}
+	// named are the groups of the table: its columns or, in total, its rows.
+	named := make(map[string]bool)
+	if d.inTotal {
+		for _, row := range g.rows {
+			named[row[0].text] = true
+		}
+	} else {
+		for _, h := range g.head[1:] {
+			named[h] = true
+		}
+	}
+	group := func(events []*event.Event, name string) []*event.Event {
+		return keep(events, func(e *event.Event) bool {
+			return d.by == "" || key(e) == name || name == "all others" && !named[key(e)]
+		})
+	}
+	if d.by != "" {
+		var lost []*event.Event
+		for k, list := range by(in, key) {
+			if !named[k] && !named["all others"] {
+				lost = append(lost, list...)
+			}
+		}
+		if n := querytest.Figures(lost)[m]; n.Known && n.Value != 0 {
+			t.Errorf("%s has no place for %v of %s", d.id, n.Value, m)
+		}
+	}
+	cell := func(what string, x gridCell, m query.Measure, events, whole []*event.Event) {
+		t.Helper()
+		want := count(m, events, whole)
+		wantShown(t, what, x.text, want)
+		if (x.exact != "") != want.Known {
+			t.Errorf("%s is drawn as %q, want %v", what, x.exact, want)
+		} else if v, _ := strconv.ParseFloat(x.exact, 64); want.Known && math.Abs(v-want.Value*unit) > 1e-5*math.Abs(want.Value*unit) && len(d.measures) == 1 {
+			t.Errorf("%s is drawn as %q, want %v", what, x.exact, want)
+		}
+	}
+	switch {
+	case d.inTotal:
+		for _, row := range g.rows {
+			for i, m := range d.measures {
+				cell(fmt.Sprintf("%s, %s of %s", d.id, m, row[0].text), row[i+1], m, group(in, row[0].text), all)
+			}
+		}
+	default:
+		days := by(in, func(e *event.Event) string { return e.Timestamp.In(w.zone).Format("Mon 02 Jan") })
+		wholes := by(all, func(e *event.Event) string { return e.Timestamp.In(w.zone).Format("Mon 02 Jan") })
+		for _, row := range g.rows {
+			day, whole := days[row[0].text], wholes[row[0].text]
+			delete(days, row[0].text)
+			for i, x := range row[1:] {
+				if d.by == "" {
+					cell(fmt.Sprintf("%s, %s on %s", d.id, d.measures[i], row[0].text), x, d.measures[i], day, whole)
+					continue
+				}
+				cell(fmt.Sprintf("%s, %s on %s", d.id, g.head[i+1], row[0].text), x, m, group(day, g.head[i+1]), whole)
+			}
+		}
+		for day := range days {
+			t.Errorf("%s lacks %s", d.id, day)
+		}
+		if len(g.rows) != 14 {
+			t.Errorf("%s has %d days, want 14", d.id, len(g.rows))
+		}
+	}
+	// The section begins before the table does.
+	upTo, _, _ := strings.Cut(body, `<table id="t-`+d.id+`"`)
+	_, total, ok := cutLast(upTo, `<span class="soft total">`)
+	if !ok {
+		t.Fatalf("%s has no total", d.id)
+	}
+	total, _, _ = strings.Cut(total, "</span>")
+	figure, changed, _ := strings.Cut(words(total), " · ")
+	if len(d.measures) > 1 { // which of them it is stands before it
+		named := false
+		if figure, named = strings.CutPrefix(figure, g.head[1]+" "); !named {
+			t.Errorf("%s does not say which figure %q is", d.id, figure)
+		}
+	}
+	now, then := count(m, in, all), count(m, before, allBefore)
+	wantShown(t, d.id+" in all", figure, now)
+	wantChange(t, d.id, changed, shown, now, then)
+}
+
+func cutLast(s, sep string) (before, after string, ok bool) {
+	if i := strings.LastIndex(s, sep); i >= 0 {
+		return s[:i], s[i+len(sep):], true
+	}
+	return s, "", false
+}
+
+// TestFigures counts again, in plain Go over the events, every figure of every
+// page: over two weeks of a reader's zone in which the clocks change, with and
+// without filters, and against the period before.
+func TestFigures(t *testing.T) {
+	w := newWorld(t)
+	t.Run("Board", w.boardFigures)
+	t.Run("Overview", w.overviewFigures)
+	t.Run("List", w.listFigures)
+	t.Run("Event", w.eventFigures)
+	t.Run("Error", w.errorFigures)
+	t.Run("Model", w.modelFigures)
+	t.Run("Prompt", w.promptFigures)
+	t.Run("File", w.fileFigures)
+}
+
+// boardFigures counts again each figure of each page of charts.
+func (w *world) boardFigures(t *testing.T) {
+	for name, s := range w.spans() {
+		for page, b := range boards {
+			t.Run(name+page, func(t *testing.T) {
+				body := w.open(t, page, s.address)
+				in, before := s.in(w.complete)
+				if user, ok := strings.CutPrefix(page, "/people/"); ok {
+					theirs := func(e *event.Event) bool { return e.DistinctID == user }
+					in, before = keep(in, theirs), keep(before, theirs)
+				}
+				now, then := querytest.Figures(in), querytest.Figures(before)
+				if b.tiles != nil {
+					tiles := tilesOf(body)
+					if len(tiles) != len(b.tiles) {
+						t.Fatalf("tiles %q", tiles)
+					}
+					for i, m := range b.tiles {
+						changed, was, ok := strings.Cut(tiles[i][2], "before: ")
+						if !ok {
+							t.Fatalf("tile %q", tiles[i])
+						}
+						wantShown(t, string(m), tiles[i][1], now[m])
+						wantShown(t, string(m)+" before", was, then[m])
+						wantChange(t, string(m), strings.TrimSuffix(changed, " · "), m, now[m], then[m])
+					}
+				}
+				for _, d := range b.charts {
+					w.chart(t, body, d, in, before)
+				}
+				switch page {
+				case "/agents":
+					w.steps(t, body, s)
+				case "/evals":
+					w.checks(t, body, in)
+				}
+			})
+		}
+	}
+}
+
+// checks compares the table of judgements that no check of the project made.
+func (w *world) checks(t *testing.T, body string, in []*event.Event) {
+	t.Helper()
+	named := by(keep(in, querytest.IsOutcome), keys[query.ByEval])
+	delete(named, "")
+	g, _ := gridAfter(body, `aria-label="From outside"`)
+	if len(g.rows) != len(named) || len(named) == 0 {
+		t.Errorf("%d checks, want %d", len(g.rows), len(named))
+	}
+	for _, row := range g.rows {
+		f := querytest.Figures(named[row[0].text])
+		for i, m := range of(query.Evals, query.EvalPassRate, query.EvalScore) {
+			wantShown(t, row[0].text+", "+g.head[i+1], row[i+1].text, f[m])
+		}
+	}
+}
+
+// steps compares the tables of agents: steps with their retries, calls and depth
+// of traces.
+func (w *world) steps(t *testing.T, body string, s span) {
+	t.Helper()
+	in, _ := s.in(w.events)
+	own := keep(in, func(e *event.Event) bool {
+		return e.Name == event.Span && slices.Contains([]string{"", "execute_tool", "invoke_agent"}, e.Operation)
+	})
+	groups := by(own, func(e *event.Event) string { return cmp.Or(keys[query.ByTool](e), "not set") })
+	g, ok := gridAfter(body, `<section class="card" aria-label="Steps">`)
+	if ok != (len(groups) > 0) || len(g.rows) != len(groups) {
+		t.Fatalf("%d steps, want %d", len(g.rows), len(groups))
+	}
+	for _, row := range g.rows {
+		name := strings.TrimSuffix(row[0].text, " tool")
+		events := groups[name]
+		slices.SortFunc(events, func(a, b *event.Event) int {
+			return cmp.Or(a.Timestamp.Compare(b.Timestamp), strings.Compare(a.UUID, b.UUID))
+		})
+		var failed, retried float64
+		last := make(map[string]bool)
+		for _, e := range events {
+			if e.TraceID != "" && last[e.TraceID] {
+				retried++
+			}
+			if last[e.TraceID] = e.IsError; e.IsError {
+				failed++
+			}
+		}
+		n := float64(len(events))
+		for i, want := range []query.Number{event.Some(n), event.Some(failed), event.Some(failed / n), event.Some(retried), querytest.Quantiles(latencies(events)).P95} {
+			wantShown(t, "step "+name+", "+g.head[i+1], row[i+1].text, want)
+		}
+	}
+	// Traces with an event that the filter takes, whole.
+	ids := by(in, func(e *event.Event) string { return e.TraceID })
+	delete(ids, "")
+	all, _ := span{ok: func(e *event.Event) bool { return ids[e.TraceID] != nil }, from: s.from}.in(w.events)
+	calls, depths := make(map[int]float64), make(map[int]float64)
+	for _, list := range by(all, func(e *event.Event) string { return e.TraceID }) {
+		calls[len(keep(list, (*event.Event).IsCosted))]++
+		if d := deepest(list); d > 0 {
+			depths[d]++
+		}
+	}
+	for id, want := range map[string]map[int]float64{"calls": calls, "depth": depths} {
+		g, ok := gridAfter(body, `<table id="t-`+id+`"`)
+		if !ok || len(g.rows) != len(want) {
+			t.Errorf("%s of traces: %d rows, want %d", id, len(g.rows), len(want))
+		}
+		for _, row := range g.rows {
+			size, _ := strconv.Atoi(row[0].text)
+			wantShown(t, fmt.Sprintf("traces with %d %s", size, id), row[1].text, event.Some(want[size]))
+		}
+	}
+}
+
+// deepest is how many levels of parents the deepest part of a trace has.
+func deepest(list []*event.Event) (most int) {
+	parent := make(map[string]string)
+	for _, e := range list {
+		if e.SpanID != "" {
+			parent[e.SpanID] = e.ParentID
+		}
+	}
+	for id := range parent {
+		n := 1
+		for up := parent[id]; parent[up] != "" || up != "" && has(parent, up); up = parent[up] {
+			n++
+		}
+		most = max(most, n)
+	}
+	return most
+}
+
+// isBelow reports whether a part of a trace is below another one.
+func isBelow(list []*event.Event, e, above *event.Event) bool {
+	for up := e.ParentID; up != ""; {
+		if up == above.SpanID {
+			return true
+		}
+		i := slices.IndexFunc(list, func(p *event.Event) bool { return p.SpanID == up })
+		if i < 0 {
+			return false
+		}
+		up = list[i].ParentID
+	}
+	return false
+}
+
+func has(m map[string]string, key string) bool { _, ok := m[key]; return ok }
+
+func latencies(events []*event.Event) (out []float64) {
+	for _, e := range events {
+		if e.Latency.Known {
+			out = append(out, float64(e.Latency.Value.Microseconds())/1000)
+		}
+	}
+	return out
+}
+
+func whole(n int64) query.Number     { return event.Some(float64(n)) }
+func maybe(n event.Int) query.Number { return query.Number{Value: float64(n.Value), Known: n.Known} }
+func dollars(c query.USD) query.Number {
+	return query.Number{Value: c.Value.InexactFloat64(), Known: c.Known}
+}
+
+// totalTiles compares the six tiles over a set of events.
+func totalTiles(t *testing.T, what string, tiles [][3]string, events []*event.Event) {
+	t.Helper()
+	want := querytest.Totals(events)
+	for i, n := range []query.Number{whole(want.Events), maybe(want.TotalTokens), dollars(want.CostUSD), whole(want.Errors), want.LatencyMS.P95, want.TTFTMS.P95} {
+		wantShown(t, what+", "+tiles[i][0], tiles[i][1], n)
+	}
+	in, out, _ := strings.Cut(strings.TrimSuffix(tiles[1][2], " out"), " in, ")
+	wantShown(t, what+", input", in, maybe(want.InputTokens))
+	wantShown(t, what+", output", out, maybe(want.OutputTokens))
+	wantShown(t, what+", calls", strings.TrimSuffix(tiles[0][2], " model calls"), whole(want.Calls))
+	wantShown(t, what+", error rate", strings.TrimSuffix(tiles[3][2], " of calls"), want.ErrorRate)
+	wantShown(t, what+", latency p50", strings.TrimPrefix(tiles[4][2], "p50 "), want.LatencyMS.P50)
+	wantShown(t, what+", first token p50", strings.TrimPrefix(tiles[5][2], "p50 "), want.TTFTMS.P50)
+	if n := want.UncostedCalls - want.UncostedErrors; n > 0 {
+		wantShown(t, what+", unpriced", strings.TrimSuffix(tiles[2][2], " calls of unknown cost"), whole(n))
+	}
+}
+
+// groupRows compares a table of groups: calls, tokens, cost and errors under
+// their headings.
+func groupRows(t *testing.T, body, mark string, events []*event.Event, key func(*event.Event) string) {
+	t.Helper()
+	g, ok := gridAfter(body, mark)
+	if !ok {
+		t.Fatalf("no table %s", mark)
+	}
+	want := by(keep(events, (*event.Event).IsCosted), func(e *event.Event) string { return cmp.Or(key(e), "not set") })
+	if len(g.rows) != len(want) {
+		t.Errorf("%s: %d rows, want %d", mark, len(g.rows), len(want))
+	}
+	for _, row := range g.rows {
+		totals := querytest.Totals(want[row[0].text])
+		for name, n := range map[string]query.Number{"Calls": whole(totals.Calls), "Tokens": maybe(totals.TotalTokens), "Cost": dollars(totals.CostUSD), "Errors": whole(totals.Errors), "Latency p95": totals.LatencyMS.P95} {
+			if slices.Contains(g.head, name) {
+				wantShown(t, mark+" "+row[0].text+", "+name, row[g.col(t, name)].text, n)
+			}
+		}
+	}
+}
+
+// sinceMidnight are the events of the last days of a zone, today among them.
+func (w *world) sinceMidnight(zone *time.Location, days int) []*event.Event {
+	local := now.In(zone)
+	from := time.Date(local.Year(), local.Month(), local.Day()-days+1, 0, 0, 0, 0, zone)
+	return keep(w.events, func(e *event.Event) bool { return !e.Timestamp.Before(from) })
+}
+
+// overviewFigures counts again the overview in the reader's zone, and the
+// analytics in UTC, the days of which stand beside PostHog's.
+func (w *world) overviewFigures(t *testing.T) {
+	body := w.open(t, "/overview", "tz=America/New_York")
+	tiles, week := tilesOf(body), w.sinceMidnight(w.zone, 7)
+	totalTiles(t, "today", tiles[:6], w.sinceMidnight(w.zone, 1))
+	totalTiles(t, "7 days", tiles[6:], week)
+	groupRows(t, body, `aria-label="By model, 7 days"`, week, keys[query.ByModelAsked])
+	groupRows(t, body, `aria-label="By surface, 7 days"`, week, keys[query.BySurface])
+	days := by(week, func(e *event.Event) string { return e.Timestamp.In(w.zone).Format("Mon 02 Jan") })
+	g, _ := gridAfter(body, `<table id="by-day"`)
+	if len(g.rows) != 7 {
+		t.Errorf("%d days", len(g.rows))
+	}
+	for _, row := range g.rows {
+		totals := querytest.Totals(days[row[0].text])
+		for i, n := range []query.Number{whole(totals.Calls), whole(totals.Errors), dollars(totals.CostUSD)} {
+			wantShown(t, row[0].text+", "+g.head[i+1], row[i+1].text, n)
+			if v, err := strconv.ParseFloat(row[i+1].exact, 64); n.Known && (err != nil || math.Abs(v-n.Value) > 1e-9) {
+				t.Errorf("%s, %s is drawn as %q, want %v", row[0].text, g.head[i+1], row[i+1].exact, n)
+			}
+		}
+	}
+
+	c := project.NewConnection("default", "production")
+	c.ProjectKey, c.PersonalKey = project.NewSecret(phc), project.NewSecret(phx)
+	if _, err := w.Registry.CreateConnection(t.Context(), c); err != nil {
+		t.Fatal(err)
+	}
+	days = by(w.sinceMidnight(time.UTC, 7), func(e *event.Event) string { return e.Timestamp.UTC().Format(time.DateOnly) })
+	for _, day := range slices.Sorted(maps.Keys(days)) {
+		w.delivery.days = append(w.delivery.days, posthog.Day{Day: day, Calls: 5, InputTokens: 300, OutputTokens: 20, CostUSD: decimal.RequireFromString("1.5"), Errors: 2})
+	}
+	body = w.open(t, "/analytics", "")
+	tiles = tilesOf(body)
+	totalTiles(t, "today in UTC", tiles[:6], w.sinceMidnight(time.UTC, 1))
+	totalTiles(t, "7 days in UTC", tiles[6:], w.sinceMidnight(time.UTC, 7))
+	g, _ = gridAfter(body, `aria-label="PostHog’s own figures, production"`)
+	if len(g.rows) != 7 {
+		t.Fatalf("%d days beside PostHog’s", len(g.rows))
+	}
+	for _, row := range g.rows {
+		o := querytest.Totals(days[row[0].text])
+		calls, difference := whole(o.Calls), strings.NewReplacer("−", "-", "+", "").Replace(row[3].text)
+		for i, n := range []query.Number{calls, whole(5), {}, whole(o.InputTokens.Value + o.OutputTokens.Value), whole(320), dollars(o.CostUSD), event.Some(1.5), whole(o.Errors), whole(2)} {
+			if i != 2 {
+				wantShown(t, row[0].text+", "+g.head[i+1], row[i+1].text, n)
+			}
+		}
+		wantShown(t, row[0].text+", difference", difference, event.Some(5-calls.Value))
+	}
+}
+
+var nextPage = regexp.MustCompile(`<a rel="next" href="([^"]*)"`)
+
+// rows are the rows of a list, page by page.
+func (w *world) rows(t *testing.T, page, address, mark string) (all grid) {
+	t.Helper()
+	for {
+		body := w.open(t, page, address)
+		g, _ := gridAfter(body, mark)
+		all.head, all.rows = g.head, append(all.rows, g.rows...)
+		m := nextPage.FindStringSubmatch(body)
+		if m == nil {
+			return all
+		}
+		_, address, _ = strings.Cut(strings.ReplaceAll(m[1], "&amp;", "&"), "?")
+	}
+}
+
+// took is the time from the first start to the last end of what has a duration.
+func took(events []*event.Event) query.Number {
+	var first, end time.Time
+	for _, e := range keep(events, func(e *event.Event) bool { return e.Latency.Known }) {
+		if first.IsZero() || e.Timestamp.Before(first) {
+			first = e.Timestamp
+		}
+		if at := e.Timestamp.Add(e.Latency.Value); at.After(end) {
+			end = at
+		}
+	}
+	return event.Some(float64(end.Sub(first).Microseconds()) / 1000)
+}
+
+// listFigures counts again every row of the lists of traces, sessions and
+// users, and of some of them their own pages.
+func (w *world) listFigures(t *testing.T) {
+	clock := func(at time.Time) string { return at.In(w.zone).Format("2006-01-02 15:04:05") }
+	for name, s := range w.spans() {
+		for _, l := range []struct {
+			page, title, sort string
+			key               func(*event.Event) string
+		}{
+			{"/traces", "Traces", "start", func(e *event.Event) string { return e.TraceID }},
+			{"/sessions", "Sessions", "calls", func(e *event.Event) string { return e.SessionID }},
+			{"/people", "Users", "cost", func(e *event.Event) string { return e.DistinctID }},
+		} {
+			t.Run(name+l.page, func(t *testing.T) {
+				in, before := s.in(w.events)
+				met, metBefore := by(in, l.key), by(before, l.key)
+				whole1 := span{ok: func(e *event.Event) bool { return l.key(e) != "" }, from: s.from}
+				in, before = whole1.in(w.events)
+				all, then := by(in, l.key), by(before, l.key)
+				g := w.rows(t, l.page, s.address+"&sort="+l.sort, `<section class="card" aria-label="`+l.title+`">`)
+				delete(met, "")
+				if len(g.rows) != len(met) || len(met) == 0 {
+					t.Fatalf("%d rows, want %d", len(g.rows), len(met))
+				}
+				for _, row := range g.rows {
+					id := row[0].text
+					events := all[id]
+					if met[id] == nil {
+						t.Errorf("%s is not one that the filter takes", id)
+					}
+					was := then[id]
+					if metBefore[id] == nil {
+						was = nil
+					}
+					totals, earlier := querytest.Totals(events), querytest.Totals(was)
+					errors, errorsBefore := whole(totals.Errors+totals.OtherErrors), whole(earlier.Errors+earlier.OtherErrors)
+					traces := by(events, func(e *event.Event) string { return e.TraceID })
+					delete(traces, "")
+					slices.SortFunc(events, func(a, b *event.Event) int { return a.Timestamp.Compare(b.Timestamp) })
+					for i, head := range g.head {
+						x, what := row[i], id+", "+head
+						var m query.Measure
+						var n, b query.Number
+						switch head {
+						case "Calls":
+							m, n, b = query.Calls, whole(totals.Calls), whole(earlier.Calls)
+						case "Tokens":
+							m, n, b = query.TokensTotal, maybe(totals.TotalTokens), maybe(earlier.TotalTokens)
+						case "Cost":
+							m, n, b = query.CostUSD, dollars(totals.CostUSD), dollars(earlier.CostUSD)
+						case "Errors":
+							m, n, b = query.Errors, errors, errorsBefore
+						case "Traces":
+							n = whole(int64(len(traces)))
+						case "Duration":
+							n = took(events)
+						case "Start":
+							if x.text != clock(events[0].Timestamp) {
+								t.Errorf("%s: %q", what, x.text)
+							}
+							continue
+						case "Last seen":
+							if x.text != clock(events[len(events)-1].Timestamp) {
+								t.Errorf("%s: %q", what, x.text)
+							}
+							continue
+						case "First value":
+							// Ever, whatever the page is asked about.
+							firsts := keep(w.events, func(e *event.Event) bool { return e.Name == event.FirstValue && e.DistinctID == id })
+							if want := "–"; len(firsts) == 0 && x.text != want || len(firsts) > 0 && x.text != clock(firsts[0].Timestamp) {
+								t.Errorf("%s: %q", what, x.text)
+							}
+							continue
+						default:
+							continue
+						}
+						wantShown(t, what, x.text, n)
+						if m != "" && l.page == "/people" {
+							wantChange(t, what, x.change, m, n, b)
+						} else if x.change != "" {
+							t.Errorf("%s: changed by %q", what, x.change)
+						}
+					}
+				}
+			})
+		}
+	}
+	t.Run("OneUser", func(t *testing.T) {
+		s := w.spans()["All"]
+		body := w.open(t, "/people/user-7", s.address)
+		own := func(e *event.Event) bool { return e.DistinctID == "user-7" }
+		in, before := s.in(w.events)
+		in, before = keep(in, own), keep(before, own)
+		totals, earlier, tiles := querytest.Totals(in), querytest.Totals(before), tilesOf(body)
+		for i, x := range []struct {
+			m      query.Measure
+			n, was query.Number
+		}{
+			{query.CostUSD, dollars(totals.CostUSD), dollars(earlier.CostUSD)}, {query.Calls, whole(totals.Calls), whole(earlier.Calls)},
+			{query.TokensTotal, maybe(totals.TotalTokens), maybe(earlier.TotalTokens)}, {query.Errors, whole(totals.Errors + totals.OtherErrors), whole(earlier.Errors + earlier.OtherErrors)},
+		} {
+			wantShown(t, tiles[i][0], tiles[i][1], x.n)
+			if changed, _, ok := strings.Cut(tiles[i][2], " against before"); ok {
+				wantChange(t, tiles[i][0], changed, x.m, x.n, x.was)
+			} else if x.n.Known && x.was.Known && x.was.Value > 0 {
+				t.Errorf("%s says nothing of the period before: %q", tiles[i][0], tiles[i][2])
+			}
+		}
+		groupRows(t, body, `aria-label="What it was spent on, by model"`, in, keys[query.ByModelAsked])
+		groupRows(t, body, `aria-label="By prompt version"`, in, keys[query.ByPrompt])
+	})
+	t.Run("OneTrace", func(t *testing.T) {
+		for i := 0; i < 1100; i += 90 {
+			id := w.events[i].TraceID
+			list := keep(w.events, func(e *event.Event) bool { return e.TraceID == id })
+			totals, body := querytest.Totals(list), w.open(t, "/traces/"+id, "")
+			// What is no call counts only where nothing below it says anything.
+			tells := func(says func(*event.Event) bool) []*event.Event {
+				return keep(list, func(e *event.Event) bool {
+					return says(e) && (e.IsCosted() || len(keep(list, func(d *event.Event) bool { return says(d) && isBelow(list, d, e) })) == 0)
+				})
+			}
+			var tokens event.Int
+			for _, e := range tells(func(e *event.Event) bool { return e.Usage.Tokens().Known }) {
+				tokens = event.Some(tokens.Value + e.Usage.Tokens().Value)
+			}
+			var cost query.USD
+			for _, e := range tells(func(e *event.Event) bool { return e.Cost.Total.Known }) {
+				cost = query.USD(event.Some(cost.Value.Add(e.Cost.Total.Value)))
+			}
+			failed := tells(func(e *event.Event) bool { return e.IsError })
+			tiles := tilesOf(body)
+			for j, n := range []query.Number{whole(totals.Calls), {}, maybe(tokens), dollars(cost), whole(int64(len(failed)))} {
+				if j != 1 {
+					wantShown(t, id+", "+tiles[j][0], tiles[j][1], n)
+				}
+			}
+			g, _ := gridAfter(body, `aria-label="Steps"`)
+			if len(g.rows) != len(list) {
+				t.Errorf("%s: %d steps, want %d", id, len(g.rows), len(list))
+			}
+			byID := by(list, func(e *event.Event) string { return e.UUID })
+			span := regexp.MustCompile(`span=([0-9a-f-]{36})`)
+			for _, row := range g.rows {
+				e := byID[span.FindStringSubmatch(row[0].raw)[1]][0]
+				for j, n := range []query.Number{{Value: float64(e.Latency.Value.Microseconds()) / 1000, Known: e.Latency.Known}, maybe(e.Usage.Tokens()), dollars(query.USD(e.Cost.Total))} {
+					wantShown(t, id+", "+row[0].text+", "+g.head[j+2], row[j+2].text, n)
+				}
+			}
+		}
+	})
+	t.Run("OneSession", func(t *testing.T) {
+		own := func(e *event.Event) bool { return e.SessionID == "s-7" }
+		body := w.open(t, "/sessions/s-7", "")
+		totals, tiles := querytest.Totals(keep(w.events, own)), tilesOf(body)
+		turns := keep(w.events, func(e *event.Event) bool { return own(e) && e.Name == event.Generation })
+		if n := strings.Count(body, `<li class="card">`); n != len(turns) || n == 0 {
+			t.Errorf("%d turns, want %d", n, len(turns))
+		}
+		for _, e := range turns {
+			_, turn, _ := strings.Cut(body, "/p/default/events/"+e.UUID)
+			turn, _, _ = strings.Cut(turn, "trace</a>")
+			said := strings.Split(words(turn), " · ")
+			if len(said) < 3 {
+				t.Fatalf("a turn says %q", said)
+			}
+			wantShown(t, e.UUID+", latency", said[len(said)-2], query.Number{Value: float64(e.Latency.Value.Microseconds()) / 1000, Known: e.Latency.Known})
+			wantShown(t, e.UUID+", cost", strings.TrimSuffix(said[len(said)-1], " ·"), dollars(query.USD(e.Cost.Total)))
+		}
+		for i, n := range []query.Number{whole(totals.Calls), maybe(totals.TotalTokens), dollars(totals.CostUSD), whole(totals.Errors + totals.OtherErrors)} {
+			wantShown(t, tiles[i][0], tiles[i][1], n)
+		}
+	})
+}
+
+// eventFigures counts again the list of generations in an order, and the
+// usage and cost of some of them.
+func (w *world) eventFigures(t *testing.T) {
+	for name, s := range w.spans() {
+		t.Run(name, func(t *testing.T) {
+			in, _ := s.in(w.events)
+			want := keep(in, (*event.Event).IsCosted)
+			g := w.rows(t, "/events", s.address+"&kind=calls&sort=latency", `<section class="card" aria-label="Events"`)
+			if len(g.rows) != len(want) || len(want) == 0 {
+				t.Fatalf("%d rows, want %d", len(g.rows), len(want))
+			}
+			byID := by(want, func(e *event.Event) string { return e.UUID })
+			id := regexp.MustCompile(`/events/([0-9a-f-]{36})`)
+			last := math.Inf(1)
+			for _, row := range g.rows {
+				e := byID[id.FindStringSubmatch(row[0].raw)[1]]
+				if len(e) != 1 {
+					t.Fatalf("%q is not one that the filter takes", row[0].text)
+				}
+				one := querytest.Totals(e)
+				took := func(d event.Opt[time.Duration]) query.Number {
+					return query.Number{Value: float64(d.Value.Microseconds()) / 1000, Known: d.Known}
+				}
+				ms := took(e[0].Latency)
+				for head, n := range map[string]query.Number{"Tokens": maybe(one.TotalTokens), "Cost": dollars(one.CostUSD), "Latency": ms, "First token": took(e[0].TimeToFirstToken)} {
+					wantShown(t, e[0].UUID+", "+head, row[g.col(t, head)].text, n)
+				}
+				if ms.Value > last {
+					t.Errorf("%v ms stand below %v ms", ms.Value, last)
+				}
+				last = ms.Value
+			}
+		})
+	}
+	for i := 0; i < 1100; i += 70 {
+		e := w.events[i]
+		g, ok := gridAfter(w.open(t, "/events/"+e.UUID, ""), `aria-label="Usage and cost"`)
+		if !ok {
+			if e.Usage.Tokens().Known || e.Cost.Total.Known {
+				t.Errorf("%s has no bill", e.UUID)
+			}
+			continue
+		}
+		rows := [][]gridCell{}
+		for i, h := range g.head { // the table has no heading: its first row is one of the bill
+			if i == 0 {
+				rows = append(rows, nil)
+			}
+			rows[0] = append(rows[0], gridCell{text: h})
+		}
+		for _, row := range append(rows, g.rows...) {
+			var n event.Int
+			switch row[0].text {
+			case "Input":
+				if n = e.Usage.Input; n.Known && e.Usage.CacheExclusive.Value {
+					n.Value += e.Usage.CacheRead.Value + e.Usage.CacheWrite.Value
+				}
+			case "Output":
+				n = e.Usage.Output
+			case "Cache read":
+				n = e.Usage.CacheRead
+			case "Cache write":
+				n = e.Usage.CacheWrite
+			case "Reasoning":
+				n = e.Usage.Reasoning
+			case "Total":
+				n = e.Usage.Tokens()
+				if e.Cost.Total.Known && row[2].text != "$"+e.Cost.Total.Value.String() {
+					t.Errorf("%s cost %q, want %s", e.UUID, row[2].text, e.Cost.Total.Value)
+				}
+			default:
+				continue
+			}
+			wantShown(t, e.UUID+", "+row[0].text, row[1].text, maybe(n))
+		}
+	}
+}
+
+var (
+	sparkTag = regexp.MustCompile(`(?s)<svg class="spark".*?</svg>`)
+	tallAttr = regexp.MustCompile(`height="([^"]*)"`)
+)
+
+// errorFigures counts again failures by their cause.
+func (w *world) errorFigures(t *testing.T) {
+	cause := func(e *event.Event) string {
+		for _, c := range causes {
+			if e.ErrorType == c.kind {
+				return c.normal + " / " + c.kind
+			}
+		}
+		return ""
+	}
+	failed := func(e *event.Event) bool {
+		return e.IsError && (e.IsCosted() || e.ErrorMessage != "" || e.ErrorType != "")
+	}
+	for name, s := range w.spans() {
+		t.Run(name, func(t *testing.T) {
+			in, before := s.in(w.events)
+			groups, then := by(keep(in, failed), cause), by(keep(before, failed), cause)
+			g, _ := gridAfter(w.open(t, "/errors", s.address), `<section class="card" aria-label="Errors">`)
+			if len(g.rows) != len(groups) || len(groups) < 3 {
+				t.Fatalf("%d rows, want %d", len(g.rows), len(groups))
+			}
+			for _, row := range g.rows {
+				var key string
+				for k := range groups {
+					message, kind, _ := strings.Cut(k, " / ")
+					if strings.HasPrefix(row[0].text, strings.ReplaceAll(message, "0", "#")) && row[1].text == kind {
+						key = k
+					}
+				}
+				events := groups[key]
+				if events == nil {
+					t.Fatalf("no such cause: %q", row[0].text)
+				}
+				n := whole(int64(len(events)))
+				wantShown(t, key, row[2].text, n)
+				wantChange(t, key, row[2].change, query.Errors, n, whole(int64(len(then[key]))))
+				wantShown(t, key+", users", row[3].text, whole(int64(len(maps.Collect(func(yield func(string, bool) bool) {
+					for u := range by(events, func(e *event.Event) string { return e.DistinctID }) {
+						if u != "" && !yield(u, true) {
+							return
+						}
+					}
+				})))))
+				parts, top := make([]float64, query.TrendPoints), 1.0
+				step := now.Sub(s.from) / query.TrendPoints
+				for _, e := range events {
+					i := min(int(e.Timestamp.Sub(s.from)/step), query.TrendPoints-1)
+					parts[i]++
+					top = max(top, parts[i])
+				}
+				bars := tallAttr.FindAllStringSubmatch(sparkTag.FindString(row[4].raw), -1)
+				if len(bars) != len(parts) {
+					t.Fatalf("%s: %d bars", key, len(bars))
+				}
+				for i, n := range parts {
+					want := max(2, 24*n/top)
+					if n == 0 {
+						want = 0.7
+					}
+					if got, _ := strconv.ParseFloat(bars[i][1], 64); math.Abs(got-want) > 0.06 {
+						t.Errorf("%s: bar %d is %v high, want %v", key, i, got, want)
+					}
+				}
+				models := slices.Sorted(maps.Keys(by(events, keys[query.ByModel])))
+				if got := strings.Fields(row[5].text); !slices.Equal(got, models[:min(len(models), 5)]) {
+					t.Errorf("%s: models %q, want %q", key, got, models)
+				}
+			}
+		})
+	}
+}
+
+// modelFigures counts again the models side by side.
+func (w *world) modelFigures(t *testing.T) {
+	for name, s := range w.spans() {
+		t.Run(name, func(t *testing.T) {
+			in, before := s.in(w.complete)
+			all, then := by(in, keys[query.ByModelAsked]), by(before, keys[query.ByModelAsked])
+			g, _ := gridAfter(w.open(t, "/models", s.address), `<section class="card" aria-label="Models">`)
+			if len(g.rows) != 5 {
+				t.Fatalf("%d models", len(g.rows))
+			}
+			columns := map[string]query.Measure{"Calls": query.Calls, "Error rate": query.ErrorRate, "Latency p50": query.LatencyP50, "Latency p95": query.LatencyP95, "First token p95": query.TTFTP95, "Tokens": query.TokensTotal,
+				"Cost": query.CostUSD, "Per call": query.CostPerCall, "Cache hits": query.CacheShare, "Completed": query.CompletionRate, "Negative": query.NegativeRate, "Eval": query.EvalScore}
+			for _, row := range g.rows {
+				id := row[0].text
+				now, was := querytest.Figures(all[id]), querytest.Figures(then[id])
+				for head, m := range columns {
+					x := row[g.col(t, head)]
+					wantShown(t, id+", "+head, x.text, now[m])
+					if head != "Latency p50" && head != "First token p95" && head != "Tokens" && head != "Cache hits" {
+						wantChange(t, id+", "+head, x.change, m, now[m], was[m])
+					}
+				}
+			}
+		})
+	}
+}
+
+// promptFigures counts again prompts, kept here or named by calls only, and
+// their versions.
+func (w *world) promptFigures(t *testing.T) {
+	draft := prompt.Draft{Messages: []prompt.Message{{Role: "system", Content: "Summarise."}}}
+	if _, err := w.Prompts.Create(t.Context(), w.admin.ID, "default", "summarise", "", draft); err != nil {
+		t.Fatal(err)
+	}
+	draft.Messages[0].Content = "Summarise briefly."
+	if _, _, err := w.Prompts.AddVersion(t.Context(), w.admin.ID, "default", "summarise", draft); err != nil {
+		t.Fatal(err)
+	}
+	use := func(g grid, row []gridCell, what string, events []*event.Event) {
+		t.Helper()
+		f := querytest.Figures(events)
+		for head, m := range map[string]query.Measure{"Calls": query.Calls, "Error rate": query.ErrorRate, "Cost": query.CostUSD, "Per call": query.CostPerCall, "Latency p95": query.LatencyP95} {
+			wantShown(t, what+", "+head, row[g.col(t, head)].text, f[m])
+		}
+	}
+	for name, s := range w.spans() {
+		t.Run(name, func(t *testing.T) {
+			in, _ := s.in(w.events)
+			calls := keep(in, (*event.Event).IsCosted)
+			names := by(calls, func(e *event.Event) string { return e.PromptName })
+			body := w.open(t, "/prompts", s.address)
+			for mark, id := range map[string]string{`aria-label="Prompts"`: "summarise", `aria-label="Named by calls only"`: "classify"} {
+				g, _ := gridAfter(body, mark)
+				if len(g.rows) != 1 || g.rows[0][0].text != id {
+					t.Fatalf("%s: %v", mark, g.rows)
+				}
+				use(g, g.rows[0], id, names[id])
+			}
+			body = w.open(t, "/prompts/summarise", s.address)
+			f := querytest.Figures(names["summarise"])
+			for i, m := range of(query.Calls, query.ErrorRate, query.CostUSD, query.LatencyP95) {
+				wantShown(t, "the prompt's "+string(m), tilesOf(body)[i][1], f[m])
+			}
+			versions := by(names["summarise"], func(e *event.Event) string { return e.PromptVersion })
+			g, _ := gridAfter(body, `aria-label="Versions"`)
+			if len(g.rows) != 4 {
+				t.Errorf("%d versions", len(g.rows))
+			}
+			for _, row := range g.rows {
+				version := strings.TrimPrefix(strings.Fields(row[0].text)[0], "v")
+				if version == "no" {
+					version = ""
+				}
+				use(g, row, "version "+version, versions[version])
+			}
+		})
+	}
+}
+
+// fileFigures: the files of charts have the figures of the pages, in full.
+func (w *world) fileFigures(t *testing.T) {
+	s := w.spans()["All"]
+	in, _ := s.in(w.complete)
+	groups := by(in, keys[query.ByPrompt])
+	body := w.open(t, "/chart.csv", s.address+"&"+url.Values{"m": {"calls", "cost_usd", "latency_p95_ms"}, "by": {"prompt"}, "over": {"total"}, "limit": {"20"}}.Encode())
+	lines := strings.Split(strings.TrimSpace(body), "\n")
+	for _, line := range lines[1:] {
+		x := strings.Split(strings.TrimSpace(line), ",")
+		name := x[0]
+		if name == "not set" {
+			name = ""
+		}
+		f := querytest.Figures(groups[name])
+		for i, m := range of(query.Calls, query.CostUSD, query.LatencyP95) {
+			got, err := strconv.ParseFloat(x[i+1], 64)
+			if err != nil && x[i+1] != "" || (x[i+1] != "") != f[m].Known || math.Abs(got-f[m].Value) > 1e-9*math.Max(1, math.Abs(f[m].Value)) {
+				t.Errorf("%s, %s: %q, want %v", name, m, x[i+1], f[m])
+			}
+		}
+	}
+	if len(lines) < 5 {
+		t.Errorf("%d lines", len(lines))
+	}
+}

@@ -1,0 +1,127 @@
+package web
+
+import (
+	"net/http"
+	"slices"
+	"time"
+
+	"github.com/a-h/templ"
+
+	"github.com/hedgerow/hedgerow/server/internal/project"
+)
+
+// keysPage is how events get into a project, and who may ask for them.
+type keysPage struct {
+	Project   project.Project
+	Keys      []project.APIKey
+	Providers []project.ProviderKey
+	Known     []string // names of providers
+	Uses      func(keyID string) (time.Time, bool)
+	Now       time.Time
+	New       string           // a key that was made this moment: shown once
+	Unscoped  []project.APIKey // of before there were scopes, until somebody has confirmed what they may do
+}
+
+// scopeWords are what a key may do, for the form.
+var scopeWords = []struct{ Scope, Label, Hint string }{
+	{"read", "Read", "events, figures, prompts; prompts and answers where the settings let viewers see them"},
+	{"write", "Write", "change prompts, experiments, datasets and connections; see the project token"},
+	{"ingest", "Ingest", "send events, feedback and judgements"},
+	{"gateway", "Gateway", "call models through hedgerow, with the provider keys kept below"},
+	{"admin", "Admin", "everything, keys and settings of this project too"},
+}
+
+// scopesOf words what a key may do.
+func scopesOf(k project.APIKey) string { return k.May().String() }
+
+// used words when this server last took a key.
+func (p keysPage) used(k project.APIKey) string {
+	if at, ok := p.Uses(k.ID); ok {
+		return ago(p.Now, at)
+	}
+	return "not since the start"
+}
+
+// pickedScope is what the form of a new key has ticked: what was sent, or what an
+// application needs.
+func pickedScope(f frame, scope string) bool {
+	if f.Problem != nil && f.form.Has("name") {
+		return slices.Contains(f.form["scope"], scope)
+	}
+	return scope == "read" || scope == "ingest" || scope == "gateway"
+}
+
+func (s *Web) keys(_ *http.Request, f *frame) (templ.Component, error) { return s.keysPage(f, "") }
+
+func (s *Web) keysPage(f *frame, made string) (templ.Component, error) {
+	f.Title = "Keys"
+	p, err := s.project(f)
+	if err != nil {
+		return nil, err
+	}
+	snap := s.c.Registry.Snapshot()
+	page := keysPage{Project: p, Keys: snap.APIKeys(p.ID), Providers: snap.ProviderKeys(p.ID), Uses: snap.LastUsed, Now: s.now(), New: made, Unscoped: snap.UnscopedKeys(p.ID)}
+	if s.c.Providers != nil {
+		page.Known = s.c.Providers()
+	}
+	return keys(*f, page), nil
+}
+
+func (s *Web) rotateToken(r *http.Request, f *frame) (templ.Component, error) {
+	if _, err := s.c.Registry.RotateToken(r.Context(), f.Session.ProjectID); err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/keys"), "The project token is replaced. Whatever sends with the old one is refused from now on.")
+}
+
+// createKey shows the key in its answer, which nothing keeps: not a cookie, not
+// the next page.
+func (s *Web) createKey(r *http.Request, f *frame) (templ.Component, error) {
+	scopes, err := project.ParseScopes(f.form["scope"]...)
+	if err != nil {
+		return nil, err
+	}
+	plain, _, err := s.c.Registry.CreateKey(r.Context(), project.KeySpec{ProjectID: f.Session.ProjectID, Name: f.form.Get("name"), Scopes: scopes, Surface: f.form.Get("surface")})
+	if err != nil {
+		return nil, err
+	}
+	return s.keysPage(f, plain)
+}
+
+// confirmScopes puts the notice about the keys of before there were scopes away.
+func (s *Web) confirmScopes(r *http.Request, f *frame) (templ.Component, error) {
+	if err := s.c.Registry.ConfirmScopes(r.Context(), f.Session.ProjectID); err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/keys"), "")
+}
+
+func (s *Web) setKeySurface(r *http.Request, f *frame) (templ.Component, error) {
+	if _, err := s.c.Registry.SetKeySurface(r.Context(), f.Session.ProjectID, r.PathValue("key"), f.form.Get("surface")); err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/keys"), "Saved. New calls and events follow it from now on.")
+}
+
+func (s *Web) revokeKey(r *http.Request, f *frame) (templ.Component, error) {
+	if err := s.c.Registry.RevokeAPIKey(r.Context(), f.Session.ProjectID, r.PathValue("key")); err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/keys"), "The key is revoked.")
+}
+
+func (s *Web) setProviderKey(r *http.Request, f *frame) (templ.Component, error) {
+	provider := f.form.Get("provider")
+	if err := s.c.Registry.SetProviderKey(r.Context(), f.Session.ProjectID, provider, f.form.Get("key")); err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/keys"), "The key of "+provider+" is kept, sealed.")
+}
+
+func (s *Web) deleteProviderKey(r *http.Request, f *frame) (templ.Component, error) {
+	provider := r.PathValue("provider")
+	if err := s.c.Registry.DeleteProviderKey(r.Context(), f.Session.ProjectID, provider); err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/keys"), "The key of "+provider+" is wiped.")
+}

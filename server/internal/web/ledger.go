@@ -1,0 +1,147 @@
+package web
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/a-h/templ"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/ledger"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+)
+
+// names is what the ledger says of a connection.
+type names struct {
+	ledger.Page
+	Err  *event.Error // it cannot be read
+	All  bool         // every name is shown, not the first ones
+	Sent map[string]bool
+}
+
+// shownNames is how many names of each list the page of a connection shows.
+const shownNames = 20
+
+// sentKey is how Sent knows a name.
+func sentKey(attribute bool, name string) string {
+	if attribute {
+		return "a " + name
+	}
+	return "p " + name
+}
+
+// sends reports whether a name that was held back leaves by now.
+func (n names) sends(h ledger.Held) bool { return n.Sent[sentKey(h.Attribute, h.Name)] }
+
+func (n names) left() []ledger.Left {
+	if n.All {
+		return n.Page.Left
+	}
+	return n.Page.Left[:min(shownNames, len(n.Page.Left))]
+}
+
+func (n names) held() []ledger.Held {
+	if n.All {
+		return n.Page.Held
+	}
+	return n.Page.Held[:min(shownNames, len(n.Page.Held))]
+}
+
+// cut reports whether there is more than is shown.
+func (n names) cut() bool {
+	return len(n.left()) < len(n.Page.Left) || len(n.held()) < len(n.Page.Held)
+}
+
+// namesOf reads the ledger. That it cannot be read is no reason to show no page.
+func (s *Web) namesOf(r *http.Request, c project.Connection, all bool) names {
+	n := names{All: all, Sent: make(map[string]bool)}
+	for _, name := range c.SendProperties {
+		n.Sent[sentKey(false, name)] = true
+	}
+	for _, name := range c.SendAttributes {
+		n.Sent[sentKey(true, name)] = true
+	}
+	var err error
+	if n.Page, err = s.c.Delivery.Ledger(r.Context(), c); err != nil {
+		n.Err = event.AsError(err)
+	}
+	return n
+}
+
+// ledger lists every name.
+func (s *Web) ledger(r *http.Request, f *frame) (templ.Component, error) {
+	c, err := s.conn(r, f)
+	if err != nil {
+		return nil, err
+	}
+	f.Title = "What left: " + c.Name
+	return ledgerPage(*f, connectionRow{c, s.c.Delivery.Health(c)}, s.namesOf(r, c, true)), nil
+}
+
+// sendNames makes one name leave, or takes it back.
+func (s *Web) sendNames(r *http.Request, f *frame) (templ.Component, error) {
+	c, err := s.conn(r, f)
+	if err != nil {
+		return nil, err
+	}
+	name, on := f.form.Get("name"), f.form.Get("on") == "true"
+	if name == "" {
+		return nil, event.Invalid("no name was given", "choose one of the list")
+	}
+	var properties, attributes []string
+	if f.form.Get("attribute") == "true" {
+		attributes = []string{name}
+	} else {
+		properties = []string{name}
+	}
+	_, err = s.c.Registry.UpdateConnection(r.Context(), f.Session.ProjectID, c.ID, func(c *project.Connection) error {
+		c.Send(on, properties, attributes)
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	message := name + " stays at home from now on, unless it is one that privacy mode lets out."
+	if on {
+		message = name + " leaves for PostHog from now on, whatever it holds."
+	}
+	return f.done(f.path("/connections/"+c.ID), message)
+}
+
+// settleNames keeps or stops what an upgrade took over.
+func (s *Web) settleNames(r *http.Request, f *frame) (templ.Component, error) {
+	c, err := s.conn(r, f)
+	if err != nil {
+		return nil, err
+	}
+	keep := f.form.Get("keep") == "true"
+	_, err = s.c.Registry.UpdateConnection(r.Context(), f.Session.ProjectID, c.ID, func(c *project.Connection) error { c.SettleNames(keep); return nil })
+	if err != nil {
+		return nil, err
+	}
+	message := "These properties stay at home from now on."
+	if keep {
+		message = "These properties go on to PostHog."
+	}
+	return f.done(f.path("/connections/"+c.ID), message)
+}
+
+// reasons are why names stay at home, in words.
+var reasons = map[string]string{
+	"content": "its name is known for prompts and answers", "too_long": "a text of more than 200 characters", "line_breaks": "a text of more than one line",
+	"list_or_object": "a list or an object", "unknown_attribute": "an attribute that is not in hedgerow’s list", "unknown_name": "a name that is not in hedgerow’s list",
+	"unusual_value": "not the kind of value that the name has", "quotes_content": "it quotes the call’s content",
+}
+
+func reasonText(reason string) string {
+	if s := reasons[reason]; s != "" {
+		return s
+	}
+	return strings.ReplaceAll(reason, "_", " ")
+}
+
+// takenNames are the names that wait for a person's word, in one list.
+func takenNames(t *project.TakenOver) []string {
+	return slices.Concat(t.Properties, t.Attributes)
+}

@@ -1,0 +1,601 @@
+package web
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/a-h/templ"
+	"github.com/shopspring/decimal"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query"
+)
+
+// listPage is a page of traces, sessions or users.
+type listPage struct {
+	Title, Sub string
+	Kind       string // trace, session or user
+	View       *view
+	Page       *query.ListPage
+	Sort       query.Sort
+	Cursor     string
+	Before     map[string]query.Summary // the same ones in the period before; nil where there is none
+}
+
+// below is the address of one of a list, without the project.
+func (p listPage) below(id string) string {
+	switch p.Kind {
+	case "session":
+		return "/sessions/" + url.PathEscape(id)
+	case "user":
+		return "/people/" + url.PathEscape(id)
+	}
+	return "/traces/" + url.PathEscape(id)
+}
+
+// order is the address of the list in another order.
+func (p listPage) order(f frame, s query.Sort) templ.SafeURL {
+	return p.View.to(f, p.View.page, "sort", string(s))
+}
+
+func (p listPage) next(f frame) templ.SafeURL {
+	return p.View.to(f, p.View.page, "sort", string(p.Sort), "cursor", p.Page.Next)
+}
+
+func (s *Web) list(r *http.Request, f *frame, p listPage, page string, ask func(query.ListQuery) (*query.ListPage, error)) (templ.Component, error) {
+	var err error
+	if p.View, err = s.view(r, page, "7d"); err != nil {
+		return nil, err
+	}
+	f.Title = p.Title
+	q := r.URL.Query()
+	p.Sort, p.Cursor = query.Sort(q.Get("sort")), q.Get("cursor")
+	if p.Page, err = ask(query.ListQuery{Project: f.Session.ProjectID, Filter: p.View.Filter, Sort: p.Sort, Cursor: p.Cursor, Limit: 50}); err != nil {
+		return nil, err
+	}
+	if p.Sort == "" {
+		p.Sort = query.SortStart
+	}
+	if p.Kind == "user" {
+		if err = s.firstValues(r.Context(), f, p.Page.Rows); err != nil {
+			return nil, err
+		}
+		if p.Before, err = s.usersBefore(r.Context(), f, p.View, p.Page.Rows); err != nil {
+			return nil, err
+		}
+	}
+	return listing(*f, p), nil
+}
+
+// before is the filter over the period before a page's range. There is none where
+// the range is open, or nothing is stored of then: everything would be new.
+func (s *Web) before(ctx context.Context, f *frame, v *view) (query.Filter, bool, error) {
+	before, ok := v.Before()
+	if !ok {
+		return before, false, nil
+	}
+	page, err := s.c.Query.Events(ctx, query.EventsQuery{Project: f.Session.ProjectID, Filter: query.Filter{From: before.From, To: before.To}, Limit: 1})
+	if err != nil {
+		return before, false, err
+	}
+	return before, len(page.Events) > 0, nil
+}
+
+// usersBefore are the figures of users in the period before, by id. It is nil
+// where there is none.
+func (s *Web) usersBefore(ctx context.Context, f *frame, v *view, rows []query.Summary) (map[string]query.Summary, error) {
+	before, ok, err := s.before(ctx, f, v)
+	if err != nil || !ok {
+		return nil, err
+	}
+	out := make(map[string]query.Summary, len(rows))
+	if len(rows) == 0 {
+		return out, nil
+	}
+	q := query.ListQuery{Project: f.Session.ProjectID, Filter: before, Limit: len(rows), IDs: []string{}}
+	for _, s := range rows {
+		q.IDs = append(q.IDs, s.ID)
+	}
+	page, err := s.c.Query.Users(ctx, q)
+	if err != nil {
+		return nil, err
+	}
+	for _, s := range page.Rows {
+		out[s.ID] = s
+	}
+	return out, nil
+}
+
+// firstValues completes users whose first value came before the range that was
+// asked about: it comes once, whenever that was.
+func (s *Web) firstValues(ctx context.Context, f *frame, rows []query.Summary) error {
+	q := query.ListQuery{Project: f.Session.ProjectID, Filter: query.Filter{Name: event.FirstValue}}
+	for _, u := range rows {
+		if u.FirstValue == nil {
+			q.IDs = append(q.IDs, u.ID)
+		}
+	}
+	if len(q.IDs) == 0 {
+		return nil
+	}
+	q.Limit = len(q.IDs)
+	page, err := s.c.Query.Users(ctx, q)
+	if err != nil {
+		return err
+	}
+	for _, known := range page.Rows {
+		if i := slices.IndexFunc(rows, func(u query.Summary) bool { return u.ID == known.ID }); i >= 0 {
+			rows[i].FirstValue = known.FirstValue
+		}
+	}
+	return nil
+}
+
+// number is one of the figures that a table of users compares.
+func number(m query.Measure, s query.Summary) query.Number {
+	switch m {
+	case query.Calls:
+		return event.Some(float64(s.Calls))
+	case query.Errors:
+		return event.Some(float64(s.Errors))
+	case query.TokensTotal:
+		return query.Number{Value: float64(s.TotalTokens.Value), Known: s.TotalTokens.Known}
+	case query.CostUSD:
+		return query.Number{Value: s.CostUSD.Value.InexactFloat64(), Known: s.CostUSD.Known}
+	}
+	return query.Number{}
+}
+
+// changed is how a figure of one of the list compares with the period before.
+func (p listPage) changed(m query.Measure, s query.Summary) string {
+	if p.Before == nil {
+		return ""
+	}
+	return against(m, number(m, s), number(m, p.Before[s.ID]))
+}
+
+func (s *Web) traces(r *http.Request, f *frame) (templ.Component, error) {
+	return s.list(r, f, listPage{Title: "Traces", Sub: "Everything that happened for one question", Kind: "trace"}, "/traces", func(q query.ListQuery) (*query.ListPage, error) { return s.c.Query.Traces(r.Context(), q) })
+}
+
+func (s *Web) sessions(r *http.Request, f *frame) (templ.Component, error) {
+	return s.list(r, f, listPage{Title: "Sessions", Sub: "Conversations across traces", Kind: "session"}, "/sessions", func(q query.ListQuery) (*query.ListPage, error) {
+		return s.c.Query.Sessions(r.Context(), q)
+	})
+}
+
+func (s *Web) people(r *http.Request, f *frame) (templ.Component, error) {
+	return s.list(r, f, listPage{Title: "Users", Sub: "The people of your product, by distinct id", Kind: "user"}, "/people", func(q query.ListQuery) (*query.ListPage, error) { return s.c.Query.Users(r.Context(), q) })
+}
+
+// personPage is one user's history.
+type personPage struct {
+	ID      string
+	View    *view
+	Summary query.Summary
+	Before  listPage // the user's figures of the period before
+	Cards   []card
+	Pending bool
+	Models  []query.Group
+	Prompts []query.Group
+	Traces  listPage
+}
+
+func (s *Web) person(r *http.Request, f *frame) (templ.Component, error) {
+	id := r.PathValue("id")
+	page := "/people/" + url.PathEscape(id)
+	v, err := s.view(r, page, "7d")
+	if err != nil {
+		return nil, err
+	}
+	f.Title = "User " + id
+	v.User = id
+	v.params["user"] = []string{id}
+	specs := []spec{
+		{ID: "cost", Title: "Cost by model", Measures: []query.Measure{query.CostUSD}, By: query.ByModelAsked, OverTime: true, Draw: "stack"},
+		{ID: "calls", Title: "Calls by prompt version", Measures: []query.Measure{query.Calls}, By: query.ByPrompt, OverTime: true, Draw: "stack"},
+	}
+	p := personPage{ID: id, View: v, Pending: s.waits(r, f)}
+	if p.Pending {
+		p.Cards = pending(v, specs, nil).Cards
+		return personHistory(*f, p), nil
+	}
+	found, err := s.c.Query.Users(r.Context(), query.ListQuery{Project: f.Session.ProjectID, Filter: v.Filter, Limit: 1})
+	if err != nil {
+		return nil, err
+	}
+	if err = s.firstValues(r.Context(), f, found.Rows); err != nil {
+		return nil, err
+	}
+	if len(found.Rows) > 0 {
+		p.Summary = found.Rows[0]
+	}
+	if p.Before.Before, err = s.usersBefore(r.Context(), f, v, found.Rows); err != nil {
+		return nil, err
+	}
+	b, err := s.ask(r.Context(), f, v, specs, []query.Measure{query.Calls})
+	if err != nil {
+		return nil, err
+	}
+	p.Cards = b.Cards
+	for by, into := range map[query.GroupBy]*[]query.Group{query.ByModelAsked: &p.Models, query.ByPrompt: &p.Prompts} {
+		st, err := s.c.Query.Stats(r.Context(), query.StatsQuery{Project: f.Session.ProjectID, Filter: v.Filter, GroupBy: by, LatencyOf: v.LatencyOf, Limit: 10})
+		if err != nil {
+			return nil, err
+		}
+		*into = st.Groups
+	}
+	all := *v
+	all.page = "/traces"
+	p.Traces = listPage{Kind: "trace", View: &all, Sort: query.SortCost}
+	if p.Traces.Page, err = s.c.Query.Traces(r.Context(), query.ListQuery{Project: f.Session.ProjectID, Filter: v.Filter, Sort: query.SortCost, Limit: 10}); err != nil {
+		return nil, err
+	}
+	return personHistory(*f, p), nil
+}
+
+func (p personPage) firstValue() string {
+	if p.Summary.FirstValue == nil {
+		return unknown
+	}
+	return p.View.In(*p.Summary.FirstValue, "02 Jan 15:04")
+}
+
+// turn is one call of a conversation.
+type turn struct {
+	Event   *query.Event
+	Input   []message // what is new in this turn
+	Output  []message
+	Skipped int  // messages of the input that earlier turns have shown
+	TooLong bool // the page has shown too much already
+}
+
+type sessionPage struct {
+	ID    string
+	Turns []turn
+	Sum   query.Summary
+	More  bool
+}
+
+// Bounds of one session's page.
+const (
+	maxTurns        = 100     // calls
+	maxConversation = 4 << 20 // bytes of prompts and answers; of the calls after that it shows none
+)
+
+func (s *Web) conversation(r *http.Request, f *frame) (templ.Component, error) {
+	id := r.PathValue("id")
+	f.Title = "Session " + id
+	filter := query.Filter{SessionID: id}
+	list, err := s.c.Query.Sessions(r.Context(), query.ListQuery{Project: f.Session.ProjectID, Filter: filter, Limit: 1})
+	if err != nil {
+		return nil, err
+	}
+	if len(list.Rows) == 0 {
+		return nil, event.NewError(event.CodeNotFound, "there is no such session in this project", "it may have passed the project's retention, or not be stored yet", nil)
+	}
+	p := sessionPage{ID: id, Sum: list.Rows[0]}
+	filter.Name = event.Generation
+	page, err := s.c.Query.Events(r.Context(), query.EventsQuery{Project: f.Session.ProjectID, Filter: filter, Limit: maxTurns})
+	if err != nil {
+		return nil, err
+	}
+	p.More = page.Next != ""
+	opened, said := false, 0
+	var before [][]message // what each earlier call had said at its end
+	for i := len(page.Events) - 1; i >= 0; i-- {
+		e := page.Events[i]
+		t := turn{Event: e}
+		if t.TooLong = said > maxConversation; !t.TooLong && e.ContentState == query.ContentKept {
+			if e, err = s.c.Query.Event(r.Context(), f.Session.ProjectID, e.UUID, f.Reads); err != nil {
+				return nil, err
+			}
+			t.Event = e
+		}
+		if e.Content != nil {
+			opened = true
+			t.Input, t.Output = messages(e.Content.Input), messages(e.Content.Output)
+			if len(t.Input)+len(t.Output) <= 10*maxMessages {
+				before = append(before, slices.Concat(t.Input, t.Output))
+			} else {
+				before = append(before, nil) // of no use: the page shows only its beginning
+			}
+			t.Skipped = repeated(before[:len(before)-1], t.Input)
+			t.Input, t.Output = clipped(t.Input[t.Skipped:], maxSaid), clipped(t.Output, maxSaid)
+			said += len(e.Content.Input) + len(e.Content.Output)
+		}
+		p.Turns = append(p.Turns, t)
+	}
+	if opened {
+		if err := s.opened(r, f, "session "+id); err != nil {
+			return nil, err
+		}
+	}
+	return sessionDetail(*f, p), nil
+}
+
+// repeated counts the first messages of an input that an earlier call of the
+// conversation began with too; the last message is always new.
+func repeated(before [][]message, input []message) (most int) {
+	for _, b := range before {
+		n := 0
+		for n < len(b) && n < len(input)-1 && sameMessage(b[n], input[n]) {
+			n++
+		}
+		most = max(most, n)
+	}
+	return most
+}
+
+func sameMessage(a, b message) bool { return a.Role == b.Role && slices.Equal(a.Parts, b.Parts) }
+
+// opened writes into the audit log that somebody reads prompts and answers, and
+// refuses one whose role may not.
+func (s *Web) opened(r *http.Request, f *frame, target string) error {
+	return s.c.Registry.OpenContent(r.Context(), f.Session.ProjectID, f.Session.Role, target)
+}
+
+// errorsPage is failures by message.
+type errorsPage struct {
+	View   *view
+	Groups []query.ErrorGroup
+	Before []int64 // how often each came in the period before; nil where there is none
+}
+
+// changed is how often a group came against the period before.
+func (p errorsPage) changed(i int) string {
+	if p.Before == nil {
+		return ""
+	}
+	return against(query.Errors, event.Some(float64(p.Groups[i].Count)), event.Some(float64(p.Before[i])))
+}
+
+func (s *Web) errors(r *http.Request, f *frame) (templ.Component, error) {
+	v, err := s.view(r, "/errors", "7d")
+	if err != nil {
+		return nil, err
+	}
+	f.Title = "Errors"
+	p := errorsPage{View: v}
+	if p.Groups, err = s.c.Query.Errors(r.Context(), f.Session.ProjectID, v.Filter, 50); err != nil {
+		return nil, err
+	}
+	if _, ok, err := s.before(r.Context(), f, v); err != nil {
+		return nil, err
+	} else if ok {
+		if p.Before, err = s.c.Query.ErrorsBefore(r.Context(), f.Session.ProjectID, v.Filter, p.Groups); err != nil {
+			return nil, err
+		}
+	}
+	return errorList(*f, p), nil
+}
+
+// pattern is a group of errors as people read it: what differs between its
+// messages is a sign, where the group's own name has 0 for every number.
+func pattern(group string) string { return strings.ReplaceAll(group, "0", "#") }
+
+// modelsPage lays models side by side.
+type modelsPage struct {
+	View    *view
+	Models  []query.Group
+	Lines   map[string]query.Line // outcomes, and what is compared
+	Against bool                  // the period before is one to compare with
+	Cards   []card
+	Pending bool
+}
+
+// changed is how a figure of a model compares with the period before.
+func (p modelsPage) changed(key string, m query.Measure) string {
+	if !p.Against {
+		return ""
+	}
+	l := p.Lines[key]
+	return against(m, l.Total.Get(m), l.Previous.Get(m))
+}
+
+func (s *Web) models(r *http.Request, f *frame) (templ.Component, error) {
+	v, err := s.view(r, "/models", "7d")
+	if err != nil {
+		return nil, err
+	}
+	f.Title = "Models"
+	specs := []spec{
+		{ID: "latency", Title: "Latency by model", Measures: []query.Measure{query.LatencyP50, query.LatencyP95}, By: query.ByModelAsked, Draw: "bar", Limit: 10},
+		{ID: "per-call", Title: "Cost per call", Measures: []query.Measure{query.CostPerCall}, By: query.ByModelAsked, OverTime: true, Draw: "line"},
+	}
+	p := modelsPage{View: v, Lines: make(map[string]query.Line), Pending: s.waits(r, f)}
+	if p.Pending {
+		p.Cards = pending(v, specs, nil).Cards
+		return modelTable(*f, p), nil
+	}
+	if _, p.Against, err = s.before(r.Context(), f, v); err != nil {
+		return nil, err
+	}
+	filter := v.Filter
+	if filter.Kind == "" {
+		filter.Kind = query.KindCalls
+	}
+	st, err := s.c.Query.Stats(r.Context(), query.StatsQuery{Project: f.Session.ProjectID, Filter: filter, GroupBy: query.ByModelAsked, LatencyOf: v.LatencyOf, Limit: 12})
+	if err != nil {
+		return nil, err
+	}
+	p.Models = st.Groups
+	out, err := s.c.Query.Series(r.Context(), query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, By: query.ByModelAsked, LatencyOf: v.LatencyOf, Limit: 50, Compare: true,
+		Measures: []query.Measure{query.Calls, query.ErrorRate, query.LatencyP95, query.CostUSD, query.CostPerCall, query.CompletionRate, query.NegativeRate, query.EvalScore}})
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range out.Groups {
+		p.Lines[g.Key] = g
+	}
+	b, err := s.ask(r.Context(), f, v, specs, []query.Measure{query.Calls})
+	if err != nil {
+		return nil, err
+	}
+	p.Cards = b.Cards
+	return modelTable(*f, p), nil
+}
+
+// tracePage is one trace, with the part that is looked at.
+type tracePage struct {
+	Trace    *query.Trace
+	Lines    []traceLine
+	Judged   []judgement
+	Selected *query.Event
+}
+
+// traceLine is a part of a trace as a row: how deep it lies, and where on the
+// time line, of 1,000.
+type traceLine struct {
+	Node        *query.Node
+	Depth       int
+	Start, Wide float64
+	First       float64 // width up to the first token
+	Point       bool    // it has no duration
+}
+
+func lay(t *query.Trace) []traceLine {
+	total := max(float64(took(t).Microseconds()), 1)
+	var out []traceLine
+	var walk func(nodes []*query.Node, depth int)
+	walk = func(nodes []*query.Node, depth int) {
+		for _, n := range nodes {
+			l := traceLine{Node: n, Depth: min(depth, 8), Point: !n.Event.LatencyMS.Known}
+			l.Start = 1000 * float64(n.Event.Timestamp.Sub(t.Start).Microseconds()) / total
+			l.Wide = max(1000*n.Event.LatencyMS.Value*1000/total, 3)
+			if n.Event.TTFTMS.Known {
+				l.First = min(1000*n.Event.TTFTMS.Value*1000/total, l.Wide)
+			}
+			if l.Point {
+				l.Wide = 6
+			}
+			l.Start = min(l.Start, 1000-min(l.Wide, 1000))
+			out = append(out, l)
+			walk(n.Children, depth+1)
+		}
+	}
+	walk(t.Roots, 0)
+	return out
+}
+
+// took is how long the parts of a trace took that have a duration. A rating
+// that comes an hour later stands at the end of the time line.
+func took(t *query.Trace) time.Duration {
+	var end time.Time
+	var walk func([]*query.Node)
+	walk = func(nodes []*query.Node) {
+		for _, n := range nodes {
+			if at := n.Event.Timestamp.Add(time.Duration(n.Event.LatencyMS.Value * float64(time.Millisecond))); n.Event.LatencyMS.Known && at.After(end) {
+				end = at
+			}
+			walk(n.Children)
+		}
+	}
+	walk(t.Roots)
+	if end.IsZero() {
+		end = t.End
+	}
+	return end.Sub(t.Start)
+}
+
+// about are the words of an outcome, in place of what a call has.
+func about(e *query.Event) string {
+	var out []string
+	for _, p := range []struct{ name, yes, no string }{
+		{"task_completed", "task completed", "task not completed"}, {"escalated_to_human", "escalated", ""}, {"accepted_output", "accepted", "not accepted"}, {"edited_output", "edited", ""},
+	} {
+		switch strings.Trim(string(e.Properties[p.name]), `"`) {
+		case "true":
+			out = append(out, p.yes)
+		case "false":
+			if p.no != "" {
+				out = append(out, p.no)
+			}
+		}
+	}
+	for _, name := range []string{"user_feedback", "eval_score", "$ai_metric_value"} {
+		if v := strings.Trim(string(e.Properties[name]), `"`); v != "" && v != "null" {
+			out = append(out, strings.TrimPrefix(strings.ReplaceAll(name, "_", " "), "$ai ")+" "+v)
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+func (s *Web) trace(r *http.Request, f *frame) (templ.Component, error) {
+	t, err := s.c.Query.Trace(r.Context(), f.Session.ProjectID, r.PathValue("id"))
+	if err != nil {
+		return nil, err
+	}
+	f.Title = "Trace " + t.ID
+	p := tracePage{Trace: t, Lines: lay(t)}
+	if p.Judged, err = s.judged(r, f, t.ID); err != nil {
+		return nil, err
+	}
+	if id := r.URL.Query().Get("span"); id != "" {
+		if p.Selected, err = s.c.Query.Event(r.Context(), f.Session.ProjectID, id, f.Reads); err != nil {
+			return nil, err
+		}
+		if p.Selected.Content != nil {
+			if err := s.opened(r, f, "event "+p.Selected.UUID); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return traceDetail(*f, p), nil
+}
+
+// fileName keeps what any file system takes.
+func fileName(r rune) rune {
+	if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
+		return r
+	}
+	return '_'
+}
+
+// pick is the address of a trace with one step looked at.
+func (p tracePage) pick(f frame, id string) templ.SafeURL {
+	return f.url("/traces/" + url.PathEscape(p.Trace.ID) + "?span=" + id + "#step")
+}
+
+// choose loads the step into the page as it stands.
+func (p tracePage) choose(f frame, id string) templ.Attributes {
+	return templ.Attributes{"hx-get": string(f.url("/traces/" + url.PathEscape(p.Trace.ID) + "?span=" + id)), "hx-target": "#page", "hx-swap": "innerHTML show:#step:top", "hx-push-url": "true"}
+}
+
+// link is the address of one of the list; a user's page keeps the time range.
+func (p listPage) link(f frame, id string) templ.SafeURL {
+	if p.Kind == "user" {
+		return p.View.to(f, p.below(id), "user", "")
+	}
+	return f.url(p.below(id))
+}
+
+// when is the time that the list is in order of.
+func (p listPage) when(s query.Summary) time.Time {
+	if p.Kind == "trace" {
+		return s.First
+	}
+	return s.Last
+}
+
+// behind is the address of the calls of a group.
+func (v *view) behind(f frame, q string) templ.SafeURL {
+	c := card{Base: string(v.to(f, "/events", "kind", query.KindCalls))}
+	return c.link(q)
+}
+
+// In writes a time of the viewer's zone in a layout.
+func (v *view) In(t time.Time, layout string) string { return t.In(v.Zone).Format(layout) }
+
+// perCall is the mean cost of the calls whose cost is known.
+func perCall(t query.Totals) string {
+	n := t.Calls - t.UncostedCalls
+	if !t.CostUSD.Known || n <= 0 {
+		return unknown
+	}
+	return usd(query.USD(event.Some(t.CostUSD.Value.DivRound(decimal.NewFromInt(n), 12))))
+}

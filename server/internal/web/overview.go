@@ -1,0 +1,98 @@
+package web
+
+import (
+	"cmp"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/a-h/templ"
+	"github.com/shopspring/decimal"
+
+	"github.com/hedgerow/hedgerow/server/internal/query"
+)
+
+var cent = decimal.New(1, -2)
+
+// overviewPage answers: what happened today and this week, where does it go,
+// and what came last?
+type overviewPage struct {
+	View        *view
+	Pending     bool
+	Base        string // this server, as SDKs reach it
+	Gateway     string // and its gateway
+	Today, Week *query.Period
+	Days        []query.Group // of the week
+	Models      []query.Group // of the week, as they were asked for: what failed has no other
+	Latest      []*query.Event
+	Connections []Connection
+}
+
+func (s *Web) overview(r *http.Request, f *frame) (templ.Component, error) {
+	f.Title = "Overview"
+	v, err := s.view(r, "/overview", "")
+	if err != nil {
+		return nil, err
+	}
+	p := overviewPage{View: v, Pending: s.waits(r, f), Base: s.c.PublicURL, Gateway: cmp.Or(s.c.GatewayURL, s.c.PublicURL)}
+	if s.c.Connections != nil {
+		p.Connections = s.c.Connections(f.Session.ProjectID)
+	}
+	if p.Pending {
+		return overview(*f, p), nil
+	}
+	tz := v.Zone.String()
+	today, err := s.c.Query.Today(r.Context(), f.Session.ProjectID, tz)
+	if err != nil {
+		return nil, err
+	}
+	week, err := s.c.Query.SevenDays(r.Context(), f.Session.ProjectID, tz)
+	if err != nil {
+		return nil, err
+	}
+	days, err := s.c.Query.Stats(r.Context(), query.StatsQuery{
+		Project: f.Session.ProjectID, Filter: query.Filter{From: week.From, To: week.To}, GroupBy: query.ByDay, TimeZone: tz})
+	if err != nil {
+		return nil, err
+	}
+	latest, err := s.c.Query.Events(r.Context(), query.EventsQuery{Project: f.Session.ProjectID, Limit: 10})
+	if err != nil {
+		return nil, err
+	}
+	models, err := s.c.Query.Stats(r.Context(), query.StatsQuery{
+		Project: f.Session.ProjectID, Filter: query.Filter{From: week.From, To: week.To}, GroupBy: query.ByModelAsked})
+	if err != nil {
+		return nil, err
+	}
+	p.Models = models.Groups
+	p.Today, p.Week, p.Days, p.Latest = today, week, days.Groups, latest.Events
+	return overview(*f, p), nil
+}
+
+// within is the time of the i-th day, as the list of events takes it.
+func (p overviewPage) within(i int) string {
+	q := url.Values{"to": {p.Week.To.Format(time.RFC3339Nano)}}
+	if start := p.Days[i].Start; start != nil {
+		q.Set("from", start.Format(time.RFC3339Nano))
+	}
+	if i+1 < len(p.Days) && p.Days[i+1].Start != nil {
+		q.Set("to", p.Days[i+1].Start.Format(time.RFC3339Nano))
+	}
+	return q.Encode()
+}
+
+// day writes a day as the charts do: Sat 21 Nov.
+func day(key string) string {
+	t, err := time.Parse(time.DateOnly, key)
+	if err != nil {
+		return key
+	}
+	return t.Format(dayLayout)
+}
+
+// called leaves out the groups that made no model call, such as that of plain
+// requests, which name no model.
+func called(groups []query.Group) []query.Group {
+	return slices.DeleteFunc(slices.Clone(groups), func(g query.Group) bool { return g.Totals.Calls == 0 })
+}

@@ -1,0 +1,77 @@
+package web
+
+import (
+	"net/http"
+	"net/url"
+
+	"github.com/a-h/templ"
+
+	"github.com/hedgerow/hedgerow/server/internal/project"
+)
+
+// projects lists those that a person may see; administrators add to them.
+func (s *Web) projects(_ *http.Request, f *frame) (templ.Component, error) {
+	f.Title = "Projects"
+	var list []project.Project
+	for _, n := range f.Session.Projects {
+		if p, ok := s.c.Registry.Snapshot().Project(n.ID); ok {
+			list = append(list, p)
+		}
+	}
+	return projects(*f, projectsPage{Rows: list, Switch: s.c.Keyless != nil, Keyless: s.keyless()}), nil
+}
+
+// projectsPage is the list, and what becomes of calls without a key.
+type projectsPage struct {
+	Rows    []project.Project
+	Switch  bool
+	Keyless project.Keyless
+}
+
+func (s *Web) keyless() project.Keyless {
+	if s.c.Keyless == nil {
+		return project.Keyless{Refused: true, Fixed: true}
+	}
+	return s.c.Keyless()
+}
+
+// requireKeys switches whether calls without a key are let through.
+func (s *Web) requireKeys(r *http.Request, f *frame) (templ.Component, error) {
+	on := f.form.Get("require_key") == "true"
+	if err := s.setRequireKey(r, on); err != nil {
+		return nil, err
+	}
+	if on {
+		return f.done("/projects", "Saved. Gateway calls without a key are refused from now on.")
+	}
+	return f.done("/projects", "Saved. "+s.keyless().Notice())
+}
+
+func (s *Web) setRequireKey(r *http.Request, on bool) error {
+	if k := s.keyless(); k.Fixed && k.Refused != on {
+		return project.ErrKeylessFixed()
+	}
+	_, err := s.c.Registry.SetServer(r.Context(), func(c *project.ServerSettings) { c.RequireKey = on })
+	return err
+}
+
+func (s *Web) createProject(r *http.Request, f *frame) (templ.Component, error) {
+	p, err := s.c.Registry.CreateProject(r.Context(), f.form.Get("name"))
+	if err != nil {
+		return nil, err
+	}
+	if f.form.Get("require_key") != "" {
+		if err := s.setRequireKey(r, true); err != nil {
+			return nil, err
+		}
+	}
+	message := "Project " + p.Name + " is there. Make an API key, or send events with its token."
+	if words := s.keyless().Notice(); words != "" {
+		message += " " + words
+	}
+	return f.done("/p/"+url.PathEscape(p.ID)+"/keys", message)
+}
+
+func (f *frame) admin() bool { return f.Session.Role == project.RoleAdmin }
+
+func (f *frame) member() bool { return f.Session.Role.Can(project.RoleMember) }

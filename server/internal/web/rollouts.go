@@ -1,0 +1,287 @@
+package web
+
+import (
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/a-h/templ"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/prompt"
+	"github.com/hedgerow/hedgerow/server/internal/query"
+)
+
+func (s *Web) rolloutRoutes() []route {
+	const viewer, member = project.RoleViewer, project.RoleMember
+	return []route{
+		{pattern: "GET /p/{project}/rollouts", need: viewer, handle: s.rollouts, section: "Prompts", label: "Rollouts"},
+		{pattern: "GET /p/{project}/rollouts/{prompt}", need: viewer, handle: s.rollout},
+		{pattern: "POST /p/{project}/rollouts/{prompt}", need: member, handle: s.setRollout, again: s.rollout},
+		{pattern: "POST /p/{project}/rollouts/{prompt}/stop", need: member, handle: s.stopRollout, again: s.rollout},
+		{pattern: "POST /p/{project}/rollouts/{prompt}/remove", need: member, handle: s.removeRollout, again: s.rollout},
+	}
+}
+
+// rolloutsPage lists the rollouts, and the prompts that have none.
+type rolloutsPage struct {
+	Rollouts []prompt.Rollout
+	Others   []string
+}
+
+func (s *Web) rollouts(r *http.Request, f *frame) (templ.Component, error) {
+	if name := r.URL.Query().Get("prompt"); name != "" {
+		return f.done(f.path(rolloutPath(name, "")), "")
+	}
+	f.Title = "Rollouts"
+	p := rolloutsPage{Rollouts: s.c.Prompts.Rollouts(f.Session.ProjectID)}
+	for _, x := range s.c.Prompts.Prompts(f.Session.ProjectID) {
+		if !slices.ContainsFunc(p.Rollouts, func(ro prompt.Rollout) bool { return ro.Prompt == x.Name }) {
+			p.Others = append(p.Others, x.Name)
+		}
+	}
+	return rolloutList(*f, p), nil
+}
+
+func rolloutPath(name, below string) string { return "/rollouts/" + url.PathEscape(name) + below }
+
+// rolloutPage is one prompt's rollout: who gets what, what became of it, and how
+// to change it.
+type rolloutPage struct {
+	View     *view
+	Prompt   prompt.Prompt
+	Versions []prompt.Version
+	Set      bool
+	Rollout  prompt.Rollout
+	By       string // who set it, or stopped it, for people
+	Arms     []rolloutArm
+	Calls    int64     // of all arms in the time range
+	Form     []armForm // one row for each arm, and two that are empty
+	PostHog  bool      // the project has a PostHog that can decide
+	Personal bool      // and a personal key of it
+}
+
+// rolloutArm is what one variant gets and did.
+type rolloutArm struct {
+	Variant string
+	Gets    string   // version and model, in words
+	Planned *float64 // percent of all users, by hedgerow's own figures
+	Totals  query.Totals
+}
+
+type armForm struct{ Variant, Version, Model, Provider, Share string }
+
+func (s *Web) rollout(r *http.Request, f *frame) (templ.Component, error) {
+	name := r.PathValue("prompt")
+	x, ok := s.c.Prompts.Prompt(f.Session.ProjectID, name)
+	if !ok {
+		return nil, noPrompt()
+	}
+	v, err := s.view(r, rolloutPath(name, ""), "7d")
+	if err != nil {
+		return nil, err
+	}
+	f.Title = "Rollout of " + name
+	p := rolloutPage{View: v, Prompt: x, Versions: s.c.Prompts.Versions(f.Session.ProjectID, name)}
+	if c, ok := s.c.Registry.Snapshot().FlagConnection(f.Session.ProjectID); ok {
+		p.PostHog, p.Personal = true, !c.PersonalKey.IsZero()
+	}
+	p.Rollout, p.Set = s.c.Prompts.Rollout(f.Session.ProjectID, name)
+	p.By = s.who(or(p.Rollout.StoppedBy, p.Rollout.By))
+	if p.Set {
+		if err := s.rolloutArms(r, f, &p); err != nil {
+			return nil, err
+		}
+	}
+	p.form(f)
+	return rolloutDetail(*f, p), nil
+}
+
+// rolloutArms asks what became of each arm, and of those outside the rollout.
+func (s *Web) rolloutArms(r *http.Request, f *frame, p *rolloutPage) error {
+	shares := p.Rollout.Shares()
+	for _, variant := range append(p.Rollout.Variants(), "false") {
+		a := rolloutArm{Variant: variant}
+		arm, ok := p.Rollout.Arms[variant]
+		if !ok {
+			arm = p.Rollout.Arms[prompt.Control]
+		}
+		a.Gets = p.gets(arm)
+		key := variant
+		if variant == "false" {
+			key = ""
+		}
+		if share, ok := shares[key]; ok {
+			a.Planned = &share
+		}
+		filter := p.View.Filter
+		filter.PromptName, filter.Flag, filter.FlagVariant = p.Prompt.Name, p.Rollout.Flag, variant
+		st, err := s.c.Query.Stats(r.Context(), query.StatsQuery{Project: f.Session.ProjectID, Filter: filter})
+		if err != nil {
+			return err
+		}
+		a.Totals = st.Totals
+		p.Calls += st.Totals.Calls
+		p.Arms = append(p.Arms, a)
+	}
+	return nil
+}
+
+// gets says what an arm gives: "v3 on gpt-5".
+func (p *rolloutPage) gets(a prompt.Arm) string {
+	out := or(a.Version, prompt.Production)
+	if _, err := strconv.Atoi(out); err == nil {
+		out = "v" + out
+	}
+	if a.Model != "" {
+		out += " on " + a.Model
+	}
+	return out
+}
+
+// form fills the form with what is set, or with a beginning: the present version
+// for most, the newest for a few. A refused form keeps what was typed.
+func (p *rolloutPage) form(f *frame) {
+	if f.Problem != nil && f.form.Has("variant-0") {
+		for i := 0; f.form.Has("variant-" + strconv.Itoa(i)); i++ {
+			p.Form = append(p.Form, armOf(f.form, i))
+		}
+		return
+	}
+	if !p.Set {
+		p.Form = []armForm{{Variant: prompt.Control, Share: "50"}, {Variant: "treatment", Version: strconv.Itoa(p.Prompt.Latest), Share: "50"}}
+	}
+	_, shares := p.Rollout.OwnFigures()
+	for _, v := range p.Rollout.Variants() {
+		a := p.Rollout.Arms[v]
+		row := armForm{Variant: v, Version: a.Version, Model: a.Model, Provider: a.Provider}
+		if share, ok := shares[v]; ok {
+			row.Share = strconv.FormatFloat(share, 'f', -1, 64)
+		}
+		p.Form = append(p.Form, row)
+	}
+	p.Form = append(p.Form, armForm{}, armForm{})
+}
+
+func armOf(form url.Values, i int) armForm {
+	at := func(name string) string { return strings.TrimSpace(form.Get(name + "-" + strconv.Itoa(i))) }
+	return armForm{Variant: at("variant"), Version: at("version"), Model: at("model"), Provider: at("provider"), Share: at("share")}
+}
+
+// percentField is hedgerow's own share of all users, as the form has it.
+func (p *rolloutPage) percentField() string {
+	if percent, _ := p.Rollout.OwnFigures(); percent != nil {
+		return strconv.FormatFloat(*percent, 'f', -1, 64)
+	}
+	if !p.Set && !p.PostHog {
+		return "5"
+	}
+	return ""
+}
+
+// versionChoices are the labels and versions that an arm can have.
+func (p *rolloutPage) versionChoices(chosen string) [][2]string {
+	out := [][2]string{{"", "production"}}
+	for _, l := range slices.Sorted(maps.Keys(p.Prompt.Labels)) {
+		if l != prompt.Production {
+			out = append(out, [2]string{l, fmt.Sprintf("%s (v%d)", l, p.Prompt.Labels[l].Version)})
+		}
+	}
+	known := chosen == ""
+	for _, v := range p.Versions {
+		n := strconv.Itoa(v.Number)
+		label := "v" + n
+		if v.Note != "" {
+			label += " – " + event.FirstChars(v.Note, 40)
+		}
+		out = append(out, [2]string{n, label})
+	}
+	for _, o := range out {
+		known = known || o[0] == chosen
+	}
+	if !known { // an id, or latest
+		out = append(out, [2]string{chosen, chosen})
+	}
+	return out
+}
+
+func (s *Web) setRollout(r *http.Request, f *frame) (templ.Component, error) {
+	name := r.PathValue("prompt")
+	ro := prompt.Rollout{Prompt: name, Flag: f.form.Get("flag"), Arms: map[string]prompt.Arm{}}
+	shares := map[string]float64{}
+	for i := 0; f.form.Has("variant-" + strconv.Itoa(i)); i++ {
+		a := armOf(f.form, i)
+		if a.Variant == "" {
+			continue
+		}
+		if _, twice := ro.Arms[a.Variant]; twice {
+			return nil, event.Invalid(fmt.Sprintf("the variant %q stands there twice", event.FirstChars(a.Variant, 50)), "give each variant one row")
+		}
+		ro.Arms[a.Variant] = prompt.Arm{Version: a.Version, Provider: a.Provider, Model: a.Model}
+		if a.Share != "" {
+			n, err := strconv.ParseFloat(a.Share, 64)
+			if err != nil {
+				return nil, event.Invalid("a share is no number", "write it in percent, as in 50 or 12.5")
+			}
+			shares[a.Variant] = n
+		}
+	}
+	if percent := strings.TrimSpace(f.form.Get("percent")); percent != "" {
+		n, err := strconv.ParseFloat(percent, 64)
+		if err != nil {
+			return nil, event.Invalid("the share of all users is no number", "write it in percent, as in 5 or 0.5")
+		}
+		ro.Own = prompt.Split(ro.Flag, n, shares)
+	}
+	if _, err := s.c.Prompts.SetRollout(r.Context(), f.Session.UserID, f.Session.ProjectID, ro); err != nil {
+		return nil, err
+	}
+	return f.done(f.path(rolloutPath(name, "")), "The rollout is in force.")
+}
+
+func (s *Web) stopRollout(r *http.Request, f *frame) (templ.Component, error) {
+	name := r.PathValue("prompt")
+	if err := s.c.Prompts.StopRollout(r.Context(), f.Session.UserID, f.Session.ProjectID, name, f.form.Get("reason")); err != nil {
+		return nil, err
+	}
+	return f.done(f.path(rolloutPath(name, "")), "The rollout is stopped: everybody gets the control.")
+}
+
+func (s *Web) removeRollout(r *http.Request, f *frame) (templ.Component, error) {
+	name := r.PathValue("prompt")
+	if err := s.c.Prompts.RemoveRollout(r.Context(), f.Session.UserID, f.Session.ProjectID, name); err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/rollouts"), "The rollout of "+name+" is removed: everybody gets the version labelled production.")
+}
+
+// flagOff says what became of PostHog's flag when the rollout was stopped.
+func flagOff(ro prompt.Rollout) string {
+	switch ro.FlagOff {
+	case "":
+		return ""
+	case prompt.FlagOffDone:
+		return "PostHog’s flag is switched off too."
+	}
+	return "PostHog’s flag is still on: " + ro.FlagOff + "."
+}
+
+// shareOf is a part of the whole in percent.
+func shareOf(n, of int64) string {
+	if of == 0 {
+		return unknown
+	}
+	return percent(event.Some(float64(n) / float64(of)))
+}
+
+func planned(p *float64) string {
+	if p == nil {
+		return "PostHog’s"
+	}
+	return percent(event.Some(*p / 100))
+}

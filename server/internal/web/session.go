@@ -1,0 +1,164 @@
+package web
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+)
+
+const (
+	// sessionCookie holds a random token of which the registry keeps the hash.
+	// Over HTTPS its name begins with __Host-: no other host can set it then.
+	sessionCookie = "hedgerow_session"
+	flashCookie   = "hedgerow_flash"
+	projectCookie = "hedgerow_project"
+)
+
+// Session is a signed-in person and the project whose data is shown.
+type Session struct {
+	ID, UserID      string
+	UserName, Email string
+	Role            project.Role
+	ProjectID       string // "" for a person who has no project
+	Project         string // its name
+	Projects        []ProjectName
+	ByLink          bool // signed in by a one-time link, a moment ago
+	HasPassword     bool
+	Expires         time.Time
+
+	token string
+}
+
+// ProjectName is a project that a person may see.
+type ProjectName struct{ ID, Name string }
+
+// byLinkFor is how long the one-time link stands for the password that a person
+// has forgotten.
+const byLinkFor = 30 * time.Minute
+
+func (s *Web) session(r *http.Request) (Session, bool) {
+	token := s.sessionToken(r)
+	if token == "" {
+		return Session{}, false
+	}
+	snap := s.c.Registry.Snapshot()
+	x, u, ok := snap.SessionByToken(token)
+	if !ok {
+		return Session{}, false
+	}
+	out := Session{
+		ID: x.ID, UserID: u.ID, UserName: u.Name, Email: u.Email, Role: u.Role, Expires: x.ExpiresAt, HasPassword: u.PasswordHash != "",
+		ByLink: x.ByLink && s.now().Sub(x.CreatedAt) < byLinkFor, token: token,
+	}
+	for _, p := range snap.Projects() {
+		if u.CanSee(p.ID) {
+			out.Projects = append(out.Projects, ProjectName{p.ID, p.Name})
+		}
+	}
+	return out, true
+}
+
+// name is what to call the person on a page.
+func (s Session) name() string { return or(s.UserName, or(s.Email, "you")) }
+
+// csrf is what every form of this session bears: a MAC under the session's
+// token, which another site cannot read, so that none needs to be kept.
+func (s Session) csrf() string { return s.mac("csrf") }
+
+func (s Session) owns(token string) bool {
+	return token != "" && hmac.Equal([]byte(token), []byte(s.csrf()))
+}
+
+func (s Session) mac(text string) string {
+	m := hmac.New(sha256.New, []byte(s.token))
+	m.Write([]byte(text))
+	return base64.RawURLEncoding.EncodeToString(m.Sum(nil))
+}
+
+func sessionName(secure bool) string {
+	if secure {
+		return "__Host-" + sessionCookie
+	}
+	return sessionCookie
+}
+
+func (s *Web) sessionToken(r *http.Request) string {
+	c, err := r.Cookie(sessionName(s.secure(r)))
+	if err != nil {
+		return ""
+	}
+	return c.Value
+}
+
+// setCookie sets a cookie that scripts do not see and other sites do not send.
+func setCookie(w http.ResponseWriter, secure bool, c http.Cookie) {
+	c.Path, c.HttpOnly, c.SameSite, c.Secure = "/", true, http.SameSiteLaxMode, secure
+	http.SetCookie(w, &c)
+}
+
+func (f *frame) cookie(c http.Cookie) { setCookie(f.w, f.secure, c) }
+
+// enter signs a person in. The session is always a new one: a token that the
+// browser brought along, perhaps planted there, is ended, never taken over. It returns the session's token.
+func (s *Web) enter(w http.ResponseWriter, r *http.Request, u project.User, byLink bool) (string, error) {
+	ctx := project.WithActor(r.Context(), u.ID)
+	s.leave(ctx, r)
+	create := s.c.Registry.CreateSession
+	if byLink {
+		create = s.c.Registry.CreateLinkSession
+	}
+	token, x, err := create(ctx, u.ID, r.UserAgent())
+	if err != nil {
+		return "", err
+	}
+	// A password that was changed since it was checked lets nobody in.
+	if now, ok := s.c.Registry.Snapshot().User(u.ID); !byLink && (!ok || now.PasswordHash != u.PasswordHash) {
+		if err := s.c.Registry.RevokeSession(ctx, u.ID, x.ID); err != nil {
+			return "", err
+		}
+		return "", event.NewError(event.CodeUnauthorized, "the password was changed this moment", "sign in with the new one", nil)
+	}
+	setCookie(w, s.secure(r), http.Cookie{Name: sessionName(s.secure(r)), Value: token, Expires: x.ExpiresAt})
+	return token, nil
+}
+
+// leave ends the session that a browser has, if any.
+func (s *Web) leave(ctx context.Context, r *http.Request) {
+	x, u, ok := s.c.Registry.Snapshot().SessionByToken(s.sessionToken(r))
+	if !ok {
+		return
+	}
+	if err := s.c.Registry.RevokeSession(project.WithActor(ctx, u.ID), u.ID, x.ID); err != nil {
+		s.log.Warn("a session could not be ended", "err", err)
+	}
+}
+
+// flash is a message that the next page shows once. It travels in a cookie,
+// with a MAC of the session, so that nobody else puts words into a page.
+type flash struct{ Message string }
+
+func (f *frame) putFlash(message string) {
+	v := base64.RawURLEncoding.EncodeToString([]byte(message))
+	f.cookie(http.Cookie{Name: flashCookie, Value: v + "." + f.Session.mac("flash "+v), MaxAge: 60})
+}
+
+func (f *frame) takeFlash() *flash {
+	c, err := f.r.Cookie(flashCookie)
+	if err != nil {
+		return nil
+	}
+	f.cookie(http.Cookie{Name: flashCookie, MaxAge: -1})
+	v, mac, _ := strings.Cut(c.Value, ".")
+	b, err := base64.RawURLEncoding.DecodeString(v)
+	if err != nil || !hmac.Equal([]byte(mac), []byte(f.Session.mac("flash "+v))) {
+		return nil
+	}
+	return &flash{string(b)}
+}

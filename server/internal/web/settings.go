@@ -1,0 +1,89 @@
+package web
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+
+	"github.com/a-h/templ"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+)
+
+// readers are whom prompts and answers can be shown to.
+var readers = [][2]string{{"viewer", "Everybody in the project"}, {"member", "Members and administrators"}, {"admin", "Administrators"}}
+
+// settings is what a project does with what it gets.
+func (s *Web) settings(_ *http.Request, f *frame) (templ.Component, error) {
+	f.Title = "Settings"
+	p, err := s.project(f)
+	if err != nil {
+		return nil, err
+	}
+	return settings(*f, p, len(f.Session.Projects) > 1), nil
+}
+
+// project is the current one; it may have gone a moment ago.
+func (s *Web) project(f *frame) (project.Project, error) {
+	p, ok := s.c.Registry.Snapshot().Project(f.Session.ProjectID)
+	if !ok {
+		return p, event.NewError(event.CodeNotFound, "there is no such project", "it has just been deleted; pick another from the side bar", nil)
+	}
+	return p, nil
+}
+
+func (s *Web) saveSettings(r *http.Request, f *frame) (templ.Component, error) {
+	contentDays, err := days(f.form.Get("content_days"))
+	if err != nil {
+		return nil, err
+	}
+	metricsDays, err := days(f.form.Get("metrics_days"))
+	if err != nil {
+		return nil, err
+	}
+	on := func(name string) bool { return f.form.Get(name) != "" }
+	_, err = s.c.Registry.UpdateProject(r.Context(), f.Session.ProjectID, func(p *project.Project) error {
+		p.Name = f.form.Get("name")
+		p.Settings.KeepContent, p.Settings.ScrubEmails = on("keep_content"), on("scrub_emails")
+		p.Settings.HashDistinctIDs, p.Settings.IncludeUsage = on("hash_distinct_ids"), on("include_usage")
+		p.Settings.ContentRole = project.Role(f.form.Get("content_role"))
+		p.Settings.ContentDays, p.Settings.MetricsDays = contentDays, metricsDays
+		p.Settings.Surface, p.Settings.AttributionFields = f.form.Get("surface"), strings.Split(f.form.Get("attribution_fields"), ",")
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	return f.done(f.path("/settings"), "Saved. New events follow these settings from now on.")
+}
+
+func days(v string) (int, error) {
+	n, err := strconv.Atoi(strings.TrimSpace(v))
+	if err != nil {
+		return 0, event.Invalid("a retention is a whole number of days", "0 keeps for ever")
+	}
+	return n, nil
+}
+
+// deleteProject needs the project's name typed out: nothing brings it back.
+func (s *Web) deleteProject(r *http.Request, f *frame) (templ.Component, error) {
+	p, err := s.project(f)
+	if err != nil {
+		return nil, err
+	}
+	if strings.TrimSpace(f.form.Get("confirm")) != p.Name {
+		return nil, event.Invalid("the name does not match", "type the project's name, "+p.Name+", to delete it")
+	}
+	if err := s.c.Registry.DeleteProject(r.Context(), p.ID); err != nil {
+		return nil, err
+	}
+	message := "Project " + p.Name + " is deleted."
+	if s.c.Eraser != nil {
+		if err := s.c.Eraser.Erase(r.Context(), p.ID); err != nil {
+			s.log.Error("the events of a deleted project could not be removed", "project", p.ID, "err", err)
+			message += " Its events could not be removed from the store; hedgerow's log has the cause."
+		}
+	}
+	return f.done("/projects", message)
+}

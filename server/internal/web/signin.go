@@ -1,0 +1,204 @@
+package web
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/a-h/templ"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+)
+
+// signInPage asks for e-mail address and password or, with a one-time link, for
+// a click: a link that a mail or chat program fetches ahead of its reader must
+// not be used up by that.
+func (s *Web) signInPage(w http.ResponseWriter, r *http.Request) {
+	v := r.URL.Query()
+	if token := v.Get("token"); token != "" {
+		s.show(w, r, http.StatusOK, plain(s.assets, "Sign in", linkForm(token)))
+		return
+	}
+	if _, ok := s.session(r); ok {
+		http.Redirect(w, r, safeNext(v.Get("next")), http.StatusSeeOther)
+		return
+	}
+	s.askPassword(w, r, http.StatusOK, signInForm{Next: v.Get("next")})
+}
+
+// signInForm is the sign-in page; Problem says why it stands there again.
+type signInForm struct {
+	Email, Next string
+	Problem     *event.Error
+	First       bool // nobody has a password yet: only a link leads in
+}
+
+func (s *Web) askPassword(w http.ResponseWriter, r *http.Request, status int, f signInForm) {
+	f.First = true
+	for _, u := range s.c.Registry.Snapshot().Users() {
+		f.First = f.First && u.PasswordHash == ""
+	}
+	s.show(w, r, status, plain(s.assets, "Sign in", signInPage(f)))
+}
+
+// signIn checks a password. How many may fail is limited by network address and
+// by account.
+func (s *Web) signIn(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, 4096)
+	f := signInForm{Email: strings.TrimSpace(r.PostFormValue("email")), Next: r.PostFormValue("next")}
+	u, err := s.checkPassword(w, r, f.Email, r.PostFormValue("password"))
+	if err == nil {
+		_, err = s.enter(w, r, u, false)
+	}
+	if err != nil {
+		f.Problem = s.told(r, err)
+		s.askPassword(w, r, f.Problem.HTTPStatus(), f)
+		return
+	}
+	http.Redirect(w, r, safeNext(f.Next), http.StatusSeeOther)
+}
+
+// checkPassword is the registry's, bounded. Tries are counted before they are
+// made: many at once do not get past the bound.
+func (s *Web) checkPassword(w http.ResponseWriter, r *http.Request, email, password string) (project.User, error) {
+	address, account := s.address(r), accountKey(email)
+	x, wait := s.tries.take(address, account)
+	if wait > 0 {
+		return project.User{}, tooMany(w, wait)
+	}
+	u, err := s.c.Registry.CheckPassword(r.Context(), email, password)
+	if err != nil {
+		s.log.Info("sign-in refused", "address", address)
+		if x.last {
+			of, _ := s.c.Registry.Snapshot().UserByEmail(email)
+			entry := project.AuditEntry{Actor: "address " + address, Action: "sign_in.limited", Target: of.ID, Detail: "too many wrong passwords"}
+			if err := s.c.Registry.Audit(r.Context(), entry); err != nil {
+				s.log.Warn("the audit log could not be written", "err", err)
+			}
+		}
+		return project.User{}, err
+	}
+	s.tries.passed(x)
+	return u, nil
+}
+
+// accountKey keeps the limiter's memory small and free of addresses.
+func accountKey(email string) string {
+	h := sha256.Sum256([]byte(strings.ToLower(strings.TrimSpace(email))))
+	return hex.EncodeToString(h[:16])
+}
+
+func tooMany(w http.ResponseWriter, wait time.Duration) error {
+	seconds := int((wait + time.Second - 1) / time.Second)
+	w.Header().Set("Retry-After", strconv.Itoa(seconds))
+	in := "a second"
+	switch {
+	case seconds > 90:
+		in = strconv.Itoa((seconds+59)/60) + " minutes"
+	case seconds > 1:
+		in = strconv.Itoa(seconds) + " seconds"
+	}
+	return event.NewError(event.CodeRateLimited, "too many sign-ins have failed", "try again in "+in+", or ask an administrator for a sign-in link: that works at once", nil)
+}
+
+// signInLink uses up a one-time link. Who has no password yet is asked for one.
+func (s *Web) signInLink(w http.ResponseWriter, r *http.Request) {
+	r.Body = http.MaxBytesReader(w, r.Body, 4096)
+	address := s.address(r)
+	wait := s.tries.link(address)
+	if wait > 0 {
+		s.refuse(w, r, tooMany(w, wait))
+		return
+	}
+	u, err := s.c.Registry.RedeemLink(r.Context(), r.PostFormValue("token"))
+	if err == nil {
+		s.tries.arrived(address)
+		_, err = s.enter(w, r, u, true)
+	}
+	switch {
+	case err != nil:
+		s.refuse(w, r, err)
+	case u.PasswordHash == "":
+		http.Redirect(w, r, "/welcome", http.StatusSeeOther)
+	default:
+		http.Redirect(w, r, "/account#password", http.StatusSeeOther)
+	}
+}
+
+// signOut needs no session, and so no token of one: another site's forms are
+// refused before they come here.
+func (s *Web) signOut(w http.ResponseWriter, r *http.Request) {
+	s.leave(r.Context(), r)
+	s.dropCookies(w, r)
+	redirect(w, r, "/sign-in")
+}
+
+func (s *Web) dropCookies(w http.ResponseWriter, r *http.Request) {
+	setCookie(w, s.secure(r), http.Cookie{Name: sessionName(s.secure(r)), MaxAge: -1})
+	setCookie(w, s.secure(r), http.Cookie{Name: projectCookie, MaxAge: -1})
+}
+
+// welcome asks who came by a link for an e-mail address and a password.
+func (s *Web) welcome(_ *http.Request, f *frame) (templ.Component, error) {
+	f.Title = "Welcome"
+	if f.Session.HasPassword && f.Problem == nil {
+		return f.done("/account", "")
+	}
+	return welcome(*f), nil
+}
+
+func (s *Web) setUp(r *http.Request, f *frame) (templ.Component, error) {
+	if f.Session.HasPassword {
+		return nil, event.NewError(event.CodeConflict, "you have a password already", "change it on the account page", nil)
+	}
+	password, err := newPassword(f.form)
+	if err != nil {
+		return nil, err
+	}
+	if f.Session.Email == "" || f.form.Get("name") != "" {
+		_, err := s.c.Registry.UpdateUser(r.Context(), f.Session.UserID, func(u *project.User) error {
+			if u.Email == "" {
+				if u.Email = f.form.Get("email"); strings.TrimSpace(u.Email) == "" {
+					return event.Invalid("the e-mail address is missing", "you sign in with it")
+				}
+			}
+			u.Name = or(f.form.Get("name"), u.Name)
+			return nil
+		})
+		if err != nil {
+			return nil, err
+		}
+	}
+	if err := s.setPassword(r, f, password); err != nil {
+		return nil, err
+	}
+	return f.done("/", "Your password is set. From now on you sign in with it.")
+}
+
+// setPassword sets the password of whoever looks at the page. That ends all of
+// their sessions; this browser gets a new one.
+func (s *Web) setPassword(r *http.Request, f *frame, password string) error {
+	if err := s.c.Registry.SetPassword(r.Context(), f.Session.UserID, password); err != nil {
+		return err
+	}
+	u, _ := s.c.Registry.Snapshot().User(f.Session.UserID)
+	token, err := s.enter(f.w, r, u, false)
+	if err != nil {
+		return err
+	}
+	f.Session.token = token
+	return nil
+}
+
+func newPassword(form url.Values) (string, error) {
+	p := form.Get("password")
+	if p != form.Get("repeat") {
+		return "", event.Invalid("the two passwords differ", "type the new password twice")
+	}
+	return p, nil
+}

@@ -1,0 +1,155 @@
+package web
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/a-h/templ"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+)
+
+var roleOptions = [][2]string{
+	{"viewer", "Viewer – reads"},
+	{"member", "Member – also changes connections"},
+	{"admin", "Admin – everything, everywhere"},
+}
+
+// usersPage is everybody, and the form that invites one more.
+type usersPage struct {
+	Users    []project.User
+	Projects []project.Project
+}
+
+// invitation is a one-time link, shown once.
+type invitation struct {
+	URL     string
+	Expires time.Time
+}
+
+func (s *Web) users(_ *http.Request, f *frame) (templ.Component, error) {
+	f.Title = "Members"
+	snap := s.c.Registry.Snapshot()
+	return users(*f, usersPage{Users: snap.Users(), Projects: snap.Projects()}), nil
+}
+
+// invite makes a user and a link for them. The link is shown to the
+// administrator, who hands it on: hedgerow sends no mail.
+func (s *Web) invite(r *http.Request, f *frame) (templ.Component, error) {
+	u, err := s.c.Registry.CreateUser(r.Context(), project.User{
+		Email: f.form.Get("email"), Name: f.form.Get("name"), Role: project.Role(f.form.Get("role")), Projects: f.form["projects"],
+	})
+	if err != nil {
+		return nil, err
+	}
+	return s.showLink(r, f, u)
+}
+
+func (s *Web) showLink(r *http.Request, f *frame, u project.User) (templ.Component, error) {
+	link, err := s.link(r.Context(), u.ID)
+	if err != nil {
+		return nil, err
+	}
+	return s.userPage(f, u.ID, &link)
+}
+
+func (s *Web) link(ctx context.Context, userID string) (invitation, error) {
+	token, expires, err := s.c.Registry.CreateLink(ctx, userID)
+	if err != nil {
+		return invitation{}, err
+	}
+	return invitation{URL: s.c.PublicURL + "/sign-in?" + url.Values{"token": {token}}.Encode(), Expires: expires}, nil
+}
+
+// userPage is one user, as an administrator sees them.
+type userPage struct {
+	User     project.User
+	Projects []project.Project
+	Sessions int
+	Link     *invitation
+}
+
+func (s *Web) user(r *http.Request, f *frame) (templ.Component, error) {
+	return s.userPage(f, r.PathValue("user"), nil)
+}
+
+func (s *Web) userPage(f *frame, id string, link *invitation) (templ.Component, error) {
+	snap := s.c.Registry.Snapshot()
+	u, ok := snap.User(id)
+	if !ok {
+		return nil, event.NewError(event.CodeNotFound, "there is no such user", "go back to the list of users", nil)
+	}
+	f.Title = userName(u)
+	return user(*f, userPage{User: u, Projects: snap.Projects(), Sessions: len(snap.Sessions(id)), Link: link}), nil
+}
+
+func (s *Web) saveUser(r *http.Request, f *frame) (templ.Component, error) {
+	u, err := s.c.Registry.UpdateUser(r.Context(), r.PathValue("user"), func(u *project.User) error {
+		u.Name, u.Role, u.Projects = f.form.Get("name"), project.Role(f.form.Get("role")), f.form["projects"]
+		if u.Email = f.form.Get("email"); strings.TrimSpace(u.Email) == "" {
+			return event.Invalid("the e-mail address is missing", "a user signs in with it")
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	if u.ID == f.Session.UserID && u.Role != project.RoleAdmin {
+		return f.done("/", "Saved. You are no administrator any more.")
+	}
+	return f.done("/users", "Saved "+userName(u)+".")
+}
+
+func (s *Web) linkUser(r *http.Request, f *frame) (templ.Component, error) {
+	u, ok := s.c.Registry.Snapshot().User(r.PathValue("user"))
+	if !ok {
+		return s.userPage(f, r.PathValue("user"), nil)
+	}
+	return s.showLink(r, f, u)
+}
+
+func (s *Web) signOutUser(r *http.Request, f *frame) (templ.Component, error) {
+	id := r.PathValue("user")
+	if err := s.c.Registry.RevokeSessions(r.Context(), id); err != nil {
+		return nil, err
+	}
+	return f.done("/users/"+url.PathEscape(id), "Signed out everywhere.")
+}
+
+func (s *Web) deleteUser(r *http.Request, f *frame) (templ.Component, error) {
+	id := r.PathValue("user")
+	u, _ := s.c.Registry.Snapshot().User(id)
+	if err := s.c.Registry.DeleteUser(r.Context(), id); err != nil {
+		return nil, err
+	}
+	return f.done("/users", userName(u)+" is removed and signed out.")
+}
+
+func userName(u project.User) string { return or(u.Name, or(u.Email, u.ID)) }
+
+// sees lists the names of a user's projects.
+func sees(u project.User, all []project.Project) string {
+	if u.Role == project.RoleAdmin {
+		return "all"
+	}
+	var names []string
+	for _, p := range all {
+		if u.CanSee(p.ID) {
+			names = append(names, p.Name)
+		}
+	}
+	return or(strings.Join(names, ", "), "none yet")
+}
+
+// ticked is checked for one of several boxes of a name.
+func (f *frame) ticked(name, value string, saved bool) bool {
+	if f.Problem != nil && f.form.Has("role") {
+		return slices.Contains(f.form[name], value)
+	}
+	return saved
+}
