@@ -75,8 +75,8 @@ func (b *bucket) setFail(op string) {
 	b.fail = op
 }
 
-// shelf stands for the journal.
-type shelf struct {
+// fakeJournal stands for the journal.
+type fakeJournal struct {
 	mu     sync.Mutex
 	calls  int
 	events []event.Event
@@ -84,7 +84,7 @@ type shelf struct {
 	delay  time.Duration
 }
 
-func (k *shelf) Append(_ context.Context, events ...*event.Event) error {
+func (k *fakeJournal) Append(_ context.Context, events ...*event.Event) error {
 	time.Sleep(k.delay)
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -98,7 +98,7 @@ func (k *shelf) Append(_ context.Context, events ...*event.Event) error {
 	return nil
 }
 
-func (k *shelf) uuids() string {
+func (k *fakeJournal) uuids() string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	var out []string
@@ -114,7 +114,7 @@ func report(end, project, user string) *event.Event {
 }
 
 func TestOnce(t *testing.T) {
-	k := &shelf{}
+	k := &fakeJournal{}
 	o := &enrich.Once{Claims: newBucket(), Next: k}
 	first, again := report("1", "p", "u"), report("2", "p", "u")
 	for _, e := range []*event.Event{first, again, report("3", "q", "u"), report("4", "p", "v"), report("5", "p", "v"), report("6", "p", ""), report("7", "p", "")} {
@@ -132,7 +132,7 @@ func TestOnce(t *testing.T) {
 
 // Among others, in one call: they keep their order and come first.
 func TestOnceInABatch(t *testing.T) {
-	k := &shelf{}
+	k := &fakeJournal{}
 	o := &enrich.Once{Claims: newBucket(), Next: k}
 	other := func(end string) *event.Event { e := report(end, "p", "u"); e.Name = "prompt_shared"; return e }
 	if err := o.Append(t.Context(), other("1"), report("2", "p", "u"), other("3"), report("4", "p", "u"), report("5", "p", "v")); err != nil {
@@ -157,7 +157,7 @@ func TestOnceInABatch(t *testing.T) {
 // What could not be stored is stored by the next report, under the first one's
 // uuid and time: should the journal have it after all, both are one.
 func TestOnceAfterAFailedAppend(t *testing.T) {
-	k := &shelf{err: errors.New("full")}
+	k := &fakeJournal{err: errors.New("full")}
 	o := &enrich.Once{Claims: newBucket(), Next: k}
 	if err := o.Append(t.Context(), report("1", "p", "u")); err == nil {
 		t.Fatal("no error")
@@ -188,11 +188,11 @@ func TestOnceWaitsForTheHolder(t *testing.T) {
 		t.Run(fmt.Sprintf("holder fails %t", fails), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				b := newBucket()
-				slow := &shelf{delay: time.Second}
+				slow := &fakeJournal{delay: time.Second}
 				if fails {
 					slow.err = errors.New("full")
 				}
-				quick := &shelf{}
+				quick := &fakeJournal{}
 				done := make(chan error, 1)
 				go func() {
 					done <- (&enrich.Once{Claims: b, Next: slow}).Append(t.Context(), report("1", "p", "u"))
@@ -221,8 +221,8 @@ func TestOnceWaitsForTheHolder(t *testing.T) {
 func TestOnceAfterACrash(t *testing.T) {
 	for _, skew := range []time.Duration{0, -time.Hour, time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
-			b, k := newBucket(), &shelf{}
-			dead := &enrich.Once{Claims: b, Next: &shelf{delay: 1000 * time.Hour}} // never gets to its end
+			b, k := newBucket(), &fakeJournal{}
+			dead := &enrich.Once{Claims: b, Next: &fakeJournal{delay: 1000 * time.Hour}} // never gets to its end
 			go func() { _ = dead.Append(context.Background(), report("1", "p", "u")) }()
 			synctest.Wait()
 			o := &enrich.Once{Claims: b, Next: k, Now: func() time.Time { return time.Now().Add(skew) }}
@@ -253,7 +253,7 @@ func TestOnceAfterACrash(t *testing.T) {
 }
 
 func TestOnceWithoutItsBucket(t *testing.T) {
-	b, k := newBucket(), &shelf{}
+	b, k := newBucket(), &fakeJournal{}
 	o := &enrich.Once{Claims: b, Next: k}
 	b.setFail("create")
 	err := o.Append(t.Context(), report("1", "p", "u"))

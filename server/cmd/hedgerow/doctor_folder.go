@@ -14,9 +14,9 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/internal/price"
-	"github.com/hedgerow/hedgerow/server/internal/bucket"
 	"github.com/hedgerow/hedgerow/server/internal/disk"
 	"github.com/hedgerow/hedgerow/server/internal/journal"
+	"github.com/hedgerow/hedgerow/server/internal/kv"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
@@ -42,7 +42,7 @@ func opensByItself(check string) bool {
 
 // aside renames a file that cannot be used; nothing of it is lost.
 func aside(path string) error {
-	to := path + bucket.DamagedSuffix + time.Now().UTC().Format("20060102-150405")
+	to := path + kv.DamagedSuffix + time.Now().UTC().Format("20060102-150405")
 	if _, err := os.Lstat(to); err == nil {
 		return fmt.Errorf("%s exists already", to)
 	}
@@ -120,7 +120,7 @@ func (d *doctor) secretKey(context.Context) []finding {
 func (d *doctor) sealedCopies() bool {
 	paths, _ := filepath.Glob(d.c.path("settings", "*.json"))
 	for _, p := range paths {
-		records, err := bucket.ReadLastGood(p)
+		records, err := kv.ReadLastGood(p)
 		if err != nil {
 			continue // settings copies says it
 		}
@@ -161,7 +161,7 @@ func (d *doctor) settingsCopies(context.Context) (out []finding) {
 		return []finding{{Severity: severityWarning, What: "there are none yet", Why: "the settings are in the journal only", ToDo: "start hedgerow serve: it writes them", Repairable: !d.running}}
 	}
 	for _, path := range paths {
-		_, err := bucket.ReadLastGood(path)
+		_, err := kv.ReadLastGood(path)
 		if err == nil {
 			continue
 		}

@@ -14,8 +14,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/bucket"
 	"github.com/hedgerow/hedgerow/server/internal/health"
+	"github.com/hedgerow/hedgerow/server/internal/kv"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
@@ -30,7 +30,7 @@ type Options struct {
 	// Audit notes who changed what. nil notes nothing.
 	Audit project.Auditor
 	// LastGood gives the path of a bucket's last-good copy by its name; see
-	// bucket.Config. Nil is without.
+	// kv.Config. Nil is without.
 	LastGood func(bucket string) string
 	Now      func() time.Time // Defaults to time.Now
 	Logger   *slog.Logger     // Defaults to none
@@ -38,8 +38,8 @@ type Options struct {
 
 // Registry holds the datasets of all projects. Its errors are [*event.Error].
 type Registry struct {
-	sets  *bucket.Shelf[Set]
-	runs  *bucket.Shelf[Run]
+	sets  *kv.Collection[Set]
+	runs  *kv.Collection[Run]
 	items jetstream.KeyValue
 	o     Options
 }
@@ -55,11 +55,11 @@ func Open(ctx context.Context, b Buckets, o Options) (*Registry, error) {
 	if o.LastGood == nil {
 		o.LastGood = func(string) string { return "" }
 	}
-	sets, err := bucket.OpenShelf[Set](ctx, b.Sets, "dataset", o.LastGood(b.Sets.Bucket()), o.Logger)
+	sets, err := kv.OpenCollection[Set](ctx, b.Sets, "dataset", o.LastGood(b.Sets.Bucket()), o.Logger)
 	if err != nil {
 		return nil, err
 	}
-	runs, err := bucket.OpenShelf[Run](ctx, b.Runs, "run", o.LastGood(b.Runs.Bucket()), o.Logger)
+	runs, err := kv.OpenCollection[Run](ctx, b.Runs, "run", o.LastGood(b.Runs.Bucket()), o.Logger)
 	if err != nil {
 		return nil, errors.Join(err, sets.Close())
 	}
@@ -170,8 +170,8 @@ func encode(v any) ([]byte, error) {
 }
 
 // read loads every item whose key matches, in the order of keys.
-func read[T any](ctx context.Context, kv jetstream.KeyValue, pattern string) ([]T, error) {
-	w, err := kv.Watch(ctx, pattern, jetstream.IgnoreDeletes())
+func read[T any](ctx context.Context, bucket jetstream.KeyValue, pattern string) ([]T, error) {
+	w, err := bucket.Watch(ctx, pattern, jetstream.IgnoreDeletes())
 	if err != nil {
 		return nil, unavailable(err)
 	}

@@ -45,14 +45,14 @@ var allowed = map[string][]string{
 	"server/internal/health":     {},                                  // how a component is doing: one form for /readyz, pages and doctor
 	"server/internal/supervise":  {"event", "server/internal/health"}, // background loops: for what starts goroutines
 	"server/internal/disk":       {"server/internal/health"},
-	"server/internal/body":       {}, // bounded request bodies: what ingest and otlp share
-	"server/internal/ingest":     {"event", "server/internal/health", "server/internal/body", "internal/flag", "server/internal/project"},
-	"server/internal/otlp":       {"event", "server/internal/health", "server/internal/body", "server/internal/project"},
+	"server/internal/httpbody":   {}, // bounded request bodies: what ingest and otlp share
+	"server/internal/ingest":     {"event", "server/internal/health", "server/internal/httpbody", "internal/flag", "server/internal/project"},
+	"server/internal/otlp":       {"event", "server/internal/health", "server/internal/httpbody", "server/internal/project"},
 	"internal/price":             {"event"},
 	"internal/privacy":           {"event"},
 	"internal/enrich":            {"event", "internal/price", "internal/privacy"},
 	"server/internal/journal":    {"event", "server/internal/atomicfile", "server/internal/health"},
-	"server/internal/project":    {"event", "server/internal/atomicfile", "server/internal/health", "server/internal/bucket", "internal/provider"}, // provider: which request fields a setting may not name
+	"server/internal/project":    {"event", "server/internal/atomicfile", "server/internal/health", "server/internal/kv", "internal/provider"}, // provider: which request fields a setting may not name
 	"server/internal/store":      {"event", "server/internal/atomicfile", "server/internal/health", "server/internal/supervise", "server/internal/disk"},
 	"server/internal/query":      {"event", "server/internal/health", "server/internal/store"},
 	"server/internal/join":       {"event"}, // what outcomes have of their calls: between the journal and its sinks
@@ -60,14 +60,14 @@ var allowed = map[string][]string{
 	"server/internal/posthog":    {"event", "server/internal/health", "server/internal/supervise", "internal/flag", "internal/privacy", "server/internal/project"},
 	"server/internal/erasure":    {"event", "server/internal/health", "internal/privacy", "server/internal/project"}, // deletion of single events, for the three faces
 	"server/internal/ledger":     {"event", "server/internal/health", "internal/privacy"},
-	"server/internal/bucket":     {"event", "server/internal/atomicfile", "server/internal/health"},
+	"server/internal/kv":         {"event", "server/internal/atomicfile", "server/internal/health"},
 	"internal/template":          {"event"},
-	"server/internal/prompt":     {"event", "server/internal/health", "server/internal/bucket", "internal/flag", "server/internal/project", "server/internal/query", "internal/template"},
+	"server/internal/prompt":     {"event", "server/internal/health", "server/internal/kv", "internal/flag", "server/internal/project", "server/internal/query", "internal/template"},
 
-	"server/internal/experiment": {"event", "server/internal/health", "server/internal/bucket", "server/internal/project", "server/internal/query", "server/internal/prompt"},
+	"server/internal/experiment": {"event", "server/internal/health", "server/internal/kv", "server/internal/project", "server/internal/query", "server/internal/prompt"},
 
-	"server/internal/eval":    {"event", "server/internal/health", "server/internal/supervise", "server/internal/bucket", "internal/privacy", "server/internal/project", "server/internal/query"},
-	"server/internal/dataset": {"event", "server/internal/health", "server/internal/supervise", "server/internal/bucket", "server/internal/eval", "server/internal/project", "server/internal/prompt", "server/internal/query"},
+	"server/internal/eval":    {"event", "server/internal/health", "server/internal/supervise", "server/internal/kv", "internal/privacy", "server/internal/project", "server/internal/query"},
+	"server/internal/dataset": {"event", "server/internal/health", "server/internal/supervise", "server/internal/kv", "server/internal/eval", "server/internal/project", "server/internal/prompt", "server/internal/query"},
 
 	// The three faces also speak event's types: its errors, and what query and
 	// project answer with.

@@ -12,8 +12,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/bucket"
 	"github.com/hedgerow/hedgerow/server/internal/health"
+	"github.com/hedgerow/hedgerow/server/internal/kv"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
@@ -21,62 +21,62 @@ import (
 type Options struct {
 	// Audit notes who changed what. nil notes nothing.
 	Audit    project.Auditor
-	LastGood string           // path of the last-good copy; see bucket.Config. "" is without
+	LastGood string           // path of the last-good copy; see kv.Config. "" is without
 	Now      func() time.Time // Defaults to time.Now
 	Logger   *slog.Logger     // Defaults to none
 }
 
 // Registry holds the checks of all projects. Its errors are [*event.Error].
 type Registry struct {
-	shelf  *bucket.Shelf[Check]
+	checks *kv.Collection[Check]
 	ledger Ledger
 	o      Options
 }
 
 // Open loads the checks from a bucket and begins to watch them. spending is a
 // bucket of its own, in which judges note what they spend.
-func Open(ctx context.Context, kv, spending jetstream.KeyValue, o Options) (*Registry, error) {
+func Open(ctx context.Context, bucket, spending jetstream.KeyValue, o Options) (*Registry, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	shelf, err := bucket.OpenShelf[Check](ctx, kv, "check", o.LastGood, o.Logger)
+	checks, err := kv.OpenCollection[Check](ctx, bucket, "check", o.LastGood, o.Logger)
 	if err != nil {
 		return nil, err
 	}
-	return &Registry{shelf: shelf, ledger: Ledger{spending}, o: o}, nil
+	return &Registry{checks: checks, ledger: Ledger{spending}, o: o}, nil
 }
 
 // Close ends the watch.
-func (r *Registry) Close() error { return r.shelf.Close() }
+func (r *Registry) Close() error { return r.checks.Close() }
 
 // Health tells how the checks' settings are doing.
-func (r *Registry) Health() health.Report { return r.shelf.Health() }
+func (r *Registry) Health() health.Report { return r.checks.Health() }
 
 // Budget is the judges' ledger.
 func (r *Registry) Budget() Budget { return r.ledger }
 
 // Checks returns a project's checks by name or, with "", those of all projects.
-func (r *Registry) Checks(projectID string) []Check { return r.shelf.ByName(projectID, nameOf) }
+func (r *Registry) Checks(projectID string) []Check { return r.checks.ByName(projectID, nameOf) }
 
 // Check returns a project's check by its id or its name.
 func (r *Registry) Check(projectID, ref string) (Check, error) {
-	return r.shelf.Find(projectID, ref, nameOf)
+	return r.checks.Find(projectID, ref, nameOf)
 }
 
 func nameOf(c Check) string { return c.Name }
 
 // Changed returns a channel that is closed with the next change of any check.
-func (r *Registry) Changed() <-chan struct{} { return r.shelf.Changed() }
+func (r *Registry) Changed() <-chan struct{} { return r.checks.Changed() }
 
 // Create adds a check. It gives it its id.
 func (r *Registry) Create(ctx context.Context, c Check) (Check, error) {
 	if err := c.prepare(); err != nil {
 		return c, err
 	}
-	have := r.shelf.List(c.ProjectID)
+	have := r.checks.List(c.ProjectID)
 	if len(have) >= maxChecks {
 		return c, event.Invalid("the project has as many checks as it can", fmt.Sprintf("delete one first: there can be %d", maxChecks))
 	}
@@ -86,7 +86,7 @@ func (r *Registry) Create(ctx context.Context, c Check) (Check, error) {
 	c.ID = project.NewID("ev")
 	c.CreatedAt = r.o.Now().UTC()
 	c.UpdatedAt = c.CreatedAt
-	if err := r.shelf.Create(ctx, c.ProjectID, c.ID, c); err != nil {
+	if err := r.checks.Create(ctx, c.ProjectID, c.ID, c); err != nil {
 		return c, err
 	}
 	r.audit(ctx, "check.create", c, string(c.Kind))
@@ -103,7 +103,7 @@ func onlyOne(have []Check, c Check) error {
 // Update changes a check. What it found out before stays as it is.
 func (r *Registry) Update(ctx context.Context, projectID, id string, f func(*Check) error) (Check, error) {
 	var before Check
-	c, err := r.shelf.Change(ctx, projectID, id, func(c *Check) error {
+	c, err := r.checks.Change(ctx, projectID, id, func(c *Check) error {
 		before = *c
 		if err := f(c); err != nil {
 			return err
@@ -113,7 +113,7 @@ func (r *Registry) Update(ctx context.Context, projectID, id string, f func(*Che
 			return err
 		}
 		c.UpdatedAt = r.o.Now().UTC()
-		return onlyOne(r.shelf.List(projectID), *c)
+		return onlyOne(r.checks.List(projectID), *c)
 	})
 	if err != nil {
 		return c, err
@@ -138,12 +138,12 @@ func changes(a, b Check) string {
 
 // Delete removes a check. What it found out stays with the events.
 func (r *Registry) Delete(ctx context.Context, projectID, id string) error {
-	c, ok := r.shelf.Get(projectID, id)
+	c, ok := r.checks.Get(projectID, id)
 	if !ok {
 		_, err := r.Check(projectID, "")
 		return err
 	}
-	if err := r.shelf.Delete(ctx, projectID, id); err != nil {
+	if err := r.checks.Delete(ctx, projectID, id); err != nil {
 		return err
 	}
 	if err := r.ledger.Forget(ctx, budgetName(&c)); err != nil {
@@ -155,8 +155,8 @@ func (r *Registry) Delete(ctx context.Context, projectID, id string) error {
 
 // Erase removes every check of a project that is being deleted.
 func (r *Registry) Erase(ctx context.Context, projectID string) error {
-	for _, c := range r.shelf.List(projectID) {
-		if err := r.shelf.Delete(ctx, projectID, c.ID); err != nil {
+	for _, c := range r.checks.List(projectID) {
+		if err := r.checks.Delete(ctx, projectID, c.ID); err != nil {
 			return err
 		}
 		if err := r.ledger.Forget(ctx, budgetName(&c)); err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/bucket"
 	"github.com/hedgerow/hedgerow/server/internal/health"
+	"github.com/hedgerow/hedgerow/server/internal/kv"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
@@ -23,7 +23,7 @@ type Options struct {
 	// Audit writes an entry into the audit log; (*project.Registry).Audit does.
 	// nil writes none.
 	Audit    project.Auditor
-	LastGood string           // path of the last-good copy; see bucket.Config. "" is without
+	LastGood string           // path of the last-good copy; see kv.Config. "" is without
 	Now      func() time.Time // Defaults to time.Now
 	Logger   *slog.Logger     // Defaults to none
 }
@@ -36,7 +36,7 @@ type Options struct {
 // could not be reached. actor is who is behind a change, as the audit log shows
 // it.
 type Registry struct {
-	b   *bucket.Bucket[records, *view]
+	b   *kv.Bucket[records, *view]
 	o   Options
 	log *slog.Logger
 	now func() time.Time
@@ -95,7 +95,7 @@ func (st records) view() *view {
 
 // Open reads the experiments from a bucket and begins to watch it. ctx bounds
 // the opening only; [Registry.Close] ends the watch.
-func Open(ctx context.Context, kv jetstream.KeyValue, o Options) (*Registry, error) {
+func Open(ctx context.Context, bucket jetstream.KeyValue, o Options) (*Registry, error) {
 	r := &Registry{o: o, log: o.Logger, now: o.Now}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
@@ -104,7 +104,7 @@ func Open(ctx context.Context, kv jetstream.KeyValue, o Options) (*Registry, err
 		r.now = time.Now
 	}
 	var err error
-	r.b, err = bucket.Open(ctx, kv, bucket.Config[records, *view]{
+	r.b, err = kv.Open(ctx, bucket, kv.Config[records, *view]{
 		Name: "experiments", New: func() records { return records{} }, Apply: records.apply, View: records.view, Logger: r.log, LastGood: o.LastGood,
 	})
 	if err != nil {
@@ -172,7 +172,7 @@ func (r *Registry) Create(ctx context.Context, actor string, d Definition) (Defi
 		return Definition{}, err
 	}
 	if err := r.b.Create(ctx, key(d), encode(d)); err != nil {
-		if errors.Is(err, bucket.ErrExists) {
+		if errors.Is(err, kv.ErrExists) {
 			return Definition{}, event.NewError(event.CodeConflict, "there is such an experiment already", "try again", err)
 		}
 		return Definition{}, err

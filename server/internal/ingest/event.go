@@ -13,7 +13,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/body"
+	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 )
 
 // futureCutoff is PostHog's: a later time is a broken clock.
@@ -122,15 +122,15 @@ func (m *envelope) id(in *rawEvent) string {
 // stamp is when the event happened by hedgerow's clock: contract section 1.2,
 // done here once and never again, so that the time an event waits in a queue is
 // not taken for clock skew. It may be ahead of now: see settle.
-func (m *envelope) stamp(timestamp, offset json.RawMessage, ignoreSentAt bool) (time.Time, *body.Refusal) {
+func (m *envelope) stamp(timestamp, offset json.RawMessage, ignoreSentAt bool) (time.Time, *httpbody.Refusal) {
 	t := m.now
 	if s := text(timestamp); s != "" {
 		var err error
 		if timestamp[0] != '"' {
-			return t, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "the timestamp is not a string: send it as 2026-01-31T12:00:00.000Z")
+			return t, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "the timestamp is not a string: send it as 2026-01-31T12:00:00.000Z")
 		}
 		if t, err = event.ParseTime(s); err != nil {
-			return t, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "the timestamp is not an ISO 8601 time: send it as 2026-01-31T12:00:00.000Z")
+			return t, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "the timestamp is not an ISO 8601 time: send it as 2026-01-31T12:00:00.000Z")
 		}
 		if !m.sentAt.IsZero() && !ignoreSentAt && !m.historical {
 			t = t.Add(m.now.Sub(m.sentAt))
@@ -170,10 +170,10 @@ func (m *envelope) room(e *event.Event) map[string]json.RawMessage {
 
 // propertyMap reads an event's properties into p, which is empty. Values lie
 // within the body.
-func (in *rawEvent) propertyMap(p map[string]json.RawMessage) (map[string]json.RawMessage, *body.Refusal) {
+func (in *rawEvent) propertyMap(p map[string]json.RawMessage) (map[string]json.RawMessage, *httpbody.Refusal) {
 	if !isNull(in.properties) {
 		if in.properties[0] != '{' {
-			return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "\"properties\" is not an object")
+			return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "\"properties\" is not an object")
 		}
 		for key, v := range members(in.properties) {
 			p[keyText(key)] = v
@@ -189,20 +189,20 @@ func (in *rawEvent) propertyMap(p map[string]json.RawMessage) (map[string]json.R
 }
 
 // build makes the event of a v0 request.
-func (in *rawEvent) build(m *envelope, engage bool) (*event.Event, *body.Refusal) {
+func (in *rawEvent) build(m *envelope, engage bool) (*event.Event, *httpbody.Refusal) {
 	if in.raw[0] != '{' {
-		return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "the event is not an object")
+		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "the event is not an object")
 	}
 	e := &event.Event{Source: event.SourceIngest, Historical: m.historical}
 	if !isNull(in.name) && in.name[0] != '"' {
-		return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "the event's name is not a string")
+		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "the event's name is not a string")
 	}
 	// Only v1 refuses a name for its length. Here it is cut, as PostHog does.
 	if e.Name = event.FirstChars(text(in.name), event.MaxNameLen); e.Name == "" && engage {
 		e.Name = "$identify"
 	}
 	if e.Name == "" {
-		return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "event submitted without an event name")
+		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "event submitted without an event name")
 	}
 	p, bad := in.propertyMap(m.room(e))
 	if bad != nil {
@@ -212,13 +212,13 @@ func (in *rawEvent) build(m *envelope, engage bool) (*event.Event, *body.Refusal
 		e.DistinctID = distinctID(p["distinct_id"])
 	}
 	if e.DistinctID == "" {
-		return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "event submitted without a distinct_id")
+		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "event submitted without a distinct_id")
 	}
 	switch id, err := uuid.Parse(text(in.uuid)); {
 	case text(in.uuid) == "":
 		e.UUID = m.id(in)
 	case err != nil || id == uuid.Nil:
-		return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "the uuid is not a UUID: leave it out, or send one of version 7")
+		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "the uuid is not a UUID: leave it out, or send one of version 7")
 	default:
 		e.UUID = id.String()
 	}

@@ -18,7 +18,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/body"
+	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
@@ -185,7 +185,7 @@ func (h *Handler) connection(to target) (project.Connection, bool) {
 }
 
 // djangoError answers as PostHog's flags and private API do.
-func (h *Handler) djangoError(w http.ResponseWriter, why *body.Refusal) {
+func (h *Handler) djangoError(w http.ResponseWriter, why *httpbody.Refusal) {
 	h.metrics.refuse(why.Reason)
 	h.warnings.Warn("request "+why.Reason, "a request was refused", "status", why.Status, "why", why.Message)
 	kind, code := "validation_error", "invalid_input"
@@ -207,14 +207,14 @@ func (h *Handler) djangoError(w http.ResponseWriter, why *body.Refusal) {
 func (h *Handler) serveFlags(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost && r.Method != http.MethodGet {
 		w.Header().Set("Allow", "GET, POST, OPTIONS")
-		h.djangoError(w, body.Refuse(http.StatusMethodNotAllowed, body.ReasonMethod, "method not allowed"))
+		h.djangoError(w, httpbody.Refuse(http.StatusMethodNotAllowed, httpbody.ReasonMethod, "method not allowed"))
 		return
 	}
 	x := exchange{h.memory.Open(r.Context())}
 	defer x.End()
 	query := r.URL.Query()
 	var raw []byte
-	var bad *body.Refusal
+	var bad *httpbody.Refusal
 	if r.Method == http.MethodPost {
 		raw, bad = x.Receive(w, r, maxRelayBody, h.limits.Timeout)
 	}
@@ -369,16 +369,16 @@ type private struct {
 	own     bool   // it came with a hedgerow key of the project
 }
 
-func (h *Handler) private(r *http.Request) (p private, bad *body.Refusal) {
+func (h *Handler) private(r *http.Request) (p private, bad *httpbody.Refusal) {
 	if r.Method != http.MethodGet {
-		return p, body.Refuse(http.StatusMethodNotAllowed, body.ReasonMethod, "method not allowed")
+		return p, httpbody.Refuse(http.StatusMethodNotAllowed, httpbody.ReasonMethod, "method not allowed")
 	}
 	p.auth = r.Header.Get("Authorization")
 	_, key, _ := strings.Cut(p.auth, " ")
 	key = strings.TrimSpace(key)
 	own, ownKey, isOwn := h.c.Projects().ProjectByAPIKey(key)
 	if isOwn && !ownKey.May().Has(project.ScopeRead) {
-		return p, body.Refuse(http.StatusForbidden, body.ReasonToken, "%s", project.NeedsScope(ownKey.May(), project.ScopeRead).Message)
+		return p, httpbody.Refuse(http.StatusForbidden, httpbody.ReasonToken, "%s", project.NeedsScope(ownKey.May(), project.ScopeRead).Message)
 	}
 	var to target
 	if token := r.URL.Query().Get("token"); token == "" && isOwn {
@@ -395,13 +395,13 @@ func (h *Handler) private(r *http.Request) (p private, bad *body.Refusal) {
 	case !ok || isOwn:
 		p.auth = "" // nobody to ask, or no key to ask with
 	case key == "":
-		return p, body.Refuse(http.StatusUnauthorized, body.ReasonToken, "send a PostHog personal API key, or a hedgerow key (hr_…), as Authorization: Bearer")
+		return p, httpbody.Refuse(http.StatusUnauthorized, httpbody.ReasonToken, "send a PostHog personal API key, or a hedgerow key (hr_…), as Authorization: Bearer")
 	}
 	return p, nil
 }
 
 // refusePrivate answers what private has refused.
-func (h *Handler) refusePrivate(w http.ResponseWriter, bad *body.Refusal) {
+func (h *Handler) refusePrivate(w http.ResponseWriter, bad *httpbody.Refusal) {
 	if bad.Status == http.StatusMethodNotAllowed {
 		w.Header().Set("Allow", "GET, OPTIONS")
 	}
@@ -434,7 +434,7 @@ func (h *Handler) serveDefinitions(w http.ResponseWriter, r *http.Request) {
 	if a == nil {
 		// Not an empty list: the SDK keeps what it has when the poll fails, and
 		// forgets it when told that there are no flags.
-		h.djangoError(w, body.Refuse(http.StatusServiceUnavailable, body.ReasonUnavailable, "PostHog did not answer: try again"))
+		h.djangoError(w, httpbody.Refuse(http.StatusServiceUnavailable, httpbody.ReasonUnavailable, "PostHog did not answer: try again"))
 		return
 	}
 	if a.status != http.StatusOK {
@@ -488,7 +488,7 @@ func (h *Handler) serveRemoteConfig(w http.ResponseWriter, r *http.Request) {
 		h.refusePrivate(w, bad)
 		return
 	case p.auth == "":
-		h.djangoError(w, body.Refuse(http.StatusNotFound, body.ReasonInvalid, "the project has no PostHog that could be asked for the setting"))
+		h.djangoError(w, httpbody.Refuse(http.StatusNotFound, httpbody.ReasonInvalid, "the project has no PostHog that could be asked for the setting"))
 		return
 	}
 	query := r.URL.Query()
@@ -496,7 +496,7 @@ func (h *Handler) serveRemoteConfig(w http.ResponseWriter, r *http.Request) {
 	u := url.URL{Path: strings.TrimSuffix(r.URL.Path, "/")}
 	a := h.relay.ask(r.Context(), question{method: http.MethodGet, url: p.conn.Host + u.EscapedPath() + "?" + h.queryFor(p.conn, query), auth: p.auth, fresh: definitionsFresh})
 	if a == nil {
-		h.djangoError(w, body.Refuse(http.StatusServiceUnavailable, body.ReasonUnavailable, "PostHog did not answer: try again"))
+		h.djangoError(w, httpbody.Refuse(http.StatusServiceUnavailable, httpbody.ReasonUnavailable, "PostHog did not answer: try again"))
 		return
 	}
 	h.writeSaid(w, a, a.body)
@@ -559,7 +559,7 @@ func (h *Handler) serveArray(w http.ResponseWriter, r *http.Request) {
 	own := len(h.ownFlags(to.project)) > 0
 	settings, err := json.Marshal(noSettings(token, own))
 	if err != nil {
-		h.djangoError(w, body.AsRefusal(err))
+		h.djangoError(w, httpbody.AsRefusal(err))
 		return
 	}
 	if conn, ok := h.connection(to); ok {
@@ -570,7 +570,7 @@ func (h *Handler) serveArray(w http.ResponseWriter, r *http.Request) {
 				settings = bytes.Replace(settings, []byte(`"hasFeatureFlags":false`), []byte(`"hasFeatureFlags":true`), 1)
 			}
 		} else if settings, err = json.Marshal(noSettings(token, true)); err != nil { // there may be flags: ask
-			h.djangoError(w, body.AsRefusal(err))
+			h.djangoError(w, httpbody.AsRefusal(err))
 			return
 		}
 	}

@@ -23,7 +23,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/flag"
-	"github.com/hedgerow/hedgerow/server/internal/body"
+	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 	"github.com/hedgerow/hedgerow/server/internal/ingest"
 )
 
@@ -156,7 +156,7 @@ func TestHostileBodies(t *testing.T) {
 // Many large bodies at a time are told to come again rather than kill the process.
 func TestMemoryIsBounded(t *testing.T) {
 	release := make(chan struct{})
-	h, k := newDoor(t, ingest.Config{Limits: ingest.Limits{Limits: body.Limits{Memory: 64 << 20}}})
+	h, k := newDoor(t, ingest.Config{Limits: ingest.Limits{Limits: httpbody.Limits{Memory: 64 << 20}}})
 	k.err = func(*event.Event) error { <-release; return nil }
 	body := gzipOf(batchOf(settings.def.Token, `{"event":"e","distinct_id":"d","properties":{"a":"`+strings.Repeat("x", 5<<20)+`"}}`))
 	var mu sync.Mutex
@@ -191,7 +191,7 @@ func TestMemoryIsBounded(t *testing.T) {
 
 // A body that does not arrive is given up, and the server lives on.
 func TestStalledBody(t *testing.T) {
-	h, _ := newDoor(t, ingest.Config{Limits: ingest.Limits{Limits: body.Limits{Timeout: 50 * time.Millisecond}}})
+	h, _ := newDoor(t, ingest.Config{Limits: ingest.Limits{Limits: httpbody.Limits{Timeout: 50 * time.Millisecond}}})
 	s := httptest.NewServer(h)
 	defer s.Close()
 	c, err := net.Dial("tcp", s.Listener.Addr().String())

@@ -19,7 +19,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/flag"
-	"github.com/hedgerow/hedgerow/server/internal/body"
+	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
@@ -80,11 +80,11 @@ type Config struct {
 // section 1.4 or are larger: an event that is too large for PostHog is made
 // smaller on its way there, and here it is whole.
 type Limits struct {
-	body.Limits       // Body is for v0
-	BodyV1      int64 // bytes of a v1 body on the wire. Defaults to 10 MiB
-	Multipart   int64 // bytes of all parts of a multipart event. Defaults to 25 MiB
-	EventBytes  int   // bytes of one event. Defaults to 8 MiB
-	Events      int   // events of one request. Defaults to 10000
+	httpbody.Limits       // Body is for v0
+	BodyV1          int64 // bytes of a v1 body on the wire. Defaults to 10 MiB
+	Multipart       int64 // bytes of all parts of a multipart event. Defaults to 25 MiB
+	EventBytes      int   // bytes of one event. Defaults to 8 MiB
+	Events          int   // events of one request. Defaults to 10000
 }
 
 func (l Limits) withDefaults() Limits {
@@ -105,7 +105,7 @@ func (l Limits) withDefaults() Limits {
 }
 
 // exchange is what one request holds until its events are in the journal.
-type exchange struct{ *body.Exchange }
+type exchange struct{ *httpbody.Exchange }
 
 // Handler is the door. It is safe for concurrent use.
 type Handler struct {
@@ -113,12 +113,12 @@ type Handler struct {
 	limits  Limits
 	log     *slog.Logger
 	now     func() time.Time
-	memory  *body.Memory
+	memory  *httpbody.Memory
 	metrics *metrics
 	relay   *relay
 	tokens  atomic.Pointer[tokens]
 
-	warnings *body.Warnings
+	warnings *httpbody.Warnings
 }
 
 // New returns a door.
@@ -148,8 +148,8 @@ func New(c Config) (*Handler, error) {
 	if h.c.FlagQuery == nil {
 		h.c.FlagQuery = func(_ project.Connection, query map[string][]string) map[string][]string { return query }
 	}
-	h.memory = body.NewMemory(h.limits.Memory)
-	h.warnings = body.NewWarnings(h.log, h.now)
+	h.memory = httpbody.NewMemory(h.limits.Memory)
+	h.warnings = httpbody.NewWarnings(h.log, h.now)
 	h.relay = newRelay(c.Flags, h.now)
 	var err error
 	h.metrics, err = newMetrics(c.Registerer, h.memory)
@@ -228,7 +228,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
 	sw := &statusWriter{ResponseWriter: w}
 	defer func() { h.metrics.request(rt.name, sw.status, time.Since(start)) }()
-	body.CORS(w, r)
+	httpbody.CORS(w, r)
 	if r.Method == http.MethodOptions {
 		sw.WriteHeader(http.StatusOK)
 		return
@@ -251,7 +251,7 @@ type target struct {
 // resolve finds the project of a token: hedgerow's project token, the PostHog
 // project key of an enabled connection, so that an application may keep the key
 // that it has, or an API key with the scope ingest.
-func (h *Handler) resolve(token string) (target, *body.Refusal) {
+func (h *Handler) resolve(token string) (target, *httpbody.Refusal) {
 	snap := h.c.Projects()
 	t := h.tokens.Load()
 	if t == nil || t.snap != snap {
@@ -279,13 +279,13 @@ func (h *Handler) resolve(token string) (target, *body.Refusal) {
 	case ok && key.May().Has(project.ScopeIngest):
 		return target{project: p.ID}, nil
 	case ok:
-		return target{}, body.Refuse(http.StatusForbidden, body.ReasonToken, "API key is not valid here: %s; send hedgerow's project token (phc_hedgerow_…), or a key with that scope", project.NeedsScope(key.May(), project.ScopeIngest).Message)
+		return target{}, httpbody.Refuse(http.StatusForbidden, httpbody.ReasonToken, "API key is not valid here: %s; send hedgerow's project token (phc_hedgerow_…), or a key with that scope", project.NeedsScope(key.May(), project.ScopeIngest).Message)
 	case token == "":
-		return target{}, body.Refuse(http.StatusUnauthorized, body.ReasonToken, "event submitted without an api_key: send hedgerow's project token (phc_hedgerow_…)")
+		return target{}, httpbody.Refuse(http.StatusUnauthorized, httpbody.ReasonToken, "event submitted without an api_key: send hedgerow's project token (phc_hedgerow_…)")
 	case strings.HasPrefix(token, "phx_"):
-		return target{}, body.Refuse(http.StatusUnauthorized, body.ReasonToken, "API key is not valid: personal_api_key; send hedgerow's project token (phc_hedgerow_…)")
+		return target{}, httpbody.Refuse(http.StatusUnauthorized, httpbody.ReasonToken, "API key is not valid: personal_api_key; send hedgerow's project token (phc_hedgerow_…)")
 	}
-	return target{}, body.Refuse(http.StatusUnauthorized, body.ReasonToken, "API key is not valid: no project of this hedgerow has it; send hedgerow's project token (phc_hedgerow_…), or connect the PostHog project whose key this is")
+	return target{}, httpbody.Refuse(http.StatusUnauthorized, httpbody.ReasonToken, "API key is not valid: no project of this hedgerow has it; send hedgerow's project token (phc_hedgerow_…), or connect the PostHog project whose key this is")
 }
 
 // Project returns the id of the project that a token leads to: hedgerow's project
@@ -305,7 +305,7 @@ func (h *Handler) Project(token string) (string, error) {
 
 // store appends events and says why it could not. A nil result is the promise:
 // the journal has all of them.
-func (h *Handler) store(ctx context.Context, events []*event.Event) *body.Refusal {
+func (h *Handler) store(ctx context.Context, events []*event.Event) *httpbody.Refusal {
 	err := h.c.Append.Append(ctx, events...)
 	if err == nil {
 		h.metrics.accepted.Add(float64(len(events)))
@@ -313,35 +313,35 @@ func (h *Handler) store(ctx context.Context, events []*event.Event) *body.Refusa
 	}
 	switch e := event.AsError(err); {
 	case ctx.Err() != nil:
-		return body.Refuse(http.StatusServiceUnavailable, body.ReasonClientGone, "the request ended before the events were stored")
+		return httpbody.Refuse(http.StatusServiceUnavailable, httpbody.ReasonClientGone, "the request ended before the events were stored")
 	case e.Code == event.CodeFull:
-		h.warnings.Warn(body.ReasonJournalFull, "events are refused: the journal is full", "err", err)
-		return body.Refuse(http.StatusServiceUnavailable, body.ReasonJournalFull, "hedgerow's journal is full: try again later")
+		h.warnings.Warn(httpbody.ReasonJournalFull, "events are refused: the journal is full", "err", err)
+		return httpbody.Refuse(http.StatusServiceUnavailable, httpbody.ReasonJournalFull, "hedgerow's journal is full: try again later")
 	case e.Code == event.CodeInvalid, e.Code == event.CodeTooLarge:
-		h.warnings.Warn(body.ReasonInvalid, "an event was refused by the journal", "err", err)
-		return body.Refuse(e.HTTPStatus(), body.ReasonInvalid, "%s", e.Message)
+		h.warnings.Warn(httpbody.ReasonInvalid, "an event was refused by the journal", "err", err)
+		return httpbody.Refuse(e.HTTPStatus(), httpbody.ReasonInvalid, "%s", e.Message)
 	default:
-		h.warnings.Warn(body.ReasonUnavailable, "events could not be stored", "err", err)
-		return body.Refuse(http.StatusServiceUnavailable, body.ReasonUnavailable, "hedgerow could not store the events: try again")
+		h.warnings.Warn(httpbody.ReasonUnavailable, "events could not be stored", "err", err)
+		return httpbody.Refuse(http.StatusServiceUnavailable, httpbody.ReasonUnavailable, "hedgerow could not store the events: try again")
 	}
 }
 
 // storeEach stores what can be stored. Where the journal refuses one event for
 // what it is, the others are appended one by one; those that it has already are
 // known by their uuid. refused is by index in events; bad fails them all.
-func (h *Handler) storeEach(ctx context.Context, events []*event.Event) (refused map[int]*body.Refusal, bad *body.Refusal) {
+func (h *Handler) storeEach(ctx context.Context, events []*event.Event) (refused map[int]*httpbody.Refusal, bad *httpbody.Refusal) {
 	if len(events) == 0 {
 		return nil, nil
 	}
 	bad = h.store(ctx, events)
-	if bad == nil || bad.Reason != body.ReasonInvalid {
+	if bad == nil || bad.Reason != httpbody.ReasonInvalid {
 		return nil, bad
 	}
-	refused = make(map[int]*body.Refusal)
+	refused = make(map[int]*httpbody.Refusal)
 	for i, e := range events {
 		switch bad := h.store(ctx, []*event.Event{e}); {
 		case bad == nil:
-		case bad.Reason == body.ReasonInvalid:
+		case bad.Reason == httpbody.ReasonInvalid:
 			refused[i] = bad
 		default:
 			return nil, bad

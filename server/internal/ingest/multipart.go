@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/body"
+	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 )
 
 // maxEventPart bounds the part "event" of a multipart event, whose properties
@@ -44,10 +44,10 @@ func (h *Handler) serveMultipart(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]any{"accepted_parts": parts})
 }
 
-func (h *Handler) captureMultipart(w http.ResponseWriter, r *http.Request, x exchange) ([]part, *body.Refusal) {
+func (h *Handler) captureMultipart(w http.ResponseWriter, r *http.Request, x exchange) ([]part, *httpbody.Refusal) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", "POST, OPTIONS")
-		return nil, body.Refuse(http.StatusMethodNotAllowed, body.ReasonMethod, "method not allowed")
+		return nil, httpbody.Refuse(http.StatusMethodNotAllowed, httpbody.ReasonMethod, "method not allowed")
 	}
 	token, to, bad := h.bearer(r)
 	if bad != nil {
@@ -55,7 +55,7 @@ func (h *Handler) captureMultipart(w http.ResponseWriter, r *http.Request, x exc
 	}
 	ct, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || ct != "multipart/form-data" || params["boundary"] == "" {
-		return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "the body must be multipart/form-data with a boundary")
+		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "the body must be multipart/form-data with a boundary")
 	}
 	limit := h.limits.Multipart + h.limits.Multipart/10
 	raw, bad := x.Receive(w, r, limit, h.limits.Timeout)
@@ -63,7 +63,7 @@ func (h *Handler) captureMultipart(w http.ResponseWriter, r *http.Request, x exc
 		return nil, bad
 	}
 	h.metrics.bytes.Add(float64(len(raw)))
-	enc, bad := body.Encoding(r.Header.Get("Content-Encoding"), raw, false)
+	enc, bad := httpbody.Encoding(r.Header.Get("Content-Encoding"), raw, false)
 	if bad != nil {
 		return nil, bad
 	}
@@ -84,7 +84,7 @@ func (h *Handler) captureMultipart(w http.ResponseWriter, r *http.Request, x exc
 }
 
 // parts reads the parts and checks that they are those that may be there.
-func (x exchange) parts(raw []byte, boundary string, l Limits) ([]part, *body.Refusal) {
+func (x exchange) parts(raw []byte, boundary string, l Limits) ([]part, *httpbody.Refusal) {
 	var parts []part
 	var sum int64
 	for mr := multipart.NewReader(bytes.NewReader(raw), boundary); ; {
@@ -93,18 +93,18 @@ func (x exchange) parts(raw []byte, boundary string, l Limits) ([]part, *body.Re
 			break
 		}
 		if err != nil {
-			return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "the multipart body is malformed, or ends too early")
+			return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "the multipart body is malformed, or ends too early")
 		}
 		name := p.FormName()
 		switch {
 		case len(parts) == 0 && name != "event":
-			return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "the first part must be named \"event\"")
+			return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "the first part must be named \"event\"")
 		case len(parts) > 0 && name == "event":
-			return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "there is more than one part \"event\"")
+			return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "there is more than one part \"event\"")
 		case name != "event" && name != "event.properties":
-			return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "a part is neither \"event\" nor \"event.properties\"")
+			return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "a part is neither \"event\" nor \"event.properties\"")
 		case slices.ContainsFunc(parts, func(q part) bool { return q.Name == name }):
-			return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "there is more than one part %q", name)
+			return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "there is more than one part %q", name)
 		}
 		most := l.Multipart - sum
 		if name == "event" {
@@ -112,16 +112,16 @@ func (x exchange) parts(raw []byte, boundary string, l Limits) ([]part, *body.Re
 		}
 		b, err := x.Read(p, most, 0)
 		switch {
-		case errors.Is(err, body.ErrTooBig):
-			return nil, body.TooLarge("the part \""+name+"\"", most)
+		case errors.Is(err, httpbody.ErrTooBig):
+			return nil, httpbody.TooLarge("the part \""+name+"\"", most)
 		case errors.Is(err, io.ErrUnexpectedEOF):
-			return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "the multipart body ends too early")
+			return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "the multipart body ends too early")
 		case err != nil:
-			return nil, body.AsRefusal(err)
+			return nil, httpbody.AsRefusal(err)
 		}
 		q := part{Name: name, Length: len(b), Type: p.Header.Get("Content-Type"), Encoding: p.Header.Get("Content-Encoding")}
 		sum += int64(len(b))
-		enc, bad := body.Encoding(q.Encoding, b, false)
+		enc, bad := httpbody.Encoding(q.Encoding, b, false)
 		if bad != nil {
 			return nil, bad
 		}
@@ -133,46 +133,46 @@ func (x exchange) parts(raw []byte, boundary string, l Limits) ([]part, *body.Re
 			return nil, bad
 		}
 		if q.body = bytes.TrimSpace(q.body); q.body[0] != '{' {
-			return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "the part %q is not a JSON object", name)
+			return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "the part %q is not a JSON object", name)
 		}
 		parts = append(parts, q)
 	}
 	if len(parts) == 0 {
-		return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "the multipart body has no part \"event\"")
+		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "the multipart body has no part \"event\"")
 	}
 	total := 0
 	for _, q := range parts {
 		total += len(q.body)
 	}
 	if total > l.EventBytes {
-		return nil, body.TooLarge("the event", int64(l.EventBytes))
+		return nil, httpbody.TooLarge("the event", int64(l.EventBytes))
 	}
 	return parts, nil
 }
 
-func multipartEvent(parts []part, now func() time.Time) (*event.Event, *body.Refusal) {
+func multipartEvent(parts []part, now func() time.Time) (*event.Event, *httpbody.Refusal) {
 	in := newRawEvent(parts[0].body, 0)
 	if len(parts) == 2 {
 		if !isNull(in.properties) {
-			return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "the properties are in both parts")
+			return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "the properties are in both parts")
 		}
 		in.properties = parts[1].body
 	}
 	if text(in.uuid) == "" {
-		return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "the event has no uuid")
+		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "the event has no uuid")
 	}
 	m := &envelope{now: now().UTC()}
 	for key, v := range members(in.raw) {
 		if string(key) == "sent_at" && text(v) != "" {
 			t, err := event.ParseTime(text(v))
 			if err != nil {
-				return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "sent_at is not an ISO 8601 time")
+				return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "sent_at is not an ISO 8601 time")
 			}
 			m.sentAt = t
 		}
 	}
 	if name := text(in.name); !slices.Contains(multipartEvents, name) {
-		return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "only $ai_generation, $ai_trace, $ai_span, $ai_embedding, $ai_metric and $ai_feedback are taken here")
+		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "only $ai_generation, $ai_trace, $ai_span, $ai_embedding, $ai_metric and $ai_feedback are taken here")
 	}
 	model := json.RawMessage(nil)
 	for key, v := range members(in.properties) {
@@ -181,7 +181,7 @@ func multipartEvent(parts []part, now func() time.Time) (*event.Event, *body.Ref
 		}
 	}
 	if len(model) < 3 || model[0] != '"' {
-		return nil, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "$ai_model is missing, empty, or not a string")
+		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "$ai_model is missing, empty, or not a string")
 	}
 	return in.build(m, false)
 }

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/hedgerow/hedgerow/server/internal/body"
+	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 )
 
 // payload is the JSON of a v0 request.
@@ -28,17 +28,17 @@ const maxLayers = 3
 // 1.2: the query's data, or else the body; a form's field data; then base64,
 // compression and lz-string, by the hints where they are right and by the data
 // itself where they are not.
-func (x exchange) readPayload(r *http.Request, query url.Values, raw []byte, limit int64) (payload, *body.Refusal) {
+func (x exchange) readPayload(r *http.Request, query url.Values, raw []byte, limit int64) (payload, *httpbody.Refusal) {
 	p := payload{json: raw, sentAt: querySentAt(query)}
 	hint := query.Get("compression")
-	var unknown *body.Refusal // the header names an encoding that nobody knows
+	var unknown *httpbody.Refusal // the header names an encoding that nobody knows
 	ct, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	switch data := query.Get("data"); {
 	case data != "":
 		p.json = restorePlus([]byte(data))
 	default:
 		header := r.Header.Get("Content-Encoding")
-		enc, bad := body.Encoding(header, raw, false)
+		enc, bad := httpbody.Encoding(header, raw, false)
 		if bad != nil {
 			// Some SDKs put the query's words into the header, lz64 for one. What
 			// the data itself shows is believed first, as for the query.
@@ -63,12 +63,12 @@ func (x exchange) readPayload(r *http.Request, query url.Values, raw []byte, lim
 	for range maxLayers {
 		p.json = bytes.TrimSpace(p.json)
 		if len(p.json) == 0 {
-			return p, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "no event submitted: the body is empty")
+			return p, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "no event submitted: the body is empty")
 		}
 		if p.json[0] == '{' || p.json[0] == '[' {
 			return p, nil
 		}
-		if enc := body.Sniff(p.json); enc != "" {
+		if enc := httpbody.Sniff(p.json); enc != "" {
 			b, bad := x.Decode(enc, p.json, limit)
 			if bad != nil {
 				return p, bad
@@ -111,7 +111,7 @@ func querySentAt(q url.Values) time.Time {
 }
 
 // form returns the fields data and compression of a urlencoded form.
-func (x exchange) form(b []byte) (data []byte, compression string, bad *body.Refusal) {
+func (x exchange) form(b []byte) (data []byte, compression string, bad *httpbody.Refusal) {
 	if bad := x.Take(2 * int64(len(b))); bad != nil {
 		return nil, "", bad
 	}
@@ -123,7 +123,7 @@ func (x exchange) form(b []byte) (data []byte, compression string, bad *body.Ref
 		}
 		v, err := url.QueryUnescape(value)
 		if err != nil {
-			return nil, "", body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to decode form data: a broken escape")
+			return nil, "", httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "failed to decode form data: a broken escape")
 		}
 		if key == "data" {
 			data, found = restorePlus([]byte(v)), true
@@ -132,7 +132,7 @@ func (x exchange) form(b []byte) (data []byte, compression string, bad *body.Ref
 		}
 	}
 	if !found {
-		return nil, "", body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to decode form data: there is no field \"data\"")
+		return nil, "", httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "failed to decode form data: there is no field \"data\"")
 	}
 	return data, compression, nil
 }
@@ -166,7 +166,7 @@ func base64Like(b []byte) bool {
 
 // base64 decodes what is base64 as a whole, with padding or without, of the
 // standard or the URL alphabet. nil is no base64.
-func (x exchange) base64(b []byte) ([]byte, *body.Refusal) {
+func (x exchange) base64(b []byte) ([]byte, *httpbody.Refusal) {
 	if !base64Like(b) {
 		return nil, nil
 	}
@@ -181,17 +181,17 @@ func (x exchange) base64(b []byte) ([]byte, *body.Refusal) {
 	out := make([]byte, enc.DecodedLen(len(b)))
 	n, err := enc.Decode(out, b)
 	if err != nil {
-		return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to decode base64 data")
+		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "failed to decode base64 data")
 	}
 	return out[:n], nil
 }
 
-func (x exchange) lz(b []byte, limit int64) ([]byte, *body.Refusal) {
+func (x exchange) lz(b []byte, limit int64) ([]byte, *httpbody.Refusal) {
 	b = bytes.TrimRight(restorePlus(b), "=")
 	var held int64
 	out, err := lzDecompress(b, func(n int) error {
 		if held += int64(n); held > 8*limit {
-			return body.ErrTooBig
+			return httpbody.ErrTooBig
 		}
 		if bad := x.Take(int64(n)); bad != nil {
 			return bad
@@ -199,14 +199,14 @@ func (x exchange) lz(b []byte, limit int64) ([]byte, *body.Refusal) {
 		return nil
 	})
 	switch {
-	case errors.Is(err, body.ErrTooBig):
-		return nil, body.TooLarge("the decompressed body", limit)
+	case errors.Is(err, httpbody.ErrTooBig):
+		return nil, httpbody.TooLarge("the decompressed body", limit)
 	case errors.Is(err, errLZ):
-		return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to decode lz64 data")
+		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "failed to decode lz64 data")
 	case err != nil:
-		return nil, body.AsRefusal(err)
+		return nil, httpbody.AsRefusal(err)
 	case int64(len(out)) > limit:
-		return nil, body.TooLarge("the decompressed body", limit)
+		return nil, httpbody.TooLarge("the decompressed body", limit)
 	}
 	return out, nil
 }

@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/body"
+	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 )
 
 // request is a v0 body, parsed and not yet judged.
@@ -20,7 +20,7 @@ type request struct {
 
 // parse reads the shapes that PostHog takes: an array of events, a batch object,
 // one event, and the {"data": …} wrapper of some SDKs.
-func (x exchange) parse(p payload, l Limits, engage bool) (*request, *body.Refusal) {
+func (x exchange) parse(p payload, l Limits, engage bool) (*request, *httpbody.Refusal) {
 	if bad := x.check(p.json); bad != nil {
 		return nil, bad
 	}
@@ -29,7 +29,7 @@ func (x exchange) parse(p payload, l Limits, engage bool) (*request, *body.Refus
 		return r, r.take(p.json, l)
 	}
 	if p.json[0] != '{' {
-		return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse request: neither an object nor an array")
+		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "failed to parse request: neither an object nor an array")
 	}
 	var apiKey, token, sentAt, batch, data, name json.RawMessage
 	for key, v := range members(p.json) {
@@ -56,11 +56,11 @@ func (x exchange) parse(p payload, l Limits, engage bool) (*request, *body.Refus
 	if s := text(sentAt); s != "" {
 		t, err := event.ParseTime(s)
 		if err != nil {
-			return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse request: sent_at is not an ISO 8601 time")
+			return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "failed to parse request: sent_at is not an ISO 8601 time")
 		}
 		r.sentAt = t
 	}
-	var bad *body.Refusal
+	var bad *httpbody.Refusal
 	switch {
 	case !isNull(batch):
 		bad = r.take(batch, l)
@@ -69,26 +69,26 @@ func (x exchange) parse(p payload, l Limits, engage bool) (*request, *body.Refus
 	case !isNull(data):
 		bad = r.take(data, l)
 	default:
-		bad = body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "request is missing events: send one event, an array of events, or {\"api_key\":…,\"batch\":[…]}")
+		bad = httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "request is missing events: send one event, an array of events, or {\"api_key\":…,\"batch\":[…]}")
 	}
 	return r, bad
 }
 
-func (r *request) take(array json.RawMessage, l Limits) *body.Refusal {
+func (r *request) take(array json.RawMessage, l Limits) *httpbody.Refusal {
 	if array[0] != '[' {
-		return body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse request: the events are not an array")
+		return httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "failed to parse request: the events are not an array")
 	}
-	var bad *body.Refusal
+	var bad *httpbody.Refusal
 	r.events, bad = split(array, l)
 	return bad
 }
 
 // split finds the events of a batch.
-func split(array json.RawMessage, l Limits) ([]rawEvent, *body.Refusal) {
+func split(array json.RawMessage, l Limits) ([]rawEvent, *httpbody.Refusal) {
 	var events []rawEvent
 	for raw := range elements(array) {
 		if len(events) == l.Events {
-			return nil, body.Refuse(http.StatusRequestEntityTooLarge, body.ReasonTooLarge, "maximum event size exceeded: at most %d events in one request are taken", l.Events)
+			return nil, httpbody.Refuse(http.StatusRequestEntityTooLarge, httpbody.ReasonTooLarge, "maximum event size exceeded: at most %d events in one request are taken", l.Events)
 		}
 		if events == nil {
 			events = make([]rawEvent, 0, min(l.Events, 1+len(array)/len(raw))) // as if all were like the first
@@ -96,7 +96,7 @@ func split(array json.RawMessage, l Limits) ([]rawEvent, *body.Refusal) {
 		events = append(events, newRawEvent(raw, len(events)))
 	}
 	if len(events) == 0 {
-		return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "request is missing events: the batch is empty")
+		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "request is missing events: the batch is empty")
 	}
 	return events, nil
 }
@@ -106,10 +106,10 @@ func split(array json.RawMessage, l Limits) ([]rawEvent, *body.Refusal) {
 const perMember = 96
 
 // check validates a body and reserves what decoding it will need.
-func (x exchange) check(b []byte) *body.Refusal {
+func (x exchange) check(b []byte) *httpbody.Refusal {
 	n, err := check(b)
 	if err != nil {
-		return body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse request: %v", err)
+		return httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "failed to parse request: %v", err)
 	}
 	return x.Take(int64(n) * perMember)
 }

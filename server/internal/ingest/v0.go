@@ -7,7 +7,7 @@ import (
 	"strings"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/body"
+	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 )
 
 // rejected is one event of a batch that was not taken.
@@ -17,7 +17,7 @@ type rejected struct {
 	Event string `json:"event,omitempty"` // its name
 	Error string `json:"error"`
 
-	why *body.Refusal
+	why *httpbody.Refusal
 }
 
 const (
@@ -34,7 +34,7 @@ func (h *Handler) serveV0(w http.ResponseWriter, r *http.Request) {
 			allowed = "POST, OPTIONS"
 		}
 		w.Header().Set("Allow", allowed)
-		h.fail(w, body.Refuse(http.StatusMethodNotAllowed, body.ReasonMethod, "method not allowed"))
+		h.fail(w, httpbody.Refuse(http.StatusMethodNotAllowed, httpbody.ReasonMethod, "method not allowed"))
 		return
 	}
 	x := exchange{h.memory.Open(r.Context())}
@@ -55,11 +55,11 @@ func (h *Handler) serveV0(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-func (h *Handler) captureV0(w http.ResponseWriter, r *http.Request, route string, x exchange) (taken int, bad []rejected, _ *body.Refusal) {
+func (h *Handler) captureV0(w http.ResponseWriter, r *http.Request, route string, x exchange) (taken int, bad []rejected, _ *httpbody.Refusal) {
 	query := r.URL.Query()
 	var raw []byte
 	if query.Get("data") == "" || r.Method == http.MethodPost {
-		var refusal *body.Refusal
+		var refusal *httpbody.Refusal
 		if raw, refusal = x.Receive(w, r, h.limits.Body, h.limits.Timeout); refusal != nil {
 			return 0, nil, refusal
 		}
@@ -90,7 +90,7 @@ func (h *Handler) captureV0(w http.ResponseWriter, r *http.Request, route string
 		in := &req.events[i]
 		e, refusal := in.build(m, engage)
 		if refusal == nil && len(in.raw) > h.limits.EventBytes {
-			refusal = body.TooLarge("the event", int64(h.limits.EventBytes))
+			refusal = httpbody.TooLarge("the event", int64(h.limits.EventBytes))
 		}
 		if refusal != nil {
 			bad = append(bad, in.rejected(refusal))
@@ -126,13 +126,13 @@ func (h *Handler) adopt(e *event.Event, to target, token string) {
 	}
 }
 
-func (in *rawEvent) rejected(why *body.Refusal) rejected {
+func (in *rawEvent) rejected(why *httpbody.Refusal) rejected {
 	name, id := text(in.name), text(in.uuid)
 	return rejected{Index: in.index, UUID: id[:min(len(id), 64)], Event: strings.ToValidUTF8(name[:min(len(name), event.MaxNameLen)], ""), Error: why.Message, why: why}
 }
 
 // tokenOfAll finds the one token of a request.
-func (r *request) tokenOfAll() (string, *body.Refusal) {
+func (r *request) tokenOfAll() (string, *httpbody.Refusal) {
 	if r.token != "" {
 		return r.token, nil
 	}
@@ -150,7 +150,7 @@ func (r *request) tokenOfAll() (string, *body.Refusal) {
 			continue
 		}
 		if token != "" && t != token {
-			return "", body.Refuse(http.StatusUnauthorized, body.ReasonToken, "events submitted with inconsistent api_key values")
+			return "", httpbody.Refuse(http.StatusUnauthorized, httpbody.ReasonToken, "events submitted with inconsistent api_key values")
 		}
 		token = t
 	}
@@ -158,7 +158,7 @@ func (r *request) tokenOfAll() (string, *body.Refusal) {
 }
 
 // allRejected is the answer where no event was taken.
-func allRejected(bad []rejected) *body.Refusal {
+func allRejected(bad []rejected) *httpbody.Refusal {
 	if len(bad) == 1 {
 		return bad[0].why
 	}
@@ -176,13 +176,13 @@ func allRejected(bad []rejected) *body.Refusal {
 	if len(bad) > maxNamedShort {
 		s.WriteString("\nand " + strconv.Itoa(len(bad)-maxNamedShort) + " more")
 	}
-	return &body.Refusal{Status: status, Reason: bad[0].why.Reason, Message: s.String()}
+	return &httpbody.Refusal{Status: status, Reason: bad[0].why.Reason, Message: s.String()}
 }
 
 // fail answers with plain text, as PostHog's v0 routes do.
-func (h *Handler) fail(w http.ResponseWriter, why *body.Refusal) {
+func (h *Handler) fail(w http.ResponseWriter, why *httpbody.Refusal) {
 	h.metrics.refuse(why.Reason)
-	if why.Status >= 400 && why.Reason != body.ReasonClientGone {
+	if why.Status >= 400 && why.Reason != httpbody.ReasonClientGone {
 		h.warnings.Warn("request "+why.Reason, "a request was refused", "status", why.Status, "why", why.Message)
 	}
 	if s := why.RetryAfter(); s != "" {
@@ -196,7 +196,7 @@ func (h *Handler) fail(w http.ResponseWriter, why *body.Refusal) {
 func (h *Handler) serveReplay(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost && r.Method != http.MethodGet {
 		w.Header().Set("Allow", "GET, POST, OPTIONS")
-		h.fail(w, body.Refuse(http.StatusMethodNotAllowed, body.ReasonMethod, "method not allowed"))
+		h.fail(w, httpbody.Refuse(http.StatusMethodNotAllowed, httpbody.ReasonMethod, "method not allowed"))
 		return
 	}
 	_, _ = io.Copy(io.Discard, http.MaxBytesReader(w, r.Body, 25<<20))

@@ -10,7 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/body"
+	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 )
 
 // resultV1 is what v1 says of one event.
@@ -66,10 +66,10 @@ func (h *Handler) serveV1(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, bad.Status, map[string]string{"error": tag, "error_description": bad.Message, "error_uri": "https://posthog.com/docs/api/capture"})
 }
 
-func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x exchange) (map[string]resultV1, *body.Refusal) {
+func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x exchange) (map[string]resultV1, *httpbody.Refusal) {
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", "POST, OPTIONS")
-		return nil, body.Refuse(http.StatusMethodNotAllowed, body.ReasonMethod, "use POST")
+		return nil, httpbody.Refuse(http.StatusMethodNotAllowed, httpbody.ReasonMethod, "use POST")
 	}
 	token, to, bad := h.bearer(r)
 	if bad != nil {
@@ -77,7 +77,7 @@ func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x exchange) 
 	}
 	if ct := r.Header.Get("Content-Type"); ct != "" {
 		if media, _, err := mime.ParseMediaType(ct); err != nil || media != "application/json" {
-			return nil, body.Refuse(http.StatusUnsupportedMediaType, body.ReasonUnsupported, "this content type is not taken: send application/json")
+			return nil, httpbody.Refuse(http.StatusUnsupportedMediaType, httpbody.ReasonUnsupported, "this content type is not taken: send application/json")
 		}
 	}
 	raw, bad := x.Receive(w, r, h.limits.BodyV1, h.limits.Timeout)
@@ -85,7 +85,7 @@ func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x exchange) 
 		return nil, bad
 	}
 	h.metrics.bytes.Add(float64(len(raw)))
-	enc, bad := body.Encoding(r.Header.Get("Content-Encoding"), raw, false)
+	enc, bad := httpbody.Encoding(r.Header.Get("Content-Encoding"), raw, false)
 	if bad != nil {
 		return nil, bad
 	}
@@ -108,10 +108,10 @@ func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x exchange) 
 		}
 	}
 	if isNull(batch) || batch[0] != '[' {
-		return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "the body is not {\"created_at\":…,\"batch\":[…]}")
+		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "the body is not {\"created_at\":…,\"batch\":[…]}")
 	}
 	if _, err := event.ParseTime(text(createdAt)); err != nil {
-		return nil, body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "created_at is missing, or not an RFC 3339 time")
+		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "created_at is missing, or not an RFC 3339 time")
 	}
 	in, bad := split(batch, h.limits)
 	if bad != nil {
@@ -126,7 +126,7 @@ func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x exchange) 
 	ip, lib := quotedIP(r), sdkInfo(r.Header.Get("PostHog-Sdk-Info"))
 	results := make(map[string]resultV1, len(in))
 	events := make([]*event.Event, 0, len(in))
-	drop := func(id, details string, why *body.Refusal) {
+	drop := func(id, details string, why *httpbody.Refusal) {
 		results[id] = resultV1{"drop", details}
 		h.metrics.reject(why.Reason)
 		h.warnings.Warn("event "+why.Reason, "an event was not taken", "route", "/i/v1/analytics/events", "project", to.project, "uuid", id, "why", why.Message)
@@ -139,7 +139,7 @@ func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x exchange) 
 		case bad != nil:
 			drop(id, "invalid_event", bad)
 		case len(in[i].raw) > h.limits.EventBytes:
-			drop(id, "ai_event_too_big", body.TooLarge("the event", int64(h.limits.EventBytes)))
+			drop(id, "ai_event_too_big", httpbody.TooLarge("the event", int64(h.limits.EventBytes)))
 		default:
 			h.adopt(e, to, token)
 			setIP(e, ip)
@@ -163,11 +163,11 @@ func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x exchange) 
 }
 
 // bearer resolves the token in the Authorization header.
-func (h *Handler) bearer(r *http.Request) (string, target, *body.Refusal) {
+func (h *Handler) bearer(r *http.Request) (string, target, *httpbody.Refusal) {
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	token = strings.TrimSpace(token)
 	if !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return "", target{}, body.Refuse(http.StatusUnauthorized, body.ReasonToken, "send hedgerow's project token as Authorization: Bearer phc_hedgerow_…")
+		return "", target{}, httpbody.Refuse(http.StatusUnauthorized, httpbody.ReasonToken, "send hedgerow's project token as Authorization: Bearer phc_hedgerow_…")
 	}
 	to, bad := h.resolve(token)
 	return token, to, bad
@@ -175,9 +175,9 @@ func (h *Handler) bearer(r *http.Request) (string, target, *body.Refusal) {
 
 // buildV1 makes the event of a v1 batch. id is how the answer names it: its
 // uuid, as it was sent where that is none. A missing uuid is made up.
-func (in *rawEvent) buildV1(m *envelope) (e *event.Event, id string, bad *body.Refusal) {
+func (in *rawEvent) buildV1(m *envelope) (e *event.Event, id string, bad *httpbody.Refusal) {
 	if in.raw[0] != '{' {
-		return nil, "", body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "event %d is not an object", in.index)
+		return nil, "", httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "event %d is not an object", in.index)
 	}
 	id = text(in.uuid)
 	switch u, err := uuid.Parse(id); {
@@ -185,15 +185,15 @@ func (in *rawEvent) buildV1(m *envelope) (e *event.Event, id string, bad *body.R
 		id = m.id(in)
 	case err != nil || u == uuid.Nil:
 		if len(id) > 64 {
-			return nil, "", body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "the uuid of event %d is not a UUID", in.index)
+			return nil, "", httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "the uuid of event %d is not a UUID", in.index)
 		}
-		return nil, id, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "the uuid is not a UUID")
+		return nil, id, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "the uuid is not a UUID")
 	default:
 		id = u.String()
 	}
 	isString := func(v json.RawMessage) bool { return len(v) > 2 && v[0] == '"' }
-	invalid := func(what string) (*event.Event, string, *body.Refusal) {
-		return nil, id, body.Refuse(http.StatusBadRequest, body.ReasonInvalid, "%s", what)
+	invalid := func(what string) (*event.Event, string, *httpbody.Refusal) {
+		return nil, id, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "%s", what)
 	}
 	e = &event.Event{UUID: id, Source: event.SourceIngest, Historical: m.historical, Name: text(in.name), DistinctID: text(in.distinctID)}
 	switch {

@@ -12,15 +12,15 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// shelf is a store: its events, and how often it was asked.
-type shelf struct {
+// fakeStore is a store: its events, and how often it was asked.
+type fakeStore struct {
 	events []*event.Event
 	asked  [][]string
 	err    error
 	most   int // events of an answer; 0 is all of them
 }
 
-func (s *shelf) OfTraces(_ context.Context, project string, traces, ids []string, from, to time.Time) (out []*event.Event, whole bool, _ error) {
+func (s *fakeStore) OfTraces(_ context.Context, project string, traces, ids []string, from, to time.Time) (out []*event.Event, whole bool, _ error) {
 	s.asked = append(s.asked, append(slices.Clone(traces), ids...))
 	if s.err != nil {
 		return nil, false, s.err
@@ -113,7 +113,7 @@ func TestComplete(t *testing.T) {
 				continue // of a product event, only what is in memory is looked at
 			}
 			t.Run(tt.name+"/"+way, func(t *testing.T) {
-				s := new(shelf)
+				s := new(fakeStore)
 				o := NewOutcomes(s)
 				s.events = tt.known
 				if way == "remembered" { // the outcome was seen before, and its call came then
@@ -155,7 +155,7 @@ func TestComplete(t *testing.T) {
 // The store is asked for a trace once. What is stored later is known without another
 // question.
 func TestCompleteAsksOnce(t *testing.T) {
-	s := &shelf{events: []*event.Event{call("t", "a", 0, prompted("n", "v"))}}
+	s := &fakeStore{events: []*event.Event{call("t", "a", 0, prompted("n", "v"))}}
 	o := NewOutcomes(s)
 	e := outcome(time.Hour)
 	if _, err := o.Complete(t.Context(), []*event.Event{e}); err != nil || e.PromptVersionID != "v" {
@@ -178,7 +178,7 @@ func TestCompleteAsksOnce(t *testing.T) {
 
 // A store that cannot be asked is said to be so, and is asked again.
 func TestCompleteWithoutStore(t *testing.T) {
-	s := &shelf{err: errors.New("away"), events: []*event.Event{call("t", "a", 0, prompted("n", "v"))}}
+	s := &fakeStore{err: errors.New("away"), events: []*event.Event{call("t", "a", 0, prompted("n", "v"))}}
 	o := NewOutcomes(s)
 	e := outcome(0)
 	if unknown, err := o.Complete(t.Context(), []*event.Event{e}); err == nil || len(unknown) != 1 {
@@ -192,7 +192,7 @@ func TestCompleteWithoutStore(t *testing.T) {
 
 // What is remembered is bounded, and what was forgotten is looked for again.
 func TestRemembersSoMany(t *testing.T) {
-	s := new(shelf)
+	s := new(fakeStore)
 	o := NewOutcomes(s)
 	var list []*event.Event
 	for i := range maxTraces + 10 {
@@ -233,7 +233,7 @@ func TestRemembersSoMany(t *testing.T) {
 
 // What each stored call costs.
 func BenchmarkRemember(b *testing.B) {
-	o := NewOutcomes(new(shelf))
+	o := NewOutcomes(new(fakeStore))
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		id := fmt.Sprintf("%032d", i)
@@ -254,7 +254,7 @@ func BenchmarkMakeCall(b *testing.B) {
 func TestReportedCall(t *testing.T) {
 	end := call("t", "r", 0, prompted("support_answer", "pv_3"), func(e *event.Event) { e.Name, e.Status = event.RequestCompleted, event.StatusSuccess })
 	begun := call("t", "s", 0, func(e *event.Event) { e.Name = event.RequestStarted })
-	o := NewOutcomes(&shelf{events: []*event.Event{begun, end}})
+	o := NewOutcomes(&fakeStore{events: []*event.Event{begun, end}})
 	rated := outcome(time.Minute)
 	if unknown, err := o.Complete(t.Context(), []*event.Event{end, begun, rated}); err != nil || len(unknown) > 0 {
 		t.Fatalf("%d events wait, %v", len(unknown), err)
@@ -270,7 +270,7 @@ func TestReportedCall(t *testing.T) {
 // Outcomes of many long traces have their calls though one answer of the store does
 // not hold all of them.
 func TestCompleteLongTraces(t *testing.T) {
-	s := &shelf{most: 50}
+	s := &fakeStore{most: 50}
 	var outcomes []*event.Event
 	for i := range 40 {
 		id := fmt.Sprint("t", i)
@@ -315,23 +315,23 @@ func TestCompleteLongTraces(t *testing.T) {
 
 // failing is a store of which some questions fail.
 type failing struct {
-	*shelf
+	*fakeStore
 	fail func(n int) error
 }
 
-func finder(fail func(n int) error, s *shelf) *failing { s.asked = nil; return &failing{s, fail} }
+func finder(fail func(n int) error, s *fakeStore) *failing { s.asked = nil; return &failing{s, fail} }
 
 func (f *failing) OfTraces(ctx context.Context, project string, traces, ids []string, from, to time.Time) ([]*event.Event, bool, error) {
 	if err := f.fail(len(f.asked)); err != nil {
 		return nil, false, err
 	}
-	return f.shelf.OfTraces(ctx, project, traces, ids, from, to)
+	return f.fakeStore.OfTraces(ctx, project, traces, ids, from, to)
 }
 
 // However long the traces are, what is remembered is bounded, and a call has its
 // place in a trace that is full of other steps.
 func TestRemembersSoManyEvents(t *testing.T) {
-	o := NewOutcomes(new(shelf))
+	o := NewOutcomes(new(fakeStore))
 	for i := range 2 * maxKnown / maxCalls {
 		id := fmt.Sprint("t", i)
 		_, _ = o.Complete(t.Context(), []*event.Event{outcome(0, func(e *event.Event) { e.TraceID = id })})
@@ -365,7 +365,7 @@ func TestCompleteByIDOfSeveral(t *testing.T) {
 		{"one call, captured twice", "", []*event.Event{half, first}, "v1"},
 	} {
 		e := outcome(time.Hour, func(e *event.Event) { e.TraceID = tt.trace; e.ParentID = "chatcmpl-5" })
-		_, err := NewOutcomes(&shelf{events: tt.known}).Complete(t.Context(), []*event.Event{e})
+		_, err := NewOutcomes(&fakeStore{events: tt.known}).Complete(t.Context(), []*event.Event{e})
 		if err != nil || e.PromptVersionID != tt.want || tt.want == "" && e.TraceID != "" {
 			t.Errorf("%s: %q of trace %q, %v", tt.name, e.PromptVersionID, e.TraceID, err)
 		}
@@ -374,7 +374,7 @@ func TestCompleteByIDOfSeveral(t *testing.T) {
 
 // An outcome with a wrong clock does not keep those after it from their call.
 func TestCompleteAfterWrongClock(t *testing.T) {
-	o := NewOutcomes(&shelf{events: []*event.Event{call("t", "a", 0, prompted("n", "v"))}})
+	o := NewOutcomes(&fakeStore{events: []*event.Event{call("t", "a", 0, prompted("n", "v"))}})
 	_, _ = o.Complete(t.Context(), []*event.Event{outcome(-40 * 365 * 24 * time.Hour)})
 	e := outcome(time.Hour)
 	if unknown, err := o.Complete(t.Context(), []*event.Event{e}); err != nil || len(unknown) != 0 || e.PromptVersionID != "v" {
@@ -385,7 +385,7 @@ func TestCompleteAfterWrongClock(t *testing.T) {
 // An outcome that names a call by an id alone, for which the store looks long, does
 // not keep the others from theirs, and the store is asked for such an id once.
 func TestCompleteByIDAlone(t *testing.T) {
-	s := &shelf{events: []*event.Event{call("t", "a", 0, prompted("n", "v"))}}
+	s := &fakeStore{events: []*event.Event{call("t", "a", 0, prompted("n", "v"))}}
 	away := true
 	o := NewOutcomes(&failing{s, func(n int) error {
 		if n > 0 && away { // the second question

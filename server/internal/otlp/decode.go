@@ -13,7 +13,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/hedgerow/hedgerow/server/internal/body"
+	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 )
 
 // What things cost in memory once decoded, beside their bytes.
@@ -42,7 +42,7 @@ var (
 )
 
 // decode reads a request of spans.
-func (x exchange) decode(f form, b []byte, l Limits) (*collector.ExportTraceServiceRequest, *body.Refusal) {
+func (x exchange) decode(f form, b []byte, l Limits) (*collector.ExportTraceServiceRequest, *httpbody.Refusal) {
 	req := &collector.ExportTraceServiceRequest{}
 	if bad := x.decodeInto(req, spansKind, f, b, l); bad != nil {
 		return nil, bad
@@ -57,7 +57,7 @@ func (x exchange) decode(f form, b []byte, l Limits) (*collector.ExportTraceServ
 		}
 	}
 	if n > l.Spans {
-		return nil, body.Refuse(http.StatusRequestEntityTooLarge, body.ReasonTooLarge, "%d spans in one request, at most %d are taken: send smaller batches", n, l.Spans)
+		return nil, httpbody.Refuse(http.StatusRequestEntityTooLarge, httpbody.ReasonTooLarge, "%d spans in one request, at most %d are taken: send smaller batches", n, l.Spans)
 	}
 	return req, nil
 }
@@ -66,7 +66,7 @@ func (x exchange) decode(f form, b []byte, l Limits) (*collector.ExportTraceServ
 // sizes, nest without end or are made of millions of empty parts are refused
 // before they cost memory. Texts that are not valid are repaired: SDKs cut
 // attributes in the middle of a character, and one such must not cost the batch.
-func (x exchange) decodeInto(req proto.Message, k kind, f form, b []byte, l Limits) *body.Refusal {
+func (x exchange) decodeInto(req proto.Message, k kind, f form, b []byte, l Limits) *httpbody.Refusal {
 	if len(b) == 0 && f == asProto {
 		return nil
 	}
@@ -77,12 +77,12 @@ func (x exchange) decodeInto(req proto.Message, k kind, f form, b []byte, l Limi
 		cost = int64(s.things)*perJSON + int64(len(b))
 	} else {
 		if err := s.proto(b, k.shape, protoDepth(l.Depth)); err != nil {
-			return body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse the request: it is no %s in protobuf", k.name)
+			return httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "failed to parse the request: it is no %s in protobuf", k.name)
 		}
 		cost = int64(s.things)*perMessage + int64(len(b))
 	}
 	if s.deep {
-		return body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse the request: attribute values are nested more than %d deep", l.Depth)
+		return httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "failed to parse the request: attribute values are nested more than %d deep", l.Depth)
 	}
 	if s.broken {
 		cost += int64(len(b)) + int64(len(b))/2
@@ -97,7 +97,7 @@ func (x exchange) decodeInto(req proto.Message, k kind, f form, b []byte, l Limi
 		o := protojson.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: jsonDepth(l.Depth)}
 		if err := o.Unmarshal(b, req); err != nil {
 			// The library's error quotes what it met.
-			return body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse the request: it is no %s in JSON", k.name)
+			return httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "failed to parse the request: it is no %s in JSON", k.name)
 		}
 		return nil
 	}
@@ -106,7 +106,7 @@ func (x exchange) decodeInto(req proto.Message, k kind, f form, b []byte, l Limi
 	}
 	o := proto.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: protoDepth(l.Depth)}
 	if err := o.Unmarshal(b, req); err != nil {
-		return body.Refuse(http.StatusBadRequest, body.ReasonMalformed, "failed to parse the request: it is no %s in protobuf", k.name)
+		return httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "failed to parse the request: it is no %s in protobuf", k.name)
 	}
 	return nil
 }

@@ -4,7 +4,7 @@ import (
 	"context"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/body"
+	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 )
@@ -12,7 +12,7 @@ import (
 // Decode decodes as a request is, without a door.
 func Decode(json bool, b []byte, l Limits) (*collector.ExportTraceServiceRequest, error) {
 	l = l.withDefaults()
-	x := exchange{body.NewMemory(l.Memory).Open(context.Background())}
+	x := exchange{httpbody.NewMemory(l.Memory).Open(context.Background())}
 	defer x.End()
 	req, bad := x.decode(form(json), b, l)
 	if bad != nil {

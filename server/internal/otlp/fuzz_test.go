@@ -5,12 +5,12 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
-	"github.com/hedgerow/hedgerow/server/internal/body"
+	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 	"github.com/hedgerow/hedgerow/server/internal/otlp"
 )
 
 // small limits keep the fuzzer fast.
-var small = otlp.Limits{Limits: body.Limits{Body: 1 << 20, Decoded: 1 << 20, Memory: 32 << 20}, Spans: 1000}
+var small = otlp.Limits{Limits: httpbody.Limits{Body: 1 << 20, Decoded: 1 << 20, Memory: 32 << 20}, Spans: 1000}
 
 func FuzzProto(f *testing.F) {
 	for _, name := range fileNames(f) {

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"github.com/hedgerow/hedgerow/server/internal/body"
+	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 )
 
 // concurrentStreams is how many requests one gRPC connection may have under way:
@@ -60,7 +60,7 @@ func (h *Handler) exportRPC(ctx context.Context, s signal, read func(any) error)
 	return answer, err
 }
 
-func (h *Handler) readRPC(ctx context.Context, x exchange, s signal, read func(any) error) (proto.Message, *body.Refusal, error) {
+func (h *Handler) readRPC(ctx context.Context, x exchange, s signal, read func(any) error) (proto.Message, *httpbody.Refusal, error) {
 	authorization := ""
 	if md, ok := metadata.FromIncomingContext(ctx); ok && len(md.Get("authorization")) > 0 {
 		authorization = md.Get("authorization")[0]
@@ -82,7 +82,7 @@ func (h *Handler) readRPC(ctx context.Context, x exchange, s signal, read func(a
 
 // rpcError is a refusal as gRPC has it. Exporters try again what is unavailable,
 // after the wait that goes with it.
-func rpcError(bad *body.Refusal) error {
+func rpcError(bad *httpbody.Refusal) error {
 	s := status.New(rpcCode(bad), bad.Message)
 	if after, err := strconv.Atoi(bad.RetryAfter()); err == nil {
 		if detailed, err := s.WithDetails(&errdetails.RetryInfo{RetryDelay: durationpb.New(time.Duration(after) * time.Second)}); err == nil {

@@ -21,7 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/body"
+	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 	"github.com/hedgerow/hedgerow/server/internal/otlp"
 )
 
@@ -103,7 +103,7 @@ func TestGRPCRefusals(t *testing.T) {
 		{"good", "Bearer " + token, span("m"), nil, codes.OK, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			h, k := newDoor(t, otlp.Limits{Limits: body.Limits{Body: 1 << 20}})
+			h, k := newDoor(t, otlp.Limits{Limits: httpbody.Limits{Body: 1 << 20}})
 			k.err = func([]*event.Event) error { return tt.err }
 			conn, err := grpc.NewClient(serveGRPC(t, h), grpc.WithTransportCredentials(insecure.NewCredentials()))
 			if err != nil {

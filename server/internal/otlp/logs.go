@@ -15,7 +15,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/body"
+	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 )
 
 // What the records of a span are remembered for its sake. The content itself is in
@@ -28,7 +28,7 @@ const (
 
 // takeLogs takes log records: those of GenAI events, which bear what a span's
 // messages were, become content of their span; all others are discarded.
-func (h *Handler) takeLogs(ctx context.Context, x exchange, project string, f form, raw []byte) (proto.Message, *body.Refusal) {
+func (h *Handler) takeLogs(ctx context.Context, x exchange, project string, f form, raw []byte) (proto.Message, *httpbody.Refusal) {
 	req := &logscollector.ExportLogsServiceRequest{}
 	if bad := x.decodeInto(req, logsKind, f, raw, h.limits); bad != nil {
 		return nil, bad
@@ -36,7 +36,7 @@ func (h *Handler) takeLogs(ctx context.Context, x exchange, project string, f fo
 	bySpan, order, discarded := genAIRecords(req, f)
 	h.metrics.discarded.Add(float64(discarded))
 	if len(order) > h.limits.Spans {
-		return nil, body.Refuse(http.StatusRequestEntityTooLarge, body.ReasonTooLarge, "log records of %d spans in one request, at most %d are taken: send smaller batches", len(order), h.limits.Spans)
+		return nil, httpbody.Refuse(http.StatusRequestEntityTooLarge, httpbody.ReasonTooLarge, "log records of %d spans in one request, at most %d are taken: send smaller batches", len(order), h.limits.Spans)
 	}
 	var events []*event.Event
 	for _, id := range order {

@@ -6,7 +6,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/hedgerow/hedgerow/server/internal/body"
+	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 )
 
 type metrics struct {
@@ -20,7 +20,7 @@ type metrics struct {
 	discarded prometheus.Counter // log records
 }
 
-func newMetrics(r prometheus.Registerer, mem *body.Memory) (*metrics, error) {
+func newMetrics(r prometheus.Registerer, mem *httpbody.Memory) (*metrics, error) {
 	const ns, sub = "hedgerow", "otlp"
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "requests_total", Help: "Requests by class of the answer's status."}, []string{"status"}),

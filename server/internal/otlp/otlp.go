@@ -19,7 +19,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/body"
+	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 )
 
 // Appender stands behind the door: enrich, then the journal.
@@ -46,7 +46,7 @@ type Config struct {
 
 // Limits bound what is taken. A zero field has its default.
 type Limits struct {
-	body.Limits
+	httpbody.Limits
 	Spans int // spans of one request. Defaults to 50000
 	Depth int // nesting of attribute values. Defaults to 64
 }
@@ -63,7 +63,7 @@ func (l Limits) withDefaults() Limits {
 }
 
 // exchange is what one request holds until it is answered.
-type exchange struct{ *body.Exchange }
+type exchange struct{ *httpbody.Exchange }
 
 // Handler is the door. It is safe for concurrent use.
 type Handler struct {
@@ -71,11 +71,11 @@ type Handler struct {
 	limits  Limits
 	log     *slog.Logger
 	now     func() time.Time
-	memory  *body.Memory
+	memory  *httpbody.Memory
 	metrics *metrics
 	logged  *logged
 
-	warnings *body.Warnings
+	warnings *httpbody.Warnings
 }
 
 // New returns a door.
@@ -93,9 +93,9 @@ func New(c Config) (*Handler, error) {
 	if h.now == nil {
 		h.now = time.Now
 	}
-	h.memory = body.NewMemory(h.limits.Memory)
+	h.memory = httpbody.NewMemory(h.limits.Memory)
 	h.logged = newLogged(h.now)
-	h.warnings = body.NewWarnings(h.log, h.now)
+	h.warnings = httpbody.NewWarnings(h.log, h.now)
 	var err error
 	if h.metrics, err = newMetrics(c.Registerer, h.memory); err != nil {
 		return nil, fmt.Errorf("register metrics of otlp: %w", err)
@@ -129,7 +129,7 @@ func (f form) marshal(m proto.Message) (contentType string, body []byte) {
 // Export…ServiceResponse, or a google.rpc.Status, encoded as the request was.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	body.CORS(w, r)
+	httpbody.CORS(w, r)
 	if r.Method == http.MethodOptions {
 		w.WriteHeader(http.StatusOK)
 		return
@@ -157,7 +157,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(answered)
 }
 
-func (h *Handler) export(w http.ResponseWriter, r *http.Request, x exchange) (proto.Message, form, *body.Refusal) {
+func (h *Handler) export(w http.ResponseWriter, r *http.Request, x exchange) (proto.Message, form, *httpbody.Refusal) {
 	f := asProto
 	media, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if media == "application/json" {
@@ -165,15 +165,15 @@ func (h *Handler) export(w http.ResponseWriter, r *http.Request, x exchange) (pr
 	}
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", "POST, OPTIONS")
-		return nil, f, body.Refuse(http.StatusMethodNotAllowed, body.ReasonMethod, "use POST")
+		return nil, f, httpbody.Refuse(http.StatusMethodNotAllowed, httpbody.ReasonMethod, "use POST")
 	}
 	switch {
 	case media == "application/json", media == "application/x-protobuf", media == "application/protobuf":
 	default:
-		return nil, f, body.Refuse(http.StatusUnsupportedMediaType, body.ReasonUnsupported, "this content type is not taken: send application/x-protobuf or application/json")
+		return nil, f, httpbody.Refuse(http.StatusUnsupportedMediaType, httpbody.ReasonUnsupported, "this content type is not taken: send application/x-protobuf or application/json")
 	}
 	if err != nil {
-		return nil, f, body.Refuse(http.StatusUnsupportedMediaType, body.ReasonUnsupported, "the content type cannot be read: send application/x-protobuf or application/json")
+		return nil, f, httpbody.Refuse(http.StatusUnsupportedMediaType, httpbody.ReasonUnsupported, "the content type cannot be read: send application/x-protobuf or application/json")
 	}
 	project, bad := h.project(r.Header.Get("Authorization"))
 	if bad != nil {
@@ -189,13 +189,13 @@ func (h *Handler) export(w http.ResponseWriter, r *http.Request, x exchange) (pr
 }
 
 // refuse counts a refusal and says it in the log.
-func (h *Handler) refuse(bad *body.Refusal) {
+func (h *Handler) refuse(bad *httpbody.Refusal) {
 	h.metrics.refused.WithLabelValues(bad.Reason).Inc()
 	h.warnings.Warn(bad.Reason, "a request was refused", "status", bad.Status, "why", bad.Message)
 }
 
 // take takes a request, whichever way it came, and returns the answer.
-func (h *Handler) take(ctx context.Context, x exchange, s signal, project string, f form, raw []byte) (proto.Message, *body.Refusal) {
+func (h *Handler) take(ctx context.Context, x exchange, s signal, project string, f form, raw []byte) (proto.Message, *httpbody.Refusal) {
 	switch s {
 	case traces:
 		return h.takeSpans(ctx, x, project, f, raw)
@@ -206,7 +206,7 @@ func (h *Handler) take(ctx context.Context, x exchange, s signal, project string
 }
 
 // takeSpans stores the spans of a request.
-func (h *Handler) takeSpans(ctx context.Context, x exchange, project string, f form, raw []byte) (proto.Message, *body.Refusal) {
+func (h *Handler) takeSpans(ctx context.Context, x exchange, project string, f form, raw []byte) (proto.Message, *httpbody.Refusal) {
 	req, bad := x.decode(f, raw, h.limits)
 	if bad != nil {
 		return nil, bad
@@ -232,7 +232,7 @@ func (h *Handler) takeSpans(ctx context.Context, x exchange, project string, f f
 }
 
 // read reads a request's body and, where it will be looked at, undoes its encoding.
-func (h *Handler) read(w http.ResponseWriter, r *http.Request, x exchange, decode bool) ([]byte, *body.Refusal) {
+func (h *Handler) read(w http.ResponseWriter, r *http.Request, x exchange, decode bool) ([]byte, *httpbody.Refusal) {
 	raw, bad := x.Receive(w, r, h.limits.Body, h.limits.Timeout)
 	if bad != nil {
 		if bad.Status == http.StatusRequestTimeout {
@@ -243,7 +243,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, x exchange, decod
 	if !decode {
 		return raw, nil
 	}
-	enc, bad := body.Encoding(r.Header.Get("Content-Encoding"), raw, true)
+	enc, bad := httpbody.Encoding(r.Header.Get("Content-Encoding"), raw, true)
 	if bad != nil {
 		return nil, bad
 	}
@@ -251,7 +251,7 @@ func (h *Handler) read(w http.ResponseWriter, r *http.Request, x exchange, decod
 }
 
 // rpcCode is the code of google.rpc.Status, which is gRPC's, for a refusal.
-func rpcCode(r *body.Refusal) codes.Code {
+func rpcCode(r *httpbody.Refusal) codes.Code {
 	switch r.Status {
 	case http.StatusUnauthorized:
 		return codes.Unauthenticated
@@ -270,10 +270,10 @@ func rpcCode(r *body.Refusal) codes.Code {
 }
 
 // project finds out for whom a request is: its bearer token says so.
-func (h *Handler) project(authorization string) (string, *body.Refusal) {
+func (h *Handler) project(authorization string) (string, *httpbody.Refusal) {
 	scheme, token, _ := strings.Cut(authorization, " ")
 	if token = strings.TrimSpace(token); !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return "", body.Refuse(http.StatusUnauthorized, body.ReasonToken, "there is no project token: send the header Authorization: Bearer with hedgerow's project token (phc_hedgerow_…)")
+		return "", httpbody.Refuse(http.StatusUnauthorized, httpbody.ReasonToken, "there is no project token: send the header Authorization: Bearer with hedgerow's project token (phc_hedgerow_…)")
 	}
 	id, err := h.c.Project(token)
 	if err != nil {
@@ -282,7 +282,7 @@ func (h *Handler) project(authorization string) (string, *body.Refusal) {
 		if e.Hint != "" {
 			message += ": " + e.Hint
 		}
-		return "", body.Refuse(e.HTTPStatus(), body.ReasonToken, "%s", message)
+		return "", httpbody.Refuse(e.HTTPStatus(), httpbody.ReasonToken, "%s", message)
 	}
 	return id, nil
 }
@@ -296,19 +296,19 @@ type rejections struct {
 // store appends the events. Where the journal refuses one for what it is, the
 // others are appended one by one; those that it has already are known by their
 // uuid. A nil refusal is the promise: all but the rejected are on disk.
-func (h *Handler) store(ctx context.Context, events []*event.Event) (rejections, *body.Refusal) {
+func (h *Handler) store(ctx context.Context, events []*event.Event) (rejections, *httpbody.Refusal) {
 	if len(events) == 0 {
 		return rejections{}, nil
 	}
 	bad := h.append(ctx, events)
-	if bad == nil || bad.Reason != body.ReasonInvalid {
+	if bad == nil || bad.Reason != httpbody.ReasonInvalid {
 		return rejections{}, bad
 	}
 	var out rejections
 	for _, e := range events {
 		switch bad := h.append(ctx, []*event.Event{e}); {
 		case bad == nil:
-		case bad.Reason == body.ReasonInvalid:
+		case bad.Reason == httpbody.ReasonInvalid:
 			if out.n++; out.why == "" {
 				out.why = bad.Message
 			}
@@ -319,7 +319,7 @@ func (h *Handler) store(ctx context.Context, events []*event.Event) (rejections,
 	return out, nil
 }
 
-func (h *Handler) append(ctx context.Context, events []*event.Event) *body.Refusal {
+func (h *Handler) append(ctx context.Context, events []*event.Event) *httpbody.Refusal {
 	err := h.c.Append.Append(ctx, events...)
 	if err == nil {
 		h.metrics.accepted.Add(float64(len(events)))
@@ -327,14 +327,14 @@ func (h *Handler) append(ctx context.Context, events []*event.Event) *body.Refus
 	}
 	switch e := event.AsError(err); {
 	case ctx.Err() != nil:
-		return body.Refuse(http.StatusServiceUnavailable, body.ReasonClientGone, "the request ended before the spans were stored")
+		return httpbody.Refuse(http.StatusServiceUnavailable, httpbody.ReasonClientGone, "the request ended before the spans were stored")
 	case e.Code == event.CodeFull:
-		h.warnings.Warn(body.ReasonJournalFull, "spans are refused: the journal is full", "err", err)
-		return body.Refuse(http.StatusServiceUnavailable, body.ReasonJournalFull, "hedgerow's journal is full: try again later")
+		h.warnings.Warn(httpbody.ReasonJournalFull, "spans are refused: the journal is full", "err", err)
+		return httpbody.Refuse(http.StatusServiceUnavailable, httpbody.ReasonJournalFull, "hedgerow's journal is full: try again later")
 	case e.Code == event.CodeInvalid, e.Code == event.CodeTooLarge:
-		return body.Refuse(e.HTTPStatus(), body.ReasonInvalid, "%s", e.Message)
+		return httpbody.Refuse(e.HTTPStatus(), httpbody.ReasonInvalid, "%s", e.Message)
 	default:
-		h.warnings.Warn(body.ReasonUnavailable, "spans could not be stored", "err", err)
-		return body.Refuse(http.StatusServiceUnavailable, body.ReasonUnavailable, "hedgerow could not store the spans: try again")
+		h.warnings.Warn(httpbody.ReasonUnavailable, "spans could not be stored", "err", err)
+		return httpbody.Refuse(http.StatusServiceUnavailable, httpbody.ReasonUnavailable, "hedgerow could not store the spans: try again")
 	}
 }

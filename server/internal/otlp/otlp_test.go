@@ -25,7 +25,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/body"
+	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 	"github.com/hedgerow/hedgerow/server/internal/otlp"
 )
 
@@ -243,7 +243,7 @@ func TestRefusals(t *testing.T) {
 		{"too many spans", marshal(t, &collector.ExportTraceServiceRequest{ResourceSpans: []*trace.ResourceSpans{{ScopeSpans: []*trace.ScopeSpans{{Spans: make11()}}}}}), nil, 413, 8, "11 spans"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			h, k := newDoor(t, otlp.Limits{Limits: body.Limits{Body: 2 << 20, Decoded: 2 << 20, Memory: 64 << 20}, Spans: 10})
+			h, k := newDoor(t, otlp.Limits{Limits: httpbody.Limits{Body: 2 << 20, Decoded: 2 << 20, Memory: 64 << 20}, Spans: 10})
 			w := post(h, tc.body, tc.header...)
 			s := statusOf(t, w)
 			if w.Code != tc.code || s.Code != tc.rpc || !strings.Contains(s.Message, tc.says) {
@@ -337,7 +337,7 @@ func TestMemoryIsShared(t *testing.T) {
 	release := make(chan struct{})
 	held := make(chan struct{}, 1)
 	k := &keeper{err: func([]*event.Event) error { held <- struct{}{}; <-release; return nil }}
-	h, err := otlp.New(otlp.Config{Project: projectOf, Append: k, Limits: otlp.Limits{Limits: body.Limits{Memory: 10 << 20}}})
+	h, err := otlp.New(otlp.Config{Project: projectOf, Append: k, Limits: otlp.Limits{Limits: httpbody.Limits{Memory: 10 << 20}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -365,7 +365,7 @@ func TestMemoryIsShared(t *testing.T) {
 }
 
 func TestStalledBody(t *testing.T) {
-	h, _ := newDoor(t, otlp.Limits{Limits: body.Limits{Timeout: 50 * time.Millisecond}})
+	h, _ := newDoor(t, otlp.Limits{Limits: httpbody.Limits{Timeout: 50 * time.Millisecond}})
 	s := httptest.NewServer(h)
 	defer s.Close()
 	pr, pw := io.Pipe()

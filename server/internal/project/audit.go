@@ -74,7 +74,7 @@ func (r *Registry) appendAudit(ctx context.Context, e AuditEntry) (uint64, error
 	if err != nil {
 		return 0, err
 	}
-	rev, err := r.kv.Create(ctx, prefixAudit+e.ID, b)
+	rev, err := r.bucket.Create(ctx, prefixAudit+e.ID, b)
 	if err != nil {
 		return 0, err
 	}

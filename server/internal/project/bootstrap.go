@@ -64,7 +64,7 @@ func (r *Registry) bootstrap(ctx context.Context) (FirstStart, error) {
 	}
 	if !r.Snapshot().sealed {
 		// The bucket could not be written when it was opened, or a part of it was lost.
-		if _, err := r.makeSeal(ctx, r.kv, (*r.ring.Load())[0]); err != nil {
+		if _, err := r.makeSeal(ctx, r.bucket, (*r.ring.Load())[0]); err != nil {
 			return FirstStart{}, err
 		}
 	}
@@ -117,7 +117,7 @@ func (r *Registry) bootstrap(ctx context.Context) (FirstStart, error) {
 	out.SignInToken, out.SignInExpires = NewSecret(token), expires
 
 	mark, _ := json.Marshal(startMark{Done: true, At: r.now().UTC()})
-	if _, err := r.kv.Update(ctx, keyFirstStart, mark, rev); err != nil {
+	if _, err := r.bucket.Update(ctx, keyFirstStart, mark, rev); err != nil {
 		return FirstStart{}, unavailable("the first start could not be finished", err)
 	}
 	return out, nil
@@ -128,7 +128,7 @@ func (r *Registry) bootstrap(ctx context.Context) (FirstStart, error) {
 func (r *Registry) claimStart(ctx context.Context) (revision uint64, done bool, err error) {
 	claim, _ := json.Marshal(startMark{At: time.Now().UTC()})
 	for {
-		rev, err := r.kv.Create(ctx, keyFirstStart, claim)
+		rev, err := r.bucket.Create(ctx, keyFirstStart, claim)
 		if err == nil {
 			r.claim.Store(rev)
 			return rev, false, nil
@@ -136,7 +136,7 @@ func (r *Registry) claimStart(ctx context.Context) (revision uint64, done bool, 
 		if !errors.Is(err, jetstream.ErrKeyExists) {
 			return 0, false, unavailable("the first start could not begin", err)
 		}
-		e, err := r.kv.Get(ctx, keyFirstStart)
+		e, err := r.bucket.Get(ctx, keyFirstStart)
 		if err != nil {
 			return 0, false, unavailable("the first start could not begin", err)
 		}
@@ -152,7 +152,7 @@ func (r *Registry) claimStart(ctx context.Context) (revision uint64, done bool, 
 		}
 		// The bucket's clock on both sides would be better, but it tells no time.
 		if age := time.Since(e.Created()); age > startTakeover {
-			if rev, err := r.kv.Update(ctx, keyFirstStart, claim, e.Revision()); err == nil {
+			if rev, err := r.bucket.Update(ctx, keyFirstStart, claim, e.Revision()); err == nil {
 				r.claim.Store(rev)
 				return rev, false, nil
 			}

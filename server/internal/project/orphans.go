@@ -19,7 +19,7 @@ func (r *Registry) sweepOrphans(ctx context.Context) error {
 		filters[i] = prefix + ">"
 	}
 	// The listing is read to its end first: what is changed during one comes again.
-	lister, err := r.kv.ListKeysFiltered(ctx, filters...)
+	lister, err := r.bucket.ListKeysFiltered(ctx, filters...)
 	if err != nil {
 		return err
 	}
@@ -29,7 +29,7 @@ func (r *Registry) sweepOrphans(ctx context.Context) error {
 	}
 	gone := make(map[string]bool) // projects, by whether they are
 	for _, key := range keys {
-		e, err := r.kv.Get(ctx, key)
+		e, err := r.bucket.Get(ctx, key)
 		if errors.Is(err, jetstream.ErrKeyNotFound) {
 			continue
 		} else if err != nil {
@@ -61,7 +61,7 @@ func (r *Registry) sweepOrphans(ctx context.Context) error {
 }
 
 func (r *Registry) projectGone(ctx context.Context, id string) (bool, error) {
-	_, err := r.kv.Get(ctx, prefixProject+id)
+	_, err := r.bucket.Get(ctx, prefixProject+id)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return true, nil
 	}

@@ -298,7 +298,7 @@ func (r *Registry) SetProviderKey(ctx context.Context, projectID, provider, key 
 	if err != nil {
 		return err
 	}
-	rev, err := r.kv.Put(ctx, v.key(), b)
+	rev, err := r.bucket.Put(ctx, v.key(), b)
 	if err != nil {
 		return unavailable("the provider's key could not be saved", err)
 	}
@@ -315,7 +315,7 @@ func (r *Registry) DeleteProviderKey(ctx context.Context, projectID, provider st
 	}
 	// Without reading it: a key that cannot be opened any more can be wiped too.
 	key := prefixProvider + projectID + "." + provider
-	if _, err := r.kv.Get(ctx, key); err != nil {
+	if _, err := r.bucket.Get(ctx, key); err != nil {
 		return missing("provider key")
 	}
 	if err := r.purge(ctx, key, 0); err != nil {

@@ -17,8 +17,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/bucket"
 	"github.com/hedgerow/hedgerow/server/internal/health"
+	"github.com/hedgerow/hedgerow/server/internal/kv"
 )
 
 // Options are a registry's settings.
@@ -31,7 +31,7 @@ type Options struct {
 	// AllowHosts are hosts of PostHog that may be private. nil is none.
 	AllowHosts *AllowedHosts
 	// LastGood is the path of the last-good copy of all records, in which secrets
-	// are sealed as they are in the bucket; see [bucket.Config]. "" is without.
+	// are sealed as they are in the bucket; see [kv.Config]. "" is without.
 	LastGood string
 	// Enabled is called with each enabled connection that was made or changed,
 	// before the change returns. May be nil.
@@ -49,12 +49,12 @@ type Options struct {
 // snapshot has it. Errors are [*event.Error]: invalid, not found, conflict, or
 // unavailable when the bucket could not be reached.
 type Registry struct {
-	kv   jetstream.KeyValue
-	o    Options
-	log  *slog.Logger
-	now  func() time.Time
-	ring atomic.Pointer[keyring]
-	b    *bucket.Bucket[*state, view]
+	bucket jetstream.KeyValue
+	o      Options
+	log    *slog.Logger
+	now    func() time.Time
+	ring   atomic.Pointer[keyring]
+	b      *kv.Bucket[*state, view]
 
 	provisional atomic.Pointer[Project] // the default project until the bucket has it
 	claim       atomic.Uint64           // the revision of this process's claim to the first start
@@ -85,8 +85,8 @@ type view struct {
 // copy's records, and changes answer unavailable until it can. Where there is no
 // copy either, the default project is there from the beginning, in memory;
 // [Registry.Bootstrap] writes it as soon as that is possible.
-func Open(ctx context.Context, kv jetstream.KeyValue, o Options) (*Registry, error) {
-	r := &Registry{kv: kv, o: o, log: o.Logger, now: o.Now, passwords: make(chan struct{}, 4)}
+func Open(ctx context.Context, bucket jetstream.KeyValue, o Options) (*Registry, error) {
+	r := &Registry{bucket: bucket, o: o, log: o.Logger, now: o.Now, passwords: make(chan struct{}, 4)}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
 	}
@@ -97,7 +97,7 @@ func Open(ctx context.Context, kv jetstream.KeyValue, o Options) (*Registry, err
 		r.o.Enabled = func(context.Context, Connection) {}
 	}
 	r.damaged = func() bool { return false }
-	if d, ok := kv.(interface{ Damaged() bool }); ok {
+	if d, ok := bucket.(interface{ Damaged() bool }); ok {
 		r.damaged = d.Damaged
 	}
 	key, err := newSealer(o.SecretKey)
@@ -113,11 +113,11 @@ func Open(ctx context.Context, kv jetstream.KeyValue, o Options) (*Registry, err
 		r.provisional.Store(&p)
 	}
 
-	r.b, err = bucket.Open(ctx, kv, bucket.Config[*state, view]{Name: "settings", New: newState, Apply: r.apply, View: r.view, LastGood: o.LastGood, Secrets: true, Logger: r.log})
+	r.b, err = kv.Open(ctx, bucket, kv.Config[*state, view]{Name: "settings", New: newState, Apply: r.apply, View: r.view, LastGood: o.LastGood, Secrets: true, Logger: r.log})
 	if err != nil {
 		return nil, err
 	}
-	r.kv = r.b.Guarded()
+	r.bucket = r.b.Guarded()
 	r.ctx, r.stop = context.WithCancel(context.Background())
 	return r, nil
 }
@@ -275,7 +275,7 @@ func change[T any, P record[T]](ctx context.Context, r *Registry, key string, f 
 		if err != nil {
 			return zero, fmt.Errorf("encode %s: %w", p.noun(), err)
 		}
-		next, err := r.kv.Update(ctx, key, b, revision)
+		next, err := r.bucket.Update(ctx, key, b, revision)
 		switch {
 		case err == nil:
 			*p.revision() = next
@@ -293,7 +293,7 @@ func change[T any, P record[T]](ctx context.Context, r *Registry, key string, f 
 // get reads a record from the bucket; without a ring its secrets stay empty.
 func get[T any, P record[T]](ctx context.Context, r *Registry, ring keyring, key string) (T, error) {
 	var zero T
-	e, err := r.kv.Get(ctx, key)
+	e, err := r.bucket.Get(ctx, key)
 	switch {
 	case errors.Is(err, jetstream.ErrKeyNotFound), errors.Is(err, jetstream.ErrInvalidKey):
 		return zero, missing(P(&zero).noun())
@@ -313,7 +313,7 @@ func create[T any, P record[T]](ctx context.Context, r *Registry, p P) error {
 	if err != nil {
 		return fmt.Errorf("encode %s: %w", p.noun(), err)
 	}
-	rev, err := r.kv.Create(ctx, p.key(), b)
+	rev, err := r.bucket.Create(ctx, p.key(), b)
 	switch {
 	case errors.Is(err, jetstream.ErrKeyExists):
 		return event.NewError(event.CodeConflict, "there is such a "+p.noun()+" already", "change the one that is there", nil)
@@ -330,7 +330,7 @@ func (r *Registry) purge(ctx context.Context, key string, revision uint64) error
 	if revision != 0 {
 		opts = append(opts, jetstream.LastRevision(revision))
 	}
-	return r.kv.Purge(ctx, key, opts...)
+	return r.bucket.Purge(ctx, key, opts...)
 }
 
 // remove purges the record that ok accepts.
@@ -365,14 +365,14 @@ func remove[T any, P record[T]](ctx context.Context, r *Registry, key string, ok
 func (r *Registry) reserve(ctx context.Context, kind, field, value, owner string) error {
 	key := uniqueKey(kind, value)
 	for try := range attempts {
-		_, err := r.kv.Create(ctx, key, []byte(owner))
+		_, err := r.bucket.Create(ctx, key, []byte(owner))
 		if err == nil {
 			return nil
 		}
 		if !errors.Is(err, jetstream.ErrKeyExists) {
 			return unavailable("the name could not be reserved", err)
 		}
-		e, err := r.kv.Get(ctx, key)
+		e, err := r.bucket.Get(ctx, key)
 		switch {
 		case errors.Is(err, jetstream.ErrKeyNotFound):
 			continue
@@ -385,7 +385,7 @@ func (r *Registry) reserve(ctx context.Context, kind, field, value, owner string
 		if time.Since(e.Created()) < reserveGrace || r.holds(ctx, string(e.Value()), field, value) {
 			return event.NewError(event.CodeConflict, fmt.Sprintf("the %s %q is taken", field, value), "choose another", nil)
 		}
-		if _, err := r.kv.Update(ctx, key, []byte(owner), e.Revision()); err == nil {
+		if _, err := r.bucket.Update(ctx, key, []byte(owner), e.Revision()); err == nil {
 			return nil
 		}
 		if !pause(ctx, try) {
@@ -399,7 +399,7 @@ func (r *Registry) reserve(ctx context.Context, kind, field, value, owner string
 const reserveGrace = 10 * time.Second
 
 func (r *Registry) holds(ctx context.Context, owner, field, value string) bool {
-	e, err := r.kv.Get(ctx, owner)
+	e, err := r.bucket.Get(ctx, owner)
 	if err != nil {
 		return !errors.Is(err, jetstream.ErrKeyNotFound)
 	}
@@ -416,7 +416,7 @@ func (r *Registry) holds(ctx context.Context, owner, field, value string) bool {
 // release gives a reservation back, if it is still owner's.
 func (r *Registry) release(ctx context.Context, kind, value, owner string) {
 	key := uniqueKey(kind, value)
-	e, err := r.kv.Get(ctx, key)
+	e, err := r.bucket.Get(ctx, key)
 	if err != nil || string(e.Value()) != owner {
 		return
 	}

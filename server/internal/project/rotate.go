@@ -12,7 +12,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/bucket"
+	"github.com/hedgerow/hedgerow/server/internal/kv"
 )
 
 // sealCheck is the record that tells whether a key is the right one. While a
@@ -93,7 +93,7 @@ func (r *Registry) openRing(ctx context.Context, key *sealer) error {
 func (r *Registry) sealRecord(ctx context.Context, key *sealer) ([]byte, error) {
 	readCtx, cancel := context.WithTimeout(ctx, sealWait)
 	defer cancel()
-	e, err := r.kv.Get(readCtx, keySealCheck)
+	e, err := r.bucket.Get(readCtx, keySealCheck)
 	if err == nil && json.Valid(e.Value()) {
 		return e.Value(), nil
 	}
@@ -101,7 +101,7 @@ func (r *Registry) sealRecord(ctx context.Context, key *sealer) ([]byte, error) 
 		return nil, unavailable("the settings could not be opened", ctx.Err())
 	}
 	if r.o.LastGood != "" {
-		copied, cerr := bucket.ReadLastGood(r.o.LastGood)
+		copied, cerr := kv.ReadLastGood(r.o.LastGood)
 		if value := copied[keySealCheck]; value != nil {
 			return value, nil
 		}
@@ -113,7 +113,7 @@ func (r *Registry) sealRecord(ctx context.Context, key *sealer) ([]byte, error) 
 	case err == nil: // damaged, and no copy
 		return e.Value(), nil
 	case errors.Is(err, jetstream.ErrKeyNotFound):
-		made, err := r.makeSeal(ctx, r.kv, key)
+		made, err := r.makeSeal(ctx, r.bucket, key)
 		if err != nil && r.o.LastGood == "" {
 			return nil, err
 		}
@@ -129,17 +129,17 @@ const sealWait = 5 * time.Second
 
 // makeSeal writes the record of the secret key, and returns the one that is there
 // already where another process was first.
-func (r *Registry) makeSeal(ctx context.Context, kv jetstream.KeyValue, key *sealer) ([]byte, error) {
+func (r *Registry) makeSeal(ctx context.Context, bucket jetstream.KeyValue, key *sealer) ([]byte, error) {
 	b, err := json.Marshal(newSealCheck(key))
 	if err != nil {
 		return nil, err
 	}
-	if _, err := kv.Create(ctx, keySealCheck, b); err == nil {
+	if _, err := bucket.Create(ctx, keySealCheck, b); err == nil {
 		return nil, nil
 	} else if !errors.Is(err, jetstream.ErrKeyExists) {
 		return nil, unavailable("the settings could not be opened", err)
 	}
-	e, err := kv.Get(ctx, keySealCheck)
+	e, err := bucket.Get(ctx, keySealCheck)
 	if err != nil {
 		return nil, unavailable("the settings could not be opened", err)
 	}
@@ -189,7 +189,7 @@ func (r *Registry) Rotate(ctx context.Context, newKey []byte) error {
 	if err != nil {
 		return err
 	}
-	e, err := r.kv.Get(ctx, keySealCheck)
+	e, err := r.bucket.Get(ctx, keySealCheck)
 	if err != nil {
 		return unavailable("the secret key could not be rotated", err)
 	}
@@ -212,7 +212,7 @@ func (r *Registry) Rotate(ctx context.Context, newKey []byte) error {
 		if err != nil {
 			return err
 		}
-		if rev, err = r.kv.Update(ctx, keySealCheck, b, rev); err != nil {
+		if rev, err = r.bucket.Update(ctx, keySealCheck, b, rev); err != nil {
 			return unavailable("the secret key could not be rotated", err)
 		}
 	}
@@ -235,7 +235,7 @@ func (r *Registry) Rotate(ctx context.Context, newKey []byte) error {
 	if err != nil {
 		return err
 	}
-	if rev, err = r.kv.Update(ctx, keySealCheck, b, rev); err != nil {
+	if rev, err = r.bucket.Update(ctx, keySealCheck, b, rev); err != nil {
 		return unavailable("the secret key could not be rotated", err)
 	}
 	return r.done(ctx, rev, AuditEntry{Action: "secret_key.rotate"})
@@ -245,7 +245,7 @@ func (r *Registry) Rotate(ctx context.Context, newKey []byte) error {
 // records it changed.
 func (r *Registry) reseal(ctx context.Context, with *sealer) (int, error) {
 	// The listing is read to its end first: what is changed during one comes again.
-	lister, err := r.kv.ListKeys(ctx)
+	lister, err := r.bucket.ListKeys(ctx)
 	if err != nil {
 		return 0, unavailable("the secret key could not be rotated", err)
 	}
@@ -268,7 +268,7 @@ func (r *Registry) reseal(ctx context.Context, with *sealer) (int, error) {
 
 func (r *Registry) resealRecord(ctx context.Context, key string, with *sealer) (bool, error) {
 	for try := range attempts {
-		e, err := r.kv.Get(ctx, key)
+		e, err := r.bucket.Get(ctx, key)
 		if errors.Is(err, jetstream.ErrKeyNotFound) {
 			return false, nil
 		}
@@ -298,7 +298,7 @@ func (r *Registry) resealRecord(ctx context.Context, key string, with *sealer) (
 		if err != nil {
 			return false, err
 		}
-		switch _, err := r.kv.Update(ctx, key, b, e.Revision()); {
+		switch _, err := r.bucket.Update(ctx, key, b, e.Revision()); {
 		case err == nil:
 			return true, nil
 		case !raced(err):

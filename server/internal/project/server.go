@@ -64,7 +64,7 @@ func (r *Registry) SetServer(ctx context.Context, f func(*ServerSettings)) (Serv
 	for try := range attempts {
 		var before ServerSettings
 		var revision uint64
-		switch e, err := r.kv.Get(ctx, keyServer); {
+		switch e, err := r.bucket.Get(ctx, keyServer); {
 		case err == nil:
 			if err := json.Unmarshal(e.Value(), &before); err != nil {
 				return before, event.NewError(event.CodeInternal, "the server's settings are damaged", "restore a backup of the data folder", err)
@@ -82,9 +82,9 @@ func (r *Registry) SetServer(ctx context.Context, f func(*ServerSettings)) (Serv
 			return before, err
 		}
 		if revision == 0 {
-			revision, err = r.kv.Create(ctx, keyServer, b)
+			revision, err = r.bucket.Create(ctx, keyServer, b)
 		} else {
-			revision, err = r.kv.Update(ctx, keyServer, b, revision)
+			revision, err = r.bucket.Update(ctx, keyServer, b, revision)
 		}
 		switch {
 		case err == nil:

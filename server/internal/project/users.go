@@ -295,7 +295,7 @@ func (r *Registry) RevokeSessions(ctx context.Context, userID string) error {
 func (r *Registry) endSessions(ctx context.Context, userID string) error {
 	// From the bucket, not the snapshot: a session that another replica has made
 	// a moment ago counts as well.
-	keys, err := r.kv.ListKeysFiltered(ctx, prefixSession+">")
+	keys, err := r.bucket.ListKeysFiltered(ctx, prefixSession+">")
 	if err != nil {
 		return unavailable("the sessions could not be ended", err)
 	}

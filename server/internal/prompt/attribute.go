@@ -56,7 +56,7 @@ func (r *Registry) Attribute(e *event.Event, instructions func() []string, conve
 		return
 	}
 	call := e.Name == event.Generation || e.Name == event.RequestStarted || e.IsReportedCall()
-	a := attribution{shelf: s, e: e, conversation: conversation}
+	a := attribution{projectPrompts: s, e: e, conversation: conversation}
 	if call {
 		a.read(instructions)
 	} else {
@@ -75,7 +75,7 @@ func (r *Registry) Attribute(e *event.Event, instructions func() []string, conve
 }
 
 type attribution struct {
-	*shelf
+	*projectPrompts
 	e    *event.Event
 	text template.Text
 

@@ -19,8 +19,8 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/template"
-	"github.com/hedgerow/hedgerow/server/internal/bucket"
 	"github.com/hedgerow/hedgerow/server/internal/health"
+	"github.com/hedgerow/hedgerow/server/internal/kv"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
@@ -30,7 +30,7 @@ type Options struct {
 	// nil writes none.
 	Audit    project.Auditor
 	Flags    Flags            // decides PostHog's flags, for rollouts. nil: hedgerow's own percentages alone
-	LastGood string           // path of the last-good copy; see bucket.Config. "" is without
+	LastGood string           // path of the last-good copy; see kv.Config. "" is without
 	Now      func() time.Time // Defaults to time.Now
 	Logger   *slog.Logger     // Defaults to none
 }
@@ -43,7 +43,7 @@ type Options struct {
 // could not be reached. actor is who is behind a change, as the audit log shows
 // it.
 type Registry struct {
-	b   *bucket.Bucket[*state, *view]
+	b   *kv.Bucket[*state, *view]
 	o   Options
 	log *slog.Logger
 	now func() time.Time
@@ -62,7 +62,7 @@ type Prompt struct {
 
 // Open reads the prompts from a bucket and begins to watch it. ctx bounds the
 // opening only; [Registry.Close] ends the watch.
-func Open(ctx context.Context, kv jetstream.KeyValue, o Options) (*Registry, error) {
+func Open(ctx context.Context, bucket jetstream.KeyValue, o Options) (*Registry, error) {
 	r := &Registry{o: o, log: o.Logger, now: o.Now}
 	if r.log == nil {
 		r.log = slog.New(slog.DiscardHandler)
@@ -71,7 +71,7 @@ func Open(ctx context.Context, kv jetstream.KeyValue, o Options) (*Registry, err
 		r.now = time.Now
 	}
 	var err error
-	r.b, err = bucket.Open(ctx, kv, bucket.Config[*state, *view]{
+	r.b, err = kv.Open(ctx, bucket, kv.Config[*state, *view]{
 		Name: "prompts", New: newState, Apply: (*state).apply, View: (*state).view, Logger: r.log, LastGood: o.LastGood,
 	})
 	if err != nil {
@@ -165,11 +165,11 @@ func (st *state) apply(key string, value []byte, _ uint64) error {
 
 // view is the prompts as readers see them. Nothing in it changes.
 type view struct {
-	projects map[string]*shelf
+	projects map[string]*projectPrompts
 }
 
-// shelf is one project's prompts.
-type shelf struct {
+// projectPrompts are one project's prompts.
+type projectPrompts struct {
 	list   []*held // by name
 	byName map[string]*held
 	byID   map[string]*Version
@@ -186,7 +186,7 @@ type held struct {
 }
 
 func (st *state) view() *view {
-	w := &view{projects: map[string]*shelf{}}
+	w := &view{projects: map[string]*projectPrompts{}}
 	for _, p := range st.prompts {
 		versions := st.versions[p.ID]
 		if len(versions) == 0 {
@@ -194,7 +194,7 @@ func (st *state) view() *view {
 		}
 		s := w.projects[p.Project]
 		if s == nil {
-			s = &shelf{byName: map[string]*held{}, byID: map[string]*Version{}, byHash: map[string]*Version{}}
+			s = &projectPrompts{byName: map[string]*held{}, byID: map[string]*Version{}, byHash: map[string]*Version{}}
 			w.projects[p.Project] = s
 		}
 		h := &held{id: p.ID, Prompt: Prompt{
@@ -380,7 +380,7 @@ func (r *Registry) Create(ctx context.Context, actor, projectID, name, descripti
 		if rerr := r.b.Remove(ctx, versionKey(rec.ID, v.Number)); rerr != nil {
 			r.log.Warn("a version without a prompt is left in the bucket", "version", v.ID, "err", rerr)
 		}
-		if errors.Is(err, bucket.ErrExists) {
+		if errors.Is(err, kv.ErrExists) {
 			return Prompt{}, event.NewError(event.CodeConflict, fmt.Sprintf("there is a prompt %q already", name), "add a version to it, or choose another name", nil)
 		}
 		return Prompt{}, err

@@ -14,7 +14,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/template"
-	"github.com/hedgerow/hedgerow/server/internal/bucket"
+	"github.com/hedgerow/hedgerow/server/internal/kv"
 )
 
 // Message and Variable are what a version's text is made of.
@@ -142,7 +142,7 @@ func (r *Registry) addVersion(ctx context.Context, actor string, p *held, d Draf
 			v.pattern = template.NewPattern(v.Messages)
 			return v, true, nil
 		}
-		if !errors.Is(err, bucket.ErrExists) {
+		if !errors.Is(err, kv.ErrExists) {
 			return Version{}, false, err
 		}
 		// Another process added this number first, and the view is to hear of it.

@@ -1,4 +1,4 @@
-package bucket_test
+package kv_test
 
 import (
 	"context"
@@ -14,11 +14,11 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/bucket"
 	"github.com/hedgerow/hedgerow/server/internal/journal"
+	"github.com/hedgerow/hedgerow/server/internal/kv"
 )
 
-type numbers = bucket.Bucket[map[string]int, string]
+type numbers = kv.Bucket[map[string]int, string]
 
 func keyValue(t *testing.T) jetstream.KeyValue {
 	t.Helper()
@@ -27,11 +27,11 @@ func keyValue(t *testing.T) jetstream.KeyValue {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = j.Close(context.Background()) })
-	kv, err := j.KeyValue(t.Context(), "numbers", 1)
+	bucket, err := j.KeyValue(t.Context(), "numbers", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return kv
+	return bucket
 }
 
 // show is a view of numbers: "a=1 b=2".
@@ -43,15 +43,15 @@ func show(m map[string]int) string {
 	return strings.Join(out, " ")
 }
 
-func open(t *testing.T, kv jetstream.KeyValue) *numbers {
+func open(t *testing.T, bucket jetstream.KeyValue) *numbers {
 	t.Helper()
-	return openWith(t, kv, "")
+	return openWith(t, bucket, "")
 }
 
 // openWith keeps numbers by name, with a last-good copy.
-func openWith(t *testing.T, kv jetstream.KeyValue, lastGood string) *numbers {
+func openWith(t *testing.T, bucket jetstream.KeyValue, lastGood string) *numbers {
 	t.Helper()
-	b, err := bucket.Open(t.Context(), kv, bucket.Config[map[string]int, string]{
+	b, err := kv.Open(t.Context(), bucket, kv.Config[map[string]int, string]{
 		Name: "numbers", New: func() map[string]int { return map[string]int{} },
 		Apply: func(m map[string]int, key string, value []byte, _ uint64) error {
 			if value == nil {
@@ -75,8 +75,8 @@ func openWith(t *testing.T, kv jetstream.KeyValue, lastGood string) *numbers {
 }
 
 func TestChanges(t *testing.T) {
-	kv, ctx := keyValue(t), t.Context()
-	b := open(t, kv)
+	bucket, ctx := keyValue(t), t.Context()
+	b := open(t, bucket)
 	see := func(want string) {
 		t.Helper()
 		if got := b.View(); got != want {
@@ -88,7 +88,7 @@ func TestChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	see("a=1")
-	if err := b.Create(ctx, "a", 2); !errors.Is(err, bucket.ErrExists) {
+	if err := b.Create(ctx, "a", 2); !errors.Is(err, kv.ErrExists) {
 		t.Errorf("made twice: %v", err)
 	}
 	more := func(old []byte) (any, error) {
@@ -118,7 +118,7 @@ func TestChanges(t *testing.T) {
 		t.Errorf("removed twice: %v", err)
 	}
 	// A record that nobody can read does not stand in the way of the others.
-	if _, err := kv.Put(ctx, "b", []byte("{")); err != nil {
+	if _, err := bucket.Put(ctx, "b", []byte("{")); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Create(ctx, "c", 3); err != nil {
@@ -136,8 +136,8 @@ func TestChanges(t *testing.T) {
 
 // Two processes count in one record: no count is lost, and both see all of them.
 func TestRace(t *testing.T) {
-	kv := keyValue(t)
-	a, b := open(t, kv), open(t, kv)
+	bucket := keyValue(t)
+	a, b := open(t, bucket), open(t, bucket)
 	const each = 20
 	var wg sync.WaitGroup
 	for _, x := range []*numbers{a, b} {
@@ -175,19 +175,19 @@ func TestRace(t *testing.T) {
 
 // Where the watch breaks off it begins anew, and what happened meanwhile is seen.
 func TestWatchBreaks(t *testing.T) {
-	kv := &breaking{KeyValue: keyValue(t)}
-	b := open(t, kv)
+	bucket := &breaking{KeyValue: keyValue(t)}
+	b := open(t, bucket)
 	if err := b.Create(t.Context(), "a", 1); err != nil {
 		t.Fatal(err)
 	}
-	kv.last().Stop() // as a lost connection would
+	bucket.last().Stop() // as a lost connection would
 	if err := b.Create(t.Context(), "b", 2); err != nil {
 		t.Fatal(err)
 	}
 	if got := b.View(); got != "a=1 b=2" {
 		t.Errorf("the view is %q", got)
 	}
-	if n := kv.count(); n < 2 {
+	if n := bucket.count(); n < 2 {
 		t.Errorf("%d watches", n)
 	}
 }
@@ -223,7 +223,7 @@ func (k *breaking) count() int {
 func TestOpenFails(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := bucket.Open(ctx, keyValue(t), bucket.Config[map[string]int, string]{
+	_, err := kv.Open(ctx, keyValue(t), kv.Config[map[string]int, string]{
 		Name: "numbers", New: func() map[string]int { return nil }, Apply: func(map[string]int, string, []byte, uint64) error { return nil }, View: func(map[string]int) string { return "" },
 	})
 	if err != nil && event.AsError(err).Code != event.CodeUnavailable {

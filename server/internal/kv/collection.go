@@ -1,4 +1,4 @@
-package bucket
+package kv
 
 import (
 	"context"
@@ -15,18 +15,18 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/health"
 )
 
-// Shelf is a bucket whose records are all of one type, each of one project, under
+// Collection is a bucket whose records are all of one type, each of one project, under
 // the key PROJECT.ID. Errors are [*event.Error].
-type Shelf[T any] struct {
+type Collection[T any] struct {
 	b    *Bucket[map[string]T, map[string]T]
 	noun string
 }
 
-// OpenShelf reads the records and begins to watch them. noun is what one record is
+// OpenCollection reads the records and begins to watch them. noun is what one record is
 // called in errors; lastGood is [Config.LastGood]. ctx bounds the opening only;
-// [Shelf.Close] ends the watch.
-func OpenShelf[T any](ctx context.Context, kv jetstream.KeyValue, noun, lastGood string, log *slog.Logger) (*Shelf[T], error) {
-	b, err := Open(ctx, kv, Config[map[string]T, map[string]T]{
+// [Collection.Close] ends the watch.
+func OpenCollection[T any](ctx context.Context, bucket jetstream.KeyValue, noun, lastGood string, log *slog.Logger) (*Collection[T], error) {
+	b, err := Open(ctx, bucket, Config[map[string]T, map[string]T]{
 		Name: noun + "s", New: func() map[string]T { return make(map[string]T) }, View: maps.Clone[map[string]T], Logger: log, LastGood: lastGood,
 		Apply: func(m map[string]T, key string, value []byte, _ uint64) error {
 			if value == nil {
@@ -44,28 +44,28 @@ func OpenShelf[T any](ctx context.Context, kv jetstream.KeyValue, noun, lastGood
 	if err != nil {
 		return nil, err
 	}
-	return &Shelf[T]{b, noun}, nil
+	return &Collection[T]{b, noun}, nil
 }
 
 // Close ends the watch. What is in memory stays readable.
-func (s *Shelf[T]) Close() error { return s.b.Close() }
+func (c *Collection[T]) Close() error { return c.b.Close() }
 
 // Changed returns a channel that is closed with the next change. Take it before
 // looking, so that no change is missed.
-func (s *Shelf[T]) Changed() <-chan struct{} { return s.b.Changed() }
+func (c *Collection[T]) Changed() <-chan struct{} { return c.b.Changed() }
 
 // Health tells how the records are doing.
-func (s *Shelf[T]) Health() health.Report { return s.b.Health() }
+func (c *Collection[T]) Health() health.Report { return c.b.Health() }
 
 // Get returns a record. What it refers to must not be written to.
-func (s *Shelf[T]) Get(projectID, id string) (T, bool) {
-	v, ok := s.b.View()[projectID+"."+id]
+func (c *Collection[T]) Get(projectID, id string) (T, bool) {
+	v, ok := c.b.View()[projectID+"."+id]
 	return v, ok
 }
 
 // List returns a project's records or, with "", all, in the order of their keys.
-func (s *Shelf[T]) List(projectID string) []T {
-	all := s.b.View()
+func (c *Collection[T]) List(projectID string) []T {
+	all := c.b.View()
 	var out []T
 	for _, k := range slices.Sorted(maps.Keys(all)) {
 		if projectID == "" || strings.HasPrefix(k, projectID+".") {
@@ -75,47 +75,47 @@ func (s *Shelf[T]) List(projectID string) []T {
 	return out
 }
 
-// ByName is [Shelf.List] in the order of the names, whatever their case.
-func (s *Shelf[T]) ByName(projectID string, name func(T) string) []T {
-	list := s.List(projectID)
+// ByName is [Collection.List] in the order of the names, whatever their case.
+func (c *Collection[T]) ByName(projectID string, name func(T) string) []T {
+	list := c.List(projectID)
 	slices.SortStableFunc(list, func(a, b T) int { return strings.Compare(strings.ToLower(name(a)), strings.ToLower(name(b))) })
 	return list
 }
 
 // Find returns a project's record by its id or its name.
-func (s *Shelf[T]) Find(projectID, ref string, name func(T) string) (T, error) {
-	if v, ok := s.Get(projectID, ref); ok {
+func (c *Collection[T]) Find(projectID, ref string, name func(T) string) (T, error) {
+	if v, ok := c.Get(projectID, ref); ok {
 		return v, nil
 	}
-	for _, v := range s.List(projectID) {
+	for _, v := range c.List(projectID) {
 		if name(v) == ref {
 			return v, nil
 		}
 	}
 	var none T
-	return none, s.missing()
+	return none, c.missing()
 }
 
 // Create writes a new record.
-func (s *Shelf[T]) Create(ctx context.Context, projectID, id string, v T) error {
-	err := s.b.Create(ctx, projectID+"."+id, v)
+func (c *Collection[T]) Create(ctx context.Context, projectID, id string, v T) error {
+	err := c.b.Create(ctx, projectID+"."+id, v)
 	if errors.Is(err, ErrExists) {
-		return event.NewError(event.CodeConflict, "there is such a "+s.noun+" already", "change that one, or use another name", err)
+		return event.NewError(event.CodeConflict, "there is such a "+c.noun+" already", "change that one, or use another name", err)
 	}
 	return err
 }
 
 // Change lets f change a copy of a record and writes it back. f may be called
 // several times. What the record refers to is its own.
-func (s *Shelf[T]) Change(ctx context.Context, projectID, id string, f func(*T) error) (T, error) {
+func (c *Collection[T]) Change(ctx context.Context, projectID, id string, f func(*T) error) (T, error) {
 	var v T
-	if _, ok := s.Get(projectID, id); !ok { // also where the id is no key at all
-		return v, s.missing()
+	if _, ok := c.Get(projectID, id); !ok { // also where the id is no key at all
+		return v, c.missing()
 	}
-	err := s.b.Change(ctx, projectID+"."+id, func(value []byte) (any, error) {
+	err := c.b.Change(ctx, projectID+"."+id, func(value []byte) (any, error) {
 		var fresh T
 		if value == nil {
-			return nil, s.missing()
+			return nil, c.missing()
 		}
 		if err := json.Unmarshal(value, &fresh); err != nil {
 			return nil, err
@@ -130,13 +130,13 @@ func (s *Shelf[T]) Change(ctx context.Context, projectID, id string, f func(*T) 
 }
 
 // Delete removes a record.
-func (s *Shelf[T]) Delete(ctx context.Context, projectID, id string) error {
-	if _, ok := s.Get(projectID, id); !ok {
-		return s.missing()
+func (c *Collection[T]) Delete(ctx context.Context, projectID, id string) error {
+	if _, ok := c.Get(projectID, id); !ok {
+		return c.missing()
 	}
-	return s.b.Remove(ctx, projectID+"."+id)
+	return c.b.Remove(ctx, projectID+"."+id)
 }
 
-func (s *Shelf[T]) missing() error {
-	return event.NewError(event.CodeNotFound, "there is no such "+s.noun+" in this project", "list them to see what there is", nil)
+func (c *Collection[T]) missing() error {
+	return event.NewError(event.CodeNotFound, "there is no such "+c.noun+" in this project", "list them to see what there is", nil)
 }

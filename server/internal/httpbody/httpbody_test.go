@@ -1,4 +1,4 @@
-package body_test
+package httpbody_test
 
 import (
 	"bytes"
@@ -18,16 +18,16 @@ import (
 	"github.com/andybalholm/brotli"
 	"github.com/klauspost/compress/zstd"
 
-	"github.com/hedgerow/hedgerow/server/internal/body"
+	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 )
 
 // encoders write each encoding.
 var encoders = map[string]func(io.Writer) io.WriteCloser{
-	body.Gzip:    func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) },
-	body.Deflate: func(w io.Writer) io.WriteCloser { return zlib.NewWriter(w) },
-	body.Bare:    func(w io.Writer) io.WriteCloser { z, _ := flate.NewWriter(w, 6); return z },
-	body.Brotli:  func(w io.Writer) io.WriteCloser { return brotli.NewWriter(w) },
-	body.Zstd:    func(w io.Writer) io.WriteCloser { z, _ := zstd.NewWriter(w); return z },
+	httpbody.Gzip:    func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) },
+	httpbody.Deflate: func(w io.Writer) io.WriteCloser { return zlib.NewWriter(w) },
+	httpbody.Bare:    func(w io.Writer) io.WriteCloser { z, _ := flate.NewWriter(w, 6); return z },
+	httpbody.Brotli:  func(w io.Writer) io.WriteCloser { return brotli.NewWriter(w) },
+	httpbody.Zstd:    func(w io.Writer) io.WriteCloser { z, _ := zstd.NewWriter(w); return z },
 }
 
 func encode(t testing.TB, enc string, b []byte) []byte {
@@ -45,17 +45,17 @@ func encode(t testing.TB, enc string, b []byte) []byte {
 
 func TestEncodings(t *testing.T) {
 	plain := []byte(`{"api_key":"k","batch":[` + strings.Repeat(`{"event":"e"},`, 10_000) + `{}]}`)
-	m := body.NewMemory(64 << 20)
+	m := httpbody.NewMemory(64 << 20)
 	for enc := range encoders {
 		t.Run(enc, func(t *testing.T) {
 			x := m.Open(t.Context())
 			defer x.End()
 			packed := encode(t, enc, plain)
 			header := enc
-			if enc == body.Bare {
-				header = body.Deflate
+			if enc == httpbody.Bare {
+				header = httpbody.Deflate
 			}
-			found, bad := body.Encoding(header, packed, true)
+			found, bad := httpbody.Encoding(header, packed, true)
 			if bad != nil || found != enc {
 				t.Fatalf("taken for %q, %v", found, bad)
 			}
@@ -67,7 +67,7 @@ func TestEncodings(t *testing.T) {
 				t.Errorf("a bomb: %+v", bad)
 			}
 			_, bad = x.Decode(enc, packed[:len(packed)/2], 1<<20)
-			if bad == nil || bad.Status != 400 || bad.Reason != body.ReasonMalformed {
+			if bad == nil || bad.Status != 400 || bad.Reason != httpbody.ReasonMalformed {
 				t.Errorf("cut off: %+v", bad)
 			}
 		})
@@ -79,8 +79,8 @@ func TestEncodings(t *testing.T) {
 
 // The first bytes know better than the header.
 func TestEncoding(t *testing.T) {
-	json, gz := []byte(`{"a":1}`), encode(t, body.Gzip, []byte("x"))
-	zl, bare := encode(t, body.Deflate, []byte("x")), encode(t, body.Bare, []byte("x"))
+	json, gz := []byte(`{"a":1}`), encode(t, httpbody.Gzip, []byte("x"))
+	zl, bare := encode(t, httpbody.Deflate, []byte("x")), encode(t, httpbody.Bare, []byte("x"))
 	for _, tt := range []struct {
 		name, header string
 		b            []byte
@@ -88,23 +88,23 @@ func TestEncoding(t *testing.T) {
 		want         string
 	}{
 		{"nothing", "", json, false, ""},
-		{"gzip without a header", "", gz, false, body.Gzip},
-		{"gzip under another name", "br", gz, false, body.Gzip},
+		{"gzip without a header", "", gz, false, httpbody.Gzip},
+		{"gzip under another name", "br", gz, false, httpbody.Gzip},
 		{"decoded by a proxy", "gzip", json, false, ""},
-		{"zlib", " Deflate ", zl, false, body.Deflate},
-		{"zlib where bare streams are taken", "deflate", zl, true, body.Deflate},
-		{"a bare stream", "deflate", bare, true, body.Bare},
+		{"zlib", " Deflate ", zl, false, httpbody.Deflate},
+		{"zlib where bare streams are taken", "deflate", zl, true, httpbody.Deflate},
+		{"a bare stream", "deflate", bare, true, httpbody.Bare},
 		{"a bare stream where none is taken", "deflate", bare, false, ""},
-		{"zlib's frame with a small window", "deflate", []byte{0x58, 0x09}, true, body.Deflate},
+		{"zlib's frame with a small window", "deflate", []byte{0x58, 0x09}, true, httpbody.Deflate},
 		{"JSON said to be deflated", "deflate", json, true, ""},
 		{"protobuf said to be deflated", "deflate", []byte{0x0a, 0}, true, ""},
 		{"empty", "deflate", nil, true, ""},
 	} {
-		if got, bad := body.Encoding(tt.header, tt.b, tt.bare); got != tt.want || bad != nil {
+		if got, bad := httpbody.Encoding(tt.header, tt.b, tt.bare); got != tt.want || bad != nil {
 			t.Errorf("%s: %q, %v, want %q", tt.name, got, bad, tt.want)
 		}
 	}
-	if _, bad := body.Encoding("compress", json, true); bad == nil || bad.Status != 415 {
+	if _, bad := httpbody.Encoding("compress", json, true); bad == nil || bad.Status != 415 {
 		t.Errorf("an unknown encoding: %+v", bad)
 	}
 }
@@ -113,7 +113,7 @@ func TestEncoding(t *testing.T) {
 // where it waits in vain; one that could never have it is told at once.
 func TestMemory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		m := body.NewMemory(100)
+		m := httpbody.NewMemory(100)
 		first, second := m.Open(t.Context()), m.Open(t.Context())
 		if bad := first.Take(80); bad != nil {
 			t.Fatal(bad)
@@ -135,7 +135,7 @@ func TestMemory(t *testing.T) {
 		third := m.Open(t.Context())
 		start = time.Now()
 		bad := third.Take(60)
-		if bad == nil || bad.Status != http.StatusServiceUnavailable || bad.Reason != body.ReasonMemory || bad.RetryAfter() != "1" {
+		if bad == nil || bad.Status != http.StatusServiceUnavailable || bad.Reason != httpbody.ReasonMemory || bad.RetryAfter() != "1" {
 			t.Errorf("memory that is not there: %+v", bad)
 		}
 		if d := time.Since(start); d != time.Second {
@@ -155,7 +155,7 @@ func TestMemory(t *testing.T) {
 }
 
 func TestRead(t *testing.T) {
-	m := body.NewMemory(1 << 20)
+	m := httpbody.NewMemory(1 << 20)
 	x := m.Open(t.Context())
 	defer x.End()
 	want := strings.Repeat("0123456789", 20_000)
@@ -164,12 +164,12 @@ func TestRead(t *testing.T) {
 		if err != nil || string(b) != want {
 			t.Errorf("expecting %d: %d bytes, %v", expected, len(b), err)
 		}
-		if _, err := x.Read(strings.NewReader(want), 199_999, expected); !errors.Is(err, body.ErrTooBig) {
+		if _, err := x.Read(strings.NewReader(want), 199_999, expected); !errors.Is(err, httpbody.ErrTooBig) {
 			t.Errorf("expecting %d, one byte too many: %v", expected, err)
 		}
 		x.End()
 	}
-	var bad *body.Refusal
+	var bad *httpbody.Refusal
 	if _, err := x.Read(strings.NewReader(strings.Repeat(want, 10)), 10<<20, 0); !errors.As(err, &bad) || bad.Status != 413 {
 		t.Errorf("more than the memory: %v", err)
 	}
@@ -179,10 +179,10 @@ func FuzzDecode(f *testing.F) {
 	for enc := range encoders {
 		f.Add(enc, encode(f, enc, []byte(`{"a":"`+strings.Repeat("b", 5000)+`"}`)))
 	}
-	m := body.NewMemory(16 << 20)
+	m := httpbody.NewMemory(16 << 20)
 	f.Fuzz(func(t *testing.T, header string, b []byte) {
 		x := m.Open(t.Context())
-		enc, bad := body.Encoding(header, b, true)
+		enc, bad := httpbody.Encoding(header, b, true)
 		if bad == nil {
 			var out []byte
 			if out, bad = x.Decode(enc, b, 4096); bad == nil && enc != "" && len(out) > 4096 {

@@ -1,4 +1,4 @@
-// Package body reads the bodies of requests that anyone may send: within bounds,
+// Package httpbody reads the bodies of requests that anyone may send: within bounds,
 // in time, and undone of their compression.
 //
 // [Memory] is what all requests together may hold. A request opens an [Exchange]
@@ -10,4 +10,4 @@
 // nothing, a bomb stops at the limit of what it may become, and where the memory
 // is used up a request waits a moment for another's before it is told to come
 // back. [Warnings] tell the log of it, not too often.
-package body
+package httpbody

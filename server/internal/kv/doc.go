@@ -1,4 +1,4 @@
-// Package bucket keeps what can be configured in one JetStream key-value bucket,
+// Package kv keeps what can be configured in one JetStream key-value bucket,
 // with a view of it in memory that a watch keeps fresh. It knows nothing of what
 // the records mean: server/internal/prompt and others give them meaning.
 //
@@ -6,5 +6,5 @@
 // load. Changes go to the bucket first, compared and swapped ([Bucket.Create],
 // [Bucket.Change], [Bucket.Remove]), and return when the view has them. Any
 // number of processes may work on one bucket; each sees the others' changes by
-// its watch, in well under a second. [Shelf] is a bucket of records of one type.
-package bucket
+// its watch, in well under a second. [Collection] is a bucket of records of one type.
+package kv

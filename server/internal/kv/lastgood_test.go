@@ -1,4 +1,4 @@
-package bucket_test
+package kv_test
 
 import (
 	"context"
@@ -15,9 +15,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/bucket"
 	"github.com/hedgerow/hedgerow/server/internal/health"
 	"github.com/hedgerow/hedgerow/server/internal/journal"
+	"github.com/hedgerow/hedgerow/server/internal/kv"
 )
 
 func openJournal(t *testing.T, dir string) *journal.Journal {
@@ -32,11 +32,11 @@ func openJournal(t *testing.T, dir string) *journal.Journal {
 
 func kvOf(t *testing.T, j *journal.Journal) jetstream.KeyValue {
 	t.Helper()
-	kv, err := j.KeyValue(t.Context(), "numbers", 1)
+	bucket, err := j.KeyValue(t.Context(), "numbers", 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return kv
+	return bucket
 }
 
 func closing(t *testing.T, c ...interface{ Close() error }) {
@@ -71,7 +71,7 @@ func sees(t *testing.T, b *numbers, want string) {
 
 func inFile(t *testing.T, path string) string {
 	t.Helper()
-	all, err := bucket.ReadLastGood(path)
+	all, err := kv.ReadLastGood(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +91,7 @@ func inFile(t *testing.T, path string) string {
 func TestLastGoodFollows(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "settings", "numbers.json")
-	if _, err := bucket.ReadLastGood(path); !errors.Is(err, fs.ErrNotExist) {
+	if _, err := kv.ReadLastGood(path); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("no copy: %v", err)
 	}
 	b := openWith(t, keyValue(t), path)
@@ -171,14 +171,14 @@ func TestLastGoodRefills(t *testing.T) {
 	create(t, b, "c", 3)
 	closing(t, b)
 	// What another process removes while this one is away stays removed.
-	kv := kvOf(t, j)
-	if err := kv.Purge(t.Context(), "a"); err != nil {
+	bucket := kvOf(t, j)
+	if err := bucket.Purge(t.Context(), "a"); err != nil {
 		t.Fatal(err)
 	}
-	if err := kv.PurgeDeletes(t.Context(), jetstream.DeleteMarkersOlderThan(-1)); err != nil {
+	if err := bucket.PurgeDeletes(t.Context(), jetstream.DeleteMarkersOlderThan(-1)); err != nil {
 		t.Fatal(err)
 	}
-	b = openWith(t, kv, path)
+	b = openWith(t, bucket, path)
 	sees(t, b, "b=2 c=3")
 	if got := inFile(t, path); got != "b=2 c=3" {
 		t.Errorf("the copy has %q", got)
@@ -240,15 +240,15 @@ func TestLastGoodKnowsMore(t *testing.T) {
 func TestLastGoodUnreadableRecord(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "numbers.json")
-	kv := keyValue(t)
-	b := openWith(t, kv, path)
+	bucket := keyValue(t)
+	b := openWith(t, bucket, path)
 	create(t, b, "a", 1)
 	create(t, b, "b", 2)
 	closing(t, b)
-	if _, err := kv.Put(t.Context(), "a", []byte("{")); err != nil {
+	if _, err := bucket.Put(t.Context(), "a", []byte("{")); err != nil {
 		t.Fatal(err)
 	}
-	b = openWith(t, kv, path)
+	b = openWith(t, bucket, path)
 	sees(t, b, "a=1 b=2")
 	create(t, b, "c", 3)
 	if got := inFile(t, path); got != "a=1 b=2 c=3" {
@@ -285,12 +285,12 @@ func (g gate) WatchAll(ctx context.Context, o ...jetstream.WatchOpt) (jetstream.
 func TestLastGoodWhileDown(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "numbers.json")
-	kv := keyValue(t)
-	b := openWith(t, kv, path)
+	bucket := keyValue(t)
+	b := openWith(t, bucket, path)
 	create(t, b, "a", 1)
 	closing(t, b)
 
-	g := gate{kv, make(chan struct{})}
+	g := gate{bucket, make(chan struct{})}
 	b = openWith(t, g, path)
 	sees(t, b, "a=1")
 	start := time.Now()
@@ -349,12 +349,12 @@ func (s silent) WatchAll(ctx context.Context, o ...jetstream.WatchOpt) (jetstrea
 func TestSilentBucket(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "numbers.json")
-	kv := keyValue(t)
-	b := openWith(t, kv, path)
+	bucket := keyValue(t)
+	b := openWith(t, bucket, path)
 	create(t, b, "a", 1)
 	closing(t, b)
 	start := time.Now()
-	b = openWith(t, silent{kv}, path)
+	b = openWith(t, silent{bucket}, path)
 	if took := time.Since(start); took > 15*time.Second {
 		t.Errorf("opened after %v", took)
 	}
@@ -374,7 +374,7 @@ func FuzzLastGood(f *testing.F) {
 		if err := os.WriteFile(path, raw, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if all, err := bucket.ReadLastGood(path); err == nil && !json.Valid(raw) {
+		if all, err := kv.ReadLastGood(path); err == nil && !json.Valid(raw) {
 			t.Errorf("%q gives %v", raw, all)
 		}
 	})
