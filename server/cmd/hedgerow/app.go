@@ -70,9 +70,9 @@ type app struct {
 	flags    *posthog.Flags
 	lease    *lease // of the store's role; nil where the data folder's lock is enough
 
-	experiments *experiment.Registry
-	desk        *experiment.Desk
-	alerts      *experiment.Sender
+	experiments       *experiment.Registry
+	experimentReports *experiment.ReportCache
+	alerts            *experiment.Sender
 
 	prices       atomic.Pointer[price.Table]
 	pricesReport atomic.Pointer[health.Report] // nil while all is well

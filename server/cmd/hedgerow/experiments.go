@@ -31,7 +31,7 @@ func (a *app) openExperiments(ctx context.Context) error {
 		return dataError(err)
 	}
 	a.onClose(closeData, "experiments", func(context.Context) error { return a.experiments.Close() })
-	a.desk = &experiment.Desk{Ask: a.query}
+	a.experimentReports = &experiment.ReportCache{Ask: a.query}
 	client := posthog.NewHTTPClient(posthog.ClientConfig{}, a.cfg.AllowInsecurePostHog)
 	a.onClose(closeLast, "alerts", func(context.Context) error { client.CloseIdleConnections(); return nil })
 	a.alerts = &experiment.Sender{Client: client, Project: func(id string) (project.Project, bool) { return a.registry.Snapshot().Project(id) }, URL: a.cfg.PublicURL}

@@ -66,7 +66,7 @@ func displayAddr(addr string) string {
 func (a *app) openPages(context.Context) error {
 	apiConfig := api.Config{
 		Query: a.query, Registry: a.registry, Prompts: a.prompts, Logger: a.log.With("part", "api"), Version: buildVersion(), PublicURL: a.cfg.PublicURL,
-		Experiments: a.experiments, Desk: a.desk, Alerts: a.alerts, StopRollout: a.prompts.StopRollout,
+		Experiments: a.experiments, Reports: a.experimentReports, Alerts: a.alerts, StopRollout: a.prompts.StopRollout,
 		Connections: connections{a}, DeadLetters: deadLetters{a}, Gaps: gaps{a}, Eraser: a.erasure(), Status: a.status, ReloadPrices: a.reloadPrices, AcknowledgeStore: a.store.AcknowledgeIncidents, Keyless: a.keyless,
 		Checks: a.checks, Runner: a.runner, CheckState: a.checkState, Datasets: a.datasets, Runs: a.runs,
 	}
@@ -96,7 +96,7 @@ func (a *app) openPages(context.Context) error {
 	mux.Handle("/", web.New(web.Config{
 		Query: a.query, Registry: a.registry, Prompts: a.prompts, Connections: a.connectionRows, Delivery: pageDelivery{a}, Price: a.priceWords, Live: a.live.subscribe, Logger: a.log.With("part", "web"),
 		Checks: a.checks, Runner: a.runner, CheckState: a.checkState, Datasets: a.datasets, Runs: a.runs,
-		Experiments: a.experiments, Desk: a.desk, Alerts: a.alerts, StopRollout: a.prompts.StopRollout,
+		Experiments: a.experiments, Reports: a.experimentReports, Alerts: a.alerts, StopRollout: a.prompts.StopRollout,
 		Eraser: eraser{a}, Erasure: a.erasure(), Providers: a.providers, Keyless: a.keyless, PublicURL: a.cfg.PublicURL, GatewayURL: a.gatewayURL(), Proxies: proxies,
 		Simulated: a.simulated, Dropped: a.dropped, Health: a.reports.all, Incidents: a.storeIncidents, SawThem: a.store.AcknowledgeIncidents,
 	}))

@@ -30,7 +30,7 @@ import (
 func (a *app) tools() *mcp.Server {
 	c := mcp.Config{
 		Query: a.query, Registry: a.registry, Prompts: a.prompts, Connections: toolConnections{a}, Version: buildVersion(), PublicURL: a.cfg.PublicURL, Logger: a.log.With("part", "mcp"),
-		Experiments: a.experiments, Desk: a.desk, StopRollout: a.prompts.StopRollout,
+		Experiments: a.experiments, Reports: a.experimentReports, StopRollout: a.prompts.StopRollout,
 		Checks: a.checks, Datasets: a.datasets, Runs: a.runs, Eraser: a.erasure(),
 	}
 	if a.doors != nil {

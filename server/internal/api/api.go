@@ -54,7 +54,7 @@ type Config struct {
 	Runner      *eval.Runner
 	CheckState  func(checkID string) eval.State
 	Experiments *experiment.Registry // required, as the next two
-	Desk        *experiment.Desk
+	Reports     *experiment.ReportCache
 	Alerts      *experiment.Sender
 	StopRollout experiment.Stopper // nil: rollouts cannot be stopped from here
 

@@ -147,7 +147,7 @@ func newFixture(t *testing.T) *fixture {
 	f.seed(other.ID)
 	c := api.Config{
 		Query: h.Reader, Registry: f.registry, Prompts: f.prompts, Logger: slog.New(slog.NewTextHandler(f.log, nil)), Version: "v1.2.3", PublicURL: "http://hedgerow.example",
-		Checks: h.Checks, Runner: h.Runner, Datasets: h.Datasets, Runs: h.Runs, Experiments: h.Experiments, Desk: h.Desk, Alerts: h.Alerts,
+		Checks: h.Checks, Runner: h.Runner, Datasets: h.Datasets, Runs: h.Runs, Experiments: h.Experiments, Reports: h.Reports, Alerts: h.Alerts,
 		StopRollout: func(_ context.Context, actor, _, prompt, _ string) error {
 			f.stopped = append(f.stopped, actor+" "+prompt)
 			return nil

@@ -57,7 +57,7 @@ func (a *API) findExperiment(r *http.Request, p Principal) (experiment.Definitio
 }
 
 func (a *API) experimentView(r *http.Request, d experiment.Definition) (any, error) {
-	report, err := a.c.Desk.Report(r.Context(), d)
+	report, err := a.c.Reports.Report(r.Context(), d)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func (a *API) createExperiment(r *http.Request, p Principal) (any, error) {
 	}
 	d := experiment.Definition{Project: p.ProjectID, Spec: in.Spec, Started: in.StartedAt}
 	if in.Start && in.StartedAt.IsZero() {
-		d.Started = a.c.Desk.Time()
+		d.Started = a.c.Reports.Time()
 	}
 	d, err := a.c.Experiments.Create(r.Context(), p.Actor, d)
 	if err != nil {
@@ -139,7 +139,7 @@ func (a *API) experimentSegments(r *http.Request, p Principal) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	list, err := experiment.Segmented(r.Context(), a.c.Query, d, query.GroupBy(r.PathValue("by")), a.c.Desk.Time())
+	list, err := experiment.Segmented(r.Context(), a.c.Query, d, query.GroupBy(r.PathValue("by")), a.c.Reports.Time())
 	if err != nil {
 		return nil, err
 	}

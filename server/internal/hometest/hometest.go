@@ -39,7 +39,7 @@ type Home struct {
 	Reader      *query.Reader
 	Prompts     *prompt.Registry
 	Experiments *experiment.Registry
-	Desk        *experiment.Desk
+	Reports     *experiment.ReportCache
 	Alerts      *experiment.Sender
 	Checks      *eval.Registry
 	Runner      *eval.Runner
@@ -79,7 +79,7 @@ func Open(t testing.TB, o Options) *Home {
 	t.Cleanup(func() { _ = h.Prompts.Close() })
 	h.Experiments = must(experiment.Open(ctx, bucket("experiments"), experiment.Options{Audit: h.Registry.Audit, Now: o.Now}))(t)
 	t.Cleanup(func() { _ = h.Experiments.Close() })
-	h.Desk = &experiment.Desk{Ask: h.Reader, Now: o.Now}
+	h.Reports = &experiment.ReportCache{Ask: h.Reader, Now: o.Now}
 	h.Alerts = &experiment.Sender{Client: http.DefaultClient, Project: func(id string) (project.Project, bool) { return h.Registry.Snapshot().Project(id) }}
 
 	h.Checks = must(eval.Open(ctx, bucket("checks"), bucket("spending"), eval.Options{Audit: h.Registry.Audit}))(t)

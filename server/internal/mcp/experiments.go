@@ -79,7 +79,7 @@ func (s *Server) addExperimentTools() {
 }
 
 func (s *Server) experimentRow(ctx context.Context, d experiment.Definition) (experimentRow, *experiment.Report, error) {
-	r, err := s.c.Desk.Report(ctx, d)
+	r, err := s.c.Reports.Report(ctx, d)
 	if err != nil {
 		return experimentRow{}, nil, err
 	}
@@ -143,7 +143,7 @@ func (s *Server) experimentOut(ctx context.Context, d experiment.Definition) (ou
 func (s *Server) createExperiment(ctx context.Context, who caller, in createExperimentIn) (experimentOut, error) {
 	d := experiment.Definition{Project: who.projectID, Spec: in.Spec}
 	if in.Start {
-		d.Started = s.c.Desk.Time()
+		d.Started = s.c.Reports.Time()
 	}
 	d, err := s.c.Experiments.Create(ctx, who.actor, d)
 	if err != nil {

@@ -118,7 +118,7 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	config := mcp.Config{
-		Experiments: h.Experiments, Desk: h.Desk, Append: f.evals, Checks: h.Checks, Datasets: h.Datasets, Runs: h.Runs,
+		Experiments: h.Experiments, Reports: h.Reports, Append: f.evals, Checks: h.Checks, Datasets: h.Datasets, Runs: h.Runs,
 		Query: h.Reader, Registry: h.Registry, Prompts: h.Prompts, Connections: f.delivery, Version: "v1.2.3", PublicURL: "https://hedgerow.example",
 		Logger: slog.New(slog.NewTextHandler(f.log, nil)), Now: func() time.Time { return now },
 	}

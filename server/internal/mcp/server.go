@@ -39,7 +39,7 @@ type Config struct {
 	Append      Appender             // takes judgements; nil: no server runs on this data folder
 	Connections Connections          // required
 	Experiments *experiment.Registry // required, as the next
-	Desk        *experiment.Desk
+	Reports     *experiment.ReportCache
 	StopRollout experiment.Stopper // nil: rollouts cannot be stopped from here
 	Eraser      *erasure.Eraser    // deletes events; nil: they cannot be deleted from here
 	Version     string

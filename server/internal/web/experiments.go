@@ -55,7 +55,7 @@ func (s *Web) experiments(r *http.Request, f *frame) (templ.Component, error) {
 	f.Title = "Experiments"
 	var rows []experimentRow
 	for _, d := range s.c.Experiments.Experiments(f.Session.ProjectID) {
-		report, err := s.c.Desk.Report(r.Context(), d)
+		report, err := s.c.Reports.Report(r.Context(), d)
 		if err != nil {
 			s.told(r, err) // the others are shown
 		}
@@ -83,11 +83,11 @@ func (s *Web) experiment(r *http.Request, f *frame) (templ.Component, error) {
 		return nil, err
 	}
 	p := experimentPage{Definition: d, Zone: v.Zone, By: query.GroupBy(r.URL.Query().Get("by"))}
-	if p.Report, err = s.c.Desk.Report(r.Context(), d); err != nil {
+	if p.Report, err = s.c.Reports.Report(r.Context(), d); err != nil {
 		return nil, err
 	}
 	if p.By != query.ByNone {
-		if p.Segments, err = experiment.Segmented(r.Context(), s.c.Query, d, p.By, s.c.Desk.Time()); err != nil {
+		if p.Segments, err = experiment.Segmented(r.Context(), s.c.Query, d, p.By, s.c.Reports.Time()); err != nil {
 			return nil, err
 		}
 	}
@@ -152,7 +152,7 @@ func (s *Web) createExperiment(r *http.Request, f *frame) (templ.Component, erro
 		return nil, err
 	}
 	if f.form.Get("start") != "" {
-		d.Started = s.c.Desk.Time()
+		d.Started = s.c.Reports.Time()
 	}
 	d, err := s.c.Experiments.Create(r.Context(), f.Session.UserID, d)
 	if err != nil {
@@ -421,7 +421,7 @@ func (s *Web) behind(r *http.Request, f *frame) (templ.Component, error) {
 		return nil, err
 	}
 	p.Zone = v.Zone
-	p.Rows, err = experiment.Behind(r.Context(), s.c.Query, d, metric, p.Arm, p.By, p.Segment, p.Descending, s.c.Desk.Time())
+	p.Rows, err = experiment.Behind(r.Context(), s.c.Query, d, metric, p.Arm, p.By, p.Segment, p.Descending, s.c.Reports.Time())
 	if err != nil {
 		return nil, err
 	}

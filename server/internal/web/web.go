@@ -48,7 +48,7 @@ type Config struct {
 	// Price tells today's rates of a price row in words. nil leaves them out.
 	Price       func(provider, model string) string
 	Experiments *experiment.Registry
-	Desk        *experiment.Desk
+	Reports     *experiment.ReportCache
 	Alerts      *experiment.Sender
 	StopRollout experiment.Stopper
 

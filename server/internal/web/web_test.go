@@ -75,7 +75,7 @@ func newSite(t *testing.T, events ...*event.Event) *site {
 	s.give(s.admin, "admin@example.com")
 	pages := web.Config{
 		Query: s.Reader, Registry: s.Registry, Prompts: s.Prompts, Checks: s.Checks, Runner: s.Runner, Datasets: s.Datasets, Runs: s.Runs, Eraser: s, Erasure: s.Erasure(nil), Keyless: s.keyless, Providers: func() []string { return []string{"anthropic", "openai"} }, PublicURL: "http://hedgerow.example",
-		Experiments: s.Experiments, Desk: s.Desk, Alerts: s.Alerts, StopRollout: func(context.Context, string, string, string, string) error { return nil },
+		Experiments: s.Experiments, Reports: s.Reports, Alerts: s.Alerts, StopRollout: func(context.Context, string, string, string, string) error { return nil },
 		Simulated: true, Dropped: func() uint64 { return 3 }, Health: func() []health.Report { return s.reports }, Now: s.clock.now, Delivery: s.delivery,
 		Price: func(provider, model string) string { return "Today: " + provider + " " + model + " costs $0.4" },
 		Live:  func(string) (<-chan struct{}, func()) { return s.delivery.changes(), func() {} },
