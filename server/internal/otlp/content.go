@@ -32,7 +32,7 @@ var oldRoles = map[string]string{
 
 // takeEvents reads a span's events. Attributes of GenAI events (the details of an
 // inference, content.prompt) join the span's own.
-func takeEvents(b *bag, s *trace.Span) (old spanEvents) {
+func takeEvents(attrs *attributes, s *trace.Span) (old spanEvents) {
 	for _, ev := range s.GetEvents() {
 		name := ev.GetName()
 		if role, ok := oldRoles[name]; ok {
@@ -55,7 +55,7 @@ func takeEvents(b *bag, s *trace.Span) (old spanEvents) {
 			}
 		case strings.HasPrefix(name, "gen_ai."), name == "ai.stream.firstChunk", name == "ai.stream.finish":
 			for _, kv := range ev.GetAttributes() {
-				b.add(kv.GetKey(), kv.GetValue(), nil)
+				attrs.add(kv.GetKey(), kv.GetValue(), nil)
 			}
 		}
 	}
@@ -145,14 +145,14 @@ func logfireEvents(old *spanEvents, v gjson.Result) {
 }
 
 // content sets input, output and tools of calls, and the states of other steps.
-func content(e *event.Event, b *bag, old spanEvents) {
-	if v := b.take("events", "all_messages_events"); v != nil && len(old.input)+len(old.output) == 0 {
+func content(e *event.Event, attrs *attributes, old spanEvents) {
+	if v := attrs.take("events", "all_messages_events"); v != nil && len(old.input)+len(old.output) == 0 {
 		logfireEvents(&old, value(v))
 	}
 	var in, out thread
-	instructions := value(b.take("gen_ai.system_instructions", "gen_ai.system.instructions"))
-	readInput(&in, b, old)
-	readOutput(&out, b, old)
+	instructions := value(attrs.take("gen_ai.system_instructions", "gen_ai.system.instructions"))
+	readInput(&in, attrs, old)
+	readOutput(&out, attrs, old)
 	if instructions.Exists() && !in.hasRoles["system"] && in.n > 0 {
 		var first thread
 		addInstructions(&first, instructions)
@@ -167,32 +167,32 @@ func content(e *event.Event, b *bag, old spanEvents) {
 	if !e.Usage.WebSearches.Known && out.searches > 0 {
 		e.Usage.WebSearches = event.Some(out.searches)
 	}
-	tools := readTools(b)
+	tools := readTools(attrs)
 	if e.IsCosted() {
 		e.Content.Input, e.Content.Tools = in.json(), tools
 		if e.Name == event.Embedding {
-			e.Content.Input = embeddingInput(b, e.Content.Input)
-			b.take(outputKeys...)
+			e.Content.Input = embeddingInput(attrs, e.Content.Input)
+			attrs.take(outputKeys...)
 			return
 		}
 		e.Content.Output = out.json()
 		if e.Content.Input == nil {
-			fallback(&in, b, inputKeys, "user")
+			fallback(&in, attrs, inputKeys, "user")
 			e.Content.Input = in.json()
 		} else {
-			b.take(inputKeys...)
+			attrs.take(inputKeys...)
 		}
 		if e.Content.Output == nil {
-			fallback(&out, b, outputKeys, "assistant")
+			fallback(&out, attrs, outputKeys, "assistant")
 			e.Content.Output = out.json()
 		} else {
-			b.take(outputKeys...)
+			attrs.take(outputKeys...)
 		}
 		e.StopReason = or(e.StopReason, out.finish)
 		return
 	}
 	e.Content.Tools = tools
-	e.Content.InputState, e.Content.OutputState = states(b, &in, &out)
+	e.Content.InputState, e.Content.OutputState = states(attrs, &in, &out)
 }
 
 func addInstructions(t *thread, v gjson.Result) {
@@ -208,35 +208,35 @@ func addInstructions(t *thread, v gjson.Result) {
 
 // readInput finds the messages of a call, the best telling first. All names are
 // taken, so that what is told twice is not kept twice.
-func readInput(t *thread, b *bag, old spanEvents) {
+func readInput(t *thread, attrs *attributes, old spanEvents) {
 	try := func(v gjson.Result, role string) {
 		if t.n == 0 && v.Exists() {
 			t.add(v, role)
 		}
 	}
-	try(value(b.take("gen_ai.input.messages")), "user")
+	try(value(attrs.take("gen_ai.input.messages")), "user")
 	if t.n == 0 {
 		for _, m := range old.input {
 			t.fields(members(m.body), roleOf(members(m.body).get("role").String(), m.role))
 		}
 	}
 	for _, f := range [...]string{famPrompt, famInput, famPromptGo} {
-		try(b.family(f), "user")
+		try(attrs.family(f), "user")
 	}
-	try(value(b.take("ai.prompt.messages")), "user")
-	try(value(b.take("ai.prompt")), "user")
-	try(value(b.take("gen_ai.prompt")), "user")
-	try(value(b.take("llm.prompts")), "user")
-	try(value(b.take("gcp.vertex.agent.llm_request")), "user")
+	try(value(attrs.take("ai.prompt.messages")), "user")
+	try(value(attrs.take("ai.prompt")), "user")
+	try(value(attrs.take("gen_ai.prompt")), "user")
+	try(value(attrs.take("llm.prompts")), "user")
+	try(value(attrs.take("gcp.vertex.agent.llm_request")), "user")
 }
 
-func readOutput(t *thread, b *bag, old spanEvents) {
+func readOutput(t *thread, attrs *attributes, old spanEvents) {
 	try := func(v gjson.Result, role string) {
 		if t.n == 0 && v.Exists() {
 			t.add(v, role)
 		}
 	}
-	said := value(b.take("gen_ai.output.messages"))
+	said := value(attrs.take("gen_ai.output.messages"))
 	t.searches = serverSearches(said)
 	try(said, "assistant")
 	if t.n == 0 {
@@ -245,12 +245,12 @@ func readOutput(t *thread, b *bag, old spanEvents) {
 		}
 	}
 	for _, f := range [...]string{famCompletion, famOutput, famCompletionGo, famChoices} {
-		try(b.family(f), "assistant")
+		try(attrs.family(f), "assistant")
 	}
-	vercelOutput(t, b)
-	try(value(b.take("gen_ai.completion")), "assistant")
-	try(value(b.take("llm.completions")), "assistant")
-	try(value(b.take("gcp.vertex.agent.llm_response")), "assistant")
+	vercelOutput(t, attrs)
+	try(value(attrs.take("gen_ai.completion")), "assistant")
+	try(value(attrs.take("llm.completions")), "assistant")
+	try(value(attrs.take("gcp.vertex.agent.llm_response")), "assistant")
 }
 
 // serverSearches counts the searches that Anthropic made during a call and has
@@ -289,10 +289,10 @@ func serverSearches(messages gjson.Result) (n int64) {
 }
 
 // vercelOutput puts together what the AI SDK tells in parts.
-func vercelOutput(t *thread, b *bag) {
-	reasoning, said := b.str("ai.response.reasoning"), b.str("ai.response.text", "ai.result.text")
-	object, calls := b.take("ai.response.object", "ai.result.object"), b.take("ai.response.toolCalls", "ai.result.toolCalls")
-	b.take("ai.response.files")
+func vercelOutput(t *thread, attrs *attributes) {
+	reasoning, said := attrs.str("ai.response.reasoning"), attrs.str("ai.response.text", "ai.result.text")
+	object, calls := attrs.take("ai.response.object", "ai.result.object"), attrs.take("ai.response.toolCalls", "ai.result.toolCalls")
+	attrs.take("ai.response.files")
 	if t.n > 0 || reasoning == "" && said == "" && object == nil && calls == nil {
 		return
 	}
@@ -331,19 +331,19 @@ var outputKeys = []string{
 	"mastra.agent_run.output", "mastra.workflow_run.output", "mastra.workflow_step.output", "mastra.model_generation.output", "mastra.model_step.output", "mastra.tool_call.output", "mastra.mcp_tool_call.output", "mastra.processor_run.output", "mastra.generic.output", "output",
 }
 
-func fallback(t *thread, b *bag, keys []string, role string) {
-	if v := value(b.take(keys...)); v.Exists() {
+func fallback(t *thread, attrs *attributes, keys []string, role string) {
+	if v := value(attrs.take(keys...)); v.Exists() {
 		t.add(v, role)
 	}
 }
 
 // states are what went into a step and came out of it.
-func states(b *bag, in, out *thread) (input, output json.RawMessage) {
-	all := value(b.take("pydantic_ai.all_messages"))
-	final := b.peek("final_result")
-	input, output = state(b.take(inputKeys...)), state(b.take(outputKeys...))
+func states(attrs *attributes, in, out *thread) (input, output json.RawMessage) {
+	all := value(attrs.take("pydantic_ai.all_messages"))
+	final := attrs.peek("final_result")
+	input, output = state(attrs.take(inputKeys...)), state(attrs.take(outputKeys...))
 	for _, f := range [...]string{famRerankInput, famRerankOutput, famDocuments} {
-		v := b.family(f)
+		v := attrs.family(f)
 		switch {
 		case !v.Exists():
 		case f == famRerankInput && input == nil:
@@ -352,7 +352,7 @@ func states(b *bag, in, out *thread) (input, output json.RawMessage) {
 			output = json.RawMessage(v.Raw)
 		}
 	}
-	if q := b.take("reranker.query", "db.query.text", "gen_ai.retrieval.query.text"); q != nil && input == nil {
+	if q := attrs.take("reranker.query", "db.query.text", "gen_ai.retrieval.query.text"); q != nil && input == nil {
 		input = state(q)
 	}
 	if all.IsArray() {
@@ -366,12 +366,12 @@ func states(b *bag, in, out *thread) (input, output json.RawMessage) {
 			output = or2(last, output)
 		}
 	}
-	if list := embedded(b); input == nil && len(list) > 0 {
+	if list := embedded(attrs); input == nil && len(list) > 0 {
 		input = listOf(list) // the AI SDK's outer span of embed and embedMany
 	}
 	if input == nil {
 		// The AI SDK's outer span: contract section 5.4 keeps the user's last words.
-		if b.has("ai.operationId") {
+		if attrs.has("ai.operationId") {
 			input = lastOf(in.json(), "user")
 		} else {
 			input = in.whole()
@@ -443,18 +443,18 @@ func lastOf(messages json.RawMessage, role string) (last json.RawMessage) {
 
 // embeddingInput is what was embedded: a text, or a list of them. The vectors are
 // kept nowhere.
-func embeddingInput(b *bag, messages json.RawMessage) json.RawMessage {
+func embeddingInput(attrs *attributes, messages json.RawMessage) json.RawMessage {
 	var list []string
-	b.family(famEmbeddings).ForEach(func(_, item gjson.Result) bool {
+	attrs.family(famEmbeddings).ForEach(func(_, item gjson.Result) bool {
 		if s := item.Get("text"); s.Type == gjson.String {
 			list = append(list, s.Raw)
 		}
 		return true
 	})
-	if values := embedded(b); len(list) == 0 {
+	if values := embedded(attrs); len(list) == 0 {
 		list = values
 	}
-	whole := b.take(append([]string{"embedding.text"}, inputKeys...)...)
+	whole := attrs.take(append([]string{"embedding.text"}, inputKeys...)...)
 	if len(list) == 0 {
 		gjson.ParseBytes(messages).ForEach(func(_, m gjson.Result) bool {
 			if c := m.Get("content"); c.Type == gjson.String {
@@ -481,13 +481,13 @@ func listOf(list []string) json.RawMessage {
 }
 
 // embedded takes the texts that the AI SDK embeds.
-func embedded(b *bag) (list []string) {
-	if v := b.take("ai.values"); v != nil {
+func embedded(attrs *attributes) (list []string) {
+	if v := attrs.take("ai.values"); v != nil {
 		for _, item := range v.GetArrayValue().GetValues() {
 			list = append(list, valueText(item))
 		}
 	}
-	if v := b.take("ai.value"); v != nil && len(list) == 0 {
+	if v := attrs.take("ai.value"); v != nil && len(list) == 0 {
 		list = append(list, valueText(v))
 	}
 	return list
@@ -502,17 +502,17 @@ func valueText(v *common.AnyValue) string {
 }
 
 // readTools finds the tools that were offered.
-func readTools(b *bag) json.RawMessage {
+func readTools(attrs *attributes) json.RawMessage {
 	var found gjson.Result
 	try := func(v gjson.Result) {
 		if !found.Exists() && v.IsArray() && v.Get("0").Exists() {
 			found = v
 		}
 	}
-	try(value(b.take("gen_ai.tool.definitions", "gen_ai.request.tools", "ai.prompt.tools", "llm.request.tools")))
-	try(b.family(famFunctions))
-	try(b.family(famTools))
-	if v := value(b.take("model_request_parameters")); v.IsObject() {
+	try(value(attrs.take("gen_ai.tool.definitions", "gen_ai.request.tools", "ai.prompt.tools", "llm.request.tools")))
+	try(attrs.family(famFunctions))
+	try(attrs.family(famTools))
+	if v := value(attrs.take("model_request_parameters")); v.IsObject() {
 		dst := []byte{'['}
 		for _, name := range []string{"function_tools", "output_tools", "builtin_tools"} {
 			v.Get(name).ForEach(func(_, tool gjson.Result) bool {

@@ -20,7 +20,7 @@
 //     anything is allocated.
 //   - span.go: from a span to an [event.Event]: kind, place in the tree, times,
 //     people, outcome.
-//   - bag.go: a span's attributes, from which each reader takes what it knows. What
+//   - attributes.go: a span's attributes, from which each reader takes what it knows. What
 //     nobody took is kept as a property.
 //   - signal.go and logs.go: the other signals, and how the content of log records
 //     meets its span: a span that comes later finds it in memory, and

@@ -106,14 +106,14 @@ func recordName(r *logspb.LogRecord) string {
 // contentOf makes the event that carries what records tell of a span to the store,
 // or nil where they have no content. The same records make the same uuid.
 func (h *Handler) contentOf(project string, id spanID, records []*logspb.LogRecord) *event.Event {
-	b := &bag{index: make(map[string]int), families: make(map[string][]int)}
+	attrs := &attributes{index: make(map[string]int), families: make(map[string][]int)}
 	var old spanEvents
 	for _, r := range records {
-		takeRecord(b, &old, r)
+		takeRecord(attrs, &old, r)
 	}
-	b.own = len(b.list)
+	attrs.own = len(attrs.list)
 	e := &event.Event{Name: event.Generation} // so that messages are read as those of a call
-	content(e, b, old)
+	content(e, attrs, old)
 	if e.Content.IsZero() {
 		return nil
 	}
@@ -136,18 +136,18 @@ func recordTime(r *logspb.LogRecord) uint64 {
 }
 
 // takeRecord reads one record as takeEvents reads a span's event: messages by
-// themselves, attributes of the others into the bag.
-func takeRecord(b *bag, old *spanEvents, r *logspb.LogRecord) {
+// themselves, attributes of the others into attrs.
+func takeRecord(attrs *attributes, old *spanEvents, r *logspb.LogRecord) {
 	name := recordName(r)
 	if role, ok := oldRoles[name]; ok {
 		old.add(name, oldMessage{role: role, body: recordBody(r)})
 		return
 	}
 	for _, kv := range r.GetAttributes() {
-		b.add(kv.GetKey(), kv.GetValue(), nil)
+		attrs.add(kv.GetKey(), kv.GetValue(), nil)
 	}
 	for _, kv := range r.GetBody().GetKvlistValue().GetValues() {
-		b.add(kv.GetKey(), kv.GetValue(), nil)
+		attrs.add(kv.GetKey(), kv.GetValue(), nil)
 	}
 }
 
@@ -225,9 +225,9 @@ next:
 	}
 }
 
-// tell adds to a span's bag and messages what records have told of it. What the
+// tell adds to a span's attributes and messages what records have told of it. What the
 // span says itself wins.
-func (l *logged) tell(project string, trace, span []byte, b *bag, old *spanEvents) {
+func (l *logged) tell(project string, trace, span []byte, attrs *attributes, old *spanEvents) {
 	if l == nil {
 		return
 	}
@@ -244,7 +244,7 @@ func (l *logged) tell(project string, trace, span []byte, b *bag, old *spanEvent
 	}
 	var told spanEvents
 	for _, r := range records {
-		takeRecord(b, &told, r)
+		takeRecord(attrs, &told, r)
 	}
 	if len(old.input) == 0 {
 		old.input = told.input

@@ -28,7 +28,7 @@ type converter struct {
 	why      string  // the first of those was rejected
 	logged   *logged // what log records have told of spans; nil: nothing
 
-	bag bag
+	attrs attributes
 }
 
 // resource is what is made once for all spans of a resource.
@@ -38,7 +38,7 @@ type resource struct {
 }
 
 func (c *converter) convert(req *collector.ExportTraceServiceRequest) {
-	c.bag.index, c.bag.families = make(map[string]int, 64), make(map[string][]int)
+	c.attrs.index, c.attrs.families = make(map[string]int, 64), make(map[string][]int)
 	for _, rs := range req.GetResourceSpans() {
 		res := resource{attrs: rs.GetResource().GetAttributes()}
 		for _, ss := range rs.GetScopeSpans() {
@@ -69,14 +69,14 @@ func (c *converter) span(s *trace.Span, scope *common.InstrumentationScope, res 
 		c.reject("its span id is not 8 bytes")
 		return
 	}
-	b := &c.bag
-	b.reset()
+	attrs := &c.attrs
+	attrs.reset()
 	for _, kv := range s.GetAttributes() {
-		b.add(kv.GetKey(), kv.GetValue(), nil)
+		attrs.add(kv.GetKey(), kv.GetValue(), nil)
 	}
-	old := takeEvents(b, s)
-	c.logged.tell(c.project, s.GetTraceId(), s.GetSpanId(), b, &old)
-	b.own = len(b.list)
+	old := takeEvents(attrs, s)
+	c.logged.tell(c.project, s.GetTraceId(), s.GetSpanId(), attrs, &old)
+	attrs.own = len(attrs.list)
 	if res.json == nil {
 		res.json = make([]json.RawMessage, len(res.attrs))
 		for i, kv := range res.attrs {
@@ -84,25 +84,25 @@ func (c *converter) span(s *trace.Span, scope *common.InstrumentationScope, res 
 		}
 	}
 	for i, kv := range res.attrs {
-		b.add(kv.GetKey(), kv.GetValue(), res.json[i])
+		attrs.add(kv.GetKey(), kv.GetValue(), res.json[i])
 	}
-	if b.peek("logfire.span_type") == "pending_span" {
+	if attrs.peek("logfire.span_type") == "pending_span" {
 		c.skipped++ // Logfire announces a span that will come
 		return
 	}
 
-	e := &event.Event{ProjectID: c.project, Source: event.SourceOTLP, Name: kindOf(b)}
+	e := &event.Event{ProjectID: c.project, Source: event.SourceOTLP, Name: kindOf(attrs)}
 	identity(e, s)
 	times(e, s)
-	names(e, b, s, scope)
-	people(e, b)
-	model(e, b)
-	usage(e, b)
-	outcome(e, b, s)
-	labels(e, b, old)
-	content(e, b, old)
-	firstToken(e, b, s)
-	properties(e, b)
+	names(e, attrs, s, scope)
+	people(e, attrs)
+	model(e, attrs)
+	usage(e, attrs)
+	outcome(e, attrs, s)
+	labels(e, attrs, old)
+	content(e, attrs, old)
+	firstToken(e, attrs, s)
+	properties(e, attrs)
 	c.events = append(c.events, e)
 }
 
@@ -183,13 +183,13 @@ var kinds = map[string]string{
 }
 
 // kindOf tells what a span is: contract section 5.2, without the root rule.
-func kindOf(b *bag) string {
+func kindOf(attrs *attributes) string {
 	for _, key := range [...]string{"openinference.span.kind", "langfuse.observation.type", "langsmith.span.kind", "mastra.span.type"} {
-		if s := b.peek(key); s != "" {
+		if s := attrs.peek(key); s != "" {
 			return or(kinds[strings.ToLower(s)], event.Span)
 		}
 	}
-	if id := b.peek("ai.operationId"); id != "" {
+	if id := attrs.peek("ai.operationId"); id != "" {
 		switch {
 		case strings.HasSuffix(id, ".doGenerate"), strings.HasSuffix(id, ".doStream"):
 			return event.Generation
@@ -198,18 +198,18 @@ func kindOf(b *bag) string {
 		}
 		return event.Span
 	}
-	if op := b.peek("gen_ai.operation.name"); op != "" {
+	if op := attrs.peek("gen_ai.operation.name"); op != "" {
 		return or(operations[strings.ToLower(op)], event.Span)
 	}
-	if t := b.peek("llm.request.type"); t != "" {
+	if t := attrs.peek("llm.request.type"); t != "" {
 		return or(kinds[strings.ToLower(t)], event.Span)
 	}
-	if b.has("traceloop.span.kind") || b.has("gen_ai.tool.name") || b.has("gen_ai.agent.name") || b.has("pydantic_ai.all_messages") || b.has("ai.telemetry.functionId") {
+	if attrs.has("traceloop.span.kind") || attrs.has("gen_ai.tool.name") || attrs.has("gen_ai.agent.name") || attrs.has("pydantic_ai.all_messages") || attrs.has("ai.telemetry.functionId") {
 		return event.Span
 	}
 	// It does not say. What names a model and counts tokens has called it.
-	named := b.has("gen_ai.request.model") || b.has("gen_ai.response.model") || b.has("llm.model_name") || b.has("$ai_model")
-	counted := b.has("gen_ai.usage.input_tokens") || b.has("gen_ai.usage.output_tokens") || b.has("gen_ai.usage.prompt_tokens") || b.has("gen_ai.usage.completion_tokens") || b.has("llm.token_count.prompt") || b.has("$ai_input_tokens")
+	named := attrs.has("gen_ai.request.model") || attrs.has("gen_ai.response.model") || attrs.has("llm.model_name") || attrs.has("$ai_model")
+	counted := attrs.has("gen_ai.usage.input_tokens") || attrs.has("gen_ai.usage.output_tokens") || attrs.has("gen_ai.usage.prompt_tokens") || attrs.has("gen_ai.usage.completion_tokens") || attrs.has("llm.token_count.prompt") || attrs.has("$ai_input_tokens")
 	if named && counted {
 		return event.Generation
 	}
@@ -278,11 +278,11 @@ func times(e *event.Event, s *trace.Span) {
 }
 
 // names sets what the step is called and what made it.
-func names(e *event.Event, b *bag, s *trace.Span, scope *common.InstrumentationScope) {
+func names(e *event.Event, attrs *attributes, s *trace.Span, scope *common.InstrumentationScope) {
 	e.SpanName = s.GetName()
-	e.TraceName = b.str("langfuse.trace.name", "langsmith.trace.name", "trace.name", "traceloop.workflow.name", "$ai_trace_name")
-	op := b.str("gen_ai.operation.name")
-	request := b.str("llm.request.type")
+	e.TraceName = attrs.str("langfuse.trace.name", "langsmith.trace.name", "trace.name", "traceloop.workflow.name", "$ai_trace_name")
+	op := attrs.str("gen_ai.operation.name")
+	request := attrs.str("llm.request.type")
 	if e.IsCosted() {
 		e.Operation = op
 		if e.Operation == "" && request != "" && request != "unknown" {
@@ -292,7 +292,7 @@ func names(e *event.Event, b *bag, s *trace.Span, scope *common.InstrumentationS
 			e.Operation = "embeddings"
 		}
 	}
-	kind := strings.ToLower(b.str("openinference.span.kind", "traceloop.span.kind", "langfuse.observation.type", "langsmith.span.kind", "mastra.span.type"))
+	kind := strings.ToLower(attrs.str("openinference.span.kind", "traceloop.span.kind", "langfuse.observation.type", "langsmith.span.kind", "mastra.span.type"))
 	if kind == "" {
 		switch op {
 		case "invoke_agent", "create_agent":
@@ -303,10 +303,10 @@ func names(e *event.Event, b *bag, s *trace.Span, scope *common.InstrumentationS
 			kind = "workflow"
 		}
 	}
-	functionID := b.str("ai.telemetry.functionId")
-	if id := b.str("ai.operationId"); id != "" {
+	functionID := attrs.str("ai.telemetry.functionId")
+	if id := attrs.str("ai.operationId"); id != "" {
 		e.Stream = streams(id)
-		switch name := b.peek("ai.toolCall.name"); {
+		switch name := attrs.peek("ai.toolCall.name"); {
 		case id == "ai.toolCall":
 			kind = "tool"
 			e.SpanName = or(name, e.SpanName)
@@ -314,7 +314,7 @@ func names(e *event.Event, b *bag, s *trace.Span, scope *common.InstrumentationS
 			e.SpanName = functionID
 		}
 	}
-	if name := b.str("agent_name"); name != "" && !b.has("gen_ai.agent.name") && !e.IsCosted() {
+	if name := attrs.str("agent_name"); name != "" && !attrs.has("gen_ai.agent.name") && !e.IsCosted() {
 		set(e, "gen_ai.agent.name", name)
 	}
 	if functionID != "" {
@@ -327,17 +327,17 @@ func names(e *event.Event, b *bag, s *trace.Span, scope *common.InstrumentationS
 		set(e, "$otel_span_name", s.GetName())
 	}
 	set(e, "$ai_ingestion_source", "otel")
-	lib, framework := library(b, scope)
-	if sdk := b.str("telemetry.sdk.name"); lib == "" {
+	lib, framework := library(attrs, scope)
+	if sdk := attrs.str("telemetry.sdk.name"); lib == "" {
 		lib = sdk
 	}
 	if lib != "" {
 		set(e, "$ai_lib", lib)
 	}
-	if v := or(scope.GetVersion(), b.peek("telemetry.sdk.version")); v != "" {
+	if v := or(scope.GetVersion(), attrs.peek("telemetry.sdk.version")); v != "" {
 		set(e, "$ai_lib_version", v)
 	}
-	b.take("telemetry.sdk.version")
+	attrs.take("telemetry.sdk.version")
 	if framework != "" {
 		set(e, "$ai_framework", framework)
 	}
@@ -357,17 +357,17 @@ func streams(operationID string) event.Opt[bool] {
 }
 
 // library names the instrumentation and, where it is one, the framework.
-func library(b *bag, scope *common.InstrumentationScope) (lib, framework string) {
+func library(attrs *attributes, scope *common.InstrumentationScope) (lib, framework string) {
 	name := scope.GetName()
 	has := func(p string) bool { return strings.HasPrefix(name, p) }
 	switch {
-	case has("@mastra"), has("mastra"), b.has("mastra.span.type"):
+	case has("@mastra"), has("mastra"), attrs.has("mastra.span.type"):
 		return "opentelemetry/mastra", "mastra"
-	case b.has("ai.operationId"), b.has("ai.telemetry.functionId"):
+	case attrs.has("ai.operationId"), attrs.has("ai.telemetry.functionId"):
 		return "opentelemetry/vercel-ai", "vercel"
-	case has("pydantic-ai"), b.has("model_request_parameters"), b.has("pydantic_ai.all_messages"):
+	case has("pydantic-ai"), attrs.has("model_request_parameters"), attrs.has("pydantic_ai.all_messages"):
 		return "opentelemetry/pydantic-ai", "pydantic-ai"
-	case has("langsmith"), b.has("langsmith.span.kind"):
+	case has("langsmith"), attrs.has("langsmith.span.kind"):
 		return "opentelemetry/langsmith", "langchain"
 	case strings.Contains(name, "langchain"):
 		framework = "langchain"
@@ -375,30 +375,30 @@ func library(b *bag, scope *common.InstrumentationScope) (lib, framework string)
 		framework = "llamaindex"
 	}
 	switch {
-	case b.has("openinference.span.kind"):
+	case attrs.has("openinference.span.kind"):
 		lib = "opentelemetry/openinference"
-	case b.has("traceloop.span.kind"), b.has("llm.request.type"), len(b.families[famPrompt]) > 0, b.has("traceloop.workflow.name"):
+	case attrs.has("traceloop.span.kind"), attrs.has("llm.request.type"), len(attrs.families[famPrompt]) > 0, attrs.has("traceloop.workflow.name"):
 		lib = "opentelemetry/traceloop"
-	case has("langfuse"), b.has("langfuse.observation.type"):
+	case has("langfuse"), attrs.has("langfuse.observation.type"):
 		lib = "opentelemetry/langfuse"
 	}
 	return lib, framework
 }
 
 // people sets whose call it is and which conversation it belongs to.
-func people(e *event.Event, b *bag) {
-	e.DistinctID = b.str("posthog.distinct_id", "posthog_distinct_id", "$ai_distinct_id", "distinct_id",
+func people(e *event.Event, attrs *attributes) {
+	e.DistinctID = attrs.str("posthog.distinct_id", "posthog_distinct_id", "$ai_distinct_id", "distinct_id",
 		"ai.telemetry.metadata.posthog_distinct_id", "traceloop.association.properties.posthog_distinct_id", "langfuse.trace.metadata.posthog_distinct_id", "trace.metadata.posthog_distinct_id")
-	user := b.str("user.id", "enduser.id", "langfuse.user.id", "gen_ai.user.id", "ai.telemetry.metadata.userId", "ai.telemetry.metadata.user_id", "ai.telemetry.metadata.user",
+	user := attrs.str("user.id", "enduser.id", "langfuse.user.id", "gen_ai.user.id", "ai.telemetry.metadata.userId", "ai.telemetry.metadata.user_id", "ai.telemetry.metadata.user",
 		"traceloop.association.properties.user_id", "traceloop.association.properties.userId", "mastra.user_id", "mastra.metadata.userId", "langsmith.metadata.user_id", "trace.metadata.user_id")
-	e.User = b.str("gen_ai.request.user", "gen_ai.user", "llm.user")
+	e.User = attrs.str("gen_ai.request.user", "gen_ai.user", "llm.user")
 	if e.DistinctID == "" {
 		e.DistinctID = or(user, e.User)
 	} else if user != "" && user != e.DistinctID {
 		set(e, "user.id", user)
 	}
 	e.DistinctID = event.FirstChars(e.DistinctID, event.MaxDistinctIDLen)
-	e.SessionID = b.str("$ai_session_id", "ai.telemetry.metadata.$ai_session_id", "gen_ai.conversation.id", "session.id", "langfuse.session.id",
+	e.SessionID = attrs.str("$ai_session_id", "ai.telemetry.metadata.$ai_session_id", "gen_ai.conversation.id", "session.id", "langfuse.session.id",
 		"ai.telemetry.metadata.sessionId", "ai.telemetry.metadata.session_id", "ai.telemetry.metadata.threadId", "ai.telemetry.metadata.conversationId",
 		"traceloop.association.properties.session_id", "traceloop.association.properties.sessionId", "traceloop.association.properties.thread_id", "traceloop.association.properties.conversation_id",
 		"langsmith.metadata.session_id", "langsmith.metadata.thread_id", "langsmith.metadata.conversation_id", "mastra.metadata.threadId", "mastra.metadata.sessionId", "gcp.vertex.agent.session_id", "trace.metadata.session_id")
@@ -432,28 +432,28 @@ func providerOf(s string) string {
 }
 
 // model sets provider, models, addresses and parameters.
-func model(e *event.Event, b *bag) {
-	e.Provider = providerOf(b.str("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "llm.vendor", "ai.model.provider", "langsmith.metadata.ls_provider", "embedding.provider"))
-	e.ModelAsked = b.str("gen_ai.request.model", "ai.model.id", "llm.request.model", "embedding.model_name", "reranker.model_name")
-	e.Model = b.str("gen_ai.response.model", "ai.response.model", "llm.response.model", "llm.model_name", "langfuse.observation.model.name", "langsmith.metadata.ls_model_name")
-	e.CompletionID = b.str("gen_ai.response.id", "ai.response.id", "llm.response.id", "gen_ai.response_id")
-	e.SystemFingerprint = b.str("openai.response.system_fingerprint", "gen_ai.openai.response.system_fingerprint", "gen_ai.openai.system_fingerprint", "gen_ai.system_fingerprint")
-	e.ServiceTier = b.str("openai.response.service_tier", "gen_ai.openai.response.service_tier", "gen_ai.response.service_tier")
-	if s := b.flag("gen_ai.request.stream", "gen_ai.request.is_stream", "gen_ai.is_streaming", "llm.is_streaming", "langsmith.request.streaming", "mastra.model_generation.streaming"); s.Known {
+func model(e *event.Event, attrs *attributes) {
+	e.Provider = providerOf(attrs.str("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "llm.vendor", "ai.model.provider", "langsmith.metadata.ls_provider", "embedding.provider"))
+	e.ModelAsked = attrs.str("gen_ai.request.model", "ai.model.id", "llm.request.model", "embedding.model_name", "reranker.model_name")
+	e.Model = attrs.str("gen_ai.response.model", "ai.response.model", "llm.response.model", "llm.model_name", "langfuse.observation.model.name", "langsmith.metadata.ls_model_name")
+	e.CompletionID = attrs.str("gen_ai.response.id", "ai.response.id", "llm.response.id", "gen_ai.response_id")
+	e.SystemFingerprint = attrs.str("openai.response.system_fingerprint", "gen_ai.openai.response.system_fingerprint", "gen_ai.openai.system_fingerprint", "gen_ai.system_fingerprint")
+	e.ServiceTier = attrs.str("openai.response.service_tier", "gen_ai.openai.response.service_tier", "gen_ai.response.service_tier")
+	if s := attrs.flag("gen_ai.request.stream", "gen_ai.request.is_stream", "gen_ai.is_streaming", "llm.is_streaming", "langsmith.request.streaming", "mastra.model_generation.streaming"); s.Known {
 		e.Stream = s
 	}
-	if base := b.str("gen_ai.openai.api_base", "openai.api_base", "llm.openai.api_base", "gen_ai.request.base_url"); base != "" {
+	if base := attrs.str("gen_ai.openai.api_base", "openai.api_base", "llm.openai.api_base", "gen_ai.request.base_url"); base != "" {
 		e.BaseURL = withoutQuery(base)
 	}
-	if host := b.str("server.address"); e.BaseURL == "" && host != "" {
+	if host := attrs.str("server.address"); e.BaseURL == "" && host != "" {
 		e.BaseURL = withoutQuery(host)
-		if port := b.count("server.port"); port.Known && port.Value != 443 && port.Value != 80 && !strings.Contains(host, "/") {
+		if port := attrs.count("server.port"); port.Known && port.Value != 443 && port.Value != 80 && !strings.Contains(host, "/") {
 			e.BaseURL += ":" + strconv.FormatInt(port.Value, 10)
 		}
 	}
-	b.take("server.port")
-	e.RequestURL = withoutQuery(b.str("url.full", "http.url"))
-	parameters(e, b)
+	attrs.take("server.port")
+	e.RequestURL = withoutQuery(attrs.str("url.full", "http.url"))
+	parameters(e, attrs)
 }
 
 // withoutQuery cuts what can hold keys: query, fragment, user and password.
@@ -485,7 +485,7 @@ var notParameters = map[string]bool{
 }
 
 // parameters gathers what the call asked for.
-func parameters(e *event.Event, b *bag) {
+func parameters(e *event.Event, attrs *attributes) {
 	put := func(name string, v json.RawMessage) {
 		if n, ok := parameterNames[name]; ok {
 			name = n
@@ -500,8 +500,8 @@ func parameters(e *event.Event, b *bag) {
 			e.ModelParameters[name] = v
 		}
 	}
-	for i := range b.list[:b.own] {
-		a := &b.list[i]
+	for i := range attrs.list[:attrs.own] {
+		a := &attrs.list[i]
 		if a.used {
 			continue
 		}
@@ -532,7 +532,7 @@ func parameters(e *event.Event, b *bag) {
 		put(name, json.RawMessage(value(a.value).Raw))
 	}
 	for _, key := range [...]string{"llm.invocation_parameters", "embedding.invocation_parameters", "langfuse.observation.model.parameters", "gen_ai.invocation_parameters"} {
-		if v := b.take(key); v != nil {
+		if v := attrs.take(key); v != nil {
 			if o := value(v); o.IsObject() {
 				for _, m := range members(o) {
 					put(m.key, json.RawMessage(m.value.Raw))
@@ -562,11 +562,11 @@ func snake(s string) string {
 }
 
 // outcome sets how it ended.
-func outcome(e *event.Event, b *bag, s *trace.Span) {
-	e.StopReason = stopReason(b)
-	e.ErrorType = b.str("error.type")
-	message := b.str("error.message", "langfuse.observation.status_message", "exception.message")
-	failed := s.GetStatus().GetCode() == trace.Status_STATUS_CODE_ERROR || e.ErrorType != "" || b.str("langfuse.observation.level") == "ERROR"
+func outcome(e *event.Event, attrs *attributes, s *trace.Span) {
+	e.StopReason = stopReason(attrs)
+	e.ErrorType = attrs.str("error.type")
+	message := attrs.str("error.message", "langfuse.observation.status_message", "exception.message")
+	failed := s.GetStatus().GetCode() == trace.Status_STATUS_CODE_ERROR || e.ErrorType != "" || attrs.str("langfuse.observation.level") == "ERROR"
 	var kind, text string
 	for _, ev := range s.GetEvents() {
 		if ev.GetName() != "exception" {
@@ -581,7 +581,7 @@ func outcome(e *event.Event, b *bag, s *trace.Span) {
 			}
 		}
 	}
-	e.HTTPStatus = int(b.count("http.response.status_code", "http.status_code", "gen_ai.response.status_code").Or(0))
+	e.HTTPStatus = int(attrs.count("http.response.status_code", "http.status_code", "gen_ai.response.status_code").Or(0))
 	if n, err := strconv.Atoi(e.ErrorType); err == nil && n >= 400 && n <= 599 && e.HTTPStatus == 0 {
 		e.HTTPStatus = n
 	}
@@ -589,7 +589,7 @@ func outcome(e *event.Event, b *bag, s *trace.Span) {
 		return
 	}
 	e.IsError = true
-	e.ErrorCode = b.str("error.code", "error_code")
+	e.ErrorCode = attrs.str("error.code", "error_code")
 	e.ErrorType = or(e.ErrorType, kind)
 	e.ErrorMessage = or(or(s.GetStatus().GetMessage(), message), text)
 	if low := strings.ToLower(e.ErrorType); low == "timeout" || strings.HasSuffix(low, "timeouterror") || strings.HasSuffix(low, "timeoutexception") {
@@ -599,26 +599,26 @@ func outcome(e *event.Event, b *bag, s *trace.Span) {
 
 func textOf(kv *common.KeyValue) string { return text(kv.GetValue()) }
 
-func stopReason(b *bag) string {
-	if list := texts(b.take("gen_ai.response.finish_reasons", "gen_ai.response.finish_reason", "ai.response.finishReason", "llm.finish_reason", "llm.response.finish_reason", "llm.response.stop_reason", "gen_ai.response.stop_reason")); len(list) > 0 {
+func stopReason(attrs *attributes) string {
+	if list := texts(attrs.take("gen_ai.response.finish_reasons", "gen_ai.response.finish_reason", "ai.response.finishReason", "llm.finish_reason", "llm.response.finish_reason", "llm.response.stop_reason", "gen_ai.response.stop_reason")); len(list) > 0 {
 		return list[0]
 	}
 	return ""
 }
 
 // labels sets prompt, environment, tags and flags.
-func labels(e *event.Event, b *bag, old spanEvents) {
-	e.PromptName = b.str("$ai_prompt_name", "ai.telemetry.metadata.$ai_prompt_name", "hedgerow.prompt.name", "gen_ai.prompt.name", "langfuse.observation.prompt.name", "traceloop.prompt.key", "prompt.name", "llm.prompt_template.name")
-	e.PromptVersion = b.str("$ai_prompt_version", "ai.telemetry.metadata.$ai_prompt_version", "hedgerow.prompt.version", "gen_ai.prompt.version", "langfuse.observation.prompt.version", "traceloop.prompt.version", "prompt.version", "llm.prompt_template.version")
-	if s := b.str("hedgerow.prompt"); s != "" && e.PromptName == "" {
+func labels(e *event.Event, attrs *attributes, old spanEvents) {
+	e.PromptName = attrs.str("$ai_prompt_name", "ai.telemetry.metadata.$ai_prompt_name", "hedgerow.prompt.name", "gen_ai.prompt.name", "langfuse.observation.prompt.name", "traceloop.prompt.key", "prompt.name", "llm.prompt_template.name")
+	e.PromptVersion = attrs.str("$ai_prompt_version", "ai.telemetry.metadata.$ai_prompt_version", "hedgerow.prompt.version", "gen_ai.prompt.version", "langfuse.observation.prompt.version", "traceloop.prompt.version", "prompt.version", "llm.prompt_template.version")
+	if s := attrs.str("hedgerow.prompt"); s != "" && e.PromptName == "" {
 		e.PromptName, e.PromptVersion, _ = strings.Cut(s, "@")
 	}
-	e.Environment = b.str("hedgerow.environment", "environment", "deployment.environment.name", "deployment.environment", "langfuse.environment")
+	e.Environment = attrs.str("hedgerow.environment", "environment", "deployment.environment.name", "deployment.environment", "langfuse.environment")
 	for _, key := range [...]string{"tag.tags", "langfuse.trace.tags", "langsmith.span.tags", "langsmith.trace.tags"} {
-		e.Tags = append(e.Tags, texts(b.take(key))...)
+		e.Tags = append(e.Tags, texts(attrs.take(key))...)
 	}
-	if key := b.str("feature_flag.key"); key != "" {
-		flag(e, key, b.str("feature_flag.result.variant", "feature_flag.variant", "feature_flag.result.value"))
+	if key := attrs.str("feature_flag.key"); key != "" {
+		flag(e, key, attrs.str("feature_flag.result.variant", "feature_flag.variant", "feature_flag.result.value"))
 	}
 	for _, f := range old.flags {
 		flag(e, f.key, f.variant)
@@ -636,10 +636,10 @@ func flag(e *event.Event, key, variant string) {
 }
 
 // firstToken finds when a stream began to answer.
-func firstToken(e *event.Event, b *bag, s *trace.Span) {
-	ms := b.number("ai.response.msToFirstChunk", "ai.stream.msToFirstChunk", "gen_ai.server.time_to_first_token_ms")
-	sec := b.number("gen_ai.response.time_to_first_chunk", "gen_ai.response.time_to_first_token", "gen_ai.server.time_to_first_token", "gen_ai.client.time_to_first_token", "llm.time_to_first_token", "llm.response.time_to_first_token")
-	since := b.str("langfuse.observation.completion_start_time", "mastra.completion_start_time")
+func firstToken(e *event.Event, attrs *attributes, s *trace.Span) {
+	ms := attrs.number("ai.response.msToFirstChunk", "ai.stream.msToFirstChunk", "gen_ai.server.time_to_first_token_ms")
+	sec := attrs.number("gen_ai.response.time_to_first_chunk", "gen_ai.response.time_to_first_token", "gen_ai.server.time_to_first_token", "gen_ai.client.time_to_first_token", "llm.time_to_first_token", "llm.response.time_to_first_token")
+	since := attrs.str("langfuse.observation.completion_start_time", "mastra.completion_start_time")
 	var d time.Duration
 	switch {
 	case sec.Known && sec.Value != 0:
@@ -705,15 +705,15 @@ var jsonNames = map[string]bool{
 
 // properties keeps what nobody took. The sender's own $ai_… properties win over
 // what was read from elsewhere: who sets them knows why.
-func properties(e *event.Event, b *bag) {
+func properties(e *event.Event, attrs *attributes) {
 	p := e.Properties
 	if p == nil {
-		p = make(map[string]json.RawMessage, len(b.list))
+		p = make(map[string]json.RawMessage, len(attrs.list))
 		e.Properties = p
 	}
 	wire := false
-	for i := range b.list {
-		a := &b.list[i]
+	for i := range attrs.list {
+		a := &attrs.list[i]
 		if a.used || unwanted(a.key) {
 			continue
 		}

@@ -11,36 +11,36 @@ import (
 )
 
 // usage reads tokens by kind.
-func usage(e *event.Event, b *bag) {
+func usage(e *event.Event, attrs *attributes) {
 	u := &e.Usage
 	// How the AI SDK counts is told by which of its names are there; look before
 	// they are taken.
-	details := b.has("ai.usage.inputTokenDetails.noCacheTokens") || b.has("ai.usage.inputTokenDetails.cacheReadTokens") || b.has("ai.usage.inputTokenDetails.cacheWriteTokens")
-	vercel := b.has("ai.operationId")
+	details := attrs.has("ai.usage.inputTokenDetails.noCacheTokens") || attrs.has("ai.usage.inputTokenDetails.cacheReadTokens") || attrs.has("ai.usage.inputTokenDetails.cacheWriteTokens")
+	vercel := attrs.has("ai.operationId")
 	raw := event.Int{} // the AI SDK: Anthropic's own input count, cached tokens outside
 
-	u.Input = b.count("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt", "ai.usage.inputTokens", "ai.usage.promptTokens", "llm.usage.prompt_tokens", "llm.usage.input_tokens", "ai.usage.tokens")
-	u.Output = b.count("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion", "ai.usage.outputTokens", "ai.usage.completionTokens", "llm.usage.completion_tokens", "llm.usage.output_tokens")
-	u.Total = b.count("gen_ai.usage.total_tokens", "llm.usage.total_tokens", "llm.token_count.total", "ai.usage.totalTokens")
-	u.CacheRead = b.count("gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_read_input_tokens", "gen_ai.usage.cached_input_tokens", "gen_ai.usage.cached_tokens", "gen_ai.usage.cache_read_tokens", "gen_ai.usage.input_tokens.cached",
+	u.Input = attrs.count("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.token_count.prompt", "ai.usage.inputTokens", "ai.usage.promptTokens", "llm.usage.prompt_tokens", "llm.usage.input_tokens", "ai.usage.tokens")
+	u.Output = attrs.count("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens", "llm.token_count.completion", "ai.usage.outputTokens", "ai.usage.completionTokens", "llm.usage.completion_tokens", "llm.usage.output_tokens")
+	u.Total = attrs.count("gen_ai.usage.total_tokens", "llm.usage.total_tokens", "llm.token_count.total", "ai.usage.totalTokens")
+	u.CacheRead = attrs.count("gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_read_input_tokens", "gen_ai.usage.cached_input_tokens", "gen_ai.usage.cached_tokens", "gen_ai.usage.cache_read_tokens", "gen_ai.usage.input_tokens.cached",
 		"gen_ai.usage.details.cache_read_tokens", "gen_ai.usage.details.cache_read_input_tokens", "gen_ai.usage.details.cached_tokens", "gen_ai.usage.prompt_tokens_details.cached_tokens", "llm.token_count.prompt_details.cache_read", "llm.usage.cache_read_input_tokens",
 		"ai.usage.inputTokenDetails.cacheReadTokens", "ai.usage.cachedInputTokens", "anthropic.usage.cache_read_input_tokens")
-	u.CacheWrite = b.count("gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_creation_input_tokens", "gen_ai.usage.cache_write_tokens", "gen_ai.usage.cache_write.input_tokens", "gen_ai.usage.cache_creation_tokens",
+	u.CacheWrite = attrs.count("gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_creation_input_tokens", "gen_ai.usage.cache_write_tokens", "gen_ai.usage.cache_write.input_tokens", "gen_ai.usage.cache_creation_tokens",
 		"gen_ai.usage.details.cache_write_tokens", "gen_ai.usage.details.cache_creation_input_tokens", "llm.token_count.prompt_details.cache_write", "llm.usage.cache_creation_input_tokens",
 		"ai.usage.inputTokenDetails.cacheWriteTokens", "anthropic.usage.cache_creation_input_tokens")
-	u.CacheWrite5m = b.count("gen_ai.usage.cache_creation.ephemeral_5m_input_tokens", "gen_ai.usage.details.ephemeral_5m_input_tokens", "anthropic.usage.cache_creation.ephemeral_5m_input_tokens")
-	u.CacheWrite1h = b.count("gen_ai.usage.cache_creation.ephemeral_1h_input_tokens", "gen_ai.usage.details.ephemeral_1h_input_tokens", "anthropic.usage.cache_creation.ephemeral_1h_input_tokens")
-	u.Reasoning = b.count("gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.reasoning_tokens", "gen_ai.usage.output_tokens.reasoning", "gen_ai.usage.details.reasoning_tokens", "gen_ai.usage.completion_tokens_details.reasoning_tokens", "gen_ai.usage.details.thoughts_tokens", "llm.token_count.completion_details.reasoning", "llm.usage.reasoning_tokens",
+	u.CacheWrite5m = attrs.count("gen_ai.usage.cache_creation.ephemeral_5m_input_tokens", "gen_ai.usage.details.ephemeral_5m_input_tokens", "anthropic.usage.cache_creation.ephemeral_5m_input_tokens")
+	u.CacheWrite1h = attrs.count("gen_ai.usage.cache_creation.ephemeral_1h_input_tokens", "gen_ai.usage.details.ephemeral_1h_input_tokens", "anthropic.usage.cache_creation.ephemeral_1h_input_tokens")
+	u.Reasoning = attrs.count("gen_ai.usage.reasoning.output_tokens", "gen_ai.usage.reasoning_tokens", "gen_ai.usage.output_tokens.reasoning", "gen_ai.usage.details.reasoning_tokens", "gen_ai.usage.completion_tokens_details.reasoning_tokens", "gen_ai.usage.details.thoughts_tokens", "llm.token_count.completion_details.reasoning", "llm.usage.reasoning_tokens",
 		"ai.usage.outputTokenDetails.reasoningTokens", "ai.usage.reasoningTokens")
-	u.InputAudio = b.count("gen_ai.usage.audio_input_tokens", "gen_ai.usage.details.input_audio_tokens", "llm.token_count.prompt_details.audio")
-	u.OutputAudio = b.count("gen_ai.usage.audio_output_tokens", "gen_ai.usage.details.output_audio_tokens", "llm.token_count.completion_details.audio")
-	u.CacheReadAudio = b.count("gen_ai.usage.details.cache_audio_read_tokens")
-	u.WebSearches = b.count("gen_ai.usage.web_search_requests", "gen_ai.usage.details.web_search_requests", "anthropic.usage.server_tool_use.web_search_requests")
-	b.take("ai.usage.inputTokenDetails.noCacheTokens", "ai.usage.outputTokenDetails.textTokens")
+	u.InputAudio = attrs.count("gen_ai.usage.audio_input_tokens", "gen_ai.usage.details.input_audio_tokens", "llm.token_count.prompt_details.audio")
+	u.OutputAudio = attrs.count("gen_ai.usage.audio_output_tokens", "gen_ai.usage.details.output_audio_tokens", "llm.token_count.completion_details.audio")
+	u.CacheReadAudio = attrs.count("gen_ai.usage.details.cache_audio_read_tokens")
+	u.WebSearches = attrs.count("gen_ai.usage.web_search_requests", "gen_ai.usage.details.web_search_requests", "anthropic.usage.server_tool_use.web_search_requests")
+	attrs.take("ai.usage.inputTokenDetails.noCacheTokens", "ai.usage.outputTokenDetails.textTokens")
 
-	langfuse := langfuseUsage(e, b)
+	langfuse := langfuseUsage(e, attrs)
 	if vercel {
-		raw = vercelMetadata(e, b)
+		raw = vercelMetadata(e, attrs)
 	}
 	if u.CacheWrite5m.Known && u.CacheWrite1h.Known && u.CacheWrite.Known && u.CacheWrite5m.Value+u.CacheWrite1h.Value != u.CacheWrite.Value {
 		u.CacheWrite5m, u.CacheWrite1h = event.Int{}, event.Int{} // a split that does not add up is none
@@ -50,11 +50,11 @@ func usage(e *event.Event, b *bag) {
 	if in, out, think := u.Input, u.Output, u.Reasoning; u.Total.Known && in.Known && out.Known && think.Or(0) > 0 && u.Total.Value == in.Value+out.Value+think.Value {
 		u.Output.Value += think.Value
 	}
-	u.CacheExclusive = exclusive(e, b, vercel && !details, langfuse, raw)
-	if cost, ok := dollars(b.number("gen_ai.usage.total_cost", "gen_ai.usage.cost")); ok && e.IsCosted() {
+	u.CacheExclusive = exclusive(e, attrs, vercel && !details, langfuse, raw)
+	if cost, ok := dollars(attrs.number("gen_ai.usage.total_cost", "gen_ai.usage.cost")); ok && e.IsCosted() {
 		// OpenRouter's Broadcast tells what was billed; others' own calculations
 		// are kept and not believed.
-		if e.Provider == "openrouter" || b.peek("service.name") == "openrouter" {
+		if e.Provider == "openrouter" || attrs.peek("service.name") == "openrouter" {
 			u.ReportedCost = event.Some(cost)
 		}
 		if !u.ReportedCost.Known && !cost.IsNegative() {
@@ -79,8 +79,8 @@ func dollars(f event.Opt[float64]) (d decimal.Decimal, ok bool) {
 // on Anthropic's own count, which leaves them out; Langfuse's details are apart by
 // definition. What cannot be otherwise is believed before any habit: a part is
 // not larger than the whole.
-func exclusive(e *event.Event, b *bag, oldVercel, langfuse bool, raw event.Int) event.Opt[bool] {
-	if f := b.flag("$ai_cache_reporting_exclusive"); f.Known {
+func exclusive(e *event.Event, attrs *attributes, oldVercel, langfuse bool, raw event.Int) event.Opt[bool] {
+	if f := attrs.flag("$ai_cache_reporting_exclusive"); f.Known {
 		return f
 	}
 	u := &e.Usage
@@ -96,8 +96,8 @@ func exclusive(e *event.Event, b *bag, oldVercel, langfuse bool, raw event.Int) 
 }
 
 // langfuseUsage reads Langfuse's maps of counts and costs.
-func langfuseUsage(e *event.Event, b *bag) bool {
-	v := value(b.take("langfuse.observation.usage_details"))
+func langfuseUsage(e *event.Event, attrs *attributes) bool {
+	v := value(attrs.take("langfuse.observation.usage_details"))
 	u := &e.Usage
 	apart, thought := false, int64(0)
 	if v.IsObject() {
@@ -131,8 +131,8 @@ func langfuseUsage(e *event.Event, b *bag) bool {
 
 // vercelMetadata reads the provider's own counts, which the AI SDK up to version 5
 // has no names for.
-func vercelMetadata(e *event.Event, b *bag) (raw event.Int) {
-	v := value(b.take("ai.response.providerMetadata"))
+func vercelMetadata(e *event.Event, attrs *attributes) (raw event.Int) {
+	v := value(attrs.take("ai.response.providerMetadata"))
 	if !v.IsObject() || !e.IsCosted() {
 		return raw
 	}

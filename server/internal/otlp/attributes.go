@@ -15,9 +15,9 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// bag holds a span's attributes, those of the resource behind them. Readers take
+// attributes are those of a span, followed by those of its resource. Readers take
 // what they know by its several names; the rest becomes properties.
-type bag struct {
+type attributes struct {
 	list  []attribute
 	index map[string]int
 	own   int // attributes of the span itself; those of the resource follow
@@ -34,51 +34,51 @@ type attribute struct {
 	used  bool
 }
 
-func (b *bag) reset() {
-	clear(b.list)
-	b.list = b.list[:0]
-	clear(b.index)
-	clear(b.families)
-	b.own = 0
+func (attrs *attributes) reset() {
+	clear(attrs.list)
+	attrs.list = attrs.list[:0]
+	clear(attrs.index)
+	clear(attrs.families)
+	attrs.own = 0
 }
 
 // add puts an attribute in, unless there is one of that name.
-func (b *bag) add(key string, v *common.AnyValue, raw json.RawMessage) {
+func (attrs *attributes) add(key string, v *common.AnyValue, raw json.RawMessage) {
 	if key == "" || v == nil || v.GetValue() == nil {
 		return
 	}
-	if _, ok := b.index[key]; ok {
+	if _, ok := attrs.index[key]; ok {
 		return
 	}
-	i := len(b.list)
-	b.index[key] = i
-	b.list = append(b.list, attribute{key: key, value: v, json: raw})
+	i := len(attrs.list)
+	attrs.index[key] = i
+	attrs.list = append(attrs.list, attribute{key: key, value: v, json: raw})
 	if f := familyOf(key); f != "" {
-		b.families[f] = append(b.families[f], i)
+		attrs.families[f] = append(attrs.families[f], i)
 	}
 }
 
 // has reports whether an attribute is there, taken or not.
-func (b *bag) has(key string) bool {
-	_, ok := b.index[key]
+func (attrs *attributes) has(key string) bool {
+	_, ok := attrs.index[key]
 	return ok
 }
 
 // peek returns an attribute's text without taking it.
-func (b *bag) peek(key string) string {
-	if i, ok := b.index[key]; ok {
-		return text(b.list[i].value)
+func (attrs *attributes) peek(key string) string {
+	if i, ok := attrs.index[key]; ok {
+		return text(attrs.list[i].value)
 	}
 	return ""
 }
 
 // take marks all of the names as known and returns the first value that is there.
-func (b *bag) take(keys ...string) (v *common.AnyValue) {
+func (attrs *attributes) take(keys ...string) (v *common.AnyValue) {
 	for _, k := range keys {
-		if i, ok := b.index[k]; ok {
-			b.list[i].used = true
+		if i, ok := attrs.index[k]; ok {
+			attrs.list[i].used = true
 			if v == nil {
-				v = b.list[i].value
+				v = attrs.list[i].value
 			}
 		}
 	}
@@ -86,12 +86,12 @@ func (b *bag) take(keys ...string) (v *common.AnyValue) {
 }
 
 // str takes the first text that is not empty.
-func (b *bag) str(keys ...string) (s string) {
+func (attrs *attributes) str(keys ...string) (s string) {
 	for _, k := range keys {
-		if i, ok := b.index[k]; ok {
-			b.list[i].used = true
+		if i, ok := attrs.index[k]; ok {
+			attrs.list[i].used = true
 			if s == "" {
-				s = text(b.list[i].value)
+				s = text(attrs.list[i].value)
 			}
 		}
 	}
@@ -99,12 +99,12 @@ func (b *bag) str(keys ...string) (s string) {
 }
 
 // count takes the first whole number that is not negative.
-func (b *bag) count(keys ...string) (n event.Int) {
+func (attrs *attributes) count(keys ...string) (n event.Int) {
 	for _, k := range keys {
-		if i, ok := b.index[k]; ok {
-			b.list[i].used = true
+		if i, ok := attrs.index[k]; ok {
+			attrs.list[i].used = true
 			if !n.Known {
-				n = count(b.list[i].value)
+				n = count(attrs.list[i].value)
 			}
 		}
 	}
@@ -112,12 +112,12 @@ func (b *bag) count(keys ...string) (n event.Int) {
 }
 
 // number takes the first finite number.
-func (b *bag) number(keys ...string) (f event.Opt[float64]) {
+func (attrs *attributes) number(keys ...string) (f event.Opt[float64]) {
 	for _, k := range keys {
-		if i, ok := b.index[k]; ok {
-			b.list[i].used = true
+		if i, ok := attrs.index[k]; ok {
+			attrs.list[i].used = true
 			if !f.Known {
-				f = number(b.list[i].value)
+				f = number(attrs.list[i].value)
 			}
 		}
 	}
@@ -125,17 +125,17 @@ func (b *bag) number(keys ...string) (f event.Opt[float64]) {
 }
 
 // flag takes the first boolean.
-func (b *bag) flag(keys ...string) (f event.Opt[bool]) {
+func (attrs *attributes) flag(keys ...string) (f event.Opt[bool]) {
 	for _, k := range keys {
-		i, ok := b.index[k]
+		i, ok := attrs.index[k]
 		if !ok {
 			continue
 		}
-		b.list[i].used = true
+		attrs.list[i].used = true
 		if f.Known {
 			continue
 		}
-		switch text(b.list[i].value) {
+		switch text(attrs.list[i].value) {
 		case "true", "True":
 			f = event.Some(true)
 		case "false", "False":
@@ -395,14 +395,14 @@ func (n *node) child(name string) *node {
 var wrappers = map[string]bool{"message": true, "tool_call": true, "message_content": true, "tool": true, "document": true, "embedding": true, "prompt": true, "completion": true}
 
 // family takes an indexed family and returns it as the list it was.
-func (b *bag) family(name string) gjson.Result {
-	at := b.families[name]
+func (attrs *attributes) family(name string) gjson.Result {
+	at := attrs.families[name]
 	if len(at) == 0 {
 		return gjson.Result{}
 	}
 	root := &node{}
 	for i, j := range at {
-		a := &b.list[j]
+		a := &attrs.list[j]
 		a.used = true
 		if i >= maxFamilyMembers {
 			continue
