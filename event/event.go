@@ -24,7 +24,7 @@ const (
 )
 
 // RequestStarted is the llm_events vocabulary's word for a call that begins. The
-// gateway sends it for projects that speak that vocabulary; see Event.StartTold.
+// gateway sends it for projects that speak that vocabulary; see Event.StartSent.
 const RequestStarted = "llm_request_started"
 
 // SpanContent carries what log records tell of a span's messages through the
@@ -151,9 +151,9 @@ type Event struct {
 	// wire $ai_input and $ai_output_choices are then null, not absent.
 	Private bool `json:"private,omitzero"`
 
-	// StartTold marks both events of a call whose beginning was told before it was
+	// StartSent marks both events of a call whose start event was sent before it was
 	// made: [RequestStarted], with what was known then, and the call's own event.
-	StartTold bool `json:"start_told,omitzero"`
+	StartSent bool `json:"start_told,omitzero"`
 
 	// Historical marks an event of an import of old data (historical_migration):
 	// PostHog is told, so that it keeps it out of what reacts to the present.

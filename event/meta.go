@@ -105,7 +105,7 @@ var eventMembers = []member{
 	raws("properties", func(e *Event) *map[string]json.RawMessage { return &e.Properties }),
 	other("attributes", func(e *Event) any { return &e.Attributes }, func(e *Event) bool { return e.Attributes == nil }),
 	boolean("private", func(e *Event) *bool { return &e.Private }),
-	boolean("start_told", func(e *Event) *bool { return &e.StartTold }),
+	boolean("start_told", func(e *Event) *bool { return &e.StartSent }),
 	boolean("historical", func(e *Event) *bool { return &e.Historical }),
 }
 

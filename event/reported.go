@@ -26,7 +26,7 @@ func (e *Event) IsReportedCall() bool {
 
 // IsReportedStart reports whether the event has the name of a call that begins, as
 // its application reports it: not one that the gateway tells.
-func (e *Event) IsReportedStart() bool { return e.Name == RequestStarted && !e.StartTold }
+func (e *Event) IsReportedStart() bool { return e.Name == RequestStarted && !e.StartSent }
 
 // IsCall reports whether the event is a call of a model that has ended, seen or
 // reported.

@@ -49,7 +49,7 @@ func TestReadReported(t *testing.T) {
 		}},
 		"the gateway's start": {func() *event.Event {
 			e := reported(event.RequestStarted, `{"model":"m"}`)
-			e.StartTold = true
+			e.StartSent = true
 			return e
 		}(), func(e *event.Event) bool {
 			return e.ModelAsked == "" && e.SpanID == ""

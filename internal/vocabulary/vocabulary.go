@@ -62,7 +62,7 @@ func Events(schema event.Schema, e, safe *event.Event) []*event.Event {
 	if same {
 		safe = e
 	}
-	if e.Name == RequestStarted && e.StartTold { // the gateway's, not one of the caller's own
+	if e.Name == RequestStarted && e.StartSent { // the gateway's, not one of the caller's own
 		if schema == event.SchemaPostHog {
 			return nil
 		}
@@ -108,7 +108,7 @@ func atLeast(e *event.Event) *event.Event {
 func llmEvents(e *event.Event) []*event.Event {
 	switch e.Name {
 	case event.Generation, event.Embedding:
-		if e.StartTold {
+		if e.StartSent {
 			return []*event.Event{ended(e)}
 		}
 		return []*event.Event{started(e), ended(e)}

@@ -58,7 +58,7 @@ func shape(c project.Connection, p project.Project, e *event.Event) posthog.Shap
 	shaped := posthog.Shaped{Held: outcome.Held}
 	names := c.Filter.Events
 	all := vocabulary.Events(c.Schema, out, safe)
-	ofCall := e.StartTold && (slices.Contains(names, event.Generation) || slices.Contains(names, event.Embedding))
+	ofCall := e.StartSent && (slices.Contains(names, event.Generation) || slices.Contains(names, event.Embedding))
 	if len(names) == 0 || ofCall || slices.Contains(names, e.Name) {
 		shaped.Events = all
 	} else {

@@ -10,8 +10,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 )
 
-// told is what of an event comes from attribution.
-type told struct {
+// attributed is what of an event comes from attribution.
+type attributed struct {
 	Distinct, User, Trace, Session, Parent, TraceName, SpanName string
 	Surface, Prompt, Version, VersionID, Task                   string
 	Tags                                                        []string
@@ -20,8 +20,8 @@ type told struct {
 	Private                                                     bool
 }
 
-func tell(e *event.Event) told {
-	t := told{
+func attributionOf(e *event.Event) attributed {
+	t := attributed{
 		Distinct: e.DistinctID, User: e.User, Trace: e.TraceID, Session: e.SessionID, Parent: e.ParentID, TraceName: e.TraceName,
 		Surface: e.Surface, Prompt: e.PromptName, Version: e.PromptVersion, VersionID: e.PromptVersionID, Task: e.TaskType, Tags: e.Tags, Flags: e.Flags, Private: e.Private,
 	}
@@ -57,7 +57,7 @@ func TestAttribution(t *testing.T) {
 		path    string
 		body    string
 		headers []string
-		want    told
+		want    attributed
 		newID   bool // the trace id is made up
 	}{
 		{name: "nothing", newID: true},
@@ -65,49 +65,49 @@ func TestAttribution(t *testing.T) {
 			"X-PostHog-Distinct-Id: d", "X-PostHog-Trace-Id: t", "X-PostHog-Session-Id: s", `X-PostHog-Properties: {"plan":"pro","n":1.50,"list":[1, 2],"nil":null}`,
 			"X-PostHog-Property-Region: eu", "X-PostHog-Property-Plan_Tier: gold", "X-PostHog-Flag-New-Prompt: variant-b", "X-Hedgerow-Surface: Playbook", "X-Hedgerow-Prompt: greet@3",
 			"X-Hedgerow-Task-Type: summary", "X-Hedgerow-Tags: beta, nightly ,beta,,$x", "X-Hedgerow-Tags: third", "X-Hedgerow-Privacy: on",
-		}, want: told{
+		}, want: attributed{
 			Distinct: "d", Trace: "t", Session: "s", Surface: "Playbook", Prompt: "greet", Version: "3", Task: "summary", Tags: []string{"beta", "nightly", "third"}, Private: true,
 			Flags: map[string]string{"new-prompt": "variant-b"}, Properties: props("plan", `"pro"`, "n", "1.50", "list", "[1, 2]", "nil", "null", "region", `"eu"`, "plan_tier", `"gold"`),
 		}},
-		{name: "body", body: body, want: told{
+		{name: "body", body: body, want: attributed{
 			Distinct: "u", User: "u", Trace: "bt", Session: "bs", Parent: "bp", TraceName: "tn", SpanName: "sn", Properties: props("feature", `"f"`, "n", "1", "team", `"x"`),
 		}},
-		{name: "tags and agents in the body", body: strings.Replace(body, `"feature":"f","n":1`, `"tags":["beta"," nightly ","beta","$x",7],"agent_config_id":"cfg_7","agent_step_name":"plan","tool_name":"search"`, 1), want: told{
+		{name: "tags and agents in the body", body: strings.Replace(body, `"feature":"f","n":1`, `"tags":["beta"," nightly ","beta","$x",7],"agent_config_id":"cfg_7","agent_step_name":"plan","tool_name":"search"`, 1), want: attributed{
 			Distinct: "u", User: "u", Trace: "bt", Session: "bs", Parent: "bp", TraceName: "tn", SpanName: "sn", Tags: []string{"beta", "nightly", "7"},
 			Properties: props("agent_config_id", `"cfg_7"`, "agent_step_name", `"plan"`, "tool_name", `"search"`, "team", `"x"`),
 		}},
 		{name: "agents in headers", headers: []string{"X-PostHog-Property-agent_config_id: cfg_7", "X-PostHog-Property-agent_step_name: plan", "X-PostHog-Property-tool_name: search"}, newID: true,
-			want: told{Properties: props("agent_config_id", `"cfg_7"`, "agent_step_name", `"plan"`, "tool_name", `"search"`)}},
-		{name: "headers win", body: body, headers: []string{"X-PostHog-Distinct-Id: d", "X-PostHog-Trace-Id: t", "X-PostHog-Session-Id: s", `X-PostHog-Properties: {"feature":"h"}`, "X-PostHog-Property-Team: h"}, want: told{
+			want: attributed{Properties: props("agent_config_id", `"cfg_7"`, "agent_step_name", `"plan"`, "tool_name", `"search"`)}},
+		{name: "headers win", body: body, headers: []string{"X-PostHog-Distinct-Id: d", "X-PostHog-Trace-Id: t", "X-PostHog-Session-Id: s", `X-PostHog-Properties: {"feature":"h"}`, "X-PostHog-Property-Team: h"}, want: attributed{
 			Distinct: "d", User: "u", Trace: "t", Session: "s", Parent: "bp", TraceName: "tn", SpanName: "sn", Properties: props("feature", `"h"`, "n", "1", "team", `"h"`),
 		}},
 		{name: "a property's own header wins over the object", headers: []string{`X-PostHog-Properties: {"a":"object","b":"object"}`, "X-PostHog-Property-A: header"}, newID: true,
-			want: told{Properties: props("a", `"header"`, "b", `"object"`)}},
-		{name: "traceparent", headers: []string{"Traceparent: " + parent}, want: told{Trace: parentTrace, Parent: parentSpan}},
-		{name: "traceparent over the body", body: body, headers: []string{"Traceparent: " + parent}, want: told{
+			want: attributed{Properties: props("a", `"header"`, "b", `"object"`)}},
+		{name: "traceparent", headers: []string{"Traceparent: " + parent}, want: attributed{Trace: parentTrace, Parent: parentSpan}},
+		{name: "traceparent over the body", body: body, headers: []string{"Traceparent: " + parent}, want: attributed{
 			Distinct: "u", User: "u", Trace: parentTrace, Parent: parentSpan, Session: "bs", TraceName: "tn", SpanName: "sn", Properties: props("feature", `"f"`, "n", "1", "team", `"x"`),
 		}},
-		{name: "trace id over traceparent", headers: []string{"Traceparent: " + parent, "X-PostHog-Trace-Id: t"}, want: told{Trace: "t"}},
-		{name: "traceparent of a later version", headers: []string{"Traceparent: cc" + parent[2:] + "-more"}, want: told{Trace: parentTrace, Parent: parentSpan}},
+		{name: "trace id over traceparent", headers: []string{"Traceparent: " + parent, "X-PostHog-Trace-Id: t"}, want: attributed{Trace: "t"}},
+		{name: "traceparent of a later version", headers: []string{"Traceparent: cc" + parent[2:] + "-more"}, want: attributed{Trace: parentTrace, Parent: parentSpan}},
 		{name: "traceparents that are none", headers: []string{"Traceparent: " + strings.ToUpper(parent)}, newID: true},
 		{name: "traceparent of zeros", headers: []string{"Traceparent: 00-00000000000000000000000000000000-b7ad6b7169203331-01"}, newID: true},
 		{name: "traceparent too long", headers: []string{"Traceparent: " + parent + "-more"}, newID: true},
 		{name: "traceparent ff", headers: []string{"Traceparent: ff" + parent[2:]}, newID: true},
 		{name: "properties that are none", headers: []string{`X-PostHog-Properties: ["a"]`, `X-PostHog-Properties: {"b":1}`}, newID: true,
-			want: told{Properties: props("attribution_error", `"X-PostHog-Properties is not a JSON object"`, "b", "1")}},
-		{name: "PostHog's own names", headers: []string{`X-PostHog-Properties: {"$ai_model":"forged","$set":{"a":1},"ok":1}`, "X-PostHog-Property-$ai_model: forged"}, newID: true, want: told{Properties: props("ok", "1")}},
-		{name: "prompt without a version", headers: []string{"X-Hedgerow-Prompt: greet"}, newID: true, want: told{Prompt: "greet"}},
+			want: attributed{Properties: props("attribution_error", `"X-PostHog-Properties is not a JSON object"`, "b", "1")}},
+		{name: "PostHog's own names", headers: []string{`X-PostHog-Properties: {"$ai_model":"forged","$set":{"a":1},"ok":1}`, "X-PostHog-Property-$ai_model: forged"}, newID: true, want: attributed{Properties: props("ok", "1")}},
+		{name: "prompt without a version", headers: []string{"X-Hedgerow-Prompt: greet"}, newID: true, want: attributed{Prompt: "greet"}},
 		{name: "prompt in the body", body: `{"model":"m","trace":{"trace_id":"bt","prompt_name":"greet","prompt_version":3,"prompt_version_id":"pv_a"},"messages":[]}`,
-			want: told{Trace: "bt", Prompt: "greet", Version: "3", VersionID: "pv_a"}},
+			want: attributed{Trace: "bt", Prompt: "greet", Version: "3", VersionID: "pv_a"}},
 		{name: "prompt in the header over the body's", headers: []string{"X-Hedgerow-Prompt: other@1"},
-			body: `{"model":"m","trace":{"trace_id":"bt","prompt_name":"greet","prompt_version_id":"pv_a"},"messages":[]}`, want: told{Trace: "bt", Prompt: "other", Version: "1"}},
-		{name: "prompt with a label", headers: []string{"X-Hedgerow-Prompt: a@b @ production"}, newID: true, want: told{Prompt: "a@b", Version: "production"}},
-		{name: "ids with signs", headers: []string{"X-PostHog-Trace-Id: a b/c", "X-PostHog-Session-Id: \t é "}, want: told{Trace: "a_b_c", Session: "_"}},
+			body: `{"model":"m","trace":{"trace_id":"bt","prompt_name":"greet","prompt_version_id":"pv_a"},"messages":[]}`, want: attributed{Trace: "bt", Prompt: "other", Version: "1"}},
+		{name: "prompt with a label", headers: []string{"X-Hedgerow-Prompt: a@b @ production"}, newID: true, want: attributed{Prompt: "a@b", Version: "production"}},
+		{name: "ids with signs", headers: []string{"X-PostHog-Trace-Id: a b/c", "X-PostHog-Session-Id: \t é "}, want: attributed{Trace: "a_b_c", Session: "_"}},
 		{name: "long values", headers: []string{"X-PostHog-Distinct-Id: " + strings.Repeat("d", 500), "X-PostHog-Trace-Id: " + strings.Repeat("t", 500), "X-Hedgerow-Surface: " + strings.Repeat("s", 5000)},
-			want: told{Distinct: strings.Repeat("d", 200), Trace: strings.Repeat("t", 200), Surface: strings.Repeat("s", 1000)}},
+			want: attributed{Distinct: strings.Repeat("d", 200), Trace: strings.Repeat("t", 200), Surface: strings.Repeat("s", 1000)}},
 		{name: "privacy off", headers: []string{"X-Hedgerow-Privacy: off"}, newID: true},
-		{name: "anthropic", path: "/anthropic/v1/messages", body: `{"model":"m","max_tokens":1,"metadata":{"user_id":"mu"},"messages":[{"role":"user","content":"x"}]}`, newID: true, want: told{Distinct: "mu", User: "mu"}},
-		{name: "anthropic, user wins", path: "/anthropic/v1/messages", body: `{"model":"m","max_tokens":1,"user":"u","metadata":{"user_id":"mu"},"messages":[{"role":"user","content":"x"}]}`, newID: true, want: told{Distinct: "u", User: "u"}},
+		{name: "anthropic", path: "/anthropic/v1/messages", body: `{"model":"m","max_tokens":1,"metadata":{"user_id":"mu"},"messages":[{"role":"user","content":"x"}]}`, newID: true, want: attributed{Distinct: "mu", User: "mu"}},
+		{name: "anthropic, user wins", path: "/anthropic/v1/messages", body: `{"model":"m","max_tokens":1,"user":"u","metadata":{"user_id":"mu"},"messages":[{"role":"user","content":"x"}]}`, newID: true, want: attributed{Distinct: "u", User: "u"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			up := newPeculiar(t)
@@ -120,7 +120,7 @@ func TestAttribution(t *testing.T) {
 			}
 			call(t, "POST", r.url+c.path, c.body, append([]string{"Content-Type: application/json"}, c.headers...)...)
 			e := r.one(t)
-			got := tell(e)
+			got := attributionOf(e)
 			if c.newID {
 				if len(got.Trace) != 36 {
 					t.Errorf("trace id %q, want a new one", got.Trace)
@@ -157,7 +157,7 @@ func TestDebugHeaders(t *testing.T) {
 			got := chat(t, r.url, c.body, "X-Hedgerow-Debug: timing", c.header)
 			id := got.header.Get("X-Hedgerow-Trace-Id")
 			if e := r.one(t); id == "" || e.TraceID != id || c.want != "" && id != c.want {
-				t.Errorf("told %q, recorded %q, want %q", id, e.TraceID, c.want)
+				t.Errorf("sent %q, recorded %q, want %q", id, e.TraceID, c.want)
 			}
 			if v := got.header.Get("X-Hedgerow-Added-Us"); v == "" || !json.Valid([]byte(v)) {
 				t.Errorf("added %q µs", v)
@@ -166,6 +166,6 @@ func TestDebugHeaders(t *testing.T) {
 	}
 	r := start(t, at(newPeculiar(t).URL))
 	if got := chat(t, r.url, chatBody); got.header.Get("X-Hedgerow-Trace-Id") != "" || got.header.Get("X-Hedgerow-Added-Us") != "" {
-		t.Errorf("told unasked: %v", got.header)
+		t.Errorf("sent unasked: %v", got.header)
 	}
 }

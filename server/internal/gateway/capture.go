@@ -320,7 +320,7 @@ func (c *capture) event(r *record) (e *event.Event) {
 	}
 	defer c.contain(r, &e)
 	e = c.read(r)
-	e.StartTold = r.startTold
+	e.StartSent = r.startSent
 	c.identify(e, r)
 	return e
 }
@@ -349,7 +349,7 @@ func (c *capture) startOf(r *record) (e *event.Event) {
 		PromptHash: asked.PromptHash, Surface: asked.Surface, TaskType: asked.TaskType, Environment: asked.Environment,
 		Tags: asked.Tags, Flags: asked.Flags, Groups: asked.Groups, Properties: asked.Properties,
 		Content:   event.Content{Input: asked.Content.Input, Tools: asked.Content.Tools},
-		StartTold: true, Private: true,
+		StartSent: true, Private: true,
 	}
 }
 

@@ -36,9 +36,9 @@ func hopByHop(k string) bool {
 	return false
 }
 
-// wayToHedgerow are headers that proxies in front of hedgerow add: whom they
-// served is not the provider's business.
-func wayToHedgerow(k string) bool {
+// forwardingHeader reports whether a reverse proxy in front of hedgerow added a
+// header: the client's address is not sent to the provider.
+func forwardingHeader(k string) bool {
 	switch k {
 	case "Forwarded", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Forwarded-Port", "X-Forwarded-Server", "X-Real-Ip":
 		return true
@@ -53,7 +53,7 @@ func (x *exchange) requestHeader() http.Header {
 	out := make(http.Header, len(in)+1)
 	for k, v := range in {
 		switch {
-		case hopByHop(k), ownHeader(k), wayToHedgerow(k):
+		case hopByHop(k), ownHeader(k), forwardingHeader(k):
 		case k == "Expect" && x.body.stream == nil: // met already: the body is here
 		case k == "Cookie":
 			if v = withoutSession(v); len(v) > 0 {

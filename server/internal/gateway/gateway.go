@@ -309,7 +309,7 @@ func (x *exchange) tellStart() {
 	start := *x.rec
 	start.start = true
 	start.call.Request, start.call.RequestBytes = x.body.whole, int64(len(x.body.whole))
-	x.rec.startTold = x.g.capture.offer(&start)
+	x.rec.startSent = x.g.capture.offer(&start)
 }
 
 // refuse answers a call that goes nowhere.

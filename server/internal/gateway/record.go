@@ -185,10 +185,10 @@ type record struct {
 	projectID string
 	surface   string      // of calls that name none: the key's
 	header    http.Header // the caller's, attribution and keys included: read, never kept
-	traceID   string      // told to the caller already, or by the start's event
-	spanID    string      // told by the start's event
+	traceID   string      // sent to the caller already, or with the start event
+	spanID    string      // sent with the start event
 	start     bool        // the call is only about to be made
-	startTold bool
+	startSent bool
 	prompt    func(*event.Event) // marks what was rendered; nil where nothing was
 	uuid      string             // of the event and its span, where hedgerow itself calls; else ""
 	head      []byte             // the recorder's: freed when the event is stored, for the parser keeps nothing of it

@@ -37,10 +37,10 @@ func TestTellStart(t *testing.T) {
 		t.Fatal(a)
 	}
 	end := r.sink.await(t, 2)[1]
-	if begun.Name != event.RequestStarted || !begun.StartTold || !begun.Private || begun.ModelAsked != "gpt-4.1-mini" || begun.Model != "" || begun.Latency.Known || begun.Usage.Input.Known || begun.HTTPStatus != 0 || begun.Content.Output != nil {
+	if begun.Name != event.RequestStarted || !begun.StartSent || !begun.Private || begun.ModelAsked != "gpt-4.1-mini" || begun.Model != "" || begun.Latency.Known || begun.Usage.Input.Known || begun.HTTPStatus != 0 || begun.Content.Output != nil {
 		t.Errorf("the start's event says %+v", begun)
 	}
-	if end.Name != event.Generation || !end.StartTold || end.UUID == begun.UUID || end.TraceID != begun.TraceID || end.SpanID != begun.SpanID || end.DistinctID != "u1" || begun.DistinctID != "u1" || !end.Timestamp.Equal(begun.Timestamp) {
+	if end.Name != event.Generation || !end.StartSent || end.UUID == begun.UUID || end.TraceID != begun.TraceID || end.SpanID != begun.SpanID || end.DistinctID != "u1" || begun.DistinctID != "u1" || !end.Timestamp.Equal(begun.Timestamp) {
 		t.Errorf("the call's event %+v does not go with the start's %+v", end, begun)
 	}
 

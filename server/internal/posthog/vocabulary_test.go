@@ -431,9 +431,9 @@ func TestVocabularyChanges(t *testing.T) {
 	})
 }
 
-// TestVocabularyStartTold: what the gateway has told before the call is not told
+// TestVocabularyStartSent: what the gateway has told before the call is not told
 // again after it, and is nothing to whoever speaks PostHog's words only.
-func TestVocabularyStartTold(t *testing.T) {
+func TestVocabularyStartSent(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		schema project.Schema
@@ -447,7 +447,7 @@ func TestVocabularyStartTold(t *testing.T) {
 		{vocabulary.RequestStarted, project.SchemaPostHog, ""},
 	} {
 		e := bare(tt.name)
-		e.StartTold = true
+		e.StartSent = true
 		var got []string
 		for _, out := range vocabulary.Events(tt.schema, e, e) {
 			got = append(got, out.Name)

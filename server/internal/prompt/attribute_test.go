@@ -47,7 +47,7 @@ func TestAttribute(t *testing.T) {
 		return v
 	}
 
-	type told = event.Event
+	type E = event.Event
 	// What the user and the assistant say in a call, in turns; "cut" is where the
 	// reading ended.
 	talks := map[string][]string{
@@ -71,60 +71,60 @@ func TestAttribute(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name  string
-		event told
+		event E
 		text  string
 		want  string // name@version, and properties
 	}{
-		{"number", told{PromptName: "support", PromptVersion: "2"}, "Answer the ticket kindly.", "support@2"},
-		{"number, text of another version", told{PromptName: "support", PromptVersion: "2"}, "Answer the ticket.", "support@2 drift"},
-		{"number, text nobody registered", told{PromptName: "support", PromptVersion: "2"}, "Answer the ticket kindly!", "support@2 drift"},
-		{"number, no text", told{PromptName: "support", PromptVersion: "2"}, "", "support@2"},
-		{"number, hash only", told{PromptName: "support", PromptVersion: "2", PromptHash: v("support", "2").PromptHash}, "", "support@2"},
-		{"number, another hash", told{PromptName: "support", PromptVersion: "2", PromptHash: "sha256:00"}, "", "support@2 drift"},
-		{"id", told{PromptVersionID: v("support", "2").ID}, "Answer the ticket kindly.", "support@2"},
-		{"unknown id", told{PromptVersionID: "pv_elsewhere"}, "Answer the ticket kindly.", "@"},
-		{"label", told{PromptName: "support", PromptVersion: "staging"}, "Answer the ticket kindly.", "support@2 label=staging"},
-		{"label that was moved since", told{PromptName: "support", PromptVersion: "staging"}, "Answer the ticket.", "support@1 label=staging"},
-		{"label, text nobody registered", told{PromptName: "support", PromptVersion: "staging"}, "Something else.", "support@2 label=staging drift"},
-		{"label, no text", told{PromptName: "support", PromptVersion: "staging"}, "", "support@2 label=staging"},
-		{"name alone", told{PromptName: "support"}, "Answer the ticket kindly.", "support@2"},
-		{"name alone, text nobody registered", told{PromptName: "support"}, "Something else.", "support@ drift"},
-		{"name alone, no text", told{PromptName: "support"}, "", "support@"},
-		{"unknown version", told{PromptName: "support", PromptVersion: "2026-03"}, "Answer the ticket kindly.", "support@2"},
-		{"unknown prompt", told{PromptName: "elsewhere", PromptVersion: "1"}, "Answer the ticket kindly.", "elsewhere@1"},
-		{"template, named", told{PromptName: "greet", PromptVersion: "1"}, "You greet the customers of Elm Street in one sentence.", "greet@1"},
-		{"template, drifted", told{PromptName: "greet", PromptVersion: "1"}, "You insult the customers of Elm Street in one sentence.", "greet@1 drift"},
-		{"template, hash only", told{PromptName: "greet", PromptVersion: "1", PromptHash: "sha256:00"}, "", "greet@1"},
-		{"no instructions to compare", told{PromptName: "words", PromptVersion: "1"}, "A system message of the framework.", "words@1"},
+		{"number", E{PromptName: "support", PromptVersion: "2"}, "Answer the ticket kindly.", "support@2"},
+		{"number, text of another version", E{PromptName: "support", PromptVersion: "2"}, "Answer the ticket.", "support@2 drift"},
+		{"number, text nobody registered", E{PromptName: "support", PromptVersion: "2"}, "Answer the ticket kindly!", "support@2 drift"},
+		{"number, no text", E{PromptName: "support", PromptVersion: "2"}, "", "support@2"},
+		{"number, hash only", E{PromptName: "support", PromptVersion: "2", PromptHash: v("support", "2").PromptHash}, "", "support@2"},
+		{"number, another hash", E{PromptName: "support", PromptVersion: "2", PromptHash: "sha256:00"}, "", "support@2 drift"},
+		{"id", E{PromptVersionID: v("support", "2").ID}, "Answer the ticket kindly.", "support@2"},
+		{"unknown id", E{PromptVersionID: "pv_elsewhere"}, "Answer the ticket kindly.", "@"},
+		{"label", E{PromptName: "support", PromptVersion: "staging"}, "Answer the ticket kindly.", "support@2 label=staging"},
+		{"label that was moved since", E{PromptName: "support", PromptVersion: "staging"}, "Answer the ticket.", "support@1 label=staging"},
+		{"label, text nobody registered", E{PromptName: "support", PromptVersion: "staging"}, "Something else.", "support@2 label=staging drift"},
+		{"label, no text", E{PromptName: "support", PromptVersion: "staging"}, "", "support@2 label=staging"},
+		{"name alone", E{PromptName: "support"}, "Answer the ticket kindly.", "support@2"},
+		{"name alone, text nobody registered", E{PromptName: "support"}, "Something else.", "support@ drift"},
+		{"name alone, no text", E{PromptName: "support"}, "", "support@"},
+		{"unknown version", E{PromptName: "support", PromptVersion: "2026-03"}, "Answer the ticket kindly.", "support@2"},
+		{"unknown prompt", E{PromptName: "elsewhere", PromptVersion: "1"}, "Answer the ticket kindly.", "elsewhere@1"},
+		{"template, named", E{PromptName: "greet", PromptVersion: "1"}, "You greet the customers of Elm Street in one sentence.", "greet@1"},
+		{"template, drifted", E{PromptName: "greet", PromptVersion: "1"}, "You insult the customers of Elm Street in one sentence.", "greet@1 drift"},
+		{"template, hash only", E{PromptName: "greet", PromptVersion: "1", PromptHash: "sha256:00"}, "", "greet@1"},
+		{"no instructions to compare", E{PromptName: "words", PromptVersion: "1"}, "A system message of the framework.", "words@1"},
 
-		{"recognised", told{}, "Answer the ticket kindly.", "support@2 recognised"},
-		{"recognised, production before newer", told{ModelAsked: "small"}, "Answer the ticket.", "support@1 recognised"},
-		{"recognised by its model", told{ModelAsked: "big"}, "Answer the ticket.", "support@3 recognised"},
-		{"recognised by hash", told{PromptHash: v("support", "2").PromptHash}, "", "support@2 recognised"},
-		{"recognised template", told{}, "You greet the customers of Elm Street in one sentence.", "greet@1 recognised"},
-		{"recognised template, the longer one", told{}, "You greet the customers of Elm in one sentence. Be formal.", "greet@2 recognised"},
-		{"too short to be recognised", told{}, "Hi Ann", "@"},
-		{"two prompts of one text", told{}, "The very same text.", "@"},
-		{"nothing known", told{}, "Something else.", "@"},
+		{"recognised", E{}, "Answer the ticket kindly.", "support@2 recognised"},
+		{"recognised, production before newer", E{ModelAsked: "small"}, "Answer the ticket.", "support@1 recognised"},
+		{"recognised by its model", E{ModelAsked: "big"}, "Answer the ticket.", "support@3 recognised"},
+		{"recognised by hash", E{PromptHash: v("support", "2").PromptHash}, "", "support@2 recognised"},
+		{"recognised template", E{}, "You greet the customers of Elm Street in one sentence.", "greet@1 recognised"},
+		{"recognised template, the longer one", E{}, "You greet the customers of Elm in one sentence. Be formal.", "greet@2 recognised"},
+		{"too short to be recognised", E{}, "Hi Ann", "@"},
+		{"two prompts of one text", E{}, "The very same text.", "@"},
+		{"nothing known", E{}, "Something else.", "@"},
 
-		{"recognised by the user's part", told{}, "", "digest@2 recognised"},
-		{"… whatever a framework instructs", told{}, "A system message of the framework.", "digest@1 recognised"},
-		{"… in a later turn", told{}, "", "digest@1 recognised"},
-		{"another user's words", told{}, "", "@"},
-		{"words of the other side", told{}, "", "@"},
-		{"user's part, named", told{PromptName: "digest", PromptVersion: "2"}, "", "digest@2"},
-		{"user's part, drifted", told{PromptName: "digest", PromptVersion: "2"}, "", "digest@2 drift"},
-		{"user's part, of another version", told{PromptName: "digest", PromptVersion: "2"}, "", "digest@2 drift"},
-		{"user's part, name alone", told{PromptName: "digest"}, "", "digest@1"},
-		{"user's part, name alone, drifted", told{PromptName: "digest"}, "", "digest@ drift"},
-		{"no content, no drift", told{PromptName: "digest", PromptVersion: "2"}, "", "digest@2"},
-		{"a conversation that was not read to its end", told{PromptName: "digest", PromptVersion: "2"}, "", "digest@2"},
-		{"examples tell versions apart", told{}, "You sort tickets into kinds.", "shots@1 recognised"},
-		{"… the other one", told{}, "You sort tickets into kinds.", "shots@2 recognised"},
-		{"… examples of neither", told{}, "You sort tickets into kinds.", "shots@1 recognised"},
-		{"examples drifted", told{PromptName: "shots", PromptVersion: "1"}, "You sort tickets into kinds.", "shots@1 drift"},
-		{"examples as they are", told{PromptName: "shots", PromptVersion: "1"}, "You sort tickets into kinds.", "shots@1"},
-		{"words of a user that no template has", told{PromptName: "greet", PromptVersion: "1"}, "You greet the customers of Elm Street in one sentence.", "greet@1"},
+		{"recognised by the user's part", E{}, "", "digest@2 recognised"},
+		{"… whatever a framework instructs", E{}, "A system message of the framework.", "digest@1 recognised"},
+		{"… in a later turn", E{}, "", "digest@1 recognised"},
+		{"another user's words", E{}, "", "@"},
+		{"words of the other side", E{}, "", "@"},
+		{"user's part, named", E{PromptName: "digest", PromptVersion: "2"}, "", "digest@2"},
+		{"user's part, drifted", E{PromptName: "digest", PromptVersion: "2"}, "", "digest@2 drift"},
+		{"user's part, of another version", E{PromptName: "digest", PromptVersion: "2"}, "", "digest@2 drift"},
+		{"user's part, name alone", E{PromptName: "digest"}, "", "digest@1"},
+		{"user's part, name alone, drifted", E{PromptName: "digest"}, "", "digest@ drift"},
+		{"no content, no drift", E{PromptName: "digest", PromptVersion: "2"}, "", "digest@2"},
+		{"a conversation that was not read to its end", E{PromptName: "digest", PromptVersion: "2"}, "", "digest@2"},
+		{"examples tell versions apart", E{}, "You sort tickets into kinds.", "shots@1 recognised"},
+		{"… the other one", E{}, "You sort tickets into kinds.", "shots@2 recognised"},
+		{"… examples of neither", E{}, "You sort tickets into kinds.", "shots@1 recognised"},
+		{"examples drifted", E{PromptName: "shots", PromptVersion: "1"}, "You sort tickets into kinds.", "shots@1 drift"},
+		{"examples as they are", E{PromptName: "shots", PromptVersion: "1"}, "You sort tickets into kinds.", "shots@1"},
+		{"words of a user that no template has", E{PromptName: "greet", PromptVersion: "1"}, "You greet the customers of Elm Street in one sentence.", "greet@1"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e := c.event

@@ -174,7 +174,7 @@ func (s *Sink) fetch(ctx context.Context, batch int, wait time.Duration) (delive
 // pass lets the beginnings of calls by, which are told for PostHog's sake: here
 // the call's own event says when it began. It returns the rest.
 func (s *Sink) pass(deliveries []event.Delivery) []event.Delivery {
-	starts := func(d event.Delivery) bool { return d.Event.Name == event.RequestStarted && d.Event.StartTold }
+	starts := func(d event.Delivery) bool { return d.Event.Name == event.RequestStarted && d.Event.StartSent }
 	if !slices.ContainsFunc(deliveries, starts) {
 		return deliveries
 	}

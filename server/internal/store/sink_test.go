@@ -191,7 +191,7 @@ func TestSinkPassesStarts(t *testing.T) {
 		es := named(event.RequestStarted, event.RequestStarted, event.Generation)
 		start, own, call := es[0], es[1], es[2]
 		own.UUID = event.NewID() // a caller's
-		start.StartTold, call.StartTold = true, true
+		start.StartSent, call.StartSent = true, true
 		q, m := newQueue(es...), &memory{}
 		var told []string
 		run(t, &store.Sink{Queue: q, Store: m, OnStored: func(es []*event.Event) {

@@ -142,7 +142,7 @@ func Full(t testing.TB) *event.Event {
 	}
 	var check func(v reflect.Value, path string)
 	check = func(v reflect.Value, path string) {
-		if path == "Event.StartTold" {
+		if path == "Event.StartSent" {
 			return // how to deliver it, which is no part of what is stored
 		}
 		if v.IsZero() {
@@ -153,7 +153,7 @@ func Full(t testing.TB) *event.Event {
 		}
 		if v.Kind() == reflect.Struct && v.Type().PkgPath() == reflect.TypeFor[event.Event]().PkgPath() {
 			for i := range v.NumField() {
-				if name := v.Type().Field(i).Name; name != "Historical" && name != "StartTold" { // for other sinks: no store keeps them
+				if name := v.Type().Field(i).Name; name != "Historical" && name != "StartSent" { // for other sinks: no store keeps them
 					check(v.Field(i), path+"."+name)
 				}
 			}
