@@ -46,92 +46,20 @@ type Bound struct {
 	settle func(*Event) bool
 }
 
-// Bounds lists the bounded numbers in the order in which they are documented. The
-// timestamp is bounded, too, against the clock: by package enrich.
+// Bounds lists the bounded numbers in the order in which warnings name them: those
+// of [Fields] and then some of the properties. The timestamp is bounded, too, against
+// the clock: by package enrich.
 var Bounds = func() []Bound {
-	var list []Bound
-	integer := func(field, unit string, most int64, at func(*Event) *Int) {
-		list = append(list, Bound{field, wireNameOf(intFields, at), unit, 0, float64(most), func(e *Event) bool {
-			n := at(e)
-			if !n.Known || n.Value >= 0 && n.Value <= most {
-				return false
-			}
-			*n = Int{}
-			return true
-		}})
-	}
-	tokens := func(field string, at func(*Event) *Int) { integer(field, "tokens", MaxTokens, at) }
-	tokens("input_tokens", func(e *Event) *Int { return &e.Usage.Input })
-	tokens("output_tokens", func(e *Event) *Int { return &e.Usage.Output })
-	integer("total_tokens", "tokens", MaxAllTokens, func(e *Event) *Int { return &e.Usage.Total })
-	tokens("cache_read_tokens", func(e *Event) *Int { return &e.Usage.CacheRead })
-	tokens("cache_write_tokens", func(e *Event) *Int { return &e.Usage.CacheWrite })
-	tokens("cache_write_5m_tokens", func(e *Event) *Int { return &e.Usage.CacheWrite5m })
-	tokens("cache_write_1h_tokens", func(e *Event) *Int { return &e.Usage.CacheWrite1h })
-	tokens("reasoning_tokens", func(e *Event) *Int { return &e.Usage.Reasoning })
-	tokens("input_audio_tokens", func(e *Event) *Int { return &e.Usage.InputAudio })
-	tokens("output_audio_tokens", func(e *Event) *Int { return &e.Usage.OutputAudio })
-	tokens("cache_read_audio_tokens", func(e *Event) *Int { return &e.Usage.CacheReadAudio })
-	tokens("input_image_tokens", func(e *Event) *Int { return &e.Usage.InputImage })
-	tokens("output_image_tokens", func(e *Event) *Int { return &e.Usage.OutputImage })
-	tokens("input_text_tokens", func(e *Event) *Int { return &e.Usage.InputText })
-	tokens("output_text_tokens", func(e *Event) *Int { return &e.Usage.OutputText })
-	integer("web_searches", "searches", MaxCount, func(e *Event) *Int { return &e.Usage.WebSearches })
-	integer("images", "pictures", MaxCount, func(e *Event) *Int { return &e.Usage.Images })
-	integer("input_chars", "characters", MaxCount, func(e *Event) *Int { return &e.InputChars })
-	integer("output_chars", "characters", MaxCount, func(e *Event) *Int { return &e.OutputChars })
-
-	span := func(field string, at func(*Event) *Opt[time.Duration]) {
-		list = append(list, Bound{field, wireNameOf(durationFields, at), "seconds", 0, MaxDuration.Seconds(), func(e *Event) bool {
-			d := at(e)
-			if !d.Known || d.Value >= 0 && d.Value <= MaxDuration {
-				return false
-			}
-			*d = Opt[time.Duration]{}
-			return true
-		}})
-	}
-	span("latency", func(e *Event) *Opt[time.Duration] { return &e.Latency })
-	span("time_to_first_token", func(e *Event) *Opt[time.Duration] { return &e.TimeToFirstToken })
-
-	size := func(field string, at func(*Event) *int64) {
-		list = append(list, Bound{field, field, "bytes", 0, MaxBytes, func(e *Event) bool {
-			n := at(e)
-			if *n >= 0 && *n <= MaxBytes {
-				return false
-			}
-			*n = 0 // unknown
-			return true
-		}})
-	}
-	size("request_bytes", func(e *Event) *int64 { return &e.RequestBytes })
-	size("response_bytes", func(e *Event) *int64 { return &e.ResponseBytes })
-	list = append(list, Bound{"http_status", "$ai_http_status", "", 100, 999, func(e *Event) bool {
-		if e.HTTPStatus == 0 || e.HTTPStatus >= 100 && e.HTTPStatus <= 999 {
-			return false
+	// Counts come first, then times, sizes and statuses, and money last.
+	var byType [5][]Bound
+	for i := range Fields {
+		f := &Fields[i]
+		settle, order := settler(f)
+		if settle != nil {
+			byType[order] = append(byType[order], Bound{f.Name, f.PostHog, f.Kind.Unit, f.Kind.Min, f.Kind.Max, settle})
 		}
-		e.HTTPStatus = 0 // unknown
-		return true
-	}})
-
-	cost := func(field string, at func(*Event) *Opt[decimal.Decimal]) {
-		list = append(list, Bound{field, wireNameOf(costFields, at), "USD", 0, MaxCostUSD, func(e *Event) bool {
-			d := at(e)
-			if !d.Known || settleDollars(&d.Value) {
-				return false
-			}
-			*d = Opt[decimal.Decimal]{}
-			return true
-		}})
 	}
-	cost("reported_cost", func(e *Event) *Opt[decimal.Decimal] { return &e.Usage.ReportedCost })
-	cost("cost_input", func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.Input })
-	cost("cost_output", func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.Output })
-	cost("cost_request", func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.Request })
-	cost("cost_web_search", func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.WebSearch })
-	cost("cost_total", func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.Total })
-	cost("cost_cache_saved", func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.CacheSaved })
-
+	list := slices.Concat(byType[:]...)
 	for _, name := range []string{"eval_score", "$ai_score", "$ai_metric_value"} {
 		list = append(list, Bound{Field: name, Wire: name, Min: -MaxNumber, Max: MaxNumber})
 	}
@@ -147,15 +75,58 @@ var Bounds = func() []Bound {
 	return list
 }()
 
-// wireNameOf is the name on the wire of the field that at points to.
-func wireNameOf[T any](fields []field[T], at func(*Event) *T) string {
-	var e Event
-	for _, f := range fields {
-		if f.at(&e) == at(&e) {
-			return f.name
-		}
+// settler makes a number unknown where it is outside of its kind's bounds; nil of
+// what is no number. The second result is its place among the types.
+func settler(f *Field) (settle func(*Event) bool, order int) {
+	least, most := int64(f.Kind.Min), int64(f.Kind.Max)
+	switch at := f.At.(type) {
+	case func(*Event) *Int:
+		return func(e *Event) bool {
+			n := at(e)
+			if !n.Known || n.Value >= least && n.Value <= most {
+				return false
+			}
+			*n = Int{}
+			return true
+		}, 0
+	case func(*Event) *Opt[time.Duration]:
+		return func(e *Event) bool {
+			d := at(e)
+			if !d.Known || d.Value >= 0 && d.Value <= MaxDuration {
+				return false
+			}
+			*d = Opt[time.Duration]{}
+			return true
+		}, 1
+	case func(*Event) *int64: // 0 is unknown
+		return func(e *Event) bool {
+			n := at(e)
+			if *n >= least && *n <= most {
+				return false
+			}
+			*n = 0
+			return true
+		}, 2
+	case func(*Event) *int: // 0 is unknown
+		return func(e *Event) bool {
+			n := at(e)
+			if *n == 0 || int64(*n) >= least && int64(*n) <= most {
+				return false
+			}
+			*n = 0
+			return true
+		}, 3
+	case func(*Event) *Opt[decimal.Decimal]:
+		return func(e *Event) bool {
+			d := at(e)
+			if !d.Known || settleDollars(&d.Value) {
+				return false
+			}
+			*d = Opt[decimal.Decimal]{}
+			return true
+		}, 4
 	}
-	return ""
+	return nil, 0
 }
 
 var maxCost = decimal.NewFromInt(MaxCostUSD)

@@ -74,93 +74,144 @@ const (
 )
 
 // Event is one thing that was seen. Times are UTC. A zero string means unknown.
+//
+// The tags of a field, here and in [Usage], [Cost] and [Content], are all that is
+// written about it: see [Fields].
 type Event struct {
-	UUID       string    `json:"uuid"`                 // version 7, the identity used for every de-duplication
-	ProjectID  string    `json:"project,omitzero"`     // hedgerow's project, never sent to PostHog
-	Name       string    `json:"event"`                // Generation, Embedding … or a product event's own name
-	DistinctID string    `json:"distinct_id,omitzero"` // the user; empty means that the caller named none
-	Timestamp  time.Time `json:"timestamp"`            // start of the call; corrected for clock skew at intake, then fixed
-	Source     string    `json:"source,omitzero"`      // SourceGateway …
-	TraceID    string    `json:"trace_id,omitzero"`    // $ai_trace_id
-	SpanID     string    `json:"span_id,omitzero"`     // $ai_span_id
-	ParentID   string    `json:"parent_id,omitzero"`   // $ai_parent_id
-	SessionID  string    `json:"session_id,omitzero"`  // $ai_session_id: a conversation, not a browser session
-	TraceName  string    `json:"trace_name,omitzero"`  // $ai_trace_name
-	SpanName   string    `json:"span_name,omitzero"`   // $ai_span_name
-	User       string    `json:"user,omitzero"`        // $ai_user, as the request's own body named it
-	Provider   string    `json:"provider,omitzero"`    // openai, anthropic, openrouter, groq …
-	ModelAsked string    `json:"model_asked,omitzero"` // the model that the request named
-	Model      string    `json:"model,omitzero"`       // the model that answered; see [Event.ModelName]
-	Operation  string    `json:"operation,omitzero"`   // chat, responses, messages, embeddings, models …; "" where the path is not known
-	BaseURL    string    `json:"base_url,omitzero"`    // $ai_base_url, without query
-	RequestURL string    `json:"request_url,omitzero"` // $ai_request_url, without query: queries can hold keys
-	Method     string    `json:"method,omitzero"`      // HTTP method of a gateway call
+	// Identity used for every de-duplication; version 7.
+	UUID string `json:"uuid"`
+	// Project of hedgerow; never sent to PostHog.
+	ProjectID string `json:"project,omitzero" name:"project_id" column:"project_id,required"`
+	// [Generation], [Embedding] … or a product event's own name.
+	Name string `json:"event" column:"name,required" kind:"name"`
+	// The user; empty means that the caller named none.
+	DistinctID string `json:"distinct_id,omitzero" kind:"name"`
+	// Start of the call; corrected for clock skew at intake, then fixed.
+	Timestamp time.Time `json:"timestamp" column:"ts"`
+	// How the event came: [SourceGateway] …
+	Source string `json:"source,omitzero" kind:"label"`
+	// The trace, which is one task from its beginning to its end.
+	TraceID string `json:"trace_id,omitzero" posthog:"$ai_trace_id,loose" kind:"id" llm_events:"trace_id"`
+	// The step of the trace.
+	SpanID string `json:"span_id,omitzero" posthog:"$ai_span_id,loose" kind:"id" llm_events:"request_id,span_id"`
+	// The step that this one is part of.
+	ParentID string `json:"parent_id,omitzero" posthog:"$ai_parent_id,loose" kind:"id" llm_events:"parent_span_id,parent_id"`
+	// A conversation, not a browser session.
+	SessionID string `json:"session_id,omitzero" posthog:"$ai_session_id,loose" kind:"id" llm_events:"session_id"`
+	// Name of the trace.
+	TraceName string `json:"trace_name,omitzero" posthog:"$ai_trace_name" kind:"name" llm_events:"trace_name"`
+	// Name of the step.
+	SpanName string `json:"span_name,omitzero" posthog:"$ai_span_name" kind:"name" llm_events:"span_name"`
+	// The user as the request's own body named it.
+	User string `json:"user,omitzero" posthog:"$ai_user,loose" column:"ai_user" kind:"name" llm_events:"user_id"`
+	// openai, anthropic, openrouter, groq …
+	Provider string `json:"provider,omitzero" posthog:"$ai_provider" kind:"name" llm_events:"provider"`
+	// The model that the request named.
+	ModelAsked string `json:"model_asked,omitzero" posthog:"model_requested" kind:"name" llm_events:"model_requested"`
+	// The model that answered; the API and PostHog have the one asked for where none answered. See [Event.ModelName].
+	Model string `json:"model,omitzero" posthog:"$ai_model" kind:"name"`
+	// chat, responses, messages, embeddings, models …; empty where the path is not known.
+	Operation string `json:"operation,omitzero" posthog:"operation" kind:"name"`
+	// Address of the provider, without query.
+	BaseURL string `json:"base_url,omitzero" posthog:"$ai_base_url" kind:"url"`
+	// Address of the request, without query: queries can hold keys.
+	RequestURL string `json:"request_url,omitzero" posthog:"$ai_request_url" kind:"url"`
+	// HTTP method of a gateway call.
+	Method string `json:"method,omitzero" kind:"label"`
 
-	Usage Usage `json:"usage,omitzero"` // tokens by kind
-	Cost  Cost  `json:"cost,omitzero"`  // US dollars by part
+	// Tokens by kind.
+	Usage Usage `json:"usage,omitzero"`
+	// US dollars by part.
+	Cost Cost `json:"cost,omitzero"`
 
-	Latency          Opt[time.Duration] `json:"latency,omitzero"`        // whole call; on the wire in seconds
-	TimeToFirstToken Opt[time.Duration] `json:"ttft,omitzero"`           // streams only; on the wire in seconds
-	Stream           Opt[bool]          `json:"stream,omitzero"`         // the answer came in pieces
-	HTTPStatus       int                `json:"http_status,omitzero"`    // the provider's; 0 where no answer came
-	RequestBytes     int64              `json:"request_bytes,omitzero"`  // on the wire; 0 where that is not known
-	ResponseBytes    int64              `json:"response_bytes,omitzero"` // on the wire; 0 where that is not known
+	// The whole call.
+	Latency Opt[time.Duration] `json:"latency,omitzero" posthog:"$ai_latency" column:"latency_us" api:"latency_ms" kind:"duration"`
+	// Until the first token; of streams only.
+	TimeToFirstToken Opt[time.Duration] `json:"ttft,omitzero" name:"time_to_first_token" posthog:"$ai_time_to_first_token" column:"ttft_us" api:"time_to_first_token_ms" kind:"duration"`
+	// The answer came in pieces.
+	Stream Opt[bool] `json:"stream,omitzero" posthog:"$ai_stream"`
+	// The provider's; 0 where no answer came.
+	HTTPStatus int `json:"http_status,omitzero" posthog:"$ai_http_status" kind:"status"`
+	// Length of the request on the wire; 0 where that is not known.
+	RequestBytes int64 `json:"request_bytes,omitzero" posthog:"request_bytes" kind:"bytes"`
+	// Length of the answer on the wire; 0 where that is not known.
+	ResponseBytes int64 `json:"response_bytes,omitzero" posthog:"response_bytes" kind:"bytes"`
 
-	IsError      bool   `json:"is_error,omitzero"`      // the call failed, broke off, or its answer was withheld
-	ErrorType    string `json:"error_type,omitzero"`    // the provider's word, or one of the ErrType constants
-	ErrorCode    string `json:"error_code,omitzero"`    // of a failed call: the provider's code, a transport's (ECONNREFUSED), or CodeUnknown; never the HTTP status
-	ErrorMessage string `json:"error_message,omitzero"` // may echo a prompt: privacy scrubs it before it leaves
-	Status       Status `json:"status,omitzero"`        // how the call ended, in one of five words
-	StopReason   string `json:"stop_reason,omitzero"`   // the provider's raw value
-	ParseError   string `json:"parse_error,omitzero"`   // why the body could not be read; never quotes the body
+	// The call failed, broke off, or its answer was withheld.
+	IsError bool `json:"is_error,omitzero" posthog:"$ai_is_error"`
+	// The provider's word, or one of the ErrType constants.
+	ErrorType string `json:"error_type,omitzero" posthog:"$ai_error_type" kind:"name" llm_events:"end:error_type"`
+	// Of a failed call: the provider's code, a transport's (ECONNREFUSED), or [CodeUnknown]; never the HTTP status.
+	ErrorCode string `json:"error_code,omitzero" posthog:"error_code" kind:"name" llm_events:"end:error_code"`
+	// May echo a prompt: privacy scrubs it before it leaves.
+	ErrorMessage string `json:"error_message,omitzero" posthog:"$ai_error" kind:"message" llm_events:"end:error_message"`
+	// How the call ended, in one of five words.
+	Status Status `json:"status,omitzero" posthog:"status" kind:"label"`
+	// The provider's own word for why it stopped.
+	StopReason string `json:"stop_reason,omitzero" posthog:"$ai_stop_reason" kind:"name" llm_events:"end:finish_reason,stop_reason"`
+	// Why the body could not be read; never quotes the body.
+	ParseError string `json:"parse_error,omitzero" posthog:"parse_error" kind:"name"`
 
-	CompletionID      string                     `json:"completion_id,omitzero"`      // chatcmpl-…, resp_…, msg_…
-	SystemFingerprint string                     `json:"system_fingerprint,omitzero"` // OpenAI's name of the configuration that answered
-	ServiceTier       string                     `json:"service_tier,omitzero"`       // the tier that served the call: default, flex, priority …
-	ModelParameters   map[string]json.RawMessage `json:"model_parameters,omitzero"`   // the request's settings by the provider's names; never content
-	ProviderMetadata  map[string]json.RawMessage `json:"provider_metadata,omitzero"`  // what only this provider tells: request id, limits …
+	// The provider's id of the answer: chatcmpl-…, resp_…, msg_…
+	CompletionID string `json:"completion_id,omitzero" posthog:"$ai_completion_id" kind:"name" llm_events:"end:completion_id"`
+	// OpenAI's name of the configuration that answered; within $ai_provider_metadata at PostHog.
+	SystemFingerprint string `json:"system_fingerprint,omitzero" kind:"name"`
+	// The tier that served the call: default, flex, priority …
+	ServiceTier string `json:"service_tier,omitzero" posthog:"$ai_service_tier" kind:"label"`
+	// The request's settings by the provider's names; never content.
+	ModelParameters map[string]json.RawMessage `json:"model_parameters,omitzero" posthog:"$ai_model_parameters"`
+	// What only this provider says: request id, limits …
+	ProviderMetadata map[string]json.RawMessage `json:"provider_metadata,omitzero" posthog:"$ai_provider_metadata"`
 
-	PromptName      string `json:"prompt_name,omitzero"`       // the prompt that was run
-	PromptVersion   string `json:"prompt_version,omitzero"`    // a number or a label: $ai_prompt_version
-	PromptVersionID string `json:"prompt_version_id,omitzero"` // pv_…
-	PromptHash      string `json:"prompt_hash,omitzero"`       // sha256:… of the instructions, never of the user's words
+	// The prompt that was run.
+	PromptName string `json:"prompt_name,omitzero" posthog:"$ai_prompt_name" kind:"name"`
+	// A number or a label.
+	PromptVersion string `json:"prompt_version,omitzero" posthog:"$ai_prompt_version,loose" kind:"name" llm_events:"prompt_version"`
+	// pv_…
+	PromptVersionID string `json:"prompt_version_id,omitzero" posthog:"$ai_prompt_version_id" kind:"name"`
+	// sha256:… of the instructions, never of the user's words.
+	PromptHash string `json:"prompt_hash,omitzero" posthog:"prompt_hash" kind:"name" llm_events:"prompt_hash"`
 
-	Surface     string            `json:"surface,omitzero"`     // Conversation, Test, Playbook … or the team's own
-	TaskType    string            `json:"task_type,omitzero"`   // what the call is for: summarise, support_reply …
-	Environment string            `json:"environment,omitzero"` // production, staging …
-	Tags        []string          `json:"tags,omitzero"`        // each becomes a property of that name set to true
-	Flags       map[string]string `json:"flags,omitzero"`       // feature flag key → variant: $feature/<key>
-	Groups      map[string]string `json:"groups,omitzero"`      // $groups
+	// Conversation, Test, Playbook … or the team's own.
+	Surface string `json:"surface,omitzero" posthog:"surface" kind:"label" llm_events:"surface"`
+	// What the call is for: summarise, support_reply …
+	TaskType string `json:"task_type,omitzero" posthog:"task_type" kind:"label" llm_events:"task_type"`
+	// production, staging …
+	Environment string `json:"environment,omitzero" posthog:"environment" kind:"label" llm_events:"environment"`
+	// Each becomes a property of that name set to true.
+	Tags []string `json:"tags,omitzero"`
+	// Feature flag key and variant; at PostHog $feature/KEY.
+	Flags map[string]string `json:"flags,omitzero"`
+	// Group type and key.
+	Groups map[string]string `json:"groups,omitzero" posthog:"$groups" column:"group_keys"`
 
-	// Derived from content while it was there, so that charts work without it.
-	InputChars        Int    `json:"input_chars,omitzero"`         // characters of the input's text
-	OutputChars       Int    `json:"output_chars,omitzero"`        // characters of the output's text
-	InputLengthBucket string `json:"input_length_bucket,omitzero"` // 1k_2k_tokens …
-	OutputCategory    string `json:"output_category,omitzero"`     // text, tool_call, refusal, json, empty …
+	// Characters of the input's text; derived, as the next three, from content
+	// while it was there, so that charts work without it.
+	InputChars Int `json:"input_chars,omitzero" posthog:"input_length" kind:"characters"`
+	// Characters of the output's text.
+	OutputChars Int `json:"output_chars,omitzero" posthog:"output_length" kind:"characters"`
+	// 1k_2k_tokens …
+	InputLengthBucket string `json:"input_length_bucket,omitzero" posthog:"input_length_bucket" kind:"label" llm_events:"input_length_bucket"`
+	// text, tool_call, refusal, json, empty …
+	OutputCategory string `json:"output_category,omitzero" posthog:"output_category" kind:"label" llm_events:"end:output_category"`
 
-	// Properties are the caller's own, under their own names. They never
-	// override a field above.
+	// The caller's own, under their own names. They never override a field above.
 	Properties map[string]json.RawMessage `json:"properties,omitzero"`
-
-	// Attributes names those of Properties that were attributes of a span, which a
-	// library may have written by itself. Of an event with the source otlp all are,
-	// whether named here or not.
-	Attributes []string `json:"attributes,omitzero"`
-
-	// Private marks an event whose content has been withheld on purpose: on the
-	// wire $ai_input and $ai_output_choices are then null, not absent.
+	// Those of Properties that were attributes of a span, which a library may have
+	// written by itself. Of an event with the source otlp all are, whether named
+	// here or not.
+	Attributes []string `json:"attributes,omitzero" api:"-"`
+	// Content has been withheld on purpose: on the wire $ai_input and
+	// $ai_output_choices are then null, not absent.
 	Private bool `json:"private,omitzero"`
+	// Marks both events of a call whose start event was sent before it was made:
+	// [RequestStarted], with what was known then, and the call's own event.
+	StartSent bool `json:"start_told,omitzero" column:"-" api:"-"`
+	// An import of old data (historical_migration): PostHog keeps it out of what
+	// reacts to the present. Sinks need it, and the store does not keep it.
+	Historical bool `json:"historical,omitzero" column:"-" api:"-"`
 
-	// StartSent marks both events of a call whose start event was sent before it was
-	// made: [RequestStarted], with what was known then, and the call's own event.
-	StartSent bool `json:"start_told,omitzero"`
-
-	// Historical marks an event of an import of old data (historical_migration):
-	// PostHog is told, so that it keeps it out of what reacts to the present.
-	// Sinks need it, and the store does not keep it.
-	Historical bool `json:"historical,omitzero"`
-
-	// Content is carried beside the metadata, never in it.
+	// Carried beside the metadata, never in it.
 	Content Content `json:"-"`
 }
 
@@ -169,28 +220,46 @@ type Event struct {
 // count, and CacheExclusive says whether cache reads and writes lie outside it.
 // Output includes reasoning, whatever the provider's own habit.
 type Usage struct {
-	Input          Int       `json:"input,omitzero"`            // prompt and context
-	Output         Int       `json:"output,omitzero"`           // reasoning included
-	Total          Int       `json:"total,omitzero"`            // as the provider says it; see Tokens
-	CacheRead      Int       `json:"cache_read,omitzero"`       // input that came from a cache
-	CacheWrite     Int       `json:"cache_write,omitzero"`      // all writes, whatever their lifetime
-	CacheWrite5m   Int       `json:"cache_write_5m,omitzero"`   // part of CacheWrite
-	CacheWrite1h   Int       `json:"cache_write_1h,omitzero"`   // part of CacheWrite
-	CacheExclusive Opt[bool] `json:"cache_exclusive,omitzero"`  // cache reads and writes are not part of Input
-	Reasoning      Int       `json:"reasoning,omitzero"`        // part of Output
-	InputAudio     Int       `json:"input_audio,omitzero"`      // part of Input
-	OutputAudio    Int       `json:"output_audio,omitzero"`     // part of Output
-	CacheReadAudio Int       `json:"cache_read_audio,omitzero"` // part of CacheRead
-	InputImage     Int       `json:"input_image,omitzero"`      // part of Input
-	OutputImage    Int       `json:"output_image,omitzero"`     // part of Output
-	InputText      Int       `json:"input_text,omitzero"`       // part of Input
-	OutputText     Int       `json:"output_text,omitzero"`      // part of Output
-	WebSearches    Int       `json:"web_searches,omitzero"`     // searches, not tokens
-	Images         Int       `json:"images,omitzero"`           // generated pictures, not tokens
-
-	// ReportedCost is what the provider itself says the call cost, in USD
-	// (OpenRouter's usage.cost). It wins over any price table.
-	ReportedCost Opt[decimal.Decimal] `json:"reported_cost,omitzero"`
+	// Prompt and context as the provider counts them. In the API, the pages and the
+	// llm_events schema input_tokens are all input: [Usage.AllInput].
+	Input Int `json:"input,omitzero" name:"input_tokens" posthog:"$ai_input_tokens" api:"reported_input_tokens" kind:"tokens" llm_events:"end:input_tokens"`
+	// Reasoning included.
+	Output Int `json:"output,omitzero" name:"output_tokens" posthog:"$ai_output_tokens" kind:"tokens" llm_events:"end:output_tokens"`
+	// As the provider says it; the API has [Usage.Tokens].
+	Total Int `json:"total,omitzero" name:"total_tokens" posthog:"$ai_total_tokens" kind:"all tokens" llm_events:"end:total_tokens"`
+	// Input that came from a cache.
+	CacheRead Int `json:"cache_read,omitzero" name:"cache_read_tokens" posthog:"$ai_cache_read_input_tokens" kind:"tokens" llm_events:"end:cache_read_tokens"`
+	// Input that was written to a cache, whatever its lifetime.
+	CacheWrite Int `json:"cache_write,omitzero" name:"cache_write_tokens" posthog:"$ai_cache_creation_input_tokens" kind:"tokens" llm_events:"end:cache_write_tokens"`
+	// Part of cache_write_tokens.
+	CacheWrite5m Int `json:"cache_write_5m,omitzero" name:"cache_write_5m_tokens" posthog:"$ai_cache_creation_5m_input_tokens" kind:"tokens"`
+	// Part of cache_write_tokens.
+	CacheWrite1h Int `json:"cache_write_1h,omitzero" name:"cache_write_1h_tokens" posthog:"$ai_cache_creation_1h_input_tokens" kind:"tokens"`
+	// Cache reads and writes are not part of the provider's input count.
+	CacheExclusive Opt[bool] `json:"cache_exclusive,omitzero" posthog:"$ai_cache_reporting_exclusive"`
+	// Part of output_tokens.
+	Reasoning Int `json:"reasoning,omitzero" name:"reasoning_tokens" posthog:"$ai_reasoning_tokens" kind:"tokens" llm_events:"end:reasoning_tokens"`
+	// Part of input_tokens.
+	InputAudio Int `json:"input_audio,omitzero" name:"input_audio_tokens" posthog:"$ai_audio_input_tokens" kind:"tokens"`
+	// Part of output_tokens.
+	OutputAudio Int `json:"output_audio,omitzero" name:"output_audio_tokens" posthog:"$ai_audio_output_tokens" kind:"tokens"`
+	// Part of cache_read_tokens.
+	CacheReadAudio Int `json:"cache_read_audio,omitzero" name:"cache_read_audio_tokens" posthog:"$ai_cache_read_audio_tokens" kind:"tokens"`
+	// Part of input_tokens.
+	InputImage Int `json:"input_image,omitzero" name:"input_image_tokens" posthog:"$ai_image_input_tokens" kind:"tokens"`
+	// Part of output_tokens.
+	OutputImage Int `json:"output_image,omitzero" name:"output_image_tokens" posthog:"$ai_image_output_tokens" kind:"tokens"`
+	// Part of input_tokens.
+	InputText Int `json:"input_text,omitzero" name:"input_text_tokens" posthog:"$ai_text_input_tokens" kind:"tokens"`
+	// Part of output_tokens.
+	OutputText Int `json:"output_text,omitzero" name:"output_text_tokens" posthog:"$ai_text_output_tokens" kind:"tokens"`
+	// Web searches that the provider did; not tokens.
+	WebSearches Int `json:"web_searches,omitzero" posthog:"$ai_web_search_count" kind:"searches"`
+	// Generated pictures; not tokens.
+	Images Int `json:"images,omitzero" posthog:"image_count" kind:"pictures"`
+	// What the provider itself says the call cost (OpenRouter's usage.cost). It
+	// wins over any price table.
+	ReportedCost Opt[decimal.Decimal] `json:"reported_cost,omitzero" column:"cost_reported" api:"reported_cost_usd" kind:"usd"`
 }
 
 // Tokens returns the total that the provider named or, where it named none, the
@@ -232,40 +301,65 @@ const (
 // Cost is a call's price in USD by part. Every part, and the total, is unknown
 // rather than 0 where a count or a price is missing.
 type Cost struct {
-	Input     Opt[decimal.Decimal] `json:"input,omitzero"`      // all input tokens, cache reads and writes included
-	Output    Opt[decimal.Decimal] `json:"output,omitzero"`     // all output tokens, reasoning included
-	Request   Opt[decimal.Decimal] `json:"request,omitzero"`    // what the call costs whatever its length
-	WebSearch Opt[decimal.Decimal] `json:"web_search,omitzero"` // searches that the provider did
-	Total     Opt[decimal.Decimal] `json:"total,omitzero"`      // the sum, or what the provider said
+	// All input tokens, cache reads and writes included.
+	Input Opt[decimal.Decimal] `json:"input,omitzero" name:"cost_input" posthog:"$ai_input_cost_usd" api:"input_usd" kind:"usd"`
+	// All output tokens, reasoning included.
+	Output Opt[decimal.Decimal] `json:"output,omitzero" name:"cost_output" posthog:"$ai_output_cost_usd" api:"output_usd" kind:"usd"`
+	// What the call costs whatever its length.
+	Request Opt[decimal.Decimal] `json:"request,omitzero" name:"cost_request" posthog:"$ai_request_cost_usd" api:"request_usd" kind:"usd"`
+	// Web searches that the provider did.
+	WebSearch Opt[decimal.Decimal] `json:"web_search,omitzero" name:"cost_web_search" posthog:"$ai_web_search_cost_usd" api:"web_search_usd" kind:"usd"`
+	// The sum, or what the provider said.
+	Total Opt[decimal.Decimal] `json:"total,omitzero" name:"cost_total" posthog:"$ai_total_cost_usd" api:"total_usd" kind:"usd"`
+	// What reading input from a cache saved, against the price of input that is
+	// read anew; writing the cache is not set against it. It is part of nothing,
+	// and unknown where hedgerow did not price the input itself.
+	CacheSaved Opt[decimal.Decimal] `json:"cache_saved,omitzero" name:"cost_cache_saved" api:"cache_saved_usd" kind:"usd"`
 
-	// CacheSaved is what reading input from a cache saved, against the price of
-	// input that is read anew; writing the cache is not set against it. It is part
-	// of nothing, and unknown where hedgerow did not price the input itself.
-	CacheSaved Opt[decimal.Decimal] `json:"cache_saved,omitzero"`
-
-	ModelUsed string `json:"model_used,omitzero"` // the price row's model
-	Source    string `json:"source,omitzero"`     // CostPassthrough …
-	Provider  string `json:"provider,omitzero"`   // the price row's provider
+	// Model of the price.
+	ModelUsed string `json:"model_used,omitzero" name:"cost_model" posthog:"$ai_model_cost_used" api:"price_model" kind:"name"`
+	// Where the price is from: [CostPassthrough] …
+	Source string `json:"source,omitzero" name:"cost_source" posthog:"$ai_cost_model_source" api:"price_source" kind:"label"`
+	// Provider of the price.
+	Provider string `json:"provider,omitzero" name:"cost_provider" posthog:"$ai_cost_model_provider" api:"price_provider" kind:"name"`
 }
 
 // Content is the text of a call, in PostHog's message form (contract section
 // 3.4). Each part is valid JSON or nil.
 type Content struct {
-	Input       json.RawMessage // $ai_input
-	Output      json.RawMessage // $ai_output_choices
-	Tools       json.RawMessage // $ai_tools: the tools offered
-	InputState  json.RawMessage // $ai_input_state of spans and traces
-	OutputState json.RawMessage // $ai_output_state
+	// The conversation up to the answer, or what was embedded.
+	Input json.RawMessage `name:"input" posthog:"$ai_input"`
+	// The answers.
+	Output json.RawMessage `name:"output" posthog:"$ai_output_choices"`
+	// The tools offered.
+	Tools json.RawMessage `name:"tools" posthog:"$ai_tools"`
+	// What went into a span or a trace.
+	InputState json.RawMessage `name:"input_state" posthog:"$ai_input_state"`
+	// What came out of a span or a trace.
+	OutputState json.RawMessage `name:"output_state" posthog:"$ai_output_state"`
+}
+
+// Parts returns pointers to the parts, in order.
+func (c *Content) Parts() [5]*json.RawMessage {
+	return [...]*json.RawMessage{&c.Input, &c.Output, &c.Tools, &c.InputState, &c.OutputState}
 }
 
 // IsZero reports whether there is no content at all.
 func (c Content) IsZero() bool {
-	return c.Input == nil && c.Output == nil && c.Tools == nil && c.InputState == nil && c.OutputState == nil
+	for _, part := range c.Parts() {
+		if *part != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // Size is the content's length in bytes.
-func (c Content) Size() int {
-	return len(c.Input) + len(c.Output) + len(c.Tools) + len(c.InputState) + len(c.OutputState)
+func (c Content) Size() (n int) {
+	for _, part := range c.Parts() {
+		n += len(*part)
+	}
+	return n
 }
 
 // IsSpanContent reports whether e is hedgerow's own [SpanContent], and not a

@@ -2,7 +2,6 @@ package event
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 )
@@ -31,7 +30,8 @@ func (e *Event) AppendFrame(dst []byte) ([]byte, error) {
 	}
 	head := binary.AppendUvarint(append(out[start:start], frameMagic...), uint64(len(out)-start-room))
 	dst = out[:start+len(head)+copy(out[start+len(head):], out[start+room:])]
-	for _, part := range []json.RawMessage{e.Content.Input, e.Content.Output, e.Content.Tools, e.Content.InputState, e.Content.OutputState} {
+	for _, p := range e.Content.Parts() {
+		part := *p
 		if part == nil {
 			dst = append(dst, 0)
 			continue
@@ -57,7 +57,7 @@ func DecodeFrame(b []byte) (*Event, error) {
 	if err := decodeMeta(meta, e); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrFrame, err)
 	}
-	for _, part := range []*json.RawMessage{&e.Content.Input, &e.Content.Output, &e.Content.Tools, &e.Content.InputState, &e.Content.OutputState} {
+	for _, part := range e.Content.Parts() {
 		var v []byte
 		if v, b, err = takeBlock(b, 1); err != nil {
 			return nil, err

@@ -17,20 +17,19 @@ import (
 // each sink, on the CPU that the calls need. Whatever it does not know it leaves
 // to encoding/json, and TestMetaIsJSON holds the two together field by field.
 
-// metaFields are the members of an event's JSON by name; usageFields and
-// costFields are those of the objects within.
-var (
-	metaFields  = index(eventMembers)
-	usageFields = index(usageMembers)
-	partFields  = index(costMembers)
-)
-
 // member is one member of a JSON object.
 type member struct {
 	name string
 	add  func(dst []byte, e *Event) ([]byte, bool, error) // false: to be left out
 	set  func(e *Event, v gjson.Result) error
 }
+
+// eventMembers are those of the metadata in the order of [Fields], those of Usage
+// and Cost within objects; metaFields are the same by name.
+var (
+	eventMembers = members("")
+	metaFields   = index(eventMembers)
+)
 
 func index(list []member) map[string]*member {
 	m := make(map[string]*member, len(list))
@@ -40,107 +39,47 @@ func index(list []member) map[string]*member {
 	return m
 }
 
-var eventMembers = []member{
-	always(str("uuid", func(e *Event) *string { return &e.UUID })),
-	str("project", func(e *Event) *string { return &e.ProjectID }),
-	always(str("event", func(e *Event) *string { return &e.Name })),
-	str("distinct_id", func(e *Event) *string { return &e.DistinctID }),
-	{
-		name: "timestamp",
-		add: func(dst []byte, e *Event) ([]byte, bool, error) {
-			dst, err := e.Timestamp.AppendText(append(dst, '"'))
-			return append(dst, '"'), true, err
-		},
-		set: func(e *Event, v gjson.Result) error { return e.Timestamp.UnmarshalJSON([]byte(v.Raw)) },
-	},
-	str("source", func(e *Event) *string { return &e.Source }),
-	str("trace_id", func(e *Event) *string { return &e.TraceID }),
-	str("span_id", func(e *Event) *string { return &e.SpanID }),
-	str("parent_id", func(e *Event) *string { return &e.ParentID }),
-	str("session_id", func(e *Event) *string { return &e.SessionID }),
-	str("trace_name", func(e *Event) *string { return &e.TraceName }),
-	str("span_name", func(e *Event) *string { return &e.SpanName }),
-	str("user", func(e *Event) *string { return &e.User }),
-	str("provider", func(e *Event) *string { return &e.Provider }),
-	str("model_asked", func(e *Event) *string { return &e.ModelAsked }),
-	str("model", func(e *Event) *string { return &e.Model }),
-	str("operation", func(e *Event) *string { return &e.Operation }),
-	str("base_url", func(e *Event) *string { return &e.BaseURL }),
-	str("request_url", func(e *Event) *string { return &e.RequestURL }),
-	str("method", func(e *Event) *string { return &e.Method }),
-	object("usage", usageMembers, &usageFields, func(e *Event) bool { return e.Usage == Usage{} }),
-	object("cost", costMembers, &partFields, func(e *Event) bool { return e.Cost == Cost{} }),
-	opt("latency", func(e *Event) *Opt[time.Duration] { return &e.Latency }, appendInt[time.Duration], readInt[time.Duration]),
-	opt("ttft", func(e *Event) *Opt[time.Duration] { return &e.TimeToFirstToken }, appendInt[time.Duration], readInt[time.Duration]),
-	opt("stream", func(e *Event) *Opt[bool] { return &e.Stream }, strconv.AppendBool, readBool),
-	integer("http_status", func(e *Event) *int { return &e.HTTPStatus }),
-	integer("request_bytes", func(e *Event) *int64 { return &e.RequestBytes }),
-	integer("response_bytes", func(e *Event) *int64 { return &e.ResponseBytes }),
-	boolean("is_error", func(e *Event) *bool { return &e.IsError }),
-	str("error_type", func(e *Event) *string { return &e.ErrorType }),
-	str("error_code", func(e *Event) *string { return &e.ErrorCode }),
-	str("error_message", func(e *Event) *string { return &e.ErrorMessage }),
-	str("status", func(e *Event) *Status { return &e.Status }),
-	str("stop_reason", func(e *Event) *string { return &e.StopReason }),
-	str("parse_error", func(e *Event) *string { return &e.ParseError }),
-	str("completion_id", func(e *Event) *string { return &e.CompletionID }),
-	str("system_fingerprint", func(e *Event) *string { return &e.SystemFingerprint }),
-	str("service_tier", func(e *Event) *string { return &e.ServiceTier }),
-	raws("model_parameters", func(e *Event) *map[string]json.RawMessage { return &e.ModelParameters }),
-	raws("provider_metadata", func(e *Event) *map[string]json.RawMessage { return &e.ProviderMetadata }),
-	str("prompt_name", func(e *Event) *string { return &e.PromptName }),
-	str("prompt_version", func(e *Event) *string { return &e.PromptVersion }),
-	str("prompt_version_id", func(e *Event) *string { return &e.PromptVersionID }),
-	str("prompt_hash", func(e *Event) *string { return &e.PromptHash }),
-	str("surface", func(e *Event) *string { return &e.Surface }),
-	str("task_type", func(e *Event) *string { return &e.TaskType }),
-	str("environment", func(e *Event) *string { return &e.Environment }),
-	other("tags", func(e *Event) any { return &e.Tags }, func(e *Event) bool { return e.Tags == nil }),
-	other("flags", func(e *Event) any { return &e.Flags }, func(e *Event) bool { return e.Flags == nil }),
-	other("groups", func(e *Event) any { return &e.Groups }, func(e *Event) bool { return e.Groups == nil }),
-	number("input_chars", func(e *Event) *Int { return &e.InputChars }),
-	number("output_chars", func(e *Event) *Int { return &e.OutputChars }),
-	str("input_length_bucket", func(e *Event) *string { return &e.InputLengthBucket }),
-	str("output_category", func(e *Event) *string { return &e.OutputCategory }),
-	raws("properties", func(e *Event) *map[string]json.RawMessage { return &e.Properties }),
-	other("attributes", func(e *Event) any { return &e.Attributes }, func(e *Event) bool { return e.Attributes == nil }),
-	boolean("private", func(e *Event) *bool { return &e.Private }),
-	boolean("start_told", func(e *Event) *bool { return &e.StartSent }),
-	boolean("historical", func(e *Event) *bool { return &e.Historical }),
+func members(of string) (list []member) {
+	for i, f := range Fields {
+		switch {
+		case f.Key == "":
+		case f.Object == of:
+			list = append(list, newMember(&Fields[i]))
+		case of == "" && (i == 0 || Fields[i-1].Object != f.Object):
+			list = append(list, object(f.Object, members(f.Object)))
+		}
+	}
+	return list
 }
 
-var usageMembers = []member{
-	number("input", func(e *Event) *Int { return &e.Usage.Input }),
-	number("output", func(e *Event) *Int { return &e.Usage.Output }),
-	number("total", func(e *Event) *Int { return &e.Usage.Total }),
-	number("cache_read", func(e *Event) *Int { return &e.Usage.CacheRead }),
-	number("cache_write", func(e *Event) *Int { return &e.Usage.CacheWrite }),
-	number("cache_write_5m", func(e *Event) *Int { return &e.Usage.CacheWrite5m }),
-	number("cache_write_1h", func(e *Event) *Int { return &e.Usage.CacheWrite1h }),
-	opt("cache_exclusive", func(e *Event) *Opt[bool] { return &e.Usage.CacheExclusive }, strconv.AppendBool, readBool),
-	number("reasoning", func(e *Event) *Int { return &e.Usage.Reasoning }),
-	number("input_audio", func(e *Event) *Int { return &e.Usage.InputAudio }),
-	number("output_audio", func(e *Event) *Int { return &e.Usage.OutputAudio }),
-	number("cache_read_audio", func(e *Event) *Int { return &e.Usage.CacheReadAudio }),
-	number("input_image", func(e *Event) *Int { return &e.Usage.InputImage }),
-	number("output_image", func(e *Event) *Int { return &e.Usage.OutputImage }),
-	number("input_text", func(e *Event) *Int { return &e.Usage.InputText }),
-	number("output_text", func(e *Event) *Int { return &e.Usage.OutputText }),
-	number("web_searches", func(e *Event) *Int { return &e.Usage.WebSearches }),
-	number("images", func(e *Event) *Int { return &e.Usage.Images }),
-	money("reported_cost", func(e *Event) *Opt[decimal.Decimal] { return &e.Usage.ReportedCost }),
-}
-
-var costMembers = []member{
-	money("input", func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.Input }),
-	money("output", func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.Output }),
-	money("request", func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.Request }),
-	money("web_search", func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.WebSearch }),
-	money("total", func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.Total }),
-	money("cache_saved", func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.CacheSaved }),
-	str("model_used", func(e *Event) *string { return &e.Cost.ModelUsed }),
-	str("source", func(e *Event) *string { return &e.Cost.Source }),
-	str("provider", func(e *Event) *string { return &e.Cost.Provider }),
+func newMember(f *Field) member {
+	switch at := f.At.(type) {
+	case func(*Event) *string:
+		return str(f, at)
+	case func(*Event) *bool:
+		return boolean(f.Key, at)
+	case func(*Event) *int:
+		return integer(f.Key, at)
+	case func(*Event) *int64:
+		return integer(f.Key, at)
+	case func(*Event) *Int:
+		return opt(f.Key, at, appendInt[int64], readInt[int64])
+	case func(*Event) *Opt[bool]:
+		return opt(f.Key, at, strconv.AppendBool, readBool)
+	case func(*Event) *Opt[time.Duration]:
+		return opt(f.Key, at, appendInt[time.Duration], readInt[time.Duration])
+	case func(*Event) *Opt[decimal.Decimal]:
+		return money(f.Key, at)
+	case func(*Event) *map[string]json.RawMessage:
+		return raws(f.Key, at)
+	case func(*Event) *map[string]string:
+		return other(f.Key, func(e *Event) any { return at(e) }, func(e *Event) bool { return *at(e) == nil })
+	case func(*Event) *[]string:
+		return other(f.Key, func(e *Event) any { return at(e) }, func(e *Event) bool { return *at(e) == nil })
+	case func(*Event) *time.Time:
+		return instant(f.Key, at)
+	}
+	panic("event: " + f.Path + " has no form in a frame") // TestMetaIsJSON meets it
 }
 
 // mistyped is the error of a member whose value has the wrong type.
@@ -148,40 +87,40 @@ func mistyped(name string, v gjson.Result) error {
 	return fmt.Errorf("%s is a %s", name, v.Type)
 }
 
-func str[S ~string](name string, at func(*Event) *S) member {
+// str leaves an empty text out, but for those that every event has.
+func str(f *Field, at func(*Event) *string) member {
+	always := f.Path == "UUID" || f.Path == "Name"
 	return member{
-		name: name,
+		name: f.Key,
 		add: func(dst []byte, e *Event) ([]byte, bool, error) {
 			s := *at(e)
-			if s == "" {
+			if s == "" && !always {
 				return dst, false, nil
 			}
-			return gjson.AppendJSONString(dst, string(s)), true, nil
+			return gjson.AppendJSONString(dst, s), true, nil
 		},
 		set: func(e *Event, v gjson.Result) error {
 			switch v.Type {
 			case gjson.String:
-				*at(e) = S(v.Str)
+				*at(e) = v.Str
 			case gjson.Null:
 			default:
-				return mistyped(name, v)
+				return mistyped(f.Key, v)
 			}
 			return nil
 		},
 	}
 }
 
-// always writes a string even where it is empty.
-func always(m member) member {
-	add := m.add
-	m.add = func(dst []byte, e *Event) ([]byte, bool, error) {
-		out, ok, err := add(dst, e)
-		if !ok {
-			out = append(out, `""`...)
-		}
-		return out, true, err
+func instant(name string, at func(*Event) *time.Time) member {
+	return member{
+		name: name,
+		add: func(dst []byte, e *Event) ([]byte, bool, error) {
+			dst, err := at(e).AppendText(append(dst, '"'))
+			return append(dst, '"'), true, err
+		},
+		set: func(e *Event, v gjson.Result) error { return at(e).UnmarshalJSON([]byte(v.Raw)) },
 	}
-	return m
 }
 
 func opt[T any](name string, at func(*Event) *Opt[T], write func([]byte, T) []byte, read func(gjson.Result) (T, bool)) member {
@@ -207,10 +146,6 @@ func opt[T any](name string, at func(*Event) *Opt[T], write func([]byte, T) []by
 			return nil
 		},
 	}
-}
-
-func number(name string, at func(*Event) *Int) member {
-	return opt(name, at, appendInt[int64], readInt[int64])
 }
 
 func money(name string, at func(*Event) *Opt[decimal.Decimal]) member {
@@ -348,15 +283,14 @@ func other(name string, at func(*Event) any, zero func(*Event) bool) member {
 	}
 }
 
-func object(name string, list []member, fields *map[string]*member, zero func(*Event) bool) member {
+func object(name string, list []member) member {
+	fields := index(list)
 	return member{
 		name: name,
 		add: func(dst []byte, e *Event) ([]byte, bool, error) {
-			if zero(e) {
-				return dst, false, nil
-			}
+			mark := len(dst)
 			dst, err := appendMembers(dst, e, list)
-			return dst, true, err
+			return dst, len(dst) > mark+len("{}"), err
 		},
 		set: func(e *Event, v gjson.Result) error {
 			if v.Type == gjson.Null {
@@ -365,7 +299,7 @@ func object(name string, list []member, fields *map[string]*member, zero func(*E
 			if !v.IsObject() {
 				return mistyped(name, v)
 			}
-			return readMembers(e, v, *fields)
+			return readMembers(e, v, fields)
 		},
 	}
 }

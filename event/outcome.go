@@ -80,7 +80,7 @@ func (e *Event) SettleOutcome() {
 	if e.ErrorCode == "" {
 		e.ErrorCode = e.codeOfFailure()
 	}
-	if e.ErrorMessage == "" && e.Status == StatusBlocked && e.Properties[errorProperty] == nil {
+	if e.ErrorMessage == "" && e.Status == StatusBlocked && e.Properties["$ai_error"] == nil {
 		e.ErrorMessage = "the provider's content filter withheld the answer"
 		if e.ErrorType == ErrTypeRefusal {
 			e.ErrorMessage = "the model refused to answer"

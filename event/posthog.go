@@ -10,7 +10,6 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/shopspring/decimal"
 	"github.com/tidwall/gjson"
 )
 
@@ -184,75 +183,8 @@ func (e *Event) wireList() wireProps {
 	if len(e.Groups) > 0 {
 		p.add("$groups", mustJSON(e.Groups))
 	}
-	for _, f := range stringFields {
-		if f.name == errorProperty && e.Properties[errorProperty] != nil {
-			continue // an object, of which the field has the message
-		}
-		if s := *f.at(e); s != "" {
-			p.add(f.name, quote(s))
-		}
-	}
-	for _, f := range intFields {
-		if v := f.at(e); v.Known {
-			p.add(f.name, json.RawMessage(strconv.FormatInt(v.Value, 10)))
-		}
-	}
-	if n := e.wireOutput(-1); n != e.Usage.Output {
-		p.add("$ai_output_tokens", json.RawMessage(strconv.FormatInt(n.Value, 10)))
-	}
-	for _, f := range costFields {
-		if v := f.at(e); v.Known {
-			p.add(f.name, json.RawMessage(v.Value.String()))
-		}
-	}
-	for _, f := range boolFields {
-		if v := f.at(e); v.Known {
-			p.add(f.name, json.RawMessage(strconv.FormatBool(v.Value)))
-		}
-	}
-	for _, f := range durationFields {
-		if v := f.at(e); v.Known {
-			p.add(f.name, seconds(v.Value))
-		}
-	}
-	for _, f := range contentFields {
-		if v := *f.at(e); v != nil {
-			p = append(p, wireProp{f.name, v, true})
-		}
-	}
-	if m := e.ModelName(); m != "" {
-		p.add("$ai_model", quote(m))
-	}
-	if e.ModelAsked != "" && e.Model != "" {
-		p.add("model_requested", quote(e.ModelAsked))
-	}
-	if e.HTTPStatus != 0 {
-		p.add("$ai_http_status", json.RawMessage(strconv.Itoa(e.HTTPStatus)))
-	}
-	if e.IsLLM() && (e.IsError || e.IsCosted()) {
-		p.add("$ai_is_error", json.RawMessage(strconv.FormatBool(e.IsError)))
-	}
-	if e.RequestBytes > 0 {
-		p.add("request_bytes", json.RawMessage(strconv.FormatInt(e.RequestBytes, 10)))
-	}
-	if e.ResponseBytes > 0 {
-		p.add("response_bytes", json.RawMessage(strconv.FormatInt(e.ResponseBytes, 10)))
-	}
-	if e.PromptVersion != "" {
-		p.add("$ai_prompt_version", promptVersion(e.PromptVersion))
-	}
-	if len(e.ModelParameters) > 0 {
-		p.add("$ai_model_parameters", mustJSON(e.ModelParameters))
-	}
-	if meta := e.ProviderMetadata; len(meta) > 0 || e.SystemFingerprint != "" {
-		if e.SystemFingerprint != "" {
-			meta = cloneMap(meta)
-			if meta == nil {
-				meta = make(map[string]json.RawMessage, 1)
-			}
-			meta["system_fingerprint"] = quote(e.SystemFingerprint)
-		}
-		p.add("$ai_provider_metadata", mustJSON(meta))
+	for i := range wireFields {
+		p = wireFields[i].add(p, e)
 	}
 	if e.Cost.Total.Known {
 		// The total is ours: PostHog keeps it and does not price the call again.
@@ -331,56 +263,13 @@ func (e *Event) SetWireProperties(p map[string]json.RawMessage) {
 	}
 	only := e.IsReportedCall() || e.Name == RequestStarted
 	_, counted := p["$ai_output_tokens"]
-	take := func(name string, set func(json.RawMessage) bool) {
-		v, ok := p[name]
-		if ok && (!only || reportedLabels[name]) && set(v) {
-			delete(p, name)
-		}
-	}
 	for name, v := range p {
-		if set := wireSetters[name]; set != nil && (!only || reportedLabels[name]) && set(e, v) {
+		if f := wireByName[name]; f != nil && (!only || reportedLabels[name]) && f.set(e, v) {
 			delete(p, name)
 		}
 	}
 	// Only one part is null where a call failed or was cut: nothing was withheld.
 	e.Private = e.Private && e.Content.Input == nil && e.Content.Output == nil
-	var n Int
-	take("$ai_http_status", func(v json.RawMessage) bool { return parseInt(v, &n) })
-	e.HTTPStatus = int(n.Or(0))
-	var isErr Opt[bool]
-	take("$ai_is_error", func(v json.RawMessage) bool { return parseBool(v, &isErr) })
-	e.IsError = isErr.Or(false)
-	var size Int
-	take("request_bytes", func(v json.RawMessage) bool { return parseInt(v, &size) })
-	e.RequestBytes, size = size.Or(0), Int{}
-	take("response_bytes", func(v json.RawMessage) bool { return parseInt(v, &size) })
-	e.ResponseBytes = size.Or(0)
-	take("$ai_prompt_version", func(v json.RawMessage) bool {
-		e.PromptVersion = stringify(v)
-		return e.PromptVersion != ""
-	})
-	take("$ai_model_parameters", func(v json.RawMessage) bool {
-		e.ModelParameters = rawObject(v)
-		return len(e.ModelParameters) > 0
-	})
-	take("$ai_provider_metadata", func(v json.RawMessage) bool {
-		if e.ProviderMetadata = rawObject(v); len(e.ProviderMetadata) == 0 {
-			return false
-		}
-		if fp, ok := e.ProviderMetadata["system_fingerprint"]; ok && json.Unmarshal(fp, &e.SystemFingerprint) == nil {
-			delete(e.ProviderMetadata, "system_fingerprint")
-		}
-		return true
-	})
-	take("$groups", func(v json.RawMessage) bool {
-		// Into a map of its own: a failure halfway must not leave half of them.
-		var groups map[string]string
-		if json.Unmarshal(v, &groups) != nil || len(groups) == 0 {
-			return false
-		}
-		e.Groups = groups
-		return true
-	})
 	for name, v := range p {
 		key, ok := strings.CutPrefix(name, "$feature/")
 		if !ok {
@@ -399,28 +288,31 @@ func (e *Event) SetWireProperties(p map[string]json.RawMessage) {
 	if e.Cost.Total.Known {
 		delete(p, "$ai_cost_passthrough") // said again on the way out
 	}
-	take("$hedgerow", func(v json.RawMessage) bool {
-		var h home
-		if json.Unmarshal(v, &h) != nil {
-			return false
-		}
-		e.Method, e.Attributes = h.Method, h.Attributes
-		if h.ModelAsked != "" && h.ModelAsked == e.Model {
-			e.Model, e.ModelAsked = "", h.ModelAsked
-		}
-		for _, tag := range h.Tags {
-			if string(p[tag]) == "true" && len(e.Tags) < maxTags {
-				e.Tags = append(e.Tags, tag)
-				delete(p, tag)
-			}
-		}
-		return true
-	})
+	e.takeHome(p)
 	if counted {
 		e.Usage.Output = e.wireOutput(+1)
 	}
 	if len(p) > 0 {
 		e.Properties = p
+	}
+}
+
+// takeHome reads the property $hedgerow.
+func (e *Event) takeHome(p map[string]json.RawMessage) {
+	var h home
+	if v, ok := p["$hedgerow"]; !ok || json.Unmarshal(v, &h) != nil {
+		return
+	}
+	delete(p, "$hedgerow")
+	e.Method, e.Attributes = h.Method, h.Attributes
+	if h.ModelAsked != "" && h.ModelAsked == e.Model {
+		e.Model, e.ModelAsked = "", h.ModelAsked
+	}
+	for _, tag := range h.Tags {
+		if string(p[tag]) == "true" && len(e.Tags) < maxTags {
+			e.Tags = append(e.Tags, tag)
+			delete(p, tag)
+		}
 	}
 }
 
@@ -468,171 +360,6 @@ func rawObject(v json.RawMessage) map[string]json.RawMessage {
 		return true
 	})
 	return m
-}
-
-// wireSetters take a property into the event's own field, each independently of
-// the others, and report whether they could.
-var wireSetters = func() map[string]func(*Event, json.RawMessage) bool {
-	set := map[string]func(*Event, json.RawMessage) bool{
-		"$ai_model":       func(e *Event, v json.RawMessage) bool { return unmarshalText(v, &e.Model) },
-		"model_requested": func(e *Event, v json.RawMessage) bool { return unmarshalText(v, &e.ModelAsked) },
-	}
-	for _, f := range stringFields {
-		set[f.name] = func(e *Event, v json.RawMessage) bool {
-			switch s := stringify(v); {
-			case s != "" && (v[0] == '"' || f.loose):
-				*f.at(e) = s
-				return true
-			}
-			return false
-		}
-	}
-	for _, f := range intFields {
-		set[f.name] = func(e *Event, v json.RawMessage) bool { return parseInt(v, f.at(e)) }
-	}
-	for _, f := range costFields {
-		set[f.name] = func(e *Event, v json.RawMessage) bool {
-			d, ok := Dollars(strings.Trim(string(v), `"`))
-			if ok {
-				*f.at(e) = Some(d)
-			}
-			return ok
-		}
-	}
-	for _, f := range boolFields {
-		set[f.name] = func(e *Event, v json.RawMessage) bool { return parseBool(v, f.at(e)) }
-	}
-	for _, f := range durationFields {
-		set[f.name] = func(e *Event, v json.RawMessage) bool {
-			s, ok := numberIn(v)
-			if ok {
-				*f.at(e) = Some(Seconds(s))
-			}
-			return ok
-		}
-	}
-	for _, f := range contentFields {
-		set[f.name] = func(e *Event, v json.RawMessage) bool {
-			if string(v) == "null" {
-				e.Private = e.Private || e.IsCosted()
-				return e.IsCosted()
-			}
-			*f.at(e) = v
-			return true
-		}
-	}
-	return set
-}()
-
-// wireNames are the names that SetWireProperties knows.
-var wireNames = func() map[string]string {
-	names := map[string]string{}
-	for _, n := range []string{"$ai_http_status", "$ai_is_error", "request_bytes", "response_bytes", "$ai_prompt_version",
-		"$ai_model_parameters", "$ai_provider_metadata", "$groups", "$hedgerow", "$ai_cost_passthrough"} {
-		names[n] = n
-	}
-	for n := range wireSetters {
-		names[n] = n
-	}
-	return names
-}()
-
-// WireName is string(name), without memory of its own for the names that
-// [Event.SetWireProperties] knows.
-func WireName(name []byte) string {
-	if s, ok := wireNames[string(name)]; ok {
-		return s
-	}
-	return string(name)
-}
-
-type field[T any] struct {
-	name  string
-	at    func(*Event) *T
-	loose bool // numbers and booleans are taken too, as strings
-}
-
-const errorProperty = "$ai_error"
-
-var stringFields = []field[string]{
-	{name: "$ai_trace_id", at: func(e *Event) *string { return &e.TraceID }, loose: true},
-	{name: "$ai_span_id", at: func(e *Event) *string { return &e.SpanID }, loose: true},
-	{name: "$ai_parent_id", at: func(e *Event) *string { return &e.ParentID }, loose: true},
-	{name: "$ai_session_id", at: func(e *Event) *string { return &e.SessionID }, loose: true},
-	{name: "$ai_trace_name", at: func(e *Event) *string { return &e.TraceName }},
-	{name: "$ai_span_name", at: func(e *Event) *string { return &e.SpanName }},
-	{name: "$ai_user", at: func(e *Event) *string { return &e.User }, loose: true},
-	{name: "$ai_provider", at: func(e *Event) *string { return &e.Provider }},
-	{name: "$ai_base_url", at: func(e *Event) *string { return &e.BaseURL }},
-	{name: "$ai_request_url", at: func(e *Event) *string { return &e.RequestURL }},
-	{name: errorProperty, at: func(e *Event) *string { return &e.ErrorMessage }},
-	{name: "$ai_error_type", at: func(e *Event) *string { return &e.ErrorType }},
-	{name: "error_code", at: func(e *Event) *string { return &e.ErrorCode }},
-	{name: "$ai_stop_reason", at: func(e *Event) *string { return &e.StopReason }},
-	{name: "$ai_completion_id", at: func(e *Event) *string { return &e.CompletionID }},
-	{name: "$ai_service_tier", at: func(e *Event) *string { return &e.ServiceTier }},
-	{name: "$ai_prompt_name", at: func(e *Event) *string { return &e.PromptName }},
-	{name: "$ai_prompt_version_id", at: func(e *Event) *string { return &e.PromptVersionID }},
-	{name: "$ai_model_cost_used", at: func(e *Event) *string { return &e.Cost.ModelUsed }},
-	{name: "$ai_cost_model_source", at: func(e *Event) *string { return &e.Cost.Source }},
-	{name: "$ai_cost_model_provider", at: func(e *Event) *string { return &e.Cost.Provider }},
-	{name: "prompt_hash", at: func(e *Event) *string { return &e.PromptHash }},
-	{name: "surface", at: func(e *Event) *string { return &e.Surface }},
-	{name: "task_type", at: func(e *Event) *string { return &e.TaskType }},
-	{name: "environment", at: func(e *Event) *string { return &e.Environment }},
-	{name: "operation", at: func(e *Event) *string { return &e.Operation }},
-	{name: "parse_error", at: func(e *Event) *string { return &e.ParseError }},
-	{name: "status", at: func(e *Event) *string { return (*string)(&e.Status) }},
-	{name: "input_length_bucket", at: func(e *Event) *string { return &e.InputLengthBucket }},
-	{name: "output_category", at: func(e *Event) *string { return &e.OutputCategory }},
-}
-
-var intFields = []field[Int]{
-	{name: "$ai_input_tokens", at: func(e *Event) *Int { return &e.Usage.Input }},
-	{name: "$ai_output_tokens", at: func(e *Event) *Int { return &e.Usage.Output }},
-	{name: "$ai_total_tokens", at: func(e *Event) *Int { return &e.Usage.Total }},
-	{name: "$ai_cache_read_input_tokens", at: func(e *Event) *Int { return &e.Usage.CacheRead }},
-	{name: "$ai_cache_creation_input_tokens", at: func(e *Event) *Int { return &e.Usage.CacheWrite }},
-	{name: "$ai_cache_creation_5m_input_tokens", at: func(e *Event) *Int { return &e.Usage.CacheWrite5m }},
-	{name: "$ai_cache_creation_1h_input_tokens", at: func(e *Event) *Int { return &e.Usage.CacheWrite1h }},
-	{name: "$ai_reasoning_tokens", at: func(e *Event) *Int { return &e.Usage.Reasoning }},
-	{name: "$ai_audio_input_tokens", at: func(e *Event) *Int { return &e.Usage.InputAudio }},
-	{name: "$ai_audio_output_tokens", at: func(e *Event) *Int { return &e.Usage.OutputAudio }},
-	{name: "$ai_cache_read_audio_tokens", at: func(e *Event) *Int { return &e.Usage.CacheReadAudio }},
-	{name: "$ai_image_input_tokens", at: func(e *Event) *Int { return &e.Usage.InputImage }},
-	{name: "$ai_image_output_tokens", at: func(e *Event) *Int { return &e.Usage.OutputImage }},
-	{name: "$ai_text_input_tokens", at: func(e *Event) *Int { return &e.Usage.InputText }},
-	{name: "$ai_text_output_tokens", at: func(e *Event) *Int { return &e.Usage.OutputText }},
-	{name: "$ai_web_search_count", at: func(e *Event) *Int { return &e.Usage.WebSearches }},
-	{name: "image_count", at: func(e *Event) *Int { return &e.Usage.Images }},
-	{name: "input_length", at: func(e *Event) *Int { return &e.InputChars }},
-	{name: "output_length", at: func(e *Event) *Int { return &e.OutputChars }},
-}
-
-var costFields = []field[Opt[decimal.Decimal]]{
-	{name: "$ai_input_cost_usd", at: func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.Input }},
-	{name: "$ai_output_cost_usd", at: func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.Output }},
-	{name: "$ai_request_cost_usd", at: func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.Request }},
-	{name: "$ai_web_search_cost_usd", at: func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.WebSearch }},
-	{name: "$ai_total_cost_usd", at: func(e *Event) *Opt[decimal.Decimal] { return &e.Cost.Total }},
-}
-
-var boolFields = []field[Opt[bool]]{
-	{name: "$ai_cache_reporting_exclusive", at: func(e *Event) *Opt[bool] { return &e.Usage.CacheExclusive }},
-	{name: "$ai_stream", at: func(e *Event) *Opt[bool] { return &e.Stream }},
-}
-
-var durationFields = []field[Opt[time.Duration]]{
-	{name: "$ai_latency", at: func(e *Event) *Opt[time.Duration] { return &e.Latency }},
-	{name: "$ai_time_to_first_token", at: func(e *Event) *Opt[time.Duration] { return &e.TimeToFirstToken }},
-}
-
-var contentFields = []field[json.RawMessage]{
-	{name: "$ai_input", at: func(e *Event) *json.RawMessage { return &e.Content.Input }},
-	{name: "$ai_output_choices", at: func(e *Event) *json.RawMessage { return &e.Content.Output }},
-	{name: "$ai_tools", at: func(e *Event) *json.RawMessage { return &e.Content.Tools }},
-	{name: "$ai_input_state", at: func(e *Event) *json.RawMessage { return &e.Content.InputState }},
-	{name: "$ai_output_state", at: func(e *Event) *json.RawMessage { return &e.Content.OutputState }},
 }
 
 // ParseTime reads the ISO 8601 forms that PostHog's SDKs send, with or without

@@ -3,6 +3,7 @@ package event
 import (
 	"encoding/json"
 	"maps"
+	"slices"
 	"strings"
 	"time"
 )
@@ -51,13 +52,15 @@ var reportedLabels = map[string]bool{
 func (e *Event) ReadReported() {
 	switch {
 	case e.Name == OutputRated, e.Name == TaskCompleted:
-		e.readTexts(outcomeTexts)
+		for _, f := range outcomeTexts {
+			e.readText(f.name, f.at(e))
+		}
 		return
 	case e.IsReportedStart():
-		e.readTexts(reportedTexts)
+		e.readFields(false)
 		e.readText("model", &e.ModelAsked)
 	case e.IsReportedCall():
-		e.readTexts(reportedTexts)
+		e.readFields(true)
 		e.readText("model", &e.Model)
 		e.readEnd()
 	default:
@@ -82,12 +85,6 @@ func (e *Event) ReadReported() {
 
 // readEnd reads what is known of a call only when it has ended.
 func (e *Event) readEnd() {
-	e.readTexts(endTexts)
-	for _, f := range reportedCounts {
-		if n := f.at(e); !n.Known {
-			parseInt(e.Properties[f.name], n)
-		}
-	}
 	if in := e.Usage.Input; in.Known && !e.Usage.CacheExclusive.Known {
 		e.Usage.CacheExclusive = Some(false) // input_tokens are all input
 	}
@@ -128,59 +125,38 @@ func (e *Event) ReportedAt() time.Time {
 	return e.Timestamp
 }
 
-type reportedText struct {
-	name string
-	at   func(*Event) *string
+// readFields reads the fields that are not known yet from the properties of the
+// llm_events schema, and those of the call's end only where it has ended.
+func (e *Event) readFields(ended bool) {
+	for _, f := range reportedFields {
+		if f.LLMEnd && !ended {
+			continue
+		}
+		for _, name := range f.LLM {
+			switch at := f.At.(type) {
+			case func(*Event) *string:
+				e.readText(name, at(e))
+			case func(*Event) *Int:
+				if n := at(e); !n.Known {
+					parseInt(e.Properties[name], n)
+				}
+			}
+		}
+	}
 }
 
-// reportedTexts are those of a call's start and of its end. Of two for one field
-// the first that is there counts.
-var reportedTexts = []reportedText{
-	{"trace_id", func(e *Event) *string { return &e.TraceID }},
-	{"request_id", func(e *Event) *string { return &e.SpanID }},
-	{"span_id", func(e *Event) *string { return &e.SpanID }},
-	{"parent_span_id", func(e *Event) *string { return &e.ParentID }},
-	{"parent_id", func(e *Event) *string { return &e.ParentID }},
-	{"session_id", func(e *Event) *string { return &e.SessionID }},
-	{"trace_name", func(e *Event) *string { return &e.TraceName }},
-	{"span_name", func(e *Event) *string { return &e.SpanName }},
-	{"user_id", func(e *Event) *string { return &e.User }},
-	{"provider", func(e *Event) *string { return &e.Provider }},
-	{"model_requested", func(e *Event) *string { return &e.ModelAsked }},
-	{"prompt_version", func(e *Event) *string { return &e.PromptVersion }},
-	{"prompt_hash", func(e *Event) *string { return &e.PromptHash }},
-	{"environment", func(e *Event) *string { return &e.Environment }},
-	{"task_type", func(e *Event) *string { return &e.TaskType }},
-	{"surface", func(e *Event) *string { return &e.Surface }},
-	{"input_length_bucket", func(e *Event) *string { return &e.InputLengthBucket }},
-}
-
-var endTexts = []reportedText{
-	{"output_category", func(e *Event) *string { return &e.OutputCategory }},
-	{"error_type", func(e *Event) *string { return &e.ErrorType }},
-	{"error_code", func(e *Event) *string { return &e.ErrorCode }},
-	{"error_message", func(e *Event) *string { return &e.ErrorMessage }},
-	{"finish_reason", func(e *Event) *string { return &e.StopReason }},
-	{"stop_reason", func(e *Event) *string { return &e.StopReason }},
-	{"completion_id", func(e *Event) *string { return &e.CompletionID }},
-}
+var reportedFields = slices.DeleteFunc(slices.Clone(Fields), func(f Field) bool { return f.LLM == nil })
 
 // outcomeTexts say of which call an outcome speaks.
-var outcomeTexts = []reportedText{
+var outcomeTexts = []struct {
+	name string
+	at   func(*Event) *string
+}{
 	{"span_id", func(e *Event) *string { return &e.ParentID }},
 	{"generation_id", func(e *Event) *string { return &e.ParentID }},
 	{"request_id", func(e *Event) *string { return &e.ParentID }},
 	{"provider", func(e *Event) *string { return &e.Provider }},
 	{"model", func(e *Event) *string { return &e.Model }},
-}
-
-var reportedCounts = []field[Int]{
-	{name: "input_tokens", at: func(e *Event) *Int { return &e.Usage.Input }},
-	{name: "output_tokens", at: func(e *Event) *Int { return &e.Usage.Output }},
-	{name: "total_tokens", at: func(e *Event) *Int { return &e.Usage.Total }},
-	{name: "cache_read_tokens", at: func(e *Event) *Int { return &e.Usage.CacheRead }},
-	{name: "cache_write_tokens", at: func(e *Event) *Int { return &e.Usage.CacheWrite }},
-	{name: "reasoning_tokens", at: func(e *Event) *Int { return &e.Usage.Reasoning }},
 }
 
 // IsReportedName reports whether a property is one of those that
@@ -192,22 +168,13 @@ var reportedNames = func() map[string]bool {
 		"model": true, "estimated_cost_usd": true, "estimated_cost": true, "latency_ms": true, "time_to_first_token_ms": true,
 		"http_status": true, "stream": true, "status": true, "temperature": true, "prompt_name": true, "prompt_version_id": true,
 	}
-	for _, list := range [][]reportedText{reportedTexts, endTexts} {
-		for _, f := range list {
-			names[f.name] = true
+	for _, f := range reportedFields {
+		for _, name := range f.LLM {
+			names[name] = true
 		}
-	}
-	for _, f := range reportedCounts {
-		names[f.name] = true
 	}
 	return names
 }()
-
-func (e *Event) readTexts(list []reportedText) {
-	for _, f := range list {
-		e.readText(f.name, f.at(e))
-	}
-}
 
 func (e *Event) readText(name string, to *string) {
 	if *to == "" {
