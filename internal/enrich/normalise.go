@@ -22,11 +22,8 @@ import (
 // Bounds of what a caller can name. Lengths are in characters, and what is
 // longer is cut; PostHog's own bounds are in package event.
 const (
-	maxIDLen    = event.MaxDistinctIDLen
 	maxNameLen  = 200     // models, providers, prompts, stop reasons …
 	maxLabelLen = 100     // surfaces, environments, task types, tags
-	maxURLLen   = 2_000   // base and request URLs
-	maxErrorLen = 10_000  // a provider's error message; some quote the whole request
 	maxTags     = 50      // tags of one event
 	maxFlags    = 200     // feature flags of one event
 	maxGroups   = 20      // groups of one event; PostHog has 5 group types a project
@@ -193,32 +190,37 @@ func adoptNames(e *event.Event) {
 }
 
 func normaliseTexts(e *event.Event) {
-	for _, f := range [...]struct {
-		s   *string
-		max int
-	}{
-		{&e.Name, event.MaxNameLen},
-		{&e.DistinctID, maxIDLen}, {&e.User, maxIDLen}, {&e.CompletionID, maxIDLen},
-		{&e.Source, maxLabelLen}, {&e.TraceName, maxNameLen}, {&e.SpanName, maxNameLen},
-		{&e.Provider, maxNameLen}, {&e.ModelAsked, maxNameLen}, {&e.Model, maxNameLen}, {&e.Operation, maxNameLen},
-		{&e.BaseURL, maxURLLen}, {&e.RequestURL, maxURLLen}, {&e.Method, maxLabelLen},
-		{&e.ErrorType, maxNameLen}, {&e.ErrorCode, maxNameLen}, {&e.StopReason, maxNameLen}, {&e.ParseError, maxNameLen},
-		{&e.SystemFingerprint, maxNameLen}, {&e.ServiceTier, maxLabelLen},
-		{&e.PromptName, maxNameLen}, {&e.PromptVersion, maxNameLen}, {&e.PromptVersionID, maxNameLen}, {&e.PromptHash, maxNameLen},
-		{&e.Surface, maxLabelLen}, {&e.TaskType, maxLabelLen}, {&e.Environment, maxLabelLen},
-		{&e.InputLengthBucket, maxLabelLen}, {&e.OutputCategory, maxLabelLen}, {(*string)(&e.Status), maxLabelLen},
-		{&e.Cost.ModelUsed, maxNameLen}, {&e.Cost.Source, maxLabelLen}, {&e.Cost.Provider, maxNameLen},
-	} {
-		*f.s = line(*f.s, f.max)
+	for _, f := range texts {
+		s := f.at(e)
+		switch f.kind {
+		case "id":
+			*s = event.CleanID(strings.TrimSpace(*s))
+		case "message":
+			*s = text(*s, f.max)
+		default:
+			*s = line(*s, f.max)
+		}
 	}
-	e.ErrorMessage = text(e.ErrorMessage, maxErrorLen)
 	e.Provider = strings.ToLower(e.Provider)
 }
 
-func normaliseIDs(e *event.Event) {
-	for _, id := range [...]*string{&e.TraceID, &e.SpanID, &e.ParentID, &e.SessionID} {
-		*id = event.CleanID(strings.TrimSpace(*id))
+// texts are the fields that are texts of a kind.
+var texts = func() (list []textField) {
+	for _, f := range event.Fields {
+		if at, ok := f.At.(func(*event.Event) *string); ok && f.Kind.Name != "" {
+			list = append(list, textField{at, f.Kind.Name, int(f.Kind.Max)})
+		}
 	}
+	return list
+}()
+
+type textField struct {
+	at   func(*event.Event) *string
+	kind string
+	max  int // characters
+}
+
+func normaliseIDs(e *event.Event) {
 	switch e.Name {
 	case event.Generation, event.Embedding, event.Span:
 		if e.SpanID == "" {
@@ -314,7 +316,7 @@ func noteLeft(notes []string, n int, what string) []string {
 }
 
 func normaliseJSON(e *event.Event, notes []string) []string {
-	for _, part := range [...]*json.RawMessage{&e.Content.Input, &e.Content.Output, &e.Content.Tools, &e.Content.InputState, &e.Content.OutputState} {
+	for _, part := range e.Content.Parts() {
 		*part = cleanJSON(*part)
 	}
 	e.ModelParameters, notes = normaliseProps(e.ModelParameters, notes, "model parameters")

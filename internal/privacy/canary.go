@@ -200,9 +200,9 @@ type token struct {
 // isContent takes for content.
 func watchOver(e *event.Event, isContent func(name string, v json.RawMessage) bool) *watcher {
 	w := &watcher{}
-	for _, part := range []json.RawMessage{e.Content.Input, e.Content.Output, e.Content.Tools, e.Content.InputState, e.Content.OutputState} {
-		if len(part) >= shingle {
-			w.content = append(w.content, part)
+	for _, part := range e.Content.Parts() {
+		if len(*part) >= shingle {
+			w.content = append(w.content, *part)
 		}
 	}
 	for _, name := range []string{e.Model, e.ModelAsked, e.PromptName, e.Cost.ModelUsed} {

@@ -42,7 +42,7 @@ func AtHome(e *event.Event, p HomePolicy) {
 		e.ModelParameters, e.ProviderMetadata = reduce(e.ModelParameters, false), reduce(e.ProviderMetadata, true)
 		e.Properties = withoutContent(e)
 	}
-	for _, part := range []*json.RawMessage{&e.Content.Input, &e.Content.Output, &e.Content.Tools, &e.Content.InputState, &e.Content.OutputState} {
+	for _, part := range e.Content.Parts() {
 		if *part != nil {
 			*part = ScrubJSON(RedactBase64(*part), p.ScrubEmails)
 		}

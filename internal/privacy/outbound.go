@@ -95,7 +95,7 @@ func Leave(e *event.Event, p OutPolicy) Outcome {
 		c.Private = true
 		out.allow(e, p)
 	} else {
-		for _, part := range []*json.RawMessage{&c.Content.Input, &c.Content.Output, &c.Content.Tools, &c.Content.InputState, &c.Content.OutputState} {
+		for _, part := range c.Content.Parts() {
 			if *part != nil {
 				*part = Truncate(RedactBase64(*part), MaxString)
 			}

@@ -105,7 +105,7 @@ func fit(e *event.Event, limit int) bool {
 		return false
 	}
 	e.Properties, e.ModelParameters, e.ProviderMetadata = maps.Clone(e.Properties), maps.Clone(e.ModelParameters), maps.Clone(e.ProviderMetadata)
-	parts := []*json.RawMessage{&e.Content.Input, &e.Content.Output, &e.Content.Tools, &e.Content.InputState, &e.Content.OutputState}
+	parts := e.Content.Parts()
 	for most := MaxString; most >= 512 && sizeOf(e) > limit; most /= 2 {
 		for _, p := range parts {
 			*p = Truncate(*p, most)
