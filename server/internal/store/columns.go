@@ -38,7 +38,6 @@ type Row struct {
 // back. A nil value is NULL, which always means "unknown".
 type column struct {
 	name string
-	typ  string
 	get  func(*Row, *batch) (driver.Value, error) // the batch lends room for big numbers
 	set  func(*Row, any) error                    // never called with nil
 
@@ -55,127 +54,67 @@ const (
 	moneyType  = "DECIMAL(38,18)"
 )
 
-// columns is table events in order of its columns. Add a column at the end,
-// with a migration that adds it to older files.
-var columns = []column{
-	{name: "uuid", typ: "UUID NOT NULL",
-		get: func(r *Row, _ *batch) (driver.Value, error) { return parseUUID(r.Event.UUID) },
-		set: func(r *Row, v any) error {
-			id, err := scanUUID(v)
-			r.Event.UUID = id
-			return err
-		}},
-	required(text("project_id", func(e *event.Event) *string { return &e.ProjectID })),
-	required(text("name", func(e *event.Event) *string { return &e.Name })),
-	{name: "ts", typ: "TIMESTAMP NOT NULL",
-		get: func(r *Row, _ *batch) (driver.Value, error) { return timestamp(r.Event.Timestamp) },
-		set: func(r *Row, v any) error { return scanTime(v, &r.Event.Timestamp) }},
-	{name: "stored_at", typ: "TIMESTAMP NOT NULL",
-		get: func(r *Row, _ *batch) (driver.Value, error) { return r.StoredAt, nil },
-		set: func(r *Row, v any) error { return scanTime(v, &r.StoredAt) }},
-	{name: "content_bytes", typ: "BIGINT NOT NULL",
-		get: func(r *Row, _ *batch) (driver.Value, error) { return r.ContentBytes, nil },
-		set: func(r *Row, v any) error { return scanInt(v, &r.ContentBytes) }},
-	text("distinct_id", func(e *event.Event) *string { return &e.DistinctID }),
-	text("source", func(e *event.Event) *string { return &e.Source }),
-	text("trace_id", func(e *event.Event) *string { return &e.TraceID }),
-	text("span_id", func(e *event.Event) *string { return &e.SpanID }),
-	text("parent_id", func(e *event.Event) *string { return &e.ParentID }),
-	text("session_id", func(e *event.Event) *string { return &e.SessionID }),
-	text("trace_name", func(e *event.Event) *string { return &e.TraceName }),
-	text("span_name", func(e *event.Event) *string { return &e.SpanName }),
-	text("ai_user", func(e *event.Event) *string { return &e.User }),
-	text("provider", func(e *event.Event) *string { return &e.Provider }),
-	text("model_asked", func(e *event.Event) *string { return &e.ModelAsked }),
-	text("model", func(e *event.Event) *string { return &e.Model }),
-	text("operation", func(e *event.Event) *string { return &e.Operation }),
-	text("base_url", func(e *event.Event) *string { return &e.BaseURL }),
-	text("request_url", func(e *event.Event) *string { return &e.RequestURL }),
-	text("method", func(e *event.Event) *string { return &e.Method }),
+// columns are those of table events: one for each of [event.Fields] that has one,
+// and what the store knows itself. A new one needs a migration;
+// TestColumnsAreTheSchema compares the two.
+var columns = func() []column {
+	list := []column{
+		{name: "stored_at",
+			get: func(r *Row, _ *batch) (driver.Value, error) { return r.StoredAt, nil },
+			set: func(r *Row, v any) error { return scanTime(v, &r.StoredAt) }},
+		{name: "content_bytes",
+			get: func(r *Row, _ *batch) (driver.Value, error) { return r.ContentBytes, nil },
+			set: func(r *Row, v any) error { return scanInt(v, &r.ContentBytes) }},
+		// tokens is Usage.Tokens, derived here so that the rule lives in one place.
+		{name: "tokens",
+			get: func(r *Row, _ *batch) (driver.Value, error) { return optInt(r.Event.Usage.Tokens()), nil },
+			set: func(*Row, any) error { return nil }},
+	}
+	for i := range event.Fields {
+		f := &event.Fields[i]
+		if f.Column == "" {
+			continue
+		}
+		c := newColumn(f)
+		if f.Required {
+			c = required(c)
+		}
+		list = append(list, c)
+	}
+	return list
+}()
 
-	count("input_tokens", func(e *event.Event) *event.Int { return &e.Usage.Input }),
-	count("output_tokens", func(e *event.Event) *event.Int { return &e.Usage.Output }),
-	count("total_tokens", func(e *event.Event) *event.Int { return &e.Usage.Total }),
-	// tokens is Usage.Tokens, derived here so that the rule lives in one place.
-	{name: "tokens", typ: "BIGINT",
-		get: func(r *Row, _ *batch) (driver.Value, error) { return optInt(r.Event.Usage.Tokens()), nil },
-		set: func(*Row, any) error { return nil }},
-	count("cache_read_tokens", func(e *event.Event) *event.Int { return &e.Usage.CacheRead }),
-	count("cache_write_tokens", func(e *event.Event) *event.Int { return &e.Usage.CacheWrite }),
-	count("cache_write_5m_tokens", func(e *event.Event) *event.Int { return &e.Usage.CacheWrite5m }),
-	count("cache_write_1h_tokens", func(e *event.Event) *event.Int { return &e.Usage.CacheWrite1h }),
-	flag("cache_exclusive", func(e *event.Event) *event.Opt[bool] { return &e.Usage.CacheExclusive }),
-	count("reasoning_tokens", func(e *event.Event) *event.Int { return &e.Usage.Reasoning }),
-	count("input_audio_tokens", func(e *event.Event) *event.Int { return &e.Usage.InputAudio }),
-	count("output_audio_tokens", func(e *event.Event) *event.Int { return &e.Usage.OutputAudio }),
-	count("cache_read_audio_tokens", func(e *event.Event) *event.Int { return &e.Usage.CacheReadAudio }),
-	count("input_image_tokens", func(e *event.Event) *event.Int { return &e.Usage.InputImage }),
-	count("output_image_tokens", func(e *event.Event) *event.Int { return &e.Usage.OutputImage }),
-	count("input_text_tokens", func(e *event.Event) *event.Int { return &e.Usage.InputText }),
-	count("output_text_tokens", func(e *event.Event) *event.Int { return &e.Usage.OutputText }),
-	count("web_searches", func(e *event.Event) *event.Int { return &e.Usage.WebSearches }),
-	count("images", func(e *event.Event) *event.Int { return &e.Usage.Images }),
-	money("cost_reported", func(e *event.Event) *event.Opt[decimal.Decimal] { return &e.Usage.ReportedCost }),
-
-	money("cost_input", func(e *event.Event) *event.Opt[decimal.Decimal] { return &e.Cost.Input }),
-	money("cost_output", func(e *event.Event) *event.Opt[decimal.Decimal] { return &e.Cost.Output }),
-	money("cost_request", func(e *event.Event) *event.Opt[decimal.Decimal] { return &e.Cost.Request }),
-	money("cost_web_search", func(e *event.Event) *event.Opt[decimal.Decimal] { return &e.Cost.WebSearch }),
-	money("cost_total", func(e *event.Event) *event.Opt[decimal.Decimal] { return &e.Cost.Total }),
-	text("cost_model", func(e *event.Event) *string { return &e.Cost.ModelUsed }),
-	text("cost_source", func(e *event.Event) *string { return &e.Cost.Source }),
-	text("cost_provider", func(e *event.Event) *string { return &e.Cost.Provider }),
-
-	span("latency_us", func(e *event.Event) *event.Opt[time.Duration] { return &e.Latency }),
-	span("ttft_us", func(e *event.Event) *event.Opt[time.Duration] { return &e.TimeToFirstToken }),
-	flag("stream", func(e *event.Event) *event.Opt[bool] { return &e.Stream }),
-	{name: "http_status", typ: "INTEGER",
-		get: func(r *Row, _ *batch) (driver.Value, error) { return httpStatus(r.Event.HTTPStatus) },
-		set: func(r *Row, v any) error {
-			var n int64
-			err := scanInt(v, &n)
-			r.Event.HTTPStatus = int(n)
-			return err
-		}},
-	size("request_bytes", func(e *event.Event) *int64 { return &e.RequestBytes }),
-	size("response_bytes", func(e *event.Event) *int64 { return &e.ResponseBytes }),
-
-	mark("is_error", func(e *event.Event) *bool { return &e.IsError }),
-	text("error_type", func(e *event.Event) *string { return &e.ErrorType }),
-	text("error_message", func(e *event.Event) *string { return &e.ErrorMessage }),
-	text("status", func(e *event.Event) *string { return (*string)(&e.Status) }),
-	text("stop_reason", func(e *event.Event) *string { return &e.StopReason }),
-	text("parse_error", func(e *event.Event) *string { return &e.ParseError }),
-	text("completion_id", func(e *event.Event) *string { return &e.CompletionID }),
-	text("system_fingerprint", func(e *event.Event) *string { return &e.SystemFingerprint }),
-	text("service_tier", func(e *event.Event) *string { return &e.ServiceTier }),
-	object("model_parameters", func(e *event.Event) *map[string]json.RawMessage { return &e.ModelParameters }),
-	object("provider_metadata", func(e *event.Event) *map[string]json.RawMessage { return &e.ProviderMetadata }),
-
-	text("prompt_name", func(e *event.Event) *string { return &e.PromptName }),
-	text("prompt_version", func(e *event.Event) *string { return &e.PromptVersion }),
-	text("prompt_version_id", func(e *event.Event) *string { return &e.PromptVersionID }),
-	text("prompt_hash", func(e *event.Event) *string { return &e.PromptHash }),
-	text("surface", func(e *event.Event) *string { return &e.Surface }),
-	text("task_type", func(e *event.Event) *string { return &e.TaskType }),
-	text("environment", func(e *event.Event) *string { return &e.Environment }),
-	{name: "tags", typ: "VARCHAR[]",
-		get: func(r *Row, _ *batch) (driver.Value, error) { return textList(r.Event.Tags), nil },
-		set: func(r *Row, v any) error { return scanTexts(v, &r.Event.Tags) }},
-	object("flags", func(e *event.Event) *map[string]string { return &e.Flags }),
-	object("group_keys", func(e *event.Event) *map[string]string { return &e.Groups }),
-
-	count("input_chars", func(e *event.Event) *event.Int { return &e.InputChars }),
-	count("output_chars", func(e *event.Event) *event.Int { return &e.OutputChars }),
-	text("input_length_bucket", func(e *event.Event) *string { return &e.InputLengthBucket }),
-	text("output_category", func(e *event.Event) *string { return &e.OutputCategory }),
-	object("properties", func(e *event.Event) *map[string]json.RawMessage { return &e.Properties }),
-	mark("private", func(e *event.Event) *bool { return &e.Private }),
-	money("cost_cache_saved", func(e *event.Event) *event.Opt[decimal.Decimal] { return &e.Cost.CacheSaved }),
-	{name: "attributes", typ: "VARCHAR[]",
-		get: func(r *Row, _ *batch) (driver.Value, error) { return textList(r.Event.Attributes), nil },
-		set: func(r *Row, v any) error { return scanTexts(v, &r.Event.Attributes) }},
-	text("error_code", func(e *event.Event) *string { return &e.ErrorCode }),
+func newColumn(f *event.Field) column {
+	switch at := f.At.(type) {
+	case func(*event.Event) *string:
+		if f.Path == "UUID" {
+			return id(f.Column, at)
+		}
+		return text(f.Column, at)
+	case func(*event.Event) *bool:
+		return mark(f.Column, at)
+	case func(*event.Event) *int:
+		return small(f.Column, at)
+	case func(*event.Event) *int64:
+		return size(f.Column, at)
+	case func(*event.Event) *event.Int:
+		return count(f.Column, at)
+	case func(*event.Event) *event.Opt[bool]:
+		return flag(f.Column, at)
+	case func(*event.Event) *event.Opt[time.Duration]:
+		return span(f.Column, at)
+	case func(*event.Event) *event.Opt[decimal.Decimal]:
+		return money(f.Column, at)
+	case func(*event.Event) *time.Time:
+		return instant(f.Column, at)
+	case func(*event.Event) *[]string:
+		return texts(f.Column, at)
+	case func(*event.Event) *map[string]string:
+		return object(f.Column, at)
+	case func(*event.Event) *map[string]json.RawMessage:
+		return object(f.Column, at)
+	}
+	panic("store: " + f.Path + " has no form in a column") // TestColumnsAreTheSchema meets it
 }
 
 func columnIndex(name string) int {
@@ -223,8 +162,49 @@ func ScanRow(rows *sql.Rows, extra ...any) (*Row, error) {
 
 // The kinds of column.
 
+func id(name string, at func(*event.Event) *string) column {
+	return column{name: name,
+		get: func(r *Row, _ *batch) (driver.Value, error) { return parseUUID(*at(r.Event)) },
+		set: func(r *Row, v any) (err error) {
+			*at(r.Event), err = scanUUID(v)
+			return err
+		}}
+}
+
+func instant(name string, at func(*event.Event) *time.Time) column {
+	return column{name: name,
+		get: func(r *Row, _ *batch) (driver.Value, error) { return timestamp(*at(r.Event)) },
+		set: func(r *Row, v any) error { return scanTime(v, at(r.Event)) }}
+}
+
+func small(name string, at func(*event.Event) *int) column {
+	return column{name: name,
+		get: func(r *Row, _ *batch) (driver.Value, error) {
+			n := *at(r.Event)
+			switch {
+			case n == 0:
+				return nil, nil
+			case n < 0 || n > 1<<30:
+				return nil, fmt.Errorf("%s: out of range", name)
+			}
+			return int32(n), nil
+		},
+		set: func(r *Row, v any) error {
+			var n int64
+			err := scanInt(v, &n)
+			*at(r.Event) = int(n)
+			return err
+		}}
+}
+
+func texts(name string, at func(*event.Event) *[]string) column {
+	return column{name: name,
+		get: func(r *Row, _ *batch) (driver.Value, error) { return textList(*at(r.Event)), nil },
+		set: func(r *Row, v any) error { return scanTexts(v, at(r.Event)) }}
+}
+
 func text(name string, at func(*event.Event) *string) column {
-	return column{name: name, typ: "VARCHAR",
+	return column{name: name,
 		get: func(r *Row, _ *batch) (driver.Value, error) {
 			if s := *at(r.Event); s != "" {
 				return validText([]byte(s)), nil
@@ -237,7 +217,6 @@ func text(name string, at func(*event.Event) *string) column {
 
 func required(c column) column {
 	get := c.get
-	c.typ += " NOT NULL"
 	c.get = func(r *Row, b *batch) (driver.Value, error) {
 		v, err := get(r, b)
 		if err == nil && v == nil {
@@ -249,7 +228,7 @@ func required(c column) column {
 }
 
 func count(name string, at func(*event.Event) *event.Int) column {
-	return column{name: name, typ: "BIGINT",
+	return column{name: name,
 		get: func(r *Row, _ *batch) (driver.Value, error) { return optInt(*at(r.Event)), nil },
 		set: func(r *Row, v any) error {
 			at(r.Event).Known = true
@@ -258,7 +237,7 @@ func count(name string, at func(*event.Event) *event.Int) column {
 }
 
 func size(name string, at func(*event.Event) *int64) column {
-	return column{name: name, typ: "BIGINT",
+	return column{name: name,
 		get: func(r *Row, _ *batch) (driver.Value, error) {
 			if n := *at(r.Event); n != 0 {
 				return n, nil
@@ -269,7 +248,7 @@ func size(name string, at func(*event.Event) *int64) column {
 }
 
 func span(name string, at func(*event.Event) *event.Opt[time.Duration]) column {
-	return column{name: name, typ: "BIGINT",
+	return column{name: name,
 		get: func(r *Row, _ *batch) (driver.Value, error) {
 			if d := *at(r.Event); d.Known {
 				return d.Value.Microseconds(), nil
@@ -285,7 +264,7 @@ func span(name string, at func(*event.Event) *event.Opt[time.Duration]) column {
 }
 
 func flag(name string, at func(*event.Event) *event.Opt[bool]) column {
-	return column{name: name, typ: "BOOLEAN",
+	return column{name: name,
 		get: func(r *Row, _ *batch) (driver.Value, error) {
 			if b := *at(r.Event); b.Known {
 				return b.Value, nil
@@ -299,13 +278,13 @@ func flag(name string, at func(*event.Event) *event.Opt[bool]) column {
 }
 
 func mark(name string, at func(*event.Event) *bool) column {
-	return column{name: name, typ: "BOOLEAN NOT NULL",
+	return column{name: name,
 		get: func(r *Row, _ *batch) (driver.Value, error) { return *at(r.Event), nil },
 		set: func(r *Row, v any) error { return scanBool(v, at(r.Event)) }}
 }
 
 func money(name string, at func(*event.Event) *event.Opt[decimal.Decimal]) column {
-	return column{name: name, typ: moneyType,
+	return column{name: name,
 		get: func(r *Row, b *batch) (driver.Value, error) {
 			d := *at(r.Event)
 			if !d.Known {
@@ -325,7 +304,7 @@ func money(name string, at func(*event.Event) *event.Opt[decimal.Decimal]) colum
 }
 
 func object[V json.RawMessage | string](name string, at func(*event.Event) *map[string]V) column {
-	return column{name: name, typ: "VARCHAR",
+	return column{name: name,
 		get: func(r *Row, _ *batch) (driver.Value, error) {
 			m := *at(r.Event)
 			if len(m) == 0 {
@@ -381,16 +360,6 @@ func timestamp(t time.Time) (driver.Value, error) {
 		return nil, errors.New("ts: outside the years 1 to 9999")
 	}
 	return t, nil
-}
-
-func httpStatus(n int) (driver.Value, error) {
-	switch {
-	case n == 0:
-		return nil, nil
-	case n < 0 || n > 1<<30:
-		return nil, errors.New("http_status: out of range")
-	}
-	return int32(n), nil
 }
 
 func optInt(n event.Int) driver.Value {

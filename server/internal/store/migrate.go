@@ -8,7 +8,8 @@ import (
 )
 
 // migrations bring a file from version i to i+1, each in one transaction. One
-// that has been released never changes.
+// that has been released never changes. A new field of an event that is stored
+// needs one: "ALTER TABLE events ADD COLUMN …".
 var migrations = []string{
 	1 - 1:  createEvents + createContent,
 	2 - 1:  "ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_cache_saved " + moneyType, // a new file has it from the start
@@ -25,21 +26,34 @@ var migrations = []string{
 	13 - 1: deriveFailedTimes,
 }
 
-var createEvents = func() string {
-	var b strings.Builder
-	b.WriteString("CREATE TABLE events (")
-	for i, c := range columns {
-		if i > 0 {
-			b.WriteString(", ")
-		}
-		b.WriteString(c.name + " " + c.typ)
-	}
-	// No primary key: DuckDB's index would hold every uuid in memory, be
-	// written whole at each checkpoint and forbid compaction after deletes.
-	// Write keeps uuids unique instead.
-	b.WriteString(");")
-	return b.String()
-}()
+// createEvents has a column for each field that there was at version 12. Older
+// binaries made it of fewer: hence IF NOT EXISTS in some of the migrations.
+//
+// There is no primary key: DuckDB's index would hold every uuid in memory, be
+// written whole at each checkpoint and forbid compaction after deletes. Write keeps
+// uuids unique instead.
+const createEvents = `
+CREATE TABLE events (
+	uuid UUID NOT NULL, project_id VARCHAR NOT NULL, name VARCHAR NOT NULL, ts TIMESTAMP NOT NULL, stored_at TIMESTAMP NOT NULL,
+	content_bytes BIGINT NOT NULL,
+	distinct_id VARCHAR, source VARCHAR, trace_id VARCHAR, span_id VARCHAR, parent_id VARCHAR, session_id VARCHAR, trace_name VARCHAR,
+	span_name VARCHAR, ai_user VARCHAR,
+	provider VARCHAR, model_asked VARCHAR, model VARCHAR, operation VARCHAR, base_url VARCHAR, request_url VARCHAR, method VARCHAR,
+	input_tokens BIGINT, output_tokens BIGINT, total_tokens BIGINT, tokens BIGINT, cache_read_tokens BIGINT, cache_write_tokens BIGINT,
+	cache_write_5m_tokens BIGINT, cache_write_1h_tokens BIGINT, cache_exclusive BOOLEAN, reasoning_tokens BIGINT,
+	input_audio_tokens BIGINT, output_audio_tokens BIGINT, cache_read_audio_tokens BIGINT, input_image_tokens BIGINT,
+	output_image_tokens BIGINT, input_text_tokens BIGINT, output_text_tokens BIGINT, web_searches BIGINT, images BIGINT,
+	cost_reported DECIMAL(38,18), cost_input DECIMAL(38,18), cost_output DECIMAL(38,18), cost_request DECIMAL(38,18),
+	cost_web_search DECIMAL(38,18), cost_total DECIMAL(38,18), cost_model VARCHAR, cost_source VARCHAR, cost_provider VARCHAR,
+	latency_us BIGINT, ttft_us BIGINT, stream BOOLEAN, http_status INTEGER, request_bytes BIGINT, response_bytes BIGINT,
+	is_error BOOLEAN NOT NULL, error_type VARCHAR, error_message VARCHAR, status VARCHAR, stop_reason VARCHAR, parse_error VARCHAR,
+	completion_id VARCHAR, system_fingerprint VARCHAR, service_tier VARCHAR, model_parameters VARCHAR, provider_metadata VARCHAR,
+	prompt_name VARCHAR, prompt_version VARCHAR, prompt_version_id VARCHAR, prompt_hash VARCHAR,
+	surface VARCHAR, task_type VARCHAR, environment VARCHAR, tags VARCHAR[], flags VARCHAR, group_keys VARCHAR,
+	input_chars BIGINT, output_chars BIGINT, input_length_bucket VARCHAR, output_category VARCHAR, properties VARCHAR,
+	private BOOLEAN NOT NULL,
+	cost_cache_saved DECIMAL(38,18), attributes VARCHAR[], error_code VARCHAR
+);`
 
 const createContent = `
 CREATE TABLE content (

@@ -136,6 +136,7 @@ func (b *batch) clear() {
 
 // Where Write finds some columns.
 var (
+	uuidColumn     = columnIndex("uuid")
 	projectColumn  = columnIndex("project_id")
 	storedAtColumn = columnIndex("stored_at")
 
@@ -173,7 +174,7 @@ func (b *batch) encode(events []*event.Event) error {
 				}
 			}
 		}
-		r.id = r.values[0].(duckdb.UUID)
+		r.id = r.values[uuidColumn].(duckdb.UUID)
 		if seen[r.id] {
 			b.rows = b.rows[:len(b.rows)-1]
 			continue
@@ -247,7 +248,7 @@ func (d *DuckDB) append(ctx context.Context, conn *sql.Conn, b *batch, told []*e
 			if r.body == nil {
 				return nil
 			}
-			content[0], content[1], content[2], content[3] = r.values[0], r.values[projectColumn], r.values[storedAtColumn], r.body
+			content[0], content[1], content[2], content[3] = r.values[uuidColumn], r.values[projectColumn], r.values[storedAtColumn], r.body
 			return content
 		})
 	})
