@@ -83,9 +83,10 @@ chaos: ## random faults under load: kill -9, full disk, damaged files, exhausted
 conformance: setup assets ## print every claim of docs/conformance.md with the result of its tests (CONFORMANCE=-all: the protocols too)
 	@$(GO) run ./server/internal/conformance $(CONFORMANCE)
 
-lint: ## gofmt and vet
+lint: ## gofmt, vet and staticcheck (staticcheck.conf)
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'not formatted (run gofmt -w):'; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet -race $(ALL)
+	$(GO) tool staticcheck $(ALL)
 
 # Without a bound, making one found input smaller may take all the time there is.
 fuzz: ## every fuzz target for FUZZTIME (default 30s)
@@ -112,7 +113,7 @@ tidy: ## go mod tidy in every module
 	@proxy=$$(mktemp -d) && $(GO) run ./server/internal/release $$proxy && chmod -R u+w "$$($(GO) env GOMODCACHE)"/github.com/hedgerow 2>/dev/null; \
 	rm -rf "$$($(GO) env GOMODCACHE)"/github.com/hedgerow "$$($(GO) env GOMODCACHE)"/cache/download/github.com/hedgerow; \
 	for dir in $$($(GO) list -m -f '{{.Dir}}'); do \
-	  ( cd $$dir && echo "go mod tidy in $$dir" && GOWORK=off GOFLAGS=-mod=mod GONOSUMDB='github.com/hedgerow/*' GOPROXY=file://$$proxy,$$($(GO) env GOPROXY) $(GO) mod tidy && \
+	  ( cd $$dir && echo "go mod tidy in $$dir" && GODEBUG=goindex=0 GOWORK=off GOFLAGS=-mod=mod GONOSUMDB='github.com/hedgerow/*' GOPROXY=file://$$proxy,$$($(GO) env GOPROXY) $(GO) mod tidy && \
 	    sed -i.bak '/^github.com\/hedgerow\/hedgerow/d' go.sum && rm -f go.sum.bak ) || exit 1; \
 	done; rm -rf $$proxy
 

@@ -120,7 +120,7 @@ func (b bag) text(names ...string) string {
 		}
 		return ""
 	}
-	return v.Emit()
+	return v.String()
 }
 
 func (b bag) list(names ...string) []string {
@@ -131,7 +131,7 @@ func (b bag) list(names ...string) []string {
 	case v.Type() == attribute.STRINGSLICE:
 		return v.AsStringSlice()
 	}
-	return strings.FieldsFunc(v.Emit(), func(r rune) bool { return r == ',' })
+	return strings.FieldsFunc(v.String(), func(r rune) bool { return r == ',' })
 }
 
 func (b bag) count(names ...string) event.Int {
@@ -167,7 +167,7 @@ func (b bag) json(names ...string) json.RawMessage {
 func asJSON(v attribute.Value) json.RawMessage {
 	raw, err := json.Marshal(v.AsInterface())
 	if err != nil { // NaN and infinities
-		raw, _ = json.Marshal(v.Emit())
+		raw, _ = json.Marshal(v.String())
 	}
 	return raw
 }

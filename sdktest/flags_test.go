@@ -71,7 +71,7 @@ func newPeer(t *testing.T, body []byte) posthog.Client {
 	}))
 	t.Cleanup(srv.Close)
 	no := false
-	client, err := posthog.NewWithConfig("phc_test", posthog.Config{Endpoint: srv.URL, PersonalApiKey: "phx_test", DisableGeoIP: &no, Logger: silent{}})
+	client, err := posthog.NewWithConfig("phc_test", posthog.Config{Endpoint: srv.URL, SecretKey: "phx_test", DisableGeoIP: &no, Logger: silent{}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,10 +1,8 @@
 package sdktest_test
 
 import (
-	"io"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/hedgerow/hedgerow/internal/posthogtest"
@@ -32,15 +30,4 @@ func TestMain(m *testing.M) {
 // newReceiver stands in for PostHog, and with homeToken for a hedgerow server.
 func newReceiver() *posthogtest.Server {
 	return posthogtest.New(posthogtest.Options{Projects: []posthogtest.Project{{Token: posthogtest.Token}, {Token: homeToken}}})
-}
-
-type locked struct {
-	mu sync.Mutex
-	w  io.Writer
-}
-
-func (l *locked) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.w.Write(p)
 }

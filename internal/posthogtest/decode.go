@@ -253,9 +253,8 @@ func (r *request) event(raw json.RawMessage, now time.Time) (*Event, *failure) {
 	return e, err
 }
 
-// cleanDistinctID makes a string of it, cuts it at 200 characters and replaces
-// NUL.
-// CleanDistinctID is a distinct id as PostHog keeps it: text, of at most 200 characters.
+// CleanDistinctID is a distinct id as PostHog keeps it: text of at most 200
+// characters, with NUL replaced.
 func CleanDistinctID(v json.RawMessage) string {
 	s := strings.ReplaceAll(text(v), "\x00", "\ufffd")
 	if utf8.RuneCountInString(s) > maxDistinctIDLen {

@@ -198,10 +198,9 @@ func (m *message) item(v gjson.Result) {
 // responsesStream follows the events of a streamed response. Its last event
 // bears the whole response; the pieces count only where that one is missing.
 type responsesStream struct {
-	p       *parser
-	items   []responsesItem
-	done    bool // the whole response has come
-	counted int64
+	p     *parser
+	items []responsesItem
+	done  bool // the whole response has come
 }
 
 type responsesItem struct {

@@ -219,7 +219,7 @@ func TestRolloutAlone(t *testing.T) {
 	// PostHog's SDKs that ask hedgerow get the same, asked and decided by themselves.
 	silent := false
 	for _, personalKey := range []string{"", w.key} {
-		client, err := posthogsdk.NewWithConfig(p.token(), posthogsdk.Config{Endpoint: p.base, PersonalApiKey: personalKey, Logger: mute{}})
+		client, err := posthogsdk.NewWithConfig(p.token(), posthogsdk.Config{Endpoint: p.base, SecretKey: personalKey, Logger: mute{}})
 		if err != nil {
 			t.Fatal(err)
 		}

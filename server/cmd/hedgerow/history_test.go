@@ -20,7 +20,7 @@ func TestHistory(t *testing.T) {
 	if h.bad[0].Weekday() != time.Tuesday || now.Sub(h.bad[0]) > 8*24*time.Hour || !h.bad[1].Before(now) {
 		t.Errorf("the worse version was out from %v to %v", h.bad[0], h.bad[1])
 	}
-	type tally struct{ calls, failed, cheap float64 }
+	type tally struct{ calls, failed float64 }
 	days, versions := make(map[string]*tally), make(map[string]*tally)
 	var over tally
 	completed := make(map[string][2]float64)

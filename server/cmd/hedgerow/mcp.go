@@ -128,11 +128,10 @@ type bridge struct {
 	endpoint string
 	idle     time.Duration
 
-	mu     sync.Mutex
-	own    *control // the folder, opened here; nil where it is not
-	users  int      // messages that are using own
-	letGo  *time.Timer
-	closed bool
+	mu    sync.Mutex
+	own   *control // the folder, opened here; nil where it is not
+	users int      // messages that are using own
+	letGo *time.Timer
 }
 
 // acquire reaches the folder's hedgerow; release gives it back.

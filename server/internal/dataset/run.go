@@ -32,7 +32,7 @@ func message(role string, content json.RawMessage) eval.Message {
 // example's expected one, and MatchesExpected its name.
 const (
 	KindExpected    eval.Kind = "expected"
-	MatchesExpected           = "matches_expected"
+	MatchesExpected string    = "matches_expected"
 )
 
 // Bounds of a plan.

@@ -215,7 +215,6 @@ type exchange struct {
 
 	start   time.Time
 	waited  time.Duration // for the provider and the caller
-	headers time.Duration // added until the answer's headers were sent
 	outcome string
 	debug   bool
 

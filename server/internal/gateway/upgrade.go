@@ -32,7 +32,7 @@ func (x *exchange) upgrade(res *http.Response) {
 		x.tell(header)
 	}
 	res.Header, res.Body = header, nil
-	if err := res.Write(brw); err == nil {
+	if err = res.Write(brw); err == nil {
 		err = brw.Flush()
 	}
 	if err != nil {

@@ -67,7 +67,7 @@ func TestHostileBodies(t *testing.T) {
 	with := func(properties string) []byte {
 		return batchOf(token, `{"event":"e","distinct_id":"d","properties":`+properties+`}`)
 	}
-	bomb := make([]byte, 0)
+	var bomb []byte
 	{
 		var b bytes.Buffer
 		b.WriteString(`{"api_key":"` + token + `","batch":[{"event":"e","distinct_id":"d","properties":{"a":"`)

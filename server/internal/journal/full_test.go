@@ -275,7 +275,7 @@ func TestGaps(t *testing.T) {
 	c := journal.Config{Dir: dir, MaxBytes: 2 << 20, JanitorEvery: time.Hour, Keep: -1, Essential: []string{"store"}}
 	j := open(t, c)
 	store := mustQueue(t, j, "store", journal.QueueOptions{})
-	slow := mustQueue(t, j, "slow", journal.QueueOptions{Project: "p1"})
+	mustQueue(t, j, "slow", journal.QueueOptions{Project: "p1"})
 	mustQueue(t, j, "other", journal.QueueOptions{Project: "p2"})
 	var ids []string
 	send := func(n int) {
@@ -321,7 +321,7 @@ func TestGaps(t *testing.T) {
 		t.Errorf("health %+v", h)
 	}
 	store = mustQueue(t, j, "store", journal.QueueOptions{})
-	slow = mustQueue(t, j, "slow", journal.QueueOptions{Project: "p1"})
+	slow := mustQueue(t, j, "slow", journal.QueueOptions{Project: "p1"})
 	ds := fetchN(t, slow, left)
 	if ds[0].Event.UUID != ids[g.ToSeq] {
 		t.Errorf("the queue goes on with another event than the one after the gap")

@@ -25,7 +25,6 @@ const (
 // look is what is known of a body before it is decoded.
 type look struct {
 	things int  // messages, or brackets and commas of JSON
-	spans  int  // protobuf only
 	deep   bool // deeper than allowed
 	broken bool // texts that are no valid UTF-8, or lone surrogates
 }

@@ -188,7 +188,7 @@ func (d *deliverer) dispatch(ctx context.Context, in <-chan []*origin, start fun
 		wake := time.Hour
 		for _, l := range lanes {
 			for len(l.pending) > 0 && l.free > 0 {
-				left := l.pending[0].from.since.Add(s.conn.FlushInterval).Sub(time.Now())
+				left := time.Until(l.pending[0].from.since.Add(s.conn.FlushInterval))
 				if len(l.pending) < s.conn.FlushAt && l.bytes < d.m.route(s.conn.Host, l.ai).maxBatch && left > 0 && !d.hold.full(d.window()) {
 					wake = min(wake, left)
 					break

@@ -125,10 +125,7 @@ const (
 	noAIFor     = time.Hour              // how long a host's 404 on the AI route is remembered
 )
 
-var (
-	errDisabled = errors.New("the connection has been disabled or deleted")
-	errStopping = errors.New("hedgerow is stopping")
-)
+var errDisabled = errors.New("the connection has been disabled or deleted")
 
 // Manager delivers to every enabled connection.
 type Manager struct {

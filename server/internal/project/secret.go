@@ -59,7 +59,7 @@ func (s Secret) LastFour() string {
 	return v[len(v)-4:]
 }
 
-// String, and the methods after it, show that there is a value, never which.
+// String shows that there is a value, never which; so do the methods after it.
 func (s Secret) String() string {
 	if s.IsZero() {
 		return ""

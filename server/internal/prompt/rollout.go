@@ -210,16 +210,16 @@ var flagKey = regexp.MustCompile(`^[A-Za-z0-9_-]{1,400}$`)
 
 const maxArms = 20
 
-func (ro *Rollout) check(h *held) error {
-	ro.Flag = strings.TrimSpace(ro.Flag)
-	if !flagKey.MatchString(ro.Flag) {
+func (r *Rollout) check(h *held) error {
+	r.Flag = strings.TrimSpace(r.Flag)
+	if !flagKey.MatchString(r.Flag) {
 		return event.Invalid("a flag's key has letters, digits, - and _", "use the key of the flag in PostHog, for example support-prompt")
 	}
-	if len(ro.Arms) == 0 || len(ro.Arms) > maxArms {
+	if len(r.Arms) == 0 || len(r.Arms) > maxArms {
 		return event.Invalid(fmt.Sprintf("a rollout has 1 to %d arms", maxArms), "name what each variant of the flag gets")
 	}
-	arms := make(map[string]Arm, len(ro.Arms))
-	for variant, a := range ro.Arms {
+	arms := make(map[string]Arm, len(r.Arms))
+	for variant, a := range r.Arms {
 		name := strings.TrimSpace(variant)
 		if !flagKey.MatchString(name) || name == "false" {
 			return event.Invalid(fmt.Sprintf("%q is no variant of a flag", event.FirstChars(variant, 50)), "use the variants' keys as in PostHog: letters, digits, - and _")
@@ -233,18 +233,18 @@ func (ro *Rollout) check(h *held) error {
 		}
 		arms[name] = a
 	}
-	ro.Arms = arms
-	if ro.Own == nil {
+	r.Arms = arms
+	if r.Own == nil {
 		return nil
 	}
-	ro.Own.Key, ro.Own.Active = ro.Flag, true
-	if err := ro.Own.Check(); err != nil {
+	r.Own.Key, r.Own.Active = r.Flag, true
+	if err := r.Own.Check(); err != nil {
 		return event.NewError(event.CodeInvalid, "hedgerow's own percentages cannot be used: "+err.Error(), "the variants' percentages add up to 100", nil)
 	}
-	if ro.Own.Filters.Multivariate == nil || len(ro.Own.Filters.Groups) != 1 || len(ro.Own.Filters.Groups[0].Properties) > 0 {
+	if r.Own.Filters.Multivariate == nil || len(r.Own.Filters.Groups) != 1 || len(r.Own.Filters.Groups[0].Properties) > 0 {
 		return event.Invalid("hedgerow's own percentages are one share of all users and the variants'", "make the flag in PostHog where it is to be for some users only")
 	}
-	for _, v := range ro.Own.Filters.Multivariate.Variants {
+	for _, v := range r.Own.Filters.Multivariate.Variants {
 		if _, ok := arms[v.Key]; !ok && v.Key != Control {
 			return event.Invalid(fmt.Sprintf("the variant %q has a percentage and no arm", event.FirstChars(v.Key, 50)), "say what it gets")
 		}
@@ -286,11 +286,11 @@ func (r *Registry) SetRollout(ctx context.Context, actor, projectID string, ro R
 }
 
 // detail is the rollout in a line of the audit log.
-func (ro *Rollout) detail() string {
+func (r *Rollout) detail() string {
 	var parts []string
-	shares := ro.Shares()
-	for _, v := range ro.Variants() {
-		a := ro.Arms[v]
+	shares := r.Shares()
+	for _, v := range r.Variants() {
+		a := r.Arms[v]
 		s := v + " → " + cmp.Or(a.Version, Production)
 		if a.Model != "" {
 			s += " on " + a.Model
@@ -300,7 +300,7 @@ func (ro *Rollout) detail() string {
 		}
 		parts = append(parts, s)
 	}
-	return "flag " + ro.Flag + ": " + strings.Join(parts, ", ")
+	return "flag " + r.Flag + ": " + strings.Join(parts, ", ")
 }
 
 // StopRollout gives everybody the control from now on, and switches PostHog's flag

@@ -307,10 +307,7 @@ func (r *Reader) outcomes(ctx context.Context, project, uses string, calls []str
 				c.calls = &found
 			}
 		}
-		var cols []string
-		for _, n := range f.own {
-			cols = append(cols, n)
-		}
+		cols := slices.Clone(f.own)
 		for _, n := range f.calls {
 			cols = append(cols, "call_"+n)
 		}

@@ -11,7 +11,7 @@ import (
 // that has been released never changes. A new field of an event that is stored
 // needs one: "ALTER TABLE events ADD COLUMN …".
 var migrations = []string{
-	1 - 1:  createEvents + createContent,
+	0:      createEvents + createContent,
 	2 - 1:  "ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_cache_saved " + moneyType, // a new file has it from the start
 	3 - 1:  createDerived,
 	4 - 1:  deriveMore,

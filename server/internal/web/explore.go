@@ -222,9 +222,6 @@ type explorePage struct {
 
 type dashboardName struct{ ID, Name string }
 
-// explored are the parameters of the builder that are no filters.
-var explored = append([]string{"dashboard", "chart", "title"}, specParams...)
-
 func (s *Web) explore(r *http.Request, f *frame) (templ.Component, error) {
 	f.Title = "Chart builder"
 	v, err := s.view(r, "/explore", "7d")
