@@ -477,7 +477,7 @@ func (s *spool) stop() {
 func (s *spool) warn(what string, err error) {
 	if now := time.Now(); now.Sub(s.disk.warned) >= dropLogEvery {
 		s.disk.warned = now
-		s.c.log.Warn(what, "error", err, "bytes", s.disk.bytes)
+		s.c.log.Warn(what, "err", err, "bytes", s.disk.bytes)
 	}
 }
 

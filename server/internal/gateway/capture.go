@@ -158,7 +158,7 @@ func (c *capture) logDrops() {
 	if d.pending == 0 {
 		return
 	}
-	c.log.Warn("calls were not recorded; the calls themselves were not affected", "reason", d.reason, "calls", d.pending, "error", d.err)
+	c.log.Warn("calls were not recorded; the calls themselves were not affected", "reason", d.reason, "calls", d.pending, "err", d.err)
 	d.logged, d.pending = time.Now(), 0
 }
 
@@ -400,7 +400,7 @@ func (c *capture) read(r *record) (e *event.Event) {
 		text, cut, err := decode(enc, call.Request, c.decoded, nil)
 		call.Request, call.RequestTruncated = text, call.RequestTruncated || cut
 		if err != nil {
-			c.log.Debug("a request's encoding could not be undone", "error", err)
+			c.log.Debug("a request's encoding could not be undone", "err", err)
 		}
 	}
 	if enc := call.ResponseHeader.Get("Content-Encoding"); encoded(enc) {
@@ -408,7 +408,7 @@ func (c *capture) read(r *record) (e *event.Event) {
 		// The tail of an encoded answer cannot be decoded without what was before it.
 		call.Response, call.ResponseTail, call.ResponseTruncated = text, nil, call.ResponseTruncated || cut
 		if err != nil {
-			c.log.Debug("an answer's encoding could not be undone", "error", err)
+			c.log.Debug("an answer's encoding could not be undone", "err", err)
 		}
 	}
 	e = c.parse(call)

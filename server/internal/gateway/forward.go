@@ -290,7 +290,7 @@ func (x *exchange) fail(err error) {
 		writeError(x.w, x.route.up.dialect, e)
 		return
 	}
-	x.g.log.LogAttrs(context.Background(), slog.LevelWarn, "provider could not be reached", slog.String("provider", x.route.up.name), slog.String("type", errType), slog.Any("error", err))
+	x.g.log.LogAttrs(context.Background(), slog.LevelWarn, "provider could not be reached", slog.String("provider", x.route.up.name), slog.String("type", errType), slog.Any("err", err))
 	x.rec.call.Status = 0
 	writeError(x.w, x.route.up.dialect, e)
 }

@@ -187,7 +187,7 @@ func (h *Handler) connection(to target) (project.Connection, bool) {
 // djangoError answers as PostHog's flags and private API do.
 func (h *Handler) djangoError(w http.ResponseWriter, why *httpbody.Refusal) {
 	h.metrics.refuse(why.Reason)
-	h.warnings.Warn("request "+why.Reason, "a request was refused", "status", why.Status, "why", why.Message)
+	h.warnings.Warn("request "+why.Reason, "a request was refused", "status", why.Status, "err", why.Message)
 	kind, code := "validation_error", "invalid_input"
 	switch why.Status {
 	case http.StatusUnauthorized:

@@ -111,7 +111,7 @@ func (h *Handler) captureV0(w http.ResponseWriter, r *http.Request, route string
 	}
 	for _, b := range bad {
 		h.metrics.reject(b.why.Reason)
-		h.warnings.Warn("event "+b.why.Reason, "an event was not taken", "route", route, "project", to.project, "event", b.Event, "uuid", b.UUID, "why", b.Error)
+		h.warnings.Warn("event "+b.why.Reason, "an event was not taken", "route", route, "project", to.project, "event", b.Event, "uuid", b.UUID, "err", b.Error)
 	}
 	return len(events) - len(refused), bad, nil
 }
@@ -183,7 +183,7 @@ func allRejected(bad []rejected) *httpbody.Refusal {
 func (h *Handler) fail(w http.ResponseWriter, why *httpbody.Refusal) {
 	h.metrics.refuse(why.Reason)
 	if why.Status >= 400 && why.Reason != httpbody.ReasonClientGone {
-		h.warnings.Warn("request "+why.Reason, "a request was refused", "status", why.Status, "why", why.Message)
+		h.warnings.Warn("request "+why.Reason, "a request was refused", "status", why.Status, "err", why.Message)
 	}
 	if s := why.RetryAfter(); s != "" {
 		w.Header().Set("Retry-After", s)

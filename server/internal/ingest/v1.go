@@ -55,7 +55,7 @@ func (h *Handler) serveV1(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	h.metrics.refuse(bad.Reason)
-	h.warnings.Warn("request "+bad.Reason, "a request was refused", "status", bad.Status, "why", bad.Message)
+	h.warnings.Warn("request "+bad.Reason, "a request was refused", "status", bad.Status, "err", bad.Message)
 	if s := bad.RetryAfter(); s != "" {
 		w.Header().Set("Retry-After", s)
 	}
@@ -129,7 +129,7 @@ func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x exchange) 
 	drop := func(id, details string, why *httpbody.Refusal) {
 		results[id] = resultV1{"drop", details}
 		h.metrics.reject(why.Reason)
-		h.warnings.Warn("event "+why.Reason, "an event was not taken", "route", "/i/v1/analytics/events", "project", to.project, "uuid", id, "why", why.Message)
+		h.warnings.Warn("event "+why.Reason, "an event was not taken", "route", "/i/v1/analytics/events", "project", to.project, "uuid", id, "err", why.Message)
 	}
 	for i := range in {
 		e, id, bad := in[i].buildV1(m)

@@ -52,7 +52,7 @@ func (h *Handler) takeLogs(ctx context.Context, x exchange, project string, f fo
 	}
 	answer := &logscollector.ExportLogsServiceResponse{}
 	if refused.n > 0 {
-		h.warnings.Warn("rejected", "log records of a request were rejected", "spans", refused.n, "why", refused.why)
+		h.warnings.Warn("rejected", "log records of a request were rejected", "records", refused.n, "err", refused.why)
 		answer.PartialSuccess = &logscollector.ExportLogsPartialSuccess{RejectedLogRecords: int64(refused.n), ErrorMessage: fmt.Sprintf("the log records of %d spans were rejected, the first because %s", refused.n, refused.why)}
 	}
 	return answer, nil

@@ -191,7 +191,7 @@ func (h *Handler) export(w http.ResponseWriter, r *http.Request, x exchange) (pr
 // refuse counts a refusal and says it in the log.
 func (h *Handler) refuse(bad *httpbody.Refusal) {
 	h.metrics.refused.WithLabelValues(bad.Reason).Inc()
-	h.warnings.Warn(bad.Reason, "a request was refused", "status", bad.Status, "why", bad.Message)
+	h.warnings.Warn(bad.Reason, "a request was refused", "status", bad.Status, "err", bad.Message)
 }
 
 // take takes a request, whichever way it came, and returns the answer.
@@ -225,7 +225,7 @@ func (h *Handler) takeSpans(ctx context.Context, x exchange, project string, f f
 		if why == "" {
 			why = refused.why
 		}
-		h.warnings.Warn("rejected", "spans of a request were rejected", "spans", n, "why", why)
+		h.warnings.Warn("rejected", "spans of a request were rejected", "spans", n, "err", why)
 		answer.PartialSuccess = &collector.ExportTracePartialSuccess{RejectedSpans: int64(n), ErrorMessage: fmt.Sprintf("%d spans were rejected, the first because %s", n, why)}
 	}
 	return answer, nil

@@ -129,7 +129,7 @@ func (f *Flags) load(ctx context.Context, conn project.Connection, d *definition
 		}
 	}
 	if why != "" && why != d.warned {
-		f.log.Warn("feature flag definitions could not be fetched: flags are decided by PostHog", "connection", conn.ID, "why", why)
+		f.log.Warn("feature flag definitions could not be fetched: flags are decided by PostHog", "connection", conn.ID, "err", why)
 	}
 	d.warned = why
 }
