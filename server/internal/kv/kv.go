@@ -310,11 +310,8 @@ func (b *Bucket[S, V]) Create(ctx context.Context, key string, record any) error
 	return b.Await(ctx, revision)
 }
 
-// ErrExists and ErrMissing are for the caller to put in the user's words.
-var (
-	ErrExists  = errors.New("there is such a record already")
-	ErrMissing = errors.New("there is no such record")
-)
+// ErrExists is returned by [Bucket.Create]; callers replace it with an error for the user.
+var ErrExists = errors.New("record already exists")
 
 // attempts bounds how often a change is tried again when another one came first.
 const attempts = 16

@@ -133,20 +133,6 @@ func LoadSecretKey(env, path string) ([]byte, error) {
 	return key, nil
 }
 
-// WriteSecretKey replaces the key in the file at path, after a rotation. The
-// file holds either key at every moment, never half of one.
-func WriteSecretKey(path string, key []byte) error {
-	tmp, err := writeKeyFile(path, key)
-	if err != nil {
-		return fmt.Errorf("write secret key: %w", err)
-	}
-	defer os.Remove(tmp)
-	if err := os.Rename(tmp, path); err != nil {
-		return fmt.Errorf("write secret key: %w", err)
-	}
-	return atomicfile.SyncDir(filepath.Dir(path))
-}
-
 // CleanSecretKey removes what processes that were killed have left of writing the
 // key's file.
 func CleanSecretKey(path string) error {

@@ -173,7 +173,6 @@ type projectPrompts struct {
 	list   []*held // by name
 	byName map[string]*held
 	byID   map[string]*Version
-	byHash map[string]*Version // by content hash and by prompt hash; the newest where several have it
 	match  matcher
 }
 
@@ -194,7 +193,7 @@ func (st *state) view() *view {
 		}
 		s := w.projects[p.Project]
 		if s == nil {
-			s = &projectPrompts{byName: map[string]*held{}, byID: map[string]*Version{}, byHash: map[string]*Version{}}
+			s = &projectPrompts{byName: map[string]*held{}, byID: map[string]*Version{}}
 			w.projects[p.Project] = s
 		}
 		h := &held{id: p.ID, Prompt: Prompt{
@@ -218,11 +217,6 @@ func (st *state) view() *view {
 		for _, h := range s.list {
 			for _, v := range h.versions {
 				s.byID[v.ID] = v
-				for _, hash := range []string{v.Hash, v.PromptHash} {
-					if old := s.byHash[hash]; hash != "" && (old == nil || !v.Created.Before(old.Created)) {
-						s.byHash[hash] = v
-					}
-				}
 			}
 		}
 		s.match = newMatcher(s.list)
@@ -322,25 +316,7 @@ func (r *Registry) Version(projectID, name, ref string) (Version, bool) {
 	return *v, true
 }
 
-// VersionByID returns a version by its id (pv_…).
-func (r *Registry) VersionByID(projectID, id string) (Version, bool) {
-	s := r.b.View().projects[projectID]
-	if s == nil || s.byID[id] == nil {
-		return Version{}, false
-	}
-	return *s.byID[id], true
-}
-
-// VersionByHash returns the newest version with a content hash or a prompt hash.
-func (r *Registry) VersionByHash(projectID, hash string) (Version, bool) {
-	s := r.b.View().projects[projectID]
-	if s == nil || s.byHash[hash] == nil {
-		return Version{}, false
-	}
-	return *s.byHash[hash], true
-}
-
-// promptName is what a header can bear before the @, and a URL without escapes.
+// promptName is limited to what needs no escaping in a URL or before the @ of X-Hedgerow-Prompt.
 var promptName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$`)
 
 const (

@@ -154,8 +154,8 @@ func TestVersionsAndLabels(t *testing.T) {
 	if v, ok := r.VersionByID(shop, v2.ID); !ok || v.Number != 2 {
 		t.Error("the version is not found by its id")
 	}
-	if v, ok := r.VersionByHash(shop, event.HashInstructions([]string{"  Answer the ticket.\r\n"})); !ok || v.Number != 1 {
-		t.Error("version 1 is not found by the hash that an event bears")
+	if v, ok := r.Version(shop, "support", "1"); !ok || v.PromptHash != event.HashInstructions([]string{"  Answer the ticket.\r\n"}) {
+		t.Error("version 1 does not have the hash of its events")
 	}
 	if _, ok := r.VersionByID("p_other", v2.ID); ok {
 		t.Error("another project sees the version")
