@@ -213,12 +213,12 @@ func (r *Registry) CreateLink(ctx context.Context, userID string) (token string,
 	return token, l.ExpiresAt, r.done(ctx, l.Revision, AuditEntry{Action: "link.create", Target: userID})
 }
 
-// RedeemLink ends a link and returns its user. Of several that try at the same
-// moment, on whatever replica, one succeeds.
+// RedeemLink uses up a sign-in link and returns its user. Of several attempts at
+// the same moment, on any replica, one succeeds.
 func (r *Registry) RedeemLink(ctx context.Context, token string) (User, error) {
 	refused := event.NewError(event.CodeUnauthorized, "this sign-in link does not work any more", "a link works once and for 24 hours; ask for another: hedgerow project sign-in-link", nil)
 	h := hashOf(token)
-	// One attempt: who loses the race for the link has not got it.
+	// No retry: losing the race means that the link has been used.
 	l, err := get[Link](ctx, r, nil, linkKey(h[:]))
 	if e := event.AsError(err); e != nil {
 		if e.Code == event.CodeNotFound {
@@ -232,8 +232,12 @@ func (r *Registry) RedeemLink(ctx context.Context, token string) (User, error) {
 	case err != nil:
 		return User{}, unavailable("the sign-in link could not be used", err)
 	}
-	u, ok := r.Snapshot().User(l.UserID)
-	if !ok || !r.now().Before(l.ExpiresAt) {
+	// Read the bucket: this replica's snapshot may not have a new user yet.
+	u, err := get[User](ctx, r, *r.ring.Load(), prefixUser+l.UserID)
+	switch e := event.AsError(err); {
+	case e != nil && e.Code != event.CodeNotFound:
+		return User{}, err
+	case e != nil, !r.now().Before(l.ExpiresAt):
 		return User{}, refused
 	}
 	return u, r.done(ctx, 0, AuditEntry{Actor: u.ID, Action: "link.redeem", Target: u.ID})
