@@ -50,10 +50,10 @@ func (d deadLetters) Replay(ctx context.Context, projectID, queue string, ids []
 type eraser struct{ a *app }
 
 func (e eraser) Erase(ctx context.Context, projectID string) error {
-	if err := errors.Join(e.a.prompts.Erase(ctx, projectID), e.a.checks.Erase(ctx, projectID), e.a.datasets.Erase(ctx, projectID)); err != nil {
+	if err := errors.Join(e.a.Prompts.Erase(ctx, projectID), e.a.Checks.Erase(ctx, projectID), e.a.Datasets.Erase(ctx, projectID)); err != nil {
 		return err
 	}
-	_, err := e.a.store.Retain(ctx, func(id string) store.Retention {
+	_, err := e.a.Store.Retain(ctx, func(id string) store.Retention {
 		if id != projectID {
 			return store.Retention{} // for ever, as far as this run goes
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -16,10 +17,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
 	"github.com/hedgerow/hedgerow/internal/price"
-	"github.com/hedgerow/hedgerow/server/internal/dataset"
 	"github.com/hedgerow/hedgerow/server/internal/disk"
 	"github.com/hedgerow/hedgerow/server/internal/eval"
-	"github.com/hedgerow/hedgerow/server/internal/experiment"
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 	"github.com/hedgerow/hedgerow/server/internal/health"
 	"github.com/hedgerow/hedgerow/server/internal/ingest"
@@ -31,7 +30,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/prompt"
-	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/services"
 	"github.com/hedgerow/hedgerow/server/internal/store"
 	"github.com/hedgerow/hedgerow/server/internal/supervise"
 )
@@ -44,6 +43,8 @@ import (
 // "unavailable" until the steps of the start have filled them. Every other field
 // is set by one step and read by later ones and by what they start.
 type app struct {
+	services.Services // each set by a step of the start
+
 	cfg     *config
 	log     *slog.Logger
 	metrics *prometheus.Registry
@@ -64,30 +65,18 @@ type app struct {
 	taken           atomic.Pointer[journal.Journal]  // journal, once it is there
 	pages           atomic.Pointer[http.Handler]     // pages, API, MCP, once all is open
 
-	journal  *journal.Journal
-	registry *project.Registry
-	prompts  *prompt.Registry
-	flags    *posthog.Flags
-	lease    *lease // of the store's role; nil where the data folder's lock is enough
-
-	experiments       *experiment.Registry
-	experimentReports *experiment.ReportCache
-	alerts            *experiment.Sender
+	journal *journal.Journal
+	flags   *posthog.Flags
+	lease   *lease // of the store's role; nil where the data folder's lock is enough
 
 	prices       atomic.Pointer[price.Table]
 	pricesReport atomic.Pointer[health.Report] // nil while all is well
-	store        *store.DuckDB
-	deletions    *store.Deletions // the store's, known before it is open
-	query        *query.Reader
-	doors        *ingest.Joiner // behind intake
-	pace         pace           // how far the store is behind
-	stored       storedEvents   // what the store's sinks have ended
+	deletions    *store.Deletions              // the store's, known before it is open
+	doors        *ingest.Joiner                // behind intake
+	pace         pace                          // how far the store is behind
+	stored       storedEvents                  // what the store's sinks have ended
 	joiner       atomic.Pointer[ingest.Joiner]
 	outcomes     atomic.Pointer[join.Outcomes] // once the store is open
-	checks       *eval.Registry
-	runner       *eval.Runner
-	datasets     *dataset.Registry
-	runs         *dataset.Runner // nil in subcommands that only change settings
 	evals        atomic.Pointer[eval.Manager]
 	delivery     atomic.Pointer[posthog.Manager]
 	ledger       atomic.Pointer[ledger.Ledger]
@@ -133,6 +122,7 @@ const (
 )
 
 func newApp(cfg *config) *app {
+	cfg.Version = cmp.Or(cfg.Version, "dev")
 	a := &app{cfg: cfg, log: newLogger(cfg), metrics: prometheus.NewRegistry(), started: time.Now(), intake: new(intake), retain: make(chan struct{}, 1), gapsChanged: make(chan struct{}, 1), known: make(chan struct{}), deletions: store.NewDeletions(cfg.path("hedgerow.duckdb"))}
 	a.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &a.reports)
 	return a

@@ -5,20 +5,22 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/urfave/cli/v3"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/api"
+	"github.com/hedgerow/hedgerow/server/internal/dataset"
+	"github.com/hedgerow/hedgerow/server/internal/eval"
+	"github.com/hedgerow/hedgerow/server/internal/experiment"
 	"github.com/hedgerow/hedgerow/server/internal/journal"
+	"github.com/hedgerow/hedgerow/server/internal/ledger"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/prompt"
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
@@ -39,6 +41,8 @@ type savedSettings struct {
 	Others map[string]map[string][]byte `json:"others,omitempty"`
 }
 
+// backupInput is the body of POST /backup on the socket of the data folder, and
+// backupResult the answer.
 type backupInput struct {
 	Folder string `json:"folder"`
 }
@@ -48,69 +52,16 @@ type backupResult struct {
 	Records    int   `json:"records"`
 }
 
-func backupCommand() *cli.Command {
-	c := new(config)
-	return &cli.Command{
-		Name: "backup", Usage: "write the store and the settings to a new folder, on a running server or without one", ArgsUsage: "FOLDER",
-		Flags: c.subFlags(),
-		Action: func(ctx context.Context, cmd *cli.Command) error {
-			folder, err := filepath.Abs(cmd.Args().First())
-			if err != nil || cmd.Args().Len() != 1 {
-				return configError("backup needs one folder", "hedgerow backup ./backup-2026-11-21", err)
-			}
-			return c.withControl(ctx, cmd, func(ctl *control) error {
-				var out backupResult
-				if err := ctl.call(ctx, "POST", "/backup", backupInput{folder}, &out); err != nil {
-					return err
-				}
-				fmt.Fprintf(cmd.Root().Writer, "backed up to %s: store of %d bytes, %d settings\nkeep %s, or HEDGEROW_SECRET_KEY, in another place: without it the sealed keys cannot be opened\n",
-					folder, out.StoreBytes, out.Records, c.path("secret.key"))
-				return nil
-			})
-		},
-	}
+// backupSource is what a backup is made of.
+type backupSource struct {
+	Store   *store.DuckDB
+	Journal *journal.Journal // has the settings
+	Prices  string           // path of the synced prices, which need not be there
+	Version string           // of hedgerow
 }
 
-func restoreCommand() *cli.Command {
-	c := new(config)
-	return &cli.Command{
-		Name: "restore", Usage: "make a new data folder from a backup", ArgsUsage: "FOLDER",
-		Flags: c.subFlags(),
-		Action: func(ctx context.Context, cmd *cli.Command) error {
-			if cmd.Args().Len() != 1 {
-				return configError("restore needs one folder", "hedgerow restore ./backup-2026-11-21 --data ./data", nil)
-			}
-			if err := c.loadSub(cmd); err != nil {
-				return err
-			}
-			n, err := c.restore(ctx, cmd.Args().First())
-			if err != nil {
-				return err
-			}
-			fmt.Fprintf(cmd.Root().Writer, "restored to %s: %d settings\nput the secret key of then at %s, or set HEDGEROW_SECRET_KEY, before you start hedgerow\n", c.Data, n, c.path("secret.key"))
-			return nil
-		},
-	}
-}
-
-// backup serves POST /backup of the data folder's socket.
-func (a *app) backup(w http.ResponseWriter, r *http.Request) {
-	var in backupInput
-	if err := json.NewDecoder(io.LimitReader(r.Body, 1<<16)).Decode(&in); err != nil || !filepath.IsAbs(in.Folder) {
-		api.WriteError(w, event.Invalid("the backup's folder is not an absolute path", "use hedgerow backup"))
-		return
-	}
-	_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, 1<<16)) // to the end, so that a client that goes away is noticed
-	out, err := a.backUp(r.Context(), in.Folder)
-	if err != nil {
-		api.WriteError(w, err)
-		return
-	}
-	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(out)
-}
-
-func (a *app) backUp(ctx context.Context, folder string) (out backupResult, err error) {
+// writeBackup writes a backup to a new folder. It is written whole or not at all.
+func writeBackup(ctx context.Context, a backupSource, folder string) (out backupResult, err error) {
 	if err := os.Mkdir(folder, 0o700); err != nil {
 		hint := "its parent must be a folder that the server may write to"
 		if errors.Is(err, fs.ErrExist) {
@@ -123,14 +74,14 @@ func (a *app) backUp(ctx context.Context, folder string) (out backupResult, err 
 			err = errors.Join(err, os.RemoveAll(folder)) // half a backup is none
 		}
 	}()
-	if err := a.store.Backup(ctx, filepath.Join(folder, backupStore)); err != nil {
+	if err := a.Store.Backup(ctx, filepath.Join(folder, backupStore)); err != nil {
 		return out, err
 	}
 	if st, err := os.Stat(filepath.Join(folder, backupStore)); err == nil {
 		out.StoreBytes = st.Size()
 	}
-	saved := savedSettings{Hedgerow: buildVersion(), Time: time.Now().UTC(), Others: make(map[string]map[string][]byte)}
-	if saved.Bucket, err = a.records(ctx, settingsBucket); err != nil {
+	saved := savedSettings{Hedgerow: a.Version, Time: time.Now().UTC(), Others: make(map[string]map[string][]byte)}
+	if saved.Bucket, err = records(ctx, a.Journal, project.Bucket); err != nil {
 		return out, err
 	}
 	if len(saved.Bucket) == 0 {
@@ -138,7 +89,7 @@ func (a *app) backUp(ctx context.Context, folder string) (out backupResult, err 
 	}
 	out.Records = len(saved.Bucket)
 	for _, name := range otherBuckets {
-		records, err := a.records(ctx, name)
+		records, err := records(ctx, a.Journal, name)
 		if err != nil {
 			return out, err
 		}
@@ -152,7 +103,7 @@ func (a *app) backUp(ctx context.Context, folder string) (out backupResult, err 
 	if err := os.WriteFile(filepath.Join(folder, backupSettings), b, 0o600); err != nil {
 		return out, fmt.Errorf("write settings: %w", err)
 	}
-	prices, err := os.ReadFile(a.cfg.path("prices.json"))
+	prices, err := os.ReadFile(a.Prices)
 	if errors.Is(err, fs.ErrNotExist) {
 		return out, nil
 	}
@@ -162,13 +113,13 @@ func (a *app) backUp(ctx context.Context, folder string) (out backupResult, err 
 	return out, err
 }
 
-// otherBuckets are the buckets beside settingsBucket that people fill: a backup
+// otherBuckets are the buckets beside project.Bucket that people fill: a backup
 // has them too. What judges have spent today is not among them.
-var otherBuckets = []string{promptsBucket, checksBucket, setsBucket, runsBucket, itemsBucket, experimentsBucket, ledgerBucket}
+var otherBuckets = []string{prompt.Bucket, eval.ChecksBucket, dataset.SetsBucket, dataset.RunsBucket, dataset.ItemsBucket, experiment.Bucket, ledger.Bucket}
 
 // records reads all of a bucket.
-func (a *app) records(ctx context.Context, bucket string) (map[string][]byte, error) {
-	kv, err := a.journal.KeyValue(ctx, bucket, 1)
+func records(ctx context.Context, j *journal.Journal, bucket string) (map[string][]byte, error) {
+	kv, err := j.KeyValue(ctx, bucket, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -190,9 +141,9 @@ func (a *app) records(ctx context.Context, bucket string) (map[string][]byte, er
 	return out, nil
 }
 
-// restore makes c.Data from a backup. The settings come last: a folder without
+// restoreBackup makes c.Data from a backup. The settings come last: a folder without
 // them is one that hedgerow has never been started on.
-func (c *config) restore(ctx context.Context, folder string) (records int, err error) {
+func restoreBackup(ctx context.Context, c *config, folder string) (records int, err error) {
 	b, err := os.ReadFile(filepath.Join(folder, backupSettings))
 	if err != nil {
 		return 0, configError(folder+" is no backup", "name a folder that hedgerow backup has written", err)
@@ -218,12 +169,12 @@ func (c *config) restore(ctx context.Context, folder string) (records int, err e
 			return 0, dataError(event.NewError(event.CodeUnavailable, "the prices cannot be written", "check the disk", err))
 		}
 	}
-	j, err := journal.Open(ctx, journal.Config{Dir: c.path("journal"), MaxBytes: mustSize(c.JournalMaxBytes), Erasing: erasingBuckets})
+	j, err := journal.Open(ctx, journal.Config{Dir: c.path("journal"), MaxBytes: mustSize(c.JournalMaxBytes), Erasing: []string{project.Bucket}})
 	if err != nil {
 		return 0, dataError(err)
 	}
 	defer func() { err = errors.Join(err, j.Close(context.WithoutCancel(ctx))) }()
-	all := map[string]map[string][]byte{settingsBucket: saved.Bucket}
+	all := map[string]map[string][]byte{project.Bucket: saved.Bucket}
 	for name, bucket := range saved.Others {
 		if slices.Contains(otherBuckets, name) {
 			all[name] = bucket

@@ -15,9 +15,9 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// command runs hedgerow in this process, and returns what it printed and its exit
+// hedgerow runs the command in this process, and returns what it printed and its exit
 // code.
-func command(t *testing.T, args ...string) (string, int) {
+func hedgerow(t *testing.T, args ...string) (string, int) {
 	t.Helper()
 	var out bytes.Buffer
 	cmd := root()
@@ -101,7 +101,7 @@ func TestCommandsMakeNoDataFolder(t *testing.T) {
 				if args[0] == "doctor" {
 					args = append(args, "--offline")
 				}
-				out, code := command(t, args...)
+				out, code := hedgerow(t, args...)
 				if code != exitData || !strings.Contains(out, want) || !strings.Contains(out, "hedgerow serve makes a new one") {
 					t.Errorf("%s folder: exit code %d, want 4 and %q: %s", name, code, want, out)
 				}
@@ -156,7 +156,7 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"connection", "status", "now"}, `takes no arguments: there is "now"`},
 		{[]string{"replay", "list", "--limit", "many"}, "not understood"},
 	} {
-		out, code := command(t, tt.args...)
+		out, code := hedgerow(t, tt.args...)
 		if code != exitConfig || !strings.Contains(out, tt.want) {
 			t.Errorf("%v: exit code %d, want 2 and %q: %s", tt.args, code, tt.want, out)
 		}
@@ -177,7 +177,7 @@ func TestVariableErrors(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Setenv(tt.name, tt.value)
-			out, code := command(t, "serve", "--listen", "127.0.0.1:0")
+			out, code := hedgerow(t, "serve", "--listen", "127.0.0.1:0")
 			if code != exitConfig || !strings.Contains(out, tt.name) || !strings.Contains(out, tt.want) {
 				t.Errorf("exit code %d, %s", code, out)
 			}
@@ -211,19 +211,19 @@ func TestSubcommandsReadTheSettings(t *testing.T) {
 			}
 			write("data: ./from-file\njournal_max_bytes: 2GiB\n")
 			defer os.Remove("hedgerow.yaml")
-			if out, code := command(t, args...); code != exitData || !strings.Contains(out, "from-file") {
+			if out, code := hedgerow(t, args...); code != exitData || !strings.Contains(out, "from-file") {
 				t.Errorf("the file: exit code %d: %s", code, out)
 			}
 			t.Setenv("HEDGEROW_DATA", "./from-environment")
-			if out, code := command(t, args...); code != exitData || !strings.Contains(out, "from-environment") {
+			if out, code := hedgerow(t, args...); code != exitData || !strings.Contains(out, "from-environment") {
 				t.Errorf("the environment: exit code %d: %s", code, out)
 			}
-			if out, code := command(t, append(slices.Clone(args), "--data", "./from-flag")...); code != exitData || !strings.Contains(out, "from-flag") {
+			if out, code := hedgerow(t, append(slices.Clone(args), "--data", "./from-flag")...); code != exitData || !strings.Contains(out, "from-flag") {
 				t.Errorf("the flag: exit code %d: %s", code, out)
 			}
 			for _, wrong := range []string{"journal_sync: sometimes\n", "jornal_sync: always\n", "data: [\n"} {
 				write(wrong)
-				if out, code := command(t, args...); code != exitConfig {
+				if out, code := hedgerow(t, args...); code != exitConfig {
 					t.Errorf("%q: exit code %d, want 2: %s", wrong, code, out)
 				}
 			}
@@ -241,21 +241,21 @@ func TestSubcommandsUseTheFoldersOfTheFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	token := a.firstStart.Load().Project.Token
+	token := a.FirstStart().Project.Token
 	a.close(context.Background())
 	if err := os.WriteFile("hedgerow.yaml", []byte("data: ./kept\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, code := command(t, "project", "list"); code != 0 || !strings.Contains(out, token) {
+	if out, code := hedgerow(t, "project", "list"); code != 0 || !strings.Contains(out, token) {
 		t.Errorf("project list: exit code %d: %s", code, out)
 	}
-	if out, code := command(t, "backup", "./copy"); code != 0 || !strings.Contains(out, "backed up") {
+	if out, code := hedgerow(t, "backup", "./copy"); code != 0 || !strings.Contains(out, "backed up") {
 		t.Errorf("backup: exit code %d: %s", code, out)
 	}
-	if out, code := command(t, "project", "set", "--content-role", "nobody"); code != exitConfig {
+	if out, code := hedgerow(t, "project", "set", "--content-role", "nobody"); code != exitConfig {
 		t.Errorf("a role that is none: exit code %d, want 2: %s", code, out)
 	}
-	if out, code := command(t, "restore", "./copy", "--data", "./again"); code != 0 {
+	if out, code := hedgerow(t, "restore", "./copy", "--data", "./again"); code != 0 {
 		t.Errorf("restore: exit code %d: %s", code, out)
 	}
 	key, err := os.ReadFile("./kept/secret.key")
@@ -265,7 +265,7 @@ func TestSubcommandsUseTheFoldersOfTheFile(t *testing.T) {
 	if err := os.WriteFile("./again/secret.key", key, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, code := command(t, "project", "list", "--data", "./again"); code != 0 || !strings.Contains(out, token) {
+	if out, code := hedgerow(t, "project", "list", "--data", "./again"); code != 0 || !strings.Contains(out, token) {
 		t.Errorf("project list of the restored: exit code %d: %s", code, out)
 	}
 }

@@ -30,6 +30,8 @@ import (
 // (HEDGEROW_JOURNAL_MAX_BYTES) and a key of hedgerow.yaml (journal_max_bytes);
 // the first of these that is given wins, in this order.
 type config struct {
+	Version string // of hedgerow; not a setting
+
 	Listen string
 	// OTLPGRPCListen is empty where OTLP is taken over HTTP only.
 	OTLPGRPCListen string
@@ -136,29 +138,6 @@ var reservedNames = []string{
 
 // fileOnly names the keys of hedgerow.yaml that are no flags.
 var fileOnly = []string{"upstreams", "prices", "azure_deployments"}
-
-// exitError ends the process with a code. The codes are part of the public
-// surface: docs/configuration.md lists them.
-type exitError struct {
-	code int
-	err  error
-}
-
-func (e *exitError) Error() string { return e.err.Error() }
-func (e *exitError) Unwrap() error { return e.err }
-
-// Exit codes.
-const (
-	exitFailure = 1 // anything else
-	exitConfig  = 2 // a wrong flag, environment variable or configuration key
-	exitListen  = 3 // the address cannot be listened on
-	exitData    = 4 // the data folder cannot be used: not writable, corrupt, wrong secret key
-	exitInUse   = 5 // another hedgerow has the data folder
-)
-
-func configError(message, hint string, err error) error {
-	return &exitError{exitConfig, event.NewError(event.CodeInvalid, message, hint, err)}
-}
 
 func dataFlag(c *config) cli.Flag {
 	return &cli.StringFlag{Name: "data", Value: "./data", Usage: "folder for everything hedgerow keeps", Sources: cli.EnvVars("HEDGEROW_DATA"), Destination: &c.Data}
@@ -565,6 +544,21 @@ func mustSize(s string) int64 {
 
 func (c *config) path(elem ...string) string {
 	return filepath.Join(append([]string{c.Data}, elem...)...)
+}
+
+// socketName is the Unix socket in the data folder on which a running hedgerow
+// takes the commands of whoever may read that folder. It speaks the same API as
+// the network, as an administrator and without a key; its mode is 0600.
+const socketName = "hedgerow.sock"
+
+// socketPath keeps within the 104 bytes that the shortest-tempered systems
+// allow a socket's path: beyond it, the path relative to the working folder.
+func (c *config) socketPath() string {
+	p, err := filepath.Abs(c.path(socketName))
+	if err != nil || len(p) > 100 {
+		return c.path(socketName)
+	}
+	return p
 }
 
 // lastGood is where the copy of a bucket of settings is kept outside of the journal.

@@ -19,8 +19,7 @@ import (
 // connectionCommand looks after the PostHog projects that events are sent to.
 // Keys are read from the environment or from standard input, never from a flag:
 // the command line is visible to every user of the machine.
-func connectionCommand() *cli.Command {
-	c := new(config)
+func connectionCommand(c *config) *cli.Command {
 	common := func(more ...cli.Flag) []cli.Flag {
 		return c.subFlags(append([]cli.Flag{projectFlag(),
 			&cli.StringFlag{Name: "name", Value: "default", Usage: "which of the project's connections"}}, more...)...)
@@ -85,7 +84,7 @@ func connectionCommand() *cli.Command {
 						s := cmd.Duration("flush-interval").Seconds()
 						in.FlushIntervalSeconds = &s
 					}
-					return c.withControl(ctx, cmd, func(ctl *control) error {
+					return withControl(ctx, c, cmd, func(ctl *control) error {
 						var out api.ConnectionResult
 						if err := ctl.call(ctx, "PUT", connectionPath(cmd, ""), in, &out); err != nil {
 							return err
@@ -102,7 +101,7 @@ func connectionCommand() *cli.Command {
 				Usage: "send a test event and check the keys",
 				Flags: common(),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
-					return c.withControl(ctx, cmd, func(ctl *control) error {
+					return withControl(ctx, c, cmd, func(ctl *control) error {
 						var out api.ConnectionResult
 						if err := ctl.call(ctx, "POST", connectionPath(cmd, "/test"), nil, &out); err != nil {
 							return err
@@ -120,7 +119,7 @@ func connectionCommand() *cli.Command {
 				Usage: "show every connection, whether its keys are set and how delivery goes",
 				Flags: c.subFlags(projectFlag()),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
-					return c.withControl(ctx, cmd, func(ctl *control) error {
+					return withControl(ctx, c, cmd, func(ctl *control) error {
 						var out struct {
 							Connections []api.Connection `json:"connections"`
 						}
@@ -139,7 +138,7 @@ func connectionCommand() *cli.Command {
 				Usage: "remove the connection and wipe its keys",
 				Flags: common(&cli.BoolFlag{Name: "yes", Usage: "do not ask"}),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
-					return c.withControl(ctx, cmd, func(ctl *control) error {
+					return withControl(ctx, c, cmd, func(ctl *control) error {
 						if !cmd.Bool("yes") && !confirm(fmt.Sprintf("Delete connection %q and its keys? Type its name: ", cmd.String("name")), cmd.String("name")) {
 							return fmt.Errorf("not deleted")
 						}
@@ -165,7 +164,7 @@ func toggle(c *config, common func(...cli.Flag) []cli.Flag, name, usage string, 
 		if on && cmd.Bool("from-now") {
 			in.Resume = "now"
 		}
-		return c.withControl(ctx, cmd, func(ctl *control) error {
+		return withControl(ctx, c, cmd, func(ctl *control) error {
 			var out api.ConnectionResult
 			if err := ctl.call(ctx, "PUT", connectionPath(cmd, ""), in, &out); err != nil {
 				return err
@@ -177,11 +176,11 @@ func toggle(c *config, common func(...cli.Flag) []cli.Flag, name, usage string, 
 }
 
 // withControl runs f against the hedgerow of the data folder.
-func (c *config) withControl(ctx context.Context, cmd *cli.Command, f func(*control) error) error {
+func withControl(ctx context.Context, c *config, cmd *cli.Command, f func(*control) error) error {
 	if err := c.loadSub(cmd); err != nil {
 		return err
 	}
-	ctl, err := c.openControl(ctx)
+	ctl, err := openControl(ctx, c)
 	if err != nil {
 		return err
 	}

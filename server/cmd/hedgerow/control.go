@@ -10,16 +10,10 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"syscall"
 
 	"github.com/hedgerow/hedgerow/event"
 )
-
-// socketName is the Unix socket in the data folder on which a running hedgerow
-// takes the commands of whoever may read that folder. It speaks the same API as
-// the network, as an administrator and without a key; its mode is 0600.
-const socketName = "hedgerow.sock"
 
 // control is a hedgerow that a subcommand talks to: the one that is running on
 // the data folder or, where none is, one that is opened without a network for
@@ -32,7 +26,7 @@ type control struct {
 
 // openControl reaches the hedgerow of the data folder. It makes no folder: what is
 // none of hedgerow's is refused.
-func (c *config) openControl(ctx context.Context) (*control, error) {
+func openControl(ctx context.Context, c *config) (*control, error) {
 	if ctl, err := dialControl(ctx, c.socketPath()); err == nil {
 		return ctl, nil
 	}
@@ -43,7 +37,7 @@ func (c *config) openControl(ctx context.Context) (*control, error) {
 	if err != nil {
 		return nil, err
 	}
-	if first := a.firstStart.Load(); first.First && !c.quiet {
+	if first := a.FirstStart(); first.First && !c.quiet {
 		// The folder was new: nobody else will ever show these.
 		fmt.Fprintf(os.Stderr, "hedgerow: %s is a new data folder\n  API key            %s   (shown this once)\n  sign in            start hedgerow serve, then hedgerow project sign-in-link\n", c.Data, first.APIKey.Reveal())
 	}
@@ -67,16 +61,6 @@ func dialControl(ctx context.Context, path string) (*control, error) {
 	}
 	_ = conn.Close()
 	return &control{http: &http.Client{Transport: &http.Transport{DialContext: dial}}, close: func() {}}, nil
-}
-
-// socketPath keeps within the 104 bytes that the shortest-tempered systems
-// allow a socket's path: beyond it, the path relative to the working folder.
-func (c *config) socketPath() string {
-	p, err := filepath.Abs(c.path(socketName))
-	if err != nil || len(p) > 100 {
-		return c.path(socketName)
-	}
-	return p
 }
 
 // call sends in as JSON, where it is not nil, and reads the answer into out.

@@ -20,16 +20,6 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/supervise"
 )
 
-// settingsBucket is the key-value bucket of server/internal/project.
-const settingsBucket = "hedgerow"
-
-// erasingBuckets are the buckets with sealed keys: what is deleted there is gone from
-// the disk.
-var erasingBuckets = []string{settingsBucket}
-
-// promptsBucket is the key-value bucket of server/internal/prompt.
-const promptsBucket = "prompts"
-
 // journalKeep is how long the journal keeps what every sink has, within a quarter
 // of its bound.
 const journalKeep = 24 * time.Hour
@@ -38,7 +28,7 @@ func (a *app) openJournal(ctx context.Context) error {
 	if err := a.openFolder(ctx); err != nil { // once more: its disk may have been full
 		return err
 	}
-	c := a.cfg.journalConfig()
+	c := journalConfig(a.cfg)
 	c.Logger, c.Registerer = a.log.With("part", "journal"), a.metrics
 	j, err := journal.Open(ctx, c)
 	if err != nil {
@@ -70,17 +60,17 @@ func (a *app) openSettings(ctx context.Context) error {
 	if err != nil {
 		return dataError(err)
 	}
-	kv, err := a.journal.KeyValue(ctx, settingsBucket, 1)
+	kv, err := a.journal.KeyValue(ctx, project.Bucket, 1)
 	if err != nil {
 		return err
 	}
-	a.registry, err = project.Open(ctx, kv, project.Options{LastGood: a.cfg.lastGood(settingsBucket), SecretKey: key, AllowInsecureHosts: a.cfg.AllowInsecurePostHog, AllowHosts: a.cfg.allowedHosts(), Enabled: a.beginDelivery, Logger: a.log.With("part", "project")})
+	a.Registry, err = project.Open(ctx, kv, project.Options{LastGood: a.cfg.lastGood(project.Bucket), SecretKey: key, AllowInsecureHosts: a.cfg.AllowInsecurePostHog, AllowHosts: a.cfg.allowedHosts(), Enabled: a.beginDelivery, Logger: a.log.With("part", "project")})
 	if err != nil {
 		return dataError(err)
 	}
-	a.settings.Store(a.registry)
-	a.watch(a.registry)
-	a.onClose(closeData, "settings", func(context.Context) error { return a.registry.Close() })
+	a.settings.Store(a.Registry)
+	a.watch(a.Registry)
+	a.onClose(closeData, "settings", func(context.Context) error { return a.Registry.Close() })
 	return nil
 }
 
@@ -100,20 +90,20 @@ func (a *app) projectsKnown() bool {
 }
 
 func (a *app) openPrompts(ctx context.Context) error {
-	kv, err := a.journal.KeyValue(ctx, promptsBucket, 1)
+	kv, err := a.journal.KeyValue(ctx, prompt.Bucket, 1)
 	if err != nil {
 		return err
 	}
 	if a.flags == nil { // a server has made them already
 		a.openFlags()
 	}
-	a.prompts, err = prompt.Open(ctx, kv, prompt.Options{LastGood: a.cfg.lastGood(promptsBucket), Audit: a.registry.Audit, Flags: a.flags, Logger: a.log.With("part", "prompt")})
+	a.Prompts, err = prompt.Open(ctx, kv, prompt.Options{LastGood: a.cfg.lastGood(prompt.Bucket), Audit: a.Registry.Audit, Flags: a.flags, Logger: a.log.With("part", "prompt")})
 	if err != nil {
 		return dataError(err)
 	}
-	a.library.Store(a.prompts)
-	a.watch(a.prompts)
-	a.onClose(closeData, "prompts", func(context.Context) error { return a.prompts.Close() })
+	a.library.Store(a.Prompts)
+	a.watch(a.Prompts)
+	a.onClose(closeData, "prompts", func(context.Context) error { return a.Prompts.Close() })
 	return nil
 }
 
@@ -137,12 +127,12 @@ func (a *app) openFirstProject(ctx context.Context) error {
 }
 
 func (a *app) makeFirstProject(ctx context.Context) error {
-	first, err := a.registry.Bootstrap(ctx)
+	first, err := a.Registry.Bootstrap(ctx)
 	if err != nil {
 		return err
 	}
 	if a.listener != nil { // only the server's environment decides on its connection
-		_, _, err = a.registry.SetEnvConnection(ctx, project.DefaultID, project.EnvConnection{
+		_, _, err = a.Registry.SetEnvConnection(ctx, project.DefaultID, project.EnvConnection{
 			ProjectKey: a.cfg.PostHogAPIKey, Host: a.cfg.PostHogHost, PersonalKey: a.cfg.PostHogPersonalAPIKey})
 		if e := event.AsError(err); e != nil && e.Code != event.CodeUnavailable {
 			err = &exitError{exitConfig, event.NewError(e.Code, "POSTHOG_API_KEY, POSTHOG_HOST or POSTHOG_PERSONAL_API_KEY cannot be used: "+e.Message, e.Hint, e.Err)}
@@ -165,7 +155,7 @@ func (a *app) firstProject(first project.FirstStart) {
 }
 
 func (a *app) openStore(ctx context.Context) error {
-	if a.store == nil {
+	if a.Store == nil {
 		memory, err := a.cfg.storeMemory()
 		if err != nil {
 			return err
@@ -180,27 +170,16 @@ func (a *app) openStore(ctx context.Context) error {
 		if err != nil {
 			return dataError(err)
 		}
-		a.store = s
+		a.Store = s
 		a.watch(s)
-		a.onClose(closeData, "store", func(context.Context) error { return a.store.Close() })
+		a.onClose(closeData, "store", func(context.Context) error { return a.Store.Close() })
 	}
 	var err error
-	if a.query, err = query.New(a.store, nil); err != nil {
+	if a.Query, err = query.New(a.Store, nil); err != nil {
 		return err
 	}
-	a.outcomes.Store(join.NewOutcomes(a.query))
+	a.outcomes.Store(join.NewOutcomes(a.Query))
 	return nil
-}
-
-// storeIncidents says what happened to the store's file that nobody has
-// acknowledged.
-func (a *app) storeIncidents() (out []string) {
-	for _, i := range a.store.Incidents() {
-		if !i.Acknowledged {
-			out = append(out, i.Message())
-		}
-	}
-	return out
 }
 
 func (a *app) retention(projectID string) store.Retention {
@@ -228,7 +207,7 @@ func (a *app) surface(projectID string) string {
 }
 
 // journalConfig is the journal as the settings want it.
-func (c *config) journalConfig() journal.Config {
+func journalConfig(c *config) journal.Config {
 	maxBytes := mustSize(c.JournalMaxBytes)
 	return journal.Config{
 		Dir: c.path("journal"), NATSURL: c.NATSURL, MaxBytes: maxBytes,
@@ -236,7 +215,7 @@ func (c *config) journalConfig() journal.Config {
 		// disk, and goes first where the journal gets full.
 		Keep: journalKeep, KeepBytes: maxBytes / 4,
 		Essential:  []string{storeQueue},
-		Erasing:    erasingBuckets,
+		Erasing:    []string{project.Bucket},
 		SyncAlways: c.JournalSync == "always", SyncInterval: c.JournalSyncInterval,
 	}
 }

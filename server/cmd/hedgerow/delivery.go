@@ -45,7 +45,7 @@ func (a *app) journalFill() float64 {
 type connections struct{ a *app }
 
 func (c connections) Test(ctx context.Context, conn project.Connection) api.TestResult {
-	r := posthog.Test(ctx, conn, posthog.TestOptions{Client: c.a.cfg.posthogClient(0), AllowInsecureHosts: c.a.cfg.AllowInsecurePostHog, Version: buildVersion()})
+	r := posthog.Test(ctx, conn, posthog.TestOptions{Client: c.a.cfg.posthogClient(0), AllowInsecureHosts: c.a.cfg.AllowInsecurePostHog, Version: c.a.cfg.Version})
 	out := api.TestResult{OK: r.OK, Checks: make([]api.TestCheck, len(r.Checks))}
 	for i, k := range r.Checks {
 		out.Checks[i] = api.TestCheck{Name: k.Name, OK: k.OK, Code: k.Code, Message: k.Message, Hint: k.Hint}
@@ -104,7 +104,7 @@ func (a *app) waiting(conn project.Connection, d *api.Delivery) {
 // connectionRows offers the delivery to the overview page.
 func (a *app) connectionRows(projectID string) []web.Connection {
 	var rows []web.Connection
-	for _, c := range a.registry.Snapshot().Connections(projectID) {
+	for _, c := range a.Registry.Snapshot().Connections(projectID) {
 		d := connections{a}.Delivery(c)
 		ok := d.State == posthog.StateSending || d.State == posthog.StateIdle
 		rows = append(rows, web.Connection{Name: c.Name, Host: c.Host, State: d.State, LastError: d.LastError, OK: ok, Sent: d.Sent, Waiting: d.Waiting, Dead: d.Dead})
@@ -187,14 +187,14 @@ func (d pageDelivery) Outgoing(ctx context.Context, c project.Connection, uuid s
 	if m == nil {
 		return out, errNotOpen("the delivery")
 	}
-	e, stored, err := d.a.query.Original(ctx, c.ProjectID, uuid)
+	e, stored, err := d.a.Query.Original(ctx, c.ProjectID, uuid)
 	if err != nil {
 		return out, err
 	}
 	if _, err := d.a.joinOutcomes(ctx, []*event.Event{e}); err != nil {
 		return out, err
 	}
-	p, _ := d.a.registry.Snapshot().Project(c.ProjectID)
+	p, _ := d.a.Registry.Snapshot().Project(c.ProjectID)
 	if out.Bodies, err = m.Made(c, p, e); err != nil {
 		return out, err
 	}
@@ -255,5 +255,5 @@ func (d pageDelivery) Replay(ctx context.Context, c project.Connection, id strin
 }
 
 func (d pageDelivery) Days(ctx context.Context, c project.Connection, since time.Time) ([]posthog.Day, error) {
-	return posthog.Days(ctx, c, since, posthog.QueryOptions{AllowInsecureHosts: d.a.cfg.AllowInsecurePostHog, Version: buildVersion(), Client: d.a.cfg.posthogClient(10 * time.Second)})
+	return posthog.Days(ctx, c, since, posthog.QueryOptions{AllowInsecureHosts: d.a.cfg.AllowInsecurePostHog, Version: d.a.cfg.Version, Client: d.a.cfg.posthogClient(10 * time.Second)})
 }

@@ -3,12 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
 	"math/rand/v2"
-	"os"
-	"path/filepath"
 	"time"
-
-	"github.com/urfave/cli/v3"
 
 	"github.com/hedgerow/hedgerow/internal/posthogtest"
 	"github.com/hedgerow/hedgerow/internal/providertest"
@@ -18,29 +15,9 @@ import (
 // demoKey is the project key of the simulated PostHog: nothing secret.
 const demoKey = "phc_simulated_posthog_of_the_hedgerow_demo"
 
-// demoCommand is serve with everything outside simulated in the same process, so
-// that all can be seen without any key.
-func demoCommand() *cli.Command {
-	c := new(config)
-	return &cli.Command{
-		Name:  "demo",
-		Usage: "serve with a simulated provider, a simulated PostHog and steady traffic; needs no keys",
-		Flags: append(c.flags(),
-			&cli.FloatFlag{Name: "rate", Value: 3, Usage: "simulated calls a second"}),
-		Action: func(ctx context.Context, cmd *cli.Command) error {
-			if !cmd.IsSet("data") {
-				// Demo data must never mix with real data.
-				c.Data = filepath.Join(os.TempDir(), "hedgerow-demo")
-			}
-			if err := c.load(cmd); err != nil {
-				return err
-			}
-			return demo(ctx, cmd, c)
-		},
-	}
-}
-
-func demo(ctx context.Context, cmd *cli.Command, c *config) error {
+// demo serves with a simulated provider and a simulated PostHog until ctx ends, and
+// makes rate calls a second. It prints what it does to w.
+func demo(ctx context.Context, c *config, rate float64, w io.Writer) error {
 	sim := providertest.New(providertest.Options{Seed: 7, Latency: providertest.Realistic, Keep: -1,
 		Behave: func(r *providertest.Received, rng *rand.Rand) providertest.Behavior { return trouble(rng) }})
 	if err := sim.Start(); err != nil {
@@ -59,26 +36,25 @@ func demo(ctx context.Context, cmd *cli.Command, c *config) error {
 	if err != nil {
 		return err
 	}
-	w := cmd.Root().Writer
 	fmt.Fprint(w, "DEMO: all data is simulated. The provider, the traffic and the PostHog project are made up; no key is used and nothing leaves this machine.\n\n")
 	a.banner(w)
-	if !a.firstStart.Load().First {
+	if !a.FirstStart().First {
 		// A demo that is started again shows a way in again.
-		if token, _, err := a.registry.AdminLink(ctx); err == nil {
+		if token, _, err := a.Registry.AdminLink(ctx); err == nil {
 			fmt.Fprintf(w, "  %-18s %s\n\n", "sign in", api.SignInURL(c.PublicURL, token))
 		}
 	}
 	begin := time.Now()
-	n, err := a.writeHistory(ctx, begin)
+	n, err := writeHistory(ctx, a, begin)
 	if err != nil {
-		a.log.Warn("the made-up past could not be written: the pages show what comes in from now on", "err", err)
+		a.Logger().Warn("the made-up past could not be written: the pages show what comes in from now on", "err", err)
 	} else if n > 0 {
 		fmt.Fprintf(w, "wrote %d made-up events of the last %d days in %.1f s\n", n, historyDays, time.Since(begin).Seconds())
 	}
-	if err := a.runDemoSet(ctx); err != nil {
-		a.log.Warn("the dataset could not be run", "err", err)
+	if err := runDemoSet(ctx, &a.Services); err != nil {
+		a.Logger().Warn("the dataset could not be run", "err", err)
 	}
-	traffic := &providertest.Traffic{BaseURL: "http://" + displayAddr(a.listener.Addr().String()), Rate: cmd.Float("rate"), Seed: uint64(time.Now().UnixNano())}
+	traffic := &providertest.Traffic{BaseURL: "http://" + a.address(), Rate: rate, Seed: uint64(time.Now().UnixNano())}
 	done := make(chan error, 1)
 	go func() { done <- traffic.Run(ctx) }()
 	tick := time.NewTicker(5 * time.Second)

@@ -14,6 +14,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/prompt"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/services"
 )
 
 // What the demo rolls out, and to whom.
@@ -38,36 +39,36 @@ var demoChecks = []eval.Check{
 
 // keepDemoLoop makes the demo's checks, its rollout with an experiment, one that
 // compares versions without a flag, and a dataset, unless they are there.
-func (a *app) keepDemoLoop(ctx context.Context, now time.Time) error {
+func keepDemoLoop(ctx context.Context, s *services.Services, now time.Time) error {
 	const actor = "local"
 	for _, c := range demoChecks {
-		if c.ProjectID = project.DefaultID; absent(a.checks.Check(c.ProjectID, c.Name)) {
-			if _, err := a.checks.Create(ctx, c); err != nil {
+		if c.ProjectID = project.DefaultID; absent(s.Checks.Check(c.ProjectID, c.Name)) {
+			if _, err := s.Checks.Create(ctx, c); err != nil {
 				return err
 			}
 		}
 	}
-	if _, ok := a.prompts.Rollout(project.DefaultID, demoSummary); !ok {
+	if _, ok := s.Prompts.Rollout(project.DefaultID, demoSummary); !ok {
 		ro := prompt.Rollout{Prompt: demoSummary, Flag: demoFlag, Own: demoSplit(), Arms: map[string]prompt.Arm{prompt.Control: {Version: "7"}, "treatment": {Version: "8"}}}
-		if _, err := a.prompts.SetRollout(ctx, actor, project.DefaultID, ro); err != nil {
+		if _, err := s.Prompts.SetRollout(ctx, actor, project.DefaultID, ro); err != nil {
 			return err
 		}
 	}
-	if len(a.experiments.Experiments(project.DefaultID)) == 0 {
-		for _, s := range demoExperiments() {
-			if _, err := a.experiments.Create(ctx, actor, experiment.Definition{Project: project.DefaultID, Spec: s, Started: demoTrial(now)}); err != nil {
+	if len(s.Experiments.Experiments(project.DefaultID)) == 0 {
+		for _, spec := range demoExperiments() {
+			if _, err := s.Experiments.Create(ctx, actor, experiment.Definition{Project: project.DefaultID, Spec: spec, Started: demoTrial(now)}); err != nil {
 				return err
 			}
 		}
 	}
-	if !absent(a.datasets.Set(project.DefaultID, demoSet)) {
+	if !absent(s.Datasets.Set(project.DefaultID, demoSet)) {
 		return nil
 	}
-	set, err := a.datasets.Create(ctx, project.DefaultID, demoSet, "questions that a version of the past failed")
+	set, err := s.Datasets.Create(ctx, project.DefaultID, demoSet, "questions that a version of the past failed")
 	if err != nil {
 		return err
 	}
-	_, err = a.datasets.Add(ctx, project.DefaultID, set.ID, demoExamples()...)
+	_, err = s.Datasets.Add(ctx, project.DefaultID, set.ID, demoExamples()...)
 	return err
 }
 
@@ -107,12 +108,12 @@ func demoExamples() []dataset.Example {
 }
 
 // judged are the judgements of the checks on events of the past.
-func (a *app) judged(ctx context.Context, checks []eval.Check, events []*event.Event) []*event.Event {
+func judged(ctx context.Context, s *services.Services, checks []eval.Check, events []*event.Event) []*event.Event {
 	var out []*event.Event
 	for _, e := range events {
 		for i := range checks {
 			if c := &checks[i]; c.Wants(e) {
-				if o, err := a.runner.Run(ctx, c, e); err == nil && o.OK {
+				if o, err := s.Runner.Run(ctx, c, e); err == nil && o.OK {
 					out = append(out, o.Result.Event(e, e.Timestamp.Add(e.Latency.Or(0))))
 				}
 			}
@@ -123,16 +124,16 @@ func (a *app) judged(ctx context.Context, checks []eval.Check, events []*event.E
 
 // runDemoSet runs the demo's dataset with two versions of a prompt, unless it was
 // run before. The simulated provider takes any key.
-func (a *app) runDemoSet(ctx context.Context) error {
-	set, err := a.datasets.Set(project.DefaultID, demoSet)
-	if err != nil || len(a.datasets.Runs(project.DefaultID, set.ID)) > 0 {
+func runDemoSet(ctx context.Context, s *services.Services) error {
+	set, err := s.Datasets.Set(project.DefaultID, demoSet)
+	if err != nil || len(s.Datasets.Runs(project.DefaultID, set.ID)) > 0 {
 		return err
 	}
-	if err := a.registry.SetProviderKey(ctx, project.DefaultID, "openai", "sk-simulated"); err != nil {
+	if err := s.Registry.SetProviderKey(ctx, project.DefaultID, "openai", "sk-simulated"); err != nil {
 		return err
 	}
 	for _, version := range []string{"3", "5"} {
-		if _, err := a.runs.Start(ctx, project.DefaultID, set.ID, dataset.Plan{Prompt: "support_answer", Version: version, Provider: "openai", Model: "gpt-4.1-mini", Checks: []string{demoChecks[1].Name}, BudgetUSD: 1}); err != nil {
+		if _, err := s.Runs.Start(ctx, project.DefaultID, set.ID, dataset.Plan{Prompt: "support_answer", Version: version, Provider: "openai", Model: "gpt-4.1-mini", Checks: []string{demoChecks[1].Name}, BudgetUSD: 1}); err != nil {
 			return err
 		}
 	}

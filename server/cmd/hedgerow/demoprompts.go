@@ -8,6 +8,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/prompt"
+	"github.com/hedgerow/hedgerow/server/internal/services"
 )
 
 // demoPrompts are the prompts that the demo's past names, with what is noted of
@@ -29,10 +30,10 @@ func demoInstructions(name, version string) string {
 
 // keepDemoPrompts puts the demo's prompts into the registry, unless they are
 // there.
-func (a *app) keepDemoPrompts(ctx context.Context) error {
+func keepDemoPrompts(ctx context.Context, s *services.Services) error {
 	const actor = "local"
 	for _, p := range demoPrompts {
-		if _, ok := a.prompts.Prompt(project.DefaultID, p.name); ok {
+		if _, ok := s.Prompts.Prompt(project.DefaultID, p.name); ok {
 			continue
 		}
 		for i, note := range p.notes {
@@ -41,15 +42,15 @@ func (a *app) keepDemoPrompts(ctx context.Context) error {
 				Params: map[string]any{"temperature": 0.3, "max_tokens": 1024}, Note: note}
 			var err error
 			if i == 0 {
-				_, err = a.prompts.Create(ctx, actor, project.DefaultID, p.name, p.description, d)
+				_, err = s.Prompts.Create(ctx, actor, project.DefaultID, p.name, p.description, d)
 			} else {
-				_, _, err = a.prompts.AddVersion(ctx, actor, project.DefaultID, p.name, d)
+				_, _, err = s.Prompts.AddVersion(ctx, actor, project.DefaultID, p.name, d)
 			}
 			if err != nil && event.AsError(err).Code != event.CodeConflict {
 				return err
 			}
 		}
-		if err := a.prompts.SetLabel(ctx, actor, project.DefaultID, p.name, prompt.Production, cmp.Or(p.production, prompt.Latest), "as it has been in use"); err != nil {
+		if err := s.Prompts.SetLabel(ctx, actor, project.DefaultID, p.name, prompt.Production, cmp.Or(p.production, prompt.Latest), "as it has been in use"); err != nil {
 			return err
 		}
 	}

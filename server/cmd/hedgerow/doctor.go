@@ -78,8 +78,7 @@ type doctor struct {
 }
 
 // doctorCommand checks what serve needs and says what to do.
-func doctorCommand() *cli.Command {
-	c := new(config)
+func doctorCommand(c *config) *cli.Command {
 	return &cli.Command{
 		Name:  "doctor",
 		Usage: "check settings, data folder, providers and PostHog connections, and say what to do",
@@ -216,7 +215,7 @@ func (d *doctor) openFolder(ctx context.Context) {
 		d.add(troubleOf("journal files", "the journal could not be mended", err))
 		return
 	}
-	ctl, err := d.c.openControl(ctx)
+	ctl, err := openControl(ctx, d.c)
 	if err != nil {
 		d.add(troubleOf("data folder", d.c.Data+" cannot be opened", err))
 		return
@@ -254,7 +253,7 @@ func (d *doctor) repairJournal(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
-	_, err := journal.Repair(ctx, d.c.journalConfig())
+	_, err := journal.Repair(ctx, journalConfig(d.c))
 	return err
 }
 
@@ -295,7 +294,7 @@ func (d *doctor) serverOf(ctx context.Context) []finding {
 func (d *doctor) components(ctx context.Context) (out []finding) {
 	var r readiness
 	if d.ctl.app != nil {
-		r.Components = d.ctl.app.reports.all()
+		r.Components = d.ctl.app.Health()
 	} else if err := d.ctl.call(ctx, "GET", "/readyz", nil, &r); err != nil {
 		return []finding{troubleOf("", "the server does not tell how its components are", err)}
 	}
@@ -353,7 +352,7 @@ func (d *doctor) connections(ctx context.Context) (out []finding) {
 // key is at hand.
 func (d *doctor) upstreams(ctx context.Context) (out []finding) {
 	client := &http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	all := d.c.upstreams()
+	all := upstreams(d.c)
 	known := gateway.Known()
 	for _, name := range []string{"openai", "anthropic", "openrouter"} {
 		if _, ok := all[name]; !ok {

@@ -17,6 +17,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/disk"
 	"github.com/hedgerow/hedgerow/server/internal/journal"
 	"github.com/hedgerow/hedgerow/server/internal/kv"
+	"github.com/hedgerow/hedgerow/server/internal/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
@@ -299,4 +300,36 @@ func (d *doctor) openFiles(context.Context) []finding {
 		f.Severity = severityError
 	}
 	return []finding{f}
+}
+
+// posthogHosts tells which private hosts are allowed, and looks at the certificates
+// of their authorities.
+func (d *doctor) posthogHosts(context.Context) []finding {
+	hosts := d.c.allowedHosts()
+	if hosts == nil {
+		return []finding{{What: "only public ones are allowed"}}
+	}
+	out := []finding{{What: "beside public ones, allowed are " + hosts.String()}}
+	if d.c.PostHogCA == "" {
+		return out
+	}
+	_, certs, err := posthog.LoadCA(d.c.PostHogCA)
+	if err != nil {
+		return append(out, troubleOf("", "the certificates of posthog_ca cannot be read", err))
+	}
+	for _, cert := range certs {
+		name := cert.Subject.CommonName
+		if name == "" {
+			name = cert.Subject.String()
+		}
+		f := finding{What: fmt.Sprintf("%s: %s, valid until %s", d.c.PostHogCA, name, cert.NotAfter.UTC().Format(time.DateOnly))}
+		switch now := time.Now(); {
+		case now.After(cert.NotAfter):
+			f.Severity, f.Why, f.ToDo = severityError, "it is not valid any more: no connection to those hosts is trusted by it", "put the authority's new certificate into the file and restart hedgerow"
+		case now.AddDate(0, 0, 30).After(cert.NotAfter):
+			f.Severity, f.Why, f.ToDo = severityWarning, "that is within 30 days", "put the authority's new certificate into the file and restart hedgerow"
+		}
+		out = append(out, f)
+	}
+	return out
 }

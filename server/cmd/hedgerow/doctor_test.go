@@ -13,7 +13,7 @@ import (
 // doctorOf runs hedgerow doctor on a folder and returns its findings.
 func doctorOf(t *testing.T, dir string, args ...string) (findings []finding, code int) {
 	t.Helper()
-	out, code := command(t, append([]string{"doctor", "--offline", "--json", "--listen", "127.0.0.1:0", "--data", dir}, args...)...)
+	out, code := hedgerow(t, append([]string{"doctor", "--offline", "--json", "--listen", "127.0.0.1:0", "--data", dir}, args...)...)
 	var body struct {
 		Findings []finding
 	}
@@ -68,7 +68,7 @@ func TestDoctorIsContent(t *testing.T) {
 			t.Errorf("%+v", f)
 		}
 	}
-	if out, code := command(t, "doctor", "--offline", "--listen", "127.0.0.1:0", "--data", dir); code != 0 || !strings.Contains(out, "ok      secret key") {
+	if out, code := hedgerow(t, "doctor", "--offline", "--listen", "127.0.0.1:0", "--data", dir); code != 0 || !strings.Contains(out, "ok      secret key") {
 		t.Errorf("exit code %d:\n%s", code, out)
 	}
 }
@@ -144,7 +144,7 @@ func TestDoctorFindsAndMends(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := made(t)
-			projects, _ := command(t, "project", "list", "--data", dir)
+			projects, _ := hedgerow(t, "project", "list", "--data", dir)
 			tt.damage(t, dir)
 			before := contents(t, dir)
 			findings, code := doctorOf(t, dir)
@@ -174,7 +174,7 @@ func TestDoctorFindsAndMends(t *testing.T) {
 					t.Errorf("%s is not there: %v", tt.kept, contents(t, dir))
 				}
 			}
-			if left, code := command(t, "project", "list", "--data", dir); code != 0 || left != projects {
+			if left, code := hedgerow(t, "project", "list", "--data", dir); code != 0 || left != projects {
 				t.Errorf("the projects were\n%s\nand are (exit code %d)\n%s", projects, code, left)
 			}
 			if findings, _ = doctorOf(t, dir); len(of(findings, tt.check, tt.what)) > 0 && of(findings, tt.check, tt.what)[0].Severity == severityError {

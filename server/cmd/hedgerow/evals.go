@@ -17,71 +17,58 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/supervise"
 )
 
-// The key-value buckets of server/internal/eval: checks, and what judges spend.
-const (
-	checksBucket   = "checks"
-	spendingBucket = "spending"
-)
-
-// The key-value buckets of server/internal/dataset.
-const (
-	setsBucket  = "datasets"
-	runsBucket  = "dataset_runs"
-	itemsBucket = "dataset_items"
-)
-
 // openChecks opens the settings of checks and the datasets, which a subcommand needs too.
 func (a *app) openChecks(ctx context.Context) error {
-	if a.checks == nil {
-		kv, err := a.journal.KeyValue(ctx, checksBucket, 1)
+	if a.Checks == nil {
+		kv, err := a.journal.KeyValue(ctx, eval.ChecksBucket, 1)
 		if err != nil {
 			return err
 		}
-		spending, err := a.journal.KeyValue(ctx, spendingBucket, 1)
+		spending, err := a.journal.KeyValue(ctx, eval.SpendingBucket, 1)
 		if err != nil {
 			return err
 		}
-		checks, err := eval.Open(ctx, kv, spending, eval.Options{LastGood: a.cfg.lastGood(checksBucket), Audit: a.registry.Audit, Logger: a.log.With("part", "eval")})
+		checks, err := eval.Open(ctx, kv, spending, eval.Options{LastGood: a.cfg.lastGood(eval.ChecksBucket), Audit: a.Registry.Audit, Logger: a.log.With("part", "eval")})
 		if err != nil {
 			return dataError(err)
 		}
-		a.checks = checks
+		a.Checks = checks
 		a.watch(checks)
 		a.onClose(closeData, "checks", func(context.Context) error { return checks.Close() })
 	}
 	var b dataset.Buckets
-	for name, to := range map[string]*jetstream.KeyValue{setsBucket: &b.Sets, runsBucket: &b.Runs, itemsBucket: &b.Items} {
+	for name, to := range map[string]*jetstream.KeyValue{dataset.SetsBucket: &b.Sets, dataset.RunsBucket: &b.Runs, dataset.ItemsBucket: &b.Items} {
 		kv, err := a.journal.KeyValue(ctx, name, 1)
 		if err != nil {
 			return err
 		}
 		*to = kv
 	}
-	sets, err := dataset.Open(ctx, b, dataset.Options{LastGood: a.cfg.lastGood, Audit: a.registry.Audit, Logger: a.log.With("part", "dataset")})
+	sets, err := dataset.Open(ctx, b, dataset.Options{LastGood: a.cfg.lastGood, Audit: a.Registry.Audit, Logger: a.log.With("part", "dataset")})
 	if err != nil {
 		return dataError(err)
 	}
-	a.datasets = sets
+	a.Datasets = sets
 	a.watch(sets)
-	a.onClose(closeData, "datasets", func(context.Context) error { return a.datasets.Close() })
-	a.runner = &eval.Runner{Budget: a.checks.Budget(), Logger: a.log.With("part", "eval")}
+	a.onClose(closeData, "datasets", func(context.Context) error { return a.Datasets.Close() })
+	a.Runner = &eval.Runner{Budget: a.Checks.Budget(), Logger: a.log.With("part", "eval")}
 	return nil
 }
 
 // openEvals begins to run the checks. It comes after the gateway, which judges
 // are asked through.
 func (a *app) openEvals(ctx context.Context) error {
-	a.runner.Caller = modelCaller{a}
-	a.runs = &dataset.Runner{Registry: a.datasets, Prompts: a.prompts, Checks: a.checks, Evals: a.runner, Caller: a.runner.Caller, Append: a.intake, Logger: a.log.With("part", "dataset")}
-	a.onClose(closeCalls, "runs of datasets", a.runs.Close)
+	a.Runner.Caller = modelCaller{a}
+	a.Runs = &dataset.Runner{Registry: a.Datasets, Prompts: a.Prompts, Checks: a.Checks, Evals: a.Runner, Caller: a.Runner.Caller, Append: a.intake, Logger: a.log.With("part", "dataset")}
+	a.onClose(closeCalls, "runs of datasets", a.Runs.Close)
 	// Nobody else works on this data folder: what runs was left by a process that
 	// was killed.
-	if err := a.datasets.Interrupted(ctx); err != nil {
+	if err := a.Datasets.Interrupted(ctx); err != nil {
 		a.log.Error("runs of datasets that a killed process left cannot be noted as broken off; hedgerow tries again", "err", err)
-		a.supervise(closeSinks, supervise.Loop{Name: "runs left behind", Once: true, Run: a.datasets.Interrupted})
+		a.supervise(closeSinks, supervise.Loop{Name: "runs left behind", Once: true, Run: a.Datasets.Interrupted})
 	}
 	a.run(closeCalls, "checks at work", func(ctx context.Context) error {
-		m := &eval.Manager{Registry: a.checks, Runner: a.runner, Append: a.intake, Queues: evalQueues{a.journal}, Logger: a.log.With("part", "eval"), Registerer: a.metrics}
+		m := &eval.Manager{Registry: a.Checks, Runner: a.Runner, Append: a.intake, Queues: evalQueues{a.journal}, Logger: a.log.With("part", "eval"), Registerer: a.metrics}
 		a.evals.Store(m)
 		return m.Run(ctx)
 	})
@@ -155,7 +142,7 @@ func (c modelCaller) Call(ctx context.Context, r eval.Request) (*event.Event, er
 	if err != nil {
 		return nil, err
 	}
-	c.a.prices.Load().Price(e)
+	c.a.price(e)
 	privacy.Derive(e) // the kind of answer, which checks look at
 	return e, nil
 }

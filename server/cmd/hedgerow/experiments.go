@@ -10,33 +10,30 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/prompt"
 )
 
-// experimentsBucket is the key-value bucket of server/internal/experiment.
-const experimentsBucket = "experiments"
-
 // withdraw takes the arm of an experiment away from its users.
 func (a *app) withdraw(ctx context.Context, actor string, d *experiment.Definition, arm, reason string) error {
-	return a.prompts.Withdraw(ctx, actor, prompt.Withdrawal{Project: d.Project, Prompt: d.Prompt, Flag: d.Flag, Arm: arm, Control: d.Arms[0].Key, Reason: reason})
+	return a.Prompts.Withdraw(ctx, actor, prompt.Withdrawal{Project: d.Project, Prompt: d.Prompt, Flag: d.Flag, Arm: arm, Control: d.Arms[0].Key, Reason: reason})
 }
 
 // openExperiments opens the experiments and, in a server that delivers, the
 // guard that looks at those which run.
 func (a *app) openExperiments(ctx context.Context) error {
-	kv, err := a.journal.KeyValue(ctx, experimentsBucket, 1)
+	kv, err := a.journal.KeyValue(ctx, experiment.Bucket, 1)
 	if err != nil {
 		return err
 	}
 	log := a.log.With("part", "experiment")
-	a.experiments, err = experiment.Open(ctx, kv, experiment.Options{LastGood: a.cfg.lastGood(experimentsBucket), Audit: a.registry.Audit, Logger: log})
+	a.Experiments, err = experiment.Open(ctx, kv, experiment.Options{LastGood: a.cfg.lastGood(experiment.Bucket), Audit: a.Registry.Audit, Logger: log})
 	if err != nil {
 		return dataError(err)
 	}
-	a.onClose(closeData, "experiments", func(context.Context) error { return a.experiments.Close() })
-	a.experimentReports = &experiment.ReportCache{Ask: a.query}
+	a.onClose(closeData, "experiments", func(context.Context) error { return a.Experiments.Close() })
+	a.Reports = &experiment.ReportCache{Ask: a.Query}
 	client := posthog.NewHTTPClient(posthog.ClientConfig{}, a.cfg.AllowInsecurePostHog)
 	a.onClose(closeLast, "alerts", func(context.Context) error { client.CloseIdleConnections(); return nil })
-	a.alerts = &experiment.Sender{Client: client, Project: func(id string) (project.Project, bool) { return a.registry.Snapshot().Project(id) }, URL: a.cfg.PublicURL}
+	a.Alerts = &experiment.Sender{Client: client, Project: func(id string) (project.Project, bool) { return a.Registry.Snapshot().Project(id) }, URL: a.cfg.PublicURL}
 	if a.cfg.SMTPURL != "" {
-		if a.alerts.Mailer, err = experiment.NewMailer(a.cfg.SMTPURL, a.cfg.SMTPFrom, nil); err != nil {
+		if a.Alerts.Mailer, err = experiment.NewMailer(a.cfg.SMTPURL, a.cfg.SMTPFrom, nil); err != nil {
 			e := event.AsError(err)
 			return configError("HEDGEROW_SMTP_URL or smtp_from cannot be used: "+e.Message, e.Hint, nil)
 		}
@@ -45,7 +42,7 @@ func (a *app) openExperiments(ctx context.Context) error {
 		return nil
 	}
 	guard := &experiment.Guard{
-		Registry: a.experiments, Ask: a.query, Stop: a.withdraw, Ways: a.alerts.Ways, Logger: log,
+		Registry: a.Experiments, Ask: a.Query, Stop: a.withdraw, Ways: a.Alerts.Ways, Logger: log,
 		Link: func(d experiment.Definition) string {
 			return a.cfg.PublicURL + "/p/" + d.Project + "/experiments/" + d.ID
 		},

@@ -5,7 +5,6 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/flag"
-	"github.com/hedgerow/hedgerow/internal/privacy"
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
@@ -25,18 +24,14 @@ func (a *app) openFlags() {
 			return a.intake.Append(ctx, events...)
 		},
 		OutboundID: a.outboundID,
-		Client:     a.cfg.posthogClient(0), AllowInsecureHosts: a.cfg.AllowInsecurePostHog, Version: buildVersion(), Logger: a.log.With("part", "flags"),
+		Client:     a.cfg.posthogClient(0), AllowInsecureHosts: a.cfg.AllowInsecurePostHog, Version: a.cfg.Version, Logger: a.log.With("part", "flags"),
 	})
 }
 
-// outboundID is the id by which a connection's PostHog knows a user: the one that
-// shape gives its events.
+// outboundID is the id by which a connection's PostHog knows a user.
 func (a *app) outboundID(c project.Connection, id string) string {
-	p, ok := a.snapshot().Project(c.ProjectID)
-	if ok && (c.HashDistinctIDs || p.Settings.HashDistinctIDs) {
-		return privacy.HashID([]byte(p.HashKey.Reveal()), id)
-	}
-	return id
+	p, _ := a.snapshot().Project(c.ProjectID)
+	return distinctID(c, p, id)
 }
 
 // gatewayPrompts offers the prompts and their rollouts to the gateway.

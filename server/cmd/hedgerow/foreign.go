@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -56,6 +55,3 @@ func sameFile(a, b string) bool {
 	y, err := os.Stat(b)
 	return err == nil && os.SameFile(x, y)
 }
-
-// checkFolder is the step of a start that refuses somebody else's folder.
-func (a *app) checkFolder(context.Context) error { return a.cfg.refuseForeign("") }

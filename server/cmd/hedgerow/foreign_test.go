@@ -63,7 +63,7 @@ func TestForeignDataFolder(t *testing.T) {
 			}
 			before := contents(t, dir)
 			for _, args := range [][]string{{"serve", "--listen", "127.0.0.1:0"}, {"demo", "--listen", "127.0.0.1:0"}, {"restore", backupIn(t)}} {
-				out, code := command(t, append(args, "--data", dir)...)
+				out, code := hedgerow(t, append(args, "--data", dir)...)
 				if code != exitConfig || !strings.Contains(out, dir) || !strings.Contains(out, "not hedgerow's") || !strings.Contains(out, "--data") {
 					t.Errorf("%v: exit code %d: %s", args, code, out)
 				}

@@ -122,7 +122,7 @@ func (a *app) sendGap(ctx context.Context, g journal.Gap) error {
 		if q.Pending > gapsBehind || a.journalFill() > gapsFill {
 			return nil
 		}
-		events, reached, err := a.query.Originals(ctx, g.Project, query.Stretch{First: g.First, Last: g.Last, Stored: g.GivenUp, After: g.Reached})
+		events, reached, err := a.Query.Originals(ctx, g.Project, query.Stretch{First: g.First, Last: g.Last, Stored: g.GivenUp, After: g.Reached})
 		if err != nil {
 			return err
 		}

@@ -12,7 +12,7 @@ import (
 )
 
 // upstreams are the providers that the configuration names or moves.
-func (c *config) upstreams() map[string]gateway.Upstream {
+func upstreams(c *config) map[string]gateway.Upstream {
 	out := make(map[string]gateway.Upstream)
 	for name, base := range map[string]string{"openai": c.UpstreamOpenAI, "anthropic": c.UpstreamAnthropic, "gemini": c.UpstreamGemini, "openrouter": c.UpstreamOpenRouter, "azure": c.UpstreamAzure} {
 		if base != "" {
@@ -28,7 +28,7 @@ func (c *config) upstreams() map[string]gateway.Upstream {
 }
 
 func (a *app) gatewayConfig(e gateway.Appender) gateway.Config {
-	ups := a.cfg.upstreams()
+	ups := upstreams(a.cfg)
 	for name, known := range gateway.Known() {
 		if _, ok := ups[name]; !ok {
 			ups[name] = known

@@ -35,28 +35,28 @@ func (s storeOnly) Append(ctx context.Context, events ...*event.Event) error {
 // pages can find: a weekday rhythm; a cheaper model from the 16th day before
 // now on; an overloaded provider on the 12th; and, on the last Tuesday, a prompt
 // version that fails its validation and its users, taken back on Wednesday.
-func (a *app) writeHistory(ctx context.Context, now time.Time) (int, error) {
-	old, err := a.query.Events(ctx, query.EventsQuery{Project: project.DefaultID, Filter: query.Filter{To: now.AddDate(0, 0, -2)}, Limit: 1})
+func writeHistory(ctx context.Context, a *app, now time.Time) (int, error) {
+	old, err := a.Query.Events(ctx, query.EventsQuery{Project: project.DefaultID, Filter: query.Filter{To: now.AddDate(0, 0, -2)}, Limit: 1})
 	if err != nil || len(old.Events) > 0 {
 		return 0, err
 	}
-	if err := a.keepDemoPrompts(ctx); err != nil {
+	if err := keepDemoPrompts(ctx, &a.Services); err != nil {
 		return 0, err
 	}
-	if err := a.keepDemoLoop(ctx, now); err != nil {
+	if err := keepDemoLoop(ctx, &a.Services, now); err != nil {
 		return 0, err
 	}
-	checks := a.checks.Checks(project.DefaultID)
+	checks := a.Checks.Checks(project.DefaultID)
 	in := &enrich.Enricher{
-		Prompts: a.prompts,
-		Price:   func(e *event.Event) { a.prices.Load().Price(e) }, Policy: a.homePolicy, Next: storeOnly{a.store}, Logger: a.log.With("part", "demo"),
+		Prompts: a.Prompts,
+		Price:   a.price, Policy: a.homePolicy, Next: storeOnly{a.Store}, Logger: a.Logger().With("part", "demo"),
 	}
 	h := newHistory(now)
 	var batch []*event.Event
 	n := 0
 	flush := func() error {
 		batch = slices.DeleteFunc(batch, func(e *event.Event) bool { return e.Timestamp.After(now) })
-		batch = append(batch, a.judged(ctx, checks, batch)...)
+		batch = append(batch, judged(ctx, &a.Services, checks, batch)...)
 		n += len(batch)
 		err := in.Append(ctx, batch...)
 		batch = nil

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"net"
 	"net/url"
 	"strings"
@@ -10,12 +9,10 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/enrich"
 	"github.com/hedgerow/hedgerow/internal/privacy"
 	"github.com/hedgerow/hedgerow/server/internal/ingest"
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
-	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/supervise"
 )
 
@@ -33,8 +30,8 @@ func (a *app) openIntake(ctx context.Context) (err error) {
 	}
 	once := &enrich.Once{Claims: claims{kv}, Next: a.journal, Logger: a.log.With("part", "enrich")}
 	enricher := &enrich.Enricher{
-		Price:   func(e *event.Event) { a.prices.Load().Price(e) },
-		Prompts: a.prompts, Policy: a.homePolicy, Surface: a.surface, Next: spare{once, a.disk, dropped}, Logger: a.log.With("part", "enrich"), Metrics: newEnrichMetrics(a.metrics),
+		Price:   a.price,
+		Prompts: a.Prompts, Policy: a.homePolicy, Surface: a.surface, Next: spare{once, a.disk, dropped}, Logger: a.log.With("part", "enrich"), Metrics: newEnrichMetrics(a.metrics),
 	}
 	if a.doors, err = ingest.NewJoiner(enricher, ingest.JoinerConfig{Gateway: a.isGateway, Registerer: a.metrics}); err != nil {
 		return err
@@ -67,7 +64,7 @@ func (a *app) openIntake(ctx context.Context) (err error) {
 func (a *app) remember(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	calls, err := a.query.RecentCalls(ctx, time.Now().Add(-ingest.JoinWindow), ingest.JoinedTo, rememberedCalls)
+	calls, err := a.Query.RecentCalls(ctx, time.Now().Add(-ingest.JoinWindow), ingest.JoinedTo, rememberedCalls)
 	if err != nil {
 		a.log.Warn("calls of before the start are not known: one that was captured twice may be counted twice", "err", err)
 		return
@@ -103,21 +100,4 @@ func (a *app) openIngest() (err error) {
 		Logger: a.log.With("part", "ingest"), Registerer: a.metrics,
 	})
 	return err
-}
-
-// flagQuestion is what of a question for feature flags leaves for a connection's
-// PostHog.
-func flagQuestion(c project.Connection, asked map[string]json.RawMessage) map[string]json.RawMessage {
-	if !c.PrivacyMode {
-		return asked
-	}
-	return privacy.FlagQuestion(asked, c.SendProperties)
-}
-
-// flagQuery is what leaves of the query of such a question.
-func flagQuery(c project.Connection, query map[string][]string) map[string][]string {
-	if !c.PrivacyMode {
-		return query
-	}
-	return privacy.FlagQuery(query)
 }

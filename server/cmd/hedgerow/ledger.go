@@ -9,15 +9,12 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// ledgerBucket is the key-value bucket of server/internal/ledger.
-const ledgerBucket = "ledger"
-
 // openLedger opens the ledger of what left, if it is not open.
 func (a *app) openLedger(ctx context.Context) (*ledger.Ledger, error) {
 	if l := a.ledger.Load(); l != nil {
 		return l, nil
 	}
-	kv, err := a.journal.KeyValue(ctx, ledgerBucket, 1)
+	kv, err := a.journal.KeyValue(ctx, ledger.Bucket, 1)
 	if err != nil {
 		return nil, err
 	}
@@ -71,11 +68,11 @@ func (a *app) takeOver(ctx context.Context) error {
 
 func (a *app) takeOverNames(ctx context.Context, c project.Connection) error {
 	var t privacy.TakeOver
-	if err := a.query.EachProperties(ctx, c.ProjectID, time.Now().AddDate(0, 0, -takeOverDays), t.Add); err != nil {
+	if err := a.Query.EachProperties(ctx, c.ProjectID, time.Now().AddDate(0, 0, -takeOverDays), t.Add); err != nil {
 		return err
 	}
 	properties, attributes := t.Names()
-	did, err := a.registry.TakeOverNames(ctx, c.ProjectID, c.ID, properties, attributes)
+	did, err := a.Registry.TakeOverNames(ctx, c.ProjectID, c.ID, properties, attributes)
 	if err != nil {
 		return err
 	}

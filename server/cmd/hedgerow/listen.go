@@ -64,11 +64,10 @@ func displayAddr(addr string) string {
 // openPages makes pages, API and MCP, and puts API and MCP on the data folder's
 // socket.
 func (a *app) openPages(context.Context) error {
+	a.StopRollout, a.CheckState, a.Keyless, a.Erasure = a.Prompts.StopRollout, a.checkState, a.keyless, a.newErasure()
 	apiConfig := api.Config{
-		Query: a.query, Registry: a.registry, Prompts: a.prompts, Logger: a.log.With("part", "api"), Version: buildVersion(), PublicURL: a.cfg.PublicURL,
-		Experiments: a.experiments, Reports: a.experimentReports, Alerts: a.alerts, StopRollout: a.prompts.StopRollout,
-		Connections: connections{a}, DeadLetters: deadLetters{a}, Gaps: gaps{a}, Eraser: a.erasure(), Status: a.status, ReloadPrices: a.reloadPrices, AcknowledgeStore: a.store.AcknowledgeIncidents, Keyless: a.keyless,
-		Checks: a.checks, Runner: a.runner, CheckState: a.checkState, Datasets: a.datasets, Runs: a.runs,
+		Services: a.Services, Logger: a.log.With("part", "api"), Version: a.cfg.Version, PublicURL: a.cfg.PublicURL,
+		Connections: connections{a}, DeadLetters: deadLetters{a}, Gaps: gaps{a}, Status: a.status, ReloadPrices: a.reloadPrices,
 	}
 	if a.listener != nil {
 		apiConfig.Append = fromOutside{a, nil}
@@ -94,11 +93,9 @@ func (a *app) openPages(context.Context) error {
 		return err
 	}
 	mux.Handle("/", web.New(web.Config{
-		Query: a.query, Registry: a.registry, Prompts: a.prompts, Connections: a.connectionRows, Delivery: pageDelivery{a}, Price: a.priceWords, Live: a.live.subscribe, Logger: a.log.With("part", "web"),
-		Checks: a.checks, Runner: a.runner, CheckState: a.checkState, Datasets: a.datasets, Runs: a.runs,
-		Experiments: a.experiments, Reports: a.experimentReports, Alerts: a.alerts, StopRollout: a.prompts.StopRollout,
-		Eraser: eraser{a}, Erasure: a.erasure(), Providers: a.providers, Keyless: a.keyless, PublicURL: a.cfg.PublicURL, GatewayURL: a.gatewayURL(), Proxies: proxies,
-		Simulated: a.simulated, Dropped: a.dropped, Health: a.reports.all, Incidents: a.storeIncidents, SawThem: a.store.AcknowledgeIncidents,
+		Services: a.Services, Connections: a.connectionRows, Delivery: pageDelivery{a}, Price: a.priceWords, Live: a.live.subscribe, Logger: a.log.With("part", "web"),
+		Eraser: eraser{a}, Providers: a.providers, PublicURL: a.cfg.PublicURL, GatewayURL: a.gatewayURL(), Proxies: proxies,
+		Simulated: a.simulated, Dropped: a.dropped, Health: a.reports.all,
 	}))
 	var h http.Handler = mux
 	a.pages.Store(&h)
@@ -257,3 +254,6 @@ func standing(dir string) string {
 		dir = up
 	}
 }
+
+// checkFolder is the step of a start that refuses somebody else's folder.
+func (a *app) checkFolder(context.Context) error { return a.cfg.refuseForeign("") }

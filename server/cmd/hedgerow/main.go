@@ -51,7 +51,8 @@ func runCommand(ctx context.Context, c *cli.Command, args []string) error {
 }
 
 func root() *cli.Command {
-	c := &cli.Command{
+	c := func() *config { return &config{Version: buildVersion()} } // each command has its own
+	cmd := &cli.Command{
 		Name:                  "hedgerow",
 		Usage:                 "self-hosted LLM analytics between your applications and their providers",
 		Version:               buildVersion(),
@@ -59,22 +60,22 @@ func root() *cli.Command {
 		HideVersion:           true, // "hedgerow version" says more
 		ExitErrHandler:        func(context.Context, *cli.Command, error) {},
 		Commands: []*cli.Command{
-			serveCommand(),
-			demoCommand(),
-			doctorCommand(),
-			projectCommand(),
-			connectionCommand(),
-			pricesCommand(),
-			replayCommand(),
-			eventsCommand(),
-			backupCommand(),
-			restoreCommand(),
-			mcpCommand(),
+			serveCommand(c()),
+			demoCommand(c()),
+			doctorCommand(c()),
+			projectCommand(c()),
+			connectionCommand(c()),
+			pricesCommand(c()),
+			replayCommand(c()),
+			eventsCommand(c()),
+			backupCommand(c()),
+			restoreCommand(c()),
+			mcpCommand(c()),
 			versionCommand(),
 		},
 	}
-	strict(c)
-	return c
+	strict(cmd)
+	return cmd
 }
 
 // strict makes every command, however deep, refuse what it does not understand: a

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -19,77 +18,11 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/api"
-	"github.com/hedgerow/hedgerow/server/internal/ledger"
-	"github.com/hedgerow/hedgerow/server/internal/mcp"
-	"github.com/hedgerow/hedgerow/server/internal/posthog"
-	"github.com/hedgerow/hedgerow/server/internal/project"
 )
-
-// tools makes the MCP tools of this hedgerow.
-func (a *app) tools() *mcp.Server {
-	c := mcp.Config{
-		Query: a.query, Registry: a.registry, Prompts: a.prompts, Connections: toolConnections{a}, Version: buildVersion(), PublicURL: a.cfg.PublicURL, Logger: a.log.With("part", "mcp"),
-		Experiments: a.experiments, Reports: a.experimentReports, StopRollout: a.prompts.StopRollout,
-		Checks: a.checks, Datasets: a.datasets, Runs: a.runs, Eraser: a.erasure(),
-	}
-	if a.doors != nil {
-		c.Append = a.doors // a nil *Joiner would be no nil Appender
-	}
-	return mcp.New(c)
-}
-
-// socketHandler is what the data folder's socket serves: the API and the tools,
-// both to an administrator.
-func (a *app) socketHandler(local http.Handler, tools *mcp.Server) http.Handler {
-	mux := http.NewServeMux()
-	mux.Handle("/", local)
-	mux.HandleFunc("POST /backup", a.backup)
-	mux.HandleFunc("GET /readyz", a.ready)
-	mux.HandleFunc("/mcp", func(w http.ResponseWriter, r *http.Request) {
-		name := r.URL.Query().Get("project")
-		if name == "" {
-			name = project.DefaultID
-		}
-		snap := a.registry.Snapshot()
-		p, ok := snap.Project(name)
-		if !ok {
-			p, ok = snap.ProjectByName(name)
-		}
-		if !ok {
-			api.WriteError(w, event.NewError(event.CodeNotFound, fmt.Sprintf("there is no project %q", name), "hedgerow project list shows them", nil))
-			return
-		}
-		tools.Local(p.ID).ServeHTTP(w, r)
-	})
-	return mux
-}
-
-// toolConnections offers the delivery to the tools.
-type toolConnections struct{ a *app }
-
-func (c toolConnections) Test(ctx context.Context, conn project.Connection) posthog.TestResult {
-	return posthog.Test(ctx, conn, posthog.TestOptions{Client: c.a.cfg.posthogClient(0), AllowInsecureHosts: c.a.cfg.AllowInsecurePostHog, Version: buildVersion()})
-}
-
-func (c toolConnections) Delivery(conn project.Connection) mcp.Delivery {
-	d := connections(c).Delivery(conn)
-	return mcp.Delivery{State: d.State, LastSuccess: d.LastSuccess, LastError: d.LastError,
-		Sent: d.Sent, Failed: d.Failed, Retried: d.Retried, Dead: d.Dead, Waiting: d.Waiting, LagSeconds: d.LagSeconds}
-}
-
-func (c toolConnections) DropBacklog(ctx context.Context, id string) error {
-	return connections(c).DropBacklog(ctx, id)
-}
-
-func (c toolConnections) Ledger(ctx context.Context, conn project.Connection) (ledger.Page, error) {
-	return c.a.ledgerPage(ctx, conn)
-}
 
 // mcpCommand serves the tools on standard input and output, as MCP clients start
 // local servers.
-func mcpCommand() *cli.Command {
-	c := new(config)
+func mcpCommand(c *config) *cli.Command {
 	return &cli.Command{
 		Name:  "mcp",
 		Usage: "offer hedgerow to an AI assistant: MCP tools on standard input and output",
@@ -140,7 +73,7 @@ func (b *bridge) acquire(ctx context.Context) (ctl *control, release func(), err
 	defer b.mu.Unlock()
 	if b.own == nil {
 		b.c.quiet = true
-		ctl, err := b.c.openControl(ctx)
+		ctl, err := openControl(ctx, b.c)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"context"
-	"fmt"
 	"time"
 
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
@@ -43,36 +41,4 @@ func (c *config) validatePostHog() error {
 		return configError("posthog_ca is set without posthog_allow_hosts, for which it counts", "list the hosts of your own PostHog in posthog_allow_hosts, or leave posthog_ca out", nil)
 	}
 	return nil
-}
-
-// posthogHosts tells which private hosts are allowed, and looks at the certificates
-// of their authorities.
-func (d *doctor) posthogHosts(context.Context) []finding {
-	hosts := d.c.allowedHosts()
-	if hosts == nil {
-		return []finding{{What: "only public ones are allowed"}}
-	}
-	out := []finding{{What: "beside public ones, allowed are " + hosts.String()}}
-	if d.c.PostHogCA == "" {
-		return out
-	}
-	_, certs, err := posthog.LoadCA(d.c.PostHogCA)
-	if err != nil {
-		return append(out, troubleOf("", "the certificates of posthog_ca cannot be read", err))
-	}
-	for _, cert := range certs {
-		name := cert.Subject.CommonName
-		if name == "" {
-			name = cert.Subject.String()
-		}
-		f := finding{What: fmt.Sprintf("%s: %s, valid until %s", d.c.PostHogCA, name, cert.NotAfter.UTC().Format(time.DateOnly))}
-		switch now := time.Now(); {
-		case now.After(cert.NotAfter):
-			f.Severity, f.Why, f.ToDo = severityError, "it is not valid any more: no connection to those hosts is trusted by it", "put the authority's new certificate into the file and restart hedgerow"
-		case now.AddDate(0, 0, 30).After(cert.NotAfter):
-			f.Severity, f.Why, f.ToDo = severityWarning, "that is within 30 days", "put the authority's new certificate into the file and restart hedgerow"
-		}
-		out = append(out, f)
-	}
-	return out
 }

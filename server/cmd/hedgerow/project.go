@@ -18,8 +18,7 @@ import (
 )
 
 // projectCommand looks after projects, their keys and settings.
-func projectCommand() *cli.Command {
-	c := new(config)
+func projectCommand(c *config) *cli.Command {
 	common := func(more ...cli.Flag) []cli.Flag { return c.subFlags(append([]cli.Flag{projectFlag()}, more...)...) }
 	path := func(cmd *cli.Command, tail string) string {
 		return "/api/v1/projects/" + url.PathEscape(cmd.String("project")) + tail
@@ -31,7 +30,7 @@ func projectCommand() *cli.Command {
 			{
 				Name: "list", Usage: "show every project", Flags: c.subFlags(),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
-					return c.withControl(ctx, cmd, func(ctl *control) error {
+					return withControl(ctx, c, cmd, func(ctl *control) error {
 						var out struct {
 							Projects []api.Project `json:"projects"`
 						}
@@ -52,7 +51,7 @@ func projectCommand() *cli.Command {
 				Name: "create", Usage: "create a project and print its token and first API key", ArgsUsage: "NAME",
 				Flags: c.subFlags(&cli.BoolFlag{Name: "require-keys", Usage: "require a key on every gateway call from now on"}),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
-					return c.withControl(ctx, cmd, func(ctl *control) error {
+					return withControl(ctx, c, cmd, func(ctl *control) error {
 						var out api.ProjectCreated
 						in := api.CreateInput{Name: cmd.Args().First()}
 						if cmd.Bool("require-keys") {
@@ -73,7 +72,7 @@ func projectCommand() *cli.Command {
 				Name: "require-keys", Usage: "require a key on every gateway call, or with --off let calls without one go to the first project",
 				Flags: c.subFlags(&cli.BoolFlag{Name: "off", Usage: "require none"}),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
-					return c.withControl(ctx, cmd, func(ctl *control) error {
+					return withControl(ctx, c, cmd, func(ctl *control) error {
 						var out struct {
 							Server api.Server `json:"server"`
 						}
@@ -111,7 +110,7 @@ func projectCommand() *cli.Command {
 					setIf(cmd, "metrics-days", &in.MetricsDays, cmd.Int)
 					setIf(cmd, "surface", &in.Surface, cmd.String)
 					setIf(cmd, "attribution-fields", &in.AttributionFields, func(name string) []string { return strings.Split(cmd.String(name), ",") })
-					return c.withControl(ctx, cmd, func(ctl *control) error {
+					return withControl(ctx, c, cmd, func(ctl *control) error {
 						var out struct {
 							Project api.Project `json:"project"`
 						}
@@ -126,7 +125,7 @@ func projectCommand() *cli.Command {
 			{
 				Name: "rotate-token", Usage: "replace the project token; the old one stops working at once", Flags: common(),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
-					return c.withControl(ctx, cmd, func(ctl *control) error {
+					return withControl(ctx, c, cmd, func(ctl *control) error {
 						var out struct {
 							Project api.Project `json:"project"`
 						}
@@ -141,7 +140,7 @@ func projectCommand() *cli.Command {
 			{
 				Name: "keys", Usage: "list the project's API keys", Flags: common(),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
-					return c.withControl(ctx, cmd, func(ctl *control) error {
+					return withControl(ctx, c, cmd, func(ctl *control) error {
 						var out struct {
 							Keys []api.APIKey `json:"keys"`
 						}
@@ -173,7 +172,7 @@ func projectCommand() *cli.Command {
 					if cmd.IsSet("scopes") {
 						in.Scopes = strings.Split(cmd.String("scopes"), ",")
 					}
-					return c.withControl(ctx, cmd, func(ctl *control) error {
+					return withControl(ctx, c, cmd, func(ctl *control) error {
 						var out struct {
 							Key api.APIKey `json:"key"`
 						}
@@ -189,7 +188,7 @@ func projectCommand() *cli.Command {
 				Name: "set-key", Usage: "change which surface calls and events get that come with an API key and name none", ArgsUsage: "ID",
 				Flags: common(&cli.StringFlag{Name: "surface", Usage: "the surface; empty leaves it to the project's", Required: true}),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
-					return c.withControl(ctx, cmd, func(ctl *control) error {
+					return withControl(ctx, c, cmd, func(ctl *control) error {
 						return ctl.call(ctx, "PATCH", path(cmd, "/keys/"+url.PathEscape(cmd.Args().First())), api.KeyChange{Surface: ptr(cmd.String("surface"))}, nil)
 					})
 				},
@@ -197,7 +196,7 @@ func projectCommand() *cli.Command {
 			{
 				Name: "revoke-key", Usage: "revoke an API key", ArgsUsage: "ID", Flags: common(),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
-					return c.withControl(ctx, cmd, func(ctl *control) error {
+					return withControl(ctx, c, cmd, func(ctl *control) error {
 						return ctl.call(ctx, "DELETE", path(cmd, "/keys/"+url.PathEscape(cmd.Args().First())), nil, nil)
 					})
 				},
@@ -207,7 +206,7 @@ func projectCommand() *cli.Command {
 				Flags: common(&cli.BoolFlag{Name: "delete", Usage: "wipe the kept key instead"}),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
 					tail := "/provider-keys/" + url.PathEscape(cmd.Args().First())
-					return c.withControl(ctx, cmd, func(ctl *control) error {
+					return withControl(ctx, c, cmd, func(ctl *control) error {
 						if cmd.Bool("delete") {
 							return ctl.call(ctx, "DELETE", path(cmd, tail), nil, nil)
 						}
@@ -220,7 +219,7 @@ func projectCommand() *cli.Command {
 			{
 				Name: "sign-in-link", Usage: "print a one-time link that signs an administrator in", Flags: c.subFlags(),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
-					return c.withControl(ctx, cmd, func(ctl *control) error {
+					return withControl(ctx, c, cmd, func(ctl *control) error {
 						var out api.SignInLink
 						if err := ctl.call(ctx, "POST", "/api/v1/sign-in-links", nil, &out); err != nil {
 							return err

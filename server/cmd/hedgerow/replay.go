@@ -14,8 +14,7 @@ import (
 )
 
 // replayCommand shows the events that a sink gave up on and sends them again.
-func replayCommand() *cli.Command {
-	c := new(config)
+func replayCommand(c *config) *cli.Command {
 	flags := func(more ...cli.Flag) []cli.Flag {
 		return c.subFlags(append([]cli.Flag{projectFlag(),
 			&cli.StringFlag{Name: "queue", Usage: "only this queue's: store, or posthog-…"}}, more...)...)
@@ -27,7 +26,7 @@ func replayCommand() *cli.Command {
 			{
 				Name: "list", Usage: "show dead letters with the reason", Flags: flags(&cli.IntFlag{Name: "limit", Value: 100, Usage: "at most this many"}),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
-					return c.withControl(ctx, cmd, func(ctl *control) error {
+					return withControl(ctx, c, cmd, func(ctl *control) error {
 						var out struct {
 							Dead []api.DeadLetter `json:"dead_letters"`
 						}
@@ -51,7 +50,7 @@ func replayCommand() *cli.Command {
 			{
 				Name: "run", Usage: "try dead letters again: those named by ID, or --all", ArgsUsage: "[ID …]", Flags: flags(&cli.BoolFlag{Name: "all", Usage: "every dead letter of the project"}),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
-					return c.withControl(ctx, cmd, func(ctl *control) error {
+					return withControl(ctx, c, cmd, func(ctl *control) error {
 						in := api.ReplayInput{IDs: cmd.Args().Slice(), Queue: cmd.String("queue"), All: cmd.Bool("all")}
 						var out struct {
 							Replayed int `json:"replayed"`
@@ -64,13 +63,13 @@ func replayCommand() *cli.Command {
 					})
 				},
 			},
-			c.gapsCommand(flags),
+			gapsCommand(c, flags),
 		},
 	}
 }
 
 // gapsCommand shows what connections were not sent because the journal was full.
-func (c *config) gapsCommand(flags func(more ...cli.Flag) []cli.Flag) *cli.Command {
+func gapsCommand(c *config, flags func(more ...cli.Flag) []cli.Flag) *cli.Command {
 	return &cli.Command{
 		Name: "gaps", ArgsUsage: "[ID …]",
 		Usage: "show what a connection was not sent because its delivery was too far behind; --send has it sent from the store, all or those named by ID",
@@ -80,7 +79,7 @@ func (c *config) gapsCommand(flags func(more ...cli.Flag) []cli.Flag) *cli.Comma
 			if send && forget {
 				return event.Invalid("--send and --forget exclude each other", "choose one")
 			}
-			return c.withControl(ctx, cmd, func(ctl *control) error {
+			return withControl(ctx, c, cmd, func(ctl *control) error {
 				ids, w := cmd.Args().Slice(), cmd.Root().Writer
 				if send || forget {
 					in := api.GapsInput{IDs: ids, Queue: cmd.String("queue"), All: len(ids) == 0}

@@ -80,16 +80,16 @@ func (a *app) openSinks(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		sink := &store.Sink{Queue: q, Store: a.store, Complete: a.completeStored, OnStored: a.tellStored, Logger: a.log.With("part", "store"), Registerer: a.metrics}
+		sink := &store.Sink{Queue: q, Store: a.Store, Complete: a.completeStored, OnStored: a.tellStored, Logger: a.log.With("part", "store"), Registerer: a.metrics}
 		defer a.stored.begin(sink.Ended)()
 		return sink.Run(ctx)
 	})
 	a.run(closeSinks, "pace", func(ctx context.Context) error { return a.pace.run(ctx, a.journal.Appended, a.stored.ended) })
 	a.runSink("retention", func(ctx context.Context) error {
-		return (&store.Retainer{Store: a.store, Policy: a.retention, Soon: a.retain, Logger: a.log.With("part", "store")}).Run(ctx)
+		return (&store.Retainer{Store: a.Store, Policy: a.retention, Soon: a.retain, Logger: a.log.With("part", "store")}).Run(ctx)
 	})
 	a.runSink("roll-ups", func(ctx context.Context) error {
-		return (&query.Roller{Reader: a.query, Store: a.store, Logger: a.log.With("part", "query")}).Run(ctx)
+		return (&query.Roller{Reader: a.Query, Store: a.Store, Logger: a.log.With("part", "query")}).Run(ctx)
 	})
 	a.runSink("sending again", a.sendGaps)
 	a.sinksOpen.Store(true)
@@ -141,7 +141,7 @@ func (a *app) openDeliveryQueues(ctx context.Context) error {
 
 func (a *app) newDelivery(l *ledger.Ledger) *posthog.Manager {
 	return posthog.NewManager(posthog.Config{
-		Snapshot: a.registry.Snapshot, Changes: a.registry.Changes,
+		Snapshot: a.Registry.Snapshot, Changes: a.Registry.Changes,
 		OpenQueue: func(ctx context.Context, c project.Connection) (event.Queue, error) {
 			a.awaitTakeOver(ctx, c)
 			return a.openConnectionQueue(ctx, c)
@@ -158,7 +158,7 @@ func (a *app) newDelivery(l *ledger.Ledger) *posthog.Manager {
 			}
 			return a.cfg.PublicURL + "/traces/" + url.PathEscape(e.TraceID)
 		},
-		Client: a.cfg.posthogClient(0), AllowInsecureHosts: a.cfg.AllowInsecurePostHog, Version: buildVersion(),
+		Client: a.cfg.posthogClient(0), AllowInsecureHosts: a.cfg.AllowInsecurePostHog, Version: a.cfg.Version,
 		Logger: a.log.With("part", "posthog"), Registerer: a.metrics,
 	})
 }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/health"
+	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/supervise"
 )
 
@@ -30,7 +32,7 @@ type step struct {
 
 // serverSteps are the steps of a server that need the disk, in order. Those before
 // them (listener, gateway, ingest, otlp) do not.
-func (c *config) serverSteps() []step {
+func serverSteps(c *config) []step {
 	steps := []step{{"the journal", (*app).openJournal}}
 	if c.NATSURL != "" {
 		steps = append(steps, step{"the store's role", (*app).openLease})
@@ -66,7 +68,7 @@ func start(ctx context.Context, cfg *config, first ...func(*app)) (*app, error) 
 			return nil, err
 		}
 	}
-	o := a.open(cfg.serverSteps())
+	o := a.open(serverSteps(cfg))
 	serveEarly := time.NewTimer(servePatience)
 	defer serveEarly.Stop()
 	patience := time.NewTimer(startPatience)
@@ -111,6 +113,19 @@ func startSimulated(ctx context.Context, cfg *config) (*app, error) {
 	}
 	return a, nil
 }
+
+// FirstStart is the first project, with its keys where this start made it. It must
+// not be called before the project is known.
+func (a *app) FirstStart() project.FirstStart { return *a.firstStart.Load() }
+
+// Health returns the reports of all components, by name.
+func (a *app) Health() []health.Report { return a.reports.all() }
+
+// Logger is the log of the process.
+func (a *app) Logger() *slog.Logger { return a.log }
+
+// address is the address that the server listens on.
+func (a *app) address() string { return displayAddr(a.listener.Addr().String()) }
 
 // startOffline opens the data folder for a subcommand: settings, journal and
 // prices over the folder's socket, no network and no sinks. Unlike a server it
@@ -248,25 +263,6 @@ func (a *app) step(ctx context.Context, s step) error {
 	}
 	a.log.Info("opened "+s.name, "took", took)
 	return nil
-}
-
-// dataError gives an error of the data folder its exit code, where it must end
-// the process: the folder is another process's, or can never be used. Other
-// errors can pass, and stay as they are.
-func dataError(err error) error {
-	if err == nil {
-		return nil
-	}
-	if exit := (*exitError)(nil); errors.As(err, &exit) {
-		return err
-	}
-	switch event.AsError(err).Code {
-	case event.CodeConflict:
-		return &exitError{exitInUse, err}
-	case event.CodeInvalid:
-		return &exitError{exitData, err}
-	}
-	return err
 }
 
 // errNotOpen says that something is asked before it is open.

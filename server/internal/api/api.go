@@ -20,13 +20,8 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/dataset"
-	"github.com/hedgerow/hedgerow/server/internal/erasure"
-	"github.com/hedgerow/hedgerow/server/internal/eval"
-	"github.com/hedgerow/hedgerow/server/internal/experiment"
 	"github.com/hedgerow/hedgerow/server/internal/project"
-	"github.com/hedgerow/hedgerow/server/internal/prompt"
-	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/services"
 )
 
 //go:embed openapi.json
@@ -37,47 +32,22 @@ const maxBody = 1 << 20
 
 // Config is what the API speaks for.
 type Config struct {
-	Query    *query.Reader     // required
-	Registry *project.Registry // required
-	Prompts  *prompt.Registry  // required
-	Logger   *slog.Logger
-	Version  string
+	services.Services
+
+	Logger  *slog.Logger
+	Version string
 	// PublicURL is where people reach hedgerow: the base of links.
 	PublicURL string
 
 	// Append takes what POST /api/v1/events sends. nil answers that no server runs.
 	Append Appender
 
-	// Checks and Runner are the project's checks of answers; both required.
-	// CheckState says how one goes in this process; nil where none runs here.
-	Checks      *eval.Registry
-	Runner      *eval.Runner
-	CheckState  func(checkID string) eval.State
-	Experiments *experiment.Registry // required, as the next two
-	Reports     *experiment.ReportCache
-	Alerts      *experiment.Sender
-	StopRollout experiment.Stopper // nil: rollouts cannot be stopped from here
-
-	// Datasets are the project's examples; required. Runs carries out runs of
-	// them; nil answers that no server runs.
-	Datasets *dataset.Registry
-	Runs     *dataset.Runner
-
-	// Keyless says what becomes of gateway calls without a key; nil leaves it out.
-	Keyless func() project.Keyless
-
 	Connections Connections // required
 	DeadLetters DeadLetters // required
 	Gaps        Gaps        // required
-	// Eraser deletes events; nil answers that no server runs.
-	Eraser *erasure.Eraser
 	// Status describes the running process for GET /api/v1/status: any value
 	// that marshals to JSON. nil leaves the route's answer at the version.
 	Status func(context.Context) any
-	// AcknowledgeStore notes that somebody has seen what happened to the store's file;
-	// nil where there is no store.
-	AcknowledgeStore func()
-
 	// ReloadPrices reads the price overlay again.
 	ReloadPrices func() error
 

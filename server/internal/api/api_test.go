@@ -22,10 +22,10 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/privacy"
 	"github.com/hedgerow/hedgerow/server/internal/api"
-	"github.com/hedgerow/hedgerow/server/internal/hometest"
 	"github.com/hedgerow/hedgerow/server/internal/ledger"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/prompt"
+	"github.com/hedgerow/hedgerow/server/internal/servertest"
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
@@ -108,7 +108,7 @@ func (g *gaps) Forget(_ context.Context, project, queue string, ids []string) (i
 
 type fixture struct {
 	t        *testing.T
-	home     *hometest.Home
+	home     *servertest.Server
 	api      *api.API
 	local    *api.API
 	registry *project.Registry
@@ -135,7 +135,7 @@ func present() time.Time { return now }
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	f := &fixture{t: t, delivery: &delivery{result: api.TestResult{OK: true}}, dead: &deadLetters{}, gaps: &gaps{}, appended: &appended{}, log: &bytes.Buffer{}, judge: &judge{}}
-	h := hometest.Open(t, hometest.Options{Now: present, Caller: f.judge})
+	h := servertest.Open(t, servertest.Options{Now: present, Caller: f.judge})
 	f.home, f.registry, f.prompts, f.store = h, h.Registry, h.Prompts, h.Store
 	other, err := h.Registry.CreateProject(t.Context(), "other")
 	if err != nil {
@@ -145,19 +145,18 @@ func newFixture(t *testing.T) *fixture {
 	f.admin, f.member, f.viewer = h.Key(project.DefaultID, project.RoleAdmin), h.Key(project.DefaultID, project.RoleMember), h.Key(project.DefaultID, project.RoleViewer)
 	f.other = h.Key(other.ID, project.RoleAdmin)
 	f.seed(other.ID)
+	h.StopRollout = func(_ context.Context, actor, _, prompt, _ string) error {
+		f.stopped = append(f.stopped, actor+" "+prompt)
+		return nil
+	}
+	h.Keyless = func() project.Keyless {
+		p, _ := f.registry.Snapshot().FirstProject()
+		return project.Keyless{Project: p.Name, Refused: f.registry.Snapshot().Server().RequireKey, Fixed: f.fixed}
+	}
 	c := api.Config{
-		Query: h.Reader, Registry: f.registry, Prompts: f.prompts, Logger: slog.New(slog.NewTextHandler(f.log, nil)), Version: "v1.2.3", PublicURL: "http://hedgerow.example",
-		Checks: h.Checks, Runner: h.Runner, Datasets: h.Datasets, Runs: h.Runs, Experiments: h.Experiments, Reports: h.Reports, Alerts: h.Alerts,
-		StopRollout: func(_ context.Context, actor, _, prompt, _ string) error {
-			f.stopped = append(f.stopped, actor+" "+prompt)
-			return nil
-		},
-		Append: f.appended, Eraser: h.Erasure(nil), Connections: f.delivery, DeadLetters: f.dead, Gaps: f.gaps, Status: func(context.Context) any { return map[string]string{"state": "fine"} },
+		Services: h.Services, Logger: slog.New(slog.NewTextHandler(f.log, nil)), Version: "v1.2.3", PublicURL: "http://hedgerow.example",
+		Append: f.appended, Connections: f.delivery, DeadLetters: f.dead, Gaps: f.gaps, Status: func(context.Context) any { return map[string]string{"state": "fine"} },
 		ReloadPrices: func() error { return f.reload }, Now: present,
-		Keyless: func() project.Keyless {
-			p, _ := f.registry.Snapshot().FirstProject()
-			return project.Keyless{Project: p.Name, Refused: f.registry.Snapshot().Server().RequireKey, Fixed: f.fixed}
-		},
 	}
 	f.api, f.local = api.New(c), api.Local(c)
 	return f

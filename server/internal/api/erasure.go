@@ -37,8 +37,8 @@ func (a *API) deleteEvent(r *http.Request, p Principal) (any, error) {
 }
 
 func (a *API) erase(r *http.Request, q erasure.Request) (any, error) {
-	if a.c.Eraser == nil {
+	if a.c.Erasure == nil {
 		return nil, errNoServer()
 	}
-	return a.c.Eraser.Delete(r.Context(), q)
+	return a.c.Erasure.Delete(r.Context(), q)
 }

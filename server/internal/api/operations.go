@@ -144,9 +144,7 @@ func (a *API) status(r *http.Request, _ Principal) (any, error) {
 }
 
 func (a *API) acknowledge(*http.Request, Principal) (any, error) {
-	if a.c.AcknowledgeStore != nil {
-		a.c.AcknowledgeStore()
-	}
+	a.c.Store.AcknowledgeIncidents()
 	return map[string]any{"acknowledged": true}, nil
 }
 

@@ -138,7 +138,7 @@ func TestRecordRefuses(t *testing.T) {
 	if a := f.ask(f.member, "POST", "/api/v1/events", ok); a.status != 507 {
 		t.Errorf("a full journal: %d %s", a.status, a.raw)
 	}
-	h := api.New(api.Config{Registry: f.registry, Now: func() time.Time { return now }})
+	h := api.New(api.Config{Services: f.home.Services, Now: func() time.Time { return now }})
 	if a := ask(t, h, f.member, "POST", "/api/v1/events", ok); a.status != 503 {
 		t.Errorf("no server: %d %s", a.status, a.raw)
 	}

@@ -19,6 +19,14 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
+// The names of the key-value buckets in which a server keeps datasets, their runs and
+// the items of runs.
+const (
+	SetsBucket  = "datasets"
+	RunsBucket  = "dataset_runs"
+	ItemsBucket = "dataset_items"
+)
+
 // Buckets are the three key-value buckets of a registry.
 type Buckets struct {
 	Sets, Runs jetstream.KeyValue // small records, all of them in memory

@@ -69,11 +69,13 @@ var allowed = map[string][]string{
 	"server/internal/eval":    {"event", "server/internal/health", "server/internal/supervise", "server/internal/kv", "internal/privacy", "server/internal/project", "server/internal/query"},
 	"server/internal/dataset": {"event", "server/internal/health", "server/internal/supervise", "server/internal/kv", "server/internal/eval", "server/internal/project", "server/internal/prompt", "server/internal/query"},
 
+	"server/internal/services": {"server/internal/dataset", "server/internal/erasure", "server/internal/eval", "server/internal/experiment", "server/internal/project", "server/internal/prompt", "server/internal/query", "server/internal/store"}, // the list of what web, api, mcp and tests use
+
 	// The three faces also speak event's types: its errors, and what query and
 	// project answer with.
-	"server/internal/web": {"event", "server/internal/health", "server/internal/supervise", "server/internal/erasure", "internal/flag", "server/internal/query", "server/internal/project", "server/internal/prompt", "internal/template", "server/internal/ledger", "server/internal/posthog", "server/internal/experiment", "server/internal/eval", "server/internal/dataset"},
-	"server/internal/api": {"event", "server/internal/health", "server/internal/erasure", "internal/flag", "server/internal/query", "server/internal/project", "server/internal/prompt", "server/internal/ledger", "server/internal/posthog", "server/internal/experiment", "server/internal/eval", "server/internal/dataset"},
-	"server/internal/mcp": {"event", "server/internal/health", "server/internal/erasure", "internal/flag", "server/internal/query", "server/internal/project", "server/internal/prompt", "server/internal/ledger", "server/internal/posthog", "server/internal/experiment", "server/internal/eval", "server/internal/dataset"},
+	"server/internal/web": {"event", "server/internal/health", "server/internal/supervise", "server/internal/erasure", "internal/flag", "server/internal/query", "server/internal/project", "server/internal/prompt", "internal/template", "server/internal/ledger", "server/internal/posthog", "server/internal/experiment", "server/internal/eval", "server/internal/dataset", "server/internal/services"},
+	"server/internal/api": {"event", "server/internal/health", "server/internal/erasure", "internal/flag", "server/internal/query", "server/internal/project", "server/internal/prompt", "server/internal/ledger", "server/internal/posthog", "server/internal/experiment", "server/internal/eval", "server/internal/dataset", "server/internal/services"},
+	"server/internal/mcp": {"event", "server/internal/health", "server/internal/erasure", "internal/flag", "server/internal/query", "server/internal/project", "server/internal/prompt", "server/internal/ledger", "server/internal/posthog", "server/internal/experiment", "server/internal/eval", "server/internal/dataset", "server/internal/services"},
 
 	// Beside the design's table: what measures and tests the others.
 	"server/internal/bench":            all,
@@ -89,7 +91,7 @@ var allowed = map[string][]string{
 	"internal/posthogtest":             {"event", "internal/flag"},
 	"server/internal/store/storetest":  {"event", "server/internal/store"},
 	"server/internal/query/querytest":  {"event", "server/internal/query"},
-	"server/internal/hometest":         all,
+	"server/internal/servertest":       all,
 	"server/e2e":                       {},
 
 	// Programs of users, as users write them.
@@ -105,7 +107,7 @@ var allowed = map[string][]string{
 
 // doubles stand in for the world outside in tests, in the demo and in the
 // benchmark. No other code may import them.
-var doubles = []string{"server/internal/posthog/otlptest", "internal/providertest", "internal/posthogtest", "server/internal/store/storetest", "server/internal/query/querytest", "server/internal/hometest"}
+var doubles = []string{"server/internal/posthog/otlptest", "internal/providertest", "internal/posthogtest", "server/internal/store/storetest", "server/internal/query/querytest", "server/internal/servertest"}
 
 var mayUseDoubles = []string{"server/internal/posthog/otlptest", "server/cmd/hedgerow", "server/internal/bench"}
 

@@ -13,15 +13,15 @@ import (
 	"github.com/hedgerow/hedgerow/internal/posthogtest"
 	"github.com/hedgerow/hedgerow/internal/privacy"
 	"github.com/hedgerow/hedgerow/server/internal/erasure"
-	"github.com/hedgerow/hedgerow/server/internal/hometest"
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/servertest"
 )
 
 type fixture struct {
 	*erasure.Eraser
-	home   *hometest.Home
+	home   *servertest.Server
 	ph     *posthogtest.Server
 	events []*event.Event // of ada, bob, and of nobody
 	conn   project.Connection
@@ -35,14 +35,14 @@ func newFixture(t *testing.T, scopes ...string) *fixture {
 	for _, user := range []string{"ada", "bob", ""} {
 		f.events = append(f.events, &event.Event{UUID: event.NewID(), ProjectID: project.DefaultID, Name: event.Generation, DistinctID: user, Timestamp: time.Now().Add(-time.Minute), TraceID: "t"})
 	}
-	f.home = hometest.Open(t, hometest.Options{Events: f.events})
+	f.home = servertest.Open(t, servertest.Options{Events: f.events})
 	key := "phx_0123456789abcdefghijklmnopqrstuvwxyz01234567"
 	f.ph = posthogtest.Run(t, posthogtest.Options{PersonalKeys: []posthogtest.PersonalKey{{Key: key, Scopes: scopes}}})
 	if len(scopes) == 0 {
 		key = ""
 	}
 	f.conn = project.Connection{ProjectID: project.DefaultID, Name: "default", Host: f.ph.URL(), ProjectKey: project.NewSecret(posthogtest.Token), PersonalKey: project.NewSecret(key)}
-	f.Eraser = f.home.Erasure(func(ctx context.Context, c project.Connection, id string) (bool, error) {
+	f.Eraser = f.home.NewErasure(func(ctx context.Context, c project.Connection, id string) (bool, error) {
 		return posthog.DeletePerson(ctx, c, id, posthog.QueryOptions{AllowInsecureHosts: true})
 	})
 	f.Connections = func(string) []project.Connection { return []project.Connection{f.conn} }
@@ -52,7 +52,7 @@ func newFixture(t *testing.T, scopes ...string) *fixture {
 // left are the users of the events that are still there.
 func (f *fixture) left(t *testing.T) (users []string) {
 	t.Helper()
-	page, err := f.home.Reader.Events(t.Context(), query.EventsQuery{Project: project.DefaultID})
+	page, err := f.home.Query.Events(t.Context(), query.EventsQuery{Project: project.DefaultID})
 	if err != nil {
 		t.Fatal(err)
 	}

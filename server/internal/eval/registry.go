@@ -17,6 +17,13 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
+// The names of the key-value buckets in which a server keeps checks and what judges
+// spend.
+const (
+	ChecksBucket   = "checks"
+	SpendingBucket = "spending"
+)
+
 // Options are a registry's settings.
 type Options struct {
 	// Audit notes who changed what. nil notes nothing.

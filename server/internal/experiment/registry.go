@@ -18,6 +18,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
+// Bucket is the name of the key-value bucket in which a server keeps a [Registry].
+const Bucket = "experiments"
+
 // Options are a registry's settings.
 type Options struct {
 	// Audit writes an entry into the audit log; (*project.Registry).Audit does.

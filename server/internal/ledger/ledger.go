@@ -130,6 +130,9 @@ const attributePrefix = "\x00"
 
 func newBook() *book { return &book{Left: make(map[string]*left), Held: make(map[string]*held)} }
 
+// Bucket is the name of the key-value bucket in which a server keeps a [Ledger].
+const Bucket = "ledger"
+
 // New returns a ledger; [Ledger.Run] writes it.
 func New(c Config) *Ledger {
 	l := &Ledger{c: c, log: c.Logger, pending: make(map[string]*book)}

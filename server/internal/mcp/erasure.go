@@ -26,8 +26,8 @@ func (s *Server) addErasureTools() {
 }
 
 func (s *Server) deleteEvents(ctx context.Context, who caller, in deleteEventsIn) (erasure.Result, error) {
-	if s.c.Eraser == nil {
+	if s.c.Erasure == nil {
 		return erasure.Result{}, event.NewError(event.CodeUnavailable, "events cannot be deleted from here", "start hedgerow serve", nil)
 	}
-	return s.c.Eraser.Delete(ctx, erasure.Request{ProjectID: who.projectID, UUIDs: in.UUIDs, Persons: in.Persons})
+	return s.c.Erasure.Delete(ctx, erasure.Request{ProjectID: who.projectID, UUIDs: in.UUIDs, Persons: in.Persons})
 }

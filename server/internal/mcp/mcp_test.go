@@ -26,11 +26,11 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/privacy"
-	"github.com/hedgerow/hedgerow/server/internal/hometest"
 	"github.com/hedgerow/hedgerow/server/internal/ledger"
 	"github.com/hedgerow/hedgerow/server/internal/mcp"
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/servertest"
 )
 
 var update = flag.Bool("update", false, "write the golden files anew")
@@ -88,7 +88,7 @@ func (d *delivery) DropBacklog(_ context.Context, id string) error {
 
 type fixture struct {
 	t        *testing.T
-	home     *hometest.Home
+	home     *servertest.Server
 	mcp      *mcp.Server
 	url      string // of /mcp for the network
 	registry *project.Registry
@@ -105,7 +105,7 @@ func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	ok := posthog.TestResult{OK: true, Checks: []posthog.Check{{Name: "host", OK: true, Code: "ok", Message: "it answers"}}}
 	f := &fixture{t: t, delivery: &delivery{result: ok}, log: &bytes.Buffer{}, evals: new(evalRig)}
-	h := hometest.Open(t, hometest.Options{Now: func() time.Time { return now }, Caller: f.evals})
+	h := servertest.Open(t, servertest.Options{Now: func() time.Time { return now }, Caller: f.evals})
 	f.home, f.registry, f.evals.checks = h, h.Registry, h.Checks
 	other, err := h.Registry.CreateProject(t.Context(), "other")
 	if err != nil {
@@ -118,8 +118,7 @@ func newFixture(t *testing.T) *fixture {
 		t.Fatal(err)
 	}
 	config := mcp.Config{
-		Experiments: h.Experiments, Reports: h.Reports, Append: f.evals, Checks: h.Checks, Datasets: h.Datasets, Runs: h.Runs,
-		Query: h.Reader, Registry: h.Registry, Prompts: h.Prompts, Connections: f.delivery, Version: "v1.2.3", PublicURL: "https://hedgerow.example",
+		Services: h.Services, Append: f.evals, Connections: f.delivery, Version: "v1.2.3", PublicURL: "https://hedgerow.example",
 		Logger: slog.New(slog.NewTextHandler(f.log, nil)), Now: func() time.Time { return now },
 	}
 	f.mcp = mcp.New(config)

@@ -14,15 +14,10 @@ import (
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/dataset"
-	"github.com/hedgerow/hedgerow/server/internal/erasure"
-	"github.com/hedgerow/hedgerow/server/internal/eval"
-	"github.com/hedgerow/hedgerow/server/internal/experiment"
 	"github.com/hedgerow/hedgerow/server/internal/ledger"
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
-	"github.com/hedgerow/hedgerow/server/internal/prompt"
-	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/services"
 )
 
 // maxBody bounds a request: the arguments of a call are small.
@@ -30,18 +25,10 @@ const maxBody = 1 << 20
 
 // Config is what the tools speak for.
 type Config struct {
-	Query       *query.Reader        // required
-	Registry    *project.Registry    // required
-	Prompts     *prompt.Registry     // required
-	Checks      *eval.Registry       // required
-	Datasets    *dataset.Registry    // required
-	Runs        *dataset.Runner      // nil: no server runs on this data folder
-	Append      Appender             // takes judgements; nil: no server runs on this data folder
-	Connections Connections          // required
-	Experiments *experiment.Registry // required, as the next
-	Reports     *experiment.ReportCache
-	StopRollout experiment.Stopper // nil: rollouts cannot be stopped from here
-	Eraser      *erasure.Eraser    // deletes events; nil: they cannot be deleted from here
+	services.Services
+
+	Append      Appender    // takes judgements; nil: no server runs on this data folder
+	Connections Connections // required
 	Version     string
 	// PublicURL is where people reach hedgerow: the base of the links in
 	// answers, and a host that browsers may name. "" makes no links.

@@ -21,6 +21,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/kv"
 )
 
+// Bucket is the name of the key-value bucket in which a server keeps a [Registry].
+const Bucket = "hedgerow"
+
 // Options are a registry's settings.
 type Options struct {
 	// SecretKey is the 32-byte key that seals other parties' keys; see

@@ -181,7 +181,7 @@ func TestCookies(t *testing.T) {
 func TestForgedAddress(t *testing.T) {
 	for _, public := range []string{"http://127.0.0.1:4100", "https://hedgerow.example"} {
 		s := newSite(t)
-		pages := web.New(web.Config{Registry: s.Registry, PublicURL: public, Now: s.clock.now})
+		pages := web.New(web.Config{Services: s.Services, PublicURL: public, Now: s.clock.now})
 		try := func(i int, email string) int {
 			r := httptest.NewRequest("POST", "/sign-in", strings.NewReader(credentials(email, "guess").Encode()))
 			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")

@@ -127,7 +127,7 @@ func TestSent(t *testing.T) {
 // the word.
 func TestDeleteEvent(t *testing.T) {
 	s := newSite(t, story()...)
-	page, err := s.Reader.Events(t.Context(), query.EventsQuery{Project: "default", Filter: query.Filter{User: "ada"}, Limit: 1})
+	page, err := s.Query.Events(t.Context(), query.EventsQuery{Project: "default", Filter: query.Filter{User: "ada"}, Limit: 1})
 	if err != nil || len(page.Events) != 1 {
 		t.Fatalf("%v, %v", page, err)
 	}

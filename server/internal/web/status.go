@@ -58,16 +58,16 @@ func toldOf(r health.Report) string {
 func (s *Web) status(_ *http.Request, f *frame) (templ.Component, error) {
 	f.Title = "Status"
 	var incidents []string
-	if s.c.Incidents != nil {
-		incidents = s.c.Incidents()
+	for _, i := range s.c.Store.Incidents() {
+		if !i.Acknowledged {
+			incidents = append(incidents, i.Message())
+		}
 	}
 	return statusPage(f, bySeverity(s.components()), incidents, s.now()), nil
 }
 
 // acknowledge ends that pages speak of what happened to the store's file.
 func (s *Web) acknowledge(_ *http.Request, f *frame) (templ.Component, error) {
-	if s.c.SawThem != nil {
-		s.c.SawThem()
-	}
+	s.c.Store.AcknowledgeIncidents()
 	return f.done("/status", "What happened to the store's file is acknowledged.")
 }

@@ -13,14 +13,8 @@ import (
 	"github.com/a-h/templ"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/dataset"
-	"github.com/hedgerow/hedgerow/server/internal/erasure"
-	"github.com/hedgerow/hedgerow/server/internal/eval"
-	"github.com/hedgerow/hedgerow/server/internal/experiment"
 	"github.com/hedgerow/hedgerow/server/internal/health"
-	"github.com/hedgerow/hedgerow/server/internal/project"
-	"github.com/hedgerow/hedgerow/server/internal/prompt"
-	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/services"
 )
 
 // Connection is how the delivery to one PostHog project goes, in words.
@@ -37,34 +31,16 @@ type Eraser interface {
 
 // Config is what the pages show and change.
 type Config struct {
-	Query       *query.Reader
-	Registry    *project.Registry
-	Prompts     *prompt.Registry
+	services.Services
+
 	Connections func(projectID string) []Connection
 	Delivery    Delivery
 	// Live tells of new events of a project, many at once by one word; stop ends
 	// it. nil leaves the pages as they were loaded.
 	Live func(projectID string) (changed <-chan struct{}, stop func())
 	// Price tells today's rates of a price row in words. nil leaves them out.
-	Price       func(provider, model string) string
-	Experiments *experiment.Registry
-	Reports     *experiment.ReportCache
-	Alerts      *experiment.Sender
-	StopRollout experiment.Stopper
-
-	// Checks, Runner and Datasets are the project's checks of answers and its
-	// examples; required. CheckState says how a check goes in this process, and Runs
-	// carries out runs of datasets; nil where this process only shows them.
-	Checks     *eval.Registry
-	Runner     *eval.Runner
-	CheckState func(checkID string) eval.State
-	Datasets   *dataset.Registry
-	Runs       *dataset.Runner
-	Eraser     Eraser          // nil leaves a deleted project's events to the store
-	Erasure    *erasure.Eraser // deletes single events; nil offers no deletion
-	// Keyless says what becomes of gateway calls without a key; nil leaves the
-	// switch out.
-	Keyless    func() project.Keyless
+	Price      func(provider, model string) string
+	Eraser     Eraser                 // nil leaves a deleted project's events to the store
 	Providers  func() []string        // names of the gateway's routes, for the form of provider keys
 	PublicURL  string                 // base of sign-in links and of what SDKs are told; https:// makes cookies Secure
 	GatewayURL string                 // base of the gateway's routes. Defaults to PublicURL
@@ -73,8 +49,6 @@ type Config struct {
 	Simulated  bool                   // says on every page that the data is simulated
 	Dropped    func() uint64          // calls that passed but were not recorded
 	Health     func() []health.Report // how the components are doing; nil leaves it out
-	Incidents  func() []string        // what happened to the store's file and nobody has acknowledged; nil is nothing
-	SawThem    func()                 // acknowledges them
 	Now        func() time.Time       // Defaults to time.Now
 }
 

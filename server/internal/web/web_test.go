@@ -22,8 +22,8 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/health"
-	"github.com/hedgerow/hedgerow/server/internal/hometest"
 	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/servertest"
 	"github.com/hedgerow/hedgerow/server/internal/web"
 )
 
@@ -31,7 +31,7 @@ var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 
 type site struct {
 	t *testing.T
-	*hometest.Home
+	*servertest.Server
 	web    *web.Web
 	admin  project.User
 	server *httptest.Server
@@ -70,12 +70,13 @@ func newSite(t *testing.T, events ...*event.Event) *site {
 	t.Helper()
 	s := &site{t: t, clock: new(clock), delivery: &delivery{ok: true}}
 	s.clock.set(now)
-	s.Home = hometest.Open(t, hometest.Options{Now: s.clock.now, Caller: model{}, Events: events})
+	s.Server = servertest.Open(t, servertest.Options{Now: s.clock.now, Caller: model{}, Events: events})
 	s.admin = s.Registry.Snapshot().Users()[0]
 	s.give(s.admin, "admin@example.com")
+	s.Keyless = s.keyless
+	s.StopRollout = func(context.Context, string, string, string, string) error { return nil }
 	pages := web.Config{
-		Query: s.Reader, Registry: s.Registry, Prompts: s.Prompts, Checks: s.Checks, Runner: s.Runner, Datasets: s.Datasets, Runs: s.Runs, Eraser: s, Erasure: s.Erasure(nil), Keyless: s.keyless, Providers: func() []string { return []string{"anthropic", "openai"} }, PublicURL: "http://hedgerow.example",
-		Experiments: s.Experiments, Reports: s.Reports, Alerts: s.Alerts, StopRollout: func(context.Context, string, string, string, string) error { return nil },
+		Services: s.Services, Eraser: s, Providers: func() []string { return []string{"anthropic", "openai"} }, PublicURL: "http://hedgerow.example",
 		Simulated: true, Dropped: func() uint64 { return 3 }, Health: func() []health.Report { return s.reports }, Now: s.clock.now, Delivery: s.delivery,
 		Price: func(provider, model string) string { return "Today: " + provider + " " + model + " costs $0.4" },
 		Live:  func(string) (<-chan struct{}, func()) { return s.delivery.changes(), func() {} },

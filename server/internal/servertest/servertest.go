@@ -1,4 +1,4 @@
-package hometest
+package servertest
 
 import (
 	"bytes"
@@ -21,42 +21,34 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/prompt"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/services"
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
-// Options are a home's settings.
+// Options are the settings of a Server.
 type Options struct {
 	Now    func() time.Time // Defaults to time.Now
 	Caller eval.Caller      // answers judges and dataset runs
 	Events []*event.Event   // are in the store
 }
 
-// Home is what hedgerow keeps, after a first start: the project "default" and its
+// Server is what a server keeps, after a first start: the project "default" and its
 // administrator are there.
-type Home struct {
-	Registry    *project.Registry
-	Store       *store.DuckDB
-	Reader      *query.Reader
-	Prompts     *prompt.Registry
-	Experiments *experiment.Registry
-	Reports     *experiment.ReportCache
-	Alerts      *experiment.Sender
-	Checks      *eval.Registry
-	Runner      *eval.Runner
-	Datasets    *dataset.Registry
-	Runs        *dataset.Runner
+type Server struct {
+	services.Services
 
 	t        testing.TB
 	settings jetstream.KeyValue
 }
 
-// Open opens a home that ends with the test.
-func Open(t testing.TB, o Options) *Home {
+// Open opens a Server that ends with the test. It has no StopRollout, no CheckState
+// and no Keyless.
+func Open(t testing.TB, o Options) *Server {
 	t.Helper()
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	ctx, dir, h := t.Context(), t.TempDir(), &Home{t: t}
+	ctx, dir, h := t.Context(), t.TempDir(), &Server{t: t}
 	j := must(journal.Open(ctx, journal.Config{Dir: filepath.Join(dir, "journal")}))(t)
 	t.Cleanup(func() { _ = j.Close(context.Background()) })
 	bucket := func(name string) jetstream.KeyValue {
@@ -73,13 +65,13 @@ func Open(t testing.TB, o Options) *Home {
 	if len(o.Events) > 0 {
 		must(h.Store.Write(ctx, o.Events))(t)
 	}
-	h.Reader = must(query.New(h.Store, o.Now))(t)
+	h.Query = must(query.New(h.Store, o.Now))(t)
 
 	h.Prompts = must(prompt.Open(ctx, bucket("prompts"), prompt.Options{Audit: h.Registry.Audit, Now: o.Now}))(t)
 	t.Cleanup(func() { _ = h.Prompts.Close() })
 	h.Experiments = must(experiment.Open(ctx, bucket("experiments"), experiment.Options{Audit: h.Registry.Audit, Now: o.Now}))(t)
 	t.Cleanup(func() { _ = h.Experiments.Close() })
-	h.Reports = &experiment.ReportCache{Ask: h.Reader, Now: o.Now}
+	h.Reports = &experiment.ReportCache{Ask: h.Query, Now: o.Now}
 	h.Alerts = &experiment.Sender{Client: http.DefaultClient, Project: func(id string) (project.Project, bool) { return h.Registry.Snapshot().Project(id) }}
 
 	h.Checks = must(eval.Open(ctx, bucket("checks"), bucket("spending"), eval.Options{Audit: h.Registry.Audit}))(t)
@@ -89,24 +81,21 @@ func Open(t testing.TB, o Options) *Home {
 	t.Cleanup(func() { _ = h.Datasets.Close() })
 	h.Runs = &dataset.Runner{Registry: h.Datasets, Prompts: h.Prompts, Checks: h.Checks, Evals: h.Runner, Caller: o.Caller}
 	t.Cleanup(func() { _ = h.Runs.Close(context.Background()) })
+	h.Erasure = h.NewErasure(func(context.Context, project.Connection, string) (bool, error) { return false, nil })
 	return h
 }
 
-// Erasure deletes events of the home. person asks a PostHog to delete a person; nil
-// knows nobody.
-func (h *Home) Erasure(person func(ctx context.Context, c project.Connection, distinctID string) (bool, error)) *erasure.Eraser {
-	if person == nil {
-		person = func(context.Context, project.Connection, string) (bool, error) { return false, nil }
-	}
+// NewErasure deletes events of the server. person asks a PostHog to delete a person.
+func (h *Server) NewErasure(person func(ctx context.Context, c project.Connection, distinctID string) (bool, error)) *erasure.Eraser {
 	return &erasure.Eraser{
-		Store: h.Store, Users: h.Reader, Audit: h.Registry.Audit, Person: person,
+		Store: h.Store, Users: h.Query, Audit: h.Registry.Audit, Person: person,
 		Project:     func(id string) (project.Project, bool) { return h.Registry.Snapshot().Project(id) },
 		Connections: func(id string) []project.Connection { return h.Registry.Snapshot().Connections(id) },
 	}
 }
 
 // Key makes an API key of a project.
-func (h *Home) Key(projectID string, role project.Role) string {
+func (h *Server) Key(projectID string, role project.Role) string {
 	h.t.Helper()
 	plain, _, err := h.Registry.CreateAPIKey(h.t.Context(), projectID, string(role), role)
 	if err != nil {
@@ -116,7 +105,7 @@ func (h *Home) Key(projectID string, role project.Role) string {
 }
 
 // ScopedKey makes an API key of a project with scopes of its own.
-func (h *Home) ScopedKey(projectID string, scopes ...project.Scope) string {
+func (h *Server) ScopedKey(projectID string, scopes ...project.Scope) string {
 	h.t.Helper()
 	plain, _, err := h.Registry.CreateScopedKey(h.t.Context(), projectID, project.Scopes(scopes).String(), scopes)
 	if err != nil {
@@ -127,7 +116,7 @@ func (h *Home) ScopedKey(projectID string, scopes ...project.Scope) string {
 
 // Unscope makes of an API key one of before there were scopes, as an upgrade finds
 // it.
-func (h *Home) Unscope(keyID string) {
+func (h *Server) Unscope(keyID string) {
 	h.t.Helper()
 	ctx, key := h.t.Context(), "key."+keyID
 	e := must(h.settings.Get(ctx, key))(h.t)

@@ -1,4 +1,4 @@
-package hometest_test
+package servertest_test
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package hometest_test
+package servertest_test
 
 import (
 	"context"
@@ -16,9 +16,9 @@ import (
 	"github.com/hedgerow/hedgerow"
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/api"
-	"github.com/hedgerow/hedgerow/server/internal/hometest"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	registry "github.com/hedgerow/hedgerow/server/internal/prompt"
+	"github.com/hedgerow/hedgerow/server/internal/servertest"
 )
 
 // promptServer is hedgerow's own API before a registry, which can be made to fail.
@@ -36,9 +36,9 @@ type promptServer struct {
 
 func newPromptServer(t *testing.T) *promptServer {
 	t.Helper()
-	home := hometest.Open(t, hometest.Options{})
+	home := servertest.Open(t, servertest.Options{})
 	s := &promptServer{key: home.Key(project.DefaultID, project.RoleViewer), prompts: home.Prompts}
-	h := api.New(api.Config{Registry: home.Registry, Prompts: s.prompts})
+	h := api.New(api.Config{Services: home.Services})
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.requests.Add(1)
 		if s.hold != nil {

@@ -1,0 +1,28 @@
+package main
+
+import (
+	"encoding/json"
+	"io"
+	"net/http"
+	"path/filepath"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/api"
+)
+
+// backup serves POST /backup of the data folder's socket.
+func (a *app) backup(w http.ResponseWriter, r *http.Request) {
+	var in backupInput
+	if err := json.NewDecoder(io.LimitReader(r.Body, 1<<16)).Decode(&in); err != nil || !filepath.IsAbs(in.Folder) {
+		api.WriteError(w, event.Invalid("the backup's folder is not an absolute path", "use hedgerow backup"))
+		return
+	}
+	_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, 1<<16)) // to the end, so that a client that goes away is noticed
+	out, err := writeBackup(r.Context(), backupSource{Store: a.Store, Journal: a.journal, Prices: a.cfg.path("prices.json"), Version: a.cfg.Version}, in.Folder)
+	if err != nil {
+		api.WriteError(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(out)
+}

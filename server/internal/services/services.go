@@ -1,0 +1,44 @@
+// Package services is the list of what a hedgerow is made of, as the pages, the
+// API, the MCP tools and tests use it. [Services] is built by app, which imports
+// web, api and mcp; these must not import app, so that the list is a package of its
+// own that imports only what it lists. It has no code.
+package services
+
+import (
+	"github.com/hedgerow/hedgerow/server/internal/dataset"
+	"github.com/hedgerow/hedgerow/server/internal/erasure"
+	"github.com/hedgerow/hedgerow/server/internal/eval"
+	"github.com/hedgerow/hedgerow/server/internal/experiment"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/prompt"
+	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/store"
+)
+
+// Services are the parts of one hedgerow. All are required, except where a field
+// says otherwise.
+type Services struct {
+	Registry    *project.Registry
+	Store       *store.DuckDB
+	Query       *query.Reader
+	Prompts     *prompt.Registry
+	Experiments *experiment.Registry
+	Reports     *experiment.ReportCache
+	Alerts      *experiment.Sender
+	// StopRollout stops the rollout of an experiment that is stopped. nil: that is
+	// not possible.
+	StopRollout experiment.Stopper
+
+	Checks *eval.Registry
+	Runner *eval.Runner
+	// CheckState returns the state of a check in this process. nil: no check runs
+	// here.
+	CheckState func(checkID string) eval.State
+	Datasets   *dataset.Registry
+	Runs       *dataset.Runner // carries out runs of datasets; nil: no server runs on this data folder
+	Erasure    *erasure.Eraser // deletes single events; nil: no deletion is offered
+
+	// Keyless says what happens to gateway calls without a key. nil: the switch for
+	// it is not shown.
+	Keyless func() project.Keyless
+}
