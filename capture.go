@@ -10,20 +10,19 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Capture records any event: a product event such as prompt_shared, or an $ai_
-// event with properties that the caller makes himself. The context says whose it
-// is ([WithUser], [WithGroups] …).
+// Capture records any event: a product event such as prompt_shared, or an $ai_ event
+// with the caller's own properties. User and groups come from the context
+// ([WithUser], [WithGroups] …).
 func (c *Client) Capture(ctx context.Context, name string, props Properties) {
 	if !c.Enabled() {
 		return
 	}
-	// The event itself is made in the background: it is large.
+	// The event is built in the background: it is large.
 	list, size := listOf(props)
 	c.enqueue(laneOf(name), item{name: name, props: list, at: attributionOf(ctx), size: size, since: time.Now()})
 }
 
-// prop is one of a caller's properties. A list of them is cheaper to take from a
-// map than another map.
+// prop is a custom property. A slice of them is cheaper to fill than a map.
 type prop struct {
 	name  string
 	value any
@@ -48,9 +47,9 @@ func laneOf(name string) int {
 	return laneEvents
 }
 
-// CaptureEvent records an event of the model. A uuid and a timestamp are filled in
-// where it has none. What the context says wins, except for its trace: an event
-// that names one stays in it. It is for bridges from other systems; see
+// CaptureEvent records an event of the model. Missing uuid and timestamp are set.
+// The context overrides the event's attribution, except for a trace id that the
+// event has. It is meant for bridges from other systems; see
 // [Client.CaptureGeneration] for calls to a model.
 func (c *Client) CaptureEvent(ctx context.Context, e *event.Event) {
 	if !c.Enabled() || e == nil {
@@ -67,7 +66,7 @@ func (c *Client) CaptureEvent(ctx context.Context, e *event.Event) {
 	c.enqueue(laneOf(e.Name), item{e: e, at: attributionOf(ctx), size: int64(e.Content.Size()), since: now})
 }
 
-// sizeOf is roughly what properties hold in memory.
+// sizeOf estimates the memory of properties in bytes.
 func sizeOf(props Properties) (n int64) {
 	for k, v := range props {
 		n += int64(len(k)) + 32 + textSize(v)
@@ -75,7 +74,7 @@ func sizeOf(props Properties) (n int64) {
 	return n
 }
 
-// finish makes the event of an item, in the background.
+// finish builds the event of an item, in the background.
 func (c *Client) finish(it *item) *event.Event {
 	e := it.e
 	switch {
@@ -91,10 +90,10 @@ func (c *Client) finish(it *item) *event.Event {
 		for _, p := range it.props {
 			if b, ok := toJSON(p.value); ok {
 				wire[p.name] = b
-				e.Attributes = slices.DeleteFunc(e.Attributes, func(name string) bool { return name == p.name }) // the caller's own now
+				e.Attributes = slices.DeleteFunc(e.Attributes, func(name string) bool { return name == p.name }) // set by the caller now
 			}
 		}
-		// What the model has fields for is moved there, so that privacy knows it.
+		// Known names become fields of the model, so that privacy rules apply to them.
 		e.Properties = nil
 		e.SetWireProperties(wire)
 	}
@@ -124,7 +123,7 @@ func (c *Client) finish(it *item) *event.Event {
 		}
 	}
 	e.TraceID, e.SessionID, e.ParentID = event.CleanID(e.TraceID), event.CleanID(e.SessionID), event.CleanID(e.ParentID)
-	// Events come from a server: its address is not the user's.
+	// Events come from a server: its IP address is not the user's.
 	if _, ok := e.Properties["$geoip_disable"]; !ok {
 		e.Properties = put(e.Properties, "$geoip_disable", json.RawMessage("true"))
 	}

@@ -21,46 +21,45 @@ const Version = "0.1.0"
 
 const libName = "hedgerow-go"
 
-// The reasons for which events are dropped: the keys of [Stats.Dropped].
+// Reasons why events are dropped: the keys of [Stats.Dropped].
 const (
 	DropQueueFull  = "queue_full"  // QueueSize or QueueBytes was reached
-	DropClosed     = "closed"      // captured after Close, or left when Close ran out of time
-	DropInvalid    = "invalid"     // no name, or not to be encoded
+	DropClosed     = "closed"      // captured after Close, or still queued when Close ran out of time
+	DropInvalid    = "invalid"     // no name, or it cannot be encoded
 	DropBeforeSend = "before_send" // BeforeSend returned nil, or panicked
 	DropTooLarge   = "too_large"   // even without its content
-	DropWithheld   = "withheld"    // its name or an id quotes the call's content
-	DropRefused    = "refused"     // the host says that the key, the address or the event is wrong
-	DropRetries    = "retries"     // the host was in trouble for longer than MaxRetries
+	DropWithheld   = "withheld"    // its name or an id contains content of the call
+	DropRefused    = "refused"     // the host rejected the key, the address or the event
+	DropRetries    = "retries"     // the host was unavailable for longer than MaxRetries
 )
 
-// Client captures events and delivers them in the background. Make one with
-// [New] for the whole process and close it at the end.
+// Client captures events and delivers them in the background. Create one with [New]
+// per process and close it on exit.
 //
-// All methods are safe for concurrent use. Capturing never blocks, never
-// panics, and never returns an error: the caller's work comes first. A nil
-// *Client, and one that is disabled, do nothing.
+// All methods are safe for concurrent use. Capturing never blocks, panics or returns
+// an error. The methods of a nil or disabled *Client do nothing.
 type Client struct {
 	c    Config
 	log  *slog.Logger
 	http *http.Client
 
-	lanes [2]*lane // by laneOf; none where the client is disabled
+	lanes [2]*lane // by laneOf; nil when the client is disabled
 	spool *spool   // nil without Config.SpoolDir
 	count atomic.Int64
 	bytes atomic.Int64
 
-	held    held         // tries of calls, which wait for the next
-	tries   tries        // those of clients that do not count them
-	traces  traceTries   // how often the calls of a trace were tried again
-	seed    maphash.Seed // of their keys
-	refused sync.Map     // base URL → time.Time of a refusal of stream_options
+	held    held         // failed attempts that may be retried by the client library
+	tries   tries        // attempts of client libraries that send no retry header
+	traces  traceTries   // retries per trace
+	seed    maphash.Seed // for the keys of tries
+	refused sync.Map     // base URL → time.Time at which it rejected stream_options
 
 	told flagsTold // of $feature_flag_called
-	kept keptNames // properties that do not leave, for the log
+	kept keptNames // properties that are not sent, for the log
 
-	noAI atomic.Int64 // until when, in Unix nanoseconds, the host is taken to have no AI route
+	noAI atomic.Int64 // Unix nanoseconds until which the host is assumed to have no AI route
 
-	mu     sync.RWMutex // held by enqueue for reading, so that Close has no sender beside it
+	mu     sync.RWMutex // read-held by enqueue, so that nothing is enqueued during Close
 	closed bool
 
 	workers sync.WaitGroup
@@ -72,15 +71,15 @@ type Client struct {
 		sent    int64
 		dropped map[string]int64
 		lastErr string
-		pending map[string]int64 // dropped since it was last logged
+		pending map[string]int64 // dropped since the last log line
 		logged  time.Time
-		refused time.Time // when a refusal was last logged
+		refused time.Time // when a rejection was last logged
 	}
 }
 
-// New returns a client, or an [*event.Error] of code invalid that says which
-// setting is wrong. On an error the client is nil, which is safe to use: a
-// program may log the error and go on without analytics.
+// New returns a client, or an [*event.Error] with code invalid that names the wrong
+// setting. On error the client is nil, which is safe to use: a program may log the
+// error and continue without analytics.
 func New(c Config) (*Client, error) {
 	c, err := c.withDefaults()
 	if err != nil {
@@ -112,8 +111,8 @@ func New(c Config) (*Client, error) {
 	return cl, nil
 }
 
-// recover queues what an earlier process has left. It was in a queue once: the
-// bounds do not stop it, they only hold back what comes next.
+// recover queues the events that an earlier process left in the spool. The queue
+// bounds do not apply to them, but they count towards the bounds for new events.
 func (c *Client) recover(left []recovered) {
 	now := time.Now()
 	for _, r := range left {
@@ -123,34 +122,34 @@ func (c *Client) recover(left []recovered) {
 		c.lanes[r.lane].push(it)
 	}
 	if len(left) > 0 {
-		c.log.Info("events that an earlier process has left are delivered", "events", len(left))
+		c.log.Info("delivering events of an earlier process from the spool", "events", len(left))
 	}
 }
 
 // Enabled reports whether the client captures anything.
 func (c *Client) Enabled() bool { return c != nil && c.lanes[0] != nil }
 
-// The lanes: LLM events have a queue, batches and retries of their own, so that
-// trouble with them does not hold back product events, or the reverse.
+// Two lanes: LLM events have their own queue, batches and retries, so that a failure
+// of one route does not delay the other.
 const (
 	laneEvents = iota
 	laneAI
 )
 
-// item is one event to be, on its way: whatever costs time is left to the
-// worker.
+// item is a captured event that is not encoded yet: expensive work is left to the
+// background goroutines.
 type item struct {
 	e     *event.Event
-	build func() *event.Event // makes e, where e is nil
-	name  string              // of an event that has nothing else, where build is nil too
-	props []prop              // the caller's own
-	at    *attribution        // of the context; laid over e
+	build func() *event.Event // builds e, if e is nil
+	name  string              // of an event without a model, if build is nil too
+	props []prop              // custom properties
+	at    *attribution        // from the context; applied to e
 	size  int64
 	since time.Time
-	out   []*outgoing // made already: by the spool
+	out   []*outgoing // already encoded by the spool
 }
 
-// kind names what an item is, for the log.
+// kind names an item in logs.
 func (it *item) kind() string {
 	switch {
 	case it.e != nil:
@@ -161,16 +160,16 @@ func (it *item) kind() string {
 	return it.name
 }
 
-// debug logs a step of an event's way. What it says holds no content.
+// debug logs a step of delivery, without content.
 func (c *Client) debug(message string, args ...any) {
 	if ctx := context.Background(); c.log.Enabled(ctx, slog.LevelDebug) {
 		c.log.Log(ctx, slog.LevelDebug, message, args...)
 	}
 }
 
-// enqueue hands an item to a lane, or drops it. It never waits.
+// enqueue adds an item to a lane, or drops it. It never blocks.
 func (c *Client) enqueue(lane int, it item) {
-	it.size += 1 << 10 // the event itself, roughly
+	it.size += 1 << 10 // approximate size of the event itself
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	if c.closed {
@@ -195,7 +194,7 @@ func (c *Client) enqueue(lane int, it item) {
 	c.lanes[lane].push(it)
 }
 
-// release gives back what an item held.
+// release returns an item's share of the queue bounds.
 func (c *Client) release(size int64) {
 	c.count.Add(-1)
 	c.bytes.Add(-size)
@@ -203,8 +202,8 @@ func (c *Client) release(size int64) {
 
 const dropLogEvery = 10 * time.Second
 
-// drop counts events that will never arrive, and says so in the log: the first
-// at once, later ones together.
+// drop counts dropped events and logs them: the first at once, later ones in
+// intervals.
 func (c *Client) drop(reason string, n int64, err error) {
 	c.debug("events dropped", "reason", reason, "events", n, "err", err)
 	s := &c.stats
@@ -212,7 +211,7 @@ func (c *Client) drop(reason string, n int64, err error) {
 	defer s.Unlock()
 	s.dropped[reason] += n
 	if reason == DropBeforeSend && err == nil {
-		return // as its owner wants it
+		return // dropped on purpose
 	}
 	s.pending[reason] += n
 	if err != nil {
@@ -224,7 +223,7 @@ func (c *Client) drop(reason string, n int64, err error) {
 	}
 }
 
-// logDrops is called with stats locked.
+// logDrops must be called with stats locked.
 func (c *Client) logDrops() {
 	if len(c.stats.pending) == 0 {
 		return
@@ -240,18 +239,17 @@ func (c *Client) logDrops() {
 	clear(c.stats.pending)
 }
 
-// Stats is what a client tells about itself.
+// Stats is a snapshot of a client's counters.
 type Stats struct {
-	Queued  int64            // events that wait or are under way
-	Bytes   int64            // what they take, roughly
-	Spooled int64            // those of them that are on disk: they survive the process
-	Sent    int64            // events that the host has taken
-	Dropped map[string]int64 // events that will never arrive, by DropQueueFull and its like
-	LastErr string           // the last trouble with the host; without content and keys
+	Queued  int64            // events waiting or being delivered
+	Bytes   int64            // their approximate size in bytes
+	Spooled int64            // those that are on disk and survive the process
+	Sent    int64            // events that the host accepted
+	Dropped map[string]int64 // events that will never arrive, by reason (DropQueueFull …)
+	LastErr string           // the last error of the host; without content and keys
 }
 
-// Lost is the number of all dropped events, but for those that BeforeSend was
-// asked about.
+// Lost returns the number of dropped events, except those that BeforeSend dropped.
 func (s Stats) Lost() (n int64) {
 	for reason, k := range s.Dropped {
 		if reason != DropBeforeSend {
@@ -261,7 +259,7 @@ func (s Stats) Lost() (n int64) {
 	return n
 }
 
-// Stats tells how capture is doing.
+// Stats returns the current counters.
 func (c *Client) Stats() Stats {
 	if !c.Enabled() {
 		return Stats{}
@@ -275,16 +273,15 @@ func (c *Client) Stats() Stats {
 	return Stats{Spooled: onDisk, Queued: c.count.Load(), Bytes: c.bytes.Load(), Sent: c.stats.sent, Dropped: maps.Clone(c.stats.dropped), LastErr: c.stats.lastErr}
 }
 
-// DeliveryError tells what became of the events that [Client.Flush] or
-// [Client.Close] could not deliver. errors.Is finds the reason, such as
-// context.DeadlineExceeded, in it.
+// DeliveryError is returned when [Client.Flush] or [Client.Close] could not deliver
+// all events. It unwraps to the cause, such as context.DeadlineExceeded.
 type DeliveryError struct {
 	Op      string // "flush" or "close"
-	Kept    int64  // in the spool: the next client on the folder delivers them
-	Waiting int64  // in memory: their delivery goes on; none after Close
+	Kept    int64  // in the spool: delivered by the next client that opens the folder
+	Waiting int64  // in memory, still being delivered; 0 after Close
 	Dropped int64  // lost
-	Err     error  // why; nil where the host refused them
-	LastErr string // the last trouble with the host; without content and keys
+	Err     error  // the cause; nil if the host rejected the events
+	LastErr string // the last error of the host; without content and keys
 }
 
 func (e *DeliveryError) Error() string {
@@ -292,7 +289,7 @@ func (e *DeliveryError) Error() string {
 	for _, n := range []struct {
 		n    int64
 		what string
-	}{{e.Dropped, "events were dropped"}, {e.Kept, "events are kept in the spool"}, {e.Waiting, "events wait for their delivery"}} {
+	}{{e.Dropped, "events were dropped"}, {e.Kept, "events are kept in the spool"}, {e.Waiting, "events are still queued"}} {
 		if n.n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n.n, n.what))
 		}
@@ -312,7 +309,7 @@ func (e *DeliveryError) Error() string {
 
 func (e *DeliveryError) Unwrap() error { return e.Err }
 
-// outcome is the error of an operation, or nil where all has arrived.
+// outcome returns the error of an operation, or nil if every event arrived.
 func (c *Client) outcome(op string, lost int64, err error) error {
 	s := c.Stats()
 	e := &DeliveryError{Op: op, Dropped: s.Lost() - lost, Err: err, LastErr: s.LastErr}
@@ -320,7 +317,7 @@ func (c *Client) outcome(op string, lost int64, err error) error {
 		e.Kept, e.Waiting = s.Spooled, max(0, s.Queued-s.Spooled)
 	}
 	if op == "close" {
-		e.Waiting = 0 // dropped, and counted as such, or held by what does not come back
+		e.Waiting = 0 // dropped and counted, or held by a BeforeSend that does not return
 	}
 	if e.Err == nil && e.Dropped == 0 {
 		return nil
@@ -328,8 +325,8 @@ func (c *Client) outcome(op string, lost int64, err error) error {
 	return e
 }
 
-// bounded returns ctx with the client's own bound, less a part for what follows,
-// where it has none.
+// bounded applies the client's own timeout to a ctx without a deadline, less the
+// time reserved for later steps.
 func (c *Client) bounded(ctx context.Context, rest time.Duration) (context.Context, context.CancelFunc) {
 	if _, has := ctx.Deadline(); has || c.c.ShutdownTimeout < 0 {
 		return ctx, func() {}
@@ -337,10 +334,10 @@ func (c *Client) bounded(ctx context.Context, rest time.Duration) (context.Conte
 	return context.WithTimeout(ctx, max(c.c.ShutdownTimeout-rest, c.c.ShutdownTimeout/2))
 }
 
-// Flush delivers what has been captured before the call, and returns when every
-// such event has arrived or been dropped. It ends with ctx, or after
-// [Config.ShutdownTimeout] where ctx has no deadline; the delivery of what waits
-// then goes on. The error is a [*DeliveryError].
+// Flush delivers the events captured before the call and returns when each has
+// arrived or been dropped. It stops when ctx ends, or after [Config.ShutdownTimeout]
+// if ctx has no deadline; queued events are still delivered in the background then.
+// The error is a [*DeliveryError].
 func (c *Client) Flush(ctx context.Context) error {
 	if !c.Enabled() {
 		return nil
@@ -356,7 +353,7 @@ func (c *Client) Flush(ctx context.Context) error {
 
 func (c *Client) flush(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
-		return err // there is no time: nothing begins
+		return err // no time left: start nothing
 	}
 	c.held.release()
 	if c.spool != nil && !c.spool.drain(ctx.Done()) {
@@ -374,14 +371,14 @@ func (c *Client) flush(ctx context.Context) error {
 	return nil
 }
 
-// closeWait is what Close keeps of its time for the end of what runs.
+// closeWait is the part of Close's time reserved for requests in flight.
 const closeWait = time.Second
 
-// Close delivers what is left and ends the client. It ends with ctx, or after
-// [Config.ShutdownTimeout] where ctx has no deadline: what is left then is
-// dropped and counted, or stays in the spool for the next client where there is
-// one. The error is a [*DeliveryError], which has both numbers. Events captured
-// afterwards are dropped. Closing again does nothing.
+// Close delivers the queued events and stops the client. It stops waiting when ctx
+// ends, or after [Config.ShutdownTimeout] if ctx has no deadline. Events that are
+// still queued then are dropped and counted, or stay in the spool for the next
+// client if [Config.SpoolDir] is set. The error is a [*DeliveryError] with both
+// numbers. Events captured afterwards are dropped. Further calls do nothing.
 func (c *Client) Close(ctx context.Context) error {
 	if !c.Enabled() {
 		return nil
@@ -404,10 +401,10 @@ func (c *Client) Close(ctx context.Context) error {
 		defer late.Stop()
 		select {
 		case <-c.spool.ended:
-		case <-late.C: // a BeforeSend that does not come back
+		case <-late.C: // a BeforeSend that does not return
 		}
 	}
-	c.cancel() // what is left is dropped from here on
+	c.cancel() // the rest is dropped from here on
 	for _, l := range c.lanes {
 		l.close()
 	}
@@ -420,7 +417,7 @@ func (c *Client) Close(ctx context.Context) error {
 		if c.spool != nil {
 			c.spool.close()
 		}
-	case <-t.C: // a BeforeSend or an HTTP client that does not come back
+	case <-t.C: // a BeforeSend or an HTTP client that does not return
 		err = errors.Join(err, errors.New("a delivery has not ended"))
 	}
 	if c.c.HTTPClient == nil {
@@ -433,8 +430,8 @@ func (c *Client) Close(ctx context.Context) error {
 	return err
 }
 
-// leveled is a handler with a level of its own, in place of that of the handler
-// behind it: slog's default would hold back all that is below info.
+// leveled overrides the level of the handler it wraps: slog's default handler would
+// discard everything below info.
 type leveled struct {
 	slog.Handler
 	level slog.Leveler

@@ -17,7 +17,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// What a [Config] means by its zero values.
+// Defaults for the zero values of [Config].
 const (
 	DefaultHost          = "https://us.i.posthog.com"
 	DefaultFlushAt       = 20
@@ -29,113 +29,114 @@ const (
 	DefaultTimeout       = 10 * time.Second
 	DefaultShutdown      = 10 * time.Second
 
-	// DefaultDistinctID is the user id of events that name nobody, straight to PostHog.
+	// DefaultDistinctID is the distinct id of events without a user, straight to
+	// PostHog.
 	DefaultDistinctID = "anonymous"
 
-	// The defaults of FlushAt and FlushInterval where Serverless is set.
+	// Defaults of FlushAt and FlushInterval with Serverless.
 	ServerlessFlushAt       = 10
 	ServerlessFlushInterval = 2 * time.Second
 )
 
-// Config says where events go and how. Only APIKey is needed, and it may come
-// from the environment. A field that is set wins over its variable.
+// Config configures a [Client]. Only APIKey is required, and it may come from the
+// environment. A field that is set takes precedence over its environment variable.
 type Config struct {
 	// APIKey is the project key (phc_…) of a PostHog project, or the project
 	// token (phc_hedgerow_…) that "hedgerow serve" prints at its first start.
 	// Defaults to $HEDGEROW_API_KEY, else $POSTHOG_API_KEY.
 	APIKey string
 
-	// Host is the base URL of PostHog's ingestion or of a hedgerow server:
+	// Host is the base URL of PostHog's ingestion host or of a hedgerow server:
 	// https://us.i.posthog.com, https://eu.i.posthog.com, http://127.0.0.1:4100.
-	// Defaults to $HEDGEROW_HOST, else $POSTHOG_HOST, else [DefaultHost]. A
-	// project token of hedgerow has no default: [New] returns an error where its
-	// host is not named, so that its events do not go to PostHog's cloud.
+	// Defaults to $HEDGEROW_HOST, else $POSTHOG_HOST, else [DefaultHost]. With a
+	// hedgerow project token there is no default: [New] returns an error if the host
+	// is missing, so that events are never sent to PostHog's cloud by mistake.
 	//
-	// To PostHog it is https, or http to the same machine (localhost, 127.0.0.0/8,
-	// ::1); $HEDGEROW_ALLOW_INSECURE_POSTHOG=1 lifts that for tests. To hedgerow it
-	// may be http.
+	// PostHog hosts must use https, or http on the same machine (localhost,
+	// 127.0.0.0/8, ::1); $HEDGEROW_ALLOW_INSECURE_POSTHOG=1 lifts that for tests.
+	// Hedgerow hosts may use http.
 	Host string
 
 	// Disabled makes [New] return a client that does nothing and needs no key.
 	// Defaults to $HEDGEROW_DISABLED.
 	Disabled bool
 
-	// FlushAt is how many events of one lane begin a delivery. Defaults to
-	// $HEDGEROW_FLUSH_AT, else 20, or 10 where Serverless is set. A request
-	// bears at most 100 events, or FlushAt if that is more.
+	// FlushAt is the number of queued events at which a delivery starts. Defaults to
+	// $HEDGEROW_FLUSH_AT, else 20, or 10 with Serverless. A request holds at most 100
+	// events, or FlushAt if that is more.
 	FlushAt int
 
-	// FlushInterval is the longest that an event waits for others before it is
-	// delivered. Defaults to $HEDGEROW_FLUSH_INTERVAL, else 10 s, or 2 s where
-	// Serverless is set.
+	// FlushInterval is the longest time an event waits before it is delivered.
+	// Defaults to $HEDGEROW_FLUSH_INTERVAL, else 10 s, or 2 s with Serverless.
 	FlushInterval time.Duration
 
-	// Serverless makes batches smaller and waits shorter, for processes that
+	// Serverless lowers the defaults of FlushAt and FlushInterval, for processes that
 	// may be frozen at any time. Call [Client.Flush] before a handler returns.
 	// Defaults to $HEDGEROW_SERVERLESS.
 	Serverless bool
 
-	// DefaultDistinctID is the user id of events for which nobody names a user, by
-	// [WithUser] or in the body of the call. Defaults to $HEDGEROW_DISTINCT_ID, else
-	// "anonymous" ([DefaultDistinctID]) straight to PostHog, where such events are
-	// sent with $process_person_profile: false and make no person. To hedgerow there
-	// is no default: it keeps them without a user.
+	// DefaultDistinctID is the distinct id of events without a user, that is without
+	// [WithUser] and without a user in the call's body. Defaults to
+	// $HEDGEROW_DISTINCT_ID, else "anonymous" ([DefaultDistinctID]) straight to
+	// PostHog, where such events are sent with $process_person_profile: false and
+	// create no person profile. There is no default for a hedgerow server, which
+	// stores such events without a user.
 	DefaultDistinctID string
 
-	// Environment (production, staging) is put on every event that says none.
-	// Defaults to $HEDGEROW_ENVIRONMENT.
+	// Environment (production, staging) is set on events that have none. Defaults to
+	// $HEDGEROW_ENVIRONMENT.
 	Environment string
 
-	// SendContent lets prompts, answers, error messages and every custom property
-	// leave for PostHog where the host is PostHog. Without it they stay in this
-	// process, and of everything else only what is on the list of docs/privacy.md
-	// leaves, as from a hedgerow server: counts, costs, times, lengths, categories,
-	// hashes, ids, names and short custom properties. It changes nothing where the
-	// host is a hedgerow server, which gets the content and decides itself what
-	// leaves. Defaults to $HEDGEROW_SEND_CONTENT, else false.
+	// SendContent sends prompts, answers, error messages and all custom properties
+	// when the host is PostHog. Without it only the allowed fields of docs/privacy.md
+	// are sent, as from a hedgerow server: counts, costs, times, lengths, categories,
+	// hashes, ids, names and short custom properties. It has no effect when the host
+	// is a hedgerow server, which receives the content and decides what is sent to
+	// PostHog. Defaults to $HEDGEROW_SEND_CONTENT, else false.
 	SendContent bool
 
-	// Surface (Conversation, Playbook: the part of the product that calls) is put
-	// on every event that says none, by [WithSurface] or a property. Defaults to
+	// Surface (Conversation, Playbook: the part of the product that makes the call) is
+	// set on events that have none from [WithSurface] or a property. Defaults to
 	// $HEDGEROW_SURFACE.
 	Surface string
 
-	// PrivacyMode keeps prompts, answers and whatever may echo them in this
-	// process, wherever events go, and wins over SendContent: $ai_input and
-	// $ai_output_choices are sent as null, errors as one of a fixed list of
-	// sentences. Lengths, categories, hashes and token counts still leave.
-	// [WithPrivacy] does the same for one call. Defaults to
-	// $HEDGEROW_PRIVACY_MODE. Keys and other secrets are removed in any case.
+	// PrivacyMode withholds prompts, answers and anything that may quote them, for
+	// every host, and takes precedence over SendContent: $ai_input and
+	// $ai_output_choices are sent as null, error messages as one of a fixed list of
+	// sentences. Lengths, categories, hashes and token counts are still sent.
+	// [WithPrivacy] does the same for one call. Defaults to $HEDGEROW_PRIVACY_MODE.
+	// Keys and other secrets are removed in any case.
 	PrivacyMode bool
 
-	// SendProperties and SendAttributes name custom properties, and attributes of
-	// spans, that leave for PostHog whatever they hold, although SendContent is off.
-	// Without them texts of more than 200 characters or one line, lists, objects and
-	// unknown attributes stay here; the log names each once. To hedgerow all of them
-	// are sent.
+	// SendProperties and SendAttributes name custom properties and span attributes
+	// that are always sent to PostHog, although SendContent is off. Other properties
+	// with more than 200 characters or several lines, lists, objects and unknown
+	// attributes are not sent; each name is logged once. A hedgerow server receives
+	// all of them.
 	SendProperties, SendAttributes []string
 
-	// Schema says in which events calls are sent to PostHog: [SchemaPostHog],
+	// Schema selects the events sent to PostHog for a call: [SchemaPostHog],
 	// [SchemaLLMEvents] or [SchemaBoth]; docs/events.md lists them. Defaults to
 	// $HEDGEROW_SCHEMA, else SchemaPostHog. A hedgerow server ignores it: its
-	// connections have schemas of their own.
+	// connections have their own schemas.
 	Schema Schema
 
-	// UIBaseURL is the address at which people open traces, such as that of a
-	// hedgerow server's pages. Events of a trace get the property trace_url,
-	// UIBaseURL + "/traces/" + trace id, straight to PostHog; a hedgerow server sets
-	// its own. Defaults to $HEDGEROW_UI_URL, else there is no trace_url.
+	// UIBaseURL is the address of the pages that show traces, usually a hedgerow
+	// server. Events of a trace sent straight to PostHog get the property trace_url,
+	// UIBaseURL + "/traces/" + trace id; a hedgerow server sets its own. Defaults to
+	// $HEDGEROW_UI_URL, else there is no trace_url.
 	UIBaseURL string
 
-	// ScrubEmails replaces e-mail addresses in content and properties too.
+	// ScrubEmails also replaces e-mail addresses in content and properties.
 	ScrubEmails bool
 
-	// BeforeSend sees every event just before it is encoded, cost, privacy and Schema
-	// applied, and returns the event to send, or nil to drop it. It runs in the
-	// background, one event of a lane at a time; one that panics drops its event.
+	// BeforeSend receives every event just before it is encoded, after pricing,
+	// privacy and Schema, and returns the event to send, or nil to drop it. It runs in
+	// the background, never concurrently for LLM events or for product events. If it
+	// panics, the event is dropped.
 	BeforeSend func(*event.Event) *event.Event
 
-	// Logger gets the client's log, never any content or key:
+	// Logger receives the client's log, never content or keys:
 	//
 	//   - debug: each event that is queued or dropped, each flush, each delivery with
 	//     its events, bytes and answer, each retry
@@ -147,96 +148,95 @@ type Config struct {
 	// Defaults to [slog.Default].
 	Logger *slog.Logger
 
-	// LogLevel is the least level that is logged, also where Logger's own handler
-	// has a higher one. Defaults to $HEDGEROW_LOG_LEVEL (debug, info, warn, error),
-	// else the level of Logger's handler.
+	// LogLevel is the minimum level logged; it overrides the level of Logger's
+	// handler. Defaults to $HEDGEROW_LOG_LEVEL (debug, info, warn, error), else the
+	// level of Logger's handler.
 	LogLevel slog.Leveler
 
-	// QueueSize bounds how many events wait, those under way included. What does
-	// not fit is dropped and counted, see [Client.Stats]. Defaults to
+	// QueueSize is the maximum number of events that are queued or being sent. Further
+	// events are dropped and counted, see [Client.Stats]. Defaults to
 	// $HEDGEROW_QUEUE_SIZE, else 10,000.
 	QueueSize int
 
-	// QueueBytes bounds the memory of what waits, by the size of bodies and
-	// content. Defaults to 64 MiB.
+	// QueueBytes is the maximum memory of queued events in bytes, by the size of
+	// bodies and content. Defaults to 64 MiB.
 	QueueBytes int64
 
-	// SpoolDir is a folder in which events are kept from a moment after their
-	// capture until they have arrived. A process that is killed then loses only
-	// what it had no time to write, which [Stats.Spooled] tells: an event is on
-	// disk about a millisecond after its capture, and 100 ms after a burst of a
-	// few thousand. The next client on the same folder delivers what is there,
-	// some of it perhaps a second time, as the same events, which PostHog and
-	// hedgerow take for one. A machine whose power fails may lose what the
-	// system had not written yet, and a failed try of a wrapped call that waits
-	// for the next is not an event yet. The folder is
-	// made where it is missing. It belongs to one client: for a second one, in
-	// this process or another, [New] returns an error. Content lies in it as it
-	// is sent, in files that only this user can read. Defaults to
-	// $HEDGEROW_SPOOL_DIR, else there is no spool.
+	// SpoolDir is a folder where events are kept until they have been delivered. They
+	// survive a killed process; the next client that opens the folder delivers them.
+	// An event is on disk about a millisecond after its capture, or 100 ms after a
+	// burst of a few thousand; [Stats.Spooled] has the number. An event may be sent
+	// twice, with the same uuid, which PostHog and hedgerow deduplicate. A power
+	// failure may lose what the operating system has not written yet. A failed attempt
+	// of a wrapped call that may still be retried is not spooled.
+	//
+	// The folder is created if it is missing. It belongs to one client: [New] returns
+	// an error for a second one, in this process or another. Content is stored as it
+	// is sent, in files that only this user can read. Defaults to $HEDGEROW_SPOOL_DIR,
+	// else there is no spool.
 	SpoolDir string
 
-	// SpoolBytes bounds what the spool takes on disk. Events that do not fit are
-	// in memory only, and the log says so. Defaults to 256 MiB.
+	// SpoolBytes is the maximum size of the spool in bytes. Events beyond it are kept
+	// in memory only, with a warning in the log. Defaults to 256 MiB.
 	SpoolBytes int64
 
 	// DisableGzip sends bodies uncompressed.
 	DisableGzip bool
 
-	// MaxRetries is how often a delivery is tried again where the host is in
-	// trouble (no answer, 408, 429, 5xx). Defaults to 10, spread over two
-	// minutes; with a spool, to no end before [Client.Close]. Negative is none.
+	// MaxRetries is how often a delivery is retried after a transient failure (no
+	// answer, 408, 429, 5xx). Defaults to 10, spread over two minutes; with a spool,
+	// unlimited until [Client.Close]. A negative value means no retries.
 	MaxRetries int
 
-	// HTTPClient sends deliveries. Redirects are not followed, and each request
-	// has the deadline Timeout. Defaults to a client of its own transport.
+	// HTTPClient sends deliveries. Redirects are not followed, and Timeout applies to
+	// each request. Defaults to a client with its own transport.
 	HTTPClient *http.Client
 
-	// Timeout bounds one request of a delivery. Defaults to 10 s.
+	// Timeout is the time limit of one delivery request. Defaults to 10 s.
 	Timeout time.Duration
 
-	// ShutdownTimeout bounds [Client.Close] and [Client.Flush] where their context
-	// has no deadline of its own. Defaults to $HEDGEROW_SHUTDOWN_TIMEOUT, else
-	// 10 s. Negative is no bound.
+	// ShutdownTimeout limits [Client.Close] and [Client.Flush] if their context has no
+	// deadline. Defaults to $HEDGEROW_SHUTDOWN_TIMEOUT, else 10 s. A negative value
+	// means no limit.
 	ShutdownTimeout time.Duration
 
-	// Providers names the hosts of providers that the wrappers do not know:
-	// "llm.internal:8080" → "vllm". Such a provider is read as OpenAI-compatible
-	// unless the path says otherwise. The well-known ones need no entry.
+	// Providers maps further provider hosts to names: "llm.internal:8080" → "vllm".
+	// Such a provider is treated as OpenAI-compatible unless the path says otherwise.
+	// Well-known providers need no entry.
 	Providers map[string]string
 
-	// AttributionFields names members of a call's request body that the wrappers read
-	// as custom properties and take out of what the provider gets, because it would
-	// refuse them: feature, customer. The members session and session_id (the
-	// conversation), trace (as OpenRouter has it) and user are read without being
-	// named, and taken out where the provider's API does not have them. A name that
-	// is a field of a provider's API is an error of [New]. Defaults to
-	// $HEDGEROW_ATTRIBUTION_FIELDS, names parted by commas.
+	// AttributionFields names members of a call's request body that the wrappers
+	// record as custom properties and remove from what the provider receives, because
+	// it would reject them: feature, customer. session, session_id (the conversation),
+	// trace (as in OpenRouter's API) and user are always recorded, and removed if they
+	// are not part of the provider's API. [New] returns an error for a name that is a
+	// field of a provider's API. Defaults to $HEDGEROW_ATTRIBUTION_FIELDS, a
+	// comma-separated list.
 	AttributionFields []string
 
-	// SpanContext tells the wrappers which trace and span of another tracer a
-	// call belongs to, as hex ids or "": package otelexport has one for
-	// OpenTelemetry. [WithTrace] wins over it. Without it the traceparent header
-	// of the request is used.
+	// SpanContext returns the trace and span of another tracer that a call belongs to,
+	// as hex ids or "": package otelexport has one for OpenTelemetry. [WithTrace]
+	// takes precedence. Without it the traceparent header of the request is used.
 	SpanContext func(context.Context) (traceID, spanID string)
 
-	// LeaveUsage keeps the wrappers from asking for token counts on streams of
-	// chat completions that lack them. What they ask for they take out of the
-	// answer again: the caller sees the stream that it asked for.
+	// LeaveUsage stops the wrappers from requesting token counts
+	// (stream_options.include_usage) for chat completion streams. Without it they
+	// request them and remove the extra chunk from the answer: the caller sees the
+	// stream it asked for.
 	LeaveUsage bool
 }
 
-// Schema is [event.Schema]: the events in which calls are sent to PostHog.
+// Schema is [event.Schema]: which events are sent to PostHog for a call.
 type Schema = event.Schema
 
-// The schemas of [Config.Schema].
+// The values of [Config.Schema].
 const (
 	SchemaPostHog   = event.SchemaPostHog
 	SchemaLLMEvents = event.SchemaLLMEvents
 	SchemaBoth      = event.SchemaBoth
 )
 
-// withDefaults fills in the environment and the defaults, and says what is wrong.
+// withDefaults applies the environment and the defaults, and validates.
 func (c Config) withDefaults() (Config, error) {
 	var env environment
 	env.bool("HEDGEROW_DISABLED", &c.Disabled)
@@ -298,7 +298,7 @@ func (c Config) withDefaults() (Config, error) {
 		return c, event.Invalid("DefaultDistinctID is longer than 200 characters", "use a short stable id")
 	}
 	if !c.Schema.Valid() {
-		return c, event.Invalid(fmt.Sprintf("there is no schema %.40q", c.Schema), "set Config.Schema or HEDGEROW_SCHEMA to posthog, llm_events or both")
+		return c, event.Invalid(fmt.Sprintf("unknown schema %.40q", c.Schema), "set Config.Schema or HEDGEROW_SCHEMA to posthog, llm_events or both")
 	}
 	if err := checkKey(c.APIKey); err != nil {
 		return c, err
@@ -321,15 +321,15 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// home reports whether the receiver is a hedgerow server: its project tokens are
-// told by their prefix, and no PostHog takes them.
+// home reports whether the receiver is a hedgerow server. The prefix of its project
+// tokens identifies it; PostHog accepts none of them.
 func (c *Config) home() bool { return strings.HasPrefix(c.APIKey, homePrefix) }
 
 func checkKey(key string) error {
 	const hint = "it begins with phc_ (PostHog: Settings, Project; hedgerow prints its own at the first start)"
 	switch {
 	case key == "":
-		return event.Invalid("there is no API key", "set Config.APIKey, HEDGEROW_API_KEY or POSTHOG_API_KEY, or Config.Disabled to capture nothing")
+		return event.Invalid("the API key is missing", "set Config.APIKey, HEDGEROW_API_KEY or POSTHOG_API_KEY, or Config.Disabled to capture nothing")
 	case strings.HasPrefix(key, "phx_"), strings.HasPrefix(key, "phs_"):
 		return event.Invalid("the API key is a personal or secret key of PostHog, not a project key", hint+"; a personal key can read and change the project: keep it out of applications")
 	case strings.HasPrefix(key, "hr_"):
@@ -349,20 +349,19 @@ func checkKey(key string) error {
 	return nil
 }
 
-// checkHost returns the base URL without a slash at its end. The addresses of
-// PostHog's web app become those of its ingestion. home says that the receiver is
-// a hedgerow server.
+// checkHost returns the base URL without a trailing slash. Addresses of PostHog's
+// web app are replaced by those of its ingestion. home marks a hedgerow server.
 func checkHost(host string, home bool) (string, error) {
 	const hint = "give scheme and host, as in https://eu.i.posthog.com or http://127.0.0.1:4100"
 	u, err := url.Parse(host)
 	switch {
 	case err != nil, u.Scheme != "http" && u.Scheme != "https", u.Host == "":
-		return "", event.Invalid("the host is not a URL of http or https", hint)
+		return "", event.Invalid("the host is not an http or https URL", hint)
 	case u.User != nil, u.RawQuery != "", u.Fragment != "":
 		return "", event.Invalid("the host has a user, a query or a fragment", hint)
 	}
 	if !home && u.Scheme == "http" && !loopback(u.Hostname()) && os.Getenv("HEDGEROW_ALLOW_INSECURE_POSTHOG") != "1" {
-		return "", event.Invalid("the host is http: the project key and the events would cross the network in clear text", "use https; http is for the same machine, and for a hedgerow server with its project token (phc_hedgerow_…)")
+		return "", event.Invalid("the host uses http: the project key and the events would be sent in clear text", "use https; http is allowed on the same machine and for a hedgerow server with its project token (phc_hedgerow_…)")
 	}
 	switch strings.ToLower(u.Host) {
 	case "app.posthog.com", "us.posthog.com", "posthog.com":
@@ -378,7 +377,7 @@ func loopback(name string) bool {
 	return strings.EqualFold(name, "localhost") || ip != nil && ip.IsLoopback()
 }
 
-// isPostHog reports whether a base URL is of PostHog's cloud.
+// isPostHog reports whether a base URL belongs to PostHog's cloud.
 func isPostHog(base string) bool {
 	u, err := url.Parse(base)
 	name := ""
@@ -388,19 +387,19 @@ func isPostHog(base string) bool {
 	return name == "posthog.com" || strings.HasSuffix(name, ".posthog.com")
 }
 
-// checkUI returns the base URL of pages without a slash at its end.
+// checkUI returns the base URL of the pages without a trailing slash.
 func checkUI(base string) (string, error) {
 	if base == "" {
 		return "", nil
 	}
 	u, err := url.Parse(base)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
-		return "", event.Invalid("UIBaseURL is not a URL of http or https", "set Config.UIBaseURL or HEDGEROW_UI_URL to the address of your traces without query, as in https://hedgerow.example.com")
+		return "", event.Invalid("UIBaseURL is not an http or https URL", "set Config.UIBaseURL or HEDGEROW_UI_URL to the address of your traces without query, as in https://hedgerow.example.com")
 	}
 	return strings.TrimRight(u.String(), "/"), nil
 }
 
-// logger is the one that the client uses.
+// logger returns the logger in use.
 func (c *Config) logger() *slog.Logger {
 	l := c.Logger
 	if l == nil {
@@ -427,8 +426,7 @@ func setDefault[T int | int64 | time.Duration](v *T, def T) {
 	}
 }
 
-// environment reads variables into fields that are not set. err is the first
-// that could not be read.
+// environment fills unset fields from variables. err is the first error.
 type environment struct{ err error }
 
 func (e *environment) get(name string, set bool) (string, bool) {
@@ -437,7 +435,7 @@ func (e *environment) get(name string, set bool) (string, bool) {
 }
 
 func (e *environment) fail(name, hint string) {
-	e.err = event.Invalid("the environment variable "+name+" cannot be read", hint)
+	e.err = event.Invalid("the environment variable "+name+" is invalid", hint)
 }
 
 func (e *environment) bool(name string, v *bool) {
@@ -456,7 +454,7 @@ func (e *environment) int(name string, v *int) {
 	if s, ok := e.get(name, *v != 0); ok {
 		n, err := strconv.Atoi(s)
 		if err != nil || n < 1 {
-			e.fail(name, "use a number from 1 on")
+			e.fail(name, "use a number of at least 1")
 			return
 		}
 		*v = n

@@ -18,14 +18,14 @@ func TestConfigErrors(t *testing.T) {
 		set  func(*hedgerow.Config)
 		want string
 	}{
-		{"no key", func(c *hedgerow.Config) { c.APIKey = "" }, "no API key"},
+		{"no key", func(c *hedgerow.Config) { c.APIKey = "" }, "API key is missing"},
 		{"personal key", func(c *hedgerow.Config) { c.APIKey = "phx_abc" }, "personal or secret key"},
 		{"hedgerow's API key", func(c *hedgerow.Config) { c.APIKey = "hr_abc" }, "project token"},
 		{"provider's key", func(c *hedgerow.Config) { c.APIKey = "sk-abc" }, "provider's key"},
 		{"long key", func(c *hedgerow.Config) { c.APIKey = "phc_" + strings.Repeat("a", 61) }, "longer than 64"},
 		{"odd key", func(c *hedgerow.Config) { c.APIKey = "phc_ä" }, "character"},
-		{"no URL", func(c *hedgerow.Config) { c.Host = "us.i.posthog.com" }, "not a URL"},
-		{"other scheme", func(c *hedgerow.Config) { c.Host = "ftp://posthog.test" }, "not a URL"},
+		{"no URL", func(c *hedgerow.Config) { c.Host = "us.i.posthog.com" }, "not an http or https URL"},
+		{"other scheme", func(c *hedgerow.Config) { c.Host = "ftp://posthog.test" }, "not an http or https URL"},
 		{"query", func(c *hedgerow.Config) { c.Host = host + "?a=b" }, "query"},
 		{"negative", func(c *hedgerow.Config) { c.FlushAt = -1 }, "FlushAt is negative"},
 		{"small queue", func(c *hedgerow.Config) { c.QueueSize = 10 }, "more than the 10 events"},

@@ -9,19 +9,17 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Properties are custom properties under the caller's own names. Values must
-// marshal to JSON; one that does not is left out. A map that has been passed to
-// this package may be changed afterwards, the values in it not.
+// Properties are custom properties. Values must marshal to JSON; others are omitted.
+// The map may be changed after the call, its values may not.
 type Properties = map[string]any
 
-// Limits of what a context may say, the same as the gateway's.
+// Bounds of attribution, the same as in the gateway.
 const (
 	maxProps = 200
 	maxTags  = 50
 )
 
-// attribution is what a context says about the calls made with it. It is never
-// changed once a context has it.
+// attribution is what a context sets for the calls made with it. It is immutable.
 type attribution struct {
 	trace, traceName, parent, session, user string
 	prompt, promptVersion, promptVersionID  string
@@ -48,9 +46,9 @@ func with(ctx context.Context, set func(*attribution)) context.Context {
 	return context.WithValue(ctx, attributionKey{}, &a)
 }
 
-// WithTrace groups what is captured with the context under one trace id; an
-// empty id makes a new one, which [TraceID] tells. [Client.StartTrace] does this
-// and records the trace itself too.
+// WithTrace sets the trace id of what is captured with the context; an empty id
+// creates a new one, which [TraceID] returns. [Client.StartTrace] also records the
+// trace itself.
 func WithTrace(ctx context.Context, id string) context.Context {
 	if id == "" {
 		id = event.NewID()
@@ -58,7 +56,7 @@ func WithTrace(ctx context.Context, id string) context.Context {
 	return with(ctx, func(a *attribution) { a.trace, a.parent = id, "" })
 }
 
-// TraceID is the trace id of a context, or "".
+// TraceID returns the trace id of a context, or "".
 func TraceID(ctx context.Context) string {
 	if a := attributionOf(ctx); a != nil {
 		return event.CleanID(event.CleanValue(a.trace))
@@ -66,34 +64,33 @@ func TraceID(ctx context.Context) string {
 	return ""
 }
 
-// WithSession groups traces into a session, such as a conversation.
+// WithSession sets the session id, which groups traces, such as a conversation.
 func WithSession(ctx context.Context, id string) context.Context {
 	return with(ctx, func(a *attribution) { a.session = id })
 }
 
-// WithUser names the user by the id that PostHog knows (distinct id).
+// WithUser sets the distinct id of the user, as PostHog knows it.
 func WithUser(ctx context.Context, distinctID string) context.Context {
 	return with(ctx, func(a *attribution) { a.user = distinctID })
 }
 
-// WithPrompt says which prompt a call uses. version may be a number, a label, or
-// "" where there is none.
+// WithPrompt sets the prompt that a call uses. version is a number, a label, or "".
 func WithPrompt(ctx context.Context, name, version string) context.Context {
 	return with(ctx, func(a *attribution) { a.prompt, a.promptVersion = name, version })
 }
 
-// WithPromptVersionID is [WithPrompt] for callers that know the version's own id.
+// WithPromptVersionID is [WithPrompt] for the id of a version (pv_…).
 func WithPromptVersionID(ctx context.Context, id string) context.Context {
 	return with(ctx, func(a *attribution) { a.promptVersionID = id })
 }
 
-// WithSurface says which part of the product calls: Conversation, Test,
-// Playbook, or a name of the team's own.
+// WithSurface sets the part of the product that makes the call: Conversation, Test,
+// Playbook, or a name of your own.
 func WithSurface(ctx context.Context, surface string) context.Context {
 	return with(ctx, func(a *attribution) { a.surface = surface })
 }
 
-// WithTaskType says what a call is for: summarise, classify.
+// WithTaskType sets what a call is for: summarise, classify.
 func WithTaskType(ctx context.Context, taskType string) context.Context {
 	return with(ctx, func(a *attribution) { a.taskType = taskType })
 }
@@ -103,25 +100,23 @@ func WithTags(ctx context.Context, tags ...string) context.Context {
 	return with(ctx, func(a *attribution) { a.tags = slices.Concat(a.tags, tags) })
 }
 
-// WithProperties adds custom properties; a name that is there already gets the
-// new value.
+// WithProperties adds custom properties and overwrites existing ones.
 func WithProperties(ctx context.Context, props Properties) context.Context {
 	return with(ctx, func(a *attribution) { a.props = merged(a.props, props) })
 }
 
-// WithGroups adds groups, by type: {"company": "acme"}.
+// WithGroups adds groups by type: {"company": "acme"}.
 func WithGroups(ctx context.Context, groups map[string]string) context.Context {
 	return with(ctx, func(a *attribution) { a.groups = merged(a.groups, groups) })
 }
 
-// WithFlag says which variant of a feature flag the user has: true, false or
-// the variant's name.
+// WithFlag sets the user's value of a feature flag: true, false or a variant's name.
 func WithFlag(ctx context.Context, key, variant string) context.Context {
 	return with(ctx, func(a *attribution) { a.flags = merged(a.flags, map[string]string{key: variant}) })
 }
 
-// WithPrivacy withholds prompts and answers of what is captured with the
-// context, whatever [Config.PrivacyMode] says. It cannot be undone further in.
+// WithPrivacy withholds prompts and answers of what is captured with the context, as
+// [Config.PrivacyMode] does. Derived contexts cannot revoke it.
 func WithPrivacy(ctx context.Context) context.Context {
 	return with(ctx, func(a *attribution) { a.private = true })
 }
@@ -133,8 +128,8 @@ func merged[V any](a, b map[string]V) map[string]V {
 	return out
 }
 
-// apply lays the context's words over an event; they win over what the body of a
-// call said, as headers do at the gateway.
+// apply sets the context's attribution on an event. It overrides the call's body, as
+// headers do in the gateway.
 func (a *attribution) apply(e *event.Event) {
 	if a == nil {
 		a = &attribution{}
@@ -150,11 +145,11 @@ func (a *attribution) apply(e *event.Event) {
 	}
 	e.DistinctID = event.FirstChars(e.DistinctID, event.MaxDistinctIDLen)
 	if e.User == "" && e.IsCosted() {
-		e.User = e.DistinctID // as from the gateway, where a header has named it
+		e.User = e.DistinctID // as in the gateway, where a header set it
 	}
 	if event.CleanValue(a.trace) != "" {
 		over(&e.TraceID, a.trace)
-		e.ParentID = "" // the body's parent is of the body's trace
+		e.ParentID = "" // the body's parent belongs to the body's trace
 		switch e.Name {
 		case event.Generation, event.Embedding, event.Span:
 			e.ParentID = event.CleanValue(a.parent)
@@ -199,8 +194,8 @@ func put[V any](m map[string]V, k string, v V) map[string]V {
 	return m
 }
 
-// setProperty stores a custom property. Names that begin with $ are PostHog's
-// own and not set by a context.
+// setProperty sets a custom property. Names that begin with $ are reserved for
+// PostHog.
 func setProperty(e *event.Event, name string, v any) {
 	if name = event.CleanValue(name); name == "" || name[0] == '$' {
 		return
@@ -213,7 +208,7 @@ func setProperty(e *event.Event, name string, v any) {
 	}
 }
 
-// toJSON marshals a value of the caller's, whose methods may panic.
+// toJSON marshals a caller's value, whose methods may panic.
 func toJSON(v any) (b json.RawMessage, ok bool) {
 	defer func() {
 		if recover() != nil {

@@ -16,17 +16,17 @@ import (
 	"github.com/hedgerow/hedgerow/internal/vocabulary"
 )
 
-// leaving is one event as it leaves, and the address of its trace.
+// leaving is an event that is ready to encode, and the address of its trace.
 type leaving struct {
 	e        *event.Event
 	traceURL string
 }
 
-// leaving makes what leaves of an item. To a hedgerow server that is the event
-// with its content, less secrets: it prices the call and decides what leaves it.
-// To PostHog the client does all that the server would do: normalise, price,
-// privacy, schema, in this order. An event for which the schema has no word
-// leaves nothing, which is no loss.
+// leaving builds the events to send. A hedgerow server gets the event with its
+// content, without secrets: it prices the call and applies privacy. For PostHog the
+// client does what the server would do: normalise, price, privacy, schema, in this
+// order. Events that the schema does not include are omitted, which does not count
+// as dropped.
 func (c *Client) leaving(it *item) (out []leaving, reason string, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -36,9 +36,9 @@ func (c *Client) leaving(it *item) (out []leaving, reason string, err error) {
 	e := c.finish(it)
 	switch n := utf8.RuneCountInString(e.Name); {
 	case n == 0:
-		return nil, DropInvalid, errors.New("an event has no name")
+		return nil, DropInvalid, errors.New("event has no name")
 	case n > event.MaxNameLen:
-		return nil, DropInvalid, errors.New("the name of an event is longer than 200 characters")
+		return nil, DropInvalid, errors.New("event name is longer than 200 characters")
 	}
 	if c.c.PrivacyMode {
 		e.Private = true
@@ -50,7 +50,7 @@ func (c *Client) leaving(it *item) (out []leaving, reason string, err error) {
 	}
 	enrich.Normalise(e, time.Now())
 	price.Default().Price(e)
-	e.Bound() // a price can make a cost that no call has
+	e.Bound() // a price can produce an implausible cost
 	privacy.AtHome(e, home)
 	policy := privacy.OutPolicy{PrivacyMode: !c.c.SendContent, SendProperties: c.c.SendProperties, SendAttributes: c.c.SendAttributes}
 	outcome := privacy.Leave(e, policy)
@@ -58,9 +58,10 @@ func (c *Client) leaving(it *item) (out []leaving, reason string, err error) {
 		return nil, DropWithheld, errors.New(outcome.Block)
 	}
 	for _, h := range outcome.Held {
-		// What is content stays as it should; of the rest its owner may want to know.
+		// Content is withheld by design; other withheld properties may surprise their
+		// owner.
 		if h.Reason != privacy.ReasonContent && c.kept.first(h.Name) {
-			c.log.Info("a property stays here and is not sent to PostHog", "property", h.Name, "reason", h.Reason, "option", optionFor(h))
+			c.log.Info("property withheld from PostHog", "property", h.Name, "reason", h.Reason, "option", optionFor(h))
 		}
 	}
 	safe := outcome.Event
@@ -78,7 +79,7 @@ func (c *Client) leaving(it *item) (out []leaving, reason string, err error) {
 	return out, "", nil
 }
 
-// optionFor names the setting that lets a property leave.
+// optionFor names the setting that sends a property.
 func optionFor(h privacy.Held) string {
 	switch {
 	case h.Reason == privacy.ReasonQuotes:
@@ -89,8 +90,8 @@ func optionFor(h privacy.Held) string {
 	return "SendProperties"
 }
 
-// anonymous gives an event that names no user the default id. Straight to PostHog
-// such an event makes no person, unless its caller says otherwise.
+// anonymous sets the default distinct id. Straight to PostHog such an event creates
+// no person profile, unless its caller sets otherwise.
 func (c *Client) anonymous(e *event.Event) {
 	if e.DistinctID != "" {
 		return
@@ -103,16 +104,16 @@ func (c *Client) anonymous(e *event.Event) {
 
 const personProfile = "$process_person_profile"
 
-// keptNames are the names of properties that the log has named already.
+// keptNames are the property names that have been logged.
 type keptNames struct {
 	mu sync.Mutex
 	m  map[string]bool
 }
 
-// mostKeptNames bounds what is remembered: callers make names up.
+// mostKeptNames bounds what is remembered: names are chosen by callers.
 const mostKeptNames = 200
 
-// first reports whether a name has not been seen before.
+// first reports whether a name is new.
 func (k *keptNames) first(name string) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -181,7 +181,7 @@ func TestOptions(t *testing.T) {
 					t.Errorf("level %s logs %q, want %q", level, got, want)
 				}
 				if level == slog.LevelDebug {
-					for _, says := range []string{"event queued", "flush begins", "delivery begins", "tried again", "delivered", "flush ended"} {
+					for _, says := range []string{"event queued", "flush begins", "delivery starts", "retrying delivery", "delivered", "flush ended"} {
 						if !strings.Contains(r.log.String(), says) {
 							t.Errorf("the log lacks %q: %s", says, r.log)
 						}
@@ -316,7 +316,7 @@ func TestKeyAndHost(t *testing.T) {
 	if _, err := hedgerow.New(hedgerow.Config{APIKey: posthogtest.Token, Schema: "other"}); err == nil || !strings.Contains(err.Error(), "schema") {
 		t.Errorf("%v", err)
 	}
-	if _, err := hedgerow.NewPrompts(hedgerow.PromptsConfig{Key: "hr_1", Host: "https://us.i.posthog.com"}); err == nil || !strings.Contains(err.Error(), "kept in hedgerow") {
+	if _, err := hedgerow.NewPrompts(hedgerow.PromptsConfig{Key: "hr_1", Host: "https://us.i.posthog.com"}); err == nil || !strings.Contains(err.Error(), "stored in hedgerow") {
 		t.Errorf("%v", err)
 	}
 }

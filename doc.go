@@ -1,6 +1,6 @@
 // Package hedgerow is the Go SDK of hedgerow: LLM analytics for programs that call
-// models themselves rather than through the gateway. It sends to a hedgerow
-// server or straight to PostHog, whose events it speaks.
+// models directly rather than through the gateway. It sends events to a hedgerow
+// server or straight to PostHog.
 //
 //	client, err := hedgerow.New(hedgerow.Config{}) // the key from HEDGEROW_API_KEY or POSTHOG_API_KEY
 //	…

@@ -14,38 +14,37 @@ import (
 	"github.com/hedgerow/hedgerow/internal/flag"
 )
 
-// flagTimeout bounds a question for a flag; PostHog's own SDKs wait no longer.
+// flagTimeout is the limit of a flag request, the same as in PostHog's SDKs.
 const flagTimeout = 3 * time.Second
 
-// maxFlagsTold bounds how many users and flags are remembered as told.
+// maxFlagsTold bounds how many flag calls are remembered.
 const maxFlagsTold = 50_000
 
-// Flag returns a feature flag's value for the user of the context ([WithUser],
-// [WithGroups]): "true", "false" or a variant's name. It asks the host of the
-// client, a hedgerow or PostHog, each time; on an error the caller decides by
-// itself. That the user met the flag is captured as $feature_flag_called, once for
-// each value.
+// Flag returns the value of a feature flag for the user of the context ([WithUser],
+// [WithGroups]): "true", "false" or a variant's name. Every call sends a request to
+// the client's host, hedgerow or PostHog; on an error the caller chooses a default.
+// The flag call is captured as $feature_flag_called, once for each user and value.
 //
-// Give what it returned to [WithFlag], so that the calls that follow bear it.
+// Pass the value to [WithFlag] to attribute the calls that follow to it.
 func (c *Client) Flag(ctx context.Context, key string) (string, error) {
 	a := attributionOf(ctx)
 	switch {
 	case !c.Enabled():
-		return "", event.NewError(event.CodeUnavailable, "no flags can be asked for: the client is disabled", "give it a key", nil)
+		return "", event.NewError(event.CodeUnavailable, "flags cannot be evaluated: the client is disabled", "set Config.APIKey", nil)
 	case key == "":
 		return "", event.Invalid("the flag has no key", "name the flag")
 	case a == nil || event.CleanValue(a.user) == "":
-		return "", event.Invalid("a flag is for a user, and the context names none", "use WithUser")
+		return "", event.Invalid("the context has no user for the flag", "use WithUser")
 	}
 	question, err := json.Marshal(map[string]any{"token": c.c.APIKey, "distinct_id": event.CleanValue(a.user), "groups": merged(a.groups, nil),
 		"person_properties": Properties{}, "group_properties": Properties{}, "flag_keys_to_evaluate": []string{key}})
 	if err != nil {
-		return "", fmt.Errorf("encode the question: %w", err)
+		return "", fmt.Errorf("encode flag request: %w", err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, flagTimeout)
 	defer cancel()
 	unavailable := func(err error) error {
-		return event.NewError(event.CodeUnavailable, "the flag could not be asked for", "check the client's host, and that it can be reached", err)
+		return event.NewError(event.CodeUnavailable, "the flag could not be requested", "check that the client's host is right and reachable", err)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.c.Host+"/flags/?v=2", bytes.NewReader(question))
 	if err != nil {
@@ -84,7 +83,7 @@ func (c *Client) Flag(ctx context.Context, key string) (string, error) {
 	case answer.Errors || f.Failed:
 		return "", unavailable(nil)
 	default:
-		return "", event.NewError(event.CodeNotFound, "there is no feature flag of this key", "look for a slip in the key", nil)
+		return "", event.NewError(event.CodeNotFound, "there is no feature flag with this key", "check the spelling of the key", nil)
 	}
 	v := flag.Value{Enabled: f.Enabled}
 	if f.Enabled {
@@ -97,14 +96,14 @@ func (c *Client) Flag(ctx context.Context, key string) (string, error) {
 	return v.String(), nil
 }
 
-// flagsTold remembers who has met which flag.
+// flagsTold remembers the flag calls that were captured.
 type flagsTold struct {
 	mu   sync.Mutex
 	seen map[string]struct{}
 }
 
-// first reports whether key is new, and remembers it. Past its bound it begins
-// anew: PostHog takes a repetition for one.
+// first reports whether key is new, and remembers it. When full it starts over:
+// PostHog deduplicates repeated calls.
 func (t *flagsTold) first(key string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -7,23 +7,23 @@ import (
 	"time"
 )
 
-// maxBatch is how many events a request bears at most, unless FlushAt is more.
+// maxBatch is the maximum number of events in a request, unless FlushAt is larger.
 const maxBatch = 100
 
-// lane is a queue of events and the two goroutines that deliver them, in order:
-// one makes the events of a batch while the other sends the batch before.
+// lane is a queue of events and the two goroutines that deliver them in order: one
+// encodes a batch while the other sends the previous one.
 type lane struct {
 	c *Client
 
-	wake chan struct{} // holds one token where run has something to look at
+	wake chan struct{} // one token while run has work
 
 	mu       sync.Mutex
 	items    []item
-	taken    uint64 // of all that were pushed, those that run has taken
-	finished uint64 // of those taken, the ones that have arrived or been dropped
-	flushTo  uint64 // what has been pushed up to here waits for no others
+	taken    uint64 // number of pushed events that run has taken
+	finished uint64 // number of taken events that have arrived or been dropped
+	flushTo  uint64 // events pushed up to here are sent without waiting
 	closed   bool
-	changed  chan struct{} // closed when finished grows; nil where nobody waits
+	changed  chan struct{} // closed when finished grows; nil if nobody waits
 }
 
 func newLane(c *Client) *lane { return &lane{c: c, wake: make(chan struct{}, 1)} }
@@ -31,12 +31,12 @@ func newLane(c *Client) *lane { return &lane{c: c, wake: make(chan struct{}, 1)}
 func (l *lane) push(it item) {
 	l.mu.Lock()
 	if len(l.items) == cap(l.items) {
-		l.items = slices.Grow(l.items, max(64, len(l.items))) // append alone would copy a long queue again and again
+		l.items = slices.Grow(l.items, max(64, len(l.items))) // append alone would copy a long queue repeatedly
 	}
 	l.items = append(l.items, it)
 	n := len(l.items)
 	l.mu.Unlock()
-	// The first starts the clock, and a full batch ends the wait.
+	// The first event starts the timer, and a full batch ends the wait.
 	if n == 1 || n == l.c.c.FlushAt {
 		l.signal()
 	}
@@ -49,8 +49,8 @@ func (l *lane) signal() {
 	}
 }
 
-// flush ends the wait of all that has been pushed, and returns the count that
-// finished has when they are all done with.
+// flush sends everything that has been pushed, and returns the value of finished at
+// which it is done.
 func (l *lane) flush() uint64 {
 	l.mu.Lock()
 	l.flushTo = l.taken + uint64(len(l.items))
@@ -88,14 +88,14 @@ func (l *lane) close() {
 	l.signal()
 }
 
-// next returns a batch, or how long to wait for one (0: until woken), or that
-// the lane has ended.
+// next returns a batch, or how long to wait for one (0: until woken), or that the
+// lane has ended.
 func (l *lane) next() (batch []item, wait time.Duration, ended bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	n := len(l.items)
 	if n == 0 {
-		l.items = nil // lets go of the array that taken batches were part of
+		l.items = nil // frees the array of earlier batches
 		return nil, 0, l.closed
 	}
 	if n < l.c.c.FlushAt && !l.closed && l.taken >= l.flushTo {
@@ -109,7 +109,7 @@ func (l *lane) next() (batch []item, wait time.Duration, ended bool) {
 	return batch, 0, false
 }
 
-// ready is a batch whose events are made.
+// ready is a batch of encoded events.
 type ready struct {
 	batch []item
 	out   []*outgoing
@@ -151,7 +151,7 @@ func (l *lane) run() {
 	}
 }
 
-// work delivers a batch and gives back what it held.
+// work delivers a batch and releases its share of the bounds.
 func (l *lane) work(r ready) {
 	batch := r.batch
 	l.c.deliver(r.out)

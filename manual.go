@@ -14,51 +14,51 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// Usage counts tokens by kind. What is not set is unknown, which is not 0:
+// Usage has token counts by kind. An unset count is unknown, which differs from 0:
 //
 //	hedgerow.Usage{Input: hedgerow.Some(1200), Output: hedgerow.Some(80)}
 type Usage = event.Usage
 
-// Some is a known count of a [Usage].
+// Some returns a known count for a [Usage].
 func Some(n int64) event.Int { return event.Some(n) }
 
-// Message is one message of a conversation, in the form that PostHog shows.
+// Message is one message of a conversation, in PostHog's form.
 type Message struct {
 	Role    string `json:"role"`    // system, user, assistant, tool
-	Content any    `json:"content"` // a text, or a list of parts: [{"type":"text","text":…}]
+	Content any    `json:"content"` // a string, or a list of parts: [{"type":"text","text":…}]
 }
 
-// Generation is a call to a model that no wrapper sees: over gRPC, to a model in
-// this process, from a log.
+// Generation is a call to a model that the wrappers cannot see: over gRPC, to a
+// local model, from a log.
 type Generation struct {
 	Provider string // openai, anthropic, bedrock …
-	Model    string // the model that answered
-	Asked    string // the model that the request named; defaults to Model
+	Model    string // the response model
+	Asked    string // the requested model; defaults to Model
 
-	// Input and Output are a text, a [Message], a []Message, or anything else
-	// that marshals to PostHog's message form. They must not be changed after
-	// the call. Tools are the tools offered, in the provider's form.
+	// Input and Output are a string, a [Message], a []Message, or anything else that
+	// marshals to PostHog's message form. They must not be changed after the call.
+	// Tools are the available tools, in the provider's form.
 	Input, Output, Tools any
 
-	Usage   Usage   // tokens by kind; what is not set is unknown
-	CostUSD float64 // what the call cost, where it is known; 0 leaves pricing to the receiver
+	Usage   Usage   // tokens by kind; unset is unknown
+	CostUSD float64 // cost in US dollars if known; 0 leaves pricing to the receiver
 
-	Start            time.Time     // Defaults to Latency ago
-	Latency          time.Duration // the whole call
+	Start            time.Time     // Defaults to Latency before now
+	Latency          time.Duration // of the whole call
 	TimeToFirstToken time.Duration // of a stream; 0 is unknown
-	Stream           bool          // the answer came in pieces
+	Stream           bool          // the answer was streamed
 
 	Err          error  // why the call failed; nil if it did not
-	ErrorType    string // the provider's own word for it
+	ErrorType    string // the provider's error type
 	ErrorCode    string // the provider's code: rate_limit_exceeded …; never the HTTP status
 	HTTPStatus   int    // 0 where there was none
 	StopReason   string // the provider's raw value
-	CompletionID string // the provider's id of the answer: chatcmpl-…
+	CompletionID string // the provider's response id: chatcmpl-…
 	BaseURL      string // without query
 
 	Name       string     // $ai_span_name: what the call is for
 	Parameters Properties // temperature and the like
-	Properties Properties // the caller's own
+	Properties Properties // custom properties
 }
 
 // CaptureGeneration records a call to a model as $ai_generation.
@@ -66,21 +66,21 @@ func (c *Client) CaptureGeneration(ctx context.Context, g Generation) {
 	c.captureCall(ctx, event.Generation, "chat", g)
 }
 
-// Embedding is a call to an embedding model that no wrapper sees.
+// Embedding is a call to an embedding model that the wrappers cannot see.
 type Embedding struct {
-	Provider, Model string        // openai …; the model that answered
-	Input           any           // a text or a []string
+	Provider, Model string        // openai …; the response model
+	Input           any           // a string or a []string
 	InputTokens     int64         // 0 is unknown
-	CostUSD         float64       // what it cost in US dollars; 0 leaves pricing to the receiver
-	Start           time.Time     // defaults to Latency ago
-	Latency         time.Duration // the whole call
-	Err             error         // why it failed; nil if it did not
-	ErrorType       string        // the provider's own word for it
+	CostUSD         float64       // cost in US dollars if known; 0 leaves pricing to the receiver
+	Start           time.Time     // defaults to Latency before now
+	Latency         time.Duration // of the whole call
+	Err             error         // why the call failed; nil if it did not
+	ErrorType       string        // the provider's error type
 	ErrorCode       string        // the provider's code: rate_limit_exceeded …; never the HTTP status
-	HTTPStatus      int           // 0 where there was none
+	HTTPStatus      int           // 0 if there was none
 	BaseURL         string        // without query
 	Name            string        // $ai_span_name: what the call is for
-	Properties      Properties    // the caller's own
+	Properties      Properties    // custom properties
 }
 
 // CaptureEmbedding records a call to an embedding model as $ai_embedding.
@@ -109,7 +109,7 @@ func (c *Client) captureCall(ctx context.Context, name, operation string, g Gene
 	c.enqueue(laneAI, item{build: func() *event.Event { return g.event(name, operation) }, at: at, size: size, since: now})
 }
 
-// textSize is roughly what content holds, where that can be told at a glance.
+// textSize estimates the size of content in bytes, where that is cheap.
 func textSize(v any) (n int64) {
 	switch v := v.(type) {
 	case string:
@@ -169,7 +169,7 @@ func (g *Generation) event(name, operation string) *event.Event {
 	return e
 }
 
-// setError says how a call or a step failed.
+// setError sets the error of a call or a step.
 func setError(e *event.Event, err error, status int) {
 	if err == nil && status < 400 {
 		return
@@ -192,13 +192,13 @@ func setError(e *event.Event, err error, status int) {
 func errorText(err error) (s string) {
 	defer func() {
 		if recover() != nil {
-			s = "the error's text cannot be had"
+			s = "the error's text is unavailable"
 		}
 	}()
 	return err.Error()
 }
 
-// messages brings content into the form of a list of messages.
+// messages converts content to a list of messages.
 func messages(role string, v any) json.RawMessage {
 	switch m := v.(type) {
 	case string:
@@ -209,8 +209,7 @@ func messages(role string, v any) json.RawMessage {
 	return value(v)
 }
 
-// value marshals what a caller passed in; nil, and what cannot be marshalled, is
-// nil.
+// value marshals a caller's value; nil if it is nil or cannot be marshalled.
 func value(v any) json.RawMessage {
 	if v == nil {
 		return nil
@@ -222,31 +221,31 @@ func value(v any) json.RawMessage {
 	return b
 }
 
-// Feedback is what a user said about an answer, in his own words.
+// Feedback is a user's comment on an answer.
 type Feedback struct {
 	TraceID    string     // defaults to the context's
 	SpanID     string     // one call of the trace; "" is the trace as a whole
-	Text       string     // the user's words
-	Properties Properties // the caller's own
+	Text       string     // the comment
+	Properties Properties // custom properties
 }
 
-// CaptureFeedback records a user's words as $ai_feedback. See [Client.CaptureRating]
-// for thumbs.
+// CaptureFeedback records a comment as $ai_feedback. See [Client.CaptureRating] for
+// thumbs up or down.
 func (c *Client) CaptureFeedback(ctx context.Context, f Feedback) {
 	c.captureAbout(ctx, event.Feedback, f.TraceID, f.SpanID, f.Properties, func(p Properties) { p["$ai_feedback_text"] = f.Text })
 }
 
-// Metric is a number, a word or a yes or no about a trace.
+// Metric is a numeric, text or boolean measurement of a trace.
 type Metric struct {
 	TraceID    string     // defaults to the context's
 	SpanID     string     // one call of the trace; "" is the trace as a whole
 	Name       string     // accuracy, faithfulness …
 	Value      any        // number, string or bool
-	Version    string     // of the measure; "" is none
-	Properties Properties // the caller's own
+	Version    string     // of the metric; "" is none
+	Properties Properties // custom properties
 }
 
-// CaptureMetric records a measure of a trace as $ai_metric.
+// CaptureMetric records a measurement of a trace as $ai_metric.
 func (c *Client) CaptureMetric(ctx context.Context, m Metric) {
 	c.captureAbout(ctx, event.Metric, m.TraceID, m.SpanID, m.Properties, func(p Properties) {
 		p["$ai_metric_name"], p["$ai_metric_value"] = m.Name, m.Value
@@ -256,31 +255,31 @@ func (c *Client) CaptureMetric(ctx context.Context, m Metric) {
 	})
 }
 
-// Names of the events that [Client.CaptureRating] and [Client.CaptureOutcome]
-// send, and a common event of products.
+// Names of the events that [Client.CaptureRating] and [Client.CaptureOutcome] send,
+// and of a common product event.
 const (
 	EventRated      = "llm_output_rated"
 	EventCompleted  = "llm_task_completed"
 	EventFirstValue = event.FirstValue
 )
 
-// Rating is a judgement of an answer, by a user or by a check.
+// Rating is a rating of an answer, by a user or by an evaluation.
 type Rating struct {
 	TraceID  string // defaults to the context's
 	SpanID   string // one call of the trace, such as its generation; "" is the trace as a whole
-	Feedback string // positive, negative, neutral; "" where the judge is a check
+	Feedback string // positive, negative, neutral; "" from an evaluation
 
-	// Of a check.
+	// Of an evaluation.
 	EvalName   string
 	EvalPassed *bool    // nil is unknown
-	EvalScore  *float64 // in the check's own unit; nil is unknown
+	EvalScore  *float64 // in the evaluation's own unit; nil is unknown
 	ReasonCode string   // missing_citation, wrong_format …
 
 	Accepted, Edited *bool      // what the user did with the answer; nil is unknown
-	Properties       Properties // the caller's own
+	Properties       Properties // custom properties
 }
 
-// CaptureRating records a judgement as llm_output_rated.
+// CaptureRating records a rating as llm_output_rated.
 func (c *Client) CaptureRating(ctx context.Context, r Rating) {
 	c.captureAbout(ctx, EventRated, r.TraceID, r.SpanID, r.Properties, func(p Properties) {
 		text(p, "user_feedback", r.Feedback)
@@ -293,20 +292,20 @@ func (c *Client) CaptureRating(ctx context.Context, r Rating) {
 	})
 }
 
-// Outcome says whether a task got done for which models were called.
+// Outcome is the result of a task that models were called for.
 type Outcome struct {
 	TraceID   string // defaults to the context's
 	TaskType  string // defaults to the context's
-	Completed bool   // the task got done
+	Completed bool   // the task was completed
 	Escalated *bool  // to a human; nil is unknown
-	Accepted  *bool  // the user took the result; nil is unknown
-	Edited    *bool  // and changed it; nil is unknown
-	Retries   int    // in the same task; 0 leaves it to the tries that the wrappers saw in the trace, and is absent where they saw none
+	Accepted  *bool  // the user accepted the result; nil is unknown
+	Edited    *bool  // the user edited the result; nil is unknown
+	Retries   int    // of the same task; 0 uses the retries that the wrappers saw in the trace, if any
 
-	Properties Properties // the caller's own
+	Properties Properties // custom properties
 }
 
-// CaptureOutcome records the end of a task as llm_task_completed.
+// CaptureOutcome records the result of a task as llm_task_completed.
 func (c *Client) CaptureOutcome(ctx context.Context, o Outcome) {
 	if o.TaskType != "" {
 		ctx = WithTaskType(ctx, o.TaskType)
@@ -326,8 +325,7 @@ func (c *Client) CaptureOutcome(ctx context.Context, o Outcome) {
 	})
 }
 
-// captureAbout records something about a trace or, where span names one, about a
-// call of it.
+// captureAbout records an event about a trace or, with a span, about a call of it.
 func (c *Client) captureAbout(ctx context.Context, name, trace, span string, props Properties, set func(Properties)) {
 	if !c.Enabled() {
 		return
@@ -336,7 +334,7 @@ func (c *Client) captureAbout(ctx context.Context, name, trace, span string, pro
 	maps.Copy(p, props)
 	set(p)
 	at := attributionOf(ctx)
-	if trace != "" { // another one than the context's, perhaps
+	if trace != "" { // may differ from the context's
 		with := attribution{}
 		if at != nil {
 			with = *at
@@ -347,10 +345,10 @@ func (c *Client) captureAbout(ctx context.Context, name, trace, span string, pro
 		trace = at.trace
 	}
 	if trace != "" && !isLLM(name) {
-		p["trace_id"] = event.CleanID(event.CleanValue(trace)) // the name of llm_events
+		p["trace_id"] = event.CleanID(event.CleanValue(trace)) // the name in llm_events
 	}
 	if span != "" {
-		p["span_id"] = event.CleanID(event.CleanValue(span)) // the receiver makes it the parent
+		p["span_id"] = event.CleanID(event.CleanValue(span)) // the receiver uses it as the parent
 	}
 	list, size := listOf(p)
 	c.enqueue(laneOf(name), item{name: name, props: list, at: at, size: size, since: time.Now()})

@@ -19,54 +19,52 @@ import (
 	"github.com/hedgerow/hedgerow/internal/template"
 )
 
-// What a [PromptsConfig] means by its zero values.
+// Defaults for the zero values of [PromptsConfig].
 const (
 	DefaultPromptTTL     = 5 * time.Minute
 	DefaultPromptTimeout = 3 * time.Second
 )
 
-// promptCooldown is how long a prompt is not asked for again after an error, so
-// that a server in trouble costs one slow call and not every one.
+// promptCooldown is how long a prompt is not requested again after an error, so that
+// a failing server does not slow down every call.
 const promptCooldown = 10 * time.Second
 
-// maxPromptBody bounds an answer: a version has at most half a MiB of text.
+// maxPromptBody bounds an answer: a version has at most 512 KiB of text.
 const maxPromptBody = 4 << 20
 
-// PromptsConfig says where prompts are read. Only Key is needed, and it may come
-// from the environment.
+// PromptsConfig configures [Prompts]. Only Key is required, and it may come from the
+// environment.
 type PromptsConfig struct {
-	// Key is an API key (hr_…) of the hedgerow project; one of role viewer is
-	// enough. A project token does not do: it stands in browsers, and prompts are
-	// not for everyone. Defaults to $HEDGEROW_PROMPTS_KEY.
+	// Key is an API key (hr_…) of the hedgerow project; the role viewer is enough. A
+	// project token is not accepted: it is public in browsers, and prompts are not.
+	// Defaults to $HEDGEROW_PROMPTS_KEY.
 	Key string
 
-	// Host is the base URL of the hedgerow server, as in http://127.0.0.1:4100.
+	// Host is the base URL of the hedgerow server, such as http://127.0.0.1:4100.
 	// Defaults to $HEDGEROW_HOST.
 	Host string
 
-	// TTL is how long a prompt is served from memory before it is asked for
-	// again. A version that is named by its number never changes and is asked for
-	// once. Defaults to 5 min.
+	// TTL is how long a prompt is served from memory before it is requested again. A
+	// version chosen by number is immutable and requested once. Defaults to 5 min.
 	TTL time.Duration
 
-	// Timeout bounds one request. Defaults to 3 s.
+	// Timeout is the time limit of one request. Defaults to 3 s.
 	Timeout time.Duration
 
-	// HTTPClient sends the requests. Redirects are not followed. Defaults to one
-	// of its own transport.
+	// HTTPClient sends the requests. Redirects are not followed. Defaults to a client
+	// with its own transport.
 	HTTPClient *http.Client
 
-	// Logger is told what went wrong, never a prompt or the key. Defaults to
-	// [slog.Default].
+	// Logger receives warnings, never a prompt or the key. Defaults to [slog.Default].
 	Logger *slog.Logger
 
 	// Now is the clock. Defaults to [time.Now].
 	Now func() time.Time
 }
 
-// Prompts reads prompts from a hedgerow server and keeps them in memory. Make one
-// for the whole process. All methods are safe for concurrent use; those of a nil
-// *Prompts serve fallbacks only.
+// Prompts reads prompts from a hedgerow server and caches them. Create one per
+// process. All methods are safe for concurrent use; those of a nil *Prompts return
+// fallbacks only.
 type Prompts struct {
 	c    PromptsConfig
 	log  *slog.Logger
@@ -76,31 +74,31 @@ type Prompts struct {
 	cache map[promptKey]*promptEntry
 
 	resolved      resolvedCache
-	resolveNotYet time.Time // the server failed: it is not asked before
+	resolveNotYet time.Time // no request before, after an error
 }
 
 type promptKey struct{ name, ref string }
 
-// promptEntry is one cached prompt. turn is held by whoever asks the server.
+// promptEntry is one cached prompt. turn is held while the server is requested.
 type promptEntry struct {
 	turn    chan struct{}
 	prompt  *Prompt
 	fetched time.Time
-	err     error     // of the last try
-	notYet  time.Time // no new try before
+	err     error     // of the last request
+	notYet  time.Time // no request before
 }
 
-// NewPrompts returns a reader of prompts, or an [*event.Error] of code invalid
-// that says which setting is wrong. On an error it is nil, which is safe to use:
-// calls that have a fallback get it.
+// NewPrompts returns a reader of prompts, or an [*event.Error] with code invalid
+// that names the wrong setting. On error it is nil, which is safe to use: calls
+// return their fallback.
 func NewPrompts(c PromptsConfig) (*Prompts, error) {
 	c.Key = strings.TrimSpace(firstOf(c.Key, os.Getenv("HEDGEROW_PROMPTS_KEY")))
 	c.Host = strings.TrimSpace(firstOf(c.Host, os.Getenv("HEDGEROW_HOST")))
 	switch {
 	case c.Host == "":
-		return nil, fmt.Errorf("hedgerow: %w", event.Invalid("there is no host to read prompts from", "set PromptsConfig.Host or HEDGEROW_HOST to the hedgerow server, as in http://127.0.0.1:4100"))
+		return nil, fmt.Errorf("hedgerow: %w", event.Invalid("the host of the prompts is missing", "set PromptsConfig.Host or HEDGEROW_HOST to the hedgerow server, such as http://127.0.0.1:4100"))
 	case !strings.HasPrefix(c.Key, "hr_"):
-		return nil, fmt.Errorf("hedgerow: %w", event.Invalid("prompts are read with an API key of hedgerow, which begins with hr_", "make one of role viewer with hedgerow project add-key, and set PromptsConfig.Key or HEDGEROW_PROMPTS_KEY"))
+		return nil, fmt.Errorf("hedgerow: %w", event.Invalid("the key of the prompts is not a hedgerow API key, which begins with hr_", "create one with the role viewer: hedgerow project add-key, and set PromptsConfig.Key or HEDGEROW_PROMPTS_KEY"))
 	case c.TTL < 0 || c.Timeout < 0:
 		return nil, fmt.Errorf("hedgerow: %w", event.Invalid("TTL or Timeout is negative", "leave it at 0 for the default"))
 	}
@@ -109,7 +107,7 @@ func NewPrompts(c PromptsConfig) (*Prompts, error) {
 		return nil, fmt.Errorf("hedgerow: %w", err)
 	}
 	if isPostHog(c.Host) {
-		return nil, fmt.Errorf("hedgerow: %w", event.Invalid("prompts are kept in hedgerow, and the host is PostHog's", "set PromptsConfig.Host or HEDGEROW_HOST to the address of your hedgerow server"))
+		return nil, fmt.Errorf("hedgerow: %w", event.Invalid("the host of the prompts is PostHog's, and prompts are stored in hedgerow", "set PromptsConfig.Host or HEDGEROW_HOST to the address of your hedgerow server"))
 	}
 	setDefault(&c.TTL, DefaultPromptTTL)
 	setDefault(&c.Timeout, DefaultPromptTimeout)
@@ -120,14 +118,14 @@ func NewPrompts(c PromptsConfig) (*Prompts, error) {
 	return &Prompts{c: c, log: base.logger(), http: newHTTPClient(&base), cache: make(map[promptKey]*promptEntry)}, nil
 }
 
-// PromptSource says where a [Prompt] came from.
+// PromptSource is where a [Prompt] came from.
 type PromptSource string
 
-// The sources of a prompt.
+// The values of [Prompt.Source].
 const (
 	PromptFromServer   PromptSource = "server"
 	PromptFromCache    PromptSource = "cache"    // younger than TTL
-	PromptFromStale    PromptSource = "stale"    // older than TTL, because the server could not be asked
+	PromptFromStale    PromptSource = "stale"    // older than TTL, because the request failed
 	PromptFromFallback PromptSource = "fallback" // [PromptFallback]
 )
 
@@ -141,36 +139,36 @@ type PromptMessage struct {
 type PromptVariable struct {
 	Name        string   `json:"name"`        // as {{name}} in the messages
 	Type        string   `json:"type"`        // string, number, integer, boolean or json
-	Optional    bool     `json:"optional"`    // need not be given: Default, or nothing, stands in
+	Optional    bool     `json:"optional"`    // may be omitted: Default, or nothing, is used
 	Default     any      `json:"default"`     // of Type; nil is none
-	Enum        []string `json:"enum"`        // the only values of a string that are allowed; none allows all
+	Enum        []string `json:"enum"`        // the allowed values of a string; none allows all
 	Description string   `json:"description"` // for people
 }
 
-// Prompt is one version of a prompt. It must not be changed: others are given the
-// same.
+// Prompt is one version of a prompt. It is shared with other callers and must not be
+// changed.
 type Prompt struct {
-	Name      string           `json:"prompt"`    // under which it is asked for
-	Version   int              `json:"number"`    // 0: a fallback
-	VersionID string           `json:"id"`        // pv_…; "" where it is a fallback
-	Messages  []PromptMessage  `json:"messages"`  // in order, variables not yet put in
-	Variables []PromptVariable `json:"variables"` // what Render asks for
-	Provider  string           `json:"provider"`  // "" leaves it to the caller, as with Model
-	Model     string           `json:"model"`     // "" leaves it to the caller
+	Name      string           `json:"prompt"`    // its name
+	Version   int              `json:"number"`    // 0 for a fallback
+	VersionID string           `json:"id"`        // pv_…; "" for a fallback
+	Messages  []PromptMessage  `json:"messages"`  // in order, before rendering
+	Variables []PromptVariable `json:"variables"` // the variables of Render
+	Provider  string           `json:"provider"`  // "" leaves the choice to the caller, as with Model
+	Model     string           `json:"model"`     // "" leaves the choice to the caller
 	Params    map[string]any   `json:"params"`    // temperature, max_tokens …, as the provider names them
 
-	Source PromptSource `json:"-"` // where this one came from
+	Source PromptSource `json:"-"` // where this prompt came from
 }
 
-// RenderedPrompt is a prompt with its values put in.
+// RenderedPrompt is a prompt with values for its variables.
 type RenderedPrompt struct {
-	Messages []PromptMessage // in order, ready to be sent
-	Provider string          // "" leaves it to the caller, as with Model
-	Model    string          // "" leaves it to the caller
+	Messages []PromptMessage // in order, ready to send
+	Provider string          // "" leaves the choice to the caller, as with Model
+	Model    string          // "" leaves the choice to the caller
 	Params   map[string]any  // temperature, max_tokens …, as the provider names them
 }
 
-// PromptOption chooses a version, or says what else to do.
+// PromptOption is an option of [Prompts.Get], [Prompts.Use] and [Prompts.Resolve].
 type PromptOption func(*promptChoice)
 
 type promptChoice struct {
@@ -180,28 +178,28 @@ type promptChoice struct {
 	person   Properties
 }
 
-// PromptVersion chooses the version of a number. It never changes.
+// PromptVersion selects a version by its number.
 func PromptVersion(number int) PromptOption {
 	return func(c *promptChoice) { c.ref, c.pinned = strconv.Itoa(number), true }
 }
 
-// PromptLabel chooses the version that a label points to: production, staging,
-// latest or one of your own. Without it production is meant or, where there is no
-// such label, the newest version.
+// PromptLabel selects the version of a label: production, staging, latest or one of
+// your own. The default is production, or the newest version if there is no such
+// label.
 func PromptLabel(label string) PromptOption {
 	return func(c *promptChoice) { c.ref, c.pinned = label, false }
 }
 
-// PromptFallback is what [Prompts.Get] returns where it has nothing better: no
-// answer, and nothing in memory. Variables in it are required strings.
+// PromptFallback is returned by [Prompts.Get] if the request fails and nothing is
+// cached. Its variables are required strings.
 func PromptFallback(messages ...PromptMessage) PromptOption {
 	return func(c *promptChoice) { c.fallback = messages }
 }
 
-// Get returns a prompt: from memory where that is younger than TTL, else from the
-// server, else from memory whatever its age, else the fallback. Without any of
-// these it returns the [*event.Error] of the server, or one of code unavailable.
-// Calls for one prompt at one time make one request.
+// Get returns a prompt: from the cache if it is younger than TTL, else from the
+// server, else from the cache whatever its age, else the fallback. If all fail it
+// returns the [*event.Error] of the server, or one with code unavailable. Concurrent
+// calls for one prompt share a request.
 func (p *Prompts) Get(ctx context.Context, name string, options ...PromptOption) (*Prompt, error) {
 	var choice promptChoice
 	for _, o := range options {
@@ -215,7 +213,7 @@ func (p *Prompts) Get(ctx context.Context, name string, options ...PromptOption)
 		return nil, err
 	}
 	if p != nil {
-		p.log.WarnContext(ctx, "a prompt could not be read; the fallback is used", "prompt", name, "err", err)
+		p.log.WarnContext(ctx, "read prompt: using the fallback", "prompt", name, "err", err)
 	}
 	messages, variables, err := template.Check(templateMessages(choice.fallback), nil)
 	if err != nil {
@@ -230,7 +228,7 @@ func (p *Prompts) Get(ctx context.Context, name string, options ...PromptOption)
 
 func (p *Prompts) get(ctx context.Context, name string, choice promptChoice) (*Prompt, error) {
 	if p == nil {
-		return nil, event.NewError(event.CodeUnavailable, "no prompts can be read: there is no reader", "see what NewPrompts said", nil)
+		return nil, event.NewError(event.CodeUnavailable, "prompts cannot be read: the *Prompts is nil", "check the error of NewPrompts", nil)
 	}
 	if name == "" {
 		return nil, event.Invalid("the prompt has no name", "name the prompt")
@@ -253,7 +251,7 @@ func (p *Prompts) get(ctx context.Context, name string, choice promptChoice) (*P
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if got, ok := p.fresh(e, choice.pinned); ok { // another call has asked meanwhile
+	if got, ok := p.fresh(e, choice.pinned); ok { // another call has requested it meanwhile
 		return got, nil
 	}
 	p.mu.Lock()
@@ -269,7 +267,7 @@ func (p *Prompts) get(ctx context.Context, name string, choice promptChoice) (*P
 			e.prompt, e.fetched, e.err, e.notYet = got, p.c.Now(), nil, time.Time{}
 			return got, nil
 		}
-		if ctx.Err() == nil { // a caller who gave up says nothing of the server
+		if ctx.Err() == nil { // a cancelled caller is no failure of the server
 			p.mu.Lock()
 			e.err, e.notYet = err, p.c.Now().Add(after)
 			p.mu.Unlock()
@@ -281,7 +279,7 @@ func (p *Prompts) get(ctx context.Context, name string, choice promptChoice) (*P
 		return nil, err
 	}
 	if !wait {
-		p.log.WarnContext(ctx, "a prompt could not be read anew; the one in memory is used", "prompt", name, "version", e.prompt.Version, "err", err)
+		p.log.WarnContext(ctx, "read prompt: using the cached version", "prompt", name, "version", e.prompt.Version, "err", err)
 	}
 	return e.prompt.from(PromptFromStale), nil
 }
@@ -301,11 +299,11 @@ func (p *Prompt) from(s PromptSource) *Prompt {
 	return &c
 }
 
-// fetch asks the server, and says how long to wait after an error.
+// fetch requests a prompt, and returns how long to wait after an error.
 func (p *Prompts) fetch(ctx context.Context, name, ref string) (*Prompt, time.Duration, error) {
 	got, after, err := p.ask(ctx, name, firstOf(ref, "production"))
 	if e := (*event.Error)(nil); ref == "" && errors.As(err, &e) && e.Code == event.CodeNotFound {
-		return p.ask(ctx, name, "latest") // nobody has put production anywhere
+		return p.ask(ctx, name, "latest") // there is no label production
 	}
 	return got, after, err
 }
@@ -314,7 +312,7 @@ func (p *Prompts) ask(ctx context.Context, name, ref string) (*Prompt, time.Dura
 	ctx, cancel := context.WithTimeout(ctx, p.c.Timeout)
 	defer cancel()
 	unavailable := func(err error) (*Prompt, time.Duration, error) {
-		return nil, promptCooldown, event.NewError(event.CodeUnavailable, "hedgerow could not be asked for the prompt", "check PromptsConfig.Host, and that the server runs", err)
+		return nil, promptCooldown, event.NewError(event.CodeUnavailable, "the prompt could not be requested from hedgerow", "check PromptsConfig.Host, and that the server runs", err)
 	}
 	target := p.c.Host + "/api/v1/prompts/" + url.PathEscape(name) + "/versions/" + url.PathEscape(ref)
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
@@ -330,7 +328,7 @@ func (p *Prompts) ask(ctx context.Context, name, ref string) (*Prompt, time.Dura
 	defer resp.Body.Close()
 	body, err := io.ReadAll(io.LimitReader(resp.Body, maxPromptBody+1))
 	if err == nil && len(body) > maxPromptBody {
-		err = errors.New("the answer is too large")
+		err = errors.New("response too large")
 	}
 	if err != nil {
 		return unavailable(err)
@@ -354,11 +352,11 @@ func (p *Prompts) ask(ctx context.Context, name, ref string) (*Prompt, time.Dura
 		}
 		return nil, after, event.NewError(answer.Error.Code, answer.Error.Message, answer.Error.Hint, nil)
 	}
-	return unavailable(fmt.Errorf("the answer of status %d is no prompt", resp.StatusCode))
+	return unavailable(fmt.Errorf("the response with status %d is not a prompt", resp.StatusCode))
 }
 
-// Use is [Prompts.Get], [Prompt.Render] and [Prompt.Context] in one: the text to
-// send, and a context whose calls bear the prompt's name and version.
+// Use combines [Prompts.Get], [Prompt.Render] and [Prompt.Context]: it returns the
+// text to send and a context that attributes calls to the prompt and its version.
 func (p *Prompts) Use(ctx context.Context, name string, values map[string]any, options ...PromptOption) (context.Context, RenderedPrompt, error) {
 	got, err := p.Get(ctx, name, options...)
 	if err != nil {
@@ -371,9 +369,9 @@ func (p *Prompts) Use(ctx context.Context, name string, values map[string]any, o
 	return got.Context(ctx), out, nil
 }
 
-// Context returns a context whose calls bear the prompt's name and version, as
-// with [WithPrompt]. Those of a fallback bear the name only: hedgerow finds the
-// version by the text, where it is one.
+// Context returns a context that attributes calls to the prompt and its version, as
+// with [WithPrompt]. Calls with a fallback have the name only: hedgerow finds the
+// version by the text, if there is one.
 func (p *Prompt) Context(ctx context.Context) context.Context {
 	version := ""
 	if p.Version > 0 {
@@ -382,11 +380,11 @@ func (p *Prompt) Context(ctx context.Context) context.Context {
 	return with(ctx, func(a *attribution) { a.prompt, a.promptVersion, a.promptVersionID = p.Name, version, p.VersionID })
 }
 
-// Render puts values into the messages. Each required variable must have a value
-// of its type: text for a string, Go's numbers or a json.Number for a number, a
-// whole one for an integer, a bool for a boolean, and what encodes to a list or
-// an object for json. A value without a variable is a mistake too. The
-// [*event.Error] names the variable and never the value.
+// Render inserts values into the messages. Every required variable needs a value of
+// its type: a string; a Go number or json.Number for number; a whole one for
+// integer; a bool for boolean; anything that encodes to a list or an object for
+// json. A value without a variable is an error. The [*event.Error] names the
+// variable and never contains the value.
 func (p *Prompt) Render(values map[string]any) (RenderedPrompt, error) {
 	variables := make([]template.Variable, len(p.Variables))
 	for i, v := range p.Variables {
@@ -399,8 +397,8 @@ func (p *Prompt) Render(values map[string]any) (RenderedPrompt, error) {
 	return RenderedPrompt{Messages: promptMessages(messages), Provider: p.Provider, Model: p.Model, Params: merged(p.Params, nil)}, nil
 }
 
-// Clear forgets what is in memory, of one prompt or, with "", of all. The next
-// call asks the server.
+// Clear removes a prompt from the cache or, with "", all of them. The next call
+// requests it again.
 func (p *Prompts) Clear(name string) {
 	if p == nil {
 		return
@@ -415,8 +413,8 @@ func (p *Prompts) Clear(name string) {
 	}
 }
 
-// Instructions are the texts of the system and developer messages, joined by an
-// empty line: what Anthropic's system and OpenAI's instructions take.
+// Instructions returns the system and developer messages, joined by an empty line:
+// for Anthropic's system and OpenAI's instructions.
 func (r RenderedPrompt) Instructions() string {
 	return strings.Join(template.Instructions(templateMessages(r.Messages)), "\n\n")
 }

@@ -15,23 +15,24 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// resolvedFor is how long what a user gets is served from memory: a rollout that
-// is stopped is off everywhere within it.
+// resolvedFor is how long a resolved prompt is cached: a stopped rollout is off
+// everywhere within it.
 const resolvedFor = 30 * time.Second
 
-// maxResolved bounds how many users' prompts are kept; the older half goes first.
+// maxResolved bounds the number of cached users; the older half is evicted first.
 const maxResolved = 10_000
 
-// Resolved is what a user gets of a prompt: the version and model of their variant
-// of the rollout's flag, or what everybody gets where the prompt has none.
+// Resolved is the prompt for a user: the version and model of their variant of the
+// rollout's flag, or the default if there is no rollout.
 type Resolved struct {
-	*Prompt        // with the variant's provider and model in place of the version's
-	Flag    string // the rollout's flag; "" where there is no rollout
-	Variant string // its value for the user: a variant, "true" or "false"
-	Reason  string // why this version, in the words of POST /api/v1/prompts/{name}/resolve
+	*Prompt        // with the variant's provider and model
+	Flag    string // the rollout's flag; "" if there is no rollout
+	Variant string // the flag's value for the user: a variant, "true" or "false"
+	Reason  string // why this version, as in POST /api/v1/prompts/{name}/resolve
 }
 
-// Context returns a context whose calls bear the prompt, its version and the flag.
+// Context returns a context that attributes calls to the prompt, its version and the
+// flag.
 func (r *Resolved) Context(ctx context.Context) context.Context {
 	ctx = r.Prompt.Context(ctx)
 	if r.Flag != "" {
@@ -41,17 +42,17 @@ func (r *Resolved) Context(ctx context.Context) context.Context {
 	return ctx
 }
 
-// PromptPerson says what the rollout's flag may ask of the user, in PostHog's
-// words: {"plan": "pro"}. Prompts are kept apart by it.
+// PromptPerson sets the person properties for the rollout's flag, as in PostHog:
+// {"plan": "pro"}. They are part of the cache key.
 func PromptPerson(properties Properties) PromptOption {
 	return func(c *promptChoice) { c.person = properties }
 }
 
-// Resolve returns what the user of the context ([WithUser], [WithGroups]) gets of a
-// prompt. It asks the server once in 30 s for each user. Where the server cannot
-// be asked, the user keeps what they had; who had nothing gets what [Prompts.Get]
-// returns, as everybody without the rollout, and so does a context without a user.
-// Options are those of Get; a chosen version or label leaves the rollout out.
+// Resolve returns the prompt for the user of the context ([WithUser], [WithGroups]).
+// It requests the server once in 30 s for each user. If a request fails, the user
+// keeps the cached prompt; without one, or without a user in the context, the result
+// is that of [Prompts.Get], as for everyone outside the rollout. Options are those
+// of Get; a version or label bypasses the rollout.
 func (p *Prompts) Resolve(ctx context.Context, name string, options ...PromptOption) (*Resolved, error) {
 	var choice promptChoice
 	for _, o := range options {
@@ -70,7 +71,7 @@ func (p *Prompts) Resolve(ctx context.Context, name string, options ...PromptOpt
 	}
 	question, err := json.Marshal(map[string]any{"distinct_id": event.CleanValue(a.user), "groups": merged(a.groups, nil), "person_properties": merged(choice.person, nil)})
 	if err != nil {
-		return nil, fmt.Errorf("hedgerow: %w", event.NewError(event.CodeInvalid, "the user's properties are no JSON", "give texts, numbers, booleans and lists", err))
+		return nil, fmt.Errorf("hedgerow: %w", event.NewError(event.CodeInvalid, "the user's properties cannot be encoded as JSON", "use strings, numbers, booleans and lists", err))
 	}
 	key := name + "\x00" + string(question)
 	now := p.c.Now()
@@ -97,12 +98,12 @@ func (p *Prompts) Resolve(ctx context.Context, name string, options ...PromptOpt
 		p.mu.Unlock()
 		return got, nil
 	case errors.As(err, &e) && e.Code != event.CodeUnavailable:
-		return everybody() // the server has no such prompt, or refuses the key: Get says so, or has a fallback
+		return everybody() // the server has no such prompt or rejects the key: Get returns the error or the fallback
 	case ctx.Err() == nil:
 		p.mu.Lock()
 		p.resolveNotYet = now.Add(promptCooldown)
 		p.mu.Unlock()
-		p.log.WarnContext(ctx, "what a user gets of a prompt could not be asked; they keep what they had, or get what everybody gets", "prompt", name, "err", err)
+		p.log.WarnContext(ctx, "resolve prompt: using the cached or default version", "prompt", name, "err", err)
 	}
 	if ok {
 		return have.from(PromptFromStale), nil
@@ -119,20 +120,20 @@ func (p *Prompts) askResolved(ctx context.Context, name string, question []byte)
 		return nil, err
 	}
 	if answer.Version == nil || len(answer.Version.Messages) == 0 {
-		return nil, event.NewError(event.CodeUnavailable, "hedgerow's answer is no prompt", "check PromptsConfig.Host", nil)
+		return nil, event.NewError(event.CodeUnavailable, "hedgerow's response is not a prompt", "check PromptsConfig.Host", nil)
 	}
 	v := answer.Version
 	v.Provider, v.Model, v.Source = answer.Provider, answer.Model, PromptFromServer
 	return &Resolved{Prompt: v, Flag: answer.Flag, Variant: answer.Variant, Reason: answer.Reason}, nil
 }
 
-// postJSON asks a question of hedgerow's API. The error is an [*event.Error]: of
-// code unavailable where there was no answer.
+// postJSON sends a request to hedgerow's API. The error is an [*event.Error], with
+// code unavailable if there was no response.
 func (p *Prompts) postJSON(ctx context.Context, path string, question []byte, into any) error {
 	ctx, cancel := context.WithTimeout(ctx, p.c.Timeout)
 	defer cancel()
 	unavailable := func(err error) error {
-		return event.NewError(event.CodeUnavailable, "hedgerow could not be asked", "check PromptsConfig.Host, and that the server runs", err)
+		return event.NewError(event.CodeUnavailable, "hedgerow could not be reached", "check PromptsConfig.Host, and that the server runs", err)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.c.Host+path, bytes.NewReader(question))
 	if err != nil {
@@ -179,7 +180,7 @@ func (e resolvedEntry) from(s PromptSource) *Resolved {
 	return &r
 }
 
-// resolvedCache keeps the last entries: between half of maxResolved and all.
+// resolvedCache keeps between half of maxResolved and all of it.
 type resolvedCache struct{ now, old map[string]resolvedEntry }
 
 func (c *resolvedCache) get(key string) (resolvedEntry, bool) {
@@ -197,7 +198,7 @@ func (c *resolvedCache) put(key string, e resolvedEntry) {
 	c.now[key] = e
 }
 
-// forget drops what is kept of a prompt, or of all.
+// forget removes a prompt, or all of them.
 func (c *resolvedCache) forget(name string) {
 	for _, m := range []map[string]resolvedEntry{c.now, c.old} {
 		for key := range m {

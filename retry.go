@@ -10,20 +10,20 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// Retries: openai-go and anthropic-sdk-go try a call again where it failed, and
-// count the tries in a header. A try that may be followed by another waits for
-// it; they become one event.
+// openai-go and anthropic-sdk-go retry failed calls and send the attempt number in a
+// header. An attempt that may be retried is held until the next one; together they
+// become one event.
 const (
-	retryGrace = 10 * time.Second // the clients wait 8 s at most, unless told otherwise
+	retryGrace = 10 * time.Second // the clients wait 8 s at most by default
 	retryLimit = 90 * time.Second
 )
 
-// retryKey is what the tries of one call have in common.
+// retryKey identifies the attempts of one call.
 type retryKey struct {
 	url  string
 	body uint64
 	at   *attribution
-	n    int // tries before
+	n    int // attempts so far
 }
 
 func (x *exchange) retries(req *http.Request) {
@@ -43,7 +43,7 @@ func (x *exchange) retries(req *http.Request) {
 	}
 }
 
-// mayRetry reports whether the client will perhaps try again.
+// mayRetry reports whether the client may try again.
 func (x *exchange) mayRetry() bool {
 	if x.ctx.Err() != nil || x.call.ErrType == event.ErrTypeClientGone {
 		return false
@@ -62,7 +62,7 @@ func (x *exchange) mayRetry() bool {
 	}
 }
 
-// held are the tries that may be followed by others.
+// held are failed attempts that may be retried.
 type held struct {
 	mu sync.Mutex
 	m  map[retryKey][]*heldTry
@@ -127,7 +127,7 @@ func (h *held) take(key retryKey) *exchange {
 	return list[0].x
 }
 
-// release captures all that is held: nobody waits any longer.
+// release captures everything that is held.
 func (h *held) release() {
 	h.mu.Lock()
 	var all []*exchange
@@ -144,20 +144,20 @@ func (h *held) release() {
 	}
 }
 
-// retryCount is the property of calls and outcomes that says how often they were
-// tried again. It is absent where that is not known.
+// retryCount is the property with the number of retries of calls and outcomes. It is
+// absent if the number is unknown.
 const retryCount = "retry_count"
 
-// tell says on the event how often the call was tried before, where that is known.
+// tell sets the number of retries on the event, if known.
 func (x *exchange) tell(e *event.Event) {
 	if x.retry > 0 {
 		_ = e.SetProperty(retryCount, x.retry) // a number always marshals
-		_ = e.SetProperty("retries", x.retry)  // its name in earlier versions
+		_ = e.SetProperty("retries", x.retry)  // its earlier name
 	}
 }
 
-// trace is the trace that the call belongs to, as far as it is known before the
-// body is read.
+// trace returns the trace of the call, as far as it is known before the body is
+// read.
 func (x *exchange) trace() string {
 	if id := TraceID(x.ctx); id != "" {
 		return id
@@ -165,11 +165,11 @@ func (x *exchange) trace() string {
 	return x.traceID
 }
 
-// Clients that do not count their tries: the same request of the same task after
-// one that failed is a retry. Each try is an event.
+// Other clients do not number their attempts: the same request of the same task
+// after a failed one is a retry. Each attempt is an event.
 
-// tryKey is what the tries of such a client have in common. Without a trace the
-// context tells the task: what was said with it is one value for all tries.
+// tryKey identifies the attempts of such a client. Without a trace, the attribution
+// in the context identifies the task: it is one value for all attempts.
 type tryKey struct {
 	trace string
 	at    *attribution
@@ -177,14 +177,14 @@ type tryKey struct {
 	body  uint64
 }
 
-// tries are the failed tries that may be followed by others.
+// tries are failed attempts that may be retried.
 type tries struct {
 	mu sync.Mutex
 	m  map[tryKey]failedTry
 }
 
 type failedTry struct {
-	n  int // tries so far
+	n  int // attempts so far
 	at time.Time
 }
 
@@ -211,7 +211,7 @@ func (t *tries) begin(x *exchange, req *http.Request) {
 	}
 }
 
-// failed remembers a try that may be followed by another.
+// failed remembers an attempt that may be retried.
 func (t *tries) failed(x *exchange) {
 	if x.again == (tryKey{}) {
 		return
@@ -234,7 +234,7 @@ func (t *tries) failed(x *exchange) {
 	}
 }
 
-// traceTries is how often the calls of each trace were tried again, for outcomes.
+// traceTries counts the retries of each trace, for outcomes.
 type traceTries struct {
 	mu sync.Mutex
 	m  map[string]tracedTries
@@ -250,7 +250,7 @@ const (
 	tracesKept = time.Hour // after the last call
 )
 
-// tried notes a call of a trace, and whether it was another try.
+// tried counts a call of a trace, and whether it was a retry.
 func (t *traceTries) tried(trace string, more int) {
 	if trace == "" {
 		return
@@ -269,13 +269,13 @@ func (t *traceTries) tried(trace string, more int) {
 			}
 		}
 		if len(t.m) >= mostTraces {
-			return // its count stays unknown
+			return // its number stays unknown
 		}
 	}
 	t.m[trace] = tracedTries{old.n + more, now}
 }
 
-// of returns the count of a trace, where it is known.
+// of returns the count of a trace, if known.
 func (t *traceTries) of(trace string) (n int, known bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

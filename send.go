@@ -22,9 +22,8 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// PostHog's capture routes and their limits, in bytes of one event (contract
-// section 1.4). An LLM event on the batch route that is larger makes PostHog
-// refuse the whole request.
+// PostHog's capture routes and their limits, in bytes of one event (contract section
+// 1.4). PostHog rejects a whole batch request that contains a larger LLM event.
 const (
 	pathBatch = "/batch/"
 	pathAI    = "/i/v0/ai/batch/"
@@ -35,30 +34,30 @@ const (
 	batchBytes = 5 << 20 // of one request, before compression
 )
 
-// homePrefix begins the project tokens of hedgerow.
+// homePrefix is the prefix of hedgerow's project tokens.
 const homePrefix = "phc_hedgerow_"
 
 const (
 	backoffMin    = 250 * time.Millisecond // before the first retry; doubles
 	backoffMax    = 30 * time.Second
-	retryAfterMax = 5 * time.Minute // a longer Retry-After is a mistake of somebody's
-	noAIFor       = time.Hour       // how long a 404 of the AI route is believed
+	retryAfterMax = 5 * time.Minute // a longer Retry-After is not trusted
+	noAIFor       = time.Hour       // how long a 404 of the AI route is remembered
 	answerBytes   = 16 << 10
 )
 
-// outgoing is an event that is ready to be sent: its bytes, uuid and timestamp
-// included, are the same in every try, so that PostHog's de-duplication works.
+// outgoing is an encoded event. Its bytes, uuid and timestamp are the same in every
+// attempt, as PostHog's deduplication requires.
 type outgoing struct {
 	e     *event.Event
 	body  []byte
 	trace string // its trace_url; "" is none
-	light bool   // its content has been left out to make it fit
+	light bool   // its content has been removed to make it fit
 
 	number uint64 // in the spool; 0 without one
-	kept   bool   // it stays there
+	kept   bool   // it stays in the spool
 }
 
-// name is the event's, for logs.
+// name returns the event's name, for logs.
 func (o *outgoing) name() string {
 	if o.e == nil {
 		return gjson.GetBytes(o.body, "event").Str
@@ -66,10 +65,10 @@ func (o *outgoing) name() string {
 	return o.e.Name
 }
 
-// isLLM reports whether the event is of PostHog's AI route.
+// isLLM reports whether the event uses PostHog's AI route.
 func (o *outgoing) isLLM() bool { return isLLM(o.name()) }
 
-// encode makes the events of a batch. Those that cannot be made are dropped.
+// encode encodes the events of a batch. Those that cannot be encoded are dropped.
 func (c *Client) encode(batch []item) []*outgoing {
 	out := make([]*outgoing, 0, len(batch))
 	for i := range batch {
@@ -86,8 +85,8 @@ func (c *Client) encode(batch []item) []*outgoing {
 	return out
 }
 
-// encodeItem makes what leaves of an item: one event, or those that the schema
-// makes of it. What cannot be made is dropped.
+// encodeItem encodes the events of an item, of which the schema may create several.
+// What cannot be encoded is dropped.
 func (c *Client) encodeItem(it *item) (out []*outgoing) {
 	events, reason, err := c.leaving(it)
 	if reason != "" {
@@ -105,7 +104,7 @@ func (c *Client) encodeItem(it *item) (out []*outgoing) {
 	return out
 }
 
-// encodeOne asks BeforeSend and makes an event's bytes.
+// encodeOne calls BeforeSend and encodes an event.
 func (c *Client) encodeOne(l leaving) (o *outgoing, reason string, err error) {
 	stage := DropInvalid
 	defer func() {
@@ -135,8 +134,8 @@ func (c *Client) marshal(o *outgoing) ([]byte, error) {
 	return o.e.MarshalPostHog(event.Wire{Lib: libName, LibVersion: Version, TraceURL: o.trace, Home: c.c.home()})
 }
 
-// lighten leaves the content out of an event. It reports false where that has
-// been done before, or does not help.
+// lighten removes the content of an event. It reports false if that was done before
+// or does not help.
 func (c *Client) lighten(o *outgoing, limit int) bool {
 	if o.e == nil { // from the spool
 		e, err := event.UnmarshalPostHog(o.body)
@@ -159,7 +158,7 @@ func (c *Client) lighten(o *outgoing, limit int) bool {
 	return true
 }
 
-// deliver ends every event of a batch, in one way or another.
+// deliver delivers or drops every event of a batch.
 func (c *Client) deliver(batch []*outgoing) {
 	work := split(batch, batchBytes, max(maxBatch, c.c.FlushAt))
 	for len(work) > 0 {
@@ -168,9 +167,9 @@ func (c *Client) deliver(batch []*outgoing) {
 	}
 }
 
-// split cuts a batch where its bodies exceed a size or its events a number, and
-// where the route changes: a schema makes product events of a call. One event
-// always fits.
+// split divides a batch where its size or number of events exceeds the limit, and
+// where the route changes: a schema may turn a call into product events. A single
+// event is never split off.
 func split(batch []*outgoing, limit, most int) (parts [][]*outgoing) {
 	ai := slices.ContainsFunc(batch, (*outgoing).isLLM)
 	if other := func(o *outgoing) bool { return !o.isLLM() }; ai && slices.ContainsFunc(batch, other) {
@@ -192,8 +191,8 @@ func split(batch []*outgoing, limit, most int) (parts [][]*outgoing) {
 	return parts
 }
 
-// send tries one request until it is taken or there is no hope. Halves that it
-// returns are to be sent instead of the batch.
+// send sends a batch, with retries. It returns parts that have to be sent in its
+// place.
 func (c *Client) send(batch []*outgoing) (halves [][]*outgoing) {
 	ai := len(batch) > 0 && batch[0].isLLM()
 	delay := backoffMin
@@ -209,7 +208,7 @@ func (c *Client) send(batch []*outgoing) (halves [][]*outgoing) {
 			c.left(batch)
 			return nil
 		}
-		c.debug("delivery begins", "path", path, "events", len(batch), "bytes", size(batch), "try", try+1)
+		c.debug("delivery starts", "path", path, "events", len(batch), "bytes", size(batch), "try", try+1)
 		began := time.Now()
 		status, after, err := c.post(path, batch)
 		switch v := judge(status, path, err); v {
@@ -220,11 +219,10 @@ func (c *Client) send(batch []*outgoing) (halves [][]*outgoing) {
 			c.debug("delivered", "path", path, "events", len(batch), "status", status, "took", time.Since(began))
 			return nil
 		case noRoute:
-			c.log.Info("the host has no route for LLM events: they go to " + pathBatch)
+			c.log.Info("the host has no route for LLM events: using " + pathBatch)
 			c.noAI.Store(time.Now().Add(noAIFor).UnixNano())
 		case tooLarge, invalid:
-			// Nothing of a refused batch was taken: the parts find out which
-			// event is at fault.
+			// Nothing of a rejected batch was stored: sending parts finds the bad event.
 			if n := len(batch) / 2; n > 0 {
 				return [][]*outgoing{batch[:n:n], batch[n:]}
 			}
@@ -233,7 +231,7 @@ func (c *Client) send(batch []*outgoing) (halves [][]*outgoing) {
 				if c.lighten(o, len(o.body)-1) {
 					continue
 				}
-				c.log.Warn("an event is too large for the host", "event", o.name(), "bytes", len(o.body))
+				c.log.Warn("event too large for the host", "event", o.name(), "bytes", len(o.body))
 				c.drop(DropTooLarge, 1, nil)
 				return nil
 			}
@@ -248,16 +246,16 @@ func (c *Client) send(batch []*outgoing) (halves [][]*outgoing) {
 				c.drop(DropRetries, int64(len(batch)), err)
 				return nil
 			}
-			// Up to a fifth less, so that many do not come back at one moment.
+			// Random, up to a fifth less, so that clients do not retry in step.
 			wait := max(delay-time.Duration(rand.Int64N(int64(delay)/5)), after)
-			c.debug("a delivery is tried again", "retry", try, "after", wait, "events", len(batch), "err", err)
+			c.debug("retrying delivery", "retry", try, "after", wait, "events", len(batch), "err", err)
 			c.sleep(wait)
 			delay = min(2*delay, backoffMax)
 		}
 	}
 }
 
-// size is the length of a batch's bodies.
+// size returns the total size of a batch in bytes.
 func size(batch []*outgoing) (n int) {
 	for _, o := range batch {
 		n += len(o.body)
@@ -265,7 +263,7 @@ func size(batch []*outgoing) (n int) {
 	return n
 }
 
-// refusal logs that the host takes nothing: at once, and then now and then.
+// refusal logs that the host rejects everything: at once, then in intervals.
 func (c *Client) refusal(err error) {
 	c.stats.Lock()
 	now := time.Now()
@@ -275,12 +273,12 @@ func (c *Client) refusal(err error) {
 	}
 	c.stats.Unlock()
 	if due {
-		c.log.Error("the host refuses the events: check the API key and the host", "err", err)
+		c.log.Error("the host rejects the events: check the API key and the host", "err", err)
 	}
 }
 
-// left ends events that there is no time for any more: the spool keeps them for
-// the next client.
+// left ends events that there is no time left for: the spool keeps them for the next
+// client.
 func (c *Client) left(batch []*outgoing) {
 	if c.spool == nil {
 		c.drop(DropClosed, int64(len(batch)), nil)
@@ -293,7 +291,7 @@ func (c *Client) left(batch []*outgoing) {
 	}
 }
 
-// fit makes the events of a batch no larger than a route takes, or drops them.
+// fit shrinks the events of a batch to the limit of a route, or drops them.
 func (c *Client) fit(batch []*outgoing, limit int) []*outgoing {
 	fits := true
 	for _, o := range batch {
@@ -305,7 +303,7 @@ func (c *Client) fit(batch []*outgoing, limit int) []*outgoing {
 	out := make([]*outgoing, 0, len(batch))
 	for _, o := range batch {
 		if len(o.body) > limit && !c.lighten(o, limit) {
-			c.log.Warn("an event is too large", "event", o.name(), "bytes", len(o.body), "limit", limit)
+			c.log.Warn("event too large", "event", o.name(), "bytes", len(o.body), "limit", limit)
 			c.drop(DropTooLarge, 1, nil)
 			continue
 		}
@@ -325,20 +323,20 @@ func (c *Client) sleep(d time.Duration) {
 	}
 }
 
-// verdict is what an answer means for a batch.
+// verdict is what a response means for a batch.
 type verdict int
 
 const (
 	taken    verdict = iota
-	later            // the host is in trouble: the same again, later
-	noRoute          // the host is too old for the AI route: the same to /batch/, at once
-	tooLarge         // halves, or a smaller event
+	later            // transient failure: retry later
+	noRoute          // no AI route: send to /batch/ at once
+	tooLarge         // send halves, or a smaller event
 	invalid          // one of the events is bad
 	refused          // the key or the address is bad
 )
 
-// judge applies the retry rules of PostHog's capture protocol v0 (contract
-// section 2). err is non-nil for everything but a success.
+// judge applies the retry rules of PostHog's capture protocol v0 (contract section
+// 2). err is nil only on success.
 func judge(status int, path string, err error) verdict {
 	switch {
 	case err == nil:
@@ -357,9 +355,8 @@ func judge(status int, path string, err error) verdict {
 
 var gzipWriters = sync.Pool{New: func() any { w, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed); return w }}
 
-// body is one request's. It has no sent_at: PostHog would move every event by the
-// difference to its own clock, a little otherwise in every try, and would not
-// know the copies that a retry makes for what they are.
+// body returns the body of a request. It has no sent_at: PostHog would adjust all
+// timestamps by it, differently in every attempt, and could not deduplicate retries.
 func (c *Client) body(batch []*outgoing) []byte {
 	size := 200
 	for _, o := range batch {
@@ -379,8 +376,8 @@ func (c *Client) body(batch []*outgoing) []byte {
 	return append(b, "]}"...)
 }
 
-// post sends a batch once. The error is nil only if the host has taken it, and
-// quotes neither events nor the key.
+// post sends a batch once. The error is nil only if the host accepted it, and
+// contains neither events nor the key.
 func (c *Client) post(path string, batch []*outgoing) (status int, after time.Duration, err error) {
 	ctx, cancel := context.WithTimeout(c.ctx, c.c.Timeout)
 	defer cancel()
@@ -399,7 +396,7 @@ func (c *Client) post(path string, batch []*outgoing) (status int, after time.Du
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, target, bytes.NewReader(body))
 	if err != nil {
-		return 0, 0, errors.New("the host cannot be made into a request")
+		return 0, 0, errors.New("the host is not a valid URL")
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", libName+"/"+Version)
@@ -415,18 +412,18 @@ func (c *Client) post(path string, batch []*outgoing) (status int, after time.Du
 		return 0, 0, fmt.Errorf("no answer from %s: %w", req.URL.Host, err)
 	}
 	defer res.Body.Close()
-	// Read to the end, so that the connection is used again. A 2xx whose body
-	// breaks off is a 2xx.
+	// Read to the end to reuse the connection. A 2xx counts even if its body is cut
+	// off.
 	answer, _ := io.ReadAll(io.LimitReader(res.Body, answerBytes))
 	status = res.StatusCode
 	if status < 200 || status > 299 {
 		return status, retryAfter(res.Header.Get("Retry-After"), time.Now()), fmt.Errorf("%s answers %d", req.URL.Host, status)
 	}
-	if html(answer) { // a sign-in page says 200 to everything and keeps nothing
-		return http.StatusMisdirectedRequest, 0, fmt.Errorf("%s answers with a web page: it is not an ingestion host", req.URL.Host)
+	if html(answer) { // a sign-in page answers 200 to everything and stores nothing
+		return http.StatusMisdirectedRequest, 0, fmt.Errorf("%s answered with a web page: it is not an ingestion host", req.URL.Host)
 	}
 	if bytes.Contains(answer, []byte(`"quota_limited"`)) && bytes.Contains(answer, []byte(`events"`)) {
-		c.log.Warn("the host takes events and drops them: the project is over its quota", "host", req.URL.Host)
+		c.log.Warn("the host accepts events and drops them: the project is over its quota", "host", req.URL.Host)
 	}
 	return status, 0, nil
 }
@@ -436,7 +433,7 @@ func html(b []byte) bool {
 	return bytes.HasPrefix(b, []byte("<!doctype")) || bytes.HasPrefix(b, []byte("<html"))
 }
 
-// retryAfter reads seconds or an HTTP date (RFC 9110 section 10.2.3).
+// retryAfter parses seconds or an HTTP date (RFC 9110 section 10.2.3).
 func retryAfter(s string, now time.Time) time.Duration {
 	var d time.Duration
 	if n, err := strconv.ParseFloat(strings.TrimSpace(s), 64); err == nil && n > 0 {
@@ -447,8 +444,8 @@ func retryAfter(s string, now time.Time) time.Duration {
 	return max(0, min(d, retryAfterMax))
 }
 
-// newHTTPClient returns a client that follows no redirect: one would carry the
-// key elsewhere, or turn a POST into a GET.
+// newHTTPClient returns a client that follows no redirects: one would send the key
+// elsewhere, or turn a POST into a GET.
 func newHTTPClient(c *Config) *http.Client {
 	h := &http.Client{}
 	if c.HTTPClient != nil {

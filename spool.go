@@ -17,13 +17,13 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// spool keeps events on disk from shortly after their capture until they have
-// arrived, so that the next client on the same folder delivers what a process
-// that died has left. It stands between enqueue and the lanes: its goroutine
-// makes the events, writes them, and passes them on.
+// spool keeps events on disk from shortly after their capture until they have been
+// delivered, so that the next client on the same folder delivers what a killed
+// process left. It sits between enqueue and the lanes: its goroutine encodes the
+// events, writes them, and passes them on.
 //
-// A spool is a folder of segments, 00000001.spool and so on, that are appended
-// to, and deleted once nothing in them is waiting. A segment is a row of frames:
+// A spool is a folder of segments (00000001.spool …), which are appended to, and
+// deleted once all their events are done. A segment is a sequence of frames:
 //
 //	length  uint32  of what follows the checksum, little endian
 //	crc     uint32  Castagnoli, of what follows
@@ -32,8 +32,8 @@ import (
 //	number  uint64  of the event, 0 in frames of kind 2
 //	body            the event as it is sent, or the numbers that are done with
 //
-// What a crash has cut short does not match its checksum, and ends the segment.
-// Nothing is synced: a process that is killed loses nothing, a machine whose
+// A frame cut short by a crash fails its checksum and ends the segment. Nothing is
+// synced: a killed process loses nothing, a power failure may.
 // power fails may.
 type spool struct {
 	c    *Client
@@ -46,18 +46,18 @@ type spool struct {
 	mu      sync.Mutex
 	in      []spooled
 	pushed  uint64
-	handled uint64        // of those pushed, the ones that lanes have
-	changed chan struct{} // closed when handled grows; nil where nobody waits
+	handled uint64        // number of pushed events that lanes have
+	changed chan struct{} // closed when handled grows; nil if nobody waits
 	closed  bool
 
-	number uint64 // of the last event; run's own, as is buf
+	number uint64 // of the last event; only run uses it and buf
 	buf    []byte
 
 	disk struct {
 		sync.Mutex
 		active   *segment
 		segments map[uint32]*segment // those with live events, and the active one
-		where    map[uint64]*segment // of every live event
+		where    map[uint64]*segment // of every event that is not done
 		bytes    int64
 		warned   time.Time
 	}
@@ -70,7 +70,7 @@ type spooled struct {
 
 type segment struct {
 	id   uint32
-	f    *os.File // nil where it is only read
+	f    *os.File // nil if it is only read
 	size int64
 	live int
 }
@@ -86,7 +86,7 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// recovered is an event that an earlier process has left.
+// recovered is an event that an earlier process left.
 type recovered struct {
 	number uint64
 	lane   int
@@ -94,15 +94,15 @@ type recovered struct {
 	from   *segment
 }
 
-// openSpool takes the folder and returns what is left in it. The error is an
-// [*event.Error] where another client has the folder.
+// openSpool locks the folder and returns the events in it. The error is an
+// [*event.Error] if another client uses the folder.
 func openSpool(c *Client, dir string) (*spool, []recovered, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, nil, fmt.Errorf("make spool folder: %w", err)
 	}
 	lock, err := lockFile(filepath.Join(dir, "lock"))
 	if errors.Is(err, errLocked) {
-		return nil, nil, event.Invalid("the spool folder "+dir+" is in use by another client", "give each process a folder of its own, as in Config.SpoolDir: filepath.Join(dir, name of the process)")
+		return nil, nil, event.Invalid("the spool folder "+dir+" is in use by another client", "use a separate folder for each process, such as Config.SpoolDir: filepath.Join(dir, name of the process)")
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("lock spool folder: %w", err)
@@ -121,8 +121,7 @@ func (s *spool) path(id uint32) string {
 	return filepath.Join(s.dir, fmt.Sprintf("%08d%s", id, spoolSuffix))
 }
 
-// read finds the events that are not done with, and deletes segments that have
-// none.
+// read returns the events that are not done, and deletes segments that have none.
 func (s *spool) read() ([]recovered, error) {
 	entries, err := os.ReadDir(s.dir)
 	if err != nil {
@@ -194,7 +193,7 @@ type frameOnDisk struct {
 	body   []byte
 }
 
-// readFrame reads the first frame of b. ok is false where it is not whole.
+// readFrame reads the first frame of b. ok is false if it is incomplete.
 func readFrame(b []byte) (f frameOnDisk, rest []byte, ok bool) {
 	if len(b) < frameHead {
 		return f, nil, false
@@ -224,7 +223,7 @@ func appendFrame(dst []byte, kind byte, lane int, number uint64, body []byte) []
 	return dst
 }
 
-// push takes an item from a caller. It never waits for the disk.
+// push adds an item from a caller. It never waits for the disk.
 func (s *spool) push(lane int, it item) {
 	s.mu.Lock()
 	s.in = append(s.in, spooled{lane, it})
@@ -236,7 +235,7 @@ func (s *spool) push(lane int, it item) {
 	}
 }
 
-// drain returns once the lanes have all that has been pushed.
+// drain returns once the lanes have everything that was pushed.
 func (s *spool) drain(done <-chan struct{}) bool {
 	s.mu.Lock()
 	target := s.pushed
@@ -257,7 +256,7 @@ func (s *spool) drain(done <-chan struct{}) bool {
 	return true
 }
 
-// most that one round writes at once: encoded events are held meanwhile.
+// most that one round writes at once, because encoded events are held in memory.
 const spoolRound = 256
 
 func (s *spool) run() {
@@ -290,7 +289,7 @@ func (s *spool) run() {
 	}
 }
 
-// work makes events of items, writes them and passes them on.
+// work encodes items, writes their events and passes them on.
 func (s *spool) work(round []spooled) {
 	d := &s.disk
 	s.buf = s.buf[:0]
@@ -299,7 +298,7 @@ func (s *spool) work(round []spooled) {
 	for i := range round {
 		it := &round[i].it
 		out := s.c.encodeItem(it)
-		if len(out) == 0 { // dropped, or nothing that the schema has a word for
+		if len(out) == 0 { // dropped, or the schema has no event for it
 			s.c.release(it.size)
 			round[i].lane = -1
 			continue
@@ -307,7 +306,7 @@ func (s *spool) work(round []spooled) {
 		for _, o := range out {
 			s.number++
 			o.number = s.number
-			o.e = nil // the bytes are enough, and say it all
+			o.e = nil // the bytes are enough
 			s.buf = appendFrame(s.buf, frameEvent, round[i].lane, o.number, o.body)
 			written, ends = append(written, o), append(ends, len(s.buf))
 		}
@@ -343,8 +342,8 @@ func (s *spool) work(round []spooled) {
 	clear(round)
 }
 
-// write appends frames. It returns nil where the disk does not take them: what
-// was to be written is in memory only. It is called with disk locked.
+// write appends frames. It returns nil if the disk fails: the events stay in memory
+// only. It must be called with disk locked.
 func (s *spool) write(frames []byte) *segment {
 	d := &s.disk
 	n := int64(len(frames))
@@ -359,7 +358,7 @@ func (s *spool) write(frames []byte) *segment {
 	}
 	seg := d.active
 	if _, err := seg.f.Write(frames); err != nil {
-		// Half a frame ends its segment for a reader: what comes next needs a new one.
+		// A reader stops at an incomplete frame, so continue in a new segment.
 		s.warn("the spool cannot be written: events are in memory only", withoutPath(err))
 		_ = s.rotate()
 		return nil
@@ -369,7 +368,7 @@ func (s *spool) write(frames []byte) *segment {
 	return seg
 }
 
-// rotate begins a new segment. It is called with disk locked.
+// rotate starts a new segment. It must be called with disk locked.
 func (s *spool) rotate() error {
 	d := &s.disk
 	old := d.active
@@ -389,8 +388,7 @@ func (s *spool) rotate() error {
 	return nil
 }
 
-// remove deletes a segment. It is called with disk locked, or before there is
-// anyone else.
+// remove deletes a segment. It must be called with disk locked, or while opening.
 func (s *spool) remove(seg *segment) {
 	if s.disk.segments[seg.id] != seg {
 		return
@@ -401,7 +399,7 @@ func (s *spool) remove(seg *segment) {
 		_ = seg.f.Close()
 		seg.f = nil
 	}
-	_ = os.Remove(s.path(seg.id)) // what stays is read again and found done
+	_ = os.Remove(s.path(seg.id)) // a leftover is read again and found done
 }
 
 // holds reports whether an event is on disk.
@@ -411,14 +409,14 @@ func (s *spool) holds(o *outgoing) bool {
 	return s.disk.where[o.number] != nil
 }
 
-// waiting is how many events are on disk.
+// waiting returns the number of events on disk.
 func (s *spool) waiting() int64 {
 	s.disk.Lock()
 	defer s.disk.Unlock()
 	return int64(len(s.disk.where))
 }
 
-// done forgets events that have arrived, or never will.
+// done removes events that have arrived or been dropped.
 func (s *spool) done(batch []item) {
 	d := &s.disk
 	d.Lock()
@@ -440,13 +438,13 @@ func (s *spool) done(batch []item) {
 	switch {
 	case len(numbers) == 0:
 	case len(d.where) == 0 && d.active.f != nil && d.active.size >= segmentBytes/4:
-		_ = s.rotate() // nothing waits: all that was written goes
+		_ = s.rotate() // nothing waits: delete all segments
 	default:
 		s.write(appendFrame(nil, frameDone, 0, 0, numbers))
 	}
 }
 
-// close ends the goroutine and gives the folder free. The lanes have ended.
+// close ends the goroutine and unlocks the folder. The lanes have ended.
 func (s *spool) close() {
 	d := &s.disk
 	d.Lock()
@@ -462,7 +460,7 @@ func (s *spool) close() {
 	_ = s.lock.Close()
 }
 
-// stop lets the goroutine end when it has nothing left to do.
+// stop ends the goroutine once it has nothing left to do.
 func (s *spool) stop() {
 	s.mu.Lock()
 	s.closed = true
@@ -473,7 +471,7 @@ func (s *spool) stop() {
 	}
 }
 
-// warn logs trouble with the disk, but not for every event.
+// warn logs disk errors, at most in intervals.
 func (s *spool) warn(what string, err error) {
 	if now := time.Now(); now.Sub(s.disk.warned) >= dropLogEvery {
 		s.disk.warned = now
@@ -489,4 +487,4 @@ func withoutPath(err error) error {
 	return err
 }
 
-var errLocked = errors.New("the file is locked")
+var errLocked = errors.New("file is locked")

@@ -7,17 +7,16 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// target is where a call goes, as events name it.
+// target is the destination of a call.
 type target struct {
-	name    string // "" is no provider
+	name    string // "" if there is none
 	dialect provider.Dialect
 	base    string // base + path is the URL without its query
 	path    string
-	usage   bool // streams of chat completions bear token counts unasked
+	usage   bool // chat completion streams always have token counts
 }
 
-// known are the providers' hosts and those below them, under the names that the
-// gateway gives them.
+// known maps provider hosts and their subdomains to the gateway's names.
 var known = []struct {
 	host, name string
 	dialect    provider.Dialect
@@ -40,22 +39,22 @@ var known = []struct {
 	{"ollama.com", "ollama", provider.OpenAI, false},
 }
 
-// providerOf finds the provider of a request. For a host that nobody knows it
-// is told by headers and path; sure says that the request is a call to a model
-// in any case. The name is "" where it is not.
+// providerOf identifies the provider of a request. For an unknown host it uses
+// headers and path; sure reports that the request certainly is a model call. The
+// name is "" if it is not.
 func (c *Client) providerOf(req *http.Request, sure bool) target {
 	host, path := strings.ToLower(req.URL.Host), req.URL.Path
 	t := target{base: req.URL.Scheme + "://" + req.URL.Host, path: path}
 	name := strings.ToLower(req.URL.Hostname())
 	for _, k := range known {
-		// Regions stand before a host: eu.api.openai.com, RESOURCE.openai.azure.com,
-		// and Google's with a dash: us-central1-aiplatform.googleapis.com.
+		// Regions precede a host: eu.api.openai.com, RESOURCE.openai.azure.com; Google's
+		// have a dash: us-central1-aiplatform.googleapis.com.
 		if rest, ok := strings.CutSuffix(name, k.host); ok && (rest == "" || rest[len(rest)-1] == '.' || rest[len(rest)-1] == '-' && k.dialect == provider.Gemini) {
 			t.name, t.dialect, t.usage = k.name, k.dialect, k.usage
 			return t
 		}
 	}
-	// What stands before /v1 belongs to where the server is, not to its API.
+	// What precedes /v1 is part of the deployment, not of the API.
 	for _, begin := range [...]string{"/v1/", "/v1beta/", "/api/"} {
 		if i := strings.Index(path, begin); i > 0 {
 			t.base, t.path = t.base+path[:i], path[i:]
@@ -84,7 +83,7 @@ func (c *Client) providerOf(req *http.Request, sure bool) target {
 		case "messages":
 			t.dialect = provider.Anthropic
 		case "ollama_chat", "ollama_generate":
-			// Many an application has an /api/chat of its own.
+			// Many applications have an unrelated /api/chat.
 			if !ollama(req, host) {
 				return target{}
 			}
@@ -98,8 +97,8 @@ func (c *Client) providerOf(req *http.Request, sure bool) target {
 	return t
 }
 
-// ollama knows Ollama by its port, or by what its clients for Go accept and no
-// other provider sends.
+// ollama recognises Ollama by its port, or by the Accept header that only its Go
+// clients send.
 func ollama(req *http.Request, host string) bool {
 	return strings.HasSuffix(host, ":11434") || strings.Contains(req.Header.Get("Accept"), "ndjson")
 }

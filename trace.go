@@ -9,8 +9,8 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Span is a step of a trace, or the trace itself, from its start to
-// [Span.End]. All methods are safe for concurrent use and on a nil *Span.
+// Span is a step of a trace, or the trace itself, from its start to [Span.End]. All
+// methods are safe for concurrent use and on a nil *Span.
 type Span struct {
 	c     *Client
 	at    *attribution
@@ -26,10 +26,9 @@ type Span struct {
 	ended bool
 }
 
-// StartTrace begins a trace: one run of an agent, one request of a user. What is
-// captured with the context that it returns belongs to it, calls by the
-// wrappers included. A trace id that the context has already, by [WithTrace], is
-// kept. End records the trace as $ai_trace.
+// StartTrace starts a trace: one run of an agent, one request of a user. Everything
+// captured with the returned context belongs to it, including wrapped calls. A trace
+// id set on ctx by [WithTrace] is kept. End records the trace as $ai_trace.
 //
 //	ctx, trace := client.StartTrace(ctx, "answer a ticket")
 //	defer trace.End()
@@ -37,9 +36,9 @@ func (c *Client) StartTrace(ctx context.Context, name string) (context.Context, 
 	return c.start(ctx, event.Trace, name)
 }
 
-// StartSpan begins a step within the context's trace: a tool call, a retrieval.
-// What is captured with the context that it returns is below it. Without a trace
-// it begins one. End records the step as $ai_span.
+// StartSpan starts a step within the context's trace: a tool call, a retrieval. What
+// is captured with the returned context becomes its child. Without a trace it starts
+// one. End records the step as $ai_span.
 func (c *Client) StartSpan(ctx context.Context, name string) (context.Context, *Span) {
 	return c.start(ctx, event.Span, name)
 }
@@ -55,7 +54,7 @@ func (c *Client) start(ctx context.Context, kind, name string) (context.Context,
 	}
 	parent := ""
 	if kind == event.Trace {
-		if old != nil && old.parent != "" { // a trace within a trace is another one
+		if old != nil && old.parent != "" { // a nested trace gets its own id
 			s.trace = ""
 		}
 	} else {
@@ -66,7 +65,7 @@ func (c *Client) start(ctx context.Context, kind, name string) (context.Context,
 		s.trace = event.NewID()
 	}
 	if parent == "" {
-		parent = s.trace // what is below a trace names it as its parent
+		parent = s.trace // children of the root use the trace id as parent
 	}
 	own := func(a *attribution) {
 		if old == nil || a.trace != s.trace {
@@ -88,7 +87,7 @@ func (c *Client) start(ctx context.Context, kind, name string) (context.Context,
 	}), s
 }
 
-// TraceID is the id of the span's trace; "" of a nil span.
+// TraceID returns the id of the span's trace; "" for a nil span.
 func (s *Span) TraceID() string {
 	if s == nil {
 		return ""
@@ -96,7 +95,7 @@ func (s *Span) TraceID() string {
 	return event.CleanID(event.CleanValue(s.trace))
 }
 
-// ID is the span's own id; that of the trace for a trace.
+// ID returns the span's id; for a trace, the trace id.
 func (s *Span) ID() string {
 	switch {
 	case s == nil:
@@ -107,14 +106,14 @@ func (s *Span) ID() string {
 	return s.e.SpanID
 }
 
-// SetInput says what the step began with: anything that marshals to JSON. It
-// must not be changed afterwards. It is content: privacy mode keeps it here.
+// SetInput sets the input of the step, any value that marshals to JSON. It must not
+// be changed afterwards. It is content: privacy mode withholds it.
 func (s *Span) SetInput(v any) { s.set(func() { s.in = v }) }
 
-// SetOutput says what the step ended with.
+// SetOutput sets the output of the step.
 func (s *Span) SetOutput(v any) { s.set(func() { s.out = v }) }
 
-// SetError says that the step failed. nil takes it back.
+// SetError marks the step as failed. nil clears the error.
 func (s *Span) SetError(err error) { s.set(func() { s.err = err }) }
 
 // SetProperty adds a custom property.
@@ -133,7 +132,7 @@ func (s *Span) set(f func()) {
 	}
 }
 
-// End records the step. Ending it again does nothing.
+// End records the step. Further calls do nothing.
 func (s *Span) End() {
 	if s == nil {
 		return

@@ -10,9 +10,9 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// roundTrip sends the request, without the members that are attribution and not of
-// the provider's API. Where a stream would bear no token counts it asks for them,
-// and returns what takes the answer to that out again.
+// roundTrip sends the request without the attribution members, which are not part of
+// the provider's API. If a stream would have no token counts it requests them, and
+// returns what removes the extra chunk from the answer.
 func (x *exchange) roundTrip(req *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, *stripper, error) {
 	plan := x.plan(req)
 	if !plan.Asked {
@@ -26,12 +26,12 @@ func (x *exchange) roundTrip(req *http.Request, next func(*http.Request) (*http.
 	res, err = next(x.edited(req, plan.Without))
 	if err == nil && res.StatusCode < 300 {
 		x.c.refused.Store(x.to.base, time.Now())
-		x.c.log.Info("provider refuses stream_options: token counts of its streams are not asked for", "provider", x.to.name)
+		x.c.log.Info("provider rejects stream_options: token counts of its streams are not requested", "provider", x.to.name)
 	}
 	return res, nil, err
 }
 
-// edited returns the request with a changed body; the request itself where there is
+// edited returns the request with a changed body, or the request itself if there is
 // nothing to change.
 func (x *exchange) edited(req *http.Request, edits []provider.Edit) *http.Request {
 	if len(edits) == 0 {
@@ -45,9 +45,8 @@ func (x *exchange) edited(req *http.Request, edits []provider.Edit) *http.Reques
 	return out
 }
 
-// plan finds what is to be changed of the body. A body that is encoded or signed is
-// left as it is, and so is one for the hedgerow server itself, which reads
-// attribution on its own.
+// plan finds the changes to the body. An encoded or signed body is left unchanged,
+// and so is one for the hedgerow server itself, which reads attribution on its own.
 func (x *exchange) plan(req *http.Request) provider.Plan {
 	b, h := x.call.Request, req.Header
 	if x.upload != nil || len(b) == 0 || h.Get("Content-Encoding") != "" || strings.HasPrefix(h.Get("Authorization"), "AWS4-") {
@@ -64,8 +63,8 @@ func (x *exchange) plan(req *http.Request) provider.Plan {
 	return provider.PlanEdits(b, strips, ask)
 }
 
-// mayAskUsage reports whether the call may be asked for token counts, should it be
-// a stream that would have none otherwise.
+// mayAskUsage reports whether token counts may be requested, if the call is a stream
+// that has none otherwise.
 func (x *exchange) mayAskUsage(req *http.Request) bool {
 	if x.c.c.LeaveUsage || x.to.usage || x.to.dialect != provider.OpenAI || !bytes.Contains(x.call.Request, []byte(`"stream"`)) {
 		return false
@@ -76,15 +75,15 @@ func (x *exchange) mayAskUsage(req *http.Request) bool {
 		return false
 	}
 	if req.Header.Get("Accept-Encoding") != "" {
-		return false // what is compressed cannot be taken out again
+		return false // a compressed answer cannot be edited
 	}
 	at, ok := x.c.refused.Load(x.to.base)
 	return !ok || time.Since(at.(time.Time)) >= provider.UsageRefusalLasts
 }
 
-// refusesUsage reports whether the provider refused what was added to the call.
-// If so the answer is done with, else it is as if it had not been looked at.
-// Mistral says it with 422.
+// refusesUsage reports whether the provider rejected the added stream_options. It
+// then closes the answer; otherwise the answer can still be read in full. Mistral
+// uses status 422.
 func refusesUsage(res *http.Response) bool {
 	if res.StatusCode != http.StatusBadRequest && res.StatusCode != http.StatusUnprocessableEntity || res.Body == nil {
 		return false
@@ -109,15 +108,14 @@ type failing struct{ err error }
 
 func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
-// stripper takes out of a stream what asking for token counts has added to it,
-// as the stream is read.
+// stripper removes the extra usage chunk from a stream while it is read.
 type stripper struct {
 	usage provider.UsageStripper
 	out   []byte // ready for the caller
-	err   error  // to come after out
+	err   error  // returned after out
 }
 
-// take gives the caller what is ready. ok is false where there is nothing yet.
+// take returns bytes that are ready. ok is false if there are none yet.
 func (s *stripper) take(p []byte) (n int, err error, ok bool) {
 	if len(s.out) > 0 {
 		n = copy(p, s.out)
@@ -127,7 +125,7 @@ func (s *stripper) take(p []byte) (n int, err error, ok bool) {
 	return 0, s.err, s.err != nil
 }
 
-// write takes what was read of the stream.
+// write adds bytes read from the stream.
 func (s *stripper) write(p []byte, err error) {
 	s.out = s.usage.Write(p)
 	if err != nil {

@@ -18,36 +18,36 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// Bounds of what is kept of one exchange, the same as the gateway's.
+// Bounds of what is recorded of a call, the same as in the gateway.
 const (
-	maxRequest   = 32 << 20 // a longer JSON body is passed on as it comes
-	headOfUpload = 64 << 10 // kept of bodies that are passed on as they come
-	maxHead      = 2 << 20  // kept of the beginning of an answer
-	maxTail      = 64 << 10 // and of its end, where it is longer
-	headOfBinary = 4 << 10  // kept of audio and pictures
+	maxRequest   = 32 << 20 // a longer JSON body is streamed
+	headOfUpload = 64 << 10 // recorded of streamed bodies
+	maxHead      = 2 << 20  // recorded of the start of an answer
+	maxTail      = 64 << 10 // recorded of the end of a longer answer
+	headOfBinary = 4 << 10  // recorded of audio and images
 	maxMarks     = 128
 	maxDecoded   = 8 << 20
 )
 
-// Middleware is what openai-go and anthropic-sdk-go take: it sees a request and
-// hands it to next. It is option.Middleware of both.
+// Middleware is the middleware type of openai-go and anthropic-sdk-go:
+// option.Middleware of both.
 type Middleware = func(req *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error)
 
 // Middleware captures every call of an openai-go or anthropic-sdk-go client:
 //
 //	openai.NewClient(option.WithMiddleware(client.Middleware()))
 //
-// The call and its answer are the provider's own, byte for byte but for the
-// members of [Config.AttributionFields] and session, session_id and trace, and no
-// later than without: an answer is recorded while the caller reads it, and made into
-// an event in the background when he has. A call that the client tries several
-// times is one event, with the property retry_count. Errors, streams that break off
+// Request and answer are passed on unchanged and without delay, except for the
+// members of [Config.AttributionFields] and session, session_id and trace, which are
+// removed from the request. The answer is recorded while the caller reads it; the
+// event is created in the background afterwards. A call that the client library
+// retries is one event with the property retry_count. Errors, interrupted streams
 // and cancelled calls are events too. A stream that is neither read to its end nor
-// closed becomes one a second after it has borne its last event or an error, when
-// the context of the call ends, or when its body is garbage, whichever is first;
-// one that is read slowly is left alone.
+// closed is recorded one second after its last event or an error, when the context
+// of the call ends, or when its body is garbage collected, whichever is first; a
+// slow reader is not cut off.
 //
-// Streams of chat completions bear no token counts unless asked; see
+// Streams of chat completions have no token counts unless requested; see
 // [Config.LeaveUsage].
 func (c *Client) Middleware() Middleware {
 	return func(req *http.Request, next func(*http.Request) (*http.Response, error)) (*http.Response, error) {
@@ -58,11 +58,10 @@ func (c *Client) Middleware() Middleware {
 	}
 }
 
-// Transport captures the calls to models among the requests of an
-// [http.Client]: for genai, go-openai, LangChainGo, Ollama and whatever else
-// lets one set its client. What goes to a host that is not known as a
-// provider's is captured if it is a POST to a path that generates something
-// (/v1/chat/completions, /v1/messages …), and passed on otherwise. base nil is
+// Transport captures calls to models made through an [http.Client]: for genai,
+// go-openai, LangChainGo, Ollama and any other library with a configurable client. A
+// request to an unknown host is captured if it is a POST to a generating path
+// (/v1/chat/completions, /v1/messages …), and passed on otherwise. A nil base is
 // [http.DefaultTransport]. See [Client.Middleware] for the rest.
 func (c *Client) Transport(base http.RoundTripper) http.RoundTripper {
 	if base == nil {
@@ -90,20 +89,20 @@ func (t *transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	return t.c.exchange(req, t.base.RoundTrip, to)
 }
 
-// CloseIdleConnections is for [http.Client.CloseIdleConnections].
+// CloseIdleConnections supports [http.Client.CloseIdleConnections].
 func (t *transport) CloseIdleConnections() {
 	if b, ok := t.base.(interface{ CloseIdleConnections() }); ok {
 		b.CloseIdleConnections()
 	}
 }
 
-// passedKey marks the context of a request that a wrapper has seen: a client
-// may have the middleware and the transport.
+// passedKey marks the context of a request that a wrapper has seen: a client may use
+// both the middleware and the transport.
 type passedKey struct{}
 
 func passed(req *http.Request) bool { return req.Context().Value(passedKey{}) != nil }
 
-// exchange is one call on its way, or one try of it.
+// exchange is one call, or one attempt of it.
 type exchange struct {
 	c    *Client
 	to   target
@@ -111,28 +110,28 @@ type exchange struct {
 	at   *attribution
 	ctx  context.Context
 
-	traceID, parentID string // of traceparent or the caller's tracer
+	traceID, parentID string // from traceparent or the caller's tracer
 
-	retry   int  // which try this is; 0 is the first, or not known to be another
-	counted bool // the client says so
+	retry   int  // the number of this attempt; 0 is the first, or unknown
+	counted bool // the client sent the number
 	key     retryKey
-	again   tryKey // of a client that does not say so; zero where the task is unknown
+	again   tryKey // if the client sends no number; zero if the task is unknown
 
-	upload *upload // a body that is passed on as it comes
+	upload *upload // a body that is streamed
 
-	mu     sync.Mutex // Read and Close of an answer may come from two goroutines
+	mu     sync.Mutex // Read and Close of an answer may run concurrently
 	body   recorder
 	total  int64
-	length int64  // of the answer, as its header says; -1 where it does not
+	length int64  // Content-Length of the answer; -1 if unknown
 	kind   string // its content type
-	stream bool   // it is server-sent events, or lines of JSON
+	stream bool   // it is server-sent events or JSON lines
 	done   bool
 	watch  watch
 }
 
-// watch ends an exchange whose answer nobody reads or closes any more: when the
-// request's context ends, when the answer's body is garbage, or a while after a
-// stream has borne its last event or an error.
+// watch ends an exchange whose answer is no longer read or closed: when the
+// request's context ends, when the body is garbage collected, or some time after the
+// last event of a stream or an error.
 type watch struct {
 	ended   *time.Timer
 	context func() bool
@@ -140,8 +139,8 @@ type watch struct {
 	on      bool
 }
 
-// afterEnd is how long a stream that has borne its end may stay open before its
-// event is made: clients mostly read on and find nothing, or close it.
+// afterEnd is how long a stream may stay open after its last event before it is
+// captured: most clients read on to EOF or close it.
 const afterEnd = time.Second
 
 func (c *Client) exchange(req *http.Request, next func(*http.Request) (*http.Response, error), to target) (*http.Response, error) {
@@ -172,8 +171,8 @@ func (c *Client) exchange(req *http.Request, next func(*http.Request) (*http.Res
 	return res, nil
 }
 
-// spanContext takes the trace of the caller's tracer, or that of the request's
-// W3C header.
+// spanContext uses the trace of the caller's tracer, or of the request's traceparent
+// header.
 func (x *exchange) spanContext(req *http.Request) {
 	if f := x.c.c.SpanContext; f != nil {
 		if x.traceID, x.parentID = f(x.ctx); x.traceID != "" {
@@ -185,8 +184,8 @@ func (x *exchange) spanContext(req *http.Request) {
 	}
 }
 
-// request returns the request to send, with a body that has been recorded, or is
-// being recorded as it goes.
+// request returns the request to send. Its body has been recorded, or is recorded
+// while it is sent.
 func (x *exchange) request(req *http.Request) (*http.Request, error) {
 	out := req.WithContext(context.WithValue(x.ctx, passedKey{}, true))
 	if req.Body == nil || req.Body == http.NoBody {
@@ -203,8 +202,8 @@ func (x *exchange) request(req *http.Request) (*http.Request, error) {
 		}
 		return out, nil
 	}
-	// GetBody is no way to look at the body: what it returns may share its
-	// position with the body itself.
+	// GetBody cannot be used to read the body: what it returns may share its position
+	// with the body itself.
 	var buf bytes.Buffer
 	if req.ContentLength > 0 {
 		buf.Grow(int(req.ContentLength) + bytes.MinRead)
@@ -236,8 +235,8 @@ func setBody(req *http.Request, b []byte) {
 	req.ContentLength = int64(len(b))
 }
 
-// isJSON reports whether a request's body is one to be read. A body without a
-// type is taken for JSON.
+// isJSON reports whether a request's body is parsed. Without a content type it is
+// taken for JSON.
 func isJSON(h http.Header) bool {
 	v := h["Content-Type"]
 	if len(v) == 0 || v[0] == "" || v[0] == "application/json" {
@@ -247,7 +246,7 @@ func isJSON(h http.Header) bool {
 	return err == nil && (t == "application/json" || strings.HasSuffix(t, "+json"))
 }
 
-// upload records the beginning of a body as it goes.
+// upload records the start of a body while it is sent.
 type upload struct {
 	io.ReadCloser
 	mu   sync.Mutex
@@ -272,7 +271,7 @@ func (u *upload) seen() ([]byte, int64) {
 	return bytes.Clone(u.head), u.n
 }
 
-// fail ends an exchange to which no answer came.
+// fail ends an exchange that got no answer.
 func (x *exchange) fail(err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -283,7 +282,7 @@ func (x *exchange) fail(err error) {
 	x.finish()
 }
 
-// gone tells whether it was the caller who gave up, or his patience.
+// gone reports whether the caller cancelled, or its deadline passed.
 func (x *exchange) gone(err error) string {
 	var timeout net.Error
 	switch {
@@ -295,7 +294,7 @@ func (x *exchange) gone(err error) string {
 	return ""
 }
 
-// answer puts a recorder into the answer's body.
+// answer wraps the answer's body with a recorder.
 func (x *exchange) answer(res *http.Response, strip *stripper) {
 	x.call.Status, x.call.ResponseHeader = res.StatusCode, header(res.Header)
 	if res.StatusCode == http.StatusSwitchingProtocols || res.Body == nil {
@@ -316,7 +315,7 @@ func (x *exchange) answer(res *http.Response, strip *stripper) {
 	x.kind = strings.TrimSpace(contentType)
 	x.length, x.stream = res.ContentLength, x.kind == "text/event-stream" || x.kind == "application/x-ndjson"
 	b := &answerBody{ReadCloser: res.Body, x: x}
-	x.mu.Lock() // the context may have ended already
+	x.mu.Lock() // the context may already have ended
 	x.watch = watch{garbage: runtime.AddCleanup(b, (*exchange).abandon, x), on: true}
 	if x.ctx.Done() != nil {
 		x.watch.context = context.AfterFunc(x.ctx, x.abandon)
@@ -326,14 +325,14 @@ func (x *exchange) answer(res *http.Response, strip *stripper) {
 		b.strip = strip
 		if res.ContentLength >= 0 {
 			res.Header = res.Header.Clone()
-			res.Header.Del("Content-Length") // of what it was
+			res.Header.Del("Content-Length") // it was the original length
 			res.ContentLength = -1
 		}
 	}
 	res.Body = b
 }
 
-// header returns what a parser may see of an answer's header.
+// header returns the answer's headers that the parsers need.
 func header(h http.Header) http.Header {
 	out := make(http.Header, len(h))
 	for k, v := range h {
@@ -344,7 +343,7 @@ func header(h http.Header) http.Header {
 	return out
 }
 
-// answerBody is an answer's body, which is recorded as it is read.
+// answerBody records an answer's body while it is read.
 type answerBody struct {
 	io.ReadCloser
 	x     *exchange
@@ -407,9 +406,9 @@ func (x *exchange) read(p []byte, err error) {
 	}
 }
 
-// abandon ends an exchange whose answer was not read to its end: it was closed,
-// or nobody will. Who has seen the last event of a stream, or all bytes of a
-// body, had no need to.
+// abandon ends an exchange whose answer was not read to EOF because it was closed or
+// is no longer used. That is no cancellation if the last event of a stream, or all
+// bytes of a body, had been read.
 func (x *exchange) abandon() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -432,7 +431,7 @@ func (x *exchange) abandon() {
 	x.finish()
 }
 
-// finish hands the exchange over. It is called once, with mu held.
+// finish captures the exchange. It is called once, with mu held.
 func (x *exchange) finish() {
 	if x.done {
 		return
@@ -465,7 +464,7 @@ func (x *exchange) finish() {
 	x.capture()
 }
 
-// capture makes the call an event, in the background.
+// capture creates the event of the call, in the background.
 func (x *exchange) capture() {
 	size := int64(cap(x.call.Request) + cap(x.call.Response) + cap(x.call.ResponseTail))
 	x.c.enqueue(laneAI, item{build: x.event, at: x.at, size: size, since: time.Now()})
@@ -474,7 +473,7 @@ func (x *exchange) capture() {
 func (x *exchange) event() *event.Event {
 	c := &x.call
 	if enc := c.ResponseHeader.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
-		// Clients that leave the encoding to net/http have it undone already.
+		// net/http has already decoded the body if the client left the encoding to it.
 		c.Response, c.ResponseTail, c.ResponseTruncated, c.Marks = gunzip(enc, c.Response), nil, true, nil
 	}
 	e := provider.Parse(c)
@@ -497,7 +496,7 @@ func gunzip(encoding string, b []byte) []byte {
 	return out
 }
 
-// recorder keeps the beginning and the end of an answer.
+// recorder keeps the start and the end of an answer.
 type recorder struct {
 	head, tail int // bounds
 	b          []byte
@@ -508,7 +507,7 @@ type recorder struct {
 
 func (r *recorder) write(p []byte) {
 	if !r.cut && len(r.b)+len(p) <= r.head {
-		if cap(r.b)-len(r.b) < len(p) { // append alone would grow large bodies by a quarter only
+		if cap(r.b)-len(r.b) < len(p) { // append alone would grow large bodies by only a quarter
 			grown := make([]byte, len(r.b), min(max(2*cap(r.b), len(r.b)+len(p), 1<<10), r.head))
 			copy(grown, r.b)
 			r.b = grown
@@ -545,7 +544,7 @@ func (r *recorder) end() (head, tail []byte, cut bool) {
 	return r.b, append(append(make([]byte, 0, len(r.ring)), r.ring[r.pos:]...), r.ring[:r.pos]...), r.cut
 }
 
-// last returns the last bytes that were recorded, n of them at most.
+// last returns up to n of the last recorded bytes.
 func (r *recorder) last(n int) []byte {
 	b := r.b
 	if r.cut {
@@ -554,7 +553,7 @@ func (r *recorder) last(n int) []byte {
 	return b[max(0, len(b)-n):]
 }
 
-// whole reports whether what was recorded is a complete JSON value.
+// whole reports whether the recording is one complete JSON value.
 func (r *recorder) whole() bool {
 	b := bytes.TrimSpace(r.b)
 	return !r.cut && len(b) > 1 && (b[0] == '{' && b[len(b)-1] == '}' || b[0] == '[' && b[len(b)-1] == ']') && event.ValidJSON(b)
