@@ -54,7 +54,8 @@ var allowed = map[string][]string{
 	"server/internal/journal":    {"event", "server/internal/atomicfile", "server/internal/health"},
 	"server/internal/project":    {"event", "server/internal/atomicfile", "server/internal/health", "server/internal/kv", "internal/provider"}, // provider: which request fields a setting may not name
 	"server/internal/store":      {"event", "server/internal/atomicfile", "server/internal/health", "server/internal/supervise", "server/internal/disk"},
-	"server/internal/query":      {"event", "server/internal/health", "server/internal/store"},
+	"server/internal/query/sqlf": {},
+	"server/internal/query":      {"event", "server/internal/health", "server/internal/store", "server/internal/query/sqlf"},
 	"server/internal/join":       {"event"}, // what outcomes have of their calls: between the journal and its sinks
 	"internal/flag":              {},        // PostHog's flags decided at home: pure, for the SDK too
 	"server/internal/posthog":    {"event", "server/internal/health", "server/internal/supervise", "internal/flag", "internal/privacy", "server/internal/project"},

@@ -6,10 +6,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
@@ -19,33 +19,30 @@ import (
 // timestamp, provider, models, latency, completion id, base URL, token counts and that property are filled.
 func (r *Reader) RecentCalls(ctx context.Context, since time.Time, property string, limit int) ([]*event.Event, error) {
 	var out []*event.Event
-	marked := r.sql.constProperty(property)
-	err := r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			e := new(event.Event)
-			var completion, base, mark sql.NullString
-			var input, output sql.NullInt64
-			var latency sql.NullInt64
-			if err := rows.Scan(&e.UUID, &e.ProjectID, &e.Name, &e.Source, &e.Timestamp, &e.Provider, &e.ModelAsked, &e.Model, &latency, &completion, &base, &input, &output, &mark); err != nil {
+	recent := sqlf.New("SELECT *, CASE WHEN name = ? THEN ? END AS mark FROM events WHERE stored_at >= ? AND name IN (?, ?, ?)", event.Span, r.sql.constProperty(property), since.UTC(), event.Generation, event.Embedding, event.Span)
+	err := r.each(ctx, sqlf.New("SELECT CAST(uuid AS VARCHAR), project_id, name, COALESCE(source, ''), ts, COALESCE(provider, ''), COALESCE(model_asked, ''), COALESCE(model, ''), latency_us, completion_id, base_url, input_tokens, output_tokens, mark FROM (?) recent"+
+		" WHERE name <> ? OR mark IS NOT NULL ORDER BY stored_at DESC, uuid DESC LIMIT ?", recent, event.Span, limit), func(rows *sql.Rows) error {
+		e := new(event.Event)
+		var completion, base, mark sql.NullString
+		var input, output, latency sql.NullInt64
+		if err := rows.Scan(&e.UUID, &e.ProjectID, &e.Name, &e.Source, &e.Timestamp, &e.Provider, &e.ModelAsked, &e.Model, &latency, &completion, &base, &input, &output, &mark); err != nil {
+			return fmt.Errorf("scan call: %w", err)
+		}
+		if latency.Valid {
+			e.Latency = event.Some(time.Duration(latency.Int64) * time.Microsecond)
+		}
+		e.CompletionID, e.BaseURL = completion.String, base.String
+		e.Usage.Input, e.Usage.Output = optInt(input), optInt(output)
+		if mark.Valid {
+			quoted, err := json.Marshal(mark.String)
+			if err != nil {
 				return fmt.Errorf("scan call: %w", err)
 			}
-			if latency.Valid {
-				e.Latency = event.Some(time.Duration(latency.Int64) * time.Microsecond)
-			}
-			e.CompletionID, e.BaseURL = completion.String, base.String
-			e.Usage.Input, e.Usage.Output = event.Int{Value: input.Int64, Known: input.Valid}, event.Int{Value: output.Int64, Known: output.Valid}
-			if mark.Valid {
-				quoted, err := json.Marshal(mark.String)
-				if err != nil {
-					return fmt.Errorf("scan call: %w", err)
-				}
-				e.Properties = map[string]json.RawMessage{property: quoted}
-			}
-			out = append(out, e)
+			e.Properties = map[string]json.RawMessage{property: quoted}
 		}
+		out = append(out, e)
 		return nil
-	}, "SELECT CAST(uuid AS VARCHAR), project_id, name, COALESCE(source, ''), ts, COALESCE(provider, ''), COALESCE(model_asked, ''), COALESCE(model, ''), latency_us, completion_id, base_url, input_tokens, output_tokens, mark FROM (SELECT *, CASE WHEN name = ? THEN "+marked+" END AS mark FROM events WHERE stored_at >= ? AND name IN (?, ?, ?)) recent "+
-		"WHERE name <> ? OR mark IS NOT NULL ORDER BY stored_at DESC, uuid DESC LIMIT ?", event.Span, since.UTC(), event.Generation, event.Embedding, event.Span, event.Span, limit)
+	})
 	slices.Reverse(out)
 	return out, err
 }
@@ -62,56 +59,36 @@ const (
 // rest of their traces, from a time range and without content: 5,000, calls first
 // and the earliest of them. It is not whole where there are more.
 func (r *Reader) OfTraces(ctx context.Context, project string, traces, ids []string, from, to time.Time) (out []*event.Event, whole bool, err error) {
-	steps := "project_id = ? AND ts >= ? AND ts <= ? AND (name IN (?, ?, ?) OR " + callExpr + ") AND trace_id IS NOT NULL AND "
-	args := []any{project, from.UTC(), to.UTC(), event.Span, event.Trace, event.RequestStarted}
-	const listed = " IN (SELECT unnest(CAST(? AS VARCHAR[])))"
+	steps := sqlf.New("project_id = ? AND ts >= ? AND ts <= ? AND (name IN (?, ?, ?) OR ?) AND trace_id IS NOT NULL", project, from.UTC(), to.UTC(), event.Span, event.Trace, event.RequestStarted, callExpr)
 	whole = true
-	read := func(t table, cond string, more ...any) error {
-		rows, err := r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM "+t.sql+" AS found WHERE "+steps+cond+" ORDER BY CASE WHEN "+callExpr+" THEN 0 ELSE 1 END, ts LIMIT "+strconv.Itoa(ofTracesLimit), slices.Concat(t.args, args, more)...)
-		for _, row := range rows {
-			out = append(out, row.Event)
-		}
-		whole = whole && len(rows) < ofTracesLimit
-		return err
-	}
 	if len(ids) > 0 {
 		// Their traces alone: what is read of a column is read of all its rows.
-		list, t := anys(ids), r.allEvents()
-		n := 0
-		err := r.store.Read(ctx, func(rows *sql.Rows) error {
-			for ; rows.Next(); n++ {
-				var trace string
-				if err := rows.Scan(&trace); err != nil {
-					return err
-				}
-				if !slices.Contains(traces, trace) {
-					traces = append(slices.Clip(traces), trace)
-				}
-			}
-			return nil
-		}, "SELECT DISTINCT trace_id FROM "+t.sql+" AS found WHERE "+steps+"(span_id"+listed+" OR uuid IN (SELECT TRY_CAST(unnest(CAST(? AS VARCHAR[])) AS UUID)) OR completion_id"+listed+" OR "+r.sql.constProperty("request_id")+listed+") LIMIT "+strconv.Itoa(tracesOfIDs),
-			slices.Concat(t.args, args, []any{list, list, list, list})...)
+		list := r.sql.texts(anys(ids))
+		named := sqlf.New("(span_id IN (?) OR uuid IN (SELECT TRY_CAST(unnest(CAST(? AS VARCHAR[])) AS UUID)) OR completion_id IN (?) OR ? IN (?))", list, anys(ids), list, r.sql.constProperty("request_id"), list)
+		found, err := r.texts(ctx, sqlf.New("SELECT DISTINCT trace_id FROM ? AS found WHERE ? AND ? LIMIT ?", r.allEvents().sql, steps, named, tracesOfIDs))
 		if err != nil {
 			return nil, false, fmt.Errorf("find calls by their ids: %w", err)
 		}
-		whole = n < tracesOfIDs
+		for _, trace := range found {
+			if !slices.Contains(traces, trace) {
+				traces = append(slices.Clip(traces), trace)
+			}
+		}
+		whole = len(found) < tracesOfIDs
 	}
 	if len(traces) > 0 {
+		var rows []*store.Row
 		t, err := r.held(ctx, project, "trace_id", traces)
 		if err == nil {
-			err = read(t, "trace_id"+listed, anys(traces))
+			rows, err = r.rowsOf(ctx, sqlf.New("SELECT ? FROM ? AS found WHERE ? AND ? ORDER BY CASE WHEN ? THEN 0 ELSE 1 END, ts LIMIT ?", sqlf.Raw(store.EventColumns("")), t.sql, steps, r.among("trace_id", traces), callExpr, ofTracesLimit))
 		}
 		if err != nil {
 			return nil, false, fmt.Errorf("find the events of traces: %w", err)
 		}
+		for _, row := range rows {
+			out = append(out, row.Event)
+		}
+		whole = whole && len(rows) < ofTracesLimit
 	}
 	return out, whole, nil
-}
-
-func anys(list []string) []any {
-	out := make([]any, len(list))
-	for i, s := range list {
-		out[i] = s
-	}
-	return out
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
 // cursor is where a page ended. Its text is base64url, without padding, of
@@ -55,16 +56,12 @@ func parseCursor(s string) (cursor, error) {
 	return cursor{time.UnixMicro(us).UTC(), uuid.UUID(b[9:])}, nil
 }
 
-// after leaves only what follows a cursor, where there is one, in the order of
-// time, the newest first.
-func (r *Reader) after(w *where, s string) error {
+// after is the condition of what follows a cursor, where there is one, in the order
+// of time, the newest first.
+func (r *Reader) after(s string) (sqlf.Fragment, error) {
 	if s == "" {
-		return nil
+		return sqlf.Fragment{}, nil
 	}
 	c, err := parseCursor(s)
-	if err != nil {
-		return err
-	}
-	w.add("ts <= ? AND (ts < ? OR uuid < "+r.sql.uuid+")", c.ts, c.ts, c.id.String())
-	return nil
+	return sqlf.New("{ts} <= ? AND ({ts} < ? OR uuid < ?)", c.ts, c.ts, r.sql.uuid(c.id.String())), err
 }

@@ -22,7 +22,8 @@
 //   - rollup.go, [Roller]: how questions about millions of events are answered
 //     from thousands of rows; outcome.go: the same for outcomes, and which call
 //     an outcome speaks of.
-//   - dialect.go: the SQL that differs between engines.
+//   - dialect.go: the SQL that differs between engines; package sqlf composes the
+//     queries.
 //
 // An event whose write has returned is in the next answer, rolled up or not, and in
 // all that follow.

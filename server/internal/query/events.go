@@ -10,6 +10,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
@@ -71,10 +72,11 @@ func (r *Reader) Events(ctx context.Context, q EventsQuery) (*EventsPage, error)
 	if err != nil {
 		return nil, err
 	}
-	if err := r.after(w, q.Cursor); err != nil {
+	after, err := r.after(q.Cursor)
+	if err != nil {
 		return nil, err
 	}
-	found, err := r.find(ctx, from, w, "ts", "DESC", q.Limit+1)
+	found, err := r.find(ctx, from, w.And(after), sqlf.Column("ts"), "DESC", q.Limit+1)
 	if err != nil {
 		return nil, err
 	}
@@ -101,38 +103,41 @@ func (r *Reader) Events(ctx context.Context, q EventsQuery) (*EventsPage, error)
 	return page, nil
 }
 
-// table is what events are looked for in: an expression of a FROM clause, what
-// is bound to it, and the column that says where an event is; NULL where it is
-// unknown.
+// table is what events are looked for in: an expression of a FROM clause, and the
+// column that says where an event is; NULL where it is unknown.
 type table struct {
-	sql   string
-	args  []any
+	sql   sqlf.Fragment
 	place string
 }
 
 // allEvents is the table of all events.
-func (r *Reader) allEvents() table { return table{sql: "events", place: r.sql.place} }
+func (r *Reader) allEvents() table { return table{sqlf.Raw("events"), r.sql.place} }
 
 // eventsFrom is where the events of a question are, and their condition.
-func (r *Reader) eventsFrom(ctx context.Context, q *EventsQuery) (table, *where, error) {
+func (r *Reader) eventsFrom(ctx context.Context, q *EventsQuery) (table, sqlf.Fragment, error) {
 	if q.Point != nil {
-		from, w, c, err := r.pointed(ctx, q.Project, &q.Filter, q.Point, eventSorts[q.Sort])
-		if err == nil {
-			w.add(c.shown.cond, c.shown.args...)
-		}
-		return from, w, err
+		from, w, c, err := r.pointed(ctx, q.Project, &q.Filter, q.Point, q.Sort.column())
+		return from, w.And(c.shown), err
 	}
 	w, err := r.where(q.Project, &q.Filter)
 	if err != nil {
-		return table{}, nil, err
+		return table{}, w, err
 	}
 	from, err := r.filteredFrom(ctx, q, w)
 	return from, w, err
 }
 
+// column is what events are ordered by; empty where that is time.
+func (s EventSort) column() sqlf.Fragment {
+	if name := eventSorts[s]; name != "" {
+		return sqlf.Column(name)
+	}
+	return sqlf.Fragment{}
+}
+
 // filteredFrom lets filters find outcomes by what they have of their call, and the
 // events of a trace or a session where they are.
-func (r *Reader) filteredFrom(ctx context.Context, q *EventsQuery, w *where) (table, error) {
+func (r *Reader) filteredFrom(ctx context.Context, q *EventsQuery, w sqlf.Fragment) (table, error) {
 	names := inherited(&q.Filter, ByNone)
 	if len(names) == 0 || q.Kind != KindOutcomes && !isOutcome(q.Name) {
 		for column, id := range map[string]string{"trace_id": q.TraceID, "session_id": q.SessionID} {
@@ -148,21 +153,26 @@ func (r *Reader) filteredFrom(ctx context.Context, q *EventsQuery, w *where) (ta
 	if err != nil {
 		return table{}, err
 	}
-	from, args, err := r.outcomes(ctx, q.Project, w.String()+" uuid ts "+eventSorts[q.Sort], names, &q.Filter, &c)
-	return table{sql: from + " AS events", args: args, place: "NULL"}, err
+	return r.outcomesTable(ctx, q.Project, sqlf.Join(" ", w, q.Sort.column()), names, &q.Filter, &c)
+}
+
+// outcomesTable is outcomes as a table.
+func (r *Reader) outcomesTable(ctx context.Context, project string, uses sqlf.Fragment, calls []string, q *Filter, c *cover) (table, error) {
+	from, err := r.outcomes(ctx, project, uses.Using("uuid", "ts"), calls, q, c)
+	return table{from.As("events"), "NULL"}, err
 }
 
 // sorted is Events in an order of values. Its cursor is of that order.
 func (r *Reader) sorted(ctx context.Context, q EventsQuery) (*EventsPage, error) {
-	col := eventSorts[q.Sort]
-	if col == "" {
+	col := q.Sort.column()
+	if col.IsZero() {
 		return nil, event.Invalid("there is no such order", "use latency, ttft, cost or tokens")
 	}
 	from, w, err := r.eventsFrom(ctx, &q)
 	if err != nil {
 		return nil, err
 	}
-	w.add(col + " IS NOT NULL")
+	w = w.And(isKnown(col))
 	if q.Cursor != "" {
 		m, err := parseMark(q.Cursor, string(q.Sort))
 		if err != nil {
@@ -171,8 +181,8 @@ func (r *Reader) sorted(ctx context.Context, q EventsQuery) (*EventsPage, error)
 		if _, err := uuid.Parse(m.ID); err != nil {
 			return nil, event.Invalid("the cursor is not one that hedgerow gave", "leave it out to start at the top")
 		}
-		value := "CAST(? AS DECIMAL(38,18))"
-		w.add("("+col+" < "+value+" OR "+col+" = "+value+" AND uuid < "+r.sql.uuid+")", m.Value, m.Value, m.ID)
+		value := sqlf.New("CAST(? AS DECIMAL(38,18))", m.Value)
+		w = w.Andf("(? < ? OR ? = ? AND uuid < ?)", col, value, col, value, r.sql.uuid(m.ID))
 	}
 	found, err := r.find(ctx, from, w, col, "DESC", q.Limit+1)
 	page := &EventsPage{Events: []*Event{}}
@@ -206,19 +216,15 @@ type found struct {
 // find tells which events meet w, in the order of a column and then of their
 // uuid: DESC or ASC. It reads a few narrow columns. In one question with whole,
 // the engine would read all columns of whatever meets w.
-func (r *Reader) find(ctx context.Context, from table, w *where, column, direction string, limit int) (out []found, err error) {
-	err = r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var f found
-			if err := rows.Scan(&f.id, &f.ts, &f.place, &f.value); err != nil {
-				return err
-			}
-			out = append(out, f)
-		}
-		return nil
-	}, "SELECT CAST(id AS VARCHAR), ts, place, "+r.sql.digits("value")+" FROM (SELECT uuid AS id, ts, "+from.place+" AS place, "+column+" AS value FROM "+from.sql+" "+w.String()+
-		" ORDER BY "+column+" "+direction+", uuid "+direction+" LIMIT ?) ORDER BY value "+direction+", id "+direction, // texts of the few alone
-		append(slices.Concat(from.args, w.args), limit)...)
+func (r *Reader) find(ctx context.Context, from table, w, column sqlf.Fragment, direction string, limit int) (out []found, err error) {
+	few := sqlf.New("SELECT uuid AS id, ts, "+from.place+" AS place, ? AS value FROM ? WHERE ? ORDER BY ? "+direction+", uuid "+direction+" LIMIT ?", column, from.sql, w, column, limit)
+	// Texts of the few alone.
+	err = r.each(ctx, sqlf.New("SELECT CAST(id AS VARCHAR), ts, place, ? FROM (?) ORDER BY value "+direction+", id "+direction, r.sql.digits(sqlf.Raw("value")), few), func(rows *sql.Rows) error {
+		var f found
+		err := rows.Scan(&f.id, &f.ts, &f.place, &f.value)
+		out = append(out, f)
+		return err
+	})
 	return out, err
 }
 
@@ -238,13 +244,13 @@ func (r *Reader) whole(ctx context.Context, of []found, columns string) ([]*stor
 	if err != nil {
 		return nil, err
 	}
-	rows, err := r.rows(ctx, "SELECT "+columns+" FROM events WHERE "+in.cond, in.args...)
+	rows, err := r.rows(ctx, columns, in)
 	if err != nil {
 		return nil, err
 	}
 	other := func(row *store.Row) bool { _, ok := at[row.Event.UUID]; return !ok }
 	if slices.ContainsFunc(rows, other) || len(rows) < len(of) { // rows were moved or deleted meanwhile
-		if rows, err = r.rows(ctx, "SELECT "+columns+" FROM events WHERE "+among.cond, among.args...); err != nil {
+		if rows, err = r.rows(ctx, columns, among); err != nil {
 			return nil, err
 		}
 	}
@@ -254,7 +260,7 @@ func (r *Reader) whole(ctx context.Context, of []found, columns string) ([]*stor
 
 // located are the conditions of some events: by their places, and by their uuids
 // where rows have moved meanwhile.
-func (r *Reader) located(ctx context.Context, of []found) (in, among condition, err error) {
+func (r *Reader) located(ctx context.Context, of []found) (in, among sqlf.Fragment, err error) {
 	first, last := of[0].ts, of[0].ts
 	ids := make([]any, len(of))
 	places := make([]any, 0, len(of))
@@ -270,9 +276,9 @@ func (r *Reader) located(ctx context.Context, of []found) (in, among condition, 
 		}
 		ids[i] = f.id
 	}
-	among = condition{"ts BETWEEN ? AND ? AND uuid IN (" + r.sql.uuids + ")", []any{first.UTC(), last.UTC(), ids}}
+	among = sqlf.New("ts BETWEEN ? AND ? AND uuid IN (?)", first.UTC(), last.UTC(), r.sql.uuids(ids))
 	if len(places) < len(of) {
-		where, err := r.raw(ctx, "SELECT "+r.sql.place+" FROM events WHERE "+among.cond, among.args...)
+		where, err := r.raw(ctx, sqlf.New("SELECT "+r.sql.place+" FROM events WHERE ?", among))
 		if err != nil {
 			return in, among, err
 		}
@@ -281,29 +287,22 @@ func (r *Reader) located(ctx context.Context, of []found) (in, among condition, 
 			places = append(places, row[0])
 		}
 	}
-	return condition{r.sql.place + " IN (" + r.sql.places + ")", []any{places}}, among, nil
+	return sqlf.New(r.sql.place+" IN (?)", r.sql.places(places)), among, nil
 }
 
 // Event returns one event; withContent also its content, where it is kept.
 func (r *Reader) Event(ctx context.Context, project, id string, withContent bool) (*Event, error) {
-	u, err := uuid.Parse(id)
-	if err != nil {
-		return nil, event.Invalid("the event id is not a UUID", `use the "uuid" that a list of events gives`)
-	}
-	rows, err := r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM events WHERE uuid = "+r.sql.uuid+" AND project_id = ?", u.String(), project)
+	row, err := r.event(ctx, project, id)
 	if err != nil {
 		return nil, err
 	}
-	if len(rows) == 0 {
-		return nil, event.NewError(event.CodeNotFound, "there is no such event in this project", "it may have passed the project's retention, or not be stored yet", nil)
-	}
-	views, err := r.views(ctx, rows)
+	views, err := r.views(ctx, []*store.Row{row})
 	if err != nil {
 		return nil, err
 	}
 	v := views[0]
 	if withContent && v.ContentState == ContentKept {
-		if v.Content, err = r.content(ctx, rows[0]); err != nil {
+		if v.Content, err = r.content(ctx, row); err != nil {
 			return nil, err
 		}
 		if v.Content == nil { // removed between the two questions
@@ -317,19 +316,28 @@ func (r *Reader) Event(ctx context.Context, project, id string, withContent bool
 // kept, and when it was stored. [Event] is for people; this is for what makes
 // something of events.
 func (r *Reader) Original(ctx context.Context, project, id string) (*event.Event, time.Time, error) {
-	u, err := uuid.Parse(id)
-	if err != nil {
-		return nil, time.Time{}, event.Invalid("the event id is not a UUID", `use the "uuid" that a list of events gives`)
-	}
-	rows, err := r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM events WHERE uuid = "+r.sql.uuid+" AND project_id = ?", u.String(), project)
+	row, err := r.event(ctx, project, id)
 	if err != nil {
 		return nil, time.Time{}, err
 	}
-	if len(rows) == 0 {
-		return nil, time.Time{}, event.NewError(event.CodeNotFound, "there is no such event in this project", "it may have passed the project's retention, or not be stored yet", nil)
+	e, err := r.original(ctx, row)
+	return e, row.StoredAt, err
+}
+
+// event reads the row of one event.
+func (r *Reader) event(ctx context.Context, project, id string) (*store.Row, error) {
+	u, err := uuid.Parse(id)
+	if err != nil {
+		return nil, event.Invalid("the event id is not a UUID", `use the "uuid" that a list of events gives`)
 	}
-	e, err := r.original(ctx, rows[0])
-	return e, rows[0].StoredAt, err
+	rows, err := r.rows(ctx, store.EventColumns(""), sqlf.New("uuid = ? AND project_id = ?", r.sql.uuid(u.String()), project))
+	if err != nil {
+		return nil, err
+	}
+	if len(rows) == 0 {
+		return nil, event.NewError(event.CodeNotFound, "there is no such event in this project", "it may have passed the project's retention, or not be stored yet", nil)
+	}
+	return rows[0], nil
 }
 
 // original is a row's event with its content, where that is kept.
@@ -365,9 +373,8 @@ func (r *Reader) Originals(ctx context.Context, project string, s Stretch) ([]*e
 	if after.Before(s.First) {
 		after = s.First
 	}
-	const within = "project_id = ? AND stored_at > ? AND (stored_at <= ? OR ts BETWEEN ? AND ?)"
-	args := []any{project, after.UTC(), s.Stored.UTC(), s.First.UTC(), s.Last.UTC()}
-	rows, err := r.rows(ctx, "SELECT "+store.EventColumns("")+" FROM events WHERE "+within+" AND stored_at = (SELECT min(stored_at) FROM events WHERE "+within+")", append(args, args...)...)
+	within := sqlf.New("project_id = ? AND stored_at > ? AND (stored_at <= ? OR ts BETWEEN ? AND ?)", project, after.UTC(), s.Stored.UTC(), s.First.UTC(), s.Last.UTC())
+	rows, err := r.rows(ctx, store.EventColumns(""), within.Andf("stored_at = (SELECT min(stored_at) FROM events WHERE ?)", within))
 	if err != nil || len(rows) == 0 {
 		return nil, after, err
 	}
@@ -380,19 +387,18 @@ func (r *Reader) Originals(ctx context.Context, project string, s Stretch) ([]*e
 	return out, rows[0].StoredAt, nil
 }
 
-// rows runs a SELECT of store.EventColumns.
-func (r *Reader) rows(ctx context.Context, query string, args ...any) ([]*store.Row, error) {
-	var out []*store.Row
-	err := r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			row, err := store.ScanRow(rows)
-			if err != nil {
-				return err
-			}
-			out = append(out, row)
-		}
-		return nil
-	}, query, args...)
+// rows reads events that meet a condition: the columns of [store.EventColumns], or
+// expressions in their place.
+func (r *Reader) rows(ctx context.Context, columns string, cond sqlf.Fragment) ([]*store.Row, error) {
+	return r.rowsOf(ctx, sqlf.New("SELECT ? FROM events WHERE ?", sqlf.Raw(columns), cond))
+}
+
+func (r *Reader) rowsOf(ctx context.Context, query sqlf.Fragment) (out []*store.Row, err error) {
+	err = r.each(ctx, query, func(rows *sql.Rows) error {
+		row, err := store.ScanRow(rows)
+		out = append(out, row)
+		return err
+	})
 	return out, err
 }
 
@@ -412,7 +418,20 @@ func (r *Reader) views(ctx context.Context, rows []*store.Row) ([]*Event, error)
 	if len(ids) == 0 {
 		return views, nil
 	}
-	// stored_at rises with the order of rows, so its range spares most of the table.
+	err := r.each(ctx, sqlf.New("SELECT CAST(uuid AS VARCHAR) FROM content WHERE ?", r.contentsOf(rows, ids)), func(rows *sql.Rows) error {
+		var id string
+		err := rows.Scan(&id)
+		if v := withContent[id]; v != nil {
+			v.ContentState = ContentKept
+		}
+		return err
+	})
+	return views, err
+}
+
+// contentsOf is the condition of the contents of some rows. stored_at rises with the
+// order of rows, so its range spares most of the table.
+func (r *Reader) contentsOf(rows []*store.Row, ids []any) sqlf.Fragment {
 	first, last := rows[0].StoredAt, rows[0].StoredAt
 	for _, row := range rows {
 		if row.StoredAt.Before(first) {
@@ -422,37 +441,22 @@ func (r *Reader) views(ctx context.Context, rows []*store.Row) ([]*Event, error)
 			last = row.StoredAt
 		}
 	}
-	err := r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var id string
-			if err := rows.Scan(&id); err != nil {
-				return err
-			}
-			if v := withContent[id]; v != nil {
-				v.ContentState = ContentKept
-			}
-		}
-		return nil
-	}, "SELECT CAST(uuid AS VARCHAR) FROM content WHERE stored_at BETWEEN ? AND ? AND uuid IN ("+r.sql.uuids+")", first, last, ids)
-	return views, err
+	return sqlf.New("stored_at BETWEEN ? AND ? AND uuid IN (?)", first, last, r.sql.uuids(ids))
 }
 
 // content reads the content of one event; nil where it is gone.
-func (r *Reader) content(ctx context.Context, row *store.Row) (*Content, error) {
-	var out *Content
-	err := r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var body []byte
-			if err := rows.Scan(&body); err != nil {
-				return err
-			}
-			c, err := store.DecodeContent(body)
-			if err != nil {
-				return err
-			}
-			out = &Content{c.Input, c.Output, c.Tools, c.InputState, c.OutputState}
+func (r *Reader) content(ctx context.Context, row *store.Row) (out *Content, err error) {
+	err = r.each(ctx, sqlf.New("SELECT body FROM content WHERE stored_at = ? AND uuid = ?", row.StoredAt, r.sql.uuid(row.Event.UUID)), func(rows *sql.Rows) error {
+		var body []byte
+		if err := rows.Scan(&body); err != nil {
+			return err
 		}
+		c, err := store.DecodeContent(body)
+		if err != nil {
+			return err
+		}
+		out = &Content{c.Input, c.Output, c.Tools, c.InputState, c.OutputState}
 		return nil
-	}, "SELECT body FROM content WHERE stored_at = ? AND uuid = "+r.sql.uuid, row.StoredAt, row.Event.UUID)
+	})
 	return out, err
 }

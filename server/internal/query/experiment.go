@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
 // Moments are the sums, over the users of one arm, of which every figure of an
@@ -160,96 +161,101 @@ type Figure struct {
 	Values []float64
 }
 
-// part says how a metric is read off one event: y and n as SQL, NULL where the
-// event says nothing about it.
-type part struct {
-	y, n  string
-	calls bool // of calls: they need an arm themselves or a trace with one
-	users bool // n is 1 for every user, y whether there is any
+// reading says how a metric is read off one event: y and n, NULL where the event
+// says nothing about it.
+type reading struct {
+	y, n  sqlf.Fragment
+	p     sqlf.Fragment // a value of each event that y and n name; empty: none
+	calls bool          // of calls: they need an arm themselves or a trace with one
 }
 
-// parts gives a metric's expressions. Properties that are named by a user are
-// selected under the name p, with what that is bound to.
-func (r *Reader) part(m Metric, p string) (out part, column string, args []any) {
-	yes := func(cond, among string) part {
-		return part{y: "CASE WHEN " + among + " THEN CASE WHEN " + cond + " THEN 1 ELSE 0 END END", n: "CASE WHEN " + among + " THEN 1 END"}
-	}
-	value := func(expr, among string) part {
-		return part{y: "CASE WHEN " + among + " THEN " + r.sql.float(expr) + " END", n: "CASE WHEN " + among + " AND (" + expr + ") IS NOT NULL THEN 1 END"}
-	}
-	outcome := "name IN (" + outcomeNames + ")"
-	share := func(name string) part {
-		y, known := r.sql.yesNo(name)
-		return yes(y, outcome+" AND "+known)
-	}
-	t := r.sql.terms()
+// when is an expression where a condition is true, else NULL.
+func when(cond, expr sqlf.Fragment) sqlf.Fragment {
+	return sqlf.New("CASE WHEN ? THEN ? END", cond, expr)
+}
+
+// share reads whether a condition is true among the events of another.
+func share(cond, among sqlf.Fragment) reading {
+	return reading{y: when(among, sqlf.New("CASE WHEN ? THEN 1 ELSE 0 END", cond)), n: when(among, sqlf.Raw("1"))}
+}
+
+// mean reads a value of the events of a condition.
+func (d *dialect) mean(expr, among sqlf.Fragment) reading {
+	return reading{y: when(among, d.float(expr)), n: when(among.Andf("(?) IS NOT NULL", expr), sqlf.Raw("1"))}
+}
+
+// reading is how a metric is read. What it has of each event is selected under the
+// name p.
+func (r *Reader) reading(m Metric, p string) (out reading) {
 	if m.Event != "" {
-		column, args = "CASE WHEN name = CAST(? AS VARCHAR) THEN "+r.sql.property+" END", []any{m.Event, propertyPath(m.Property)}
-		low := "lower(" + p + ")"
-		switch {
-		case m.As == AsUsers:
-			return part{y: "CASE WHEN " + p + " THEN 1 END", users: true}, "name = CAST(? AS VARCHAR)", []any{m.Event}
-		case m.As == AsMean:
-			number := r.sql.tryFloat(p)
-			return value(number, "isfinite("+number+")"), column, args
-		case m.Value != "":
-			column, args = "CASE WHEN name = CAST(? AS VARCHAR) AND "+r.sql.property+" IS NOT NULL THEN "+r.sql.property+" = CAST(? AS VARCHAR) END",
-				[]any{m.Event, propertyPath(m.Property), propertyPath(m.Property), m.Value}
-			return yes(p, p+" IS NOT NULL"), column, args
-		}
-		return yes(low+" IN ('true', '1')", low+" IN ('true', 'false', '1', '0')"), column, args
+		return r.ownReading(m, p)
 	}
-	named := func(out part) part {
-		if m.Eval == "" {
-			return out
+	yes := func(name string) reading {
+		y, known := r.sql.saysYes(name)
+		return share(y, outcomeExpr.And(known))
+	}
+	named := func(out reading) reading {
+		if m.Eval != "" {
+			out.p = equals(orEmpty(r.sql.evalName()), m.Eval)
+			out.y, out.n = when(sqlf.Raw(p), out.y), when(sqlf.Raw(p), out.n)
 		}
-		name, _, _ := r.by(ByEval)
-		column, args = name+" = CAST(? AS VARCHAR)", []any{m.Eval}
-		out.y, out.n = "CASE WHEN "+p+" THEN "+out.y+" END", "CASE WHEN "+p+" THEN "+out.n+" END"
 		return out
 	}
-	calls := func(p part) part { p.calls = true; return p }
+	calls := func(out reading) reading { out.calls = true; return out }
+	completed := callExpr.Andf("NOT is_error")
+	t := r.sql.terms()
 	switch m.Measure {
 	case CompletionRate:
-		out = yes(t.completed, t.task)
+		out = share(t.completed, t.task)
 	case NegativeRate:
-		out = yes(t.negative, outcome+" AND "+t.rated)
+		out = share(t.negative, outcomeExpr.And(t.rated))
 	case EscalationRate:
-		out = share("escalated_to_human")
+		out = yes("escalated_to_human")
 	case AcceptanceRate:
-		out = share("accepted_output")
+		out = yes("accepted_output")
 	case EditRate:
-		out = share("edited_output")
+		out = yes("edited_output")
 	case RetryRate:
-		out = yes(t.retries+" > 0", outcome+" AND "+t.retries+" IS NOT NULL")
+		out = share(sqlf.New("? > 0", t.retries), outcomeExpr.And(isKnown(t.retries)))
 	case EvalPassRate:
-		out = named(share("eval_passed"))
+		out = named(yes("eval_passed"))
 	case EvalScore:
-		out = named(value(t.score, outcome))
+		out = named(r.sql.mean(t.score, outcomeExpr))
 	case ErrorRate:
-		out = calls(yes("is_error", callExpr))
+		out = calls(share(sqlf.Column("is_error"), callExpr))
 	case CostPerCall:
-		out = calls(value("cost_total", callExpr))
+		out = calls(r.sql.mean(sqlf.Column("cost_total"), callExpr))
 	case CostPerTask:
 		// What a failed attempt cost is part of what a success costs.
-		out = part{y: "CASE WHEN " + callExpr + " THEN " + r.sql.float("cost_total") + " END", n: "CASE WHEN " + t.completed + " THEN 1 END"}
+		out = reading{y: when(callExpr, r.sql.float(sqlf.Column("cost_total"))), n: when(t.completed, sqlf.Raw("1"))}
 	case LatencyP50, LatencyP95, LatencyP99:
-		out = calls(value("latency_us / 1000.0", callExpr+" AND NOT is_error"))
+		out = calls(r.sql.mean(sqlf.New("{latency_us} / 1000.0"), completed))
 	case TTFTP50, TTFTP95, TTFTP99:
-		out = calls(value("ttft_us / 1000.0", callExpr+" AND NOT is_error"))
+		out = calls(r.sql.mean(sqlf.New("{ttft_us} / 1000.0"), completed))
 	}
-	return out, column, args
+	return out
 }
 
-// statement builds one query with what is bound to it.
-type statement struct {
-	strings.Builder
-	args []any
-}
-
-func (s *statement) add(text string, args ...any) {
-	s.WriteString(text)
-	s.args = append(s.args, args...)
+// ownReading is how a metric of an application's own events is read.
+func (r *Reader) ownReading(m Metric, p string) (out reading) {
+	named := sqlf.New("name = CAST(? AS VARCHAR)", m.Event)
+	property, column := r.sql.property(m.Property), sqlf.Raw(p)
+	low := sqlf.New("lower(?)", column)
+	switch {
+	case m.As == AsUsers:
+		return reading{y: when(column, sqlf.Raw("1")), n: sqlf.Raw("NULL"), p: named}
+	case m.As == AsMean:
+		number := r.sql.tryFloat(column)
+		out = r.sql.mean(number, sqlf.New("isfinite(?)", number))
+	case m.Value != "":
+		out = share(column, isKnown(column))
+		out.p = when(named.And(isKnown(property)), sqlf.New("? = CAST(? AS VARCHAR)", property, m.Value))
+		return out
+	default:
+		out = share(sqlf.New("? IN ('true', '1')", low), sqlf.New("? IN ('true', 'false', '1', '0')", low))
+	}
+	out.p = when(named, property)
+	return out
 }
 
 // check reports what is wrong with a question, and fills in its end.
@@ -310,80 +316,75 @@ type experimentReader struct {
 // unit is who an event counts for, before its trace is asked.
 const unitExpr = "coalesce(distinct_id, trace_id, CAST(uuid AS VARCHAR))"
 
-// arm writes the arm that an event names, or NULL.
-func (x *experimentReader) arm(s *statement) {
-	arms := make([]any, len(x.q.Arms))
-	for i, a := range x.q.Arms {
-		arms[i] = a
-	}
+// arm is the arm that an event names, or NULL.
+func (x *experimentReader) arm() sqlf.Fragment {
+	in := func(expr sqlf.Fragment) sqlf.Fragment { return x.r.sql.inTexts(anys(x.q.Arms), expr) }
 	if x.q.Flag != "" {
-		s.add("CASE WHEN list_contains(CAST(? AS VARCHAR[]), "+x.r.sql.flag+") THEN "+x.r.sql.flag+" END",
-			slices.Concat([]any{arms}, flagArgs(x.q.Flag), flagArgs(x.q.Flag))...)
-		return
+		flag := x.r.sql.flag(x.q.Flag)
+		return when(in(flag), flag)
 	}
-	s.add("CASE WHEN prompt_name = CAST(? AS VARCHAR) THEN CASE WHEN list_contains(CAST(? AS VARCHAR[]), prompt_version) THEN prompt_version"+
-		" WHEN list_contains(CAST(? AS VARCHAR[]), prompt_version_id) THEN prompt_version_id END END", x.q.Prompt, arms, arms)
+	return when(sqlf.New("prompt_name = CAST(? AS VARCHAR)", x.q.Prompt),
+		sqlf.New("CASE WHEN ? THEN prompt_version WHEN ? THEN prompt_version_id END", in(sqlf.Column("prompt_version")), in(sqlf.Column("prompt_version_id"))))
 }
 
-// units writes the common part of every query: exposed are the events that name
-// an arm, units the users who met one, traces who each of their traces belongs to.
-func (x *experimentReader) units(s *statement) error {
-	seg, segArgs, err := x.r.by(x.q.By)
+// within is the condition of the events in the experiment's time.
+func (x *experimentReader) within() (sqlf.Fragment, error) {
+	return x.r.where(x.q.Project, &Filter{From: x.q.From, To: x.q.To})
+}
+
+// units is the common part of every query: exposed are the events that name an arm,
+// units the users who met one, traces who each of their traces belongs to.
+func (x *experimentReader) units() (sqlf.Fragment, error) {
+	segment, err := x.r.by(x.q.By)
 	if err != nil {
-		return err
+		return segment, err
 	}
-	w, err := x.r.where(x.q.Project, &Filter{From: x.q.From, To: x.q.To})
+	w, err := x.within()
 	if err != nil {
-		return err
+		return w, err
 	}
-	w.add("(" + callExpr + " OR name IN (" + outcomeNames + "))")
+	w = w.And(sqlf.Or(callExpr, outcomeExpr))
 	if x.q.Flag != "" && x.q.Prompt != "" {
 		// A flag is on every event of its user, also on the calls of other prompts.
-		w.add("(prompt_name = ? OR prompt_name IS NULL AND NOT ("+callExpr+"))", x.q.Prompt)
+		w = w.Andf("(prompt_name = ? OR prompt_name IS NULL AND NOT (?))", x.q.Prompt, callExpr)
 	}
-	s.add("WITH exposed AS MATERIALIZED (SELECT * FROM (SELECT " + unitExpr + " AS u, ts, trace_id, " + versionExpr + " AS version, " + callExpr + " AS is_call, ")
-	s.add(seg+" AS seg, ", segArgs...)
-	x.arm(s)
-	s.add(" AS arm FROM events "+w.String()+") WHERE arm IS NOT NULL), ", w.args...)
-	s.add("met AS MATERIALIZED (SELECT u, min(arm) AS arm, max(arm) AS other, min(ts) AS since, max(ts) AS until, arg_min(seg, ts) AS seg, count(*) FILTER (WHERE is_call) AS calls FROM exposed GROUP BY u), " +
-		"units AS (SELECT * FROM met WHERE arm = other), " +
-		"traces AS (SELECT trace_id, arg_min(u, ts) AS u FROM exposed WHERE trace_id IS NOT NULL GROUP BY trace_id) ")
-	return nil
+	return sqlf.New("WITH exposed AS MATERIALIZED (SELECT * FROM (SELECT "+unitExpr+" AS u, ts, trace_id, ? AS version, ? AS is_call, ? AS seg, ? AS arm FROM events WHERE ?) WHERE arm IS NOT NULL), "+
+		"met AS MATERIALIZED (SELECT u, min(arm) AS arm, max(arm) AS other, min(ts) AS since, max(ts) AS until, arg_min(seg, ts) AS seg, count(*) FILTER (WHERE is_call) AS calls FROM exposed GROUP BY u), "+
+		"units AS (SELECT * FROM met WHERE arm = other), "+
+		"traces AS (SELECT trace_id, arg_min(u, ts) AS u FROM exposed WHERE trace_id IS NOT NULL GROUP BY trace_id) ",
+		versionExpr, callExpr, segment, x.arm(), w), nil
 }
 
 // cells finds the arms and segments, and how many users each has.
 func (x *experimentReader) cells(ctx context.Context) error {
-	var s statement
-	if err := x.units(&s); err != nil {
+	units, err := x.units()
+	if err != nil {
 		return err
 	}
-	s.add("SELECT seg, arm, count(*), CAST(sum(calls) AS BIGINT), min(since), max(until), CAST(NULL AS VARCHAR) FROM units GROUP BY seg, arm " +
-		"UNION ALL SELECT '', NULL, count(*), 0, NULL, NULL, NULL FROM met WHERE arm <> other " +
-		"UNION ALL SELECT units.seg, units.arm, count(*), 0, NULL, NULL, version FROM exposed JOIN units USING (u) WHERE version IS NOT NULL AND is_call GROUP BY units.seg, units.arm, version")
 	type count struct {
 		version string
 		n       int64
 	}
 	versions := make(map[[2]string][]count)
-	err := x.r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var seg, arm, version sql.NullString
-			var n, calls int64
-			var first, last sql.NullTime
-			if err := rows.Scan(&seg, &arm, &n, &calls, &first, &last, &version); err != nil {
-				return fmt.Errorf("scan arm: %w", err)
-			}
-			switch key := [2]string{seg.String, arm.String}; {
-			case !arm.Valid:
-				x.out.Mixed = n
-			case version.Valid:
-				versions[key] = append(versions[key], count{version.String, n})
-			default:
-				x.out.Cells = append(x.out.Cells, Cell{Segment: seg.String, Arm: arm.String, Users: n, Calls: calls, First: first.Time.UTC(), Last: last.Time.UTC(), Versions: []string{}})
-			}
+	err = x.r.each(ctx, sqlf.New("?SELECT seg, arm, count(*), CAST(sum(calls) AS BIGINT), min(since), max(until), CAST(NULL AS VARCHAR) FROM units GROUP BY seg, arm "+
+		"UNION ALL SELECT '', NULL, count(*), 0, NULL, NULL, NULL FROM met WHERE arm <> other "+
+		"UNION ALL SELECT units.seg, units.arm, count(*), 0, NULL, NULL, version FROM exposed JOIN units USING (u) WHERE version IS NOT NULL AND is_call GROUP BY units.seg, units.arm, version", units), func(rows *sql.Rows) error {
+		var seg, arm, version sql.NullString
+		var n, calls int64
+		var first, last sql.NullTime
+		if err := rows.Scan(&seg, &arm, &n, &calls, &first, &last, &version); err != nil {
+			return fmt.Errorf("scan arm: %w", err)
+		}
+		switch key := [2]string{seg.String, arm.String}; {
+		case !arm.Valid:
+			x.out.Mixed = n
+		case version.Valid:
+			versions[key] = append(versions[key], count{version.String, n})
+		default:
+			x.out.Cells = append(x.out.Cells, Cell{Segment: seg.String, Arm: arm.String, Users: n, Calls: calls, First: first.Time.UTC(), Last: last.Time.UTC(), Versions: []string{}})
 		}
 		return nil
-	}, s.String(), s.args...)
+	})
 	if err != nil {
 		return err
 	}
@@ -416,59 +417,39 @@ func (x *experimentReader) cells(ctx context.Context) error {
 	return nil
 }
 
-// readings writes, after units, the events that any of the metrics reads, each
-// with its user: columns u, arm, seg, y0, n0, y1, n1 …
-func (x *experimentReader) readings(s *statement, metrics []Metric) error {
-	w, err := x.r.where(x.q.Project, &Filter{From: x.q.From, To: x.q.To})
+// readings is units and, after them, the events that a metric reads, each with its
+// user: columns u, arm, seg, y, n.
+func (x *experimentReader) readings(m Metric) (sqlf.Fragment, error) {
+	units, err := x.units()
 	if err != nil {
-		return err
+		return units, err
 	}
+	w, err := x.within()
+	if err != nil {
+		return w, err
+	}
+	read := x.r.reading(m, "p")
 	// Only columns that are read.
-	s.add(", picked AS (SELECT name, ts, trace_id, is_error, status, cost_total, latency_us, ttft_us, properties, " + unitExpr + " AS u, ")
-	x.arm(s)
-	s.add(" AS own")
-	var reads []string
-	var cols strings.Builder
-	for i, m := range metrics {
-		p := "p" + strconv.Itoa(i)
-		part, column, args := x.r.part(m, p)
-		if column != "" {
-			s.add(", "+column+" AS "+p, args...)
-		}
-		y, n := part.y, part.n
-		if n == "" {
-			n = "NULL"
-		}
-		if part.calls {
-			reads = append(reads, callExpr)
-		} else if m.Measure == CostPerTask {
-			reads = append(reads, callExpr, "name = 'llm_task_completed'")
-		} else if m.Event == "" {
-			reads = append(reads, "name IN ("+outcomeNames+")")
-		}
-		fmt.Fprintf(&cols, ", %s AS y%d, %s AS n%d", y, i, n, i)
+	picked := append(sqlf.Columns("name", "ts", "trace_id", "is_error", "status", "cost_total", "latency_us", "ttft_us", "properties"), sqlf.Raw(unitExpr+" AS u"), x.arm().As("own"))
+	if !read.p.IsZero() {
+		picked = append(picked, read.p.As("p"))
 	}
-	s.add(" FROM events "+w.String()+" AND (", w.args...)
-	slices.Sort(reads)
-	conds := slices.Compact(reads)
-	var names []any
-	for _, m := range metrics {
-		if m.Event != "" {
-			names = append(names, m.Event)
-		}
+	switch {
+	case read.calls:
+		w = w.And(callExpr)
+	case m.Measure == CostPerTask:
+		w = w.And(sqlf.Or(callExpr, sqlf.Raw("name = 'llm_task_completed'")))
+	case m.Event == "":
+		w = w.And(outcomeExpr)
+	default:
+		w = w.And(equals(sqlf.Column("name"), m.Event))
 	}
-	if len(names) > 0 {
-		s.add("list_contains(CAST(? AS VARCHAR[]), name)", names)
-		if len(conds) > 0 {
-			s.add(" OR ")
-		}
-	}
-	s.add(strings.Join(conds, " OR ") + ")), ")
 	// An event with a trace that is none of the experiment's, and without an arm
 	// of its own, speaks of something else; so does a call without a trace.
-	s.add("readings AS (SELECT units.u, units.arm, units.seg, e.trace_id, e.ts" + cols.String() + " FROM (SELECT picked.* REPLACE (coalesce(traces.u, picked.u) AS u), traces.u IS NOT NULL AS traced FROM picked LEFT JOIN traces ON traces.trace_id = picked.trace_id) AS e " +
-		"JOIN units ON units.u = e.u WHERE e.traced OR e.ts >= units.since AND (e.own = units.arm OR e.trace_id IS NULL AND e.own IS NULL AND NOT (" + callExpr + "))) ")
-	return nil
+	return sqlf.New("?, picked AS (SELECT ? FROM events WHERE ?), readings AS (SELECT units.u, units.arm, units.seg, e.trace_id, e.ts, ? AS y0, ? AS n0"+
+		" FROM (SELECT picked.* REPLACE (coalesce(traces.u, picked.u) AS u), traces.u IS NOT NULL AS traced FROM picked LEFT JOIN traces ON traces.trace_id = picked.trace_id) AS e "+
+		"JOIN units ON units.u = e.u WHERE e.traced OR e.ts >= units.since AND (e.own = units.arm OR e.trace_id IS NULL AND e.own IS NULL AND NOT (?))) ",
+		units, picked, w, read.y, read.n, callExpr), nil
 }
 
 // levels are the quantiles around one that bound its interval: close to it, and
@@ -489,11 +470,8 @@ func (x *experimentReader) quantiles(ctx context.Context) error {
 		if q == 0 {
 			continue
 		}
-		var s statement
-		if err := x.units(&s); err != nil {
-			return err
-		}
-		if err := x.readings(&s, []Metric{m}); err != nil {
+		readings, err := x.readings(m)
+		if err != nil {
 			return err
 		}
 		ls := levels(q)
@@ -501,28 +479,25 @@ func (x *experimentReader) quantiles(ctx context.Context) error {
 		for j, l := range ls {
 			list[j] = strconv.FormatFloat(l, 'g', -1, 64)
 		}
-		s.add("SELECT seg, arm, quantile_cont(y0, [" + strings.Join(list, ", ") + "]) FROM readings WHERE y0 IS NOT NULL GROUP BY seg, arm")
-		err := x.r.store.Read(ctx, func(rows *sql.Rows) error {
-			for rows.Next() {
-				var seg, arm string
-				var raw any
-				if err := rows.Scan(&seg, &arm, &raw); err != nil {
-					return fmt.Errorf("scan quantiles: %w", err)
-				}
-				at, ok := x.at[[2]string{seg, arm}]
-				values, _ := raw.([]any)
-				if !ok || len(values) != len(ls) {
-					continue
-				}
-				f := &x.out.Cells[at].Figures[i]
-				f.Levels, f.Values = ls, make([]float64, len(ls))
-				for j, v := range values {
-					f.Values[j], _ = v.(float64)
-				}
-				f.Value = event.Some(f.Values[40])
+		err = x.r.each(ctx, sqlf.New("?SELECT seg, arm, quantile_cont(y0, ["+strings.Join(list, ", ")+"]) FROM readings WHERE y0 IS NOT NULL GROUP BY seg, arm", readings), func(rows *sql.Rows) error {
+			var seg, arm string
+			var raw any
+			if err := rows.Scan(&seg, &arm, &raw); err != nil {
+				return fmt.Errorf("scan quantiles: %w", err)
 			}
+			at, ok := x.at[[2]string{seg, arm}]
+			values, _ := raw.([]any)
+			if !ok || len(values) != len(ls) {
+				return nil
+			}
+			f := &x.out.Cells[at].Figures[i]
+			f.Levels, f.Values = ls, make([]float64, len(ls))
+			for j, v := range values {
+				f.Values[j], _ = v.(float64)
+			}
+			f.Value = event.Some(f.Values[40])
 			return nil
-		}, s.String(), s.args...)
+		})
 		if err != nil {
 			return err
 		}
@@ -533,45 +508,37 @@ func (x *experimentReader) quantiles(ctx context.Context) error {
 // moments reads the sums of one metric in each cell.
 func (x *experimentReader) moments(ctx context.Context, metric int) error {
 	m := x.q.Metrics[metric]
-	var s statement
-	if err := x.units(&s); err != nil {
-		return err
-	}
-	if err := x.readings(&s, []Metric{m}); err != nil {
+	readings, err := x.readings(m)
+	if err != nil {
 		return err
 	}
 	// One row a user; users who were only met count for "users" metrics.
-	s.add(", each AS (SELECT units.u, units.arm, units.seg")
+	sums := sqlf.Raw("sum(y0) AS y, sum(n0) AS n")
 	switch {
 	case m.Event != "" && m.As == AsUsers:
-		s.add(", coalesce(max(y0), 0) AS y, 1 AS n")
+		sums = sqlf.Raw("coalesce(max(y0), 0) AS y, 1 AS n")
 	case m.Quantile() > 0:
-		s.add(", sum(CASE")
+		var below []sqlf.Fragment
 		for _, c := range x.out.Cells {
 			if f := c.Figures[metric]; f.Value.Known {
-				s.add(" WHEN units.arm = CAST(? AS VARCHAR) AND units.seg = CAST(? AS VARCHAR) THEN CASE WHEN y0 <= CAST(? AS DOUBLE) THEN 1 WHEN y0 IS NOT NULL THEN 0 END", c.Arm, c.Segment, f.Value.Value)
+				below = append(below, sqlf.New("WHEN units.arm = CAST(? AS VARCHAR) AND units.seg = CAST(? AS VARCHAR) THEN CASE WHEN y0 <= CAST(? AS DOUBLE) THEN 1 WHEN y0 IS NOT NULL THEN 0 END", c.Arm, c.Segment, f.Value.Value))
 			}
 		}
-		s.add(" WHEN false THEN 0 END) AS y, sum(n0) AS n")
-	default:
-		s.add(", sum(y0) AS y, sum(n0) AS n")
+		sums = sqlf.New("sum(CASE ? END) AS y, sum(n0) AS n", sqlf.Join(" ", append(below, sqlf.Raw("WHEN false THEN 0"))...))
 	}
 	const y, n = "CAST(coalesce(y, 0) AS DOUBLE)", "CAST(coalesce(n, 0) AS DOUBLE)"
-	s.add(" FROM units LEFT JOIN readings USING (u) GROUP BY units.u, units.arm, units.seg) SELECT seg, arm, " +
-		"CAST(count(*) FILTER (WHERE y IS NOT NULL OR n IS NOT NULL) AS DOUBLE), sum(" + n + "), sum(" + y + "), sum(" + n + " * " + n + "), sum(" + y + " * " + y + "), sum(" + n + " * " + y + ") FROM each GROUP BY seg, arm")
-	return x.r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var seg, arm string
-			var m Moments
-			if err := rows.Scan(&seg, &arm, &m.Users, &m.N, &m.Y, &m.NN, &m.YY, &m.NY); err != nil {
-				return fmt.Errorf("scan sums: %w", err)
-			}
-			if at, ok := x.at[[2]string{seg, arm}]; ok {
-				x.out.Cells[at].Figures[metric].Moments = m
-			}
+	return x.r.each(ctx, sqlf.New("?, each AS (SELECT units.u, units.arm, units.seg, ? FROM units LEFT JOIN readings USING (u) GROUP BY units.u, units.arm, units.seg) SELECT seg, arm, "+
+		"CAST(count(*) FILTER (WHERE y IS NOT NULL OR n IS NOT NULL) AS DOUBLE), sum("+n+"), sum("+y+"), sum("+n+" * "+n+"), sum("+y+" * "+y+"), sum("+n+" * "+y+") FROM each GROUP BY seg, arm", readings, sums), func(rows *sql.Rows) error {
+		var seg, arm string
+		var m Moments
+		if err := rows.Scan(&seg, &arm, &m.Users, &m.N, &m.Y, &m.NN, &m.YY, &m.NY); err != nil {
+			return fmt.Errorf("scan sums: %w", err)
+		}
+		if at, ok := x.at[[2]string{seg, arm}]; ok {
+			x.out.Cells[at].Figures[metric].Moments = m
 		}
 		return nil
-	}, s.String(), s.args...)
+	})
 }
 
 // Behind is one trace, or one user's outcomes without a trace, that a figure of
@@ -605,37 +572,31 @@ func (r *Reader) ExperimentBehind(ctx context.Context, q BehindQuery) ([]Behind,
 		q.Limit = 50
 	}
 	x := &experimentReader{r: r, q: q.ExperimentQuery}
-	var s statement
-	if err := x.units(&s); err != nil {
+	readings, err := x.readings(q.Metrics[0])
+	if err != nil {
 		return nil, err
 	}
-	if err := x.readings(&s, q.Metrics); err != nil {
-		return nil, err
-	}
-	sum, order := "sum(y0)", "ASC"
+	sum, order := sqlf.Raw("sum(y0)"), "ASC"
 	if q.Metrics[0].Quantile() > 0 {
-		sum = "max(y0)"
+		sum = sqlf.Raw("max(y0)")
 	}
 	if q.Descending {
 		order = "DESC"
 	}
 	// Without an n the figure of a trace is what it adds: a call's cost.
-	s.add("SELECT trace_id, u, min(ts), "+r.sql.float(sum)+" AS y, "+r.sql.float("sum(n0)")+" AS n FROM readings WHERE arm = CAST(? AS VARCHAR) AND seg = CAST(? AS VARCHAR) AND (y0 IS NOT NULL OR n0 IS NOT NULL)"+
-		" GROUP BY trace_id, u ORDER BY coalesce(y, 0) / coalesce(nullif(n, 0), 1) "+order+", min(ts) DESC, u LIMIT ?", q.Arm, q.Segment, min(q.Limit, 500))
 	out := []Behind{}
-	err := r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var trace sql.NullString
-			var y, n sql.NullFloat64
-			var b Behind
-			if err := rows.Scan(&trace, &b.User, &b.At, &y, &n); err != nil {
-				return fmt.Errorf("scan trace: %w", err)
-			}
-			b.TraceID, b.At = trace.String, b.At.UTC()
-			b.Y, b.N = Number{Value: y.Float64, Known: y.Valid}, Number{Value: n.Float64, Known: n.Valid}
-			out = append(out, b)
+	err = r.each(ctx, sqlf.New("?SELECT trace_id, u, min(ts), ? AS y, ? AS n FROM readings WHERE arm = CAST(? AS VARCHAR) AND seg = CAST(? AS VARCHAR) AND (y0 IS NOT NULL OR n0 IS NOT NULL)"+
+		" GROUP BY trace_id, u ORDER BY coalesce(y, 0) / coalesce(nullif(n, 0), 1) "+order+", min(ts) DESC, u LIMIT ?", readings, r.sql.float(sum), r.sql.float(sqlf.Raw("sum(n0)")), q.Arm, q.Segment, min(q.Limit, 500)), func(rows *sql.Rows) error {
+		var trace sql.NullString
+		var y, n sql.NullFloat64
+		var b Behind
+		if err := rows.Scan(&trace, &b.User, &b.At, &y, &n); err != nil {
+			return fmt.Errorf("scan trace: %w", err)
 		}
+		b.TraceID, b.At = trace.String, b.At.UTC()
+		b.Y, b.N = Number{Value: y.Float64, Known: y.Valid}, Number{Value: n.Float64, Known: n.Valid}
+		out = append(out, b)
 		return nil
-	}, s.String(), s.args...)
+	})
 	return out, err
 }

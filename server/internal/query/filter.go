@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
 // Filter selects events. Zero fields do not filter. Strings are compared whole
@@ -61,16 +62,17 @@ const maxFilterLen = 1000
 // Expressions over table events that several questions use. A call is what
 // event.Event.IsCall says. Those that applications report themselves have a status,
 // unless they are the other half of a call that the gateway has seen.
-const (
-	modelExpr = "coalesce(model, model_asked)"
-	askedExpr = "coalesce(model_asked, model)"
+var (
+	modelExpr = sqlf.New("coalesce({model}, {model_asked})")
+	askedExpr = sqlf.New("coalesce({model_asked}, {model})")
 	// versionExpr is the version or, where only that is known, its id.
-	versionExpr = "coalesce(prompt_version, prompt_version_id)"
-	callExpr    = "(name IN ('" + event.Generation + "', '" + event.Embedding + "') OR " + endExpr + " AND status IS NOT NULL)"
+	versionExpr = sqlf.New("coalesce({prompt_version}, {prompt_version_id})")
+	callExpr    = sqlf.New("({name} IN ('"+event.Generation+"', '"+event.Embedding+"') OR ? AND {status} IS NOT NULL)", endExpr)
+	// endExpr tells the ends of calls that applications report.
+	endExpr = sqlf.New("{name} IN ('" + event.RequestCompleted + "', '" + event.RequestFailed + "', '" + event.ReportedGeneration + "')")
+	// outcomeExpr tells outcomes.
+	outcomeExpr = sqlf.New("{name} IN (" + outcomeNames + ")")
 )
-
-// endExpr tells the ends of calls that applications report.
-const endExpr = "name IN ('" + event.RequestCompleted + "', '" + event.RequestFailed + "', '" + event.ReportedGeneration + "')"
 
 // searched are the columns that [Filter.Text] looks into: what is said of a call,
 // not what it said.
@@ -87,114 +89,125 @@ func (f Filter) Before() (Filter, bool) {
 	return f, true
 }
 
-// where collects conditions and what is bound to them.
-type where struct {
-	conds []string
-	args  []any
-}
+// equals is the condition that an expression has a value.
+func equals(expr sqlf.Fragment, value string) sqlf.Fragment { return sqlf.New("? = ?", expr, value) }
 
-func (w *where) add(cond string, args ...any) {
-	w.conds = append(w.conds, cond)
-	w.args = append(w.args, args...)
-}
-
-func (w *where) String() string { return "WHERE " + strings.Join(w.conds, " AND ") }
-
-// where gives the conditions of f within a project.
-func (r *Reader) where(project string, f *Filter) (*where, error) {
-	if project == "" {
-		return nil, event.Invalid("the question names no project", "ask with a key of a project")
-	}
-	if !f.From.IsZero() && !f.To.IsZero() && !f.From.Before(f.To) {
-		return nil, event.Invalid("the time range is empty", `"from" must be before "to"`)
-	}
-	w := new(where)
-	w.add("project_id = ?", project)
+// within is the condition of a project's events in the time range of f.
+func (f *Filter) within(project string) sqlf.Fragment {
+	w := sqlf.New("{project_id} = ?", project)
 	if !f.From.IsZero() {
-		w.add("ts >= ?", f.From.UTC())
+		w = w.Andf("{ts} >= ?", f.From.UTC())
 	}
 	if !f.To.IsZero() {
-		w.add("ts < ?", f.To.UTC())
+		w = w.Andf("{ts} < ?", f.To.UTC())
 	}
-	for _, c := range []struct{ name, cond, value string }{
-		{"event", "name = ?", f.Name},
-		{"provider", "provider = ?", f.Provider},
-		{"model", modelExpr + " = ?", f.Model},
-		{"model_asked", askedExpr + " = ?", f.ModelAsked},
-		{"operation", "operation = ?", f.Operation},
-		{"surface", "surface = ?", f.Surface},
-		{"user", "distinct_id = ?", f.User},
-		{"session_id", "session_id = ?", f.SessionID},
-		{"trace_id", "trace_id = ?", f.TraceID},
-		{"prompt_name", "prompt_name = ?", f.PromptName},
-		{"prompt_version", versionExpr + " = ?", f.PromptVersion},
-		{"status", "status = ?", f.Status},
-		{"error_type", "error_type = ?", f.ErrorType},
-		{"step", "? IN (" + r.sql.constProperty(AgentStep) + ", " + r.sql.stepExpr() + ")", f.Step},
-		{"input_length", "input_length_bucket = ?", f.InputLength},
-		{"output_category", "output_category = ?", f.Output},
-		{"error_group", "is_error AND " + errorExpr + " = ?", f.ErrorGroup},
-		{"task_type", "task_type = ?", f.TaskType},
-		{"environment", "environment = ?", f.Environment},
-		{"tag", r.sql.hasTag, f.Tag},
-		{"text", r.sql.search(searched), f.Text},
+	return w
+}
+
+// around is the time range of f and as much more on both sides.
+func (f *Filter) around(reach time.Duration) *Filter {
+	var out Filter
+	if !f.From.IsZero() {
+		out.From = f.From.Add(-reach)
+	}
+	if !f.To.IsZero() {
+		out.To = f.To.Add(reach)
+	}
+	return &out
+}
+
+// where is the condition of f within a project.
+func (r *Reader) where(project string, f *Filter) (sqlf.Fragment, error) {
+	var none sqlf.Fragment
+	if project == "" {
+		return none, event.Invalid("the question names no project", "ask with a key of a project")
+	}
+	if !f.From.IsZero() && !f.To.IsZero() && !f.From.Before(f.To) {
+		return none, event.Invalid("the time range is empty", `"from" must be before "to"`)
+	}
+	w := f.within(project)
+	step := func(name string) sqlf.Fragment {
+		return sqlf.New("? IN (?, ?)", name, r.sql.constProperty(AgentStep), r.sql.stepExpr())
+	}
+	for _, c := range []struct {
+		name, value string
+		cond        sqlf.Fragment
+	}{
+		{"event", f.Name, equals(sqlf.Column("name"), f.Name)},
+		{"provider", f.Provider, equals(sqlf.Column("provider"), f.Provider)},
+		{"model", f.Model, equals(modelExpr, f.Model)},
+		{"model_asked", f.ModelAsked, equals(askedExpr, f.ModelAsked)},
+		{"operation", f.Operation, equals(sqlf.Column("operation"), f.Operation)},
+		{"surface", f.Surface, equals(sqlf.Column("surface"), f.Surface)},
+		{"user", f.User, equals(sqlf.Column("distinct_id"), f.User)},
+		{"session_id", f.SessionID, equals(sqlf.Column("session_id"), f.SessionID)},
+		{"trace_id", f.TraceID, equals(sqlf.Column("trace_id"), f.TraceID)},
+		{"prompt_name", f.PromptName, equals(sqlf.Column("prompt_name"), f.PromptName)},
+		{"prompt_version", f.PromptVersion, equals(versionExpr, f.PromptVersion)},
+		{"status", f.Status, equals(sqlf.Column("status"), f.Status)},
+		{"error_type", f.ErrorType, equals(sqlf.Column("error_type"), f.ErrorType)},
+		{"step", f.Step, step(f.Step)},
+		{"input_length", f.InputLength, equals(sqlf.Column("input_length_bucket"), f.InputLength)},
+		{"output_category", f.Output, equals(sqlf.Column("output_category"), f.Output)},
+		{"error_group", f.ErrorGroup, sqlf.New("{is_error} AND ?", equals(errorExpr, f.ErrorGroup))},
+		{"task_type", f.TaskType, equals(sqlf.Column("task_type"), f.TaskType)},
+		{"environment", f.Environment, equals(sqlf.Column("environment"), f.Environment)},
+		{"tag", f.Tag, r.sql.hasTag(f.Tag)},
+		{"text", f.Text, r.sql.search(searched, f.Text)},
 	} {
 		if c.value == "" {
 			continue
 		}
 		if err := checkText(c.name, c.value); err != nil {
-			return nil, err
+			return none, err
 		}
-		w.add(c.cond, c.value)
+		w = w.And(c.cond)
 	}
 	if err := checkText("flag", f.Flag+f.FlagVariant); err != nil {
-		return nil, err
+		return none, err
 	}
 	switch {
 	case f.Flag != "" && f.FlagVariant != "":
-		w.add(r.sql.flag+" = ?", append(flagArgs(f.Flag), f.FlagVariant)...)
+		w = w.And(equals(r.sql.flag(f.Flag), f.FlagVariant))
 	case f.Flag != "":
-		w.add(r.sql.flag+" IS NOT NULL", flagArgs(f.Flag)...)
+		w = w.Andf("? IS NOT NULL", r.sql.flag(f.Flag))
 	case f.FlagVariant != "":
-		w.add(r.sql.constProperty("posthog_flag_variant")+" = ?", f.FlagVariant)
+		w = w.And(equals(r.sql.constProperty("posthog_flag_variant"), f.FlagVariant))
 	}
 	switch f.Kind {
 	case "":
 	case KindCalls:
-		w.add(callExpr)
+		w = w.And(callExpr)
 	case KindErrors:
-		w.add("is_error")
+		w = w.And(sqlf.Column("is_error"))
 	case KindOutcomes:
-		w.add("name IN (" + outcomeNames + ")")
+		w = w.And(outcomeExpr)
 	case KindTools:
-		w.add(r.sql.toolExpr())
+		w = w.And(r.sql.toolExpr())
 	case KindOpen:
-		w.add("name = '"+event.RequestStarted+"' AND span_id NOT IN (SELECT span_id FROM events WHERE project_id = ? AND "+endExpr+" AND span_id IS NOT NULL)", project)
+		w = w.Andf("{name} = '"+event.RequestStarted+"' AND {span_id} NOT IN (SELECT span_id FROM events WHERE project_id = ? AND ? AND span_id IS NOT NULL)", project, endExpr)
 	default:
-		return nil, event.Invalid("there is no such kind of events", "use calls, errors, outcomes, tools or open")
+		return none, event.Invalid("there is no such kind of events", "use calls, errors, outcomes, tools or open")
 	}
 	if len(f.Properties) > MaxPropertyFilters {
-		return nil, event.Invalid("too many property filters", fmt.Sprintf("use at most %d", MaxPropertyFilters))
+		return none, event.Invalid("too many property filters", fmt.Sprintf("use at most %d", MaxPropertyFilters))
 	}
 	for _, name := range slices.Sorted(maps.Keys(f.Properties)) {
 		value := f.Properties[name]
 		if name == "" {
-			return nil, event.Invalid("a property filter has no name", "")
+			return none, event.Invalid("a property filter has no name", "")
 		}
 		if err := checkText("property", name+value); err != nil {
-			return nil, err
+			return none, err
 		}
+		property := r.sql.property(name)
 		if name == AgentConfig {
-			w.add(r.sql.constProperty(name)+" = ?", value)
-			continue
+			property = r.sql.constProperty(name)
 		}
-		w.add(r.sql.property+" = ?", propertyPath(name), value)
+		w = w.And(equals(property, value))
 	}
 	return w, nil
 }
-
-// flagArgs are what dialect.flag is bound to.
-func flagArgs(key string) []any { return []any{propertyPath(key), key} }
 
 func checkText(name, s string) error {
 	if len(s) > maxFilterLen {

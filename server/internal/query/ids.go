@@ -6,10 +6,11 @@ import (
 	"fmt"
 	"hash/fnv"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/shopspring/decimal"
+
+	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
 // Table rollup_ids says which stretches have events of a trace or a session, by
@@ -46,47 +47,31 @@ func (r *Reader) held(ctx context.Context, project, column string, ids []string)
 	for i, id := range ids {
 		hashes[i] = idHash(column, id)
 	}
-	return r.stretches(ctx, &c, "SELECT last FROM rollup_ids WHERE project_id = ? AND last <= ? AND hash IN (SELECT unnest(CAST(? AS BIGINT[])))", []any{project, c.last, hashes})
-}
-
-// storedIn is a range of stored_at: (first, last].
-type storedIn struct{ first, last time.Time }
-
-func (s storedIn) cond() condition {
-	return condition{"stored_at > ? AND stored_at <= ?", []any{s.first.UTC(), s.last.UTC()}}
-}
-
-// holds tells whether the events of a condition by fromTo are in the range.
-func (s storedIn) holds(c condition) bool {
-	from, _ := c.args[0].(time.Time)
-	to, _ := c.args[1].(time.Time)
-	return from.After(s.first) && !to.After(s.last)
+	return r.stretches(ctx, &c, sqlf.New("SELECT last FROM rollup_ids WHERE project_id = ? AND last <= ? AND hash IN (SELECT unnest(CAST(? AS BIGINT[])))", project, c.last, hashes))
 }
 
 // ranges are those of some stretches, a subquery, in order. Stretches that lie side
 // by side are one.
-func (r *Reader) ranges(ctx context.Context, lasts string, args []any) (parts []storedIn, err error) {
-	err = r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var s storedIn
-			if err := rows.Scan(&s.first, &s.last); err != nil {
-				return err
-			}
-			if n := len(parts); n > 0 && parts[n-1].last.Equal(s.first) {
-				parts[n-1].last = s.last
-			} else {
-				parts = append(parts, s)
-			}
+func (r *Reader) ranges(ctx context.Context, lasts sqlf.Fragment) (parts []storedIn, err error) {
+	err = r.each(ctx, sqlf.New("SELECT first, last FROM rolled WHERE last IN (?) ORDER BY first", lasts), func(rows *sql.Rows) error {
+		var s storedIn
+		if err := rows.Scan(&s.first, &s.last); err != nil {
+			return err
+		}
+		if n := len(parts); n > 0 && parts[n-1].last.Equal(s.first) {
+			parts[n-1].last = s.last
+		} else {
+			parts = append(parts, s)
 		}
 		return nil
-	}, "SELECT first, last FROM rolled WHERE last IN ("+lasts+") ORDER BY first", args...)
+	})
 	return parts, err
 }
 
 // stretches is the events of some stretches, a subquery, and those of none, with all
 // columns of events. It holds other events, too.
-func (r *Reader) stretches(ctx context.Context, c *cover, lasts string, args []any) (table, error) {
-	parts, err := r.ranges(ctx, lasts, args)
+func (r *Reader) stretches(ctx context.Context, c *cover, lasts sqlf.Fragment) (table, error) {
+	parts, err := r.ranges(ctx, lasts)
 	if err != nil {
 		return table{}, err
 	}
@@ -100,27 +85,27 @@ func (r *Reader) stretches(ctx context.Context, c *cover, lasts string, args []a
 		parts[at-1].last = parts[at].last
 		parts = slices.Delete(parts, at, at+1)
 	}
-	var conds []condition
 	for _, rest := range c.rest {
 		// One that was to be rolled up again may lie within a part, of several or of its own.
 		if !slices.ContainsFunc(parts, func(p storedIn) bool { return p.holds(rest) }) {
-			conds = append(conds, rest)
+			parts = append(parts, rest)
 		}
 	}
-	for _, p := range parts {
-		conds = append(conds, p.cond())
-	}
-	if len(conds) == 0 {
-		conds = []condition{{"false", nil}}
-	}
-	// One part each: the engine skips what lies outside a range, not what lies
+	// One query each: the engine skips what lies outside a range, not what lies
 	// outside of several.
-	var from []string
-	args = nil
-	for _, c := range conds {
-		from, args = append(from, "SELECT *, "+r.sql.place+" AS place FROM events WHERE "+c.cond), append(args, c.args...)
+	var from []sqlf.Fragment
+	for _, p := range parts {
+		from = append(from, r.allColumns(p.cond()))
 	}
-	return table{"(" + strings.Join(from, " UNION ALL ") + ")", args, "place"}, nil
+	if len(from) == 0 {
+		from = []sqlf.Fragment{r.allColumns(sqlf.Raw("false"))}
+	}
+	return table{allOf(from), "place"}, nil
+}
+
+// allColumns selects all columns of some events, and their place.
+func (r *Reader) allColumns(cond sqlf.Fragment) sqlf.Fragment {
+	return sqlf.New("SELECT *, "+r.sql.place+" AS place FROM events WHERE ?", cond)
 }
 
 // firstWindow is how far back the newest of a list are looked for at first; each
@@ -135,7 +120,8 @@ const (
 // its cursor, from the newest events alone: no more than so many, in any order,
 // and, of traces, since when there are events of them. A filter may narrow a list
 // of traces: one that begins within a time meets it within that time or not at all.
-func (r *Reader) newest(ctx context.Context, key string, q ListQuery, limit int) (ids []string, since time.Time, err error) {
+func (r *Reader) newest(ctx context.Context, l *listing) (ids []string, since time.Time, err error) {
+	q, key, limit := l.ListQuery, l.column, l.Limit+1
 	end := q.To
 	if end.IsZero() {
 		end = r.now()
@@ -152,8 +138,7 @@ func (r *Reader) newest(ctx context.Context, key string, q ListQuery, limit int)
 		}
 		micros = value.IntPart()
 	}
-	byStart := key == "trace_id" // else by the last event
-	if at := time.UnixMicro(micros); byStart && q.Cursor != "" && at.Before(end) {
+	if at := time.UnixMicro(micros); l.byStart && q.Cursor != "" && at.Before(end) {
 		end = at // where the pages before it ended
 	}
 	for window := firstWindow; ; window *= windowGrowth {
@@ -167,27 +152,25 @@ func (r *Reader) newest(ctx context.Context, key string, q ListQuery, limit int)
 		if err != nil {
 			return nil, since, err
 		}
-		w.add(key + " IS NOT NULL")
+		w = w.And(isKnown(sqlf.Column(key)))
 		if q.narrows() {
 			in, err := r.where(q.Project, &f)
 			if err != nil {
 				return nil, since, err
 			}
-			w.add(key+" IN (SELECT "+key+" FROM events "+in.String()+")", in.args...)
+			w = w.Andf(key+" IN (SELECT "+key+" FROM events WHERE ?)", in)
 		}
-		moment, having := "max(ts)", ""
-		if byStart {
+		moment, having := "max(ts)", sqlf.Fragment{}
+		if l.byStart {
 			moment = "min(ts)"
 		}
-		args := w.args
 		if q.Cursor != "" {
-			if byStart { // what comes later changes no start
-				w.add("ts <= make_timestamp(?)", micros)
+			if l.byStart { // what comes later changes no start
+				w = w.Andf("ts <= make_timestamp(?)", micros)
 			}
-			having = " HAVING " + moment + " < make_timestamp(?) OR " + moment + " = make_timestamp(?) AND " + key + " > ?"
-			args = append(w.args, micros, micros, after.ID)
+			having = sqlf.New(" HAVING "+moment+" < make_timestamp(?) OR "+moment+" = make_timestamp(?) AND "+key+" > ?", micros, micros, after.ID)
 		}
-		found, err := r.raw(ctx, "SELECT "+key+", "+moment+" FROM events "+w.String()+" GROUP BY "+key+having+" ORDER BY "+moment+" DESC, "+key+" LIMIT ?", append(args, limit)...)
+		found, err := r.raw(ctx, sqlf.New("SELECT "+key+", "+moment+" FROM events WHERE ? GROUP BY "+key+"? ORDER BY "+moment+" DESC, "+key+" LIMIT ?", w, having, limit))
 		if err != nil {
 			return nil, since, err
 		}
@@ -195,11 +178,11 @@ func (r *Reader) newest(ctx context.Context, key string, q ListQuery, limit int)
 		for _, row := range found {
 			id, _ := row[0].(string)
 			ids = append(ids, id)
-			if byStart {
+			if l.byStart {
 				since, _ = row[1].(time.Time) // the last is the earliest
 			}
 		}
-		if byStart && !whole && len(ids) > 0 {
+		if l.byStart && !whole && len(ids) > 0 {
 			if ids, err = r.withoutEarlier(ctx, key, q, f.From, ids); err != nil {
 				return nil, since, err
 			}
@@ -212,7 +195,7 @@ func (r *Reader) newest(ctx context.Context, key string, q ListQuery, limit int)
 
 // withoutEarlier leaves out the ids that have an event in q's time range before
 // a moment.
-func (r *Reader) withoutEarlier(ctx context.Context, key string, q ListQuery, before time.Time, ids []string) ([]string, error) {
+func (r *Reader) withoutEarlier(ctx context.Context, key string, q *ListQuery, before time.Time, ids []string) ([]string, error) {
 	from, err := r.held(ctx, q.Project, key, ids)
 	if err != nil {
 		return nil, err
@@ -221,41 +204,17 @@ func (r *Reader) withoutEarlier(ctx context.Context, key string, q ListQuery, be
 	if err != nil {
 		return nil, err
 	}
-	r.among(w, key, ids)
-	earlier, err := r.texts(ctx, "SELECT DISTINCT "+key+" FROM "+from.sql+" "+w.String(), append(from.args, w.args...)...)
+	earlier, err := r.texts(ctx, sqlf.New("SELECT DISTINCT "+key+" FROM ? WHERE ? AND ?", from.sql, w, r.among(key, ids)))
 	return slices.DeleteFunc(ids, func(id string) bool { return slices.Contains(earlier, id) }), err
 }
 
-// among adds that a column has one of some values.
-func (r *Reader) among(w *where, column string, values []string) {
-	args := make([]any, len(values))
-	for i, v := range values {
-		args[i] = v
-	}
-	w.add(column+" IN ("+r.sql.texts+")", args)
-}
-
-// texts reads a column of texts.
-func (r *Reader) texts(ctx context.Context, query string, args ...any) (out []string, err error) {
-	err = r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var s string
-			if err := rows.Scan(&s); err != nil {
-				return err
-			}
-			out = append(out, s)
-		}
-		return nil
-	}, query, args...)
-	return out, err
+// among is the condition that a column has one of some values.
+func (r *Reader) among(column string, values []string) sqlf.Fragment {
+	return sqlf.New("? IN (?)", sqlf.Column(column), r.sql.texts(anys(values)))
 }
 
 // DistinctIDs returns the users of those of some events that are stored, each
 // once, in order; events without one are left out.
 func (r *Reader) DistinctIDs(ctx context.Context, project string, uuids []string) ([]string, error) {
-	ids := make([]any, len(uuids))
-	for i, id := range uuids {
-		ids[i] = id
-	}
-	return r.texts(ctx, "SELECT DISTINCT distinct_id FROM events WHERE project_id = ? AND distinct_id IS NOT NULL AND uuid IN ("+r.sql.uuids+") ORDER BY distinct_id", project, ids)
+	return r.texts(ctx, sqlf.New("SELECT DISTINCT distinct_id FROM events WHERE project_id = ? AND distinct_id IS NOT NULL AND uuid IN (?) ORDER BY distinct_id", project, r.sql.uuids(anys(uuids))))
 }

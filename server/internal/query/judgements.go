@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
 // MaxJudgements bounds what [Reader.Judgements] returns.
@@ -20,7 +21,7 @@ func (r *Reader) Judgements(ctx context.Context, project, traceID string) ([]*Ev
 	if err != nil {
 		return nil, err
 	}
-	found, err := r.find(ctx, r.allEvents(), w, "ts", "ASC", MaxJudgements)
+	found, err := r.find(ctx, r.allEvents(), w, sqlf.Column("ts"), "ASC", MaxJudgements)
 	if err != nil || len(found) == 0 {
 		return []*Event{}, err
 	}

@@ -1,6 +1,7 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/base64"
@@ -13,6 +14,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
 // ListQuery asks for a page of traces, sessions or users.
@@ -67,17 +69,17 @@ type ListPage struct {
 
 // Traces lists traces: those whose events in the time range meet the filter.
 func (r *Reader) Traces(ctx context.Context, q ListQuery) (*ListPage, error) {
-	return r.list(ctx, "trace_id", q)
+	return r.list(ctx, &traceList, &q.TraceID, &q)
 }
 
 // Sessions lists sessions, which are conversations across traces.
 func (r *Reader) Sessions(ctx context.Context, q ListQuery) (*ListPage, error) {
-	return r.list(ctx, "session_id", q)
+	return r.list(ctx, &sessionList, &q.SessionID, &q)
 }
 
 // Users lists distinct ids.
 func (r *Reader) Users(ctx context.Context, q ListQuery) (*ListPage, error) {
-	return r.list(ctx, "distinct_id", q)
+	return r.list(ctx, &userList, &q.User, &q)
 }
 
 // narrows reports whether f asks for more than a time range.
@@ -87,179 +89,217 @@ func (f *Filter) narrows() bool {
 	return g.Output+g.Name+g.Kind+g.ModelAsked+g.Step+g.InputLength+g.Provider+g.Model+g.Operation+g.Surface+g.User+g.SessionID+g.TraceID+g.PromptName+g.PromptVersion+g.Status+g.ErrorType+g.TaskType+g.Environment+g.Tag+g.Flag+g.ErrorGroup+g.Text != "" || len(f.Properties) > 0
 }
 
-// listOrders are what lists are ordered by, over the parts of an id; that of
-// SortStart is momentExpr.
-var listOrders = map[Sort]string{
-	SortStart: "", SortErrors: partSum("errors"), SortCalls: partSum("calls"),
-	SortDuration: "coalesce(greatest(" + partSum("ended") + " - " + partSum("began") + ", 0), 0)",
-	SortCost:     "coalesce(" + partSum("cost") + ", 0)", SortTokens: "coalesce(" + partSum("tokens") + ", 0)",
+// listed is one of the lists: what its rows are, over the parts that rollup_parts
+// has of an id.
+type listed struct {
+	column  string        // that has the id
+	moment  sqlf.Fragment // of SortStart
+	byStart bool          // that moment is the start, else the last event
+
+	name, user, session sqlf.Fragment
+	traces, sessions    sqlf.Fragment
+}
+
+var (
+	traceList = listed{
+		column: "trace_id", moment: sqlf.New("epoch_us(?)", partSum("first")), byStart: true,
+		name: sqlf.New("coalesce(?, ?, '')", partSum("trace_name"), partSum("root_name")),
+		user: earliest("distinct_id"), session: earliest("session_id"),
+		traces: sqlf.Raw("0"), sessions: sqlf.Raw("0"),
+	}
+	sessionList = listed{
+		column: "session_id", moment: sqlf.New("epoch_us(?)", partSum("latest")),
+		name: sqlf.Raw("''"), user: earliest("distinct_id"), session: sqlf.Raw("session_id"),
+		traces: sqlf.Raw("count(DISTINCT trace_id)"), sessions: sqlf.Raw("0"),
+	}
+	userList = listed{
+		column: "distinct_id", moment: sqlf.New("epoch_us(?)", partSum("latest")),
+		name: sqlf.Raw("''"), user: sqlf.Raw("distinct_id"), session: sqlf.Raw("''"),
+		traces: sqlf.Raw("count(DISTINCT trace_id)"), sessions: sqlf.Raw("count(DISTINCT session_id)"),
+	}
+)
+
+// earliest is the first value of a column.
+func earliest(column string) sqlf.Fragment {
+	return sqlf.New("coalesce(arg_min(" + column + ", {first}), '')")
+}
+
+// ofPart makes an expression of a column of parts.
+type ofPart func(column string) sqlf.Fragment
+
+// listOrders are what lists are ordered by; that of SortStart differs from list to
+// list.
+var listOrders = map[Sort]func(ofPart) sqlf.Fragment{
+	SortErrors: func(part ofPart) sqlf.Fragment { return part("errors") },
+	SortCalls:  func(part ofPart) sqlf.Fragment { return part("calls") },
+	SortDuration: func(part ofPart) sqlf.Fragment {
+		return sqlf.New("coalesce(greatest(? - ?, 0), 0)", part("ended"), part("began"))
+	},
+	SortCost:   func(part ofPart) sqlf.Fragment { return sqlf.New("coalesce(?, 0)", part("cost")) },
+	SortTokens: func(part ofPart) sqlf.Fragment { return sqlf.New("coalesce(?, 0)", part("tokens")) },
 }
 
 // mostSort is what a list is ordered by where that is more than the type holds.
 const mostSort = "99999999999999999999"
 
-// momentExpr is when a trace began, or a session or user was last seen.
-func momentExpr(key string) string {
-	if key == "trace_id" {
-		return "epoch_us(" + partSum("first") + ")"
-	}
-	return "epoch_us(" + partSum("latest") + ")"
+// sortOf is the column sort of an order.
+func sortOf(order sqlf.Fragment) sqlf.Fragment {
+	return sqlf.New("coalesce(TRY_CAST(? AS DECIMAL(38,18)), "+mostSort+")", order).As("sort")
 }
 
-func (r *Reader) list(ctx context.Context, key string, q ListQuery) (*ListPage, error) {
-	switch {
-	case q.Limit < 0 || q.Limit > MaxLimit:
-		return nil, event.Invalid("the limit is out of range", fmt.Sprintf("use 1 to %d", MaxLimit))
-	case q.Limit == 0:
-		q.Limit = DefaultLimit
-	case q.Sort == "":
-		q.Sort = SortStart
-	}
-	if q.Sort == "" {
-		q.Sort = SortStart
-	}
-	order, ok := listOrders[q.Sort]
-	if !ok {
-		return nil, event.Invalid("there is no such order", "use start, duration, cost, tokens, errors or calls")
-	}
-	if order == "" {
-		order = momentExpr(key)
-	}
-	if _, err := r.where(q.Project, &q.Filter); err != nil {
-		return nil, err
-	}
-	if own := map[string]*string{"trace_id": &q.TraceID, "session_id": &q.SessionID, "distinct_id": &q.User}[key]; *own != "" && q.IDs == nil {
-		q.IDs, *own = []string{*own}, ""
-	}
-	c, err := r.cover(ctx, q.Project)
+// listing is a list being asked for.
+type listing struct {
+	*ListQuery
+	*listed
+	cover cover
+	order sqlf.Fragment
+	after sqlf.Fragment // what follows the cursor, with WHERE
+}
+
+// list asks for a list; own is the filter by its id.
+func (r *Reader) list(ctx context.Context, of *listed, own *string, q *ListQuery) (*ListPage, error) {
+	l, err := r.listing(ctx, of, q)
 	if err != nil {
 		return nil, err
 	}
-	w := new(where)
-	w.add(key + " IS NOT NULL")
-	within := *w
-	byWindows := q.Sort == SortStart && !q.narrows()
-	if q.narrows() {
-		in, err := r.where(q.Project, &q.Filter)
-		if err != nil {
-			return nil, err
+	if *own != "" && q.IDs == nil {
+		q.IDs, *own = []string{*own}, ""
+	}
+	w := isKnown(sqlf.Column(l.column))
+	met, err := r.meeting(l)
+	if err != nil {
+		return nil, err
+	}
+	if l.IDs != nil {
+		w = w.And(met)
+	} else if l.IDs, err = r.listedIDs(ctx, l, w.And(met)); err != nil { // from what the order needs alone
+		return nil, err
+	}
+	if len(l.IDs) == 0 {
+		return &ListPage{Rows: []Summary{}}, nil
+	}
+	return r.summaries(ctx, l, w.And(r.among(l.column, l.IDs)))
+}
+
+// listing checks a question.
+func (r *Reader) listing(ctx context.Context, of *listed, q *ListQuery) (*listing, error) {
+	if q.Limit < 0 || q.Limit > MaxLimit {
+		return nil, event.Invalid("the limit is out of range", fmt.Sprintf("use 1 to %d", MaxLimit))
+	}
+	q.Limit, q.Sort = cmp.Or(q.Limit, DefaultLimit), cmp.Or(q.Sort, SortStart)
+	l := &listing{ListQuery: q, listed: of, order: of.moment}
+	if q.Sort != SortStart {
+		order, ok := listOrders[q.Sort]
+		if !ok {
+			return nil, event.Invalid("there is no such order", "use start, duration, cost, tokens, errors or calls")
 		}
-		from := source{sql: "events"}
-		those, ok := partsOf(q.Filter)
-		byWindows = q.Sort == SortStart && !ok && key == "trace_id"
-		if ok {
-			if from, err = r.parts(q.Project, q.Filter, c, those.String()); err != nil {
-				return nil, err
-			}
-			in = those
-		}
-		w.add(key+" IN (SELECT "+key+" FROM "+from.sql+" "+in.String()+")", slices.Concat(from.args, in.args)...)
+		l.order = order(partSum)
+	}
+	if _, err := r.where(q.Project, &q.Filter); err != nil {
+		return nil, err
 	}
 	for _, id := range q.IDs {
 		if err := checkText("id", id); err != nil {
 			return nil, err
 		}
 	}
-	after, afterArgs := "", []any(nil)
 	if q.Cursor != "" {
 		c, err := parseMark(q.Cursor, string(q.Sort))
 		if err != nil {
 			return nil, err
 		}
-		value := "CAST(? AS DECIMAL(38,18))"
-		after = " WHERE (sort < " + value + " OR sort = " + value + " AND id > ?)"
-		afterArgs = []any{c.Value, c.Value, c.ID}
+		value := sqlf.New("CAST(? AS DECIMAL(38,18))", c.Value)
+		l.after = sqlf.New(" WHERE (sort < ? OR sort = ? AND id > ?)", value, value, c.ID)
 	}
-	sorted := "coalesce(TRY_CAST(" + order + " AS DECIMAL(38,18)), " + mostSort + ") AS sort"
-	if q.IDs == nil {
-		// First which they are, from what the order needs alone.
-		if byWindows {
-			var since time.Time
-			if q.IDs, since, err = r.newest(ctx, key, q, q.Limit+1); since.After(q.From) {
-				q.From = since
-			}
-		} else if key == "trace_id" && q.Sort != SortStart && !q.narrows() && !c.last.IsZero() && c.events <= maxRest {
-			q.IDs, err = r.largest(ctx, q, &c, order, after, afterArgs, q.Limit+1)
-		} else {
-			var from source
-			if from, err = r.parts(q.Project, q.Filter, c, order); err != nil {
-				return nil, err
-			}
-			q.IDs, err = r.texts(ctx, "SELECT id FROM (SELECT "+key+" AS id, "+sorted+" FROM "+from.sql+" "+w.String()+" GROUP BY "+key+")"+after+" ORDER BY sort DESC, id LIMIT ?", append(slices.Concat(from.args, w.args, afterArgs), q.Limit+1)...)
+	var err error
+	l.cover, err = r.cover(ctx, q.Project)
+	return l, err
+}
+
+// meeting is the condition of the parts of a list whose ids have an event that meets
+// the filter.
+func (r *Reader) meeting(l *listing) (sqlf.Fragment, error) {
+	if !l.narrows() {
+		return sqlf.Fragment{}, nil
+	}
+	from := r.allEvents().sql
+	in, err := r.where(l.Project, &l.Filter)
+	if err != nil {
+		return in, err
+	}
+	if those, ok := partsOf(l.Filter); ok {
+		in = those
+		if from, err = r.parts(l.Project, l.Filter, l.cover, those); err != nil {
+			return in, err
 		}
-		if err != nil {
-			return nil, err
+	}
+	return sqlf.New("? IN (SELECT "+l.column+" FROM ? WHERE ?)", sqlf.Column(l.column), from, in.Closed()), nil
+}
+
+// listedIDs finds out which ids a page has, and maybe more. w is the condition of
+// their parts.
+func (r *Reader) listedIDs(ctx context.Context, l *listing, w sqlf.Fragment) ([]string, error) {
+	_, byParts := partsOf(l.Filter)
+	switch {
+	case l.Sort == SortStart && (!l.narrows() || l.byStart && !byParts):
+		ids, since, err := r.newest(ctx, l)
+		if since.After(l.From) {
+			l.From = since
 		}
-		w = &within
+		return ids, err
+	case l.listed == &traceList && l.Sort != SortStart && !l.narrows() && !l.cover.last.IsZero() && l.cover.events <= maxRest:
+		return r.largest(ctx, l)
 	}
-	if len(q.IDs) == 0 {
-		return &ListPage{Rows: []Summary{}}, nil
-	}
-	r.among(w, key, q.IDs)
-	name := "coalesce(" + partSum("trace_name") + ", " + partSum("root_name") + ", '')"
-	user, session := "coalesce(arg_min(distinct_id, first), '')", "coalesce(arg_min(session_id, first), '')"
-	if key == "distinct_id" {
-		name, user, session = "''", "distinct_id", "''"
-	}
-	if key == "session_id" {
-		name, session = "''", "session_id"
-	}
-	traces, sessions := "0", "0"
-	if key != "trace_id" {
-		traces = "count(DISTINCT trace_id)"
-	}
-	if key == "distinct_id" {
-		sessions = "count(DISTINCT session_id)"
-	}
-	cols := []string{key + " AS id", name + " AS name_of_trace", user + " AS user_name", session + " AS session"}
-	for _, n := range []string{"first", "latest"} {
-		cols = append(cols, partSum(n)+" AS all_"+n)
-	}
-	cols = append(cols, sorted, listOrders[SortDuration]+" AS duration", traces+" AS traces", sessions+" AS sessions")
-	for _, n := range []string{"events", "calls", "errors", "tokens", "uncosted"} {
-		cols = append(cols, r.sql.bigint(partSum(n))+" AS all_"+n)
-	}
-	cols = append(cols, partSum("cost")+" AS all_cost", partSum("first_value")+" AS all_first_value")
-	from, err := r.parts(q.Project, q.Filter, c, strings.Join(cols, " "))
+	from, err := r.parts(l.Project, l.Filter, l.cover, l.order)
 	if err != nil {
 		return nil, err
 	}
-	query := "SELECT id, name_of_trace, user_name, session, all_first, all_latest, duration, all_events, all_calls, all_errors, traces, sessions, all_tokens, " + r.sql.digits("all_cost") + ", all_uncosted, all_first_value, " + r.sql.digits("sort") +
-		" FROM (SELECT " + strings.Join(cols, ", ") + " FROM " + from.sql + " " + w.String() + " GROUP BY " + key + ")" + after + " ORDER BY sort DESC, id LIMIT ?"
+	return r.texts(ctx, sqlf.New("SELECT id FROM (SELECT "+l.column+" AS id, ? FROM ? WHERE ? GROUP BY "+l.column+")? ORDER BY sort DESC, id LIMIT ?", sortOf(l.order), from, w, l.after, l.Limit+1))
+}
+
+// summaries reads the rows of a list.
+func (r *Reader) summaries(ctx context.Context, l *listing, w sqlf.Fragment) (*ListPage, error) {
+	columns := []sqlf.Fragment{
+		sqlf.Raw(l.column + " AS id"), l.name.As("name_of_trace"), l.user.As("user_name"), l.session.As("session"),
+		partSum("first").As("all_first"), partSum("latest").As("all_latest"), sortOf(l.order), listOrders[SortDuration](partSum).As("duration"), l.traces.As("traces"), l.sessions.As("sessions"),
+	}
+	for _, n := range []string{"events", "calls", "errors", "tokens", "uncosted"} {
+		columns = append(columns, r.sql.bigint(partSum(n)).As("all_"+n))
+	}
+	columns = append(columns, partSum("cost").As("all_cost"), partSum("first_value").As("all_first_value"))
+	from, err := r.parts(l.Project, l.Filter, l.cover, sqlf.Join(", ", columns...))
+	if err != nil {
+		return nil, err
+	}
 	page := &ListPage{Rows: []Summary{}}
 	var marks []string
-	err = r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var s Summary
-			var us float64
-			var tokens sql.NullInt64
-			var cost sql.NullString
-			var first sql.NullTime
-			var mark string
-			if err := rows.Scan(&s.ID, &s.Name, &s.User, &s.SessionID, &s.First, &s.Last, &us, &s.Events, &s.Calls, &s.Errors, &s.Traces, &s.Sessions, &tokens, &cost, &s.UncostedCalls, &first, &mark); err != nil {
-				return err
-			}
-			s.First, s.Last, s.DurationMS, s.TotalTokens = s.First.UTC(), s.Last.UTC(), us/1000, optInt(tokens)
-			if cost.Valid {
-				d, err := decimal.NewFromString(cost.String)
-				if err != nil {
-					return err
-				}
-				s.CostUSD = USD(event.Some(d))
-			}
-			if first.Valid {
-				s.FirstValue = optTime(first.Time)
-			}
-			page.Rows, marks = append(page.Rows, s), append(marks, mark)
+	err = r.each(ctx, sqlf.New("SELECT id, name_of_trace, user_name, session, all_first, all_latest, duration, all_events, all_calls, all_errors, traces, sessions, all_tokens, ?, all_uncosted, all_first_value, ?"+
+		" FROM (SELECT ? FROM ? WHERE ? GROUP BY "+l.column+")? ORDER BY sort DESC, id LIMIT ?",
+		r.sql.digits(sqlf.Raw("all_cost")), r.sql.digits(sqlf.Raw("sort")), columns, from, w, l.after, l.Limit+1), func(rows *sql.Rows) error {
+		var s Summary
+		var us float64
+		var tokens sql.NullInt64
+		var cost sql.NullString
+		var first sql.NullTime
+		var mark string
+		if err := rows.Scan(&s.ID, &s.Name, &s.User, &s.SessionID, &s.First, &s.Last, &us, &s.Events, &s.Calls, &s.Errors, &s.Traces, &s.Sessions, &tokens, &cost, &s.UncostedCalls, &first, &mark); err != nil {
+			return err
 		}
-		return nil
-	}, query, append(slices.Concat(from.args, w.args, afterArgs), q.Limit+1)...)
+		s.First, s.Last, s.DurationMS, s.TotalTokens = s.First.UTC(), s.Last.UTC(), us/1000, optInt(tokens)
+		if first.Valid {
+			s.FirstValue = optTime(first.Time)
+		}
+		var err error
+		s.CostUSD, err = optUSD(cost)
+		page.Rows, marks = append(page.Rows, s), append(marks, mark)
+		return err
+	})
 	if err != nil {
 		return nil, err
 	}
-	if len(page.Rows) > q.Limit {
-		page.Rows = page.Rows[:q.Limit]
-		page.Next = mark{string(q.Sort), marks[q.Limit-1], page.Rows[q.Limit-1].ID}.String()
+	if len(page.Rows) > l.Limit {
+		page.Rows = page.Rows[:l.Limit]
+		page.Next = mark{string(l.Sort), marks[l.Limit-1], page.Rows[l.Limit-1].ID}.String()
 	}
 	return page, nil
 }
@@ -324,39 +364,41 @@ func (r *Reader) Errors(ctx context.Context, project string, f Filter, limit int
 	case limit == 0:
 		limit = DefaultLimit
 	}
-	from, fromArgs, w, err := r.failures(ctx, project, f)
+	from, w, err := r.failures(ctx, project, f)
 	if err != nil {
 		return nil, err
 	}
 	step := max(f.To.Sub(f.From).Microseconds()/TrendPoints, 1)
 	out := []ErrorGroup{}
-	err = r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var g ErrorGroup
-			var models, trend any
-			if err := rows.Scan(&g.Message, &g.ErrorType, &g.Example, &g.Count, &g.Users, &models, &g.First, &g.Last, &g.LastUUID, &trend); err != nil {
-				return err
-			}
-			g.First, g.Last = g.First.UTC(), g.Last.UTC()
-			list, _ := models.([]any)
-			for _, m := range list {
-				if s, ok := m.(string); ok && len(g.Models) < 5 {
-					g.Models = append(g.Models, s)
-				}
-			}
-			g.Trend = make([]int64, TrendPoints)
-			parts, _ := trend.([]any)
-			for _, p := range parts {
-				if i, ok := p.(int64); ok {
-					g.Trend[min(max(i, 0), TrendPoints-1)]++
-				}
-			}
-			out = append(out, g)
+	columns := []sqlf.Fragment{
+		sqlf.Raw("m, coalesce(error_type, '') AS type, coalesce(arg_max(error_message, (ts, uuid)), ''), count(*) AS n, count(DISTINCT distinct_id)"),
+		sqlf.New("list_sort(list(DISTINCT ?) FILTER (WHERE ? IS NOT NULL))", modelExpr, modelExpr),
+		sqlf.Raw("min(ts), max(ts), CAST(arg_max(uuid, (ts, uuid)) AS VARCHAR)"),
+		sqlf.New("list((epoch_us(ts) - epoch_us(CAST(? AS TIMESTAMP))) // CAST(? AS BIGINT))", f.From.UTC(), step),
+	}
+	err = r.each(ctx, sqlf.New("SELECT ? FROM (?) WHERE ? GROUP BY m, type ORDER BY n DESC, m, type LIMIT ?", columns, from, w, limit), func(rows *sql.Rows) error {
+		var g ErrorGroup
+		var models, trend any
+		if err := rows.Scan(&g.Message, &g.ErrorType, &g.Example, &g.Count, &g.Users, &models, &g.First, &g.Last, &g.LastUUID, &trend); err != nil {
+			return err
 		}
+		g.First, g.Last = g.First.UTC(), g.Last.UTC()
+		list, _ := models.([]any)
+		for _, m := range list {
+			if s, ok := m.(string); ok && len(g.Models) < 5 {
+				g.Models = append(g.Models, s)
+			}
+		}
+		g.Trend = make([]int64, TrendPoints)
+		parts, _ := trend.([]any)
+		for _, p := range parts {
+			if i, ok := p.(int64); ok {
+				g.Trend[min(max(i, 0), TrendPoints-1)]++
+			}
+		}
+		out = append(out, g)
 		return nil
-	}, "SELECT m, coalesce(error_type, '') AS type, coalesce(arg_max(error_message, (ts, uuid)), ''), count(*) AS n, count(DISTINCT distinct_id), list_sort(list(DISTINCT "+modelExpr+") FILTER (WHERE "+modelExpr+" IS NOT NULL)), min(ts), max(ts), CAST(arg_max(uuid, (ts, uuid)) AS VARCHAR),"+
-		" list((epoch_us(ts) - epoch_us(CAST(? AS TIMESTAMP))) // CAST(? AS BIGINT)) FROM "+from+" "+w.String()+" GROUP BY m, type ORDER BY n DESC, m, type LIMIT ?",
-		append(slices.Concat([]any{f.From.UTC(), step}, fromArgs, w.args), limit)...)
+	})
 	return out, err
 }
 
@@ -367,7 +409,7 @@ func (r *Reader) ErrorsBefore(ctx context.Context, project string, f Filter, gro
 	if !ok {
 		return nil, event.Invalid("this question needs a time range", `send "from" and "to"`)
 	}
-	from, fromArgs, w, err := r.failures(ctx, project, before)
+	from, w, err := r.failures(ctx, project, before)
 	if err != nil {
 		return nil, err
 	}
@@ -377,73 +419,69 @@ func (r *Reader) ErrorsBefore(ctx context.Context, project string, f Filter, gro
 		at[cause{g.Message, g.ErrorType}] = i
 	}
 	out := make([]int64, len(groups))
-	err = r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var c cause
-			var n int64
-			if err := rows.Scan(&c.message, &c.kind, &n); err != nil {
-				return err
-			}
-			if i, ok := at[c]; ok {
-				out[i] = n
-			}
+	err = r.each(ctx, sqlf.New("SELECT m, coalesce(error_type, '') AS type, count(*) FROM (?) WHERE ? GROUP BY m, type", from, w), func(rows *sql.Rows) error {
+		var c cause
+		var n int64
+		err := rows.Scan(&c.message, &c.kind, &n)
+		if i, ok := at[c]; ok {
+			out[i] = n
 		}
-		return nil
-	}, "SELECT m, coalesce(error_type, '') AS type, count(*) FROM "+from+" "+w.String()+" GROUP BY m, type", append(fromArgs, w.args...)...)
+		return err
+	})
 	return out, err
 }
 
 // failureExpr tells failures from the spans and traces that only say that
 // something below them failed.
-var failureExpr = "is_error AND (" + callExpr + " OR error_message IS NOT NULL OR error_type IS NOT NULL)"
+var failureExpr = sqlf.New("{is_error} AND (? OR {error_message} IS NOT NULL OR {error_type} IS NOT NULL)", callExpr)
 
 // failureColumns are the columns of table rollup_errors after its stretch: a row
 // is a failed event, and m its normalised message.
 var failureColumns = []string{"project_id", "uuid", "ts", "stored_at", "name", "is_error", "error_type", "error_message", "status", "provider", "model", "model_asked", "operation",
 	"prompt_name", "prompt_version", "prompt_version_id", "surface", "task_type", "environment", "input_length_bucket", "distinct_id", "trace_id", "session_id"}
 
-// failures is a table expression of failed events with their normalised message
-// m, and the conditions of f. Those of closed stretches have it already: to find
-// it takes longer than all the rest.
-func (r *Reader) failures(ctx context.Context, project string, f Filter) (from string, args []any, w *where, err error) {
+// failures is a query for failed events with their normalised message m, and the
+// conditions of f. Those of closed stretches have it already: to find it takes longer
+// than all the rest.
+func (r *Reader) failures(ctx context.Context, project string, f Filter) (from, w sqlf.Fragment, err error) {
 	group := f.ErrorGroup
 	f.ErrorGroup = ""
 	if err := checkText("error_group", group); err != nil {
-		return "", nil, nil, err
+		return from, w, err
 	}
 	if w, err = r.where(project, &f); err != nil {
-		return "", nil, nil, err
+		return from, w, err
 	}
 	if group != "" {
-		w.add("m = ?", group)
+		w = w.Andf("m = ?", group)
 	}
-	raw := "SELECT *, " + errorExpr + " AS m FROM events WHERE " + failureExpr
+	raw := sqlf.New("SELECT *, ? AS m FROM events WHERE ?", errorExpr, failureExpr)
 	other := f.Tag+f.Flag+f.FlagVariant+f.Text+f.Step+f.Output != "" || f.Kind == KindTools || len(f.Properties) > 0 // of columns that table rollup_errors has not
 	var c cover
 	if !other {
 		if c, err = r.cover(ctx, project); err != nil {
-			return "", nil, nil, err
+			return from, w, err
 		}
 	}
 	if c.last.IsZero() {
-		return "(" + raw + ")", nil, w, nil
+		return raw, w, nil
 	}
-	columns := strings.Join(failureColumns, ", ")
-	from, args = "SELECT "+columns+", m FROM rollup_errors WHERE "+c.rows(), []any{c.last}
+	columns := sqlf.Columns(append(slices.Clone(failureColumns), "m")...)
+	parts := []sqlf.Fragment{sqlf.New("SELECT ? FROM rollup_errors WHERE ?", columns, c.rows())}
 	for _, rest := range c.rest {
-		from, args = from+" UNION ALL SELECT "+columns+", m FROM ("+raw+" AND "+rest.cond+")", append(args, rest.args...)
+		parts = append(parts, sqlf.New("SELECT ? FROM (? AND ?)", columns, raw, rest.cond()))
 	}
-	return "(" + from + ")", args, w, nil
+	return sqlf.Join(" UNION ALL ", parts...), w, nil
 }
 
 // errorExpr is the normalised message: what a message has in common with its
 // like. Ids (a hexadecimal word of 8 or more with a digit, an id with a prefix)
 // and quoted words become *, numbers 0; the first 300 characters count.
-var errorExpr = `coalesce(regexp_replace(regexp_replace(regexp_replace(regexp_replace(left(error_message, 300),` +
+var errorExpr = sqlf.New(`coalesce(regexp_replace(regexp_replace(regexp_replace(regexp_replace(left({error_message}, 300),` +
 	` '[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}', '*', 'g'),` +
 	` '\b[a-zA-Z]+[_-](` + withDigit(`A-Za-z`) + `)\b|\b(` + withDigit(`a-f`) + `)\b', '*', 'g'),` +
 	` '"[^"]*"|''[^'']*''', '*', 'g'),` +
-	` '[0-9]+([.,][0-9]+)*', '0', 'g'), '')`
+	` '[0-9]+([.,][0-9]+)*', '0', 'g'), '')`)
 
 // withDigit matches words of 8 or more letters and digits, a digit among them.
 func withDigit(letters string) string {
@@ -455,8 +493,8 @@ func withDigit(letters string) string {
 }
 
 // stepExpr names the tool that was called, or else the span.
-func (d *dialect) stepExpr() string {
-	return "coalesce(" + d.constProperty(ToolName) + ", " + d.constProperty("gen_ai.tool.name") + ", span_name, '')"
+func (d *dialect) stepExpr() sqlf.Fragment {
+	return sqlf.New("coalesce(?, ?, {span_name}, '')", d.constProperty(ToolName), d.constProperty("gen_ai.tool.name"))
 }
 
 // Step is one kind of step of agents: spans of the same name.
@@ -479,25 +517,21 @@ func (r *Reader) Steps(ctx context.Context, project string, f Filter, limit int)
 	if err != nil {
 		return nil, err
 	}
-	w.add("name = '" + event.Span + "' AND coalesce(operation, 'execute_tool') IN ('execute_tool', 'invoke_agent', 'create_agent', 'invoke_workflow', 'span')")
+	w = w.Andf("{name} = '" + event.Span + "' AND coalesce({operation}, 'execute_tool') IN ('execute_tool', 'invoke_agent', 'create_agent', 'invoke_workflow', 'span')")
 	out := []Step{}
-	tool := "coalesce(" + r.sql.toolExpr() + ", false)"
-	step := "coalesce(" + r.sql.constProperty(AgentStep) + ", " + r.sql.stepExpr() + ")"
+	spans := sqlf.New("SELECT coalesce(?, ?) AS step, coalesce(?, false) AS tool, is_error, latency_us, CASE WHEN trace_id IS NOT NULL THEN hash(trace_id) END AS trace, ts, uuid FROM events WHERE ?",
+		r.sql.constProperty(AgentStep), r.sql.stepExpr(), r.sql.toolExpr(), w)
 	// Only where a span failed can one come after it: few are put in order.
-	err = r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var s Step
-			var us sql.NullFloat64
-			if err := rows.Scan(&s.Name, &s.Tool, &s.Runs, &s.Errors, &s.Retries, &us); err != nil {
-				return err
-			}
-			s.LatencyMS = Millis{Value: us.Float64 / 1000, Known: us.Valid}
-			out = append(out, s)
-		}
-		return nil
-	}, "WITH span AS MATERIALIZED (SELECT "+step+" AS step, "+tool+" AS tool, is_error, latency_us, CASE WHEN trace_id IS NOT NULL THEN hash(trace_id) END AS trace, ts, uuid FROM events "+w.String()+"),"+
+	err = r.each(ctx, sqlf.New("WITH span AS MATERIALIZED (?),"+
 		" again AS (SELECT step, count(*) FILTER (WHERE after_error) AS retries FROM ("+
 		"SELECT step, lag(is_error) OVER (PARTITION BY trace, step ORDER BY ts, uuid) AS after_error FROM span WHERE trace IN (SELECT trace FROM span WHERE is_error)) GROUP BY step)"+
-		" SELECT step, bool_or(tool), count(*) AS n, count(*) FILTER (WHERE is_error), coalesce(any_value(retries), 0), quantile_cont(latency_us, 0.95) FROM span LEFT JOIN again USING (step) GROUP BY step ORDER BY n DESC, step LIMIT ?", append(w.args, limit)...)
+		" SELECT step, bool_or(tool), count(*) AS n, count(*) FILTER (WHERE is_error), coalesce(any_value(retries), 0), quantile_cont(latency_us, 0.95) FROM span LEFT JOIN again USING (step) GROUP BY step ORDER BY n DESC, step LIMIT ?", spans, limit), func(rows *sql.Rows) error {
+		var s Step
+		var us sql.NullFloat64
+		err := rows.Scan(&s.Name, &s.Tool, &s.Runs, &s.Errors, &s.Retries, &us)
+		s.LatencyMS = Millis{Value: us.Float64 / 1000, Known: us.Valid}
+		out = append(out, s)
+		return err
+	})
 	return out, err
 }

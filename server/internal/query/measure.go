@@ -1,12 +1,12 @@
 package query
 
 import (
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
 // Measure is a figure that a [Series] can show.
@@ -84,25 +84,25 @@ func (o LatencyOf) Check() error {
 }
 
 // cond is the condition of the calls that count.
-func (o LatencyOf) cond() string {
+func (o LatencyOf) cond() sqlf.Fragment {
 	switch o {
 	case OfFailed:
-		return "is_error"
+		return sqlf.New("{is_error}")
 	case OfAll:
-		return "true"
+		return sqlf.Raw("true")
 	}
-	return "NOT is_error"
+	return sqlf.New("NOT {is_error}")
 }
 
 // bins is the column of a roll-up that has the times of those calls.
-func (o LatencyOf) bins(what string) string {
+func (o LatencyOf) bins(what string) sqlf.Fragment {
 	switch o {
 	case OfFailed:
-		return what + failedTimes
+		return sqlf.Raw(what + failedTimes)
 	case OfAll:
-		return "nullif(concat_ws(' ', " + what + ", " + what + failedTimes + "), '')"
+		return sqlf.Raw("nullif(concat_ws(' ', " + what + ", " + what + failedTimes + "), '')")
 	}
-	return what
+	return sqlf.Raw(what)
 }
 
 // Retries is how often steps of agents were tried again: the sum of retry_count
@@ -133,10 +133,11 @@ const (
 // does not, as the quantiles of a column's durations.
 type measure struct {
 	kind kind
-	sums []string // aggregates
-	expr string   // of the sums, which it names %[1]s, %[2]s …; else the aggregate
-	what string   // of quantiles: the name of the duration in roll-ups
-	pick int      // of quantiles: which
+	sums []sqlf.Fragment // aggregates
+	from string          // of an expression of the sums, each of which takes a ?
+	expr sqlf.Fragment   // where there are no sums, the aggregate
+	what string          // of quantiles: the name of the duration in roll-ups
+	pick int             // of quantiles: which
 }
 
 // of is the source: calls, and quantiles of calls, have different ones.
@@ -157,95 +158,106 @@ const outcomeNames = "'llm_task_completed', 'llm_output_rated', '" + event.Metri
 func isOutcome(name string) bool { return name != "" && strings.Contains(outcomeNames, "'"+name+"'") }
 
 // ratio is the expression of a measure that divides its first sum by its second.
-const ratio = "%[1]s / nullif(%[2]s, 0)"
+const ratio = "? / nullif(?, 0)"
 
-func countOf(cond string) string { return "count(*) FILTER (WHERE " + cond + ")" }
+func countOf(cond sqlf.Fragment) sqlf.Fragment {
+	return sqlf.New("count(*) FILTER (WHERE ?)", cond)
+}
 
 // terms are the conditions and values of an outcome, of which measures and the
 // figures of experiments are made.
 type terms struct {
-	task, completed string // conditions
-	rated, negative string
-	retries, score  string // values
-	passed, eval    string // of a judgement: "true" or "false", and its name
+	task, completed sqlf.Fragment // conditions
+	rated, negative sqlf.Fragment
+	retries, score  sqlf.Fragment // values
+	passed, eval    sqlf.Fragment // of a judgement: "true" or "false", and its name
 }
 
 func (d *dialect) terms() terms {
 	prop := d.constProperty
-	metric := "CASE WHEN name = '" + event.Metric + "' THEN lower(" + prop("$ai_metric_value") + ") END"
-	feedback := "coalesce(lower(" + prop("user_feedback") + "), CASE WHEN " + metric + " IN (" + positiveWords + ", " + negativeWords + ", 'neutral') THEN " + metric + " END)"
-	task := "name = 'llm_task_completed'"
+	metric := sqlf.New("CASE WHEN {name} = '"+event.Metric+"' THEN lower(?) END", prop("$ai_metric_value"))
+	feedback := sqlf.New("coalesce(lower(?), CASE WHEN ? IN ("+positiveWords+", "+negativeWords+", 'neutral') THEN ? END)", prop("user_feedback"), metric, metric)
+	task := sqlf.New("{name} = 'llm_task_completed'")
 	return terms{
-		task: task, completed: task + " AND coalesce(lower(" + prop("task_completed") + "), 'true') <> 'false'",
+		task: task, completed: task.Andf("coalesce(lower(?), 'true') <> 'false'", prop("task_completed")),
 		rated: d.oneOf(feedback, positiveWords+", "+negativeWords+", 'neutral'"), negative: d.oneOf(feedback, negativeWords),
 		retries: d.tryFloat(prop("retry_count")),
-		passed:  "lower(coalesce(" + prop("eval_passed") + ", " + prop("$ai_evaluation_result") + "))", eval: d.evalName(),
-		score: "coalesce(" + d.tryFloat(prop("eval_score")) + ", " + d.tryFloat(prop("$ai_score")) + ", " + d.tryFloat(metric) + ")",
+		passed:  sqlf.New("lower(coalesce(?, ?))", prop("eval_passed"), prop("$ai_evaluation_result")), eval: d.evalName(),
+		score: sqlf.New("coalesce(?, ?, ?)", d.tryFloat(prop("eval_score")), d.tryFloat(prop("$ai_score")), d.tryFloat(metric)),
 	}
 }
 
 // evalName is what a judgement is called, in hedgerow's words or PostHog's; NULL
 // for outcomes that are none.
-func (d *dialect) evalName() string {
-	return "coalesce(" + d.constProperty("eval_name") + ", " + d.constProperty("$ai_metric_name") + ", " + d.constProperty("$ai_evaluation_name") + ")"
+func (d *dialect) evalName() sqlf.Fragment {
+	return sqlf.New("coalesce(?, ?, ?)", d.constProperty("eval_name"), d.constProperty("$ai_metric_name"), d.constProperty("$ai_evaluation_name"))
 }
 
-// yesNo are the conditions that a property says yes, and that it says either,
-// from booleans and from the strings that posthog-js makes of them.
-func (d *dialect) yesNo(name string) (yes, known string) {
-	p := "lower(" + d.constProperty(name) + ")"
-	return p + " = 'true'", p + " IN ('true', 'false')"
+// yesNo are the conditions that a text says yes, and that it says either, from
+// booleans and from the strings that posthog-js makes of them.
+func yesNo(text sqlf.Fragment) (yes, known sqlf.Fragment) {
+	return sqlf.New("? = 'true'", text), sqlf.New("? IN ('true', 'false')", text)
 }
+
+// saysYes is yesNo of a property.
+func (d *dialect) saysYes(name string) (yes, known sqlf.Fragment) {
+	return yesNo(sqlf.New("lower(?)", d.constProperty(name)))
+}
+
+func isKnown(expr sqlf.Fragment) sqlf.Fragment { return sqlf.New("? IS NOT NULL", expr) }
 
 // measures of an engine, with the times of some calls.
 func (d *dialect) measures(latencyOf LatencyOf) map[Measure]measure {
 	t := d.terms()
-	one := func(k kind, expr string, sums ...string) measure {
-		return measure{kind: k, sums: sums, expr: d.float(expr)}
+	one := func(k kind, from string, sums ...sqlf.Fragment) measure {
+		return measure{kind: k, sums: sums, from: d.float(sqlf.Raw(from)).String()}
 	}
-	sum := func(col string) measure { return one(ofCalls, "%[1]s", "sum("+col+")") }
-	count := func(cond string) measure { return one(ofOutcomes, "coalesce(%[1]s, 0)", countOf(cond)) }
-	rate := func(of, among string) measure { return one(ofOutcomes, ratio, countOf(of), countOf(among)) }
+	total := func(expr sqlf.Fragment) sqlf.Fragment { return sqlf.New("sum(?)", expr) }
+	sum := func(col string) measure { return one(ofCalls, "?", total(sqlf.Column(col))) }
+	share := func(col, among string) measure {
+		return one(ofCalls, d.float(sqlf.Raw("?")).String()+" / nullif(?, 0)", total(sqlf.Column(col)), total(sqlf.Column(among)))
+	}
+	count := func(cond sqlf.Fragment) measure { return one(ofOutcomes, "coalesce(?, 0)", countOf(cond)) }
+	rate := func(of, among sqlf.Fragment) measure { return one(ofOutcomes, ratio, countOf(of), countOf(among)) }
 	quantile := func(k kind, what, col string, i int) measure {
-		cond := col + " IS NOT NULL"
+		cond := isKnown(sqlf.Column(col))
 		if k == ofCalls {
-			cond += " AND " + latencyOf.cond()
+			cond = cond.And(latencyOf.cond())
 		}
-		return measure{kind: k, expr: d.quantiles(col, cond), what: what, pick: i}
+		return measure{kind: k, expr: d.quantiles(sqlf.Column(col), cond), what: what, pick: i}
 	}
 	events := func(k kind) (all, failed, rate measure) {
-		return one(k, "%[1]s", allRows), one(k, "coalesce(%[1]s, 0)", failedRows), one(k, "coalesce(%[1]s, 0) / nullif(%[2]s, 0)", failedRows, allRows)
+		return one(k, "?", allRows), one(k, "coalesce(?, 0)", failedRows), one(k, "coalesce(?, 0) / nullif(?, 0)", failedRows, allRows)
 	}
 	calls, errors, errorRate := events(ofCalls)
 	tools, toolErrors, toolErrorRate := events(ofTools)
-	share := func(name string) measure {
-		return rate(d.yesNo(name))
-	}
+	yes := func(name string) measure { return rate(d.saysYes(name)) }
 	units := func(k kind) measure {
-		return measure{kind: k, expr: d.float("count(DISTINCT unit) FILTER (WHERE hit)") + " / nullif(count(DISTINCT unit), 0)"}
+		return measure{kind: k, expr: sqlf.New("? / nullif(count(DISTINCT {unit}), 0)", d.float(sqlf.New("count(DISTINCT {unit}) FILTER (WHERE {hit})")))}
 	}
+	hit := countOf(sqlf.Column("hit"))
 	return map[Measure]measure{
 		Calls: calls, Errors: errors, ErrorRate: errorRate,
 		LatencyP50: quantile(ofCalls, "latency", "latency_us", 0), LatencyP95: quantile(ofCalls, "latency", "latency_us", 1), LatencyP99: quantile(ofCalls, "latency", "latency_us", 2),
 		TTFTP50: quantile(ofCalls, "ttft", "ttft_us", 0), TTFTP95: quantile(ofCalls, "ttft", "ttft_us", 1), TTFTP99: quantile(ofCalls, "ttft", "ttft_us", 2),
 		TokensIn: sum("input_tokens"), TokensOut: sum("output_tokens"), TokensTotal: sum("tokens"), TokensCached: sum("cache_read_tokens"),
 		TokensCacheNew: sum("cache_write_tokens"), TokensReasoning: sum("reasoning_tokens"), CostUSD: sum("cost_total"), CacheSaved: sum("cost_cache_saved"),
-		CostPerCall: one(ofCalls, d.float("%[1]s")+" / nullif(%[2]s, 0)", "sum(cost_total)", "sum(costed)"),
-		CacheShare:  one(ofCalls, d.float("%[1]s")+" / nullif(%[2]s, 0)", "sum(cached_input)", "sum(all_input)"),
-		Users:       {kind: ofUsers, expr: d.float("count(DISTINCT distinct_id)")},
+		CostPerCall: share("cost_total", "costed"), CacheShare: share("cached_input", "all_input"),
+		Users: {kind: ofUsers, expr: d.float(sqlf.New("count(DISTINCT {distinct_id})"))},
 
-		EventCount: one(ofEvents, "coalesce(%[1]s, 0)", countOf("hit")), EventShare: one(ofEvents, ratio, countOf("hit"), countOf("known")), EventMean: one(ofEvents, ratio, "sum(number)", "count(number)"),
+		EventCount: one(ofEvents, "coalesce(?, 0)", hit), EventShare: one(ofEvents, ratio, hit, countOf(sqlf.Column("known"))),
+		EventMean:      one(ofEvents, ratio, total(sqlf.Column("number")), sqlf.New("count({number})")),
 		EventTraceRate: units(ofTraces), EventUserRate: units(ofUserUnits),
 
 		Tasks: count(t.task), TasksCompleted: count(t.completed), CompletionRate: rate(t.completed, t.task),
 		Rated: count(t.rated), Negative: count(t.negative), NegativeRate: rate(t.negative, t.rated),
-		EscalationRate: share("escalated_to_human"), AcceptanceRate: share("accepted_output"), EditRate: share("edited_output"), EvalPassRate: rate(t.passed+" = 'true'", t.passed+" IN ('true', 'false')"),
-		Evals:     count(t.eval + " IS NOT NULL"),
-		RetryRate: rate(t.retries+" > 0", t.retries+" IS NOT NULL"), EvalScore: one(ofOutcomes, ratio, "sum("+t.score+")", "count("+t.score+")"),
+		EscalationRate: yes("escalated_to_human"), AcceptanceRate: yes("accepted_output"), EditRate: yes("edited_output"), EvalPassRate: rate(yesNo(t.passed)),
+		Evals:     count(isKnown(t.eval)),
+		RetryRate: rate(sqlf.New("? > 0", t.retries), isKnown(t.retries)), EvalScore: one(ofOutcomes, ratio, total(t.score), sqlf.New("count(?)", t.score)),
 
 		ToolCalls: tools, ToolErrors: toolErrors, ToolErrorRate: toolErrorRate, ToolP95: quantile(ofTools, "tool", "latency_us", 1),
 
-		Retries: one(ofSteps, "%[1]s", "sum(retries)"),
+		Retries: one(ofSteps, "?", total(sqlf.Column("retries"))),
 	}
 }
 
@@ -256,24 +268,28 @@ const (
 )
 
 // The sums by which groups are ranked, besides.
-const (
-	allRows    = "sum(n)"
-	failedRows = "sum(n) FILTER (WHERE is_error)"
+var (
+	allRows    = sqlf.New("sum({n})")
+	failedRows = sqlf.New("sum({n}) FILTER (WHERE {is_error})")
 )
 
-// distinct are the texts of a list, each once.
-func distinct(list []string) (out []string) {
-	for _, s := range list {
-		if !slices.Contains(out, s) {
-			out = append(out, s)
+// distinct are the fragments of a list, each text once.
+func distinct(list []sqlf.Fragment) (out []sqlf.Fragment) {
+	for _, f := range list {
+		if indexOf(out, f) < 0 {
+			out = append(out, f)
 		}
 	}
 	return out
 }
 
+func indexOf(list []sqlf.Fragment, f sqlf.Fragment) int {
+	return slices.IndexFunc(list, func(x sqlf.Fragment) bool { return x.String() == f.String() })
+}
+
 // sumsOf are the sums that measures need, each once.
-func sumsOf(ms []measure) []string {
-	var out []string
+func sumsOf(ms []measure) []sqlf.Fragment {
+	var out []sqlf.Fragment
 	for _, m := range ms {
 		out = append(out, m.sums...)
 	}
@@ -282,42 +298,45 @@ func sumsOf(ms []measure) []string {
 
 // columnsOf are the expressions of measures, each once. Sums are named by their
 // place in a list.
-func columnsOf(ms []measure, sums []string) []string {
-	out := make([]string, len(ms))
+func columnsOf(ms []measure, sums []sqlf.Fragment) []sqlf.Fragment {
+	out := make([]sqlf.Fragment, len(ms))
 	for i, m := range ms {
 		out[i] = m.column(sums)
 	}
 	return distinct(out)
 }
 
-func (m *measure) column(sums []string) string {
+func (m *measure) column(sums []sqlf.Fragment) sqlf.Fragment {
 	if len(m.sums) == 0 {
 		return m.expr
 	}
 	var names []any
 	for _, s := range m.sums {
-		names = append(names, "sum("+sumName(slices.Index(sums, s))+")")
+		names = append(names, sumOf(indexOf(sums, s)))
 	}
-	return fmt.Sprintf(m.expr, names...)
+	return sqlf.New(m.from, names...)
 }
+
+// sumOf adds up a sum, by its place in the list.
+func sumOf(i int) sqlf.Fragment { return sqlf.Raw("sum(" + sumName(i) + ")") }
 
 // sumName is the column of a sum, by its place in the list.
 func sumName(i int) string { return "s" + strconv.Itoa(i) }
 
 // values turns the columns of columnsOf into figures. binned has, for durations
 // of the roll-up, their counts in place of columns.
-func values(names []Measure, ms []measure, sums []string, columns []any, binned map[string]bins) Values {
+func values(names []Measure, ms []measure, sums []sqlf.Fragment, columns []any, binned map[string]bins) Values {
 	at := columnsOf(ms, sums)
 	out := make(Values, len(names))
 	for i, m := range ms {
 		var n Number
 		switch {
 		case m.what == "":
-			n.Value, n.Known = columns[slices.Index(at, m.column(sums))].(float64)
+			n.Value, n.Known = columns[indexOf(at, m.column(sums))].(float64)
 		case binned != nil:
 			n = binned[m.what].quantile(shares[m.pick])
 		default:
-			if list, _ := columns[slices.Index(at, m.column(sums))].([]any); m.pick < len(list) {
+			if list, _ := columns[indexOf(at, m.column(sums))].([]any); m.pick < len(list) {
 				n.Value, n.Known = list[m.pick].(float64)
 			}
 		}
@@ -355,30 +374,31 @@ func inherited(f *Filter, by GroupBy) []string {
 	return out
 }
 
-// of adds the condition of a kind.
-func (r *Reader) of(k kind, w *where) {
+// of is the condition of a kind; an empty one of every event.
+func (r *Reader) of(k kind) sqlf.Fragment {
 	switch k {
 	case ofCalls, ofUsers, ofTraces, ofUserUnits:
-		w.add(callExpr)
+		return callExpr
 	case ofOutcomes:
-		w.add("name IN (" + outcomeNames + ")")
+		return outcomeExpr
 	case ofTools:
-		w.add(r.sql.toolExpr())
+		return r.sql.toolExpr()
 	case ofSteps:
-		w.add(r.sql.retriesExpr() + " IS NOT NULL")
+		return isKnown(r.sql.retriesExpr())
 	}
+	return sqlf.Fragment{}
 }
 
 // toolExpr tells tool calls: what names its tool, and spans whose type
 // (OpenTelemetry, PostHog's SDKs) or operation says so.
-func (d *dialect) toolExpr() string {
-	span := "name = '" + event.Span + "'"
-	return "(" + span + " AND (coalesce(lower(" + d.constProperty("$ai_span_type") + "), '') = 'tool' OR coalesce(operation, '') = 'execute_tool')" +
-		" OR (" + span + " OR " + callExpr + ") AND coalesce(" + d.constProperty(ToolName) + ", '') <> '')"
+func (d *dialect) toolExpr() sqlf.Fragment {
+	const span = "{name} = '" + event.Span + "'"
+	return sqlf.New("("+span+" AND (coalesce(lower(?), '') = 'tool' OR coalesce({operation}, '') = 'execute_tool') OR ("+span+" OR ?) AND coalesce(?, '') <> '')",
+		d.constProperty("$ai_span_type"), callExpr, d.constProperty(ToolName))
 }
 
 // retriesExpr is how often a step of an agent was tried again, as an event says
 // that names the step; NULL for others.
-func (d *dialect) retriesExpr() string {
-	return "CASE WHEN contains(properties, '" + AgentStep + "') AND " + d.constProperty(AgentStep) + " <> '' THEN " + d.tryFloat(d.constProperty("retry_count")) + " END"
+func (d *dialect) retriesExpr() sqlf.Fragment {
+	return sqlf.New("CASE WHEN contains({properties}, '"+AgentStep+"') AND ? <> '' THEN ? END", d.constProperty(AgentStep), d.tryFloat(d.constProperty("retry_count")))
 }

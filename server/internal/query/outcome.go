@@ -2,12 +2,13 @@ package query
 
 import (
 	"context"
-	"database/sql"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
 // An outcome that says nothing of its prompt, model and so on has those of its
@@ -50,17 +51,15 @@ var facts = []fact{
 	{"$ai_evaluation_result", "is_ai_evaluation_result"},
 }
 
-// ofOutcome is the dialect for the columns of outcomesSource: properties that
-// are facts are columns there.
-func (d *dialect) ofOutcome() *dialect {
-	o := *d
-	o.constProperty = func(name string) string {
-		for _, f := range facts {
-			if f.property == name {
-				return f.column
-			}
+// ofOutcome is the Reader for the columns of outcomesSource: properties that are
+// facts are columns there.
+func (r *Reader) ofOutcome() *Reader {
+	o := *r
+	o.sql.constProperty = func(name string) sqlf.Fragment {
+		if i := slices.IndexFunc(facts, func(f fact) bool { return f.property == name }); i >= 0 {
+			return sqlf.Column(facts[i].column)
 		}
-		return d.constProperty(name)
+		return r.sql.constProperty(name)
 	}
 	return &o
 }
@@ -69,17 +68,17 @@ func (d *dialect) ofOutcome() *dialect {
 // of the call that the outcome names.
 const later = 1 << 61
 
-// callsOf is a subquery that gives, for outcomes (a subquery with uuid, trace_id,
+// callsOf is a subquery that gives, for outcomes (a query for uuid, trace_id,
 // parent_id and ts), the columns names of their call as struct c.
-func callsOf(outcomes, calls string, names []string) string {
+func callsOf(outcomes, calls sqlf.Fragment, names []string) sqlf.Fragment {
 	var pack []string
 	for _, n := range names {
 		pack = append(pack, n+" := c."+n)
 	}
 	reach := "to_seconds(" + strconv.Itoa(int(outcomeReach/time.Second)) + ")"
 	// One struct an outcome: a state for each column would take much more memory.
-	return "(SELECT o.uuid, arg_min(struct_pack(" + strings.Join(pack, ", ") + "), " + callOrder("c.") + " - CASE WHEN c.span_id = o.parent_id THEN " + strconv.Itoa(2*later) + " ELSE 0 END) AS c FROM " + outcomes + " o JOIN " + calls +
-		" c ON c.trace_id = o.trace_id AND c.ts BETWEEN o.ts - " + reach + " AND o.ts + " + reach + " GROUP BY o.uuid)"
+	return sqlf.New("(SELECT o.uuid, arg_min(struct_pack("+strings.Join(pack, ", ")+"), "+callOrder("c.")+" - CASE WHEN c.span_id = o.parent_id THEN "+strconv.Itoa(2*later)+" ELSE 0 END) AS c FROM (?) o JOIN (?)"+
+		" c ON c.trace_id = o.trace_id AND c.ts BETWEEN o.ts - "+reach+" AND o.ts + "+reach+" GROUP BY o.uuid)", outcomes, calls)
 }
 
 // callOrder is the order of a trace's calls: those that name a prompt first.
@@ -99,8 +98,7 @@ type foundCall struct {
 // one that they have. They are joined here, not in the engine: what it needs for
 // a few joins at once is more than the memory that it has for all.
 func (r *Reader) newCalls(ctx context.Context, project string, c *cover) ([]foundCall, error) {
-	rest := c.any()
-	in := condition{"project_id = ? AND trace_id IS NOT NULL AND " + rest.cond, append([]any{project}, rest.args...)}
+	in := sqlf.New("project_id = ? AND trace_id IS NOT NULL", project).And(c.any())
 	type outcome struct {
 		uuid   string
 		ts     time.Time
@@ -109,8 +107,8 @@ func (r *Reader) newCalls(ctx context.Context, project string, c *cover) ([]foun
 	}
 	outcomes := make(map[string][]outcome) // by trace
 	var own []any                          // traces of those of the rest
-	read := func(query string, args ...any) error {
-		rows, err := r.raw(ctx, query, args...)
+	read := func(query sqlf.Fragment) error {
+		rows, err := r.raw(ctx, query)
 		for _, row := range rows {
 			trace, _ := row[1].(string)
 			o := outcome{parent: row[3], order: row[4]}
@@ -123,16 +121,18 @@ func (r *Reader) newCalls(ctx context.Context, project string, c *cover) ([]foun
 		}
 		return err
 	}
-	from, to := c.first.Add(-outcomeReach), c.latest.Add(outcomeReach)
-	err := read("SELECT CAST(uuid AS VARCHAR), trace_id, ts, parent_id, NULL FROM events WHERE name IN ("+outcomeNames+") AND "+in.cond, in.args...)
+	near := sqlf.New("ts >= ? AND ts <= ?", c.first.Add(-outcomeReach), c.latest.Add(outcomeReach))
+	err := read(sqlf.New("SELECT CAST(uuid AS VARCHAR), trace_id, ts, parent_id, NULL FROM events WHERE ? AND ?", outcomeExpr, in))
 	if err != nil {
 		return nil, err
 	}
 	// Lists, so that the engine knows how few they are: it might hold all other
 	// events in memory to join them.
-	const ofTraces = "trace_id IN (SELECT unnest(CAST(? AS VARCHAR[])))"
-	columns := "SELECT trace_id, ts, span_id, " + callOrder("") + ", " + strings.Join(inheritable, ", ") + " FROM events WHERE " + callExpr + " AND trace_id IS NOT NULL AND "
-	calls, err := r.raw(ctx, columns+in.cond, in.args...)
+	ofTraces := func(list []any) sqlf.Fragment { return sqlf.New("trace_id IN (?)", r.sql.texts(list)) }
+	readCalls := func(cond sqlf.Fragment) ([][]any, error) {
+		return r.raw(ctx, sqlf.New("SELECT trace_id, ts, span_id, "+callOrder("")+", ? FROM events WHERE ? AND trace_id IS NOT NULL AND ?", sqlf.Columns(inheritable...), callExpr, cond))
+	}
+	calls, err := readCalls(in)
 	if err != nil {
 		return nil, err
 	}
@@ -141,14 +141,14 @@ func (r *Reader) newCalls(ctx context.Context, project string, c *cover) ([]foun
 		for _, call := range calls {
 			traces[call[0]] = true
 		}
-		err = read("SELECT CAST(uuid AS VARCHAR), trace_id, ts, parent_id, coalesce(call_order, 9223372036854775807) FROM rollup_outcomes WHERE project_id = ? AND "+c.rows()+" AND ts >= ? AND ts <= ? AND "+ofTraces,
-			project, c.last, from, to, slices.Collect(maps.Keys(traces)))
+		err = read(sqlf.New("SELECT CAST(uuid AS VARCHAR), trace_id, ts, parent_id, coalesce(call_order, 9223372036854775807) FROM rollup_outcomes WHERE project_id = ? AND ? AND ? AND ?",
+			project, c.rows(), near, ofTraces(slices.Collect(maps.Keys(traces)))))
 		if err != nil {
 			return nil, err
 		}
 	}
 	if len(own) > 0 {
-		older, err := r.raw(ctx, columns+"project_id = ? AND ts >= ? AND ts <= ? AND stored_at <= ? AND "+ofTraces, project, from, to, c.upto, own)
+		older, err := readCalls(sqlf.New("project_id = ? AND ? AND stored_at <= ? AND ?", project, near, c.upto, ofTraces(own)))
 		if err != nil {
 			return nil, err
 		}
@@ -178,79 +178,69 @@ func (r *Reader) newCalls(ctx context.Context, project string, c *cover) ([]foun
 	return slices.Collect(maps.Values(best)), nil
 }
 
-// raw reads rows as they are.
-func (r *Reader) raw(ctx context.Context, query string, args ...any) (out [][]any, err error) {
-	err = r.store.Read(ctx, func(rows *sql.Rows) error {
-		columns, err := rows.Columns()
-		if err != nil {
-			return err
-		}
-		for rows.Next() {
-			row := make([]any, len(columns))
-			dest := make([]any, len(columns))
-			for i := range row {
-				dest[i] = &row[i]
-			}
-			if err := rows.Scan(dest...); err != nil {
-				return err
-			}
-			out = append(out, row)
-		}
-		return nil
-	}, query, args...)
-	return out, err
-}
-
 // fields are the columns of outcomes that a question reads.
 type fields struct {
 	own   []string // of outcomeColumns and inheritable
 	facts []int    // of facts
 	calls []string // of inheritable: completed by the call's
-	any   bool     // of other events than outcomes, too
 }
 
-// fieldsOf are those that an SQL expression mentions.
-func fieldsOf(uses string, calls []string) fields {
+// fieldsOf are those that a fragment reads.
+func fieldsOf(uses sqlf.Fragment, calls []string) fields {
 	f := fields{calls: calls}
 	for _, c := range slices.Concat(outcomeColumns, inheritable) {
-		if mentions(uses, c) || slices.Contains(calls, c) || c == "uuid" && len(calls) > 0 {
+		if uses.Uses(c) || slices.Contains(calls, c) || c == "uuid" && len(calls) > 0 {
 			f.own = append(f.own, c)
 		}
 	}
 	for i, x := range facts {
-		if mentions(uses, x.column) {
+		if uses.Uses(x.column) {
 			f.facts = append(f.facts, i)
 		}
 	}
 	return f
 }
 
-// rawOutcomes selects the fields, with the columns of the call as call_NAME, of
-// the outcomes in table events that meet a condition. Their calls are those that
-// meet another; where that is empty, they have none.
-func (r *Reader) rawOutcomes(f fields, outcomes, calls condition) (string, []any) {
-	var inner, cols []string
-	for _, c := range f.own {
-		inner, cols = append(inner, c), append(cols, "o."+c)
+// columns selects the fields: of each column of outcomes what own makes of it, of
+// each of their call what call does, and the facts.
+func (f *fields) columns(own, call func(name string) string) []sqlf.Fragment {
+	var out []sqlf.Fragment
+	for _, n := range f.own {
+		out = append(out, sqlf.Raw(own(n)))
 	}
-	for _, n := range f.calls {
-		of := "CAST(NULL AS VARCHAR)"
-		if calls.cond != "" {
-			of = "t.c." + n
+	if call != nil {
+		for _, n := range f.calls {
+			out = append(out, sqlf.Raw(call(n)))
 		}
-		cols = append(cols, of+" AS call_"+n)
 	}
 	for _, i := range f.facts {
-		inner, cols = append(inner, r.sql.constProperty(facts[i].property)+" AS "+facts[i].column), append(cols, facts[i].column)
+		out = append(out, sqlf.Raw(facts[i].column))
 	}
-	from := " FROM events WHERE " + outcomes.cond
-	if !f.any {
-		from = " FROM events WHERE name IN (" + outcomeNames + ") AND " + outcomes.cond
+	return out
+}
+
+func asIs(name string) string { return name }
+
+// withoutCall selects the fields, with NULL in the columns of the call as call_NAME,
+// of the events that meet a condition.
+func (r *Reader) withoutCall(f fields, events sqlf.Fragment) sqlf.Fragment {
+	return sqlf.New("SELECT ? FROM ? o", f.columns(func(n string) string { return "o." + n }, func(n string) string { return "CAST(NULL AS VARCHAR) AS call_" + n }), r.fieldsFrom(f, events))
+}
+
+// fieldsFrom is the events that meet a condition, with the fields of their own.
+func (r *Reader) fieldsFrom(f fields, events sqlf.Fragment) sqlf.Fragment {
+	inner := sqlf.Columns(f.own...)
+	for _, i := range f.facts {
+		inner = append(inner, r.sql.constProperty(facts[i].property).As(facts[i].column))
 	}
-	query := "SELECT " + strings.Join(cols, ", ") + " FROM (SELECT " + strings.Join(inner, ", ") + from + ") o"
-	args := slices.Clone(outcomes.args)
-	if calls.cond == "" || len(f.calls) == 0 {
-		return query, args
+	return sqlf.New("(SELECT ? FROM events WHERE ?)", inner, events)
+}
+
+// withCall is withoutCall with the columns of their calls, which are those that meet
+// another condition.
+func (r *Reader) withCall(f fields, events, calls sqlf.Fragment) sqlf.Fragment {
+	if len(f.calls) == 0 {
+		return r.withoutCall(f, events)
 	}
 	columns := slices.Clone(f.calls)
 	for _, n := range []string{"trace_id", "span_id", "ts", "prompt_name"} {
@@ -258,19 +248,9 @@ func (r *Reader) rawOutcomes(f fields, outcomes, calls condition) (string, []any
 			columns = append(columns, n)
 		}
 	}
-	query += " LEFT JOIN " + callsOf("(SELECT uuid, trace_id, parent_id, ts"+from+" AND trace_id IS NOT NULL)",
-		"(SELECT "+strings.Join(columns, ", ")+" FROM events WHERE "+callExpr+" AND trace_id IS NOT NULL AND "+calls.cond+")", f.calls) + " t ON t.uuid = o.uuid"
-	return query, slices.Concat(args, outcomes.args, calls.args)
-}
-
-// within adds the time range of a filter.
-func (f *Filter) within(w *where) {
-	if !f.From.IsZero() {
-		w.add("ts >= ?", f.From.UTC())
-	}
-	if !f.To.IsZero() {
-		w.add("ts < ?", f.To.UTC())
-	}
+	found := callsOf(sqlf.New("SELECT uuid, trace_id, parent_id, ts FROM events WHERE ? AND trace_id IS NOT NULL", events),
+		sqlf.New("SELECT ? FROM events WHERE ? AND trace_id IS NOT NULL AND ?", sqlf.Columns(columns...), callExpr, calls), f.calls)
+	return sqlf.New("SELECT ? FROM ? o LEFT JOIN ? t ON t.uuid = o.uuid", f.columns(func(n string) string { return "o." + n }, func(n string) string { return "t.c." + n + " AS call_" + n }), r.fieldsFrom(f, events), found)
 }
 
 // maxRest is how many events may be in no stretch for outcomes to be answered by
@@ -278,87 +258,51 @@ func (f *Filter) within(w *where) {
 const maxRest = 64 << 10
 
 // outcomes is a table expression of a project's outcomes in a filter's time
-// range: the fields that uses mentions, those in calls completed by the call's.
-func (r *Reader) outcomes(ctx context.Context, project, uses string, calls []string, q *Filter, c *cover) (string, []any, error) {
+// range: the fields that uses reads, those in calls completed by the call's.
+func (r *Reader) outcomes(ctx context.Context, project string, uses sqlf.Fragment, calls []string, q *Filter, c *cover) (sqlf.Fragment, error) {
 	f := fieldsOf(uses, calls)
-	in := new(where)
-	in.add("project_id = ?", project)
-	q.within(in)
-	cond := strings.Join(in.conds, " AND ")
-	var from string
-	var args []any
+	in := q.within(project)
 	if c.last.IsZero() || c.events > maxRest {
-		near := new(where)
-		near.add("project_id = ?", project)
-		if !q.From.IsZero() {
-			near.add("ts >= ?", q.From.Add(-outcomeReach).UTC())
-		}
-		if !q.To.IsZero() {
-			near.add("ts <= ?", q.To.Add(outcomeReach).UTC())
-		}
-		from, args = r.rawOutcomes(f, condition{cond, in.args}, condition{strings.Join(near.conds, " AND "), near.args})
-	} else {
-		if len(f.calls) > 0 && len(c.rest) > 0 {
-			if c.calls == nil {
-				found, err := r.newCalls(ctx, project, c)
-				if err != nil {
-					return "", nil, err
-				}
-				c.calls = &found
-			}
-		}
-		cols := slices.Clone(f.own)
-		for _, n := range f.calls {
-			cols = append(cols, "call_"+n)
-		}
-		for _, i := range f.facts {
-			cols = append(cols, facts[i].column)
-		}
-		from = "SELECT " + strings.Join(cols, ", ") + " FROM rollup_outcomes " + in.String() + " AND " + c.rows()
-		args = append(slices.Clone(in.args), c.last)
-		if len(c.rest) > 0 {
-			rest := c.any()
-			raw, rawArgs := r.rawOutcomes(f, condition{cond + " AND " + rest.cond, append(slices.Clone(in.args), rest.args...)}, condition{})
-			from, args = from+" UNION ALL "+raw, append(args, rawArgs...)
-		}
-		if len(f.calls) > 0 && c.calls != nil && len(*c.calls) > 0 {
-			from, args = withCalls(f, *c.calls, from, args)
-		}
+		return f.inherit(r.withCall(f, outcomeExpr.And(in), q.around(outcomeReach).within(project))), nil
 	}
-	return f.inherit(from), args, nil
+	if len(f.calls) > 0 && len(c.rest) > 0 && c.calls == nil {
+		found, err := r.newCalls(ctx, project, c)
+		if err != nil {
+			return sqlf.Fragment{}, err
+		}
+		c.calls = &found
+	}
+	from := sqlf.New("SELECT ? FROM rollup_outcomes WHERE ? AND ?", f.columns(asIs, func(n string) string { return "call_" + n }), in, c.rows())
+	if len(c.rest) > 0 {
+		from = sqlf.Join(" UNION ALL ", from, r.withoutCall(f, outcomeExpr.And(in, c.any())))
+	}
+	if len(f.calls) > 0 && c.calls != nil && len(*c.calls) > 0 {
+		from = withCalls(f, *c.calls, from)
+	}
+	return f.inherit(from), nil
 }
 
-// inherit completes what events say of their call, by what a query of rawOutcomes
-// has of it.
-func (f *fields) inherit(from string) string {
-	var cols []string
-	for _, n := range f.own {
+// inherit completes what events say of their call, by what a query of withCall has
+// of it.
+func (f *fields) inherit(from sqlf.Fragment) sqlf.Fragment {
+	return sqlf.New("(SELECT ? FROM (?))", f.columns(func(n string) string {
 		switch {
 		case !slices.Contains(f.calls, n):
-			cols = append(cols, n)
+			return n
 		case n == "prompt_version" || n == "prompt_version_id":
-			cols = append(cols, "CASE WHEN prompt_version IS NOT NULL OR prompt_version_id IS NOT NULL THEN "+n+" WHEN prompt_name IS NULL OR prompt_name = call_prompt_name THEN call_"+n+" END AS "+n)
-		default:
-			cols = append(cols, "coalesce("+n+", call_"+n+") AS "+n)
+			return "CASE WHEN prompt_version IS NOT NULL OR prompt_version_id IS NOT NULL THEN " + n + " WHEN prompt_name IS NULL OR prompt_name = call_prompt_name THEN call_" + n + " END AS " + n
 		}
-	}
-	for _, i := range f.facts {
-		cols = append(cols, facts[i].column)
-	}
-	return "(SELECT " + strings.Join(cols, ", ") + " FROM (" + from + "))"
+		return "coalesce(" + n + ", call_" + n + ") AS " + n
+	}, nil), from).Closed()
 }
 
 // withCalls replaces the calls of some of the outcomes that a query selects.
-func withCalls(f fields, found []foundCall, from string, args []any) (string, []any) {
+func withCalls(f fields, found []foundCall, from sqlf.Fragment) sqlf.Fragment {
 	ids := make([]any, len(found))
 	for i, c := range found {
 		ids[i] = c.uuid
 	}
-	lists, listArgs := []string{"unnest(CAST(? AS VARCHAR[])) AS outcome"}, []any{ids}
-	var cols []string
-	for _, n := range f.own {
-		cols = append(cols, "o."+n)
-	}
+	lists := []sqlf.Fragment{sqlf.New("unnest(CAST(? AS VARCHAR[])) AS outcome", ids)}
 	for _, n := range f.calls {
 		at := slices.Index(inheritable, n)
 		list := make([]any, len(found))
@@ -367,13 +311,12 @@ func withCalls(f fields, found []foundCall, from string, args []any) (string, []
 				list[i] = "" // which no column has; the driver takes no NULL in lists
 			}
 		}
-		lists, listArgs = append(lists, "unnest(CAST(? AS VARCHAR[])) AS "+n), append(listArgs, list)
-		cols = append(cols, "CASE WHEN t.outcome IS NULL THEN o.call_"+n+" ELSE nullif(t."+n+", '') END AS call_"+n)
+		lists = append(lists, sqlf.New("unnest(CAST(? AS VARCHAR[])) AS "+n, list))
 	}
-	for _, i := range f.facts {
-		cols = append(cols, "o."+facts[i].column)
-	}
-	return "SELECT " + strings.Join(cols, ", ") + " FROM (" + from + ") o LEFT JOIN (SELECT " + strings.Join(lists, ", ") + ") t ON CAST(t.outcome AS UUID) = o.uuid", append(args, listArgs...)
+	columns := f.columns(func(n string) string { return "o." + n }, func(n string) string {
+		return "CASE WHEN t.outcome IS NULL THEN o.call_" + n + " ELSE nullif(t." + n + ", '') END AS call_" + n
+	})
+	return sqlf.New("SELECT ? FROM (?) o LEFT JOIN (SELECT ?) t ON CAST(t.outcome AS UUID) = o.uuid", columns, from, lists)
 }
 
 // outputCategory is the property of an outcome for which calls have a column.
@@ -395,24 +338,24 @@ func (f *Filter) ofOutcomes() *Filter {
 }
 
 // outcomesSource is the source of a question about outcomes.
-func (r *Reader) outcomesSource(ctx context.Context, project string, f *Filter, by GroupBy, c *cover, uses string) (source, error) {
-	o := *r
-	o.sql = *r.sql.ofOutcome()
+func (r *Reader) outcomesSource(ctx context.Context, project string, f *Filter, by GroupBy, c *cover, uses sqlf.Fragment) (source, error) {
 	f = f.ofOutcomes()
 	if by == ByOutput {
 		by = ByProperty(outputCategory)
 	}
-	w, err := o.where(project, f)
+	w, value, err := r.ofOutcome().filtered(project, f, by)
 	if err != nil {
 		return source{}, err
 	}
-	value, args, err := o.by(by)
-	if err != nil {
-		return source{}, err
+	from, err := r.outcomes(ctx, project, sqlf.Join(" ", uses, value, w).Using("ts", "is_error"), inherited(f, by), f, c)
+	return source{sql: sqlf.New("(SELECT *, ? AS value FROM ? AS events WHERE ?)", value, from, w).Closed()}, err
+}
+
+// filtered is the condition of a filter, and the expression of a breakdown.
+func (r *Reader) filtered(project string, f *Filter, by GroupBy) (w, value sqlf.Fragment, err error) {
+	if w, err = r.where(project, f); err != nil {
+		return w, value, err
 	}
-	from, fromArgs, err := r.outcomes(ctx, project, strings.Join([]string{uses, value, w.String(), "ts is_error"}, " "), inherited(f, by), f, c)
-	if err != nil {
-		return source{}, err
-	}
-	return source{sql: "(SELECT *, " + value + " AS value FROM " + from + " AS events " + w.String() + ")", args: slices.Concat(args, fromArgs, w.args)}, nil
+	value, err = r.by(by)
+	return w, value, err
 }

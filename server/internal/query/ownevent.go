@@ -3,9 +3,9 @@ package query
 import (
 	"context"
 	"slices"
-	"strings"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
 // The measures of events that an application names itself, such as
@@ -52,112 +52,88 @@ func (e EventMatch) check(m Measure) error {
 	return checkText("event", e.Name+e.Property+e.Value)
 }
 
-// hit and known are the conditions that an event matches and that it says anything
-// about it.
-func (r *Reader) match(e EventMatch) (hit, known condition) {
-	p, path := r.sql.property, any(propertyPath(e.Property))
+// match gives the conditions that an event matches and that it says anything about
+// it.
+func (r *Reader) match(e EventMatch) (hit, said sqlf.Fragment) {
+	p := r.sql.property(e.Property)
 	switch {
 	case e.Property == "":
-		return condition{cond: "true"}, condition{cond: "true"}
+		return sqlf.Raw("true"), sqlf.Raw("true")
 	case e.Value == "":
-		low := "lower(" + p + ")"
-		return condition{"coalesce(" + low + " IN ('true', '1'), false)", []any{path}}, condition{"coalesce(" + low + " IN ('true', 'false', '1', '0'), false)", []any{path}}
+		return sqlf.New("coalesce(lower(?) IN ('true', '1'), false)", p), sqlf.New("coalesce(lower(?) IN ('true', 'false', '1', '0'), false)", p)
 	}
-	return condition{"coalesce(" + p + " = CAST(? AS VARCHAR), false)", []any{path, e.Value}}, condition{p + " IS NOT NULL", []any{path}}
+	return sqlf.New("coalesce(? = CAST(? AS VARCHAR), false)", p, e.Value), isKnown(p)
 }
 
 // number is the value of the property, or NULL.
-func (r *Reader) number(e EventMatch) condition {
-	n := r.sql.tryFloat(r.sql.property)
-	n = "CASE WHEN isfinite(" + n + ") THEN " + n + " END"
-	return condition{n, slices.Repeat([]any{propertyPath(e.Property)}, strings.Count(n, "?"))}
+func (r *Reader) number(e EventMatch) sqlf.Fragment {
+	n := r.sql.tryFloat(r.sql.property(e.Property))
+	return sqlf.New("CASE WHEN isfinite(?) THEN ? END", n, n)
 }
 
-// told is a table expression of the events of one name in a filter's time range:
-// the fields that uses mentions, those in calls completed by the call's.
-func (r *Reader) told(ctx context.Context, project, name, uses string, calls []string, q *Filter, c *cover) (string, []any, error) {
+// named is a table expression of the events of one name in a filter's time range:
+// the fields that uses reads, those in calls completed by the call's.
+func (r *Reader) named(ctx context.Context, project, name string, uses sqlf.Fragment, calls []string, q *Filter, c *cover) (sqlf.Fragment, error) {
 	if isOutcome(name) {
 		return r.outcomes(ctx, project, uses, calls, q, c)
 	}
 	f := fieldsOf(uses, calls)
-	f.any = true
-	in, near := new(where), new(where)
-	in.add("project_id = ? AND name = ?", project, name)
-	q.within(in)
-	own := strings.Join(in.conds, " AND ")
-	near.add("project_id = ?", project)
-	if !q.From.IsZero() {
-		near.add("ts >= ?", q.From.Add(-outcomeReach).UTC())
-	}
-	if !q.To.IsZero() {
-		near.add("ts <= ?", q.To.Add(outcomeReach).UTC())
-	}
-	near.add("trace_id IN (SELECT trace_id FROM events WHERE "+own+" AND trace_id IS NOT NULL)", in.args...)
-	from, args := r.rawOutcomes(f, condition{own, in.args}, condition{strings.Join(near.conds, " AND "), near.args})
-	return f.inherit(from), args, nil
+	own := q.within(project).And(equals(sqlf.Column("name"), name))
+	near := q.around(outcomeReach).within(project).Andf("trace_id IN (SELECT trace_id FROM events WHERE ? AND trace_id IS NOT NULL)", own)
+	return f.inherit(r.withCall(f, own, near)), nil
 }
 
-// toldSource is the source of the measures of single events that an application
+// namedSource is the source of the measures of single events that an application
 // names: with hit, known and number.
-func (r *Reader) toldSource(ctx context.Context, project string, f *Filter, by GroupBy, e EventMatch, c *cover) (source, error) {
-	from, w, value, err := r.toldEvents(ctx, project, f, by, e, "", c)
+func (r *Reader) namedSource(ctx context.Context, project string, f *Filter, by GroupBy, e EventMatch, c *cover) (source, error) {
+	from, w, value, err := r.namedEvents(ctx, project, f, by, e, sqlf.Fragment{}, c)
 	if err != nil {
 		return source{}, err
 	}
-	hit, known := r.match(e)
-	number := r.number(e)
-	return source{sql: "(SELECT " + value.cond + " AS value, ts, " + hit.cond + " AS hit, " + known.cond + " AS known, " + number.cond + " AS number FROM " + from.sql + " " + w.String() + ")",
-		args: slices.Concat(value.args, hit.args, known.args, number.args, from.args, w.args)}, nil
+	hit, said := r.match(e)
+	return source{sql: sqlf.New("(SELECT ? FROM ? WHERE ?)", []sqlf.Fragment{value.As("value"), sqlf.Raw("ts"), hit.As("hit"), said.As("known"), r.number(e).As("number")}, from.sql, w).Closed()}, nil
 }
 
-// toldEvents are those events, and the expression of their group.
-func (r *Reader) toldEvents(ctx context.Context, project string, f *Filter, by GroupBy, e EventMatch, uses string, c *cover) (from table, w *where, value condition, err error) {
-	o := *r
-	o.sql = *r.sql.ofOutcome()
+// namedEvents are those events, and the expression of their group.
+func (r *Reader) namedEvents(ctx context.Context, project string, f *Filter, by GroupBy, e EventMatch, uses sqlf.Fragment, c *cover) (from table, w, value sqlf.Fragment, err error) {
+	o := r.ofOutcome()
 	if w, err = o.where(project, f); err != nil {
 		return from, w, value, err
 	}
-	w.add("name = ?", e.Name)
-	if value.cond, value.args, err = o.by(by); err != nil {
+	w = w.And(equals(sqlf.Column("name"), e.Name))
+	if value, err = o.by(by); err != nil {
 		return from, w, value, err
 	}
-	sql, args, err := r.told(ctx, project, e.Name, strings.Join([]string{uses, value.cond, w.String(), "uuid ts properties is_error"}, " "), inherited(f, by), f, c)
-	return table{sql: sql + " AS events", args: args, place: "NULL"}, w, value, err
+	uses = sqlf.Join(" ", uses, value, w).Using("uuid", "ts", "properties", "is_error")
+	events, err := r.named(ctx, project, e.Name, uses, inherited(f, by), f, c)
+	return table{events.As("events"), "NULL"}, w, value, err
 }
 
 // unitSource is the source of rates of traces or users, which a column of calls
 // names: with unit and hit.
 func (r *Reader) unitSource(project string, f *Filter, by GroupBy, e EventMatch, column string) (source, error) {
-	w, value, args, err := r.grouped(ofCalls, project, f, by)
+	w, value, err := r.grouped(ofCalls, project, f, by)
 	if err != nil {
 		return source{}, err
 	}
 	matches, hit := r.matchingUnits(project, f, e, column)
-	return source{sql: "(" + matches.cond + " SELECT " + value + " AS value, ts, is_error, 1 AS n, " + column + " AS unit, " + hit + " AS hit FROM events " + w.String() + " AND " + column + " IS NOT NULL)",
-		args: slices.Concat(matches.args, args, w.args)}, nil
+	return source{sql: sqlf.New("(? SELECT ? AS value, ts, is_error, 1 AS n, "+column+" AS unit, ? AS hit FROM events WHERE ? AND "+column+" IS NOT NULL)", matches, value, hit, w).Closed()}, nil
 }
 
 // matchingUnits begins a query with the traces and users of the events that match,
 // and gives the condition that a call is of one of them. Without a name, all are.
-func (r *Reader) matchingUnits(project string, f *Filter, e EventMatch, column string) (with condition, hit string) {
+func (r *Reader) matchingUnits(project string, f *Filter, e EventMatch, column string) (with, hit sqlf.Fragment) {
 	if e.Name == "" {
-		return condition{}, "true"
-	}
-	w := new(where)
-	w.add("project_id = ? AND name = ?", project, e.Name)
-	if !f.From.IsZero() {
-		w.add("ts >= ?", f.From.Add(-outcomeReach).UTC())
-	}
-	if !f.To.IsZero() {
-		w.add("ts < ?", f.To.Add(outcomeReach).UTC())
+		return with, sqlf.Raw("true")
 	}
 	matched, _ := r.match(e)
-	w.add(matched.cond, matched.args...)
+	w := f.around(outcomeReach).within(project).And(equals(sqlf.Column("name"), e.Name), matched)
 	of := func(c string) string {
-		return "coalesce(" + c + " IN (SELECT " + c + " FROM matching WHERE " + c + " IS NOT NULL), false)"
+		return "coalesce({" + c + "} IN (SELECT " + c + " FROM matching WHERE " + c + " IS NOT NULL), false)"
 	}
-	if hit = of("trace_id"); column != "trace_id" {
-		hit = "(" + of(column) + " OR " + hit + ")"
+	hit = sqlf.New(of("trace_id"))
+	if column != "trace_id" {
+		hit = sqlf.New("(" + of(column) + " OR " + of("trace_id") + ")")
 	}
-	return condition{"WITH matching AS MATERIALIZED (SELECT DISTINCT trace_id, distinct_id FROM events " + w.String() + ")", w.args}, hit
+	return sqlf.New("WITH matching AS MATERIALIZED (SELECT DISTINCT trace_id, distinct_id FROM events WHERE ?)", w), hit
 }

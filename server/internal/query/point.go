@@ -2,12 +2,10 @@ package query
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
-	"slices"
-	"strings"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
@@ -52,8 +50,8 @@ type Examples struct {
 type counted struct {
 	kind         kind
 	unit         string // a call for each value of this column
-	among, shown condition
-	order        string // the largest first
+	among, shown sqlf.Fragment
+	order        sqlf.Fragment // the largest first
 }
 
 var kindNames = map[kind]string{ofCalls: "calls", ofOutcomes: "outcomes", ofTools: "tool_calls", ofSteps: "steps", ofEvents: "events", ofTraces: "traces", ofUsers: "users", ofUserUnits: "users"}
@@ -66,7 +64,7 @@ func (r *Reader) counted(p *Point) (c counted, err error) {
 	if err := p.LatencyOf.Check(); err != nil {
 		return c, err
 	}
-	d := r.sql.ofOutcome()
+	d := r.ofOutcome().sql
 	t := d.terms()
 	m, ok := d.measures(p.LatencyOf)[p.Measure]
 	if p.Measure == CostPerTask {
@@ -75,94 +73,90 @@ func (r *Reader) counted(p *Point) (c counted, err error) {
 	if !ok {
 		return c, event.Invalid("there is no such measure", "see the list of measures in the documentation")
 	}
-	c.kind, c.order = m.kind, "ts"
-	known := func(column string) { c.among.cond, c.order = column+" IS NOT NULL", column }
-	first := func(cond string) string { return "CASE WHEN " + cond + " THEN 1 ELSE 0 END" }
-	yes := func(name string) { y, either := d.yesNo(name); c.among.cond, c.shown.cond = either, y }
+	c.kind, c.order = m.kind, sqlf.Column("ts")
+	c.among, c.shown = sqlf.Raw("true"), sqlf.Raw("true")
+	byValue := func(expr sqlf.Fragment) { c.among, c.order = isKnown(expr), expr }
+	times := func(column string) {
+		byValue(sqlf.Column(column))
+		c.among = c.among.And(p.LatencyOf.cond())
+	}
+	first := func(cond sqlf.Fragment) sqlf.Fragment { return sqlf.New("CASE WHEN ? THEN 1 ELSE 0 END", cond) }
 	switch p.Measure {
 	case Errors, ErrorRate, ToolErrors, ToolErrorRate:
-		c.shown.cond = "is_error"
+		c.shown = sqlf.Column("is_error")
 	case LatencyP50, LatencyP95, LatencyP99:
-		known("latency_us")
-		c.among.cond += " AND " + p.LatencyOf.cond()
+		times("latency_us")
 	case TTFTP50, TTFTP95, TTFTP99:
-		known("ttft_us")
-		c.among.cond += " AND " + p.LatencyOf.cond()
+		times("ttft_us")
 	case ToolP95:
-		known("latency_us")
+		byValue(sqlf.Column("latency_us"))
 	case TokensIn:
-		known(inputExpr)
+		byValue(inputExpr)
 	case TokensOut:
-		known("output_tokens")
+		byValue(sqlf.Column("output_tokens"))
 	case TokensTotal:
-		known("tokens")
+		byValue(sqlf.Column("tokens"))
 	case TokensCached:
-		known("cache_read_tokens")
+		byValue(sqlf.Column("cache_read_tokens"))
 	case TokensCacheNew:
-		known("cache_write_tokens")
+		byValue(sqlf.Column("cache_write_tokens"))
 	case TokensReasoning:
-		known("reasoning_tokens")
+		byValue(sqlf.Column("reasoning_tokens"))
 	case CostUSD, CostPerCall, CostPerTask:
-		known("cost_total")
+		byValue(sqlf.Column("cost_total"))
 	case CacheSaved:
-		known("cost_cache_saved")
+		byValue(sqlf.Column("cost_cache_saved"))
 	case CacheShare:
-		c.among.cond = "input_tokens IS NOT NULL AND cache_read_tokens IS NOT NULL"
+		c.among = sqlf.New("{input_tokens} IS NOT NULL AND {cache_read_tokens} IS NOT NULL")
 	case Users:
 		c.unit = "distinct_id"
 	case Tasks:
-		c.among.cond = t.task
+		c.among = t.task
 	case TasksCompleted:
-		c.among.cond = t.completed
+		c.among = t.completed
 	case CompletionRate:
-		c.among.cond, c.order = t.task, first("NOT coalesce("+t.completed+", false)")
+		c.among, c.order = t.task, first(sqlf.New("NOT coalesce(?, false)", t.completed))
 	case Rated:
-		c.among.cond = t.rated
+		c.among = t.rated
 	case Negative, NegativeRate:
-		c.among.cond, c.shown.cond = t.rated, t.negative
+		c.among, c.shown = t.rated, t.negative
 	case EscalationRate:
-		yes("escalated_to_human")
+		c.shown, c.among = d.saysYes("escalated_to_human")
 	case AcceptanceRate:
-		y, either := d.yesNo("accepted_output")
-		c.among.cond, c.order = either, first("NOT ("+y+")")
+		yes, either := d.saysYes("accepted_output")
+		c.among, c.order = either, first(sqlf.New("NOT (?)", yes))
 	case EditRate:
-		yes("edited_output")
+		c.shown, c.among = d.saysYes("edited_output")
 	case RetryRate:
-		known(t.retries)
-		c.shown.cond = t.retries + " > 0"
+		byValue(t.retries)
+		c.shown = sqlf.New("? > 0", t.retries)
 	case Retries:
-		known(r.sql.retriesExpr())
-		c.shown.cond = r.sql.retriesExpr() + " > 0"
+		byValue(r.sql.retriesExpr())
+		c.shown = sqlf.New("? > 0", r.sql.retriesExpr())
 	case EvalScore:
-		known(t.score)
-		c.order = "-(" + t.score + ")"
+		c.among, c.order = isKnown(t.score), sqlf.New("-(?)", t.score)
 	case EvalPassRate:
-		c.among.cond, c.order = t.passed+" IN ('true', 'false')", first(t.passed+" = 'false'")
+		yes, either := yesNo(t.passed)
+		c.among, c.order = either, first(sqlf.New("NOT (?)", yes))
 	case Evals:
-		c.among.cond = t.eval + " IS NOT NULL"
+		c.among = isKnown(t.eval)
 	case EventCount:
 		c.among, _ = r.match(p.Event)
 	case EventShare:
 		c.shown, c.among = r.match(p.Event)
 	case EventMean:
-		c.among = r.number(p.Event)
-		c.among.cond = "(" + c.among.cond + ") IS NOT NULL"
+		c.among = sqlf.New("(?) IS NOT NULL", r.number(p.Event))
 	case EventTraceRate:
-		c.unit, c.shown.cond = "trace_id", "hit"
+		c.unit, c.shown = "trace_id", sqlf.Column("hit")
 	case EventUserRate:
-		c.unit, c.shown.cond = "distinct_id", "hit"
-	}
-	for _, x := range []*condition{&c.among, &c.shown} {
-		if x.cond == "" {
-			x.cond = "true"
-		}
+		c.unit, c.shown = "distinct_id", sqlf.Column("hit")
 	}
 	return c, nil
 }
 
 // pointed is where the events of a point are looked for, and the condition of
-// those that its figure is taken of. uses is the SQL that reads more columns.
-func (r *Reader) pointed(ctx context.Context, project string, f *Filter, p *Point, uses string) (from table, w *where, c counted, err error) {
+// those that its figure is taken of. uses has more columns that are to be there.
+func (r *Reader) pointed(ctx context.Context, project string, f *Filter, p *Point, uses sqlf.Fragment) (from table, w sqlf.Fragment, c counted, err error) {
 	if c, err = r.counted(p); err != nil {
 		return from, w, c, err
 	}
@@ -175,29 +169,19 @@ func (r *Reader) pointed(ctx context.Context, project string, f *Filter, p *Poin
 			return from, w, c, err
 		}
 	}
-	uses = strings.Join([]string{uses, c.among.cond, c.shown.cond, c.order}, " ")
-	var value condition
+	uses = sqlf.Join(" ", uses, c.among, c.shown, c.order)
+	var value sqlf.Fragment
 	switch c.kind {
 	case ofOutcomes:
-		o := *r
-		o.sql = *r.sql.ofOutcome()
-		if w, err = o.where(project, f); err != nil {
+		if w, value, err = r.ofOutcome().filtered(project, f, p.By); err != nil {
 			return from, w, c, err
 		}
-		if value.cond, value.args, err = o.by(p.By); err != nil {
-			return from, w, c, err
-		}
-		from.place = "NULL"
-		from.sql, from.args, err = r.outcomes(ctx, project, strings.Join([]string{uses, value.cond, w.String(), "uuid ts"}, " "), inherited(f, p.By), f, &cover)
-		from.sql += " AS events"
+		from, err = r.outcomesTable(ctx, project, sqlf.Join(" ", uses, value, w), inherited(f, p.By), f, &cover)
 	case ofEvents:
-		from, w, value, err = r.toldEvents(ctx, project, f, p.By, p.Event, uses, &cover)
+		from, w, value, err = r.namedEvents(ctx, project, f, p.By, p.Event, uses, &cover)
 	default:
 		from = r.allEvents()
-		w, value.cond, value.args, err = r.grouped(c.kind, project, f, p.By)
-		if c.unit != "" && err == nil {
-			r.of(ofCalls, w)
-		}
+		w, value, err = r.grouped(c.kind, project, f, p.By)
 	}
 	if err != nil {
 		return from, w, c, err
@@ -206,40 +190,32 @@ func (r *Reader) pointed(ctx context.Context, project string, f *Filter, p *Poin
 		if err := checkText("group", *p.Key); err != nil {
 			return from, w, c, err
 		}
-		w.add(value.cond+" = ?", append(slices.Clone(value.args), *p.Key)...)
+		w = w.And(equals(value, *p.Key))
 	}
 	if len(p.Not) > MaxGroups {
 		return from, w, c, event.Invalid("too many groups are left out", fmt.Sprintf("name at most %d", MaxGroups))
 	}
-	if len(p.Not) > 0 {
-		not := make([]any, len(p.Not))
-		for i, k := range p.Not {
-			if err := checkText("group", k); err != nil {
-				return from, w, c, err
-			}
-			not[i] = k
+	for _, k := range p.Not {
+		if err := checkText("group", k); err != nil {
+			return from, w, c, err
 		}
-		w.add("NOT list_contains(CAST(? AS VARCHAR[]), "+value.cond+")", append([]any{not}, value.args...)...)
+	}
+	if len(p.Not) > 0 {
+		w = w.Andf("NOT ?", r.sql.inTexts(anys(p.Not), value))
 	}
 	if c.unit != "" {
 		from, w = r.perUnit(project, f, p, &c, w)
 	}
-	w.add(c.among.cond, c.among.args...)
-	return from, w, c, nil
+	return from, w.And(c.among), c, nil
 }
 
 // perUnit makes a table of calls one of the first call of each unit, with whether
 // the unit is hit.
-func (r *Reader) perUnit(project string, f *Filter, p *Point, c *counted, w *where) (table, *where) {
+func (r *Reader) perUnit(project string, f *Filter, p *Point, c *counted, w sqlf.Fragment) (table, sqlf.Fragment) {
 	with, hit := r.matchingUnits(project, f, p.Event, c.unit)
-	const columns = "uuid, ts, latency_us, ttft_us, cost_total, tokens, place"
-	out := new(where)
-	out.add("nth = 1")
-	return table{
-		sql: "(" + with.cond + " SELECT " + columns + ", bool_or(hit) OVER (PARTITION BY unit) AS hit, row_number() OVER (PARTITION BY unit ORDER BY hit DESC, ts, uuid) AS nth FROM (" +
-			"SELECT " + strings.Replace(columns, "place", r.sql.place+" AS place", 1) + ", " + c.unit + " AS unit, " + hit + " AS hit FROM events " + w.String() + " AND " + c.unit + " IS NOT NULL)) AS events",
-		args: slices.Concat(with.args, w.args), place: "place",
-	}, out
+	const columns = "uuid, ts, latency_us, ttft_us, cost_total, tokens, "
+	return table{sqlf.New("(? SELECT "+columns+"place, bool_or(hit) OVER (PARTITION BY unit) AS hit, row_number() OVER (PARTITION BY unit ORDER BY hit DESC, ts, uuid) AS nth FROM ("+
+		"SELECT "+columns+r.sql.place+" AS place, "+c.unit+" AS unit, ? AS hit FROM events WHERE ? AND "+c.unit+" IS NOT NULL)) AS events", with, hit, w), "place"}, sqlf.Raw("nth = 1")
 }
 
 // Examples finds events that a point counts.
@@ -250,24 +226,15 @@ func (r *Reader) Examples(ctx context.Context, q ExamplesQuery) (*Examples, erro
 	case q.Limit == 0:
 		q.Limit = DefaultExamples
 	}
-	from, w, c, err := r.pointed(ctx, q.Project, &q.Filter, &q.Point, "")
+	from, w, c, err := r.pointed(ctx, q.Project, &q.Filter, &q.Point, sqlf.Fragment{})
 	if err != nil {
 		return nil, err
 	}
 	out := &Examples{Of: kindNames[c.kind], Events: []*Event{}}
-	err = r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			if err := rows.Scan(&out.Count, &out.Among); err != nil {
-				return err
-			}
-		}
-		return nil
-	}, "SELECT "+countOf(c.shown.cond)+", count(*) FROM "+from.sql+" "+w.String(), slices.Concat(c.shown.args, from.args, w.args)...)
-	if err != nil {
+	if err := r.one(ctx, sqlf.New("SELECT ?, count(*) FROM ? WHERE ?", countOf(c.shown), from.sql, w), &out.Count, &out.Among); err != nil {
 		return nil, err
 	}
-	w.add(c.shown.cond, c.shown.args...)
-	found, err := r.find(ctx, from, w, c.order, "DESC", q.Limit)
+	found, err := r.find(ctx, from, w.And(c.shown), c.order, "DESC", q.Limit)
 	if err != nil {
 		return nil, err
 	}

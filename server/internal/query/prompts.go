@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"time"
+
+	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
 // PromptUse is how a prompt, or one version of it, was used. Only calls count.
@@ -28,23 +30,18 @@ func (r *Reader) PromptUse(ctx context.Context, project string, f Filter, versio
 	if err != nil {
 		return nil, err
 	}
-	w.add("prompt_name IS NOT NULL")
-	version := "''"
+	version := sqlf.Raw("''")
 	if versions {
-		version = "coalesce(" + versionExpr + ", '')"
+		version = orEmpty(versionExpr)
 	}
 	out := []PromptUse{}
-	err = r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var u PromptUse
-			if err := scanTotals(rows, &u.Totals, &u.Name, &u.Version, &u.Last, &u.Drifted); err != nil {
-				return err
-			}
-			u.Last = u.Last.UTC()
-			out = append(out, u)
-		}
-		return nil
-	}, "SELECT prompt_name, "+version+" AS version, max(ts) AS last_used, count(*) FILTER (WHERE "+r.sql.constProperty(driftProperty)+" = 'true') AS drifted, "+
-		r.totalColumns("")+" FROM events "+w.String()+" GROUP BY prompt_name, version ORDER BY calls DESC, prompt_name, version LIMIT ?", append(w.args, MaxGroups)...)
+	err = r.each(ctx, sqlf.New("SELECT prompt_name, ? AS version, max(ts) AS last_used, ? AS drifted, ? FROM events WHERE ? AND prompt_name IS NOT NULL GROUP BY prompt_name, version ORDER BY calls DESC, prompt_name, version LIMIT ?",
+		version, countOf(sqlf.New("? = 'true'", r.sql.constProperty(driftProperty))), r.totalColumns(""), w, MaxGroups), func(rows *sql.Rows) error {
+		var u PromptUse
+		err := scanTotals(rows, &u.Totals, &u.Name, &u.Version, &u.Last, &u.Drifted)
+		u.Last = u.Last.UTC()
+		out = append(out, u)
+		return err
+	})
 	return out, err
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
 // propertyRows bounds how many events of a day are looked at.
@@ -21,19 +22,17 @@ func (r *Reader) EachProperties(ctx context.Context, project string, since time.
 		if from.Before(since) {
 			from = since
 		}
-		err := r.store.Read(ctx, func(rows *sql.Rows) error {
-			for rows.Next() {
-				var name, source, trace, properties sql.NullString
-				if err := rows.Scan(&name, &source, &trace, &properties); err != nil {
-					return err
-				}
-				e := &event.Event{Name: name.String, Source: source.String, TraceID: trace.String, ProjectID: project}
-				if json.Unmarshal([]byte(properties.String), &e.Properties) == nil && len(e.Properties) > 0 {
-					f(e)
-				}
+		err := r.each(ctx, sqlf.New("SELECT name, source, trace_id, properties FROM events WHERE project_id = ? AND ts >= ? AND ts < ? AND properties IS NOT NULL LIMIT ?", project, from, to, propertyRows), func(rows *sql.Rows) error {
+			var name, source, trace, properties sql.NullString
+			if err := rows.Scan(&name, &source, &trace, &properties); err != nil {
+				return err
+			}
+			e := &event.Event{Name: name.String, Source: source.String, TraceID: trace.String, ProjectID: project}
+			if json.Unmarshal([]byte(properties.String), &e.Properties) == nil && len(e.Properties) > 0 {
+				f(e)
 			}
 			return nil
-		}, "SELECT name, source, trace_id, properties FROM events WHERE project_id = ? AND ts >= ? AND ts < ? AND properties IS NOT NULL LIMIT ?", project, from, to, propertyRows)
+		})
 		if err != nil {
 			return err
 		}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"time"
+
+	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
 // Store is what this package needs of a store. store.DuckDB is one.
@@ -33,4 +35,61 @@ func New(s Store, now func() time.Time) (*Reader, error) {
 		now = time.Now
 	}
 	return &Reader{store: s, sql: d, now: now}, nil
+}
+
+// each runs a query and hands each of its rows to scan.
+func (r *Reader) each(ctx context.Context, query sqlf.Fragment, scan func(*sql.Rows) error) error {
+	return r.store.Read(ctx, func(rows *sql.Rows) error {
+		for rows.Next() {
+			if err := scan(rows); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, query.String(), query.Args()...)
+}
+
+// one scans the columns of the one row of a query into dest.
+func (r *Reader) one(ctx context.Context, query sqlf.Fragment, dest ...any) error {
+	return r.each(ctx, query, func(rows *sql.Rows) error { return rows.Scan(dest...) })
+}
+
+// raw reads rows as they are.
+func (r *Reader) raw(ctx context.Context, query sqlf.Fragment) (out [][]any, err error) {
+	err = r.each(ctx, query, func(rows *sql.Rows) error {
+		columns, err := rows.Columns()
+		if err != nil {
+			return err
+		}
+		row, dest := make([]any, len(columns)), make([]any, len(columns))
+		for i := range row {
+			dest[i] = &row[i]
+		}
+		if err := rows.Scan(dest...); err != nil {
+			return err
+		}
+		out = append(out, row)
+		return nil
+	})
+	return out, err
+}
+
+// texts reads a column of texts.
+func (r *Reader) texts(ctx context.Context, query sqlf.Fragment) (out []string, err error) {
+	err = r.each(ctx, query, func(rows *sql.Rows) error {
+		var s string
+		err := rows.Scan(&s)
+		out = append(out, s)
+		return err
+	})
+	return out, err
+}
+
+// anys makes a list fit to be bound.
+func anys(list []string) []any {
+	out := make([]any, len(list))
+	for i, s := range list {
+		out[i] = s
+	}
+	return out
 }

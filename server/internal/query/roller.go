@@ -14,6 +14,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
@@ -132,65 +133,41 @@ type idCount struct {
 
 // findStale finds the first stretch that is to be rolled up again.
 func (s *stretch) findStale(ctx context.Context) error {
-	err := s.r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			if err := rows.Scan(&s.first, &s.last, &s.known); err != nil {
-				return err
-			}
-			s.first, s.last, s.known, s.again = s.first.UTC(), s.last.UTC(), s.known.UTC(), true
-		}
-		return nil
-	}, "SELECT first, last, (SELECT max(last) FROM "+allRolled+") FROM rolled_stale ORDER BY last LIMIT 1")
+	err := s.r.each(ctx, sqlf.New("SELECT first, last, (SELECT max(last) FROM "+allRolled+") FROM rolled_stale ORDER BY last LIMIT 1"), func(rows *sql.Rows) error {
+		s.again = true
+		return rows.Scan(&s.first, &s.last, &s.known)
+	})
+	s.first, s.last, s.known = s.first.UTC(), s.last.UTC(), s.known.UTC()
 	if err != nil || !s.again {
 		return err
 	}
-	return s.r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			if err := rows.Scan(&s.events); err != nil {
-				return err
-			}
-		}
-		return nil
-	}, "SELECT count(*) FROM events WHERE "+s.in().cond)
+	return s.r.one(ctx, sqlf.New("SELECT count(*) FROM events WHERE ?", s.in()), &s.events)
 }
 
 // find finds the end of the stretch. Rows are in the order of storing, so the
 // first that the engine gives are the next; were they not, the stretch would be
 // longer.
 func (s *stretch) find(ctx context.Context, size int) error {
-	err := s.r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			if err := rows.Scan(&s.first); err != nil {
-				return err
-			}
-			s.first = s.first.UTC()
-		}
-		return nil
-	}, "SELECT coalesce(max(last), TIMESTAMP '0001-01-01') FROM "+allRolled)
+	err := s.r.one(ctx, sqlf.New("SELECT coalesce(max(last), TIMESTAMP '0001-01-01') FROM "+allRolled), &s.first)
 	if err != nil {
 		return err
 	}
+	s.first = s.first.UTC()
 	s.known = s.first
-	return s.r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var last sql.NullTime
-			if err := rows.Scan(&last, &s.events); err != nil {
-				return err
-			}
-			s.last = last.Time.UTC()
-		}
-		return nil
-	}, "SELECT max(stored_at), count(*) FROM events WHERE stored_at > ? AND stored_at <= (SELECT max(stored_at) FROM (SELECT stored_at FROM events WHERE stored_at > ? LIMIT ?))", s.first, s.first, size)
+	var last sql.NullTime
+	err = s.r.one(ctx, sqlf.New("SELECT max(stored_at), count(*) FROM events WHERE stored_at > ? AND stored_at <= (SELECT max(stored_at) FROM (SELECT stored_at FROM events WHERE stored_at > ? LIMIT ?))", s.first, s.first, size), &last, &s.events)
+	s.last = last.Time.UTC()
+	return err
 }
 
 // in is the condition of the stretch's events. It binds nothing, for Stage.
-func (s *stretch) in() condition {
-	return condition{"stored_at > " + literal(s.first) + " AND stored_at <= " + literal(s.last), nil}
+func (s *stretch) in() sqlf.Fragment {
+	return sqlf.New("{stored_at} > ? AND {stored_at} <= ?", literal(s.first), literal(s.last))
 }
 
 // literal is a time in SQL.
-func literal(t time.Time) string {
-	return "TIMESTAMP '" + t.UTC().Format("2006-01-02 15:04:05.000000") + "'"
+func literal(t time.Time) sqlf.Fragment {
+	return sqlf.Raw("TIMESTAMP '" + t.UTC().Format("2006-01-02 15:04:05.000000") + "'")
 }
 
 // stagedTables are the tables whose rows the engine makes itself.
@@ -205,19 +182,19 @@ var stagedTables = func() []string {
 }()
 
 func (s *stretch) read(ctx context.Context) error {
-	in := s.in().cond
-	slot := fmt.Sprintf("time_bucket(INTERVAL %d SECONDS, ts)", int(slotLength/time.Second))
+	in := s.in()
+	slot := sqlf.New(fmt.Sprintf("time_bucket(INTERVAL %d SECONDS, {ts})", int(slotLength/time.Second)))
 	sums, err := s.sumsQuery(slot)
 	if err != nil {
 		return err
 	}
-	queries := map[string]string{
+	queries := map[string]sqlf.Fragment{
 		"rollup_properties": s.propertiesQuery(),
 		"rollup_traces":     s.tracesQuery(),
 		"rollup_parts":      s.partsQuery(slot),
 		"rollup":            sums,
-		"rollup_users":      "SELECT DISTINCT project_id, date_trunc('day', ts), distinct_id FROM events WHERE " + callExpr + " AND distinct_id IS NOT NULL AND " + in,
-		"rollup_errors":     "SELECT " + strings.Join(failureColumns, ", ") + ", " + errorExpr + " AS m FROM events WHERE " + failureExpr + " AND " + in + " ORDER BY ts",
+		"rollup_users":      sqlf.New("SELECT DISTINCT project_id, date_trunc('day', ts), distinct_id FROM events WHERE ? AND distinct_id IS NOT NULL AND ?", callExpr, in),
+		"rollup_errors":     sqlf.New("SELECT ?, ? AS m FROM events WHERE ? AND ? ORDER BY ts", sqlf.Columns(failureColumns...), errorExpr, failureExpr, in),
 	}
 	for _, d := range dimensions {
 		if !d.calls && !d.tools {
@@ -228,7 +205,11 @@ func (s *stretch) read(ctx context.Context) error {
 		}
 	}
 	for _, table := range stagedTables {
-		if err := s.into.Stage(ctx, table, "SELECT "+literal(s.last)+" AS last, * FROM ("+queries[table]+")"); err != nil {
+		q := sqlf.New("SELECT ? AS last, * FROM (?)", literal(s.last), queries[table])
+		if len(q.Args()) > 0 {
+			return fmt.Errorf("roll up for %s: the query binds values", table)
+		}
+		if err := s.into.Stage(ctx, table, q.String()); err != nil {
 			return fmt.Errorf("roll up for %s: %w", table, err)
 		}
 	}
@@ -247,18 +228,13 @@ func (s *stretch) unstage(ctx context.Context) {
 
 // readIDs reads which traces and sessions the stretch has events of.
 func (s *stretch) readIDs(ctx context.Context) error {
-	in := s.in()
 	for _, column := range identified {
-		err := s.r.store.Read(ctx, func(rows *sql.Rows) error {
-			for rows.Next() {
-				var project, id string
-				if err := rows.Scan(&project, &id); err != nil {
-					return err
-				}
-				s.ids = append(s.ids, idCount{project, idHash(column, id)})
-			}
-			return nil
-		}, "SELECT DISTINCT project_id, "+column+" FROM events WHERE "+column+" IS NOT NULL AND "+in.cond, in.args...)
+		err := s.r.each(ctx, sqlf.New("SELECT DISTINCT project_id, "+column+" FROM events WHERE "+column+" IS NOT NULL AND ?", s.in()), func(rows *sql.Rows) error {
+			var project, id string
+			err := rows.Scan(&project, &id)
+			s.ids = append(s.ids, idCount{project, idHash(column, id)})
+			return err
+		})
 		if err != nil {
 			return err
 		}
@@ -271,118 +247,111 @@ func (s *stretch) readIDs(ctx context.Context) error {
 
 // dims are lists of the names and values of dimensions, one row each when both
 // are unnested.
-func (s *stretch) dims() (names, values string, err error) {
-	var n, v []string
+func (s *stretch) dims() (names string, values []sqlf.Fragment, err error) {
+	var n []string
 	for _, d := range dimensions {
-		expr := "coalesce(" + s.r.sql.constProperty(AgentConfig) + ", '')"
-		if d.by != ByProperty(AgentConfig) {
-			if expr, _, err = s.r.by(d.by); err != nil {
-				return "", "", err
-			}
+		value, err := s.r.by(d.by)
+		if err != nil {
+			return "", nil, err
 		}
-		n, v = append(n, "'"+string(d.by)+"'"), append(v, expr)
+		n, values = append(n, "'"+string(d.by)+"'"), append(values, value)
 	}
-	return "[" + strings.Join(n, ", ") + "]", "[" + strings.Join(v, ", ") + "]", nil
+	return "[" + strings.Join(n, ", ") + "]", values, nil
 }
 
 // sumsQuery makes the rows of sums: by dimension, and of calls by custom property.
-func (s *stretch) sumsQuery(slot string) (string, error) {
+func (s *stretch) sumsQuery(slot sqlf.Fragment) (sqlf.Fragment, error) {
 	names, values, err := s.dims()
 	if err != nil {
-		return "", err
+		return sqlf.Fragment{}, err
 	}
-	var each, all []string
+	columns := []sqlf.Fragment{sqlf.Raw("coalesce(environment, '') AS environment, is_error"), slot.As("slot")}
+	var all []sqlf.Fragment
 	for _, c := range sums {
-		sum := s.r.sql.bigint("sum(" + c.name + ")")
-		if strings.HasPrefix(c.name, "cost_") {
-			sum = "sum(" + c.name + ")" // exact decimals
+		sum := sqlf.New("sum(" + c.name + ")")
+		if !strings.HasPrefix(c.name, "cost_") { // exact decimals
+			sum = s.r.sql.bigint(sum)
 		}
-		each, all = append(each, c.expr+" AS "+c.name), append(all, sum)
+		columns, all = append(columns, c.expr.As(c.name)), append(all, sum)
 	}
-	columns := "coalesce(environment, '') AS environment, is_error, " + slot + " AS slot, " + strings.Join(each, ", ")
-	in := s.in().cond
-	return "SELECT project_id, kind, dim, value, environment, is_error, slot, " + strings.Join(all, ", ") + " FROM (" +
-		"SELECT project_id, CASE WHEN " + callExpr + " AND " + s.r.sql.toolExpr() + " THEN '" + rolledBoth + "' WHEN " + callExpr + " THEN '" + rolledCalls + "' WHEN " + s.r.sql.toolExpr() + " THEN '" + rolledTools + "' ELSE '" + rolledOther + "' END AS kind, " +
-		"unnest(" + names + ") AS dim, unnest(" + values + ") AS value, " + columns + " FROM events WHERE " + in +
-		" UNION ALL SELECT project_id, '" + rolledCalls + "', '" + propertyPrefix + "' || property, coalesce(" + s.r.sql.propertyAt(pathOfProperty) + ", ''), " + columns +
-		" FROM events JOIN (SELECT project_id, name AS property FROM " + store.Staged("rollup_properties") + " WHERE rolled) USING (project_id) WHERE " + callExpr + " AND " + in +
-		") GROUP BY ALL ORDER BY ALL", nil
+	kind := sqlf.New("CASE WHEN ? AND ? THEN '"+rolledBoth+"' WHEN ? THEN '"+rolledCalls+"' WHEN ? THEN '"+rolledTools+"' ELSE '"+rolledOther+"' END", callExpr, s.r.sql.toolExpr(), callExpr, s.r.sql.toolExpr())
+	return sqlf.New("SELECT project_id, kind, dim, value, environment, is_error, slot, ? FROM ("+
+		"SELECT project_id, ? AS kind, unnest("+names+") AS dim, unnest([?]) AS value, ? FROM events WHERE ?"+
+		" UNION ALL SELECT project_id, '"+rolledCalls+"', '"+propertyPrefix+"' || property, ?, ?"+
+		" FROM events JOIN (SELECT project_id, name AS property FROM "+store.Staged("rollup_properties")+" WHERE rolled) USING (project_id) WHERE ? AND ?"+
+		") GROUP BY ALL ORDER BY ALL", all, kind, values, columns, s.in(), orEmpty(s.r.sql.propertyAt(pathOfProperty)), columns, callExpr, s.in()), nil
 }
 
 // pathOfProperty is what propertyPath makes of the name in column property.
 const pathOfProperty = "'/' || replace(replace(property, '~', '~0'), '/', '~1')"
 
 // propertiesQuery makes the rows that say which properties the calls have.
-func (s *stretch) propertiesQuery() string {
+func (s *stretch) propertiesQuery() sqlf.Fragment {
 	few := fmt.Sprintf("count(DISTINCT value) <= %d AND max(length(value)) <= %d", mostValues, mostValueLen)
-	return fmt.Sprintf("SELECT project_id, CASE WHEN rank <= %d THEN property ELSE '' END AS name, few AND rank <= %d AS rolled FROM (", mostNames, mostProperties) +
-		"SELECT project_id, property, few, row_number() OVER (PARTITION BY project_id ORDER BY few DESC, calls DESC, property) AS rank FROM (" +
-		"SELECT project_id, property, coalesce(" + few + ", true) AS few, count(*) AS calls FROM (SELECT project_id, property, " + s.r.sql.propertyAt(pathOfProperty) + " AS value FROM (" +
-		"SELECT project_id, properties, " + s.r.sql.names + " AS property FROM events WHERE " + callExpr + " AND properties IS NOT NULL AND " + s.in().cond +
-		") WHERE property NOT IN ('', '" + AgentConfig + "')) GROUP BY project_id, property)" +
-		fmt.Sprintf(") WHERE rank <= %d", mostNames+1)
+	return sqlf.New(fmt.Sprintf("SELECT project_id, CASE WHEN rank <= %d THEN property ELSE '' END AS name, few AND rank <= %d AS rolled FROM (", mostNames, mostProperties)+
+		"SELECT project_id, property, few, row_number() OVER (PARTITION BY project_id ORDER BY few DESC, calls DESC, property) AS rank FROM ("+
+		"SELECT project_id, property, coalesce("+few+", true) AS few, count(*) AS calls FROM (SELECT project_id, property, ? AS value FROM ("+
+		"SELECT project_id, properties, ? AS property FROM events WHERE ? AND properties IS NOT NULL AND ?"+
+		") WHERE property NOT IN ('', '"+AgentConfig+"')) GROUP BY project_id, property)"+
+		fmt.Sprintf(") WHERE rank <= %d", mostNames+1), s.r.sql.propertyAt(pathOfProperty), s.r.sql.names, callExpr, s.in())
 }
 
 // tracesQuery makes the rows of traces. Which of them older stretches have a part
 // of, it finds among these.
-func (s *stretch) tracesQuery() string {
-	columns := []string{"any_value(project_id) AS project_id", "any_value(trace_id) AS trace_id", "min(ts) AS first", "max(ts) AS latest"}
+func (s *stretch) tracesQuery() sqlf.Fragment {
+	columns := sqlf.Texts("any_value(project_id) AS project_id", "any_value(trace_id) AS trace_id", "min(ts) AS first", "max(ts) AS latest")
 	for _, n := range wholeColumns {
 		sum := partSumOfEvents(n)
 		if n == "tokens" {
 			sum = s.r.sql.bigint(sum)
 		}
-		columns = append(columns, sum+" AS "+n)
+		columns = append(columns, sum.As(n))
 	}
-	return "WITH new AS MATERIALIZED (" + shapesOf("events WHERE "+s.in().cond, columns...) + ")," +
-		" hashed AS MATERIALIZED (SELECT *, " + traceHash + " AS hash FROM new)," +
-		" known AS MATERIALIZED (SELECT DISTINCT hash FROM rollup_traces WHERE hash IN (SELECT hash FROM hashed))" +
-		" SELECT project_id, trace_id, hash, first, latest, calls, depth, hash IN (SELECT hash FROM known) AS shared, " + strings.Join(wholeColumns, ", ") + " FROM hashed ORDER BY project_id, first"
+	return sqlf.New("WITH new AS MATERIALIZED (?),"+
+		" hashed AS MATERIALIZED (SELECT *, ? AS hash FROM new),"+
+		" known AS MATERIALIZED (SELECT DISTINCT hash FROM rollup_traces WHERE hash IN (SELECT hash FROM hashed))"+
+		" SELECT project_id, trace_id, hash, first, latest, calls, depth, hash IN (SELECT hash FROM known) AS shared, ? FROM hashed ORDER BY project_id, first",
+		shapesOf(s.r.allEvents().sql, s.in(), columns...), traceHash, sqlf.Columns(wholeColumns...))
 }
 
 // timesQuery makes the rows of a dimension's times.
-func (s *stretch) timesQuery(d *dimension, slot string) (string, error) {
-	value, _, err := s.r.by(d.by)
+func (s *stretch) timesQuery(d *dimension, slot sqlf.Fragment) (sqlf.Fragment, error) {
+	value, err := s.r.by(d.by)
 	if err != nil {
-		return "", err
+		return value, err
 	}
-	var parts, columns []string
+	var parts, columns []sqlf.Fragment
 	for _, t := range times {
 		column := "CAST(NULL AS VARCHAR)"
 		if d.timed(t.kind) {
-			w := new(where)
-			s.r.of(t.kind, w)
-			w.add(t.of.cond() + " AND " + t.col + " IS NOT NULL AND " + s.in().cond)
-			parts = append(parts, "SELECT project_id, "+value+" AS value, coalesce(environment, '') AS environment, "+slot+" AS slot, '"+t.what+"' AS what, "+binExpr(t.col)+" AS bin FROM events "+w.String())
+			parts = append(parts, sqlf.New("SELECT project_id, ? AS value, coalesce(environment, '') AS environment, ? AS slot, '"+t.what+"' AS what, ? AS bin FROM events WHERE ?",
+				value, slot, binExpr(t.col), s.r.of(t.kind).And(t.of.cond(), isKnown(sqlf.Column(t.col)), s.in())))
 			column = "string_agg(CASE WHEN n = 1 THEN CAST(bin AS VARCHAR) ELSE bin || ':' || n END, ' ') FILTER (WHERE what = '" + t.what + "')"
 		}
-		columns = append(columns, column+" AS "+t.what)
+		columns = append(columns, sqlf.Raw(column+" AS "+t.what))
 	}
-	return "SELECT project_id, value, environment, slot, " + strings.Join(columns, ", ") + " FROM (SELECT *, count(*) AS n FROM (" + strings.Join(parts, " UNION ALL ") + ") GROUP BY ALL) GROUP BY project_id, value, environment, slot ORDER BY project_id, value, environment, slot", nil
+	return sqlf.New("SELECT project_id, value, environment, slot, ? FROM (SELECT *, count(*) AS n FROM (?) GROUP BY ALL) GROUP BY project_id, value, environment, slot ORDER BY project_id, value, environment, slot", columns, sqlf.Join(" UNION ALL ", parts...)), nil
 }
 
 // readOutcomes reads the outcomes of the stretch with their calls, and the older
 // ones for which a call of the stretch comes before the one that they have.
 func (s *stretch) readOutcomes(ctx context.Context) error {
-	in := s.in()
 	var projects []string
 	var first, latest time.Time
-	err := s.r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var p string
-			var from, to time.Time
-			if err := rows.Scan(&p, &from, &to); err != nil {
-				return err
-			}
-			if projects = append(projects, p); first.IsZero() || from.Before(first) {
-				first = from
-			}
-			if to.After(latest) {
-				latest = to
-			}
+	err := s.r.each(ctx, sqlf.New("SELECT project_id, min(ts), max(ts) FROM events WHERE (? OR ?) AND ? GROUP BY project_id", outcomeExpr, callExpr, s.in()), func(rows *sql.Rows) error {
+		var p string
+		var from, to time.Time
+		if err := rows.Scan(&p, &from, &to); err != nil {
+			return err
+		}
+		if projects = append(projects, p); first.IsZero() || from.Before(first) {
+			first = from
+		}
+		if to.After(latest) {
+			latest = to
 		}
 		return nil
-	}, "SELECT project_id, min(ts), max(ts) FROM events WHERE (name IN ("+outcomeNames+") OR "+callExpr+") AND "+in.cond+" GROUP BY project_id", in.args...)
+	})
 	if err != nil {
 		return fmt.Errorf("roll up outcomes: %w", err)
 	}
@@ -391,7 +360,7 @@ func (s *stretch) readOutcomes(ctx context.Context) error {
 		upto = s.known // calls of later stretches may be those of its outcomes
 	}
 	for _, p := range projects {
-		if err := s.projectOutcomes(ctx, p, &cover{last: s.known, rest: []condition{in}, events: s.events, first: first.UTC(), latest: latest.UTC(), upto: upto}); err != nil {
+		if err := s.projectOutcomes(ctx, p, &cover{last: s.known, rest: []storedIn{{s.first, s.last}}, events: s.events, first: first.UTC(), latest: latest.UTC(), upto: upto}); err != nil {
 			return fmt.Errorf("roll up outcomes: %w", err)
 		}
 	}
@@ -422,9 +391,7 @@ func (s *stretch) projectOutcomes(ctx context.Context, project string, c *cover)
 		all.facts = append(all.facts, i)
 	}
 	at := slices.Index(outcomeColumns, "uuid")
-	in := s.in()
-	query, args := s.r.rawOutcomes(all, condition{"project_id = ? AND " + in.cond, append([]any{project}, in.args...)}, condition{})
-	rows, err := s.r.raw(ctx, query, args...)
+	rows, err := s.r.raw(ctx, s.r.withoutCall(all, outcomeExpr.Andf("project_id = ?", project).And(s.in())))
 	if err != nil {
 		return err
 	}
@@ -438,7 +405,7 @@ func (s *stretch) projectOutcomes(ctx context.Context, project string, c *cover)
 	if len(found) == 0 {
 		return nil
 	}
-	if rows, err = s.r.raw(ctx, "SELECT * FROM rollup_outcomes WHERE project_id = ? AND uuid IN ("+s.r.sql.uuids+")", project, ids); err != nil {
+	if rows, err = s.r.raw(ctx, sqlf.New("SELECT * FROM rollup_outcomes WHERE project_id = ? AND uuid IN (?)", project, s.r.sql.uuids(ids))); err != nil {
 		return err
 	}
 	for _, row := range rows {
@@ -450,7 +417,8 @@ func (s *stretch) projectOutcomes(ctx context.Context, project string, c *cover)
 
 func (s *stretch) write(d *store.Derivation) error {
 	if len(s.replaced) > 0 {
-		if err := d.Exec("DELETE FROM rollup_outcomes WHERE uuid IN ("+s.r.sql.uuids+")", s.replaced); err != nil {
+		q := sqlf.New("DELETE FROM rollup_outcomes WHERE uuid IN (?)", s.r.sql.uuids(s.replaced))
+		if err := d.Exec(q.String(), q.Args()...); err != nil {
 			return err
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
 // Roll-ups answer a question about millions of events from some thousand rows.
@@ -92,40 +93,45 @@ const (
 )
 
 // column is a column of a roll-up, and what one event has there.
-type column struct{ name, expr string }
+type column struct {
+	name string
+	expr sqlf.Fragment
+}
 
-// mentioned lists those columns that an SQL expression has in it, each after a
-// comma: by name, and as single events have them.
-func mentioned(columns []column, sql string) (names, exprs string) {
+// selected selects some columns: by name, and as single events have them.
+func selected(columns []column) (names, exprs []sqlf.Fragment) {
 	for _, c := range columns {
-		if mentions(sql, c.name) {
-			names, exprs = names+", "+c.name, exprs+", "+c.expr+" AS "+c.name
-		}
+		names, exprs = append(names, sqlf.Column(c.name)), append(exprs, c.expr.As(c.name))
 	}
 	return names, exprs
+}
+
+// allOf is a table expression of all rows of some queries.
+func allOf(queries []sqlf.Fragment) sqlf.Fragment {
+	return sqlf.New("(?)", sqlf.Join(" UNION ALL ", queries...)).Closed()
 }
 
 // inputExpr is all input of a call, tokens that were read from and written to a
 // cache included: some providers count those apart from their input tokens. It is
 // what every sum means by input tokens.
-const inputExpr = "TRY(input_tokens + CASE WHEN cache_exclusive THEN coalesce(cache_read_tokens, 0) + coalesce(cache_write_tokens, 0) ELSE 0 END)"
+var inputExpr = sqlf.New("TRY({input_tokens} + CASE WHEN {cache_exclusive} THEN coalesce({cache_read_tokens}, 0) + coalesce({cache_write_tokens}, 0) ELSE 0 END)")
 
 // sums are the columns that rows of table rollup and single events have in
 // common: what one event adds.
 var sums = []column{
-	{"n", "1"},
+	{"n", sqlf.Raw("1")},
 	{"input_tokens", inputExpr},
-	{"output_tokens", "output_tokens"},
-	{"tokens", "tokens"},
-	{"cache_read_tokens", "cache_read_tokens"},
-	{"cache_write_tokens", "cache_write_tokens"},
-	{"reasoning_tokens", "reasoning_tokens"},
-	{"cached_input", "CASE WHEN input_tokens IS NOT NULL THEN cache_read_tokens END"},
-	{"all_input", "CASE WHEN cache_read_tokens IS NOT NULL THEN " + inputExpr + " END"},
-	{"cost_total", "cost_total"},
-	{"metered", "CASE WHEN tokens IS NULL THEN 0 ELSE 1 END"},
-	{"costed", "CASE WHEN cost_total IS NULL THEN 0 ELSE 1 END"},
-	{"cost_cache_saved", "cost_cache_saved"},
+	{"output_tokens", sqlf.Column("output_tokens")},
+	{"tokens", sqlf.Column("tokens")},
+	{"cache_read_tokens", sqlf.Column("cache_read_tokens")},
+	{"cache_write_tokens", sqlf.Column("cache_write_tokens")},
+	{"reasoning_tokens", sqlf.Column("reasoning_tokens")},
+	{"cached_input", sqlf.New("CASE WHEN {input_tokens} IS NOT NULL THEN {cache_read_tokens} END")},
+	{"all_input", sqlf.New("CASE WHEN {cache_read_tokens} IS NOT NULL THEN ? END", inputExpr)},
+	{"cost_total", sqlf.Column("cost_total")},
+	{"metered", sqlf.New("CASE WHEN {tokens} IS NULL THEN 0 ELSE 1 END")},
+	{"costed", sqlf.New("CASE WHEN {cost_total} IS NULL THEN 0 ELSE 1 END")},
+	{"cost_cache_saved", sqlf.Column("cost_cache_saved")},
 }
 
 // times are the durations that are kept in bins, in order of the tables' columns:
@@ -147,8 +153,9 @@ const failedTimes = "_failed"
 
 // binExpr is the bin of a duration in microseconds: -1 is 0, b is
 // [binRatio^b, binRatio^(b+1)), NULL is of an unknown one.
-func binExpr(col string) string {
-	return "CASE WHEN " + col + " <= 0 THEN -1 WHEN " + col + " > 0 THEN CAST(floor(ln(" + col + ") / " + strconv.FormatFloat(math.Log(binRatio), 'g', 17, 64) + ") AS BIGINT) END"
+func binExpr(col string) sqlf.Fragment {
+	c := sqlf.Column(col)
+	return sqlf.New("CASE WHEN ? <= 0 THEN -1 WHEN ? > 0 THEN CAST(floor(ln(?) / "+strconv.FormatFloat(math.Log(binRatio), 'g', 17, 64)+") AS BIGINT) END", c, c, c)
 }
 
 // bins counts durations by bin, from bin -1 on.
@@ -240,30 +247,38 @@ func (b bins) quantile(q float64) Number {
 // others there are. It is the same for a whole question, however many queries
 // that takes: what is stored or rolled up in between changes nothing.
 type cover struct {
-	floor, last   time.Time   // of stretches: stored_at in (floor, last]; last is zero where there are none
-	stale         []storedIn  // stretches above the floor that are to be rolled up again: they count as if they were none
-	rest          []condition // each by fromTo
-	events        int64       // of rest
-	first, latest time.Time   // timestamps of rest
-	upto          time.Time   // stored_at of the last event that counts
+	floor, last   time.Time  // of stretches: stored_at in (floor, last]; last is zero where there are none
+	stale         []storedIn // stretches above the floor that are to be rolled up again: they count as if they were none
+	rest          []storedIn // other events
+	events        int64      // of rest
+	first, latest time.Time  // timestamps of rest
+	upto          time.Time  // stored_at of the last event that counts
 	calls         *[]foundCall
 }
+
+// storedIn is a range of stored_at: (first, last].
+type storedIn struct{ first, last time.Time }
+
+func (s storedIn) cond() sqlf.Fragment {
+	return sqlf.New("{stored_at} > ? AND {stored_at} <= ?", s.first.UTC(), s.last.UTC())
+}
+
+// holds reports whether a range lies within s.
+func (s storedIn) holds(o storedIn) bool {
+	return !o.first.Before(s.first) && !o.last.After(s.last)
+}
+
+// fromTo is the range of the events stored from one time to another, both included.
+func fromTo(from, to time.Time) storedIn { return storedIn{from.Add(-time.Microsecond), to} }
 
 func (r *Reader) cover(ctx context.Context, project string) (c cover, err error) {
 	if !r.sql.derived {
 		return c, nil
 	}
-	err = r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var last, floor sql.NullTime
-			if err := rows.Scan(&last, &floor); err != nil {
-				return err
-			}
-			c.last, c.floor = last.Time.UTC(), floor.Time.UTC()
-		}
-		return nil
-	}, "SELECT (SELECT max(last) FROM "+allRolled+"), (SELECT max(floor) FROM rolled_floor WHERE project_id = ?)", project)
-	if err != nil || c.last.IsZero() || !c.floor.Before(c.last) {
+	var last, floor sql.NullTime
+	err = r.one(ctx, sqlf.New("SELECT (SELECT max(last) FROM "+allRolled+"), (SELECT max(floor) FROM rolled_floor WHERE project_id = ?)", project), &last, &floor)
+	c.last, c.floor = last.Time.UTC(), floor.Time.UTC()
+	if err != nil || !last.Valid || !c.floor.Before(c.last) {
 		return cover{}, err
 	}
 	if err := c.findStale(ctx, r); err != nil {
@@ -271,67 +286,54 @@ func (r *Reader) cover(ctx context.Context, project string) (c cover, err error)
 	}
 	// The newest, and what retention has left of a stretch. The order of rows
 	// tells the engine where they are.
-	const columns = "SELECT min(stored_at), max(stored_at), count(*), min(ts), max(ts) FROM events WHERE project_id = ? AND "
-	query, args := columns+"stored_at > ?", []any{project, c.last}
+	of := func(stored sqlf.Fragment) sqlf.Fragment {
+		return sqlf.New("SELECT min(stored_at), max(stored_at), count(*), min(ts), max(ts) FROM events WHERE project_id = ? AND ?", project, stored)
+	}
+	others := []sqlf.Fragment{of(sqlf.New("stored_at > ?", c.last))}
 	if !c.floor.IsZero() {
-		query, args = query+" UNION ALL "+columns+"stored_at <= ?", append(args, project, c.floor)
+		others = append(others, of(sqlf.New("stored_at <= ?", c.floor)))
 	}
 	for _, s := range c.stale {
-		query, args = query+" UNION ALL "+columns+"stored_at > ? AND stored_at <= ?", append(args, project, s.first, s.last)
+		others = append(others, of(s.cond()))
 	}
 	c.upto = c.last
-	err = r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var from, to, first, latest sql.NullTime
-			var n int64
-			if err := rows.Scan(&from, &to, &n, &first, &latest); err != nil {
-				return err
-			}
-			if n == 0 {
-				continue
-			}
-			if c.rest = append(c.rest, fromTo(from.Time, to.Time)); c.events == 0 || first.Time.Before(c.first) {
-				c.first = first.Time.UTC()
-			}
-			if to.Time.After(c.upto) {
-				c.upto = to.Time.UTC()
-			}
-			if c.events += n; latest.Time.After(c.latest) {
-				c.latest = latest.Time.UTC()
-			}
+	err = r.each(ctx, sqlf.Join(" UNION ALL ", others...), func(rows *sql.Rows) error {
+		var from, to, first, latest sql.NullTime
+		var n int64
+		if err := rows.Scan(&from, &to, &n, &first, &latest); err != nil || n == 0 {
+			return err
+		}
+		if c.rest = append(c.rest, fromTo(from.Time, to.Time)); c.events == 0 || first.Time.Before(c.first) {
+			c.first = first.Time.UTC()
+		}
+		if to.Time.After(c.upto) {
+			c.upto = to.Time.UTC()
+		}
+		if c.events += n; latest.Time.After(c.latest) {
+			c.latest = latest.Time.UTC()
 		}
 		return nil
-	}, query, args...)
+	})
 	return c, err
 }
 
-// condition is a condition with what is bound to it.
-type condition struct {
-	cond string
-	args []any
-}
-
 // any is the rest as one condition.
-func (c *cover) any() condition {
-	var any condition
-	for i, o := range c.rest {
-		if i > 0 {
-			any.cond += " OR "
-		}
-		any.cond, any.args = any.cond+o.cond, append(any.args, o.args...)
+func (c *cover) any() sqlf.Fragment {
+	conds := make([]sqlf.Fragment, len(c.rest))
+	for i, s := range c.rest {
+		conds[i] = s.cond()
 	}
-	any.cond = "(" + any.cond + ")"
-	return any
+	return sqlf.Or(conds...)
 }
 
 // inside are the events of stretches.
-func (c *cover) inside() condition {
-	in := condition{"stored_at <= ?", []any{c.last}}
+func (c *cover) inside() sqlf.Fragment {
+	in := sqlf.New("{stored_at} <= ?", c.last)
 	if !c.floor.IsZero() {
-		in = condition{"stored_at <= ? AND stored_at > ?", []any{c.last, c.floor}}
+		in = in.Andf("{stored_at} > ?", c.floor)
 	}
 	for _, s := range c.stale {
-		in.cond += " AND NOT (stored_at > " + literal(s.first) + " AND stored_at <= " + literal(s.last) + ")"
+		in = in.Andf("NOT (?)", s.cond())
 	}
 	return in
 }
@@ -341,44 +343,35 @@ const allRolled = "(SELECT first, last FROM rolled UNION ALL SELECT first, last 
 
 // findStale finds the stretches that have lost events since they were rolled up.
 func (c *cover) findStale(ctx context.Context, r *Reader) error {
-	return r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var s storedIn
-			if err := rows.Scan(&s.first, &s.last); err != nil {
-				return err
-			}
-			c.stale = append(c.stale, storedIn{s.first.UTC(), s.last.UTC()})
-		}
-		return nil
-	}, "SELECT first, last FROM rolled_stale WHERE last > ? AND last <= ? ORDER BY last", c.floor, c.last)
+	return r.each(ctx, sqlf.New("SELECT first, last FROM rolled_stale WHERE last > ? AND last <= ? ORDER BY last", c.floor, c.last), func(rows *sql.Rows) error {
+		var s storedIn
+		err := rows.Scan(&s.first, &s.last)
+		c.stale = append(c.stale, storedIn{s.first.UTC(), s.last.UTC()})
+		return err
+	})
 }
 
-// rows is the condition of the rows of derived tables that count, on column last;
-// c.last is bound. A stretch that was to be rolled up again when the question began
-// may have rows by now.
-func (c *cover) rows() string {
-	cond := "last <= ?"
+// rows is the condition of the rows of derived tables that count, on column last. A
+// stretch that was to be rolled up again when the question began may have rows by
+// now.
+func (c *cover) rows() sqlf.Fragment {
+	cond := sqlf.New("last <= ?", c.last)
+	if len(c.stale) == 0 {
+		return cond
+	}
+	stale := make([]sqlf.Fragment, len(c.stale))
 	for i, s := range c.stale {
-		cond += map[bool]string{true: " AND last NOT IN (", false: ", "}[i == 0] + literal(s.last)
+		stale[i] = literal(s.last)
 	}
-	if len(c.stale) > 0 {
-		cond += ")"
-	}
-	return cond
-}
-
-// fromTo is the condition of events stored from one time to another.
-func fromTo(from, to time.Time) condition {
-	return condition{"stored_at >= ? AND stored_at <= ?", []any{from.UTC(), to.UTC()}}
+	return cond.Andf("last NOT IN (?)", stale)
 }
 
 // source is rows to compute figures from, each with the columns value (the key
 // of its group), ts, and what its kind has: sums and is_error, or the columns of
 // outcomes.
 type source struct {
-	sql    string // of a FROM clause
-	args   []any
-	binned bool // of times: with bins; else latency_us and ttft_us
+	sql    sqlf.Fragment // of a FROM clause
+	binned bool          // of times: with bins; else latency_us and ttft_us
 }
 
 // plan says how a question is answered.
@@ -389,8 +382,8 @@ type plan struct {
 	fixed bool
 	ok    bool // by the roll-up
 
-	property string      // that dim is, where only some stretches have rows of it
-	without  []condition // stretches with the property that have none
+	property string     // that dim is, where only some stretches have rows of it
+	without  []storedIn // stretches with the property that have none
 }
 
 // rolledPlan finds out whether a roll-up answers a question, and which. starts
@@ -453,22 +446,16 @@ const (
 )
 
 // ofProperty are the rows of rollup_properties that say anything of a property.
-func (c *cover) ofProperty() string {
-	return "rollup_properties WHERE project_id = ? AND " + c.rows() + " AND name IN (?, '')"
+func (p *plan) ofProperty(project string) sqlf.Fragment {
+	return sqlf.New("rollup_properties WHERE project_id = ? AND ? AND name IN (?, '')", project, p.cover.rows(), p.property)
 }
 
 // findWithout finds the stretches whose calls have to be counted one by one. Where
 // those are many, all are.
-func (p *plan) findWithout(ctx context.Context, r *Reader, project string) error {
-	parts, err := r.ranges(ctx, "SELECT last FROM "+p.cover.ofProperty()+" GROUP BY last HAVING NOT bool_or(rolled)", []any{project, p.cover.last, p.property})
-	if err != nil {
-		return err
-	}
-	for _, s := range parts {
-		p.without = append(p.without, s.cond())
-	}
-	p.ok = len(parts) <= maxHeld
-	return nil
+func (p *plan) findWithout(ctx context.Context, r *Reader, project string) (err error) {
+	p.without, err = r.ranges(ctx, sqlf.New("SELECT last FROM ? GROUP BY last HAVING NOT bool_or(rolled)", p.ofProperty(project)))
+	p.ok = len(p.without) <= maxHeld
+	return err
 }
 
 // slots are the whole slots of a time range.
@@ -482,78 +469,77 @@ func slots(from, to time.Time) (first, end time.Time) {
 
 // single is the conditions of events that a question counts one by one, in
 // parts: all, or those of no stretch and those at the ends of the range.
-func (p *plan) single(first, end time.Time, f *Filter) []condition {
+func (p *plan) single(first, end time.Time, f *Filter) []sqlf.Fragment {
 	if !p.ok || !first.Before(end) {
-		return []condition{{"true", nil}}
+		return []sqlf.Fragment{sqlf.Raw("true")}
 	}
-	parts := slices.Clone(p.cover.rest)
-	for _, c := range p.without {
-		parts = append(parts, condition{c.cond + " AND ts >= ? AND ts < ?", append(slices.Clone(c.args), first, end)})
+	var parts []sqlf.Fragment
+	for _, s := range p.cover.rest {
+		parts = append(parts, s.cond())
 	}
-	in := p.cover.inside()
+	for _, s := range p.without {
+		parts = append(parts, s.cond().Andf("{ts} >= ? AND {ts} < ?", first, end))
+	}
 	if f.From.Before(first) {
-		parts = append(parts, condition{in.cond + " AND ts < ?", append(slices.Clone(in.args), first)})
+		parts = append(parts, p.cover.inside().Andf("{ts} < ?", first))
 	}
 	if end.Before(f.To) {
-		parts = append(parts, condition{in.cond + " AND ts >= ?", append(slices.Clone(in.args), end)})
+		parts = append(parts, p.cover.inside().Andf("{ts} >= ?", end))
 	}
 	return parts
 }
 
-// mentions reports whether an SQL expression has a column in it. Columns that
-// nobody asks for are left out of sources: the engine would do so itself, but
-// takes longer for that than for many an answer.
-func mentions(sql, column string) bool {
-	for {
-		i := strings.Index(sql, column)
-		if i < 0 {
-			return false
-		}
-		before, after := sql[:i], sql[i+len(column):]
-		if before != "" && strings.IndexByte(wordBytes, before[len(before)-1]) >= 0 || after != "" && strings.IndexByte(wordBytes, after[0]) >= 0 {
-			sql = after
-			continue
-		}
-		return true
-	}
-}
-
-const wordBytes = "abcdefghijklmnopqrstuvwxyz0123456789_"
-
 // grouped is the condition on single events of a kind, and what they are broken
 // down by.
-func (r *Reader) grouped(k kind, project string, f *Filter, by GroupBy) (w *where, value string, args []any, err error) {
-	if w, err = r.where(project, f); err != nil {
-		return nil, "", nil, err
+func (r *Reader) grouped(k kind, project string, f *Filter, by GroupBy) (w, value sqlf.Fragment, err error) {
+	w, value, err = r.filtered(project, f, by)
+	return w.And(r.of(k)), value, err
+}
+
+// rolled are the rows of a derived table that lie whole in a question's range, by
+// the column that has their time.
+func (p *plan) rolled(project, column string, first, end time.Time) sqlf.Fragment {
+	return sqlf.New("project_id = ?", project).And(p.cover.rows()).Andf(column+" >= ? AND "+column+" < ?", first, end)
+}
+
+// key is the column of a roll-up that has the value of a breakdown.
+func (g GroupBy) key() sqlf.Fragment {
+	if g == ByNone {
+		return sqlf.Raw("'' AS value")
 	}
-	r.of(k, w)
-	value, args, err = r.by(by)
-	return w, value, args, err
+	return sqlf.Raw("value")
 }
 
 // eventsSource is the source of a question about calls or tool calls: rows of the
-// roll-up and single events as such rows.
-func (r *Reader) eventsSource(k kind, project string, f *Filter, by GroupBy, p plan, uses string) (source, error) {
-	w, value, valueArgs, err := r.grouped(k, project, f, by)
+// roll-up and single events as such rows, with the columns that uses reads. Columns
+// that nobody asks for are left out: the engine would do so itself, but takes longer
+// for that than for many an answer.
+func (r *Reader) eventsSource(k kind, project string, f *Filter, by GroupBy, p plan, uses sqlf.Fragment) (source, error) {
+	w, value, err := r.grouped(k, project, f, by)
 	if err != nil {
 		return source{}, err
 	}
-	names, columns := mentioned(sums, uses)
-	if mentions(uses, "is_call") {
-		columns += ", " + callExpr + " AS is_call"
-		names += ", kind IN ('" + rolledCalls + "', '" + rolledBoth + "') AS is_call"
+	var used []column
+	for _, c := range sums {
+		if uses.Uses(c.name) {
+			used = append(used, c)
+		}
+	}
+	names, columns := selected(used)
+	if uses.Uses("is_call") {
+		columns = append(columns, callExpr.As("is_call"))
+		names = append(names, sqlf.Raw("kind IN ('"+rolledCalls+"', '"+rolledBoth+"') AS is_call"))
 	}
 	for _, n := range []string{"latency_us", "ttft_us", "distinct_id"} { // no row of the roll-up has these
-		if mentions(uses, n) {
-			columns += ", " + n
-			names += ", NULL AS " + n
+		if uses.Uses(n) {
+			columns = append(columns, sqlf.Column(n))
+			names = append(names, sqlf.Raw("NULL AS "+n))
 		}
 	}
 	if k == ofSteps {
-		columns += ", " + r.sql.retriesExpr() + " AS retries"
+		columns = append(columns, r.sql.retriesExpr().As("retries"))
 	}
-	var parts []string
-	var args []any
+	var parts []sqlf.Fragment
 	first, end := slots(f.From, f.To)
 	// Users, steps of agents, and calls among tool calls, are in no row of the roll-up.
 	p.ok = p.ok && k != ofUsers && k != ofSteps && (k != ofTools || f.Kind != KindCalls)
@@ -561,45 +547,39 @@ func (r *Reader) eventsSource(k kind, project string, f *Filter, by GroupBy, p p
 		p.ok = p.ok && (k == ofCalls || k == ofAll && f.Kind == KindCalls)
 	}
 	if p.ok && first.Before(end) {
-		rolled := new(where)
-		rolled.add("project_id = ? AND "+p.cover.rows()+" AND slot >= ? AND slot < ?", project, p.cover.last, first, end)
+		rolled := p.rolled(project, "slot", first, end)
 		if p.property == "" {
-			rolled.add("dim = ?", string(p.dim))
+			rolled = rolled.Andf("dim = ?", string(p.dim))
 		} else {
-			rolled.add("(dim = ? OR dim = '' AND last NOT IN (SELECT last FROM "+p.cover.ofProperty()+"))", string(p.dim), project, p.cover.last, p.property)
+			rolled = rolled.Andf("(dim = ? OR dim = '' AND last NOT IN (SELECT last FROM ?))", string(p.dim), p.ofProperty(project))
 		}
 		switch {
 		case k == ofTools:
-			rolled.add("kind IN ('" + rolledTools + "', '" + rolledBoth + "')")
+			rolled = rolled.Andf("kind IN ('" + rolledTools + "', '" + rolledBoth + "')")
 		case k == ofCalls || f.Kind == KindCalls:
-			rolled.add("kind IN ('" + rolledCalls + "', '" + rolledBoth + "')")
+			rolled = rolled.Andf("kind IN ('" + rolledCalls + "', '" + rolledBoth + "')")
 		}
-		p.narrow(rolled, f)
-		value := "value"
-		if by == ByNone {
-			value = "''"
-		}
-		parts = append(parts, "SELECT "+value+" AS value, slot AS ts, is_error"+names+" FROM rollup "+rolled.String())
-		args = append(args, rolled.args...)
+		parts = append(parts, sqlf.New("SELECT ? FROM rollup WHERE ?", append([]sqlf.Fragment{by.key(), sqlf.Raw("slot AS ts"), sqlf.Raw("is_error")}, names...), rolled.And(p.narrow(f))))
 	}
-	for _, c := range p.single(first, end, f) {
-		parts = append(parts, "SELECT "+value+" AS value, ts, is_error"+columns+" FROM events "+w.String()+" AND "+c.cond)
-		args = append(append(append(args, valueArgs...), w.args...), c.args...)
+	columns = append([]sqlf.Fragment{value.As("value"), sqlf.Raw("ts"), sqlf.Raw("is_error")}, columns...)
+	for _, single := range p.single(first, end, f) {
+		parts = append(parts, sqlf.New("SELECT ? FROM events WHERE ? AND ?", columns, w, single))
 	}
-	return source{sql: "(" + strings.Join(parts, " UNION ALL ") + ")", args: args}, nil
+	return source{sql: allOf(parts)}, nil
 }
 
-// narrow adds the conditions of a filter that rows of table rollup can tell.
-func (p *plan) narrow(w *where, f *Filter) {
+// narrow is the conditions of a filter that rows of table rollup can tell.
+func (p *plan) narrow(f *Filter) (w sqlf.Fragment) {
 	if p.fixed {
-		w.add("value = ?", p.value)
+		w = w.Andf("value = ?", p.value)
 	}
 	if f.Environment != "" {
-		w.add("environment = ?", f.Environment)
+		w = w.Andf("environment = ?", f.Environment)
 	}
 	if f.Kind == KindErrors {
-		w.add("is_error")
+		w = w.Andf("is_error")
 	}
+	return w
 }
 
 // timesQuery is what a question about times asks.
@@ -612,47 +592,42 @@ type timesQuery struct {
 
 // timesSource is the source of quantiles: bins in columns named as in times, of the
 // roll-up where it has them. Where there are no roll-ups at all, single events.
-func (r *Reader) timesSource(k kind, q timesQuery, p plan, uses string) (source, error) {
+func (r *Reader) timesSource(k kind, q timesQuery, p plan, uses sqlf.Fragment) (source, error) {
 	project, f, by := q.project, q.filter, q.by
 	if p.cover.last.IsZero() {
 		return r.eventsSource(k, project, f, by, p, uses)
 	}
-	w, value, valueArgs, err := r.grouped(k, project, f, by)
+	w, value, err := r.grouped(k, project, f, by)
 	if err != nil {
 		return source{}, err
 	}
 	if k == ofCalls {
-		w.add(q.of.cond())
+		w = w.And(q.of.cond())
 	}
-	var parts []string
-	var args []any
-	columns, single := "", ""
+	binned := []sqlf.Fragment{by.key(), sqlf.Raw("slot AS ts")}
+	single := []sqlf.Fragment{value.As("value"), sqlf.Raw("ts")}
 	for _, t := range times {
-		if t.kind == k && t.of != OfFailed && mentions(uses, t.col) {
-			if columns += ", " + t.what; k == ofCalls {
-				columns = strings.TrimSuffix(columns, t.what) + q.of.bins(t.what) + " AS " + t.what
-			}
-			single += ", CAST(" + binExpr(t.col) + " AS VARCHAR) AS " + t.what
+		if t.kind != k || t.of == OfFailed || !uses.Uses(t.col) {
+			continue
 		}
+		column := sqlf.Raw(t.what)
+		if k == ofCalls {
+			column = q.of.bins(t.what).As(t.what)
+		}
+		binned = append(binned, column)
+		single = append(single, sqlf.New("CAST(? AS VARCHAR)", binExpr(t.col)).As(t.what))
 	}
+	var parts []sqlf.Fragment
 	first, end := slots(f.From, f.To)
 	at := slices.IndexFunc(dimensions, func(d dimension) bool { return d.by == p.dim && d.timed(k) })
 	p.ok = p.ok && at >= 0 && f.Kind != KindErrors && (k != ofTools || f.Kind != KindCalls)
 	if p.ok && first.Before(end) {
-		rolled := new(where)
-		rolled.add("project_id = ? AND "+p.cover.rows()+" AND slot >= ? AND slot < ?", project, p.cover.last, first, end)
-		p.narrow(rolled, f)
-		key := "value"
-		if by == ByNone {
-			key = "''"
-		}
-		parts, args = append(parts, "SELECT "+key+" AS value, slot AS ts"+columns+" FROM "+dimensions[at].timesTable()+" "+rolled.String()), rolled.args
+		parts = append(parts, sqlf.New("SELECT ? FROM "+dimensions[at].timesTable()+" WHERE ?", binned, p.rolled(project, "slot", first, end).And(p.narrow(f))))
 	}
 	for _, c := range p.single(first, end, f) {
-		parts = append(parts, "SELECT "+value+" AS value, ts"+single+" FROM events "+w.String()+" AND "+c.cond)
-		args = append(append(append(args, valueArgs...), w.args...), c.args...)
+		parts = append(parts, sqlf.New("SELECT ? FROM events WHERE ? AND ?", single, w, c))
 	}
-	return source{sql: "(" + strings.Join(parts, " UNION ALL ") + ")", args: args, binned: true}, nil
+	return source{sql: allOf(parts), binned: true}, nil
 }
 
 // usersSource is the source of how many users there were: distinct ids, more
@@ -665,18 +640,15 @@ func (r *Reader) usersSource(project string, f *Filter, p plan) (source, error) 
 	}
 	p.ok = p.ok && p.dim == ByNone && f.Environment == "" && f.Kind != KindErrors && first.Before(end)
 	if !p.ok {
-		return r.eventsSource(ofUsers, project, f, ByNone, p, "distinct_id")
+		return r.eventsSource(ofUsers, project, f, ByNone, p, sqlf.Column("distinct_id"))
 	}
-	w, err := r.where(project, f)
+	w, _, err := r.grouped(ofUsers, project, f, ByNone)
 	if err != nil {
 		return source{}, err
 	}
-	r.of(ofUsers, w)
-	parts := []string{"SELECT '' AS value, day AS ts, distinct_id FROM rollup_users WHERE project_id = ? AND " + p.cover.rows() + " AND day >= ? AND day < ?"}
-	args := []any{project, p.cover.last, first, end}
+	parts := []sqlf.Fragment{sqlf.New("SELECT '' AS value, day AS ts, distinct_id FROM rollup_users WHERE ?", p.rolled(project, "day", first, end))}
 	for _, c := range p.single(first, end, f) {
-		parts = append(parts, "SELECT '' AS value, ts, distinct_id FROM events "+w.String()+" AND "+c.cond)
-		args = append(append(args, w.args...), c.args...)
+		parts = append(parts, sqlf.New("SELECT '' AS value, ts, distinct_id FROM events WHERE ? AND ?", w, c))
 	}
-	return source{sql: "(" + strings.Join(parts, " UNION ALL ") + ")", args: args}, nil
+	return source{sql: allOf(parts)}, nil
 }

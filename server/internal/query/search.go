@@ -11,6 +11,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
@@ -59,14 +60,14 @@ func (r *Reader) SearchContent(ctx context.Context, q EventsQuery, words string)
 		if err != nil {
 			return nil, err
 		}
-		if q.Point != nil && from.sql != r.allEvents().sql {
+		if q.Point != nil && from.sql.String() != r.allEvents().sql.String() {
 			return nil, event.Invalid("what this point of a chart counts has no prompts and answers to search", "take the point away")
 		}
-		w.add("content_bytes > 0")
-		if err := r.after(w, q.Cursor); err != nil {
+		after, err := r.after(q.Cursor)
+		if err != nil {
 			return nil, err
 		}
-		some, err := r.find(ctx, from, w, "ts", "DESC", q.Limit)
+		some, err := r.find(ctx, from, w.Andf("content_bytes > 0").And(after), sqlf.Column("ts"), "DESC", q.Limit)
 		if err != nil {
 			return nil, err
 		}
@@ -124,36 +125,22 @@ func (r *Reader) holding(ctx context.Context, rows []*store.Row, words string) (
 		return hits, nil
 	}
 	var ids []any
-	first, last := rows[0].StoredAt, rows[0].StoredAt
 	for _, row := range rows {
 		ids = append(ids, row.Event.UUID)
-		if row.StoredAt.Before(first) {
-			first = row.StoredAt
-		}
-		if row.StoredAt.After(last) {
-			last = row.StoredAt
-		}
 	}
-	err := r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var id string
-			var body []byte
-			if err := rows.Scan(&id, &body); err != nil {
-				return err
-			}
-			c, err := store.DecodeContent(body)
-			if err != nil {
-				return err
-			}
-			for _, part := range []json.RawMessage{c.Input, c.Output, c.Tools, c.InputState, c.OutputState} {
-				if holds(part, words) {
-					hits[id] = true
-					break
-				}
-			}
+	err := r.each(ctx, sqlf.New("SELECT CAST(uuid AS VARCHAR), body FROM content WHERE ?", r.contentsOf(rows, ids)), func(rows *sql.Rows) error {
+		var id string
+		var body []byte
+		if err := rows.Scan(&id, &body); err != nil {
+			return err
 		}
+		c, err := store.DecodeContent(body)
+		if err != nil {
+			return err
+		}
+		hits[id] = slices.ContainsFunc([]json.RawMessage{c.Input, c.Output, c.Tools, c.InputState, c.OutputState}, func(part json.RawMessage) bool { return holds(part, words) })
 		return nil
-	}, "SELECT CAST(uuid AS VARCHAR), body FROM content WHERE stored_at BETWEEN ? AND ? AND uuid IN ("+r.sql.uuids+")", first, last, ids)
+	})
 	return hits, err
 }
 

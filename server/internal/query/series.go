@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
 // More breakdowns, of [SeriesQuery.By].
@@ -87,42 +88,41 @@ type Values map[Measure]Number
 func (v Values) Get(m Measure) Number { return v[m] }
 
 // by is the expression of a breakdown.
-func (r *Reader) by(g GroupBy) (expr string, args []any, err error) {
-	text := func(col string) string { return "coalesce(" + col + ", '')" }
+func (r *Reader) by(g GroupBy) (sqlf.Fragment, error) {
 	switch g {
 	case ByNone:
-		return "''", nil, nil
-	case ByErrorType:
-		return text("error_type"), nil, nil
-	case ByPromptName:
-		return text("prompt_name"), nil, nil
-	case ByTaskType:
-		return text("task_type"), nil, nil
-	case ByOperation:
-		return text("operation"), nil, nil
-	case ByInputLength:
-		return text("input_length_bucket"), nil, nil
+		return sqlf.Raw("''"), nil
 	case ByTool:
-		return r.sql.stepExpr(), nil, nil
+		return r.sql.stepExpr(), nil
 	case ByEval:
-		return text(r.sql.evalName()), nil, nil
+		return orEmpty(r.sql.evalName()), nil
 	}
 	if name, ok := strings.CutPrefix(string(g), propertyPrefix); ok && name != "" {
 		if err := checkText("breakdown", name); err != nil {
-			return "", nil, err
+			return sqlf.Fragment{}, err
 		}
-		if name == AgentConfig {
-			return text(r.sql.constProperty(name)), nil, nil
+		column := r.sql.constProperty(name)
+		if name == AgentConfig || slices.ContainsFunc(facts, func(f fact) bool { return f.column == column.String() }) { // read out of outcomes beforehand
+			return orEmpty(column), nil
 		}
-		if column := r.sql.constProperty(name); slices.ContainsFunc(facts, func(f fact) bool { return f.column == column }) {
-			return text(column), nil, nil // read out of outcomes beforehand
-		}
-		return text(r.sql.property), []any{propertyPath(name)}, nil
+		return orEmpty(r.sql.property(name)), nil
 	}
-	if expr := groupExprs[g]; expr != "" {
-		return expr, nil, nil
+	if expr, ok := groupExprs[g]; ok {
+		return expr, nil
 	}
-	return "", nil, event.Invalid("there is no such breakdown", "use model, model_asked, provider, prompt, prompt_name, surface, user, environment, status, error_type, task_type, operation, input_length, output_category, tool, eval or property:NAME")
+	if expr, ok := seriesExprs[g]; ok {
+		return expr, nil
+	}
+	return sqlf.Fragment{}, event.Invalid("there is no such breakdown", "use model, model_asked, provider, prompt, prompt_name, surface, user, environment, status, error_type, task_type, operation, input_length, output_category, tool, eval or property:NAME")
+}
+
+// seriesExprs are the breakdowns of a series that are columns, beside groupExprs.
+var seriesExprs = map[GroupBy]sqlf.Fragment{
+	ByErrorType:   orEmpty(sqlf.Column("error_type")),
+	ByPromptName:  orEmpty(sqlf.Column("prompt_name")),
+	ByTaskType:    orEmpty(sqlf.Column("task_type")),
+	ByOperation:   orEmpty(sqlf.Column("operation")),
+	ByInputLength: orEmpty(sqlf.Column("input_length_bucket")),
 }
 
 // Series computes figures over time.
@@ -210,7 +210,8 @@ func (a *asked) run(ctx context.Context) error {
 	if a.plan, err = a.r.rolledPlan(ctx, a.q.Project, c, &a.q.Filter, a.q.By, a.out.Starts); err != nil {
 		return err
 	}
-	all := a.r.sql.ofOutcome().measures(a.q.LatencyOf)
+	d := a.r.ofOutcome().sql
+	all := d.measures(a.q.LatencyOf)
 	names := make(map[of][]Measure)
 	var order []of
 	add := func(m Measure) error {
@@ -321,16 +322,15 @@ func (a *asked) each(f func(Values)) {
 	}
 }
 
-// source is what figures of one kind are computed from; uses is the SQL that
-// computes them.
-func (a *asked) source(ctx context.Context, k of, f *Filter, uses string) (source, error) {
+// source is what figures of one kind are computed from; uses is what computes them.
+func (a *asked) source(ctx context.Context, k of, f *Filter, uses sqlf.Fragment) (source, error) {
 	switch {
 	case k.kind == ofOutcomes:
 		return a.r.outcomesSource(ctx, a.q.Project, f, a.q.By, &a.plan.cover, uses)
 	case k.kind == ofUsers && a.q.By == ByNone && a.q.Every == ByNone:
 		return a.r.usersSource(a.q.Project, f, a.plan)
 	case k.kind == ofEvents:
-		return a.r.toldSource(ctx, a.q.Project, f, a.q.By, a.q.Event, &a.plan.cover)
+		return a.r.namedSource(ctx, a.q.Project, f, a.q.By, a.q.Event, &a.plan.cover)
 	case k.kind == ofTraces:
 		return a.r.unitSource(a.q.Project, f, a.q.By, a.q.Event, "trace_id")
 	case k.kind == ofUserUnits:
@@ -351,25 +351,26 @@ func (a *asked) ask(ctx context.Context, k of, names []Measure, defs []measure, 
 			return err
 		}
 	}
-	read := func(f *Filter, sets []string, bucket string, bucketArgs []any, lead bool, put func(l *Line, at time.Time, timed bool) Values) error {
-		uses := slices.Concat([]string{allRows}, sumsOf(defs), columnsOf(defs, sumsOf(defs)))
-		from, err := a.source(ctx, k, f, strings.Join(uses, " "))
+	read := func(f *Filter, sets []string, bucket sqlf.Fragment, lead bool, put func(l *Line, at time.Time, timed bool) Values) error {
+		uses := slices.Concat([]sqlf.Fragment{allRows}, sumsOf(defs), columnsOf(defs, sumsOf(defs)))
+		from, err := a.source(ctx, k, f, sqlf.Join(" ", uses...))
 		if err != nil {
 			return err
 		}
-		s := selection{names: names, defs: defs, sets: sets, from: from, put: put}
-		if strings.Contains(sets[len(sets)-1], "t") {
-			s.timed, s.columns, s.args = true, ", "+bucket+" AS t", bucketArgs
+		s := selection{names: names, defs: defs, sets: sets, put: put}
+		s.timed, s.grouped = strings.Contains(sets[len(sets)-1], "t"), strings.Contains(sets[len(sets)-1], "g")
+		columns := []sqlf.Fragment{sqlf.Raw("*")}
+		if s.timed {
+			columns = append(columns, bucket.As("t"))
 		}
-		if strings.Contains(sets[len(sets)-1], "g") {
-			if s.grouped = true; !lead {
-				keys := make([]any, len(a.out.Groups)) // the group of each row: its place among them, or -1
-				for i, g := range a.out.Groups {
-					keys[i] = g.Key
-				}
-				s.columns, s.args = s.columns+", coalesce(list_position(CAST(? AS VARCHAR[]), value), 0) - 1 AS g", append(slices.Clone(s.args), keys)
+		if s.grouped && !lead {
+			keys := make([]any, len(a.out.Groups)) // the group of each row: its place among them, or -1
+			for i, g := range a.out.Groups {
+				keys[i] = g.Key
 			}
+			columns = append(columns, sqlf.New("coalesce(list_position(CAST(? AS VARCHAR[]), value), 0) - 1 AS g", keys))
 		}
+		s.from = sqlf.New("(SELECT ? FROM ?)", columns, from.sql)
 		switch {
 		case from.binned:
 			return a.readBins(ctx, s)
@@ -388,10 +389,10 @@ func (a *asked) ask(ctx context.Context, k of, names []Measure, defs []measure, 
 		return nil
 	}
 	sets, before := []string{"()"}, []string{"()"}
-	bucket, bucketArgs := "", []any(nil)
+	var bucket sqlf.Fragment
 	switch {
 	case a.q.Every != ByNone:
-		bucket, bucketArgs = a.r.bucket(a.q.From, a.q.To, a.q.Every, a.zone)
+		bucket = a.r.bucket(a.q.From, a.q.To, a.q.Every, a.zone)
 		if a.q.By == ByNone {
 			sets = append(sets, "(t)")
 		} else {
@@ -400,7 +401,7 @@ func (a *asked) ask(ctx context.Context, k of, names []Measure, defs []measure, 
 	case a.q.By != ByNone:
 		sets, before = append(sets, "(g)"), append(before, "(g)")
 	}
-	err := read(&a.q.Filter, sets, bucket, bucketArgs, lead && adds, func(l *Line, at time.Time, timed bool) Values {
+	err := read(&a.q.Filter, sets, bucket, lead && adds, func(l *Line, at time.Time, timed bool) Values {
 		if !timed {
 			return l.Total
 		}
@@ -413,7 +414,7 @@ func (a *asked) ask(ctx context.Context, k of, names []Measure, defs []measure, 
 		return err
 	}
 	earlier, _ := a.q.Before() // the range has both ends here
-	return read(&earlier, before, "", nil, false, func(l *Line, _ time.Time, _ bool) Values { return l.Previous })
+	return read(&earlier, before, bucket, false, func(l *Line, _ time.Time, _ bool) Values { return l.Previous })
 }
 
 // selection is one reading of measures from a source, summed up by sets of g, the
@@ -422,11 +423,9 @@ type selection struct {
 	names          []Measure
 	defs           []measure
 	sets           []string
-	grouped, timed bool   // a set has g, t
-	lead           bool   // it makes the groups
-	columns        string // g and t, of the source's columns
-	args           []any  // of columns
-	from           source
+	grouped, timed bool                                           // a set has g, t
+	lead           bool                                           // it makes the groups
+	from           sqlf.Fragment                                  // the source, with g and t
 	put            func(l *Line, at time.Time, timed bool) Values // where a line's figures go; nil: nowhere
 }
 
@@ -441,7 +440,7 @@ type cell struct {
 }
 
 // store puts figures where they belong.
-func (a *asked) store(s *selection, sums []string, f *cell) {
+func (a *asked) store(s *selection, sums []sqlf.Fragment, f *cell) {
 	l := a.out.Rest
 	switch {
 	case f.noG == 1:
@@ -468,9 +467,8 @@ func (a *asked) readWhole(ctx context.Context, s selection) error {
 	if strings.Contains(s.sets[0], "t") {
 		t, noT = "t", "GROUPING(t)"
 	}
-	// The inner selection names group and bucket, so that each is computed once.
-	read, err := a.cells(ctx, s.defs, nil, "SELECT "+strings.Join(slices.Concat([]string{g, t, noG, noT, "NULL"}, columnsOf(s.defs, nil)), ", ")+
-		" FROM (SELECT *"+s.columns+" FROM "+s.from.sql+") GROUP BY GROUPING SETS ("+s.sets[0]+")", append(slices.Clone(s.args), s.from.args...))
+	// The source names group and bucket, so that each is computed once.
+	read, err := a.cells(ctx, s.defs, nil, sqlf.New("SELECT ? FROM ? GROUP BY GROUPING SETS ("+s.sets[0]+")", append(sqlf.Texts(g, t, noG, noT, "NULL"), columnsOf(s.defs, nil)...), s.from))
 	for i := range read {
 		a.store(&s, nil, &read[i])
 	}
@@ -478,22 +476,20 @@ func (a *asked) readWhole(ctx context.Context, s selection) error {
 }
 
 // cells reads cells.
-func (a *asked) cells(ctx context.Context, defs []measure, sums []string, query string, args []any) (out []cell, err error) {
+func (a *asked) cells(ctx context.Context, defs []measure, sums []sqlf.Fragment, query sqlf.Fragment) (out []cell, err error) {
 	n := len(columnsOf(defs, sums))
-	err = a.r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			f := cell{columns: make([]any, n)}
-			dest := []any{&f.g, &f.t, &f.noG, &f.noT, &f.key}
-			for i := range f.columns {
-				dest = append(dest, &f.columns[i])
-			}
-			if err := rows.Scan(dest...); err != nil {
-				return fmt.Errorf("scan measures: %w", err)
-			}
-			out = append(out, f)
+	err = a.r.each(ctx, query, func(rows *sql.Rows) error {
+		f := cell{columns: make([]any, n)}
+		dest := []any{&f.g, &f.t, &f.noG, &f.noT, &f.key}
+		for i := range f.columns {
+			dest = append(dest, &f.columns[i])
 		}
+		if err := rows.Scan(dest...); err != nil {
+			return fmt.Errorf("scan measures: %w", err)
+		}
+		out = append(out, f)
 		return nil
-	}, query, args...)
+	})
 	return out, err
 }
 
@@ -508,37 +504,36 @@ func (a *asked) readSums(ctx context.Context, s selection) error {
 		by, t, noT = append(by, "t"), "t", "GROUPING(t)"
 	}
 	from := "pre"
-	var ranks string
+	var ranked sqlf.Fragment
 	if s.grouped {
 		g, noG = "g", "GROUPING(g)"
 		if s.lead {
 			by, key = append(by, "value"), "min(value)"
 			count := allRows
 			if s.defs[0].kind == ofOutcomes || s.defs[0].kind == ofEvents {
-				count = "count(*)"
+				count = sqlf.Raw("count(*)")
 			}
 			rank := ""
 			if read = distinct(append(slices.Clone(sums), count)); a.failedFirst() {
 				read = distinct(append(read, failedRows))
-				rank = "sum(" + sumName(slices.Index(read, failedRows)) + ") DESC NULLS LAST, "
+				rank = sumOf(indexOf(read, failedRows)).String() + " DESC NULLS LAST, "
 			}
-			rank += "sum(" + sumName(slices.Index(read, count)) + ") DESC, value"
-			ranks = fmt.Sprintf(", ranked AS (SELECT value, least(row_number() OVER (ORDER BY %s), %d) - 1 AS g FROM pre GROUP BY value)", rank, a.q.Limit+1)
+			rank += sumOf(indexOf(read, count)).String() + " DESC, value"
+			ranked = sqlf.Raw(fmt.Sprintf(", ranked AS (SELECT value, least(row_number() OVER (ORDER BY %s), %d) - 1 AS g FROM pre GROUP BY value)", rank, a.q.Limit+1))
 			from = "(SELECT * FROM pre JOIN ranked USING (value))"
 		} else {
 			by = append(by, "g")
 		}
 	}
-	columns := slices.Clone(by)
+	columns, group := sqlf.Texts(by...), ""
 	for i, s := range read {
-		columns = append(columns, s+" AS "+sumName(i))
+		columns = append(columns, s.As(sumName(i)))
 	}
-	group := ""
 	if len(by) > 0 {
 		group = " GROUP BY " + strings.Join(by, ", ")
 	}
-	cells, err := a.cells(ctx, s.defs, sums, "WITH pre AS MATERIALIZED (SELECT "+strings.Join(columns, ", ")+" FROM (SELECT *"+s.columns+" FROM "+s.from.sql+")"+group+")"+ranks+
-		" SELECT "+strings.Join(slices.Concat([]string{g, t, noG, noT, key}, columnsOf(s.defs, sums)), ", ")+" FROM "+from+" GROUP BY GROUPING SETS ("+strings.Join(s.sets, ", ")+")", append(slices.Clone(s.args), s.from.args...))
+	cells, err := a.cells(ctx, s.defs, sums, sqlf.New("WITH pre AS MATERIALIZED (SELECT ? FROM ?"+group+")? SELECT ? FROM "+from+" GROUP BY GROUPING SETS ("+strings.Join(s.sets, ", ")+")",
+		columns, s.from, ranked, append(sqlf.Texts(g, t, noG, noT, key), columnsOf(s.defs, sums)...)))
 	if err != nil {
 		return err
 	}
@@ -572,7 +567,8 @@ func (a *asked) readBins(ctx context.Context, s selection) error {
 	for _, m := range s.defs {
 		whats = append(whats, m.what)
 	}
-	whats = distinct(whats)
+	slices.Sort(whats)
+	whats = slices.Compact(whats)
 	g, t := "CAST(-1 AS BIGINT) AS g", "CAST(NULL AS TIMESTAMP) AS t"
 	if s.grouped {
 		g = "g"
@@ -580,9 +576,9 @@ func (a *asked) readBins(ctx context.Context, s selection) error {
 	if s.timed {
 		t = "t"
 	}
-	columns := []string{g, t}
+	columns := sqlf.Texts(g, t)
 	for _, w := range whats {
-		columns = append(columns, "string_agg("+w+", ' ')")
+		columns = append(columns, sqlf.Raw("string_agg("+w+", ' ')"))
 	}
 	by := ""
 	if s.grouped {
@@ -597,40 +593,38 @@ func (a *asked) readBins(ctx context.Context, s selection) error {
 			a.store(&s, nil, &cell{g: last.g, noT: 1, binned: group})
 		}
 	}
-	err := a.r.store.Read(ctx, func(rows *sql.Rows) error {
-		texts := make([]sql.NullString, len(whats))
-		var f cell
-		dest := []any{&f.g, &f.t}
-		for i := range texts {
-			dest = append(dest, &texts[i])
+	texts := make([]sql.NullString, len(whats))
+	var f cell
+	dest := []any{&f.g, &f.t}
+	for i := range texts {
+		dest = append(dest, &texts[i])
+	}
+	err := a.r.each(ctx, sqlf.New("SELECT ? FROM ?"+by, columns, s.from), func(rows *sql.Rows) error {
+		if err := rows.Scan(dest...); err != nil {
+			return fmt.Errorf("scan bins: %w", err)
 		}
-		for rows.Next() {
-			if err := rows.Scan(dest...); err != nil {
-				return fmt.Errorf("scan bins: %w", err)
-			}
-			if group == nil || f.g != last.g {
-				flush()
-				last, group = f, make(map[string]bins)
-			}
-			f.binned = make(map[string]bins)
-			for i, w := range whats {
-				b, err := parseBins(texts[i].String)
-				if err != nil {
-					return err
-				}
-				f.binned[w], group[w], all[w] = b, group[w].plus(b), all[w].plus(b)
-			}
-			if s.timed {
-				if f.noG = 1; s.grouped {
-					f.noG = 0
-				}
-				a.store(&s, nil, &f)
-			}
+		if group == nil || f.g != last.g {
+			flush()
+			last, group = f, make(map[string]bins)
 		}
-		flush()
+		f.binned = make(map[string]bins)
+		for i, w := range whats {
+			b, err := parseBins(texts[i].String)
+			if err != nil {
+				return err
+			}
+			f.binned[w], group[w], all[w] = b, group[w].plus(b), all[w].plus(b)
+		}
+		if s.timed {
+			if f.noG = 1; s.grouped {
+				f.noG = 0
+			}
+			a.store(&s, nil, &f)
+		}
 		return nil
-	}, "SELECT "+strings.Join(columns, ", ")+" FROM (SELECT *"+s.columns+" FROM "+s.from.sql+")"+by, append(slices.Clone(s.args), s.from.args...)...)
+	})
 	if err == nil {
+		flush()
 		a.store(&s, nil, &cell{noG: 1, noT: 1, binned: all})
 	}
 	return err
@@ -639,30 +633,28 @@ func (a *asked) readBins(ctx context.Context, s selection) error {
 // findGroups fills Groups with the keys of the most events, and Rest where there
 // are more.
 func (a *asked) findGroups(ctx context.Context, k kind) error {
-	from, err := a.source(ctx, of{kind: k}, &a.q.Filter, "n")
+	from, err := a.source(ctx, of{kind: k}, &a.q.Filter, sqlf.Column("n"))
 	if err != nil {
 		return err
 	}
-	rank := ""
+	var rank sqlf.Fragment
 	if a.failedFirst() {
-		rank = failedRows + " DESC NULLS LAST, "
+		rank = sqlf.New("? DESC NULLS LAST, ", failedRows)
 	}
-	return a.r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var key string
-			var n int64
-			if err := rows.Scan(&key, &n); err != nil {
-				return err
-			}
-			if len(a.out.Groups) == a.q.Limit {
-				rest := a.line("")
-				a.out.Rest = &rest
-				continue
-			}
-			a.out.Groups = append(a.out.Groups, a.line(key))
+	return a.r.each(ctx, sqlf.New("SELECT value, ? AS n FROM ? GROUP BY value ORDER BY ?n DESC, value LIMIT ?", a.r.sql.bigint(allRows), from.sql, rank, a.q.Limit+1), func(rows *sql.Rows) error {
+		var key string
+		var n int64
+		if err := rows.Scan(&key, &n); err != nil {
+			return err
 		}
+		if len(a.out.Groups) == a.q.Limit {
+			rest := a.line("")
+			a.out.Rest = &rest
+			return nil
+		}
+		a.out.Groups = append(a.out.Groups, a.line(key))
 		return nil
-	}, "SELECT value, "+a.r.sql.bigint(allRows)+" AS n FROM "+from.sql+" GROUP BY value ORDER BY "+rank+"n DESC, value LIMIT ?", append(from.args, a.q.Limit+1)...)
+	})
 }
 
 // failedFirst reports whether groups are those of the most failures.

@@ -5,9 +5,9 @@ import (
 	"database/sql"
 	"maps"
 	"slices"
-	"strings"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
 // Table rollup_traces has a row for each trace of a stretch, with how many calls
@@ -18,7 +18,7 @@ import (
 
 // traceHash stands for trace ids where they are compared: it is the same in all
 // versions of the engine. Two ids of one hash cost time and change nothing.
-const traceHash = "md5_number_lower(trace_id)"
+var traceHash = sqlf.New("md5_number_lower({trace_id})")
 
 // Shape is how many traces have so many calls, or are so deep.
 type Shape struct {
@@ -38,10 +38,10 @@ func (s shapes) list() []Shape {
 	return out
 }
 
-// shapesOf is a query for the traces of some events, as FROM has them with a WHERE:
-// the columns, which are aggregates, then calls and depth, which is NULL where no
-// event says where it stands. What is bound to events is bound twice.
-func shapesOf(events string, columns ...string) string {
+// shapesOf is a query for the traces of some events, as FROM has them with a
+// condition: the columns, which are aggregates, then calls and depth, which is NULL
+// where no event says where it stands.
+func shapesOf(events, cond sqlf.Fragment, columns ...sqlf.Fragment) sqlf.Fragment {
 	key := func(column string) string {
 		return "CASE WHEN " + column + " IS NOT NULL THEN hash(project_id, trace_id, " + column + ") END"
 	}
@@ -50,92 +50,86 @@ func shapesOf(events string, columns ...string) string {
 	// Hashes stand for ids: they take a fraction of the memory. Each id counts once
 	// on a level: spans that share an id and name several parents would else double
 	// with each round.
-	return "WITH RECURSIVE part AS MATERIALIZED (SELECT DISTINCT hash(project_id, trace_id) AS t, " + key("span_id") + " AS id, " + key("parent_id") + " AS up FROM " + events + " AND trace_id IS NOT NULL AND (span_id IS NOT NULL OR parent_id IS NOT NULL))," +
-		" level AS (SELECT t, id, 1 AS depth FROM part WHERE up IS NULL OR up NOT IN (SELECT id FROM part WHERE id IS NOT NULL)" +
-		" UNION SELECT p.t, p.id, l.depth + 1 FROM level l JOIN part p ON p.up = l.id WHERE l.depth < 12)," +
-		" deep AS (SELECT t, max(depth) AS depth FROM level GROUP BY t)," +
-		" one AS (SELECT " + strings.Join(append(columns, "hash(project_id, trace_id) AS t", "count(*) FILTER (WHERE "+callExpr+") AS calls"), ", ") + " FROM " + events + " AND trace_id IS NOT NULL GROUP BY t)" +
-		" SELECT one.*, depth FROM one LEFT JOIN deep USING (t)"
+	return sqlf.New("WITH RECURSIVE part AS MATERIALIZED (SELECT DISTINCT hash(project_id, trace_id) AS t, "+key("span_id")+" AS id, "+key("parent_id")+" AS up FROM ? WHERE ? AND trace_id IS NOT NULL AND (span_id IS NOT NULL OR parent_id IS NOT NULL)),"+
+		" level AS (SELECT t, id, 1 AS depth FROM part WHERE up IS NULL OR up NOT IN (SELECT id FROM part WHERE id IS NOT NULL)"+
+		" UNION SELECT p.t, p.id, l.depth + 1 FROM level l JOIN part p ON p.up = l.id WHERE l.depth < 12),"+
+		" deep AS (SELECT t, max(depth) AS depth FROM level GROUP BY t),"+
+		" one AS (SELECT ? FROM ? WHERE ? AND trace_id IS NOT NULL GROUP BY t)"+
+		" SELECT one.*, depth FROM one LEFT JOIN deep USING (t)",
+		events, cond, append(columns, sqlf.Raw("hash(project_id, trace_id) AS t"), countOf(callExpr).As("calls")), events, cond)
 }
 
 // Shapes counts the traces of a time range by their calls and by their depth:
 // how many levels of parents and children lie above their deepest event. Depths
 // are counted up to 12. Only traces with an event that meets f count.
 func (r *Reader) Shapes(ctx context.Context, project string, f Filter) (calls, depth []Shape, err error) {
-	w, err := r.where(project, &Filter{From: f.From, To: f.To})
+	w, met, err := r.tracesMeeting(project, &f)
 	if err != nil {
 		return nil, nil, err
-	}
-	met := condition{cond: "true"}
-	if f.narrows() {
-		in, err := r.where(project, &f)
-		if err != nil {
-			return nil, nil, err
-		}
-		met = condition{"trace_id IN (SELECT trace_id FROM events " + in.String() + ")", in.args}
 	}
 	c, err := r.cover(ctx, project)
 	if err != nil {
 		return nil, nil, err
 	}
 	byCalls, byDepth := make(shapes), make(shapes)
-	read := func(query string, args ...any) error {
-		return r.store.Read(ctx, func(rows *sql.Rows) error {
-			for rows.Next() {
-				var calls, traces int64
-				var depth sql.NullInt64
-				if err := rows.Scan(&calls, &depth, &traces); err != nil {
-					return err
-				}
-				if byCalls[calls] += traces; depth.Valid {
-					byDepth[depth.Int64] += traces
-				}
+	read := func(traces sqlf.Fragment) error {
+		return r.each(ctx, sqlf.New("SELECT calls, depth, count(*) FROM (?) GROUP BY calls, depth", traces), func(rows *sql.Rows) error {
+			var calls, traces int64
+			var depth sql.NullInt64
+			if err := rows.Scan(&calls, &depth, &traces); err != nil {
+				return err
+			}
+			if byCalls[calls] += traces; depth.Valid {
+				byDepth[depth.Int64] += traces
 			}
 			return nil
-		}, "SELECT calls, depth, count(*) FROM ("+query+") GROUP BY calls, depth", args...)
+		})
 	}
 	if c.last.IsZero() || c.events > maxRest {
-		w.add(met.cond, met.args...)
-		if err := read(shapesOf("events "+w.String()), slices.Concat(w.args, w.args)...); err != nil {
+		if err := read(shapesOf(r.allEvents().sql, w.And(met))); err != nil {
 			return nil, nil, err
 		}
 		return byCalls.list(), byDepth.list(), nil
 	}
 	// Parts in the range. Those that reach out of it, or are not all of their trace,
 	// are of no use.
-	parts := new(where)
-	parts.add("project_id = ? AND "+c.rows(), project, c.last)
-	useless := condition{cond: "shared"}
+	parts := sqlf.New("project_id = ?", project).And(c.rows())
+	useless := []sqlf.Fragment{sqlf.Raw("shared")}
 	if !f.From.IsZero() {
-		parts.add("latest >= ?", f.From.UTC())
-		useless.cond, useless.args = useless.cond+" OR first < ?", append(useless.args, f.From.UTC())
+		parts = parts.Andf("latest >= ?", f.From.UTC())
+		useless = append(useless, sqlf.New("first < ?", f.From.UTC()))
 	}
 	if !f.To.IsZero() {
-		parts.add("first < ?", f.To.UTC())
-		useless.cond, useless.args = useless.cond+" OR latest >= ?", append(useless.args, f.To.UTC())
+		parts = parts.Andf("first < ?", f.To.UTC())
+		useless = append(useless, sqlf.New("latest >= ?", f.To.UTC()))
 	}
-	traces := "SELECT trace_id FROM rollup_traces " + parts.String() + " AND (" // of which events are read
-	var tracesArgs []any
+	var traces []sqlf.Fragment // of which events are read
 	if len(c.rest) > 0 {
-		rest := c.any()
-		in := w.String() + " AND trace_id IS NOT NULL AND " + rest.cond
-		args := slices.Concat(w.args, rest.args)
-		useless.cond, useless.args = useless.cond+" OR hash IN (SELECT "+traceHash+" FROM events "+in+")", append(useless.args, args...)
-		traces, tracesArgs = "SELECT trace_id FROM events "+in+" UNION ALL "+traces, args
+		rest := w.Andf("trace_id IS NOT NULL").And(c.any())
+		useless = append(useless, sqlf.New("hash IN (SELECT ? FROM events WHERE ?)", traceHash, rest))
+		traces = append(traces, sqlf.New("SELECT trace_id FROM events WHERE ?", rest))
 	}
-	traces, tracesArgs = traces+useless.cond+")", slices.Concat(tracesArgs, parts.args, useless.args)
-	if err := read("SELECT calls, depth FROM rollup_traces "+parts.String()+" AND NOT ("+useless.cond+") AND "+met.cond, slices.Concat(parts.args, useless.args, met.args)...); err != nil {
+	ofParts := parts.And(sqlf.Or(useless...))
+	traces = append(traces, sqlf.New("SELECT trace_id FROM rollup_traces WHERE ?", ofParts))
+	if err := read(sqlf.New("SELECT calls, depth FROM rollup_traces WHERE ? AND NOT ?", parts, sqlf.Or(useless...).And(met))); err != nil {
 		return nil, nil, err
 	}
-	from, err := r.stretches(ctx, &c, "SELECT last FROM rollup_traces "+parts.String()+" AND ("+useless.cond+")", slices.Concat(parts.args, useless.args))
+	from, err := r.stretches(ctx, &c, sqlf.New("SELECT last FROM rollup_traces WHERE ?", ofParts))
 	if err != nil {
 		return nil, nil, err
 	}
-	w.add("trace_id IN ("+traces+")", tracesArgs...)
-	w.add(met.cond, met.args...)
-	args := slices.Concat(from.args, w.args)
-	err = read(shapesOf(from.sql+" "+w.String()), slices.Concat(args, args)...)
+	err = read(shapesOf(from.sql, w.Andf("trace_id IN (?)", sqlf.Join(" UNION ALL ", traces...)).And(met)))
 	return byCalls.list(), byDepth.list(), err
+}
+
+// tracesMeeting is the condition of the events in the time range of f, and that
+// their trace has one that meets f.
+func (r *Reader) tracesMeeting(project string, f *Filter) (w, met sqlf.Fragment, err error) {
+	if w, err = r.where(project, &Filter{From: f.From, To: f.To}); err != nil || !f.narrows() {
+		return w, met, err
+	}
+	in, err := r.where(project, f)
+	return w, sqlf.New("trace_id IN (SELECT trace_id FROM events WHERE ?)", in), err
 }
 
 // What a [ShapeQuery] can ask of traces.
@@ -159,27 +153,16 @@ func (r *Reader) TracesOfShape(ctx context.Context, q ShapeQuery) (n int64, ids 
 	if q.Of != ShapeCalls && q.Of != ShapeDepth {
 		return 0, nil, event.Invalid("traces have no such size", "use calls or depth")
 	}
-	w, err := r.where(q.Project, &Filter{From: q.From, To: q.To})
+	w, met, err := r.tracesMeeting(q.Project, &q.Filter)
 	if err != nil {
 		return 0, nil, err
 	}
-	if q.narrows() {
-		in, err := r.where(q.Project, &q.Filter)
-		if err != nil {
-			return 0, nil, err
-		}
-		w.add("trace_id IN (SELECT trace_id FROM events "+in.String()+")", in.args...)
-	}
-	args := slices.Concat(w.args, w.args, []any{q.Size, q.Limit})
-	err = r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var id string
-			if err := rows.Scan(&id, &n); err != nil {
-				return err
-			}
-			ids = append(ids, id)
-		}
-		return nil
-	}, "SELECT trace_id, count(*) OVER () FROM ("+shapesOf("events "+w.String(), "any_value(trace_id) AS trace_id", "max(ts) AS latest")+") WHERE "+q.Of+" = ? ORDER BY latest DESC, trace_id LIMIT ?", args...)
+	traces := shapesOf(r.allEvents().sql, w.And(met), sqlf.Raw("any_value(trace_id) AS trace_id"), sqlf.Raw("max(ts) AS latest"))
+	err = r.each(ctx, sqlf.New("SELECT trace_id, count(*) OVER () FROM (?) WHERE "+q.Of+" = ? ORDER BY latest DESC, trace_id LIMIT ?", traces, q.Size, q.Limit), func(rows *sql.Rows) error {
+		var id string
+		err := rows.Scan(&id, &n)
+		ids = append(ids, id)
+		return err
+	})
 	return n, ids, err
 }

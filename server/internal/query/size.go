@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
@@ -19,7 +20,7 @@ const (
 
 // longColumns are those of an event that can be long, and what is kept of them
 // where all of them together would be too long.
-var longColumns = []column{
+var longColumns = []struct{ name, kept string }{
 	{"properties", "NULL"}, {"model_parameters", "NULL"}, {"provider_metadata", "NULL"}, {"flags", "NULL"}, {"group_keys", "NULL"}, {"request_url", "NULL"}, {"base_url", "NULL"},
 	{"error_message", "left(error_message, 300)"},
 }
@@ -40,7 +41,7 @@ func (r *Reader) weights(ctx context.Context, of []found) (map[string]int64, err
 	if err != nil {
 		return nil, err
 	}
-	rows, err := r.raw(ctx, "SELECT CAST(uuid AS VARCHAR), "+weightExpr+" FROM events WHERE "+in.cond, in.args...)
+	rows, err := r.raw(ctx, sqlf.New("SELECT CAST(uuid AS VARCHAR), "+weightExpr+" FROM events WHERE ?", in))
 	weights := make(map[string]int64, len(rows))
 	for _, row := range rows {
 		id, _ := row[0].(string)
@@ -91,7 +92,7 @@ func (r *Reader) light(ctx context.Context, of []found) (rows []*store.Row, less
 		for i, name := range list {
 			for _, c := range longColumns {
 				if c.name == name {
-					list[i] = "CASE WHEN " + weightExpr + " <= " + strconv.FormatInt(share, 10) + " THEN " + c.name + " ELSE " + c.expr + " END AS " + c.name
+					list[i] = "CASE WHEN " + weightExpr + " <= " + strconv.FormatInt(share, 10) + " THEN " + c.name + " ELSE " + c.kept + " END AS " + c.name
 				}
 			}
 		}

@@ -4,12 +4,12 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
 // GroupBy is what [Stats] are broken down by.
@@ -96,17 +96,20 @@ const (
 )
 
 // groupExprs are the breakdowns that are columns.
-var groupExprs = map[GroupBy]string{
-	ByModel:       "coalesce(" + modelExpr + ", '')",
-	ByModelAsked:  "coalesce(" + askedExpr + ", '')",
-	BySurface:     "coalesce(surface, '')",
-	ByProvider:    "coalesce(provider, '')",
-	ByPrompt:      "CASE WHEN prompt_name IS NULL THEN '' WHEN " + versionExpr + " IS NULL THEN prompt_name ELSE prompt_name || '@' || " + versionExpr + " END",
-	ByUser:        "coalesce(distinct_id, '')",
-	ByEnvironment: "coalesce(environment, '')",
-	ByStatus:      "coalesce(status, '')",
-	ByOutput:      "coalesce(output_category, '')",
+var groupExprs = map[GroupBy]sqlf.Fragment{
+	ByModel:       orEmpty(modelExpr),
+	ByModelAsked:  orEmpty(askedExpr),
+	BySurface:     orEmpty(sqlf.Column("surface")),
+	ByProvider:    orEmpty(sqlf.Column("provider")),
+	ByPrompt:      sqlf.New("CASE WHEN {prompt_name} IS NULL THEN '' WHEN ? IS NULL THEN {prompt_name} ELSE {prompt_name} || '@' || ? END", versionExpr, versionExpr),
+	ByUser:        orEmpty(sqlf.Column("distinct_id")),
+	ByEnvironment: orEmpty(sqlf.Column("environment")),
+	ByStatus:      orEmpty(sqlf.Column("status")),
+	ByOutput:      orEmpty(sqlf.Column("output_category")),
 }
+
+// orEmpty is a text that is empty where it is unknown.
+func orEmpty(expr sqlf.Fragment) sqlf.Fragment { return sqlf.New("coalesce(?, '')", expr) }
 
 // Stats computes totals.
 func (r *Reader) Stats(ctx context.Context, q StatsQuery) (*Stats, error) {
@@ -164,13 +167,13 @@ func (r *Reader) Stats(ctx context.Context, q StatsQuery) (*Stats, error) {
 }
 
 func (s *summing) totals(ctx context.Context, f Filter) (*Totals, error) {
-	all, _, err := s.read(ctx, &f, breakdown{by: ByNone, key: "value"})
+	all, _, err := s.read(ctx, &f, breakdown{})
 	return all, err
 }
 
 // groups are the totals of all, and of the groups with the most calls.
 func (s *summing) groups(ctx context.Context, f Filter, by GroupBy, limit int) (*Totals, []Group, error) {
-	all, found, err := s.read(ctx, &f, breakdown{by: by, key: "value", limit: limit})
+	all, found, err := s.read(ctx, &f, breakdown{by: by, limit: limit})
 	groups := make([]Group, len(found))
 	for i, k := range found {
 		groups[i].Totals = k.totals
@@ -187,8 +190,7 @@ func (s *summing) overTime(ctx context.Context, q StatsQuery, zone *time.Locatio
 	if err != nil {
 		return nil, nil, err
 	}
-	bucket, args := s.r.bucket(q.From, q.To, q.GroupBy, zone)
-	all, rows, err := s.read(ctx, &q.Filter, breakdown{by: ByNone, key: bucket, args: args, starts: buckets})
+	all, rows, err := s.read(ctx, &q.Filter, breakdown{key: s.r.bucket(q.From, q.To, q.GroupBy, zone), starts: buckets})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -212,14 +214,13 @@ func (s *summing) overTime(ctx context.Context, q StatsQuery, zone *time.Locatio
 }
 
 // bucket is the day or hour of a row: a local date, or the hour's start in UTC.
-func (r *Reader) bucket(from, to time.Time, by GroupBy, zone *time.Location) (expr string, args []any) {
-	offset, args := zoneOffset(from, to, zone)
-	offset = r.sql.seconds(offset)
+func (r *Reader) bucket(from, to time.Time, by GroupBy, zone *time.Location) sqlf.Fragment {
+	offset := r.sql.seconds(zoneOffset(from, to, zone))
 	if by == ByHour {
 		// Back to UTC: when clocks go back, an hour of the wall clock comes twice.
-		return "date_trunc('hour', ts + " + offset + ") - " + offset, append(args, args...)
+		return sqlf.New("date_trunc('hour', {ts} + ?) - ?", offset, offset)
 	}
-	return "date_trunc('day', ts + " + offset + ")", args
+	return sqlf.New("date_trunc('day', {ts} + ?)", offset)
 }
 
 // timeBuckets lists the first moments, in UTC, of the days or hours that
@@ -271,19 +272,18 @@ func startOfDay(t time.Time) time.Time {
 
 // zoneOffset is the zone's offset from UTC at ts, in seconds, for timestamps in
 // [from, to).
-func zoneOffset(from, to time.Time, zone *time.Location) (expr string, args []any) {
-	var b strings.Builder
+func zoneOffset(from, to time.Time, zone *time.Location) sqlf.Fragment {
+	var cases sqlf.Fragment
 	for t := from.In(zone); ; {
 		_, offset := t.Zone()
 		_, end := t.ZoneBounds()
 		if end.IsZero() || !end.Before(to) {
-			if b.Len() == 0 {
-				return "?", []any{int64(offset)}
+			if cases.IsZero() {
+				return sqlf.New("?", int64(offset))
 			}
-			return "CASE " + b.String() + "ELSE ? END", append(args, int64(offset))
+			return sqlf.New("CASE ? ELSE ? END", cases, int64(offset))
 		}
-		b.WriteString("WHEN ts < ? THEN ? ")
-		args = append(args, end.UTC(), int64(offset))
+		cases = sqlf.Join(" ", cases, sqlf.New("WHEN {ts} < ? THEN ?", end.UTC(), int64(offset)))
 		t = end
 	}
 }
@@ -305,27 +305,37 @@ func optTime(t time.Time) *time.Time {
 }
 
 // totalColumns are what scanTotals reads.
-func (r *Reader) totalColumns(of LatencyOf) string {
-	callSum := func(col string) string { return r.sql.bigint("sum(" + col + ") FILTER (WHERE " + callExpr + ")") }
-	callCount := func(cond string) string { return "count(*) FILTER (WHERE " + callExpr + cond + ")" }
-	reported := callExpr + " AND cache_read_tokens IS NOT NULL AND input_tokens IS NOT NULL"
-	return strings.Join([]string{
-		"count(*) AS events",
-		callCount("") + " AS calls",
-		callCount(" AND is_error"),
-		"count(*) FILTER (WHERE is_error AND NOT " + callExpr + ")",
-		callSum(inputExpr),
-		callSum("output_tokens"),
-		callSum("tokens"),
-		callCount(" AND tokens IS NULL"),
-		r.sql.digits("sum(cost_total) FILTER (WHERE " + callExpr + ")"),
-		callCount(" AND cost_total IS NULL"),
-		callCount(" AND cost_total IS NULL AND is_error"),
-		r.sql.quantiles("latency_us", callExpr+" AND latency_us IS NOT NULL AND "+of.cond()),
-		r.sql.quantiles("ttft_us", callExpr+" AND ttft_us IS NOT NULL AND "+of.cond()),
-		r.sql.bigint("sum(cache_read_tokens) FILTER (WHERE " + reported + ")"),
-		r.sql.bigint("sum(" + inputExpr + ") FILTER (WHERE " + reported + ")"),
-	}, ", ")
+func (r *Reader) totalColumns(of LatencyOf) sqlf.Fragment {
+	filtered := func(aggregate string, of sqlf.Fragment, cond sqlf.Fragment) sqlf.Fragment {
+		return sqlf.New("?(?) FILTER (WHERE ?)", sqlf.Raw(aggregate), of, cond)
+	}
+	sum := func(expr sqlf.Fragment, cond string) sqlf.Fragment {
+		return r.sql.bigint(filtered("sum", expr, sqlf.New("?"+cond, callExpr)))
+	}
+	count := func(cond string) sqlf.Fragment {
+		return filtered("count", sqlf.Raw("*"), sqlf.New("?"+cond, callExpr))
+	}
+	times := func(col string) sqlf.Fragment {
+		return r.sql.quantiles(sqlf.Column(col), callExpr.And(isKnown(sqlf.Column(col)), of.cond()))
+	}
+	const reported = " AND {cache_read_tokens} IS NOT NULL AND {input_tokens} IS NOT NULL"
+	return sqlf.Join(", ",
+		sqlf.Raw("count(*) AS events"),
+		count("").As("calls"),
+		count(" AND {is_error}"),
+		filtered("count", sqlf.Raw("*"), sqlf.New("{is_error} AND NOT ?", callExpr)),
+		sum(inputExpr, ""),
+		sum(sqlf.Column("output_tokens"), ""),
+		sum(sqlf.Column("tokens"), ""),
+		count(" AND {tokens} IS NULL"),
+		r.sql.digits(filtered("sum", sqlf.Column("cost_total"), callExpr)),
+		count(" AND {cost_total} IS NULL"),
+		count(" AND {cost_total} IS NULL AND {is_error}"),
+		times("latency_us"),
+		times("ttft_us"),
+		sum(sqlf.Column("cache_read_tokens"), reported),
+		sum(inputExpr, reported),
+	)
 }
 
 // scanTotals reads totalColumns, with what stands before them.
@@ -338,12 +348,9 @@ func scanTotals(rows *sql.Rows, t *Totals, before ...any) error {
 		return fmt.Errorf("scan totals: %w", err)
 	}
 	t.InputTokens, t.OutputTokens, t.TotalTokens = optInt(input), optInt(output), optInt(tokens)
-	if cost.Valid {
-		d, err := decimal.NewFromString(cost.String)
-		if err != nil {
-			return fmt.Errorf("scan cost: %w", err)
-		}
-		t.CostUSD = USD(event.Some(d))
+	var err error
+	if t.CostUSD, err = optUSD(cost); err != nil {
+		return err
 	}
 	t.LatencyMS, t.TTFTMS = quantiles(latency), quantiles(ttft)
 	if t.Calls > 0 {
@@ -353,6 +360,18 @@ func scanTotals(rows *sql.Rows, t *Totals, before ...any) error {
 		t.CacheHitShare = event.Some(float64(cacheRead.Int64) / float64(allInput.Int64))
 	}
 	return nil
+}
+
+// optUSD reads what dialect.digits writes of an amount.
+func optUSD(digits sql.NullString) (USD, error) {
+	if !digits.Valid {
+		return USD{}, nil
+	}
+	d, err := decimal.NewFromString(digits.String)
+	if err != nil {
+		return USD{}, fmt.Errorf("scan cost: %w", err)
+	}
+	return USD(event.Some(d)), nil
 }
 
 func optInt(n sql.NullInt64) event.Int { return event.Int{Value: n.Int64, Known: n.Valid} }

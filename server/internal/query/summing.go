@@ -4,8 +4,9 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"strings"
 	"time"
+
+	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
 // summing computes the [Totals] of one question, all of them over the same
@@ -26,10 +27,9 @@ func (r *Reader) summing(ctx context.Context, project string) (*summing, error) 
 // value, which is the breakdown by, and ts.
 type breakdown struct {
 	by     GroupBy
-	key    string
-	args   []any
-	starts []time.Time // of points, where the key is one
-	limit  int         // keys with the most calls; 0 is all
+	key    sqlf.Fragment // empty: value
+	starts []time.Time   // of points, where the key is one
+	limit  int           // keys with the most calls; 0 is all
 }
 
 // keyed are the totals of one key.
@@ -49,7 +49,7 @@ func (s *summing) read(ctx context.Context, f *Filter, by breakdown) (all *Total
 		return nil, nil, err
 	}
 	if first, end := slots(f.From, f.To); plan.ok && first.Before(end) {
-		times, err := s.r.timesSource(ofCalls, timesQuery{s.project, f, by.by, s.of}, plan, "latency_us ttft_us")
+		times, err := s.r.timesSource(ofCalls, timesQuery{s.project, f, by.by, s.of}, plan, sqlf.New("{latency_us} {ttft_us}"))
 		if err != nil {
 			return nil, nil, err
 		}
@@ -61,7 +61,7 @@ func (s *summing) read(ctx context.Context, f *Filter, by breakdown) (all *Total
 		return nil, nil, err
 	}
 	if !by.nothing() {
-		all, _, err = s.read(ctx, f, breakdown{key: "value"})
+		all, _, err = s.read(ctx, f, breakdown{})
 		return all, each, err
 	}
 	all = new(Totals)
@@ -72,7 +72,7 @@ func (s *summing) read(ctx context.Context, f *Filter, by breakdown) (all *Total
 }
 
 // nothing reports whether there is one key at most.
-func (b *breakdown) nothing() bool { return b.by == ByNone && b.key == "value" }
+func (b *breakdown) nothing() bool { return b.by == ByNone && b.key.IsZero() }
 
 // raw computes totals from the events.
 func (s *summing) raw(ctx context.Context, f *Filter, by breakdown) (out []keyed, err error) {
@@ -80,33 +80,27 @@ func (s *summing) raw(ctx context.Context, f *Filter, by breakdown) (out []keyed
 	if err != nil {
 		return nil, err
 	}
-	value, valueArgs, err := s.r.by(by.by)
-	if err != nil {
-		return nil, err
-	}
-	key, args := by.key, by.args
-	if key == "value" {
-		key, args = value, valueArgs
-	}
-	err = s.r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var k keyed
-			if err := scanTotals(rows, &k.totals, &k.key); err != nil {
-				return err
-			}
-			out = append(out, k)
+	key := by.key
+	if key.IsZero() {
+		if key, err = s.r.by(by.by); err != nil {
+			return nil, err
 		}
-		return nil
-	}, "SELECT "+key+" AS grp, "+s.r.totalColumns(s.of)+" FROM events "+w.String()+" GROUP BY grp ORDER BY calls DESC, events DESC, grp"+by.bound(0), append(args, w.args...)...)
+	}
+	err = s.r.each(ctx, sqlf.New("SELECT ? AS grp, ? FROM events WHERE ? GROUP BY grp ORDER BY calls DESC, events DESC, grp?", key, s.r.totalColumns(s.of), w, by.bound(0)), func(rows *sql.Rows) error {
+		var k keyed
+		err := scanTotals(rows, &k.totals, &k.key)
+		out = append(out, k)
+		return err
+	})
 	return out, err
 }
 
 // bound bounds the rows of keys, and others.
-func (b *breakdown) bound(others int) string {
+func (b *breakdown) bound(others int) sqlf.Fragment {
 	if b.limit == 0 {
-		return ""
+		return sqlf.Fragment{}
 	}
-	return fmt.Sprintf(" LIMIT %d", b.limit+others)
+	return sqlf.Raw(fmt.Sprintf(" LIMIT %d", b.limit+others))
 }
 
 // rolled computes totals from roll-ups: counts and sums, then quantiles.
@@ -116,32 +110,34 @@ func (s *summing) rolled(ctx context.Context, f *Filter, by breakdown, plan plan
 	if err != nil {
 		return nil, nil, err
 	}
-	var summed []string
+	key := by.key
+	if key.IsZero() {
+		key = sqlf.Column("value")
+	}
+	pre := []sqlf.Fragment{key.As("grp"), sqlf.Raw("is_call"), sqlf.Raw("is_error")}
 	for _, c := range sums {
-		if mentions(columns, c.name) {
-			summed = append(summed, "sum("+c.name+") AS "+c.name)
+		if columns.Uses(c.name) {
+			pre = append(pre, sqlf.New("sum(?)", sqlf.Column(c.name)).As(c.name))
 		}
 	}
 	all = new(Totals)
 	at := make(map[any]int)
 	// The source is read once, into few rows, of which the totals are made.
-	err = s.r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var k keyed
-			var whole int64
-			if err := scanTotals(rows, &k.totals, &k.key, &whole); err != nil {
-				return err
-			}
-			if whole == 1 {
-				*all = k.totals
-				continue
-			}
-			at[k.key] = len(each)
-			each = append(each, k)
+	err = s.r.each(ctx, sqlf.New("WITH pre AS MATERIALIZED (SELECT ? FROM ? GROUP BY ALL) SELECT grp, GROUPING(grp), ? FROM pre GROUP BY GROUPING SETS ((), (grp)) ORDER BY GROUPING(grp) DESC, calls DESC, events DESC, grp?",
+		pre, from.sql, columns, by.bound(1)), func(rows *sql.Rows) error {
+		var k keyed
+		var whole int64
+		if err := scanTotals(rows, &k.totals, &k.key, &whole); err != nil {
+			return err
 		}
+		if whole == 1 {
+			*all = k.totals
+			return nil
+		}
+		at[k.key] = len(each)
+		each = append(each, k)
 		return nil
-	}, "WITH pre AS MATERIALIZED (SELECT "+by.key+" AS grp, is_call, is_error, "+strings.Join(summed, ", ")+" FROM "+from.sql+" GROUP BY ALL)"+
-		" SELECT grp, GROUPING(grp), "+columns+" FROM pre GROUP BY GROUPING SETS ((), (grp)) ORDER BY GROUPING(grp) DESC, calls DESC, events DESC, grp"+by.bound(1), append(append([]any{}, by.args...), from.args...)...)
+	})
 	if err != nil {
 		return nil, nil, err
 	}
@@ -149,29 +145,26 @@ func (s *summing) rolled(ctx context.Context, f *Filter, by breakdown, plan plan
 	quantiles := func(b bins) Quantiles {
 		return Quantiles{b.millis(shares[0]), b.millis(shares[1]), b.millis(shares[2])}
 	}
-	err = s.r.store.Read(ctx, func(rows *sql.Rows) error {
-		for rows.Next() {
-			var key any
-			var counts [2]sql.NullString
-			if err := rows.Scan(&key, &counts[0], &counts[1]); err != nil {
-				return err
-			}
-			i, ok := at[key] // unless beyond the limit
-			l, err := parseBins(counts[0].String)
-			if err != nil {
-				return err
-			}
-			t, err := parseBins(counts[1].String)
-			if err != nil {
-				return err
-			}
-			if ok {
-				each[i].totals.LatencyMS, each[i].totals.TTFTMS = quantiles(l), quantiles(t)
-			}
-			latency, ttft = latency.plus(l), ttft.plus(t)
+	err = s.r.each(ctx, sqlf.New("SELECT ? AS grp, string_agg(latency, ' '), string_agg(ttft, ' ') FROM ? GROUP BY grp", key, times.sql), func(rows *sql.Rows) error {
+		var key any
+		var counts [2]sql.NullString
+		if err := rows.Scan(&key, &counts[0], &counts[1]); err != nil {
+			return err
 		}
+		l, err := parseBins(counts[0].String)
+		if err != nil {
+			return err
+		}
+		t, err := parseBins(counts[1].String)
+		if err != nil {
+			return err
+		}
+		if i, ok := at[key]; ok { // unless beyond the limit
+			each[i].totals.LatencyMS, each[i].totals.TTFTMS = quantiles(l), quantiles(t)
+		}
+		latency, ttft = latency.plus(l), ttft.plus(t)
 		return nil
-	}, "SELECT "+by.key+" AS grp, string_agg(latency, ' '), string_agg(ttft, ' ') FROM "+times.sql+" GROUP BY grp", append(append([]any{}, by.args...), times.args...)...)
+	})
 	all.LatencyMS, all.TTFTMS = quantiles(latency), quantiles(ttft)
 	return all, each, err
 }
@@ -184,24 +177,26 @@ func (b bins) millis(q float64) Millis {
 
 // rolledTotalColumns are totalColumns over a source of all events, without
 // quantiles.
-func (r *Reader) rolledTotalColumns() string {
-	sum := func(col, filter string) string { return r.sql.bigint("sum(" + col + ") FILTER (WHERE " + filter + ")") }
-	count := func(col, filter string) string { return "coalesce(" + sum(col, filter) + ", 0)" }
-	const reported = "is_call AND cached_input IS NOT NULL AND all_input IS NOT NULL"
-	return strings.Join([]string{
-		count("n", "true") + " AS events",
-		count("n", "is_call") + " AS calls",
-		count("n", "is_call AND is_error"),
-		count("n", "is_error AND NOT is_call"),
-		sum("input_tokens", "is_call"),
-		sum("output_tokens", "is_call"),
-		sum("tokens", "is_call"),
-		count("n - metered", "is_call"),
-		r.sql.digits("sum(cost_total) FILTER (WHERE is_call)"),
-		count("n - costed", "is_call"),
-		count("n - costed", "is_call AND is_error"),
-		"NULL", "NULL",
-		sum("cached_input", reported),
-		sum("all_input", reported),
-	}, ", ")
+func (r *Reader) rolledTotalColumns() sqlf.Fragment {
+	sum := func(col, filter string) sqlf.Fragment {
+		return r.sql.bigint(sqlf.New("sum(" + col + ") FILTER (WHERE " + filter + ")"))
+	}
+	count := func(col, filter string) sqlf.Fragment { return sqlf.New("coalesce(?, 0)", sum(col, filter)) }
+	const reported = "{is_call} AND {cached_input} IS NOT NULL AND {all_input} IS NOT NULL"
+	return sqlf.Join(", ",
+		count("{n}", "true").As("events"),
+		count("{n}", "{is_call}").As("calls"),
+		count("{n}", "{is_call} AND {is_error}"),
+		count("{n}", "{is_error} AND NOT {is_call}"),
+		sum("{input_tokens}", "{is_call}"),
+		sum("{output_tokens}", "{is_call}"),
+		sum("{tokens}", "{is_call}"),
+		count("{n} - {metered}", "{is_call}"),
+		r.sql.digits(sqlf.New("sum({cost_total}) FILTER (WHERE {is_call})")),
+		count("{n} - {costed}", "{is_call}"),
+		count("{n} - {costed}", "{is_call} AND {is_error}"),
+		sqlf.Raw("NULL"), sqlf.Raw("NULL"),
+		sum("{cached_input}", reported),
+		sum("{all_input}", reported),
+	)
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
 // Trace is all that is known under one trace id, as a tree.
@@ -61,7 +62,7 @@ func (r *Reader) Trace(ctx context.Context, project, id string) (*Trace, error) 
 	if err != nil {
 		return nil, err
 	}
-	found, err := r.find(ctx, from, w, "ts", "ASC", MaxTraceEvents+1)
+	found, err := r.find(ctx, from, w, sqlf.Column("ts"), "ASC", MaxTraceEvents+1)
 	if err != nil {
 		return nil, err
 	}
