@@ -13,6 +13,8 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/app"
+	"github.com/hedgerow/hedgerow/server/internal/config"
 )
 
 // hedgerow runs the command in this process, and returns what it printed and its exit
@@ -25,9 +27,9 @@ func hedgerow(t *testing.T, args ...string) (string, int) {
 	err := runCommand(t.Context(), cmd, append([]string{"hedgerow"}, args...))
 	code := 0
 	if err != nil {
-		code = exitFailure
-		if exit := (*exitError)(nil); errors.As(err, &exit) {
-			code = exit.code
+		code = config.ExitFailure
+		if exit := (*config.ExitError)(nil); errors.As(err, &exit) {
+			code = exit.Code
 		}
 		out.WriteString(err.Error())
 		if e := (*event.Error)(nil); errors.As(err, &e) {
@@ -102,7 +104,7 @@ func TestCommandsMakeNoDataFolder(t *testing.T) {
 					args = append(args, "--offline")
 				}
 				out, code := hedgerow(t, args...)
-				if code != exitData || !strings.Contains(out, want) || !strings.Contains(out, "hedgerow serve makes a new one") {
+				if code != config.ExitData || !strings.Contains(out, want) || !strings.Contains(out, "hedgerow serve makes a new one") {
 					t.Errorf("%s folder: exit code %d, want 4 and %q: %s", name, code, want, out)
 				}
 				if after := contents(t, filepath.Dir(dir)); !slices.Equal(before, after) {
@@ -157,7 +159,7 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"replay", "list", "--limit", "many"}, "not understood"},
 	} {
 		out, code := hedgerow(t, tt.args...)
-		if code != exitConfig || !strings.Contains(out, tt.want) {
+		if code != config.ExitConfig || !strings.Contains(out, tt.want) {
 			t.Errorf("%v: exit code %d, want 2 and %q: %s", tt.args, code, tt.want, out)
 		}
 	}
@@ -178,7 +180,7 @@ func TestVariableErrors(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Setenv(tt.name, tt.value)
 			out, code := hedgerow(t, "serve", "--listen", "127.0.0.1:0")
-			if code != exitConfig || !strings.Contains(out, tt.name) || !strings.Contains(out, tt.want) {
+			if code != config.ExitConfig || !strings.Contains(out, tt.name) || !strings.Contains(out, tt.want) {
 				t.Errorf("exit code %d, %s", code, out)
 			}
 		})
@@ -211,19 +213,19 @@ func TestSubcommandsReadTheSettings(t *testing.T) {
 			}
 			write("data: ./from-file\njournal_max_bytes: 2GiB\n")
 			defer os.Remove("hedgerow.yaml")
-			if out, code := hedgerow(t, args...); code != exitData || !strings.Contains(out, "from-file") {
+			if out, code := hedgerow(t, args...); code != config.ExitData || !strings.Contains(out, "from-file") {
 				t.Errorf("the file: exit code %d: %s", code, out)
 			}
 			t.Setenv("HEDGEROW_DATA", "./from-environment")
-			if out, code := hedgerow(t, args...); code != exitData || !strings.Contains(out, "from-environment") {
+			if out, code := hedgerow(t, args...); code != config.ExitData || !strings.Contains(out, "from-environment") {
 				t.Errorf("the environment: exit code %d: %s", code, out)
 			}
-			if out, code := hedgerow(t, append(slices.Clone(args), "--data", "./from-flag")...); code != exitData || !strings.Contains(out, "from-flag") {
+			if out, code := hedgerow(t, append(slices.Clone(args), "--data", "./from-flag")...); code != config.ExitData || !strings.Contains(out, "from-flag") {
 				t.Errorf("the flag: exit code %d: %s", code, out)
 			}
 			for _, wrong := range []string{"journal_sync: sometimes\n", "jornal_sync: always\n", "data: [\n"} {
 				write(wrong)
-				if out, code := hedgerow(t, args...); code != exitConfig {
+				if out, code := hedgerow(t, args...); code != config.ExitConfig {
 					t.Errorf("%q: exit code %d, want 2: %s", wrong, code, out)
 				}
 			}
@@ -236,13 +238,13 @@ func TestSubcommandsUseTheFoldersOfTheFile(t *testing.T) {
 	t.Setenv("HEDGEROW_DATA", "") // so that it is put back
 	os.Unsetenv("HEDGEROW_DATA")
 	t.Chdir(t.TempDir())
-	c := &config{Data: "./kept", JournalMaxBytes: "1GiB", JournalSync: "interval", LogLevel: "error", LogFormat: "text", BufferBudget: "64MiB"}
-	a, err := startOffline(t.Context(), c)
+	c := &config.Config{Data: "./kept", JournalMaxBytes: "1GiB", JournalSync: "interval", LogLevel: "error", LogFormat: "text", BufferBudget: "64MiB"}
+	a, err := app.Offline(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	token := a.FirstStart().Project.Token
-	a.close(context.Background())
+	a.Close(context.Background())
 	if err := os.WriteFile("hedgerow.yaml", []byte("data: ./kept\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -252,7 +254,7 @@ func TestSubcommandsUseTheFoldersOfTheFile(t *testing.T) {
 	if out, code := hedgerow(t, "backup", "./copy"); code != 0 || !strings.Contains(out, "backed up") {
 		t.Errorf("backup: exit code %d: %s", code, out)
 	}
-	if out, code := hedgerow(t, "project", "set", "--content-role", "nobody"); code != exitConfig {
+	if out, code := hedgerow(t, "project", "set", "--content-role", "nobody"); code != config.ExitConfig {
 		t.Errorf("a role that is none: exit code %d, want 2: %s", code, out)
 	}
 	if out, code := hedgerow(t, "restore", "./copy", "--data", "./again"); code != 0 {

@@ -2,91 +2,32 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"io"
-	"math/rand/v2"
-	"time"
+	"os"
+	"path/filepath"
 
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
-	"github.com/hedgerow/hedgerow/internal/providertest"
-	"github.com/hedgerow/hedgerow/server/internal/api"
+	"github.com/urfave/cli/v3"
+
+	"github.com/hedgerow/hedgerow/server/internal/config"
+	"github.com/hedgerow/hedgerow/server/internal/demo"
 )
 
-// demoKey is the project key of the simulated PostHog: nothing secret.
-const demoKey = "phc_simulated_posthog_of_the_hedgerow_demo"
-
-// demo serves with a simulated provider and a simulated PostHog until ctx ends, and
-// makes rate calls a second. It prints what it does to w.
-func demo(ctx context.Context, c *config, rate float64, w io.Writer) error {
-	sim := providertest.New(providertest.Options{Seed: 7, Latency: providertest.Realistic, Keep: -1,
-		Behave: func(r *providertest.Received, rng *rand.Rand) providertest.Behavior { return trouble(rng) }})
-	if err := sim.Start(); err != nil {
-		return fmt.Errorf("start simulated provider: %w", err)
+// demoCommand is serve with everything outside simulated in the same process, so
+// that all can be seen without any key.
+func demoCommand(c *config.Config) *cli.Command {
+	return &cli.Command{
+		Name:  "demo",
+		Usage: "serve with a simulated provider, a simulated PostHog and steady traffic; needs no keys",
+		Flags: append(c.Flags(),
+			&cli.FloatFlag{Name: "rate", Value: 3, Usage: "simulated calls a second"}),
+		Action: func(ctx context.Context, cmd *cli.Command) error {
+			if !cmd.IsSet("data") {
+				// Demo data must never mix with real data.
+				c.Data = filepath.Join(os.TempDir(), "hedgerow-demo")
+			}
+			if err := c.Load(cmd); err != nil {
+				return err
+			}
+			return demo.Run(ctx, c, cmd.Float("rate"), cmd.Root().Writer)
+		},
 	}
-	defer sim.Close()
-	ph := posthogtest.New(posthogtest.Options{Projects: []posthogtest.Project{{Name: "Simulated", Token: demoKey}}, Keep: 50_000, KeepRequests: -1})
-	if err := ph.Start(); err != nil {
-		return fmt.Errorf("start simulated PostHog: %w", err)
-	}
-	defer ph.Stop()
-	c.UpstreamOpenAI, c.UpstreamAnthropic, c.UpstreamOpenRouter = sim.OpenAIURL(), sim.AnthropicURL(), sim.OpenRouterURL()
-	c.AllowInsecurePostHog = true
-	c.PostHogAPIKey, c.PostHogHost, c.PostHogPersonalAPIKey = demoKey, ph.URL(), posthogtest.PersonalKeyValue
-	a, err := startSimulated(ctx, c)
-	if err != nil {
-		return err
-	}
-	fmt.Fprint(w, "DEMO: all data is simulated. The provider, the traffic and the PostHog project are made up; no key is used and nothing leaves this machine.\n\n")
-	a.banner(w)
-	if !a.FirstStart().First {
-		// A demo that is started again shows a way in again.
-		if token, _, err := a.Registry.AdminLink(ctx); err == nil {
-			fmt.Fprintf(w, "  %-18s %s\n\n", "sign in", api.SignInURL(c.PublicURL, token))
-		}
-	}
-	begin := time.Now()
-	n, err := writeHistory(ctx, a, begin)
-	if err != nil {
-		a.Logger().Warn("the made-up past could not be written: the pages show what comes in from now on", "err", err)
-	} else if n > 0 {
-		fmt.Fprintf(w, "wrote %d made-up events of the last %d days in %.1f s\n", n, historyDays, time.Since(begin).Seconds())
-	}
-	if err := runDemoSet(ctx, &a.Services); err != nil {
-		a.Logger().Warn("the dataset could not be run", "err", err)
-	}
-	traffic := &providertest.Traffic{BaseURL: "http://" + a.address(), Rate: rate, Seed: uint64(time.Now().UnixNano())}
-	done := make(chan error, 1)
-	go func() { done <- traffic.Run(ctx) }()
-	tick := time.NewTicker(5 * time.Second)
-	defer tick.Stop()
-	for ctx.Err() == nil {
-		select {
-		case <-ctx.Done():
-		case <-tick.C:
-			sent, failed := traffic.Counts()
-			fmt.Fprintf(w, "simulated so far: %d calls, %d of them not ended well; %d events in the simulated PostHog\n", sent, failed, ph.Count())
-		}
-	}
-	err = <-done
-	a.close(context.WithoutCancel(ctx))
-	return err
-}
-
-// trouble makes a few of the simulated calls fail, as real ones do.
-func trouble(rng *rand.Rand) providertest.Behavior {
-	switch p := rng.IntN(1000); {
-	case p < 12:
-		return providertest.Behavior{Fail: providertest.RateLimit}
-	case p < 16:
-		return providertest.Behavior{Fail: providertest.Quota}
-	case p < 24:
-		return providertest.Behavior{Fail: providertest.ServerError}
-	case p < 28:
-		return providertest.Behavior{Fail: providertest.MidError}
-	case p < 40:
-		return providertest.Behavior{Refuse: true}
-	case p < 46:
-		return providertest.Behavior{Length: true}
-	}
-	return providertest.Behavior{}
 }

@@ -8,14 +8,19 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/hedgerow/hedgerow/server/internal/app"
+	"github.com/hedgerow/hedgerow/server/internal/backup"
+	"github.com/hedgerow/hedgerow/server/internal/command"
+	"github.com/hedgerow/hedgerow/server/internal/config"
 )
 
 // doctorOf runs hedgerow doctor on a folder and returns its findings.
-func doctorOf(t *testing.T, dir string, args ...string) (findings []finding, code int) {
+func doctorOf(t *testing.T, dir string, args ...string) (findings []command.Finding, code int) {
 	t.Helper()
 	out, code := hedgerow(t, append([]string{"doctor", "--offline", "--json", "--listen", "127.0.0.1:0", "--data", dir}, args...)...)
 	var body struct {
-		Findings []finding
+		Findings []command.Finding
 	}
 	if err := json.NewDecoder(strings.NewReader(out)).Decode(&body); err != nil {
 		t.Fatalf("%v:\n%s", err, out)
@@ -24,7 +29,7 @@ func doctorOf(t *testing.T, dir string, args ...string) (findings []finding, cod
 		if advice := strings.ToLower(f.ToDo); strings.Contains(advice, "delete") || strings.Contains(advice, "remove") || strings.Contains(advice, "empty journal") {
 			t.Errorf("%s: %q tells people to delete something", f.Check, f.ToDo)
 		}
-		if f.Severity != severityOK && f.ToDo == "" && !f.Repaired {
+		if f.Severity != command.SeverityOK && f.ToDo == "" && !f.Repaired {
 			t.Errorf("%s: %q does not say what to do", f.Check, f.What)
 		}
 	}
@@ -35,18 +40,18 @@ func doctorOf(t *testing.T, dir string, args ...string) (findings []finding, cod
 func made(t *testing.T) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")
-	c := &config{Data: dir, JournalMaxBytes: "1GiB", JournalSync: "interval", LogLevel: "error", LogFormat: "text", BufferBudget: "64MiB"}
-	a, err := startOffline(t.Context(), c)
+	c := &config.Config{Data: dir, JournalMaxBytes: "1GiB", JournalSync: "interval", LogLevel: "error", LogFormat: "text", BufferBudget: "64MiB"}
+	a, err := app.Offline(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a.close(context.Background())
+	a.Close(context.Background())
 	return dir
 }
 
-func of(findings []finding, check string, what ...string) (out []finding) {
+func of(findings []command.Finding, check string, what ...string) (out []command.Finding) {
 	for _, f := range findings {
-		if f.Check == check && f.Severity != severityOK && (len(what) == 0 || strings.Contains(f.What, what[0])) {
+		if f.Check == check && f.Severity != command.SeverityOK && (len(what) == 0 || strings.Contains(f.What, what[0])) {
 			out = append(out, f)
 		}
 	}
@@ -64,7 +69,7 @@ func TestDoctorIsContent(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	for _, f := range findings {
-		if f.Severity == severityError {
+		if f.Severity == command.SeverityError {
 			t.Errorf("%+v", f)
 		}
 	}
@@ -86,61 +91,61 @@ func TestDoctorFindsAndMends(t *testing.T) {
 		name, check string
 		damage      func(t *testing.T, dir string)
 		what        string
-		severity    severity
+		severity    command.Severity
 		mends       bool
 		kept        string // a file that must be there after the repair, with the damaged bytes
 	}{
 		{"torn prices", "prices", func(t *testing.T, dir string) {
 			write(t, filepath.Join(dir, "prices.json"), `{"version":1,"rows":[{"mod`)
 		},
-			"synced prices", severityWarning, true, "prices.json.damaged-*"},
+			"synced prices", command.SeverityWarning, true, "prices.json.damaged-*"},
 		{"damaged settings copy", "settings copies", func(t *testing.T, dir string) {
 			_ = os.Mkdir(filepath.Join(dir, "settings"), 0o700)
 			write(t, filepath.Join(dir, "settings", "other.json"), `{"records": {"a"`)
-		}, "is damaged", severityWarning, true, "settings/other.json.damaged-*"},
+		}, "is damaged", command.SeverityWarning, true, "settings/other.json.damaged-*"},
 		{"secret key others can read", "file modes", func(t *testing.T, dir string) {
 			if err := os.Chmod(filepath.Join(dir, "secret.key"), 0o644); err != nil {
 				t.Fatal(err)
 			}
-		}, "secret.key has mode 0644", severityError, true, "secret.key"},
+		}, "secret.key has mode 0644", command.SeverityError, true, "secret.key"},
 		{"a file others can read", "file modes", func(t *testing.T, dir string) {
 			write(t, filepath.Join(dir, "prices.json.old"), "{}")
 			if err := os.Chmod(filepath.Join(dir, "prices.json.old"), 0o644); err != nil {
 				t.Fatal(err)
 			}
-		}, "prices.json.old has mode 0644", severityWarning, true, "prices.json.old"},
+		}, "prices.json.old has mode 0644", command.SeverityWarning, true, "prices.json.old"},
 		{"damaged secret key", "secret key", func(t *testing.T, dir string) { write(t, filepath.Join(dir, "secret.key"), "AAAA") },
-			"cannot be used", severityError, false, "secret.key"},
+			"cannot be used", command.SeverityError, false, "secret.key"},
 		{"no secret key", "secret key", func(t *testing.T, dir string) {
 			if err := os.Rename(filepath.Join(dir, "secret.key"), filepath.Join(dir, "..", "secret.key")); err != nil {
 				t.Fatal(err)
 			}
-		}, "is missing", severityError, false, ""},
+		}, "is missing", command.SeverityError, false, ""},
 		{"store set aside", "store incidents", func(t *testing.T, dir string) {
 			write(t, filepath.Join(dir, "store-incidents.json"), `{"created":"2026-11-01T00:00:00Z","incidents":[{"time":"2026-11-30T02:15:30Z","kind":"damaged","set_aside":"hedgerow.duckdb.damaged-20261130-021530","refilled":true}]}`)
-		}, "damaged at 2026-11-30 02:15:30 UTC", severityWarning, false, ""},
+		}, "damaged at 2026-11-30 02:15:30 UTC", command.SeverityWarning, false, ""},
 		{"store cut off", "store file", func(t *testing.T, dir string) {
-			if err := os.Truncate(filepath.Join(dir, backupStore), 4096); err != nil {
+			if err := os.Truncate(filepath.Join(dir, backup.StoreFile), 4096); err != nil {
 				t.Fatal(err)
 			}
-		}, "is damaged", severityError, true, backupStore + ".damaged-*"},
+		}, "is damaged", command.SeverityError, true, backup.StoreFile + ".damaged-*"},
 		{"damaged stream", "journal files", func(t *testing.T, dir string) {
 			metas, _ := filepath.Glob(filepath.Join(dir, "journal", "jetstream", "*", "streams", "*", "meta.inf"))
 			if len(metas) == 0 {
 				t.Fatal("no streams")
 			}
 			write(t, metas[0], `{"name":"K`)
-		}, "the description of the stream", severityError, true, ""},
+		}, "the description of the stream", command.SeverityError, true, ""},
 		{"no journal and no copies", "journal files", func(t *testing.T, dir string) {
 			if err := errors.Join(os.Rename(filepath.Join(dir, "journal"), filepath.Join(dir, "..", "journal")), os.Rename(filepath.Join(dir, "settings"), filepath.Join(dir, "..", "settings"))); err != nil {
 				t.Fatal(err)
 			}
-		}, "is missing", severityError, false, ""},
+		}, "is missing", command.SeverityError, false, ""},
 		{"no journal", "journal files", func(t *testing.T, dir string) {
 			if err := os.Rename(filepath.Join(dir, "journal"), filepath.Join(dir, "..", "journal")); err != nil {
 				t.Fatal(err)
 			}
-		}, "is missing", severityError, true, ""},
+		}, "is missing", command.SeverityError, true, ""},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			dir := made(t)
@@ -152,10 +157,10 @@ func TestDoctorFindsAndMends(t *testing.T) {
 			if len(list) == 0 || !strings.Contains(list[0].What, tt.what) || list[0].Severity != tt.severity || list[0].Repairable != tt.mends || list[0].Repaired {
 				t.Fatalf("found %+v", list)
 			}
-			if (code != 0) != (tt.severity == severityError) {
+			if (code != 0) != (tt.severity == command.SeverityError) {
 				t.Errorf("exit code %d", code)
 			}
-			if tt.severity == severityError {
+			if tt.severity == command.SeverityError {
 				for _, name := range before {
 					if _, err := os.Lstat(filepath.Join(dir, name)); err != nil && !strings.HasSuffix(name, ".wal") && !strings.HasSuffix(name, ".sock") {
 						t.Errorf("without --repair %s has gone", name)
@@ -177,7 +182,7 @@ func TestDoctorFindsAndMends(t *testing.T) {
 			if left, code := hedgerow(t, "project", "list", "--data", dir); code != 0 || left != projects {
 				t.Errorf("the projects were\n%s\nand are (exit code %d)\n%s", projects, code, left)
 			}
-			if findings, _ = doctorOf(t, dir); len(of(findings, tt.check, tt.what)) > 0 && of(findings, tt.check, tt.what)[0].Severity == severityError {
+			if findings, _ = doctorOf(t, dir); len(of(findings, tt.check, tt.what)) > 0 && of(findings, tt.check, tt.what)[0].Severity == command.SeverityError {
 				t.Errorf("found again: %+v", of(findings, tt.check, tt.what))
 			}
 		})
@@ -193,7 +198,7 @@ func TestDoctorNamesAWrongSetting(t *testing.T) {
 			t.Fatal(err)
 		}
 		findings, code := doctorOf(t, dir, "--config", file)
-		if list := of(findings, "configuration"); code != exitConfig || len(list) != 1 || !strings.Contains(list[0].Why, want) {
+		if list := of(findings, "configuration"); code != config.ExitConfig || len(list) != 1 || !strings.Contains(list[0].Why, want) {
 			t.Errorf("%q: exit code %d, %+v", text, code, list)
 		}
 	}

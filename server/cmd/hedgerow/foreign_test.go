@@ -7,6 +7,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/hedgerow/hedgerow/server/internal/backup"
+	"github.com/hedgerow/hedgerow/server/internal/config"
 )
 
 // A folder that has things in it and none of hedgerow's is not filled.
@@ -51,20 +54,20 @@ func TestForeignDataFolder(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			err := (&config{Data: dir}).refuseForeign("")
+			err := (&config.Config{Data: dir}).RefuseForeign("")
 			if tt.fine {
 				if err != nil {
 					t.Error(err)
 				}
 				return
 			}
-			if exit := (*exitError)(nil); !errors.As(err, &exit) || exit.code != exitConfig {
+			if exit := (*config.ExitError)(nil); !errors.As(err, &exit) || exit.Code != config.ExitConfig {
 				t.Fatalf("%v, want exit code 2", err)
 			}
 			before := contents(t, dir)
 			for _, args := range [][]string{{"serve", "--listen", "127.0.0.1:0"}, {"demo", "--listen", "127.0.0.1:0"}, {"restore", backupIn(t)}} {
 				out, code := hedgerow(t, append(args, "--data", dir)...)
-				if code != exitConfig || !strings.Contains(out, dir) || !strings.Contains(out, "not hedgerow's") || !strings.Contains(out, "--data") {
+				if code != config.ExitConfig || !strings.Contains(out, dir) || !strings.Contains(out, "not hedgerow's") || !strings.Contains(out, "--data") {
 					t.Errorf("%v: exit code %d: %s", args, code, out)
 				}
 			}
@@ -73,7 +76,7 @@ func TestForeignDataFolder(t *testing.T) {
 			}
 		})
 	}
-	if err := (&config{Data: filepath.Join(t.TempDir(), "none")}).refuseForeign(""); err != nil {
+	if err := (&config.Config{Data: filepath.Join(t.TempDir(), "none")}).RefuseForeign(""); err != nil {
 		t.Error(err)
 	}
 }
@@ -85,8 +88,8 @@ func TestBackupInsideDataFolder(t *testing.T) {
 	if err := os.Mkdir(backup, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	c := &config{Data: dir}
-	if c.refuseForeign("") == nil || c.refuseForeign(backup) != nil || c.refuseForeign(t.TempDir()) == nil {
+	c := &config.Config{Data: dir}
+	if c.RefuseForeign("") == nil || c.RefuseForeign(backup) != nil || c.RefuseForeign(t.TempDir()) == nil {
 		t.Error("only the backup's own folder may be there")
 	}
 }
@@ -94,7 +97,7 @@ func TestBackupInsideDataFolder(t *testing.T) {
 // backupIn makes a folder that looks like a backup.
 func backupIn(t *testing.T) string {
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, backupSettings), []byte(`{"hedgerow":"x","bucket":{"a":"e30="}}`), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(dir, backup.SettingsFile), []byte(`{"hedgerow":"x","bucket":{"a":"e30="}}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return dir

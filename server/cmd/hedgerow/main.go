@@ -1,7 +1,9 @@
 // Command hedgerow is the whole of hedgerow in one binary: the gateway between
 // applications and LLM providers, the journal, the store, the delivery to
-// PostHog, and the commands that look after them. "hedgerow help" lists them;
-// one file of this package holds each.
+// PostHog, and the commands that look after them. "hedgerow help" lists them.
+// This package has the list of commands, the errors of the command line and the
+// exit codes; server/internal/app is the server, server/internal/command has the
+// other commands.
 package main
 
 import (
@@ -19,6 +21,8 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/command"
+	"github.com/hedgerow/hedgerow/server/internal/config"
 )
 
 // version is set by the Makefile: -ldflags "-X main.version=…".
@@ -37,10 +41,10 @@ func run(ctx context.Context, args []string) int {
 		return 0
 	}
 	printError(err)
-	if exit := (*exitError)(nil); errors.As(err, &exit) {
-		return exit.code
+	if exit := (*config.ExitError)(nil); errors.As(err, &exit) {
+		return exit.Code
 	}
-	return exitFailure
+	return config.ExitFailure
 }
 
 func runCommand(ctx context.Context, c *cli.Command, args []string) error {
@@ -51,7 +55,7 @@ func runCommand(ctx context.Context, c *cli.Command, args []string) error {
 }
 
 func root() *cli.Command {
-	c := func() *config { return &config{Version: buildVersion()} } // each command has its own
+	c := func() *config.Config { return &config.Config{Version: buildVersion()} } // each command has its own
 	cmd := &cli.Command{
 		Name:                  "hedgerow",
 		Usage:                 "self-hosted LLM analytics between your applications and their providers",
@@ -62,15 +66,15 @@ func root() *cli.Command {
 		Commands: []*cli.Command{
 			serveCommand(c()),
 			demoCommand(c()),
-			doctorCommand(c()),
-			projectCommand(c()),
-			connectionCommand(c()),
-			pricesCommand(c()),
-			replayCommand(c()),
-			eventsCommand(c()),
-			backupCommand(c()),
-			restoreCommand(c()),
-			mcpCommand(c()),
+			command.Doctor(c()),
+			command.Project(c()),
+			command.Connection(c()),
+			command.Prices(c()),
+			command.Replay(c()),
+			command.Events(c()),
+			command.Backup(c()),
+			command.Restore(c()),
+			command.MCP(c()),
 			versionCommand(),
 		},
 	}
@@ -97,7 +101,7 @@ func strict(c *cli.Command) {
 			for _, sub := range cmd.Commands {
 				names = append(names, sub.Name)
 			}
-			return configError(fmt.Sprintf("%s has no command %q", cmd.FullName(), cmd.Args().First()), didYouMean(cmd.Args().First(), names, "see "+cmd.FullName()+" --help"), nil)
+			return config.Invalid(fmt.Sprintf("%s has no command %q", cmd.FullName(), cmd.Args().First()), config.DidYouMean(cmd.Args().First(), names, "see "+cmd.FullName()+" --help"), nil)
 		}
 		return
 	}
@@ -132,7 +136,7 @@ func arguments(usage string) (least, most int) {
 }
 
 func usageError(cmd *cli.Command, message string, err error) error {
-	return configError(message, "see "+cmd.FullName()+" --help", err)
+	return config.Invalid(message, "see "+cmd.FullName()+" --help", err)
 }
 
 // ofVariable is how the command line's package says that an environment variable
@@ -154,7 +158,7 @@ func variableError(err error) error {
 	case "int", "int64", "uint", "uint64":
 		form = "write a whole number, or unset " + m[3]
 	}
-	return configError(fmt.Sprintf("%s: the value %s is wrong", m[3], m[1]), form, errors.New(m[4]))
+	return config.Invalid(fmt.Sprintf("%s: the value %s is wrong", m[3], m[1]), form, errors.New(m[4]))
 }
 
 // printError writes an error for people: what happened, why, what to do.

@@ -36,7 +36,7 @@ var allowed = map[string][]string{
 	root:                         {"event", "internal/enrich", "internal/flag", "internal/price", "internal/provider", "internal/privacy", "internal/template", "internal/vocabulary"},
 	"otelexport":                 {root, "event"}, // the SDK's bridge from OpenTelemetry: apart, so that root stays light
 	"event":                      {},
-	"server/cmd/hedgerow":        all,
+	"server/cmd/hedgerow":        {"event", "server/internal/app", "server/internal/command", "server/internal/config", "server/internal/demo"}, // flags, subcommands, exit codes
 	"internal/provider":          {"event"},
 	"internal/vocabulary":        {"event"}, // the event schemas: pure, for the SDK too
 	"server/internal/gateway":    {"event", "server/internal/health", "internal/provider", "server/internal/project"},
@@ -78,6 +78,13 @@ var allowed = map[string][]string{
 	"server/internal/api": {"event", "server/internal/health", "server/internal/erasure", "internal/flag", "server/internal/query", "server/internal/project", "server/internal/prompt", "server/internal/ledger", "server/internal/posthog", "server/internal/experiment", "server/internal/eval", "server/internal/dataset", "server/internal/services"},
 	"server/internal/mcp": {"event", "server/internal/health", "server/internal/erasure", "internal/flag", "server/internal/query", "server/internal/project", "server/internal/prompt", "server/internal/ledger", "server/internal/posthog", "server/internal/experiment", "server/internal/eval", "server/internal/dataset", "server/internal/services"},
 
+	"server/internal/config":   {"event", "internal/price", "server/internal/disk", "server/internal/posthog", "server/internal/project", "server/internal/store"}, // settings: flags, environment, hedgerow.yaml, exit codes
+	"server/internal/outbound": {"event", "internal/privacy", "internal/vocabulary", "server/internal/posthog", "server/internal/project"},                         // what may leave for PostHog. Pure
+	"server/internal/backup":   {"event", "server/internal/config", "server/internal/dataset", "server/internal/eval", "server/internal/experiment", "server/internal/journal", "server/internal/ledger", "server/internal/project", "server/internal/prompt", "server/internal/store"},
+	"server/internal/app":      all,                                                                                                                                                                                                                                                                                                                                                                   // builds, starts and stops a server
+	"server/internal/command":  {"event", "internal/price", "server/internal/api", "server/internal/app", "server/internal/backup", "server/internal/config", "server/internal/disk", "server/internal/erasure", "server/internal/gateway", "server/internal/health", "server/internal/journal", "server/internal/kv", "server/internal/posthog", "server/internal/project", "server/internal/store"}, // subcommands: flags → API → output
+	"server/internal/demo":     {"event", "internal/enrich", "internal/flag", "internal/posthogtest", "internal/providertest", "server/internal/api", "server/internal/app", "server/internal/config", "server/internal/dataset", "server/internal/eval", "server/internal/experiment", "server/internal/project", "server/internal/prompt", "server/internal/query", "server/internal/services", "server/internal/store"},
+
 	// Beside the design's table: what measures and tests the others.
 	"server/internal/bench":            all,
 	"server/internal/conformance":      {}, // runs the tests that docs/conformance.md names
@@ -110,7 +117,7 @@ var allowed = map[string][]string{
 // benchmark. No other code may import them.
 var doubles = []string{"server/internal/posthog/otlptest", "internal/providertest", "internal/posthogtest", "server/internal/store/storetest", "server/internal/query/querytest", "server/internal/servertest"}
 
-var mayUseDoubles = []string{"server/internal/posthog/otlptest", "server/cmd/hedgerow", "server/internal/bench"}
+var mayUseDoubles = []string{"server/internal/posthog/otlptest", "server/internal/demo", "server/internal/bench"}
 
 // pkg is what this test knows of a package.
 type pkg struct {
@@ -237,7 +244,7 @@ func check(name string, imports map[string]string) (wrong []string) {
 		case len(may) == 0:
 			wrong = append(wrong, fmt.Sprintf("%s: %s → %s: the design lets %s import nothing of hedgerow", from, name, to, name))
 		default:
-			wrong = append(wrong, fmt.Sprintf("%s: %s → %s: the design lets %s import %s only; declare an interface there and let server/cmd/hedgerow join the two", from, name, to, name, strings.Join(may, ", ")))
+			wrong = append(wrong, fmt.Sprintf("%s: %s → %s: the design lets %s import %s only; declare an interface there and let server/internal/app implement it", from, name, to, name, strings.Join(may, ", ")))
 		}
 	}
 	return wrong
@@ -258,7 +265,7 @@ func TestCheck(t *testing.T) {
 		{"server/internal/gateway", "server/internal/journal", "lets server/internal/gateway import event, server/internal/health, internal/provider, server/internal/project only"},
 		{"server/internal/gateway", "internal/provider", ""},
 		{"server/internal/gateway", "internal/providertest", "a test double"},
-		{"server/cmd/hedgerow", "internal/providertest", ""},
+		{"server/internal/demo", "internal/providertest", ""},
 		{"internal/util", "event", "in no row"},
 	} {
 		got := strings.Join(check(tt.name, map[string]string{tt.to: "x.go"}), "\n")
@@ -449,7 +456,7 @@ func globalState(fset *token.FileSet, files []*ast.File) (wrong []string) {
 				continue
 			}
 			if fn.Recv == nil && fn.Name.Name == "init" {
-				report(fn, "func init: construct in server/cmd/hedgerow what must be made at start")
+				report(fn, "func init: construct in server/internal/app what must be made at start")
 			}
 			ast.Inspect(fn.Body, func(n ast.Node) bool {
 				switch s := n.(type) {

@@ -44,7 +44,7 @@ type site struct {
 	fixed    bool // require_key is configured
 }
 
-// keyless is what server/cmd/hedgerow makes of the settings.
+// keyless is what server/internal/app makes of the settings.
 func (s *site) keyless() project.Keyless {
 	p, _ := s.Registry.Snapshot().FirstProject()
 	return project.Keyless{Project: p.Name, Refused: s.Registry.Snapshot().Server().RequireKey, Fixed: s.fixed}

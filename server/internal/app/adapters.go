@@ -1,0 +1,116 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/api"
+	"github.com/hedgerow/hedgerow/server/internal/journal"
+	"github.com/hedgerow/hedgerow/server/internal/store"
+)
+
+// This file fits packages together that must not know each other: each declares
+// the interface it needs, and the types here offer it over another package.
+
+// deadLetters offers the journal's dead letters to the API.
+type deadLetters struct{ a *App }
+
+func (d deadLetters) List(ctx context.Context, projectID, queue string, limit int) ([]api.DeadLetter, error) {
+	list, err := d.a.journal.DeadLetters(ctx, journal.DeadFilter{Project: projectID, Queue: queue, Limit: limit})
+	if err != nil {
+		return nil, err
+	}
+	out := make([]api.DeadLetter, len(list))
+	for i, l := range list {
+		out[i] = api.DeadLetter{ID: strconv.FormatUint(l.ID, 10), Queue: l.Queue, EventID: l.UUID, Event: l.Event, Reason: l.Reason, Attempts: l.Attempts, Time: l.Died, Bytes: l.Bytes}
+	}
+	return out, nil
+}
+
+func (d deadLetters) Replay(ctx context.Context, projectID, queue string, ids []string) (int, error) {
+	f := journal.DeadFilter{Project: projectID, Queue: queue}
+	for _, id := range ids {
+		n, err := strconv.ParseUint(id, 10, 64)
+		if err != nil {
+			return 0, event.Invalid(strconv.Quote(id)+" is not the id of a dead letter", "hedgerow replay list shows the ids")
+		}
+		f.IDs = append(f.IDs, n)
+	}
+	return d.a.journal.Replay(ctx, f)
+}
+
+// eraser offers the store's retention to the pages: a deleted project keeps
+// nothing, checks and datasets neither. Events that are still on the way to the store come after that; their
+// content goes when the store's own retention is over.
+type eraser struct{ a *App }
+
+func (e eraser) Erase(ctx context.Context, projectID string) error {
+	if err := errors.Join(e.a.Prompts.Erase(ctx, projectID), e.a.Checks.Erase(ctx, projectID), e.a.Datasets.Erase(ctx, projectID)); err != nil {
+		return err
+	}
+	_, err := e.a.Store.Retain(ctx, func(id string) store.Retention {
+		if id != projectID {
+			return store.Retention{} // for ever, as far as this run goes
+		}
+		return store.Retention{Content: time.Nanosecond, Metrics: time.Nanosecond}
+	})
+	return err
+}
+
+// providers are the names that provider keys may be kept for.
+func (a *App) providers() []string {
+	return slices.Sorted(maps.Keys(a.gatewayConfig(nil).Upstreams))
+}
+
+// Status is what GET /api/v1/status says about the process.
+type Status struct {
+	Listen    string       `json:"listen"`
+	StartedAt time.Time    `json:"started_at"`
+	Journal   journalState `json:"journal"`
+	Capture   any          `json:"capture,omitempty"`
+}
+
+type journalState struct {
+	Events      uint64       `json:"events"`
+	Bytes       int64        `json:"bytes"`
+	MaxBytes    int64        `json:"max_bytes"`
+	DeadLetters uint64       `json:"dead_letters"`
+	Queues      []queueState `json:"queues"`
+
+	// What queues gave up, so that recording could go on; the store has it.
+	Gaps []journal.Gap `json:"gaps,omitempty"`
+}
+
+type queueState struct {
+	Name           string  `json:"name"`
+	Waiting        uint64  `json:"waiting"`
+	LagSeconds     float64 `json:"lag_seconds"`
+	Unacknowledged int     `json:"unacknowledged"`
+}
+
+func (a *App) status(ctx context.Context) any {
+	s := Status{StartedAt: a.started.UTC()}
+	if a.listener != nil {
+		s.Listen = a.listener.Addr().String()
+	}
+	if st, err := a.journal.Stats(ctx); err == nil {
+		s.Journal = journalState{Events: st.Events, Bytes: st.Bytes, MaxBytes: st.MaxBytes, DeadLetters: st.Dead, Queues: []queueState{}}
+	}
+	if qs, err := a.journal.Queues(ctx); err == nil {
+		for _, q := range qs {
+			s.Journal.Queues = append(s.Journal.Queues, queueState{Name: q.Name, Waiting: q.Pending, LagSeconds: q.OldestUnacked.Seconds(), Unacknowledged: q.AckPending})
+		}
+	}
+	if gaps, err := a.journal.Gaps(ctx); err == nil {
+		s.Journal.Gaps = gaps
+	}
+	if a.gateway != nil {
+		s.Capture = a.gateway.Stats()
+	}
+	return s
+}

@@ -1,0 +1,53 @@
+package app
+
+import (
+	"context"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/config"
+	"github.com/hedgerow/hedgerow/server/internal/experiment"
+	"github.com/hedgerow/hedgerow/server/internal/posthog"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/prompt"
+)
+
+// withdraw takes the arm of an experiment away from its users.
+func (a *App) withdraw(ctx context.Context, actor string, d *experiment.Definition, arm, reason string) error {
+	return a.Prompts.Withdraw(ctx, actor, prompt.Withdrawal{Project: d.Project, Prompt: d.Prompt, Flag: d.Flag, Arm: arm, Control: d.Arms[0].Key, Reason: reason})
+}
+
+// openExperiments opens the experiments and, in a server that delivers, the
+// guard that looks at those which run.
+func (a *App) openExperiments(ctx context.Context) error {
+	kv, err := a.journal.KeyValue(ctx, experiment.Bucket, 1)
+	if err != nil {
+		return err
+	}
+	log := a.log.With("part", "experiment")
+	a.Experiments, err = experiment.Open(ctx, kv, experiment.Options{LastGood: a.cfg.LastGood(experiment.Bucket), Audit: a.Registry.Audit, Logger: log})
+	if err != nil {
+		return config.DataError(err)
+	}
+	a.onClose(closeData, "experiments", func(context.Context) error { return a.Experiments.Close() })
+	a.Reports = &experiment.ReportCache{Ask: a.Query}
+	client := posthog.NewHTTPClient(posthog.ClientConfig{}, a.cfg.AllowInsecurePostHog)
+	a.onClose(closeLast, "alerts", func(context.Context) error { client.CloseIdleConnections(); return nil })
+	a.Alerts = &experiment.Sender{Client: client, Project: func(id string) (project.Project, bool) { return a.Registry.Snapshot().Project(id) }, URL: a.cfg.PublicURL}
+	if a.cfg.SMTPURL != "" {
+		if a.Alerts.Mailer, err = experiment.NewMailer(a.cfg.SMTPURL, a.cfg.SMTPFrom, nil); err != nil {
+			e := event.AsError(err)
+			return config.Invalid("HEDGEROW_SMTP_URL or smtp_from cannot be used: "+e.Message, e.Hint, nil)
+		}
+	}
+	if a.listener == nil {
+		return nil
+	}
+	guard := &experiment.Guard{
+		Registry: a.Experiments, Ask: a.Query, Stop: a.withdraw, Ways: a.Alerts.Ways, Logger: log,
+		Link: func(d experiment.Definition) string {
+			return a.cfg.PublicURL + "/p/" + d.Project + "/experiments/" + d.ID
+		},
+	}
+	a.runSink("guardrails", guard.Run)
+	return nil
+}

@@ -1,0 +1,104 @@
+package app
+
+import (
+	"context"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/hedgerow/hedgerow/internal/enrich"
+	"github.com/hedgerow/hedgerow/internal/privacy"
+	"github.com/hedgerow/hedgerow/server/internal/ingest"
+	"github.com/hedgerow/hedgerow/server/internal/outbound"
+	"github.com/hedgerow/hedgerow/server/internal/posthog"
+	"github.com/hedgerow/hedgerow/server/internal/supervise"
+)
+
+// openIntake makes what stands behind every receiver: a call that comes through
+// two of them is joined, then enriched, then put into the journal; a milestone is
+// put there once.
+func (a *App) openIntake(ctx context.Context) (err error) {
+	kv, err := a.journal.KeyValue(ctx, claimsBucket, 1)
+	if err != nil {
+		return err
+	}
+	dropped := prometheus.NewCounter(prometheus.CounterOpts{Name: "hedgerow_disk_content_dropped_total", Help: "Events whose content was not kept because the disk was nearly full."})
+	if err := a.metrics.Register(dropped); err != nil {
+		return err
+	}
+	once := &enrich.Once{Claims: claims{kv}, Next: a.journal, Logger: a.log.With("part", "enrich")}
+	enricher := &enrich.Enricher{
+		Price:   a.Price,
+		Prompts: a.Prompts, Policy: a.HomePolicy, Surface: a.surface, Next: spare{once, a.disk, dropped}, Logger: a.log.With("part", "enrich"), Metrics: newEnrichMetrics(a.metrics),
+	}
+	if a.doors, err = ingest.NewJoiner(enricher, ingest.JoinerConfig{Gateway: a.isGateway, Registerer: a.metrics}); err != nil {
+		return err
+	}
+	a.joiner.Store(a.doors)
+	if a.projectsKnown() {
+		a.intake.open(a.doors)
+		return nil
+	}
+	// The first project is not made yet, nor the connection that the environment
+	// asks for: its queue has to be there before the first event.
+	a.supervise(closeSinks, supervise.Loop{Name: "intake", Once: true, Run: func(ctx context.Context) error {
+		select {
+		case <-a.known:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if err := a.openQueues(ctx); err != nil {
+			return err
+		}
+		a.intake.open(a.doors)
+		return nil
+	}})
+	return nil
+}
+
+// remember tells the joiner what the process before had seen. It only decides
+// whether a call is counted once or twice, so that hedgerow starts without it
+// where it must.
+func (a *App) remember(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	calls, err := a.Query.RecentCalls(ctx, time.Now().Add(-ingest.JoinWindow), ingest.JoinedTo, rememberedCalls)
+	if err != nil {
+		a.log.Warn("calls of before the start are not known: one that was captured twice may be counted twice", "err", err)
+		return
+	}
+	a.doors.Remember(calls...)
+}
+
+// rememberedCalls is how many calls are read from the store at the start.
+const rememberedCalls = 100_000
+
+// isGateway reports whether a base URL that a client names is this hedgerow's
+// gateway. A client may know it under a name of its own, in a container network
+// say; the port and the path are then the same.
+func (a *App) isGateway(baseURL string) bool {
+	u, err := url.Parse(baseURL)
+	if err != nil || a.gateway == nil || !a.gateway.Handles(u.Path) {
+		return false
+	}
+	if public, err := url.Parse(a.cfg.PublicURL); err == nil && strings.EqualFold(u.Host, public.Host) {
+		return true
+	}
+	_, port, err := net.SplitHostPort(a.gatewayAddr())
+	return err == nil && u.Port() == port
+}
+
+// openIngest makes the handler for PostHog's SDKs.
+func (a *App) openIngest() (err error) {
+	client := posthog.NewHTTPClient(a.cfg.PostHogClient(0), a.cfg.AllowInsecurePostHog)
+	a.onClose(closeCalls, "PostHog relay", func(context.Context) error { client.CloseIdleConnections(); return nil })
+	a.ingest, err = ingest.New(ingest.Config{
+		Projects: a.snapshot, Append: fromOutside{a, &a.pace}, Flags: client,
+		OutboundID: a.outboundID, Personal: privacy.Personal, OwnFlags: a.ownFlags, FlagQuestion: outbound.FlagQuestion, FlagQuery: outbound.FlagQuery,
+		Logger: a.log.With("part", "ingest"), Registerer: a.metrics,
+	})
+	return err
+}

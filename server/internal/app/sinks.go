@@ -1,0 +1,227 @@
+package app
+
+import (
+	"context"
+	"net/url"
+	"strings"
+	"sync"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/join"
+	"github.com/hedgerow/hedgerow/server/internal/journal"
+	"github.com/hedgerow/hedgerow/server/internal/ledger"
+	"github.com/hedgerow/hedgerow/server/internal/outbound"
+	"github.com/hedgerow/hedgerow/server/internal/posthog"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/store"
+	"github.com/hedgerow/hedgerow/server/internal/supervise"
+)
+
+// storeQueue is the journal queue of the store; each connection has one of its
+// own, see connectionQueue.
+const storeQueue = "store"
+
+// runSink is run for a loop of the store's role: it works only while this process
+// holds that role.
+func (a *App) runSink(name string, f func(context.Context) error) {
+	a.run(closeSinks, name, func(ctx context.Context) error {
+		if a.lease == nil {
+			return f(ctx)
+		}
+		held, release, err := a.lease.hold(ctx)
+		if err != nil {
+			return err
+		}
+		defer release()
+		if err := f(held); err != nil || ctx.Err() != nil {
+			return err
+		}
+		return errRoleLost
+	})
+}
+
+// openDelivery opens the journal's queues, so that they are there before the first
+// event is taken and none falls between, and starts to deliver.
+func (a *App) openDelivery(ctx context.Context) error {
+	if err := a.openQueues(ctx); err != nil {
+		// The loops below open them once the journal is back; until then it takes no
+		// events either.
+		a.log.Error("the journal's queues cannot be opened; hedgerow tries again", "err", err)
+	}
+	a.takenOver = make(chan struct{})
+	a.runSink("ledger", func(ctx context.Context) error { // ends after the delivery, whose last notes it writes
+		l, err := a.openLedger(ctx)
+		if err != nil {
+			return err
+		}
+		return l.Run(ctx)
+	})
+	a.runSink("PostHog delivery", func(ctx context.Context) error {
+		if err := a.openDeliveryQueues(ctx); err != nil {
+			return err
+		}
+		l, err := a.openLedger(ctx)
+		if err != nil {
+			return err
+		}
+		m := a.newDelivery(l)
+		a.delivery.Store(m)
+		return m.Run(ctx)
+	})
+	return nil
+}
+
+// openSinks starts to store, and what looks after the store.
+func (a *App) openSinks(ctx context.Context) error {
+	a.remember(ctx)
+	a.supervise(closeSinks, supervise.Loop{Name: "upgrade of privacy settings", Once: true, Run: a.takeOver})
+	a.runSink("store sink", func(ctx context.Context) error {
+		q, err := a.openStoreQueue(ctx)
+		if err != nil {
+			return err
+		}
+		sink := &store.Sink{Queue: q, Store: a.Store, Complete: a.completeStored, OnStored: a.tellStored, Logger: a.log.With("part", "store"), Registerer: a.metrics}
+		defer a.stored.begin(sink.Ended)()
+		return sink.Run(ctx)
+	})
+	a.run(closeSinks, "pace", func(ctx context.Context) error { return a.pace.run(ctx, a.journal.Appended, a.stored.ended) })
+	a.runSink("retention", func(ctx context.Context) error {
+		return (&store.Retainer{Store: a.Store, Policy: a.retention, Soon: a.retain, Logger: a.log.With("part", "store")}).Run(ctx)
+	})
+	a.runSink("roll-ups", func(ctx context.Context) error {
+		return (&query.Roller{Reader: a.Query, Store: a.Store, Logger: a.log.With("part", "query")}).Run(ctx)
+	})
+	a.runSink("sending again", a.sendGaps)
+	a.sinksOpen.Store(true)
+	return nil
+}
+
+func (a *App) openQueues(ctx context.Context) error {
+	if _, err := a.openStoreQueue(ctx); err != nil {
+		return err
+	}
+	return a.openDeliveryQueues(ctx)
+}
+
+func (a *App) openStoreQueue(ctx context.Context) (event.Queue, error) {
+	return a.journal.Queue(ctx, storeQueue, journal.QueueOptions{FetchBytes: store.DefaultBatchBytes})
+}
+
+// openDeliveryQueues opens the queue of each connection, and drops those of
+// connections that are gone.
+func (a *App) openDeliveryQueues(ctx context.Context) error {
+	for _, c := range a.snapshot().AllConnections() {
+		if !c.Enabled {
+			continue
+		}
+		if _, err := a.openConnectionQueue(ctx, c); err != nil {
+			return err
+		}
+	}
+	if a.firstStart.Load() == nil {
+		return nil // the settings may not be all there: nothing is dropped on their word
+	}
+	// A connection that was deleted while no server ran has left its queue, which
+	// would keep the journal from dropping events.
+	queues, err := a.journal.Queues(ctx)
+	if err != nil {
+		return err
+	}
+	for _, q := range queues {
+		id, ok := strings.CutPrefix(q.Name, connectionQueue(""))
+		if _, known := a.snapshot().Connection(id); !ok || known {
+			continue
+		}
+		if err := a.journal.DeleteQueue(ctx, q.Name); err != nil {
+			a.log.Warn("the queue of a deleted PostHog connection could not be dropped", "connection", id, "err", err)
+		}
+	}
+	return nil
+}
+
+func (a *App) newDelivery(l *ledger.Ledger) *posthog.Manager {
+	return posthog.NewManager(posthog.Config{
+		Snapshot: a.Registry.Snapshot, Changes: a.Registry.Changes,
+		OpenQueue: func(ctx context.Context, c project.Connection) (event.Queue, error) {
+			a.awaitTakeOver(ctx, c)
+			return a.openConnectionQueue(ctx, c)
+		},
+		DropQueue: func(ctx context.Context, id string) error { return a.journal.DeleteQueue(ctx, connectionQueue(id)) },
+		Full:      a.journalFill,
+		Join:      a.joinOutcomes,
+		Shape:     outbound.Shape,
+		Deleted:   func(e *event.Event) (bool, error) { return a.deletions.Has(e.ProjectID, e.UUID) },
+		Ledger:    l,
+		TraceURL: func(e *event.Event) string {
+			if e.TraceID == "" {
+				return ""
+			}
+			return a.cfg.PublicURL + "/traces/" + url.PathEscape(e.TraceID)
+		},
+		Client: a.cfg.PostHogClient(0), AllowInsecureHosts: a.cfg.AllowInsecurePostHog, Version: a.cfg.Version,
+		Logger: a.log.With("part", "posthog"), Registerer: a.metrics,
+	})
+}
+
+// joinOutcomes gives outcomes what their calls know, before they leave.
+func (a *App) joinOutcomes(ctx context.Context, events []*event.Event) ([]*event.Event, error) {
+	o := a.outcomes.Load()
+	if o == nil {
+		return join.Named(events), errNotOpen("the store")
+	}
+	return o.Complete(ctx, events)
+}
+
+// completeStored gives outcomes what their calls know, before they are stored: calls
+// of the same batch included. What the store cannot tell now, questions find.
+func (a *App) completeStored(ctx context.Context, events []*event.Event) {
+	o := a.outcomes.Load()
+	unknown, err := o.Complete(ctx, events)
+	if len(unknown) > 0 {
+		o.Remember(events...)
+		_, err = o.Complete(ctx, unknown)
+	}
+	if err != nil {
+		a.log.Debug("outcomes are stored without what their calls know", "err", err)
+	}
+}
+
+// tellStored is told of what the store has now.
+func (a *App) tellStored(events []*event.Event) {
+	a.live.publish(events)
+	a.outcomes.Load().Remember(events...)
+	if j := a.joiner.Load(); j != nil {
+		j.Remember(events...)
+	}
+}
+
+// storedEvents counts what the store's sinks have ended: a new sink, after a
+// failure, begins with 0. The zero value is ready.
+type storedEvents struct {
+	mu     sync.Mutex
+	before uint64        // of sinks that are gone
+	now    func() uint64 // of the present one
+}
+
+// begin counts a sink's events from here on; its result ends that.
+func (s *storedEvents) begin(ended func() uint64) (end func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now = ended
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.before += ended()
+		s.now = nil
+	}
+}
+
+func (s *storedEvents) ended() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.now == nil {
+		return s.before
+	}
+	return s.before + s.now()
+}

@@ -1,0 +1,272 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/config"
+	"github.com/hedgerow/hedgerow/server/internal/health"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/supervise"
+)
+
+// Waits of a start.
+const (
+	stepDeadline  = 30 * time.Second // for one step
+	stepSlow      = 2 * time.Second  // after which the log says what is being waited for
+	startPatience = 20 * time.Second // for all steps: then what is there serves, and the rest follows
+	servePatience = 5 * time.Second  // for the settings: then the gateway serves without
+)
+
+// step is one part of a start. What it opens must not be opened again when it is
+// called once more after an error.
+type step struct {
+	name string // what is opened, for the log: "the journal"
+	open func(*App, context.Context) error
+}
+
+// serverSteps are the steps of a server that need the disk, in order. Those before
+// them (listener, gateway, ingest, otlp) do not.
+func serverSteps(c *config.Config) []step {
+	steps := []step{{"the journal", (*App).openJournal}}
+	if c.NATSURL != "" {
+		steps = append(steps, step{"the store's role", (*App).openLease})
+	}
+	return append(steps, []step{
+		{"the settings", (*App).openSettings},
+		{"the prompts", (*App).openPrompts},
+		{"the first project", (*App).openFirstProject},
+		{"the delivery", (*App).openDelivery},
+		{"the intake", (*App).openIntake}, // from here on events are taken
+		{"checks and datasets", (*App).openChecks},
+		{"the store", (*App).openStore},
+		{"experiments", (*App).openExperiments},
+		{"the sinks", (*App).openSinks},
+		{"runs of checks and datasets", (*App).openEvals},
+		{"pages and API", (*App).openPages},
+	}...)
+}
+
+// start opens everything and serves. It returns once all is open or, where
+// something is broken that can mend itself, once the gateway serves: the rest
+// follows in the background. It fails for a wrong setting, an address that is
+// taken and a folder that is in use or can never be used; what it had opened is
+// closed again. first is done before anything else.
+func start(ctx context.Context, cfg *config.Config, first ...func(*App)) (*App, error) {
+	a := newApp(cfg)
+	for _, f := range first {
+		f(a)
+	}
+	for _, f := range []func(*App, context.Context) error{(*App).checkFolder, (*App).openListener, (*App).openFolder, (*App).openFiles, (*App).openConnections, (*App).openDisk, (*App).openPrices, (*App).openReceivers} {
+		if err := f(a, ctx); err != nil {
+			a.Close(context.WithoutCancel(ctx))
+			return nil, err
+		}
+	}
+	o := a.open(serverSteps(cfg))
+	serveEarly := time.NewTimer(servePatience)
+	defer serveEarly.Stop()
+	patience := time.NewTimer(startPatience)
+	defer patience.Stop()
+	for waiting := true; waiting; {
+		select {
+		case err := <-o.wrong:
+			a.Close(context.WithoutCancel(ctx))
+			return nil, err
+		case <-o.task.Done():
+			waiting = false
+		case <-o.broken:
+			waiting = false
+		case <-ctx.Done():
+			waiting = false
+		case <-serveEarly.C:
+			a.serve()
+		case <-patience.C:
+			a.log.Warn("the start takes long: what is open serves, the rest follows", "now", o.health().Message)
+			waiting = false
+		}
+	}
+	o.settle()
+	a.serve()
+	return a, nil
+}
+
+// Simulated is start, with pages that say that what they show is made up. It
+// waits until all is open.
+func Simulated(ctx context.Context, cfg *config.Config) (*App, error) {
+	a, err := start(ctx, cfg, func(a *App) { a.simulated = true })
+	if err != nil {
+		return nil, err
+	}
+	for _, done := range []<-chan struct{}{a.opened.Done(), a.known} {
+		select {
+		case <-done:
+		case <-ctx.Done():
+			a.Close(context.WithoutCancel(ctx))
+			return nil, ctx.Err()
+		}
+	}
+	return a, nil
+}
+
+// FirstStart is the first project, with its keys where this start made it. It must
+// not be called before the project is known.
+func (a *App) FirstStart() project.FirstStart { return *a.firstStart.Load() }
+
+// Health returns the reports of all components, by name.
+func (a *App) Health() []health.Report { return a.reports.all() }
+
+// Logger is the log of the process.
+func (a *App) Logger() *slog.Logger { return a.log }
+
+// Address is the address that the server listens on.
+func (a *App) Address() string { return displayAddr(a.listener.Addr().String()) }
+
+// Offline opens the data folder for a subcommand: settings, journal and
+// prices over the folder's socket, no network and no sinks. Unlike a server it
+// does not wait for what is broken.
+func Offline(ctx context.Context, cfg *config.Config) (*App, error) {
+	a := newApp(cfg)
+	for _, f := range []func(*App, context.Context) error{(*App).openFolder, (*App).openJournal, (*App).openSettings, (*App).openPrompts, (*App).openFirstProject, (*App).openChecks, (*App).openPrices, (*App).openStore, (*App).openExperiments, (*App).openPages} {
+		if err := f(a, ctx); err != nil {
+			a.Close(context.WithoutCancel(ctx))
+			return nil, config.DataError(err)
+		}
+	}
+	return a, nil
+}
+
+// opening is a start under way.
+type opening struct {
+	a     *App
+	steps []step
+	next  int
+	task  *supervise.Task
+	at    atomic.Pointer[stepAt]
+
+	wrong  chan error    // what the process is to end with
+	broken chan struct{} // closed at the first failure that can mend itself
+	once   sync.Once
+
+	mu      sync.Mutex
+	settled bool // nobody listens to wrong any more
+}
+
+// open works through steps in the background. One that fails is tried again
+// until it works, or is reported to wrong where that is of no use.
+func (a *App) open(steps []step) *opening {
+	o := &opening{a: a, steps: steps, wrong: make(chan error, 1), broken: make(chan struct{})}
+	o.task = supervise.Start(supervise.Loop{Name: "start", Once: true, Run: o.run}, supervise.Options{Logger: a.log, Longest: time.Second})
+	a.reports.add(o.health)
+	a.onClose(closeStart, "start", func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, closeSlack)
+		defer cancel()
+		return o.task.Stop(ctx)
+	})
+	a.opened = o.task
+	return o
+}
+
+// health is how the start is doing. A step that does not heed its deadline counts
+// as failed, although it may end yet.
+func (o *opening) health() health.Report {
+	r := o.task.Health()
+	at := o.at.Load()
+	if r.Status != health.Starting || at == nil {
+		return r
+	}
+	r.Message, r.Hint = "hedgerow is opening "+at.name, "see hedgerow's log if this goes on"
+	if time.Since(at.since) > stepDeadline {
+		r.Status, r.Since = health.Failed, at.since.Add(stepDeadline)
+		r.Message = fmt.Sprintf("opening %s has taken more than %v", at.name, stepDeadline)
+		r.Hint = "calls pass; look at the disk and at hedgerow's log, and restart hedgerow once what holds it up is mended"
+	}
+	return r
+}
+
+// stepAt is a step under way.
+type stepAt struct {
+	name  string
+	since time.Time
+}
+
+func (o *opening) run(ctx context.Context) error {
+	for ; o.next < len(o.steps); o.next++ {
+		o.at.Store(&stepAt{o.steps[o.next].name, time.Now()})
+		err := o.a.step(ctx, o.steps[o.next])
+		if err == nil {
+			continue
+		}
+		if ctx.Err() == nil && o.end(err) {
+			<-ctx.Done() // the process ends
+			return nil
+		}
+		o.once.Do(func() { close(o.broken) })
+		return err
+	}
+	return nil
+}
+
+// end hands on what must end the process, while it has not begun to serve.
+func (o *opening) end(err error) bool {
+	if exit := (*config.ExitError)(nil); !errors.As(err, &exit) {
+		return false
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.settled {
+		return false
+	}
+	o.wrong <- err
+	return true
+}
+
+// settle ends the time in which an error ends the process.
+func (o *opening) settle() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.settled = true
+}
+
+// step does one step within its deadline, and says so in the log. Where the step
+// does not heed the deadline, that is said, and waited for: it may be at work on
+// the folder.
+func (a *App) step(ctx context.Context, s step) error {
+	begin := time.Now()
+	a.log.Debug("opening " + s.name)
+	ctx, cancel := context.WithTimeout(ctx, stepDeadline)
+	defer cancel()
+	slow := time.AfterFunc(stepSlow, func() {
+		a.log.Info("opening "+s.name+" takes a while", "deadline", stepDeadline)
+	})
+	late := time.AfterFunc(stepDeadline+time.Second, func() {
+		a.log.Error("opening "+s.name+" does not end: the gateway serves without it", "part", "start", "waited", stepDeadline)
+	})
+	err := supervise.Catch(func() error { return s.open(a, ctx) })
+	slow.Stop()
+	late.Stop()
+	took := time.Since(begin).Round(time.Millisecond)
+	if err != nil {
+		a.log.Debug("opening "+s.name+" failed", "took", took, "err", err)
+		if exit := (*config.ExitError)(nil); errors.As(err, &exit) {
+			return err
+		}
+		if e := event.AsError(err); e.Code == event.CodeInternal {
+			return event.NewError(event.CodeUnavailable, "opening "+s.name+" failed", "hedgerow tries again by itself; if this goes on, see hedgerow's log", err)
+		}
+		return err
+	}
+	a.log.Info("opened "+s.name, "took", took)
+	return nil
+}
+
+// errNotOpen says that something is asked before it is open.
+func errNotOpen(what string) error {
+	return event.NewError(event.CodeUnavailable, fmt.Sprintf("%s of this hedgerow cannot be reached at the moment", what), "try again in a moment; hedgerow's log and /readyz say what is wrong", nil)
+}

@@ -1,0 +1,55 @@
+package command
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/hedgerow/hedgerow/server/internal/backup"
+	"github.com/hedgerow/hedgerow/server/internal/config"
+)
+
+func Backup(c *config.Config) *cli.Command {
+	return &cli.Command{
+		Name: "backup", Usage: "write the store and the settings to a new folder, on a running server or without one", ArgsUsage: "FOLDER",
+		Flags: c.SubFlags(),
+		Action: func(ctx context.Context, cmd *cli.Command) error {
+			folder, err := filepath.Abs(cmd.Args().First())
+			if err != nil || cmd.Args().Len() != 1 {
+				return config.Invalid("backup needs one folder", "hedgerow backup ./backup-2026-11-21", err)
+			}
+			return withControl(ctx, c, cmd, func(ctl *control) error {
+				var out backup.Result
+				if err := ctl.call(ctx, "POST", "/backup", backup.Request{Folder: folder}, &out); err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.Root().Writer, "backed up to %s: store of %d bytes, %d settings\nkeep %s, or HEDGEROW_SECRET_KEY, in another place: without it the sealed keys cannot be opened\n",
+					folder, out.StoreBytes, out.Records, c.Path("secret.key"))
+				return nil
+			})
+		},
+	}
+}
+
+func Restore(c *config.Config) *cli.Command {
+	return &cli.Command{
+		Name: "restore", Usage: "make a new data folder from a backup", ArgsUsage: "FOLDER",
+		Flags: c.SubFlags(),
+		Action: func(ctx context.Context, cmd *cli.Command) error {
+			if cmd.Args().Len() != 1 {
+				return config.Invalid("restore needs one folder", "hedgerow restore ./backup-2026-11-21 --data ./data", nil)
+			}
+			if err := c.LoadSub(cmd); err != nil {
+				return err
+			}
+			n, err := backup.Restore(ctx, c, cmd.Args().First())
+			if err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.Root().Writer, "restored to %s: %d settings\nput the secret key of then at %s, or set HEDGEROW_SECRET_KEY, before you start hedgerow\n", c.Data, n, c.Path("secret.key"))
+			return nil
+		},
+	}
+}

@@ -1,0 +1,160 @@
+package command
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/price"
+	"github.com/hedgerow/hedgerow/server/internal/config"
+)
+
+// priceFeed is the public list that "hedgerow prices sync" reads unless told
+// otherwise.
+const priceFeed = "https://openrouter.ai/api/v1/models"
+
+func Prices(c *config.Config) *cli.Command {
+	flags := c.SubFlags
+	load := func(cmd *cli.Command) (*price.Table, error) {
+		if err := c.LoadSub(cmd); err != nil {
+			return nil, err
+		}
+		if err := c.RequireData(); err != nil {
+			return nil, err
+		}
+		return c.LoadPrices()
+	}
+	return &cli.Command{
+		Name:  "prices",
+		Usage: "show the prices that costs are computed with, and bring them up to date",
+		Commands: []*cli.Command{
+			{
+				Name: "list", Usage: "show every price, in USD per million tokens", ArgsUsage: "[PROVIDER]", Flags: flags(),
+				Action: func(_ context.Context, cmd *cli.Command) error {
+					t, err := load(cmd)
+					if err != nil {
+						return err
+					}
+					tw := tabwriter.NewWriter(cmd.Root().Writer, 0, 4, 2, ' ', 0)
+					fmt.Fprintln(tw, "PROVIDER\tMODEL\tINPUT\tOUTPUT\tCACHE READ\tCACHE WRITE\tFROM\tDATE")
+					only, listed := strings.ToLower(cmd.Args().First()), 0
+					for _, r := range t.Rows() {
+						if !strings.Contains(r.Provider, only) {
+							continue
+						}
+						listed++
+						fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", cmp.Or(r.Provider, "any"), r.Model, price.PerMillion(r.Input), price.PerMillion(r.Output), price.PerMillion(r.CacheRead), price.PerMillion(r.CacheWrite), r.Origin, r.Day())
+					}
+					if listed == 0 {
+						return event.NewError(event.CodeNotFound, fmt.Sprintf("no price of a provider %q is known", only), "hedgerow prices list shows all", nil)
+					}
+					return tw.Flush()
+				},
+			},
+			{
+				Name: "show", Usage: "show which price a model name takes, and where it is from", ArgsUsage: "[PROVIDER/]MODEL",
+				Flags: flags(&cli.StringFlag{Name: "provider", Usage: "the provider that answers, as the gateway names it"}),
+				Action: func(_ context.Context, cmd *cli.Command) error {
+					t, err := load(cmd)
+					if err != nil {
+						return err
+					}
+					name := cmd.Args().First()
+					if name == "" {
+						return config.Invalid("no model is named", "give its name: hedgerow prices show gpt-4.1-mini", nil)
+					}
+					r, ok := t.Match(cmd.String("provider"), name)
+					if !ok {
+						return event.NewError(event.CodeNotFound, fmt.Sprintf("no price is known for %q: its calls have an unknown cost", name), "add it under prices: in hedgerow.yaml, or run hedgerow prices sync", nil)
+					}
+					tw := tabwriter.NewWriter(cmd.Root().Writer, 0, 4, 2, ' ', 0)
+					fmt.Fprintf(tw, "model\t%s\nprovider\t%s\nfrom\t%s\n", r.Model, cmp.Or(r.Provider, "any"), r.Provenance())
+					printRates(tw, "", r.Rates)
+					for _, tier := range r.Tiers {
+						printRates(tw, fmt.Sprintf(" above %d input tokens", tier.Above), tier.Rates)
+					}
+					printEach(tw, "request", r.Request)
+					printEach(tw, "web search", r.WebSearch)
+					return tw.Flush()
+				},
+			},
+			{
+				Name: "sync", Usage: "read prices in the form of OpenRouter's models API, show what is different, and take it over",
+				Flags: flags(
+					&cli.StringFlag{Name: "from", Value: priceFeed, Usage: "URL or file"},
+					&cli.BoolFlag{Name: "dry-run", Usage: "show the differences and leave everything as it is"},
+				),
+				Action: func(ctx context.Context, cmd *cli.Command) error {
+					return syncPrices(ctx, cmd, c, load)
+				},
+			},
+		},
+	}
+}
+
+func syncPrices(ctx context.Context, cmd *cli.Command, c *config.Config, load func(*cli.Command) (*price.Table, error)) error {
+	old, err := load(cmd)
+	if exit := (*config.ExitError)(nil); err != nil && !errors.As(err, &exit) {
+		old, err = c.OwnPrices(price.Default()) // a file that cannot be read is written anew
+	}
+	if err != nil {
+		return err
+	}
+	from := cmd.String("from")
+	r, err := price.Fetch(ctx, &http.Client{Timeout: 30 * time.Second}, from)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	rows, err := price.ParseOpenRouter(r)
+	if err != nil {
+		return err
+	}
+	overlay := price.Overlay{Source: price.SourceName(from), Date: time.Now().UTC(), Rows: rows}
+	changes := price.Diff(old, old.WithSynced(overlay))
+	w := cmd.Root().Writer
+	for _, ch := range changes {
+		fmt.Fprintln(w, ch)
+	}
+	if cmd.Bool("dry-run") {
+		fmt.Fprintf(w, "%d differences; nothing was changed\n", len(changes))
+		return nil
+	}
+	if err := price.Save(c.Path("prices.json"), overlay); err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "%d differences taken over\n", len(changes))
+	if ctl, err := dialControl(ctx, c.SocketPath()); err == nil {
+		defer ctl.close()
+		return ctl.call(ctx, "POST", "/api/v1/prices/reload", nil, nil)
+	}
+	return nil
+}
+
+func printRates(w *tabwriter.Writer, suffix string, r price.Rates) {
+	for _, x := range []struct {
+		name string
+		p    price.USD
+	}{
+		{"input", r.Input}, {"output", r.Output}, {"cache read", r.CacheRead}, {"cache write", r.CacheWrite}, {"cache write, 1 h", r.CacheWrite1h},
+		{"reasoning", r.Reasoning}, {"audio input", r.InputAudio}, {"cached audio input", r.CacheReadAudio}, {"audio output", r.OutputAudio}, {"image input", r.InputImage}, {"image output", r.OutputImage},
+	} {
+		if x.p.Known {
+			fmt.Fprintf(w, "%s%s\t$%s per million tokens\n", x.name, suffix, price.PerMillion(x.p))
+		}
+	}
+}
+
+func printEach(w *tabwriter.Writer, name string, p price.USD) {
+	if p.Known {
+		fmt.Fprintf(w, "%s\t$%s each\n", name, p.Value)
+	}
+}

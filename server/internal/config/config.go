@@ -1,0 +1,579 @@
+package config
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v3"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/disk"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/store"
+)
+
+// Config is everything that the process is told from outside. Each setting is a
+// flag (--journal-max-bytes), an environment variable
+// (HEDGEROW_JOURNAL_MAX_BYTES) and a key of hedgerow.yaml (journal_max_bytes);
+// the first of these that is given wins, in this order.
+type Config struct {
+	Version string // of hedgerow; not a setting
+
+	Listen string
+	// OTLPGRPCListen is empty where OTLP is taken over HTTP only.
+	OTLPGRPCListen string
+	Roles          string
+	Data           string
+	PublicURL      string
+	// TrustedProxies is a comma list of networks; proxies() reads it.
+	TrustedProxies string
+	LogLevel       string
+	LogFormat      string
+
+	JournalMaxBytes     string
+	JournalSync         string
+	JournalSyncInterval time.Duration
+	NATSURL             string
+	// MinFreeDisk is "auto", a size or a percentage; see disk.ParseLimit.
+	MinFreeDisk string
+	// StoreMemory is "auto" or a size; storeMemory() reads it.
+	StoreMemory string
+
+	UpstreamOpenAI, UpstreamAnthropic, UpstreamGemini, UpstreamOpenRouter, UpstreamAzure string
+
+	IncludeUsage    bool
+	UpstreamTimeout time.Duration
+	CaptureQueue    int
+	BufferBudget    string
+	RequireKey      bool
+	RequireKeySet   bool // RequireKey was given: it wins over the switch of the pages
+	limitConfig
+
+	SMTPFrom             string
+	AllowInsecurePostHog bool
+	// PostHogAllowHosts is a list; posthogClient() reads it. PostHogCA is a path.
+	PostHogAllowHosts string
+	PostHogCA         string
+	ShutdownGrace     time.Duration
+
+	// Only in the file.
+	Upstreams        map[string]upstreamConfig
+	Prices           yaml.Node
+	AzureDeployments map[string]string
+
+	// Only in the environment, because they are secrets.
+	SecretKey             string
+	PostHogAPIKey         string
+	PostHogHost           string
+	PostHogPersonalAPIKey string
+	SMTPURL               string // smtp://user:password@host:587 or smtps://…:465
+
+	Quiet bool // nothing on standard error: hedgerow mcp, whose client keeps it in a log
+}
+
+// upstreamConfig is one entry under "upstreams:" in hedgerow.yaml.
+type upstreamConfig struct {
+	BaseURL      string        `yaml:"base_url"`
+	Dialect      string        `yaml:"dialect"`       // openai (default), anthropic or gemini
+	IncludeUsage *bool         `yaml:"include_usage"` // default: the global include_usage
+	Timeout      time.Duration `yaml:"timeout"`       // default: the global upstream_timeout
+}
+
+// The roles of a process: the gateway's routes, the ingestion routes, the store
+// and delivery to PostHog, the pages and the API.
+const (
+	RoleGateway = "gateway"
+	RoleIngest  = "ingest"
+	RoleSinks   = "sinks"
+	RoleWeb     = "web"
+	allRoles    = "gateway,ingest,sinks,web"
+)
+
+// Has reports whether the process has a role; a subcommand, which reads no
+// --roles, has none of its own and all of its server's.
+func (c *Config) Has(role string) bool {
+	return c.Roles == "" || slices.Contains(c.roles(), role)
+}
+
+// refuseSplit refuses what would split events between stores, or leave them in a
+// journal that nobody reads.
+func (c *Config) refuseSplit() error {
+	switch {
+	case c.NATSURL != "" && slices.ContainsFunc(strings.Split(allRoles, ","), func(r string) bool { return !c.Has(r) }):
+		return Invalid("roles: with nats_url a process has to run all of "+allRoles, "leave roles out: the store is one file of one process, so that processes which share a NATS cluster would each have a part of the events", nil)
+	case !c.Has(RoleSinks):
+		return Invalid("roles: without "+RoleSinks+" nothing is stored, delivered or deleted after its retention", "add "+RoleSinks+" to roles, or leave roles out", nil)
+	}
+	return nil
+}
+
+func (c *Config) roles() []string {
+	list := strings.Split(c.Roles, ",")
+	for i := range list {
+		list[i] = strings.TrimSpace(list[i])
+	}
+	return list
+}
+
+// reservedNames are the first parts of hedgerow's own paths, which no upstream
+// may take: pages, API, and what PostHog's SDKs ask for.
+var reservedNames = []string{
+	"api", "mcp", "healthz", "readyz", "metrics", "debug", "v1",
+	"p", "overview", "events", "traces", "sign-in", "sign-out", "welcome", "projects", "users", "audit", "account", "static", "assets",
+	"batch", "capture", "e", "i", "s", "track", "engage", "flags", "decide", "array",
+}
+
+// fileOnly names the keys of hedgerow.yaml that are no flags.
+var fileOnly = []string{"upstreams", "prices", "azure_deployments"}
+
+func dataFlag(c *Config) cli.Flag {
+	return &cli.StringFlag{Name: "data", Value: "./data", Usage: "folder for everything hedgerow keeps", Sources: cli.EnvVars("HEDGEROW_DATA"), Destination: &c.Data}
+}
+
+func configFlag() cli.Flag {
+	return &cli.StringFlag{Name: "config", Usage: "configuration file (default: ./hedgerow.yaml where it exists)", Sources: cli.EnvVars("HEDGEROW_CONFIG")}
+}
+
+func (c *Config) Flags() []cli.Flag {
+	str := func(dst *string, name, def, usage string) cli.Flag {
+		return &cli.StringFlag{Name: name, Value: def, Usage: usage, Sources: cli.EnvVars(envName(name)), Destination: dst}
+	}
+	dur := func(dst *time.Duration, name string, def time.Duration, usage string) cli.Flag {
+		return &cli.DurationFlag{Name: name, Value: def, Usage: usage, Sources: cli.EnvVars(envName(name)), Destination: dst}
+	}
+	boolean := func(dst *bool, name string, def bool, usage string) cli.Flag {
+		return &cli.BoolFlag{Name: name, Value: def, Usage: usage, Sources: cli.EnvVars(envName(name)), Destination: dst}
+	}
+	return append([]cli.Flag{
+		configFlag(),
+		dataFlag(c),
+		str(&c.Listen, "listen", "127.0.0.1:4100", "address to listen on"),
+		str(&c.OTLPGRPCListen, "otlp-grpc-listen", "", "address for OpenTelemetry over gRPC, usually 127.0.0.1:4317 (default: OTLP over HTTP only)"),
+		str(&c.Roles, "roles", allRoles, "parts that this process runs: "+allRoles),
+		str(&c.PublicURL, "public-url", "", "base URL under which people and PostHog links reach hedgerow (default: http:// and the address)"),
+		str(&c.TrustedProxies, "trusted-proxies", "", "networks of reverse proxies whose X-Forwarded-For tells who signs in, as a comma list: 10.0.0.0/8,172.18.0.2 (loopback is too where public-url is of another host)"),
+		str(&c.LogLevel, "log-level", "info", "debug, info, warn or error"),
+		str(&c.LogFormat, "log-format", "text", "text or json"),
+		str(&c.JournalMaxBytes, "journal-max-bytes", "4GiB", "bound of the journal on disk; beyond it new events are refused"),
+		str(&c.JournalSync, "journal-sync", "interval", "interval (survives a killed process; a power cut loses at most the interval) or always (fsync before each acknowledgement)"),
+		dur(&c.JournalSyncInterval, "journal-sync-interval", time.Second, "time between two syncs to disk with --journal-sync interval"),
+		str(&c.StoreMemory, "store-memory", auto, "memory that the store may take for questions: a size, or auto: a quarter of the machine's or container's memory, from 256 MiB to 4 GiB"),
+		str(&c.MinFreeDisk, "min-free-disk", auto, "space that stays free on the data folder's disk: a size, a part of the disk as 5%, or auto: 2% within 512 MiB and 10 GiB; at most a quarter of the disk"),
+		str(&c.NATSURL, "nats-url", "", "external NATS cluster instead of the embedded one"),
+		str(&c.UpstreamOpenAI, "upstream-openai", "", "base URL in place of https://api.openai.com"),
+		str(&c.UpstreamAnthropic, "upstream-anthropic", "", "base URL in place of https://api.anthropic.com"),
+		str(&c.UpstreamGemini, "upstream-gemini", "", "base URL in place of https://generativelanguage.googleapis.com"),
+		str(&c.UpstreamOpenRouter, "upstream-openrouter", "", "base URL in place of https://openrouter.ai"),
+		str(&c.UpstreamAzure, "upstream-azure", "", "base URL in place of https://{resource}.openai.azure.com"),
+		boolean(&c.IncludeUsage, "include-usage", true, "ask OpenAI-compatible providers for token counts on streams, and hide that from the caller"),
+		dur(&c.UpstreamTimeout, "upstream-timeout", 0, "longest wait for a provider's answer to begin; 0 waits as long as the caller does"),
+		&cli.IntFlag{Name: "capture-queue", Value: 50_000, Usage: "calls that may wait to be recorded; beyond it they are dropped and counted", Sources: cli.EnvVars("HEDGEROW_CAPTURE_QUEUE"), Destination: &c.CaptureQueue},
+		str(&c.BufferBudget, "buffer-budget", "256MiB", "memory for request bodies being read, over all calls; beyond it bodies pass through unread"),
+		boolean(&c.RequireKey, "require-key", false, "ask for a hedgerow key on every gateway call, on loopback too (default: as the page Projects says, which is no)"),
+		str(&c.SMTPFrom, "smtp-from", "", "sender of alerts by e-mail: hedgerow@example.com; the server is HEDGEROW_SMTP_URL, smtp://user:password@host:587"),
+		str(&c.PostHogAllowHosts, "posthog-allow-hosts", "", "hosts of a PostHog of your own that are not public, as a comma list of names, addresses and networks: posthog.internal,10.0.0.0/8; HTTPS is asked for all the same"),
+		str(&c.PostHogCA, "posthog-ca", "", "file with the certificates (PEM) of the authorities that sign those of posthog-allow-hosts, beside the system's"),
+		boolean(&c.AllowInsecurePostHog, "allow-insecure-posthog", false, "allow http:// and private PostHog hosts (for tests)"),
+		dur(&c.ShutdownGrace, "shutdown-grace", 10*time.Second, "longest time for a graceful stop"),
+	}, c.limitConfig.flags()...)
+}
+
+func envName(flag string) string {
+	return "HEDGEROW_" + strings.ToUpper(strings.ReplaceAll(flag, "-", "_"))
+}
+
+// Proxies are the networks of TrustedProxies; an address is a network of one.
+func (c *Config) Proxies() ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for part := range strings.SplitSeq(c.TrustedProxies, ",") {
+		part = strings.TrimSpace(part)
+		if part == "" {
+			continue
+		}
+		if ip, err := netip.ParseAddr(part); err == nil {
+			out = append(out, netip.PrefixFrom(ip, ip.BitLen()))
+			continue
+		}
+		p, err := netip.ParsePrefix(part)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
+}
+
+// SubFlags are the flags of a subcommand: its own, and every setting that serve
+// knows, so that all of them read the same hedgerow.yaml, environment and command
+// line. Help shows only the folder and the file of the settings.
+func (c *Config) SubFlags(own ...cli.Flag) []cli.Flag {
+	for _, f := range c.Flags() {
+		switch f := f.(type) {
+		case *cli.StringFlag:
+			f.Hidden = f.Name != "data" && f.Name != "config"
+		case *cli.DurationFlag:
+			f.Hidden = true
+		case *cli.BoolFlag:
+			f.Hidden = true
+		case *cli.IntFlag:
+			f.Hidden = true
+		}
+		own = append(own, f)
+	}
+	return own
+}
+
+// LoadSub is load for a subcommand: it logs only what is wrong, unless it is told
+// otherwise, and has no roles of its own.
+func (c *Config) LoadSub(cmd *cli.Command) error {
+	if err := c.Load(cmd); err != nil {
+		return err
+	}
+	if !cmd.IsSet("log-level") {
+		c.LogLevel = "warn"
+	}
+	c.Roles = ""
+	return nil
+}
+
+// dataParts are what a data folder has at least one of.
+var dataParts = []string{"journal", "secret.key", "hedgerow.duckdb", "settings"}
+
+// RequireData refuses a data folder that hedgerow serve has not made.
+func (c *Config) RequireData() error {
+	const hint = "name the folder of your hedgerow with --data, HEDGEROW_DATA or data: in hedgerow.yaml; hedgerow serve makes a new one"
+	info, err := os.Stat(c.Data)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return Exit(ExitData, event.NewError(event.CodeNotFound, "there is no data folder "+c.Data, hint, nil))
+	case err != nil:
+		return Exit(ExitData, event.NewError(event.CodeUnavailable, "the data folder "+c.Data+" cannot be read", "check its permissions, or name another with --data", err))
+	case !info.IsDir():
+		return Exit(ExitData, event.NewError(event.CodeInvalid, c.Data+" is a file, not a data folder", hint, nil))
+	}
+	for _, part := range dataParts {
+		if _, err := os.Lstat(c.Path(part)); err == nil {
+			return nil // doctor says what else is missing
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return Exit(ExitData, event.NewError(event.CodeUnavailable, "the data folder "+c.Data+" cannot be read", "check its permissions, or name another with --data", err))
+		}
+	}
+	return Exit(ExitData, event.NewError(event.CodeNotFound, c.Data+" is not a data folder of hedgerow", hint, nil))
+}
+
+// RequireSettings refuses a data folder whose settings are gone: opening it would
+// make new ones.
+func (c *Config) RequireSettings() error {
+	if err := c.RequireData(); err != nil || c.NATSURL != "" {
+		return err
+	}
+	if _, err := os.Stat(c.Path("journal")); err == nil || !errors.Is(err, fs.ErrNotExist) || c.SettingsCopied() {
+		return nil
+	}
+	return Exit(ExitData, event.NewError(event.CodeNotFound, "the data folder "+c.Data+" has no journal, in which the settings are", "put the folder "+c.Path("journal")+" back, or restore a backup to another folder with hedgerow restore; hedgerow serve makes new settings", nil))
+}
+
+// SettingsCopied reports whether there is a copy of settings outside the journal.
+func (c *Config) SettingsCopied() bool {
+	list, err := filepath.Glob(c.Path("settings", "*.json"))
+	return err == nil && len(list) > 0
+}
+
+// Load overlays the configuration file and the environment's secrets on what
+// the flags have set, and validates the whole.
+func (c *Config) Load(cmd *cli.Command) error {
+	if err := c.loadFile(cmd); err != nil {
+		return err
+	}
+	c.Data = cmp.Or(c.Data, "./data") // an empty variable is none
+	c.RequireKeySet = cmd.IsSet("require-key")
+	c.SecretKey = os.Getenv("HEDGEROW_SECRET_KEY")
+	c.SMTPURL = strings.TrimSpace(os.Getenv("HEDGEROW_SMTP_URL"))
+	c.PostHogAPIKey = strings.TrimSpace(os.Getenv("POSTHOG_API_KEY"))
+	c.PostHogHost = strings.TrimSpace(os.Getenv("POSTHOG_HOST"))
+	c.PostHogPersonalAPIKey = strings.TrimSpace(os.Getenv("POSTHOG_PERSONAL_API_KEY"))
+	return c.validate()
+}
+
+// commandLine is the part of a parsed command line that the file needs.
+type commandLine interface {
+	String(name string) string
+	IsSet(name string) bool
+	Set(name, value string) error
+}
+
+func (c *Config) loadFile(cmd commandLine) error {
+	path, asked := cmd.String("config"), true
+	if path == "" {
+		path, asked = "hedgerow.yaml", false
+	}
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && !asked {
+		return nil
+	}
+	if err != nil {
+		return Invalid("the configuration file cannot be read", "check the path "+path+" and its permissions", err)
+	}
+	return c.apply(path, b, cmd)
+}
+
+func (c *Config) apply(path string, b []byte, cmd commandLine) error {
+	var doc yaml.Node
+	if err := yaml.Unmarshal(b, &doc); err != nil {
+		return Invalid(path+" is not valid YAML", "mend the line that the message names", err)
+	}
+	if len(doc.Content) == 0 {
+		return nil
+	}
+	root := doc.Content[0]
+	if root.Kind != yaml.MappingNode {
+		return Invalid(path+" is not a list of keys and values", "write lines of the form key: value", nil)
+	}
+	known := slices.Clone(fileOnly)
+	for _, f := range new(Config).Flags() {
+		known = append(known, strings.ReplaceAll(f.Names()[0], "-", "_"))
+	}
+	for i := 0; i+1 < len(root.Content); i += 2 {
+		key, val := root.Content[i], root.Content[i+1]
+		at := fmt.Sprintf("%s line %d", path, key.Line)
+		if !slices.Contains(known, key.Value) || key.Value == "config" {
+			return Invalid(fmt.Sprintf("%s: there is no setting %q", at, key.Value), DidYouMean(key.Value, known, "docs/configuration.md lists every key"), nil)
+		}
+		var err error
+		switch key.Value {
+		case "upstreams":
+			err = strictDecode(val, &c.Upstreams)
+		case "azure_deployments":
+			err = strictDecode(val, &c.AzureDeployments)
+		case "prices":
+			c.Prices = *val
+		default:
+			if val.Kind != yaml.ScalarNode {
+				err = errors.New("want a single value")
+				break
+			}
+			if name := strings.ReplaceAll(key.Value, "_", "-"); !cmd.IsSet(name) {
+				err = cmd.Set(name, val.Value)
+			}
+		}
+		if err != nil {
+			return Invalid(fmt.Sprintf("%s: the value of %q is wrong", at, key.Value), "see docs/configuration.md for its form", err)
+		}
+	}
+	return nil
+}
+
+// strictDecode decodes a node and refuses unknown keys, naming their line.
+func strictDecode(n *yaml.Node, into any) error {
+	var b strings.Builder
+	b.WriteString(strings.Repeat("\n", max(0, n.Line-1))) // so that the decoder's line numbers are the file's
+	enc, err := yaml.Marshal(n)
+	if err != nil {
+		return err
+	}
+	b.Write(enc)
+	dec := yaml.NewDecoder(strings.NewReader(b.String()))
+	dec.KnownFields(true)
+	return dec.Decode(into)
+}
+
+func DidYouMean(key string, known []string, otherwise string) string {
+	best, bestDist := "", 4
+	for _, k := range known {
+		if d := editDistance(key, k); d < bestDist {
+			best, bestDist = k, d
+		}
+	}
+	if best != "" {
+		return fmt.Sprintf("did you mean %q?", best)
+	}
+	return otherwise
+}
+
+// editDistance is the Levenshtein distance of two short strings.
+func editDistance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diag := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diag, row[j+1] = row[j+1], min(diag+cost, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}
+
+func (c *Config) validate() error {
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return Invalid(fmt.Sprintf("listen: %q is not an address", c.Listen), "write host:port, for example 127.0.0.1:4100", err)
+	}
+	for _, r := range c.roles() {
+		if c.Roles != "" && !slices.Contains(strings.Split(allRoles, ","), r) {
+			return Invalid(fmt.Sprintf("roles: there is no role %q", r), "use one or more of "+allRoles, nil)
+		}
+	}
+	if err := c.refuseSplit(); err != nil {
+		return err
+	}
+	if strings.TrimSpace(c.SecretKey) != "" {
+		if _, err := project.LoadSecretKey(c.SecretKey, ""); err != nil {
+			return Exit(ExitConfig, err)
+		}
+	}
+	if _, err := disk.ParseLimit(c.MinFreeDisk, ParseSize); err != nil {
+		return Invalid(fmt.Sprintf("min_free_disk: %q is neither auto, a size nor a part of the disk", c.MinFreeDisk), "leave it out for auto, or write a number with a unit, for example 2GiB or 5%", err)
+	}
+	if _, err := c.Proxies(); err != nil {
+		return Invalid(fmt.Sprintf("trusted_proxies: %q is not a list of networks", c.TrustedProxies), "write addresses or networks with commas between, for example 10.0.0.0/8,172.18.0.2", err)
+	}
+	if err := c.validatePostHog(); err != nil {
+		return err
+	}
+	if _, err := c.Level(); err != nil {
+		return Invalid(fmt.Sprintf("log_level: %q is not a level", c.LogLevel), "use debug, info, warn or error", err)
+	}
+	if c.LogFormat != "text" && c.LogFormat != "json" {
+		return Invalid(fmt.Sprintf("log_format: %q is not a format", c.LogFormat), "use text or json", nil)
+	}
+	if c.JournalSync != "interval" && c.JournalSync != "always" {
+		return Invalid(fmt.Sprintf("journal_sync: %q is not a mode", c.JournalSync), "use interval or always", nil)
+	}
+	for name, v := range map[string]string{"journal_max_bytes": c.JournalMaxBytes, "buffer_budget": c.BufferBudget} {
+		if n, err := ParseSize(v); err != nil || n < 1<<20 {
+			return Invalid(fmt.Sprintf("%s: %q is not a size of at least 1 MiB", name, v), "write a number with a unit, for example 4GiB or 512MiB", err)
+		}
+	}
+	if _, err := c.StoreMemoryBytes(); err != nil {
+		return Invalid(fmt.Sprintf("store_memory: %q is neither auto nor a size of at least %d MiB", c.StoreMemory, store.MinMemoryBytes>>20), "leave it out for auto, or write a number with a unit, for example 512MiB", err)
+	}
+	for name, v := range map[string]string{"public_url": c.PublicURL, "upstream_openai": c.UpstreamOpenAI, "upstream_anthropic": c.UpstreamAnthropic,
+		"upstream_gemini": c.UpstreamGemini, "upstream_openrouter": c.UpstreamOpenRouter, "upstream_azure": c.UpstreamAzure} {
+		if v != "" && !isHTTPURL(v) {
+			return Invalid(fmt.Sprintf("%s: %q is not a URL", name, v), "write it as https://host or http://host:port", nil)
+		}
+	}
+	for name, u := range c.Upstreams {
+		if slices.Contains(reservedNames, strings.ToLower(name)) {
+			return Invalid(fmt.Sprintf("upstreams.%s: the name is one of hedgerow's own paths", name), "choose another name: it is the first part of the base URL", nil)
+		}
+		if !isHTTPURL(u.BaseURL) {
+			return Invalid(fmt.Sprintf("upstreams.%s.base_url: %q is not a URL", name, u.BaseURL), "write it as https://host/path", nil)
+		}
+		if u.Dialect != "" && u.Dialect != "openai" && u.Dialect != "anthropic" && u.Dialect != "gemini" {
+			return Invalid(fmt.Sprintf("upstreams.%s.dialect: %q is not known", name, u.Dialect), "use openai, anthropic or gemini", nil)
+		}
+	}
+	if c.CaptureQueue < 1 {
+		return Invalid("capture_queue must be at least 1", "leave it out for the default of 50000", nil)
+	}
+	return c.limitConfig.validate()
+}
+
+// auto stands for a default that goes with the machine.
+const auto = "auto"
+
+// StoreMemoryBytes is the store's memory in bytes, 0 where it goes with the store.
+func (c *Config) StoreMemoryBytes() (int64, error) {
+	if c.StoreMemory == auto || c.StoreMemory == "" {
+		return 0, nil
+	}
+	n, err := ParseSize(c.StoreMemory)
+	if err == nil && n < store.MinMemoryBytes {
+		err = errors.New("too little")
+	}
+	return n, err
+}
+
+func isHTTPURL(s string) bool {
+	u, err := url.Parse(s)
+	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
+}
+
+func (c *Config) Level() (slog.Level, error) {
+	var l slog.Level
+	err := l.UnmarshalText([]byte(c.LogLevel))
+	return l, err
+}
+
+// ParseSize reads "4GiB", "512MB", "100k" or a plain number of bytes. Units are
+// binary, with or without the i.
+func ParseSize(s string) (int64, error) {
+	t := strings.ToLower(strings.TrimSpace(s))
+	t = strings.TrimSuffix(strings.TrimSuffix(t, "b"), "i")
+	shift := 0
+	if t != "" {
+		if i := strings.IndexByte("kmgt", t[len(t)-1]); i >= 0 {
+			shift, t = 10*(i+1), t[:len(t)-1]
+		}
+	}
+	n, err := strconv.ParseFloat(strings.TrimSpace(t), 64)
+	if err != nil || n < 0 || n*float64(int64(1)<<shift) > 1<<62 {
+		return 0, fmt.Errorf("not a size: %q", s)
+	}
+	return int64(n * float64(int64(1)<<shift)), nil
+}
+
+// MustSize is for sizes that validate has accepted.
+func MustSize(s string) int64 {
+	n, err := ParseSize(s)
+	if err != nil {
+		panic(err)
+	}
+	return n
+}
+
+func (c *Config) Path(elem ...string) string {
+	return filepath.Join(append([]string{c.Data}, elem...)...)
+}
+
+// socketName is the Unix socket in the data folder on which a running hedgerow
+// takes the commands of whoever may read that folder. It speaks the same API as
+// the network, as an administrator and without a key; its mode is 0600.
+const socketName = "hedgerow.sock"
+
+// SocketPath keeps within the 104 bytes that the shortest-tempered systems
+// allow a socket's path: beyond it, the path relative to the working folder.
+func (c *Config) SocketPath() string {
+	p, err := filepath.Abs(c.Path(socketName))
+	if err != nil || len(p) > 100 {
+		return c.Path(socketName)
+	}
+	return p
+}
+
+// LastGood is where the copy of a bucket of settings is kept outside of the journal.
+func (c *Config) LastGood(bucket string) string { return c.Path("settings", bucket+".json") }
+
+// IsLoopback reports whether the address to listen on is reachable from this
+// machine only.
+func IsLoopback(listen string) bool {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return false
+	}
+	if host == "localhost" {
+		return true
+	}
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}

@@ -1,0 +1,65 @@
+package config
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/urfave/cli/v3"
+)
+
+// limitConfig are the settings of the listeners that callers reach over a network.
+type limitConfig struct {
+	GatewayListen            string
+	MaxConnections           int // 0: by the limit of open files
+	MaxConnectionsPerAddress int // 0: a quarter of them
+	ReadHeaderTimeout        time.Duration
+	IdleTimeout              time.Duration
+	MaxHeaderSize            string
+	MinUploadRate            string // a second
+}
+
+func (c *limitConfig) flags() []cli.Flag {
+	str := func(dst *string, name, def, usage string) cli.Flag {
+		return &cli.StringFlag{Name: name, Value: def, Usage: usage, Sources: cli.EnvVars(envName(name)), Destination: dst}
+	}
+	dur := func(dst *time.Duration, name string, def time.Duration, usage string) cli.Flag {
+		return &cli.DurationFlag{Name: name, Value: def, Usage: usage, Sources: cli.EnvVars(envName(name)), Destination: dst}
+	}
+	number := func(dst *int, name, usage string) cli.Flag {
+		return &cli.IntFlag{Name: name, Usage: usage, Sources: cli.EnvVars(envName(name)), Destination: dst}
+	}
+	return []cli.Flag{
+		str(&c.GatewayListen, "gateway-listen", "", "address that serves the gateway alone, which --listen then does not serve (default: --listen serves it)"),
+		number(&c.MaxConnections, "max-connections", "connections of callers at a time; 0: as many as the limit of open files leaves room for, 20000 at most"),
+		number(&c.MaxConnectionsPerAddress, "max-connections-per-address", "of these, how many one address may have; loopback and trusted proxies may have all; 0: a quarter"),
+		dur(&c.ReadHeaderTimeout, "read-header-timeout", 10*time.Second, "longest time for a request's headers to arrive"),
+		dur(&c.IdleTimeout, "idle-timeout", 2*time.Minute, "how long a connection may wait for its next request"),
+		str(&c.MaxHeaderSize, "max-header-size", "256KiB", "bytes of a request's headers together"),
+		str(&c.MinUploadRate, "min-upload-rate", "1KiB", "bytes a second that a request's body has to bring, over 30 seconds of waiting for it; 0 lets it be as slow as it is"),
+	}
+}
+
+func (c *limitConfig) validate() error {
+	switch {
+	case c.MaxConnections < 0 || c.MaxConnections > 0 && c.MaxConnections < 8:
+		return Invalid(fmt.Sprintf("max_connections: %d are too few", c.MaxConnections), "leave it out, or allow 8 at least", nil)
+	case c.MaxConnectionsPerAddress < 0:
+		return Invalid("max_connections_per_address must not be negative", "leave it out for a quarter of max_connections", nil)
+	case c.ReadHeaderTimeout < 0 || c.IdleTimeout < 0:
+		return Invalid("read_header_timeout and idle_timeout must not be negative", "write them as 10s or 2m", nil)
+	}
+	if n, err := ParseSize(c.MaxHeaderSize); c.MaxHeaderSize != "" && (err != nil || n < 8<<10 || n > 16<<20) {
+		return Invalid(fmt.Sprintf("max_header_size: %q is not a size between 8 KiB and 16 MiB", c.MaxHeaderSize), "write a number with a unit, for example 256KiB", err)
+	}
+	if _, err := c.UploadRate(); err != nil {
+		return Invalid(fmt.Sprintf("min_upload_rate: %q is not a size", c.MinUploadRate), "write a number with a unit, for example 1KiB, or 0", err)
+	}
+	return nil
+}
+
+func (c *limitConfig) UploadRate() (int64, error) {
+	if c.MinUploadRate == "" || c.MinUploadRate == "0" {
+		return 0, nil
+	}
+	return ParseSize(c.MinUploadRate)
+}

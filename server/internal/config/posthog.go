@@ -1,0 +1,44 @@
+package config
+
+import (
+	"time"
+
+	"github.com/hedgerow/hedgerow/server/internal/posthog"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+)
+
+// PostHogClient is what every request to PostHog has in common. The settings were
+// valid when they were loaded; an authority's file that cannot be read since leaves
+// what the system trusts.
+func (c *Config) PostHogClient(timeout time.Duration) posthog.ClientConfig {
+	out := posthog.ClientConfig{Timeout: timeout, AllowHosts: c.AllowedHosts()}
+	if c.PostHogCA != "" {
+		out.CA, _, _ = posthog.LoadCA(c.PostHogCA)
+	}
+	return out
+}
+
+func (c *Config) AllowedHosts() *project.AllowedHosts {
+	hosts, err := project.ParseAllowedHosts(c.PostHogAllowHosts)
+	if err != nil {
+		return nil // validatePostHog refuses it
+	}
+	return hosts
+}
+
+func (c *Config) validatePostHog() error {
+	hosts, err := project.ParseAllowedHosts(c.PostHogAllowHosts)
+	if err != nil {
+		return Invalid("posthog_allow_hosts: "+err.Error(), "write names, addresses or networks with commas between, for example posthog.internal,10.1.0.0/16; no scheme, no port", nil)
+	}
+	if c.PostHogCA == "" {
+		return nil
+	}
+	if _, _, err := posthog.LoadCA(c.PostHogCA); err != nil {
+		return Invalid("posthog_ca: the certificates in "+c.PostHogCA+" cannot be used", "name a file in PEM form that hedgerow may read", err)
+	}
+	if hosts == nil {
+		return Invalid("posthog_ca is set without posthog_allow_hosts, for which it counts", "list the hosts of your own PostHog in posthog_allow_hosts, or leave posthog_ca out", nil)
+	}
+	return nil
+}

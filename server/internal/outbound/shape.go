@@ -1,0 +1,87 @@
+package outbound
+
+import (
+	"hash/fnv"
+	"math"
+	"slices"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/internal/privacy"
+	"github.com/hedgerow/hedgerow/internal/vocabulary"
+	"github.com/hedgerow/hedgerow/server/internal/posthog"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+)
+
+// Shape makes what leaves for a connection out of what is kept at home: filter,
+// sample, privacy, defaults, vocabulary, in this order. It depends on nothing but
+// its arguments, so that an event leaves the same however often it is tried.
+//
+// A filter by name knows the names of both vocabularies: one that names
+// llm_request_failed lets that out of a call and nothing else, one that names
+// $ai_generation whatever the vocabulary makes of the call.
+func Shape(c project.Connection, p project.Project, e *event.Event) posthog.Shaped {
+	if e.IsSpanContent() {
+		return posthog.Shaped{} // for the store alone: content of an event that leaves by itself
+	}
+	rest := c.Filter
+	rest.Events = nil
+	if !rest.Match(e) || !sampled(e, c.SampleRate) {
+		return posthog.Shaped{}
+	}
+	policy := privacy.OutPolicy{
+		PrivacyMode:     c.PrivacyMode,
+		HashDistinctIDs: c.HashDistinctIDs || p.Settings.HashDistinctIDs,
+		HashKey:         []byte(p.HashKey.Reveal()),
+		SendProperties:  c.SendProperties,
+		SendAttributes:  c.SendAttributes,
+	}
+	if t := c.TakenOver; t != nil {
+		policy.TakenOver = slices.Concat(t.Properties, t.Attributes)
+	}
+	leave := func() privacy.Outcome {
+		out := privacy.Leave(e, policy)
+		if out.Event.Environment == "" {
+			out.Event.Environment = c.Environment
+		}
+		if out.Event.Surface == "" {
+			out.Event.Surface = c.Surface
+		}
+		return out
+	}
+	outcome := leave()
+	out := outcome.Event
+	safe := out
+	if c.Schema != project.SchemaPostHog && !c.PrivacyMode {
+		policy.PrivacyMode = true
+		safe = leave().Event
+	}
+	shaped := posthog.Shaped{Held: outcome.Held}
+	names := c.Filter.Events
+	all := vocabulary.Events(c.Schema, out, safe)
+	ofCall := e.StartSent && (slices.Contains(names, event.Generation) || slices.Contains(names, event.Embedding))
+	if len(names) == 0 || ofCall || slices.Contains(names, e.Name) {
+		shaped.Events = all
+	} else {
+		shaped.Events = slices.DeleteFunc(all, func(o *event.Event) bool { return !slices.Contains(names, o.Name) })
+	}
+	if len(shaped.Events) > 0 { // what the filter leaves out is no dead letter
+		shaped.Block = outcome.Block
+	}
+	return shaped
+}
+
+// sampled picks a part of the traces, whole ones always, and the same on every
+// replica: the hash of the trace id decides.
+func sampled(e *event.Event, rate float64) bool {
+	if rate >= 1 || rate <= 0 { // 0 is a setting from before there was one
+		return true
+	}
+	id := e.TraceID
+	if id == "" {
+		id = e.UUID
+	}
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(id))
+	// FNV's high bits are poor on short ids; multiplying mixes them.
+	return float64(h.Sum64()*0x9E3779B97F4A7C15) < rate*math.MaxUint64
+}
