@@ -45,9 +45,10 @@ var allowed = map[string][]string{
 	"server/internal/health":     {},                                  // how a component is doing: one form for /readyz, pages and doctor
 	"server/internal/supervise":  {"event", "server/internal/health"}, // background loops: for what starts goroutines
 	"server/internal/disk":       {"server/internal/health"},
-	"server/internal/httpbody":   {}, // bounded request bodies: what ingest and otlp share
-	"server/internal/ingest":     {"event", "server/internal/health", "server/internal/httpbody", "internal/flag", "server/internal/project"},
-	"server/internal/otlp":       {"event", "server/internal/health", "server/internal/httpbody", "server/internal/project"},
+	"server/internal/httpbody":   {},                                    // bounded request bodies: what ingest and otlp share
+	"server/internal/receiver":   {"event", "server/internal/httpbody"}, // the HTTP shell of ingest and otlp
+	"server/internal/ingest":     {"event", "server/internal/health", "server/internal/httpbody", "server/internal/receiver", "internal/flag", "server/internal/project"},
+	"server/internal/otlp":       {"event", "server/internal/health", "server/internal/httpbody", "server/internal/receiver", "server/internal/project"},
 	"internal/price":             {"event"},
 	"internal/privacy":           {"event"},
 	"internal/enrich":            {"event", "internal/price", "internal/privacy"},

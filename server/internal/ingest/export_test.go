@@ -9,7 +9,7 @@ var (
 )
 
 // Held is how many bytes the requests under way hold.
-func Held(h *Handler) int64 { return h.memory.Used() }
+func Held(h *Handler) int64 { return h.Memory.Used() }
 
 // WalkObject reads an object with the package's own reader.
 func WalkObject(b []byte) map[string]json.RawMessage {

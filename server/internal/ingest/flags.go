@@ -186,8 +186,7 @@ func (h *Handler) connection(to target) (project.Connection, bool) {
 
 // djangoError answers as PostHog's flags and private API do.
 func (h *Handler) djangoError(w http.ResponseWriter, why *httpbody.Refusal) {
-	h.metrics.refuse(why.Reason)
-	h.warnings.Warn("request "+why.Reason, "a request was refused", "status", why.Status, "err", why.Message)
+	h.Refuse(w.Header(), why)
 	kind, code := "validation_error", "invalid_input"
 	switch why.Status {
 	case http.StatusUnauthorized:
@@ -210,7 +209,7 @@ func (h *Handler) serveFlags(w http.ResponseWriter, r *http.Request) {
 		h.djangoError(w, httpbody.Refuse(http.StatusMethodNotAllowed, httpbody.ReasonMethod, "method not allowed"))
 		return
 	}
-	x := exchange{h.memory.Open(r.Context())}
+	x := exchange{h.Memory.Open(r.Context())}
 	defer x.End()
 	query := r.URL.Query()
 	var raw []byte
@@ -264,7 +263,7 @@ func (h *Handler) serveFlags(w http.ResponseWriter, r *http.Request) {
 		if a != nil {
 			status = a.status
 		}
-		h.warnings.Warn("flags", "PostHog did not answer a question for feature flags; the SDK was told that there was an error", "connection", conn.ID, "status", status)
+		h.Warnings.Warn("flags", "PostHog did not answer a question for feature flags; the SDK was told that there was an error", "connection", conn.ID, "status", status)
 		h.writeSaid(w, &said{status: http.StatusOK}, addFlags(h.noFlags(r, token, true), own))
 	default:
 		h.writeSaid(w, a, addFlags(settingsFor(a.body, conn, token), own))
@@ -295,7 +294,7 @@ func (h *Handler) queryFor(c project.Connection, query url.Values) string {
 // noFlags is what an SDK takes for "no flags"; with failed it keeps those that it
 // has.
 func (h *Handler) noFlags(r *http.Request, token string, failed bool) []byte {
-	out := map[string]any{"errorsWhileComputingFlags": failed, "requestId": event.NewID(), "evaluatedAt": h.now().UnixMilli()}
+	out := map[string]any{"errorsWhileComputingFlags": failed, "requestId": event.NewID(), "evaluatedAt": h.Now().UnixMilli()}
 	q := r.URL.Query()
 	decide := strings.HasPrefix(r.URL.Path, "/decide")
 	switch v := q.Get("v"); {

@@ -2,10 +2,8 @@ package ingest
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -21,15 +19,8 @@ import (
 	"github.com/hedgerow/hedgerow/internal/flag"
 	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/receiver"
 )
-
-// Appender stands behind the door: enrich, then the journal.
-type Appender interface {
-	// Append stores the events. It returns nil only when all are stored. Raw
-	// values of the events lie in buffers that are used again once it has
-	// returned.
-	Append(ctx context.Context, events ...*event.Event) error
-}
 
 // Doer asks PostHog, as an [http.Client] does. It must refuse addresses that the
 // operator does not want to be reached; requests are only made to hosts of
@@ -44,8 +35,8 @@ type Config struct {
 	// and must not do I/O. Required.
 	Projects func() *project.Snapshot
 
-	// Append takes the events. Required.
-	Append Appender
+	// Append stores the events. Required.
+	Append receiver.Appender
 
 	// Flags asks the PostHog of a project for what SDKs want beside capture:
 	// flags, their definitions and the browser's settings. nil answers as if no
@@ -107,35 +98,36 @@ func (l Limits) withDefaults() Limits {
 // exchange is what one request holds until its events are in the journal.
 type exchange struct{ *httpbody.Exchange }
 
-// Handler is the door. It is safe for concurrent use.
+// Handler serves PostHog's capture protocol. It is safe for concurrent use.
 type Handler struct {
-	c       Config
-	limits  Limits
-	log     *slog.Logger
-	now     func() time.Time
-	memory  *httpbody.Memory
-	metrics *metrics
-	relay   *relay
-	tokens  atomic.Pointer[tokens]
+	*receiver.Shell
+	c      Config
+	limits Limits
+	relay  *relay
+	tokens atomic.Pointer[tokens]
 
-	warnings *httpbody.Warnings
+	rejected *prometheus.CounterVec
+	bytes    prometheus.Counter
 }
 
-// New returns a door.
+// New returns a handler.
 func New(c Config) (*Handler, error) {
-	switch {
-	case c.Projects == nil:
+	if c.Projects == nil {
 		return nil, errors.New("ingest: Config.Projects is nil")
-	case c.Append == nil:
-		return nil, errors.New("ingest: Config.Append is nil")
 	}
-	h := &Handler{c: c, limits: c.Limits.withDefaults(), log: c.Logger, now: c.Now}
-	if h.log == nil {
-		h.log = slog.New(slog.DiscardHandler)
+	const ns, sub = "hedgerow", "ingest"
+	h := &Handler{
+		c: c, limits: c.Limits.withDefaults(),
+		rejected: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "events_rejected_total", Help: "Events rejected from a request of which others were accepted, by reason."}, []string{"reason"}),
+		bytes:    prometheus.NewCounter(prometheus.CounterOpts{Namespace: ns, Subsystem: sub, Name: "body_bytes_total", Help: "Bytes of request bodies on the wire."}),
 	}
-	if h.now == nil {
-		h.now = time.Now
+	var err error
+	h.Shell, err = receiver.New(receiver.Config{Name: sub, Unit: "events", Labels: []string{"route"}, Append: c.Append, Memory: h.limits.Memory,
+		Logger: c.Logger, Registerer: c.Registerer, Now: c.Now, Collectors: []prometheus.Collector{h.rejected, h.bytes}})
+	if err != nil {
+		return nil, err
 	}
+	h.relay = newRelay(c.Flags, h.Now)
 	if h.c.OutboundID == nil {
 		h.c.OutboundID = func(_ project.Connection, id string) string { return id }
 	}
@@ -147,14 +139,6 @@ func New(c Config) (*Handler, error) {
 	}
 	if h.c.FlagQuery == nil {
 		h.c.FlagQuery = func(_ project.Connection, query map[string][]string) map[string][]string { return query }
-	}
-	h.memory = httpbody.NewMemory(h.limits.Memory)
-	h.warnings = httpbody.NewWarnings(h.log, h.now)
-	h.relay = newRelay(c.Flags, h.now)
-	var err error
-	h.metrics, err = newMetrics(c.Registerer, h.memory)
-	if err != nil {
-		return nil, fmt.Errorf("register metrics of ingest: %w", err)
 	}
 	return h, nil
 }
@@ -227,13 +211,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	start := time.Now()
 	sw := &statusWriter{ResponseWriter: w}
-	defer func() { h.metrics.request(rt.name, sw.status, time.Since(start)) }()
-	httpbody.CORS(w, r)
-	if r.Method == http.MethodOptions {
-		sw.WriteHeader(http.StatusOK)
-		return
+	defer func() { h.Observe(sw.status, time.Since(start), rt.name) }()
+	if !h.Preflight(sw, r) {
+		rt.serve(h, sw, r)
 	}
-	rt.serve(h, sw, r)
 }
 
 // tokens is which project a token leads to, for one snapshot.
@@ -301,53 +282,6 @@ func (h *Handler) Project(token string) (string, error) {
 		return "", event.NewError(code, bad.Message, "", nil)
 	}
 	return to.project, nil
-}
-
-// store appends events and says why it could not. A nil result is the promise:
-// the journal has all of them.
-func (h *Handler) store(ctx context.Context, events []*event.Event) *httpbody.Refusal {
-	err := h.c.Append.Append(ctx, events...)
-	if err == nil {
-		h.metrics.accepted.Add(float64(len(events)))
-		return nil
-	}
-	switch e := event.AsError(err); {
-	case ctx.Err() != nil:
-		return httpbody.Refuse(http.StatusServiceUnavailable, httpbody.ReasonClientGone, "the request ended before the events were stored")
-	case e.Code == event.CodeFull:
-		h.warnings.Warn(httpbody.ReasonJournalFull, "events are refused: the journal is full", "err", err)
-		return httpbody.Refuse(http.StatusServiceUnavailable, httpbody.ReasonJournalFull, "hedgerow's journal is full: try again later")
-	case e.Code == event.CodeInvalid, e.Code == event.CodeTooLarge:
-		h.warnings.Warn(httpbody.ReasonInvalid, "an event was refused by the journal", "err", err)
-		return httpbody.Refuse(e.HTTPStatus(), httpbody.ReasonInvalid, "%s", e.Message)
-	default:
-		h.warnings.Warn(httpbody.ReasonUnavailable, "events could not be stored", "err", err)
-		return httpbody.Refuse(http.StatusServiceUnavailable, httpbody.ReasonUnavailable, "hedgerow could not store the events: try again")
-	}
-}
-
-// storeEach stores what can be stored. Where the journal refuses one event for
-// what it is, the others are appended one by one; those that it has already are
-// known by their uuid. refused is by index in events; bad fails them all.
-func (h *Handler) storeEach(ctx context.Context, events []*event.Event) (refused map[int]*httpbody.Refusal, bad *httpbody.Refusal) {
-	if len(events) == 0 {
-		return nil, nil
-	}
-	bad = h.store(ctx, events)
-	if bad == nil || bad.Reason != httpbody.ReasonInvalid {
-		return nil, bad
-	}
-	refused = make(map[int]*httpbody.Refusal)
-	for i, e := range events {
-		switch bad := h.store(ctx, []*event.Event{e}); {
-		case bad == nil:
-		case bad.Reason == httpbody.ReasonInvalid:
-			refused[i] = bad
-		default:
-			return nil, bad
-		}
-	}
-	return refused, nil
 }
 
 // clientIP is where a request comes from, if that is a public address: what

@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/receiver"
 )
 
 // JoinedTo is the property of a joined event that holds the uuid of the event
@@ -34,7 +35,7 @@ const (
 // doors and enrich; see the package comment for what it does and where its
 // limits are.
 type Joiner struct {
-	next   Appender
+	next   receiver.Appender
 	c      JoinerConfig
 	seed   maphash.Seed
 	joined prometheus.Counter
@@ -74,7 +75,7 @@ type mark struct {
 }
 
 // NewJoiner returns a Joiner before next.
-func NewJoiner(next Appender, c JoinerConfig) (*Joiner, error) {
+func NewJoiner(next receiver.Appender, c JoinerConfig) (*Joiner, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}

@@ -34,7 +34,7 @@ type part struct {
 
 // serveMultipart serves /i/v0/ai (contract section 1.5).
 func (h *Handler) serveMultipart(w http.ResponseWriter, r *http.Request) {
-	x := exchange{h.memory.Open(r.Context())}
+	x := exchange{h.Memory.Open(r.Context())}
 	defer x.End()
 	parts, bad := h.captureMultipart(w, r, x)
 	if bad != nil {
@@ -62,7 +62,7 @@ func (h *Handler) captureMultipart(w http.ResponseWriter, r *http.Request, x exc
 	if bad != nil {
 		return nil, bad
 	}
-	h.metrics.bytes.Add(float64(len(raw)))
+	h.bytes.Add(float64(len(raw)))
 	enc, bad := httpbody.Encoding(r.Header.Get("Content-Encoding"), raw, false)
 	if bad != nil {
 		return nil, bad
@@ -74,13 +74,13 @@ func (h *Handler) captureMultipart(w http.ResponseWriter, r *http.Request, x exc
 	if bad != nil {
 		return nil, bad
 	}
-	e, bad := multipartEvent(parts, h.now)
+	e, bad := multipartEvent(parts, h.Now)
 	if bad != nil {
 		return nil, bad
 	}
 	h.adopt(e, to, token)
 	setIP(e, quotedIP(r))
-	return parts, h.store(r.Context(), []*event.Event{e})
+	return parts, h.Store(r.Context(), []*event.Event{e})
 }
 
 // parts reads the parts and checks that they are those that may be there.

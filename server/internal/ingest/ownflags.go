@@ -57,7 +57,7 @@ func (h *Handler) decideOwn(own map[string]flag.Definition, asked map[string]jso
 		if only != nil && !slices.Contains(only, key) {
 			continue
 		}
-		v, err := set.Evaluate(key, flag.User{DistinctID: id, Now: h.now()})
+		v, err := set.Evaluate(key, flag.User{DistinctID: id, Now: h.Now()})
 		if err != nil {
 			continue // percentages are always decided
 		}

@@ -37,7 +37,7 @@ func (h *Handler) serveV0(w http.ResponseWriter, r *http.Request) {
 		h.fail(w, httpbody.Refuse(http.StatusMethodNotAllowed, httpbody.ReasonMethod, "method not allowed"))
 		return
 	}
-	x := exchange{h.memory.Open(r.Context())}
+	x := exchange{h.Memory.Open(r.Context())}
 	defer x.End()
 	taken, bad, refusal := h.captureV0(w, r, route, x)
 	switch {
@@ -64,7 +64,7 @@ func (h *Handler) captureV0(w http.ResponseWriter, r *http.Request, route string
 			return 0, nil, refusal
 		}
 	}
-	h.metrics.bytes.Add(float64(len(raw)))
+	h.bytes.Add(float64(len(raw)))
 	p, refusal := x.readPayload(r, query, raw, h.limits.Decoded)
 	if refusal != nil {
 		return 0, nil, refusal
@@ -82,7 +82,7 @@ func (h *Handler) captureV0(w http.ResponseWriter, r *http.Request, route string
 	if refusal != nil {
 		return 0, nil, refusal
 	}
-	m := &envelope{project: to.project, now: h.now().UTC(), sentAt: req.sentAt, historical: req.historical}
+	m := &envelope{project: to.project, now: h.Now().UTC(), sentAt: req.sentAt, historical: req.historical}
 	ip := quotedIP(r)
 	events := make([]*event.Event, 0, len(req.events))
 	from := make([]int, 0, len(req.events)) // where each stands in the batch
@@ -100,7 +100,7 @@ func (h *Handler) captureV0(w http.ResponseWriter, r *http.Request, route string
 		setIP(e, ip)
 		events, from = append(events, e), append(from, i)
 	}
-	refused, refusal := h.storeEach(r.Context(), events)
+	refused, refusal := h.StoreEach(r.Context(), events)
 	if refusal != nil {
 		return 0, nil, refusal
 	}
@@ -110,8 +110,8 @@ func (h *Handler) captureV0(w http.ResponseWriter, r *http.Request, route string
 		}
 	}
 	for _, b := range bad {
-		h.metrics.reject(b.why.Reason)
-		h.warnings.Warn("event "+b.why.Reason, "an event was not taken", "route", route, "project", to.project, "event", b.Event, "uuid", b.UUID, "err", b.Error)
+		h.rejected.WithLabelValues(b.why.Reason).Inc()
+		h.Warnings.Warn("event "+b.why.Reason, "an event was not taken", "route", route, "project", to.project, "event", b.Event, "uuid", b.UUID, "err", b.Error)
 	}
 	return len(events) - len(refused), bad, nil
 }
@@ -181,13 +181,7 @@ func allRejected(bad []rejected) *httpbody.Refusal {
 
 // fail answers with plain text, as PostHog's v0 routes do.
 func (h *Handler) fail(w http.ResponseWriter, why *httpbody.Refusal) {
-	h.metrics.refuse(why.Reason)
-	if why.Status >= 400 && why.Reason != httpbody.ReasonClientGone {
-		h.warnings.Warn("request "+why.Reason, "a request was refused", "status", why.Status, "err", why.Message)
-	}
-	if s := why.RetryAfter(); s != "" {
-		w.Header().Set("Retry-After", s)
-	}
+	h.Refuse(w.Header(), why)
 	http.Error(w, why.Message, why.Status)
 }
 

@@ -46,19 +46,15 @@ func (h *Handler) serveV1(w http.ResponseWriter, r *http.Request) {
 	if id := r.Header.Get("PostHog-Request-Id"); id != "" && len(id) <= 64 {
 		w.Header().Set("PostHog-Request-Id", id)
 	}
-	w.Header().Set("Date", h.now().UTC().Format(http.TimeFormat))
-	x := exchange{h.memory.Open(r.Context())}
+	w.Header().Set("Date", h.Now().UTC().Format(http.TimeFormat))
+	x := exchange{h.Memory.Open(r.Context())}
 	defer x.End()
 	results, bad := h.captureV1(w, r, x)
 	if bad == nil {
 		writeJSON(w, http.StatusOK, map[string]any{"results": results})
 		return
 	}
-	h.metrics.refuse(bad.Reason)
-	h.warnings.Warn("request "+bad.Reason, "a request was refused", "status", bad.Status, "err", bad.Message)
-	if s := bad.RetryAfter(); s != "" {
-		w.Header().Set("Retry-After", s)
-	}
+	h.Refuse(w.Header(), bad)
 	tag := errorsV1[bad.Status]
 	if tag == "" {
 		tag = errorsV1[http.StatusBadRequest]
@@ -84,7 +80,7 @@ func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x exchange) 
 	if bad != nil {
 		return nil, bad
 	}
-	h.metrics.bytes.Add(float64(len(raw)))
+	h.bytes.Add(float64(len(raw)))
 	enc, bad := httpbody.Encoding(r.Header.Get("Content-Encoding"), raw, false)
 	if bad != nil {
 		return nil, bad
@@ -117,7 +113,7 @@ func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x exchange) 
 	if bad != nil {
 		return nil, bad
 	}
-	m := &envelope{project: to.project, now: h.now().UTC(), historical: historical}
+	m := &envelope{project: to.project, now: h.Now().UTC(), historical: historical}
 	if s := r.Header.Get("PostHog-Request-Timestamp"); s != "" {
 		if t, err := event.ParseTime(s); err == nil {
 			m.sentAt = t
@@ -128,8 +124,8 @@ func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x exchange) 
 	events := make([]*event.Event, 0, len(in))
 	drop := func(id, details string, why *httpbody.Refusal) {
 		results[id] = resultV1{"drop", details}
-		h.metrics.reject(why.Reason)
-		h.warnings.Warn("event "+why.Reason, "an event was not taken", "route", "/i/v1/analytics/events", "project", to.project, "uuid", id, "err", why.Message)
+		h.rejected.WithLabelValues(why.Reason).Inc()
+		h.Warnings.Warn("event "+why.Reason, "an event was not taken", "route", "/i/v1/analytics/events", "project", to.project, "uuid", id, "err", why.Message)
 	}
 	for i := range in {
 		e, id, bad := in[i].buildV1(m)
@@ -148,7 +144,7 @@ func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x exchange) 
 			results[id] = resultV1{Result: "ok"}
 		}
 	}
-	refused, bad := h.storeEach(r.Context(), events)
+	refused, bad := h.StoreEach(r.Context(), events)
 	if bad != nil {
 		return nil, bad
 	}

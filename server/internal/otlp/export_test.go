@@ -29,4 +29,4 @@ func Convert(project string, req *collector.ExportTraceServiceRequest) (events [
 }
 
 // HeldBytes is what requests under way hold.
-func (h *Handler) HeldBytes() int64 { return h.memory.Used() }
+func (h *Handler) HeldBytes() int64 { return h.Memory.Used() }

@@ -43,20 +43,20 @@ func (h *Handler) GRPC() *grpc.Server {
 
 func (h *Handler) exportRPC(ctx context.Context, s signal, read func(any) error) (any, error) {
 	start := time.Now()
-	x := exchange{h.memory.Open(ctx)}
+	x := exchange{h.Memory.Open(ctx)}
 	defer x.End()
 	answer, bad, err := h.readRPC(ctx, x, s, read)
 	code := http.StatusOK
 	switch {
 	case err != nil:
-		h.metrics.request(http.StatusBadRequest, time.Since(start))
+		h.Observe(http.StatusBadRequest, time.Since(start))
 		return nil, err
 	case bad != nil:
 		code = bad.Status
-		h.refuse(bad)
+		h.Refuse(http.Header{}, bad)
 		err = rpcError(bad)
 	}
-	h.metrics.request(code, time.Since(start))
+	h.Observe(code, time.Since(start))
 	return answer, err
 }
 

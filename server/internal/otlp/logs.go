@@ -34,7 +34,7 @@ func (h *Handler) takeLogs(ctx context.Context, x exchange, project string, f fo
 		return nil, bad
 	}
 	bySpan, order, discarded := genAIRecords(req, f)
-	h.metrics.discarded.Add(float64(discarded))
+	h.discarded.Add(float64(discarded))
 	if len(order) > h.limits.Spans {
 		return nil, httpbody.Refuse(http.StatusRequestEntityTooLarge, httpbody.ReasonTooLarge, "log records of %d spans in one request, at most %d are taken: send smaller batches", len(order), h.limits.Spans)
 	}
@@ -46,14 +46,14 @@ func (h *Handler) takeLogs(ctx context.Context, x exchange, project string, f fo
 			h.logged.keep(project, id, records)
 		}
 	}
-	refused, bad := h.store(ctx, events)
+	refused, why, bad := h.store(ctx, events)
 	if bad != nil {
 		return nil, bad
 	}
 	answer := &logscollector.ExportLogsServiceResponse{}
-	if refused.n > 0 {
-		h.warnings.Warn("rejected", "log records of a request were rejected", "records", refused.n, "err", refused.why)
-		answer.PartialSuccess = &logscollector.ExportLogsPartialSuccess{RejectedLogRecords: int64(refused.n), ErrorMessage: fmt.Sprintf("the log records of %d spans were rejected, the first because %s", refused.n, refused.why)}
+	if refused > 0 {
+		h.Warnings.Warn("rejected", "log records of a request were rejected", "records", refused, "err", why)
+		answer.PartialSuccess = &logscollector.ExportLogsPartialSuccess{RejectedLogRecords: int64(refused), ErrorMessage: fmt.Sprintf("the log records of %d spans were rejected, the first because %s", refused, why)}
 	}
 	return answer, nil
 }
@@ -118,7 +118,7 @@ func (h *Handler) contentOf(project string, id spanID, records []*logspb.LogReco
 		return nil
 	}
 	at := time.Unix(0, int64(recordTime(records[0]))).UTC()
-	if now := h.now(); at.Year() < 2000 || at.After(now) {
+	if now := h.Now(); at.Year() < 2000 || at.After(now) {
 		at = now.UTC()
 	}
 	e.Name, e.Source, e.ProjectID, e.Timestamp = event.SpanContent, event.SourceOTLP, project, at

@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"mime"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,13 +22,8 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/httpbody"
+	"github.com/hedgerow/hedgerow/server/internal/receiver"
 )
-
-// Appender stands behind the door: enrich, then the journal.
-type Appender interface {
-	// Append stores the events. It returns nil only when all are stored.
-	Append(ctx context.Context, events ...*event.Event) error
-}
 
 // Config says what a door is made of.
 type Config struct {
@@ -35,8 +32,8 @@ type Config struct {
 	// request and must not do I/O. Its error is told to the client. Required.
 	Project func(token string) (projectID string, err error)
 
-	// Append takes the events. Required.
-	Append Appender
+	// Append stores the events. Required.
+	Append receiver.Appender
 
 	Limits     Limits
 	Logger     *slog.Logger          // nil discards
@@ -65,41 +62,39 @@ func (l Limits) withDefaults() Limits {
 // exchange is what one request holds until it is answered.
 type exchange struct{ *httpbody.Exchange }
 
-// Handler is the door. It is safe for concurrent use.
+// Handler receives OTLP. It is safe for concurrent use.
 type Handler struct {
-	c       Config
-	limits  Limits
-	log     *slog.Logger
-	now     func() time.Time
-	memory  *httpbody.Memory
-	metrics *metrics
-	logged  *logged
+	*receiver.Shell
+	c      Config
+	limits Limits
+	logged *logged
 
-	warnings *httpbody.Warnings
+	rejected  prometheus.Counter
+	skipped   prometheus.Counter
+	discarded prometheus.Counter // log records
 }
 
-// New returns a door.
+// New returns a handler.
 func New(c Config) (*Handler, error) {
-	switch {
-	case c.Project == nil:
+	if c.Project == nil {
 		return nil, errors.New("otlp: Config.Project is nil")
-	case c.Append == nil:
-		return nil, errors.New("otlp: Config.Append is nil")
 	}
-	h := &Handler{c: c, limits: c.Limits.withDefaults(), log: c.Logger, now: c.Now}
-	if h.log == nil {
-		h.log = slog.New(slog.DiscardHandler)
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Namespace: "hedgerow", Subsystem: "otlp", Name: name, Help: help})
 	}
-	if h.now == nil {
-		h.now = time.Now
+	h := &Handler{
+		c: c, limits: c.Limits.withDefaults(),
+		rejected:  counter("spans_rejected_total", "Spans rejected from a request of which others were accepted."),
+		skipped:   counter("spans_skipped_total", "Spans without LLM data, which are skipped."),
+		discarded: counter("log_records_discarded_total", "Log records without content of an LLM call's span: accepted and discarded."),
 	}
-	h.memory = httpbody.NewMemory(h.limits.Memory)
-	h.logged = newLogged(h.now)
-	h.warnings = httpbody.NewWarnings(h.log, h.now)
 	var err error
-	if h.metrics, err = newMetrics(c.Registerer, h.memory); err != nil {
-		return nil, fmt.Errorf("register metrics of otlp: %w", err)
+	h.Shell, err = receiver.New(receiver.Config{Name: "otlp", Unit: "spans", Append: c.Append, Memory: h.limits.Memory,
+		Logger: c.Logger, Registerer: c.Registerer, Now: c.Now, Collectors: []prometheus.Collector{h.rejected, h.skipped, h.discarded}})
+	if err != nil {
+		return nil, err
 	}
+	h.logged = newLogged(h.Now)
 	return h, nil
 }
 
@@ -129,12 +124,10 @@ func (f form) marshal(m proto.Message) (contentType string, body []byte) {
 // Export…ServiceResponse, or a google.rpc.Status, encoded as the request was.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	httpbody.CORS(w, r)
-	if r.Method == http.MethodOptions {
-		w.WriteHeader(http.StatusOK)
+	if h.Preflight(w, r) {
 		return
 	}
-	x := exchange{h.memory.Open(r.Context())}
+	x := exchange{h.Memory.Open(r.Context())}
 	defer x.End()
 	answer, f, bad := h.export(w, r, x)
 	code := http.StatusOK
@@ -144,13 +137,10 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		contentType, answered = f.marshal(answer)
 	} else {
 		code = bad.Status
-		h.refuse(bad)
-		if s := bad.RetryAfter(); s != "" {
-			w.Header().Set("Retry-After", s)
-		}
+		h.Refuse(w.Header(), bad)
 		contentType, answered = f.marshal(&status.Status{Code: int32(rpcCode(bad)), Message: bad.Message})
 	}
-	h.metrics.request(code, time.Since(start))
+	h.Observe(code, time.Since(start))
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Content-Length", strconv.Itoa(len(answered)))
 	w.WriteHeader(code)
@@ -188,12 +178,6 @@ func (h *Handler) export(w http.ResponseWriter, r *http.Request, x exchange) (pr
 	return answer, f, bad
 }
 
-// refuse counts a refusal and says it in the log.
-func (h *Handler) refuse(bad *httpbody.Refusal) {
-	h.metrics.refused.WithLabelValues(bad.Reason).Inc()
-	h.warnings.Warn(bad.Reason, "a request was refused", "status", bad.Status, "err", bad.Message)
-}
-
 // take takes a request, whichever way it came, and returns the answer.
 func (h *Handler) take(ctx context.Context, x exchange, s signal, project string, f form, raw []byte) (proto.Message, *httpbody.Refusal) {
 	switch s {
@@ -213,19 +197,18 @@ func (h *Handler) takeSpans(ctx context.Context, x exchange, project string, f f
 	}
 	c := converter{project: project, logged: h.logged}
 	c.convert(req)
-	h.metrics.skipped.Add(float64(c.skipped))
-	refused, bad := h.store(ctx, c.events)
+	h.skipped.Add(float64(c.skipped))
+	refused, why, bad := h.store(ctx, c.events)
 	if bad != nil {
 		return nil, bad
 	}
-	h.metrics.rejected.Add(float64(c.rejected + refused.n))
+	h.rejected.Add(float64(c.rejected + refused))
 	answer := &collector.ExportTraceServiceResponse{}
-	if n := c.rejected + refused.n; n > 0 {
-		why := c.why
-		if why == "" {
-			why = refused.why
+	if n := c.rejected + refused; n > 0 {
+		if c.why != "" {
+			why = c.why
 		}
-		h.warnings.Warn("rejected", "spans of a request were rejected", "spans", n, "err", why)
+		h.Warnings.Warn("rejected", "spans of a request were rejected", "spans", n, "err", why)
 		answer.PartialSuccess = &collector.ExportTracePartialSuccess{RejectedSpans: int64(n), ErrorMessage: fmt.Sprintf("%d spans were rejected, the first because %s", n, why)}
 	}
 	return answer, nil
@@ -287,54 +270,12 @@ func (h *Handler) project(authorization string) (string, *httpbody.Refusal) {
 	return id, nil
 }
 
-// rejections are spans that the journal will not have for what they are.
-type rejections struct {
-	n   int
-	why string
-}
-
-// store appends the events. Where the journal refuses one for what it is, the
-// others are appended one by one; those that it has already are known by their
-// uuid. A nil refusal is the promise: all but the rejected are on disk.
-func (h *Handler) store(ctx context.Context, events []*event.Event) (rejections, *httpbody.Refusal) {
-	if len(events) == 0 {
-		return rejections{}, nil
+// store stores what the journal accepts, and returns the number of rejected events
+// and the reason of the first.
+func (h *Handler) store(ctx context.Context, events []*event.Event) (n int, why string, bad *httpbody.Refusal) {
+	rejected, bad := h.StoreEach(ctx, events)
+	if len(rejected) > 0 {
+		why = rejected[slices.Min(slices.Collect(maps.Keys(rejected)))].Message
 	}
-	bad := h.append(ctx, events)
-	if bad == nil || bad.Reason != httpbody.ReasonInvalid {
-		return rejections{}, bad
-	}
-	var out rejections
-	for _, e := range events {
-		switch bad := h.append(ctx, []*event.Event{e}); {
-		case bad == nil:
-		case bad.Reason == httpbody.ReasonInvalid:
-			if out.n++; out.why == "" {
-				out.why = bad.Message
-			}
-		default:
-			return out, bad
-		}
-	}
-	return out, nil
-}
-
-func (h *Handler) append(ctx context.Context, events []*event.Event) *httpbody.Refusal {
-	err := h.c.Append.Append(ctx, events...)
-	if err == nil {
-		h.metrics.accepted.Add(float64(len(events)))
-		return nil
-	}
-	switch e := event.AsError(err); {
-	case ctx.Err() != nil:
-		return httpbody.Refuse(http.StatusServiceUnavailable, httpbody.ReasonClientGone, "the request ended before the spans were stored")
-	case e.Code == event.CodeFull:
-		h.warnings.Warn(httpbody.ReasonJournalFull, "spans are refused: the journal is full", "err", err)
-		return httpbody.Refuse(http.StatusServiceUnavailable, httpbody.ReasonJournalFull, "hedgerow's journal is full: try again later")
-	case e.Code == event.CodeInvalid, e.Code == event.CodeTooLarge:
-		return httpbody.Refuse(e.HTTPStatus(), httpbody.ReasonInvalid, "%s", e.Message)
-	default:
-		h.warnings.Warn(httpbody.ReasonUnavailable, "spans could not be stored", "err", err)
-		return httpbody.Refuse(http.StatusServiceUnavailable, httpbody.ReasonUnavailable, "hedgerow could not store the spans: try again")
-	}
+	return len(rejected), why, bad
 }
