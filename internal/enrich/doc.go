@@ -8,8 +8,6 @@
 //     event with which a stage cannot cope.
 //   - [Normalise]: the first stage. It makes an event what every later stage
 //     relies on, and never refuses one.
-//   - [Once]: what stands between the stages and the journal, and does I/O: a
-//     user's first_value_reached is kept once.
 //   - [Metrics]: what is counted.
 //
 // Prompts are server/internal/prompt, which reads the instructions before privacy takes

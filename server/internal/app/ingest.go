@@ -11,6 +11,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/internal/enrich"
 	"github.com/hedgerow/hedgerow/internal/privacy"
+	"github.com/hedgerow/hedgerow/server/internal/firstvalue"
 	"github.com/hedgerow/hedgerow/server/internal/ingest"
 	"github.com/hedgerow/hedgerow/server/internal/outbound"
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
@@ -21,7 +22,7 @@ import (
 // two of them is joined, then enriched, then put into the journal; a milestone is
 // put there once.
 func (a *App) openIntake(ctx context.Context) (err error) {
-	kv, err := a.journal.KeyValue(ctx, claimsBucket, 1)
+	kv, err := a.journal.KeyValue(ctx, firstvalue.Bucket, 1)
 	if err != nil {
 		return err
 	}
@@ -29,10 +30,10 @@ func (a *App) openIntake(ctx context.Context) (err error) {
 	if err := a.metrics.Register(dropped); err != nil {
 		return err
 	}
-	once := &enrich.Once{Claims: claims{kv}, Next: a.journal, Logger: a.log.With("part", "enrich")}
+	first := &firstvalue.Deduplicator{Claims: firstvalue.ClaimsIn(kv), Next: a.journal, Logger: a.log.With("part", "enrich")}
 	enricher := &enrich.Enricher{
 		Price:   a.Price,
-		Prompts: a.Prompts, Policy: a.HomePolicy, Surface: a.surface, Next: spare{once, a.disk, dropped}, Logger: a.log.With("part", "enrich"), Metrics: newEnrichMetrics(a.metrics),
+		Prompts: a.Prompts, Policy: a.HomePolicy, Surface: a.surface, Next: spare{first, a.disk, dropped}, Logger: a.log.With("part", "enrich"), Metrics: newEnrichMetrics(a.metrics),
 	}
 	if a.doors, err = ingest.NewJoiner(enricher, ingest.JoinerConfig{Gateway: a.isGateway, Registerer: a.metrics}); err != nil {
 		return err

@@ -15,6 +15,16 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/journal"
 )
 
+func openJournal(t *testing.T, c journal.Config) *journal.Journal {
+	t.Helper()
+	j, err := journal.Open(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = j.Close(context.Background()) })
+	return j
+}
+
 // testLease is a lease with short times.
 func testLease(kv jetstream.KeyValue, folder string) *lease {
 	l := newLease(kv, folder, slog.New(slog.DiscardHandler))

@@ -1,4 +1,4 @@
-package enrich_test
+package firstvalue_test
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/enrich"
+	"github.com/hedgerow/hedgerow/server/internal/firstvalue"
 )
 
 // bucket is a key-value store in memory.
@@ -108,6 +108,8 @@ func (k *fakeJournal) uuids() string {
 	return strings.Join(out, " ")
 }
 
+var at = time.Date(2026, 3, 1, 12, 0, 0, 123456000, time.UTC)
+
 // report is a report of user u's milestone, told apart by its uuid's end.
 func report(end, project, user string) *event.Event {
 	return &event.Event{UUID: "0195c0de-7000-7000-8000-00000000000" + end, ProjectID: project, Name: event.FirstValue, DistinctID: user, Timestamp: at.Add(time.Duration(end[0]) * time.Second)}
@@ -115,7 +117,7 @@ func report(end, project, user string) *event.Event {
 
 func TestOnce(t *testing.T) {
 	k := &fakeJournal{}
-	o := &enrich.Once{Claims: newBucket(), Next: k}
+	o := &firstvalue.Deduplicator{Claims: newBucket(), Next: k}
 	first, again := report("1", "p", "u"), report("2", "p", "u")
 	for _, e := range []*event.Event{first, again, report("3", "q", "u"), report("4", "p", "v"), report("5", "p", "v"), report("6", "p", ""), report("7", "p", "")} {
 		if err := o.Append(t.Context(), e); err != nil {
@@ -133,7 +135,7 @@ func TestOnce(t *testing.T) {
 // Among others, in one call: they keep their order and come first.
 func TestOnceInABatch(t *testing.T) {
 	k := &fakeJournal{}
-	o := &enrich.Once{Claims: newBucket(), Next: k}
+	o := &firstvalue.Deduplicator{Claims: newBucket(), Next: k}
 	other := func(end string) *event.Event { e := report(end, "p", "u"); e.Name = "prompt_shared"; return e }
 	if err := o.Append(t.Context(), other("1"), report("2", "p", "u"), other("3"), report("4", "p", "u"), report("5", "p", "v")); err != nil {
 		t.Fatal(err)
@@ -158,7 +160,7 @@ func TestOnceInABatch(t *testing.T) {
 // uuid and time: should the journal have it after all, both are one.
 func TestOnceAfterAFailedAppend(t *testing.T) {
 	k := &fakeJournal{err: errors.New("full")}
-	o := &enrich.Once{Claims: newBucket(), Next: k}
+	o := &firstvalue.Deduplicator{Claims: newBucket(), Next: k}
 	if err := o.Append(t.Context(), report("1", "p", "u")); err == nil {
 		t.Fatal("no error")
 	}
@@ -195,11 +197,11 @@ func TestOnceWaitsForTheHolder(t *testing.T) {
 				quick := &fakeJournal{}
 				done := make(chan error, 1)
 				go func() {
-					done <- (&enrich.Once{Claims: b, Next: slow}).Append(t.Context(), report("1", "p", "u"))
+					done <- (&firstvalue.Deduplicator{Claims: b, Next: slow}).Append(t.Context(), report("1", "p", "u"))
 				}()
 				synctest.Wait()
 				start := time.Now()
-				if err := (&enrich.Once{Claims: b, Next: quick}).Append(t.Context(), report("2", "p", "u")); err != nil {
+				if err := (&firstvalue.Deduplicator{Claims: b, Next: quick}).Append(t.Context(), report("2", "p", "u")); err != nil {
 					t.Fatal(err)
 				}
 				if d := time.Since(start); d < time.Second || d > 1100*time.Millisecond {
@@ -222,10 +224,10 @@ func TestOnceAfterACrash(t *testing.T) {
 	for _, skew := range []time.Duration{0, -time.Hour, time.Hour} {
 		synctest.Test(t, func(t *testing.T) {
 			b, k := newBucket(), &fakeJournal{}
-			dead := &enrich.Once{Claims: b, Next: &fakeJournal{delay: 1000 * time.Hour}} // never gets to its end
+			dead := &firstvalue.Deduplicator{Claims: b, Next: &fakeJournal{delay: 1000 * time.Hour}} // never gets to its end
 			go func() { _ = dead.Append(context.Background(), report("1", "p", "u")) }()
 			synctest.Wait()
-			o := &enrich.Once{Claims: b, Next: k, Now: func() time.Time { return time.Now().Add(skew) }}
+			o := &firstvalue.Deduplicator{Claims: b, Next: k, Now: func() time.Time { return time.Now().Add(skew) }}
 			start := time.Now()
 			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 			defer cancel()
@@ -254,7 +256,7 @@ func TestOnceAfterACrash(t *testing.T) {
 
 func TestOnceWithoutItsBucket(t *testing.T) {
 	b, k := newBucket(), &fakeJournal{}
-	o := &enrich.Once{Claims: b, Next: k}
+	o := &firstvalue.Deduplicator{Claims: b, Next: k}
 	b.setFail("create")
 	err := o.Append(t.Context(), report("1", "p", "u"))
 	if event.AsError(err).Code != event.CodeUnavailable || k.calls != 0 {
@@ -276,15 +278,15 @@ func TestOnceWithoutItsBucket(t *testing.T) {
 	if !k.events[0].Timestamp.Equal(k.events[1].Timestamp) {
 		t.Error("with another time")
 	}
-	b.put(enrich.ClaimKey("p", "w"), []byte("{damaged"))
+	b.put(firstvalue.ClaimKey("p", "w"), []byte("{damaged"))
 	if err := o.Append(t.Context(), report("4", "p", "w")); err != nil || k.uuids() != "1 1 4" {
 		t.Errorf("%v, kept %q", err, k.uuids())
 	}
 }
 
 func TestClaimKey(t *testing.T) {
-	a := enrich.ClaimKey("p", "ann@example.com")
-	if strings.Contains(a, "ann") || !strings.HasPrefix(a, "p.") || a == enrich.ClaimKey("q", "ann@example.com") || a == enrich.ClaimKey("p", "bob") {
+	a := firstvalue.ClaimKey("p", "ann@example.com")
+	if strings.Contains(a, "ann") || !strings.HasPrefix(a, "p.") || a == firstvalue.ClaimKey("q", "ann@example.com") || a == firstvalue.ClaimKey("p", "bob") {
 		t.Errorf("key %s", a)
 	}
 }

@@ -1,4 +1,4 @@
-package app
+package firstvalue
 
 import (
 	"context"
@@ -7,11 +7,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// claimsBucket is where enrich.Once notes whose first_value_reached is kept: one
+// Bucket is the name of the key-value bucket in which a server keeps claims: one
 // small record for each user, for as long as the data folder lives.
-const claimsBucket = "hedgerow_first_value"
+const Bucket = "hedgerow_first_value"
 
-// claims is enrich.Claims over a JetStream key-value bucket.
+// ClaimsIn returns the claims in a JetStream key-value bucket.
+func ClaimsIn(kv jetstream.KeyValue) Claims { return claims{kv} }
+
 type claims struct{ kv jetstream.KeyValue }
 
 func (c claims) Create(ctx context.Context, key string, value []byte) (uint64, bool, error) {

@@ -1,4 +1,4 @@
-package enrich
+package firstvalue
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Claims is where a [Once] notes what has been kept: key and value, shared by
+// Claims is where a [Deduplicator] notes what has been kept: key and value, shared by
 // every replica. A revision is a value's own, and never comes twice.
 type Claims interface {
 	// Create stores a value under a key that has none. ok is false where it has
@@ -25,8 +25,13 @@ type Claims interface {
 	Update(ctx context.Context, key string, value []byte, revision uint64) (next uint64, ok bool, err error)
 }
 
-// Once keeps each user's [event.FirstValue] once, however often, through
-// whatever door, by whatever replica and after whatever crash it is reported.
+// Appender stores events. nil means that all of them are stored.
+type Appender interface {
+	Append(ctx context.Context, events ...*event.Event) error
+}
+
+// Deduplicator keeps each user's [event.FirstValue] once, however often, through
+// whatever receiver, by whatever replica and after whatever crash it is reported.
 //
 // Who reports it first claims it: project and user are the key, and the claim
 // holds the uuid and the time under which the milestone is kept, whoever stores
@@ -42,14 +47,12 @@ type Claims interface {
 //     holder had appended already, the journal then has the milestone twice, equal
 //     in uuid, time, name and user, by which the store and PostHog count one.
 //
-// It stands behind the [Enricher] rather than before it: there every user has the
-// one id that is stored, trimmed, cut and scrubbed, and it is the append to the
-// journal, not a door's or a stage's success, that a claim follows. That is also
-// why it is a wrapper of its own: the stages do no I/O.
+// It comes after enrichment: there every user has the one id that is stored,
+// trimmed, cut and scrubbed, and a claim follows the append to the journal.
 //
 // Every other event passes at the price of one comparison. A milestone without a
 // user passes too: there is nobody for whom it could be counted.
-type Once struct {
+type Deduplicator struct {
 	Claims Claims   // required
 	Next   Appender // required: the journal
 
@@ -87,50 +90,50 @@ func ClaimKey(projectID, distinctID string) string {
 // Append appends all events but milestones in one call and in their order, then
 // each milestone that is due on its own. Its result is Next's. Where it is an
 // error, the events may be sent again.
-func (o *Once) Append(ctx context.Context, events ...*event.Event) error {
+func (d *Deduplicator) Append(ctx context.Context, events ...*event.Event) error {
 	first := -1
 	for i, e := range events {
-		if once(e) {
+		if isMilestone(e) {
 			first = i
 			break
 		}
 	}
 	if first < 0 {
-		return o.Next.Append(ctx, events...)
+		return d.Next.Append(ctx, events...)
 	}
 	rest := make([]*event.Event, 0, len(events)-1)
 	var milestones []*event.Event
 	for _, e := range events {
-		if once(e) {
+		if isMilestone(e) {
 			milestones = append(milestones, e)
 		} else {
 			rest = append(rest, e)
 		}
 	}
 	if len(rest) > 0 {
-		if err := o.Next.Append(ctx, rest...); err != nil {
+		if err := d.Next.Append(ctx, rest...); err != nil {
 			return err
 		}
 	}
 	for _, e := range milestones {
-		if err := o.append(ctx, e); err != nil {
+		if err := d.append(ctx, e); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func once(e *event.Event) bool {
+func isMilestone(e *event.Event) bool {
 	return e != nil && e.Name == event.FirstValue && e.DistinctID != ""
 }
 
 // append stores a milestone that nobody has stored yet.
-func (o *Once) append(ctx context.Context, e *event.Event) error {
+func (d *Deduplicator) append(ctx context.Context, e *event.Event) error {
 	if err := e.Validate(); err != nil {
 		return err // a claim must not hold what nobody can store
 	}
 	key := ClaimKey(e.ProjectID, e.DistinctID)
-	c, revision, err := o.claim(ctx, key, e)
+	c, revision, err := d.claim(ctx, key, e)
 	if err != nil {
 		return err
 	}
@@ -138,29 +141,29 @@ func (o *Once) append(ctx context.Context, e *event.Event) error {
 	if c.State == done {
 		return nil
 	}
-	err = o.Next.Append(ctx, e)
+	err = d.Next.Append(ctx, e)
 	c.State = done
 	if err != nil {
 		c.State = free
 	}
-	o.settle(ctx, key, c, revision)
+	d.settle(ctx, key, c, revision)
 	return err
 }
 
 // claim returns the claim of a milestone: done, or held by the caller.
-func (o *Once) claim(ctx context.Context, key string, e *event.Event) (claim, uint64, error) {
-	lease := o.Lease
+func (d *Deduplicator) claim(ctx context.Context, key string, e *event.Event) (claim, uint64, error) {
+	lease := d.Lease
 	if lease <= 0 {
 		lease = defaultLease
 	}
 	waited, pause := time.Duration(0), 2*time.Millisecond
 	for {
-		c := claim{UUID: e.UUID, Timestamp: e.Timestamp, State: held, At: o.now()}
-		revision, ok, err := o.Claims.Create(ctx, key, c.encode())
+		c := claim{UUID: e.UUID, Timestamp: e.Timestamp, State: held, At: d.now()}
+		revision, ok, err := d.Claims.Create(ctx, key, c.encode())
 		if err != nil || ok {
 			return c, revision, unavailable(err)
 		}
-		value, revision, ok, err := o.Claims.Get(ctx, key)
+		value, revision, ok, err := d.Claims.Get(ctx, key)
 		if err != nil {
 			return c, 0, unavailable(err)
 		}
@@ -175,9 +178,9 @@ func (o *Once) claim(ctx context.Context, key string, e *event.Event) (claim, ui
 			return have, revision, nil
 		}
 		// A clock that is behind the holder's must not make the wait longer.
-		if have.State == free || o.now().Sub(have.At) >= lease || waited >= lease {
-			have.State, have.At = held, o.now()
-			revision, ok, err = o.Claims.Update(ctx, key, have.encode(), revision)
+		if have.State == free || d.now().Sub(have.At) >= lease || waited >= lease {
+			have.State, have.At = held, d.now()
+			revision, ok, err = d.Claims.Update(ctx, key, have.encode(), revision)
 			if err != nil || ok {
 				return have, revision, unavailable(err)
 			}
@@ -197,15 +200,15 @@ func (o *Once) claim(ctx context.Context, key string, e *event.Event) (claim, ui
 // settle marks what became of a claim, whether or not the caller still waits. A
 // claim that cannot be marked lapses with its lease, and the next report stores
 // the milestone again under its uuid.
-func (o *Once) settle(ctx context.Context, key string, c claim, revision uint64) {
+func (d *Deduplicator) settle(ctx context.Context, key string, c claim, revision uint64) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), settleWait)
 	defer cancel()
-	_, ok, err := o.Claims.Update(ctx, key, c.encode(), revision)
-	if err != nil && o.Logger != nil {
-		o.Logger.Warn("it could not be noted whether a milestone has been stored; the next report of it decides", "uuid", c.UUID, "err", err)
+	_, ok, err := d.Claims.Update(ctx, key, c.encode(), revision)
+	if err != nil && d.Logger != nil {
+		d.Logger.Warn("it could not be noted whether a milestone has been stored; the next report of it decides", "uuid", c.UUID, "err", err)
 	}
-	if err == nil && !ok && o.Logger != nil {
-		o.Logger.Info("a milestone's claim was taken over meanwhile", "uuid", c.UUID)
+	if err == nil && !ok && d.Logger != nil {
+		d.Logger.Info("a milestone's claim was taken over meanwhile", "uuid", c.UUID)
 	}
 }
 
@@ -217,9 +220,9 @@ func (c claim) encode() []byte {
 	return b
 }
 
-func (o *Once) now() time.Time {
-	if o.Now != nil {
-		return o.Now().UTC()
+func (d *Deduplicator) now() time.Time {
+	if d.Now != nil {
+		return d.Now().UTC()
 	}
 	return time.Now().UTC()
 }

@@ -1,4 +1,4 @@
-package app
+package firstvalue_test
 
 import (
 	"context"
@@ -12,13 +12,13 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/enrich"
+	"github.com/hedgerow/hedgerow/server/internal/firstvalue"
 	"github.com/hedgerow/hedgerow/server/internal/journal"
 )
 
 // flaky fails every so often, sometimes after the journal has the events.
 type flaky struct {
-	next   enrich.Appender
+	next   firstvalue.Appender
 	before float64
 	after  float64
 }
@@ -48,13 +48,13 @@ func openJournal(t *testing.T, c journal.Config) *journal.Journal {
 	return j
 }
 
-func onceOver(t *testing.T, j *journal.Journal, next enrich.Appender) *enrich.Once {
+func onceOver(t *testing.T, j *journal.Journal, next firstvalue.Appender) *firstvalue.Deduplicator {
 	t.Helper()
-	kv, err := j.KeyValue(t.Context(), claimsBucket, 1)
+	kv, err := j.KeyValue(t.Context(), firstvalue.Bucket, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &enrich.Once{Claims: claims{kv}, Next: next}
+	return &firstvalue.Deduplicator{Claims: firstvalue.ClaimsIn(kv), Next: next}
 }
 
 // milestones reads the whole journal: by user, the frames and the envelopes.
