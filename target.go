@@ -16,29 +16,6 @@ type target struct {
 	usage   bool // chat completion streams always have token counts
 }
 
-// known maps provider hosts and their subdomains to the gateway's names.
-var known = []struct {
-	host, name string
-	dialect    provider.Dialect
-	usage      bool
-}{
-	{"api.openai.com", "openai", provider.OpenAI, false},
-	{"api.anthropic.com", "anthropic", provider.Anthropic, true},
-	{"generativelanguage.googleapis.com", "gemini", provider.Gemini, true},
-	{"aiplatform.googleapis.com", "gemini", provider.Gemini, true},
-	{"openrouter.ai", "openrouter", provider.OpenAI, true},
-	{"openai.azure.com", "azure", provider.OpenAI, false},
-	{"cognitiveservices.azure.com", "azure", provider.OpenAI, false},
-	{"api.groq.com", "groq", provider.OpenAI, true},
-	{"api.mistral.ai", "mistral", provider.OpenAI, true},
-	{"api.deepseek.com", "deepseek", provider.OpenAI, true},
-	{"api.x.ai", "xai", provider.OpenAI, true},
-	{"api.perplexity.ai", "perplexity", provider.OpenAI, true},
-	{"api.together.xyz", "together", provider.OpenAI, false},
-	{"api.fireworks.ai", "fireworks", provider.OpenAI, false},
-	{"ollama.com", "ollama", provider.OpenAI, false},
-}
-
 // providerOf identifies the provider of a request. For an unknown host it uses
 // headers and path; sure reports that the request certainly is a model call. The
 // name is "" if it is not.
@@ -46,11 +23,11 @@ func (c *Client) providerOf(req *http.Request, sure bool) target {
 	host, path := strings.ToLower(req.URL.Host), req.URL.Path
 	t := target{base: req.URL.Scheme + "://" + req.URL.Host, path: path}
 	name := strings.ToLower(req.URL.Hostname())
-	for _, k := range known {
+	for _, k := range provider.Hosts {
 		// Regions precede a host: eu.api.openai.com, RESOURCE.openai.azure.com; Google's
 		// have a dash: us-central1-aiplatform.googleapis.com.
-		if rest, ok := strings.CutSuffix(name, k.host); ok && (rest == "" || rest[len(rest)-1] == '.' || rest[len(rest)-1] == '-' && k.dialect == provider.Gemini) {
-			t.name, t.dialect, t.usage = k.name, k.dialect, k.usage
+		if rest, ok := strings.CutSuffix(name, k.Name); ok && (rest == "" || rest[len(rest)-1] == '.' || rest[len(rest)-1] == '-' && k.Dialect == provider.Gemini) {
+			t.name, t.dialect, t.usage = k.Provider, k.Dialect, k.ReportsUsage
 			return t
 		}
 	}

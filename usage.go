@@ -2,7 +2,6 @@ package hedgerow
 
 import (
 	"bytes"
-	"io"
 	"net/http"
 	"strings"
 	"time"
@@ -20,7 +19,7 @@ func (x *exchange) roundTrip(req *http.Request, next func(*http.Request) (*http.
 		return res, nil, err
 	}
 	res, err := next(x.edited(req, plan.Edits))
-	if err != nil || !refusesUsage(res) {
+	if err != nil || !provider.RefusesUsage(res, nil) {
 		return res, &stripper{}, err
 	}
 	res, err = next(x.edited(req, plan.Without))
@@ -80,33 +79,6 @@ func (x *exchange) mayAskUsage(req *http.Request) bool {
 	at, ok := x.c.refused.Load(x.to.base)
 	return !ok || time.Since(at.(time.Time)) >= provider.UsageRefusalLasts
 }
-
-// refusesUsage reports whether the provider rejected the added stream_options. It
-// then closes the answer; otherwise the answer can still be read in full. Mistral
-// uses status 422.
-func refusesUsage(res *http.Response) bool {
-	if res.StatusCode != http.StatusBadRequest && res.StatusCode != http.StatusUnprocessableEntity || res.Body == nil {
-		return false
-	}
-	head, err := io.ReadAll(io.LimitReader(res.Body, 64<<10))
-	if err == nil && provider.NamesUsage(head) {
-		_ = res.Body.Close()
-		return true
-	}
-	rest := io.Reader(res.Body)
-	if err != nil {
-		rest = failing{err}
-	}
-	res.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(head), rest), res.Body}
-	return false
-}
-
-type failing struct{ err error }
-
-func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 // stripper removes the extra usage chunk from a stream while it is read.
 type stripper struct {

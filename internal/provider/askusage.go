@@ -2,17 +2,19 @@ package provider
 
 import (
 	"bytes"
+	"io"
+	"net/http"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Streams of chat completions bear token counts only if the request has
-// stream_options.include_usage. The gateway and the SDK ask in the caller's place,
-// and a [UsageStripper] takes the answer to that out again.
+// Streams of chat completions have token counts only if the request has
+// stream_options.include_usage. The gateway and the SDK add it if the caller does
+// not, and a [UsageStripper] removes the extra chunk from the answer.
 
-// UsageRefusalLasts is how long a provider is not asked again after it has
-// refused the question.
+// UsageRefusalLasts is how long token counts are not requested after a provider has
+// rejected the option.
 const UsageRefusalLasts = time.Hour
 
 // Edit replaces b[From:To] by Insert.
@@ -83,8 +85,33 @@ func Apply(b []byte, edits []Edit) []byte {
 	return append(out, b[at:]...)
 }
 
-// NamesUsage reports whether a provider's refusal is about the field
-// that asks for usage.
-func NamesUsage(body []byte) bool {
-	return bytes.Contains(body, []byte("stream_options")) || bytes.Contains(body, []byte("include_usage"))
+// RefusesUsage reports whether a provider rejected the added stream_options. It then
+// closes the answer; otherwise the answer can still be read in full. decode undoes a
+// Content-Encoding; nil if there is none. Mistral uses status 422.
+func RefusesUsage(res *http.Response, decode func(encoding string, head []byte) []byte) bool {
+	if res.StatusCode != http.StatusBadRequest && res.StatusCode != http.StatusUnprocessableEntity || res.Body == nil {
+		return false
+	}
+	head, err := io.ReadAll(io.LimitReader(res.Body, 64<<10))
+	text := head
+	if enc := res.Header.Get("Content-Encoding"); enc != "" && decode != nil {
+		text = decode(enc, head)
+	}
+	if err == nil && (bytes.Contains(text, []byte("stream_options")) || bytes.Contains(text, []byte("include_usage"))) {
+		_ = res.Body.Close()
+		return true
+	}
+	rest := io.Reader(res.Body)
+	if err != nil {
+		rest = failing{err}
+	}
+	res.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(head), rest), res.Body}
+	return false
 }
+
+type failing struct{ err error }
+
+func (f failing) Read([]byte) (int, error) { return 0, f.err }

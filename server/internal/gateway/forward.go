@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"log/slog"
@@ -159,38 +158,16 @@ func (x *exchange) forward() {
 	x.answer(x.roundTrip(header, x.plan.Edits))
 }
 
-// refusesUsage reports whether the provider refused what hedgerow added to the
-// call. If so the answer is done with, else it is as if it had not been looked
-// at. Mistral says it with 422.
+// refusesUsage is [provider.RefusesUsage]; reading the answer is time spent waiting.
 func (x *exchange) refusesUsage(res *http.Response) bool {
-	if res.StatusCode != http.StatusBadRequest && res.StatusCode != http.StatusUnprocessableEntity {
-		return false
-	}
-	t := time.Now()
-	head, err := io.ReadAll(io.LimitReader(res.Body, 64<<10))
-	x.wait(t)
-	text := head
-	if enc := res.Header.Get("Content-Encoding"); encoded(enc) {
-		text, _, _ = decode(enc, head, 64<<10, nil)
-	}
-	if err == nil && provider.NamesUsage(text) {
-		_ = res.Body.Close()
-		return true
-	}
-	rest := io.Reader(res.Body)
-	if err != nil {
-		rest = failing{err}
-	}
-	res.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.MultiReader(bytes.NewReader(head), rest), res.Body}
-	return false
+	defer func(t time.Time) { x.wait(t) }(time.Now())
+	return provider.RefusesUsage(res, func(enc string, head []byte) []byte {
+		if encoded(enc) {
+			head, _, _ = decode(enc, head, 64<<10, nil)
+		}
+		return head
+	})
 }
-
-type failing struct{ err error }
-
-func (f failing) Read([]byte) (int, error) { return 0, f.err }
 
 // roundTrip sends the call once.
 func (x *exchange) roundTrip(header http.Header, edits []provider.Edit) (*http.Response, error) {

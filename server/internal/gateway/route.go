@@ -38,28 +38,24 @@ type Upstream struct {
 	Timeout time.Duration
 }
 
-// reports marks those that put usage into every stream, asked or not. Mistral
-// refuses stream_options altogether (openai/openai-agents-python#442); for
-// OpenRouter it has no effect (its page "Usage Accounting").
-var reports = new(bool)
-
 // Known returns the providers that need no configuration, by the name that
 // their routes begin with.
 func Known() map[string]Upstream {
-	return map[string]Upstream{
-		"openai":     {BaseURL: "https://api.openai.com", Dialect: provider.OpenAI},
-		"anthropic":  {BaseURL: "https://api.anthropic.com", Dialect: provider.Anthropic},
-		"gemini":     {BaseURL: "https://generativelanguage.googleapis.com", Dialect: provider.Gemini},
-		"openrouter": {BaseURL: "https://openrouter.ai", Dialect: provider.OpenAI, IncludeUsage: reports},
-		"azure":      {BaseURL: "https://{resource}.openai.azure.com", Dialect: provider.OpenAI},
-		"groq":       {BaseURL: "https://api.groq.com", Dialect: provider.OpenAI, IncludeUsage: reports},
-		"mistral":    {BaseURL: "https://api.mistral.ai", Dialect: provider.OpenAI, IncludeUsage: reports},
-		"deepseek":   {BaseURL: "https://api.deepseek.com", Dialect: provider.OpenAI, IncludeUsage: reports},
-		"xai":        {BaseURL: "https://api.x.ai", Dialect: provider.OpenAI, IncludeUsage: reports},
-		"perplexity": {BaseURL: "https://api.perplexity.ai", Dialect: provider.OpenAI, IncludeUsage: reports},
-		"together":   {BaseURL: "https://api.together.xyz", Dialect: provider.OpenAI},
-		"fireworks":  {BaseURL: "https://api.fireworks.ai", Dialect: provider.OpenAI},
+	known := make(map[string]Upstream)
+	for _, h := range provider.Hosts {
+		if _, ok := known[h.Provider]; ok || h.Provider == "ollama" { // Ollama is usually self-hosted
+			continue
+		}
+		u := Upstream{BaseURL: "https://" + h.Name, Dialect: h.Dialect}
+		if h.Provider == "azure" {
+			u.BaseURL = "https://" + resourceMark + "." + h.Name
+		}
+		if h.ReportsUsage && h.Dialect == provider.OpenAI {
+			u.IncludeUsage = new(bool)
+		}
+		known[h.Provider] = u
 	}
+	return known
 }
 
 const resourceMark = "{resource}"

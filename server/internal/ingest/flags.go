@@ -196,9 +196,6 @@ func (h *Handler) djangoError(w http.ResponseWriter, why *httpbody.Refusal) {
 	case http.StatusNotFound:
 		kind, code = "invalid_request", "not_found"
 	}
-	if s := why.RetryAfter(); s != "" {
-		w.Header().Set("Retry-After", s)
-	}
 	writeJSON(w, why.Status, map[string]any{"type": kind, "code": code, "detail": why.Message, "attr": nil})
 }
 

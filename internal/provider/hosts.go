@@ -1,0 +1,31 @@
+package provider
+
+// Host is the API host of a provider.
+type Host struct {
+	Name         string // subdomains belong to it too
+	Provider     string // its name in events and in the gateway's routes
+	Dialect      Dialect
+	ReportsUsage bool // streams have token counts even if not requested
+}
+
+// Hosts are the known hosts; the first of a provider is its default.
+//
+// Mistral rejects stream_options altogether (openai/openai-agents-python#442); in
+// OpenRouter it has no effect (its page "Usage Accounting").
+var Hosts = []Host{
+	{"api.openai.com", "openai", OpenAI, false},
+	{"api.anthropic.com", "anthropic", Anthropic, true},
+	{"generativelanguage.googleapis.com", "gemini", Gemini, true},
+	{"aiplatform.googleapis.com", "gemini", Gemini, true},
+	{"openrouter.ai", "openrouter", OpenAI, true},
+	{"openai.azure.com", "azure", OpenAI, false},
+	{"cognitiveservices.azure.com", "azure", OpenAI, false},
+	{"api.groq.com", "groq", OpenAI, true},
+	{"api.mistral.ai", "mistral", OpenAI, true},
+	{"api.deepseek.com", "deepseek", OpenAI, true},
+	{"api.x.ai", "xai", OpenAI, true},
+	{"api.perplexity.ai", "perplexity", OpenAI, true},
+	{"api.together.xyz", "together", OpenAI, false},
+	{"api.fireworks.ai", "fireworks", OpenAI, false},
+	{"ollama.com", "ollama", OpenAI, false},
+}
