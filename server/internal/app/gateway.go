@@ -114,7 +114,7 @@ func (a *App) authorize(key string, r *http.Request) (gateway.Grant, error) {
 		LeaveUsage:        !to.Settings.IncludeUsage,
 		AttributionFields: to.Settings.AttributionFields,
 		Surface:           surface,
-		TellStart: slices.ContainsFunc(snap.Connections(to.ID), func(c project.Connection) bool {
+		RecordStart: slices.ContainsFunc(snap.Connections(to.ID), func(c project.Connection) bool {
 			return c.Enabled && (c.Schema == project.SchemaLLMEvents || c.Schema == project.SchemaBoth)
 		}),
 		ProviderKey: func(name string) (string, bool) {

@@ -10,7 +10,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Limits of what attribution headers may say.
+// Limits of attribution headers.
 const (
 	maxProperties = 200 // custom properties of one event
 	maxTags       = 50
@@ -33,9 +33,8 @@ const (
 	headerTraceState = "Traceparent"
 )
 
-// attribute lays what the headers say over what the body said. Headers win.
-// Nothing that they hold can fail: what cannot be read is noted on the event as
-// the property attribution_error.
+// attribute applies the attribution headers; they override the body. It cannot fail:
+// invalid values are noted in the property attribution_error.
 func attribute(e *event.Event, h http.Header) {
 	if v := value(h, headerDistinctID); v != "" {
 		e.DistinctID = v
@@ -47,7 +46,7 @@ func attribute(e *event.Event, h http.Header) {
 	if v := value(h, headerTraceID); v != "" {
 		e.TraceID = v
 	} else if trace, parent := event.ParseTraceparent(value(h, headerTraceState)); trace != "" {
-		e.TraceID, e.ParentID = trace, parent // the body's parent is of the body's trace
+		e.TraceID, e.ParentID = trace, parent // the body's parent belongs to the body's trace
 	}
 	if v := value(h, headerSessionID); v != "" {
 		e.SessionID = v
@@ -66,7 +65,7 @@ func attribute(e *event.Event, h http.Header) {
 	}
 	if v := value(h, headerPrompt); v != "" {
 		e.PromptName, e.PromptVersion = promptRef(v)
-		e.PromptVersionID = "" // the body's id is of the body's prompt
+		e.PromptVersionID = "" // the body's id belongs to the body's prompt
 	}
 	for _, line := range h[headerTags] {
 		for tag := range strings.SplitSeq(line, ",") {
@@ -76,12 +75,12 @@ func attribute(e *event.Event, h http.Header) {
 		}
 	}
 	if v := value(h, headerPrivacy); strings.EqualFold(v, "on") || strings.EqualFold(v, "true") || v == "1" {
-		e.Private = true // enrich drops the content before the journal
+		e.Private = true // the pipeline drops the content before the journal
 	}
 }
 
-// properties reads the custom properties and the flags. A surface, an environment
-// or a task type among them is the event's own, and wins over the body's.
+// properties reads custom properties and flags. A surface, environment or task type
+// among them sets the event's field and overrides the body's.
 func properties(e *event.Event, h http.Header) {
 	set := func(name string, v json.RawMessage) {
 		name = event.CleanValue(name)
@@ -92,7 +91,7 @@ func properties(e *event.Event, h http.Header) {
 				return
 			}
 		}
-		if name == "" || name[0] == '$' { // $ is PostHog's own
+		if name == "" || name[0] == '$' { // $ is reserved for PostHog
 			return
 		}
 		if e.Properties == nil {

@@ -10,48 +10,47 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/health"
 )
 
-// Step is how much capture keeps at the moment: the package comment says when
-// each begins and ends.
+// Step is how far capture is degraded; see the package comment.
 type Step string
 
 const (
 	StepOK       Step = "ok"              // calls are recorded as they end
-	StepWaiting  Step = "waiting"         // the journal takes none: calls wait in memory, with their content
-	StepBare     Step = "without_content" // most of the memory is used: they wait without content
-	StepDropping Step = "dropping"        // all of it is: what comes is dropped and counted
+	StepWaiting  Step = "waiting"         // the journal is unavailable: calls wait in memory, with content
+	StepBare     Step = "without_content" // most of the memory is used: calls wait without content
+	StepDropping Step = "dropping"        // all of the memory is used: calls are dropped and counted
 )
 
 const (
-	bareShare = 4 // contents go when all but a 4th of the bytes for waiting calls are used
+	bareShare = 4 // content is dropped when less than a quarter of the bytes for waiting calls is free
 	eventCost = 4 << 10
 
 	backoffFirst = 100 * time.Millisecond
-	backoffMax   = time.Second     // the longest wait between two tries while the journal is away
-	probeWait    = 2 * time.Second // for one such try
+	backoffMax   = time.Second     // longest wait between two attempts
+	probeWait    = 2 * time.Second // timeout of one attempt
 )
 
-// backlog holds the events that the journal could not take because it is away.
+// backlog holds the events that wait because the journal is unavailable.
 type backlog struct {
 	mu     sync.Mutex
-	list   []waiting // the oldest first
-	inHand int       // taken out to be tried
+	list   []waiting // oldest first
+	inHand int       // taken out for an attempt
 	step   Step
-	since  time.Time // when step began
-	err    error     // why the journal took none, last
-	bared  int64     // events that lost their content, since the start
-	held   int64     // events that had to wait, since step was StepOK
+	since  time.Time // start of the current step
+	err    error     // the journal's last error
+	bared  int64     // events that lost their content since the start
+	held   int64     // events that had to wait since step was StepOK
 
-	wake chan struct{} // has room for one
+	wake chan struct{} // capacity 1
 }
 
-// waiting is an event of a call, and how many bytes it is counted for.
+// waiting is a waiting event and its size.
 type waiting struct {
 	e    *event.Event
 	size int64
 }
 
-// away reports whether the journal, and not the events, is why an append failed:
-// they are worth any number of tries.
+// away reports whether an append failed because of the journal and not the events:
+// then retrying makes sense.
 func away(err error) bool {
 	switch code(err) {
 	case event.CodeUnavailable, event.CodeFull, event.CodeTimeout, event.CodeCanceled:
@@ -60,17 +59,17 @@ func away(err error) bool {
 	return errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
-// isAway reports whether events wait already.
+// isAway reports whether events are waiting.
 func (c *capture) isAway() bool { return c.waits.Load() }
 
-// keep has events wait until the journal is back.
+// keep queues events until the journal is back.
 func (c *capture) keep(events []*event.Event, cause error) {
 	if len(events) == 0 {
 		return
 	}
 	b := &c.backlog
 	b.mu.Lock()
-	if c.ctx.Err() != nil { // nobody will try again
+	if c.ctx.Err() != nil { // closed: there are no more attempts
 		b.mu.Unlock()
 		c.depth.Add(-int64(len(events)))
 		c.drop(dropClosed, int64(len(events)), cause)
@@ -85,7 +84,7 @@ func (c *capture) keep(events []*event.Event, cause error) {
 		c.waits.Store(true)
 		if time.Since(c.saidAway) >= dropLogEvery {
 			c.saidAway = time.Now()
-			c.log.Warn("the journal takes no events: calls pass, and wait in memory to be recorded", "err", cause)
+			c.log.Warn("journal unavailable: calls pass and wait in memory to be recorded", "err", cause)
 		}
 	}
 	b.held += int64(len(events))
@@ -94,13 +93,13 @@ func (c *capture) keep(events []*event.Event, cause error) {
 			c.bare(e)
 		}
 		size := eventCost + int64(e.Content.Size())
-		c.bytes.used.Add(size) // no longer the raw call's
+		c.bytes.used.Add(size) // no longer the recorded call's
 		b.list = append(b.list, waiting{e, size})
 	}
 	if b.step == StepWaiting && c.bytes.used.Load() > c.bytes.limit-c.bytes.limit/bareShare {
 		b.begin(StepBare)
 		c.bareAll()
-		c.log.Warn("calls that wait to be recorded lose their content: the journal takes no events, and memory for them runs out", "err", b.err)
+		c.log.Warn("journal unavailable and memory nearly used up: waiting calls lose their content", "err", b.err)
 	}
 	b.mu.Unlock()
 	select {
@@ -111,7 +110,7 @@ func (c *capture) keep(events []*event.Event, cause error) {
 
 func (b *backlog) begin(s Step) { b.step, b.since = s, time.Now() }
 
-// bareAll takes the content out of all that waits. The caller holds mu.
+// bareAll removes the content of all waiting events. The caller holds mu.
 func (c *capture) bareAll() {
 	for i := range c.backlog.list {
 		w := &c.backlog.list[i]
@@ -133,7 +132,7 @@ func (c *capture) bare(e *event.Event) {
 	c.metrics.bared.Inc()
 }
 
-// full notes that there was no room for a call that ended.
+// full records that there was no room for a finished call.
 func (c *capture) full() {
 	if !c.isAway() {
 		return
@@ -147,7 +146,7 @@ func (c *capture) full() {
 	}
 }
 
-// takeSome takes the oldest events out.
+// takeSome removes the oldest events.
 func (b *backlog) takeSome() []waiting {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -165,10 +164,10 @@ func (b *backlog) takeSome() []waiting {
 	return some
 }
 
-// backlogBatch bounds one try, in bytes.
+// backlogBatch limits one attempt, in bytes.
 const backlogBatch = 8 << 20
 
-// putBack returns what the journal has not taken.
+// putBack returns events that the journal did not accept.
 func (c *capture) putBack(some []waiting, err error) {
 	b := &c.backlog
 	b.mu.Lock()
@@ -181,8 +180,8 @@ func (c *capture) putBack(some []waiting, err error) {
 	}
 }
 
-// retryLoop tries what waits until the journal has it. It returns when the workers
-// have ended and nothing waits, or when close has run out of time.
+// retryLoop retries until the journal has all waiting events. It returns when the
+// workers have ended and nothing waits, or when close has run out of time.
 func (c *capture) retryLoop(workersDone <-chan struct{}) {
 	ended := false
 	for {
@@ -197,14 +196,14 @@ func (c *capture) retryLoop(workersDone <-chan struct{}) {
 			return
 		}
 		if c.ctx.Err() != nil {
-			c.empty() // what came before that was so
+			c.empty() // the earlier signal was for an empty backlog
 			return
 		}
 	}
 }
 
-// empty returns when nothing waits any more, or when close has run out of time:
-// then what waits is dropped.
+// empty returns when nothing waits, or when close has run out of time: then the rest
+// is dropped.
 func (c *capture) empty() {
 	b := &c.backlog
 	timer := time.NewTimer(0)
@@ -240,8 +239,8 @@ func (c *capture) empty() {
 	}
 }
 
-// tryWaiting appends events that have waited, and returns those for which the
-// journal is still away.
+// tryWaiting appends waiting events, and returns those that are left because the
+// journal is still unavailable.
 func (c *capture) tryWaiting(some []waiting) (rest []waiting, err error) {
 	events := make([]*event.Event, len(some))
 	for i, w := range some {
@@ -267,7 +266,7 @@ func (c *capture) dropWaiting(list []waiting, err error) {
 	c.drop(dropClosed, int64(len(list)), err)
 }
 
-// recovered ends the waiting, unless something has come meanwhile.
+// recovered ends the waiting, unless new events have been queued meanwhile.
 func (c *capture) recovered() bool {
 	b := &c.backlog
 	b.mu.Lock()
@@ -281,13 +280,13 @@ func (c *capture) recovered() bool {
 		b.begin(StepOK)
 		b.err = nil
 		c.waits.Store(false)
-		c.log.Info("the journal takes events again: calls that waited are recorded", "calls", b.held, "last_step", took)
+		c.log.Info("journal available again: waiting calls are recorded", "calls", b.held, "last_step", took)
 	}
 	return true
 }
 
-// Health tells how capture is doing: it is degraded while the journal takes no
-// events. Calls pass all the same.
+// Health reports capture as degraded while the journal is unavailable. Calls pass
+// all the same.
 func (g *Gateway) Health() health.Report { return g.capture.health() }
 
 func (c *capture) health() health.Report {

@@ -98,7 +98,7 @@ func TestJournalAway(t *testing.T) {
 				t.Errorf("%+v", got)
 			}
 			logs := strings.Join(r.logs.get(), "\n")
-			if len(r.logs.get()) != 2 || !strings.Contains(logs, "wait in memory") || !strings.Contains(logs, "takes events again") {
+			if len(r.logs.get()) != 2 || !strings.Contains(logs, "wait in memory") || !strings.Contains(logs, "journal available again") {
 				t.Errorf("logged:\n%s", logs)
 			}
 			if err := r.close(t.Context()); err != nil {

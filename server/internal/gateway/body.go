@@ -13,28 +13,27 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// oneCopy is the length up to which an edited body is put together in one piece,
-// which net/http sends with the headers in a single write.
+// oneCopy is the size up to which an edited body is copied into one buffer, which
+// net/http sends together with the headers.
 const oneCopy = 1 << 20
 
-// announced is up to what length a body's memory is taken before it has come.
+// announced is how much of a Content-Length is allocated in advance.
 const announced = 64 << 10
 
-// headOfUpload is how much is kept of a body that is not read before it is
-// forwarded.
+// headOfUpload is how much is recorded of a body that is streamed.
 const headOfUpload = 64 << 10
 
-// requestBody is the caller's body: read whole, or passed on as it comes.
+// requestBody is the caller's body: read whole, or streamed.
 type requestBody struct {
 	whole  []byte // JSON within the limits
 	stream *upload
-	length int64 // as announced; -1 unknown
+	length int64 // Content-Length; -1 is unknown
 	held   int64 // taken from the request budget
-	cut    bool  // the caller hung up before the end of whole
+	cut    bool  // the caller disconnected before the end of whole
 }
 
-// isJSON reports whether a request's body is one that hedgerow reads. A body
-// without a type is taken for JSON: its edits are none if it is not.
+// isJSON reports whether a request's body is parsed. A body without a content type
+// is taken for JSON; if it is not, nothing is edited.
 func isJSON(h http.Header) bool {
 	v := h["Content-Type"]
 	if len(v) == 0 || v[0] == "" || v[0] == "application/json" {
@@ -44,14 +43,14 @@ func isJSON(h http.Header) bool {
 	return err == nil && (t == "application/json" || strings.HasSuffix(t, "+json"))
 }
 
-// errCaller wraps what went wrong on the caller's side of the connection.
+// errCaller wraps an error of the caller's connection.
 type errCaller struct{ err error }
 
 func (e *errCaller) Error() string { return "read from the caller: " + e.err.Error() }
 func (e *errCaller) Unwrap() error { return e.err }
 
-// readBody reads a JSON body within the limits, and makes an upload of every
-// other one. The error is the caller's: *errCaller.
+// readBody reads a JSON body within the limits, and streams any other. The error is
+// an *errCaller.
 func (g *Gateway) readBody(r *http.Request) (requestBody, error) {
 	b := requestBody{length: r.ContentLength}
 	if r.Body == nil || r.Body == http.NoBody || r.ContentLength == 0 {
@@ -68,7 +67,7 @@ func (g *Gateway) readBody(r *http.Request) (requestBody, error) {
 		b.stream = newUpload(nil, r)
 		return b, nil
 	}
-	// What is announced is believed for so much; the rest is taken as it comes.
+	// Trust the Content-Length only so far; allocate the rest as it arrives.
 	room := b.length
 	if room < 0 {
 		room = firstHead
@@ -96,7 +95,7 @@ func (g *Gateway) readBody(r *http.Request) (requestBody, error) {
 		if len(buf) < cap(buf) {
 			continue
 		}
-		if int64(len(buf)) == b.length { // all that was announced is there; the end comes next
+		if int64(len(buf)) == b.length { // complete; only EOF is left
 			if _, err := io.ReadFull(r.Body, make([]byte, 1)); err != io.EOF {
 				return b, &errCaller{fmt.Errorf("body goes on after its announced end: %w", err)}
 			}
@@ -121,9 +120,8 @@ func (g *Gateway) readBody(r *http.Request) (requestBody, error) {
 	}
 }
 
-// edited returns a body to send: b with the edits made. Small ones are one
-// bytes.Reader, which net/http writes along with the headers; of large ones only
-// the edits are new memory.
+// edited returns the edited body. Small ones are one bytes.Reader, which net/http
+// writes together with the headers; of large ones only the edits need new memory.
 func edited(b []byte, edits []provider.Edit) (body func() io.Reader, length int64) {
 	if len(edits) == 0 || len(b) <= oneCopy {
 		b = provider.Apply(b, edits)
@@ -150,11 +148,11 @@ func edited(b []byte, edits []provider.Edit) (body func() io.Reader, length int6
 
 var errEnded = errors.New("the exchange has ended")
 
-// upload passes a body on as it comes and keeps its beginning. The transport may
-// read it from another goroutine, even after the answer has come, so that end
-// fences it off: the caller's body must not be read once the handler returns.
+// upload streams a body and records its start. The transport may read it from
+// another goroutine, even after the answer has arrived, so end blocks further reads:
+// the caller's body must not be read once the handler has returned.
 type upload struct {
-	first   []byte // read before, sent first
+	first   []byte // already read, sent first
 	src     io.Reader
 	trailer http.Header // of the caller: complete when src has ended
 
@@ -202,11 +200,11 @@ func (u *upload) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close does nothing: net/http closes the caller's body itself, and closing it
-// early would wait for the rest of it.
+// Close does nothing: net/http closes the caller's body itself, and closing it early
+// would wait for the rest.
 func (u *upload) Close() error { return nil }
 
-// end returns what was seen of the body. No read succeeds after it.
+// end returns the recording. No read succeeds after it.
 func (u *upload) end() (head []byte, n int64) {
 	u.mu.Lock()
 	defer u.mu.Unlock()

@@ -17,37 +17,37 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// Appender is what stands behind the gateway: enrich, and the journal after it.
+// Appender stores events: the pipeline and the journal.
 type Appender interface {
-	// Append stores the events; nil means that all are stored. After an error it
-	// may be called again with the same ones. It must not keep them.
+	// Append returns nil if all events are stored. After an error it may be called
+	// again with the same ones. It must not keep them.
 	Append(ctx context.Context, events ...*event.Event) error
 }
 
 const (
 	batchMax     = 256
-	lingerFor    = 40 * time.Millisecond // well within the 250 ms after which a call survives kill -9; the longer, the fewer wake-ups a call
+	lingerFor    = 40 * time.Millisecond // well within the 250 ms after which a call survives kill -9; longer means fewer wake-ups per call
 	appendTries  = 3
-	appendWait   = 5 * time.Second // for one try
+	appendWait   = 5 * time.Second // for one attempt
 	retryAfter   = 50 * time.Millisecond
 	dropLogEvery = 10 * time.Second
 )
 
-// capture is the bounded queue between finished calls and the journal. What does
-// not fit is dropped and counted: it never makes a call wait.
+// capture is the bounded queue between finished calls and the journal. What does not
+// fit is dropped and counted: a call never waits for it.
 type capture struct {
 	append  Appender
 	parse   func(*provider.Call) *event.Event // provider.Parse, except in tests
 	metrics *metrics
 	log     *slog.Logger
-	decoded int64 // bound of a decoded body
+	decoded int64 // limit of a decoded body
 
 	queue chan *record
 	bytes budget
 	depth atomic.Int64
-	calls atomic.Int64 // that ended, since the start
+	calls atomic.Int64 // finished since the start
 
-	mu     sync.RWMutex // held by offer for reading, so that close has no sender beside it
+	mu     sync.RWMutex // read-held by offer, so that nothing is queued during close
 	closed bool
 
 	linger    time.Duration
@@ -70,7 +70,7 @@ type capture struct {
 		logged  time.Time
 		pending int64 // since the last log line
 		timer   *time.Timer
-		reason  string // the last one
+		reason  string // the latest
 		err     error
 	}
 }
@@ -91,7 +91,7 @@ func newCapture(a Appender, m *metrics, log *slog.Logger, queue int, bytes, deco
 	return c
 }
 
-// offer hands a call over, or drops it. It tells whether it took it.
+// offer queues a call, or drops it. It reports whether it was queued.
 func (c *capture) offer(r *record) bool {
 	r.ended = time.Now()
 	if !r.start {
@@ -126,8 +126,8 @@ func (c *capture) offer(r *record) bool {
 	}
 }
 
-// drop counts calls that will not be recorded and says so in the log: the first
-// at once, later ones together, at most once an interval.
+// drop counts calls that will not be recorded and logs them: the first at once,
+// later ones at most once per interval.
 func (c *capture) drop(reason string, n int64, err error) {
 	c.metrics.dropped.WithLabelValues(reason).Add(float64(n))
 	d := &c.drops
@@ -147,8 +147,7 @@ func (c *capture) drop(reason string, n int64, err error) {
 	}
 }
 
-// logDrops says what was dropped since it was last said. It is called with drops
-// locked.
+// logDrops logs the drops since the last time. It must be called with drops locked.
 func (c *capture) logDrops() {
 	d := &c.drops
 	if d.timer != nil {
@@ -158,14 +157,13 @@ func (c *capture) logDrops() {
 	if d.pending == 0 {
 		return
 	}
-	c.log.Warn("calls were not recorded; the calls themselves were not affected", "reason", d.reason, "calls", d.pending, "err", d.err)
+	c.log.Warn("calls were not recorded (their traffic was not affected)", "reason", d.reason, "calls", d.pending, "err", d.err)
 	d.logged, d.pending = time.Now(), 0
 }
 
-// work records calls in batches. After the first call it waits a moment for
-// more, because recording a batch costs little more than recording one: fewer
-// goroutines are woken in between, which under load would be time taken from the
-// calls. One worker gathers at a time, while the others record.
+// work records calls in batches. After the first call it waits a moment for more: a
+// batch costs little more than one call, and under load every woken goroutine takes
+// time from the calls. One worker collects at a time while the others record.
 func (c *capture) work() {
 	batch := make([]*record, 0, batchMax)
 	events := make([]*event.Event, 0, batchMax)
@@ -180,7 +178,7 @@ func (c *capture) work() {
 				events = append(events, e)
 			}
 		}
-		var rest []*event.Event // for which the journal is away
+		var rest []*event.Event // could not be stored because the journal is unavailable
 		var err error
 		switch {
 		case len(events) == 0:
@@ -196,7 +194,7 @@ func (c *capture) work() {
 			freeHead(r.head)
 			batch[i] = nil
 		}
-		// What waits keeps its place in the queue, and gives back its bodies.
+		// Waiting events keep their queue slot, but release their bodies.
 		c.depth.Add(int64(len(rest) - len(batch)))
 		c.keep(rest, err)
 		clear(events)
@@ -233,9 +231,9 @@ func (c *capture) gather(batch []*record, linger *time.Timer) []*record {
 	return batch
 }
 
-// storeFor appends events, each try for so long at most. If that fails for the
-// batch, each is tried alone, so that one that the journal can't take does not cost
-// the others. It returns the events, the last ones, for which the journal is away.
+// storeFor appends events, with a timeout per attempt. If a batch fails, each event
+// is tried alone, so that an invalid one does not affect the others. It returns the
+// remaining events if the journal is unavailable.
 func (c *capture) storeFor(wait time.Duration, events []*event.Event) (rest []*event.Event, err error) {
 	if err = c.try(wait, events); err == nil {
 		c.metrics.captured.Add(float64(len(events)))
@@ -258,7 +256,7 @@ func (c *capture) storeFor(wait time.Duration, events []*event.Event) (rest []*e
 		case err == nil:
 			c.metrics.captured.Inc()
 		case away(err):
-			return events[i:], err // the others would find it away as well
+			return events[i:], err // the others would fail too
 		default:
 			c.drop(dropAppend, 1, err)
 		}
@@ -295,7 +293,7 @@ func (c *capture) try(wait time.Duration, events []*event.Event) (err error) {
 	return c.append.Append(ctx, events...)
 }
 
-// final reports whether trying again is of no use.
+// final reports whether retrying is pointless.
 func final(err error) bool {
 	switch code(err) {
 	case event.CodeTooLarge, event.CodeInvalid:
@@ -312,8 +310,8 @@ func code(err error) event.Code {
 	return ""
 }
 
-// event makes the one event of a call. Whatever goes wrong, there is one. It is
-// nil for the start of a call that generates nothing.
+// event builds the event of a call. It always returns one, except for the start of a
+// call that generates nothing (nil).
 func (c *capture) event(r *record) (e *event.Event) {
 	if r.start {
 		return c.startOf(r)
@@ -325,9 +323,8 @@ func (c *capture) event(r *record) (e *event.Event) {
 	return e
 }
 
-// startOf makes the event of a call's beginning out of the request alone. What
-// the request says is looked at like any content, for its hash and its length,
-// and dropped before the journal.
+// startOf builds the start event of a call from the request alone. The content is
+// used for its hash and length, and dropped before the journal.
 func (c *capture) startOf(r *record) (e *event.Event) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -353,7 +350,7 @@ func (c *capture) startOf(r *record) (e *event.Event) {
 	}
 }
 
-// identify says whose call it was and what it was part of.
+// identify sets user, trace and other attribution.
 func (c *capture) identify(e *event.Event, r *record) {
 	e.ProjectID = r.projectID
 	attribute(e, r.header)
@@ -380,17 +377,16 @@ func (c *capture) identify(e *event.Event, r *record) {
 	}
 }
 
-// contain is to be deferred. It makes *e the plain event of a call where a panic
-// came in between.
+// contain must be deferred. After a panic it sets *e to the plain event of the call.
 func (c *capture) contain(r *record, e **event.Event) {
 	if p := recover(); p != nil {
 		c.metrics.panics.Inc()
-		c.log.Error("recording a call panicked", "provider", r.call.Provider, "panic", fmt.Sprintf("%T", p))
+		c.log.Error("record call: panic", "provider", r.call.Provider, "panic", fmt.Sprintf("%T", p))
 		*e = plain(r)
 	}
 }
 
-// read makes an event of what passed.
+// read builds an event from the recorded exchange.
 func (c *capture) read(r *record) (e *event.Event) {
 	defer c.contain(r, &e)
 	call := &r.call
@@ -400,15 +396,15 @@ func (c *capture) read(r *record) (e *event.Event) {
 		text, cut, err := decode(enc, call.Request, c.decoded, nil)
 		call.Request, call.RequestTruncated = text, call.RequestTruncated || cut
 		if err != nil {
-			c.log.Debug("a request's encoding could not be undone", "err", err)
+			c.log.Debug("decode request body", "err", err)
 		}
 	}
 	if enc := call.ResponseHeader.Get("Content-Encoding"); encoded(enc) {
 		text, cut, err := decode(enc, call.Response, c.decoded, call.Marks)
-		// The tail of an encoded answer cannot be decoded without what was before it.
+		// The tail of an encoded answer cannot be decoded without the part before it.
 		call.Response, call.ResponseTail, call.ResponseTruncated = text, nil, call.ResponseTruncated || cut
 		if err != nil {
-			c.log.Debug("an answer's encoding could not be undone", "err", err)
+			c.log.Debug("decode response body", "err", err)
 		}
 	}
 	e = c.parse(call)
@@ -418,7 +414,7 @@ func (c *capture) read(r *record) (e *event.Event) {
 	return e
 }
 
-// plain is the event of a call of which nothing could be read.
+// plain is the event of a call that could not be parsed.
 func plain(r *record) *event.Event {
 	call := &r.call
 	e := &event.Event{
@@ -441,7 +437,7 @@ func plain(r *record) *event.Event {
 	return e
 }
 
-// withoutSecrets returns the headers that a parser may see.
+// withoutSecrets returns the headers that the parsers may see.
 func withoutSecrets(h http.Header) http.Header {
 	out := make(http.Header, len(h))
 	for k, v := range h {
@@ -461,8 +457,8 @@ func ownHeader(k string) bool {
 	return len(k) > 2 && k[0] == 'X' && k[1] == '-' && (strings.HasPrefix(k, "X-Hedgerow-") || strings.HasPrefix(k, "X-Posthog-"))
 }
 
-// close records what is queued and stops. When ctx ends first, the rest is
-// dropped and counted.
+// close records the queued calls and stops. When ctx ends first, the rest is dropped
+// and counted.
 func (c *capture) close(ctx context.Context) error {
 	c.mu.Lock()
 	if !c.closed {
@@ -482,22 +478,22 @@ func (c *capture) close(ctx context.Context) error {
 		return nil
 	case <-ctx.Done():
 	}
-	c.cancel() // appends fail from here on: the workers run through
+	c.cancel() // appends fail from here on, so the workers finish
 	select {
 	case <-c.done:
-	case <-time.After(time.Second): // an append that does not heed its context
+	case <-time.After(time.Second): // an append that ignores its context
 		c.drop(dropClosed, c.depth.Load(), nil)
 	}
 	return ctx.Err()
 }
 
-// Stats is what the gateway tells about its capture.
+// Stats is the state of capture.
 type Stats struct {
-	Calls      int64            `json:"calls"`       // that ended since the start
-	QueueDepth int64            `json:"queue_depth"` // calls that wait to be recorded, or are being recorded
+	Calls      int64            `json:"calls"`       // finished since the start
+	QueueDepth int64            `json:"queue_depth"` // calls waiting to be recorded or being recorded
 	QueueBytes int64            `json:"queue_bytes"`
-	Step       Step             `json:"step"`               // how much capture keeps at the moment
-	Bared      int64            `json:"without_content"`    // calls that lost their content since the start, because the journal was away
+	Step       Step             `json:"step"`               // the current step of degradation
+	Bared      int64            `json:"without_content"`    // calls that lost their content since the start because the journal was unavailable
 	Dropped    map[string]int64 `json:"dropped"`            // calls that were not recorded since the start, by reason
 	LastDrop   time.Time        `json:"last_drop,omitzero"` // zero if none was
 }
@@ -515,8 +511,8 @@ func (c *capture) stats() Stats {
 	return s
 }
 
-// debugTrace returns the trace id that a call's event will have, for a caller
-// who asks for it before there is an event; "" if only the event will know.
+// debugTrace returns the trace id that a call's event will have, for a caller that
+// requests it before the event exists; "" if it is not known yet.
 func debugTrace(h http.Header, bodyTrace []byte) string {
 	var e event.Event
 	attribute(&e, h)

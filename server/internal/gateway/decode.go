@@ -18,21 +18,21 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-var errEncoding = errors.New("content encoding is not known")
+var errEncoding = errors.New("unknown content encoding")
 
 // encoded reports whether a Content-Encoding names anything but identity.
 func encoded(contentEncoding string) bool {
 	return contentEncoding != "" && !strings.EqualFold(strings.TrimSpace(contentEncoding), "identity")
 }
 
-// decode undoes a Content-Encoding (RFC 9110 section 8.4) of body, at most limit
-// bytes long, for capture only. cut says that there was more, or that the body
-// broke off. Marks are moved to the offsets that the decoded text has.
+// decode undoes a Content-Encoding (RFC 9110 section 8.4), up to limit bytes, for
+// capture only. cut reports that there was more, or that the body was cut off. Marks
+// are moved to the offsets in the decoded text.
 func decode(contentEncoding string, body []byte, limit int64, marks []provider.Mark) (text []byte, cut bool, err error) {
 	in := &markReader{b: body, marks: marks}
 	var r io.Reader = in
 	names := strings.Split(contentEncoding, ",")
-	slices.Reverse(names) // they are listed in the order in which they were applied
+	slices.Reverse(names) // listed in the order of application
 	for _, name := range names {
 		switch strings.ToLower(strings.TrimSpace(name)) {
 		case "", "identity":
@@ -43,7 +43,7 @@ func decode(contentEncoding string, body []byte, limit int64, marks []provider.M
 			}
 			r = z
 		case "deflate":
-			// RFC 9110 means zlib's format; some send the bare stream.
+			// RFC 9110 means zlib's format; some send raw deflate.
 			br := bufio.NewReaderSize(r, 16)
 			if head, _ := br.Peek(2); len(head) == 2 && head[0]&0x0f == 8 && (uint16(head[0])<<8|uint16(head[1]))%31 == 0 {
 				z, err := zlib.NewReader(br)
@@ -84,7 +84,7 @@ func decode(contentEncoding string, body []byte, limit int64, marks []provider.M
 }
 
 // markReader feeds an encoded body to a decoder up to the next mark. When the
-// decoder asks for more, everything that had arrived by then has been decoded.
+// decoder asks for more, everything that had arrived by then is decoded.
 type markReader struct {
 	b       []byte
 	off     int64
@@ -122,7 +122,7 @@ func (r *markReader) set(i int) {
 	r.marks[i].Offset = n
 }
 
-// finish sets the marks that lie at or beyond the end of what was decoded.
+// finish sets the marks at or beyond the end of the decoded text.
 func (r *markReader) finish() {
 	for ; r.next < len(r.marks); r.next++ {
 		r.set(r.next)

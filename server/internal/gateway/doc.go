@@ -1,15 +1,15 @@
 // Package gateway is the streaming pass-through proxy between callers and LLM
-// providers. A call reaches the provider, and its answer the caller, byte for
-// byte; what passed is turned into one event after the exchange has ended.
+// providers. Requests and answers are passed on byte for byte; each call is recorded
+// as one event after it has ended.
 //
-// The promise: the caller's traffic comes first. Capture never delays, changes
-// or fails a call. It is bounded in memory and in number, and what it has to
-// drop is counted, logged and reported by [Gateway.Stats]. A call whose answer
-// ended a quarter of a second ago has been handed to [Appender].
+// The promise: the caller's traffic comes first. Capture never delays, changes or
+// fails a call. It is bounded in memory and number, and what it has to drop is
+// counted, logged and reported by [Gateway.Stats]. A call whose answer ended a
+// quarter of a second ago has been passed to [Appender].
 //
-// While the journal takes no events (its disk is full, it is being repaired, it
-// does not answer), calls pass as ever and capture degrades in steps, which
-// [Stats.Step], the metric hedgerow_gateway_capture_step and [Gateway.Health] tell:
+// While the journal accepts no events (its disk is full, it is being repaired, it
+// does not answer), calls pass as usual and capture degrades in steps, reported by
+// [Stats.Step], the metric hedgerow_gateway_capture_step and [Gateway.Health]:
 //
 //  1. waiting: calls that end are read at once, so that their raw bodies are given
 //     back, and their events wait in memory with their content. The bounds are
@@ -24,9 +24,9 @@
 //     hedgerow_gateway_capture_dropped_total, logged at most every ten seconds, and
 //     shown on the pages.
 //
-// The journal is tried again after 100 ms, and then at least once a second, for as
-// long as it takes: what waits is recorded as soon as it is back, and capture is at
-// its first step again when nothing waits.
+// The journal is retried after 100 ms, then at least once a second, without limit.
+// Waiting events are recorded as soon as it is back, and capture returns to its
+// first step when nothing waits.
 //
 // Read in this order:
 //

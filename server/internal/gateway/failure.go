@@ -14,17 +14,17 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// failure says what an error of the round trip is for the event, and what the
-// caller is told. For a caller that is gone the second is nil.
+// failure returns the error type of the event, and the error for the caller: nil if
+// the caller is gone.
 func failure(name string, err error, callerGone bool) (errType string, e *event.Error) {
 	var ours *errCaller
 	var netErr net.Error
 	var dns *net.DNSError
 	switch {
 	case errors.As(err, &ours) && errors.Is(err, os.ErrDeadlineExceeded):
-		// The caller is there: net/http ends a request's context with every error of
-		// reading it.
-		return event.ErrTypeClientGone, event.NewError(event.CodeSlow, "the request's body came too slowly", "send it faster, or lower min_upload_rate", err)
+		// The caller is still there: net/http ends a request's context with every read
+		// error.
+		return event.ErrTypeClientGone, event.NewError(event.CodeSlow, "the request's body arrived too slowly", "send it faster, or lower min_upload_rate", err)
 	case callerGone || errors.As(err, &ours) || errors.Is(err, context.Canceled):
 		return event.ErrTypeClientGone, nil
 	case errors.As(err, &netErr) && netErr.Timeout() || errors.Is(err, context.DeadlineExceeded):
@@ -42,8 +42,8 @@ func failure(name string, err error, callerGone bool) (errType string, e *event.
 	return event.ErrTypeUnreachable, event.NewError(event.CodeUpstream, "hedgerow could not reach "+name+": "+why, "check the network, and the provider's base URL in the configuration", err)
 }
 
-// writeError answers with an error of hedgerow's own in the provider's form, so
-// that the provider's SDK reads it.
+// writeError answers with hedgerow's own error in the provider's form, so that the
+// provider's SDK can parse it.
 func writeError(w http.ResponseWriter, d provider.Dialect, e *event.Error) {
 	status := e.HTTPStatus()
 	message := "hedgerow: " + e.Message
@@ -115,7 +115,7 @@ func errorWord(status int) string {
 	return "api_error"
 }
 
-// googleWord is the status word of google.rpc.Code.
+// googleWord is the status of google.rpc.Code.
 func googleWord(status int) string {
 	switch status {
 	case http.StatusUnauthorized:

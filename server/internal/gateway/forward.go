@@ -19,14 +19,14 @@ import (
 )
 
 var (
-	noUserAgent = []string{""} // keeps net/http from putting its own
+	noUserAgent = []string{""} // keeps net/http from adding its own
 	identity    = []string{"identity"}
 	upgrade     = []string{"Upgrade"}
 	trailers    = []string{"trailers"}
 )
 
-// hopByHop reports whether a header, in canonical form, is about one connection
-// only (RFC 9110 section 7.6.1, and those that RFC 2616 named).
+// hopByHop reports whether a header, in canonical form, applies to one connection
+// only (RFC 9110 section 7.6.1, and those of RFC 2616).
 func hopByHop(k string) bool {
 	switch k {
 	case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
@@ -53,7 +53,7 @@ func (x *exchange) requestHeader() http.Header {
 	for k, v := range in {
 		switch {
 		case hopByHop(k), ownHeader(k), forwardingHeader(k):
-		case k == "Expect" && x.body.stream == nil: // met already: the body is here
+		case k == "Expect" && x.body.stream == nil: // already answered: the body is here
 		case k == "Cookie":
 			if v = withoutSession(v); len(v) > 0 {
 				out[k] = v
@@ -83,8 +83,8 @@ func (x *exchange) requestHeader() http.Header {
 	return out
 }
 
-// withoutSession takes hedgerow's own cookies out: a page on hedgerow's origin
-// that calls the gateway would send them along.
+// withoutSession removes hedgerow's own cookies, which a page on hedgerow's origin
+// would send along.
 func withoutSession(lines []string) []string {
 	if !slices.ContainsFunc(lines, func(l string) bool { return strings.Contains(l, "hedgerow") }) {
 		return lines
@@ -123,12 +123,12 @@ func tokenIn(list, token string) bool {
 // forward sends the call and passes the answer on.
 func (x *exchange) forward() {
 	if x.body.stream != nil {
-		// The provider may answer before it has read all of an upload.
+		// The provider may answer before it has read the whole upload.
 		_ = http.NewResponseController(x.w).EnableFullDuplex()
 	}
 	header := x.requestHeader()
 	if x.plan.Asked {
-		// What usage adds is to be taken out again, which can't be done in a
+		// The extra usage chunk has to be removed again, which is impossible in a
 		// compressed answer.
 		plain := header
 		header = make(http.Header, len(plain)+1)
@@ -150,7 +150,7 @@ func (x *exchange) forward() {
 		if err == nil && res.StatusCode < 300 {
 			x.route.up.refused.Store(x.route.base, time.Now())
 			x.g.metrics.usage.WithLabelValues("refused").Inc()
-			x.g.log.Info("provider refuses stream_options: token counts of its streams are not asked for", slog.String("provider", x.route.up.name))
+			x.g.log.Info("provider rejects stream_options: token counts of its streams are not requested", slog.String("provider", x.route.up.name))
 		}
 		x.answer(res, err)
 		return
@@ -179,8 +179,8 @@ func (x *exchange) roundTrip(header http.Header, edits []provider.Edit) (*http.R
 	case len(x.body.whole) > 0:
 		body, n := edited(x.body.whole, edits)
 		out.Body, out.ContentLength = io.NopCloser(body()), n
-		// Only for a connection that died while it was idle: net/http sends again
-		// what was not sent at all.
+		// Only for a connection that died while idle: net/http resends a request of
+		// which nothing was sent.
 		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(body()), nil }
 	default:
 		out.Body = http.NoBody
@@ -196,7 +196,7 @@ func (x *exchange) roundTrip(header http.Header, edits []provider.Edit) (*http.R
 	return res, err
 }
 
-// earlyHints passes 1xx answers on, as long as the answer proper has not come.
+// earlyHints passes on 1xx answers until the final answer arrives.
 type earlyHints struct {
 	w    http.ResponseWriter
 	mu   sync.Mutex
@@ -210,7 +210,7 @@ func (e *earlyHints) pass(code int, h textproto.MIMEHeader) error {
 		return nil
 	}
 	to := e.w.Header()
-	kept := maps.Clone(to) // what stands there already is for the answer proper
+	kept := maps.Clone(to) // the headers so far belong to the final answer
 	clear(to)
 	for k, v := range h {
 		if !hopByHop(k) {
@@ -230,7 +230,7 @@ func (e *earlyHints) end() {
 	e.mu.Unlock()
 }
 
-// answer passes the provider's answer on, or says that there is none.
+// answer passes on the provider's answer, or an error if there is none.
 func (x *exchange) answer(res *http.Response, err error) {
 	if err != nil {
 		if s := x.body.stream; s != nil && s.failed() != nil {
@@ -240,7 +240,7 @@ func (x *exchange) answer(res *http.Response, err error) {
 		return
 	}
 	if b, ok := x.in.Body.(interface{ Unbound() }); ok {
-		b.Unbound() // a caller may send the rest as he reads the answer
+		b.Unbound() // a caller may upload the rest while it reads the answer
 	}
 	call := &x.rec.call
 	call.Status, call.ResponseHeader = res.StatusCode, res.Header
@@ -252,16 +252,16 @@ func (x *exchange) answer(res *http.Response, err error) {
 	x.copy(res)
 }
 
-// fail ends an exchange to which no answer came.
+// fail ends an exchange that got no answer.
 func (x *exchange) fail(err error) {
 	errType, e := failure(x.route.up.name, err, x.in.Context().Err() != nil)
 	x.rec.call.Err, x.rec.call.ErrType = err, errType
 	x.outcome = errType
 	if e == nil {
-		panic(http.ErrAbortHandler) // nobody is there to be answered
+		panic(http.ErrAbortHandler) // the caller is gone
 	}
 	if e.Code == event.CodeSlow {
-		// Nothing more is read of this connection.
+		// Nothing more is read from this connection.
 		x.w.Header().Set("Connection", "close")
 		x.rec.call.Status = 0
 		writeError(x.w, x.route.up.dialect, e)
@@ -272,8 +272,8 @@ func (x *exchange) fail(err error) {
 	writeError(x.w, x.route.up.dialect, e)
 }
 
-// broke notes that an answer broke off, and whose fault it was. A caller who has
-// been given the last event of a stream may close it: that is no fault.
+// broke records that an answer was cut off, and by whom. A caller that has received
+// the last event of a stream may close it: that is no error.
 func (x *exchange) broke(err error, caller bool) {
 	call := &x.rec.call
 	if !caller && x.in.Context().Err() != nil && call.Status/100 == 2 && provider.StreamEnded(call.Dialect, call.ResponseHeader.Get("Content-Type"), x.recorder.last(provider.EndedWithin)) {

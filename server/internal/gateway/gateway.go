@@ -19,28 +19,26 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// Config says what a gateway is made of.
+// Config configures a [Gateway].
 type Config struct {
-	// Upstreams are laid over [Known], by name: what an entry leaves empty is the
+	// Upstreams override and extend [Known], by name; empty fields of an entry use the
 	// known provider's.
 	Upstreams map[string]Upstream
 
-	// Authorize tells which project a call belongs to. key is the hedgerow key
-	// that came with it, "" if none did. An [*event.Error] that it returns is
-	// what the caller gets to read. It is called for every call and must not do
-	// I/O. Required.
+	// Authorize returns the project of a call. key is the hedgerow key of the call, or
+	// "". An [*event.Error] that it returns is sent to the caller. It is called for
+	// every call and must not do I/O. Required.
 	Authorize func(key string, r *http.Request) (Grant, error)
 
-	// Append takes the events. Required.
+	// Append stores the events. Required.
 	Append Appender
 
-	// Telemetry reports whether a path is one of OTLP's. Those are never forwarded,
-	// although they look like paths of a provider: whoever serves the gateway asks
-	// its OTLP handler first, and the gateway refuses what comes to it all the same.
-	// nil: no path is.
+	// Telemetry reports whether a path is one of OTLP's, which look like provider
+	// paths but are never forwarded: the server routes them to its OTLP handler, and
+	// the gateway refuses them in case one arrives. nil: no path is.
 	Telemetry func(path string) bool
 
-	// Prompts renders the prompts that calls name. nil: none are.
+	// Prompts renders the prompts that calls name. nil: prompts are not available.
 	Prompts Prompts
 
 	Limits     Limits
@@ -50,16 +48,16 @@ type Config struct {
 
 // Limits bound what the gateway holds in memory. A zero field has its default.
 type Limits struct {
-	RequestBytes   int   // longest JSON request body that is read before it is forwarded. Defaults to 32 MiB
-	RequestBudget  int64 // all of these together. Defaults to 256 MiB
-	ResponseHead   int   // kept of the beginning of an answer. Defaults to 2 MiB
-	ResponseTail   int   // kept of its end, where it is longer. Defaults to 64 KiB
-	ResponseBudget int64 // all of these together, while calls are under way. Defaults to 128 MiB
-	Decoded        int64 // a compressed body is decoded to this length, for capture. Defaults to 16 MiB
-	Queue          int   // finished calls that wait to be recorded. Defaults to 50000
-	QueueBytes     int64 // what they hold together: their bodies or content, and 4 KiB for each that waits for the journal. Defaults to 256 MiB
-	IdleUpstream   int   // connections to providers that are kept open between two calls. Defaults to 1024
-	Workers        int   // goroutines that record them. Defaults to GOMAXPROCS
+	RequestBytes   int   // JSON request bodies up to this size are read before forwarding. Defaults to 32 MiB
+	RequestBudget  int64 // all of them together. Defaults to 256 MiB
+	ResponseHead   int   // recorded of the start of an answer. Defaults to 2 MiB
+	ResponseTail   int   // recorded of the end of a longer answer. Defaults to 64 KiB
+	ResponseBudget int64 // recorded of all current calls. Defaults to 128 MiB
+	Decoded        int64 // limit of a decompressed body, for capture. Defaults to 16 MiB
+	Queue          int   // finished calls waiting to be recorded. Defaults to 50000
+	QueueBytes     int64 // their size: bodies or content, plus 4 KiB for each that waits for the journal. Defaults to 256 MiB
+	IdleUpstream   int   // idle connections to providers. Defaults to 1024
+	Workers        int   // goroutines that record calls. Defaults to GOMAXPROCS
 }
 
 func (l Limits) withDefaults() Limits {
@@ -99,11 +97,11 @@ type Gateway struct {
 	requests  budget
 	responses budget
 
-	closing context.Context // ends upgraded connections, which the server does not know of
+	closing context.Context // ends upgraded connections, which http.Server does not track
 	stop    context.CancelFunc
 }
 
-// New returns a gateway that is ready to serve. [Gateway.Close] ends it.
+// New returns a gateway that is ready to serve. Call [Gateway.Close] to stop it.
 func New(c Config) (*Gateway, error) {
 	if c.Authorize == nil || c.Append == nil {
 		return nil, errors.New("gateway: Authorize and Append are required")
@@ -150,9 +148,9 @@ func New(c Config) (*Gateway, error) {
 	return g, nil
 }
 
-// newTransport returns the way to providers. Connections are kept and looked
-// after, idle of them at most, so that no call waits for a dead one; bodies are never decompressed;
-// HTTPS_PROXY and NO_PROXY are heeded.
+// newTransport returns the transport to providers. It keeps up to idle connections
+// and checks them, so that no call waits for a dead one. It never decompresses
+// bodies, and respects HTTPS_PROXY and NO_PROXY.
 func newTransport(responseHeaderTimeout time.Duration, idle int) *http.Transport {
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
@@ -166,18 +164,18 @@ func newTransport(responseHeaderTimeout time.Duration, idle int) *http.Transport
 		ResponseHeaderTimeout: responseHeaderTimeout,
 		DisableCompression:    true,
 		WriteBufferSize:       16 << 10,
-		// A dead HTTP/2 connection would otherwise be found out by the first
-		// calls that use it, after 15 s and more.
+		// Otherwise a dead HTTP/2 connection is noticed only by the first calls on it,
+		// after 15 s or more.
 		HTTP2: &http.HTTP2Config{SendPingTimeout: 15 * time.Second, PingTimeout: 5 * time.Second},
 	}
 }
 
-// Stats tells how capture is doing.
+// Stats returns the state of capture.
 func (g *Gateway) Stats() Stats { return g.capture.stats() }
 
-// Close records what is queued, until ctx ends; what is left then is dropped and
-// counted. Call it when no handler runs any more: calls that come later still
-// pass, but are not recorded.
+// Close records the queued calls until ctx ends; the rest is dropped and counted.
+// Call it after the last handler has returned: later calls still pass, but are not
+// recorded.
 func (g *Gateway) Close(ctx context.Context) error {
 	g.stop()
 	err := g.capture.close(ctx)
@@ -185,13 +183,13 @@ func (g *Gateway) Close(ctx context.Context) error {
 		u.transport.(*http.Transport).CloseIdleConnections()
 	}
 	if err != nil {
-		return fmt.Errorf("record the last calls: %w", err)
+		return fmt.Errorf("record queued calls: %w", err)
 	}
 	return nil
 }
 
-// ServeHTTP passes one call through. It panics with [http.ErrAbortHandler] where
-// the provider's answer broke off, so that the caller's does too.
+// ServeHTTP passes one call on. It panics with [http.ErrAbortHandler] if the
+// provider's answer is cut off, so that the caller's is too.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x := &exchange{g: g, w: w, in: r, start: time.Now()}
 	g.metrics.inFlight.Inc()
@@ -200,15 +198,14 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	x.serve()
 }
 
-// exchange is one call on its way. Its methods run in the order of their
-// appearance in serve.
+// exchange is one call. Its methods are in the order in which serve calls them.
 type exchange struct {
 	g     *Gateway
 	w     http.ResponseWriter
 	in    *http.Request
 	route route
 	cred  credentials
-	key   string // of the provider, kept for the project
+	key   string // the project's stored provider key
 	op    string
 	body  requestBody
 	plan  provider.Plan
@@ -218,13 +215,13 @@ type exchange struct {
 	outcome string
 	debug   bool
 
-	rec      *record // nil until the provider is about to be called
+	rec      *record // nil until the provider is called
 	recorder recorder
 	total    int64 // bytes of the answer
-	sent     int64 // bytes that an upgraded connection carried to the provider
+	sent     int64 // bytes that an upgraded connection sent to the provider
 }
 
-// wait adds the time since t to what was spent waiting, and returns the present.
+// wait adds the time since t to the waiting time, and returns the current time.
 func (x *exchange) wait(t time.Time) time.Time {
 	now := time.Now()
 	x.waited += now.Sub(t)
@@ -239,7 +236,7 @@ func (x *exchange) serve() {
 	}
 	up := x.route.up
 	x.op = provider.Operation(up.dialect, x.in.Method, x.route.below)
-	if bearsOwn(x.in.URL.Path) {
+	if containsOwn(x.in.URL.Path) {
 		x.refuse(event.Invalid("the path has a hedgerow key or a project token in it", "send a key in the header X-Hedgerow-Key, or in the place of the provider's key"))
 		return
 	}
@@ -282,7 +279,7 @@ func (x *exchange) serve() {
 	if x.asksPrompt() {
 		if refusal := x.render(); refusal != nil {
 			x.g.requests.give(x.body.held)
-			x.rec = nil // it was no call of a model
+			x.rec = nil // it was not a model call
 			x.refuse(refusal)
 			return
 		}
@@ -292,15 +289,15 @@ func (x *exchange) serve() {
 	if x.debug {
 		x.rec.traceID = debugTrace(x.in.Header, x.plan.Trace)
 	}
-	if grant.TellStart && len(x.body.whole) > 0 {
-		x.tellStart()
+	if grant.RecordStart && len(x.body.whole) > 0 {
+		x.recordStart()
 	}
 	x.forward()
 }
 
-// tellStart has the beginning of the call recorded. Whether it is one that
-// generates something turns out when the request is read, off the caller's path.
-func (x *exchange) tellStart() {
+// recordStart records the start of the call. Whether the call generates anything is
+// decided when the request is parsed, off the caller's path.
+func (x *exchange) recordStart() {
 	if x.rec.traceID == "" {
 		x.rec.traceID = debugTrace(x.in.Header, x.plan.Trace)
 	}
@@ -311,7 +308,7 @@ func (x *exchange) tellStart() {
 	x.rec.startSent = x.g.capture.offer(&start)
 }
 
-// refuse answers a call that goes nowhere.
+// refuse answers a call that is not forwarded.
 func (x *exchange) refuse(e *event.Error) {
 	x.outcome = "refused"
 	if ownOf(x.in.Context()) != nil {
@@ -326,8 +323,8 @@ func (x *exchange) refuse(e *event.Error) {
 	writeError(x.w, d, e)
 }
 
-// planEdits finds what is to be changed of a body that was read. Only calls that
-// generate something are touched: what other paths mean by a field is theirs.
+// planEdits finds the edits of a body that was read. Only generating calls are
+// edited: on other paths the same fields may mean something else.
 func (x *exchange) planEdits(grant Grant) {
 	if len(x.body.whole) == 0 || encoded(x.in.Header.Get("Content-Encoding")) {
 		return
@@ -339,7 +336,7 @@ func (x *exchange) planEdits(grant Grant) {
 	}
 }
 
-// finish makes the one record of the exchange, whatever way it ended.
+// finish records the exchange once, however it ended.
 func (x *exchange) finish() {
 	g := x.g
 	elapsed := time.Since(x.start)
@@ -365,8 +362,8 @@ func (x *exchange) finish() {
 	g.requests.give(x.body.held)
 }
 
-// tell adds what a caller has asked to know to the answer's headers.
-func (x *exchange) tell(h http.Header) {
+// addHeaders adds response headers that the caller has requested.
+func (x *exchange) addHeaders(h http.Header) {
 	added := time.Since(x.start) - x.waited
 	h["X-Hedgerow-Added-Us"] = []string{strconv.FormatInt(added.Microseconds(), 10)}
 	h["X-Hedgerow-Trace-Id"] = []string{x.rec.traceID}

@@ -10,30 +10,28 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// Grant is what a caller is allowed: the project that its calls belong to.
+// Grant is the project of a call, and its settings.
 type Grant struct {
 	ProjectID string
 
-	// ProviderKey returns the key kept for a provider, for callers that send a
-	// hedgerow key in its place. nil keeps none.
+	// ProviderKey returns the stored key of a provider, for callers that send a
+	// hedgerow key in its place. nil: none is stored.
 	ProviderKey func(provider string) (key string, ok bool)
 
-	// LeaveUsage turns off, for this project, asking for token counts on streams
-	// that lack them.
+	// LeaveUsage disables requesting token counts for streams that lack them.
 	LeaveUsage bool
 
-	// AttributionFields are names of request members that are read as custom
-	// properties and cut out before the call goes on; see
-	// [provider.AttributionFields].
+	// AttributionFields are request members that are recorded as custom properties and
+	// removed before the call is forwarded; see [provider.AttributionFields].
 	AttributionFields []string
 
-	// Surface is put on calls that name none: that of the caller's key. "" leaves it
-	// to what comes after the gateway.
+	// Surface is set on calls that have none: that of the caller's key. "" leaves it
+	// to the pipeline.
 	Surface string
 
-	// TellStart has an [event.RequestStarted] recorded before each call that
-	// generates something, beside the event of the call.
-	TellStart bool
+	// RecordStart records an [event.RequestStarted] before each generating call, in
+	// addition to the event of the call.
+	RecordStart bool
 }
 
 const (
@@ -47,18 +45,18 @@ const (
 	subprotocolKey    = "openai-insecure-api-key." // how browsers send a key to OpenAI's realtime API
 )
 
-// credentialHeaders are those that bear a provider's key.
+// credentialHeaders are the headers that may hold a provider's key.
 var credentialHeaders = [...]string{"Authorization", "X-Api-Key", "Api-Key", "X-Goog-Api-Key"}
 
-// credentialParams are the query parameters that bear one.
+// credentialParams are the query parameters that may hold one.
 var credentialParams = [...]string{"key", "api_key", "api-key", "apikey", "apiKey", "access_token", "token"}
 
-// credentials is what a call brought to be let in.
+// credentials are the keys of a call.
 type credentials struct {
-	key      string // hedgerow's; "" where there is none
-	inPlace  bool   // it stood where the provider's key belongs
-	provider bool   // there is a key of the caller's own as well
-	token    bool   // a project token stood where the provider's key belongs
+	key      string // hedgerow's, or ""
+	inPlace  bool   // it was sent in place of the provider's key
+	provider bool   // the caller also sent a provider key
+	token    bool   // a project token was sent in place of the provider's key
 }
 
 func findCredentials(r *http.Request) credentials {
@@ -89,8 +87,8 @@ func findCredentials(r *http.Request) credentials {
 	return c
 }
 
-// look takes a value from a place of a provider's key: the key itself, or a
-// scheme and the key, or user and password in Basic's form.
+// look examines a value that may hold a provider's key: the key itself, a scheme and
+// the key, or user and password of Basic.
 func (c *credentials) look(v string) {
 	v = strings.TrimSpace(v)
 	if v == "" {
@@ -121,8 +119,8 @@ func (c *credentials) look(v string) {
 	}
 }
 
-// basicKey returns that part of Basic's credentials which is hedgerow's: the user,
-// the password, or what follows another colon; else the credentials as they are.
+// basicKey returns the part of Basic credentials that is hedgerow's: the user, the
+// password, or what follows another colon; otherwise the credentials unchanged.
 func basicKey(s string) string {
 	b, err := base64.StdEncoding.DecodeString(s)
 	if err != nil {
@@ -138,9 +136,9 @@ func basicKey(s string) string {
 	return s
 }
 
-// findOwn returns the first hedgerow key or project token within s, or "". A key
-// is told by its exact form, because hr_ alone occurs in words and in the random
-// part of other keys.
+// findOwn returns the first hedgerow key or project token within s, or "". It
+// matches the exact form, because hr_ alone occurs in words and in the random part
+// of other keys.
 func findOwn(s string) string {
 	if i := strings.Index(s, tokenPrefix); i >= 0 {
 		return s[i : i+len(tokenPrefix)+lettersAndDigits(s[i+len(tokenPrefix):])]
@@ -158,13 +156,13 @@ func findOwn(s string) string {
 	}
 }
 
-// escapedTimes is how often a value may be percent-encoded for a key to be found in it.
+// escapedTimes is how many levels of percent-encoding are searched for keys.
 const escapedTimes = 3
 
-// bearsOwn reports whether a value that would be sent to a provider has a hedgerow
-// key or a project token in it: as it is, percent-encoded, in base64, or in Basic's
-// form.
-func bearsOwn(v string) bool {
+// containsOwn reports whether a value that would be sent to a provider contains a
+// hedgerow key or project token: plain, percent-encoded, in base64, or in Basic
+// credentials.
+func containsOwn(v string) bool {
 	plain := v
 	for range 1 + escapedTimes {
 		if findOwn(plain) != "" || inBase64(plain) {
@@ -182,8 +180,8 @@ func bearsOwn(v string) bool {
 	return false
 }
 
-// inBase64 reports whether a run of base64's characters in s, of either alphabet,
-// holds a hedgerow key or a project token.
+// inBase64 reports whether a base64 run in s, of either alphabet, contains a
+// hedgerow key or project token.
 func inBase64(s string) bool {
 	const shortest = 4 * len(tokenPrefix) / 3
 	isBreak := func(r rune) bool {
@@ -226,9 +224,8 @@ func unescape(s string) string {
 	return s
 }
 
-// withoutOwn takes every hedgerow key and project token out of headers that are
-// about to be sent to a provider, wherever they stand. Values may be shared with
-// the caller's request and are not written to.
+// withoutOwn removes hedgerow keys and project tokens from the headers sent to a
+// provider. Values may be shared with the caller's request and are not written to.
 func withoutOwn(out http.Header) {
 	for _, name := range credentialHeaders {
 		for _, v := range out[name] {
@@ -242,7 +239,7 @@ func withoutOwn(out http.Header) {
 	for name, lines := range out {
 		bears := false
 		for _, v := range lines {
-			if bears = bearsOwn(v) || name == headerSubprotocol && strings.Contains(v, subprotocolKey+keyPrefix); bears {
+			if bears = containsOwn(v) || name == headerSubprotocol && strings.Contains(v, subprotocolKey+keyPrefix); bears {
 				break
 			}
 		}
@@ -251,10 +248,10 @@ func withoutOwn(out http.Header) {
 		case name == headerSubprotocol:
 			replace(out, name, keepParts(lines, ",", ", ", func(part string) bool {
 				key, ok := strings.CutPrefix(part, subprotocolKey)
-				return !bearsOwn(part) && (!ok || !strings.HasPrefix(key, keyPrefix))
+				return !containsOwn(part) && (!ok || !strings.HasPrefix(key, keyPrefix))
 			}))
 		case name == "Cookie":
-			replace(out, name, keepParts(lines, ";", "; ", func(part string) bool { return !bearsOwn(part) }))
+			replace(out, name, keepParts(lines, ";", "; ", func(part string) bool { return !containsOwn(part) }))
 		default:
 			delete(out, name)
 		}
@@ -269,7 +266,7 @@ func replace(h http.Header, name string, lines []string) {
 	h[name] = lines
 }
 
-// keepParts returns the lines of a header without the parts that are not to be kept.
+// keepParts returns the lines of a header without the parts to be removed.
 func keepParts(lines []string, separator, join string, keep func(part string) bool) (out []string) {
 	for _, line := range lines {
 		var parts []string
@@ -285,7 +282,7 @@ func keepParts(lines []string, separator, join string, keep func(part string) bo
 	return out
 }
 
-// withProviderKey puts the kept provider key in its place.
+// withProviderKey sets the stored provider key.
 func (u *upstream) withProviderKey(out http.Header, providerKey string) {
 	switch {
 	case u.name == "azure":
@@ -299,7 +296,7 @@ func (u *upstream) withProviderKey(out http.Header, providerKey string) {
 	}
 }
 
-// queryWithoutOwn takes hedgerow keys and project tokens out of a query.
+// queryWithoutOwn removes hedgerow keys and project tokens from a query.
 func queryWithoutOwn(query string) string {
 	if query == "" {
 		return query
@@ -311,15 +308,15 @@ func queryWithoutOwn(query string) string {
 		if slices.Contains(credentialParams[:], unescape(name)) {
 			c.look(unescape(v))
 		}
-		if !c.inPlace && !c.token && !bearsOwn(part) {
+		if !c.inPlace && !c.token && !containsOwn(part) {
 			keep = append(keep, part)
 		}
 	}
 	return strings.Join(keep, "&")
 }
 
-// trailerWithoutOwn takes out of the trailers of a request, once they have come,
-// what is not for the provider.
+// trailerWithoutOwn removes hedgerow's own values from the trailers of a request,
+// once they have arrived.
 func trailerWithoutOwn(t http.Header) {
 	for k := range t {
 		if ownHeader(k) || hopByHop(k) {

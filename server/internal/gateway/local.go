@@ -10,11 +10,11 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Keyless says why a call may not do without a hedgerow key, or nil. It may where a
-// program of this machine makes it, to this machine's own address: a name that
-// leads here by somebody else's DNS, a page of another site and a proxy that passes
-// on what others ask are not that. A proxy that tells nothing of whom it serves
-// cannot be told from a program; behind one keys have to be required.
+// Keyless returns why a call needs a hedgerow key, or nil. It needs none if a
+// program on this machine makes it, to this machine's own address. DNS names that
+// resolve here, pages of other sites, and proxies that forward requests of others
+// are refused. A proxy that adds no forwarding headers cannot be told from a
+// program; behind one, keys have to be required.
 func Keyless(r *http.Request) *event.Error {
 	switch {
 	case !loopback(r.RemoteAddr):
@@ -30,8 +30,8 @@ func Keyless(r *http.Request) *event.Error {
 			return needsKey("calls without a key are not taken from pages of other sites")
 		}
 	}
-	// A page of localhost that calls 127.0.0.1 is cross-site as well, and has said
-	// who it is.
+	// A page of localhost that calls 127.0.0.1 is cross-site as well, but names its
+	// origin.
 	if site := r.Header.Get("Sec-Fetch-Site"); site == "cross-site" && len(origin) == 0 {
 		return needsKey("calls without a key are not taken from pages of other sites")
 	}
@@ -63,7 +63,7 @@ func localHost(host string) bool {
 	return err == nil && a.Unmap().IsLoopback()
 }
 
-// forwarded reports whether a proxy has passed a request on for somebody.
+// forwarded reports whether a proxy has forwarded the request.
 func forwarded(h http.Header) bool {
 	for k := range h {
 		switch {

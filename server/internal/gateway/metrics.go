@@ -2,13 +2,13 @@ package gateway
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// Why a call was not recorded: the values of the reason label of
+// Reasons why a call was not recorded: the values of the label reason of
 // hedgerow_gateway_capture_dropped_total and the keys of [Stats.Dropped].
 const (
-	dropQueueFull  = "queue_full"  // more calls than may wait
-	dropQueueBytes = "queue_bytes" // more bytes than may wait
-	dropAppend     = "append"      // the journal refused this one event, or failed at it three times
-	dropClosed     = "closed"      // the gateway was being closed
+	dropQueueFull  = "queue_full"  // too many calls waiting
+	dropQueueBytes = "queue_bytes" // too many bytes waiting
+	dropAppend     = "append"      // the journal rejected this event, or failed three times
+	dropClosed     = "closed"      // the gateway was closing
 )
 
 var dropReasons = []string{dropQueueFull, dropQueueBytes, dropAppend, dropClosed}

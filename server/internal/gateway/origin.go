@@ -7,15 +7,15 @@ import (
 )
 
 // A provider's answers share an origin with hedgerow's pages. This file keeps them
-// from acting on it in a browser: whatever a provider, or who stands in its place,
-// answers, it sets none of hedgerow's cookies, changes nothing of how browsers treat
-// the origin, and is no page of it.
+// from affecting it in a browser: whatever a provider (or an impostor) answers
+// cannot set hedgerow's cookies, change how browsers treat the origin, or act as one
+// of its pages.
 
-// ownCookies begins the name of each cookie of hedgerow's pages.
+// ownCookies are the prefixes of the cookies of hedgerow's pages.
 const ownCookies = "hedgerow"
 
-// originWide are headers by which an answer changes what a browser does with all of
-// an origin: they are the provider's to send for its own, not for this one.
+// originWide are headers that affect a whole origin in the browser: a provider may
+// send them for its own origin only.
 var originWide = [...]string{
 	"Clear-Site-Data", "Strict-Transport-Security", "Public-Key-Pins", "Alt-Svc", "Service-Worker-Allowed",
 	"Nel", "Report-To", "Reporting-Endpoints", "Accept-Ch", "Critical-Ch", "Set-Login", "Origin-Agent-Cluster",
@@ -31,8 +31,8 @@ var (
 	nosniff = []string{"nosniff"}
 )
 
-// keepOrigin takes out of an answer's headers what acts on the origin. Values are
-// shared with the provider's answer and not written to.
+// keepOrigin removes such headers from an answer. Values are shared with the
+// provider's answer and not written to.
 func keepOrigin(h http.Header) {
 	for _, name := range originWide {
 		delete(h, name)
@@ -42,9 +42,8 @@ func keepOrigin(h http.Header) {
 	}
 }
 
-// noPage has a browser treat an answer as a thing and not as a page of this origin.
-// Of several policies the strictest part of each holds, so that the provider's own
-// stays beside this one.
+// noPage keeps a browser from rendering an answer as a page of this origin. Browsers
+// enforce all policies, so the provider's own stays in effect too.
 func noPage(h http.Header) {
 	if own := h[headerPolicy]; len(own) == 0 {
 		h[headerPolicy] = sandbox
@@ -56,9 +55,9 @@ func noPage(h http.Header) {
 	}
 }
 
-// setsOwnCookie reports whether a Set-Cookie line is for a cookie of hedgerow's. A
-// line without a name is sent back as its value alone, which may look like a name
-// with a value.
+// setsOwnCookie reports whether a Set-Cookie line sets a cookie of hedgerow's. A
+// line without a name is sent back as its value alone, which may look like
+// name=value.
 func setsOwnCookie(line string) bool {
 	pair, _, _ := strings.Cut(line, ";")
 	name, _, _ := strings.Cut(strings.TrimLeft(pair, "= \t"), "=")

@@ -16,9 +16,9 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// Own is a call that hedgerow makes itself, in the name of a project and with
-// the provider key that is kept for it: a judge's question, an example of a
-// dataset. It goes the way of every other call, and is recorded as they are.
+// Own is a call that hedgerow makes itself, for a project and with its stored
+// provider key: for a judge or a dataset run. It is forwarded and recorded like
+// every other call.
 type Own struct {
 	ProjectID string
 	UUID      string // of the event that records it, and of its span
@@ -26,16 +26,16 @@ type Own struct {
 
 	Model    string
 	Messages []OwnMessage
-	Tools    json.RawMessage            // in the provider's form; nil offers none
-	Params   map[string]json.RawMessage // temperature and the like, in the provider's own words
-	// MaxTokens bounds the answer. Defaults to 1024 where the provider asks for a
-	// bound, and to none elsewhere. Params win.
+	Tools    json.RawMessage            // in the provider's form; nil is none
+	Params   map[string]json.RawMessage // temperature and the like, as the provider names them
+	// MaxTokens limits the answer. Defaults to 1024 if the provider requires a limit,
+	// else to none. Params take precedence.
 	MaxTokens int
-	// Schema asks for an answer that is JSON of this schema, of Gemini and of
-	// providers that take response_format. The others are left to the words of the messages.
+	// Schema requests JSON output of this schema, from Gemini and from providers with
+	// response_format. For others the messages have to describe it.
 	Schema json.RawMessage
 
-	Header http.Header // attribution, as any caller's
+	Header http.Header // attribution headers
 }
 
 // OwnMessage is one message. Content is a JSON string, or a list of parts in the
@@ -46,21 +46,21 @@ type OwnMessage struct {
 }
 
 const (
-	ownKey       = keyPrefix + "own_call" // stands where a hedgerow key would; means nothing to anyone else
+	ownKey       = keyPrefix + "own_call" // a placeholder for a hedgerow key; not valid anywhere
 	ownMaxTokens = 1024
 	maxOwnAnswer = 16 << 20
 )
 
 type ownContext struct{}
 
-// ownOf returns the call that a request was made for; nil for those of callers.
+// ownOf returns the own call that a request belongs to; nil for callers' requests.
 func ownOf(ctx context.Context) *Own {
 	o, _ := ctx.Value(ownContext{}).(*Own)
 	return o
 }
 
-// OwnProject names the project of a request that hedgerow makes itself. What it
-// looks at cannot come over a network.
+// OwnProject returns the project of a request that hedgerow makes itself. It relies
+// on the context only, which a network request cannot set.
 func OwnProject(r *http.Request) (projectID string, ok bool) {
 	if o := ownOf(r.Context()); o != nil {
 		return o.ProjectID, true
@@ -68,11 +68,10 @@ func OwnProject(r *http.Request) (projectID string, ok bool) {
 	return "", false
 }
 
-// Call makes the call and returns its event, without a price: hedgerow's own
-// pricing is behind [Appender]. The error, an [*event.Error], says that there
-// was no call: a provider that is not known or has no key in this project, or
-// messages that its format has no words for. That the provider refused
-// or failed is what the event tells.
+// Call makes the call and returns its event, without a price: pricing happens behind
+// [Appender]. An error, an [*event.Error], means that no call was made: the provider
+// is unknown or has no stored key in this project, or its format cannot express the
+// messages. If the provider rejected the call or failed, the event says so.
 func (g *Gateway) Call(ctx context.Context, o Own) (*event.Event, error) {
 	name, resource, _ := strings.Cut(o.Provider, "/")
 	up := g.upstreams[name]
@@ -126,7 +125,7 @@ func (g *Gateway) Call(ctx context.Context, o Own) (*event.Event, error) {
 	return e, nil
 }
 
-// serveOwn serves the call, and reports whether the answer broke off.
+// serveOwn serves the call, and reports whether the answer was cut off.
 func (g *Gateway) serveOwn(w http.ResponseWriter, r *http.Request) (broken bool) {
 	defer func() {
 		if v := recover(); v == http.ErrAbortHandler {
@@ -139,12 +138,12 @@ func (g *Gateway) serveOwn(w http.ResponseWriter, r *http.Request) (broken bool)
 	return false
 }
 
-// chatPaths are the paths of those known providers that do not have OpenAI's.
+// chatPaths are the paths of known providers that differ from OpenAI's.
 var chatPaths = map[string]string{
 	"openrouter": "/api/v1/chat/completions", "groq": "/openai/v1/chat/completions", "fireworks": "/inference/v1/chat/completions", "perplexity": "/chat/completions",
 }
 
-// request is the path below the provider's route and the body.
+// request returns the path below the provider's route and the body.
 func (o *Own) request(d provider.Dialect) (path string, body []byte, err error) {
 	if d == provider.Gemini {
 		path, b, err := o.geminiRequest()
@@ -166,7 +165,7 @@ func (o *Own) request(d provider.Dialect) (path string, body []byte, err error) 
 		if o.MaxTokens > 0 {
 			b["max_completion_tokens"] = o.MaxTokens
 			if o.Provider != "openai" && !strings.HasPrefix(o.Provider, "azure/") {
-				delete(b, "max_completion_tokens") // a newer word, which those who copy the API seldom know
+				delete(b, "max_completion_tokens") // a newer field that few OpenAI-compatible APIs have
 				b["max_tokens"] = o.MaxTokens
 			}
 		}
@@ -176,7 +175,7 @@ func (o *Own) request(d provider.Dialect) (path string, body []byte, err error) 
 	case provider.Anthropic:
 		path = "/v1/messages"
 		b["max_tokens"] = cmp.Or(o.MaxTokens, ownMaxTokens)
-		// Instructions are no message there.
+		// Anthropic has no message for instructions.
 		var system []string
 		messages = slices.DeleteFunc(messages, func(m OwnMessage) bool {
 			var s string
@@ -201,7 +200,7 @@ func (o *Own) request(d provider.Dialect) (path string, body []byte, err error) 
 		}
 		b[k] = v
 	}
-	delete(b, "stream") // nobody watches
+	delete(b, "stream") // own calls are not streamed
 	delete(b, "stream_options")
 	body, err = encodeOwn(b)
 	return path, body, err
@@ -215,7 +214,7 @@ func encodeOwn(body map[string]any) ([]byte, error) {
 	return b, nil
 }
 
-// plainContent makes one string of parts that are all text: every provider takes
+// plainContent joins parts that are all text into one string: every provider accepts
 // it, while the names of parts differ.
 func plainContent(raw json.RawMessage) json.RawMessage {
 	var parts []struct {
@@ -235,11 +234,11 @@ func plainContent(raw json.RawMessage) json.RawMessage {
 	return quote(strings.Join(texts, "\n"))
 }
 
-// refusedHeader marks, on an own call's answer alone, that hedgerow and not the
-// provider has refused it.
+// refusedHeader marks, on an own call's answer only, that hedgerow and not the
+// provider refused it.
 const refusedHeader = "X-Hedgerow-Refused"
 
-// ownAnswer keeps an answer in memory.
+// ownAnswer buffers an answer in memory.
 type ownAnswer struct {
 	header http.Header
 	status int

@@ -11,17 +11,17 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// geminiWords are the names that Gemini has for parameters that prompts and
-// datasets know by OpenAI's; all of them stand in generationConfig.
+// geminiWords maps OpenAI's parameter names, which prompts and datasets use, to
+// Gemini's; all are in generationConfig.
 var geminiWords = map[string]string{
 	"max_tokens": "maxOutputTokens", "max_completion_tokens": "maxOutputTokens", "max_output_tokens": "maxOutputTokens", "stop": "stopSequences", "n": "candidateCount",
 	"top_p": "topP", "top_k": "topK", "presence_penalty": "presencePenalty", "frequency_penalty": "frequencyPenalty",
 }
 
-// geminiTop are the members of a request that stand beside generationConfig.
+// geminiTop are the request members beside generationConfig.
 var geminiTop = []string{"tools", "toolConfig", "tool_config", "safetySettings", "safety_settings", "cachedContent", "cached_content", "labels"}
 
-// geminiRequest is [Own.request] in the words of the Gemini API
+// geminiRequest is [Own.request] for the Gemini API
 // (ai.google.dev/api/generate-content).
 func (o *Own) geminiRequest() (path string, body map[string]any, err error) {
 	type parts struct {
@@ -65,12 +65,12 @@ func (o *Own) geminiRequest() (path string, body map[string]any, err error) {
 		case k == "generationConfig" || k == "generation_config":
 			var own map[string]json.RawMessage
 			if json.Unmarshal(v, &own) != nil {
-				return "", nil, event.Invalid("generationConfig is no object", "write it as the Gemini API has it")
+				return "", nil, event.Invalid("generationConfig is not an object", "write it as the Gemini API has it")
 			}
 			for k, v := range own {
 				config[k] = v
 			}
-		case k == "stream" || k == "stream_options" || k == "response_format": // OpenAI's alone
+		case k == "stream" || k == "stream_options" || k == "response_format": // OpenAI's only
 		case slices.Contains(geminiTop, k):
 			body[k] = v
 		case k == "stop" && len(v) > 0 && v[0] == '"':
@@ -87,7 +87,7 @@ func (o *Own) geminiRequest() (path string, body map[string]any, err error) {
 	return "/v1beta/models/" + url.PathEscape(strings.TrimPrefix(o.Model, "models/")) + ":generateContent", body, nil
 }
 
-// geminiParts is a message's content as Gemini's parts.
+// geminiParts converts a message's content to Gemini's parts.
 func geminiParts(raw json.RawMessage) ([]any, error) {
 	raw = plainContent(bytes.TrimSpace(raw))
 	var text string
@@ -102,7 +102,7 @@ func geminiParts(raw json.RawMessage) ([]any, error) {
 	for i, p := range list {
 		switch kind, ok := p["type"]; {
 		case !ok:
-			out[i] = p // Gemini's own form
+			out[i] = p // already in Gemini's form
 		case p["text"] != nil:
 			out[i] = map[string]json.RawMessage{"text": p["text"]}
 		default:

@@ -13,53 +13,53 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// Prompts renders the prompts that callers name; cmd offers server/internal/prompt for it.
+// Prompts renders the prompts that calls name.
 type Prompts interface {
-	// Render returns what the user gets of a prompt. An [*event.Error] is what the
-	// caller gets to read: not found, or invalid where a variable is missing.
+	// Render returns the prompt for the user. An [*event.Error] is sent to the caller:
+	// not found, or invalid if a variable is missing.
 	Render(ctx context.Context, ask PromptAsk) (Prompt, error)
 }
 
-// PromptAsk names a prompt and for whom it is.
+// PromptAsk is a prompt's name and the user.
 type PromptAsk struct {
 	ProjectID  string
 	Name       string
-	Version    string // as behind the @ of the header; "" leaves it to the rollout
-	DistinctID string // "" is nobody
+	Version    string // after the @ of the header; "" uses the rollout
+	DistinctID string // "" is none
 	Variables  map[string]any
 }
 
 // Prompt is a rendered prompt.
 type Prompt struct {
 	Messages []PromptMessage
-	Provider string         // for which it is made; "" for any
-	Model    string         // "" leaves the caller's
-	Params   map[string]any // for what the caller does not say itself
+	Provider string         // the intended provider; "" is any
+	Model    string         // "" keeps the caller's
+	Params   map[string]any // for fields that the caller does not set
 
-	// Mark puts on the call's event what ran: version, flag and variant.
+	// Mark sets version, flag and variant on the call's event.
 	Mark func(*event.Event)
 }
 
-// PromptMessage is one message of it. Role is system, developer, user or assistant.
+// PromptMessage is one message. Role is system, developer, user or assistant.
 type PromptMessage struct{ Role, Content string }
 
-// fieldVariables is the member of a body that asks for rendering. It never reaches
-// the provider then.
+// fieldVariables is the body member that requests rendering. It is not forwarded to
+// the provider.
 const fieldVariables = "prompt_variables"
 
-// asksPrompt reports whether a call names a prompt and sends variables for it.
-// Calls without the header are not looked at.
+// asksPrompt reports whether a call names a prompt and sends variables for it. Calls
+// without the header are not parsed.
 func (x *exchange) asksPrompt() bool {
 	return x.g.prompts != nil && len(x.in.Header[headerPrompt]) > 0 && bytes.Contains(x.body.whole, []byte(fieldVariables)) &&
 		!encoded(x.in.Header.Get("Content-Encoding"))
 }
 
-// render replaces the call's body by one with the prompt that it names, in the
-// version that its user gets. A body without the member stays as it is.
+// render replaces the call's body with one that has the named prompt, in the user's
+// version. A body without the member is left unchanged.
 func (x *exchange) render() *event.Error {
 	body, err := readMembers(x.body.whole)
 	if err != nil {
-		return nil // the provider shall say so
+		return nil // let the provider reject it
 	}
 	raw, ok := body.value(fieldVariables)
 	if !ok {
@@ -67,7 +67,7 @@ func (x *exchange) render() *event.Error {
 	}
 	var variables map[string]any
 	if json.Unmarshal(raw, &variables) != nil {
-		return event.Invalid(fieldVariables+" is no JSON object", `send the values by name: {"`+fieldVariables+`": {"name": "Ann"}}; {} where the prompt has no variables`)
+		return event.Invalid(fieldVariables+" is not a JSON object", `send the values by name: {"`+fieldVariables+`": {"name": "Ann"}}; {} if the prompt has no variables`)
 	}
 	if x.op != "chat" && x.op != "responses" && x.op != "messages" {
 		return event.Invalid("a prompt cannot be rendered into this kind of call", "use chat completions, responses or messages, or POST /api/v1/prompts/{name}/resolve")
@@ -82,7 +82,7 @@ func (x *exchange) render() *event.Error {
 		return event.AsError(err)
 	}
 	if other := x.g.upstreams[p.Provider]; other != nil && other.dialect != x.route.up.dialect {
-		return event.Invalid(fmt.Sprintf("this version of the prompt is made for %s, and the call goes to %s", p.Provider, x.route.up.name), "send the call to /"+p.Provider+"/…, or give the rollout's arm a provider and model of the same form")
+		return event.Invalid(fmt.Sprintf("this version of the prompt is for %s, and the call goes to %s", p.Provider, x.route.up.name), "send the call to /"+p.Provider+"/…, or give the rollout's variant a provider and model of the same form")
 	}
 	body.remove(fieldVariables)
 	for _, name := range slices.Sorted(maps.Keys(p.Params)) {
@@ -107,7 +107,7 @@ func (x *exchange) render() *event.Error {
 	return nil
 }
 
-// distinctID is whom the call's event will be of.
+// distinctID returns the user of the call's event.
 func (x *exchange) distinctID() string {
 	if id := value(x.in.Header, headerDistinctID); id != "" {
 		return event.FirstChars(id, event.MaxDistinctIDLen)
@@ -123,7 +123,7 @@ func (x *exchange) distinctID() string {
 	return e.DistinctID
 }
 
-// promptRef reads name[@version].
+// promptRef parses name[@version].
 func promptRef(v string) (name, version string) {
 	if i := strings.LastIndexByte(v, '@'); i > 0 {
 		return strings.TrimSpace(v[:i]), strings.TrimSpace(v[i+1:])
@@ -131,7 +131,7 @@ func promptRef(v string) (name, version string) {
 	return v, ""
 }
 
-// members is a JSON object that keeps the order of what it was read from.
+// members is a JSON object in its original order.
 type members struct {
 	names  []string
 	values map[string]json.RawMessage
@@ -173,7 +173,7 @@ func (m *members) remove(name string) {
 func (m *members) set(name string, v any) {
 	b, err := plainJSON(v)
 	if err != nil {
-		return // what was read from JSON is JSON
+		return // what was parsed from JSON can be marshalled
 	}
 	if _, ok := m.values[name]; !ok {
 		m.names = append(m.names, name)
@@ -181,8 +181,8 @@ func (m *members) set(name string, v any) {
 	m.values[name] = b
 }
 
-// put brings the prompt's messages into the body, before the caller's own. It
-// reports whether these could be read.
+// put inserts the prompt's messages before the caller's own. It reports whether
+// these could be parsed.
 func (m *members) put(op string, messages []PromptMessage) bool {
 	type item struct {
 		Role    string `json:"role"`
@@ -225,7 +225,7 @@ func (m *members) put(op string, messages []PromptMessage) bool {
 	return true
 }
 
-// putSystem brings the prompt's instructions into Anthropic's system, before the
+// putSystem inserts the prompt's instructions into Anthropic's system, before the
 // caller's own.
 func (m *members) putSystem(s string) bool {
 	own, _ := m.value("system")
@@ -264,8 +264,8 @@ func (m *members) bytes() []byte {
 	return b.Bytes()
 }
 
-// plainJSON leaves <, > and & as they are: a provider's count of tokens shall be
-// that of the text.
+// plainJSON does not escape <, > and &, so that the provider counts the tokens of
+// the plain text.
 func plainJSON(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

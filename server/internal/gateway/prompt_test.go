@@ -182,9 +182,9 @@ func TestPromptRefused(t *testing.T) {
 	}{
 		"unknown prompt":    {"/openai/v1/chat/completions", "nothing", `{"prompt_variables":{"name":"Ann"}}`, 404, `no prompt \"nothing\"`},
 		"missing variable":  {"/openai/v1/chat/completions", "support", `{"prompt_variables":{}}`, 400, "variable name has no value"},
-		"variables no JSON": {"/openai/v1/chat/completions", "support", `{"prompt_variables":[1]}`, 400, "no JSON object"},
+		"variables no JSON": {"/openai/v1/chat/completions", "support", `{"prompt_variables":[1]}`, 400, "is not a JSON object"},
 		"messages no list":  {"/openai/v1/chat/completions", "support", `{"messages":"hi","prompt_variables":{"name":"Ann"}}`, 400, "cannot be read"},
-		"other provider":    {"/anthropic/v1/messages", "support", `{"prompt_variables":{"name":"Ann"}}`, 400, "made for openai"},
+		"other provider":    {"/anthropic/v1/messages", "support", `{"prompt_variables":{"name":"Ann"}}`, 400, "is for openai"},
 		"other call":        {"/openai/v1/embeddings", "support", `{"input":"x","prompt_variables":{"name":"Ann"}}`, 400, "this kind of call"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// budget is a number of bytes that may be held at one time.
+// budget bounds a number of bytes held at one time.
 type budget struct {
 	limit int64
 	used  atomic.Int64
@@ -28,13 +28,12 @@ func (b *budget) take(n int64) bool {
 func (b *budget) give(n int64) { b.used.Add(-n) }
 
 const (
-	firstHead = 16 << 10 // room for a body of unknown length; grows twofold
-	roomToGo  = 512      // less free room than this makes the head grow
-	maxMarks  = 128      // arrival times kept of one answer; the last is always kept
+	firstHead = 16 << 10 // buffer for a body of unknown length; doubles
+	roomToGo  = 512      // grow when less than this is free
+	maxMarks  = 128      // arrival times recorded per answer; the last is always kept
 )
 
-// heads keeps the room that streams have had, for those to come: 16, 32 and 64
-// KiB long.
+// heads pools buffers of 16, 32 and 64 KiB for streams.
 var heads [3]sync.Pool
 
 func headClass(n int) int {
@@ -53,7 +52,7 @@ func newHead(n int) []byte {
 	return make([]byte, 0, n)
 }
 
-// freeHead takes room back that nobody uses any more.
+// freeHead returns a buffer to the pool.
 func freeHead(b []byte) {
 	if i := headClass(cap(b)); i >= 0 {
 		b = b[:0]
@@ -61,22 +60,22 @@ func freeHead(b []byte) {
 	}
 }
 
-// recorder keeps the beginning and the end of an answer within a budget. The
-// beginning is read straight into, so that keeping it costs no copy. It is of
-// no use to two goroutines at once.
+// recorder keeps the start and the end of an answer within a budget. The answer is
+// read directly into the head, so recording it costs no copy. It is not safe for
+// concurrent use.
 type recorder struct {
 	budget  *budget
 	limit   int // of head
 	tailLen int // of tail
 	head    []byte
 	held    int64 // taken from the budget
-	full    bool  // head takes no more
+	full    bool  // the head is complete
 	tail    []byte
 	tailPos int  // where the next byte goes, once tail is full
 	cut     bool // bytes are missing between head and tail, or at the end
 }
 
-// begin makes room for an answer of the given length; -1 is unknown.
+// begin prepares for an answer of the given length; -1 is unknown.
 func (r *recorder) begin(length int64) {
 	room := int64(firstHead)
 	if length >= 0 {
@@ -85,7 +84,7 @@ func (r *recorder) begin(length int64) {
 	r.grow(int(min(room, int64(r.limit))))
 }
 
-// room returns free space to read into, or nil if the head takes no more.
+// room returns free space to read into, or nil if the head is full.
 func (r *recorder) room() []byte {
 	if r.full {
 		return nil
@@ -111,10 +110,10 @@ func (r *recorder) grow(to int) {
 	r.head = head
 }
 
-// commit says that n bytes were read into what room returned.
+// commit records n bytes read into the slice of room.
 func (r *recorder) commit(n int) { r.head = r.head[:len(r.head)+n] }
 
-// write keeps what came after the head. Only the last bytes stay.
+// write records bytes after the head. Only the last ones are kept.
 func (r *recorder) write(p []byte) {
 	if !r.full {
 		if room := cap(r.head) - len(r.head); room >= len(p) {
@@ -152,8 +151,8 @@ func (r *recorder) write(p []byte) {
 	}
 }
 
-// end returns the tail in order and gives the budget back. What was kept stays
-// valid: from here on the capture queue answers for it.
+// end returns the tail in order and releases the budget. The recording stays valid:
+// from here on it counts against the capture queue.
 func (r *recorder) end() []byte {
 	if r.held > 0 { // there was an answer
 		r.budget.give(r.held)
@@ -170,7 +169,7 @@ func (r *recorder) ordered() []byte {
 	return append(append(tail, r.tail[r.tailPos:]...), r.tail[:r.tailPos]...)
 }
 
-// last returns the last bytes that were kept, n of them at most.
+// last returns up to n of the last recorded bytes.
 func (r *recorder) last(n int) []byte {
 	b := r.head
 	if r.cut {
@@ -179,25 +178,25 @@ func (r *recorder) last(n int) []byte {
 	return b[max(0, len(b)-n):]
 }
 
-// record is one finished call on its way to becoming an event.
+// record is one finished call, to be turned into an event.
 type record struct {
 	call      provider.Call
 	projectID string
-	surface   string      // of calls that name none: the key's
-	header    http.Header // the caller's, attribution and keys included: read, never kept
+	surface   string      // of the key, for calls that have none
+	header    http.Header // the caller's, including attribution and keys: read, never stored
 	traceID   string      // sent to the caller already, or with the start event
 	spanID    string      // sent with the start event
-	start     bool        // the call is only about to be made
+	start     bool        // the call is about to be made
 	startSent bool
-	prompt    func(*event.Event) // marks what was rendered; nil where nothing was
-	uuid      string             // of the event and its span, where hedgerow itself calls; else ""
-	head      []byte             // the recorder's: freed when the event is stored, for the parser keeps nothing of it
-	size      int64              // bytes held, for the queue's bound
+	prompt    func(*event.Event) // sets prompt, version and flag; nil without a rendered prompt
+	uuid      string             // of the event and its span for hedgerow's own calls; else ""
+	head      []byte             // the recorder's buffer: reused once the event is stored, since the parser keeps no part of it
+	size      int64              // bytes held, for the queue's limit
 	ended     time.Time
 }
 
-// mark notes that bytes had arrived. Past maxMarks only the newest is kept: the
-// time to the first token lies among the first.
+// mark records an arrival time. Past maxMarks only the newest is kept: the time to
+// first token is among the first.
 func (r *record) mark(offset int64, at time.Duration) {
 	m := provider.Mark{Offset: offset, At: at}
 	if n := len(r.call.Marks); n >= maxMarks {

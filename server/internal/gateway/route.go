@@ -15,26 +15,24 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// Upstream is a provider that calls can go to.
+// Upstream is a provider that calls can be forwarded to.
 type Upstream struct {
-	// BaseURL is where the provider answers, without the path that callers send
-	// (https://api.openai.com). A path that callers send too, as the /v1 of
-	// https://api.openai.com/v1, is not doubled. {resource} in it stands for the
-	// second part of an Azure route. Defaults to the known provider's own.
+	// BaseURL is the provider's URL without the path that callers send
+	// (https://api.openai.com). A path that callers send too, such as the /v1 of
+	// https://api.openai.com/v1, is not repeated. {resource} stands for the second
+	// part of an Azure route. Defaults to the known provider's.
 	BaseURL string
 
-	// Dialect is the wire format. Defaults to the known provider's, else to
+	// Dialect is the wire format. Defaults to the known provider's, else
 	// [provider.OpenAI].
 	Dialect provider.Dialect
 
-	// IncludeUsage says whether to ask for token counts on streams that lack
-	// them. Defaults to true for the OpenAI dialect, except for the known
-	// providers that report them anyway: there it would only take from the
-	// caller what is his.
+	// IncludeUsage requests token counts for streams that lack them. Defaults to true
+	// for the OpenAI dialect, except for known providers that always report them.
 	IncludeUsage *bool
 
-	// Timeout is the longest wait for an answer to begin. Defaults to 0: as long
-	// as the caller waits.
+	// Timeout is the longest wait for response headers. Defaults to 0: no limit but
+	// the caller's.
 	Timeout time.Duration
 }
 
@@ -60,20 +58,20 @@ func Known() map[string]Upstream {
 
 const resourceMark = "{resource}"
 
-// upstream is an [Upstream] made ready for calls.
+// upstream is a validated [Upstream].
 type upstream struct {
 	name      string
 	dialect   provider.Dialect
 	scheme    string
 	host      string
 	path      string   // of the base URL, without trailing slash
-	overlaps  []string // what path ends with, the longest first: callers may send it too
+	overlaps  []string // suffixes of path, longest first, that callers may send too
 	resources bool     // routes are /name/{resource}/…
 	perHost   bool     // the resource is part of the host
 	usage     bool
 	transport http.RoundTripper
 
-	refused  sync.Map // base URL → time.Time of a refusal of stream_options
+	refused  sync.Map // base URL → time.Time at which it rejected stream_options
 	requests sync.Map // outcome → prometheus.Counter
 	added    prometheus.Observer
 	ttfb     prometheus.Observer

@@ -24,7 +24,7 @@ func TestTellStart(t *testing.T) {
 	defer up.Close()
 	c := at(up.URL + "/v1")
 	c.Authorize = func(string, *http.Request) (gateway.Grant, error) {
-		return gateway.Grant{ProjectID: "p1", TellStart: true}, nil
+		return gateway.Grant{ProjectID: "p1", RecordStart: true}, nil
 	}
 	r := start(t, c)
 	done := make(chan answer)

@@ -15,10 +15,10 @@ var buffers = sync.Pool{New: func() any { return new([32 << 10]byte) }}
 
 const (
 	typeEventStream = "text/event-stream"
-	headOfBinary    = 4 << 10 // kept of answers that nobody reads: audio, pictures
+	headOfBinary    = 4 << 10 // recorded of audio and images
 )
 
-// copy passes the answer on: status, headers, body and trailers.
+// copy passes on the answer: status, headers, body and trailers.
 func (x *exchange) copy(res *http.Response) {
 	contentType, _, _ := strings.Cut(first(res.Header["Content-Type"]), ";")
 	contentType = strings.ToLower(strings.TrimSpace(contentType))
@@ -41,28 +41,28 @@ func (x *exchange) copy(res *http.Response) {
 	}
 	keepOrigin(h)
 	noPage(h)
-	// net/http would add these on its own.
+	// net/http would add these.
 	for _, k := range [...]string{"Content-Type", "Date"} {
 		if _, ok := res.Header[k]; !ok {
 			h[k] = nil
 		}
 	}
 	if strip != nil {
-		delete(h, "Content-Length") // of what it was
+		delete(h, "Content-Length") // the original length
 	}
 	announced := len(res.Trailer)
 	for k := range res.Trailer {
 		h["Trailer"] = append(h["Trailer"], k)
 	}
 	if x.debug {
-		x.tell(h)
+		x.addHeaders(h)
 	}
 	t := time.Now()
 	x.w.WriteHeader(res.StatusCode)
 	var flush *http.ResponseController
 	if events || res.ContentLength == -1 {
-		// A stream's first token may be far off: the headers go at once, and
-		// after them every read.
+		// A stream's first token may take long: flush the headers at once, and then
+		// every read.
 		flush = http.NewResponseController(x.w)
 		_ = flush.Flush()
 	}
@@ -75,11 +75,11 @@ func (x *exchange) copy(res *http.Response) {
 	x.recorder.begin(res.ContentLength)
 
 	upErr, callerErr := x.copyBody(res.Body, flush, strip)
-	// Close fills in the trailers. Closed early it ends the call to the provider.
+	// Close fills in the trailers. Closing early ends the call to the provider.
 	_ = res.Body.Close()
 	if upErr != nil || callerErr != nil {
 		if upErr != nil {
-			_ = http.NewResponseController(x.w).Flush() // what had come, ahead of the break
+			_ = http.NewResponseController(x.w).Flush() // what arrived before the failure
 		}
 		x.broke(errors.Join(upErr, callerErr), callerErr != nil)
 		panic(http.ErrAbortHandler)
@@ -87,7 +87,7 @@ func (x *exchange) copy(res *http.Response) {
 	if len(res.Trailer) == 0 {
 		return
 	}
-	_ = http.NewResponseController(x.w).Flush() // else a short body would get a length and lose its trailers
+	_ = http.NewResponseController(x.w).Flush() // else net/http would add a length to a short body and drop its trailers
 	for k, v := range res.Trailer {
 		if announced != len(res.Trailer) {
 			k = http.TrailerPrefix + k
@@ -97,14 +97,14 @@ func (x *exchange) copy(res *http.Response) {
 	keepOrigin(h)
 }
 
-// binary reports whether an answer is of a kind whose content is never kept.
+// binary reports whether an answer's content is never recorded.
 func binary(contentType string) bool {
 	kind, _, _ := strings.Cut(contentType, "/")
 	return kind == "audio" || kind == "image" || kind == "video" || contentType == "application/octet-stream"
 }
 
-// copyBody passes the body on, read by read. It tells what failed: reading from
-// the provider, or writing to the caller.
+// copyBody passes on the body, read by read. It returns which side failed: reading
+// from the provider, or writing to the caller.
 func (x *exchange) copyBody(body io.Reader, flush *http.ResponseController, strip *provider.UsageStripper) (upErr, callerErr error) {
 	var spare *[32 << 10]byte
 	defer func() {

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// upgrade joins the caller and the provider after 101 Switching Protocols
-// (OpenAI's realtime API over WebSocket). What passes is counted and not read.
+// upgrade connects caller and provider after 101 Switching Protocols (OpenAI's
+// realtime API over WebSocket). Traffic is counted, not parsed.
 func (x *exchange) upgrade(res *http.Response) {
 	back, ok := res.Body.(io.ReadWriteCloser)
 	if !ok {
@@ -23,13 +23,13 @@ func (x *exchange) upgrade(res *http.Response) {
 		return
 	}
 	defer conn.Close()
-	// The server forgets a hijacked connection: nobody else would close it.
+	// http.Server does not close hijacked connections.
 	defer context.AfterFunc(x.g.closing, func() { conn.Close(); back.Close() })()
 
 	header := res.Header.Clone()
 	keepOrigin(header)
 	if x.debug {
-		x.tell(header)
+		x.addHeaders(header)
 	}
 	res.Header, res.Body = header, nil
 	if err = res.Write(brw); err == nil {
@@ -57,7 +57,7 @@ func (x *exchange) upgrade(res *http.Response) {
 		conn.Close()
 	}()
 	first, second := <-ends, <-ends
-	x.wait(t) // all of it is waiting
+	x.wait(t) // all of it was waiting
 	if !first.upstream {
 		x.sent, x.total = first.n, second.n
 	} else {
