@@ -1,11 +1,10 @@
-// Package ingest is the door for PostHog's SDKs. It speaks PostHog's capture
-// protocol at the server's root, so that an application which sends to PostHog
-// sends to hedgerow by changing its host and nothing else.
+// Package ingest receives events from PostHog's SDKs. It implements PostHog's
+// capture protocol at the server's root, so that an application switches from
+// PostHog to hedgerow by changing its host only.
 //
-// The promise: a 2xx means that the journal has it on disk. Whatever is answered
-// with a status that SDKs try again (503 with Retry-After, 408) has not been
-// acknowledged, and an SDK that sends its own uuids may send it any number of
-// times.
+// The promise: a 2xx means that the journal has the events on disk. A status that
+// SDKs retry (503 with Retry-After, 408) is no acknowledgement, and an SDK that
+// sends its own uuids may repeat the request any number of times.
 //
 // Read in this order:
 //

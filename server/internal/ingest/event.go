@@ -16,11 +16,11 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 )
 
-// futureCutoff is PostHog's: a later time is a broken clock.
+// futureCutoff is PostHog's: later timestamps indicate a wrong clock.
 const futureCutoff = 23 * time.Hour
 
-// rawEvent is an event object of a v0 body or of a v1 batch, members found and
-// not yet judged.
+// rawEvent is an event object of a v0 or v1 body, split into members but not
+// validated.
 type rawEvent struct {
 	raw        json.RawMessage
 	index      int // in the batch
@@ -83,22 +83,22 @@ func newRawEvent(raw json.RawMessage, index int) rawEvent {
 	return in
 }
 
-// envelope is what the events of a request have in common.
+// envelope is what the events of a request share.
 type envelope struct {
 	project    string
 	now        time.Time
-	sentAt     time.Time // by the client's clock; zero where it does not say
-	historical bool      // historical_migration: times are meant as they are
+	sentAt     time.Time // by the client's clock; zero if missing
+	historical bool      // historical_migration: timestamps are kept
 
-	equal map[[sha256.Size]byte]int  // how often an event without a uuid has come
-	props map[string]json.RawMessage // room for one LLM event's properties at a time
+	equal map[[sha256.Size]byte]int  // number of equal events without a uuid
+	props map[string]json.RawMessage // reused for one LLM event's properties at a time
 }
 
-// id is the uuid of an event that has none, the same when the client sends it
-// again: it follows from the project, the event's bytes and the time that the
-// client gave it, or the batch. Of equal events in one batch each has one of its
-// own, by its place among them. An event without any time of the client's could
-// be another that looks the same, as a click is: its uuid is new.
+// id derives the uuid of an event without one, so that a repeated request gives the
+// same: from the project, the event's bytes, and the client's timestamp of the event
+// or batch. Equal events in one batch get different ones, by their position. An
+// event without any client timestamp may be a distinct event that looks the same,
+// such as a click: it gets a random uuid.
 func (m *envelope) id(in *rawEvent) string {
 	at := m.sentAt
 	if t, err := event.ParseTime(text(in.timestamp)); err == nil {
@@ -119,9 +119,9 @@ func (m *envelope) id(in *rawEvent) string {
 	return event.DerivedID(fmt.Sprintf("%x %d", sum, n), at)
 }
 
-// stamp is when the event happened by hedgerow's clock: contract section 1.2,
-// done here once and never again, so that the time an event waits in a queue is
-// not taken for clock skew. It may be ahead of now: see settle.
+// stamp converts the event's time to hedgerow's clock (contract section 1.2). This
+// happens once, on arrival, so that time spent in a queue is not taken for clock
+// skew. The result may be ahead of now: see settle.
 func (m *envelope) stamp(timestamp, offset json.RawMessage, ignoreSentAt bool) (time.Time, *httpbody.Refusal) {
 	t := m.now
 	if s := text(timestamp); s != "" {
@@ -141,8 +141,8 @@ func (m *envelope) stamp(timestamp, offset json.RawMessage, ignoreSentAt bool) (
 	return t.UTC(), nil
 }
 
-// settle ends an event's building: a time too far ahead becomes now, and is named
-// as out of range.
+// settle finishes an event: a timestamp too far in the future becomes now, and is
+// reported as out of range.
 func (m *envelope) settle(e *event.Event) {
 	if e.Timestamp.After(m.now.Add(futureCutoff)) {
 		e.Timestamp = m.now
@@ -154,8 +154,8 @@ func integer(v json.RawMessage) (n int64, ok bool) {
 	return n, len(v) > 0 && json.Unmarshal(v, &n) == nil
 }
 
-// room is an empty map for the properties of e. Of an LLM event setProperties
-// leaves few in it: then it is one and the same for all of a request.
+// room returns an empty map for the properties of e. setProperties leaves few in it
+// for LLM events, which therefore share one map per request.
 func (m *envelope) room(e *event.Event) map[string]json.RawMessage {
 	if !e.IsLLM() || m.props == nil {
 		p := make(map[string]json.RawMessage, 24)
@@ -168,8 +168,8 @@ func (m *envelope) room(e *event.Event) map[string]json.RawMessage {
 	return m.props
 }
 
-// propertyMap reads an event's properties into p, which is empty. Values lie
-// within the body.
+// propertyMap reads an event's properties into p, which is empty. Values point into
+// the body.
 func (in *rawEvent) propertyMap(p map[string]json.RawMessage) (map[string]json.RawMessage, *httpbody.Refusal) {
 	if !isNull(in.properties) {
 		if in.properties[0] != '{' {
@@ -188,7 +188,7 @@ func (in *rawEvent) propertyMap(p map[string]json.RawMessage) (map[string]json.R
 	return p, nil
 }
 
-// build makes the event of a v0 request.
+// build creates the event of a v0 request.
 func (in *rawEvent) build(m *envelope, engage bool) (*event.Event, *httpbody.Refusal) {
 	if in.raw[0] != '{' {
 		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "the event is not an object")
@@ -197,7 +197,7 @@ func (in *rawEvent) build(m *envelope, engage bool) (*event.Event, *httpbody.Ref
 	if !isNull(in.name) && in.name[0] != '"' {
 		return nil, httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonInvalid, "the event's name is not a string")
 	}
-	// Only v1 refuses a name for its length. Here it is cut, as PostHog does.
+	// Only v1 rejects long names. Here they are cut, as PostHog does.
 	if e.Name = event.FirstChars(text(in.name), event.MaxNameLen); e.Name == "" && engage {
 		e.Name = "$identify"
 	}
@@ -231,7 +231,7 @@ func (in *rawEvent) build(m *envelope, engage bool) (*event.Event, *httpbody.Ref
 	return e, nil
 }
 
-// distinctID makes a string of it, as PostHog does: 200 characters, no NUL.
+// distinctID converts to a string, as PostHog does: 200 characters, no NUL.
 func distinctID(v json.RawMessage) string {
 	s := text(v)
 	if strings.IndexByte(s, 0) >= 0 {
@@ -240,21 +240,20 @@ func distinctID(v json.RawMessage) string {
 	return event.FirstChars(s, event.MaxDistinctIDLen)
 }
 
-// setProperties fills the event of its properties. Those of an LLM event become
-// the event's own fields. Any other event is none of hedgerow's business: its
-// properties stay exactly as they are, but for the few by which people filter
-// and group, which are taken where that changes nothing about them.
+// setProperties sets the event's fields from its properties. LLM properties become
+// fields. Other events keep their properties unchanged; the few that people filter
+// and group by are copied to fields where that does not alter them.
 func setProperties(e *event.Event, p map[string]json.RawMessage) {
 	if e.IsLLM() {
 		e.SetWireProperties(p)
 		readRawUsage(e)
-		// The older name of the output: among the properties it would outlive the
-		// time for which content is kept.
+		// The older name of the output: as a property it would outlive the content
+		// retention.
 		if v := e.Properties["$ai_output"]; !isNull(v) && e.Content.Output == nil && !e.Private {
 			e.Content.Output = v
 			delete(e.Properties, "$ai_output")
 		}
-		if len(e.Properties) > 0 { // p is used again
+		if len(e.Properties) > 0 { // p is reused
 			left := make(map[string]json.RawMessage, len(e.Properties)) // a clone would be as large as p was
 			maps.Copy(left, e.Properties)
 			e.Properties = left
@@ -284,7 +283,7 @@ func setProperties(e *event.Event, p map[string]json.RawMessage) {
 		if b := string(v); b == "true" || b == "false" {
 			s, ok = b, true
 		} else if s == "true" || s == "false" {
-			ok = false // would leave as a boolean
+			ok = false // it would be sent as a boolean
 		}
 		if ok {
 			if e.Flags == nil {
@@ -300,12 +299,12 @@ func setProperties(e *event.Event, p map[string]json.RawMessage) {
 }
 
 const (
-	maxWord  = 100 // characters; enrich.Normalise cuts what is longer
+	maxWord  = 100 // characters; enrich.Normalise cuts longer ones
 	maxWords = 20
 )
 
-// word returns a JSON string's text where no later stage would change it:
-// printable ASCII without escapes, trimmed and short.
+// word returns a JSON string's text if no later stage would change it: printable
+// ASCII without escapes, trimmed and short.
 func word(v json.RawMessage) (string, bool) {
 	if len(v) < 3 || len(v) > maxWord+2 || v[0] != '"' || v[1] == ' ' || v[len(v)-2] == ' ' {
 		return "", false
@@ -318,7 +317,7 @@ func word(v json.RawMessage) (string, bool) {
 	return string(v[1 : len(v)-1]), true
 }
 
-// words returns an object of words.
+// words returns an object whose values are words.
 func words(v json.RawMessage) (map[string]string, bool) {
 	if len(v) == 0 || v[0] != '{' {
 		return nil, false

@@ -22,9 +22,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// How long PostHog's answers are used again. An SDK that polls, or a page that is
-// loaded by many, then costs PostHog one request. The stale ones are kept for the
-// time that PostHog cannot be reached.
+// How long PostHog's responses are cached, so that a polling SDK or a busy page
+// costs PostHog one request. Stale ones are used while PostHog cannot be reached.
 const (
 	flagsFresh       = 5 * time.Second
 	definitionsFresh = 30 * time.Second
@@ -33,14 +32,14 @@ const (
 )
 
 const (
-	relayTimeout   = 3 * time.Second // SDKs wait no longer themselves
-	maxRelayAnswer = 4 << 20         // bytes of an answer of PostHog
-	maxRelayBody   = 1 << 20         // bytes of a question
+	relayTimeout   = 3 * time.Second // SDKs wait no longer
+	maxRelayAnswer = 4 << 20         // bytes of a PostHog response
+	maxRelayBody   = 1 << 20         // bytes of a request
 	cacheEntries   = 2000
 	cacheBytes     = 32 << 20
 )
 
-// relay asks PostHog and remembers what it said for a short while.
+// relay forwards requests to PostHog and caches the responses briefly.
 type relay struct {
 	http   Doer
 	now    func() time.Time
@@ -51,7 +50,7 @@ type relay struct {
 	bytes int
 }
 
-// said is an answer of PostHog.
+// said is a PostHog response.
 type said struct {
 	status int
 	body   []byte
@@ -68,7 +67,7 @@ type question struct {
 	method, url string
 	auth        string // the Authorization header
 	body        []byte
-	ip          string // where the one who asks is, for flags by country
+	ip          string // the client's address, for flags by country
 	fresh       time.Duration
 }
 
@@ -82,9 +81,8 @@ func (q *question) key() [sha256.Size]byte {
 	return [sha256.Size]byte(h.Sum(nil))
 }
 
-// ask returns PostHog's answer, from the cache while it is fresh. Where PostHog
-// does not answer, or says that it is in trouble, the last good answer stands in;
-// nil where there is none.
+// ask returns PostHog's response, from the cache while it is fresh. If PostHog does
+// not respond or fails, it returns the last good response, or nil.
 func (r *relay) ask(ctx context.Context, q question) *said {
 	if r.http == nil {
 		return nil
@@ -96,7 +94,7 @@ func (r *relay) ask(ctx context.Context, q question) *said {
 	if old != nil && r.now().Sub(old.at) < q.fresh {
 		return old
 	}
-	// The one who asks first may hang up; the others still want to know.
+	// The first client may disconnect while others still wait.
 	v, _, _ := r.flight.Do(string(key[:]), func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), relayTimeout)
 		defer cancel()
@@ -141,12 +139,12 @@ func (r *relay) fetch(ctx context.Context, q question) *said {
 		return nil
 	}
 	if res.StatusCode == http.StatusOK && !json.Valid(body) {
-		return nil // somebody's error page
+		return nil // an error page of a proxy
 	}
 	return &said{status: res.StatusCode, body: body, etag: res.Header.Get("ETag"), at: r.now()}
 }
 
-// keep remembers an answer. A full cache forgets what is old, and then the oldest.
+// keep caches a response. A full cache evicts old entries first.
 func (r *relay) keep(key [sha256.Size]byte, a *said) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -162,7 +160,7 @@ func (r *relay) keep(key [sha256.Size]byte, a *said) {
 	if len(r.cache) <= cacheEntries && r.bytes <= cacheBytes {
 		return
 	}
-	// A quarter goes at once, so that the sort is rare.
+	// Evict a quarter at once, so that sorting is rare.
 	byAge := slices.SortedFunc(maps.Keys(r.cache), func(a, b [sha256.Size]byte) int { return r.cache[a].at.Compare(r.cache[b].at) })
 	for _, k := range byAge {
 		if k == key || len(r.cache) <= cacheEntries*3/4 && r.bytes <= cacheBytes*3/4 {
@@ -172,8 +170,8 @@ func (r *relay) keep(key [sha256.Size]byte, a *said) {
 	}
 }
 
-// connection returns the PostHog that answers for a token: the one whose key the
-// token is, or else [project.Snapshot.FlagConnection].
+// connection returns the PostHog connection of a token: the one whose key it is, or
+// else [project.Snapshot.FlagConnection].
 func (h *Handler) connection(to target) (project.Connection, bool) {
 	if h.relay.http == nil {
 		return project.Connection{}, false
@@ -184,7 +182,7 @@ func (h *Handler) connection(to target) (project.Connection, bool) {
 	return h.c.Projects().FlagConnection(to.project)
 }
 
-// djangoError answers as PostHog's flags and private API do.
+// djangoError responds as PostHog's flags and private API do.
 func (h *Handler) djangoError(w http.ResponseWriter, why *httpbody.Refusal) {
 	h.Refuse(w.Header(), why)
 	kind, code := "validation_error", "invalid_input"
@@ -237,7 +235,7 @@ func (h *Handler) serveFlags(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	conn, ok := h.connection(to)
-	own := h.decideOwn(h.ownFlags(to.project), asked) // by the plain id, as rollouts are
+	own := h.decideOwn(h.ownFlags(to.project), asked) // by the unhashed id, as rollouts are
 	if !ok {
 		h.writeSaid(w, &said{status: http.StatusOK}, addFlags(h.noFlags(r, token, false), own))
 		return
@@ -253,7 +251,7 @@ func (h *Handler) serveFlags(w http.ResponseWriter, r *http.Request) {
 		query.Del(name)
 	}
 	question := question{method: http.MethodPost, url: conn.Host + strings.TrimSuffix(r.URL.Path, "/") + "/?" + h.queryFor(conn, query), ip: ip, fresh: flagsFresh}
-	question.body, _ = json.Marshal(asked) // keys sorted: equal questions are equal bytes
+	question.body, _ = json.Marshal(asked) // sorted keys: equal requests have equal bytes
 	switch a := h.relay.ask(r.Context(), question); {
 	case a == nil, a.status != http.StatusOK && a.status != http.StatusBadRequest:
 		status := 0
@@ -267,9 +265,8 @@ func (h *Handler) serveFlags(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// oneNameEach gives the members of a question for flags that have several names the
-// first of them, so that what follows finds each under one. What has the first name
-// already stays.
+// oneNameEach renames members with several names to the first of them. Existing
+// members are kept.
 func oneNameEach(asked map[string]json.RawMessage) {
 	for _, names := range [][]string{
 		{"token", "api_key", "$token"}, {"distinct_id", "$distinct_id"}, {"groups", "$groups"}, {"person_properties", "$properties"}, {"group_properties", "$group_properties"},
@@ -283,13 +280,12 @@ func oneNameEach(asked map[string]json.RawMessage) {
 	}
 }
 
-// queryFor is a query as it leaves for a connection's PostHog.
+// queryFor returns the query to send to a connection's PostHog.
 func (h *Handler) queryFor(c project.Connection, query url.Values) string {
 	return url.Values(h.c.FlagQuery(c, query)).Encode()
 }
 
-// noFlags is what an SDK takes for "no flags"; with failed it keeps those that it
-// has.
+// noFlags is an empty flags response; with failed, SDKs keep their current flags.
 func (h *Handler) noFlags(r *http.Request, token string, failed bool) []byte {
 	out := map[string]any{"errorsWhileComputingFlags": failed, "requestId": event.NewID(), "evaluatedAt": h.Now().UnixMilli()}
 	q := r.URL.Query()
@@ -309,7 +305,7 @@ func (h *Handler) noFlags(r *http.Request, token string, failed bool) []byte {
 	return b
 }
 
-// noSettings is the browser's configuration where nothing is switched on.
+// noSettings is the browser configuration with everything disabled.
 func noSettings(token string, hasFlags bool) map[string]any {
 	return map[string]any{
 		"token": token, "supportedCompression": []string{"gzip", "gzip-js"}, "hasFeatureFlags": hasFlags,
@@ -319,9 +315,9 @@ func noSettings(token string, hasFlags bool) map[string]any {
 	}
 }
 
-// settingsFor fits PostHog's answer to who asked: the token is the one that the
-// client knows, there is no session recording, which would only be thrown away
-// here, and a used-up quota has both names by which SDKs look for it.
+// settingsFor adapts PostHog's response to the client: its own token, no session
+// recording, which would be discarded here, and both names under which SDKs look for
+// an exceeded quota.
 func settingsFor(body []byte, conn project.Connection, token string) []byte {
 	if !bytes.Contains(body, []byte(`"sessionRecording"`)) && !bytes.Contains(body, []byte(`"token"`)) && !bytes.Contains(body, []byte(`"quota`)) {
 		return body
@@ -336,7 +332,7 @@ func settingsFor(body []byte, conn project.Connection, token string) []byte {
 	if text(v["token"]) == conn.ProjectKey.Reveal() {
 		v["token"], _ = json.Marshal(token)
 	}
-	const here, there = "quotaLimited", "quota_limited" // posthog-go reads the second
+	const here, there = "quotaLimited", "quota_limited" // posthog-go uses the second
 	if v[here] == nil && v[there] != nil {
 		v[here] = v[there]
 	} else if v[there] == nil && v[here] != nil {
@@ -355,14 +351,14 @@ func (h *Handler) writeSaid(w http.ResponseWriter, a *said, body []byte) {
 	_, _ = w.Write(body)
 }
 
-// private is a question that only some may ask: with PostHog's personal key, which
-// PostHog judges, or with a hedgerow key of the project, which stands for the
+// private is a request that needs authorisation: PostHog's personal key, which
+// PostHog checks, or a hedgerow key of the project, which is replaced by the
 // personal key of its connection.
 type private struct {
 	project string
 	conn    project.Connection
-	auth    string // for PostHog; "" where it cannot be asked
-	own     bool   // it came with a hedgerow key of the project
+	auth    string // for PostHog; "" if it cannot be asked
+	own     bool   // the request has a hedgerow key of the project
 }
 
 func (h *Handler) private(r *http.Request) (p private, bad *httpbody.Refusal) {
@@ -389,14 +385,14 @@ func (h *Handler) private(r *http.Request) (p private, bad *httpbody.Refusal) {
 	case ok && p.own && !conn.PersonalKey.IsZero():
 		p.auth = "Bearer " + conn.PersonalKey.Reveal()
 	case !ok || isOwn:
-		p.auth = "" // nobody to ask, or no key to ask with
+		p.auth = "" // no connection, or no key for it
 	case key == "":
 		return p, httpbody.Refuse(http.StatusUnauthorized, httpbody.ReasonToken, "send a PostHog personal API key, or a hedgerow key (hr_…), as Authorization: Bearer")
 	}
 	return p, nil
 }
 
-// refusePrivate answers what private has refused.
+// refusePrivate responds to an unauthorised private request.
 func (h *Handler) refusePrivate(w http.ResponseWriter, bad *httpbody.Refusal) {
 	if bad.Status == http.StatusMethodNotAllowed {
 		w.Header().Set("Allow", "GET, OPTIONS")
@@ -405,7 +401,7 @@ func (h *Handler) refusePrivate(w http.ResponseWriter, bad *httpbody.Refusal) {
 }
 
 // serveDefinitions serves the definitions for local evaluation (contract section
-// 6.2). They tell more than an application's users may know.
+// 6.2). They are not public.
 func (h *Handler) serveDefinitions(w http.ResponseWriter, r *http.Request) {
 	p, bad := h.private(r)
 	if bad != nil {
@@ -415,7 +411,7 @@ func (h *Handler) serveDefinitions(w http.ResponseWriter, r *http.Request) {
 	definitions := h.ownFlags(p.project)
 	if p.auth == "" {
 		if !p.own {
-			definitions = nil // percentages are for who may read the project
+			definitions = nil // percentages need the right to read the project
 		}
 		h.writeDefinitions(w, r, addDefinitions([]byte(noDefinitions), definitions, false), "")
 		return
@@ -428,8 +424,8 @@ func (h *Handler) serveDefinitions(w http.ResponseWriter, r *http.Request) {
 	}
 	a := h.relay.ask(r.Context(), question{method: http.MethodGet, url: conn.Host + path + "?" + h.queryFor(conn, query), auth: auth, fresh: definitionsFresh})
 	if a == nil {
-		// Not an empty list: the SDK keeps what it has when the poll fails, and
-		// forgets it when told that there are no flags.
+		// Not an empty list: SDKs keep their flags when the poll fails, and drop them
+		// when there are none.
 		h.djangoError(w, httpbody.Refuse(http.StatusServiceUnavailable, httpbody.ReasonUnavailable, "PostHog did not answer: try again"))
 		return
 	}
@@ -439,13 +435,13 @@ func (h *Handler) serveDefinitions(w http.ResponseWriter, r *http.Request) {
 	}
 	out, etag := addDefinitions(a.body, definitions, h.hashes(conn)), a.etag
 	if !bytes.Equal(out, a.body) {
-		etag = "" // PostHog's is of what PostHog said
+		etag = "" // PostHog's covers PostHog's definitions only
 	}
 	h.writeDefinitions(w, r, out, etag)
 }
 
-// writeDefinitions answers with definitions, or says that they are those which
-// the SDK has. etag "" is made of the bytes.
+// writeDefinitions responds with definitions, or with 304. An empty etag is computed
+// from the bytes.
 func (h *Handler) writeDefinitions(w http.ResponseWriter, r *http.Request, out []byte, etag string) {
 	if etag == "" {
 		sum := sha256.Sum256(out)
@@ -468,7 +464,7 @@ func hexOf(b []byte) string {
 	return string(out)
 }
 
-// remoteConfig reports whether a path is that of a flag's payload as a setting:
+// remoteConfig reports whether a path is that of a remote config flag:
 // /api/projects/@current/feature_flags/{key}/remote_config.
 func remoteConfig(path string) bool {
 	rest, ok := strings.CutPrefix(path, "/api/projects/@current/feature_flags/")
@@ -476,7 +472,7 @@ func remoteConfig(path string) bool {
 	return ok && ok2 && key != "" && !strings.Contains(key, "/")
 }
 
-// serveRemoteConfig relays it, encrypted payloads included: server SDKs ask for it.
+// serveRemoteConfig relays it, including encrypted payloads, for server SDKs.
 func (h *Handler) serveRemoteConfig(w http.ResponseWriter, r *http.Request) {
 	p, bad := h.private(r)
 	switch {
@@ -498,7 +494,7 @@ func (h *Handler) serveRemoteConfig(w http.ResponseWriter, r *http.Request) {
 	h.writeSaid(w, a, a.body)
 }
 
-// emptyLists are the answers to what browsers ask for where there is nothing.
+// emptyLists are the responses to browsers if there is nothing.
 var emptyLists = map[string]string{
 	"/api/surveys":               "surveys",
 	"/api/web_experiments":       "experiments",
@@ -524,7 +520,7 @@ func (h *Handler) serveList(w http.ResponseWriter, r *http.Request) {
 	writeJSON(w, http.StatusOK, map[string]any{emptyLists[path]: []any{}})
 }
 
-// arrayPath reads /array/{token}/config and /array/{token}/config.js.
+// arrayPath parses /array/{token}/config and /array/{token}/config.js.
 func arrayPath(path string) (token string, script, ok bool) {
 	rest, ok := strings.CutPrefix(path, "/array/")
 	if !ok {
@@ -542,9 +538,8 @@ func arrayPath(path string) (token string, script, ok bool) {
 	return "", false, false
 }
 
-// serveArray serves the browser's configuration. The script is written here, of
-// the same JSON: PostHog's own also holds site apps, which are other people's
-// code and not passed on.
+// serveArray serves the browser's configuration. The script is generated from the
+// same JSON: PostHog's own also contains site apps, which are third-party code.
 func (h *Handler) serveArray(w http.ResponseWriter, r *http.Request) {
 	token, script, _ := arrayPath(strings.TrimSuffix(r.URL.Path, "/"))
 	to, bad := h.resolve(token)
@@ -565,7 +560,7 @@ func (h *Handler) serveArray(w http.ResponseWriter, r *http.Request) {
 			if own {
 				settings = bytes.Replace(settings, []byte(`"hasFeatureFlags":false`), []byte(`"hasFeatureFlags":true`), 1)
 			}
-		} else if settings, err = json.Marshal(noSettings(token, true)); err != nil { // there may be flags: ask
+		} else if settings, err = json.Marshal(noSettings(token, true)); err != nil { // there may be flags: request them
 			h.djangoError(w, httpbody.AsRefusal(err))
 			return
 		}
@@ -580,8 +575,8 @@ func (h *Handler) serveArray(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(slices.Concat([]byte("(function(){var c=window._POSTHOG_REMOTE_CONFIG=window._POSTHOG_REMOTE_CONFIG||{};c["), quoted, []byte("]={config:"), settings, []byte(",siteApps:[]};})();\n")))
 }
 
-// assetHost is where PostHog's cloud keeps its scripts and browser settings
-// (contract section 7.1); any other PostHog keeps them itself.
+// assetHost is where PostHog's cloud serves scripts and browser settings (contract
+// section 7.1); self-hosted ones serve their own.
 func assetHost(host string) string {
 	u, err := url.Parse(host)
 	if err != nil {
@@ -596,8 +591,8 @@ func assetHost(host string) string {
 	return host
 }
 
-// asset reports whether a path is one of the scripts that posthog-js loads from
-// its host, of its own version (strict_script_versioning) or of any.
+// asset reports whether a path is a script that posthog-js loads from its host, of
+// its own version (strict_script_versioning) or any.
 func asset(path string) bool {
 	name, ok := strings.CutPrefix(path, "/static/")
 	if !ok {
@@ -617,8 +612,8 @@ func asset(path string) bool {
 	return false
 }
 
-// serveAsset sends the browser to PostHog's own copy: hedgerow has none, and does
-// not put other people's code on its own origin.
+// serveAsset redirects to PostHog's copy: hedgerow serves no third-party code on its
+// own origin.
 func (h *Handler) serveAsset(w http.ResponseWriter, r *http.Request) {
 	host := assetHost(project.DefaultHost)
 	for _, c := range h.c.Projects().AllConnections() {

@@ -22,43 +22,43 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/receiver"
 )
 
-// Doer asks PostHog, as an [http.Client] does. It must refuse addresses that the
-// operator does not want to be reached; requests are only made to hosts of
-// connections and to PostHog's own asset hosts.
+// Doer sends requests to PostHog; an [http.Client] is one. It must refuse addresses
+// that the operator does not allow. Requests go only to hosts of connections and to
+// PostHog's asset hosts.
 type Doer interface {
 	Do(*http.Request) (*http.Response, error)
 }
 
-// Config says what a door is made of.
+// Config configures a [Handler].
 type Config struct {
-	// Projects returns the settings of the moment. It is called for every request
-	// and must not do I/O. Required.
+	// Projects returns the current settings. It is called for every request and must
+	// not do I/O. Required.
 	Projects func() *project.Snapshot
 
 	// Append stores the events. Required.
 	Append receiver.Appender
 
-	// Flags asks the PostHog of a project for what SDKs want beside capture:
-	// flags, their definitions and the browser's settings. nil answers as if no
-	// project had a PostHog.
+	// Flags sends requests other than capture to a project's PostHog: flags, their
+	// definitions and the browser's settings. nil answers as if no project had a
+	// connection.
 	Flags Doer
 
-	// OutboundID returns the distinct id by which a connection's PostHog knows a
-	// user: a hash where the connection hashes ids. nil: the id itself.
+	// OutboundID returns the distinct id that a connection's PostHog has for a user: a
+	// hash if the connection hashes ids. nil: the id itself.
 	OutboundID func(c project.Connection, distinctID string) string
 
-	// Personal reports whether a person's property tells who somebody is. Where
-	// ids are hashed, flags are asked for without those. nil: none does.
+	// Personal reports whether a person property identifies somebody. If ids are
+	// hashed, flag requests omit those. nil: none does.
 	Personal func(property string) bool
 
-	// FlagQuestion and FlagQuery return what of a question for feature flags, and of
-	// the query of what SDKs ask for beside capture, may leave for a connection's
-	// PostHog. They do not write to what they are given. nil: all of it.
+	// FlagQuestion and FlagQuery return the parts of a flag request, and of the query
+	// of other requests, that may be sent to a connection's PostHog. They must not
+	// modify their arguments. nil: all of it.
 	FlagQuestion func(c project.Connection, asked map[string]json.RawMessage) map[string]json.RawMessage
 	FlagQuery    func(c project.Connection, query map[string][]string) map[string][]string
 
-	// OwnFlags returns the flags that hedgerow decides itself by percentages, for
-	// a project. It must not do I/O. nil: none.
+	// OwnFlags returns a project's flags that hedgerow evaluates itself. It must not
+	// do I/O. nil: none.
 	OwnFlags func(projectID string) []flag.Definition
 
 	Limits     Limits
@@ -67,9 +67,9 @@ type Config struct {
 	Now        func() time.Time      // nil: time.Now
 }
 
-// Limits bound what is taken. A zero field has its default; those follow contract
-// section 1.4 or are larger: an event that is too large for PostHog is made
-// smaller on its way there, and here it is whole.
+// Limits are the limits of requests. Zero fields have defaults, which follow
+// contract section 1.4 or are larger: events that are too large for PostHog are
+// stored whole and reduced when they are sent.
 type Limits struct {
 	httpbody.Limits       // Body is for v0
 	BodyV1          int64 // bytes of a v1 body on the wire. Defaults to 10 MiB
@@ -95,7 +95,7 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// exchange is what one request holds until its events are in the journal.
+// exchange holds the buffers of one request until its events are in the journal.
 type exchange struct{ *httpbody.Exchange }
 
 // Handler serves PostHog's capture protocol. It is safe for concurrent use.
@@ -149,7 +149,7 @@ type route struct {
 	serve func(*Handler, http.ResponseWriter, *http.Request)
 }
 
-// aiBatch takes what /batch takes, by POST only.
+// aiBatch accepts what /batch accepts, by POST only.
 const aiBatch = "/i/v0/ai/batch"
 
 var routes = map[string]func(*Handler, http.ResponseWriter, *http.Request){
@@ -195,8 +195,8 @@ func find(path string) (route, bool) {
 	return route{}, false
 }
 
-// Handles reports whether a path is one of PostHog's that this door serves, with
-// or without its trailing slash. OTLP's /i/v0/ai/otel is not among them.
+// Handles reports whether a path is one of PostHog's that this handler serves, with
+// or without a trailing slash. OTLP's /i/v0/ai/otel is not.
 func (h *Handler) Handles(path string) bool {
 	_, ok := find(path)
 	return ok
@@ -217,27 +217,27 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// tokens is which project a token leads to, for one snapshot.
+// tokens maps tokens to projects, for one snapshot.
 type tokens struct {
 	snap *project.Snapshot
 	by   map[string]target
 }
 
-// target is where a token leads.
+// target is the project of a token.
 type target struct {
 	project string
-	conn    *project.Connection // whose PostHog key the token is; nil for hedgerow's own
+	conn    *project.Connection // the connection whose PostHog key the token is; nil for hedgerow's own
 }
 
 // resolve finds the project of a token: hedgerow's project token, the PostHog
-// project key of an enabled connection, so that an application may keep the key
-// that it has, or an API key with the scope ingest.
+// project key of an enabled connection (so that an application can keep its key), or
+// an API key with the scope ingest.
 func (h *Handler) resolve(token string) (target, *httpbody.Refusal) {
 	snap := h.c.Projects()
 	t := h.tokens.Load()
 	if t == nil || t.snap != snap {
 		t = &tokens{snap, make(map[string]target)}
-		// A key that two projects deliver to leads to the first by name.
+		// A key with connections in two projects belongs to the first by name.
 		for _, p := range snap.Projects() {
 			for _, c := range snap.Connections(p.ID) {
 				key := c.ProjectKey.Reveal()
@@ -269,9 +269,9 @@ func (h *Handler) resolve(token string) (target, *httpbody.Refusal) {
 	return target{}, httpbody.Refuse(http.StatusUnauthorized, httpbody.ReasonToken, "API key is not valid: no project of this hedgerow has it; send hedgerow's project token (phc_hedgerow_…), or connect the PostHog project whose key this is")
 }
 
-// Project returns the id of the project that a token leads to: hedgerow's project
-// token, the PostHog project key of an enabled connection, or an API key with the
-// scope ingest. Its error is an [*event.Error] for the client.
+// Project returns the id of the project of a token: hedgerow's project token, the
+// PostHog project key of an enabled connection, or an API key with the scope ingest.
+// The error is an [*event.Error] for the client.
 func (h *Handler) Project(token string) (string, error) {
 	to, bad := h.resolve(token)
 	if bad != nil {
@@ -284,8 +284,8 @@ func (h *Handler) Project(token string) (string, error) {
 	return to.project, nil
 }
 
-// clientIP is where a request comes from, if that is a public address: what
-// PostHog would have seen. "" otherwise.
+// clientIP returns the client's address if it is public, as PostHog would have seen
+// it; else "".
 func clientIP(r *http.Request) string {
 	ip, _, _ := strings.Cut(r.Header.Get("X-Forwarded-For"), ",")
 	if ip = strings.TrimSpace(ip); ip == "" {
@@ -301,8 +301,7 @@ func clientIP(r *http.Request) string {
 	return a.String()
 }
 
-// setIP keeps where an event comes from, so that PostHog does not take
-// hedgerow's own address for the user's.
+// setIP sets $ip, so that PostHog does not use hedgerow's address for the user.
 func setIP(e *event.Event, quoted json.RawMessage) {
 	if quoted == nil || e.Properties["$ip"] != nil {
 		return
@@ -339,7 +338,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	_, _ = w.Write(b.Bytes())
 }
 
-// statusWriter remembers the status.
+// statusWriter records the status.
 type statusWriter struct {
 	http.ResponseWriter
 	status int

@@ -20,8 +20,8 @@ var base64Value = func() (t [256]int8) {
 	return t
 }()
 
-// lzBits reads the bit stream of lz-string's base64 form: six bits a character,
-// the highest first, put together the lowest first.
+// lzBits reads the bit stream of lz-string's base64 form: six bits a character, most
+// significant first, assembled least significant first.
 type lzBits struct {
 	b    []byte
 	i    int
@@ -47,14 +47,13 @@ func (r *lzBits) read(n int) (v int, err error) {
 	return v, nil
 }
 
-// lzDecompress undoes lz-string's compressToBase64, the form of old posthog-js
-// versions. Its output is UTF-16; halves of surrogate pairs become U+FFFD. more
-// is asked before every growth of what is held, in bytes, and ends the work with
-// its error: a few hundred kilobytes can decompress to gigabytes.
+// lzDecompress decodes lz-string's compressToBase64, which old posthog-js versions
+// use. Its output is UTF-16; unpaired surrogates become U+FFFD. more is called
+// before the buffers grow, with the number of bytes, and can stop it: a few hundred
+// kilobytes may decompress to gigabytes.
 //
-// A phrase of the dictionary is the one before it and the first unit of the one
-// that follows, which stand side by side in the output. So the dictionary holds
-// places in the output and no text of its own.
+// A phrase is the previous one plus the first unit of the next, which are adjacent
+// in the output. The dictionary therefore holds offsets into the output and no text.
 func lzDecompress(in []byte, more func(bytes int) error) ([]byte, error) {
 	for len(in) > 0 && in[len(in)-1] == '=' {
 		in = in[:len(in)-1]
@@ -78,7 +77,7 @@ func lzDecompress(in []byte, more func(bytes int) error) ([]byte, error) {
 		}
 	}
 	reserve := func(n int) error {
-		// Two bytes a unit here, up to three in UTF-8, and the doubling of append.
+		// Two bytes a unit here, up to three in UTF-8, doubled by append.
 		if need := 8 * (len(out) + n); need > held {
 			need += 8 << 10
 			if err := more(need - held); err != nil {
@@ -128,7 +127,7 @@ func lzDecompress(in []byte, more func(bytes int) error) ([]byte, error) {
 			now = dict[len(dict)-1]
 			grow()
 		case code <= len(dict):
-			from := phrase{last.at, last.n + 1} // the phrase that is only now being made
+			from := phrase{last.at, last.n + 1} // the phrase that is being created
 			if code < len(dict) {
 				from = dict[code]
 			}

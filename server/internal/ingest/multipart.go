@@ -15,14 +15,14 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 )
 
-// maxEventPart bounds the part "event" of a multipart event, whose properties
-// belong into a part of their own.
+// maxEventPart limits the part "event" of a multipart event, whose properties belong
+// in their own part.
 const maxEventPart = 32 << 10
 
-// multipartEvents are the names that PostHog takes by multipart.
+// multipartEvents are the event names that PostHog accepts as multipart.
 var multipartEvents = []string{event.Generation, event.Trace, event.Span, event.Embedding, event.Metric, event.Feedback}
 
-// part is what the answer says of one part.
+// part is the response for one part.
 type part struct {
 	Name     string `json:"name"`
 	Length   int    `json:"length"`
@@ -83,7 +83,7 @@ func (h *Handler) captureMultipart(w http.ResponseWriter, r *http.Request, x exc
 	return parts, h.Store(r.Context(), []*event.Event{e})
 }
 
-// parts reads the parts and checks that they are those that may be there.
+// parts reads the parts and checks that they are allowed.
 func (x exchange) parts(raw []byte, boundary string, l Limits) ([]part, *httpbody.Refusal) {
 	var parts []part
 	var sum int64

@@ -9,9 +9,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// Flags that hedgerow decides itself are told to SDKs beside PostHog's, in
-// PostHog's words. Where both have a flag of one key, PostHog's counts: it decides
-// the rollout too.
+// Flags that hedgerow evaluates itself are added to PostHog's in responses to SDKs.
+// If both have a flag with the same key, PostHog's is used, also for the rollout.
 
 // ownFlags returns a project's own flags by key.
 func (h *Handler) ownFlags(projectID string) map[string]flag.Definition {
@@ -25,8 +24,7 @@ func (h *Handler) ownFlags(projectID string) map[string]flag.Definition {
 	return own
 }
 
-// saidFlag is a flag's value for a user in the answer of /flags?v=2 (contract
-// section 6.1).
+// saidFlag is a flag's value in the response of /flags?v=2 (contract section 6.1).
 type saidFlag struct {
 	Key      string         `json:"key"`
 	Enabled  bool           `json:"enabled"`
@@ -43,14 +41,14 @@ type saidReason struct {
 	Description string `json:"description"`
 }
 
-// decideOwn decides a project's own flags for who asks: those that are asked for.
+// decideOwn evaluates a project's own flags for a request.
 func (h *Handler) decideOwn(own map[string]flag.Definition, asked map[string]json.RawMessage) map[string]saidFlag {
 	id := text(asked["distinct_id"])
 	if len(own) == 0 || id == "" {
 		return nil
 	}
 	var only []string
-	_ = json.Unmarshal(asked["flag_keys_to_evaluate"], &only) // anything else asks for all
+	_ = json.Unmarshal(asked["flag_keys_to_evaluate"], &only) // anything else requests all
 	set := flag.NewSet(slices.Collect(maps.Values(own)), nil, nil, false)
 	out := make(map[string]saidFlag, len(own))
 	for key, d := range own {
@@ -59,7 +57,7 @@ func (h *Handler) decideOwn(own map[string]flag.Definition, asked map[string]jso
 		}
 		v, err := set.Evaluate(key, flag.User{DistinctID: id, Now: h.Now()})
 		if err != nil {
-			continue // percentages are always decided
+			continue // percentages can always be evaluated
 		}
 		f := saidFlag{Key: key, Enabled: v.Enabled, Metadata: map[string]any{"id": d.ID, "version": d.Version, "payload": nil, "description": d.Name}, value: v}
 		if v.Enabled && v.Variant != "" {
@@ -79,8 +77,8 @@ func (h *Handler) decideOwn(own map[string]flag.Definition, asked map[string]jso
 	return out
 }
 
-// addFlags puts flags into an answer of /flags or /decide, in any of its forms,
-// where they are not in it. What cannot be read stays as it is.
+// addFlags adds missing flags to a response of /flags or /decide, in any of its
+// forms. Unknown forms are left unchanged.
 func addFlags(answer []byte, flags map[string]saidFlag) []byte {
 	var v map[string]json.RawMessage
 	if len(flags) == 0 || json.Unmarshal(answer, &v) != nil {
@@ -90,7 +88,7 @@ func addFlags(answer []byte, flags map[string]saidFlag) []byte {
 	switch {
 	case v["flags"] != nil:
 		v["flags"] = addMissing(v["flags"], flags, func(f saidFlag) any { return f })
-	case json.Unmarshal(v["featureFlags"], &list) == nil && v["featureFlags"] != nil: // the oldest form: who is on
+	case json.Unmarshal(v["featureFlags"], &list) == nil && v["featureFlags"] != nil: // the oldest form: a list of enabled flags
 		for _, key := range slices.Sorted(maps.Keys(flags)) {
 			if flags[key].Enabled && !slices.Contains(list, key) {
 				list = append(list, key)
@@ -112,7 +110,7 @@ func addFlags(answer []byte, flags map[string]saidFlag) []byte {
 	return out
 }
 
-// addMissing adds members that an object has not.
+// addMissing adds missing members to an object.
 func addMissing(object []byte, flags map[string]saidFlag, as func(saidFlag) any) json.RawMessage {
 	var v map[string]json.RawMessage
 	if json.Unmarshal(object, &v) != nil || v == nil {
@@ -130,13 +128,12 @@ func addMissing(object []byte, flags map[string]saidFlag, as func(saidFlag) any)
 	return out
 }
 
-// noDefinitions is the answer of /flags/definitions where there are none.
+// noDefinitions is an empty response of /flags/definitions.
 const noDefinitions = `{"cohorts":{},"flags":[],"group_type_mapping":{}}`
 
-// addDefinitions puts definitions into an answer of /flags/definitions. With
-// remote, PostHog's own are marked as ones that only PostHog can decide: where the
-// connection hashes ids, SDKs that know the plain ones would put users into other
-// shares than PostHog does.
+// addDefinitions adds definitions to a response of /flags/definitions. With remote,
+// PostHog's own are marked as not locally evaluable: if the connection hashes ids,
+// SDKs with the plain ids would compute other shares than PostHog.
 func addDefinitions(answer []byte, own map[string]flag.Definition, remote bool) []byte {
 	var v map[string]json.RawMessage
 	var flags []map[string]json.RawMessage
@@ -177,14 +174,14 @@ func addDefinitions(answer []byte, own map[string]flag.Definition, remote bool) 
 	return out
 }
 
-// hashes reports whether a connection's PostHog knows users by hashes.
+// hashes reports whether a connection sends hashed ids.
 func (h *Handler) hashes(c project.Connection) bool {
 	const id = "0"
 	return h.c.OutboundID(c, id) != id
 }
 
-// anonymise puts the ids by which a connection's PostHog knows a user in place of
-// those that the SDK sent, and takes out what else says who it is.
+// anonymise replaces ids by those of the connection's PostHog, and removes
+// identifying person properties.
 func (h *Handler) anonymise(c project.Connection, asked map[string]json.RawMessage) {
 	hash := func(m map[string]json.RawMessage, names ...string) {
 		for _, name := range names {

@@ -17,11 +17,10 @@ import (
 // payload is the JSON of a v0 request.
 type payload struct {
 	json   []byte
-	sentAt time.Time // the query's "_"; zero where there is none
+	sentAt time.Time // the query's "_"; zero if missing
 }
 
-// maxLayers bounds how often a payload is encoded in itself: base64 of gzip is
-// the most that SDKs send.
+// maxLayers limits nested encodings: SDKs send at most base64 of gzip.
 const maxLayers = 3
 
 // readPayload finds the JSON in a v0 request in the order of contract section
@@ -31,7 +30,7 @@ const maxLayers = 3
 func (x exchange) readPayload(r *http.Request, query url.Values, raw []byte, limit int64) (payload, *httpbody.Refusal) {
 	p := payload{json: raw, sentAt: querySentAt(query)}
 	hint := query.Get("compression")
-	var unknown *httpbody.Refusal // the header names an encoding that nobody knows
+	var unknown *httpbody.Refusal // the header has an unknown encoding
 	ct, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	switch data := query.Get("data"); {
 	case data != "":
@@ -40,8 +39,8 @@ func (x exchange) readPayload(r *http.Request, query url.Values, raw []byte, lim
 		header := r.Header.Get("Content-Encoding")
 		enc, bad := httpbody.Encoding(header, raw, false)
 		if bad != nil {
-			// Some SDKs put the query's words into the header, lz64 for one. What
-			// the data itself shows is believed first, as for the query.
+			// Some SDKs use the query's values in the header, such as lz64. As for the
+			// query, the data itself takes precedence.
 			if unknown = bad; hint == "" {
 				hint = header
 			}
@@ -77,7 +76,7 @@ func (x exchange) readPayload(r *http.Request, query url.Values, raw []byte, lim
 			continue
 		}
 		if hint == "lz64" || hint == "lz-string" {
-			// lz-string writes the characters of base64, so this comes before it.
+			// lz-string uses base64's characters, so check for it first.
 			b, bad := x.lz(p.json, limit)
 			if bad != nil {
 				return p, bad
@@ -90,15 +89,15 @@ func (x exchange) readPayload(r *http.Request, query url.Values, raw []byte, lim
 			return p, bad
 		}
 		if b == nil {
-			return p, unknown // where that is nil, the parser says what is wrong
+			return p, unknown // if nil, the parser reports the error
 		}
 		p.json = b
 	}
 	return p, nil
 }
 
-// querySentAt reads "_", milliseconds since 1970. Seconds would come to a year
-// before 2020 and are ignored.
+// querySentAt parses "_", milliseconds since 1970. Seconds would give a year before
+// 2020 and are ignored.
 func querySentAt(q url.Values) time.Time {
 	ms, err := strconv.ParseInt(q.Get("_"), 10, 64)
 	if err != nil {
@@ -137,7 +136,7 @@ func (x exchange) form(b []byte) (data []byte, compression string, bad *httpbody
 	return data, compression, nil
 }
 
-// restorePlus gives base64 back the plus signs that form decoding has eaten.
+// restorePlus restores plus signs in base64 that form decoding replaced by spaces.
 func restorePlus(b []byte) []byte {
 	if bytes.IndexByte(b, ' ') < 0 {
 		return b
@@ -149,7 +148,7 @@ func restorePlus(b []byte) []byte {
 	return plus
 }
 
-// base64Like reports whether b is made of base64's characters only, of either
+// base64Like reports whether b consists of base64 characters only, of either
 // alphabet.
 func base64Like(b []byte) bool {
 	end := len(b)

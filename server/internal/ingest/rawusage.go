@@ -11,21 +11,20 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// rawUsage is where wrappers leave the provider's own words about what a call
-// used.
+// rawUsage is the property with the provider's own usage object.
 const rawUsage = "$ai_usage"
 
-// readRawUsage takes from a call's raw usage what the wrapper has no property for:
-// tokens by modality, and what a router of models says it has billed (contract
-// sections 3.2 and 4, steps 0 and 1). Counts that came by name are believed
-// first. The property stays for PostHog, which reads it itself.
+// readRawUsage reads counts that have no property of their own: tokens by modality,
+// and the cost that a model router reports (contract sections 3.2 and 4, steps 0 and
+// 1). Named counts take precedence. The property is kept for PostHog, which reads it
+// too.
 func readRawUsage(e *event.Event) {
 	raw := e.Properties[rawUsage]
 	if len(raw) == 0 || raw[0] != '{' || !e.IsCosted() {
 		return
 	}
-	// PostHog's wrappers pass on the provider's object; around the Vercel AI SDK's
-	// lie its own, of which the versions have other names.
+	// PostHog's wrappers pass on the provider's object; the Vercel AI SDK's is nested
+	// in its own, whose names differ by version.
 	for _, path := range [...][]string{
 		nil, {"rawResponse", "usageMetadata"}, {"providerMetadata", "google"},
 		{"rawUsage", "providerMetadata", "google"}, {"rawUsage", "usage", "raw"}, {"rawUsage", "rawResponse", "usageMetadata"},
@@ -40,15 +39,15 @@ func readRawUsage(e *event.Event) {
 			e.Usage.ReportedCost = event.Some(d)
 		}
 	}
-	// With the team's own provider key OpenRouter's cost is its fee only; what the
-	// provider takes is told beside it.
+	// With the team's own provider key OpenRouter's cost is only its fee; the
+	// provider's cost is reported separately.
 	fee, known := dollars(at(raw, "cost"))
 	if d, ok := dollars(at(raw, "cost_details", "upstream_inference_cost")); ok && known && string(at(raw, "is_byok")) == "true" {
 		e.Usage.ReportedCost = event.Some(fee.Add(d))
 	}
 }
 
-// dollars reads a number, or one in a string.
+// dollars parses a number, or one in a string.
 func dollars(v json.RawMessage) (decimal.Decimal, bool) {
 	if len(v) == 0 || v[0] == '{' || v[0] == '[' {
 		return decimal.Decimal{}, false
@@ -56,7 +55,7 @@ func dollars(v json.RawMessage) (decimal.Decimal, bool) {
 	return event.Dollars(text(v))
 }
 
-// at follows names into objects; nil where one of them is not there.
+// at follows names into objects; nil if one is missing.
 func at(v json.RawMessage, path ...string) json.RawMessage {
 	for _, name := range path {
 		var next json.RawMessage
@@ -70,10 +69,10 @@ func at(v json.RawMessage, path ...string) json.RawMessage {
 	return v
 }
 
-// readModalities reads Gemini's lists of {modality, tokenCount}, by the API's
-// names and by Python's, and OpenAI's details of the prompt.
+// readModalities reads Gemini's lists of {modality, tokenCount}, in the API's and
+// Python's names, and OpenAI's details of the prompt.
 func readModalities(u *event.Usage, v json.RawMessage) {
-	// OpenAI counts no audio in every call that has none.
+	// OpenAI reports 0 audio tokens for every call without audio.
 	fill := func(to *event.Int, n json.RawMessage) {
 		f, err := strconv.ParseFloat(string(n), 64)
 		if count, ok := event.Count(f); (err == nil || math.IsInf(f, 0)) && ok && count != 0 && !to.Known {
@@ -88,7 +87,7 @@ func readModalities(u *event.Usage, v json.RawMessage) {
 		case "candidatesTokensDetails", "candidates_tokens_details":
 			audio, image, words = &u.OutputAudio, &u.OutputImage, &u.OutputText
 		case "outputTokenDetails":
-			image = &u.OutputImage // its text leaves out the reasoning, which is billed like text
+			image = &u.OutputImage // its text excludes the reasoning, which is billed like text
 		case "cacheTokensDetails", "cache_tokens_details":
 			audio = &u.CacheReadAudio
 		default:
@@ -109,7 +108,7 @@ func readModalities(u *event.Usage, v json.RawMessage) {
 			if field == nil {
 				continue
 			}
-			for _, name := range [...]string{kind + "Tokens", kind + "_tokens"} { // the AI SDK's, OpenAI's
+			for _, name := range [...]string{kind + "Tokens", kind + "_tokens"} { // the AI SDK's and OpenAI's names
 				if n := at(details, name); n != nil {
 					fill(field, n)
 				}

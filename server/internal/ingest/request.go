@@ -9,7 +9,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 )
 
-// request is a v0 body, parsed and not yet judged.
+// request is a parsed v0 body, not yet validated.
 type request struct {
 	token  string // of the batch
 	sentAt time.Time
@@ -18,7 +18,7 @@ type request struct {
 	historical bool // historical_migration
 }
 
-// parse reads the shapes that PostHog takes: an array of events, a batch object,
+// parse reads the forms that PostHog accepts: an array of events, a batch object,
 // one event, and the {"data": …} wrapper of some SDKs.
 func (x exchange) parse(p payload, l Limits, engage bool) (*request, *httpbody.Refusal) {
 	if bad := x.check(p.json); bad != nil {
@@ -91,7 +91,7 @@ func split(array json.RawMessage, l Limits) ([]rawEvent, *httpbody.Refusal) {
 			return nil, httpbody.Refuse(http.StatusRequestEntityTooLarge, httpbody.ReasonTooLarge, "maximum event size exceeded: at most %d events in one request are taken", l.Events)
 		}
 		if events == nil {
-			events = make([]rawEvent, 0, min(l.Events, 1+len(array)/len(raw))) // as if all were like the first
+			events = make([]rawEvent, 0, min(l.Events, 1+len(array)/len(raw))) // estimated from the first
 		}
 		events = append(events, newRawEvent(raw, len(events)))
 	}
@@ -101,11 +101,10 @@ func split(array json.RawMessage, l Limits) ([]rawEvent, *httpbody.Refusal) {
 	return events, nil
 }
 
-// perMember is what a member of an object costs in memory once decoded, beside
-// its bytes.
+// perMember is the memory of a decoded object member, in addition to its bytes.
 const perMember = 96
 
-// check validates a body and reserves what decoding it will need.
+// check validates a body and reserves the memory for decoding it.
 func (x exchange) check(b []byte) *httpbody.Refusal {
 	n, err := check(b)
 	if err != nil {

@@ -13,18 +13,17 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// maxDepth is how deep JSON may be nested: what PostHog's own parser allows.
+// maxDepth is the allowed nesting of JSON, the same as in PostHog's parser.
 const maxDepth = 128
 
-// A body is validated once, as a whole, by check. After that the readers below
-// walk it without looking twice and never run past its end.
+// check validates a body once. The readers below then walk it without validation and
+// never run past its end.
 
-// check reports whether b is one JSON value in UTF-8, nested at most maxDepth
-// deep. It returns how many members and elements there are, which is what
-// decoding will cost in memory beside the bytes. Escaped surrogates without
-// their other half are no characters: they become U+FFFD, in place.
+// check reports whether b is one JSON value in UTF-8, nested at most maxDepth deep.
+// It returns the number of members and elements, which determines the memory for
+// decoding. Escaped unpaired surrogates are replaced by U+FFFD, in place.
 //
-// Its errors name a place and never quote the body.
+// Its errors give an offset and never quote the body.
 func check(b []byte) (members int, err error) {
 	if i := invalidUTF8(b); i >= 0 {
 		return 0, fmt.Errorf("the body is not valid UTF-8 (byte %d)", i)
@@ -57,7 +56,7 @@ type checker struct {
 	b       []byte
 	i       int
 	members int
-	open    [maxDepth]byte // the closing mark of each level
+	open    [maxDepth]byte // the closing bracket of each level
 }
 
 func (c *checker) errorf(format string, args ...any) error {
@@ -78,11 +77,11 @@ func (c *checker) space() {
 	}
 }
 
-// value reads one value and all within it, without recursion.
+// value reads one value, without recursion.
 func (c *checker) value() error {
 	depth := 0
 	for {
-		// A value is due.
+		// A value is expected.
 		c.space()
 		if c.i >= len(c.b) {
 			return c.errorf("")
@@ -129,7 +128,7 @@ func (c *checker) value() error {
 				return err
 			}
 		}
-		// A value has ended: close what it ends, or go on to the next member.
+		// A value has ended: close what it ends, or continue with the next member.
 		for {
 			if depth == 0 {
 				return nil
@@ -219,7 +218,7 @@ func (c *checker) number() error {
 	return nil
 }
 
-// plainByte marks what stands for itself inside a JSON string.
+// plainByte marks bytes that need no escape inside a JSON string.
 var plainByte = func() (t [256]bool) {
 	for i := ' '; i < 256; i++ {
 		t[i] = i != '"' && i != '\\'
@@ -301,7 +300,7 @@ func hex4(b []byte) (u uint32, ok bool) {
 	return u, true
 }
 
-// skip returns the index after the checked value that begins at b[i].
+// skip returns the index after the validated value at b[i].
 func skip(b []byte, i int) int {
 	switch b[i] {
 	case '"':
@@ -342,8 +341,7 @@ func skipString(b []byte, i int) int {
 			return len(b)
 		}
 		end := i + k
-		// The quote ends the string unless an odd number of backslashes stands
-		// before it.
+		// The quote ends the string unless an odd number of backslashes precedes it.
 		slashes := 0
 		for end-slashes > i && b[end-slashes-1] == '\\' {
 			slashes++
@@ -361,9 +359,8 @@ func skipSpace(b []byte, i int) int {
 	return i
 }
 
-// members walks a checked object: keys as they stand between the quotes, and
-// values. A key that comes twice is given twice; readers let the last one win,
-// as PostHog does.
+// members iterates over a validated object: raw keys and values. Duplicate keys are
+// repeated; readers use the last one, as PostHog does.
 func members(b []byte) iter.Seq2[[]byte, json.RawMessage] {
 	return func(yield func([]byte, json.RawMessage) bool) {
 		i := skipSpace(b, 0)
@@ -388,7 +385,7 @@ func members(b []byte) iter.Seq2[[]byte, json.RawMessage] {
 	}
 }
 
-// elements walks a checked array.
+// elements iterates over a validated array.
 func elements(b []byte) iter.Seq[json.RawMessage] {
 	return func(yield func(json.RawMessage) bool) {
 		i := skipSpace(b, 0)
@@ -409,7 +406,7 @@ func elements(b []byte) iter.Seq[json.RawMessage] {
 	}
 }
 
-// keyText is the key's own text, escapes resolved.
+// keyText returns the unescaped key.
 func keyText(key []byte) string {
 	if bytes.IndexByte(key, '\\') < 0 {
 		return event.WireName(key)
@@ -423,8 +420,8 @@ func keyText(key []byte) string {
 	return s
 }
 
-// text is a JSON string's text, the literal of a number, boolean or composite,
-// and "" for null and for nothing.
+// text returns a JSON string's text, the literal of any other value, and "" for null
+// and for nothing.
 func text(v json.RawMessage) string {
 	if len(v) == 0 || string(v) == "null" {
 		return ""
@@ -445,8 +442,8 @@ func text(v json.RawMessage) string {
 // isNull reports whether a member is absent or null.
 func isNull(v json.RawMessage) bool { return len(v) == 0 || string(v) == "null" }
 
-// truthy reads the boolean forms that PostHog coerces: true, any number but 0,
-// and the strings "true" and "1".
+// truthy converts as PostHog does: true, any number but 0, and the strings "true"
+// and "1".
 func truthy(v json.RawMessage) (yes, ok bool) {
 	switch s := strings.ToLower(strings.Trim(string(v), `"`)); s {
 	case "true", "1":
@@ -458,6 +455,6 @@ func truthy(v json.RawMessage) (yes, ok bool) {
 			return false, false
 		}
 		n, err := strconv.ParseFloat(s, 64)
-		return n != 0 || err != nil, true // what overflows is not 0
+		return n != 0 || err != nil, true // an overflow is not 0
 	}
 }

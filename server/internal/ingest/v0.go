@@ -10,7 +10,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 )
 
-// rejected is one event of a batch that was not taken.
+// rejected is a rejected event of a batch.
 type rejected struct {
 	Index int    `json:"index"`           // in the batch, from 0
 	UUID  string `json:"uuid,omitempty"`  // as it was sent
@@ -21,12 +21,12 @@ type rejected struct {
 }
 
 const (
-	maxNamed      = 100 // rejected events that an answer names
-	maxNamedShort = 10  // in an answer of plain text
+	maxNamed      = 100 // rejected events named in a response
+	maxNamedShort = 10  // in a plain text response
 )
 
-// serveV0 serves /batch and its kin (contract sections 1.2 and 1.3). Good events
-// are taken and bad ones named, where PostHog would refuse all of them.
+// serveV0 serves /batch and its variants (contract sections 1.2 and 1.3). Valid
+// events are accepted and invalid ones named, where PostHog would reject the batch.
 func (h *Handler) serveV0(w http.ResponseWriter, r *http.Request) {
 	route := strings.TrimSuffix(r.URL.Path, "/")
 	if allowed := "GET, POST, OPTIONS"; r.Method != http.MethodPost && (r.Method != http.MethodGet || route == aiBatch) {
@@ -85,7 +85,7 @@ func (h *Handler) captureV0(w http.ResponseWriter, r *http.Request, route string
 	m := &envelope{project: to.project, now: h.Now().UTC(), sentAt: req.sentAt, historical: req.historical}
 	ip := quotedIP(r)
 	events := make([]*event.Event, 0, len(req.events))
-	from := make([]int, 0, len(req.events)) // where each stands in the batch
+	from := make([]int, 0, len(req.events)) // positions in the batch
 	for i := range req.events {
 		in := &req.events[i]
 		e, refusal := in.build(m, engage)
@@ -116,12 +116,12 @@ func (h *Handler) captureV0(w http.ResponseWriter, r *http.Request, route string
 	return len(events) - len(refused), bad, nil
 }
 
-// adopt gives an event to its project.
+// adopt assigns an event to its project.
 func (h *Handler) adopt(e *event.Event, to target, token string) {
 	e.ProjectID = to.project
 	if to.conn == nil && text(e.Properties["token"]) == token {
-		// posthog-js repeats the token in each event. Hedgerow's own is of no use
-		// to PostHog and none of its business.
+		// posthog-js repeats the token in each event. Hedgerow's token must not reach
+		// PostHog.
 		delete(e.Properties, "token")
 	}
 }
@@ -131,7 +131,7 @@ func (in *rawEvent) rejected(why *httpbody.Refusal) rejected {
 	return rejected{Index: in.index, UUID: id[:min(len(id), 64)], Event: strings.ToValidUTF8(name[:min(len(name), event.MaxNameLen)], ""), Error: why.Message, why: why}
 }
 
-// tokenOfAll finds the one token of a request.
+// tokenOfAll returns the only token of a request.
 func (r *request) tokenOfAll() (string, *httpbody.Refusal) {
 	if r.token != "" {
 		return r.token, nil
@@ -157,7 +157,7 @@ func (r *request) tokenOfAll() (string, *httpbody.Refusal) {
 	return token, nil
 }
 
-// allRejected is the answer where no event was taken.
+// allRejected is the response if no event was accepted.
 func allRejected(bad []rejected) *httpbody.Refusal {
 	if len(bad) == 1 {
 		return bad[0].why
@@ -179,14 +179,14 @@ func allRejected(bad []rejected) *httpbody.Refusal {
 	return &httpbody.Refusal{Status: status, Reason: bad[0].why.Reason, Message: s.String()}
 }
 
-// fail answers with plain text, as PostHog's v0 routes do.
+// fail responds with plain text, as PostHog's v0 routes do.
 func (h *Handler) fail(w http.ResponseWriter, why *httpbody.Refusal) {
 	h.Refuse(w.Header(), why)
 	http.Error(w, why.Message, why.Status)
 }
 
-// serveReplay takes session recordings and forgets them: hedgerow keeps none,
-// and a browser that is refused would try for ever.
+// serveReplay accepts and discards session recordings: browsers retry forever if
+// they are refused.
 func (h *Handler) serveReplay(w http.ResponseWriter, r *http.Request) {
 	if r.Method != http.MethodPost && r.Method != http.MethodGet {
 		w.Header().Set("Allow", "GET, POST, OPTIONS")

@@ -13,14 +13,13 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 )
 
-// resultV1 is what v1 says of one event.
+// resultV1 is the result of one event in v1.
 type resultV1 struct {
-	Result  string `json:"result"` // ok, warning (taken, without numbers that were out of range) or drop; retry is an answer to the whole request
+	Result  string `json:"result"` // ok, warning (accepted without out-of-range numbers) or drop; retry applies to the whole request
 	Details string `json:"details,omitempty"`
 }
 
-// optionsV1 are the options of a v1 event and the properties that they were
-// lifted from.
+// optionsV1 are the options of a v1 event and their former property names.
 var optionsV1 = map[string]string{
 	"cookieless_mode":         "$cookieless_mode",
 	"disable_skew_correction": "$ignore_sent_at",
@@ -28,7 +27,7 @@ var optionsV1 = map[string]string{
 	"product_tour_id":         "$product_tour_id",
 }
 
-// errorsV1 are the tags of v1's error bodies, by status.
+// errorsV1 are the error codes of v1's error bodies, by status.
 var errorsV1 = map[int]string{
 	http.StatusBadRequest:            "request_parsing_error",
 	http.StatusUnauthorized:          "missing_authorization",
@@ -131,7 +130,7 @@ func (h *Handler) captureV1(w http.ResponseWriter, r *http.Request, x exchange) 
 		e, id, bad := in[i].buildV1(m)
 		switch {
 		case bad != nil && id == "":
-			return nil, bad // an event that cannot be named
+			return nil, bad // an event that the response cannot name
 		case bad != nil:
 			drop(id, "invalid_event", bad)
 		case len(in[i].raw) > h.limits.EventBytes:
@@ -169,8 +168,8 @@ func (h *Handler) bearer(r *http.Request) (string, target, *httpbody.Refusal) {
 	return token, to, bad
 }
 
-// buildV1 makes the event of a v1 batch. id is how the answer names it: its
-// uuid, as it was sent where that is none. A missing uuid is made up.
+// buildV1 creates the event of a v1 batch. id is its name in the response: its uuid,
+// or what was sent as one. A missing uuid is generated.
 func (in *rawEvent) buildV1(m *envelope) (e *event.Event, id string, bad *httpbody.Refusal) {
 	if in.raw[0] != '{' {
 		return nil, "", httpbody.Refuse(http.StatusBadRequest, httpbody.ReasonMalformed, "event %d is not an object", in.index)
@@ -216,7 +215,7 @@ func (in *rawEvent) buildV1(m *envelope) (e *event.Event, id string, bad *httpbo
 		if property != "$product_tour_id" {
 			yes, ok := truthy(v)
 			if !ok {
-				continue // as PostHog has it: what is no boolean is left out
+				continue // as in PostHog: non-booleans are omitted
 			}
 			if v = json.RawMessage("false"); yes {
 				v = json.RawMessage("true")
@@ -241,8 +240,8 @@ func (in *rawEvent) buildV1(m *envelope) (e *event.Event, id string, bad *httpbo
 	return e, id, nil
 }
 
-// sdk is the identity that v1 clients send in a header, which v0 clients send in
-// every event.
+// sdk is the SDK's name and version, which v1 clients send in a header and v0
+// clients in every event.
 type sdk struct{ name, version json.RawMessage }
 
 func sdkInfo(header string) (s sdk) {

@@ -1,15 +1,14 @@
-// Package otlp takes OpenTelemetry: traces over OTLP/HTTP, in protobuf and JSON, at
-// /i/v0/ai/otel (PostHog's path) and /v1/traces (OpenTelemetry's), and over gRPC.
-// Logs, metrics and profiles are answered as well, since SDKs send them to the same
-// address: log records of GenAI events become content of their span, and the rest
-// is discarded.
-// Spans of LLM instrumentations become the same events as what a gateway or a
-// PostHog SDK records. Any other span (an HTTP request, a query of a database) is
-// passed over, as PostHog does.
+// Package otlp receives OpenTelemetry: traces over OTLP/HTTP, in protobuf and JSON,
+// at /i/v0/ai/otel (PostHog's path) and /v1/traces (OpenTelemetry's), and over gRPC.
+// Logs, metrics and profiles are accepted too, since SDKs send them to the same
+// address: log records of GenAI events become content of their span, the rest is
+// discarded. Spans of LLM instrumentations become the same events as those of a
+// gateway or a PostHog SDK. Other spans (HTTP requests, database queries) are
+// skipped, as in PostHog.
 //
-// The promise: a 2xx means that the journal has every span that was taken. A
-// failure that is worth another try is answered 503 with Retry-After, since OTLP
-// clients try 429, 502, 503 and 504 again and nothing else.
+// The promise: a 2xx means that the journal has every accepted span. Transient
+// failures are answered 503 with Retry-After, since OTLP clients retry only 429,
+// 502, 503 and 504.
 //
 // Read in this order:
 //
@@ -31,23 +30,22 @@
 //
 // # Conventions
 //
-// There is one reader for all instrumentations, not one for each: it knows the
-// several names of a fact and takes the first that is there. So a span that mixes
-// conventions, as those of the Vercel AI SDK and Mastra do, loses nothing.
+// One reader serves all instrumentations: it knows the several names of a field and
+// uses the first that is present, so that spans with mixed conventions, such as
+// those of the Vercel AI SDK and Mastra, lose nothing.
 // Understood are OpenTelemetry's GenAI conventions, the current ones
 // (gen_ai.input.messages) and the older ones (span events and gen_ai.prompt),
 // OpenInference, Traceloop's OpenLLMetry, the Vercel AI SDK, Pydantic AI with
 // Logfire, LangSmith for LangChain, Mastra, Langfuse and OpenRouter's Broadcast.
 // The mapping follows shared/reference/posthog-contract.md, section 5.
 //
-// # The tree, without a memory
+// # No state between requests
 //
-// A span's place is told by its ids alone, which are kept as they are, so that
-// parts may come in any order, in any number of requests and twice: an event's
-// uuid is made of project, trace and span (see eventID), and a span that is
-// exported again is the same event. Of spans nothing is remembered between requests.
-// A parent that was passed over, or has not come yet, leaves its id behind; who
-// assembles the trace knows what to do.
+// A span's position in its trace is given by its ids alone, so parts may arrive in
+// any order, in any number of requests, and twice: an event's uuid is derived from
+// project, trace and span (see eventID), and a span that is exported again is the
+// same event. A skipped or missing parent leaves its id on its children; readers of
+// the trace handle that.
 //
 // # What differs from PostHog, on purpose
 //

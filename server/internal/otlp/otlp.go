@@ -25,7 +25,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/receiver"
 )
 
-// Config says what a door is made of.
+// Config configures a [Handler].
 type Config struct {
 	// Project finds the project of a token: a project token, an API key that may
 	// write, or the PostHog project key of a connection. It is called for every
