@@ -237,14 +237,14 @@ func withoutOwn(out http.Header) {
 		}
 	}
 	for name, lines := range out {
-		bears := false
+		found := false
 		for _, v := range lines {
-			if bears = containsOwn(v) || name == headerSubprotocol && strings.Contains(v, subprotocolKey+keyPrefix); bears {
+			if found = containsOwn(v) || name == headerSubprotocol && strings.Contains(v, subprotocolKey+keyPrefix); found {
 				break
 			}
 		}
 		switch {
-		case !bears:
+		case !found:
 		case name == headerSubprotocol:
 			replace(out, name, keepParts(lines, ",", ", ", func(part string) bool {
 				key, ok := strings.CutPrefix(part, subprotocolKey)

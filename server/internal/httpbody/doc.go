@@ -1,13 +1,13 @@
-// Package httpbody reads the bodies of requests that anyone may send: within bounds,
-// in time, and undone of their compression.
+// Package httpbody reads and decompresses the bodies of untrusted requests, within
+// limits of size, time and memory.
 //
-// [Memory] is what all requests together may hold. A request opens an [Exchange]
-// on it, reads and decodes its body within, takes what parsing will cost, and ends
-// it when its events are in the journal: what it has read lies in buffers that are
-// used again. A [Refusal] is why a request is not taken, in words for the client.
+// [Memory] is the memory shared by all requests. A request opens an [Exchange] on
+// it, reads and decodes its body, reserves what parsing needs, and ends it when its
+// events are in the journal: the events point into its buffers, which are reused. A
+// [Refusal] is why a request is rejected, with a message for the client.
 //
-// The bounds are there before the bytes: a length that is only announced costs
-// nothing, a bomb stops at the limit of what it may become, and where the memory
-// is used up a request waits a moment for another's before it is told to come
-// back. [Warnings] tell the log of it, not too often.
+// Limits apply before allocation: a Content-Length alone costs nothing, a
+// decompression bomb stops at the limit, and when the memory is used up a request
+// waits briefly for others before it is refused. [Warnings] logs refusals, at most
+// once a minute for each reason.
 package httpbody

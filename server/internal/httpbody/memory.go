@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Limits bound what is taken. A zero field has its default.
+// Limits are the limits of requests. Zero fields have defaults.
 type Limits struct {
 	Body    int64         // bytes of a body on the wire. Defaults to 20 MiB
 	Decoded int64         // bytes of a body once decompressed. Defaults to 50 MiB
@@ -31,31 +31,31 @@ func (l Limits) Defaults() Limits {
 	return l
 }
 
-// patience is how long a request waits for memory that others hold. Most are
-// done within milliseconds; a client's own timeout is seconds.
+// patience is how long a request waits for memory. Most requests end within
+// milliseconds; a client's timeout is seconds.
 const patience = time.Second
 
-// Memory bounds what all requests hold together. It is safe for concurrent use,
-// and several doors may share one.
+// Memory limits what all requests hold together. It is safe for concurrent use, and
+// several handlers may share one.
 type Memory struct {
 	limit int64
 
 	mu    sync.Mutex
 	used  int64
-	freed chan struct{} // closed when someone gives memory back; nil while nobody waits
+	freed chan struct{} // closed when memory is released; nil while nobody waits
 }
 
-// NewMemory returns a Memory of so many bytes.
+// NewMemory returns a Memory of limit bytes.
 func NewMemory(limit int64) *Memory { return &Memory{limit: limit} }
 
-// Used is how many bytes the requests under way hold.
+// Used returns the bytes held by current requests.
 func (m *Memory) Used() int64 {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.used
 }
 
-// take reserves n bytes, waiting for them where it must.
+// take reserves n bytes, and waits for them if necessary.
 func (m *Memory) take(ctx context.Context, n int64) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -98,7 +98,7 @@ func (m *Memory) release(n int64) {
 	}
 }
 
-// Buffers are used again; one that a huge body has made large is not kept.
+// Buffers are reused, except those that a huge body has grown.
 const (
 	bufferStart = 64 << 10
 	bufferKept  = 4 << 20
@@ -106,8 +106,8 @@ const (
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, 0, bufferStart); return &b }}
 
-// Exchange is what one request holds until its events are in the journal: their
-// raw values lie within its buffers. It belongs to one goroutine.
+// Exchange holds the buffers of one request until its events, whose raw values point
+// into them, are in the journal. It is not safe for concurrent use.
 type Exchange struct {
 	ctx     context.Context
 	m       *Memory
@@ -115,11 +115,10 @@ type Exchange struct {
 	buffers []*[]byte
 }
 
-// Open begins an exchange. Its waits end with ctx.
+// Open starts an exchange. Its waits end with ctx.
 func (m *Memory) Open(ctx context.Context) *Exchange { return &Exchange{ctx: ctx, m: m} }
 
-// End gives back all that the exchange holds. What was read must not be used any
-// more.
+// End releases everything. What was read must not be used afterwards.
 func (x *Exchange) End() {
 	for _, b := range x.buffers {
 		if cap(*b) <= bufferKept {
@@ -132,8 +131,8 @@ func (x *Exchange) End() {
 	x.held = 0
 }
 
-// Take reserves n bytes more, or says why it cannot be. Where other requests hold
-// them it waits for up to a second.
+// Take reserves n more bytes, or returns why it cannot. It waits up to a second for
+// other requests.
 func (x *Exchange) Take(n int64) *Refusal {
 	if x.held+n > x.m.limit {
 		return Refuse(http.StatusRequestEntityTooLarge, ReasonTooLarge, "maximum event size exceeded: the body would need more than %d MiB of memory: send smaller batches", x.m.limit>>20)

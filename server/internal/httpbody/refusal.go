@@ -6,27 +6,27 @@ import (
 	"net/http"
 )
 
-// Refusal is why a request, or one event of it, is not taken. Its message is for
-// the client, and never quotes what was sent.
+// Refusal is why a request, or one event of it, is rejected. Its message is for the
+// client and never quotes the request.
 type Refusal struct {
-	Status  int    // of the answer, by HTTP
-	Reason  string // for metrics and the log: one of the constants
+	Status  int    // HTTP status of the response
+	Reason  string // one of the constants, for metrics and logs
 	Message string
 }
 
 func (r *Refusal) Error() string { return r.Message }
 
-// Refuse makes a refusal.
+// Refuse returns a refusal.
 func Refuse(status int, reason, format string, args ...any) *Refusal {
 	return &Refusal{status, reason, fmt.Sprintf(format, args...)}
 }
 
-// TooLarge refuses what has more bytes than may be.
+// TooLarge refuses what exceeds a limit in bytes.
 func TooLarge(what string, limit int64) *Refusal {
 	return Refuse(http.StatusRequestEntityTooLarge, ReasonTooLarge, "maximum event size exceeded: %s has more than %d bytes", what, limit)
 }
 
-// AsRefusal returns the refusal in err. Any other error is hedgerow's own trouble.
+// AsRefusal returns the refusal in err. Other errors are internal ones.
 func AsRefusal(err error) *Refusal {
 	var r *Refusal
 	if errors.As(err, &r) {
@@ -35,23 +35,22 @@ func AsRefusal(err error) *Refusal {
 	return Refuse(http.StatusInternalServerError, ReasonUnavailable, "something went wrong inside hedgerow")
 }
 
-// Reasons, as metrics and the log name them.
+// Reasons in metrics and logs.
 const (
 	ReasonMalformed   = "malformed"    // cannot be decoded or parsed
-	ReasonInvalid     = "invalid"      // an event lacks what it must have, or the journal will not have it
+	ReasonInvalid     = "invalid"      // a required field is missing, or the journal rejected the event
 	ReasonTooLarge    = "too_large"    // body or event
 	ReasonToken       = "token"        // none, unknown, or several
 	ReasonUnsupported = "unsupported"  // content type or encoding
 	ReasonMethod      = "method"       //
 	ReasonStalled     = "stalled"      // the body did not arrive in time
-	ReasonClientGone  = "client_gone"  // the client hung up before the end
+	ReasonClientGone  = "client_gone"  // the client disconnected
 	ReasonMemory      = "memory"       // too many bodies at a time
-	ReasonJournalFull = "journal_full" // the journal's bound is reached
-	ReasonUnavailable = "unavailable"  // the journal does not answer
+	ReasonJournalFull = "journal_full" // the journal is full
+	ReasonUnavailable = "unavailable"  // the journal is unavailable
 )
 
-// RetryAfter is the wait, in seconds, that goes with a refusal that is worth
-// another try; "" for the others.
+// RetryAfter returns the seconds to wait before a retry; "" if a retry is pointless.
 func (r *Refusal) RetryAfter() string {
 	switch {
 	case r.Reason == ReasonJournalFull:

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Warnings tells the log what goes wrong, each reason once a minute: a client in a
-// loop must not fill the disk with it.
+// Warnings logs warnings, each reason at most once a minute, so that a client in a
+// loop does not fill the disk.
 type Warnings struct {
 	log *slog.Logger
 	now func() time.Time
@@ -16,13 +16,13 @@ type Warnings struct {
 	at map[string]time.Time // by reason
 }
 
-// NewWarnings returns warnings that have told nothing yet.
+// NewWarnings returns a Warnings without history.
 func NewWarnings(log *slog.Logger, now func() time.Time) *Warnings {
 	return &Warnings{log: log, now: now, at: make(map[string]time.Time)}
 }
 
-// Warn writes a line unless one was written for the same reason in the minute
-// before. reason is one of a few words of the caller's: each stays in memory.
+// Warn logs a line, unless the same reason was logged within a minute. reason must
+// be one of a few constants, because each is kept in memory.
 func (w *Warnings) Warn(reason, msg string, args ...any) {
 	now := w.now()
 	w.mu.Lock()

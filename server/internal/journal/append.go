@@ -188,8 +188,8 @@ func (x *appending) send() {
 	}
 	p.weight = int64(max(len(p.body), inFlightFloor))
 	x.next = batch{}
-	// Never wait for room while holding some: two large batches, or one that is
-	// larger than all the room there is, would wait for ever.
+	// Never wait while holding a share: two large batches, or one that is larger than
+	// the limit, would deadlock.
 	for !j.inFlight.TryAcquire(p.weight) {
 		if x.awaited == len(x.messages) {
 			if err := j.inFlight.Acquire(x.ctx, p.weight); err != nil {

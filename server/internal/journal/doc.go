@@ -1,5 +1,5 @@
-// Package journal is the durable middle of hedgerow: whatever captures events
-// appends them here, and every sink reads them from here at its own pace.
+// Package journal is hedgerow's durable queue: every receiver appends events to it,
+// and every sink reads them at its own pace.
 //
 // Read in this order:
 //

@@ -55,7 +55,7 @@ const (
 	gapWrite = 5 * time.Second
 )
 
-// Gaps returns what queues gave up and nobody has sent again, by queue and time.
+// Gaps returns the gaps that have not been redelivered, by queue and time.
 func (j *Journal) Gaps(ctx context.Context) ([]Gap, error) {
 	l, err := j.up()
 	if err != nil {

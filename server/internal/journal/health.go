@@ -89,7 +89,7 @@ func (s *standing) note(n note) {
 	}
 }
 
-// Health tells how the journal is doing. It asks nobody and returns at once.
+// Health returns the state of the journal, without blocking.
 func (j *Journal) Health() health.Report {
 	s := &j.standing
 	s.mu.Lock()

@@ -120,12 +120,12 @@ type Journal struct {
 	closeErr    error
 }
 
-// Open opens the journal, making what does not exist yet. It fails only where
-// trying again is of no use, with an [*event.Error]: a wrong setting, a path that
-// is no folder or that this user may not write ([event.CodeInvalid]), or a folder
-// that another process has ([event.CodeConflict]); and where ctx ends. Whatever
-// else is wrong (a full disk, damaged files, a NATS server that cannot be
-// reached) is told by [Journal.Health] while the journal goes on trying.
+// Open opens the journal and creates what does not exist yet. It fails only if ctx
+// ends or retrying is pointless, with an [*event.Error]: a wrong setting, a path
+// that is not a writable folder ([event.CodeInvalid]), or a folder in use by another
+// process ([event.CodeConflict]). Other problems (a full disk, damaged files, an
+// unreachable NATS server) are reported by [Journal.Health] while the journal
+// retries.
 //
 // Reading a folder that was not closed properly takes time in proportion to its
 // last blocks. Open waits [Config.StartWait] for that and then returns a journal

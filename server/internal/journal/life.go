@@ -174,10 +174,9 @@ func (c Config) deadStream() jetstream.StreamConfig {
 	}
 }
 
-// logLost says what could not be read at the start: NATS cuts a block at the
-// first record whose checksum is wrong, and tells only who asks. After a crash
-// that is a record which was being written, and nobody was told that it is
-// stored.
+// logLost logs what could not be read at the start: NATS cuts a block at the first
+// record with a wrong checksum, and does not log it. After a crash that is a record
+// being written, which was never acknowledged.
 func (l *life) logLost(ctx context.Context) {
 	j := l.j
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)

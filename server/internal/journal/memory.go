@@ -6,10 +6,10 @@ import "time"
 // the store: JetStream writes acknowledgements behind, so that a server that could
 // not write any more has lost the last ones. This process knows them.
 
-// handOut notes that a message is in this process's hands, in a life of the
-// store, and tells whether to hand it out: not where it still is in hand since an
-// earlier life, whose end then counts for this delivery. Should nobody end it, it
-// comes once more after AckWait.
+// handOut records that a message is being processed, and reports whether to deliver
+// it: not if it is still being processed since before a restart of the store, in
+// which case that result counts for this delivery. Without a result it is
+// redelivered after AckWait.
 func (j *Journal) handOut(key partKey, l *life) bool {
 	j.partsMu.Lock()
 	defer j.partsMu.Unlock()
@@ -44,7 +44,7 @@ const (
 	maxRecent = 16 << 10
 )
 
-// acknowledged notes that the store was told of the end of a message.
+// acknowledged records that the store has acknowledged a message.
 func (j *Journal) acknowledged(key partKey) {
 	j.partsMu.Lock()
 	defer j.partsMu.Unlock()
@@ -80,7 +80,7 @@ func (j *Journal) recall() {
 	clear(j.recent)
 }
 
-// remember notes that a message has ended, and that the store could not be told.
+// remember records that a message has ended without the store knowing it.
 func (j *Journal) remember(key partKey) {
 	j.partsMu.Lock()
 	defer j.partsMu.Unlock()
@@ -101,7 +101,7 @@ func (j *Journal) rememberLocked(key partKey) {
 	j.ended[key] = true
 }
 
-// endedBefore tells whether a message is one that remember was told of.
+// endedBefore reports whether a message was passed to remember.
 func (j *Journal) endedBefore(key partKey) bool {
 	j.partsMu.Lock()
 	defer j.partsMu.Unlock()

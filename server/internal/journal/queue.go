@@ -46,15 +46,15 @@ type QueueOptions struct {
 	FetchBytes int
 }
 
-// Queue is a durable cursor over the journal, for one sink; it implements
-// [event.Queue]. A queue that nobody fetches from keeps its place, and keeps the
-// journal from dropping what it has not had. Delivery is at least once and, as
-// long as nothing is retried, in the order of appending. It has no end of
-// attempts: the sink decides by [event.Delivery.Attempt] when to call Dead.
+// Queue is a durable cursor over the journal for one sink; it implements
+// [event.Queue]. A queue without readers keeps its position and its unread events.
+// Delivery is at least once and, without retries, in the order of appending.
+// Attempts are unlimited: the sink decides by [event.Delivery.Attempt] when to call
+// Dead.
 //
-// While the journal does not work, Fetch waits. A delivery from before can be
-// ended all the same: what the journal could not be told is kept in memory and
-// told when it delivers the event again.
+// While the journal is unavailable, Fetch waits. Earlier deliveries can still be
+// acknowledged: the acknowledgement is kept in memory and sent when the event is
+// redelivered.
 type Queue struct {
 	j    *Journal
 	name string
@@ -685,7 +685,7 @@ func (j *Journal) DeleteQueue(ctx context.Context, name string) error {
 	j.forgetQueue(name)
 	if len(j.c.Essential) > 0 {
 		if gerr := l.changeGaps(ctx, name, func([]Gap) []Gap { return nil }); gerr != nil {
-			j.log.Warn("what a deleted queue had given up is still told of", "queue", name, "err", gerr)
+			j.log.Warn("remove the gaps of a deleted queue", "queue", name, "err", gerr)
 		}
 	}
 	if err != nil {

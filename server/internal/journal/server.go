@@ -170,7 +170,7 @@ func (e *embedded) queuesDir() string { return queuesDir(e.dir) }
 // queuesDir is where JetStream keeps the queues' cursors.
 func queuesDir(dir string) string { return filepath.Join(streamsDir(dir), streamEvents, "obs") }
 
-// readableQueue tells whether JetStream takes in the queue whose folder that is.
+// readableQueue reports whether JetStream can load the queue in a folder.
 func readableQueue(folder string) bool {
 	raw, err := os.ReadFile(filepath.Join(folder, server.JetStreamMetaFile))
 	if err != nil {
@@ -187,15 +187,15 @@ func (e *embedded) stop() {
 	e.srv.WaitForShutdown()
 }
 
-// natsLog hands NATS's words to slog. A notice of NATS is of no use to people
-// who do not run a NATS server, hence debug.
+// natsLog passes NATS's log to slog. Notices are logged at debug level: they do not
+// help people who run no NATS server.
 type natsLog struct {
 	log    *slog.Logger
 	broken func(error)
-	over   atomic.Bool // it is known to be broken, or stopping: what it still says is of no news
+	over   atomic.Bool // broken or stopping: ignore further messages
 	mu     sync.Mutex
 	last   string // the last warning or error, for messages about a failed start
-	passed error  // the first one that tells of the machine's state and not of the files
+	passed error  // the first one about the machine rather than the files
 }
 
 func (l *natsLog) Noticef(f string, v ...any) { l.say(slog.LevelDebug, f, v...) }

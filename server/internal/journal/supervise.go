@@ -269,16 +269,16 @@ func unwritable(dir string, err error) error {
 		"make it a folder that the user running hedgerow owns", err)
 }
 
-// wrongFolder tells whether trying the folder again is of no use.
+// wrongFolder reports whether retrying with this folder is pointless.
 func wrongFolder(err error) bool {
 	var e *event.Error
 	return errors.As(err, &e)
 }
 
-// probeFolder finds out whether the folder can be written and descriptors are
-// free, so that the server is not started in vain: it would say less clearly
-// what is missing, and might take what it cannot read for gone. room is how much
-// the disk must take; 0 is a first try, with a small file.
+// probeFolder checks that the folder is writable and descriptors are available
+// before the NATS server is started, which reports such errors less clearly and
+// might take unreadable files for missing ones. room is the number of bytes that
+// must be free; 0 writes a small file.
 func probeFolder(dir string, room int64) (err error) {
 	f, err := os.CreateTemp(dir, ".write-test-*")
 	if err != nil {

@@ -1,10 +1,10 @@
-// Package kv keeps what can be configured in one JetStream key-value bucket,
-// with a view of it in memory that a watch keeps fresh. It knows nothing of what
-// the records mean: server/internal/prompt and others give them meaning.
+// Package kv keeps configuration records in a JetStream key-value bucket, with a
+// view in memory that a watch keeps up to date. The records' meaning is up to its
+// users: server/internal/prompt and others.
 //
-// [Open] reads all there is and begins to watch; [Bucket.View] costs one atomic
-// load. Changes go to the bucket first, compared and swapped ([Bucket.Create],
-// [Bucket.Change], [Bucket.Remove]), and return when the view has them. Any
-// number of processes may work on one bucket; each sees the others' changes by
-// its watch, in well under a second. [Collection] is a bucket of records of one type.
+// [Open] reads all records and starts the watch; [Bucket.View] costs one atomic
+// load. Changes are written to the bucket with compare-and-swap ([Bucket.Create],
+// [Bucket.Change], [Bucket.Remove]), and return when the view includes them. Several
+// processes may share a bucket; each sees the others' changes in well under a
+// second. [Collection] is a bucket with one type of record.
 package kv

@@ -12,7 +12,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// spanEvents is what the older conventions told by span events.
+// spanEvents is the data that older conventions put into span events.
 type spanEvents struct {
 	input, output []oldMessage
 	flags         []struct{ key, variant string }
@@ -206,8 +206,8 @@ func addInstructions(t *thread, v gjson.Result) {
 	t.add(v, "system")
 }
 
-// readInput finds the messages of a call, the best telling first. All names are
-// taken, so that what is told twice is not kept twice.
+// readInput finds the messages of a call, in the best form. It takes all names, so
+// that no copy is kept as a property.
 func readInput(t *thread, attrs *attributes, old spanEvents) {
 	try := func(v gjson.Result, role string) {
 		if t.n == 0 && v.Exists() {

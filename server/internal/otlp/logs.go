@@ -26,8 +26,8 @@ const (
 	loggedSpans = 20_000
 )
 
-// takeLogs takes log records: those of GenAI events, which bear what a span's
-// messages were, become content of their span; all others are discarded.
+// takeLogs accepts log records: those of GenAI events, which hold a span's messages,
+// become content of their span; all others are discarded.
 func (h *Handler) takeLogs(ctx context.Context, x exchange, project string, f form, raw []byte) (proto.Message, *httpbody.Refusal) {
 	req := &logscollector.ExportLogsServiceRequest{}
 	if bad := x.decodeInto(req, logsKind, f, raw, h.limits); bad != nil {
@@ -89,8 +89,8 @@ func genAIRecords(req *logscollector.ExportLogsServiceRequest, f form) (bySpan m
 	return bySpan, order, discarded
 }
 
-// recordName is what event a record tells of: its own field in OTLP 1.5 and later,
-// an attribute before.
+// recordName returns the event name of a record: a field in OTLP 1.5 and later, an
+// attribute before.
 func recordName(r *logspb.LogRecord) string {
 	if name := r.GetEventName(); name != "" {
 		return name
@@ -103,8 +103,8 @@ func recordName(r *logspb.LogRecord) string {
 	return ""
 }
 
-// contentOf makes the event that carries what records tell of a span to the store,
-// or nil where they have no content. The same records make the same uuid.
+// contentOf creates the event that carries the content of records to the store, or
+// nil if they have none. Equal records give equal uuids.
 func (h *Handler) contentOf(project string, id spanID, records []*logspb.LogRecord) *event.Event {
 	attrs := &attributes{index: make(map[string]int), families: make(map[string][]int)}
 	var old spanEvents
@@ -225,9 +225,9 @@ next:
 	}
 }
 
-// tell adds to a span's attributes and messages what records have told of it. What the
-// span says itself wins.
-func (l *logged) tell(project string, trace, span []byte, attrs *attributes, old *spanEvents) {
+// addTo adds the content of earlier records to a span's attributes and messages. The
+// span's own data takes precedence.
+func (l *logged) addTo(project string, trace, span []byte, attrs *attributes, old *spanEvents) {
 	if l == nil {
 		return
 	}
@@ -242,14 +242,14 @@ func (l *logged) tell(project string, trace, span []byte, attrs *attributes, old
 	if len(records) == 0 {
 		return
 	}
-	var told spanEvents
+	var logged spanEvents
 	for _, r := range records {
-		takeRecord(attrs, &told, r)
+		takeRecord(attrs, &logged, r)
 	}
 	if len(old.input) == 0 {
-		old.input = told.input
+		old.input = logged.input
 	}
 	if len(old.output) == 0 {
-		old.output = told.output
+		old.output = logged.output
 	}
 }

@@ -27,9 +27,9 @@ import (
 
 // Config configures a [Handler].
 type Config struct {
-	// Project finds the project of a token: a project token, an API key that may
-	// write, or the PostHog project key of a connection. It is called for every
-	// request and must not do I/O. Its error is told to the client. Required.
+	// Project returns the project of a token: a project token, an API key with write
+	// access, or the PostHog project key of a connection. It is called for every
+	// request and must not do I/O. Its error is sent to the client. Required.
 	Project func(token string) (projectID string, err error)
 
 	// Append stores the events. Required.

@@ -26,7 +26,7 @@ type converter struct {
 	skipped  int     // that tell nothing of LLMs
 	rejected int     // that cannot be events
 	why      string  // the first of those was rejected
-	logged   *logged // what log records have told of spans; nil: nothing
+	logged   *logged // content of log records; nil: none
 
 	attrs attributes
 }
@@ -57,7 +57,7 @@ func (c *converter) reject(why string) {
 
 // span appends the event of one span.
 func (c *converter) span(s *trace.Span, scope *common.InstrumentationScope, res *resource) {
-	if !tells(s, scope) {
+	if !relevant(s, scope) {
 		c.skipped++
 		return
 	}
@@ -75,7 +75,7 @@ func (c *converter) span(s *trace.Span, scope *common.InstrumentationScope, res 
 		attrs.add(kv.GetKey(), kv.GetValue(), nil)
 	}
 	old := takeEvents(attrs, s)
-	c.logged.tell(c.project, s.GetTraceId(), s.GetSpanId(), attrs, &old)
+	c.logged.addTo(c.project, s.GetTraceId(), s.GetSpanId(), attrs, &old)
 	attrs.own = len(attrs.list)
 	if res.json == nil {
 		res.json = make([]json.RawMessage, len(res.attrs))
@@ -127,8 +127,8 @@ var markers = []string{
 // that have no attribute of the kind.
 var scopes = []string{"openinference.", "@arizeai/openinference", "pydantic-ai", "langsmith", "langfuse-sdk", "@mastra/", "mastra", "openrouter"}
 
-// tells reports whether a span tells of LLMs: contract section 5.1.
-func tells(s *trace.Span, scope *common.InstrumentationScope) bool {
+// relevant reports whether a span has LLM data: contract section 5.1.
+func relevant(s *trace.Span, scope *common.InstrumentationScope) bool {
 	if s == nil {
 		return false
 	}
@@ -703,8 +703,8 @@ var jsonNames = map[string]bool{
 	"$ai_provider_metadata": true, "$set": true, "$set_once": true, "metadata": true,
 }
 
-// properties keeps what nobody took. The sender's own $ai_… properties win over
-// what was read from elsewhere: who sets them knows why.
+// properties keeps the remaining attributes. The sender's own $ai_… properties take
+// precedence over derived values.
 func properties(e *event.Event, attrs *attributes) {
 	p := e.Properties
 	if p == nil {

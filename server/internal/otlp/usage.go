@@ -13,8 +13,8 @@ import (
 // usage reads tokens by kind.
 func usage(e *event.Event, attrs *attributes) {
 	u := &e.Usage
-	// How the AI SDK counts is told by which of its names are there; look before
-	// they are taken.
+	// How the AI SDK counts depends on which names are present; check before they are
+	// taken.
 	details := attrs.has("ai.usage.inputTokenDetails.noCacheTokens") || attrs.has("ai.usage.inputTokenDetails.cacheReadTokens") || attrs.has("ai.usage.inputTokenDetails.cacheWriteTokens")
 	vercel := attrs.has("ai.operationId")
 	raw := event.Int{} // the AI SDK: Anthropic's own input count, cached tokens outside

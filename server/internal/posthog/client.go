@@ -161,7 +161,7 @@ func explain(err error, host string) trouble {
 	case errors.As(err, &expired):
 		return trouble{"tls", fmt.Sprintf("the certificate of %s is not valid, or not any more", name), "renew it; check this machine's clock"}
 	case errors.As(err, &unknown):
-		return trouble{"tls", fmt.Sprintf("the certificate of %s is signed by nobody whom this machine trusts", name), "for a PostHog of your own that posthog_allow_hosts lists, name the authority's certificate in posthog_ca; else install it on this machine (SSL_CERT_FILE), or use a public one"}
+		return trouble{"tls", fmt.Sprintf("the certificate of %s is not signed by an authority that this machine trusts", name), "for a PostHog of your own that posthog_allow_hosts lists, name the authority's certificate in posthog_ca; else install it on this machine (SSL_CERT_FILE), or use a public one"}
 	case errors.As(err, &cert), errors.As(err, &alert):
 		return trouble{"tls", fmt.Sprintf("no secure connection to %s (TLS)", name), "hedgerow needs TLS 1.2 or newer and a certificate that this machine trusts"}
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):

@@ -21,7 +21,7 @@ type origin struct {
 	since time.Time      // when it was fetched
 	bytes int            // of its items' bodies; hold's own
 	uuids []string       // of its items
-	held  []privacy.Held // properties that stay at home
+	held  []privacy.Held // properties that are not sent
 
 	mu     sync.Mutex
 	left   int    // items that have not ended
@@ -392,8 +392,8 @@ func (d *deliverer) finish(it *item) {
 	}
 }
 
-// noteHeld tells the ledger what of an event stayed at home, and people where that
-// is so because it quotes the call's content.
+// noteHeld records withheld properties in the ledger, and logs those that quote the
+// call's content.
 func (d *deliverer) noteHeld(o *origin) {
 	o.mu.Lock()
 	held := o.held

@@ -1,5 +1,5 @@
-// Package posthog is the client of PostHog: it delivers events to the projects
-// that users have connected, tests connections and asks HogQL questions.
+// Package posthog is the PostHog client: it delivers events to the connected
+// projects, tests connections and runs HogQL queries.
 //
 // Read in this order:
 //

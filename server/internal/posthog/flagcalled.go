@@ -8,11 +8,10 @@ import (
 	"github.com/hedgerow/hedgerow/internal/flag"
 )
 
-// FlagCalled is the event by which PostHog learns who has met a flag.
+// FlagCalled is the event that records a flag call in PostHog.
 const FlagCalled = "$feature_flag_called"
 
-// tell sends that a user has met a flag, unless that has been told before
-// (contract section 6.4).
+// tell sends a flag call, once for each user and value (contract section 6.4).
 func (f *Flags) tell(projectID, connectionID, key string, u flag.User, d decision) {
 	if f.c.Append == nil {
 		return

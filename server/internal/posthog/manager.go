@@ -70,20 +70,20 @@ type Config struct {
 	Now                func() time.Time
 }
 
-// Shaped is what leaves of one event for a connection.
+// Shaped is what a connection sends for one event.
 type Shaped struct {
 	Events []*event.Event
-	Held   []privacy.Held // properties that stayed at home
-	Block  string         // why nothing may leave: then the event becomes a dead letter
+	Held   []privacy.Held // properties that are not sent
+	Block  string         // why nothing may be sent: the event becomes a dead letter
 }
 
-// Ledger notes the names of properties, never their values. Its methods must not
-// wait for anything.
+// Ledger records names of properties, never their values. Its methods must not
+// block.
 type Ledger interface {
-	// Left notes the properties of an event that PostHog has taken, as it left:
-	// properties are those of its JSON, which must not be kept.
+	// Left records the properties of an event that PostHog accepted. The map must not
+	// be kept.
 	Left(connectionID string, at time.Time, properties map[string]json.RawMessage)
-	// Held notes properties that stayed at home, once for each event.
+	// Held records withheld properties, once for each event.
 	Held(connectionID string, at time.Time, held []privacy.Held)
 }
 

@@ -61,8 +61,8 @@ func (m *Manager) SentAt(connectionID, uuid string) (time.Time, bool) {
 	return s.recent.of(uuid)
 }
 
-// Made is what a connection makes of an event, as it leaves: filtered, sampled
-// and without what privacy keeps at home. It is empty where nothing leaves.
+// Made returns the events that a connection would send for an event: filtered,
+// sampled and without what privacy withholds. Empty if nothing is sent.
 func (m *Manager) Made(c project.Connection, p project.Project, e *event.Event) ([]json.RawMessage, error) {
 	var out []json.RawMessage
 	shaped := m.c.Shape(c, p, e)

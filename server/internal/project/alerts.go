@@ -10,7 +10,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Alerts says who is told when a guardrail of an experiment breaks.
+// Alerts configures who is notified when an experiment's guardrail breaks.
 type Alerts struct {
 	WebhookURL string   `json:"webhook_url"` // https://…; "" is none
 	Emails     []string `json:"emails"`      // addresses, at most 10

@@ -1,6 +1,6 @@
-// Package project keeps everything that can be configured while hedgerow runs:
-// projects and their settings, API keys, PostHog connections, providers' keys,
-// users with their sign-in links and sessions, and the audit log.
+// Package project stores everything that can be configured at run time: projects and
+// their settings, API keys, PostHog connections, provider keys, users with their
+// sign-in links and sessions, and the audit log.
 //
 // Read in this order:
 //

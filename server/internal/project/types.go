@@ -15,7 +15,7 @@ import (
 type Project struct {
 	ID        string    `json:"id"` // "default" for the first, p_… for the others
 	Name      string    `json:"name"`
-	Token     string    `json:"token"` // phc_hedgerow_…: what SDKs send to the ingest door; it can write, not read
+	Token     string    `json:"token"` // phc_hedgerow_…: what SDKs send to ingest; it can write, not read
 	Settings  Settings  `json:"settings"`
 	Alerts    Alerts    `json:"alerts"`
 	CreatedAt time.Time `json:"created_at"`
@@ -121,7 +121,7 @@ const DefaultHost = "https://us.i.posthog.com"
 
 // Connection is a PostHog project to which events are delivered.
 type Connection struct {
-	ID                  string        `json:"id"` // c_…; stable, so that the delivery's cursor can bear it
+	ID                  string        `json:"id"` // c_…; stable, because delivery cursors contain it
 	ProjectID           string        `json:"project"`
 	Name                string        `json:"name"`
 	Host                string        `json:"host"`                   // ingestion host, without trailing slash. Defaults to DefaultHost
