@@ -54,8 +54,9 @@ server/e2e/node_modules/.hedgerow: server/e2e/package-lock.json
 	cd server/e2e && npm ci --no-audit --no-fund
 	@touch $@
 
-generate: ## write the pages' Go code anew from their .templ files
+generate: ## write anew the pages' Go code from their .templ files and the API's form of an event
 	$(GO) tool templ generate -path server/internal/web
+	$(GO) run ./server/internal/query/form
 
 # All is compiled for the race detector but the binary that e2e starts: the SDKs of
 # providers, which tests use, take minutes to compile. vet looks once.

@@ -455,7 +455,7 @@ func (r *Reader) content(ctx context.Context, row *store.Row) (out *Content, err
 		if err != nil {
 			return err
 		}
-		out = &Content{c.Input, c.Output, c.Tools, c.InputState, c.OutputState}
+		out = newContent(&event.Event{Content: c})
 		return nil
 	})
 	return out, err

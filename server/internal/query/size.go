@@ -106,10 +106,7 @@ func (r *Reader) light(ctx context.Context, of []found) (rows []*store.Row, less
 func cut(events []*Event) ([]*Event, bool) {
 	sum := 0
 	for i, e := range events {
-		for _, s := range [...]string{e.DistinctID, e.TraceName, e.SpanName, e.User, e.Provider, e.Model, e.ModelAsked, e.Operation, e.BaseURL, e.RequestURL, e.ErrorType, e.ErrorCode, e.ErrorMessage, e.StopReason, e.ParseError,
-			e.CompletionID, e.SystemFingerprint, e.ServiceTier, e.PromptName, e.PromptVersion, e.PromptVersionID, e.PromptHash, e.Surface, e.TaskType, e.Environment, e.InputLengthBucket, e.OutputCategory, e.Cost.Model, e.Cost.Source, e.Cost.Provider} {
-			sum += len(s)
-		}
+		sum += e.textBytes()
 		for _, t := range e.Tags {
 			sum += len(t)
 		}

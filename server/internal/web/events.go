@@ -207,8 +207,8 @@ func (s *Web) event(r *http.Request, f *frame) (templ.Component, error) {
 		}
 	}
 	price := ""
-	if s.c.Price != nil && e.Cost.Model != "" {
-		price = s.c.Price(e.Cost.Provider, e.Cost.Model)
+	if s.c.Price != nil && e.Cost.ModelUsed != "" {
+		price = s.c.Price(e.Cost.Provider, e.Cost.ModelUsed)
 	}
 	x, err := s.extras(r, f, e)
 	if err != nil {
@@ -383,8 +383,8 @@ func bill(e *query.Event) [][3]string {
 			out = append(out, l)
 		}
 	}
-	if c.Saved.Known && c.Saved.Value.IsPositive() {
-		out = append(out, [3]string{"Saved by the cache", unknown, exact(c.Saved)})
+	if c.CacheSaved.Known && c.CacheSaved.Value.IsPositive() {
+		out = append(out, [3]string{"Saved by the cache", unknown, exact(c.CacheSaved)})
 	}
 	if u.Total.Known || c.Total.Known {
 		total := "cost unknown"
@@ -413,11 +413,11 @@ func priced(c query.Cost) string {
 	case event.CostCaller:
 		return "The caller said what it cost."
 	case event.CostTable:
-		return "Priced by hedgerow’s table as " + strings.TrimSpace(c.Provider+" "+c.Model) + "."
+		return "Priced by hedgerow’s table as " + strings.TrimSpace(c.Provider+" "+c.ModelUsed) + "."
 	case event.CostManual:
-		return "Priced by your own price of " + strings.TrimSpace(c.Provider+" "+c.Model) + "."
+		return "Priced by your own price of " + strings.TrimSpace(c.Provider+" "+c.ModelUsed) + "."
 	case event.CostSynced:
-		return "Priced by the synced price of " + strings.TrimSpace(c.Provider+" "+c.Model) + "."
+		return "Priced by the synced price of " + strings.TrimSpace(c.Provider+" "+c.ModelUsed) + "."
 	}
 	return "Priced by the prices that came with it."
 }

@@ -1,0 +1,17 @@
+package main
+
+import (
+	"os"
+	"testing"
+)
+
+// TestForm holds form.go to event.Fields.
+func TestForm(t *testing.T) {
+	want, err := form()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if have, err := os.ReadFile("../form.go"); err != nil || string(have) != string(want) {
+		t.Errorf("form.go is not what event.Fields says: run make generate (%v)", err)
+	}
+}
