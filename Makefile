@@ -54,9 +54,10 @@ server/e2e/node_modules/.hedgerow: server/e2e/package-lock.json
 	cd server/e2e && npm ci --no-audit --no-fund
 	@touch $@
 
-generate: ## write anew the pages' Go code from their .templ files and the API's form of an event
+generate: ## write anew the pages' Go code from their .templ files, the API's form of an event and the docs' table of its fields
 	$(GO) tool templ generate -path server/internal/web
 	$(GO) run ./server/internal/query/form
+	$(GO) test ./event -run TestFieldsAreDocumented -update
 
 # All is compiled for the race detector but the binary that e2e starts: the SDKs of
 # providers, which tests use, take minutes to compile. vet looks once.

@@ -78,17 +78,17 @@ const (
 // The tags of a field, here and in [Usage], [Cost] and [Content], are all that is
 // written about it: see [Fields].
 type Event struct {
-	// Identity used for every de-duplication; version 7.
+	// Identity, by which the event counts once however often it comes; version 7.
 	UUID string `json:"uuid"`
 	// Project of hedgerow; never sent to PostHog.
 	ProjectID string `json:"project,omitzero" name:"project_id" column:"project_id,required"`
-	// [Generation], [Embedding] … or a product event's own name.
+	// $ai_generation, $ai_embedding … or a product event's own name.
 	Name string `json:"event" column:"name,required" kind:"name"`
 	// The user; empty means that the caller named none.
 	DistinctID string `json:"distinct_id,omitzero" kind:"name"`
 	// Start of the call; corrected for clock skew at intake, then fixed.
 	Timestamp time.Time `json:"timestamp" column:"ts"`
-	// How the event came: [SourceGateway] …
+	// How the event came: gateway, ingest, otlp or sdk.
 	Source string `json:"source,omitzero" kind:"label"`
 	// The trace, which is one task from its beginning to its end.
 	TraceID string `json:"trace_id,omitzero" posthog:"$ai_trace_id,loose" kind:"id" llm_events:"trace_id"`
@@ -108,7 +108,7 @@ type Event struct {
 	Provider string `json:"provider,omitzero" posthog:"$ai_provider" kind:"name" llm_events:"provider"`
 	// The model that the request named.
 	ModelAsked string `json:"model_asked,omitzero" posthog:"model_requested" kind:"name" llm_events:"model_requested"`
-	// The model that answered; the API and PostHog have the one asked for where none answered. See [Event.ModelName].
+	// The model that answered; in the API and at PostHog the one asked for where none did: [Event.ModelName].
 	Model string `json:"model,omitzero" posthog:"$ai_model" kind:"name"`
 	// chat, responses, messages, embeddings, models …; empty where the path is not known.
 	Operation string `json:"operation,omitzero" posthog:"operation" kind:"name"`
@@ -139,9 +139,10 @@ type Event struct {
 
 	// The call failed, broke off, or its answer was withheld.
 	IsError bool `json:"is_error,omitzero" posthog:"$ai_is_error"`
-	// The provider's word, or one of the ErrType constants.
+	// The provider's word, or one of hedgerow's own: client_disconnected, timeout,
+	// connection_error, stream_error.
 	ErrorType string `json:"error_type,omitzero" posthog:"$ai_error_type" kind:"name" llm_events:"end:error_type"`
-	// Of a failed call: the provider's code, a transport's (ECONNREFUSED), or [CodeUnknown]; never the HTTP status.
+	// Of a failed call: the provider's code, a transport's (ECONNREFUSED), or unknown; never the HTTP status.
 	ErrorCode string `json:"error_code,omitzero" posthog:"error_code" kind:"name" llm_events:"end:error_code"`
 	// May echo a prompt: privacy scrubs it before it leaves.
 	ErrorMessage string `json:"error_message,omitzero" posthog:"$ai_error" kind:"message" llm_events:"end:error_message"`
@@ -167,7 +168,7 @@ type Event struct {
 	PromptName string `json:"prompt_name,omitzero" posthog:"$ai_prompt_name" kind:"name"`
 	// A number or a label.
 	PromptVersion string `json:"prompt_version,omitzero" posthog:"$ai_prompt_version,loose" kind:"name" llm_events:"prompt_version"`
-	// pv_…
+	// The id of the version in the registry of prompts: pv_…
 	PromptVersionID string `json:"prompt_version_id,omitzero" posthog:"$ai_prompt_version_id" kind:"name"`
 	// sha256:… of the instructions, never of the user's words.
 	PromptHash string `json:"prompt_hash,omitzero" posthog:"prompt_hash" kind:"name" llm_events:"prompt_hash"`
@@ -318,7 +319,7 @@ type Cost struct {
 
 	// Model of the price.
 	ModelUsed string `json:"model_used,omitzero" name:"cost_model" posthog:"$ai_model_cost_used" api:"price_model" kind:"name"`
-	// Where the price is from: [CostPassthrough] …
+	// Where the price is from: passthrough, caller, custom, manual, table or openrouter.
 	Source string `json:"source,omitzero" name:"cost_source" posthog:"$ai_cost_model_source" api:"price_source" kind:"label"`
 	// Provider of the price.
 	Provider string `json:"provider,omitzero" name:"cost_provider" posthog:"$ai_cost_model_provider" api:"price_provider" kind:"name"`
