@@ -127,8 +127,8 @@ func TestMigrateOnce(t *testing.T) {
 			n++
 		}
 		return nil
-	}, "SELECT version FROM schema_version"); err != nil || n != 13 {
-		t.Errorf("%d versions, %v, want 13", n, err)
+	}, "SELECT version FROM schema_version"); err != nil || n != store.Migrations {
+		t.Errorf("%d versions, %v, want %d", n, err, store.Migrations)
 	}
 }
 

@@ -9,7 +9,7 @@ import (
 
 // migrations bring a file from version i to i+1, each in one transaction. One
 // that has been released never changes. A new field of an event that is stored
-// needs one: "ALTER TABLE events ADD COLUMN …".
+// needs one: "ALTER TABLE events ADD COLUMN IF NOT EXISTS …".
 var migrations = []string{
 	0:      createEvents + createContent,
 	2 - 1:  "ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_cache_saved " + moneyType, // a new file has it from the start
