@@ -77,17 +77,13 @@ func convert(s sdk.ReadOnlySpan) *event.Event {
 			e.Attributes = append(e.Attributes, k)
 		}
 	}
-	// What is named as PostHog names it, is that. SetWireProperties begins anew
-	// with what it cannot tell from unknown.
-	p, failed, status := e.Properties, e.IsError, e.HTTPStatus
+	// What is named as PostHog names it, is that; but a span that failed has failed.
+	p, failed := e.Properties, e.IsError
 	e.Properties = nil
 	e.SetWireProperties(p)
 	e.Attributes = slices.DeleteFunc(e.Attributes, func(name string) bool { return e.Properties[name] == nil }) // it has a field of its own
 	slices.Sort(e.Attributes)
 	e.IsError = e.IsError || failed
-	if e.HTTPStatus == 0 {
-		e.HTTPStatus = status
-	}
 	return e
 }
 
