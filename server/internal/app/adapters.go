@@ -6,11 +6,13 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/api"
 	"github.com/hedgerow/hedgerow/server/internal/journal"
+	"github.com/hedgerow/hedgerow/server/internal/outbound"
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
@@ -42,6 +44,30 @@ func (d deadLetters) Replay(ctx context.Context, projectID, queue string, ids []
 		f.IDs = append(f.IDs, n)
 	}
 	return d.a.journal.Replay(ctx, f)
+}
+
+// gaps offers the gaps of connections to the API.
+type gaps struct{ a *App }
+
+func (g gaps) List(ctx context.Context, projectID, queue string) ([]api.Gap, error) {
+	list, err := g.a.gaps.List(ctx, projectID, queue)
+	if err != nil {
+		return nil, err
+	}
+	out := make([]api.Gap, len(list))
+	for i, gap := range list {
+		c, _ := g.a.snapshot().Connection(strings.TrimPrefix(gap.Queue, outbound.Queue("")))
+		out[i] = api.Gap{ID: gap.ID(), Queue: gap.Queue, Connection: c.Name, Events: gap.Events, First: gap.First, Last: gap.Last, Sending: gap.Sending, Sent: gap.Sent}
+	}
+	return out, nil
+}
+
+func (g gaps) Send(ctx context.Context, projectID, queue string, ids []string) (int, error) {
+	return g.a.gaps.Send(ctx, projectID, queue, ids)
+}
+
+func (g gaps) Forget(ctx context.Context, projectID, queue string, ids []string) (int, error) {
+	return g.a.gaps.Forget(ctx, projectID, queue, ids)
 }
 
 // eraser offers the store's retention to the pages: a deleted project keeps

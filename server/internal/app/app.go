@@ -28,6 +28,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/ledger"
 	"github.com/hedgerow/hedgerow/server/internal/listen"
 	"github.com/hedgerow/hedgerow/server/internal/otlp"
+	"github.com/hedgerow/hedgerow/server/internal/outbound"
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/prompt"
@@ -73,17 +74,15 @@ type App struct {
 	prices       atomic.Pointer[price.Table]
 	pricesReport atomic.Pointer[health.Report] // nil while all is well
 	deletions    *store.Deletions              // the store's, known before it is open
-	doors        *ingest.Joiner                // behind intake
 	pace         pace                          // how far the store is behind
 	stored       storedEvents                  // what the store's sinks have ended
-	joiner       atomic.Pointer[ingest.Joiner]
+	joiner       atomic.Pointer[ingest.Joiner] // takes what intake gets; nil until it is open
 	outcomes     atomic.Pointer[join.Outcomes] // once the store is open
 	evals        atomic.Pointer[eval.Manager]
 	delivery     atomic.Pointer[posthog.Manager]
 	ledger       atomic.Pointer[ledger.Ledger]
-	takenOver    chan struct{} // closed when connections of before have their names
-	gapsChanged  chan struct{} // somebody asked to send a gap
-	tookOver     sync.Once
+	allowLists   *outbound.AllowListUpgrade
+	gaps         *outbound.Gaps
 
 	sinksOpen atomic.Bool
 
@@ -124,7 +123,7 @@ const (
 
 func newApp(cfg *config.Config) *App {
 	cfg.Version = cmp.Or(cfg.Version, "dev")
-	a := &App{cfg: cfg, log: newLogger(cfg), metrics: prometheus.NewRegistry(), started: time.Now(), intake: new(intake), retain: make(chan struct{}, 1), gapsChanged: make(chan struct{}, 1), known: make(chan struct{}), deletions: store.NewDeletions(cfg.Path("hedgerow.duckdb"))}
+	a := &App{cfg: cfg, log: newLogger(cfg), metrics: prometheus.NewRegistry(), started: time.Now(), intake: new(intake), retain: make(chan struct{}, 1), known: make(chan struct{}), deletions: store.NewDeletions(cfg.Path("hedgerow.duckdb"))}
 	a.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &a.reports)
 	return a
 }

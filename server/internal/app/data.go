@@ -14,6 +14,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/health"
 	"github.com/hedgerow/hedgerow/server/internal/join"
 	"github.com/hedgerow/hedgerow/server/internal/journal"
+	"github.com/hedgerow/hedgerow/server/internal/outbound"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/prompt"
 	"github.com/hedgerow/hedgerow/server/internal/query"
@@ -180,6 +181,7 @@ func (a *App) openStore(ctx context.Context) error {
 		return err
 	}
 	a.outcomes.Store(join.NewOutcomes(a.Query))
+	a.gaps = outbound.NewGaps(outbound.GapsConfig{Journal: a.journal, Query: a.Query, Full: a.journalFill, Logger: a.log})
 	return nil
 }
 

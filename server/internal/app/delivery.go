@@ -9,18 +9,16 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/api"
 	"github.com/hedgerow/hedgerow/server/internal/journal"
 	"github.com/hedgerow/hedgerow/server/internal/ledger"
+	"github.com/hedgerow/hedgerow/server/internal/outbound"
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/web"
 )
 
-// connectionQueue is the journal queue of a connection.
-func connectionQueue(id string) string { return "posthog-" + id }
-
 // openConnectionQueue opens a connection's queue. A new one begins with the next
 // event: connecting PostHog today does not send it last week.
 func (a *App) openConnectionQueue(ctx context.Context, c project.Connection) (event.Queue, error) {
-	return a.journal.Queue(ctx, connectionQueue(c.ID), journal.QueueOptions{Project: c.ProjectID, From: journal.FromNow})
+	return a.journal.Queue(ctx, outbound.Queue(c.ID), journal.QueueOptions{Project: c.ProjectID, From: journal.FromNow})
 }
 
 // beginDelivery opens the queue of a connection that was enabled: the events that
@@ -79,7 +77,7 @@ func (c connections) Ledger(ctx context.Context, conn project.Connection) (ledge
 // DropBacklog forgets what waits for a connection: its queue begins anew with
 // the next event.
 func (c connections) DropBacklog(ctx context.Context, id string) error {
-	return dropQueue(ctx, c.a.journal, connectionQueue(id))
+	return dropQueue(ctx, c.a.journal, outbound.Queue(id))
 }
 
 // dropQueue deletes a queue of the journal. One that is not there is gone already.
@@ -95,7 +93,7 @@ func dropQueue(ctx context.Context, j *journal.Journal, name string) error {
 func (a *App) waiting(conn project.Connection, d *api.Delivery) {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
-	if q, err := a.journal.Lag(ctx, connectionQueue(conn.ID)); err == nil {
+	if q, err := a.journal.Lag(ctx, outbound.Queue(conn.ID)); err == nil {
 		d.Waiting = int64(q.Pending) + int64(q.AckPending)
 		d.LagSeconds = max(d.LagSeconds, q.OldestUnacked.Seconds())
 	}
@@ -149,7 +147,7 @@ func (d pageDelivery) DropBacklog(ctx context.Context, id string) error {
 }
 
 func (d pageDelivery) DeadLetters(ctx context.Context, c project.Connection, limit int) ([]web.DeadLetter, error) {
-	list, err := d.a.journal.DeadLetters(ctx, journal.DeadFilter{Queue: connectionQueue(c.ID), Project: c.ProjectID, Limit: limit})
+	list, err := d.a.journal.DeadLetters(ctx, journal.DeadFilter{Queue: outbound.Queue(c.ID), Project: c.ProjectID, Limit: limit})
 	if err != nil {
 		return nil, err
 	}
@@ -161,7 +159,7 @@ func (d pageDelivery) DeadLetters(ctx context.Context, c project.Connection, lim
 }
 
 func (d pageDelivery) Gaps(ctx context.Context, c project.Connection) ([]web.Gap, error) {
-	list, err := d.a.gapsOf(ctx, c.ProjectID, connectionQueue(c.ID))
+	list, err := d.a.gaps.List(ctx, c.ProjectID, outbound.Queue(c.ID))
 	out := make([]web.Gap, len(list))
 	for i, g := range list {
 		out[i] = web.Gap{Events: g.Events, First: g.First, Last: g.Last, Sending: g.Sending, Sent: g.Sent}
@@ -170,12 +168,12 @@ func (d pageDelivery) Gaps(ctx context.Context, c project.Connection) ([]web.Gap
 }
 
 func (d pageDelivery) SendGaps(ctx context.Context, c project.Connection) error {
-	_, err := gaps(d).Send(ctx, c.ProjectID, connectionQueue(c.ID), nil)
+	_, err := d.a.gaps.Send(ctx, c.ProjectID, outbound.Queue(c.ID), nil)
 	return err
 }
 
 func (d pageDelivery) ForgetGaps(ctx context.Context, c project.Connection) error {
-	_, err := gaps(d).Forget(ctx, c.ProjectID, connectionQueue(c.ID), nil)
+	_, err := d.a.gaps.Forget(ctx, c.ProjectID, outbound.Queue(c.ID), nil)
 	return err
 }
 
@@ -210,7 +208,7 @@ func (d pageDelivery) Outgoing(ctx context.Context, c project.Connection, uuid s
 	if err != nil {
 		return out, err
 	}
-	if counts[connectionQueue(c.ID)] > 0 {
+	if counts[outbound.Queue(c.ID)] > 0 {
 		list, err := d.DeadLetters(ctx, c, searchedDead)
 		if err != nil {
 			return out, err
@@ -226,7 +224,7 @@ func (d pageDelivery) Outgoing(ctx context.Context, c project.Connection, uuid s
 		out.State = web.OutOlder
 		return out, nil
 	}
-	q, err := d.a.journal.Lag(ctx, connectionQueue(c.ID))
+	q, err := d.a.journal.Lag(ctx, outbound.Queue(c.ID))
 	switch ee := event.AsError(err); {
 	case ee != nil && ee.Code == event.CodeNotFound:
 		out.State = web.OutWaiting // its queue is not open yet
@@ -251,7 +249,7 @@ func (d pageDelivery) Replay(ctx context.Context, c project.Connection, id strin
 	if id != "" {
 		ids = []string{id}
 	}
-	return deadLetters(d).Replay(ctx, c.ProjectID, connectionQueue(c.ID), ids)
+	return deadLetters(d).Replay(ctx, c.ProjectID, outbound.Queue(c.ID), ids)
 }
 
 func (d pageDelivery) Days(ctx context.Context, c project.Connection, since time.Time) ([]posthog.Day, error) {

@@ -21,7 +21,7 @@ import (
 // openIntake makes what stands behind every receiver: a call that comes through
 // two of them is joined, then enriched, then put into the journal; a milestone is
 // put there once.
-func (a *App) openIntake(ctx context.Context) (err error) {
+func (a *App) openIntake(ctx context.Context) error {
 	kv, err := a.journal.KeyValue(ctx, firstvalue.Bucket, 1)
 	if err != nil {
 		return err
@@ -35,12 +35,13 @@ func (a *App) openIntake(ctx context.Context) (err error) {
 		Price:   a.Price,
 		Prompts: a.Prompts, Policy: a.HomePolicy, Surface: a.surface, Next: spare{first, a.disk, dropped}, Logger: a.log.With("part", "enrich"), Metrics: newEnrichMetrics(a.metrics),
 	}
-	if a.doors, err = ingest.NewJoiner(enricher, ingest.JoinerConfig{Gateway: a.isGateway, Registerer: a.metrics}); err != nil {
+	joiner, err := ingest.NewJoiner(enricher, ingest.JoinerConfig{Gateway: a.isGateway, Registerer: a.metrics})
+	if err != nil {
 		return err
 	}
-	a.joiner.Store(a.doors)
+	a.joiner.Store(joiner)
 	if a.projectsKnown() {
-		a.intake.open(a.doors)
+		a.intake.open(joiner)
 		return nil
 	}
 	// The first project is not made yet, nor the connection that the environment
@@ -54,7 +55,7 @@ func (a *App) openIntake(ctx context.Context) (err error) {
 		if err := a.openQueues(ctx); err != nil {
 			return err
 		}
-		a.intake.open(a.doors)
+		a.intake.open(joiner)
 		return nil
 	}})
 	return nil
@@ -71,7 +72,7 @@ func (a *App) remember(ctx context.Context) {
 		a.log.Warn("calls of before the start are not known: one that was captured twice may be counted twice", "err", err)
 		return
 	}
-	a.doors.Remember(calls...)
+	a.joiner.Load().Remember(calls...)
 }
 
 // rememberedCalls is how many calls are read from the store at the start.

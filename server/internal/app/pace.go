@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// The doors for events wait for the store when it is behind by paceLag, each
+// The receivers of events wait for the store when it is behind by paceLag, each
 // request for paceWait at most: what comes in faster than it is stored would only
 // lie in the journal, and nobody would see it. A store that has ended nothing for
 // paceStuck holds up nobody; the journal is there for that.

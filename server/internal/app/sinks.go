@@ -19,7 +19,7 @@ import (
 )
 
 // storeQueue is the journal queue of the store; each connection has one of its
-// own, see connectionQueue.
+// own, see outbound.Queue.
 const storeQueue = "store"
 
 // runSink is run for a loop of the store's role: it works only while this process
@@ -49,7 +49,7 @@ func (a *App) openDelivery(ctx context.Context) error {
 		// events either.
 		a.log.Error("the journal's queues cannot be opened; hedgerow tries again", "err", err)
 	}
-	a.takenOver = make(chan struct{})
+	a.allowLists = outbound.NewAllowListUpgrade(a.Registry, a.log)
 	a.runSink("ledger", func(ctx context.Context) error { // ends after the delivery, whose last notes it writes
 		l, err := a.openLedger(ctx)
 		if err != nil {
@@ -75,7 +75,14 @@ func (a *App) openDelivery(ctx context.Context) error {
 // openSinks starts to store, and what looks after the store.
 func (a *App) openSinks(ctx context.Context) error {
 	a.remember(ctx)
-	a.supervise(closeSinks, supervise.Loop{Name: "upgrade of privacy settings", Once: true, Run: a.takeOver})
+	a.supervise(closeSinks, supervise.Loop{Name: "upgrade of privacy settings", Once: true, Run: func(ctx context.Context) error {
+		select {
+		case <-a.known: // the settings are all there
+		case <-ctx.Done():
+			return nil
+		}
+		return a.allowLists.Run(ctx, a.Query)
+	}})
 	a.runSink("store sink", func(ctx context.Context) error {
 		q, err := a.openStoreQueue(ctx)
 		if err != nil {
@@ -92,7 +99,7 @@ func (a *App) openSinks(ctx context.Context) error {
 	a.runSink("roll-ups", func(ctx context.Context) error {
 		return (&query.Roller{Reader: a.Query, Store: a.Store, Logger: a.log.With("part", "query")}).Run(ctx)
 	})
-	a.runSink("sending again", a.sendGaps)
+	a.runSink("sending again", a.gaps.Run)
 	a.sinksOpen.Store(true)
 	return nil
 }
@@ -129,7 +136,7 @@ func (a *App) openDeliveryQueues(ctx context.Context) error {
 		return err
 	}
 	for _, q := range queues {
-		id, ok := strings.CutPrefix(q.Name, connectionQueue(""))
+		id, ok := strings.CutPrefix(q.Name, outbound.Queue(""))
 		if _, known := a.snapshot().Connection(id); !ok || known {
 			continue
 		}
@@ -144,10 +151,10 @@ func (a *App) newDelivery(l *ledger.Ledger) *posthog.Manager {
 	return posthog.NewManager(posthog.Config{
 		Snapshot: a.Registry.Snapshot, Changes: a.Registry.Changes,
 		OpenQueue: func(ctx context.Context, c project.Connection) (event.Queue, error) {
-			a.awaitTakeOver(ctx, c)
+			a.allowLists.Wait(ctx, c)
 			return a.openConnectionQueue(ctx, c)
 		},
-		DropQueue: func(ctx context.Context, id string) error { return a.journal.DeleteQueue(ctx, connectionQueue(id)) },
+		DropQueue: func(ctx context.Context, id string) error { return a.journal.DeleteQueue(ctx, outbound.Queue(id)) },
 		Full:      a.journalFill,
 		Join:      a.joinOutcomes,
 		Shape:     outbound.Shape,

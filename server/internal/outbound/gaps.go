@@ -1,0 +1,156 @@
+package outbound
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/journal"
+	"github.com/hedgerow/hedgerow/server/internal/query"
+)
+
+// Queue is the name of the journal's queue of a connection. Queue("") is what all such
+// names begin with.
+func Queue(connectionID string) string { return "posthog-" + connectionID }
+
+// GapsConfig is what [Gaps] works with. All of it is required.
+type GapsConfig struct {
+	Journal *journal.Journal
+	Query   *query.Reader
+	Full    func() float64 // how full the journal is, 0 to 1
+	Logger  *slog.Logger
+}
+
+// Gaps are the events that connections were not sent because the journal was nearly
+// full: their queues gave them up, the store has them. They are sent again when
+// somebody asks for that.
+type Gaps struct {
+	c       GapsConfig
+	changed chan struct{} // somebody asked
+}
+
+// NewGaps returns the gaps that a journal knows of.
+func NewGaps(c GapsConfig) *Gaps { return &Gaps{c, make(chan struct{}, 1)} }
+
+// List returns the gaps of a project's connections ("" is every project), of one queue
+// or ("") of all.
+func (s *Gaps) List(ctx context.Context, projectID, queue string) ([]journal.Gap, error) {
+	list, err := s.c.Journal.Gaps(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(list, func(g journal.Gap) bool {
+		return !strings.HasPrefix(g.Queue, Queue("")) || projectID != "" && g.Project != projectID || queue != "" && g.Queue != queue
+	}), nil
+}
+
+// Send has gaps sent again by [Gaps.Run]: those with the ids or, without ids, all of
+// them. It returns how many.
+func (s *Gaps) Send(ctx context.Context, projectID, queue string, ids []string) (int, error) {
+	return s.change(ctx, projectID, queue, ids, func(g journal.Gap) error {
+		g.Sending = true
+		return s.c.Journal.NoteGap(ctx, g)
+	})
+}
+
+// Forget leaves gaps as they are, and forgets them.
+func (s *Gaps) Forget(ctx context.Context, projectID, queue string, ids []string) (int, error) {
+	return s.change(ctx, projectID, queue, ids, func(g journal.Gap) error { return s.c.Journal.CloseGap(ctx, g) })
+}
+
+// change changes those with the ids or, without ids, all of them.
+func (s *Gaps) change(ctx context.Context, projectID, queue string, ids []string, change func(journal.Gap) error) (int, error) {
+	list, err := s.List(ctx, projectID, queue)
+	if err != nil {
+		return 0, err
+	}
+	n := 0
+	for _, g := range list {
+		if len(ids) > 0 && !slices.Contains(ids, g.ID()) {
+			continue
+		}
+		if err := change(g); err != nil {
+			return n, err
+		}
+		n++
+	}
+	if n == 0 && len(ids) > 0 {
+		return 0, event.NewError(event.CodeNotFound, "there is no such gap", "hedgerow replay gaps lists them; one that grew meanwhile has another id", nil)
+	}
+	select {
+	case s.changed <- struct{}{}:
+	default:
+	}
+	return n, nil
+}
+
+const (
+	gapsRetry  = 5 * time.Second // until a queue that is behind is looked at again
+	gapsFill   = 0.5             // of the journal, above which nothing is sent again
+	gapsBehind = 10_000          // events of the queue, above which it is given no more
+)
+
+// Run sends again, until ctx ends, from the store what queues gave up and somebody asked for.
+// Where it is stands in the journal after each part, so that it goes on after a
+// restart; what PostHog gets twice by that it knows by the uuid.
+func (s *Gaps) Run(ctx context.Context) error {
+	tick := time.NewTicker(gapsRetry)
+	defer tick.Stop()
+	for {
+		list, err := s.List(ctx, "", "")
+		if err != nil {
+			return err
+		}
+		list = slices.DeleteFunc(list, func(g journal.Gap) bool { return !g.Sending })
+		for _, g := range list {
+			if err := s.send(ctx, g); err != nil && ctx.Err() == nil {
+				return err
+			}
+		}
+		retry := tick.C
+		if len(list) == 0 {
+			retry = nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.changed:
+		case <-retry:
+		}
+	}
+}
+
+// send sends as much of a gap as its queue and the journal have room for.
+func (s *Gaps) send(ctx context.Context, g journal.Gap) error {
+	for ctx.Err() == nil {
+		q, err := s.c.Journal.Lag(ctx, g.Queue)
+		if err != nil {
+			return err
+		}
+		if q.Pending > gapsBehind || s.c.Full() > gapsFill {
+			return nil
+		}
+		events, reached, err := s.c.Query.Originals(ctx, g.Project, query.Stretch{First: g.First, Last: g.Last, Stored: g.GivenUp, After: g.Reached})
+		if err != nil {
+			return err
+		}
+		if len(events) == 0 {
+			s.c.Logger.Info("what a queue had given up was sent again", "queue", g.Queue, "events", g.Sent)
+			return s.c.Journal.CloseGap(ctx, g)
+		}
+		if err := s.c.Journal.Redeliver(ctx, g.Queue, events...); err != nil {
+			if event.AsError(err).Code == event.CodeFull {
+				return nil
+			}
+			return err
+		}
+		g.Reached, g.Sent = reached, g.Sent+uint64(len(events))
+		if err := s.c.Journal.NoteGap(ctx, g); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
