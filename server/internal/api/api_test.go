@@ -108,7 +108,7 @@ func (g *gaps) Forget(_ context.Context, project, queue string, ids []string) (i
 
 type fixture struct {
 	t        *testing.T
-	home     *servertest.Server
+	server   *servertest.Server
 	api      *api.API
 	local    *api.API
 	registry *project.Registry
@@ -136,7 +136,7 @@ func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	f := &fixture{t: t, delivery: &delivery{result: api.TestResult{OK: true}}, dead: &deadLetters{}, gaps: &gaps{}, appended: &appended{}, log: &bytes.Buffer{}, judge: &judge{}}
 	h := servertest.Open(t, servertest.Options{Now: present, Caller: f.judge})
-	f.home, f.registry, f.prompts, f.store = h, h.Registry, h.Prompts, h.Store
+	f.server, f.registry, f.prompts, f.store = h, h.Registry, h.Prompts, h.Store
 	other, err := h.Registry.CreateProject(t.Context(), "other")
 	if err != nil {
 		t.Fatal(err)

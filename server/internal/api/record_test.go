@@ -138,7 +138,7 @@ func TestRecordRefuses(t *testing.T) {
 	if a := f.ask(f.member, "POST", "/api/v1/events", ok); a.status != 507 {
 		t.Errorf("a full journal: %d %s", a.status, a.raw)
 	}
-	h := api.New(api.Config{Services: f.home.Services, Now: func() time.Time { return now }})
+	h := api.New(api.Config{Services: f.server.Services, Now: func() time.Time { return now }})
 	if a := ask(t, h, f.member, "POST", "/api/v1/events", ok); a.status != 503 {
 		t.Errorf("no server: %d %s", a.status, a.raw)
 	}
@@ -169,7 +169,7 @@ func TestOutcomeJoinsItsTrace(t *testing.T) {
 // TestDeleteEvents deletes one event and a list, and says what stays.
 func TestDeleteEvents(t *testing.T) {
 	f := newFixture(t)
-	admin := f.home.ScopedKey(project.DefaultID, project.ScopeAdmin, project.ScopeRead)
+	admin := f.server.ScopedKey(project.DefaultID, project.ScopeAdmin, project.ScopeRead)
 	var uuids []string
 	list, _ := f.ask(admin, "GET", "/api/v1/events?limit=3", nil).body["events"].([]any)
 	for _, e := range list {
@@ -199,7 +199,7 @@ func TestDeleteEvents(t *testing.T) {
 // TestRecordOutOfRange says which numbers of an event were not taken.
 func TestRecordOutOfRange(t *testing.T) {
 	f := newFixture(t)
-	a := f.ask(f.home.ScopedKey(project.DefaultID, project.ScopeIngest), "POST", "/api/v1/events", map[string]any{"event": "llm_output_rated", "distinct_id": "u", "uuid": "0192c0de-0000-7000-8000-000000000001", "properties": map[string]any{"eval_score": 1e300}})
+	a := f.ask(f.server.ScopedKey(project.DefaultID, project.ScopeIngest), "POST", "/api/v1/events", map[string]any{"event": "llm_output_rated", "distinct_id": "u", "uuid": "0192c0de-0000-7000-8000-000000000001", "properties": map[string]any{"eval_score": 1e300}})
 	if want := `"warnings":{"0192c0de-0000-7000-8000-000000000001":["eval_score out of range"]}`; a.status != 200 || !strings.Contains(a.raw, want) {
 		t.Errorf("%d %s, want %s", a.status, a.raw, want)
 	}
@@ -209,7 +209,7 @@ func TestRecordOutOfRange(t *testing.T) {
 // the first ones again.
 func TestExamplesHaveOnePage(t *testing.T) {
 	f := newFixture(t)
-	key := f.home.ScopedKey(project.DefaultID, project.ScopeRead)
+	key := f.server.ScopedKey(project.DefaultID, project.ScopeRead)
 	for query, want := range map[string]int{"measure=calls": 200, "measure=calls&cursor=x": 400, "measure=nosuch": 400, "measure=calls&offset=1": 400} {
 		if a := f.ask(key, "GET", "/api/v1/examples?"+query, nil); a.status != want {
 			t.Errorf("%s answers %d %s", query, a.status, a.raw)

@@ -37,11 +37,11 @@ func TestAuthorization(t *testing.T) {
 	has := map[string]project.Scopes{}
 	for _, s := range project.AllScopes() {
 		keys = append(keys, string(s))
-		plain[string(s)], has[string(s)] = f.home.ScopedKey(project.DefaultID, s), project.Scopes{s}
+		plain[string(s)], has[string(s)] = f.server.ScopedKey(project.DefaultID, s), project.Scopes{s}
 	}
 	for _, r := range []project.Role{project.RoleViewer, project.RoleMember} {
 		keys = append(keys, string(r))
-		plain[string(r)], has[string(r)] = f.home.Key(project.DefaultID, r), r.Scopes()
+		plain[string(r)], has[string(r)] = f.server.Key(project.DefaultID, r), r.Scopes()
 	}
 	var table bytes.Buffer
 	fmt.Fprintf(&table, "%-78s %-14s", "operation", "needs")
@@ -198,7 +198,7 @@ func TestConnectionOfAnotherHost(t *testing.T) {
 	if _, err := f.registry.UpdateProject(t.Context(), project.DefaultID, func(p *project.Project) error { p.Settings.ContentRole = project.RoleViewer; return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if a := f.ask(f.home.ScopedKey(project.DefaultID, project.ScopeWrite), "PUT", path, `{"privacy_mode":false}`); a.status != 403 || !strings.Contains(a.raw, "without the scope read") {
+	if a := f.ask(f.server.ScopedKey(project.DefaultID, project.ScopeWrite), "PUT", path, `{"privacy_mode":false}`); a.status != 403 || !strings.Contains(a.raw, "without the scope read") {
 		t.Errorf("a key that may not read: %d %s", a.status, a.raw)
 	}
 	if a := f.ask(f.admin, "PUT", path, `{"privacy_mode":false}`); a.status != 200 {
@@ -254,7 +254,7 @@ func TestReadKeySeesNoToken(t *testing.T) {
 	for _, k := range f.registry.Snapshot().APIKeys(project.DefaultID) {
 		secrets = append(secrets, k.Prefix)
 	}
-	key := f.home.ScopedKey(project.DefaultID, project.ScopeRead)
+	key := f.server.ScopedKey(project.DefaultID, project.ScopeRead)
 	walk := func(key string) (answered int, leaks []string) {
 		for path, ops := range openAPI(t).Paths {
 			if _, get := ops["get"]; !get || path == "/api/v1/openapi.json" { // which explains what keys look like
@@ -293,7 +293,7 @@ func TestReadKeySeesNoToken(t *testing.T) {
 	if _, leaks := walk(f.member); !slices.Contains(leaks, "/api/v1/projects shows "+p.Token) {
 		t.Errorf("a member's key does not see the token: %v", leaks)
 	}
-	for key, want := range map[string]bool{f.home.ScopedKey(project.DefaultID, project.ScopeRead, project.ScopeWrite): true, f.admin: true, f.home.ScopedKey(project.DefaultID, project.ScopeRead, project.ScopeIngest, project.ScopeGateway): false} {
+	for key, want := range map[string]bool{f.server.ScopedKey(project.DefaultID, project.ScopeRead, project.ScopeWrite): true, f.admin: true, f.server.ScopedKey(project.DefaultID, project.ScopeRead, project.ScopeIngest, project.ScopeGateway): false} {
 		if a := f.ask(key, "GET", "/api/v1/projects", nil); strings.Contains(a.raw, p.Token) != want || strings.Contains(a.raw, `"token"`) != want {
 			t.Errorf("the token is there: %t, want %t: %s", !want, want, a.raw)
 		}

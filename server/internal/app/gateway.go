@@ -74,7 +74,7 @@ func (a *App) keyless() project.Keyless {
 }
 
 // authorize lets a call in. With a key its project is the key's. Without one it
-// goes to the first project, where [app.keyless] and [gateway.Keyless] let it.
+// goes to the first project, where [App.keyless] and [gateway.Keyless] let it.
 func (a *App) authorize(key string, r *http.Request) (gateway.Grant, error) {
 	snap := a.snapshot()
 	var to project.Project

@@ -48,12 +48,12 @@ func (l *live) publish(events []*event.Event) {
 	if len(l.byID) == 0 {
 		return
 	}
-	told := make(map[string]bool, 1)
+	notified := make(map[string]bool, 1)
 	for _, e := range events {
-		if told[e.ProjectID] {
+		if notified[e.ProjectID] {
 			continue
 		}
-		told[e.ProjectID] = true
+		notified[e.ProjectID] = true
 		for c := range l.byID[e.ProjectID] {
 			select {
 			case c <- struct{}{}:

@@ -88,7 +88,7 @@ func (a *App) openSinks(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		sink := &store.Sink{Queue: q, Store: a.Store, Complete: a.completeStored, OnStored: a.tellStored, Logger: a.log.With("part", "store"), Registerer: a.metrics}
+		sink := &store.Sink{Queue: q, Store: a.Store, Complete: a.completeStored, OnStored: a.afterStored, Logger: a.log.With("part", "store"), Registerer: a.metrics}
 		defer a.stored.begin(sink.Ended)()
 		return sink.Run(ctx)
 	})
@@ -194,8 +194,8 @@ func (a *App) completeStored(ctx context.Context, events []*event.Event) {
 	}
 }
 
-// tellStored is told of what the store has now.
-func (a *App) tellStored(events []*event.Event) {
+// afterStored is called with the events that were just stored.
+func (a *App) afterStored(events []*event.Event) {
 	a.live.publish(events)
 	a.outcomes.Load().Remember(events...)
 	if j := a.joiner.Load(); j != nil {

@@ -35,7 +35,7 @@ const (
 	backupPrices = "prices.json"
 )
 
-// savedSettings is the form of backupSettings.
+// savedSettings is the form of SettingsFile.
 type savedSettings struct {
 	Hedgerow string            `json:"hedgerow"` // version that wrote it
 	Time     time.Time         `json:"time"`
@@ -44,12 +44,12 @@ type savedSettings struct {
 	Others map[string]map[string][]byte `json:"others,omitempty"`
 }
 
-// Request is the body of POST /backup on the socket of the data folder, and
-// backupResult the answer.
+// Request is the body of POST /backup on the socket of the data folder.
 type Request struct {
 	Folder string `json:"folder"`
 }
 
+// Result is the answer to it.
 type Result struct {
 	StoreBytes int64 `json:"store_bytes"`
 	Records    int   `json:"records"`

@@ -11,6 +11,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/config"
 )
 
+// Backup is hedgerow backup.
 func Backup(c *config.Config) *cli.Command {
 	return &cli.Command{
 		Name: "backup", Usage: "write the store and the settings to a new folder, on a running server or without one", ArgsUsage: "FOLDER",
@@ -33,6 +34,7 @@ func Backup(c *config.Config) *cli.Command {
 	}
 }
 
+// Restore is hedgerow restore.
 func Restore(c *config.Config) *cli.Command {
 	return &cli.Command{
 		Name: "restore", Usage: "make a new data folder from a backup", ArgsUsage: "FOLDER",

@@ -34,7 +34,7 @@ func MCP(c *config.Config) *cli.Command {
 			}
 			b := &bridge{c: c, endpoint: "http://hedgerow/mcp" + projectQuery(cmd), idle: 500 * time.Millisecond}
 			defer b.close()
-			// A wrong folder or project is told at once, on the terminal, and
+			// A wrong folder or project is reported at once, on the terminal, and
 			// not only to the assistant.
 			if err := b.check(ctx); err != nil {
 				return err
@@ -206,7 +206,7 @@ func (b *bridge) exchange(ctx context.Context, client sdk.Connection, msg jsonrp
 }
 
 // explained turns refusals that are no JSON-RPC into errors that are: those of
-// the SDK's handler, in plain text, and those of socketHandler. Their words would
+// the SDK's handler, in plain text, and those of the socket of the data folder. Their words would
 // be lost otherwise.
 type explained struct{ next http.RoundTripper }
 

@@ -17,10 +17,11 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/config"
 )
 
-// priceFeed is the public list that "hedgerow prices sync" reads unless told
-// otherwise.
+// priceFeed is the public list that "hedgerow prices sync" reads without
+// --from.
 const priceFeed = "https://openrouter.ai/api/v1/models"
 
+// Prices is hedgerow prices.
 func Prices(c *config.Config) *cli.Command {
 	flags := c.SubFlags
 	load := func(cmd *cli.Command) (*price.Table, error) {

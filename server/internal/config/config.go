@@ -25,7 +25,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
-// Config is everything that the process is told from outside. Each setting is a
+// Config holds the settings of the process. Each setting is a
 // flag (--journal-max-bytes), an environment variable
 // (HEDGEROW_JOURNAL_MAX_BYTES) and a key of hedgerow.yaml (journal_max_bytes);
 // the first of these that is given wins, in this order.
@@ -38,7 +38,7 @@ type Config struct {
 	Roles          string
 	Data           string
 	PublicURL      string
-	// TrustedProxies is a comma list of networks; proxies() reads it.
+	// TrustedProxies is a comma list of networks; Proxies reads it.
 	TrustedProxies string
 	LogLevel       string
 	LogFormat      string
@@ -49,7 +49,7 @@ type Config struct {
 	NATSURL             string
 	// MinFreeDisk is "auto", a size or a percentage; see disk.ParseLimit.
 	MinFreeDisk string
-	// StoreMemory is "auto" or a size; storeMemory() reads it.
+	// StoreMemory is "auto" or a size; StoreMemoryBytes reads it.
 	StoreMemory string
 
 	UpstreamOpenAI, UpstreamAnthropic, UpstreamGemini, UpstreamOpenRouter, UpstreamAzure string
@@ -64,7 +64,7 @@ type Config struct {
 
 	SMTPFrom             string
 	AllowInsecurePostHog bool
-	// PostHogAllowHosts is a list; posthogClient() reads it. PostHogCA is a path.
+	// PostHogAllowHosts is a list; PostHogClient reads it. PostHogCA is a path.
 	PostHogAllowHosts string
 	PostHogCA         string
 	ShutdownGrace     time.Duration
@@ -147,6 +147,8 @@ func configFlag() cli.Flag {
 	return &cli.StringFlag{Name: "config", Usage: "configuration file (default: ./hedgerow.yaml where it exists)", Sources: cli.EnvVars("HEDGEROW_CONFIG")}
 }
 
+// Flags are the flags of every setting, with its default and its environment variable.
+// What is parsed goes into c.
 func (c *Config) Flags() []cli.Flag {
 	str := func(dst *string, name, def, usage string) cli.Flag {
 		return &cli.StringFlag{Name: name, Value: def, Usage: usage, Sources: cli.EnvVars(envName(name)), Destination: dst}
@@ -236,8 +238,8 @@ func (c *Config) SubFlags(own ...cli.Flag) []cli.Flag {
 	return own
 }
 
-// LoadSub is load for a subcommand: it logs only what is wrong, unless it is told
-// otherwise, and has no roles of its own.
+// LoadSub is load for a subcommand: it logs only what is wrong, unless --log-level
+// says otherwise, and has no roles of its own.
 func (c *Config) LoadSub(cmd *cli.Command) error {
 	if err := c.Load(cmd); err != nil {
 		return err
@@ -390,6 +392,8 @@ func strictDecode(n *yaml.Node, into any) error {
 	return dec.Decode(into)
 }
 
+// DidYouMean is a hint that names the known key that is most like a wrong one, or
+// otherwise where none is like it.
 func DidYouMean(key string, known []string, otherwise string) string {
 	best, bestDist := "", 4
 	for _, k := range known {
@@ -509,6 +513,7 @@ func isHTTPURL(s string) bool {
 	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != ""
 }
 
+// Level is LogLevel as slog has it.
 func (c *Config) Level() (slog.Level, error) {
 	var l slog.Level
 	err := l.UnmarshalText([]byte(c.LogLevel))
@@ -542,6 +547,7 @@ func MustSize(s string) int64 {
 	return n
 }
 
+// Path is the path of a file or folder in the data folder.
 func (c *Config) Path(elem ...string) string {
 	return filepath.Join(append([]string{c.Data}, elem...)...)
 }

@@ -18,6 +18,7 @@ func (c *Config) PostHogClient(timeout time.Duration) posthog.ClientConfig {
 	return out
 }
 
+// AllowedHosts are the private hosts of PostHog that are allowed; nil: none.
 func (c *Config) AllowedHosts() *project.AllowedHosts {
 	hosts, err := project.ParseAllowedHosts(c.PostHogAllowHosts)
 	if err != nil {

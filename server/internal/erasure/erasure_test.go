@@ -21,7 +21,7 @@ import (
 
 type fixture struct {
 	*erasure.Eraser
-	home   *servertest.Server
+	server *servertest.Server
 	ph     *posthogtest.Server
 	events []*event.Event // of ada, bob, and of nobody
 	conn   project.Connection
@@ -35,14 +35,14 @@ func newFixture(t *testing.T, scopes ...string) *fixture {
 	for _, user := range []string{"ada", "bob", ""} {
 		f.events = append(f.events, &event.Event{UUID: event.NewID(), ProjectID: project.DefaultID, Name: event.Generation, DistinctID: user, Timestamp: time.Now().Add(-time.Minute), TraceID: "t"})
 	}
-	f.home = servertest.Open(t, servertest.Options{Events: f.events})
+	f.server = servertest.Open(t, servertest.Options{Events: f.events})
 	key := "phx_0123456789abcdefghijklmnopqrstuvwxyz01234567"
 	f.ph = posthogtest.Run(t, posthogtest.Options{PersonalKeys: []posthogtest.PersonalKey{{Key: key, Scopes: scopes}}})
 	if len(scopes) == 0 {
 		key = ""
 	}
 	f.conn = project.Connection{ProjectID: project.DefaultID, Name: "default", Host: f.ph.URL(), ProjectKey: project.NewSecret(posthogtest.Token), PersonalKey: project.NewSecret(key)}
-	f.Eraser = f.home.NewErasure(func(ctx context.Context, c project.Connection, id string) (bool, error) {
+	f.Eraser = f.server.NewErasure(func(ctx context.Context, c project.Connection, id string) (bool, error) {
 		return posthog.DeletePerson(ctx, c, id, posthog.QueryOptions{AllowInsecureHosts: true})
 	})
 	f.Connections = func(string) []project.Connection { return []project.Connection{f.conn} }
@@ -52,7 +52,7 @@ func newFixture(t *testing.T, scopes ...string) *fixture {
 // left are the users of the events that are still there.
 func (f *fixture) left(t *testing.T) (users []string) {
 	t.Helper()
-	page, err := f.home.Query.Events(t.Context(), query.EventsQuery{Project: project.DefaultID})
+	page, err := f.server.Query.Events(t.Context(), query.EventsQuery{Project: project.DefaultID})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,7 +64,7 @@ func (f *fixture) left(t *testing.T) (users []string) {
 }
 
 func (f *fixture) audited(action string) (n int) {
-	for _, e := range f.home.Registry.AuditLog(project.DefaultID, 0) {
+	for _, e := range f.server.Registry.AuditLog(project.DefaultID, 0) {
 		if e.Action == action && e.Actor == "key k_1" {
 			n++
 		}
@@ -96,7 +96,7 @@ func TestDeleteAtHome(t *testing.T) {
 	if res, err := f.Delete(ctx, erasure.Request{ProjectID: "other", UUIDs: []string{f.events[1].UUID}}); err == nil && res.Deleted != 0 {
 		t.Errorf("another project deleted %d", res.Deleted)
 	}
-	if got, err := f.home.Store.Write(ctx, f.events[:1]); err != nil || len(got.Stored) != 0 {
+	if got, err := f.server.Store.Write(ctx, f.events[:1]); err != nil || len(got.Stored) != 0 {
 		t.Errorf("a deleted event came back: %v, %v", got.Stored, err)
 	}
 	for _, bad := range [][]string{nil, {"x"}, make([]string, erasure.MaxEvents+1)} {
@@ -120,11 +120,11 @@ func TestDeletePersons(t *testing.T) {
 	}
 	// An id leaves as a hash: that is the person.
 	f.conn.HashDistinctIDs = true
-	p, _ := f.home.Registry.Snapshot().Project(project.DefaultID)
+	p, _ := f.server.Registry.Snapshot().Project(project.DefaultID)
 	hash := privacy.HashID([]byte(p.HashKey.Reveal()), "ada")
 	f.send(t, hash)
 	again := &event.Event{UUID: event.NewID(), ProjectID: project.DefaultID, Name: event.Generation, DistinctID: "ada", Timestamp: time.Now()}
-	if _, err := f.home.Store.Write(ctx, []*event.Event{again}); err != nil {
+	if _, err := f.server.Store.Write(ctx, []*event.Event{again}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := f.Delete(ctx, erasure.Request{ProjectID: project.DefaultID, UUIDs: []string{again.UUID}, Persons: true}); err != nil {

@@ -88,7 +88,7 @@ func (d *delivery) DropBacklog(_ context.Context, id string) error {
 
 type fixture struct {
 	t        *testing.T
-	home     *servertest.Server
+	server   *servertest.Server
 	mcp      *mcp.Server
 	url      string // of /mcp for the network
 	registry *project.Registry
@@ -106,7 +106,7 @@ func newFixture(t *testing.T) *fixture {
 	ok := posthog.TestResult{OK: true, Checks: []posthog.Check{{Name: "host", OK: true, Code: "ok", Message: "it answers"}}}
 	f := &fixture{t: t, delivery: &delivery{result: ok}, log: &bytes.Buffer{}, evals: new(evalRig)}
 	h := servertest.Open(t, servertest.Options{Now: func() time.Time { return now }, Caller: f.evals})
-	f.home, f.registry, f.evals.checks = h, h.Registry, h.Checks
+	f.server, f.registry, f.evals.checks = h, h.Registry, h.Checks
 	other, err := h.Registry.CreateProject(t.Context(), "other")
 	if err != nil {
 		t.Fatal(err)
@@ -620,13 +620,13 @@ func TestScopes(t *testing.T) {
 				want = append(want, name)
 			}
 		}
-		got := slices.Sorted(maps.Keys(f.dial(f.home.ScopedKey(project.DefaultID, scopes...)).tools))
+		got := slices.Sorted(maps.Keys(f.dial(f.server.ScopedKey(project.DefaultID, scopes...)).tools))
 		if slices.Sort(want); !slices.Equal(got, want) {
 			t.Errorf("%v: listed %v, want %v", scopes, got, want)
 		}
 	}
 	r, _ := http.NewRequestWithContext(t.Context(), "POST", f.url, strings.NewReader(`{"jsonrpc":"2.0","id":1,"method":"tools/list"}`))
-	r.Header.Set("Authorization", "Bearer "+f.home.ScopedKey(project.DefaultID, project.ScopeGateway))
+	r.Header.Set("Authorization", "Bearer "+f.server.ScopedKey(project.DefaultID, project.ScopeGateway))
 	r.Header.Set("Accept", "application/json, text/event-stream")
 	r.Header.Set("Content-Type", "application/json")
 	res, err := http.DefaultClient.Do(r)

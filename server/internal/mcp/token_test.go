@@ -23,7 +23,7 @@ func TestReadKeySeesNoToken(t *testing.T) {
 	for _, k := range f.registry.Snapshot().APIKeys(project.DefaultID) {
 		secrets = append(secrets, k.Prefix)
 	}
-	c := f.dial(f.home.ScopedKey(project.DefaultID, project.ScopeRead))
+	c := f.dial(f.server.ScopedKey(project.DefaultID, project.ScopeRead))
 	answered := 0
 	for name := range c.tools {
 		answer, failure := c.call(name, map[string]args{"get_trace": {"trace_id": "trace-0", "include_content": true}, "get_prompt": {"name": "p"}, "render_prompt": {"name": "p"},

@@ -8,7 +8,7 @@ import (
 )
 
 // DistinctID is the id by which a connection's PostHog knows a user of a project: the
-// one that shape gives the user's events. A project of which nothing is known has
+// one that Shape gives the user's events. A project of which nothing is known has
 // no key to hash with: the id is then left as it is.
 func DistinctID(c project.Connection, p project.Project, id string) string {
 	if p.ID != "" && (c.HashDistinctIDs || p.Settings.HashDistinctIDs) {

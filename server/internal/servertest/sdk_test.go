@@ -36,9 +36,9 @@ type promptServer struct {
 
 func newPromptServer(t *testing.T) *promptServer {
 	t.Helper()
-	home := servertest.Open(t, servertest.Options{})
-	s := &promptServer{key: home.Key(project.DefaultID, project.RoleViewer), prompts: home.Prompts}
-	h := api.New(api.Config{Services: home.Services})
+	server := servertest.Open(t, servertest.Options{})
+	s := &promptServer{key: server.Key(project.DefaultID, project.RoleViewer), prompts: server.Prompts}
+	h := api.New(api.Config{Services: server.Services})
 	s.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.requests.Add(1)
 		if s.hold != nil {
@@ -222,7 +222,7 @@ func TestNewPrompts(t *testing.T) {
 	}
 }
 
-// A call made with a prompt's context bears its name, version and id.
+// A call made with a prompt's context has its name, version and id.
 func TestPromptsUse(t *testing.T) {
 	s := newPromptServer(t)
 	s.create(t, "support", "Answer {{ticket}}.")
