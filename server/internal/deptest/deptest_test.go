@@ -384,6 +384,29 @@ func TestPackageNames(t *testing.T) {
 	}
 }
 
+// The command has only the list of subcommands, errors of the command line and exit
+// codes: under 600 lines.
+func TestCommandIsSmall(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join(moduleDir(t), "server", "cmd", "hedgerow", "*.go"))
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	lines := 0
+	for _, f := range files {
+		if strings.HasSuffix(f, "_test.go") {
+			continue
+		}
+		b, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines += bytes.Count(b, []byte("\n"))
+	}
+	if lines >= 600 {
+		t.Errorf("server/cmd/hedgerow has %d lines: move what does work to server/internal/app or server/internal/command", lines)
+	}
+}
+
 // No init functions, and no package-level variables that code changes: two
 // hedgerows fit into one process, and nothing happens on import.
 func TestNoGlobalState(t *testing.T) {
