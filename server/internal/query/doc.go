@@ -4,6 +4,7 @@
 // Read in this order:
 //
 //   - [Reader] and [Store]: what it needs of a store.
+//   - [Reader.Snapshot]: a Reader of one moment, for all parts of a page.
 //   - [Filter]: which events a question is about. Every value becomes a bound
 //     parameter; no SQL is made from input.
 //   - [Reader.Events], [Reader.Event]: lists and one event.

@@ -119,12 +119,7 @@ func (r *Reader) eventsFrom(ctx context.Context, q *EventsQuery) (table, sqlf.Fr
 		from, w, c, err := r.pointed(ctx, q.Project, &q.Filter, q.Point, q.Sort.column())
 		return from, w.And(c.shown), err
 	}
-	w, err := r.where(q.Project, &q.Filter)
-	if err != nil {
-		return table{}, w, err
-	}
-	from, err := r.filteredFrom(ctx, q, w)
-	return from, w, err
+	return r.filteredFrom(ctx, q)
 }
 
 // column is what events are ordered by; empty where that is time.
@@ -137,23 +132,34 @@ func (s EventSort) column() sqlf.Fragment {
 
 // filteredFrom lets filters find outcomes by what they have of their call, and the
 // events of a trace or a session where they are.
-func (r *Reader) filteredFrom(ctx context.Context, q *EventsQuery, w sqlf.Fragment) (table, error) {
+func (r *Reader) filteredFrom(ctx context.Context, q *EventsQuery) (from table, w sqlf.Fragment, err error) {
 	names := inherited(&q.Filter, ByNone)
-	if len(names) == 0 || q.Kind != KindOutcomes && !isOutcome(q.Name) {
+	ofOutcomes := q.Kind == KindOutcomes || isOutcome(q.Name)
+	if ofOutcomes && len(names) > 0 && q.Text == "" { // words are looked for in what it says itself
+		present := *r
+		present.at = nil // outcomes has those of the snapshot
+		if w, err = present.where(q.Project, &q.Filter); err != nil {
+			return from, w, err
+		}
+		c, err := r.cover(ctx, q.Project)
+		if err != nil {
+			return from, w, err
+		}
+		from, err = r.outcomesTable(ctx, q.Project, sqlf.Join(" ", w, q.Sort.column()), names, &q.Filter, c)
+		return from, w, err
+	}
+	if w, err = r.where(q.Project, &q.Filter); err != nil {
+		return from, w, err
+	}
+	if !ofOutcomes || len(names) == 0 {
 		for column, id := range map[string]string{"trace_id": q.TraceID, "session_id": q.SessionID} {
 			if id != "" {
-				return r.held(ctx, q.Project, column, []string{id})
+				from, err = r.held(ctx, q.Project, column, []string{id})
+				return from, w, err
 			}
 		}
 	}
-	if q.Kind != KindOutcomes && !isOutcome(q.Name) || len(names) == 0 || q.Text != "" { // words are looked for in what it says itself
-		return r.allEvents(), nil
-	}
-	c, err := r.cover(ctx, q.Project)
-	if err != nil {
-		return table{}, err
-	}
-	return r.outcomesTable(ctx, q.Project, sqlf.Join(" ", w, q.Sort.column()), names, &q.Filter, &c)
+	return r.allEvents(), w, nil
 }
 
 // outcomesTable is outcomes as a table.

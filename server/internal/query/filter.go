@@ -125,7 +125,7 @@ func (r *Reader) where(project string, f *Filter) (sqlf.Fragment, error) {
 	if !f.From.IsZero() && !f.To.IsZero() && !f.From.Before(f.To) {
 		return none, event.Invalid("the time range is empty", `"from" must be before "to"`)
 	}
-	w := f.within(project)
+	w := f.within(project).And(r.moment(project))
 	step := func(name string) sqlf.Fragment {
 		return sqlf.New("? IN (?, ?)", name, r.sql.constProperty(AgentStep), r.sql.stepExpr())
 	}

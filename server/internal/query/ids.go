@@ -47,7 +47,7 @@ func (r *Reader) held(ctx context.Context, project, column string, ids []string)
 	for i, id := range ids {
 		hashes[i] = idHash(column, id)
 	}
-	return r.stretches(ctx, &c, sqlf.New("SELECT last FROM rollup_ids WHERE project_id = ? AND last <= ? AND hash IN (SELECT unnest(CAST(? AS BIGINT[])))", project, c.last, hashes))
+	return r.stretches(ctx, c, sqlf.New("SELECT last FROM rollup_ids WHERE project_id = ? AND last <= ? AND hash IN (SELECT unnest(CAST(? AS BIGINT[])))", project, c.last, hashes))
 }
 
 // ranges are those of some stretches, a subquery, in order. Stretches that lie side

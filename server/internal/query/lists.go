@@ -151,7 +151,7 @@ func sortOf(order sqlf.Fragment) sqlf.Fragment {
 type listing struct {
 	*ListQuery
 	*listed
-	cover cover
+	cover *cover
 	order sqlf.Fragment
 	after sqlf.Fragment // what follows the cursor, with WHERE
 }
@@ -457,7 +457,7 @@ func (r *Reader) failures(ctx context.Context, project string, f Filter) (from, 
 	}
 	raw := sqlf.New("SELECT *, ? AS m FROM events WHERE ?", errorExpr, failureExpr)
 	other := f.Tag+f.Flag+f.FlagVariant+f.Text+f.Step+f.Output != "" || f.Kind == KindTools || len(f.Properties) > 0 // of columns that table rollup_errors has not
-	var c cover
+	c := new(cover)
 	if !other {
 		if c, err = r.cover(ctx, project); err != nil {
 			return from, w, err

@@ -55,6 +55,7 @@ var facts = []fact{
 // facts are columns there.
 func (r *Reader) ofOutcome() *Reader {
 	o := *r
+	o.at = nil // those of the snapshot are chosen before
 	o.sql.constProperty = func(name string) sqlf.Fragment {
 		if i := slices.IndexFunc(facts, func(f fact) bool { return f.property == name }); i >= 0 {
 			return sqlf.Column(facts[i].column)
@@ -91,6 +92,20 @@ type foundCall struct {
 	uuid   string // of the outcome
 	order  int64
 	values []any
+}
+
+// callsOfRest is newCalls, asked once for all questions of a snapshot.
+func (r *Reader) callsOfRest(ctx context.Context, project string, c *cover) ([]foundCall, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.calls == nil {
+		found, err := r.newCalls(ctx, project, c)
+		if err != nil {
+			return nil, err
+		}
+		c.calls = &found
+	}
+	return *c.calls, nil
 }
 
 // newCalls finds, for the events of c's rest, the calls of the outcomes among
@@ -263,21 +278,22 @@ func (r *Reader) outcomes(ctx context.Context, project string, uses sqlf.Fragmen
 	f := fieldsOf(uses, calls)
 	in := q.within(project)
 	if c.last.IsZero() || c.events > maxRest {
-		return f.inherit(r.withCall(f, outcomeExpr.And(in), q.around(outcomeReach).within(project))), nil
+		at := r.moment(project)
+		return f.inherit(r.withCall(f, outcomeExpr.And(in, at), q.around(outcomeReach).within(project).And(at))), nil
 	}
-	if len(f.calls) > 0 && len(c.rest) > 0 && c.calls == nil {
-		found, err := r.newCalls(ctx, project, c)
-		if err != nil {
+	var found []foundCall
+	if len(f.calls) > 0 && len(c.rest) > 0 {
+		var err error
+		if found, err = r.callsOfRest(ctx, project, c); err != nil {
 			return sqlf.Fragment{}, err
 		}
-		c.calls = &found
 	}
 	from := sqlf.New("SELECT ? FROM rollup_outcomes WHERE ? AND ?", f.columns(asIs, func(n string) string { return "call_" + n }), in, c.rows())
 	if len(c.rest) > 0 {
 		from = sqlf.Join(" UNION ALL ", from, r.withoutCall(f, outcomeExpr.And(in, c.any())))
 	}
-	if len(f.calls) > 0 && c.calls != nil && len(*c.calls) > 0 {
-		from = withCalls(f, *c.calls, from)
+	if len(found) > 0 {
+		from = withCalls(f, found, from)
 	}
 	return f.inherit(from), nil
 }

@@ -78,8 +78,9 @@ func (r *Reader) named(ctx context.Context, project, name string, uses sqlf.Frag
 		return r.outcomes(ctx, project, uses, calls, q, c)
 	}
 	f := fieldsOf(uses, calls)
-	own := q.within(project).And(equals(sqlf.Column("name"), name))
-	near := q.around(outcomeReach).within(project).Andf("trace_id IN (SELECT trace_id FROM events WHERE ? AND trace_id IS NOT NULL)", own)
+	at := r.moment(project)
+	own := q.within(project).And(at, equals(sqlf.Column("name"), name))
+	near := q.around(outcomeReach).within(project).And(at).Andf("trace_id IN (SELECT trace_id FROM events WHERE ? AND trace_id IS NOT NULL)", own)
 	return f.inherit(r.withCall(f, own, near)), nil
 }
 
@@ -127,7 +128,7 @@ func (r *Reader) matchingUnits(project string, f *Filter, e EventMatch, column s
 		return with, sqlf.Raw("true")
 	}
 	matched, _ := r.match(e)
-	w := f.around(outcomeReach).within(project).And(equals(sqlf.Column("name"), e.Name), matched)
+	w := f.around(outcomeReach).within(project).And(r.moment(project), equals(sqlf.Column("name"), e.Name), matched)
 	of := func(c string) string {
 		return "coalesce({" + c + "} IN (SELECT " + c + " FROM matching WHERE " + c + " IS NOT NULL), false)"
 	}

@@ -81,7 +81,7 @@ func usedParts(uses sqlf.Fragment) []column {
 // other than SortStart, after its cursor. A trace that lies whole in one stretch,
 // as nearly all do, needs no adding up: only the others are grouped.
 func (r *Reader) largest(ctx context.Context, l *listing) ([]string, error) {
-	q, c := l.ListQuery, &l.cover
+	q, c := l.ListQuery, l.cover
 	w, err := r.where(q.Project, &Filter{From: q.From, To: q.To})
 	if err != nil {
 		return nil, err
@@ -124,7 +124,7 @@ func (r *Reader) largest(ctx context.Context, l *listing) ([]string, error) {
 
 // parts is a table expression of the parts of a time range, with the columns that
 // uses reads: rows of the roll-up, and single events as such.
-func (r *Reader) parts(project string, f Filter, c cover, uses sqlf.Fragment) (sqlf.Fragment, error) {
+func (r *Reader) parts(project string, f Filter, c *cover, uses sqlf.Fragment) (sqlf.Fragment, error) {
 	if f = (Filter{From: f.From, To: f.To}); f.To.IsZero() {
 		f.To = endOfTime
 	}

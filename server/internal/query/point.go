@@ -163,7 +163,7 @@ func (r *Reader) pointed(ctx context.Context, project string, f *Filter, p *Poin
 	if f.Text != "" && (c.kind == ofOutcomes || c.kind == ofEvents) {
 		return from, w, c, event.Invalid("what a point of a chart counts cannot be narrowed by words here", "take the words or the point away")
 	}
-	var cover cover
+	var cover *cover
 	if c.kind == ofOutcomes || c.kind == ofEvents {
 		if cover, err = r.cover(ctx, project); err != nil {
 			return from, w, c, err
@@ -176,9 +176,9 @@ func (r *Reader) pointed(ctx context.Context, project string, f *Filter, p *Poin
 		if w, value, err = r.ofOutcome().filtered(project, f, p.By); err != nil {
 			return from, w, c, err
 		}
-		from, err = r.outcomesTable(ctx, project, sqlf.Join(" ", uses, value, w), inherited(f, p.By), f, &cover)
+		from, err = r.outcomesTable(ctx, project, sqlf.Join(" ", uses, value, w), inherited(f, p.By), f, cover)
 	case ofEvents:
-		from, w, value, err = r.namedEvents(ctx, project, f, p.By, p.Event, uses, &cover)
+		from, w, value, err = r.namedEvents(ctx, project, f, p.By, p.Event, uses, cover)
 	default:
 		from = r.allEvents()
 		w, value, err = r.grouped(c.kind, project, f, p.By)

@@ -23,6 +23,7 @@ type Reader struct {
 	store Store
 	sql   dialect
 	now   func() time.Time
+	at    *moment // of a snapshot; nil: each question is about its own present
 }
 
 // New returns a Reader over a store. now gives the present; nil is time.Now.

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -253,7 +254,9 @@ type cover struct {
 	events        int64      // of rest
 	first, latest time.Time  // timestamps of rest
 	upto          time.Time  // stored_at of the last event that counts
-	calls         *[]foundCall
+
+	mu    sync.Mutex
+	calls *[]foundCall // those of rest, once a question has asked for them
 }
 
 // storedIn is a range of stored_at: (first, last].
@@ -271,7 +274,16 @@ func (s storedIn) holds(o storedIn) bool {
 // fromTo is the range of the events stored from one time to another, both included.
 func fromTo(from, to time.Time) storedIn { return storedIn{from.Add(-time.Microsecond), to} }
 
-func (r *Reader) cover(ctx context.Context, project string) (c cover, err error) {
+// cover is that of the snapshot, or a new one.
+func (r *Reader) cover(ctx context.Context, project string) (*cover, error) {
+	if r.at != nil && r.at.project == project {
+		return r.at.cover, nil
+	}
+	return r.newCover(ctx, project)
+}
+
+func (r *Reader) newCover(ctx context.Context, project string) (c *cover, err error) {
+	c = new(cover)
 	if !r.sql.derived {
 		return c, nil
 	}
@@ -279,10 +291,10 @@ func (r *Reader) cover(ctx context.Context, project string) (c cover, err error)
 	err = r.one(ctx, sqlf.New("SELECT (SELECT max(last) FROM "+allRolled+"), (SELECT max(floor) FROM rolled_floor WHERE project_id = ?)", project), &last, &floor)
 	c.last, c.floor = last.Time.UTC(), floor.Time.UTC()
 	if err != nil || !last.Valid || !c.floor.Before(c.last) {
-		return cover{}, err
+		return new(cover), err
 	}
 	if err := c.findStale(ctx, r); err != nil {
-		return cover{}, err
+		return nil, err
 	}
 	// The newest, and what retention has left of a stretch. The order of rows
 	// tells the engine where they are.
@@ -376,7 +388,7 @@ type source struct {
 
 // plan says how a question is answered.
 type plan struct {
-	cover cover
+	cover *cover
 	dim   GroupBy // of the roll-up
 	value string  // only this value of dim, where fixed
 	fixed bool
@@ -388,7 +400,7 @@ type plan struct {
 
 // rolledPlan finds out whether a roll-up answers a question, and which. starts
 // are the first moments of its points.
-func (r *Reader) rolledPlan(ctx context.Context, project string, c cover, f *Filter, by GroupBy, starts []Moment) (plan, error) {
+func (r *Reader) rolledPlan(ctx context.Context, project string, c *cover, f *Filter, by GroupBy, starts []Moment) (plan, error) {
 	p := plan{cover: c, dim: by}
 	if c.last.IsZero() {
 		return p, nil

@@ -326,11 +326,11 @@ func (a *asked) each(f func(Values)) {
 func (a *asked) source(ctx context.Context, k of, f *Filter, uses sqlf.Fragment) (source, error) {
 	switch {
 	case k.kind == ofOutcomes:
-		return a.r.outcomesSource(ctx, a.q.Project, f, a.q.By, &a.plan.cover, uses)
+		return a.r.outcomesSource(ctx, a.q.Project, f, a.q.By, a.plan.cover, uses)
 	case k.kind == ofUsers && a.q.By == ByNone && a.q.Every == ByNone:
 		return a.r.usersSource(a.q.Project, f, a.plan)
 	case k.kind == ofEvents:
-		return a.r.namedSource(ctx, a.q.Project, f, a.q.By, a.q.Event, &a.plan.cover)
+		return a.r.namedSource(ctx, a.q.Project, f, a.q.By, a.q.Event, a.plan.cover)
 	case k.kind == ofTraces:
 		return a.r.unitSource(a.q.Project, f, a.q.By, a.q.Event, "trace_id")
 	case k.kind == ofUserUnits:

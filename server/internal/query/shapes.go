@@ -114,7 +114,7 @@ func (r *Reader) Shapes(ctx context.Context, project string, f Filter) (calls, d
 	if err := read(sqlf.New("SELECT calls, depth FROM rollup_traces WHERE ? AND NOT ?", parts, sqlf.Or(useless...).And(met))); err != nil {
 		return nil, nil, err
 	}
-	from, err := r.stretches(ctx, &c, sqlf.New("SELECT last FROM rollup_traces WHERE ?", ofParts))
+	from, err := r.stretches(ctx, c, sqlf.New("SELECT last FROM rollup_traces WHERE ?", ofParts))
 	if err != nil {
 		return nil, nil, err
 	}

@@ -14,7 +14,7 @@ import (
 type summing struct {
 	r       *Reader
 	project string
-	cover   cover
+	cover   *cover
 	of      LatencyOf
 }
 

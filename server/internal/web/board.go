@@ -14,7 +14,6 @@ import (
 
 	"github.com/a-h/templ"
 	"github.com/shopspring/decimal"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/query"
@@ -433,27 +432,24 @@ func pending(v *view, specs []spec, tiles []query.Measure) *board {
 	return b
 }
 
-// ask runs the questions of a board, one after the other.
-func (s *Web) ask(ctx context.Context, f *frame, v *view, specs []spec, tiles []query.Measure) (*board, error) {
+// ask runs the questions of a board, all of them about the moment of at, which is a
+// snapshot. One after the other: a question uses all of the store's threads, and most
+// of its memory.
+func (s *Web) ask(ctx context.Context, at *query.Reader, f *frame, v *view, specs []spec, tiles []query.Measure) (*board, error) {
 	b := &board{View: v, Cards: make([]card, len(specs))}
-	g, ctx := errgroup.WithContext(ctx)
-	g.SetLimit(1) // one question uses all of the store's threads, and most of its memory
 	var totals *query.Series
-	g.Go(func() error {
-		return supervise.Catch(func() (err error) {
-			totals, err = s.c.Query.Series(ctx, s.question(f, v, spec{Measures: tiles}))
+	err := supervise.Catch(func() (err error) {
+		if totals, err = at.Series(ctx, s.question(f, v, spec{Measures: tiles})); err != nil {
 			return err
-		})
-	})
-	for i, sp := range specs {
-		g.Go(func() error {
-			return supervise.Catch(func() (err error) {
-				b.Cards[i], err = s.card(ctx, f, v, sp)
+		}
+		for i, sp := range specs {
+			if b.Cards[i], err = s.card(ctx, at, f, v, sp); err != nil {
 				return err
-			})
-		})
-	}
-	if err := g.Wait(); err != nil {
+			}
+		}
+		return nil
+	})
+	if err != nil {
 		return nil, err
 	}
 	b.Empty = true
@@ -554,12 +550,16 @@ func (s *Web) agents(r *http.Request, f *frame) (templ.Component, error) {
 		b.Title, b.Sub = f.Title, sub
 		return boardPage(*f, b), nil
 	}
-	b, err := s.ask(r.Context(), f, v, specs, tiles)
+	at, err := s.c.Query.Snapshot(r.Context(), f.Session.ProjectID)
+	if err != nil {
+		return nil, err
+	}
+	b, err := s.ask(r.Context(), at, f, v, specs, tiles)
 	if err != nil {
 		return nil, err
 	}
 	b.Title, b.Sub = f.Title, sub
-	calls, depth, err := s.c.Query.Shapes(r.Context(), f.Session.ProjectID, v.Filter)
+	calls, depth, err := at.Shapes(r.Context(), f.Session.ProjectID, v.Filter)
 	if err != nil {
 		return nil, err
 	}
@@ -576,7 +576,7 @@ func (s *Web) agents(r *http.Request, f *frame) (templ.Component, error) {
 		}
 		b.Cards = append(b.Cards, c)
 	}
-	if b.Steps, err = s.c.Query.Steps(r.Context(), f.Session.ProjectID, v.Filter, 25); err != nil {
+	if b.Steps, err = at.Steps(r.Context(), f.Session.ProjectID, v.Filter, 25); err != nil {
 		return nil, err
 	}
 	return boardPage(*f, b), nil
@@ -593,7 +593,11 @@ func (s *Web) board(r *http.Request, f *frame, page, title, sub string, tiles []
 		b.Title, b.Sub = title, sub
 		return boardPage(*f, b), nil
 	}
-	b, err := s.ask(r.Context(), f, v, specs, tiles)
+	at, err := s.c.Query.Snapshot(r.Context(), f.Session.ProjectID)
+	if err != nil {
+		return nil, err
+	}
+	b, err := s.ask(r.Context(), at, f, v, specs, tiles)
 	if err != nil {
 		return nil, err
 	}

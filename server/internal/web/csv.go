@@ -25,7 +25,7 @@ func (s *Web) chartCSV(w http.ResponseWriter, r *http.Request, f *frame) {
 		s.refuse(w, r, err)
 		return
 	}
-	c, err := s.card(r.Context(), f, v, sp)
+	c, err := s.card(r.Context(), s.c.Query, f, v, sp)
 	if err != nil {
 		s.refuse(w, r, err)
 		return

@@ -10,6 +10,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
 // dashboardsPage lists what the people of a project have put together.
@@ -80,11 +81,19 @@ func (s *Web) dashboard(r *http.Request, f *frame) (templ.Component, error) {
 	q := r.URL.Query()
 	p := dashboardPage{Dashboard: d, View: v, Edit: q.Has("edit") && f.Session.Role.Can(project.RoleMember), Focus: q.Get("focus")}
 	p.Pending = !p.Edit && len(d.Charts) > 0 && s.waits(r, f)
+	var at *query.Reader
+	if !p.Pending && len(d.Charts) > 0 {
+		at, err = s.c.Query.Snapshot(r.Context(), f.Session.ProjectID)
+	}
 	for _, c := range d.Charts {
 		x := placed{Chart: c, View: v}
 		x.card.Pending = p.Pending
-		if err := s.place(r, f, &x); err != nil {
-			x.Problem = s.told(r, err)
+		problem := err
+		if problem == nil {
+			problem = s.place(r, at, f, &x)
+		}
+		if problem != nil {
+			x.Problem = s.told(r, problem)
 		}
 		x.spec.ID, x.spec.Title = c.ID, c.Title
 		p.Cards = append(p.Cards, x)
@@ -97,7 +106,7 @@ func (s *Web) dashboard(r *http.Request, f *frame) (templ.Component, error) {
 
 // place asks for a chart of a dashboard: its own filters stand before those of
 // the page.
-func (s *Web) place(r *http.Request, f *frame, x *placed) error {
+func (s *Web) place(r *http.Request, at *query.Reader, f *frame, x *placed) error {
 	own, err := url.ParseQuery(x.Query)
 	if err != nil {
 		return event.Invalid("the chart cannot be read", "remove it and build it anew")
@@ -115,7 +124,7 @@ func (s *Web) place(r *http.Request, f *frame, x *placed) error {
 	if x.View, err = s.viewOf(r, all, x.View.page, "7d"); err != nil {
 		return err
 	}
-	x.card, err = s.card(r.Context(), f, x.View, sp)
+	x.card, err = s.card(r.Context(), at, f, x.View, sp)
 	return err
 }
 

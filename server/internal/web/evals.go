@@ -85,15 +85,19 @@ func (s *Web) evals(r *http.Request, f *frame) (templ.Component, error) {
 		return nil, err
 	}
 	f.Title = "Evaluations"
+	at, err := s.c.Query.Snapshot(r.Context(), f.Session.ProjectID)
+	if err != nil {
+		return nil, err
+	}
 	p := evalsPage{}
 	one := func(m query.Measure) []query.Measure { return []query.Measure{m} }
-	if p.Board, err = s.ask(r.Context(), f, v, []spec{
+	if p.Board, err = s.ask(r.Context(), at, f, v, []spec{
 		{ID: "passed", Title: "Passed, by check", Measures: one(query.EvalPassRate), By: query.ByEval, OverTime: true, Draw: "line", Limit: 8},
 		{ID: "scores", Title: "Average score, by check", Measures: one(query.EvalScore), By: query.ByEval, OverTime: true, Draw: "line", Limit: 8},
 	}, []query.Measure{query.Evals, query.EvalPassRate, query.EvalScore, query.Rated, query.NegativeRate}); err != nil {
 		return nil, err
 	}
-	found, err := s.c.Query.Series(r.Context(), query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, By: query.ByEval, Measures: []query.Measure{query.Evals, query.EvalPassRate, query.EvalScore}, TimeZone: v.Zone.String(), Limit: query.MaxGroups})
+	found, err := at.Series(r.Context(), query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, By: query.ByEval, Measures: []query.Measure{query.Evals, query.EvalPassRate, query.EvalScore}, TimeZone: v.Zone.String(), Limit: query.MaxGroups})
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +124,7 @@ func (s *Web) evals(r *http.Request, f *frame) (templ.Component, error) {
 	}
 	failed := v.Filter
 	failed.Name, failed.Properties = eval.EventName, map[string]string{eval.PropPassed: "false"}
-	page, err := s.c.Query.Events(r.Context(), query.EventsQuery{Project: f.Session.ProjectID, Filter: failed, Limit: 20})
+	page, err := at.Events(r.Context(), query.EventsQuery{Project: f.Session.ProjectID, Filter: failed, Limit: 20})
 	if err != nil {
 		return nil, err
 	}

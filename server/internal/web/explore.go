@@ -244,7 +244,7 @@ func (s *Web) explore(r *http.Request, f *frame) (templ.Component, error) {
 	}
 	if p.Unnamed = sp.ofEvents() && sp.Event.Name == ""; p.Unnamed {
 		p.Card = card{spec: sp} // nothing to ask yet
-	} else if p.Card, err = s.card(r.Context(), f, v, sp); err != nil {
+	} else if p.Card, err = s.card(r.Context(), s.c.Query, f, v, sp); err != nil {
 		return nil, err
 	}
 	save := url.Values{}
@@ -294,10 +294,10 @@ func (s *Web) question(f *frame, v *view, sp spec) query.SeriesQuery {
 	return q
 }
 
-// card asks for one chart.
-func (s *Web) card(ctx context.Context, f *frame, v *view, sp spec) (card, error) {
+// card asks for one chart, of the moment of at where that is a snapshot.
+func (s *Web) card(ctx context.Context, at *query.Reader, f *frame, v *view, sp spec) (card, error) {
 	c := card{spec: sp}
-	series, err := s.c.Query.Series(ctx, s.question(f, v, sp))
+	series, err := at.Series(ctx, s.question(f, v, sp))
 	if err != nil {
 		return c, err
 	}
@@ -307,7 +307,7 @@ func (s *Web) card(ctx context.Context, f *frame, v *view, sp spec) (card, error
 	}
 	q := s.question(f, v, spec{Measures: []query.Measure{query.Calls}, OverTime: sp.OverTime})
 	q.Filter.Kind, q.Filter.Status, q.Filter.ErrorType, q.Filter.ErrorGroup = "", "", "", ""
-	all, err := s.c.Query.Series(ctx, q)
+	all, err := at.Series(ctx, q)
 	if err != nil {
 		return c, err
 	}

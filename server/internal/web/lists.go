@@ -204,7 +204,11 @@ func (s *Web) person(r *http.Request, f *frame) (templ.Component, error) {
 		p.Cards = pending(v, specs, nil).Cards
 		return personHistory(*f, p), nil
 	}
-	found, err := s.c.Query.Users(r.Context(), query.ListQuery{Project: f.Session.ProjectID, Filter: v.Filter, Limit: 1})
+	at, err := s.c.Query.Snapshot(r.Context(), f.Session.ProjectID)
+	if err != nil {
+		return nil, err
+	}
+	found, err := at.Users(r.Context(), query.ListQuery{Project: f.Session.ProjectID, Filter: v.Filter, Limit: 1})
 	if err != nil {
 		return nil, err
 	}
@@ -217,13 +221,13 @@ func (s *Web) person(r *http.Request, f *frame) (templ.Component, error) {
 	if p.Before.Before, err = s.usersBefore(r.Context(), f, v, found.Rows); err != nil {
 		return nil, err
 	}
-	b, err := s.ask(r.Context(), f, v, specs, []query.Measure{query.Calls})
+	b, err := s.ask(r.Context(), at, f, v, specs, []query.Measure{query.Calls})
 	if err != nil {
 		return nil, err
 	}
 	p.Cards = b.Cards
 	for by, into := range map[query.GroupBy]*[]query.Group{query.ByModelAsked: &p.Models, query.ByPrompt: &p.Prompts} {
-		st, err := s.c.Query.Stats(r.Context(), query.StatsQuery{Project: f.Session.ProjectID, Filter: v.Filter, GroupBy: by, LatencyOf: v.LatencyOf, Limit: 10})
+		st, err := at.Stats(r.Context(), query.StatsQuery{Project: f.Session.ProjectID, Filter: v.Filter, GroupBy: by, LatencyOf: v.LatencyOf, Limit: 10})
 		if err != nil {
 			return nil, err
 		}
@@ -232,7 +236,7 @@ func (s *Web) person(r *http.Request, f *frame) (templ.Component, error) {
 	all := *v
 	all.page = "/traces"
 	p.Traces = listPage{Kind: "trace", View: &all, Sort: query.SortCost}
-	if p.Traces.Page, err = s.c.Query.Traces(r.Context(), query.ListQuery{Project: f.Session.ProjectID, Filter: v.Filter, Sort: query.SortCost, Limit: 10}); err != nil {
+	if p.Traces.Page, err = at.Traces(r.Context(), query.ListQuery{Project: f.Session.ProjectID, Filter: v.Filter, Sort: query.SortCost, Limit: 10}); err != nil {
 		return nil, err
 	}
 	return personHistory(*f, p), nil
@@ -419,12 +423,16 @@ func (s *Web) models(r *http.Request, f *frame) (templ.Component, error) {
 	if filter.Kind == "" {
 		filter.Kind = query.KindCalls
 	}
-	st, err := s.c.Query.Stats(r.Context(), query.StatsQuery{Project: f.Session.ProjectID, Filter: filter, GroupBy: query.ByModelAsked, LatencyOf: v.LatencyOf, Limit: 12})
+	at, err := s.c.Query.Snapshot(r.Context(), f.Session.ProjectID)
+	if err != nil {
+		return nil, err
+	}
+	st, err := at.Stats(r.Context(), query.StatsQuery{Project: f.Session.ProjectID, Filter: filter, GroupBy: query.ByModelAsked, LatencyOf: v.LatencyOf, Limit: 12})
 	if err != nil {
 		return nil, err
 	}
 	p.Models = st.Groups
-	out, err := s.c.Query.Series(r.Context(), query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, By: query.ByModelAsked, LatencyOf: v.LatencyOf, Limit: 50, Compare: true,
+	out, err := at.Series(r.Context(), query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, By: query.ByModelAsked, LatencyOf: v.LatencyOf, Limit: 50, Compare: true,
 		Measures: []query.Measure{query.Calls, query.ErrorRate, query.LatencyP95, query.CostUSD, query.CostPerCall, query.CompletionRate, query.NegativeRate, query.EvalScore}})
 	if err != nil {
 		return nil, err
@@ -432,7 +440,7 @@ func (s *Web) models(r *http.Request, f *frame) (templ.Component, error) {
 	for _, g := range out.Groups {
 		p.Lines[g.Key] = g
 	}
-	b, err := s.ask(r.Context(), f, v, specs, []query.Measure{query.Calls})
+	b, err := s.ask(r.Context(), at, f, v, specs, []query.Measure{query.Calls})
 	if err != nil {
 		return nil, err
 	}

@@ -43,24 +43,28 @@ func (s *Web) overview(r *http.Request, f *frame) (templ.Component, error) {
 		return overview(*f, p), nil
 	}
 	tz := v.Zone.String()
-	today, err := s.c.Query.Today(r.Context(), f.Session.ProjectID, tz)
+	at, err := s.c.Query.Snapshot(r.Context(), f.Session.ProjectID)
 	if err != nil {
 		return nil, err
 	}
-	week, err := s.c.Query.SevenDays(r.Context(), f.Session.ProjectID, tz)
+	today, err := at.Today(r.Context(), f.Session.ProjectID, tz)
 	if err != nil {
 		return nil, err
 	}
-	days, err := s.c.Query.Stats(r.Context(), query.StatsQuery{
+	week, err := at.SevenDays(r.Context(), f.Session.ProjectID, tz)
+	if err != nil {
+		return nil, err
+	}
+	days, err := at.Stats(r.Context(), query.StatsQuery{
 		Project: f.Session.ProjectID, Filter: query.Filter{From: week.From, To: week.To}, GroupBy: query.ByDay, TimeZone: tz})
 	if err != nil {
 		return nil, err
 	}
-	latest, err := s.c.Query.Events(r.Context(), query.EventsQuery{Project: f.Session.ProjectID, Limit: 10})
+	latest, err := at.Events(r.Context(), query.EventsQuery{Project: f.Session.ProjectID, Limit: 10})
 	if err != nil {
 		return nil, err
 	}
-	models, err := s.c.Query.Stats(r.Context(), query.StatsQuery{
+	models, err := at.Stats(r.Context(), query.StatsQuery{
 		Project: f.Session.ProjectID, Filter: query.Filter{From: week.From, To: week.To}, GroupBy: query.ByModelAsked})
 	if err != nil {
 		return nil, err
