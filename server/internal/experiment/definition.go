@@ -132,16 +132,13 @@ const (
 // Running reports whether the experiment has begun and has not been stopped.
 func (d *Definition) Running() bool { return !d.Started.IsZero() && d.Stopped.IsZero() }
 
-// upward measures are better the higher they are.
-var upward = map[query.Measure]bool{query.CompletionRate: true, query.AcceptanceRate: true, query.EvalPassRate: true, query.EvalScore: true}
-
 func (m *Metric) normalise() error {
 	if m.Event != "" && m.As == "" {
 		m.As = query.AsRate
 	}
 	if m.Better == "" {
 		m.Better = Down
-		if m.Event != "" || upward[m.Measure] {
+		if m.Event != "" || m.Measure.Info().Better == query.Higher {
 			m.Better = Up
 		}
 	}

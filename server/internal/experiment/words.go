@@ -9,23 +9,14 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// labels are the measures' names for people.
-var labels = map[query.Measure]string{
-	query.CompletionRate: "task completion rate", query.EscalationRate: "escalation rate", query.NegativeRate: "negative feedback rate",
-	query.AcceptanceRate: "acceptance rate", query.EditRate: "edit rate", query.RetryRate: "retry rate", query.EvalPassRate: "evaluation pass rate",
-	query.EvalScore: "evaluation score", query.ErrorRate: "error rate", query.CostPerTask: "cost per completed task", query.CostPerCall: "cost per call",
-	query.LatencyP50: "median latency", query.LatencyP95: "p95 latency", query.LatencyP99: "p99 latency",
-	query.TTFTP50: "median time to first token", query.TTFTP95: "p95 time to first token", query.TTFTP99: "p99 time to first token",
-}
-
 // MeasureLabel is a measure's name for people: "p95 latency".
-func MeasureLabel(m query.Measure) string { return labels[m] }
+func MeasureLabel(m query.Measure) string { return m.Info().Phrase }
 
 // Label names a metric for people.
 func (m Metric) Label() string {
 	switch {
 	case m.Event == "":
-		l := labels[m.Measure]
+		l := MeasureLabel(m.Measure)
 		if m.Eval != "" {
 			l += " of " + m.Eval
 		}
@@ -55,7 +46,7 @@ func (m Metric) Unit() string {
 		return UnitShare
 	case m.Quantile() > 0:
 		return UnitMillis
-	case m.Measure == query.CostPerTask || m.Measure == query.CostPerCall:
+	case m.Measure.Info().Unit == query.UnitUSD:
 		return UnitUSD
 	}
 	return UnitNone

@@ -63,33 +63,16 @@ const (
 	AsUsers = "users" // share of the users who have such an event at all
 )
 
-// ExperimentMeasures are the measures that a [Metric] can be. Each is a ratio of
-// two sums or a quantile, so that it has an interval.
-func ExperimentMeasures() []Measure {
-	return []Measure{CompletionRate, EscalationRate, NegativeRate, AcceptanceRate, EditRate, RetryRate, EvalPassRate, EvalScore,
-		ErrorRate, CostPerTask, CostPerCall, LatencyP50, LatencyP95, LatencyP99, TTFTP50, TTFTP95, TTFTP99}
-}
-
 // IsRate reports whether the metric is a share, 0 to 1.
 func (m Metric) IsRate() bool {
 	if m.Event != "" {
 		return m.As != AsMean
 	}
-	return strings.HasSuffix(string(m.Measure), "_rate")
+	return m.Measure.Info().Unit == UnitShare
 }
 
 // Quantile is the level of the quantile that the metric is; 0 where it is none.
-func (m Metric) Quantile() float64 {
-	switch m.Measure {
-	case LatencyP50, TTFTP50:
-		return 0.5
-	case LatencyP95, TTFTP95:
-		return 0.95
-	case LatencyP99, TTFTP99:
-		return 0.99
-	}
-	return 0
-}
+func (m Metric) Quantile() float64 { return m.Measure.Info().Quantile }
 
 // Check reports what is wrong with a metric.
 func (m Metric) Check() error {

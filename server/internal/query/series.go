@@ -264,7 +264,7 @@ func (a *asked) run(ctx context.Context) error {
 		for _, k := range order {
 			for _, m := range names[k] {
 				n := v[m]
-				if counts[m] && !n.Known {
+				if m.Info().Zero && !n.Known {
 					n = event.Some(0.0)
 				}
 				v[m] = n // unknown, where there was nothing
@@ -287,9 +287,6 @@ func (a *asked) run(ctx context.Context) error {
 	}
 	return nil
 }
-
-// counts are 0 where there was nothing; every other figure is unknown there.
-var counts = map[Measure]bool{Calls: true, Errors: true, Users: true, Tasks: true, TasksCompleted: true, Rated: true, Negative: true, ToolCalls: true, ToolErrors: true, EventCount: true}
 
 func (a *asked) line(key string) Line {
 	l := Line{Key: key, Total: Values{}, Points: make([]Values, len(a.out.Keys))}

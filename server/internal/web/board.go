@@ -73,21 +73,7 @@ type spec struct {
 }
 
 // unit says how a measure is written.
-func unit(m query.Measure) string {
-	switch s := string(m); {
-	case strings.HasSuffix(s, "_ms"):
-		return "ms"
-	case strings.HasSuffix(s, "_usd"):
-		return "usd"
-	case strings.HasSuffix(s, "_rate"), strings.HasSuffix(s, "_share"):
-		return "rate"
-	case strings.HasSuffix(s, "_tokens"):
-		return "tok"
-	case m == query.EvalScore, m == query.EventMean:
-		return "score"
-	}
-	return ""
-}
+func unit(m query.Measure) string { return string(m.Info().Unit) }
 
 // written is a figure with its unit.
 func written(m query.Measure, n query.Number) string {
@@ -166,18 +152,6 @@ func against(m query.Measure, now, before query.Number) string {
 // dayLayout is how charts write a day.
 const dayLayout = "Mon 02 Jan"
 
-// labels of measures, for headings.
-var labels = map[query.Measure]string{
-	query.Calls: "Calls", query.Errors: "Errors", query.ErrorRate: "Error rate", query.LatencyP50: "Latency p50", query.LatencyP95: "Latency p95", query.LatencyP99: "Latency p99",
-	query.TTFTP50: "First token p50", query.TTFTP95: "First token p95", query.TTFTP99: "First token p99",
-	query.TokensIn: "Input", query.TokensOut: "Output", query.TokensTotal: "Tokens", query.TokensCached: "Cache read", query.TokensCacheNew: "Cache write", query.TokensReasoning: "Reasoning",
-	query.CostUSD: "Cost", query.CostPerCall: "Cost per call", query.CacheShare: "Cache hits", query.CacheSaved: "Cache saved", query.Users: "Users",
-	query.Tasks: "Tasks", query.TasksCompleted: "Completed", query.CompletionRate: "Completion rate", query.Rated: "Ratings", query.Negative: "Negative", query.NegativeRate: "Negative feedback",
-	query.EscalationRate: "Escalated", query.AcceptanceRate: "Accepted", query.EditRate: "Edited", query.RetryRate: "Retried", query.EvalScore: "Eval score", query.EvalPassRate: "Evals passed", query.Evals: "Evaluations",
-	query.EventCount: "Events", query.EventShare: "Share of the events", query.EventMean: "Mean of the property", query.EventTraceRate: "Share of traces with the event", query.EventUserRate: "Share of users with the event",
-	query.ToolCalls: "Tool calls", query.ToolErrors: "Failures", query.ToolErrorRate: "Failure rate", query.ToolP95: "Tool latency p95", query.Retries: "Retries", query.CostPerTask: "Cost per completed task",
-}
-
 // keyQuery is the filter that finds the events of a group.
 func keyQuery(by query.GroupBy, key string) string {
 	if key == "" {
@@ -232,7 +206,7 @@ func (c *card) fill(f frame, v *view, s *query.Series) {
 	m := c.Measures[0]
 	c.Total = written(m, s.Total.Total[m])
 	if len(c.Measures) > 1 {
-		c.Total = labels[m] + " " + c.Total
+		c.Total = m.Info().Label + " " + c.Total
 	}
 	if d := change(m, s.Total.Total[m], s.Total.Previous[m]); d != "" {
 		c.Total += " · " + d
@@ -348,13 +322,13 @@ func (c *card) ofFigure(m query.Measure) url.Values {
 // figureColumn is a column of one figure.
 func (c *card) figureColumn(m query.Measure) column {
 	if len(c.Measures) == 1 {
-		return column{labels[m], "", unit(m)}
+		return column{m.Info().Label, "", unit(m)}
 	}
 	q := c.ofFigure(m)
 	if !q.Has("sort") {
 		q.Set("sort", "") // takes away that of the first figure
 	}
-	return column{labels[m], q.Encode(), unit(m)}
+	return column{m.Info().Label, q.Encode(), unit(m)}
 }
 
 // knows reports whether a group has any figure of the card's: one without would
@@ -427,7 +401,7 @@ func pending(v *view, specs []spec, tiles []query.Measure) *board {
 		b.Cards[i] = card{spec: sp, Pending: true}
 	}
 	for _, m := range tiles {
-		b.Tiles = append(b.Tiles, figure{labels[m], "\u00a0", "\u00a0"})
+		b.Tiles = append(b.Tiles, figure{m.Info().Label, "\u00a0", "\u00a0"})
 	}
 	return b
 }
@@ -463,7 +437,7 @@ func (s *Web) ask(ctx context.Context, at *query.Reader, f *frame, v *view, spec
 		if d := change(m, now, before); d != "" {
 			note = d + " · " + note
 		}
-		b.Tiles = append(b.Tiles, figure{labels[m], written(m, now), note})
+		b.Tiles = append(b.Tiles, figure{m.Info().Label, written(m, now), note})
 		if now.Known && now.Value != 0 {
 			b.Empty = false
 		}

@@ -35,7 +35,7 @@ func (v *view) readPoint(q url.Values) error {
 	if m == "" {
 		return nil
 	}
-	if labels[m] == "" {
+	if m.Info().Label == "" {
 		return event.Invalid("there is no such figure: "+string(m), "pick one from a chart")
 	}
 	v.Point = &query.Point{Measure: m, Event: matchOf(q), LatencyOf: v.LatencyOf, By: query.GroupBy(q.Get(pointBy)), Not: q[pointNot]}
@@ -69,7 +69,7 @@ func matchValues(e query.EventMatch) url.Values {
 
 // pointLabel says in words what a point is of, beside its time.
 func pointLabel(p *query.Point) string {
-	out := labels[p.Measure]
+	out := p.Measure.Info().Label
 	if p.Event.Name != "" {
 		out += " of " + p.Event.Name
 	}

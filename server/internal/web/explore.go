@@ -90,7 +90,7 @@ func specOf(q url.Values) (spec, error) {
 		if m == "" || slices.Contains(sp.Measures, m) {
 			continue
 		}
-		if labels[m] == "" {
+		if m.Info().Label == "" {
 			return spec{}, event.Invalid("there is no such figure: "+string(m), "pick one from the list")
 		}
 		sp.Measures = append(sp.Measures, m)
@@ -156,7 +156,7 @@ func (sp spec) values() url.Values {
 func (sp spec) name() string {
 	var names []string
 	for _, m := range sp.Measures {
-		names = append(names, labels[m])
+		names = append(names, m.Info().Label)
 	}
 	out := strings.Join(names, ", ")
 	if sp.ofEvents() {

@@ -13,7 +13,7 @@ func Curl(e *query.Event) string { return curl(e) }
 
 // Unnamed are the measures whose examples have no name.
 func Unnamed() (out []query.Measure) {
-	for m := range labels {
+	for _, m := range query.Measures() {
 		if nouns[m][0] == "" {
 			out = append(out, m)
 		}
