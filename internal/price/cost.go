@@ -14,8 +14,7 @@ import (
 // an event's counts or costs: a list of the warnings below, parted by commas.
 const WarningProperty = "cost_warning"
 
-// The warnings. Each tells of an amount that was taken as 0 or as unknown; the
-// cost is then as good as the counts allow.
+// Warnings about amounts that were taken as 0 or as unknown.
 const (
 	WarnCacheExceedsInput    = "cache_exceeds_input"    // more cached tokens than input that should include them
 	WarnModalityExceedsInput = "modality_exceeds_input" // more audio and image tokens than input
@@ -35,12 +34,12 @@ var (
 	otherCacheRead    = decimal.New(5, -1)
 )
 
-// Price fills the event's cost, and writes back what it found out on the way:
-// Usage.CacheExclusive, Cost.ModelUsed, Cost.Source and Cost.Provider. Events
-// that cannot have a cost, and those that have been priced, stay as they are. It
-// does no I/O and is safe for concurrent use on different events.
+// Price sets the event's cost, and what it determined on the way:
+// Usage.CacheExclusive, Cost.ModelUsed, Cost.Source and Cost.Provider. Events that
+// cannot have a cost, or have been priced, are left unchanged. It does no I/O and is
+// safe for concurrent use on different events.
 //
-// The first of these that applies decides (contract section 4):
+// The first rule that applies is used (contract section 4):
 //
 //  1. The provider's own word, Usage.ReportedCost, unless a total came with the
 //     event: the total is it, the parts stay as they are. Source passthrough.

@@ -1,5 +1,5 @@
-// Package price says what a call cost: a table of prices, the rules by which a
-// model's name finds its row, and the arithmetic from token counts to dollars.
+// Package price computes what a call cost: a table of prices, rules that match model
+// names to rows, and decimal arithmetic from token counts to dollars.
 //
 // Read in this order:
 //

@@ -23,9 +23,9 @@ const (
 	CategoryText    = "text"      // anything else
 )
 
-// Derive fills what can be told of the content without telling the content:
-// PromptHash, InputChars, OutputChars, InputLengthBucket and OutputCategory. It
-// sets only what is not set.
+// Derive computes the fields that describe content without revealing it: PromptHash,
+// InputChars, OutputChars, InputLengthBucket and OutputCategory. Fields that are set
+// are kept.
 //
 //   - PromptHash is the [event.HashInstructions] of the [Instructions]. The
 //     user's words have no part in it. No instructions, no hash.

@@ -1,4 +1,4 @@
-// Package privacy decides what is kept of an event and what leaves: it drops,
+// Package privacy decides what is stored of an event and what is sent: it drops,
 // masks, hashes, buckets and scrubs. It is pure: no I/O, no state, no logging.
 //
 // Read in this order:
@@ -38,9 +38,9 @@
 //     [event.Event.Attributes] names it (the SDK's exporter).
 //   - What a connection names in send_properties or send_attributes leaves as it is.
 //   - Product events, which are not about calls ($ai_… and llm_… are), are the
-//     customer's own data: surveys, exceptions and all else leave as they came, but
-//     for properties that are known for prompts and answers by name or by shape. An
-//     exception that names a trace keeps its types and places, and not its messages.
+//     customer's own data: surveys, exceptions and others are sent unchanged, except for
+//     properties that are known for prompts and answers by name or shape. An exception
+//     with a trace id keeps its types and locations, but not its messages.
 //
 // On top of it the canary: what leaves is compared with the event's own content, in
 // windows of 24 letters and digits (12 of scripts that write words in few characters),

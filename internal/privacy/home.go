@@ -9,7 +9,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// HomePolicy says what a project keeps at home. The zero policy keeps no content.
+// HomePolicy is what a project stores. The zero policy stores no content.
 type HomePolicy struct {
 	KeepContent bool // keep prompts and answers in the store for the project's retention
 	ScrubEmails bool // replace e-mail addresses too, everywhere but in ids
@@ -28,8 +28,8 @@ type HomePolicy struct {
 //     are still told apart. URLs lose their query, fragment and user.
 //  5. The event is made to fit the journal ([Fit]).
 //
-// Doing it twice is the same as doing it once. Maps are replaced, not written
-// into, and so are raw values: an event may share them with its source.
+// It is idempotent. Maps and raw values are replaced, not modified: an event may
+// share them with its source.
 func AtHome(e *event.Event, p HomePolicy) {
 	Derive(e)
 	if !p.KeepContent || e.Private {

@@ -38,54 +38,54 @@ type Outcome struct {
 	// Event is the copy that leaves. It is not to leave where Block says why.
 	Event *event.Event
 
-	// Held are the properties that stayed at home, in no order.
+	// Held are the withheld properties, in no order.
 	Held []Held
 
-	// Block says why nothing of the event may leave: content stands where nothing
-	// can be taken out. It does not quote the content. "" is the usual case.
+	// Block is why the event must not be sent at all: content was found where it
+	// cannot be removed. It does not quote the content. Usually "".
 	Block string
 }
 
-// Held is a property that stayed at home.
+// Held is a property that was not sent.
 type Held struct {
-	Name      string // as it would have had on the wire
+	Name      string // its name on the wire
 	Reason    Reason
 	Attribute bool // of a span or resource: send_attributes names it, not send_properties
 }
 
-// Reason says why a property stayed at home.
+// Reason is why a property was not sent.
 type Reason string
 
-// The reasons, as the ledger has them.
+// The reasons in the ledger.
 const (
-	ReasonContent   Reason = "content"           // its name is known for prompts and answers
-	ReasonLong      Reason = "too_long"          // a text of more than 200 characters
-	ReasonLines     Reason = "line_breaks"       // a text of more than one line
-	ReasonNested    Reason = "list_or_object"    // not a number, a boolean or a text
-	ReasonAttribute Reason = "unknown_attribute" // of a span or resource, and not in the list
-	ReasonUnknown   Reason = "unknown_name"      // a text under a name of PostHog's that is not in the list
-	ReasonKind      Reason = "unusual_value"     // a known name with a value that is not of its kind
+	ReasonContent   Reason = "content"           // the name is known for prompts and answers
+	ReasonLong      Reason = "too_long"          // a string of more than 200 characters
+	ReasonLines     Reason = "line_breaks"       // a string of several lines
+	ReasonNested    Reason = "list_or_object"    // not a number, a boolean or a string
+	ReasonAttribute Reason = "unknown_attribute" // of a span or resource, and not allowed
+	ReasonUnknown   Reason = "unknown_name"      // a string under a PostHog name that is not allowed
+	ReasonKind      Reason = "unusual_value"     // a known name with an unexpected kind of value
 	ReasonQuotes    Reason = "quotes_content"    // the canary found the event's own content in it
 )
 
-// PropWithheld lists, on an event that leaves, the properties in which the canary
-// found the event's own content, and which were left out for that.
+// PropWithheld lists, on an event that is sent, the properties that the canary
+// removed because they quote the event's content.
 const PropWithheld = "hedgerow_withheld"
 
-// Outbound returns the copy of the event that is fit to leave for PostHog; e is
-// not changed. See [Leave].
+// Outbound returns the copy of the event to send to PostHog; e is not changed. See
+// [Leave].
 func Outbound(e *event.Event, p OutPolicy) *event.Event { return Leave(e, p).Event }
 
-// Leave makes the copy of the event that leaves for PostHog; e is not changed. The
-// package comment says what leaves in privacy mode, which an event that is itself
-// marked Private is always in. Otherwise content leaves as it is kept at home,
-// strings cut at [MaxString] bytes.
+// Leave returns the copy of the event to send to PostHog; e is not changed. The
+// package comment describes privacy mode, which always applies to an event marked
+// Private. Otherwise content is sent as stored, with strings cut at [MaxString]
+// bytes.
 //
 // With HashDistinctIDs the distinct id, $ai_user, and the ids in $identify,
-// $create_alias and their like become hashes under one key, so that people are
-// still told apart and aliases still hold; $set, $set_once, IP addresses, names
-// and e-mail properties are gone, and PostHog is told not to guess a place.
-// Session, trace and group ids are not hashed: they name no person by themselves.
+// $create_alias and similar events are hashed with one key, so that users stay
+// distinct and aliases still work; $set, $set_once, IP addresses, names and e-mail
+// properties are removed, and PostHog is asked not to look up a location. Session,
+// trace and group ids are not hashed: they do not identify a person.
 func Leave(e *event.Event, p OutPolicy) Outcome {
 	c := e.Clone()
 	out := Outcome{Event: c}

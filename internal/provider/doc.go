@@ -1,6 +1,6 @@
-// Package provider turns the bytes of one exchange with an LLM provider into an
-// event. It does no I/O, keeps nothing of its input, and never fails: what
-// cannot be read becomes a plain call that says why in ParseError.
+// Package provider parses one exchange with an LLM provider into an event. It does
+// no I/O, keeps nothing of its input, and never fails: what cannot be parsed becomes
+// a plain call with the reason in ParseError.
 //
 // Read in this order:
 //

@@ -11,11 +11,10 @@ import (
 	"syscall"
 )
 
-// TransportCode is the code of a connection that could not be made or broke, in the
-// words that Node.js and libuv have for it, so that what servers and applications
-// capture can be charted together: ECONNREFUSED, ECONNRESET, EPIPE, EHOSTUNREACH,
-// ENETUNREACH, ENOTFOUND, ETIMEDOUT, ERR_TLS. It is "" where err says nothing of
-// that kind.
+// TransportCode returns the code of a failed connection, in the terms of Node.js and
+// libuv, so that errors of servers and applications can be charted together:
+// ECONNREFUSED, ECONNRESET, EPIPE, EHOSTUNREACH, ENETUNREACH, ENOTFOUND, ETIMEDOUT,
+// ERR_TLS. It is "" for other errors.
 func TransportCode(err error) string {
 	var dns *net.DNSError
 	var timeout interface{ Timeout() bool }

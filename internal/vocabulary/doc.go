@@ -1,5 +1,4 @@
-// Package vocabulary writes one event in the words of a receiver: PostHog's own
-// $ai_ events, the five events of the llm_events schema, or both. It is pure, and
-// small enough for the SDK, which writes the same events as a connection of the
-// server.
+// Package vocabulary converts an event to a receiver's event schema: PostHog's $ai_
+// events, the five events of the llm_events schema, or both. It is pure, and small
+// enough for the SDK, which sends the same events as a connection of the server.
 package vocabulary
