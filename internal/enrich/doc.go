@@ -1,10 +1,10 @@
-// Package enrich is the one way of an event from a door (gateway, ingest, OTLP,
-// SDK) to the journal: normalise → prompt → price → privacy, always in this
+// Package enrich prepares events between a receiver (gateway, ingest, OTLP,
+// SDK) and the journal: normalise → prompt → price → privacy, always in this
 // order, always without I/O.
 //
 // Read in this order:
 //
-//   - [Enricher.Append]: what the doors call; the order, and what happens to an
+//   - [Enricher.Append]: what the receivers call; the order, and what happens to an
 //     event with which a stage cannot cope.
 //   - [Normalise]: the first stage. It makes an event what every later stage
 //     relies on, and never refuses one.

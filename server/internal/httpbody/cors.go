@@ -2,7 +2,7 @@ package httpbody
 
 import "net/http"
 
-// CORS lets any page send what these doors take, as PostHog does (contract
+// CORS lets any page send what these receivers take, as PostHog does (contract
 // section 1.1): the token is what counts, and no route reads a cookie. A beacon
 // goes with credentials whether it needs them or not.
 func CORS(w http.ResponseWriter, r *http.Request) {

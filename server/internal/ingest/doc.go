@@ -9,7 +9,7 @@
 // Read in this order:
 //
 //   - [Config], [New], [Handler.Handles] and the table of routes (ingest.go): the
-//     door, tokens, and what becomes of a failed append.
+//     handler, tokens, and what follows a failed append.
 //   - v0.go, v1.go and multipart.go: the three forms of a request and of its
 //     answer. Wire formats are those of shared/reference/posthog-contract.md,
 //     section 1.
@@ -55,8 +55,8 @@
 // counts or time have to agree as well, and both must be of one project
 // (match.go). Some servers number their answers from 0 to 998.
 //
-// [Joiner] stands behind all doors and knows the calls of the last hour. The
-// second arrival of one, through another door than the first, is stored as an
+// [Joiner] is behind all receivers and knows the calls of the last hour. The
+// second arrival of one, through another receiver than the first, is stored as an
 // $ai_span in place of an $ai_generation: it keeps its place in the wrapper's
 // trace, its user and its properties, and [JoinedTo] names the event that counts.
 // Tokens, costs and content are taken out, since the other has them. So a call is
@@ -67,5 +67,5 @@
 // ([Joiner.Remember]), and is told of those that reach the store later, so that a
 // restart between the two halves of a call does not part them. The limit of this:
 // of several replicas only the one that stores an event learns of it, and the two
-// doors of one call may meet the other within the moment before it does.
+// halves of one call may arrive within the moment before it does.
 package ingest

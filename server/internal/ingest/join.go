@@ -31,8 +31,8 @@ const (
 	gatewaySoon = 10 * time.Second       // after a call's end; what is reported later has had its record long since
 )
 
-// Joiner recognises calls that come through two doors. It stands between the
-// doors and enrich; see the package comment for what it does and where its
+// Joiner recognises calls that come through two receivers. It stands between the
+// receivers and enrich; see the package comment for what it does and where its
 // limits are.
 type Joiner struct {
 	next   receiver.Appender
@@ -58,7 +58,7 @@ type JoinerConfig struct {
 	Now        func() time.Time      // nil: time.Now
 }
 
-// seenCall is a call that came through a door.
+// seenCall is a call that came through a receiver.
 type seenCall struct {
 	source string
 	uuid   string
@@ -171,7 +171,7 @@ func (j *Joiner) gatewayHas(e *event.Event) (known bool, arrived <-chan struct{}
 // marks returns what a call is looked up by, before [facts.same] compares the two:
 // the provider's id of the completion; and, for calls of the gateway and those that say that they went through it,
 // how many tokens it had. Two calls with equal counts may be taken for each
-// other. That is no harm: both doors have seen both.
+// other. That is no harm: both receivers have seen both.
 func (j *Joiner) marks(e *event.Event) []uint64 {
 	hash := func(kind, s string) uint64 {
 		var h maphash.Hash
@@ -194,7 +194,7 @@ func (j *Joiner) marks(e *event.Event) []uint64 {
 }
 
 // note remembers a call, or finds the one that it repeats. An event that comes
-// again with its own uuid is no other call, and one through the same door is none
+// again with its own uuid is no other call, and one through the same receiver is none
 // of the joiner's: providers that are simulated answer with the same id always.
 func (j *Joiner) note(e *event.Event) (c *seenCall, first bool) {
 	keys := j.marks(e)
