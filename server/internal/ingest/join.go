@@ -80,7 +80,7 @@ func NewJoiner(next receiver.Appender, c JoinerConfig) (*Joiner, error) {
 		c.Now = time.Now
 	}
 	j := &Joiner{next: next, c: c, seed: maphash.MakeSeed(), seen: make(map[uint64][]*seenCall), arrived: make(chan struct{}),
-		joined: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "hedgerow", Subsystem: "ingest", Name: "joined_total", Help: "Events of calls that had come through another door already: kept as spans, counted once."})}
+		joined: prometheus.NewCounter(prometheus.CounterOpts{Namespace: "hedgerow", Subsystem: "ingest", Name: "joined_total", Help: "Events of calls that had come through another receiver before: kept as spans, counted once."})}
 	if c.Registerer != nil {
 		if err := c.Registerer.Register(j.joined); err != nil {
 			return nil, err
