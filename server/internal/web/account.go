@@ -49,12 +49,12 @@ func (s *Web) changePassword(r *http.Request, f *frame) (templ.Component, error)
 		return nil, err
 	}
 	if f.Session.Email == "" {
-		return nil, event.Invalid("you have no e-mail address yet", "give one first: you sign in with it")
+		return nil, event.Invalid("your account has no e-mail address", "add one first: it is your sign-in name")
 	}
 	if f.needsOld() {
 		if _, err := s.checkPassword(f.w, r, f.Session.Email, f.form.Get("old")); err != nil {
 			if event.AsError(err).Code == event.CodeUnauthorized {
-				err = event.Invalid("the current password is wrong", "type it again, or ask an administrator for a sign-in link")
+				err = event.Invalid("the current password is wrong", "try again, or ask an administrator for a sign-in link")
 			}
 			return nil, err
 		}
@@ -62,7 +62,7 @@ func (s *Web) changePassword(r *http.Request, f *frame) (templ.Component, error)
 	if err := s.setPassword(r, f, password); err != nil {
 		return nil, err
 	}
-	return f.done("/account", "Your password is changed. Every other browser is signed out.")
+	return f.done("/account", "Password changed. All other browsers are signed out.")
 }
 
 // needsOld reports whether a new password needs the old one.
@@ -80,7 +80,7 @@ func (s *Web) revokeSession(r *http.Request, f *frame) (templ.Component, error) 
 	if err := s.c.Registry.RevokeSession(r.Context(), f.Session.UserID, r.PathValue("session")); err != nil {
 		return nil, err
 	}
-	return f.done("/account", "That browser is signed out.")
+	return f.done("/account", "Browser signed out.")
 }
 
 // browser makes a short name of what a browser calls itself.

@@ -55,7 +55,7 @@ func account(f frame, p accountPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 3, "</span></p><div class=\"two\"><section class=\"card\" aria-label=\"You\"><h2>You</h2>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 3, "</span></p><div class=\"two\"><section class=\"card\" aria-label=\"Profile\"><h2>Profile</h2>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -72,7 +72,7 @@ func account(f frame, p accountPage) templ.Component {
 			}
 			ctx = templ.InitializeContext(ctx)
 			if f.Session.Email == "" {
-				templ_7745c5c3_Err = field("E-mail", "email", "email", f.value("email", ""), "You sign in with it. hedgerow sends no mail.", templ.Attributes{"required": true, "autocomplete": "username"}).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = field("E-mail", "email", "email", f.value("email", ""), "Used to sign in. hedgerow sends no e-mail.", templ.Attributes{"required": true, "autocomplete": "username"}).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -135,7 +135,7 @@ func account(f frame, p accountPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 9, "</section></div><section class=\"card\" aria-label=\"Sessions\"><h2>Where you are signed in</h2><div class=\"scroll\"><table><thead><tr><th>Browser</th><th>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 9, "</section></div><section class=\"card\" aria-label=\"Sessions\"><h2>Active sessions</h2><div class=\"scroll\"><table><thead><tr><th>Browser</th><th>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -153,15 +153,15 @@ func account(f frame, p accountPage) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		var templ_7745c5c3_Var7 string
-		templ_7745c5c3_Var7, templ_7745c5c3_Err = templ.JoinStringErrs("Until (" + f.Zone.String() + ")")
+		templ_7745c5c3_Var7, templ_7745c5c3_Err = templ.JoinStringErrs("Expires (" + f.Zone.String() + ")")
 		if templ_7745c5c3_Err != nil {
-			return templ.Error{Err: templ_7745c5c3_Err, FileName: `account.templ`, Line: 35, Col: 120}
+			return templ.Error{Err: templ_7745c5c3_Err, FileName: `account.templ`, Line: 35, Col: 122}
 		}
 		_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var7))
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 11, "</th><th>By</th><th></th></tr></thead> <tbody>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 11, "</th><th>Signed in with</th><th></th></tr></thead> <tbody>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -46,7 +46,7 @@ type comparedDay struct {
 }
 
 func (s *Web) analytics(r *http.Request, f *frame) (templ.Component, error) {
-	f.Title = "Analytics"
+	f.Title = "PostHog sync"
 	p := analyticsPage{Connections: s.c.Registry.Snapshot().Connections(f.Session.ProjectID), Live: s.c.Live != nil}
 	if len(p.Connections) == 0 {
 		return analytics(*f, p), nil
@@ -116,19 +116,19 @@ func why(c project.Connection, h Health, since time.Time, more, less bool) []str
 	var out []string
 	if less {
 		if c.CreatedAt.After(since) {
-			out = append(out, "the connection was made on "+c.CreatedAt.UTC().Format(time.DateOnly)+": what came before was not sent")
+			out = append(out, "the connection was created on "+c.CreatedAt.UTC().Format(time.DateOnly)+"; earlier events were not sent")
 		}
 		if !c.Enabled {
 			out = append(out, "the connection is paused")
 		}
 		if h.Waiting > 0 {
-			out = append(out, some(h.Waiting, "event")+" still on the way")
+			out = append(out, some(h.Waiting, "event")+" still queued")
 		}
 		if c.SampleRate < 1 {
-			out = append(out, fmt.Sprintf("%s %% of the traces are sent", float(c.SampleRate*100)))
+			out = append(out, fmt.Sprintf("sampling sends %s %% of traces", float(c.SampleRate*100)))
 		}
 		if f := c.Filter; len(f.Events)+len(f.Surfaces)+len(f.Tags) > 0 {
-			out = append(out, "a filter leaves events out")
+			out = append(out, "a filter excludes some events")
 		}
 		if h.Dead > 0 {
 			out = append(out, some(h.Dead, "dead letter"))
@@ -137,11 +137,11 @@ func why(c project.Connection, h Health, since time.Time, more, less bool) []str
 			out = append(out, "PostHog dropped "+count(h.Quota)+" events over its quota")
 		}
 		if len(out) == 0 {
-			out = append(out, "PostHog shows new events after a delay of up to some minutes, or has dropped some by rules of its own")
+			out = append(out, "PostHog shows new events after a few minutes, or its own rules dropped some")
 		}
 	}
 	if more {
-		out = append(out, "PostHog also gets LLM events that do not pass through this hedgerow, or its retention here is shorter")
+		out = append(out, "PostHog also receives LLM events from other sources, or retention here is shorter")
 	}
 	return out
 }

@@ -225,7 +225,7 @@ func (c *card) fill(f frame, v *view, s *query.Series) {
 	}
 	label := func(key string) string {
 		if key == "\x00" {
-			return "all others"
+			return "Other"
 		}
 		return name(key)
 	}
@@ -430,9 +430,9 @@ func (s *Web) ask(ctx context.Context, at *query.Reader, f *frame, v *view, spec
 	past := slices.ContainsFunc(tiles, func(m query.Measure) bool { n := totals.Total.Previous[m]; return n.Known && n.Value != 0 })
 	for _, m := range tiles {
 		now, before := totals.Total.Total[m], totals.Total.Previous[m]
-		note := "nothing before"
+		note := "no previous data"
 		if past {
-			note = "before: " + written(m, before)
+			note = "prev. " + written(m, before)
 		}
 		if d := change(m, now, before); d != "" {
 			note = d + " · " + note
@@ -449,7 +449,7 @@ func errorsOnly(f *query.Filter) { f.Kind = query.KindErrors }
 
 func (s *Web) traffic(r *http.Request, f *frame) (templ.Component, error) {
 	calls, rate := []query.Measure{query.Calls}, []query.Measure{query.ErrorRate}
-	return s.board(r, f, "/traffic", "Traffic & reliability", "Calls and how they ended", []query.Measure{query.Calls, query.Errors, query.ErrorRate, query.Users}, []spec{
+	return s.board(r, f, "/traffic", "Traffic & reliability", "Call volume, errors and users", []query.Measure{query.Calls, query.Errors, query.ErrorRate, query.Users}, []spec{
 		{ID: "by-model", Title: "Calls by model", Measures: calls, By: query.ByModelAsked, OverTime: true, Draw: "stack"},
 		{ID: "rate-prompt", Title: "Error rate by prompt version", Measures: rate, By: query.ByPrompt, OverTime: true, Draw: "line", Limit: 8},
 		{ID: "error-type", Title: "Error rate by error type", Measures: calls, By: query.ByErrorType, OverTime: true, Draw: "stack", Only: errorsOnly, Share: true},
@@ -465,7 +465,7 @@ func (s *Web) spending(r *http.Request, f *frame) (templ.Component, error) {
 	one := func(m query.Measure) []query.Measure { return []query.Measure{m} }
 	latencies := []query.Measure{query.LatencyP50, query.LatencyP95, query.LatencyP99}
 	firsts := []query.Measure{query.TTFTP50, query.TTFTP95, query.TTFTP99}
-	return s.board(r, f, "/latency-cost", "Latency & cost", "How long calls take, and what they cost", []query.Measure{query.CostUSD, query.CostPerTask, query.CacheShare, query.CacheSaved, query.LatencyP50, query.LatencyP95, query.TTFTP95}, []spec{
+	return s.board(r, f, "/latency-cost", "Latency & cost", "Latency, time to first token, tokens and cost", []query.Measure{query.CostUSD, query.CostPerTask, query.CacheShare, query.CacheSaved, query.LatencyP50, query.LatencyP95, query.TTFTP95}, []spec{
 		{ID: "cost", Title: "Cost by model", Measures: one(query.CostUSD), By: query.ByModelAsked, OverTime: true, Draw: "stack"},
 		{ID: "latency", Title: "Latency", Measures: latencies, OverTime: true, Draw: "line"},
 		{ID: "latency-model", Title: "Latency p95 by model", Measures: one(query.LatencyP95), By: query.ByModelAsked, OverTime: true, Draw: "line"},
@@ -474,13 +474,13 @@ func (s *Web) spending(r *http.Request, f *frame) (templ.Component, error) {
 		{ID: "ttft-prompt", Title: "Time to first token by prompt version", Measures: firsts, By: query.ByPrompt, Draw: "bar", Limit: 12},
 		{ID: "latency-models", Title: "Latency by model", Measures: latencies, By: query.ByModelAsked, Draw: "bar", Limit: 12},
 		{ID: "ttft-models", Title: "Time to first token by model", Measures: firsts, By: query.ByModelAsked, Draw: "bar", Limit: 12},
-		{ID: "latency-length", Title: "Latency by length of the input", Measures: latencies, By: query.ByInputLength, Draw: "bar", Limit: 12},
-		{ID: "ttft-length", Title: "Time to first token by length of the input", Measures: firsts, By: query.ByInputLength, Draw: "bar", Limit: 12},
+		{ID: "latency-length", Title: "Latency by input length", Measures: latencies, By: query.ByInputLength, Draw: "bar", Limit: 12},
+		{ID: "ttft-length", Title: "Time to first token by input length", Measures: firsts, By: query.ByInputLength, Draw: "bar", Limit: 12},
 		{ID: "tokens", Title: "Tokens by kind", Note: "Reasoning is part of output. Whether cache tokens are part of input depends on the provider.",
 			Measures: []query.Measure{query.TokensIn, query.TokensOut, query.TokensCached, query.TokensCacheNew, query.TokensReasoning}, OverTime: true, Draw: "line"},
-		{ID: "cache", Title: "Input read from a cache, by model", Measures: one(query.CacheShare), By: query.ByModelAsked, OverTime: true, Draw: "line"},
-		{ID: "saved", Title: "Saved by caches, by model", Note: "Input tokens read from a cache, at the price of input less that of a cache read. Writing the cache is not set against it.", Measures: one(query.CacheSaved), By: query.ByModelAsked, OverTime: true, Draw: "stack"},
-		{ID: "per-task", Title: "Cost per completed task", Note: "Cost of all calls, failed attempts too, divided by completed tasks.", Measures: one(query.CostPerTask), By: query.ByTaskType, OverTime: true, Draw: "line"},
+		{ID: "cache", Title: "Cache hit rate by model", Measures: one(query.CacheShare), By: query.ByModelAsked, OverTime: true, Draw: "line"},
+		{ID: "saved", Title: "Cache savings by model", Note: "Cached input tokens × (input price − cache read price). Cache write costs are not deducted.", Measures: one(query.CacheSaved), By: query.ByModelAsked, OverTime: true, Draw: "stack"},
+		{ID: "per-task", Title: "Cost per completed task", Note: "Cost of all calls, including failed attempts, divided by completed tasks.", Measures: one(query.CostPerTask), By: query.ByTaskType, OverTime: true, Draw: "line"},
 		{ID: "cost-prompt", Title: "Cost by prompt version", Measures: []query.Measure{query.CostUSD, query.Calls}, By: query.ByPrompt, Draw: "bar", Limit: 12},
 		{ID: "call-prompt", Title: "Cost per call by prompt version", Measures: one(query.CostPerCall), By: query.ByPrompt, Draw: "bar", Limit: 12},
 	})
@@ -488,11 +488,11 @@ func (s *Web) spending(r *http.Request, f *frame) (templ.Component, error) {
 
 func (s *Web) quality(r *http.Request, f *frame) (templ.Component, error) {
 	one := func(m query.Measure) []query.Measure { return []query.Measure{m} }
-	return s.board(r, f, "/quality", "Quality & outcomes", "Whether it helped: llm_task_completed, llm_output_rated and evaluations", []query.Measure{query.CompletionRate, query.NegativeRate, query.EscalationRate, query.EvalScore, query.AcceptanceRate, query.RetryRate}, []spec{
+	return s.board(r, f, "/quality", "Quality & outcomes", "Outcomes from llm_task_completed, llm_output_rated and evaluations", []query.Measure{query.CompletionRate, query.NegativeRate, query.EscalationRate, query.EvalScore, query.AcceptanceRate, query.RetryRate}, []spec{
 		{ID: "completion", Title: "Task completion rate by prompt version", Measures: one(query.CompletionRate), By: query.ByPrompt, OverTime: true, Draw: "line", Limit: 8},
 		{ID: "negative", Title: "Negative feedback by prompt version", Measures: one(query.NegativeRate), By: query.ByPrompt, OverTime: true, Draw: "line", Limit: 8},
 		{ID: "score", Title: "Average eval score by prompt version", Measures: one(query.EvalScore), By: query.ByPrompt, OverTime: true, Draw: "line", Limit: 8},
-		{ID: "escalation", Title: "Escalated to a person, by prompt version", Measures: one(query.EscalationRate), By: query.ByPrompt, OverTime: true, Draw: "line", Limit: 8},
+		{ID: "escalation", Title: "Escalation rate by prompt version", Measures: one(query.EscalationRate), By: query.ByPrompt, OverTime: true, Draw: "line", Limit: 8},
 		{ID: "use", Title: "Accepted, edited, retried", Measures: []query.Measure{query.AcceptanceRate, query.EditRate, query.RetryRate}, OverTime: true, Draw: "line"},
 		{ID: "tasks", Title: "Tasks by type", Measures: one(query.Tasks), By: query.ByTaskType, OverTime: true, Draw: "stack"},
 		{ID: "versions", Title: "Prompt versions side by side", Measures: []query.Measure{query.CompletionRate, query.NegativeRate, query.EscalationRate, query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalPassRate}, By: query.ByPrompt, Draw: "table", Limit: 12},
@@ -508,19 +508,19 @@ func (s *Web) agents(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.Title = "Agent workflow"
+	f.Title = "Agents"
 	one := func(m query.Measure) []query.Measure { return []query.Measure{m} }
 	specs := []spec{
 		{ID: "tool-rate", Title: "Tool-call failure rate by tool", Measures: one(query.ToolErrorRate), By: query.ByTool, OverTime: true, Draw: "line"},
 		{ID: "tools", Title: "Tool calls", Measures: one(query.ToolCalls), By: query.ByTool, OverTime: true, Draw: "stack"},
-		{ID: "retries", Title: "Retries by step", Note: "Sum of retry_count over what names its step by " + query.AgentStep + ".", Measures: one(query.Retries), By: query.ByProperty(query.AgentStep), OverTime: true, Draw: "stack"},
-		{ID: "config", Title: "Completion rate by agent config", Note: "By the property " + agentConfig + ", else " + query.AgentConfigID + ".", Measures: one(query.CompletionRate), By: query.ByProperty(agentConfig), OverTime: true, Draw: "line"},
-		{ID: "config-cost", Title: "Cost per completed task by agent config", Note: "By the property " + agentConfig + ", else " + query.AgentConfigID + ".", Measures: one(query.CostPerTask), By: query.ByProperty(agentConfig), OverTime: true, Draw: "line"},
+		{ID: "retries", Title: "Retries by step", Note: "Sum of retry_count over events with the property " + query.AgentStep + ".", Measures: one(query.Retries), By: query.ByProperty(query.AgentStep), OverTime: true, Draw: "stack"},
+		{ID: "config", Title: "Completion rate by agent config", Note: "By the property " + agentConfig + ", falling back to " + query.AgentConfigID + ".", Measures: one(query.CompletionRate), By: query.ByProperty(agentConfig), OverTime: true, Draw: "line"},
+		{ID: "config-cost", Title: "Cost per completed task by agent config", Note: "By the property " + agentConfig + ", falling back to " + query.AgentConfigID + ".", Measures: one(query.CostPerTask), By: query.ByProperty(agentConfig), OverTime: true, Draw: "line"},
 	}
 	tiles := []query.Measure{query.ToolCalls, query.ToolErrorRate, query.ToolP95, query.CompletionRate, query.CostPerTask}
-	const sub = "What agents do between a question and its answer"
+	const sub = "Tool calls, steps, retries and trace shape"
 	if s.waits(r, f) {
-		b := pending(v, append(specs, spec{ID: "calls", Title: "Calls per trace"}, spec{ID: "depth", Title: "Depth of traces"}), tiles)
+		b := pending(v, append(specs, spec{ID: "calls", Title: "Calls per trace"}, spec{ID: "depth", Title: "Trace depth"}), tiles)
 		b.Title, b.Sub = f.Title, sub
 		return boardPage(*f, b), nil
 	}
@@ -540,7 +540,7 @@ func (s *Web) agents(r *http.Request, f *frame) (templ.Component, error) {
 	for _, x := range []struct {
 		id, title, first string
 		shapes           []query.Shape
-	}{{"calls", "Calls per trace", "Calls", calls}, {"depth", "Depth of traces", "Levels", depth}} {
+	}{{"calls", "Calls per trace", "Calls", calls}, {"depth", "Trace depth", "Levels", depth}} {
 		c := card{spec: spec{ID: x.id, Title: x.title, Draw: "bar"}, First: x.first, Base: string(v.frozen(*f, "/examples", pointShape, x.id)), Columns: []column{{Name: "Traces"}}, File: string(v.to(*f, "/agents.csv", "of", x.id))}
 		for _, n := range x.shapes {
 			if len(c.Rows) == 30 {

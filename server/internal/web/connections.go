@@ -53,8 +53,8 @@ type Health struct {
 const (
 	OutSent     = "sent"
 	OutWaiting  = "waiting"
-	OutDead     = "given up"
-	OutFiltered = "left out" // by the connection's filter or sampling
+	OutDead     = "failed"
+	OutFiltered = "filtered" // by the connection's filter or sampling
 	OutOlder    = "older"    // than the connection: whether it was sent is not known
 )
 
@@ -135,11 +135,11 @@ func (s *Web) createConnection(r *http.Request, f *frame) (templ.Component, erro
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/connections/"+c.ID), "Connected. Events go to "+c.Host+" from now on.")
+	return f.done(f.path("/connections/"+c.ID), "Connected. Events are now sent to "+c.Host+".")
 }
 
 func errNotSaved() *event.Error {
-	return event.Invalid("The connection does not work yet, so it was not saved", "The findings below say what to do. Tick “save anyway” to keep it as it is.")
+	return event.Invalid("The connection test failed, so nothing was saved", "See the test results below, or tick “save anyway”.")
 }
 
 // fillConnection takes a form's fields. Keys that are left empty stay as they
@@ -161,16 +161,16 @@ func fillConnection(c *project.Connection, f *frame) error {
 	c.PrivacyMode, c.HashDistinctIDs = v("privacy_mode") != "", v("hash_distinct_ids") != ""
 	var err error
 	if c.FlushAt, err = strconv.Atoi(v("flush_at")); err != nil {
-		return event.Invalid("events a batch is not a whole number", "write a number from 1 to 1000")
+		return event.Invalid("maximum events per batch is not a whole number", "enter a number from 1 to 1000")
 	}
 	seconds, err := strconv.ParseFloat(v("flush_interval"), 64)
 	if err != nil || seconds < 0 || seconds > 1e6 {
-		return event.Invalid("the longest wait is not a number of seconds", "write a number from 0.1 to 600")
+		return event.Invalid("the flush interval is not a number of seconds", "enter a number from 0.1 to 600")
 	}
 	c.FlushInterval = time.Duration(seconds * float64(time.Second)).Round(time.Millisecond)
 	percent, err := strconv.ParseFloat(v("sample_percent"), 64)
 	if err != nil || percent <= 0 || percent > 100 {
-		return event.Invalid("the sampling rate is not a percentage", "write a number over 0 and up to 100")
+		return event.Invalid("the sample rate is not a percentage", "enter a number greater than 0 and up to 100")
 	}
 	c.SampleRate = percent / 100
 	c.Filter = project.Filter{Events: list(v("events")), Surfaces: list(v("surfaces")), Tags: list(v("tags"))}
@@ -179,9 +179,9 @@ func fillConnection(c *project.Connection, f *frame) error {
 
 // hostHelp explains the field of the host.
 func hostHelp(saved bool) string {
-	help := "US cloud, EU cloud, or your own PostHog at an https:// address."
+	help := "PostHog Cloud US or EU, or a self-hosted PostHog at an https:// URL."
 	if saved {
-		help += " Kept keys do not go to another host: with a new one, give both keys anew."
+		help += " Stored keys are never sent to another host: enter both keys again when you change it."
 	}
 	return help
 }
@@ -222,7 +222,7 @@ const shownDead = 50
 func (s *Web) conn(r *http.Request, f *frame) (project.Connection, error) {
 	c, ok := s.c.Registry.Snapshot().Connection(r.PathValue("connection"))
 	if !ok || c.ProjectID != f.Session.ProjectID {
-		return c, event.NewError(event.CodeNotFound, "there is no such connection", "it may have been deleted; the connections page lists those that are there", nil)
+		return c, event.NewError(event.CodeNotFound, "no such connection", "it may have been deleted; see the connections page", nil)
 	}
 	return c, nil
 }
@@ -272,9 +272,9 @@ func (s *Web) saveConnection(r *http.Request, f *frame) (templ.Component, error)
 	if err != nil {
 		return nil, err
 	}
-	message := "Saved. The next batch follows these settings."
+	message := "Saved. The next batch uses these settings."
 	if !have.PersonalKey.IsZero() && want.PersonalKey.IsZero() {
-		message += " The personal key is wiped."
+		message += " The personal key was removed."
 	}
 	return f.done(f.path("/connections/"+have.ID), message)
 }
@@ -305,9 +305,9 @@ func (s *Web) toggleConnection(r *http.Request, f *frame) (templ.Component, erro
 	if err != nil {
 		return nil, err
 	}
-	message := "Paused. Nothing more is sent; events are kept at home and wait."
+	message := "Delivery paused. Events are queued on this server."
 	if on {
-		message = "Sending again."
+		message = "Delivery resumed."
 	}
 	return f.done(f.path("/connections/"+c.ID), message)
 }
@@ -323,7 +323,7 @@ func (s *Web) deleteConnection(r *http.Request, f *frame) (templ.Component, erro
 	if err := s.c.Registry.DeleteConnection(r.Context(), f.Session.ProjectID, c.ID); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/connections"), "Connection "+c.Name+" is deleted and its keys are wiped.")
+	return f.done(f.path("/connections"), "Connection "+c.Name+" deleted and its keys erased.")
 }
 
 func (s *Web) replayDead(r *http.Request, f *frame) (templ.Component, error) {
@@ -335,7 +335,7 @@ func (s *Web) replayDead(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/connections/"+c.ID), count(int64(n))+" events are on their way once more.")
+	return f.done(f.path("/connections/"+c.ID), count(int64(n))+" events queued for delivery.")
 }
 
 // changeGaps has what a connection was not sent sent again, or forgets it.
@@ -344,9 +344,9 @@ func (s *Web) changeGaps(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	change, message := s.c.Delivery.SendGaps, "They are on their way, from the store. This page shows how far they are."
+	change, message := s.c.Delivery.SendGaps, "Sending the skipped events from the store. This page shows the progress."
 	if f.form.Get("forget") != "" {
-		change, message = s.c.Delivery.ForgetGaps, "They stay at home, and are no longer shown here."
+		change, message = s.c.Delivery.ForgetGaps, "Skipped events dismissed. They are still stored on this server."
 	}
 	if err := change(r.Context(), c); err != nil {
 		return nil, err

@@ -47,17 +47,17 @@ func connections(f frame, p connectionsPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 2, " · your keys, your PostHog project, your data</p><section class=\"card\" aria-label=\"PostHog\"><h2>PostHog</h2>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 2, " · PostHog projects that receive this project’s events</p><section class=\"card\" aria-label=\"PostHog\"><h2>PostHog</h2>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
 		if len(p.Rows) == 0 {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 3, "<p class=\"empty\">Not connected yet. hedgerow keeps every event at home; connect a PostHog project to have it there as well.</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 3, "<p class=\"empty\">No connection yet. Every event is stored on this server. Connect a PostHog project to send events there too.</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
 		} else {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 4, "<div class=\"scroll\"><table><thead><tr><th>Name</th><th>Host</th><th>Project key</th><th>Personal key</th><th>State</th><th>Privacy</th><th class=\"n\">Sent</th><th class=\"n\">Waiting</th><th class=\"n\">Dead letters</th></tr></thead> <tbody>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 4, "<div class=\"scroll\"><table><thead><tr><th>Name</th><th>Host</th><th>Project key</th><th>Personal key</th><th>State</th><th>Privacy</th><th class=\"n\">Sent</th><th class=\"n\">Queued</th><th class=\"n\">Dead letters</th></tr></thead> <tbody>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -230,7 +230,7 @@ func connections(f frame, p connectionsPage) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			} else {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 23, "Connect another")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 23, "Connect another PostHog project")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -264,12 +264,12 @@ func connections(f frame, p connectionsPage) templ.Component {
 					return templ_7745c5c3_Err
 				}
 				if len(p.Checks) > 0 {
-					templ_7745c5c3_Err = check("Save anyway", "override", "on", "Events then wait until it works.", false).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = check("Save anyway", "override", "on", "Events are queued until the connection works.", false).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
 				}
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 26, " <button class=\"main\">Test and save</button><p class=\"soft\">The test sends one event named hedgerow_connection_test and looks at both keys.</p>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 26, " <button class=\"main\">Test and save</button><p class=\"soft\">The test sends one event named hedgerow_connection_test and checks both keys.</p>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -377,7 +377,7 @@ func checks(list []posthog.Check) templ.Component {
 		}
 		ctx = templ.ClearChildren(ctx)
 		if len(list) > 0 {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 33, "<ul class=\"checks\" aria-label=\"What the test found\">")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 33, "<ul class=\"checks\" aria-label=\"Test results\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -428,14 +428,14 @@ func checks(list []posthog.Check) templ.Component {
 					return templ_7745c5c3_Err
 				}
 				if c.Hint != "" && !c.OK {
-					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 40, "<br><span class=\"soft\">To do: ")
+					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 40, "<br><span class=\"soft\">Fix: ")
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
 					var templ_7745c5c3_Var19 string
 					templ_7745c5c3_Var19, templ_7745c5c3_Err = templ.JoinStringErrs(c.Hint)
 					if templ_7745c5c3_Err != nil {
-						return templ.Error{Err: templ_7745c5c3_Err, FileName: `connections.templ`, Line: 94, Col: 45}
+						return templ.Error{Err: templ_7745c5c3_Err, FileName: `connections.templ`, Line: 94, Col: 43}
 					}
 					_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var19))
 					if templ_7745c5c3_Err != nil {
@@ -481,12 +481,12 @@ func connectionFields(f frame, c project.Connection, saved bool) templ.Component
 			templ_7745c5c3_Var20 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = field("Name", "name", "text", f.value("name", c.Name), "Production, staging … Each connection has its own place in the stream of events.", templ.Attributes{"required": true, "maxlength": "100", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = field("Name", "name", "text", f.value("name", c.Name), "For example production or staging. Each connection delivers independently.", templ.Attributes{"required": true, "maxlength": "100", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
 		if saved {
-			templ_7745c5c3_Err = field("Project API key", "project_key", "password", f.value("project_key", ""), "…"+c.ProjectKeyLastFour+" is kept, sealed. Leave this empty to keep it.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = field("Project API key", "project_key", "password", f.value("project_key", ""), "…"+c.ProjectKeyLastFour+" is stored, encrypted. Leave empty to keep it.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -495,7 +495,7 @@ func connectionFields(f frame, c project.Connection, saved bool) templ.Component
 				return templ_7745c5c3_Err
 			}
 			if c.PersonalKeyLastFour != "" {
-				templ_7745c5c3_Err = field("Personal API key", "personal_key", "password", f.value("personal_key", ""), "…"+c.PersonalKeyLastFour+" is kept, sealed. Leave this empty to keep it.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = field("Personal API key", "personal_key", "password", f.value("personal_key", ""), "…"+c.PersonalKeyLastFour+" is stored, encrypted. Leave empty to keep it.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -503,18 +503,18 @@ func connectionFields(f frame, c project.Connection, saved bool) templ.Component
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = check("Forget the personal key", "forget_personal_key", "on", "", f.checked("forget_personal_key", "flush_at", false)).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = check("Remove personal key", "forget_personal_key", "on", "", f.checked("forget_personal_key", "flush_at", false)).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
 			} else {
-				templ_7745c5c3_Err = field("Personal API key (optional)", "personal_key", "password", f.value("personal_key", ""), "Begins with phx_, with the scope Query Read. Lets the Analytics page show PostHog’s own figures.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = field("Personal API key (optional)", "personal_key", "password", f.value("personal_key", ""), "Starts with phx_ and needs the scope query:read. Lets the PostHog sync page show PostHog’s own counts.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
 			}
 		} else {
-			templ_7745c5c3_Err = field("Project API key", "project_key", "password", f.value("project_key", ""), "Begins with phc_. In PostHog: Settings, Project.", templ.Attributes{"required": true, "autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = field("Project API key", "project_key", "password", f.value("project_key", ""), "Starts with phc_. In PostHog: Settings → Project.", templ.Attributes{"required": true, "autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -522,7 +522,7 @@ func connectionFields(f frame, c project.Connection, saved bool) templ.Component
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = field("Personal API key (optional)", "personal_key", "password", f.value("personal_key", ""), "Begins with phx_, with the scope Query Read. Lets the Analytics page show PostHog’s own figures.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = field("Personal API key (optional)", "personal_key", "password", f.value("personal_key", ""), "Starts with phx_ and needs the scope query:read. Lets the PostHog sync page show PostHog’s own counts.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -535,51 +535,51 @@ func connectionFields(f frame, c project.Connection, saved bool) templ.Component
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = check("Privacy mode", "privacy_mode", "on", "Prompts and answers stay at home. PostHog gets figures, names, hashes and length buckets.", f.checked("privacy_mode", "flush_at", c.PrivacyMode)).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = check("Privacy mode", "privacy_mode", "on", "Prompts and responses stay on this server. PostHog receives only metrics, names, hashes and length buckets.", f.checked("privacy_mode", "flush_at", c.PrivacyMode)).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = check("Hash user ids", "hash_distinct_ids", "on", "PostHog gets a keyed hash in place of each user id.", f.checked("hash_distinct_ids", "flush_at", c.HashDistinctIDs)).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = check("Hash user IDs", "hash_distinct_ids", "on", "PostHog receives a keyed hash instead of each user ID.", f.checked("hash_distinct_ids", "flush_at", c.HashDistinctIDs)).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = choice("Vocabulary", "schema", f.value("schema", string(c.Schema)), [][2]string{{"posthog", "posthog: $ai_generation and its like, which PostHog’s AI pages read"}, {"llm_events", "llm_events: llm_request_started, llm_request_completed …"}, {"both", "both"}}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = choice("Event schema", "schema", f.value("schema", string(c.Schema)), [][2]string{{"posthog", "posthog: $ai_generation and related events, used by PostHog’s AI observability pages"}, {"llm_events", "llm_events: llm_request_started, llm_request_completed …"}, {"both", "both"}}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 48, "<p class=\"soft\">Choose llm_events where your insights are to be built on llm_request_completed, llm_request_failed, llm_output_rated and llm_task_completed with plain property names; both where you want PostHog’s AI pages as well, for two or three events a call instead of one.</p><details><summary>Batches, sampling, filter</summary>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 48, "<p class=\"soft\">Choose llm_events to build insights on llm_request_completed, llm_request_failed, llm_output_rated and llm_task_completed with plain property names. Choose both to use PostHog’s AI observability pages as well: each call then sends two or three events instead of one.</p><details><summary>Batching, sampling, filters</summary>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = field("Environment", "environment", "text", f.value("environment", c.Environment), "Set on events that name none.", templ.Attributes{"maxlength": "100", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = field("Environment", "environment", "text", f.value("environment", c.Environment), "Set on events without one.", templ.Attributes{"maxlength": "100", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = field("Surface", "surface", "text", f.value("surface", c.Surface), "Set on events that name none and get none from the project or the key.", templ.Attributes{"maxlength": "100", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = field("Surface", "surface", "text", f.value("surface", c.Surface), "Set on events without one, unless the project or the API key sets it.", templ.Attributes{"maxlength": "100", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = field("Events a batch", "flush_at", "number", f.value("flush_at", strconv.Itoa(c.FlushAt)), "1 to 1000.", templ.Attributes{"required": true, "min": "1", "max": "1000", "inputmode": "numeric"}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = field("Maximum events per batch", "flush_at", "number", f.value("flush_at", strconv.Itoa(c.FlushAt)), "1 to 1000.", templ.Attributes{"required": true, "min": "1", "max": "1000", "inputmode": "numeric"}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = field("Longest wait for a batch to fill, in seconds", "flush_interval", "number", f.value("flush_interval", float(c.FlushInterval.Seconds())), "0.1 to 600.", templ.Attributes{"required": true, "min": "0.1", "max": "600", "step": "any", "inputmode": "decimal"}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = field("Flush interval in seconds", "flush_interval", "number", f.value("flush_interval", float(c.FlushInterval.Seconds())), "0.1 to 600.", templ.Attributes{"required": true, "min": "0.1", "max": "600", "step": "any", "inputmode": "decimal"}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = field("Part of the traces to send, in percent", "sample_percent", "number", f.value("sample_percent", float(c.SampleRate*100)), "Whole traces are sent or left out. Over 0 to 100.", templ.Attributes{"required": true, "min": "0.001", "max": "100", "step": "any", "inputmode": "decimal"}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = field("Trace sample rate in percent", "sample_percent", "number", f.value("sample_percent", float(c.SampleRate*100)), "Each trace is sent whole or not at all. Greater than 0, up to 100.", templ.Attributes{"required": true, "min": "0.001", "max": "100", "step": "any", "inputmode": "decimal"}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = field("Only events named", "events", "text", f.value("events", strings.Join(c.Filter.Events, ", ")), "A comma list; empty sends all.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = field("Event names", "events", "text", f.value("events", strings.Join(c.Filter.Events, ", ")), "Comma-separated. Empty: send all.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = field("Only from surfaces", "surfaces", "text", f.value("surfaces", strings.Join(c.Filter.Surfaces, ", ")), "A comma list; empty sends all.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = field("Surfaces", "surfaces", "text", f.value("surfaces", strings.Join(c.Filter.Surfaces, ", ")), "Comma-separated. Empty: send all.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = field("Only with one of the tags", "tags", "text", f.value("tags", strings.Join(c.Filter.Tags, ", ")), "A comma list; empty sends all.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = field("Tags", "tags", "text", f.value("tags", strings.Join(c.Filter.Tags, ", ")), "Comma-separated. Empty: send all.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -672,27 +672,27 @@ func connection(f frame, p connectionPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = tile("Last success", ago(p.Now, p.Health.LastSuccess), "of a delivery").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = tile("Last success", ago(p.Now, p.Health.LastSuccess), "last delivered batch").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = tile("Lag", span(p.Health.Lag), "age of the oldest event on its way").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = tile("Lag", span(p.Health.Lag), "age of the oldest queued event").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = tile("Sent", count(p.Health.Sent), count(p.Health.Filtered)+" left out by filter or sampling").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = tile("Sent", count(p.Health.Sent), count(p.Health.Filtered)+" excluded by filter or sampling").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = tile("Waiting", count(p.Health.Waiting), "in the journal").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = tile("Queued", count(p.Health.Waiting), "in the journal").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = tile("Failed requests", count(p.Health.Failed), count(p.Health.Retried)+" events sent again").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = tile("Failed requests", count(p.Health.Failed), count(p.Health.Retried)+" events retried").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = tile("Dead letters", count(p.Health.Dead), "since the start").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = tile("Dead letters", count(p.Health.Dead), "since startup").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -720,7 +720,7 @@ func connection(f frame, p connectionPage) templ.Component {
 			}
 		}
 		if p.Tested {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 58, "<section class=\"card\" aria-label=\"Test\"><h2>What the test found</h2>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 58, "<section class=\"card\" aria-label=\"Test\"><h2>Test results</h2>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -800,11 +800,11 @@ func connection(f frame, p connectionPage) templ.Component {
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
-					templ_7745c5c3_Err = choice("Events of the pause", "resume", "backlog", [][2]string{{"backlog", "send them"}, {"now", "leave them out"}}).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = choice("Events queued during the pause", "resume", "backlog", [][2]string{{"backlog", "send"}, {"now", "skip"}}).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
-					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 64, " <button class=\"main\">Send again</button>")
+					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 64, " <button class=\"main\">Resume</button>")
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
@@ -820,7 +820,7 @@ func connection(f frame, p connectionPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			if p.Enabled {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 66, "Test sends one event named hedgerow_connection_test. Pause stops sending within a second; nothing is lost at home.")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 66, "Test sends one event named hedgerow_connection_test. Pause stops delivery within a second; events stay stored on this server.")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -838,7 +838,7 @@ func connection(f frame, p connectionPage) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 68, " events wait.")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 68, " events queued.")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -867,25 +867,25 @@ func connection(f frame, p connectionPage) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if len(p.Dead) == 0 {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 71, "<p class=\"empty\">None: PostHog has taken whatever it was sent.</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 71, "<p class=\"empty\">No dead letters: PostHog accepted every event.</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
 		} else {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 72, "<p class=\"soft\">Events that PostHog will not take as they are. They are kept at home.</p><div class=\"scroll\"><table><thead><tr><th>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 72, "<p class=\"soft\">Events that PostHog rejected. They are still stored on this server.</p><div class=\"scroll\"><table><thead><tr><th>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
 			var templ_7745c5c3_Var31 string
-			templ_7745c5c3_Var31, templ_7745c5c3_Err = templ.JoinStringErrs("Given up (" + f.Zone.String() + ")")
+			templ_7745c5c3_Var31, templ_7745c5c3_Err = templ.JoinStringErrs("Failed (" + f.Zone.String() + ")")
 			if templ_7745c5c3_Err != nil {
-				return templ.Error{Err: templ_7745c5c3_Err, FileName: `connections.templ`, Line: 203, Col: 58}
+				return templ.Error{Err: templ_7745c5c3_Err, FileName: `connections.templ`, Line: 203, Col: 56}
 			}
 			_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var31))
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 73, "</th><th>Event</th><th>Reason</th><th class=\"n\">Tries</th><th></th></tr></thead> <tbody>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 73, "</th><th>Event</th><th>Reason</th><th class=\"n\">Attempts</th><th></th></tr></thead> <tbody>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -1068,12 +1068,12 @@ func connection(f frame, p connectionPage) templ.Component {
 					return templ_7745c5c3_Err
 				}
 				if p.failed() {
-					templ_7745c5c3_Err = check("Save anyway", "override", "on", "Without a test that passes.", false).Render(ctx, templ_7745c5c3_Buffer)
+					templ_7745c5c3_Err = check("Save anyway", "override", "on", "Skips the connection test.", false).Render(ctx, templ_7745c5c3_Buffer)
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
 				}
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 89, " <button class=\"main\">Save</button><p class=\"soft\">A change of host or keys is tested before it is saved.</p>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 89, " <button class=\"main\">Save</button><p class=\"soft\">Changes to the host or the keys are tested before saving.</p>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -1083,7 +1083,7 @@ func connection(f frame, p connectionPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 90, "</section><section class=\"card narrow\" aria-label=\"Delete\"><h2>Delete configuration</h2><p class=\"soft\">Deliveries end and the sealed keys are wiped. What PostHog has stays there; what hedgerow has stays here.</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 90, "</section><section class=\"card narrow\" aria-label=\"Delete\"><h2>Delete connection</h2><p class=\"soft\">Delivery stops and the stored keys are erased. Events already in PostHog stay there; events on this server stay here.</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -1143,7 +1143,7 @@ func gapsCard(f frame, p connectionPage) templ.Component {
 			templ_7745c5c3_Var42 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 93, "<section class=\"card\" aria-label=\"Not sent\"><h2>Not sent</h2><p class=\"soft\">This connection was so far behind that the journal was nearly full: recording went on, and these were left out. They are kept at home.</p><div class=\"scroll\"><table><thead><tr><th>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 93, "<section class=\"card\" aria-label=\"Not sent\"><h2>Not sent</h2><p class=\"soft\">This connection fell so far behind that the journal was nearly full. Recording continued, but these events were skipped. They are still stored on this server.</p><div class=\"scroll\"><table><thead><tr><th>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -1156,7 +1156,7 @@ func gapsCard(f frame, p connectionPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 94, "</th><th>To</th><th class=\"n\">About</th><th>State</th></tr></thead> <tbody>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 94, "</th><th>To</th><th class=\"n\">Events (approx.)</th><th>State</th></tr></thead> <tbody>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -1195,14 +1195,14 @@ func gapsCard(f frame, p connectionPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			if g.Sending {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 99, "being sent: ")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 99, "sending: ")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
 				var templ_7745c5c3_Var45 string
 				templ_7745c5c3_Var45, templ_7745c5c3_Err = templ.JoinStringErrs(count(int64(g.Sent)))
 				if templ_7745c5c3_Err != nil {
-					return templ.Error{Err: templ_7745c5c3_Err, FileName: `connections.templ`, Line: 270, Col: 43}
+					return templ.Error{Err: templ_7745c5c3_Err, FileName: `connections.templ`, Line: 270, Col: 40}
 				}
 				_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var45))
 				if templ_7745c5c3_Err != nil {
@@ -1244,7 +1244,7 @@ func gapsCard(f frame, p connectionPage) templ.Component {
 					}()
 				}
 				ctx = templ.InitializeContext(ctx)
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 105, "<button class=\"main\">Send them</button>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 105, "<button class=\"main\">Send these events</button>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -1266,7 +1266,7 @@ func gapsCard(f frame, p connectionPage) templ.Component {
 					}()
 				}
 				ctx = templ.InitializeContext(ctx)
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 106, "<input type=\"hidden\" name=\"forget\" value=\"on\"> <button>Leave them out</button>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 106, "<input type=\"hidden\" name=\"forget\" value=\"on\"> <button>Skip these events</button>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

@@ -24,7 +24,7 @@ type dashboardRow struct {
 }
 
 func (s *Web) dashboards(_ *http.Request, f *frame) (templ.Component, error) {
-	f.Title = "Own dashboards"
+	f.Title = "Custom dashboards"
 	snap := s.c.Registry.Snapshot()
 	var p dashboardsPage
 	for _, d := range snap.Dashboards(f.Session.ProjectID) {
@@ -64,7 +64,7 @@ type placed struct {
 }
 
 func errNoDashboard() error {
-	return event.NewError(event.CodeNotFound, "there is no such dashboard in this project", "it may have been deleted; the list has those that are left", nil)
+	return event.NewError(event.CodeNotFound, "no such dashboard in this project", "it may have been deleted; see the list of dashboards", nil)
 }
 
 func (s *Web) dashboard(r *http.Request, f *frame) (templ.Component, error) {
@@ -109,7 +109,7 @@ func (s *Web) dashboard(r *http.Request, f *frame) (templ.Component, error) {
 func (s *Web) place(r *http.Request, at *query.Reader, f *frame, x *placed) error {
 	own, err := url.ParseQuery(x.Query)
 	if err != nil {
-		return event.Invalid("the chart cannot be read", "remove it and build it anew")
+		return event.Invalid("the chart could not be read", "remove it and build it again")
 	}
 	sp, err := specOf(own)
 	if err != nil || x.card.Pending {
@@ -132,7 +132,7 @@ func (s *Web) place(r *http.Request, at *query.Reader, f *frame, x *placed) erro
 func (s *Web) saveChart(r *http.Request, f *frame) (templ.Component, error) {
 	q, err := url.ParseQuery(f.form.Get("query"))
 	if err != nil {
-		return nil, event.Invalid("the chart cannot be read", "build it anew")
+		return nil, event.Invalid("the chart could not be read", "build it again")
 	}
 	if _, err := specOf(q); err != nil {
 		return nil, err
@@ -169,7 +169,7 @@ func (s *Web) saveChart(r *http.Request, f *frame) (templ.Component, error) {
 func (s *Web) exploreAgain(r *http.Request, f *frame) (templ.Component, error) {
 	q, err := url.ParseQuery(f.form.Get("query"))
 	if err != nil {
-		return nil, event.Invalid("the chart cannot be read", "build it anew")
+		return nil, event.Invalid("the chart could not be read", "build it again")
 	}
 	again := r.Clone(r.Context())
 	again.URL.RawQuery = q.Encode()
@@ -182,7 +182,7 @@ func (s *Web) arrange(r *http.Request, f *frame) (templ.Component, error) {
 	id, chart, do := r.PathValue("dashboard"), f.form.Get("chart"), f.form.Get("do")
 	detail := map[string]string{"rename": "renamed", "order": "arranged", "earlier": "arranged", "later": "arranged", "width": "arranged", "remove": "chart removed"}[do]
 	if detail == "" {
-		return nil, event.Invalid("the form could not be read", "go back and send it again")
+		return nil, event.Invalid("the form could not be read", "go back and submit it again")
 	}
 	_, err := s.c.Registry.UpdateDashboard(r.Context(), f.Session.ProjectID, id, detail, func(d *project.Dashboard) error {
 		switch do {
@@ -205,7 +205,7 @@ func (s *Web) arrange(r *http.Request, f *frame) (templ.Component, error) {
 		}
 		i := slices.IndexFunc(d.Charts, func(c project.Chart) bool { return c.ID == chart })
 		if i < 0 {
-			return event.NewError(event.CodeNotFound, "this chart is not on the dashboard any more", "reload the page", nil)
+			return event.NewError(event.CodeNotFound, "this chart is no longer on the dashboard", "reload the page", nil)
 		}
 		switch {
 		case do == "earlier" && i > 0:

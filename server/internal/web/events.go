@@ -42,7 +42,7 @@ type eventColumn struct {
 }
 
 var eventColumns = []eventColumn{
-	{"model", "Model or call", "", false, func(_ *view, e *query.Event) string { return heading(e) }},
+	{"model", "Model or event", "", false, func(_ *view, e *query.Event) string { return heading(e) }},
 	{"event", "Event", "", false, func(_ *view, e *query.Event) string { return e.Name }},
 	{"provider", "Provider", "", false, func(_ *view, e *query.Event) string { return or(e.Provider, unknown) }},
 	{"prompt", "Prompt", "", false, func(_ *view, e *query.Event) string { return or(promptOf(e), unknown) }},
@@ -54,8 +54,8 @@ var eventColumns = []eventColumn{
 	{"tokens", "Tokens", query.ByTokens, true, func(_ *view, e *query.Event) string { return tokens(e.Usage.Total) }},
 	{"cost", "Cost", query.ByCost, true, func(_ *view, e *query.Event) string { return usd(e.Cost.Total) }},
 	{"latency", "Latency", query.ByLatency, true, func(_ *view, e *query.Event) string { return ms(e.LatencyMS) }},
-	{"ttft", "First token", query.ByTTFT, true, func(_ *view, e *query.Event) string { return ms(e.TTFTMS) }},
-	{"said", "Outcome in words", "", false, func(_ *view, e *query.Event) string { return or(about(e), unknown) }},
+	{"ttft", "TTFT", query.ByTTFT, true, func(_ *view, e *query.Event) string { return ms(e.TTFTMS) }},
+	{"said", "Outcome", "", false, func(_ *view, e *query.Event) string { return or(about(e), unknown) }},
 }
 
 // usualColumns are those of a list that nobody has chosen columns for.
@@ -121,9 +121,9 @@ func (s *Web) events(r *http.Request, f *frame) (templ.Component, error) {
 
 // searched says how far a search has come.
 func (p eventsPage) searched() string {
-	out := count(int64(p.Search.Searched)) + " prompts and answers searched for “" + p.Said + "”, "
+	out := count(int64(p.Search.Searched)) + " prompts and responses searched for “" + p.Said + "”, "
 	if p.Search.Next == "" {
-		return out + "all that are kept."
+		return out + "everything that is stored."
 	}
 	return out + "back to " + p.View.clock(p.Search.Until) + "."
 }
@@ -132,7 +132,7 @@ func (p eventsPage) searched() string {
 func (s *Web) saveView(r *http.Request, f *frame) (templ.Component, error) {
 	q, err := url.ParseQuery(f.form.Get("query"))
 	if err != nil {
-		return nil, event.Invalid("the view cannot be read", "reload the page and try again")
+		return nil, event.Invalid("the view could not be read", "reload the page and try again")
 	}
 	for _, name := range []string{"cursor", "said", "tz", "live"} {
 		q.Del(name)
@@ -333,9 +333,9 @@ func uncosted(t query.Totals) string {
 // unpriced says how many calls have no known cost.
 func unpriced(n int64) string {
 	if n <= 0 {
-		return "every call priced"
+		return "all calls priced"
 	}
-	return some(n, "call") + " of unknown cost"
+	return some(n, "call") + " with unknown cost"
 }
 
 func unmetered(t query.Totals) string {
@@ -347,11 +347,11 @@ func unmetered(t query.Totals) string {
 func facts(f frame, e *query.Event) [][2]string {
 	prompt := promptOf(e)
 	all := [][2]string{
-		{"Time", clock(f.Zone, e.Timestamp) + " " + f.Zone.String()}, {"Provider", e.Provider}, {"Model", e.Model}, {"Model asked for", e.ModelAsked},
-		{"Latency", ms(e.LatencyMS)}, {"First token", ms(e.TTFTMS)},
-		{"Stop reason", e.StopReason}, {"Error", e.ErrorMessage}, {"Could not be parsed", e.ParseError}, {"Prompt", prompt}, {"Prompt hash", e.PromptHash},
+		{"Time", clock(f.Zone, e.Timestamp) + " " + f.Zone.String()}, {"Provider", e.Provider}, {"Response model", e.Model}, {"Requested model", e.ModelAsked},
+		{"Latency", ms(e.LatencyMS)}, {"Time to first token", ms(e.TTFTMS)},
+		{"Stop reason", e.StopReason}, {"Error", e.ErrorMessage}, {"Parse error", e.ParseError}, {"Prompt", prompt}, {"Prompt hash", e.PromptHash},
 		{"Surface", e.Surface}, {"User", e.DistinctID}, {"Session", e.SessionID}, {"Environment", e.Environment}, {"Task type", e.TaskType},
-		{"Completion id", e.CompletionID}, {"Request", size(e.RequestBytes)}, {"Response", size(e.ResponseBytes)}, {"URL", e.RequestURL}, {"UUID", e.UUID},
+		{"Completion ID", e.CompletionID}, {"Request size", size(e.RequestBytes)}, {"Response size", size(e.ResponseBytes)}, {"URL", e.RequestURL}, {"UUID", e.UUID},
 	}
 	var out [][2]string
 	for _, x := range all {
@@ -374,8 +374,8 @@ func bill(e *query.Event) [][3]string {
 	all := [][3]string{
 		{"Input", tokens(u.Input), exact(c.Input)}, {"Cache read", tokens(u.CacheRead), "part of input"}, {"Cache write", tokens(u.CacheWrite), "part of input"},
 		{"Output", tokens(u.Output), exact(c.Output)}, {"Reasoning", tokens(u.Reasoning), "part of output"},
-		{"Audio in", tokens(u.InputAudio), "part of input"}, {"Audio out", tokens(u.OutputAudio), "part of output"}, {"Pictures in", tokens(u.InputImage), "part of input"}, {"Pictures out", tokens(u.OutputImage), "part of output"},
-		{"Web searches", plainInt(u.WebSearches), exact(c.WebSearch)}, {"Pictures", plainInt(u.Images), ""}, {"Request", unknown, exact(c.Request)},
+		{"Audio input", tokens(u.InputAudio), "part of input"}, {"Audio output", tokens(u.OutputAudio), "part of output"}, {"Image input", tokens(u.InputImage), "part of input"}, {"Image output", tokens(u.OutputImage), "part of output"},
+		{"Web searches", plainInt(u.WebSearches), exact(c.WebSearch)}, {"Images", plainInt(u.Images), ""}, {"Per-request fee", unknown, exact(c.Request)},
 	}
 	var out [][3]string
 	for _, l := range all {
@@ -384,7 +384,7 @@ func bill(e *query.Event) [][3]string {
 		}
 	}
 	if c.CacheSaved.Known && c.CacheSaved.Value.IsPositive() {
-		out = append(out, [3]string{"Saved by the cache", unknown, exact(c.CacheSaved)})
+		out = append(out, [3]string{"Cache savings", unknown, exact(c.CacheSaved)})
 	}
 	if u.Total.Known || c.Total.Known {
 		total := "cost unknown"
@@ -409,17 +409,17 @@ func priced(c query.Cost) string {
 	case "":
 		return ""
 	case event.CostPassthrough:
-		return "The provider or the caller said what it cost."
+		return "Cost reported by the provider or the caller."
 	case event.CostCaller:
-		return "The caller said what it cost."
+		return "Cost reported by the caller."
 	case event.CostTable:
-		return "Priced by hedgerow’s table as " + strings.TrimSpace(c.Provider+" "+c.ModelUsed) + "."
+		return "Priced with hedgerow’s price table as " + strings.TrimSpace(c.Provider+" "+c.ModelUsed) + "."
 	case event.CostManual:
-		return "Priced by your own price of " + strings.TrimSpace(c.Provider+" "+c.ModelUsed) + "."
+		return "Priced with your custom price for " + strings.TrimSpace(c.Provider+" "+c.ModelUsed) + "."
 	case event.CostSynced:
-		return "Priced by the synced price of " + strings.TrimSpace(c.Provider+" "+c.ModelUsed) + "."
+		return "Priced with the synced price for " + strings.TrimSpace(c.Provider+" "+c.ModelUsed) + "."
 	}
-	return "Priced by the prices that came with it."
+	return "Priced with the prices sent with the event."
 }
 
 // curl is the call as a shell command, without any key: the reader's own stands

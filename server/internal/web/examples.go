@@ -36,7 +36,7 @@ func (v *view) readPoint(q url.Values) error {
 		return nil
 	}
 	if m.Info().Label == "" {
-		return event.Invalid("there is no such figure: "+string(m), "pick one from a chart")
+		return event.Invalid("unknown metric: "+string(m), "choose one from a chart")
 	}
 	v.Point = &query.Point{Measure: m, Event: matchOf(q), LatencyOf: v.LatencyOf, By: query.GroupBy(q.Get(pointBy)), Not: q[pointNot]}
 	if q.Has(pointGroup) {
@@ -80,7 +80,7 @@ func pointLabel(p *query.Point) string {
 	case p.Key != nil:
 		out += " · " + by + " " + *p.Key
 	case len(p.Not) > 0:
-		out += " · all others by " + by
+		out += " · other " + by
 	}
 	return out
 }
@@ -161,24 +161,24 @@ type example struct {
 
 // nouns are what the examples of a figure are, in words, and in which order they come.
 var nouns = map[query.Measure][2]string{
-	query.Calls: {"calls", ""}, query.Errors: {"failed calls", ""}, query.ErrorRate: {"failed calls", ""}, query.Users: {"users, with a call each", ""},
-	query.LatencyP50: {"calls", "the slowest first"}, query.LatencyP95: {"calls", "the slowest first"}, query.LatencyP99: {"calls", "the slowest first"},
-	query.TTFTP50: {"calls", "the slowest first token first"}, query.TTFTP95: {"calls", "the slowest first token first"}, query.TTFTP99: {"calls", "the slowest first token first"},
-	query.TokensIn: {"calls", "the most input first"}, query.TokensOut: {"calls", "the most output first"}, query.TokensTotal: {"calls", "the most tokens first"},
-	query.TokensCached: {"calls", "the most tokens read from a cache first"}, query.TokensCacheNew: {"calls", "the most tokens written to a cache first"}, query.TokensReasoning: {"calls", "the most reasoning first"},
-	query.CostUSD: {"calls of known cost", "the dearest first"}, query.CostPerCall: {"calls of known cost", "the dearest first"}, query.CostPerTask: {"calls of known cost", "the dearest first"},
-	query.CacheSaved: {"calls", "the largest saving first"}, query.CacheShare: {"calls that report cache reads", ""},
-	query.Tasks: {"tasks", ""}, query.TasksCompleted: {"completed tasks", ""}, query.CompletionRate: {"tasks", "those not completed first"},
+	query.Calls: {"calls", ""}, query.Errors: {"failed calls", ""}, query.ErrorRate: {"failed calls", ""}, query.Users: {"users, with one call each", ""},
+	query.LatencyP50: {"calls", "slowest first"}, query.LatencyP95: {"calls", "slowest first"}, query.LatencyP99: {"calls", "slowest first"},
+	query.TTFTP50: {"calls", "longest time to first token first"}, query.TTFTP95: {"calls", "longest time to first token first"}, query.TTFTP99: {"calls", "longest time to first token first"},
+	query.TokensIn: {"calls", "most input tokens first"}, query.TokensOut: {"calls", "most output tokens first"}, query.TokensTotal: {"calls", "most tokens first"},
+	query.TokensCached: {"calls", "most cache read tokens first"}, query.TokensCacheNew: {"calls", "most cache write tokens first"}, query.TokensReasoning: {"calls", "most reasoning tokens first"},
+	query.CostUSD: {"calls with known cost", "highest cost first"}, query.CostPerCall: {"calls with known cost", "highest cost first"}, query.CostPerTask: {"calls with known cost", "highest cost first"},
+	query.CacheSaved: {"calls", "largest savings first"}, query.CacheShare: {"calls that report cache reads", ""},
+	query.Tasks: {"tasks", ""}, query.TasksCompleted: {"completed tasks", ""}, query.CompletionRate: {"tasks", "not completed first"},
 	query.Rated: {"ratings", ""}, query.Negative: {"negative ratings", ""}, query.NegativeRate: {"negative ratings", ""}, query.EscalationRate: {"escalated outcomes", ""},
-	query.AcceptanceRate: {"outcomes", "those not accepted first"}, query.EditRate: {"edited outcomes", ""}, query.RetryRate: {"retried outcomes", "the most retries first"},
-	query.Retries:   {"steps that were tried again", "the most retries first"},
-	query.EvalScore: {"scores", "the lowest first"}, query.EvalPassRate: {"evaluations", "those not passed first"}, query.Evals: {"evaluations", ""},
-	query.ToolCalls: {"tool calls", ""}, query.ToolErrors: {"failed tool calls", ""}, query.ToolErrorRate: {"failed tool calls", ""}, query.ToolP95: {"tool calls", "the slowest first"},
+	query.AcceptanceRate: {"outcomes", "not accepted first"}, query.EditRate: {"edited outcomes", ""}, query.RetryRate: {"retried outcomes", "most retries first"},
+	query.Retries:   {"retried steps", "most retries first"},
+	query.EvalScore: {"scores", "lowest first"}, query.EvalPassRate: {"evaluations", "failed first"}, query.Evals: {"evaluations", ""},
+	query.ToolCalls: {"tool calls", ""}, query.ToolErrors: {"failed tool calls", ""}, query.ToolErrorRate: {"failed tool calls", ""}, query.ToolP95: {"tool calls", "slowest first"},
 	query.EventCount: {"events", ""}, query.EventShare: {"matching events", ""}, query.EventMean: {"events", ""}, query.EventTraceRate: {"traces with the event", ""}, query.EventUserRate: {"users with the event", ""},
 }
 
 // amongNouns are what a rate divides by.
-var amongNouns = map[string]string{"calls": "calls", "outcomes": "outcomes that say so", "tool_calls": "tool calls", "steps": "steps", "events": "events", "traces": "traces", "users": "users"}
+var amongNouns = map[string]string{"calls": "calls", "outcomes": "outcomes that report it", "tool_calls": "tool calls", "steps": "steps", "events": "events", "traces": "traces", "users": "users"}
 
 func (s *Web) examples(r *http.Request, f *frame) (templ.Component, error) {
 	v, err := s.view(r, "/examples", "")
@@ -190,14 +190,14 @@ func (s *Web) examples(r *http.Request, f *frame) (templ.Component, error) {
 		return s.shapeExamples(r, f, v, shape)
 	}
 	if v.Point == nil {
-		return nil, event.Invalid("this is no point of a chart", "open a chart and choose one of its points")
+		return nil, event.Invalid("this is not a chart point", "open a chart and choose one of its points")
 	}
 	found, err := s.c.Query.Examples(r.Context(), query.ExamplesQuery{Project: f.Session.ProjectID, Filter: v.Filter, Point: *v.Point})
 	if err != nil {
 		return nil, err
 	}
 	noun := nouns[v.Point.Measure]
-	p := examplesPage{Title: pointLabel(v.Point), Time: v.Label, Count: sentence(noun[0]) + ": " + count(found.Count), Order: or(noun[1], "the newest first")}
+	p := examplesPage{Title: pointLabel(v.Point), Time: v.Label, Count: sentence(noun[0]) + ": " + count(found.Count), Order: or(noun[1], "newest first")}
 	if found.Among != found.Count {
 		p.Count += " of " + count(found.Among) + " " + amongNouns[found.Of] + " · " + share(found.Count, found.Among)
 	}
@@ -213,7 +213,7 @@ func (s *Web) examples(r *http.Request, f *frame) (templ.Component, error) {
 		if x.Result = about(e); e.IsError {
 			x.Result = outcome(e)
 		}
-		for _, fact := range []string{e.ErrorMessage, promptOf(e), factIf(e.LatencyMS.Known, ms(e.LatencyMS)), factIf(e.TTFTMS.Known, ms(e.TTFTMS)+" to the first token"),
+		for _, fact := range []string{e.ErrorMessage, promptOf(e), factIf(e.LatencyMS.Known, ms(e.LatencyMS)), factIf(e.TTFTMS.Known, ms(e.TTFTMS)+" TTFT"),
 			factIf(e.Usage.Total.Known, tokens(e.Usage.Total)), factIf(e.Cost.Total.Known, usd(e.Cost.Total)), e.DistinctID} {
 			if fact != "" {
 				x.Facts = append(x.Facts, fact)
@@ -236,13 +236,13 @@ func factIf(is bool, text string) string {
 func (s *Web) shapeExamples(r *http.Request, f *frame, v *view, shape string) (templ.Component, error) {
 	size, err := strconv.ParseInt(r.URL.Query().Get(pointSize), 10, 64)
 	if err != nil {
-		return nil, event.Invalid("this is no size of a trace", "open the chart and choose one of its bars")
+		return nil, event.Invalid("this is not a trace size", "open the chart and choose one of its bars")
 	}
 	n, ids, err := s.c.Query.TracesOfShape(r.Context(), query.ShapeQuery{Project: f.Session.ProjectID, Filter: v.Filter, Of: shape, Size: size, Limit: query.DefaultExamples})
 	if err != nil {
 		return nil, err
 	}
-	p := examplesPage{Title: map[string]string{query.ShapeCalls: "Traces with this many calls: ", query.ShapeDepth: "Traces this many levels deep: "}[shape] + count(size), Time: v.Label, Count: "Traces: " + count(n), Order: "the newest first"}
+	p := examplesPage{Title: map[string]string{query.ShapeCalls: "Traces with this many calls: ", query.ShapeDepth: "Traces this many levels deep: "}[shape] + count(size), Time: v.Label, Count: "Traces: " + count(n), Order: "newest first"}
 	if p.Nothing = len(ids) == 0; p.Nothing {
 		return examples(*f, p), nil
 	}

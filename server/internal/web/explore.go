@@ -36,7 +36,7 @@ var specParams = []string{paramMeasure, paramBy, paramOver, paramDraw, paramLimi
 const maxFigures = 3
 
 // Forms of a chart.
-var drawings = [][2]string{{"line", "Lines"}, {"bar", "Bars"}, {"stack", "Stacked bars"}, {"table", "Table"}, {"number", "One number"}}
+var drawings = [][2]string{{"line", "Lines"}, {"bar", "Bars"}, {"stack", "Stacked bars"}, {"table", "Table"}, {"number", "Number"}}
 
 // figures are what the builder offers, in groups.
 var figures = []struct {
@@ -45,19 +45,19 @@ var figures = []struct {
 }{
 	{"Calls", []query.Measure{query.Calls, query.Errors, query.ErrorRate, query.Users}},
 	{"Cost", []query.Measure{query.CostUSD, query.CostPerCall, query.CostPerTask, query.CacheSaved}},
-	{"Time", []query.Measure{query.LatencyP50, query.LatencyP95, query.LatencyP99, query.TTFTP50, query.TTFTP95, query.TTFTP99}},
+	{"Latency", []query.Measure{query.LatencyP50, query.LatencyP95, query.LatencyP99, query.TTFTP50, query.TTFTP95, query.TTFTP99}},
 	{"Tokens", []query.Measure{query.TokensTotal, query.TokensIn, query.TokensOut, query.TokensReasoning, query.TokensCached, query.TokensCacheNew, query.CacheShare}},
 	{"Outcomes", []query.Measure{query.Tasks, query.TasksCompleted, query.CompletionRate, query.Rated, query.Negative, query.NegativeRate, query.EscalationRate, query.AcceptanceRate, query.EditRate, query.RetryRate, query.EvalScore, query.EvalPassRate}},
 	{"Tools", []query.Measure{query.ToolCalls, query.ToolErrors, query.ToolErrorRate, query.ToolP95}},
-	{"Own events", []query.Measure{query.EventCount, query.EventShare, query.EventMean, query.EventTraceRate, query.EventUserRate}},
+	{"Custom events", []query.Measure{query.EventCount, query.EventShare, query.EventMean, query.EventTraceRate, query.EventUserRate}},
 	{"Agents", []query.Measure{query.Retries}},
 }
 
 // breakdowns are what the builder offers, beside custom properties.
 var breakdowns = [][2]string{
-	{"", "nothing"}, {string(query.ByModelAsked), "model"}, {string(query.ByModel), "model that answered"}, {string(query.ByProvider), "provider"}, {string(query.ByPrompt), "prompt version"}, {string(query.ByPromptName), "prompt"},
-	{string(query.BySurface), "surface"}, {string(query.ByEnvironment), "environment"}, {string(query.ByUser), "user"}, {string(query.ByTaskType), "task type"}, {string(query.ByStatus), "outcome"}, {string(query.ByErrorType), "error type"},
-	{string(query.ByOperation), "operation"}, {string(query.ByInputLength), "length of the input"}, {string(query.ByOutput), "category of the output"}, {string(query.ByTool), "tool"}, {string(query.ByEval), "evaluation"},
+	{"", "none"}, {string(query.ByModelAsked), "requested model"}, {string(query.ByModel), "response model"}, {string(query.ByProvider), "provider"}, {string(query.ByPrompt), "prompt version"}, {string(query.ByPromptName), "prompt"},
+	{string(query.BySurface), "surface"}, {string(query.ByEnvironment), "environment"}, {string(query.ByUser), "user"}, {string(query.ByTaskType), "task type"}, {string(query.ByStatus), "status"}, {string(query.ByErrorType), "error type"},
+	{string(query.ByOperation), "operation"}, {string(query.ByInputLength), "input length"}, {string(query.ByOutput), "output category"}, {string(query.ByTool), "tool"}, {string(query.ByEval), "evaluation"},
 }
 
 // kindOf is the kind of the events behind a figure.
@@ -91,7 +91,7 @@ func specOf(q url.Values) (spec, error) {
 			continue
 		}
 		if m.Info().Label == "" {
-			return spec{}, event.Invalid("there is no such figure: "+string(m), "pick one from the list")
+			return spec{}, event.Invalid("unknown metric: "+string(m), "choose one from the list")
 		}
 		sp.Measures = append(sp.Measures, m)
 	}
@@ -99,13 +99,13 @@ func specOf(q url.Values) (spec, error) {
 	case len(sp.Measures) == 0:
 		sp.Measures = []query.Measure{query.Calls}
 	case len(sp.Measures) > query.MaxMeasures:
-		return spec{}, event.Invalid("the chart has too many figures", "use "+strconv.Itoa(query.MaxMeasures)+" at most")
+		return spec{}, event.Invalid("the chart has too many metrics", "use "+strconv.Itoa(query.MaxMeasures)+" at most")
 	}
 	if sp.Draw == "" {
 		sp.Draw = "line"
 	}
 	if !slices.ContainsFunc(drawings, func(d [2]string) bool { return d[0] == sp.Draw }) {
-		return spec{}, event.Invalid("there is no such form of a chart", "use line, bar, stack, table or number")
+		return spec{}, event.Invalid("unknown chart type", "use line, bar, stack, table or number")
 	}
 	// Whoever picks another figure need not take the share back.
 	sp.Share = q.Get(paramOf) == ofCalls && len(sp.Measures) == 1 && (sp.Measures[0] == query.Calls || sp.Measures[0] == query.Errors)
@@ -160,7 +160,7 @@ func (sp spec) name() string {
 	}
 	out := strings.Join(names, ", ")
 	if sp.ofEvents() {
-		out += ": " + or(sp.Event.Name, "no event named")
+		out += ": " + or(sp.Event.Name, "no event name")
 		if sp.Event.Property != "" {
 			out += ", " + sp.Event.Property + " is " + or(sp.Event.Value, "true")
 		}

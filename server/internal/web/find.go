@@ -59,7 +59,7 @@ func (s *Web) find(f *frame, page string, in func(projectID string) error) (temp
 		}
 		return 0
 	})
-	err := error(event.NewError(event.CodeNotFound, "there is no such event in your projects", "it may be older than your project keeps events", nil))
+	err := error(event.NewError(event.CodeNotFound, "no such event in your projects", "it may be older than the project’s retention", nil))
 	for _, p := range list {
 		if err = in(p.ID); err == nil {
 			f.choose(p)

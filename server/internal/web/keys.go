@@ -24,11 +24,11 @@ type keysPage struct {
 
 // scopeWords are what a key may do, for the form.
 var scopeWords = []struct{ Scope, Label, Hint string }{
-	{"read", "Read", "events, figures, prompts; prompts and answers where the settings let viewers see them"},
-	{"write", "Write", "change prompts, experiments, datasets and connections; see the project token"},
-	{"ingest", "Ingest", "send events, feedback and judgements"},
-	{"gateway", "Gateway", "call models through hedgerow, with the provider keys kept below"},
-	{"admin", "Admin", "everything, keys and settings of this project too"},
+	{"read", "Read", "read events, metrics and prompts; content only if the project settings let viewers read it"},
+	{"write", "Write", "change prompts, experiments, datasets and connections; read the project token"},
+	{"ingest", "Ingest", "send events, feedback and evaluations"},
+	{"gateway", "Gateway", "call models through hedgerow with the provider keys stored below"},
+	{"admin", "Admin", "everything, including this project’s keys and settings"},
 }
 
 // scopesOf words what a key may do.
@@ -39,7 +39,7 @@ func (p keysPage) used(k project.APIKey) string {
 	if at, ok := p.Uses(k.ID); ok {
 		return ago(p.Now, at)
 	}
-	return "not since the start"
+	return "not since startup"
 }
 
 // pickedScope is what the form of a new key has ticked: what was sent, or what an
@@ -71,7 +71,7 @@ func (s *Web) rotateToken(r *http.Request, f *frame) (templ.Component, error) {
 	if _, err := s.c.Registry.RotateToken(r.Context(), f.Session.ProjectID); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/keys"), "The project token is replaced. Whatever sends with the old one is refused from now on.")
+	return f.done(f.path("/keys"), "Project token rotated. Requests with the old token are now refused.")
 }
 
 // createKey shows the key in its answer, which nothing keeps: not a cookie, not
@@ -100,14 +100,14 @@ func (s *Web) setKeySurface(r *http.Request, f *frame) (templ.Component, error) 
 	if _, err := s.c.Registry.SetKeySurface(r.Context(), f.Session.ProjectID, r.PathValue("key"), f.form.Get("surface")); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/keys"), "Saved. New calls and events follow it from now on.")
+	return f.done(f.path("/keys"), "Saved. Applies to new calls and events.")
 }
 
 func (s *Web) revokeKey(r *http.Request, f *frame) (templ.Component, error) {
 	if err := s.c.Registry.RevokeAPIKey(r.Context(), f.Session.ProjectID, r.PathValue("key")); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/keys"), "The key is revoked.")
+	return f.done(f.path("/keys"), "Key revoked.")
 }
 
 func (s *Web) setProviderKey(r *http.Request, f *frame) (templ.Component, error) {
@@ -115,7 +115,7 @@ func (s *Web) setProviderKey(r *http.Request, f *frame) (templ.Component, error)
 	if err := s.c.Registry.SetProviderKey(r.Context(), f.Session.ProjectID, provider, f.form.Get("key")); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/keys"), "The key of "+provider+" is kept, sealed.")
+	return f.done(f.path("/keys"), "Key for "+provider+" saved, encrypted.")
 }
 
 func (s *Web) deleteProviderKey(r *http.Request, f *frame) (templ.Component, error) {
@@ -123,5 +123,5 @@ func (s *Web) deleteProviderKey(r *http.Request, f *frame) (templ.Component, err
 	if err := s.c.Registry.DeleteProviderKey(r.Context(), f.Session.ProjectID, provider); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/keys"), "The key of "+provider+" is wiped.")
+	return f.done(f.path("/keys"), "Key for "+provider+" removed.")
 }

@@ -255,7 +255,7 @@ func layout(f frame, body templ.Component) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 21, "</nav><button type=\"button\" class=\"scripts-only shortcuts-button\" popovertarget=\"shortcuts\">Keyboard</button><div class=\"who\"><a href=\"/account\">")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 21, "</nav><button type=\"button\" class=\"scripts-only shortcuts-button\" popovertarget=\"shortcuts\">Keyboard shortcuts</button><div class=\"who\"><a href=\"/account\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -311,7 +311,7 @@ func layout(f frame, body templ.Component) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			if f.Simulated {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 26, "<p class=\"banner\" role=\"note\">Simulated data: the provider, the traffic and the PostHog project of this demo are made up.</p>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 26, "<p class=\"banner\" role=\"note\">Simulated data: this demo’s provider, traffic and PostHog project are not real.</p>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -334,7 +334,7 @@ func layout(f frame, body templ.Component) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 28, " calls passed through but could not be recorded since the start: the capture queue or the journal was full. See hedgerow’s log.</p>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 28, " calls have gone unrecorded since startup: they were proxied, but the capture queue or the journal was full. See the server log.</p>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -387,7 +387,7 @@ func shortcuts() templ.Component {
 			templ_7745c5c3_Var17 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 31, "<section id=\"shortcuts\" class=\"shortcuts\" popover aria-label=\"Keyboard\"><h2>Keyboard</h2><dl><dt><kbd>j</kbd> <kbd>k</kbd></dt><dd>next and previous row of a table</dd><dt><kbd>↓</kbd> <kbd>↑</kbd></dt><dd>the same, from a row on</dd><dt><kbd>Enter</kbd></dt><dd>open the row</dd><dt><kbd>/</kbd></dt><dd>filters</dd><dt><kbd>?</kbd></dt><dd>this list</dd><dt><kbd>Esc</kbd></dt><dd>close it</dd></dl></section>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 31, "<section id=\"shortcuts\" class=\"shortcuts\" popover aria-label=\"Keyboard shortcuts\"><h2>Keyboard shortcuts</h2><dl><dt><kbd>j</kbd> <kbd>k</kbd></dt><dd>next / previous table row</dd><dt><kbd>↓</kbd> <kbd>↑</kbd></dt><dd>next / previous row, once a row has focus</dd><dt><kbd>Enter</kbd></dt><dd>open the selected row</dd><dt><kbd>/</kbd></dt><dd>focus the filters</dd><dt><kbd>?</kbd></dt><dd>show this list</dd><dt><kbd>Esc</kbd></dt><dd>close this list</dd></dl></section>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -780,7 +780,7 @@ func problem(e *event.Error) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 59, "<p><a href=\"/\">Overview</a></p>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 59, "<p><a href=\"/\">Go to the overview</a></p>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

@@ -75,7 +75,7 @@ func (s *Web) ledger(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	f.Title = "What left: " + c.Name
+	f.Title = "Properties sent and withheld: " + c.Name
 	return ledgerPage(*f, connectionRow{c, s.c.Delivery.Health(c)}, s.namesOf(r, c, true)), nil
 }
 
@@ -87,7 +87,7 @@ func (s *Web) sendNames(r *http.Request, f *frame) (templ.Component, error) {
 	}
 	name, on := f.form.Get("name"), f.form.Get("on") == "true"
 	if name == "" {
-		return nil, event.Invalid("no name was given", "choose one of the list")
+		return nil, event.Invalid("the property name is missing", "choose one from the list")
 	}
 	var properties, attributes []string
 	if f.form.Get("attribute") == "true" {
@@ -102,9 +102,9 @@ func (s *Web) sendNames(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	message := name + " stays at home from now on, unless it is one that privacy mode lets out."
+	message := name + " is no longer sent, unless it is on privacy mode’s built-in allow list."
 	if on {
-		message = name + " leaves for PostHog from now on, whatever it holds."
+		message = name + " is now sent to PostHog with any value."
 	}
 	return f.done(f.path("/connections/"+c.ID), message)
 }
@@ -120,18 +120,18 @@ func (s *Web) settleNames(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	message := "These properties stay at home from now on."
+	message := "These properties are no longer sent."
 	if keep {
-		message = "These properties go on to PostHog."
+		message = "These properties are now always sent to PostHog."
 	}
 	return f.done(f.path("/connections/"+c.ID), message)
 }
 
 // reasons are why names stay at home, in words.
 var reasons = map[string]string{
-	"content": "its name is known for prompts and answers", "too_long": "a text of more than 200 characters", "line_breaks": "a text of more than one line",
-	"list_or_object": "a list or an object", "unknown_attribute": "an attribute that is not in hedgerow’s list", "unknown_name": "a name that is not in hedgerow’s list",
-	"unusual_value": "not the kind of value that the name has", "quotes_content": "it quotes the call’s content",
+	"content": "the name is known to carry prompts or responses", "too_long": "text longer than 200 characters", "line_breaks": "text with more than one line",
+	"list_or_object": "a list or an object", "unknown_attribute": "attribute not on the allow list", "unknown_name": "name not on the allow list",
+	"unusual_value": "value type unusual for this name", "quotes_content": "quotes the call’s content",
 }
 
 func reasonText(reason string) string {

@@ -159,17 +159,17 @@ func (p listPage) changed(m query.Measure, s query.Summary) string {
 }
 
 func (s *Web) traces(r *http.Request, f *frame) (templ.Component, error) {
-	return s.list(r, f, listPage{Title: "Traces", Sub: "Everything that happened for one question", Kind: "trace"}, "/traces", func(q query.ListQuery) (*query.ListPage, error) { return s.c.Query.Traces(r.Context(), q) })
+	return s.list(r, f, listPage{Title: "Traces", Sub: "One trace per user request, with all its calls and steps", Kind: "trace"}, "/traces", func(q query.ListQuery) (*query.ListPage, error) { return s.c.Query.Traces(r.Context(), q) })
 }
 
 func (s *Web) sessions(r *http.Request, f *frame) (templ.Component, error) {
-	return s.list(r, f, listPage{Title: "Sessions", Sub: "Conversations across traces", Kind: "session"}, "/sessions", func(q query.ListQuery) (*query.ListPage, error) {
+	return s.list(r, f, listPage{Title: "Sessions", Sub: "Conversations that span several traces", Kind: "session"}, "/sessions", func(q query.ListQuery) (*query.ListPage, error) {
 		return s.c.Query.Sessions(r.Context(), q)
 	})
 }
 
 func (s *Web) people(r *http.Request, f *frame) (templ.Component, error) {
-	return s.list(r, f, listPage{Title: "Users", Sub: "The people of your product, by distinct id", Kind: "user"}, "/people", func(q query.ListQuery) (*query.ListPage, error) { return s.c.Query.Users(r.Context(), q) })
+	return s.list(r, f, listPage{Title: "Users", Sub: "Your product’s users, by distinct ID", Kind: "user"}, "/people", func(q query.ListQuery) (*query.ListPage, error) { return s.c.Query.Users(r.Context(), q) })
 }
 
 // personPage is one user's history.
@@ -280,7 +280,7 @@ func (s *Web) conversation(r *http.Request, f *frame) (templ.Component, error) {
 		return nil, err
 	}
 	if len(list.Rows) == 0 {
-		return nil, event.NewError(event.CodeNotFound, "there is no such session in this project", "it may have passed the project's retention, or not be stored yet", nil)
+		return nil, event.NewError(event.CodeNotFound, "no such session in this project", "it may be older than the project’s retention, or not stored yet", nil)
 	}
 	p := sessionPage{ID: id, Sum: list.Rows[0]}
 	filter.Name = event.Generation

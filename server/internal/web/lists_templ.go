@@ -120,20 +120,20 @@ func listing(f frame, p listPage) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if len(p.Page.Rows) == 0 {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 9, "<div class=\"empty\"><h2>Nothing in this time range</h2><p>Pick a longer one or take a filter away. What names no ")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 9, "<div class=\"empty\"><h2>No data in this time range</h2><p>Choose a longer range or remove a filter. Events without a ")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
 			var templ_7745c5c3_Var6 string
 			templ_7745c5c3_Var6, templ_7745c5c3_Err = templ.JoinStringErrs(p.Kind)
 			if templ_7745c5c3_Err != nil {
-				return templ.Error{Err: templ_7745c5c3_Err, FileName: `lists.templ`, Line: 26, Col: 71}
+				return templ.Error{Err: templ_7745c5c3_Err, FileName: `lists.templ`, Line: 26, Col: 75}
 			}
 			_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var6))
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 10, " is not here.</p></div>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 10, " ID are not listed.</p></div>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -178,7 +178,7 @@ func listing(f frame, p listPage) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 15, ">To the top</a> ")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 15, ">First page</a> ")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -244,7 +244,7 @@ func comparedNote() templ.Component {
 			templ_7745c5c3_Var9 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 21, "<p class=\"soft note\">Small: the change against the equally long period before.</p>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 21, "<p class=\"soft note\">Small figures: change vs the previous period of the same length.</p>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -766,14 +766,14 @@ func personHistory(f frame, p personPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 65, "</h1><p class=\"sub\">One user of your product · ")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 65, "</h1><p class=\"sub\">User · ")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
 		var templ_7745c5c3_Var32 string
 		templ_7745c5c3_Var32, templ_7745c5c3_Err = templ.JoinStringErrs(p.View.Label)
 		if templ_7745c5c3_Err != nil {
-			return templ.Error{Err: templ_7745c5c3_Err, FileName: `lists.templ`, Line: 161, Col: 58}
+			return templ.Error{Err: templ_7745c5c3_Err, FileName: `lists.templ`, Line: 161, Col: 38}
 		}
 		_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var32))
 		if templ_7745c5c3_Err != nil {
@@ -786,7 +786,7 @@ func personHistory(f frame, p personPage) templ.Component {
 		var templ_7745c5c3_Var33 string
 		templ_7745c5c3_Var33, templ_7745c5c3_Err = templ.JoinStringErrs(p.View.Zone.String())
 		if templ_7745c5c3_Err != nil {
-			return templ.Error{Err: templ_7745c5c3_Err, FileName: `lists.templ`, Line: 161, Col: 95}
+			return templ.Error{Err: templ_7745c5c3_Err, FileName: `lists.templ`, Line: 161, Col: 75}
 		}
 		_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var33))
 		if templ_7745c5c3_Err != nil {
@@ -836,9 +836,9 @@ func (p personPage) then(m query.Measure, note string) string {
 	d := p.Before.changed(m, p.Summary)
 	switch {
 	case d == "new":
-		d = "none before"
+		d = "new in this period"
 	case d != "":
-		d += " against before"
+		d += " vs previous period"
 	}
 	if d != "" && note != "" {
 		d += " · "
@@ -908,12 +908,12 @@ func personFigures(f frame, p personPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = awaited("Dearest traces", 10).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = awaited("Most expensive traces", 10).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
 		} else if p.Summary.Events == 0 {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 75, "<div class=\"card empty\"><h2>Nothing of this user in this time range</h2><p>Pick a longer one.</p></div>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 75, "<div class=\"card empty\"><h2>No events from this user in this time range</h2><p>Choose a longer range.</p></div>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -938,11 +938,11 @@ func personFigures(f frame, p personPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = tile("Last seen", p.View.In(p.Summary.Last, "02 Jan 15:04"), "first in this range "+p.View.In(p.Summary.First, "02 Jan 15:04")).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = tile("Last seen", p.View.In(p.Summary.Last, "02 Jan 15:04"), "first seen "+p.View.In(p.Summary.First, "02 Jan 15:04")).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = tile("First value", p.firstValue(), "first_value_reached, ever").Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = tile("First value", p.firstValue(), "first_value_reached, all time").Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -968,7 +968,7 @@ func personFigures(f frame, p personPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 79, "</div><section class=\"card\" aria-label=\"Dearest traces\"><h2>Dearest traces</h2>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 79, "</div><section class=\"card\" aria-label=\"Most expensive traces\"><h2>Most expensive traces</h2>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -1026,8 +1026,8 @@ func personFigures(f frame, p personPage) templ.Component {
 
 // Titles of tables, which stand before the tables do.
 const (
-	byModelTitle  = "What it was spent on, by model"
-	byPromptTitle = "By prompt version"
+	byModelTitle  = "Spend by model"
+	byPromptTitle = "Spend by prompt version"
 )
 
 func shares(f frame, v *view, title string, by query.GroupBy, groups []query.Group) templ.Component {
@@ -1298,7 +1298,7 @@ func sessionDetail(f frame, p sessionPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = tile("Errors", count(p.Sum.Errors), "calls and steps").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = tile("Errors", count(p.Sum.Errors), "failed calls and steps").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -1320,7 +1320,7 @@ func sessionDetail(f frame, p sessionPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 105, " calls: these are the last ones.</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 105, " calls. The most recent ones are shown.</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -1449,7 +1449,7 @@ func sessionDetail(f frame, p sessionPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			if t.TooLong {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 118, "<p class=\"soft\">The conversation is too long for one page: open the call to read it.</p>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 118, "<p class=\"soft\">The conversation is too long to show here. Open the call to read it.</p>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -1515,7 +1515,7 @@ func sessionDetail(f frame, p sessionPage) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if len(p.Turns) == 0 {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 125, "<div class=\"card empty\"><p>This session has events, but no call that answers with text.</p></div>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 125, "<div class=\"card empty\"><p>This session has events, but no calls with a text response.</p></div>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -1526,9 +1526,9 @@ func sessionDetail(f frame, p sessionPage) templ.Component {
 
 func before(n int) string {
 	if n == 1 {
-		return "One message that was sent before is left out."
+		return "1 earlier message hidden."
 	}
-	return count(int64(n)) + " messages that were sent before are left out."
+	return count(int64(n)) + " earlier messages hidden."
 }
 
 func contentState(f frame, e *query.Event) templ.Component {
@@ -1555,7 +1555,7 @@ func contentState(f frame, e *query.Event) templ.Component {
 		switch e.ContentState {
 		case query.ContentKept:
 			if !f.Reads {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 126, "<p class=\"soft\">Your role, ")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 126, "<p class=\"soft\">Your role (")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -1568,18 +1568,18 @@ func contentState(f frame, e *query.Event) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 127, ", may not read the prompts and answers of this project.</p>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 127, ") cannot read this project’s prompts and responses.</p>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
 			}
 		case query.ContentExpired:
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 128, "<p class=\"soft\">The content was kept for this project’s retention and has been removed since. The figures stay.</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 128, "<p class=\"soft\">The content passed the project’s retention and was deleted. Metrics are kept.</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
 		case query.ContentNone:
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 129, "<p class=\"soft\">This event has no content, or the project keeps none.</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 129, "<p class=\"soft\">This event has no content, or the project does not store content.</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -1609,7 +1609,7 @@ func errorList(f frame, p errorsPage) templ.Component {
 			templ_7745c5c3_Var67 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 130, "<h1>Errors</h1><p class=\"sub\">Failures whose messages are the same but for ids, numbers and quoted words</p>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 130, "<h1>Errors</h1><p class=\"sub\">Errors grouped by message</p>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -1675,12 +1675,12 @@ func errorGroups(f frame, p errorsPage) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if len(p.Groups) == 0 {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 136, "<div class=\"empty\"><h2>No errors</h2><p>Nothing failed in this time range, with these filters.</p></div>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 136, "<div class=\"empty\"><h2>No errors</h2><p>Nothing failed in this time range with these filters.</p></div>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
 		} else {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 137, "<div class=\"scroll\"><table><thead><tr><th>Message</th><th>Type</th><th class=\"n\">Times</th><th class=\"n\">Users</th><th>Trend</th><th>Models</th><th class=\"n\">Last</th></tr></thead> <tbody>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 137, "<div class=\"scroll\"><table><thead><tr><th>Message</th><th>Type</th><th class=\"n\">Count</th><th class=\"n\">Users</th><th>Trend</th><th>Models</th><th class=\"n\">Last seen</th></tr></thead> <tbody>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -1734,7 +1734,7 @@ func errorGroups(f frame, p errorsPage) templ.Component {
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
-					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 143, "\">without a message</a> ")
+					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 143, "\">(no message)</a> ")
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
@@ -1863,7 +1863,7 @@ func errorGroups(f frame, p errorsPage) templ.Component {
 					return templ_7745c5c3_Err
 				}
 				var templ_7745c5c3_Var79 string
-				templ_7745c5c3_Var79, templ_7745c5c3_Err = templ.JoinStringErrs("Newest example, " + p.View.clock(g.Last))
+				templ_7745c5c3_Var79, templ_7745c5c3_Err = templ.JoinStringErrs("Latest example, " + p.View.clock(g.Last))
 				if templ_7745c5c3_Err != nil {
 					return templ.Error{Err: templ_7745c5c3_Err, FileName: `lists.templ`, Line: 396, Col: 119}
 				}
@@ -2027,7 +2027,7 @@ func modelTable(f frame, p modelsPage) templ.Component {
 			templ_7745c5c3_Var85 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 167, "<h1>Models</h1><p class=\"sub\">Side by side: what they cost, how fast they are, how it worked out</p>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 167, "<h1>Models</h1><p class=\"sub\">Cost, latency and outcomes by model</p>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -2115,12 +2115,12 @@ func modelFigures(f frame, p modelsPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		} else if len(called(p.Models)) == 0 {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 174, "<div class=\"card empty\"><h2>No calls in this time range</h2><p>Pick a longer one or take a filter away.</p></div>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 174, "<div class=\"card empty\"><h2>No calls in this time range</h2><p>Choose a longer range or remove a filter.</p></div>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
 		} else {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 175, "<section class=\"card\" aria-label=\"Models\"><h2>Models</h2><div class=\"scroll\"><table><thead><tr><th>Model</th><th class=\"n\">Calls</th><th class=\"n\">Error rate</th><th class=\"n\">Latency p50</th><th class=\"n\"><span class=\"hide\">Latency </span>p95</th><th class=\"n\">First token p95</th><th class=\"n\">Tokens</th><th class=\"n\">Cost</th><th class=\"n\">Per call</th><th class=\"n\">Cache hits</th><th class=\"n\">Completed</th><th class=\"n\">Negative</th><th class=\"n\">Eval</th></tr></thead> <tbody>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 175, "<section class=\"card\" aria-label=\"Models\"><h2>Models</h2><div class=\"scroll\"><table><thead><tr><th>Model</th><th class=\"n\">Calls</th><th class=\"n\">Error rate</th><th class=\"n\">Latency p50</th><th class=\"n\"><span class=\"hide\">Latency </span>p95</th><th class=\"n\">TTFT p95</th><th class=\"n\">Tokens</th><th class=\"n\">Cost</th><th class=\"n\">Cost per call</th><th class=\"n\">Cache hit rate</th><th class=\"n\">Completion rate</th><th class=\"n\">Negative feedback</th><th class=\"n\">Eval score</th></tr></thead> <tbody>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -2524,7 +2524,7 @@ func traceDetail(f frame, p tracePage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = tile("Errors", count(int64(t.Rollup.Errors)), "calls and steps").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = tile("Errors", count(int64(t.Rollup.Errors)), "failed calls and steps").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -2541,9 +2541,9 @@ func traceDetail(f frame, p tracePage) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		var templ_7745c5c3_Var109 string
-		templ_7745c5c3_Var109, templ_7745c5c3_Err = templ.JoinStringErrs("From start to end, " + ms(event.Some(float64(took(t).Microseconds())/1000)))
+		templ_7745c5c3_Var109, templ_7745c5c3_Err = templ.JoinStringErrs("Timeline, " + ms(event.Some(float64(took(t).Microseconds())/1000)))
 		if templ_7745c5c3_Err != nil {
-			return templ.Error{Err: templ_7745c5c3_Err, FileName: `lists.templ`, Line: 526, Col: 110}
+			return templ.Error{Err: templ_7745c5c3_Err, FileName: `lists.templ`, Line: 526, Col: 101}
 		}
 		_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var109))
 		if templ_7745c5c3_Err != nil {
@@ -2670,13 +2670,13 @@ func traceDetail(f frame, p tracePage) templ.Component {
 				}
 			}
 			if l.Node.Event.Name == event.RequestStarted {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 219, "<span class=\"pill warn\">no end so far</span> ")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 219, "<span class=\"pill warn\">in progress</span> ")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
 			}
 			if l.Node.ParentMissing {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 220, "<span class=\"pill warn\">parent not seen</span> ")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 220, "<span class=\"pill warn\">parent missing</span> ")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -2855,12 +2855,12 @@ func traceDetail(f frame, p tracePage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 237, "</tbody></table></div><p class=\"soft note\">Pale: up to the first token. A tick is an event without duration, such as a rating.</p>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 237, "</tbody></table></div><p class=\"soft note\">Pale bar: time to first token · full bar: duration · tick: event without a duration, such as a rating</p>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
 		if t.Truncated {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 238, "<p class=\"soft\">This trace has more events than fit here; the rest is not shown.</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 238, "<p class=\"soft\">This trace has too many events to show here. Download the JSON for all of them.</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -45,14 +45,14 @@ func overview(f frame, p overviewPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 2, " · days in ")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 2, " · time zone ")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
 		var templ_7745c5c3_Var3 string
 		templ_7745c5c3_Var3, templ_7745c5c3_Err = templ.JoinStringErrs(p.View.Zone.String())
 		if templ_7745c5c3_Err != nil {
-			return templ.Error{Err: templ_7745c5c3_Err, FileName: `overview.templ`, Line: 8, Col: 79}
+			return templ.Error{Err: templ_7745c5c3_Err, FileName: `overview.templ`, Line: 8, Col: 81}
 		}
 		_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var3))
 		if templ_7745c5c3_Err != nil {
@@ -140,7 +140,7 @@ func overviewFrame(f frame, p overviewPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			for _, label := range []string{"Events", "Tokens", "Cost", "Errors", "Latency p95", "First token p95"} {
+			for _, label := range []string{"Events", "Tokens", "Cost", "Errors", "Latency p95", "TTFT p95"} {
 				templ_7745c5c3_Err = tile(label, "\u00a0", "\u00a0").Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
@@ -151,7 +151,7 @@ func overviewFrame(f frame, p overviewPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		templ_7745c5c3_Err = chartCard(f, p.View, &card{spec: spec{Title: "By day, 7 days"}, Pending: true}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = chartCard(f, p.View, &card{spec: spec{Title: "Daily, last 7 days"}, Pending: true}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -159,11 +159,11 @@ func overviewFrame(f frame, p overviewPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = awaited("By model, 7 days", 6).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = awaited("By model, last 7 days", 6).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = awaited("By surface, 7 days", 6).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = awaited("By surface, last 7 days", 6).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -226,7 +226,7 @@ func overviewFigures(f frame, p overviewPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 12, "\">a key of this project</a> in the header <span class=\"mono\">X-Hedgerow-Key</span>:</p><p class=\"mono\">OPENAI_BASE_URL=")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 12, "\">an API key of this project</a> in the <span class=\"mono\">X-Hedgerow-Key</span> header:</p><p class=\"mono\">OPENAI_BASE_URL=")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -265,11 +265,11 @@ func overviewFigures(f frame, p overviewPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = breakdown(f, "By model, 7 days", "model", string(query.ByModelAsked), p.Models).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = breakdown(f, "By model, last 7 days", "model", string(query.ByModelAsked), p.Models).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = breakdown(f, "By surface, 7 days", "surface", string(query.BySurface), p.Week.BySurface).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = breakdown(f, "By surface, last 7 days", "surface", string(query.BySurface), p.Week.BySurface).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -352,12 +352,12 @@ func deliveries(f frame, p overviewPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 22, "\">Connect the one that you own</a></p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 22, "\">Connect PostHog</a></p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
 		} else {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 23, "<div class=\"scroll\"><table><thead><tr><th>Connection</th><th>Host</th><th>State</th><th class=\"n\">Sent</th><th class=\"n\">Waiting</th><th class=\"n\">Dead letters</th><th>Last error</th></tr></thead> <tbody>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 23, "<div class=\"scroll\"><table><thead><tr><th>Connection</th><th>Host</th><th>State</th><th class=\"n\">Sent</th><th class=\"n\">Queued</th><th class=\"n\">Dead letters</th><th>Last error</th></tr></thead> <tbody>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -557,7 +557,7 @@ func tiles(name string, t query.Totals) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = tile("First token p95", ms(t.TTFTMS.P95), "p50 "+ms(t.TTFTMS.P50)).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = tile("TTFT p95", ms(t.TTFTMS.P95), "p50 "+ms(t.TTFTMS.P50)).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -659,7 +659,7 @@ func byDay(f frame, p overviewPage) templ.Component {
 			templ_7745c5c3_Var27 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 45, "<section class=\"card\" aria-label=\"By day\"><h2>By day, 7 days</h2>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 45, "<section class=\"card\" aria-label=\"By day\"><h2>Daily, last 7 days</h2>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -667,7 +667,7 @@ func byDay(f frame, p overviewPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 46, "<details class=\"help\"><summary>The numbers</summary><div class=\"scroll\"><table id=\"by-day\" data-href=\"")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 46, "<details class=\"help\"><summary>View data</summary><div class=\"scroll\"><table id=\"by-day\" data-href=\"")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -1073,7 +1073,7 @@ func eventTable(f frame, list []*query.Event) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 79, "</th><th>Model or call</th><th>Surface</th><th>User</th><th class=\"n\">Tokens</th><th class=\"n\">Cost</th><th class=\"n\">Latency</th><th class=\"n\">First token</th><th>Outcome</th></tr></thead> <tbody>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 79, "</th><th>Model or event</th><th>Surface</th><th>User</th><th class=\"n\">Tokens</th><th class=\"n\">Cost</th><th class=\"n\">Latency</th><th class=\"n\">TTFT</th><th>Status</th></tr></thead> <tbody>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

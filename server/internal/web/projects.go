@@ -42,7 +42,7 @@ func (s *Web) requireKeys(r *http.Request, f *frame) (templ.Component, error) {
 		return nil, err
 	}
 	if on {
-		return f.done("/projects", "Saved. Gateway calls without a key are refused from now on.")
+		return f.done("/projects", "Saved. Gateway calls without a key are now refused.")
 	}
 	return f.done("/projects", "Saved. "+s.keyless().Notice())
 }
@@ -65,7 +65,7 @@ func (s *Web) createProject(r *http.Request, f *frame) (templ.Component, error) 
 			return nil, err
 		}
 	}
-	message := "Project " + p.Name + " is there. Make an API key, or send events with its token."
+	message := "Project " + p.Name + " created. Create an API key, or send events with its token."
 	if words := s.keyless().Notice(); words != "" {
 		message += " " + words
 	}

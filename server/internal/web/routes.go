@@ -57,41 +57,41 @@ func (s *Web) table() []route {
 		{pattern: "GET /welcome", need: viewer, handle: s.welcome},
 		{pattern: "POST /welcome", need: viewer, handle: s.setUp, again: s.welcome},
 
-		{pattern: "GET /p/{project}/overview", need: viewer, handle: s.overview, section: "Watch", label: "Overview"},
-		{pattern: "GET /p/{project}/traffic", need: viewer, handle: s.traffic, section: "Watch", label: "Traffic & reliability"},
-		{pattern: "GET /p/{project}/latency-cost", need: viewer, handle: s.spending, section: "Watch", label: "Latency & cost"},
-		{pattern: "GET /p/{project}/quality", need: viewer, handle: s.quality, section: "Watch", label: "Quality & outcomes"},
-		{pattern: "GET /p/{project}/agents", need: viewer, handle: s.agents, section: "Watch", label: "Agent workflow"},
-		{pattern: "GET /p/{project}/dashboards", need: viewer, handle: s.dashboards, section: "Watch", label: "Own dashboards"},
+		{pattern: "GET /p/{project}/overview", need: viewer, handle: s.overview, section: "Dashboards", label: "Overview"},
+		{pattern: "GET /p/{project}/traffic", need: viewer, handle: s.traffic, section: "Dashboards", label: "Traffic & reliability"},
+		{pattern: "GET /p/{project}/latency-cost", need: viewer, handle: s.spending, section: "Dashboards", label: "Latency & cost"},
+		{pattern: "GET /p/{project}/quality", need: viewer, handle: s.quality, section: "Dashboards", label: "Quality & outcomes"},
+		{pattern: "GET /p/{project}/agents", need: viewer, handle: s.agents, section: "Dashboards", label: "Agents"},
+		{pattern: "GET /p/{project}/dashboards", need: viewer, handle: s.dashboards, section: "Dashboards", label: "Custom dashboards"},
 		{pattern: "POST /p/{project}/dashboards", need: member, handle: s.createDashboard, again: s.dashboards},
 		{pattern: "GET /p/{project}/dashboards/{dashboard}", need: viewer, handle: s.dashboard},
 		{pattern: "POST /p/{project}/dashboards/{dashboard}", need: member, handle: s.arrange, again: s.dashboard},
 		{pattern: "POST /p/{project}/dashboards/{dashboard}/delete", need: member, handle: s.deleteDashboard, again: s.dashboard},
-		{pattern: "GET /p/{project}/explore", need: viewer, handle: s.explore, section: "Watch", label: "Chart builder"},
+		{pattern: "GET /p/{project}/explore", need: viewer, handle: s.explore, section: "Dashboards", label: "Chart builder"},
 		{pattern: "POST /p/{project}/charts", need: member, handle: s.saveChart, again: s.exploreAgain},
 		{pattern: "GET /p/{project}/examples", need: viewer, handle: s.examples},
 		{pattern: "GET /p/{project}/chart.csv", need: viewer, raw: s.chartCSV},
 		{pattern: "GET /p/{project}/agents.csv", need: viewer, raw: s.agentsCSV},
 		{pattern: "GET /p/{project}/events.csv", need: viewer, raw: s.eventsCSV},
 		{pattern: "GET /p/{project}/choices", need: viewer, raw: s.choices},
-		{pattern: "GET /p/{project}/analytics", need: viewer, handle: s.analytics, section: "Watch", label: "Analytics"},
+		{pattern: "GET /p/{project}/analytics", need: viewer, handle: s.analytics, section: "Dashboards", label: "PostHog sync"},
 		{pattern: "GET /p/{project}/analytics/live", need: viewer, raw: s.live, stream: true},
-		{pattern: "GET /p/{project}/models", need: viewer, handle: s.models, section: "Watch", label: "Models"},
-		{pattern: "GET /p/{project}/generations", need: viewer, handle: s.generations, section: "Look", label: "Generations"},
-		{pattern: "GET /p/{project}/events", need: viewer, handle: s.events, section: "Look", label: "Events"},
+		{pattern: "GET /p/{project}/models", need: viewer, handle: s.models, section: "Dashboards", label: "Models"},
+		{pattern: "GET /p/{project}/generations", need: viewer, handle: s.generations, section: "Observe", label: "Generations"},
+		{pattern: "GET /p/{project}/events", need: viewer, handle: s.events, section: "Observe", label: "Events"},
 		{pattern: "GET /p/{project}/events/{uuid}/sent", need: viewer, handle: s.sent},
 		{pattern: "POST /p/{project}/views", need: member, handle: s.saveView, again: s.events},
 		{pattern: "POST /p/{project}/views/{view}/delete", need: member, handle: s.deleteView, again: s.events},
 		{pattern: "GET /p/{project}/events/{uuid}", need: viewer, handle: s.event},
 		{pattern: "POST /p/{project}/events/{uuid}/delete", need: admin, handle: s.deleteEvent, again: s.event},
-		{pattern: "GET /p/{project}/traces", need: viewer, handle: s.traces, section: "Look", label: "Traces"},
+		{pattern: "GET /p/{project}/traces", need: viewer, handle: s.traces, section: "Observe", label: "Traces"},
 		{pattern: "GET /p/{project}/traces/{id}", need: viewer, handle: s.trace},
 		{pattern: "GET /p/{project}/traces/{id}/download", need: viewer, raw: s.traceJSON},
-		{pattern: "GET /p/{project}/sessions", need: viewer, handle: s.sessions, section: "Look", label: "Sessions"},
+		{pattern: "GET /p/{project}/sessions", need: viewer, handle: s.sessions, section: "Observe", label: "Sessions"},
 		{pattern: "GET /p/{project}/sessions/{id}", need: viewer, handle: s.conversation},
-		{pattern: "GET /p/{project}/people", need: viewer, handle: s.people, section: "Look", label: "Users"},
+		{pattern: "GET /p/{project}/people", need: viewer, handle: s.people, section: "Observe", label: "Users"},
 		{pattern: "GET /p/{project}/people/{id}", need: viewer, handle: s.person},
-		{pattern: "GET /p/{project}/errors", need: viewer, handle: s.errors, section: "Look", label: "Errors"},
+		{pattern: "GET /p/{project}/errors", need: viewer, handle: s.errors, section: "Observe", label: "Errors"},
 		// Short forms: trace_url bears no project, and people type these.
 		{pattern: "GET /overview", need: viewer, handle: s.home},
 		{pattern: "GET /events", need: viewer, handle: s.toEvents},
@@ -233,7 +233,7 @@ func (s *Web) gate(rt route) http.Handler {
 				e, f.Problem = s.told(r, err), nil
 				fallthrough
 			default:
-				f.Title, body = "Problem", problem(e)
+				f.Title, body = "Error", problem(e)
 			}
 		}
 		if f.location != "" {
@@ -256,12 +256,12 @@ func (s *Web) allow(w http.ResponseWriter, r *http.Request, rt route, f *frame) 
 		id := r.PathValue("project")
 		i := slices.IndexFunc(f.Session.Projects, func(p ProjectName) bool { return p.ID == id })
 		if i < 0 {
-			return event.NewError(event.CodeNotFound, "there is no such project, or you are not a member of it", "pick one of yours from the side bar, or ask an administrator", nil)
+			return event.NewError(event.CodeNotFound, "there is no such project, or you are not a member of it", "choose a project in the sidebar, or ask an administrator for access", nil)
 		}
 		f.choose(f.Session.Projects[i])
 	}
 	if !f.Session.Role.Can(rt.need) {
-		return event.NewError(event.CodeForbidden, "your role, "+string(f.Session.Role)+", does not allow this", "ask an administrator; it needs the role "+string(rt.need), nil)
+		return event.NewError(event.CodeForbidden, "your role, "+string(f.Session.Role)+", does not allow this", "this needs the role "+string(rt.need)+"; ask an administrator", nil)
 	}
 	if r.Method != http.MethodPost {
 		return nil
@@ -276,7 +276,7 @@ func (s *Web) allow(w http.ResponseWriter, r *http.Request, rt route, f *frame) 
 		parse = func() error { return r.ParseMultipartForm(bound) }
 	}
 	if err := parse(); err != nil {
-		return event.Invalid("the form could not be read", "go back and send it again")
+		return event.Invalid("the form could not be read", "go back and submit it again")
 	}
 	if !f.Session.owns(r.PostFormValue("csrf")) {
 		return errForeign()

@@ -123,7 +123,7 @@ func (s *Web) enter(w http.ResponseWriter, r *http.Request, u project.User, byLi
 		if err := s.c.Registry.RevokeSession(ctx, u.ID, x.ID); err != nil {
 			return "", err
 		}
-		return "", event.NewError(event.CodeUnauthorized, "the password was changed this moment", "sign in with the new one", nil)
+		return "", event.NewError(event.CodeUnauthorized, "the password was just changed", "sign in with the new password", nil)
 	}
 	setCookie(w, s.secure(r), http.Cookie{Name: sessionName(s.secure(r)), Value: token, Expires: x.ExpiresAt})
 	return token, nil

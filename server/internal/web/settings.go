@@ -12,7 +12,7 @@ import (
 )
 
 // readers are whom prompts and answers can be shown to.
-var readers = [][2]string{{"viewer", "Everybody in the project"}, {"member", "Members and administrators"}, {"admin", "Administrators"}}
+var readers = [][2]string{{"viewer", "Everyone in the project"}, {"member", "Members and administrators"}, {"admin", "Administrators"}}
 
 // settings is what a project does with what it gets.
 func (s *Web) settings(_ *http.Request, f *frame) (templ.Component, error) {
@@ -28,7 +28,7 @@ func (s *Web) settings(_ *http.Request, f *frame) (templ.Component, error) {
 func (s *Web) project(f *frame) (project.Project, error) {
 	p, ok := s.c.Registry.Snapshot().Project(f.Session.ProjectID)
 	if !ok {
-		return p, event.NewError(event.CodeNotFound, "there is no such project", "it has just been deleted; pick another from the side bar", nil)
+		return p, event.NewError(event.CodeNotFound, "no such project", "it has just been deleted; choose another in the sidebar", nil)
 	}
 	return p, nil
 }
@@ -55,13 +55,13 @@ func (s *Web) saveSettings(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/settings"), "Saved. New events follow these settings from now on.")
+	return f.done(f.path("/settings"), "Saved. Applies to new events.")
 }
 
 func days(v string) (int, error) {
 	n, err := strconv.Atoi(strings.TrimSpace(v))
 	if err != nil {
-		return 0, event.Invalid("a retention is a whole number of days", "0 keeps for ever")
+		return 0, event.Invalid("retention must be a whole number of days", "0 keeps forever")
 	}
 	return n, nil
 }
@@ -78,11 +78,11 @@ func (s *Web) deleteProject(r *http.Request, f *frame) (templ.Component, error) 
 	if err := s.c.Registry.DeleteProject(r.Context(), p.ID); err != nil {
 		return nil, err
 	}
-	message := "Project " + p.Name + " is deleted."
+	message := "Project " + p.Name + " deleted."
 	if s.c.Eraser != nil {
 		if err := s.c.Eraser.Erase(r.Context(), p.ID); err != nil {
 			s.log.Error("the events of a deleted project could not be removed", "project", p.ID, "err", err)
-			message += " Its events could not be removed from the store; hedgerow's log has the cause."
+			message += " Its events could not be deleted from the store; see the server log."
 		}
 	}
 	return f.done("/projects", message)

@@ -80,23 +80,23 @@ func settings(f frame, p project.Project, others bool) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 4, " <fieldset><legend>Prompts and answers</legend>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 4, " <fieldset><legend>Prompts and responses</legend>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = check("Keep them", "keep_content", "on", "In hedgerow’s own store, for signed-in people only. Off: only figures and derived fields are kept.", f.checked("keep_content", "content_days", p.Settings.KeepContent)).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = check("Store content", "keep_content", "on", "Stored on this server, visible to signed-in users only. Off: only metrics and derived fields are stored.", f.checked("keep_content", "content_days", p.Settings.KeepContent)).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = check("Mask e-mail addresses in them", "scrub_emails", "on", "Before anything is stored. API keys, tokens and card numbers are always masked.", f.checked("scrub_emails", "content_days", p.Settings.ScrubEmails)).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = check("Mask e-mail addresses in content", "scrub_emails", "on", "Masked before anything is stored. API keys, tokens and card numbers are always masked.", f.checked("scrub_emails", "content_days", p.Settings.ScrubEmails)).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = choice("Who reads them", "content_role", f.value("content_role", string(cmp.Or(p.Settings.ContentRole, project.RoleViewer))), readers).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = choice("Who can read content", "content_role", f.value("content_role", string(cmp.Or(p.Settings.ContentRole, project.RoleViewer))), readers).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = field("Days to keep them", "content_days", "number", f.value("content_days", strconv.Itoa(p.Settings.ContentDays)), "0 keeps them for ever. After that the figures stay.", templ.Attributes{"required": true, "min": "0", "max": "36500", "inputmode": "numeric"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = field("Content retention in days", "content_days", "number", f.value("content_days", strconv.Itoa(p.Settings.ContentDays)), "0: keep forever. Metrics stay when content expires.", templ.Attributes{"required": true, "min": "0", "max": "36500", "inputmode": "numeric"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -104,23 +104,23 @@ func settings(f frame, p project.Project, others bool) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = field("Days to keep events", "metrics_days", "number", f.value("metrics_days", strconv.Itoa(p.Settings.MetricsDays)), "0 keeps them for ever.", templ.Attributes{"required": true, "min": "0", "max": "36500", "inputmode": "numeric"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = field("Event retention in days", "metrics_days", "number", f.value("metrics_days", strconv.Itoa(p.Settings.MetricsDays)), "0: keep forever.", templ.Attributes{"required": true, "min": "0", "max": "36500", "inputmode": "numeric"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = check("Hash user ids on the way to PostHog", "hash_distinct_ids", "on", "Every connection gets a keyed hash in place of the id. It stays the same for the same user.", f.checked("hash_distinct_ids", "content_days", p.Settings.HashDistinctIDs)).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = check("Hash user IDs sent to PostHog", "hash_distinct_ids", "on", "All connections receive a keyed hash instead of the user ID. The same user always has the same hash.", f.checked("hash_distinct_ids", "content_days", p.Settings.HashDistinctIDs)).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = field("Surface", "surface", "text", f.value("surface", p.Settings.Surface), "Put on events that name none, unless their API key has one: the part of the product, such as Playbook.", templ.Attributes{"maxlength": "100", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = field("Surface", "surface", "text", f.value("surface", p.Settings.Surface), "Part of the product, such as Playbook. Set on events without one, unless their API key sets it.", templ.Attributes{"maxlength": "100", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = field("Attribution fields", "attribution_fields", "text", f.value("attribution_fields", strings.Join(p.Settings.AttributionFields, ", ")), "A comma list of names in the bodies of gateway calls, such as feature. They become properties and are taken out before the call goes on. user, session, session_id and trace are read anyway.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = field("Attribution fields", "attribution_fields", "text", f.value("attribution_fields", strings.Join(p.Settings.AttributionFields, ", ")), "Comma-separated field names in gateway request bodies, such as feature. They become properties and are removed before the request is forwarded. user, session, session_id and trace are always read.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = check("Ask providers for token counts on streams", "include_usage", "on", "OpenAI-compatible providers leave them out otherwise. The caller does not see the difference.", f.checked("include_usage", "content_days", p.Settings.IncludeUsage)).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = check("Request usage on streams", "include_usage", "on", "OpenAI-compatible providers omit token counts on streams otherwise. Callers see no difference.", f.checked("include_usage", "content_days", p.Settings.IncludeUsage)).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -139,7 +139,7 @@ func settings(f frame, p project.Project, others bool) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if others {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 8, "<p class=\"soft\">Its keys stop working at once, deliveries to PostHog end, and its sealed keys, settings and events are wiped. What PostHog has stays there.</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 8, "<p class=\"soft\">Its API keys stop working immediately, delivery to PostHog stops, and its stored keys, settings and events are deleted. Events already in PostHog stay there.</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -170,7 +170,7 @@ func settings(f frame, p project.Project, others bool) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		} else {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 10, "<p class=\"soft\">This is the only project: hedgerow needs one. <a href=\"/projects\">Create another</a> first.</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 10, "<p class=\"soft\">This is the only project, and hedgerow needs one. <a href=\"/projects\">Create another project</a> first.</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

@@ -103,7 +103,7 @@ func tooMany(w http.ResponseWriter, wait time.Duration) error {
 	case seconds > 1:
 		in = strconv.Itoa(seconds) + " seconds"
 	}
-	return event.NewError(event.CodeRateLimited, "too many sign-ins have failed", "try again in "+in+", or ask an administrator for a sign-in link: that works at once", nil)
+	return event.NewError(event.CodeRateLimited, "too many failed sign-in attempts", "try again in "+in+", or ask an administrator for a sign-in link, which works immediately", nil)
 }
 
 // signInLink uses up a one-time link. Who has no password yet is asked for one.
@@ -154,7 +154,7 @@ func (s *Web) welcome(_ *http.Request, f *frame) (templ.Component, error) {
 
 func (s *Web) setUp(r *http.Request, f *frame) (templ.Component, error) {
 	if f.Session.HasPassword {
-		return nil, event.NewError(event.CodeConflict, "you have a password already", "change it on the account page", nil)
+		return nil, event.NewError(event.CodeConflict, "you already have a password", "change it on the account page", nil)
 	}
 	password, err := newPassword(f.form)
 	if err != nil {
@@ -164,7 +164,7 @@ func (s *Web) setUp(r *http.Request, f *frame) (templ.Component, error) {
 		_, err := s.c.Registry.UpdateUser(r.Context(), f.Session.UserID, func(u *project.User) error {
 			if u.Email == "" {
 				if u.Email = f.form.Get("email"); strings.TrimSpace(u.Email) == "" {
-					return event.Invalid("the e-mail address is missing", "you sign in with it")
+					return event.Invalid("the e-mail address is missing", "you need it to sign in")
 				}
 			}
 			u.Name = or(f.form.Get("name"), u.Name)
@@ -177,7 +177,7 @@ func (s *Web) setUp(r *http.Request, f *frame) (templ.Component, error) {
 	if err := s.setPassword(r, f, password); err != nil {
 		return nil, err
 	}
-	return f.done("/", "Your password is set. From now on you sign in with it.")
+	return f.done("/", "Password set. Use it to sign in from now on.")
 }
 
 // setPassword sets the password of whoever looks at the page. That ends all of
@@ -198,7 +198,7 @@ func (s *Web) setPassword(r *http.Request, f *frame, password string) error {
 func newPassword(form url.Values) (string, error) {
 	p := form.Get("password")
 	if p != form.Get("repeat") {
-		return "", event.Invalid("the two passwords differ", "type the new password twice")
+		return "", event.Invalid("the passwords do not match", "type the new password in both fields")
 	}
 	return p, nil
 }

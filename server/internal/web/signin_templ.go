@@ -66,7 +66,7 @@ func signInPage(f signInForm) templ.Component {
 			}
 		}
 		if f.First {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 5, "<p class=\"sub\">Nobody has a password yet. On the server, this prints a one-time link:</p><pre>hedgerow project sign-in-link</pre>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 5, "<p class=\"sub\">No account has a password yet. Run this on the server to print a one-time sign-in link:</p><pre>hedgerow project sign-in-link</pre>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -96,7 +96,7 @@ func signInPage(f signInForm) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 8, "<button class=\"main\">Sign in</button></form><details class=\"help\"><summary>No password, or forgotten?</summary><p>Ask an administrator for a one-time sign-in link. On the server, this prints one for the first administrator:</p><pre>hedgerow project sign-in-link</pre></details>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 8, "<button class=\"main\">Sign in</button></form><details class=\"help\"><summary>No password, or forgot it?</summary><p>Ask an administrator for a one-time sign-in link. To print one for the first administrator, run this on the server:</p><pre>hedgerow project sign-in-link</pre></details>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -126,7 +126,7 @@ func linkForm(token string) templ.Component {
 			templ_7745c5c3_Var5 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 9, "<h1>Sign in to hedgerow</h1><p class=\"sub\">This link works once.</p><form method=\"post\" action=\"/sign-in/link\" class=\"form\"><input type=\"hidden\" name=\"token\" value=\"")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 9, "<h1>Sign in to hedgerow</h1><p class=\"sub\">This link can be used once.</p><form method=\"post\" action=\"/sign-in/link\" class=\"form\"><input type=\"hidden\" name=\"token\" value=\"")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -168,7 +168,7 @@ func welcome(f frame) templ.Component {
 			templ_7745c5c3_Var7 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 11, "<h1>Welcome to hedgerow</h1><p class=\"sub\">The link that brought you here works no more. Set a password to sign in with from now on.</p><section class=\"card narrow\" aria-label=\"Your account\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 11, "<h1>Welcome to hedgerow</h1><p class=\"sub\">This sign-in link has already been used. Set a password to sign in next time.</p><section class=\"card narrow\" aria-label=\"Your account\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -185,7 +185,7 @@ func welcome(f frame) templ.Component {
 			}
 			ctx = templ.InitializeContext(ctx)
 			if f.Session.Email == "" {
-				templ_7745c5c3_Err = field("E-mail", "email", "email", f.value("email", ""), "You sign in with it. hedgerow sends no mail.", templ.Attributes{"required": true, "autocomplete": "username"}).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = field("E-mail", "email", "email", f.value("email", ""), "Used to sign in. hedgerow sends no e-mail.", templ.Attributes{"required": true, "autocomplete": "username"}).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -263,11 +263,11 @@ func passwords() templ.Component {
 			templ_7745c5c3_Var10 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = field("New password", "password", "password", "", "10 characters or more; a few unrelated words make a good one.", templ.Attributes{"required": true, "minlength": "10", "maxlength": "200", "autocomplete": "new-password"}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = field("New password", "password", "password", "", "At least 10 characters. A few unrelated words make a good password.", templ.Attributes{"required": true, "minlength": "10", "maxlength": "200", "autocomplete": "new-password"}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = field("New password again", "repeat", "password", "", "", templ.Attributes{"required": true, "minlength": "10", "maxlength": "200", "autocomplete": "new-password"}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = field("Repeat new password", "repeat", "password", "", "", templ.Attributes{"required": true, "minlength": "10", "maxlength": "200", "autocomplete": "new-password"}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}

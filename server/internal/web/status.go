@@ -69,5 +69,5 @@ func (s *Web) status(_ *http.Request, f *frame) (templ.Component, error) {
 // acknowledge ends that pages speak of what happened to the store's file.
 func (s *Web) acknowledge(_ *http.Request, f *frame) (templ.Component, error) {
 	s.c.Store.AcknowledgeIncidents()
-	return f.done("/status", "What happened to the store's file is acknowledged.")
+	return f.done("/status", "Store file incidents acknowledged.")
 }

@@ -16,7 +16,7 @@ import (
 
 var roleOptions = [][2]string{
 	{"viewer", "Viewer – reads"},
-	{"member", "Member – also changes connections"},
+	{"member", "Member – can also change connections"},
 	{"admin", "Admin – everything, everywhere"},
 }
 
@@ -82,7 +82,7 @@ func (s *Web) userPage(f *frame, id string, link *invitation) (templ.Component, 
 	snap := s.c.Registry.Snapshot()
 	u, ok := snap.User(id)
 	if !ok {
-		return nil, event.NewError(event.CodeNotFound, "there is no such user", "go back to the list of users", nil)
+		return nil, event.NewError(event.CodeNotFound, "no such member", "go back to the list of members", nil)
 	}
 	f.Title = userName(u)
 	return user(*f, userPage{User: u, Projects: snap.Projects(), Sessions: len(snap.Sessions(id)), Link: link}), nil
@@ -92,7 +92,7 @@ func (s *Web) saveUser(r *http.Request, f *frame) (templ.Component, error) {
 	u, err := s.c.Registry.UpdateUser(r.Context(), r.PathValue("user"), func(u *project.User) error {
 		u.Name, u.Role, u.Projects = f.form.Get("name"), project.Role(f.form.Get("role")), f.form["projects"]
 		if u.Email = f.form.Get("email"); strings.TrimSpace(u.Email) == "" {
-			return event.Invalid("the e-mail address is missing", "a user signs in with it")
+			return event.Invalid("the e-mail address is missing", "members sign in with it")
 		}
 		return nil
 	})
@@ -100,7 +100,7 @@ func (s *Web) saveUser(r *http.Request, f *frame) (templ.Component, error) {
 		return nil, err
 	}
 	if u.ID == f.Session.UserID && u.Role != project.RoleAdmin {
-		return f.done("/", "Saved. You are no administrator any more.")
+		return f.done("/", "Saved. You are no longer an administrator.")
 	}
 	return f.done("/users", "Saved "+userName(u)+".")
 }
@@ -127,7 +127,7 @@ func (s *Web) deleteUser(r *http.Request, f *frame) (templ.Component, error) {
 	if err := s.c.Registry.DeleteUser(r.Context(), id); err != nil {
 		return nil, err
 	}
-	return f.done("/users", userName(u)+" is removed and signed out.")
+	return f.done("/users", userName(u)+" removed and signed out.")
 }
 
 func userName(u project.User) string { return or(u.Name, or(u.Email, u.ID)) }

@@ -31,7 +31,7 @@ func users(f frame, p usersPage) templ.Component {
 			templ_7745c5c3_Var1 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 1, "<h1>Members</h1><p class=\"sub\">Who may sign in here. Administrators see every project, others those that they are given.</p><section class=\"card\" aria-label=\"Members\"><div class=\"scroll\"><table><thead><tr><th>E-mail</th><th>Name</th><th>Role</th><th>Projects</th><th>State</th></tr></thead> <tbody>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 1, "<h1>Members</h1><p class=\"sub\">People who can sign in. Administrators see all projects; others see only the projects they are given access to.</p><section class=\"card\" aria-label=\"Members\"><div class=\"scroll\"><table><thead><tr><th>E-mail</th><th>Name</th><th>Role</th><th>Projects</th><th>Status</th></tr></thead> <tbody>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -54,9 +54,9 @@ func users(f frame, p usersPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			var templ_7745c5c3_Var3 string
-			templ_7745c5c3_Var3, templ_7745c5c3_Err = templ.JoinStringErrs(or(u.Email, "no e-mail yet"))
+			templ_7745c5c3_Var3, templ_7745c5c3_Err = templ.JoinStringErrs(or(u.Email, "no e-mail address"))
 			if templ_7745c5c3_Err != nil {
-				return templ.Error{Err: templ_7745c5c3_Err, FileName: `users.templ`, Line: 15, Col: 85}
+				return templ.Error{Err: templ_7745c5c3_Err, FileName: `users.templ`, Line: 15, Col: 89}
 			}
 			_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var3))
 			if templ_7745c5c3_Err != nil {
@@ -131,7 +131,7 @@ func users(f frame, p usersPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 13, "</tbody></table></div></section><section class=\"card narrow\" aria-label=\"Invite\"><h2>Invite somebody</h2>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 13, "</tbody></table></div></section><section class=\"card narrow\" aria-label=\"Invite\"><h2>Invite a member</h2>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -175,7 +175,7 @@ func users(f frame, p usersPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 17, " <button class=\"main\">Make an invitation link</button> <small class=\"soft\">hedgerow sends no mail: you get a link that works once, to hand on.</small>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 17, " <button class=\"main\">Create invitation link</button> <small class=\"soft\">hedgerow sends no e-mail: you get a one-time link to pass on.</small>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -214,7 +214,7 @@ func projectBoxes(f frame, u project.User, all []project.Project) templ.Componen
 			templ_7745c5c3_Var8 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 19, "<fieldset><legend>Projects that a member or viewer sees</legend> ")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 19, "<fieldset><legend>Projects (for members and viewers)</legend> ")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -310,7 +310,7 @@ func user(f frame, p userPage) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if p.Link != nil {
-			templ_7745c5c3_Err = once("One-time sign-in link", "link", p.Link.URL, "Hand it to "+userName(p.User)+". It works once, until "+clock(f.Zone, p.Link.Expires)+" "+f.Zone.String()+", and is not shown again.").Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = once("One-time sign-in link", "link", p.Link.URL, "Give it to "+userName(p.User)+". It can be used once, until "+clock(f.Zone, p.Link.Expires)+" "+f.Zone.String()+", and will not be shown again.").Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -369,7 +369,7 @@ func user(f frame, p userPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 31, "</section><section class=\"card\" aria-label=\"Access\"><h2>Access</h2><p class=\"soft\">A sign-in link lets in without a password, once, and lets set a new one.</p>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 31, "</section><section class=\"card\" aria-label=\"Access\"><h2>Access</h2><p class=\"soft\">A sign-in link signs the member in once without a password and lets them set a new one.</p>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -385,7 +385,7 @@ func user(f frame, p userPage) templ.Component {
 				}()
 			}
 			ctx = templ.InitializeContext(ctx)
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 32, "<button>Make a sign-in link</button>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 32, "<button>Create sign-in link</button>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -442,7 +442,7 @@ func user(f frame, p userPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 35, " is signed out at once and cannot sign in any more. What they did stays in the audit log.</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 35, " is signed out immediately and can no longer sign in. Their actions stay in the audit log.</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

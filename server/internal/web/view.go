@@ -51,13 +51,13 @@ var viewFilters = []struct {
 }{
 	{"environment", "Environment", true, func(f *query.Filter) *string { return &f.Environment }},
 	{"provider", "Provider", true, func(f *query.Filter) *string { return &f.Provider }},
-	{"model_asked", "Model", true, func(f *query.Filter) *string { return &f.ModelAsked }},
-	{"model", "Model that answered", true, func(f *query.Filter) *string { return &f.Model }},
+	{"model_asked", "Requested model", true, func(f *query.Filter) *string { return &f.ModelAsked }},
+	{"model", "Response model", true, func(f *query.Filter) *string { return &f.Model }},
 	{"prompt_name", "Prompt", true, func(f *query.Filter) *string { return &f.PromptName }},
 	{"prompt_version", "Prompt version", true, func(f *query.Filter) *string { return &f.PromptVersion }},
 	{"surface", "Surface", true, func(f *query.Filter) *string { return &f.Surface }},
 	{"task_type", "Task type", true, func(f *query.Filter) *string { return &f.TaskType }},
-	{"status", "Outcome", true, func(f *query.Filter) *string { return &f.Status }},
+	{"status", "Status", true, func(f *query.Filter) *string { return &f.Status }},
 	{"error_type", "Error type", true, func(f *query.Filter) *string { return &f.ErrorType }},
 	{"tag", "Tag", true, func(f *query.Filter) *string { return &f.Tag }},
 	{"flag", "Feature flag", false, func(f *query.Filter) *string { return &f.Flag }},
@@ -70,9 +70,9 @@ var viewFilters = []struct {
 	{"operation", "Operation", false, func(f *query.Filter) *string { return &f.Operation }},
 	{"step", "Step or tool", false, func(f *query.Filter) *string { return &f.Step }},
 	{"input_length", "Input length", false, func(f *query.Filter) *string { return &f.InputLength }},
-	{"output_category", "Category of the output", false, func(f *query.Filter) *string { return &f.Output }},
+	{"output_category", "Output category", false, func(f *query.Filter) *string { return &f.Output }},
 	{"error_group", "Error", false, func(f *query.Filter) *string { return &f.ErrorGroup }},
-	{"q", "Holds", false, func(f *query.Filter) *string { return &f.Text }},
+	{"q", "Contains", false, func(f *query.Filter) *string { return &f.Text }},
 }
 
 // paramLatencyOf says whose latency and time to first token a page shows.
@@ -117,7 +117,7 @@ func (s *Web) viewOf(r *http.Request, q url.Values, page, def string) (*view, er
 	if name := q.Get("tz"); name != "" {
 		v.params["tz"] = []string{name}
 		if v.Zone.String() != name {
-			return nil, event.Invalid("there is no such time zone", `use an IANA name as "Europe/Paris"`)
+			return nil, event.Invalid("unknown time zone", `use an IANA name such as "Europe/Paris"`)
 		}
 	}
 	var err error
@@ -133,10 +133,10 @@ func (s *Web) viewOf(r *http.Request, q url.Values, page, def string) (*view, er
 			v.To = now.UTC()
 		}
 		if v.From.IsZero() && def != "" {
-			return nil, event.Invalid("the time range has no start", "pick when it begins")
+			return nil, event.Invalid("the time range has no start", "choose a start time")
 		}
 		if !v.From.Before(v.To) {
-			return nil, event.Invalid("the time range is empty", "pick a start before its end")
+			return nil, event.Invalid("the time range is empty", "choose a start before the end")
 		}
 		v.Label = v.clock(v.From) + " to " + v.clock(v.To)
 	} else {
@@ -151,7 +151,7 @@ func (s *Web) viewOf(r *http.Request, q url.Values, page, def string) (*view, er
 		case i >= 0:
 			v.From = time.Date(now.Year(), now.Month(), now.Day()-ranges[i].days+1, 0, 0, 0, 0, v.Zone).UTC()
 		case v.Range != "" && v.Range != "all":
-			return nil, event.Invalid("there is no such time range", "pick one from the list")
+			return nil, event.Invalid("unknown time range", "choose one from the list")
 		}
 		if i >= 0 {
 			v.To, v.Label = now.UTC(), ranges[i].Label
@@ -278,7 +278,7 @@ type chip struct {
 func (v *view) chips(f frame) []chip {
 	var out []chip
 	if v.Point != nil {
-		out = append(out, chip{"Counted in", pointLabel(v.Point), v.withoutPoint(f)})
+		out = append(out, chip{"Chart point", pointLabel(v.Point), v.withoutPoint(f)})
 	}
 	for _, l := range latencies[1:] {
 		if l[0] == string(v.LatencyOf) {

@@ -157,7 +157,7 @@ func picker(f frame, v *view, def string) templ.Component {
 			}
 		}
 		if v.Range == "" && !v.From.IsZero() {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 16, "<option value=\"\" selected>Between two times</option>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 16, "<option value=\"\" selected>Custom range</option>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -395,7 +395,7 @@ func picker(f frame, v *view, def string) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 41, "<label>Property<input name=\"prop_name\" autocomplete=\"off\" placeholder=\"plan\"></label> <label>is<input name=\"prop_value\" autocomplete=\"off\" placeholder=\"pro\"></label> <button class=\"main\">Apply</button></div></details> <button class=\"no-script\">Show</button> <span class=\"soft zone\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 41, "<label>Property<input name=\"prop_name\" autocomplete=\"off\" placeholder=\"plan\"></label> <label>equals<input name=\"prop_value\" autocomplete=\"off\" placeholder=\"pro\"></label> <button class=\"main\">Apply</button></div></details> <button class=\"no-script\">Apply</button> <span class=\"soft zone\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -426,7 +426,7 @@ func picker(f frame, v *view, def string) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if v.listed() {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 44, "<button type=\"button\" class=\"scripts-only\" data-times aria-pressed=\"false\">How long ago</button>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 44, "<button type=\"button\" class=\"scripts-only\" data-times aria-pressed=\"false\">Relative time</button>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -436,7 +436,7 @@ func picker(f frame, v *view, def string) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if chips := v.chips(f); len(chips) > 0 {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 46, "<ul class=\"chips\" aria-label=\"Filters in force\">")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 46, "<ul class=\"chips\" aria-label=\"Active filters\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -493,9 +493,9 @@ func picker(f frame, v *view, def string) templ.Component {
 					return templ_7745c5c3_Err
 				}
 				var templ_7745c5c3_Var26 string
-				templ_7745c5c3_Var26, templ_7745c5c3_Err = templ.JoinStringErrs("Remove the filter " + c.Label)
+				templ_7745c5c3_Var26, templ_7745c5c3_Err = templ.JoinStringErrs("Remove filter " + c.Label)
 				if templ_7745c5c3_Err != nil {
-					return templ.Error{Err: templ_7745c5c3_Err, FileName: `view.templ`, Line: 74, Col: 93}
+					return templ.Error{Err: templ_7745c5c3_Err, FileName: `view.templ`, Line: 74, Col: 89}
 				}
 				_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var26))
 				if templ_7745c5c3_Err != nil {

@@ -122,7 +122,7 @@ func pageHeaders(h http.Header) {
 }
 
 func errForeign() error {
-	return event.NewError(event.CodeForbidden, "this form was sent by another site, or by a page from before you signed in", "go back, load the page anew and send it again", nil)
+	return event.NewError(event.CodeForbidden, "this form was sent by another site, or by a page loaded before you signed in", "go back, reload the page and submit it again", nil)
 }
 
 // secure reports whether the browser came by HTTPS, perhaps by a proxy that ends
@@ -132,7 +132,7 @@ func (s *Web) secure(r *http.Request) bool {
 }
 
 func (s *Web) notFound(w http.ResponseWriter, r *http.Request) {
-	s.refuse(w, r, event.NewError(event.CodeNotFound, "There is no such page", "Start again from the overview.", nil))
+	s.refuse(w, r, event.NewError(event.CodeNotFound, "Page not found", "Start again from the overview.", nil))
 }
 
 // Unavailable answers for the pages where no [Web] can be made yet: with a page
@@ -171,7 +171,7 @@ func (s *Web) show(w http.ResponseWriter, r *http.Request, status int, c templ.C
 			return // the reader has gone on
 		}
 		s.log.Error("page does not render", "path", r.Pattern, "err", err)
-		http.Error(w, "hedgerow could not draw this page; see its log", http.StatusInternalServerError)
+		http.Error(w, "hedgerow could not render this page; see the server log", http.StatusInternalServerError)
 		return
 	}
 	h := w.Header()

@@ -115,7 +115,7 @@ function showExamples(list) {
   const to = new URL(list, location.href);
   to.pathname = to.pathname.replace(/\/events$/, "/examples");
   const body = document.getElementById("drawer-body");
-  body.textContent = "Looking for examples …";
+  body.textContent = "Loading examples …";
   if (!drawer.open) drawer.showModal();
   // By its hx-sync, what was asked for before does not come any more.
   htmx.ajax("GET", to.pathname + to.search, { source: body, target: body, swap: "innerHTML ignoreTitle:true" });

@@ -12,7 +12,7 @@ use([BarChart, LineChart, GridComponent, LegendComponent, TooltipComponent, Canv
 
 // As many groups as charts have at most; what is left over is grey.
 const palette = ["--leaf", "--c2", "--c3", "--c4", "--c5", "--c6", "--c7", "--c9"];
-const rest = "all others";
+const rest = "Other";
 
 const short = new Intl.NumberFormat("en", { notation: "compact", maximumSignificantDigits: 3 });
 const dollars = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 });
