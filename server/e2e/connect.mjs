@@ -44,7 +44,7 @@ async function connect(fields) {
 await enter(page);
 
 await page.goto(project + "/analytics");
-await sees("No PostHog is connected");
+await sees("No PostHog project is connected");
 await step("disconnected");
 await page.getByRole("link", { name: "Connect PostHog" }).click();
 await sees("Connect a PostHog project");
@@ -52,17 +52,17 @@ await step("form");
 
 await connect({ "Project API key": KEY, Host: POSTHOG.replace(/:\d+$/, ":1") });
 await page.getByRole("button", { name: "Test and save" }).click();
-await sees("was not saved");
-await sees("To do:");
+await sees("nothing was saved");
+await sees("Fix:");
 await step("wrong-host");
 
 await connect({ "Project API key": "phc_nobody_has_this_key_0123456789abcdefgh", Host: POSTHOG });
 await page.getByRole("button", { name: "Test and save" }).click();
-await sees("was not saved");
+await sees("nothing was saved");
 await step("wrong-key");
 
-await page.getByText("Batches, sampling, filter").click();
-await connect({ "Project API key": KEY, Host: POSTHOG, "Longest wait": "0.1" });
+await page.getByText("Batching, sampling, filters").click();
+await connect({ "Project API key": KEY, Host: POSTHOG, "Flush interval": "0.1" });
 await page.getByRole("button", { name: "Test and save" }).click();
 await page.waitForURL(/connections\/c_/);
 const connection = page.url();
@@ -70,7 +70,7 @@ await sees("Connected.");
 await step("connected");
 
 await page.getByRole("button", { name: "Test", exact: true }).click();
-await sees("What the test found");
+await sees("Test results");
 if (await page.locator(".checks .bad").count()) throw new Error("the test of a good connection finds something");
 await step("tested");
 if ((await page.content()).includes(KEY)) throw new Error("the key is shown after saving");
@@ -87,24 +87,24 @@ await page.getByRole("button", { name: "Save", exact: true }).click();
 await sees("Saved.");
 const agree = await until(async () => {
   await page.goto(project + "/analytics");
-  await sees("PostHog’s own figures");
-  return await page.getByText("Both count the same").count() > 0;
+  await sees("PostHog’s counts");
+  return await page.getByText("The counts match").count() > 0;
 });
 if (!agree) throw new Error("the figures never agreed: " + (await page.locator("main").innerText()));
 await step("personal-key");
 
 await page.goto(connection);
 await page.getByRole("button", { name: "Pause" }).click();
-await sees("Paused.");
+await sees("Delivery paused.");
 for (let i = 0; i < 3; i++) await call();
 const wait = await until(async () => {
   await page.goto(connection);
-  return await page.getByText("3 events wait").count() > 0;
+  return await page.getByText("3 events queued").count() > 0;
 });
 if (!wait) throw new Error("three events should wait: " + (await page.locator("main").innerText()));
 await step("paused");
-await page.getByRole("button", { name: "Send again" }).click();
-await sees("Sending again.");
+await page.getByRole("button", { name: "Resume" }).click();
+await sees("Delivery resumed.");
 await step("resumed");
 
 await page.goto(connection);
@@ -113,5 +113,5 @@ await page.getByRole("button", { name: "Delete connection" }).click();
 await sees("its keys are wiped");
 await step("deleted");
 await page.goto(project + "/analytics");
-await sees("No PostHog is connected");
+await sees("No PostHog project is connected");
 await browser.close();

@@ -53,7 +53,7 @@ await go(() => page.getByRole("link", { name: "Users", exact: true }).click());
 await go(() => page.locator("table tbody a").first().click());
 await drawn(page);
 const spent = await page.locator("main").textContent();
-await go(() => page.locator("section", { has: page.getByRole("heading", { name: "Dearest traces" }) }).locator("tbody a").first().click());
+await go(() => page.locator("section", { has: page.getByRole("heading", { name: "Most expensive traces" }) }).locator("tbody a").first().click());
 say({ walk: "what did a user cost and why", clicks, found: /Cost\s*\$\d/.test(spent) && spent.includes("by model") && (await page.locator("table.fall tr").count()) > 1 });
 
 // A click into a chart shows examples of that point, and leads to all of them.
@@ -70,13 +70,13 @@ say({ walk: "a click into a chart", clicks, found: /\/events\?/.test(here) && ne
 const press = async (locator, to) => { await locator.focus(); await Promise.all([page.waitForURL(to), page.keyboard.press("Enter")]); };
 const pick = async (name, value, to) => { await page.getByRole("combobox", { name, exact: true }).selectOption(value); await page.waitForURL(to); };
 await page.goto(base + "/p/default/traffic?range=30d&prompt_name=support_answer");
-await press(page.getByRole("link", { name: "Edit a copy of Error rate by prompt version" }), /explore/);
+await press(page.getByRole("link", { name: "Open Error rate by prompt version in the chart builder" }), /explore/);
 await page.getByLabel("Title").fill("Which version fails");
-await page.getByLabel("Name of a new dashboard").fill("Support");
+await page.getByLabel("New dashboard name").fill("Support");
 await press(page.getByRole("button", { name: "Save" }), /dashboards\/d_/);
 await press(page.getByRole("link", { name: "Add a chart" }), /explore/);
 await pick("Figure", "cost_usd", /m=cost_usd/);
-await pick("Broken down by", "model_asked", /by=model_asked/);
+await pick("Break down by", "model_asked", /by=model_asked/);
 await pick("As", "stack", /draw=stack/);
 await page.getByLabel("Title").fill("What it costs");
 await press(page.getByRole("button", { name: "Save" }), /dashboards\/d_/);
@@ -95,14 +95,14 @@ say({ walk: "an own dashboard by keyboard", clicks: 0, found: order.join() === "
 // Words in what is said of calls, and in what they said.
 const rows = () => page.locator("#board tbody tr");
 await page.goto(base + "/p/default/events?kind=errors");
-await page.getByLabel("Find", { exact: true }).fill("does not match the SCHEMA");
+await page.getByLabel("Search", { exact: true }).fill("does not match the SCHEMA");
 await Promise.all([page.waitForURL(/q=does/), page.keyboard.press("Enter")]);
 await page.waitForFunction(() => /does not match/.test(document.querySelector(".chips")?.textContent ?? ""));
 const versions = new Set(await page.locator("#board tbody td:nth-child(3)").allTextContents());
-await page.getByLabel("in prompts and answers").fill("order");
+await page.getByLabel("In prompts and responses").fill("order");
 await Promise.all([page.waitForURL(/said=order/), page.keyboard.press("Enter")]);
 await page.getByText("prompts and answers searched for “order”").waitFor();
-say({ walk: "words are found", clicks: 0, found: versions.size > 0 && [...versions].every((v) => v.startsWith("support_answer")) && (await page.getByLabel("Find", { exact: true }).inputValue()) === "does not match the SCHEMA" });
+say({ walk: "words are found", clicks: 0, found: versions.size > 0 && [...versions].every((v) => v.startsWith("support_answer")) && (await page.getByLabel("Search", { exact: true }).inputValue()) === "does not match the SCHEMA" });
 
 // A list under a name.
 await page.goto(base + "/p/default/events?kind=errors&sort=latency");
@@ -118,7 +118,7 @@ say({ walk: "a saved view", clicks: 0, found: kind.get("sort") === "latency" && 
 
 // Times as the clock shows them, or as how long ago they were, on every page.
 const time = () => page.locator("#board time").first().textContent();
-const toggle = page.getByRole("button", { name: "How long ago" });
+const toggle = page.getByRole("button", { name: "Relative time" });
 await page.goto(base + "/p/default/events");
 const clock = await time();
 await toggle.click();

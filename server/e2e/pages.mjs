@@ -13,7 +13,7 @@ await enter(page);
 if (process.env.SET_PASSWORD) {
   await page.getByLabel("E-mail").fill("ada@example.com");
   await page.getByLabel("New password", { exact: false }).first().fill(process.env.SET_PASSWORD);
-  await page.getByLabel("New password again").fill(process.env.SET_PASSWORD);
+  await page.getByLabel("Repeat new password").fill(process.env.SET_PASSWORD);
   await page.getByRole("button", { name: "Set password" }).click();
   await page.waitForURL(/overview/);
 }

@@ -23,7 +23,7 @@ const step = async (name, page, ok) => {
 const has = async (page, text) => (await page.locator("body").innerText().catch(() => "")).includes(text);
 const setPassword = async (page, password) => {
   await page.getByLabel("New password", { exact: false }).first().fill(password);
-  await page.getByLabel("New password again").fill(password);
+  await page.getByLabel("Repeat new password").fill(password);
   await page.getByRole("button", { name: "Set password" }).click();
 };
 const enter = async (page, email, password) => {
@@ -43,7 +43,7 @@ await step("the link asks for a password", ada, await sees(ada, "Welcome to hedg
 await ada.getByLabel("E-mail").fill("ada@example.com");
 await setPassword(ada, "a long password");
 await ada.waitForURL("**/p/default/overview");
-await step("the password is set", ada, await sees(ada, "Your password is set"));
+await step("the password is set", ada, await sees(ada, "Password set"));
 await ada.getByRole("button", { name: "Sign out" }).click();
 await ada.waitForURL("**/sign-in");
 await enter(ada, "ada@example.com", "not the password");
@@ -52,21 +52,21 @@ await step("a wrong password is refused", ada, await sees(ada, "The e-mail addre
 await ada.goto(base + "/p/default/events?model=x");
 await enter(ada, "ada@example.com", "a long password");
 await ada.waitForURL("**/p/default/events?model=x");
-await step("signing in leads where one wanted to go", ada, await sees(ada, "Nothing matches"));
+await step("signing in leads where one wanted to go", ada, await sees(ada, "No matching events"));
 
-await ada.getByRole("link", { name: "Remove the filter Model that answered" }).click();
+await ada.getByRole("link", { name: "Remove filter Response model" }).click();
 await ada.waitForURL("**/p/default/events");
 await ada.waitForFunction(() => document.title.startsWith("Events"));
 await step("a filter is cleared without a reload", ada, (await ada.title()).startsWith("Events") && await ada.locator("nav").count() === 1);
 await ada.goBack();
 await ada.waitForURL("**/p/default/events?model=x");
-await step("the way back works", ada, await sees(ada, "Nothing matches") && await ada.locator("nav").count() === 1);
+await step("the way back works", ada, await sees(ada, "No matching events") && await ada.locator("nav").count() === 1);
 
 await ada.getByRole("link", { name: "Projects", exact: true }).click();
 await ada.getByLabel("Name").fill("Orchard");
 await ada.getByRole("button", { name: "Create project" }).click();
 await ada.waitForURL("**/keys");
-await step("a project is created", ada, await sees(ada, "Project Orchard is there"));
+await step("a project is created", ada, await sees(ada, "Project Orchard created"));
 await ada.getByRole("textbox", { name: /^Name/ }).fill("ci");
 for (const scope of ["ingest", "gateway"]) await ada.locator(`input[name=scope][value=${scope}]`).uncheck();
 await ada.getByRole("button", { name: "Create key" }).click();
@@ -78,13 +78,13 @@ await ada.getByRole("link", { name: "Keys" }).click();
 await step("the key is not shown again", ada, await until(async () => await ada.locator("#new-key").count() === 0) && !(await ada.content()).includes(key));
 await ada.locator("tr", { hasText: "ci" }).locator("summary", { hasText: "Revoke" }).click();
 await ada.getByRole("button", { name: "Revoke ci" }).click();
-await step("the key is revoked", ada, await sees(ada, "The key is revoked") && (await fetch(base + "/api/v1/events", { headers: { authorization: "Bearer " + key } })).status === 401);
+await step("the key is revoked", ada, await sees(ada, "Key revoked") && (await fetch(base + "/api/v1/events", { headers: { authorization: "Bearer " + key } })).status === 401);
 
 await ada.getByRole("link", { name: "Members" }).click();
 await ada.getByLabel("E-mail").fill("bob@example.com");
 await ada.getByLabel("Role").selectOption("viewer");
 await ada.getByLabel("Orchard").check();
-await ada.getByRole("button", { name: "Make an invitation link" }).click();
+await ada.getByRole("button", { name: "Create invitation link" }).click();
 const invitation = await ada.locator("#link").innerText();
 await step("an invitation is shown once", ada, invitation.startsWith(base + "/sign-in?token="));
 
@@ -119,16 +119,16 @@ await bob.goto(base + "/account");
 await step("and out at once", bob, bob.url().includes("/sign-in"));
 
 await ada.getByRole("link", { name: "Settings of Orchard" }).or(ada.getByRole("link", { name: "Settings" })).first().click();
-await ada.getByLabel("Days to keep them").fill("7");
-await ada.getByLabel("Mask e-mail addresses in them").check();
+await ada.getByLabel("Content retention in days").fill("7");
+await ada.getByLabel("Mask e-mail addresses in content").check();
 await ada.getByRole("button", { name: "Save" }).click();
-await step("settings are saved", ada, await sees(ada, "Saved.") && await ada.getByLabel("Days to keep them").inputValue() === "7" && await ada.getByLabel("Mask e-mail addresses in them").isChecked());
+await step("settings are saved", ada, await sees(ada, "Saved.") && await ada.getByLabel("Content retention in days").inputValue() === "7" && await ada.getByLabel("Mask e-mail addresses in content").isChecked());
 await ada.getByLabel("Type Orchard to confirm").fill("orchard");
 await ada.getByRole("button", { name: "Delete project" }).click();
 await step("a project is not deleted by half its name", ada, await sees(ada, "The name does not match"));
 await ada.getByLabel("Type Orchard to confirm").fill("Orchard");
 await ada.getByRole("button", { name: "Delete project" }).click();
-await step("a project is deleted", ada, await sees(ada, "Project Orchard is deleted"));
+await step("a project is deleted", ada, await sees(ada, "Project Orchard deleted"));
 
 await ada.getByRole("link", { name: "Audit log" }).click();
 await step("the audit log tells", ada, await sees(ada, "project.delete") && await sees(ada, "user.delete") && await sees(ada, "key.revoke") && !await has(ada, key));
@@ -142,7 +142,7 @@ for (let i = 0; i < 11; i++) {
   await r.finished();
 }
 await ada.getByText("Too many").waitFor();
-await step("guessing is bounded", ada, await sees(ada, "Too many sign-ins have failed"));
+await step("guessing is bounded", ada, await sees(ada, "Too many failed sign-in attempts"));
 const trouble = troubles.flat();
 if (trouble.length) throw new Error("the browser complains: " + trouble.join("\n"));
 await browser.close();

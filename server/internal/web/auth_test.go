@@ -43,7 +43,7 @@ func TestFirstStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // a chat program that looks ahead
-		if resp, body := s.get("/sign-in?token=" + link); resp.StatusCode != 200 || !strings.Contains(body, "works once") {
+		if resp, body := s.get("/sign-in?token=" + link); resp.StatusCode != 200 || !strings.Contains(body, "can be used once") {
 			t.Fatalf("the link's page: %d", resp.StatusCode)
 		}
 	}
@@ -56,20 +56,20 @@ func TestFirstStart(t *testing.T) {
 	}
 	byLink := s.session()
 	for _, c := range []struct{ password, repeat, want string }{
-		{"long enough 1", "long enough 2", "The two passwords differ"}, {"short", "short", "10 to 200 characters"},
+		{"long enough 1", "long enough 2", "The passwords do not match"}, {"short", "short", "10 to 200 characters"},
 	} {
 		if resp, body := s.send("/welcome", url.Values{"password": {c.password}, "repeat": {c.repeat}, "name": {"Ada"}}); resp.StatusCode != 400 || !strings.Contains(body, c.want) || !strings.Contains(body, `value="Ada"`) {
 			t.Errorf("password %q: %d, want %q and what was typed:\n%s", c.password, resp.StatusCode, c.want, body)
 		}
 	}
 	resp, body = s.send("/welcome", url.Values{"password": {password}, "repeat": {password}, "name": {"Ada"}})
-	if resp.Request.URL.Path != "/p/default/overview" || !strings.Contains(body, "Your password is set") {
+	if resp.Request.URL.Path != "/p/default/overview" || !strings.Contains(body, "Password set") {
 		t.Errorf("after the password: %s", resp.Request.URL)
 	}
 	if s.session() == byLink {
 		t.Error("the session is the one from before the password")
 	}
-	if _, body := s.get("/p/default/overview"); strings.Contains(body, "Your password is set") {
+	if _, body := s.get("/p/default/overview"); strings.Contains(body, "Password set") {
 		t.Error("the message is shown twice")
 	}
 	if resp, _ := s.send("/welcome", url.Values{"password": {"another long one"}, "repeat": {"another long one"}}); resp.StatusCode != 409 {
@@ -518,7 +518,7 @@ func TestChangePassword(t *testing.T) {
 	if resp, body := s.send("/account/password", form("wrong")); resp.StatusCode != 400 || !strings.Contains(body, "current password is wrong") {
 		t.Errorf("a wrong old password: %d", resp.StatusCode)
 	}
-	if resp, body := s.send("/account/password", form(password)); resp.StatusCode != 200 || !strings.Contains(body, "Your password is changed") {
+	if resp, body := s.send("/account/password", form(password)); resp.StatusCode != 200 || !strings.Contains(body, "Password changed") {
 		t.Errorf("the right old password: %d\n%s", resp.StatusCode, body)
 	}
 	s.client = elsewhere

@@ -63,8 +63,8 @@ func TestBoards(t *testing.T) {
 	failed := events[0]
 	for path, want := range map[string][]string{
 		"/traffic?range=7d":                                         {"24</div>", "16.7 %", `data-value="50"`, "answer@2", "validation_error", "measure=error_rate", "group=answer%402"},
-		"/traffic?range=7d&prompt_version=1":                        {"16</div>", "0.0 %", "Remove the filter Prompt version"},
-		"/traffic?range=7d&prop.plan=free":                          {"Nothing in this time range", "plan", "free"},
+		"/traffic?range=7d&prompt_version=1":                        {"16</div>", "0.0 %", "Remove filter Prompt version"},
+		"/traffic?range=7d&prop.plan=free":                          {"No data in this time range", "plan", "free"},
 		"/traffic?range=24h":                                        {"Last 24 hours", "4</div>"},
 		"/traffic?range=7d&tz=Pacific/Auckland":                     {"Pacific/Auckland", "24</div>"},
 		"/traffic?from=2026-11-20&to=2026-11-21":                    {"4</div>", "2026-11-20 00:00:00 to 2026-11-21 00:00:00"},
@@ -76,12 +76,12 @@ func TestBoards(t *testing.T) {
 		"/traces?range=7d&user=bob":                                 {"trace-0-1"},
 		"/sessions?range=7d":                                        {"session-ada", "session-bob", "12"},
 		"/people?range=7d":                                          {"ada", "bob"},
-		"/people/ada?range=7d":                                      {"12</div>", "$0.0053", "answer@1", "Dearest traces"},
+		"/people/ada?range=7d":                                      {"12</div>", "$0.0053", "answer@1", "Most expensive traces"},
 		"/errors?range=7d":                                          {"citation # is missing (*)", "validation_error", "error_group=citation"},
 		"/events?kind=errors&error_type=validation_error&sort=cost": {"validation_failed: validation_error"},
 		"/events?kind=outcomes&prompt_version=2":                    {"task not completed", "llm_task_completed"},
-		"/events?kind=calls&col=model&col=session":                  {"session-ada", "Show these"},
-		"/events/" + failed.UUID:                                    {"citation 0 is missing", "Priced by hedgerow’s table as openai gpt-4.1-mini", "Today: openai gpt-4.1-mini costs $0.4", "first token after 300 ms, the rest 1.54 s", "&#34;prompt_version&#34;: &#34;2&#34;", "authorization: Bearer $OPENAI_API_KEY", `It&#39;\&#39;&#39;s question 0`},
+		"/events?kind=calls&col=model&col=session":                  {"session-ada", "Apply"},
+		"/events/" + failed.UUID:                                    {"citation 0 is missing", "Priced with hedgerow’s price table as openai gpt-4.1-mini", "Today: openai gpt-4.1-mini costs $0.4", "time to first token 300 ms, generation 1.54 s", "&#34;prompt_version&#34;: &#34;2&#34;", "authorization: Bearer $OPENAI_API_KEY", `It&#39;\&#39;&#39;s question 0`},
 		"/traces/trace-0-0?span=" + failed.UUID:                     {"lookup", "task not completed", "Selected step", "question 0", `class="bar bad"`},
 		"/sessions/session-ada":                                     {"question 5", "question 0", "Two metres."},
 	} {
@@ -137,11 +137,11 @@ func TestFrames(t *testing.T) {
 		t.Skip("the scripts are not bundled: make assets")
 	}
 	for path, want := range map[string][]string{
-		"/overview":            {"By model, 7 days", "Latest events", "Delivery to PostHog", "days in Europe/Paris"},
+		"/overview":            {"By model, last 7 days", "Latest events", "Delivery to PostHog", "time zone Europe/Paris"},
 		"/models?range=7d":     {"Latency by model", "Cost per call"},
-		"/people/ada?range=7d": {"Dearest traces", "Cost by model"},
-		"/dashboards/" + d.ID:  {"All", "There is no such figure: beauty"},
-		"/agents?range=7d":     {"Depth of traces"},
+		"/people/ada?range=7d": {"Most expensive traces", "Cost by model"},
+		"/dashboards/" + d.ID:  {"All", "Unknown metric: beauty"},
+		"/agents?range=7d":     {"Trace depth"},
 		"/traffic?range=7d":    {"Calls by model"},
 	} {
 		_, frame := s.get("/p/default" + path)
@@ -262,7 +262,7 @@ func TestContentPastRetention(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, page := range []string{"/events/" + of.UUID, "/traces/" + of.TraceID + "?span=" + of.UUID, "/sessions/" + of.SessionID} {
-		body := s.shows("/p/default"+page, "kept for this project’s retention and has been removed since", "1.84 s")
+		body := s.shows("/p/default"+page, "passed the project’s retention and was deleted", "1.84 s")
 		if strings.Contains(body, "Two metres.") {
 			t.Errorf("%s shows what was removed", page)
 		}
@@ -293,7 +293,7 @@ func TestWhoReads(t *testing.T) {
 	pages := []string{"/events/" + of.UUID, "/traces/" + of.TraceID + "?span=" + of.UUID, "/sessions/" + of.SessionID}
 	for _, page := range pages {
 		s.client = viewer
-		if _, body := s.get("/p/default" + page); strings.Contains(body, "question 0") || strings.Contains(body, "Two metres.") || !strings.Contains(body, "may not read the prompts and answers") || !strings.Contains(body, "1.84 s") {
+		if _, body := s.get("/p/default" + page); strings.Contains(body, "question 0") || strings.Contains(body, "Two metres.") || !strings.Contains(body, "cannot read this project’s prompts and responses") || !strings.Contains(body, "1.84 s") {
 			t.Errorf("%s shows a viewer content, or does not say why there is none", page)
 		}
 		s.client = member
@@ -330,7 +330,7 @@ func TestZone(t *testing.T) {
 	for path, want := range map[string]string{
 		"/p/default/overview": at(0), "/p/default/events": at(0), "/p/default/events/" + of.UUID: at(0), "/p/default/traces": at(0), "/p/default/traces/" + of.TraceID: at(0),
 		"/p/default/sessions": at(time.Second), "/p/default/sessions/" + of.SessionID: at(0), "/p/default/people": at(time.Minute), "/p/default/errors": at(0),
-		"/p/default/keys": "Since (Asia/Kolkata)", "/projects": "Since (Asia/Kolkata)", "/audit": "Time (Asia/Kolkata)", "/account": "Until (Asia/Kolkata)", "/users/" + s.admin.ID: "Asia/Kolkata",
+		"/p/default/keys": "Created (Asia/Kolkata)", "/projects": "Created (Asia/Kolkata)", "/audit": "Time (Asia/Kolkata)", "/account": "Expires (Asia/Kolkata)", "/users/" + s.admin.ID: "Asia/Kolkata",
 	} {
 		r, err := http.NewRequestWithContext(t.Context(), "GET", s.server.URL+path, nil)
 		if err != nil {

@@ -125,14 +125,14 @@ func TestConnections(t *testing.T) {
 		}
 		return list[0]
 	}
-	if _, body := s.get("/p/default/connections"); !strings.Contains(body, "Not connected yet") || !strings.Contains(body, `value="production"`) {
+	if _, body := s.get("/p/default/connections"); !strings.Contains(body, "No connection yet") || !strings.Contains(body, `value="production"`) {
 		t.Errorf("the empty page:\n%s", body)
 	}
 
 	// A test that fails keeps it from being saved, and says what to do.
 	s.delivery.ok = false
 	_, body := s.send("/p/default/connections", connectionForm("environment", "live"))
-	for _, w := range []string{"was not saved", "the key is of PostHog Cloud EU", "choose https://eu.i.posthog.com", "Save anyway", `value="live"`} {
+	for _, w := range []string{"nothing was saved", "the key is of PostHog Cloud EU", "choose https://eu.i.posthog.com", "Save anyway", `value="live"`} {
 		if !strings.Contains(body, w) {
 			t.Errorf("after a failed test the page lacks %q", w)
 		}
@@ -170,7 +170,7 @@ func TestConnections(t *testing.T) {
 	s.delivery.health = web.Health{Status: posthog.Status{State: posthog.StateRefused, LastError: "PostHog refuses the project key", Sent: 12, Dead: 1, LastSuccess: now.Add(-time.Hour)}, Waiting: 7}
 	s.delivery.dead = []web.DeadLetter{{ID: "9", EventID: event.NewID(), Event: "$ai_generation", Reason: "PostHog found it too large", Attempts: 3, Time: now}}
 	_, body = s.get(at)
-	for _, w := range []string{"refused", "PostHog refuses the project key", "60 min ago", "PostHog found it too large", "…uvwx is kept, sealed"} {
+	for _, w := range []string{"refused", "PostHog refuses the project key", "60 min ago", "PostHog found it too large", "…uvwx is stored, encrypted"} {
 		if !strings.Contains(body, w) {
 			t.Errorf("the page lacks %q:\n%s", w, body)
 		}
@@ -201,11 +201,11 @@ func TestConnections(t *testing.T) {
 		t.Error("a kept key was tested at another host")
 	}
 	s.delivery.ok = false
-	if _, body := s.send(at, connectionForm("project_key", phc, "name", "live", "host", "https://eu.i.posthog.com")); only().Host != "https://us.i.posthog.com" || !strings.Contains(body, "was not saved") {
+	if _, body := s.send(at, connectionForm("project_key", phc, "name", "live", "host", "https://eu.i.posthog.com")); only().Host != "https://us.i.posthog.com" || !strings.Contains(body, "nothing was saved") {
 		t.Error("an untested host was saved")
 	}
 	s.delivery.ok = true
-	if _, body := s.send(at, connectionForm("project_key", phc, "name", "live", "host", "https://eu.i.posthog.com")); !strings.Contains(body, "The personal key is wiped") {
+	if _, body := s.send(at, connectionForm("project_key", phc, "name", "live", "host", "https://eu.i.posthog.com")); !strings.Contains(body, "The personal key was removed") {
 		t.Error("it is not said that the personal key is wiped")
 	}
 	if c = only(); c.Host != "https://eu.i.posthog.com" || !c.PersonalKey.IsZero() {
@@ -240,7 +240,7 @@ func TestConnections(t *testing.T) {
 	if _, body := s.get(at); !strings.Contains(body, "1,200 events") || !strings.Contains(body, "not sent") {
 		t.Error("the gap is not shown")
 	}
-	if _, body := s.send(at+"/gaps", nil); !strings.Contains(body, "being sent: 0 so far") {
+	if _, body := s.send(at+"/gaps", nil); !strings.Contains(body, "sending: 0 so far") {
 		t.Error("the gap is not being sent")
 	}
 	if _, body := s.send(at+"/gaps", url.Values{"forget": {"on"}}); strings.Contains(body, "Not sent") {
@@ -318,7 +318,7 @@ func TestRecentEvents(t *testing.T) {
 	}
 	column := func(row []gridCell, head string) string { return row[slices.Index(g.head, head)].text }
 	for i, row := range g.rows {
-		for head, want := range map[string]string{"Model or call": "gpt-4.1-mini-2025-04-14", "Surface": "Compose", "User": fmt.Sprint("user-", i), "Tokens": "1,234 tok", "Cost": "$0.00044", "Latency": "1.84 s"} {
+		for head, want := range map[string]string{"Model or event": "gpt-4.1-mini-2025-04-14", "Surface": "Compose", "User": fmt.Sprint("user-", i), "Tokens": "1,234 tok", "Cost": "$0.00044", "Latency": "1.84 s"} {
 			if got := column(row, head); got != want {
 				t.Errorf("event %d: %s is %q, want %q", i, head, got, want)
 			}
@@ -340,7 +340,7 @@ func TestAnalytics(t *testing.T) {
 	e := sample("default")
 	s := newSite(t, e)
 	s.client = s.as(s.admin)
-	if _, body := s.get("/p/default/analytics"); !strings.Contains(body, "No PostHog is connected") || !strings.Contains(body, "Connect PostHog") || strings.Contains(body, e.ModelName()) {
+	if _, body := s.get("/p/default/analytics"); !strings.Contains(body, "No PostHog project is connected") || !strings.Contains(body, "Connect PostHog") || strings.Contains(body, e.ModelName()) {
 		t.Errorf("disconnected:\n%s", body)
 	}
 	s.send("/p/default/connections", connectionForm())
@@ -358,7 +358,7 @@ func TestAnalytics(t *testing.T) {
 	}
 
 	c := s.Registry.Snapshot().Connections("default")[0]
-	const paused = "is paused: events are kept here"
+	const paused = "is paused. Events are queued on this server"
 	if strings.Contains(body, paused) {
 		t.Error("a connection that delivers is said to be paused")
 	}
@@ -379,17 +379,17 @@ func TestAnalytics(t *testing.T) {
 	s.delivery.health.Waiting = 3
 	s.delivery.days = nil
 	_, body = s.get("/p/default/analytics")
-	for _, w := range []string{"PostHog’s own figures", "−1", "3 events still on the way", "50 % of the traces", "a filter leaves events out"} {
+	for _, w := range []string{"PostHog’s counts", "−1", "3 events still queued", "50 % of traces", "a filter excludes some events"} {
 		if !strings.Contains(body, w) {
 			t.Errorf("with a personal key the page lacks %q:\n%s", w, body)
 		}
 	}
 	s.delivery.days = []posthog.Day{{Day: "2026-11-21", Calls: 1, InputTokens: 1200, OutputTokens: 34, CostUSD: decimal.RequireFromString("0.0004375")}}
-	if _, body = s.get("/p/default/analytics"); !strings.Contains(body, "Both count the same") || strings.Contains(body, "still on their way") {
+	if _, body = s.get("/p/default/analytics"); !strings.Contains(body, "The counts match") || strings.Contains(body, "still queued") {
 		t.Errorf("equal figures:\n%s", body)
 	}
 	s.delivery.days[0].Calls = 5
-	if _, body = s.get("/p/default/analytics"); !strings.Contains(body, "+4") || !strings.Contains(body, "do not pass through") {
+	if _, body = s.get("/p/default/analytics"); !strings.Contains(body, "+4") || !strings.Contains(body, "from other sources") {
 		t.Error("more in PostHog is not explained")
 	}
 	s.delivery.daysErr = event.NewError(event.CodeUpstream, "the personal key lacks the scope Query Read", "make another", errors.New("secret detail"))

@@ -23,12 +23,12 @@ func TestExplore(t *testing.T) {
 		"m=cost_usd&draw=number&prompt_version=2":               {`<p class="chart big"`, "$0.0035"},
 		"m=calls&of=calls&kind=errors&by=error_type&over=total": {"Calls, share of all calls by error type", "Share of all calls", "16.7 %", `value="calls" selected`},
 		"m=errors&of=calls":                                     {"Errors, share of all calls", "Share of all calls", "16.7 %"},
-		"m=cost_usd&of=calls":                                   {"$0.01", "this figure is shown as it is"},
+		"m=cost_usd&of=calls":                                   {"$0.01", "this metric is not normalised"},
 		"m=calls&by=property:plan&over=total":                   {"Calls by plan", "property plan", "pro"},
 		"m=calls&by=property:&by_name=plan&over=total":          {"Calls by plan", "pro"},
 	} {
 		resp, body := s.get("/p/default/explore?range=7d&" + q)
-		if resp.StatusCode != 200 || strings.Contains(body, "Put it on a dashboard") {
+		if resp.StatusCode != 200 || strings.Contains(body, "Add to a dashboard") {
 			t.Errorf("%s: %d, or a viewer may save", q, resp.StatusCode)
 		}
 		for _, w := range want {
@@ -121,7 +121,7 @@ func TestDashboards(t *testing.T) {
 		}
 		return list[0]
 	}
-	if _, body := s.get("/p/default/dashboards"); !strings.Contains(body, "No dashboard yet") {
+	if _, body := s.get("/p/default/dashboards"); !strings.Contains(body, "No dashboards yet") {
 		t.Error("the empty list says nothing")
 	}
 	if status, body := post("/charts", "title", "Bad ones", "new", "Support", "query", "m=error_rate&by=prompt&draw=bar&over=total&prompt_version=2&range=30d&csrf=x"); status != 303 {
@@ -204,7 +204,7 @@ func TestDashboards(t *testing.T) {
 	if _, err := s.Registry.UpdateDashboard(t.Context(), "default", d.ID, "", func(d *project.Dashboard) error { d.Charts[0].Query = "m=beauty"; return nil }); err != nil {
 		t.Fatal(err)
 	}
-	if resp, body := s.get("/p/default/dashboards/" + d.ID); resp.StatusCode != 200 || !strings.Contains(body, "There is no such figure: beauty") || !strings.Contains(body, "Of calls") {
+	if resp, body := s.get("/p/default/dashboards/" + d.ID); resp.StatusCode != 200 || !strings.Contains(body, "Unknown metric: beauty") || !strings.Contains(body, "Of calls") {
 		t.Errorf("one bad chart: %d", resp.StatusCode)
 	}
 	log := s.Registry.AuditLog("default", 0)

@@ -45,7 +45,7 @@ func TestSearchAndViews(t *testing.T) {
 	if n := rows("said=QUESTION+5"); n != 4 || searches() != 1 {
 		t.Errorf("%d events said it, %d searches written down", n, searches())
 	}
-	if _, body := s.get("/p/default/events?said=nowhere"); !strings.Contains(body, "24 prompts and answers searched for “nowhere”") || !strings.Contains(body, "Nothing matches") || strings.Contains(body, "Save this view") {
+	if _, body := s.get("/p/default/events?said=nowhere"); !strings.Contains(body, "24 prompts and responses searched for “nowhere”") || !strings.Contains(body, "No matching events") || strings.Contains(body, "Save this view") {
 		t.Error("a search without a find does not say so, or a viewer may save")
 	}
 	if resp, _ := s.get("/p/default/events?said=x&cursor=y"); resp.StatusCode != 400 {
@@ -83,7 +83,7 @@ func TestSent(t *testing.T) {
 	s.client = s.as(s.admin)
 	s.delivery.ok = true
 	page := "/p/default/events/" + e.UUID + "/sent"
-	if _, body := s.get(page); !strings.Contains(body, "No PostHog is connected") {
+	if _, body := s.get(page); !strings.Contains(body, "No PostHog project is connected") {
 		t.Error("without a connection the page does not say so")
 	}
 	s.delivery.out = map[string]web.Outgoing{
@@ -141,7 +141,7 @@ func TestDeleteEvent(t *testing.T) {
 	}
 	s.client = s.as(s.person("second-admin@example.com", project.RoleAdmin, "default"))
 	s.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	if _, body := s.get(path); !strings.Contains(body, "Delete this event") || !strings.Contains(body, "PostHog has no deletion of single events") {
+	if _, body := s.get(path); !strings.Contains(body, "Delete this event") || !strings.Contains(body, "PostHog cannot delete single events") {
 		t.Error("an administrator is not offered to delete the event, or not told of PostHog")
 	}
 	if resp, body := s.send(path+"/delete", url.Values{"confirm": {"yes"}}); resp.StatusCode != 400 || !strings.Contains(body, "word does not match") {

@@ -319,13 +319,13 @@ func (w *world) chart(t *testing.T, body string, d drawing, in, before []*event.
 	}
 	group := func(events []*event.Event, name string) []*event.Event {
 		return keep(events, func(e *event.Event) bool {
-			return d.by == "" || key(e) == name || name == "all others" && !named[key(e)]
+			return d.by == "" || key(e) == name || name == "Other" && !named[key(e)]
 		})
 	}
 	if d.by != "" {
 		var lost []*event.Event
 		for k, list := range by(in, key) {
-			if !named[k] && !named["all others"] {
+			if !named[k] && !named["Other"] {
 				lost = append(lost, list...)
 			}
 		}
@@ -430,7 +430,7 @@ func (w *world) boardFigures(t *testing.T) {
 						t.Fatalf("tiles %q", tiles)
 					}
 					for i, m := range b.tiles {
-						changed, was, ok := strings.Cut(tiles[i][2], "before: ")
+						changed, was, ok := strings.Cut(tiles[i][2], "prev. ")
 						if !ok {
 							t.Fatalf("tile %q", tiles[i])
 						}
@@ -592,7 +592,7 @@ func totalTiles(t *testing.T, what string, tiles [][3]string, events []*event.Ev
 	wantShown(t, what+", latency p50", strings.TrimPrefix(tiles[4][2], "p50 "), want.LatencyMS.P50)
 	wantShown(t, what+", first token p50", strings.TrimPrefix(tiles[5][2], "p50 "), want.TTFTMS.P50)
 	if n := want.UncostedCalls - want.UncostedErrors; n > 0 {
-		wantShown(t, what+", unpriced", strings.TrimSuffix(tiles[2][2], " calls of unknown cost"), whole(n))
+		wantShown(t, what+", unpriced", strings.TrimSuffix(tiles[2][2], " calls with unknown cost"), whole(n))
 	}
 }
 
@@ -632,8 +632,8 @@ func (w *world) overviewFigures(t *testing.T) {
 	tiles, week := tilesOf(body), w.sinceMidnight(w.zone, 7)
 	totalTiles(t, "today", tiles[:6], w.sinceMidnight(w.zone, 1))
 	totalTiles(t, "7 days", tiles[6:], week)
-	groupRows(t, body, `aria-label="By model, 7 days"`, week, keys[query.ByModelAsked])
-	groupRows(t, body, `aria-label="By surface, 7 days"`, week, keys[query.BySurface])
+	groupRows(t, body, `aria-label="By model, last 7 days"`, week, keys[query.ByModelAsked])
+	groupRows(t, body, `aria-label="By surface, last 7 days"`, week, keys[query.BySurface])
 	days := by(week, func(e *event.Event) string { return e.Timestamp.In(w.zone).Format("Mon 02 Jan") })
 	g, _ := gridAfter(body, `<table id="by-day"`)
 	if len(g.rows) != 7 {
@@ -662,7 +662,7 @@ func (w *world) overviewFigures(t *testing.T) {
 	tiles = tilesOf(body)
 	totalTiles(t, "today in UTC", tiles[:6], w.sinceMidnight(time.UTC, 1))
 	totalTiles(t, "7 days in UTC", tiles[6:], w.sinceMidnight(time.UTC, 7))
-	g, _ = gridAfter(body, `aria-label="PostHog’s own figures, production"`)
+	g, _ = gridAfter(body, `aria-label="PostHog’s counts, production"`)
 	if len(g.rows) != 7 {
 		t.Fatalf("%d days beside PostHog’s", len(g.rows))
 	}
@@ -811,14 +811,14 @@ func (w *world) listFigures(t *testing.T) {
 			{query.TokensTotal, maybe(totals.TotalTokens), maybe(earlier.TotalTokens)}, {query.Errors, whole(totals.Errors + totals.OtherErrors), whole(earlier.Errors + earlier.OtherErrors)},
 		} {
 			wantShown(t, tiles[i][0], tiles[i][1], x.n)
-			if changed, _, ok := strings.Cut(tiles[i][2], " against before"); ok {
+			if changed, _, ok := strings.Cut(tiles[i][2], " vs previous period"); ok {
 				wantChange(t, tiles[i][0], changed, x.m, x.n, x.was)
 			} else if x.n.Known && x.was.Known && x.was.Value > 0 {
 				t.Errorf("%s says nothing of the period before: %q", tiles[i][0], tiles[i][2])
 			}
 		}
-		groupRows(t, body, `aria-label="What it was spent on, by model"`, in, keys[query.ByModelAsked])
-		groupRows(t, body, `aria-label="By prompt version"`, in, keys[query.ByPrompt])
+		groupRows(t, body, `aria-label="Spend by model"`, in, keys[query.ByModelAsked])
+		groupRows(t, body, `aria-label="Spend by prompt version"`, in, keys[query.ByPrompt])
 	})
 	t.Run("OneTrace", func(t *testing.T) {
 		for i := 0; i < 1100; i += 90 {
@@ -908,7 +908,7 @@ func (w *world) eventFigures(t *testing.T) {
 					return query.Number{Value: float64(d.Value.Microseconds()) / 1000, Known: d.Known}
 				}
 				ms := took(e[0].Latency)
-				for head, n := range map[string]query.Number{"Tokens": maybe(one.TotalTokens), "Cost": dollars(one.CostUSD), "Latency": ms, "First token": took(e[0].TimeToFirstToken)} {
+				for head, n := range map[string]query.Number{"Tokens": maybe(one.TotalTokens), "Cost": dollars(one.CostUSD), "Latency": ms, "TTFT": took(e[0].TimeToFirstToken)} {
 					wantShown(t, e[0].UUID+", "+head, row[g.col(t, head)].text, n)
 				}
 				if ms.Value > last {
@@ -1049,15 +1049,15 @@ func (w *world) modelFigures(t *testing.T) {
 			if len(g.rows) != 5 {
 				t.Fatalf("%d models", len(g.rows))
 			}
-			columns := map[string]query.Measure{"Calls": query.Calls, "Error rate": query.ErrorRate, "Latency p50": query.LatencyP50, "Latency p95": query.LatencyP95, "First token p95": query.TTFTP95, "Tokens": query.TokensTotal,
-				"Cost": query.CostUSD, "Per call": query.CostPerCall, "Cache hits": query.CacheShare, "Completed": query.CompletionRate, "Negative": query.NegativeRate, "Eval": query.EvalScore}
+			columns := map[string]query.Measure{"Calls": query.Calls, "Error rate": query.ErrorRate, "Latency p50": query.LatencyP50, "Latency p95": query.LatencyP95, "TTFT p95": query.TTFTP95, "Tokens": query.TokensTotal,
+				"Cost": query.CostUSD, "Cost per call": query.CostPerCall, "Cache hit rate": query.CacheShare, "Completion rate": query.CompletionRate, "Negative feedback": query.NegativeRate, "Eval score": query.EvalScore}
 			for _, row := range g.rows {
 				id := row[0].text
 				now, was := querytest.Figures(all[id]), querytest.Figures(then[id])
 				for head, m := range columns {
 					x := row[g.col(t, head)]
 					wantShown(t, id+", "+head, x.text, now[m])
-					if head != "Latency p50" && head != "First token p95" && head != "Tokens" && head != "Cache hits" {
+					if head != "Latency p50" && head != "TTFT p95" && head != "Tokens" && head != "Cache hit rate" {
 						wantChange(t, id+", "+head, x.change, m, now[m], was[m])
 					}
 				}

@@ -28,15 +28,15 @@ func TestKeysOfBefore(t *testing.T) {
 			s.client = s.as(s.admin)
 		}
 		_, body := s.get("/p/default/keys")
-		if !strings.Contains(body, "Keys have scopes now") || !strings.Contains(body, "old dashboard") || !strings.Contains(body, "viewer): read<") || !strings.Contains(body, "no longer spends the provider keys") {
+		if !strings.Contains(body, "API keys now have scopes") || !strings.Contains(body, "old dashboard") || !strings.Contains(body, "viewer): read<") || !strings.Contains(body, "can no longer call models through the gateway") {
 			t.Errorf("%s: the notice is not there:\n%s", c.name, body)
 		}
-		if strings.Contains(body, "Understood") != c.admin {
+		if strings.Contains(body, "Got it") != c.admin {
 			t.Errorf("%s may put it away: %t", c.name, !c.admin)
 		}
 	}
 	s.send("/p/default/keys/scopes", nil)
-	if _, body := s.get("/p/default/keys"); strings.Contains(body, "Keys have scopes now") || !strings.Contains(body, "old dashboard") {
+	if _, body := s.get("/p/default/keys"); strings.Contains(body, "API keys now have scopes") || !strings.Contains(body, "old dashboard") {
 		t.Error("the notice is still there, or the key is gone")
 	}
 }
@@ -57,7 +57,7 @@ func TestRequireKeys(t *testing.T) {
 	if _, body := s.send("/projects", url.Values{"name": {"Orchard"}}); !says(body) || required() {
 		t.Errorf("the answer does not say it, or keys are required: %t", required())
 	}
-	if _, body := s.send("/projects/require-key", url.Values{"require_key": {"true"}}); !required() || !strings.Contains(body, "are refused from now on") || says(body) {
+	if _, body := s.send("/projects/require-key", url.Values{"require_key": {"true"}}); !required() || !strings.Contains(body, "are now refused") || says(body) {
 		t.Errorf("the switch: %t", required())
 	}
 	if _, body := s.send("/projects/require-key", url.Values{"require_key": {"false"}}); required() || !says(body) {
@@ -70,7 +70,7 @@ func TestRequireKeys(t *testing.T) {
 	if resp, body := s.send("/projects/require-key", url.Values{"require_key": {"false"}}); resp.StatusCode != 409 || !required() || !strings.Contains(body, "fixed on the server") {
 		t.Errorf("a switch that changes nothing: %d", resp.StatusCode)
 	}
-	if _, body := s.get("/projects"); strings.Contains(body, "/projects/require-key") || !strings.Contains(body, "This is fixed on the server") {
+	if _, body := s.get("/projects"); strings.Contains(body, "/projects/require-key") || !strings.Contains(body, "This is set on the server") {
 		t.Error("a switch that changes nothing is offered")
 	}
 	s.client = s.as(s.person("v@example.com", project.RoleViewer, "default"))

@@ -25,7 +25,7 @@ func TestLedgerPage(t *testing.T) {
 		return c
 	}
 	body := s.shows(page)
-	for _, want := range []string{"What left", "What stayed at home", ">plan<", ">new_library.said<", "an attribute that is not in hedgerow’s list", "it quotes the call’s content", `aria-label="Send note"`, "7 more, under names"} {
+	for _, want := range []string{"Properties sent", "Properties withheld", ">plan<", ">new_library.said<", "attribute not on the allow list", "quotes the call’s content", `aria-label="Allow note"`, "7 more under names"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("the page lacks %q", want)
 		}
@@ -35,7 +35,7 @@ func TestLedgerPage(t *testing.T) {
 	if c := saved(); strings.Join(c.SendAttributes, " ") != "new_library.said" || strings.Join(c.SendProperties, " ") != "note" {
 		t.Errorf("sent %v and %v", c.SendProperties, c.SendAttributes)
 	}
-	if body := s.shows(page + "/ledger"); !strings.Contains(body, `aria-label="Stop sending note"`) || strings.Contains(body, `aria-label="Send note"`) {
+	if body := s.shows(page + "/ledger"); !strings.Contains(body, `aria-label="Block note"`) || strings.Contains(body, `aria-label="Allow note"`) {
 		t.Error("the list does not say what is sent")
 	}
 	s.send(page+"/send", url.Values{"name": {"note"}})
@@ -60,7 +60,7 @@ func TestLedgerPage(t *testing.T) {
 		}
 	}
 	over()
-	if body := s.shows(page); !strings.Contains(body, "Sent before: 1 names") || !strings.Contains(body, "tenant.plan") {
+	if body := s.shows(page); !strings.Contains(body, "Properties sent before the upgrade: 1<") || !strings.Contains(body, "tenant.plan") {
 		t.Error("the page does not show what was taken over")
 	}
 	s.send(page+"/taken-over", url.Values{"keep": {"false"}})
@@ -78,7 +78,7 @@ func TestLedgerPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.client = s.as(s.person("member@example.com", project.RoleMember, "default"))
-	if body := s.shows(page); strings.Contains(body, `aria-label="Send note"`) || !strings.Contains(body, ">note<") {
+	if body := s.shows(page); strings.Contains(body, `aria-label="Allow note"`) || !strings.Contains(body, ">note<") {
 		t.Error("a member without the content role has the button")
 	}
 	s.send(page+"/send", url.Values{"name": {"note"}, "on": {"true"}})

@@ -23,7 +23,7 @@ func TestProjects(t *testing.T) {
 	}
 	resp, body := s.send("/projects", url.Values{"name": {"Orchard"}})
 	p, ok := s.Registry.Snapshot().ProjectByName("Orchard")
-	if !ok || resp.Request.URL.Path != "/p/"+p.ID+"/keys" || !strings.Contains(body, "Project Orchard is there") {
+	if !ok || resp.Request.URL.Path != "/p/"+p.ID+"/keys" || !strings.Contains(body, "Project Orchard created") {
 		t.Fatalf("a new project leads to %s", resp.Request.URL)
 	}
 	// The project that was looked at last is the one of pages without one.
@@ -109,10 +109,10 @@ func TestKeys(t *testing.T) {
 	if _, k, _ := s.Registry.Snapshot().ProjectByAPIKey(regexp.MustCompile(`hr_\w{40}`).FindString(body)); k.Scopes.String() != "ingest, gateway" || k.Role != "" || !strings.Contains(body, "ingest, gateway") {
 		t.Errorf("a key with scopes of its own: %+v", k)
 	}
-	if _, body := s.get("/p/default/keys"); strings.Count(body, "&lt;1 s ago") != 2 || !strings.Contains(body, "not since the start") { // which the test itself has used
+	if _, body := s.get("/p/default/keys"); strings.Count(body, "&lt;1 s ago") != 2 || !strings.Contains(body, "not since startup") { // which the test itself has used
 		t.Errorf("when keys were used:\n%s", body)
 	}
-	if strings.Contains(body, "Keys have scopes now") {
+	if strings.Contains(body, "API keys now have scopes") {
 		t.Error("a notice about old keys where there are none")
 	}
 	if resp, _ := s.send("/p/default/keys/"+k.ID+"/revoke", nil); resp.Request.URL.Path != "/p/default/keys" {
@@ -221,14 +221,14 @@ func TestUsers(t *testing.T) {
 		if strings.HasSuffix(path, "link") {
 			send = func(path string) (*http.Response, string) { return s.send(path, nil) }
 		}
-		if resp, body := send(path); resp.StatusCode != 404 || !strings.Contains(body, "no such user") {
+		if resp, body := send(path); resp.StatusCode != 404 || !strings.Contains(body, "No such member") {
 			t.Errorf("%s: %d", path, resp.StatusCode)
 		}
 	}
 	// Whoever has no project is told what to do.
 	s.client = s.as(s.person("new@example.com", project.RoleMember))
 	for _, path := range []string{"/", "/projects", "/events"} {
-		if resp, body := s.get(path); resp.StatusCode != 200 || !strings.Contains(body, "no project yet") {
+		if resp, body := s.get(path); resp.StatusCode != 200 || !strings.Contains(body, "No projects yet") {
 			t.Errorf("%s without a project: %d", path, resp.StatusCode)
 		}
 	}
@@ -272,7 +272,7 @@ func TestAudit(t *testing.T) {
 	if n := len(row.FindAllString(body, -1)); n != 1 {
 		t.Errorf("%d entries of one project, want 1", n)
 	}
-	if _, body := s.get("/audit?before=0"); !strings.Contains(body, "Nothing here") || !strings.Contains(body, "Newest") {
+	if _, body := s.get("/audit?before=0"); !strings.Contains(body, "No entries") || !strings.Contains(body, "Newest") {
 		t.Error("past the end")
 	}
 }

@@ -27,7 +27,7 @@ func TestTroubles(t *testing.T) {
 		return body
 	}
 	s.reports = []health.Report{{Component: "disk", Status: health.OK}, {Component: "journal", Status: health.Starting, Since: now.Add(-time.Second)}}
-	if body := get("/projects"); strings.Contains(body, "not well") {
+	if body := get("/projects"); strings.Contains(body, "with problems") {
 		t.Error("a strip although all is well")
 	}
 	s.reports = []health.Report{
@@ -38,7 +38,7 @@ func TestTroubles(t *testing.T) {
 	}
 	for _, path := range []string{"/projects", "/p/default/overview", "/account", "/status"} {
 		body := get(path)
-		for _, want := range []string{"The journal cannot be written. Free disk space there.", "The disk is &lt;b&gt;nearly&lt;/b&gt; full. Free space.", "3 components not well", `href="/status"`} {
+		for _, want := range []string{"The journal cannot be written. Free disk space there.", "The disk is &lt;b&gt;nearly&lt;/b&gt; full. Free space.", "3 components with problems", `href="/status"`} {
 			if !strings.Contains(body, want) {
 				t.Errorf("%s lacks %q", path, want)
 			}

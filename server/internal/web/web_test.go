@@ -251,15 +251,15 @@ func TestPages(t *testing.T) {
 		want   []string
 		not    []string
 	}{
-		{"/p/default/overview", 200, []string{"1,234 tok", "$0.00044", "1.84 s", "&lt;1 ms", "Compose", "Simulated data", "3 calls passed through", "PostHog refuses the key"}, []string{"t-other"}},
+		{"/p/default/overview", 200, []string{"1,234 tok", "$0.00044", "1.84 s", "&lt;1 ms", "Compose", "Simulated data", "3 calls have gone unrecorded", "PostHog refuses the key"}, []string{"t-other"}},
 		{"/p/default/events", 200, []string{"gpt-4.1-mini-2025-04-14", "ada"}, []string{other.UUID}},
-		{"/p/default/events?model=nothing", 200, []string{"Nothing matches"}, []string{mine.UUID}},
+		{"/p/default/events?model=nothing", 200, []string{"No matching events"}, []string{mine.UUID}},
 		{"/p/default/events?cursor=zzz", 400, []string{"cursor"}, nil},
 		{"/p/default/events/" + mine.UUID, 200, []string{"&lt;script&gt;alert(1)", "calls measure", "&#34;what&#34;: &#34;hedge&#34;", "Let me see.", "Two metres.", "No more.", "$0.0004375"}, []string{"<script>"}},
-		{"/p/default/events/" + other.UUID, 404, []string{"Problem"}, []string{"Two metres"}},
+		{"/p/default/events/" + other.UUID, 404, []string{"Error · hedgerow"}, []string{"Two metres"}},
 		{"/p/default/traces/t-default", 200, []string{"gpt-4.1-mini"}, nil},
 		{"/p/default/traces/t-other", 404, nil, []string{"Two metres"}},
-		{"/nothing", 404, []string{"no such page"}, nil},
+		{"/nothing", 404, []string{"Page not found"}, nil},
 		{"/static/style.css", 200, []string{"prefers-color-scheme"}, nil},
 	} {
 		resp, body := s.get(c.path)
