@@ -73,7 +73,7 @@ func names(variables []Variable) string {
 // text is a value as the variable's type has it.
 func (v *Variable) text(value any) (string, error) {
 	wrong := func(hint string) (string, error) {
-		return "", event.Invalid(fmt.Sprintf("the value of %q is no %s", v.Name, v.Type), hint)
+		return "", event.Invalid(fmt.Sprintf("the value of %q is not of type %s", v.Name, v.Type), hint)
 	}
 	switch v.Type {
 	case Boolean:

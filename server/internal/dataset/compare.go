@@ -63,7 +63,7 @@ func (r *Registry) Compare(ctx context.Context, projectID, a, b string) (*Compar
 		return nil, err
 	}
 	if c.A.SetID != c.B.SetID {
-		return nil, event.Invalid("the runs are of two datasets", "pick two runs of one dataset")
+		return nil, event.Invalid("the runs belong to different datasets", "choose two runs of the same dataset")
 	}
 	examples, err := r.Examples(ctx, projectID, c.A.SetID)
 	if err != nil {

@@ -57,11 +57,11 @@ type Example struct {
 // check reports what is wrong with an example.
 func (x *Example) check() error {
 	if len(x.Messages) == 0 && len(x.Variables) == 0 {
-		return event.Invalid("the example has neither messages nor variables", `give "messages": [{"role":"user","content":"…"}], or "variables" of a prompt`)
+		return event.Invalid("the example has neither messages nor variables", `add "messages":  [{"role":"user","content":"…"}], or "variables" of a prompt`)
 	}
 	for _, m := range x.Messages {
 		if m.Role == "" || !json.Valid(m.Content) {
-			return event.Invalid("a message of the example has no role or no content", `write it as {"role":"user","content":"…"}`)
+			return event.Invalid("a message of the example has no role or no content", `use {"role":"user","content":"…"}`)
 		}
 	}
 	b, err := json.Marshal(x)
@@ -77,15 +77,15 @@ func (x *Example) check() error {
 // FromGeneration makes an example of a stored generation with its content.
 func FromGeneration(q *query.Event) (Example, error) {
 	if q.Name != event.Generation {
-		return Example{}, event.Invalid("this event is no answer of a model", "pick an event "+event.Generation)
+		return Example{}, event.Invalid("this event is not a model response", "choose an event of type "+event.Generation)
 	}
 	if q.Content == nil || len(q.Content.Input) == 0 {
-		return Example{}, event.Invalid("the content of this generation is not kept", "save examples before the project's retention removes them, and of projects that keep content")
+		return Example{}, event.Invalid("the content of this generation is not stored", "save examples before the project's retention deletes them, in projects that store content")
 	}
 	e := eval.FromStored(q)
 	x := Example{GenerationID: q.UUID, TraceID: q.TraceID, Provider: q.Provider, Model: cmp.Or(q.ModelAsked, q.Model), PromptName: q.PromptName, Answer: eval.AnswerOf(e)}
 	if json.Unmarshal(q.Content.Input, &x.Messages) != nil {
-		return Example{}, event.Invalid("the input of this generation is no conversation", "only chats can be run again")
+		return Example{}, event.Invalid("the input of this generation is not a conversation", "only chat calls can be run again")
 	}
 	if len(q.Content.Tools) > 0 && string(q.Content.Tools) != "null" {
 		x.Tools = q.Content.Tools

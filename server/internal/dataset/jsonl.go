@@ -40,9 +40,9 @@ func ParseJSONL(in io.Reader) ([]Example, error) {
 	case errors.Is(err, bufio.ErrTooLong):
 		return nil, event.NewError(event.CodeTooLarge, "a line is too long", "an example has at most 512 kB", err)
 	case err != nil:
-		return nil, event.NewError(event.CodeInvalid, "the file could not be read to its end", "send it again", err)
+		return nil, event.NewError(event.CodeInvalid, "the file could not be read to its end", "upload it again", err)
 	case len(out) == 0:
-		return nil, event.Invalid("the file has no examples", `write one a line: {"messages":[{"role":"user","content":"…"}],"expected":"…"}`)
+		return nil, event.Invalid("the file has no examples", `write one per line:  {"messages":[{"role":"user","content":"…"}],"expected":"…"}`)
 	}
 	return out, nil
 }
@@ -58,9 +58,9 @@ func parseExample(line []byte) (Example, error) {
 	if err := dec.Decode(&v); err != nil {
 		hint := `the fields are messages, variables, tools, expected, answer, note, generation_id, trace_id, provider, model, prompt_name, id, created_at; or input and output`
 		if field, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-			return Example{}, event.NewError(event.CodeInvalid, "there is no field "+event.FirstChars(field, 80), hint, err)
+			return Example{}, event.NewError(event.CodeInvalid, "unknown field "+event.FirstChars(field, 80), hint, err)
 		}
-		return Example{}, event.NewError(event.CodeInvalid, "this is no example in JSON", hint, err)
+		return Example{}, event.NewError(event.CodeInvalid, "the line is not a JSON example", hint, err)
 	}
 	if v.Input != nil && len(v.Messages) == 0 {
 		b, err := encode(*v.Input)

@@ -98,10 +98,10 @@ func (r *Registry) Create(ctx context.Context, projectID, name, description stri
 	}
 	have := r.sets.List(projectID)
 	if len(have) >= MaxSets {
-		return Set{}, event.Invalid("the project has as many datasets as it can", fmt.Sprintf("delete one first: there can be %d", MaxSets))
+		return Set{}, event.Invalid(fmt.Sprintf("dataset limit reached (%d)", MaxSets), "delete a dataset first")
 	}
 	if slices.ContainsFunc(have, func(s Set) bool { return strings.EqualFold(s.Name, name) }) {
-		return Set{}, event.NewError(event.CodeConflict, fmt.Sprintf("the project has a dataset %q already", name), "use that one, or choose another name", nil)
+		return Set{}, event.NewError(event.CodeConflict, fmt.Sprintf("a dataset named %q already exists", name), "use it, or choose another name", nil)
 	}
 	s := Set{ID: project.NewID("ds"), ProjectID: projectID, Name: name, Description: event.FirstChars(strings.TrimSpace(description), 500), CreatedAt: r.o.Now().UTC()}
 	s.UpdatedAt = s.CreatedAt
@@ -165,7 +165,7 @@ func (r *Registry) purge(ctx context.Context, pattern string) error {
 }
 
 func unavailable(err error) error {
-	return event.NewError(event.CodeUnavailable, "the datasets cannot be read or written", "try again; if it persists, look at hedgerow's log and at the free space of its data folder", err)
+	return event.NewError(event.CodeUnavailable, "the datasets cannot be read or written", "try again; if it persists, check the server log and the free space of the data folder", err)
 }
 
 // encode is v in JSON, with <, > and & as they were written.
@@ -236,7 +236,7 @@ func (r *Registry) Add(ctx context.Context, projectID, set string, examples ...E
 		have[x.ID] = true
 	}
 	if len(have) > MaxExamples {
-		return nil, event.NewError(event.CodeTooLarge, fmt.Sprintf("the dataset would have %d examples, more than %d", len(have), MaxExamples), "make another dataset", nil)
+		return nil, event.NewError(event.CodeTooLarge, fmt.Sprintf("the dataset would have %d examples, more than %d", len(have), MaxExamples), "create another dataset", nil)
 	}
 	for _, x := range out {
 		b, err := encode(x)
@@ -325,7 +325,7 @@ func (r *Registry) Example(ctx context.Context, projectID, set, id string) (Exam
 	var x Example
 	e, err := r.items.Get(ctx, exampleKey(s.ID, id))
 	if errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrInvalidKey) || err == nil && !validID(id) {
-		return x, event.NewError(event.CodeNotFound, "there is no such example in this dataset", "list the examples to see what there is", nil)
+		return x, event.NewError(event.CodeNotFound, "no such example in this dataset", "list the examples to see which exist", nil)
 	}
 	if err == nil {
 		err = json.Unmarshal(e.Value(), &x)
@@ -373,7 +373,7 @@ func (r *Registry) Runs(projectID, setID string) []Run {
 func (r *Registry) Run(projectID, id string) (Run, error) {
 	x, ok := r.runs.Get(projectID, id)
 	if !ok {
-		return x, event.NewError(event.CodeNotFound, "there is no such run in this project", "list the dataset's runs to see what there is", nil)
+		return x, event.NewError(event.CodeNotFound, "no such run in this project", "list the dataset's runs to see which exist", nil)
 	}
 	return r.seen(x), nil
 }
@@ -386,7 +386,7 @@ func (r *Registry) seen(x Run) Run {
 }
 
 // wasInterrupted is the problem of a run whose process went.
-const wasInterrupted = "hedgerow stopped while it ran"
+const wasInterrupted = "hedgerow stopped during the run"
 
 // Interrupted notes of every run that is under way that it is not any more. It is
 // for a process that begins and knows that it is the only one: a run of the one
@@ -426,7 +426,7 @@ func (r *Registry) DeleteRun(ctx context.Context, projectID, id string) error {
 		return err
 	}
 	if x.Status == Running {
-		return event.NewError(event.CodeConflict, "the run is under way", "cancel it first", nil)
+		return event.NewError(event.CodeConflict, "the run is in progress", "cancel it first", nil)
 	}
 	if err := r.purge(ctx, resultKey(x.ID, "*")); err != nil {
 		return err

@@ -93,7 +93,7 @@ func (r *Runner) Start(ctx context.Context, projectID, set string, p Plan) (Run,
 		return Run{}, err
 	}
 	if len(r.Registry.Runs(projectID, s.ID)) >= MaxRuns {
-		return Run{}, event.Invalid("the dataset has as many runs as it can", fmt.Sprintf("delete one first: there can be %d", MaxRuns))
+		return Run{}, event.Invalid(fmt.Sprintf("run limit reached (%d)", MaxRuns), "delete a run first")
 	}
 	w.run.Total = len(w.examples)
 	w.run.StartedAt = r.Registry.o.Now().UTC()
@@ -126,7 +126,7 @@ func (r *Runner) Resume(ctx context.Context, projectID, id string) (Run, error) 
 		return Run{}, err
 	}
 	if w.run.VersionID != version {
-		return Run{}, event.NewError(event.CodeConflict, "the prompt's version is not the one that the run began with", "begin another run", nil)
+		return Run{}, event.NewError(event.CodeConflict, "the prompt version differs from the one the run started with", "start another run", nil)
 	}
 	if w.examples, err = r.Registry.Examples(ctx, projectID, s.ID); err != nil {
 		return Run{}, err
@@ -145,7 +145,7 @@ func (r *Runner) Resume(ctx context.Context, projectID, id string) (Run, error) 
 	err = r.launch(ctx, &w, func() error {
 		_, err := r.Registry.runs.Change(ctx, projectID, id, func(x *Run) error {
 			if now := r.Registry.seen(*x); !now.Resumable() {
-				return event.NewError(event.CodeConflict, "the run is "+strings.ReplaceAll(string(now.Status), "_", " ")+" and cannot be resumed", "only runs that were interrupted or cancelled, or that failed, can; begin another one", nil)
+				return event.NewError(event.CodeConflict, "the run is "+strings.ReplaceAll(string(now.Status), "_", " ")+" and cannot be resumed", "only interrupted, cancelled or failed runs can be resumed; start another run", nil)
 			}
 			*x = w.run
 			return nil
@@ -186,9 +186,9 @@ func (r *Runner) launch(ctx context.Context, w *work, save func() error) error {
 	case r.closed:
 		return event.NewError(event.CodeUnavailable, "hedgerow is stopping", "start the run again in a moment", nil)
 	case r.active[w.run.ID] != nil:
-		return event.NewError(event.CodeConflict, "the run is under way", "wait for it to end, or cancel it", nil)
+		return event.NewError(event.CodeConflict, "the run is in progress", "wait for it to end, or cancel it", nil)
 	case len(r.active) >= maxActive:
-		return event.NewError(event.CodeConflict, "there are runs under way already", "wait for one to end, or cancel it", nil)
+		return event.NewError(event.CodeConflict, "too many runs in progress", "wait for one to end, or cancel it", nil)
 	}
 	if err := save(); err != nil {
 		return err
@@ -219,15 +219,15 @@ func (r *Runner) prepare(w *work, p Plan) error {
 	}
 	switch {
 	case p.Concurrency < 1 || p.Concurrency > maxConcurrency:
-		return event.Invalid("the number of calls at one time is out of range", fmt.Sprintf("use 1 to %d", maxConcurrency))
+		return event.Invalid("the concurrency is out of range", fmt.Sprintf("use 1 to %d", maxConcurrency))
 	case !(p.BudgetUSD > 0 && p.BudgetUSD <= maxBudgetUSD):
-		return event.Invalid("the run has no budget", fmt.Sprintf("say what its calls may cost together, over 0 up to %d USD", maxBudgetUSD))
+		return event.Invalid("the run has no budget", fmt.Sprintf("set a total budget greater than 0, up to %d USD", maxBudgetUSD))
 	}
-	name := "the examples as they are"
+	name := "examples as they are"
 	if p.Prompt != "" {
 		v, ok := r.Prompts.Version(w.run.ProjectID, p.Prompt, p.Version)
 		if !ok {
-			return event.NewError(event.CodeNotFound, "there is no such prompt, or no such version of it", "see the page Prompts, or GET /api/v1/prompts", nil)
+			return event.NewError(event.CodeNotFound, "no such prompt or version", "see the Prompts page, or GET /api/v1/prompts", nil)
 		}
 		w.version, w.run.VersionID = &v, v.ID
 		p.Version = strconv.Itoa(v.Number)
@@ -312,9 +312,9 @@ func (w *work) request(x *Example) (eval.Request, error) {
 	}
 	switch {
 	case q.Provider == "" || q.Model == "":
-		return q, event.Invalid("nothing says which provider and model to ask", "name both in the plan, or in the prompt's version")
+		return q, event.Invalid("no provider and model to call", "set both on the run, or in the prompt version")
 	case !slices.ContainsFunc(q.Messages, func(m eval.Message) bool { return !instructs(m.Role) }):
-		return q, event.Invalid("there is nothing to ask: the conversation has instructions only", "give the example a user's message, or the prompt one with variables")
+		return q, event.Invalid("the conversation has only a system prompt", "add a user message to the example, or one with variables to the prompt")
 	}
 	return q, nil
 }
@@ -329,7 +329,7 @@ func (r *Runner) Cancel(ctx context.Context, projectID, id string) error {
 	}
 	x, err := r.Registry.runs.Change(ctx, projectID, id, func(x *Run) error {
 		if x.Status != Running {
-			return event.NewError(event.CodeConflict, "the run has ended", "look at its results", nil)
+			return event.NewError(event.CodeConflict, "the run has ended", "see its results", nil)
 		}
 		x.Cancel = true
 		if r.Registry.seen(*x).Status == Interrupted { // nobody is there to see it
@@ -526,7 +526,7 @@ func (p *progress) ended(res *Result, err error) {
 	case res.Error != "":
 		p.run.Errors++
 	case !res.CostUSD.Known && p.stop == "":
-		p.stop, p.problem = Failed, "the cost of the model is not known, so that the budget cannot be kept: give it a price (0 for one of your own) in the settings of prices"
+		p.stop, p.problem = Failed, "the cost of the model is unknown, so the budget cannot be enforced: add a custom price (0 for a self-hosted model)"
 	}
 	if res.CostUSD.Known {
 		p.run.CostUSD = p.run.CostUSD.Add(res.CostUSD.Value)

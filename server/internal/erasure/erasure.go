@@ -25,7 +25,7 @@ const (
 
 // What is not reached by a deletion at home.
 const (
-	Stays = "Examples of datasets that were made of it stay: delete them there. The journal keeps its own copy, which nobody is shown, until its retention is over, and backups keep theirs."
+	Stays = "Dataset examples created from it stay: delete them in the dataset. The journal keeps a copy, which is never shown, until its retention ends, and backups keep theirs."
 	// InPostHog says what PostHog can do.
 	InPostHog = "PostHog has no deletion of single events. What still waits to be sent is not sent any more; what was sent stays there, unless the person is deleted with all of their events: ask for that with request_person_deletion."
 )

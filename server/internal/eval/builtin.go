@@ -86,11 +86,11 @@ func compile(c *Check) (program, error) {
 		return func(_ context.Context, a answer) (verdict, error) { return refusal(a), nil }, nil
 	case KindJudge:
 		if c.Judge == nil {
-			return nil, event.Invalid("the check says nothing of its judge", `set "judge": provider, model, instruction and daily_usd`)
+			return nil, event.Invalid("the check has no judge settings", `set "judge": provider, model, instruction and daily_usd`)
 		}
 		return nil, c.Judge.prepare()
 	}
-	return nil, event.Invalid(fmt.Sprintf("there is no check of kind %q", c.Kind), "use "+kindNames())
+	return nil, event.Invalid(fmt.Sprintf("unknown check type %q", c.Kind), "use "+kindNames())
 }
 
 // ofText runs f on answers that are words: not where the content was not kept,
@@ -137,7 +137,7 @@ func compileSchema(raw json.RawMessage) (program, error) {
 		hint := "check it against its draft at json-schema.org; references to other documents are not followed"
 		var bad *jsonschema.SchemaValidationError
 		if errors.As(err, &bad) {
-			hint = "it does not follow its own draft: " + event.FirstChars(bad.Err.Error(), 300)
+			hint = "it does not conform to its draft: " + event.FirstChars(bad.Err.Error(), 300)
 		}
 		return nil, event.NewError(event.CodeInvalid, "the schema cannot be used", hint, err)
 	}
@@ -204,7 +204,7 @@ func keyword(e *jsonschema.ValidationError) string {
 
 func compilePatterns(patterns []string, required bool) (program, error) {
 	if len(patterns) == 0 {
-		return nil, event.Invalid("the check has no pattern", "give one or more regular expressions, one a line")
+		return nil, event.Invalid("the check has no pattern", "add one or more regular expressions, one per line")
 	}
 	if len(patterns) > maxPatterns {
 		return nil, event.Invalid("the check has too many patterns", fmt.Sprintf("use at most %d", maxPatterns))
@@ -236,11 +236,11 @@ func compilePatterns(patterns []string, required bool) (program, error) {
 func compileLength(c *Check) (program, error) {
 	switch {
 	case c.MinChars < 0 || c.MaxChars < 0 || c.MinChars > maxCheckChars || c.MaxChars > maxCheckChars:
-		return nil, event.Invalid("a bound of the length is out of range", "use a number of characters, up to 10,000,000")
+		return nil, event.Invalid("a length limit is out of range", "use a number of characters, up to 10,000,000")
 	case c.MinChars == 0 && c.MaxChars == 0:
-		return nil, event.Invalid("the check has no bound", "set the least or the most characters, or both")
+		return nil, event.Invalid("the check has no limit", "set a minimum or maximum length, or both")
 	case c.MaxChars > 0 && c.MinChars > c.MaxChars:
-		return nil, event.Invalid("the least length is more than the most", "swap them")
+		return nil, event.Invalid("the minimum length is greater than the maximum", "swap them")
 	}
 	low, high := int64(c.MinChars), int64(c.MaxChars)
 	return func(_ context.Context, a answer) (verdict, error) {
@@ -266,12 +266,12 @@ const leastLetters = 20
 
 func compileLanguages(codes []string) (program, error) {
 	if len(codes) == 0 {
-		return nil, event.Invalid("the check names no language", "use ISO 639-1 codes such as en, de, pt")
+		return nil, event.Invalid("the check has no language", "use ISO 639-1 codes such as en, de, pt")
 	}
 	for i, code := range codes {
 		codes[i] = strings.ToLower(code)
 		if !slices.Contains(Languages(), codes[i]) {
-			return nil, event.Invalid(fmt.Sprintf("the language %q cannot be told", code), "use one of "+strings.Join(Languages(), ", "))
+			return nil, event.Invalid(fmt.Sprintf("the language %q cannot be detected", code), "use one of "+strings.Join(Languages(), ", "))
 		}
 	}
 	return ofText(func(text string) verdict {

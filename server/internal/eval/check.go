@@ -123,17 +123,17 @@ func (c *Check) prepare() error {
 	c.Name = strings.TrimSpace(c.Name)
 	switch {
 	case c.Name == "":
-		return event.Invalid("the check has no name", "name it after what it finds out, such as valid_json")
+		return event.Invalid("the check has no name", "name it after what it tests, such as valid_json")
 	case utf8.RuneCountInString(c.Name) > maxNameLen || !nameForm.MatchString(c.Name):
 		return event.Invalid("the check's name cannot be used", "use up to 100 letters, digits, spaces and _.:/-")
 	case !slices.Contains(Kinds, c.Kind):
-		return event.Invalid(fmt.Sprintf("there is no check of kind %q", c.Kind), "use "+kindNames())
+		return event.Invalid(fmt.Sprintf("unknown check type %q", c.Kind), "use "+kindNames())
 	}
 	if c.Sample == 0 {
 		c.Sample = 1
 	}
 	if !(c.Sample > 0 && c.Sample <= 1) {
-		return event.Invalid("the sampling rate is out of range", "use a number over 0 up to 1: 0.1 is a tenth of the generations")
+		return event.Invalid("the sampling rate is out of range", "use a number greater than 0, up to 1: 0.1 is 10 % of generations")
 	}
 	for _, l := range []*[]string{&c.Filter.Prompts, &c.Filter.Surfaces, &c.Filter.Models, &c.Patterns, &c.Languages} {
 		*l = tidy(*l)
@@ -189,17 +189,17 @@ func (j *Judge) prepare() error {
 	}
 	switch {
 	case j.Provider == "" || j.Model == "":
-		return event.Invalid("the judge names no provider or no model", "use a provider whose key the project keeps, such as openai and gpt-4.1-mini")
+		return event.Invalid("the judge has no provider or no model", "use a provider whose key the project stores, such as openai and gpt-4.1-mini")
 	case j.Instruction == "":
-		return event.Invalid("the judge has no instruction", "say in a few sentences when an answer is good")
+		return event.Invalid("the judge has no criteria", "describe in a few sentences what makes a response good")
 	case len(j.Instruction) > maxInstruction:
-		return event.Invalid("the judge's instruction is too long", fmt.Sprintf("use at most %d bytes", maxInstruction))
+		return event.Invalid("the judge's criteria are too long", fmt.Sprintf("use at most %d bytes", maxInstruction))
 	case !(j.PassScore > 0 && j.PassScore <= 1):
-		return event.Invalid("the score to pass is out of range", "use a number over 0 up to 1")
+		return event.Invalid("the passing score is out of range", "use a number greater than 0, up to 1")
 	case !(j.DailyUSD > 0 && j.DailyUSD <= maxDailyUSD):
-		return event.Invalid("the judge has no budget", fmt.Sprintf("say how much it may spend in a day, over 0 up to %d USD", maxDailyUSD))
+		return event.Invalid("the judge has no daily budget", fmt.Sprintf("set a daily budget greater than 0, up to %d USD", maxDailyUSD))
 	case j.MaxTokens < 50 || j.MaxTokens > 8000:
-		return event.Invalid("the length of a verdict is out of range", "use 50 to 8000 tokens")
+		return event.Invalid("the maximum output tokens are out of range", "use 50 to 8000 tokens")
 	}
 	return nil
 }

@@ -85,7 +85,7 @@ func (r *Registry) Create(ctx context.Context, c Check) (Check, error) {
 	}
 	have := r.checks.List(c.ProjectID)
 	if len(have) >= maxChecks {
-		return c, event.Invalid("the project has as many checks as it can", fmt.Sprintf("delete one first: there can be %d", maxChecks))
+		return c, event.Invalid(fmt.Sprintf("check limit reached (%d)", maxChecks), "delete a check first")
 	}
 	if err := onlyOne(have, c); err != nil {
 		return c, err
@@ -102,7 +102,7 @@ func (r *Registry) Create(ctx context.Context, c Check) (Check, error) {
 
 func onlyOne(have []Check, c Check) error {
 	if slices.ContainsFunc(have, func(x Check) bool { return x.ID != c.ID && strings.EqualFold(x.Name, c.Name) }) {
-		return event.NewError(event.CodeConflict, fmt.Sprintf("the project has a check %q already", c.Name), "results are told apart by name: choose another", nil)
+		return event.NewError(event.CodeConflict, fmt.Sprintf("a check named %q already exists", c.Name), "results are identified by name: choose another", nil)
 	}
 	return nil
 }

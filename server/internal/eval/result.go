@@ -65,13 +65,13 @@ func (r *Result) Validate() error {
 	r.Name, r.ReasonCode = strings.TrimSpace(r.Name), strings.TrimSpace(r.ReasonCode)
 	switch {
 	case r.Name == "":
-		return event.Invalid("the judgement has no name", `set "eval_name", such as "correctness"`)
+		return event.Invalid("the evaluation has no name", `set "eval_name", such as "correctness"`)
 	case event.FirstChars(r.Name, maxNameLen) != r.Name:
-		return event.Invalid("the judgement's name is longer than 100 characters", "use a short fixed name")
+		return event.Invalid("the evaluation's name is longer than 100 characters", "use a short fixed name")
 	case !r.Passed.Known && !r.Score.Known:
-		return event.Invalid("the judgement says neither whether the answer passed nor a score", `set "eval_passed", "eval_score" or both`)
+		return event.Invalid("the evaluation has neither a pass/fail result nor a score", `set "eval_passed", "eval_score" or both`)
 	case r.Score.Known && !(r.Score.Value >= -maxScore && r.Score.Value <= maxScore):
-		return event.Invalid("the score is out of range", "use a number between 0 and 1, or on a scale of your own")
+		return event.Invalid("the score is out of range", "use a number from 0 to 1, or your own scale")
 	case r.ReasonCode != "" && !codeForm.MatchString(r.ReasonCode):
 		return event.Invalid("the reason code is not one word", "use lower-case letters, digits and _ such as missing_citation; free text would reach PostHog")
 	}
@@ -150,11 +150,11 @@ func (f *Feedback) Validate() error {
 	if word, ok := ratings[f.Rating]; ok {
 		f.Rating = word
 	} else if f.Rating != "" {
-		return event.Invalid("there is no such rating", "use positive, negative or neutral")
+		return event.Invalid("unknown rating", "use positive, negative or neutral")
 	}
 	f.Text = strings.TrimSpace(f.Text)
 	if f.Rating == "" && f.Text == "" && !f.Accepted.Known && !f.Edited.Known {
-		return event.Invalid("the feedback says nothing", `set "rating" (positive, negative, neutral), "text", "accepted_output" or "edited_output"`)
+		return event.Invalid("the feedback is empty", `set "rating" (positive, negative, neutral), "text", "accepted_output" or "edited_output"`)
 	}
 	if event.FirstChars(f.Text, maxFeedback) != f.Text {
 		return event.NewError(event.CodeTooLarge, "the feedback is longer than 10,000 characters", "shorten it", nil)

@@ -52,9 +52,9 @@ func (r *Runner) Run(ctx context.Context, c *Check, e *event.Event) (Outcome, er
 	case err != nil:
 		return Outcome{}, err
 	case !v.ok && !a.content:
-		return Outcome{Skipped: "the answer's text is not kept"}, nil
+		return Outcome{Skipped: "the response text is not stored"}, nil
 	case !v.ok:
-		return Outcome{Skipped: "the check has nothing to say of this answer"}, nil
+		return Outcome{Skipped: "the check does not apply to this response"}, nil
 	}
 	return Outcome{OK: true, Result: Result{Name: c.Name, Kind: c.Kind, CheckID: c.ID, Passed: event.Some(v.passed), ReasonCode: v.reason}}, nil
 }
@@ -66,7 +66,7 @@ func (r *Runner) Try(ctx context.Context, c *Check, e *event.Event) (Outcome, er
 		return Outcome{}, err
 	}
 	if e.Name != event.Generation {
-		return Outcome{}, event.Invalid("this event is no answer of a model", "pick an event "+event.Generation)
+		return Outcome{}, event.Invalid("this event is not a model response", "choose an event of type "+event.Generation)
 	}
 	return r.Run(ctx, c, e)
 }
@@ -88,11 +88,11 @@ func (r *Runner) program(c *Check) (program, error) {
 func (r *Runner) judge(ctx context.Context, c *Check, a answer) (Outcome, error) {
 	switch {
 	case r.Caller == nil:
-		return Outcome{}, event.NewError(event.CodeUnavailable, "no server runs: a judge cannot be asked", "start hedgerow serve", nil)
+		return Outcome{}, event.NewError(event.CodeUnavailable, "the LLM judge needs a running server", "start hedgerow serve", nil)
 	case !a.content:
-		return Outcome{Skipped: "the answer's text is not kept"}, nil
+		return Outcome{Skipped: "the response text is not stored"}, nil
 	case a.text == "":
-		return Outcome{Skipped: "the answer has no text"}, nil
+		return Outcome{Skipped: "the response has no text"}, nil
 	}
 	lock, _ := r.asking.LoadOrStore(c.ID, new(sync.Mutex))
 	lock.(*sync.Mutex).Lock()

@@ -65,7 +65,7 @@ func (w Webhook) Send(ctx context.Context, a Alert) error {
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, w.URL, bytes.NewReader(body))
 	if err != nil {
-		return event.NewError(event.CodeInvalid, "the webhook's URL cannot be used", "set it anew under Alerts", err)
+		return event.NewError(event.CodeInvalid, "the webhook URL cannot be used", "set it again on the Alerts page", err)
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("User-Agent", "hedgerow")
@@ -78,7 +78,7 @@ func (w Webhook) Send(ctx context.Context, a Alert) error {
 		if errors.As(err, &u) {
 			err = u.Err
 		}
-		return event.NewError(event.CodeUnavailable, "the webhook could not be reached", "check its address", err)
+		return event.NewError(event.CodeUnavailable, "the webhook could not be reached", "check its URL", err)
 	}
 	defer res.Body.Close()
 	_, _ = io.CopyN(io.Discard, res.Body, 64<<10)
@@ -108,7 +108,7 @@ func NewMailer(raw, from string, now func() time.Time) (*Mailer, error) {
 	}
 	addr, err := mail.ParseAddress(from)
 	if err != nil {
-		return nil, event.Invalid("the sender of alerts is not an e-mail address", "write hedgerow@example.com")
+		return nil, event.Invalid("the sender of alerts is not an e-mail address", "use an address such as hedgerow@example.com")
 	}
 	m := &Mailer{host: u.Hostname(), implicit: u.Scheme == "smtps", from: *addr, now: now}
 	if m.now == nil {
@@ -138,7 +138,7 @@ func (m *Mailer) Send(ctx context.Context, to []string, a Alert) error {
 		if errors.As(err, &e) {
 			return e
 		}
-		return event.NewError(event.CodeUnavailable, "the mail server did not take the alert", "check the server's settings (smtp_url) and its log", err)
+		return event.NewError(event.CodeUnavailable, "the mail server did not accept the alert", "check the server's settings (smtp_url) and its log", err)
 	}
 	return nil
 }
@@ -255,7 +255,7 @@ func (s *Sender) Test(ctx context.Context, projectID string) (webhook, email str
 	a := TestAlert(projectID, s.URL, now())
 	try := func(send func(context.Context, Alert) error) string {
 		if send == nil {
-			return "not set up"
+			return "not configured"
 		}
 		ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 		defer cancel()

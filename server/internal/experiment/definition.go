@@ -143,7 +143,7 @@ func (m *Metric) normalise() error {
 		}
 	}
 	if m.Better != Up && m.Better != Down {
-		return event.Invalid("a metric does not say which way is better", "better is up or down")
+		return event.Invalid("a metric has no direction", "set better to up or down")
 	}
 	return m.Check()
 }
@@ -154,7 +154,7 @@ func clean(noun, s string, limit int) (string, error) {
 	case utf8.RuneCountInString(s) > limit:
 		return "", event.Invalid(fmt.Sprintf("the %s is longer than %d characters", noun, limit), "shorten it")
 	case !utf8.ValidString(s) || strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\r' && r != '\t' }):
-		return "", event.Invalid("the "+noun+" holds characters that cannot be shown", "send it as plain text")
+		return "", event.Invalid("the "+noun+" contains characters that cannot be displayed", "send it as plain text")
 	}
 	return s, nil
 }
@@ -174,10 +174,10 @@ func (d *Spec) normalise() (err error) {
 		return event.Invalid("the experiment has no name", "give it one")
 	}
 	if d.Flag == "" && d.Prompt == "" {
-		return event.Invalid("the experiment names neither a flag nor a prompt", "its arms are variants of a feature flag or versions of a prompt")
+		return event.Invalid("the experiment has neither a flag nor a prompt", "its variants are those of a feature flag, or versions of a prompt")
 	}
 	if len(d.Arms) < 2 || len(d.Arms) > maxArms {
-		return event.Invalid(fmt.Sprintf("an experiment has 2 to %d arms", maxArms), "name the control first, then each treatment")
+		return event.Invalid(fmt.Sprintf("an experiment has 2 to %d variants", maxArms), "list the control first, then each treatment")
 	}
 	seen := make(map[string]bool)
 	for i := range d.Arms {
@@ -186,14 +186,14 @@ func (d *Spec) normalise() (err error) {
 			return err
 		}
 		if a.Key == "" || seen[a.Key] {
-			return event.Invalid("an arm has no name, or the name of another", "each arm is a variant of the flag or a version of the prompt")
+			return event.Invalid("a variant has no key or a duplicate key", "use variants of the flag or versions of the prompt, each once")
 		}
 		seen[a.Key] = true
 		if a.Share == 0 {
 			a.Share = 1
 		}
 		if a.Share < 0 || !finite(a.Share) {
-			return event.Invalid("an arm's share is not above 0", "leave arms out that get no users")
+			return event.Invalid("a variant's share is not above 0", "leave out variants that get no users")
 		}
 	}
 	if err := d.Primary.normalise(); err != nil {
@@ -203,7 +203,7 @@ func (d *Spec) normalise() (err error) {
 		return event.Invalid("a quantile cannot be the primary metric", "use it as a guardrail, and a rate or a mean as the primary metric")
 	}
 	if len(d.Guardrails) > maxGuardrails {
-		return event.Invalid(fmt.Sprintf("an experiment has at most %d guardrails", maxGuardrails), "keep those that would make you stop")
+		return event.Invalid(fmt.Sprintf("an experiment has at most %d guardrails", maxGuardrails), "keep the ones that would make you stop")
 	}
 	for i := range d.Guardrails {
 		g := &d.Guardrails[i]
@@ -214,11 +214,11 @@ func (d *Spec) normalise() (err error) {
 			return event.Invalid("a guardrail's limit is not a number", "give it in the metric's unit")
 		}
 		if g.IsRate() && math.Abs(g.Limit) > 1 {
-			return event.Invalid("a guardrail's limit lies outside of what a rate can be", "2 points are 0.02")
+			return event.Invalid("a guardrail's limit is outside the range of a rate", "2 points are 0.02")
 		}
 		for _, other := range d.Guardrails[:i] {
 			if other.key() == g.key() {
-				return event.Invalid("a guardrail is there twice", "keep the stricter of the two")
+				return event.Invalid("a guardrail is listed twice", "keep the stricter of the two")
 			}
 		}
 	}
@@ -233,15 +233,15 @@ func (d *Spec) normalise() (err error) {
 	d.Planned, d.MinUsers, d.Alpha = cmp.Or(d.Planned, DefaultPlanned), cmp.Or(d.MinUsers, DefaultMinUsers), cmp.Or(d.Alpha, DefaultAlpha)
 	switch {
 	case d.Planned < 20 || d.Planned > 1e9:
-		return event.Invalid("the planned number of users lies between 20 and a billion", "")
+		return event.Invalid("the planned number of users must be between 20 and a billion", "")
 	case d.MinUsers < minMinUsers:
-		return event.Invalid(fmt.Sprintf("each arm needs at least %d users before anything can be concluded", minMinUsers), "leave min_users away to have the default")
+		return event.Invalid(fmt.Sprintf("each variant needs at least %d users before any result", minMinUsers), "leave out min_users to use the default")
 	case !(d.Alpha > 0 && d.Alpha <= 0.2):
-		return event.Invalid("alpha lies over 0 and up to 0.2", "0.05 is usual")
+		return event.Invalid("alpha must be greater than 0 and at most 0.2", "0.05 is usual")
 	case d.Detect < 0 || !finite(d.Detect) || d.Primary.IsRate() && d.Detect >= 1:
-		return event.Invalid("the smallest difference worth finding is not one that the metric can have", "5 points of a rate are 0.05")
+		return event.Invalid("the minimum detectable effect is outside the range of the metric", "5 points of a rate are 0.05")
 	case d.StopOnBreach && d.Prompt == "":
-		return event.Invalid("a broken guardrail can stop the rollout of a prompt only, and none is named", "name the prompt, or leave stop_on_guardrail off")
+		return event.Invalid("stop_on_guardrail needs a prompt whose rollout it can stop", "set prompt, or turn stop_on_guardrail off")
 	}
 	d.Guardrails, d.Segments = slices.Clip(d.Guardrails), slices.Clip(d.Segments)
 	return nil
@@ -275,8 +275,8 @@ func (d *Spec) frozen(next *Spec) error {
 	same := d.Flag == next.Flag && d.Prompt == next.Prompt && slices.Equal(d.Arms, next.Arms) && d.Primary == next.Primary &&
 		d.Detect == next.Detect && d.Planned == next.Planned && d.MinUsers == next.MinUsers && d.Alpha == next.Alpha
 	if !same {
-		return event.NewError(event.CodeConflict, "arms, primary metric and plan of an experiment that has begun stay as they are",
-			"choosing them by what the data says would make its intervals untrue: stop it and make another", nil)
+		return event.NewError(event.CodeConflict, "variants, primary metric and plan of a started experiment cannot change",
+			"changing them after seeing data would invalidate its confidence intervals: stop it and create another", nil)
 	}
 	return nil
 }

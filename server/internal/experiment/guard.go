@@ -259,7 +259,7 @@ func (g *Guard) stop(ctx context.Context, d *Definition, b *Breach) error {
 func (g *Guard) tell(send func(context.Context, Alert) error) func(context.Context, *Definition, *Breach) error {
 	return func(ctx context.Context, d *Definition, b *Breach) error {
 		if send == nil {
-			return event.NewError(event.CodeNotFound, "this way of alerts is not set up any more", "set it up under Alerts", nil)
+			return event.NewError(event.CodeNotFound, "this alert destination is no longer configured", "configure it on the Alerts page", nil)
 		}
 		a := Alert{
 			ID: d.ID + "-" + event.DerivedID(b.Key, b.At), Type: AlertGuardrail, Project: d.Project, ExperimentID: d.ID, Experiment: d.Name,
@@ -297,13 +297,13 @@ const (
 
 // TestAlert is what is sent to see whether alerts arrive.
 func TestAlert(projectID, url string, now time.Time) Alert {
-	return Alert{ID: event.NewID(), Type: AlertTest, Project: projectID, Experiment: "none", Why: "This is a test: alerts of this project arrive here.", At: now.UTC(), URL: url, Rollout: ActionNone}
+	return Alert{ID: event.NewID(), Type: AlertTest, Project: projectID, Experiment: "none", Why: "This is a test: alerts of this project are sent here.", At: now.UTC(), URL: url, Rollout: ActionNone}
 }
 
 // Subject is an alert in one line.
 func (a Alert) Subject() string {
 	if a.Type == AlertTest {
-		return "hedgerow: test of alerts"
+		return "hedgerow: test alert"
 	}
 	return "hedgerow: guardrail broken in " + a.Experiment
 }
@@ -316,11 +316,11 @@ func (a Alert) Text() string {
 		fmt.Fprintf(&b, "Experiment: %s\nArm: %s\nNoticed: %s\n", a.Experiment, a.Arm, a.At.UTC().Format("2 January 2006, 15:04:05 UTC"))
 		switch a.Rollout {
 		case ActionDone:
-			b.WriteString("The rollout was stopped: everyone gets the control.\n")
+			b.WriteString("The rollout was stopped: all users get the control.\n")
 		case ActionFailed, ActionPending:
 			fmt.Fprintf(&b, "The rollout is NOT stopped yet: %s\n", a.RolloutError)
 		default:
-			b.WriteString("The rollout goes on: the experiment does not ask for it to be stopped.\n")
+			b.WriteString("The rollout continues: the experiment is not set to stop it.\n")
 		}
 	}
 	if a.URL != "" {

@@ -151,7 +151,7 @@ func (r *Registry) running() []Definition {
 func key(d Definition) string { return "experiment." + d.Project + "." + d.ID }
 
 func errNotFound() error {
-	return event.NewError(event.CodeNotFound, "there is no such experiment", "list them to see what there is", nil)
+	return event.NewError(event.CodeNotFound, "no such experiment", "list the experiments to see which exist", nil)
 }
 
 // Create makes an experiment. Where Started is set, it begins: at that moment,
@@ -163,10 +163,10 @@ func (r *Registry) Create(ctx context.Context, actor string, d Definition) (Defi
 	d.Stopped, d.StopReason, d.Breaches = time.Time{}, "", nil
 	d.Started = d.Started.UTC()
 	if d.Started.After(now) {
-		return Definition{}, event.Invalid("the experiment would begin in the future", "leave started_at away and start it then")
+		return Definition{}, event.Invalid("the start is in the future", "leave out started_at and start it then")
 	}
 	if d.Project == "" {
-		return Definition{}, event.Invalid("the experiment names no project", "")
+		return Definition{}, event.Invalid("the experiment has no project", "")
 	}
 	if err := d.normalise(); err != nil {
 		return Definition{}, err
@@ -176,7 +176,7 @@ func (r *Registry) Create(ctx context.Context, actor string, d Definition) (Defi
 	}
 	if err := r.b.Create(ctx, key(d), encode(d)); err != nil {
 		if errors.Is(err, kv.ErrExists) {
-			return Definition{}, event.NewError(event.CodeConflict, "there is such an experiment already", "try again", err)
+			return Definition{}, event.NewError(event.CodeConflict, "the experiment already exists", "try again", err)
 		}
 		return Definition{}, err
 	}
@@ -190,7 +190,7 @@ func (r *Registry) Create(ctx context.Context, actor string, d Definition) (Defi
 func (r *Registry) unique(d *Definition) error {
 	for _, other := range r.b.View().projects[d.Project] {
 		if other.ID != d.ID && strings.EqualFold(other.Name, d.Name) {
-			return event.NewError(event.CodeConflict, "an experiment has this name already", "choose another", nil)
+			return event.NewError(event.CodeConflict, "an experiment with this name already exists", "choose another name", nil)
 		}
 	}
 	return nil
@@ -226,7 +226,7 @@ func (r *Registry) Update(ctx context.Context, actor, projectID, id string, f fu
 func (r *Registry) Start(ctx context.Context, actor, projectID, id string) (Definition, error) {
 	d, err := r.change(ctx, projectID, id, func(d *Definition) error {
 		if !d.Started.IsZero() {
-			return event.NewError(event.CodeConflict, "the experiment has begun already", "make another to begin anew", nil)
+			return event.NewError(event.CodeConflict, "the experiment has already started", "create another to start again", nil)
 		}
 		d.Started = r.now().UTC()
 		return nil
@@ -246,7 +246,7 @@ func (r *Registry) Stop(ctx context.Context, actor, projectID, id, reason string
 	}
 	d, err := r.change(ctx, projectID, id, func(d *Definition) error {
 		if !d.Running() {
-			return event.NewError(event.CodeConflict, "the experiment does not run", "", nil)
+			return event.NewError(event.CodeConflict, "the experiment is not running", "", nil)
 		}
 		d.Stopped, d.StopReason = r.now().UTC(), reason
 		return nil
@@ -269,7 +269,7 @@ func (r *Registry) StopWith(ctx context.Context, actor, projectID, id, reason st
 		case !ok:
 			return d, errNotFound()
 		case d.Prompt == "" || stop == nil:
-			return d, event.NewError(event.CodeConflict, "the experiment names no prompt whose rollout could be stopped", "turn the flag off where it is kept, and stop the experiment alone", nil)
+			return d, event.NewError(event.CodeConflict, "the experiment has no prompt whose rollout could be stopped", "turn the flag off in PostHog, and stop only the experiment", nil)
 		}
 		if err := stop(ctx, actor, projectID, d.Prompt, "experiment "+d.Name+": "+cmp.Or(reason, "stopped")); err != nil {
 			return d, err

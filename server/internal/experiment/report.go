@@ -325,7 +325,7 @@ func (j *judging) guardrail(k int, g Guardrail) GuardrailReport {
 			x, enough = r.Differences[i-1].Interval, enough && j.enough(k, 0)
 		}
 		if !x.Known {
-			c.Words = fmt.Sprintf("%s: nothing is known of %s yet", g.Label(), c.Arm)
+			c.Words = fmt.Sprintf("%s: no data for %s yet", g.Label(), c.Arm)
 			r.Checks = append(r.Checks, c)
 			continue
 		}
@@ -351,7 +351,7 @@ func (j *judging) guardrail(k int, g Guardrail) GuardrailReport {
 		}
 		c.Words = fmt.Sprintf("%s of %s is %s; the limit is %s", g.Label(), c.Arm, measured, g.Words(j.d.Arms[0].Key))
 		if c.Status == GuardBroken && !g.Relative && control.Known && (g.Better == Up) == (control.Value < g.Limit) && control.Value != g.Limit {
-			c.Words += fmt.Sprintf("; %s is beyond it too, at %s", j.d.Arms[0].Key, g.Number(control.Value))
+			c.Words += fmt.Sprintf("; %s is beyond the limit too, at %s", j.d.Arms[0].Key, g.Number(control.Value))
 		}
 		r.Checks = append(r.Checks, c)
 	}
@@ -391,10 +391,10 @@ func (j *judging) sampleRatio(r *Report) {
 	case total == 0:
 		r.SampleRatio.Words = "no users yet"
 	case r.SampleRatio.Mismatch:
-		r.SampleRatio.Words = fmt.Sprintf("Users did not fall to the arms as intended: %s in place of %s (p %s). Something loses users of one arm or counts them twice, or the percentages were changed meanwhile; until that is mended the arms cannot be compared.",
+		r.SampleRatio.Words = fmt.Sprintf("Users are not split as planned: %s instead of %s (p %s). Users of one variant are lost or counted twice, or the percentages were changed during the experiment. Until this is fixed the variants cannot be compared.",
 			strings.Join(got, " / "), strings.Join(want, " / "), probability(s.AlwaysP))
 	default:
-		r.SampleRatio.Words = fmt.Sprintf("users fell to the arms as intended: %s, for %s (p %s)", strings.Join(got, " / "), strings.Join(want, " / "), probability(s.AlwaysP))
+		r.SampleRatio.Words = fmt.Sprintf("no sample ratio mismatch: %s, planned %s (p %s)", strings.Join(got, " / "), strings.Join(want, " / "), probability(s.AlwaysP))
 	}
 }
 
@@ -442,7 +442,7 @@ func (j *judging) verdict(r *Report) {
 			users += a.Users
 		}
 		if share := float64(r.MixedUsers) / float64(users+r.MixedUsers); share > 0.01 {
-			r.Why = append(r.Why, fmt.Sprintf("%s of the users (%s) met more than one arm and are left out; that happens when percentages or conditions are changed while the experiment runs.", percent(share, 1), count(r.MixedUsers)))
+			r.Why = append(r.Why, fmt.Sprintf("%s of users (%s) saw more than one variant and are excluded; this happens when percentages or conditions change while the experiment runs.", percent(share, 1), count(r.MixedUsers)))
 		}
 	}
 	for _, g := range r.Guardrails {
@@ -460,7 +460,7 @@ func (j *judging) verdict(r *Report) {
 		return
 	}
 	if j.d.Started.IsZero() {
-		r.State, r.Summary = Draft, "The experiment has not begun."
+		r.State, r.Summary = Draft, "The experiment has not started."
 		return
 	}
 	short := j.short(r)
@@ -470,7 +470,7 @@ func (j *judging) verdict(r *Report) {
 	}
 	if short != "" {
 		if r.State, r.Summary = Collecting, short; !j.d.Stopped.IsZero() {
-			r.State, r.Summary = Inconclusive, "Stopped before anything could be concluded: "+lower(short)
+			r.State, r.Summary = Inconclusive, "Stopped before there were enough users: "+lower(short)
 		}
 		return
 	}
@@ -483,7 +483,7 @@ func (j *judging) verdict(r *Report) {
 			lost++
 		case Yes:
 			if bad := j.outside(r, i); len(bad) > 0 {
-				held = append(held, fmt.Sprintf("%s is better by %s, but is no winner while %s.", c.Arm, j.d.Primary.FormatDifference(c.Interval, j.d.Alpha), strings.Join(bad, " and ")))
+				held = append(held, fmt.Sprintf("%s is better by %s, but cannot win while %s.", c.Arm, j.d.Primary.FormatDifference(c.Interval, j.d.Alpha), strings.Join(bad, " and ")))
 				continue
 			}
 			if best < 0 || better(j.d.Primary, c.Interval, r.Primary.Differences[best].Interval) {
@@ -499,38 +499,38 @@ func (j *judging) verdict(r *Report) {
 		r.Summary = fmt.Sprintf("%s is better than %s: %s by %s.", c.Arm, control, j.d.Primary.Label(), j.d.Primary.FormatDifference(c.Interval, j.d.Alpha))
 		for _, g := range r.Guardrails {
 			if s := g.Checks[best]; s.Status != GuardOK {
-				r.Why = append(r.Why, sentence(s.Words)+" It is within the limit so far, but not for certain.")
+				r.Why = append(r.Why, sentence(s.Words)+" It is within the limit so far, but not yet significantly.")
 			}
 		}
 	case lost == len(r.Primary.Differences):
 		r.State, r.Winner = Winner, control
 		c := r.Primary.Differences[0]
-		r.Summary = fmt.Sprintf("%s stays: %s of %s is worse, by %s.", control, j.d.Primary.Label(), c.Arm, j.d.Primary.FormatDifference(c.Interval, j.d.Alpha))
+		r.Summary = fmt.Sprintf("%s wins: %s of %s is worse by %s.", control, j.d.Primary.Label(), c.Arm, j.d.Primary.FormatDifference(c.Interval, j.d.Alpha))
 		if len(r.Primary.Differences) > 1 {
-			r.Summary = fmt.Sprintf("%s stays: every treatment is worse in %s.", control, j.d.Primary.Label())
+			r.Summary = fmt.Sprintf("%s wins: every treatment is worse in %s.", control, j.d.Primary.Label())
 		}
 	case len(held) > 0 && j.d.Running():
 		r.State, r.Summary = Collecting, held[0]
 		r.Why = slices.DeleteFunc(r.Why, func(s string) bool { return s == held[0] })
 	case j.small(r):
 		r.State = Inconclusive
-		r.Summary = fmt.Sprintf("There is no difference of the size that is looked for: %s of each treatment differs from %s by less than %s.", j.d.Primary.Label(), control, j.d.Primary.Points(r.Power[0].Effect))
+		r.Summary = fmt.Sprintf("No effect of the minimum detectable size: %s of each treatment differs from %s by less than %s.", j.d.Primary.Label(), control, j.d.Primary.Points(r.Power[0].Effect))
 	case !j.d.Stopped.IsZero():
 		r.State = Inconclusive
-		r.Summary = "Stopped without a difference that stands out: " + j.differences(r) + "."
+		r.Summary = "Stopped without a significant difference: " + j.differences(r) + "."
 	case j.exhausted(r):
 		r.State = Inconclusive
-		r.Summary = "More users came than a difference of the size that is looked for needs, and none stands out: " + j.differences(r) + "."
+		r.Summary = "Not significant, although there are enough users for the minimum detectable effect: " + j.differences(r) + "."
 	default:
 		r.State = Collecting
-		r.Summary = "No difference stands out yet: " + j.differences(r) + "."
+		r.Summary = "Not significant yet: " + j.differences(r) + "."
 	}
 	if j.d.Stopped.IsZero() && r.State == Collecting {
 		for _, p := range r.Power {
 			if p.Needed.Known && p.Needed.Value > float64(p.Have) {
-				w := fmt.Sprintf("To find a difference of %s in %s with a chance of 80 %%, %s users are needed; %s are there.", j.d.Primary.Points(p.Effect), p.Arm, count(int64(p.Needed.Value)), count(p.Have))
+				w := fmt.Sprintf("Detecting a difference of %s in %s with 80 %% power needs %s users; there are %s.", j.d.Primary.Points(p.Effect), p.Arm, count(int64(p.Needed.Value)), count(p.Have))
 				if p.DaysLeft.Known {
-					w += fmt.Sprintf(" At %s a day that takes about %s more.", count(int64(math.Round(p.PerDay.Value))), days(p.DaysLeft.Value))
+					w += fmt.Sprintf(" At %s users per day this takes about %s more.", count(int64(math.Round(p.PerDay.Value))), days(p.DaysLeft.Value))
 				}
 				r.Why = append(r.Why, w)
 			}
@@ -549,7 +549,7 @@ func (j *judging) short(r *Report) string {
 	if len(few) == 0 {
 		return ""
 	}
-	return fmt.Sprintf("Each arm needs %d users with %s before anything is concluded: %s.", j.d.MinUsers, j.d.Primary.Label(), strings.Join(few, ", "))
+	return fmt.Sprintf("Each variant needs %d users with %s before any result: %s.", j.d.MinUsers, j.d.Primary.Label(), strings.Join(few, ", "))
 }
 
 // outside lists the guardrails that treatment i is not within, by its estimates.
@@ -558,9 +558,9 @@ func (j *judging) outside(r *Report, i int) []string {
 	for _, g := range r.Guardrails {
 		switch c := g.Checks[i]; {
 		case c.Status == GuardNoData:
-			out = append(out, "nothing is known of "+g.Label)
+			out = append(out, "there is no data for "+g.Label)
 		case !c.Within:
-			out = append(out, g.Label+" is beyond its limit ("+g.Words+"), if not for certain")
+			out = append(out, g.Label+" is beyond its limit ("+g.Words+"), although not yet significantly")
 		}
 	}
 	return out
@@ -623,7 +623,7 @@ func count(n int64) string {
 func days(d float64) string {
 	switch {
 	case d < 1:
-		return "a day"
+		return "1 day"
 	case d < 1000:
 		return fmt.Sprintf("%d days", int(math.Ceil(d)))
 	}
@@ -653,12 +653,12 @@ func Behind(ctx context.Context, ask Explainer, d Definition, metric int, arm st
 		return nil, event.Invalid("the experiment has no such metric", "0 is the primary one, the guardrails follow")
 	}
 	if !slices.Contains(q.Arms, arm) {
-		return nil, event.Invalid("the experiment has no such arm", "name one of its arms")
+		return nil, event.Invalid("the experiment has no such variant", "use the key of one of its variants")
 	}
 	q.Metrics = q.Metrics[metric : metric+1]
 	return ask.ExperimentBehind(ctx, query.BehindQuery{ExperimentQuery: q, Arm: arm, Segment: segment, Descending: descending, Limit: 100})
 }
 
 func errSegment() error {
-	return event.Invalid("there is no such breakdown", "use model, provider, surface, environment, task_type, operation, prompt, input_length or property:NAME")
+	return event.Invalid("unknown breakdown", "use model, provider, surface, environment, task_type, operation, prompt, input_length or property:NAME")
 }

@@ -149,7 +149,7 @@ func (t *tester) run(ctx context.Context, conn project.Connection) {
 			t.add(t.unknownKey(ctx, host, conn.ProjectKey))
 			return
 		}
-		t.add(Check{Name: CheckNameProjectKey, OK: true, Message: "a project has this key"})
+		t.add(Check{Name: CheckNameProjectKey, OK: true, Message: "the key belongs to a project"})
 		t.sendEvent(ctx, conn)
 	} else {
 		// An older or self-hosted PostHog without /flags, or something else:
@@ -162,8 +162,8 @@ func (t *tester) run(ctx context.Context, conn project.Connection) {
 		}
 		t.add(Check{Name: CheckNameHost, OK: true, Message: hostName(host) + " answers"})
 		t.add(Check{Name: CheckNameProjectKey, OK: true, Code: CodeKeyUnverified,
-			Message: fmt.Sprintf("this PostHog does not tell whether a project has the key (%d)", flags.status),
-			Hint:    "look in PostHog's Activity for the event " + testEventName})
+			Message: fmt.Sprintf("this PostHog does not say whether the key belongs to a project (%d)", flags.status),
+			Hint:    "check PostHog's Activity page for the event " + testEventName})
 		t.add(c)
 	}
 	t.personal(ctx, conn)
@@ -176,7 +176,7 @@ func wrongPostHogHost(host string) (Check, bool) {
 		return Check{}, false
 	}
 	fail := func(use string) (Check, bool) {
-		return Check{Name: CheckNameHost, Code: CodeAppHost, Message: u.Host + " is where PostHog's pages are, not where events go", Hint: "use " + use}, true
+		return Check{Name: CheckNameHost, Code: CodeAppHost, Message: u.Host + " is PostHog's web app, not its ingestion host", Hint: "use " + use}, true
 	}
 	const us, eu = "https://us.i.posthog.com", "https://eu.i.posthog.com"
 	switch u.Hostname() {
@@ -191,13 +191,13 @@ func wrongPostHogHost(host string) (Check, bool) {
 }
 
 func malformedKey(key string) (Check, bool) {
-	c := Check{Name: CheckNameProjectKey, Code: CodeKeyInvalid, Hint: "take it from PostHog: Settings, Project, Project token; it begins with phc_"}
+	c := Check{Name: CheckNameProjectKey, Code: CodeKeyInvalid, Hint: "copy it from PostHog: Settings → Project → Project token; it starts with phc_"}
 	switch {
 	case key == "":
-		c.Message = "there is no project key"
+		c.Message = "the project key is missing"
 	case strings.HasPrefix(key, "phx_"), strings.HasPrefix(key, "phs_"), strings.HasPrefix(key, "pha_"):
-		c.Code, c.Message = CodePersonalAsProject, "this is a personal or secret key, in the place of the project key"
-		c.Hint += ". A personal key goes into POSTHOG_PERSONAL_API_KEY"
+		c.Code, c.Message = CodePersonalAsProject, "this is a personal or secret key, not a project key"
+		c.Hint += ". Put a personal key in POSTHOG_PERSONAL_API_KEY"
 	case !strings.HasPrefix(key, "phc_"):
 		c.Message = "this is not a project key"
 	default:
@@ -242,12 +242,12 @@ func (t *tester) unknownKey(ctx context.Context, host string, key project.Secret
 		if a, err := t.flags(ctx, other, key); err == nil {
 			if known, told := keyKnown(a); known && told {
 				return Check{Name: CheckNameProjectKey, Code: CodeWrongRegion,
-					Message: fmt.Sprintf("the key is of a project in PostHog's %s cloud, and the host is its %s cloud", name, here), Hint: "set the host to " + other}
+					Message: fmt.Sprintf("the key belongs to a project in PostHog Cloud %s, but the host is PostHog Cloud %s", name, here), Hint: "set the host to " + other}
 			}
 		}
 	}
-	return Check{Name: CheckNameProjectKey, Code: CodeKeyUnknown, Message: "the project key is well-formed, but no project of this PostHog has it: events would be lost",
-		Hint: "compare it with PostHog: Settings, Project, Project token; it may have been rotated, or be another PostHog's"}
+	return Check{Name: CheckNameProjectKey, Code: CodeKeyUnknown, Message: "the project key is well-formed, but belongs to no project of this PostHog: events would be lost",
+		Hint: "compare it with PostHog: Settings → Project → Project token; it may have been rotated, or belong to another PostHog"}
 }
 
 // sendEvent sends the test event.
@@ -272,8 +272,8 @@ func (t *tester) capture(ctx context.Context, conn project.Connection) (answer, 
 
 // captureCheck reads capture's answer. Its name tells what is at fault.
 func captureCheck(a answer, err error, host string) (Check, bool) {
-	notPostHog := Check{Name: CheckNameHost, Code: CodeNotPostHog, Message: fmt.Sprintf("%s answers, but not as PostHog's ingestion does (%d)", hostName(host), a.status),
-		Hint: "use https://us.i.posthog.com, https://eu.i.posthog.com, or the address that your own PostHog or proxy takes events at"}
+	notPostHog := Check{Name: CheckNameHost, Code: CodeNotPostHog, Message: fmt.Sprintf("%s responds, but not like a PostHog ingestion host (%d)", hostName(host), a.status),
+		Hint: "use https://us.i.posthog.com, https://eu.i.posthog.com, or the ingestion URL of your own PostHog or proxy"}
 	switch {
 	case err != nil:
 		x := explain(err, host)
@@ -283,20 +283,20 @@ func captureCheck(a answer, err error, host string) (Check, bool) {
 			return notPostHog, false
 		}
 		if overQuota(a.body, false) || overQuota(a.body, true) {
-			return Check{Name: CheckNameEvent, Code: CodeOverQuota, Message: "PostHog takes events and drops them: the project is over its quota", Hint: "see PostHog: Billing"}, false
+			return Check{Name: CheckNameEvent, Code: CodeOverQuota, Message: "PostHog accepts events but drops them: the project is over its quota", Hint: "see Billing in PostHog"}, false
 		}
-		return Check{Name: CheckNameEvent, OK: true, Message: "the event " + testEventName + " was taken"}, true
+		return Check{Name: CheckNameEvent, OK: true, Message: "the event " + testEventName + " was accepted"}, true
 	case a.status >= 300 && a.status < 400:
 		return redirected(a, host), false
 	case a.status == http.StatusUnauthorized, a.status == http.StatusForbidden:
 		return Check{Name: CheckNameProjectKey, Code: CodeKeyRefused, Message: fmt.Sprintf("PostHog refuses the project key (%d%s)", a.status, quote(a.body)),
-			Hint: "take it from PostHog: Settings, Project, Project token"}, false
+			Hint: "copy it from PostHog: Settings → Project → Project token"}, false
 	case a.status == http.StatusTooManyRequests, a.status == http.StatusRequestTimeout, a.status >= 500:
-		return Check{Name: CheckNameEvent, Code: CodePostHogTrouble, Message: fmt.Sprintf("PostHog answers %d%s", a.status, quote(a.body)), Hint: "test again in a while; see status.posthog.com"}, false
+		return Check{Name: CheckNameEvent, Code: CodePostHogTrouble, Message: fmt.Sprintf("PostHog responded with %d%s", a.status, quote(a.body)), Hint: "test again later; see status.posthog.com"}, false
 	case a.status == http.StatusNotFound, a.status == http.StatusMethodNotAllowed, isHTML(a.body):
 		return notPostHog, false
 	}
-	return Check{Name: CheckNameEvent, Code: CodeEventRefused, Message: fmt.Sprintf("PostHog refuses the test event (%d%s)", a.status, quote(a.body)), Hint: "see whether something between hedgerow and PostHog changes requests"}, false
+	return Check{Name: CheckNameEvent, Code: CodeEventRefused, Message: fmt.Sprintf("PostHog refuses the test event (%d%s)", a.status, quote(a.body)), Hint: "check whether a proxy between hedgerow and PostHog changes requests"}, false
 }
 
 func isHTML(body []byte) bool {
@@ -307,18 +307,18 @@ func isHTML(body []byte) bool {
 // redirected explains a redirect: PostHog's pages send to a login, and hosts in
 // clear text to themselves.
 func redirected(a answer, host string) Check {
-	c := Check{Name: CheckNameHost, Code: CodeNotPostHog, Message: fmt.Sprintf("%s answers with a redirect (%d)", hostName(host), a.status),
-		Hint: "use the address that it leads to, if that is where your PostHog takes events"}
+	c := Check{Name: CheckNameHost, Code: CodeNotPostHog, Message: fmt.Sprintf("%s responds with a redirect (%d)", hostName(host), a.status),
+		Hint: "use the redirect target, if it is your PostHog's ingestion host"}
 	to, err := url.Parse(a.header.Get("Location"))
 	if err != nil {
 		return c
 	}
 	switch {
 	case strings.HasPrefix(to.Path, "/login"), strings.HasPrefix(to.Path, "/signup"):
-		c.Code, c.Message = CodeAppHost, hostName(host)+" is where PostHog's pages are, not where events go"
+		c.Code, c.Message = CodeAppHost, hostName(host)+" is PostHog's web app, not its ingestion host"
 		c.Hint = "use the ingestion host: https://us.i.posthog.com or https://eu.i.posthog.com for PostHog's cloud"
 	case to.Host != "" && to.Host != hostName(host):
-		c.Hint = "it leads to " + to.Host + ": use that, if it is where your PostHog takes events"
+		c.Hint = "it redirects to " + to.Host + ": use that, if it is your PostHog's ingestion host"
 	}
 	return c
 }
@@ -330,8 +330,8 @@ func (t *tester) personal(ctx context.Context, conn project.Connection) {
 	case key == "":
 		return
 	case strings.HasPrefix(key, "phc_"):
-		t.add(Check{Name: CheckNamePersonalKey, Code: CodePersonalRefused, Message: "this is a project key, in the place of the personal key",
-			Hint: "make a personal key in PostHog (Settings, Personal API keys) with the scope Query Read; it begins with phx_"})
+		t.add(Check{Name: CheckNamePersonalKey, Code: CodePersonalRefused, Message: "this is a project key, not a personal key",
+			Hint: "create a personal API key in PostHog (Settings → Personal API keys) with the scope query:read; it starts with phx_"})
 		return
 	}
 	host := appHost(conn, t.o.AppHost)
@@ -363,20 +363,20 @@ func personalCheck(a answer, host string) Check {
 		c.OK, c.Message = true, "the personal key can read the project"
 	case a.status == http.StatusUnauthorized:
 		c.Code, c.Message = CodePersonalRefused, "PostHog does not know the personal key"
-		c.Hint = "make a new one in PostHog (Settings, Personal API keys) with the scope Query Read; US and EU keys are not the same"
+		c.Hint = "create a new one in PostHog (Settings → Personal API keys) with the scope query:read; US and EU keys are different"
 	case a.status == http.StatusForbidden && strings.Contains(in.Detail, "scope"):
-		c.Code, c.Message = CodePersonalScope, "the personal key may not run queries"
-		c.Hint = "give it the scope Query Read in PostHog: Settings, Personal API keys"
+		c.Code, c.Message = CodePersonalScope, "the personal key lacks the permission to run queries"
+		c.Hint = "add the scope query:read in PostHog: Settings → Personal API keys"
 	case a.status == http.StatusForbidden, a.status == http.StatusNotFound && isJSON:
-		c.Code, c.Message = CodePersonalOtherProject, "the personal key does not see the project that the project key is of"
-		c.Hint = "make the key as a member of that project, or let it see that project"
+		c.Code, c.Message = CodePersonalOtherProject, "the personal key has no access to the project of the project key"
+		c.Hint = "create the key as a member of that project, or give it access to the project"
 	case a.status == http.StatusTooManyRequests, a.status >= 500:
-		c.Code, c.Message, c.Hint = CodePostHogTrouble, fmt.Sprintf("PostHog answers %d to a query", a.status), "test again in a while"
+		c.Code, c.Message, c.Hint = CodePostHogTrouble, fmt.Sprintf("PostHog responded with %d to a query", a.status), "test again later"
 	default:
 		// A proxy for ingestion has no private API. Sending works all the same.
 		c.OK, c.Code = true, CodePersonalUnverified
-		c.Message = fmt.Sprintf("the personal key could not be tried: %s has no query API (%d)", hostName(host), a.status)
-		c.Hint = "where the host is a proxy of your own, reading from PostHog needs PostHog's own address"
+		c.Message = fmt.Sprintf("the personal key could not be tested: %s has no query API (%d)", hostName(host), a.status)
+		c.Hint = "if the host is your own proxy, reading from PostHog needs PostHog's own URL"
 	}
 	if c.Code == "" {
 		c.Code = CodeOK

@@ -56,7 +56,7 @@ func (k Keyless) Notice() string {
 
 // ErrKeylessFixed is the answer to a switch that would change nothing.
 func ErrKeylessFixed() error {
-	return event.NewError(event.CodeConflict, "whether calls need a key is fixed on the server", "by its setting require_key or, on an address that others reach, always: change these and restart", nil)
+	return event.NewError(event.CodeConflict, "whether calls need a key is set on the server", "by require_key, or because other machines can reach the server: change these and restart", nil)
 }
 
 // SetServer changes the choices about the whole server.

@@ -53,7 +53,7 @@ func Compare(a, b Version) []Change {
 		title := fmt.Sprintf("Message %d · %s", i+1, y.Role)
 		switch {
 		case y.Role == "":
-			title = fmt.Sprintf("Message %d · %s, taken away", i+1, x.Role)
+			title = fmt.Sprintf("Message %d · %s, removed", i+1, x.Role)
 		case x.Role == "":
 			title += ", new"
 		case x.Role != y.Role:

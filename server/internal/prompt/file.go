@@ -59,9 +59,9 @@ func (f File) JSON() ([]byte, error) {
 // otherwise be lost in silence.
 func ParseFile(b []byte) (File, error) {
 	if len(b) > MaxFile {
-		return File{}, event.NewError(event.CodeTooLarge, "the file is larger than 1 MiB", "put long material into a variable", nil)
+		return File{}, event.NewError(event.CodeTooLarge, "the file is larger than 1 MiB", "move long text into a variable", nil)
 	}
-	const hint = "a file has name, description, messages, variables, provider, model, params and note; export a prompt to see one"
+	const hint = "a file has name, description, messages, variables, provider, model, params and note; export a prompt for an example"
 	var f File
 	dec := yaml.NewDecoder(bytes.NewReader(b))
 	dec.KnownFields(true)
@@ -69,13 +69,13 @@ func ParseFile(b []byte) (File, error) {
 		if errors.Is(err, io.EOF) {
 			return File{}, event.Invalid("the file is empty", hint)
 		}
-		return File{}, event.NewError(event.CodeInvalid, "the file cannot be read as a prompt", hint, err)
+		return File{}, event.NewError(event.CodeInvalid, "the file is not a valid prompt", hint, err)
 	}
 	if err := dec.Decode(new(yaml.Node)); !errors.Is(err, io.EOF) {
 		return File{}, event.Invalid("the file has more than one document", "import one prompt at a time")
 	}
 	if f.Name == "" {
-		return File{}, event.Invalid("the file names no prompt", hint)
+		return File{}, event.Invalid("the file has no prompt name", hint)
 	}
 	return f, nil
 }

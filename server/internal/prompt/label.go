@@ -47,7 +47,7 @@ var labelName = regexp.MustCompile(`^[a-z][a-z0-9_.-]{0,49}$`)
 func checkLabel(label string) (string, error) {
 	label = strings.ToLower(strings.TrimSpace(label))
 	if !labelName.MatchString(label) || strings.HasPrefix(label, "pv_") {
-		return "", event.Invalid("a label begins with a letter and has up to 50 letters, digits, _, - and .", "for example production, staging or canary-eu")
+		return "", event.Invalid("a label starts with a letter and has up to 50 letters, digits, _, - and .", "for example production, staging or canary-eu")
 	}
 	if label == Latest {
 		return "", event.Invalid("latest always means the newest version", "choose another label")
@@ -64,7 +64,7 @@ func (r *Registry) SetLabel(ctx context.Context, actor, projectID, name, label, 
 		return err
 	}
 	if ref == "" {
-		return event.Invalid("no version to move the label to", "name its number or its id")
+		return event.Invalid("no version to move the label to", "give the version's number or ID")
 	}
 	p, ok := r.b.View().prompt(projectID, name)
 	if !ok {
@@ -85,7 +85,7 @@ func (r *Registry) RemoveLabel(ctx context.Context, actor, projectID, name, labe
 		return noPrompt(name)
 	}
 	if _, ok := p.Labels[label]; !ok {
-		return event.NewError(event.CodeNotFound, fmt.Sprintf("the prompt has no label %q", event.FirstChars(label, 50)), "look at the prompt to see its labels", nil)
+		return event.NewError(event.CodeNotFound, fmt.Sprintf("the prompt has no label %q", event.FirstChars(label, 50)), "see the prompt for its labels", nil)
 	}
 	return r.moveLabel(ctx, actor, p, label, nil, reason)
 }
@@ -103,7 +103,7 @@ func (r *Registry) moveLabel(ctx context.Context, actor string, p *held, label s
 			moved = false
 			return nil
 		case v != nil && !ok && len(rec.Labels) >= maxLabels:
-			return event.Invalid(fmt.Sprintf("a prompt has at most %d labels", maxLabels), "take one away first")
+			return event.Invalid(fmt.Sprintf("a prompt has at most %d labels", maxLabels), "remove one first")
 		}
 		moved = true
 		move := Move{From: l.Version, Time: now, By: actor, Reason: reason}
@@ -123,7 +123,7 @@ func (r *Registry) moveLabel(ctx context.Context, actor string, p *held, label s
 	if err != nil || !moved {
 		return err
 	}
-	to := "taken away"
+	to := "removed"
 	if v != nil {
 		to = fmt.Sprintf("%s → v%d", label, v.Number)
 		if from != 0 {

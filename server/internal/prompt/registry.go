@@ -333,7 +333,7 @@ const (
 func (r *Registry) Create(ctx context.Context, actor, projectID, name, description string, d Draft) (Prompt, error) {
 	name, description = strings.TrimSpace(name), strings.TrimSpace(description)
 	if !promptName.MatchString(name) {
-		return Prompt{}, event.Invalid("a prompt's name begins with a letter or digit and has up to 100 letters, digits, _, - and .", "for example support_answer")
+		return Prompt{}, event.Invalid("a prompt's name starts with a letter or digit and has up to 100 letters, digits, _, - and .", "for example support_answer")
 	}
 	if err := checkDescription(description); err != nil {
 		return Prompt{}, err
@@ -343,7 +343,7 @@ func (r *Registry) Create(ctx context.Context, actor, projectID, name, descripti
 		return Prompt{}, err
 	}
 	if s := r.b.View().projects[projectID]; s != nil && len(s.list) >= maxPrompts {
-		return Prompt{}, event.Invalid(fmt.Sprintf("a project has at most %d prompts", maxPrompts), "delete those that are not used")
+		return Prompt{}, event.Invalid(fmt.Sprintf("a project has at most %d prompts", maxPrompts), "delete unused prompts")
 	}
 	now := r.now().UTC()
 	rec := record{ID: newID("pr"), Project: projectID, Name: name, Description: description, Created: now, Updated: now}
@@ -360,7 +360,7 @@ func (r *Registry) Create(ctx context.Context, actor, projectID, name, descripti
 			r.log.Warn("a version without a prompt is left in the bucket", "version", v.ID, "err", rerr)
 		}
 		if errors.Is(err, kv.ErrExists) {
-			return Prompt{}, event.NewError(event.CodeConflict, fmt.Sprintf("there is a prompt %q already", name), "add a version to it, or choose another name", nil)
+			return Prompt{}, event.NewError(event.CodeConflict, fmt.Sprintf("a prompt named %q already exists", name), "add a version to it, or choose another name", nil)
 		}
 		return Prompt{}, err
 	}
@@ -472,9 +472,9 @@ func (r *Registry) audit(ctx context.Context, actor, action, projectID, target, 
 }
 
 func noPrompt(name string) error {
-	return event.NewError(event.CodeNotFound, fmt.Sprintf("there is no prompt %q", event.FirstChars(name, 100)), "list the prompts to see what there is", nil)
+	return event.NewError(event.CodeNotFound, fmt.Sprintf("no prompt named %q", event.FirstChars(name, 100)), "list the prompts to see which exist", nil)
 }
 
 func noVersion(name, ref string) error {
-	return event.NewError(event.CodeNotFound, fmt.Sprintf("the prompt %q has no version or label %q", event.FirstChars(name, 100), event.FirstChars(ref, 50)), "look at the prompt to see what it has", nil)
+	return event.NewError(event.CodeNotFound, fmt.Sprintf("the prompt %q has no version or label %q", event.FirstChars(name, 100), event.FirstChars(ref, 50)), "see the prompt for its versions and labels", nil)
 }

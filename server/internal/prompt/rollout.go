@@ -216,20 +216,20 @@ func (r *Rollout) check(h *held) error {
 		return event.Invalid("a flag's key has letters, digits, - and _", "use the key of the flag in PostHog, for example support-prompt")
 	}
 	if len(r.Arms) == 0 || len(r.Arms) > maxArms {
-		return event.Invalid(fmt.Sprintf("a rollout has 1 to %d arms", maxArms), "name what each variant of the flag gets")
+		return event.Invalid(fmt.Sprintf("a rollout has 1 to %d variants", maxArms), "set what each variant of the flag serves")
 	}
 	arms := make(map[string]Arm, len(r.Arms))
 	for variant, a := range r.Arms {
 		name := strings.TrimSpace(variant)
 		if !flagKey.MatchString(name) || name == "false" {
-			return event.Invalid(fmt.Sprintf("%q is no variant of a flag", event.FirstChars(variant, 50)), "use the variants' keys as in PostHog: letters, digits, - and _")
+			return event.Invalid(fmt.Sprintf("%q is not a valid flag variant", event.FirstChars(variant, 50)), "use the variants' keys as in PostHog: letters, digits, - and _")
 		}
 		a.Version, a.Provider, a.Model = strings.TrimSpace(a.Version), strings.ToLower(strings.TrimSpace(a.Provider)), strings.TrimSpace(a.Model)
 		if _, ok := h.version(a.Version); !ok {
 			return noVersion(h.Name, a.Version)
 		}
 		if len(a.Provider) > 100 || len(a.Model) > 200 {
-			return event.Invalid("the provider or the model has too long a name", "name them as in the provider's own requests")
+			return event.Invalid("the provider or model name is too long", "use the names from the provider's API")
 		}
 		arms[name] = a
 	}
@@ -242,11 +242,11 @@ func (r *Rollout) check(h *held) error {
 		return event.NewError(event.CodeInvalid, "hedgerow's own percentages cannot be used: "+err.Error(), "the variants' percentages add up to 100", nil)
 	}
 	if r.Own.Filters.Multivariate == nil || len(r.Own.Filters.Groups) != 1 || len(r.Own.Filters.Groups[0].Properties) > 0 {
-		return event.Invalid("hedgerow's own percentages are one share of all users and the variants'", "make the flag in PostHog where it is to be for some users only")
+		return event.Invalid("hedgerow's own percentages are one share of all users and one per variant", "create the flag in PostHog to target specific users")
 	}
 	for _, v := range r.Own.Filters.Multivariate.Variants {
 		if _, ok := arms[v.Key]; !ok && v.Key != Control {
-			return event.Invalid(fmt.Sprintf("the variant %q has a percentage and no arm", event.FirstChars(v.Key, 50)), "say what it gets")
+			return event.Invalid(fmt.Sprintf("the variant %q has a percentage but no prompt version", event.FirstChars(v.Key, 50)), "set what it serves")
 		}
 	}
 	return nil
@@ -367,7 +367,7 @@ func (r *Registry) changeRollout(ctx context.Context, h *held, f func(*rollout))
 		}
 		var ro rollout
 		if err := json.Unmarshal(value, &ro); err != nil {
-			return nil, event.NewError(event.CodeInternal, "the rollout is damaged", "set it anew", err)
+			return nil, event.NewError(event.CodeInternal, "the rollout is damaged", "set it again", err)
 		}
 		if ro.PromptID != h.id {
 			return nil, noRollout(h.Name)

@@ -76,7 +76,7 @@ func (d Draft) check() (Draft, error) {
 	}
 	d.Provider, d.Model, d.Note = strings.ToLower(strings.TrimSpace(d.Provider)), strings.TrimSpace(d.Model), strings.TrimSpace(d.Note)
 	if len(d.Provider) > 100 || len(d.Model) > 200 {
-		return d, event.Invalid("the provider or the model has too long a name", "name them as in the provider's own requests")
+		return d, event.Invalid("the provider or model name is too long", "use the names from the provider's API")
 	}
 	if event.FirstChars(d.Note, maxNote) != d.Note {
 		return d, event.Invalid(fmt.Sprintf("the note has more than %d characters", maxNote), "shorten it")
@@ -87,14 +87,14 @@ func (d Draft) check() (Draft, error) {
 	}
 	b, err := json.Marshal(d.Params)
 	if err != nil {
-		return d, event.NewError(event.CodeInvalid, "the parameters are no JSON", "give an object such as {\"temperature\": 0.2}", err)
+		return d, event.NewError(event.CodeInvalid, "the parameters are not JSON", "use an object such as  {\"temperature\": 0.2}", err)
 	}
 	if len(b) > maxParams {
-		return d, event.NewError(event.CodeTooLarge, fmt.Sprintf("the parameters have more than %d KiB", maxParams>>10), "keep material in the messages", nil)
+		return d, event.NewError(event.CodeTooLarge, fmt.Sprintf("the parameters have more than %d KiB", maxParams>>10), "move text into the messages", nil)
 	}
 	for _, name := range []string{"model", "messages", "input", "system", "instructions", "contents", "stream"} {
 		if _, ok := d.Params[name]; ok {
-			return d, event.Invalid(fmt.Sprintf("%q is no parameter of a prompt", name), "the model and the messages have fields of their own; whether to stream is the caller's business")
+			return d, event.Invalid(fmt.Sprintf("%q is not a prompt parameter", name), "model and messages are separate fields, and the caller decides about streaming")
 		}
 	}
 	// What is kept is what will be read: numbers as JSON has them.
@@ -153,7 +153,7 @@ func (r *Registry) addVersion(ctx context.Context, actor string, p *held, d Draf
 		p = fresh
 		select {
 		case <-ctx.Done():
-			return Version{}, false, event.NewError(event.CodeConflict, "someone else added a version at the same time", "look at it and add yours again", ctx.Err())
+			return Version{}, false, event.NewError(event.CodeConflict, "someone else added a version at the same time", "review it and add yours again", ctx.Err())
 		case <-time.After(5 * time.Millisecond):
 		}
 	}

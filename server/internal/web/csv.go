@@ -178,7 +178,7 @@ func (s *Web) eventsCSV(w http.ResponseWriter, r *http.Request, f *frame) {
 			return
 		}
 		if n >= maxCSV {
-			_ = out.Write([]string{"There are more: a file has " + count(maxCSV) + " events at most. Pick a shorter time range."})
+			_ = out.Write([]string{"Truncated: a file has at most " + count(maxCSV) + " events. Choose a shorter time range."})
 			break
 		}
 		q.Cursor = page.Next
@@ -225,7 +225,7 @@ func (s *Web) agentsCSV(w http.ResponseWriter, r *http.Request, f *frame) {
 			rows = append(rows, []string{plainCount(x.Size), plainCount(x.Traces)})
 		}
 	default:
-		s.refuse(w, r, event.Invalid("there is no such table", "use steps, calls or depth"))
+		s.refuse(w, r, event.Invalid("unknown table", "use steps, calls or depth"))
 		return
 	}
 	s.sendCSV(w, "agents "+of, rows)

@@ -33,7 +33,7 @@ func (s *Web) createDataset(r *http.Request, f *frame) (templ.Component, error) 
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/datasets/"+set.ID), "The dataset is there. Save answers to it from their pages, or import a file.")
+	return f.done(f.path("/datasets/"+set.ID), "Dataset created. Save responses to it from event pages, or import a file.")
 }
 
 // datasetPage is one dataset.
@@ -85,14 +85,14 @@ func (s *Web) deleteDataset(r *http.Request, f *frame) (templ.Component, error) 
 	if err := s.c.Datasets.Delete(r.Context(), f.Session.ProjectID, set.ID); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/datasets"), "The dataset "+set.Name+" is deleted, with its examples and runs.")
+	return f.done(f.path("/datasets"), "Dataset "+set.Name+" deleted with its examples and runs.")
 }
 
 func (s *Web) removeExample(r *http.Request, f *frame) (templ.Component, error) {
 	if err := s.c.Datasets.Remove(r.Context(), f.Session.ProjectID, r.PathValue("dataset"), r.PathValue("example")); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/datasets/"+r.PathValue("dataset")), "The example is removed.")
+	return f.done(f.path("/datasets/"+r.PathValue("dataset")), "Example removed.")
 }
 
 // importExamples takes a file or what was pasted.
@@ -101,7 +101,7 @@ func (s *Web) importExamples(r *http.Request, f *frame) (templ.Component, error)
 	if r.MultipartForm != nil && len(r.MultipartForm.File["file"]) > 0 && r.MultipartForm.File["file"][0].Size > 0 {
 		file, err := r.MultipartForm.File["file"][0].Open()
 		if err != nil {
-			return nil, event.NewError(event.CodeInvalid, "the file could not be read", "send it again", err)
+			return nil, event.NewError(event.CodeInvalid, "the file could not be read", "upload it again", err)
 		}
 		defer file.Close()
 		in = file
@@ -113,7 +113,7 @@ func (s *Web) importExamples(r *http.Request, f *frame) (templ.Component, error)
 	if _, err := s.c.Datasets.Add(r.Context(), f.Session.ProjectID, r.PathValue("dataset"), list...); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/datasets/"+r.PathValue("dataset")), howMany(len(list), "example is", "examples are")+" imported.")
+	return f.done(f.path("/datasets/"+r.PathValue("dataset")), howMany(len(list), "example", "examples")+" imported.")
 }
 
 func howMany(n int, one, many string) string {
@@ -171,7 +171,7 @@ func (s *Web) saveExample(r *http.Request, f *frame) (templ.Component, error) {
 		ref = set.ID
 	}
 	if ref == "" {
-		return nil, event.Invalid("it is not said where to save it", "pick a dataset, or name a new one")
+		return nil, event.Invalid("no dataset selected", "choose a dataset, or name a new one")
 	}
 	set, err := s.c.Datasets.Set(f.Session.ProjectID, ref)
 	if err != nil {
@@ -180,7 +180,7 @@ func (s *Web) saveExample(r *http.Request, f *frame) (templ.Component, error) {
 	if _, err := s.c.Datasets.Add(r.Context(), f.Session.ProjectID, set.ID, x); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/events/"+e.UUID), "Saved to the dataset "+set.Name+".")
+	return f.done(f.path("/events/"+e.UUID), "Saved to dataset "+set.Name+".")
 }
 
 // extras are what stands on an event's page beside the event.
@@ -207,14 +207,14 @@ func (s *Web) startRun(r *http.Request, f *frame) (templ.Component, error) {
 	p := dataset.Plan{Prompt: f.form.Get("prompt"), Version: f.form.Get("version"), Provider: f.form.Get("provider"), Model: f.form.Get("model"), Checks: f.form["check"], Name: f.form.Get("name")}
 	if raw := strings.TrimSpace(f.form.Get("params")); raw != "" {
 		if json.Unmarshal([]byte(raw), &p.Params) != nil {
-			return nil, event.Invalid("the parameters are not a JSON object", `write them as {"temperature": 0.2}`)
+			return nil, event.Invalid("the parameters are not a JSON object", `use an object such as {"temperature": 0.2}`)
 		}
 	}
 	var concurrency float64
 	for name, to := range map[string]*float64{"budget": &p.BudgetUSD, "concurrency": &concurrency} {
 		d, err := decimal.NewFromString(strings.ReplaceAll(cmp.Or(strings.TrimSpace(f.form.Get(name)), "0"), ",", "."))
 		if err != nil {
-			return nil, event.Invalid(name+" is not a number", "write it with digits, such as 0.5")
+			return nil, event.Invalid(name+" is not a number", "enter a number such as 0.5")
 		}
 		*to = d.InexactFloat64()
 	}
@@ -223,7 +223,7 @@ func (s *Web) startRun(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/datasets/"+run.SetID+"/runs/"+run.ID), "The run is under way.")
+	return f.done(f.path("/datasets/"+run.SetID+"/runs/"+run.ID), "Run started.")
 }
 
 // runPage is one run with its results.
@@ -256,7 +256,7 @@ func (s *Web) runOf(f *frame, set, id string) (dataset.Set, dataset.Run, error) 
 	}
 	run, err := s.c.Datasets.Run(f.Session.ProjectID, id)
 	if err == nil && run.SetID != d.ID {
-		err = event.NewError(event.CodeNotFound, "the dataset has no such run", "pick one from its page", nil)
+		err = event.NewError(event.CodeNotFound, "the dataset has no such run", "choose one from its page", nil)
 	}
 	return d, run, err
 }
@@ -331,7 +331,7 @@ func (s *Web) cancelRun(r *http.Request, f *frame) (templ.Component, error) {
 	if err := s.c.Runs.Cancel(r.Context(), f.Session.ProjectID, run.ID); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/datasets/"+set.ID+"/runs/"+run.ID), "The run is being cancelled; what it has got stays.")
+	return f.done(f.path("/datasets/"+set.ID+"/runs/"+run.ID), "Cancelling the run. Finished responses are kept.")
 }
 
 func (s *Web) resumeRun(r *http.Request, f *frame) (templ.Component, error) {
@@ -345,7 +345,7 @@ func (s *Web) resumeRun(r *http.Request, f *frame) (templ.Component, error) {
 	if _, err := s.c.Runs.Resume(r.Context(), f.Session.ProjectID, run.ID); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/datasets/"+set.ID+"/runs/"+run.ID), "The run goes on.")
+	return f.done(f.path("/datasets/"+set.ID+"/runs/"+run.ID), "Run resumed.")
 }
 
 func (s *Web) deleteRun(r *http.Request, f *frame) (templ.Component, error) {
@@ -356,7 +356,7 @@ func (s *Web) deleteRun(r *http.Request, f *frame) (templ.Component, error) {
 	if err := s.c.Datasets.DeleteRun(r.Context(), f.Session.ProjectID, run.ID); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/datasets/"+set.ID), "The run is deleted. Its calls stay among the events.")
+	return f.done(f.path("/datasets/"+set.ID), "Run deleted. Its calls are kept as events.")
 }
 
 // comparePage is two runs side by side, a part at a time.
@@ -431,7 +431,7 @@ func question(x dataset.Example) string {
 	}
 	b, err := json.MarshalIndent(x.Variables, "", "  ")
 	if err != nil || len(x.Variables) == 0 {
-		return "the example is gone"
+		return "example not found"
 	}
 	return string(b)
 }
@@ -465,7 +465,7 @@ func runStatus(x dataset.Run) (word, class string) {
 	case dataset.Running:
 		return "running", "pill"
 	case dataset.Done:
-		return "done", "pill good"
+		return "completed", "pill good"
 	case dataset.OverBudget:
 		return "budget spent", "pill warn"
 	case dataset.Cancelled:

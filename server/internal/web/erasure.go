@@ -17,21 +17,21 @@ func (s *Web) deleteEvent(r *http.Request, f *frame) (templ.Component, error) {
 	case s.c.Erasure == nil:
 		return nil, event.NewError(event.CodeUnavailable, "events cannot be deleted from here", "start hedgerow serve", nil)
 	case strings.TrimSpace(f.form.Get("confirm")) != "delete":
-		return nil, event.Invalid("the word does not match", "type delete to delete the event for good")
+		return nil, event.Invalid("the confirmation does not match", "type delete to permanently delete the event")
 	}
 	res, err := s.c.Erasure.Delete(r.Context(), erasure.Request{ProjectID: f.Session.ProjectID, UUIDs: []string{r.PathValue("uuid")}, Persons: f.form.Get("person") == "on"})
 	if err != nil {
 		return nil, err
 	}
-	said := "The event is deleted here."
+	said := "Event deleted on this server."
 	if res.Deleted == 0 {
-		said = "The event was not stored any more; it will not come back."
+		said = "The event was no longer stored; it will not be restored."
 	}
 	for _, p := range res.Persons {
 		if p.Requested {
-			said += " PostHog (" + p.Connection + ") was asked to delete the person and all of their events, and does so at a time of its own."
+			said += " PostHog (" + p.Connection + ") was asked to delete the person and all of their events. It deletes them asynchronously."
 		} else {
-			said += " PostHog (" + p.Connection + ") knows no such person: what it has of this event stays there."
+			said += " PostHog (" + p.Connection + ") has no such person; its copy of this event stays there."
 		}
 	}
 	return f.done(f.path("/events"), said)

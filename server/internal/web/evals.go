@@ -68,15 +68,15 @@ type checkRow struct {
 // kindLabels are the kinds of checks in words.
 var kindLabels = map[eval.Kind]string{
 	eval.KindSchema: "Valid JSON", eval.KindRequired: "Required patterns", eval.KindForbidden: "Forbidden patterns", eval.KindLength: "Length",
-	eval.KindLanguage: "Language", eval.KindRefusal: "No refusal", eval.KindJudge: "Judge",
+	eval.KindLanguage: "Language", eval.KindRefusal: "No refusal", eval.KindJudge: "LLM judge",
 	dataset.KindExpected: "Expected answer",
 }
 
 // kindHelp says what each finds out.
 var kindHelp = map[eval.Kind]string{
-	eval.KindSchema: "The answer is JSON that fits a schema.", eval.KindRequired: "Every one of some regular expressions is found in the answer.", eval.KindForbidden: "None of some regular expressions is found in the answer.",
-	eval.KindLength: "The answer is not too short and not too long.", eval.KindLanguage: "The answer is in one of some languages.", eval.KindRefusal: "The model answered and did not decline.",
-	eval.KindJudge: "Another model reads the answer and gives it a score. It costs money, up to a budget a day.",
+	eval.KindSchema: "The response is JSON that matches a schema.", eval.KindRequired: "The response matches all of the regular expressions.", eval.KindForbidden: "The response matches none of the regular expressions.",
+	eval.KindLength: "The response length is within limits.", eval.KindLanguage: "The response is in one of the allowed languages.", eval.KindRefusal: "The model did not refuse.",
+	eval.KindJudge: "Another model scores the response. Its calls cost money, up to a daily budget.",
 }
 
 func (s *Web) evals(r *http.Request, f *frame) (templ.Component, error) {
@@ -92,8 +92,8 @@ func (s *Web) evals(r *http.Request, f *frame) (templ.Component, error) {
 	p := evalsPage{}
 	one := func(m query.Measure) []query.Measure { return []query.Measure{m} }
 	if p.Board, err = s.ask(r.Context(), at, f, v, []spec{
-		{ID: "passed", Title: "Passed, by check", Measures: one(query.EvalPassRate), By: query.ByEval, OverTime: true, Draw: "line", Limit: 8},
-		{ID: "scores", Title: "Average score, by check", Measures: one(query.EvalScore), By: query.ByEval, OverTime: true, Draw: "line", Limit: 8},
+		{ID: "passed", Title: "Pass rate by check", Measures: one(query.EvalPassRate), By: query.ByEval, OverTime: true, Draw: "line", Limit: 8},
+		{ID: "scores", Title: "Average score by check", Measures: one(query.EvalScore), By: query.ByEval, OverTime: true, Draw: "line", Limit: 8},
 	}, []query.Measure{query.Evals, query.EvalPassRate, query.EvalScore, query.Rated, query.NegativeRate}); err != nil {
 		return nil, err
 	}
@@ -183,7 +183,7 @@ func page2(p *query.EventsPage) []*query.Event {
 func (s *Web) newCheck(r *http.Request, f *frame) (templ.Component, error) {
 	kind := eval.Kind(cmp.Or(f.value("kind", ""), r.URL.Query().Get("kind")))
 	if !slices.Contains(eval.Kinds, kind) {
-		return nil, event.Invalid("there is no such kind of check", "pick one on the page Evaluations")
+		return nil, event.Invalid("unknown check type", "choose one on the Evaluations page")
 	}
 	f.Title = "New check"
 	c := eval.Check{Kind: kind, Enabled: true, Sample: 1}
@@ -221,7 +221,7 @@ func readCheck(v url.Values, c *eval.Check) error {
 		}
 		n, err := strconv.ParseFloat(strings.ReplaceAll(s, ",", "."), 64)
 		if err != nil {
-			problem = event.Invalid(strconv.Quote(name)+" is not a number", "write it with digits, such as 0.5")
+			problem = event.Invalid(strconv.Quote(name)+" is not a number", "enter a number such as 0.5")
 			return
 		}
 		*to = n / scale
@@ -229,7 +229,7 @@ func readCheck(v url.Values, c *eval.Check) error {
 	whole := func(name string, to *int) {
 		n := 0.0
 		if number(name, &n, 1); n != float64(int(n)) {
-			problem = event.Invalid(strconv.Quote(name)+" is not a whole number", "write it with digits, such as 400")
+			problem = event.Invalid(strconv.Quote(name)+" is not a whole number", "enter a number such as 400")
 		}
 		*to = int(n)
 	}
@@ -270,7 +270,7 @@ func (s *Web) createCheck(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/evals/"+c.ID), "The check is saved. Try it on an answer below.")
+	return f.done(f.path("/evals/"+c.ID), "Check saved. Try it on a response below.")
 }
 
 func (s *Web) saveCheck(r *http.Request, f *frame) (templ.Component, error) {
@@ -278,7 +278,7 @@ func (s *Web) saveCheck(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/evals/"+c.ID), "Saved. What is captured from now on follows these settings.")
+	return f.done(f.path("/evals/"+c.ID), "Saved. Applies to new responses.")
 }
 
 func (s *Web) toggleCheck(r *http.Request, f *frame) (templ.Component, error) {
@@ -287,16 +287,16 @@ func (s *Web) toggleCheck(r *http.Request, f *frame) (templ.Component, error) {
 		return nil, err
 	}
 	if c.Enabled {
-		return f.done(f.path("/evals/"+c.ID), "The check runs on what is captured from now on.")
+		return f.done(f.path("/evals/"+c.ID), "Check enabled for new responses.")
 	}
-	return f.done(f.path("/evals/"+c.ID), "The check is off. Its results stay.")
+	return f.done(f.path("/evals/"+c.ID), "Check disabled. Its results are kept.")
 }
 
 func (s *Web) deleteCheck(r *http.Request, f *frame) (templ.Component, error) {
 	if err := s.c.Checks.Delete(r.Context(), f.Session.ProjectID, r.PathValue("check")); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/evals"), "The check is deleted. Its results stay with the calls.")
+	return f.done(f.path("/evals"), "Check deleted. Its results are kept.")
 }
 
 // tryCheck runs a check on one generation and shows what it says, without keeping
@@ -322,7 +322,7 @@ func (s *Web) tryCheck(r *http.Request, f *frame) (templ.Component, error) {
 		if errors.As(err, &told) {
 			return nil, told
 		}
-		return nil, event.NewError(event.CodeUnavailable, eval.Problem(err), "try again, or look at the calls of the surface Judge", err)
+		return nil, event.NewError(event.CodeUnavailable, eval.Problem(err), "try again, or check the calls with the surface Judge", err)
 	}
 	p, err := s.checkPage(r, f, c)
 	if err != nil {
@@ -436,11 +436,11 @@ func (p evalsPage) all(f frame, name string) templ.SafeURL {
 func (c checkRow) standing() (word, class string) {
 	switch {
 	case c.Kind == dataset.KindExpected:
-		return "in runs", "pill good"
+		return "in dataset runs", "pill good"
 	case !c.Enabled:
 		return "off", "pill"
 	case c.State.Problem != "":
-		return "trouble", "pill bad"
+		return "error", "pill bad"
 	case c.State.Resting:
 		return "budget spent", "pill warn"
 	}
@@ -452,7 +452,7 @@ func settingsOf(c eval.Check) string {
 	var out []string
 	switch c.Kind {
 	case dataset.KindExpected:
-		out = append(out, "made by runs over datasets")
+		out = append(out, "created by dataset runs")
 	case eval.KindRequired, eval.KindForbidden:
 		out = append(out, some(int64(len(c.Patterns)), "pattern"))
 	case eval.KindLength:
@@ -465,10 +465,10 @@ func settingsOf(c eval.Check) string {
 	case eval.KindLanguage:
 		out = append(out, strings.Join(c.Languages, ", "))
 	case eval.KindJudge:
-		out = append(out, c.Judge.Model+", $"+float(c.Judge.DailyUSD)+" a day")
+		out = append(out, c.Judge.Model+", $"+float(c.Judge.DailyUSD)+" per day")
 	}
 	if c.Sample < 1 {
-		out = append(out, float(c.Sample*100)+" % of the calls")
+		out = append(out, float(c.Sample*100)+" % of calls")
 	}
 	for _, l := range [][]string{c.Filter.Prompts, c.Filter.Surfaces, c.Filter.Models} {
 		if len(l) > 0 {

@@ -38,7 +38,7 @@ func evals(f frame, p evalsPage) templ.Component {
 			templ_7745c5c3_Var1 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 1, "<h1>Evaluations</h1><p class=\"sub\">What checks, judges and users say of answers</p>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 1, "<h1>Evaluations</h1><p class=\"sub\">Results of checks, LLM judges and user feedback</p>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -61,12 +61,12 @@ func evals(f frame, p evalsPage) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if len(p.Checks) == 0 {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 4, "<div class=\"empty\"><h2>No check yet</h2><p>A check looks at each new answer, off the caller’s way. Judgements of your own come by <span class=\"mono\">POST /api/v1/evals</span>, feedback by <span class=\"mono\">POST /api/v1/feedback</span>.</p></div>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 4, "<div class=\"empty\"><h2>No checks yet</h2><p>A check evaluates each new response asynchronously, without delaying the caller. Send your own evaluations to <span class=\"mono\">POST /api/v1/evals</span> and feedback to <span class=\"mono\">POST /api/v1/feedback</span>.</p></div>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
 		} else {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 5, "<div class=\"scroll\"><table><thead><tr><th>Check</th><th>Kind</th><th>State</th><th class=\"n\">Results</th><th class=\"n\">Passed</th><th class=\"n\">Score</th><th></th></tr></thead> <tbody>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 5, "<div class=\"scroll\"><table><thead><tr><th>Check</th><th>Type</th><th>Status</th><th class=\"n\">Results</th><th class=\"n\">Passed</th><th class=\"n\">Score</th><th></th></tr></thead> <tbody>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -196,7 +196,7 @@ func evals(f frame, p evalsPage) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 16, "\">Failing answers</a></td></tr>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 16, "\">Failed responses</a></td></tr>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -217,7 +217,7 @@ func evals(f frame, p evalsPage) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 20, "><summary>Add a check</summary><ul class=\"checks\">")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 20, "><summary>New check</summary><ul class=\"checks\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -286,7 +286,7 @@ func evals(f frame, p evalsPage) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if len(p.Others) > 0 {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 28, "<section class=\"card\" aria-label=\"From outside\"><h2>From outside</h2><p class=\"soft\">Judgements that came by API, SDK or PostHog’s protocol.</p><div class=\"scroll\"><table><thead><tr><th>Name</th><th class=\"n\">Results</th><th class=\"n\">Passed</th><th class=\"n\">Score</th></tr></thead> <tbody>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 28, "<section class=\"card\" aria-label=\"External evaluations\"><h2>External evaluations</h2><p class=\"soft\">Evaluations received through the API, an SDK or PostHog’s protocol.</p><div class=\"scroll\"><table><thead><tr><th>Name</th><th class=\"n\">Results</th><th class=\"n\">Passed</th><th class=\"n\">Score</th></tr></thead> <tbody>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -366,7 +366,7 @@ func evals(f frame, p evalsPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 36, "<section class=\"card\" aria-label=\"Latest that did not pass\"><h2>Latest that did not pass</h2>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 36, "<section class=\"card\" aria-label=\"Recent failures\"><h2>Recent failures</h2>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -479,7 +479,7 @@ func failures(f frame, list []*query.Event) templ.Component {
 		}
 		ctx = templ.ClearChildren(ctx)
 		if len(list) == 0 {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 42, "<p class=\"empty\">None in this time.</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 42, "<p class=\"empty\">None in this time range.</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -635,14 +635,14 @@ func judgedCard(f frame, list []judgement) templ.Component {
 		}
 		ctx = templ.ClearChildren(ctx)
 		if len(list) > 0 {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 56, "<section class=\"card\" aria-label=\"Evaluations and feedback\"><h2>Evaluations and feedback</h2><div class=\"scroll\"><table><thead><tr><th>Check</th><th>Verdict</th><th class=\"n\">Score</th><th>Reason</th><th>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 56, "<section class=\"card\" aria-label=\"Evaluations and feedback\"><h2>Evaluations and feedback</h2><div class=\"scroll\"><table><thead><tr><th>Check</th><th>Result</th><th class=\"n\">Score</th><th>Reason</th><th>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
 			var templ_7745c5c3_Var33 string
 			templ_7745c5c3_Var33, templ_7745c5c3_Err = templ.JoinStringErrs("Time (" + f.Zone.String() + ")")
 			if templ_7745c5c3_Err != nil {
-				return templ.Error{Err: templ_7745c5c3_Err, FileName: `evals.templ`, Line: 139, Col: 123}
+				return templ.Error{Err: templ_7745c5c3_Err, FileName: `evals.templ`, Line: 139, Col: 122}
 			}
 			_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var33))
 			if templ_7745c5c3_Err != nil {
@@ -772,7 +772,7 @@ func judgedCard(f frame, list []judgement) templ.Component {
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
-					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 69, "\">Judge’s words</a>")
+					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 69, "\">Judge output</a>")
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
@@ -917,7 +917,7 @@ func checkForm(f frame, p checkPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = field("Name", "name", "text", f.value("name", c.Name), "Its results bear this name: eval_name.", templ.Attributes{"required": true, "maxlength": "100", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = field("Name", "name", "text", f.value("name", c.Name), "Set as eval_name on its results.", templ.Attributes{"required": true, "maxlength": "100", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -925,11 +925,11 @@ func checkForm(f frame, p checkPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 81, "<fieldset><legend>Which answers</legend><div class=\"form\">")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 81, "<fieldset><legend>Filter</legend><div class=\"form\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = field("Prompts", "prompts", "text", f.value("prompts", strings.Join(c.Filter.Prompts, ", ")), "Names, or name@version; empty means all.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = field("Prompts", "prompts", "text", f.value("prompts", strings.Join(c.Filter.Prompts, ", ")), "Names or name@version, comma-separated. Empty: all.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -941,7 +941,7 @@ func checkForm(f frame, p checkPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = field("Sample, in percent", "sample", "text", f.value("sample", float(c.Sample*100)), "", templ.Attributes{"inputmode": "decimal", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = field("Sample rate in percent", "sample", "text", f.value("sample", float(c.Sample*100)), "", templ.Attributes{"inputmode": "decimal", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -949,7 +949,7 @@ func checkForm(f frame, p checkPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = check("Runs on new answers", "enabled", "1", "", f.checked("enabled", "name", c.Enabled)).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = check("Run on new responses", "enabled", "1", "", f.checked("enabled", "name", c.Enabled)).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -963,21 +963,21 @@ func checkForm(f frame, p checkPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			var templ_7745c5c3_Var49 string
-			templ_7745c5c3_Var49, templ_7745c5c3_Err = templ.JoinStringErrs(or(settingsOf(c), "All answers."))
+			templ_7745c5c3_Var49, templ_7745c5c3_Err = templ.JoinStringErrs(or(settingsOf(c), "All responses."))
 			if templ_7745c5c3_Err != nil {
-				return templ.Error{Err: templ_7745c5c3_Err, FileName: `evals.templ`, Line: 205, Col: 42}
+				return templ.Error{Err: templ_7745c5c3_Err, FileName: `evals.templ`, Line: 205, Col: 44}
 			}
 			_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var49))
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 85, "</p><p class=\"soft\">An administrator can change it.</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 85, "</p><p class=\"soft\">Only administrators can change this.</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
 		}
 		if c.Kind != eval.KindRefusal && c.Kind != eval.KindLength {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 86, "<p class=\"soft note\">It reads the text of answers, and says nothing in projects that keep no content.</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 86, "<p class=\"soft note\">This check needs the response text. It is skipped in projects that do not store content.</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -987,12 +987,12 @@ func checkForm(f frame, p checkPage) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if p.Fresh() {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 88, "<section class=\"card\" aria-label=\"Good to know\"><h2>Good to know</h2><p>Checks run after the answer has reached the caller. Each result is an event <span class=\"mono\">llm_output_rated</span> that joins its call: it counts on boards and in experiments, and reaches PostHog without any text.</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 88, "<section class=\"card\" aria-label=\"How checks work\"><h2>How checks work</h2><p>Checks run after the response has reached the caller. Each result is an <span class=\"mono\">llm_output_rated</span> event linked to its call. It appears in dashboards and experiments, and is sent to PostHog without any text.</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
 			if c.Kind == eval.KindJudge {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 89, "<p>A judge is asked through hedgerow’s own gateway with the provider key that this project keeps. Its calls are recorded under the surface Judge, with what they cost, and are never judged themselves.</p>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 89, "<p>The LLM judge is called through hedgerow’s gateway with this project’s stored provider key. Its calls are recorded with the surface Judge and their cost, and are never evaluated themselves.</p>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -1008,7 +1008,7 @@ func checkForm(f frame, p checkPage) templ.Component {
 			}
 			if f.member() {
 				if len(p.Recent) == 0 {
-					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 92, "<p class=\"empty\">No answered call yet.</p>")
+					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 92, "<p class=\"empty\">No calls with a response yet.</p>")
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
@@ -1025,7 +1025,7 @@ func checkForm(f frame, p checkPage) templ.Component {
 							}()
 						}
 						ctx = templ.InitializeContext(ctx)
-						templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 93, "<label class=\"field\"><span>A recent answer</span> <select name=\"generation\">")
+						templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 93, "<label class=\"field\"><span>Recent response</span> <select name=\"generation\">")
 						if templ_7745c5c3_Err != nil {
 							return templ_7745c5c3_Err
 						}
@@ -1093,7 +1093,7 @@ func checkForm(f frame, p checkPage) templ.Component {
 					}
 				}
 			} else {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 101, "<p class=\"soft\">Members can try a check on an answer.</p>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 101, "<p class=\"soft\">Members can try a check on a response.</p>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -1108,7 +1108,7 @@ func checkForm(f frame, p checkPage) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if !p.Fresh() {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 104, "<section class=\"card\" aria-label=\"Latest that did not pass\"><h2>Latest that did not pass</h2>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 104, "<section class=\"card\" aria-label=\"Recent failures\"><h2>Recent failures</h2>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -1157,15 +1157,15 @@ func checkState(f frame, p checkPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = tile("Judged", count(p.State.Judged), "since hedgerow started").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = tile("Evaluated", count(p.State.Judged), "since startup").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = tile("Nothing to say", count(p.State.Skipped), "since hedgerow started").Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = tile("Skipped", count(p.State.Skipped), "since startup").Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = tile("Given up", count(p.State.Failed), or(p.State.Problem, "no problem")).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = tile("Failed", count(p.State.Failed), or(p.State.Problem, "no errors")).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -1174,7 +1174,7 @@ func checkState(f frame, p checkPage) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if p.State.Resting {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 108, "<p class=\"banner\">The budget of today is spent. The judge goes on tomorrow, at midnight UTC.</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 108, "<p class=\"banner\">Today’s budget is spent. The judge is paused until midnight UTC.</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -1233,7 +1233,7 @@ func checkState(f frame, p checkPage) templ.Component {
 					}()
 				}
 				ctx = templ.InitializeContext(ctx)
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 114, "<p>Its results stay with the calls.</p>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 114, "<p>Its results are kept.</p>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -1249,7 +1249,7 @@ func checkState(f frame, p checkPage) templ.Component {
 						}()
 					}
 					ctx = templ.InitializeContext(ctx)
-					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 115, "<button class=\"bad\">Delete the check</button>")
+					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 115, "<button class=\"bad\">Delete check</button>")
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
@@ -1363,7 +1363,7 @@ func outcomeOf(f frame, p checkPage) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 125, "\">Judge’s words</a>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 125, "\">Judge output</a>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -1423,7 +1423,7 @@ func outcomeOf(f frame, p checkPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 132, "\">The call</a></p></div>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 132, "\">Open the call</a></p></div>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -1460,12 +1460,12 @@ func kindFields(f frame, p checkPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		case eval.KindRequired, eval.KindForbidden:
-			templ_7745c5c3_Err = words("Regular expressions, one a line", "patterns", f.value("patterns", strings.Join(c.Patterns, "\n")), "RE2 syntax; each is looked for anywhere in the answer. (?i) ignores case.", "5").Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = words("Regular expressions, one per line", "patterns", f.value("patterns", strings.Join(c.Patterns, "\n")), "RE2 syntax. Each may match anywhere in the response. (?i) ignores case.", "5").Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
 		case eval.KindLength:
-			templ_7745c5c3_Err = field("Least characters", "min_chars", "number", f.value("min_chars", zeroEmpty(c.MinChars)), "", templ.Attributes{"min": "0", "inputmode": "numeric"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = field("Minimum length", "min_chars", "number", f.value("min_chars", zeroEmpty(c.MinChars)), "In characters.", templ.Attributes{"min": "0", "inputmode": "numeric"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -1473,7 +1473,7 @@ func kindFields(f frame, p checkPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = field("Most characters", "max_chars", "number", f.value("max_chars", zeroEmpty(c.MaxChars)), "", templ.Attributes{"min": "0", "inputmode": "numeric"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = field("Maximum length", "max_chars", "number", f.value("max_chars", zeroEmpty(c.MaxChars)), "In characters.", templ.Attributes{"min": "0", "inputmode": "numeric"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -1483,7 +1483,7 @@ func kindFields(f frame, p checkPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		case eval.KindJudge:
-			templ_7745c5c3_Err = words("When is an answer good?", "instruction", f.value("instruction", c.Judge.Instruction), "The judge reads this, the user’s message and the answer.", "5").Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = words("Criteria for a good response", "instruction", f.value("instruction", c.Judge.Instruction), "The judge gets these criteria, the user’s message and the response.", "5").Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -1530,7 +1530,7 @@ func kindFields(f frame, p checkPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = field("Budget a day, in USD", "daily_usd", "text", f.value("daily_usd", float(c.Judge.DailyUSD)), "When it is spent the judge rests until midnight UTC.", templ.Attributes{"required": true, "inputmode": "decimal", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = field("Daily budget in USD", "daily_usd", "text", f.value("daily_usd", float(c.Judge.DailyUSD)), "Paused until midnight UTC once spent.", templ.Attributes{"required": true, "inputmode": "decimal", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -1538,7 +1538,7 @@ func kindFields(f frame, p checkPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = field("Score to pass, 0 to 1", "pass_score", "text", f.value("pass_score", float(c.Judge.PassScore)), "", templ.Attributes{"inputmode": "decimal", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = field("Passing score, 0 to 1", "pass_score", "text", f.value("pass_score", float(c.Judge.PassScore)), "", templ.Attributes{"inputmode": "decimal", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -1546,7 +1546,7 @@ func kindFields(f frame, p checkPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = field("Longest verdict, in tokens", "max_tokens", "number", f.value("max_tokens", strconv.Itoa(c.Judge.MaxTokens)), "", templ.Attributes{"min": "50", "max": "8000", "inputmode": "numeric"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = field("Maximum output tokens", "max_tokens", "number", f.value("max_tokens", strconv.Itoa(c.Judge.MaxTokens)), "", templ.Attributes{"min": "50", "max": "8000", "inputmode": "numeric"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -1554,7 +1554,7 @@ func kindFields(f frame, p checkPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = check("Reads the whole conversation", "read_context", "1", "Else the last message only, which costs less.", f.checked("read_context", "name", c.Judge.ReadContext)).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = check("Include the whole conversation", "read_context", "1", "Otherwise only the last message, which costs less.", f.checked("read_context", "name", c.Judge.ReadContext)).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -1572,9 +1572,9 @@ func zeroEmpty(n int) string {
 
 func (p checkPage) providers() string {
 	if len(p.Providers) == 0 {
-		return "The project keeps no provider key yet: an administrator adds one on the page Keys."
+		return "The project has no stored provider key. An administrator can add one on the Keys page."
 	}
-	return "Keys are kept for " + strings.Join(p.Providers, ", ") + "."
+	return "Keys are stored for " + strings.Join(p.Providers, ", ") + "."
 }
 
 // words is a field of several lines.

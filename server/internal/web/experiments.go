@@ -67,7 +67,7 @@ func (s *Web) experiments(r *http.Request, f *frame) (templ.Component, error) {
 func (s *Web) findExperiment(r *http.Request, f *frame) (experiment.Definition, error) {
 	d, ok := s.c.Experiments.Experiment(f.Session.ProjectID, r.PathValue("experiment"))
 	if !ok {
-		return d, event.NewError(event.CodeNotFound, "There is no such experiment", "It may have been deleted; the list of experiments shows what there is.", nil)
+		return d, event.NewError(event.CodeNotFound, "No such experiment", "It may have been deleted; see the list of experiments.", nil)
 	}
 	return d, nil
 }
@@ -158,7 +158,7 @@ func (s *Web) createExperiment(r *http.Request, f *frame) (templ.Component, erro
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/experiments/"+d.ID), "The experiment is saved.")
+	return f.done(f.path("/experiments/"+d.ID), "Experiment saved.")
 }
 
 func (s *Web) saveExperiment(r *http.Request, f *frame) (templ.Component, error) {
@@ -167,7 +167,7 @@ func (s *Web) saveExperiment(r *http.Request, f *frame) (templ.Component, error)
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/experiments/"+id), "The experiment is saved.")
+	return f.done(f.path("/experiments/"+id), "Experiment saved.")
 }
 
 func (s *Web) startExperiment(r *http.Request, f *frame) (templ.Component, error) {
@@ -175,7 +175,7 @@ func (s *Web) startExperiment(r *http.Request, f *frame) (templ.Component, error
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/experiments/"+d.ID), "The experiment has begun. Events from now on count.")
+	return f.done(f.path("/experiments/"+d.ID), "Experiment started. Events from now on count.")
 }
 
 func (s *Web) stopExperiment(r *http.Request, f *frame) (templ.Component, error) {
@@ -183,14 +183,14 @@ func (s *Web) stopExperiment(r *http.Request, f *frame) (templ.Component, error)
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/experiments/"+d.ID), "The experiment is stopped. Its verdict stays.")
+	return f.done(f.path("/experiments/"+d.ID), "Experiment stopped. Its result is kept.")
 }
 
 func (s *Web) deleteExperiment(r *http.Request, f *frame) (templ.Component, error) {
 	if err := s.c.Experiments.Delete(r.Context(), f.Session.UserID, f.Session.ProjectID, r.PathValue("experiment")); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/experiments"), "The experiment is deleted. Its events stay.")
+	return f.done(f.path("/experiments"), "Experiment deleted. Its events are kept.")
 }
 
 // ownMetric is the choice of a metric that is made of an event.
@@ -207,7 +207,7 @@ func fillExperiment(d *experiment.Spec, form url.Values) error {
 		}
 		n, err := strconv.ParseFloat(strings.ReplaceAll(v(name), ",", "."), 64)
 		if err != nil {
-			return 0, event.Invalid(what+" is not a number", "write it with digits and a point")
+			return 0, event.Invalid(what+" is not a number", "enter digits with a decimal point")
 		}
 		return n, nil
 	}
@@ -223,7 +223,7 @@ func fillExperiment(d *experiment.Spec, form url.Values) error {
 			if key == "" {
 				continue
 			}
-			share, err := number("share"+strconv.Itoa(i), "the share of an arm")
+			share, err := number("share"+strconv.Itoa(i), "the share of a variant")
 			if err != nil {
 				return err
 			}
@@ -233,7 +233,7 @@ func fillExperiment(d *experiment.Spec, form url.Values) error {
 		if d.Primary, err = metricOf(form, "primary"); err != nil {
 			return err
 		}
-		if d.Detect, err = number("detect", "the smallest difference worth finding"); err != nil {
+		if d.Detect, err = number("detect", "the minimum detectable effect"); err != nil {
 			return err
 		}
 		if d.Primary.IsRate() {
@@ -243,7 +243,7 @@ func fillExperiment(d *experiment.Spec, form url.Values) error {
 		if err != nil {
 			return err
 		}
-		least, err := number("min_users", "the least number of users")
+		least, err := number("min_users", "the minimum number of users")
 		if err != nil {
 			return err
 		}
@@ -261,7 +261,7 @@ func fillExperiment(d *experiment.Spec, form url.Values) error {
 			return err
 		}
 		if v(g+"_limit") == "" {
-			return event.Invalid("a guardrail has no limit", "give it one, or choose no figure")
+			return event.Invalid("a guardrail has no limit", "enter a limit, or choose no metric")
 		}
 		limit, err := number(g+"_limit", "the limit of a guardrail")
 		if err != nil {
@@ -285,7 +285,7 @@ func metricOf(form url.Values, name string) (experiment.Metric, error) {
 	}
 	m.Event, m.Property, m.Value, m.As = v("_event"), v("_property"), v("_value"), v("_as")
 	if m.Event == "" {
-		return m, event.Invalid("a figure of your own names no event", "write the event's name, such as support_ticket_resolved")
+		return m, event.Invalid("a custom metric has no event", "enter an event name, such as support_ticket_resolved")
 	}
 	return m, nil
 }
@@ -301,7 +301,7 @@ func measureOptions(guard bool) [][2]string {
 			out = append(out, [2]string{string(m), sentence(experiment.MeasureLabel(m))})
 		}
 	}
-	return append(out, [2]string{ownMetric, "A figure of your own, by event and property"})
+	return append(out, [2]string{ownMetric, "Custom metric (event and property)"})
 }
 
 // measureValue is the option that a metric is.
@@ -405,7 +405,7 @@ func (s *Web) behind(r *http.Request, f *frame) (templ.Component, error) {
 	q := r.URL.Query()
 	metric, err := strconv.Atoi(q.Get("metric"))
 	if err != nil || metric < 0 || metric > len(d.Guardrails) || d.Started.IsZero() {
-		return nil, event.NewError(event.CodeNotFound, "There is no such figure", "Open the experiment and follow a figure's link.", nil)
+		return nil, event.NewError(event.CodeNotFound, "No such metric", "Open the experiment and follow the link of a value.", nil)
 	}
 	p := behindPage{Definition: d, Metric: d.Primary, At: metric, Arm: q.Get("arm"), By: query.GroupBy(q.Get("by")), Segment: q.Get("segment")}
 	if metric > 0 {
@@ -463,7 +463,7 @@ func (p experimentPage) period() string {
 	at := func(t time.Time) string { return t.In(p.Zone).Format("2006-01-02 15:04") }
 	switch {
 	case p.Started.IsZero():
-		return "not begun"
+		return "not started"
 	case p.Stopped.IsZero():
 		return "since " + at(p.Started) + ", running"
 	}
@@ -558,9 +558,9 @@ func powerNote(m experiment.Metric, p experiment.PowerReport) []([3]string) {
 	}
 	whole := func(v float64) string { return count(int64(math.Ceil(v))) }
 	out := [][3]string{
-		{"Looked for", m.Points(p.Effect), "smallest difference of " + p.Arm + " worth finding"},
-		{"Power now", known(p.Power, func(v float64) string { return percent(event.Some(v)) }), "chance of finding it with " + count(p.Have) + " users"},
-		{"Users needed", known(p.Needed, whole), "over both arms, for a power of 80 %"},
+		{"Minimum detectable effect", m.Points(p.Effect), "difference of " + p.Arm + " from control"},
+		{"Current power", known(p.Power, func(v float64) string { return percent(event.Some(v)) }), "chance of detecting it with " + count(p.Have) + " users"},
+		{"Users needed", known(p.Needed, whole), "both variants, for 80 % power"},
 	}
 	left := known(p.DaysLeft, func(v float64) string {
 		if v == 0 {
@@ -571,7 +571,7 @@ func powerNote(m experiment.Metric, p experiment.PowerReport) []([3]string) {
 		}
 		return whole(v) + " days"
 	})
-	return append(out, [3]string{"Time still needed", left, known(p.PerDay, func(v float64) string { return "at " + whole(v) + " new users a day" })})
+	return append(out, [3]string{"Time left", left, known(p.PerDay, func(v float64) string { return "at " + whole(v) + " new users per day" })})
 }
 
 // actionText says what became of something that a broken guardrail led to.
@@ -581,13 +581,13 @@ func actionText(what string, a experiment.Action, z *time.Location) string {
 		return what + " at " + a.Done.In(z).Format("15:04:05")
 	case experiment.ActionPending:
 		if a.Error != "" {
-			return fmt.Sprintf("%s: tried %d times (%s); goes on trying", what, a.Attempts, a.Error)
+			return fmt.Sprintf("%s: %d failed attempts (%s); retrying", what, a.Attempts, a.Error)
 		}
-		return what + ": on its way"
+		return what + ": pending"
 	case experiment.ActionFailed:
-		return what + ": given up (" + a.Error + ")"
+		return what + ": failed (" + a.Error + ")"
 	}
-	return what + ": not set up"
+	return what + ": not configured"
 }
 
 // alertsPage is where a project's alerts go.
@@ -615,7 +615,7 @@ func (s *Web) saveAlerts(r *http.Request, f *frame) (templ.Component, error) {
 		return nil, err
 	}
 	if secret.IsZero() {
-		return f.done(f.path("/alerts"), "Alerts are saved.")
+		return f.done(f.path("/alerts"), "Alerts saved.")
 	}
 	p := s.alertsPage(f)
 	p.Secret = secret.Reveal()
@@ -676,13 +676,13 @@ func differenceBounds(m experiment.Metric, c experiment.Comparison) string {
 		return ""
 	}
 	if math.IsInf(c.Interval.Lower, -1) && math.IsInf(c.Interval.Upper, 1) {
-		return "not known yet"
+		return "not enough data"
 	}
 	return m.Signed(c.Interval.Lower) + " to " + m.Difference(c.Interval.Upper)
 }
 
 func drawDifference(m experiment.Metric, c experiment.Comparison, limit *guardMark) drawing {
-	label := "Difference of " + c.Arm + " to the control: " + difference(m, c) + ", interval " + differenceBounds(m, c)
+	label := "Difference of " + c.Arm + " from the control: " + difference(m, c) + ", confidence interval " + differenceBounds(m, c)
 	if limit == nil {
 		return draw(c.Interval, 0, nil, label)
 	}
@@ -690,7 +690,7 @@ func drawDifference(m experiment.Metric, c experiment.Comparison, limit *guardMa
 }
 
 func drawValue(m experiment.Metric, v experiment.Value, limit *guardMark) drawing {
-	return draw(v.Interval, 0, &limit.Limit, m.Label()+" of "+v.Arm+": "+m.Number(v.Interval.Value)+", interval "+bounds(m, v)+", limit "+limit.Words)
+	return draw(v.Interval, 0, &limit.Limit, m.Label()+" of "+v.Arm+": "+m.Number(v.Interval.Value)+", confidence interval "+bounds(m, v)+", limit "+limit.Words)
 }
 
 func formTarget(f frame, p experimentForm) string {
@@ -761,7 +761,7 @@ func emailList(list []string) string { return strings.Join(list, ", ") }
 
 func emailHelp(ready bool) string {
 	if ready {
-		return "A comma list, at most 10."
+		return "Comma-separated, at most 10."
 	}
-	return "A comma list, at most 10. No mail goes out yet: the server needs HEDGEROW_SMTP_URL and smtp_from."
+	return "Comma-separated, at most 10. E-mail is not configured: the server needs HEDGEROW_SMTP_URL and smtp_from."
 }

@@ -36,17 +36,17 @@ func experiments(f frame, rows []experimentRow) templ.Component {
 			templ_7745c5c3_Var1 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 1, "<h1>Experiments</h1><p class=\"sub\">Variants of a prompt, compared by what became of their users</p><section class=\"card\" aria-label=\"Experiments\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 1, "<h1>Experiments</h1><p class=\"sub\">Compare prompt variants by user outcomes</p><section class=\"card\" aria-label=\"Experiments\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
 		if len(rows) == 0 {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 2, "<div class=\"empty\"><h2>No experiments yet</h2><p>Give some users another version of a prompt by a feature flag, say what decides and what must not get worse, and read here which one is better.</p></div>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 2, "<div class=\"empty\"><h2>No experiments yet</h2><p>Serve another prompt version to some users with a feature flag, choose a primary metric and guardrails, and see which version wins.</p></div>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
 		} else {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 3, "<div class=\"scroll\"><table><thead><tr><th>Name</th><th>State</th><th>Verdict</th><th class=\"n\">Users</th><th class=\"n\">Begun</th></tr></thead> <tbody>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 3, "<div class=\"scroll\"><table><thead><tr><th>Name</th><th>Status</th><th>Result</th><th class=\"n\">Users</th><th class=\"n\">Started</th></tr></thead> <tbody>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -95,7 +95,7 @@ func experiments(f frame, rows []experimentRow) templ.Component {
 					return templ_7745c5c3_Err
 				}
 				if e.Report == nil {
-					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 8, "<td><span class=\"pill warn\">unknown</span></td><td class=\"soft\">The store did not answer; open the experiment to ask again.</td><td class=\"n\">")
+					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 8, "<td><span class=\"pill warn\">unknown</span></td><td class=\"soft\">The store did not respond. Open the experiment to try again.</td><td class=\"n\">")
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
@@ -436,7 +436,7 @@ func experimentView(f frame, p experimentPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 35, "<section class=\"card\" aria-label=\"Verdict\"><h2>Verdict</h2><p class=\"verdict\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 35, "<section class=\"card\" aria-label=\"Result\"><h2>Result</h2><p class=\"verdict\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -517,9 +517,9 @@ func experimentView(f frame, p experimentPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			var templ_7745c5c3_Var30 string
-			templ_7745c5c3_Var30, templ_7745c5c3_Err = templ.JoinStringErrs(actionText("Webhook told", b.Webhook, p.Zone))
+			templ_7745c5c3_Var30, templ_7745c5c3_Err = templ.JoinStringErrs(actionText("Webhook called", b.Webhook, p.Zone))
 			if templ_7745c5c3_Err != nil {
-				return templ.Error{Err: templ_7745c5c3_Err, FileName: `experiments.templ`, Line: 92, Col: 123}
+				return templ.Error{Err: templ_7745c5c3_Err, FileName: `experiments.templ`, Line: 92, Col: 125}
 			}
 			_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var30))
 			if templ_7745c5c3_Err != nil {
@@ -532,7 +532,7 @@ func experimentView(f frame, p experimentPage) templ.Component {
 			var templ_7745c5c3_Var31 string
 			templ_7745c5c3_Var31, templ_7745c5c3_Err = templ.JoinStringErrs(actionText("E-mail sent", b.Email, p.Zone))
 			if templ_7745c5c3_Err != nil {
-				return templ.Error{Err: templ_7745c5c3_Err, FileName: `experiments.templ`, Line: 92, Col: 173}
+				return templ.Error{Err: templ_7745c5c3_Err, FileName: `experiments.templ`, Line: 92, Col: 175}
 			}
 			_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var31))
 			if templ_7745c5c3_Err != nil {
@@ -544,14 +544,14 @@ func experimentView(f frame, p experimentPage) templ.Component {
 			}
 		}
 		if p.Description != "" {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 45, "<p class=\"soft\">Expected: ")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 45, "<p class=\"soft\">Hypothesis: ")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
 			var templ_7745c5c3_Var32 string
 			templ_7745c5c3_Var32, templ_7745c5c3_Err = templ.JoinStringErrs(p.Description)
 			if templ_7745c5c3_Err != nil {
-				return templ.Error{Err: templ_7745c5c3_Err, FileName: `experiments.templ`, Line: 96, Col: 44}
+				return templ.Error{Err: templ_7745c5c3_Err, FileName: `experiments.templ`, Line: 96, Col: 46}
 			}
 			_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var32))
 			if templ_7745c5c3_Err != nil {
@@ -562,7 +562,7 @@ func experimentView(f frame, p experimentPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 47, "</section><section class=\"card\" aria-label=\"Arms\"><h2>Arms</h2><div class=\"scroll\"><table><thead><tr><th>Arm</th><th class=\"n\">Users</th><th class=\"n\">Share</th><th class=\"n\">Intended</th><th class=\"n\">Calls</th><th>Versions that ran</th><th>Behind it</th></tr></thead> <tbody>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 47, "</section><section class=\"card\" aria-label=\"Variants\"><h2>Variants</h2><div class=\"scroll\"><table><thead><tr><th>Variant</th><th class=\"n\">Users</th><th class=\"n\">Share</th><th class=\"n\">Planned</th><th class=\"n\">Calls</th><th>Prompt versions</th><th>Examples</th></tr></thead> <tbody>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -747,7 +747,7 @@ func experimentView(f frame, p experimentPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 63, "</tbody></table></div><p class=\"soft\">A user counts once, however many calls they make. ")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 63, "</tbody></table></div><p class=\"soft\">Each user counts once, regardless of how many calls they make. ")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -761,7 +761,7 @@ func experimentView(f frame, p experimentPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 64, " users met more than one arm and are left out. ")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 64, " users saw more than one variant and are excluded. ")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -949,9 +949,9 @@ func experimentView(f frame, p experimentPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			var templ_7745c5c3_Var57 string
-			templ_7745c5c3_Var57, templ_7745c5c3_Err = templ.JoinStringErrs("What is still needed for " + w.Arm)
+			templ_7745c5c3_Var57, templ_7745c5c3_Err = templ.JoinStringErrs("Power and sample size for " + w.Arm)
 			if templ_7745c5c3_Err != nil {
-				return templ.Error{Err: templ_7745c5c3_Err, FileName: `experiments.templ`, Line: 174, Col: 69}
+				return templ.Error{Err: templ_7745c5c3_Err, FileName: `experiments.templ`, Line: 174, Col: 70}
 			}
 			_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var57))
 			if templ_7745c5c3_Err != nil {
@@ -980,59 +980,59 @@ func experimentView(f frame, p experimentPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 84, "<details class=\"help\"><summary>How to read this</summary><p>Intervals hold at ")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 84, "<details class=\"help\"><summary>How to read this</summary><p>Confidence intervals are always-valid ")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
 		var templ_7745c5c3_Var58 string
 		templ_7745c5c3_Var58, templ_7745c5c3_Err = templ.JoinStringErrs(percent(known(1 - p.Alpha)))
 		if templ_7745c5c3_Err != nil {
-			return templ.Error{Err: templ_7745c5c3_Err, FileName: `experiments.templ`, Line: 184, Col: 52}
+			return templ.Error{Err: templ_7745c5c3_Err, FileName: `experiments.templ`, Line: 184, Col: 72}
 		}
 		_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var58))
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 85, " at every look at once: whoever looks daily and stops when one leaves out zero is wrong in no more than ")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 85, " intervals: you can check daily and stop as soon as one excludes zero, and still have at most ")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
 		var templ_7745c5c3_Var59 string
 		templ_7745c5c3_Var59, templ_7745c5c3_Err = templ.JoinStringErrs(percent(known(p.Alpha)))
 		if templ_7745c5c3_Err != nil {
-			return templ.Error{Err: templ_7745c5c3_Err, FileName: `experiments.templ`, Line: 184, Col: 183}
+			return templ.Error{Err: templ_7745c5c3_Err, FileName: `experiments.templ`, Line: 184, Col: 193}
 		}
 		_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var59))
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 86, " of experiments without a difference. They are wider than intervals for a single look, and narrowest at the planned ")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 86, " false positives. They are wider than fixed-sample intervals, and narrowest at the planned ")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
 		var templ_7745c5c3_Var60 string
 		templ_7745c5c3_Var60, templ_7745c5c3_Err = templ.JoinStringErrs(count(int64(p.Planned)))
 		if templ_7745c5c3_Err != nil {
-			return templ.Error{Err: templ_7745c5c3_Err, FileName: `experiments.templ`, Line: 184, Col: 326}
+			return templ.Error{Err: templ_7745c5c3_Err, FileName: `experiments.templ`, Line: 184, Col: 311}
 		}
 		_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var60))
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 87, " users. Nothing is concluded before each arm has ")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 87, " users. No result is reported before each variant has ")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
 		var templ_7745c5c3_Var61 string
 		templ_7745c5c3_Var61, templ_7745c5c3_Err = templ.JoinStringErrs(strconv.Itoa(p.MinUsers))
 		if templ_7745c5c3_Err != nil {
-			return templ.Error{Err: templ_7745c5c3_Err, FileName: `experiments.templ`, Line: 184, Col: 403}
+			return templ.Error{Err: templ_7745c5c3_Err, FileName: `experiments.templ`, Line: 184, Col: 393}
 		}
 		_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var61))
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 88, " users.</p><p>A guardrail is broken, or ok, where its whole interval lies on one side of the limit; until then it is unclear. Each figure is a link to the traces behind it, the worst first.</p></details>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 88, " users.</p><p>A guardrail is ok or broken when its whole interval lies on one side of the limit; until then it is unclear. Each value links to its traces, worst first.</p></details>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -1061,7 +1061,7 @@ func metricTable(f frame, p experimentPage, at int, m experiment.MetricReport, l
 			templ_7745c5c3_Var62 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 89, "<div class=\"scroll\"><table><thead><tr><th>Arm</th><th class=\"n\">Value</th><th class=\"n\">Interval</th><th class=\"n\">Users</th><th class=\"n\">Difference</th><th class=\"n\">Interval</th><th>Drawn</th></tr></thead> <tbody>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 89, "<div class=\"scroll\"><table><thead><tr><th>Variant</th><th class=\"n\">Value</th><th class=\"n\">Confidence interval</th><th class=\"n\">Users</th><th class=\"n\">Difference</th><th class=\"n\">Confidence interval</th><th>Plot</th></tr></thead> <tbody>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -1425,7 +1425,7 @@ func segmentsCard(f frame, p experimentPage) templ.Component {
 			templ_7745c5c3_Var81 = templ.NopComponent
 		}
 		ctx = templ.ClearChildren(ctx)
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 117, "<section class=\"card\" id=\"segments\" aria-label=\"Segments\"><h2>By segment</h2><p class=\"pages\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 117, "<section class=\"card\" id=\"segments\" aria-label=\"Segments\"><h2>Segments</h2><p class=\"pages\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -1476,7 +1476,7 @@ func segmentsCard(f frame, p experimentPage) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if p.By == "" {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 124, "<p class=\"empty\">Choose a breakdown to see whether the arms differ among some of the users.</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 124, "<p class=\"empty\">Choose a breakdown to compare the variants within each segment.</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -1499,20 +1499,20 @@ func segmentsCard(f frame, p experimentPage) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 127, "</th><th>Arm</th><th class=\"n\">Users</th><th class=\"n\">")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 127, "</th><th>Variant</th><th class=\"n\">Users</th><th class=\"n\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
 			var templ_7745c5c3_Var85 string
 			templ_7745c5c3_Var85, templ_7745c5c3_Err = templ.JoinStringErrs(sentence(p.Report.Primary.Label))
 			if templ_7745c5c3_Err != nil {
-				return templ.Error{Err: templ_7745c5c3_Err, FileName: `experiments.templ`, Line: 268, Col: 141}
+				return templ.Error{Err: templ_7745c5c3_Err, FileName: `experiments.templ`, Line: 268, Col: 145}
 			}
 			_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var85))
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 128, "</th><th class=\"n\">Difference</th><th class=\"n\">Interval</th><th>Drawn</th></tr></thead> <tbody>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 128, "</th><th class=\"n\">Difference</th><th class=\"n\">Confidence interval</th><th>Plot</th></tr></thead> <tbody>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -1662,7 +1662,7 @@ func segmentsCard(f frame, p experimentPage) templ.Component {
 					}
 				}
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 143, "</tbody></table></div><p class=\"soft\">A user's segment is what their first event in the arm says. These intervals are for looking, not for deciding: among many segments without any difference one shows some by chance.</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 143, "</tbody></table></div><p class=\"soft\">A user’s segment comes from their first event in the variant. Segment results are exploratory: with many segments, some differ by chance.</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -1727,7 +1727,7 @@ func experimentActions(f frame, p experimentPage) templ.Component {
 						}()
 					}
 					ctx = templ.InitializeContext(ctx)
-					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 147, "<button class=\"main\">Begin now</button>")
+					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 147, "<button class=\"main\">Start now</button>")
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
@@ -1763,7 +1763,7 @@ func experimentActions(f frame, p experimentPage) templ.Component {
 							}()
 						}
 						ctx = templ.InitializeContext(ctx)
-						templ_7745c5c3_Err = field("Reason", "reason", "text", "", "Kept with the experiment.", templ.Attributes{"maxlength": "500", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
+						templ_7745c5c3_Err = field("Reason", "reason", "text", "", "Saved with the experiment.", templ.Attributes{"maxlength": "500", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
 						if templ_7745c5c3_Err != nil {
 							return templ_7745c5c3_Err
 						}
@@ -1772,12 +1772,12 @@ func experimentActions(f frame, p experimentPage) templ.Component {
 							return templ_7745c5c3_Err
 						}
 						if p.Prompt != "" {
-							templ_7745c5c3_Err = check("Stop the rollout too", "rollout", "on", "Everyone gets the control.", false).Render(ctx, templ_7745c5c3_Buffer)
+							templ_7745c5c3_Err = check("Also stop the rollout", "rollout", "on", "All users get the control.", false).Render(ctx, templ_7745c5c3_Buffer)
 							if templ_7745c5c3_Err != nil {
 								return templ_7745c5c3_Err
 							}
 						}
-						templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 149, " <button>Stop the experiment</button>")
+						templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 149, " <button>Stop experiment</button>")
 						if templ_7745c5c3_Err != nil {
 							return templ_7745c5c3_Err
 						}
@@ -1818,7 +1818,7 @@ func experimentActions(f frame, p experimentPage) templ.Component {
 						}()
 					}
 					ctx = templ.InitializeContext(ctx)
-					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 150, "<button class=\"bad\">Delete the experiment</button>")
+					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 150, "<button class=\"bad\">Delete experiment</button>")
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
@@ -1944,7 +1944,7 @@ func behind(f frame, p behindPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 158, "</p><section class=\"card\" aria-label=\"What the figure is made of\"><p class=\"pages\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 158, "</p><section class=\"card\" aria-label=\"Traces behind this value\"><p class=\"pages\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -1990,12 +1990,12 @@ func behind(f frame, p behindPage) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if len(p.Rows) == 0 {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 164, "<p class=\"empty\">Nothing yet.</p>")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 164, "<p class=\"empty\">No traces yet.</p>")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
 		} else {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 165, "<div class=\"scroll\"><table><thead><tr><th>Trace</th><th>User</th><th class=\"n\">Began</th><th class=\"n\">")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 165, "<div class=\"scroll\"><table><thead><tr><th>Trace</th><th>User</th><th class=\"n\">Start</th><th class=\"n\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -2049,7 +2049,7 @@ func behind(f frame, p behindPage) templ.Component {
 						return templ_7745c5c3_Err
 					}
 				} else {
-					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 171, "<span class=\"soft\">names no trace</span>")
+					templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 171, "<span class=\"soft\">no trace ID</span>")
 					if templ_7745c5c3_Err != nil {
 						return templ_7745c5c3_Err
 					}
@@ -2180,7 +2180,7 @@ func experimentFormPage(f frame, p experimentForm) templ.Component {
 			return templ_7745c5c3_Err
 		}
 		if p.New {
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 184, "Say what decides before you look at the data.")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 184, "Choose the primary metric before you look at the data.")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -2219,7 +2219,7 @@ func experimentFormPage(f frame, p experimentForm) templ.Component {
 				}()
 			}
 			ctx = templ.InitializeContext(ctx)
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 188, "<section class=\"card\" aria-label=\"What is compared\"><h2>What is compared</h2><div class=\"form\">")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 188, "<section class=\"card\" aria-label=\"Setup\"><h2>Setup</h2><div class=\"form\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -2227,12 +2227,12 @@ func experimentFormPage(f frame, p experimentForm) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = field("What you expect, and why", "description", "text", f.value("description", p.Description), "", templ.Attributes{"maxlength": "2000", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = field("Hypothesis", "description", "text", f.value("description", p.Description), "", templ.Attributes{"maxlength": "2000", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
 			if p.Started.IsZero() {
-				templ_7745c5c3_Err = field("Feature flag", "flag", "text", f.value("flag", p.Flag), "Its key. Its variants are the arms. Empty: versions of the prompt are.", templ.Attributes{"maxlength": "200", "autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = field("Feature flag", "flag", "text", f.value("flag", p.Flag), "Flag key. The experiment compares its variants. Empty: compares versions of the prompt.", templ.Attributes{"maxlength": "200", "autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -2240,7 +2240,7 @@ func experimentFormPage(f frame, p experimentForm) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = field("Prompt", "prompt", "text", f.value("prompt", p.Prompt), "With a flag: only calls of this prompt count, and its rollout can be stopped.", templ.Attributes{"maxlength": "200", "autocomplete": "off", "spellcheck": "false", "list": "prompts"}).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = field("Prompt", "prompt", "text", f.value("prompt", p.Prompt), "With a flag: only calls with this prompt count, and its rollout can be stopped.", templ.Attributes{"maxlength": "200", "autocomplete": "off", "spellcheck": "false", "list": "prompts"}).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -2267,7 +2267,7 @@ func experimentFormPage(f frame, p experimentForm) templ.Component {
 						return templ_7745c5c3_Err
 					}
 				}
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 193, "</datalist><fieldset><legend>Arms and their shares of the users</legend> ")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 193, "</datalist><fieldset><legend>Variants and traffic split</legend> ")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -2342,9 +2342,9 @@ func experimentFormPage(f frame, p experimentForm) templ.Component {
 						return templ_7745c5c3_Err
 					}
 					var templ_7745c5c3_Var127 string
-					templ_7745c5c3_Var127, templ_7745c5c3_Err = templ.JoinStringErrs("Share of arm " + strconv.Itoa(i+1))
+					templ_7745c5c3_Var127, templ_7745c5c3_Err = templ.JoinStringErrs("Share of variant " + strconv.Itoa(i+1))
 					if templ_7745c5c3_Err != nil {
-						return templ.Error{Err: templ_7745c5c3_Err, FileName: `experiments.templ`, Line: 425, Col: 98}
+						return templ.Error{Err: templ_7745c5c3_Err, FileName: `experiments.templ`, Line: 425, Col: 102}
 					}
 					_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var127))
 					if templ_7745c5c3_Err != nil {
@@ -2357,7 +2357,7 @@ func experimentFormPage(f frame, p experimentForm) templ.Component {
 					var templ_7745c5c3_Var128 string
 					templ_7745c5c3_Var128, templ_7745c5c3_Err = templ.JoinStringErrs(f.value("share"+strconv.Itoa(i), armShare(p, i)))
 					if templ_7745c5c3_Err != nil {
-						return templ.Error{Err: templ_7745c5c3_Err, FileName: `experiments.templ`, Line: 425, Col: 177}
+						return templ.Error{Err: templ_7745c5c3_Err, FileName: `experiments.templ`, Line: 425, Col: 181}
 					}
 					_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var128))
 					if templ_7745c5c3_Err != nil {
@@ -2368,12 +2368,12 @@ func experimentFormPage(f frame, p experimentForm) templ.Component {
 						return templ_7745c5c3_Err
 					}
 				}
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 202, "<small>The control first. Shares in any unit: 95 and 5. They must be those of the flag, or users seem to get lost.</small></fieldset>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 202, "<small>Control first. Shares in any unit, for example 95 and 5. They must match the flag, or a sample ratio mismatch is reported.</small></fieldset>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
 			} else {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 203, "<p class=\"soft\">The experiment has begun: arms, primary metric and plan stay as they are. Choosing them by what the data says would make its intervals untrue.</p>")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 203, "<p class=\"soft\">The experiment has started, so variants, primary metric and plan are locked. Changing them after seeing data would invalidate its confidence intervals.</p>")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -2383,7 +2383,7 @@ func experimentFormPage(f frame, p experimentForm) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			if p.Started.IsZero() {
-				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 205, "<section class=\"card\" aria-label=\"Primary metric\"><h2>What decides</h2><div class=\"form\">")
+				templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 205, "<section class=\"card\" aria-label=\"Primary metric\"><h2>Primary metric</h2><div class=\"form\">")
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -2391,15 +2391,15 @@ func experimentFormPage(f frame, p experimentForm) templ.Component {
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = field("Smallest difference worth finding", "detect", "text", f.value("detect", detectValue(p)), "Points of a rate (5), dollars, or the figure's own unit. Empty: 5 points, or a tenth of the control.", templ.Attributes{"inputmode": "decimal", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = field("Minimum detectable effect", "detect", "text", f.value("detect", detectValue(p)), "Percentage points for a rate (5), dollars, or the metric’s own unit. Empty: 5 points, or 10 % of the control.", templ.Attributes{"inputmode": "decimal", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = field("Planned users, over all arms", "planned", "text", f.value("planned", strconv.Itoa(p.Planned)), "Intervals are narrowest there.", templ.Attributes{"inputmode": "numeric", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = field("Planned users, all variants", "planned", "text", f.value("planned", strconv.Itoa(p.Planned)), "Confidence intervals are narrowest at this sample size.", templ.Attributes{"inputmode": "numeric", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
-				templ_7745c5c3_Err = field("Users that each arm needs before anything is concluded", "min_users", "text", f.value("min_users", strconv.Itoa(p.MinUsers)), "", templ.Attributes{"inputmode": "numeric", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = field("Minimum users per variant before any result", "min_users", "text", f.value("min_users", strconv.Itoa(p.MinUsers)), "", templ.Attributes{"inputmode": "numeric", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -2408,7 +2408,7 @@ func experimentFormPage(f frame, p experimentForm) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 207, " <section class=\"card\" aria-label=\"Guardrails\"><h2>What must not get worse</h2><div class=\"form\">")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 207, " <section class=\"card\" aria-label=\"Guardrails\"><h2>Guardrails</h2><div class=\"form\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -2418,15 +2418,15 @@ func experimentFormPage(f frame, p experimentForm) templ.Component {
 					return templ_7745c5c3_Err
 				}
 			}
-			templ_7745c5c3_Err = check("A broken guardrail stops the rollout and the experiment", "stop_on_guardrail", "on", "Everyone gets the control, and PostHog's flag is turned off where the personal key allows that. Needs a prompt.", f.checked("stop_on_guardrail", "name", p.StopOnBreach)).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = check("Stop the rollout and the experiment when a guardrail breaks", "stop_on_guardrail", "on", "All users get the control, and the PostHog flag is turned off if the personal key allows it. Needs a prompt.", f.checked("stop_on_guardrail", "name", p.StopOnBreach)).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 208, "</div></section><section class=\"card\" aria-label=\"Breakdowns\"><h2>Breakdowns to look at</h2><div class=\"form\">")
+			templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 208, "</div></section><section class=\"card\" aria-label=\"Breakdowns\"><h2>Segments</h2><div class=\"form\">")
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = field("Breakdowns", "segments", "text", f.value("segments", segmentList(p.Definition.Segments)), "A comma list: model, provider, surface, environment, task_type, operation, prompt, input_length, or property:plan for a property of your own.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = field("Breakdowns", "segments", "text", f.value("segments", segmentList(p.Definition.Segments)), "Comma-separated: model, provider, surface, environment, task_type, operation, prompt, input_length, or property:plan for a custom property.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -2435,7 +2435,7 @@ func experimentFormPage(f frame, p experimentForm) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			if p.New {
-				templ_7745c5c3_Err = check("Begin now", "start", "on", "Events from now on count. Otherwise it is a draft.", f.checked("start", "name", true)).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = check("Start now", "start", "on", "Counts events from now on. Otherwise saved as a draft.", f.checked("start", "name", true)).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -2489,31 +2489,31 @@ func metricFields(f frame, name, label string, m experiment.Metric, guard bool) 
 				return templ_7745c5c3_Err
 			}
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 213, "><summary>A figure of your own, one check of evaluations, which way is better</summary><div class=\"form\">")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 213, "><summary>Custom metric, evaluation and direction</summary><div class=\"form\">")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = field("Event", name+"_event", "text", f.value(name+"_event", m.Event), "Such as support_ticket_resolved.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = field("Event", name+"_event", "text", f.value(name+"_event", m.Event), "For example support_ticket_resolved.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = field("Property", name+"_property", "text", f.value(name+"_property", m.Property), "Such as resolved.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = field("Property", name+"_property", "text", f.value(name+"_property", m.Property), "For example resolved.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = choice("Made of it", name+"_as", f.value(name+"_as", m.As), [][2]string{{"rate", "share of the events where it is true, or the value below"}, {"mean", "mean of the property, a number"}, {"users", "share of the users who have such an event"}}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = choice("Aggregation", name+"_as", f.value(name+"_as", m.As), [][2]string{{"rate", "share of events where the property is true or has the value below"}, {"mean", "mean of a numeric property"}, {"users", "share of users with the event"}}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = field("Value that counts", name+"_value", "text", f.value(name+"_value", m.Value), "Of a share. Empty: true.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = field("Property value", name+"_value", "text", f.value(name+"_value", m.Value), "For a share. Empty: true.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = field("Evaluation", name+"_eval", "text", f.value(name+"_eval", m.Eval), "Name of the check, for evaluation score and pass rate. Empty: all.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = field("Evaluation", name+"_eval", "text", f.value(name+"_eval", m.Eval), "Check name, for evaluation score and pass rate. Empty: all checks.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = choice("Better is", name+"_better", f.value(name+"_better", m.Better), [][2]string{{"", "what the figure suggests"}, {"up", "more"}, {"down", "less"}}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = choice("Direction", name+"_better", f.value(name+"_better", m.Better), [][2]string{{"", "default for the metric"}, {"up", "higher is better"}, {"down", "lower is better"}}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -2563,15 +2563,15 @@ func guardFields(f frame, name string, i int, g experiment.Guardrail) templ.Comp
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = metricFields(f, name, "Figure", g.Metric, true).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = metricFields(f, name, "Metric", g.Metric, true).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = choice("Limit is", name+"_versus", f.value(name+"_versus", limitAgainst(g)), [][2]string{{"value", "a value that the treatment must not go beyond"}, {"control", "a difference to the control"}}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = choice("Limit type", name+"_versus", f.value(name+"_versus", limitAgainst(g)), [][2]string{{"value", "absolute value for the treatment"}, {"control", "difference from the control"}}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = field("Limit", name+"_limit", "text", f.value(name+"_limit", limitValue(g)), "Percent or points of a rate (2), milliseconds (4000), dollars (0.03).", templ.Attributes{"inputmode": "decimal", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = field("Limit", name+"_limit", "text", f.value(name+"_limit", limitValue(g)), "Percent or percentage points for a rate (2), milliseconds (4000), dollars (0.03).", templ.Attributes{"inputmode": "decimal", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -2617,12 +2617,12 @@ func alerts(f frame, p alertsPage) templ.Component {
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 219, " · who is told when a guardrail of an experiment breaks</p>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 219, " · notifications when an experiment’s guardrail breaks</p>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
 		if p.Secret != "" {
-			templ_7745c5c3_Err = once("Signing secret", "alert-secret", p.Secret, "Shown this once. Each request to the webhook bears X-Hedgerow-Signature: t=…,v1=…, the HMAC-SHA256 of t, a dot and the body with this secret.").Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = once("Signing secret", "alert-secret", p.Secret, "Shown only once. Each webhook request has the header X-Hedgerow-Signature: t=…,v1=…; v1 is the HMAC-SHA256 of t, a dot and the body, keyed with this secret.").Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -2659,7 +2659,7 @@ func alerts(f frame, p alertsPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 		}
-		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 223, "<section class=\"card narrow\" aria-label=\"Where alerts go\"><h2>Where alerts go</h2>")
+		templ_7745c5c3_Err = templruntime.WriteString(templ_7745c5c3_Buffer, 223, "<section class=\"card narrow\" aria-label=\"Destinations\"><h2>Destinations</h2>")
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -2675,7 +2675,7 @@ func alerts(f frame, p alertsPage) templ.Component {
 				}()
 			}
 			ctx = templ.InitializeContext(ctx)
-			templ_7745c5c3_Err = field("Webhook", "webhook_url", "url", f.value("webhook_url", p.WebhookURL), "https:// and public. Gets JSON by POST, signed. Empty: none.", templ.Attributes{"autocomplete": "off", "spellcheck": "false", "maxlength": "2000"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = field("Webhook", "webhook_url", "url", f.value("webhook_url", p.WebhookURL), "A public https:// URL. Receives signed JSON by POST. Empty: none.", templ.Attributes{"autocomplete": "off", "spellcheck": "false", "maxlength": "2000"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -2684,7 +2684,7 @@ func alerts(f frame, p alertsPage) templ.Component {
 				return templ_7745c5c3_Err
 			}
 			if p.WebhookURL != "" {
-				templ_7745c5c3_Err = check("Make another signing secret", "rotate", "on", "The present one stops being used at once.", false).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = check("Rotate signing secret", "rotate", "on", "The current secret stops working immediately.", false).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}

@@ -176,7 +176,7 @@ func clipAt(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}
-	return strings.ToValidUTF8(s[:most], "") + "\n… and " + size(event.Some(int64(len(s)-most))) + " more, which the API has"
+	return strings.ToValidUTF8(s[:most], "") + "\n… and " + size(event.Some(int64(len(s)-most))) + " more, available through the API"
 }
 
 // clipped are the messages that fit onto a page. The rest is one message that says
@@ -186,12 +186,12 @@ func clipped(list []message, most int) []message {
 	list = slices.Clone(list)
 	for i := range list {
 		if i == maxMessages || left <= 0 {
-			return append(list[:i:i], message{Role: "more", Parts: []part{{Text: some(int64(len(list)-i), "message") + " more, which the API has"}}})
+			return append(list[:i:i], message{Role: "more", Parts: []part{{Text: some(int64(len(list)-i), "message") + " more, available through the API"}}})
 		}
 		list[i].Parts = slices.Clone(list[i].Parts)
 		for k, p := range list[i].Parts {
 			if left <= 0 {
-				list[i].Parts = append(list[i].Parts[:k:k], part{Text: some(int64(len(list[i].Parts)-k), "part") + " more, which the API has"})
+				list[i].Parts = append(list[i].Parts[:k:k], part{Text: some(int64(len(list[i].Parts)-k), "part") + " more, available through the API"})
 				break
 			}
 			list[i].Parts[k].Text = clipAt(p.Text, min(left, maxShown))
@@ -364,7 +364,7 @@ func picture(raw json.RawMessage) (part, bool) {
 	}
 	switch {
 	case inside:
-		p.Text = or(media, "sent with the call") + ", not kept"
+		p.Text = or(media, "sent with the call") + ", not stored"
 	case media != "":
 		p.Text = media
 	}

@@ -102,11 +102,11 @@ func (s *Web) who(actor string) string {
 }
 
 func noPrompt() error {
-	return event.NewError(event.CodeNotFound, "there is no such prompt", "it may have been deleted; the list of prompts shows those that are there", nil)
+	return event.NewError(event.CodeNotFound, "no such prompt", "it may have been deleted; see the list of prompts", nil)
 }
 
 func noVersion() error {
-	return event.NewError(event.CodeNotFound, "the prompt has no such version", "the prompt's page lists those that are there", nil)
+	return event.NewError(event.CodeNotFound, "the prompt has no such version", "see the prompt's page for its versions", nil)
 }
 
 // below is the address of a part of a prompt's pages, without the project.
@@ -292,7 +292,7 @@ func (e editor) draft() (prompt.Draft, error) {
 	}
 	if e.Params != "" {
 		if err := json.Unmarshal([]byte(e.Params), &d.Params); err != nil {
-			return d, event.Invalid("the parameters are no JSON object", `write one such as {"temperature": 0.2}`)
+			return d, event.Invalid("the parameters are not a JSON object", `use an object such as {"temperature": 0.2}`)
 		}
 	}
 	return d, nil
@@ -313,7 +313,7 @@ func valueOf(v prompt.Variable, text string) (any, error) {
 		}
 	}
 	hint := map[string]string{template.Boolean: "write true or false", template.JSON: "write a list or an object as JSON", template.Integer: "write a whole number", template.Number: "write a number"}[v.Type]
-	return nil, event.Invalid(fmt.Sprintf("the value of %q is no %s", v.Name, v.Type), hint)
+	return nil, event.Invalid(fmt.Sprintf("the value of %q is not of type %s", v.Name, v.Type), hint)
 }
 
 // rows gives the form a row to write into.
@@ -373,7 +373,7 @@ func (s *Web) createPrompt(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path(promptPath(p.Name, "")), "The prompt is made. Its version 1 has the label production.")
+	return f.done(f.path(promptPath(p.Name, "")), "Prompt created. Version 1 has the label production.")
 }
 
 func (s *Web) editPrompt(r *http.Request, f *frame) (templ.Component, error) {
@@ -407,15 +407,15 @@ func (s *Web) addVersion(r *http.Request, f *frame) (templ.Component, error) {
 		return nil, err
 	}
 	if !added {
-		return nil, event.Invalid("nothing is different from version "+strconv.Itoa(v.Number), "change something, or go back")
+		return nil, event.Invalid("no changes from version "+strconv.Itoa(v.Number), "change something, or go back")
 	}
 	if label := strings.TrimSpace(f.form.Get("label")); label != "" {
 		if err := s.c.Prompts.SetLabel(r.Context(), f.Session.UserID, f.Session.ProjectID, name, label, v.ID, ""); err != nil {
 			return nil, err
 		}
-		return f.done(f.path(promptPath(name, "?show="+strconv.Itoa(v.Number))), fmt.Sprintf("Version %d is saved and has the label %s.", v.Number, label))
+		return f.done(f.path(promptPath(name, "?show="+strconv.Itoa(v.Number))), fmt.Sprintf("Version %d saved with the label %s.", v.Number, label))
 	}
-	return f.done(f.path(promptPath(name, "?show="+strconv.Itoa(v.Number))), fmt.Sprintf("Version %d is saved. It runs where a label points to it.", v.Number))
+	return f.done(f.path(promptPath(name, "?show="+strconv.Itoa(v.Number))), fmt.Sprintf("Version %d saved. It goes live when a label points to it.", v.Number))
 }
 
 // ---- comparing, trying
@@ -521,12 +521,12 @@ func (s *Web) movePromptLabel(r *http.Request, f *frame) (templ.Component, error
 		if err := s.c.Prompts.RemoveLabel(r.Context(), f.Session.UserID, f.Session.ProjectID, name, label, f.form.Get("reason")); err != nil {
 			return nil, err
 		}
-		return f.done(f.path(promptPath(name, "")), "The label "+label+" is taken away.")
+		return f.done(f.path(promptPath(name, "")), "Label "+label+" removed.")
 	}
 	if err := s.c.Prompts.SetLabel(r.Context(), f.Session.UserID, f.Session.ProjectID, name, label, f.form.Get("version"), f.form.Get("reason")); err != nil {
 		return nil, err
 	}
-	return f.done(f.path(promptPath(name, "")), "The label "+label+" points to version "+f.form.Get("version")+" from now on.")
+	return f.done(f.path(promptPath(name, "")), "Label "+label+" now points to version "+f.form.Get("version")+".")
 }
 
 func (s *Web) describePrompt(r *http.Request, f *frame) (templ.Component, error) {
@@ -545,7 +545,7 @@ func (s *Web) deletePrompt(r *http.Request, f *frame) (templ.Component, error) {
 	if err := s.c.Prompts.Delete(r.Context(), f.Session.UserID, f.Session.ProjectID, name, name); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/prompts"), "The prompt "+name+" is deleted with all its versions.")
+	return f.done(f.path("/prompts"), "Prompt "+name+" and all its versions deleted.")
 }
 
 // importPrompt takes a file, or what was pasted.
@@ -574,7 +574,7 @@ func (s *Web) importPrompt(r *http.Request, f *frame) (templ.Component, error) {
 	}
 	message := fmt.Sprintf("Imported as version %d.", v.Number)
 	if !added {
-		message = fmt.Sprintf("Nothing new: version %d is the same.", v.Number)
+		message = fmt.Sprintf("No changes: identical to version %d.", v.Number)
 	}
 	return f.done(f.path(promptPath(in.Name, "")), message)
 }

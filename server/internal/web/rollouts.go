@@ -220,13 +220,13 @@ func (s *Web) setRollout(r *http.Request, f *frame) (templ.Component, error) {
 			continue
 		}
 		if _, twice := ro.Arms[a.Variant]; twice {
-			return nil, event.Invalid(fmt.Sprintf("the variant %q stands there twice", event.FirstChars(a.Variant, 50)), "give each variant one row")
+			return nil, event.Invalid(fmt.Sprintf("the variant %q is listed twice", event.FirstChars(a.Variant, 50)), "give each variant one row")
 		}
 		ro.Arms[a.Variant] = prompt.Arm{Version: a.Version, Provider: a.Provider, Model: a.Model}
 		if a.Share != "" {
 			n, err := strconv.ParseFloat(a.Share, 64)
 			if err != nil {
-				return nil, event.Invalid("a share is no number", "write it in percent, as in 50 or 12.5")
+				return nil, event.Invalid("a share is not a number", "enter a percentage such as 50 or 12.5")
 			}
 			shares[a.Variant] = n
 		}
@@ -234,14 +234,14 @@ func (s *Web) setRollout(r *http.Request, f *frame) (templ.Component, error) {
 	if percent := strings.TrimSpace(f.form.Get("percent")); percent != "" {
 		n, err := strconv.ParseFloat(percent, 64)
 		if err != nil {
-			return nil, event.Invalid("the share of all users is no number", "write it in percent, as in 5 or 0.5")
+			return nil, event.Invalid("the share of all users is not a number", "enter a percentage such as 5 or 0.5")
 		}
 		ro.Own = prompt.Split(ro.Flag, n, shares)
 	}
 	if _, err := s.c.Prompts.SetRollout(r.Context(), f.Session.UserID, f.Session.ProjectID, ro); err != nil {
 		return nil, err
 	}
-	return f.done(f.path(rolloutPath(name, "")), "The rollout is in force.")
+	return f.done(f.path(rolloutPath(name, "")), "Rollout started.")
 }
 
 func (s *Web) stopRollout(r *http.Request, f *frame) (templ.Component, error) {
@@ -249,7 +249,7 @@ func (s *Web) stopRollout(r *http.Request, f *frame) (templ.Component, error) {
 	if err := s.c.Prompts.StopRollout(r.Context(), f.Session.UserID, f.Session.ProjectID, name, f.form.Get("reason")); err != nil {
 		return nil, err
 	}
-	return f.done(f.path(rolloutPath(name, "")), "The rollout is stopped: everybody gets the control.")
+	return f.done(f.path(rolloutPath(name, "")), "Rollout stopped: all users get the control.")
 }
 
 func (s *Web) removeRollout(r *http.Request, f *frame) (templ.Component, error) {
@@ -257,7 +257,7 @@ func (s *Web) removeRollout(r *http.Request, f *frame) (templ.Component, error) 
 	if err := s.c.Prompts.RemoveRollout(r.Context(), f.Session.UserID, f.Session.ProjectID, name); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/rollouts"), "The rollout of "+name+" is removed: everybody gets the version labelled production.")
+	return f.done(f.path("/rollouts"), "Rollout of "+name+" removed: all users get the version labelled production.")
 }
 
 // flagOff says what became of PostHog's flag when the rollout was stopped.
@@ -266,9 +266,9 @@ func flagOff(ro prompt.Rollout) string {
 	case "":
 		return ""
 	case prompt.FlagOffDone:
-		return "PostHog’s flag is switched off too."
+		return "The PostHog flag is turned off too."
 	}
-	return "PostHog’s flag is still on: " + ro.FlagOff + "."
+	return "The PostHog flag is still on: " + ro.FlagOff + "."
 }
 
 // shareOf is a part of the whole in percent.
@@ -281,7 +281,7 @@ func shareOf(n, of int64) string {
 
 func planned(p *float64) string {
 	if p == nil {
-		return "PostHog’s"
+		return "set in PostHog"
 	}
 	return percent(event.Some(*p / 100))
 }
