@@ -55,12 +55,12 @@ func TestRender(t *testing.T) {
 	}{
 		{"missing", `"s" has no value`, map[string]any{"s": nil}},
 		{"unknown", `no variable "typo"`, map[string]any{"typo": 1}},
-		{"number for text", `"s" is no string`, map[string]any{"s": 5}},
-		{"text for number", `"n" is no number`, map[string]any{"n": "secret"}},
-		{"part of an integer", `"i" is no integer`, map[string]any{"i": 1.5}},
-		{"infinite", `"n" is no number`, map[string]any{"n": math.Inf(1)}},
-		{"text for boolean", `"b" is no boolean`, map[string]any{"b": "true"}},
-		{"text for json", `"j" is no json`, map[string]any{"j": "{}"}},
+		{"number for text", `"s" is not of type string`, map[string]any{"s": 5}},
+		{"text for number", `"n" is not of type number`, map[string]any{"n": "secret"}},
+		{"part of an integer", `"i" is not of type integer`, map[string]any{"i": 1.5}},
+		{"infinite", `"n" is not of type number`, map[string]any{"n": math.Inf(1)}},
+		{"text for boolean", `"b" is not of type boolean`, map[string]any{"b": "true"}},
+		{"text for json", `"j" is not of type json`, map[string]any{"j": "{}"}},
 		{"none of those allowed", `"e" is none of those`, map[string]any{"e": "secret"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

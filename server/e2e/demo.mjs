@@ -202,7 +202,7 @@ await until(async () => {
 });
 await go(() => page.locator("main a[href*='/runs/']").first().click());
 const run = new URL(page.url()).pathname;
-await go(() => page.getByRole("button", { name: "Side by side" }).click());
+await go(() => page.getByRole("button", { name: "Compare side by side" }).click());
 say({ walk: "two versions over one dataset", clicks, found: (await page.locator(".pair").count()) === 8 });
 
 const find = async (path, pattern) => {

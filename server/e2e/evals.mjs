@@ -13,7 +13,7 @@ const must = async (what, ok) => { if (!await ok) throw new Error(what + " at " 
 
 // A check, which is tried on an answer.
 await page.goto(project + "/evals");
-await page.getByText("No check yet").waitFor();
+await page.getByText("No checks yet").waitFor();
 await page.getByRole("link", { name: "Length", exact: true }).click();
 await page.locator("input[name=name]").fill("short enough");
 await page.locator("input[name=max_chars]").fill("40");
@@ -39,7 +39,7 @@ await page.getByRole("button", { name: "Save" }).click();
 await page.waitForURL(/\/evals\/ev_/);
 const judge = page.url().slice(base.length);
 await page.getByRole("button", { name: "Try" }).click();
-await page.getByRole("link", { name: "Judge’s words" }).waitFor();
+await page.getByRole("link", { name: "Judge output" }).waitFor();
 
 // New answers are checked; the page of an answer shows it.
 await fetch(base + "/openai/v1/chat/completions", { method: "POST", headers: { "content-type": "application/json", authorization: "Bearer sk-e2e-caller", "x-posthog-trace-id": "walk", "x-hedgerow-surface": "Conversation" },
@@ -57,9 +57,9 @@ const event = new URL(page.url()).pathname;
 // It is saved to a dataset that does not exist yet, and others are imported.
 await page.getByText("Save to a dataset").click();
 await page.locator("input[name=name]").fill("golden");
-await page.getByLabel("The answer is good").check();
+await page.getByLabel("Use as expected response").check();
 await page.getByRole("button", { name: "Save", exact: true }).click();
-await page.getByText("Saved to the dataset golden.").waitFor();
+await page.getByText("Saved to dataset golden.").waitFor();
 await page.goto(project + "/datasets");
 await page.getByRole("link", { name: "golden" }).click();
 await page.waitForURL(/\/datasets\/ds_/);
@@ -68,21 +68,21 @@ await page.locator("summary", { hasText: "Import" }).click();
 await page.locator("input[name=file]").setInputFiles({ name: "more.jsonl", mimeType: "application/jsonl",
   buffer: Buffer.from(["Can I send it back?", "Do you ship to Norway?", "Is it waterproof?"].map((input) => JSON.stringify({ input, provider: "openai", model: "gpt-4.1-mini" })).join("\n")) });
 await page.getByRole("button", { name: "Import" }).click();
-await page.getByText("3 examples are imported.").waitFor();
+await page.getByText("3 examples imported.").waitFor();
 
 // Two runs.
 const run = async (model) => {
   await page.goto(base + set);
-  if (!await page.getByRole("button", { name: "Start the run" }).isVisible()) await page.locator("summary", { hasText: "New run" }).click();
+  if (!await page.getByRole("button", { name: "Start run" }).isVisible()) await page.locator("summary", { hasText: "New run" }).click();
   await page.locator("input[name=model]").fill(model);
-  await page.getByRole("button", { name: "Start the run" }).click();
+  await page.getByRole("button", { name: "Start run" }).click();
   await page.waitForURL(/\/runs\/run_/);
   await page.locator(".sub .pill.good").waitFor().catch(async () => must("the page follows the run to its end", false));
   return new URL(page.url()).pathname;
 };
 await run("gpt-4.1-mini");
 const second = await run("gpt-4.1");
-await page.getByRole("button", { name: "Side by side" }).click();
+await page.getByRole("button", { name: "Compare side by side" }).click();
 await page.waitForURL(/\/compare\?/);
 await must("four pairs", counts(page.locator(".pair"), 4));
 const compare = page.url().slice(base.length);

@@ -24,7 +24,7 @@ await step("list", async () => {
 });
 await step("verdict", async () => {
   await page.getByRole("link", { name: "Kinder helpful" }).click();
-  for (const t of ["treatment is better than control", "Guardrails", "at most 2 points more than control", "Power now", "Versions that ran"]) await has(t);
+  for (const t of ["treatment is better than control", "Guardrails", "at most 2 points more than control", "Current power", "Prompt versions"]) await has(t);
   if ((await page.locator("svg.interval").count()) < 3) trouble.push("intervals are not drawn");
 });
 await step("behind", async () => {
@@ -43,23 +43,23 @@ await step("segments", async () => {
 });
 await step("broken", async () => {
   await page.goto(`${at}/experiments/${HARMFUL}`);
-  for (const t of ["guardrail broken", "stopped", "Escalation rate of treatment", "Rollout stopped at", "Webhook told at", "E-mail sent at"]) await has(t);
+  for (const t of ["guardrail broken", "stopped", "Escalation rate of treatment", "Rollout stopped at", "Webhook called at", "E-mail sent at"]) await has(t);
 });
 await step("new", async () => {
   await page.goto(at + "/experiments/new?prompt=helpful");
   if ((await page.getByLabel("Feature flag").inputValue()) !== "helpful-test") trouble.push("the rollout's flag is not filled in");
   await page.getByLabel("Name", { exact: true }).fill("Once more");
-  await page.getByLabel("Planned users, over all arms").fill("5");
+  await page.getByLabel("Planned users, all variants").fill("5");
   await page.getByRole("button", { name: "Save" }).click();
   await has("planned number of users"); // refused, with what was typed
   if ((await page.getByLabel("Name", { exact: true }).inputValue()) !== "Once more") trouble.push("what was typed is gone");
-  await page.getByLabel("Planned users, over all arms").fill("3000");
+  await page.getByLabel("Planned users, all variants").fill("3000");
   await page.getByRole("button", { name: "Save" }).click();
-  await has("The experiment is saved");
+  await has("Experiment saved");
 });
 await step("edit", async () => {
   await page.getByRole("link", { name: "Edit" }).click();
-  await has("has begun");
+  await has("has started");
   await page.getByLabel("Name", { exact: true }).fill("Once more, longer");
   await page.getByRole("button", { name: "Save" }).click();
   await has("Once more, longer");
@@ -67,8 +67,8 @@ await step("edit", async () => {
 await step("stop", async () => {
   await page.getByText("Stop …").click();
   await page.getByLabel("Reason").fill("only a try");
-  await page.getByRole("button", { name: "Stop the experiment" }).click();
-  await has("The experiment is stopped");
+  await page.getByRole("button", { name: "Stop experiment" }).click();
+  await has("Experiment stopped");
 });
 await step("alerts", async () => {
   await page.getByRole("link", { name: "Alerts" }).click();

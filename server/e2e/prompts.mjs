@@ -41,33 +41,33 @@ await page.getByRole("link", { name: "New prompt" }).click();
 await field("name").fill("support_answer");
 await field("description").fill("Answers the ticket of a customer");
 await field("message_0_content").fill("You answer the tickets of {{shop}}, a shop for plants.\nBe kind.\nWrite at most {{sentences}} sentences.");
-await page.getByRole("button", { name: "Find the variables in the text" }).click();
+await page.getByRole("button", { name: "Detect variables" }).click();
 await step("the variables are found", await sees("sentences"));
 await field("variable_1_type").selectOption("integer");
 await field("variable_1_default").fill("three");
-await page.getByRole("button", { name: "Make the prompt" }).click();
-await step("a default of another type is refused, and nothing typed is lost", await sees("is no integer") && await field("description").inputValue() === "Answers the ticket of a customer");
+await page.getByRole("button", { name: "Create prompt" }).click();
+await step("a default of another type is refused, and nothing typed is lost", await sees("is not of type integer") && await field("description").inputValue() === "Answers the ticket of a customer");
 await field("variable_1_default").fill("3");
 await field("variable_0_default").fill("Elm Street");
 await field("model").fill("gpt-4.1-mini");
 await field("params").fill('{"temperature": 0.2}');
 await field("note").fill("the first one");
 await looks("editor");
-await page.getByRole("button", { name: "Make the prompt" }).click();
-await step("the prompt is made", await sees("Its version 1 has the label production"));
+await page.getByRole("button", { name: "Create prompt" }).click();
+await step("the prompt is made", await sees("Version 1 has the label production"));
 
 await page.getByRole("link", { name: "New version" }).click();
-await page.getByRole("button", { name: "Save as a new version" }).click();
-await step("the same is no version", await sees("Nothing is different from version 1"));
+await page.getByRole("button", { name: "Save as new version" }).click();
+await step("the same is no version", await sees("No changes from version 1"));
 const text = field("message_0_content");
 await step("the text is kept as it was typed", (await text.inputValue()).startsWith("You answer the tickets") && (await text.inputValue()).split("\n").length === 3);
 await text.fill("You answer the tickets of {{shop}}, a shop for plants.\nBe kind, and say what happens next.\nWrite at most {{sentences}} sentences.");
-await page.getByRole("button", { name: "Add a message" }).click();
+await page.getByRole("button", { name: "Add message" }).click();
 await field("message_1_content").fill("{{ticket}}");
 await field("note").fill("says what happens next");
 await field("label").selectOption("staging");
-await page.getByRole("button", { name: "Save as a new version" }).click();
-await step("a second version is saved", await sees("Version 2 is saved and has the label staging"));
+await page.getByRole("button", { name: "Save as new version" }).click();
+await step("a second version is saved", await sees("Version 2 saved with the label staging"));
 
 // The difference.
 await page.getByRole("link", { name: "Changes" }).click();
@@ -78,7 +78,7 @@ await looks("compare");
 await open("/prompts/support_answer/try?version=2");
 await field("value_sentences").fill("many");
 await page.getByRole("button", { name: "Render" }).click();
-await step("a value of another type is refused", await sees("is no integer"));
+await step("a value of another type is refused", await sees("is not of type integer"));
 await field("value_sentences").fill("2");
 await field("value_ticket").fill("Where is {{my}} parcel?");
 await page.getByRole("button", { name: "Render" }).click();
@@ -98,14 +98,14 @@ await step("the version has its calls", await until(async () => {
 }));
 await step("drift is told", await sees("1 call drifted"));
 await looks("prompt");
-await page.getByRole("link", { name: "Look at them" }).click();
+await page.getByRole("link", { name: "View these calls" }).click();
 await step("the link leads to the call that drifted", await page.waitForURL(/\/events\?/).then(() => counts(page.locator("main table tbody tr"), 1)));
 
 // The label.
 await open("/prompts/support_answer?show=2");
 await field("reason").fill("better in the trial");
 await page.getByRole("button", { name: "Move", exact: true }).click();
-await step("production is moved", await sees("The label production points to version 2 from now on"));
+await step("production is moved", await sees("Label production now points to version 2"));
 await page.getByText("2 moves").click();
 await step("the move is in its history", await sees("v1 → v2") && await sees("better in the trial"));
 
@@ -119,7 +119,7 @@ await field("file").setInputFiles({ name: "copy.yaml", mimeType: "application/ya
 await page.getByRole("button", { name: "Import" }).click();
 await step("the file is imported", await sees("Imported as version 1") && page.url().endsWith("/prompts/support_copy"));
 await open("/prompts");
-await step("the list has both, and what only calls name", await sees("support_copy") && await sees("Named by calls only") && await sees("elsewhere"));
+await step("the list has both, and what only calls name", await sees("support_copy") && await sees("Unregistered prompts") && await sees("elsewhere"));
 await looks("list");
 
 // Deletion asks for the name.
@@ -127,7 +127,7 @@ await open("/prompts/support_copy");
 await page.getByText("Delete this prompt").click();
 await field("confirm").fill("support_copy");
 await page.getByRole("button", { name: "Delete", exact: true }).click();
-await step("the copy is deleted", await sees("The prompt support_copy is deleted"));
+await step("the copy is deleted", await sees("Prompt support_copy and all its versions deleted"));
 
 // PostHog's own client, pointed here.
 const prompts = new Prompts({ personalApiKey: KEY, projectApiKey: TOKEN, host: base });

@@ -33,14 +33,14 @@ await field("name").fill("support_answer");
 await field("message_0_content").fill("You answer the tickets of {{shop}}.\nBe kind.");
 await field("model").fill("gpt-4.1-mini");
 await field("note").fill("the first one");
-await page.getByRole("button", { name: "Make the prompt" }).click();
-await step("the prompt is made", await sees("Its version 1 has the label production"));
+await page.getByRole("button", { name: "Create prompt" }).click();
+await step("the prompt is made", await sees("Version 1 has the label production"));
 await page.getByRole("link", { name: "New version" }).click();
 await field("message_0_content").fill("You answer the tickets of {{shop}}.\nBe kind, and say what happens next.");
 await field("note").fill("says what happens next");
 await field("label").selectOption("staging");
-await page.getByRole("button", { name: "Save as a new version" }).click();
-await step("the second version has its label", await sees("Version 2 is saved and has the label staging"));
+await page.getByRole("button", { name: "Save as new version" }).click();
+await step("the second version has its label", await sees("Version 2 saved with the label staging"));
 await page.getByRole("link", { name: "Changes" }).click();
 await step("the difference is seen", await counts(page.locator(".diff .removed", { hasText: "Be kind." }), 1) && await counts(page.locator(".diff .added", { hasText: "say what happens next" }), 1));
 
@@ -50,16 +50,16 @@ await page.getByRole("combobox", { name: "Prompt" }).selectOption("support_answe
 await page.getByRole("button", { name: "Choose" }).click();
 await field("flag").fill("support-prompt");
 await field("version-0").selectOption("1");
-await step("the newest version is offered to the treatment", await field("version-1").inputValue() === "2" && await sees("PostHog’s flag of this key decides"));
-await page.getByRole("button", { name: "Start the rollout" }).click();
-await step("the rollout is in force", await sees("The rollout is in force"));
+await step("the newest version is offered to the treatment", await field("version-1").inputValue() === "2" && await sees("The PostHog flag with this key decides"));
+await page.getByRole("button", { name: "Start rollout" }).click();
+await step("the rollout is in force", await sees("Rollout started"));
 
-// What decides, and what must not get worse, said before there is any data.
+// Primary metric, and what must not get worse, said before there is any data.
 await page.getByRole("link", { name: "Compare the variants in an experiment" }).click();
 await step("the form knows the rollout", await field("flag").inputValue() === "support-prompt" && await field("arm0").inputValue() === "control" && await field("arm1").inputValue() === "treatment");
 await field("name").fill("Says what happens next");
-await field("primary").selectOption({ label: "A figure of your own, by event and property" });
-await page.getByText("A figure of your own, one check").first().click();
+await field("primary").selectOption({ label: "Custom metric (event and property)" });
+await page.getByText("Custom metric, evaluation").first().click();
 await field("primary_event").fill("support_ticket_resolved");
 await field("primary_property").fill("resolved");
 await field("detect").fill("15");
@@ -71,7 +71,7 @@ await field("guard1").selectOption("latency_p95_ms");
 await field("guard1_versus").selectOption("value");
 await field("guard1_limit").fill("20000");
 await page.getByRole("button", { name: "Save", exact: true }).click();
-await step("the experiment has begun", await sees("The experiment is saved") && await sees("collecting"));
+await step("the experiment has begun", await sees("Experiment saved") && await sees("collecting"));
 const experiment = page.url().split("?")[0];
 
 // Traffic: the prompt and its values go to the gateway, which version a user got
@@ -100,7 +100,7 @@ await step("the outcomes are taken", told.status === 200, await told.text());
 // The verdict.
 await until(async () => {
   await page.goto(experiment);
-  return await page.getByRole("region", { name: "Verdict" }).getByText("treatment is better than control").count() && await page.getByRole("region", { name: "Arms" }).getByText(String(treated), { exact: true }).count();
+  return await page.getByRole("region", { name: "Result" }).getByText("treatment is better than control").count() && await page.getByRole("region", { name: "Variants" }).getByText(String(treated), { exact: true }).count();
 });
 const verdict = await page.locator("main").innerText();
 await step("the verdict is the truth", /\bwinner\b/.test(verdict) && verdict.includes("treatment is better than control") && verdict.includes(String(treated)), verdict);
@@ -120,13 +120,13 @@ await looks("losing-trace");
 // The rollout knows its calls; then the better version is everybody's.
 await side("Rollouts");
 await page.getByRole("link", { name: "support_answer" }).click();
-await step("the arms have their calls", await counts(page.getByRole("region", { name: "Arms" }).getByRole("link", { name: String(treated), exact: true }), 1));
+await step("the arms have their calls", await counts(page.getByRole("region", { name: "Traffic split" }).getByRole("link", { name: String(treated), exact: true }), 1));
 await looks("rollout");
 await side("Prompts");
 await page.getByRole("link", { name: "support_answer" }).click();
 await field("version").selectOption("2");
 await field("reason").fill("resolves more tickets");
 await page.getByRole("button", { name: "Move", exact: true }).click();
-await step("production is version 2", await sees("The label production points to version 2 from now on"));
+await step("production is version 2", await sees("Label production now points to version 2"));
 await step("the browser has nothing to complain of", trouble.length === 0, trouble.join("\n"));
 await browser.close();

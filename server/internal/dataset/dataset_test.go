@@ -266,7 +266,7 @@ func TestBudget(t *testing.T) {
 	r.model.cost = ""
 	before := len(r.model.calls())
 	run = r.ended(r.start(s, dataset.Plan{Model: "m", Concurrency: 8, BudgetUSD: 1}).ID)
-	if run.Status != dataset.Failed || !strings.Contains(run.Problem, "cost of the model is not known") || len(r.model.calls())-before != 1 {
+	if run.Status != dataset.Failed || !strings.Contains(run.Problem, "cost of the model is unknown") || len(r.model.calls())-before != 1 {
 		t.Errorf("%+v", run)
 	}
 	// What is free needs no more than to be known to be.
@@ -311,7 +311,7 @@ func TestFailures(t *testing.T) {
 		"no examples":         {empty.ID, dataset.Plan{Model: "m", BudgetUSD: 1}, "no examples"},
 		"no such dataset":     {"x", dataset.Plan{Model: "m", BudgetUSD: 1}, "no such dataset"},
 		"missing a variable":  {lacking(r), dataset.Plan{Prompt: "support", Version: "2", BudgetUSD: 1}, "example 1"},
-		"instructions and no": {lacking(r), dataset.Plan{BudgetUSD: 1, Model: "m", Provider: "openai"}, "nothing to ask"},
+		"instructions and no": {lacking(r), dataset.Plan{BudgetUSD: 1, Model: "m", Provider: "openai"}, "only a system prompt"},
 	} {
 		if _, err := r.runner.Start(t.Context(), "p1", c.set, c.plan); err == nil || !strings.Contains(event.AsError(err).Message, c.says) {
 			t.Errorf("%s: %v", name, err)
@@ -488,7 +488,7 @@ func TestJSONL(t *testing.T) {
 	if _, err := r.Example(t.Context(), "p1", s.ID, "*"); err == nil {
 		t.Error("a pattern is an example")
 	}
-	for in, says := range map[string]string{"": "no examples", "{": "line 1", `{"messages":[]}`: "neither messages", `{"nope":1}`: `no field "nope"`, "\n" + `{"input":"x","id":"a.b"}`: "line 2", `{"messages":[{"role":"user"}]}`: "no content"} {
+	for in, says := range map[string]string{"": "no examples", "{": "line 1", `{"messages":[]}`: "neither messages", `{"nope":1}`: `unknown field "nope"`, "\n" + `{"input":"x","id":"a.b"}`: "line 2", `{"messages":[{"role":"user"}]}`: "no content"} {
 		if _, err := dataset.ParseJSONL(strings.NewReader(in)); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q: %v", in, err)
 		}

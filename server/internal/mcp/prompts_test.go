@@ -25,7 +25,7 @@ func TestPromptTools(t *testing.T) {
 	if out = v.must("render_prompt", args{"name": "support", "version": "2", "variables": args{"n": 4}}); at(out, "messages", 0, "content") != "Answer 4 tickets." {
 		t.Errorf("rendered %v", out)
 	}
-	v.fails("render_prompt", args{"name": "support", "version": "2", "variables": args{"n": "four words"}}, `"n" is no integer`)
+	v.fails("render_prompt", args{"name": "support", "version": "2", "variables": args{"n": "four words"}}, `"n" is not of type integer`)
 	v.fails("set_prompt_label", args{"name": "support", "label": "production", "version": "2"}, "scope write")
 	if out = m.must("set_prompt_label", args{"name": "support", "label": "production", "version": "latest", "reason": "the user asked"}); at(out, "from") != 1.0 || at(out, "to") != 2.0 {
 		t.Errorf("moved %v", out)

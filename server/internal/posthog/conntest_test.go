@@ -92,7 +92,7 @@ func TestConnectionTest(t *testing.T) {
 		"personal key lacks scope": {conn: func(c *project.Connection) {
 			c.Host, c.PersonalKey = "https://scoped.example.com", project.NewSecret("phx_noscope")
 		},
-			want: "host=ok project_key=ok event=ok personal_key=personal_scope", says: "Query Read"},
+			want: "host=ok project_key=ok event=ok personal_key=personal_scope", says: "query:read"},
 		"personal key of another project": {conn: func(c *project.Connection) {
 			c.Host, c.PersonalKey = "https://scoped.example.com", project.NewSecret("phx_elsewhere")
 		}, want: "host=ok project_key=ok event=ok personal_key=personal_other_project"},

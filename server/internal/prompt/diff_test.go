@@ -51,7 +51,7 @@ func TestCompare(t *testing.T) {
 		}
 		got = append(got, s)
 	}
-	want := "Message 1 · system| Be kind.|+Be brief.; Message 2 · user, taken away|-{{q}}; " +
+	want := "Message 1 · system| Be kind.|+Be brief.; Message 2 · user, removed|-{{q}}; " +
 		`Variables|-q: string, required; Model and parameters|-model: small|+model: big|+temperature: 0.5`
 	if strings.Join(got, "; ") != want {
 		t.Errorf("%s\nwant\n%s", strings.Join(got, "; "), want)

@@ -199,14 +199,14 @@ func TestStopRollout(t *testing.T) {
 func TestSetRolloutRefuses(t *testing.T) {
 	r, _ := twoVersions(t, nil)
 	for want, change := range map[string]func(*prompt.Rollout){
-		"flag's key":            func(ro *prompt.Rollout) { ro.Flag = "with space" },
-		"arms":                  func(ro *prompt.Rollout) { ro.Arms = nil },
-		"no variant":            func(ro *prompt.Rollout) { ro.Arms = map[string]prompt.Arm{"false": {}} },
-		"no version or label":   func(ro *prompt.Rollout) { ro.Arms = map[string]prompt.Arm{"treatment": {Version: "7"}} },
-		"add up to":             func(ro *prompt.Rollout) { ro.Own = prompt.Split("f", 5, map[string]float64{"treatment": 50}) },
-		"percentage and no arm": func(ro *prompt.Rollout) { ro.Own = prompt.Split("f", 5, map[string]float64{"other": 100}) },
-		"between 0 and 100":     func(ro *prompt.Rollout) { ro.Own = prompt.Split("f", 500, map[string]float64{"treatment": 100}) },
-		"no prompt":             func(ro *prompt.Rollout) { ro.Prompt = "nothing" },
+		"flag's key":                       func(ro *prompt.Rollout) { ro.Flag = "with space" },
+		"1 to 20 variants":                 func(ro *prompt.Rollout) { ro.Arms = nil },
+		"not a valid flag variant":         func(ro *prompt.Rollout) { ro.Arms = map[string]prompt.Arm{"false": {}} },
+		"no version or label":              func(ro *prompt.Rollout) { ro.Arms = map[string]prompt.Arm{"treatment": {Version: "7"}} },
+		"add up to":                        func(ro *prompt.Rollout) { ro.Own = prompt.Split("f", 5, map[string]float64{"treatment": 50}) },
+		"percentage but no prompt version": func(ro *prompt.Rollout) { ro.Own = prompt.Split("f", 5, map[string]float64{"other": 100}) },
+		"between 0 and 100":                func(ro *prompt.Rollout) { ro.Own = prompt.Split("f", 500, map[string]float64{"treatment": 100}) },
+		"no prompt":                        func(ro *prompt.Rollout) { ro.Prompt = "nothing" },
 	} {
 		ro := treatment()
 		change(&ro)

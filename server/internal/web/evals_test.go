@@ -52,7 +52,7 @@ func TestCheckPages(t *testing.T) {
 	s := newSite(t, of, judged)
 	s.client = s.as(s.admin)
 	_, body := s.get("/p/default/evals")
-	if !strings.Contains(body, "No check yet") || !strings.Contains(body, "From outside") || !strings.Contains(body, "rude") {
+	if !strings.Contains(body, "No checks yet") || !strings.Contains(body, "External evaluations") || !strings.Contains(body, "rude") {
 		t.Errorf("%s", body)
 	}
 	if !strings.Contains(body, `data-chart="t-passed"`) || !strings.Contains(body, `data-value="0">0.0 %`) {
@@ -76,7 +76,7 @@ func TestCheckPages(t *testing.T) {
 		t.Error("the check is still on")
 	}
 	judge := s.sent("/p/default/evals", url.Values{"kind": {"judge"}, "name": {"polite"}, "instruction": {"It is polite."}, "provider": {"openai"}, "model": {"m"}, "daily_usd": {"0,5"}, "sample": {"100"}})
-	if _, body := s.send(judge+"/try", url.Values{"generation": {of.UUID}}); !strings.Contains(body, "score 0.25") || !strings.Contains(body, "Judge’s words") {
+	if _, body := s.send(judge+"/try", url.Values{"generation": {of.UUID}}); !strings.Contains(body, "score 0.25") || !strings.Contains(body, "Judge output") {
 		t.Errorf("%s", body)
 	}
 	s.sent(judge+"/delete", url.Values{})
@@ -102,7 +102,7 @@ func TestExpectedAnswers(t *testing.T) {
 	s := newSite(t, of, eval.Result{Name: dataset.MatchesExpected, Passed: event.Some(true)}.Event(of, of.Timestamp.Add(time.Second)))
 	s.client = s.as(s.admin)
 	_, body := s.get("/p/default/evals")
-	if strings.Contains(body, "From outside") || !strings.Contains(body, "made by runs over datasets") || !strings.Contains(body, "Expected answer") || !strings.Contains(body, "prop.eval_name=matches_expected") {
+	if strings.Contains(body, "External evaluations") || !strings.Contains(body, "created by dataset runs") || !strings.Contains(body, "Expected answer") || !strings.Contains(body, "prop.eval_name=matches_expected") {
 		t.Error("matches_expected is not listed as hedgerow's own")
 	}
 }
@@ -111,7 +111,7 @@ func TestDatasetPages(t *testing.T) {
 	of := sample(project.DefaultID)
 	s := newSite(t, of)
 	s.client = s.as(s.person("m@example.com", project.RoleMember, project.DefaultID))
-	if _, body := s.get("/p/default/datasets"); !strings.Contains(body, "No dataset yet") {
+	if _, body := s.get("/p/default/datasets"); !strings.Contains(body, "No datasets yet") {
 		t.Errorf("%s", body)
 	}
 	if resp, body := s.send("/p/default/events/"+of.UUID+"/example", url.Values{}); resp.StatusCode != 400 || !strings.Contains(body, "pick a dataset") && !strings.Contains(body, "Pick a dataset") {
@@ -176,7 +176,7 @@ func TestDatasetPages(t *testing.T) {
 	}
 	s.sent(at+"/runs/"+one+"/delete", url.Values{})
 	s.client = s.as(s.person("v@example.com", project.RoleViewer, project.DefaultID))
-	if _, body := s.get(at); strings.Contains(body, "Start the run") || strings.Contains(body, "Delete the dataset") {
+	if _, body := s.get(at); strings.Contains(body, "Start run") || strings.Contains(body, "Delete the dataset") {
 		t.Errorf("%s", body)
 	}
 	if resp, _ := s.send(at+"/delete", url.Values{}); resp.StatusCode != 403 {

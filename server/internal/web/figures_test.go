@@ -458,7 +458,7 @@ func (w *world) checks(t *testing.T, body string, in []*event.Event) {
 	t.Helper()
 	named := by(keep(in, querytest.IsOutcome), keys[query.ByEval])
 	delete(named, "")
-	g, _ := gridAfter(body, `aria-label="From outside"`)
+	g, _ := gridAfter(body, `aria-label="External evaluations"`)
 	if len(g.rows) != len(named) || len(named) == 0 {
 		t.Errorf("%d checks, want %d", len(g.rows), len(named))
 	}
@@ -1090,7 +1090,7 @@ func (w *world) promptFigures(t *testing.T) {
 			calls := keep(in, (*event.Event).IsCosted)
 			names := by(calls, func(e *event.Event) string { return e.PromptName })
 			body := w.open(t, "/prompts", s.address)
-			for mark, id := range map[string]string{`aria-label="Prompts"`: "summarise", `aria-label="Named by calls only"`: "classify"} {
+			for mark, id := range map[string]string{`aria-label="Prompts"`: "summarise", `aria-label="Unregistered prompts"`: "classify"} {
 				g, _ := gridAfter(body, mark)
 				if len(g.rows) != 1 || g.rows[0][0].text != id {
 					t.Fatalf("%s: %v", mark, g.rows)

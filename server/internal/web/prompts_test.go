@@ -26,7 +26,7 @@ func TestPromptPages(t *testing.T) {
 	s := newSite(t, promptCall("1", false), promptCall("1", true), promptCall("9", false), promptCall("", false))
 	s.client = s.as(s.person("member@example.com", project.RoleMember, "default"))
 	const base = "/p/default/prompts/support"
-	s.shows("/p/default/prompts", "No prompts yet", "Named by calls only", "support")
+	s.shows("/p/default/prompts", "No prompts yet", "Unregistered prompts", "support")
 	form := url.Values{"name": {"support"}, "message_0_role": {"system"}, "message_0_content": {"\r\nAnswer {{n}}\r\n<b>tickets</b>."}, "message_1_role": {"user"}, "message_1_content": {""},
 		"variable_0_name": {"n"}, "variable_0_type": {"integer"}, "variable_1_name": {"gone"}, "variable_1_type": {"string"}, "params": {`{"temperature": 0.5}`}}
 	bad := url.Values{}
@@ -40,7 +40,7 @@ func TestPromptPages(t *testing.T) {
 	if !ok || len(v.Messages) != 1 || len(v.Variables) != 1 || v.Variables[0].Type != "integer" || v.Params["temperature"] != 0.5 || v.Messages[0].Content != "\nAnswer {{n}}\n<b>tickets</b>." {
 		t.Errorf("kept %+v", v)
 	}
-	body := s.shows(base, "&lt;b&gt;tickets", "1 call drifted", "prop.prompt_drift=true", "a version that is not kept here", "calls that name the prompt alone", "prompt_version=1")
+	body := s.shows(base, "&lt;b&gt;tickets", "1 call drifted", "prop.prompt_drift=true", "a version that is not stored here", "calls that name the prompt alone", "prompt_version=1")
 	if strings.Contains(body, "<b>tickets") {
 		t.Error("a prompt's text is taken for HTML")
 	}
@@ -54,7 +54,7 @@ func TestPromptPages(t *testing.T) {
 		t.Errorf("a version that is not there: %d", resp.StatusCode)
 	}
 	s.does(base+"/try", 200, "Answer 7\n", url.Values{"version": {"1"}, "value_n": {"7"}})
-	s.does(base+"/try", 400, "is no integer", url.Values{"version": {"1"}, "value_n": {"seven"}})
+	s.does(base+"/try", 400, "is not of type integer", url.Values{"version": {"1"}, "value_n": {"seven"}})
 	s.does(base+"/label", 200, "points to version 2", url.Values{"label": {"production"}, "version": {"2"}, "reason": {"shorter is better"}})
 	s.shows(base, "v1 → v2", "shorter is better")
 	s.does(base+"/label", 400, "a letter", url.Values{"label": {"7"}, "version": {"2"}})

@@ -58,7 +58,7 @@ func TestRolloutPages(t *testing.T) {
 	s.shows(base, "v2 on gpt-5", "outside the rollout", "10.0 %", "80.0 %", "25.0 %", "50.0 %", "flag_variant=treatment", "flag=support-prompt")
 
 	s.does(base+"/stop", 200, "everybody gets the control", url.Values{"reason": {"too <slow>"}})
-	s.shows(base, "Stopped", "too &lt;slow&gt;", "member@example.com", "Start it again")
+	s.shows(base, "Stopped", "too &lt;slow&gt;", "member@example.com", "Restart")
 	if got, err := s.Prompts.Resolve(t.Context(), "default", "support", "", flag.User{DistinctID: "u"}); err != nil || got.Reason != prompt.ReasonStopped {
 		t.Errorf("%+v, %v", got, err)
 	}
@@ -72,7 +72,7 @@ func TestRolloutPages(t *testing.T) {
 	}
 
 	s.client = s.as(s.person("viewer@example.com", project.RoleViewer, "default"))
-	if body := s.shows(base, "Who gets what"); strings.Contains(body, "Stop the rollout") || strings.Contains(body, "<fieldset") {
+	if body := s.shows(base, "Traffic split"); strings.Contains(body, "Stop the rollout") || strings.Contains(body, "<fieldset") {
 		t.Error("a viewer is offered what only members may do")
 	}
 	if resp, _ := s.send(base+"/stop", nil); resp.StatusCode != 403 {

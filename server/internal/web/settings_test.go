@@ -67,7 +67,7 @@ func TestProjects(t *testing.T) {
 			t.Errorf("deleted with %q typed: %d", wrong, resp.StatusCode)
 		}
 	}
-	if resp, body := s.send("/p/"+p.ID+"/delete", url.Values{"confirm": {"Orchard 2"}}); resp.Request.URL.Path != "/projects" || !strings.Contains(body, "Orchard 2 is deleted") {
+	if resp, body := s.send("/p/"+p.ID+"/delete", url.Values{"confirm": {"Orchard 2"}}); resp.Request.URL.Path != "/projects" || !strings.Contains(body, "Orchard 2 deleted") {
 		t.Errorf("deleting leads to %s with %d", resp.Request.URL, resp.StatusCode)
 	}
 	if _, ok := s.Registry.Snapshot().Project(p.ID); ok || len(s.erased) != 1 || s.erased[0] != p.ID {
