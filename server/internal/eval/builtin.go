@@ -90,7 +90,7 @@ func compile(c *Check) (program, error) {
 		}
 		return nil, c.Judge.prepare()
 	}
-	return nil, event.Invalid(fmt.Sprintf("unknown check type %q", c.Kind), "use "+kindNames())
+	return nil, event.Invalid(fmt.Sprintf("unknown check kind %q", c.Kind), "use "+kindNames())
 }
 
 // ofText runs f on answers that are words: not where the content was not kept,

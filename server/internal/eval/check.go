@@ -127,7 +127,7 @@ func (c *Check) prepare() error {
 	case utf8.RuneCountInString(c.Name) > maxNameLen || !nameForm.MatchString(c.Name):
 		return event.Invalid("the check's name cannot be used", "use up to 100 letters, digits, spaces and _.:/-")
 	case !slices.Contains(Kinds, c.Kind):
-		return event.Invalid(fmt.Sprintf("unknown check type %q", c.Kind), "use "+kindNames())
+		return event.Invalid(fmt.Sprintf("unknown check kind %q", c.Kind), "use "+kindNames())
 	}
 	if c.Sample == 0 {
 		c.Sample = 1

@@ -255,7 +255,7 @@ func (s *Sender) Test(ctx context.Context, projectID string) (webhook, email str
 	a := TestAlert(projectID, s.URL, now())
 	try := func(send func(context.Context, Alert) error) string {
 		if send == nil {
-			return "not configured"
+			return "not set up"
 		}
 		ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
 		defer cancel()

@@ -183,7 +183,7 @@ func page2(p *query.EventsPage) []*query.Event {
 func (s *Web) newCheck(r *http.Request, f *frame) (templ.Component, error) {
 	kind := eval.Kind(cmp.Or(f.value("kind", ""), r.URL.Query().Get("kind")))
 	if !slices.Contains(eval.Kinds, kind) {
-		return nil, event.Invalid("unknown check type", "choose one on the Evaluations page")
+		return nil, event.Invalid("unknown check kind", "choose one on the Evaluations page")
 	}
 	f.Title = "New check"
 	c := eval.Check{Kind: kind, Enabled: true, Sample: 1}
