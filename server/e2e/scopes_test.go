@@ -165,7 +165,7 @@ func TestKeyless(t *testing.T) {
 	w.env = append(w.env, "HEDGEROW_REQUIRE_KEY=false")
 	p = w.start()
 	want("the configuration says no", 200)
-	if out, err := w.run("project", "require-keys"); err == nil || !strings.Contains(out, "fixed on the server") {
+	if out, err := w.run("project", "require-keys"); err == nil || !strings.Contains(out, "set on the server") {
 		t.Errorf("a switch that changes nothing: %v %s", err, out)
 	}
 	p.stop()

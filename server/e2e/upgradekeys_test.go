@@ -146,7 +146,7 @@ func TestUpgradeKeepsKeys(t *testing.T) {
 
 	// The page shows once what the keys may do.
 	c := p.pageClient(t)
-	const notice = "Keys have scopes now"
+	const notice = "API keys now have scopes"
 	text := p.page(t, c, "/p/default/keys")
 	for _, line := range []string{notice, "of 3b558a2: viewer", "of 3b558a2: member", "of 3b558a2: admin", "first key", "read, write, ingest, gateway, admin", old.Viewer[:10]} {
 		if !strings.Contains(text, line) {

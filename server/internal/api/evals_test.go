@@ -96,7 +96,7 @@ func TestRecordFeedback(t *testing.T) {
 	if said.Name != event.Feedback || string(said.Properties["$ai_feedback_text"]) != `"It is wrong."` || said.TraceID != of.TraceID || said.UUID == rated.UUID {
 		t.Errorf("%+v", said)
 	}
-	for body, says := range map[string]string{`{"trace_id":"t"}`: "says nothing", `{"trace_id":"t","rating":"meh"}`: "no such rating", `{"rating":"up"}`: "which answer", `{"trace_id":"t","rating":"up","uuid":"7"}`: "UUID", `{"trace_id":"t","rating":"up","timestamp":"soon"}`: "timestamp"} {
+	for body, says := range map[string]string{`{"trace_id":"t"}`: "is empty", `{"trace_id":"t","rating":"meh"}`: "unknown rating", `{"rating":"up"}`: "which answer", `{"trace_id":"t","rating":"up","uuid":"7"}`: "UUID", `{"trace_id":"t","rating":"up","timestamp":"soon"}`: "timestamp"} {
 		if a := f.ask(f.member, "POST", "/api/v1/feedback", body); a.status != 400 || !strings.Contains(a.raw, says) {
 			t.Errorf("%s: %d %s", body, a.status, a.raw)
 		}
@@ -118,7 +118,7 @@ func TestChecks(t *testing.T) {
 	if a := f.ask(f.admin, "POST", "/api/v1/evals/checks", good); a.status != 409 {
 		t.Errorf("the same again: %d", a.status)
 	}
-	for body, says := range map[string]string{`{"name":"x","kind":"smell"}`: "no check of kind", `{"name":"x","kind":"json_schema","schema":{"type":"thing"}}`: "schema", `{"name":"x","kind":"required_pattern","patterns":["("]}`: "pattern 1", `{"nam":"x"}`: "not what this route takes"} {
+	for body, says := range map[string]string{`{"name":"x","kind":"smell"}`: "unknown check kind", `{"name":"x","kind":"json_schema","schema":{"type":"thing"}}`: "schema", `{"name":"x","kind":"required_pattern","patterns":["("]}`: "pattern 1", `{"nam":"x"}`: "not what this route takes"} {
 		if a := f.ask(f.admin, "POST", "/api/v1/evals/checks", body); a.status != 400 || !strings.Contains(a.raw, says) {
 			t.Errorf("%s: %d %s", body, a.status, a.raw)
 		}

@@ -42,7 +42,7 @@ func TestPrompts(t *testing.T) {
 	want(f.member, "PATCH", "/api/v1/prompts/support", map[string]any{"description": "all tickets"}, 200, "all tickets")
 
 	want(f.viewer, "POST", "/api/v1/prompts/support/render", map[string]any{"version": "latest", "variables": map[string]any{"n": 3}}, 200, `"content":"Answer 3 tickets."`)
-	want(f.viewer, "POST", "/api/v1/prompts/support/render", map[string]any{"version": "2", "variables": map[string]any{"n": "secret words"}}, 400, `no integer`)
+	want(f.viewer, "POST", "/api/v1/prompts/support/render", map[string]any{"version": "2", "variables": map[string]any{"n": "secret words"}}, 400, `not of type integer`)
 	want(f.viewer, "POST", "/api/v1/prompts/support/render", map[string]any{}, 200, `"content":"Answer."`, `"model":"gpt-4.1-mini"`, `"temperature":0.2`)
 
 	want(f.viewer, "PUT", "/api/v1/prompts/support/labels/production", map[string]any{"version": "2"}, 403)

@@ -227,7 +227,7 @@ func TestRequireKey(t *testing.T) {
 		t.Errorf("%s", a.raw)
 	}
 	f.fixed = true
-	if a := local("PATCH", "/api/v1/server", `{"require_key":false}`); a.status != 409 || !strings.Contains(a.raw, "fixed on the server") {
+	if a := local("PATCH", "/api/v1/server", `{"require_key":false}`); a.status != 409 || !strings.Contains(a.raw, "set on the server") {
 		t.Errorf("a switch that changes nothing: %d %s", a.status, a.raw)
 	}
 }

@@ -51,7 +51,7 @@ func TestEvalTools(t *testing.T) {
 	}
 	m.fails("record_eval", args{"eval_name": "x", "eval_passed": true}, "generation_id")
 	m.fails("record_eval", args{"trace_id": "t", "eval_name": "x"}, "eval_passed")
-	m.fails("record_feedback", args{"trace_id": "t"}, "says nothing")
+	m.fails("record_feedback", args{"trace_id": "t"}, "is empty")
 
 	withContent := ""
 	for _, e := range page["events"].([]any) {

@@ -303,7 +303,7 @@ func TestWhoReads(t *testing.T) {
 	if resp, body := s.get("/p/default/events?said=question"); resp.StatusCode != 403 || !strings.Contains(body, "may not read") {
 		t.Errorf("a viewer searches prompts: %d", resp.StatusCode)
 	}
-	if _, body := s.get("/p/default/events"); strings.Contains(body, "words that were said") {
+	if _, body := s.get("/p/default/events"); strings.Contains(body, "words in the content") {
 		t.Error("a viewer is offered a search of prompts")
 	}
 	for _, e := range s.Registry.AuditLog("default", 0) {

@@ -94,7 +94,7 @@ func TestShownIsBounded(t *testing.T) {
 	deep := "[" + strings.TrimSuffix(strings.Repeat(strings.Repeat("[", 900)+strings.Repeat("]", 900)+",", 1000), ",") + "]"
 	wide := "[" + strings.TrimSuffix(strings.Repeat("1,", 100_000), ",") + "]"
 	for name, raw := range map[string]string{"deep": deep, "wide": strings.Repeat("[", 25) + wide + strings.Repeat("]", 25), "long": `"` + strings.Repeat("x", 5<<20) + `"`} {
-		if got := web.Indent(json.RawMessage(raw)); len(got) > 300<<10 || !strings.Contains(got, "more, which the API has") {
+		if got := web.Indent(json.RawMessage(raw)); len(got) > 300<<10 || !strings.Contains(got, "more, available through the API") {
 			t.Errorf("%s: %d bytes of %d are shown", name, len(got), len(raw))
 		}
 	}

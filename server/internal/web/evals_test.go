@@ -68,7 +68,7 @@ func TestCheckPages(t *testing.T) {
 	if !location.MatchString(at) || c.Sample != 0.5 || len(c.Patterns) != 2 || !c.Enabled {
 		t.Fatalf("%s %+v", at, c)
 	}
-	if resp, body := s.send(at+"/try", url.Values{"generation": {of.UUID}}); resp.StatusCode != 200 || !strings.Contains(body, "The call") {
+	if resp, body := s.send(at+"/try", url.Values{"generation": {of.UUID}}); resp.StatusCode != 200 || !strings.Contains(body, "Open the call") {
 		t.Errorf("%d %s", resp.StatusCode, body)
 	}
 	s.sent(at+"/toggle", url.Values{})
@@ -88,7 +88,7 @@ func TestCheckPages(t *testing.T) {
 	}
 	// Members read and try, and change nothing.
 	s.client = s.as(s.person("m@example.com", project.RoleMember, project.DefaultID))
-	if _, body := s.get(at); strings.Contains(body, "Delete the check") || !strings.Contains(body, "Try it") {
+	if _, body := s.get(at); strings.Contains(body, "Delete check") || !strings.Contains(body, "Try it") {
 		t.Errorf("%s", body)
 	}
 	if resp, _ := s.send(at, form); resp.StatusCode != 403 {
@@ -114,7 +114,7 @@ func TestDatasetPages(t *testing.T) {
 	if _, body := s.get("/p/default/datasets"); !strings.Contains(body, "No datasets yet") {
 		t.Errorf("%s", body)
 	}
-	if resp, body := s.send("/p/default/events/"+of.UUID+"/example", url.Values{}); resp.StatusCode != 400 || !strings.Contains(body, "pick a dataset") && !strings.Contains(body, "Pick a dataset") {
+	if resp, body := s.send("/p/default/events/"+of.UUID+"/example", url.Values{}); resp.StatusCode != 400 || !strings.Contains(body, "choose a dataset") && !strings.Contains(body, "Choose a dataset") {
 		t.Errorf("%d %s", resp.StatusCode, body)
 	}
 	s.sent("/p/default/events/"+of.UUID+"/example", url.Values{"name": {"golden"}, "good": {"1"}})
@@ -136,10 +136,10 @@ func TestDatasetPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	req.Header.Set("Content-Type", w.FormDataContentType())
-	if resp, body := s.do(req); resp.StatusCode != http.StatusOK || !strings.Contains(body, "1 example is imported") {
+	if resp, body := s.do(req); resp.StatusCode != http.StatusOK || !strings.Contains(body, "1 example imported") {
 		t.Fatalf("%d %s", resp.StatusCode, body)
 	}
-	if resp, body := s.send(at+"/import", url.Values{"lines": {`{"inptu":1}`}}); resp.StatusCode != 400 || !strings.Contains(body, "ine 1: there is no field") {
+	if resp, body := s.send(at+"/import", url.Values{"lines": {`{"inptu":1}`}}); resp.StatusCode != 400 || !strings.Contains(body, "ine 1: unknown field") {
 		t.Errorf("%d %s", resp.StatusCode, body)
 	}
 	if _, body := s.get(at); !strings.Contains(body, "&lt;script&gt;") || !strings.Contains(body, "2 examples") {
@@ -153,7 +153,7 @@ func TestDatasetPages(t *testing.T) {
 		to := s.sent(at+"/runs", url.Values{"provider": {"openai"}, "model": {name}, "budget": {"1"}, "concurrency": {"2"}})
 		for end := time.Now().Add(time.Minute); ; time.Sleep(5 * time.Millisecond) {
 			_, body := s.get(to)
-			if strings.Contains(body, ">done<") {
+			if strings.Contains(body, ">completed<") {
 				if !strings.Contains(body, "2 of 2") || !strings.Contains(body, "&lt;b&gt;Hello&lt;/b&gt; from "+name) || strings.Contains(body, "every 1500ms") {
 					t.Errorf("%s", body)
 				}
@@ -176,7 +176,7 @@ func TestDatasetPages(t *testing.T) {
 	}
 	s.sent(at+"/runs/"+one+"/delete", url.Values{})
 	s.client = s.as(s.person("v@example.com", project.RoleViewer, project.DefaultID))
-	if _, body := s.get(at); strings.Contains(body, "Start run") || strings.Contains(body, "Delete the dataset") {
+	if _, body := s.get(at); strings.Contains(body, "Start run") || strings.Contains(body, "Delete dataset") {
 		t.Errorf("%s", body)
 	}
 	if resp, _ := s.send(at+"/delete", url.Values{}); resp.StatusCode != 403 {

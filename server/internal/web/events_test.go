@@ -144,7 +144,7 @@ func TestDeleteEvent(t *testing.T) {
 	if _, body := s.get(path); !strings.Contains(body, "Delete this event") || !strings.Contains(body, "PostHog cannot delete single events") {
 		t.Error("an administrator is not offered to delete the event, or not told of PostHog")
 	}
-	if resp, body := s.send(path+"/delete", url.Values{"confirm": {"yes"}}); resp.StatusCode != 400 || !strings.Contains(body, "word does not match") {
+	if resp, body := s.send(path+"/delete", url.Values{"confirm": {"yes"}}); resp.StatusCode != 400 || !strings.Contains(body, "confirmation does not match") {
 		t.Errorf("deleted without the word: %d", resp.StatusCode)
 	}
 	if resp, body := s.send(path+"/delete", url.Values{"confirm": {"delete"}, "person": {"on"}}); resp.StatusCode != 400 || !strings.Contains(body, "PostHog is connected") {

@@ -34,7 +34,7 @@ func TestExperimentPages(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 	page := "/p/default/experiments/" + d.ID
-	for path, want := range map[string]string{"/p/default/experiments": "Kinder", page: "has not begun", page + "/edit": `value="95"`} {
+	for path, want := range map[string]string{"/p/default/experiments": "Kinder", page: "has not started", page + "/edit": `value="95"`} {
 		if r, body := s.get(path); r.StatusCode != 200 || !strings.Contains(body, want) {
 			t.Errorf("%s: %d, without %q", path, r.StatusCode, want)
 		}
@@ -43,7 +43,7 @@ func TestExperimentPages(t *testing.T) {
 	if d, _ = s.Experiments.Experiment("default", d.ID); !d.Running() {
 		t.Error("it has not begun")
 	}
-	for path, want := range map[string]string{page: "Each arm needs 60 users", page + "?by=property:plan": "No users yet", page + "/behind?metric=1&arm=treatment": "Nothing yet", page + "/edit": "The experiment has begun"} {
+	for path, want := range map[string]string{page: "Each variant needs 60 users", page + "?by=property:plan": "No users yet", page + "/behind?metric=1&arm=treatment": "No traces yet", page + "/edit": "The experiment has started"} {
 		if r, body := s.get(path); r.StatusCode != 200 || !strings.Contains(body, want) {
 			t.Errorf("%s: %d, without %q", path, r.StatusCode, want)
 		}
@@ -60,7 +60,7 @@ func TestExperimentPages(t *testing.T) {
 	}
 
 	s.client = s.as(s.person("eve@example.com", project.RoleViewer, "default"))
-	if _, body := s.get(page); strings.Contains(body, "Delete the experiment") || !strings.Contains(body, "Kindest") {
+	if _, body := s.get(page); strings.Contains(body, "Delete experiment") || !strings.Contains(body, "Kindest") {
 		t.Error("a viewer is offered changes, or sees nothing")
 	}
 	if r, _ := s.send(page+"/stop", nil); r.StatusCode != http.StatusForbidden {

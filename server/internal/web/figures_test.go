@@ -1080,7 +1080,7 @@ func (w *world) promptFigures(t *testing.T) {
 	use := func(g grid, row []gridCell, what string, events []*event.Event) {
 		t.Helper()
 		f := querytest.Figures(events)
-		for head, m := range map[string]query.Measure{"Calls": query.Calls, "Error rate": query.ErrorRate, "Cost": query.CostUSD, "Per call": query.CostPerCall, "Latency p95": query.LatencyP95} {
+		for head, m := range map[string]query.Measure{"Calls": query.Calls, "Error rate": query.ErrorRate, "Cost": query.CostUSD, "Cost per call": query.CostPerCall, "Latency p95": query.LatencyP95} {
 			wantShown(t, what+", "+head, row[g.col(t, head)].text, f[m])
 		}
 	}

@@ -19,13 +19,13 @@ var pictures = []struct {
 }{
 	{"OpenAI, elsewhere", `[{"role":"user","content":[{"type":"text","text":"What is this?"},{"type":"image_url","image_url":{"url":"https://cats.example/1.png","detail":"high"}}]}]`,
 		[]string{"user", "", "What is this?", "", "image", "", "https://cats.example/1.png"}},
-	{"OpenAI, sent along", `[{"role":"user","content":[{"type":"image_url","image_url":{"url":"[base64 image/png redacted]"}}]}]`, []string{"user", "image", "image/png, not kept", ""}},
+	{"OpenAI, sent along", `[{"role":"user","content":[{"type":"image_url","image_url":{"url":"[base64 image/png redacted]"}}]}]`, []string{"user", "image", "image/png, not stored", ""}},
 	{"Responses", `[{"role":"user","content":[{"type":"input_image","image_url":"https://cats.example/2.png"}]}]`, []string{"user", "image", "", "https://cats.example/2.png"}},
-	{"Anthropic, sent along", `[{"role":"user","content":[{"type":"image","source":{"type":"base64","media_type":"image/webp","data":"[base64 redacted]"}}]}]`, []string{"user", "image", "image/webp, not kept", ""}},
+	{"Anthropic, sent along", `[{"role":"user","content":[{"type":"image","source":{"type":"base64","media_type":"image/webp","data":"[base64 redacted]"}}]}]`, []string{"user", "image", "image/webp, not stored", ""}},
 	{"Anthropic, elsewhere", `[{"role":"user","content":[{"type":"image","source":{"type":"url","url":"https://cats.example/3.png"}}]}]`, []string{"user", "image", "", "https://cats.example/3.png"}},
-	{"Gemini, sent along", `[{"role":"user","content":[{"inlineData":{"mimeType":"image/png","data":"[base64 image/png redacted]"}}]}]`, []string{"user", "image", "image/png, not kept", ""}},
+	{"Gemini, sent along", `[{"role":"user","content":[{"inlineData":{"mimeType":"image/png","data":"[base64 image/png redacted]"}}]}]`, []string{"user", "image", "image/png, not stored", ""}},
 	{"Gemini, elsewhere", `[{"role":"user","content":[{"fileData":{"mimeType":"image/png","fileUri":"https://files.example/f"}}]}]`, []string{"user", "image", "image/png", "https://files.example/f"}},
-	{"PostHog", `[{"role":"user","content":[{"type":"image","image":"[base64 image redacted]"}]}]`, []string{"user", "image", "sent with the call, not kept", ""}},
+	{"PostHog", `[{"role":"user","content":[{"type":"image","image":"[base64 image redacted]"}]}]`, []string{"user", "image", "sent with the call, not stored", ""}},
 	{"no image", `[{"role":"user","content":[{"type":"input_file","file_url":"https://files.example/a.pdf"}]}]`, nil},
 	{"a script is no address", `[{"role":"user","content":[{"type":"image_url","image_url":{"url":"javascript:alert(1)"}}]}]`, nil},
 }

@@ -67,7 +67,7 @@ func TestRequireKeys(t *testing.T) {
 		t.Errorf("with a new project: %t", required())
 	}
 	s.fixed = true
-	if resp, body := s.send("/projects/require-key", url.Values{"require_key": {"false"}}); resp.StatusCode != 409 || !required() || !strings.Contains(body, "fixed on the server") {
+	if resp, body := s.send("/projects/require-key", url.Values{"require_key": {"false"}}); resp.StatusCode != 409 || !required() || !strings.Contains(body, "set on the server") {
 		t.Errorf("a switch that changes nothing: %d", resp.StatusCode)
 	}
 	if _, body := s.get("/projects"); strings.Contains(body, "/projects/require-key") || !strings.Contains(body, "This is set on the server") {

@@ -34,22 +34,22 @@ func TestPromptPages(t *testing.T) {
 		bad[k] = v
 	}
 	bad.Set("params", "0.5")
-	s.does("/p/default/new-prompt", 400, "The parameters are no JSON object", bad)
-	s.does("/p/default/new-prompt", 200, "Its version 1 has the label production", form)
+	s.does("/p/default/new-prompt", 400, "The parameters are not a JSON object", bad)
+	s.does("/p/default/new-prompt", 200, "Version 1 has the label production", form)
 	v, ok := s.Prompts.Version("default", "support", "")
 	if !ok || len(v.Messages) != 1 || len(v.Variables) != 1 || v.Variables[0].Type != "integer" || v.Params["temperature"] != 0.5 || v.Messages[0].Content != "\nAnswer {{n}}\n<b>tickets</b>." {
 		t.Errorf("kept %+v", v)
 	}
-	body := s.shows(base, "&lt;b&gt;tickets", "1 call drifted", "prop.prompt_drift=true", "a version that is not stored here", "calls that name the prompt alone", "prompt_version=1")
+	body := s.shows(base, "&lt;b&gt;tickets", "1 call drifted", "prop.prompt_drift=true", "a version that is not stored here", "calls that name the prompt without a version", "prompt_version=1")
 	if strings.Contains(body, "<b>tickets") {
 		t.Error("a prompt's text is taken for HTML")
 	}
 	s.shows("/p/default/prompts", "v1", "4</a>")
 
-	s.does(base+"/new-version", 400, "Nothing is different", url.Values{"message_0_role": {"system"}, "message_0_content": {v.Messages[0].Content}, "variable_0_name": {"n"}, "variable_0_type": {"integer"}, "params": {`{"temperature": 0.5}`}})
-	s.does(base+"/new-version", 200, "Version 2 is saved", url.Values{"message_0_role": {"system"}, "message_0_content": {"Answer {{n}}."}, "note": {"shorter"}})
+	s.does(base+"/new-version", 400, "No changes from version 1", url.Values{"message_0_role": {"system"}, "message_0_content": {v.Messages[0].Content}, "variable_0_name": {"n"}, "variable_0_type": {"integer"}, "params": {`{"temperature": 0.5}`}})
+	s.does(base+"/new-version", 200, "Version 2 saved", url.Values{"message_0_role": {"system"}, "message_0_content": {"Answer {{n}}."}, "note": {"shorter"}})
 	s.shows(base+"/compare", "removed", "added", "temperature: 0.5")
-	s.shows(base+"/compare?from=2&to=2", "No difference")
+	s.shows(base+"/compare?from=2&to=2", "No differences")
 	if resp, _ := s.get(base + "/compare?from=9"); resp.StatusCode != 404 {
 		t.Errorf("a version that is not there: %d", resp.StatusCode)
 	}
@@ -58,14 +58,14 @@ func TestPromptPages(t *testing.T) {
 	s.does(base+"/label", 200, "points to version 2", url.Values{"label": {"production"}, "version": {"2"}, "reason": {"shorter is better"}})
 	s.shows(base, "v1 → v2", "shorter is better")
 	s.does(base+"/label", 400, "a letter", url.Values{"label": {"7"}, "version": {"2"}})
-	s.does(base+"/label", 200, "is taken away", url.Values{"label": {"production"}, "do": {"remove"}})
+	s.does(base+"/label", 200, "Label production removed", url.Values{"label": {"production"}, "do": {"remove"}})
 	if resp, body := s.get(base + "/export?format=json"); resp.StatusCode != 200 || !strings.Contains(resp.Header.Get("Content-Disposition"), "support.json") || !strings.Contains(body, `"name": "support"`) {
 		t.Errorf("the file: %d %s", resp.StatusCode, body)
 	}
 	s.does("/p/default/import-prompt", 200, "Imported as version 1", url.Values{"text": {"name: copy\nmessages: [{content: hello}]"}})
-	s.does("/p/default/import-prompt", 400, "cannot be read", url.Values{"text": {"name: [copy"}})
+	s.does("/p/default/import-prompt", 400, "not a valid prompt", url.Values{"text": {"name: [copy"}})
 	s.does(base+"/delete", 400, "does not match", url.Values{"confirm": {"suport"}})
-	s.does(base+"/delete", 200, "is deleted", url.Values{"confirm": {"support"}})
+	s.does(base+"/delete", 200, "and all its versions deleted", url.Values{"confirm": {"support"}})
 	if resp, _ := s.get(base); resp.StatusCode != 404 {
 		t.Errorf("a deleted prompt's page: %d", resp.StatusCode)
 	}

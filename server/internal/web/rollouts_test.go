@@ -21,7 +21,7 @@ func TestRolloutPages(t *testing.T) {
 	s := newSite(t, rolloutCall("control"), rolloutCall("treatment"), rolloutCall("false"), rolloutCall("false"))
 	s.client = s.as(s.person("member@example.com", project.RoleMember, "default"))
 	const base = "/p/default/rollouts/support"
-	s.shows("/p/default/rollouts", "Make a prompt with two versions first")
+	s.shows("/p/default/rollouts", "Create a prompt with two versions first")
 	for i, text := range []string{"Be brief.", "Be warm."} {
 		d := prompt.Draft{Messages: []prompt.Message{{Role: "system", Content: text}}}
 		var err error
@@ -35,7 +35,7 @@ func TestRolloutPages(t *testing.T) {
 		}
 	}
 	s.shows("/p/default/rollouts", "Choose a prompt below", `<option value="support">`)
-	s.shows("/p/default/rollouts?prompt=support", "Roll out", "connected to no PostHog")
+	s.shows("/p/default/rollouts?prompt=support", "Roll out", "No PostHog project is connected")
 	if resp, _ := s.get("/p/default/rollouts/nothing"); resp.StatusCode != 404 {
 		t.Errorf("a prompt that there is not: %d", resp.StatusCode)
 	}
@@ -46,9 +46,9 @@ func TestRolloutPages(t *testing.T) {
 		t.Error("a refused form does not keep what was typed")
 	}
 	form.Set("share-1", "fifty")
-	s.does(base, 400, "no number", form)
+	s.does(base, 400, "is not a number", form)
 	form.Set("share-1", "50")
-	s.does(base, 200, "The rollout is in force", form)
+	s.does(base, 200, "Rollout started", form)
 	ro, ok := s.Prompts.Rollout("default", "support")
 	if p, shares := ro.OwnFigures(); !ok || len(ro.Arms) != 2 || ro.Arms["treatment"] != (prompt.Arm{Version: "2", Model: "gpt-5"}) || p == nil || *p != 20 || shares["treatment"] != 50 {
 		t.Errorf("kept %+v", ro)
@@ -57,12 +57,12 @@ func TestRolloutPages(t *testing.T) {
 	// Shares as planned and as they are, and the way to the calls of each.
 	s.shows(base, "v2 on gpt-5", "outside the rollout", "10.0 %", "80.0 %", "25.0 %", "50.0 %", "flag_variant=treatment", "flag=support-prompt")
 
-	s.does(base+"/stop", 200, "everybody gets the control", url.Values{"reason": {"too <slow>"}})
+	s.does(base+"/stop", 200, "all users get the control", url.Values{"reason": {"too <slow>"}})
 	s.shows(base, "Stopped", "too &lt;slow&gt;", "member@example.com", "Restart")
 	if got, err := s.Prompts.Resolve(t.Context(), "default", "support", "", flag.User{DistinctID: "u"}); err != nil || got.Reason != prompt.ReasonStopped {
 		t.Errorf("%+v, %v", got, err)
 	}
-	s.does(base, 200, "The rollout is in force", form)
+	s.does(base, 200, "Rollout started", form)
 	var actions []string
 	for _, e := range s.Registry.AuditLog(project.DefaultID, 0) {
 		actions = append(actions, e.Action)
@@ -72,13 +72,13 @@ func TestRolloutPages(t *testing.T) {
 	}
 
 	s.client = s.as(s.person("viewer@example.com", project.RoleViewer, "default"))
-	if body := s.shows(base, "Traffic split"); strings.Contains(body, "Stop the rollout") || strings.Contains(body, "<fieldset") {
+	if body := s.shows(base, "Traffic split"); strings.Contains(body, "Stop rollout") || strings.Contains(body, "<fieldset") {
 		t.Error("a viewer is offered what only members may do")
 	}
 	if resp, _ := s.send(base+"/stop", nil); resp.StatusCode != 403 {
 		t.Errorf("a viewer stops a rollout: %d", resp.StatusCode)
 	}
 	s.client = s.as(s.person("other@example.com", project.RoleMember, "default"))
-	s.does(base+"/remove", 200, "is removed", nil)
+	s.does(base+"/remove", 200, "Rollout of support removed", nil)
 	s.shows("/p/default/rollouts", "No rollouts")
 }
