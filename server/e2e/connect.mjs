@@ -110,7 +110,7 @@ await step("resumed");
 await page.goto(connection);
 await page.getByLabel("to confirm").fill("production");
 await page.getByRole("button", { name: "Delete connection" }).click();
-await sees("its keys are wiped");
+await sees("its keys erased");
 await step("deleted");
 await page.goto(project + "/analytics");
 await sees("No PostHog project is connected");

@@ -70,7 +70,7 @@ say({ walk: "a click into a chart", clicks, found: /\/events\?/.test(here) && ne
 const press = async (locator, to) => { await locator.focus(); await Promise.all([page.waitForURL(to), page.keyboard.press("Enter")]); };
 const pick = async (name, value, to) => { await page.getByRole("combobox", { name, exact: true }).selectOption(value); await page.waitForURL(to); };
 await page.goto(base + "/p/default/traffic?range=30d&prompt_name=support_answer");
-await press(page.getByRole("link", { name: "Open Error rate by prompt version in the chart builder" }), /explore/);
+await press(page.getByRole("link", { name: "Open in chart builder: Error rate by prompt version" }), /explore/);
 await page.getByLabel("Title").fill("Which version fails");
 await page.getByLabel("New dashboard name").fill("Support");
 await press(page.getByRole("button", { name: "Save" }), /dashboards\/d_/);

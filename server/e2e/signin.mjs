@@ -114,7 +114,7 @@ await ada.goto(base + "/users");
 await ada.getByRole("link", { name: "bob@example.com" }).click();
 await ada.getByText("Remove this member").click();
 await ada.getByRole("button", { name: "Remove bob@example.com" }).click();
-await step("a user is removed", ada, await sees(ada, "bob@example.com is removed"));
+await step("a user is removed", ada, await sees(ada, "bob@example.com removed"));
 await bob.goto(base + "/account");
 await step("and out at once", bob, bob.url().includes("/sign-in"));
 
