@@ -101,7 +101,7 @@ await page.waitForFunction(() => /does not match/.test(document.querySelector(".
 const versions = new Set(await page.locator("#board tbody td:nth-child(3)").allTextContents());
 await page.getByLabel("In prompts and responses").fill("order");
 await Promise.all([page.waitForURL(/said=order/), page.keyboard.press("Enter")]);
-await page.getByText("prompts and answers searched for “order”").waitFor();
+await page.getByText("prompts and responses searched for “order”").waitFor();
 say({ walk: "words are found", clicks: 0, found: versions.size > 0 && [...versions].every((v) => v.startsWith("support_answer")) && (await page.getByLabel("Search", { exact: true }).inputValue()) === "does not match the SCHEMA" });
 
 // A list under a name.
