@@ -39,7 +39,7 @@ type Spec struct {
 	// Flag is the key of the feature flag whose variants are the arms. "" makes
 	// versions of Prompt the arms. With both, only calls of the prompt count as
 	// meeting an arm; Prompt is also what a broken guardrail stops the rollout of.
-	Flag   string `json:"flag,omitempty" jsonschema:"key of the feature flag whose variants are the arms; left out, versions of the prompt are"`
+	Flag   string `json:"flag,omitempty" jsonschema:"key of the feature flag whose variants are compared; left out, versions of the prompt are compared"`
 	Prompt string `json:"prompt,omitempty" jsonschema:"name of the prompt; needed without a flag, and to stop its rollout"`
 	Arms   []Arm  `json:"arms" jsonschema:"at least two; the first is the control"`
 
@@ -48,8 +48,8 @@ type Spec struct {
 	Segments   []query.GroupBy `json:"segments,omitempty" jsonschema:"breakdowns to look at: model, provider, surface, environment, task_type, operation, prompt, input_length or property:NAME"`
 
 	Detect   float64 `json:"detect,omitempty" jsonschema:"smallest difference worth finding, in the primary metric's unit (0.05 is 5 points of a rate); left out, 5 points or a tenth of the control"`
-	Planned  int     `json:"planned_users,omitempty" jsonschema:"users over all arms at which intervals are narrowest; 2000 if left out"`
-	MinUsers int     `json:"min_users,omitempty" jsonschema:"users that each arm needs before anything is concluded; 50 if left out"`
+	Planned  int     `json:"planned_users,omitempty" jsonschema:"planned users over all variants, where confidence intervals are narrowest; 2000 if left out"`
+	MinUsers int     `json:"min_users,omitempty" jsonschema:"minimum users per variant before any result; 50 if left out"`
 	Alpha    float64 `json:"alpha,omitempty" jsonschema:"share of experiments without an effect that find one, and of those without harm in which any guardrail breaks; 0.05 if left out"`
 
 	StopOnBreach bool `json:"stop_on_guardrail,omitempty" jsonschema:"a broken guardrail stops the prompt's rollout and the experiment"`

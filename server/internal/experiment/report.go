@@ -112,7 +112,7 @@ const (
 	GuardNoData  = "no data"
 )
 
-// RatioReport says whether users fell to the arms as intended.
+// RatioReport says sample ratio check.
 type RatioReport struct {
 	ChiSquare float64 `json:"chi_square"`
 	P         float64 `json:"p_at_one_look"`
@@ -431,7 +431,7 @@ func (j *judging) power(r *Report, now time.Time) {
 	}
 }
 
-// verdict says how it stands and why. A broken guardrail comes first; then
+// verdict says result and reason. A broken guardrail comes first; then
 // nothing is called while users fell to the arms otherwise than intended, or are
 // too few.
 func (j *judging) verdict(r *Report) {

@@ -17,7 +17,7 @@ type deleteEventsIn struct {
 func (s *Server) addErasureTools() {
 	add(s, spec{
 		name: "delete_events", title: "Delete events", need: admin, destructive: true, open: true,
-		description: "Deletes single events at home for good, with their content, in all figures. PostHog has no deletion of single events: what was sent stays there unless the person is deleted with all of their events. Ask the user before you call it.",
+		description: "Permanently deletes single events on the server, with their content and from all metrics. PostHog cannot delete single events: what was sent stays there unless the person is deleted with all of their events. Ask the user before you call it.",
 		input: func(p map[string]*jsonschema.Schema) {
 			least, most := 1, erasure.MaxEvents
 			p["uuids"].MinItems, p["uuids"].MaxItems = &least, &most

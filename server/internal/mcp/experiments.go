@@ -27,7 +27,7 @@ type experimentRow struct {
 	Prompt    string     `json:"prompt,omitempty"`
 	State     string     `json:"state" jsonschema:"draft, collecting, winner, guardrail_broken or inconclusive"`
 	Winner    string     `json:"winner,omitempty"`
-	Summary   string     `json:"summary" jsonschema:"how it stands and why"`
+	Summary   string     `json:"summary" jsonschema:"result and reason"`
 	Running   bool       `json:"running"`
 	StartedAt *time.Time `json:"started_at,omitempty"`
 	StoppedAt *time.Time `json:"stopped_at,omitempty"`
@@ -48,7 +48,7 @@ type experimentOut struct {
 	Metric     string          `json:"metric" jsonschema:"what decides"`
 	Arms       []experimentArm `json:"arms"`
 	Guardrails []string        `json:"guardrails,omitempty" jsonschema:"how each stands"`
-	Ratio      string          `json:"sample_ratio" jsonschema:"whether users fell to the arms as intended"`
+	Ratio      string          `json:"sample_ratio" jsonschema:"sample ratio check"`
 	Breaches   []string        `json:"breaches,omitempty" jsonschema:"guardrails that broke while it ran"`
 }
 
@@ -71,10 +71,10 @@ func (s *Server) addExperimentTools() {
 			enum(x.Properties["better"], experiment.Up, experiment.Down)
 		}
 	}
-	add(s, spec{name: "list_experiments", title: "List experiments", description: "The experiments of the project and how each stands.", need: read}, s.listExperiments)
-	add(s, spec{name: "get_experiment", title: "Read an experiment", description: "How an experiment stands and why: arms, differences with intervals that may be looked at daily, guardrails, users still needed.", need: read}, s.getExperiment)
-	add(s, spec{name: "create_experiment", title: "Make an experiment", description: "Compares the variants of a feature flag, or versions of a prompt, by what became of their users. The first arm is the control. Arms, primary metric and plan cannot be changed once it has begun.", need: write, repeats: true, input: metrics}, s.createExperiment)
-	add(s, spec{name: "start_experiment", title: "Begin an experiment", description: "Begins a draft: events from now on count.", need: write}, s.startExperiment)
+	add(s, spec{name: "list_experiments", title: "List experiments", description: "The experiments of the project and their results.", need: read}, s.listExperiments)
+	add(s, spec{name: "get_experiment", title: "Read an experiment", description: "Results of an experiment and the reasons: variants, differences with always-valid confidence intervals, guardrails, users still needed.", need: read}, s.getExperiment)
+	add(s, spec{name: "create_experiment", title: "Make an experiment", description: "Compares the variants of a feature flag, or versions of a prompt, by user outcomes. The first variant is the control. Variants, primary metric and plan cannot be changed once it has started.", need: write, repeats: true, input: metrics}, s.createExperiment)
+	add(s, spec{name: "start_experiment", title: "Begin an experiment", description: "Starts a draft: events from now on count.", need: write}, s.startExperiment)
 	add(s, spec{name: "stop_experiment", title: "Stop an experiment", description: "Ends an experiment: events from now on do not count. With stop_rollout everyone gets the control: ask the user first.", need: write, destructive: true}, s.stopExperiment)
 }
 

@@ -17,7 +17,7 @@ type filterIn struct {
 	To            string            `json:"to,omitempty" jsonschema:"moment after the last, written like from. Left out: now"`
 	Event         string            `json:"event,omitempty" jsonschema:"event name: $ai_generation (a call), $ai_embedding, $ai_span, $ai_trace, or an event of the application's own"`
 	Provider      string            `json:"provider,omitempty" jsonschema:"such as openai or anthropic"`
-	Model         string            `json:"model,omitempty" jsonschema:"the model that answered, written as the events have it"`
+	Model         string            `json:"model,omitempty" jsonschema:"the response model, as events have it"`
 	Operation     string            `json:"operation,omitempty" jsonschema:"such as chat, messages, responses or embeddings"`
 	Surface       string            `json:"surface,omitempty" jsonschema:"feature of the application that made the call"`
 	User          string            `json:"user,omitempty" jsonschema:"the user's distinct id"`

@@ -54,12 +54,12 @@ type sendIn struct {
 	Connection string   `json:"connection,omitempty" jsonschema:"name of the connection. Left out: the only one there is"`
 	Properties []string `json:"properties,omitempty" jsonschema:"names of callers' properties"`
 	Attributes []string `json:"attributes,omitempty" jsonschema:"names of attributes of spans and resources"`
-	Send       *bool    `json:"send" jsonschema:"true: they leave in privacy mode whatever they hold, so ask the user first; false: they follow the rule of privacy mode again"`
+	Send       *bool    `json:"send" jsonschema:"true: they are sent in privacy mode with any value, so ask the user first; false: the rules of privacy mode apply again"`
 }
 
 type settleIn struct {
 	Connection string `json:"connection,omitempty" jsonschema:"name of the connection. Left out: the only one there is"`
-	Keep       *bool  `json:"keep" jsonschema:"true: the names that an upgrade took over go on leaving for PostHog, so ask the user first; false: they stay at home from now on"`
+	Keep       *bool  `json:"keep" jsonschema:"true: the names that an upgrade took over are still sent to PostHog, so ask the user first; false: they are withheld from now on"`
 }
 
 type sendOut struct {
@@ -75,11 +75,11 @@ func (s *Server) addLedgerTools() {
 	}, s.ledger)
 	add(s, spec{
 		name: "send_posthog_properties", title: "Choose what leaves for PostHog", need: write, destructive: true,
-		description: "Let named properties or attributes leave for PostHog in privacy mode whatever they hold, or take them back. Needs the role that may read prompts and answers; it is written to the audit log.",
+		description: "Allow named properties or attributes to be sent to PostHog in privacy mode with any value, or block them again. Needs the role that can read content; recorded in the audit log.",
 	}, s.sendNames)
 	add(s, spec{
 		name: "settle_posthog_names", title: "Keep or stop names of before", need: write, destructive: true,
-		description: "After an upgrade: keep or stop the property names that left before privacy mode had an allow-list (taken_over of get_posthog_ledger).",
+		description: "After an upgrade: allow or block the property names that were sent before privacy mode had an allow list (taken_over of get_posthog_ledger).",
 	}, s.settleNames)
 }
 

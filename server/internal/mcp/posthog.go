@@ -21,7 +21,7 @@ type Delivery struct {
 	State       string     `json:"state" jsonschema:"sending, idle (all sent), retrying (PostHog cannot be reached; events wait), refused (PostHog refuses the key or host; events wait until it is changed), disabled, or stopped (no server runs)"`
 	LastSuccess *time.Time `json:"last_success,omitempty" jsonschema:"when PostHog last took events"`
 	LastError   string     `json:"last_error,omitempty" jsonschema:"what last went wrong, in words; absent when all is well"`
-	Sent        int64      `json:"sent" jsonschema:"events that PostHog has taken"`
+	Sent        int64      `json:"sent" jsonschema:"events accepted by PostHog"`
 	Failed      int64      `json:"failed" jsonschema:"requests that failed"`
 	Retried     int64      `json:"retried" jsonschema:"events that were sent more than once"`
 	Dead        int64      `json:"dead" jsonschema:"events that were given up and are kept as dead letters"`
@@ -39,7 +39,7 @@ type Connection struct {
 	PersonalKeyLast4     string    `json:"personal_key_last4,omitempty"`
 	Enabled              bool      `json:"enabled"`
 	PrivacyMode          bool      `json:"privacy_mode" jsonschema:"true: no prompts and answers are sent to PostHog"`
-	Schema               string    `json:"schema" jsonschema:"the vocabulary of the events: posthog, llm_events or both"`
+	Schema               string    `json:"schema" jsonschema:"the event schema: posthog, llm_events or both"`
 	Environment          string    `json:"environment,omitempty" jsonschema:"set on events that name none"`
 	Surface              string    `json:"surface,omitempty" jsonschema:"set on events that name none and get none from project or key"`
 	HashDistinctIDs      bool      `json:"hash_distinct_ids" jsonschema:"true: user ids are replaced by an HMAC"`
@@ -76,12 +76,12 @@ type TestResult struct {
 
 type configureIn struct {
 	Connection           string   `json:"connection,omitempty" jsonschema:"name of the connection to create or change, such as production. Left out: the only one there is, or else default"`
-	ProjectKey           *string  `json:"project_key,omitempty" jsonschema:"PostHog's project token, which begins with phc_ (PostHog: Settings, Project). Needed for a new connection; kept encrypted and never shown again"`
-	PersonalKey          *string  `json:"personal_key,omitempty" jsonschema:"optional personal API key, which begins with phx_ and has the scope Query Read: lets hedgerow read figures back from PostHog. An empty string removes it"`
+	ProjectKey           *string  `json:"project_key,omitempty" jsonschema:"PostHog's project token, which starts with phc_ (PostHog: Settings, Project). Needed for a new connection; stored encrypted and never shown again"`
+	PersonalKey          *string  `json:"personal_key,omitempty" jsonschema:"optional personal API key, which starts with phx_ and has the scope query:read: lets hedgerow read PostHog's own counts. An empty string removes it"`
 	Host                 *string  `json:"host,omitempty" jsonschema:"where PostHog takes events: https://us.i.posthog.com (default), https://eu.i.posthog.com, or your own https:// address. With another host than before, pass both keys anew: kept keys do not go there"`
 	Enabled              *bool    `json:"enabled,omitempty" jsonschema:"false pauses delivery and keeps the keys; true again sends what waited (set_posthog_enabled offers the choice). A new connection is enabled"`
-	PrivacyMode          *bool    `json:"privacy_mode,omitempty" jsonschema:"true (default): prompts and answers never leave for PostHog. Ask the user before you set it to false"`
-	Schema               *string  `json:"schema,omitempty" jsonschema:"vocabulary of the events: posthog ($ai_generation …, default), llm_events (llm_request_completed …), or both"`
+	PrivacyMode          *bool    `json:"privacy_mode,omitempty" jsonschema:"true (default): prompts and responses are never sent to PostHog. Ask the user before you set it to false"`
+	Schema               *string  `json:"schema,omitempty" jsonschema:"event schema: posthog ($ai_generation …, default), llm_events (llm_request_completed …), or both"`
 	Environment          *string  `json:"environment,omitempty" jsonschema:"name to set on events that name no environment, such as production"`
 	Surface              *string  `json:"surface,omitempty" jsonschema:"name to set on events that name no surface and get none from project or key, such as Playbook"`
 	HashDistinctIDs      *bool    `json:"hash_distinct_ids,omitempty" jsonschema:"true replaces user ids by an HMAC on their way out"`
@@ -118,7 +118,7 @@ type testOut struct {
 
 type enabledIn struct {
 	Connection string `json:"connection,omitempty" jsonschema:"name of the connection. Left out: the only one there is"`
-	Enabled    *bool  `json:"enabled" jsonschema:"true sends events, false pauses; the keys stay either way, and events are kept at home"`
+	Enabled    *bool  `json:"enabled" jsonschema:"true sends events, false pauses; the keys are kept either way, and events stay stored on the server"`
 	Resume     string `json:"resume,omitempty" jsonschema:"with enabled true: backlog (default) also sends the events that came while it was paused; now begins with the next event and never sends those"`
 }
 
@@ -156,7 +156,7 @@ func (s *Server) addPostHogTools() {
 	}, s.configure)
 	add(s, spec{
 		name: "get_posthog_status", title: "PostHog status", need: read,
-		description: "Show the connections to PostHog: host, whether keys are set, settings, whether it is enabled, and how delivery goes. Never shows a key.",
+		description: "Show the connections to PostHog: host, whether keys are set, settings, whether it is enabled, and the delivery status. Never shows a key.",
 	}, s.status)
 	add(s, spec{
 		name: "test_posthog", title: "Test PostHog", need: write, open: true, repeats: true,
@@ -169,7 +169,7 @@ func (s *Server) addPostHogTools() {
 	}, s.setEnabled)
 	add(s, spec{
 		name: "delete_posthog", title: "Delete a PostHog connection", need: write, destructive: true,
-		description: "Delete a connection and wipe its encrypted keys for good. Events at home stay. Ask the user first, then pass the connection's name as confirm. To pause only, use set_posthog_enabled.",
+		description: "Delete a connection and permanently erase its encrypted keys. Stored events are kept. Ask the user first, then pass the connection's name as confirm. To pause only, use set_posthog_enabled.",
 	}, s.remove)
 }
 

@@ -100,7 +100,7 @@ type versionRow struct {
 type promptOut struct {
 	Prompt   promptRow     `json:"prompt"`
 	Version  promptVersion `json:"version" jsonschema:"the one that was asked for, whole"`
-	Versions []versionRow  `json:"versions" jsonschema:"all, the newest first"`
+	Versions []versionRow  `json:"versions" jsonschema:"all, newest first"`
 }
 
 type saveIn struct {
@@ -161,10 +161,10 @@ func (s *Server) addPromptTools() {
 		enum(p["messages"].Items.Properties["role"], "system", "developer", "user", "assistant")
 		enum(p["variables"].Items.Properties["type"], "string", "number", "integer", "boolean", "json")
 	}
-	add(s, spec{name: "list_prompts", title: "List prompts", description: "The prompts of the project with their labels. Figures for each are in get_stats with group_by prompt.", need: read}, s.listPrompts)
+	add(s, spec{name: "list_prompts", title: "List prompts", description: "The prompts of the project with their labels. Metrics for each are in get_stats with group_by prompt.", need: read}, s.listPrompts)
 	add(s, spec{name: "get_prompt", title: "Read a prompt", description: "One version of a prompt whole, and what other versions and labels there are.", need: read}, s.getPrompt)
 	add(s, spec{name: "render_prompt", title: "Render a prompt", description: "Puts values into a version of a prompt, each checked against its variable's type. Sends nothing to a provider.", need: read}, s.renderPrompt)
-	add(s, spec{name: "save_prompt", title: "Save a prompt", description: "Makes a prompt, or adds a version to the one of that name. Versions never change; a new one runs nowhere until set_prompt_label moves a label to it.", need: write, input: roles}, s.savePrompt)
+	add(s, spec{name: "save_prompt", title: "Save a prompt", description: "Creates a prompt, or adds a version to an existing one. Versions are immutable; a new one is not live until set_prompt_label moves a label to it.", need: write, input: roles}, s.savePrompt)
 	add(s, spec{name: "set_prompt_label", title: "Move a label", description: "Moves a label of a prompt to a version, in one step. Moving production changes what applications run: ask the user first.", need: write, destructive: true}, s.setPromptLabel)
 	add(s, spec{name: "delete_prompt", title: "Delete a prompt", description: "Deletes a prompt with all its versions. Applications that fetch it get nothing then. Ask the user first.", need: write, destructive: true}, s.deletePrompt)
 }

@@ -11,8 +11,8 @@ import (
 type rolloutArm struct {
 	Variant  string   `json:"variant" jsonschema:"the flag's variant; control is also for who does not have the flag, true is for a flag without variants"`
 	Version  string   `json:"version,omitempty" jsonschema:"number, label or id. Left out: the label production"`
-	Model    string   `json:"model,omitempty" jsonschema:"in place of the version's"`
-	Provider string   `json:"provider,omitempty" jsonschema:"in place of the version's"`
+	Model    string   `json:"model,omitempty" jsonschema:"overrides the version's"`
+	Provider string   `json:"provider,omitempty" jsonschema:"overrides the version's"`
 	Share    *float64 `json:"share,omitempty" jsonschema:"hedgerow's own percentage of those who take part; all arms together 100"`
 }
 
@@ -75,9 +75,9 @@ type resolveOut struct {
 
 func (s *Server) addRolloutTools() {
 	add(s, spec{name: "list_rollouts", title: "List rollouts", description: "Which prompts give users different versions, by the variants of a feature flag.", need: read}, s.listRollouts)
-	add(s, spec{name: "resolve_prompt", title: "What a user gets", description: "Which version, model and variant of a prompt a user gets, and why. Counts as the user having met the flag.", need: write}, s.resolvePrompt)
+	add(s, spec{name: "resolve_prompt", title: "What a user gets", description: "Which version, model and variant of a prompt a user gets, and why. Counts as an exposure of the user to the flag.", need: write}, s.resolvePrompt)
 	add(s, spec{name: "set_rollout", title: "Roll a prompt out", description: "Gives users versions and models of a prompt by the variants of a feature flag, at once; a stopped rollout runs again. It changes what applications run: ask the user first.", need: write, destructive: true}, s.setRollout)
-	add(s, spec{name: "stop_rollout", title: "Stop a rollout", description: "Everybody gets the control from now on; PostHog's flag is switched off where the personal key allows it.", need: write, destructive: true}, s.stopRollout)
+	add(s, spec{name: "stop_rollout", title: "Stop a rollout", description: "All users get the control from now on; the PostHog flag is turned off if the personal key allows it.", need: write, destructive: true}, s.stopRollout)
 }
 
 func (s *Server) listRollouts(_ context.Context, who caller, _ noArguments) (rolloutsOut, error) {

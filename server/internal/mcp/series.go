@@ -53,7 +53,7 @@ type seriesOut struct {
 type examplesIn struct {
 	filterIn
 	matchIn
-	Measure   string   `json:"measure" jsonschema:"the figure: one of those of get_series"`
+	Measure   string   `json:"measure" jsonschema:"the metric: one of those of get_series"`
 	By        string   `json:"by,omitempty" jsonschema:"breakdown"`
 	Group     *string  `json:"group,omitempty" jsonschema:"the group of the point; empty is what the events do not say; left out, all groups"`
 	NotGroups []string `json:"not_groups,omitempty" jsonschema:"the point is of all groups but these"`
@@ -65,7 +65,7 @@ type examplesOut struct {
 	Count    int64   `json:"count" jsonschema:"how many the point counts"`
 	Among    int64   `json:"among" jsonschema:"what a rate divides by; else count"`
 	Of       string  `json:"of" jsonschema:"calls, outcomes, tool_calls, events, traces or users"`
-	Examples []Event `json:"examples" jsonschema:"those that are worth a look first: failures, the slowest, the dearest, the lowest scores; else the newest"`
+	Examples []Event `json:"examples" jsonschema:"most relevant first: failures, slowest, most expensive, lowest scores; otherwise newest"`
 }
 
 func (s *Server) addSeriesTools() {
@@ -76,7 +76,7 @@ func (s *Server) addSeriesTools() {
 	}
 	add(s, spec{
 		name: "get_series", title: "Chart", need: read,
-		description: "The figures of a chart: calls, errors, cost, latency, outcomes, tool calls or the application's own events, over time and broken down by prompt version, model, surface, a custom property and so on. Without from and to: the last seven days. list_examples shows the events behind a point.",
+		description: "The data of a chart: calls, errors, cost, latency, outcomes, tool calls or the application's own events, over time and broken down by prompt version, model, surface, a custom property and so on. Without from and to: the last seven days. list_examples shows the events behind a point.",
 		input: func(p map[string]*jsonschema.Schema) {
 			narrow(p)
 			p["measures"].Description = "figures: " + measuresHelp
