@@ -75,7 +75,7 @@ await page.getByLabel("Title").fill("Which version fails");
 await page.getByLabel("New dashboard name").fill("Support");
 await press(page.getByRole("button", { name: "Save" }), /dashboards\/d_/);
 await press(page.getByRole("link", { name: "Add a chart" }), /explore/);
-await pick("Figure", "cost_usd", /m=cost_usd/);
+await pick("Metric", "cost_usd", /m=cost_usd/);
 await pick("Break down by", "model_asked", /by=model_asked/);
 await pick("As", "stack", /draw=stack/);
 await page.getByLabel("Title").fill("What it costs");
