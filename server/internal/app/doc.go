@@ -6,7 +6,7 @@
 // their routes, sinks.go what reads the journal.
 //
 // Packages that must not import each other meet here: each declares the interface
-// that it needs, and adapters.go, delivery.go, gaps.go and evals.go implement it. What
+// that it needs, and adapters.go, delivery.go and evals.go implement it. What
 // pages, API, MCP tools and tests have in common is one struct, services.Services,
 // which the steps of the start fill.
 package app

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -371,6 +372,50 @@ func TestArchitecturePage(t *testing.T) {
 		}
 		if !strings.Contains(string(page), "`"+name+"`") {
 			t.Errorf("docs/architecture.md does not say what %s owns", name)
+		}
+	}
+}
+
+// TestDocNamesFiles holds package comments to name files that are there.
+func TestDocNamesFiles(t *testing.T) {
+	file := regexp.MustCompile(`(?:[\w-]+/)*\b[a-z]\w*\.go\b`)
+	named := 0
+	for _, p := range packages(t) {
+		for _, name := range p.code() {
+			f, err := parser.ParseFile(token.NewFileSet(), filepath.Join(p.Dir, name), nil, parser.PackageClauseOnly|parser.ParseComments)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, said := range file.FindAllString(f.Doc.Text(), -1) {
+				named++
+				_, here := os.Stat(filepath.Join(p.Dir, said))
+				if _, err := os.Stat(filepath.Join(moduleDir(t), said)); here != nil && err != nil {
+					t.Errorf("%s names %s, which is not there", filePath(p, name), said)
+				}
+			}
+		}
+	}
+	if named < 50 {
+		t.Errorf("only %d files are named", named)
+	}
+}
+
+// TestFileLengths bounds what people write: a longer file has more than one subject.
+func TestFileLengths(t *testing.T) {
+	const most = 800
+	for _, name := range committed(t) {
+		if !slices.Contains([]string{".go", ".templ", ".js", ".mjs", ".css"}, path.Ext(name)) || strings.HasSuffix(name, "_templ.go") {
+			continue
+		}
+		b, err := os.ReadFile(filepath.Join(moduleDir(t), filepath.FromSlash(name)))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := bytes.Count(b, []byte{'\n'}); n > most {
+			t.Errorf("%s has %d lines, more than %d", name, n, most)
 		}
 	}
 }

@@ -34,10 +34,10 @@
 //   - route.go: which path goes to which provider, and the known providers.
 //   - keys.go and local.go: the caller's own keys, hedgerow's in their place, which
 //     never reach a provider, and the calls that may do without.
-//   - body.go, edit.go and scan.go: how a request body is read, and the few
-//     bytes of it that hedgerow changes.
+//   - body.go: how a request body is read, and the few bytes of it that hedgerow
+//     changes (internal/provider/edit.go).
 //   - forward.go: the round trip, headers both ways, and what failure becomes.
-//   - stream.go, strip.go and upgrade.go: how the answer is copied.
+//   - stream.go and upgrade.go: how the answer is copied.
 //   - origin.go: what an answer may not do to the origin that it shares with pages.
 //   - record.go, capture.go, backlog.go, decode.go and attribution.go: from what was
 //     seen to an event, off the caller's path.

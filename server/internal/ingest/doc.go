@@ -13,7 +13,7 @@
 //   - v0.go, v1.go and multipart.go: the three forms of a request and of its
 //     answer. Wire formats are those of shared/reference/posthog-contract.md,
 //     section 1.
-//   - body.go: reading and decompressing within bounds; what a request holds, and
+//   - package httpbody: reading and decompressing within bounds; what a request holds, and
 //     all of them together, is counted before it is allocated.
 //   - payload.go and lz.go: queries, forms, base64 and lz-string.
 //   - scan.go: one pass that validates JSON, and readers that walk it after that

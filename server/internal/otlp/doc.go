@@ -13,7 +13,7 @@
 // Read in this order:
 //
 //   - [Config], [New] and [Handler] (otlp.go): the handler, tokens and responses.
-//   - body.go: reading and decompressing within bounds.
+//   - package httpbody: reading and decompressing within bounds.
 //   - decode.go: from bytes to OTLP's own types. What they will need in memory,
 //     how deep they nest and whether their texts are valid is looked at before
 //     anything is allocated.

@@ -1,4 +1,4 @@
-// Command form writes form.go of package query: the API's form of an event, made of
+// Command form writes server/internal/query/form.go: the API's form of an event, made of
 // event.Fields. "make generate" runs it, and its test holds the file to the table.
 package main
 
