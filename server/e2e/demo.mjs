@@ -77,7 +77,7 @@ await press(page.getByRole("button", { name: "Save" }), /dashboards\/d_/);
 await press(page.getByRole("link", { name: "Add a chart" }), /explore/);
 await pick("Metric", "cost_usd", /m=cost_usd/);
 await pick("Break down by", "model_asked", /by=model_asked/);
-await pick("As", "stack", /draw=stack/);
+await pick("Chart type", "stack", /draw=stack/);
 await page.getByLabel("Title").fill("What it costs");
 await press(page.getByRole("button", { name: "Save" }), /dashboards\/d_/);
 await press(page.getByRole("link", { name: "Arrange" }), /edit=1/);
