@@ -107,17 +107,14 @@ func readCase(t *testing.T, name string) (c testCase) {
 }
 
 // split separates words at blanks outside of quotes.
-func split(s string) (words []string) {
+func split(s string) []string {
 	quoted := false
-	for _, w := range strings.FieldsFunc(s, func(r rune) bool {
+	return strings.FieldsFunc(s, func(r rune) bool {
 		if r == '"' {
 			quoted = !quoted
 		}
 		return r == ' ' && !quoted
-	}) {
-		words = append(words, w)
-	}
-	return words
+	})
 }
 
 // moment reads 2026-03-29T10:00.
