@@ -163,7 +163,7 @@ func TestRollout(t *testing.T) {
 		status int
 		says   string
 	}{
-		`{"prompt_variables":{"name":"Ann"},"model":"x"}`: {"nothing", 404, "there is no prompt"},
+		`{"prompt_variables":{"name":"Ann"},"model":"x"}`: {"nothing", 404, "no prompt named"},
 		`{"prompt_variables":{},"model":"x"}`:             {"support", 400, "name"},
 	} {
 		status, answer, err := p.post(t.Context(), "/openai/v1/chat/completions", "", body, "X-Hedgerow-Prompt", want.prompt, "X-PostHog-Distinct-Id", "u")
