@@ -22,9 +22,9 @@ func faults(upstreamURL, dir string) {
 		return
 	}
 	defer func() { _ = exec.Command("umount", "-l", disk).Run() }()
-	well := startHedgerow(upstreamURL, filepath.Join(dir, "well"))
+	well := startHedgerow(*binary, upstreamURL, filepath.Join(dir, "well"))
 	defer well.stop()
-	full := startHedgerow(upstreamURL, filepath.Join(disk, "data"))
+	full := startHedgerow(*binary, upstreamURL, filepath.Join(disk, "data"))
 	defer full.stop()
 	fillDisk(filepath.Join(disk, "filler"))
 

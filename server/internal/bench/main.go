@@ -1,9 +1,10 @@
 // Command bench says what the gateway costs. In one run, against the same
-// loopback upstream, it measures four ways in turn — direct, through a bare
-// httputil.ReverseProxy, through hedgerow with full capture to the journal, and
-// through hedgerow with the store at work behind it too — and prints requests a
-// second, latency, time to first token, CPU time a call, and their ratios. Upstream, proxy and hedgerow are processes
-// of their own, so that hedgerow's memory and CPU are its own.
+// loopback upstream, it measures in turn: direct, through a bare
+// httputil.ReverseProxy, and through hedgerow with full capture and its store at
+// work; with -base also through another version of hedgerow. It prints requests a
+// second, latency, time to first token, CPU time a call, and their ratios.
+// Upstream, proxy and hedgerow are processes of their own, so that hedgerow's memory
+// and CPU are its own.
 //
 // Figures from one machine are comparable with each other only: read the ratios.
 package main
@@ -38,10 +39,11 @@ var (
 	role     = flag.String("role", "", "internal: upstream or reverseproxy")
 	target   = flag.String("target", "", "internal: the reverse proxy's target")
 	binary   = flag.String("bin", "bin/hedgerow", "the hedgerow to measure")
+	base     = flag.String("base", "", "another hedgerow to measure in the same run")
 	rounds   = flag.Int("rounds", 5, "rounds; each measures every way once, and medians are printed")
 	duration = flag.Duration("duration", 2*time.Second, "length of one measurement")
 	paced    = flag.Duration("paced", 15*time.Second, "length of the memory measurement at 1,000 calls a second")
-	only     = flag.String("only", "", "memory, idle or faults: that alone")
+	only     = flag.String("only", "", "gateway, memory, idle or faults: that alone")
 	profile  = flag.String("cpuprofile", "", "file for a CPU profile of hedgerow under load")
 )
 
@@ -161,12 +163,12 @@ func (p *process) stop() {
 
 // startHedgerow starts the real binary on a temporary folder and waits until it
 // is ready.
-func startHedgerow(upstreamURL, dir string, args ...string) *process {
+func startHedgerow(binary, upstreamURL, dir string) *process {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	check(err)
 	addr := l.Addr().String()
 	check(l.Close())
-	cmd := exec.Command(*binary, append([]string{"serve", "--listen", addr, "--data", dir, "--log-level", "warn"}, args...)...)
+	cmd := exec.Command(binary, "serve", "--listen", addr, "--data", dir, "--log-level", "warn")
 	cmd.Env = append(os.Environ(), "HEDGEROW_UPSTREAM_OPENAI="+upstreamURL, "POSTHOG_API_KEY=", "HEDGEROW_DEBUG_PPROF=1")
 	cmd.Stderr = os.Stderr
 	check(cmd.Start())
@@ -276,7 +278,7 @@ func measureAll() {
 	up := start(self, "-role", "upstream")
 	defer up.stop()
 	if *only == "memory" {
-		h := startHedgerow(up.url, filepath.Join(dir, "data"))
+		h := startHedgerow(*binary, up.url, filepath.Join(dir, "data"))
 		defer h.stop()
 		memory(h)
 		return
@@ -286,25 +288,29 @@ func measureAll() {
 		return
 	}
 	if *only == "idle" {
-		h := startHedgerow(up.url, filepath.Join(dir, "data"))
+		h := startHedgerow(*binary, up.url, filepath.Join(dir, "data"))
 		defer h.stop()
 		idleAfterLoad(h)
 		return
 	}
 	proxy := start(self, "-role", "reverseproxy", "-target", up.url)
 	defer proxy.stop()
-	hedge := startHedgerow(up.url, filepath.Join(dir, "data"))
+	hedge := startHedgerow(*binary, up.url, filepath.Join(dir, "data"))
 	defer hedge.stop()
 
 	fmt.Printf("hedgerow bench: %d CPUs, %s, %d rounds of %v each; medians\n", runtime.NumCPU(), runtime.Version(), *rounds, *duration)
 	fmt.Printf("request %d bytes, answer %d bytes or %d flushed chunks; upstream, proxy, hedgerow and callers share the CPUs\n\n", len(requestBody(false)), len(answer), chunks)
-	journal := startHedgerow(up.url, filepath.Join(dir, "journal"), "--roles", "gateway")
-	defer journal.stop()
-	ways := []struct {
+	type way struct {
 		name string
 		url  string
-		p    *process // whose CPU time is told; nil for direct
-	}{{"direct", up.url, nil}, {"reverse proxy", proxy.url, proxy}, {"hedgerow, to journal", journal.url, journal}, {"hedgerow, and store", hedge.url, hedge}}
+		p    *process // whose CPU time is measured; nil for direct
+	}
+	ways := []way{{"direct", up.url, nil}, {"reverse proxy", proxy.url, proxy}, {"hedgerow", hedge.url, hedge}}
+	if *base != "" {
+		b := startHedgerow(*base, up.url, filepath.Join(dir, "base"))
+		defer b.stop()
+		ways = append(ways, way{"base", b.url, b})
+	}
 
 	fmt.Printf("%-40s %8s %10s %10s %10s %10s %12s\n", "", "calls/s", "p50", "p99", "ttft p50", "ttft p99", "its CPU/call")
 	for _, c := range []struct {
@@ -377,11 +383,14 @@ func measureAll() {
 		saveProfile(hedge)
 	}
 	captured(hedge)
+	if *only == "gateway" {
+		return
+	}
 	hedge.stop()
 
 	// Memory is measured on a fresh process: what a saturating load left behind
 	// is not what 1,000 calls a second need.
-	hedge = startHedgerow(up.url, filepath.Join(dir, "data2"))
+	hedge = startHedgerow(*binary, up.url, filepath.Join(dir, "data2"))
 	memory(hedge)
 	hedge.stop()
 	fmt.Println()
