@@ -50,10 +50,12 @@ func AtHome(e *event.Event, p HomePolicy) {
 	for _, m := range []*map[string]json.RawMessage{&e.Properties, &e.ModelParameters, &e.ProviderMetadata} {
 		*m = scrubRaw(*m, p.ScrubEmails)
 	}
-	for _, s := range texts(e) {
+	for _, at := range textFields {
+		s := at(e)
 		*s = ScrubText(*s, p.ScrubEmails)
 	}
-	for _, s := range ids(e) {
+	for _, at := range idFields {
+		s := at(e)
 		*s = scrubID(*s)
 	}
 	e.BaseURL, e.RequestURL = bareURL(e.BaseURL), bareURL(e.RequestURL)
@@ -64,18 +66,26 @@ func AtHome(e *event.Event, p HomePolicy) {
 	Fit(e)
 }
 
-// texts are the event's fields into which a caller or a provider can write.
-func texts(e *event.Event) []*string {
-	return []*string{
-		&e.Name, &e.TraceName, &e.SpanName, &e.Provider, &e.ModelAsked, &e.Model, &e.Operation, &e.BaseURL, &e.RequestURL,
-		&e.ErrorType, &e.ErrorCode, &e.ErrorMessage, &e.StopReason, &e.ParseError, &e.SystemFingerprint, &e.ServiceTier,
-		&e.PromptName, &e.PromptVersion, &e.PromptVersionID, &e.Surface, &e.TaskType, &e.Environment, &e.OutputCategory,
+// idFields are the texts of an event that stand for somebody or something else;
+// textFields are all others into which a caller or a provider can write. A field that
+// is new is a text, so that it is scrubbed before anybody has thought of it here.
+var textFields, idFields = func() (texts, ids []func(*event.Event) *string) {
+	for _, f := range event.Fields {
+		at, ok := f.At.(func(*event.Event) *string)
+		if !ok {
+			continue
+		}
+		switch f.Path {
+		case "UUID", "ProjectID", "Source", "Method", "Status", "PromptHash", "InputLengthBucket", "Cost.ModelUsed", "Cost.Source", "Cost.Provider":
+			// hedgerow's own words
+		case "DistinctID", "User", "TraceID", "SpanID", "ParentID", "SessionID", "CompletionID":
+			ids = append(ids, at)
+		default:
+			texts = append(texts, at)
+		}
 	}
-}
-
-func ids(e *event.Event) []*string {
-	return []*string{&e.DistinctID, &e.User, &e.TraceID, &e.SpanID, &e.ParentID, &e.SessionID, &e.CompletionID}
-}
+	return texts, ids
+}()
 
 // scrubID replaces an id that is a key by a hash of it. A key has far too many
 // possible values for its hash to be guessed, so no secret is needed here. A

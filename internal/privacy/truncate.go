@@ -115,7 +115,8 @@ func fit(e *event.Event, limit int) bool {
 				m[k] = Truncate(v, most)
 			}
 		}
-		for _, s := range texts(e) {
+		for _, at := range textFields {
+			s := at(e)
 			*s = cutText(*s, most)
 		}
 	}
@@ -174,8 +175,8 @@ func metaSize(e *event.Event) int {
 			n += len(k) + len(v) + 4
 		}
 	}
-	for _, s := range texts(e) {
-		n += len(*s)
+	for _, at := range textFields {
+		n += len(*at(e))
 	}
 	for _, t := range e.Tags {
 		n += len(t) + 3
