@@ -22,41 +22,49 @@ const (
 	maxShift  = 0.02
 )
 
-// TestDemo starts the demo as a newcomer does, walks its pages in Chromium with
-// two questions in mind, and looks at each page over a month of data.
-func TestDemo(t *testing.T) {
-	t.Parallel()
-	w := newWorld(t)
-	cmd := exec.Command(binary, "demo", "--listen", w.addr, "--data", filepath.Join(t.TempDir(), "demo"), "--rate", "0.5")
+// demo starts "hedgerow demo" with so many calls a second, and returns its sign-in
+// link once its history is written.
+func (w *world) demo(rate string) (link string) {
+	w.t.Helper()
+	cmd := exec.Command(binary, "demo", "--listen", w.addr, "--data", filepath.Join(w.t.TempDir(), "demo"), "--rate", rate)
 	cmd.Env = w.environ()
 	out, err := cmd.StdoutPipe()
 	if err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
 	var logs bytes.Buffer
 	cmd.Stderr = &logs
 	begin := time.Now()
 	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
+		w.t.Fatal(err)
 	}
-	defer func() {
+	w.t.Cleanup(func() {
 		_ = cmd.Process.Signal(os.Interrupt)
 		_ = cmd.Wait()
-	}()
-	link := ""
+	})
+	signIn := regexp.MustCompile(`http://\S+/sign-in\?token=[\w-]+`)
 	for sc := bufio.NewScanner(out); sc.Scan(); {
-		if m := regexp.MustCompile(`http://\S+/sign-in\?token=[\w-]+`).FindString(sc.Text()); m != "" {
+		if m := signIn.FindString(sc.Text()); m != "" {
 			link = m
 		}
 		if strings.HasPrefix(sc.Text(), "wrote ") {
-			t.Logf("%s; %.1f s after the start", sc.Text(), time.Since(begin).Seconds())
+			w.t.Logf("%s; %.1f s after the start", sc.Text(), time.Since(begin).Seconds())
 			break
 		}
 	}
 	if link == "" {
-		t.Fatalf("no sign-in link, or no past\n%s", logs.String())
+		w.t.Fatalf("no sign-in link, or no past\n%s", logs.String())
 	}
 	go func() { _, _ = io.Copy(io.Discard, out) }()
+	return link
+}
+
+// TestDemo starts the demo as a newcomer does, walks its pages in Chromium with
+// two questions in mind, and looks at each page over a month of data.
+func TestDemo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	link := w.demo("0.5")
 	b := node(t, nil, "demo.mjs", "http://"+w.addr, link, shots(t, "demo"))
 	pages, walks, weighed := 0, 0, 0
 	for sc := bufio.NewScanner(bytes.NewReader(b)); sc.Scan(); {

@@ -4,11 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
-	"io"
 	"math"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -21,29 +17,7 @@ import (
 func TestExamplesWalk(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	cmd := exec.Command(binary, "demo", "--listen", w.addr, "--data", filepath.Join(t.TempDir(), "demo"), "--rate", "0.2")
-	cmd.Env = w.environ()
-	out, err := cmd.StdoutPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		_ = cmd.Process.Signal(os.Interrupt)
-		_ = cmd.Wait()
-	}()
-	link := ""
-	for sc := bufio.NewScanner(out); sc.Scan() && !strings.HasPrefix(sc.Text(), "wrote "); {
-		if m := regexp.MustCompile(`http://\S+/sign-in\?token=[\w-]+`).FindString(sc.Text()); m != "" {
-			link = m
-		}
-	}
-	if link == "" {
-		t.Fatal("no sign-in link")
-	}
-	go func() { _, _ = io.Copy(io.Discard, out) }()
+	link := w.demo("0.2")
 	first := regexp.MustCompile(`: ([\d,]+)`)
 	share := regexp.MustCompile(` · ([\d.]+) %`)
 	number := func(s string) float64 {
