@@ -159,6 +159,10 @@ type Event struct {
 	SystemFingerprint string `json:"system_fingerprint,omitzero" kind:"name"`
 	// The tier that served the call: default, flex, priority …
 	ServiceTier string `json:"service_tier,omitzero" posthog:"$ai_service_tier" kind:"label"`
+	// The speed that the provider answered with, where it sells several: standard, fast.
+	Speed string `json:"speed,omitzero" posthog:"$ai_speed" kind:"label"`
+	// Where the provider says that it computed the answer, where that sets the price: us.
+	InferenceGeo string `json:"inference_geo,omitzero" posthog:"$ai_inference_geo" kind:"label"`
 	// The request's settings by the provider's names; never content.
 	ModelParameters map[string]json.RawMessage `json:"model_parameters,omitzero" posthog:"$ai_model_parameters"`
 	// What only this provider says: request id, limits …
@@ -254,10 +258,24 @@ type Usage struct {
 	InputText Int `json:"input_text,omitzero" name:"input_text_tokens" posthog:"$ai_text_input_tokens" kind:"tokens"`
 	// Part of output_tokens.
 	OutputText Int `json:"output_text,omitzero" name:"output_text_tokens" posthog:"$ai_text_output_tokens" kind:"tokens"`
+	// Part of cache_read_tokens.
+	CacheReadImage Int `json:"cache_read_image,omitzero" name:"cache_read_image_tokens" posthog:"$ai_cache_read_image_tokens" kind:"tokens"`
 	// Web searches that the provider did; not tokens.
 	WebSearches Int `json:"web_searches,omitzero" posthog:"$ai_web_search_count" kind:"searches"`
 	// Generated pictures; not tokens.
 	Images Int `json:"images,omitzero" posthog:"image_count" kind:"pictures"`
+	// Sound that was read or made, or video that was made, where its length is billed.
+	MediaTime Opt[time.Duration] `json:"media_time,omitzero" posthog:"media_seconds" column:"media_us" api:"media_ms" kind:"duration"`
+	// Characters that were spoken, where they are billed.
+	Characters Int `json:"characters,omitzero" posthog:"character_count" kind:"characters"`
+	// Pages of documents that were read, where they are billed.
+	Pages Int `json:"pages,omitzero" posthog:"page_count" kind:"pages"`
+	// Searches in stored files that the provider did.
+	FileSearches Int `json:"file_searches,omitzero" posthog:"file_search_count" kind:"searches"`
+	// Containers in which the provider ran code.
+	CodeSessions Int `json:"code_sessions,omitzero" posthog:"code_session_count" kind:"sessions"`
+	// Searches as rerankers bill them: one query over so many documents.
+	SearchUnits Int `json:"search_units,omitzero" posthog:"search_unit_count" kind:"searches"`
 	// What the provider itself says the call cost (OpenRouter's usage.cost). It
 	// wins over any price table.
 	ReportedCost Opt[decimal.Decimal] `json:"reported_cost,omitzero" column:"cost_reported" api:"reported_cost_usd" kind:"usd"`
@@ -310,6 +328,8 @@ type Cost struct {
 	Request Opt[decimal.Decimal] `json:"request,omitzero" name:"cost_request" posthog:"$ai_request_cost_usd" api:"request_usd" kind:"usd"`
 	// Web searches that the provider did.
 	WebSearch Opt[decimal.Decimal] `json:"web_search,omitzero" name:"cost_web_search" posthog:"$ai_web_search_cost_usd" api:"web_search_usd" kind:"usd"`
+	// File searches, code sessions and other tools that the provider ran.
+	Tools Opt[decimal.Decimal] `json:"tools,omitzero" name:"cost_tools" posthog:"tools_cost_usd" api:"tools_usd" kind:"usd"`
 	// The sum, or what the provider said.
 	Total Opt[decimal.Decimal] `json:"total,omitzero" name:"cost_total" posthog:"$ai_total_cost_usd" api:"total_usd" kind:"usd"`
 	// What reading input from a cache saved, against the price of input that is
@@ -323,6 +343,23 @@ type Cost struct {
 	Source string `json:"source,omitzero" name:"cost_source" posthog:"$ai_cost_model_source" api:"price_source" kind:"label"`
 	// Provider of the price.
 	Provider string `json:"provider,omitzero" name:"cost_provider" posthog:"$ai_cost_model_provider" api:"price_provider" kind:"name"`
+	// What was used and has no price, parted by commas: web_searches, output_tokens … The total is then unknown, and the known parts are the least that the call cost.
+	Unpriced string `json:"unpriced,omitzero" name:"cost_unpriced" posthog:"hedgerow_cost_unpriced" api:"unpriced" kind:"name"`
+	// The total before the event was priced again; unknown where it had none.
+	Before Opt[decimal.Decimal] `json:"before,omitzero" name:"cost_before" api:"before_usd" kind:"usd"`
+	// The run of "hedgerow prices reprice" that set the cost.
+	Repricing string `json:"repricing,omitzero" name:"cost_repricing" api:"repricing" kind:"id"`
+}
+
+// Sum is the sum of the known parts; unknown where none is known.
+func (c *Cost) Sum() Opt[decimal.Decimal] {
+	var total Opt[decimal.Decimal]
+	for _, part := range []Opt[decimal.Decimal]{c.Input, c.Output, c.Request, c.WebSearch, c.Tools} {
+		if part.Known {
+			total = Some(total.Value.Add(part.Value))
+		}
+	}
+	return total
 }
 
 // Content is the text of a call, in PostHog's message form (contract section

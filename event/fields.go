@@ -68,6 +68,8 @@ var kinds = []Kind{
 	{Name: "all tokens", Unit: "tokens", Max: MaxAllTokens},
 	{Name: "searches", Unit: "searches", Max: MaxCount},
 	{Name: "pictures", Unit: "pictures", Max: MaxCount},
+	{Name: "pages", Unit: "pages", Max: MaxCount},
+	{Name: "sessions", Unit: "sessions", Max: MaxCount},
 	{Name: "characters", Unit: "characters", Max: MaxCount},
 	{Name: "duration", Unit: "seconds", Max: MaxDuration.Seconds()},
 	{Name: "bytes", Unit: "bytes", Max: MaxBytes},

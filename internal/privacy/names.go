@@ -45,7 +45,7 @@ var knownNames = byKind(map[kind]string{
 		langfuse.internal.is_app_root langfuse.trace.public mastra.model_step.step_index mastra.model_step.is_continued mastra.model_chunk.sequence_number
 		gen_ai.agent.step gen_ai.evaluation.score.value gen_ai.response.time_to_first_chunk llm.cost.total`,
 	kindWord: `
-		$ai_ingestion_source $ai_framework $ai_span_type $ai_tokens_source $ai_service_tier $ai_metric_version $ai_evaluation_type $ai_evaluation_runtime
+		$ai_ingestion_source $ai_framework $ai_span_type $ai_tokens_source $ai_service_tier $ai_speed $ai_inference_geo hedgerow_cost_unpriced $ai_metric_version $ai_evaluation_type $ai_evaluation_runtime
 		$ai_evaluation_provider $ai_evaluation_key_type $ai_target_event_type $ai_result_type $ai_status $ai_error_type $ai_stop_reason $ai_cost_model_source
 		$lib $lib_version $ai_lib $ai_lib_version $lib_custom_api_host $library $feature_flag_error $feature_flag_bootstrapped_response $device_type $browser_version $browser_language
 		$os_version $python_runtime $python_version $app_version $app_build $locale $network_wifi $timezone $session_recording_start_reason

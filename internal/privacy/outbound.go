@@ -268,6 +268,8 @@ func fields(e *event.Event) []field {
 		{name: "$ai_stop_reason", at: &e.StopReason},
 		{name: "$ai_completion_id", at: &e.CompletionID, checked: true},
 		{name: "$ai_service_tier", at: &e.ServiceTier, checked: true},
+		{name: "$ai_speed", at: &e.Speed, checked: true},
+		{name: "$ai_inference_geo", at: &e.InferenceGeo, checked: true},
 		{name: "$ai_prompt_name", at: &e.PromptName, checked: true, label: true},
 		{name: "$ai_prompt_version", at: &e.PromptVersion, checked: true},
 		{name: "$ai_prompt_version_id", at: &e.PromptVersionID, checked: true},
@@ -280,5 +282,6 @@ func fields(e *event.Event) []field {
 		{name: "$ai_model_cost_used", at: &e.Cost.ModelUsed, checked: true, label: true},
 		{name: "$ai_cost_model_source", at: &e.Cost.Source, checked: true},
 		{name: "$ai_cost_model_provider", at: &e.Cost.Provider, checked: true, label: true},
+		{name: "hedgerow_cost_unpriced", at: &e.Cost.Unpriced, checked: true},
 	}
 }

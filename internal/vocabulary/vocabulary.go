@@ -8,8 +8,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/shopspring/decimal"
-
 	"github.com/hedgerow/hedgerow/event"
 )
 
@@ -93,12 +91,7 @@ func atLeast(e *event.Event) *event.Event {
 		return e
 	}
 	c := e.Clone()
-	for _, part := range []event.Opt[decimal.Decimal]{e.Cost.Input, e.Cost.Output, e.Cost.Request, e.Cost.WebSearch} {
-		if part.Known {
-			c.Cost.Total = event.Some(c.Cost.Total.Value.Add(part.Value))
-		}
-	}
-	if !c.Cost.Total.Known {
+	if c.Cost.Total = c.Cost.Sum(); !c.Cost.Total.Known {
 		return e
 	}
 	_ = c.SetProperty(CostIncomplete, true) // a boolean always marshals

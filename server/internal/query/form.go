@@ -52,6 +52,8 @@ type Event struct {
 	CompletionID      string                     `json:"completion_id"`
 	SystemFingerprint string                     `json:"system_fingerprint"`
 	ServiceTier       string                     `json:"service_tier"`
+	Speed             string                     `json:"speed"`
+	InferenceGeo      string                     `json:"inference_geo"`
 	ModelParameters   map[string]json.RawMessage `json:"model_parameters"`
 	ProviderMetadata  map[string]json.RawMessage `json:"provider_metadata"`
 	PromptName        string                     `json:"prompt_name"`
@@ -96,8 +98,15 @@ type Usage struct {
 	OutputImage    event.Int       `json:"output_image_tokens"`
 	InputText      event.Int       `json:"input_text_tokens"`
 	OutputText     event.Int       `json:"output_text_tokens"`
+	CacheReadImage event.Int       `json:"cache_read_image_tokens"`
 	WebSearches    event.Int       `json:"web_searches"`
 	Images         event.Int       `json:"images"`
+	MediaTimeMS    Millis          `json:"media_ms"`
+	Characters     event.Int       `json:"characters"`
+	Pages          event.Int       `json:"pages"`
+	FileSearches   event.Int       `json:"file_searches"`
+	CodeSessions   event.Int       `json:"code_sessions"`
+	SearchUnits    event.Int       `json:"search_units"`
 	ReportedCost   USD             `json:"reported_cost_usd"`
 }
 
@@ -107,11 +116,15 @@ type Cost struct {
 	Output     USD    `json:"output_usd"`
 	Request    USD    `json:"request_usd"`
 	WebSearch  USD    `json:"web_search_usd"`
+	Tools      USD    `json:"tools_usd"`
 	Total      USD    `json:"total_usd"`
 	CacheSaved USD    `json:"cache_saved_usd"`
 	ModelUsed  string `json:"price_model"`
 	Source     string `json:"price_source"`
 	Provider   string `json:"price_provider"`
+	Unpriced   string `json:"unpriced"`
+	Before     USD    `json:"before_usd"`
+	Repricing  string `json:"repricing"`
 }
 
 // Content is the text of a call: JSON, or null.
@@ -165,6 +178,8 @@ func newEvent(r *store.Row) *Event {
 		CompletionID:      e.CompletionID,
 		SystemFingerprint: e.SystemFingerprint,
 		ServiceTier:       e.ServiceTier,
+		Speed:             e.Speed,
+		InferenceGeo:      e.InferenceGeo,
 		ModelParameters:   e.ModelParameters,
 		ProviderMetadata:  e.ProviderMetadata,
 		PromptName:        e.PromptName,
@@ -206,8 +221,15 @@ func newUsage(e *event.Event) Usage {
 		OutputImage:    e.Usage.OutputImage,
 		InputText:      e.Usage.InputText,
 		OutputText:     e.Usage.OutputText,
+		CacheReadImage: e.Usage.CacheReadImage,
 		WebSearches:    e.Usage.WebSearches,
 		Images:         e.Usage.Images,
+		MediaTimeMS:    millis(e.Usage.MediaTime),
+		Characters:     e.Usage.Characters,
+		Pages:          e.Usage.Pages,
+		FileSearches:   e.Usage.FileSearches,
+		CodeSessions:   e.Usage.CodeSessions,
+		SearchUnits:    e.Usage.SearchUnits,
 		ReportedCost:   USD(e.Usage.ReportedCost),
 	}
 }
@@ -218,11 +240,15 @@ func newCost(e *event.Event) Cost {
 		Output:     USD(e.Cost.Output),
 		Request:    USD(e.Cost.Request),
 		WebSearch:  USD(e.Cost.WebSearch),
+		Tools:      USD(e.Cost.Tools),
 		Total:      USD(e.Cost.Total),
 		CacheSaved: USD(e.Cost.CacheSaved),
 		ModelUsed:  e.Cost.ModelUsed,
 		Source:     e.Cost.Source,
 		Provider:   e.Cost.Provider,
+		Unpriced:   e.Cost.Unpriced,
+		Before:     USD(e.Cost.Before),
+		Repricing:  e.Cost.Repricing,
 	}
 }
 
@@ -260,6 +286,8 @@ func (e *Event) textBytes() (n int) {
 	n += len(e.CompletionID)
 	n += len(e.SystemFingerprint)
 	n += len(e.ServiceTier)
+	n += len(e.Speed)
+	n += len(e.InferenceGeo)
 	n += len(e.PromptName)
 	n += len(e.PromptVersion)
 	n += len(e.PromptVersionID)
@@ -272,5 +300,6 @@ func (e *Event) textBytes() (n int) {
 	n += len(e.Cost.ModelUsed)
 	n += len(e.Cost.Source)
 	n += len(e.Cost.Provider)
+	n += len(e.Cost.Unpriced)
 	return n
 }

@@ -24,6 +24,7 @@ var migrations = []string{
 	11 - 1: "ALTER TABLE events ADD COLUMN IF NOT EXISTS attributes VARCHAR[]", // a new file has it from the start
 	12 - 1: "ALTER TABLE events ADD COLUMN IF NOT EXISTS error_code VARCHAR",   // a new file has it from the start
 	13 - 1: deriveFailedTimes,
+	14 - 1: addPriceFactors,
 }
 
 // createEvents has a column for each field that there was at version 12. Older
@@ -351,6 +352,22 @@ var deriveFailedTimes = func() string {
 	}
 	return b.String()
 }() + "DELETE FROM rolled; DELETE FROM rolled_floor; DELETE FROM rolled_stale; DELETE FROM rollup; DELETE FROM rollup_users; DELETE FROM rollup_outcomes; DELETE FROM rollup_errors; DELETE FROM rollup_ids; DELETE FROM rollup_properties; DELETE FROM rollup_traces; DELETE FROM rollup_parts;"
+
+// addPriceFactors adds the fields that set a price, and what a price lacks.
+const addPriceFactors = `
+ALTER TABLE events ADD COLUMN IF NOT EXISTS speed VARCHAR;
+ALTER TABLE events ADD COLUMN IF NOT EXISTS inference_geo VARCHAR;
+ALTER TABLE events ADD COLUMN IF NOT EXISTS cache_read_image_tokens BIGINT;
+ALTER TABLE events ADD COLUMN IF NOT EXISTS media_us BIGINT;
+ALTER TABLE events ADD COLUMN IF NOT EXISTS characters BIGINT;
+ALTER TABLE events ADD COLUMN IF NOT EXISTS pages BIGINT;
+ALTER TABLE events ADD COLUMN IF NOT EXISTS file_searches BIGINT;
+ALTER TABLE events ADD COLUMN IF NOT EXISTS code_sessions BIGINT;
+ALTER TABLE events ADD COLUMN IF NOT EXISTS search_units BIGINT;
+ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_tools DECIMAL(38,18);
+ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_unpriced VARCHAR;
+ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_before DECIMAL(38,18);
+ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_repricing VARCHAR;`
 
 // migrate brings the file to this binary's version and refuses a newer one.
 func migrate(ctx context.Context, conn *sql.Conn) error {
