@@ -22,8 +22,8 @@ import (
 // Bounds of what a caller can name. Lengths are in characters, and what is
 // longer is cut; PostHog's own bounds are in package event.
 const (
+	MaxLabelLen = 100     // surfaces, environments, task types, tags
 	maxNameLen  = 200     // models, providers, prompts, stop reasons …
-	maxLabelLen = 100     // surfaces, environments, task types, tags
 	maxTags     = 50      // tags of one event
 	maxFlags    = 200     // feature flags of one event
 	maxGroups   = 20      // groups of one event; PostHog has 5 group types a project
@@ -198,7 +198,7 @@ func normaliseTexts(e *event.Event) {
 		case "message":
 			*s = text(*s, f.max)
 		default:
-			*s = line(*s, f.max)
+			*s = Line(*s, f.max)
 		}
 	}
 	e.Provider = strings.ToLower(e.Provider)
@@ -264,7 +264,7 @@ func normaliseLabels(e *event.Event, notes []string) []string {
 		tags := make([]string, 0, min(len(e.Tags), maxTags))
 		left := 0
 		for _, t := range e.Tags {
-			switch t = line(t, maxLabelLen); {
+			switch t = Line(t, MaxLabelLen); {
 			case t == "" || slices.Contains(tags, t):
 			case len(tags) == maxTags:
 				left++
@@ -289,7 +289,7 @@ func normaliseMap(m map[string]string, most int) (map[string]string, int) {
 		if !clean {
 			break
 		}
-		clean = k != "" && line(k, maxNameLen) == k && line(v, maxNameLen) == v
+		clean = k != "" && Line(k, maxNameLen) == k && Line(v, maxNameLen) == v
 	}
 	if clean {
 		return m, 0
@@ -297,12 +297,12 @@ func normaliseMap(m map[string]string, most int) (map[string]string, int) {
 	out := make(map[string]string, min(len(m), most))
 	left := 0
 	for _, k := range slices.Sorted(maps.Keys(m)) {
-		switch key := line(k, maxNameLen); {
+		switch key := Line(k, maxNameLen); {
 		case key == "":
 		case len(out) == most:
 			left++
 		default:
-			out[key] = line(m[k], maxNameLen)
+			out[key] = Line(m[k], maxNameLen)
 		}
 	}
 	return out, left
@@ -331,7 +331,7 @@ func normaliseProps(m map[string]json.RawMessage, notes []string, what string) (
 	clean, size := true, 0
 	for k, v := range m {
 		size += len(k) + len(v)
-		clean = clean && k != "" && line(k, maxNameLen) == k && len(v) > 0 && validJSON(v) && !isOdd(v)
+		clean = clean && k != "" && Line(k, maxNameLen) == k && len(v) > 0 && validJSON(v) && !isOdd(v)
 	}
 	most := maxProps
 	for _, own := range [...]string{Note, event.Warnings} {
@@ -346,7 +346,7 @@ func normaliseProps(m map[string]json.RawMessage, notes []string, what string) (
 	left, kept := 0, 0
 	size = 0
 	for _, k := range slices.Sorted(maps.Keys(m)) {
-		key, v := line(k, maxNameLen), cleanJSON(m[k])
+		key, v := Line(k, maxNameLen), cleanJSON(m[k])
 		switch {
 		case key == "" || v == nil:
 		case key != Note && key != event.Warnings && kept == maxProps:
@@ -396,6 +396,17 @@ func setNote(e *event.Event, note string) {
 	}
 }
 
+// Withhold takes everything out of an event into which a caller or a provider can
+// have written free text, for one whose privacy failed. Counts, costs, ids and the
+// outcome stay.
+func Withhold(e *event.Event) {
+	e.DropContent()
+	e.Private = true
+	e.ErrorMessage, e.ParseError, e.TraceName, e.SpanName, e.BaseURL, e.RequestURL = "", "", "", "", "", ""
+	e.ModelParameters, e.ProviderMetadata, e.Properties, e.Tags, e.Flags, e.Groups = nil, nil, nil, nil, nil, nil
+	setNote(e, "content and properties left out: they could not be made private")
+}
+
 // normaliseOutcome fills how an LLM event ended. What a caller says stands.
 func normaliseOutcome(e *event.Event) {
 	switch {
@@ -407,8 +418,8 @@ func normaliseOutcome(e *event.Event) {
 	}
 }
 
-// line makes s one line of valid UTF-8 of at most n characters, trimmed.
-func line(s string, n int) string {
+// Line makes s one line of valid UTF-8 of at most n characters, trimmed.
+func Line(s string, n int) string {
 	if plain(s) && len(s) <= n {
 		return s
 	}

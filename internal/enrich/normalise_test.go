@@ -1,7 +1,6 @@
 package enrich_test
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"reflect"
@@ -208,36 +207,12 @@ func TestLargePropertiesGiveWay(t *testing.T) {
 	}
 }
 
-// TestSurface has a project's default surface on what names none, and labels found
-// wherever they stand.
-func TestSurface(t *testing.T) {
-	props := func(name, v string) map[string]json.RawMessage {
-		return map[string]json.RawMessage{name: json.RawMessage(v)}
-	}
-	for name, c := range map[string]struct {
-		e             *event.Event
-		surface, envi string
-	}{
-		"a call":                   {&event.Event{Name: event.Generation, Source: event.SourceIngest}, "Shop", ""},
-		"a call's property":        {&event.Event{Name: event.Generation, Properties: props("surface", `"Mine"`)}, "Mine", ""},
-		"a call's field":           {&event.Event{Name: event.Generation, Surface: "Key", Properties: props("surface", `"Mine"`)}, "Key", ""},
-		"an attribute of a span":   {&event.Event{Name: event.Span, Source: event.SourceOTLP, Properties: props("deployment.environment", `"prod"`)}, "Shop", "prod"},
-		"an outcome of a trace":    {&event.Event{Name: "rated", Source: "api", Properties: map[string]json.RawMessage{"trace_id": json.RawMessage(`"t"`), "$environment": json.RawMessage(`"prod"`)}}, "", "prod"},
-		"an event of the API":      {&event.Event{Name: "shared", Source: "api"}, "Shop", ""},
-		"a product event":          {&event.Event{Name: "$pageview", Source: event.SourceIngest, Properties: props("$environment", `"prod"`)}, "", ""},
-		"another project's call":   {&event.Event{ProjectID: "other", Name: event.Generation}, "", ""},
-		"a product event's labels": {&event.Event{Name: "click", Source: event.SourceIngest, Properties: props("environment", `"Büro"`)}, "", "Büro"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			k := &kept{}
-			n := enrich.Enricher{Next: k, Now: func() time.Time { return at }, Surface: func(id string) string { return map[string]string{"default": "Shop"}[id] }}
-			c.e.ProjectID, c.e.Timestamp = cmp.Or(c.e.ProjectID, "default"), at
-			if err := n.Append(t.Context(), c.e); err != nil {
-				t.Fatal(err)
-			}
-			if got := k.events[0]; got.Surface != c.surface || got.Environment != c.envi {
-				t.Errorf("surface %q, environment %q; want %q, %q", got.Surface, got.Environment, c.surface, c.envi)
-			}
-		})
+func BenchmarkNormalise(b *testing.B) {
+	text, _ := json.Marshal(strings.Repeat("How do I make a hedge grow faster? ", 117))
+	e := &event.Event{UUID: id, ProjectID: "default", Name: event.Generation, Timestamp: at, Provider: " OpenAI ", Model: " gpt-4.1-mini-2025-04-14 ", HTTPStatus: 200}
+	e.Content.Input = json.RawMessage(`[{"role":"user","content":` + string(text) + `}]`)
+	b.ReportAllocs()
+	for b.Loop() {
+		enrich.Normalise(e, at)
 	}
 }

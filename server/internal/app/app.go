@@ -29,6 +29,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/listen"
 	"github.com/hedgerow/hedgerow/server/internal/otlp"
 	"github.com/hedgerow/hedgerow/server/internal/outbound"
+	"github.com/hedgerow/hedgerow/server/internal/pipeline"
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/prompt"
@@ -41,7 +42,7 @@ import (
 // the exact reverse. It holds no global state: two fit one process.
 //
 // The gateway, ingest and otlp are there before anything that they depend on:
-// they read the settings through settings and append through intake, which say
+// they read the settings through settings and append through the pipeline, which say
 // "unavailable" until the steps of the start have filled them. Every other field
 // is set by one step and read by later ones and by what they start.
 type App struct {
@@ -61,7 +62,7 @@ type App struct {
 	ingest          *ingest.Handler
 	otlp            *otlp.Handler
 	disk            *disk.Guard
-	intake          *intake
+	events          *pipeline.Pipeline               // what every receiver appends to
 	settings        atomic.Pointer[project.Registry] // registry, once it is open
 	library         atomic.Pointer[prompt.Registry]  // prompts, once they are open
 	taken           atomic.Pointer[journal.Journal]  // journal, once it is there
@@ -74,9 +75,8 @@ type App struct {
 	prices       atomic.Pointer[price.Table]
 	pricesReport atomic.Pointer[health.Report] // nil while all is well
 	deletions    *store.Deletions              // the store's, known before it is open
-	pace         pace                          // how far the store is behind
 	stored       storedEvents                  // what the store's sinks have ended
-	joiner       atomic.Pointer[ingest.Joiner] // takes what intake gets; nil until it is open
+	joiner       atomic.Pointer[join.Joiner]   // takes what the pipeline gives; nil until it is open
 	outcomes     atomic.Pointer[join.Outcomes] // once the store is open
 	evals        atomic.Pointer[eval.Manager]
 	delivery     atomic.Pointer[posthog.Manager]
@@ -123,7 +123,7 @@ const (
 
 func newApp(cfg *config.Config) *App {
 	cfg.Version = cmp.Or(cfg.Version, "dev")
-	a := &App{cfg: cfg, log: newLogger(cfg), metrics: prometheus.NewRegistry(), started: time.Now(), intake: new(intake), retain: make(chan struct{}, 1), known: make(chan struct{}), deletions: store.NewDeletions(cfg.Path("hedgerow.duckdb"))}
+	a := &App{cfg: cfg, log: newLogger(cfg), metrics: prometheus.NewRegistry(), started: time.Now(), retain: make(chan struct{}, 1), known: make(chan struct{}), deletions: store.NewDeletions(cfg.Path("hedgerow.duckdb"))}
 	a.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &a.reports)
 	return a
 }

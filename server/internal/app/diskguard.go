@@ -26,7 +26,6 @@ func (a *App) openDisk(context.Context) error {
 	if err := a.metrics.Register(a.disk); err != nil {
 		return err
 	}
-	a.intake.fail = a.disk.Poke
 	a.reports.add(a.disk.Health)
 	a.run(closeLast, "disk guard", a.disk.Run)
 	return nil

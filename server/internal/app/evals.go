@@ -60,7 +60,7 @@ func (a *App) openChecks(ctx context.Context) error {
 // are asked through.
 func (a *App) openEvals(ctx context.Context) error {
 	a.Runner.Caller = modelCaller{a}
-	a.Runs = &dataset.Runner{Registry: a.Datasets, Prompts: a.Prompts, Checks: a.Checks, Evals: a.Runner, Caller: a.Runner.Caller, Append: a.intake, Logger: a.log.With("part", "dataset")}
+	a.Runs = &dataset.Runner{Registry: a.Datasets, Prompts: a.Prompts, Checks: a.Checks, Evals: a.Runner, Caller: a.Runner.Caller, Append: a.events, Logger: a.log.With("part", "dataset")}
 	a.onClose(closeCalls, "runs of datasets", a.Runs.Close)
 	// Nobody else works on this data folder: what runs was left by a process that
 	// was killed.
@@ -69,7 +69,7 @@ func (a *App) openEvals(ctx context.Context) error {
 		a.supervise(closeSinks, supervise.Loop{Name: "runs left behind", Once: true, Run: a.Datasets.Interrupted})
 	}
 	a.run(closeCalls, "checks at work", func(ctx context.Context) error {
-		m := &eval.Manager{Registry: a.Checks, Runner: a.Runner, Append: a.intake, Queues: evalQueues{a.journal}, Logger: a.log.With("part", "eval"), Registerer: a.metrics}
+		m := &eval.Manager{Registry: a.Checks, Runner: a.Runner, Append: a.events, Queues: evalQueues{a.journal}, Logger: a.log.With("part", "eval"), Registerer: a.metrics}
 		a.evals.Store(m)
 		return m.Run(ctx)
 	})

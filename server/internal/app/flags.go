@@ -22,7 +22,7 @@ func (a *App) openFlags() {
 			if a.listener == nil {
 				return nil
 			}
-			return a.intake.Append(ctx, events...)
+			return a.events.Append(ctx, events...)
 		},
 		OutboundID: a.outboundID,
 		Client:     a.cfg.PostHogClient(0), AllowInsecureHosts: a.cfg.AllowInsecurePostHog, Version: a.cfg.Version, Logger: a.log.With("part", "flags"),

@@ -7,41 +7,30 @@ import (
 	"strings"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
-	"github.com/hedgerow/hedgerow/internal/enrich"
 	"github.com/hedgerow/hedgerow/internal/privacy"
 	"github.com/hedgerow/hedgerow/server/internal/firstvalue"
 	"github.com/hedgerow/hedgerow/server/internal/ingest"
+	"github.com/hedgerow/hedgerow/server/internal/join"
 	"github.com/hedgerow/hedgerow/server/internal/outbound"
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/supervise"
 )
 
-// openIntake makes what stands behind every receiver: a call that comes through
-// two of them is joined, then enriched, then put into the journal; a milestone is
-// put there once.
+// openIntake lets events into the journal: a call that comes through two receivers is
+// joined, and a milestone is kept once.
 func (a *App) openIntake(ctx context.Context) error {
 	kv, err := a.journal.KeyValue(ctx, firstvalue.Bucket, 1)
 	if err != nil {
 		return err
 	}
-	dropped := prometheus.NewCounter(prometheus.CounterOpts{Name: "hedgerow_disk_content_dropped_total", Help: "Events whose content was not kept because the disk was nearly full."})
-	if err := a.metrics.Register(dropped); err != nil {
-		return err
-	}
 	first := &firstvalue.Deduplicator{Claims: firstvalue.ClaimsIn(kv), Next: a.journal, Logger: a.log.With("part", "enrich")}
-	enricher := &enrich.Enricher{
-		Price:   a.Price,
-		Prompts: a.Prompts, Policy: a.HomePolicy, Surface: a.surface, Next: spare{first, a.disk, dropped}, Logger: a.log.With("part", "enrich"), Metrics: newEnrichMetrics(a.metrics),
-	}
-	joiner, err := ingest.NewJoiner(enricher, ingest.JoinerConfig{Gateway: a.isGateway, Registerer: a.metrics})
+	joiner, err := join.NewJoiner(first, join.JoinerConfig{Gateway: a.isGateway, Registerer: a.metrics})
 	if err != nil {
 		return err
 	}
 	a.joiner.Store(joiner)
 	if a.projectsKnown() {
-		a.intake.open(joiner)
+		a.events.Open(joiner, a.Prompts)
 		return nil
 	}
 	// The first project is not made yet, nor the connection that the environment
@@ -55,7 +44,7 @@ func (a *App) openIntake(ctx context.Context) error {
 		if err := a.openQueues(ctx); err != nil {
 			return err
 		}
-		a.intake.open(joiner)
+		a.events.Open(joiner, a.Prompts)
 		return nil
 	}})
 	return nil
@@ -67,7 +56,7 @@ func (a *App) openIntake(ctx context.Context) error {
 func (a *App) remember(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	calls, err := a.Query.RecentCalls(ctx, time.Now().Add(-ingest.JoinWindow), ingest.JoinedTo, rememberedCalls)
+	calls, err := a.Query.RecentCalls(ctx, time.Now().Add(-join.JoinWindow), join.JoinedTo, rememberedCalls)
 	if err != nil {
 		a.log.Warn("calls of before the start are not known: one that was captured twice may be counted twice", "err", err)
 		return
@@ -98,7 +87,7 @@ func (a *App) openIngest() (err error) {
 	client := posthog.NewHTTPClient(a.cfg.PostHogClient(0), a.cfg.AllowInsecurePostHog)
 	a.onClose(closeCalls, "PostHog relay", func(context.Context) error { client.CloseIdleConnections(); return nil })
 	a.ingest, err = ingest.New(ingest.Config{
-		Projects: a.snapshot, Append: fromOutside{a, &a.pace}, Flags: client,
+		Projects: a.snapshot, Append: a.events.Admit(true), Flags: client,
 		OutboundID: a.outboundID, Personal: privacy.Personal, OwnFlags: a.ownFlags, FlagQuestion: outbound.FlagQuestion, FlagQuery: outbound.FlagQuery,
 		Logger: a.log.With("part", "ingest"), Registerer: a.metrics,
 	})

@@ -71,7 +71,7 @@ func (a *App) openPages(context.Context) error {
 		Connections: connections{a}, DeadLetters: deadLetters{a}, Gaps: gaps{a}, Status: a.status, ReloadPrices: a.reloadPrices,
 	}
 	if a.listener != nil {
-		apiConfig.Append = fromOutside{a, nil}
+		apiConfig.Append = a.events.Admit(false)
 	}
 	tools := a.tools()
 	local := a.socketHandler(api.Local(apiConfig), tools)

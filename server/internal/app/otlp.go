@@ -13,7 +13,7 @@ import (
 // has a port of its own, if it is wanted.
 func (a *App) openOTLP(ctx context.Context) (err error) {
 	a.otlp, err = otlp.New(otlp.Config{
-		Project: a.ingest.Project, Append: fromOutside{a, &a.pace},
+		Project: a.ingest.Project, Append: a.events.Admit(true),
 		Logger: a.log.With("part", "otlp"), Registerer: a.metrics,
 	})
 	if err != nil || a.cfg.OTLPGRPCListen == "" || !a.cfg.Has(config.RoleIngest) {

@@ -140,7 +140,7 @@ func (a *App) ready(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *App) ingestWorks(list []health.Report) bool {
-	return a.cfg.Has(config.RoleIngest) && a.projectsKnown() && a.intake.next.Load() != nil && works(list, "journal") && a.disk.Level() < disk.Refuse
+	return a.cfg.Has(config.RoleIngest) && a.projectsKnown() && a.events.IsOpen() && works(list, "journal") && a.disk.Level() < disk.Refuse
 }
 
 func (a *App) storeWorks(list []health.Report) bool {

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/config"
 	"github.com/hedgerow/hedgerow/server/internal/disk"
 	"github.com/hedgerow/hedgerow/server/internal/health"
@@ -59,11 +58,14 @@ func TestReady(t *testing.T) {
 			a := newApp(&config.Config{LogLevel: "error"})
 			a.disk = &disk.Guard{Limit: disk.Size(100), Usage: func(string) (disk.Usage, error) { return disk.Usage{Free: c.free, Total: 1000}, nil }}
 			a.disk.Look()
+			if err := a.openPipeline(t.Context()); err != nil {
+				t.Fatal(err)
+			}
 			for _, r := range c.list {
 				a.reports.add(func() health.Report { return r })
 			}
 			if !c.unopened {
-				a.intake.open(a.intake)
+				a.events.Open(a.events, nil)
 				a.firstProject(project.FirstStart{})
 				a.sinksOpen.Store(true)
 				h := a.route(nil)
@@ -131,21 +133,5 @@ func TestComponentMetric(t *testing.T) {
 	}
 	if len(got) != 4 || got["buckets failed"] != 1 || got["buckets ok"] != 0 {
 		t.Errorf("%v", got)
-	}
-}
-
-// TestIntake refuses before it is open, says "unavailable", and has the disk
-// looked at after a failure.
-func TestIntake(t *testing.T) {
-	a := newApp(&config.Config{LogLevel: "error"})
-	a.disk = new(disk.Guard)
-	failures := 0
-	a.intake.fail = func() { failures++ }
-	if e := event.AsError(a.intake.Append(t.Context(), new(event.Event))); e == nil || e.Code != event.CodeUnavailable || e.Hint == "" {
-		t.Errorf("before it is open: %v", e)
-	}
-	a.intake.open(new(intake)) // fails like one that is not open
-	if err := a.intake.Append(t.Context(), new(event.Event)); err == nil || failures != 1 {
-		t.Errorf("%v, %d failures told", err, failures)
 	}
 }

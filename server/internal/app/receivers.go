@@ -6,14 +6,18 @@ import (
 	"github.com/hedgerow/hedgerow/internal/flag"
 	"github.com/hedgerow/hedgerow/server/internal/config"
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
+	"github.com/hedgerow/hedgerow/server/internal/pipeline"
 )
 
 // openReceivers makes gateway, ingest and otlp. They need neither the journal nor
 // the settings to be there: what depends on these says so until they are.
 func (a *App) openReceivers(ctx context.Context) error {
+	if err := a.openPipeline(ctx); err != nil {
+		return err
+	}
 	a.openFlags()
 	a.run(closeCalls, "feature flags", a.flags.Run)
-	g, err := gateway.New(a.gatewayConfig(a.intake))
+	g, err := gateway.New(a.gatewayConfig(a.events))
 	if err != nil {
 		return config.Exit(config.ExitConfig, err)
 	}
@@ -24,6 +28,13 @@ func (a *App) openReceivers(ctx context.Context) error {
 		return err
 	}
 	return a.openOTLP(ctx)
+}
+
+// openPipeline makes what all receivers append to. It takes events once openIntake
+// has let it.
+func (a *App) openPipeline(context.Context) (err error) {
+	a.events, err = pipeline.New(pipeline.Config{Price: a.Price, Surface: a.surface, Policy: a.HomePolicy, Disk: a.disk, Registerer: a.metrics, Logger: a.log.With("part", "pipeline")})
+	return err
 }
 
 // ownFlags are the flags that the project's rollouts decide by themselves.

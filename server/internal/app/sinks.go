@@ -92,7 +92,7 @@ func (a *App) openSinks(ctx context.Context) error {
 		defer a.stored.begin(sink.Ended)()
 		return sink.Run(ctx)
 	})
-	a.run(closeSinks, "pace", func(ctx context.Context) error { return a.pace.run(ctx, a.journal.Appended, a.stored.ended) })
+	a.run(closeSinks, "pace", func(ctx context.Context) error { return a.events.Pace(ctx, a.journal.Appended, a.stored.ended) })
 	a.runSink("retention", func(ctx context.Context) error {
 		return (&store.Retainer{Store: a.Store, Policy: a.retention, Soon: a.retain, Logger: a.log.With("part", "store")}).Run(ctx)
 	})

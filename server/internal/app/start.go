@@ -133,7 +133,7 @@ func (a *App) Address() string { return displayAddr(a.listener.Addr().String()) 
 // does not wait for what is broken.
 func Offline(ctx context.Context, cfg *config.Config) (*App, error) {
 	a := newApp(cfg)
-	for _, f := range []func(*App, context.Context) error{(*App).openFolder, (*App).openJournal, (*App).openSettings, (*App).openPrompts, (*App).openFirstProject, (*App).openChecks, (*App).openPrices, (*App).openStore, (*App).openExperiments, (*App).openPages} {
+	for _, f := range []func(*App, context.Context) error{(*App).openFolder, (*App).openJournal, (*App).openSettings, (*App).openPrompts, (*App).openFirstProject, (*App).openPipeline, (*App).openChecks, (*App).openPrices, (*App).openStore, (*App).openExperiments, (*App).openPages} {
 		if err := f(a, ctx); err != nil {
 			a.Close(context.WithoutCancel(ctx))
 			return nil, config.DataError(err)

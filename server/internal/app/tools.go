@@ -16,8 +16,8 @@ import (
 // tools makes the MCP tools of this hedgerow.
 func (a *App) tools() *mcp.Server {
 	c := mcp.Config{Services: a.Services, Connections: toolConnections{a}, Version: a.cfg.Version, PublicURL: a.cfg.PublicURL, Logger: a.log.With("part", "mcp")}
-	if j := a.joiner.Load(); j != nil {
-		c.Append = j // a nil *Joiner would be no nil Appender
+	if a.listener != nil {
+		c.Append = a.events
 	}
 	return mcp.New(c)
 }

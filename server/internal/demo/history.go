@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/enrich"
 	"github.com/hedgerow/hedgerow/internal/flag"
 	"github.com/hedgerow/hedgerow/server/internal/app"
+	"github.com/hedgerow/hedgerow/server/internal/pipeline"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/query"
 	"github.com/hedgerow/hedgerow/server/internal/store"
@@ -48,10 +48,11 @@ func writeHistory(ctx context.Context, a *app.App, now time.Time) (int, error) {
 		return 0, err
 	}
 	checks := a.Checks.Checks(project.DefaultID)
-	in := &enrich.Enricher{
-		Prompts: a.Prompts,
-		Price:   a.Price, Policy: a.HomePolicy, Next: storeOnly{a.Store}, Logger: a.Logger().With("part", "demo"),
+	in, err := pipeline.New(pipeline.Config{Price: a.Price, Policy: a.HomePolicy, Logger: a.Logger().With("part", "demo")})
+	if err != nil {
+		return 0, err
 	}
+	in.Open(storeOnly{a.Store}, a.Prompts)
 	h := newHistory(now)
 	var batch []*event.Event
 	n := 0

@@ -52,7 +52,8 @@ var allowed = map[string][]string{
 	"server/internal/otlp":       {"event", "server/internal/health", "server/internal/httpbody", "server/internal/receiver", "server/internal/project"},
 	"internal/price":             {"event"},
 	"internal/privacy":           {"event"},
-	"internal/enrich":            {"event", "internal/price", "internal/privacy"},
+	"internal/enrich":            {"event", "internal/privacy"},
+	"server/internal/pipeline":   {"event", "internal/enrich", "internal/privacy", "server/internal/disk"}, // what every event passes once between receivers and the journal
 	"server/internal/journal":    {"event", "server/internal/atomicfile", "server/internal/health"},
 	"server/internal/project":    {"event", "server/internal/atomicfile", "server/internal/health", "server/internal/kv", "internal/provider"}, // provider: which request fields a setting may not name
 	"server/internal/store":      {"event", "server/internal/atomicfile", "server/internal/health", "server/internal/supervise", "server/internal/disk"},
@@ -86,7 +87,7 @@ var allowed = map[string][]string{
 	"server/internal/backup":     {"event", "server/internal/config", "server/internal/dataset", "server/internal/eval", "server/internal/experiment", "server/internal/journal", "server/internal/ledger", "server/internal/project", "server/internal/prompt", "server/internal/store"},
 	"server/internal/app":        all,                                                                                                                                                                                                                                                                                                                                                                   // builds, starts and stops a server
 	"server/internal/command":    {"event", "internal/price", "server/internal/api", "server/internal/app", "server/internal/backup", "server/internal/config", "server/internal/disk", "server/internal/erasure", "server/internal/gateway", "server/internal/health", "server/internal/journal", "server/internal/kv", "server/internal/posthog", "server/internal/project", "server/internal/store"}, // subcommands: flags → API → output
-	"server/internal/demo":       {"event", "internal/enrich", "internal/flag", "internal/posthogtest", "internal/providertest", "server/internal/api", "server/internal/app", "server/internal/config", "server/internal/dataset", "server/internal/eval", "server/internal/experiment", "server/internal/project", "server/internal/prompt", "server/internal/query", "server/internal/services", "server/internal/store"},
+	"server/internal/demo":       {"event", "internal/flag", "internal/posthogtest", "internal/providertest", "server/internal/api", "server/internal/app", "server/internal/config", "server/internal/dataset", "server/internal/eval", "server/internal/experiment", "server/internal/pipeline", "server/internal/project", "server/internal/prompt", "server/internal/query", "server/internal/services", "server/internal/store"},
 
 	// Beside the design's table: what measures and tests the others.
 	"server/internal/bench":            all,

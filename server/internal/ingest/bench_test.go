@@ -11,10 +11,11 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/enrich"
 	"github.com/hedgerow/hedgerow/internal/price"
 	"github.com/hedgerow/hedgerow/server/internal/ingest"
+	"github.com/hedgerow/hedgerow/server/internal/join"
 	"github.com/hedgerow/hedgerow/server/internal/journal"
+	"github.com/hedgerow/hedgerow/server/internal/pipeline"
 )
 
 // benchBatch is a batch of n events of about size bytes each: generations as
@@ -68,11 +69,16 @@ func BenchmarkAccepted(b *testing.B) {
 			}
 			defer j.Close(context.Background())
 			table := price.Default()
-			joiner, err := ingest.NewJoiner(&enrich.Enricher{Price: table.Price, Next: j}, ingest.JoinerConfig{})
+			joiner, err := join.NewJoiner(j, join.JoinerConfig{})
 			if err != nil {
 				b.Fatal(err)
 			}
-			h, _ := newDoor(b, ingest.Config{Append: joiner, Now: time.Now})
+			events, err := pipeline.New(pipeline.Config{Price: table.Price})
+			if err != nil {
+				b.Fatal(err)
+			}
+			events.Open(joiner, nil)
+			h, _ := newDoor(b, ingest.Config{Append: events, Now: time.Now})
 			s := httptest.NewServer(h)
 			defer s.Close()
 			body := benchBatch(c.n, c.size, c.llm)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/ingest"
+	"github.com/hedgerow/hedgerow/server/internal/join"
 )
 
 // TestRecordedDoubleCaptures has what real wrappers sent of calls that went through
@@ -38,7 +39,7 @@ func TestRecordedDoubleCaptures(t *testing.T) {
 					body = strings.ReplaceAll(body, token, settings.def.Token)
 				}
 				k := &kept{}
-				j, err := ingest.NewJoiner(k, ingest.JoinerConfig{Now: func() time.Time { return at }, Gateway: func(u string) bool { return strings.HasPrefix(u, "http://127.0.0.1:21120/") }})
+				j, err := join.NewJoiner(k, join.JoinerConfig{Now: func() time.Time { return at }, Gateway: func(u string) bool { return strings.HasPrefix(u, "http://127.0.0.1:21120/") }})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -67,7 +68,7 @@ func TestRecordedDoubleCaptures(t *testing.T) {
 				}
 				var joined, generations int
 				for _, e := range k.events(t) {
-					if e.Properties[ingest.JoinedTo] != nil {
+					if e.Properties[join.JoinedTo] != nil {
 						joined++
 					}
 					if e.Name == event.Generation {

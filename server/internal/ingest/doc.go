@@ -21,7 +21,6 @@
 //   - event.go: from a JSON object to an [event.Event], clock skew corrected.
 //   - flags.go: what SDKs ask a host for beside capture, relayed to the project's
 //     PostHog.
-//   - join.go: double capture.
 //
 // # What differs from PostHog, on purpose
 //
@@ -41,31 +40,4 @@
 // public client address becomes $ip where the event names none and has not
 // forbidden it: PostHog would have seen that address, and would now see
 // hedgerow's.
-//
-// # Double capture
-//
-// A call that goes through the gateway and is also captured by a wrapper
-// (@posthog/ai, an OpenTelemetry instrumentation) arrives twice, under two uuids
-// and most often under two trace ids. What both have is the provider's completion
-// id. Some wrappers leave it out; those name the base URL that they called, and
-// where that is this gateway's own, the call is known to be one of the gateway's
-// and the one with the same token counts is taken for it.
-//
-// An id or a count alone joins nothing: provider or base URL, model, and token
-// counts or time have to agree as well, and both must be of one project
-// (match.go). Some servers number their answers from 0 to 998.
-//
-// [Joiner] is behind all receivers and knows the calls of the last hour. The
-// second arrival of one, through another receiver than the first, is stored as an
-// $ai_span in place of an $ai_generation: it keeps its place in the wrapper's
-// trace, its user and its properties, and [JoinedTo] names the event that counts.
-// Tokens, costs and content are taken out, since the other has them. So a call is
-// counted once, at home and in PostHog, whichever came first, and nothing that
-// the wrapper alone knew is lost.
-//
-// A process that starts reads the last hour's calls from the store
-// ([Joiner.Remember]), and is told of those that reach the store later, so that a
-// restart between the two halves of a call does not part them. The limit of this:
-// of several replicas only the one that stores an event learns of it, and the two
-// halves of one call may arrive within the moment before it does.
 package ingest

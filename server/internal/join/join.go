@@ -1,25 +1,3 @@
-// Package join gives outcomes what their trace knows. Whoever reports that a task
-// is done, or how an answer was rated, seldom knows which prompt, model and flag
-// did it; the call of the same trace does.
-//
-// It stands behind the journal, before the store and before delivery, so that what
-// is kept and what leaves say the same. [Outcomes] asks the store for each trace
-// that an outcome names, once, and keeps what it learns: what is stored of that
-// trace later it is told. So nothing is lost by a restart, late outcomes find their
-// call, and calls without outcomes cost next to nothing.
-//
-// # The call of an outcome
-//
-// It is the call that the outcome names by span_id, generation_id, request_id,
-// $ai_target_event_id or $ai_parent_id: by its span id, its uuid, the provider's
-// completion id or its own request_id. Where it names none it is the first call of
-// its trace that names a prompt or, where none does, the first; not further than
-// [Reach] from the outcome. Package query has the same rule for calls that come
-// after their outcome has been stored.
-//
-// What that call does not say of surface, environment, task type, agent
-// configuration and feature flags, the first event of the trace that says it does.
-// What the outcome itself says always stands.
 package join
 
 import (

@@ -1,4 +1,4 @@
-package ingest
+package join
 
 import (
 	"context"
@@ -13,7 +13,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/receiver"
 )
 
 // JoinedTo is the property of a joined event that holds the uuid of the event
@@ -31,11 +30,16 @@ const (
 	gatewaySoon = 10 * time.Second       // after a call's end; what is reported later has had its record long since
 )
 
+// Appender stores events. nil means that all of them are stored.
+type Appender interface {
+	Append(ctx context.Context, events ...*event.Event) error
+}
+
 // Joiner recognises calls that come through two receivers. It stands between the
-// receivers and enrich; see the package comment for what it does and where its
+// pipeline and the journal; see the package comment for what it does and where its
 // limits are.
 type Joiner struct {
-	next   receiver.Appender
+	next   Appender
 	c      JoinerConfig
 	seed   maphash.Seed
 	joined prometheus.Counter
@@ -75,7 +79,7 @@ type mark struct {
 }
 
 // NewJoiner returns a Joiner before next.
-func NewJoiner(next receiver.Appender, c JoinerConfig) (*Joiner, error) {
+func NewJoiner(next Appender, c JoinerConfig) (*Joiner, error) {
 	if c.Now == nil {
 		c.Now = time.Now
 	}
@@ -311,6 +315,7 @@ func join(e *event.Event, to string) {
 	}
 	e.Name = event.Span
 	e.Usage, e.Cost = event.Usage{}, event.Cost{}
+	e.InputChars, e.OutputChars, e.InputLengthBucket, e.OutputCategory = event.Int{}, event.Int{}, "", ""
 	e.DropContent()
 	e.Private = false
 	p := make(map[string]json.RawMessage, len(e.Properties)+1)

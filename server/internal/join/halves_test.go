@@ -1,4 +1,4 @@
-package ingest_test
+package join_test
 
 import (
 	"encoding/json"
@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/ingest"
+	"github.com/hedgerow/hedgerow/server/internal/join"
 )
 
 func generation(source, completion string) *event.Event {
@@ -28,7 +28,7 @@ func generation(source, completion string) *event.Event {
 func TestJoinerAwaitsGateway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		k := &kept{}
-		j, err := ingest.NewJoiner(k, ingest.JoinerConfig{Gateway: func(u string) bool { return u == "http://gw/" }})
+		j, err := join.NewJoiner(k, join.JoinerConfig{Gateway: func(u string) bool { return u == "http://gw/" }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,7 +53,7 @@ func TestJoinerAwaitsGateway(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Fatal(err)
 		}
-		if call.Name != event.Generation || second.Name != event.Span || string(second.Properties[ingest.JoinedTo]) != `"`+call.UUID+`"` {
+		if call.Name != event.Generation || second.Name != event.Span || string(second.Properties[join.JoinedTo]) != `"`+call.UUID+`"` {
 			t.Errorf("the gateway's is a %s, the wrapper's a %s", call.Name, second.Name)
 		}
 		for name, c := range map[string]struct {
@@ -77,7 +77,7 @@ func TestJoinerAwaitsGateway(t *testing.T) {
 func TestJoiner(t *testing.T) {
 	k := &kept{}
 	at := now
-	j, err := ingest.NewJoiner(k, ingest.JoinerConfig{Now: func() time.Time { return at }, Registerer: prometheus.NewRegistry(),
+	j, err := join.NewJoiner(k, join.JoinerConfig{Now: func() time.Time { return at }, Registerer: prometheus.NewRegistry(),
 		Gateway: func(u string) bool { return strings.HasPrefix(u, "http://gw/") }})
 	if err != nil {
 		t.Fatal(err)
@@ -94,7 +94,7 @@ func TestJoiner(t *testing.T) {
 	second := generation(event.SourceIngest, "chatcmpl-1")
 	again := second.Clone()
 	got := add(second)
-	if first.Name != event.Generation || got.Name != event.Span || string(got.Properties[ingest.JoinedTo]) != `"`+first.UUID+`"` || got.Usage != (event.Usage{}) || !got.Content.IsZero() ||
+	if first.Name != event.Generation || got.Name != event.Span || string(got.Properties[join.JoinedTo]) != `"`+first.UUID+`"` || got.Usage != (event.Usage{}) || !got.Content.IsZero() ||
 		got.TraceID != "t-ingest" || got.ParentID != "p-ingest" || got.DistinctID != "u-ingest" || string(got.Properties["mine"]) != "1" || got.Properties["$ai_usage"] != nil || got.SpanName != "gpt-4.1" || got.CompletionID != "chatcmpl-1" {
 		t.Errorf("joined %+v", got)
 	}
@@ -156,15 +156,15 @@ func TestJoiner(t *testing.T) {
 // A joiner that begins knows what the one before it had seen, joined pairs and
 // single halves.
 func TestJoinerRemembers(t *testing.T) {
-	c := ingest.JoinerConfig{Now: func() time.Time { return now }, Gateway: func(u string) bool { return u == "http://gw/" }}
+	c := join.JoinerConfig{Now: func() time.Time { return now }, Gateway: func(u string) bool { return u == "http://gw/" }}
 	k := &kept{}
-	before, err := ingest.NewJoiner(k, c)
+	before, err := join.NewJoiner(k, c)
 	if err != nil {
 		t.Fatal(err)
 	}
 	single, paired, old := generation(event.SourceGateway, "chatcmpl-1"), generation(event.SourceGateway, ""), generation(event.SourceGateway, "chatcmpl-3")
 	paired.Usage.Input = event.Some[int64](99)
-	old.Timestamp = now.Add(-2 * ingest.JoinWindow)
+	old.Timestamp = now.Add(-2 * join.JoinWindow)
 	half := generation(event.SourceIngest, "")
 	half.BaseURL, half.Usage.Input = "http://gw/", event.Some[int64](99)
 	if err := before.Append(t.Context(), single, paired, half, old); err != nil {
@@ -174,7 +174,7 @@ func TestJoinerRemembers(t *testing.T) {
 	if stored[2].Name != event.Span {
 		t.Fatalf("the pair was not joined: %+v", stored[2])
 	}
-	after, err := ingest.NewJoiner(k, c)
+	after, err := join.NewJoiner(k, c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,7 +189,7 @@ func TestJoinerRemembers(t *testing.T) {
 			t.Fatal(err)
 		}
 		e = k.events(t)[0]
-		return strings.Trim(string(e.Properties[ingest.JoinedTo]), `"`)
+		return strings.Trim(string(e.Properties[join.JoinedTo]), `"`)
 	}
 	if got := send("chatcmpl-1", "", 7); got != single.UUID {
 		t.Errorf("the call of before is joined to %q, not %q", got, single.UUID)

@@ -1,4 +1,4 @@
-package ingest_test
+package join_test
 
 import (
 	"strings"
@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/ingest"
+	"github.com/hedgerow/hedgerow/server/internal/join"
 )
 
 // TestJoinNeedsMore has a second capture with the completion id of the first, which
@@ -66,7 +66,7 @@ func TestJoinNeedsMore(t *testing.T) {
 		for _, order := range []string{"gateway first", "wrapper first"} {
 			t.Run(name+"/"+order, func(t *testing.T) {
 				k := &kept{}
-				j, err := ingest.NewJoiner(k, ingest.JoinerConfig{Now: func() time.Time { return now }, Registerer: prometheus.NewRegistry(), Gateway: func(u string) bool { return strings.HasPrefix(u, "http://gw/") }})
+				j, err := join.NewJoiner(k, join.JoinerConfig{Now: func() time.Time { return now }, Registerer: prometheus.NewRegistry(), Gateway: func(u string) bool { return strings.HasPrefix(u, "http://gw/") }})
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -94,7 +94,7 @@ func TestJoinNeedsMore(t *testing.T) {
 // Of two calls that look the same the one of that moment is joined.
 func TestJoinPrefersTheMoment(t *testing.T) {
 	k := &kept{}
-	j, err := ingest.NewJoiner(k, ingest.JoinerConfig{Now: func() time.Time { return now }, Gateway: func(u string) bool { return u == "http://gw/" }})
+	j, err := join.NewJoiner(k, join.JoinerConfig{Now: func() time.Time { return now }, Gateway: func(u string) bool { return u == "http://gw/" }})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestJoinPrefersTheMoment(t *testing.T) {
 	if err := j.Append(t.Context(), old, recent, half); err != nil {
 		t.Fatal(err)
 	}
-	if got := k.events(t)[2]; string(got.Properties[ingest.JoinedTo]) != `"`+recent.UUID+`"` {
-		t.Errorf("joined to %s, want %s and not %s", got.Properties[ingest.JoinedTo], recent.UUID, old.UUID)
+	if got := k.events(t)[2]; string(got.Properties[join.JoinedTo]) != `"`+recent.UUID+`"` {
+		t.Errorf("joined to %s, want %s and not %s", got.Properties[join.JoinedTo], recent.UUID, old.UUID)
 	}
 }

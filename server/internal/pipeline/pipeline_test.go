@@ -1,7 +1,8 @@
-package enrich_test
+package pipeline_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,14 +11,18 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/enrich"
 	"github.com/hedgerow/hedgerow/internal/price"
 	"github.com/hedgerow/hedgerow/internal/privacy"
+	"github.com/hedgerow/hedgerow/server/internal/disk"
+	"github.com/hedgerow/hedgerow/server/internal/pipeline"
 )
 
 // kept is a journal that keeps what it was given, as frames.
@@ -49,6 +54,19 @@ func (k *kept) Append(_ context.Context, events ...*event.Event) error {
 	return k.err
 }
 
+var at = time.Date(2026, 3, 1, 12, 0, 0, 123456000, time.UTC)
+
+// open returns a pipeline before next.
+func open(t testing.TB, next pipeline.Appender, c pipeline.Config) *pipeline.Pipeline {
+	t.Helper()
+	p, err := pipeline.New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Open(next, nil)
+	return p
+}
+
 const openAIKey = "sk-proj-abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKL"
 
 func call() *event.Event {
@@ -67,7 +85,7 @@ func call() *event.Event {
 func TestOrder(t *testing.T) {
 	var seen []string
 	next := &kept{}
-	e := enrich.Enricher{
+	p := open(t, next, pipeline.Config{
 		Now: func() time.Time { return at },
 		Price: func(e *event.Event) {
 			seen = append(seen, "price")
@@ -83,9 +101,8 @@ func TestOrder(t *testing.T) {
 			seen = append(seen, "policy of "+id)
 			return privacy.HomePolicy{KeepContent: true}
 		},
-		Next: next,
-	}
-	if err := e.Append(t.Context(), call()); err != nil {
+	})
+	if err := p.Append(t.Context(), call()); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := strings.Join(seen, ", "), "price, policy of default"; got != want {
@@ -107,22 +124,23 @@ func TestAppendHandsOnOneBatchInOrderAndTheResult(t *testing.T) {
 	full := event.NewError(event.CodeFull, "full", "", nil)
 	next := &kept{err: full}
 	a, b := call(), call()
-	err := (&enrich.Enricher{Next: next}).Append(t.Context(), a, nil, b)
+	p := open(t, next, pipeline.Config{})
+	err := p.Append(t.Context(), a, nil, b)
 	if !errors.Is(err, full) {
 		t.Errorf("error %v, want the journal's own", err)
 	}
 	if next.calls != 1 || len(next.events) != 2 || next.events[0].UUID != a.UUID || next.events[1].UUID != b.UUID {
 		t.Errorf("%d calls with %d events, want one with both in order", next.calls, len(next.events))
 	}
-	if err := (&enrich.Enricher{Next: next}).Append(t.Context()); err != nil || next.calls != 1 {
+	if err := p.Append(t.Context()); err != nil || next.calls != 1 {
 		t.Errorf("no events: %v and %d calls", err, next.calls)
 	}
 }
 
 func TestPolicyDropsContent(t *testing.T) {
 	next := &kept{}
-	e := enrich.Enricher{Next: next, Policy: func(string) privacy.HomePolicy { return privacy.HomePolicy{} }}
-	if err := e.Append(t.Context(), call()); err != nil {
+	p := open(t, next, pipeline.Config{Policy: func(string) privacy.HomePolicy { return privacy.HomePolicy{} }})
+	if err := p.Append(t.Context(), call()); err != nil {
 		t.Fatal(err)
 	}
 	if got := next.events[0]; !got.Content.IsZero() || !got.Private {
@@ -134,38 +152,40 @@ func TestPolicyDropsContent(t *testing.T) {
 // in the journal nor the others.
 func TestPanic(t *testing.T) {
 	const secret = "the user's own words"
-	for stage, breakIt := range map[string]func(n *enrich.Enricher, bad *event.Event){
-		"price": func(n *enrich.Enricher, bad *event.Event) {
-			n.Price = func(e *event.Event) {
+	for stage, breakIt := range map[string]func(c *pipeline.Config, bad *event.Event) (atHome func(*event.Event, privacy.HomePolicy)){
+		"price": func(c *pipeline.Config, bad *event.Event) func(*event.Event, privacy.HomePolicy) {
+			c.Price = func(e *event.Event) {
 				e.Cost.Total = event.Some(decimal.New(1, 0))
 				if e == bad {
 					panic(secret)
 				}
 			}
+			return privacy.AtHome
 		},
-		"privacy": func(n *enrich.Enricher, bad *event.Event) {
-			n.SetAtHome(func(e *event.Event, p privacy.HomePolicy) {
+		"privacy": func(_ *pipeline.Config, bad *event.Event) func(*event.Event, privacy.HomePolicy) {
+			return func(e *event.Event, p privacy.HomePolicy) {
 				if e == bad {
 					panic(errors.New(secret))
 				}
 				privacy.AtHome(e, p)
-			})
+			}
 		},
-		"policy": func(n *enrich.Enricher, bad *event.Event) {
+		"policy": func(c *pipeline.Config, _ *event.Event) func(*event.Event, privacy.HomePolicy) {
 			calls := 0
-			n.Policy = func(string) privacy.HomePolicy {
+			c.Policy = func(string) privacy.HomePolicy {
 				if calls++; calls == 2 {
 					panic(secret)
 				}
 				return privacy.HomePolicy{KeepContent: true}
 			}
+			return privacy.AtHome
 		},
 	} {
 		t.Run(stage, func(t *testing.T) {
 			var log bytes.Buffer
-			counts := new(counted)
+			metrics := prometheus.NewRegistry()
 			next := &kept{}
-			n := enrich.Enricher{Next: next, Logger: slog.New(slog.NewTextHandler(&log, nil)), Metrics: counts}
+			c := pipeline.Config{Logger: slog.New(slog.NewTextHandler(&log, nil)), Registerer: metrics}
 			events := []*event.Event{call(), call(), call()}
 			bad := events[1]
 			bad.ErrorMessage, bad.SpanName = secret, secret
@@ -173,8 +193,10 @@ func TestPanic(t *testing.T) {
 			if err := bad.SetProperty("note", secret); err != nil {
 				t.Fatal(err)
 			}
-			breakIt(&n, bad)
-			if err := n.Append(t.Context(), events...); err != nil {
+			atHome := breakIt(&c, bad)
+			p := open(t, next, c)
+			p.SetAtHome(atHome)
+			if err := p.Append(t.Context(), events...); err != nil {
 				t.Fatal(err)
 			}
 			if len(next.events) != 3 {
@@ -210,36 +232,32 @@ func TestPanic(t *testing.T) {
 			if !strings.Contains(log.String(), "stage="+stage) || !strings.Contains(log.String(), bad.UUID) || strings.Contains(log.String(), secret) {
 				t.Errorf("the log must name the stage and the uuid and nothing of the event:\n%s", log.String())
 			}
-			if got := fmt.Sprint(counts.panics); got != "map["+stage+":1]" {
-				t.Errorf("counted %q, want one of stage %s", got, stage)
-			}
-			if got := counts.events; got != 3 {
-				t.Errorf("counted %d events, want 3", got)
+			if n, broken := counted(t, metrics); n != 3 || broken != "map["+stage+":1]" {
+				t.Errorf("counted %v events and panics %s, want 3 and one of stage %s", n, broken, stage)
 			}
 		})
 	}
 }
 
-// counted counts what an Enricher does.
-type counted struct {
-	mu     sync.Mutex
-	events int
-	panics map[string]int
-}
-
-func (c *counted) Enriched(n int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.events += n
-}
-
-func (c *counted) Panicked(stage string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.panics == nil {
-		c.panics = make(map[string]int)
+// counted reads the metrics: events, and panics by stage.
+func counted(t *testing.T, r *prometheus.Registry) (events float64, panics string) {
+	t.Helper()
+	families, err := r.Gather()
+	if err != nil {
+		t.Fatal(err)
 	}
-	c.panics[stage]++
+	stages := make(map[string]float64)
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			switch f.GetName() {
+			case "hedgerow_enrich_events_total":
+				events = m.GetCounter().GetValue()
+			case "hedgerow_enrich_panics_total":
+				stages[m.GetLabel()[0].GetValue()] = m.GetCounter().GetValue()
+			}
+		}
+	}
+	return events, fmt.Sprint(stages)
 }
 
 // An event beyond the journal's bound is shrunk, not lost.
@@ -265,7 +283,7 @@ func TestTooLarge(t *testing.T) {
 			next := &kept{}
 			e := call()
 			change(e)
-			if err := (&enrich.Enricher{Next: next}).Append(t.Context(), e); err != nil {
+			if err := open(t, next, pipeline.Config{}).Append(t.Context(), e); err != nil {
 				t.Fatal(err)
 			}
 			got := next.events[0]
@@ -289,7 +307,7 @@ func TestTooLarge(t *testing.T) {
 
 func TestAppendConcurrently(t *testing.T) {
 	next := &kept{}
-	n := enrich.Enricher{Next: next, Price: price.Default().Price, Metrics: new(counted)}
+	n := open(t, next, pipeline.Config{Price: price.Default().Price})
 	var wg sync.WaitGroup
 	for range 8 {
 		wg.Go(func() {
@@ -306,7 +324,7 @@ func TestAppendConcurrently(t *testing.T) {
 	}
 }
 
-// Whatever a door hands over, Append does not panic, and what has a project and
+// Whatever a receiver hands over, Append does not panic, and what has a project and
 // a name comes out acceptable, can be encoded, and stays as it is when enriched
 // again.
 func FuzzAppend(f *testing.F) {
@@ -330,7 +348,7 @@ func FuzzAppend(f *testing.F) {
 		e.ProjectID = "p"
 		next := &kept{}
 		var log bytes.Buffer
-		n := enrich.Enricher{Next: next, Price: price.Default().Price, Logger: slog.New(slog.NewTextHandler(&log, nil)), Now: func() time.Time { return at }}
+		n := open(t, next, pipeline.Config{Price: price.Default().Price, Logger: slog.New(slog.NewTextHandler(&log, nil)), Now: func() time.Time { return at }})
 		if err := n.Append(t.Context(), e); err != nil {
 			t.Fatalf("not encodable: %v", err)
 		}
@@ -364,7 +382,7 @@ func BenchmarkAppend(b *testing.B) {
 		b.Run(fmt.Sprintf("%dKiB", size>>10), func(b *testing.B) {
 			text, _ := json.Marshal(strings.Repeat("How do I make a hedge grow faster? ", size/35))
 			content := json.RawMessage(`[{"role":"user","content":` + string(text) + `}]`)
-			n := enrich.Enricher{Next: discard{}, Price: price.Default().Price, Policy: func(string) privacy.HomePolicy { return privacy.HomePolicy{KeepContent: true} }}
+			n := open(b, discard{}, pipeline.Config{Price: price.Default().Price, Policy: func(string) privacy.HomePolicy { return privacy.HomePolicy{KeepContent: true} }})
 			b.SetBytes(int64(len(content)))
 			b.ReportAllocs()
 			for b.Loop() {
@@ -375,16 +393,6 @@ func BenchmarkAppend(b *testing.B) {
 				}
 			}
 		})
-	}
-}
-
-func BenchmarkNormalise(b *testing.B) {
-	text, _ := json.Marshal(strings.Repeat("How do I make a hedge grow faster? ", 117))
-	e := call()
-	e.Content.Input = json.RawMessage(`[{"role":"user","content":` + string(text) + `}]`)
-	b.ReportAllocs()
-	for b.Loop() {
-		enrich.Normalise(e, at)
 	}
 }
 
@@ -407,10 +415,10 @@ func TestPrompts(t *testing.T) {
 	next := &kept{}
 	var saw []string
 	var heard []event.Said
-	n := enrich.Enricher{Next: next, Policy: func(string) privacy.HomePolicy { return privacy.HomePolicy{} },
-		Prompts: prompts(func(e *event.Event, instructions func() []string, said []event.Said) {
-			saw, heard, e.PromptName = instructions(), said, "greet"
-		})}
+	n := open(t, next, pipeline.Config{Policy: func(string) privacy.HomePolicy { return privacy.HomePolicy{} }})
+	n.Open(next, prompts(func(e *event.Event, instructions func() []string, said []event.Said) {
+		saw, heard, e.PromptName = instructions(), said, "greet"
+	}))
 	if err := n.Append(t.Context(), e); err != nil {
 		t.Fatal(err)
 	}
@@ -423,7 +431,7 @@ func TestPrompts(t *testing.T) {
 	if got := next.events[0]; got.PromptName != "greet" || !got.Content.IsZero() || got.PromptHash != event.HashInstructions(saw) {
 		t.Errorf("kept prompt %q, hash %q, content %v", got.PromptName, got.PromptHash, got.Content)
 	}
-	n.Prompts = prompts(func(*event.Event, func() []string, []event.Said) { panic("broken") })
+	n.Open(next, prompts(func(*event.Event, func() []string, []event.Said) { panic("broken") }))
 	e = call()
 	e.PromptName, e.PromptVersion = "mine", "3"
 	if err := n.Append(t.Context(), e); err != nil {
@@ -431,5 +439,94 @@ func TestPrompts(t *testing.T) {
 	}
 	if got := next.events[1]; got.PromptName != "mine" || got.PromptVersion != "3" {
 		t.Errorf("after a panic the event says %s@%s", got.PromptName, got.PromptVersion)
+	}
+}
+
+// TestSurface has a project's default surface on what names none, and labels found
+// wherever they stand.
+func TestSurface(t *testing.T) {
+	props := func(name, v string) map[string]json.RawMessage {
+		return map[string]json.RawMessage{name: json.RawMessage(v)}
+	}
+	for name, c := range map[string]struct {
+		e             *event.Event
+		surface, envi string
+	}{
+		"a call":                   {&event.Event{Name: event.Generation, Source: event.SourceIngest}, "Shop", ""},
+		"a call's property":        {&event.Event{Name: event.Generation, Properties: props("surface", `"Mine"`)}, "Mine", ""},
+		"a call's field":           {&event.Event{Name: event.Generation, Surface: "Key", Properties: props("surface", `"Mine"`)}, "Key", ""},
+		"an attribute of a span":   {&event.Event{Name: event.Span, Source: event.SourceOTLP, Properties: props("deployment.environment", `"prod"`)}, "Shop", "prod"},
+		"an outcome of a trace":    {&event.Event{Name: "rated", Source: "api", Properties: map[string]json.RawMessage{"trace_id": json.RawMessage(`"t"`), "$environment": json.RawMessage(`"prod"`)}}, "", "prod"},
+		"an event of the API":      {&event.Event{Name: "shared", Source: "api"}, "Shop", ""},
+		"a product event":          {&event.Event{Name: "$pageview", Source: event.SourceIngest, Properties: props("$environment", `"prod"`)}, "", ""},
+		"another project's call":   {&event.Event{ProjectID: "other", Name: event.Generation}, "", ""},
+		"a product event's labels": {&event.Event{Name: "click", Source: event.SourceIngest, Properties: props("environment", `"Büro"`)}, "", "Büro"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			k := &kept{}
+			n := open(t, k, pipeline.Config{Now: func() time.Time { return at }, Surface: func(id string) string { return map[string]string{"default": "Shop"}[id] }})
+			c.e.ProjectID, c.e.Timestamp = cmp.Or(c.e.ProjectID, "default"), at
+			if err := n.Append(t.Context(), c.e); err != nil {
+				t.Fatal(err)
+			}
+			if got := k.events[0]; got.Surface != c.surface || got.Environment != c.envi {
+				t.Errorf("surface %q, environment %q; want %q, %q", got.Surface, got.Environment, c.surface, c.envi)
+			}
+		})
+	}
+}
+
+// What is appended before the pipeline is open is refused as "unavailable", and
+// after a failure the disk is looked at.
+func TestOpen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		looks := 0
+		guard := &disk.Guard{Limit: disk.Size(100), Usage: func(string) (disk.Usage, error) { looks++; return disk.Usage{Free: 900, Total: 1000}, nil }, Every: time.Hour}
+		go func() { _ = guard.Run(t.Context()) }()
+		p, err := pipeline.New(pipeline.Config{Disk: guard})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e := event.AsError(p.Append(t.Context(), call())); p.IsOpen() || e == nil || e.Code != event.CodeUnavailable || e.Hint == "" {
+			t.Errorf("before it is open: %v", e)
+		}
+		next := &kept{}
+		p.Open(next, nil)
+		for want, fails := range []error{nil, errors.New("no space left")} {
+			next.err = fails
+			err := p.Append(t.Context(), call())
+			synctest.Wait()
+			if !p.IsOpen() || !errors.Is(err, fails) || looks != want+1 {
+				t.Errorf("open: %v, error %v, %d looks at the disk, want %d", p.IsOpen(), err, looks, want+1)
+			}
+		}
+	})
+}
+
+// While the disk has its reserve only, callers that can send again are refused, and
+// what the gateway appends loses its content.
+func TestFullDisk(t *testing.T) {
+	free := int64(900)
+	guard := &disk.Guard{Limit: disk.Size(100), Usage: func(string) (disk.Usage, error) { return disk.Usage{Free: free, Total: 1000}, nil }}
+	next := &kept{}
+	p := open(t, next, pipeline.Config{Disk: guard})
+	for _, c := range []struct {
+		free             int64
+		admitted, spared bool
+	}{{900, true, false}, {10, false, true}, {900, true, false}} {
+		free = c.free
+		guard.Look()
+		next.events = nil
+		err := p.Admit(true).Append(t.Context(), call())
+		if e := event.AsError(err); (err == nil) != c.admitted || err != nil && (e.Code != event.CodeUnavailable || e.Hint == "") {
+			t.Errorf("%d free: admitted with %v", c.free, err)
+		}
+		if err := p.Append(t.Context(), call()); err != nil {
+			t.Fatal(err)
+		}
+		got := next.events[len(next.events)-1]
+		if got.Content.IsZero() != c.spared || (string(got.Properties["content_dropped"]) == `"disk"`) != c.spared || got.OutputCategory == "" {
+			t.Errorf("%d free: content %v, properties %v, output is %q", c.free, got.Content, got.Properties, got.OutputCategory)
+		}
 	}
 }

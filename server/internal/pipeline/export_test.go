@@ -1,4 +1,4 @@
-package enrich
+package pipeline
 
 import (
 	"github.com/hedgerow/hedgerow/event"
@@ -6,4 +6,4 @@ import (
 )
 
 // SetAtHome puts f in the place of the privacy stage.
-func (n *Enricher) SetAtHome(f func(*event.Event, privacy.HomePolicy)) { n.atHome = f }
+func (p *Pipeline) SetAtHome(f func(*event.Event, privacy.HomePolicy)) { p.atHome = f }
