@@ -25,8 +25,12 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/config"
 )
 
-// version is set by the Makefile: -ldflags "-X main.version=…".
-var version = ""
+// version, commit and date are set by make: -ldflags "-X main.version=…".
+var (
+	version string
+	commit  string // of the source
+	date    string // of the commit, RFC 3339
+)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
@@ -67,6 +71,7 @@ func root() *cli.Command {
 			serveCommand(c()),
 			demoCommand(c()),
 			command.Doctor(c()),
+			command.Health(c()),
 			command.Project(c()),
 			command.Connection(c()),
 			command.Prices(c()),
@@ -75,7 +80,7 @@ func root() *cli.Command {
 			command.Backup(c()),
 			command.Restore(c()),
 			command.MCP(c()),
-			versionCommand(),
+			command.Version(command.BuildInfo{Version: buildVersion(), Commit: commit, Date: date}),
 		},
 	}
 	strict(cmd)
@@ -177,32 +182,13 @@ func printError(err error) {
 	}
 }
 
-func versionCommand() *cli.Command {
-	return &cli.Command{
-		Name:  "version",
-		Usage: "print the version of hedgerow and of its engines",
-		Action: func(_ context.Context, cmd *cli.Command) error {
-			w := cmd.Root().Writer
-			fmt.Fprintln(w, "hedgerow", buildVersion())
-			info, ok := debug.ReadBuildInfo()
-			if !ok {
-				return nil
-			}
-			fmt.Fprintln(w, "  go", info.GoVersion)
-			for _, dep := range info.Deps {
-				switch dep.Path {
-				case "github.com/nats-io/nats-server/v2", "github.com/duckdb/duckdb-go/v2":
-					fmt.Fprintln(w, " ", dep.Path, dep.Version)
-				}
-			}
-			return nil
-		},
-	}
-}
-
+// buildVersion is what the Makefile says or, for go install, the module's version.
 func buildVersion() string {
 	if version != "" {
 		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" && info.Main.Version != "(devel)" {
+		return info.Main.Version
 	}
 	return "dev"
 }

@@ -67,6 +67,13 @@ func (a *App) Banner(w io.Writer) {
 	} else {
 		p("sign in", "hedgerow project sign-in-link prints a one-time link")
 	}
+	if a.keyless().Refused {
+		key := "a key of hedgerow project add-key --scopes gateway NAME"
+		if first.First {
+			key = "this API key, or one of hedgerow project add-key --scopes gateway NAME"
+		}
+		p("calls need", "the header X-Hedgerow-Key with "+key)
+	}
 	fmt.Fprintln(w)
 	p("OpenAI SDK", "base URL "+a.gatewayURL()+"/openai/v1")
 	p("Anthropic SDK", "base URL "+a.gatewayURL()+"/anthropic")

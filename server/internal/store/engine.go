@@ -284,3 +284,16 @@ func (e *engine) readAll(ctx context.Context) error {
 	}
 	return nil
 }
+
+// EngineVersion is DuckDB's version: v1.5.4.
+func EngineVersion(ctx context.Context) (version string, err error) {
+	db, err := sql.Open("duckdb", "")
+	if err != nil {
+		return "", fmt.Errorf("open DuckDB: %w", err)
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	if err := db.QueryRowContext(ctx, "SELECT version()").Scan(&version); err != nil {
+		return "", fmt.Errorf("ask DuckDB for its version: %w", err)
+	}
+	return version, nil
+}

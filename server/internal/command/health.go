@@ -1,0 +1,95 @@
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v3"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/app"
+	"github.com/hedgerow/hedgerow/server/internal/config"
+	"github.com/hedgerow/hedgerow/server/internal/health"
+)
+
+// Health asks the running server's /readyz, for the health check of a container, whose
+// image has no other program that could ask. It ends with 0 where the server passes
+// calls, or does what --for names.
+func Health(c *config.Config) *cli.Command {
+	return &cli.Command{
+		Name:  "health",
+		Usage: "ask whether the server that listens here works; for health checks of containers",
+		Flags: c.SubFlags(
+			&cli.StringFlag{Name: "for", Usage: "ask for one part: ingest, store or web (default: whether calls pass)"},
+			&cli.DurationFlag{Name: "timeout", Value: 5 * time.Second, Usage: "longest wait for the answer"},
+		),
+		Action: func(ctx context.Context, cmd *cli.Command) error {
+			if err := c.LoadSub(cmd); err != nil {
+				return err
+			}
+			if err := c.RequireData(); err != nil {
+				return err
+			}
+			ctx, stop := context.WithTimeout(ctx, cmd.Duration("timeout"))
+			defer stop()
+			state, err := askReady(ctx, c.Listen, cmd.String("for"))
+			if err != nil {
+				return err
+			}
+			fmt.Fprintln(cmd.Root().Writer, state)
+			return nil
+		},
+	}
+}
+
+// askReady returns what the server on an address says of itself: "ok" or "degraded".
+func askReady(ctx context.Context, listen, part string) (string, error) {
+	host, port, err := net.SplitHostPort(listen)
+	if err != nil || port == "0" {
+		return "", config.Invalid(fmt.Sprintf("the address %q does not say where the server listens", listen), "give --listen or HEDGEROW_LISTEN as the server has it, with its port", err)
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "localhost"
+	}
+	u := url.URL{Scheme: "http", Host: net.JoinHostPort(host, port), Path: "/readyz"}
+	if part != "" {
+		u.RawQuery = url.Values{"for": {part}}.Encode()
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
+	if err != nil {
+		return "", err
+	}
+	// No proxy of the environment: the server is on this machine.
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return "", event.NewError(event.CodeUnavailable, "no hedgerow answers on "+u.Host, "start hedgerow serve, or give --listen as the server has it", err)
+	}
+	defer resp.Body.Close()
+	var body struct {
+		app.Readiness
+		Error *event.Error `json:"error"`
+	}
+	switch err := json.NewDecoder(resp.Body).Decode(&body); {
+	case err != nil:
+		return "", event.NewError(event.CodeUnavailable, "what answers on "+u.Host+" is not hedgerow", "give --listen as the server has it", err)
+	case resp.StatusCode == http.StatusOK:
+		return body.Status, nil
+	case body.Error != nil:
+		return "", config.Exit(config.ExitConfig, body.Error)
+	}
+	var wrong []string
+	for _, r := range body.Components {
+		if r.Status != health.OK {
+			wrong = append(wrong, fmt.Sprintf("%s is %s: %s", r.Component, r.Status, r.Message))
+		}
+	}
+	return "", event.NewError(event.CodeUnavailable, "hedgerow is not ready", "hedgerow doctor says more", errors.New(strings.Join(wrong, "; ")))
+}
