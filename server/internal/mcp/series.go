@@ -20,10 +20,7 @@ func (in matchIn) match() query.EventMatch {
 	return query.EventMatch{Name: in.EventName, Property: in.EventProperty, Value: in.EventValue}
 }
 
-const (
-	measuresHelp = "calls, errors, error_rate, users, cost_usd, cost_per_call_usd, cost_per_task_usd, latency_p50_ms, latency_p95_ms, latency_p99_ms, ttft_p95_ms, total_tokens, input_tokens, output_tokens, cache_hit_share, tasks, completion_rate, rated, negative, negative_rate, escalation_rate, acceptance_rate, edit_rate, retry_rate, eval_score, eval_pass_rate, tool_calls, tool_errors, tool_error_rate; of the application's own events event_count, event_share (matching / those with the property), event_mean (of the property), event_trace_rate (traces with a matching event / traces with a call), event_user_rate"
-	byHelp       = "model, model_asked, provider, prompt, prompt_name, surface, user, environment, status, error_type, task_type, operation, input_length, tool, eval or property:NAME"
-)
+const byHelp = "model, model_asked, provider, prompt, prompt_name, surface, user, environment, status, error_type, task_type, operation, input_length, tool, eval or property:NAME"
 
 type seriesIn struct {
 	filterIn
@@ -79,7 +76,7 @@ func (s *Server) addSeriesTools() {
 		description: "The data of a chart: calls, errors, cost, latency, outcomes, tool calls or the application's own events, over time and broken down by prompt version, model, surface, a custom property and so on. Without from and to: the last seven days. list_examples shows the events behind a point.",
 		input: func(p map[string]*jsonschema.Schema) {
 			narrow(p)
-			p["measures"].Description = "figures: " + measuresHelp
+			p["measures"].Description = "figures: " + query.MeasuresHelp()
 			enum(p["every"], query.ByDay, query.ByHour)
 			between(p["limit"], 1, query.MaxGroups)
 		},

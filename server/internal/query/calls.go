@@ -19,7 +19,7 @@ import (
 // timestamp, provider, models, latency, completion id, base URL, token counts and that property are filled.
 func (r *Reader) RecentCalls(ctx context.Context, since time.Time, property string, limit int) ([]*event.Event, error) {
 	var out []*event.Event
-	recent := sqlf.New("SELECT *, CASE WHEN name = ? THEN ? END AS mark FROM events WHERE stored_at >= ? AND name IN (?, ?, ?)", event.Span, r.sql.constProperty(property), since.UTC(), event.Generation, event.Embedding, event.Span)
+	recent := sqlf.New("SELECT *, CASE WHEN name = ? THEN ? END AS mark FROM events WHERE stored_at >= ? AND name IN (?, ?, ?)", event.Span, r.constProperty(property), since.UTC(), event.Generation, event.Embedding, event.Span)
 	err := r.each(ctx, sqlf.New("SELECT CAST(uuid AS VARCHAR), project_id, name, COALESCE(source, ''), ts, COALESCE(provider, ''), COALESCE(model_asked, ''), COALESCE(model, ''), latency_us, completion_id, base_url, input_tokens, output_tokens, mark FROM (?) recent"+
 		" WHERE name <> ? OR mark IS NOT NULL ORDER BY stored_at DESC, uuid DESC LIMIT ?", recent, event.Span, limit), func(rows *sql.Rows) error {
 		e := new(event.Event)
@@ -63,8 +63,8 @@ func (r *Reader) OfTraces(ctx context.Context, project string, traces, ids []str
 	whole = true
 	if len(ids) > 0 {
 		// Their traces alone: what is read of a column is read of all its rows.
-		list := r.sql.texts(anys(ids))
-		named := sqlf.New("(span_id IN (?) OR uuid IN (SELECT TRY_CAST(unnest(CAST(? AS VARCHAR[])) AS UUID)) OR completion_id IN (?) OR ? IN (?))", list, anys(ids), list, r.sql.constProperty("request_id"), list)
+		list := r.sql.textRows(anys(ids))
+		named := sqlf.New("(span_id IN (?) OR uuid IN (SELECT TRY_CAST(unnest(CAST(? AS VARCHAR[])) AS UUID)) OR completion_id IN (?) OR ? IN (?))", list, anys(ids), list, r.constProperty("request_id"), list)
 		found, err := r.texts(ctx, sqlf.New("SELECT DISTINCT trace_id FROM ? AS found WHERE ? AND ? LIMIT ?", r.allEvents().sql, steps, named, tracesOfIDs))
 		if err != nil {
 			return nil, false, fmt.Errorf("find calls by their ids: %w", err)

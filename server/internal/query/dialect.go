@@ -8,115 +8,39 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
-// dialect holds the SQL that differs between engines; what a question asks is
-// common to them.
+// dialect is the SQL in which engines differ: texts for [sqlf.New], with ? for what
+// they are about. What questions are made of besides is common to engines.
 type dialect struct {
-	// uuid is a bound UUID given as text.
-	uuid func(id string) sqlf.Fragment
-	// uuids is the rows of a bound list of UUIDs given as text.
-	uuids func(ids []any) sqlf.Fragment
-	// texts is the rows of a bound list of texts.
-	texts func(list []any) sqlf.Fragment
-	// place is where a row of table events is, until the engine next moves rows;
-	// places is the rows of a bound list of them.
-	place  string
-	places func(list []any) sqlf.Fragment
-	// inTexts is true where an expression is one of a bound list of texts.
-	inTexts func(list []any, expr sqlf.Fragment) sqlf.Fragment
-	// property is the text of a custom property, whose name is bound.
-	property func(name string) sqlf.Fragment
-	// constProperty is property with a name known beforehand. That of AgentConfig has
-	// AgentConfigID beside it.
-	constProperty func(name string) sqlf.Fragment
-	// propertyAt is property where an expression has its path; see propertyPath.
-	propertyAt func(path string) sqlf.Fragment
-	// flag is the variant of a feature flag that an event names, as $feature/KEY
-	// or as posthog_flag and posthog_flag_variant.
-	flag func(key string) sqlf.Fragment
-	// hasTag is true for rows that bear the tag.
-	hasTag func(tag string) sqlf.Fragment
-	// search is true for rows where one of the columns holds the words.
-	search func(columns []string, words string) sqlf.Fragment
-	// tags is a tag of each row that has any, one row each.
-	tags sqlf.Fragment
-	// names is the name of each property, one row each.
-	names sqlf.Fragment
-	// seconds is a bound number of seconds, or a CASE over such numbers, as
-	// something to add to a timestamp.
-	seconds func(expr sqlf.Fragment) sqlf.Fragment
-	// quantiles is the list of the 50th, 95th and 99th percentile of an
-	// expression, interpolated, or NULL where there are no values.
-	quantiles func(expr, filter sqlf.Fragment) sqlf.Fragment
-	// bigint makes a sum of integers fit int64: one that does not is unknown.
-	bigint func(expr sqlf.Fragment) sqlf.Fragment
-	// oneOf is true where an expression is one of some constants.
-	oneOf func(expr sqlf.Fragment, constants string) sqlf.Fragment
-	// float turns a number into a double; tryFloat a text, or NULL where it is none
-	// or out of the range that event.MaxNumber bounds.
-	float, tryFloat func(expr sqlf.Fragment) sqlf.Fragment
-	// digits turns an exact decimal into text.
-	digits func(expr sqlf.Fragment) sqlf.Fragment
-	// derived says that the store keeps the tables of the roll-ups.
-	derived bool
+	texts     string // a bound list, of texts
+	integers  string // a bound list, of integers
+	unnest    string // the values of a list, one row each
+	has       string // a list has a value
+	json      string // the text in a JSON object at a JSON Pointer, or NULL
+	keys      string // the list of the keys of a JSON object
+	search    string // one of some columns contains a text, whatever the case
+	interval  string // a number of seconds, to add to a timestamp
+	quantiles string // of an expression, under a condition: the list of shares, interpolated; NULL where there are no values
+	bigint    string // a sum of integers as int64; one that does not fit is unknown
+	double    string // a text as a number, or NULL
+	place     string // where a row of table events is, until the engine next moves rows
 }
 
 var duckDB = dialect{
-	uuid: func(id string) sqlf.Fragment { return sqlf.New("CAST(CAST(? AS VARCHAR) AS UUID)", id) },
-	uuids: func(ids []any) sqlf.Fragment {
-		return sqlf.New("SELECT CAST(unnest(CAST(? AS VARCHAR[])) AS UUID)", ids)
-	},
-	texts:  func(list []any) sqlf.Fragment { return sqlf.New("SELECT unnest(CAST(? AS VARCHAR[]))", list) },
-	place:  "rowid",
-	places: func(list []any) sqlf.Fragment { return sqlf.New("SELECT unnest(CAST(? AS BIGINT[]))", list) },
-	inTexts: func(list []any, expr sqlf.Fragment) sqlf.Fragment {
-		return sqlf.New("list_contains(CAST(? AS VARCHAR[]), ?)", list, expr)
-	},
-	property: func(name string) sqlf.Fragment { return propertyAt(sqlf.New("CAST(? AS VARCHAR)", propertyPath(name))) },
-	constProperty: func(name string) sqlf.Fragment {
-		if name == AgentConfig {
-			return sqlf.New("coalesce(?, ?)", constProperty(AgentConfig), constProperty(AgentConfigID))
-		}
-		return constProperty(name)
-	},
-	propertyAt: func(path string) sqlf.Fragment { return propertyAt(sqlf.Raw(path)) },
-	flag: func(key string) sqlf.Fragment {
-		return sqlf.New("coalesce(TRY(json_extract_string({flags}, CAST(? AS VARCHAR))), CASE WHEN ? = CAST(? AS VARCHAR) THEN ? END)",
-			propertyPath(key), constProperty("posthog_flag"), key, constProperty("posthog_flag_variant"))
-	},
-	hasTag: func(tag string) sqlf.Fragment { return sqlf.New("list_contains({tags}, CAST(? AS VARCHAR))", tag) },
-	search: func(columns []string, words string) sqlf.Fragment {
-		// A NUL between two columns: no text, which holds none, reaches from one into the next.
-		return sqlf.New("contains(lower(concat_ws(chr(0), ?)), lower(CAST(? AS VARCHAR)))", sqlf.Columns(columns...), words)
-	},
-	tags:    sqlf.New("unnest({tags})"),
-	names:   sqlf.New("unnest(TRY(json_keys({properties})))"),
-	seconds: func(expr sqlf.Fragment) sqlf.Fragment { return sqlf.New("to_seconds(CAST(? AS BIGINT))", expr) },
-	quantiles: func(expr, filter sqlf.Fragment) sqlf.Fragment {
-		return sqlf.New("quantile_cont(?, [0.5, 0.95, 0.99]) FILTER (WHERE ?)", expr, filter)
-	},
-	// The engine adds up integers in 128 bits.
-	bigint: func(expr sqlf.Fragment) sqlf.Fragment { return sqlf.New("TRY_CAST(? AS BIGINT)", expr) },
-	// The engine compares with IN's constants one after the other.
-	oneOf: func(expr sqlf.Fragment, constants string) sqlf.Fragment {
-		return sqlf.New("list_contains([?], ?)", sqlf.Raw(constants), expr)
-	},
-	float: func(expr sqlf.Fragment) sqlf.Fragment { return sqlf.New("CAST(? AS DOUBLE)", expr) },
-	tryFloat: func(expr sqlf.Fragment) sqlf.Fragment {
-		number := sqlf.New("TRY_CAST(? AS DOUBLE)", expr)
-		return sqlf.New(fmt.Sprintf("CASE WHEN ? BETWEEN -%g AND %g THEN ? END", event.MaxNumber, event.MaxNumber), number, number)
-	},
-	digits:  func(expr sqlf.Fragment) sqlf.Fragment { return sqlf.New("CAST(? AS VARCHAR)", expr) },
-	derived: true,
-}
-
-// propertyAt is the property that an expression points at. What the engine does not
-// take for JSON has none: it is stricter than what older binaries let in.
-func propertyAt(path sqlf.Fragment) sqlf.Fragment {
-	return sqlf.New("TRY(json_extract_string({properties}, ?))", path)
-}
-
-func constProperty(name string) sqlf.Fragment {
-	return propertyAt(sqlf.Raw("'" + strings.ReplaceAll(propertyPath(name), "'", "''") + "'"))
+	texts:    "CAST(? AS VARCHAR[])",
+	integers: "CAST(? AS BIGINT[])",
+	unnest:   "unnest(?)",
+	has:      "list_contains(?, ?)",
+	// What the engine does not take for JSON has nothing: it is stricter than what
+	// older binaries let in.
+	json: "TRY(json_extract_string(?, ?))",
+	keys: "TRY(json_keys(?))",
+	// A NUL between two columns: no text, which holds none, reaches from one into the next.
+	search:    "contains(lower(concat_ws(chr(0), ?)), lower(CAST(? AS VARCHAR)))",
+	interval:  "to_seconds(CAST(? AS BIGINT))",
+	quantiles: "quantile_cont(?, [0.5, 0.95, 0.99]) FILTER (WHERE ?)",
+	bigint:    "TRY_CAST(? AS BIGINT)", // it adds up integers in 128 bits
+	double:    "TRY_CAST(? AS DOUBLE)",
+	place:     "rowid",
 }
 
 func dialectOf(engine string) (dialect, error) {
@@ -125,6 +49,85 @@ func dialectOf(engine string) (dialect, error) {
 	}
 	return dialect{}, fmt.Errorf("no SQL dialect for engine %q", engine)
 }
+
+// uuid is a bound UUID given as text.
+func (d *dialect) uuid(id string) sqlf.Fragment {
+	return sqlf.New("CAST(CAST(? AS VARCHAR) AS UUID)", id)
+}
+
+// uuidRows is the rows of a bound list of UUIDs given as text.
+func (d *dialect) uuidRows(ids []any) sqlf.Fragment {
+	return sqlf.New("SELECT CAST(? AS UUID)", sqlf.New(d.unnest, sqlf.New(d.texts, ids)))
+}
+
+// textRows is the rows of a bound list of texts.
+func (d *dialect) textRows(list []any) sqlf.Fragment {
+	return sqlf.New("SELECT "+d.unnest, sqlf.New(d.texts, list))
+}
+
+// placeRows is the rows of a bound list of places.
+func (d *dialect) placeRows(list []any) sqlf.Fragment {
+	return sqlf.New("SELECT "+d.unnest, sqlf.New(d.integers, list))
+}
+
+// inTexts is true where an expression is one of a bound list of texts.
+func (d *dialect) inTexts(list []any, expr sqlf.Fragment) sqlf.Fragment {
+	return sqlf.New(d.has, sqlf.New(d.texts, list), expr)
+}
+
+// oneOf is true where an expression is one of some constants: an engine may compare
+// with those of IN one after the other.
+func (d *dialect) oneOf(expr sqlf.Fragment, constants string) sqlf.Fragment {
+	return sqlf.New(d.has, sqlf.Raw("["+constants+"]"), expr)
+}
+
+// hasTag is true for events that have the tag.
+func (d *dialect) hasTag(tag string) sqlf.Fragment {
+	return sqlf.New(d.has, sqlf.Column("tags"), sqlf.New("CAST(? AS VARCHAR)", tag))
+}
+
+// tags is a tag of each event that has any, one row each.
+func (d *dialect) tags() sqlf.Fragment { return sqlf.New(d.unnest, sqlf.Column("tags")) }
+
+// names is the name of each property, one row each.
+func (d *dialect) names() sqlf.Fragment {
+	return sqlf.New(d.unnest, sqlf.New(d.keys, sqlf.Column("properties")))
+}
+
+// property is the text of a custom property, whose name is bound.
+func (d *dialect) property(name string) sqlf.Fragment {
+	return d.propertyAt(sqlf.New("CAST(? AS VARCHAR)", propertyPath(name)))
+}
+
+// propertyAt is property where an expression has its path; see propertyPath.
+func (d *dialect) propertyAt(path sqlf.Fragment) sqlf.Fragment {
+	return sqlf.New(d.json, sqlf.Column("properties"), path)
+}
+
+// constProperty is property with a name known beforehand.
+func (d *dialect) constProperty(name string) sqlf.Fragment {
+	return d.propertyAt(sqlf.Raw("'" + strings.ReplaceAll(propertyPath(name), "'", "''") + "'"))
+}
+
+// flag is the variant of a feature flag that an event names, as $feature/KEY or as
+// posthog_flag and posthog_flag_variant.
+func (d *dialect) flag(key string) sqlf.Fragment {
+	return sqlf.New("coalesce(?, CASE WHEN ? = CAST(? AS VARCHAR) THEN ? END)",
+		sqlf.New(d.json, sqlf.Column("flags"), sqlf.New("CAST(? AS VARCHAR)", propertyPath(key))), d.constProperty("posthog_flag"), key, d.constProperty("posthog_flag_variant"))
+}
+
+// number turns a text into a double, or NULL where it is none or out of the range
+// that event.MaxNumber bounds.
+func (d *dialect) number(text sqlf.Fragment) sqlf.Fragment {
+	n := sqlf.New(d.double, text)
+	return sqlf.New(fmt.Sprintf("CASE WHEN ? BETWEEN -%g AND %g THEN ? END", event.MaxNumber, event.MaxNumber), n, n)
+}
+
+// float turns a number into a double.
+func float(number sqlf.Fragment) sqlf.Fragment { return sqlf.New("CAST(? AS DOUBLE)", number) }
+
+// digits turns an exact decimal into text.
+func digits(decimal sqlf.Fragment) sqlf.Fragment { return sqlf.New("CAST(? AS VARCHAR)", decimal) }
 
 // propertyPath names a key of the properties object as a JSON Pointer (RFC
 // 6901), which can name any key whatever characters it has.

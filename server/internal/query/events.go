@@ -225,7 +225,7 @@ type found struct {
 func (r *Reader) find(ctx context.Context, from table, w, column sqlf.Fragment, direction string, limit int) (out []found, err error) {
 	few := sqlf.New("SELECT uuid AS id, ts, "+from.place+" AS place, ? AS value FROM ? WHERE ? ORDER BY ? "+direction+", uuid "+direction+" LIMIT ?", column, from.sql, w, column, limit)
 	// Texts of the few alone.
-	err = r.each(ctx, sqlf.New("SELECT CAST(id AS VARCHAR), ts, place, ? FROM (?) ORDER BY value "+direction+", id "+direction, r.sql.digits(sqlf.Raw("value")), few), func(rows *sql.Rows) error {
+	err = r.each(ctx, sqlf.New("SELECT CAST(id AS VARCHAR), ts, place, ? FROM (?) ORDER BY value "+direction+", id "+direction, digits(sqlf.Raw("value")), few), func(rows *sql.Rows) error {
 		var f found
 		err := rows.Scan(&f.id, &f.ts, &f.place, &f.value)
 		out = append(out, f)
@@ -282,7 +282,7 @@ func (r *Reader) located(ctx context.Context, of []found) (in, among sqlf.Fragme
 		}
 		ids[i] = f.id
 	}
-	among = sqlf.New("ts BETWEEN ? AND ? AND uuid IN (?)", first.UTC(), last.UTC(), r.sql.uuids(ids))
+	among = sqlf.New("ts BETWEEN ? AND ? AND uuid IN (?)", first.UTC(), last.UTC(), r.sql.uuidRows(ids))
 	if len(places) < len(of) {
 		where, err := r.raw(ctx, sqlf.New("SELECT "+r.sql.place+" FROM events WHERE ?", among))
 		if err != nil {
@@ -293,7 +293,7 @@ func (r *Reader) located(ctx context.Context, of []found) (in, among sqlf.Fragme
 			places = append(places, row[0])
 		}
 	}
-	return sqlf.New(r.sql.place+" IN (?)", r.sql.places(places)), among, nil
+	return sqlf.New(r.sql.place+" IN (?)", r.sql.placeRows(places)), among, nil
 }
 
 // Event returns one event; withContent also its content, where it is kept.
@@ -447,7 +447,7 @@ func (r *Reader) contentsOf(rows []*store.Row, ids []any) sqlf.Fragment {
 			last = row.StoredAt
 		}
 	}
-	return sqlf.New("stored_at BETWEEN ? AND ? AND uuid IN (?)", first, last, r.sql.uuids(ids))
+	return sqlf.New("stored_at BETWEEN ? AND ? AND uuid IN (?)", first, last, r.sql.uuidRows(ids))
 }
 
 // content reads the content of one event; nil where it is gone.

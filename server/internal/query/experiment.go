@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -147,76 +148,37 @@ type Figure struct {
 // reading says how a metric is read off one event: y and n, NULL where the event
 // says nothing about it.
 type reading struct {
-	y, n  sqlf.Fragment
-	p     sqlf.Fragment // a value of each event that y and n name; empty: none
-	calls bool          // of calls: they need an arm themselves or a trace with one
-}
-
-// when is an expression where a condition is true, else NULL.
-func when(cond, expr sqlf.Fragment) sqlf.Fragment {
-	return sqlf.New("CASE WHEN ? THEN ? END", cond, expr)
-}
-
-// share reads whether a condition is true among the events of another.
-func share(cond, among sqlf.Fragment) reading {
-	return reading{y: when(among, sqlf.New("CASE WHEN ? THEN 1 ELSE 0 END", cond)), n: when(among, sqlf.Raw("1"))}
-}
-
-// mean reads a value of the events of a condition.
-func (d *dialect) mean(expr, among sqlf.Fragment) reading {
-	return reading{y: when(among, d.float(expr)), n: when(among.Andf("(?) IS NOT NULL", expr), sqlf.Raw("1"))}
+	y, n   sqlf.Fragment
+	p      sqlf.Fragment // a value of each event that y and n name; empty: none
+	events sqlf.Fragment // the condition of the events that it is read off
 }
 
 // reading is how a metric is read. What it has of each event is selected under the
 // name p.
-func (r *Reader) reading(m Metric, p string) (out reading) {
+func (r *Reader) reading(m Metric, p string) (out reading, err error) {
 	if m.Event != "" {
-		return r.ownReading(m, p)
+		return r.ownReading(m, p), nil
 	}
-	yes := func(name string) reading {
-		y, known := r.sql.saysYes(name)
-		return share(y, outcomeExpr.And(known))
+	t := r.terms("", EventMatch{})
+	def, err := t.measure(m.Measure)
+	if err != nil {
+		return out, err
 	}
-	named := func(out reading) reading {
-		if m.Eval != "" {
-			out.p = equals(orEmpty(r.sql.evalName()), m.Eval)
-			out.y, out.n = when(sqlf.Raw(p), out.y), when(sqlf.Raw(p), out.n)
+	out = reading{y: def.y, n: def.n, events: r.of(def.kind)}
+	if def.parts != nil {
+		y, yErr := t.measure(def.parts[0])
+		n, nErr := t.measure(def.parts[1])
+		if err := errors.Join(yErr, nErr); err != nil {
+			return out, err
 		}
-		return out
+		ofY, ofN := r.of(y.kind), r.of(n.kind)
+		out = reading{y: when(ofY, y.y), n: when(ofN, n.y), events: sqlf.Or(ofY, ofN)}
 	}
-	calls := func(out reading) reading { out.calls = true; return out }
-	completed := callExpr.Andf("NOT is_error")
-	t := r.sql.terms()
-	switch m.Measure {
-	case CompletionRate:
-		out = share(t.completed, t.task)
-	case NegativeRate:
-		out = share(t.negative, outcomeExpr.And(t.rated))
-	case EscalationRate:
-		out = yes("escalated_to_human")
-	case AcceptanceRate:
-		out = yes("accepted_output")
-	case EditRate:
-		out = yes("edited_output")
-	case RetryRate:
-		out = share(sqlf.New("? > 0", t.retries), outcomeExpr.And(isKnown(t.retries)))
-	case EvalPassRate:
-		out = named(yes("eval_passed"))
-	case EvalScore:
-		out = named(r.sql.mean(t.score, outcomeExpr))
-	case ErrorRate:
-		out = calls(share(sqlf.Column("is_error"), callExpr))
-	case CostPerCall:
-		out = calls(r.sql.mean(sqlf.Column("cost_total"), callExpr))
-	case CostPerTask:
-		// What a failed attempt cost is part of what a success costs.
-		out = reading{y: when(callExpr, r.sql.float(sqlf.Column("cost_total"))), n: when(t.completed, sqlf.Raw("1"))}
-	case LatencyP50, LatencyP95, LatencyP99:
-		out = calls(r.sql.mean(sqlf.New("{latency_us} / 1000.0"), completed))
-	case TTFTP50, TTFTP95, TTFTP99:
-		out = calls(r.sql.mean(sqlf.New("{ttft_us} / 1000.0"), completed))
+	if m.Eval != "" {
+		out.p = equals(orEmpty(r.evalName()), m.Eval)
+		out.y, out.n = when(sqlf.Raw(p), out.y), when(sqlf.Raw(p), out.n)
 	}
-	return out
+	return out, nil
 }
 
 // ownReading is how a metric of an application's own events is read.
@@ -224,20 +186,19 @@ func (r *Reader) ownReading(m Metric, p string) (out reading) {
 	named := sqlf.New("name = CAST(? AS VARCHAR)", m.Event)
 	property, column := r.sql.property(m.Property), sqlf.Raw(p)
 	low := sqlf.New("lower(?)", column)
+	out = reading{p: when(named, property), events: equals(sqlf.Column("name"), m.Event)}
 	switch {
 	case m.As == AsUsers:
-		return reading{y: when(column, sqlf.Raw("1")), n: sqlf.Raw("NULL"), p: named}
+		out.y, out.n, out.p = when(column, sqlf.Raw("1")), sqlf.Raw("NULL"), named
 	case m.As == AsMean:
-		number := r.sql.tryFloat(column)
-		out = r.sql.mean(number, sqlf.New("isfinite(?)", number))
+		number := r.sql.number(column)
+		out.y, out.n = meanOf(number, sqlf.New("isfinite(?)", number))
 	case m.Value != "":
-		out = share(column, isKnown(column))
+		out.y, out.n = shareOf(column, isKnown(column))
 		out.p = when(named.And(isKnown(property)), sqlf.New("? = CAST(? AS VARCHAR)", property, m.Value))
-		return out
 	default:
-		out = share(sqlf.New("? IN ('true', '1')", low), sqlf.New("? IN ('true', 'false', '1', '0')", low))
+		out.y, out.n = shareOf(sqlf.New("? IN ('true', '1')", low), sqlf.New("? IN ('true', 'false', '1', '0')", low))
 	}
-	out.p = when(named, property)
 	return out
 }
 
@@ -411,28 +372,21 @@ func (x *experimentReader) readings(m Metric) (sqlf.Fragment, error) {
 	if err != nil {
 		return w, err
 	}
-	read := x.r.reading(m, "p")
+	read, err := x.r.reading(m, "p")
+	if err != nil {
+		return w, err
+	}
 	// Only columns that are read.
 	picked := append(sqlf.Columns("name", "ts", "trace_id", "is_error", "status", "cost_total", "latency_us", "ttft_us", "properties"), sqlf.Raw(unitExpr+" AS u"), x.arm().As("own"))
 	if !read.p.IsZero() {
 		picked = append(picked, read.p.As("p"))
-	}
-	switch {
-	case read.calls:
-		w = w.And(callExpr)
-	case m.Measure == CostPerTask:
-		w = w.And(sqlf.Or(callExpr, sqlf.Raw("name = 'llm_task_completed'")))
-	case m.Event == "":
-		w = w.And(outcomeExpr)
-	default:
-		w = w.And(equals(sqlf.Column("name"), m.Event))
 	}
 	// An event with a trace that is none of the experiment's, and without an arm
 	// of its own, speaks of something else; so does a call without a trace.
 	return sqlf.New("?, picked AS (SELECT ? FROM events WHERE ?), readings AS (SELECT units.u, units.arm, units.seg, e.trace_id, e.ts, ? AS y0, ? AS n0"+
 		" FROM (SELECT picked.* REPLACE (coalesce(traces.u, picked.u) AS u), traces.u IS NOT NULL AS traced FROM picked LEFT JOIN traces ON traces.trace_id = picked.trace_id) AS e "+
 		"JOIN units ON units.u = e.u WHERE e.traced OR e.ts >= units.since AND (e.own = units.arm OR e.trace_id IS NULL AND e.own IS NULL AND NOT (?))) ",
-		units, picked, w, read.y, read.n, callExpr), nil
+		units, picked, w.And(read.events), read.y, read.n, callExpr), nil
 }
 
 // levels are the quantiles around one that bound its interval: close to it, and
@@ -569,7 +523,7 @@ func (r *Reader) ExperimentBehind(ctx context.Context, q BehindQuery) ([]Behind,
 	// Without an n the figure of a trace is what it adds: a call's cost.
 	out := []Behind{}
 	err = r.each(ctx, sqlf.New("?SELECT trace_id, u, min(ts), ? AS y, ? AS n FROM readings WHERE arm = CAST(? AS VARCHAR) AND seg = CAST(? AS VARCHAR) AND (y0 IS NOT NULL OR n0 IS NOT NULL)"+
-		" GROUP BY trace_id, u ORDER BY coalesce(y, 0) / coalesce(nullif(n, 0), 1) "+order+", min(ts) DESC, u LIMIT ?", readings, r.sql.float(sum), r.sql.float(sqlf.Raw("sum(n0)")), q.Arm, q.Segment, min(q.Limit, 500)), func(rows *sql.Rows) error {
+		" GROUP BY trace_id, u ORDER BY coalesce(y, 0) / coalesce(nullif(n, 0), 1) "+order+", min(ts) DESC, u LIMIT ?", readings, float(sum), float(sqlf.Raw("sum(n0)")), q.Arm, q.Segment, min(q.Limit, 500)), func(rows *sql.Rows) error {
 		var trace sql.NullString
 		var y, n sql.NullFloat64
 		var b Behind

@@ -127,7 +127,7 @@ func (r *Reader) where(project string, f *Filter) (sqlf.Fragment, error) {
 	}
 	w := f.within(project).And(r.moment(project))
 	step := func(name string) sqlf.Fragment {
-		return sqlf.New("? IN (?, ?)", name, r.sql.constProperty(AgentStep), r.sql.stepExpr())
+		return sqlf.New("? IN (?, ?)", name, r.constProperty(AgentStep), r.stepExpr())
 	}
 	for _, c := range []struct {
 		name, value string
@@ -153,7 +153,7 @@ func (r *Reader) where(project string, f *Filter) (sqlf.Fragment, error) {
 		{"task_type", f.TaskType, equals(sqlf.Column("task_type"), f.TaskType)},
 		{"environment", f.Environment, equals(sqlf.Column("environment"), f.Environment)},
 		{"tag", f.Tag, r.sql.hasTag(f.Tag)},
-		{"text", f.Text, r.sql.search(searched, f.Text)},
+		{"text", f.Text, sqlf.New(r.sql.search, sqlf.Columns(searched...), f.Text)},
 	} {
 		if c.value == "" {
 			continue
@@ -172,7 +172,7 @@ func (r *Reader) where(project string, f *Filter) (sqlf.Fragment, error) {
 	case f.Flag != "":
 		w = w.Andf("? IS NOT NULL", r.sql.flag(f.Flag))
 	case f.FlagVariant != "":
-		w = w.And(equals(r.sql.constProperty("posthog_flag_variant"), f.FlagVariant))
+		w = w.And(equals(r.constProperty("posthog_flag_variant"), f.FlagVariant))
 	}
 	switch f.Kind {
 	case "":
@@ -183,7 +183,7 @@ func (r *Reader) where(project string, f *Filter) (sqlf.Fragment, error) {
 	case KindOutcomes:
 		w = w.And(outcomeExpr)
 	case KindTools:
-		w = w.And(r.sql.toolExpr())
+		w = w.And(r.toolExpr())
 	case KindOpen:
 		w = w.Andf("{name} = '"+event.RequestStarted+"' AND {span_id} NOT IN (SELECT span_id FROM events WHERE project_id = ? AND ? AND span_id IS NOT NULL)", project, endExpr)
 	default:
@@ -202,7 +202,7 @@ func (r *Reader) where(project string, f *Filter) (sqlf.Fragment, error) {
 		}
 		property := r.sql.property(name)
 		if name == AgentConfig {
-			property = r.sql.constProperty(name)
+			property = r.constProperty(name)
 		}
 		w = w.And(equals(property, value))
 	}

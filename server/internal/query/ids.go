@@ -210,11 +210,11 @@ func (r *Reader) withoutEarlier(ctx context.Context, key string, q *ListQuery, b
 
 // among is the condition that a column has one of some values.
 func (r *Reader) among(column string, values []string) sqlf.Fragment {
-	return sqlf.New("? IN (?)", sqlf.Column(column), r.sql.texts(anys(values)))
+	return sqlf.New("? IN (?)", sqlf.Column(column), r.sql.textRows(anys(values)))
 }
 
 // DistinctIDs returns the users of those of some events that are stored, each
 // once, in order; events without one are left out.
 func (r *Reader) DistinctIDs(ctx context.Context, project string, uuids []string) ([]string, error) {
-	return r.texts(ctx, sqlf.New("SELECT DISTINCT distinct_id FROM events WHERE project_id = ? AND distinct_id IS NOT NULL AND uuid IN (?) ORDER BY distinct_id", project, r.sql.uuids(anys(uuids))))
+	return r.texts(ctx, sqlf.New("SELECT DISTINCT distinct_id FROM events WHERE project_id = ? AND distinct_id IS NOT NULL AND uuid IN (?) ORDER BY distinct_id", project, r.sql.uuidRows(anys(uuids))))
 }

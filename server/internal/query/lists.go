@@ -264,7 +264,7 @@ func (r *Reader) summaries(ctx context.Context, l *listing, w sqlf.Fragment) (*L
 		partSum("first").As("all_first"), partSum("latest").As("all_latest"), sortOf(l.order), listOrders[SortDuration](partSum).As("duration"), l.traces.As("traces"), l.sessions.As("sessions"),
 	}
 	for _, n := range []string{"events", "calls", "errors", "tokens", "uncosted"} {
-		columns = append(columns, r.sql.bigint(partSum(n)).As("all_"+n))
+		columns = append(columns, sqlf.New(r.sql.bigint, partSum(n)).As("all_"+n))
 	}
 	columns = append(columns, partSum("cost").As("all_cost"), partSum("first_value").As("all_first_value"))
 	from, err := r.parts(l.Project, l.Filter, l.cover, sqlf.Join(", ", columns...))
@@ -275,7 +275,7 @@ func (r *Reader) summaries(ctx context.Context, l *listing, w sqlf.Fragment) (*L
 	var marks []string
 	err = r.each(ctx, sqlf.New("SELECT id, name_of_trace, user_name, session, all_first, all_latest, duration, all_events, all_calls, all_errors, traces, sessions, all_tokens, ?, all_uncosted, all_first_value, ?"+
 		" FROM (SELECT ? FROM ? WHERE ? GROUP BY "+l.column+")? ORDER BY sort DESC, id LIMIT ?",
-		r.sql.digits(sqlf.Raw("all_cost")), r.sql.digits(sqlf.Raw("sort")), columns, from, w, l.after, l.Limit+1), func(rows *sql.Rows) error {
+		digits(sqlf.Raw("all_cost")), digits(sqlf.Raw("sort")), columns, from, w, l.after, l.Limit+1), func(rows *sql.Rows) error {
 		var s Summary
 		var us float64
 		var tokens sql.NullInt64
@@ -493,8 +493,8 @@ func withDigit(letters string) string {
 }
 
 // stepExpr names the tool that was called, or else the span.
-func (d *dialect) stepExpr() sqlf.Fragment {
-	return sqlf.New("coalesce(?, ?, {span_name}, '')", d.constProperty(ToolName), d.constProperty("gen_ai.tool.name"))
+func (r *Reader) stepExpr() sqlf.Fragment {
+	return sqlf.New("coalesce(?, ?, {span_name}, '')", r.constProperty(ToolName), r.constProperty("gen_ai.tool.name"))
 }
 
 // Step is one kind of step of agents: spans of the same name.
@@ -520,7 +520,7 @@ func (r *Reader) Steps(ctx context.Context, project string, f Filter, limit int)
 	w = w.Andf("{name} = '" + event.Span + "' AND coalesce({operation}, 'execute_tool') IN ('execute_tool', 'invoke_agent', 'create_agent', 'invoke_workflow', 'span')")
 	out := []Step{}
 	spans := sqlf.New("SELECT coalesce(?, ?) AS step, coalesce(?, false) AS tool, is_error, latency_us, CASE WHEN trace_id IS NOT NULL THEN hash(trace_id) END AS trace, ts, uuid FROM events WHERE ?",
-		r.sql.constProperty(AgentStep), r.sql.stepExpr(), r.sql.toolExpr(), w)
+		r.constProperty(AgentStep), r.stepExpr(), r.toolExpr(), w)
 	// Only where a span failed can one come after it: few are put in order.
 	err = r.each(ctx, sqlf.New("WITH span AS MATERIALIZED (?),"+
 		" again AS (SELECT step, count(*) FILTER (WHERE after_error) AS retries FROM ("+

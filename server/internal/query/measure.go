@@ -128,16 +128,46 @@ const (
 	ofUserUnits // of calls, with whether a user has an event
 )
 
-// measure is how a measure is computed: from sums over the rows of its source,
-// which add up over groups of rows; or, where sums is empty, by an aggregate that
-// does not, as the quantiles of a column's durations.
+// measure is how a measure is computed. Charts take the aggregates, over the rows of
+// a source; experiments, what one event adds; lists of examples, the events.
 type measure struct {
-	kind kind
+	kind  kind
+	parts []Measure // it is the ratio of the totals of these two, and nothing else is set
+
+	// Sums over the rows of its source, which add up over groups of rows; or, where
+	// sums is empty, an aggregate that does not, as the quantiles of durations.
 	sums []sqlf.Fragment // aggregates
 	from string          // of an expression of the sums, each of which takes a ?
 	expr sqlf.Fragment   // where there are no sums, the aggregate
 	what string          // of quantiles: the name of the duration in roll-ups
 	pick int             // of quantiles: which
+
+	failures bool // groups are ranked by their failures
+
+	y, n sqlf.Fragment // what an event counts, and among what; NULL where it says nothing
+
+	unit  string        // examples are one call for each value of this column
+	among sqlf.Fragment // the events of its kind that it is taken of; empty: all
+	shown sqlf.Fragment // its examples among them; empty: all
+	order sqlf.Fragment // of the examples, the largest first; empty: the newest
+}
+
+// by puts the examples in another order.
+func (m measure) by(order sqlf.Fragment) measure {
+	m.order = order
+	return m
+}
+
+// only narrows the examples.
+func (m measure) only(cond sqlf.Fragment) measure {
+	m.shown = cond
+	return m
+}
+
+// within says that the events that are counted are examples among more.
+func (m measure) within(among sqlf.Fragment) measure {
+	m.shown, m.among = m.among, among
+	return m
 }
 
 // of is the source: calls, and quantiles of calls, have different ones.
@@ -148,7 +178,7 @@ type of struct {
 
 func (m measure) of() of { return of{m.kind, m.what != ""} }
 
-// shares are the quantiles that dialect.quantiles gives.
+// shares are the quantiles that the dialect's quantiles gives.
 var shares = []float64{0.5, 0.95, 0.99}
 
 // outcomeNames are the events that tell how a call worked out.
@@ -164,33 +194,57 @@ func countOf(cond sqlf.Fragment) sqlf.Fragment {
 	return sqlf.New("count(*) FILTER (WHERE ?)", cond)
 }
 
-// terms are the conditions and values of an outcome, of which measures and the
-// figures of experiments are made.
+// terms are the conditions and values of which measures are made.
 type terms struct {
-	task, completed sqlf.Fragment // conditions
+	*Reader
+	latencyOf LatencyOf
+
+	task, completed sqlf.Fragment // conditions of outcomes
 	rated, negative sqlf.Fragment
-	retries, score  sqlf.Fragment // values
+	retries, score  sqlf.Fragment // values of outcomes
 	passed, eval    sqlf.Fragment // of a judgement: "true" or "false", and its name
+
+	again sqlf.Fragment // how often a step was tried again
+
+	hit, known, number sqlf.Fragment // of an event that an application names: see match and number
 }
 
-func (d *dialect) terms() terms {
-	prop := d.constProperty
+// terms are those of events, and of outcomes as the Reader finds them.
+func (r *Reader) terms(latencyOf LatencyOf, e EventMatch) *terms {
+	prop := r.constProperty
 	metric := sqlf.New("CASE WHEN {name} = '"+event.Metric+"' THEN lower(?) END", prop("$ai_metric_value"))
 	feedback := sqlf.New("coalesce(lower(?), CASE WHEN ? IN ("+positiveWords+", "+negativeWords+", 'neutral') THEN ? END)", prop("user_feedback"), metric, metric)
 	task := sqlf.New("{name} = 'llm_task_completed'")
-	return terms{
+	events := *r
+	events.facts = false
+	t := &terms{
+		Reader: r, latencyOf: latencyOf,
 		task: task, completed: task.Andf("coalesce(lower(?), 'true') <> 'false'", prop("task_completed")),
-		rated: d.oneOf(feedback, positiveWords+", "+negativeWords+", 'neutral'"), negative: d.oneOf(feedback, negativeWords),
-		retries: d.tryFloat(prop("retry_count")),
-		passed:  sqlf.New("lower(coalesce(?, ?))", prop("eval_passed"), prop("$ai_evaluation_result")), eval: d.evalName(),
-		score: sqlf.New("coalesce(?, ?, ?)", d.tryFloat(prop("eval_score")), d.tryFloat(prop("$ai_score")), d.tryFloat(metric)),
+		rated: r.sql.oneOf(feedback, positiveWords+", "+negativeWords+", 'neutral'"), negative: r.sql.oneOf(feedback, negativeWords),
+		retries: r.sql.number(prop("retry_count")),
+		passed:  sqlf.New("lower(coalesce(?, ?))", prop("eval_passed"), prop("$ai_evaluation_result")), eval: r.evalName(),
+		score: sqlf.New("coalesce(?, ?, ?)", r.sql.number(prop("eval_score")), r.sql.number(prop("$ai_score")), r.sql.number(metric)),
+		again: events.retriesExpr(),
 	}
+	t.hit, t.known = r.match(e)
+	t.number = r.number(e)
+	return t
+}
+
+// measure is how a measure is computed.
+func (t *terms) measure(name Measure) (measure, error) {
+	for i := range measures {
+		if measures[i].Measure == name {
+			return measures[i].sql(t), nil
+		}
+	}
+	return measure{}, event.Invalid("there is no such measure", "see the list of measures in the documentation")
 }
 
 // evalName is what a judgement is called, in hedgerow's words or PostHog's; NULL
 // for outcomes that are none.
-func (d *dialect) evalName() sqlf.Fragment {
-	return sqlf.New("coalesce(?, ?, ?)", d.constProperty("eval_name"), d.constProperty("$ai_metric_name"), d.constProperty("$ai_evaluation_name"))
+func (r *Reader) evalName() sqlf.Fragment {
+	return sqlf.New("coalesce(?, ?, ?)", r.constProperty("eval_name"), r.constProperty("$ai_metric_name"), r.constProperty("$ai_evaluation_name"))
 }
 
 // yesNo are the conditions that a text says yes, and that it says either, from
@@ -200,65 +254,166 @@ func yesNo(text sqlf.Fragment) (yes, known sqlf.Fragment) {
 }
 
 // saysYes is yesNo of a property.
-func (d *dialect) saysYes(name string) (yes, known sqlf.Fragment) {
-	return yesNo(sqlf.New("lower(?)", d.constProperty(name)))
+func (r *Reader) saysYes(name string) (yes, known sqlf.Fragment) {
+	return yesNo(sqlf.New("lower(?)", r.constProperty(name)))
 }
 
 func isKnown(expr sqlf.Fragment) sqlf.Fragment { return sqlf.New("? IS NOT NULL", expr) }
 
-// measures of an engine, with the times of some calls.
-func (d *dialect) measures(latencyOf LatencyOf) map[Measure]measure {
-	t := d.terms()
-	one := func(k kind, from string, sums ...sqlf.Fragment) measure {
-		return measure{kind: k, sums: sums, from: d.float(sqlf.Raw(from)).String()}
-	}
-	total := func(expr sqlf.Fragment) sqlf.Fragment { return sqlf.New("sum(?)", expr) }
-	sum := func(col string) measure { return one(ofCalls, "?", total(sqlf.Column(col))) }
-	share := func(col, among string) measure {
-		return one(ofCalls, d.float(sqlf.Raw("?")).String()+" / nullif(?, 0)", total(sqlf.Column(col)), total(sqlf.Column(among)))
-	}
-	count := func(cond sqlf.Fragment) measure { return one(ofOutcomes, "coalesce(?, 0)", countOf(cond)) }
-	rate := func(of, among sqlf.Fragment) measure { return one(ofOutcomes, ratio, countOf(of), countOf(among)) }
-	quantile := func(k kind, what, col string, i int) measure {
-		cond := isKnown(sqlf.Column(col))
-		if k == ofCalls {
-			cond = cond.And(latencyOf.cond())
-		}
-		return measure{kind: k, expr: d.quantiles(sqlf.Column(col), cond), what: what, pick: i}
-	}
-	events := func(k kind) (all, failed, rate measure) {
-		return one(k, "?", allRows), one(k, "coalesce(?, 0)", failedRows), one(k, "coalesce(?, 0) / nullif(?, 0)", failedRows, allRows)
-	}
-	calls, errors, errorRate := events(ofCalls)
-	tools, toolErrors, toolErrorRate := events(ofTools)
-	yes := func(name string) measure { return rate(d.saysYes(name)) }
-	units := func(k kind) measure {
-		return measure{kind: k, expr: sqlf.New("? / nullif(count(DISTINCT {unit}), 0)", d.float(sqlf.New("count(DISTINCT {unit}) FILTER (WHERE {hit})")))}
-	}
-	hit := countOf(sqlf.Column("hit"))
-	return map[Measure]measure{
-		Calls: calls, Errors: errors, ErrorRate: errorRate,
-		LatencyP50: quantile(ofCalls, "latency", "latency_us", 0), LatencyP95: quantile(ofCalls, "latency", "latency_us", 1), LatencyP99: quantile(ofCalls, "latency", "latency_us", 2),
-		TTFTP50: quantile(ofCalls, "ttft", "ttft_us", 0), TTFTP95: quantile(ofCalls, "ttft", "ttft_us", 1), TTFTP99: quantile(ofCalls, "ttft", "ttft_us", 2),
-		TokensIn: sum("input_tokens"), TokensOut: sum("output_tokens"), TokensTotal: sum("tokens"), TokensCached: sum("cache_read_tokens"),
-		TokensCacheNew: sum("cache_write_tokens"), TokensReasoning: sum("reasoning_tokens"), CostUSD: sum("cost_total"), CacheSaved: sum("cost_cache_saved"),
-		CostPerCall: share("cost_total", "costed"), CacheShare: share("cached_input", "all_input"),
-		Users: {kind: ofUsers, expr: d.float(sqlf.New("count(DISTINCT {distinct_id})"))},
+func above0(expr sqlf.Fragment) sqlf.Fragment { return sqlf.New("? > 0", expr) }
 
-		EventCount: one(ofEvents, "coalesce(?, 0)", hit), EventShare: one(ofEvents, ratio, hit, countOf(sqlf.Column("known"))),
-		EventMean:      one(ofEvents, ratio, total(sqlf.Column("number")), sqlf.New("count({number})")),
-		EventTraceRate: units(ofTraces), EventUserRate: units(ofUserUnits),
-
-		Tasks: count(t.task), TasksCompleted: count(t.completed), CompletionRate: rate(t.completed, t.task),
-		Rated: count(t.rated), Negative: count(t.negative), NegativeRate: rate(t.negative, t.rated),
-		EscalationRate: yes("escalated_to_human"), AcceptanceRate: yes("accepted_output"), EditRate: yes("edited_output"), EvalPassRate: rate(yesNo(t.passed)),
-		Evals:     count(isKnown(t.eval)),
-		RetryRate: rate(sqlf.New("? > 0", t.retries), isKnown(t.retries)), EvalScore: one(ofOutcomes, ratio, total(t.score), sqlf.New("count(?)", t.score)),
-
-		ToolCalls: tools, ToolErrors: toolErrors, ToolErrorRate: toolErrorRate, ToolP95: quantile(ofTools, "tool", "latency_us", 1),
-
-		Retries: one(ofSteps, "?", total(sqlf.Column("retries"))),
+// when is an expression where a condition is true, else NULL. An empty one is true.
+func when(cond, expr sqlf.Fragment) sqlf.Fragment {
+	if cond.IsZero() {
+		return expr
 	}
+	return sqlf.New("CASE WHEN ? THEN ? END", cond, expr)
+}
+
+func total(expr sqlf.Fragment) sqlf.Fragment { return sqlf.New("sum(?)", expr) }
+
+// one is a measure that is a number made of sums.
+func one(k kind, from string, sums ...sqlf.Fragment) measure {
+	return measure{kind: k, sums: sums, from: float(sqlf.Raw(from)).String()}
+}
+
+// all counts all events.
+func all(k kind) measure { return one(k, "?", allRows) }
+
+// failures counts those that failed.
+func failures(k kind) measure {
+	m := one(k, "coalesce(?, 0)", failedRows).only(sqlf.Column("is_error"))
+	m.failures = true
+	return m
+}
+
+// failureRate is the share of those that failed.
+func failureRate(k kind) measure {
+	m := failures(k)
+	r := one(k, "coalesce(?, 0) / nullif(?, 0)", failedRows, allRows)
+	m.sums, m.from = r.sums, r.from
+	m.y, m.n = sqlf.New("CASE WHEN {is_error} THEN 1 ELSE 0 END"), sqlf.Raw("1")
+	return m
+}
+
+// count counts the events of a condition.
+func count(k kind, cond sqlf.Fragment) measure {
+	m := one(k, "coalesce(?, 0)", countOf(cond))
+	m.among, m.y = cond, when(cond, sqlf.Raw("1"))
+	return m
+}
+
+// rate is how often a condition is true among the outcomes of another. Those in
+// which it is true are the examples.
+func (t *terms) rate(yes, among sqlf.Fragment) measure {
+	m := one(ofOutcomes, ratio, countOf(yes), countOf(among))
+	m.among, m.shown = among, yes
+	m.y, m.n = shareOf(yes, among)
+	return m
+}
+
+// success is a rate of something good: all are examples, those in which it is not
+// true first.
+func (t *terms) success(yes, among sqlf.Fragment) measure {
+	return t.rate(yes, among).only(sqlf.Fragment{}).by(sqlf.New("CASE WHEN NOT coalesce(?, false) THEN 1 ELSE 0 END", yes))
+}
+
+// mean is the mean of a value of outcomes.
+func (t *terms) mean(value sqlf.Fragment) measure {
+	m := one(ofOutcomes, ratio, total(value), sqlf.New("count(?)", value))
+	m.among, m.order = isKnown(value), value
+	m.y, m.n = meanOf(value, m.among)
+	return m
+}
+
+// sum is the sum of a column of its source, which is a value of events.
+func sum(k kind, column string, value sqlf.Fragment) measure {
+	m := one(k, "?", total(sqlf.Column(column)))
+	m.among, m.order, m.y = isKnown(value), value, float(value)
+	return m
+}
+
+// sumOfCalls is the sum of a column of calls.
+func sumOfCalls(name string) measure { return sum(ofCalls, name, sqlf.Column(name)) }
+
+// divided is the ratio of the sums of two columns of the source of calls.
+func divided(a, b string) measure {
+	return measure{kind: ofCalls, sums: []sqlf.Fragment{total(sqlf.Column(a)), total(sqlf.Column(b))}, from: float(sqlf.Raw("?")).String() + " / nullif(?, 0)"}
+}
+
+// perCall is the mean of a column of calls, over the calls that another counts.
+func perCall(name, calls string) measure {
+	m, value := divided(name, calls), sqlf.Column(name)
+	m.among, m.order = isKnown(value), value
+	m.y, m.n = meanOf(value, m.among)
+	return m
+}
+
+func cacheShare() measure {
+	m := divided("cached_input", "all_input")
+	m.among = sqlf.New("{input_tokens} IS NOT NULL AND {cache_read_tokens} IS NOT NULL")
+	return m
+}
+
+// duration is one of which roll-ups have the times.
+type duration struct {
+	kind         kind
+	what, column string
+}
+
+var (
+	latencyTimes = duration{ofCalls, "latency", "latency_us"}
+	ttftTimes    = duration{ofCalls, "ttft", "ttft_us"}
+	toolTimes    = duration{ofTools, "tool", "latency_us"}
+)
+
+// times is one of the quantiles of a duration.
+func (t *terms) times(d duration, pick int) measure {
+	value := sqlf.Column(d.column)
+	m := measure{kind: d.kind, what: d.what, pick: pick, among: isKnown(value), order: value}
+	if d.kind == ofCalls {
+		m.among = m.among.And(t.latencyOf.cond())
+	}
+	m.expr = sqlf.New(t.sql.quantiles, value, m.among)
+	m.y, m.n = meanOf(sqlf.New("? / 1000.0", value), m.among)
+	return m
+}
+
+// shareOf is what an event adds to a rate.
+func shareOf(yes, among sqlf.Fragment) (y, n sqlf.Fragment) {
+	return when(among, sqlf.New("CASE WHEN ? THEN 1 ELSE 0 END", yes)), when(among, sqlf.Raw("1"))
+}
+
+// meanOf is what an event adds to a mean.
+func meanOf(value, among sqlf.Fragment) (y, n sqlf.Fragment) {
+	return when(among, float(value)), when(among, sqlf.Raw("1"))
+}
+
+// The measures of events that an application names are computed of the columns of
+// namedSource and unitSource.
+
+func ownCount(t *terms) measure {
+	m := count(ofEvents, sqlf.Column("hit"))
+	m.among = t.hit
+	return m
+}
+
+func ownShare(t *terms) measure {
+	m := one(ofEvents, ratio, countOf(sqlf.Column("hit")), countOf(sqlf.Column("known")))
+	m.among, m.shown = t.known, t.hit
+	return m
+}
+
+func ownMean(t *terms) measure {
+	m := one(ofEvents, ratio, total(sqlf.Column("number")), sqlf.New("count({number})"))
+	m.among = sqlf.New("(?) IS NOT NULL", t.number)
+	return m
+}
+
+// units is the share of traces or users that have an event.
+func units(k kind, column string) measure {
+	hit := float(sqlf.New("count(DISTINCT {unit}) FILTER (WHERE {hit})"))
+	return measure{kind: k, expr: sqlf.New("? / nullif(count(DISTINCT {unit}), 0)", hit), unit: column, shown: sqlf.Column("hit")}
 }
 
 // The words in which thumbs are told, as package posthog reads them.
@@ -382,23 +537,23 @@ func (r *Reader) of(k kind) sqlf.Fragment {
 	case ofOutcomes:
 		return outcomeExpr
 	case ofTools:
-		return r.sql.toolExpr()
+		return r.toolExpr()
 	case ofSteps:
-		return isKnown(r.sql.retriesExpr())
+		return isKnown(r.retriesExpr())
 	}
 	return sqlf.Fragment{}
 }
 
 // toolExpr tells tool calls: what names its tool, and spans whose type
 // (OpenTelemetry, PostHog's SDKs) or operation says so.
-func (d *dialect) toolExpr() sqlf.Fragment {
+func (r *Reader) toolExpr() sqlf.Fragment {
 	const span = "{name} = '" + event.Span + "'"
 	return sqlf.New("("+span+" AND (coalesce(lower(?), '') = 'tool' OR coalesce({operation}, '') = 'execute_tool') OR ("+span+" OR ?) AND coalesce(?, '') <> '')",
-		d.constProperty("$ai_span_type"), callExpr, d.constProperty(ToolName))
+		r.constProperty("$ai_span_type"), callExpr, r.constProperty(ToolName))
 }
 
 // retriesExpr is how often a step of an agent was tried again, as an event says
 // that names the step; NULL for others.
-func (d *dialect) retriesExpr() sqlf.Fragment {
-	return sqlf.New("CASE WHEN contains({properties}, '"+AgentStep+"') AND ? <> '' THEN ? END", d.constProperty(AgentStep), d.tryFloat(d.constProperty("retry_count")))
+func (r *Reader) retriesExpr() sqlf.Fragment {
+	return sqlf.New("CASE WHEN contains({properties}, '"+AgentStep+"') AND ? <> '' THEN ? END", r.constProperty(AgentStep), r.sql.number(r.constProperty("retry_count")))
 }

@@ -1,5 +1,11 @@
 package query
 
+import (
+	"strings"
+
+	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
+)
+
 // Unit is what a measure is written in.
 type Unit string
 
@@ -29,67 +35,123 @@ type Info struct {
 	Label   string // for headings: "Latency p95"
 	Unit    Unit
 	Better  Direction
+	Help    string // what its name does not say
 	// Phrase is the name within a sentence of an experiment's report: "p95 latency".
 	// Measures without one are none of an experiment's: only those that are a ratio of
 	// two sums or a quantile have an interval.
 	Phrase   string
 	Quantile float64 // the level of the quantile that it is; 0: none
 	Zero     bool    // it is 0 where nothing happened, else unknown
+
+	Noun  string    // what its [Examples] are: "failed calls"
+	Order string    // in which order they come; "": the newest first
+	List  EventSort // the order of the list of events that is nearest to it
 }
 
-// infos are all measures, those of experiments first.
-var infos = []Info{
-	{CompletionRate, "Completion rate", UnitShare, Higher, "task completion rate", 0, false},
-	{EscalationRate, "Escalated", UnitShare, Lower, "escalation rate", 0, false},
-	{NegativeRate, "Negative feedback", UnitShare, Lower, "negative feedback rate", 0, false},
-	{AcceptanceRate, "Accepted", UnitShare, Higher, "acceptance rate", 0, false},
-	{EditRate, "Edited", UnitShare, Lower, "edit rate", 0, false},
-	{RetryRate, "Retried", UnitShare, Lower, "retry rate", 0, false},
-	{EvalPassRate, "Evals passed", UnitShare, Higher, "evaluation pass rate", 0, false},
-	{EvalScore, "Eval score", UnitScore, Higher, "evaluation score", 0, false},
-	{ErrorRate, "Error rate", UnitShare, Lower, "error rate", 0, false},
-	{CostPerTask, "Cost per completed task", UnitUSD, Lower, "cost per completed task", 0, false},
-	{CostPerCall, "Cost per call", UnitUSD, Lower, "cost per call", 0, false},
-	{LatencyP50, "Latency p50", UnitMillis, Lower, "median latency", 0.5, false},
-	{LatencyP95, "Latency p95", UnitMillis, Lower, "p95 latency", 0.95, false},
-	{LatencyP99, "Latency p99", UnitMillis, Lower, "p99 latency", 0.99, false},
-	{TTFTP50, "First token p50", UnitMillis, Lower, "median time to first token", 0.5, false},
-	{TTFTP95, "First token p95", UnitMillis, Lower, "p95 time to first token", 0.95, false},
-	{TTFTP99, "First token p99", UnitMillis, Lower, "p99 time to first token", 0.99, false},
+// measures has one row for each measure: what there is to know of it, and its SQL,
+// of which charts, experiments and lists of examples are made. Those of experiments
+// come first.
+var measures = []struct {
+	Info
+	sql func(*terms) measure
+}{
+	{Info{Measure: CompletionRate, Label: "Completion rate", Unit: UnitShare, Better: Higher, Phrase: "task completion rate", Noun: "tasks", Order: "not completed first"},
+		func(t *terms) measure { return t.success(t.completed, t.task) }},
+	{Info{Measure: EscalationRate, Label: "Escalated", Unit: UnitShare, Better: Lower, Phrase: "escalation rate", Noun: "escalated outcomes"},
+		func(t *terms) measure { return t.rate(t.saysYes("escalated_to_human")) }},
+	{Info{Measure: NegativeRate, Label: "Negative feedback", Unit: UnitShare, Better: Lower, Phrase: "negative feedback rate", Noun: "negative ratings"},
+		func(t *terms) measure { return t.rate(t.negative, t.rated) }},
+	{Info{Measure: AcceptanceRate, Label: "Accepted", Unit: UnitShare, Better: Higher, Phrase: "acceptance rate", Noun: "outcomes", Order: "not accepted first"},
+		func(t *terms) measure { return t.success(t.saysYes("accepted_output")) }},
+	{Info{Measure: EditRate, Label: "Edited", Unit: UnitShare, Better: Lower, Phrase: "edit rate", Noun: "edited outcomes"},
+		func(t *terms) measure { return t.rate(t.saysYes("edited_output")) }},
+	{Info{Measure: RetryRate, Label: "Retried", Unit: UnitShare, Better: Lower, Phrase: "retry rate", Noun: "retried outcomes", Order: "most retries first"},
+		func(t *terms) measure { return t.rate(above0(t.retries), isKnown(t.retries)).by(t.retries) }},
+	{Info{Measure: EvalPassRate, Label: "Evals passed", Unit: UnitShare, Better: Higher, Phrase: "evaluation pass rate", Noun: "evaluations", Order: "failed first"},
+		func(t *terms) measure { return t.success(yesNo(t.passed)) }},
+	{Info{Measure: EvalScore, Label: "Eval score", Unit: UnitScore, Better: Higher, Phrase: "evaluation score", Noun: "scores", Order: "lowest first"},
+		func(t *terms) measure { return t.mean(t.score).by(sqlf.New("-(?)", t.score)) }},
+	{Info{Measure: ErrorRate, Label: "Error rate", Unit: UnitShare, Better: Lower, Phrase: "error rate", Noun: "failed calls"},
+		func(t *terms) measure { return failureRate(ofCalls) }},
+	{Info{Measure: CostPerTask, Label: "Cost per completed task", Unit: UnitUSD, Better: Lower, Phrase: "cost per completed task", Noun: "calls with known cost", Order: "highest cost first", List: ByCost},
+		func(t *terms) measure { return measure{parts: []Measure{CostUSD, TasksCompleted}} }},
+	{Info{Measure: CostPerCall, Label: "Cost per call", Unit: UnitUSD, Better: Lower, Phrase: "cost per call", Noun: "calls with known cost", Order: "highest cost first", List: ByCost},
+		func(t *terms) measure { return perCall("cost_total", "costed") }},
+	{Info{Measure: LatencyP50, Label: "Latency p50", Unit: UnitMillis, Better: Lower, Phrase: "median latency", Quantile: 0.5, Noun: "calls", Order: "slowest first", List: ByLatency},
+		func(t *terms) measure { return t.times(latencyTimes, 0) }},
+	{Info{Measure: LatencyP95, Label: "Latency p95", Unit: UnitMillis, Better: Lower, Phrase: "p95 latency", Quantile: 0.95, Noun: "calls", Order: "slowest first", List: ByLatency},
+		func(t *terms) measure { return t.times(latencyTimes, 1) }},
+	{Info{Measure: LatencyP99, Label: "Latency p99", Unit: UnitMillis, Better: Lower, Phrase: "p99 latency", Quantile: 0.99, Noun: "calls", Order: "slowest first", List: ByLatency},
+		func(t *terms) measure { return t.times(latencyTimes, 2) }},
+	{Info{Measure: TTFTP50, Label: "First token p50", Unit: UnitMillis, Better: Lower, Phrase: "median time to first token", Quantile: 0.5, Noun: "calls", Order: "longest time to first token first", List: ByTTFT},
+		func(t *terms) measure { return t.times(ttftTimes, 0) }},
+	{Info{Measure: TTFTP95, Label: "First token p95", Unit: UnitMillis, Better: Lower, Phrase: "p95 time to first token", Quantile: 0.95, Noun: "calls", Order: "longest time to first token first", List: ByTTFT},
+		func(t *terms) measure { return t.times(ttftTimes, 1) }},
+	{Info{Measure: TTFTP99, Label: "First token p99", Unit: UnitMillis, Better: Lower, Phrase: "p99 time to first token", Quantile: 0.99, Noun: "calls", Order: "longest time to first token first", List: ByTTFT},
+		func(t *terms) measure { return t.times(ttftTimes, 2) }},
 
-	{Calls, "Calls", UnitCount, Neither, "", 0, true},
-	{Errors, "Errors", UnitCount, Lower, "", 0, true},
-	{Users, "Users", UnitCount, Neither, "", 0, true},
-	{TokensIn, "Input", UnitTokens, Neither, "", 0, false},
-	{TokensOut, "Output", UnitTokens, Neither, "", 0, false},
-	{TokensTotal, "Tokens", UnitTokens, Neither, "", 0, false},
-	{TokensCached, "Cache read", UnitTokens, Neither, "", 0, false},
-	{TokensCacheNew, "Cache write", UnitTokens, Neither, "", 0, false},
-	{TokensReasoning, "Reasoning", UnitTokens, Neither, "", 0, false},
-	{CostUSD, "Cost", UnitUSD, Lower, "", 0, false},
-	{CacheShare, "Cache hits", UnitShare, Higher, "", 0, false},
-	{CacheSaved, "Cache saved", UnitUSD, Higher, "", 0, false},
-	{Tasks, "Tasks", UnitCount, Neither, "", 0, true},
-	{TasksCompleted, "Completed", UnitCount, Higher, "", 0, true},
-	{Rated, "Ratings", UnitCount, Neither, "", 0, true},
-	{Negative, "Negative", UnitCount, Lower, "", 0, true},
-	{Evals, "Evaluations", UnitCount, Neither, "", 0, false},
-	{EventCount, "Events", UnitCount, Neither, "", 0, true},
-	{EventShare, "Share of the events", UnitShare, Neither, "", 0, false},
-	{EventMean, "Mean of the property", UnitScore, Neither, "", 0, false},
-	{EventTraceRate, "Share of traces with the event", UnitShare, Neither, "", 0, false},
-	{EventUserRate, "Share of users with the event", UnitShare, Neither, "", 0, false},
-	{ToolCalls, "Tool calls", UnitCount, Neither, "", 0, true},
-	{ToolErrors, "Failures", UnitCount, Lower, "", 0, true},
-	{ToolErrorRate, "Failure rate", UnitShare, Lower, "", 0, false},
-	{ToolP95, "Tool latency p95", UnitMillis, Lower, "", 0.95, false},
-	{Retries, "Retries", UnitCount, Lower, "", 0, false},
+	{Info{Measure: Calls, Label: "Calls", Unit: UnitCount, Better: Neither, Zero: true, Noun: "calls"},
+		func(t *terms) measure { return all(ofCalls) }},
+	{Info{Measure: Errors, Label: "Errors", Unit: UnitCount, Better: Lower, Zero: true, Noun: "failed calls"},
+		func(t *terms) measure { return failures(ofCalls) }},
+	{Info{Measure: Users, Label: "Users", Unit: UnitCount, Better: Neither, Zero: true, Noun: "users, with one call each"},
+		func(t *terms) measure {
+			return measure{kind: ofUsers, expr: float(sqlf.New("count(DISTINCT {distinct_id})")), unit: "distinct_id"}
+		}},
+	{Info{Measure: TokensIn, Label: "Input", Unit: UnitTokens, Better: Neither, Noun: "calls", Order: "most input tokens first"},
+		func(t *terms) measure { return sum(ofCalls, "input_tokens", inputExpr) }},
+	{Info{Measure: TokensOut, Label: "Output", Unit: UnitTokens, Better: Neither, Noun: "calls", Order: "most output tokens first"},
+		func(t *terms) measure { return sumOfCalls("output_tokens") }},
+	{Info{Measure: TokensTotal, Label: "Tokens", Unit: UnitTokens, Better: Neither, Noun: "calls", Order: "most tokens first", List: ByTokens},
+		func(t *terms) measure { return sumOfCalls("tokens") }},
+	{Info{Measure: TokensCached, Label: "Cache read", Unit: UnitTokens, Better: Neither, Noun: "calls", Order: "most cache read tokens first"},
+		func(t *terms) measure { return sumOfCalls("cache_read_tokens") }},
+	{Info{Measure: TokensCacheNew, Label: "Cache write", Unit: UnitTokens, Better: Neither, Noun: "calls", Order: "most cache write tokens first"},
+		func(t *terms) measure { return sumOfCalls("cache_write_tokens") }},
+	{Info{Measure: TokensReasoning, Label: "Reasoning", Unit: UnitTokens, Better: Neither, Noun: "calls", Order: "most reasoning tokens first"},
+		func(t *terms) measure { return sumOfCalls("reasoning_tokens") }},
+	{Info{Measure: CostUSD, Label: "Cost", Unit: UnitUSD, Better: Lower, Noun: "calls with known cost", Order: "highest cost first", List: ByCost},
+		func(t *terms) measure { return sumOfCalls("cost_total") }},
+	{Info{Measure: CacheShare, Label: "Cache hits", Unit: UnitShare, Better: Higher, Noun: "calls that report cache reads"},
+		func(t *terms) measure { return cacheShare() }},
+	{Info{Measure: CacheSaved, Label: "Cache saved", Unit: UnitUSD, Better: Higher, Noun: "calls", Order: "largest savings first"},
+		func(t *terms) measure { return sumOfCalls("cost_cache_saved") }},
+	{Info{Measure: Tasks, Label: "Tasks", Unit: UnitCount, Better: Neither, Zero: true, Noun: "tasks"},
+		func(t *terms) measure { return count(ofOutcomes, t.task) }},
+	{Info{Measure: TasksCompleted, Label: "Completed", Unit: UnitCount, Better: Higher, Zero: true, Noun: "completed tasks"},
+		func(t *terms) measure { return count(ofOutcomes, t.completed) }},
+	{Info{Measure: Rated, Label: "Ratings", Unit: UnitCount, Better: Neither, Zero: true, Noun: "ratings"},
+		func(t *terms) measure { return count(ofOutcomes, t.rated) }},
+	{Info{Measure: Negative, Label: "Negative", Unit: UnitCount, Better: Lower, Zero: true, Noun: "negative ratings"},
+		func(t *terms) measure { return count(ofOutcomes, t.negative).within(t.rated) }},
+	{Info{Measure: Evals, Label: "Evaluations", Unit: UnitCount, Better: Neither, Noun: "evaluations"},
+		func(t *terms) measure { return count(ofOutcomes, isKnown(t.eval)) }},
+	{Info{Measure: EventCount, Label: "Events", Unit: UnitCount, Better: Neither, Zero: true, Noun: "events"},
+		func(t *terms) measure { return ownCount(t) }},
+	{Info{Measure: EventShare, Label: "Share of the events", Unit: UnitShare, Better: Neither, Noun: "matching events", Help: "matching / those with the property"},
+		func(t *terms) measure { return ownShare(t) }},
+	{Info{Measure: EventMean, Label: "Mean of the property", Unit: UnitScore, Better: Neither, Noun: "events", Help: "of the property"},
+		func(t *terms) measure { return ownMean(t) }},
+	{Info{Measure: EventTraceRate, Label: "Share of traces with the event", Unit: UnitShare, Better: Neither, Noun: "traces with the event", Help: "traces with a matching event / traces with a call"},
+		func(t *terms) measure { return units(ofTraces, "trace_id") }},
+	{Info{Measure: EventUserRate, Label: "Share of users with the event", Unit: UnitShare, Better: Neither, Noun: "users with the event"},
+		func(t *terms) measure { return units(ofUserUnits, "distinct_id") }},
+	{Info{Measure: ToolCalls, Label: "Tool calls", Unit: UnitCount, Better: Neither, Zero: true, Noun: "tool calls"},
+		func(t *terms) measure { return all(ofTools) }},
+	{Info{Measure: ToolErrors, Label: "Failures", Unit: UnitCount, Better: Lower, Zero: true, Noun: "failed tool calls"},
+		func(t *terms) measure { return failures(ofTools) }},
+	{Info{Measure: ToolErrorRate, Label: "Failure rate", Unit: UnitShare, Better: Lower, Noun: "failed tool calls"},
+		func(t *terms) measure { return failureRate(ofTools) }},
+	{Info{Measure: ToolP95, Label: "Tool latency p95", Unit: UnitMillis, Better: Lower, Quantile: 0.95, Noun: "tool calls", Order: "slowest first", List: ByLatency},
+		func(t *terms) measure { return t.times(toolTimes, 1) }},
+	{Info{Measure: Retries, Label: "Retries", Unit: UnitCount, Better: Lower, Noun: "retried steps", Order: "most retries first"},
+		func(t *terms) measure { return sum(ofSteps, "retries", t.again).only(above0(t.again)) }},
 }
 
 var infoOf = func() map[Measure]Info {
-	out := make(map[Measure]Info, len(infos))
-	for _, i := range infos {
-		out[i.Measure] = i
+	out := make(map[Measure]Info, len(measures))
+	for _, m := range measures {
+		out[m.Measure] = m.Info
 	}
 	return out
 }()
@@ -99,9 +161,9 @@ func (m Measure) Info() Info { return infoOf[m] }
 
 // ExperimentMeasures are the measures that a [Metric] can be.
 func ExperimentMeasures() (out []Measure) {
-	for _, i := range infos {
-		if i.Phrase != "" {
-			out = append(out, i.Measure)
+	for _, m := range measures {
+		if m.Phrase != "" {
+			out = append(out, m.Measure)
 		}
 	}
 	return out
@@ -109,9 +171,26 @@ func ExperimentMeasures() (out []Measure) {
 
 // Measures are all measures.
 func Measures() []Measure {
-	out := make([]Measure, len(infos))
-	for i, x := range infos {
-		out[i] = x.Measure
+	out := make([]Measure, len(measures))
+	for i, m := range measures {
+		out[i] = m.Measure
 	}
 	return out
+}
+
+// MeasuresHelp lists all measures in a line, for descriptions.
+func MeasuresHelp() string {
+	var of, own []string
+	for _, m := range measures {
+		text := string(m.Measure)
+		if m.Help != "" {
+			text += " (" + m.Help + ")"
+		}
+		if ofOwnEvent(m.Measure) {
+			own = append(own, text)
+		} else {
+			of = append(of, text)
+		}
+	}
+	return strings.Join(of, ", ") + "; of the application's own events " + strings.Join(own, ", ")
 }

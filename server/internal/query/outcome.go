@@ -56,13 +56,20 @@ var facts = []fact{
 func (r *Reader) ofOutcome() *Reader {
 	o := *r
 	o.at = nil // those of the snapshot are chosen before
-	o.sql.constProperty = func(name string) sqlf.Fragment {
-		if i := slices.IndexFunc(facts, func(f fact) bool { return f.property == name }); i >= 0 {
-			return sqlf.Column(facts[i].column)
-		}
-		return r.sql.constProperty(name)
-	}
+	o.facts = true
 	return &o
+}
+
+// constProperty is the text of a property with a name known beforehand. That of
+// AgentConfig has AgentConfigID beside it.
+func (r *Reader) constProperty(name string) sqlf.Fragment {
+	if i := slices.IndexFunc(facts, func(f fact) bool { return f.property == name }); r.facts && i >= 0 {
+		return sqlf.Column(facts[i].column)
+	}
+	if name == AgentConfig {
+		return sqlf.New("coalesce(?, ?)", r.sql.constProperty(AgentConfig), r.sql.constProperty(AgentConfigID))
+	}
+	return r.sql.constProperty(name)
 }
 
 // later is added to the order of calls that name no prompt, and taken from that
@@ -143,7 +150,7 @@ func (r *Reader) newCalls(ctx context.Context, project string, c *cover) ([]foun
 	}
 	// Lists, so that the engine knows how few they are: it might hold all other
 	// events in memory to join them.
-	ofTraces := func(list []any) sqlf.Fragment { return sqlf.New("trace_id IN (?)", r.sql.texts(list)) }
+	ofTraces := func(list []any) sqlf.Fragment { return sqlf.New("trace_id IN (?)", r.sql.textRows(list)) }
 	readCalls := func(cond sqlf.Fragment) ([][]any, error) {
 		return r.raw(ctx, sqlf.New("SELECT trace_id, ts, span_id, "+callOrder("")+", ? FROM events WHERE ? AND trace_id IS NOT NULL AND ?", sqlf.Columns(inheritable...), callExpr, cond))
 	}
@@ -246,7 +253,7 @@ func (r *Reader) withoutCall(f fields, events sqlf.Fragment) sqlf.Fragment {
 func (r *Reader) fieldsFrom(f fields, events sqlf.Fragment) sqlf.Fragment {
 	inner := sqlf.Columns(f.own...)
 	for _, i := range f.facts {
-		inner = append(inner, r.sql.constProperty(facts[i].property).As(facts[i].column))
+		inner = append(inner, r.constProperty(facts[i].property).As(facts[i].column))
 	}
 	return sqlf.New("(SELECT ? FROM events WHERE ?)", inner, events)
 }

@@ -67,7 +67,7 @@ func (r *Reader) match(e EventMatch) (hit, said sqlf.Fragment) {
 
 // number is the value of the property, or NULL.
 func (r *Reader) number(e EventMatch) sqlf.Fragment {
-	n := r.sql.tryFloat(r.sql.property(e.Property))
+	n := r.sql.number(r.sql.property(e.Property))
 	return sqlf.New("CASE WHEN isfinite(?) THEN ? END", n, n)
 }
 

@@ -176,7 +176,7 @@ func (s *stretch) partsQuery(slot sqlf.Fragment) sqlf.Fragment {
 	for _, c := range partColumns {
 		sum := partSum(c.name)
 		if c.name == "tokens" {
-			sum = s.r.sql.bigint(sum)
+			sum = sqlf.New(s.r.sql.bigint, sum)
 		}
 		each, all = append(each, c.expr.As(c.name)), append(all, sum)
 	}

@@ -45,118 +45,32 @@ type Examples struct {
 	Events []*Event `json:"events"`
 }
 
-// counted says which events of its kind a measure is taken of, which of those are
-// its examples, and in which order.
-type counted struct {
-	kind         kind
-	unit         string // a call for each value of this column
-	among, shown sqlf.Fragment
-	order        sqlf.Fragment // the largest first
-}
-
 var kindNames = map[kind]string{ofCalls: "calls", ofOutcomes: "outcomes", ofTools: "tool_calls", ofSteps: "steps", ofEvents: "events", ofTraces: "traces", ofUsers: "users", ofUserUnits: "users"}
 
-// counted tells it of a point.
-func (r *Reader) counted(p *Point) (c counted, err error) {
+// counted is the measure of a point.
+func (r *Reader) counted(p *Point) (m measure, err error) {
 	if err := p.Event.check(p.Measure); err != nil {
-		return c, err
+		return m, err
 	}
 	if err := p.LatencyOf.Check(); err != nil {
-		return c, err
+		return m, err
 	}
-	d := r.ofOutcome().sql
-	t := d.terms()
-	m, ok := d.measures(p.LatencyOf)[p.Measure]
-	if p.Measure == CostPerTask {
-		m, ok = measure{kind: ofCalls}, true
+	t := r.ofOutcome().terms(p.LatencyOf, p.Event)
+	if m, err = t.measure(p.Measure); err == nil && m.parts != nil {
+		m, err = t.measure(m.parts[0])
 	}
-	if !ok {
-		return c, event.Invalid("there is no such measure", "see the list of measures in the documentation")
+	if m.order.IsZero() {
+		m.order = sqlf.Column("ts")
 	}
-	c.kind, c.order = m.kind, sqlf.Column("ts")
-	c.among, c.shown = sqlf.Raw("true"), sqlf.Raw("true")
-	byValue := func(expr sqlf.Fragment) { c.among, c.order = isKnown(expr), expr }
-	times := func(column string) {
-		byValue(sqlf.Column(column))
-		c.among = c.among.And(p.LatencyOf.cond())
+	if m.shown.IsZero() {
+		m.shown = sqlf.Raw("true")
 	}
-	first := func(cond sqlf.Fragment) sqlf.Fragment { return sqlf.New("CASE WHEN ? THEN 1 ELSE 0 END", cond) }
-	switch p.Measure {
-	case Errors, ErrorRate, ToolErrors, ToolErrorRate:
-		c.shown = sqlf.Column("is_error")
-	case LatencyP50, LatencyP95, LatencyP99:
-		times("latency_us")
-	case TTFTP50, TTFTP95, TTFTP99:
-		times("ttft_us")
-	case ToolP95:
-		byValue(sqlf.Column("latency_us"))
-	case TokensIn:
-		byValue(inputExpr)
-	case TokensOut:
-		byValue(sqlf.Column("output_tokens"))
-	case TokensTotal:
-		byValue(sqlf.Column("tokens"))
-	case TokensCached:
-		byValue(sqlf.Column("cache_read_tokens"))
-	case TokensCacheNew:
-		byValue(sqlf.Column("cache_write_tokens"))
-	case TokensReasoning:
-		byValue(sqlf.Column("reasoning_tokens"))
-	case CostUSD, CostPerCall, CostPerTask:
-		byValue(sqlf.Column("cost_total"))
-	case CacheSaved:
-		byValue(sqlf.Column("cost_cache_saved"))
-	case CacheShare:
-		c.among = sqlf.New("{input_tokens} IS NOT NULL AND {cache_read_tokens} IS NOT NULL")
-	case Users:
-		c.unit = "distinct_id"
-	case Tasks:
-		c.among = t.task
-	case TasksCompleted:
-		c.among = t.completed
-	case CompletionRate:
-		c.among, c.order = t.task, first(sqlf.New("NOT coalesce(?, false)", t.completed))
-	case Rated:
-		c.among = t.rated
-	case Negative, NegativeRate:
-		c.among, c.shown = t.rated, t.negative
-	case EscalationRate:
-		c.shown, c.among = d.saysYes("escalated_to_human")
-	case AcceptanceRate:
-		yes, either := d.saysYes("accepted_output")
-		c.among, c.order = either, first(sqlf.New("NOT (?)", yes))
-	case EditRate:
-		c.shown, c.among = d.saysYes("edited_output")
-	case RetryRate:
-		byValue(t.retries)
-		c.shown = sqlf.New("? > 0", t.retries)
-	case Retries:
-		byValue(r.sql.retriesExpr())
-		c.shown = sqlf.New("? > 0", r.sql.retriesExpr())
-	case EvalScore:
-		c.among, c.order = isKnown(t.score), sqlf.New("-(?)", t.score)
-	case EvalPassRate:
-		yes, either := yesNo(t.passed)
-		c.among, c.order = either, first(sqlf.New("NOT (?)", yes))
-	case Evals:
-		c.among = isKnown(t.eval)
-	case EventCount:
-		c.among, _ = r.match(p.Event)
-	case EventShare:
-		c.shown, c.among = r.match(p.Event)
-	case EventMean:
-		c.among = sqlf.New("(?) IS NOT NULL", r.number(p.Event))
-	case EventTraceRate:
-		c.unit, c.shown = "trace_id", sqlf.Column("hit")
-	case EventUserRate:
-		c.unit, c.shown = "distinct_id", sqlf.Column("hit")
-	}
-	return c, nil
+	return m, err
 }
 
 // pointed is where the events of a point are looked for, and the condition of
 // those that its figure is taken of. uses has more columns that are to be there.
-func (r *Reader) pointed(ctx context.Context, project string, f *Filter, p *Point, uses sqlf.Fragment) (from table, w sqlf.Fragment, c counted, err error) {
+func (r *Reader) pointed(ctx context.Context, project string, f *Filter, p *Point, uses sqlf.Fragment) (from table, w sqlf.Fragment, c measure, err error) {
 	if c, err = r.counted(p); err != nil {
 		return from, w, c, err
 	}
@@ -211,7 +125,7 @@ func (r *Reader) pointed(ctx context.Context, project string, f *Filter, p *Poin
 
 // perUnit makes a table of calls one of the first call of each unit, with whether
 // the unit is hit.
-func (r *Reader) perUnit(project string, f *Filter, p *Point, c *counted, w sqlf.Fragment) (table, sqlf.Fragment) {
+func (r *Reader) perUnit(project string, f *Filter, p *Point, c *measure, w sqlf.Fragment) (table, sqlf.Fragment) {
 	with, hit := r.matchingUnits(project, f, p.Event, c.unit)
 	const columns = "uuid, ts, latency_us, ttft_us, cost_total, tokens, "
 	return table{sqlf.New("(? SELECT "+columns+"place, bool_or(hit) OVER (PARTITION BY unit) AS hit, row_number() OVER (PARTITION BY unit ORDER BY hit DESC, ts, uuid) AS nth FROM ("+

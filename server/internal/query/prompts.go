@@ -36,7 +36,7 @@ func (r *Reader) PromptUse(ctx context.Context, project string, f Filter, versio
 	}
 	out := []PromptUse{}
 	err = r.each(ctx, sqlf.New("SELECT prompt_name, ? AS version, max(ts) AS last_used, ? AS drifted, ? FROM events WHERE ? AND prompt_name IS NOT NULL GROUP BY prompt_name, version ORDER BY calls DESC, prompt_name, version LIMIT ?",
-		version, countOf(sqlf.New("? = 'true'", r.sql.constProperty(driftProperty))), r.totalColumns(""), w, MaxGroups), func(rows *sql.Rows) error {
+		version, countOf(sqlf.New("? = 'true'", r.constProperty(driftProperty))), r.totalColumns(""), w, MaxGroups), func(rows *sql.Rows) error {
 		var u PromptUse
 		err := scanTotals(rows, &u.Totals, &u.Name, &u.Version, &u.Last, &u.Drifted)
 		u.Last = u.Last.UTC()

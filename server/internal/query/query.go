@@ -24,6 +24,7 @@ type Reader struct {
 	sql   dialect
 	now   func() time.Time
 	at    *moment // of a snapshot; nil: each question is about its own present
+	facts bool    // properties that are facts are columns; see ofOutcome
 }
 
 // New returns a Reader over a store. now gives the present; nil is time.Now.

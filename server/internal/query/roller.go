@@ -270,16 +270,16 @@ func (s *stretch) sumsQuery(slot sqlf.Fragment) (sqlf.Fragment, error) {
 	for _, c := range sums {
 		sum := sqlf.New("sum(" + c.name + ")")
 		if !strings.HasPrefix(c.name, "cost_") { // exact decimals
-			sum = s.r.sql.bigint(sum)
+			sum = sqlf.New(s.r.sql.bigint, sum)
 		}
 		columns, all = append(columns, c.expr.As(c.name)), append(all, sum)
 	}
-	kind := sqlf.New("CASE WHEN ? AND ? THEN '"+rolledBoth+"' WHEN ? THEN '"+rolledCalls+"' WHEN ? THEN '"+rolledTools+"' ELSE '"+rolledOther+"' END", callExpr, s.r.sql.toolExpr(), callExpr, s.r.sql.toolExpr())
+	kind := sqlf.New("CASE WHEN ? AND ? THEN '"+rolledBoth+"' WHEN ? THEN '"+rolledCalls+"' WHEN ? THEN '"+rolledTools+"' ELSE '"+rolledOther+"' END", callExpr, s.r.toolExpr(), callExpr, s.r.toolExpr())
 	return sqlf.New("SELECT project_id, kind, dim, value, environment, is_error, slot, ? FROM ("+
 		"SELECT project_id, ? AS kind, unnest("+names+") AS dim, unnest([?]) AS value, ? FROM events WHERE ?"+
 		" UNION ALL SELECT project_id, '"+rolledCalls+"', '"+propertyPrefix+"' || property, ?, ?"+
 		" FROM events JOIN (SELECT project_id, name AS property FROM "+store.Staged("rollup_properties")+" WHERE rolled) USING (project_id) WHERE ? AND ?"+
-		") GROUP BY ALL ORDER BY ALL", all, kind, values, columns, s.in(), orEmpty(s.r.sql.propertyAt(pathOfProperty)), columns, callExpr, s.in()), nil
+		") GROUP BY ALL ORDER BY ALL", all, kind, values, columns, s.in(), orEmpty(s.r.sql.propertyAt(sqlf.Raw(pathOfProperty))), columns, callExpr, s.in()), nil
 }
 
 // pathOfProperty is what propertyPath makes of the name in column property.
@@ -293,7 +293,7 @@ func (s *stretch) propertiesQuery() sqlf.Fragment {
 		"SELECT project_id, property, coalesce("+few+", true) AS few, count(*) AS calls FROM (SELECT project_id, property, ? AS value FROM ("+
 		"SELECT project_id, properties, ? AS property FROM events WHERE ? AND properties IS NOT NULL AND ?"+
 		") WHERE property NOT IN ('', '"+AgentConfig+"')) GROUP BY project_id, property)"+
-		fmt.Sprintf(") WHERE rank <= %d", mostNames+1), s.r.sql.propertyAt(pathOfProperty), s.r.sql.names, callExpr, s.in())
+		fmt.Sprintf(") WHERE rank <= %d", mostNames+1), s.r.sql.propertyAt(sqlf.Raw(pathOfProperty)), s.r.sql.names(), callExpr, s.in())
 }
 
 // tracesQuery makes the rows of traces. Which of them older stretches have a part
@@ -303,7 +303,7 @@ func (s *stretch) tracesQuery() sqlf.Fragment {
 	for _, n := range wholeColumns {
 		sum := partSumOfEvents(n)
 		if n == "tokens" {
-			sum = s.r.sql.bigint(sum)
+			sum = sqlf.New(s.r.sql.bigint, sum)
 		}
 		columns = append(columns, sum.As(n))
 	}
@@ -405,7 +405,7 @@ func (s *stretch) projectOutcomes(ctx context.Context, project string, c *cover)
 	if len(found) == 0 {
 		return nil
 	}
-	if rows, err = s.r.raw(ctx, sqlf.New("SELECT * FROM rollup_outcomes WHERE project_id = ? AND uuid IN (?)", project, s.r.sql.uuids(ids))); err != nil {
+	if rows, err = s.r.raw(ctx, sqlf.New("SELECT * FROM rollup_outcomes WHERE project_id = ? AND uuid IN (?)", project, s.r.sql.uuidRows(ids))); err != nil {
 		return err
 	}
 	for _, row := range rows {
@@ -417,7 +417,7 @@ func (s *stretch) projectOutcomes(ctx context.Context, project string, c *cover)
 
 func (s *stretch) write(d *store.Derivation) error {
 	if len(s.replaced) > 0 {
-		q := sqlf.New("DELETE FROM rollup_outcomes WHERE uuid IN (?)", s.r.sql.uuids(s.replaced))
+		q := sqlf.New("DELETE FROM rollup_outcomes WHERE uuid IN (?)", s.r.sql.uuidRows(s.replaced))
 		if err := d.Exec(q.String(), q.Args()...); err != nil {
 			return err
 		}

@@ -284,9 +284,6 @@ func (r *Reader) cover(ctx context.Context, project string) (*cover, error) {
 
 func (r *Reader) newCover(ctx context.Context, project string) (c *cover, err error) {
 	c = new(cover)
-	if !r.sql.derived {
-		return c, nil
-	}
 	var last, floor sql.NullTime
 	err = r.one(ctx, sqlf.New("SELECT (SELECT max(last) FROM "+allRolled+"), (SELECT max(floor) FROM rolled_floor WHERE project_id = ?)", project), &last, &floor)
 	c.last, c.floor = last.Time.UTC(), floor.Time.UTC()
@@ -549,7 +546,7 @@ func (r *Reader) eventsSource(k kind, project string, f *Filter, by GroupBy, p p
 		}
 	}
 	if k == ofSteps {
-		columns = append(columns, r.sql.retriesExpr().As("retries"))
+		columns = append(columns, r.retriesExpr().As("retries"))
 	}
 	var parts []sqlf.Fragment
 	first, end := slots(f.From, f.To)

@@ -93,15 +93,15 @@ func (r *Reader) by(g GroupBy) (sqlf.Fragment, error) {
 	case ByNone:
 		return sqlf.Raw("''"), nil
 	case ByTool:
-		return r.sql.stepExpr(), nil
+		return r.stepExpr(), nil
 	case ByEval:
-		return orEmpty(r.sql.evalName()), nil
+		return orEmpty(r.evalName()), nil
 	}
 	if name, ok := strings.CutPrefix(string(g), propertyPrefix); ok && name != "" {
 		if err := checkText("breakdown", name); err != nil {
 			return sqlf.Fragment{}, err
 		}
-		column := r.sql.constProperty(name)
+		column := r.constProperty(name)
 		if name == AgentConfig || slices.ContainsFunc(facts, func(f fact) bool { return f.column == column.String() }) { // read out of outcomes beforehand
 			return orEmpty(column), nil
 		}
@@ -198,6 +198,8 @@ type asked struct {
 	out  *Series
 	at   map[time.Time]int
 	plan plan
+
+	failedFirst bool // groups are those of the most failures
 }
 
 // run asks one kind of events after the other. Groups are those of the kind of
@@ -210,38 +212,40 @@ func (a *asked) run(ctx context.Context) error {
 	if a.plan, err = a.r.rolledPlan(ctx, a.q.Project, c, &a.q.Filter, a.q.By, a.out.Starts); err != nil {
 		return err
 	}
-	d := a.r.ofOutcome().sql
-	all := d.measures(a.q.LatencyOf)
-	names := make(map[of][]Measure)
-	var order []of
-	add := func(m Measure) error {
-		d, ok := all[m]
-		if !ok {
-			return event.Invalid("there is no such measure", "see the list of measures in the documentation")
-		}
-		if names[d.of()] == nil {
-			order = append(order, d.of())
-		}
-		if !slices.Contains(names[d.of()], m) {
-			names[d.of()] = append(names[d.of()], m)
-		}
-		return nil
-	}
 	for _, m := range a.q.Measures {
 		if err := a.q.Event.check(m); err != nil {
 			return err
 		}
 	}
-	perTask := slices.Contains(a.q.Measures, CostPerTask)
-	for _, m := range a.q.Measures {
-		needs := []Measure{m}
-		if m == CostPerTask {
-			needs = []Measure{CostUSD, TasksCompleted}
+	terms := a.r.ofOutcome().terms(a.q.LatencyOf, a.q.Event)
+	names, defs := make(map[of][]Measure), make(map[of][]measure)
+	var order []of
+	add := func(m Measure, def measure) {
+		k := def.of()
+		if names[k] == nil {
+			order = append(order, k)
 		}
-		for _, n := range needs {
-			if err := add(n); err != nil {
+		if !slices.Contains(names[k], m) {
+			names[k], defs[k] = append(names[k], m), append(defs[k], def)
+		}
+	}
+	ratios := make(map[Measure][]Measure) // of two others
+	for i, m := range a.q.Measures {
+		def, err := terms.measure(m)
+		if err != nil {
+			return err
+		}
+		a.failedFirst = a.failedFirst || i == 0 && def.failures
+		if def.parts == nil {
+			add(m, def)
+			continue
+		}
+		ratios[m] = def.parts
+		for _, p := range def.parts {
+			if def, err = terms.measure(p); err != nil {
 				return err
 			}
+			add(p, def)
 		}
 	}
 	a.out.Total = a.line("")
@@ -252,11 +256,7 @@ func (a *asked) run(ctx context.Context) error {
 		a.out.Total.Previous = Values{}
 	}
 	for i, k := range order {
-		defs := make([]measure, len(names[k]))
-		for j, m := range names[k] {
-			defs[j] = all[m]
-		}
-		if err := a.ask(ctx, k, names[k], defs, i == 0); err != nil {
+		if err := a.ask(ctx, k, names[k], defs[k], i == 0); err != nil {
 			return err
 		}
 	}
@@ -271,20 +271,18 @@ func (a *asked) run(ctx context.Context) error {
 			}
 		}
 	})
-	if perTask {
+	for m, parts := range ratios {
 		a.each(func(v Values) {
-			cost, tasks := v[CostUSD], v[TasksCompleted]
-			v[CostPerTask] = Number{}
-			if cost.Known && tasks.Value > 0 {
-				v[CostPerTask] = event.Some(cost.Value / tasks.Value)
-			}
-			for _, m := range []Measure{CostUSD, TasksCompleted} {
-				if !slices.Contains(a.q.Measures, m) {
-					delete(v, m)
-				}
+			over, under := v[parts[0]], v[parts[1]]
+			v[m] = Number{}
+			if over.Known && under.Value > 0 {
+				v[m] = event.Some(over.Value / under.Value)
 			}
 		})
 	}
+	a.each(func(v Values) {
+		maps.DeleteFunc(v, func(m Measure, _ Number) bool { return !slices.Contains(a.q.Measures, m) })
+	})
 	return nil
 }
 
@@ -511,7 +509,7 @@ func (a *asked) readSums(ctx context.Context, s selection) error {
 				count = sqlf.Raw("count(*)")
 			}
 			rank := ""
-			if read = distinct(append(slices.Clone(sums), count)); a.failedFirst() {
+			if read = distinct(append(slices.Clone(sums), count)); a.failedFirst {
 				read = distinct(append(read, failedRows))
 				rank = sumOf(indexOf(read, failedRows)).String() + " DESC NULLS LAST, "
 			}
@@ -635,10 +633,10 @@ func (a *asked) findGroups(ctx context.Context, k kind) error {
 		return err
 	}
 	var rank sqlf.Fragment
-	if a.failedFirst() {
+	if a.failedFirst {
 		rank = sqlf.New("? DESC NULLS LAST, ", failedRows)
 	}
-	return a.r.each(ctx, sqlf.New("SELECT value, ? AS n FROM ? GROUP BY value ORDER BY ?n DESC, value LIMIT ?", a.r.sql.bigint(allRows), from.sql, rank, a.q.Limit+1), func(rows *sql.Rows) error {
+	return a.r.each(ctx, sqlf.New("SELECT value, ? AS n FROM ? GROUP BY value ORDER BY ?n DESC, value LIMIT ?", sqlf.New(a.r.sql.bigint, allRows), from.sql, rank, a.q.Limit+1), func(rows *sql.Rows) error {
 		var key string
 		var n int64
 		if err := rows.Scan(&key, &n); err != nil {
@@ -652,13 +650,4 @@ func (a *asked) findGroups(ctx context.Context, k kind) error {
 		a.out.Groups = append(a.out.Groups, a.line(key))
 		return nil
 	})
-}
-
-// failedFirst reports whether groups are those of the most failures.
-func (a *asked) failedFirst() bool {
-	switch a.q.Measures[0] {
-	case Errors, ErrorRate, ToolErrors, ToolErrorRate:
-		return true
-	}
-	return false
 }

@@ -215,7 +215,7 @@ func (s *summing) overTime(ctx context.Context, q StatsQuery, zone *time.Locatio
 
 // bucket is the day or hour of a row: a local date, or the hour's start in UTC.
 func (r *Reader) bucket(from, to time.Time, by GroupBy, zone *time.Location) sqlf.Fragment {
-	offset := r.sql.seconds(zoneOffset(from, to, zone))
+	offset := sqlf.New(r.sql.interval, zoneOffset(from, to, zone))
 	if by == ByHour {
 		// Back to UTC: when clocks go back, an hour of the wall clock comes twice.
 		return sqlf.New("date_trunc('hour', {ts} + ?) - ?", offset, offset)
@@ -310,13 +310,13 @@ func (r *Reader) totalColumns(of LatencyOf) sqlf.Fragment {
 		return sqlf.New("?(?) FILTER (WHERE ?)", sqlf.Raw(aggregate), of, cond)
 	}
 	sum := func(expr sqlf.Fragment, cond string) sqlf.Fragment {
-		return r.sql.bigint(filtered("sum", expr, sqlf.New("?"+cond, callExpr)))
+		return sqlf.New(r.sql.bigint, filtered("sum", expr, sqlf.New("?"+cond, callExpr)))
 	}
 	count := func(cond string) sqlf.Fragment {
 		return filtered("count", sqlf.Raw("*"), sqlf.New("?"+cond, callExpr))
 	}
 	times := func(col string) sqlf.Fragment {
-		return r.sql.quantiles(sqlf.Column(col), callExpr.And(isKnown(sqlf.Column(col)), of.cond()))
+		return sqlf.New(r.sql.quantiles, sqlf.Column(col), callExpr.And(isKnown(sqlf.Column(col)), of.cond()))
 	}
 	const reported = " AND {cache_read_tokens} IS NOT NULL AND {input_tokens} IS NOT NULL"
 	return sqlf.Join(", ",
@@ -328,7 +328,7 @@ func (r *Reader) totalColumns(of LatencyOf) sqlf.Fragment {
 		sum(sqlf.Column("output_tokens"), ""),
 		sum(sqlf.Column("tokens"), ""),
 		count(" AND {tokens} IS NULL"),
-		r.sql.digits(filtered("sum", sqlf.Column("cost_total"), callExpr)),
+		digits(filtered("sum", sqlf.Column("cost_total"), callExpr)),
 		count(" AND {cost_total} IS NULL"),
 		count(" AND {cost_total} IS NULL AND {is_error}"),
 		times("latency_us"),

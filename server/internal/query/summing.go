@@ -179,7 +179,7 @@ func (b bins) millis(q float64) Millis {
 // quantiles.
 func (r *Reader) rolledTotalColumns() sqlf.Fragment {
 	sum := func(col, filter string) sqlf.Fragment {
-		return r.sql.bigint(sqlf.New("sum(" + col + ") FILTER (WHERE " + filter + ")"))
+		return sqlf.New(r.sql.bigint, sqlf.New("sum("+col+") FILTER (WHERE "+filter+")"))
 	}
 	count := func(col, filter string) sqlf.Fragment { return sqlf.New("coalesce(?, 0)", sum(col, filter)) }
 	const reported = "{is_call} AND {cached_input} IS NOT NULL AND {all_input} IS NOT NULL"
@@ -192,7 +192,7 @@ func (r *Reader) rolledTotalColumns() sqlf.Fragment {
 		sum("{output_tokens}", "{is_call}"),
 		sum("{tokens}", "{is_call}"),
 		count("{n} - {metered}", "{is_call}"),
-		r.sql.digits(sqlf.New("sum({cost_total}) FILTER (WHERE {is_call})")),
+		digits(sqlf.New("sum({cost_total}) FILTER (WHERE {is_call})")),
 		count("{n} - {costed}", "{is_call}"),
 		count("{n} - {costed}", "{is_call} AND {is_error}"),
 		sqlf.Raw("NULL"), sqlf.Raw("NULL"),

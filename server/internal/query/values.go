@@ -43,7 +43,7 @@ var valueExprs = map[string]sqlf.Fragment{
 func (r *Reader) FilterValues(ctx context.Context, project, field string) ([]Value, error) {
 	expr := valueExprs[field]
 	if field == "tag" {
-		expr = r.sql.tags
+		expr = r.sql.tags()
 	}
 	if expr.IsZero() {
 		return nil, event.Invalid("this field has no list of values", "use event, provider, model, model_asked, operation, surface, user, prompt_name, prompt_version, status, error_type, task_type, environment or tag")
@@ -53,7 +53,7 @@ func (r *Reader) FilterValues(ctx context.Context, project, field string) ([]Val
 		return nil, err
 	}
 	values := []Value{}
-	err = r.each(ctx, sqlf.New("SELECT v, ? AS events FROM (?) WHERE v IS NOT NULL GROUP BY v ORDER BY events DESC, v LIMIT ?", r.sql.bigint(sqlf.Raw("sum(n)")), from, maxValues), func(rows *sql.Rows) error {
+	err = r.each(ctx, sqlf.New("SELECT v, ? AS events FROM (?) WHERE v IS NOT NULL GROUP BY v ORDER BY events DESC, v LIMIT ?", sqlf.New(r.sql.bigint, sqlf.Raw("sum(n)")), from, maxValues), func(rows *sql.Rows) error {
 		var v Value
 		err := rows.Scan(&v.Value, &v.Events)
 		values = append(values, v)

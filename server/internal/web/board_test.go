@@ -16,8 +16,6 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/store"
-
-	"github.com/hedgerow/hedgerow/server/internal/web"
 )
 
 // story is a week of two prompt versions, the second of which is worse, by two
@@ -171,13 +169,6 @@ func TestFrames(t *testing.T) {
 var cellLink = regexp.MustCompile(`<a href="(/p/default/events\?[^"]+)"`)
 
 // TestChartLinks follows links of charts and finds as many events behind them as
-// TestExamplesHaveNames: the drawer says of each measure what its examples are.
-func TestExamplesHaveNames(t *testing.T) {
-	if list := web.Unnamed(); len(list) > 0 {
-		t.Errorf("%v", list)
-	}
-}
-
 // the chart counted.
 func TestChartLinks(t *testing.T) {
 	s := newSite(t, story()...)

@@ -107,25 +107,10 @@ func (v *view) withoutPoint(f frame) templ.SafeURL {
 	return v.to(f, v.page, pairs...)
 }
 
-// listOrder is the order of a list of events that puts the largest of a figure first.
-func listOrder(m query.Measure) query.EventSort {
-	switch m {
-	case query.LatencyP50, query.LatencyP95, query.LatencyP99, query.ToolP95:
-		return query.ByLatency
-	case query.TTFTP50, query.TTFTP95, query.TTFTP99:
-		return query.ByTTFT
-	case query.CostUSD, query.CostPerCall, query.CostPerTask:
-		return query.ByCost
-	case query.TokensTotal:
-		return query.ByTokens
-	}
-	return query.ByTime
-}
-
 // ofMeasure is the part of an address that names a figure.
 func ofMeasure(m query.Measure) url.Values {
 	q := url.Values{pointMeasure: {string(m)}}
-	if order := listOrder(m); order != query.ByTime {
+	if order := m.Info().List; order != query.ByTime {
 		q.Set("sort", string(order))
 	}
 	return q
@@ -159,24 +144,6 @@ type example struct {
 	Facts  []string
 }
 
-// nouns are what the examples of a figure are, in words, and in which order they come.
-var nouns = map[query.Measure][2]string{
-	query.Calls: {"calls", ""}, query.Errors: {"failed calls", ""}, query.ErrorRate: {"failed calls", ""}, query.Users: {"users, with one call each", ""},
-	query.LatencyP50: {"calls", "slowest first"}, query.LatencyP95: {"calls", "slowest first"}, query.LatencyP99: {"calls", "slowest first"},
-	query.TTFTP50: {"calls", "longest time to first token first"}, query.TTFTP95: {"calls", "longest time to first token first"}, query.TTFTP99: {"calls", "longest time to first token first"},
-	query.TokensIn: {"calls", "most input tokens first"}, query.TokensOut: {"calls", "most output tokens first"}, query.TokensTotal: {"calls", "most tokens first"},
-	query.TokensCached: {"calls", "most cache read tokens first"}, query.TokensCacheNew: {"calls", "most cache write tokens first"}, query.TokensReasoning: {"calls", "most reasoning tokens first"},
-	query.CostUSD: {"calls with known cost", "highest cost first"}, query.CostPerCall: {"calls with known cost", "highest cost first"}, query.CostPerTask: {"calls with known cost", "highest cost first"},
-	query.CacheSaved: {"calls", "largest savings first"}, query.CacheShare: {"calls that report cache reads", ""},
-	query.Tasks: {"tasks", ""}, query.TasksCompleted: {"completed tasks", ""}, query.CompletionRate: {"tasks", "not completed first"},
-	query.Rated: {"ratings", ""}, query.Negative: {"negative ratings", ""}, query.NegativeRate: {"negative ratings", ""}, query.EscalationRate: {"escalated outcomes", ""},
-	query.AcceptanceRate: {"outcomes", "not accepted first"}, query.EditRate: {"edited outcomes", ""}, query.RetryRate: {"retried outcomes", "most retries first"},
-	query.Retries:   {"retried steps", "most retries first"},
-	query.EvalScore: {"scores", "lowest first"}, query.EvalPassRate: {"evaluations", "failed first"}, query.Evals: {"evaluations", ""},
-	query.ToolCalls: {"tool calls", ""}, query.ToolErrors: {"failed tool calls", ""}, query.ToolErrorRate: {"failed tool calls", ""}, query.ToolP95: {"tool calls", "slowest first"},
-	query.EventCount: {"events", ""}, query.EventShare: {"matching events", ""}, query.EventMean: {"events", ""}, query.EventTraceRate: {"traces with the event", ""}, query.EventUserRate: {"users with the event", ""},
-}
-
 // amongNouns are what a rate divides by.
 var amongNouns = map[string]string{"calls": "calls", "outcomes": "outcomes that report it", "tool_calls": "tool calls", "steps": "steps", "events": "events", "traces": "traces", "users": "users"}
 
@@ -196,14 +163,14 @@ func (s *Web) examples(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	noun := nouns[v.Point.Measure]
-	p := examplesPage{Title: pointLabel(v.Point), Time: v.Label, Count: sentence(noun[0]) + ": " + count(found.Count), Order: or(noun[1], "newest first")}
+	info := v.Point.Measure.Info()
+	p := examplesPage{Title: pointLabel(v.Point), Time: v.Label, Count: sentence(info.Noun) + ": " + count(found.Count), Order: or(info.Order, "newest first")}
 	if found.Among != found.Count {
 		p.Count += " of " + count(found.Among) + " " + amongNouns[found.Of] + " · " + share(found.Count, found.Among)
 	}
 	if p.Nothing = found.Among == 0; found.Count > 0 {
 		p.Number = count(found.Count)
-		p.All = v.to(*f, "/events", "sort", string(listOrder(v.Point.Measure)))
+		p.All = v.to(*f, "/events", "sort", string(info.List))
 	}
 	for _, e := range found.Events {
 		x := example{URL: f.url("/events/" + e.UUID), At: e.Timestamp, Name: heading(e), Bad: e.IsError}

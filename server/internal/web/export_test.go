@@ -11,16 +11,6 @@ import (
 // Curl is a call as a command.
 func Curl(e *query.Event) string { return curl(e) }
 
-// Unnamed are the measures whose examples have no name.
-func Unnamed() (out []query.Measure) {
-	for _, m := range query.Measures() {
-		if nouns[m][0] == "" {
-			out = append(out, m)
-		}
-	}
-	return out
-}
-
 // Route is an entry of the table, for the tests that go through all of it.
 type Route struct {
 	Pattern     string
