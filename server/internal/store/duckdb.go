@@ -22,6 +22,7 @@ import (
 // Defaults of [Config].
 const (
 	DefaultReadConns    = 4
+	DefaultQueueWait    = 10 * time.Second
 	DefaultQueryTimeout = 30 * time.Second
 	DefaultOpenWait     = 10 * time.Second
 )
@@ -32,7 +33,8 @@ type Config struct {
 	MemoryBytes  int64                 // bound on DuckDB's buffers, at least MinMemoryBytes. 0: a quarter of the machine's memory, as memory.go says
 	Threads      int                   // threads that one question may use. Defaults to the number of CPUs, at most 4
 	ReadConns    int                   // questions answered at the same time; more wait. Defaults to DefaultReadConns
-	QueryTimeout time.Duration         // bound on one question. Defaults to DefaultQueryTimeout
+	QueueWait    time.Duration         // how long a question waits for its turn. Defaults to DefaultQueueWait
+	QueryTimeout time.Duration         // bound on one question, from its turn on. Defaults to DefaultQueryTimeout
 	OpenWait     time.Duration         // how long OpenDuckDB waits for the file to be open; it goes on in the background. Defaults to DefaultOpenWait
 	Logger       *slog.Logger          // nil: no log
 	Registerer   prometheus.Registerer // nil: no metrics
@@ -55,6 +57,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.ReadConns <= 0 {
 		c.ReadConns = DefaultReadConns
+	}
+	if c.QueueWait <= 0 {
+		c.QueueWait = DefaultQueueWait
 	}
 	if c.QueryTimeout <= 0 {
 		c.QueryTimeout = DefaultQueryTimeout
@@ -91,6 +96,7 @@ func (c Config) withDefaults() Config {
 type DuckDB struct {
 	c       Config
 	metrics *metrics
+	queue   *admission
 
 	stop context.CancelFunc // of keep
 	kept chan struct{}      // closed when keep has returned
@@ -132,7 +138,7 @@ func OpenDuckDB(ctx context.Context, c Config) (*DuckDB, error) {
 	if err := checkFolder(c.Path); err != nil && !passes(err) {
 		return nil, err
 	}
-	d := &DuckDB{c: c, kept: make(chan struct{}), wake: make(chan struct{}, 1)}
+	d := &DuckDB{c: c, queue: newAdmission(c.ReadConns, c.QueueWait), kept: make(chan struct{}), wake: make(chan struct{}, 1)}
 	d.incidents.load(c.Path, c.Logger)
 	d.state.report = health.Report{Component: "store", Status: health.Starting, Message: "the store is being opened", Since: c.Now()}
 	d.state.cause = event.NewError(event.CodeUnavailable, "the store is being opened", "ask again in a moment", nil)
@@ -215,10 +221,17 @@ func (d *DuckDB) Ready(ctx context.Context) error {
 }
 
 // Read runs one SELECT on a connection of its own, with bound parameters, and
-// hands its rows to scan, which calls Next as often as it likes. It stops when
-// ctx ends or after Config.QueryTimeout; both, and a question that needs more
-// memory than allowed, are [*event.Error]s.
+// hands its rows to scan, which calls Next as often as it likes. It begins when it
+// is its turn, within Config.QueueWait, and stops when ctx ends or after
+// Config.QueryTimeout; all three, and a question that needs more memory than
+// allowed, are [*event.Error]s. scan must not call Read.
 func (d *DuckDB) Read(ctx context.Context, scan func(*sql.Rows) error, query string, args ...any) error {
+	leave, err := d.queue.enter(ctx)
+	if err != nil {
+		d.metrics.refuse()
+		return err
+	}
+	defer leave()
 	e, err := d.acquire()
 	if err != nil {
 		return err

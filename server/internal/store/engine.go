@@ -90,7 +90,7 @@ func openEngine(ctx context.Context, c Config, path string) (_ *engine, have ope
 	}
 	e.writers, e.readers = sql.OpenDB(e.connector), sql.OpenDB(e.connector)
 	e.writers.SetMaxOpenConns(1)
-	e.readers.SetMaxOpenConns(c.ReadConns)
+	e.readers.SetMaxOpenConns(c.ReadConns + 1) // questions, see admission, and settings
 	e.readers.SetMaxIdleConns(c.ReadConns)
 	e.readers.SetConnMaxIdleTime(idleAfter / 2) // each has memory of its own
 	if e.writer, err = e.writers.Conn(ctx); err != nil {

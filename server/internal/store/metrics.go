@@ -14,6 +14,7 @@ type metrics struct {
 	duplicates prometheus.Counter
 	writes     prometheus.Histogram
 	queries    prometheus.Histogram
+	refused    prometheus.Counter
 	all        []prometheus.Collector
 }
 
@@ -29,8 +30,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)}),
 		queries: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hedgerow_store_query_seconds", Help: "Time of one question.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 16)}),
+		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "hedgerow_store_queries_refused_total", Help: "Questions that were not answered because too many others waited, or gave up waiting."}),
 	}
-	m.all = []prometheus.Collector{m.stored, m.duplicates, m.writes, m.queries}
+	m.all = []prometheus.Collector{m.stored, m.duplicates, m.writes, m.queries, m.refused}
 	for _, c := range m.all {
 		reg.MustRegister(c)
 	}
@@ -58,5 +60,11 @@ func (m *metrics) write(r WriteResult, d time.Duration) {
 func (m *metrics) query(d time.Duration) {
 	if m != nil {
 		m.queries.Observe(d.Seconds())
+	}
+}
+
+func (m *metrics) refuse() {
+	if m != nil {
+		m.refused.Inc()
 	}
 }
