@@ -63,7 +63,7 @@ var allowed = map[string][]string{
 	"internal/flag":              {},        // PostHog's flags decided at home: pure, for the SDK too
 	"server/internal/posthog":    {"event", "server/internal/health", "server/internal/supervise", "internal/flag", "internal/privacy", "server/internal/project"},
 	"server/internal/erasure":    {"event", "server/internal/health", "internal/privacy", "server/internal/project"}, // deletion of single events, for the three faces
-	"server/internal/ledger":     {"event", "server/internal/health", "internal/privacy"},
+	"server/internal/ledger":     {"event", "server/internal/health", "server/internal/kv", "internal/privacy"},
 	"server/internal/kv":         {"event", "server/internal/atomicfile", "server/internal/health"},
 	"internal/template":          {"event"},
 	"server/internal/prompt":     {"event", "server/internal/health", "server/internal/kv", "internal/flag", "server/internal/project", "server/internal/query", "internal/template"},

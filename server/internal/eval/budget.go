@@ -10,6 +10,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/kv"
 )
 
 // Ledger is a [Budget] in a key-value bucket: a record for each name, with the day
@@ -23,49 +24,45 @@ func entry(day time.Time, usd decimal.Decimal) []byte {
 
 // Spent implements [Budget].
 func (l Ledger) Spent(ctx context.Context, name string, day time.Time) (decimal.Decimal, error) {
-	usd, _, err := l.read(ctx, name, day)
-	return usd, err
-}
-
-func (l Ledger) read(ctx context.Context, name string, day time.Time) (usd decimal.Decimal, revision uint64, err error) {
 	e, err := l.KV.Get(ctx, name)
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
-		return decimal.Zero, 0, nil
+		return decimal.Zero, nil
 	}
 	if err != nil {
-		return decimal.Zero, 0, fmt.Errorf("read a judge's budget: %w", err)
+		return decimal.Zero, fmt.Errorf("read a judge's budget: %w", err)
 	}
+	return spent(e, day)
+}
+
+// spent is the sum of a record, 0 of another day's.
+func spent(e jetstream.KeyValueEntry, day time.Time) (decimal.Decimal, error) {
 	var date, sum string
 	if _, err := fmt.Sscan(string(e.Value()), &date, &sum); err != nil || date != day.UTC().Format(time.DateOnly) {
-		return decimal.Zero, e.Revision(), nil
+		return decimal.Zero, nil
 	}
-	if usd, err = decimal.NewFromString(sum); err != nil {
-		return decimal.Zero, 0, fmt.Errorf("read a judge's budget: %w", err)
+	usd, err := decimal.NewFromString(sum)
+	if err != nil {
+		return decimal.Zero, fmt.Errorf("read a judge's budget: %w", err)
 	}
-	return usd, e.Revision(), nil
+	return usd, nil
 }
 
 // Spend implements [Budget].
 func (l Ledger) Spend(ctx context.Context, name string, day time.Time, usd decimal.Decimal) error {
-	for range 16 {
-		have, revision, err := l.read(ctx, name, day)
-		if err != nil {
-			return err
+	_, err := kv.Swap(ctx, l.KV, name, func(old jetstream.KeyValueEntry) ([]byte, error) {
+		if old == nil {
+			return entry(day, usd), nil
 		}
-		value := entry(day, have.Add(usd))
-		if revision == 0 {
-			_, err = l.KV.Create(ctx, name, value)
-		} else {
-			_, err = l.KV.Update(ctx, name, value, revision)
-		}
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, jetstream.ErrKeyExists) && !errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
-			return fmt.Errorf("write a judge's budget: %w", err)
-		}
+		have, err := spent(old, day)
+		return entry(day, have.Add(usd)), err
+	})
+	switch {
+	case errors.Is(err, kv.ErrRaced):
+		return event.NewError(event.CodeUnavailable, "a judge's budget could not be written", "too many write it at one time", err)
+	case err != nil:
+		return fmt.Errorf("write a judge's budget: %w", err)
 	}
-	return event.NewError(event.CodeUnavailable, "a judge's budget could not be written", "too many write it at one time", nil)
+	return nil
 }
 
 // Forget removes what is known of a name.

@@ -313,66 +313,43 @@ func (b *Bucket[S, V]) Create(ctx context.Context, key string, record any) error
 // ErrExists is returned by [Bucket.Create]; callers replace it with an error for the user.
 var ErrExists = errors.New("record already exists")
 
-// attempts bounds how often a change is tried again when another one came first.
-const attempts = 16
-
 // Change reads a record, lets f make another of it, and writes that if no one
 // else has meanwhile; else it begins again. f gets nil where there is no record,
 // may be called several times, and its error ends the change. A nil record from
 // f removes it.
 func (b *Bucket[S, V]) Change(ctx context.Context, key string, f func(value []byte) (record any, err error)) error {
-	for try := range attempts {
-		if err := b.Writable(ctx); err != nil {
-			return err
-		}
-		var old []byte
-		var revision uint64
-		e, err := b.kv.Get(ctx, key)
-		switch {
-		case err == nil:
-			old, revision = e.Value(), e.Revision()
-		case !errors.Is(err, jetstream.ErrKeyNotFound):
-			return b.unavailable("could not be read", err)
-		}
-		record, err := f(old)
-		if err != nil {
-			return err
-		}
-		switch {
-		case record == nil && old == nil:
-			return nil
-		case record == nil:
-			err = b.kv.Purge(ctx, key, jetstream.LastRevision(revision))
-			if err == nil {
-				return b.gone(ctx)
-			}
-		default:
-			value, merr := json.Marshal(record)
-			if merr != nil {
-				return fmt.Errorf("encode %s: %w", key, merr)
-			}
-			var next uint64
-			if old == nil {
-				next, err = b.kv.Create(ctx, key, value)
-			} else {
-				next, err = b.kv.Update(ctx, key, value, revision)
-			}
-			if err == nil {
-				return b.Await(ctx, next)
-			}
-		}
-		if !errors.Is(err, jetstream.ErrKeyRevisionMismatch) && !errors.Is(err, jetstream.ErrKeyExists) {
-			return b.unavailable("could not be saved", err)
-		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(rand.N(time.Millisecond << min(try, 6))):
-		}
-		if ctx.Err() != nil {
-			break
-		}
+	if err := b.Writable(ctx); err != nil {
+		return err
 	}
-	return event.NewError(event.CodeConflict, "someone else changed the "+b.c.Name+" at the same time", "look at them again and repeat the change", ctx.Err())
+	removed := false
+	revision, err := Swap(ctx, b.kv, key, func(old jetstream.KeyValueEntry) ([]byte, error) {
+		var have []byte
+		if old != nil {
+			have = old.Value()
+		}
+		record, err := f(have)
+		if removed = record == nil && old != nil; err != nil || record == nil {
+			return nil, err
+		}
+		value, err := json.Marshal(record)
+		if err != nil {
+			return nil, fmt.Errorf("encode %s: %w", key, err)
+		}
+		return value, nil
+	})
+	switch {
+	case errors.Is(err, ErrRead):
+		return b.unavailable("could not be read", err)
+	case errors.Is(err, ErrWrite):
+		return b.unavailable("could not be saved", err)
+	case errors.Is(err, ErrRaced):
+		return event.NewError(event.CodeConflict, "someone else changed the "+b.c.Name+" at the same time", "look at them again and repeat the change", err)
+	case err != nil:
+		return err
+	case removed:
+		return b.gone(ctx)
+	}
+	return b.Await(ctx, revision)
 }
 
 // gone waits until the view has what was just purged: a purge does not tell its

@@ -27,6 +27,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/privacy"
+	"github.com/hedgerow/hedgerow/server/internal/kv"
 )
 
 // MaxNames is how many names each of a connection's two lists has. Further ones
@@ -302,52 +303,41 @@ func (l *Ledger) Forget(ctx context.Context, connectionID string) error {
 	return nil
 }
 
-const attempts = 8
-
 func (l *Ledger) write(ctx context.Context, id string, notes *book) error {
-	var last error
-	for range attempts {
-		b, revision, err := l.read(ctx, id)
-		if err != nil {
-			return err
+	_, err := kv.Swap(ctx, l.c.KV, id, func(old jetstream.KeyValueEntry) ([]byte, error) {
+		b := newBook()
+		if old != nil {
+			b = l.open(id, old)
 		}
 		b.add(notes)
-		value, err := encode(b)
-		if err != nil {
-			return err
-		}
-		if revision == 0 {
-			_, err = l.c.KV.Create(ctx, id, value)
-		} else {
-			_, err = l.c.KV.Update(ctx, id, value, revision)
-		}
-		if err == nil {
-			return nil
-		}
-		last = err
-		if !errors.Is(err, jetstream.ErrKeyExists) && !errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
-			break
-		}
+		return encode(b)
+	})
+	if err != nil {
+		return fmt.Errorf("write ledger: %w", err)
 	}
-	return fmt.Errorf("write ledger: %w", last)
+	return nil
 }
 
-// read returns what is written of a connection; 0 is the revision of nothing.
-func (l *Ledger) read(ctx context.Context, id string) (*book, uint64, error) {
+// read returns what is written of a connection.
+func (l *Ledger) read(ctx context.Context, id string) (*book, error) {
 	e, err := l.c.KV.Get(ctx, id)
 	switch {
 	case errors.Is(err, jetstream.ErrKeyNotFound):
-		return newBook(), 0, nil
+		return newBook(), nil
 	case err != nil:
-		return nil, 0, fmt.Errorf("read ledger: %w", err)
+		return nil, fmt.Errorf("read ledger: %w", err)
 	}
+	return l.open(id, e), nil
+}
+
+func (l *Ledger) open(id string, e jetstream.KeyValueEntry) *book {
 	b, err := decode(e.Value())
 	if err != nil {
 		// Notes are no reason to stop: begin anew.
 		l.log.Warn("the ledger of a connection is damaged and begins anew", "connection", id, "err", err)
-		b = newBook()
+		return newBook()
 	}
-	return b, e.Revision(), nil
+	return b
 }
 
 func encode(b *book) ([]byte, error) {
@@ -381,7 +371,7 @@ func decode(value []byte) (*book, error) {
 
 // Page returns what is known of a connection, what is not written yet included.
 func (l *Ledger) Page(ctx context.Context, connectionID string) (Page, error) {
-	b, _, err := l.read(ctx, connectionID)
+	b, err := l.read(ctx, connectionID)
 	if err != nil {
 		return Page{}, event.NewError(event.CodeUnavailable, "the ledger could not be read", "try again; if it persists, look at hedgerow's log and at the free space of its data folder", err)
 	}

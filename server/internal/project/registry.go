@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -256,41 +255,45 @@ func keep[T any, P record[T]](r *Registry, m map[string]T, key string, value []b
 	return nil
 }
 
-// attempts bounds how often a change is tried again when another one came first.
-const attempts = 16
-
 // change reads a record, lets f change it and writes it back if no one else has
 // meanwhile; else it begins again. The record that f gets is a copy, f may be
 // called several times, and its error ends the change.
 func change[T any, P record[T]](ctx context.Context, r *Registry, key string, f func(P) error) (T, error) {
-	var zero T
-	for try := range attempts {
-		v, err := get[T, P](ctx, r, *r.ring.Load(), key)
-		if err != nil {
-			return zero, err
+	var v, zero T
+	p := P(&v)
+	revision, err := kv.Swap(ctx, r.bucket, key, func(old jetstream.KeyValueEntry) (_ []byte, err error) {
+		if v, err = opened[T, P](*r.ring.Load(), key, old); err != nil {
+			return nil, err
 		}
-		p := P(&v)
-		revision := *p.revision()
 		if err := f(p); err != nil {
-			return zero, err
+			return nil, err
 		}
 		b, err := encode[T](*r.ring.Load(), p)
 		if err != nil {
-			return zero, fmt.Errorf("encode %s: %w", p.noun(), err)
+			return nil, fmt.Errorf("encode %s: %w", p.noun(), err)
 		}
-		next, err := r.bucket.Update(ctx, key, b, revision)
-		switch {
-		case err == nil:
-			*p.revision() = next
-			return v, nil
-		case !raced(err):
-			return zero, unavailable("the "+p.noun()+" could not be saved", err)
-		}
-		if !pause(ctx, try) {
-			break
-		}
+		return b, nil
+	})
+	if err != nil {
+		return zero, failed(p.noun(), "saved", err)
 	}
-	return zero, conflictOf(P(&zero).noun())
+	*p.revision() = revision
+	return v, nil
+}
+
+// failed makes an error for people of one of kv.Swap.
+func failed(noun, done string, err error) error {
+	switch {
+	case errors.Is(err, jetstream.ErrInvalidKey):
+		return missing(noun)
+	case errors.Is(err, kv.ErrRead):
+		return unavailable("the "+noun+" could not be read", err)
+	case errors.Is(err, kv.ErrWrite):
+		return unavailable("the "+noun+" could not be "+done, err)
+	case errors.Is(err, kv.ErrRaced):
+		return event.NewError(event.CodeConflict, "the "+noun+" was changed by someone else at the same time", "look at it again and repeat the change", nil)
+	}
+	return err
 }
 
 // get reads a record from the bucket; without a ring its secrets stay empty.
@@ -302,6 +305,15 @@ func get[T any, P record[T]](ctx context.Context, r *Registry, ring keyring, key
 		return zero, missing(P(&zero).noun())
 	case err != nil:
 		return zero, unavailable("the "+P(&zero).noun()+" could not be read", err)
+	}
+	return opened[T, P](ring, key, e)
+}
+
+// opened is the record in an entry of the bucket; nil is none.
+func opened[T any, P record[T]](ring keyring, key string, e jetstream.KeyValueEntry) (T, error) {
+	var zero T
+	if e == nil {
+		return zero, missing(P(&zero).noun())
 	}
 	v, err := decode[T, P](ring, key, e.Value(), e.Revision())
 	if err != nil {
@@ -338,64 +350,45 @@ func (r *Registry) purge(ctx context.Context, key string, revision uint64) error
 
 // remove purges the record that ok accepts.
 func remove[T any, P record[T]](ctx context.Context, r *Registry, key string, ok func(P) error) (T, error) {
-	var zero T
-	for try := range attempts {
-		v, err := get[T, P](ctx, r, nil, key)
-		if err != nil {
-			return zero, err
+	var v, zero T
+	_, err := kv.Swap(ctx, r.bucket, key, func(old jetstream.KeyValueEntry) (_ []byte, err error) {
+		if v, err = opened[T, P](nil, key, old); err != nil {
+			return nil, err
 		}
-		if err := ok(P(&v)); err != nil {
-			return zero, err
-		}
-		err = r.purge(ctx, key, *P(&v).revision())
-		switch {
-		case err == nil:
-			return v, nil
-		case !raced(err):
-			return zero, unavailable("the "+P(&v).noun()+" could not be deleted", err)
-		}
-		if !pause(ctx, try) {
-			break
-		}
+		return nil, ok(P(&v))
+	})
+	if err != nil {
+		return zero, failed(P(&zero).noun(), "deleted", err)
 	}
-	return zero, conflictOf(P(&zero).noun())
+	return v, nil
 }
+
+// errAsItIs ends a change that has nothing to do.
+var errAsItIs = errors.New("the record is as it should be")
 
 // reserve makes value belong to the record under owner, which holds it in a
 // field of its JSON form: names and addresses are unique by this, whatever
 // replica hands them out. A reservation whose owner is gone, or holds another
 // value, was left by a crash and is taken over.
 func (r *Registry) reserve(ctx context.Context, kind, field, value, owner string) error {
-	key := uniqueKey(kind, value)
-	for try := range attempts {
-		_, err := r.bucket.Create(ctx, key, []byte(owner))
-		if err == nil {
-			return nil
-		}
-		if !errors.Is(err, jetstream.ErrKeyExists) {
-			return unavailable("the name could not be reserved", err)
-		}
-		e, err := r.bucket.Get(ctx, key)
+	_, err := kv.Swap(ctx, r.bucket, uniqueKey(kind, value), func(old jetstream.KeyValueEntry) ([]byte, error) {
 		switch {
-		case errors.Is(err, jetstream.ErrKeyNotFound):
-			continue
-		case err != nil:
-			return unavailable("the name could not be reserved", err)
-		case string(e.Value()) == owner:
-			return nil
+		case old == nil:
+		case string(old.Value()) == owner:
+			return nil, errAsItIs
+		case time.Since(old.Created()) < reserveGrace || r.holds(ctx, string(old.Value()), field, value):
+			// A young reservation may be that of a record which is being written.
+			return nil, event.NewError(event.CodeConflict, fmt.Sprintf("the %s %q is taken", field, value), "choose another", nil)
 		}
-		// A young reservation may be that of a record which is being written.
-		if time.Since(e.Created()) < reserveGrace || r.holds(ctx, string(e.Value()), field, value) {
-			return event.NewError(event.CodeConflict, fmt.Sprintf("the %s %q is taken", field, value), "choose another", nil)
-		}
-		if _, err := r.bucket.Update(ctx, key, []byte(owner), e.Revision()); err == nil {
-			return nil
-		}
-		if !pause(ctx, try) {
-			break
-		}
+		return []byte(owner), nil
+	})
+	switch {
+	case errors.Is(err, errAsItIs):
+		return nil
+	case errors.Is(err, kv.ErrRead), errors.Is(err, kv.ErrWrite):
+		return unavailable("the name could not be reserved", err)
 	}
-	return conflictOf(field)
+	return failed(field, "", err)
 }
 
 // reserveGrace is far longer than the two writes that it protects take.
@@ -433,28 +426,10 @@ func uniqueKey(kind, value string) string {
 	return fmt.Sprintf("%s%s.%x", prefixUnique, kind, h[:16])
 }
 
-func pause(ctx context.Context, try int) bool {
-	select {
-	case <-ctx.Done():
-		return false
-	case <-time.After(rand.N(time.Millisecond << min(try, 6))):
-		return true
-	}
-}
-
-// raced reports whether a write failed because another one came first.
-func raced(err error) bool {
-	return errors.Is(err, jetstream.ErrKeyRevisionMismatch) || errors.Is(err, jetstream.ErrKeyExists)
-}
-
 func unavailable(message string, err error) error {
 	return event.NewError(event.CodeUnavailable, message, "try again; if it persists, look at hedgerow's log and at the free space of its data folder", err)
 }
 
 func missing(noun string) error {
 	return event.NewError(event.CodeNotFound, "there is no such "+noun, "list them to see what there is", nil)
-}
-
-func conflictOf(noun string) error {
-	return event.NewError(event.CodeConflict, "the "+noun+" was changed by someone else at the same time", "look at it again and repeat the change", nil)
 }

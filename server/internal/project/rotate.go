@@ -267,17 +267,10 @@ func (r *Registry) reseal(ctx context.Context, with *sealer) (int, error) {
 }
 
 func (r *Registry) resealRecord(ctx context.Context, key string, with *sealer) (bool, error) {
-	for try := range attempts {
-		e, err := r.bucket.Get(ctx, key)
-		if errors.Is(err, jetstream.ErrKeyNotFound) {
-			return false, nil
-		}
-		if err != nil {
-			return false, unavailable("the secret key could not be rotated", err)
-		}
+	_, err := kv.Swap(ctx, r.bucket, key, func(old jetstream.KeyValueEntry) ([]byte, error) {
 		var env envelope
-		if json.Unmarshal(e.Value(), &env) != nil || len(env.Sealed) == 0 {
-			return false, nil // not a record with secrets
+		if old == nil || json.Unmarshal(old.Value(), &env) != nil || len(env.Sealed) == 0 {
+			return nil, errAsItIs // not a record with secrets
 		}
 		stale := false
 		for name, sealed := range env.Sealed {
@@ -286,27 +279,21 @@ func (r *Registry) resealRecord(ctx context.Context, key string, with *sealer) (
 			}
 			s, err := (*r.ring.Load()).open(key+"/"+name, sealed)
 			if err != nil {
-				return false, event.NewError(event.CodeConflict, "a sealed value cannot be opened, so that the rotation stays unfinished",
+				return nil, event.NewError(event.CodeConflict, "a sealed value cannot be opened, so that the rotation stays unfinished",
 					"delete the "+key+" record's owner (connection, provider key or project) and rotate again; both keys work until then", err)
 			}
 			env.Sealed[name], stale = with.seal(key+"/"+name, []byte(s.Reveal())), true
 		}
 		if !stale {
-			return false, nil
+			return nil, errAsItIs
 		}
-		b, err := json.Marshal(env)
-		if err != nil {
-			return false, err
-		}
-		switch _, err := r.bucket.Update(ctx, key, b, e.Revision()); {
-		case err == nil:
-			return true, nil
-		case !raced(err):
-			return false, unavailable("the secret key could not be rotated", err)
-		}
-		if !pause(ctx, try) {
-			break
-		}
+		return json.Marshal(env)
+	})
+	switch {
+	case errors.Is(err, errAsItIs):
+		return false, nil
+	case errors.Is(err, kv.ErrRead), errors.Is(err, kv.ErrWrite):
+		return false, unavailable("the secret key could not be rotated", err)
 	}
-	return false, conflictOf("record " + key)
+	return err == nil, failed("record "+key, "", err)
 }

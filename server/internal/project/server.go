@@ -9,6 +9,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/kv"
 )
 
 // ServerSettings are choices about the whole server that can be made while it
@@ -61,40 +62,25 @@ func ErrKeylessFixed() error {
 
 // SetServer changes the choices about the whole server.
 func (r *Registry) SetServer(ctx context.Context, f func(*ServerSettings)) (ServerSettings, error) {
-	for try := range attempts {
-		var before ServerSettings
-		var revision uint64
-		switch e, err := r.bucket.Get(ctx, keyServer); {
-		case err == nil:
-			if err := json.Unmarshal(e.Value(), &before); err != nil {
-				return before, event.NewError(event.CodeInternal, "the server's settings are damaged", "restore a backup of the data folder", err)
+	var before, after ServerSettings
+	revision, err := kv.Swap(ctx, r.bucket, keyServer, func(old jetstream.KeyValueEntry) ([]byte, error) {
+		before = ServerSettings{}
+		if old != nil {
+			if err := json.Unmarshal(old.Value(), &before); err != nil {
+				return nil, event.NewError(event.CodeInternal, "the server's settings are damaged", "restore a backup of the data folder", err)
 			}
-			revision = e.Revision()
-		case !errors.Is(err, jetstream.ErrKeyNotFound):
-			return before, unavailable("the server's settings could not be read", err)
 		}
-		after := before
+		after = before
 		if f(&after); after == before {
-			return after, nil
+			return nil, errAsItIs
 		}
-		b, err := json.Marshal(after)
-		if err != nil {
-			return before, err
-		}
-		if revision == 0 {
-			revision, err = r.bucket.Create(ctx, keyServer, b)
-		} else {
-			revision, err = r.bucket.Update(ctx, keyServer, b, revision)
-		}
-		switch {
-		case err == nil:
-			return after, r.done(ctx, revision, AuditEntry{Action: "server.update", Target: "server", Detail: fmt.Sprintf("require_key: %t → %t", before.RequireKey, after.RequireKey)})
-		case !raced(err):
-			return before, unavailable("the server's settings could not be saved", err)
-		}
-		if !pause(ctx, try) {
-			break
-		}
+		return json.Marshal(after)
+	})
+	switch {
+	case errors.Is(err, errAsItIs):
+		return after, nil
+	case err != nil:
+		return before, failed("server's settings", "saved", err)
 	}
-	return ServerSettings{}, conflictOf("server's settings")
+	return after, r.done(ctx, revision, AuditEntry{Action: "server.update", Target: "server", Detail: fmt.Sprintf("require_key: %t → %t", before.RequireKey, after.RequireKey)})
 }

@@ -10,6 +10,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/kv"
 )
 
 const (
@@ -227,7 +228,7 @@ func (r *Registry) RedeemLink(ctx context.Context, token string) (User, error) {
 		return User{}, err
 	}
 	switch err := r.purge(ctx, l.key(), l.Revision); {
-	case err != nil && raced(err):
+	case kv.Raced(err):
 		return User{}, refused
 	case err != nil:
 		return User{}, unavailable("the sign-in link could not be used", err)
