@@ -323,11 +323,18 @@ func noProject(name string) error {
 	return event.NewError(event.CodeNotFound, "there is no project "+quoted(name), "hedgerow project list shows them", nil)
 }
 
+// RetryAfter is what answers of 503 say, in seconds: what is broken mends itself
+// within five.
+const RetryAfter = "5"
+
 // WriteError writes an error as the API has it.
 func WriteError(w http.ResponseWriter, err error) {
 	e := event.AsError(err)
 	if e.Code == event.CodeUnauthorized {
 		w.Header().Set("WWW-Authenticate", `Bearer realm="hedgerow"`)
+	}
+	if e.Code == event.CodeUnavailable {
+		w.Header().Set("Retry-After", RetryAfter)
 	}
 	writeJSON(w, e.HTTPStatus(), map[string]any{"error": map[string]any{"code": e.Code, "message": e.Message, "hint": e.Hint}})
 }

@@ -23,6 +23,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/privacy"
 	"github.com/hedgerow/hedgerow/server/internal/api"
 	"github.com/hedgerow/hedgerow/server/internal/ledger"
+	"github.com/hedgerow/hedgerow/server/internal/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/prompt"
 	"github.com/hedgerow/hedgerow/server/internal/servertest"
@@ -35,7 +36,7 @@ var now = time.Date(2026, 3, 30, 15, 4, 5, 0, time.UTC)
 // delivery stands for the delivery to PostHog.
 type delivery struct {
 	mu      sync.Mutex
-	result  api.TestResult
+	result  posthog.TestResult
 	tested  []project.Connection
 	dropped []string
 	panics  bool
@@ -55,7 +56,7 @@ func (d *delivery) DropBacklog(_ context.Context, id string) error {
 	return nil
 }
 
-func (d *delivery) Test(_ context.Context, c project.Connection) api.TestResult {
+func (d *delivery) Test(_ context.Context, c project.Connection) posthog.TestResult {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.panics {
@@ -65,11 +66,11 @@ func (d *delivery) Test(_ context.Context, c project.Connection) api.TestResult 
 	return d.result
 }
 
-func (d *delivery) Delivery(c project.Connection) api.Delivery {
+func (d *delivery) Delivery(c project.Connection) posthog.Delivery {
 	if !c.Enabled {
-		return api.Delivery{State: "disabled"}
+		return posthog.Delivery{Status: posthog.Status{State: "disabled"}}
 	}
-	return api.Delivery{State: "waiting"}
+	return posthog.Delivery{Status: posthog.Status{State: "waiting"}}
 }
 
 // deadLetters stands for the journal's.
@@ -134,7 +135,7 @@ func present() time.Time { return now }
 
 func newFixture(t *testing.T) *fixture {
 	t.Helper()
-	f := &fixture{t: t, delivery: &delivery{result: api.TestResult{OK: true}}, dead: &deadLetters{}, gaps: &gaps{}, appended: &appended{}, log: &bytes.Buffer{}, judge: &judge{}}
+	f := &fixture{t: t, delivery: &delivery{result: posthog.TestResult{OK: true}}, dead: &deadLetters{}, gaps: &gaps{}, appended: &appended{}, log: &bytes.Buffer{}, judge: &judge{}}
 	h := servertest.Open(t, servertest.Options{Now: present, Caller: f.judge})
 	f.server, f.registry, f.prompts, f.store = h, h.Registry, h.Prompts, h.Store
 	other, err := h.Registry.CreateProject(t.Context(), "other")
@@ -559,7 +560,7 @@ func TestConnections(t *testing.T) {
 	if a := ask("PUT", "/main", `{"enabled":false}`); a.status != 200 || a.body["test"] != nil || len(f.delivery.tested) != 1 || !strings.Contains(a.raw, `"state":"disabled"`) {
 		t.Errorf("disabled: %d %s", a.status, a.raw)
 	}
-	f.delivery.result = api.TestResult{Checks: []api.TestCheck{{Name: "host", OK: true, Message: "answers"}, {Name: "key", Code: "unauthorized", Message: "PostHog does not know this key", Hint: "look in Settings"}}}
+	f.delivery.result = posthog.TestResult{Checks: []posthog.Check{{Name: "host", OK: true, Message: "answers"}, {Name: "key", Code: "unauthorized", Message: "PostHog does not know this key", Hint: "look in Settings"}}}
 	a = ask("PUT", "/main", map[string]any{"project_key": phc + "new"})
 	if a.status != 400 || !strings.Contains(a.raw, "not saved: PostHog does not know this key") || !strings.Contains(a.raw, "skip_test") {
 		t.Errorf("a failed test: %d %s", a.status, a.raw)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/ledger"
+	"github.com/hedgerow/hedgerow/server/internal/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
@@ -86,35 +87,28 @@ type Filter struct {
 	Tags     []string `json:"tags,omitempty"` // one of them suffices
 }
 
-// TestResult says what a connection test found, check by check.
-type TestResult struct {
-	OK     bool        `json:"ok"`
-	Checks []TestCheck `json:"checks"`
-}
-
-// TestCheck is one finding.
-type TestCheck struct {
-	Name    string `json:"name"`
-	OK      bool   `json:"ok"`
-	Code    string `json:"code,omitempty"`
-	Message string `json:"message"`
-	Hint    string `json:"hint,omitempty"`
-}
-
 // ConnectionResult is a connection and, where one was run, its test.
 type ConnectionResult struct {
-	Connection Connection  `json:"connection"`
-	Test       *TestResult `json:"test,omitempty"`
+	Connection Connection          `json:"connection"`
+	Test       *posthog.TestResult `json:"test,omitempty"`
 }
 
 // Connections is what this package needs of the delivery.
 type Connections interface {
-	Test(ctx context.Context, c project.Connection) TestResult
-	Delivery(c project.Connection) Delivery
+	Test(ctx context.Context, c project.Connection) posthog.TestResult
+	Delivery(c project.Connection) posthog.Delivery
 	// DropBacklog forgets the events that wait for a disabled connection.
 	DropBacklog(ctx context.Context, connectionID string) error
 	// Ledger says what left for a connection and what stayed.
 	Ledger(ctx context.Context, c project.Connection) (ledger.Page, error)
+}
+
+func deliveryView(d posthog.Delivery) Delivery {
+	out := Delivery{State: d.State, LastError: d.LastError, Sent: d.Sent, Failed: d.Failed, Retried: d.Retried, Dead: d.Dead, Waiting: d.Waiting, LagSeconds: d.Lag.Seconds()}
+	if at := d.LastSuccess.UTC(); !at.IsZero() {
+		out.LastSuccess = &at
+	}
+	return out
 }
 
 func (a *API) connectionView(c project.Connection) Connection {
@@ -124,7 +118,7 @@ func (a *API) connectionView(c project.Connection) Connection {
 		Enabled: c.Enabled, PrivacyMode: c.PrivacyMode, HashDistinctIDs: c.HashDistinctIDs, Environment: c.Environment, Surface: c.Surface,
 		Schema: string(c.Schema), SampleRate: c.SampleRate, Filter: Filter(c.Filter),
 		FlushAt: c.FlushAt, FlushIntervalSeconds: c.FlushInterval.Seconds(), SendProperties: orEmpty(c.SendProperties), SendAttributes: orEmpty(c.SendAttributes), Origin: c.Origin, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt,
-		Delivery: a.c.Connections.Delivery(c),
+		Delivery: deliveryView(a.c.Connections.Delivery(c)),
 	}
 }
 
@@ -232,7 +226,7 @@ func (a *API) setConnection(r *http.Request, p Principal) (any, error) {
 }
 
 // refused is the first finding of a failed test as an error.
-func refused(t TestResult) error {
+func refused(t posthog.TestResult) error {
 	for _, c := range t.Checks {
 		if !c.OK {
 			return event.NewError(event.CodeInvalid, "not saved: "+c.Message, c.Hint+" (or save anyway with skip_test, on the command line --skip-test)", nil)

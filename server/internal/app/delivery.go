@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/server/internal/api"
 	"github.com/hedgerow/hedgerow/server/internal/journal"
 	"github.com/hedgerow/hedgerow/server/internal/ledger"
 	"github.com/hedgerow/hedgerow/server/internal/outbound"
@@ -39,45 +38,38 @@ func (a *App) journalFill() float64 {
 	return s.Fill()
 }
 
-// connections offers the delivery to the API.
-type connections struct{ a *App }
+// deliveries offers the delivery to pages, API and tools.
+type deliveries struct{ a *App }
 
-func (c connections) Test(ctx context.Context, conn project.Connection) api.TestResult {
-	r := posthog.Test(ctx, conn, posthog.TestOptions{Client: c.a.cfg.PostHogClient(0), AllowInsecureHosts: c.a.cfg.AllowInsecurePostHog, Version: c.a.cfg.Version})
-	out := api.TestResult{OK: r.OK, Checks: make([]api.TestCheck, len(r.Checks))}
-	for i, k := range r.Checks {
-		out.Checks[i] = api.TestCheck{Name: k.Name, OK: k.OK, Code: k.Code, Message: k.Message, Hint: k.Hint}
+func (d deliveries) Test(ctx context.Context, c project.Connection) posthog.TestResult {
+	return posthog.Test(ctx, c, posthog.TestOptions{Client: d.a.cfg.PostHogClient(0), AllowInsecureHosts: d.a.cfg.AllowInsecurePostHog, Version: d.a.cfg.Version})
+}
+
+func (d deliveries) Delivery(c project.Connection) posthog.Delivery {
+	out := posthog.Delivery{Status: posthog.Status{State: posthog.StateStopped}}
+	switch m := d.a.delivery.Load(); {
+	case m != nil && d.a.listener != nil:
+		out.Status = m.Status(c.ID)
+	case !c.Enabled:
+		out.State = posthog.StateDisabled
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
+	defer cancel()
+	if q, err := d.a.journal.Lag(ctx, outbound.Queue(c.ID)); err == nil {
+		out.Waiting = int64(q.Pending) + int64(q.AckPending)
+		out.Lag = max(out.Lag, q.OldestUnacked)
 	}
 	return out
 }
 
-func (c connections) Delivery(conn project.Connection) api.Delivery {
-	if c.a.delivery.Load() == nil || c.a.listener == nil {
-		d := api.Delivery{State: "stopped"} // no server runs
-		if !conn.Enabled {
-			d.State = posthog.StateDisabled
-		}
-		c.a.waiting(conn, &d)
-		return d
-	}
-	s := c.a.delivery.Load().Status(conn.ID)
-	d := api.Delivery{State: s.State, LastError: s.LastError, Sent: s.Sent, Failed: s.Failed, Retried: s.Retried, Dead: s.Dead, LagSeconds: s.Lag.Seconds()}
-	if !s.LastSuccess.IsZero() {
-		at := s.LastSuccess.UTC()
-		d.LastSuccess = &at
-	}
-	c.a.waiting(conn, &d)
-	return d
-}
-
-func (c connections) Ledger(ctx context.Context, conn project.Connection) (ledger.Page, error) {
-	return c.a.ledgerPage(ctx, conn)
+func (d deliveries) Ledger(ctx context.Context, c project.Connection) (ledger.Page, error) {
+	return d.a.ledgerPage(ctx, c)
 }
 
 // DropBacklog forgets what waits for a connection: its queue begins anew with
 // the next event.
-func (c connections) DropBacklog(ctx context.Context, id string) error {
-	return dropQueue(ctx, c.a.journal, outbound.Queue(id))
+func (d deliveries) DropBacklog(ctx context.Context, id string) error {
+	return dropQueue(ctx, d.a.journal, outbound.Queue(id))
 }
 
 // dropQueue deletes a queue of the journal. One that is not there is gone already.
@@ -89,23 +81,12 @@ func dropQueue(ctx context.Context, j *journal.Journal, name string) error {
 	return err
 }
 
-// waiting adds what the journal knows of a connection's queue.
-func (a *App) waiting(conn project.Connection, d *api.Delivery) {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
-	defer cancel()
-	if q, err := a.journal.Lag(ctx, outbound.Queue(conn.ID)); err == nil {
-		d.Waiting = int64(q.Pending) + int64(q.AckPending)
-		d.LagSeconds = max(d.LagSeconds, q.OldestUnacked.Seconds())
-	}
-}
-
 // connectionRows offers the delivery to the overview page.
 func (a *App) connectionRows(projectID string) []web.Connection {
 	var rows []web.Connection
 	for _, c := range a.Registry.Snapshot().Connections(projectID) {
-		d := connections{a}.Delivery(c)
-		ok := d.State == posthog.StateSending || d.State == posthog.StateIdle
-		rows = append(rows, web.Connection{Name: c.Name, Host: c.Host, State: d.State, LastError: d.LastError, OK: ok, Sent: d.Sent, Waiting: d.Waiting, Dead: d.Dead})
+		d := deliveries{a}.Delivery(c)
+		rows = append(rows, web.Connection{Name: c.Name, Host: c.Host, State: d.State, LastError: d.LastError, OK: d.OK(), Sent: d.Sent, Waiting: d.Waiting, Dead: d.Dead})
 	}
 	return rows
 }
@@ -119,34 +100,7 @@ func (a *App) dropped() uint64 {
 	return uint64(n)
 }
 
-// pageDelivery offers the delivery to the pages.
-type pageDelivery struct{ a *App }
-
-func (d pageDelivery) Test(ctx context.Context, c project.Connection) posthog.TestResult {
-	return toolConnections(d).Test(ctx, c)
-}
-
-func (d pageDelivery) Health(c project.Connection) web.Health {
-	h := web.Health{Status: posthog.Status{State: posthog.StateDisabled}}
-	if d.a.delivery.Load() != nil {
-		h.Status = d.a.delivery.Load().Status(c.ID)
-	}
-	var waiting api.Delivery
-	d.a.waiting(c, &waiting)
-	h.Waiting = waiting.Waiting
-	h.Lag = max(h.Lag, time.Duration(waiting.LagSeconds*float64(time.Second)))
-	return h
-}
-
-func (d pageDelivery) Ledger(ctx context.Context, c project.Connection) (ledger.Page, error) {
-	return d.a.ledgerPage(ctx, c)
-}
-
-func (d pageDelivery) DropBacklog(ctx context.Context, id string) error {
-	return connections(d).DropBacklog(ctx, id)
-}
-
-func (d pageDelivery) DeadLetters(ctx context.Context, c project.Connection, limit int) ([]web.DeadLetter, error) {
+func (d deliveries) DeadLetters(ctx context.Context, c project.Connection, limit int) ([]web.DeadLetter, error) {
 	list, err := d.a.journal.DeadLetters(ctx, journal.DeadFilter{Queue: outbound.Queue(c.ID), Project: c.ProjectID, Limit: limit})
 	if err != nil {
 		return nil, err
@@ -158,7 +112,7 @@ func (d pageDelivery) DeadLetters(ctx context.Context, c project.Connection, lim
 	return out, nil
 }
 
-func (d pageDelivery) Gaps(ctx context.Context, c project.Connection) ([]web.Gap, error) {
+func (d deliveries) Gaps(ctx context.Context, c project.Connection) ([]web.Gap, error) {
 	list, err := d.a.gaps.List(ctx, c.ProjectID, outbound.Queue(c.ID))
 	out := make([]web.Gap, len(list))
 	for i, g := range list {
@@ -167,19 +121,19 @@ func (d pageDelivery) Gaps(ctx context.Context, c project.Connection) ([]web.Gap
 	return out, err
 }
 
-func (d pageDelivery) SendGaps(ctx context.Context, c project.Connection) error {
+func (d deliveries) SendGaps(ctx context.Context, c project.Connection) error {
 	_, err := d.a.gaps.Send(ctx, c.ProjectID, outbound.Queue(c.ID), nil)
 	return err
 }
 
-func (d pageDelivery) ForgetGaps(ctx context.Context, c project.Connection) error {
+func (d deliveries) ForgetGaps(ctx context.Context, c project.Connection) error {
 	_, err := d.a.gaps.Forget(ctx, c.ProjectID, outbound.Queue(c.ID), nil)
 	return err
 }
 
 // Outgoing tells from the queue's place how an event stands: the queue goes in
 // the order of appending, and what is stored was appended before.
-func (d pageDelivery) Outgoing(ctx context.Context, c project.Connection, uuid string) (web.Outgoing, error) {
+func (d deliveries) Outgoing(ctx context.Context, c project.Connection, uuid string) (web.Outgoing, error) {
 	var out web.Outgoing
 	m := d.a.delivery.Load()
 	if m == nil {
@@ -244,7 +198,7 @@ func (d pageDelivery) Outgoing(ctx context.Context, c project.Connection, uuid s
 // searchedDead is how many dead letters are looked through for one event.
 const searchedDead = 1000
 
-func (d pageDelivery) Replay(ctx context.Context, c project.Connection, id string) (int, error) {
+func (d deliveries) Replay(ctx context.Context, c project.Connection, id string) (int, error) {
 	var ids []string
 	if id != "" {
 		ids = []string{id}
@@ -252,6 +206,6 @@ func (d pageDelivery) Replay(ctx context.Context, c project.Connection, id strin
 	return deadLetters(d).Replay(ctx, c.ProjectID, outbound.Queue(c.ID), ids)
 }
 
-func (d pageDelivery) Days(ctx context.Context, c project.Connection, since time.Time) ([]posthog.Day, error) {
+func (d deliveries) Days(ctx context.Context, c project.Connection, since time.Time) ([]posthog.Day, error) {
 	return posthog.Days(ctx, c, since, posthog.QueryOptions{AllowInsecureHosts: d.a.cfg.AllowInsecurePostHog, Version: d.a.cfg.Version, Client: d.a.cfg.PostHogClient(10 * time.Second)})
 }

@@ -68,7 +68,7 @@ func (a *App) openPages(context.Context) error {
 	a.StopRollout, a.CheckState, a.Keyless, a.Erasure = a.Prompts.StopRollout, a.checkState, a.keyless, a.newErasure()
 	apiConfig := api.Config{
 		Services: a.Services, Logger: a.log.With("part", "api"), Version: a.cfg.Version, PublicURL: a.cfg.PublicURL,
-		Connections: connections{a}, DeadLetters: deadLetters{a}, Gaps: gaps{a}, Status: a.status, ReloadPrices: a.reloadPrices,
+		Connections: deliveries{a}, DeadLetters: deadLetters{a}, Gaps: gaps{a}, Status: a.status, ReloadPrices: a.reloadPrices,
 	}
 	if a.listener != nil {
 		apiConfig.Append = a.events.Admit(false)
@@ -94,7 +94,7 @@ func (a *App) openPages(context.Context) error {
 		return err
 	}
 	mux.Handle("/", web.New(web.Config{
-		Services: a.Services, Connections: a.connectionRows, Delivery: pageDelivery{a}, Price: a.priceWords, Live: a.live.subscribe, Logger: a.log.With("part", "web"),
+		Services: a.Services, Connections: a.connectionRows, Delivery: deliveries{a}, Price: a.priceWords, Live: a.live.subscribe, Logger: a.log.With("part", "web"),
 		Eraser: eraser{a}, Providers: a.providers, PublicURL: a.cfg.PublicURL, GatewayURL: a.gatewayURL(), Proxies: proxies,
 		Simulated: a.simulated, Dropped: a.dropped, Health: a.reports.all,
 	}))
@@ -139,15 +139,11 @@ func (a *App) notYet(w http.ResponseWriter, r *http.Request) {
 	}
 	err := event.NewError(event.CodeUnavailable, message, hint, nil)
 	if strings.HasPrefix(r.URL.Path, "/api/") || r.URL.Path == "/mcp" {
-		w.Header().Set("Retry-After", retryAfter)
 		api.WriteError(w, err)
 		return
 	}
 	web.Unavailable(w, r, err)
 }
-
-// retryAfter is in seconds: what is broken mends itself within five.
-const retryAfter = "5"
 
 // route keeps the gateway's paths off the mux, which would clean them: a
 // provider's path is the provider's business. PostHog's paths come before all:
@@ -174,7 +170,6 @@ func (a *App) route(rest http.Handler) http.Handler {
 		}
 		// Whose token it is, nobody knows yet: a 401 would make an SDK drop events.
 		if !a.projectsKnown() {
-			w.Header().Set("Retry-After", retryAfter)
 			api.WriteError(w, errNotOpen("the settings"))
 			return
 		}

@@ -133,7 +133,7 @@ func (a *App) ready(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
 	if !ok {
-		h.Set("Retry-After", retryAfter)
+		h.Set("Retry-After", api.RetryAfter)
 		w.WriteHeader(http.StatusServiceUnavailable)
 	}
 	_ = json.NewEncoder(w).Encode(body)

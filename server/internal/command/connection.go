@@ -15,6 +15,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/server/internal/api"
 	"github.com/hedgerow/hedgerow/server/internal/config"
+	"github.com/hedgerow/hedgerow/server/internal/posthog"
 )
 
 // Connection looks after the PostHog projects that events are sent to.
@@ -214,7 +215,7 @@ func confirm(question, want string) bool {
 	return s.Scan() && strings.TrimSpace(s.Text()) == want
 }
 
-func printTest(w io.Writer, t *api.TestResult) {
+func printTest(w io.Writer, t *posthog.TestResult) {
 	if t == nil {
 		return
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 	"github.com/hedgerow/hedgerow/server/internal/health"
 	"github.com/hedgerow/hedgerow/server/internal/journal"
+	"github.com/hedgerow/hedgerow/server/internal/posthog"
 )
 
 // Severity is how bad a finding is.
@@ -337,7 +338,7 @@ func (d *doctor) connections(ctx context.Context) (out []Finding) {
 			var res api.ConnectionResult
 			err := d.ctl.call(ctx, "POST", "/api/v1/connections/"+url.PathEscape(c.ID)+"/test"+q, nil, &res)
 			if err == nil && res.Test != nil && !res.Test.OK {
-				i := slices.IndexFunc(res.Test.Checks, func(c api.TestCheck) bool { return !c.OK })
+				i := slices.IndexFunc(res.Test.Checks, func(c posthog.Check) bool { return !c.OK })
 				err = event.NewError(event.CodeUpstream, res.Test.Checks[i].Message, res.Test.Checks[i].Hint, nil)
 			}
 			if err != nil {

@@ -65,11 +65,11 @@ func (d *delivery) Test(_ context.Context, c project.Connection) posthog.TestRes
 	return d.result
 }
 
-func (d *delivery) Delivery(c project.Connection) mcp.Delivery {
+func (d *delivery) Delivery(c project.Connection) posthog.Delivery {
 	if !c.Enabled {
-		return mcp.Delivery{State: "disabled"}
+		return posthog.Delivery{Status: posthog.Status{State: "disabled"}}
 	}
-	return mcp.Delivery{State: "retrying", LastSuccess: &now, LastError: "PostHog answers 503", Sent: 7, Waiting: 3, LagSeconds: 1.5}
+	return posthog.Delivery{Status: posthog.Status{State: "retrying", LastSuccess: now, LastError: "PostHog answers 503", Sent: 7, Lag: 1500 * time.Millisecond}, Waiting: 3}
 }
 
 func (d *delivery) Ledger(context.Context, project.Connection) (ledger.Page, error) {

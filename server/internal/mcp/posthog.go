@@ -29,6 +29,14 @@ type Delivery struct {
 	LagSeconds  float64    `json:"lag_seconds" jsonschema:"age of the oldest event that is yet to be sent"`
 }
 
+func deliveryView(d posthog.Delivery) Delivery {
+	out := Delivery{State: d.State, LastError: d.LastError, Sent: d.Sent, Failed: d.Failed, Retried: d.Retried, Dead: d.Dead, Waiting: d.Waiting, LagSeconds: d.Lag.Seconds()}
+	if at := d.LastSuccess.UTC(); !at.IsZero() {
+		out.LastSuccess = &at
+	}
+	return out
+}
+
 // Connection is a PostHog connection as tools show it: never a key.
 type Connection struct {
 	Name                 string    `json:"name"`
@@ -59,21 +67,6 @@ type Filter struct {
 	Tags     []string `json:"tags,omitempty" jsonschema:"tags, one of which suffices"`
 }
 
-// Check is one finding of a connection test.
-type Check struct {
-	Name    string `json:"name" jsonschema:"what was looked at: host, project_key, event or personal_key"`
-	OK      bool   `json:"ok"`
-	Code    string `json:"code"`
-	Message string `json:"message"`
-	Hint    string `json:"hint,omitempty" jsonschema:"what to do"`
-}
-
-// TestResult is what a connection test found.
-type TestResult struct {
-	OK     bool    `json:"ok"`
-	Checks []Check `json:"checks"`
-}
-
 type configureIn struct {
 	Connection           string   `json:"connection,omitempty" jsonschema:"name of the connection to create or change, such as production. Left out: the only one there is, or else default"`
 	ProjectKey           *string  `json:"project_key,omitempty" jsonschema:"PostHog's project token, which starts with phc_ (PostHog: Settings, Project). Needed for a new connection; stored encrypted and never shown again"`
@@ -93,9 +86,9 @@ type configureIn struct {
 }
 
 type configureOut struct {
-	Created    bool        `json:"created" jsonschema:"true: the connection is new; false: it was changed"`
-	Connection Connection  `json:"connection"`
-	Test       *TestResult `json:"test,omitempty" jsonschema:"what the test found, where host or keys are new"`
+	Created    bool                `json:"created" jsonschema:"true: the connection is new; false: it was changed"`
+	Connection Connection          `json:"connection"`
+	Test       *posthog.TestResult `json:"test,omitempty" jsonschema:"what the test found, where host or keys are new"`
 }
 
 type connectionIn struct {
@@ -110,10 +103,10 @@ type statusOut struct {
 }
 
 type testOut struct {
-	Connection string  `json:"connection"`
-	Host       string  `json:"host"`
-	OK         bool    `json:"ok"`
-	Checks     []Check `json:"checks"`
+	Connection string          `json:"connection"`
+	Host       string          `json:"host"`
+	OK         bool            `json:"ok"`
+	Checks     []posthog.Check `json:"checks"`
 }
 
 type enabledIn struct {
@@ -180,7 +173,7 @@ func (s *Server) view(c project.Connection) Connection {
 		Enabled: c.Enabled, PrivacyMode: c.PrivacyMode, Schema: string(c.Schema), Environment: c.Environment, Surface: c.Surface, HashDistinctIDs: c.HashDistinctIDs,
 		FlushAt: c.FlushAt, FlushIntervalSeconds: c.FlushInterval.Seconds(), SampleRate: c.SampleRate,
 		Filter:          Filter{Events: c.Filter.Events, Surfaces: c.Filter.Surfaces, Tags: c.Filter.Tags},
-		FromEnvironment: c.Origin == project.OriginEnv, UpdatedAt: c.UpdatedAt, Delivery: s.c.Connections.Delivery(c),
+		FromEnvironment: c.Origin == project.OriginEnv, UpdatedAt: c.UpdatedAt, Delivery: deliveryView(s.c.Connections.Delivery(c)),
 	}
 }
 
@@ -235,7 +228,7 @@ func (s *Server) configure(ctx context.Context, who caller, in configureIn) (out
 	}
 	keysChanged := !want.ProjectKey.Equal(have.ProjectKey) || !want.PersonalKey.Equal(have.PersonalKey)
 	if !in.SkipTest && (!exists || keysChanged || want.Host != have.Host) {
-		t := testResult(s.c.Connections.Test(ctx, want))
+		t := s.c.Connections.Test(ctx, want)
 		if out.Test = &t; !t.OK {
 			return out, failedTest(t)
 		}
@@ -285,16 +278,8 @@ func set[T any](dst *T, v *T) {
 	}
 }
 
-func testResult(r posthog.TestResult) TestResult {
-	out := TestResult{OK: r.OK, Checks: make([]Check, len(r.Checks))}
-	for i, c := range r.Checks {
-		out.Checks[i] = Check{Name: c.Name, OK: c.OK, Code: c.Code, Message: c.Message, Hint: c.Hint}
-	}
-	return out
-}
-
 // failedTest says why nothing was saved.
-func failedTest(t TestResult) error {
+func failedTest(t posthog.TestResult) error {
 	for _, c := range t.Checks {
 		if !c.OK {
 			return event.NewError(event.CodeInvalid, fmt.Sprintf("nothing was saved, because the connection test failed at %s (%s): %s", c.Name, c.Code, c.Message),
@@ -328,7 +313,7 @@ func (s *Server) test(ctx context.Context, who caller, in connectionIn) (out tes
 	if err != nil {
 		return out, err
 	}
-	r := testResult(s.c.Connections.Test(ctx, c))
+	r := s.c.Connections.Test(ctx, c)
 	return testOut{Connection: c.Name, Host: c.Host, OK: r.OK, Checks: r.Checks}, nil
 }
 

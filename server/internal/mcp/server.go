@@ -42,7 +42,7 @@ type Connections interface {
 	// Test sends a real test event and checks both keys.
 	Test(ctx context.Context, c project.Connection) posthog.TestResult
 	// Delivery says how it goes.
-	Delivery(c project.Connection) Delivery
+	Delivery(c project.Connection) posthog.Delivery
 	// DropBacklog forgets the events that wait for a disabled connection, so
 	// that it begins with the next one when it is enabled. They stay at home.
 	DropBacklog(ctx context.Context, connectionID string) error

@@ -28,17 +28,17 @@ type TestOptions struct {
 
 // TestResult is what a connection test found. OK says that every check is.
 type TestResult struct {
-	OK     bool
-	Checks []Check
+	OK     bool    `json:"ok"`
+	Checks []Check `json:"checks"`
 }
 
 // Check is one finding: what was looked at, and what to do where it is not well.
 type Check struct {
-	Name    string // CheckNameHost …
-	OK      bool
-	Code    string // one of the Code constants; "ok" where all is well
-	Message string
-	Hint    string
+	Name    string `json:"name" jsonschema:"what was looked at: host, project_key, event or personal_key"` // CheckNameHost …
+	OK      bool   `json:"ok"`
+	Code    string `json:"code"` // one of the Code constants; "ok" where all is well
+	Message string `json:"message"`
+	Hint    string `json:"hint,omitempty" jsonschema:"what to do"`
 }
 
 // The checks of a test, in their order. One that fails keeps those that rely on

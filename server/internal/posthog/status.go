@@ -14,6 +14,7 @@ const (
 	StateRetrying = "retrying" // PostHog cannot be reached or is in trouble; events wait
 	StateRefused  = "refused"  // PostHog refuses the key or the address; events wait for other settings
 	StateDisabled = "disabled" // nothing leaves any more
+	StateStopped  = "stopped"  // no server runs
 )
 
 // Status is how delivery to one connection goes. Counts are since the start.
@@ -31,6 +32,16 @@ type Status struct {
 	Quota       int64         // events of Sent that PostHog said it dropped, over quota
 	Held        int           // events out of the queue and not ended
 	Lag         time.Duration // age of the oldest event held; 0 where there is none
+}
+
+// OK reports whether nothing is wrong.
+func (s *Status) OK() bool { return s.State == StateSending || s.State == StateIdle }
+
+// Delivery is how delivery to a connection goes: what this process knows of it, and
+// what waits in the journal.
+type Delivery struct {
+	Status
+	Waiting int64 // events in the journal that it has yet to get
 }
 
 // stats are what a status and the metrics are made from. They outlive the

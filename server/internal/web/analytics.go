@@ -88,14 +88,14 @@ func (s *Web) analytics(r *http.Request, f *frame) (templ.Component, error) {
 	}
 	for i := range p.Pulls {
 		if x := &p.Pulls[i]; x.Problem == nil {
-			x.compare(ours.Groups, s.c.Delivery.Health(x.Connection), p.Week.From)
+			x.compare(ours.Groups, s.c.Delivery.Delivery(x.Connection), p.Week.From)
 		}
 	}
 	return analytics(*f, p), nil
 }
 
 // compare lays PostHog's days beside hedgerow's.
-func (x *pull) compare(ours []query.Group, h Health, since time.Time) {
+func (x *pull) compare(ours []query.Group, h posthog.Delivery, since time.Time) {
 	theirs := make(map[string]posthog.Day, len(x.theirs))
 	for _, d := range x.theirs {
 		theirs[d.Day] = d
@@ -112,7 +112,7 @@ func (x *pull) compare(ours []query.Group, h Health, since time.Time) {
 
 // why explains a difference by what is known of the connection. Each reason is
 // one that can be seen to hold; where none does, it says so.
-func why(c project.Connection, h Health, since time.Time, more, less bool) []string {
+func why(c project.Connection, h posthog.Delivery, since time.Time, more, less bool) []string {
 	var out []string
 	if less {
 		if c.CreatedAt.After(since) {

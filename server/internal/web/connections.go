@@ -21,8 +21,8 @@ import (
 type Delivery interface {
 	// Test looks at a connection, saved or not, from end to end.
 	Test(ctx context.Context, c project.Connection) posthog.TestResult
-	// Health says how delivery to a connection goes.
-	Health(c project.Connection) Health
+	// Delivery says how delivery to a connection goes.
+	Delivery(c project.Connection) posthog.Delivery
 	// DropBacklog forgets what waits for a disabled connection.
 	DropBacklog(ctx context.Context, connectionID string) error
 	// DeadLetters are a connection's, the newest first.
@@ -40,13 +40,6 @@ type Delivery interface {
 	Outgoing(ctx context.Context, c project.Connection, uuid string) (Outgoing, error)
 	// Days are the last days as the connection's PostHog counts them.
 	Days(ctx context.Context, c project.Connection, since time.Time) ([]posthog.Day, error)
-}
-
-// Health is how delivery to one connection goes. Counts are since the server's
-// start.
-type Health struct {
-	posthog.Status
-	Waiting int64 // events in the journal that it has yet to get
 }
 
 // How an event stands with a connection.
@@ -67,11 +60,6 @@ type Outgoing struct {
 	Bodies []json.RawMessage // as it leaves: PostHog's form of it, after privacy
 }
 
-// OK reports whether nothing is wrong.
-func (h Health) OK() bool {
-	return h.State == posthog.StateSending || h.State == posthog.StateIdle
-}
-
 // Gap is a stretch of events that a connection was not sent.
 type Gap struct {
 	Events      uint64 // about how many
@@ -90,7 +78,7 @@ type DeadLetter struct {
 // connectionRow is a connection in the list.
 type connectionRow struct {
 	project.Connection
-	Health Health
+	Health posthog.Delivery
 }
 
 // connectionsPage is the list, and the form for another.
@@ -103,7 +91,7 @@ type connectionsPage struct {
 func (s *Web) rows(projectID string) []connectionRow {
 	var rows []connectionRow
 	for _, c := range s.c.Registry.Snapshot().Connections(projectID) {
-		rows = append(rows, connectionRow{c, s.c.Delivery.Health(c)})
+		rows = append(rows, connectionRow{c, s.c.Delivery.Delivery(c)})
 	}
 	return rows
 }
@@ -237,7 +225,7 @@ func (s *Web) connection(r *http.Request, f *frame) (templ.Component, error) {
 
 func (s *Web) connectionPage(r *http.Request, f *frame, c project.Connection, p connectionPage) (templ.Component, error) {
 	f.Title, p.Now = c.Name, s.now()
-	p.connectionRow = connectionRow{c, s.c.Delivery.Health(c)}
+	p.connectionRow = connectionRow{c, s.c.Delivery.Delivery(c)}
 	var err error
 	if p.Dead, err = s.c.Delivery.DeadLetters(r.Context(), c, shownDead); err != nil {
 		return nil, err

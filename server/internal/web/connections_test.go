@@ -25,7 +25,7 @@ type delivery struct {
 	out      map[string]web.Outgoing // by the connection's name
 	ok       bool
 	tested   []project.Connection
-	health   web.Health
+	health   posthog.Delivery
 	dead     []web.DeadLetter
 	dropped  []string
 	replayed []string
@@ -45,7 +45,7 @@ func (d *delivery) Test(_ context.Context, c project.Connection) posthog.TestRes
 	}}
 }
 
-func (d *delivery) Health(project.Connection) web.Health { return d.health }
+func (d *delivery) Delivery(project.Connection) posthog.Delivery { return d.health }
 
 func (d *delivery) Ledger(context.Context, project.Connection) (ledger.Page, error) {
 	at := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
@@ -167,7 +167,7 @@ func TestConnections(t *testing.T) {
 	}
 
 	at := "/p/default/connections/" + c.ID
-	s.delivery.health = web.Health{Status: posthog.Status{State: posthog.StateRefused, LastError: "PostHog refuses the project key", Sent: 12, Dead: 1, LastSuccess: now.Add(-time.Hour)}, Waiting: 7}
+	s.delivery.health = posthog.Delivery{Status: posthog.Status{State: posthog.StateRefused, LastError: "PostHog refuses the project key", Sent: 12, Dead: 1, LastSuccess: now.Add(-time.Hour)}, Waiting: 7}
 	s.delivery.dead = []web.DeadLetter{{ID: "9", EventID: event.NewID(), Event: "$ai_generation", Reason: "PostHog found it too large", Attempts: 3, Time: now}}
 	_, body = s.get(at)
 	for _, w := range []string{"refused", "PostHog refuses the project key", "60 min ago", "PostHog found it too large", "…uvwx is stored, encrypted"} {

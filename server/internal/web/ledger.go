@@ -76,7 +76,7 @@ func (s *Web) ledger(r *http.Request, f *frame) (templ.Component, error) {
 		return nil, err
 	}
 	f.Title = "Properties sent and withheld: " + c.Name
-	return ledgerPage(*f, connectionRow{c, s.c.Delivery.Health(c)}, s.namesOf(r, c, true)), nil
+	return ledgerPage(*f, connectionRow{c, s.c.Delivery.Delivery(c)}, s.namesOf(r, c, true)), nil
 }
 
 // sendNames makes one name leave, or takes it back.
