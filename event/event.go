@@ -218,6 +218,8 @@ type Event struct {
 
 	// Carried beside the metadata, never in it.
 	Content Content `json:"-"`
+
+	rawValid bool // see MarkRawValid; it travels in no form
 }
 
 // Usage counts tokens by kind, normalised so that the same field means the same
@@ -505,6 +507,17 @@ func (e *Event) SetProperty(name string, v any) error {
 
 // DropContent removes every trace of the text: content, and nothing else.
 func (e *Event) DropContent() { e.Content = Content{} }
+
+// MarkRawValid says that all raw JSON of the event is valid: Properties,
+// ModelParameters, ProviderMetadata and Content. Its caller has validated it, or cut it
+// out of a document that was validated as a whole. What encodes the event does not
+// validate again, so that whoever puts raw JSON into a marked event answers for it.
+// Package enrich marks what it has normalised, [DecodeFrame] what it has read; copies
+// of a marked event are marked.
+func (e *Event) MarkRawValid() { e.rawValid = true }
+
+// RawValid reports whether the event is marked: [Event.MarkRawValid].
+func (e *Event) RawValid() bool { return e.rawValid }
 
 // Clone returns a copy whose maps and slices can be changed without touching
 // e. The bytes of content and properties are shared: replace them, never write

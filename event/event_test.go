@@ -44,6 +44,7 @@ func TestFrameRoundTrip(t *testing.T) {
 	e := full()
 	e.ProjectID, e.Source, e.Tags = "p1", event.SourceGateway, []string{"beta"}
 	e.Usage.ReportedCost = event.Some(decimal.RequireFromString("0.00014"))
+	e.MarkRawValid() // as what is read from a frame is
 	b, err := e.AppendFrame([]byte("x"))
 	if err != nil {
 		t.Fatal(err)

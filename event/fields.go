@@ -85,6 +85,9 @@ var Fields = fieldsOf(reflect.TypeFor[Event](), Field{}, 0)
 func fieldsOf(t reflect.Type, in Field, offset uintptr) (list []Field) {
 	for i := range t.NumField() {
 		v := t.Field(i)
+		if !v.IsExported() {
+			continue
+		}
 		f := Field{Path: v.Name, Object: in.Key}
 		if in.Path != "" {
 			f.Path = in.Path + "." + v.Name

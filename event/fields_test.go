@@ -17,6 +17,9 @@ func TestFields(t *testing.T) {
 	walk = func(v reflect.Value, path string) {
 		for i := range v.NumField() {
 			f, name := v.Field(i), path+v.Type().Field(i).Name
+			if !v.Type().Field(i).IsExported() {
+				continue
+			}
 			switch f.Interface().(type) {
 			case event.Usage, event.Cost, event.Content:
 				walk(f, name+".")

@@ -43,7 +43,8 @@ func (e *Event) AppendFrame(dst []byte) ([]byte, error) {
 }
 
 // DecodeFrame reads what [Event.AppendFrame] wrote. The event's content and
-// texts alias b, which must not be changed afterwards.
+// texts alias b, which must not be changed afterwards. b must be such a frame: its
+// JSON is not validated again.
 func DecodeFrame(b []byte) (*Event, error) {
 	if len(b) < len(frameMagic) || string(b[:len(frameMagic)]) != frameMagic {
 		return nil, fmt.Errorf("%w: bad magic", ErrFrame)
@@ -64,6 +65,7 @@ func DecodeFrame(b []byte) (*Event, error) {
 		}
 		*part = v
 	}
+	e.rawValid = true // they were when the frame was written
 	if len(b) != 0 {
 		return nil, fmt.Errorf("%w: %d bytes left over", ErrFrame, len(b))
 	}

@@ -212,7 +212,7 @@ func raws(name string, at func(*Event) *map[string]json.RawMessage) member {
 			if m == nil {
 				return dst, false, nil
 			}
-			dst, err := AppendObject(dst, m)
+			dst, err := e.AppendRaw(dst, m)
 			if err != nil {
 				return dst, false, fmt.Errorf("%s.%w", name, err)
 			}
@@ -236,9 +236,22 @@ func raws(name string, at func(*Event) *map[string]json.RawMessage) member {
 	}
 }
 
-// AppendObject appends a map as encoding/json writes it, with its names in order,
-// in a third of the time. An error names the member that is not valid JSON.
-func AppendObject[V json.RawMessage | string](dst []byte, m map[string]V) ([]byte, error) {
+// AppendRaw appends a map of the event's raw values as encoding/json writes it, with
+// its names in order, in a third of the time. An error names the member that is not
+// valid JSON; where the values are marked as valid ([Event.MarkRawValid]) they are not
+// looked at.
+func (e *Event) AppendRaw(dst []byte, m map[string]json.RawMessage) ([]byte, error) {
+	return appendObject(dst, m, !e.rawValid)
+}
+
+// AppendTexts appends a map of texts as encoding/json writes it, with its names in
+// order.
+func AppendTexts(dst []byte, m map[string]string) []byte {
+	dst, _ = appendObject(dst, m, false) // a text always marshals
+	return dst
+}
+
+func appendObject[V json.RawMessage | string](dst []byte, m map[string]V, check bool) ([]byte, error) {
 	var few [32]string
 	names := few[:0]
 	for k := range m {
@@ -258,7 +271,7 @@ func AppendObject[V json.RawMessage | string](dst []byte, m map[string]V) ([]byt
 			switch {
 			case v == nil:
 				dst = append(dst, "null"...)
-			case !ValidJSON(v):
+			case check && !ValidJSON(v):
 				return dst, fmt.Errorf("%s is not valid JSON", k)
 			default:
 				dst = append(dst, v...)
@@ -341,13 +354,11 @@ func readMembers(e *Event, v gjson.Result, fields map[string]*member) (err error
 func appendMeta(dst []byte, e *Event) ([]byte, error) { return appendMembers(dst, e, eventMembers) }
 
 // decodeMeta reads it. The event keeps parts of b, which must not be changed
-// afterwards.
+// afterwards. That b is valid JSON is known: appendMeta wrote it, and the journal's
+// store has a checksum of each message.
 func decodeMeta(b []byte, e *Event) error {
-	if !gjson.ValidBytes(b) {
-		return fmt.Errorf("metadata is not valid JSON")
-	}
 	v := gjson.Parse(unsafe.String(unsafe.SliceData(b), len(b)))
-	if !v.IsObject() {
+	if !v.IsObject() || b[len(b)-1] != '}' {
 		return mistyped("metadata", v)
 	}
 	return readMembers(e, v, metaFields)

@@ -47,7 +47,9 @@ func fill(t *testing.T, v reflect.Value, n *int) {
 		}
 	case reflect.Struct:
 		for i := range v.NumField() {
-			fill(t, v.Field(i), n)
+			if v.Type().Field(i).IsExported() {
+				fill(t, v.Field(i), n)
+			}
 		}
 	default:
 		t.Fatalf("a %s: teach fill, and meta.go, about it", v.Type())
@@ -64,6 +66,9 @@ func TestMetaIsJSON(t *testing.T) {
 	full.Content = Content{}
 	events := []*Event{full, new(Event)}
 	for i := range reflect.TypeFor[Event]().NumField() {
+		if !reflect.TypeFor[Event]().Field(i).IsExported() {
+			continue
+		}
 		one := new(Event)
 		reflect.ValueOf(one).Elem().Field(i).Set(reflect.ValueOf(full).Elem().Field(i))
 		events = append(events, one)

@@ -104,7 +104,7 @@ type wireProps []wireProp
 type wireProp struct {
 	name  string
 	value json.RawMessage
-	check bool // the value is a caller's: it may not be JSON
+	check bool // the value is a caller's and was not validated yet: it may not be JSON
 }
 
 func (l *wireProps) add(name string, value json.RawMessage) {
@@ -175,7 +175,7 @@ func (e *Event) wireList() wireProps {
 		p.add(tag, json.RawMessage("true"))
 	}
 	for name, v := range e.Properties {
-		p = append(p, wireProp{name, v, true})
+		p = append(p, wireProp{name, v, !e.rawValid})
 	}
 	for key, variant := range e.Flags {
 		p.add("$feature/"+key, flagValue(variant))

@@ -147,7 +147,7 @@ func newWireField(f *Field) wireField {
 	case func(*Event) *json.RawMessage:
 		w.add = func(p wireProps, e *Event) wireProps {
 			if v := *at(e); v != nil {
-				p = append(p, wireProp{w.name, v, true})
+				p = append(p, wireProp{w.name, v, !e.rawValid})
 			}
 			return p
 		}

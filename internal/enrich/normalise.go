@@ -60,7 +60,9 @@ var minTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 //     id: its own uuid. No span is its own parent.
 //   - Every JSON value is valid and not nested deeper than 1,000; what was
 //     neither has become a JSON string, and so has a number that no float64 holds.
-//     Half of a surrogate pair is U+FFFD.
+//     Half of a surrogate pair is U+FFFD. The event is marked as such
+//     ([event.Event.MarkRawValid]); one that has the mark already is not validated
+//     again.
 //   - Numbers are within [event.Bounds]: others are unknown, and named in the
 //     property [event.Warnings]. The total of tokens, and of cache writes, is
 //     filled where its parts are known.
@@ -87,6 +89,7 @@ var minTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 // has the last word.
 func Normalise(e *event.Event, now time.Time) {
 	var notes []string
+	validateRaw(e)
 	normaliseIdentity(e, now)
 	e.ReadReported()
 	adoptNames(e)
@@ -137,11 +140,11 @@ func adoptNames(e *event.Event) {
 	}
 	defer e.AdoptLabels() // once the trace is known
 	adopt := func(name string, to *string) {
-		if v := e.Properties[name]; *to == "" && len(v) > 2 && v[0] == '"' && validJSON(v) {
+		if v := e.Properties[name]; *to == "" && len(v) > 2 && v[0] == '"' {
 			*to = gjson.ParseBytes(v).String()
 		}
 	}
-	if v := e.Properties["$ai_error"]; e.IsLLM() && len(v) > 2 && v[0] == '{' && validJSON(v) {
+	if v := e.Properties["$ai_error"]; e.IsLLM() && len(v) > 2 && v[0] == '{' {
 		for _, f := range []struct {
 			to *string
 			at []string
@@ -317,7 +320,7 @@ func noteLeft(notes []string, n int, what string) []string {
 
 func normaliseJSON(e *event.Event, notes []string) []string {
 	for _, part := range e.Content.Parts() {
-		*part = cleanJSON(*part)
+		*part = tame(*part)
 	}
 	e.ModelParameters, notes = normaliseProps(e.ModelParameters, notes, "model parameters")
 	e.ProviderMetadata, notes = normaliseProps(e.ProviderMetadata, notes, "provider metadata")
@@ -331,7 +334,7 @@ func normaliseProps(m map[string]json.RawMessage, notes []string, what string) (
 	clean, size := true, 0
 	for k, v := range m {
 		size += len(k) + len(v)
-		clean = clean && k != "" && Line(k, maxNameLen) == k && len(v) > 0 && validJSON(v) && !isOdd(v)
+		clean = clean && k != "" && Line(k, maxNameLen) == k && len(v) > 0 && !isOdd(v)
 	}
 	most := maxProps
 	for _, own := range [...]string{Note, event.Warnings} {
@@ -346,9 +349,9 @@ func normaliseProps(m map[string]json.RawMessage, notes []string, what string) (
 	left, kept := 0, 0
 	size = 0
 	for _, k := range slices.Sorted(maps.Keys(m)) {
-		key, v := Line(k, maxNameLen), cleanJSON(m[k])
+		key, v := Line(k, maxNameLen), tame(m[k])
 		switch {
-		case key == "" || v == nil:
+		case key == "" || len(v) == 0:
 		case key != Note && key != event.Warnings && kept == maxProps:
 			left++
 		default:
@@ -462,19 +465,44 @@ func text(s string, n int) string {
 	return strings.TrimSpace(event.FirstChars(strings.TrimSpace(s), n))
 }
 
-// cleanJSON returns v where it is fit to be kept, nil where it is empty, and
+// validateRaw makes the raw values of an event valid JSON, once.
+func validateRaw(e *event.Event) {
+	if e.RawValid() {
+		return
+	}
+	for _, part := range e.Content.Parts() {
+		*part = validJSON(*part)
+	}
+	for _, m := range [...]*map[string]json.RawMessage{&e.ModelParameters, &e.ProviderMetadata, &e.Properties} {
+		var repaired map[string]json.RawMessage // the event may share *m with its source
+		for k, v := range *m {
+			if valid := validJSON(v); !bytes.Equal(valid, v) {
+				if repaired == nil {
+					repaired = maps.Clone(*m)
+				}
+				repaired[k] = valid
+			}
+		}
+		if repaired != nil {
+			*m = repaired
+		}
+	}
+	e.MarkRawValid()
+}
+
+// validJSON returns v where it is fit to be kept, nil where it is empty, and
 // otherwise its text as a JSON string.
-func cleanJSON(v json.RawMessage) json.RawMessage {
+func validJSON(v json.RawMessage) json.RawMessage {
 	if len(v) == 0 {
 		return nil
 	}
-	if validJSON(v) {
-		return tame(v)
+	if isValid(v) {
+		return v
 	}
 	if !utf8.Valid(v) {
 		v = bytes.ToValidUTF8(v, []byte("\uFFFD"))
-		if validJSON(v) {
-			return tame(v)
+		if isValid(v) {
+			return v
 		}
 	}
 	s, err := json.Marshal(string(v))
@@ -484,6 +512,6 @@ func cleanJSON(v json.RawMessage) json.RawMessage {
 	return s
 }
 
-func validJSON(v []byte) bool {
+func isValid(v []byte) bool {
 	return utf8.Valid(v) && !event.NestedDeeper(v, maxDepth) && gjson.ValidBytes(v)
 }

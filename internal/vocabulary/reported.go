@@ -12,6 +12,9 @@ func reported(schema event.Schema, e *event.Event) []*event.Event {
 		Surface: e.Surface, TaskType: e.TaskType, Environment: e.Environment, Tags: e.Tags, Flags: e.Flags, Groups: e.Groups,
 		Properties: e.Properties, Attributes: e.Attributes, Historical: e.Historical,
 	}
+	if e.RawValid() {
+		d.MarkRawValid()
+	}
 	if e.TraceID == e.SpanID && e.Properties["trace_id"] == nil {
 		d.TraceID = "" // it named none
 	}

@@ -249,6 +249,9 @@ func derived(e *event.Event, name string, at time.Time) *event.Event {
 		Surface: e.Surface, TaskType: e.TaskType, Environment: e.Environment, Tags: e.Tags, Flags: e.Flags, Groups: e.Groups,
 		Properties: make(map[string]json.RawMessage, len(e.Properties)+16),
 	}
+	if e.RawValid() {
+		d.MarkRawValid()
+	}
 	for k, v := range e.Properties {
 		if !strings.HasPrefix(k, "$ai_") {
 			d.Properties[k] = v

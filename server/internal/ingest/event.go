@@ -244,6 +244,7 @@ func distinctID(v json.RawMessage) string {
 // fields. Other events keep their properties unchanged; the few that people filter
 // and group by are copied to fields where that does not alter them.
 func setProperties(e *event.Event, p map[string]json.RawMessage) {
+	e.MarkRawValid() // scan.go has been through the body
 	if e.IsLLM() {
 		e.SetWireProperties(p)
 		readRawUsage(e)

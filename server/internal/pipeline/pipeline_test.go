@@ -345,6 +345,9 @@ func FuzzAppend(f *testing.F) {
 				return
 			}
 		}
+		if w, err := e.MarshalPostHog(event.Wire{}); err != nil || !json.Valid(w) {
+			return // no frame that AppendFrame has written
+		}
 		e.ProjectID = "p"
 		next := &kept{}
 		var log bytes.Buffer
@@ -361,8 +364,8 @@ func FuzzAppend(f *testing.F) {
 		if err := e.Validate(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := e.MarshalPostHog(event.Wire{}); err != nil {
-			t.Fatal(err)
+		if w, err := e.MarshalPostHog(event.Wire{}); err != nil || !json.Valid(w) {
+			t.Fatalf("%v: %s", err, w)
 		}
 		once, _ := e.AppendFrame(nil)
 		enrich.Normalise(e, at)

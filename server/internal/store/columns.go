@@ -110,9 +110,9 @@ func newColumn(f *event.Field) column {
 	case func(*event.Event) *[]string:
 		return texts(f.Column, at)
 	case func(*event.Event) *map[string]string:
-		return object(f.Column, at)
+		return textObject(f.Column, at)
 	case func(*event.Event) *map[string]json.RawMessage:
-		return object(f.Column, at)
+		return rawObject(f.Column, at)
 	}
 	panic("store: " + f.Path + " has no form in a column") // TestColumnsAreTheSchema meets it
 }
@@ -303,14 +303,26 @@ func money(name string, at func(*event.Event) *event.Opt[decimal.Decimal]) colum
 		}}
 }
 
-func object[V json.RawMessage | string](name string, at func(*event.Event) *map[string]V) column {
+func rawObject(name string, at func(*event.Event) *map[string]json.RawMessage) column {
+	return object(name, at, func(e *event.Event, m map[string]json.RawMessage) ([]byte, error) {
+		return e.AppendRaw(make([]byte, 0, 256), m)
+	})
+}
+
+func textObject(name string, at func(*event.Event) *map[string]string) column {
+	return object(name, at, func(_ *event.Event, m map[string]string) ([]byte, error) {
+		return event.AppendTexts(make([]byte, 0, 256), m), nil
+	})
+}
+
+func object[V json.RawMessage | string](name string, at func(*event.Event) *map[string]V, encode func(*event.Event, map[string]V) ([]byte, error)) column {
 	return column{name: name,
 		get: func(r *Row, _ *batch) (driver.Value, error) {
 			m := *at(r.Event)
 			if len(m) == 0 {
 				return nil, nil
 			}
-			b, err := event.AppendObject(make([]byte, 0, 256), m)
+			b, err := encode(r.Event, m)
 			if err != nil { // which names a property: that is for no log
 				return nil, fmt.Errorf("%s: not JSON", name)
 			}
