@@ -21,7 +21,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/posthogtest"
-	"github.com/hedgerow/hedgerow/server/internal/ingest"
+	"github.com/hedgerow/hedgerow/server/internal/join"
 	"github.com/hedgerow/hedgerow/server/internal/posthog/otlptest"
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
@@ -332,7 +332,7 @@ func TestDoubleCapture(t *testing.T) {
 	}
 	for _, s := range spans {
 		var to string
-		_ = json.Unmarshal(s.Properties[ingest.JoinedTo], &to)
+		_ = json.Unmarshal(s.Properties[join.JoinedTo], &to)
 		g := byUUID[to]
 		delete(byUUID, to)
 		// The Anthropic wrapper does not say which completion it was.
@@ -395,7 +395,7 @@ func TestDoubleCaptureAcrossRestart(t *testing.T) {
 	}
 	for _, s := range spans {
 		var to string
-		_ = json.Unmarshal(s.Properties[ingest.JoinedTo], &to)
+		_ = json.Unmarshal(s.Properties[join.JoinedTo], &to)
 		if !slices.ContainsFunc(generations, func(g *query.Event) bool { return g.UUID == to }) || s.DistinctID != "ada" || s.Usage.Input.Known {
 			t.Errorf("%s is joined to %q: %+v", s.TraceID, to, s)
 		}
