@@ -20,6 +20,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/config"
 	"github.com/hedgerow/hedgerow/server/internal/disk"
 	"github.com/hedgerow/hedgerow/server/internal/eval"
+	"github.com/hedgerow/hedgerow/server/internal/firstvalue"
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 	"github.com/hedgerow/hedgerow/server/internal/health"
 	"github.com/hedgerow/hedgerow/server/internal/ingest"
@@ -77,6 +78,7 @@ type App struct {
 	deletions    *store.Deletions              // the store's, known before it is open
 	stored       storedEvents                  // what the store's sinks have ended
 	joiner       atomic.Pointer[join.Joiner]   // takes what the pipeline gives; nil until it is open
+	firstValues  *firstvalue.Keeper            // for what reads the journal
 	outcomes     atomic.Pointer[join.Outcomes] // once the store is open
 	evals        atomic.Pointer[eval.Manager]
 	delivery     atomic.Pointer[posthog.Manager]

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/internal/privacy"
-	"github.com/hedgerow/hedgerow/server/internal/firstvalue"
 	"github.com/hedgerow/hedgerow/server/internal/ingest"
 	"github.com/hedgerow/hedgerow/server/internal/join"
 	"github.com/hedgerow/hedgerow/server/internal/outbound"
@@ -17,14 +16,9 @@ import (
 )
 
 // openIntake lets events into the journal: a call that comes through two receivers is
-// joined, and a milestone is kept once.
-func (a *App) openIntake(ctx context.Context) error {
-	kv, err := a.journal.KeyValue(ctx, firstvalue.Bucket, 1)
-	if err != nil {
-		return err
-	}
-	first := &firstvalue.Deduplicator{Claims: firstvalue.ClaimsIn(kv), Next: a.journal, Logger: a.log.With("part", "enrich")}
-	joiner, err := join.NewJoiner(first, join.JoinerConfig{Gateway: a.isGateway, Registerer: a.metrics})
+// joined.
+func (a *App) openIntake(context.Context) error {
+	joiner, err := join.NewJoiner(a.journal, join.JoinerConfig{Gateway: a.isGateway, Registerer: a.metrics})
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/firstvalue"
 	"github.com/hedgerow/hedgerow/server/internal/join"
 	"github.com/hedgerow/hedgerow/server/internal/journal"
 	"github.com/hedgerow/hedgerow/server/internal/ledger"
@@ -44,6 +45,11 @@ func (a *App) runSink(name string, f func(context.Context) error) {
 // openDelivery opens the journal's queues, so that they are there before the first
 // event is taken and none falls between, and starts to deliver.
 func (a *App) openDelivery(ctx context.Context) error {
+	claims, err := a.journal.KeyValue(ctx, firstvalue.Bucket, 1)
+	if err != nil {
+		return err
+	}
+	a.firstValues = firstvalue.NewKeeper(firstvalue.ClaimsIn(claims))
 	if err := a.openQueues(ctx); err != nil {
 		// The loops below open them once the journal is back; until then it takes no
 		// events either.
@@ -88,7 +94,7 @@ func (a *App) openSinks(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		sink := &store.Sink{Queue: q, Store: a.Store, Complete: a.completeStored, OnStored: a.afterStored, Logger: a.log.With("part", "store"), Registerer: a.metrics}
+		sink := &store.Sink{Queue: q, Store: a.Store, Keep: a.firstValues.Keep, Complete: a.completeStored, OnStored: a.afterStored, Logger: a.log.With("part", "store"), Registerer: a.metrics}
 		defer a.stored.begin(sink.Ended)()
 		return sink.Run(ctx)
 	})
@@ -156,6 +162,7 @@ func (a *App) newDelivery(l *ledger.Ledger) *posthog.Manager {
 		},
 		DropQueue: func(ctx context.Context, id string) error { return a.journal.DeleteQueue(ctx, outbound.Queue(id)) },
 		Full:      a.journalFill,
+		Keep:      a.firstValues.Keep,
 		Join:      a.joinOutcomes,
 		Shape:     outbound.Shape,
 		Deleted:   func(e *event.Event) (bool, error) { return a.deletions.Has(e.ProjectID, e.UUID) },

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -75,39 +74,6 @@ func (b *bucket) setFail(op string) {
 	b.fail = op
 }
 
-// fakeJournal stands for the journal.
-type fakeJournal struct {
-	mu     sync.Mutex
-	calls  int
-	events []event.Event
-	err    error
-	delay  time.Duration
-}
-
-func (k *fakeJournal) Append(_ context.Context, events ...*event.Event) error {
-	time.Sleep(k.delay)
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.calls++
-	if k.err != nil {
-		return k.err
-	}
-	for _, e := range events {
-		k.events = append(k.events, *e)
-	}
-	return nil
-}
-
-func (k *fakeJournal) uuids() string {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	var out []string
-	for _, e := range k.events {
-		out = append(out, e.UUID[len(e.UUID)-1:])
-	}
-	return strings.Join(out, " ")
-}
-
 var at = time.Date(2026, 3, 1, 12, 0, 0, 123456000, time.UTC)
 
 // report is a report of user u's milestone, told apart by its uuid's end.
@@ -115,172 +81,134 @@ func report(end, project, user string) *event.Event {
 	return &event.Event{UUID: "0195c0de-7000-7000-8000-00000000000" + end, ProjectID: project, Name: event.FirstValue, DistinctID: user, Timestamp: at.Add(time.Duration(end[0]) * time.Second)}
 }
 
-func TestOnce(t *testing.T) {
-	k := &fakeJournal{}
-	o := &firstvalue.Deduplicator{Claims: newBucket(), Next: k}
-	first, again := report("1", "p", "u"), report("2", "p", "u")
-	for _, e := range []*event.Event{first, again, report("3", "q", "u"), report("4", "p", "v"), report("5", "p", "v"), report("6", "p", ""), report("7", "p", "")} {
-		if err := o.Append(t.Context(), e); err != nil {
+// keep asks about events, as a reader of the journal does, and returns the ends of
+// the uuids of those that are kept.
+func keep(t *testing.T, k *firstvalue.Keeper, events ...*event.Event) string {
+	t.Helper()
+	var out []string
+	for _, e := range events {
+		ok, err := k.Keep(t.Context(), e)
+		if err != nil {
 			t.Fatal(err)
 		}
+		if ok {
+			out = append(out, e.UUID[len(e.UUID)-1:])
+		}
 	}
-	if got := k.uuids(); got != "1 3 4 6 7" {
-		t.Errorf("kept %s, want one a user and project, and those without a user", got)
+	return strings.Join(out, " ")
+}
+
+// The first report of each user and project is kept, by every reader and however
+// often it comes; what has no user, and every other event, is kept always.
+func TestOnce(t *testing.T) {
+	b := newBucket()
+	other := report("8", "p", "u")
+	other.Name = "prompt_shared"
+	journal := func() []*event.Event {
+		return []*event.Event{report("1", "p", "u"), report("2", "p", "u"), report("3", "q", "u"), report("4", "p", "v"), report("5", "p", "v"), report("1", "p", "u"), report("6", "p", ""), report("7", "p", ""), other}
 	}
-	if again.UUID != first.UUID || !again.Timestamp.Equal(first.Timestamp) {
-		t.Error("the second report does not say which one is kept")
+	for _, reader := range []string{"the store", "a connection", "after a restart"} {
+		if got := keep(t, firstvalue.NewKeeper(b), journal()...); got != "1 3 4 1 6 7 8" {
+			t.Errorf("%s keeps %s", reader, got)
+		}
+	}
+	if got := len(b.values); got != 3 {
+		t.Errorf("%d claims, want one a user and project", got)
 	}
 }
 
-// Among others, in one call: they keep their order and come first.
-func TestOnceInABatch(t *testing.T) {
-	k := &fakeJournal{}
-	o := &firstvalue.Deduplicator{Claims: newBucket(), Next: k}
-	other := func(end string) *event.Event { e := report(end, "p", "u"); e.Name = "prompt_shared"; return e }
-	if err := o.Append(t.Context(), other("1"), report("2", "p", "u"), other("3"), report("4", "p", "u"), report("5", "p", "v")); err != nil {
-		t.Fatal(err)
-	}
-	if got := k.uuids(); got != "1 3 2 5" || k.calls != 3 {
-		t.Errorf("kept %s in %d calls", got, k.calls)
-	}
-	if err := o.Append(t.Context(), other("6"), other("7")); err != nil || k.calls != 4 {
-		t.Errorf("%v, %d calls", err, k.calls)
-	}
-	k.err = errors.New("full")
-	if err := o.Append(t.Context(), other("8"), report("9", "p", "w")); err == nil {
-		t.Error("an error of the journal is lost")
-	}
-	k.err = nil
-	if err := o.Append(t.Context(), other("8"), report("9", "p", "w")); err != nil || k.uuids() != "1 3 2 5 6 7 8 9" {
-		t.Errorf("%v, kept %s", err, k.uuids())
+// A report that its client sends again, dated otherwise, keeps the time of the claim.
+func TestOnceHasOneTime(t *testing.T) {
+	k := firstvalue.NewKeeper(newBucket())
+	again := report("1", "p", "u")
+	again.Timestamp = at.Add(time.Hour)
+	if got := keep(t, k, report("1", "p", "u"), again); got != "1 1" || !again.Timestamp.Equal(report("1", "p", "u").Timestamp) {
+		t.Errorf("kept %s, at %v", got, again.Timestamp)
 	}
 }
 
-// What could not be stored is stored by the next report, under the first one's
-// uuid and time: should the journal have it after all, both are one.
-func TestOnceAfterAFailedAppend(t *testing.T) {
-	k := &fakeJournal{err: errors.New("full")}
-	o := &firstvalue.Deduplicator{Claims: newBucket(), Next: k}
-	if err := o.Append(t.Context(), report("1", "p", "u")); err == nil {
-		t.Fatal("no error")
-	}
-	if err := o.Append(t.Context(), report("2", "p", "u")); err == nil {
-		t.Fatal("no error")
-	}
-	k.err = nil
-	if err := o.Append(t.Context(), report("3", "p", "u")); err != nil {
-		t.Fatal(err)
-	}
-	if err := o.Append(t.Context(), report("4", "p", "u")); err != nil {
-		t.Fatal(err)
-	}
-	if len(k.events) != 1 || k.uuids() != "1" || !k.events[0].Timestamp.Equal(report("1", "p", "u").Timestamp) {
-		t.Errorf("kept %s", k.uuids())
-	}
-	// What nobody can store must not be claimed.
-	bad := report("5", "p", strings.Repeat("x", 300))
-	if err := o.Append(t.Context(), bad); event.AsError(err).Code != event.CodeInvalid {
-		t.Errorf("got %v", err)
-	}
-}
-
-// A report that comes while another is being stored succeeds only after it.
-func TestOnceWaitsForTheHolder(t *testing.T) {
-	for _, fails := range []bool{false, true} {
-		t.Run(fmt.Sprintf("holder fails %t", fails), func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				b := newBucket()
-				slow := &fakeJournal{delay: time.Second}
-				if fails {
-					slow.err = errors.New("full")
-				}
-				quick := &fakeJournal{}
-				done := make(chan error, 1)
-				go func() {
-					done <- (&firstvalue.Deduplicator{Claims: b, Next: slow}).Append(t.Context(), report("1", "p", "u"))
-				}()
-				synctest.Wait()
-				start := time.Now()
-				if err := (&firstvalue.Deduplicator{Claims: b, Next: quick}).Append(t.Context(), report("2", "p", "u")); err != nil {
-					t.Fatal(err)
-				}
-				if d := time.Since(start); d < time.Second || d > 1100*time.Millisecond {
-					t.Errorf("the other report took %v", d)
-				}
-				if err := <-done; (err != nil) != fails {
-					t.Errorf("the first report: %v", err)
-				}
-				if got := slow.uuids() + quick.uuids(); got != "1" {
-					t.Errorf("kept %q", got)
-				}
-			})
-		})
-	}
-}
-
-// After a crash between the claim and its end, the next report decides. Clocks of
-// replicas may differ.
+// What versions before left in the bucket: a milestone that the journal has, and
+// claims of processes that died, or failed, before they knew whether it has.
 func TestOnceAfterACrash(t *testing.T) {
-	for _, skew := range []time.Duration{0, -time.Hour, time.Hour} {
-		synctest.Test(t, func(t *testing.T) {
-			b, k := newBucket(), &fakeJournal{}
-			dead := &firstvalue.Deduplicator{Claims: b, Next: &fakeJournal{delay: 1000 * time.Hour}} // never gets to its end
-			go func() { _ = dead.Append(context.Background(), report("1", "p", "u")) }()
-			synctest.Wait()
-			o := &firstvalue.Deduplicator{Claims: b, Next: k, Now: func() time.Time { return time.Now().Add(skew) }}
-			start := time.Now()
-			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-			defer cancel()
-			if err := o.Append(ctx, report("2", "p", "u")); skew <= 0 && event.AsError(err).Code != event.CodeTimeout {
-				t.Errorf("skew %v, within the lease: %v", skew, err)
-			}
-			for _, end := range []string{"3", "4"} {
-				if err := o.Append(t.Context(), report(end, "p", "u")); err != nil {
-					t.Fatal(err)
+	claimed := func(end, state string) []byte {
+		r := report(end, "p", "u")
+		return fmt.Appendf(nil, `{"uuid":%q,"timestamp":%q,"state":%q,"at":"2026-03-01T12:00:00Z"}`, r.UUID, r.Timestamp.Format(time.RFC3339Nano), state)
+	}
+	for name, c := range map[string]struct {
+		value []byte
+		want  string // of the reports 1, 2, 3 and 2 again, by two readers
+	}{
+		"done":                         {claimed("1", "done"), "1"},
+		"done, its report is gone":     {claimed("9", "done"), ""},
+		"held, the journal has it":     {claimed("1", "held"), "1"},
+		"held, the journal has it not": {claimed("9", "held"), "9"},
+		"free":                         {claimed("9", "free"), "9"},
+		"damaged":                      {[]byte("{damaged"), "1"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newBucket()
+			b.put(firstvalue.ClaimKey("p", "u"), c.value)
+			for range 2 {
+				events := []*event.Event{report("1", "p", "u"), report("2", "p", "u"), report("3", "p", "u"), report("2", "p", "u")}
+				if got := keep(t, firstvalue.NewKeeper(b), events...); got != c.want {
+					t.Errorf("kept %q, want %q", got, c.want)
 				}
-			}
-			if d := time.Since(start); d > 6100*time.Millisecond {
-				t.Errorf("skew %v: took %v", skew, d)
-			}
-			if got := k.uuids(); got != "1" {
-				t.Errorf("skew %v: kept %q, want the first report's uuid once", skew, got)
-			}
-			time.Sleep(1001 * time.Hour) // the dead one wakes up: nothing changes
-			synctest.Wait()
-			if err := o.Append(t.Context(), report("5", "p", "u")); err != nil || k.uuids() != "1" {
-				t.Errorf("%v, kept %q", err, k.uuids())
+				if c.want != "" && !events[0].Timestamp.Equal(report(c.want, "p", "u").Timestamp) {
+					t.Errorf("kept at %v, want the claim's time", events[0].Timestamp)
+				}
 			}
 		})
 	}
 }
 
+// While the bucket cannot be reached nothing is decided.
 func TestOnceWithoutItsBucket(t *testing.T) {
-	b, k := newBucket(), &fakeJournal{}
-	o := &firstvalue.Deduplicator{Claims: b, Next: k}
-	b.setFail("create")
-	err := o.Append(t.Context(), report("1", "p", "u"))
-	if event.AsError(err).Code != event.CodeUnavailable || k.calls != 0 {
-		t.Errorf("%v, %d calls", err, k.calls)
-	}
-	b.setFail("update") // stored, and not noted
-	if err := o.Append(t.Context(), report("1", "p", "u")); err != nil {
-		t.Fatal(err)
-	}
-	b.setFail("get")
-	if err := o.Append(t.Context(), report("2", "p", "u")); event.AsError(err).Code != event.CodeUnavailable {
-		t.Errorf("%v", err)
+	b := newBucket()
+	k := firstvalue.NewKeeper(b)
+	b.put(firstvalue.ClaimKey("p", "w"), []byte("{damaged"))
+	for op, user := range map[string]string{"get": "u", "create": "u", "update": "w"} {
+		b.setFail(op)
+		e := report("1", "p", user)
+		if ok, err := k.Keep(t.Context(), e); ok || event.AsError(err).Code != event.CodeUnavailable || !errors.Is(err, errBucket) {
+			t.Errorf("%s: %v, %v", op, ok, err)
+		}
+		other := report("2", "p", user)
+		other.Name = "prompt_shared"
+		if ok, err := k.Keep(t.Context(), other); !ok || err != nil {
+			t.Errorf("%s: another event: %v, %v", op, ok, err)
+		}
 	}
 	b.setFail("")
-	o.Now = func() time.Time { return time.Now().Add(time.Minute) }
-	if err := o.Append(t.Context(), report("3", "p", "u")); err != nil || k.uuids() != "1 1" {
-		t.Errorf("%v, kept %q: again, under the same uuid", err, k.uuids())
+	if got := keep(t, k, report("1", "p", "u"), report("2", "p", "u"), report("3", "p", "w")); got != "1 3" {
+		t.Errorf("kept %s", got)
 	}
-	if !k.events[0].Timestamp.Equal(k.events[1].Timestamp) {
-		t.Error("with another time")
+}
+
+// Of many readers at once one claims, and all agree.
+func TestOnceConcurrently(t *testing.T) {
+	b := newBucket()
+	var mu sync.Mutex
+	kept := make(map[string]bool)
+	var wg sync.WaitGroup
+	for range 8 {
+		wg.Go(func() {
+			for i := range 9 {
+				e := report(fmt.Sprint(i), "p", "u")
+				ok, err := firstvalue.NewKeeper(b).Keep(t.Context(), e)
+				if err != nil {
+					t.Error(err)
+				}
+				if ok {
+					mu.Lock()
+					kept[e.UUID] = true
+					mu.Unlock()
+				}
+			}
+		})
 	}
-	b.put(firstvalue.ClaimKey("p", "w"), []byte("{damaged"))
-	if err := o.Append(t.Context(), report("4", "p", "w")); err != nil || k.uuids() != "1 1 4" {
-		t.Errorf("%v, kept %q", err, k.uuids())
+	wg.Wait()
+	if len(kept) != 1 {
+		t.Errorf("kept %v", kept)
 	}
 }
 

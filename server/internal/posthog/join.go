@@ -21,6 +21,29 @@ const (
 	storeWaits = 12
 )
 
+// keep acknowledges what is not to leave for anybody, and returns the rest.
+func (d *deliverer) keep(ctx context.Context, ds []event.Delivery) []event.Delivery {
+	if d.m.c.Keep == nil {
+		return ds
+	}
+	return slices.DeleteFunc(ds, func(dl event.Delivery) bool {
+		keep, err := d.m.c.Keep(ctx, dl.Event)
+		switch {
+		case err != nil:
+			err = dl.Retry(storeWait)
+		case keep:
+			return false
+		default:
+			d.st.filtered.Add(1)
+			err = dl.Ack()
+		}
+		if err != nil {
+			d.log.Debug("end the delivery of an event that does not leave", "err", err)
+		}
+		return true
+	})
+}
+
 // join completes the outcomes among deliveries, and returns what may leave now.
 func (d *deliverer) join(ctx context.Context, ds []event.Delivery) []event.Delivery {
 	if d.m.c.Join == nil || len(ds) == 0 {

@@ -70,3 +70,34 @@ func TestOutcomesWaitForTheirCall(t *testing.T) {
 		})
 	}
 }
+
+// What is not kept is acknowledged and does not leave; what cannot be told comes
+// again, and nothing else waits with it.
+func TestOnlyWhatIsKeptLeaves(t *testing.T) {
+	var looks atomic.Int64
+	bubble(t, func(c *Config) {
+		c.Keep = func(_ context.Context, e *event.Event) (bool, error) {
+			if e.Name == "unknown" && looks.Add(1) < 3 {
+				return false, errors.New("not now")
+			}
+			return e.Name != "refused", nil
+		}
+	}, func(r *rig) {
+		conn := connection("c_1")
+		conn.FlushInterval = 10 * time.Millisecond
+		r.set(conn)
+		began := time.Now()
+		r.queue("c_1").put(append(append(named("refused", 1), named("unknown", 1)...), events(2)...)...)
+		r.wait(2)
+		if d := time.Since(began); d > 500*time.Millisecond {
+			t.Errorf("the others waited for %v", d)
+		}
+		r.wait(3)
+		if d := time.Since(began); d < 2*storeWait || d > 2*storeWait+time.Second || looks.Load() != 3 {
+			t.Errorf("the last one left after %v and %d looks", d, looks.Load())
+		}
+		if n := len(r.ph.Named("refused")); n != 0 || len(r.ph.Named("unknown")) != 1 {
+			t.Errorf("%d left that were refused, %d of the others", n, len(r.ph.Named("unknown")))
+		}
+	})
+}

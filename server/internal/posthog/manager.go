@@ -50,6 +50,11 @@ type Config struct {
 	// it does not leave any more. After an error it is asked again. May be nil.
 	Deleted func(e *event.Event) (bool, error)
 
+	// Keep reports whether an event is for any connection at all; others are
+	// acknowledged. It may give the event another uuid or time. After an error it is
+	// asked again. May be nil.
+	Keep func(ctx context.Context, e *event.Event) (bool, error)
+
 	// Join gives outcomes among events what their calls know, in place, before
 	// Shape sees them, and returns those of which no call is known. Its error says
 	// that it could not look everywhere. May be nil.

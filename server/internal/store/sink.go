@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,6 +57,11 @@ type Sink struct {
 	FlushInterval time.Duration         // longest wait for a batch to fill. Defaults to DefaultFlushInterval, at most 500 ms
 	Logger        *slog.Logger          // nil: no log
 	Registerer    prometheus.Registerer // nil: no metrics
+
+	// Keep, if set, reports whether an event is to be stored; others are acknowledged.
+	// It may give the event another uuid or time. An event for which it fails comes
+	// again.
+	Keep func(ctx context.Context, e *event.Event) (bool, error)
 
 	// Complete, if set, may change events in place before they are stored. It must
 	// not take long, and is called again where a batch is tried again.
@@ -138,7 +142,7 @@ func (s *Sink) lane(ctx context.Context, batch int, wait time.Duration) {
 		if more {
 			<-s.turn
 		}
-		if deliveries = s.pass(deliveries); len(deliveries) > 0 {
+		if deliveries = s.pass(context.WithoutCancel(ctx), deliveries); len(deliveries) > 0 {
 			s.store(context.WithoutCancel(ctx), ctx, deliveries)
 		}
 		if !more {
@@ -171,22 +175,35 @@ func (s *Sink) fetch(ctx context.Context, batch int, wait time.Duration) (delive
 	return deliveries, more
 }
 
-// pass lets the beginnings of calls by, which are told for PostHog's sake: here
-// the call's own event says when it began. It returns the rest.
-func (s *Sink) pass(deliveries []event.Delivery) []event.Delivery {
-	starts := func(d event.Delivery) bool { return d.Event.Name == event.RequestStarted && d.Event.StartSent }
-	if !slices.ContainsFunc(deliveries, starts) {
-		return deliveries
-	}
-	var by, rest []event.Delivery
+// pass lets by what is not kept: beginnings of calls, which are told for PostHog's
+// sake (here the call's own event says when it began), and what Keep says. It returns
+// the rest.
+func (s *Sink) pass(ctx context.Context, deliveries []event.Delivery) []event.Delivery {
+	var by, again []event.Delivery
+	var failed error
+	rest := deliveries[:0]
 	for _, d := range deliveries {
-		if starts(d) {
-			by = append(by, d)
-		} else {
+		keep, err := d.Event.Name != event.RequestStarted || !d.Event.StartSent, error(nil)
+		if keep && s.Keep != nil {
+			keep, err = s.Keep(ctx, d.Event)
+		}
+		switch {
+		case err != nil:
+			failed = err
+			again = append(again, d)
+		case keep:
 			rest = append(rest, d)
+		default:
+			by = append(by, d)
 		}
 	}
-	s.end(by, "passed", event.Delivery.Ack)
+	if len(by) > 0 {
+		s.end(by, "passed", event.Delivery.Ack)
+	}
+	if len(again) > 0 {
+		s.log.Warn("store sink cannot tell whether events are to be stored and tries again", "err", failed, "events", len(again))
+		s.end(again, "retried", func(d event.Delivery) error { return d.Retry(backoff(d.Attempt)) })
+	}
 	return rest
 }
 

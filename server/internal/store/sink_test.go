@@ -208,6 +208,33 @@ func TestSinkPassesStarts(t *testing.T) {
 	})
 }
 
+// What Keep refuses is acknowledged and not stored; what it cannot tell comes again.
+func TestSinkKeeps(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q, m := newQueue(named("kept", "refused", "unknown")...), &memory{}
+		asked := make(map[string]int)
+		var told []string
+		run(t, &store.Sink{Queue: q, Store: m, Keep: func(_ context.Context, e *event.Event) (bool, error) {
+			if asked[e.Name]++; e.Name == "unknown" && asked[e.Name] < 3 {
+				return false, errors.New("not now")
+			}
+			return e.Name != "refused", nil
+		}, OnStored: func(es []*event.Event) {
+			for _, e := range es {
+				told = append(told, e.Name)
+			}
+		}}, q, 3)
+		if !slices.Equal(told, []string{"kept", "unknown"}) || asked["unknown"] != 3 {
+			t.Errorf("stored %v, asked %v", told, asked)
+		}
+		for name, want := range map[string]string{"kept": "[ack]", "refused": "[ack]", "unknown": "[retry retry ack]"} {
+			if got := fmt.Sprint(q.outcome[name]); got != want {
+				t.Errorf("%s ended with %s, want %s", name, got, want)
+			}
+		}
+	})
+}
+
 func TestSinkIsolatesPoison(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var names []string
