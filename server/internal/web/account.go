@@ -18,7 +18,7 @@ type accountPage struct {
 func (s *Web) account(_ *http.Request, f *frame) (templ.Component, error) {
 	f.Title = "Account"
 	var p accountPage
-	now := s.now()
+	now := s.Now()
 	for _, x := range s.c.Registry.Snapshot().Sessions(f.Session.UserID) {
 		if now.Before(x.ExpiresAt) {
 			p.Sessions = append(p.Sessions, x)
@@ -51,7 +51,7 @@ func (s *Web) changePassword(r *http.Request, f *frame) (templ.Component, error)
 	if f.Session.Email == "" {
 		return nil, event.Invalid("your account has no e-mail address", "add one first: it is your sign-in name")
 	}
-	if f.needsOld() {
+	if needsOld(*f) {
 		if _, err := s.checkPassword(f.w, r, f.Session.Email, f.form.Get("old")); err != nil {
 			if event.AsError(err).Code == event.CodeUnauthorized {
 				err = event.Invalid("the current password is wrong", "try again, or ask an administrator for a sign-in link")
@@ -66,7 +66,7 @@ func (s *Web) changePassword(r *http.Request, f *frame) (templ.Component, error)
 }
 
 // needsOld reports whether a new password needs the old one.
-func (f *frame) needsOld() bool { return f.Session.HasPassword && !f.Session.ByLink }
+func needsOld(f frame) bool { return f.Session.HasPassword && !f.Session.ByLink }
 
 func (s *Web) signOutEverywhere(r *http.Request, f *frame) (templ.Component, error) {
 	if err := s.c.Registry.RevokeSessions(r.Context(), f.Session.UserID); err != nil {

@@ -111,7 +111,7 @@ func account(f frame, p accountPage) templ.Component {
 				}()
 			}
 			ctx = templ.InitializeContext(ctx)
-			if f.needsOld() {
+			if needsOld(f) {
 				templ_7745c5c3_Err = field("Current password", "old", "password", "", "", templ.Attributes{"required": true, "autocomplete": "current-password"}).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err

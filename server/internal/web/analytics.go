@@ -3,11 +3,9 @@ package web
 import (
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/a-h/templ"
-	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
@@ -82,7 +80,7 @@ func (s *Web) analytics(r *http.Request, f *frame) (templ.Component, error) {
 		return analytics(*f, p), nil
 	}
 	ours, err := s.c.Query.Stats(r.Context(), query.StatsQuery{
-		Project: f.Session.ProjectID, Filter: query.Filter{From: p.Week.From, To: s.now()}, GroupBy: query.ByDay})
+		Project: f.Session.ProjectID, Filter: query.Filter{From: p.Week.From, To: s.Now()}, GroupBy: query.ByDay})
 	if err != nil {
 		return nil, err
 	}
@@ -188,12 +186,3 @@ func (s *Web) live(w http.ResponseWriter, r *http.Request, f *frame) {
 		}
 	}
 }
-
-func signed(n int64) string {
-	if n > 0 {
-		return "+" + count(n)
-	}
-	return strings.Replace(count(n), "-", "−", 1)
-}
-
-func someUSD(d decimal.Decimal) query.USD { return query.USD(event.Some(d)) }

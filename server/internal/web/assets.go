@@ -31,9 +31,8 @@ var dist embed.FS
 // so that browsers may keep them for ever. Each is compressed once: the scripts
 // when they are bundled, the rest when the server starts.
 type assets struct {
+	Assets
 	files map[string]asset // by the path of the URL
-	App   string           // URL of the script of every page, "" without one
-	Style string           // URL of the style sheet
 }
 
 // asset is a file with its compressed forms, by content coding.

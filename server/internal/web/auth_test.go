@@ -314,7 +314,7 @@ func TestForeignForms(t *testing.T) {
 	s.token() // signed in
 	before := s.revision()
 	n := 0
-	for _, rt := range s.web.Routes() {
+	for _, rt := range s.web.Table() {
 		method, path := fill(rt.Pattern, "default", s)
 		if method != "POST" {
 			continue
@@ -350,7 +350,7 @@ func TestForeignForms(t *testing.T) {
 		t.Error("one of them changed something")
 	}
 	// A GET changes nothing, ever.
-	for _, rt := range s.web.Routes() {
+	for _, rt := range s.web.Table() {
 		if method, path := fill(rt.Pattern, "default", s); method == "GET" {
 			s.get(path)
 		}
@@ -389,7 +389,7 @@ func TestRoles(t *testing.T) {
 		s.client = browsers[name]
 		tokens[name] = s.token()
 	}
-	for _, rt := range s.web.Routes() {
+	for _, rt := range s.web.Table() {
 		if rt.Open {
 			continue
 		}

@@ -386,16 +386,8 @@ func (c *card) link(q string) templ.SafeURL {
 	return templ.SafeURL(base + "?" + v.Encode())
 }
 
-// waits reports whether a browser that runs scripts is to get the frame of a
-// board first: it then asks for the figures by itself. Whoever runs none, or asks
-// for a part, gets all at once.
-func (s *Web) waits(r *http.Request, f *frame) bool {
-	_, err := r.Cookie(zoneCookie)
-	return err == nil && !f.Fragment && s.assets.App != "" && r.Header.Get("HX-Request") == ""
-}
-
-// pending is a board without figures, as high as the one with them.
-func pending(v *view, specs []spec, tiles []query.Measure) *board {
+// pendingBoard is a board without figures, as high as the one with them.
+func pendingBoard(v *view, specs []spec, tiles []query.Measure) *board {
 	b := &board{View: v, Pending: true, Cards: make([]card, len(specs))}
 	for i, sp := range specs {
 		b.Cards[i] = card{spec: sp, Pending: true}
@@ -406,18 +398,18 @@ func pending(v *view, specs []spec, tiles []query.Measure) *board {
 	return b
 }
 
-// ask runs the questions of a board, all of them about the moment of at, which is a
+// loadBoard runs the questions of a board, all of them about the moment of at, which is a
 // snapshot. One after the other: a question uses all of the store's threads, and most
 // of its memory.
-func (s *Web) ask(ctx context.Context, at *query.Reader, f *frame, v *view, specs []spec, tiles []query.Measure) (*board, error) {
+func loadBoard(ctx context.Context, at *query.Reader, f *frame, v *view, specs []spec, tiles []query.Measure) (*board, error) {
 	b := &board{View: v, Cards: make([]card, len(specs))}
 	var totals *query.Series
 	err := supervise.Catch(func() (err error) {
-		if totals, err = at.Series(ctx, s.question(f, v, spec{Measures: tiles})); err != nil {
+		if totals, err = at.Series(ctx, seriesQuery(f, v, spec{Measures: tiles})); err != nil {
 			return err
 		}
 		for i, sp := range specs {
-			if b.Cards[i], err = s.card(ctx, at, f, v, sp); err != nil {
+			if b.Cards[i], err = loadCard(ctx, at, f, v, sp); err != nil {
 				return err
 			}
 		}
@@ -520,7 +512,7 @@ func (s *Web) agents(r *http.Request, f *frame) (templ.Component, error) {
 	tiles := []query.Measure{query.ToolCalls, query.ToolErrorRate, query.ToolP95, query.CompletionRate, query.CostPerTask}
 	const sub = "Tool calls, steps, retries and trace shape"
 	if s.waits(r, f) {
-		b := pending(v, append(specs, spec{ID: "calls", Title: "Calls per trace"}, spec{ID: "depth", Title: "Trace depth"}), tiles)
+		b := pendingBoard(v, append(specs, spec{ID: "calls", Title: "Calls per trace"}, spec{ID: "depth", Title: "Trace depth"}), tiles)
 		b.Title, b.Sub = f.Title, sub
 		return boardPage(*f, b), nil
 	}
@@ -528,7 +520,7 @@ func (s *Web) agents(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	b, err := s.ask(r.Context(), at, f, v, specs, tiles)
+	b, err := loadBoard(r.Context(), at, f, v, specs, tiles)
 	if err != nil {
 		return nil, err
 	}
@@ -563,7 +555,7 @@ func (s *Web) board(r *http.Request, f *frame, page, title, sub string, tiles []
 	}
 	f.Title = title
 	if s.waits(r, f) {
-		b := pending(v, specs, tiles)
+		b := pendingBoard(v, specs, tiles)
 		b.Title, b.Sub = title, sub
 		return boardPage(*f, b), nil
 	}
@@ -571,7 +563,7 @@ func (s *Web) board(r *http.Request, f *frame, page, title, sub string, tiles []
 	if err != nil {
 		return nil, err
 	}
-	b, err := s.ask(r.Context(), at, f, v, specs, tiles)
+	b, err := loadBoard(r.Context(), at, f, v, specs, tiles)
 	if err != nil {
 		return nil, err
 	}

@@ -174,17 +174,6 @@ func hostHelp(saved bool) string {
 	return help
 }
 
-// list takes a comma list apart.
-func list(s string) []string {
-	var out []string
-	for _, item := range strings.Split(s, ",") {
-		if item = strings.TrimSpace(item); item != "" && !slices.Contains(out, item) {
-			out = append(out, item)
-		}
-	}
-	return out
-}
-
 // connectionPage is one connection: how it goes, what it failed to send, its
 // settings.
 type connectionPage struct {
@@ -224,7 +213,7 @@ func (s *Web) connection(r *http.Request, f *frame) (templ.Component, error) {
 }
 
 func (s *Web) connectionPage(r *http.Request, f *frame, c project.Connection, p connectionPage) (templ.Component, error) {
-	f.Title, p.Now = c.Name, s.now()
+	f.Title, p.Now = c.Name, s.Now()
 	p.connectionRow = connectionRow{c, s.c.Delivery.Delivery(c)}
 	var err error
 	if p.Dead, err = s.c.Delivery.DeadLetters(r.Context(), c, shownDead); err != nil {
@@ -341,28 +330,3 @@ func (s *Web) changeGaps(r *http.Request, f *frame) (templ.Component, error) {
 	}
 	return f.done(f.path("/connections/"+c.ID), message)
 }
-
-// ago writes how long something is past: 12 s ago.
-func ago(now, t time.Time) string {
-	if t.IsZero() {
-		return "never"
-	}
-	return span(now.Sub(t)) + " ago"
-}
-
-// span writes a duration with one unit.
-func span(d time.Duration) string {
-	switch {
-	case d < time.Second:
-		return "<1 s"
-	case d < 2*time.Minute:
-		return strconv.Itoa(int(d/time.Second)) + " s"
-	case d < 2*time.Hour:
-		return strconv.Itoa(int(d/time.Minute)) + " min"
-	case d < 48*time.Hour:
-		return strconv.Itoa(int(d/time.Hour)) + " h"
-	}
-	return strconv.Itoa(int(d/(24*time.Hour))) + " days"
-}
-
-func float(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }

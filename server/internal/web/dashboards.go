@@ -124,7 +124,7 @@ func (s *Web) place(r *http.Request, at *query.Reader, f *frame, x *placed) erro
 	if x.View, err = s.viewOf(r, all, x.View.page, "7d"); err != nil {
 		return err
 	}
-	x.card, err = s.card(r.Context(), at, f, x.View, sp)
+	x.card, err = loadCard(r.Context(), at, f, x.View, sp)
 	return err
 }
 

@@ -113,14 +113,7 @@ func (s *Web) importExamples(r *http.Request, f *frame) (templ.Component, error)
 	if _, err := s.c.Datasets.Add(r.Context(), f.Session.ProjectID, r.PathValue("dataset"), list...); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/datasets/"+r.PathValue("dataset")), howMany(len(list), "example", "examples")+" imported.")
-}
-
-func howMany(n int, one, many string) string {
-	if n == 1 {
-		return "1 " + one
-	}
-	return count(int64(n)) + " " + many
+	return f.done(f.path("/datasets/"+r.PathValue("dataset")), some(int64(len(list)), "example")+" imported.")
 }
 
 func (s *Web) exportExamples(w http.ResponseWriter, r *http.Request, f *frame) {
@@ -181,23 +174,6 @@ func (s *Web) saveExample(r *http.Request, f *frame) (templ.Component, error) {
 		return nil, err
 	}
 	return f.done(f.path("/events/"+e.UUID), "Saved to dataset "+set.Name+".")
-}
-
-// extras are what stands on an event's page beside the event.
-type extras struct {
-	Judged []judgement
-	Sets   []dataset.Set
-	Save   bool // it can be saved as an example
-
-	Deletes   bool // events can be deleted from here
-	Connected bool // to a PostHog
-}
-
-func (s *Web) extras(r *http.Request, f *frame, e *query.Event) (extras, error) {
-	list, err := s.judged(r, f, e.TraceID)
-	x := extras{Judged: ofCall(list, e), Sets: s.c.Datasets.Sets(f.Session.ProjectID), Deletes: s.c.Erasure != nil, Connected: len(s.c.Registry.Snapshot().Connections(f.Session.ProjectID)) > 0}
-	x.Save = f.member() && e.Name == event.Generation && e.Content != nil && len(e.Content.Input) > 0
-	return x, err
 }
 
 func (s *Web) startRun(r *http.Request, f *frame) (templ.Component, error) {

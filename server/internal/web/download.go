@@ -25,7 +25,7 @@ func (s *Web) traceJSON(w http.ResponseWriter, r *http.Request, f *frame) {
 	// What fails from here on is a connection that has ended: nobody is left to be
 	// told.
 	if err := writeTrace(w, t); err != nil {
-		s.log.Debug("a trace was not sent whole", "err", err)
+		s.Log.Debug("a trace was not sent whole", "err", err)
 	}
 }
 

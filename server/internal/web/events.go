@@ -5,13 +5,13 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
 	"github.com/a-h/templ"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/dataset"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
@@ -23,14 +23,10 @@ type eventsPage struct {
 	Sort    query.EventSort
 	Cursor  string
 	Columns []string // names of eventColumns
+	Chosen  bool     // the address names them
 	Said    string   // words that prompts or answers hold
 	Search  *query.SearchPage
 	Saved   []project.SavedView
-}
-
-type filterField struct {
-	Name, Label string
-	List        bool // values can be offered
 }
 
 // eventColumn is a column that the table can have.
@@ -61,13 +57,6 @@ var eventColumns = []eventColumn{
 // usualColumns are those of a list that nobody has chosen columns for.
 var usualColumns = []string{"model", "prompt", "surface", "user", "tokens", "cost", "latency", "ttft"}
 
-func promptOf(e *query.Event) string {
-	if v := or(e.PromptVersion, e.PromptVersionID); v != "" && e.PromptName != "" {
-		return e.PromptName + "@" + v
-	}
-	return e.PromptName
-}
-
 // generations is the list of events that are calls.
 func (s *Web) generations(_ *http.Request, f *frame) (templ.Component, error) {
 	return f.done(f.path("/events?kind="+query.KindCalls), "")
@@ -88,7 +77,7 @@ func (s *Web) events(r *http.Request, f *frame) (templ.Component, error) {
 		p.Columns = []string{"event", "said", "prompt", "surface", "user", "trace"}
 	}
 	if chosen := q["col"]; len(chosen) > 0 {
-		p.Columns = nil
+		p.Columns, p.Chosen = nil, true
 		for _, c := range eventColumns {
 			if slices.Contains(chosen, c.Name) {
 				p.Columns = append(p.Columns, c.Name)
@@ -175,7 +164,7 @@ func (p eventsPage) shown() []eventColumn {
 // to is the list with its columns, in an order, from a cursor on.
 func (p eventsPage) to(f frame, sort query.EventSort, cursor string) templ.SafeURL {
 	q := p.View.values()
-	if f.r.URL.Query().Has("col") {
+	if p.Chosen {
 		q["col"] = p.Columns
 	}
 	if sort != "" {
@@ -281,66 +270,6 @@ func (x sentRow) class() string {
 		return "pill warn"
 	}
 	return "pill"
-}
-
-// heading names an event: calls by their model, outcomes, which know the model
-// of their call too, by what they are.
-func heading(e *query.Event) string {
-	if e.IsCall() {
-		return or(e.Model, or(e.SpanName, e.Name))
-	}
-	return or(e.SpanName, e.Name)
-}
-
-func outcome(e *query.Event) string {
-	s := or(string(e.Status), "recorded")
-	switch {
-	case e.Name == event.RequestStarted:
-		s = "begun"
-	case e.Status == event.StatusSuccess && !usualStops[strings.ToLower(e.StopReason)]:
-		s += ": " + e.StopReason // such as length: the answer was cut
-	}
-	if e.IsError && e.ErrorType != "" {
-		s += ": " + e.ErrorType
-	}
-	if e.IsError && e.ErrorCode != "" && e.ErrorCode != e.ErrorType && e.ErrorCode != event.CodeUnknown {
-		s += " · " + e.ErrorCode
-	}
-	if e.HTTPStatus.Known && e.HTTPStatus.Value >= 400 {
-		s += " (" + strconv.FormatInt(e.HTTPStatus.Value, 10) + ")"
-	}
-	return s
-}
-
-// tells reports whether the outcome says more than that all went well.
-func tells(e *query.Event) bool {
-	return e.IsError || e.Status == event.StatusSuccess && !usualStops[strings.ToLower(e.StopReason)]
-}
-
-// usualStops are the reasons for which an answer ends when nothing cut it off.
-var usualStops = map[string]bool{
-	"": true, "stop": true, "end_turn": true, "stop_sequence": true, "completed": true, "complete": true, "tool_calls": true, "tool_use": true, "tool-calls": true,
-	"tool_call": true, "function_call": true, "done": true,
-}
-
-func uncosted(t query.Totals) string {
-	if t.Calls == 0 {
-		return "no calls yet"
-	}
-	return unpriced(t.UncostedCalls - t.UncostedErrors)
-}
-
-// unpriced says how many calls have no known cost.
-func unpriced(n int64) string {
-	if n <= 0 {
-		return "all calls priced"
-	}
-	return some(n, "call") + " with unknown cost"
-}
-
-func unmetered(t query.Totals) string {
-	in, out := tokens(t.InputTokens), tokens(t.OutputTokens)
-	return in + " in, " + out + " out"
 }
 
 // facts are an event's metadata as rows; a row without a value is left out.
@@ -536,4 +465,21 @@ func rawJSON(e *query.Event) string {
 		return ""
 	}
 	return indent(b)
+}
+
+// extras are what stands on an event's page beside the event.
+type extras struct {
+	Judged []judgement
+	Sets   []dataset.Set
+	Save   bool // it can be saved as an example
+
+	Deletes   bool // events can be deleted from here
+	Connected bool // to a PostHog
+}
+
+func (s *Web) extras(r *http.Request, f *frame, e *query.Event) (extras, error) {
+	list, err := s.judged(r, f, e.TraceID)
+	x := extras{Judged: ofCall(list, e), Sets: s.c.Datasets.Sets(f.Session.ProjectID), Deletes: s.c.Erasure != nil, Connected: len(s.c.Registry.Snapshot().Connections(f.Session.ProjectID)) > 0}
+	x.Save = f.member() && e.Name == event.Generation && e.Content != nil && len(e.Content.Input) > 0
+	return x, err
 }

@@ -4,7 +4,6 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/a-h/templ"
@@ -12,100 +11,6 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
-
-// The parameters of a point of a chart: which figure it is, broken down by what,
-// and of which group, or of all but some. The list of events takes them as a filter.
-const (
-	pointMeasure  = "measure"
-	pointBy       = "by"
-	pointGroup    = "group"
-	pointNot      = "not_group"
-	eventName     = "event_name"
-	eventProperty = "event_property"
-	eventValue    = "event_value"
-	pointShape    = "shape" // calls or depth: the point is of traces, by their size
-	pointSize     = "size"
-)
-
-var pointParams = []string{pointMeasure, pointBy, pointGroup, pointNot, eventName, eventProperty, eventValue}
-
-// readPoint reads a point off an address; nil where it names none.
-func (v *view) readPoint(q url.Values) error {
-	m := query.Measure(q.Get(pointMeasure))
-	if m == "" {
-		return nil
-	}
-	if m.Info().Label == "" {
-		return event.Invalid("unknown metric: "+string(m), "choose one from a chart")
-	}
-	v.Point = &query.Point{Measure: m, Event: matchOf(q), LatencyOf: v.LatencyOf, By: query.GroupBy(q.Get(pointBy)), Not: q[pointNot]}
-	if q.Has(pointGroup) {
-		key := q.Get(pointGroup)
-		v.Point.Key = &key
-	}
-	for _, name := range pointParams {
-		if q.Has(name) {
-			v.params[name] = q[name]
-		}
-	}
-	return nil
-}
-
-// matchOf reads which events of an application count.
-func matchOf(q url.Values) query.EventMatch {
-	return query.EventMatch{Name: strings.TrimSpace(q.Get(eventName)), Property: strings.TrimSpace(q.Get(eventProperty)), Value: strings.TrimSpace(q.Get(eventValue))}
-}
-
-// matchValues is matchOf backwards.
-func matchValues(e query.EventMatch) url.Values {
-	q := url.Values{}
-	for name, value := range map[string]string{eventName: e.Name, eventProperty: e.Property, eventValue: e.Value} {
-		if value != "" {
-			q.Set(name, value)
-		}
-	}
-	return q
-}
-
-// pointLabel says in words what a point is of, beside its time.
-func pointLabel(p *query.Point) string {
-	out := p.Measure.Info().Label
-	if p.Event.Name != "" {
-		out += " of " + p.Event.Name
-	}
-	by := breakdownName(p.By)
-	switch {
-	case p.Key != nil && *p.Key == "":
-		out += " · " + by + " not set"
-	case p.Key != nil:
-		out += " · " + by + " " + *p.Key
-	case len(p.Not) > 0:
-		out += " · other " + by
-	}
-	return out
-}
-
-// breakdownName is a breakdown in words.
-func breakdownName(by query.GroupBy) string {
-	if name, ok := strings.CutPrefix(string(by), string(query.ByProperty(""))); ok {
-		return name
-	}
-	for _, b := range breakdowns {
-		if b[0] == string(by) {
-			return b[1]
-		}
-	}
-	return string(by)
-}
-
-// without is the address of the page without the point.
-func (v *view) withoutPoint(f frame) templ.SafeURL {
-	var pairs []string
-	for _, name := range pointParams {
-		pairs = append(pairs, name, "")
-	}
-	return v.to(f, v.page, pairs...)
-}
 
 // ofMeasure is the part of an address that names a figure.
 func ofMeasure(m query.Measure) url.Values {

@@ -53,13 +53,6 @@ var figures = []struct {
 	{"Agents", []query.Measure{query.Retries}},
 }
 
-// breakdowns are what the builder offers, beside custom properties.
-var breakdowns = [][2]string{
-	{"", "none"}, {string(query.ByModelAsked), "requested model"}, {string(query.ByModel), "response model"}, {string(query.ByProvider), "provider"}, {string(query.ByPrompt), "prompt version"}, {string(query.ByPromptName), "prompt"},
-	{string(query.BySurface), "surface"}, {string(query.ByEnvironment), "environment"}, {string(query.ByUser), "user"}, {string(query.ByTaskType), "task type"}, {string(query.ByStatus), "status"}, {string(query.ByErrorType), "error type"},
-	{string(query.ByOperation), "operation"}, {string(query.ByInputLength), "input length"}, {string(query.ByOutput), "output category"}, {string(query.ByTool), "tool"}, {string(query.ByEval), "evaluation"},
-}
-
 // kindOf is the kind of the events behind a figure.
 func kindOf(m query.Measure) string {
 	switch m {
@@ -244,7 +237,7 @@ func (s *Web) explore(r *http.Request, f *frame) (templ.Component, error) {
 	}
 	if p.Unnamed = sp.ofEvents() && sp.Event.Name == ""; p.Unnamed {
 		p.Card = card{spec: sp} // nothing to ask yet
-	} else if p.Card, err = s.card(r.Context(), s.c.Query, f, v, sp); err != nil {
+	} else if p.Card, err = loadCard(r.Context(), s.c.Query, f, v, sp); err != nil {
 		return nil, err
 	}
 	save := url.Values{}
@@ -282,8 +275,8 @@ func (p explorePage) rest() [][2]string {
 	return out
 }
 
-// question is what a chart asks.
-func (s *Web) question(f *frame, v *view, sp spec) query.SeriesQuery {
+// seriesQuery is what a chart asks.
+func seriesQuery(f *frame, v *view, sp spec) query.SeriesQuery {
 	q := query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, Measures: sp.Measures, By: sp.By, TimeZone: v.Zone.String(), Compare: true, Event: sp.Event, LatencyOf: v.LatencyOf, Limit: sp.Limit}
 	if sp.OverTime {
 		q.Every = v.every()
@@ -294,10 +287,10 @@ func (s *Web) question(f *frame, v *view, sp spec) query.SeriesQuery {
 	return q
 }
 
-// card asks for one chart, of the moment of at where that is a snapshot.
-func (s *Web) card(ctx context.Context, at *query.Reader, f *frame, v *view, sp spec) (card, error) {
+// loadCard asks for one chart, of the moment of at where that is a snapshot.
+func loadCard(ctx context.Context, at *query.Reader, f *frame, v *view, sp spec) (card, error) {
 	c := card{spec: sp}
-	series, err := at.Series(ctx, s.question(f, v, sp))
+	series, err := at.Series(ctx, seriesQuery(f, v, sp))
 	if err != nil {
 		return c, err
 	}
@@ -305,7 +298,7 @@ func (s *Web) card(ctx context.Context, at *query.Reader, f *frame, v *view, sp 
 		c.fill(*f, v, series)
 		return c, nil
 	}
-	q := s.question(f, v, spec{Measures: []query.Measure{query.Calls}, OverTime: sp.OverTime})
+	q := seriesQuery(f, v, spec{Measures: []query.Measure{query.Calls}, OverTime: sp.OverTime})
 	q.Filter.Kind, q.Filter.Status, q.Filter.ErrorType, q.Filter.ErrorGroup = "", "", "", ""
 	all, err := at.Series(ctx, q)
 	if err != nil {

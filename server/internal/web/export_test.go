@@ -18,9 +18,9 @@ type Route struct {
 	Open, Again bool
 }
 
-func (s *Web) Routes() []Route {
+func (s *Web) Table() []Route {
 	var out []Route
-	for _, rt := range s.routes {
+	for _, rt := range s.Routes {
 		out = append(out, Route{rt.pattern, rt.need, rt.open != nil, rt.again != nil})
 	}
 	return out

@@ -1,12 +1,8 @@
 package web
 
 import (
-	"bytes"
-	"encoding/json"
 	"fmt"
-	"maps"
 	"math"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,6 +12,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/shopspring/decimal"
 )
 
 const unknown = "–"
@@ -31,11 +28,6 @@ func count(n int64) string {
 		s = s[:i] + "," + s[i:]
 	}
 	return s
-}
-
-// some writes a number of things: 1 call, 1,284 calls.
-func some(n int64, thing string) string {
-	return howMany(int(n), thing, thing+"s")
 }
 
 // tokens writes a token count with its unit, or a dash where it is unknown.
@@ -136,246 +128,68 @@ func sentence(s string) string {
 // clock writes a time of a zone.
 func clock(zone *time.Location, t time.Time) string { return t.In(zone).Format("2006-01-02 15:04:05") }
 
-func statusClass(e *query.Event) string {
-	switch e.Status {
-	case event.StatusSuccess, "":
-		if e.IsError {
-			return "pill bad"
-		}
-		return "pill"
-	case event.StatusBlocked:
-		return "pill warn"
-	}
-	return "pill bad"
-}
-
-func indent(raw json.RawMessage) string {
-	// Indenting what is nested deep grows with the square of its depth.
-	if len(raw) > maxShown || event.NestedDeeper([]byte(raw), maxIndent) {
-		return clip(string(raw))
-	}
-	var b bytes.Buffer
-	if json.Indent(&b, raw, "", "  ") != nil {
-		return clip(string(raw))
-	}
-	return clip(b.String())
-}
-
-// How much of what events say a page shows: the API has all of it.
-const (
-	maxShown    = 256 << 10 // bytes of one value
-	maxSaid     = 1 << 20   // bytes of one prompt or answer
-	maxMessages = 400       // of one prompt or answer
-	maxIndent   = 30        // levels
-)
-
-// clip cuts a text that is too long for a page, and says so.
-func clip(s string) string { return clipAt(s, maxShown) }
-
-func clipAt(s string, most int) string {
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "\n… and " + size(event.Some(int64(len(s)-most))) + " more, available through the API"
-}
-
-// clipped are the messages that fit onto a page. The rest is one message that says
-// how many there are.
-func clipped(list []message, most int) []message {
-	left := most
-	list = slices.Clone(list)
-	for i := range list {
-		if i == maxMessages || left <= 0 {
-			return append(list[:i:i], message{Role: "more", Parts: []part{{Text: some(int64(len(list)-i), "message") + " more, available through the API"}}})
-		}
-		list[i].Parts = slices.Clone(list[i].Parts)
-		for k, p := range list[i].Parts {
-			if left <= 0 {
-				list[i].Parts = append(list[i].Parts[:k:k], part{Text: some(int64(len(list[i].Parts)-k), "part") + " more, available through the API"})
-				break
-			}
-			list[i].Parts[k].Text = clipAt(p.Text, min(left, maxShown))
-			left -= len(p.Text) + len(p.Link) + 100 // with what the page has around it
-		}
-		left -= 100
-	}
-	return list
-}
-
-// lines writes a map a line an entry, in order of its keys.
-func lines(m map[string]json.RawMessage) string {
-	var b strings.Builder
-	for _, k := range slices.Sorted(maps.Keys(m)) {
-		if b.WriteString(k + ": " + clipAt(string(m[k]), maxShown/4) + "\n"); b.Len() > maxShown {
-			break
-		}
-	}
-	return clip(b.String())
-}
-
-// message is one turn of a conversation as the page shows it.
-type message struct {
-	Role  string
-	Parts []part
-}
-
-type part struct {
-	Kind string // "" for text, kindImage, else the item's type
-	Text string
-	Link string // of an image that lies elsewhere
-}
-
-// kindImage is the kind of a part that is a picture. What was sent with the call
-// is taken out before it is stored; what it only pointed to is never loaded by
-// the page, which would tell that somebody looks: it is a link.
-const kindImage = "image"
-
-// messages reads PostHog's message form (contract section 3.4): strings, or
-// lists of items. Of OpenAI's own form it also reads the tool calls, which stand
-// beside the content there. What it does not know it shows as JSON.
-func messages(raw json.RawMessage) []message {
-	if len(raw) == 0 || string(raw) == "null" {
-		return nil
-	}
-	var list []struct {
-		Role    string            `json:"role"`
-		Content json.RawMessage   `json:"content"`
-		Calls   []json.RawMessage `json:"tool_calls"`
-	}
-	if json.Unmarshal(raw, &list) != nil {
-		return []message{{Parts: parts(raw)}}
-	}
-	out := make([]message, len(list))
-	for i, m := range list {
-		out[i] = message{Role: m.Role, Parts: parts(m.Content)}
-		for _, c := range m.Calls {
-			out[i].Parts = append(out[i].Parts, item(c))
+// list takes a comma list apart.
+func list(s string) []string {
+	var out []string
+	for _, item := range strings.Split(s, ",") {
+		if item = strings.TrimSpace(item); item != "" && !slices.Contains(out, item) {
+			out = append(out, item)
 		}
 	}
 	return out
 }
 
-func parts(raw json.RawMessage) []part {
-	if len(raw) == 0 || string(raw) == "null" {
-		return nil
+// ago writes how long something is past: 12 s ago.
+func ago(now, t time.Time) string {
+	if t.IsZero() {
+		return "never"
 	}
-	var text string
-	if json.Unmarshal(raw, &text) == nil {
-		return []part{{Text: text}}
-	}
-	var items []json.RawMessage
-	if json.Unmarshal(raw, &items) != nil {
-		return []part{{Kind: "json", Text: indent(raw)}}
-	}
-	var out []part
-	for _, it := range items {
-		out = append(out, item(it))
-	}
-	return out
+	return span(now.Sub(t)) + " ago"
 }
 
-// item shows one item of a message: words as words, a tool call as its name and
-// arguments.
-func item(raw json.RawMessage) part {
-	if p, ok := picture(raw); ok {
-		return p
-	}
-	var it struct {
-		Type     string  `json:"type"`
-		Text     *string `json:"text"`
-		Refusal  *string `json:"refusal"`
-		Thinking *string `json:"thinking"`
-		Function *struct {
-			Name      string          `json:"name"`
-			Arguments json.RawMessage `json:"arguments"`
-		} `json:"function"`
-	}
-	if json.Unmarshal(raw, &it) != nil {
-		var words string
-		if json.Unmarshal(raw, &words) == nil {
-			return part{Text: words}
-		}
-		return part{Kind: "json", Text: indent(raw)}
-	}
+// span writes a duration with one unit.
+func span(d time.Duration) string {
 	switch {
-	case it.Text != nil:
-		return part{Text: *it.Text}
-	case it.Refusal != nil:
-		return part{Kind: "refusal", Text: *it.Refusal}
-	case it.Thinking != nil:
-		return part{Kind: "thinking", Text: *it.Thinking}
-	case it.Function != nil:
-		arguments := it.Function.Arguments
-		var words string
-		if json.Unmarshal(arguments, &words) == nil { // OpenAI's arguments are JSON in a string
-			arguments = json.RawMessage(words)
-			if !json.Valid(arguments) {
-				return part{Kind: "calls " + it.Function.Name, Text: words}
-			}
-		}
-		return part{Kind: "calls " + it.Function.Name, Text: indent(arguments)}
+	case d < time.Second:
+		return "<1 s"
+	case d < 2*time.Minute:
+		return strconv.Itoa(int(d/time.Second)) + " s"
+	case d < 2*time.Hour:
+		return strconv.Itoa(int(d/time.Minute)) + " min"
+	case d < 48*time.Hour:
+		return strconv.Itoa(int(d/time.Hour)) + " h"
 	}
-	return part{Kind: or(it.Type, "json"), Text: indent(raw)}
+	return strconv.Itoa(int(d/(24*time.Hour))) + " days"
 }
 
-// picture reads an item that is an image in the forms of the providers: OpenAI's
-// image_url and input_image, Anthropic's source, Gemini's inlineData and fileData,
-// and PostHog's image.
-func picture(raw json.RawMessage) (part, bool) {
-	var it map[string]any
-	if json.Unmarshal(raw, &it) != nil {
-		return part{}, false
+func float(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
+
+// some writes a number of things: 1 call, 1,284 calls.
+func some(n int64, thing string) string {
+	if n == 1 {
+		return "1 " + thing
 	}
-	kind, _ := it["type"].(string)
-	p := part{Kind: kindImage}
-	media, inside := "", false
-	var walk func(v any)
-	walk = func(v any) {
-		switch v := v.(type) {
-		case map[string]any:
-			for _, k := range slices.Sorted(maps.Keys(v)) {
-				if s, ok := v[k].(string); ok && (k == "media_type" || k == "mimeType" || k == "mime_type") {
-					media = s
-				}
-				if k != "cache_control" {
-					walk(v[k])
-				}
-			}
-		case string:
-			switch {
-			case strings.HasPrefix(v, "https://"), strings.HasPrefix(v, "http://"):
-				p.Link = v
-			case strings.HasPrefix(v, "[base64 "), strings.HasPrefix(v, "data:image/"):
-				inside = true
-				if _, of, ok := strings.Cut(v, "image/"); ok && media == "" {
-					of, _, _ = strings.Cut(strings.ReplaceAll(of, ";", " "), " ")
-					media = "image/" + of
-				}
-			}
-		}
-	}
-	walk(it)
-	switch kind {
-	case "image_url", "input_image", "image", "output_image":
-	default:
-		if !strings.HasPrefix(media, "image/") || kind != "" {
-			return part{}, false
-		}
-	}
-	switch {
-	case inside:
-		p.Text = or(media, "sent with the call") + ", not stored"
-	case media != "":
-		p.Text = media
-	}
-	return p, p.Link != "" || inside
+	return count(n) + " " + thing + "s"
 }
 
-// host is where a link leads.
-func host(link string) string {
-	u, err := url.Parse(link)
-	if err != nil {
-		return "its address"
+func signed(n int64) string {
+	if n > 0 {
+		return "+" + count(n)
 	}
-	return u.Host
+	return strings.Replace(count(n), "-", "−", 1)
 }
+
+func someUSD(d decimal.Decimal) query.USD { return query.USD(event.Some(d)) }
+
+var cent = decimal.New(1, -2)
+
+// perCall is the mean cost of the calls whose cost is known.
+func perCall(t query.Totals) string {
+	n := t.Calls - t.UncostedCalls
+	if !t.CostUSD.Known || n <= 0 {
+		return unknown
+	}
+	return usd(query.USD(event.Some(t.CostUSD.Value.DivRound(decimal.NewFromInt(n), 12))))
+}
+
+func num(f float64) string { return strconv.FormatFloat(f, 'f', 1, 64) }

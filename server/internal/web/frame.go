@@ -3,13 +3,13 @@ package web
 import (
 	"net/http"
 	"net/url"
-	"strings"
 	"time"
 
 	"github.com/a-h/templ"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/health"
+	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
 // frame is what a page knows of the person who looks at it, and what it has
@@ -24,7 +24,7 @@ type frame struct {
 	Simulated bool
 	Dropped   uint64
 	Troubles  []health.Report // components that do not do all of their work, the worst first
-	Assets    assets
+	Assets    Assets
 	Reads     bool           // the reader may see the project's prompts and answers
 	Zone      *time.Location // the reader's, as the browser told
 
@@ -36,16 +36,16 @@ type frame struct {
 }
 
 // frame finds who is signed in.
-func (s *Web) frame(w http.ResponseWriter, r *http.Request) (*frame, bool) {
+func (s *Site) frame(w http.ResponseWriter, r *http.Request) (*frame, bool) {
 	sess, ok := s.session(r)
 	if !ok {
 		return nil, false
 	}
-	f := &frame{Session: sess, Simulated: s.c.Simulated, Assets: s.assets, Zone: zoneOf(r), w: w, r: r, secure: s.secure(r)}
-	if s.c.Dropped != nil {
-		f.Dropped = s.c.Dropped()
+	f := &frame{Session: sess, Simulated: s.Simulated, Assets: s.Assets, Zone: zoneOf(r), w: w, r: r, secure: s.secure(r)}
+	if s.Dropped != nil {
+		f.Dropped = s.Dropped()
 	}
-	f.Troubles = troubles(s.components(), s.now())
+	f.Troubles = troubles(s.components(), s.Now())
 	h := r.Header
 	f.Fragment = h.Get("HX-Request") == "true" && h.Get("HX-Boosted") != "true" && h.Get("HX-History-Restore-Request") != "true"
 	// The project that was looked at last is the one that pages without a project
@@ -114,11 +114,6 @@ func (f *frame) checked(name, other string, saved bool) bool {
 	return saved
 }
 
-// safeNext is where to go after signing in: a path of this site, or the start.
-func safeNext(next string) string {
-	u, err := url.Parse(next)
-	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.ContainsAny(next, "\\\r\n\t") || strings.HasPrefix(next, "/sign-in") {
-		return "/"
-	}
-	return next
-}
+func (f *frame) admin() bool { return f.Session.Role == project.RoleAdmin }
+
+func (f *frame) member() bool { return f.Session.Role.Can(project.RoleMember) }

@@ -60,7 +60,7 @@ func (s *Web) keysPage(f *frame, made string) (templ.Component, error) {
 		return nil, err
 	}
 	snap := s.c.Registry.Snapshot()
-	page := keysPage{Project: p, Keys: snap.APIKeys(p.ID), Providers: snap.ProviderKeys(p.ID), Uses: snap.LastUsed, Now: s.now(), New: made, Unscoped: snap.UnscopedKeys(p.ID)}
+	page := keysPage{Project: p, Keys: snap.APIKeys(p.ID), Providers: snap.ProviderKeys(p.ID), Uses: snap.LastUsed, Now: s.Now(), New: made, Unscoped: snap.UnscopedKeys(p.ID)}
 	if s.c.Providers != nil {
 		page.Known = s.c.Providers()
 	}

@@ -104,7 +104,7 @@ func TestViewerSeesNoToken(t *testing.T) {
 	for name, client := range people {
 		s.client = client
 		answered, token := 0, 0
-		for _, rt := range s.web.Routes() {
+		for _, rt := range s.web.Table() {
 			method, path := fill(strings.NewReplacer("{connection}", c.ID, "{range}", "7d").Replace(rt.Pattern), "default", s)
 			if method != "GET" || strings.HasSuffix(path, "/live") {
 				continue

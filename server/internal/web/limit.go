@@ -229,7 +229,7 @@ func (s *Web) address(r *http.Request) string {
 	ip = ip.Unmap()
 	if ip.IsLoopback() && !s.proxy(ip) && r.Header.Get("X-Forwarded-For") != "" {
 		s.unbelieved.Do(func() {
-			s.log.Warn("X-Forwarded-For of a proxy on this machine is not believed: sign-ins that fail are counted together; set public_url to the address that people use, or trusted_proxies")
+			s.Log.Warn("X-Forwarded-For of a proxy on this machine is not believed: sign-ins that fail are counted together; set public_url to the address that people use, or trusted_proxies")
 		})
 	}
 	hops := strings.Split(strings.Join(r.Header.Values("X-Forwarded-For"), ","), ",")

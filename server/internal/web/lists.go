@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/a-h/templ"
-	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/query"
@@ -71,24 +70,10 @@ func (s *Web) list(r *http.Request, f *frame, p listPage, page string, ask func(
 	return listing(*f, p), nil
 }
 
-// before is the filter over the period before a page's range. There is none where
-// the range is open, or nothing is stored of then: everything would be new.
-func (s *Web) before(ctx context.Context, f *frame, v *view) (query.Filter, bool, error) {
-	before, ok := v.Before()
-	if !ok {
-		return before, false, nil
-	}
-	page, err := s.c.Query.Events(ctx, query.EventsQuery{Project: f.Session.ProjectID, Filter: query.Filter{From: before.From, To: before.To}, Limit: 1})
-	if err != nil {
-		return before, false, err
-	}
-	return before, len(page.Events) > 0, nil
-}
-
 // usersBefore are the figures of users in the period before, by id. It is nil
 // where there is none.
 func (s *Web) usersBefore(ctx context.Context, f *frame, v *view, rows []query.Summary) (map[string]query.Summary, error) {
-	before, ok, err := s.before(ctx, f, v)
+	before, ok, err := periodBefore(ctx, s.c.Query, f, v)
 	if err != nil || !ok {
 		return nil, err
 	}
@@ -201,7 +186,7 @@ func (s *Web) person(r *http.Request, f *frame) (templ.Component, error) {
 	}
 	p := personPage{ID: id, View: v, Pending: s.waits(r, f)}
 	if p.Pending {
-		p.Cards = pending(v, specs, nil).Cards
+		p.Cards = pendingBoard(v, specs, nil).Cards
 		return personHistory(*f, p), nil
 	}
 	at, err := s.c.Query.Snapshot(r.Context(), f.Session.ProjectID)
@@ -221,7 +206,7 @@ func (s *Web) person(r *http.Request, f *frame) (templ.Component, error) {
 	if p.Before.Before, err = s.usersBefore(r.Context(), f, v, found.Rows); err != nil {
 		return nil, err
 	}
-	b, err := s.ask(r.Context(), at, f, v, specs, []query.Measure{query.Calls})
+	b, err := loadBoard(r.Context(), at, f, v, specs, []query.Measure{query.Calls})
 	if err != nil {
 		return nil, err
 	}
@@ -337,12 +322,6 @@ func repeated(before [][]message, input []message) (most int) {
 
 func sameMessage(a, b message) bool { return a.Role == b.Role && slices.Equal(a.Parts, b.Parts) }
 
-// opened writes into the audit log that somebody reads prompts and answers, and
-// refuses one whose role may not.
-func (s *Web) opened(r *http.Request, f *frame, target string) error {
-	return s.c.Registry.OpenContent(r.Context(), f.Session.ProjectID, f.Session.Role, target)
-}
-
 // errorsPage is failures by message.
 type errorsPage struct {
 	View   *view
@@ -368,7 +347,7 @@ func (s *Web) errors(r *http.Request, f *frame) (templ.Component, error) {
 	if p.Groups, err = s.c.Query.Errors(r.Context(), f.Session.ProjectID, v.Filter, 50); err != nil {
 		return nil, err
 	}
-	if _, ok, err := s.before(r.Context(), f, v); err != nil {
+	if _, ok, err := periodBefore(r.Context(), s.c.Query, f, v); err != nil {
 		return nil, err
 	} else if ok {
 		if p.Before, err = s.c.Query.ErrorsBefore(r.Context(), f.Session.ProjectID, v.Filter, p.Groups); err != nil {
@@ -381,72 +360,6 @@ func (s *Web) errors(r *http.Request, f *frame) (templ.Component, error) {
 // pattern is a group of errors as people read it: what differs between its
 // messages is a sign, where the group's own name has 0 for every number.
 func pattern(group string) string { return strings.ReplaceAll(group, "0", "#") }
-
-// modelsPage lays models side by side.
-type modelsPage struct {
-	View    *view
-	Models  []query.Group
-	Lines   map[string]query.Line // outcomes, and what is compared
-	Against bool                  // the period before is one to compare with
-	Cards   []card
-	Pending bool
-}
-
-// changed is how a figure of a model compares with the period before.
-func (p modelsPage) changed(key string, m query.Measure) string {
-	if !p.Against {
-		return ""
-	}
-	l := p.Lines[key]
-	return against(m, l.Total.Get(m), l.Previous.Get(m))
-}
-
-func (s *Web) models(r *http.Request, f *frame) (templ.Component, error) {
-	v, err := s.view(r, "/models", "7d")
-	if err != nil {
-		return nil, err
-	}
-	f.Title = "Models"
-	specs := []spec{
-		{ID: "latency", Title: "Latency by model", Measures: []query.Measure{query.LatencyP50, query.LatencyP95}, By: query.ByModelAsked, Draw: "bar", Limit: 10},
-		{ID: "per-call", Title: "Cost per call", Measures: []query.Measure{query.CostPerCall}, By: query.ByModelAsked, OverTime: true, Draw: "line"},
-	}
-	p := modelsPage{View: v, Lines: make(map[string]query.Line), Pending: s.waits(r, f)}
-	if p.Pending {
-		p.Cards = pending(v, specs, nil).Cards
-		return modelTable(*f, p), nil
-	}
-	if _, p.Against, err = s.before(r.Context(), f, v); err != nil {
-		return nil, err
-	}
-	filter := v.Filter
-	if filter.Kind == "" {
-		filter.Kind = query.KindCalls
-	}
-	at, err := s.c.Query.Snapshot(r.Context(), f.Session.ProjectID)
-	if err != nil {
-		return nil, err
-	}
-	st, err := at.Stats(r.Context(), query.StatsQuery{Project: f.Session.ProjectID, Filter: filter, GroupBy: query.ByModelAsked, LatencyOf: v.LatencyOf, Limit: 12})
-	if err != nil {
-		return nil, err
-	}
-	p.Models = st.Groups
-	out, err := at.Series(r.Context(), query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, By: query.ByModelAsked, LatencyOf: v.LatencyOf, Limit: 50, Compare: true,
-		Measures: []query.Measure{query.Calls, query.ErrorRate, query.LatencyP95, query.CostUSD, query.CostPerCall, query.CompletionRate, query.NegativeRate, query.EvalScore}})
-	if err != nil {
-		return nil, err
-	}
-	for _, g := range out.Groups {
-		p.Lines[g.Key] = g
-	}
-	b, err := s.ask(r.Context(), at, f, v, specs, []query.Measure{query.Calls})
-	if err != nil {
-		return nil, err
-	}
-	p.Cards = b.Cards
-	return modelTable(*f, p), nil
-}
 
 // tracePage is one trace, with the part that is looked at.
 type tracePage struct {
@@ -510,29 +423,6 @@ func took(t *query.Trace) time.Duration {
 	return end.Sub(t.Start)
 }
 
-// about are the words of an outcome, in place of what a call has.
-func about(e *query.Event) string {
-	var out []string
-	for _, p := range []struct{ name, yes, no string }{
-		{"task_completed", "task completed", "task not completed"}, {"escalated_to_human", "escalated", ""}, {"accepted_output", "accepted", "not accepted"}, {"edited_output", "edited", ""},
-	} {
-		switch strings.Trim(string(e.Properties[p.name]), `"`) {
-		case "true":
-			out = append(out, p.yes)
-		case "false":
-			if p.no != "" {
-				out = append(out, p.no)
-			}
-		}
-	}
-	for _, name := range []string{"user_feedback", "eval_score", "$ai_metric_value"} {
-		if v := strings.Trim(string(e.Properties[name]), `"`); v != "" && v != "null" {
-			out = append(out, strings.TrimPrefix(strings.ReplaceAll(name, "_", " "), "$ai ")+" "+v)
-		}
-	}
-	return strings.Join(out, ", ")
-}
-
 func (s *Web) trace(r *http.Request, f *frame) (templ.Component, error) {
 	t, err := s.c.Query.Trace(r.Context(), f.Session.ProjectID, r.PathValue("id"))
 	if err != nil {
@@ -554,14 +444,6 @@ func (s *Web) trace(r *http.Request, f *frame) (templ.Component, error) {
 		}
 	}
 	return traceDetail(*f, p), nil
-}
-
-// fileName keeps what any file system takes.
-func fileName(r rune) rune {
-	if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
-		return r
-	}
-	return '_'
 }
 
 // pick is the address of a trace with one step looked at.
@@ -588,22 +470,4 @@ func (p listPage) when(s query.Summary) time.Time {
 		return s.First
 	}
 	return s.Last
-}
-
-// behind is the address of the calls of a group.
-func (v *view) behind(f frame, q string) templ.SafeURL {
-	c := card{Base: string(v.to(f, "/events", "kind", query.KindCalls))}
-	return c.link(q)
-}
-
-// In writes a time of the viewer's zone in a layout.
-func (v *view) In(t time.Time, layout string) string { return t.In(v.Zone).Format(layout) }
-
-// perCall is the mean cost of the calls whose cost is known.
-func perCall(t query.Totals) string {
-	n := t.Calls - t.UncostedCalls
-	if !t.CostUSD.Known || n <= 0 {
-		return unknown
-	}
-	return usd(query.USD(event.Some(t.CostUSD.Value.DivRound(decimal.NewFromInt(n), 12))))
 }

@@ -8,12 +8,9 @@ import (
 	"time"
 
 	"github.com/a-h/templ"
-	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
-
-var cent = decimal.New(1, -2)
 
 // overviewPage answers: what happened today and this week, where does it go,
 // and what came last?

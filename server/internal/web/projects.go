@@ -71,7 +71,3 @@ func (s *Web) createProject(r *http.Request, f *frame) (templ.Component, error) 
 	}
 	return f.done("/p/"+url.PathEscape(p.ID)+"/keys", message)
 }
-
-func (f *frame) admin() bool { return f.Session.Role == project.RoleAdmin }
-
-func (f *frame) member() bool { return f.Session.Role.Can(project.RoleMember) }

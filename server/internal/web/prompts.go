@@ -46,7 +46,7 @@ func (s *Web) prompts(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := promptsPage{View: v, Now: s.now()}
+	p := promptsPage{View: v, Now: s.Now()}
 	used := make(map[string]query.PromptUse, len(uses))
 	for _, u := range uses {
 		used[u.Name] = u
@@ -123,7 +123,7 @@ func (s *Web) prompt(r *http.Request, f *frame) (templ.Component, error) {
 		return nil, err
 	}
 	f.Title = name
-	p := promptPage{Prompt: x, View: v, Now: s.now(), Use: query.PromptUse{Name: name}}
+	p := promptPage{Prompt: x, View: v, Now: s.Now(), Use: query.PromptUse{Name: name}}
 	if p.Shown, ok = s.c.Prompts.Version(f.Session.ProjectID, name, r.URL.Query().Get("show")); !ok {
 		return nil, noVersion()
 	}
@@ -667,10 +667,3 @@ func described(v prompt.Variable) string {
 
 // textRows is how high a text's field is.
 func textRows(s string) int { return min(max(strings.Count(s, "\n")+2, 5), 24) }
-
-func plural(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return strconv.Itoa(n) + " " + noun + "s"
-}

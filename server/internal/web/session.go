@@ -39,23 +39,19 @@ type Session struct {
 // ProjectName is a project that a person may see.
 type ProjectName struct{ ID, Name string }
 
-// byLinkFor is how long the one-time link stands for the password that a person
-// has forgotten.
-const byLinkFor = 30 * time.Minute
-
-func (s *Web) session(r *http.Request) (Session, bool) {
+func (s *Site) session(r *http.Request) (Session, bool) {
 	token := s.sessionToken(r)
 	if token == "" {
 		return Session{}, false
 	}
-	snap := s.c.Registry.Snapshot()
+	snap := s.Registry.Snapshot()
 	x, u, ok := snap.SessionByToken(token)
 	if !ok {
 		return Session{}, false
 	}
 	out := Session{
 		ID: x.ID, UserID: u.ID, UserName: u.Name, Email: u.Email, Role: u.Role, Expires: x.ExpiresAt, HasPassword: u.PasswordHash != "",
-		ByLink: x.ByLink && s.now().Sub(x.CreatedAt) < byLinkFor, token: token,
+		ByLink: x.ByLink && s.Now().Sub(x.CreatedAt) < byLinkFor, token: token,
 	}
 	for _, p := range snap.Projects() {
 		if u.CanSee(p.ID) {
@@ -89,7 +85,7 @@ func sessionName(secure bool) string {
 	return sessionCookie
 }
 
-func (s *Web) sessionToken(r *http.Request) string {
+func (s *Site) sessionToken(r *http.Request) string {
 	c, err := r.Cookie(sessionName(s.secure(r)))
 	if err != nil {
 		return ""
@@ -104,41 +100,6 @@ func setCookie(w http.ResponseWriter, secure bool, c http.Cookie) {
 }
 
 func (f *frame) cookie(c http.Cookie) { setCookie(f.w, f.secure, c) }
-
-// enter signs a person in. The session is always a new one: a token that the
-// browser brought along, perhaps planted there, is ended, never taken over. It returns the session's token.
-func (s *Web) enter(w http.ResponseWriter, r *http.Request, u project.User, byLink bool) (string, error) {
-	ctx := project.WithActor(r.Context(), u.ID)
-	s.leave(ctx, r)
-	create := s.c.Registry.CreateSession
-	if byLink {
-		create = s.c.Registry.CreateLinkSession
-	}
-	token, x, err := create(ctx, u.ID, r.UserAgent())
-	if err != nil {
-		return "", err
-	}
-	// A password that was changed since it was checked lets nobody in.
-	if now, ok := s.c.Registry.Snapshot().User(u.ID); !byLink && (!ok || now.PasswordHash != u.PasswordHash) {
-		if err := s.c.Registry.RevokeSession(ctx, u.ID, x.ID); err != nil {
-			return "", err
-		}
-		return "", event.NewError(event.CodeUnauthorized, "the password was just changed", "sign in with the new password", nil)
-	}
-	setCookie(w, s.secure(r), http.Cookie{Name: sessionName(s.secure(r)), Value: token, Expires: x.ExpiresAt})
-	return token, nil
-}
-
-// leave ends the session that a browser has, if any.
-func (s *Web) leave(ctx context.Context, r *http.Request) {
-	x, u, ok := s.c.Registry.Snapshot().SessionByToken(s.sessionToken(r))
-	if !ok {
-		return
-	}
-	if err := s.c.Registry.RevokeSession(project.WithActor(ctx, u.ID), u.ID, x.ID); err != nil {
-		s.log.Warn("a session could not be ended", "err", err)
-	}
-}
 
 // flash is a message that the next page shows once. It travels in a cookie,
 // with a MAC of the session, so that nobody else puts words into a page.
@@ -161,4 +122,64 @@ func (f *frame) takeFlash() *flash {
 		return nil
 	}
 	return &flash{string(b)}
+}
+
+// byLinkFor is how long the one-time link stands for the password that a person
+// has forgotten.
+const byLinkFor = 30 * time.Minute
+
+// opened writes into the audit log that somebody reads prompts and answers, and
+// refuses one whose role may not.
+func (s *Site) opened(r *http.Request, f *frame, target string) error {
+	return s.Registry.OpenContent(r.Context(), f.Session.ProjectID, f.Session.Role, target)
+}
+
+func (s *Site) dropCookies(w http.ResponseWriter, r *http.Request) {
+	setCookie(w, s.secure(r), http.Cookie{Name: sessionName(s.secure(r)), MaxAge: -1})
+	setCookie(w, s.secure(r), http.Cookie{Name: projectCookie, MaxAge: -1})
+}
+
+// enter signs a person in. The session is always a new one: a token that the
+// browser brought along, perhaps planted there, is ended, never taken over. It returns the session's token.
+func (s *Site) enter(w http.ResponseWriter, r *http.Request, u project.User, byLink bool) (string, error) {
+	ctx := project.WithActor(r.Context(), u.ID)
+	s.leave(ctx, r)
+	create := s.Registry.CreateSession
+	if byLink {
+		create = s.Registry.CreateLinkSession
+	}
+	token, x, err := create(ctx, u.ID, r.UserAgent())
+	if err != nil {
+		return "", err
+	}
+	// A password that was changed since it was checked lets nobody in.
+	if now, ok := s.Registry.Snapshot().User(u.ID); !byLink && (!ok || now.PasswordHash != u.PasswordHash) {
+		if err := s.Registry.RevokeSession(ctx, u.ID, x.ID); err != nil {
+			return "", err
+		}
+		return "", event.NewError(event.CodeUnauthorized, "the password was just changed", "sign in with the new password", nil)
+	}
+	setCookie(w, s.secure(r), http.Cookie{Name: sessionName(s.secure(r)), Value: token, Expires: x.ExpiresAt})
+	return token, nil
+}
+
+// renew gives the reader of a page a new session in place of theirs.
+func (s *Site) renew(r *http.Request, f *frame, u project.User) error {
+	token, err := s.enter(f.w, r, u, false)
+	if err != nil {
+		return err
+	}
+	f.Session.token = token
+	return nil
+}
+
+// leave ends the session that a browser has, if any.
+func (s *Site) leave(ctx context.Context, r *http.Request) {
+	x, u, ok := s.Registry.Snapshot().SessionByToken(s.sessionToken(r))
+	if !ok {
+		return
+	}
+	if err := s.Registry.RevokeSession(project.WithActor(ctx, u.ID), u.ID, x.ID); err != nil {
+		s.Log.Warn("a session could not be ended", "err", err)
+	}
 }

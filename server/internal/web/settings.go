@@ -81,7 +81,7 @@ func (s *Web) deleteProject(r *http.Request, f *frame) (templ.Component, error) 
 	message := "Project " + p.Name + " deleted."
 	if s.c.Eraser != nil {
 		if err := s.c.Eraser.Erase(r.Context(), p.ID); err != nil {
-			s.log.Error("the events of a deleted project could not be removed", "project", p.ID, "err", err)
+			s.Log.Error("the events of a deleted project could not be removed", "project", p.ID, "err", err)
 			message += " Its events could not be deleted from the store; see the server log."
 		}
 	}

@@ -21,7 +21,7 @@ import (
 func (s *Web) signInPage(w http.ResponseWriter, r *http.Request) {
 	v := r.URL.Query()
 	if token := v.Get("token"); token != "" {
-		s.show(w, r, http.StatusOK, plain(s.assets, "Sign in", linkForm(token)))
+		s.show(w, r, http.StatusOK, plain(s.Assets, "Sign in", linkForm(token)))
 		return
 	}
 	if _, ok := s.session(r); ok {
@@ -43,7 +43,7 @@ func (s *Web) askPassword(w http.ResponseWriter, r *http.Request, status int, f 
 	for _, u := range s.c.Registry.Snapshot().Users() {
 		f.First = f.First && u.PasswordHash == ""
 	}
-	s.show(w, r, status, plain(s.assets, "Sign in", signInPage(f)))
+	s.show(w, r, status, plain(s.Assets, "Sign in", signInPage(f)))
 }
 
 // signIn checks a password. How many may fail is limited by network address and
@@ -73,12 +73,12 @@ func (s *Web) checkPassword(w http.ResponseWriter, r *http.Request, email, passw
 	}
 	u, err := s.c.Registry.CheckPassword(r.Context(), email, password)
 	if err != nil {
-		s.log.Info("sign-in refused", "address", address)
+		s.Log.Info("sign-in refused", "address", address)
 		if x.last {
 			of, _ := s.c.Registry.Snapshot().UserByEmail(email)
 			entry := project.AuditEntry{Actor: "address " + address, Action: "sign_in.limited", Target: of.ID, Detail: "too many wrong passwords"}
 			if err := s.c.Registry.Audit(r.Context(), entry); err != nil {
-				s.log.Warn("the audit log could not be written", "err", err)
+				s.Log.Warn("the audit log could not be written", "err", err)
 			}
 		}
 		return project.User{}, err
@@ -138,11 +138,6 @@ func (s *Web) signOut(w http.ResponseWriter, r *http.Request) {
 	redirect(w, r, "/sign-in")
 }
 
-func (s *Web) dropCookies(w http.ResponseWriter, r *http.Request) {
-	setCookie(w, s.secure(r), http.Cookie{Name: sessionName(s.secure(r)), MaxAge: -1})
-	setCookie(w, s.secure(r), http.Cookie{Name: projectCookie, MaxAge: -1})
-}
-
 // welcome asks who came by a link for an e-mail address and a password.
 func (s *Web) welcome(_ *http.Request, f *frame) (templ.Component, error) {
 	f.Title = "Welcome"
@@ -187,12 +182,7 @@ func (s *Web) setPassword(r *http.Request, f *frame, password string) error {
 		return err
 	}
 	u, _ := s.c.Registry.Snapshot().User(f.Session.UserID)
-	token, err := s.enter(f.w, r, u, false)
-	if err != nil {
-		return err
-	}
-	f.Session.token = token
-	return nil
+	return s.renew(r, f, u)
 }
 
 func newPassword(form url.Values) (string, error) {
@@ -201,4 +191,13 @@ func newPassword(form url.Values) (string, error) {
 		return "", event.Invalid("the passwords do not match", "type the new password in both fields")
 	}
 	return p, nil
+}
+
+// safeNext is where to go after signing in: a path of this site, or the start.
+func safeNext(next string) string {
+	u, err := url.Parse(next)
+	if err != nil || u.IsAbs() || u.Host != "" || !strings.HasPrefix(next, "/") || strings.HasPrefix(next, "//") || strings.ContainsAny(next, "\\\r\n\t") || strings.HasPrefix(next, "/sign-in") {
+		return "/"
+	}
+	return next
 }

@@ -147,7 +147,7 @@ func sees(u project.User, all []project.Project) string {
 }
 
 // ticked is checked for one of several boxes of a name.
-func (f *frame) ticked(name, value string, saved bool) bool {
+func ticked(f frame, name, value string, saved bool) bool {
 	if f.Problem != nil && f.form.Has("role") {
 		return slices.Contains(f.form[name], value)
 	}

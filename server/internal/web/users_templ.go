@@ -219,7 +219,7 @@ func projectBoxes(f frame, u project.User, all []project.Project) templ.Componen
 			return templ_7745c5c3_Err
 		}
 		for _, p := range all {
-			templ_7745c5c3_Err = check(p.Name, "projects", p.ID, "", f.ticked("projects", p.ID, u.Role != project.RoleAdmin && u.CanSee(p.ID))).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = check(p.Name, "projects", p.ID, "", ticked(f, "projects", p.ID, u.Role != project.RoleAdmin && u.CanSee(p.ID))).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

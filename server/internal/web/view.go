@@ -106,13 +106,13 @@ func zoneOf(r *http.Request) *time.Location {
 }
 
 // view reads an address. def is the range where it names none; "" is all time.
-func (s *Web) view(r *http.Request, page, def string) (*view, error) {
+func (s *Site) view(r *http.Request, page, def string) (*view, error) {
 	return s.viewOf(r, r.URL.Query(), page, def)
 }
 
 // viewOf is view of other parameters than those of the request's address.
-func (s *Web) viewOf(r *http.Request, q url.Values, page, def string) (*view, error) {
-	v := &view{page: page, Feed: s.c.Live != nil, Live: q.Get("live") == "1" && s.c.Live != nil, params: params{}}
+func (s *Site) viewOf(r *http.Request, q url.Values, page, def string) (*view, error) {
+	v := &view{page: page, Feed: s.Feed, Live: q.Get("live") == "1" && s.Feed, params: params{}}
 	v.Zone = zoneOf(r)
 	if name := q.Get("tz"); name != "" {
 		v.params["tz"] = []string{name}
@@ -121,7 +121,7 @@ func (s *Web) viewOf(r *http.Request, q url.Values, page, def string) (*view, er
 		}
 	}
 	var err error
-	now := s.now().In(v.Zone)
+	now := s.Now().In(v.Zone)
 	if from, to := q.Get("from"), q.Get("to"); from != "" || to != "" {
 		if v.From, err = v.time("from", from); err != nil {
 			return nil, err
@@ -331,12 +331,10 @@ func (v *view) value(name string) string {
 	return ""
 }
 
-// choices answers htmx's question for what a field of the form can offer.
-func (s *Web) choices(w http.ResponseWriter, r *http.Request, f *frame) {
-	values, err := s.c.Query.FilterValues(r.Context(), f.Session.ProjectID, r.URL.Query().Get("field"))
-	if err != nil {
-		s.refuse(w, r, err)
-		return
-	}
-	s.show(w, r, http.StatusOK, options(values))
+type filterField struct {
+	Name, Label string
+	List        bool // values can be offered
 }
+
+// In writes a time of the viewer's zone in a layout.
+func (v *view) In(t time.Time, layout string) string { return t.In(v.Zone).Format(layout) }

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"net/http"
@@ -9,8 +8,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/a-h/templ"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/health"
@@ -54,12 +51,10 @@ type Config struct {
 
 // Web is the handler of the pages.
 type Web struct {
+	*Site
 	c      Config
-	log    *slog.Logger
-	now    func() time.Time
 	mux    *http.ServeMux
-	routes []route
-	assets assets
+	static assets
 	cross  *http.CrossOriginProtection
 
 	tries      *tries    // of signing in
@@ -68,17 +63,21 @@ type Web struct {
 
 // New returns the pages.
 func New(c Config) *Web {
-	s := &Web{c: c, log: c.Logger, now: c.Now, mux: http.NewServeMux(), assets: loadAssets(dist), cross: http.NewCrossOriginProtection()}
-	if s.log == nil {
-		s.log = slog.New(slog.DiscardHandler)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
 	}
-	if s.now == nil {
-		s.now = time.Now
+	if c.Now == nil {
+		c.Now = time.Now
 	}
-	s.tries = newTries(s.now)
-	s.routes = s.table()
+	s := &Web{c: c, mux: http.NewServeMux(), static: loadAssets(dist), cross: http.NewCrossOriginProtection()}
+	s.Site = &Site{
+		Registry: c.Registry, Assets: s.static.Assets, Log: c.Logger, Now: c.Now, PublicURL: c.PublicURL,
+		Feed: c.Live != nil, Simulated: c.Simulated, Dropped: c.Dropped, Health: c.Health,
+	}
+	s.tries = newTries(s.Now)
+	s.Routes = s.table()
 	short := squeeze()
-	for _, rt := range s.routes {
+	for _, rt := range s.Routes {
 		switch {
 		case rt.open != nil:
 			s.mux.HandleFunc(rt.pattern, rt.open)
@@ -88,8 +87,8 @@ func New(c Config) *Web {
 			s.mux.Handle(rt.pattern, short(s.gate(rt)))
 		}
 	}
-	s.mux.Handle("GET /static/", s.assets)
-	s.mux.Handle("GET /assets/", s.assets)
+	s.mux.Handle("GET /static/", s.static)
+	s.mux.Handle("GET /assets/", s.static)
 	s.mux.HandleFunc("/", s.notFound)
 	return s
 }
@@ -109,28 +108,6 @@ func (s *Web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mux.ServeHTTP(w, r)
 }
 
-func pageHeaders(h http.Header) {
-	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Frame-Options", "DENY")
-	// Not no-referrer: browsers then send "Origin: null" with forms, which could
-	// not be told from another site's.
-	h.Set("Referrer-Policy", "same-origin")
-	h.Set("Cross-Origin-Opener-Policy", "same-origin")
-	h.Set("Cross-Origin-Resource-Policy", "same-origin")
-	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
-}
-
-func errForeign() error {
-	return event.NewError(event.CodeForbidden, "this form was sent by another site, or by a page loaded before you signed in", "go back, reload the page and submit it again", nil)
-}
-
-// secure reports whether the browser came by HTTPS, perhaps by a proxy that ends
-// it. Who forges the header harms nobody else.
-func (s *Web) secure(r *http.Request) bool {
-	return r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https" || strings.HasPrefix(s.c.PublicURL, "https://")
-}
-
 func (s *Web) notFound(w http.ResponseWriter, r *http.Request) {
 	s.refuse(w, r, event.NewError(event.CodeNotFound, "Page not found", "Start again from the overview.", nil))
 }
@@ -138,46 +115,12 @@ func (s *Web) notFound(w http.ResponseWriter, r *http.Request) {
 // Unavailable answers for the pages where no [Web] can be made yet: with a page
 // that says why, and with the files that such a page loads.
 func Unavailable(w http.ResponseWriter, r *http.Request, err error) {
-	s := &Web{log: slog.New(slog.DiscardHandler), assets: loadAssets(dist)}
+	files := loadAssets(dist)
 	pageHeaders(w.Header())
 	if strings.HasPrefix(r.URL.Path, "/static/") || strings.HasPrefix(r.URL.Path, "/assets/") {
-		s.assets.ServeHTTP(w, r)
+		files.ServeHTTP(w, r)
 		return
 	}
+	s := &Site{Log: slog.New(slog.DiscardHandler), Assets: files.Assets}
 	s.refuse(w, r, err)
-}
-
-// refuse shows an error outside the frame: to strangers, and where the frame
-// cannot be known.
-func (s *Web) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	e := s.told(r, err)
-	s.show(w, r, e.HTTPStatus(), plain(s.assets, e.Message, problem(e)))
-}
-
-// told is an error as people get to read it; the log gets its cause.
-func (s *Web) told(r *http.Request, err error) *event.Error {
-	e := event.AsError(err)
-	if (e.Code == event.CodeInternal || e.Code == event.CodeUnavailable) && r.Context().Err() == nil { // else the reader has gone on
-		s.log.Error("page failed", "path", r.Pattern, "err", err)
-	}
-	return e
-}
-
-// show renders to a buffer first: a page is whole or an error.
-func (s *Web) show(w http.ResponseWriter, r *http.Request, status int, c templ.Component) {
-	var b bytes.Buffer
-	if err := c.Render(r.Context(), &b); err != nil {
-		if r.Context().Err() != nil {
-			return // the reader has gone on
-		}
-		s.log.Error("page does not render", "path", r.Pattern, "err", err)
-		http.Error(w, "hedgerow could not render this page; see the server log", http.StatusInternalServerError)
-		return
-	}
-	h := w.Header()
-	h.Set("Content-Type", "text/html; charset=utf-8")
-	h.Set("Cache-Control", "no-store")
-	h.Add("Vary", "HX-Request")
-	w.WriteHeader(status)
-	_, _ = w.Write(b.Bytes())
 }

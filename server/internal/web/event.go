@@ -1,0 +1,112 @@
+package web
+
+import (
+	"strconv"
+	"strings"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query"
+)
+
+func promptOf(e *query.Event) string {
+	if v := or(e.PromptVersion, e.PromptVersionID); v != "" && e.PromptName != "" {
+		return e.PromptName + "@" + v
+	}
+	return e.PromptName
+}
+
+// heading names an event: calls by their model, outcomes, which know the model
+// of their call too, by what they are.
+func heading(e *query.Event) string {
+	if e.IsCall() {
+		return or(e.Model, or(e.SpanName, e.Name))
+	}
+	return or(e.SpanName, e.Name)
+}
+
+func outcome(e *query.Event) string {
+	s := or(string(e.Status), "recorded")
+	switch {
+	case e.Name == event.RequestStarted:
+		s = "begun"
+	case e.Status == event.StatusSuccess && !usualStops[strings.ToLower(e.StopReason)]:
+		s += ": " + e.StopReason // such as length: the answer was cut
+	}
+	if e.IsError && e.ErrorType != "" {
+		s += ": " + e.ErrorType
+	}
+	if e.IsError && e.ErrorCode != "" && e.ErrorCode != e.ErrorType && e.ErrorCode != event.CodeUnknown {
+		s += " · " + e.ErrorCode
+	}
+	if e.HTTPStatus.Known && e.HTTPStatus.Value >= 400 {
+		s += " (" + strconv.FormatInt(e.HTTPStatus.Value, 10) + ")"
+	}
+	return s
+}
+
+// tells reports whether the outcome says more than that all went well.
+func tells(e *query.Event) bool {
+	return e.IsError || e.Status == event.StatusSuccess && !usualStops[strings.ToLower(e.StopReason)]
+}
+
+// usualStops are the reasons for which an answer ends when nothing cut it off.
+var usualStops = map[string]bool{
+	"": true, "stop": true, "end_turn": true, "stop_sequence": true, "completed": true, "complete": true, "tool_calls": true, "tool_use": true, "tool-calls": true,
+	"tool_call": true, "function_call": true, "done": true,
+}
+
+func uncosted(t query.Totals) string {
+	if t.Calls == 0 {
+		return "no calls yet"
+	}
+	return unpriced(t.UncostedCalls - t.UncostedErrors)
+}
+
+// unpriced says how many calls have no known cost.
+func unpriced(n int64) string {
+	if n <= 0 {
+		return "all calls priced"
+	}
+	return some(n, "call") + " with unknown cost"
+}
+
+func unmetered(t query.Totals) string {
+	in, out := tokens(t.InputTokens), tokens(t.OutputTokens)
+	return in + " in, " + out + " out"
+}
+
+// about are the words of an outcome, in place of what a call has.
+func about(e *query.Event) string {
+	var out []string
+	for _, p := range []struct{ name, yes, no string }{
+		{"task_completed", "task completed", "task not completed"}, {"escalated_to_human", "escalated", ""}, {"accepted_output", "accepted", "not accepted"}, {"edited_output", "edited", ""},
+	} {
+		switch strings.Trim(string(e.Properties[p.name]), `"`) {
+		case "true":
+			out = append(out, p.yes)
+		case "false":
+			if p.no != "" {
+				out = append(out, p.no)
+			}
+		}
+	}
+	for _, name := range []string{"user_feedback", "eval_score", "$ai_metric_value"} {
+		if v := strings.Trim(string(e.Properties[name]), `"`); v != "" && v != "null" {
+			out = append(out, strings.TrimPrefix(strings.ReplaceAll(name, "_", " "), "$ai ")+" "+v)
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+func statusClass(e *query.Event) string {
+	switch e.Status {
+	case event.StatusSuccess, "":
+		if e.IsError {
+			return "pill bad"
+		}
+		return "pill"
+	case event.StatusBlocked:
+		return "pill warn"
+	}
+	return "pill bad"
+}

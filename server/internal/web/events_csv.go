@@ -1,0 +1,112 @@
+package web
+
+import (
+	"encoding/csv"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query"
+)
+
+// maxCSV bounds the events of one file; its last line says so where there are
+// more.
+const maxCSV = 50_000
+
+// csvColumns are those of a file of events: what is known of a call, without
+// its words.
+var csvColumns = []struct {
+	name string
+	text func(*query.Event) string
+}{
+	{"timestamp", func(e *query.Event) string { return e.Timestamp.UTC().Format(time.RFC3339Nano) }},
+	{"uuid", func(e *query.Event) string { return e.UUID }},
+	{"event", func(e *query.Event) string { return e.Name }},
+	{"status", func(e *query.Event) string { return string(e.Status) }},
+	{"error_type", func(e *query.Event) string { return e.ErrorType }},
+	{"error_code", func(e *query.Event) string { return e.ErrorCode }},
+	{"http_status", func(e *query.Event) string { return digits(e.HTTPStatus) }},
+	{"provider", func(e *query.Event) string { return e.Provider }},
+	{"model_asked", func(e *query.Event) string { return e.ModelAsked }},
+	{"model", func(e *query.Event) string { return e.Model }},
+	{"operation", func(e *query.Event) string { return e.Operation }},
+	{"prompt_name", func(e *query.Event) string { return e.PromptName }},
+	{"prompt_version", func(e *query.Event) string { return or(e.PromptVersion, e.PromptVersionID) }},
+	{"surface", func(e *query.Event) string { return e.Surface }},
+	{"environment", func(e *query.Event) string { return e.Environment }},
+	{"task_type", func(e *query.Event) string { return e.TaskType }},
+	{"user", func(e *query.Event) string { return e.DistinctID }},
+	{"session_id", func(e *query.Event) string { return e.SessionID }},
+	{"trace_id", func(e *query.Event) string { return e.TraceID }},
+	{"trace_name", func(e *query.Event) string { return e.TraceName }},
+	{"span_name", func(e *query.Event) string { return e.SpanName }},
+	{"input_tokens", func(e *query.Event) string { return digits(e.Usage.Input) }},
+	{"output_tokens", func(e *query.Event) string { return digits(e.Usage.Output) }},
+	{"total_tokens", func(e *query.Event) string { return digits(e.Usage.Total) }},
+	{"cache_read_tokens", func(e *query.Event) string { return digits(e.Usage.CacheRead) }},
+	{"cache_write_tokens", func(e *query.Event) string { return digits(e.Usage.CacheWrite) }},
+	{"reasoning_tokens", func(e *query.Event) string { return digits(e.Usage.Reasoning) }},
+	{"cost_usd", func(e *query.Event) string { return plainUSD(e.Cost.Total) }},
+	{"latency_ms", func(e *query.Event) string { return fraction(e.LatencyMS) }},
+	{"time_to_first_token_ms", func(e *query.Event) string { return fraction(e.TTFTMS) }},
+	{"stop_reason", func(e *query.Event) string { return e.StopReason }},
+	{"outcome", about},
+}
+
+func digits(n event.Int) string {
+	if !n.Known {
+		return ""
+	}
+	return strconv.FormatInt(n.Value, 10)
+}
+
+// eventsCSV is the list of events as a file, in its filters and order, without
+// prompts and answers.
+func (s *Web) eventsCSV(w http.ResponseWriter, r *http.Request, f *frame) {
+	v, err := s.view(r, "/events", "")
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	q := query.EventsQuery{Project: f.Session.ProjectID, Filter: v.Filter, Point: v.Point, Sort: query.EventSort(r.URL.Query().Get("sort")), Limit: query.MaxLimit}
+	page, err := s.c.Query.Events(r.Context(), q)
+	if err != nil {
+		s.refuse(w, r, err)
+		return
+	}
+	csvHeaders(w, "events", s.Now())
+	out := csv.NewWriter(w)
+	line := make([]string, len(csvColumns))
+	for i, c := range csvColumns {
+		line[i] = c.name
+	}
+	// What fails from here on is a connection that has ended: nobody is left to
+	// be told.
+	_ = out.Write(line)
+	for n := 0; ; {
+		for _, e := range page.Events {
+			for i, c := range csvColumns {
+				line[i] = plainText(c.text(e))
+			}
+			if out.Write(line) != nil {
+				return
+			}
+			n++
+		}
+		out.Flush()
+		if page.Next == "" {
+			return
+		}
+		if n >= maxCSV {
+			_ = out.Write([]string{"Truncated: a file has at most " + count(maxCSV) + " events. Choose a shorter time range."})
+			break
+		}
+		q.Cursor = page.Next
+		if page, err = s.c.Query.Events(r.Context(), q); err != nil {
+			_ = out.Write([]string{"The rest could not be read: " + s.told(r, err).Message})
+			break
+		}
+	}
+	out.Flush()
+}

@@ -1,0 +1,48 @@
+package web
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// fileName keeps what any file system takes.
+func fileName(r rune) rune {
+	if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
+		return r
+	}
+	return '_'
+}
+
+// plainText keeps spreadsheets from taking somebody's words for a formula (OWASP,
+// CSV injection). Full-width signs count, which some read as the plain ones, and so
+// do signs behind what a spreadsheet does not show.
+func plainText(s string) string {
+	rest := strings.TrimLeftFunc(s, func(r rune) bool {
+		return unicode.IsSpace(r) || unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zs, unicode.Zl, unicode.Zp, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector) || r == utf8.RuneError
+	})
+	first, _ := utf8.DecodeRuneInString(rest)
+	if s != "" && (strings.ContainsRune("=+-@＝＋－＠﹦﹢﹣﹫", first) && rest != "" || strings.ContainsRune("\t\r\n", rune(s[0]))) {
+		return "'" + s
+	}
+	return s
+}
+
+func csvHeaders(w http.ResponseWriter, name string, now time.Time) {
+	h := w.Header()
+	h.Set("Content-Type", "text/csv; charset=utf-8")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Disposition", `attachment; filename="`+strings.Trim(strings.Map(fileName, strings.ToLower(name)), "_")+"-"+now.UTC().Format(time.DateOnly)+`.csv"`)
+}
+
+func fraction(n event.Opt[float64]) string {
+	if !n.Known {
+		return ""
+	}
+	return strconv.FormatFloat(n.Value, 'f', -1, 64)
+}

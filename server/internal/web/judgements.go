@@ -1,0 +1,84 @@
+package web
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/query"
+)
+
+// judgement is what was said about an answer, as a row.
+type judgement struct {
+	At      time.Time
+	Name    string
+	Passed  string // "passed", "failed", or what a user said: "positive", "negative", "neutral"; "" for no verdict
+	Score   string
+	Reason  string
+	Kind    string
+	UUID    string
+	Judge   string // trace of the judge
+	Subject string // span of the call
+}
+
+func (j judgement) good() bool { return j.Passed == "passed" || j.Passed == "positive" }
+
+func (j judgement) bad() bool { return j.Passed == "failed" || j.Passed == "negative" }
+
+// judgements are rows of outcomes; those about a task's end are none.
+func judgements(list []*query.Event) []judgement {
+	var out []judgement
+	for _, e := range list {
+		text := func(names ...string) string {
+			for _, n := range names {
+				if v := e.Properties[n]; len(v) > 0 && string(v) != "null" {
+					var s string
+					if json.Unmarshal(v, &s) == nil {
+						return s
+					}
+					return string(v)
+				}
+			}
+			return ""
+		}
+		j := judgement{At: e.Timestamp, Name: text("eval_name", "$ai_metric_name", "$ai_evaluation_name"), Score: text("eval_score", "$ai_score"), Reason: text("eval_reason_code"), Kind: text("eval_kind"), UUID: e.UUID, Judge: text("judge_trace_id"), Subject: e.ParentID}
+		switch strings.ToLower(text("eval_passed", "$ai_evaluation_result")) {
+		case "true":
+			j.Passed = "passed"
+		case "false":
+			j.Passed = "failed"
+		}
+		switch {
+		case e.Name == event.Feedback:
+			j.Name, j.Reason = "Feedback", text("$ai_feedback_text")
+		case j.Name == "" && text("user_feedback") != "":
+			j.Name, j.Passed = "Rating", text("user_feedback")
+		case j.Name == "" && text("accepted_output", "edited_output") != "":
+			j.Name, j.Reason = "Answer", about(e)
+		case e.Name == event.Metric:
+			j.Score = text("$ai_metric_value")
+		}
+		if j.Name == "" {
+			continue // the end of a task
+		}
+		out = append(out, j)
+	}
+	return out
+}
+
+// ofCall keeps what is said of one call, or of its trace as a whole.
+func ofCall(list []judgement, e *query.Event) []judgement {
+	return slices.DeleteFunc(slices.Clone(list), func(j judgement) bool { return j.Subject != "" && j.Subject != e.SpanID && j.Subject != e.UUID })
+}
+
+// judged are the judgements of an event's trace.
+func (s *Web) judged(r *http.Request, f *frame, traceID string) ([]judgement, error) {
+	if traceID == "" {
+		return nil, nil
+	}
+	list, err := s.c.Query.Judgements(r.Context(), f.Session.ProjectID, traceID)
+	return judgements(list), err
+}

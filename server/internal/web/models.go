@@ -1,0 +1,96 @@
+package web
+
+import (
+	"context"
+	"net/http"
+
+	"github.com/a-h/templ"
+
+	"github.com/hedgerow/hedgerow/server/internal/query"
+)
+
+// periodBefore is the filter over the period before a page's range. There is none where
+// the range is open, or nothing is stored of then: everything would be new.
+func periodBefore(ctx context.Context, at *query.Reader, f *frame, v *view) (query.Filter, bool, error) {
+	before, ok := v.Before()
+	if !ok {
+		return before, false, nil
+	}
+	page, err := at.Events(ctx, query.EventsQuery{Project: f.Session.ProjectID, Filter: query.Filter{From: before.From, To: before.To}, Limit: 1})
+	if err != nil {
+		return before, false, err
+	}
+	return before, len(page.Events) > 0, nil
+}
+
+// modelsPage lays models side by side.
+type modelsPage struct {
+	View    *view
+	Models  []query.Group
+	Lines   map[string]query.Line // outcomes, and what is compared
+	Against bool                  // the period before is one to compare with
+	Cards   []card
+	Pending bool
+}
+
+// changed is how a figure of a model compares with the period before.
+func (p modelsPage) changed(key string, m query.Measure) string {
+	if !p.Against {
+		return ""
+	}
+	l := p.Lines[key]
+	return against(m, l.Total.Get(m), l.Previous.Get(m))
+}
+
+func (s *Web) models(r *http.Request, f *frame) (templ.Component, error) {
+	v, err := s.view(r, "/models", "7d")
+	if err != nil {
+		return nil, err
+	}
+	f.Title = "Models"
+	specs := []spec{
+		{ID: "latency", Title: "Latency by model", Measures: []query.Measure{query.LatencyP50, query.LatencyP95}, By: query.ByModelAsked, Draw: "bar", Limit: 10},
+		{ID: "per-call", Title: "Cost per call", Measures: []query.Measure{query.CostPerCall}, By: query.ByModelAsked, OverTime: true, Draw: "line"},
+	}
+	p := modelsPage{View: v, Lines: make(map[string]query.Line), Pending: s.waits(r, f)}
+	if p.Pending {
+		p.Cards = pendingBoard(v, specs, nil).Cards
+		return modelTable(*f, p), nil
+	}
+	if _, p.Against, err = periodBefore(r.Context(), s.c.Query, f, v); err != nil {
+		return nil, err
+	}
+	filter := v.Filter
+	if filter.Kind == "" {
+		filter.Kind = query.KindCalls
+	}
+	at, err := s.c.Query.Snapshot(r.Context(), f.Session.ProjectID)
+	if err != nil {
+		return nil, err
+	}
+	st, err := at.Stats(r.Context(), query.StatsQuery{Project: f.Session.ProjectID, Filter: filter, GroupBy: query.ByModelAsked, LatencyOf: v.LatencyOf, Limit: 12})
+	if err != nil {
+		return nil, err
+	}
+	p.Models = st.Groups
+	out, err := at.Series(r.Context(), query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, By: query.ByModelAsked, LatencyOf: v.LatencyOf, Limit: 50, Compare: true,
+		Measures: []query.Measure{query.Calls, query.ErrorRate, query.LatencyP95, query.CostUSD, query.CostPerCall, query.CompletionRate, query.NegativeRate, query.EvalScore}})
+	if err != nil {
+		return nil, err
+	}
+	for _, g := range out.Groups {
+		p.Lines[g.Key] = g
+	}
+	b, err := loadBoard(r.Context(), at, f, v, specs, []query.Measure{query.Calls})
+	if err != nil {
+		return nil, err
+	}
+	p.Cards = b.Cards
+	return modelTable(*f, p), nil
+}
+
+// groupCalls is the address of the calls of a group.
+func groupCalls(f frame, v *view, q string) templ.SafeURL {
+	c := card{Base: string(v.to(f, "/events", "kind", query.KindCalls))}
+	return c.link(q)
+}

@@ -1,0 +1,101 @@
+package web
+
+import (
+	"bytes"
+	"log/slog"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/a-h/templ"
+
+	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/health"
+	"github.com/hedgerow/hedgerow/server/internal/project"
+)
+
+// Assets are the URLs of what every page loads.
+type Assets struct {
+	App   string // the script, "" without one
+	Style string // the style sheet
+}
+
+// Site is what all pages share: who is signed in, what stands around a page, and
+// how an answer is written.
+type Site struct {
+	Registry  *project.Registry
+	Routes    []route // all pages, in the order of the side bar
+	Assets    Assets  // what every page loads
+	Log       *slog.Logger
+	Now       func() time.Time
+	PublicURL string                 // https:// makes cookies Secure
+	Feed      bool                   // pages can follow what comes in
+	Simulated bool                   // says on every page that the data is simulated
+	Dropped   func() uint64          // calls that passed but were not recorded; nil leaves it out
+	Health    func() []health.Report // how the components are doing; nil leaves it out
+}
+
+func pageHeaders(h http.Header) {
+	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	// Not no-referrer: browsers then send "Origin: null" with forms, which could
+	// not be told from another site's.
+	h.Set("Referrer-Policy", "same-origin")
+	h.Set("Cross-Origin-Opener-Policy", "same-origin")
+	h.Set("Cross-Origin-Resource-Policy", "same-origin")
+	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
+}
+
+func errForeign() error {
+	return event.NewError(event.CodeForbidden, "this form was sent by another site, or by a page loaded before you signed in", "go back, reload the page and submit it again", nil)
+}
+
+// secure reports whether the browser came by HTTPS, perhaps by a proxy that ends
+// it. Who forges the header harms nobody else.
+func (s *Site) secure(r *http.Request) bool {
+	return r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https" || strings.HasPrefix(s.PublicURL, "https://")
+}
+
+// refuse shows an error outside the frame: to strangers, and where the frame
+// cannot be known.
+func (s *Site) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	e := s.told(r, err)
+	s.show(w, r, e.HTTPStatus(), plain(s.Assets, e.Message, problem(e)))
+}
+
+// told is an error as people get to read it; the log gets its cause.
+func (s *Site) told(r *http.Request, err error) *event.Error {
+	e := event.AsError(err)
+	if (e.Code == event.CodeInternal || e.Code == event.CodeUnavailable) && r.Context().Err() == nil { // else the reader has gone on
+		s.Log.Error("page failed", "path", r.Pattern, "err", err)
+	}
+	return e
+}
+
+// show renders to a buffer first: a page is whole or an error.
+func (s *Site) show(w http.ResponseWriter, r *http.Request, status int, c templ.Component) {
+	var b bytes.Buffer
+	if err := c.Render(r.Context(), &b); err != nil {
+		if r.Context().Err() != nil {
+			return // the reader has gone on
+		}
+		s.Log.Error("page does not render", "path", r.Pattern, "err", err)
+		http.Error(w, "hedgerow could not render this page; see the server log", http.StatusInternalServerError)
+		return
+	}
+	h := w.Header()
+	h.Set("Content-Type", "text/html; charset=utf-8")
+	h.Set("Cache-Control", "no-store")
+	h.Add("Vary", "HX-Request")
+	w.WriteHeader(status)
+	_, _ = w.Write(b.Bytes())
+}
+
+// waits reports whether a browser that runs scripts is to get the frame of a
+// board first: it then asks for the figures by itself. Whoever runs none, or asks
+// for a part, gets all at once.
+func (s *Site) waits(r *http.Request, f *frame) bool {
+	_, err := r.Cookie(zoneCookie)
+	return err == nil && !f.Fragment && s.Assets.App != "" && r.Header.Get("HX-Request") == ""
+}
