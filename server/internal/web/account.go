@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"net/http"
 	"strings"
 
@@ -8,6 +9,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // accountPage is a person's own: name, password, and where they are signed in.
@@ -15,7 +17,7 @@ type accountPage struct {
 	Sessions []project.Session
 }
 
-func (s *Web) account(_ *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) account(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Account"
 	var p accountPage
 	now := s.Now()
@@ -27,24 +29,24 @@ func (s *Web) account(_ *http.Request, f *frame) (templ.Component, error) {
 	return account(*f, p), nil
 }
 
-func (s *Web) saveAccount(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) saveAccount(r *http.Request, f *page.Frame) (templ.Component, error) {
 	_, err := s.c.Registry.UpdateUser(r.Context(), f.Session.UserID, func(u *project.User) error {
-		u.Name = f.form.Get("name")
+		u.Name = f.Form.Get("name")
 		if u.Email == "" {
-			u.Email = f.form.Get("email")
+			u.Email = f.Form.Get("email")
 		}
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	return f.done("/account", "Saved.")
+	return f.Done("/account", "Saved.")
 }
 
 // changePassword asks for the old one, but of those who came by a link a moment
 // ago: they may have forgotten it.
-func (s *Web) changePassword(r *http.Request, f *frame) (templ.Component, error) {
-	password, err := newPassword(f.form)
+func (s *Web) changePassword(r *http.Request, f *page.Frame) (templ.Component, error) {
+	password, err := newPassword(f.Form)
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +54,7 @@ func (s *Web) changePassword(r *http.Request, f *frame) (templ.Component, error)
 		return nil, event.Invalid("your account has no e-mail address", "add one first: it is your sign-in name")
 	}
 	if needsOld(*f) {
-		if _, err := s.checkPassword(f.w, r, f.Session.Email, f.form.Get("old")); err != nil {
+		if _, err := s.checkPassword(f.Writer, r, f.Session.Email, f.Form.Get("old")); err != nil {
 			if event.AsError(err).Code == event.CodeUnauthorized {
 				err = event.Invalid("the current password is wrong", "try again, or ask an administrator for a sign-in link")
 			}
@@ -62,25 +64,25 @@ func (s *Web) changePassword(r *http.Request, f *frame) (templ.Component, error)
 	if err := s.setPassword(r, f, password); err != nil {
 		return nil, err
 	}
-	return f.done("/account", "Password changed. All other browsers are signed out.")
+	return f.Done("/account", "Password changed. All other browsers are signed out.")
 }
 
 // needsOld reports whether a new password needs the old one.
-func needsOld(f frame) bool { return f.Session.HasPassword && !f.Session.ByLink }
+func needsOld(f page.Frame) bool { return f.Session.HasPassword && !f.Session.ByLink }
 
-func (s *Web) signOutEverywhere(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) signOutEverywhere(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if err := s.c.Registry.RevokeSessions(r.Context(), f.Session.UserID); err != nil {
 		return nil, err
 	}
-	s.dropCookies(f.w, r)
-	return f.done("/sign-in", "")
+	s.DropCookies(f.Writer, r)
+	return f.Done("/sign-in", "")
 }
 
-func (s *Web) revokeSession(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) revokeSession(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if err := s.c.Registry.RevokeSession(r.Context(), f.Session.UserID, r.PathValue("session")); err != nil {
 		return nil, err
 	}
-	return f.done("/account", "Browser signed out.")
+	return f.Done("/account", "Browser signed out.")
 }
 
 // browser makes a short name of what a browser calls itself.
@@ -88,7 +90,7 @@ func browser(agent string) string {
 	find := func(names ...string) string {
 		for _, n := range names {
 			if key, name, _ := strings.Cut(n, ":"); strings.Contains(agent, key) {
-				return or(name, key)
+				return cmp.Or(name, key)
 			}
 		}
 		return ""
@@ -98,9 +100,9 @@ func browser(agent string) string {
 	on := find("Android", "iPhone", "iPad", "Windows", "Mac OS X:macOS", "CrOS:ChromeOS", "Linux")
 	switch {
 	case name == "" && on == "":
-		return or(agent, "unknown browser")
+		return cmp.Or(agent, "unknown browser")
 	case on == "":
 		return name
 	}
-	return or(name, "Browser") + " on " + on
+	return cmp.Or(name, "Browser") + " on " + on
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/a-h/templ"
 
 	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // alertsPage is where a project's alerts go.
@@ -17,31 +18,31 @@ type alertsPage struct {
 	Tested    [2]string // what became of a test: webhook, e-mail
 }
 
-func (s *Web) alertsPage(f *frame) alertsPage {
+func (s *Web) alertsPage(f *page.Frame) alertsPage {
 	f.Title = "Alerts"
 	p, _ := s.c.Registry.Snapshot().Project(f.Session.ProjectID)
 	return alertsPage{Alerts: p.Alerts, MailReady: s.c.Alerts.Mailer != nil}
 }
 
-func (s *Web) alerts(_ *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) alerts(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	return alerts(*f, s.alertsPage(f)), nil
 }
 
 // saveAlerts shows a new secret in its answer, which nothing keeps.
-func (s *Web) saveAlerts(r *http.Request, f *frame) (templ.Component, error) {
-	_, secret, err := s.c.Registry.SetAlerts(r.Context(), f.Session.ProjectID, project.Alerts{WebhookURL: f.form.Get("webhook_url"), Emails: list(f.form.Get("emails"))}, f.form.Get("rotate") != "")
+func (s *Web) saveAlerts(r *http.Request, f *page.Frame) (templ.Component, error) {
+	_, secret, err := s.c.Registry.SetAlerts(r.Context(), f.Session.ProjectID, project.Alerts{WebhookURL: f.Form.Get("webhook_url"), Emails: page.SplitList(f.Form.Get("emails"))}, f.Form.Get("rotate") != "")
 	if err != nil {
 		return nil, err
 	}
 	if secret.IsZero() {
-		return f.done(f.path("/alerts"), "Alerts saved.")
+		return f.Done(f.Path("/alerts"), "Alerts saved.")
 	}
 	p := s.alertsPage(f)
 	p.Secret = secret.Reveal()
 	return alerts(*f, p), nil
 }
 
-func (s *Web) testAlerts(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) testAlerts(r *http.Request, f *page.Frame) (templ.Component, error) {
 	p := s.alertsPage(f)
 	p.Tested[0], p.Tested[1] = s.c.Alerts.Test(r.Context(), f.Session.ProjectID)
 	return alerts(*f, p), nil

@@ -11,6 +11,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // analyticsPage is the event stream that goes to PostHog, in three states: not
@@ -43,7 +44,7 @@ type comparedDay struct {
 	Difference int64
 }
 
-func (s *Web) analytics(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) analytics(r *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "PostHog sync"
 	p := analyticsPage{Connections: s.c.Registry.Snapshot().Connections(f.Session.ProjectID), Live: s.c.Live != nil}
 	if len(p.Connections) == 0 {
@@ -120,19 +121,19 @@ func why(c project.Connection, h posthog.Delivery, since time.Time, more, less b
 			out = append(out, "the connection is paused")
 		}
 		if h.Waiting > 0 {
-			out = append(out, some(h.Waiting, "event")+" still queued")
+			out = append(out, page.Plural(h.Waiting, "event")+" still queued")
 		}
 		if c.SampleRate < 1 {
-			out = append(out, fmt.Sprintf("sampling sends %s %% of traces", float(c.SampleRate*100)))
+			out = append(out, fmt.Sprintf("sampling sends %s %% of traces", page.PlainFloat(c.SampleRate*100)))
 		}
 		if f := c.Filter; len(f.Events)+len(f.Surfaces)+len(f.Tags) > 0 {
 			out = append(out, "a filter excludes some events")
 		}
 		if h.Dead > 0 {
-			out = append(out, some(h.Dead, "dead letter"))
+			out = append(out, page.Plural(h.Dead, "dead letter"))
 		}
 		if h.Quota > 0 {
-			out = append(out, "PostHog dropped "+count(h.Quota)+" events over its quota")
+			out = append(out, "PostHog dropped "+page.Count(h.Quota)+" events over its quota")
 		}
 		if len(out) == 0 {
 			out = append(out, "PostHog shows new events after a few minutes, or its own rules dropped some")
@@ -150,7 +151,7 @@ const liveFor = 10 * time.Minute
 
 // live tells the browser that there is something new, by server-sent events
 // without content: what is new it asks for as a page.
-func (s *Web) live(w http.ResponseWriter, r *http.Request, f *frame) {
+func (s *Web) live(w http.ResponseWriter, r *http.Request, f *page.Frame) {
 	changed, stop := s.c.Live(f.Session.ProjectID)
 	defer stop()
 	h := w.Header()

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/andybalholm/brotli"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 	"github.com/klauspost/compress/gzhttp"
 	"github.com/klauspost/compress/gzip"
 )
@@ -31,7 +32,7 @@ var dist embed.FS
 // so that browsers may keep them for ever. Each is compressed once: the scripts
 // when they are bundled, the rest when the server starts.
 type assets struct {
-	Assets
+	page.Assets
 	files map[string]asset // by the path of the URL
 }
 

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"slices"
@@ -8,6 +9,7 @@ import (
 	"github.com/a-h/templ"
 
 	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 const auditPerPage = 50
@@ -28,7 +30,7 @@ type auditLine struct {
 	ActorName, TargetName, ProjectName string
 }
 
-func (s *Web) audit(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) audit(r *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Audit log"
 	v := r.URL.Query()
 	snap := s.c.Registry.Snapshot()
@@ -49,10 +51,10 @@ func (s *Web) audit(r *http.Request, f *frame) (templ.Component, error) {
 	for _, e := range list {
 		l := auditLine{AuditEntry: e, ActorName: e.Actor, TargetName: e.Target, ProjectName: e.ProjectID}
 		if u, ok := snap.User(e.Actor); ok {
-			l.ActorName = or(u.Email, userName(u))
+			l.ActorName = cmp.Or(u.Email, userName(u))
 		}
 		if u, ok := snap.User(e.Target); ok {
-			l.TargetName = or(u.Email, userName(u))
+			l.TargetName = cmp.Or(u.Email, userName(u))
 		}
 		if pr, ok := snap.Project(e.ProjectID); ok {
 			l.ProjectName = pr.Name

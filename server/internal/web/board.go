@@ -18,12 +18,13 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/query"
 	"github.com/hedgerow/hedgerow/server/internal/supervise"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // board is a page of charts.
 type board struct {
 	Title, Sub string
-	View       *view
+	View       *page.View
 	Tiles      []figure
 	Cards      []card
 	Steps      []query.Step // agents only
@@ -78,21 +79,21 @@ func unit(m query.Measure) string { return string(m.Info().Unit) }
 // written is a figure with its unit.
 func written(m query.Measure, n query.Number) string {
 	if !n.Known {
-		return unknown
+		return page.Unknown
 	}
 	switch unit(m) {
 	case "ms":
-		return ms(n)
+		return page.Millis(n)
 	case "usd":
-		return usd(query.USD(event.Some(decimal.NewFromFloat(n.Value).Round(12))))
+		return page.USD(query.USD(event.Some(decimal.NewFromFloat(n.Value).Round(12))))
 	case "rate":
-		return percent(n)
+		return page.Percent(n)
 	case "tok":
-		return tokens(event.Some(int64(math.Round(n.Value))))
+		return page.Tokens(event.Some(int64(math.Round(n.Value))))
 	case "score":
 		return strconv.FormatFloat(n.Value, 'f', 2, 64)
 	}
-	return count(int64(math.Round(n.Value)))
+	return page.Count(int64(math.Round(n.Value)))
 }
 
 // plainNumber is a figure for a chart: shares are in percent there.
@@ -138,7 +139,7 @@ func change(m query.Measure, now, before query.Number) string {
 	if percent := 100 * (now.Value/before.Value - 1); percent < 1000 {
 		return sign(percent, 0) + " %"
 	}
-	return "+" + count(int64(math.Round(100*(now.Value/before.Value-1)))) + " %"
+	return "+" + page.Count(int64(math.Round(100*(now.Value/before.Value-1)))) + " %"
 }
 
 // against is change for a table's cell, where what was not there before is new.
@@ -170,21 +171,21 @@ func keyQuery(by query.GroupBy, key string) string {
 	case query.ByTool:
 		v.Set("step", key)
 	case query.ByEval:
-		v.Set(propPrefix+"eval_name", key)
+		v.Set(page.PropPrefix+"eval_name", key)
 	default:
 		name, ok := strings.CutPrefix(string(by), string(query.ByProperty("")))
 		if !ok {
 			return ""
 		}
-		v.Set(propPrefix+name, key)
+		v.Set(page.PropPrefix+name, key)
 	}
 	return v.Encode()
 }
 
 // fill makes a card of a series.
-func (c *card) fill(f frame, v *view, s *query.Series) {
+func (c *card) fill(f page.Frame, v *page.View, s *query.Series) {
 	c.Base = c.base(f, v, s)
-	name := func(key string) string { return or(key, "not set") }
+	name := func(key string) string { return cmp.Or(key, "not set") }
 	at := func(i int) string {
 		// The first and the last may be cut off by the range.
 		from, to := s.Starts[i].Start, s.Starts[i].End
@@ -231,13 +232,13 @@ func (c *card) fill(f frame, v *view, s *query.Series) {
 	}
 	filter := func(key string) string {
 		if key != "\x00" {
-			return url.Values{pointGroup: {key}}.Encode()
+			return url.Values{page.PointGroup: {key}}.Encode()
 		}
 		var shown []string
 		for _, g := range s.Groups {
 			shown = append(shown, g.Key)
 		}
-		return url.Values{pointNot: shown}.Encode()
+		return url.Values{page.PointNot: shown}.Encode()
 	}
 	put := func(m query.Measure, n query.Number) cell {
 		return cell{plainNumber(m, n), written(m, n), exactNumber(m, n)}
@@ -292,8 +293,8 @@ func (c *card) fill(f frame, v *view, s *query.Series) {
 
 // base is the address of the events behind the whole of a chart's first figure, in
 // the time range that was counted: what comes later is not in the chart.
-func (c *card) base(f frame, v *view, s *query.Series) string {
-	q := v.values()
+func (c *card) base(f page.Frame, v *page.View, s *query.Series) string {
+	q := v.Values()
 	q.Del("range")
 	q.Set("from", s.From.Format(time.RFC3339Nano))
 	q.Set("to", s.To.Format(time.RFC3339Nano))
@@ -304,9 +305,9 @@ func (c *card) base(f frame, v *view, s *query.Series) string {
 	}
 	maps.Copy(q, c.ofFigure(c.Measures[0]))
 	if c.By != "" {
-		q.Set(pointBy, string(c.By))
+		q.Set(page.PointBy, string(c.By))
 	}
-	return string(f.url("/events?" + q.Encode()))
+	return string(f.URL("/events?" + q.Encode()))
 }
 
 // ofFigure is the part of an address that names a figure of the card.
@@ -315,7 +316,7 @@ func (c *card) ofFigure(m query.Measure) url.Values {
 		m = c.counted
 	}
 	q := ofMeasure(m)
-	maps.Copy(q, matchValues(c.Event))
+	maps.Copy(q, page.MatchValues(c.Event))
 	return q
 }
 
@@ -376,7 +377,7 @@ func (c *card) link(q string) templ.SafeURL {
 	}
 	more, _ := url.ParseQuery(q)
 	for k, x := range more {
-		if v[k] = x; len(x) == 1 && x[0] == "" && k != pointGroup && k != pointNot {
+		if v[k] = x; len(x) == 1 && x[0] == "" && k != page.PointGroup && k != page.PointNot {
 			v.Del(k)
 		}
 	}
@@ -387,7 +388,7 @@ func (c *card) link(q string) templ.SafeURL {
 }
 
 // pendingBoard is a board without figures, as high as the one with them.
-func pendingBoard(v *view, specs []spec, tiles []query.Measure) *board {
+func pendingBoard(v *page.View, specs []spec, tiles []query.Measure) *board {
 	b := &board{View: v, Pending: true, Cards: make([]card, len(specs))}
 	for i, sp := range specs {
 		b.Cards[i] = card{spec: sp, Pending: true}
@@ -401,7 +402,7 @@ func pendingBoard(v *view, specs []spec, tiles []query.Measure) *board {
 // loadBoard runs the questions of a board, all of them about the moment of at, which is a
 // snapshot. One after the other: a question uses all of the store's threads, and most
 // of its memory.
-func loadBoard(ctx context.Context, at *query.Reader, f *frame, v *view, specs []spec, tiles []query.Measure) (*board, error) {
+func loadBoard(ctx context.Context, at *query.Reader, f *page.Frame, v *page.View, specs []spec, tiles []query.Measure) (*board, error) {
 	b := &board{View: v, Cards: make([]card, len(specs))}
 	var totals *query.Series
 	err := supervise.Catch(func() (err error) {
@@ -439,7 +440,7 @@ func loadBoard(ctx context.Context, at *query.Reader, f *frame, v *view, specs [
 
 func errorsOnly(f *query.Filter) { f.Kind = query.KindErrors }
 
-func (s *Web) traffic(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) traffic(r *http.Request, f *page.Frame) (templ.Component, error) {
 	calls, rate := []query.Measure{query.Calls}, []query.Measure{query.ErrorRate}
 	return s.board(r, f, "/traffic", "Traffic & reliability", "Call volume, errors and users", []query.Measure{query.Calls, query.Errors, query.ErrorRate, query.Users}, []spec{
 		{ID: "by-model", Title: "Calls by model", Measures: calls, By: query.ByModelAsked, OverTime: true, Draw: "stack"},
@@ -453,7 +454,7 @@ func (s *Web) traffic(r *http.Request, f *frame) (templ.Component, error) {
 	})
 }
 
-func (s *Web) spending(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) spending(r *http.Request, f *page.Frame) (templ.Component, error) {
 	one := func(m query.Measure) []query.Measure { return []query.Measure{m} }
 	latencies := []query.Measure{query.LatencyP50, query.LatencyP95, query.LatencyP99}
 	firsts := []query.Measure{query.TTFTP50, query.TTFTP95, query.TTFTP99}
@@ -478,7 +479,7 @@ func (s *Web) spending(r *http.Request, f *frame) (templ.Component, error) {
 	})
 }
 
-func (s *Web) quality(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) quality(r *http.Request, f *page.Frame) (templ.Component, error) {
 	one := func(m query.Measure) []query.Measure { return []query.Measure{m} }
 	return s.board(r, f, "/quality", "Quality & outcomes", "Outcomes from llm_task_completed, llm_output_rated and evaluations", []query.Measure{query.CompletionRate, query.NegativeRate, query.EscalationRate, query.EvalScore, query.AcceptanceRate, query.RetryRate}, []spec{
 		{ID: "completion", Title: "Task completion rate by prompt version", Measures: one(query.CompletionRate), By: query.ByPrompt, OverTime: true, Draw: "line", Limit: 8},
@@ -495,8 +496,8 @@ func (s *Web) quality(r *http.Request, f *frame) (templ.Component, error) {
 // agentConfig is the custom property that names the set-up of an agent.
 const agentConfig = query.AgentConfig
 
-func (s *Web) agents(r *http.Request, f *frame) (templ.Component, error) {
-	v, err := s.view(r, "/agents", "7d")
+func (s *Web) agents(r *http.Request, f *page.Frame) (templ.Component, error) {
+	v, err := s.View(r, "/agents", "7d")
 	if err != nil {
 		return nil, err
 	}
@@ -511,7 +512,7 @@ func (s *Web) agents(r *http.Request, f *frame) (templ.Component, error) {
 	}
 	tiles := []query.Measure{query.ToolCalls, query.ToolErrorRate, query.ToolP95, query.CompletionRate, query.CostPerTask}
 	const sub = "Tool calls, steps, retries and trace shape"
-	if s.waits(r, f) {
+	if s.Defers(r, f) {
 		b := pendingBoard(v, append(specs, spec{ID: "calls", Title: "Calls per trace"}, spec{ID: "depth", Title: "Trace depth"}), tiles)
 		b.Title, b.Sub = f.Title, sub
 		return boardPage(*f, b), nil
@@ -533,12 +534,12 @@ func (s *Web) agents(r *http.Request, f *frame) (templ.Component, error) {
 		id, title, first string
 		shapes           []query.Shape
 	}{{"calls", "Calls per trace", "Calls", calls}, {"depth", "Trace depth", "Levels", depth}} {
-		c := card{spec: spec{ID: x.id, Title: x.title, Draw: "bar"}, First: x.first, Base: string(v.frozen(*f, "/examples", pointShape, x.id)), Columns: []column{{Name: "Traces"}}, File: string(v.to(*f, "/agents.csv", "of", x.id))}
+		c := card{spec: spec{ID: x.id, Title: x.title, Draw: "bar"}, First: x.first, Base: string(v.LinkNow(*f, "/examples", page.PointShape, x.id)), Columns: []column{{Name: "Traces"}}, File: string(v.Link(*f, "/agents.csv", "of", x.id))}
 		for _, n := range x.shapes {
 			if len(c.Rows) == 30 {
 				break // a tail this long says nothing more
 			}
-			c.Rows = append(c.Rows, row{Label: count(n.Size), Query: url.Values{pointSize: {strconv.FormatInt(n.Size, 10)}}.Encode(), Cells: []cell{{plainCount(n.Traces), count(n.Traces), plainCount(n.Traces)}}})
+			c.Rows = append(c.Rows, row{Label: page.Count(n.Size), Query: url.Values{page.PointSize: {strconv.FormatInt(n.Size, 10)}}.Encode(), Cells: []cell{{page.PlainCount(n.Traces), page.Count(n.Traces), page.PlainCount(n.Traces)}}})
 		}
 		b.Cards = append(b.Cards, c)
 	}
@@ -548,13 +549,13 @@ func (s *Web) agents(r *http.Request, f *frame) (templ.Component, error) {
 	return boardPage(*f, b), nil
 }
 
-func (s *Web) board(r *http.Request, f *frame, page, title, sub string, tiles []query.Measure, specs []spec) (templ.Component, error) {
-	v, err := s.view(r, page, "7d")
+func (s *Web) board(r *http.Request, f *page.Frame, page, title, sub string, tiles []query.Measure, specs []spec) (templ.Component, error) {
+	v, err := s.View(r, page, "7d")
 	if err != nil {
 		return nil, err
 	}
 	f.Title = title
-	if s.waits(r, f) {
+	if s.Defers(r, f) {
 		b := pendingBoard(v, specs, tiles)
 		b.Title, b.Sub = title, sub
 		return boardPage(*f, b), nil

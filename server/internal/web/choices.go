@@ -2,14 +2,16 @@ package web
 
 import (
 	"net/http"
+
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // choices answers htmx's question for what a field of the form can offer.
-func (s *Web) choices(w http.ResponseWriter, r *http.Request, f *frame) {
+func (s *Web) choices(w http.ResponseWriter, r *http.Request, f *page.Frame) {
 	values, err := s.c.Query.FilterValues(r.Context(), f.Session.ProjectID, r.URL.Query().Get("field"))
 	if err != nil {
-		s.refuse(w, r, err)
+		s.Refuse(w, r, err)
 		return
 	}
-	s.show(w, r, http.StatusOK, options(values))
+	s.Show(w, r, http.StatusOK, options(values))
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/ledger"
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // Delivery is what these pages need of the delivery to PostHog.
@@ -96,7 +97,7 @@ func (s *Web) rows(projectID string) []connectionRow {
 	return rows
 }
 
-func (s *Web) connections(_ *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) connections(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Connections"
 	name := "production"
 	if len(s.c.Registry.Snapshot().Connections(f.Session.ProjectID)) > 0 {
@@ -105,15 +106,15 @@ func (s *Web) connections(_ *http.Request, f *frame) (templ.Component, error) {
 	return connections(*f, connectionsPage{Rows: s.rows(f.Session.ProjectID), Form: project.NewConnection(f.Session.ProjectID, name)}), nil
 }
 
-func (s *Web) createConnection(r *http.Request, f *frame) (templ.Component, error) {
-	c := project.NewConnection(f.Session.ProjectID, strings.TrimSpace(f.form.Get("name")))
+func (s *Web) createConnection(r *http.Request, f *page.Frame) (templ.Component, error) {
+	c := project.NewConnection(f.Session.ProjectID, strings.TrimSpace(f.Form.Get("name")))
 	if err := fillConnection(&c, f); err != nil {
 		return nil, err
 	}
 	if err := s.c.Registry.CheckConnection(r.Context(), nil, &c); err != nil {
 		return nil, err
 	}
-	if f.form.Get("override") == "" {
+	if f.Form.Get("override") == "" {
 		if t := s.c.Delivery.Test(r.Context(), c); !t.OK {
 			f.Title, f.Problem = "Connections", errNotSaved()
 			return connections(*f, connectionsPage{Rows: s.rows(f.Session.ProjectID), Form: c, Checks: t.Checks}), nil
@@ -123,7 +124,7 @@ func (s *Web) createConnection(r *http.Request, f *frame) (templ.Component, erro
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/connections/"+c.ID), "Connected. Events are now sent to "+c.Host+".")
+	return f.Done(f.Path("/connections/"+c.ID), "Connected. Events are now sent to "+c.Host+".")
 }
 
 func errNotSaved() *event.Error {
@@ -132,8 +133,8 @@ func errNotSaved() *event.Error {
 
 // fillConnection takes a form's fields. Keys that are left empty stay as they
 // are, unless the host changes.
-func fillConnection(c *project.Connection, f *frame) error {
-	v := func(name string) string { return strings.TrimSpace(f.form.Get(name)) }
+func fillConnection(c *project.Connection, f *page.Frame) error {
+	v := func(name string) string { return strings.TrimSpace(f.Form.Get(name)) }
 	c.Name = v("name")
 	c.MoveTo(v("host"))
 	if k := v("project_key"); k != "" {
@@ -161,7 +162,7 @@ func fillConnection(c *project.Connection, f *frame) error {
 		return event.Invalid("the sample rate is not a percentage", "enter a number greater than 0 and up to 100")
 	}
 	c.SampleRate = percent / 100
-	c.Filter = project.Filter{Events: list(v("events")), Surfaces: list(v("surfaces")), Tags: list(v("tags"))}
+	c.Filter = project.Filter{Events: page.SplitList(v("events")), Surfaces: page.SplitList(v("surfaces")), Tags: page.SplitList(v("tags"))}
 	return nil
 }
 
@@ -196,7 +197,7 @@ func (p connectionPage) failed() bool {
 const shownDead = 50
 
 // conn finds the connection of a path, within the project.
-func (s *Web) conn(r *http.Request, f *frame) (project.Connection, error) {
+func (s *Web) conn(r *http.Request, f *page.Frame) (project.Connection, error) {
 	c, ok := s.c.Registry.Snapshot().Connection(r.PathValue("connection"))
 	if !ok || c.ProjectID != f.Session.ProjectID {
 		return c, event.NewError(event.CodeNotFound, "no such connection", "it may have been deleted; see the connections page", nil)
@@ -204,7 +205,7 @@ func (s *Web) conn(r *http.Request, f *frame) (project.Connection, error) {
 	return c, nil
 }
 
-func (s *Web) connection(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) connection(r *http.Request, f *page.Frame) (templ.Component, error) {
 	c, err := s.conn(r, f)
 	if err != nil {
 		return nil, err
@@ -212,7 +213,7 @@ func (s *Web) connection(r *http.Request, f *frame) (templ.Component, error) {
 	return s.connectionPage(r, f, c, connectionPage{Form: c})
 }
 
-func (s *Web) connectionPage(r *http.Request, f *frame, c project.Connection, p connectionPage) (templ.Component, error) {
+func (s *Web) connectionPage(r *http.Request, f *page.Frame, c project.Connection, p connectionPage) (templ.Component, error) {
 	f.Title, p.Now = c.Name, s.Now()
 	p.connectionRow = connectionRow{c, s.c.Delivery.Delivery(c)}
 	var err error
@@ -226,7 +227,7 @@ func (s *Web) connectionPage(r *http.Request, f *frame, c project.Connection, p 
 	return connection(*f, p), nil
 }
 
-func (s *Web) saveConnection(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) saveConnection(r *http.Request, f *page.Frame) (templ.Component, error) {
 	have, err := s.conn(r, f)
 	if err != nil {
 		return nil, err
@@ -239,7 +240,7 @@ func (s *Web) saveConnection(r *http.Request, f *frame) (templ.Component, error)
 		return nil, err
 	}
 	moved := want.Host != have.Host || !want.ProjectKey.Equal(have.ProjectKey) || !want.PersonalKey.Equal(have.PersonalKey)
-	if moved && f.form.Get("override") == "" {
+	if moved && f.Form.Get("override") == "" {
 		if t := s.c.Delivery.Test(r.Context(), want); !t.OK {
 			f.Problem = errNotSaved()
 			return s.connectionPage(r, f, have, connectionPage{Form: want, Checks: t.Checks, Tested: true})
@@ -253,10 +254,10 @@ func (s *Web) saveConnection(r *http.Request, f *frame) (templ.Component, error)
 	if !have.PersonalKey.IsZero() && want.PersonalKey.IsZero() {
 		message += " The personal key was removed."
 	}
-	return f.done(f.path("/connections/"+have.ID), message)
+	return f.Done(f.Path("/connections/"+have.ID), message)
 }
 
-func (s *Web) testConnection(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) testConnection(r *http.Request, f *page.Frame) (templ.Component, error) {
 	c, err := s.conn(r, f)
 	if err != nil {
 		return nil, err
@@ -267,13 +268,13 @@ func (s *Web) testConnection(r *http.Request, f *frame) (templ.Component, error)
 
 // toggleConnection pauses and resumes. What happened meanwhile waits in the
 // journal, unless it is asked to be left out.
-func (s *Web) toggleConnection(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) toggleConnection(r *http.Request, f *page.Frame) (templ.Component, error) {
 	c, err := s.conn(r, f)
 	if err != nil {
 		return nil, err
 	}
-	on := f.form.Get("enabled") == "true"
-	if on && !c.Enabled && f.form.Get("resume") == "now" {
+	on := f.Form.Get("enabled") == "true"
+	if on && !c.Enabled && f.Form.Get("resume") == "now" {
 		if err := s.c.Delivery.DropBacklog(r.Context(), c.ID); err != nil {
 			return nil, err
 		}
@@ -286,47 +287,47 @@ func (s *Web) toggleConnection(r *http.Request, f *frame) (templ.Component, erro
 	if on {
 		message = "Delivery resumed."
 	}
-	return f.done(f.path("/connections/"+c.ID), message)
+	return f.Done(f.Path("/connections/"+c.ID), message)
 }
 
-func (s *Web) deleteConnection(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) deleteConnection(r *http.Request, f *page.Frame) (templ.Component, error) {
 	c, err := s.conn(r, f)
 	if err != nil {
 		return nil, err
 	}
-	if strings.TrimSpace(f.form.Get("confirm")) != c.Name {
+	if strings.TrimSpace(f.Form.Get("confirm")) != c.Name {
 		return nil, event.Invalid("the name does not match", "type the connection's name, "+c.Name+", to delete it")
 	}
 	if err := s.c.Registry.DeleteConnection(r.Context(), f.Session.ProjectID, c.ID); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/connections"), "Connection "+c.Name+" deleted and its keys erased.")
+	return f.Done(f.Path("/connections"), "Connection "+c.Name+" deleted and its keys erased.")
 }
 
-func (s *Web) replayDead(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) replayDead(r *http.Request, f *page.Frame) (templ.Component, error) {
 	c, err := s.conn(r, f)
 	if err != nil {
 		return nil, err
 	}
-	n, err := s.c.Delivery.Replay(r.Context(), c, f.form.Get("id"))
+	n, err := s.c.Delivery.Replay(r.Context(), c, f.Form.Get("id"))
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/connections/"+c.ID), count(int64(n))+" events queued for delivery.")
+	return f.Done(f.Path("/connections/"+c.ID), page.Count(int64(n))+" events queued for delivery.")
 }
 
 // changeGaps has what a connection was not sent sent again, or forgets it.
-func (s *Web) changeGaps(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) changeGaps(r *http.Request, f *page.Frame) (templ.Component, error) {
 	c, err := s.conn(r, f)
 	if err != nil {
 		return nil, err
 	}
 	change, message := s.c.Delivery.SendGaps, "Sending the skipped events from the store. This page shows the progress."
-	if f.form.Get("forget") != "" {
+	if f.Form.Get("forget") != "" {
 		change, message = s.c.Delivery.ForgetGaps, "Skipped events dismissed. They are still stored on this server."
 	}
 	if err := change(r.Context(), c); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/connections/"+c.ID), message)
+	return f.Done(f.Path("/connections/"+c.ID), message)
 }

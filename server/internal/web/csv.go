@@ -1,28 +1,30 @@
 package web
 
 import (
+	"cmp"
 	"encoding/csv"
 	"net/http"
 	"strconv"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // chartCSV is a chart's numbers as a file.
-func (s *Web) chartCSV(w http.ResponseWriter, r *http.Request, f *frame) {
-	v, err := s.view(r, "/explore", "7d")
+func (s *Web) chartCSV(w http.ResponseWriter, r *http.Request, f *page.Frame) {
+	v, err := s.View(r, "/explore", "7d")
 	if err != nil {
-		s.refuse(w, r, err)
+		s.Refuse(w, r, err)
 		return
 	}
 	sp, err := specOf(r.URL.Query())
 	if err != nil {
-		s.refuse(w, r, err)
+		s.Refuse(w, r, err)
 		return
 	}
 	c, err := loadCard(r.Context(), s.c.Query, f, v, sp)
 	if err != nil {
-		s.refuse(w, r, err)
+		s.Refuse(w, r, err)
 		return
 	}
 	s.sendCSV(w, sp.Title, c.sheet())
@@ -35,11 +37,11 @@ var units = map[string]string{"ms": " (ms)", "usd": " (USD)", "rate": " (%)", "t
 func (c *card) sheet() [][]string {
 	head := []string{c.First}
 	for _, col := range c.Columns {
-		head = append(head, plainText(col.Name)+units[col.unit])
+		head = append(head, page.PlainText(col.Name)+units[col.unit])
 	}
 	out := [][]string{head}
 	for _, r := range c.Rows {
-		line := []string{plainText(or(r.Key, r.Label))}
+		line := []string{page.PlainText(cmp.Or(r.Key, r.Label))}
 		for _, x := range r.Cells {
 			line = append(line, x.Exact)
 		}
@@ -50,7 +52,7 @@ func (c *card) sheet() [][]string {
 
 // sendCSV sends a file (RFC 4180).
 func (s *Web) sendCSV(w http.ResponseWriter, name string, rows [][]string) {
-	csvHeaders(w, name, s.Now())
+	page.CSVHeaders(w, name, s.Now())
 	if err := csv.NewWriter(w).WriteAll(rows); err != nil {
 		s.Log.Debug("a file was not sent whole", "err", err)
 	}
@@ -58,10 +60,10 @@ func (s *Web) sendCSV(w http.ResponseWriter, name string, rows [][]string) {
 
 // agentsCSV is a table of the agents' page as a file: calls or depth of traces,
 // or steps.
-func (s *Web) agentsCSV(w http.ResponseWriter, r *http.Request, f *frame) {
-	v, err := s.view(r, "/agents", "7d")
+func (s *Web) agentsCSV(w http.ResponseWriter, r *http.Request, f *page.Frame) {
+	v, err := s.View(r, "/agents", "7d")
 	if err != nil {
-		s.refuse(w, r, err)
+		s.Refuse(w, r, err)
 		return
 	}
 	var rows [][]string
@@ -70,17 +72,17 @@ func (s *Web) agentsCSV(w http.ResponseWriter, r *http.Request, f *frame) {
 	case "steps":
 		steps, err := s.c.Query.Steps(r.Context(), f.Session.ProjectID, v.Filter, 100)
 		if err != nil {
-			s.refuse(w, r, err)
+			s.Refuse(w, r, err)
 			return
 		}
 		rows = append(rows, []string{"step", "tool", "runs", "failures", "retries", "latency_p95_ms"})
 		for _, x := range steps {
-			rows = append(rows, []string{plainText(x.Name), strconv.FormatBool(x.Tool), plainCount(x.Runs), plainCount(x.Errors), plainCount(x.Retries), fraction(x.LatencyMS)})
+			rows = append(rows, []string{page.PlainText(x.Name), strconv.FormatBool(x.Tool), page.PlainCount(x.Runs), page.PlainCount(x.Errors), page.PlainCount(x.Retries), page.Fraction(x.LatencyMS)})
 		}
 	case "calls", "depth":
 		shapes, depth, err := s.c.Query.Shapes(r.Context(), f.Session.ProjectID, v.Filter)
 		if err != nil {
-			s.refuse(w, r, err)
+			s.Refuse(w, r, err)
 			return
 		}
 		rows = append(rows, []string{of, "traces"})
@@ -88,10 +90,10 @@ func (s *Web) agentsCSV(w http.ResponseWriter, r *http.Request, f *frame) {
 			shapes = depth
 		}
 		for _, x := range shapes {
-			rows = append(rows, []string{plainCount(x.Size), plainCount(x.Traces)})
+			rows = append(rows, []string{page.PlainCount(x.Size), page.PlainCount(x.Traces)})
 		}
 	default:
-		s.refuse(w, r, event.Invalid("unknown table", "use steps, calls or depth"))
+		s.Refuse(w, r, event.Invalid("unknown table", "use steps, calls or depth"))
 		return
 	}
 	s.sendCSV(w, "agents "+of, rows)

@@ -12,6 +12,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/query"
 	"github.com/hedgerow/hedgerow/server/internal/web"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 func TestPlainText(t *testing.T) {
@@ -19,12 +20,12 @@ func TestPlainText(t *testing.T) {
 		"=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "\nx", "＝1+1", "＋1", "－1", "＠x", "﹦1", " =1", "\u00a0=1", "\u3000＝1", "\u200b=1", "\ufeff=1", "\u2060\u200d+1", "\x00=1", "\x1b@x", "\u202e=1", "\u115f=1", "\ufe0f=1", " \t \u200b\r=1", "\u2028-1",
 		"\xff=1", "\u00ad=1", "\u180e@x",
 	} {
-		if got := web.PlainText(s); got != "'"+s {
+		if got := page.PlainText(s); got != "'"+s {
 			t.Errorf("%q became %q", s, got)
 		}
 	}
 	for _, s := range []string{"", "a", "a=1", "1-2", "über", "(=1)", " ", "\u200b", "’=", "'=1", "☃"} {
-		if got := web.PlainText(s); got != s {
+		if got := page.PlainText(s); got != s {
 			t.Errorf("%q became %q", s, got)
 		}
 	}

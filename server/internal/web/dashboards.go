@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // dashboardsPage lists what the people of a project have put together.
@@ -23,32 +25,32 @@ type dashboardRow struct {
 	By string // who made it
 }
 
-func (s *Web) dashboards(_ *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) dashboards(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Custom dashboards"
 	snap := s.c.Registry.Snapshot()
 	var p dashboardsPage
 	for _, d := range snap.Dashboards(f.Session.ProjectID) {
 		row := dashboardRow{Dashboard: d, By: d.CreatedBy}
 		if u, ok := snap.User(d.CreatedBy); ok {
-			row.By = or(u.Name, u.Email)
+			row.By = cmp.Or(u.Name, u.Email)
 		}
 		p.Rows = append(p.Rows, row)
 	}
 	return dashboards(*f, p), nil
 }
 
-func (s *Web) createDashboard(r *http.Request, f *frame) (templ.Component, error) {
-	d, err := s.c.Registry.CreateDashboard(r.Context(), project.Dashboard{ProjectID: f.Session.ProjectID, Name: f.form.Get("name")})
+func (s *Web) createDashboard(r *http.Request, f *page.Frame) (templ.Component, error) {
+	d, err := s.c.Registry.CreateDashboard(r.Context(), project.Dashboard{ProjectID: f.Session.ProjectID, Name: f.Form.Get("name")})
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/dashboards/"+d.ID), "")
+	return f.Done(f.Path("/dashboards/"+d.ID), "")
 }
 
 // dashboardPage is one dashboard.
 type dashboardPage struct {
 	project.Dashboard
-	View    *view
+	View    *page.View
 	Cards   []placed
 	Edit    bool
 	Pending bool
@@ -59,7 +61,7 @@ type dashboardPage struct {
 type placed struct {
 	project.Chart
 	card
-	View    *view
+	View    *page.View
 	Problem *event.Error // why it cannot be drawn
 }
 
@@ -67,20 +69,20 @@ func errNoDashboard() error {
 	return event.NewError(event.CodeNotFound, "no such dashboard in this project", "it may have been deleted; see the list of dashboards", nil)
 }
 
-func (s *Web) dashboard(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) dashboard(r *http.Request, f *page.Frame) (templ.Component, error) {
 	d, ok := s.c.Registry.Snapshot().Dashboard(f.Session.ProjectID, r.PathValue("dashboard"))
 	if !ok {
 		return nil, errNoDashboard()
 	}
 	f.Title = d.Name
 	page := "/dashboards/" + d.ID
-	v, err := s.view(r, page, "7d")
+	v, err := s.View(r, page, "7d")
 	if err != nil {
 		return nil, err
 	}
 	q := r.URL.Query()
 	p := dashboardPage{Dashboard: d, View: v, Edit: q.Has("edit") && f.Session.Role.Can(project.RoleMember), Focus: q.Get("focus")}
-	p.Pending = !p.Edit && len(d.Charts) > 0 && s.waits(r, f)
+	p.Pending = !p.Edit && len(d.Charts) > 0 && s.Defers(r, f)
 	var at *query.Reader
 	if !p.Pending && len(d.Charts) > 0 {
 		at, err = s.c.Query.Snapshot(r.Context(), f.Session.ProjectID)
@@ -93,20 +95,20 @@ func (s *Web) dashboard(r *http.Request, f *frame) (templ.Component, error) {
 			problem = s.place(r, at, f, &x)
 		}
 		if problem != nil {
-			x.Problem = s.told(r, problem)
+			x.Problem = s.Explain(r, problem)
 		}
 		x.spec.ID, x.spec.Title = c.ID, c.Title
 		p.Cards = append(p.Cards, x)
 	}
 	if p.Edit {
-		v.params["edit"] = []string{"1"}
+		v.Params["edit"] = []string{"1"}
 	}
 	return dashboard(*f, p), nil
 }
 
 // place asks for a chart of a dashboard: its own filters stand before those of
 // the page.
-func (s *Web) place(r *http.Request, at *query.Reader, f *frame, x *placed) error {
+func (s *Web) place(r *http.Request, at *query.Reader, f *page.Frame, x *placed) error {
 	own, err := url.ParseQuery(x.Query)
 	if err != nil {
 		return event.Invalid("the chart could not be read", "remove it and build it again")
@@ -121,7 +123,7 @@ func (s *Web) place(r *http.Request, at *query.Reader, f *frame, x *placed) erro
 			all[k] = list
 		}
 	}
-	if x.View, err = s.viewOf(r, all, x.View.page, "7d"); err != nil {
+	if x.View, err = s.ViewOf(r, all, x.View.Page, "7d"); err != nil {
 		return err
 	}
 	x.card, err = loadCard(r.Context(), at, f, x.View, sp)
@@ -129,8 +131,8 @@ func (s *Web) place(r *http.Request, at *query.Reader, f *frame, x *placed) erro
 }
 
 // saveChart puts a chart of the builder on a dashboard, an old or a new one.
-func (s *Web) saveChart(r *http.Request, f *frame) (templ.Component, error) {
-	q, err := url.ParseQuery(f.form.Get("query"))
+func (s *Web) saveChart(r *http.Request, f *page.Frame) (templ.Component, error) {
+	q, err := url.ParseQuery(f.Form.Get("query"))
 	if err != nil {
 		return nil, event.Invalid("the chart could not be read", "build it again")
 	}
@@ -140,15 +142,15 @@ func (s *Web) saveChart(r *http.Request, f *frame) (templ.Component, error) {
 	for _, name := range []string{"range", "from", "to", "tz", "live", "dashboard", "chart", "title"} {
 		q.Del(name) // the page's
 	}
-	c := project.Chart{ID: f.form.Get("chart"), Title: strings.TrimSpace(f.form.Get("title")), Query: q.Encode()}
-	into, name := f.form.Get("dashboard"), strings.TrimSpace(f.form.Get("new"))
+	c := project.Chart{ID: f.Form.Get("chart"), Title: strings.TrimSpace(f.Form.Get("title")), Query: q.Encode()}
+	into, name := f.Form.Get("dashboard"), strings.TrimSpace(f.Form.Get("new"))
 	if name != "" || into == "" {
 		c.ID = ""
 		d, err := s.c.Registry.CreateDashboard(r.Context(), project.Dashboard{ProjectID: f.Session.ProjectID, Name: name, Charts: []project.Chart{c}})
 		if err != nil {
 			return nil, err
 		}
-		return f.done(f.path("/dashboards/"+d.ID), "Saved.")
+		return f.Done(f.Path("/dashboards/"+d.ID), "Saved.")
 	}
 	detail := "chart added: " + c.Title
 	if _, err := s.c.Registry.UpdateDashboard(r.Context(), f.Session.ProjectID, into, detail, func(d *project.Dashboard) error {
@@ -162,12 +164,12 @@ func (s *Web) saveChart(r *http.Request, f *frame) (templ.Component, error) {
 	}); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/dashboards/"+into), "Saved.")
+	return f.Done(f.Path("/dashboards/"+into), "Saved.")
 }
 
 // exploreAgain is the builder under a form that was refused.
-func (s *Web) exploreAgain(r *http.Request, f *frame) (templ.Component, error) {
-	q, err := url.ParseQuery(f.form.Get("query"))
+func (s *Web) exploreAgain(r *http.Request, f *page.Frame) (templ.Component, error) {
+	q, err := url.ParseQuery(f.Form.Get("query"))
 	if err != nil {
 		return nil, event.Invalid("the chart could not be read", "build it again")
 	}
@@ -178,8 +180,8 @@ func (s *Web) exploreAgain(r *http.Request, f *frame) (templ.Component, error) {
 
 // arrange changes a dashboard: what the form's field "do" says, of the chart
 // that it names.
-func (s *Web) arrange(r *http.Request, f *frame) (templ.Component, error) {
-	id, chart, do := r.PathValue("dashboard"), f.form.Get("chart"), f.form.Get("do")
+func (s *Web) arrange(r *http.Request, f *page.Frame) (templ.Component, error) {
+	id, chart, do := r.PathValue("dashboard"), f.Form.Get("chart"), f.Form.Get("do")
 	detail := map[string]string{"rename": "renamed", "order": "arranged", "earlier": "arranged", "later": "arranged", "width": "arranged", "remove": "chart removed"}[do]
 	if detail == "" {
 		return nil, event.Invalid("the form could not be read", "go back and submit it again")
@@ -187,10 +189,10 @@ func (s *Web) arrange(r *http.Request, f *frame) (templ.Component, error) {
 	_, err := s.c.Registry.UpdateDashboard(r.Context(), f.Session.ProjectID, id, detail, func(d *project.Dashboard) error {
 		switch do {
 		case "rename":
-			d.Name = f.form.Get("name")
+			d.Name = f.Form.Get("name")
 			return nil
 		case "order":
-			order := strings.Split(f.form.Get("order"), ",")
+			order := strings.Split(f.Form.Get("order"), ",")
 			// What somebody else has added meanwhile goes to the end.
 			slices.SortStableFunc(d.Charts, func(a, b project.Chart) int {
 				at := func(c project.Chart) int {
@@ -222,16 +224,16 @@ func (s *Web) arrange(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	to := f.path("/dashboards/" + id + "?edit=1")
+	to := f.Path("/dashboards/" + id + "?edit=1")
 	if chart != "" && do != "remove" {
 		to += "&focus=" + url.QueryEscape(chart+"."+do) // without a fragment, beside which browsers heed no autofocus
 	}
-	return f.done(to, "")
+	return f.Done(to, "")
 }
 
-func (s *Web) deleteDashboard(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) deleteDashboard(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if err := s.c.Registry.DeleteDashboard(r.Context(), f.Session.ProjectID, r.PathValue("dashboard")); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/dashboards"), "Deleted.")
+	return f.Done(f.Path("/dashboards"), "Deleted.")
 }

@@ -18,22 +18,23 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/eval"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // maxImport bounds a file of examples, in bytes.
 const maxImport = 16 << 20
 
-func (s *Web) datasets(_ *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) datasets(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Datasets"
 	return datasets(*f, s.c.Datasets.Sets(f.Session.ProjectID)), nil
 }
 
-func (s *Web) createDataset(r *http.Request, f *frame) (templ.Component, error) {
-	set, err := s.c.Datasets.Create(r.Context(), f.Session.ProjectID, f.form.Get("name"), f.form.Get("description"))
+func (s *Web) createDataset(r *http.Request, f *page.Frame) (templ.Component, error) {
+	set, err := s.c.Datasets.Create(r.Context(), f.Session.ProjectID, f.Form.Get("name"), f.Form.Get("description"))
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/datasets/"+set.ID), "Dataset created. Save responses to it from event pages, or import a file.")
+	return f.Done(f.Path("/datasets/"+set.ID), "Dataset created. Save responses to it from event pages, or import a file.")
 }
 
 // datasetPage is one dataset.
@@ -46,7 +47,7 @@ type datasetPage struct {
 	Prompts  []string // names
 }
 
-func (s *Web) dataset(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) dataset(r *http.Request, f *page.Frame) (templ.Component, error) {
 	set, err := s.c.Datasets.Set(f.Session.ProjectID, r.PathValue("dataset"))
 	if err != nil {
 		return nil, err
@@ -70,14 +71,14 @@ func (s *Web) dataset(r *http.Request, f *frame) (templ.Component, error) {
 		p.Prompts = append(p.Prompts, x.Name)
 	}
 	if len(p.Examples) > 0 {
-		if err := s.opened(r, f, "dataset "+set.ID); err != nil {
+		if err := s.AuditContent(r, f, "dataset "+set.ID); err != nil {
 			return nil, err
 		}
 	}
 	return datasetDetail(*f, p), nil
 }
 
-func (s *Web) deleteDataset(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) deleteDataset(r *http.Request, f *page.Frame) (templ.Component, error) {
 	set, err := s.c.Datasets.Set(f.Session.ProjectID, r.PathValue("dataset"))
 	if err != nil {
 		return nil, err
@@ -85,19 +86,19 @@ func (s *Web) deleteDataset(r *http.Request, f *frame) (templ.Component, error) 
 	if err := s.c.Datasets.Delete(r.Context(), f.Session.ProjectID, set.ID); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/datasets"), "Dataset "+set.Name+" deleted with its examples and runs.")
+	return f.Done(f.Path("/datasets"), "Dataset "+set.Name+" deleted with its examples and runs.")
 }
 
-func (s *Web) removeExample(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) removeExample(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if err := s.c.Datasets.Remove(r.Context(), f.Session.ProjectID, r.PathValue("dataset"), r.PathValue("example")); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/datasets/"+r.PathValue("dataset")), "Example removed.")
+	return f.Done(f.Path("/datasets/"+r.PathValue("dataset")), "Example removed.")
 }
 
 // importExamples takes a file or what was pasted.
-func (s *Web) importExamples(r *http.Request, f *frame) (templ.Component, error) {
-	var in io.Reader = strings.NewReader(f.form.Get("lines"))
+func (s *Web) importExamples(r *http.Request, f *page.Frame) (templ.Component, error) {
+	var in io.Reader = strings.NewReader(f.Form.Get("lines"))
 	if r.MultipartForm != nil && len(r.MultipartForm.File["file"]) > 0 && r.MultipartForm.File["file"][0].Size > 0 {
 		file, err := r.MultipartForm.File["file"][0].Open()
 		if err != nil {
@@ -113,14 +114,14 @@ func (s *Web) importExamples(r *http.Request, f *frame) (templ.Component, error)
 	if _, err := s.c.Datasets.Add(r.Context(), f.Session.ProjectID, r.PathValue("dataset"), list...); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/datasets/"+r.PathValue("dataset")), some(int64(len(list)), "example")+" imported.")
+	return f.Done(f.Path("/datasets/"+r.PathValue("dataset")), page.Plural(int64(len(list)), "example")+" imported.")
 }
 
-func (s *Web) exportExamples(w http.ResponseWriter, r *http.Request, f *frame) {
+func (s *Web) exportExamples(w http.ResponseWriter, r *http.Request, f *page.Frame) {
 	set, err := s.c.Datasets.Set(f.Session.ProjectID, r.PathValue("dataset"))
 	var b bytes.Buffer
 	if err == nil {
-		err = s.opened(r, f, "dataset "+set.ID)
+		err = s.AuditContent(r, f, "dataset "+set.ID)
 	}
 	if err == nil {
 		err = s.c.Datasets.WriteJSONL(r.Context(), &b, f.Session.ProjectID, set.ID)
@@ -129,7 +130,7 @@ func (s *Web) exportExamples(w http.ResponseWriter, r *http.Request, f *frame) {
 		err = s.c.Registry.Audit(r.Context(), project.AuditEntry{Action: "dataset.export", ProjectID: f.Session.ProjectID, Target: set.Name})
 	}
 	if err != nil {
-		s.refuse(w, r, err)
+		s.Refuse(w, r, err)
 		return
 	}
 	h := w.Header()
@@ -140,7 +141,7 @@ func (s *Web) exportExamples(w http.ResponseWriter, r *http.Request, f *frame) {
 
 // saveExample saves the generation of a page to a dataset, which it makes where it
 // has a new name.
-func (s *Web) saveExample(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) saveExample(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if !f.Reads {
 		return nil, project.MayNotRead(f.Session.Role)
 	}
@@ -152,11 +153,11 @@ func (s *Web) saveExample(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.form.Get("good") != "" {
+	if f.Form.Get("good") != "" {
 		x.Expected = x.Answer
 	}
-	ref := f.form.Get("dataset")
-	if name := strings.TrimSpace(f.form.Get("name")); name != "" {
+	ref := f.Form.Get("dataset")
+	if name := strings.TrimSpace(f.Form.Get("name")); name != "" {
 		set, err := s.c.Datasets.Create(r.Context(), f.Session.ProjectID, name, "")
 		if err != nil {
 			return nil, err
@@ -173,22 +174,22 @@ func (s *Web) saveExample(r *http.Request, f *frame) (templ.Component, error) {
 	if _, err := s.c.Datasets.Add(r.Context(), f.Session.ProjectID, set.ID, x); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/events/"+e.UUID), "Saved to dataset "+set.Name+".")
+	return f.Done(f.Path("/events/"+e.UUID), "Saved to dataset "+set.Name+".")
 }
 
-func (s *Web) startRun(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) startRun(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if s.c.Runs == nil {
 		return nil, event.NewError(event.CodeUnavailable, "runs cannot be started here", "this process serves pages only", nil)
 	}
-	p := dataset.Plan{Prompt: f.form.Get("prompt"), Version: f.form.Get("version"), Provider: f.form.Get("provider"), Model: f.form.Get("model"), Checks: f.form["check"], Name: f.form.Get("name")}
-	if raw := strings.TrimSpace(f.form.Get("params")); raw != "" {
+	p := dataset.Plan{Prompt: f.Form.Get("prompt"), Version: f.Form.Get("version"), Provider: f.Form.Get("provider"), Model: f.Form.Get("model"), Checks: f.Form["check"], Name: f.Form.Get("name")}
+	if raw := strings.TrimSpace(f.Form.Get("params")); raw != "" {
 		if json.Unmarshal([]byte(raw), &p.Params) != nil {
 			return nil, event.Invalid("the parameters are not a JSON object", `use an object such as {"temperature": 0.2}`)
 		}
 	}
 	var concurrency float64
 	for name, to := range map[string]*float64{"budget": &p.BudgetUSD, "concurrency": &concurrency} {
-		d, err := decimal.NewFromString(strings.ReplaceAll(cmp.Or(strings.TrimSpace(f.form.Get(name)), "0"), ",", "."))
+		d, err := decimal.NewFromString(strings.ReplaceAll(cmp.Or(strings.TrimSpace(f.Form.Get(name)), "0"), ",", "."))
 		if err != nil {
 			return nil, event.Invalid(name+" is not a number", "enter a number such as 0.5")
 		}
@@ -199,7 +200,7 @@ func (s *Web) startRun(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/datasets/"+run.SetID+"/runs/"+run.ID), "Run started.")
+	return f.Done(f.Path("/datasets/"+run.SetID+"/runs/"+run.ID), "Run started.")
 }
 
 // runPage is one run with its results.
@@ -225,7 +226,7 @@ type evalLine struct {
 }
 
 // runOf is the run that the address names, and its dataset.
-func (s *Web) runOf(f *frame, set, id string) (dataset.Set, dataset.Run, error) {
+func (s *Web) runOf(f *page.Frame, set, id string) (dataset.Set, dataset.Run, error) {
 	d, err := s.c.Datasets.Set(f.Session.ProjectID, set)
 	if err != nil {
 		return d, dataset.Run{}, err
@@ -237,7 +238,7 @@ func (s *Web) runOf(f *frame, set, id string) (dataset.Set, dataset.Run, error) 
 	return d, run, err
 }
 
-func (s *Web) run(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) run(r *http.Request, f *page.Frame) (templ.Component, error) {
 	set, run, err := s.runOf(f, r.PathValue("dataset"), r.PathValue("run"))
 	if err != nil {
 		return nil, err
@@ -289,14 +290,14 @@ func (s *Web) run(r *http.Request, f *frame) (templ.Component, error) {
 		}
 	}
 	if len(results) > 0 && run.Status != dataset.Running {
-		if err := s.opened(r, f, "dataset "+set.ID); err != nil {
+		if err := s.AuditContent(r, f, "dataset "+set.ID); err != nil {
 			return nil, err
 		}
 	}
 	return runDetail(*f, p), nil
 }
 
-func (s *Web) cancelRun(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) cancelRun(r *http.Request, f *page.Frame) (templ.Component, error) {
 	set, run, err := s.runOf(f, r.PathValue("dataset"), r.PathValue("run"))
 	if err != nil {
 		return nil, err
@@ -307,10 +308,10 @@ func (s *Web) cancelRun(r *http.Request, f *frame) (templ.Component, error) {
 	if err := s.c.Runs.Cancel(r.Context(), f.Session.ProjectID, run.ID); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/datasets/"+set.ID+"/runs/"+run.ID), "Cancelling the run. Finished responses are kept.")
+	return f.Done(f.Path("/datasets/"+set.ID+"/runs/"+run.ID), "Cancelling the run. Finished responses are kept.")
 }
 
-func (s *Web) resumeRun(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) resumeRun(r *http.Request, f *page.Frame) (templ.Component, error) {
 	set, run, err := s.runOf(f, r.PathValue("dataset"), r.PathValue("run"))
 	if err != nil {
 		return nil, err
@@ -321,10 +322,10 @@ func (s *Web) resumeRun(r *http.Request, f *frame) (templ.Component, error) {
 	if _, err := s.c.Runs.Resume(r.Context(), f.Session.ProjectID, run.ID); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/datasets/"+set.ID+"/runs/"+run.ID), "Run resumed.")
+	return f.Done(f.Path("/datasets/"+set.ID+"/runs/"+run.ID), "Run resumed.")
 }
 
-func (s *Web) deleteRun(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) deleteRun(r *http.Request, f *page.Frame) (templ.Component, error) {
 	set, run, err := s.runOf(f, r.PathValue("dataset"), r.PathValue("run"))
 	if err != nil {
 		return nil, err
@@ -332,7 +333,7 @@ func (s *Web) deleteRun(r *http.Request, f *frame) (templ.Component, error) {
 	if err := s.c.Datasets.DeleteRun(r.Context(), f.Session.ProjectID, run.ID); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/datasets/"+set.ID), "Run deleted. Its calls are kept as events.")
+	return f.Done(f.Path("/datasets/"+set.ID), "Run deleted. Its calls are kept as events.")
 }
 
 // comparePage is two runs side by side, a part at a time.
@@ -347,7 +348,7 @@ type comparePage struct {
 
 const pairsAPage = 20
 
-func (s *Web) compareRuns(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) compareRuns(r *http.Request, f *page.Frame) (templ.Component, error) {
 	q := r.URL.Query()
 	set, a, err := s.runOf(f, r.PathValue("dataset"), q.Get("a"))
 	if err != nil {
@@ -362,7 +363,7 @@ func (s *Web) compareRuns(r *http.Request, f *frame) (templ.Component, error) {
 	if p.C, err = s.c.Datasets.Compare(r.Context(), f.Session.ProjectID, a.ID, b.ID); err != nil {
 		return nil, err
 	}
-	if err := s.opened(r, f, "dataset "+set.ID); err != nil {
+	if err := s.AuditContent(r, f, "dataset "+set.ID); err != nil {
 		return nil, err
 	}
 	pairs := p.C.Pairs
@@ -383,15 +384,15 @@ func (s *Web) compareRuns(r *http.Request, f *frame) (templ.Component, error) {
 }
 
 // to is the address of the comparison from a pair on.
-func (p comparePage) to(f frame, from int, differ bool) templ.SafeURL {
+func (p comparePage) to(f page.Frame, from int, differ bool) templ.SafeURL {
 	v := url.Values{"a": {p.C.A.ID}, "b": {p.C.B.ID}}
 	if from > 0 {
-		v.Set("from", plainCount(int64(from)))
+		v.Set("from", page.PlainCount(int64(from)))
 	}
 	if differ {
 		v.Set("differ", "1")
 	}
-	return f.url("/datasets/" + p.Set.ID + "/compare?" + v.Encode())
+	return f.URL("/datasets/" + p.Set.ID + "/compare?" + v.Encode())
 }
 
 // question is the user's last words of an example, or its variables.
@@ -429,9 +430,9 @@ const (
 
 // picked reports whether the form of a run has a check ticked: those that cost
 // nothing are to begin with.
-func (p datasetPage) picked(f frame, c eval.Check) bool {
-	if f.Problem != nil && f.form.Has("budget") {
-		return slices.Contains(f.form["check"], c.ID)
+func (p datasetPage) picked(f page.Frame, c eval.Check) bool {
+	if f.Problem != nil && f.Form.Has("budget") {
+		return slices.Contains(f.Form["check"], c.ID)
 	}
 	return c.Kind != eval.KindJudge
 }
@@ -452,9 +453,9 @@ func runStatus(x dataset.Run) (word, class string) {
 	return "failed", "pill bad"
 }
 
-func runCost(x dataset.Run) string { return usd(someUSD(x.CostUSD)) }
+func runCost(x dataset.Run) string { return page.USD(page.SomeUSD(x.CostUSD)) }
 
-func resultCost(c event.Opt[decimal.Decimal]) string { return usd(query.USD(c)) }
+func resultCost(c event.Opt[decimal.Decimal]) string { return page.USD(query.USD(c)) }
 
 // part is how far a run is, of 1000.
 func (p runPage) part() float64 {

@@ -4,16 +4,12 @@
 // Read in this order:
 //
 //   - web.go: [Config] and [New], the security headers.
-//   - routes.go: the one table of routes, with the least role that each needs;
-//     the gate that enforces it.
-//   - frame.go and session.go: what a page knows of its reader; cookies, form
-//     tokens, messages.
-//   - layout.templ and forms.templ: what pages are made of.
-//   - view.go: what a page is asked about, as its address says it: time range,
-//     time zone, filters. board.go: pages of charts, each of which is a table that
-//     leads to the events behind it. explore.go: charts that are an address, and
-//     dashboards.go: pages of them. csv.go: files. lists.go: traces, sessions,
-//     users, errors.
+//   - server/internal/web/page: what all pages share: the gate, the reader, the
+//     layout, what an address asks, how figures are written.
+//   - routes.go: the one table of routes, with the least role that each needs.
+//   - board.go: pages of charts, each of which is a table that leads to the events
+//     behind it. explore.go: charts that are an address, and dashboards.go: pages of
+//     them. csv.go: files. lists.go: traces, sessions, users, errors.
 //   - limit.go: the bound of sign-ins. assets.go and ui/: the style sheet, the
 //     scripts, and how answers are compressed.
 //   - one .go file, which parses and asks, and one .templ file, which shows, for
@@ -21,21 +17,21 @@
 //
 // # To add a page
 //
-// Write handlers func(*http.Request, *frame) (templ.Component, error) and add
+// Write handlers func(*http.Request, *page.Frame) (templ.Component, error) and add
 // them to the table with their role. The gate has done the rest when they run:
 // somebody is signed in, has the role, sees the project (f.Session.ProjectID),
-// and a POST bears the form's token (f.form holds its fields).
+// and a POST bears the form's token (f.Form holds its fields).
 //
-//	{pattern: "GET /p/{project}/connections", need: viewer, handle: s.connections, section: "Project", label: "Connections"},
-//	{pattern: "POST /p/{project}/connections", need: member, handle: s.addConnection, again: s.connections},
+//	{Pattern: "GET /p/{project}/connections", Need: viewer, Handle: s.connections, Section: "Project", Label: "Connections"},
+//	{Pattern: "POST /p/{project}/connections", Need: member, Handle: s.createConnection, Again: s.connections},
 //
-// A GET sets f.Title and returns its body; section and label put it into the
-// side bar. A POST is a templ form, @form(f, f.path("/connections")) { … }, or
-// @csrf(f) inside a form of its own; it ends with f.done(f.path("/connections"),
+// A GET sets f.Title and returns its body; Section and Label put it into the
+// side bar. A POST is a templ form, @page.Form(f, f.Path("/connections")) { … }, or
+// @page.CSRF(f) inside a form of its own; it ends with f.Done(f.Path("/connections"),
 // "Saved."), which redirects and shows the message, or returns a body where a
-// secret is shown once (@once). Its *event.Error is shown on top of the page
-// named by again, whose fields take what was typed from f.value and f.checked.
-// Links are f.url("/events"). An id in the path that belongs to another project
+// secret is shown once (@page.Secret). Its *event.Error is shown on top of the page
+// named by Again, whose fields take what was typed from f.Value and f.Checked.
+// Links are f.URL("/events"). An id in the path that belongs to another project
 // must not be found: ask the registry with f.Session.ProjectID.
 //
 // htmx attributes work as they are: f.Fragment tells that htmx asks, and the

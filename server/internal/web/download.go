@@ -9,19 +9,20 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // traceJSON is a trace as a file, without prompts and answers.
-func (s *Web) traceJSON(w http.ResponseWriter, r *http.Request, f *frame) {
+func (s *Web) traceJSON(w http.ResponseWriter, r *http.Request, f *page.Frame) {
 	t, err := s.c.Query.Trace(r.Context(), f.Session.ProjectID, r.PathValue("id"))
 	if err != nil {
-		s.refuse(w, r, err)
+		s.Refuse(w, r, err)
 		return
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Disposition", `attachment; filename="trace-`+event.CleanID(strings.Map(fileName, t.ID))+`.json"`)
+	h.Set("Content-Disposition", `attachment; filename="trace-`+event.CleanID(strings.Map(page.FileName, t.ID))+`.json"`)
 	// What fails from here on is a connection that has ended: nobody is left to be
 	// told.
 	if err := writeTrace(w, t); err != nil {

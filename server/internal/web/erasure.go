@@ -8,18 +8,19 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/erasure"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // deleteEvent deletes an event at home and, where that was chosen, asks PostHog to
 // delete its user.
-func (s *Web) deleteEvent(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) deleteEvent(r *http.Request, f *page.Frame) (templ.Component, error) {
 	switch {
 	case s.c.Erasure == nil:
 		return nil, event.NewError(event.CodeUnavailable, "events cannot be deleted from here", "start hedgerow serve", nil)
-	case strings.TrimSpace(f.form.Get("confirm")) != "delete":
+	case strings.TrimSpace(f.Form.Get("confirm")) != "delete":
 		return nil, event.Invalid("the confirmation does not match", "type delete to permanently delete the event")
 	}
-	res, err := s.c.Erasure.Delete(r.Context(), erasure.Request{ProjectID: f.Session.ProjectID, UUIDs: []string{r.PathValue("uuid")}, Persons: f.form.Get("person") == "on"})
+	res, err := s.c.Erasure.Delete(r.Context(), erasure.Request{ProjectID: f.Session.ProjectID, UUIDs: []string{r.PathValue("uuid")}, Persons: f.Form.Get("person") == "on"})
 	if err != nil {
 		return nil, err
 	}
@@ -34,5 +35,5 @@ func (s *Web) deleteEvent(r *http.Request, f *frame) (templ.Component, error) {
 			said += " PostHog (" + p.Connection + ") has no such person; its copy of this event stays there."
 		}
 	}
-	return f.done(f.path("/events"), said)
+	return f.Done(f.Path("/events"), said)
 }

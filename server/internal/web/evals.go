@@ -17,35 +17,36 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/eval"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // evalRoutes are the pages of checks and datasets.
-func (s *Web) evalRoutes() []route {
+func (s *Web) evalRoutes() []page.Route {
 	const viewer, member, admin = project.RoleViewer, project.RoleMember, project.RoleAdmin
-	return []route{
-		{pattern: "GET /p/{project}/datasets", need: viewer, handle: s.datasets, section: "Prompts", label: "Datasets"},
-		{pattern: "POST /p/{project}/datasets", need: member, handle: s.createDataset, again: s.datasets},
-		{pattern: "GET /p/{project}/datasets/{dataset}", need: viewer, handle: s.dataset},
-		{pattern: "POST /p/{project}/datasets/{dataset}/runs", need: member, handle: s.startRun, again: s.dataset},
-		{pattern: "POST /p/{project}/datasets/{dataset}/import", need: member, handle: s.importExamples, again: s.dataset, form: maxImport},
-		{pattern: "GET /p/{project}/datasets/{dataset}/export", need: viewer, raw: s.exportExamples},
-		{pattern: "POST /p/{project}/datasets/{dataset}/delete", need: member, handle: s.deleteDataset, again: s.dataset},
-		{pattern: "POST /p/{project}/datasets/{dataset}/examples/{example}/delete", need: member, handle: s.removeExample, again: s.dataset},
-		{pattern: "GET /p/{project}/datasets/{dataset}/compare", need: viewer, handle: s.compareRuns},
-		{pattern: "GET /p/{project}/datasets/{dataset}/runs/{run}", need: viewer, handle: s.run},
-		{pattern: "POST /p/{project}/datasets/{dataset}/runs/{run}/cancel", need: member, handle: s.cancelRun, again: s.run},
-		{pattern: "POST /p/{project}/datasets/{dataset}/runs/{run}/resume", need: member, handle: s.resumeRun, again: s.run},
-		{pattern: "POST /p/{project}/datasets/{dataset}/runs/{run}/delete", need: member, handle: s.deleteRun, again: s.run},
-		{pattern: "POST /p/{project}/events/{uuid}/example", need: member, handle: s.saveExample, again: s.event},
+	return []page.Route{
+		{Pattern: "GET /p/{project}/datasets", Need: viewer, Handle: s.datasets, Section: "Prompts", Label: "Datasets"},
+		{Pattern: "POST /p/{project}/datasets", Need: member, Handle: s.createDataset, Again: s.datasets},
+		{Pattern: "GET /p/{project}/datasets/{dataset}", Need: viewer, Handle: s.dataset},
+		{Pattern: "POST /p/{project}/datasets/{dataset}/runs", Need: member, Handle: s.startRun, Again: s.dataset},
+		{Pattern: "POST /p/{project}/datasets/{dataset}/import", Need: member, Handle: s.importExamples, Again: s.dataset, Form: maxImport},
+		{Pattern: "GET /p/{project}/datasets/{dataset}/export", Need: viewer, Raw: s.exportExamples},
+		{Pattern: "POST /p/{project}/datasets/{dataset}/delete", Need: member, Handle: s.deleteDataset, Again: s.dataset},
+		{Pattern: "POST /p/{project}/datasets/{dataset}/examples/{example}/delete", Need: member, Handle: s.removeExample, Again: s.dataset},
+		{Pattern: "GET /p/{project}/datasets/{dataset}/compare", Need: viewer, Handle: s.compareRuns},
+		{Pattern: "GET /p/{project}/datasets/{dataset}/runs/{run}", Need: viewer, Handle: s.run},
+		{Pattern: "POST /p/{project}/datasets/{dataset}/runs/{run}/cancel", Need: member, Handle: s.cancelRun, Again: s.run},
+		{Pattern: "POST /p/{project}/datasets/{dataset}/runs/{run}/resume", Need: member, Handle: s.resumeRun, Again: s.run},
+		{Pattern: "POST /p/{project}/datasets/{dataset}/runs/{run}/delete", Need: member, Handle: s.deleteRun, Again: s.run},
+		{Pattern: "POST /p/{project}/events/{uuid}/example", Need: member, Handle: s.saveExample, Again: s.event},
 
-		{pattern: "GET /p/{project}/evals", need: viewer, handle: s.evals, section: "Prompts", label: "Evaluations"},
-		{pattern: "POST /p/{project}/evals", need: admin, handle: s.createCheck, again: s.newCheck},
-		{pattern: "GET /p/{project}/evals/new", need: admin, handle: s.newCheck},
-		{pattern: "GET /p/{project}/evals/{check}", need: viewer, handle: s.check},
-		{pattern: "POST /p/{project}/evals/{check}", need: admin, handle: s.saveCheck, again: s.check},
-		{pattern: "POST /p/{project}/evals/{check}/toggle", need: admin, handle: s.toggleCheck, again: s.check},
-		{pattern: "POST /p/{project}/evals/{check}/delete", need: admin, handle: s.deleteCheck, again: s.check},
-		{pattern: "POST /p/{project}/evals/{check}/try", need: member, handle: s.tryCheck, again: s.check},
+		{Pattern: "GET /p/{project}/evals", Need: viewer, Handle: s.evals, Section: "Prompts", Label: "Evaluations"},
+		{Pattern: "POST /p/{project}/evals", Need: admin, Handle: s.createCheck, Again: s.newCheck},
+		{Pattern: "GET /p/{project}/evals/new", Need: admin, Handle: s.newCheck},
+		{Pattern: "GET /p/{project}/evals/{check}", Need: viewer, Handle: s.check},
+		{Pattern: "POST /p/{project}/evals/{check}", Need: admin, Handle: s.saveCheck, Again: s.check},
+		{Pattern: "POST /p/{project}/evals/{check}/toggle", Need: admin, Handle: s.toggleCheck, Again: s.check},
+		{Pattern: "POST /p/{project}/evals/{check}/delete", Need: admin, Handle: s.deleteCheck, Again: s.check},
+		{Pattern: "POST /p/{project}/evals/{check}/try", Need: member, Handle: s.tryCheck, Again: s.check},
 	}
 }
 
@@ -78,8 +79,8 @@ var kindHelp = map[eval.Kind]string{
 	eval.KindJudge: "Another model scores the response. Its calls cost money, up to a daily budget.",
 }
 
-func (s *Web) evals(r *http.Request, f *frame) (templ.Component, error) {
-	v, err := s.view(r, "/evals", "7d")
+func (s *Web) evals(r *http.Request, f *page.Frame) (templ.Component, error) {
+	v, err := s.View(r, "/evals", "7d")
 	if err != nil {
 		return nil, err
 	}
@@ -154,7 +155,7 @@ type checkPage struct {
 // Fresh reports whether the check is about to be made.
 func (p checkPage) Fresh() bool { return p.Check.ID == "" }
 
-func (s *Web) checkPage(r *http.Request, f *frame, c eval.Check) (checkPage, error) {
+func (s *Web) checkPage(r *http.Request, f *page.Frame, c eval.Check) (checkPage, error) {
 	p := checkPage{Check: c, State: s.checkState(c.ID), Languages: eval.Languages()}
 	for _, k := range s.c.Registry.Snapshot().ProviderKeys(f.Session.ProjectID) {
 		p.Providers = append(p.Providers, k.Provider)
@@ -179,8 +180,8 @@ func page2(p *query.EventsPage) []*query.Event {
 	return p.Events
 }
 
-func (s *Web) newCheck(r *http.Request, f *frame) (templ.Component, error) {
-	kind := eval.Kind(cmp.Or(f.value("kind", ""), r.URL.Query().Get("kind")))
+func (s *Web) newCheck(r *http.Request, f *page.Frame) (templ.Component, error) {
+	kind := eval.Kind(cmp.Or(f.Value("kind", ""), r.URL.Query().Get("kind")))
 	if !slices.Contains(eval.Kinds, kind) {
 		return nil, event.Invalid("unknown check kind", "choose one on the Evaluations page")
 	}
@@ -196,7 +197,7 @@ func (s *Web) newCheck(r *http.Request, f *frame) (templ.Component, error) {
 	return checkForm(*f, p), nil
 }
 
-func (s *Web) check(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) check(r *http.Request, f *page.Frame) (templ.Component, error) {
 	c, err := s.c.Checks.Check(f.Session.ProjectID, r.PathValue("check"))
 	if err != nil {
 		return nil, err
@@ -260,57 +261,57 @@ func readCheck(v url.Values, c *eval.Check) error {
 	return problem
 }
 
-func (s *Web) createCheck(r *http.Request, f *frame) (templ.Component, error) {
-	c := eval.Check{ProjectID: f.Session.ProjectID, Kind: eval.Kind(f.form.Get("kind"))}
-	if err := readCheck(f.form, &c); err != nil {
+func (s *Web) createCheck(r *http.Request, f *page.Frame) (templ.Component, error) {
+	c := eval.Check{ProjectID: f.Session.ProjectID, Kind: eval.Kind(f.Form.Get("kind"))}
+	if err := readCheck(f.Form, &c); err != nil {
 		return nil, err
 	}
 	c, err := s.c.Checks.Create(r.Context(), c)
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/evals/"+c.ID), "Check saved. Try it on a response below.")
+	return f.Done(f.Path("/evals/"+c.ID), "Check saved. Try it on a response below.")
 }
 
-func (s *Web) saveCheck(r *http.Request, f *frame) (templ.Component, error) {
-	c, err := s.c.Checks.Update(r.Context(), f.Session.ProjectID, r.PathValue("check"), func(c *eval.Check) error { return readCheck(f.form, c) })
+func (s *Web) saveCheck(r *http.Request, f *page.Frame) (templ.Component, error) {
+	c, err := s.c.Checks.Update(r.Context(), f.Session.ProjectID, r.PathValue("check"), func(c *eval.Check) error { return readCheck(f.Form, c) })
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/evals/"+c.ID), "Saved. Applies to new responses.")
+	return f.Done(f.Path("/evals/"+c.ID), "Saved. Applies to new responses.")
 }
 
-func (s *Web) toggleCheck(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) toggleCheck(r *http.Request, f *page.Frame) (templ.Component, error) {
 	c, err := s.c.Checks.Update(r.Context(), f.Session.ProjectID, r.PathValue("check"), func(c *eval.Check) error { c.Enabled = !c.Enabled; return nil })
 	if err != nil {
 		return nil, err
 	}
 	if c.Enabled {
-		return f.done(f.path("/evals/"+c.ID), "Check enabled for new responses.")
+		return f.Done(f.Path("/evals/"+c.ID), "Check enabled for new responses.")
 	}
-	return f.done(f.path("/evals/"+c.ID), "Check disabled. Its results are kept.")
+	return f.Done(f.Path("/evals/"+c.ID), "Check disabled. Its results are kept.")
 }
 
-func (s *Web) deleteCheck(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) deleteCheck(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if err := s.c.Checks.Delete(r.Context(), f.Session.ProjectID, r.PathValue("check")); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/evals"), "Check deleted. Its results are kept.")
+	return f.Done(f.Path("/evals"), "Check deleted. Its results are kept.")
 }
 
 // tryCheck runs a check on one generation and shows what it says, without keeping
 // it.
-func (s *Web) tryCheck(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) tryCheck(r *http.Request, f *page.Frame) (templ.Component, error) {
 	c, err := s.c.Checks.Check(f.Session.ProjectID, r.PathValue("check"))
 	if err != nil {
 		return nil, err
 	}
-	e, err := s.c.Query.Event(r.Context(), f.Session.ProjectID, strings.TrimSpace(f.form.Get("generation")), true)
+	e, err := s.c.Query.Event(r.Context(), f.Session.ProjectID, strings.TrimSpace(f.Form.Get("generation")), true)
 	if err != nil {
 		return nil, err
 	}
 	if e.Content != nil {
-		if err := s.opened(r, f, "event "+e.UUID); err != nil {
+		if err := s.AuditContent(r, f, "event "+e.UUID); err != nil {
 			return nil, err
 		}
 	}
@@ -343,20 +344,20 @@ func (c checkRow) results() string {
 }
 
 // failing is the address of the results of a check that did not pass.
-func (p evalsPage) failing(f frame, name string) templ.SafeURL {
-	return p.Board.View.to(f, "/events", "event", eval.EventName, propPrefix+eval.PropName, name, propPrefix+eval.PropPassed, "false")
+func (p evalsPage) failing(f page.Frame, name string) templ.SafeURL {
+	return p.Board.View.Link(f, "/events", "event", eval.EventName, page.PropPrefix+eval.PropName, name, page.PropPrefix+eval.PropPassed, "false")
 }
 
 // at is a check's own page; that of runs has none, and leads to its results.
-func (p evalsPage) at(f frame, c checkRow) templ.SafeURL {
+func (p evalsPage) at(f page.Frame, c checkRow) templ.SafeURL {
 	if c.ID == "" {
 		return p.all(f, c.Name)
 	}
-	return f.url("/evals/" + c.ID)
+	return f.URL("/evals/" + c.ID)
 }
 
-func (p evalsPage) all(f frame, name string) templ.SafeURL {
-	return p.Board.View.to(f, "/events", "kind", query.KindOutcomes, propPrefix+eval.PropName, name)
+func (p evalsPage) all(f page.Frame, name string) templ.SafeURL {
+	return p.Board.View.Link(f, "/events", "kind", query.KindOutcomes, page.PropPrefix+eval.PropName, name)
 }
 
 // standing is how a check goes, in a word.
@@ -381,21 +382,21 @@ func settingsOf(c eval.Check) string {
 	case dataset.KindExpected:
 		out = append(out, "created by dataset runs")
 	case eval.KindRequired, eval.KindForbidden:
-		out = append(out, some(int64(len(c.Patterns)), "pattern"))
+		out = append(out, page.Plural(int64(len(c.Patterns)), "pattern"))
 	case eval.KindLength:
 		if c.MinChars > 0 {
-			out = append(out, "at least "+count(int64(c.MinChars))+" characters")
+			out = append(out, "at least "+page.Count(int64(c.MinChars))+" characters")
 		}
 		if c.MaxChars > 0 {
-			out = append(out, "at most "+count(int64(c.MaxChars))+" characters")
+			out = append(out, "at most "+page.Count(int64(c.MaxChars))+" characters")
 		}
 	case eval.KindLanguage:
 		out = append(out, strings.Join(c.Languages, ", "))
 	case eval.KindJudge:
-		out = append(out, c.Judge.Model+", $"+float(c.Judge.DailyUSD)+" per day")
+		out = append(out, c.Judge.Model+", $"+page.PlainFloat(c.Judge.DailyUSD)+" per day")
 	}
 	if c.Sample < 1 {
-		out = append(out, float(c.Sample*100)+" % of calls")
+		out = append(out, page.PlainFloat(c.Sample*100)+" % of calls")
 	}
 	for _, l := range [][]string{c.Filter.Prompts, c.Filter.Surfaces, c.Filter.Models} {
 		if len(l) > 0 {

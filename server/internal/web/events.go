@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -14,12 +15,13 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/dataset"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // eventsPage is a filtered list of events, a page at a time.
 type eventsPage struct {
 	Page    *query.EventsPage
-	View    *view
+	View    *page.View
 	Sort    query.EventSort
 	Cursor  string
 	Columns []string // names of eventColumns
@@ -34,40 +36,40 @@ type eventColumn struct {
 	Name, Label string
 	Sort        query.EventSort // "" cannot be sorted by
 	Number      bool
-	text        func(*view, *query.Event) string
+	text        func(*page.View, *query.Event) string
 }
 
 var eventColumns = []eventColumn{
-	{"model", "Model or event", "", false, func(_ *view, e *query.Event) string { return heading(e) }},
-	{"event", "Event", "", false, func(_ *view, e *query.Event) string { return e.Name }},
-	{"provider", "Provider", "", false, func(_ *view, e *query.Event) string { return or(e.Provider, unknown) }},
-	{"prompt", "Prompt", "", false, func(_ *view, e *query.Event) string { return or(promptOf(e), unknown) }},
-	{"surface", "Surface", "", false, func(_ *view, e *query.Event) string { return or(e.Surface, unknown) }},
-	{"environment", "Environment", "", false, func(_ *view, e *query.Event) string { return or(e.Environment, unknown) }},
-	{"user", "User", "", false, func(_ *view, e *query.Event) string { return or(e.DistinctID, unknown) }},
-	{"session", "Session", "", false, func(_ *view, e *query.Event) string { return or(e.SessionID, unknown) }},
-	{"trace", "Trace", "", false, func(_ *view, e *query.Event) string { return or(e.TraceName, or(e.TraceID, unknown)) }},
-	{"tokens", "Tokens", query.ByTokens, true, func(_ *view, e *query.Event) string { return tokens(e.Usage.Total) }},
-	{"cost", "Cost", query.ByCost, true, func(_ *view, e *query.Event) string { return usd(e.Cost.Total) }},
-	{"latency", "Latency", query.ByLatency, true, func(_ *view, e *query.Event) string { return ms(e.LatencyMS) }},
-	{"ttft", "TTFT", query.ByTTFT, true, func(_ *view, e *query.Event) string { return ms(e.TTFTMS) }},
-	{"said", "Outcome", "", false, func(_ *view, e *query.Event) string { return or(about(e), unknown) }},
+	{"model", "Model or event", "", false, func(_ *page.View, e *query.Event) string { return page.Heading(e) }},
+	{"event", "Event", "", false, func(_ *page.View, e *query.Event) string { return e.Name }},
+	{"provider", "Provider", "", false, func(_ *page.View, e *query.Event) string { return cmp.Or(e.Provider, page.Unknown) }},
+	{"prompt", "Prompt", "", false, func(_ *page.View, e *query.Event) string { return cmp.Or(page.PromptOf(e), page.Unknown) }},
+	{"surface", "Surface", "", false, func(_ *page.View, e *query.Event) string { return cmp.Or(e.Surface, page.Unknown) }},
+	{"environment", "Environment", "", false, func(_ *page.View, e *query.Event) string { return cmp.Or(e.Environment, page.Unknown) }},
+	{"user", "User", "", false, func(_ *page.View, e *query.Event) string { return cmp.Or(e.DistinctID, page.Unknown) }},
+	{"session", "Session", "", false, func(_ *page.View, e *query.Event) string { return cmp.Or(e.SessionID, page.Unknown) }},
+	{"trace", "Trace", "", false, func(_ *page.View, e *query.Event) string { return cmp.Or(e.TraceName, cmp.Or(e.TraceID, page.Unknown)) }},
+	{"tokens", "Tokens", query.ByTokens, true, func(_ *page.View, e *query.Event) string { return page.Tokens(e.Usage.Total) }},
+	{"cost", "Cost", query.ByCost, true, func(_ *page.View, e *query.Event) string { return page.USD(e.Cost.Total) }},
+	{"latency", "Latency", query.ByLatency, true, func(_ *page.View, e *query.Event) string { return page.Millis(e.LatencyMS) }},
+	{"ttft", "TTFT", query.ByTTFT, true, func(_ *page.View, e *query.Event) string { return page.Millis(e.TTFTMS) }},
+	{"said", "Outcome", "", false, func(_ *page.View, e *query.Event) string { return cmp.Or(page.About(e), page.Unknown) }},
 }
 
 // usualColumns are those of a list that nobody has chosen columns for.
 var usualColumns = []string{"model", "prompt", "surface", "user", "tokens", "cost", "latency", "ttft"}
 
 // generations is the list of events that are calls.
-func (s *Web) generations(_ *http.Request, f *frame) (templ.Component, error) {
-	return f.done(f.path("/events?kind="+query.KindCalls), "")
+func (s *Web) generations(_ *http.Request, f *page.Frame) (templ.Component, error) {
+	return f.Done(f.Path("/events?kind="+query.KindCalls), "")
 }
 
-func (s *Web) events(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) events(r *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Events"
 	if r.URL.Query().Get("kind") == query.KindCalls {
 		f.Title = "Generations"
 	}
-	v, err := s.view(r, "/events", "")
+	v, err := s.View(r, "/events", "")
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +95,7 @@ func (s *Web) events(r *http.Request, f *frame) (templ.Component, error) {
 	if !f.Reads {
 		return nil, project.MayNotRead(f.Session.Role)
 	}
-	v.params["said"] = []string{p.Said}
+	v.Params["said"] = []string{p.Said}
 	p.Sort, ask.Sort = "", ""
 	// Written down first, and without the words: they may be somebody's name.
 	if p.Cursor == "" {
@@ -110,44 +112,44 @@ func (s *Web) events(r *http.Request, f *frame) (templ.Component, error) {
 
 // searched says how far a search has come.
 func (p eventsPage) searched() string {
-	out := count(int64(p.Search.Searched)) + " prompts and responses searched for “" + p.Said + "”, "
+	out := page.Count(int64(p.Search.Searched)) + " prompts and responses searched for “" + p.Said + "”, "
 	if p.Search.Next == "" {
 		return out + "everything that is stored."
 	}
-	return out + "back to " + p.View.clock(p.Search.Until) + "."
+	return out + "back to " + p.View.Clock(p.Search.Until) + "."
 }
 
 // saveView keeps a list's filters, order and columns under a name.
-func (s *Web) saveView(r *http.Request, f *frame) (templ.Component, error) {
-	q, err := url.ParseQuery(f.form.Get("query"))
+func (s *Web) saveView(r *http.Request, f *page.Frame) (templ.Component, error) {
+	q, err := url.ParseQuery(f.Form.Get("query"))
 	if err != nil {
 		return nil, event.Invalid("the view could not be read", "reload the page and try again")
 	}
 	for _, name := range []string{"cursor", "said", "tz", "live"} {
 		q.Del(name)
 	}
-	v, err := s.c.Registry.CreateSavedView(r.Context(), project.SavedView{ProjectID: f.Session.ProjectID, Name: f.form.Get("name"), Page: "/events", Query: q.Encode()})
+	v, err := s.c.Registry.CreateSavedView(r.Context(), project.SavedView{ProjectID: f.Session.ProjectID, Name: f.Form.Get("name"), Page: "/events", Query: q.Encode()})
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/events?"+v.Query), "Saved.")
+	return f.Done(f.Path("/events?"+v.Query), "Saved.")
 }
 
-func (s *Web) deleteView(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) deleteView(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if err := s.c.Registry.DeleteSavedView(r.Context(), f.Session.ProjectID, r.PathValue("view")); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/events"), "Deleted.")
+	return f.Done(f.Path("/events"), "Deleted.")
 }
 
 // address is the query of the list as it stands, to be saved.
-func (p eventsPage) address(f frame) string {
+func (p eventsPage) address(f page.Frame) string {
 	_, q, _ := strings.Cut(string(p.to(f, p.Sort, "")), "?")
 	return q
 }
 
 func (p eventsPage) filtered() bool {
-	return len(p.View.params) > 0 || p.Cursor != "" || !p.View.From.IsZero()
+	return len(p.View.Params) > 0 || p.Cursor != "" || !p.View.From.IsZero()
 }
 
 // shown are the columns in order.
@@ -162,8 +164,8 @@ func (p eventsPage) shown() []eventColumn {
 }
 
 // to is the list with its columns, in an order, from a cursor on.
-func (p eventsPage) to(f frame, sort query.EventSort, cursor string) templ.SafeURL {
-	q := p.View.values()
+func (p eventsPage) to(f page.Frame, sort query.EventSort, cursor string) templ.SafeURL {
+	q := p.View.Values()
 	if p.Chosen {
 		q["col"] = p.Columns
 	}
@@ -174,24 +176,24 @@ func (p eventsPage) to(f frame, sort query.EventSort, cursor string) templ.SafeU
 		q.Set("cursor", cursor)
 	}
 	if len(q) == 0 {
-		return f.url("/events")
+		return f.URL("/events")
 	}
-	return f.url("/events?" + q.Encode())
+	return f.URL("/events?" + q.Encode())
 }
 
 // file is the address of the list as a file.
-func (p eventsPage) file(f frame) templ.SafeURL {
-	return p.View.to(f, "/events.csv", "sort", string(p.Sort))
+func (p eventsPage) file(f page.Frame) templ.SafeURL {
+	return p.View.Link(f, "/events.csv", "sort", string(p.Sort))
 }
 
-func (s *Web) event(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) event(r *http.Request, f *page.Frame) (templ.Component, error) {
 	e, err := s.c.Query.Event(r.Context(), f.Session.ProjectID, r.PathValue("uuid"), f.Reads)
 	if err != nil {
 		return nil, err
 	}
-	f.Title = heading(e)
+	f.Title = page.Heading(e)
 	if e.Content != nil {
-		if err := s.opened(r, f, "event "+e.UUID); err != nil {
+		if err := s.AuditContent(r, f, "event "+e.UUID); err != nil {
 			return nil, err
 		}
 	}
@@ -220,8 +222,8 @@ type sentPage struct {
 	Zone  *time.Location
 }
 
-func (s *Web) sent(r *http.Request, f *frame) (templ.Component, error) {
-	v, err := s.view(r, "/events", "")
+func (s *Web) sent(r *http.Request, f *page.Frame) (templ.Component, error) {
+	v, err := s.View(r, "/events", "")
 	if err != nil {
 		return nil, err
 	}
@@ -234,7 +236,7 @@ func (s *Web) sent(r *http.Request, f *frame) (templ.Component, error) {
 	for _, c := range s.c.Registry.Snapshot().Connections(f.Session.ProjectID) {
 		said := !c.PrivacyMode && e.ContentState == query.ContentKept // its form has prompts and answers
 		if said && f.Reads {
-			if err := s.opened(r, f, "event "+e.UUID); err != nil {
+			if err := s.AuditContent(r, f, "event "+e.UUID); err != nil {
 				return nil, err
 			}
 		}
@@ -252,7 +254,7 @@ func (s *Web) sent(r *http.Request, f *frame) (templ.Component, error) {
 
 // when says what is known of the time.
 func (x sentRow) when(z *time.Location) string {
-	at := func(t time.Time) string { return clock(z, t) }
+	at := func(t time.Time) string { return page.Clock(z, t) }
 	switch {
 	case !x.At.IsZero():
 		return at(x.At)
@@ -273,18 +275,18 @@ func (x sentRow) class() string {
 }
 
 // facts are an event's metadata as rows; a row without a value is left out.
-func facts(f frame, e *query.Event) [][2]string {
-	prompt := promptOf(e)
+func facts(f page.Frame, e *query.Event) [][2]string {
+	prompt := page.PromptOf(e)
 	all := [][2]string{
-		{"Time", clock(f.Zone, e.Timestamp) + " " + f.Zone.String()}, {"Provider", e.Provider}, {"Response model", e.Model}, {"Requested model", e.ModelAsked},
-		{"Latency", ms(e.LatencyMS)}, {"Time to first token", ms(e.TTFTMS)},
+		{"Time", page.Clock(f.Zone, e.Timestamp) + " " + f.Zone.String()}, {"Provider", e.Provider}, {"Response model", e.Model}, {"Requested model", e.ModelAsked},
+		{"Latency", page.Millis(e.LatencyMS)}, {"Time to first token", page.Millis(e.TTFTMS)},
 		{"Stop reason", e.StopReason}, {"Error", e.ErrorMessage}, {"Parse error", e.ParseError}, {"Prompt", prompt}, {"Prompt hash", e.PromptHash},
 		{"Surface", e.Surface}, {"User", e.DistinctID}, {"Session", e.SessionID}, {"Environment", e.Environment}, {"Task type", e.TaskType},
-		{"Completion ID", e.CompletionID}, {"Request size", size(e.RequestBytes)}, {"Response size", size(e.ResponseBytes)}, {"URL", e.RequestURL}, {"UUID", e.UUID},
+		{"Completion ID", e.CompletionID}, {"Request size", page.Size(e.RequestBytes)}, {"Response size", page.Size(e.ResponseBytes)}, {"URL", e.RequestURL}, {"UUID", e.UUID},
 	}
 	var out [][2]string
 	for _, x := range all {
-		if x[1] != "" && x[1] != unknown {
+		if x[1] != "" && x[1] != page.Unknown {
 			out = append(out, x)
 		}
 	}
@@ -301,35 +303,35 @@ func bill(e *query.Event) [][3]string {
 		return "$" + v.Value.String()
 	}
 	all := [][3]string{
-		{"Input", tokens(u.Input), exact(c.Input)}, {"Cache read", tokens(u.CacheRead), "part of input"}, {"Cache write", tokens(u.CacheWrite), "part of input"},
-		{"Output", tokens(u.Output), exact(c.Output)}, {"Reasoning", tokens(u.Reasoning), "part of output"},
-		{"Audio input", tokens(u.InputAudio), "part of input"}, {"Audio output", tokens(u.OutputAudio), "part of output"}, {"Image input", tokens(u.InputImage), "part of input"}, {"Image output", tokens(u.OutputImage), "part of output"},
-		{"Web searches", plainInt(u.WebSearches), exact(c.WebSearch)}, {"Images", plainInt(u.Images), ""}, {"Per-request fee", unknown, exact(c.Request)},
+		{"Input", page.Tokens(u.Input), exact(c.Input)}, {"Cache read", page.Tokens(u.CacheRead), "part of input"}, {"Cache write", page.Tokens(u.CacheWrite), "part of input"},
+		{"Output", page.Tokens(u.Output), exact(c.Output)}, {"Reasoning", page.Tokens(u.Reasoning), "part of output"},
+		{"Audio input", page.Tokens(u.InputAudio), "part of input"}, {"Audio output", page.Tokens(u.OutputAudio), "part of output"}, {"Image input", page.Tokens(u.InputImage), "part of input"}, {"Image output", page.Tokens(u.OutputImage), "part of output"},
+		{"Web searches", plainInt(u.WebSearches), exact(c.WebSearch)}, {"Images", plainInt(u.Images), ""}, {"Per-request fee", page.Unknown, exact(c.Request)},
 	}
 	var out [][3]string
 	for _, l := range all {
-		if l[1] != unknown || strings.HasPrefix(l[2], "$") {
+		if l[1] != page.Unknown || strings.HasPrefix(l[2], "$") {
 			out = append(out, l)
 		}
 	}
 	if c.CacheSaved.Known && c.CacheSaved.Value.IsPositive() {
-		out = append(out, [3]string{"Cache savings", unknown, exact(c.CacheSaved)})
+		out = append(out, [3]string{"Cache savings", page.Unknown, exact(c.CacheSaved)})
 	}
 	if u.Total.Known || c.Total.Known {
 		total := "cost unknown"
 		if c.Total.Known {
 			total = exact(c.Total)
 		}
-		out = append(out, [3]string{"Total", tokens(u.Total), total})
+		out = append(out, [3]string{"Total", page.Tokens(u.Total), total})
 	}
 	return out
 }
 
 func plainInt(n event.Int) string {
 	if !n.Known {
-		return unknown
+		return page.Unknown
 	}
-	return count(n.Value)
+	return page.Count(n.Value)
 }
 
 // priced says where the price came from.
@@ -366,11 +368,11 @@ func curl(e *query.Event) string {
 			body[name] = b
 		}
 	}
-	set("model", or(e.ModelAsked, e.Model))
+	set("model", cmp.Or(e.ModelAsked, e.Model))
 	if e.Stream.Or(false) {
 		set("stream", true)
 	}
-	key := "authorization: Bearer $" + strings.ToUpper(strings.Map(envName, or(e.Provider, "provider"))) + "_API_KEY"
+	key := "authorization: Bearer $" + strings.ToUpper(strings.Map(envName, cmp.Or(e.Provider, "provider"))) + "_API_KEY"
 	headers := []string{key}
 	switch e.Operation {
 	case "embeddings", "responses":
@@ -477,9 +479,9 @@ type extras struct {
 	Connected bool // to a PostHog
 }
 
-func (s *Web) extras(r *http.Request, f *frame, e *query.Event) (extras, error) {
+func (s *Web) extras(r *http.Request, f *page.Frame, e *query.Event) (extras, error) {
 	list, err := s.judged(r, f, e.TraceID)
 	x := extras{Judged: ofCall(list, e), Sets: s.c.Datasets.Sets(f.Session.ProjectID), Deletes: s.c.Erasure != nil, Connected: len(s.c.Registry.Snapshot().Connections(f.Session.ProjectID)) > 0}
-	x.Save = f.member() && e.Name == event.Generation && e.Content != nil && len(e.Content.Input) > 0
+	x.Save = f.Member() && e.Name == event.Generation && e.Content != nil && len(e.Content.Input) > 0
 	return x, err
 }

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"encoding/csv"
 	"net/http"
 	"strconv"
@@ -8,6 +9,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // maxCSV bounds the events of one file; its last line says so where there are
@@ -32,7 +34,7 @@ var csvColumns = []struct {
 	{"model", func(e *query.Event) string { return e.Model }},
 	{"operation", func(e *query.Event) string { return e.Operation }},
 	{"prompt_name", func(e *query.Event) string { return e.PromptName }},
-	{"prompt_version", func(e *query.Event) string { return or(e.PromptVersion, e.PromptVersionID) }},
+	{"prompt_version", func(e *query.Event) string { return cmp.Or(e.PromptVersion, e.PromptVersionID) }},
 	{"surface", func(e *query.Event) string { return e.Surface }},
 	{"environment", func(e *query.Event) string { return e.Environment }},
 	{"task_type", func(e *query.Event) string { return e.TaskType }},
@@ -47,11 +49,11 @@ var csvColumns = []struct {
 	{"cache_read_tokens", func(e *query.Event) string { return digits(e.Usage.CacheRead) }},
 	{"cache_write_tokens", func(e *query.Event) string { return digits(e.Usage.CacheWrite) }},
 	{"reasoning_tokens", func(e *query.Event) string { return digits(e.Usage.Reasoning) }},
-	{"cost_usd", func(e *query.Event) string { return plainUSD(e.Cost.Total) }},
-	{"latency_ms", func(e *query.Event) string { return fraction(e.LatencyMS) }},
-	{"time_to_first_token_ms", func(e *query.Event) string { return fraction(e.TTFTMS) }},
+	{"cost_usd", func(e *query.Event) string { return page.PlainUSD(e.Cost.Total) }},
+	{"latency_ms", func(e *query.Event) string { return page.Fraction(e.LatencyMS) }},
+	{"time_to_first_token_ms", func(e *query.Event) string { return page.Fraction(e.TTFTMS) }},
 	{"stop_reason", func(e *query.Event) string { return e.StopReason }},
-	{"outcome", about},
+	{"outcome", page.About},
 }
 
 func digits(n event.Int) string {
@@ -63,19 +65,19 @@ func digits(n event.Int) string {
 
 // eventsCSV is the list of events as a file, in its filters and order, without
 // prompts and answers.
-func (s *Web) eventsCSV(w http.ResponseWriter, r *http.Request, f *frame) {
-	v, err := s.view(r, "/events", "")
+func (s *Web) eventsCSV(w http.ResponseWriter, r *http.Request, f *page.Frame) {
+	v, err := s.View(r, "/events", "")
 	if err != nil {
-		s.refuse(w, r, err)
+		s.Refuse(w, r, err)
 		return
 	}
 	q := query.EventsQuery{Project: f.Session.ProjectID, Filter: v.Filter, Point: v.Point, Sort: query.EventSort(r.URL.Query().Get("sort")), Limit: query.MaxLimit}
-	page, err := s.c.Query.Events(r.Context(), q)
+	list, err := s.c.Query.Events(r.Context(), q)
 	if err != nil {
-		s.refuse(w, r, err)
+		s.Refuse(w, r, err)
 		return
 	}
-	csvHeaders(w, "events", s.Now())
+	page.CSVHeaders(w, "events", s.Now())
 	out := csv.NewWriter(w)
 	line := make([]string, len(csvColumns))
 	for i, c := range csvColumns {
@@ -85,9 +87,9 @@ func (s *Web) eventsCSV(w http.ResponseWriter, r *http.Request, f *frame) {
 	// be told.
 	_ = out.Write(line)
 	for n := 0; ; {
-		for _, e := range page.Events {
+		for _, e := range list.Events {
 			for i, c := range csvColumns {
-				line[i] = plainText(c.text(e))
+				line[i] = page.PlainText(c.text(e))
 			}
 			if out.Write(line) != nil {
 				return
@@ -95,16 +97,16 @@ func (s *Web) eventsCSV(w http.ResponseWriter, r *http.Request, f *frame) {
 			n++
 		}
 		out.Flush()
-		if page.Next == "" {
+		if list.Next == "" {
 			return
 		}
 		if n >= maxCSV {
-			_ = out.Write([]string{"Truncated: a file has at most " + count(maxCSV) + " events. Choose a shorter time range."})
+			_ = out.Write([]string{"Truncated: a file has at most " + page.Count(maxCSV) + " events. Choose a shorter time range."})
 			break
 		}
-		q.Cursor = page.Next
-		if page, err = s.c.Query.Events(r.Context(), q); err != nil {
-			_ = out.Write([]string{"The rest could not be read: " + s.told(r, err).Message})
+		q.Cursor = list.Next
+		if list, err = s.c.Query.Events(r.Context(), q); err != nil {
+			_ = out.Write([]string{"The rest could not be read: " + s.Explain(r, err).Message})
 			break
 		}
 	}

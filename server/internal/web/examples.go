@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -10,11 +11,12 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // ofMeasure is the part of an address that names a figure.
 func ofMeasure(m query.Measure) url.Values {
-	q := url.Values{pointMeasure: {string(m)}}
+	q := url.Values{page.PointMeasure: {string(m)}}
 	if order := m.Info().List; order != query.ByTime {
 		q.Set("sort", string(order))
 	}
@@ -52,13 +54,13 @@ type example struct {
 // amongNouns are what a rate divides by.
 var amongNouns = map[string]string{"calls": "calls", "outcomes": "outcomes that report it", "tool_calls": "tool calls", "steps": "steps", "events": "events", "traces": "traces", "users": "users"}
 
-func (s *Web) examples(r *http.Request, f *frame) (templ.Component, error) {
-	v, err := s.view(r, "/examples", "")
+func (s *Web) examples(r *http.Request, f *page.Frame) (templ.Component, error) {
+	v, err := s.View(r, "/examples", "")
 	if err != nil {
 		return nil, err
 	}
 	f.Title = "Examples"
-	if shape := r.URL.Query().Get(pointShape); shape != "" {
+	if shape := r.URL.Query().Get(page.PointShape); shape != "" {
 		return s.shapeExamples(r, f, v, shape)
 	}
 	if v.Point == nil {
@@ -69,24 +71,24 @@ func (s *Web) examples(r *http.Request, f *frame) (templ.Component, error) {
 		return nil, err
 	}
 	info := v.Point.Measure.Info()
-	p := examplesPage{Title: pointLabel(v.Point), Time: v.Label, Count: sentence(info.Noun) + ": " + count(found.Count), Order: or(info.Order, "newest first")}
+	p := examplesPage{Title: page.PointLabel(v.Point), Time: v.Label, Count: page.Sentence(info.Noun) + ": " + page.Count(found.Count), Order: cmp.Or(info.Order, "newest first")}
 	if found.Among != found.Count {
-		p.Count += " of " + count(found.Among) + " " + amongNouns[found.Of] + " · " + share(found.Count, found.Among)
+		p.Count += " of " + page.Count(found.Among) + " " + amongNouns[found.Of] + " · " + share(found.Count, found.Among)
 	}
 	if p.Nothing = found.Among == 0; found.Count > 0 {
-		p.Number = count(found.Count)
-		p.All = v.to(*f, "/events", "sort", string(info.List))
+		p.Number = page.Count(found.Count)
+		p.All = v.Link(*f, "/events", "sort", string(info.List))
 	}
 	for _, e := range found.Events {
-		x := example{URL: f.url("/events/" + e.UUID), At: e.Timestamp, Name: heading(e), Bad: e.IsError}
+		x := example{URL: f.URL("/events/" + e.UUID), At: e.Timestamp, Name: page.Heading(e), Bad: e.IsError}
 		if e.TraceID != "" {
-			x.URL = f.url("/traces/" + url.PathEscape(e.TraceID) + "?span=" + e.UUID + "#step")
+			x.URL = f.URL("/traces/" + url.PathEscape(e.TraceID) + "?span=" + e.UUID + "#step")
 		}
-		if x.Result = about(e); e.IsError {
-			x.Result = outcome(e)
+		if x.Result = page.About(e); e.IsError {
+			x.Result = page.Outcome(e)
 		}
-		for _, fact := range []string{e.ErrorMessage, promptOf(e), factIf(e.LatencyMS.Known, ms(e.LatencyMS)), factIf(e.TTFTMS.Known, ms(e.TTFTMS)+" TTFT"),
-			factIf(e.Usage.Total.Known, tokens(e.Usage.Total)), factIf(e.Cost.Total.Known, usd(e.Cost.Total)), e.DistinctID} {
+		for _, fact := range []string{e.ErrorMessage, page.PromptOf(e), factIf(e.LatencyMS.Known, page.Millis(e.LatencyMS)), factIf(e.TTFTMS.Known, page.Millis(e.TTFTMS)+" TTFT"),
+			factIf(e.Usage.Total.Known, page.Tokens(e.Usage.Total)), factIf(e.Cost.Total.Known, page.USD(e.Cost.Total)), e.DistinctID} {
 			if fact != "" {
 				x.Facts = append(x.Facts, fact)
 			}
@@ -105,8 +107,8 @@ func factIf(is bool, text string) string {
 }
 
 // shapeExamples are traces of one size.
-func (s *Web) shapeExamples(r *http.Request, f *frame, v *view, shape string) (templ.Component, error) {
-	size, err := strconv.ParseInt(r.URL.Query().Get(pointSize), 10, 64)
+func (s *Web) shapeExamples(r *http.Request, f *page.Frame, v *page.View, shape string) (templ.Component, error) {
+	size, err := strconv.ParseInt(r.URL.Query().Get(page.PointSize), 10, 64)
 	if err != nil {
 		return nil, event.Invalid("this is not a trace size", "open the chart and choose one of its bars")
 	}
@@ -114,7 +116,7 @@ func (s *Web) shapeExamples(r *http.Request, f *frame, v *view, shape string) (t
 	if err != nil {
 		return nil, err
 	}
-	p := examplesPage{Title: map[string]string{query.ShapeCalls: "Traces with this many calls: ", query.ShapeDepth: "Traces this many levels deep: "}[shape] + count(size), Time: v.Label, Count: "Traces: " + count(n), Order: "newest first"}
+	p := examplesPage{Title: map[string]string{query.ShapeCalls: "Traces with this many calls: ", query.ShapeDepth: "Traces this many levels deep: "}[shape] + page.Count(size), Time: v.Label, Count: "Traces: " + page.Count(n), Order: "newest first"}
 	if p.Nothing = len(ids) == 0; p.Nothing {
 		return examples(*f, p), nil
 	}
@@ -123,9 +125,9 @@ func (s *Web) shapeExamples(r *http.Request, f *frame, v *view, shape string) (t
 		return nil, err
 	}
 	for _, t := range list.Rows {
-		x := example{URL: f.url("/traces/" + url.PathEscape(t.ID)), At: t.First, Name: or(t.Name, t.ID), Bad: t.Errors > 0, Facts: []string{count(t.Calls) + " calls", ms(query.Millis{Value: t.DurationMS, Known: true}), usd(t.CostUSD)}}
+		x := example{URL: f.URL("/traces/" + url.PathEscape(t.ID)), At: t.First, Name: cmp.Or(t.Name, t.ID), Bad: t.Errors > 0, Facts: []string{page.Count(t.Calls) + " calls", page.Millis(query.Millis{Value: t.DurationMS, Known: true}), page.USD(t.CostUSD)}}
 		if t.Errors > 0 {
-			x.Result = count(t.Errors) + " failed"
+			x.Result = page.Count(t.Errors) + " failed"
 		}
 		if t.User != "" {
 			x.Facts = append(x.Facts, t.User)

@@ -17,21 +17,22 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/experiment"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
-func (s *Web) experimentRoutes() []route {
+func (s *Web) experimentRoutes() []page.Route {
 	const viewer, member = project.RoleViewer, project.RoleMember
-	return []route{
-		{pattern: "GET /p/{project}/experiments", need: viewer, handle: s.experiments, section: "Prompts", label: "Experiments"},
-		{pattern: "GET /p/{project}/experiments/new", need: member, handle: s.newExperiment},
-		{pattern: "POST /p/{project}/experiments/new", need: member, handle: s.createExperiment, again: s.newExperiment},
-		{pattern: "GET /p/{project}/experiments/{experiment}", need: viewer, handle: s.experiment},
-		{pattern: "GET /p/{project}/experiments/{experiment}/behind", need: viewer, handle: s.behind},
-		{pattern: "GET /p/{project}/experiments/{experiment}/edit", need: member, handle: s.editExperiment},
-		{pattern: "POST /p/{project}/experiments/{experiment}/edit", need: member, handle: s.saveExperiment, again: s.editExperiment},
-		{pattern: "POST /p/{project}/experiments/{experiment}/start", need: member, handle: s.startExperiment, again: s.experiment},
-		{pattern: "POST /p/{project}/experiments/{experiment}/stop", need: member, handle: s.stopExperiment, again: s.experiment},
-		{pattern: "POST /p/{project}/experiments/{experiment}/delete", need: member, handle: s.deleteExperiment, again: s.experiment},
+	return []page.Route{
+		{Pattern: "GET /p/{project}/experiments", Need: viewer, Handle: s.experiments, Section: "Prompts", Label: "Experiments"},
+		{Pattern: "GET /p/{project}/experiments/new", Need: member, Handle: s.newExperiment},
+		{Pattern: "POST /p/{project}/experiments/new", Need: member, Handle: s.createExperiment, Again: s.newExperiment},
+		{Pattern: "GET /p/{project}/experiments/{experiment}", Need: viewer, Handle: s.experiment},
+		{Pattern: "GET /p/{project}/experiments/{experiment}/behind", Need: viewer, Handle: s.behind},
+		{Pattern: "GET /p/{project}/experiments/{experiment}/edit", Need: member, Handle: s.editExperiment},
+		{Pattern: "POST /p/{project}/experiments/{experiment}/edit", Need: member, Handle: s.saveExperiment, Again: s.editExperiment},
+		{Pattern: "POST /p/{project}/experiments/{experiment}/start", Need: member, Handle: s.startExperiment, Again: s.experiment},
+		{Pattern: "POST /p/{project}/experiments/{experiment}/stop", Need: member, Handle: s.stopExperiment, Again: s.experiment},
+		{Pattern: "POST /p/{project}/experiments/{experiment}/delete", Need: member, Handle: s.deleteExperiment, Again: s.experiment},
 	}
 }
 
@@ -51,20 +52,20 @@ type experimentPage struct {
 	Zone     *time.Location
 }
 
-func (s *Web) experiments(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) experiments(r *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Experiments"
 	var rows []experimentRow
 	for _, d := range s.c.Experiments.Experiments(f.Session.ProjectID) {
 		report, err := s.c.Reports.Report(r.Context(), d)
 		if err != nil {
-			s.told(r, err) // the others are shown
+			s.Explain(r, err) // the others are shown
 		}
 		rows = append(rows, experimentRow{d, report})
 	}
 	return experiments(*f, rows), nil
 }
 
-func (s *Web) findExperiment(r *http.Request, f *frame) (experiment.Definition, error) {
+func (s *Web) findExperiment(r *http.Request, f *page.Frame) (experiment.Definition, error) {
 	d, ok := s.c.Experiments.Experiment(f.Session.ProjectID, r.PathValue("experiment"))
 	if !ok {
 		return d, event.NewError(event.CodeNotFound, "No such experiment", "It may have been deleted; see the list of experiments.", nil)
@@ -72,13 +73,13 @@ func (s *Web) findExperiment(r *http.Request, f *frame) (experiment.Definition, 
 	return d, nil
 }
 
-func (s *Web) experiment(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) experiment(r *http.Request, f *page.Frame) (templ.Component, error) {
 	d, err := s.findExperiment(r, f)
 	if err != nil {
 		return nil, err
 	}
 	f.Title = d.Name
-	v, err := s.view(r, "/experiments/"+d.ID, "")
+	v, err := s.View(r, "/experiments/"+d.ID, "")
 	if err != nil {
 		return nil, err
 	}
@@ -107,7 +108,7 @@ const (
 	guardRows = 4
 )
 
-func (s *Web) newExperiment(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) newExperiment(r *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "New experiment"
 	d := experiment.Definition{Spec: experiment.Spec{
 		Prompt: r.URL.Query().Get("prompt"), Flag: r.URL.Query().Get("flag"), Arms: []experiment.Arm{{Key: "control", Share: 50}, {Key: "treatment", Share: 50}},
@@ -129,7 +130,7 @@ func (s *Web) newExperiment(r *http.Request, f *frame) (templ.Component, error) 
 	return s.experimentForm(f, d, true), nil
 }
 
-func (s *Web) experimentForm(f *frame, d experiment.Definition, fresh bool) templ.Component {
+func (s *Web) experimentForm(f *page.Frame, d experiment.Definition, fresh bool) templ.Component {
 	p := experimentForm{Definition: d, New: fresh}
 	for _, pr := range s.c.Prompts.Prompts(f.Session.ProjectID) {
 		p.Prompts = append(p.Prompts, pr.Name)
@@ -137,7 +138,7 @@ func (s *Web) experimentForm(f *frame, d experiment.Definition, fresh bool) temp
 	return experimentFormPage(*f, p)
 }
 
-func (s *Web) editExperiment(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) editExperiment(r *http.Request, f *page.Frame) (templ.Component, error) {
 	d, err := s.findExperiment(r, f)
 	if err != nil {
 		return nil, err
@@ -146,51 +147,51 @@ func (s *Web) editExperiment(r *http.Request, f *frame) (templ.Component, error)
 	return s.experimentForm(f, d, false), nil
 }
 
-func (s *Web) createExperiment(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) createExperiment(r *http.Request, f *page.Frame) (templ.Component, error) {
 	d := experiment.Definition{Project: f.Session.ProjectID}
-	if err := fillExperiment(&d.Spec, f.form); err != nil {
+	if err := fillExperiment(&d.Spec, f.Form); err != nil {
 		return nil, err
 	}
-	if f.form.Get("start") != "" {
+	if f.Form.Get("start") != "" {
 		d.Started = s.c.Reports.Time()
 	}
 	d, err := s.c.Experiments.Create(r.Context(), f.Session.UserID, d)
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/experiments/"+d.ID), "Experiment saved.")
+	return f.Done(f.Path("/experiments/"+d.ID), "Experiment saved.")
 }
 
-func (s *Web) saveExperiment(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) saveExperiment(r *http.Request, f *page.Frame) (templ.Component, error) {
 	id := r.PathValue("experiment")
-	_, err := s.c.Experiments.Update(r.Context(), f.Session.UserID, f.Session.ProjectID, id, func(d *experiment.Spec) error { return fillExperiment(d, f.form) })
+	_, err := s.c.Experiments.Update(r.Context(), f.Session.UserID, f.Session.ProjectID, id, func(d *experiment.Spec) error { return fillExperiment(d, f.Form) })
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/experiments/"+id), "Experiment saved.")
+	return f.Done(f.Path("/experiments/"+id), "Experiment saved.")
 }
 
-func (s *Web) startExperiment(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) startExperiment(r *http.Request, f *page.Frame) (templ.Component, error) {
 	d, err := s.c.Experiments.Start(r.Context(), f.Session.UserID, f.Session.ProjectID, r.PathValue("experiment"))
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/experiments/"+d.ID), "Experiment started. Events from now on count.")
+	return f.Done(f.Path("/experiments/"+d.ID), "Experiment started. Events from now on count.")
 }
 
-func (s *Web) stopExperiment(r *http.Request, f *frame) (templ.Component, error) {
-	d, err := s.c.Experiments.StopWith(r.Context(), f.Session.UserID, f.Session.ProjectID, r.PathValue("experiment"), f.form.Get("reason"), f.form.Get("rollout") != "", s.c.StopRollout)
+func (s *Web) stopExperiment(r *http.Request, f *page.Frame) (templ.Component, error) {
+	d, err := s.c.Experiments.StopWith(r.Context(), f.Session.UserID, f.Session.ProjectID, r.PathValue("experiment"), f.Form.Get("reason"), f.Form.Get("rollout") != "", s.c.StopRollout)
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/experiments/"+d.ID), "Experiment stopped. Its result is kept.")
+	return f.Done(f.Path("/experiments/"+d.ID), "Experiment stopped. Its result is kept.")
 }
 
-func (s *Web) deleteExperiment(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) deleteExperiment(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if err := s.c.Experiments.Delete(r.Context(), f.Session.UserID, f.Session.ProjectID, r.PathValue("experiment")); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/experiments"), "Experiment deleted. Its events are kept.")
+	return f.Done(f.Path("/experiments"), "Experiment deleted. Its events are kept.")
 }
 
 // ownMetric is the choice of a metric that is made of an event.
@@ -213,7 +214,7 @@ func fillExperiment(d *experiment.Spec, form url.Values) error {
 	}
 	d.Name, d.Description, d.StopOnBreach = v("name"), v("description"), v("stop_on_guardrail") != ""
 	d.Segments = nil
-	for _, s := range list(v("segments")) {
+	for _, s := range page.SplitList(v("segments")) {
 		d.Segments = append(d.Segments, query.GroupBy(s))
 	}
 	if form.Has("arm0") { // a running experiment's form has no fields for what is fixed
@@ -298,7 +299,7 @@ func measureOptions(guard bool) [][2]string {
 	}
 	for _, m := range query.ExperimentMeasures() {
 		if guard || (query.Metric{Measure: m}).Quantile() == 0 {
-			out = append(out, [2]string{string(m), sentence(experiment.MeasureLabel(m))})
+			out = append(out, [2]string{string(m), page.Sentence(experiment.MeasureLabel(m))})
 		}
 	}
 	return append(out, [2]string{ownMetric, "Custom metric (event and property)"})
@@ -351,13 +352,13 @@ func segmentLabel(g query.GroupBy) string {
 
 // around is the address of a list of what lies behind a cell: the events, or
 // traces, of an arm during the experiment. More parameters narrow it.
-func (p experimentPage) around(f frame, page, arm string, more ...string) templ.SafeURL {
-	q := url.Values{"from": {p.Started.In(p.Zone).Format(localTime)}}
+func (p experimentPage) around(f page.Frame, path, arm string, more ...string) templ.SafeURL {
+	q := url.Values{"from": {p.Started.In(p.Zone).Format(page.LocalTime)}}
 	end := p.Stopped
 	if end.IsZero() {
 		end = p.Report.At
 	}
-	q.Set("to", end.In(p.Zone).Add(time.Minute).Format(localTime))
+	q.Set("to", end.In(p.Zone).Add(time.Minute).Format(page.LocalTime))
 	if p.Flag != "" {
 		q.Set("flag", p.Flag)
 		q.Set("flag_variant", arm)
@@ -368,19 +369,19 @@ func (p experimentPage) around(f frame, page, arm string, more ...string) templ.
 	for i := 0; i+1 < len(more); i += 2 {
 		q.Set(more[i], more[i+1])
 	}
-	return f.url(page + "?" + q.Encode())
+	return f.URL(path + "?" + q.Encode())
 }
 
 // behind is where a metric's cell leads: the traces that it is made of.
-func (p experimentPage) behind(f frame, metric int, arm string) templ.SafeURL {
+func (p experimentPage) behind(f page.Frame, metric int, arm string) templ.SafeURL {
 	q := url.Values{"metric": {strconv.Itoa(metric)}, "arm": {arm}}
-	return f.url("/experiments/" + p.ID + "/behind?" + q.Encode())
+	return f.URL("/experiments/" + p.ID + "/behind?" + q.Encode())
 }
 
 // behindSegment is behind, within one segment.
-func (p experimentPage) behindSegment(f frame, metric int, arm, segment string) templ.SafeURL {
+func (p experimentPage) behindSegment(f page.Frame, metric int, arm, segment string) templ.SafeURL {
 	q := url.Values{"metric": {strconv.Itoa(metric)}, "arm": {arm}, "by": {string(p.By)}, "segment": {segment}}
-	return f.url("/experiments/" + p.ID + "/behind?" + q.Encode())
+	return f.URL("/experiments/" + p.ID + "/behind?" + q.Encode())
 }
 
 // behindPage lists what a figure of an arm is made of.
@@ -397,7 +398,7 @@ type behindPage struct {
 }
 
 // behind lists the worst first: what one wants to read of an arm that loses.
-func (s *Web) behind(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) behind(r *http.Request, f *page.Frame) (templ.Component, error) {
 	d, err := s.findExperiment(r, f)
 	if err != nil {
 		return nil, err
@@ -415,8 +416,8 @@ func (s *Web) behind(r *http.Request, f *frame) (templ.Component, error) {
 	if o := q.Get("order"); o == "best" {
 		p.Descending = !p.Descending
 	}
-	f.Title = sentence(p.Metric.Label())
-	v, err := s.view(r, "/experiments/"+d.ID, "")
+	f.Title = page.Sentence(p.Metric.Label())
+	v, err := s.View(r, "/experiments/"+d.ID, "")
 	if err != nil {
 		return nil, err
 	}
@@ -429,7 +430,7 @@ func (s *Web) behind(r *http.Request, f *frame) (templ.Component, error) {
 }
 
 // turned is the address of the same list in the other order.
-func (p behindPage) turned(f frame, order string) templ.SafeURL {
+func (p behindPage) turned(f page.Frame, order string) templ.SafeURL {
 	q := url.Values{"metric": {strconv.Itoa(p.At)}, "arm": {p.Arm}}
 	if p.By != query.ByNone {
 		q.Set("by", string(p.By))
@@ -438,7 +439,7 @@ func (p behindPage) turned(f frame, order string) templ.SafeURL {
 	if order != "" {
 		q.Set("order", order)
 	}
-	return f.url("/experiments/" + p.ID + "/behind?" + q.Encode())
+	return f.URL("/experiments/" + p.ID + "/behind?" + q.Encode())
 }
 
 // worst reports which order the list has.
@@ -447,7 +448,7 @@ func (p behindPage) worst() bool { return p.Descending == (p.Metric.Better == ex
 // value writes what a trace adds to the figure.
 func (p behindPage) value(b query.Behind) string {
 	if !b.Y.Known {
-		return unknown
+		return page.Unknown
 	}
 	if p.Metric.IsRate() {
 		return strconv.FormatFloat(b.Y.Value, 'f', -1, 64) + " of " + strconv.FormatFloat(max(b.N.Value, b.Y.Value), 'f', -1, 64)
@@ -502,9 +503,9 @@ func armShareOf(list []experiment.ArmReport, i int) string {
 		all += a.Users
 	}
 	if all == 0 {
-		return unknown
+		return page.Unknown
 	}
-	return percent(event.Some(float64(list[i].Users) / float64(all)))
+	return page.Percent(event.Some(float64(list[i].Users) / float64(all)))
 }
 
 // drawing is where an interval lies on a line of 320 units: its bounds, its
@@ -552,14 +553,14 @@ func draw(i experiment.Interval, reference float64, limit *float64, label string
 func powerNote(m experiment.Metric, p experiment.PowerReport) []([3]string) {
 	known := func(o event.Opt[float64], f func(float64) string) string {
 		if !o.Known {
-			return unknown
+			return page.Unknown
 		}
 		return f(o.Value)
 	}
-	whole := func(v float64) string { return count(int64(math.Ceil(v))) }
+	whole := func(v float64) string { return page.Count(int64(math.Ceil(v))) }
 	out := [][3]string{
 		{"Minimum detectable effect", m.Points(p.Effect), "difference of " + p.Arm + " from control"},
-		{"Current power", known(p.Power, func(v float64) string { return percent(event.Some(v)) }), "chance of detecting it with " + count(p.Have) + " users"},
+		{"Current power", known(p.Power, func(v float64) string { return page.Percent(event.Some(v)) }), "chance of detecting it with " + page.Count(p.Have) + " users"},
 		{"Users needed", known(p.Needed, whole), "both variants, for 80 % power"},
 	}
 	left := known(p.DaysLeft, func(v float64) string {
@@ -590,7 +591,7 @@ func actionText(what string, a experiment.Action, z *time.Location) string {
 	return what + ": not configured"
 }
 
-func (p experimentPage) at(t time.Time) string { return clock(p.Zone, t) }
+func (p experimentPage) at(t time.Time) string { return page.Clock(p.Zone, t) }
 
 func allUsers(r *experiment.Report) (n int64) {
 	for _, a := range r.Arms {
@@ -628,7 +629,7 @@ func bounds(m experiment.Metric, v experiment.Value) string {
 
 func difference(m experiment.Metric, c experiment.Comparison) string {
 	if !c.Interval.Known {
-		return unknown
+		return page.Unknown
 	}
 	return m.Difference(c.Interval.Value)
 }
@@ -655,11 +656,11 @@ func drawValue(m experiment.Metric, v experiment.Value, limit *guardMark) drawin
 	return draw(v.Interval, 0, &limit.Limit, m.Label()+" of "+v.Arm+": "+m.Number(v.Interval.Value)+", confidence interval "+bounds(m, v)+", limit "+limit.Words)
 }
 
-func formTarget(f frame, p experimentForm) string {
+func formTarget(f page.Frame, p experimentForm) string {
 	if p.New {
-		return f.path("/experiments/new")
+		return f.Path("/experiments/new")
 	}
-	return f.path("/experiments/" + p.ID + "/edit")
+	return f.Path("/experiments/" + p.ID + "/edit")
 }
 
 func armLabel(i int) string {

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"maps"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // The chart builder: a chart is an address. m are its figures, by is what they
@@ -30,7 +32,7 @@ const (
 )
 
 // specParams are those of a chart itself, as against range and filters.
-var specParams = []string{paramMeasure, paramBy, paramOver, paramDraw, paramLimit, paramOf, eventName, eventProperty, eventValue}
+var specParams = []string{paramMeasure, paramBy, paramOver, paramDraw, paramLimit, paramOf, page.EventName, page.EventProperty, page.EventValue}
 
 // maxFigures is how many figures one chart can have.
 const maxFigures = 3
@@ -112,7 +114,7 @@ func specOf(q url.Values) (spec, error) {
 		}
 		sp.Limit = n
 	}
-	sp.Event = matchOf(q)
+	sp.Event = page.MatchOf(q)
 	sp.Title = sp.name()
 	return sp, nil
 }
@@ -141,7 +143,7 @@ func (sp spec) values() url.Values {
 		sp.Only(&only)
 		q.Set("kind", only.Kind)
 	}
-	maps.Copy(q, matchValues(sp.Event))
+	maps.Copy(q, page.MatchValues(sp.Event))
 	return q
 }
 
@@ -153,9 +155,9 @@ func (sp spec) name() string {
 	}
 	out := strings.Join(names, ", ")
 	if sp.ofEvents() {
-		out += ": " + or(sp.Event.Name, "no event name")
+		out += ": " + cmp.Or(sp.Event.Name, "no event name")
 		if sp.Event.Property != "" {
-			out += ", " + sp.Event.Property + " is " + or(sp.Event.Value, "true")
+			out += ", " + sp.Event.Property + " is " + cmp.Or(sp.Event.Value, "true")
 		}
 	}
 	if sp.Share {
@@ -164,7 +166,7 @@ func (sp spec) name() string {
 	if property, ok := strings.CutPrefix(string(sp.By), string(query.ByProperty(""))); ok {
 		return out + " by " + property
 	}
-	for _, b := range breakdowns {
+	for _, b := range page.Breakdowns {
 		if b[0] == string(sp.By) && b[0] != "" {
 			return out + " by " + b[1]
 		}
@@ -192,17 +194,17 @@ func (sp spec) figure(i int) query.Measure {
 
 // address is a chart with the range and filters of a page: of the builder, or
 // of its numbers.
-func (c *card) address(f frame, v *view, page string) templ.SafeURL {
-	q := v.values()
+func (c *card) address(f page.Frame, v *page.View, page string) templ.SafeURL {
+	q := v.Values()
 	for k, x := range c.values() {
 		q[k] = x
 	}
-	return f.url(page + "?" + q.Encode())
+	return f.URL(page + "?" + q.Encode())
 }
 
 // explorePage is the chart builder.
 type explorePage struct {
-	View       *view
+	View       *page.View
 	Card       card
 	Dashboards []dashboardName
 	Into       string // the dashboard that the chart belongs to
@@ -215,9 +217,9 @@ type explorePage struct {
 
 type dashboardName struct{ ID, Name string }
 
-func (s *Web) explore(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) explore(r *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Chart builder"
-	v, err := s.view(r, "/explore", "7d")
+	v, err := s.View(r, "/explore", "7d")
 	if err != nil {
 		return nil, err
 	}
@@ -226,12 +228,12 @@ func (s *Web) explore(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := explorePage{View: v, Into: q.Get("dashboard"), Chart: q.Get("chart"), Title: or(q.Get("title"), sp.Title), Whole: q.Get(paramOf) == ofCalls && !sp.Share}
+	p := explorePage{View: v, Into: q.Get("dashboard"), Chart: q.Get("chart"), Title: cmp.Or(q.Get("title"), sp.Title), Whole: q.Get(paramOf) == ofCalls && !sp.Share}
 	if d, ok := s.c.Registry.Snapshot().Dashboard(f.Session.ProjectID, p.Into); ok && !q.Has(paramMeasure) {
 		// Begun from a chart on a dashboard.
 		for _, c := range d.Charts {
 			if c.ID == p.Chart {
-				return f.done(f.path("/explore?"+c.Query+"&"+url.Values{"dashboard": {d.ID}, "chart": {c.ID}, "title": {c.Title}}.Encode()), "")
+				return f.Done(f.Path("/explore?"+c.Query+"&"+url.Values{"dashboard": {d.ID}, "chart": {c.ID}, "title": {c.Title}}.Encode()), "")
 			}
 		}
 	}
@@ -241,18 +243,18 @@ func (s *Web) explore(r *http.Request, f *frame) (templ.Component, error) {
 		return nil, err
 	}
 	save := url.Values{}
-	for k, x := range v.params {
+	for k, x := range v.Params {
 		save[k] = x
 	}
 	save.Del("tz")
 	for k, x := range sp.values() {
 		save[k] = x
-		v.params[k] = x // the pages' own form keeps the chart
+		v.Params[k] = x // the pages' own form keeps the chart
 	}
 	p.Query = save.Encode()
 	for _, name := range []string{"dashboard", "chart", "title"} {
 		if x := q.Get(name); x != "" {
-			v.params[name] = []string{x}
+			v.Params[name] = []string{x}
 		}
 	}
 	for _, d := range s.c.Registry.Snapshot().Dashboards(f.Session.ProjectID) {
@@ -264,7 +266,7 @@ func (s *Web) explore(r *http.Request, f *frame) (templ.Component, error) {
 // rest are the parameters that the builder's form does not show as fields.
 func (p explorePage) rest() [][2]string {
 	var out [][2]string
-	for name, list := range p.View.values() {
+	for name, list := range p.View.Values() {
 		if slices.Contains(specParams, name) {
 			continue
 		}
@@ -276,10 +278,10 @@ func (p explorePage) rest() [][2]string {
 }
 
 // seriesQuery is what a chart asks.
-func seriesQuery(f *frame, v *view, sp spec) query.SeriesQuery {
+func seriesQuery(f *page.Frame, v *page.View, sp spec) query.SeriesQuery {
 	q := query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, Measures: sp.Measures, By: sp.By, TimeZone: v.Zone.String(), Compare: true, Event: sp.Event, LatencyOf: v.LatencyOf, Limit: sp.Limit}
 	if sp.OverTime {
-		q.Every = v.every()
+		q.Every = v.Every()
 	}
 	if sp.Only != nil {
 		sp.Only(&q.Filter)
@@ -288,7 +290,7 @@ func seriesQuery(f *frame, v *view, sp spec) query.SeriesQuery {
 }
 
 // loadCard asks for one chart, of the moment of at where that is a snapshot.
-func loadCard(ctx context.Context, at *query.Reader, f *frame, v *view, sp spec) (card, error) {
+func loadCard(ctx context.Context, at *query.Reader, f *page.Frame, v *page.View, sp spec) (card, error) {
 	c := card{spec: sp}
 	series, err := at.Series(ctx, seriesQuery(f, v, sp))
 	if err != nil {

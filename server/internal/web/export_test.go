@@ -21,7 +21,7 @@ type Route struct {
 func (s *Web) Table() []Route {
 	var out []Route
 	for _, rt := range s.Routes {
-		out = append(out, Route{rt.pattern, rt.need, rt.open != nil, rt.again != nil})
+		out = append(out, Route{rt.Pattern, rt.Need, rt.Open != nil, rt.Again != nil})
 	}
 	return out
 }
@@ -38,9 +38,6 @@ func Said(content string) (out [][]string) {
 	}
 	return out
 }
-
-// PlainText is a value of a file that a spreadsheet may read.
-func PlainText(s string) string { return plainText(s) }
 
 // WriteTrace writes a trace as a file.
 func WriteTrace(w io.Writer, t *query.Trace) error { return writeTrace(w, t) }

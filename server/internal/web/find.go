@@ -8,18 +8,19 @@ import (
 	"github.com/a-h/templ"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // home leads to the overview of the project that was looked at last.
-func (s *Web) home(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) home(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if f.Session.ProjectID == "" {
 		f.Title = "No project"
 		return noProject(*f), nil
 	}
-	return f.done(f.path("/overview"), "")
+	return f.Done(f.Path("/overview"), "")
 }
 
-func (s *Web) toEvents(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) toEvents(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if f.Session.ProjectID == "" {
 		return s.home(r, f)
 	}
@@ -27,10 +28,10 @@ func (s *Web) toEvents(r *http.Request, f *frame) (templ.Component, error) {
 	if r.URL.RawQuery != "" {
 		to += "?" + r.URL.RawQuery
 	}
-	return f.done(f.path(to), "")
+	return f.Done(f.Path(to), "")
 }
 
-func (s *Web) findEvent(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) findEvent(r *http.Request, f *page.Frame) (templ.Component, error) {
 	id := r.PathValue("uuid")
 	return s.find(f, "/events/"+url.PathEscape(id), func(projectID string) error {
 		_, err := s.c.Query.Event(r.Context(), projectID, id, false)
@@ -38,7 +39,7 @@ func (s *Web) findEvent(r *http.Request, f *frame) (templ.Component, error) {
 	})
 }
 
-func (s *Web) findTrace(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) findTrace(r *http.Request, f *page.Frame) (templ.Component, error) {
 	id := r.PathValue("id")
 	return s.find(f, "/traces/"+url.PathEscape(id), func(projectID string) error {
 		_, err := s.c.Query.Trace(r.Context(), projectID, id)
@@ -48,9 +49,9 @@ func (s *Web) findTrace(r *http.Request, f *frame) (templ.Component, error) {
 
 // find leads to a page of the first project that has what is asked for, among
 // those that the person may see.
-func (s *Web) find(f *frame, page string, in func(projectID string) error) (templ.Component, error) {
+func (s *Web) find(f *page.Frame, path string, in func(projectID string) error) (templ.Component, error) {
 	list := slices.Clone(f.Session.Projects)
-	slices.SortStableFunc(list, func(a, b ProjectName) int { // the current one first
+	slices.SortStableFunc(list, func(a, b page.ProjectName) int { // the current one first
 		switch f.Session.ProjectID {
 		case a.ID:
 			return -1
@@ -62,8 +63,8 @@ func (s *Web) find(f *frame, page string, in func(projectID string) error) (temp
 	err := error(event.NewError(event.CodeNotFound, "no such event in your projects", "it may be older than the project’s retention", nil))
 	for _, p := range list {
 		if err = in(p.ID); err == nil {
-			f.choose(p)
-			return f.done(f.path(page), "")
+			f.Choose(p)
+			return f.Done(f.Path(path), "")
 		}
 		if event.AsError(err).Code != event.CodeNotFound {
 			return nil, err

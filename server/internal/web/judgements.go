@@ -9,6 +9,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // judgement is what was said about an answer, as a row.
@@ -57,7 +58,7 @@ func judgements(list []*query.Event) []judgement {
 		case j.Name == "" && text("user_feedback") != "":
 			j.Name, j.Passed = "Rating", text("user_feedback")
 		case j.Name == "" && text("accepted_output", "edited_output") != "":
-			j.Name, j.Reason = "Answer", about(e)
+			j.Name, j.Reason = "Answer", page.About(e)
 		case e.Name == event.Metric:
 			j.Score = text("$ai_metric_value")
 		}
@@ -75,7 +76,7 @@ func ofCall(list []judgement, e *query.Event) []judgement {
 }
 
 // judged are the judgements of an event's trace.
-func (s *Web) judged(r *http.Request, f *frame, traceID string) ([]judgement, error) {
+func (s *Web) judged(r *http.Request, f *page.Frame, traceID string) ([]judgement, error) {
 	if traceID == "" {
 		return nil, nil
 	}

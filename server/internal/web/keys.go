@@ -8,6 +8,7 @@ import (
 	"github.com/a-h/templ"
 
 	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // keysPage is how events get into a project, and who may ask for them.
@@ -37,23 +38,23 @@ func scopesOf(k project.APIKey) string { return k.May().String() }
 // used words when this server last took a key.
 func (p keysPage) used(k project.APIKey) string {
 	if at, ok := p.Uses(k.ID); ok {
-		return ago(p.Now, at)
+		return page.Ago(p.Now, at)
 	}
 	return "not since startup"
 }
 
 // pickedScope is what the form of a new key has ticked: what was sent, or what an
 // application needs.
-func pickedScope(f frame, scope string) bool {
-	if f.Problem != nil && f.form.Has("name") {
-		return slices.Contains(f.form["scope"], scope)
+func pickedScope(f page.Frame, scope string) bool {
+	if f.Problem != nil && f.Form.Has("name") {
+		return slices.Contains(f.Form["scope"], scope)
 	}
 	return scope == "read" || scope == "ingest" || scope == "gateway"
 }
 
-func (s *Web) keys(_ *http.Request, f *frame) (templ.Component, error) { return s.keysPage(f, "") }
+func (s *Web) keys(_ *http.Request, f *page.Frame) (templ.Component, error) { return s.keysPage(f, "") }
 
-func (s *Web) keysPage(f *frame, made string) (templ.Component, error) {
+func (s *Web) keysPage(f *page.Frame, made string) (templ.Component, error) {
 	f.Title = "Keys"
 	p, err := s.project(f)
 	if err != nil {
@@ -67,21 +68,21 @@ func (s *Web) keysPage(f *frame, made string) (templ.Component, error) {
 	return keys(*f, page), nil
 }
 
-func (s *Web) rotateToken(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) rotateToken(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if _, err := s.c.Registry.RotateToken(r.Context(), f.Session.ProjectID); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/keys"), "Project token rotated. Requests with the old token are now refused.")
+	return f.Done(f.Path("/keys"), "Project token rotated. Requests with the old token are now refused.")
 }
 
 // createKey shows the key in its answer, which nothing keeps: not a cookie, not
 // the next page.
-func (s *Web) createKey(r *http.Request, f *frame) (templ.Component, error) {
-	scopes, err := project.ParseScopes(f.form["scope"]...)
+func (s *Web) createKey(r *http.Request, f *page.Frame) (templ.Component, error) {
+	scopes, err := project.ParseScopes(f.Form["scope"]...)
 	if err != nil {
 		return nil, err
 	}
-	plain, _, err := s.c.Registry.CreateKey(r.Context(), project.KeySpec{ProjectID: f.Session.ProjectID, Name: f.form.Get("name"), Scopes: scopes, Surface: f.form.Get("surface")})
+	plain, _, err := s.c.Registry.CreateKey(r.Context(), project.KeySpec{ProjectID: f.Session.ProjectID, Name: f.Form.Get("name"), Scopes: scopes, Surface: f.Form.Get("surface")})
 	if err != nil {
 		return nil, err
 	}
@@ -89,39 +90,39 @@ func (s *Web) createKey(r *http.Request, f *frame) (templ.Component, error) {
 }
 
 // confirmScopes puts the notice about the keys of before there were scopes away.
-func (s *Web) confirmScopes(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) confirmScopes(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if err := s.c.Registry.ConfirmScopes(r.Context(), f.Session.ProjectID); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/keys"), "")
+	return f.Done(f.Path("/keys"), "")
 }
 
-func (s *Web) setKeySurface(r *http.Request, f *frame) (templ.Component, error) {
-	if _, err := s.c.Registry.SetKeySurface(r.Context(), f.Session.ProjectID, r.PathValue("key"), f.form.Get("surface")); err != nil {
+func (s *Web) setKeySurface(r *http.Request, f *page.Frame) (templ.Component, error) {
+	if _, err := s.c.Registry.SetKeySurface(r.Context(), f.Session.ProjectID, r.PathValue("key"), f.Form.Get("surface")); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/keys"), "Saved. Applies to new calls and events.")
+	return f.Done(f.Path("/keys"), "Saved. Applies to new calls and events.")
 }
 
-func (s *Web) revokeKey(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) revokeKey(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if err := s.c.Registry.RevokeAPIKey(r.Context(), f.Session.ProjectID, r.PathValue("key")); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/keys"), "Key revoked.")
+	return f.Done(f.Path("/keys"), "Key revoked.")
 }
 
-func (s *Web) setProviderKey(r *http.Request, f *frame) (templ.Component, error) {
-	provider := f.form.Get("provider")
-	if err := s.c.Registry.SetProviderKey(r.Context(), f.Session.ProjectID, provider, f.form.Get("key")); err != nil {
+func (s *Web) setProviderKey(r *http.Request, f *page.Frame) (templ.Component, error) {
+	provider := f.Form.Get("provider")
+	if err := s.c.Registry.SetProviderKey(r.Context(), f.Session.ProjectID, provider, f.Form.Get("key")); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/keys"), "Key for "+provider+" saved, encrypted.")
+	return f.Done(f.Path("/keys"), "Key for "+provider+" saved, encrypted.")
 }
 
-func (s *Web) deleteProviderKey(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) deleteProviderKey(r *http.Request, f *page.Frame) (templ.Component, error) {
 	provider := r.PathValue("provider")
 	if err := s.c.Registry.DeleteProviderKey(r.Context(), f.Session.ProjectID, provider); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/keys"), "Key for "+provider+" removed.")
+	return f.Done(f.Path("/keys"), "Key for "+provider+" removed.")
 }

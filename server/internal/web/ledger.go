@@ -10,6 +10,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/ledger"
 	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // names is what the ledger says of a connection.
@@ -70,7 +71,7 @@ func (s *Web) namesOf(r *http.Request, c project.Connection, all bool) names {
 }
 
 // ledger lists every name.
-func (s *Web) ledger(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) ledger(r *http.Request, f *page.Frame) (templ.Component, error) {
 	c, err := s.conn(r, f)
 	if err != nil {
 		return nil, err
@@ -80,17 +81,17 @@ func (s *Web) ledger(r *http.Request, f *frame) (templ.Component, error) {
 }
 
 // sendNames makes one name leave, or takes it back.
-func (s *Web) sendNames(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) sendNames(r *http.Request, f *page.Frame) (templ.Component, error) {
 	c, err := s.conn(r, f)
 	if err != nil {
 		return nil, err
 	}
-	name, on := f.form.Get("name"), f.form.Get("on") == "true"
+	name, on := f.Form.Get("name"), f.Form.Get("on") == "true"
 	if name == "" {
 		return nil, event.Invalid("the property name is missing", "choose one from the list")
 	}
 	var properties, attributes []string
-	if f.form.Get("attribute") == "true" {
+	if f.Form.Get("attribute") == "true" {
 		attributes = []string{name}
 	} else {
 		properties = []string{name}
@@ -106,16 +107,16 @@ func (s *Web) sendNames(r *http.Request, f *frame) (templ.Component, error) {
 	if on {
 		message = name + " is now sent to PostHog with any value."
 	}
-	return f.done(f.path("/connections/"+c.ID), message)
+	return f.Done(f.Path("/connections/"+c.ID), message)
 }
 
 // settleNames keeps or stops what an upgrade took over.
-func (s *Web) settleNames(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) settleNames(r *http.Request, f *page.Frame) (templ.Component, error) {
 	c, err := s.conn(r, f)
 	if err != nil {
 		return nil, err
 	}
-	keep := f.form.Get("keep") == "true"
+	keep := f.Form.Get("keep") == "true"
 	_, err = s.c.Registry.UpdateConnection(r.Context(), f.Session.ProjectID, c.ID, func(c *project.Connection) error { c.SettleNames(keep); return nil })
 	if err != nil {
 		return nil, err
@@ -124,7 +125,7 @@ func (s *Web) settleNames(r *http.Request, f *frame) (templ.Component, error) {
 	if keep {
 		message = "These properties are now always sent to PostHog."
 	}
-	return f.done(f.path("/connections/"+c.ID), message)
+	return f.Done(f.Path("/connections/"+c.ID), message)
 }
 
 // reasons are why names stay at home, in words.

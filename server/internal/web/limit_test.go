@@ -12,6 +12,8 @@ import (
 	"testing/fstest"
 	"testing/synctest"
 	"time"
+
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 func TestLimiter(t *testing.T) {
@@ -198,7 +200,7 @@ func TestLimiterMemory(t *testing.T) {
 }
 
 func TestAddress(t *testing.T) {
-	s := &Web{Site: &Site{Log: slog.New(slog.DiscardHandler)}, c: Config{PublicURL: "https://hedgerow.example", Proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}}
+	s := &Web{Site: &page.Site{Log: slog.New(slog.DiscardHandler)}, c: Config{PublicURL: "https://hedgerow.example", Proxies: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}}}
 	for _, c := range []struct{ peer, forwarded, want string }{
 		{"203.0.113.9:1", "", "203.0.113.9"},
 		{"203.0.113.9:1", "198.51.100.1", "203.0.113.9"}, // says who? not a proxy of ours
@@ -227,7 +229,7 @@ func TestAddress(t *testing.T) {
 		r := httptest.NewRequest("POST", "/sign-in", nil)
 		r.RemoteAddr = "127.0.0.1:1"
 		r.Header.Set("X-Forwarded-For", "198.51.100.1")
-		s := &Web{Site: &Site{Log: slog.New(slog.DiscardHandler)}, c: Config{PublicURL: public}}
+		s := &Web{Site: &page.Site{Log: slog.New(slog.DiscardHandler)}, c: Config{PublicURL: public}}
 		if got := s.address(r); got != want {
 			t.Errorf("reached as %q: %s, want %s", public, got, want)
 		}

@@ -12,13 +12,14 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // listPage is a page of traces, sessions or users.
 type listPage struct {
 	Title, Sub string
 	Kind       string // trace, session or user
-	View       *view
+	View       *page.View
 	Page       *query.ListPage
 	Sort       query.Sort
 	Cursor     string
@@ -37,17 +38,17 @@ func (p listPage) below(id string) string {
 }
 
 // order is the address of the list in another order.
-func (p listPage) order(f frame, s query.Sort) templ.SafeURL {
-	return p.View.to(f, p.View.page, "sort", string(s))
+func (p listPage) order(f page.Frame, s query.Sort) templ.SafeURL {
+	return p.View.Link(f, p.View.Page, "sort", string(s))
 }
 
-func (p listPage) next(f frame) templ.SafeURL {
-	return p.View.to(f, p.View.page, "sort", string(p.Sort), "cursor", p.Page.Next)
+func (p listPage) next(f page.Frame) templ.SafeURL {
+	return p.View.Link(f, p.View.Page, "sort", string(p.Sort), "cursor", p.Page.Next)
 }
 
-func (s *Web) list(r *http.Request, f *frame, p listPage, page string, ask func(query.ListQuery) (*query.ListPage, error)) (templ.Component, error) {
+func (s *Web) list(r *http.Request, f *page.Frame, p listPage, page string, ask func(query.ListQuery) (*query.ListPage, error)) (templ.Component, error) {
 	var err error
-	if p.View, err = s.view(r, page, "7d"); err != nil {
+	if p.View, err = s.View(r, page, "7d"); err != nil {
 		return nil, err
 	}
 	f.Title = p.Title
@@ -72,7 +73,7 @@ func (s *Web) list(r *http.Request, f *frame, p listPage, page string, ask func(
 
 // usersBefore are the figures of users in the period before, by id. It is nil
 // where there is none.
-func (s *Web) usersBefore(ctx context.Context, f *frame, v *view, rows []query.Summary) (map[string]query.Summary, error) {
+func (s *Web) usersBefore(ctx context.Context, f *page.Frame, v *page.View, rows []query.Summary) (map[string]query.Summary, error) {
 	before, ok, err := periodBefore(ctx, s.c.Query, f, v)
 	if err != nil || !ok {
 		return nil, err
@@ -97,7 +98,7 @@ func (s *Web) usersBefore(ctx context.Context, f *frame, v *view, rows []query.S
 
 // firstValues completes users whose first value came before the range that was
 // asked about: it comes once, whenever that was.
-func (s *Web) firstValues(ctx context.Context, f *frame, rows []query.Summary) error {
+func (s *Web) firstValues(ctx context.Context, f *page.Frame, rows []query.Summary) error {
 	q := query.ListQuery{Project: f.Session.ProjectID, Filter: query.Filter{Name: event.FirstValue}}
 	for _, u := range rows {
 		if u.FirstValue == nil {
@@ -143,24 +144,24 @@ func (p listPage) changed(m query.Measure, s query.Summary) string {
 	return against(m, number(m, s), number(m, p.Before[s.ID]))
 }
 
-func (s *Web) traces(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) traces(r *http.Request, f *page.Frame) (templ.Component, error) {
 	return s.list(r, f, listPage{Title: "Traces", Sub: "One trace per user request, with all its calls and steps", Kind: "trace"}, "/traces", func(q query.ListQuery) (*query.ListPage, error) { return s.c.Query.Traces(r.Context(), q) })
 }
 
-func (s *Web) sessions(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) sessions(r *http.Request, f *page.Frame) (templ.Component, error) {
 	return s.list(r, f, listPage{Title: "Sessions", Sub: "Conversations that span several traces", Kind: "session"}, "/sessions", func(q query.ListQuery) (*query.ListPage, error) {
 		return s.c.Query.Sessions(r.Context(), q)
 	})
 }
 
-func (s *Web) people(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) people(r *http.Request, f *page.Frame) (templ.Component, error) {
 	return s.list(r, f, listPage{Title: "Users", Sub: "Your product’s users, by distinct ID", Kind: "user"}, "/people", func(q query.ListQuery) (*query.ListPage, error) { return s.c.Query.Users(r.Context(), q) })
 }
 
 // personPage is one user's history.
 type personPage struct {
 	ID      string
-	View    *view
+	View    *page.View
 	Summary query.Summary
 	Before  listPage // the user's figures of the period before
 	Cards   []card
@@ -170,21 +171,21 @@ type personPage struct {
 	Traces  listPage
 }
 
-func (s *Web) person(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) person(r *http.Request, f *page.Frame) (templ.Component, error) {
 	id := r.PathValue("id")
 	page := "/people/" + url.PathEscape(id)
-	v, err := s.view(r, page, "7d")
+	v, err := s.View(r, page, "7d")
 	if err != nil {
 		return nil, err
 	}
 	f.Title = "User " + id
 	v.User = id
-	v.params["user"] = []string{id}
+	v.Params["user"] = []string{id}
 	specs := []spec{
 		{ID: "cost", Title: "Cost by model", Measures: []query.Measure{query.CostUSD}, By: query.ByModelAsked, OverTime: true, Draw: "stack"},
 		{ID: "calls", Title: "Calls by prompt version", Measures: []query.Measure{query.Calls}, By: query.ByPrompt, OverTime: true, Draw: "stack"},
 	}
-	p := personPage{ID: id, View: v, Pending: s.waits(r, f)}
+	p := personPage{ID: id, View: v, Pending: s.Defers(r, f)}
 	if p.Pending {
 		p.Cards = pendingBoard(v, specs, nil).Cards
 		return personHistory(*f, p), nil
@@ -219,7 +220,7 @@ func (s *Web) person(r *http.Request, f *frame) (templ.Component, error) {
 		*into = st.Groups
 	}
 	all := *v
-	all.page = "/traces"
+	all.Page = "/traces"
 	p.Traces = listPage{Kind: "trace", View: &all, Sort: query.SortCost}
 	if p.Traces.Page, err = at.Traces(r.Context(), query.ListQuery{Project: f.Session.ProjectID, Filter: v.Filter, Sort: query.SortCost, Limit: 10}); err != nil {
 		return nil, err
@@ -229,7 +230,7 @@ func (s *Web) person(r *http.Request, f *frame) (templ.Component, error) {
 
 func (p personPage) firstValue() string {
 	if p.Summary.FirstValue == nil {
-		return unknown
+		return page.Unknown
 	}
 	return p.View.In(*p.Summary.FirstValue, "02 Jan 15:04")
 }
@@ -256,7 +257,7 @@ const (
 	maxConversation = 4 << 20 // bytes of prompts and answers; of the calls after that it shows none
 )
 
-func (s *Web) conversation(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) conversation(r *http.Request, f *page.Frame) (templ.Component, error) {
 	id := r.PathValue("id")
 	f.Title = "Session " + id
 	filter := query.Filter{SessionID: id}
@@ -300,7 +301,7 @@ func (s *Web) conversation(r *http.Request, f *frame) (templ.Component, error) {
 		p.Turns = append(p.Turns, t)
 	}
 	if opened {
-		if err := s.opened(r, f, "session "+id); err != nil {
+		if err := s.AuditContent(r, f, "session "+id); err != nil {
 			return nil, err
 		}
 	}
@@ -324,7 +325,7 @@ func sameMessage(a, b message) bool { return a.Role == b.Role && slices.Equal(a.
 
 // errorsPage is failures by message.
 type errorsPage struct {
-	View   *view
+	View   *page.View
 	Groups []query.ErrorGroup
 	Before []int64 // how often each came in the period before; nil where there is none
 }
@@ -337,8 +338,8 @@ func (p errorsPage) changed(i int) string {
 	return against(query.Errors, event.Some(float64(p.Groups[i].Count)), event.Some(float64(p.Before[i])))
 }
 
-func (s *Web) errors(r *http.Request, f *frame) (templ.Component, error) {
-	v, err := s.view(r, "/errors", "7d")
+func (s *Web) errors(r *http.Request, f *page.Frame) (templ.Component, error) {
+	v, err := s.View(r, "/errors", "7d")
 	if err != nil {
 		return nil, err
 	}
@@ -423,7 +424,7 @@ func took(t *query.Trace) time.Duration {
 	return end.Sub(t.Start)
 }
 
-func (s *Web) trace(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) trace(r *http.Request, f *page.Frame) (templ.Component, error) {
 	t, err := s.c.Query.Trace(r.Context(), f.Session.ProjectID, r.PathValue("id"))
 	if err != nil {
 		return nil, err
@@ -438,7 +439,7 @@ func (s *Web) trace(r *http.Request, f *frame) (templ.Component, error) {
 			return nil, err
 		}
 		if p.Selected.Content != nil {
-			if err := s.opened(r, f, "event "+p.Selected.UUID); err != nil {
+			if err := s.AuditContent(r, f, "event "+p.Selected.UUID); err != nil {
 				return nil, err
 			}
 		}
@@ -447,21 +448,21 @@ func (s *Web) trace(r *http.Request, f *frame) (templ.Component, error) {
 }
 
 // pick is the address of a trace with one step looked at.
-func (p tracePage) pick(f frame, id string) templ.SafeURL {
-	return f.url("/traces/" + url.PathEscape(p.Trace.ID) + "?span=" + id + "#step")
+func (p tracePage) pick(f page.Frame, id string) templ.SafeURL {
+	return f.URL("/traces/" + url.PathEscape(p.Trace.ID) + "?span=" + id + "#step")
 }
 
 // choose loads the step into the page as it stands.
-func (p tracePage) choose(f frame, id string) templ.Attributes {
-	return templ.Attributes{"hx-get": string(f.url("/traces/" + url.PathEscape(p.Trace.ID) + "?span=" + id)), "hx-target": "#page", "hx-swap": "innerHTML show:#step:top", "hx-push-url": "true"}
+func (p tracePage) choose(f page.Frame, id string) templ.Attributes {
+	return templ.Attributes{"hx-get": string(f.URL("/traces/" + url.PathEscape(p.Trace.ID) + "?span=" + id)), "hx-target": "#page", "hx-swap": "innerHTML show:#step:top", "hx-push-url": "true"}
 }
 
 // link is the address of one of the list; a user's page keeps the time range.
-func (p listPage) link(f frame, id string) templ.SafeURL {
+func (p listPage) link(f page.Frame, id string) templ.SafeURL {
 	if p.Kind == "user" {
-		return p.View.to(f, p.below(id), "user", "")
+		return p.View.Link(f, p.below(id), "user", "")
 	}
-	return f.url(p.below(id))
+	return f.URL(p.below(id))
 }
 
 // when is the time that the list is in order of.

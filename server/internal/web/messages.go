@@ -2,6 +2,7 @@ package web
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"maps"
 	"net/url"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/hedgerow/hedgerow/event"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 func indent(raw json.RawMessage) string {
@@ -38,7 +40,7 @@ func clipAt(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}
-	return strings.ToValidUTF8(s[:most], "") + "\n… and " + size(event.Some(int64(len(s)-most))) + " more, available through the API"
+	return strings.ToValidUTF8(s[:most], "") + "\n… and " + page.Size(event.Some(int64(len(s)-most))) + " more, available through the API"
 }
 
 // clipped are the messages that fit onto a page. The rest is one message that says
@@ -48,12 +50,12 @@ func clipped(list []message, most int) []message {
 	list = slices.Clone(list)
 	for i := range list {
 		if i == maxMessages || left <= 0 {
-			return append(list[:i:i], message{Role: "more", Parts: []part{{Text: some(int64(len(list)-i), "message") + " more, available through the API"}}})
+			return append(list[:i:i], message{Role: "more", Parts: []part{{Text: page.Plural(int64(len(list)-i), "message") + " more, available through the API"}}})
 		}
 		list[i].Parts = slices.Clone(list[i].Parts)
 		for k, p := range list[i].Parts {
 			if left <= 0 {
-				list[i].Parts = append(list[i].Parts[:k:k], part{Text: some(int64(len(list[i].Parts)-k), "part") + " more, available through the API"})
+				list[i].Parts = append(list[i].Parts[:k:k], part{Text: page.Plural(int64(len(list[i].Parts)-k), "part") + " more, available through the API"})
 				break
 			}
 			list[i].Parts[k].Text = clipAt(p.Text, min(left, maxShown))
@@ -177,7 +179,7 @@ func item(raw json.RawMessage) part {
 		}
 		return part{Kind: "calls " + it.Function.Name, Text: indent(arguments)}
 	}
-	return part{Kind: or(it.Type, "json"), Text: indent(raw)}
+	return part{Kind: cmp.Or(it.Type, "json"), Text: indent(raw)}
 }
 
 // picture reads an item that is an image in the forms of the providers: OpenAI's
@@ -226,7 +228,7 @@ func picture(raw json.RawMessage) (part, bool) {
 	}
 	switch {
 	case inside:
-		p.Text = or(media, "sent with the call") + ", not stored"
+		p.Text = cmp.Or(media, "sent with the call") + ", not stored"
 	case media != "":
 		p.Text = media
 	}

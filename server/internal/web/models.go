@@ -7,11 +7,12 @@ import (
 	"github.com/a-h/templ"
 
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // periodBefore is the filter over the period before a page's range. There is none where
 // the range is open, or nothing is stored of then: everything would be new.
-func periodBefore(ctx context.Context, at *query.Reader, f *frame, v *view) (query.Filter, bool, error) {
+func periodBefore(ctx context.Context, at *query.Reader, f *page.Frame, v *page.View) (query.Filter, bool, error) {
 	before, ok := v.Before()
 	if !ok {
 		return before, false, nil
@@ -25,7 +26,7 @@ func periodBefore(ctx context.Context, at *query.Reader, f *frame, v *view) (que
 
 // modelsPage lays models side by side.
 type modelsPage struct {
-	View    *view
+	View    *page.View
 	Models  []query.Group
 	Lines   map[string]query.Line // outcomes, and what is compared
 	Against bool                  // the period before is one to compare with
@@ -42,8 +43,8 @@ func (p modelsPage) changed(key string, m query.Measure) string {
 	return against(m, l.Total.Get(m), l.Previous.Get(m))
 }
 
-func (s *Web) models(r *http.Request, f *frame) (templ.Component, error) {
-	v, err := s.view(r, "/models", "7d")
+func (s *Web) models(r *http.Request, f *page.Frame) (templ.Component, error) {
+	v, err := s.View(r, "/models", "7d")
 	if err != nil {
 		return nil, err
 	}
@@ -52,7 +53,7 @@ func (s *Web) models(r *http.Request, f *frame) (templ.Component, error) {
 		{ID: "latency", Title: "Latency by model", Measures: []query.Measure{query.LatencyP50, query.LatencyP95}, By: query.ByModelAsked, Draw: "bar", Limit: 10},
 		{ID: "per-call", Title: "Cost per call", Measures: []query.Measure{query.CostPerCall}, By: query.ByModelAsked, OverTime: true, Draw: "line"},
 	}
-	p := modelsPage{View: v, Lines: make(map[string]query.Line), Pending: s.waits(r, f)}
+	p := modelsPage{View: v, Lines: make(map[string]query.Line), Pending: s.Defers(r, f)}
 	if p.Pending {
 		p.Cards = pendingBoard(v, specs, nil).Cards
 		return modelTable(*f, p), nil
@@ -90,7 +91,7 @@ func (s *Web) models(r *http.Request, f *frame) (templ.Component, error) {
 }
 
 // groupCalls is the address of the calls of a group.
-func groupCalls(f frame, v *view, q string) templ.SafeURL {
-	c := card{Base: string(v.to(f, "/events", "kind", query.KindCalls))}
+func groupCalls(f page.Frame, v *page.View, q string) templ.SafeURL {
+	c := card{Base: string(v.Link(f, "/events", "kind", query.KindCalls))}
 	return c.link(q)
 }

@@ -10,12 +10,13 @@ import (
 	"github.com/a-h/templ"
 
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // overviewPage answers: what happened today and this week, where does it go,
 // and what came last?
 type overviewPage struct {
-	View        *view
+	View        *page.View
 	Pending     bool
 	Base        string // this server, as SDKs reach it
 	Gateway     string // and its gateway
@@ -26,13 +27,13 @@ type overviewPage struct {
 	Connections []Connection
 }
 
-func (s *Web) overview(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) overview(r *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Overview"
-	v, err := s.view(r, "/overview", "")
+	v, err := s.View(r, "/overview", "")
 	if err != nil {
 		return nil, err
 	}
-	p := overviewPage{View: v, Pending: s.waits(r, f), Base: s.c.PublicURL, Gateway: cmp.Or(s.c.GatewayURL, s.c.PublicURL)}
+	p := overviewPage{View: v, Pending: s.Defers(r, f), Base: s.c.PublicURL, Gateway: cmp.Or(s.c.GatewayURL, s.c.PublicURL)}
 	if s.c.Connections != nil {
 		p.Connections = s.c.Connections(f.Session.ProjectID)
 	}

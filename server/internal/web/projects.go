@@ -7,10 +7,11 @@ import (
 	"github.com/a-h/templ"
 
 	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // projects lists those that a person may see; administrators add to them.
-func (s *Web) projects(_ *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) projects(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Projects"
 	var list []project.Project
 	for _, n := range f.Session.Projects {
@@ -36,15 +37,15 @@ func (s *Web) keyless() project.Keyless {
 }
 
 // requireKeys switches whether calls without a key are let through.
-func (s *Web) requireKeys(r *http.Request, f *frame) (templ.Component, error) {
-	on := f.form.Get("require_key") == "true"
+func (s *Web) requireKeys(r *http.Request, f *page.Frame) (templ.Component, error) {
+	on := f.Form.Get("require_key") == "true"
 	if err := s.setRequireKey(r, on); err != nil {
 		return nil, err
 	}
 	if on {
-		return f.done("/projects", "Saved. Gateway calls without a key are now refused.")
+		return f.Done("/projects", "Saved. Gateway calls without a key are now refused.")
 	}
-	return f.done("/projects", "Saved. "+s.keyless().Notice())
+	return f.Done("/projects", "Saved. "+s.keyless().Notice())
 }
 
 func (s *Web) setRequireKey(r *http.Request, on bool) error {
@@ -55,12 +56,12 @@ func (s *Web) setRequireKey(r *http.Request, on bool) error {
 	return err
 }
 
-func (s *Web) createProject(r *http.Request, f *frame) (templ.Component, error) {
-	p, err := s.c.Registry.CreateProject(r.Context(), f.form.Get("name"))
+func (s *Web) createProject(r *http.Request, f *page.Frame) (templ.Component, error) {
+	p, err := s.c.Registry.CreateProject(r.Context(), f.Form.Get("name"))
 	if err != nil {
 		return nil, err
 	}
-	if f.form.Get("require_key") != "" {
+	if f.Form.Get("require_key") != "" {
 		if err := s.setRequireKey(r, true); err != nil {
 			return nil, err
 		}
@@ -69,5 +70,5 @@ func (s *Web) createProject(r *http.Request, f *frame) (templ.Component, error) 
 	if words := s.keyless().Notice(); words != "" {
 		message += " " + words
 	}
-	return f.done("/p/"+url.PathEscape(p.ID)+"/keys", message)
+	return f.Done("/p/"+url.PathEscape(p.ID)+"/keys", message)
 }

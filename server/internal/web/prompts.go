@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,12 +21,13 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/prompt"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // promptsPage lists the prompts with what they did in the time range. Prompts
 // that calls name and the registry does not have stand below.
 type promptsPage struct {
-	View    *view
+	View    *page.View
 	Rows    []promptRow
 	Strange []query.PromptUse
 	Now     time.Time
@@ -36,8 +38,8 @@ type promptRow struct {
 	Use query.PromptUse
 }
 
-func (s *Web) prompts(r *http.Request, f *frame) (templ.Component, error) {
-	v, err := s.view(r, "/prompts", "7d")
+func (s *Web) prompts(r *http.Request, f *page.Frame) (templ.Component, error) {
+	v, err := s.View(r, "/prompts", "7d")
 	if err != nil {
 		return nil, err
 	}
@@ -66,7 +68,7 @@ func (s *Web) prompts(r *http.Request, f *frame) (templ.Component, error) {
 // promptPage is one prompt: versions, labels, figures.
 type promptPage struct {
 	prompt.Prompt
-	View     *view
+	View     *page.View
 	Versions []versionRow
 	Shown    prompt.Version // whose text is on the page
 	Labels   []labelRow
@@ -96,7 +98,7 @@ type moveRow struct {
 // who writes an actor of the audit log for people.
 func (s *Web) who(actor string) string {
 	if u, ok := s.c.Registry.Snapshot().User(actor); ok {
-		return or(u.Name, u.Email)
+		return cmp.Or(u.Name, u.Email)
 	}
 	return actor
 }
@@ -112,13 +114,13 @@ func noVersion() error {
 // below is the address of a part of a prompt's pages, without the project.
 func promptPath(name, below string) string { return "/prompts/" + url.PathEscape(name) + below }
 
-func (s *Web) prompt(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) prompt(r *http.Request, f *page.Frame) (templ.Component, error) {
 	name := r.PathValue("name")
 	x, ok := s.c.Prompts.Prompt(f.Session.ProjectID, name)
 	if !ok {
 		return nil, noPrompt()
 	}
-	v, err := s.view(r, promptPath(name, ""), "7d")
+	v, err := s.View(r, promptPath(name, ""), "7d")
 	if err != nil {
 		return nil, err
 	}
@@ -183,20 +185,20 @@ func (p promptPage) numbers() [][2]string {
 }
 
 // calls is the address of the calls of a prompt, or of one version ("" is all).
-func promptCalls(f frame, v *view, name, version string, drifted bool) templ.SafeURL {
+func promptCalls(f page.Frame, v *page.View, name, version string, drifted bool) templ.SafeURL {
 	pairs := []string{"prompt_name", name, "prompt_version", version, "kind", query.KindCalls}
 	if drifted {
-		pairs = append(pairs, propPrefix+prompt.PropertyDrift, "true")
+		pairs = append(pairs, page.PropPrefix+prompt.PropertyDrift, "true")
 	}
-	return v.to(f, "/events", pairs...)
+	return v.Link(f, "/events", pairs...)
 }
 
 // lastUsed writes when a prompt was last called.
 func lastUsed(now time.Time, u query.PromptUse) string {
 	if u.Last.IsZero() {
-		return unknown
+		return page.Unknown
 	}
-	return ago(now, u.Last)
+	return page.Ago(now, u.Last)
 }
 
 // uses writes a number of calls.
@@ -204,7 +206,7 @@ func uses(n int64) string {
 	if n == 1 {
 		return "1 call"
 	}
-	return count(n) + " calls"
+	return page.Count(n) + " calls"
 }
 
 // ---- the editor
@@ -280,7 +282,7 @@ func (e editor) draft() (prompt.Draft, error) {
 		if v.Name == "" || !slices.Contains(used, v.Name) {
 			continue
 		}
-		x := prompt.Variable{Name: v.Name, Type: v.Type, Optional: v.Optional, Enum: list(v.Enum), Description: v.Description}
+		x := prompt.Variable{Name: v.Name, Type: v.Type, Optional: v.Optional, Enum: page.SplitList(v.Enum), Description: v.Description}
 		if v.Default != "" {
 			value, err := valueOf(x, v.Default)
 			if err != nil {
@@ -349,19 +351,19 @@ func (e editor) more(button string) (editor, bool) {
 	return e, true
 }
 
-func (s *Web) newPrompt(_ *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) newPrompt(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "New prompt"
 	e := editor{}
-	if f.form != nil {
-		e = editorFrom(f.form)
+	if f.Form != nil {
+		e = editorFrom(f.Form)
 	}
 	e.New = true
 	return promptEditor(*f, e.rows()), nil
 }
 
-func (s *Web) createPrompt(r *http.Request, f *frame) (templ.Component, error) {
-	e := editorFrom(f.form)
-	if e, ok := e.more(f.form.Get("do")); ok {
+func (s *Web) createPrompt(r *http.Request, f *page.Frame) (templ.Component, error) {
+	e := editorFrom(f.Form)
+	if e, ok := e.more(f.Form.Get("do")); ok {
 		f.Title, e.New = "New prompt", true
 		return promptEditor(*f, e.rows()), nil
 	}
@@ -373,28 +375,28 @@ func (s *Web) createPrompt(r *http.Request, f *frame) (templ.Component, error) {
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path(promptPath(p.Name, "")), "Prompt created. Version 1 has the label production.")
+	return f.Done(f.Path(promptPath(p.Name, "")), "Prompt created. Version 1 has the label production.")
 }
 
-func (s *Web) editPrompt(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) editPrompt(r *http.Request, f *page.Frame) (templ.Component, error) {
 	name := r.PathValue("name")
 	f.Title = "New version of " + name
-	if f.form != nil {
-		e := editorFrom(f.form)
+	if f.Form != nil {
+		e := editorFrom(f.Form)
 		e.Name = name
 		return promptEditor(*f, e.rows()), nil
 	}
-	v, ok := s.c.Prompts.Version(f.Session.ProjectID, name, or(r.URL.Query().Get("from"), prompt.Latest))
+	v, ok := s.c.Prompts.Version(f.Session.ProjectID, name, cmp.Or(r.URL.Query().Get("from"), prompt.Latest))
 	if !ok {
 		return nil, noVersion()
 	}
 	return promptEditor(*f, editorOf(v).rows()), nil
 }
 
-func (s *Web) addVersion(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) addVersion(r *http.Request, f *page.Frame) (templ.Component, error) {
 	name := r.PathValue("name")
-	e := editorFrom(f.form)
-	if e, ok := e.more(f.form.Get("do")); ok {
+	e := editorFrom(f.Form)
+	if e, ok := e.more(f.Form.Get("do")); ok {
 		f.Title, e.Name = "New version of "+name, name
 		return promptEditor(*f, e.rows()), nil
 	}
@@ -409,13 +411,13 @@ func (s *Web) addVersion(r *http.Request, f *frame) (templ.Component, error) {
 	if !added {
 		return nil, event.Invalid("no changes from version "+strconv.Itoa(v.Number), "change something, or go back")
 	}
-	if label := strings.TrimSpace(f.form.Get("label")); label != "" {
+	if label := strings.TrimSpace(f.Form.Get("label")); label != "" {
 		if err := s.c.Prompts.SetLabel(r.Context(), f.Session.UserID, f.Session.ProjectID, name, label, v.ID, ""); err != nil {
 			return nil, err
 		}
-		return f.done(f.path(promptPath(name, "?show="+strconv.Itoa(v.Number))), fmt.Sprintf("Version %d saved with the label %s.", v.Number, label))
+		return f.Done(f.Path(promptPath(name, "?show="+strconv.Itoa(v.Number))), fmt.Sprintf("Version %d saved with the label %s.", v.Number, label))
 	}
-	return f.done(f.path(promptPath(name, "?show="+strconv.Itoa(v.Number))), fmt.Sprintf("Version %d saved. It goes live when a label points to it.", v.Number))
+	return f.Done(f.Path(promptPath(name, "?show="+strconv.Itoa(v.Number))), fmt.Sprintf("Version %d saved. It goes live when a label points to it.", v.Number))
 }
 
 // ---- comparing, trying
@@ -428,7 +430,7 @@ type promptDiffPage struct {
 	Changes  []prompt.Change
 }
 
-func (s *Web) promptDiff(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) promptDiff(r *http.Request, f *page.Frame) (templ.Component, error) {
 	name := r.PathValue("name")
 	versions := s.c.Prompts.Versions(f.Session.ProjectID, name)
 	if len(versions) == 0 {
@@ -436,11 +438,11 @@ func (s *Web) promptDiff(r *http.Request, f *frame) (templ.Component, error) {
 	}
 	f.Title = "Compare versions of " + name
 	q := r.URL.Query()
-	to, ok := s.c.Prompts.Version(f.Session.ProjectID, name, or(q.Get("to"), prompt.Latest))
+	to, ok := s.c.Prompts.Version(f.Session.ProjectID, name, cmp.Or(q.Get("to"), prompt.Latest))
 	if !ok {
 		return nil, noVersion()
 	}
-	from, ok := s.c.Prompts.Version(f.Session.ProjectID, name, or(q.Get("from"), strconv.Itoa(max(1, to.Number-1))))
+	from, ok := s.c.Prompts.Version(f.Session.ProjectID, name, cmp.Or(q.Get("from"), strconv.Itoa(max(1, to.Number-1))))
 	if !ok {
 		return nil, noVersion()
 	}
@@ -464,11 +466,11 @@ type promptTryPage struct {
 
 // promptTry renders a version with sample values. Nothing is kept and nothing is
 // sent, so that looking is enough.
-func (s *Web) promptTry(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) promptTry(r *http.Request, f *page.Frame) (templ.Component, error) {
 	name := r.PathValue("name")
 	ref := r.URL.Query().Get("version")
-	if f.form != nil {
-		ref = f.form.Get("version")
+	if f.Form != nil {
+		ref = f.Form.Get("version")
 	}
 	v, ok := s.c.Prompts.Version(f.Session.ProjectID, name, ref)
 	if !ok {
@@ -479,10 +481,10 @@ func (s *Web) promptTry(r *http.Request, f *frame) (templ.Component, error) {
 	for _, x := range s.c.Prompts.Versions(f.Session.ProjectID, name) {
 		p.Numbers = append(p.Numbers, [2]string{strconv.Itoa(x.Number), "v" + strconv.Itoa(x.Number)})
 	}
-	if f.form != nil && f.Problem == nil {
+	if f.Form != nil && f.Problem == nil {
 		values := map[string]any{}
 		for _, x := range v.Variables {
-			text := f.form.Get("value_" + x.Name)
+			text := f.Form.Get("value_" + x.Name)
 			// An empty field is no value, but for a string that has to have one.
 			if text == "" && (x.Type != template.String || x.Optional || x.Default != nil) {
 				continue
@@ -503,9 +505,9 @@ func (s *Web) promptTry(r *http.Request, f *frame) (templ.Component, error) {
 }
 
 // tried is what a field of the form held.
-func tried(f frame, v prompt.Variable) string {
-	if f.form.Has("value_" + v.Name) {
-		return f.form.Get("value_" + v.Name)
+func tried(f page.Frame, v prompt.Variable) string {
+	if f.Form.Has("value_" + v.Name) {
+		return f.Form.Get("value_" + v.Name)
 	}
 	if v.Default != nil {
 		return template.Plain(v.Default)
@@ -515,42 +517,42 @@ func tried(f frame, v prompt.Variable) string {
 
 // ---- labels, files, deletion
 
-func (s *Web) movePromptLabel(r *http.Request, f *frame) (templ.Component, error) {
-	name, label := r.PathValue("name"), strings.ToLower(strings.TrimSpace(f.form.Get("label")))
-	if f.form.Get("do") == "remove" {
-		if err := s.c.Prompts.RemoveLabel(r.Context(), f.Session.UserID, f.Session.ProjectID, name, label, f.form.Get("reason")); err != nil {
+func (s *Web) movePromptLabel(r *http.Request, f *page.Frame) (templ.Component, error) {
+	name, label := r.PathValue("name"), strings.ToLower(strings.TrimSpace(f.Form.Get("label")))
+	if f.Form.Get("do") == "remove" {
+		if err := s.c.Prompts.RemoveLabel(r.Context(), f.Session.UserID, f.Session.ProjectID, name, label, f.Form.Get("reason")); err != nil {
 			return nil, err
 		}
-		return f.done(f.path(promptPath(name, "")), "Label "+label+" removed.")
+		return f.Done(f.Path(promptPath(name, "")), "Label "+label+" removed.")
 	}
-	if err := s.c.Prompts.SetLabel(r.Context(), f.Session.UserID, f.Session.ProjectID, name, label, f.form.Get("version"), f.form.Get("reason")); err != nil {
+	if err := s.c.Prompts.SetLabel(r.Context(), f.Session.UserID, f.Session.ProjectID, name, label, f.Form.Get("version"), f.Form.Get("reason")); err != nil {
 		return nil, err
 	}
-	return f.done(f.path(promptPath(name, "")), "Label "+label+" now points to version "+f.form.Get("version")+".")
+	return f.Done(f.Path(promptPath(name, "")), "Label "+label+" now points to version "+f.Form.Get("version")+".")
 }
 
-func (s *Web) describePrompt(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) describePrompt(r *http.Request, f *page.Frame) (templ.Component, error) {
 	name := r.PathValue("name")
-	if err := s.c.Prompts.Describe(r.Context(), f.Session.UserID, f.Session.ProjectID, name, f.form.Get("description")); err != nil {
+	if err := s.c.Prompts.Describe(r.Context(), f.Session.UserID, f.Session.ProjectID, name, f.Form.Get("description")); err != nil {
 		return nil, err
 	}
-	return f.done(f.path(promptPath(name, "")), "Saved.")
+	return f.Done(f.Path(promptPath(name, "")), "Saved.")
 }
 
-func (s *Web) deletePrompt(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) deletePrompt(r *http.Request, f *page.Frame) (templ.Component, error) {
 	name := r.PathValue("name")
-	if strings.TrimSpace(f.form.Get("confirm")) != name {
+	if strings.TrimSpace(f.Form.Get("confirm")) != name {
 		return nil, event.Invalid("the name does not match", "type the prompt's name, "+name+", to delete it")
 	}
 	if err := s.c.Prompts.Delete(r.Context(), f.Session.UserID, f.Session.ProjectID, name, name); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/prompts"), "Prompt "+name+" and all its versions deleted.")
+	return f.Done(f.Path("/prompts"), "Prompt "+name+" and all its versions deleted.")
 }
 
 // importPrompt takes a file, or what was pasted.
-func (s *Web) importPrompt(r *http.Request, f *frame) (templ.Component, error) {
-	text := []byte(f.form.Get("text"))
+func (s *Web) importPrompt(r *http.Request, f *page.Frame) (templ.Component, error) {
+	text := []byte(f.Form.Get("text"))
 	if r.MultipartForm != nil {
 		file, _, err := r.FormFile("file")
 		switch {
@@ -576,14 +578,14 @@ func (s *Web) importPrompt(r *http.Request, f *frame) (templ.Component, error) {
 	if !added {
 		message = fmt.Sprintf("No changes: identical to version %d.", v.Number)
 	}
-	return f.done(f.path(promptPath(in.Name, "")), message)
+	return f.Done(f.Path(promptPath(in.Name, "")), message)
 }
 
-func (s *Web) exportPrompt(w http.ResponseWriter, r *http.Request, f *frame) {
+func (s *Web) exportPrompt(w http.ResponseWriter, r *http.Request, f *page.Frame) {
 	q := r.URL.Query()
 	file, err := s.c.Prompts.Export(f.Session.ProjectID, r.PathValue("name"), q.Get("version"))
 	if err != nil {
-		s.refuse(w, r, err)
+		s.Refuse(w, r, err)
 		return
 	}
 	kind, ext, write := "application/yaml", ".yaml", file.YAML
@@ -592,34 +594,34 @@ func (s *Web) exportPrompt(w http.ResponseWriter, r *http.Request, f *frame) {
 	}
 	b, err := write()
 	if err != nil {
-		s.refuse(w, r, err)
+		s.Refuse(w, r, err)
 		return
 	}
 	h := w.Header()
 	h.Set("Content-Type", kind)
-	h.Set("Content-Disposition", `attachment; filename="`+strings.Map(fileName, file.Name)+ext+`"`)
+	h.Set("Content-Disposition", `attachment; filename="`+strings.Map(page.FileName, file.Name)+ext+`"`)
 	_, _ = w.Write(b)
 }
 
 // promptRoutes are the pages of prompts. Their forms may be larger than others:
 // they hold whole prompts.
-func (s *Web) promptRoutes() []route {
+func (s *Web) promptRoutes() []page.Route {
 	const viewer, member = project.RoleViewer, project.RoleMember
-	return []route{
-		{pattern: "GET /p/{project}/prompts", need: viewer, handle: s.prompts, section: "Prompts", label: "Prompts"},
-		{pattern: "GET /p/{project}/new-prompt", need: member, handle: s.newPrompt, under: "/p/{project}/prompts"},
-		{pattern: "POST /p/{project}/new-prompt", need: member, handle: s.createPrompt, again: s.newPrompt, form: maxPromptForm, under: "/p/{project}/prompts"},
-		{pattern: "POST /p/{project}/import-prompt", need: member, handle: s.importPrompt, again: s.prompts, form: maxPromptForm},
-		{pattern: "GET /p/{project}/prompts/{name}", need: viewer, handle: s.prompt},
-		{pattern: "POST /p/{project}/prompts/{name}", need: member, handle: s.describePrompt, again: s.prompt},
-		{pattern: "GET /p/{project}/prompts/{name}/new-version", need: member, handle: s.editPrompt},
-		{pattern: "POST /p/{project}/prompts/{name}/new-version", need: member, handle: s.addVersion, again: s.editPrompt, form: maxPromptForm},
-		{pattern: "GET /p/{project}/prompts/{name}/compare", need: viewer, handle: s.promptDiff},
-		{pattern: "GET /p/{project}/prompts/{name}/try", need: viewer, handle: s.promptTry},
-		{pattern: "POST /p/{project}/prompts/{name}/try", need: viewer, handle: s.promptTry, again: s.promptTry, form: maxPromptForm},
-		{pattern: "GET /p/{project}/prompts/{name}/export", need: viewer, raw: s.exportPrompt},
-		{pattern: "POST /p/{project}/prompts/{name}/label", need: member, handle: s.movePromptLabel, again: s.prompt},
-		{pattern: "POST /p/{project}/prompts/{name}/delete", need: member, handle: s.deletePrompt, again: s.prompt},
+	return []page.Route{
+		{Pattern: "GET /p/{project}/prompts", Need: viewer, Handle: s.prompts, Section: "Prompts", Label: "Prompts"},
+		{Pattern: "GET /p/{project}/new-prompt", Need: member, Handle: s.newPrompt, Under: "/p/{project}/prompts"},
+		{Pattern: "POST /p/{project}/new-prompt", Need: member, Handle: s.createPrompt, Again: s.newPrompt, Form: maxPromptForm, Under: "/p/{project}/prompts"},
+		{Pattern: "POST /p/{project}/import-prompt", Need: member, Handle: s.importPrompt, Again: s.prompts, Form: maxPromptForm},
+		{Pattern: "GET /p/{project}/prompts/{name}", Need: viewer, Handle: s.prompt},
+		{Pattern: "POST /p/{project}/prompts/{name}", Need: member, Handle: s.describePrompt, Again: s.prompt},
+		{Pattern: "GET /p/{project}/prompts/{name}/new-version", Need: member, Handle: s.editPrompt},
+		{Pattern: "POST /p/{project}/prompts/{name}/new-version", Need: member, Handle: s.addVersion, Again: s.editPrompt, Form: maxPromptForm},
+		{Pattern: "GET /p/{project}/prompts/{name}/compare", Need: viewer, Handle: s.promptDiff},
+		{Pattern: "GET /p/{project}/prompts/{name}/try", Need: viewer, Handle: s.promptTry},
+		{Pattern: "POST /p/{project}/prompts/{name}/try", Need: viewer, Handle: s.promptTry, Again: s.promptTry, Form: maxPromptForm},
+		{Pattern: "GET /p/{project}/prompts/{name}/export", Need: viewer, Raw: s.exportPrompt},
+		{Pattern: "POST /p/{project}/prompts/{name}/label", Need: member, Handle: s.movePromptLabel, Again: s.prompt},
+		{Pattern: "POST /p/{project}/prompts/{name}/delete", Need: member, Handle: s.deletePrompt, Again: s.prompt},
 	}
 }
 
@@ -629,11 +631,11 @@ const maxPromptForm = 2 << 20
 
 // ---- small words of the templates
 
-func editorAction(f frame, e editor) templ.SafeURL {
+func editorAction(f page.Frame, e editor) templ.SafeURL {
 	if e.New {
-		return f.url("/new-prompt")
+		return f.URL("/new-prompt")
 	}
-	return f.url(promptPath(e.Name, "/new-version"))
+	return f.URL(promptPath(e.Name, "/new-version"))
 }
 
 func messageRoles() [][2]string { return pairs(template.Roles()) }

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"net/http"
@@ -15,16 +16,17 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/prompt"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
-func (s *Web) rolloutRoutes() []route {
+func (s *Web) rolloutRoutes() []page.Route {
 	const viewer, member = project.RoleViewer, project.RoleMember
-	return []route{
-		{pattern: "GET /p/{project}/rollouts", need: viewer, handle: s.rollouts, section: "Prompts", label: "Rollouts"},
-		{pattern: "GET /p/{project}/rollouts/{prompt}", need: viewer, handle: s.rollout},
-		{pattern: "POST /p/{project}/rollouts/{prompt}", need: member, handle: s.setRollout, again: s.rollout},
-		{pattern: "POST /p/{project}/rollouts/{prompt}/stop", need: member, handle: s.stopRollout, again: s.rollout},
-		{pattern: "POST /p/{project}/rollouts/{prompt}/remove", need: member, handle: s.removeRollout, again: s.rollout},
+	return []page.Route{
+		{Pattern: "GET /p/{project}/rollouts", Need: viewer, Handle: s.rollouts, Section: "Prompts", Label: "Rollouts"},
+		{Pattern: "GET /p/{project}/rollouts/{prompt}", Need: viewer, Handle: s.rollout},
+		{Pattern: "POST /p/{project}/rollouts/{prompt}", Need: member, Handle: s.setRollout, Again: s.rollout},
+		{Pattern: "POST /p/{project}/rollouts/{prompt}/stop", Need: member, Handle: s.stopRollout, Again: s.rollout},
+		{Pattern: "POST /p/{project}/rollouts/{prompt}/remove", Need: member, Handle: s.removeRollout, Again: s.rollout},
 	}
 }
 
@@ -34,9 +36,9 @@ type rolloutsPage struct {
 	Others   []string
 }
 
-func (s *Web) rollouts(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) rollouts(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if name := r.URL.Query().Get("prompt"); name != "" {
-		return f.done(f.path(rolloutPath(name, "")), "")
+		return f.Done(f.Path(rolloutPath(name, "")), "")
 	}
 	f.Title = "Rollouts"
 	p := rolloutsPage{Rollouts: s.c.Prompts.Rollouts(f.Session.ProjectID)}
@@ -53,7 +55,7 @@ func rolloutPath(name, below string) string { return "/rollouts/" + url.PathEsca
 // rolloutPage is one prompt's rollout: who gets what, what became of it, and how
 // to change it.
 type rolloutPage struct {
-	View     *view
+	View     *page.View
 	Prompt   prompt.Prompt
 	Versions []prompt.Version
 	Set      bool
@@ -76,13 +78,13 @@ type rolloutArm struct {
 
 type armForm struct{ Variant, Version, Model, Provider, Share string }
 
-func (s *Web) rollout(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) rollout(r *http.Request, f *page.Frame) (templ.Component, error) {
 	name := r.PathValue("prompt")
 	x, ok := s.c.Prompts.Prompt(f.Session.ProjectID, name)
 	if !ok {
 		return nil, noPrompt()
 	}
-	v, err := s.view(r, rolloutPath(name, ""), "7d")
+	v, err := s.View(r, rolloutPath(name, ""), "7d")
 	if err != nil {
 		return nil, err
 	}
@@ -92,7 +94,7 @@ func (s *Web) rollout(r *http.Request, f *frame) (templ.Component, error) {
 		p.PostHog, p.Personal = true, !c.PersonalKey.IsZero()
 	}
 	p.Rollout, p.Set = s.c.Prompts.Rollout(f.Session.ProjectID, name)
-	p.By = s.who(or(p.Rollout.StoppedBy, p.Rollout.By))
+	p.By = s.who(cmp.Or(p.Rollout.StoppedBy, p.Rollout.By))
 	if p.Set {
 		if err := s.rolloutArms(r, f, &p); err != nil {
 			return nil, err
@@ -103,7 +105,7 @@ func (s *Web) rollout(r *http.Request, f *frame) (templ.Component, error) {
 }
 
 // rolloutArms asks what became of each arm, and of those outside the rollout.
-func (s *Web) rolloutArms(r *http.Request, f *frame, p *rolloutPage) error {
+func (s *Web) rolloutArms(r *http.Request, f *page.Frame, p *rolloutPage) error {
 	shares := p.Rollout.Shares()
 	for _, variant := range append(p.Rollout.Variants(), "false") {
 		a := rolloutArm{Variant: variant}
@@ -134,7 +136,7 @@ func (s *Web) rolloutArms(r *http.Request, f *frame, p *rolloutPage) error {
 
 // gets says what an arm gives: "v3 on gpt-5".
 func (p *rolloutPage) gets(a prompt.Arm) string {
-	out := or(a.Version, prompt.Production)
+	out := cmp.Or(a.Version, prompt.Production)
 	if _, err := strconv.Atoi(out); err == nil {
 		out = "v" + out
 	}
@@ -146,10 +148,10 @@ func (p *rolloutPage) gets(a prompt.Arm) string {
 
 // form fills the form with what is set, or with a beginning: the present version
 // for most, the newest for a few. A refused form keeps what was typed.
-func (p *rolloutPage) form(f *frame) {
-	if f.Problem != nil && f.form.Has("variant-0") {
-		for i := 0; f.form.Has("variant-" + strconv.Itoa(i)); i++ {
-			p.Form = append(p.Form, armOf(f.form, i))
+func (p *rolloutPage) form(f *page.Frame) {
+	if f.Problem != nil && f.Form.Has("variant-0") {
+		for i := 0; f.Form.Has("variant-" + strconv.Itoa(i)); i++ {
+			p.Form = append(p.Form, armOf(f.Form, i))
 		}
 		return
 	}
@@ -210,12 +212,12 @@ func (p *rolloutPage) versionChoices(chosen string) [][2]string {
 	return out
 }
 
-func (s *Web) setRollout(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) setRollout(r *http.Request, f *page.Frame) (templ.Component, error) {
 	name := r.PathValue("prompt")
-	ro := prompt.Rollout{Prompt: name, Flag: f.form.Get("flag"), Arms: map[string]prompt.Arm{}}
+	ro := prompt.Rollout{Prompt: name, Flag: f.Form.Get("flag"), Arms: map[string]prompt.Arm{}}
 	shares := map[string]float64{}
-	for i := 0; f.form.Has("variant-" + strconv.Itoa(i)); i++ {
-		a := armOf(f.form, i)
+	for i := 0; f.Form.Has("variant-" + strconv.Itoa(i)); i++ {
+		a := armOf(f.Form, i)
 		if a.Variant == "" {
 			continue
 		}
@@ -231,7 +233,7 @@ func (s *Web) setRollout(r *http.Request, f *frame) (templ.Component, error) {
 			shares[a.Variant] = n
 		}
 	}
-	if percent := strings.TrimSpace(f.form.Get("percent")); percent != "" {
+	if percent := strings.TrimSpace(f.Form.Get("percent")); percent != "" {
 		n, err := strconv.ParseFloat(percent, 64)
 		if err != nil {
 			return nil, event.Invalid("the share of all users is not a number", "enter a percentage such as 5 or 0.5")
@@ -241,23 +243,23 @@ func (s *Web) setRollout(r *http.Request, f *frame) (templ.Component, error) {
 	if _, err := s.c.Prompts.SetRollout(r.Context(), f.Session.UserID, f.Session.ProjectID, ro); err != nil {
 		return nil, err
 	}
-	return f.done(f.path(rolloutPath(name, "")), "Rollout started.")
+	return f.Done(f.Path(rolloutPath(name, "")), "Rollout started.")
 }
 
-func (s *Web) stopRollout(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) stopRollout(r *http.Request, f *page.Frame) (templ.Component, error) {
 	name := r.PathValue("prompt")
-	if err := s.c.Prompts.StopRollout(r.Context(), f.Session.UserID, f.Session.ProjectID, name, f.form.Get("reason")); err != nil {
+	if err := s.c.Prompts.StopRollout(r.Context(), f.Session.UserID, f.Session.ProjectID, name, f.Form.Get("reason")); err != nil {
 		return nil, err
 	}
-	return f.done(f.path(rolloutPath(name, "")), "Rollout stopped: all users get the control.")
+	return f.Done(f.Path(rolloutPath(name, "")), "Rollout stopped: all users get the control.")
 }
 
-func (s *Web) removeRollout(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) removeRollout(r *http.Request, f *page.Frame) (templ.Component, error) {
 	name := r.PathValue("prompt")
 	if err := s.c.Prompts.RemoveRollout(r.Context(), f.Session.UserID, f.Session.ProjectID, name); err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/rollouts"), "Rollout of "+name+" removed: all users get the version labelled production.")
+	return f.Done(f.Path("/rollouts"), "Rollout of "+name+" removed: all users get the version labelled production.")
 }
 
 // flagOff says what became of PostHog's flag when the rollout was stopped.
@@ -274,14 +276,14 @@ func flagOff(ro prompt.Rollout) string {
 // shareOf is a part of the whole in percent.
 func shareOf(n, of int64) string {
 	if of == 0 {
-		return unknown
+		return page.Unknown
 	}
-	return percent(event.Some(float64(n) / float64(of)))
+	return page.Percent(event.Some(float64(n) / float64(of)))
 }
 
 func planned(p *float64) string {
 	if p == nil {
 		return "set in PostHog"
 	}
-	return percent(event.Some(*p / 100))
+	return page.Percent(event.Some(*p / 100))
 }

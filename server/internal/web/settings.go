@@ -9,13 +9,14 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // readers are whom prompts and answers can be shown to.
 var readers = [][2]string{{"viewer", "Everyone in the project"}, {"member", "Members and administrators"}, {"admin", "Administrators"}}
 
 // settings is what a project does with what it gets.
-func (s *Web) settings(_ *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) settings(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Settings"
 	p, err := s.project(f)
 	if err != nil {
@@ -25,7 +26,7 @@ func (s *Web) settings(_ *http.Request, f *frame) (templ.Component, error) {
 }
 
 // project is the current one; it may have gone a moment ago.
-func (s *Web) project(f *frame) (project.Project, error) {
+func (s *Web) project(f *page.Frame) (project.Project, error) {
 	p, ok := s.c.Registry.Snapshot().Project(f.Session.ProjectID)
 	if !ok {
 		return p, event.NewError(event.CodeNotFound, "no such project", "it has just been deleted; choose another in the sidebar", nil)
@@ -33,29 +34,29 @@ func (s *Web) project(f *frame) (project.Project, error) {
 	return p, nil
 }
 
-func (s *Web) saveSettings(r *http.Request, f *frame) (templ.Component, error) {
-	contentDays, err := days(f.form.Get("content_days"))
+func (s *Web) saveSettings(r *http.Request, f *page.Frame) (templ.Component, error) {
+	contentDays, err := days(f.Form.Get("content_days"))
 	if err != nil {
 		return nil, err
 	}
-	metricsDays, err := days(f.form.Get("metrics_days"))
+	metricsDays, err := days(f.Form.Get("metrics_days"))
 	if err != nil {
 		return nil, err
 	}
-	on := func(name string) bool { return f.form.Get(name) != "" }
+	on := func(name string) bool { return f.Form.Get(name) != "" }
 	_, err = s.c.Registry.UpdateProject(r.Context(), f.Session.ProjectID, func(p *project.Project) error {
-		p.Name = f.form.Get("name")
+		p.Name = f.Form.Get("name")
 		p.Settings.KeepContent, p.Settings.ScrubEmails = on("keep_content"), on("scrub_emails")
 		p.Settings.HashDistinctIDs, p.Settings.IncludeUsage = on("hash_distinct_ids"), on("include_usage")
-		p.Settings.ContentRole = project.Role(f.form.Get("content_role"))
+		p.Settings.ContentRole = project.Role(f.Form.Get("content_role"))
 		p.Settings.ContentDays, p.Settings.MetricsDays = contentDays, metricsDays
-		p.Settings.Surface, p.Settings.AttributionFields = f.form.Get("surface"), strings.Split(f.form.Get("attribution_fields"), ",")
+		p.Settings.Surface, p.Settings.AttributionFields = f.Form.Get("surface"), strings.Split(f.Form.Get("attribution_fields"), ",")
 		return nil
 	})
 	if err != nil {
 		return nil, err
 	}
-	return f.done(f.path("/settings"), "Saved. Applies to new events.")
+	return f.Done(f.Path("/settings"), "Saved. Applies to new events.")
 }
 
 func days(v string) (int, error) {
@@ -67,12 +68,12 @@ func days(v string) (int, error) {
 }
 
 // deleteProject needs the project's name typed out: nothing brings it back.
-func (s *Web) deleteProject(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) deleteProject(r *http.Request, f *page.Frame) (templ.Component, error) {
 	p, err := s.project(f)
 	if err != nil {
 		return nil, err
 	}
-	if strings.TrimSpace(f.form.Get("confirm")) != p.Name {
+	if strings.TrimSpace(f.Form.Get("confirm")) != p.Name {
 		return nil, event.Invalid("the name does not match", "type the project's name, "+p.Name+", to delete it")
 	}
 	if err := s.c.Registry.DeleteProject(r.Context(), p.ID); err != nil {
@@ -85,5 +86,5 @@ func (s *Web) deleteProject(r *http.Request, f *frame) (templ.Component, error) 
 			message += " Its events could not be deleted from the store; see the server log."
 		}
 	}
-	return f.done("/projects", message)
+	return f.Done("/projects", message)
 }

@@ -14,9 +14,10 @@ import (
 	"strings"
 
 	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
-func settings(f frame, p project.Project, others bool) templ.Component {
+func settings(f page.Frame, p project.Project, others bool) templ.Component {
 	return templruntime.GeneratedTemplate(func(templ_7745c5c3_Input templruntime.GeneratedComponentInput) (templ_7745c5c3_Err error) {
 		templ_7745c5c3_W, ctx := templ_7745c5c3_Input.Writer, templ_7745c5c3_Input.Context
 		if templ_7745c5c3_CtxErr := ctx.Err(); templ_7745c5c3_CtxErr != nil {
@@ -44,7 +45,7 @@ func settings(f frame, p project.Project, others bool) templ.Component {
 		var templ_7745c5c3_Var2 string
 		templ_7745c5c3_Var2, templ_7745c5c3_Err = templ.JoinStringErrs(p.Name)
 		if templ_7745c5c3_Err != nil {
-			return templ.Error{Err: templ_7745c5c3_Err, FileName: `settings.templ`, Line: 13, Col: 32}
+			return templ.Error{Err: templ_7745c5c3_Err, FileName: `settings.templ`, Line: 14, Col: 32}
 		}
 		_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var2))
 		if templ_7745c5c3_Err != nil {
@@ -57,7 +58,7 @@ func settings(f frame, p project.Project, others bool) templ.Component {
 		var templ_7745c5c3_Var3 string
 		templ_7745c5c3_Var3, templ_7745c5c3_Err = templ.JoinStringErrs(p.ID)
 		if templ_7745c5c3_Err != nil {
-			return templ.Error{Err: templ_7745c5c3_Err, FileName: `settings.templ`, Line: 13, Col: 63}
+			return templ.Error{Err: templ_7745c5c3_Err, FileName: `settings.templ`, Line: 14, Col: 63}
 		}
 		_, templ_7745c5c3_Err = templ_7745c5c3_Buffer.WriteString(templ.EscapeString(templ_7745c5c3_Var3))
 		if templ_7745c5c3_Err != nil {
@@ -79,7 +80,7 @@ func settings(f frame, p project.Project, others bool) templ.Component {
 				}()
 			}
 			ctx = templ.InitializeContext(ctx)
-			templ_7745c5c3_Err = field("Name", "name", "text", f.value("name", p.Name), "", templ.Attributes{"required": true, "maxlength": "100", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = page.Field("Name", "name", "text", f.Value("name", p.Name), "", templ.Attributes{"required": true, "maxlength": "100", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -87,19 +88,19 @@ func settings(f frame, p project.Project, others bool) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = check("Store content", "keep_content", "on", "Stored on this server, visible to signed-in users only. Off: only metrics and derived fields are stored.", f.checked("keep_content", "content_days", p.Settings.KeepContent)).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = page.Check("Store content", "keep_content", "on", "Stored on this server, visible to signed-in users only. Off: only metrics and derived fields are stored.", f.Checked("keep_content", "content_days", p.Settings.KeepContent)).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = check("Mask e-mail addresses in content", "scrub_emails", "on", "Masked before anything is stored. API keys, tokens and card numbers are always masked.", f.checked("scrub_emails", "content_days", p.Settings.ScrubEmails)).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = page.Check("Mask e-mail addresses in content", "scrub_emails", "on", "Masked before anything is stored. API keys, tokens and card numbers are always masked.", f.Checked("scrub_emails", "content_days", p.Settings.ScrubEmails)).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = choice("Who can read content", "content_role", f.value("content_role", string(cmp.Or(p.Settings.ContentRole, project.RoleViewer))), readers).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = page.Choice("Who can read content", "content_role", f.Value("content_role", string(cmp.Or(p.Settings.ContentRole, project.RoleViewer))), readers).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = field("Content retention in days", "content_days", "number", f.value("content_days", strconv.Itoa(p.Settings.ContentDays)), "0: keep forever. Metrics stay when content expires.", templ.Attributes{"required": true, "min": "0", "max": "36500", "inputmode": "numeric"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = page.Field("Content retention in days", "content_days", "number", f.Value("content_days", strconv.Itoa(p.Settings.ContentDays)), "0: keep forever. Metrics stay when content expires.", templ.Attributes{"required": true, "min": "0", "max": "36500", "inputmode": "numeric"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -107,23 +108,23 @@ func settings(f frame, p project.Project, others bool) templ.Component {
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = field("Event retention in days", "metrics_days", "number", f.value("metrics_days", strconv.Itoa(p.Settings.MetricsDays)), "0: keep forever.", templ.Attributes{"required": true, "min": "0", "max": "36500", "inputmode": "numeric"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = page.Field("Event retention in days", "metrics_days", "number", f.Value("metrics_days", strconv.Itoa(p.Settings.MetricsDays)), "0: keep forever.", templ.Attributes{"required": true, "min": "0", "max": "36500", "inputmode": "numeric"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = check("Hash user IDs sent to PostHog", "hash_distinct_ids", "on", "All connections receive a keyed hash instead of the user ID. The same user always has the same hash.", f.checked("hash_distinct_ids", "content_days", p.Settings.HashDistinctIDs)).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = page.Check("Hash user IDs sent to PostHog", "hash_distinct_ids", "on", "All connections receive a keyed hash instead of the user ID. The same user always has the same hash.", f.Checked("hash_distinct_ids", "content_days", p.Settings.HashDistinctIDs)).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = field("Surface", "surface", "text", f.value("surface", p.Settings.Surface), "Part of the product, such as Playbook. Set on events without one, unless their API key sets it.", templ.Attributes{"maxlength": "100", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = page.Field("Surface", "surface", "text", f.Value("surface", p.Settings.Surface), "Part of the product, such as Playbook. Set on events without one, unless their API key sets it.", templ.Attributes{"maxlength": "100", "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = field("Attribution fields", "attribution_fields", "text", f.value("attribution_fields", strings.Join(p.Settings.AttributionFields, ", ")), "Comma-separated field names in gateway request bodies, such as feature. They become properties and are removed before the request is forwarded. user, session, session_id and trace are always read.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = page.Field("Attribution fields", "attribution_fields", "text", f.Value("attribution_fields", strings.Join(p.Settings.AttributionFields, ", ")), "Comma-separated field names in gateway request bodies, such as feature. They become properties and are removed before the request is forwarded. user, session, session_id and trace are always read.", templ.Attributes{"autocomplete": "off", "spellcheck": "false"}).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
-			templ_7745c5c3_Err = check("Request usage on streams", "include_usage", "on", "OpenAI-compatible providers omit token counts on streams otherwise. Callers see no difference.", f.checked("include_usage", "content_days", p.Settings.IncludeUsage)).Render(ctx, templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = page.Check("Request usage on streams", "include_usage", "on", "OpenAI-compatible providers omit token counts on streams otherwise. Callers see no difference.", f.Checked("include_usage", "content_days", p.Settings.IncludeUsage)).Render(ctx, templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}
@@ -133,7 +134,7 @@ func settings(f frame, p project.Project, others bool) templ.Component {
 			}
 			return nil
 		})
-		templ_7745c5c3_Err = form(f, f.path("/settings")).Render(templ.WithChildren(ctx, templ_7745c5c3_Var4), templ_7745c5c3_Buffer)
+		templ_7745c5c3_Err = page.Form(f, f.Path("/settings")).Render(templ.WithChildren(ctx, templ_7745c5c3_Var4), templ_7745c5c3_Buffer)
 		if templ_7745c5c3_Err != nil {
 			return templ_7745c5c3_Err
 		}
@@ -158,7 +159,7 @@ func settings(f frame, p project.Project, others bool) templ.Component {
 					}()
 				}
 				ctx = templ.InitializeContext(ctx)
-				templ_7745c5c3_Err = field("Type "+p.Name+" to confirm", "confirm", "text", "", "", templ.Attributes{"required": true, "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
+				templ_7745c5c3_Err = page.Field("Type "+p.Name+" to confirm", "confirm", "text", "", "", templ.Attributes{"required": true, "autocomplete": "off"}).Render(ctx, templ_7745c5c3_Buffer)
 				if templ_7745c5c3_Err != nil {
 					return templ_7745c5c3_Err
 				}
@@ -168,7 +169,7 @@ func settings(f frame, p project.Project, others bool) templ.Component {
 				}
 				return nil
 			})
-			templ_7745c5c3_Err = form(f, f.path("/delete")).Render(templ.WithChildren(ctx, templ_7745c5c3_Var5), templ_7745c5c3_Buffer)
+			templ_7745c5c3_Err = page.Form(f, f.Path("/delete")).Render(templ.WithChildren(ctx, templ_7745c5c3_Var5), templ_7745c5c3_Buffer)
 			if templ_7745c5c3_Err != nil {
 				return templ_7745c5c3_Err
 			}

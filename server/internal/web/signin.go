@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // signInPage asks for e-mail address and password or, with a one-time link, for
@@ -21,10 +23,10 @@ import (
 func (s *Web) signInPage(w http.ResponseWriter, r *http.Request) {
 	v := r.URL.Query()
 	if token := v.Get("token"); token != "" {
-		s.show(w, r, http.StatusOK, plain(s.Assets, "Sign in", linkForm(token)))
+		s.Show(w, r, http.StatusOK, page.Plain(s.Assets, "Sign in", linkForm(token)))
 		return
 	}
-	if _, ok := s.session(r); ok {
+	if _, ok := s.Session(r); ok {
 		http.Redirect(w, r, safeNext(v.Get("next")), http.StatusSeeOther)
 		return
 	}
@@ -43,7 +45,7 @@ func (s *Web) askPassword(w http.ResponseWriter, r *http.Request, status int, f 
 	for _, u := range s.c.Registry.Snapshot().Users() {
 		f.First = f.First && u.PasswordHash == ""
 	}
-	s.show(w, r, status, plain(s.Assets, "Sign in", signInPage(f)))
+	s.Show(w, r, status, page.Plain(s.Assets, "Sign in", signInPage(f)))
 }
 
 // signIn checks a password. How many may fail is limited by network address and
@@ -53,10 +55,10 @@ func (s *Web) signIn(w http.ResponseWriter, r *http.Request) {
 	f := signInForm{Email: strings.TrimSpace(r.PostFormValue("email")), Next: r.PostFormValue("next")}
 	u, err := s.checkPassword(w, r, f.Email, r.PostFormValue("password"))
 	if err == nil {
-		_, err = s.enter(w, r, u, false)
+		_, err = s.Enter(w, r, u, false)
 	}
 	if err != nil {
-		f.Problem = s.told(r, err)
+		f.Problem = s.Explain(r, err)
 		s.askPassword(w, r, f.Problem.HTTPStatus(), f)
 		return
 	}
@@ -112,17 +114,17 @@ func (s *Web) signInLink(w http.ResponseWriter, r *http.Request) {
 	address := s.address(r)
 	wait := s.tries.link(address)
 	if wait > 0 {
-		s.refuse(w, r, tooMany(w, wait))
+		s.Refuse(w, r, tooMany(w, wait))
 		return
 	}
 	u, err := s.c.Registry.RedeemLink(r.Context(), r.PostFormValue("token"))
 	if err == nil {
 		s.tries.arrived(address)
-		_, err = s.enter(w, r, u, true)
+		_, err = s.Enter(w, r, u, true)
 	}
 	switch {
 	case err != nil:
-		s.refuse(w, r, err)
+		s.Refuse(w, r, err)
 	case u.PasswordHash == "":
 		http.Redirect(w, r, "/welcome", http.StatusSeeOther)
 	default:
@@ -133,36 +135,36 @@ func (s *Web) signInLink(w http.ResponseWriter, r *http.Request) {
 // signOut needs no session, and so no token of one: another site's forms are
 // refused before they come here.
 func (s *Web) signOut(w http.ResponseWriter, r *http.Request) {
-	s.leave(r.Context(), r)
-	s.dropCookies(w, r)
-	redirect(w, r, "/sign-in")
+	s.Leave(r.Context(), r)
+	s.DropCookies(w, r)
+	page.Redirect(w, r, "/sign-in")
 }
 
 // welcome asks who came by a link for an e-mail address and a password.
-func (s *Web) welcome(_ *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) welcome(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Welcome"
 	if f.Session.HasPassword && f.Problem == nil {
-		return f.done("/account", "")
+		return f.Done("/account", "")
 	}
 	return welcome(*f), nil
 }
 
-func (s *Web) setUp(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) setUp(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if f.Session.HasPassword {
 		return nil, event.NewError(event.CodeConflict, "you already have a password", "change it on the account page", nil)
 	}
-	password, err := newPassword(f.form)
+	password, err := newPassword(f.Form)
 	if err != nil {
 		return nil, err
 	}
-	if f.Session.Email == "" || f.form.Get("name") != "" {
+	if f.Session.Email == "" || f.Form.Get("name") != "" {
 		_, err := s.c.Registry.UpdateUser(r.Context(), f.Session.UserID, func(u *project.User) error {
 			if u.Email == "" {
-				if u.Email = f.form.Get("email"); strings.TrimSpace(u.Email) == "" {
+				if u.Email = f.Form.Get("email"); strings.TrimSpace(u.Email) == "" {
 					return event.Invalid("the e-mail address is missing", "you need it to sign in")
 				}
 			}
-			u.Name = or(f.form.Get("name"), u.Name)
+			u.Name = cmp.Or(f.Form.Get("name"), u.Name)
 			return nil
 		})
 		if err != nil {
@@ -172,17 +174,17 @@ func (s *Web) setUp(r *http.Request, f *frame) (templ.Component, error) {
 	if err := s.setPassword(r, f, password); err != nil {
 		return nil, err
 	}
-	return f.done("/", "Password set. Use it to sign in from now on.")
+	return f.Done("/", "Password set. Use it to sign in from now on.")
 }
 
 // setPassword sets the password of whoever looks at the page. That ends all of
 // their sessions; this browser gets a new one.
-func (s *Web) setPassword(r *http.Request, f *frame, password string) error {
+func (s *Web) setPassword(r *http.Request, f *page.Frame, password string) error {
 	if err := s.c.Registry.SetPassword(r.Context(), f.Session.UserID, password); err != nil {
 		return err
 	}
 	u, _ := s.c.Registry.Snapshot().User(f.Session.UserID)
-	return s.renew(r, f, u)
+	return s.Renew(r, f, u)
 }
 
 func newPassword(form url.Values) (string, error) {

@@ -4,10 +4,11 @@ import (
 	"net/http"
 
 	"github.com/a-h/templ"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // status is the page of the server's components.
-func (s *Web) status(_ *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) status(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Status"
 	var incidents []string
 	for _, i := range s.c.Store.Incidents() {
@@ -15,11 +16,11 @@ func (s *Web) status(_ *http.Request, f *frame) (templ.Component, error) {
 			incidents = append(incidents, i.Message())
 		}
 	}
-	return statusPage(f, bySeverity(s.components()), incidents, s.Now()), nil
+	return statusPage(f, page.BySeverity(s.Components()), incidents, s.Now()), nil
 }
 
 // acknowledge ends that pages speak of what happened to the store's file.
-func (s *Web) acknowledge(_ *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) acknowledge(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	s.c.Store.AcknowledgeIncidents()
-	return f.done("/status", "Store file incidents acknowledged.")
+	return f.Done("/status", "Store file incidents acknowledged.")
 }

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 var roleOptions = [][2]string{
@@ -32,7 +34,7 @@ type invitation struct {
 	Expires time.Time
 }
 
-func (s *Web) users(_ *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) users(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Members"
 	snap := s.c.Registry.Snapshot()
 	return users(*f, usersPage{Users: snap.Users(), Projects: snap.Projects()}), nil
@@ -40,9 +42,9 @@ func (s *Web) users(_ *http.Request, f *frame) (templ.Component, error) {
 
 // invite makes a user and a link for them. The link is shown to the
 // administrator, who hands it on: hedgerow sends no mail.
-func (s *Web) invite(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) invite(r *http.Request, f *page.Frame) (templ.Component, error) {
 	u, err := s.c.Registry.CreateUser(r.Context(), project.User{
-		Email: f.form.Get("email"), Name: f.form.Get("name"), Role: project.Role(f.form.Get("role")), Projects: f.form["projects"],
+		Email: f.Form.Get("email"), Name: f.Form.Get("name"), Role: project.Role(f.Form.Get("role")), Projects: f.Form["projects"],
 	})
 	if err != nil {
 		return nil, err
@@ -50,7 +52,7 @@ func (s *Web) invite(r *http.Request, f *frame) (templ.Component, error) {
 	return s.showLink(r, f, u)
 }
 
-func (s *Web) showLink(r *http.Request, f *frame, u project.User) (templ.Component, error) {
+func (s *Web) showLink(r *http.Request, f *page.Frame, u project.User) (templ.Component, error) {
 	link, err := s.link(r.Context(), u.ID)
 	if err != nil {
 		return nil, err
@@ -74,11 +76,11 @@ type userPage struct {
 	Link     *invitation
 }
 
-func (s *Web) user(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) user(r *http.Request, f *page.Frame) (templ.Component, error) {
 	return s.userPage(f, r.PathValue("user"), nil)
 }
 
-func (s *Web) userPage(f *frame, id string, link *invitation) (templ.Component, error) {
+func (s *Web) userPage(f *page.Frame, id string, link *invitation) (templ.Component, error) {
 	snap := s.c.Registry.Snapshot()
 	u, ok := snap.User(id)
 	if !ok {
@@ -88,10 +90,10 @@ func (s *Web) userPage(f *frame, id string, link *invitation) (templ.Component, 
 	return user(*f, userPage{User: u, Projects: snap.Projects(), Sessions: len(snap.Sessions(id)), Link: link}), nil
 }
 
-func (s *Web) saveUser(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) saveUser(r *http.Request, f *page.Frame) (templ.Component, error) {
 	u, err := s.c.Registry.UpdateUser(r.Context(), r.PathValue("user"), func(u *project.User) error {
-		u.Name, u.Role, u.Projects = f.form.Get("name"), project.Role(f.form.Get("role")), f.form["projects"]
-		if u.Email = f.form.Get("email"); strings.TrimSpace(u.Email) == "" {
+		u.Name, u.Role, u.Projects = f.Form.Get("name"), project.Role(f.Form.Get("role")), f.Form["projects"]
+		if u.Email = f.Form.Get("email"); strings.TrimSpace(u.Email) == "" {
 			return event.Invalid("the e-mail address is missing", "members sign in with it")
 		}
 		return nil
@@ -100,12 +102,12 @@ func (s *Web) saveUser(r *http.Request, f *frame) (templ.Component, error) {
 		return nil, err
 	}
 	if u.ID == f.Session.UserID && u.Role != project.RoleAdmin {
-		return f.done("/", "Saved. You are no longer an administrator.")
+		return f.Done("/", "Saved. You are no longer an administrator.")
 	}
-	return f.done("/users", "Saved "+userName(u)+".")
+	return f.Done("/users", "Saved "+userName(u)+".")
 }
 
-func (s *Web) linkUser(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) linkUser(r *http.Request, f *page.Frame) (templ.Component, error) {
 	u, ok := s.c.Registry.Snapshot().User(r.PathValue("user"))
 	if !ok {
 		return s.userPage(f, r.PathValue("user"), nil)
@@ -113,24 +115,24 @@ func (s *Web) linkUser(r *http.Request, f *frame) (templ.Component, error) {
 	return s.showLink(r, f, u)
 }
 
-func (s *Web) signOutUser(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) signOutUser(r *http.Request, f *page.Frame) (templ.Component, error) {
 	id := r.PathValue("user")
 	if err := s.c.Registry.RevokeSessions(r.Context(), id); err != nil {
 		return nil, err
 	}
-	return f.done("/users/"+url.PathEscape(id), "Signed out everywhere.")
+	return f.Done("/users/"+url.PathEscape(id), "Signed out everywhere.")
 }
 
-func (s *Web) deleteUser(r *http.Request, f *frame) (templ.Component, error) {
+func (s *Web) deleteUser(r *http.Request, f *page.Frame) (templ.Component, error) {
 	id := r.PathValue("user")
 	u, _ := s.c.Registry.Snapshot().User(id)
 	if err := s.c.Registry.DeleteUser(r.Context(), id); err != nil {
 		return nil, err
 	}
-	return f.done("/users", userName(u)+" removed and signed out.")
+	return f.Done("/users", userName(u)+" removed and signed out.")
 }
 
-func userName(u project.User) string { return or(u.Name, or(u.Email, u.ID)) }
+func userName(u project.User) string { return cmp.Or(u.Name, cmp.Or(u.Email, u.ID)) }
 
 // sees lists the names of a user's projects.
 func sees(u project.User, all []project.Project) string {
@@ -143,13 +145,13 @@ func sees(u project.User, all []project.Project) string {
 			names = append(names, p.Name)
 		}
 	}
-	return or(strings.Join(names, ", "), "none yet")
+	return cmp.Or(strings.Join(names, ", "), "none yet")
 }
 
 // ticked is checked for one of several boxes of a name.
-func ticked(f frame, name, value string, saved bool) bool {
-	if f.Problem != nil && f.form.Has("role") {
-		return slices.Contains(f.form[name], value)
+func ticked(f page.Frame, name, value string, saved bool) bool {
+	if f.Problem != nil && f.Form.Has("role") {
+		return slices.Contains(f.Form[name], value)
 	}
 	return saved
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/health"
 	"github.com/hedgerow/hedgerow/server/internal/services"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // Connection is how the delivery to one PostHog project goes, in words.
@@ -51,7 +52,7 @@ type Config struct {
 
 // Web is the handler of the pages.
 type Web struct {
-	*Site
+	*page.Site
 	c      Config
 	mux    *http.ServeMux
 	static assets
@@ -70,7 +71,7 @@ func New(c Config) *Web {
 		c.Now = time.Now
 	}
 	s := &Web{c: c, mux: http.NewServeMux(), static: loadAssets(dist), cross: http.NewCrossOriginProtection()}
-	s.Site = &Site{
+	s.Site = &page.Site{
 		Registry: c.Registry, Assets: s.static.Assets, Log: c.Logger, Now: c.Now, PublicURL: c.PublicURL,
 		Feed: c.Live != nil, Simulated: c.Simulated, Dropped: c.Dropped, Health: c.Health,
 	}
@@ -79,12 +80,12 @@ func New(c Config) *Web {
 	short := squeeze()
 	for _, rt := range s.Routes {
 		switch {
-		case rt.open != nil:
-			s.mux.HandleFunc(rt.pattern, rt.open)
-		case rt.stream:
-			s.mux.Handle(rt.pattern, s.gate(rt))
+		case rt.Open != nil:
+			s.mux.HandleFunc(rt.Pattern, rt.Open)
+		case rt.Stream:
+			s.mux.Handle(rt.Pattern, s.Gate(rt))
 		default:
-			s.mux.Handle(rt.pattern, short(s.gate(rt)))
+			s.mux.Handle(rt.Pattern, short(s.Gate(rt)))
 		}
 	}
 	s.mux.Handle("GET /static/", s.static)
@@ -97,30 +98,30 @@ func New(c Config) *Web {
 // refuses what another site sends in the name of whoever is signed in.
 func (s *Web) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
-	pageHeaders(h)
-	if s.secure(r) {
+	page.PageHeaders(h)
+	if s.Secure(r) {
 		h.Set("Strict-Transport-Security", "max-age=31536000")
 	}
 	if err := s.cross.Check(r); err != nil {
-		s.refuse(w, r, errForeign())
+		s.Refuse(w, r, page.ErrForeign())
 		return
 	}
 	s.mux.ServeHTTP(w, r)
 }
 
 func (s *Web) notFound(w http.ResponseWriter, r *http.Request) {
-	s.refuse(w, r, event.NewError(event.CodeNotFound, "Page not found", "Start again from the overview.", nil))
+	s.Refuse(w, r, event.NewError(event.CodeNotFound, "Page not found", "Start again from the overview.", nil))
 }
 
 // Unavailable answers for the pages where no [Web] can be made yet: with a page
 // that says why, and with the files that such a page loads.
 func Unavailable(w http.ResponseWriter, r *http.Request, err error) {
 	files := loadAssets(dist)
-	pageHeaders(w.Header())
+	page.PageHeaders(w.Header())
 	if strings.HasPrefix(r.URL.Path, "/static/") || strings.HasPrefix(r.URL.Path, "/assets/") {
 		files.ServeHTTP(w, r)
 		return
 	}
-	s := &Site{Log: slog.New(slog.DiscardHandler), Assets: files.Assets}
-	s.refuse(w, r, err)
+	s := &page.Site{Log: slog.New(slog.DiscardHandler), Assets: files.Assets}
+	s.Refuse(w, r, err)
 }

@@ -1,4 +1,4 @@
-package web
+package page
 
 import (
 	"cmp"
@@ -8,8 +8,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/health"
 )
 
-// components are how the parts of this server are doing.
-func (s *Site) components() []health.Report {
+// Components are how the parts of this server are doing.
+func (s *Site) Components() []health.Report {
 	if s.Health == nil {
 		return nil
 	}
@@ -21,8 +21,8 @@ func severity(r health.Report) int {
 	return slices.Index([]health.Status{health.Failed, health.Degraded, health.Starting, health.OK}, r.Status)
 }
 
-// bySeverity sorts the worst first and, of those as bad, by name.
-func bySeverity(list []health.Report) []health.Report {
+// BySeverity sorts the worst first and, of those as bad, by name.
+func BySeverity(list []health.Report) []health.Report {
 	return slices.SortedFunc(slices.Values(list), func(a, b health.Report) int {
 		return cmp.Or(severity(a)-severity(b), cmp.Compare(a.Component, b.Component))
 	})
@@ -33,7 +33,7 @@ const soon = 10 * time.Second
 
 // troubles are the components that people should know of, the worst first.
 func troubles(list []health.Report, now time.Time) []health.Report {
-	return slices.DeleteFunc(bySeverity(list), func(r health.Report) bool {
+	return slices.DeleteFunc(BySeverity(list), func(r health.Report) bool {
 		return r.Status == health.OK || r.Status == health.Starting && now.Sub(r.Since) < soon
 	})
 }
@@ -41,12 +41,12 @@ func troubles(list []health.Report, now time.Time) []health.Report {
 // shownTroubles is how many of them the strip on top of every page names.
 const shownTroubles = 2
 
-// toldOf is a report in one paragraph.
-func toldOf(r health.Report) string {
+// Summary is a report in one paragraph.
+func Summary(r health.Report) string {
 	message := cmp.Or(r.Message, r.Component+" is "+string(r.Status))
-	out := sentence(message) + "."
+	out := Sentence(message) + "."
 	if r.Hint != "" {
-		out += " " + sentence(r.Hint) + "."
+		out += " " + Sentence(r.Hint) + "."
 	}
 	return out
 }

@@ -1,6 +1,7 @@
-package web
+package page
 
 import (
+	"cmp"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -39,7 +40,8 @@ type Session struct {
 // ProjectName is a project that a person may see.
 type ProjectName struct{ ID, Name string }
 
-func (s *Site) session(r *http.Request) (Session, bool) {
+// Session finds who is signed in.
+func (s *Site) Session(r *http.Request) (Session, bool) {
 	token := s.sessionToken(r)
 	if token == "" {
 		return Session{}, false
@@ -62,7 +64,7 @@ func (s *Site) session(r *http.Request) (Session, bool) {
 }
 
 // name is what to call the person on a page.
-func (s Session) name() string { return or(s.UserName, or(s.Email, "you")) }
+func (s Session) name() string { return cmp.Or(s.UserName, cmp.Or(s.Email, "you")) }
 
 // csrf is what every form of this session bears: a MAC under the session's
 // token, which another site cannot read, so that none needs to be kept.
@@ -86,7 +88,7 @@ func sessionName(secure bool) string {
 }
 
 func (s *Site) sessionToken(r *http.Request) string {
-	c, err := r.Cookie(sessionName(s.secure(r)))
+	c, err := r.Cookie(sessionName(s.Secure(r)))
 	if err != nil {
 		return ""
 	}
@@ -99,18 +101,18 @@ func setCookie(w http.ResponseWriter, secure bool, c http.Cookie) {
 	http.SetCookie(w, &c)
 }
 
-func (f *frame) cookie(c http.Cookie) { setCookie(f.w, f.secure, c) }
+func (f *Frame) cookie(c http.Cookie) { setCookie(f.Writer, f.secure, c) }
 
 // flash is a message that the next page shows once. It travels in a cookie,
 // with a MAC of the session, so that nobody else puts words into a page.
 type flash struct{ Message string }
 
-func (f *frame) putFlash(message string) {
+func (f *Frame) putFlash(message string) {
 	v := base64.RawURLEncoding.EncodeToString([]byte(message))
 	f.cookie(http.Cookie{Name: flashCookie, Value: v + "." + f.Session.mac("flash "+v), MaxAge: 60})
 }
 
-func (f *frame) takeFlash() *flash {
+func (f *Frame) takeFlash() *flash {
 	c, err := f.r.Cookie(flashCookie)
 	if err != nil {
 		return nil
@@ -128,22 +130,23 @@ func (f *frame) takeFlash() *flash {
 // has forgotten.
 const byLinkFor = 30 * time.Minute
 
-// opened writes into the audit log that somebody reads prompts and answers, and
+// AuditContent writes into the audit log that somebody reads prompts and answers, and
 // refuses one whose role may not.
-func (s *Site) opened(r *http.Request, f *frame, target string) error {
+func (s *Site) AuditContent(r *http.Request, f *Frame, target string) error {
 	return s.Registry.OpenContent(r.Context(), f.Session.ProjectID, f.Session.Role, target)
 }
 
-func (s *Site) dropCookies(w http.ResponseWriter, r *http.Request) {
-	setCookie(w, s.secure(r), http.Cookie{Name: sessionName(s.secure(r)), MaxAge: -1})
-	setCookie(w, s.secure(r), http.Cookie{Name: projectCookie, MaxAge: -1})
+// DropCookies removes the cookies of whoever signs out.
+func (s *Site) DropCookies(w http.ResponseWriter, r *http.Request) {
+	setCookie(w, s.Secure(r), http.Cookie{Name: sessionName(s.Secure(r)), MaxAge: -1})
+	setCookie(w, s.Secure(r), http.Cookie{Name: projectCookie, MaxAge: -1})
 }
 
-// enter signs a person in. The session is always a new one: a token that the
+// Enter signs a person in. The session is always a new one: a token that the
 // browser brought along, perhaps planted there, is ended, never taken over. It returns the session's token.
-func (s *Site) enter(w http.ResponseWriter, r *http.Request, u project.User, byLink bool) (string, error) {
+func (s *Site) Enter(w http.ResponseWriter, r *http.Request, u project.User, byLink bool) (string, error) {
 	ctx := project.WithActor(r.Context(), u.ID)
-	s.leave(ctx, r)
+	s.Leave(ctx, r)
 	create := s.Registry.CreateSession
 	if byLink {
 		create = s.Registry.CreateLinkSession
@@ -159,13 +162,13 @@ func (s *Site) enter(w http.ResponseWriter, r *http.Request, u project.User, byL
 		}
 		return "", event.NewError(event.CodeUnauthorized, "the password was just changed", "sign in with the new password", nil)
 	}
-	setCookie(w, s.secure(r), http.Cookie{Name: sessionName(s.secure(r)), Value: token, Expires: x.ExpiresAt})
+	setCookie(w, s.Secure(r), http.Cookie{Name: sessionName(s.Secure(r)), Value: token, Expires: x.ExpiresAt})
 	return token, nil
 }
 
-// renew gives the reader of a page a new session in place of theirs.
-func (s *Site) renew(r *http.Request, f *frame, u project.User) error {
-	token, err := s.enter(f.w, r, u, false)
+// Renew gives the reader of a page a new session in place of theirs.
+func (s *Site) Renew(r *http.Request, f *Frame, u project.User) error {
+	token, err := s.Enter(f.Writer, r, u, false)
 	if err != nil {
 		return err
 	}
@@ -173,8 +176,8 @@ func (s *Site) renew(r *http.Request, f *frame, u project.User) error {
 	return nil
 }
 
-// leave ends the session that a browser has, if any.
-func (s *Site) leave(ctx context.Context, r *http.Request) {
+// Leave ends the session that a browser has, if any.
+func (s *Site) Leave(ctx context.Context, r *http.Request) {
 	x, u, ok := s.Registry.Snapshot().SessionByToken(s.sessionToken(r))
 	if !ok {
 		return

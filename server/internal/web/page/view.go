@@ -1,4 +1,4 @@
-package web
+package page
 
 import (
 	"maps"
@@ -14,9 +14,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// view is what a page is asked about: a time range, a time zone and filters, all
+// View is what a page is asked about: a time range, a time zone and filters, all
 // of which stand in its address.
-type view struct {
+type View struct {
 	query.Filter
 	Range     string          // a key of ranges, or "" for From and To as they are
 	Zone      *time.Location  // the viewer's
@@ -25,12 +25,12 @@ type view struct {
 	Live      bool            // the page follows what comes in
 	Feed      bool            // it can
 	Label     string          // of the range, in words
-	page      string          // below the project: "/traffic"
-	params
+	Page      string          // below the project: "/traffic"
+	Params
 }
 
-// params are the filters of an address, without the range.
-type params url.Values
+// Params are the filters of an address, without the range.
+type Params url.Values
 
 // timeRange is one that the picker offers.
 type timeRange struct {
@@ -46,7 +46,7 @@ var ranges = []timeRange{
 // viewFilters are the filters of an address. List ones have a list of values.
 var viewFilters = []struct {
 	name, label string
-	list        bool
+	SplitList   bool
 	at          func(*query.Filter) *string
 }{
 	{"environment", "Environment", true, func(f *query.Filter) *string { return &f.Environment }},
@@ -81,12 +81,12 @@ const paramLatencyOf = "latency_of"
 // latencies are its choices.
 var latencies = [][2]string{{"", "completed calls"}, {string(query.OfFailed), "failed calls"}, {string(query.OfAll), "all calls"}}
 
-// propPrefix stands before the name of a custom property in an address.
-const propPrefix = "prop."
+// PropPrefix stands before the name of a custom property in an address.
+const PropPrefix = "prop."
 
-// localTime is the form of times in addresses that people pick: minutes of the
+// LocalTime is the form of times in addresses that people pick: minutes of the
 // view's zone, as <input type=datetime-local> sends them.
-const localTime = "2006-01-02T15:04"
+const LocalTime = "2006-01-02T15:04"
 
 // zoneCookie is where the scripts keep the browser's time zone.
 const zoneCookie = "hedgerow_zone"
@@ -105,17 +105,17 @@ func zoneOf(r *http.Request) *time.Location {
 	return zone
 }
 
-// view reads an address. def is the range where it names none; "" is all time.
-func (s *Site) view(r *http.Request, page, def string) (*view, error) {
-	return s.viewOf(r, r.URL.Query(), page, def)
+// View reads an address. def is the range where it names none; "" is all time.
+func (s *Site) View(r *http.Request, page, def string) (*View, error) {
+	return s.ViewOf(r, r.URL.Query(), page, def)
 }
 
-// viewOf is view of other parameters than those of the request's address.
-func (s *Site) viewOf(r *http.Request, q url.Values, page, def string) (*view, error) {
-	v := &view{page: page, Feed: s.Feed, Live: q.Get("live") == "1" && s.Feed, params: params{}}
+// ViewOf is view of other parameters than those of the request's address.
+func (s *Site) ViewOf(r *http.Request, q url.Values, page, def string) (*View, error) {
+	v := &View{Page: page, Feed: s.Feed, Live: q.Get("live") == "1" && s.Feed, Params: Params{}}
 	v.Zone = zoneOf(r)
 	if name := q.Get("tz"); name != "" {
-		v.params["tz"] = []string{name}
+		v.Params["tz"] = []string{name}
 		if v.Zone.String() != name {
 			return nil, event.Invalid("unknown time zone", `use an IANA name such as "Europe/Paris"`)
 		}
@@ -138,7 +138,7 @@ func (s *Site) viewOf(r *http.Request, q url.Values, page, def string) (*view, e
 		if !v.From.Before(v.To) {
 			return nil, event.Invalid("the time range is empty", "choose a start before the end")
 		}
-		v.Label = v.clock(v.From) + " to " + v.clock(v.To)
+		v.Label = v.Clock(v.From) + " to " + v.Clock(v.To)
 	} else {
 		v.Range = q.Get("range")
 		if v.Range == "" {
@@ -163,7 +163,7 @@ func (s *Site) viewOf(r *http.Request, q url.Values, page, def string) (*view, e
 		if v.LatencyOf = query.LatencyOf(of); v.LatencyOf.Check() != nil {
 			return nil, v.LatencyOf.Check()
 		}
-		v.params[paramLatencyOf] = []string{of}
+		v.Params[paramLatencyOf] = []string{of}
 	}
 	if page == "/events" || page == "/examples" {
 		if err := v.readPoint(q); err != nil {
@@ -173,16 +173,16 @@ func (s *Site) viewOf(r *http.Request, q url.Values, page, def string) (*view, e
 	for _, f := range viewFilters {
 		if value := strings.TrimSpace(q.Get(f.name)); value != "" {
 			*f.at(&v.Filter) = value
-			v.params[f.name] = []string{value}
+			v.Params[f.name] = []string{value}
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(q)) {
-		if name, ok := strings.CutPrefix(key, propPrefix); ok && name != "" && q.Get(key) != "" {
+		if name, ok := strings.CutPrefix(key, PropPrefix); ok && name != "" && q.Get(key) != "" {
 			if v.Properties == nil {
 				v.Properties = make(map[string]string)
 			}
 			v.Properties[name] = q.Get(key)
-			v.params[key] = []string{q.Get(key)}
+			v.Params[key] = []string{q.Get(key)}
 		}
 	}
 	// The form has one pair of fields for a property.
@@ -191,19 +191,19 @@ func (s *Site) viewOf(r *http.Request, q url.Values, page, def string) (*view, e
 			v.Properties = make(map[string]string)
 		}
 		v.Properties[name] = value
-		v.params[propPrefix+name] = []string{value}
+		v.Params[PropPrefix+name] = []string{value}
 	}
 	return v, nil
 }
 
-func (v *view) time(name, s string) (time.Time, error) {
+func (v *View) time(name, s string) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
 	}
 	if t, err := time.Parse(time.RFC3339Nano, s); err == nil {
 		return t.UTC(), nil
 	}
-	for _, layout := range []string{localTime, "2006-01-02T15:04:05", time.DateOnly} {
+	for _, layout := range []string{LocalTime, "2006-01-02T15:04:05", time.DateOnly} {
 		if t, err := time.ParseInLocation(layout, s, v.Zone); err == nil {
 			return t.UTC(), nil
 		}
@@ -211,18 +211,18 @@ func (v *view) time(name, s string) (time.Time, error) {
 	return time.Time{}, event.Invalid(`"`+name+`" is not a time`, `use 2026-01-31T12:00, or RFC 3339`)
 }
 
-// clock writes a time in the viewer's zone.
-func (v *view) clock(t time.Time) string { return clock(v.Zone, t) }
+// Clock writes a time in the viewer's zone.
+func (v *View) Clock(t time.Time) string { return Clock(v.Zone, t) }
 
-func (v *view) local(t time.Time) string {
+func (v *View) local(t time.Time) string {
 	if v.Range != "" || t.IsZero() {
 		return ""
 	}
-	return t.In(v.Zone).Format(localTime)
+	return t.In(v.Zone).Format(LocalTime)
 }
 
-// every is the step of charts: hours for a few days, else days.
-func (v *view) every() query.GroupBy {
+// Every is the step of charts: hours for a few days, else days.
+func (v *View) Every() query.GroupBy {
 	if v.To.Sub(v.From) <= 3*24*time.Hour {
 		return query.ByHour
 	}
@@ -230,13 +230,13 @@ func (v *view) every() query.GroupBy {
 }
 
 // listed reports whether the page has times of single events.
-func (v *view) listed() bool {
-	return slices.Contains([]string{"/events", "/traces", "/sessions", "/people", "/errors"}, v.page)
+func (v *View) listed() bool {
+	return slices.Contains([]string{"/events", "/traces", "/sessions", "/people", "/errors"}, v.Page)
 }
 
-// values are the address's parameters: range and filters.
-func (v *view) values() url.Values {
-	out := url.Values(maps.Clone(url.Values(v.params)))
+// Values are the address's parameters: range and filters.
+func (v *View) Values() url.Values {
+	out := url.Values(maps.Clone(url.Values(v.Params)))
 	if v.Range != "" {
 		out.Set("range", v.Range)
 	} else if !v.From.IsZero() {
@@ -246,10 +246,10 @@ func (v *view) values() url.Values {
 	return out
 }
 
-// to is the address of a page with the same range and filters, changed by pairs
+// Link is the address of a page with the same range and filters, changed by pairs
 // of name and value; an empty value takes one away.
-func (v *view) to(f frame, page string, pairs ...string) templ.SafeURL {
-	q := v.values()
+func (v *View) Link(f Frame, page string, pairs ...string) templ.SafeURL {
+	q := v.Values()
 	for i := 0; i+1 < len(pairs); i += 2 {
 		if pairs[i] == "from" {
 			q.Del("range")
@@ -259,14 +259,14 @@ func (v *view) to(f frame, page string, pairs ...string) templ.SafeURL {
 		}
 	}
 	if len(q) == 0 {
-		return f.url(page)
+		return f.URL(page)
 	}
-	return f.url(page + "?" + q.Encode())
+	return f.URL(page + "?" + q.Encode())
 }
 
-// frozen is to with the time range as it is now, between two times.
-func (v *view) frozen(f frame, page string, pairs ...string) templ.SafeURL {
-	return v.to(f, page, append([]string{"from", v.From.Format(time.RFC3339Nano), "to", v.To.Format(time.RFC3339Nano)}, pairs...)...)
+// LinkNow is to with the time range as it is now, between two times.
+func (v *View) LinkNow(f Frame, page string, pairs ...string) templ.SafeURL {
+	return v.Link(f, page, append([]string{"from", v.From.Format(time.RFC3339Nano), "to", v.To.Format(time.RFC3339Nano)}, pairs...)...)
 }
 
 // chip is a filter in force, with the address without it.
@@ -275,33 +275,33 @@ type chip struct {
 	Without      templ.SafeURL
 }
 
-func (v *view) chips(f frame) []chip {
+func (v *View) chips(f Frame) []chip {
 	var out []chip
 	if v.Point != nil {
-		out = append(out, chip{"Chart point", pointLabel(v.Point), v.withoutPoint(f)})
+		out = append(out, chip{"Chart point", PointLabel(v.Point), v.withoutPoint(f)})
 	}
 	for _, l := range latencies[1:] {
 		if l[0] == string(v.LatencyOf) {
-			out = append(out, chip{"Latency of", l[1], v.to(f, v.page, paramLatencyOf, "")})
+			out = append(out, chip{"Latency of", l[1], v.Link(f, v.Page, paramLatencyOf, "")})
 		}
 	}
 	for _, vf := range viewFilters {
-		if value := *vf.at(&v.Filter); value != "" && !(vf.name == "user" && strings.HasPrefix(v.page, "/people/")) {
-			out = append(out, chip{vf.label, value, v.to(f, v.page, vf.name, "")})
+		if value := *vf.at(&v.Filter); value != "" && !(vf.name == "user" && strings.HasPrefix(v.Page, "/people/")) {
+			out = append(out, chip{vf.label, value, v.Link(f, v.Page, vf.name, "")})
 		}
 	}
 	for _, name := range slices.Sorted(maps.Keys(v.Properties)) {
-		out = append(out, chip{name, v.Properties[name], v.to(f, v.page, propPrefix+name, "")})
+		out = append(out, chip{name, v.Properties[name], v.Link(f, v.Page, PropPrefix+name, "")})
 	}
 	return out
 }
 
 // kept are the parameters that the form does not show as fields of its own.
-func (v *view) kept() [][2]string {
+func (v *View) kept() [][2]string {
 	var out [][2]string
-	for _, key := range slices.Sorted(maps.Keys(v.params)) {
-		if strings.HasPrefix(key, propPrefix) || key == "tz" || !isField(key) && !(key == paramLatencyOf && !v.listed()) {
-			for _, x := range v.params[key] {
+	for _, key := range slices.Sorted(maps.Keys(v.Params)) {
+		if strings.HasPrefix(key, PropPrefix) || key == "tz" || !isField(key) && !(key == paramLatencyOf && !v.listed()) {
+			for _, x := range v.Params[key] {
 				out = append(out, [2]string{key, x})
 			}
 		}
@@ -317,15 +317,15 @@ func isField(name string) bool {
 func fields() []filterField {
 	var out []filterField
 	for _, f := range viewFilters {
-		if f.list || f.name == "user" || f.name == "session_id" {
-			out = append(out, filterField{Name: f.name, Label: f.label, List: f.list})
+		if f.SplitList || f.name == "user" || f.name == "session_id" {
+			out = append(out, filterField{Name: f.name, Label: f.label, List: f.SplitList})
 		}
 	}
 	return out
 }
 
-func (v *view) value(name string) string {
-	if x := v.params[name]; len(x) > 0 {
+func (v *View) value(name string) string {
+	if x := v.Params[name]; len(x) > 0 {
 		return x[0]
 	}
 	return ""
@@ -337,4 +337,4 @@ type filterField struct {
 }
 
 // In writes a time of the viewer's zone in a layout.
-func (v *view) In(t time.Time, layout string) string { return t.In(v.Zone).Format(layout) }
+func (v *View) In(t time.Time, layout string) string { return t.In(v.Zone).Format(layout) }

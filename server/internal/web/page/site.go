@@ -1,4 +1,4 @@
-package web
+package page
 
 import (
 	"bytes"
@@ -24,7 +24,7 @@ type Assets struct {
 // how an answer is written.
 type Site struct {
 	Registry  *project.Registry
-	Routes    []route // all pages, in the order of the side bar
+	Routes    []Route // all pages, in the order of the side bar
 	Assets    Assets  // what every page loads
 	Log       *slog.Logger
 	Now       func() time.Time
@@ -35,7 +35,8 @@ type Site struct {
 	Health    func() []health.Report // how the components are doing; nil leaves it out
 }
 
-func pageHeaders(h http.Header) {
+// PageHeaders sets the security headers of every answer.
+func PageHeaders(h http.Header) {
 	h.Set("Content-Security-Policy", "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("X-Frame-Options", "DENY")
@@ -47,25 +48,26 @@ func pageHeaders(h http.Header) {
 	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=()")
 }
 
-func errForeign() error {
+// ErrForeign is the error of a form that another site sent.
+func ErrForeign() error {
 	return event.NewError(event.CodeForbidden, "this form was sent by another site, or by a page loaded before you signed in", "go back, reload the page and submit it again", nil)
 }
 
-// secure reports whether the browser came by HTTPS, perhaps by a proxy that ends
+// Secure reports whether the browser came by HTTPS, perhaps by a proxy that ends
 // it. Who forges the header harms nobody else.
-func (s *Site) secure(r *http.Request) bool {
+func (s *Site) Secure(r *http.Request) bool {
 	return r.TLS != nil || r.Header.Get("X-Forwarded-Proto") == "https" || strings.HasPrefix(s.PublicURL, "https://")
 }
 
-// refuse shows an error outside the frame: to strangers, and where the frame
+// Refuse shows an error outside the frame: to strangers, and where the frame
 // cannot be known.
-func (s *Site) refuse(w http.ResponseWriter, r *http.Request, err error) {
-	e := s.told(r, err)
-	s.show(w, r, e.HTTPStatus(), plain(s.Assets, e.Message, problem(e)))
+func (s *Site) Refuse(w http.ResponseWriter, r *http.Request, err error) {
+	e := s.Explain(r, err)
+	s.Show(w, r, e.HTTPStatus(), Plain(s.Assets, e.Message, problem(e)))
 }
 
-// told is an error as people get to read it; the log gets its cause.
-func (s *Site) told(r *http.Request, err error) *event.Error {
+// Explain is an error as people get to read it; the log gets its cause.
+func (s *Site) Explain(r *http.Request, err error) *event.Error {
 	e := event.AsError(err)
 	if (e.Code == event.CodeInternal || e.Code == event.CodeUnavailable) && r.Context().Err() == nil { // else the reader has gone on
 		s.Log.Error("page failed", "path", r.Pattern, "err", err)
@@ -73,8 +75,8 @@ func (s *Site) told(r *http.Request, err error) *event.Error {
 	return e
 }
 
-// show renders to a buffer first: a page is whole or an error.
-func (s *Site) show(w http.ResponseWriter, r *http.Request, status int, c templ.Component) {
+// Show renders to a buffer first: a page is whole or an error.
+func (s *Site) Show(w http.ResponseWriter, r *http.Request, status int, c templ.Component) {
 	var b bytes.Buffer
 	if err := c.Render(r.Context(), &b); err != nil {
 		if r.Context().Err() != nil {
@@ -92,10 +94,10 @@ func (s *Site) show(w http.ResponseWriter, r *http.Request, status int, c templ.
 	_, _ = w.Write(b.Bytes())
 }
 
-// waits reports whether a browser that runs scripts is to get the frame of a
+// Defers reports whether a browser that runs scripts is to get the frame of a
 // board first: it then asks for the figures by itself. Whoever runs none, or asks
 // for a part, gets all at once.
-func (s *Site) waits(r *http.Request, f *frame) bool {
+func (s *Site) Defers(r *http.Request, f *Frame) bool {
 	_, err := r.Cookie(zoneCookie)
 	return err == nil && !f.Fragment && s.Assets.App != "" && r.Header.Get("HX-Request") == ""
 }

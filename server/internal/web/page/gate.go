@@ -1,4 +1,4 @@
-package web
+package page
 
 import (
 	"net/http"
@@ -15,41 +15,41 @@ import (
 
 // handler makes a page, or carries out a form and ends with [frame.done]. Its
 // error becomes a page that says what to do.
-type handler func(*http.Request, *frame) (templ.Component, error)
+type handler func(*http.Request, *Frame) (templ.Component, error)
 
-// route is one entry of the table that says who may do what. A path that begins
+// Route is one entry of the table that says who may do what. A path that begins
 // with /p/{project}/ is about that project: whoever may not see it is told that
 // it does not exist, before anything else is looked at.
-type route struct {
-	pattern string
-	need    project.Role // the least role; of no meaning for open routes
-	handle  handler
+type Route struct {
+	Pattern string
+	Need    project.Role // the least role; of no meaning for open routes
+	Handle  handler
 	// again is the page that a form stands on: it is shown once more, with the
 	// error on top, when handle refuses what was sent. frame.value fills its
 	// fields with what was typed.
-	again handler
+	Again handler
 	// open, in place of handle, lets strangers in.
-	open http.HandlerFunc
+	Open http.HandlerFunc
 	// raw, in place of handle, answers with something else than a page.
-	raw func(http.ResponseWriter, *http.Request, *frame)
+	Raw func(http.ResponseWriter, *http.Request, *Frame)
 	// stream is set where raw answers bit by bit: it is not compressed.
-	stream bool
+	Stream bool
 	// form bounds what the form may send, in bytes. Defaults to maxForm.
-	form int64
+	Form int64
 	// under is the path of the side bar's entry that the page belongs to, where its
 	// own path does not begin with it.
-	under string
+	Under string
 	// section and label make an entry in the side bar, for those whose role
 	// suffices, in the order of the table.
-	section, label string
+	Section, Label string
 }
 
-func (rt route) path() string {
-	_, path, _ := strings.Cut(rt.pattern, " ")
+func (rt Route) path() string {
+	_, path, _ := strings.Cut(rt.Pattern, " ")
 	return path
 }
 
-func (rt route) ofProject() bool { return strings.HasPrefix(rt.path(), "/p/{project}/") }
+func (rt Route) ofProject() bool { return strings.HasPrefix(rt.path(), "/p/{project}/") }
 
 // navLink is an entry of the side bar, navSection a group of them.
 type navLink struct {
@@ -64,23 +64,23 @@ type navSection struct {
 
 // nav picks the entries that a person may open. The current one is that whose
 // path the page's own begins with.
-func (s *Site) nav(at route, f *frame) []navSection {
+func (s *Site) nav(at Route, f *Frame) []navSection {
 	var out []navSection
 	here := at.path()
 	if here == "/p/{project}/events" && f.r.URL.Query().Get("kind") == query.KindCalls {
 		here = "/p/{project}/generations"
 	}
 	for _, rt := range s.Routes {
-		if rt.label == "" || !f.Session.Role.Can(rt.need) || rt.ofProject() && f.Session.ProjectID == "" {
+		if rt.Label == "" || !f.Session.Role.Can(rt.Need) || rt.ofProject() && f.Session.ProjectID == "" {
 			continue
 		}
-		i := slices.IndexFunc(out, func(n navSection) bool { return n.Name == rt.section })
+		i := slices.IndexFunc(out, func(n navSection) bool { return n.Name == rt.Section })
 		if i < 0 {
-			i, out = len(out), append(out, navSection{Name: rt.section})
+			i, out = len(out), append(out, navSection{Name: rt.Section})
 		}
 		out[i].Links = append(out[i].Links, navLink{
-			URL: strings.Replace(rt.path(), "{project}", url.PathEscape(f.Session.ProjectID), 1), Label: rt.label,
-			Current: here == rt.path() || at.under == rt.path() || strings.HasPrefix(here, rt.path()+"/"),
+			URL: strings.Replace(rt.path(), "{project}", url.PathEscape(f.Session.ProjectID), 1), Label: rt.Label,
+			Current: here == rt.path() || at.Under == rt.path() || strings.HasPrefix(here, rt.path()+"/"),
 		})
 	}
 	return out
@@ -89,9 +89,9 @@ func (s *Site) nav(at route, f *frame) []navSection {
 // maxForm bounds what a form may send, in bytes.
 const maxForm = 64 << 10
 
-// gate lets those in whom the table lets in, checks that a form is the person's
+// Gate lets those in whom the table lets in, checks that a form is the person's
 // own, and shows what the handler made, in the frame or, for htmx, without it.
-func (s *Site) gate(rt route) http.Handler {
+func (s *Site) Gate(rt Route) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		f, ok := s.frame(w, r)
 		if !ok {
@@ -99,7 +99,7 @@ func (s *Site) gate(rt route) http.Handler {
 			if r.Method == http.MethodGet && r.URL.Path != "/" {
 				to += "?" + url.Values{"next": {r.URL.RequestURI()}}.Encode()
 			}
-			redirect(w, r, to)
+			Redirect(w, r, to)
 			return
 		}
 		r = r.WithContext(project.WithRole(project.WithActor(r.Context(), f.Session.UserID), f.Session.Role))
@@ -109,60 +109,60 @@ func (s *Site) gate(rt route) http.Handler {
 		}
 		f.Nav = s.nav(rt, f)
 		var body templ.Component
-		if err == nil && rt.raw != nil {
-			rt.raw(w, r, f)
+		if err == nil && rt.Raw != nil {
+			rt.Raw(w, r, f)
 			return
 		}
 		if err == nil {
-			body, err = rt.handle(r, f)
+			body, err = rt.Handle(r, f)
 		}
 		status := http.StatusOK
 		if err != nil {
-			e := s.told(r, err)
+			e := s.Explain(r, err)
 			status = e.HTTPStatus()
 			switch {
-			case rt.again != nil && f.form != nil:
+			case rt.Again != nil && f.Form != nil:
 				f.Problem, f.location = e, ""
-				if body, err = rt.again(r, f); err == nil {
+				if body, err = rt.Again(r, f); err == nil {
 					break
 				}
-				e, f.Problem = s.told(r, err), nil
+				e, f.Problem = s.Explain(r, err), nil
 				fallthrough
 			default:
 				f.Title, body = "Error", problem(e)
 			}
 		}
 		if f.location != "" {
-			redirect(w, r, f.location)
+			Redirect(w, r, f.location)
 			return
 		}
 		if f.Fragment {
-			s.show(w, r, status, fragment(*f, body))
+			s.Show(w, r, status, fragment(*f, body))
 			return
 		}
 		f.Flash = f.takeFlash()
-		s.show(w, r, status, layout(*f, body))
+		s.Show(w, r, status, layout(*f, body))
 	})
 }
 
 // allow decides by the table. frame.form is set once a form is known to be the
 // person's own.
-func (s *Site) allow(w http.ResponseWriter, r *http.Request, rt route, f *frame) error {
+func (s *Site) allow(w http.ResponseWriter, r *http.Request, rt Route, f *Frame) error {
 	if rt.ofProject() {
 		id := r.PathValue("project")
 		i := slices.IndexFunc(f.Session.Projects, func(p ProjectName) bool { return p.ID == id })
 		if i < 0 {
 			return event.NewError(event.CodeNotFound, "there is no such project, or you are not a member of it", "choose a project in the sidebar, or ask an administrator for access", nil)
 		}
-		f.choose(f.Session.Projects[i])
+		f.Choose(f.Session.Projects[i])
 	}
-	if !f.Session.Role.Can(rt.need) {
-		return event.NewError(event.CodeForbidden, "your role, "+string(f.Session.Role)+", does not allow this", "this needs the role "+string(rt.need)+"; ask an administrator", nil)
+	if !f.Session.Role.Can(rt.Need) {
+		return event.NewError(event.CodeForbidden, "your role, "+string(f.Session.Role)+", does not allow this", "this needs the role "+string(rt.Need)+"; ask an administrator", nil)
 	}
 	if r.Method != http.MethodPost {
 		return nil
 	}
-	bound := rt.form
+	bound := rt.Form
 	if bound == 0 {
 		bound = maxForm
 	}
@@ -175,15 +175,15 @@ func (s *Site) allow(w http.ResponseWriter, r *http.Request, rt route, f *frame)
 		return event.Invalid("the form could not be read", "go back and submit it again")
 	}
 	if !f.Session.owns(r.PostFormValue("csrf")) {
-		return errForeign()
+		return ErrForeign()
 	}
-	f.form = r.PostForm
+	f.Form = r.PostForm
 	return nil
 }
 
-// redirect leads a browser on after a form, and htmx too, which would otherwise
+// Redirect leads a browser on after a form, and htmx too, which would otherwise
 // follow by itself and put the page into a fragment's place.
-func redirect(w http.ResponseWriter, r *http.Request, to string) {
+func Redirect(w http.ResponseWriter, r *http.Request, to string) {
 	if r.Header.Get("HX-Request") == "true" {
 		w.Header().Set("HX-Redirect", to)
 		w.WriteHeader(http.StatusOK)

@@ -1,4 +1,4 @@
-package web
+package page
 
 import (
 	"net/url"
@@ -13,50 +13,50 @@ import (
 // The parameters of a point of a chart: which figure it is, broken down by what,
 // and of which group, or of all but some. The list of events takes them as a filter.
 const (
-	pointMeasure  = "measure"
-	pointBy       = "by"
-	pointGroup    = "group"
-	pointNot      = "not_group"
-	eventName     = "event_name"
-	eventProperty = "event_property"
-	eventValue    = "event_value"
-	pointShape    = "shape" // calls or depth: the point is of traces, by their size
-	pointSize     = "size"
+	PointMeasure  = "measure"
+	PointBy       = "by"
+	PointGroup    = "group"
+	PointNot      = "not_group"
+	EventName     = "event_name"
+	EventProperty = "event_property"
+	EventValue    = "event_value"
+	PointShape    = "shape" // calls or depth: the point is of traces, by their size
+	PointSize     = "size"
 )
 
-var pointParams = []string{pointMeasure, pointBy, pointGroup, pointNot, eventName, eventProperty, eventValue}
+var pointParams = []string{PointMeasure, PointBy, PointGroup, PointNot, EventName, EventProperty, EventValue}
 
 // readPoint reads a point off an address; nil where it names none.
-func (v *view) readPoint(q url.Values) error {
-	m := query.Measure(q.Get(pointMeasure))
+func (v *View) readPoint(q url.Values) error {
+	m := query.Measure(q.Get(PointMeasure))
 	if m == "" {
 		return nil
 	}
 	if m.Info().Label == "" {
 		return event.Invalid("unknown metric: "+string(m), "choose one from a chart")
 	}
-	v.Point = &query.Point{Measure: m, Event: matchOf(q), LatencyOf: v.LatencyOf, By: query.GroupBy(q.Get(pointBy)), Not: q[pointNot]}
-	if q.Has(pointGroup) {
-		key := q.Get(pointGroup)
+	v.Point = &query.Point{Measure: m, Event: MatchOf(q), LatencyOf: v.LatencyOf, By: query.GroupBy(q.Get(PointBy)), Not: q[PointNot]}
+	if q.Has(PointGroup) {
+		key := q.Get(PointGroup)
 		v.Point.Key = &key
 	}
 	for _, name := range pointParams {
 		if q.Has(name) {
-			v.params[name] = q[name]
+			v.Params[name] = q[name]
 		}
 	}
 	return nil
 }
 
-// matchOf reads which events of an application count.
-func matchOf(q url.Values) query.EventMatch {
-	return query.EventMatch{Name: strings.TrimSpace(q.Get(eventName)), Property: strings.TrimSpace(q.Get(eventProperty)), Value: strings.TrimSpace(q.Get(eventValue))}
+// MatchOf reads which events of an application count.
+func MatchOf(q url.Values) query.EventMatch {
+	return query.EventMatch{Name: strings.TrimSpace(q.Get(EventName)), Property: strings.TrimSpace(q.Get(EventProperty)), Value: strings.TrimSpace(q.Get(EventValue))}
 }
 
-// matchValues is matchOf backwards.
-func matchValues(e query.EventMatch) url.Values {
+// MatchValues is matchOf backwards.
+func MatchValues(e query.EventMatch) url.Values {
 	q := url.Values{}
-	for name, value := range map[string]string{eventName: e.Name, eventProperty: e.Property, eventValue: e.Value} {
+	for name, value := range map[string]string{EventName: e.Name, EventProperty: e.Property, EventValue: e.Value} {
 		if value != "" {
 			q.Set(name, value)
 		}
@@ -64,8 +64,8 @@ func matchValues(e query.EventMatch) url.Values {
 	return q
 }
 
-// pointLabel says in words what a point is of, beside its time.
-func pointLabel(p *query.Point) string {
+// PointLabel says in words what a point is of, beside its time.
+func PointLabel(p *query.Point) string {
 	out := p.Measure.Info().Label
 	if p.Event.Name != "" {
 		out += " of " + p.Event.Name
@@ -87,7 +87,7 @@ func breakdownName(by query.GroupBy) string {
 	if name, ok := strings.CutPrefix(string(by), string(query.ByProperty(""))); ok {
 		return name
 	}
-	for _, b := range breakdowns {
+	for _, b := range Breakdowns {
 		if b[0] == string(by) {
 			return b[1]
 		}
@@ -96,16 +96,16 @@ func breakdownName(by query.GroupBy) string {
 }
 
 // without is the address of the page without the point.
-func (v *view) withoutPoint(f frame) templ.SafeURL {
+func (v *View) withoutPoint(f Frame) templ.SafeURL {
 	var pairs []string
 	for _, name := range pointParams {
 		pairs = append(pairs, name, "")
 	}
-	return v.to(f, v.page, pairs...)
+	return v.Link(f, v.Page, pairs...)
 }
 
-// breakdowns are what the builder offers, beside custom properties.
-var breakdowns = [][2]string{
+// Breakdowns are what the builder offers, beside custom properties.
+var Breakdowns = [][2]string{
 	{"", "none"}, {string(query.ByModelAsked), "requested model"}, {string(query.ByModel), "response model"}, {string(query.ByProvider), "provider"}, {string(query.ByPrompt), "prompt version"}, {string(query.ByPromptName), "prompt"},
 	{string(query.BySurface), "surface"}, {string(query.ByEnvironment), "environment"}, {string(query.ByUser), "user"}, {string(query.ByTaskType), "task type"}, {string(query.ByStatus), "status"}, {string(query.ByErrorType), "error type"},
 	{string(query.ByOperation), "operation"}, {string(query.ByInputLength), "input length"}, {string(query.ByOutput), "output category"}, {string(query.ByTool), "tool"}, {string(query.ByEval), "evaluation"},

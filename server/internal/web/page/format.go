@@ -1,4 +1,4 @@
-package web
+package page
 
 import (
 	"fmt"
@@ -15,10 +15,10 @@ import (
 	"github.com/shopspring/decimal"
 )
 
-const unknown = "–"
+const Unknown = "–"
 
-// count writes a number with thousands apart: 1,284.
-func count(n int64) string {
+// Count writes a number with thousands apart: 1,284.
+func Count(n int64) string {
 	s := strconv.FormatInt(n, 10)
 	start := 0
 	if n < 0 {
@@ -30,18 +30,18 @@ func count(n int64) string {
 	return s
 }
 
-// tokens writes a token count with its unit, or a dash where it is unknown.
-func tokens(n event.Int) string {
+// Tokens writes a token count with its unit, or a dash where it is unknown.
+func Tokens(n event.Int) string {
 	if !n.Known {
-		return unknown
+		return Unknown
 	}
-	return count(n.Value) + " tok"
+	return Count(n.Value) + " tok"
 }
 
-// usd writes dollars with as many digits as tell something: $12.40, $0.0048.
-func usd(c query.USD) string {
+// USD writes dollars with as many digits as tell something: $12.40, $0.0048.
+func USD(c query.USD) string {
 	if !c.Known {
-		return unknown
+		return Unknown
 	}
 	d := c.Value
 	switch {
@@ -62,21 +62,22 @@ func usd(c query.USD) string {
 	return "$" + s
 }
 
-// plainCount and plainUSD are for charts.
-func plainCount(n int64) string { return strconv.FormatInt(n, 10) }
+// PlainCount and plainUSD are for charts.
+func PlainCount(n int64) string { return strconv.FormatInt(n, 10) }
 
-func plainUSD(c query.USD) string {
+// PlainUSD is a cost in full, without a sign; empty where it is unknown.
+func PlainUSD(c query.USD) string {
 	if !c.Known {
 		return ""
 	}
 	return c.Value.String()
 }
 
-// ms writes milliseconds as 412 ms, 1.84 s, 3 min 5 s or 2 h 10 min.
-func ms(m query.Millis) string {
+// Millis writes milliseconds as 412 ms, 1.84 s, 3 min 5 s or 2 h 10 min.
+func Millis(m query.Millis) string {
 	switch {
 	case !m.Known:
-		return unknown
+		return Unknown
 	case m.Value > 0 && m.Value < 1:
 		return "<1 ms"
 	case m.Value < 1000:
@@ -89,47 +90,42 @@ func ms(m query.Millis) string {
 		return fmt.Sprintf("%d min %d s", total/60, total%60)
 	}
 	total = (total + 30) / 60
-	return count(total/60) + fmt.Sprintf(" h %d min", total%60)
+	return Count(total/60) + fmt.Sprintf(" h %d min", total%60)
 }
 
-func percent(p event.Opt[float64]) string {
+// Percent writes a share: 12.5 %.
+func Percent(p event.Opt[float64]) string {
 	if !p.Known {
-		return unknown
+		return Unknown
 	}
 	return strconv.FormatFloat(100*p.Value, 'f', 1, 64) + " %"
 }
 
-func size(n event.Int) string {
+// Size writes a number of bytes: 412 B, 1.2 KiB.
+func Size(n event.Int) string {
 	switch {
 	case !n.Known:
-		return unknown
+		return Unknown
 	case n.Value < 1<<10:
-		return count(n.Value) + " B"
+		return Count(n.Value) + " B"
 	case n.Value < 1<<20:
 		return fmt.Sprintf("%.1f KiB", float64(n.Value)/(1<<10))
 	}
 	return fmt.Sprintf("%.1f MiB", float64(n.Value)/(1<<20))
 }
 
-func or(s, def string) string {
-	if s == "" {
-		return def
-	}
-	return s
-}
-
-// sentence begins with a capital letter and ends without a stop: errors are
+// Sentence begins with a capital letter and ends without a stop: errors are
 // written to stand inside a sentence.
-func sentence(s string) string {
+func Sentence(s string) string {
 	r, n := utf8.DecodeRuneInString(s)
 	return strings.TrimSuffix(string(unicode.ToUpper(r))+s[n:], ".")
 }
 
-// clock writes a time of a zone.
-func clock(zone *time.Location, t time.Time) string { return t.In(zone).Format("2006-01-02 15:04:05") }
+// Clock writes a time of a zone.
+func Clock(zone *time.Location, t time.Time) string { return t.In(zone).Format("2006-01-02 15:04:05") }
 
-// list takes a comma list apart.
-func list(s string) []string {
+// SplitList takes a comma list apart.
+func SplitList(s string) []string {
 	var out []string
 	for _, item := range strings.Split(s, ",") {
 		if item = strings.TrimSpace(item); item != "" && !slices.Contains(out, item) {
@@ -139,16 +135,16 @@ func list(s string) []string {
 	return out
 }
 
-// ago writes how long something is past: 12 s ago.
-func ago(now, t time.Time) string {
+// Ago writes how long something is past: 12 s ago.
+func Ago(now, t time.Time) string {
 	if t.IsZero() {
 		return "never"
 	}
-	return span(now.Sub(t)) + " ago"
+	return Span(now.Sub(t)) + " ago"
 }
 
-// span writes a duration with one unit.
-func span(d time.Duration) string {
+// Span writes a duration with one unit.
+func Span(d time.Duration) string {
 	switch {
 	case d < time.Second:
 		return "<1 s"
@@ -162,34 +158,38 @@ func span(d time.Duration) string {
 	return strconv.Itoa(int(d/(24*time.Hour))) + " days"
 }
 
-func float(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
+// PlainFloat writes a number with all its digits.
+func PlainFloat(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 
-// some writes a number of things: 1 call, 1,284 calls.
-func some(n int64, thing string) string {
+// Plural writes a number of things: 1 call, 1,284 calls.
+func Plural(n int64, thing string) string {
 	if n == 1 {
 		return "1 " + thing
 	}
-	return count(n) + " " + thing + "s"
+	return Count(n) + " " + thing + "s"
 }
 
-func signed(n int64) string {
+// Signed writes a difference with its sign.
+func Signed(n int64) string {
 	if n > 0 {
-		return "+" + count(n)
+		return "+" + Count(n)
 	}
-	return strings.Replace(count(n), "-", "−", 1)
+	return strings.Replace(Count(n), "-", "−", 1)
 }
 
-func someUSD(d decimal.Decimal) query.USD { return query.USD(event.Some(d)) }
+// SomeUSD is a known cost.
+func SomeUSD(d decimal.Decimal) query.USD { return query.USD(event.Some(d)) }
 
 var cent = decimal.New(1, -2)
 
-// perCall is the mean cost of the calls whose cost is known.
-func perCall(t query.Totals) string {
+// PerCall is the mean cost of the calls whose cost is known.
+func PerCall(t query.Totals) string {
 	n := t.Calls - t.UncostedCalls
 	if !t.CostUSD.Known || n <= 0 {
-		return unknown
+		return Unknown
 	}
-	return usd(query.USD(event.Some(t.CostUSD.Value.DivRound(decimal.NewFromInt(n), 12))))
+	return USD(query.USD(event.Some(t.CostUSD.Value.DivRound(decimal.NewFromInt(n), 12))))
 }
 
-func num(f float64) string { return strconv.FormatFloat(f, 'f', 1, 64) }
+// OneDecimal writes a number with one decimal, for drawings.
+func OneDecimal(f float64) string { return strconv.FormatFloat(f, 'f', 1, 64) }

@@ -1,6 +1,7 @@
-package web
+package page
 
 import (
+	"cmp"
 	"strconv"
 	"strings"
 
@@ -8,24 +9,26 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-func promptOf(e *query.Event) string {
-	if v := or(e.PromptVersion, e.PromptVersionID); v != "" && e.PromptName != "" {
+// PromptOf is the prompt of an event with its version: support@3.
+func PromptOf(e *query.Event) string {
+	if v := cmp.Or(e.PromptVersion, e.PromptVersionID); v != "" && e.PromptName != "" {
 		return e.PromptName + "@" + v
 	}
 	return e.PromptName
 }
 
-// heading names an event: calls by their model, outcomes, which know the model
+// Heading names an event: calls by their model, outcomes, which know the model
 // of their call too, by what they are.
-func heading(e *query.Event) string {
+func Heading(e *query.Event) string {
 	if e.IsCall() {
-		return or(e.Model, or(e.SpanName, e.Name))
+		return cmp.Or(e.Model, cmp.Or(e.SpanName, e.Name))
 	}
-	return or(e.SpanName, e.Name)
+	return cmp.Or(e.SpanName, e.Name)
 }
 
-func outcome(e *query.Event) string {
-	s := or(string(e.Status), "recorded")
+// Outcome is how a call ended: its status, why it was cut off or failed.
+func Outcome(e *query.Event) string {
+	s := cmp.Or(string(e.Status), "recorded")
 	switch {
 	case e.Name == event.RequestStarted:
 		s = "begun"
@@ -44,8 +47,8 @@ func outcome(e *query.Event) string {
 	return s
 }
 
-// tells reports whether the outcome says more than that all went well.
-func tells(e *query.Event) bool {
+// Notable reports whether the outcome says more than that all went well.
+func Notable(e *query.Event) bool {
 	return e.IsError || e.Status == event.StatusSuccess && !usualStops[strings.ToLower(e.StopReason)]
 }
 
@@ -55,28 +58,30 @@ var usualStops = map[string]bool{
 	"tool_call": true, "function_call": true, "done": true,
 }
 
-func uncosted(t query.Totals) string {
+// Uncosted says how many calls that ended well have no known cost.
+func Uncosted(t query.Totals) string {
 	if t.Calls == 0 {
 		return "no calls yet"
 	}
-	return unpriced(t.UncostedCalls - t.UncostedErrors)
+	return Unpriced(t.UncostedCalls - t.UncostedErrors)
 }
 
-// unpriced says how many calls have no known cost.
-func unpriced(n int64) string {
+// Unpriced says how many calls have no known cost.
+func Unpriced(n int64) string {
 	if n <= 0 {
 		return "all calls priced"
 	}
-	return some(n, "call") + " with unknown cost"
+	return Plural(n, "call") + " with unknown cost"
 }
 
-func unmetered(t query.Totals) string {
-	in, out := tokens(t.InputTokens), tokens(t.OutputTokens)
+// InAndOut is the input and output tokens of totals.
+func InAndOut(t query.Totals) string {
+	in, out := Tokens(t.InputTokens), Tokens(t.OutputTokens)
 	return in + " in, " + out + " out"
 }
 
-// about are the words of an outcome, in place of what a call has.
-func about(e *query.Event) string {
+// About are the words of an outcome, in place of what a call has.
+func About(e *query.Event) string {
 	var out []string
 	for _, p := range []struct{ name, yes, no string }{
 		{"task_completed", "task completed", "task not completed"}, {"escalated_to_human", "escalated", ""}, {"accepted_output", "accepted", "not accepted"}, {"edited_output", "edited", ""},
@@ -98,7 +103,8 @@ func about(e *query.Event) string {
 	return strings.Join(out, ", ")
 }
 
-func statusClass(e *query.Event) string {
+// StatusClass is the style of an event’s status.
+func StatusClass(e *query.Event) string {
 	switch e.Status {
 	case event.StatusSuccess, "":
 		if e.IsError {

@@ -1,4 +1,4 @@
-package web
+package page
 
 import (
 	"net/http"
@@ -12,9 +12,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// frame is what a page knows of the person who looks at it, and what it has
+// Frame is what a page knows of the person who looks at it, and what it has
 // around it.
-type frame struct {
+type Frame struct {
 	Title     string
 	Session   Session
 	Nav       []navSection
@@ -28,24 +28,24 @@ type frame struct {
 	Reads     bool           // the reader may see the project's prompts and answers
 	Zone      *time.Location // the reader's, as the browser told
 
-	w        http.ResponseWriter
+	Writer   http.ResponseWriter
 	r        *http.Request
 	secure   bool
-	form     url.Values // what was sent, once it is known to be the person's own
+	Form     url.Values // what was sent, once it is known to be the person's own
 	location string     // where done leads
 }
 
 // frame finds who is signed in.
-func (s *Site) frame(w http.ResponseWriter, r *http.Request) (*frame, bool) {
-	sess, ok := s.session(r)
+func (s *Site) frame(w http.ResponseWriter, r *http.Request) (*Frame, bool) {
+	sess, ok := s.Session(r)
 	if !ok {
 		return nil, false
 	}
-	f := &frame{Session: sess, Simulated: s.Simulated, Assets: s.Assets, Zone: zoneOf(r), w: w, r: r, secure: s.secure(r)}
+	f := &Frame{Session: sess, Simulated: s.Simulated, Assets: s.Assets, Zone: zoneOf(r), Writer: w, r: r, secure: s.Secure(r)}
 	if s.Dropped != nil {
 		f.Dropped = s.Dropped()
 	}
-	f.Troubles = troubles(s.components(), s.Now())
+	f.Troubles = troubles(s.Components(), s.Now())
 	h := r.Header
 	f.Fragment = h.Get("HX-Request") == "true" && h.Get("HX-Boosted") != "true" && h.Get("HX-History-Restore-Request") != "true"
 	// The project that was looked at last is the one that pages without a project
@@ -64,32 +64,32 @@ func (s *Site) frame(w http.ResponseWriter, r *http.Request) (*frame, bool) {
 	return f, true
 }
 
-// choose makes p the project of this page, and of the next ones that have none
+// Choose makes p the project of this page, and of the next ones that have none
 // of their own.
-func (f *frame) choose(p ProjectName) {
+func (f *Frame) Choose(p ProjectName) {
 	f.Session.ProjectID, f.Session.Project = p.ID, p.Name
 	if c, err := f.r.Cookie(projectCookie); err != nil || c.Value != p.ID {
 		f.cookie(http.Cookie{Name: projectCookie, Value: p.ID, MaxAge: 365 * 24 * 3600})
 	}
 }
 
-// path is the address of a page of the current project: f.path("/events").
-func (f *frame) path(below string) string {
+// Path is the address of a page of the current project: f.path("/events").
+func (f *Frame) Path(below string) string {
 	return "/p/" + url.PathEscape(f.Session.ProjectID) + below
 }
 
-// url is path for a link of a template.
-func (f *frame) url(below string) templ.SafeURL { return templ.SafeURL(f.path(below)) }
+// URL is path for a link of a template.
+func (f *Frame) URL(below string) templ.SafeURL { return templ.SafeURL(f.Path(below)) }
 
-// live makes htmx load what a link or a GET form leads to into the page as it
+// InPlace makes htmx load what a link or a GET form leads to into the page as it
 // stands, without the side bar. Without scripts the link is a link.
-func live(to templ.SafeURL) templ.Attributes {
+func InPlace(to templ.SafeURL) templ.Attributes {
 	return templ.Attributes{"hx-get": string(to), "hx-target": "#page", "hx-swap": "innerHTML show:window:top", "hx-push-url": "true"}
 }
 
-// done ends a form that was carried out: the browser goes on to a page, which
+// Done ends a form that was carried out: the browser goes on to a page, which
 // says so. With an empty message it says nothing.
-func (f *frame) done(to, message string) (templ.Component, error) {
+func (f *Frame) Done(to, message string) (templ.Component, error) {
 	f.location = to
 	if message != "" {
 		f.putFlash(message)
@@ -97,23 +97,25 @@ func (f *frame) done(to, message string) (templ.Component, error) {
 	return nil, nil
 }
 
-// value is what a field of a refused form held; without one, what is saved.
-func (f *frame) value(name, saved string) string {
-	if f.Problem != nil && f.form.Has(name) {
-		return f.form.Get(name)
+// Value is what a field of a refused form held; without one, what is saved.
+func (f *Frame) Value(name, saved string) string {
+	if f.Problem != nil && f.Form.Has(name) {
+		return f.Form.Get(name)
 	}
 	return saved
 }
 
-// checked is value for a checkbox. One that is off is not sent at all: the form
+// Checked is value for a checkbox. One that is off is not sent at all: the form
 // that it is part of is told by another field of it.
-func (f *frame) checked(name, other string, saved bool) bool {
-	if f.Problem != nil && f.form.Has(other) {
-		return f.form.Get(name) != ""
+func (f *Frame) Checked(name, other string, saved bool) bool {
+	if f.Problem != nil && f.Form.Has(other) {
+		return f.Form.Get(name) != ""
 	}
 	return saved
 }
 
-func (f *frame) admin() bool { return f.Session.Role == project.RoleAdmin }
+// Admin reports whether the reader is an administrator.
+func (f *Frame) Admin() bool { return f.Session.Role == project.RoleAdmin }
 
-func (f *frame) member() bool { return f.Session.Role.Can(project.RoleMember) }
+// Member reports whether the reader may change what a project has.
+func (f *Frame) Member() bool { return f.Session.Role.Can(project.RoleMember) }

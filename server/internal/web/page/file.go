@@ -1,4 +1,4 @@
-package web
+package page
 
 import (
 	"net/http"
@@ -11,18 +11,18 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// fileName keeps what any file system takes.
-func fileName(r rune) rune {
+// FileName keeps what any file system takes.
+func FileName(r rune) rune {
 	if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
 		return r
 	}
 	return '_'
 }
 
-// plainText keeps spreadsheets from taking somebody's words for a formula (OWASP,
+// PlainText keeps spreadsheets from taking somebody's words for a formula (OWASP,
 // CSV injection). Full-width signs count, which some read as the plain ones, and so
 // do signs behind what a spreadsheet does not show.
-func plainText(s string) string {
+func PlainText(s string) string {
 	rest := strings.TrimLeftFunc(s, func(r rune) bool {
 		return unicode.IsSpace(r) || unicode.In(r, unicode.Cc, unicode.Cf, unicode.Zs, unicode.Zl, unicode.Zp, unicode.Other_Default_Ignorable_Code_Point, unicode.Variation_Selector) || r == utf8.RuneError
 	})
@@ -33,14 +33,16 @@ func plainText(s string) string {
 	return s
 }
 
-func csvHeaders(w http.ResponseWriter, name string, now time.Time) {
+// CSVHeaders sets the headers of a CSV file with a name and a day.
+func CSVHeaders(w http.ResponseWriter, name string, now time.Time) {
 	h := w.Header()
 	h.Set("Content-Type", "text/csv; charset=utf-8")
 	h.Set("Cache-Control", "no-store")
-	h.Set("Content-Disposition", `attachment; filename="`+strings.Trim(strings.Map(fileName, strings.ToLower(name)), "_")+"-"+now.UTC().Format(time.DateOnly)+`.csv"`)
+	h.Set("Content-Disposition", `attachment; filename="`+strings.Trim(strings.Map(FileName, strings.ToLower(name)), "_")+"-"+now.UTC().Format(time.DateOnly)+`.csv"`)
 }
 
-func fraction(n event.Opt[float64]) string {
+// Fraction is a number of a file, empty where it is unknown.
+func Fraction(n event.Opt[float64]) string {
 	if !n.Known {
 		return ""
 	}
