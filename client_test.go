@@ -20,7 +20,7 @@ import (
 
 	"github.com/hedgerow/hedgerow"
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 )
 
 // TestMain takes the machine's own settings away, and looks for goroutines that
@@ -67,7 +67,7 @@ func leaked() (left string) {
 // rig is a client that delivers to a PostHog in the same process.
 type rig struct {
 	*hedgerow.Client
-	ph  *posthogtest.Server
+	ph  *simposthog.Server
 	log *bytes.Buffer
 }
 
@@ -77,7 +77,7 @@ func newRig(t *testing.T, set func(*hedgerow.Config)) *rig {
 	t.Helper()
 	r := &rig{ph: newReceiver(), log: new(bytes.Buffer)}
 	c := hedgerow.Config{
-		APIKey: posthogtest.Token, Host: host, HTTPClient: &http.Client{Transport: r.ph.Transport()},
+		APIKey: simposthog.Token, Host: host, HTTPClient: &http.Client{Transport: r.ph.Transport()},
 		ShutdownTimeout: -1, // retries are waited for
 		SendContent:     true,
 		Logger:          slog.New(slog.NewTextHandler(&locked{w: r.log}, nil)),
@@ -205,8 +205,8 @@ func TestDistinctID(t *testing.T) {
 const homeToken = "phc_hedgerow_0123456789abcdefghijklmn"
 
 // newReceiver stands in for PostHog, and with homeToken for a hedgerow server.
-func newReceiver() *posthogtest.Server {
-	return posthogtest.New(posthogtest.Options{Projects: []posthogtest.Project{{Token: posthogtest.Token}, {Token: homeToken}}})
+func newReceiver() *simposthog.Server {
+	return simposthog.New(simposthog.Options{Projects: []simposthog.Project{{Token: simposthog.Token}, {Token: homeToken}}})
 }
 
 func TestBatching(t *testing.T) {
@@ -271,7 +271,7 @@ func TestLargeFlush(t *testing.T) {
 		}
 	})
 	bubble(t, func(c *hedgerow.Config) { c.FlushAt = 1 }, func(t *testing.T, r *rig) {
-		r.ph.Fail(posthogtest.Fault{Delay: time.Second})
+		r.ph.Fail(simposthog.Fault{Delay: time.Second})
 		for range 350 {
 			r.Capture(t.Context(), "e", hedgerow.Properties{"text": strings.Repeat("hedge ", 4<<10)})
 		}
@@ -291,7 +291,7 @@ func TestLargeFlush(t *testing.T) {
 func TestRetryClasses(t *testing.T) {
 	for _, status := range []int{400, 401, 402, 403, 404, 405, 415, 422, 301} {
 		bubble(t, nil, func(t *testing.T, r *rig) {
-			r.ph.Fail(posthogtest.Fault{Status: status, Times: -1})
+			r.ph.Fail(simposthog.Fault{Status: status, Times: -1})
 			r.Capture(t.Context(), "e", nil)
 			if err := r.Flush(t.Context()); err == nil {
 				t.Errorf("%d: Flush said nothing", status)
@@ -304,7 +304,7 @@ func TestRetryClasses(t *testing.T) {
 			}
 		})
 	}
-	for _, f := range []posthogtest.Fault{{Status: 408}, {Status: 429}, {Status: 500}, {Status: 502}, {Status: 503}, {Status: 504}, {Reset: true}} {
+	for _, f := range []simposthog.Fault{{Status: 408}, {Status: 429}, {Status: 500}, {Status: 502}, {Status: 503}, {Status: 504}, {Reset: true}} {
 		bubble(t, nil, func(t *testing.T, r *rig) {
 			f.Times = 3
 			r.ph.Fail(f)
@@ -336,7 +336,7 @@ func TestRetryClasses(t *testing.T) {
 // An answer that is lost makes a duplicate, which PostHog recognises.
 func TestRetryIsTheSameEvent(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, r *rig) {
-		r.ph.Fail(posthogtest.Fault{Accept: true, Reset: true})
+		r.ph.Fail(simposthog.Fault{Accept: true, Reset: true})
 		r.Capture(t.Context(), "e", hedgerow.Properties{"z": 1, "a": 2})
 		r.flush(t)
 		got := r.ph.Events()
@@ -401,7 +401,7 @@ func TestRetryAfter(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, nil, func(t *testing.T, r *rig) {
-				r.ph.Fail(posthogtest.Fault{Status: 429, RetryAfter: tt.header()})
+				r.ph.Fail(simposthog.Fault{Status: 429, RetryAfter: tt.header()})
 				r.Capture(t.Context(), "e", nil)
 				r.flush(t)
 				q := r.ph.Requests()
@@ -416,7 +416,7 @@ func TestRetryAfter(t *testing.T) {
 func TestTooLarge(t *testing.T) {
 	// PostHog refuses every request of more than three events.
 	bubble(t, func(c *hedgerow.Config) { c.FlushInterval = time.Hour }, func(t *testing.T, r *rig) {
-		r.ph.Fail(posthogtest.Fault{Status: 413, Times: 3})
+		r.ph.Fail(simposthog.Fault{Status: 413, Times: 3})
 		for i := range 8 {
 			r.Capture(t.Context(), "e", hedgerow.Properties{"n": i})
 		}
@@ -448,7 +448,7 @@ func TestTooLarge(t *testing.T) {
 	})
 	// Refused by the host alone: an LLM event goes without its content.
 	bubble(t, nil, func(t *testing.T, r *rig) {
-		r.ph.Fail(posthogtest.Fault{Status: 413})
+		r.ph.Fail(simposthog.Fault{Status: 413})
 		r.Capture(t.Context(), event.Generation, generation())
 		r.flush(t)
 		e := r.ph.Events()[0]
@@ -469,7 +469,7 @@ func eventsList(t *testing.T, body []byte) (list []json.RawMessage) {
 // One bad event does not cost the others.
 func TestOneIsRefused(t *testing.T) {
 	bubble(t, func(c *hedgerow.Config) { c.FlushInterval = time.Hour }, func(t *testing.T, r *rig) {
-		r.ph.Refuse(func(e posthogtest.Event) string {
+		r.ph.Refuse(func(e simposthog.Event) string {
 			if e.Number("n") == 5 {
 				return "bad timestamp"
 			}
@@ -522,7 +522,7 @@ func TestNoAIRoute(t *testing.T) {
 // A failing AI lane does not hold back product events.
 func TestLanesAreApart(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, r *rig) {
-		r.ph.Fail(posthogtest.Fault{Path: "/i/v0/ai/batch", Status: 503, Times: -1})
+		r.ph.Fail(simposthog.Fault{Path: "/i/v0/ai/batch", Status: 503, Times: -1})
 		r.Capture(t.Context(), event.Metric, nil)
 		time.Sleep(20 * time.Second)
 		r.Capture(t.Context(), "e", nil)
@@ -587,7 +587,7 @@ func TestClose(t *testing.T) {
 		}
 	})
 	// It gives up when its context ends, whatever a delivery waits for.
-	for _, f := range []posthogtest.Fault{{Status: 503, Times: -1}, {Delay: time.Hour, Times: -1}} {
+	for _, f := range []simposthog.Fault{{Status: 503, Times: -1}, {Delay: time.Hour, Times: -1}} {
 		bubble(t, func(c *hedgerow.Config) { c.Timeout = time.Hour }, func(t *testing.T, r *rig) {
 			r.ph.Fail(f)
 			for range 5 {
@@ -757,7 +757,7 @@ func TestWithoutGzip(t *testing.T) {
 // A page of HTML is no success.
 func TestWrongHost(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, r *rig) {
-		r.ph.Fail(posthogtest.Fault{Status: 200, Body: "<!DOCTYPE html><title>Sign in</title>"})
+		r.ph.Fail(simposthog.Fault{Status: 200, Body: "<!DOCTYPE html><title>Sign in</title>"})
 		r.Capture(t.Context(), "e", nil)
 		if err := r.Flush(t.Context()); err == nil || !strings.Contains(err.Error(), "web page") {
 			t.Errorf("Flush says %v", err)
@@ -767,13 +767,13 @@ func TestWrongHost(t *testing.T) {
 
 func TestNoKeyOrContentInLog(t *testing.T) {
 	bubble(t, func(c *hedgerow.Config) { c.LogLevel = slog.LevelDebug; c.MaxRetries = 1 }, func(t *testing.T, r *rig) {
-		for _, f := range []posthogtest.Fault{{Status: 503, Times: 2, Body: prompt + posthogtest.Token}, {Status: 401, Body: prompt}, {Reset: true, Times: 2}} {
+		for _, f := range []simposthog.Fault{{Status: 503, Times: 2, Body: prompt + simposthog.Token}, {Status: 401, Body: prompt}, {Reset: true, Times: 2}} {
 			r.ph.Fail(f)
 			r.Capture(t.Context(), event.Generation, generation())
 			_ = r.Flush(t.Context())
 		}
 		_ = r.Close(t.Context())
-		if s := r.log.String() + r.Stats().LastErr; s == "" || strings.Contains(s, "blackthorn") || strings.Contains(s, posthogtest.Token) {
+		if s := r.log.String() + r.Stats().LastErr; s == "" || strings.Contains(s, "blackthorn") || strings.Contains(s, simposthog.Token) {
 			t.Errorf("the log says %q", s)
 		}
 	})

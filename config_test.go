@@ -8,11 +8,11 @@ import (
 
 	"github.com/hedgerow/hedgerow"
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 )
 
 func TestConfigErrors(t *testing.T) {
-	ok := hedgerow.Config{APIKey: posthogtest.Token, Host: host}
+	ok := hedgerow.Config{APIKey: simposthog.Token, Host: host}
 	for _, tt := range []struct {
 		name string
 		set  func(*hedgerow.Config)
@@ -51,15 +51,15 @@ func TestEnvironment(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Setenv(name, value)
-			if _, err := hedgerow.New(hedgerow.Config{APIKey: posthogtest.Token}); err == nil || !strings.Contains(err.Error(), name) {
+			if _, err := hedgerow.New(hedgerow.Config{APIKey: simposthog.Token}); err == nil || !strings.Contains(err.Error(), name) {
 				t.Errorf("%v, want an error that names the variable", err)
 			}
 		})
 	}
 	t.Run("used", func(t *testing.T) {
-		ph := posthogtest.Run(t, posthogtest.Options{})
+		ph := simposthog.Run(t, simposthog.Options{})
 		for name, value := range map[string]string{
-			"POSTHOG_API_KEY": posthogtest.Token, "POSTHOG_HOST": ph.URL() + "/", "HEDGEROW_FLUSH_AT": "2", "HEDGEROW_FLUSH_INTERVAL": "1h",
+			"POSTHOG_API_KEY": simposthog.Token, "POSTHOG_HOST": ph.URL() + "/", "HEDGEROW_FLUSH_AT": "2", "HEDGEROW_FLUSH_INTERVAL": "1h",
 			"HEDGEROW_DISTINCT_ID": "somebody", "HEDGEROW_ENVIRONMENT": "staging", "HEDGEROW_LOG_LEVEL": "error",
 		} {
 			t.Setenv(name, value)
@@ -83,7 +83,7 @@ func TestEnvironment(t *testing.T) {
 	t.Run("field wins", func(t *testing.T) {
 		t.Setenv("HEDGEROW_API_KEY", "phx_bad")
 		t.Setenv("HEDGEROW_FLUSH_AT", "bad")
-		c, err := hedgerow.New(hedgerow.Config{APIKey: posthogtest.Token, FlushAt: 1})
+		c, err := hedgerow.New(hedgerow.Config{APIKey: simposthog.Token, FlushAt: 1})
 		if err != nil {
 			t.Fatal(err)
 		}

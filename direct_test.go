@@ -14,7 +14,7 @@ import (
 
 	"github.com/hedgerow/hedgerow"
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 )
 
 // call captures one call with content, tags and properties.
@@ -30,7 +30,7 @@ func call(ctx context.Context, r *rig) {
 // Every option of the exporter's complete configuration, with its default and its
 // effect at PostHog.
 func TestOptions(t *testing.T) {
-	one := func(t *testing.T, r *rig) posthogtest.Event {
+	one := func(t *testing.T, r *rig) simposthog.Event {
 		t.Helper()
 		call(t.Context(), r)
 		r.flush(t)
@@ -70,7 +70,7 @@ func TestOptions(t *testing.T) {
 		})
 	})
 	t.Run("host", func(t *testing.T) {
-		c, err := hedgerow.New(hedgerow.Config{APIKey: posthogtest.Token})
+		c, err := hedgerow.New(hedgerow.Config{APIKey: simposthog.Token})
 		if err != nil || hedgerow.DefaultHost != "https://us.i.posthog.com" {
 			t.Error(err)
 		}
@@ -169,7 +169,7 @@ func TestOptions(t *testing.T) {
 	t.Run("logLevel", func(t *testing.T) {
 		for level, want := range map[slog.Level]string{slog.LevelDebug: "DEBUG INFO", slog.LevelInfo: "INFO", slog.LevelWarn: "", slog.LevelError: ""} {
 			bubble(t, func(c *hedgerow.Config) { c.SendContent, c.LogLevel = false, level }, func(t *testing.T, r *rig) {
-				r.ph.Fail(posthogtest.Fault{Status: 503})
+				r.ph.Fail(simposthog.Fault{Status: 503})
 				one(t, r)
 				seen := map[string]bool{}
 				for line := range strings.Lines(r.log.String()) {
@@ -187,14 +187,14 @@ func TestOptions(t *testing.T) {
 						}
 					}
 				}
-				if strings.Contains(r.log.String(), "blackthorn") || strings.Contains(r.log.String(), posthogtest.Token) {
+				if strings.Contains(r.log.String(), "blackthorn") || strings.Contains(r.log.String(), simposthog.Token) {
 					t.Errorf("the log says %s", r.log)
 				}
 			})
 		}
 		// A refused key is an error, and what was dropped a warning.
 		bubble(t, func(c *hedgerow.Config) { c.LogLevel = slog.LevelWarn }, func(t *testing.T, r *rig) {
-			r.ph.Fail(posthogtest.Fault{Status: 401})
+			r.ph.Fail(simposthog.Fault{Status: 401})
 			call(t.Context(), r)
 			_ = r.Flush(t.Context())
 			if s := r.log.String(); !strings.Contains(s, "level=ERROR") || !strings.Contains(s, "level=WARN") {
@@ -278,13 +278,13 @@ func TestCosts(t *testing.T) {
 // What is wrong is said before anything is sent.
 func TestKeyAndHost(t *testing.T) {
 	for _, tt := range []struct{ key, host, want string }{
-		{posthogtest.Token, "https://eu.i.posthog.com", ""},
-		{posthogtest.Token, "http://127.0.0.1:8000", ""},
-		{posthogtest.Token, "http://[::1]:8000", ""},
-		{posthogtest.Token, "http://localhost:8000", ""},
-		{posthogtest.Token, "http://posthog.internal", "clear text"},
-		{posthogtest.Token, "http://us.i.posthog.com", "clear text"},
-		{posthogtest.Token, "http://localhost.example.com", "clear text"},
+		{simposthog.Token, "https://eu.i.posthog.com", ""},
+		{simposthog.Token, "http://127.0.0.1:8000", ""},
+		{simposthog.Token, "http://[::1]:8000", ""},
+		{simposthog.Token, "http://localhost:8000", ""},
+		{simposthog.Token, "http://posthog.internal", "clear text"},
+		{simposthog.Token, "http://us.i.posthog.com", "clear text"},
+		{simposthog.Token, "http://localhost.example.com", "clear text"},
 		{homeToken, "http://hedgerow:4100", ""},
 		{homeToken, "https://us.i.posthog.com", "PostHog's"},
 		{"abc", "", "phc_"},
@@ -303,17 +303,17 @@ func TestKeyAndHost(t *testing.T) {
 		_ = c.Close(t.Context())
 	}
 	t.Setenv("HEDGEROW_ALLOW_INSECURE_POSTHOG", "1")
-	c, err := hedgerow.New(hedgerow.Config{APIKey: posthogtest.Token, Host: "http://posthog.internal"})
+	c, err := hedgerow.New(hedgerow.Config{APIKey: simposthog.Token, Host: "http://posthog.internal"})
 	if err != nil {
 		t.Error(err)
 	}
 	_ = c.Close(t.Context())
 	for _, base := range []string{"hedgerow.example.com", "ftp://a.b", "https://a.b?c=d", "https://u:p@a.b"} {
-		if _, err := hedgerow.New(hedgerow.Config{APIKey: posthogtest.Token, UIBaseURL: base}); err == nil || !strings.Contains(err.Error(), "UIBaseURL") {
+		if _, err := hedgerow.New(hedgerow.Config{APIKey: simposthog.Token, UIBaseURL: base}); err == nil || !strings.Contains(err.Error(), "UIBaseURL") {
 			t.Errorf("%s: %v", base, err)
 		}
 	}
-	if _, err := hedgerow.New(hedgerow.Config{APIKey: posthogtest.Token, Schema: "other"}); err == nil || !strings.Contains(err.Error(), "schema") {
+	if _, err := hedgerow.New(hedgerow.Config{APIKey: simposthog.Token, Schema: "other"}); err == nil || !strings.Contains(err.Error(), "schema") {
 		t.Errorf("%v", err)
 	}
 	if _, err := hedgerow.NewPrompts(hedgerow.PromptsConfig{Key: "hr_1", Host: "https://us.i.posthog.com"}); err == nil || !strings.Contains(err.Error(), "stored in hedgerow") {
@@ -327,7 +327,7 @@ func TestLogLevelWithDefaultLogger(t *testing.T) {
 	var log strings.Builder
 	ph := newReceiver()
 	c, err := hedgerow.New(hedgerow.Config{
-		APIKey: posthogtest.Token, Host: host, HTTPClient: &http.Client{Transport: ph.Transport()}, LogLevel: slog.LevelDebug,
+		APIKey: simposthog.Token, Host: host, HTTPClient: &http.Client{Transport: ph.Transport()}, LogLevel: slog.LevelDebug,
 		Logger: slog.New(slog.NewTextHandler(&locked{w: &log}, &slog.HandlerOptions{Level: slog.LevelInfo})),
 	})
 	if err != nil {

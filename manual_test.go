@@ -12,11 +12,11 @@ import (
 
 	"github.com/hedgerow/hedgerow"
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 )
 
 // props checks properties of an event as PostHog got it.
-func props(t *testing.T, e posthogtest.Event, want map[string]string) {
+func props(t *testing.T, e simposthog.Event, want map[string]string) {
 	t.Helper()
 	for name, v := range want {
 		if got := string(e.Properties[name]); got != v {
@@ -114,7 +114,7 @@ func TestTraces(t *testing.T) {
 		if len(got) != 5 {
 			t.Fatalf("%d events", len(got))
 		}
-		by := map[string]posthogtest.Event{}
+		by := map[string]simposthog.Event{}
 		for _, e := range got {
 			by[e.Text("$ai_span_name")+e.Text("$ai_model")] = e
 			if e.Text("$ai_trace_id") != trace.TraceID() || e.DistinctID != "ada" || e.Text("$ai_session_id") != "s" || e.Text("$ai_trace_name") != "ticket" && e.Name != event.Trace {
@@ -166,7 +166,7 @@ func TestFeedbackMetricsOutcomes(t *testing.T) {
 		r.CaptureRating(ctx, hedgerow.Rating{Feedback: "negative", EvalName: "accuracy", EvalPassed: &yes, EvalScore: &score, ReasonCode: "wrong_format", Edited: &yes})
 		r.CaptureOutcome(ctx, hedgerow.Outcome{TaskType: "support_reply", Completed: true, Accepted: &yes, Retries: 2})
 		r.flush(t)
-		by := map[string]posthogtest.Event{}
+		by := map[string]simposthog.Event{}
 		for _, e := range r.ph.Events() {
 			by[e.Name] = e
 		}

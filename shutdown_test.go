@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 )
 
 // silent is a host that takes a request and never answers.
@@ -38,7 +38,7 @@ func TestShutdownIsBounded(t *testing.T) {
 					dir = t.TempDir()
 				}
 				synctest.Test(t, func(t *testing.T) {
-					c, err := hedgerow.New(hedgerow.Config{APIKey: posthogtest.Token, Host: "https://posthog.test", HTTPClient: &http.Client{Transport: host},
+					c, err := hedgerow.New(hedgerow.Config{APIKey: simposthog.Token, Host: "https://posthog.test", HTTPClient: &http.Client{Transport: host},
 						ShutdownTimeout: tt.bound, SpoolDir: dir, Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
 					if err != nil {
 						t.Fatal(err)

@@ -16,14 +16,14 @@ import (
 
 	"github.com/hedgerow/hedgerow"
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 )
 
 // spoolChild is what TestMain runs in place of the tests where SPOOL_CHILD is
 // set: a process that captures and then waits to be killed.
 func spoolChild(spec string) {
 	host, dir, _ := strings.Cut(spec, " ")
-	c, err := hedgerow.New(hedgerow.Config{APIKey: posthogtest.Token, Host: host, SpoolDir: dir, FlushAt: 50, Logger: slog.New(slog.DiscardHandler)})
+	c, err := hedgerow.New(hedgerow.Config{APIKey: simposthog.Token, Host: host, SpoolDir: dir, FlushAt: 50, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
@@ -43,14 +43,14 @@ func spoolChild(spec string) {
 func TestSpoolSurvivesKill(t *testing.T) {
 	for _, c := range []struct {
 		name string
-		fail []posthogtest.Fault
+		fail []simposthog.Fault
 	}{
-		{"host is down", []posthogtest.Fault{{Times: -1, Reset: true}}},
-		{"one batch was taken, then the host hangs", []posthogtest.Fault{{Times: 1, Status: 200, Accept: true}, {Times: -1, Delay: time.Minute}}},
+		{"host is down", []simposthog.Fault{{Times: -1, Reset: true}}},
+		{"one batch was taken, then the host hangs", []simposthog.Fault{{Times: 1, Status: 200, Accept: true}, {Times: -1, Delay: time.Minute}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
-			ph := posthogtest.Run(t, posthogtest.Options{})
+			ph := simposthog.Run(t, simposthog.Options{})
 			ph.Fail(c.fail...)
 			cmd := exec.CommandContext(t.Context(), os.Args[0])
 			cmd.Env = append(os.Environ(), "SPOOL_CHILD="+ph.URL()+" "+dir)
@@ -65,7 +65,7 @@ func TestSpoolSurvivesKill(t *testing.T) {
 				t.Fatalf("the child says %q", line)
 			}
 			// The folder is the child's as long as it lives.
-			config := hedgerow.Config{APIKey: posthogtest.Token, Host: ph.URL(), SpoolDir: dir, Logger: slog.New(slog.DiscardHandler)}
+			config := hedgerow.Config{APIKey: simposthog.Token, Host: ph.URL(), SpoolDir: dir, Logger: slog.New(slog.DiscardHandler)}
 			_, err = hedgerow.New(config)
 			var refused *event.Error
 			if !errors.As(err, &refused) || refused.Code != event.CodeInvalid || !strings.Contains(err.Error(), "in use") || refused.Hint == "" {
@@ -270,7 +270,7 @@ func TestSpoolRetriesToNoEnd(t *testing.T) {
 // An event that was lightened, halved and refused behaves the same from disk.
 func TestSpoolTooLarge(t *testing.T) {
 	r := spooling(t, t.TempDir(), nil)
-	r.ph.Fail(posthogtest.Fault{Status: 413})
+	r.ph.Fail(simposthog.Fault{Status: 413})
 	r.Capture(t.Context(), event.Generation, generation())
 	r.flush(t)
 	if e := r.ph.Events()[0]; e.Text("content_dropped") != "too_large" || e.Has("$ai_input") || e.Text("$ai_model") != "m" {
@@ -302,8 +302,8 @@ func TestSpoolGivesDiskBack(t *testing.T) {
 // FuzzSpool opens a folder with any file in it.
 func FuzzSpool(f *testing.F) {
 	dir := f.TempDir()
-	ph := posthogtest.New(posthogtest.Options{})
-	c, err := hedgerow.New(hedgerow.Config{APIKey: posthogtest.Token, Host: host, SpoolDir: dir, FlushAt: 100, HTTPClient: &http.Client{Transport: ph.Transport()}, Logger: slog.New(slog.DiscardHandler)})
+	ph := simposthog.New(simposthog.Options{})
+	c, err := hedgerow.New(hedgerow.Config{APIKey: simposthog.Token, Host: host, SpoolDir: dir, FlushAt: 100, HTTPClient: &http.Client{Transport: ph.Transport()}, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		f.Fatal(err)
 	}

@@ -9,48 +9,48 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
-	"github.com/hedgerow/hedgerow/internal/providertest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
+	simprovider "github.com/hedgerow/hedgerow/internal/simulate/provider"
 )
 
 // sent are the events that each program sends, and what each of them must say.
 var sent = map[string]struct {
 	events []string
-	check  func(t *testing.T, e map[string]posthogtest.Event)
+	check  func(t *testing.T, e map[string]simposthog.Event)
 }{
-	"openai": {[]string{"$ai_generation"}, func(t *testing.T, e map[string]posthogtest.Event) {
+	"openai": {[]string{"$ai_generation"}, func(t *testing.T, e map[string]simposthog.Event) {
 		g := e["$ai_generation"]
 		if g.DistinctID != "ada" || g.Text("$ai_prompt_name") != "explain" || g.Text("$ai_stream") != "true" || !g.Has("$ai_output_tokens") {
 			t.Errorf("%s", g.Raw)
 		}
 	}},
-	"anthropic": {[]string{"$ai_generation"}, func(t *testing.T, e map[string]posthogtest.Event) {
+	"anthropic": {[]string{"$ai_generation"}, func(t *testing.T, e map[string]simposthog.Event) {
 		if g := e["$ai_generation"]; strings.Contains(string(g.Raw), "What is a hedgerow") || g.Text("$ai_provider") != "anthropic" {
 			t.Errorf("%s", g.Raw)
 		}
 	}},
-	"transport": {[]string{"$ai_generation"}, func(t *testing.T, e map[string]posthogtest.Event) {
+	"transport": {[]string{"$ai_generation"}, func(t *testing.T, e map[string]simposthog.Event) {
 		if g := e["$ai_generation"]; g.DistinctID != "ada" || g.Text("production") != "true" {
 			t.Errorf("%s", g.Raw)
 		}
 	}},
-	"ollama": {[]string{"$ai_generation"}, func(t *testing.T, e map[string]posthogtest.Event) {
+	"ollama": {[]string{"$ai_generation"}, func(t *testing.T, e map[string]simposthog.Event) {
 		if g := e["$ai_generation"]; g.DistinctID != "ada" || g.Text("$ai_provider") != "ollama" || g.Text("$ai_stream") != "true" || !g.Has("$ai_input_tokens") {
 			t.Errorf("%s", g.Raw)
 		}
 	}},
-	"agent": {[]string{"$ai_generation", "$ai_span", "$ai_trace"}, func(t *testing.T, e map[string]posthogtest.Event) {
+	"agent": {[]string{"$ai_generation", "$ai_span", "$ai_trace"}, func(t *testing.T, e map[string]simposthog.Event) {
 		root := e["$ai_trace"].Text("$ai_trace_id")
 		if root == "" || e["$ai_generation"].Text("$ai_parent_id") != root || e["$ai_span"].Text("$ai_parent_id") != root {
 			t.Errorf("%v", e)
 		}
 	}},
-	"outcomes": {[]string{"$ai_feedback", "$ai_generation", "$ai_metric", "llm_output_rated", "llm_task_completed", "prompt_shared"}, func(t *testing.T, e map[string]posthogtest.Event) {
+	"outcomes": {[]string{"$ai_feedback", "$ai_generation", "$ai_metric", "llm_output_rated", "llm_task_completed", "prompt_shared"}, func(t *testing.T, e map[string]simposthog.Event) {
 		if e["$ai_generation"].Text("$ai_trace_id") == "" || e["llm_task_completed"].Text("trace_id") != e["$ai_generation"].Text("$ai_trace_id") {
 			t.Errorf("%v", e)
 		}
 	}},
-	"otel": {[]string{"$ai_generation", "$ai_trace"}, func(t *testing.T, e map[string]posthogtest.Event) {
+	"otel": {[]string{"$ai_generation", "$ai_trace"}, func(t *testing.T, e map[string]simposthog.Event) {
 		if e["$ai_generation"].Text("$ai_parent_id") != e["$ai_trace"].Text("$ai_span_id") || e["$ai_trace"].Text("experiment-v2") != "true" || e["$ai_trace"].DistinctID != "ada" {
 			t.Errorf("%v", e)
 		}
@@ -71,17 +71,17 @@ func TestPrograms(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin+string(filepath.Separator), "./...").CombinedOutput(); err != nil {
 		t.Fatalf("build: %v\n%s", err, out)
 	}
-	sim := providertest.New(providertest.Options{Seed: 1})
+	sim := simprovider.New(simprovider.Options{Seed: 1})
 	if err := sim.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = sim.Close() })
 	for _, name := range slices.Sorted(maps.Keys(sent)) {
 		t.Run(name, func(t *testing.T) {
-			ph := posthogtest.Run(t, posthogtest.Options{})
+			ph := simposthog.Run(t, simposthog.Options{})
 			cmd := exec.CommandContext(t.Context(), filepath.Join(bin, name))
 			cmd.Env = []string{
-				"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "HEDGEROW_API_KEY=" + posthogtest.Token, "HEDGEROW_HOST=" + ph.URL(),
+				"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "HEDGEROW_API_KEY=" + simposthog.Token, "HEDGEROW_HOST=" + ph.URL(),
 				"OPENAI_API_KEY=sk-x", "OPENAI_BASE_URL=" + sim.OpenAIURL() + "/v1", "ANTHROPIC_API_KEY=sk-ant-x", "ANTHROPIC_BASE_URL=" + sim.AnthropicURL(),
 				"OLLAMA_URL=" + sim.CompatibleURL("ollama"),
 			}
@@ -91,7 +91,7 @@ func TestPrograms(t *testing.T) {
 			if err != nil || stderr.Len() > 0 || len(out) == 0 {
 				t.Fatalf("%v\nstdout: %s\nstderr: %s", err, out, stderr.String())
 			}
-			by := map[string]posthogtest.Event{}
+			by := map[string]simposthog.Event{}
 			for _, e := range ph.Events() {
 				by[e.Name] = e
 			}

@@ -11,7 +11,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/hedgerow/hedgerow"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 	"github.com/hedgerow/hedgerow/otelexport"
 )
 
@@ -19,8 +19,8 @@ import (
 // elsewhere too.
 func ExampleNewExporter() {
 	ctx := context.Background()
-	posthog := posthogtest.New(posthogtest.Options{}) // stands in for PostHog
-	client, err := hedgerow.New(hedgerow.Config{APIKey: posthogtest.Token, Host: "https://posthog.test", HTTPClient: &http.Client{Transport: posthog.Transport()}})
+	posthog := simposthog.New(simposthog.Options{}) // stands in for PostHog
+	client, err := hedgerow.New(hedgerow.Config{APIKey: simposthog.Token, Host: "https://posthog.test", HTTPClient: &http.Client{Transport: posthog.Transport()}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -41,8 +41,8 @@ func ExampleNewExporter() {
 
 func ExampleNewProcessor() {
 	ctx := context.Background()
-	posthog := posthogtest.New(posthogtest.Options{}) // stands in for PostHog
-	client, err := hedgerow.New(hedgerow.Config{APIKey: posthogtest.Token, Host: "https://posthog.test", HTTPClient: &http.Client{Transport: posthog.Transport()}})
+	posthog := simposthog.New(simposthog.Options{}) // stands in for PostHog
+	client, err := hedgerow.New(hedgerow.Config{APIKey: simposthog.Token, Host: "https://posthog.test", HTTPClient: &http.Client{Transport: posthog.Transport()}})
 	if err != nil {
 		log.Fatal(err)
 	}

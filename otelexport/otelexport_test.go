@@ -19,17 +19,17 @@ import (
 
 	"github.com/hedgerow/hedgerow"
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
-	"github.com/hedgerow/hedgerow/internal/providertest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
+	simprovider "github.com/hedgerow/hedgerow/internal/simulate/provider"
 	"github.com/hedgerow/hedgerow/otelexport"
 )
 
-func newClient(t *testing.T, set func(*hedgerow.Config)) (*hedgerow.Client, *posthogtest.Server) {
+func newClient(t *testing.T, set func(*hedgerow.Config)) (*hedgerow.Client, *simposthog.Server) {
 	t.Helper()
-	ph := posthogtest.New(posthogtest.Options{})
+	ph := simposthog.New(simposthog.Options{})
 	c := hedgerow.Config{
 		SendContent: true,
-		APIKey:      posthogtest.Token, Host: "https://posthog.test", HTTPClient: &http.Client{Transport: ph.Transport()},
+		APIKey:      simposthog.Token, Host: "https://posthog.test", HTTPClient: &http.Client{Transport: ph.Transport()},
 		Logger: slog.New(slog.DiscardHandler), SpanContext: otelexport.SpanContext,
 	}
 	if set != nil {
@@ -76,9 +76,9 @@ func record(ctx context.Context, tp *sdktrace.TracerProvider) (traceID string) {
 	return chat.SpanContext().TraceID().String()
 }
 
-func byName(t *testing.T, ph *posthogtest.Server) map[string]posthogtest.Event {
+func byName(t *testing.T, ph *simposthog.Server) map[string]simposthog.Event {
 	t.Helper()
-	by := map[string]posthogtest.Event{}
+	by := map[string]simposthog.Event{}
 	for _, e := range ph.Events() {
 		by[e.Text("$ai_span_name")] = e
 	}
@@ -170,7 +170,7 @@ func TestProcessorTakesTheContext(t *testing.T) {
 // A call by a wrapper is a child of the span that is under way.
 func TestWrappersShareTheTrace(t *testing.T) {
 	c, ph := newClient(t, nil)
-	sim := providertest.New(providertest.Options{Seed: 1})
+	sim := simprovider.New(simprovider.Options{Seed: 1})
 	if err := sim.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/posthog/posthog-go"
 
 	"github.com/hedgerow/hedgerow"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 )
 
 // taking answers deliveries at once.
@@ -26,7 +26,7 @@ var taking = &http.Client{Transport: fake(func(r *http.Request) (*http.Response,
 
 func benchClient(b *testing.B, set func(*hedgerow.Config)) *hedgerow.Client {
 	b.Helper()
-	c := hedgerow.Config{APIKey: posthogtest.Token, Host: host, HTTPClient: taking, Logger: slog.New(slog.DiscardHandler), QueueSize: 1 << 30, QueueBytes: 1 << 40}
+	c := hedgerow.Config{APIKey: simposthog.Token, Host: host, HTTPClient: taking, Logger: slog.New(slog.DiscardHandler), QueueSize: 1 << 30, QueueBytes: 1 << 40}
 	if set != nil {
 		set(&c)
 	}
@@ -175,7 +175,7 @@ func BenchmarkThroughput(b *testing.B) {
 	}
 	b.Run("PosthogGo", func(b *testing.B) {
 		for b.Loop() {
-			c, err := posthog.NewWithConfig(posthogtest.Token, posthog.Config{Endpoint: server.URL, BatchSize: 100, Logger: quiet{}})
+			c, err := posthog.NewWithConfig(simposthog.Token, posthog.Config{Endpoint: server.URL, BatchSize: 100, Logger: quiet{}})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -191,7 +191,7 @@ func BenchmarkThroughput(b *testing.B) {
 	for _, gzip := range []bool{true, false} {
 		b.Run(fmt.Sprintf("Hedgerow/gzip=%v", gzip), func(b *testing.B) {
 			for b.Loop() {
-				c, err := hedgerow.New(hedgerow.Config{APIKey: posthogtest.Token, Host: server.URL, FlushAt: 100, QueueSize: events, DisableGzip: !gzip, Logger: slog.New(slog.DiscardHandler)})
+				c, err := hedgerow.New(hedgerow.Config{APIKey: simposthog.Token, Host: server.URL, FlushAt: 100, QueueSize: events, DisableGzip: !gzip, Logger: slog.New(slog.DiscardHandler)})
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -13,7 +13,7 @@ import (
 	goopenai "github.com/sashabaranov/go-openai"
 
 	"github.com/hedgerow/hedgerow"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 )
 
 // A client of another maker, by its http.Client.
@@ -127,7 +127,7 @@ func ExampleClient_CaptureMetric() {
 func ExampleConfig_postHog() {
 	sandbox := newSandbox()
 	defer sandbox.close()
-	sandbox.config.APIKey, sandbox.config.Host = posthogtest.Token, "https://us.i.posthog.com"
+	sandbox.config.APIKey, sandbox.config.Host = simposthog.Token, "https://us.i.posthog.com"
 	sandbox.config.Schema, sandbox.config.UIBaseURL = hedgerow.SchemaLLMEvents, "https://hedgerow.example.com"
 	client, err := hedgerow.New(sandbox.config)
 	if err != nil {

@@ -8,14 +8,14 @@ import (
 	"strings"
 
 	"github.com/hedgerow/hedgerow"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
-	"github.com/hedgerow/hedgerow/internal/providertest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
+	simprovider "github.com/hedgerow/hedgerow/internal/simulate/provider"
 )
 
 // sandbox stands in for a hedgerow server and for the providers in the examples.
 type sandbox struct {
-	ph  *posthogtest.Server
-	sim *providertest.Server
+	ph  *simposthog.Server
+	sim *simprovider.Server
 
 	config    hedgerow.Config // for New: key and host
 	OpenAI    string          // base URL
@@ -23,7 +23,7 @@ type sandbox struct {
 }
 
 func newSandbox() *sandbox {
-	s := &sandbox{ph: newReceiver(), sim: providertest.New(providertest.Options{Seed: 1})}
+	s := &sandbox{ph: newReceiver(), sim: simprovider.New(simprovider.Options{Seed: 1})}
 	if err := s.sim.Start(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 	}
@@ -37,7 +37,7 @@ func (s *sandbox) close() { _ = s.sim.Close() }
 // print shows what has arrived: each event's name, user and the given properties.
 func (s *sandbox) print(properties ...string) {
 	events := s.ph.Events()
-	slices.SortStableFunc(events, func(a, b posthogtest.Event) int { return strings.Compare(a.Route+a.Name, b.Route+b.Name) })
+	slices.SortStableFunc(events, func(a, b simposthog.Event) int { return strings.Compare(a.Route+a.Name, b.Route+b.Name) })
 	for _, e := range events {
 		line := e.Name
 		for _, p := range properties {

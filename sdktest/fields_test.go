@@ -10,7 +10,7 @@ import (
 	openaioption "github.com/openai/openai-go/v3/option"
 
 	"github.com/hedgerow/hedgerow"
-	"github.com/hedgerow/hedgerow/internal/providertest"
+	simprovider "github.com/hedgerow/hedgerow/internal/simulate/provider"
 )
 
 // The wrapped client with extra fields in the request, against a provider that
@@ -18,7 +18,7 @@ import (
 func TestRequestWithExtraFields(t *testing.T) {
 	h := newHedge(t, func(c *hedgerow.Config) { c.AttributionFields = []string{"feature"} })
 	oa := h.openai()
-	h.sim.Script(providertest.Behavior{KnownOnly: true})
+	h.sim.Script(simprovider.Behavior{KnownOnly: true})
 	_, err := oa.Chat.Completions.New(t.Context(), chat, openaioption.WithJSONSet("user", "user_123"), openaioption.WithJSONSet("session", "session_456"),
 		openaioption.WithJSONSet("feature", "product_recommendations"), openaioption.WithJSONSet("trace", map[string]any{"trace_id": "t-1", "plan": "pro"}))
 	if err != nil {

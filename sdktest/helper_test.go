@@ -5,7 +5,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 )
 
 const (
@@ -28,6 +28,6 @@ func TestMain(m *testing.M) {
 }
 
 // newReceiver stands in for PostHog, and with homeToken for a hedgerow server.
-func newReceiver() *posthogtest.Server {
-	return posthogtest.New(posthogtest.Options{Projects: []posthogtest.Project{{Token: posthogtest.Token}, {Token: homeToken}}})
+func newReceiver() *simposthog.Server {
+	return simposthog.New(simposthog.Options{Projects: []simposthog.Project{{Token: simposthog.Token}, {Token: homeToken}}})
 }

@@ -10,7 +10,7 @@ import (
 	openaioption "github.com/openai/openai-go/v3/option"
 
 	"github.com/hedgerow/hedgerow"
-	"github.com/hedgerow/hedgerow/internal/providertest"
+	simprovider "github.com/hedgerow/hedgerow/internal/simulate/provider"
 )
 
 // retry_count is what is known: the client's own count, or that the same request of
@@ -37,9 +37,9 @@ func TestRetryCount(t *testing.T) {
 		return strings.Join(all, " ")
 	}
 	oa := h.openai()
-	for want, script := range map[string][]providertest.Behavior{
+	for want, script := range map[string][]simprovider.Behavior{
 		"0": {{}},
-		"2": {{Fail: providertest.ServerError}, {Fail: providertest.Unavailable}, {}},
+		"2": {{Fail: simprovider.ServerError}, {Fail: simprovider.Unavailable}, {}},
 	} {
 		h.sim.Script(script...)
 		if _, err := oa.Chat.Completions.New(t.Context(), chat, openaioption.WithMiddleware(quick)); err != nil {
@@ -54,7 +54,7 @@ func TestRetryCount(t *testing.T) {
 	say := func(ctx func(*http.Request) *http.Request, body string, fail bool) {
 		t.Helper()
 		if fail {
-			h.sim.Script(providertest.Behavior{Fail: providertest.Unavailable})
+			h.sim.Script(simprovider.Behavior{Fail: simprovider.Unavailable})
 		}
 		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, h.sim.OpenAIURL()+"/v1/chat/completions", strings.NewReader(body))
 		if err != nil {
@@ -102,7 +102,7 @@ func TestRetryCount(t *testing.T) {
 func TestOutcomeRetryCount(t *testing.T) {
 	h := newHedge(t, nil)
 	oa := h.openai()
-	h.sim.Script(providertest.Behavior{Fail: providertest.ServerError}, providertest.Behavior{}, providertest.Behavior{})
+	h.sim.Script(simprovider.Behavior{Fail: simprovider.ServerError}, simprovider.Behavior{}, simprovider.Behavior{})
 	ctx := hedgerow.WithTrace(t.Context(), "retried")
 	for range 2 {
 		if _, err := oa.Chat.Completions.New(ctx, chat, openaioption.WithMaxRetries(2)); err != nil {

@@ -22,29 +22,29 @@ import (
 
 	"github.com/hedgerow/hedgerow"
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
-	"github.com/hedgerow/hedgerow/internal/providertest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
+	simprovider "github.com/hedgerow/hedgerow/internal/simulate/provider"
 )
 
 // hedge is a client whose events stay in the test, and a simulated provider.
 type hedge struct {
 	*hedgerow.Client
 	t   *testing.T
-	ph  *posthogtest.Server
-	sim *providertest.Server
+	ph  *simposthog.Server
+	sim *simprovider.Server
 	mu  sync.Mutex
 	got []*event.Event
 }
 
 func newHedge(t *testing.T, set func(*hedgerow.Config)) *hedge {
 	t.Helper()
-	h := &hedge{t: t, ph: posthogtest.New(posthogtest.Options{}), sim: providertest.New(providertest.Options{Seed: 1})}
+	h := &hedge{t: t, ph: simposthog.New(simposthog.Options{}), sim: simprovider.New(simprovider.Options{Seed: 1})}
 	if err := h.sim.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = h.sim.Close() })
 	c := hedgerow.Config{
-		APIKey: posthogtest.Token, Host: host, HTTPClient: &http.Client{Transport: h.ph.Transport()}, Logger: slog.New(slog.DiscardHandler),
+		APIKey: simposthog.Token, Host: host, HTTPClient: &http.Client{Transport: h.ph.Transport()}, Logger: slog.New(slog.DiscardHandler),
 		FlushInterval: time.Hour, FlushAt: 1000, SendContent: true,
 		BeforeSend: func(e *event.Event) *event.Event {
 			h.mu.Lock()
@@ -262,15 +262,15 @@ func TestRetriesAreOneEvent(t *testing.T) {
 	}
 	for _, tt := range []struct {
 		name    string
-		script  []providertest.Behavior
+		script  []simprovider.Behavior
 		retries string
 		isError bool
 		status  int
 	}{
-		{"then well", []providertest.Behavior{{Fail: providertest.ServerError}, {Fail: providertest.Unavailable}, {}}, "2", false, 200},
-		{"never well", []providertest.Behavior{{Fail: providertest.ServerError}, {Fail: providertest.ServerError}, {Fail: providertest.Unavailable}}, "2", true, 503},
-		{"reset, then well", []providertest.Behavior{{Fail: providertest.Reset}, {}}, "1", false, 200},
-		{"not to be tried again", []providertest.Behavior{{Fail: providertest.BadRequest}}, "", true, 400},
+		{"then well", []simprovider.Behavior{{Fail: simprovider.ServerError}, {Fail: simprovider.Unavailable}, {}}, "2", false, 200},
+		{"never well", []simprovider.Behavior{{Fail: simprovider.ServerError}, {Fail: simprovider.ServerError}, {Fail: simprovider.Unavailable}}, "2", true, 503},
+		{"reset, then well", []simprovider.Behavior{{Fail: simprovider.Reset}, {}}, "1", false, 200},
+		{"not to be tried again", []simprovider.Behavior{{Fail: simprovider.BadRequest}}, "", true, 400},
 	} {
 		h.sim.Script(tt.script...)
 		_, err := oa.Chat.Completions.New(t.Context(), chat, openaioption.WithMiddleware(quick))
@@ -282,7 +282,7 @@ func TestRetriesAreOneEvent(t *testing.T) {
 			t.Errorf("%s: retries %s, error %v, status %d", tt.name, e.Properties["retries"], e.IsError, e.HTTPStatus)
 		}
 	}
-	h.sim.Script(providertest.Behavior{Fail: providertest.Overloaded}, providertest.Behavior{})
+	h.sim.Script(simprovider.Behavior{Fail: simprovider.Overloaded}, simprovider.Behavior{})
 	if _, err := an.Messages.New(t.Context(), message, anthropicoption.WithMiddleware(quick)); err != nil {
 		t.Fatal(err)
 	}

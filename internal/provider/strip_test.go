@@ -16,7 +16,7 @@ const held = 64 << 10
 // streams are recorded answers and the corners of the SSE format.
 func streams(t testing.TB) [][]byte {
 	t.Helper()
-	files, err := filepath.Glob("../providertest/testdata/*stream*.txt")
+	files, err := filepath.Glob("../simulate/provider/testdata/*stream*.txt")
 	if err != nil || len(files) == 0 {
 		t.Fatalf("no recorded streams: %v", err)
 	}

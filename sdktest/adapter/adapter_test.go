@@ -19,7 +19,7 @@ import (
 
 	"log/slog"
 
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 	"github.com/hedgerow/hedgerow/sdktest/adapter"
 )
 
@@ -28,7 +28,7 @@ import (
 type rig struct {
 	t  *testing.T
 	a  http.Handler
-	ph *posthogtest.Server
+	ph *simposthog.Server
 	lg bytes.Buffer
 }
 
@@ -40,11 +40,11 @@ func harness(t *testing.T, config object, f func(*rig)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		time.Sleep(26 * 365 * 24 * time.Hour) // the fake clock begins at 2000, and events of 2025 are not of its future
-		r := &rig{t: t, ph: posthogtest.New(posthogtest.Options{})}
+		r := &rig{t: t, ph: simposthog.New(simposthog.Options{})}
 		a := sdkadapter.New(sdkadapter.Options{Transport: r.ph.Transport(), Logger: slog.New(slog.NewTextHandler(&r.lg, nil))})
 		defer a.Close()
 		r.a = a
-		c := object{"api_key": posthogtest.Token, "host": "https://mock-server:8081"}
+		c := object{"api_key": simposthog.Token, "host": "https://mock-server:8081"}
 		for k, v := range config {
 			c[k] = v
 		}
@@ -136,16 +136,16 @@ func TestRetries(t *testing.T) {
 		name := map[string]string{"/capture": "test_event", "/capture_ai": "$ai_generation"}[path]
 		for _, c := range []struct {
 			name  string
-			fault posthogtest.Fault
+			fault simposthog.Fault
 			again bool
 		}{
-			{"network error", posthogtest.Fault{Reset: true}, true},
-			{"408", posthogtest.Fault{Status: 408}, true}, {"429", posthogtest.Fault{Status: 429}, true},
-			{"500", posthogtest.Fault{Status: 500}, true}, {"502", posthogtest.Fault{Status: 502}, true},
-			{"503", posthogtest.Fault{Status: 503}, true}, {"504", posthogtest.Fault{Status: 504}, true},
-			{"400", posthogtest.Fault{Status: 400}, false}, {"401", posthogtest.Fault{Status: 401}, false},
-			{"402", posthogtest.Fault{Status: 402}, false}, {"403", posthogtest.Fault{Status: 403}, false},
-			{"413", posthogtest.Fault{Status: 413}, false}, {"418", posthogtest.Fault{Status: 418}, false},
+			{"network error", simposthog.Fault{Reset: true}, true},
+			{"408", simposthog.Fault{Status: 408}, true}, {"429", simposthog.Fault{Status: 429}, true},
+			{"500", simposthog.Fault{Status: 500}, true}, {"502", simposthog.Fault{Status: 502}, true},
+			{"503", simposthog.Fault{Status: 503}, true}, {"504", simposthog.Fault{Status: 504}, true},
+			{"400", simposthog.Fault{Status: 400}, false}, {"401", simposthog.Fault{Status: 401}, false},
+			{"402", simposthog.Fault{Status: 402}, false}, {"403", simposthog.Fault{Status: 403}, false},
+			{"413", simposthog.Fault{Status: 413}, false}, {"418", simposthog.Fault{Status: 418}, false},
 		} {
 			t.Run(name+"/"+c.name, func(t *testing.T) {
 				harness(t, object{"flush_at": 1}, func(r *rig) {
@@ -172,7 +172,7 @@ func TestRetries(t *testing.T) {
 // third try is the one that arrives.
 func TestBackoff(t *testing.T) {
 	harness(t, object{"flush_at": 1}, func(r *rig) {
-		r.ph.Fail(posthogtest.Fault{Status: 503, Times: 2})
+		r.ph.Fail(simposthog.Fault{Status: 503, Times: 2})
 		r.capture("/capture", object{"event": "test_event"})
 		r.flush()
 		s := r.state()
@@ -200,7 +200,7 @@ func TestRetryAfter(t *testing.T) {
 		for _, status := range []int{429, 503} {
 			t.Run(fmt.Sprint(c.name, " ", status), func(t *testing.T) {
 				harness(t, object{"flush_at": 1}, func(r *rig) {
-					r.ph.Fail(posthogtest.Fault{Status: status, RetryAfter: c.at(time.Now())})
+					r.ph.Fail(simposthog.Fault{Status: status, RetryAfter: c.at(time.Now())})
 					r.capture("/capture", object{"event": "test_event"})
 					r.flush()
 					if w := r.state().waits(); len(w) != 1 || w[0] < c.least || w[0] > c.top {
@@ -215,7 +215,7 @@ func TestRetryAfter(t *testing.T) {
 func TestMaxRetries(t *testing.T) {
 	for _, n := range []int{0, 1, 3} {
 		harness(t, object{"flush_at": 1, "max_retries": n}, func(r *rig) {
-			r.ph.Fail(posthogtest.Fault{Status: 500, Times: -1})
+			r.ph.Fail(simposthog.Fault{Status: 500, Times: -1})
 			r.capture("/capture", object{"event": "test_event"})
 			r.flush()
 			s := r.state()
@@ -230,7 +230,7 @@ func TestMaxRetries(t *testing.T) {
 // logged, by name and size only.
 func TestHalves(t *testing.T) {
 	harness(t, object{"flush_at": 8}, func(r *rig) {
-		r.ph.Fail(posthogtest.Fault{Status: 413, Times: 3})
+		r.ph.Fail(simposthog.Fault{Status: 413, Times: 3})
 		var want []string
 		for i := range 8 {
 			want = append(want, r.capture("/capture", object{"event": "test_event", "properties": object{"n": i, "word": "blackthorn"}}))
@@ -253,7 +253,7 @@ func TestHalves(t *testing.T) {
 		}
 	})
 	harness(t, object{"flush_at": 1}, func(r *rig) {
-		r.ph.Fail(posthogtest.Fault{Status: 413, Times: -1})
+		r.ph.Fail(simposthog.Fault{Status: 413, Times: -1})
 		r.capture("/capture", object{"event": "test_event", "properties": object{"word": "blackthorn"}})
 		r.flush()
 		if s := r.state(); s.Dropped["too_large"] != 1 || s.Retries != 0 {
@@ -283,7 +283,7 @@ func TestOversized(t *testing.T) {
 
 // A 2xx is a success whatever its body says, and even if that breaks off.
 func TestUnreadableAnswer(t *testing.T) {
-	for _, f := range []posthogtest.Fault{{Accept: true, Status: 200, Body: "no JSON {"}, {Accept: true, Status: 204}, {Accept: true, Status: 200, Partial: true}} {
+	for _, f := range []simposthog.Fault{{Accept: true, Status: 200, Body: "no JSON {"}, {Accept: true, Status: 204}, {Accept: true, Status: 200, Partial: true}} {
 		harness(t, object{"flush_at": 1}, func(r *rig) {
 			r.ph.Fail(f)
 			uuid := r.capture("/capture", object{"event": "test_event"})
@@ -299,7 +299,7 @@ func TestUnreadableAnswer(t *testing.T) {
 // distinct id, name and uuid.
 func TestSameOnRetry(t *testing.T) {
 	harness(t, object{"flush_at": 3}, func(r *rig) {
-		r.ph.Fail(posthogtest.Fault{Status: 503, Accept: true}) // the answer gets lost
+		r.ph.Fail(simposthog.Fault{Status: 503, Accept: true}) // the answer gets lost
 		var want []string
 		for i := range 3 {
 			want = append(want, r.capture("/capture", object{"event": fmt.Sprint("event ", i)}))
@@ -337,7 +337,7 @@ func TestFormat(t *testing.T) {
 					APIKey string            `json:"api_key"`
 					Batch  []json.RawMessage `json:"batch"`
 				}
-				if err := json.Unmarshal(q[0].Body, &body); err != nil || body.APIKey != posthogtest.Token || len(body.Batch) != 1 {
+				if err := json.Unmarshal(q[0].Body, &body); err != nil || body.APIKey != simposthog.Token || len(body.Batch) != 1 {
 					t.Errorf("%s: %v", q[0].Body, err)
 				}
 			}
@@ -464,7 +464,7 @@ func TestBatches(t *testing.T) {
 // What is captured while a delivery is under way is neither lost nor sent twice.
 func TestDuringFlush(t *testing.T) {
 	harness(t, object{"flush_at": 1}, func(r *rig) {
-		r.ph.Fail(posthogtest.Fault{Delay: time.Second, Times: 1, Status: 503})
+		r.ph.Fail(simposthog.Fault{Delay: time.Second, Times: 1, Status: 503})
 		first := r.capture("/capture", object{"event": "first"})
 		time.Sleep(500 * time.Millisecond)
 		second := r.capture("/capture", object{"event": "second"})
@@ -506,7 +506,7 @@ func TestFullQueue(t *testing.T) {
 // Trouble with the AI route holds nothing else back.
 func TestLanes(t *testing.T) {
 	harness(t, object{"flush_at": 1}, func(r *rig) {
-		r.ph.Fail(posthogtest.Fault{Path: "/i/v0/ai/batch", Status: 503, Times: -1})
+		r.ph.Fail(simposthog.Fault{Path: "/i/v0/ai/batch", Status: 503, Times: -1})
 		r.capture("/capture_ai", object{"event": "$ai_generation"})
 		synctest.Wait()
 		start := time.Now()
@@ -548,7 +548,7 @@ func TestReset(t *testing.T) {
 		if w.Code != 400 || r.ph.Count() != 0 {
 			t.Errorf("%d %s, %d events", w.Code, w.Body, r.ph.Count())
 		}
-		r.do("POST", "/init", object{"api_key": posthogtest.Token, "host": "https://mock-server:8081"})
+		r.do("POST", "/init", object{"api_key": simposthog.Token, "host": "https://mock-server:8081"})
 		if s := r.state(); s.Captured != 0 || len(s.Requests) != 0 {
 			t.Errorf("%+v", s)
 		}
@@ -560,7 +560,7 @@ func TestParallel(t *testing.T) {
 	harness(t, nil, func(r *rig) {
 		var wg sync.WaitGroup
 		for _, id := range []string{"t-1", "t-2"} {
-			r.do("POST", "/init?test_id="+id, object{"api_key": posthogtest.Token, "host": "https://mock-server:8081"})
+			r.do("POST", "/init?test_id="+id, object{"api_key": simposthog.Token, "host": "https://mock-server:8081"})
 			wg.Go(func() {
 				r.capture("/capture?test_id="+id, object{"event": id})
 				r.do("POST", "/flush?test_id="+id, nil)
@@ -585,7 +585,7 @@ func TestProgram(t *testing.T) {
 	if out, err := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./cmd").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	ph := posthogtest.Run(t, posthogtest.Options{})
+	ph := simposthog.Run(t, simposthog.Options{})
 	cmd := exec.CommandContext(t.Context(), bin, "-listen", "127.0.0.1:0")
 	out, err := cmd.StdoutPipe()
 	if err != nil {
@@ -601,7 +601,7 @@ func TestProgram(t *testing.T) {
 	}
 	base := "http://" + strings.TrimSpace(strings.TrimPrefix(line, "listening at "))
 	for _, c := range []struct{ path, body string }{
-		{"/init", `{"api_key":"` + posthogtest.Token + `","host":"` + ph.URL() + `","flush_at":1}`},
+		{"/init", `{"api_key":"` + simposthog.Token + `","host":"` + ph.URL() + `","flush_at":1}`},
 		{"/capture_ai", `{"distinct_id":"ada","event":"$ai_generation"}`},
 		{"/flush", ``},
 	} {

@@ -10,10 +10,10 @@ import (
 
 	"google.golang.org/genai"
 
-	"github.com/hedgerow/hedgerow/internal/providertest"
+	simprovider "github.com/hedgerow/hedgerow/internal/simulate/provider"
 )
 
-func geminiClient(t *testing.T, s *providertest.Server, key string) *genai.Client {
+func geminiClient(t *testing.T, s *simprovider.Server, key string) *genai.Client {
 	t.Helper()
 	c, err := genai.NewClient(context.Background(), &genai.ClientConfig{APIKey: key, Backend: genai.BackendGeminiAPI, HTTPOptions: genai.HTTPOptions{BaseURL: s.GeminiURL()}})
 	if err != nil {
@@ -29,7 +29,7 @@ func gsim(s string) *genai.HTTPOptions {
 // TestGemini has the official client read whole answers and streams, and asks
 // that both say the same.
 func TestGemini(t *testing.T) {
-	s := start(t, providertest.Options{Seed: 1})
+	s := start(t, simprovider.Options{Seed: 1})
 	client := geminiClient(t, s, "AIza-test")
 	ask := genai.Text("How tall is a hedge?")
 
@@ -38,7 +38,7 @@ func TestGemini(t *testing.T) {
 		t.Fatal(err)
 	}
 	u := whole.UsageMetadata
-	if n := int32(providertest.CountTokens(whole.Text())); n == 0 || u.CandidatesTokenCount != n || u.TotalTokenCount != u.PromptTokenCount+n || whole.ModelVersion != "gemini-2.5-flash" || whole.Candidates[0].FinishReason != genai.FinishReasonStop {
+	if n := int32(simprovider.CountTokens(whole.Text())); n == 0 || u.CandidatesTokenCount != n || u.TotalTokenCount != u.PromptTokenCount+n || whole.ModelVersion != "gemini-2.5-flash" || whole.Candidates[0].FinishReason != genai.FinishReasonStop {
 		t.Errorf("%q, usage %+v", whole.Text(), u)
 	}
 
@@ -51,7 +51,7 @@ func TestGemini(t *testing.T) {
 		text += chunk.Text()
 		last = chunk
 	}
-	if text != whole.Text() && last.UsageMetadata.CandidatesTokenCount != int32(providertest.CountTokens(text)) || last.Candidates[0].FinishReason != genai.FinishReasonStop {
+	if text != whole.Text() && last.UsageMetadata.CandidatesTokenCount != int32(simprovider.CountTokens(text)) || last.Candidates[0].FinishReason != genai.FinishReasonStop {
 		t.Errorf("streamed %q, %+v", text, last.UsageMetadata)
 	}
 
@@ -90,7 +90,7 @@ func TestGemini(t *testing.T) {
 }
 
 func TestGeminiFailures(t *testing.T) {
-	s := start(t, providertest.Options{})
+	s := start(t, simprovider.Options{})
 	for _, c := range []struct {
 		key, sim, status string
 		code             int
@@ -121,7 +121,7 @@ func TestGeminiFailures(t *testing.T) {
 
 // TestGeminiArray reads the form of streams that clients without alt=sse get.
 func TestGeminiArray(t *testing.T) {
-	s := start(t, providertest.Options{Seed: 3})
+	s := start(t, simprovider.Options{Seed: 3})
 	req, _ := http.NewRequestWithContext(t.Context(), "POST", s.GeminiURL()+"/v1beta/models/gemini-2.5-flash:streamGenerateContent?key=AIza-test", strings.NewReader(`{"contents":[{"parts":[{"text":"Hi"}]}]}`))
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {

@@ -14,14 +14,14 @@ import (
 	"github.com/openai/openai-go/v3/responses"
 	"github.com/openai/openai-go/v3/shared"
 
-	"github.com/hedgerow/hedgerow/internal/providertest"
+	simprovider "github.com/hedgerow/hedgerow/internal/simulate/provider"
 )
 
 func openaiClient(base string) openai.Client {
 	return openai.NewClient(option.WithBaseURL(base), option.WithAPIKey("sk-test"), option.WithMaxRetries(0))
 }
 
-func anthropicClient(s *providertest.Server) anthropic.Client {
+func anthropicClient(s *simprovider.Server) anthropic.Client {
 	return anthropic.NewClient(anthropicoption.WithBaseURL(s.AnthropicURL()), anthropicoption.WithAPIKey("sk-ant-test"), anthropicoption.WithMaxRetries(0))
 }
 
@@ -42,7 +42,7 @@ func chatParams() openai.ChatCompletionNewParams {
 // TestOpenAIChat has the official client read whole answers and streams, and
 // asks that both say the same.
 func TestOpenAIChat(t *testing.T) {
-	s := start(t, providertest.Options{Seed: 1})
+	s := start(t, simprovider.Options{Seed: 1})
 	client := openaiClient(s.OpenAIURL() + "/v1")
 
 	t.Run("Whole", func(t *testing.T) {
@@ -55,7 +55,7 @@ func TestOpenAIChat(t *testing.T) {
 			t.Errorf("got %+v", got)
 		}
 		m := got.Choices[0]
-		if m.FinishReason != "stop" || got.Usage.CompletionTokens != int64(providertest.CountTokens(m.Message.Content)) {
+		if m.FinishReason != "stop" || got.Usage.CompletionTokens != int64(simprovider.CountTokens(m.Message.Content)) {
 			t.Errorf("%q: %+v", m.Message.Content, got.Usage)
 		}
 	})
@@ -76,7 +76,7 @@ func TestOpenAIChat(t *testing.T) {
 		if len(acc.Choices) != 2 || acc.Choices[1].Message.Content == "" || acc.Choices[0].FinishReason != "stop" {
 			t.Errorf("choices %+v", acc.Choices)
 		}
-		want := int64(providertest.CountTokens(acc.Choices[0].Message.Content) + providertest.CountTokens(acc.Choices[1].Message.Content))
+		want := int64(simprovider.CountTokens(acc.Choices[0].Message.Content) + simprovider.CountTokens(acc.Choices[1].Message.Content))
 		if acc.Usage.CompletionTokens != want || acc.Usage.TotalTokens != want+acc.Usage.PromptTokens {
 			t.Errorf("usage %+v, text has %d", acc.Usage, want)
 		}
@@ -204,7 +204,7 @@ func TestOpenAIChat(t *testing.T) {
 }
 
 func TestOpenAIResponses(t *testing.T) {
-	s := start(t, providertest.Options{Seed: 1})
+	s := start(t, simprovider.Options{Seed: 1})
 	client := openaiClient(s.OpenAIURL() + "/v1")
 	params := func() responses.ResponseNewParams {
 		return responses.ResponseNewParams{Model: "o4-mini", Input: responses.ResponseNewParamsInputUnion{OfString: param.NewOpt("How tall is a hedge?")},
@@ -253,7 +253,7 @@ func TestOpenAIResponses(t *testing.T) {
 			t.Errorf("got %s", r.RawJSON())
 		}
 		u := r.Usage
-		if u.OutputTokensDetails.ReasoningTokens == 0 || u.TotalTokens != u.InputTokens+u.OutputTokens || u.OutputTokens != u.OutputTokensDetails.ReasoningTokens+int64(providertest.CountTokens(r.OutputText())) {
+		if u.OutputTokensDetails.ReasoningTokens == 0 || u.TotalTokens != u.InputTokens+u.OutputTokens || u.OutputTokens != u.OutputTokensDetails.ReasoningTokens+int64(simprovider.CountTokens(r.OutputText())) {
 			t.Errorf("usage %+v", u)
 		}
 		if r.Output[0].Type != "reasoning" || len(r.Output[0].Summary) != 1 {
@@ -316,7 +316,7 @@ func TestOpenAIResponses(t *testing.T) {
 }
 
 func TestAnthropicMessages(t *testing.T) {
-	s := start(t, providertest.Options{Seed: 1})
+	s := start(t, simprovider.Options{Seed: 1})
 	client := anthropicClient(s)
 	params := func() anthropic.MessageNewParams {
 		return anthropic.MessageNewParams{Model: "claude-sonnet-4-5", MaxTokens: 3000, Messages: []anthropic.MessageParam{anthropic.NewUserMessage(anthropic.NewTextBlock("How tall is a hedge?"))}}
@@ -347,7 +347,7 @@ func TestAnthropicMessages(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if m.Model != "claude-sonnet-4-5-20250929" || m.StopReason != "end_turn" || len(m.Content) != 1 || m.Usage.OutputTokens != int64(providertest.CountTokens(m.Content[0].Text)) {
+				if m.Model != "claude-sonnet-4-5-20250929" || m.StopReason != "end_turn" || len(m.Content) != 1 || m.Usage.OutputTokens != int64(simprovider.CountTokens(m.Content[0].Text)) {
 					t.Errorf("got %+v", m)
 				}
 			})
@@ -425,7 +425,7 @@ func TestAnthropicMessages(t *testing.T) {
 }
 
 func TestOpenRouter(t *testing.T) {
-	s := start(t, providertest.Options{Seed: 1})
+	s := start(t, simprovider.Options{Seed: 1})
 	client := openaiClient(s.OpenRouterURL() + "/api/v1")
 	p := chatParams()
 	p.Model = "deepseek/deepseek-r1"

@@ -4,13 +4,13 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hedgerow/hedgerow/internal/providertest"
+	simprovider "github.com/hedgerow/hedgerow/internal/simulate/provider"
 )
 
-func start(t testing.TB, o providertest.Options) *providertest.Server {
+func start(t testing.TB, o simprovider.Options) *simprovider.Server {
 	t.Helper()
 	o.Now = func() time.Time { return time.Unix(1760000000, 0) }
-	s := providertest.New(o)
+	s := simprovider.New(o)
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}

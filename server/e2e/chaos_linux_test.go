@@ -18,7 +18,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
@@ -356,13 +356,13 @@ func (c *chaos) failPostHog() time.Time {
 		time.Sleep(time.Second)
 		c.w.ph.SetDown(false)
 	case 1:
-		c.w.ph.Fail(posthogtest.Fault{Times: 3, Status: 500})
+		c.w.ph.Fail(simposthog.Fault{Times: 3, Status: 500})
 	case 2:
-		c.w.ph.Fail(posthogtest.Fault{Times: 2, Status: 429, RetryAfter: "1"})
+		c.w.ph.Fail(simposthog.Fault{Times: 2, Status: 429, RetryAfter: "1"})
 	case 3:
-		c.w.ph.Fail(posthogtest.Fault{Times: 2, Accept: true, Reset: true})
+		c.w.ph.Fail(simposthog.Fault{Times: 2, Accept: true, Reset: true})
 	default: // PostHog has what it answers 200 to, also where the answer breaks off
-		c.w.ph.Fail(posthogtest.Fault{Times: 2, Delay: time.Second, Accept: true, Status: 200, Partial: true, Body: `{"status":"Ok"}`})
+		c.w.ph.Fail(simposthog.Fault{Times: 2, Delay: time.Second, Accept: true, Status: 200, Partial: true, Body: `{"status":"Ok"}`})
 	}
 	time.Sleep(500 * time.Millisecond)
 	return time.Now()

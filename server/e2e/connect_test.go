@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 )
 
 // TestConnect connects a PostHog in a real browser, from the wrong host to the
@@ -18,7 +18,7 @@ func TestConnect(t *testing.T) {
 	w := newWorld(t)
 	w.env = []string{"POSTHOG_API_KEY=", "POSTHOG_HOST="}
 	p := w.start()
-	if n := bytes.Count(browse(t, p, "connect.mjs", "connect", "POSTHOG="+w.ph.URL(), "KEY="+phKey, "PERSONAL="+posthogtest.PersonalKeyValue), []byte(`"step"`)); n < 11 {
+	if n := bytes.Count(browse(t, p, "connect.mjs", "connect", "POSTHOG="+w.ph.URL(), "KEY="+phKey, "PERSONAL="+simposthog.PersonalKeyValue), []byte(`"step"`)); n < 11 {
 		t.Errorf("only %d steps", n)
 	}
 	// Three test events (connecting, testing, the personal key) and four calls.
@@ -26,7 +26,7 @@ func TestConnect(t *testing.T) {
 		return fmt.Sprintf("%d calls in PostHog, want 4\n%s", len(w.ph.Named("$ai_generation")), p.logs())
 	})
 	p.stop()
-	noKeys(t, w, p, phKey, posthogtest.PersonalKeyValue)
+	noKeys(t, w, p, phKey, simposthog.PersonalKeyValue)
 }
 
 // noKeys looks for plain keys in the data folder and the log.

@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/hedgerow/hedgerow/internal/providertest"
+	simprovider "github.com/hedgerow/hedgerow/internal/simulate/provider"
 	"github.com/hedgerow/hedgerow/server/internal/eval"
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
@@ -25,7 +25,7 @@ func (p *proc) withKey() {
 // say makes a call whose answer is known, and returns its event.
 func (p *proc) say(trace, text string) *query.Event {
 	p.w.t.Helper()
-	p.w.sim.Script(providertest.Behavior{Text: text})
+	p.w.sim.Script(simprovider.Behavior{Text: text})
 	status, answer, err := p.post(p.w.t.Context(), "/openai/v1/chat/completions", "", `{"model":"gpt-4.1-mini","messages":[{"role":"user","content":"Be `+evalWord+`."}]}`,
 		"X-PostHog-Trace-Id", trace, "X-Hedgerow-Surface", "Conversation", "X-Hedgerow-Prompt", "support@3", "X-PostHog-Distinct-Id", "ada")
 	if err != nil || status != 200 {
@@ -240,8 +240,8 @@ func TestDatasetResume(t *testing.T) {
 	}
 	p.call("POST", "/api/v1/datasets/golden/import", lines.String(), nil)
 	const before = 4
-	w.sim.Script(slices.Repeat([]providertest.Behavior{{Text: "a number"}}, before)...)
-	w.sim.Script(providertest.Behavior{Fail: providertest.Hang}) // the call that is under way when hedgerow dies
+	w.sim.Script(slices.Repeat([]simprovider.Behavior{{Text: "a number"}}, before)...)
+	w.sim.Script(simprovider.Behavior{Fail: simprovider.Hang}) // the call that is under way when hedgerow dies
 	var at struct {
 		Run struct {
 			ID, Status, Problem string

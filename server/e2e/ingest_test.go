@@ -20,7 +20,7 @@ import (
 	"github.com/posthog/posthog-go"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/join"
 	"github.com/hedgerow/hedgerow/server/internal/posthog/otlptest"
 	"github.com/hedgerow/hedgerow/server/internal/query"
@@ -29,7 +29,7 @@ import (
 // tee sends whatever a client sends both to hedgerow and to a PostHog of its own,
 // the same bytes, and gives the client hedgerow's answer.
 type tee struct {
-	direct *posthogtest.Server
+	direct *simposthog.Server
 	server *httptest.Server
 
 	mu     sync.Mutex
@@ -38,8 +38,8 @@ type tee struct {
 
 func newTee(t *testing.T, p *proc) *tee {
 	t.Helper()
-	x := &tee{direct: posthogtest.New(posthogtest.Options{Projects: []posthogtest.Project{{Name: "direct", Token: phKey}}, OTLP: otlptest.Read})}
-	for _, ph := range []*posthogtest.Server{x.direct, p.w.ph} {
+	x := &tee{direct: simposthog.New(simposthog.Options{Projects: []simposthog.Project{{Name: "direct", Token: phKey}}, OTLP: otlptest.Read})}
+	for _, ph := range []*simposthog.Server{x.direct, p.w.ph} {
 		ph.SetFlags(map[string]any{"beta": true, "color": "green"})
 	}
 	x.server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -155,7 +155,7 @@ func canonical(t *testing.T, v any) string {
 
 // compare holds what is stored, and what reached the project's PostHog through
 // hedgerow, against what the client delivers to PostHog itself.
-func (x *tee) compare(t *testing.T, p *proc, want int) map[string]posthogtest.Event {
+func (x *tee) compare(t *testing.T, p *proc, want int) map[string]simposthog.Event {
 	t.Helper()
 	x.mu.Lock()
 	for _, f := range x.failed {
@@ -169,7 +169,7 @@ func (x *tee) compare(t *testing.T, p *proc, want int) map[string]posthogtest.Ev
 	if n := len(p.stored("")); n != want {
 		t.Errorf("%d events stored, want %d", n, want)
 	}
-	out := make(map[string]posthogtest.Event)
+	out := make(map[string]simposthog.Event)
 	for _, d := range x.direct.Events() {
 		out[d.Name+" "+d.Text("$ai_trace_id")] = d
 		if d.Route == "/i/v0/ai/otel" {

@@ -22,7 +22,7 @@ import (
 	trace "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 )
 
 // clientsKey is the project key in the recorded requests.
@@ -32,7 +32,7 @@ const clientsKey = "phc_clientsclientsclientsclientsclientsclients1"
 func leakWorld(t *testing.T) (*world, *proc) {
 	t.Helper()
 	w := newWorld(t)
-	w.ph = posthogtest.New(posthogtest.Options{Projects: []posthogtest.Project{{Name: "clients", Token: clientsKey}}, KeepRequests: 100_000})
+	w.ph = simposthog.New(simposthog.Options{Projects: []simposthog.Project{{Name: "clients", Token: clientsKey}}, KeepRequests: 100_000})
 	if err := w.ph.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +45,7 @@ func leakWorld(t *testing.T) (*world, *proc) {
 
 // delivered waits until nothing more is on its way, and returns all that PostHog
 // has been given.
-func (w *world) delivered(p *proc, least int) []posthogtest.Event {
+func (w *world) delivered(p *proc, least int) []simposthog.Event {
 	w.t.Helper()
 	var status struct {
 		Connections []struct {

@@ -18,7 +18,7 @@ import (
 	sdk "github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 )
 
 const (
@@ -116,10 +116,10 @@ func (c *mcpClient) connection(name string) mcpConnection {
 }
 
 // mcpWorld has a second PostHog beside the environment's, to connect to.
-func mcpWorld(t *testing.T) (*world, *posthogtest.Server) {
+func mcpWorld(t *testing.T) (*world, *simposthog.Server) {
 	w := newWorld(t)
-	ph := posthogtest.New(posthogtest.Options{Projects: []posthogtest.Project{{Name: "second", Token: mcpKey}},
-		PersonalKeys: []posthogtest.PersonalKey{{Key: mcpPersonal, Scopes: []string{"query:read", "project:read"}}}})
+	ph := simposthog.New(simposthog.Options{Projects: []simposthog.Project{{Name: "second", Token: mcpKey}},
+		PersonalKeys: []simposthog.PersonalKey{{Key: mcpPersonal, Scopes: []string{"query:read", "project:read"}}}})
 	if err := ph.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -169,7 +169,7 @@ func chat(t *testing.T, p *proc, trace string) {
 }
 
 // traces are the traces that a PostHog has got.
-func traces(ph *posthogtest.Server) (ids []string) {
+func traces(ph *simposthog.Server) (ids []string) {
 	for _, e := range ph.Named(event.Generation) {
 		var id string
 		_ = json.Unmarshal(e.Properties["$ai_trace_id"], &id)
@@ -178,7 +178,7 @@ func traces(ph *posthogtest.Server) (ids []string) {
 	return ids
 }
 
-func driveConnection(t *testing.T, w *world, p *proc, ph *posthogtest.Server, c *mcpClient) {
+func driveConnection(t *testing.T, w *world, p *proc, ph *simposthog.Server, c *mcpClient) {
 	// What is wrong is told, with what to do, and saves nothing.
 	for _, tt := range []struct {
 		args map[string]any

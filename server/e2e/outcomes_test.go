@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
@@ -39,9 +39,9 @@ func (w *world) speak(schema string) {
 }
 
 // one returns PostHog's only event of a name and trace.
-func (w *world) one(name, trace string) posthogtest.Event {
+func (w *world) one(name, trace string) simposthog.Event {
 	w.t.Helper()
-	var got []posthogtest.Event
+	var got []simposthog.Event
 	w.await(func() bool {
 		got = got[:0]
 		for _, e := range w.ph.Named(name) {
@@ -117,7 +117,7 @@ func TestOutcomes(t *testing.T) {
 		if ai.Text("$ai_user") != "ann" || ended.Text("user_id") != "ann" || ended.Text("generation_name") != ai.Text("$ai_span_name") || ended.Text("finish_reason") != ai.Text("$ai_stop_reason") {
 			t.Errorf("%s: user or names are missing:\n%s\n%s", trace, ai.Raw, ended.Raw)
 		}
-		for _, e := range []posthogtest.Event{started, ended} {
+		for _, e := range []simposthog.Event{started, ended} {
 			for name, v := range map[string]string{"trace_id": trace, "provider": "openai", "prompt_name": "support_answer", "task_type": "support_reply", "surface": "Conversation", "beta": "true",
 				"account_id": "a1", "$feature/prompt-test": "treatment", "posthog_flag_variant": "treatment", "trace_url": p.base + "/traces/" + trace} {
 				if e.Text(name) != v {
@@ -199,7 +199,7 @@ func TestVocabularyThroughACrash(t *testing.T) {
 	w := newWorld(t)
 	p := w.start()
 	w.speak("both")
-	w.ph.Fail(posthogtest.Fault{Path: "/batch/", Status: http.StatusServiceUnavailable, Times: -1})
+	w.ph.Fail(simposthog.Fault{Path: "/batch/", Status: http.StatusServiceUnavailable, Times: -1})
 	const calls = 30
 	for i := range calls {
 		if status, _, err := p.post(t.Context(), "/v1/chat/completions", "", outcomeBody, "X-PostHog-Trace-Id", "crash-"+strconv.Itoa(i)); err != nil || status != http.StatusOK {
@@ -371,7 +371,7 @@ func TestOutcomesHaveWhatTheirCallKnows(t *testing.T) {
 		}
 		return g.ID
 	}
-	knows := func(e posthogtest.Event, prefix string) {
+	knows := func(e simposthog.Event, prefix string) {
 		t.Helper()
 		for name, v := range map[string]string{prefix + "prompt_name": "support_answer", prefix + "prompt_version": "3", prefix + "provider": "openai", "surface": "Conversation", "task_type": "support_reply",
 			"$feature/prompt-test": "treatment", "agent_config_id": "ac_7"} {

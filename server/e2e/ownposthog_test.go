@@ -22,7 +22,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 )
 
 // authority is a certificate authority of a test.
@@ -90,8 +90,8 @@ func TestOwnPostHog(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	const personal = "phx_own_0123456789"
-	ph := posthogtest.New(posthogtest.Options{Projects: []posthogtest.Project{{Name: "own", Token: phKey}},
-		PersonalKeys: []posthogtest.PersonalKey{{Key: personal, Scopes: []string{"*"}}}, KeepRequests: 1000})
+	ph := simposthog.New(simposthog.Options{Projects: []simposthog.Project{{Name: "own", Token: phKey}},
+		PersonalKeys: []simposthog.PersonalKey{{Key: personal, Scopes: []string{"*"}}}, KeepRequests: 1000})
 	ca, other := newAuthority(t, "own authority", time.Now().Add(100*24*time.Hour)), newAuthority(t, "another", time.Now().Add(time.Hour))
 	srv := ca.serve(t, ph, "127.0.0.1:0")
 	host := srv.URL

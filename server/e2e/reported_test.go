@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
@@ -149,7 +149,7 @@ func nameOf(raw string) string {
 
 // sameAsSent compares what PostHog has with what an application sent: name, user,
 // time, and every property with its digits; a trace_url of its own wins.
-func sameAsSent(t *testing.T, got posthogtest.Event, raw, traceURL string) {
+func sameAsSent(t *testing.T, got simposthog.Event, raw, traceURL string) {
 	t.Helper()
 	var sent struct {
 		DistinctID string `json:"distinct_id"`

@@ -14,7 +14,7 @@ import (
 
 	"github.com/hedgerow/hedgerow"
 	"github.com/hedgerow/hedgerow/internal/flag"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
 )
 
@@ -26,7 +26,7 @@ const rolloutFlag = `{"flags":[{"id":7,"key":"support-prompt","active":true,"ver
 func TestRollout(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.env = append(w.env, "POSTHOG_PERSONAL_API_KEY="+posthogtest.PersonalKeyValue)
+	w.env = append(w.env, "POSTHOG_PERSONAL_API_KEY="+simposthog.PersonalKeyValue)
 	if err := w.ph.SetDefinitions([]byte(rolloutFlag)); err != nil {
 		t.Fatal(err)
 	}
@@ -100,8 +100,8 @@ func TestRollout(t *testing.T) {
 
 	// PostHog hears it on the calls, and once for each user who met the flag.
 	call("user-0")
-	named := func(name string) []posthogtest.Event {
-		return slices.DeleteFunc(w.ph.Events(), func(e posthogtest.Event) bool { return e.Name != name })
+	named := func(name string) []simposthog.Event {
+		return slices.DeleteFunc(w.ph.Events(), func(e simposthog.Event) bool { return e.Name != name })
 	}
 	w.await(func() bool { return len(named("$ai_generation")) == users+1 && len(named(posthog.FlagCalled)) >= users }, func() string {
 		return fmt.Sprintf("PostHog has %d calls and %d meetings\n%s", len(named("$ai_generation")), len(named(posthog.FlagCalled)), p.logs())
@@ -185,7 +185,7 @@ func TestRollout(t *testing.T) {
 		t.Errorf("after the stop %s gets version %s on %s", treated, version, model)
 	}
 	p.stop()
-	if bytes.Contains([]byte(p.logs()), []byte(posthogtest.PersonalKeyValue)) {
+	if bytes.Contains([]byte(p.logs()), []byte(simposthog.PersonalKeyValue)) {
 		t.Error("the log has the personal key")
 	}
 }

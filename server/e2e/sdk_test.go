@@ -20,8 +20,8 @@ import (
 	"google.golang.org/genai"
 
 	"github.com/hedgerow/hedgerow"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
-	"github.com/hedgerow/hedgerow/internal/providertest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
+	simprovider "github.com/hedgerow/hedgerow/internal/simulate/provider"
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
@@ -101,7 +101,7 @@ func TestSDKEqualsGateway(t *testing.T) {
 	type call struct {
 		name, sim string
 		run       func(clients, context.Context, options)
-		script    []providertest.Behavior // of each try of one call, by each side
+		script    []simprovider.Behavior // of each try of one call, by each side
 	}
 	// upTo reads some of a stream, which then hangs, and gives it up.
 	upTo := func(next func() bool, stop func() error) {
@@ -164,14 +164,14 @@ func TestSDKEqualsGateway(t *testing.T) {
 		}},
 		call{name: "chat-retried", run: func(c clients, ctx context.Context, o options) {
 			_, _ = c.oa.Chat.Completions.New(ctx, chat, append(o.o, openaioption.WithMaxRetries(2))...)
-		}, script: []providertest.Behavior{{Fail: providertest.ServerError}, {Text: "The hedge grows slowly; "}}},
+		}, script: []simprovider.Behavior{{Fail: simprovider.ServerError}, {Text: "The hedge grows slowly; "}}},
 		call{name: "chat-stream-retried", run: func(c clients, ctx context.Context, o options) {
 			o.o = append(o.o, openaioption.WithMaxRetries(2))
 			stream(c, ctx, chat, o)
-		}, script: []providertest.Behavior{{Fail: providertest.RateLimit}, {Text: "The hedge grows slowly; "}}},
+		}, script: []simprovider.Behavior{{Fail: simprovider.RateLimit}, {Text: "The hedge grows slowly; "}}},
 		call{name: "messages-never-well", run: func(c clients, ctx context.Context, o options) {
 			_, _ = c.an.Messages.New(ctx, message, append(o.a, anthropicoption.WithMaxRetries(1))...)
-		}, script: []providertest.Behavior{{Fail: providertest.Overloaded}, {Fail: providertest.ServerError}}},
+		}, script: []simprovider.Behavior{{Fail: simprovider.Overloaded}, {Fail: simprovider.ServerError}}},
 	)
 	for _, g := range []struct {
 		name, sim string
@@ -291,7 +291,7 @@ func (w *world) inPostHog(t *testing.T, p *proc, uuid json.RawMessage) map[strin
 	if err := json.Unmarshal(uuid, &id); err != nil {
 		t.Fatal(err)
 	}
-	var got []posthogtest.Event
+	var got []simposthog.Event
 	w.await(func() bool { got = w.ph.ByUUID(id); return len(got) == 1 }, func() string { return "not in PostHog\n" + p.logs() })
 	fields := maps.Clone(got[0].Properties)
 	fields["event"], fields["distinct_id"] = json.RawMessage(got[0].Name), json.RawMessage(got[0].DistinctID)

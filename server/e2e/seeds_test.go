@@ -19,7 +19,7 @@ import (
 
 	"github.com/hedgerow/hedgerow"
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
@@ -46,7 +46,7 @@ var addedToAny = map[string]bool{"$ai_trace_id": true, "$ai_prompt_name": true, 
 
 // passedOn holds what PostHog got through hedgerow against the properties that were
 // sent: each is there as it was, and others only where added has them.
-func passedOn(t *testing.T, got posthogtest.Event, sent map[string]json.RawMessage, added map[string]bool) {
+func passedOn(t *testing.T, got simposthog.Event, sent map[string]json.RawMessage, added map[string]bool) {
 	t.Helper()
 	if len(sent) == 0 {
 		t.Errorf("%s: nothing was sent", got.Name)
@@ -74,7 +74,7 @@ func TestSeedNode(t *testing.T) {
 	w := newWorld(t)
 	p := w.start()
 	w.flushFast()
-	direct := posthogtest.New(posthogtest.Options{Projects: []posthogtest.Project{{Name: "direct", Token: phKey}}})
+	direct := simposthog.New(simposthog.Options{Projects: []simposthog.Project{{Name: "direct", Token: phKey}}})
 	if err := direct.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -291,7 +291,7 @@ func TestSeedPayloads(t *testing.T) {
 			s := read(of(seedGenerated))
 			passedOn(t, w.one(s.Event, trace+"-g"), s.Properties, addedToAny)
 			// Under both, a call has PostHog's own form, too, and counts once there.
-			if n := len(slices.DeleteFunc(w.ph.Named(event.Generation), func(e posthogtest.Event) bool { return e.Text("$ai_trace_id") != trace })); schema != "both" && n != 0 {
+			if n := len(slices.DeleteFunc(w.ph.Named(event.Generation), func(e simposthog.Event) bool { return e.Text("$ai_trace_id") != trace })); schema != "both" && n != 0 {
 				t.Errorf("%s: %d generations were made of what was sent", trace, n)
 			}
 			if schema == "both" {
@@ -312,7 +312,7 @@ func TestSeedPayloads(t *testing.T) {
 	p.stop()
 }
 
-func withoutAI(t *testing.T, e posthogtest.Event) {
+func withoutAI(t *testing.T, e simposthog.Event) {
 	t.Helper()
 	for name := range e.Properties {
 		if strings.HasPrefix(name, "$ai_") {

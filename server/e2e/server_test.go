@@ -23,8 +23,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
-	"github.com/hedgerow/hedgerow/internal/providertest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
+	simprovider "github.com/hedgerow/hedgerow/internal/simulate/provider"
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
@@ -58,8 +58,8 @@ func TestMain(m *testing.M) {
 // processes.
 type world struct {
 	t    testing.TB
-	sim  *providertest.Server
-	ph   *posthogtest.Server
+	sim  *simprovider.Server
+	ph   *simposthog.Server
 	dir  string
 	addr string
 	key  string // the API key of the first start
@@ -71,12 +71,12 @@ type world struct {
 func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{t: t, dir: filepath.Join(t.TempDir(), "data"), addr: freeAddr(t)}
-	w.sim = providertest.New(providertest.Options{Seed: 1, Keep: 200})
+	w.sim = simprovider.New(simprovider.Options{Seed: 1, Keep: 200})
 	if err := w.sim.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = w.sim.Close() })
-	w.ph = posthogtest.New(posthogtest.Options{Projects: []posthogtest.Project{{Name: "e2e", Token: phKey}}, KeepRequests: 100_000})
+	w.ph = simposthog.New(simposthog.Options{Projects: []simposthog.Project{{Name: "e2e", Token: phKey}}, KeepRequests: 100_000})
 	if err := w.ph.Start(); err != nil {
 		t.Fatal(err)
 	}

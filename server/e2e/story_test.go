@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"testing"
 
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 )
 
 // TestStory is the whole story of a prompt in a real browser, from its first
@@ -12,7 +12,7 @@ import (
 func TestStory(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	w.env = append(w.env, "POSTHOG_PERSONAL_API_KEY="+posthogtest.PersonalKeyValue)
+	w.env = append(w.env, "POSTHOG_PERSONAL_API_KEY="+simposthog.PersonalKeyValue)
 	if err := w.ph.SetDefinitions([]byte(rolloutFlag)); err != nil {
 		t.Fatal(err)
 	}

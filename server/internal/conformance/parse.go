@@ -32,7 +32,7 @@ var (
 	// where the packages are that are not in server/internal/
 	folders = map[string]string{"e2e": "./server/e2e", "hedgerow": ".", "cmd": "./server/cmd/hedgerow", "event": "./event", "otelexport": "./otelexport", "sdktest": "./sdktest",
 		"enrich": "./internal/enrich", "flag": "./internal/flag", "price": "./internal/price", "privacy": "./internal/privacy", "provider": "./internal/provider",
-		"template": "./internal/template", "vocabulary": "./internal/vocabulary", "posthogtest": "./internal/posthogtest", "providertest": "./internal/providertest"}
+		"template": "./internal/template", "vocabulary": "./internal/vocabulary", "simposthog": "./internal/simulate/posthog", "simprovider": "./internal/simulate/provider"}
 )
 
 // parse reads the tables of a page.

@@ -7,8 +7,8 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
-	"github.com/hedgerow/hedgerow/internal/providertest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
+	simprovider "github.com/hedgerow/hedgerow/internal/simulate/provider"
 	"github.com/hedgerow/hedgerow/server/internal/api"
 	"github.com/hedgerow/hedgerow/server/internal/app"
 	"github.com/hedgerow/hedgerow/server/internal/config"
@@ -20,20 +20,20 @@ const demoKey = "phc_simulated_posthog_of_the_hedgerow_demo"
 // Run serves with a simulated provider and a simulated PostHog until ctx ends, and
 // makes rate calls a second. It prints what it does to w.
 func Run(ctx context.Context, c *config.Config, rate float64, w io.Writer) error {
-	sim := providertest.New(providertest.Options{Seed: 7, Latency: providertest.Realistic, Keep: -1,
-		Behave: func(r *providertest.Received, rng *rand.Rand) providertest.Behavior { return trouble(rng) }})
+	sim := simprovider.New(simprovider.Options{Seed: 7, Latency: simprovider.Realistic, Keep: -1,
+		Behave: func(r *simprovider.Received, rng *rand.Rand) simprovider.Behavior { return trouble(rng) }})
 	if err := sim.Start(); err != nil {
 		return fmt.Errorf("start simulated provider: %w", err)
 	}
 	defer sim.Close()
-	ph := posthogtest.New(posthogtest.Options{Projects: []posthogtest.Project{{Name: "Simulated", Token: demoKey}}, Keep: 50_000, KeepRequests: -1})
+	ph := simposthog.New(simposthog.Options{Projects: []simposthog.Project{{Name: "Simulated", Token: demoKey}}, Keep: 50_000, KeepRequests: -1})
 	if err := ph.Start(); err != nil {
 		return fmt.Errorf("start simulated PostHog: %w", err)
 	}
 	defer ph.Stop()
 	c.UpstreamOpenAI, c.UpstreamAnthropic, c.UpstreamOpenRouter = sim.OpenAIURL(), sim.AnthropicURL(), sim.OpenRouterURL()
 	c.AllowInsecurePostHog = true
-	c.PostHogAPIKey, c.PostHogHost, c.PostHogPersonalAPIKey = demoKey, ph.URL(), posthogtest.PersonalKeyValue
+	c.PostHogAPIKey, c.PostHogHost, c.PostHogPersonalAPIKey = demoKey, ph.URL(), simposthog.PersonalKeyValue
 	a, err := app.Simulated(ctx, c)
 	if err != nil {
 		return err
@@ -56,7 +56,7 @@ func Run(ctx context.Context, c *config.Config, rate float64, w io.Writer) error
 	if err := runDemoSet(ctx, &a.Services); err != nil {
 		a.Logger().Warn("the dataset could not be run", "err", err)
 	}
-	traffic := &providertest.Traffic{BaseURL: "http://" + a.Address(), Rate: rate, Seed: uint64(time.Now().UnixNano())}
+	traffic := &simprovider.Traffic{BaseURL: "http://" + a.Address(), Rate: rate, Seed: uint64(time.Now().UnixNano())}
 	done := make(chan error, 1)
 	go func() { done <- traffic.Run(ctx) }()
 	tick := time.NewTicker(5 * time.Second)
@@ -75,20 +75,20 @@ func Run(ctx context.Context, c *config.Config, rate float64, w io.Writer) error
 }
 
 // trouble makes a few of the simulated calls fail, as real ones do.
-func trouble(rng *rand.Rand) providertest.Behavior {
+func trouble(rng *rand.Rand) simprovider.Behavior {
 	switch p := rng.IntN(1000); {
 	case p < 12:
-		return providertest.Behavior{Fail: providertest.RateLimit}
+		return simprovider.Behavior{Fail: simprovider.RateLimit}
 	case p < 16:
-		return providertest.Behavior{Fail: providertest.Quota}
+		return simprovider.Behavior{Fail: simprovider.Quota}
 	case p < 24:
-		return providertest.Behavior{Fail: providertest.ServerError}
+		return simprovider.Behavior{Fail: simprovider.ServerError}
 	case p < 28:
-		return providertest.Behavior{Fail: providertest.MidError}
+		return simprovider.Behavior{Fail: simprovider.MidError}
 	case p < 40:
-		return providertest.Behavior{Refuse: true}
+		return simprovider.Behavior{Refuse: true}
 	case p < 46:
-		return providertest.Behavior{Length: true}
+		return simprovider.Behavior{Length: true}
 	}
-	return providertest.Behavior{}
+	return simprovider.Behavior{}
 }

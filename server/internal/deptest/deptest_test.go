@@ -88,20 +88,20 @@ var allowed = map[string][]string{
 	"server/internal/backup":     {"event", "server/internal/config", "server/internal/dataset", "server/internal/eval", "server/internal/experiment", "server/internal/journal", "server/internal/ledger", "server/internal/project", "server/internal/prompt", "server/internal/store"},
 	"server/internal/app":        all,                                                                                                                                                                                                                                                                                                                                                                   // builds, starts and stops a server
 	"server/internal/command":    {"event", "internal/price", "server/internal/api", "server/internal/app", "server/internal/backup", "server/internal/config", "server/internal/disk", "server/internal/erasure", "server/internal/gateway", "server/internal/health", "server/internal/journal", "server/internal/kv", "server/internal/posthog", "server/internal/project", "server/internal/store"}, // subcommands: flags → API → output
-	"server/internal/demo":       {"event", "internal/flag", "internal/posthogtest", "internal/providertest", "server/internal/api", "server/internal/app", "server/internal/config", "server/internal/dataset", "server/internal/eval", "server/internal/experiment", "server/internal/pipeline", "server/internal/project", "server/internal/prompt", "server/internal/query", "server/internal/services", "server/internal/store"},
+	"server/internal/demo":       {"event", "internal/flag", "internal/simulate/posthog", "internal/simulate/provider", "server/internal/api", "server/internal/app", "server/internal/config", "server/internal/dataset", "server/internal/eval", "server/internal/experiment", "server/internal/pipeline", "server/internal/project", "server/internal/prompt", "server/internal/query", "server/internal/services", "server/internal/store"},
 
 	// Beside the design's table: what measures and tests the others.
 	"server/internal/bench":            all,
 	"server/internal/conformance":      {}, // runs the tests that docs/conformance.md names
 	"server/internal/deptest":          {},
 	"server/internal/release":          {}, // the modules as a tag gives them out
-	"server/internal/posthog/otlptest": {"event", "internal/posthogtest"},
+	"server/internal/posthog/otlptest": {"event", "internal/simulate/posthog"},
 	"sdktest":                          {},
 	"sdktest/providers":                {},
 	"sdktest/adapter":                  {root, "event"},
 	"sdktest/adapter/cmd":              {"sdktest/adapter"},
-	"internal/providertest":            {"event", "internal/provider"},
-	"internal/posthogtest":             {"event", "internal/flag"},
+	"internal/simulate/provider":       {"event", "internal/provider"},
+	"internal/simulate/posthog":        {"event", "internal/flag"},
 	"server/internal/store/storetest":  {"event", "server/internal/store"},
 	"server/internal/query/querytest":  {"event", "server/internal/query"},
 	"server/internal/query/form":       {"event"}, // a command: it writes form.go of package query
@@ -121,7 +121,7 @@ var allowed = map[string][]string{
 
 // doubles stand in for the world outside in tests, in the demo and in the
 // benchmark. No other code may import them.
-var doubles = []string{"server/internal/posthog/otlptest", "internal/providertest", "internal/posthogtest", "server/internal/store/storetest", "server/internal/query/querytest", "server/internal/servertest"}
+var doubles = []string{"server/internal/posthog/otlptest", "internal/simulate/provider", "internal/simulate/posthog", "server/internal/store/storetest", "server/internal/query/querytest", "server/internal/servertest"}
 
 var mayUseDoubles = []string{"server/internal/posthog/otlptest", "server/internal/demo", "server/internal/bench"}
 
@@ -270,8 +270,8 @@ func TestCheck(t *testing.T) {
 		{"event", "server/internal/store", "lets event import nothing"},
 		{"server/internal/gateway", "server/internal/journal", "lets server/internal/gateway import event, server/internal/health, internal/provider, server/internal/project only"},
 		{"server/internal/gateway", "internal/provider", ""},
-		{"server/internal/gateway", "internal/providertest", "a test double"},
-		{"server/internal/demo", "internal/providertest", ""},
+		{"server/internal/gateway", "internal/simulate/provider", "a test double"},
+		{"server/internal/demo", "internal/simulate/provider", ""},
 		{"internal/util", "event", "in no row"},
 	} {
 		got := strings.Join(check(tt.name, map[string]string{tt.to: "x.go"}), "\n")
@@ -420,6 +420,22 @@ func TestFileLengths(t *testing.T) {
 			t.Errorf("%s has %d lines, more than %d", name, n, most)
 		}
 	}
+}
+
+// The demo runs the simulated provider and PostHog in its own process: what tests
+// use of them beside comes from the tests.
+func TestCommandHasNoTesting(t *testing.T) {
+	for _, p := range packages(t) {
+		if p.short() == "server/cmd/hedgerow" {
+			for _, d := range p.Deps {
+				if d == "testing" || strings.HasPrefix(d, "testing/") {
+					t.Errorf("the command has package %s in it", d)
+				}
+			}
+			return
+		}
+	}
+	t.Error("there is no command")
 }
 
 func TestPackageNames(t *testing.T) {

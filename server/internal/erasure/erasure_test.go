@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
 	"github.com/hedgerow/hedgerow/internal/privacy"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/erasure"
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
@@ -22,7 +22,7 @@ import (
 type fixture struct {
 	*erasure.Eraser
 	server *servertest.Server
-	ph     *posthogtest.Server
+	ph     *simposthog.Server
 	events []*event.Event // of ada, bob, and of nobody
 	conn   project.Connection
 }
@@ -37,11 +37,11 @@ func newFixture(t *testing.T, scopes ...string) *fixture {
 	}
 	f.server = servertest.Open(t, servertest.Options{Events: f.events})
 	key := "phx_0123456789abcdefghijklmnopqrstuvwxyz01234567"
-	f.ph = posthogtest.Run(t, posthogtest.Options{PersonalKeys: []posthogtest.PersonalKey{{Key: key, Scopes: scopes}}})
+	f.ph = simposthog.Run(t, simposthog.Options{PersonalKeys: []simposthog.PersonalKey{{Key: key, Scopes: scopes}}})
 	if len(scopes) == 0 {
 		key = ""
 	}
-	f.conn = project.Connection{ProjectID: project.DefaultID, Name: "default", Host: f.ph.URL(), ProjectKey: project.NewSecret(posthogtest.Token), PersonalKey: project.NewSecret(key)}
+	f.conn = project.Connection{ProjectID: project.DefaultID, Name: "default", Host: f.ph.URL(), ProjectKey: project.NewSecret(simposthog.Token), PersonalKey: project.NewSecret(key)}
 	f.Eraser = f.server.NewErasure(func(ctx context.Context, c project.Connection, id string) (bool, error) {
 		return posthog.DeletePerson(ctx, c, id, posthog.QueryOptions{AllowInsecureHosts: true})
 	})
@@ -143,7 +143,7 @@ func TestDeletePersons(t *testing.T) {
 // send puts an event of a person into PostHog.
 func (f *fixture) send(t *testing.T, distinctID string) {
 	t.Helper()
-	body := fmt.Sprintf(`{"api_key":%q,"batch":[{"event":"$ai_generation","distinct_id":%q,"uuid":%q,"timestamp":%q,"properties":{}}]}`, posthogtest.Token, distinctID, event.NewID(), event.FormatTime(time.Now()))
+	body := fmt.Sprintf(`{"api_key":%q,"batch":[{"event":"$ai_generation","distinct_id":%q,"uuid":%q,"timestamp":%q,"properties":{}}]}`, simposthog.Token, distinctID, event.NewID(), event.FormatTime(time.Now()))
 	res, err := http.Post(f.ph.URL()+"/batch/", "application/json", strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)

@@ -9,7 +9,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/privacy"
-	"github.com/hedgerow/hedgerow/internal/providertest"
+	simprovider "github.com/hedgerow/hedgerow/internal/simulate/provider"
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 )
 
@@ -38,7 +38,7 @@ func TestOwnCall(t *testing.T) {
 	} {
 		t.Run(c.provider, func(t *testing.T) {
 			r, sim := simulate(t, gateway.Config{Authorize: ownAuthorize})
-			sim.Script(providertest.Behavior{Text: "forty-two"})
+			sim.Script(simprovider.Behavior{Text: "forty-two"})
 			id := event.NewID()
 			own := gateway.Own{
 				ProjectID: "p7", UUID: id, Provider: c.provider, Model: map[string]string{"openai": "gpt-4.1-mini", "anthropic": "claude-sonnet-4-5", "gemini": "gemini-2.5-flash"}[c.provider], MaxTokens: 77,
@@ -84,8 +84,8 @@ func TestOwnCall(t *testing.T) {
 func TestOwnCallFails(t *testing.T) {
 	r, sim := simulate(t, gateway.Config{Authorize: ownAuthorize})
 	own := gateway.Own{ProjectID: "p7", UUID: event.NewID(), Provider: "openai", Model: "m", Messages: []gateway.OwnMessage{{Role: "user", Content: json.RawMessage(`"x"`)}}}
-	for _, f := range []providertest.Failure{providertest.RateLimit, providertest.ServerError, providertest.Reset, providertest.Unauthorized} {
-		sim.Script(providertest.Behavior{Fail: f})
+	for _, f := range []simprovider.Failure{simprovider.RateLimit, simprovider.ServerError, simprovider.Reset, simprovider.Unauthorized} {
+		sim.Script(simprovider.Behavior{Fail: f})
 		if e, err := r.Call(t.Context(), own); err != nil || !e.IsError {
 			t.Errorf("%s: %v, %+v", f, err, e)
 		}

@@ -20,7 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/providertest"
+	simprovider "github.com/hedgerow/hedgerow/internal/simulate/provider"
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 )
 
@@ -75,9 +75,9 @@ func at(url string) gateway.Config {
 }
 
 // providers serves simulated providers until the test ends.
-func providers(t testing.TB) *providertest.Server {
+func providers(t testing.TB) *simprovider.Server {
 	t.Helper()
-	sim := providertest.New(providertest.Options{})
+	sim := simprovider.New(simprovider.Options{})
 	if err := sim.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +86,7 @@ func providers(t testing.TB) *providertest.Server {
 }
 
 // simulate serves simulated providers, and a gateway before them.
-func simulate(t testing.TB, c gateway.Config) (*rig, *providertest.Server) {
+func simulate(t testing.TB, c gateway.Config) (*rig, *simprovider.Server) {
 	t.Helper()
 	sim := providers(t)
 	all := map[string]gateway.Upstream{

@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/providertest"
+	simprovider "github.com/hedgerow/hedgerow/internal/simulate/provider"
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 )
 
@@ -141,11 +141,11 @@ func TestCallerHangsUp(t *testing.T) {
 		go func() { _, err := client(t).Do(req); done <- err }()
 		wait, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
-		if _, err := sim.Await(wait, func(l []providertest.Received) bool { return len(l) == 1 }); err != nil {
+		if _, err := sim.Await(wait, func(l []simprovider.Received) bool { return len(l) == 1 }); err != nil {
 			t.Fatal(err)
 		}
 		hangUp()
-		if list, err := sim.Await(wait, func(l []providertest.Received) bool { return l[0].Done }); err != nil || !list[0].Canceled {
+		if list, err := sim.Await(wait, func(l []simprovider.Received) bool { return l[0].Done }); err != nil || !list[0].Canceled {
 			t.Fatalf("canceled %v: %v", list[0].Canceled, err)
 		}
 		if e := r.one(t); e.ErrorType != event.ErrTypeClientGone || e.HTTPStatus != 0 {

@@ -11,7 +11,7 @@ import (
 	"github.com/posthog/posthog-go"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/ingest"
 	"github.com/hedgerow/hedgerow/server/internal/journal"
 )
@@ -48,9 +48,9 @@ func speak(t *testing.T, url, key string) {
 // A real client, changed in nothing but its host: what is stored equals what
 // PostHog would have got.
 func TestPosthogGo(t *testing.T) {
-	o := posthogtest.Options{Projects: []posthogtest.Project{{Name: "p", Token: posthogKey}}}
-	direct, behind := posthogtest.New(o), posthogtest.New(o)
-	for _, ph := range []*posthogtest.Server{direct, behind} {
+	o := simposthog.Options{Projects: []simposthog.Project{{Name: "p", Token: posthogKey}}}
+	direct, behind := simposthog.New(o), simposthog.New(o)
+	for _, ph := range []*simposthog.Server{direct, behind} {
 		ph.SetFlags(map[string]any{"beta": true, "color": "green"})
 	}
 	ds := httptest.NewServer(direct)

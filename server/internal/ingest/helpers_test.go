@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/ingest"
 	"github.com/hedgerow/hedgerow/server/internal/journal"
 	"github.com/hedgerow/hedgerow/server/internal/project"
@@ -202,7 +202,7 @@ func wireOf(t testing.TB, e *event.Event) wire {
 	return wire{v.Event, v.DistinctID, v.Timestamp, v.Properties}
 }
 
-func wireOfPostHog(t testing.TB, e posthogtest.Event) wire {
+func wireOfPostHog(t testing.TB, e simposthog.Event) wire {
 	t.Helper()
 	b, err := json.Marshal(e.Properties)
 	if err != nil {
@@ -246,7 +246,7 @@ func differ(got, want map[string]any) string {
 }
 
 // relayTo asks a simulated PostHog, whatever host the question is for.
-type relayTo struct{ ph *posthogtest.Server }
+type relayTo struct{ ph *simposthog.Server }
 
 func (r relayTo) Do(req *http.Request) (*http.Response, error) {
 	return r.ph.Transport().RoundTrip(req)

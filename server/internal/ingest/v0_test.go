@@ -19,7 +19,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/ingest"
 )
 
@@ -279,7 +279,7 @@ var refusals = map[string]int{
 
 func TestParityWithPostHog(t *testing.T) {
 	h, k := newDoor(t, ingest.Config{})
-	ph := posthogtest.New(posthogtest.Options{Projects: []posthogtest.Project{{Name: "p", Token: posthogKey}}, Now: func() time.Time { return now }})
+	ph := simposthog.New(simposthog.Options{Projects: []simposthog.Project{{Name: "p", Token: posthogKey}}, Now: func() time.Time { return now }})
 	for _, body := range parity {
 		body := []byte(strings.ReplaceAll(body, `"T"`, `"`+posthogKey+`"`))
 		k.reset()

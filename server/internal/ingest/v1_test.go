@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/ingest"
 )
 
@@ -31,7 +31,7 @@ func v1Event(id, rest string) string {
 
 func TestV1(t *testing.T) {
 	h, k := newDoor(t, ingest.Config{})
-	ph := posthogtest.New(posthogtest.Options{Projects: []posthogtest.Project{{Name: "p", Token: posthogKey}}, Now: func() time.Time { return now }})
+	ph := simposthog.New(simposthog.Options{Projects: []simposthog.Project{{Name: "p", Token: posthogKey}}, Now: func() time.Time { return now }})
 	body := v1Body(
 		v1Event(id1, `,"options":{"process_person_profile":"0","cookieless_mode":null,"unknown":1},"session_id":"s","window_id":"w","properties":{"$set":{"a":1},"$groups":{"company":"acme"},"n":1.50}`),
 		v1Event(id2, `,"options":{"disable_skew_correction":true,"product_tour_id":"tour"}`),

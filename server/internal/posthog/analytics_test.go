@@ -8,26 +8,26 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-func analyticsConnection(s *posthogtest.Server) project.Connection {
+func analyticsConnection(s *simposthog.Server) project.Connection {
 	c := project.NewConnection("default", "production")
-	c.Host, c.ProjectKey, c.PersonalKey = s.URL(), project.NewSecret(posthogtest.Token), project.NewSecret(posthogtest.PersonalKeyValue)
+	c.Host, c.ProjectKey, c.PersonalKey = s.URL(), project.NewSecret(simposthog.Token), project.NewSecret(simposthog.PersonalKeyValue)
 	return c
 }
 
 // TestDays pulls figures as PostHog's own query service counts them, and reads
 // every form in which numbers come.
 func TestDays(t *testing.T) {
-	s := posthogtest.Run(t, posthogtest.Options{})
+	s := simposthog.Run(t, simposthog.Options{})
 	c := analyticsConnection(s)
 	var asked string
-	s.HandleQuery("hedgerow 7d by day", func(q posthogtest.Query) (posthogtest.Result, error) {
+	s.HandleQuery("hedgerow 7d by day", func(q simposthog.Query) (simposthog.Result, error) {
 		asked = q.HogQL
-		return posthogtest.Result{Columns: []string{"day", "calls", "in_tok", "out_tok", "cost", "errors", "p95_s", "uncosted"}, Rows: [][]any{
+		return simposthog.Result{Columns: []string{"day", "calls", "in_tok", "out_tok", "cost", "errors", "p95_s", "uncosted"}, Rows: [][]any{
 			{"2026-11-20", 3, 120, json.RawMessage(`"45"`), 0.0125, 1, 1.5, 0},
 			{"2026-11-21T00:00:00Z", 2, nil, nil, nil, 0, nil, 2},
 		}}, nil
@@ -54,8 +54,8 @@ func TestDays(t *testing.T) {
 	if !strings.Contains(asked, "llm_request_completed") || strings.Contains(asked, "$ai_") {
 		t.Errorf("the other vocabulary asks\n%s", asked)
 	}
-	s.HandleQuery("hedgerow 7d by day", func(posthogtest.Query) (posthogtest.Result, error) {
-		return posthogtest.Result{Columns: []string{"day"}, Rows: [][]any{{7}}}, nil
+	s.HandleQuery("hedgerow 7d by day", func(simposthog.Query) (simposthog.Result, error) {
+		return simposthog.Result{Columns: []string{"day"}, Rows: [][]any{{7}}}, nil
 	})
 	if _, err := posthog.Days(t.Context(), c, since, posthog.QueryOptions{AllowInsecureHosts: true}); event.AsError(err).Code != event.CodeUpstream {
 		t.Errorf("a strange answer: %v", err)

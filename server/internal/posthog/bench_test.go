@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
@@ -53,9 +53,9 @@ func BenchmarkDeliver(b *testing.B) {
 		latency time.Duration // of PostHog's answer
 	}{{20, 0}, {100, 0}, {20, 100 * time.Millisecond}, {100, 100 * time.Millisecond}} {
 		b.Run(fmt.Sprintf("flush_at=%d/latency=%v", c.flushAt, c.latency), func(b *testing.B) {
-			ph := posthogtest.Run(b, posthogtest.Options{Keep: 1000, KeepRequests: -1})
+			ph := simposthog.Run(b, simposthog.Options{Keep: 1000, KeepRequests: -1})
 			if c.latency > 0 {
-				ph.Fail(posthogtest.Fault{Delay: c.latency, Times: -1})
+				ph.Fail(simposthog.Fault{Delay: c.latency, Times: -1})
 			}
 			content := json.RawMessage(`[{"role":"user","content":"` + strings.Repeat("a word and another. ", 200) + `"}]`)
 			q := &endless{list: events(b.N)}

@@ -15,16 +15,16 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
 const unknownKey = "phc_wellformedbutunknown00000000000000000000"
 
 // cloud is PostHog's: two regions that share nothing.
-func cloud() (us, eu *posthogtest.Server, h hosts) {
-	us = posthogtest.New(posthogtest.Options{})
-	eu = posthogtest.New(posthogtest.Options{Projects: []posthogtest.Project{{Token: "phc_european"}}, PersonalKeys: []posthogtest.PersonalKey{}})
+func cloud() (us, eu *simposthog.Server, h hosts) {
+	us = simposthog.New(simposthog.Options{})
+	eu = simposthog.New(simposthog.Options{Projects: []simposthog.Project{{Token: "phc_european"}}, PersonalKeys: []simposthog.PersonalKey{}})
 	return us, eu, hosts{hostUS: us.Transport(), hostEU: eu.Transport(), "https://us.posthog.com": us.Transport(), "https://eu.posthog.com": eu.Transport()}
 }
 
@@ -45,7 +45,7 @@ func checkWords(t *testing.T, r TestResult) {
 		if c.Message == "" || !c.OK && c.Hint == "" || c.Code == "" {
 			t.Errorf("check without words: %+v", c)
 		}
-		for _, key := range []string{posthogtest.Token, posthogtest.PersonalKeyValue, unknownKey} {
+		for _, key := range []string{simposthog.Token, simposthog.PersonalKeyValue, unknownKey} {
 			if strings.Contains(c.Message+c.Hint, key) {
 				t.Errorf("check quotes a key: %+v", c)
 			}
@@ -57,18 +57,18 @@ func checkWords(t *testing.T, r TestResult) {
 }
 
 func TestConnectionTest(t *testing.T) {
-	scoped := posthogtest.New(posthogtest.Options{PersonalKeys: []posthogtest.PersonalKey{
+	scoped := simposthog.New(simposthog.Options{PersonalKeys: []simposthog.PersonalKey{
 		{Key: "phx_noscope", Scopes: []string{"user:read"}}, {Key: "phx_elsewhere", Scopes: []string{"*"}, Projects: []int{99}}}})
-	self := posthogtest.New(posthogtest.Options{})
+	self := simposthog.New(simposthog.Options{})
 	for name, c := range map[string]struct {
 		conn func(*project.Connection)
-		fail []posthogtest.Fault // of the US cloud
+		fail []simposthog.Fault // of the US cloud
 		ok   bool
 		want string
 		says string
 	}{
 		"fine":              {ok: true, want: "host=ok project_key=ok event=ok"},
-		"fine with reading": {conn: personal(posthogtest.PersonalKeyValue), ok: true, want: "host=ok project_key=ok event=ok personal_key=ok"},
+		"fine with reading": {conn: personal(simposthog.PersonalKeyValue), ok: true, want: "host=ok project_key=ok event=ok personal_key=ok"},
 		"self-hosted":       {conn: on("https://posthog.example.com"), ok: true, want: "host=ok project_key=ok event=ok"},
 
 		"host in clear text": {conn: on("http://us.i.posthog.com"), want: "host=host_invalid"},
@@ -84,7 +84,7 @@ func TestConnectionTest(t *testing.T) {
 		"not a key":             {conn: keyed("sk-something"), want: "project_key=key_invalid"},
 		"personal key in place": {conn: keyed("phx_abcdefgh"), want: "project_key=personal_as_project", says: "POSTHOG_PERSONAL_API_KEY"},
 		"unknown key":           {conn: keyed(unknownKey), want: "host=ok project_key=key_unknown"},
-		"key refused by capture": {fail: []posthogtest.Fault{{Path: "/batch", Status: 401, Body: "API key is not valid: revoked"}},
+		"key refused by capture": {fail: []simposthog.Fault{{Path: "/batch", Status: 401, Body: "API key is not valid: revoked"}},
 			want: "host=ok project_key=ok project_key=key_refused", says: "API key is not valid"},
 
 		"personal key unknown":      {conn: personal("phx_unknown"), want: "host=ok project_key=ok event=ok personal_key=personal_refused"},
@@ -97,20 +97,20 @@ func TestConnectionTest(t *testing.T) {
 			c.Host, c.PersonalKey = "https://scoped.example.com", project.NewSecret("phx_elsewhere")
 		}, want: "host=ok project_key=ok event=ok personal_key=personal_other_project"},
 		"proxy without private API": {conn: func(c *project.Connection) {
-			c.Host, c.PersonalKey = "https://proxy.example.com", project.NewSecret(posthogtest.PersonalKeyValue)
+			c.Host, c.PersonalKey = "https://proxy.example.com", project.NewSecret(simposthog.PersonalKeyValue)
 		}, ok: true, want: "host=ok project_key=ok event=ok personal_key=personal_unverified"},
 
-		"no flags": {fail: []posthogtest.Fault{{Path: "/flags", Status: 404}}, ok: true, want: "host=ok project_key=key_unverified event=ok"},
-		"nothing of PostHog": {fail: []posthogtest.Fault{{Path: "/flags", Status: 404}, {Path: "/batch", Status: 404}},
+		"no flags": {fail: []simposthog.Fault{{Path: "/flags", Status: 404}}, ok: true, want: "host=ok project_key=key_unverified event=ok"},
+		"nothing of PostHog": {fail: []simposthog.Fault{{Path: "/flags", Status: 404}, {Path: "/batch", Status: 404}},
 			want: "host=not_posthog"},
-		"a web page": {fail: []posthogtest.Fault{{Path: "/flags", Status: 200, Body: "<!DOCTYPE html><html>"}, {Path: "/batch", Status: 200, Body: "<!DOCTYPE html><html>"}},
+		"a web page": {fail: []simposthog.Fault{{Path: "/flags", Status: 200, Body: "<!DOCTYPE html><html>"}, {Path: "/batch", Status: 200, Body: "<!DOCTYPE html><html>"}},
 			want: "host=not_posthog"},
-		"flags and capture refuse": {fail: []posthogtest.Fault{{Path: "/flags", Status: 500}, {Path: "/batch", Status: 401}}, want: "project_key=key_refused"},
-		"PostHog down inside":      {fail: []posthogtest.Fault{{Path: "/batch", Status: 503}}, want: "host=ok project_key=ok event=posthog_trouble"},
-		"event refused":            {fail: []posthogtest.Fault{{Path: "/batch", Status: 400, Body: secretWord}}, want: "host=ok project_key=ok event=event_refused"},
-		"over quota": {fail: []posthogtest.Fault{{Path: "/batch", Status: 200, Body: `{"status":1,"quota_limited":["events"]}`}},
+		"flags and capture refuse": {fail: []simposthog.Fault{{Path: "/flags", Status: 500}, {Path: "/batch", Status: 401}}, want: "project_key=key_refused"},
+		"PostHog down inside":      {fail: []simposthog.Fault{{Path: "/batch", Status: 503}}, want: "host=ok project_key=ok event=posthog_trouble"},
+		"event refused":            {fail: []simposthog.Fault{{Path: "/batch", Status: 400, Body: secretWord}}, want: "host=ok project_key=ok event=event_refused"},
+		"over quota": {fail: []simposthog.Fault{{Path: "/batch", Status: 200, Body: `{"status":1,"quota_limited":["events"]}`}},
 			want: "host=ok project_key=ok event=over_quota"},
-		"broken connection": {fail: []posthogtest.Fault{{Path: "/flags", Reset: true}}, want: "host=unreachable"},
+		"broken connection": {fail: []simposthog.Fault{{Path: "/flags", Reset: true}}, want: "host=unreachable"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			us, _, h := cloud()
@@ -192,7 +192,7 @@ func TestConnectionTestOverTheNetwork(t *testing.T) {
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
-	good := posthogtest.Run(t, posthogtest.Options{})
+	good := simposthog.Run(t, simposthog.Options{})
 	for name, c := range map[string]struct{ host, want string }{
 		"unreachable":     {"http://" + closed, "host=unreachable"},
 		"not TLS":         {strings.Replace(plainSrv.URL, "http:", "https:", 1), "host=tls"},
@@ -204,7 +204,7 @@ func TestConnectionTestOverTheNetwork(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn := connection("c_1")
-			conn.Host, conn.PersonalKey = c.host, project.NewSecret(posthogtest.PersonalKeyValue)
+			conn.Host, conn.PersonalKey = c.host, project.NewSecret(simposthog.PersonalKeyValue)
 			res := Test(t.Context(), conn, TestOptions{AllowInsecureHosts: true, Client: ClientConfig{Timeout: 500 * time.Millisecond}})
 			if codes(res) != c.want {
 				t.Errorf("got %s, want %s: %+v", codes(res), c.want, res.Checks)
@@ -223,7 +223,7 @@ func TestExplain(t *testing.T) {
 	for want, err := range map[string]error{
 		CodeDNS:         &net.OpError{Op: "dial", Err: &net.DNSError{Name: "us.i.posthg.com", IsNotFound: true}},
 		CodeTimeout:     context.DeadlineExceeded,
-		CodeUnreachable: errors.New("odd " + posthogtest.Token),
+		CodeUnreachable: errors.New("odd " + simposthog.Token),
 		CodeTLS:         &net.OpError{Op: "remote error", Err: tls.AlertError(40)},
 	} {
 		conn := connection("c_1")
@@ -237,11 +237,11 @@ func TestExplain(t *testing.T) {
 
 func TestQuery(t *testing.T) {
 	us, _, h := cloud()
-	us.HandleQuery("hedgerow 7d totals", func(q posthogtest.Query) (posthogtest.Result, error) {
+	us.HandleQuery("hedgerow 7d totals", func(q simposthog.Query) (simposthog.Result, error) {
 		if string(q.Values) != `{"days":7}` {
-			return posthogtest.Result{}, fmt.Errorf("values %s", q.Values)
+			return simposthog.Result{}, fmt.Errorf("values %s", q.Values)
 		}
-		return posthogtest.Result{Columns: []string{"day", "calls"}, Rows: [][]any{{"2026-11-20", 12}}}, nil
+		return simposthog.Result{Columns: []string{"day", "calls"}, Rows: [][]any{{"2026-11-20", 12}}}, nil
 	})
 	conn := connection("c_1")
 	o := QueryOptions{Name: "hedgerow 7d totals", Values: map[string]any{"days": 7}, Client: ClientConfig{Transport: h}}
@@ -254,12 +254,12 @@ func TestQuery(t *testing.T) {
 	if _, err := Query(t.Context(), conn, "select 1", o); code(err) != event.CodeInvalid {
 		t.Errorf("without a personal key: %v", err)
 	}
-	conn.PersonalKey = project.NewSecret(posthogtest.PersonalKeyValue)
+	conn.PersonalKey = project.NewSecret(simposthog.PersonalKeyValue)
 	rows, err := Query(t.Context(), conn, "SELECT day, calls FROM events WHERE timestamp >= now() - {days}", o)
 	if err != nil || len(rows.Results) != 1 || string(rows.Results[0][1]) != "12" || rows.Columns[0] != "day" || rows.LastRefresh.IsZero() {
 		t.Errorf("%+v, %v", rows, err)
 	}
-	for want, f := range map[event.Code]posthogtest.Fault{
+	for want, f := range map[event.Code]simposthog.Fault{
 		event.CodeRateLimited: {Status: 429, RetryAfter: "17"}, event.CodeForbidden: {Status: 401}, event.CodeNotFound: {Status: 404, Body: "{}"},
 		event.CodeTimeout: {Status: 504}, event.CodeUpstream: {Status: 500}, event.CodeInvalid: {Status: 400, Body: `{"detail":"Unable to resolve field: nope"}`},
 	} {
@@ -269,12 +269,12 @@ func TestQuery(t *testing.T) {
 		if code(err) != want {
 			t.Errorf("status %d: %v, want %s", f.Status, err, want)
 		}
-		if err != nil && (strings.Contains(err.Error(), posthogtest.Token) || strings.Contains(err.Error(), posthogtest.PersonalKeyValue)) {
+		if err != nil && (strings.Contains(err.Error(), simposthog.Token) || strings.Contains(err.Error(), simposthog.PersonalKeyValue)) {
 			t.Errorf("the error quotes a key: %v", err)
 		}
 	}
 	o.Client.Transport = failing{errors.New("broken")}
-	if _, err := Query(t.Context(), conn, "select 1", o); code(err) != event.CodeUpstream || strings.Contains(err.Error(), posthogtest.Token) {
+	if _, err := Query(t.Context(), conn, "select 1", o); code(err) != event.CodeUpstream || strings.Contains(err.Error(), simposthog.Token) {
 		t.Errorf("unreachable: %v", err)
 	}
 }

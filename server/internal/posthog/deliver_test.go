@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
@@ -58,7 +58,7 @@ func TestRequestIsGzippedAndComplete(t *testing.T) {
 			t.Errorf("headers %v, query %q", req.Header, req.Query)
 		}
 		body := plain(t, req)
-		if string(body["api_key"]) != `"`+posthogtest.Token+`"` || body["sent_at"] != nil {
+		if string(body["api_key"]) != `"`+simposthog.Token+`"` || body["sent_at"] != nil {
 			t.Errorf("api_key %s, sent_at %s", body["api_key"], body["sent_at"])
 		}
 		e := r.ph.Events()[0]
@@ -125,7 +125,7 @@ func TestFallsBackWithoutAIRoute(t *testing.T) {
 }
 
 func TestRetries(t *testing.T) {
-	for _, f := range []posthogtest.Fault{{Status: 408}, {Status: 429}, {Status: 500}, {Status: 502}, {Status: 503}, {Status: 504}, {Status: 599}, {Reset: true}, {Delay: time.Minute}} {
+	for _, f := range []simposthog.Fault{{Status: 408}, {Status: 429}, {Status: 500}, {Status: 502}, {Status: 503}, {Status: 504}, {Status: 599}, {Reset: true}, {Delay: time.Minute}} {
 		t.Run(fmt.Sprintf("%d reset=%v delay=%v", f.Status, f.Reset, f.Delay), func(t *testing.T) {
 			bubble(t, nil, func(r *rig) {
 				f.Times = 4
@@ -175,7 +175,7 @@ func TestRetryAfter(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, nil, func(r *rig) {
-				r.ph.Fail(posthogtest.Fault{Status: 429, RetryAfter: value()})
+				r.ph.Fail(simposthog.Fault{Status: 429, RetryAfter: value()})
 				c := connection("c_1")
 				c.FlushAt = 1
 				r.set(c)
@@ -197,7 +197,7 @@ func TestRetryAfter(t *testing.T) {
 }
 
 func TestAcceptedButUnanswered(t *testing.T) {
-	for name, f := range map[string]posthogtest.Fault{"reset": {Accept: true, Reset: true}, "timeout": {Accept: true, Delay: time.Hour}, "gateway": {Accept: true, Status: 504}} {
+	for name, f := range map[string]simposthog.Fault{"reset": {Accept: true, Reset: true}, "timeout": {Accept: true, Delay: time.Hour}, "gateway": {Accept: true, Status: 504}} {
 		t.Run(name, func(t *testing.T) {
 			bubble(t, nil, func(r *rig) {
 				if f.Delay > 0 {
@@ -228,7 +228,7 @@ func TestAcceptedButUnanswered(t *testing.T) {
 
 func TestAnswerCutShortIsSuccess(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
-		r.ph.Fail(posthogtest.Fault{Accept: true, Status: 200, Partial: true, Body: `{"status":"Ok"}`})
+		r.ph.Fail(simposthog.Fault{Accept: true, Status: 200, Partial: true, Body: `{"status":"Ok"}`})
 		c := connection("c_1")
 		c.FlushAt = 3
 		r.set(c)
@@ -243,7 +243,7 @@ func TestAnswerCutShortIsSuccess(t *testing.T) {
 
 func TestTooLargeIsHalved(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
-		r.ph.Fail(posthogtest.Fault{Status: 413, Times: 3, Body: "maximum event size exceeded: and then some"})
+		r.ph.Fail(simposthog.Fault{Status: 413, Times: 3, Body: "maximum event size exceeded: and then some"})
 		c := connection("c_1")
 		c.FlushAt = 8
 		r.set(c)
@@ -315,7 +315,7 @@ func TestTooLargeEventIsShrunk(t *testing.T) {
 			c := connection("c_1")
 			c.FlushAt = 1
 			r.set(c)
-			r.ph.Fail(posthogtest.Fault{Status: 413, Times: 20})
+			r.ph.Fail(simposthog.Fault{Status: 413, Times: 20})
 			r.queue("c_1").put(events(1)...)
 			time.Sleep(time.Minute)
 			reasons := r.queue("c_1").reasons()
@@ -338,7 +338,7 @@ type sizeLimited struct {
 }
 
 func (s sizeLimited) RoundTrip(r *http.Request) (*http.Response, error) {
-	ph := posthogtest.New(posthogtest.Options{})
+	ph := simposthog.New(simposthog.Options{})
 	get := r.Clone(r.Context())
 	body := readAll(s.t, r)
 	get.Body, r.Body = nopBody(body), nopBody(body)
@@ -355,7 +355,7 @@ func (s sizeLimited) RoundTrip(r *http.Request) (*http.Response, error) {
 
 func TestPoisonIsIsolated(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
-		r.ph.Refuse(func(e posthogtest.Event) string {
+		r.ph.Refuse(func(e simposthog.Event) string {
 			if strings.HasPrefix(e.DistinctID, "bad") {
 				return "event submitted without a distinct_id; it said " + e.Text("$ai_input")
 			}
@@ -387,7 +387,7 @@ func TestRefusedKeyKeepsEvents(t *testing.T) {
 	for _, status := range []int{401, 403, 404, 301} {
 		t.Run(fmt.Sprint(status), func(t *testing.T) {
 			bubble(t, nil, func(r *rig) {
-				r.ph.Fail(posthogtest.Fault{Status: status, Times: -1, Body: "API key is not valid: personal_api_key"})
+				r.ph.Fail(simposthog.Fault{Status: status, Times: -1, Body: "API key is not valid: personal_api_key"})
 				c := connection("c_1")
 				r.set(c)
 				list := events(500)
@@ -439,7 +439,7 @@ func TestHostIsCheckedAgainWhenSending(t *testing.T) {
 
 func TestWebPageIsNoSuccess(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
-		r.ph.Fail(posthogtest.Fault{Status: 200, Body: "<!DOCTYPE html><html>"})
+		r.ph.Fail(simposthog.Fault{Status: 200, Body: "<!DOCTYPE html><html>"})
 		r.set(connection("c_1"))
 		r.queue("c_1").put(events(20)...)
 		time.Sleep(time.Second)
@@ -452,7 +452,7 @@ func TestWebPageIsNoSuccess(t *testing.T) {
 
 func TestRefusalEndsByItself(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
-		r.ph.Fail(posthogtest.Fault{Status: 401})
+		r.ph.Fail(simposthog.Fault{Status: 401})
 		r.set(connection("c_1"))
 		r.queue("c_1").put(events(20)...)
 		r.wait(20)

@@ -18,7 +18,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
@@ -194,7 +194,7 @@ func (e *entry) Dead(reason string) error {
 // rig is a manager with settings, queues and PostHogs of a test's own.
 type rig struct {
 	t      *testing.T
-	ph     *posthogtest.Server
+	ph     *simposthog.Server
 	hosts  hosts
 	m      *Manager
 	views  chan view
@@ -227,7 +227,7 @@ func bubble(t *testing.T, change func(*Config), f func(r *rig)) {
 }
 
 func newRig(t *testing.T, change func(*Config)) *rig {
-	ph := posthogtest.New(posthogtest.Options{Projects: []posthogtest.Project{{Token: posthogtest.Token}, {Token: "phc_second"}}, KeepRequests: 100_000})
+	ph := simposthog.New(simposthog.Options{Projects: []simposthog.Project{{Token: simposthog.Token}, {Token: "phc_second"}}, KeepRequests: 100_000})
 	r := &rig{t: t, ph: ph, hosts: hosts{hostUS: ph.Transport()}, views: make(chan view), queues: make(map[string]*queue), opened: make(map[string]int), done: make(chan error, 1)}
 	c := Config{
 		OpenQueue: func(_ context.Context, conn project.Connection) (event.Queue, error) {
@@ -284,7 +284,7 @@ func (r *rig) stop() {
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	for _, s := range []string{posthogtest.Token, "phc_", "phx_", secretWord} {
+	for _, s := range []string{simposthog.Token, "phc_", "phx_", secretWord} {
 		if strings.Contains(r.logs.String(), s) {
 			r.t.Errorf("the log holds %q:\n%s", s, r.logs.String())
 		}
@@ -340,7 +340,7 @@ func (r *rig) wait(n int) {
 
 func connection(id string) project.Connection {
 	c := project.NewConnection("default", id)
-	c.ID, c.ProjectKey = id, project.NewSecret(posthogtest.Token)
+	c.ID, c.ProjectKey = id, project.NewSecret(simposthog.Token)
 	return c
 }
 
@@ -363,14 +363,14 @@ func named(name string, n int) []*event.Event {
 	return list
 }
 
-func sizes(reqs []posthogtest.Request) (out []int) {
+func sizes(reqs []simposthog.Request) (out []int) {
 	for _, r := range reqs {
 		out = append(out, len(r.UUIDs))
 	}
 	return out
 }
 
-func gaps(reqs []posthogtest.Request) (out []time.Duration) {
+func gaps(reqs []simposthog.Request) (out []time.Duration) {
 	for i := 1; i < len(reqs); i++ {
 		out = append(out, reqs[i].At.Sub(reqs[i-1].At))
 	}
@@ -380,7 +380,7 @@ func gaps(reqs []posthogtest.Request) (out []time.Duration) {
 // once checks that PostHog has each event exactly once, under one envelope.
 func (r *rig) once(list []*event.Event) {
 	r.t.Helper()
-	stored := make(map[string][]posthogtest.Event)
+	stored := make(map[string][]simposthog.Event)
 	for _, e := range r.ph.Events() {
 		stored[e.UUID] = append(stored[e.UUID], e)
 	}
@@ -396,7 +396,7 @@ func (r *rig) once(list []*event.Event) {
 }
 
 // plain is a request's JSON.
-func plain(t *testing.T, r posthogtest.Request) map[string]json.RawMessage {
+func plain(t *testing.T, r simposthog.Request) map[string]json.RawMessage {
 	t.Helper()
 	z, err := gzip.NewReader(bytes.NewReader(r.Body))
 	if err != nil {

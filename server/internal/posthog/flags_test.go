@@ -13,7 +13,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/internal/flag"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
@@ -26,7 +26,7 @@ const flagDefinitions = `{"flags":[
 // flagRig is Flags in front of a PostHog, with a clock of its own.
 type flagRig struct {
 	*Flags
-	ph   *posthogtest.Server
+	ph   *simposthog.Server
 	conn project.Connection
 
 	mu     sync.Mutex
@@ -36,12 +36,12 @@ type flagRig struct {
 
 func newFlagRig(t *testing.T, personalKey string) *flagRig {
 	t.Helper()
-	r := &flagRig{ph: posthogtest.New(posthogtest.Options{}), now: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)}
+	r := &flagRig{ph: simposthog.New(simposthog.Options{}), now: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)}
 	if err := r.ph.SetDefinitions([]byte(flagDefinitions)); err != nil {
 		t.Fatal(err)
 	}
 	r.conn = project.NewConnection("p", "main")
-	r.conn.ID, r.conn.Host, r.conn.ProjectKey, r.conn.PersonalKey = "c_1", hostUS, project.NewSecret(posthogtest.Token), project.NewSecret(personalKey)
+	r.conn.ID, r.conn.Host, r.conn.ProjectKey, r.conn.PersonalKey = "c_1", hostUS, project.NewSecret(simposthog.Token), project.NewSecret(personalKey)
 	r.Flags = NewFlags(FlagsConfig{
 		Connection: func(id string) (project.Connection, bool) {
 			r.mu.Lock()
@@ -90,7 +90,7 @@ func property(e *event.Event, name string) string { return string(e.Properties[n
 // With a personal key the flag is decided here, in the way of PostHog's own
 // libraries, and PostHog is only asked for what it alone knows.
 func TestFlagsLocal(t *testing.T) {
-	r := newFlagRig(t, posthogtest.PersonalKeyValue)
+	r := newFlagRig(t, simposthog.PersonalKeyValue)
 	set, err := flag.Parse([]byte(flagDefinitions))
 	if err != nil {
 		t.Fatal(err)
@@ -127,7 +127,7 @@ func TestFlagsLocal(t *testing.T) {
 }
 
 func TestFlagsPoll(t *testing.T) {
-	r := newFlagRig(t, posthogtest.PersonalKeyValue)
+	r := newFlagRig(t, simposthog.PersonalKeyValue)
 	ask := func() flag.Value {
 		t.Helper()
 		v, _, err := r.Decide(t.Context(), "p", "support-prompt", flag.User{DistinctID: "user-1"})
@@ -211,7 +211,7 @@ func TestFlagsRemote(t *testing.T) {
 
 // One event a user, flag and value; another where something of it changes.
 func TestFlagCalledOnce(t *testing.T) {
-	r := newFlagRig(t, posthogtest.PersonalKeyValue)
+	r := newFlagRig(t, simposthog.PersonalKeyValue)
 	decide := func(u flag.User) {
 		t.Helper()
 		if _, _, err := r.Decide(t.Context(), "p", "support-prompt", u); err != nil {
@@ -287,7 +287,7 @@ func TestFlagsTrouble(t *testing.T) {
 }
 
 func TestFlagTurnOff(t *testing.T) {
-	r := newFlagRig(t, posthogtest.PersonalKeyValue)
+	r := newFlagRig(t, simposthog.PersonalKeyValue)
 	on := flag.User{}
 	for i := 0; on.DistinctID == ""; i++ {
 		u := flag.User{DistinctID: fmt.Sprint("user-", i)}
@@ -313,7 +313,7 @@ func TestFlagTurnOff(t *testing.T) {
 		t.Error("without a personal key a flag cannot be switched off")
 	}
 	scoped := newFlagRig(t, "phx_reader")
-	scoped.ph = posthogtest.New(posthogtest.Options{PersonalKeys: []posthogtest.PersonalKey{{Key: "phx_reader", Scopes: []string{"feature_flag:read"}}}})
+	scoped.ph = simposthog.New(simposthog.Options{PersonalKeys: []simposthog.PersonalKey{{Key: "phx_reader", Scopes: []string{"feature_flag:read"}}}})
 	if err := scoped.ph.SetDefinitions([]byte(flagDefinitions)); err != nil {
 		t.Fatal(err)
 	}

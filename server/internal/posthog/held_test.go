@@ -10,8 +10,8 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
 	"github.com/hedgerow/hedgerow/internal/privacy"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
@@ -52,7 +52,7 @@ func TestHeldBack(t *testing.T) {
 			return Shaped{Events: []*event.Event{e}}
 		}
 	}, func(r *rig) {
-		r.ph.Fail(posthogtest.Fault{Path: aiPath, Status: 503, Times: 2}) // tried again is not noted again
+		r.ph.Fail(simposthog.Fault{Path: aiPath, Status: 503, Times: 2}) // tried again is not noted again
 		r.set(connection("c_1"))
 		list := events(4)
 		list[3].Properties = map[string]json.RawMessage{"plan": json.RawMessage(`"pro"`)}
@@ -90,7 +90,7 @@ func TestDeletedDoesNotLeave(t *testing.T) {
 			return !down && (e.DistinctID == "user-1" || e.DistinctID == "user-2"), nil
 		}
 	}, func(r *rig) {
-		r.ph.Fail(posthogtest.Fault{Path: aiPath, Status: 503, Times: 6})
+		r.ph.Fail(simposthog.Fault{Path: aiPath, Status: 503, Times: 6})
 		r.set(connection("c_1"))
 		r.queue("c_1").put(events(4)...)
 		time.Sleep(2 * time.Second)

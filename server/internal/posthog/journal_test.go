@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/journal"
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
@@ -16,7 +16,7 @@ import (
 // The manager with the real journal and registry, over real sockets: outage,
 // restart of the deliverer, dead letters, deletion.
 func TestWithJournalAndRegistry(t *testing.T) {
-	ph := posthogtest.Run(t, posthogtest.Options{})
+	ph := simposthog.Run(t, simposthog.Options{})
 	j, err := journal.Open(t.Context(), journal.Config{Dir: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
@@ -62,7 +62,7 @@ func TestWithJournalAndRegistry(t *testing.T) {
 	}()
 
 	c := project.NewConnection(id, "main")
-	c.Host, c.ProjectKey, c.FlushInterval = ph.URL(), project.NewSecret(posthogtest.Token), 100*time.Millisecond
+	c.Host, c.ProjectKey, c.FlushInterval = ph.URL(), project.NewSecret(simposthog.Token), 100*time.Millisecond
 	if c, err = reg.CreateConnection(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestWithJournalAndRegistry(t *testing.T) {
 	arrived(150)
 	state(posthog.StateIdle)
 
-	ph.Refuse(func(e posthogtest.Event) string {
+	ph.Refuse(func(e simposthog.Event) string {
 		if e.DistinctID == "user-155" {
 			return "event submitted without a distinct_id"
 		}

@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
@@ -20,14 +20,14 @@ func TestQuota(t *testing.T) {
 		c := connection("c_1")
 		c.FlushAt = 2
 		r.set(c)
-		r.ph.Fail(posthogtest.Fault{Status: 200, Body: `{"status":"Ok","quota_limited":["recordings","llm_events"]}`})
+		r.ph.Fail(simposthog.Fault{Status: 200, Body: `{"status":"Ok","quota_limited":["recordings","llm_events"]}`})
 		r.queue("c_1").put(events(2)...)
 		time.Sleep(time.Second)
 		st := r.m.Status("c_1")
 		if st.Quota != 2 || st.Sent != 2 || !strings.Contains(st.LastError, "quota") || r.queue("c_1").count("acked") != 2 {
 			t.Errorf("status %+v", st)
 		}
-		r.ph.Fail(posthogtest.Fault{Status: 200, Accept: true, Body: `{"quota_limited":["recordings"]}`})
+		r.ph.Fail(simposthog.Fault{Status: 200, Accept: true, Body: `{"quota_limited":["recordings"]}`})
 		r.queue("c_1").put(events(2)...)
 		time.Sleep(time.Second)
 		if st = r.m.Status("c_1"); st.Quota != 2 || st.LastError != "" {
@@ -65,7 +65,7 @@ func TestDisableEndsHangingRequest(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		c := connection("c_1")
 		r.set(c)
-		r.ph.Fail(posthogtest.Fault{Delay: 20 * time.Second})
+		r.ph.Fail(simposthog.Fault{Delay: 20 * time.Second})
 		r.queue("c_1").put(events(20)...)
 		time.Sleep(2 * time.Second)
 		c.Enabled = false
@@ -132,8 +132,8 @@ func TestDeletedLosesItsQueue(t *testing.T) {
 
 func TestConnectionsAreIndependent(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
-		slow := posthogtest.New(posthogtest.Options{})
-		slow.Fail(posthogtest.Fault{Delay: 25 * time.Second, Times: -1, Status: 503})
+		slow := simposthog.New(simposthog.Options{})
+		slow.Fail(simposthog.Fault{Delay: 25 * time.Second, Times: -1, Status: 503})
 		r.hosts[hostEU] = slow.Transport()
 		a, b := connection("c_ok"), connection("c_slow")
 		b.Host = hostEU
@@ -232,7 +232,7 @@ func TestFiltered(t *testing.T) {
 func TestStopFinishesTheRequestInFlight(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
 		r.set(connection("c_1"))
-		r.ph.Fail(posthogtest.Fault{Delay: 2 * time.Second})
+		r.ph.Fail(simposthog.Fault{Delay: 2 * time.Second})
 		list := events(25)
 		q := r.queue("c_1")
 		q.put(list...)
@@ -249,7 +249,7 @@ func TestStopFinishesTheRequestInFlight(t *testing.T) {
 	t.Run("bounded", func(t *testing.T) {
 		bubble(t, nil, func(r *rig) {
 			r.set(connection("c_1"))
-			r.ph.Fail(posthogtest.Fault{Delay: 20 * time.Second})
+			r.ph.Fail(simposthog.Fault{Delay: 20 * time.Second})
 			q := r.queue("c_1")
 			q.put(events(20)...)
 			time.Sleep(time.Second)
@@ -299,7 +299,7 @@ func TestMetrics(t *testing.T) {
 	reg := prometheus.NewRegistry()
 	bubble(t, func(c *Config) { c.Registerer = reg }, func(r *rig) {
 		r.set(connection("c_1"))
-		r.ph.Fail(posthogtest.Fault{Status: 503})
+		r.ph.Fail(simposthog.Fault{Status: 503})
 		r.queue("c_1").put(events(20)...)
 		r.wait(20)
 		families, err := reg.Gather()
@@ -336,7 +336,7 @@ func TestMetrics(t *testing.T) {
 
 func TestTroubleIsLoggedWithoutKeys(t *testing.T) {
 	bubble(t, nil, func(r *rig) {
-		r.ph.Fail(posthogtest.Fault{Status: 401, Body: "bad key " + posthogtest.Token + " in " + secretWord, Times: 2}, posthogtest.Fault{Status: 500, Body: secretWord})
+		r.ph.Fail(simposthog.Fault{Status: 401, Body: "bad key " + simposthog.Token + " in " + secretWord, Times: 2}, simposthog.Fault{Status: 500, Body: secretWord})
 		c := connection("c_1")
 		c.FlushAt = 1
 		r.set(c)

@@ -19,7 +19,7 @@ import (
 	"github.com/shopspring/decimal"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 	"github.com/hedgerow/hedgerow/internal/vocabulary"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
@@ -243,7 +243,7 @@ func vocabularyShape(conn project.Connection, _ project.Project, e *event.Event)
 	return Shaped{Events: vocabulary.Events(conn.Schema, e, safe)}
 }
 
-func eventNames(reqs []posthogtest.Request) (out []string) {
+func eventNames(reqs []simposthog.Request) (out []string) {
 	for _, r := range reqs {
 		out = append(out, fmt.Sprintf("%s %d", r.Path, len(r.UUIDs)))
 	}
@@ -297,7 +297,7 @@ func TestOneEventLeavesAsSeveral(t *testing.T) {
 // queue; after a crash all leave again, byte for byte, and PostHog has each once.
 func TestSeveralAreAcknowledgedTogether(t *testing.T) {
 	bubble(t, func(c *Config) { c.Shape = vocabularyShape }, func(r *rig) {
-		r.ph.Fail(posthogtest.Fault{Path: batchPath, Status: 503, Times: 3})
+		r.ph.Fail(simposthog.Fault{Path: batchPath, Status: 503, Times: 3})
 		c := connection("c_1")
 		c.Schema, c.FlushInterval = project.SchemaBoth, 100*time.Millisecond
 		r.set(c)

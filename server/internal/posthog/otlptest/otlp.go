@@ -25,15 +25,15 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/hedgerow/hedgerow/event"
-	"github.com/hedgerow/hedgerow/internal/posthogtest"
+	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 )
 
 const maxBody = 32 << 20 // bytes, uncompressed
 
-// Read reads a request to /i/v0/ai/otel for [posthogtest.Options.OTLP]: the events
+// Read reads a request to /i/v0/ai/otel for [simposthog.Options.OTLP]: the events
 // of its spans that are about LLMs, by OpenTelemetry's own conventions, without what
 // PostHog does for single libraries; and how many spans there are.
-func Read(h http.Header, body []byte) (events []*posthogtest.Event, spans int, err error) {
+func Read(h http.Header, body []byte) (events []*simposthog.Event, spans int, err error) {
 	req, err := readOTLP(h, body)
 	if err != nil {
 		return nil, 0, err
@@ -104,7 +104,7 @@ func aboutLLM(s *trace.Span) bool {
 }
 
 // spanEvent makes the event of a span.
-func spanEvent(s *trace.Span, resource []*common.KeyValue, anyone string) *posthogtest.Event {
+func spanEvent(s *trace.Span, resource []*common.KeyValue, anyone string) *simposthog.Event {
 	p := make(map[string]json.RawMessage)
 	for _, list := range [][]*common.KeyValue{resource, s.GetAttributes()} {
 		for _, kv := range list {
@@ -112,7 +112,7 @@ func spanEvent(s *trace.Span, resource []*common.KeyValue, anyone string) *posth
 		}
 	}
 	quoted := func(v string) json.RawMessage { b, _ := json.Marshal(v); return b }
-	e := &posthogtest.Event{UUID: event.NewID(), Name: "$ai_span", DistinctID: anyone, Timestamp: time.Unix(0, int64(s.GetStartTimeUnixNano())).UTC(), Properties: p}
+	e := &simposthog.Event{UUID: event.NewID(), Name: "$ai_span", DistinctID: anyone, Timestamp: time.Unix(0, int64(s.GetStartTimeUnixNano())).UTC(), Properties: p}
 	switch str(p["gen_ai.operation.name"]) {
 	case "chat":
 		e.Name = "$ai_generation"
@@ -127,7 +127,7 @@ func spanEvent(s *trace.Span, resource []*common.KeyValue, anyone string) *posth
 	}
 	for _, name := range []string{"posthog.distinct_id", "user.id"} {
 		if id := str(p[name]); id != "" {
-			e.DistinctID = posthogtest.CleanDistinctID(p[name])
+			e.DistinctID = simposthog.CleanDistinctID(p[name])
 			break
 		}
 	}

@@ -1,4 +1,4 @@
-package posthogtest
+package posthog
 
 import (
 	"bytes"

@@ -1,4 +1,4 @@
-package posthogtest
+package posthog
 
 import (
 	"crypto/sha256"
@@ -173,7 +173,7 @@ func (s *Server) patchFlag(w http.ResponseWriter, id string, body []byte) {
 		Active *bool `json:"active"`
 	}
 	if json.Unmarshal(body, &in) != nil || in.Active == nil {
-		drf(w, http.StatusBadRequest, "validation_error", "invalid_input", "posthogtest changes \"active\" only.")
+		drf(w, http.StatusBadRequest, "validation_error", "invalid_input", "this PostHog changes \"active\" only.")
 		return
 	}
 	s.mu.Lock()

@@ -1,4 +1,4 @@
-package providertest_test
+package provider_test
 
 import (
 	"bytes"
@@ -21,18 +21,18 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/tidwall/gjson"
 
-	"github.com/hedgerow/hedgerow/internal/providertest"
+	simprovider "github.com/hedgerow/hedgerow/internal/simulate/provider"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
 
 // start serves simulated providers until the test ends. Its clock stands still.
-func start(t testing.TB, o providertest.Options) *providertest.Server {
+func start(t testing.TB, o simprovider.Options) *simprovider.Server {
 	t.Helper()
 	if o.Now == nil {
 		o.Now = func() time.Time { return time.Unix(1760000000, 0) }
 	}
-	s := providertest.New(o)
+	s := simprovider.New(o)
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +117,7 @@ func TestGolden(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := start(t, providertest.Options{Seed: 7})
+			s := start(t, simprovider.Options{Seed: 7})
 			resp, body := post(t, s.URL()+tt.path, tt.sim, tt.body)
 			got := resp.Status + "\n" + resp.Header.Get("Content-Type") + "\n\n" + body
 			path := filepath.Join("testdata", tt.name+".txt")
@@ -149,7 +149,7 @@ func events(body string) []string {
 }
 
 func TestUsageOnStreams(t *testing.T) {
-	s := start(t, providertest.Options{})
+	s := start(t, simprovider.Options{})
 	url := s.OpenAIURL() + "/v1/chat/completions"
 
 	t.Run("NotAskedFor", func(t *testing.T) {
@@ -228,7 +228,7 @@ func TestUsageOnStreams(t *testing.T) {
 // TestTokensFitText says that what a stream carries, what a whole answer
 // carries and what is counted are the same.
 func TestTokensFitText(t *testing.T) {
-	s := start(t, providertest.Options{Seed: 3})
+	s := start(t, simprovider.Options{Seed: 3})
 	url := s.OpenAIURL() + "/v1/chat/completions"
 	_, body := post(t, url, "", chatUsageBody)
 	var text strings.Builder
@@ -239,7 +239,7 @@ func TestTokensFitText(t *testing.T) {
 			usage = u
 		}
 	}
-	if got, want := usage.Get("completion_tokens").Int(), int64(providertest.CountTokens(text.String())); got != want || want == 0 {
+	if got, want := usage.Get("completion_tokens").Int(), int64(simprovider.CountTokens(text.String())); got != want || want == 0 {
 		t.Errorf("completion_tokens %d, text has %d", got, want)
 	}
 	if got, want := usage.Get("total_tokens").Int(), usage.Get("prompt_tokens").Int()+usage.Get("completion_tokens").Int(); got != want {
@@ -262,14 +262,14 @@ func TestTokensFitText(t *testing.T) {
 
 func TestCountTokens(t *testing.T) {
 	for text, want := range map[string]int{"": 0, "a": 1, "hedge": 1, "two metres": 3, "hedgerows": 2, "a b c": 3, "ü": 1, "\n\n": 1} {
-		if got := providertest.CountTokens(text); got != want {
+		if got := simprovider.CountTokens(text); got != want {
 			t.Errorf("CountTokens(%q) = %d, want %d", text, got, want)
 		}
 	}
 }
 
 func TestFailures(t *testing.T) {
-	s := start(t, providertest.Options{})
+	s := start(t, simprovider.Options{})
 	type want struct {
 		status int
 		path   string // in the body
@@ -351,12 +351,12 @@ func TestFailures(t *testing.T) {
 func TestHangUp(t *testing.T) {
 	for _, sim := range []string{"hang", "mid_hang", "gap=1h"} {
 		t.Run(sim, func(t *testing.T) {
-			s := start(t, providertest.Options{})
+			s := start(t, simprovider.Options{})
 			ctx, cancel := context.WithCancel(t.Context())
 			r := newRequest(t, s.OpenAIURL()+"/v1/chat/completions", sim, chatStreamBody).WithContext(ctx)
 			if sim == "hang" {
 				go func() {
-					_, _ = s.Await(t.Context(), func(l []providertest.Received) bool { return len(l) == 1 })
+					_, _ = s.Await(t.Context(), func(l []simprovider.Received) bool { return len(l) == 1 })
 					cancel()
 				}()
 				if _, err := http.DefaultClient.Do(r); !errors.Is(err, context.Canceled) {
@@ -375,7 +375,7 @@ func TestHangUp(t *testing.T) {
 			}
 			wait, stop := context.WithTimeout(t.Context(), time.Minute)
 			defer stop()
-			list, err := s.Await(wait, func(l []providertest.Received) bool { return len(l) == 1 && l[0].Done })
+			list, err := s.Await(wait, func(l []simprovider.Received) bool { return len(l) == 1 && l[0].Done })
 			if err != nil || !list[0].Canceled {
 				t.Errorf("err %v, received %+v", err, list)
 			}
@@ -384,14 +384,14 @@ func TestHangUp(t *testing.T) {
 }
 
 func TestChoosingBehavior(t *testing.T) {
-	s := start(t, providertest.Options{Behave: func(r *providertest.Received, _ *rand) providertest.Behavior {
+	s := start(t, simprovider.Options{Behave: func(r *simprovider.Received, _ *rand) simprovider.Behavior {
 		if r.Provider == "groq" {
-			return providertest.Behavior{Fail: providertest.Unavailable}
+			return simprovider.Behavior{Fail: simprovider.Unavailable}
 		}
-		return providertest.Behavior{}
+		return simprovider.Behavior{}
 	}})
 	url := s.OpenAIURL() + "/v1/chat/completions"
-	s.Script(providertest.Behavior{Fail: providertest.RateLimit}, providertest.Behavior{Text: "Second."})
+	s.Script(simprovider.Behavior{Fail: simprovider.RateLimit}, simprovider.Behavior{Text: "Second."})
 	if resp, _ := post(t, url, "", chatBody); resp.StatusCode != 429 {
 		t.Errorf("first of the script: %s", resp.Status)
 	}
@@ -418,7 +418,7 @@ func TestChoosingBehavior(t *testing.T) {
 }
 
 func TestEncodings(t *testing.T) {
-	s := start(t, providertest.Options{})
+	s := start(t, simprovider.Options{})
 	decode := map[string]func(io.Reader) (io.Reader, error){
 		"gzip": func(r io.Reader) (io.Reader, error) { return gzip.NewReader(r) },
 		"br":   func(r io.Reader) (io.Reader, error) { return brotli.NewReader(r), nil },
@@ -463,7 +463,7 @@ func TestEncodings(t *testing.T) {
 }
 
 func TestStreamShapes(t *testing.T) {
-	s := start(t, providertest.Options{})
+	s := start(t, simprovider.Options{})
 	url := s.OpenAIURL() + "/v1/chat/completions"
 	_, plain := post(t, url, "text=One two three four.", chatStreamBody)
 	ids := regexp.MustCompile(`"(id|obfuscation)":"[^"]*"`)
@@ -495,7 +495,7 @@ func TestStreamShapes(t *testing.T) {
 }
 
 func TestLargeDownload(t *testing.T) {
-	s := start(t, providertest.Options{})
+	s := start(t, simprovider.Options{})
 	r, err := http.NewRequestWithContext(t.Context(), "GET", s.OpenAIURL()+"/v1/files/file-1/content?bytes=5000000", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -514,7 +514,7 @@ func TestLargeDownload(t *testing.T) {
 func TestRealisticLatency(t *testing.T) {
 	seen := map[time.Duration]bool{}
 	for seed := range 20 {
-		d := providertest.Realistic("gpt-4.1-mini", newRand(uint64(seed)))
+		d := simprovider.Realistic("gpt-4.1-mini", newRand(uint64(seed)))
 		if d.First < 100*time.Millisecond || d.First > 10*time.Second || d.PerToken < time.Millisecond || d.PerToken > 50*time.Millisecond {
 			t.Errorf("seed %d: %+v", seed, d)
 		}
@@ -523,7 +523,7 @@ func TestRealisticLatency(t *testing.T) {
 	if len(seen) < 15 {
 		t.Errorf("only %d different latencies", len(seen))
 	}
-	s := providertest.New(providertest.Options{Latency: func(string, *rand) providertest.Timing { return providertest.Timing{First: 30 * time.Millisecond} }})
+	s := simprovider.New(simprovider.Options{Latency: func(string, *rand) simprovider.Timing { return simprovider.Timing{First: 30 * time.Millisecond} }})
 	rec := httptest.NewRecorder()
 	r := httptest.NewRequest("POST", "/v1/chat/completions", strings.NewReader(chatBody))
 	r.Header.Set("Authorization", "Bearer x")
@@ -535,7 +535,7 @@ func TestRealisticLatency(t *testing.T) {
 }
 
 func TestFixed(t *testing.T) {
-	srv := httptest.NewServer(providertest.Fixed(0))
+	srv := httptest.NewServer(simprovider.Fixed(0))
 	defer srv.Close()
 	_, body := post(t, srv.URL, "", chatBody)
 	if n := len(body); n < 900 || n > 1300 || !json.Valid([]byte(body)) {
@@ -543,13 +543,13 @@ func TestFixed(t *testing.T) {
 	}
 	_, stream := post(t, srv.URL, "", chatStreamBody)
 	ev := events(stream)
-	if len(ev) != providertest.FixedChunks+3 || ev[len(ev)-1] != "[DONE]" || gjson.Get(ev[len(ev)-2], "usage.total_tokens").Int() != 1054 {
+	if len(ev) != simprovider.FixedChunks+3 || ev[len(ev)-1] != "[DONE]" || gjson.Get(ev[len(ev)-2], "usage.total_tokens").Int() != 1054 {
 		t.Errorf("%d events: %s", len(ev), stream)
 	}
 }
 
 func BenchmarkFixed(b *testing.B) {
-	h := providertest.Fixed(0)
+	h := simprovider.Fixed(0)
 	body := strings.NewReader(chatBody)
 	b.ReportAllocs()
 	for b.Loop() {
@@ -563,14 +563,14 @@ func FuzzParse(f *testing.F) {
 	f.Add("rate_limit; first=20ms;tools=2;text=Hello")
 	f.Add("after=x;;=;cached=-1")
 	f.Fuzz(func(t *testing.T, s string) {
-		b, err := providertest.Parse(s)
+		b, err := simprovider.Parse(s)
 		if err != nil {
 			return
 		}
 		// Whatever parses can be answered.
-		srv := providertest.New(providertest.Options{Keep: -1})
+		srv := simprovider.New(simprovider.Options{Keep: -1})
 		b.First, b.Gap = 0, 0
-		if b.Fail == providertest.Hang || b.Fail == providertest.MidHang || b.Fail == providertest.Reset || b.Fail == providertest.MidReset || b.Tools > 1000 {
+		if b.Fail == simprovider.Hang || b.Fail == simprovider.MidHang || b.Fail == simprovider.Reset || b.Fail == simprovider.MidReset || b.Tools > 1000 {
 			return
 		}
 		srv.Script(b)

@@ -1,4 +1,4 @@
-package posthogtest
+package posthog
 
 import (
 	"encoding/json"
@@ -171,7 +171,7 @@ func (s *Server) query(w http.ResponseWriter, body []byte, p Project) {
 		return
 	}
 	if in.Query.Kind != "HogQLQuery" {
-		drf(w, http.StatusBadRequest, "validation_error", "invalid_input", "posthogtest knows the kind HogQLQuery only.")
+		drf(w, http.StatusBadRequest, "validation_error", "invalid_input", "this PostHog knows the kind HogQLQuery only.")
 		return
 	}
 	q := Query{Name: in.Name, HogQL: in.Query.Query, Values: in.Query.Values, Project: p}

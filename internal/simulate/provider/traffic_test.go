@@ -1,4 +1,4 @@
-package providertest_test
+package provider_test
 
 import (
 	"context"
@@ -10,18 +10,18 @@ import (
 
 	"github.com/tidwall/gjson"
 
-	"github.com/hedgerow/hedgerow/internal/providertest"
+	simprovider "github.com/hedgerow/hedgerow/internal/simulate/provider"
 )
 
 // TestTraffic runs the demo's traffic straight against the simulated providers
 // and looks at what they got.
 func TestTraffic(t *testing.T) {
-	s := start(t, providertest.Options{Keep: 5000})
+	s := start(t, simprovider.Options{Keep: 5000})
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	traffic := &providertest.Traffic{BaseURL: s.URL(), Key: "hr_test", Rate: 400, Seed: 5}
+	traffic := &simprovider.Traffic{BaseURL: s.URL(), Key: "hr_test", Rate: 400, Seed: 5}
 	go func() {
-		_, _ = s.Await(ctx, func(l []providertest.Received) bool { return len(l) >= 800 })
+		_, _ = s.Await(ctx, func(l []simprovider.Received) bool { return len(l) >= 800 })
 		cancel()
 	}()
 	if err := traffic.Run(ctx); err != nil {
@@ -77,14 +77,14 @@ func TestTraffic(t *testing.T) {
 
 // TestTrafficEnds says that Run leaves no call behind.
 func TestTrafficEnds(t *testing.T) {
-	s := start(t, providertest.Options{Behave: func(*providertest.Received, *rand) providertest.Behavior {
-		return providertest.Behavior{Gap: time.Hour}
+	s := start(t, simprovider.Options{Behave: func(*simprovider.Received, *rand) simprovider.Behavior {
+		return simprovider.Behavior{Gap: time.Hour}
 	}})
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- (&providertest.Traffic{BaseURL: s.URL(), Rate: 200, Seed: 1}).Run(ctx) }()
-	if _, err := s.Await(t.Context(), func(l []providertest.Received) bool {
-		return slices.ContainsFunc(l, func(r providertest.Received) bool { return r.Stream })
+	go func() { done <- (&simprovider.Traffic{BaseURL: s.URL(), Rate: 200, Seed: 1}).Run(ctx) }()
+	if _, err := s.Await(t.Context(), func(l []simprovider.Received) bool {
+		return slices.ContainsFunc(l, func(r simprovider.Received) bool { return r.Stream })
 	}); err != nil {
 		t.Fatal(err)
 	}

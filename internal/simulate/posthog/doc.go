@@ -1,4 +1,4 @@
-// Package posthogtest is a PostHog that runs inside a test, an end-to-end run or
+// Package posthog is a simulated PostHog, which runs inside a test, an end-to-end run or
 // "hedgerow demo". It behaves as the real capture, flags and query services do
 // towards a client: routes, encodings, statuses, error bodies, limits, clock-skew
 // correction, de-duplication and quotas follow sections 1, 5.1 to 5.3, 6.1 and 7 of
@@ -22,4 +22,4 @@
 // What it leaves out: lz-string bodies (400), the multipart route (404), what
 // PostHog knows of single libraries' OpenTelemetry spans, the throttling of the
 // private API.
-package posthogtest
+package posthog

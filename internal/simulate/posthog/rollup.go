@@ -1,4 +1,4 @@
-package posthogtest
+package posthog
 
 import (
 	"cmp"
@@ -20,7 +20,7 @@ const (
 	QueryByModel = "hedgerow 7d by model"
 )
 
-var errUnknownQuery = errors.New("posthogtest does not know this query: give it a name that is built in or registered with HandleQuery")
+var errUnknownQuery = errors.New("the simulated PostHog does not know this query: give it a name that is built in or registered with HandleQuery")
 
 // builtin finds the answer to a query. What it cannot answer truly it refuses.
 func (s *Server) builtin(q Query) QueryFunc {

@@ -1,4 +1,4 @@
-// Package providertest imitates LLM providers: OpenAI, Anthropic, Gemini, OpenRouter,
+// Package provider imitates LLM providers: OpenAI, Anthropic, Gemini, OpenRouter,
 // Ollama and anything that speaks OpenAI's form. It answers in their wire formats, streamed
 // or not, with token counts that fit the text, and fails on command. Tests, the
 // end-to-end tests, the benchmark and "hedgerow demo" use it; nothing that it
@@ -17,4 +17,4 @@
 //     official SDKs for Go read them in this package's tests.
 //   - [Fixed]: the fastest possible upstream, for benchmarks.
 //   - [Traffic]: a team's steady traffic through hedgerow, for the demo.
-package providertest
+package provider

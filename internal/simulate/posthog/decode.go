@@ -1,4 +1,4 @@
-package posthogtest
+package posthog
 
 import (
 	"bytes"
@@ -74,7 +74,7 @@ func payload(q url.Values, contentType string, body []byte) (p []byte, sentAt ti
 		return nil, sentAt, bad("no event submitted")
 	}
 	if h := strings.ToLower(hint); h == "lz64" || h == "lz-string" {
-		return nil, sentAt, bad("posthogtest does not read lz-string")
+		return nil, sentAt, bad("this PostHog does not read lz-string")
 	}
 	if b, ok := strictBase64(p); ok {
 		p = b

@@ -1,4 +1,4 @@
-package posthogtest
+package posthog
 
 import (
 	"context"
@@ -173,7 +173,7 @@ func Run(t TB, o Options) *Server {
 	t.Helper()
 	s := New(o)
 	if err := s.Start(); err != nil {
-		t.Fatalf("start posthogtest: %v", err)
+		t.Fatalf("start the simulated PostHog: %v", err)
 	}
 	t.Cleanup(s.Stop)
 	return s

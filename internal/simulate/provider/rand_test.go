@@ -1,4 +1,4 @@
-package providertest_test
+package provider_test
 
 import randv2 "math/rand/v2"
 
