@@ -56,6 +56,9 @@ const (
 	ErrTypeTimeout     = "timeout"             // the upstream did not answer in time
 	ErrTypeUnreachable = "connection_error"    // the upstream refused or broke the connection
 	ErrTypeStream      = "stream_error"        // the stream broke off, or bore an error, after a 2xx
+	ErrTypeTruncated   = "truncated"           // the answer ended, without a failure of the connection, before it was complete
+	ErrTypeInvalid     = "invalid_answer"      // a 2xx whose body is no answer: empty, a web page, JSON of another form
+	ErrTypeProvider    = "provider_error"      // the answer says that it failed, and not how
 )
 
 // Sources: the door through which an event came.
@@ -140,7 +143,7 @@ type Event struct {
 	// The call failed, broke off, or its answer was withheld.
 	IsError bool `json:"is_error,omitzero" posthog:"$ai_is_error"`
 	// The provider's word, or one of hedgerow's own: client_disconnected, timeout,
-	// connection_error, stream_error.
+	// connection_error, stream_error, truncated, invalid_answer, provider_error.
 	ErrorType string `json:"error_type,omitzero" posthog:"$ai_error_type" kind:"name" llm_events:"end:error_type"`
 	// Of a failed call: the provider's code, a transport's (ECONNREFUSED), or unknown; never the HTTP status.
 	ErrorCode string `json:"error_code,omitzero" posthog:"error_code" kind:"name" llm_events:"end:error_code"`
@@ -242,6 +245,8 @@ type Usage struct {
 	CacheWrite5m Int `json:"cache_write_5m,omitzero" name:"cache_write_5m_tokens" posthog:"$ai_cache_creation_5m_input_tokens" kind:"tokens"`
 	// Part of cache_write_tokens.
 	CacheWrite1h Int `json:"cache_write_1h,omitzero" name:"cache_write_1h_tokens" posthog:"$ai_cache_creation_1h_input_tokens" kind:"tokens"`
+	// Part of cache_write_tokens: OpenAI's longer lifetime.
+	CacheWrite12h Int `json:"cache_write_12h,omitzero" name:"cache_write_12h_tokens" posthog:"cache_write_12h_tokens" kind:"tokens"`
 	// Cache reads and writes are not part of the provider's input count.
 	CacheExclusive Opt[bool] `json:"cache_exclusive,omitzero" posthog:"$ai_cache_reporting_exclusive"`
 	// Part of output_tokens.
@@ -262,6 +267,15 @@ type Usage struct {
 	OutputText Int `json:"output_text,omitzero" name:"output_text_tokens" posthog:"$ai_text_output_tokens" kind:"tokens"`
 	// Part of cache_read_tokens.
 	CacheReadImage Int `json:"cache_read_image,omitzero" name:"cache_read_image_tokens" posthog:"$ai_cache_read_image_tokens" kind:"tokens"`
+	// Part of input_tokens.
+	InputVideo Int `json:"input_video,omitzero" name:"input_video_tokens" posthog:"$ai_video_input_tokens" kind:"tokens"`
+	// Part of output_tokens.
+	OutputVideo Int `json:"output_video,omitzero" name:"output_video_tokens" posthog:"$ai_video_output_tokens" kind:"tokens"`
+	// Part of input_tokens: the pages of documents.
+	InputDocument Int `json:"input_document,omitzero" name:"input_document_tokens" posthog:"input_document_tokens" kind:"tokens"`
+	// Estimate of the output of an answer that broke off before its provider counted
+	// it, from the text that had arrived. Part of no other count, no sum and no cost.
+	OutputEstimated Int `json:"output_estimated,omitzero" name:"output_tokens_estimated" posthog:"output_tokens_estimated" kind:"tokens"`
 	// Web searches that the provider did; not tokens.
 	WebSearches Int `json:"web_searches,omitzero" posthog:"$ai_web_search_count" kind:"searches"`
 	// Generated pictures; not tokens.
@@ -297,6 +311,17 @@ func (u Usage) Tokens() Int {
 		n += u.CacheRead.Or(0) + u.CacheWrite.Or(0)
 	}
 	return Some(n)
+}
+
+// OtherModels is the key in [Event.ProviderMetadata] of what a call used of models
+// other than its own, such as an advisor's: a list of [ModelUsage]. These tokens are
+// not in its Usage, and what they cost is in its Cost.
+const OtherModels = "other_models"
+
+// ModelUsage is what a call used of one model.
+type ModelUsage struct {
+	Model string `json:"model"`
+	Usage Usage  `json:"usage"`
 }
 
 // AllInput is all input of a call, tokens read from and written to a cache

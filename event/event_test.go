@@ -149,13 +149,18 @@ func TestMarshalPostHog(t *testing.T) {
 // TestThoughtsOnTheWire leaves the thoughts of Gemini out of PostHog's output
 // count, and nobody else's.
 func TestThoughtsOnTheWire(t *testing.T) {
+	const compatible, google = "http://litellm.test:4000/v1", "https://generativelanguage.googleapis.com/v1beta/openai"
 	for _, c := range []struct {
-		model string
-		wire  string
+		model, provider, base string
+		wire                  string
 	}{
-		{"gemini-2.5-flash", "8"}, {"google/gemini-3-pro-preview", "8"}, {"gemini-2.0-flash", "46"}, {"o3", "46"}, {"gemini-3", "46"},
+		{"gemini-2.5-flash", "", "", "8"}, {"google/gemini-3-pro-preview", "", "", "8"}, {"gemini-2.0-flash", "", "", "46"}, {"o3", "", "", "46"}, {"gemini-3", "", "", "46"},
+		{"GEMINI-2.5-PRO", "gemini", "", "8"}, {"gemini-4-argon", "", "", "8"}, {"gemini-10-x", "", "", "8"}, {"gemini-flash-latest", "", "", "8"},
+		{"gemini-2.0-flash-thinking-exp", "", "", "8"}, {"gemini-1.5-pro", "", "", "46"}, {"gemini-embedding-001", "", "", "46"},
+		{"google/gemini-2.5-pro", "openrouter", "", "46"}, {"google/gemini-2.5-pro", "openai", "https://openrouter.ai/api/v1", "46"},
+		{"gemini-2.5-pro", "openai", compatible, "46"}, {"gemini-2.5-pro", "openai", google, "8"}, {"gemini-2.5-pro", "openai", "", "8"},
 	} {
-		e := &event.Event{Name: event.Generation, DistinctID: "u", Model: c.model, Usage: event.Usage{Output: event.Some(int64(46)), Reasoning: event.Some(int64(38))}}
+		e := &event.Event{Name: event.Generation, DistinctID: "u", Model: c.model, Provider: c.provider, BaseURL: c.base, Usage: event.Usage{Output: event.Some(int64(46)), Reasoning: event.Some(int64(38))}}
 		p := e.WireProperties()
 		if got := string(p["$ai_output_tokens"]); got != c.wire {
 			t.Errorf("%s: $ai_output_tokens %s, want %s", c.model, got, c.wire)

@@ -40,6 +40,26 @@ func Blocked(word string) bool {
 	return ok
 }
 
+// failing are the stop reasons, in lower case, of answers that failed: true where
+// what the model wrote was malformed.
+var failing = map[string]bool{
+	"error": false, // OpenRouter, Mistral, Cohere, the Vercel AI SDK
+	// DeepSeek; vLLM and SGLang; Cohere.
+	"insufficient_system_resource": false, "abort": false, "timeout": false, "error_limit": false,
+	// Gemini (genai: FinishReason).
+	"malformed_function_call": true, "malformed_response": true, "unexpected_tool_call": true, "too_many_tool_calls": true, "missing_thought_signature": true,
+	"no_image": false, "image_other": false, "language": false,
+	// Amazon Bedrock's Converse.
+	"malformed_model_output": true, "malformed_tool_use": true,
+}
+
+// Failed reports whether a provider's stop reason says that the answer failed,
+// rather than ended or was withheld.
+func Failed(stopReason string) bool {
+	_, ok := failing[strings.ToLower(stopReason)]
+	return ok
+}
+
 // StatusWord makes an error type of an HTTP status: bad_gateway.
 func StatusWord(status int) string {
 	if s := http.StatusText(status); s != "" {
@@ -80,24 +100,31 @@ func (e *Event) SettleOutcome() {
 	if e.ErrorCode == "" {
 		e.ErrorCode = e.codeOfFailure()
 	}
-	if e.ErrorMessage == "" && e.Status == StatusBlocked && e.Properties["$ai_error"] == nil {
+	if e.ErrorMessage != "" || e.Properties["$ai_error"] != nil {
+		return
+	}
+	switch {
+	case e.Status == StatusBlocked && e.ErrorType == ErrTypeRefusal:
+		e.ErrorMessage = "the model refused to answer"
+	case e.Status == StatusBlocked:
 		e.ErrorMessage = "the provider's content filter withheld the answer"
-		if e.ErrorType == ErrTypeRefusal {
-			e.ErrorMessage = "the model refused to answer"
-		}
+	case Failed(e.StopReason):
+		e.ErrorMessage = "the answer ended with the finish reason " + e.StopReason
 	}
 }
 
 // status tells the status of the facts, the most telling first.
 func (e *Event) status() Status {
 	switch {
-	case e.ErrorType == ErrTypeTimeout, e.HTTPStatus == 408, e.HTTPStatus == 504, e.HTTPStatus == 524:
+	case e.ErrorType == ErrTypeTimeout, strings.EqualFold(e.StopReason, "timeout"), e.HTTPStatus == 408, e.HTTPStatus == 504, e.HTTPStatus == 524:
 		return StatusTimeout
 	case Blocked(e.StopReason), Blocked(e.ErrorType), Blocked(e.ErrorCode):
 		return StatusBlocked
 	case e.HTTPStatus == 400, e.HTTPStatus == 413, e.HTTPStatus == 422:
 		return StatusValidationFailed
-	case e.IsError:
+	case Failed(e.StopReason) && failing[strings.ToLower(e.StopReason)]:
+		return StatusValidationFailed
+	case Failed(e.StopReason), e.IsError:
 		return StatusError
 	}
 	return StatusSuccess
@@ -114,6 +141,10 @@ func (e *Event) typeOfFailure() string {
 		return StatusWord(e.HTTPStatus)
 	case e.Status == StatusTimeout:
 		return ErrTypeTimeout
+	case strings.EqualFold(e.StopReason, "error"):
+		return ErrTypeProvider
+	case Failed(e.StopReason):
+		return e.StopReason
 	}
 	return ""
 }
@@ -149,7 +180,7 @@ func isHTTPStatus(code string) bool {
 func (e *Event) providersWord() bool {
 	kind := e.ErrorType
 	switch kind {
-	case "", ErrTypeClientGone, ErrTypeTimeout, ErrTypeUnreachable, ErrTypeStream, "error", "_OTHER":
+	case "", ErrTypeClientGone, ErrTypeTimeout, ErrTypeUnreachable, ErrTypeStream, ErrTypeTruncated, ErrTypeInvalid, ErrTypeProvider, "error", "_OTHER":
 		return false
 	}
 	if isHTTPStatus(kind) || statusWords[kind] {

@@ -319,26 +319,55 @@ func (e *Event) takeHome(p map[string]json.RawMessage) {
 // wireOutput turns our count of the output into that of PostHog's wire (-1), or
 // back (+1). They differ for the Gemini models that think: PostHog's SDKs leave
 // the thoughts out of $ai_output_tokens there, and PostHog adds
-// $ai_reasoning_tokens to what it prices, for just these models (contract
-// section 5). In an Event the output holds the thoughts, whatever the provider.
+// $ai_reasoning_tokens to what it prices (contract section 5). Counts of OpenAI's
+// form hold them, and so does an Event, whatever the provider.
 func (e *Event) wireOutput(sign int64) Int {
 	out, thoughts := e.Usage.Output, e.Usage.Reasoning.Or(0)
 	const most = 1 << 53
-	if !out.Known || thoughts <= 0 || thoughts > most || out.Value < 0 || out.Value > most || !GeminiThinks(e.ModelName()) {
+	if !out.Known || thoughts <= 0 || thoughts > most || out.Value < 0 || out.Value > most || !GeminiThinks(e.ModelName()) || e.countsAsOpenAI() {
 		return out
 	}
 	return Some(max(out.Value+sign*thoughts, 0))
 }
 
-// GeminiThinks reports whether a model is of the Gemini families that think:
-// gemini-2.5-* and gemini-3*-*, below any path.
+// GeminiThinks reports whether a model is one of Google's that think, in any case and
+// below any path: gemini-2.5-* and gemini-3*-*, as PostHog has it, the versions after
+// these, and names without a version, such as gemini-flash-latest.
 func GeminiThinks(model string) bool {
-	model = model[strings.LastIndexByte(model, '/')+1:]
-	if strings.HasPrefix(model, "gemini-2.5-") {
+	model = strings.ToLower(model[strings.LastIndexByte(model, '/')+1:])
+	rest, ok := strings.CutPrefix(model, "gemini-")
+	version, kind, named := strings.Cut(rest, "-")
+	switch {
+	case !ok || !named:
+		return false
+	case version == "" || version[0] < '0' || version[0] > '9':
+		return version == "flash" || version == "pro"
+	case strings.HasPrefix(version, "1.") || version == "1" || strings.HasPrefix(version, "2") && version != "2.5":
+		return strings.Contains(kind, "thinking")
+	}
+	return true
+}
+
+// countsAsOpenAI reports whether a call's counts are of OpenAI's form, whatever the
+// model: OpenRouter's always, and those that OpenAI's own client brings from anywhere
+// but Google. There the output includes the thoughts.
+func (e *Event) countsAsOpenAI() bool {
+	host := hostOf(e.BaseURL)
+	if e.Provider == "openrouter" || host == "openrouter.ai" || strings.HasSuffix(host, ".openrouter.ai") {
 		return true
 	}
-	rest, ok := strings.CutPrefix(model, "gemini-3")
-	return ok && strings.ContainsRune(rest, '-')
+	return e.Provider == "openai" && host != "" && !strings.HasSuffix(host, "googleapis.com")
+}
+
+// hostOf is the host of a URL in lower case, without port.
+func hostOf(url string) string {
+	_, rest, ok := strings.Cut(url, "://")
+	if !ok {
+		rest = url
+	}
+	rest, _, _ = strings.Cut(rest, "/")
+	rest, _, _ = strings.Cut(rest, ":")
+	return strings.ToLower(rest)
 }
 
 // rawObject returns the members of a JSON object, or nil for anything else.

@@ -371,13 +371,10 @@ func (c *pricing) cacheAudioRate(r *Rates) decimal.Decimal {
 func (c *pricing) outputCost(r *Rates) USD {
 	var text int64
 	switch {
+	case c.outputKnown: // the count of text leaves the thoughts out, at Google and elsewhere
+		text = c.output - c.outAudio - c.outImage
 	case c.e.Usage.OutputText.Known:
 		text = c.outText
-		if event.GeminiThinks(c.e.ModelName()) { // there the text leaves the thoughts out
-			text += c.reasoning
-		}
-	case c.outputKnown:
-		text = c.output - c.outAudio - c.outImage
 	default:
 		text = c.reasoning
 	}

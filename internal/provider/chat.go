@@ -63,6 +63,11 @@ func (p *parser) chatCommon(name string, v gjson.Result) {
 		}
 	case "usage":
 		p.usageOpenAI(v)
+	case "base_resp": // MiniMax answers 200 to what failed
+		if code := v.Get("status_code"); code.Int() != 0 {
+			p.trouble.code = event.FirstChars(text(code), 200)
+			p.fail(event.ErrTypeProvider, event.FirstChars(text(v.Get("status_msg")), 2000))
+		}
 	case "x_groq":
 		p.usageOpenAI(v.Get("usage"))
 		if f := v.Get("error"); f.Exists() && f.Type != gjson.Null {
@@ -78,6 +83,7 @@ func (p *parser) chatAnswer(name string, v gjson.Result) {
 	if name != "choices" || !v.IsArray() {
 		return
 	}
+	p.answered = v.Get("0").Exists()
 	var messages []*message
 	v.ForEach(func(_, c gjson.Result) bool {
 		if len(messages) == maxChoices {
@@ -88,9 +94,11 @@ func (p *parser) chatAnswer(name string, v gjson.Result) {
 		c.ForEach(func(k, v gjson.Result) bool {
 			switch k.Str {
 			case "finish_reason":
-				if s := text(v); s != "" && p.e.StopReason == "" {
-					p.e.StopReason = event.FirstChars(s, 100)
-				}
+				p.finish(v, len(messages) == 1)
+			case "error": // OpenRouter's
+				p.choiceFault(v)
+			case "usage": // Moonshot's
+				p.usageOpenAI(v)
 			case "message":
 				p.chatMessage(m, v)
 			case "text":
@@ -101,6 +109,26 @@ func (p *parser) chatAnswer(name string, v gjson.Result) {
 		return true
 	})
 	p.e.Content.Output = render(messages)
+}
+
+// finish takes the reason why a choice ended. Of several the first choice's counts,
+// unless another one failed.
+func (p *parser) finish(v gjson.Result, first bool) {
+	r := event.FirstChars(text(v), 100)
+	if r == "" {
+		return
+	}
+	p.ended = true
+	if had := p.e.StopReason; had == "" || event.Failed(r) || first && !event.Failed(had) {
+		p.e.StopReason = r
+	}
+}
+
+func (p *parser) choiceFault(v gjson.Result) {
+	if v.Type != gjson.Null {
+		p.fault(v)
+		p.trouble.found = true
+	}
 }
 
 func btoi(b bool) int {
@@ -201,7 +229,8 @@ type chatChoice struct {
 	message
 	audioID    gjson.Result
 	transcript []byte
-	calls      []*part // by tool_calls[].index, in order of appearance
+	calls      []*part // in order of appearance; key is tool_calls[].index
+	underWay   *part   // of calls, the one that the last piece was of
 }
 
 func (s *chatStream) choice(index int64) *chatChoice {
@@ -219,6 +248,7 @@ func (s *chatStream) choice(index int64) *chatChoice {
 
 func (s *chatStream) event(f frame, v gjson.Result, tail bool) {
 	p := s.p
+	chunk := v
 	v.ForEach(func(k, v gjson.Result) bool {
 		switch k.Str {
 		case "choices":
@@ -227,8 +257,11 @@ func (s *chatStream) event(f frame, v gjson.Result, tail bool) {
 				return true
 			})
 		case "error":
-			if v.Type != gjson.Null {
-				p.fault(v)
+			p.choiceFault(v)
+		case "object":
+			if v.Str == "error" { // vLLM and SGLang
+				chunk.ForEach(func(k, v gjson.Result) bool { p.errorMember(k.Str, v); return true })
+				p.trouble.found = true
 			}
 		default:
 			p.chatCommon(k.Str, v)
@@ -243,9 +276,9 @@ func (s *chatStream) delta(f frame, v gjson.Result, tail bool) {
 	v.ForEach(func(k, v gjson.Result) bool {
 		switch k.Str {
 		case "finish_reason":
-			if r := text(v); r != "" && (p.e.StopReason == "" || c.index == 0) {
-				p.e.StopReason = event.FirstChars(r, 100)
-			}
+			p.finish(v, c.index == 0)
+		case "error": // OpenRouter's
+			p.choiceFault(v)
 		case "text": // text completions
 			s.piece(f, c, partText, v, tail)
 		case "usage": // some servers put it here
@@ -289,13 +322,15 @@ func (s *chatStream) delta(f frame, v gjson.Result, tail bool) {
 						p.token(f, tail)
 					}
 				case "tool_calls":
+					place := int64(0)
 					v.ForEach(func(_, call gjson.Result) bool {
-						s.call(f, c, call, tail)
+						s.call(f, c, call, place, tail)
+						place++
 						return true
 					})
 				case "function_call":
 					p.token(f, tail)
-					s.grow(c, -1, "", v, tail)
+					s.grow(c, piece{place: -1, placed: true, of: v}, tail)
 				case "annotations":
 					p.cited(v)
 				}
@@ -319,50 +354,94 @@ func (s *chatStream) piece(f frame, c *chatChoice, kind partKind, v gjson.Result
 	}
 }
 
-// call appends a piece of a tool call. The name and the id come with the first
-// piece only. Some servers give every call the index 0, or none: a new id then
-// begins a new call.
-func (s *chatStream) call(f frame, c *chatChoice, v gjson.Result, tail bool) {
+// call appends a piece of a tool call. Some servers give no index: then the piece's
+// place in the delta stands for it.
+func (s *chatStream) call(f frame, c *chatChoice, v gjson.Result, place int64, tail bool) {
 	s.p.token(f, tail)
 	fn := v.Get("function")
 	if !fn.Exists() {
 		fn = v.Get("custom")
 	}
-	s.grow(c, v.Get("index").Int(), text(v.Get("id")), fn, tail)
+	index := v.Get("index")
+	pc := piece{place: place, placed: index.Type == gjson.Number, id: text(v.Get("id")), of: fn}
+	if pc.placed {
+		pc.place = index.Int()
+	}
+	s.grow(c, pc, tail)
 }
 
-func (s *chatStream) grow(c *chatChoice, index int64, id string, fn gjson.Result, tail bool) {
+// piece is what one delta says of a tool call.
+type piece struct {
+	place  int64
+	placed bool // by the server, not by the order in the delta
+	id     string
+	of     gjson.Result // its function
+}
+
+func (s *chatStream) grow(c *chatChoice, pc piece, tail bool) {
 	if tail {
 		return
 	}
-	var call *part
-	for i := len(c.calls) - 1; i >= 0; i-- {
-		if c.calls[i].key == index {
-			call = c.calls[i]
-			break
-		}
-	}
-	if call == nil || id != "" && call.id != "" && call.id != id {
+	name := text(pc.of.Get("name"))
+	call := c.continued(pc, name)
+	if call == nil {
 		if len(c.calls) >= maxParts {
 			return
 		}
-		call = &part{kind: partFunction, key: index, id: id}
+		call = &part{kind: partFunction, key: pc.place, id: pc.id}
 		c.calls = append(c.calls, call)
 	}
-	if id != "" {
-		call.id = id
-	}
-	if n := text(fn.Get("name")); n != "" && call.name == "" {
-		call.name = n
-	}
+	c.underWay = call
+	call.id, call.name = or(call.id, pc.id), or(call.name, name)
 	for _, at := range []string{"arguments", "input"} {
-		switch a := fn.Get(at); {
+		switch a := pc.of.Get(at); {
 		case a.Type == gjson.String:
 			call.text = append(call.text, escaped(a)...)
 		case a.IsObject(): // Ollama and others send the whole object
 			call.json = raw(a)
 		}
 	}
+}
+
+// continued returns the call that a piece belongs to, nil where it begins one. A call
+// begins where a name comes and its id, name or place differs from those of the calls
+// before. Any other piece goes on with a call: that of its id, else that of its place,
+// else the one under way. Servers change ids from piece to piece, count places on
+// within a call, or leave both out.
+func (c *chatChoice) continued(pc piece, name string) *part {
+	var byID, byPlace *part
+	for _, call := range slices.Backward(c.calls) {
+		if byID == nil && pc.id != "" && call.id == pc.id {
+			byID = call
+		}
+		if byPlace == nil && call.key == pc.place {
+			byPlace = call
+		}
+	}
+	if name == "" {
+		switch {
+		case byID != nil:
+			return byID
+		case pc.placed && byPlace != nil && (byPlace == c.underWay || !byPlace.complete()):
+			return byPlace
+		case c.underWay != nil:
+			return c.underWay
+		}
+		return byPlace
+	}
+	call := byPlace
+	switch {
+	case call == nil, call.name != "" && call.name != name, pc.id != "" && call.id != "" && pc.id != call.id:
+		return nil
+	case pc.id == "" && len(escaped(pc.of.Get("arguments"))) > 0 && call.complete():
+		return nil // the next call of the same function, from a server without ids
+	}
+	return call
+}
+
+// complete reports whether a call has all its arguments.
+func (pt *part) complete() bool {
+	return pt.json != nil || len(pt.text) > 0 && valid(unescape(pt.text))
 }
 
 func (s *chatStream) end() {

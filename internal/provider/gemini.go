@@ -268,14 +268,13 @@ type geminiUsage struct {
 	prompt, toolUse, cached, candidates, thoughts, total event.Int
 }
 
-// usageGemini reads usageMetadata. Each chunk of a stream bears it, and the last
-// one wins (genai: GenerateContentResponseUsageMetadata).
+// usageGemini reads usageMetadata. Each chunk of a stream has it, and a later count
+// replaces the one before (genai: GenerateContentResponseUsageMetadata).
 func (p *parser) usageGemini(v gjson.Result) {
 	if !v.IsObject() {
 		return
 	}
 	u, g := &p.e.Usage, &p.counts
-	*g = geminiUsage{}
 	v.ForEach(func(k, v gjson.Result) bool {
 		switch k.Str {
 		case "promptTokenCount":
@@ -291,11 +290,11 @@ func (p *parser) usageGemini(v gjson.Result) {
 		case "totalTokenCount":
 			count(v, &g.total)
 		case "promptTokensDetails":
-			modalities(v, &u.InputText, &u.InputAudio, &u.InputImage)
+			modalities(v, modal{"TEXT": &u.InputText, "AUDIO": &u.InputAudio, "IMAGE": &u.InputImage, "VIDEO": &u.InputVideo, "DOCUMENT": &u.InputDocument})
 		case "candidatesTokensDetails", "responseTokensDetails":
-			modalities(v, &u.OutputText, &u.OutputAudio, &u.OutputImage)
+			modalities(v, modal{"TEXT": &u.OutputText, "AUDIO": &u.OutputAudio, "IMAGE": &u.OutputImage, "VIDEO": &u.OutputVideo})
 		case "cacheTokensDetails":
-			modalities(v, nil, &u.CacheReadAudio, nil)
+			modalities(v, modal{"AUDIO": &u.CacheReadAudio})
 		case "trafficType", "serviceTier":
 			if s := text(v); s != "" {
 				p.e.ServiceTier = event.FirstChars(s, 100)
@@ -306,15 +305,17 @@ func (p *parser) usageGemini(v gjson.Result) {
 }
 
 // modalities reads a breakdown by kind of content: [{modality, tokenCount}].
-func modalities(v gjson.Result, words, audio, image *event.Int) {
+func modalities(v gjson.Result, to modal) {
 	v.ForEach(func(_, d gjson.Result) bool {
-		dst := map[string]*event.Int{"TEXT": words, "AUDIO": audio, "IMAGE": image}[d.Get("modality").Str]
-		if dst != nil {
+		if dst := to[d.Get("modality").Str]; dst != nil {
 			count(d.Get("tokenCount"), dst)
 		}
 		return true
 	})
 }
+
+// modal are counts by Google's words for kinds of content.
+type modal map[string]*event.Int
 
 // settleGemini makes Google's counts mean what everyone's do: the input holds
 // what tools gave back, the output holds the thoughts.
@@ -372,6 +373,7 @@ func (s *geminiStream) member(f frame, name string, v gjson.Result, tail bool) {
 	p := s.p
 	switch name {
 	case "candidates":
+		p.answered = p.answered || v.Get("0").Exists()
 		v.ForEach(func(_, c gjson.Result) bool {
 			s.delta(f, c, tail)
 			return true
@@ -388,7 +390,7 @@ func (s *geminiStream) member(f frame, name string, v gjson.Result, tail bool) {
 		}
 	case "promptFeedback":
 		if r := text(v.Get("blockReason")); r != "" {
-			p.e.StopReason, p.refused = event.FirstChars(r, 100), true
+			p.e.StopReason, p.refused, p.ended, p.answered = event.FirstChars(r, 100), true, true, true
 		}
 	case "error":
 		p.fault(v)
@@ -401,9 +403,9 @@ func (s *geminiStream) delta(f frame, v gjson.Result, tail bool) {
 	v.ForEach(func(k, v gjson.Result) bool {
 		switch k.Str {
 		case "finishReason":
-			if r := text(v); r != "" && (p.e.StopReason == "" || c.index == 0) {
-				p.e.StopReason = event.FirstChars(r, 100)
-			}
+			p.finish(v, c.index == 0)
+		case "finishMessage":
+			p.trouble.message = event.FirstChars(text(v), 2000)
 		case "content":
 			v.Get("parts").ForEach(func(_, part gjson.Result) bool {
 				s.part(f, c, part, tail)

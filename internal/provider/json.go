@@ -64,13 +64,15 @@ func appendString(dst []byte, s string) []byte { return gjson.AppendJSONString(d
 
 func quote(s string) json.RawMessage { return appendString(nil, s) }
 
-// count stores a token count; anything but a whole number leaves it unknown. One
-// that is out of range is left to [event.Event.Bound].
+// count stores a token count; anything but a whole number leaves it unknown. A 0
+// after a count is none: what was used does not shrink, and some servers write
+// zeros for what they do not count. One that is out of range is left to
+// [event.Event.Bound].
 func count(v gjson.Result, into *event.Int) {
 	if v.Type != gjson.Number {
 		return
 	}
-	if n, ok := event.Count(v.Num); ok {
+	if n, ok := event.Count(v.Num); ok && (n != 0 || into.Or(0) <= 0) {
 		*into = event.Some(n)
 	}
 }

@@ -112,6 +112,9 @@ func (s *mediaStream) event(f frame, v gjson.Result, tail bool) {
 	if u := v.Get("usage"); u.Exists() {
 		p.mediaUsage(u)
 	}
+	if strings.HasSuffix(kind, ".done") || strings.HasSuffix(kind, ".completed") {
+		p.ended = true
+	}
 	switch {
 	case kind == "error" || v.Get("error").IsObject():
 		p.fault(v.Get("error"))

@@ -36,7 +36,7 @@ type part struct {
 	key      int64  // what its pieces are told apart by, within its kind
 	text     []byte // escaped: a text, or a function's arguments as text
 	id, name string
-	json     []byte // partRaw: the item; partFunction: arguments as JSON, where text is empty
+	json     []byte // partRaw: the item; partFunction: arguments as JSON, where text is empty; partText: citations
 }
 
 // at returns the part of a kind and key, and makes it where there is none.
@@ -60,9 +60,19 @@ func (m *message) add(kind partKind, text string) {
 	}
 }
 
-func (m *message) addRaw(v gjson.Result) {
+// cited appends a text with the sources that it cites.
+func (m *message) cited(text string, citations gjson.Result) {
+	n := len(m.parts)
+	if m.add(partText, text); len(m.parts) > n && citations.Get("0").Exists() {
+		m.parts[n].json = raw(citations)
+	}
+}
+
+func (m *message) addRaw(v gjson.Result) { m.addJSON(raw(v)) }
+
+func (m *message) addJSON(item []byte) {
 	if len(m.parts) < maxParts {
-		m.parts = append(m.parts, part{kind: partRaw, key: -1 - int64(len(m.parts)), json: raw(v)})
+		m.parts = append(m.parts, part{kind: partRaw, key: -1 - int64(len(m.parts)), json: item})
 	}
 }
 
@@ -94,7 +104,7 @@ func (m *message) append(dst []byte) []byte {
 	switch {
 	case len(m.parts) == 0:
 		dst = append(dst, `""`...)
-	case len(m.parts) == 1 && m.parts[0].kind == partText:
+	case len(m.parts) == 1 && m.parts[0].kind == partText && m.parts[0].json == nil:
 		dst = appendEscaped(dst, m.parts[0].text)
 	default:
 		dst = append(dst, '[')
@@ -113,6 +123,9 @@ func (pt *part) append(dst []byte) []byte {
 	switch pt.kind {
 	case partText:
 		dst = appendEscaped(append(dst, `{"type":"text","text":`...), pt.text)
+		if pt.json != nil {
+			dst = append(append(dst, `,"citations":`...), pt.json...)
+		}
 	case partRefusal:
 		dst = appendEscaped(append(dst, `{"type":"refusal","refusal":`...), pt.text)
 	case partThinking:

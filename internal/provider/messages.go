@@ -92,10 +92,15 @@ func (p *parser) messagesAnswer(name string, v gjson.Result) {
 		}
 	case "usage":
 		p.usageAnthropic(v)
+	case "context_management", "container", "stop_details":
+		if v.IsObject() && len(v.Raw) <= longestParameter {
+			p.meta(strings.Clone(name), raw(v))
+		}
 	case "content":
 		if !v.IsArray() {
 			return
 		}
+		p.answered = true
 		m := &message{role: "assistant"}
 		v.ForEach(func(_, b gjson.Result) bool {
 			m.block(b)
@@ -114,13 +119,13 @@ func isTrue(o event.Opt[bool]) bool { return o.Known && o.Value }
 func (m *message) block(b gjson.Result) {
 	switch b.Get("type").Str {
 	case "text":
-		m.add(partText, escaped(b.Get("text")))
+		m.cited(escaped(b.Get("text")), b.Get("citations"))
 	case "thinking":
 		m.add(partThinking, escaped(b.Get("thinking")))
+	case "compaction": // what is sealed says nothing to people
+		m.addJSON([]byte(`{"type":"compaction","content":` + or(b.Get("content").Raw, "null") + `}`))
 	case "redacted_thinking":
-		if len(m.parts) < maxParts {
-			m.parts = append(m.parts, part{kind: partRaw, key: -1 - int64(len(m.parts)), json: []byte(`{"type":"redacted_thinking"}`)})
-		}
+		m.addJSON([]byte(`{"type":"redacted_thinking"}`))
 	case "tool_use", "server_tool_use", "mcp_tool_use":
 		m.function(text(b.Get("id")), text(b.Get("name")), b.Get("input"))
 	default:
@@ -141,14 +146,25 @@ type messagesBlock struct {
 	kind  string
 	text  []byte // escaped
 	input []byte // partial_json, escaped
+	cites []byte // members of a list
 }
 
+// block returns the block that a delta belongs to: that of its index, else the one
+// under way.
 func (s *messagesStream) block(index int64) *messagesBlock {
 	for i := len(s.blocks) - 1; i >= 0; i-- {
 		if s.blocks[i].index == index {
 			return &s.blocks[i]
 		}
 	}
+	if n := len(s.blocks); n > 0 {
+		return &s.blocks[n-1]
+	}
+	return s.begin(index)
+}
+
+// begin begins a block. Some servers give every block the index 0.
+func (s *messagesStream) begin(index int64) *messagesBlock {
 	if len(s.blocks) >= maxParts {
 		return new(messagesBlock)
 	}
@@ -168,6 +184,8 @@ func (s *messagesStream) event(f frame, v gjson.Result, tail bool) {
 			p.messagesAnswer(k.Str, v)
 			return true
 		})
+		// The count of the output is a placeholder until message_delta brings the real one.
+		p.started, p.e.Usage.Output = p.e.Usage.Output, event.Int{}
 	case "content_block_start":
 		b := v.Get("content_block")
 		switch b.Get("type").Str {
@@ -177,7 +195,7 @@ func (s *messagesStream) event(f frame, v gjson.Result, tail bool) {
 		if tail {
 			return
 		}
-		at := s.block(v.Get("index").Int())
+		at := s.begin(v.Get("index").Int())
 		at.start, at.kind = b.Raw, b.Get("type").Str
 		at.text = append(at.text, escaped(b.Get("text"))...)
 		at.text = append(at.text, escaped(b.Get("thinking"))...)
@@ -188,7 +206,17 @@ func (s *messagesStream) event(f frame, v gjson.Result, tail bool) {
 		switch d.Get("type").Str {
 		case "text_delta":
 			piece, into = escaped(d.Get("text")), func(b *messagesBlock) *[]byte { return &b.text }
+		case "citations_delta":
+			if b := s.block(v.Get("index").Int()); !tail && d.Get("citation").IsObject() {
+				if b.cites != nil {
+					b.cites = append(b.cites, ',')
+				}
+				b.cites = append(b.cites, d.Get("citation").Raw...)
+			}
+		case "compaction_delta":
+			piece, into = escaped(d.Get("content")), func(b *messagesBlock) *[]byte { return &b.text }
 		case "thinking_delta":
+			p.thought += max(d.Get("estimated_tokens").Int(), 0)
 			piece, into = escaped(d.Get("thinking")), func(b *messagesBlock) *[]byte { return &b.text }
 		case "input_json_delta":
 			piece, into = escaped(d.Get("partial_json")), func(b *messagesBlock) *[]byte { return &b.input }
@@ -202,11 +230,20 @@ func (s *messagesStream) event(f frame, v gjson.Result, tail bool) {
 			*dst = append(*dst, piece...)
 		}
 	case "message_delta":
-		if r := text(v.Get("delta.stop_reason")); r != "" {
-			p.e.StopReason = event.FirstChars(r, 100)
+		v.Get("delta").ForEach(func(k, v gjson.Result) bool {
+			p.messagesAnswer(k.Str, v)
+			return true
+		})
+		for _, name := range [...]string{"usage", "context_management"} {
+			p.messagesAnswer(name, v.Get(name))
 		}
-		p.usageAnthropic(v.Get("usage"))
-	case "error":
+		p.ended = p.ended || p.e.StopReason != ""
+	case "message_stop":
+		p.ended = true
+	case "error", "":
+		if kind == "" && !v.Get("error").Exists() {
+			return
+		}
 		p.fault(v.Get("error"))
 		p.trouble.found = true
 		if id := text(v.Get("request_id")); id != "" {
@@ -238,7 +275,17 @@ func (s *messagesStream) end() {
 			}
 			m.function(text(start.Get("id")), text(start.Get("name")), input)
 		case "text", "":
-			m.add(partText, string(b.text))
+			cites := start.Get("citations")
+			if b.cites != nil {
+				cites = gjson.ParseBytes(append(append([]byte{'['}, b.cites...), ']'))
+			}
+			m.cited(string(b.text), cites)
+		case "compaction":
+			content := start.Get("content")
+			if b.text != nil {
+				content = gjson.Result{Type: gjson.String, Raw: `"` + string(b.text) + `"`}
+			}
+			m.block(gjson.Parse(`{"type":"compaction","content":` + or(content.Raw, "null") + `}`))
 		default:
 			m.block(start)
 		}

@@ -98,7 +98,7 @@ func (s *ollamaStream) member(f frame, name string, v gjson.Result, tail bool) {
 	case "model":
 		e.Model = or(event.FirstChars(text(v), 200), e.Model)
 	case "message":
-		s.spoke = true
+		s.spoke, p.answered = true, true
 		v.ForEach(func(k, v gjson.Result) bool {
 			switch k.Str {
 			case "role":
@@ -113,12 +113,14 @@ func (s *ollamaStream) member(f frame, name string, v gjson.Result, tail bool) {
 			return true
 		})
 	case "response":
-		s.spoke = true
+		s.spoke, p.answered = true, true
 		s.piece(f, partText, v, tail)
 	case "thinking":
 		s.piece(f, partThinking, v, tail)
 	case "tool_calls":
 		s.calls(f, v, tail)
+	case "done":
+		p.ended, p.answered = p.ended || v.Bool(), true
 	case "done_reason":
 		e.StopReason = or(event.FirstChars(text(v), 100), e.StopReason)
 	case "prompt_eval_count":

@@ -129,6 +129,13 @@ type parser struct {
 	google     bool  // the path is one of Google's own
 	sessionID  bool  // the request has a session_id of its own
 	counts     geminiUsage
+	iterations string    // Anthropic's, of which the top level of its usage leaves some out
+	started    event.Int // the output count of Anthropic's message_start: a placeholder
+	thought    int64     // tokens of thoughts whose text Anthropic left out, as it estimates them
+
+	events   int  // of a stream
+	ended    bool // a stream had its last event
+	answered bool // a whole answer has the member that makes it one
 
 	background background
 }
@@ -136,7 +143,7 @@ type parser struct {
 // fault is an error as a provider words it.
 type fault struct {
 	kind, code, message string
-	found               bool
+	found               bool // even where it has no words
 	flagged             bool // a moderation names its reasons
 }
 

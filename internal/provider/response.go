@@ -27,6 +27,9 @@ func (p *parser) response() {
 	c := p.c
 	p.headers()
 	if len(c.Response) == 0 {
+		if generates[p.op] && c.Status/100 == 2 && c.ResponseBytes == 0 && !c.ResponseTruncated && c.ErrType == "" {
+			p.invalid("the answer is empty")
+		}
 		return
 	}
 	body := view(c.Response)
@@ -76,6 +79,16 @@ func (p *parser) response() {
 		p.note("the answer is longer than what is kept: its end is missing")
 	case !whole && generates[p.op] && c.ErrType == "":
 		p.note("the answer is not valid JSON")
+		switch end := strings.TrimRight(trimmed, " \t\r\n"); {
+		case isJSON && !strings.HasSuffix(end, "}") && !strings.HasSuffix(end, "]"):
+			p.fail(event.ErrTypeTruncated, "the answer breaks off in the middle of its JSON")
+		case isJSON:
+			p.invalid("the answer is not valid JSON")
+		case strings.HasPrefix(end, "<"):
+			p.invalid("the answer is a web page")
+		default:
+			p.invalid(or(plainMessage(contentType, trimmed), "the answer is empty"))
+		}
 	}
 	if whole && strings.HasPrefix(trimmed, "[") { // Google's compatible endpoint wraps its errors
 		if first := gjson.Parse(s).Get("0"); first.IsObject() {
@@ -141,8 +154,41 @@ func (p *parser) answer(s string, whole bool) {
 		gemini.end()
 	}
 	ollama.end()
+	if ok && whole && !p.answered && answers[p.op] && !p.trouble.found && p.c.ErrType == "" {
+		members(s, whole, p.strayError)
+		p.invalid("the answer is JSON of another form")
+	}
 	p.settle()
 }
+
+// answers are the operations whose answers have one of few members: see answered.
+var answers = map[string]bool{
+	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opMessages: true, opGenerateContent: true,
+	opOllamaChat: true, opOllamaGenerate: true,
+}
+
+// strayError reads a member of a 2xx that is no answer: some servers send their
+// errors so, such as {"code":1113,"msg":"…"}, {"object":"error",…}, {"detail":"…"}.
+func (p *parser) strayError(name string, v gjson.Result) {
+	switch name {
+	case "object":
+		return
+	case "type":
+		if !strings.HasSuffix(strings.ToLower(v.Str), "error") {
+			return
+		}
+	}
+	p.errorMember(name, v)
+}
+
+// fail notes a failure that the answer itself does not put into words. What it does
+// say stands.
+func (p *parser) fail(kind, message string) {
+	t := &p.trouble
+	t.kind, t.message, t.found = or(t.kind, kind), or(t.message, message), true
+}
+
+func (p *parser) invalid(message string) { p.fail(event.ErrTypeInvalid, message) }
 
 func (p *parser) stream() stream {
 	switch p.op {
@@ -164,13 +210,24 @@ func (p *parser) stream() stream {
 // finds the first event of its end.
 func (p *parser) readFrames(s stream, next func() (frame, bool), resync func(tail string) (next func() (frame, bool), ok bool)) {
 	p.frames(next, s, false)
+	endSeen := !p.c.ResponseTruncated
 	if p.c.ResponseTruncated {
 		p.note("the answer is longer than what is kept: its middle is missing")
 		if next, ok := resync(view(p.c.ResponseTail)); ok {
 			p.frames(next, s, true)
+			endSeen = true
 		}
 	}
 	s.end()
+	switch {
+	case p.ended, p.trouble.found, !endSeen, p.c.ErrType != "", p.c.Status/100 != 2:
+	case p.events > 0:
+		p.fail(event.ErrTypeTruncated, "the stream ended before its last event")
+	case strings.HasPrefix(strings.TrimLeft(view(p.c.Response), " \t\r\n"), "<"):
+		p.invalid("the answer is a web page")
+	default:
+		p.fail(event.ErrTypeTruncated, "the stream ended without an event")
+	}
 	p.settle()
 }
 
@@ -181,6 +238,7 @@ func (p *parser) frames(next func() (frame, bool), s stream, tail bool) {
 			return
 		}
 		if strings.TrimSpace(f.data) == "[DONE]" {
+			p.ended = true
 			continue
 		}
 		f.data = redactView(f.data)
@@ -195,6 +253,7 @@ func (p *parser) frames(next func() (frame, bool), s stream, tail bool) {
 		if !v.IsObject() {
 			continue
 		}
+		p.events++
 		s.event(f, v, tail)
 	}
 }
@@ -209,6 +268,7 @@ func (p *parser) token(f frame, tail bool) {
 // settle completes what only shows at the end of an answer.
 func (p *parser) settle() {
 	p.settleUsage()
+	p.estimate()
 	p.settleBackground()
 	if p.firstToken > 0 {
 		p.e.TimeToFirstToken = event.Some(p.arrival(p.firstToken))
@@ -244,6 +304,8 @@ func StreamEnded(d Dialect, contentType string, last []byte) bool {
 			case bytes.HasPrefix(line, []byte("[DONE]")), bytes.HasPrefix(line, []byte(`{"error"`)):
 				return true
 			}
+		case bytes.HasPrefix(line, []byte(`{"error"`)):
+			return true
 		case bytes.HasPrefix(line, []byte("event: ")):
 			switch string(bytes.TrimRight(line[len("event: "):], "\r\n")) {
 			case "message_stop", "response.completed", "response.failed", "response.incomplete", "error":
@@ -393,9 +455,14 @@ func (p *parser) outcome() {
 		if n, err := strconv.Atoi(t.code); e.ErrorType == "" && err == nil && n >= 400 && n < 600 && !isTrue(e.Stream) {
 			e.ErrorType = event.StatusWord(n) // OpenRouter answers 200 to what failed behind it
 		}
+		if event.Failed(e.StopReason) && !isTrue(e.Stream) {
+			e.ErrorType = or(e.ErrorType, event.ErrTypeProvider)
+		}
 		e.ErrorType = or(e.ErrorType, event.ErrTypeStream)
 		e.ErrorMessage = or(t.message, "the answer bears an error")
 		e.Status = p.failure()
+	case event.Failed(e.StopReason):
+		e.ErrorMessage, e.Status = t.message, "" // the rest follows from the reason
 	case p.refused, event.Blocked(e.StopReason):
 		e.Status = event.StatusBlocked
 		if p.op == opGenerateContent {
@@ -427,7 +494,8 @@ func (t *fault) codeWord() string {
 	if n, err := strconv.Atoi(t.code); t.code != "" && (err != nil || n < 100 || n > 599) {
 		return t.code
 	}
-	if t.kind == "error" {
+	switch t.kind {
+	case "error", event.ErrTypeTruncated, event.ErrTypeInvalid:
 		return ""
 	}
 	return t.kind

@@ -122,6 +122,7 @@ func (p *parser) responsesAnswer(name string, v gjson.Result) {
 	case "usage":
 		p.usageOpenAI(v)
 	case "output":
+		p.answered = v.IsArray()
 		if v.IsArray() && v.Get("0").Exists() {
 			m := &message{role: "assistant"}
 			v.ForEach(func(_, item gjson.Result) bool {
@@ -206,6 +207,7 @@ type responsesStream struct {
 type responsesItem struct {
 	index int64
 	raw   string // the finished item
+	begun string // as it was when it was added
 	message
 }
 
@@ -237,8 +239,13 @@ func (s *responsesStream) event(f frame, v gjson.Result, tail bool) {
 			p.trouble.kind = strings.TrimPrefix(p.trouble.kind, "error")
 		}
 		return
+	case kind == "":
+		if inner := v.Get("error"); inner.IsObject() || inner.Type == gjson.String {
+			p.fault(inner)
+		}
+		return
 	case kind == "response.completed", kind == "response.incomplete", kind == "response.failed", kind == "response.cancelled":
-		p.e.StopReason = ""
+		p.e.StopReason, p.ended = "", true
 		before := p.e.Content.Output
 		p.e.Content.Output = nil
 		v.Get("response").ForEach(func(k, v gjson.Result) bool {
@@ -265,6 +272,21 @@ func (s *responsesStream) event(f frame, v gjson.Result, tail bool) {
 		if !tail {
 			it := s.item(v.Get("output_index").Int())
 			it.raw = v.Get("item").Raw
+		}
+		return
+	case kind == "response.output_item.added":
+		if !tail {
+			s.item(v.Get("output_index").Int()).begun = v.Get("item").Raw
+		}
+		return
+	case kind == "response.function_call_arguments.done", kind == "response.custom_tool_call_input.done":
+		if !tail {
+			pt := s.item(v.Get("output_index").Int()).at(partFunction, 0)
+			for _, name := range [...]string{"arguments", "input"} {
+				if whole := escaped(v.Get(name)); whole != "" {
+					pt.text = []byte(whole)
+				}
+			}
 		}
 		return
 	case !strings.HasSuffix(kind, ".delta"):
@@ -309,9 +331,27 @@ func (s *responsesStream) end() {
 			}
 			continue
 		}
-		m.parts = append(m.parts, it.parts...)
+		m.parts = append(m.parts, it.unfinished()...)
 	}
 	s.p.responsesOutput(m, searched)
+}
+
+// unfinished are the parts of an item whose end never came: its pieces, and what its
+// beginning says.
+func (it *responsesItem) unfinished() []part {
+	begun := gjson.Parse(it.begun)
+	switch begun.Get("type").Str {
+	case "", "message", "reasoning":
+	case "function_call", "custom_tool_call":
+		pt := it.at(partFunction, 0)
+		pt.id, pt.name = text(begun.Get("call_id")), text(begun.Get("name"))
+		if len(pt.text) == 0 {
+			pt.text = []byte(escaped(begun.Get("arguments")))
+		}
+	default:
+		it.addRaw(begun)
+	}
+	return it.parts
 }
 
 // background is what a Response object says about where it runs.

@@ -6,12 +6,16 @@ import "strings"
 // there as a whole: lines end in LF, CRLF or CR, a byte order mark and comments
 // are passed over, and the data lines of one event are joined by LF. Unlike a
 // browser it also returns an event that the end of the body cuts short of its
-// blank line, because some servers leave the last one out.
+// blank line, because some servers leave the last one out, and JSON that stands in
+// the stream without a field name, because some write an error so.
 type frames struct {
 	body string
 	pos  int
 	lf   int // of the next LF from pos on; found once, so that CR-only bodies take linear time
 }
+
+// maxBare bounds JSON that stands in a stream without a field name, in bytes.
+const maxBare = 64 << 10
 
 // frame is one server-sent event that has data.
 type frame struct {
@@ -34,7 +38,20 @@ func (r *frames) next() (frame, bool) {
 	var f frame
 	var seen bool
 	for r.pos < len(r.body) {
+		from := r.pos
 		line := r.line()
+		if strings.HasPrefix(line, "{") {
+			if seen {
+				r.pos, f.end, f.ended = from, from, true
+				return f, true
+			}
+			if end := skipValue([]byte(r.body[from:min(len(r.body), from+maxBare)]), 0); end > 0 {
+				f.data, r.pos = r.body[from:from+end], max(r.pos, from+end)
+				f.end, f.ended = r.pos, true
+				return f, true
+			}
+			continue
+		}
 		if line == "" {
 			if seen {
 				f.end, f.ended = r.pos, true
@@ -101,13 +118,8 @@ func isSSE(contentType, body string) bool {
 	if strings.HasPrefix(body, "{") || strings.HasPrefix(body, "[") {
 		return false
 	}
-	if strings.Contains(contentType, "text/event-stream") {
+	if strings.Contains(contentType, "text/event-stream") || strings.HasPrefix(body, "data:") || strings.HasPrefix(body, "event:") {
 		return true
 	}
-	for _, field := range []string{"data:", "event:", "id:", ": "} {
-		if strings.HasPrefix(body, field) && contentType == "" {
-			return true
-		}
-	}
-	return false
+	return contentType == "" && (strings.HasPrefix(body, "id:") || strings.HasPrefix(body, ": "))
 }

@@ -1,6 +1,8 @@
 package provider
 
 import (
+	"strings"
+
 	"github.com/tidwall/gjson"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -32,6 +34,13 @@ func (p *parser) usageOpenAI(v gjson.Result) {
 					count(v, &u.CacheRead)
 				case "cache_write_tokens", "cache_creation_tokens", "cache_creation_input_tokens":
 					count(v, &u.CacheWrite)
+				case "cache_write_tokens_details":
+					count(v.Get("ttl_12h_tokens"), &u.CacheWrite12h)
+				case "cache_creation_token_details": // LiteLLM before Claude
+					count(v.Get("ephemeral_5m_input_tokens"), &u.CacheWrite5m)
+					count(v.Get("ephemeral_1h_input_tokens"), &u.CacheWrite1h)
+				case "video_tokens":
+					count(v, &u.InputVideo)
 				case "audio_tokens":
 					count(v, &u.InputAudio)
 				case "image_tokens":
@@ -59,7 +68,7 @@ func (p *parser) usageOpenAI(v gjson.Result) {
 			})
 		case "reasoning_tokens": // Perplexity
 			count(v, &u.Reasoning)
-		case "prompt_cache_hit_tokens": // DeepSeek
+		case "prompt_cache_hit_tokens", "cached_tokens": // DeepSeek; Moonshot
 			count(v, &u.CacheRead)
 		case "cache_read_input_tokens": // Claude behind some compatible servers
 			count(v, &u.CacheRead)
@@ -106,6 +115,10 @@ func (p *parser) usageAnthropic(v gjson.Result) {
 	u := &p.e.Usage
 	v.ForEach(func(k, v gjson.Result) bool {
 		switch k.Str {
+		case "iterations":
+			if v.Get("0").IsObject() {
+				p.iterations = strings.Clone(v.Raw)
+			}
 		case "input_tokens":
 			count(v, &u.Input)
 		case "output_tokens":
@@ -141,6 +154,10 @@ func (p *parser) settleUsage() {
 		return
 	}
 	if p.op == opMessages {
+		if !u.Output.Known && p.ended {
+			u.Output = p.started // a server that counts in advance
+		}
+		p.settleIterations()
 		if u.Input.Known || u.Output.Known {
 			u.CacheExclusive = event.Some(true)
 		}
@@ -151,6 +168,14 @@ func (p *parser) settleUsage() {
 	}
 	if u.Input.Known {
 		u.CacheExclusive = event.Some(false)
+	}
+	// Google's compatible endpoint leaves the thoughts out of the output, but not out
+	// of the total.
+	if u.Input.Known && u.Output.Known && u.Total.Value > u.Input.Value+u.Output.Value && event.GeminiThinks(p.e.ModelName()) {
+		if !u.Reasoning.Known {
+			u.Reasoning = event.Some(u.Total.Value - u.Input.Value - u.Output.Value)
+		}
+		u.Output = event.Some(u.Total.Value - u.Input.Value)
 	}
 	// xAI counts reasoning outside of the output; the total gives it away.
 	if r := u.Reasoning.Or(0); r > 0 && u.Input.Known && u.Output.Known && u.Total.Known && u.Total.Value == u.Input.Value+u.Output.Value+r {

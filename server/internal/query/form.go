@@ -81,33 +81,38 @@ type Event struct {
 // Usage is event.Usage with the totals that hedgerow derives: Input is all input,
 // ReportedInput the provider's own count.
 type Usage struct {
-	Input          event.Int       `json:"input_tokens"`
-	ReportedInput  event.Int       `json:"reported_input_tokens"`
-	Output         event.Int       `json:"output_tokens"`
-	Total          event.Int       `json:"total_tokens"`
-	CacheRead      event.Int       `json:"cache_read_tokens"`
-	CacheWrite     event.Int       `json:"cache_write_tokens"`
-	CacheWrite5m   event.Int       `json:"cache_write_5m_tokens"`
-	CacheWrite1h   event.Int       `json:"cache_write_1h_tokens"`
-	CacheExclusive event.Opt[bool] `json:"cache_exclusive"`
-	Reasoning      event.Int       `json:"reasoning_tokens"`
-	InputAudio     event.Int       `json:"input_audio_tokens"`
-	OutputAudio    event.Int       `json:"output_audio_tokens"`
-	CacheReadAudio event.Int       `json:"cache_read_audio_tokens"`
-	InputImage     event.Int       `json:"input_image_tokens"`
-	OutputImage    event.Int       `json:"output_image_tokens"`
-	InputText      event.Int       `json:"input_text_tokens"`
-	OutputText     event.Int       `json:"output_text_tokens"`
-	CacheReadImage event.Int       `json:"cache_read_image_tokens"`
-	WebSearches    event.Int       `json:"web_searches"`
-	Images         event.Int       `json:"images"`
-	MediaTimeMS    Millis          `json:"media_ms"`
-	Characters     event.Int       `json:"characters"`
-	Pages          event.Int       `json:"pages"`
-	FileSearches   event.Int       `json:"file_searches"`
-	CodeSessions   event.Int       `json:"code_sessions"`
-	SearchUnits    event.Int       `json:"search_units"`
-	ReportedCost   USD             `json:"reported_cost_usd"`
+	Input           event.Int       `json:"input_tokens"`
+	ReportedInput   event.Int       `json:"reported_input_tokens"`
+	Output          event.Int       `json:"output_tokens"`
+	Total           event.Int       `json:"total_tokens"`
+	CacheRead       event.Int       `json:"cache_read_tokens"`
+	CacheWrite      event.Int       `json:"cache_write_tokens"`
+	CacheWrite5m    event.Int       `json:"cache_write_5m_tokens"`
+	CacheWrite1h    event.Int       `json:"cache_write_1h_tokens"`
+	CacheWrite12h   event.Int       `json:"cache_write_12h_tokens"`
+	CacheExclusive  event.Opt[bool] `json:"cache_exclusive"`
+	Reasoning       event.Int       `json:"reasoning_tokens"`
+	InputAudio      event.Int       `json:"input_audio_tokens"`
+	OutputAudio     event.Int       `json:"output_audio_tokens"`
+	CacheReadAudio  event.Int       `json:"cache_read_audio_tokens"`
+	InputImage      event.Int       `json:"input_image_tokens"`
+	OutputImage     event.Int       `json:"output_image_tokens"`
+	InputText       event.Int       `json:"input_text_tokens"`
+	OutputText      event.Int       `json:"output_text_tokens"`
+	CacheReadImage  event.Int       `json:"cache_read_image_tokens"`
+	InputVideo      event.Int       `json:"input_video_tokens"`
+	OutputVideo     event.Int       `json:"output_video_tokens"`
+	InputDocument   event.Int       `json:"input_document_tokens"`
+	OutputEstimated event.Int       `json:"output_tokens_estimated"`
+	WebSearches     event.Int       `json:"web_searches"`
+	Images          event.Int       `json:"images"`
+	MediaTimeMS     Millis          `json:"media_ms"`
+	Characters      event.Int       `json:"characters"`
+	Pages           event.Int       `json:"pages"`
+	FileSearches    event.Int       `json:"file_searches"`
+	CodeSessions    event.Int       `json:"code_sessions"`
+	SearchUnits     event.Int       `json:"search_units"`
+	ReportedCost    USD             `json:"reported_cost_usd"`
 }
 
 // Cost is event.Cost.
@@ -204,33 +209,38 @@ func newEvent(r *store.Row) *Event {
 
 func newUsage(e *event.Event) Usage {
 	return Usage{
-		Input:          e.Usage.AllInput(),
-		ReportedInput:  e.Usage.Input,
-		Output:         e.Usage.Output,
-		Total:          e.Usage.Tokens(),
-		CacheRead:      e.Usage.CacheRead,
-		CacheWrite:     e.Usage.CacheWrite,
-		CacheWrite5m:   e.Usage.CacheWrite5m,
-		CacheWrite1h:   e.Usage.CacheWrite1h,
-		CacheExclusive: e.Usage.CacheExclusive,
-		Reasoning:      e.Usage.Reasoning,
-		InputAudio:     e.Usage.InputAudio,
-		OutputAudio:    e.Usage.OutputAudio,
-		CacheReadAudio: e.Usage.CacheReadAudio,
-		InputImage:     e.Usage.InputImage,
-		OutputImage:    e.Usage.OutputImage,
-		InputText:      e.Usage.InputText,
-		OutputText:     e.Usage.OutputText,
-		CacheReadImage: e.Usage.CacheReadImage,
-		WebSearches:    e.Usage.WebSearches,
-		Images:         e.Usage.Images,
-		MediaTimeMS:    millis(e.Usage.MediaTime),
-		Characters:     e.Usage.Characters,
-		Pages:          e.Usage.Pages,
-		FileSearches:   e.Usage.FileSearches,
-		CodeSessions:   e.Usage.CodeSessions,
-		SearchUnits:    e.Usage.SearchUnits,
-		ReportedCost:   USD(e.Usage.ReportedCost),
+		Input:           e.Usage.AllInput(),
+		ReportedInput:   e.Usage.Input,
+		Output:          e.Usage.Output,
+		Total:           e.Usage.Tokens(),
+		CacheRead:       e.Usage.CacheRead,
+		CacheWrite:      e.Usage.CacheWrite,
+		CacheWrite5m:    e.Usage.CacheWrite5m,
+		CacheWrite1h:    e.Usage.CacheWrite1h,
+		CacheWrite12h:   e.Usage.CacheWrite12h,
+		CacheExclusive:  e.Usage.CacheExclusive,
+		Reasoning:       e.Usage.Reasoning,
+		InputAudio:      e.Usage.InputAudio,
+		OutputAudio:     e.Usage.OutputAudio,
+		CacheReadAudio:  e.Usage.CacheReadAudio,
+		InputImage:      e.Usage.InputImage,
+		OutputImage:     e.Usage.OutputImage,
+		InputText:       e.Usage.InputText,
+		OutputText:      e.Usage.OutputText,
+		CacheReadImage:  e.Usage.CacheReadImage,
+		InputVideo:      e.Usage.InputVideo,
+		OutputVideo:     e.Usage.OutputVideo,
+		InputDocument:   e.Usage.InputDocument,
+		OutputEstimated: e.Usage.OutputEstimated,
+		WebSearches:     e.Usage.WebSearches,
+		Images:          e.Usage.Images,
+		MediaTimeMS:     millis(e.Usage.MediaTime),
+		Characters:      e.Usage.Characters,
+		Pages:           e.Usage.Pages,
+		FileSearches:    e.Usage.FileSearches,
+		CodeSessions:    e.Usage.CodeSessions,
+		SearchUnits:     e.Usage.SearchUnits,
+		ReportedCost:    USD(e.Usage.ReportedCost),
 	}
 }
 

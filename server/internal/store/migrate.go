@@ -25,7 +25,15 @@ var migrations = []string{
 	12 - 1: "ALTER TABLE events ADD COLUMN IF NOT EXISTS error_code VARCHAR",   // a new file has it from the start
 	13 - 1: deriveFailedTimes,
 	14 - 1: addPriceFactors,
+	15 - 1: addCounts,
 }
+
+const addCounts = `
+ALTER TABLE events ADD COLUMN IF NOT EXISTS cache_write_12h_tokens BIGINT;
+ALTER TABLE events ADD COLUMN IF NOT EXISTS input_video_tokens BIGINT;
+ALTER TABLE events ADD COLUMN IF NOT EXISTS output_video_tokens BIGINT;
+ALTER TABLE events ADD COLUMN IF NOT EXISTS input_document_tokens BIGINT;
+ALTER TABLE events ADD COLUMN IF NOT EXISTS output_tokens_estimated BIGINT;`
 
 // createEvents has a column for each field that there was at version 12. Older
 // binaries made it of fewer: hence IF NOT EXISTS in some of the migrations.

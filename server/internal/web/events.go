@@ -304,8 +304,9 @@ func bill(e *query.Event) [][3]string {
 	}
 	all := [][3]string{
 		{"Input", page.Tokens(u.Input), exact(c.Input)}, {"Cache read", page.Tokens(u.CacheRead), "part of input"}, {"Cache write", page.Tokens(u.CacheWrite), "part of input"},
-		{"Output", page.Tokens(u.Output), exact(c.Output)}, {"Reasoning", page.Tokens(u.Reasoning), "part of output"},
+		{"Output", page.Tokens(u.Output), exact(c.Output)}, {"Output, estimated from the text", page.Tokens(u.OutputEstimated), "not part of the total"}, {"Reasoning", page.Tokens(u.Reasoning), "part of output"},
 		{"Audio input", page.Tokens(u.InputAudio), "part of input"}, {"Audio output", page.Tokens(u.OutputAudio), "part of output"}, {"Image input", page.Tokens(u.InputImage), "part of input"}, {"Image output", page.Tokens(u.OutputImage), "part of output"},
+		{"Video input", page.Tokens(u.InputVideo), "part of input"}, {"Video output", page.Tokens(u.OutputVideo), "part of output"}, {"Document input", page.Tokens(u.InputDocument), "part of input"},
 		{"Web searches", plainInt(u.WebSearches), exact(c.WebSearch)}, {"Images", plainInt(u.Images), ""}, {"Per-request fee", page.Unknown, exact(c.Request)},
 	}
 	var out [][3]string
