@@ -96,6 +96,7 @@ func (t *Table) Price(e *event.Event) {
 	case m.row != nil:
 		c.row(m.row)
 	}
+	t.others(e)
 	c.warn()
 }
 

@@ -18,6 +18,12 @@ func fuzzParse(f *testing.F, dialect provider.Dialect, path string, matches func
 			f.Add(x.call.Request, x.call.Response, uint16(x.call.Status), x.call.ResponseHeader.Get("Content-Type"), uint16(len(x.call.Response)/2))
 		}
 	}
+	for _, a := range answers(f) {
+		if a.call.Dialect == dialect && matches(&exchange{call: a.call}) {
+			f.Add(a.call.Request, a.call.Response, uint16(200), a.call.ResponseHeader.Get("Content-Type"), uint16(0))
+			f.Add(a.call.Request, a.call.Response, uint16(200), a.call.ResponseHeader.Get("Content-Type"), uint16(len(a.call.Response)/3))
+		}
+	}
 	f.Fuzz(func(t *testing.T, request, response []byte, status uint16, contentType string, cut uint16) {
 		c := provider.Call{
 			Provider: "p", Dialect: dialect, Method: "POST", Path: path, Status: int(status), Start: start,

@@ -83,7 +83,7 @@ func addIteration(u *event.Usage, it gjson.Result) {
 // apart from counts that are known.
 func (p *parser) estimate() {
 	e := p.e
-	if e.Usage.Output.Known || !isTrue(e.Stream) || p.c.Status/100 != 2 || p.c.ErrType == "" && p.trouble.kind != event.ErrTypeTruncated || !answers[p.op] {
+	if e.Usage.Output.Known || !isTrue(e.Stream) || p.c.Status/100 != 2 || p.c.ErrType == "" && !p.trouble.found || !answers[p.op] {
 		return
 	}
 	n := p.thought

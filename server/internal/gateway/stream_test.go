@@ -73,6 +73,9 @@ func TestFlushesEachRead(t *testing.T) {
 				buf := make([]byte, 1024)
 				for i := range 20 {
 					part := fmt.Sprintf("data: {\"choices\":[{\"delta\":{\"content\":\"token %d\"}}]}\n\n", i)
+					if i == 19 {
+						part = strings.Replace(part, "}}]", `},"finish_reason":"stop"}]`, 1)
+					}
 					parts <- part
 					if _, err := io.ReadFull(resp.Body, buf[:len(part)]); err != nil || string(buf[:len(part)]) != part {
 						t.Fatalf("%q %v", buf[:len(part)], err)

@@ -1,0 +1,38 @@
+package price
+
+import (
+	"encoding/json"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// others adds what the call used of other models, each at its own price: an
+// advisor's tokens, or those of a model that another one stood in for. Where one of
+// them has no price the total is unknown.
+func (t *Table) others(e *event.Event) {
+	raw := e.ProviderMetadata[event.OtherModels]
+	if len(raw) == 0 || e.Cost.Source == event.CostPassthrough {
+		return
+	}
+	var list []event.ModelUsage
+	if json.Unmarshal(raw, &list) != nil {
+		return
+	}
+	add := func(to *USD, more USD) {
+		if more.Known {
+			*to = event.Some(to.Value.Add(more.Value))
+		}
+	}
+	for _, m := range list {
+		part := event.Event{Name: e.Name, Timestamp: e.Timestamp, Provider: e.Provider, BaseURL: e.BaseURL, Model: m.Model, Usage: m.Usage, ServiceTier: e.ServiceTier}
+		t.Price(&part)
+		add(&e.Cost.Input, part.Cost.Input)
+		add(&e.Cost.Output, part.Cost.Output)
+		switch total := part.Cost.Total; {
+		case !total.Known:
+			e.Cost.Total = USD{}
+		case e.Cost.Total.Known:
+			add(&e.Cost.Total, total)
+		}
+	}
+}
