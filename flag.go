@@ -83,7 +83,7 @@ func (c *Client) Flag(ctx context.Context, key string) (string, error) {
 	case answer.Errors || f.Failed:
 		return "", unavailable(nil)
 	default:
-		return "", event.NewError(event.CodeNotFound, "there is no feature flag with this key", "check the spelling of the key", nil)
+		return "", event.NewError(event.CodeNotFound, "no feature flag has this key", "check the spelling of the key", nil)
 	}
 	v := flag.Value{Enabled: f.Enabled}
 	if f.Enabled {

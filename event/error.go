@@ -105,5 +105,5 @@ func AsError(err error) *Error {
 	if errors.As(err, &e) {
 		return e
 	}
-	return &Error{Code: CodeInternal, Message: "something went wrong inside hedgerow", Hint: "see hedgerow's log for the cause", Err: err}
+	return &Error{Code: CodeInternal, Message: "internal error in hedgerow", Hint: "see hedgerow's log for the cause", Err: err}
 }

@@ -123,7 +123,7 @@ func openList(path string) (io.ReadCloser, error) {
 	}
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, event.NewError(event.CodeNotFound, "there is no file "+path, "give an address that begins with https://, or a file that is there", err)
+		return nil, event.NewError(event.CodeNotFound, "file "+path+" not found", "use a URL that begins with https://, or an existing file", err)
 	case err != nil:
 		return nil, event.NewError(event.CodeInvalid, "the file "+path+" cannot be read", "check the file's permissions", err)
 	}

@@ -116,9 +116,9 @@ func strict(c *cli.Command) {
 		case n < least:
 			return usageError(cmd, fmt.Sprintf("%s needs %s", cmd.FullName(), c.ArgsUsage), nil)
 		case n > most && most == 0:
-			return usageError(cmd, fmt.Sprintf("%s takes no arguments: there is %q", cmd.FullName(), cmd.Args().First()), nil)
+			return usageError(cmd, fmt.Sprintf("%s takes no arguments: got %q", cmd.FullName(), cmd.Args().First()), nil)
 		case n > most:
-			return usageError(cmd, fmt.Sprintf("%s takes only %s: there is %q as well", cmd.FullName(), c.ArgsUsage, cmd.Args().Get(most)), nil)
+			return usageError(cmd, fmt.Sprintf("%s takes only %s: got %q as well", cmd.FullName(), c.ArgsUsage, cmd.Args().Get(most)), nil)
 		}
 		return action(ctx, cmd)
 	}
@@ -163,7 +163,7 @@ func variableError(err error) error {
 	case "int", "int64", "uint", "uint64":
 		form = "write a whole number, or unset " + m[3]
 	}
-	return config.Invalid(fmt.Sprintf("%s: the value %s is wrong", m[3], m[1]), form, errors.New(m[4]))
+	return config.Invalid(fmt.Sprintf("%s: invalid value %s", m[3], m[1]), form, errors.New(m[4]))
 }
 
 // printError writes an error for people: what happened, why, what to do.

@@ -98,7 +98,7 @@ func build(c Config, local bool) *API {
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(openAPI)) // answers If-None-Match
 	})
 	a.mux.HandleFunc("/api/", func(w http.ResponseWriter, r *http.Request) {
-		WriteError(w, event.NewError(event.CodeNotFound, "there is no such route", "GET /api/v1/openapi.json lists the routes and their methods", nil))
+		WriteError(w, event.NewError(event.CodeNotFound, "route not found", "GET /api/v1/openapi.json lists the routes and their methods", nil))
 	})
 	return a
 }
@@ -279,7 +279,7 @@ func (a *API) recovered(w http.ResponseWriter, rt route) {
 		panic(v)
 	}
 	a.log.Error("api handler panicked", "route", rt.pattern, "type", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
-	WriteError(w, event.NewError(event.CodeInternal, "something went wrong inside hedgerow", "see hedgerow's log for the cause", nil))
+	WriteError(w, event.NewError(event.CodeInternal, "internal error in hedgerow", "see hedgerow's log for the cause", nil))
 }
 
 // principal finds out who asks.
@@ -296,7 +296,7 @@ func (a *API) principal(r *http.Request, local bool) (Principal, error) {
 	}
 	pr, k, ok := a.c.Registry.Snapshot().ProjectByAPIKey(strings.TrimSpace(key))
 	if !ok {
-		return Principal{}, event.NewError(event.CodeUnauthorized, "this API key is not known", "check it, or make a new one with hedgerow project add-key", nil)
+		return Principal{}, event.NewError(event.CodeUnauthorized, "unknown API key", "check it, or create one with hedgerow project add-key", nil)
 	}
 	return Principal{ProjectID: pr.ID, Scopes: k.May(), Role: k.May().ContentRole(), Surface: k.Surface, Actor: "key " + k.ID}, nil
 }
@@ -320,7 +320,7 @@ func (a *API) projectOf(r *http.Request, p Principal) (string, error) {
 }
 
 func noProject(name string) error {
-	return event.NewError(event.CodeNotFound, "there is no project "+quoted(name), "hedgerow project list shows them", nil)
+	return event.NewError(event.CodeNotFound, "project "+quoted(name)+" not found", "hedgerow project list shows them", nil)
 }
 
 // RetryAfter is what answers of 503 say, in seconds: what is broken mends itself

@@ -140,7 +140,7 @@ func (a *API) find(r *http.Request, p Principal) (project.Connection, error) {
 	if c, ok := s.ConnectionByName(p.ProjectID, name); ok {
 		return c, nil
 	}
-	return project.Connection{}, event.NewError(event.CodeNotFound, "there is no connection "+quoted(name), "hedgerow connection status shows them", nil)
+	return project.Connection{}, event.NewError(event.CodeNotFound, "connection "+quoted(name)+" not found", "hedgerow connection status shows them", nil)
 }
 
 // setConnection creates or changes. A change of host or keys is saved only if

@@ -174,7 +174,7 @@ func (a *API) generation(ctx context.Context, projectID string, x *About, until 
 		}
 		return bare, nil
 	}
-	return nil, event.NewError(event.CodeNotFound, "there is no such generation in this project", `if it is still on its way, name its "trace_id" as well`, nil)
+	return nil, event.NewError(event.CodeNotFound, "generation not found in this project", `if it is still on its way, name its "trace_id" as well`, nil)
 }
 
 // stored finds a generation, and waits until a time for one that is on its way to

@@ -68,7 +68,7 @@ func (a *API) stats(r *http.Request, p Principal) (any, error) {
 		case "7d":
 			return a.c.Query.SevenDays(r.Context(), p.ProjectID, tz)
 		default:
-			return nil, event.Invalid("there is no period "+strconv.Quote(period), "use period=today or period=7d, or from and to")
+			return nil, event.Invalid("unknown period "+strconv.Quote(period), "use period=today or period=7d, or from and to")
 		}
 	}
 	q := query.StatsQuery{Project: p.ProjectID, TimeZone: tz, GroupBy: query.GroupBy(r.FormValue("group_by")), Compare: r.FormValue("compare") == "true", LatencyOf: query.LatencyOf(r.FormValue("latency_of"))}
@@ -128,7 +128,7 @@ func filter(v url.Values, now time.Time, more ...string) (query.Filter, error) {
 			}
 		case name == "cursor", name == "limit", name == "tz", name == "group_by", name == "compare", name == "project", name == "period", name == "latency_of", slices.Contains(more, name):
 		default:
-			return f, event.Invalid("there is no parameter "+strconv.Quote(name), "GET /api/v1/openapi.json lists them; a custom property is property.NAME")
+			return f, event.Invalid("unknown parameter "+strconv.Quote(name), "GET /api/v1/openapi.json lists them; a custom property is property.NAME")
 		}
 	}
 	return f, nil

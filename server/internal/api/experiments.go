@@ -45,7 +45,7 @@ type ExperimentView struct {
 }
 
 func noExperiment() error {
-	return event.NewError(event.CodeNotFound, "there is no such experiment", "GET /api/v1/experiments lists them", nil)
+	return event.NewError(event.CodeNotFound, "experiment not found", "GET /api/v1/experiments lists them", nil)
 }
 
 func (a *API) findExperiment(r *http.Request, p Principal) (experiment.Definition, error) {

@@ -324,7 +324,7 @@ func (a *API) updateKey(r *http.Request, p Principal) (any, error) {
 	}
 	i := slices.IndexFunc(a.c.Registry.Snapshot().APIKeys(id), func(k project.APIKey) bool { return k.ID == r.PathValue("key") })
 	if i < 0 {
-		return nil, event.NewError(event.CodeNotFound, "there is no such API key", "GET /api/v1/projects/{project}/keys lists them", nil)
+		return nil, event.NewError(event.CodeNotFound, "API key not found", "GET /api/v1/projects/{project}/keys lists them", nil)
 	}
 	k := a.c.Registry.Snapshot().APIKeys(id)[i]
 	if in.Surface != nil {

@@ -83,7 +83,7 @@ func (f attachment) write(w http.ResponseWriter) {
 }
 
 func noPrompt(name string) error {
-	return event.NewError(event.CodeNotFound, "there is no prompt "+quoted(event.FirstChars(name, 100)), "GET /api/v1/prompts lists them", nil)
+	return event.NewError(event.CodeNotFound, "prompt "+quoted(event.FirstChars(name, 100))+" not found", "GET /api/v1/prompts lists them", nil)
 }
 
 func noVersion(name, ref string) error {
@@ -221,7 +221,7 @@ func (a *API) exportPrompt(r *http.Request, p Principal) (any, error) {
 		out.name, out.contentType = f.Name+".json", "application/json"
 		out.body, err = f.JSON()
 	default:
-		return nil, event.Invalid("there is no such format", "use yaml or json")
+		return nil, event.Invalid("unknown format", "use yaml or json")
 	}
 	return out, err
 }

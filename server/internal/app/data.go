@@ -53,7 +53,7 @@ func (a *App) watch(part any) {
 func (a *App) openSettings(ctx context.Context) error {
 	// Files that a process was writing when it was killed hold sealed keys too.
 	if err := errors.Join(atomicfile.Clean(a.cfg.Path("settings")), project.CleanSecretKey(a.cfg.Path("secret.key"))); err != nil {
-		a.log.Warn("what an earlier process has left half written cannot be removed", "err", err)
+		a.log.Warn("incomplete files of an earlier process cannot be removed", "err", err)
 	}
 	key, err := project.LoadSecretKey(a.cfg.SecretKey, a.cfg.Path("secret.key"))
 	if errors.Is(err, syscall.ENOSPC) {
@@ -119,7 +119,7 @@ func (a *App) openFirstProject(ctx context.Context) error {
 	if exit, _ := config.DataError(err).(*config.ExitError); err == nil || exit != nil || a.listener == nil {
 		return config.DataError(err)
 	}
-	a.log.Error("the settings cannot be written: calls pass, and what is missing is made once they can", "err", err)
+	a.log.Error("the settings cannot be written: calls pass, and missing settings are created once writing works", "err", err)
 	a.supervise(closeSinks, supervise.Loop{Name: "first start", Once: true, Run: func(ctx context.Context) error {
 		try, cancel := context.WithTimeout(ctx, stepDeadline)
 		defer cancel()

@@ -88,7 +88,7 @@ func (a *App) authorize(key string, r *http.Request) (gateway.Grant, error) {
 		}
 		p, k, ok := snap.ProjectByAPIKey(key)
 		if !ok {
-			return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "this hedgerow key is not known", "check it, or make a new one with hedgerow project add-key", nil)
+			return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "unknown hedgerow key", "check it, or make a new one with hedgerow project add-key", nil)
 		}
 		// Whatever it asks for: a call spends what the project pays for, and can
 		// delete what lies at the provider.

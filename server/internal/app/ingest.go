@@ -52,7 +52,7 @@ func (a *App) remember(ctx context.Context) {
 	defer cancel()
 	calls, err := a.Query.RecentCalls(ctx, time.Now().Add(-join.JoinWindow), join.JoinedTo, rememberedCalls)
 	if err != nil {
-		a.log.Warn("calls of before the start are not known: one that was captured twice may be counted twice", "err", err)
+		a.log.Warn("calls from before the start are unknown: one that was captured twice may be counted twice", "err", err)
 		return
 	}
 	a.joiner.Load().Remember(calls...)

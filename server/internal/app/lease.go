@@ -43,7 +43,7 @@ type leaseRecord struct {
 }
 
 // errRoleLost ends what only the holder of the store's role may do.
-var errRoleLost = event.NewError(event.CodeUnavailable, "another hedgerow has taken the store's role on this NATS cluster", "run one hedgerow for each NATS cluster or account; this one stores nothing until the other is stopped", nil)
+var errRoleLost = event.NewError(event.CodeUnavailable, "another hedgerow has taken the store's role on this NATS cluster", "run one hedgerow per NATS cluster or account; this one stores nothing until the other is stopped", nil)
 
 // lease is the store's role as this process has it.
 type lease struct {
@@ -105,7 +105,7 @@ func (o *otherHolder) Error() string {
 
 func (o *otherHolder) explain() error {
 	return event.NewError(event.CodeConflict, "another hedgerow stores the events of this NATS cluster: "+o.Error()+". Two would split them between two stores",
-		"stop that one first, or give this one a NATS cluster or account of its own", nil)
+		"stop that one first, or use another NATS cluster or account for this one", nil)
 }
 
 // claim takes the role, waiting leaseExpiry for a holder that does not renew it
@@ -142,7 +142,7 @@ func (l *lease) claim(ctx context.Context) error {
 		switch {
 		case err == nil:
 			if holder.Host != l.me.Host || holder.Folder != l.me.Folder {
-				l.log.Warn("the events of this NATS cluster were stored in another folder before: what is there is not shown here", "host", holder.Host, "folder", holder.Folder, "since", holder.Since)
+				l.log.Warn("the events of this NATS cluster were stored in another folder before: they are not shown here", "host", holder.Host, "folder", holder.Folder, "since", holder.Since)
 			}
 			l.take(rev)
 			return nil
@@ -210,7 +210,7 @@ func (l *lease) lose(why *event.Error) {
 		return
 	default:
 	}
-	l.log.Error("the store's role is lost: nothing is stored or delivered until it is back", "err", why)
+	l.log.Error("the lease of the store is lost: nothing is stored or delivered until it is renewed", "err", why)
 	close(l.lost)
 	l.granted = make(chan struct{})
 	l.report.Status, l.report.Message, l.report.Hint, l.report.Since = health.Failed, why.Message, why.Hint, time.Now()

@@ -24,7 +24,7 @@ func (a *App) openConnections(ctx context.Context) error {
 	}
 	a.share = listen.ForFiles(files, a.cfg.MaxConnections)
 	if a.cfg.MaxConnections > a.share.Connections {
-		a.log.Warn("max_connections is more than the limit of open files leaves room for, and is cut down", "max_connections", a.cfg.MaxConnections, "allowed", a.share.Connections, "limit_of_open_files", files)
+		a.log.Warn("max_connections exceeds what the open-file limit allows and is reduced", "max_connections", a.cfg.MaxConnections, "allowed", a.share.Connections, "limit_of_open_files", files)
 	}
 	proxies, err := a.cfg.Proxies()
 	if err != nil {

@@ -80,7 +80,7 @@ func (a *App) openPages(context.Context) error {
 	case err != nil && a.listener == nil:
 		return err // nothing works without it
 	case err != nil:
-		a.log.Warn("no socket for the hedgerow command yet: until it is there, the command needs the server to be stopped", "err", err)
+		a.log.Warn("the socket for the hedgerow command is not open yet: until then, the command works only while the server is stopped", "err", err)
 	}
 	a.serveOn("socket", &http.Server{Handler: local, ReadHeaderTimeout: 15 * time.Second}, l, a.listenSocket)
 	if a.listener == nil || !a.cfg.Has(config.RoleWeb) {
@@ -233,7 +233,7 @@ func (a *App) openFolder(context.Context) error {
 			return config.Exit(config.ExitData, event.NewError(event.CodeUnavailable, "the data folder "+a.cfg.Data+" cannot be made", "check that its parent is a folder that you may write to, or name another with --data", err))
 		}
 	}
-	a.log.Error("the data folder cannot be made at the moment; hedgerow tries again", "dir", a.cfg.Data, "err", err)
+	a.log.Error("the data folder cannot be created at the moment; hedgerow retries", "dir", a.cfg.Data, "err", err)
 	return nil
 }
 

@@ -31,7 +31,7 @@ func (a *App) openPrices(context.Context) error {
 	a.prices.Store(t)
 	file := a.cfg.Path("prices.json")
 	a.pricesReport.Store(&health.Report{Component: "prices", Status: health.Degraded, Message: "the synced prices in " + file + " cannot be read: costs are computed with the built-in ones",
-		Hint: "run hedgerow prices sync, which writes the file anew", Since: time.Now()})
+		Hint: "run hedgerow prices sync, which rewrites the file", Since: time.Now()})
 	a.log.Error("the synced prices cannot be read: costs are computed with the built-in ones", "file", file, "err", err)
 	return nil
 }

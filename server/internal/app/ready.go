@@ -118,7 +118,7 @@ func (a *App) ready(w http.ResponseWriter, r *http.Request) {
 	case partWeb:
 		ok = a.cfg.Has(config.RoleWeb) && a.pages.Load() != nil && works(list, "settings") && works(list, "store")
 	default:
-		api.WriteError(w, event.Invalid("/readyz knows no part "+strconv.Quote(part), "ask for ingest, store or web, or leave the part out"))
+		api.WriteError(w, event.Invalid("/readyz knows no part "+strconv.Quote(part), "use ingest, store or web, or omit the parameter"))
 		return
 	}
 	if a.stopping.Load() {

@@ -197,7 +197,7 @@ func (a *App) completeStored(ctx context.Context, events []*event.Event) {
 		_, err = o.Complete(ctx, unknown)
 	}
 	if err != nil {
-		a.log.Debug("outcomes are stored without what their calls know", "err", err)
+		a.log.Debug("outcomes are stored without attributes of their calls", "err", err)
 	}
 }
 

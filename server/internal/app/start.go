@@ -88,7 +88,7 @@ func start(ctx context.Context, cfg *config.Config, first ...func(*App)) (*App, 
 		case <-serveEarly.C:
 			a.serve()
 		case <-patience.C:
-			a.log.Warn("the start takes long: what is open serves, the rest follows", "now", o.health().Message)
+			a.log.Warn("startup is slow: the components that are ready serve, the others follow", "now", o.health().Message)
 			waiting = false
 		}
 	}
@@ -185,7 +185,7 @@ func (o *opening) health() health.Report {
 	if time.Since(at.since) > stepDeadline {
 		r.Status, r.Since = health.Failed, at.since.Add(stepDeadline)
 		r.Message = fmt.Sprintf("opening %s has taken more than %v", at.name, stepDeadline)
-		r.Hint = "calls pass; look at the disk and at hedgerow's log, and restart hedgerow once what holds it up is mended"
+		r.Hint = "calls pass; check the disk and hedgerow's log, and restart hedgerow once the cause is fixed"
 	}
 	return r
 }
@@ -268,5 +268,5 @@ func (a *App) step(ctx context.Context, s step) error {
 
 // errNotOpen says that something is asked before it is open.
 func errNotOpen(what string) error {
-	return event.NewError(event.CodeUnavailable, fmt.Sprintf("%s of this hedgerow cannot be reached at the moment", what), "try again in a moment; hedgerow's log and /readyz say what is wrong", nil)
+	return event.NewError(event.CodeUnavailable, fmt.Sprintf("%s of this hedgerow cannot be reached at the moment", what), "try again shortly; see hedgerow's log and /readyz for the cause", nil)
 }

@@ -66,9 +66,9 @@ type Source struct {
 // Write writes a backup to a new folder. It is written whole or not at all.
 func Write(ctx context.Context, a Source, folder string) (out Result, err error) {
 	if err := os.Mkdir(folder, 0o700); err != nil {
-		hint := "its parent must be a folder that the server may write to"
+		hint := "its parent must be a folder that the server can write to"
 		if errors.Is(err, fs.ErrExist) {
-			hint = "a backup is written to a new folder: name one that does not exist"
+			hint = "a backup is written to a new folder: use one that does not exist"
 		}
 		return out, event.NewError(event.CodeInvalid, "the folder "+folder+" cannot be made", hint, err)
 	}

@@ -24,7 +24,7 @@ import (
 func Connection(c *config.Config) *cli.Command {
 	common := func(more ...cli.Flag) []cli.Flag {
 		return c.SubFlags(append([]cli.Flag{projectFlag(),
-			&cli.StringFlag{Name: "name", Value: "default", Usage: "which of the project's connections"}}, more...)...)
+			&cli.StringFlag{Name: "name", Value: "default", Usage: "name of the project's connection"}}, more...)...)
 	}
 	return &cli.Command{
 		Name:  "connection",
@@ -38,14 +38,14 @@ func Connection(c *config.Config) *cli.Command {
 					&cli.BoolFlag{Name: "key-stdin", Usage: "read the project key, and on a second line a personal key, from standard input"},
 					&cli.BoolFlag{Name: "privacy", Value: true, Usage: "keep prompts and answers at home"},
 					&cli.BoolFlag{Name: "hash-distinct-ids", Usage: "send an HMAC of each user id in its place"},
-					&cli.StringFlag{Name: "environment", Usage: "environment to set on events that name none"},
-					&cli.StringFlag{Name: "surface", Usage: "surface to set on events that name none and get none from project or key"},
+					&cli.StringFlag{Name: "environment", Usage: "environment to set on events without one"},
+					&cli.StringFlag{Name: "surface", Usage: "surface to set on events without one from call, project or key"},
 					&cli.StringFlag{Name: "schema", Usage: "vocabulary: posthog (default), llm_events or both"},
 					&cli.FloatFlag{Name: "sample-rate", Usage: "part of the traces that is sent, over 0 to 1 (default 1)"},
-					&cli.StringSliceFlag{Name: "only-event", Usage: "send only events of this name; may be given again"},
-					&cli.StringSliceFlag{Name: "only-surface", Usage: "send only events of this surface; may be given again"},
-					&cli.StringSliceFlag{Name: "only-tag", Usage: "send only events with one of these tags; may be given again"},
-					&cli.StringSliceFlag{Name: "send-property", Usage: "property that leaves in privacy mode whatever it holds; may be given again, and replaces the list"},
+					&cli.StringSliceFlag{Name: "only-event", Usage: "send only events of this name; repeatable"},
+					&cli.StringSliceFlag{Name: "only-surface", Usage: "send only events of this surface; repeatable"},
+					&cli.StringSliceFlag{Name: "only-tag", Usage: "send only events with one of these tags; repeatable"},
+					&cli.StringSliceFlag{Name: "send-property", Usage: "property to send in privacy mode whatever its value; repeatable, replaces the list"},
 					&cli.StringSliceFlag{Name: "send-attribute", Usage: "attribute of spans or resources that does the same"},
 					&cli.IntFlag{Name: "flush-at", Usage: "events a batch (default 20)"},
 					&cli.DurationFlag{Name: "flush-interval", Usage: "longest wait for a batch to fill (default 10s)"},
@@ -138,7 +138,7 @@ func Connection(c *config.Config) *cli.Command {
 			{
 				Name:  "delete",
 				Usage: "remove the connection and wipe its keys",
-				Flags: common(&cli.BoolFlag{Name: "yes", Usage: "do not ask"}),
+				Flags: common(&cli.BoolFlag{Name: "yes", Usage: "skip the confirmation"}),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
 					return withControl(ctx, c, cmd, func(ctl *control) error {
 						if !cmd.Bool("yes") && !confirm(fmt.Sprintf("Delete connection %q and its keys? Type its name: ", cmd.String("name")), cmd.String("name")) {

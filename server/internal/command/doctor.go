@@ -84,9 +84,9 @@ type doctor struct {
 func Doctor(c *config.Config) *cli.Command {
 	return &cli.Command{
 		Name:  "doctor",
-		Usage: "check settings, data folder, providers and PostHog connections, and say what to do",
+		Usage: "check settings, data folder, providers and PostHog connections, and suggest fixes",
 		Flags: c.SubFlags(
-			&cli.BoolFlag{Name: "repair", Usage: "mend what can be mended without losing anything"},
+			&cli.BoolFlag{Name: "repair", Usage: "repair what can be repaired without losing data"},
 			&cli.BoolFlag{Name: "offline", Usage: "do not reach for providers and PostHog"},
 			&cli.BoolFlag{Name: "json", Usage: "print the findings as JSON"},
 		),
@@ -208,7 +208,7 @@ func (d *doctor) end(cause error) error {
 func (d *doctor) openFolder(ctx context.Context) {
 	if !d.running && !d.mend && slices.ContainsFunc(d.findings, func(f Finding) bool { return f.Severity == SeverityError && opensByItself(f.Check) }) {
 		// Opening the folder would mend it, which nobody has asked for.
-		d.add(Finding{Check: "data folder", Severity: SeverityWarning, What: "was not opened, because of what is damaged in it", ToDo: "run hedgerow doctor --repair, or start hedgerow serve, which mends the same"})
+		d.add(Finding{Check: "data folder", Severity: SeverityWarning, What: "was not opened, because it contains damaged files", ToDo: "run hedgerow doctor --repair, or start hedgerow serve, which makes the same repairs"})
 		return
 	}
 	if d.c.RequireSettings() != nil {
@@ -274,18 +274,18 @@ func (d *doctor) serverOf(ctx context.Context) []Finding {
 		Server  app.Status `json:"server"`
 	}
 	if err := d.ctl.call(ctx, "GET", "/api/v1/status", nil, &s); err != nil {
-		return []Finding{troubleOf("", "the server that runs on this folder does not say how it is", err)}
+		return []Finding{troubleOf("", "the server that runs on this folder does not report its health", err)}
 	}
 	j := s.Server.Journal
 	out := []Finding{{What: "version " + s.Version + " runs on " + s.Server.Listen},
-		{What: fmt.Sprintf("the journal holds %d events, %d of %d MiB", j.Events, j.Bytes>>20, j.MaxBytes>>20)}}
+		{What: fmt.Sprintf("the journal has %d events, %d of %d MiB", j.Events, j.Bytes>>20, j.MaxBytes>>20)}}
 	if j.MaxBytes > 0 && j.Bytes*10 > j.MaxBytes*9 {
-		out = append(out, Finding{Severity: SeverityError, What: fmt.Sprintf("the journal is %d%% full", 100*j.Bytes/j.MaxBytes), Why: "beyond its bound new events are refused",
-			ToDo: "see which queue is behind in hedgerow connection status; mend or disable that connection, or raise journal_max_bytes"})
+		out = append(out, Finding{Severity: SeverityError, What: fmt.Sprintf("the journal is %d%% full", 100*j.Bytes/j.MaxBytes), Why: "beyond its limit new events are rejected",
+			ToDo: "see which queue lags in hedgerow connection status; fix or disable that connection, or raise journal_max_bytes"})
 	}
 	for _, g := range j.Gaps {
-		out = append(out, Finding{Severity: SeverityWarning, What: fmt.Sprintf("the queue %s gave up about %d events of %s to %s", g.Queue, g.Events, g.First.Format(time.RFC3339), g.Last.Format(time.RFC3339)),
-			Why: "it was so far behind that the journal was nearly full; the events are in the store", ToDo: "mend that connection: hedgerow connection status shows what is wrong"})
+		out = append(out, Finding{Severity: SeverityWarning, What: fmt.Sprintf("the queue %s skipped about %d events from %s to %s", g.Queue, g.Events, g.First.Format(time.RFC3339), g.Last.Format(time.RFC3339)),
+			Why: "it lagged so far behind that the journal was nearly full; the events are in the store", ToDo: "fix that connection: hedgerow connection status shows the problem"})
 	}
 	if j.DeadLetters > 0 {
 		out = append(out, Finding{Severity: SeverityError, What: fmt.Sprintf("%d events could not be delivered", j.DeadLetters), ToDo: "hedgerow replay list shows why; hedgerow replay run tries them again"})
@@ -299,7 +299,7 @@ func (d *doctor) components(ctx context.Context) (out []Finding) {
 	if d.ctl.app != nil {
 		r.Components = d.ctl.app.Health()
 	} else if err := d.ctl.call(ctx, "GET", "/readyz", nil, &r); err != nil {
-		return []Finding{troubleOf("", "the server does not tell how its components are", err)}
+		return []Finding{troubleOf("", "the server does not report the health of its components", err)}
 	}
 	for _, c := range r.Components {
 		if c.Status == health.OK {

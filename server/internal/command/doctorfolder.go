@@ -97,17 +97,17 @@ func (d *doctor) modes(context.Context) (out []Finding) {
 }
 
 // lostKey is what to do without the secret key.
-const lostKey = "put the file back from your own copy, or set HEDGEROW_SECRET_KEY to the key. Where neither exists, begin with a new data folder and keep this one: its events can be read again once the key is found"
+const lostKey = "restore the file from your own copy, or set HEDGEROW_SECRET_KEY to the key. If neither exists, start with a new data folder and keep this one: its events can be read again once the key is found"
 
 func (d *doctor) secretKey(context.Context) []Finding {
 	path := d.c.Path("secret.key")
 	if d.c.SecretKey == "" {
 		switch _, err := os.Stat(path); {
 		case errors.Is(err, fs.ErrNotExist) && d.sealedCopies():
-			return []Finding{{Severity: SeverityError, What: path + " is missing", Why: "the settings hold keys that were sealed with it: without it they cannot be opened",
+			return []Finding{{Severity: SeverityError, What: path + " is missing", Why: "the settings contain keys encrypted with it, which cannot be decrypted without it",
 				ToDo: lostKey}}
 		case errors.Is(err, fs.ErrNotExist):
-			return []Finding{{What: "there is none yet; hedgerow serve makes one"}}
+			return []Finding{{What: "it does not exist yet; hedgerow serve creates it"}}
 		}
 	}
 	if _, err := project.LoadSecretKey(d.c.SecretKey, path); err != nil {
@@ -147,7 +147,7 @@ func (d *doctor) pricesFile(context.Context) []Finding {
 		f := troubleOf("", "the synced prices in "+path+" cannot be read", err)
 		f.Severity, f.Repairable = SeverityWarning, true
 		f.Why += "; costs are computed with the built-in table"
-		f.ToDo = "hedgerow prices sync writes the file anew"
+		f.ToDo = "hedgerow prices sync rewrites the file"
 		f.repair = func(context.Context) error { return aside(path) }
 		return []Finding{f}
 	}
@@ -162,7 +162,7 @@ func (d *doctor) settingsCopies(context.Context) (out []Finding) {
 		if _, err := os.Stat(d.c.Path("journal")); err != nil {
 			return []Finding{{Severity: SeverityError, What: "there is neither a journal nor a copy of the settings", ToDo: "restore a backup with hedgerow restore, or put the journal folder back"}}
 		}
-		return []Finding{{Severity: SeverityWarning, What: "there are none yet", Why: "the settings are in the journal only", ToDo: "start hedgerow serve: it writes them", Repairable: !d.running}}
+		return []Finding{{Severity: SeverityWarning, What: "they do not exist yet", Why: "the settings are in the journal only", ToDo: "start hedgerow serve: it writes them", Repairable: !d.running}}
 	}
 	for _, path := range paths {
 		_, err := kv.ReadLastGood(path)
@@ -170,10 +170,10 @@ func (d *doctor) settingsCopies(context.Context) (out []Finding) {
 			continue
 		}
 		f := Finding{Severity: SeverityWarning, What: path + " is damaged", Why: err.Error() + "; the settings themselves are in the journal", Repairable: true,
-			ToDo: "hedgerow writes it anew at its next start, or at the next change of a setting", repair: func(context.Context) error { return aside(path) }}
+			ToDo: "hedgerow rewrites it at its next start, or at the next change of a setting", repair: func(context.Context) error { return aside(path) }}
 		if _, err := os.Stat(d.c.Path("journal")); err != nil {
 			f.Severity, f.Repairable, f.repair = SeverityError, false, nil
-			f.Why, f.ToDo = "there is no journal that has the settings either", "restore a backup with hedgerow restore, or put the journal folder back"
+			f.Why, f.ToDo = "there is no journal with the settings either", "restore a backup with hedgerow restore, or put the journal folder back"
 		}
 		out = append(out, f)
 	}
@@ -192,8 +192,8 @@ func (d *doctor) journalFiles(ctx context.Context) (out []Finding) {
 	dir := d.c.Path("journal")
 	switch info, err := os.Stat(dir); {
 	case errors.Is(err, fs.ErrNotExist):
-		return []Finding{{Severity: SeverityError, What: "the folder " + dir + " is missing", Why: "it holds the settings and the events that have not been stored or delivered yet",
-			ToDo: "put the folder back if it was moved; else start hedgerow serve, which makes it anew and fills in the settings from their copies, where there are any, or restore a backup to another folder with hedgerow restore", Repairable: !d.running && d.c.SettingsCopied()}}
+		return []Finding{{Severity: SeverityError, What: "the folder " + dir + " is missing", Why: "it contains the settings and the events that have not been stored or delivered yet",
+			ToDo: "put the folder back if it was moved; otherwise start hedgerow serve, which recreates it and restores the settings from their copies, if any, or restore a backup to another folder with hedgerow restore", Repairable: !d.running && d.c.SettingsCopied()}}
 	case err != nil:
 		return []Finding{troubleOf("", "the folder "+dir+" cannot be read", err)}
 	case !info.IsDir():
@@ -224,7 +224,7 @@ func (d *doctor) storeFile(context.Context) []Finding {
 	f, err := os.Open(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return []Finding{{Severity: SeverityWarning, What: "there is no store", Why: "none was made yet, or it was removed", Repairable: !d.running, ToDo: "start hedgerow serve: it makes one and fills it with what the journal still holds"}}
+		return []Finding{{Severity: SeverityWarning, What: "store not found", Why: "it was not created yet, or it was removed", Repairable: !d.running, ToDo: "start hedgerow serve: it creates one and fills it from the journal"}}
 	case err != nil:
 		return []Finding{troubleOf("", path+" cannot be read", err)}
 	}
@@ -239,7 +239,7 @@ func (d *doctor) storeFile(context.Context) []Finding {
 		why = fmt.Sprintf("it has only %d bytes: it was cut off", n)
 	}
 	return []Finding{{Severity: SeverityError, What: path + " is damaged", Why: why, Repairable: !d.running,
-		ToDo: "start hedgerow serve: it sets the file aside under a dated name, makes a new one and fills it with what the journal still holds; older events come back with hedgerow restore from a backup"}}
+		ToDo: "start hedgerow serve: it sets the file aside under a dated name, creates a new one and fills it from the journal; restore older events from a backup with hedgerow restore"}}
 }
 
 // setAside finds what the store's file has suffered earlier: until somebody has
@@ -247,14 +247,14 @@ func (d *doctor) storeFile(context.Context) []Finding {
 func (d *doctor) setAside(context.Context) (out []Finding) {
 	list, err := store.ReadIncidents(d.c.Path(backup.StoreFile))
 	if err != nil {
-		return []Finding{{Severity: SeverityWarning, What: "the list of what the store has suffered cannot be read", Why: err.Error(), ToDo: "nothing: it begins anew at the next start"}}
+		return []Finding{{Severity: SeverityWarning, What: "the list of store incidents cannot be read", Why: err.Error(), ToDo: "no action needed: it starts over at the next start"}}
 	}
 	for _, i := range list {
 		f := Finding{What: i.Message(), Why: i.Cause}
 		if !i.Acknowledged {
 			f.Severity, f.ToDo = SeverityWarning, "restore the last backup from before that time to another folder to see older events; the pages show how to acknowledge it"
 			if i.SetAside != "" {
-				f.ToDo += "; keep " + d.c.Path(i.SetAside) + " until you are sure that you do not need it"
+				f.ToDo += "; keep " + d.c.Path(i.SetAside) + " until you are sure you do not need it"
 			}
 		}
 		out = append(out, f)
@@ -279,7 +279,7 @@ func (d *doctor) freeDisk(context.Context) []Finding {
 	f := Finding{What: what, ToDo: "free space on the disk of " + d.c.Data + ", shorten the retention of the projects, or move the folder to a larger disk"}
 	switch {
 	case u.Free < least:
-		f.Severity, f.Why = SeverityError, "that is less than min_free_disk ("+disk.Words(least)+"): new events are refused, calls pass without being recorded"
+		f.Severity, f.Why = SeverityError, "that is less than min_free_disk ("+disk.Words(least)+"): new events are rejected, calls pass without being recorded"
 	case u.Free < 2*least:
 		f.Severity, f.Why = SeverityWarning, "that is less than twice min_free_disk ("+disk.Words(least)+"): retention runs early, and soon content is no longer kept"
 	default:
@@ -312,7 +312,7 @@ func (d *doctor) posthogHosts(context.Context) []Finding {
 	if hosts == nil {
 		return []Finding{{What: "only public ones are allowed"}}
 	}
-	out := []Finding{{What: "beside public ones, allowed are " + hosts.String()}}
+	out := []Finding{{What: "allowed in addition to public ones: " + hosts.String()}}
 	if d.c.PostHogCA == "" {
 		return out
 	}

@@ -18,7 +18,7 @@ func Events(c *config.Config) *cli.Command {
 		Usage: "delete single events",
 		Commands: []*cli.Command{
 			{
-				Name: "delete", Usage: "delete events at home for good, with their content and in all figures", ArgsUsage: "UUID …",
+				Name: "delete", Usage: "permanently delete events in hedgerow, with their content, from all metrics", ArgsUsage: "UUID …",
 				Flags: c.SubFlags(projectFlag(), &cli.BoolFlag{Name: "request-person-deletion", Usage: "also ask each connected PostHog to delete the users of the events, with all of their events"}),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
 					return withControl(ctx, c, cmd, func(ctl *control) error {
@@ -42,7 +42,7 @@ func Events(c *config.Config) *cli.Command {
 						}
 						fmt.Fprintln(w, out.Stays)
 						if !in.Persons {
-							fmt.Fprintln(w, "PostHog has no deletion of single events: what was sent stays there. --request-person-deletion asks it to delete the person.")
+							fmt.Fprintln(w, "PostHog cannot delete single events: what was sent stays there. --request-person-deletion asks it to delete the person.")
 						}
 						return nil
 					})

@@ -26,7 +26,7 @@ import (
 func MCP(c *config.Config) *cli.Command {
 	return &cli.Command{
 		Name:  "mcp",
-		Usage: "offer hedgerow to an AI assistant: MCP tools on standard input and output",
+		Usage: "serve hedgerow's MCP tools to an AI assistant on standard input and output",
 		Flags: c.SubFlags(projectFlag()),
 		Action: func(ctx context.Context, cmd *cli.Command) error {
 			if err := c.LoadSub(cmd); err != nil {
@@ -144,7 +144,7 @@ func (b *bridge) run(ctx context.Context, client sdk.Transport) error {
 			return nil
 		case err != nil:
 			wg.Wait()
-			return event.NewError(event.CodeInvalid, "standard input does not hold JSON-RPC messages, one a line", "let an MCP client start hedgerow mcp; see docs/mcp.md", err)
+			return event.NewError(event.CodeInvalid, "standard input is not JSON-RPC messages, one per line", "let an MCP client start hedgerow mcp; see docs/mcp.md", err)
 		}
 		slots <- struct{}{}
 		wg.Go(func() {

@@ -55,13 +55,13 @@ func Prices(c *config.Config) *cli.Command {
 						fmt.Fprintf(tw, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", cmp.Or(r.Provider, "any"), r.Model, price.PerMillion(r.Input), price.PerMillion(r.Output), price.PerMillion(r.CacheRead), price.PerMillion(r.CacheWrite), r.Origin, r.Day())
 					}
 					if listed == 0 {
-						return event.NewError(event.CodeNotFound, fmt.Sprintf("no price of a provider %q is known", only), "hedgerow prices list shows all", nil)
+						return event.NewError(event.CodeNotFound, fmt.Sprintf("no prices for the provider %q", only), "hedgerow prices list shows all", nil)
 					}
 					return tw.Flush()
 				},
 			},
 			{
-				Name: "show", Usage: "show which price a model name takes, and where it is from", ArgsUsage: "[PROVIDER/]MODEL",
+				Name: "show", Usage: "show the price that applies to a model name, and its source", ArgsUsage: "[PROVIDER/]MODEL",
 				Flags: flags(&cli.StringFlag{Name: "provider", Usage: "the provider that answers, as the gateway names it"}),
 				Action: func(_ context.Context, cmd *cli.Command) error {
 					t, err := load(cmd)
@@ -70,7 +70,7 @@ func Prices(c *config.Config) *cli.Command {
 					}
 					name := cmd.Args().First()
 					if name == "" {
-						return config.Invalid("no model is named", "give its name: hedgerow prices show gpt-4.1-mini", nil)
+						return config.Invalid("no model is named", "add its name: hedgerow prices show gpt-4.1-mini", nil)
 					}
 					r, ok := t.Match(cmd.String("provider"), name)
 					if !ok {
@@ -88,10 +88,10 @@ func Prices(c *config.Config) *cli.Command {
 				},
 			},
 			{
-				Name: "sync", Usage: "read prices in the form of OpenRouter's models API, show what is different, and take it over",
+				Name: "sync", Usage: "read prices in the format of OpenRouter's models API, show the differences, and apply them",
 				Flags: flags(
 					&cli.StringFlag{Name: "from", Value: priceFeed, Usage: "URL or file"},
-					&cli.BoolFlag{Name: "dry-run", Usage: "show the differences and leave everything as it is"},
+					&cli.BoolFlag{Name: "dry-run", Usage: "show the differences without applying them"},
 				),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
 					return syncPrices(ctx, cmd, c, load)
@@ -132,7 +132,7 @@ func syncPrices(ctx context.Context, cmd *cli.Command, c *config.Config, load fu
 	if err := price.Save(c.Path("prices.json"), overlay); err != nil {
 		return err
 	}
-	fmt.Fprintf(w, "%d differences taken over\n", len(changes))
+	fmt.Fprintf(w, "%d differences applied\n", len(changes))
 	if ctl, err := dialControl(ctx, c.SocketPath()); err == nil {
 		defer ctl.close()
 		return ctl.call(ctx, "POST", "/api/v1/prices/reload", nil, nil)

@@ -81,7 +81,7 @@ func Project(c *config.Config) *cli.Command {
 							return err
 						}
 						if out.Server.RequireKey {
-							fmt.Fprintln(cmd.Root().Writer, "gateway calls without a key are refused from now on")
+							fmt.Fprintln(cmd.Root().Writer, "gateway calls without a key are now rejected")
 						} else {
 							fmt.Fprintf(cmd.Root().Writer, "gateway calls without a key go to the project %s\n", out.Server.KeylessProject)
 						}
@@ -95,11 +95,11 @@ func Project(c *config.Config) *cli.Command {
 					&cli.StringFlag{Name: "rename", Usage: "new name"},
 					&cli.BoolFlag{Name: "keep-content", Value: true, Usage: "keep prompts and answers in the store"},
 					&cli.BoolFlag{Name: "scrub-emails", Usage: "replace e-mail addresses before anything is stored"},
-					&cli.StringFlag{Name: "content-role", Usage: "the least role that may read prompts and answers: viewer, member or admin"},
+					&cli.StringFlag{Name: "content-role", Usage: "minimum role to read prompts and responses: viewer, member or admin"},
 					&cli.IntFlag{Name: "content-days", Usage: "days that content is kept; 0 keeps it for ever"},
 					&cli.IntFlag{Name: "metrics-days", Usage: "days that events are kept; 0 keeps them for ever"},
-					&cli.StringFlag{Name: "surface", Usage: "surface of events that name none and came with a key that has none; empty for none"},
-					&cli.StringFlag{Name: "attribution-fields", Usage: "members of gateway requests that become properties and are cut out of the request, as a comma list; replaces the list before"},
+					&cli.StringFlag{Name: "surface", Usage: "surface of events without one from call or key; empty for none"},
+					&cli.StringFlag{Name: "attribution-fields", Usage: "comma-separated members of gateway request bodies that become properties and are removed from the request; replaces the list"},
 				),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
 					var in api.ProjectInput
@@ -124,7 +124,7 @@ func Project(c *config.Config) *cli.Command {
 				},
 			},
 			{
-				Name: "rotate-token", Usage: "replace the project token; the old one stops working at once", Flags: common(),
+				Name: "rotate-token", Usage: "replace the project token; the old one stops working immediately", Flags: common(),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
 					return withControl(ctx, c, cmd, func(ctl *control) error {
 						var out struct {
@@ -164,8 +164,8 @@ func Project(c *config.Config) *cli.Command {
 			{
 				Name: "add-key", Usage: "make an API key and print it once", ArgsUsage: "NAME",
 				Flags: common(
-					&cli.StringFlag{Name: "scopes", Usage: "what the key may do, as a comma list of read, write, ingest, gateway and admin (default: all)"},
-					&cli.StringFlag{Name: "surface", Usage: "surface of calls and events that come with the key and name none"},
+					&cli.StringFlag{Name: "scopes", Usage: "comma-separated scopes: read, write, ingest, gateway, admin (default: all)"},
+					&cli.StringFlag{Name: "surface", Usage: "surface of calls and events with this key that have none"},
 					&cli.StringFlag{Name: "role", Usage: "in place of --scopes: viewer (read), member (read, write, ingest, gateway) or admin (all)"},
 				),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
@@ -186,7 +186,7 @@ func Project(c *config.Config) *cli.Command {
 				},
 			},
 			{
-				Name: "set-key", Usage: "change which surface calls and events get that come with an API key and name none", ArgsUsage: "ID",
+				Name: "set-key", Usage: "change the default surface of an API key's calls and events", ArgsUsage: "ID",
 				Flags: common(&cli.StringFlag{Name: "surface", Usage: "the surface; empty leaves it to the project's", Required: true}),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
 					return withControl(ctx, c, cmd, func(ctl *control) error {
@@ -203,7 +203,7 @@ func Project(c *config.Config) *cli.Command {
 				},
 			},
 			{
-				Name: "provider-key", Usage: "keep a provider's key, read from standard input, for callers that present a hedgerow key", ArgsUsage: "PROVIDER",
+				Name: "provider-key", Usage: "store a provider's key, read from standard input, for callers with a hedgerow key", ArgsUsage: "PROVIDER",
 				Flags: common(&cli.BoolFlag{Name: "delete", Usage: "wipe the kept key instead"}),
 				Action: func(ctx context.Context, cmd *cli.Command) error {
 					tail := "/provider-keys/" + url.PathEscape(cmd.Args().First())

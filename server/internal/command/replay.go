@@ -73,8 +73,8 @@ func Replay(c *config.Config) *cli.Command {
 func gapsCommand(c *config.Config, flags func(more ...cli.Flag) []cli.Flag) *cli.Command {
 	return &cli.Command{
 		Name: "gaps", ArgsUsage: "[ID …]",
-		Usage: "show what a connection was not sent because its delivery was too far behind; --send has it sent from the store, all or those named by ID",
-		Flags: flags(&cli.BoolFlag{Name: "send", Usage: "send it again from the store"}, &cli.BoolFlag{Name: "forget", Usage: "leave it as it is, and show it no more"}),
+		Usage: "show events a connection was not sent because its delivery lagged too far; --send sends them from the store, all or by ID",
+		Flags: flags(&cli.BoolFlag{Name: "send", Usage: "send it again from the store"}, &cli.BoolFlag{Name: "forget", Usage: "dismiss it without sending"}),
 		Action: func(ctx context.Context, cmd *cli.Command) error {
 			send, forget := cmd.Bool("send"), cmd.Bool("forget")
 			if send && forget {

@@ -113,7 +113,7 @@ func (c *Config) Has(role string) bool {
 func (c *Config) refuseSplit() error {
 	switch {
 	case c.NATSURL != "" && slices.ContainsFunc(strings.Split(allRoles, ","), func(r string) bool { return !c.Has(r) }):
-		return Invalid("roles: with nats_url a process has to run all of "+allRoles, "leave roles out: the store is one file of one process, so that processes which share a NATS cluster would each have a part of the events", nil)
+		return Invalid("roles: with nats_url a process has to run all of "+allRoles, "remove roles: the store is one file of one process, so that processes sharing a NATS cluster would each store part of the events", nil)
 	case !c.Has(RoleSinks):
 		return Invalid("roles: without "+RoleSinks+" nothing is stored, delivered or deleted after its retention", "add "+RoleSinks+" to roles, or leave roles out", nil)
 	}
@@ -144,7 +144,7 @@ func dataFlag(c *Config) cli.Flag {
 }
 
 func configFlag() cli.Flag {
-	return &cli.StringFlag{Name: "config", Usage: "configuration file (default: ./hedgerow.yaml where it exists)", Sources: cli.EnvVars("HEDGEROW_CONFIG")}
+	return &cli.StringFlag{Name: "config", Usage: "configuration file (default: ./hedgerow.yaml if it exists)", Sources: cli.EnvVars("HEDGEROW_CONFIG")}
 }
 
 // Flags are the flags of every setting, with its default and its environment variable.
@@ -165,14 +165,14 @@ func (c *Config) Flags() []cli.Flag {
 		str(&c.Listen, "listen", "127.0.0.1:4100", "address to listen on"),
 		str(&c.OTLPGRPCListen, "otlp-grpc-listen", "", "address for OpenTelemetry over gRPC, usually 127.0.0.1:4317 (default: OTLP over HTTP only)"),
 		str(&c.Roles, "roles", allRoles, "parts that this process runs: "+allRoles),
-		str(&c.PublicURL, "public-url", "", "base URL under which people and PostHog links reach hedgerow (default: http:// and the address)"),
-		str(&c.TrustedProxies, "trusted-proxies", "", "networks of reverse proxies whose X-Forwarded-For tells who signs in, as a comma list: 10.0.0.0/8,172.18.0.2 (loopback is too where public-url is of another host)"),
+		str(&c.PublicURL, "public-url", "", "public base URL of hedgerow, also for links in PostHog (default: http:// and the address)"),
+		str(&c.TrustedProxies, "trusted-proxies", "", "comma-separated networks of reverse proxies whose X-Forwarded-For is trusted: 10.0.0.0/8,172.18.0.2 (loopback, too, if public-url has another host)"),
 		str(&c.LogLevel, "log-level", "info", "debug, info, warn or error"),
 		str(&c.LogFormat, "log-format", "text", "text or json"),
-		str(&c.JournalMaxBytes, "journal-max-bytes", "4GiB", "bound of the journal on disk; beyond it new events are refused"),
+		str(&c.JournalMaxBytes, "journal-max-bytes", "4GiB", "maximum size of the journal on disk; beyond it new events are rejected"),
 		str(&c.JournalSync, "journal-sync", "interval", "interval (survives a killed process; a power cut loses at most the interval) or always (fsync before each acknowledgement)"),
 		dur(&c.JournalSyncInterval, "journal-sync-interval", time.Second, "time between two syncs to disk with --journal-sync interval"),
-		str(&c.StoreMemory, "store-memory", auto, "memory that the store may take for questions: a size, or auto: a quarter of the machine's or container's memory, from 256 MiB to 4 GiB"),
+		str(&c.StoreMemory, "store-memory", auto, "memory limit of the store for queries: a size, or auto: a quarter of the machine's or container's memory, from 256 MiB to 4 GiB"),
 		str(&c.MinFreeDisk, "min-free-disk", auto, "space that stays free on the data folder's disk: a size, a part of the disk as 5%, or auto: 2% within 512 MiB and 10 GiB; at most a quarter of the disk"),
 		str(&c.NATSURL, "nats-url", "", "external NATS cluster instead of the embedded one"),
 		str(&c.UpstreamOpenAI, "upstream-openai", "", "base URL in place of https://api.openai.com"),
@@ -180,14 +180,14 @@ func (c *Config) Flags() []cli.Flag {
 		str(&c.UpstreamGemini, "upstream-gemini", "", "base URL in place of https://generativelanguage.googleapis.com"),
 		str(&c.UpstreamOpenRouter, "upstream-openrouter", "", "base URL in place of https://openrouter.ai"),
 		str(&c.UpstreamAzure, "upstream-azure", "", "base URL in place of https://{resource}.openai.azure.com"),
-		boolean(&c.IncludeUsage, "include-usage", true, "ask OpenAI-compatible providers for token counts on streams, and hide that from the caller"),
+		boolean(&c.IncludeUsage, "include-usage", true, "request token counts on streams from OpenAI-compatible providers, and hide them from the caller"),
 		dur(&c.UpstreamTimeout, "upstream-timeout", 0, "longest wait for a provider's answer to begin; 0 waits as long as the caller does"),
-		&cli.IntFlag{Name: "capture-queue", Value: 50_000, Usage: "calls that may wait to be recorded; beyond it they are dropped and counted", Sources: cli.EnvVars("HEDGEROW_CAPTURE_QUEUE"), Destination: &c.CaptureQueue},
+		&cli.IntFlag{Name: "capture-queue", Value: 50_000, Usage: "maximum number of calls waiting to be recorded; more are dropped and counted", Sources: cli.EnvVars("HEDGEROW_CAPTURE_QUEUE"), Destination: &c.CaptureQueue},
 		str(&c.BufferBudget, "buffer-budget", "256MiB", "memory for request bodies being read, over all calls; beyond it bodies pass through unread"),
-		boolean(&c.RequireKey, "require-key", false, "ask for a hedgerow key on every gateway call, on loopback too (default: as the page Projects says, which is no)"),
+		boolean(&c.RequireKey, "require-key", false, "require a hedgerow key on every gateway call, on loopback too (default: as set on the Projects page, initially no)"),
 		str(&c.SMTPFrom, "smtp-from", "", "sender of alerts by e-mail: hedgerow@example.com; the server is HEDGEROW_SMTP_URL, smtp://user:password@host:587"),
-		str(&c.PostHogAllowHosts, "posthog-allow-hosts", "", "hosts of a PostHog of your own that are not public, as a comma list of names, addresses and networks: posthog.internal,10.0.0.0/8; HTTPS is asked for all the same"),
-		str(&c.PostHogCA, "posthog-ca", "", "file with the certificates (PEM) of the authorities that sign those of posthog-allow-hosts, beside the system's"),
+		str(&c.PostHogAllowHosts, "posthog-allow-hosts", "", "comma-separated non-public hosts of a self-hosted PostHog (names, addresses, networks): posthog.internal,10.0.0.0/8; HTTPS is still required"),
+		str(&c.PostHogCA, "posthog-ca", "", "PEM file with CA certificates for posthog-allow-hosts, in addition to the system's"),
 		boolean(&c.AllowInsecurePostHog, "allow-insecure-posthog", false, "allow http:// and private PostHog hosts (for tests)"),
 		dur(&c.ShutdownGrace, "shutdown-grace", 10*time.Second, "longest time for a graceful stop"),
 	}, c.limitConfig.flags()...)
@@ -260,7 +260,7 @@ func (c *Config) RequireData() error {
 	info, err := os.Stat(c.Data)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return Exit(ExitData, event.NewError(event.CodeNotFound, "there is no data folder "+c.Data, hint, nil))
+		return Exit(ExitData, event.NewError(event.CodeNotFound, "data folder not found "+c.Data, hint, nil))
 	case err != nil:
 		return Exit(ExitData, event.NewError(event.CodeUnavailable, "the data folder "+c.Data+" cannot be read", "check its permissions, or name another with --data", err))
 	case !info.IsDir():
@@ -285,7 +285,7 @@ func (c *Config) RequireSettings() error {
 	if _, err := os.Stat(c.Path("journal")); err == nil || !errors.Is(err, fs.ErrNotExist) || c.SettingsCopied() {
 		return nil
 	}
-	return Exit(ExitData, event.NewError(event.CodeNotFound, "the data folder "+c.Data+" has no journal, in which the settings are", "put the folder "+c.Path("journal")+" back, or restore a backup to another folder with hedgerow restore; hedgerow serve makes new settings", nil))
+	return Exit(ExitData, event.NewError(event.CodeNotFound, "the data folder "+c.Data+" has no journal with the settings", "put the folder "+c.Path("journal")+" back, or restore a backup to another folder with hedgerow restore; hedgerow serve makes new settings", nil))
 }
 
 // SettingsCopied reports whether there is a copy of settings outside the journal.
@@ -352,7 +352,7 @@ func (c *Config) apply(path string, b []byte, cmd commandLine) error {
 		key, val := root.Content[i], root.Content[i+1]
 		at := fmt.Sprintf("%s line %d", path, key.Line)
 		if !slices.Contains(known, key.Value) || key.Value == "config" {
-			return Invalid(fmt.Sprintf("%s: there is no setting %q", at, key.Value), DidYouMean(key.Value, known, "docs/configuration.md lists every key"), nil)
+			return Invalid(fmt.Sprintf("%s: unknown setting %q", at, key.Value), DidYouMean(key.Value, known, "docs/configuration.md lists every key"), nil)
 		}
 		var err error
 		switch key.Value {
@@ -372,7 +372,7 @@ func (c *Config) apply(path string, b []byte, cmd commandLine) error {
 			}
 		}
 		if err != nil {
-			return Invalid(fmt.Sprintf("%s: the value of %q is wrong", at, key.Value), "see docs/configuration.md for its form", err)
+			return Invalid(fmt.Sprintf("%s: invalid value of %q", at, key.Value), "see docs/configuration.md for its form", err)
 		}
 	}
 	return nil
@@ -433,7 +433,7 @@ func (c *Config) validate() error {
 	}
 	for _, r := range c.roles() {
 		if c.Roles != "" && !slices.Contains(strings.Split(allRoles, ","), r) {
-			return Invalid(fmt.Sprintf("roles: there is no role %q", r), "use one or more of "+allRoles, nil)
+			return Invalid(fmt.Sprintf("roles: unknown role %q", r), "use one or more of "+allRoles, nil)
 		}
 	}
 	if err := c.refuseSplit(); err != nil {
@@ -478,13 +478,13 @@ func (c *Config) validate() error {
 	}
 	for name, u := range c.Upstreams {
 		if slices.Contains(reservedNames, strings.ToLower(name)) {
-			return Invalid(fmt.Sprintf("upstreams.%s: the name is one of hedgerow's own paths", name), "choose another name: it is the first part of the base URL", nil)
+			return Invalid(fmt.Sprintf("upstreams.%s: the name is reserved for hedgerow's own paths", name), "choose another name: it is the first part of the base URL", nil)
 		}
 		if !isHTTPURL(u.BaseURL) {
 			return Invalid(fmt.Sprintf("upstreams.%s.base_url: %q is not a URL", name, u.BaseURL), "write it as https://host/path", nil)
 		}
 		if u.Dialect != "" && u.Dialect != "openai" && u.Dialect != "anthropic" && u.Dialect != "gemini" {
-			return Invalid(fmt.Sprintf("upstreams.%s.dialect: %q is not known", name, u.Dialect), "use openai, anthropic or gemini", nil)
+			return Invalid(fmt.Sprintf("upstreams.%s.dialect: unknown dialect %q", name, u.Dialect), "use openai, anthropic or gemini", nil)
 		}
 	}
 	if c.CaptureQueue < 1 {

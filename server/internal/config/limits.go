@@ -29,13 +29,13 @@ func (c *limitConfig) flags() []cli.Flag {
 		return &cli.IntFlag{Name: name, Usage: usage, Sources: cli.EnvVars(envName(name)), Destination: dst}
 	}
 	return []cli.Flag{
-		str(&c.GatewayListen, "gateway-listen", "", "address that serves the gateway alone, which --listen then does not serve (default: --listen serves it)"),
+		str(&c.GatewayListen, "gateway-listen", "", "separate address for the gateway, which --listen then does not serve (default: --listen serves it)"),
 		number(&c.MaxConnections, "max-connections", "connections of callers at a time; 0: as many as the limit of open files leaves room for, 20000 at most"),
-		number(&c.MaxConnectionsPerAddress, "max-connections-per-address", "of these, how many one address may have; loopback and trusted proxies may have all; 0: a quarter"),
+		number(&c.MaxConnectionsPerAddress, "max-connections-per-address", "maximum connections per address; loopback and trusted proxies are not limited; 0: a quarter"),
 		dur(&c.ReadHeaderTimeout, "read-header-timeout", 10*time.Second, "longest time for a request's headers to arrive"),
 		dur(&c.IdleTimeout, "idle-timeout", 2*time.Minute, "how long a connection may wait for its next request"),
 		str(&c.MaxHeaderSize, "max-header-size", "256KiB", "bytes of a request's headers together"),
-		str(&c.MinUploadRate, "min-upload-rate", "1KiB", "bytes a second that a request's body has to bring, over 30 seconds of waiting for it; 0 lets it be as slow as it is"),
+		str(&c.MinUploadRate, "min-upload-rate", "1KiB", "minimum bytes per second of a request body, over 30 seconds of waiting for it; 0: no limit"),
 	}
 }
 

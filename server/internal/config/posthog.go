@@ -36,10 +36,10 @@ func (c *Config) validatePostHog() error {
 		return nil
 	}
 	if _, _, err := posthog.LoadCA(c.PostHogCA); err != nil {
-		return Invalid("posthog_ca: the certificates in "+c.PostHogCA+" cannot be used", "name a file in PEM form that hedgerow may read", err)
+		return Invalid("posthog_ca: the certificates in "+c.PostHogCA+" cannot be used", "use a PEM file that hedgerow can read", err)
 	}
 	if hosts == nil {
-		return Invalid("posthog_ca is set without posthog_allow_hosts, for which it counts", "list the hosts of your own PostHog in posthog_allow_hosts, or leave posthog_ca out", nil)
+		return Invalid("posthog_ca is set without posthog_allow_hosts, to which it applies", "list the hosts of your own PostHog in posthog_allow_hosts, or remove posthog_ca", nil)
 	}
 	return nil
 }

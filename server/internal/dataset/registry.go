@@ -325,7 +325,7 @@ func (r *Registry) Example(ctx context.Context, projectID, set, id string) (Exam
 	var x Example
 	e, err := r.items.Get(ctx, exampleKey(s.ID, id))
 	if errors.Is(err, jetstream.ErrKeyNotFound) || errors.Is(err, jetstream.ErrInvalidKey) || err == nil && !validID(id) {
-		return x, event.NewError(event.CodeNotFound, "no such example in this dataset", "list the examples to see which exist", nil)
+		return x, event.NewError(event.CodeNotFound, "example not found in this dataset", "list the examples to see which exist", nil)
 	}
 	if err == nil {
 		err = json.Unmarshal(e.Value(), &x)
@@ -373,7 +373,7 @@ func (r *Registry) Runs(projectID, setID string) []Run {
 func (r *Registry) Run(projectID, id string) (Run, error) {
 	x, ok := r.runs.Get(projectID, id)
 	if !ok {
-		return x, event.NewError(event.CodeNotFound, "no such run in this project", "list the dataset's runs to see which exist", nil)
+		return x, event.NewError(event.CodeNotFound, "run not found in this project", "list the dataset's runs to see which exist", nil)
 	}
 	return r.seen(x), nil
 }

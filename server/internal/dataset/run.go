@@ -227,7 +227,7 @@ func (r *Runner) prepare(w *work, p Plan) error {
 	if p.Prompt != "" {
 		v, ok := r.Prompts.Version(w.run.ProjectID, p.Prompt, p.Version)
 		if !ok {
-			return event.NewError(event.CodeNotFound, "no such prompt or version", "see the Prompts page, or GET /api/v1/prompts", nil)
+			return event.NewError(event.CodeNotFound, "prompt or version not found", "see the Prompts page, or GET /api/v1/prompts", nil)
 		}
 		w.version, w.run.VersionID = &v, v.ID
 		p.Version = strconv.Itoa(v.Number)

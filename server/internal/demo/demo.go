@@ -49,9 +49,9 @@ func Run(ctx context.Context, c *config.Config, rate float64, w io.Writer) error
 	begin := time.Now()
 	n, err := writeHistory(ctx, a, begin)
 	if err != nil {
-		a.Logger().Warn("the made-up past could not be written: the pages show what comes in from now on", "err", err)
+		a.Logger().Warn("the simulated history could not be written: the pages show new events only", "err", err)
 	} else if n > 0 {
-		fmt.Fprintf(w, "wrote %d made-up events of the last %d days in %.1f s\n", n, historyDays, time.Since(begin).Seconds())
+		fmt.Fprintf(w, "wrote %d simulated events of the last %d days in %.1f s\n", n, historyDays, time.Since(begin).Seconds())
 	}
 	if err := runDemoSet(ctx, &a.Services); err != nil {
 		a.Logger().Warn("the dataset could not be run", "err", err)

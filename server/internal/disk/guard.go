@@ -184,9 +184,9 @@ func (g *Guard) Health() health.Report {
 	case Low:
 		r.Message = "the disk is getting full: " + free + "; retention runs early"
 	case NoContent:
-		r.Message = "the disk is nearly full: " + free + "; prompts and answers are no longer kept"
+		r.Message = "the disk is nearly full: " + free + "; prompts and responses are no longer kept"
 	case Refuse:
-		r.Message = "the disk is full but for its reserve: " + free + "; events are refused, calls pass and are recorded without prompts and answers"
+		r.Message = "the disk is full but for its reserve: " + free + "; events are rejected, calls pass and are recorded without prompts and responses"
 	}
 	r.Status = health.Degraded
 	return r
@@ -226,6 +226,6 @@ func (g *Guard) Collect(ch chan<- prometheus.Metric) {
 
 var (
 	descFree  = prometheus.NewDesc("hedgerow_disk_free_bytes", "Free space on the disk of the data folder.", nil, nil)
-	descLimit = prometheus.NewDesc("hedgerow_disk_min_free_bytes", "What min_free_disk comes to on that disk.", nil, nil)
-	descLevel = prometheus.NewDesc("hedgerow_disk_level", "0: enough is free. 1: below twice min_free_disk, retention runs early. 2: below one and a half times, content is not kept. 3: below it, events are refused.", nil, nil)
+	descLimit = prometheus.NewDesc("hedgerow_disk_min_free_bytes", "Effective min_free_disk on that disk, in bytes.", nil, nil)
+	descLevel = prometheus.NewDesc("hedgerow_disk_level", "0: enough space. 1: below twice min_free_disk, retention runs early. 2: below one and a half times, content is not kept. 3: below it, events are rejected.", nil, nil)
 )

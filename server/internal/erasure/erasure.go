@@ -27,7 +27,7 @@ const (
 const (
 	Stays = "Dataset examples created from it stay: delete them in the dataset. The journal keeps a copy, which is never shown, until its retention ends, and backups keep theirs."
 	// InPostHog says what PostHog can do.
-	InPostHog = "PostHog has no deletion of single events. What still waits to be sent is not sent any more; what was sent stays there, unless the person is deleted with all of their events: ask for that with request_person_deletion."
+	InPostHog = "PostHog cannot delete single events. Queued events are no longer sent; events already sent stay there, unless the person is deleted with all of their events: use request_person_deletion for that."
 )
 
 // Store is where events are kept.
@@ -93,7 +93,7 @@ func (x *Eraser) Delete(ctx context.Context, q Request) (Result, error) {
 	res := Result{Persons: []Person{}, Stays: Stays, PostHog: InPostHog}
 	switch {
 	case len(q.UUIDs) == 0:
-		return res, event.Invalid("no event is named", "give the uuids of the events to delete")
+		return res, event.Invalid("no event is named", "list the uuids of the events to delete")
 	case len(q.UUIDs) > MaxEvents:
 		return res, event.NewError(event.CodeTooLarge, fmt.Sprintf("%d events are named, more than %d", len(q.UUIDs), MaxEvents), "delete fewer at a time", nil)
 	}
@@ -101,7 +101,7 @@ func (x *Eraser) Delete(ctx context.Context, q Request) (Result, error) {
 	for _, s := range q.UUIDs {
 		id, err := uuid.Parse(strings.TrimSpace(s))
 		if err != nil {
-			return res, event.Invalid("one of the events' ids is no uuid", "give ids as the list of events shows them")
+			return res, event.Invalid("one of the event ids is not a uuid", "use ids as shown in the list of events")
 		}
 		if s = id.String(); !slices.Contains(uuids, s) {
 			uuids = append(uuids, s)
@@ -146,16 +146,16 @@ func sentID(c project.Connection, p project.Project, id string) string {
 func (x *Eraser) persons(ctx context.Context, log *slog.Logger, projectID string, uuids []string) ([]Person, error) {
 	p, ok := x.Project(projectID)
 	if !ok {
-		return nil, event.NewError(event.CodeNotFound, "there is no such project", "", nil)
+		return nil, event.NewError(event.CodeNotFound, "project not found", "", nil)
 	}
 	connections := x.Connections(projectID)
 	if len(connections) == 0 {
-		return nil, event.Invalid("no PostHog is connected: there is no person to delete", "delete the events without request_person_deletion")
+		return nil, event.Invalid("no PostHog is connected, so there is no person to delete", "delete the events without request_person_deletion")
 	}
 	for _, c := range connections {
 		if c.PersonalKey.IsZero() {
-			return nil, event.Invalid("the connection "+c.Name+" has no personal key, which PostHog asks for to delete a person; nothing was deleted",
-				"make one in PostHog (Settings, Personal API keys) with the scope Person Write and set it on the connection's page, or delete the events at home only")
+			return nil, event.Invalid("the connection "+c.Name+" has no personal key, which PostHog requires to delete a person; nothing was deleted",
+				"create one in PostHog (Settings, Personal API keys) with the scope Person Write and set it on the connection's page, or delete the events in hedgerow only")
 		}
 	}
 	users, err := x.Users.DistinctIDs(ctx, projectID, uuids)
@@ -163,7 +163,7 @@ func (x *Eraser) persons(ctx context.Context, log *slog.Logger, projectID string
 	case err != nil:
 		return nil, err
 	case len(users) == 0:
-		return nil, event.Invalid("none of the events names a user: PostHog has no person for them, so that nothing was deleted", "delete the events without request_person_deletion; what was sent of them without a user cannot be deleted in PostHog")
+		return nil, event.Invalid("none of the events has a user: PostHog has no person for them, so nothing was deleted", "delete the events without request_person_deletion; what was sent of them without a user cannot be deleted in PostHog")
 	case len(users) > MaxPersons:
 		return nil, event.NewError(event.CodeTooLarge, fmt.Sprintf("the events are of %d users, more than %d", len(users), MaxPersons), "name fewer events at a time", nil)
 	}
@@ -174,7 +174,7 @@ func (x *Eraser) persons(ctx context.Context, log *slog.Logger, projectID string
 			found, err := x.Person(ctx, c, id)
 			if err != nil {
 				if len(out) > 0 {
-					log.Warn("PostHog was asked to delete some persons of a request, and refused others", "project", projectID, "connection", c.Name, "requested", len(out))
+					log.Warn("PostHog accepted the deletion of some persons of a request and rejected others", "project", projectID, "connection", c.Name, "requested", len(out))
 				}
 				return out, err
 			}

@@ -58,7 +58,7 @@ func (l Ledger) Spend(ctx context.Context, name string, day time.Time, usd decim
 	})
 	switch {
 	case errors.Is(err, kv.ErrRaced):
-		return event.NewError(event.CodeUnavailable, "a judge's budget could not be written", "too many write it at one time", err)
+		return event.NewError(event.CodeUnavailable, "a judge's budget could not be written", "too many concurrent writes", err)
 	case err != nil:
 		return fmt.Errorf("write a judge's budget: %w", err)
 	}

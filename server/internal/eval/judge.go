@@ -113,7 +113,7 @@ func cut(s string, most int) string {
 }
 
 var (
-	errVerdict = errors.New("the judge's verdict is not the JSON that was asked for")
+	errVerdict = errors.New("the judge's verdict is not the requested JSON")
 	errFailed  = errors.New("the judge's provider failed")
 )
 
@@ -158,7 +158,7 @@ type Budget interface {
 var errBudget = errors.New("the day's budget is spent")
 
 // errUnpriced says that nobody knows what a judge costs.
-var errUnpriced = errors.New("the cost of the judge's model is not known, so that its budget cannot be kept")
+var errUnpriced = errors.New("the cost of the judge's model is unknown, so its budget cannot be enforced")
 
 func budgetName(c *Check) string { return c.ProjectID + "." + c.ID }
 

@@ -280,7 +280,7 @@ func (m *Manager) checkAll(ctx context.Context, projectID string, deliveries []e
 func (m *Manager) end(deliveries []event.Delivery, how func(event.Delivery) error) {
 	for _, d := range deliveries {
 		if err := how(d); err != nil {
-			m.log.Warn("checks cannot end a delivery, which will come again", "uuid", d.Event.UUID, "err", err)
+			m.log.Warn("checks cannot acknowledge a delivery; it will be repeated", "uuid", d.Event.UUID, "err", err)
 		}
 	}
 }
@@ -309,7 +309,7 @@ func (m *Manager) run(ctx context.Context, c *Check, e *event.Event) (out Outcom
 }
 
 func (m *Manager) failed(c *Check, d event.Delivery, err error) {
-	m.log.Warn("a check is given up for a generation", "check", c.ID, "kind", c.Kind, "uuid", d.Event.UUID, "problem", Problem(err))
+	m.log.Warn("a check failed for good on a generation", "check", c.ID, "kind", c.Kind, "uuid", d.Event.UUID, "problem", Problem(err))
 	m.note(c, "gave_up", func(s *State) { s.Failed++; s.Problem, s.ProblemAt = Problem(err), time.Now() })
 }
 

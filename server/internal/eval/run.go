@@ -121,7 +121,7 @@ func (r *Runner) judge(ctx context.Context, c *Check, a answer) (Outcome, error)
 		// Nobody knows what was spent: enough for today.
 		cost = event.Some(limit.Sub(spent))
 		if r.Logger != nil {
-			r.Logger.Warn(errUnpriced.Error()+": it rests until tomorrow", "check", c.ID, "provider", c.Judge.Provider, "model", c.Judge.Model)
+			r.Logger.Warn(errUnpriced.Error()+": it is paused until tomorrow", "check", c.ID, "provider", c.Judge.Provider, "model", c.Judge.Model)
 		}
 	}
 	if cost.Known && !cost.Value.IsZero() {

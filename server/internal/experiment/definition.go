@@ -43,9 +43,9 @@ type Spec struct {
 	Prompt string `json:"prompt,omitempty" jsonschema:"name of the prompt; needed without a flag, and to stop its rollout"`
 	Arms   []Arm  `json:"arms" jsonschema:"at least two; the first is the control"`
 
-	Primary    Metric          `json:"primary" jsonschema:"what decides"`
-	Guardrails []Guardrail     `json:"guardrails,omitempty" jsonschema:"what must not get worse"`
-	Segments   []query.GroupBy `json:"segments,omitempty" jsonschema:"breakdowns to look at: model, provider, surface, environment, task_type, operation, prompt, input_length or property:NAME"`
+	Primary    Metric          `json:"primary" jsonschema:"primary metric"`
+	Guardrails []Guardrail     `json:"guardrails,omitempty" jsonschema:"metrics that must not get worse"`
+	Segments   []query.GroupBy `json:"segments,omitempty" jsonschema:"breakdowns of the results: model, provider, surface, environment, task_type, operation, prompt, input_length or property:NAME"`
 
 	Detect   float64 `json:"detect,omitempty" jsonschema:"smallest difference worth finding, in the primary metric's unit (0.05 is 5 points of a rate); left out, 5 points or a tenth of the control"`
 	Planned  int     `json:"planned_users,omitempty" jsonschema:"planned users over all variants, where confidence intervals are narrowest; 2000 if left out"`

@@ -89,7 +89,7 @@ func (g *Guard) Check(ctx context.Context) {
 			return
 		}
 		if err := g.check(ctx, d); err != nil && ctx.Err() == nil {
-			g.log().Error("an experiment could not be looked at", "experiment", d.ID, "err", err)
+			g.log().Error("an experiment could not be evaluated", "experiment", d.ID, "err", err)
 		}
 	}
 }
@@ -226,7 +226,7 @@ func (g *Guard) act(ctx context.Context, d *Definition, i int, what string, of f
 		return nil
 	})
 	if err != nil {
-		g.log().Error("what became of an action could not be noted: it will be done again", "experiment", d.ID, "action", what, "err", err)
+		g.log().Error("the outcome of an action could not be saved: it will be repeated", "experiment", d.ID, "action", what, "err", err)
 		return
 	}
 	*d = done

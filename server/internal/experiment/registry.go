@@ -151,7 +151,7 @@ func (r *Registry) running() []Definition {
 func key(d Definition) string { return "experiment." + d.Project + "." + d.ID }
 
 func errNotFound() error {
-	return event.NewError(event.CodeNotFound, "no such experiment", "list the experiments to see which exist", nil)
+	return event.NewError(event.CodeNotFound, "experiment not found", "list the experiments to see which exist", nil)
 }
 
 // Create makes an experiment. Where Started is set, it begins: at that moment,
@@ -304,7 +304,7 @@ func (r *Registry) change(ctx context.Context, projectID, id string, f func(*Def
 		}
 		d, err := decode(value)
 		if err != nil {
-			return nil, event.NewError(event.CodeInternal, "the experiment is damaged", "run hedgerow doctor, which looks for its last good copy, or restore a backup", err)
+			return nil, event.NewError(event.CodeInternal, "the experiment is damaged", "run hedgerow doctor, which looks for the last-good copy, or restore a backup", err)
 		}
 		created := d.Created
 		if err := f(&d); err != nil {

@@ -558,7 +558,7 @@ func (j *judging) outside(r *Report, i int) []string {
 	for _, g := range r.Guardrails {
 		switch c := g.Checks[i]; {
 		case c.Status == GuardNoData:
-			out = append(out, "there is no data for "+g.Label)
+			out = append(out, "no data for "+g.Label)
 		case !c.Within:
 			out = append(out, g.Label+" is beyond its limit ("+g.Words+"), although not yet significantly")
 		}

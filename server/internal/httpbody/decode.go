@@ -65,7 +65,7 @@ func Encoding(header string, b []byte, bare bool) (string, *Refusal) {
 	case Brotli:
 		return e, nil
 	}
-	return "", Refuse(http.StatusUnsupportedMediaType, ReasonUnsupported, "this content encoding is not taken: use gzip, deflate, br or zstd")
+	return "", Refuse(http.StatusUnsupportedMediaType, ReasonUnsupported, "unsupported content encoding: use gzip, deflate, br or zstd")
 }
 
 // Decode undoes an encoding; limit bounds what comes of it.

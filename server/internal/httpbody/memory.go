@@ -138,7 +138,7 @@ func (x *Exchange) Take(n int64) *Refusal {
 		return Refuse(http.StatusRequestEntityTooLarge, ReasonTooLarge, "maximum event size exceeded: the body would need more than %d MiB of memory: send smaller batches", x.m.limit>>20)
 	}
 	if !x.m.take(x.ctx, n) {
-		return Refuse(http.StatusServiceUnavailable, ReasonMemory, "hedgerow is reading as many events as its memory allows: try again")
+		return Refuse(http.StatusServiceUnavailable, ReasonMemory, "the memory limit for reading events is reached: try again")
 	}
 	x.held += n
 	return nil

@@ -32,7 +32,7 @@ func AsRefusal(err error) *Refusal {
 	if errors.As(err, &r) {
 		return r
 	}
-	return Refuse(http.StatusInternalServerError, ReasonUnavailable, "something went wrong inside hedgerow")
+	return Refuse(http.StatusInternalServerError, ReasonUnavailable, "internal error in hedgerow")
 }
 
 // Reasons in metrics and logs.

@@ -353,7 +353,7 @@ func (l *life) refusal(err error) *event.Error {
 		default:
 		}
 		return event.NewError(event.CodeFull, fmt.Sprintf("the journal is full: its bound is %d MiB", j.c.MaxBytes>>20),
-			"a sink is far behind (see its lag in hedgerow's status or /metrics): mend or delete that connection, or raise the journal's bound", nil)
+			"a sink lags far behind (see hedgerow connection status or /metrics): fix or delete that connection, or raise journal_max_bytes", nil)
 	}
 	return l.noAnswer(err)
 }
@@ -376,7 +376,7 @@ func noAnswer(err error) *event.Error {
 	const hint = "send the event again with the same uuid: it is counted once"
 	switch {
 	case errors.Is(err, context.Canceled):
-		return event.NewError(event.CodeCanceled, "the wait for the journal was given up", hint, err)
+		return event.NewError(event.CodeCanceled, "waiting for the journal timed out or was canceled", hint, err)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, errAckTimeout):
 		return event.NewError(event.CodeTimeout, "the journal did not answer in time", hint, err)
 	}

@@ -141,7 +141,7 @@ func (c Config) withDefaults() (Config, error) {
 	case c.Dir == "" && c.NATSURL == "":
 		return c, event.Invalid("the journal has no folder", "name a data folder, or the address of a NATS server")
 	case c.MaxBytes < minMaxBytes:
-		return c, event.Invalid("the journal's bound is below 1 MiB", "give it at least the size of a few events; 4 GiB is the default")
+		return c, event.Invalid("the journal's bound is below 1 MiB", "use at least the size of a few events; the default is 4 GiB")
 	case c.MaxEventBytes < 0 || c.MaxEventBytes > event.MaxEventBytes:
 		return c, event.Invalid("the largest event may have at most 8 MiB", "leave it out for 8 MiB")
 	case c.DeadMaxBytes < 0 || c.DeadMaxAge < 0 || c.KeepBytes < 0 || c.SyncInterval < 0 || c.JanitorEvery < 0 || c.AckTimeout < 0 || c.StartWait < 0 || c.DedupeWindow < 0:

@@ -204,7 +204,7 @@ func (in *inspection) description(name, folder string) (*Damage, error) {
 		}
 		return nil, nil
 	}
-	d := &Damage{Stream: name, Found: in.c.Now().UTC(), What: "the description of the stream " + name + " could not be read and was made anew; its records are all there", Bytes: int64(len(raw))}
+	d := &Damage{Stream: name, Found: in.c.Now().UTC(), What: "the description of the stream " + name + " could not be read and was recreated; all its records were kept", Bytes: int64(len(raw))}
 	if !in.mend {
 		return d, nil
 	}

@@ -113,7 +113,7 @@ func (l *life) renewalFile(stream string) string {
 // they come back whatever happens before its successor has them.
 func (l *life) saveRecords(ctx context.Context, s jetstream.Stream) error {
 	if l.j.c.Dir == "" {
-		return errors.New("the bucket has to be made anew, for which the journal needs a folder")
+		return errors.New("the bucket must be recreated, for which the journal needs a folder")
 	}
 	var saved []savedRecord
 	for {
@@ -155,7 +155,7 @@ func (l *life) saveRecords(ctx context.Context, s jetstream.Stream) error {
 
 // deleteStream deletes a stream and returns when its files are gone.
 func (l *life) deleteStream(ctx context.Context, name string) error {
-	l.j.log.Info("the stream of the settings is made anew, so that nothing stays in its files of keys that were deleted", "stream", name)
+	l.j.log.Info("recreating the settings stream, to erase deleted keys from its files", "stream", name)
 	if err := l.ctlJS.DeleteStream(ctx, name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return err
 	}
@@ -285,8 +285,8 @@ func (e *erasingBucket) written(ctx context.Context, key string, revision uint64
 	defer cancel()
 	if err := e.erase(ctx, e.prefix+key, revision); err != nil {
 		e.retry()
-		return revision, event.NewError(event.CodeUnavailable, "the change is saved, but what it replaced could not be erased from the disk yet",
-			"hedgerow tries again by itself; look at its log and at the free space of its data folder", e.l.lost(err))
+		return revision, event.NewError(event.CodeUnavailable, "the change is saved, but the replaced value could not be erased from disk yet",
+			"hedgerow retries automatically; check its log and the free space of its data folder", e.l.lost(err))
 	}
 	return revision, nil
 }
@@ -393,7 +393,7 @@ func (in *inspection) wipe(name, folder string) error {
 	for i, f := range files {
 		buf, _, err := readBlock(nil, f.path)
 		if err != nil {
-			return fmt.Errorf("look for what has to be erased: %w", err)
+			return fmt.Errorf("find records to erase: %w", err)
 		}
 		if readers[i], err = newBlockReader(name, f.index, buf); err != nil {
 			return err

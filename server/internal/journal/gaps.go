@@ -42,7 +42,7 @@ func (g Gap) same(o Gap) bool {
 
 // errNoGap is the answer about a gap that is not there, as when it grew meanwhile.
 func errNoGap() error {
-	return event.NewError(event.CodeNotFound, "there is no such gap", "list them to see what there is", nil)
+	return event.NewError(event.CodeNotFound, "gap not found", "list them to see which exist", nil)
 }
 
 // gapsBucket keeps the gaps of each queue under its name.
@@ -80,7 +80,7 @@ func (j *Journal) Gaps(ctx context.Context) ([]Gap, error) {
 
 // CloseGap forgets a gap once its events were sent again with [Journal.Redeliver],
 // or are not wanted any more. It returns an [*event.Error] of code
-// [event.CodeNotFound] where there is no such gap, as when it grew meanwhile.
+// [event.CodeNotFound] if there is no gap with that id, as when it has grown.
 func (j *Journal) CloseGap(ctx context.Context, g Gap) error {
 	return j.changeGap(ctx, g, func(gaps []Gap, i int) []Gap { return slices.Delete(gaps, i, i+1) })
 }
@@ -230,7 +230,7 @@ func (l *life) addGap(ctx context.Context, g Gap) error {
 		return gaps
 	})
 	if err == nil && !grown {
-		l.j.log.Error("the journal is nearly full: a queue that is behind gives up its oldest events, which the store has, so that recording goes on", "queue", g.Queue, "first", g.First, "last", g.Last, "events", g.Events)
+		l.j.log.Error("the journal is nearly full: a lagging queue skips its oldest events, which are in the store, so that recording continues", "queue", g.Queue, "first", g.First, "last", g.Last, "events", g.Events)
 	}
 	return err
 }
@@ -255,7 +255,7 @@ func (l *life) changeGaps(ctx context.Context, queue string, f func([]Gap) []Gap
 		case err == nil:
 			revision = e.Revision()
 			if err := json.Unmarshal(e.Value(), &gaps); err != nil {
-				l.j.log.Error("the record of what a queue gave up cannot be read, and is made anew", "queue", queue, "err", err)
+				l.j.log.Error("the record of a queue's skipped events cannot be read and is recreated", "queue", queue, "err", err)
 				gaps = nil
 			}
 		case !errors.Is(err, jetstream.ErrKeyNotFound):
@@ -335,10 +335,10 @@ func (j *Journal) noteGaps(queue string, gaps []Gap) {
 		for _, g := range gaps {
 			events += g.Events
 		}
-		n.message = fmt.Sprintf("the queue %s gave up about %d events of %s to %s, since it was so far behind that the journal was nearly full", queue, events, moment(gaps[0].First), moment(gaps[len(gaps)-1].Last))
+		n.message = fmt.Sprintf("the queue %s skipped about %d events from %s to %s, since it lagged so far behind that the journal was nearly full", queue, events, moment(gaps[0].First), moment(gaps[len(gaps)-1].Last))
 		n.hint = "mend that connection, then send them again from the store: on the connection's page, or with hedgerow replay gaps --send"
 		if !slices.ContainsFunc(gaps, func(g Gap) bool { return !g.Sending }) {
-			n.hint = "they are being sent again from the store; nothing is to be done"
+			n.hint = "they are being resent from the store; no action is needed"
 		}
 	}
 	j.standing.note(n)

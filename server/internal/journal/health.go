@@ -141,17 +141,17 @@ var faults = []fault{
 	{
 		errs: []error{syscall.ENOSPC, syscall.EDQUOT}, words: []string{"no space left", "disk quota exceeded", "out of space", "resources, will be disabled"},
 		message: "the disk of the journal in %s is full",
-		hint:    "free disk space there or enlarge the disk; recording goes on by itself within seconds, and nothing acknowledged is lost",
+		hint:    "free disk space there or enlarge the disk; recording then resumes within seconds, and nothing acknowledged is lost",
 	},
 	{
 		errs: []error{syscall.EROFS}, words: []string{"read-only file system"},
 		message: "the file system of the journal in %s has become read-only",
-		hint:    "the kernel does that after errors of the disk: look at its log (dmesg), mend the disk and mount it for writing; recording then goes on by itself",
+		hint:    "the kernel does that after disk errors: check its log (dmesg), repair the disk and mount it for writing; recording then resumes automatically",
 	},
 	{
 		errs: []error{syscall.EIO}, words: []string{"input/output error"},
 		message: "the disk of the journal in %s reports an I/O error",
-		hint:    "look at the kernel's log (dmesg) and at the disk's state (smartctl -a); where the disk is failing, move the data folder to another one. Recording goes on by itself once it can be written",
+		hint:    "check the kernel's log (dmesg) and the disk's state (smartctl -a); if the disk is failing, move the data folder to another one. Recording resumes once it can be written",
 	},
 	{
 		errs: []error{syscall.EFBIG}, words: []string{"file too large"},
@@ -178,7 +178,7 @@ func (j *Journal) explain(err error) *event.Error {
 		return event.NewError(event.CodeUnavailable, fmt.Sprintf(f.message, j.c.Dir), f.hint, err)
 	}
 	if j.c.NATSURL != "" {
-		return event.NewError(event.CodeUnavailable, "the NATS server that holds the journal could not be used", "check its address and credentials, that it runs with JetStream, and that the account may create streams; recording goes on by itself once it answers", err)
+		return event.NewError(event.CodeUnavailable, "the journal's NATS server could not be used", "check its address and credentials, that it runs with JetStream, and that the account may create streams; recording goes on by itself once it answers", err)
 	}
 	return event.NewError(event.CodeUnavailable, fmt.Sprintf("the journal in %s does not work", j.c.Dir), "hedgerow tries again by itself; see its log for the cause", err)
 }

@@ -193,7 +193,7 @@ func (j *Journal) checkQueues(ctx context.Context, l *life) error {
 	defer j.mu.Unlock()
 	j.unreadable = missing
 	for name := range j.unreadable {
-		j.log.Error("a queue's cursor cannot be read: it begins anew when it is opened", "queue", name)
+		j.log.Error("a queue's cursor cannot be read: it starts over when opened", "queue", name)
 	}
 	return nil
 }

@@ -82,7 +82,7 @@ func (l *life) lost(err error) error {
 		over && (errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrTimeout) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)):
 		e := *l.j.down()
 		if l.srv == nil {
-			e = *event.NewError(event.CodeUnavailable, "the NATS server that holds the journal cannot be reached", "check that it runs; hedgerow goes on by itself", nil)
+			e = *event.NewError(event.CodeUnavailable, "the journal's NATS server cannot be reached", "check that it runs; hedgerow goes on by itself", nil)
 		}
 		e.Err = err
 		return &e
@@ -129,7 +129,7 @@ func (l *life) open(ctx context.Context) error {
 		return err
 	}
 	if err := l.loadGaps(ctx); err != nil {
-		j.log.Warn("what queues gave up cannot be read", "err", err)
+		j.log.Warn("the record of skipped events cannot be read", "err", err)
 	}
 	return nil
 }
@@ -161,7 +161,7 @@ func (c Config) eventsStream() jetstream.StreamConfig {
 func (c Config) deadStream() jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name:        streamDead,
-		Description: "hedgerow: events that a sink gave up, with the reason",
+		Description: "hedgerow: events that a sink could not process, with the reason",
 		Subjects:    []string{"dead.*.*"},
 		Retention:   jetstream.LimitsPolicy,
 		Storage:     jetstream.FileStorage,
@@ -185,7 +185,7 @@ func (l *life) logLost(ctx context.Context) {
 		// nats.go does not hand the field through.
 		m, err := l.ctl.RequestWithContext(ctx, jetstream.DefaultAPIPrefix+"STREAM.INFO."+stream, []byte(`{"deleted_details":true}`))
 		if err != nil {
-			j.log.Warn("ask NATS what it could not read", "err", err)
+			j.log.Warn("check for unreadable messages", "err", err)
 			return
 		}
 		var info struct {
@@ -196,7 +196,7 @@ func (l *life) logLost(ctx context.Context) {
 			} `json:"state"`
 		}
 		if err := json.Unmarshal(m.Data, &info); err == nil && info.State.Lost.Bytes > 0 {
-			j.log.Warn("the end of the journal could not be read: after a crash that is what was never acknowledged; else the disk is failing",
+			j.log.Warn("the end of the journal could not be read: after a crash this was never acknowledged; otherwise the disk is failing",
 				"dir", j.c.Dir, "stream", stream, "bytes", info.State.Lost.Bytes)
 		}
 	}
@@ -230,7 +230,7 @@ func (l *life) connect(name string) (*nats.Conn, error) {
 					return
 				}
 				if _, failed := j.standing.work(j.c.Now(), 0); failed {
-					j.log.Info("the NATS server is there again")
+					j.log.Info("the NATS server is reachable again")
 				}
 			}))
 	}
@@ -270,7 +270,7 @@ func (l *life) ensureStream(ctx context.Context, want jetstream.StreamConfig) (j
 
 func (l *life) streamError(name string, err error) error {
 	if l.srv == nil {
-		return event.NewError(event.CodeUnavailable, fmt.Sprintf("the NATS server refused the stream %s", name),
+		return event.NewError(event.CodeUnavailable, fmt.Sprintf("the NATS server rejected the stream %s", name),
 			"check that JetStream is on, that the account may create streams, and that its limits allow the journal's size and replicas", err)
 	}
 	return fmt.Errorf("stream %s: %w", name, err)

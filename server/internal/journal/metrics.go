@@ -34,18 +34,18 @@ func newMetrics(j *Journal) (*metrics, error) {
 		restarts: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "hedgerow_journal_restarts_total", Help: "How often the store broke and was started again."}),
 		givenUp: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "hedgerow_journal_given_up_total", Help: "Events, about, that a queue gave up so that the journal could take new ones."}, []string{"queue"}),
+			Name: "hedgerow_journal_given_up_total", Help: "Approximate number of events that a queue skipped so that the journal could accept new ones."}, []string{"queue"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "hedgerow_journal_refused_total", Help: "Events not stored, by the error's code."}, []string{"code"}),
 		dead: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "hedgerow_journal_dead_total", Help: "Events that a queue gave up."}, []string{"queue"}),
+			Name: "hedgerow_journal_dead_total", Help: "Events that a queue moved to the dead letters."}, []string{"queue"}),
 		appendSeconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "hedgerow_journal_append_seconds", Help: "Time of an append, all of its events acknowledged.",
 			Buckets: []float64{25e-6, 50e-6, 100e-6, 250e-6, 500e-6, 1e-3, 2.5e-3, 5e-3, 10e-3, 25e-3, 100e-3, 1}}),
 
 		up:           prometheus.NewDesc("hedgerow_journal_up", "1 while the journal takes events, 0 while it does not work.", nil, nil),
 		bytes:        prometheus.NewDesc("hedgerow_journal_bytes", "Events on disk.", nil, nil),
-		maxBytes:     prometheus.NewDesc("hedgerow_journal_max_bytes", "The bound beyond which events are refused.", nil, nil),
+		maxBytes:     prometheus.NewDesc("hedgerow_journal_max_bytes", "Size limit beyond which events are rejected.", nil, nil),
 		events:       prometheus.NewDesc("hedgerow_journal_events", "Events on disk, acknowledged ones that are kept included.", nil, nil),
 		qPending:     prometheus.NewDesc("hedgerow_journal_queue_pending", "Events not yet delivered to the queue.", []string{"queue"}, nil),
 		qAckPending:  prometheus.NewDesc("hedgerow_journal_queue_ack_pending", "Events delivered and not ended.", []string{"queue"}, nil),

@@ -577,7 +577,7 @@ func (j *Journal) Lag(ctx context.Context, name string) (QueueInfo, error) {
 }
 
 func noQueue(name string) error {
-	return event.NewError(event.CodeNotFound, fmt.Sprintf("there is no queue %s", name), "see the list of connections", nil)
+	return event.NewError(event.CodeNotFound, fmt.Sprintf("queue %s not found", name), "see the list of connections", nil)
 }
 
 // Queues returns how every queue stands, by name.

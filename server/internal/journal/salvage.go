@@ -56,17 +56,17 @@ func (j *Journal) inspect(ctx context.Context, skipped string) error {
 }
 
 func (j *Journal) noteDamage(d Damage) {
-	hint := "what was damaged is kept in " + d.Path
+	hint := "the damaged files are kept in " + d.Path
 	if j.c.erases(d.Stream) && !d.Mended.IsZero() {
 		hint = "see " + d.Path + "; the damaged files themselves are not kept, as they held sealed keys"
 	}
 	switch {
 	case d.Count() > 0 && !strings.HasPrefix(d.Stream, "KV_"):
-		hint += ", and the lost events can only come again from where they were sent; have a look at the disk"
+		hint += ", and the lost events can only be sent again by their source; check the disk"
 	case d.Mended.IsZero():
-		hint += ": hedgerow is bringing back what can be read"
+		hint += ": hedgerow is recovering what can be read"
 	default:
-		hint += "; have a look at the disk"
+		hint += "; check the disk"
 	}
 	j.standing.note(note{key: d.Path, message: d.String(), hint: hint})
 }
@@ -83,7 +83,7 @@ func (j *Journal) setStreamAside(name string) error {
 	}
 	d := Damage{
 		Stream: name, Found: j.c.Now().UTC(), Path: aside, Whole: true,
-		What: "the stream " + name + " could not be opened and was made anew; its readable records are brought back",
+		What: "the stream " + name + " could not be opened and was recreated; its readable records are being recovered",
 	}
 	files, err := blockFiles(from)
 	if err != nil && passing(err) {
@@ -123,12 +123,12 @@ func (l *life) salvage() {
 		}
 		d.Mended, d.Records = j.c.Now().UTC(), n
 		if err := d.write(); err != nil {
-			j.log.Warn("what became of a damaged stream could not be written down", "path", d.Path, "err", err)
+			j.log.Warn("the report on a damaged stream could not be written", "path", d.Path, "err", err)
 		} else if err := j.c.strip(d); err != nil {
 			j.log.Warn("the copy of the damaged settings could not be removed; it is tried again at the next start", "path", d.Path, "err", err)
 		}
 		j.log.Info("the readable records of a damaged stream are back", "stream", d.Stream, "records", n, "set_aside", d.Path)
-		d.What = fmt.Sprintf("the stream %s could not be opened and was made anew; %d records of it are back", d.Stream, n)
+		d.What = fmt.Sprintf("the stream %s could not be opened and was recreated; %d of its records were recovered", d.Stream, n)
 		j.noteDamage(d)
 	}
 }
@@ -288,7 +288,7 @@ func Check(ctx context.Context, dir string) ([]Problem, error) {
 	for q := range unreadableQueues(dir) {
 		out = append(out, Problem{
 			Where: filepath.Join(queuesDir(dir), q), What: "the place of the queue " + q + " in the journal cannot be read",
-			Repair: "nothing to do: the queue begins anew by itself, with events that it may have had; they are known by their uuids",
+			Repair: "no action needed: the queue starts over, with events that it may already have had; they are deduplicated by uuid",
 		})
 	}
 	old, err := readDamage(dir)
@@ -296,7 +296,7 @@ func Check(ctx context.Context, dir string) ([]Problem, error) {
 		return out, fmt.Errorf("check the journal: %w", err)
 	}
 	for _, d := range old {
-		p := Problem{Where: d.Path, What: d.Found.Format(time.RFC3339) + ": " + d.String(), Repair: "nothing is left to do: everything that can be read is back in the journal, and the folder keeps what was damaged"}
+		p := Problem{Where: d.Path, What: d.Found.Format(time.RFC3339) + ": " + d.String(), Repair: "no action needed: everything readable is back in the journal, and the folder keeps the damaged files"}
 		if d.Mended.IsZero() {
 			p.Repairable, p.Repair = true, "puts every record in it that can be read into the journal again"
 		}

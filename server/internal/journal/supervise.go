@@ -252,7 +252,7 @@ func takeFolder(dir string) (*os.File, error) {
 	lock, err := lockFile(filepath.Join(dir, lockName))
 	if errors.Is(err, errLocked) {
 		return nil, event.NewError(event.CodeConflict, fmt.Sprintf("another hedgerow is running on the folder %s", dir),
-			"stop it first, or give this one a data folder of its own", nil)
+			"stop it first, or use another data folder", nil)
 	} else if err != nil {
 		return nil, unwritable(dir, err)
 	}
@@ -266,7 +266,7 @@ func unwritable(dir string, err error) error {
 		return err
 	}
 	return event.NewError(event.CodeInvalid, fmt.Sprintf("the journal's folder %s cannot be written", dir),
-		"make it a folder that the user running hedgerow owns", err)
+		"make it a folder owned by the user running hedgerow", err)
 }
 
 // wrongFolder reports whether retrying with this folder is pointless.

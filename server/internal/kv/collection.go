@@ -138,5 +138,5 @@ func (c *Collection[T]) Delete(ctx context.Context, projectID, id string) error 
 }
 
 func (c *Collection[T]) missing() error {
-	return event.NewError(event.CodeNotFound, "there is no such "+c.noun+" in this project", "list them to see what there is", nil)
+	return event.NewError(event.CodeNotFound, c.noun+" not found in this project", "list them to see which exist", nil)
 }

@@ -158,7 +158,7 @@ func (b *Bucket[S, V]) load(ctx context.Context, cancelled <-chan struct{}, last
 		case <-ctx.Done():
 			err = ctx.Err()
 		case <-silent.C:
-			err = fmt.Errorf("it says nothing for %v, with %d records read: its files may be damaged", readWait, len(st.records))
+			err = fmt.Errorf("no response for %v, with %d records read: its files may be damaged", readWait, len(st.records))
 		case e, ok := <-w.Updates():
 			silent.Reset(readWait)
 			switch {
@@ -252,7 +252,7 @@ func (b *Bucket[S, V]) apply(st *loaded[S], e jetstream.KeyValueEntry) {
 		// The record's earlier state stays in force: one damaged record must not
 		// stop the others.
 		st.bad[e.Key()] = err
-		b.log.Error("a record cannot be read and is left as it was", "key", e.Key(), "revision", e.Revision(), "err", err)
+		b.log.Error("a record cannot be read and keeps its previous value", "key", e.Key(), "revision", e.Revision(), "err", err)
 	case b.c.LastGood == "":
 	case value == nil:
 		delete(st.records, e.Key())
@@ -286,7 +286,7 @@ func (b *Bucket[S, V]) Await(ctx context.Context, revision uint64) error {
 		case <-b.closed:
 			return event.NewError(event.CodeUnavailable, "the change is saved, but hedgerow is stopping", "it is in force after the restart", nil)
 		case <-ctx.Done():
-			return event.NewError(event.CodeUnavailable, "the change is saved, but not yet in force here", "look again in a moment", ctx.Err())
+			return event.NewError(event.CodeUnavailable, "the change is saved, but not yet in force here", "try again shortly", ctx.Err())
 		}
 	}
 }
@@ -343,7 +343,7 @@ func (b *Bucket[S, V]) Change(ctx context.Context, key string, f func(value []by
 	case errors.Is(err, ErrWrite):
 		return b.unavailable("could not be saved", err)
 	case errors.Is(err, ErrRaced):
-		return event.NewError(event.CodeConflict, "someone else changed the "+b.c.Name+" at the same time", "look at them again and repeat the change", err)
+		return event.NewError(event.CodeConflict, "someone else changed the "+b.c.Name+" at the same time", "reload them and repeat the change", err)
 	case err != nil:
 		return err
 	case removed:
@@ -386,5 +386,5 @@ func hintOf(err error) string {
 	if e := (*event.Error)(nil); errors.As(err, &e) && e.Hint != "" {
 		return e.Hint
 	}
-	return "try again; if it persists, look at hedgerow's log and at the free space of its data folder"
+	return "try again; if it persists, check hedgerow's log and the free space of its data folder"
 }

@@ -77,7 +77,7 @@ func parseLastGood(raw []byte) (*lastGood, error) {
 		return nil, fmt.Errorf("read last-good copy: %w", err)
 	}
 	if l.Version != lastGoodVersion {
-		return nil, fmt.Errorf("read last-good copy: version %d is not known", l.Version)
+		return nil, fmt.Errorf("read last-good copy: unknown version %d", l.Version)
 	}
 	return &l, nil
 }
@@ -89,7 +89,7 @@ func (b *Bucket[S, V]) readLastGood() *lastGood {
 	l, err := readLastGood(b.c.LastGood)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
-			b.log.Warn("the last-good copy cannot be read, and is written anew", "path", b.c.LastGood, "err", err)
+			b.log.Warn("the last-good copy cannot be read and is rewritten", "path", b.c.LastGood, "err", err)
 		}
 		return nil
 	}
@@ -156,7 +156,7 @@ func (b *Bucket[S, V]) save(st *loaded[S]) {
 	switch {
 	case err != nil && b.is.saveErr == nil:
 		b.is.saveSince = time.Now()
-		b.log.Error("the last-good copy cannot be written; it is tried again", "path", b.c.LastGood, "err", err)
+		b.log.Error("the last-good copy cannot be written; retrying", "path", b.c.LastGood, "err", err)
 	case err == nil && b.is.saveErr != nil:
 		b.log.Info("the last-good copy is written again", "path", b.c.LastGood)
 	}
@@ -171,7 +171,7 @@ const DamagedSuffix = ".damaged-"
 func (b *Bucket[S, V]) forgetDamaged() {
 	dir, name := filepath.Dir(b.c.LastGood), filepath.Base(b.c.LastGood)
 	if err := atomicfile.Remove(dir, func(file string) bool { return strings.HasPrefix(file, name+DamagedSuffix) }); err != nil {
-		b.log.Error("damaged copies of the "+b.c.Name+" hold secrets and cannot be removed: remove them by hand", "folder", dir, "err", err)
+		b.log.Error("damaged copies of the "+b.c.Name+" contain secrets and cannot be removed: remove them manually", "folder", dir, "err", err)
 	}
 }
 
@@ -241,7 +241,7 @@ func (b *Bucket[S, V]) putBack(ctx context.Context, st *loaded[S], last *lastGoo
 		case bad != nil:
 			if err := b.c.Apply(st.state, r.Key, r.Value, r.Revision); err == nil {
 				st.records[r.Key] = r
-				b.log.Warn("a record that cannot be read is shown as the last-good copy has it", "key", r.Key)
+				b.log.Warn("a record cannot be read; its last-good copy is used", "key", r.Key)
 			}
 			continue
 		case there && (have.Revision >= r.Revision || !(tail && r.Revision > info.State.LastSeq) && !lost(r.Revision)):
@@ -276,7 +276,7 @@ func (b *Bucket[S, V]) putBack(ctx context.Context, st *loaded[S], last *lastGoo
 		n += removed
 	}
 	if n > 0 {
-		b.log.Warn("records that the journal had lost are back from the last-good copy", "bucket", b.kv.Bucket(), "records", n, "saved_at", last.SavedAt)
+		b.log.Warn("records missing in the journal were restored from the last-good copy", "bucket", b.kv.Bucket(), "records", n, "saved_at", last.SavedAt)
 	}
 	return nil
 }

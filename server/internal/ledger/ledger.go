@@ -373,7 +373,7 @@ func decode(value []byte) (*book, error) {
 func (l *Ledger) Page(ctx context.Context, connectionID string) (Page, error) {
 	b, err := l.read(ctx, connectionID)
 	if err != nil {
-		return Page{}, event.NewError(event.CodeUnavailable, "the ledger could not be read", "try again; if it persists, look at hedgerow's log and at the free space of its data folder", err)
+		return Page{}, event.NewError(event.CodeUnavailable, "the ledger could not be read", "try again; if it persists, check hedgerow's log and the free space of its data folder", err)
 	}
 	l.mu.Lock()
 	if notes := l.pending[connectionID]; notes != nil {

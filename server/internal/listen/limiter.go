@@ -77,7 +77,7 @@ func New(c Config) (*Limiter, error) {
 	}
 	l := &Limiter{c: c, log: c.Logger, now: c.Now, refusals: make(chan struct{}, refusing), by: make(map[netip.Prefix]int),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "hedgerow", Name: "connections_refused_total", Help: "Connections that were answered 503, or closed at once, by reason: limit (of all), address (of one)."}, []string{"reason"}),
-		closed:  prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "hedgerow", Name: "connections_closed_total", Help: "Connections that were closed to make room for others, by what they were waiting for: header, idle, unread (their caller takes nothing of the answer)."}, []string{"state"}),
+		closed:  prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "hedgerow", Name: "connections_closed_total", Help: "Connections closed in favor of others, by what they were waiting for: header, idle, unread (the client does not read its response)."}, []string{"state"}),
 	}
 	if l.log == nil {
 		l.log = slog.New(slog.DiscardHandler)
@@ -96,7 +96,7 @@ func New(c Config) (*Limiter, error) {
 	}
 	for _, m := range []prometheus.Collector{l.refused, l.closed,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "hedgerow", Name: "connections", Help: "Connections that callers have open."}, func() float64 { return float64(l.Open()) }),
-		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "hedgerow", Name: "connections_max", Help: "Connections that callers may have open (max_connections)."}, func() float64 { return float64(c.Connections) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: "hedgerow", Name: "connections_max", Help: "Maximum number of client connections (max_connections)."}, func() float64 { return float64(c.Connections) }),
 	} {
 		if err := c.Registerer.Register(m); err != nil {
 			return nil, fmt.Errorf("register metrics of listen: %w", err)
@@ -327,7 +327,7 @@ func (l *Limiter) refuse(c net.Conn, isHTTP bool, reason string) {
 	}
 	l.mu.Unlock()
 	if say {
-		l.log.Warn("connections are refused: there are as many as may be", "reason", reason, "refused", n, "max_connections", l.c.Connections, "max_connections_per_address", l.c.PerAddress)
+		l.log.Warn("connections are rejected: max_connections is reached", "reason", reason, "refused", n, "max_connections", l.c.Connections, "max_connections_per_address", l.c.PerAddress)
 	}
 	if isHTTP {
 		select {

@@ -45,7 +45,7 @@ type experimentIn struct {
 type experimentOut struct {
 	Experiment experimentRow   `json:"experiment"`
 	Why        []string        `json:"why,omitempty" jsonschema:"further reasons, and what is still needed"`
-	Metric     string          `json:"metric" jsonschema:"what decides"`
+	Metric     string          `json:"metric" jsonschema:"primary metric"`
 	Arms       []experimentArm `json:"arms"`
 	Guardrails []string        `json:"guardrails,omitempty" jsonschema:"how each stands"`
 	Ratio      string          `json:"sample_ratio" jsonschema:"sample ratio check"`
@@ -111,7 +111,7 @@ func (s *Server) listExperiments(ctx context.Context, who caller, _ noArguments)
 func (s *Server) getExperiment(ctx context.Context, who caller, in experimentIn) (experimentOut, error) {
 	d, ok := s.c.Experiments.Experiment(who.projectID, in.ID)
 	if !ok {
-		return experimentOut{}, event.NewError(event.CodeNotFound, "there is no such experiment", "list_experiments shows what there is", nil)
+		return experimentOut{}, event.NewError(event.CodeNotFound, "experiment not found", "list_experiments shows which exist", nil)
 	}
 	return s.experimentOut(ctx, d)
 }

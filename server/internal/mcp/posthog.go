@@ -196,7 +196,7 @@ func (s *Server) find(projectID, name string) (project.Connection, error) {
 	case name == "":
 		return project.Connection{}, event.Invalid("there are several connections, and none was named", "pass connection, one of "+strings.Join(names, ", "))
 	}
-	return project.Connection{}, event.NewError(event.CodeNotFound, "there is no connection "+strconv.Quote(name), "pass connection, one of "+strings.Join(names, ", "), nil)
+	return project.Connection{}, event.NewError(event.CodeNotFound, "connection "+strconv.Quote(name)+" not found", "pass connection, one of "+strings.Join(names, ", "), nil)
 }
 
 func (s *Server) configure(ctx context.Context, who caller, in configureIn) (out configureOut, err error) {
@@ -211,7 +211,7 @@ func (s *Server) configure(ctx context.Context, who caller, in configureIn) (out
 			name = "default"
 		}
 		if in.ProjectKey == nil {
-			return out, event.Invalid("there is no connection "+strconv.Quote(name)+" yet, and a new one needs a project key",
+			return out, event.Invalid("connection "+strconv.Quote(name)+" does not exist yet, and a new one needs a project key",
 				"pass project_key, which begins with phc_ (PostHog: Settings, Project, Project token)")
 		}
 		have = project.NewConnection(who.projectID, name)
@@ -322,7 +322,7 @@ func (s *Server) setEnabled(ctx context.Context, who caller, in enabledIn) (out 
 	case in.Enabled == nil:
 		return out, event.Invalid(`the argument "enabled" is missing`, "pass true to send events, false to pause")
 	case in.Resume != "" && in.Resume != resumeBacklog && in.Resume != resumeNow:
-		return out, event.Invalid("there is no way to resume called "+strconv.Quote(in.Resume), "use backlog or now")
+		return out, event.Invalid("unknown value "+strconv.Quote(in.Resume)+" of resume", "use backlog or now")
 	case in.Resume != "" && !*in.Enabled:
 		return out, event.Invalid(`"resume" goes with enabled true only`, "leave it out to pause")
 	}

@@ -44,7 +44,7 @@ type promptVariable struct {
 	Name        string   `json:"name"`
 	Type        string   `json:"type,omitempty" jsonschema:"string (default), number, integer, boolean or json"`
 	Optional    bool     `json:"optional,omitempty" jsonschema:"true: without a value nothing is put in"`
-	Default     any      `json:"default,omitempty" jsonschema:"put in where there is no value"`
+	Default     any      `json:"default,omitempty" jsonschema:"used if no value is given"`
 	Enum        []string `json:"enum,omitempty" jsonschema:"the only values of a string that are allowed"`
 	Description string   `json:"description,omitempty"`
 }
@@ -172,7 +172,7 @@ func (s *Server) addPromptTools() {
 func (s *Server) findPrompt(who caller, name, ref string) (prompt.Prompt, prompt.Version, error) {
 	p, ok := s.c.Prompts.Prompt(who.projectID, name)
 	if !ok {
-		return p, prompt.Version{}, event.NewError(event.CodeNotFound, fmt.Sprintf("there is no prompt %q", event.FirstChars(name, 100)), "list_prompts shows what there is", nil)
+		return p, prompt.Version{}, event.NewError(event.CodeNotFound, fmt.Sprintf("prompt %q not found", event.FirstChars(name, 100)), "list_prompts shows which exist", nil)
 	}
 	v, ok := s.c.Prompts.Version(who.projectID, name, ref)
 	if !ok {

@@ -112,7 +112,7 @@ func (s *Server) setRollout(ctx context.Context, who caller, in setRolloutIn) (o
 	case in.Percent != nil:
 		ro.Own = prompt.Split(in.Flag, *in.Percent, shares)
 	case len(shares) > 0:
-		return out, event.Invalid("arms have shares, and there is no percent of all users", "give percent too, or leave the shares to PostHog's flag")
+		return out, event.Invalid("variants have shares, but percent of all users is missing", "give percent too, or leave the shares to PostHog's flag")
 	}
 	if ro, err = s.c.Prompts.SetRollout(ctx, who.actor, who.projectID, ro); err != nil {
 		return out, err

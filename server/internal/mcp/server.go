@@ -189,7 +189,7 @@ func (s *Server) authenticate(r *http.Request) (caller, error) {
 	}
 	p, k, ok := s.c.Registry.Snapshot().ProjectByAPIKey(strings.TrimSpace(key))
 	if !ok {
-		return caller{}, event.NewError(event.CodeUnauthorized, "this API key is not known", "check it, or make a new one with hedgerow project add-key", nil)
+		return caller{}, event.NewError(event.CodeUnauthorized, "unknown API key", "check it, or create one with hedgerow project add-key", nil)
 	}
 	return caller{p.ID, k.May(), "key " + k.ID + " (mcp)"}, nil
 }

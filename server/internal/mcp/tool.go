@@ -85,7 +85,7 @@ func add[In, Out any](s *Server, sp spec, handle func(context.Context, caller, I
 		defer func() {
 			if v := recover(); v != nil { // with what may quote the arguments
 				s.log.Error("mcp tool panicked", "tool", sp.name, "type", fmt.Sprintf("%T", v), "stack", string(debug.Stack()))
-				err = event.NewError(event.CodeInternal, "something went wrong inside hedgerow", "see hedgerow's log for the cause", nil)
+				err = event.NewError(event.CodeInternal, "internal error in hedgerow", "see hedgerow's log for the cause", nil)
 			}
 		}()
 		who := callerOf(ctx)
@@ -140,7 +140,7 @@ func readArguments(args json.RawMessage, into any, names []string) error {
 	var wrong *json.UnmarshalTypeError
 	switch unknown, found := strings.CutPrefix(err.Error(), "json: unknown field "); {
 	case found:
-		return event.Invalid("there is no argument "+unknown, known)
+		return event.Invalid("unknown argument "+unknown, known)
 	case errors.As(err, &wrong) && wrong.Field != "":
 		return event.Invalid(fmt.Sprintf("the argument %q is not %s", wrong.Field, kindName(wrong.Type)), "send it as its schema says")
 	}

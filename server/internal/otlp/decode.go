@@ -56,7 +56,7 @@ func (x exchange) decode(f form, b []byte, l Limits) (*collector.ExportTraceServ
 		}
 	}
 	if n > l.Spans {
-		return nil, httpbody.Refuse(http.StatusRequestEntityTooLarge, httpbody.ReasonTooLarge, "%d spans in one request, at most %d are taken: send smaller batches", n, l.Spans)
+		return nil, httpbody.Refuse(http.StatusRequestEntityTooLarge, httpbody.ReasonTooLarge, "%d spans in one request, at most %d are accepted: send smaller batches", n, l.Spans)
 	}
 	return req, nil
 }

@@ -36,7 +36,7 @@ func (h *Handler) takeLogs(ctx context.Context, x exchange, project string, f fo
 	bySpan, order, discarded := genAIRecords(req, f)
 	h.discarded.Add(float64(discarded))
 	if len(order) > h.limits.Spans {
-		return nil, httpbody.Refuse(http.StatusRequestEntityTooLarge, httpbody.ReasonTooLarge, "log records of %d spans in one request, at most %d are taken: send smaller batches", len(order), h.limits.Spans)
+		return nil, httpbody.Refuse(http.StatusRequestEntityTooLarge, httpbody.ReasonTooLarge, "log records of %d spans in one request, at most %d are accepted: send smaller batches", len(order), h.limits.Spans)
 	}
 	var events []*event.Event
 	for _, id := range order {

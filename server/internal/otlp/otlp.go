@@ -160,7 +160,7 @@ func (h *Handler) export(w http.ResponseWriter, r *http.Request, x exchange) (pr
 	switch {
 	case media == "application/json", media == "application/x-protobuf", media == "application/protobuf":
 	default:
-		return nil, f, httpbody.Refuse(http.StatusUnsupportedMediaType, httpbody.ReasonUnsupported, "this content type is not taken: send application/x-protobuf or application/json")
+		return nil, f, httpbody.Refuse(http.StatusUnsupportedMediaType, httpbody.ReasonUnsupported, "unsupported content type: send application/x-protobuf or application/json")
 	}
 	if err != nil {
 		return nil, f, httpbody.Refuse(http.StatusUnsupportedMediaType, httpbody.ReasonUnsupported, "the content type cannot be read: send application/x-protobuf or application/json")
@@ -256,7 +256,7 @@ func rpcCode(r *httpbody.Refusal) codes.Code {
 func (h *Handler) project(authorization string) (string, *httpbody.Refusal) {
 	scheme, token, _ := strings.Cut(authorization, " ")
 	if token = strings.TrimSpace(token); !strings.EqualFold(scheme, "Bearer") || token == "" {
-		return "", httpbody.Refuse(http.StatusUnauthorized, httpbody.ReasonToken, "there is no project token: send the header Authorization: Bearer with hedgerow's project token (phc_hedgerow_…)")
+		return "", httpbody.Refuse(http.StatusUnauthorized, httpbody.ReasonToken, "missing project token: send the header Authorization: Bearer with hedgerow's project token (phc_hedgerow_…)")
 	}
 	id, err := h.c.Project(token)
 	if err != nil {

@@ -44,7 +44,7 @@ func (u *AllowListUpgrade) Run(ctx context.Context, reader *query.Reader) error 
 			}
 			if err := u.takeOver(ctx, reader, c); err != nil && ctx.Err() == nil {
 				failed = true
-				u.log.Warn("the names of properties that were sent before the upgrade could not be taken over; what is not in PostHog's list stays at home until they are",
+				u.log.Warn("property names sent before the upgrade could not be imported; properties outside PostHog's list are withheld until then",
 					"connection", c.Name, "retry", wait, "err", err)
 			}
 		}
@@ -71,7 +71,7 @@ func (u *AllowListUpgrade) takeOver(ctx context.Context, reader *query.Reader, c
 		return err
 	}
 	if did {
-		u.log.Info("what leaves for PostHog is an allow-list now; names that were sent before and are not content go on, until somebody keeps or stops them on the page of the connection",
+		u.log.Info("events to PostHog now use an allow-list; names sent before that are not content are still sent, until they are allowed or blocked on the connection's page",
 			"connection", c.Name, "properties", len(properties), "attributes", len(attributes))
 	}
 	return nil

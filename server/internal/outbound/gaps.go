@@ -78,7 +78,7 @@ func (s *Gaps) change(ctx context.Context, projectID, queue string, ids []string
 		n++
 	}
 	if n == 0 && len(ids) > 0 {
-		return 0, event.NewError(event.CodeNotFound, "there is no such gap", "hedgerow replay gaps lists them; one that grew meanwhile has another id", nil)
+		return 0, event.NewError(event.CodeNotFound, "gap not found", "hedgerow replay gaps lists them; the id of a gap changes when it grows", nil)
 	}
 	select {
 	case s.changed <- struct{}{}:
@@ -138,7 +138,7 @@ func (s *Gaps) send(ctx context.Context, g journal.Gap) error {
 			return err
 		}
 		if len(events) == 0 {
-			s.c.Logger.Info("what a queue had given up was sent again", "queue", g.Queue, "events", g.Sent)
+			s.c.Logger.Info("events that a queue had skipped were resent", "queue", g.Queue, "events", g.Sent)
 			return s.c.Journal.CloseGap(ctx, g)
 		}
 		if err := s.c.Journal.Redeliver(ctx, g.Queue, events...); err != nil {

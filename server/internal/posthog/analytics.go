@@ -55,7 +55,7 @@ GROUP BY day ORDER BY day LIMIT 100`, in, out, cost, bad, latency, cost, names, 
 	for _, row := range rows.Results {
 		d, ok := day(row)
 		if !ok {
-			return nil, event.NewError(event.CodeUpstream, "PostHog's figures cannot be read", "see whether the host is PostHog's, and tell us its version", nil)
+			return nil, event.NewError(event.CodeUpstream, "PostHog's figures cannot be read", "check that the host is PostHog's, and report its version", nil)
 		}
 		days = append(days, d)
 	}

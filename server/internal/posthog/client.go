@@ -153,27 +153,27 @@ func explain(err error, host string) trouble {
 	case errors.As(err, &off):
 		return trouble{"host_blocked", fmt.Sprintf("%s leads to the address %v, which is not public, and which posthog_allow_hosts does not list", name, off.addr), project.AllowHint}
 	case errors.As(err, &dns) && dns.IsNotFound:
-		return trouble{"dns", fmt.Sprintf("the name %s is not known (DNS)", name), "look for a slip in the host: https://us.i.posthog.com or https://eu.i.posthog.com for PostHog's cloud"}
+		return trouble{"dns", fmt.Sprintf("the name %s was not found (DNS)", name), "check the spelling of the host: https://us.i.posthog.com or https://eu.i.posthog.com for PostHog's cloud"}
 	case errors.As(err, &dns):
-		return trouble{"dns", fmt.Sprintf("the name %s could not be looked up (DNS)", name), "check this machine's name server"}
+		return trouble{"dns", fmt.Sprintf("the name %s could not be resolved (DNS)", name), "check this machine's name server"}
 	case errors.As(err, &wrong):
-		return trouble{"tls", fmt.Sprintf("the certificate of %s is for another name", name), "look for a slip in the host, or renew the certificate"}
+		return trouble{"tls", fmt.Sprintf("the certificate of %s is for another name", name), "check the spelling of the host, or renew the certificate"}
 	case errors.As(err, &expired):
 		return trouble{"tls", fmt.Sprintf("the certificate of %s is not valid, or not any more", name), "renew it; check this machine's clock"}
 	case errors.As(err, &unknown):
-		return trouble{"tls", fmt.Sprintf("the certificate of %s is not signed by an authority that this machine trusts", name), "for a PostHog of your own that posthog_allow_hosts lists, name the authority's certificate in posthog_ca; else install it on this machine (SSL_CERT_FILE), or use a public one"}
+		return trouble{"tls", fmt.Sprintf("the certificate of %s is not signed by an authority that this machine trusts", name), "for a self-hosted PostHog listed in posthog_allow_hosts, set posthog_ca to the authority's certificate; otherwise install it on this machine (SSL_CERT_FILE), or use a public one"}
 	case errors.As(err, &cert), errors.As(err, &alert):
 		return trouble{"tls", fmt.Sprintf("no secure connection to %s (TLS)", name), "hedgerow needs TLS 1.2 or newer and a certificate that this machine trusts"}
 	case errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch):
 		return trouble{"tls", fmt.Sprintf("%s does not speak TLS on this port", name), "check the port of the host"}
 	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
-		return trouble{"timeout", fmt.Sprintf("%s did not answer in time", name), "check that this machine may reach it: firewall, proxy"}
+		return trouble{"timeout", fmt.Sprintf("%s did not answer in time", name), "check that this machine can reach it: firewall, proxy"}
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return trouble{"unreachable", fmt.Sprintf("%s refuses connections", name), "check host and port, and that PostHog is running"}
 	case errors.As(err, &op) && op.Op == "dial":
-		return trouble{"unreachable", fmt.Sprintf("%s cannot be reached", name), "check that this machine may reach it: network, firewall"}
+		return trouble{"unreachable", fmt.Sprintf("%s cannot be reached", name), "check that this machine can reach it: network, firewall"}
 	}
-	return trouble{"unreachable", fmt.Sprintf("the connection to %s broke", name), "check that this machine may reach it: network, firewall, proxy"}
+	return trouble{"unreachable", fmt.Sprintf("the connection to %s broke", name), "check that this machine can reach it: network, firewall, proxy"}
 }
 
 func isTimeout(err error) bool {

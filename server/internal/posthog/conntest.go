@@ -289,14 +289,14 @@ func captureCheck(a answer, err error, host string) (Check, bool) {
 	case a.status >= 300 && a.status < 400:
 		return redirected(a, host), false
 	case a.status == http.StatusUnauthorized, a.status == http.StatusForbidden:
-		return Check{Name: CheckNameProjectKey, Code: CodeKeyRefused, Message: fmt.Sprintf("PostHog refuses the project key (%d%s)", a.status, quote(a.body)),
+		return Check{Name: CheckNameProjectKey, Code: CodeKeyRefused, Message: fmt.Sprintf("PostHog rejects the project key (%d%s)", a.status, quote(a.body)),
 			Hint: "copy it from PostHog: Settings → Project → Project token"}, false
 	case a.status == http.StatusTooManyRequests, a.status == http.StatusRequestTimeout, a.status >= 500:
 		return Check{Name: CheckNameEvent, Code: CodePostHogTrouble, Message: fmt.Sprintf("PostHog responded with %d%s", a.status, quote(a.body)), Hint: "test again later; see status.posthog.com"}, false
 	case a.status == http.StatusNotFound, a.status == http.StatusMethodNotAllowed, isHTML(a.body):
 		return notPostHog, false
 	}
-	return Check{Name: CheckNameEvent, Code: CodeEventRefused, Message: fmt.Sprintf("PostHog refuses the test event (%d%s)", a.status, quote(a.body)), Hint: "check whether a proxy between hedgerow and PostHog changes requests"}, false
+	return Check{Name: CheckNameEvent, Code: CodeEventRefused, Message: fmt.Sprintf("PostHog rejects the test event (%d%s)", a.status, quote(a.body)), Hint: "check whether a proxy between hedgerow and PostHog changes requests"}, false
 }
 
 func isHTML(body []byte) bool {

@@ -124,7 +124,7 @@ func (d *deliverer) open(ctx context.Context) event.Queue {
 			break
 		}
 		d.st.setTrouble(d, StateRetrying)
-		d.trouble("hedgerow's own journal does not give out events", "err", err)
+		d.trouble("events cannot be read from hedgerow's journal", "err", err)
 		sleep(ctx, wait)
 	}
 	return nil
@@ -166,7 +166,7 @@ func (d *deliverer) fetch(ctx context.Context, q event.Queue, in chan<- []*origi
 				return
 			}
 		case e == nil || e.Code != event.CodeUnavailable: // unavailable: the journal is closing
-			d.trouble("hedgerow's own journal does not give out events", "err", err)
+			d.trouble("events cannot be read from hedgerow's journal", "err", err)
 		}
 		wait = min(max(2*wait, 100*time.Millisecond), 10*time.Second)
 		sleep(ctx, wait)
@@ -317,7 +317,7 @@ func (d *deliverer) remake(it *item, s *settings) bool {
 func (d *deliverer) encode(e *event.Event, s *settings) (made []*item, shaped Shaped, err error) {
 	defer func() {
 		if r := recover(); r != nil {
-			d.log.Error("an event made its encoding panic", "uuid", e.UUID, "type", fmt.Sprintf("%T", r))
+			d.log.Error("encoding an event panicked", "uuid", e.UUID, "type", fmt.Sprintf("%T", r))
 			made, shaped, err = nil, Shaped{}, errors.New("internal error")
 		}
 	}()
@@ -328,7 +328,7 @@ func (d *deliverer) encode(e *event.Event, s *settings) (made []*item, shaped Sh
 	for _, out := range shaped.Events {
 		body, err := out.MarshalPostHog(d.m.wire(e))
 		if err != nil {
-			return nil, Shaped{}, errors.New("one of its values is not JSON")
+			return nil, Shaped{}, errors.New("one of its values is not valid JSON")
 		}
 		made = append(made, &item{out: out, body: body})
 	}
@@ -430,7 +430,7 @@ func (d *deliverer) giveUp(o *origin, reason string) {
 // queue gives it out again, and PostHog drops the repetition.
 func (d *deliverer) end(o *origin, err error) {
 	if err != nil {
-		d.log.Warn("the journal did not take note of a delivery; it will come again", "err", err)
+		d.log.Warn("a delivery could not be acknowledged to the journal; it will be repeated", "err", err)
 	}
 	d.hold.remove(o)
 }
@@ -455,7 +455,7 @@ func (d *deliverer) fine() {
 	defer d.logMu.Unlock()
 	if d.logged != "" {
 		d.logged = ""
-		d.log.Info("delivery to PostHog goes on")
+		d.log.Info("delivery to PostHog resumed")
 	}
 }
 

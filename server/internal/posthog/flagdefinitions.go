@@ -150,7 +150,7 @@ func (f *Flags) fetch(ctx context.Context, conn project.Connection, etag string)
 	case a.status == http.StatusPaymentRequired:
 		return fetched{overQuota: true}, nil
 	case a.status == http.StatusUnauthorized, a.status == http.StatusForbidden:
-		return fetched{}, fmt.Errorf("PostHog answers %d: the personal key is wrong or lacks the scope Feature Flag Read", a.status)
+		return fetched{}, fmt.Errorf("PostHog returned %d: the personal key is wrong or lacks the scope Feature Flag Read", a.status)
 	case a.status != http.StatusOK:
 		return fetched{}, fmt.Errorf("PostHog answers %d", a.status)
 	}

@@ -51,7 +51,7 @@ func (f *Flags) remote(ctx context.Context, conn project.Connection, key string,
 		return s.answer.decision(key), nil
 	}
 	if at, ok := f.trouble.get(conn.Host); ok && now.Sub(at) < troubleWait {
-		return decision{}, event.NewError(event.CodeUnavailable, "PostHog failed a moment ago and is not asked for flags", "", nil)
+		return decision{}, event.NewError(event.CodeUnavailable, "PostHog failed recently and is not queried for flags", "", nil)
 	}
 	a, err := f.caller.post(ctx, conn.Host+"/flags/?v=2", project.Secret{}, json.RawMessage(question), maxFlagAnswer)
 	if err != nil {

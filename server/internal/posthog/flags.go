@@ -130,11 +130,11 @@ type decision struct {
 // for some seconds.
 func (f *Flags) Decide(ctx context.Context, projectID, key string, u flag.User) (flag.Value, string, error) {
 	if u.DistinctID == "" {
-		return flag.Value{}, "", event.Invalid("a flag is decided for a user, and there is no distinct id", "send it as distinct_id or X-PostHog-Distinct-Id")
+		return flag.Value{}, "", event.Invalid("a flag needs a distinct id", "send it as distinct_id or X-PostHog-Distinct-Id")
 	}
 	conn, ok := f.c.Connection(projectID)
 	if !ok {
-		return flag.Value{}, "", event.NewError(event.CodeNotFound, "the project is connected to no PostHog", "connect one, or let hedgerow decide by its own percentages", nil)
+		return flag.Value{}, "", event.NewError(event.CodeNotFound, "the project is connected to no PostHog", "connect one, or use hedgerow's own percentages", nil)
 	}
 	if u.Now.IsZero() {
 		u.Now = f.c.Now()
@@ -147,7 +147,7 @@ func (f *Flags) Decide(ctx context.Context, projectID, key string, u flag.User) 
 	}
 	f.tell(projectID, conn.ID, key, u, d)
 	if !d.known {
-		return flag.Value{}, "", event.NewError(event.CodeNotFound, "PostHog has no feature flag of this key, or it is deleted", "look for a slip in the key, or make the flag in PostHog", nil)
+		return flag.Value{}, "", event.NewError(event.CodeNotFound, "PostHog has no feature flag of this key, or it is deleted", "check the spelling of the key, or create the flag in PostHog", nil)
 	}
 	if d.local {
 		return d.value, DecidedLocally, nil
@@ -180,7 +180,7 @@ func (f *Flags) TurnOff(ctx context.Context, projectID, key string) error {
 	}
 	set, err := f.fetch(ctx, conn, "")
 	if err != nil {
-		return event.NewError(event.CodeUpstream, "PostHog did not give its flag definitions", "switch the flag off in PostHog", err)
+		return event.NewError(event.CodeUpstream, "PostHog returned no flag definitions", "switch the flag off in PostHog", err)
 	}
 	def, ok := set.set.Definition(key)
 	if !ok {
@@ -195,9 +195,9 @@ func (f *Flags) TurnOff(ctx context.Context, projectID, key string) error {
 		t := explain(err, AppHost(conn.Host))
 		return event.NewError(event.CodeUpstream, t.message, t.hint, err)
 	case a.status == http.StatusForbidden || a.status == http.StatusUnauthorized:
-		return event.NewError(event.CodeForbidden, "the personal key may not change flags", "give it the scope Feature Flag Write, or switch the flag off in PostHog", nil)
+		return event.NewError(event.CodeForbidden, "the personal key lacks permission to change flags", "add the scope Feature Flag Write, or turn the flag off in PostHog", nil)
 	case a.status != http.StatusOK:
-		return event.NewError(event.CodeUpstream, "PostHog did not switch the flag off", "switch it off in PostHog", nil)
+		return event.NewError(event.CodeUpstream, "PostHog did not turn the flag off", "switch it off in PostHog", nil)
 	}
 	f.forget(conn.ID)
 	return nil

@@ -161,7 +161,7 @@ func LoadCA(path string) (*x509.CertPool, []*x509.Certificate, error) {
 		certs = append(certs, cert)
 	}
 	if len(certs) == 0 {
-		return nil, nil, errors.New("it holds no certificate in PEM form")
+		return nil, nil, errors.New("it contains no PEM certificate")
 	}
 	return pool, certs, nil
 }

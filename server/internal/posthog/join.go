@@ -72,7 +72,7 @@ func (d *deliverer) join(ctx context.Context, ds []event.Delivery) []event.Deliv
 			return false
 		}
 		if rerr := dl.Retry(wait); rerr != nil {
-			d.log.Debug("give an outcome back to the queue", "err", rerr)
+			d.log.Debug("return outcome to queue", "err", rerr)
 		}
 		return true
 	})

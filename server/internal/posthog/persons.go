@@ -20,7 +20,7 @@ import (
 // deletes the events later, at a time of its own; true means that it was asked.
 func DeletePerson(ctx context.Context, conn project.Connection, distinctID string, o QueryOptions) (found bool, err error) {
 	if conn.PersonalKey.IsZero() {
-		return false, event.Invalid("the connection "+conn.Name+" has no personal key, which PostHog asks for to delete a person", "make one in PostHog (Settings, Personal API keys) with the scope Person Write")
+		return false, event.Invalid("the connection "+conn.Name+" has no personal key, which PostHog requires to delete a person", "create one in PostHog (Settings, Personal API keys) with the scope Person Write")
 	}
 	host := appHost(conn, o.AppHost)
 	if err := CheckHost(host, o.AllowInsecureHosts, o.Client.AllowHosts); err != nil {
@@ -85,18 +85,18 @@ func refusedPerson(conn project.Connection, a answer) error {
 		Detail string `json:"detail"`
 	}
 	_ = json.Unmarshal(a.body, &in) // what is no JSON has no detail
-	const scope = "give the key the scope Person Write in PostHog: Settings, Personal API keys"
+	const scope = "add the scope Person Write to the key in PostHog: Settings, Personal API keys"
 	switch {
 	case a.status == http.StatusUnauthorized:
-		return event.NewError(event.CodeForbidden, "PostHog does not know the personal key of the connection "+conn.Name, "make a new one in PostHog (Settings, Personal API keys) with the scope Person Write", nil)
+		return event.NewError(event.CodeForbidden, "PostHog does not know the personal key of the connection "+conn.Name, "create a new one in PostHog (Settings, Personal API keys) with the scope Person Write", nil)
 	case a.status == http.StatusForbidden && strings.Contains(in.Detail, "scope"):
 		return event.NewError(event.CodeForbidden, "the personal key of the connection "+conn.Name+" may not delete persons", scope, nil)
 	case a.status == http.StatusForbidden:
 		return event.NewError(event.CodeForbidden, "the personal key of the connection "+conn.Name+" does not see the project that events go to", "make the key as a member of that project, or let it see that project", nil)
 	case a.status == http.StatusTooManyRequests:
-		return event.NewError(event.CodeRateLimited, "PostHog takes no more requests for now", "ask again in a minute", nil)
+		return event.NewError(event.CodeRateLimited, "PostHog's rate limit is reached", "try again in a minute", nil)
 	case a.status == http.StatusNotFound:
-		return event.NewError(event.CodeNotFound, "the host of the connection "+conn.Name+" has no API for persons", "where the host is a proxy of your own, deleting persons needs PostHog's own address", nil)
+		return event.NewError(event.CodeNotFound, "the host of the connection "+conn.Name+" has no API for persons", "if the host is your own proxy, deleting persons needs PostHog's own address", nil)
 	}
 	return event.NewError(event.CodeUpstream, fmt.Sprintf("PostHog answers %d to the deletion of a person", a.status), "try again later", nil)
 }

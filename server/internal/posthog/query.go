@@ -55,7 +55,7 @@ const maxRows = 64 << 20 // bytes of an answer to a query
 // hint says how long to wait where there were too many.
 func Query(ctx context.Context, conn project.Connection, hogql string, o QueryOptions) (Rows, error) {
 	if conn.PersonalKey.IsZero() {
-		return Rows{}, event.Invalid("the connection has no personal key", "make one in PostHog (Settings, Personal API keys) with the scope Query Read and set it as POSTHOG_PERSONAL_API_KEY")
+		return Rows{}, event.Invalid("the connection has no personal key", "create one in PostHog (Settings, Personal API keys) with the scope Query Read and set it as POSTHOG_PERSONAL_API_KEY")
 	}
 	host := appHost(conn, o.AppHost)
 	if err := CheckHost(host, o.AllowInsecureHosts, o.Client.AllowHosts); err != nil {
@@ -82,13 +82,13 @@ func Query(ctx context.Context, conn project.Connection, hogql string, o QueryOp
 	case a.status == http.StatusBadRequest:
 		return Rows{}, event.Invalid("PostHog does not accept the query"+detail(a.body), "")
 	case a.status == http.StatusTooManyRequests:
-		hint := "ask again in a minute"
+		hint := "try again in a minute"
 		if a.retryAfter > 0 {
-			hint = fmt.Sprintf("ask again in %v", a.retryAfter.Round(time.Second))
+			hint = fmt.Sprintf("try again in %v", a.retryAfter.Round(time.Second))
 		}
 		return Rows{}, event.NewError(event.CodeRateLimited, "PostHog allows no more queries for now", hint, nil)
 	case a.status == http.StatusGatewayTimeout:
-		return Rows{}, event.NewError(event.CodeTimeout, "the query took PostHog too long", "ask for a shorter time", nil)
+		return Rows{}, event.NewError(event.CodeTimeout, "the query took PostHog too long", "choose a shorter time range", nil)
 	case a.status == http.StatusUnauthorized, a.status == http.StatusForbidden, a.status == http.StatusNotFound:
 		ck := personalCheck(a, host)
 		code := event.CodeForbidden

@@ -138,7 +138,7 @@ func (d *deliverer) send(ctx context.Context, l *lane, batch []*item) (parts [][
 					return halves(batch)
 				}
 				if tries >= stubbornDead {
-					d.dead(batch[0], fmt.Sprintf("PostHog answers %d to this event again and again, while it takes others", a.status))
+					d.dead(batch[0], fmt.Sprintf("PostHog keeps returning %d for this event, while it accepts others", a.status))
 					return nil
 				}
 			}
@@ -213,7 +213,7 @@ func (d *deliverer) prepare(batch []*item, s *settings, l *lane, rt route) []*it
 	for _, it := range batch {
 		switch gone, err := d.m.c.Deleted(it.from.d.Event); {
 		case err != nil:
-			d.trouble("it cannot be told which events were deleted", "err", err)
+			d.trouble("deleted events cannot be looked up", "err", err)
 			l.pauseUntil(d.m.c.Now().Add(deletedWait))
 			d.release(it)
 			continue
@@ -289,7 +289,7 @@ func (d *deliverer) post(ctx context.Context, s *settings, rt route, batch []*it
 		why = fmt.Sprintf("PostHog finds an event too large (413%s)", quote(a.body))
 	case invalid:
 		d.st.reqBad.Add(1)
-		why = fmt.Sprintf("PostHog refuses the event (%d%s)", a.status, quote(a.body))
+		why = fmt.Sprintf("PostHog rejects the event (%d%s)", a.status, quote(a.body))
 	case refused:
 		d.st.reqRefused.Add(1)
 		why = refusal(a, s.conn.Host)
@@ -304,9 +304,9 @@ func (d *deliverer) post(ctx context.Context, s *settings, rt route, batch []*it
 func refusal(a answer, host string) string {
 	switch {
 	case a.status == http.StatusUnauthorized, a.status == http.StatusForbidden:
-		return fmt.Sprintf("PostHog refuses the project key (%d%s): set the right one", a.status, quote(a.body))
+		return fmt.Sprintf("PostHog rejects the project key (%d%s): set the right one", a.status, quote(a.body))
 	case a.status == http.StatusPaymentRequired:
-		return "PostHog refuses events because of the project's billing (402)"
+		return "PostHog rejects events because of the project's billing (402)"
 	case a.status < 300:
 		return fmt.Sprintf("%s answers with a web page: it is not PostHog's ingestion host", hostName(host))
 	case a.status < 400:
@@ -321,7 +321,7 @@ func (d *deliverer) taken(l *lane, batch []*item, a answer) {
 	if overQuota(a.body, l.ai) {
 		// PostHog has taken the request and dropped the events: sending them again
 		// would change nothing.
-		note = "PostHog takes the events and drops them: the project is over its quota"
+		note = "PostHog accepts the events and drops them: the project is over its quota"
 		d.st.quota.Add(int64(len(batch)))
 		d.trouble(note, "events", len(batch))
 	} else {

@@ -67,7 +67,7 @@ func (m *Manager) Made(c project.Connection, p project.Project, e *event.Event) 
 	var out []json.RawMessage
 	shaped := m.c.Shape(c, p, e)
 	if shaped.Block != "" {
-		return nil, event.NewError(event.CodeConflict, "nothing of this event leaves: "+shaped.Block, "it is a dead letter of the connection", nil)
+		return nil, event.NewError(event.CodeConflict, "this event is not sent: "+shaped.Block, "it is a dead letter of the connection", nil)
 	}
 	for _, o := range shaped.Events {
 		body, err := o.MarshalPostHog(m.wire(e))

@@ -27,7 +27,7 @@ func (d *deliverer) shrink(it *item, limit int) bool {
 		if err != nil || len(body) >= len(it.body) {
 			return false
 		}
-		d.log.Info("an event too large for PostHog was made smaller", "uuid", e.UUID, "event", e.Name, "from_bytes", len(it.body), "to_bytes", len(body), "dropped", len(names))
+		d.log.Info("an event too large for PostHog was reduced", "uuid", e.UUID, "event", e.Name, "from_bytes", len(it.body), "to_bytes", len(body), "dropped", len(names))
 		d.hold.resize(it.from, len(body)-len(it.body))
 		it.out, it.body = e, body
 	}

@@ -92,9 +92,9 @@ func normalizeWebhook(raw string, insecure bool) (string, error) {
 	case err != nil || u.Hostname() == "" || u.Opaque != "" || len(raw) > 2000:
 		return "", event.Invalid("the webhook is not a URL", "write https://hooks.example.com/path")
 	case u.User != nil:
-		return "", event.Invalid("the webhook's URL holds a user name or password", "hedgerow signs each request: check the signature instead")
+		return "", event.Invalid("the webhook's URL contains a user name or password", "hedgerow signs each request: check the signature instead")
 	case u.Scheme != "https" && !(insecure && u.Scheme == "http"):
-		return "", event.Invalid("the webhook is not https://", "alerts must not travel in clear text")
+		return "", event.Invalid("the webhook is not https://", "alerts must be sent encrypted")
 	case !insecure && !publicName(u.Hostname()):
 		return "", event.Invalid("the webhook is a private or local address", "use a public name; hedgerow does not send to addresses inside the network")
 	}

@@ -59,7 +59,7 @@ func (r *Registry) bootstrap(ctx context.Context) (FirstStart, error) {
 	// Where damage may have cost a project its record, what belongs to it stays.
 	if !r.damaged() {
 		if err := r.sweepOrphans(ctx); err != nil {
-			r.log.Error("what an interrupted deletion of a project has left could not be removed; it is tried again at the next start", "err", err)
+			r.log.Error("the rest of an interrupted project deletion could not be removed; it is retried at the next start", "err", err)
 		}
 	}
 	if !r.Snapshot().sealed {

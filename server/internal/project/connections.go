@@ -257,7 +257,7 @@ func (r *Registry) checkConnection(c *Connection) error {
 	}
 	switch {
 	case !c.Schema.Valid():
-		return event.Invalid(fmt.Sprintf("there is no schema %q", c.Schema), "use posthog, llm_events or both")
+		return event.Invalid(fmt.Sprintf("unknown schema %q", c.Schema), "use posthog, llm_events or both")
 	case c.FlushAt < 1 || c.FlushAt > 1000:
 		return event.Invalid("flush_at lies between 1 and 1000 events", "20 is the default")
 	case c.FlushInterval < 100*time.Millisecond || c.FlushInterval > 10*time.Minute:
@@ -267,7 +267,7 @@ func (r *Registry) checkConnection(c *Connection) error {
 	}
 	for _, list := range [][]string{c.Filter.Events, c.Filter.Surfaces, c.Filter.Tags} {
 		if len(list) > 100 || slices.ContainsFunc(list, func(s string) bool { return s == "" || utf8.RuneCountInString(s) > maxText }) {
-			return event.Invalid("a filter takes up to 100 names of 1 to 200 characters", "leave the list empty to let everything through")
+			return event.Invalid("a filter can have up to 100 names of 1 to 200 characters", "leave the list empty to let everything through")
 		}
 	}
 	for _, list := range []*[]string{&c.SendProperties, &c.SendAttributes} {
@@ -305,13 +305,13 @@ func sendNames(list []string) ([]string, error) {
 			continue
 		}
 		if utf8.RuneCountInString(name) > maxText || strings.ContainsFunc(name, unicode.IsControl) {
-			return nil, event.Invalid("send_properties and send_attributes take names of 1 to 200 characters in one line", "write the names of properties as the ledger of the connection shows them")
+			return nil, event.Invalid("send_properties and send_attributes accept single-line names of 1 to 200 characters", "write the names of properties as the ledger of the connection shows them")
 		}
 		out = append(out, name)
 	}
 	slices.Sort(out)
 	if out = slices.Compact(out); len(out) > MaxSendNames {
-		return nil, event.Invalid("send_properties and send_attributes take up to 1,000 names each", "send fewer properties, or turn privacy mode off")
+		return nil, event.Invalid("send_properties and send_attributes accept up to 1,000 names each", "send fewer properties, or turn privacy mode off")
 	}
 	if len(out) == 0 {
 		return nil, nil
@@ -327,7 +327,7 @@ func checkProjectKey(key string) error {
 	case strings.HasPrefix(key, "phx_"), strings.HasPrefix(key, "phs_"), strings.HasPrefix(key, "pha_"):
 		return event.Invalid("this is a personal or secret key of PostHog, not a project key", "the project key begins with phc_ (PostHog: Settings, Project, Project token)")
 	case strings.HasPrefix(key, tokenPrefix):
-		return event.Invalid("this is hedgerow's own project token, not PostHog's", "take the project key from PostHog: Settings, Project, Project token")
+		return event.Invalid("this is hedgerow's own project token, not PostHog's", "copy the project key from PostHog: Settings, Project, Project token")
 	case !strings.HasPrefix(key, "phc_"):
 		return event.Invalid("this is not a PostHog project key", "it begins with phc_ (PostHog: Settings, Project, Project token)")
 	}
@@ -359,16 +359,16 @@ func NormalizeHost(raw string, insecure bool, allow *AllowedHosts) (string, erro
 	}
 	u, err := url.Parse(raw)
 	if err != nil || u.Hostname() == "" || u.Opaque != "" {
-		return "", event.Invalid("the PostHog host is not a URL", "write https://us.i.posthog.com, https://eu.i.posthog.com or your own")
+		return "", event.Invalid("the PostHog host is not a URL", "use https://us.i.posthog.com, https://eu.i.posthog.com or your own")
 	}
 	u.Scheme, u.Host = strings.ToLower(u.Scheme), strings.ToLower(u.Host)
 	switch {
 	case u.User != nil:
-		return "", event.Invalid("the PostHog host holds a user name or password", "write the host alone")
+		return "", event.Invalid("the PostHog host contains a user name or password", "write the host alone")
 	case u.RawQuery != "" || u.Fragment != "":
-		return "", event.Invalid("the PostHog host holds a query or fragment", "write the host alone")
+		return "", event.Invalid("the PostHog host contains a query or fragment", "write the host alone")
 	case u.Scheme != "https" && !(insecure && u.Scheme == "http"):
-		return "", event.Invalid("the PostHog host is not https://", "keys and events must not travel in clear text")
+		return "", event.Invalid("the PostHog host is not https://", "keys and events must be sent encrypted")
 	}
 	if !insecure && !publicName(u.Hostname()) && !allow.maySave(u.Hostname()) {
 		return "", event.Invalid("the PostHog host is a private or local address, which posthog_allow_hosts does not list", AllowHint)

@@ -13,8 +13,8 @@ func (s Settings) MayRead(r Role) bool { return r.Can(cmp.Or(s.ContentRole, Role
 
 // MayNotRead is the error of a role that may not read prompts and answers.
 func MayNotRead(r Role) *event.Error {
-	return event.NewError(event.CodeForbidden, "the role "+string(r)+" may not read the prompts and answers of this project",
-		"ask an administrator: the project's settings say which role may", nil)
+	return event.NewError(event.CodeForbidden, "the role "+string(r)+" may not read the prompts and responses of this project",
+		"ask an administrator: the role that may is set in the project's settings", nil)
 }
 
 // openedAgain is how long one who has read a content may read it anew without

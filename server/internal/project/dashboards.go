@@ -73,7 +73,7 @@ func (r *Registry) CreateDashboard(ctx context.Context, d Dashboard) (Dashboard,
 		return Dashboard{}, missing("project")
 	}
 	if len(r.Snapshot().Dashboards(d.ProjectID)) >= MaxDashboards {
-		return Dashboard{}, event.NewError(event.CodeConflict, fmt.Sprintf("a project has at most %d dashboards", MaxDashboards), "delete one that nobody needs", nil)
+		return Dashboard{}, event.NewError(event.CodeConflict, fmt.Sprintf("a project has at most %d dashboards", MaxDashboards), "delete one that is no longer needed", nil)
 	}
 	d.ID, d.CreatedBy, d.CreatedAt = newID("d"), actorOf(ctx), r.now().UTC()
 	d.UpdatedAt = d.CreatedAt
@@ -138,7 +138,7 @@ func (d *Dashboard) check() (err error) {
 			c.ID = newID("h")
 		}
 		if seen[c.ID] {
-			return event.Invalid("a chart stands on the dashboard twice", "reload the page and try again")
+			return event.Invalid("the dashboard contains a chart twice", "reload the page and try again")
 		}
 		seen[c.ID] = true
 		if c.Title, err = cleanName("chart", c.Title); err != nil {
@@ -153,10 +153,10 @@ func (d *Dashboard) check() (err error) {
 
 func checkQuery(q string) error {
 	if len(q) > maxQuery {
-		return event.Invalid("this has too many filters to be saved", "take some away")
+		return event.Invalid("this has too many filters to be saved", "remove some")
 	}
 	if _, err := url.ParseQuery(q); err != nil {
-		return event.Invalid("what should be saved is no address", "reload the page and try again")
+		return event.Invalid("the value to save is not an address", "reload the page and try again")
 	}
 	return nil
 }
@@ -167,7 +167,7 @@ func (r *Registry) CreateSavedView(ctx context.Context, v SavedView) (SavedView,
 		return SavedView{}, missing("project")
 	}
 	if len(r.Snapshot().SavedViews(v.ProjectID, "")) >= MaxSavedViews {
-		return SavedView{}, event.NewError(event.CodeConflict, fmt.Sprintf("a project keeps at most %d saved views", MaxSavedViews), "delete one that nobody needs", nil)
+		return SavedView{}, event.NewError(event.CodeConflict, fmt.Sprintf("a project keeps at most %d saved views", MaxSavedViews), "delete one that is no longer needed", nil)
 	}
 	v.ID, v.CreatedBy, v.CreatedAt = newID("v"), actorOf(ctx), r.now().UTC()
 	var err error

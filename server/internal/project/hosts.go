@@ -87,4 +87,4 @@ func (a *AllowedHosts) String() string {
 }
 
 // AllowHint is what to do about a PostHog host that is not public.
-const AllowHint = "use a public name; for a PostHog of your own inside the network, its operator lists it in posthog_allow_hosts (HEDGEROW_POSTHOG_ALLOW_HOSTS) and restarts hedgerow"
+const AllowHint = "use a public name; for a self-hosted PostHog inside the network, the operator lists it in posthog_allow_hosts (HEDGEROW_POSTHOG_ALLOW_HOSTS) and restarts hedgerow"

@@ -78,7 +78,7 @@ func (r *Registry) stillWanted(ctx context.Context, projectID, key string) error
 		return nil
 	}
 	if err := r.purge(ctx, key, 0); err != nil {
-		return unavailable("the project is deleted, but the record just made for it could not be removed", err)
+		return unavailable("the project is deleted, but the record just created for it could not be removed", err)
 	}
 	return missing("project")
 }

@@ -52,7 +52,7 @@ func (r *Registry) hashPassword(ctx context.Context, password string) (string, e
 func (r *Registry) verifyPassword(ctx context.Context, hash, password string) (match, stale bool, err error) {
 	p, salt, key, err := parseHash(hash)
 	if err != nil {
-		return false, false, event.NewError(event.CodeInternal, "the user's password is damaged", "set it anew with a sign-in link", err)
+		return false, false, event.NewError(event.CodeInternal, "the user's password is damaged", "set a new one with a sign-in link", err)
 	}
 	release, err := r.acquirePassword(ctx)
 	if err != nil {

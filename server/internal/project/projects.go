@@ -62,7 +62,7 @@ func cleanName(noun, name string) (string, error) {
 	case utf8.RuneCountInString(name) > maxName:
 		return "", event.Invalid(fmt.Sprintf("the %s's name is longer than %d characters", noun, maxName), "choose a shorter one")
 	case !utf8.ValidString(name) || strings.ContainsFunc(name, unicode.IsControl):
-		return "", event.Invalid("the "+noun+"'s name holds characters that cannot be shown", "use letters, digits and spaces")
+		return "", event.Invalid("the "+noun+"'s name contains non-printable characters", "use letters, digits and spaces")
 	}
 	return name, nil
 }
@@ -74,7 +74,7 @@ func cleanLabel(noun, s string) (string, error) {
 	case utf8.RuneCountInString(s) > maxName:
 		return "", event.Invalid(fmt.Sprintf("the %s's name is longer than %d characters", noun, maxName), "use a short one such as production or Playbook")
 	case !utf8.ValidString(s) || strings.ContainsFunc(s, unicode.IsControl):
-		return "", event.Invalid("the "+noun+"'s name holds characters that cannot be shown", "use letters, digits and spaces")
+		return "", event.Invalid("the "+noun+"'s name contains non-printable characters", "use letters, digits and spaces")
 	}
 	return s, nil
 }
@@ -128,7 +128,7 @@ func (r *Registry) UpdateProject(ctx context.Context, id string, f func(*Project
 		}
 		s := p.Settings
 		if s.ContentRole != "" && !s.ContentRole.Valid() { // records of older versions have none
-			return event.Invalid("there is no such role", "content_role is viewer, member or admin")
+			return event.Invalid("unknown role", "content_role is viewer, member or admin")
 		}
 		if s.ContentDays < 0 || s.MetricsDays < 0 || s.ContentDays > maxDays || s.MetricsDays > maxDays {
 			return event.Invalid("a retention lies between 0 and 36500 days", "0 keeps for ever")
@@ -216,7 +216,7 @@ func (r *Registry) DeleteProject(ctx context.Context, id string) error {
 // one time that it can be seen.
 func (r *Registry) CreateAPIKey(ctx context.Context, projectID, name string, role Role) (plain string, k APIKey, err error) {
 	if !role.Valid() {
-		return "", k, event.Invalid(fmt.Sprintf("there is no role %q", role), "use admin, member or viewer")
+		return "", k, event.Invalid(fmt.Sprintf("unknown role %q", role), "use admin, member or viewer")
 	}
 	return r.createKey(ctx, APIKey{ProjectID: projectID, Name: name, Role: role, Scopes: role.Scopes()})
 }
@@ -332,7 +332,7 @@ func checkKey(what, key string) error {
 	case len(key) > maxKeyIn:
 		return event.Invalid(what+" is too long", "paste the key alone")
 	case strings.ContainsFunc(key, func(c rune) bool { return c <= ' ' || c > '~' }):
-		return event.Invalid(what+" holds spaces or characters that no key has", "paste the key alone, on one line")
+		return event.Invalid(what+" contains spaces or characters that no key has", "paste the key alone, on one line")
 	}
 	return nil
 }

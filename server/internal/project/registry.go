@@ -291,7 +291,7 @@ func failed(noun, done string, err error) error {
 	case errors.Is(err, kv.ErrWrite):
 		return unavailable("the "+noun+" could not be "+done, err)
 	case errors.Is(err, kv.ErrRaced):
-		return event.NewError(event.CodeConflict, "the "+noun+" was changed by someone else at the same time", "look at it again and repeat the change", nil)
+		return event.NewError(event.CodeConflict, "the "+noun+" was changed by someone else at the same time", "reload it and repeat the change", nil)
 	}
 	return err
 }
@@ -317,7 +317,7 @@ func opened[T any, P record[T]](ring keyring, key string, e jetstream.KeyValueEn
 	}
 	v, err := decode[T, P](ring, key, e.Value(), e.Revision())
 	if err != nil {
-		return zero, event.NewError(event.CodeInternal, "the "+P(&zero).noun()+" is damaged", "run hedgerow doctor, which looks for its last good copy, or restore a backup", fmt.Errorf("decode %s: %w", key, err))
+		return zero, event.NewError(event.CodeInternal, "the "+P(&zero).noun()+" is damaged", "run hedgerow doctor, which looks for the last-good copy, or restore a backup", fmt.Errorf("decode %s: %w", key, err))
 	}
 	return v, nil
 }
@@ -331,7 +331,7 @@ func create[T any, P record[T]](ctx context.Context, r *Registry, p P) error {
 	rev, err := r.bucket.Create(ctx, p.key(), b)
 	switch {
 	case errors.Is(err, jetstream.ErrKeyExists):
-		return event.NewError(event.CodeConflict, "there is such a "+p.noun()+" already", "change the one that is there", nil)
+		return event.NewError(event.CodeConflict, "there is such a "+p.noun()+" already", "change the existing one", nil)
 	case err != nil:
 		return unavailable("the "+p.noun()+" could not be saved", err)
 	}
@@ -417,7 +417,7 @@ func (r *Registry) release(ctx context.Context, kind, value, owner string) {
 		return
 	}
 	if err := r.purge(ctx, key, e.Revision()); err != nil {
-		r.log.Warn("a name stays reserved until it is asked for again", "kind", kind, "err", err)
+		r.log.Warn("the name is reserved; retry to take it", "kind", kind, "err", err)
 	}
 }
 
@@ -427,9 +427,9 @@ func uniqueKey(kind, value string) string {
 }
 
 func unavailable(message string, err error) error {
-	return event.NewError(event.CodeUnavailable, message, "try again; if it persists, look at hedgerow's log and at the free space of its data folder", err)
+	return event.NewError(event.CodeUnavailable, message, "try again; if it persists, check hedgerow's log and the free space of its data folder", err)
 }
 
 func missing(noun string) error {
-	return event.NewError(event.CodeNotFound, "there is no such "+noun, "list them to see what there is", nil)
+	return event.NewError(event.CodeNotFound, noun+" not found", "list them to see which exist", nil)
 }

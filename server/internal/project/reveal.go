@@ -77,8 +77,8 @@ func (r *Registry) mayReveal(ctx context.Context, before, after *Connection) err
 	if role == "" {
 		who = "a key without the scope read"
 	}
-	return event.NewError(event.CodeForbidden, who+" may not "+what+": it may not read the prompts and answers of this project, which could then be read at the other end",
-		"ask an administrator: the project's settings say which role may read them", nil)
+	return event.NewError(event.CodeForbidden, who+" may not "+what+": it may not read the prompts and responses of this project, which could then be read in PostHog",
+		"ask an administrator: the role that may is set in the project's settings read them", nil)
 }
 
 // confirms reports whether a change makes names leave for good that an upgrade took
@@ -129,10 +129,10 @@ func sameHost(a, b string) bool {
 // Whatever sends them asks it first.
 func (c *Connection) CheckKeys() error {
 	if !c.ProjectKey.isFor(c.Host) {
-		return event.Invalid("the host has changed, and the project key was given for the old one", "send the project key (phc_…) anew with the new host, and the personal key if there is one")
+		return event.Invalid("the host has changed, and the project key was set for the old one", "send the project key (phc_…) again with the new host, and the personal key if there is one")
 	}
 	if !c.PersonalKey.isFor(c.Host) {
-		return event.Invalid("the host has changed, and the personal key was given for the old one", "send the personal key (phx_…) anew with the new host, or remove it")
+		return event.Invalid("the host has changed, and the personal key was set for the old one", "send the personal key (phx_…) again with the new host, or remove it")
 	}
 	return nil
 }

@@ -45,7 +45,7 @@ func newSealCheck(s *sealer) sealCheck {
 func errWrongKey() error {
 	return event.NewError(event.CodeInvalid, "the settings are sealed with another secret key",
 		"start with the key used before: the earlier HEDGEROW_SECRET_KEY, or the key file restored from a backup. Nothing was changed. "+
-			"If that key is lost, the sealed keys are too: begin with another data folder, and keep this one for its events", nil)
+			"If that key is lost, the sealed keys are, too: start with another data folder, and keep this one for its events", nil)
 }
 
 // openRing finds out whether key is the bucket's, and makes it so in a new one.
@@ -199,10 +199,10 @@ func (r *Registry) Rotate(ctx context.Context, newKey []byte) error {
 	}
 	rev := e.Revision()
 	if check.Next != nil && check.Next.KeyID != fresh.id {
-		return event.NewError(event.CodeConflict, "a rotation to another key is under way", "finish that one first, with the key that it began with", nil)
+		return event.NewError(event.CodeConflict, "a rotation to another key is under way", "finish that one first, with the key it was started with", nil)
 	}
 	if check.KeyID == fresh.id {
-		return event.Invalid("this is the secret key that is in use", "make another one with: openssl rand -base64 32")
+		return event.Invalid("this is the secret key that is in use", "create another one with: openssl rand -base64 32")
 	}
 	if check.Next == nil {
 		ring := *r.ring.Load()
@@ -279,7 +279,7 @@ func (r *Registry) resealRecord(ctx context.Context, key string, with *sealer) (
 			}
 			s, err := (*r.ring.Load()).open(key+"/"+name, sealed)
 			if err != nil {
-				return nil, event.NewError(event.CodeConflict, "a sealed value cannot be opened, so that the rotation stays unfinished",
+				return nil, event.NewError(event.CodeConflict, "a sealed value cannot be decrypted, so the rotation is not finished",
 					"delete the "+key+" record's owner (connection, provider key or project) and rotate again; both keys work until then", err)
 			}
 			env.Sealed[name], stale = with.seal(key+"/"+name, []byte(s.Reveal())), true

@@ -89,7 +89,7 @@ func ParseScopes(names ...string) (Scopes, error) {
 	for _, n := range names {
 		s := Scope(strings.ToLower(strings.TrimSpace(n)))
 		if !slices.Contains(AllScopes(), s) {
-			return nil, event.Invalid(fmt.Sprintf("there is no scope %q", event.FirstChars(n, 50)), "use some of "+Scopes(AllScopes()).String())
+			return nil, event.Invalid(fmt.Sprintf("unknown scope %q", event.FirstChars(n, 50)), "use some of "+Scopes(AllScopes()).String())
 		}
 		have = append(have, s)
 	}
@@ -99,7 +99,7 @@ func ParseScopes(names ...string) (Scopes, error) {
 		}
 	}
 	if len(out) == 0 {
-		return nil, event.Invalid("the key has no scope", "give it some of "+Scopes(AllScopes()).String())
+		return nil, event.Invalid("the key has no scope", "use some of "+Scopes(AllScopes()).String())
 	}
 	return out, nil
 }
@@ -111,8 +111,8 @@ func NeedsScope(have Scopes, need ...Scope) *event.Error {
 	if len(need) > 1 {
 		word = "scopes "
 	}
-	return event.NewError(event.CodeForbidden, "this API key may not do that: it needs the "+word+Scopes(need).String()+" and has "+have.String(),
-		"use a key with the "+word+Scopes(need).String()+"; an administrator makes one on the page Keys, or with hedgerow project add-key --scopes "+strings.ReplaceAll(Scopes(need).String(), ", ", ","), nil)
+	return event.NewError(event.CodeForbidden, "this API key is not allowed to do that: it needs the "+word+Scopes(need).String()+" and has "+have.String(),
+		"use a key with the "+word+Scopes(need).String()+"; an administrator creates one on the Keys page, or with hedgerow project add-key --scopes "+strings.ReplaceAll(Scopes(need).String(), ", ", ","), nil)
 }
 
 // May are the key's scopes. A key of before there were scopes has those of its
@@ -143,7 +143,7 @@ func (r *Registry) CreateKey(ctx context.Context, spec KeySpec) (plain string, k
 	k = APIKey{ProjectID: spec.ProjectID, Name: spec.Name, Surface: spec.Surface}
 	if spec.Role != "" {
 		if !spec.Role.Valid() {
-			return "", APIKey{}, event.Invalid(fmt.Sprintf("there is no role %q", spec.Role), "use admin, member or viewer")
+			return "", APIKey{}, event.Invalid(fmt.Sprintf("unknown role %q", spec.Role), "use admin, member or viewer")
 		}
 		k.Role, k.Scopes = spec.Role, spec.Role.Scopes()
 		return r.createKey(ctx, k)

@@ -36,7 +36,7 @@ type sealer struct {
 
 func newSealer(key []byte) (*sealer, error) {
 	if len(key) != KeySize {
-		return nil, event.Invalid(fmt.Sprintf("the secret key has %d bytes, not 32", len(key)), "make one with: openssl rand -base64 32")
+		return nil, event.Invalid(fmt.Sprintf("the secret key has %d bytes, not 32", len(key)), "create one with: openssl rand -base64 32")
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
@@ -114,7 +114,7 @@ func LoadSecretKey(env, path string) ([]byte, error) {
 	if env = strings.TrimSpace(env); env != "" {
 		key, err := parseSecretKey(env)
 		if err != nil {
-			return nil, event.Invalid("HEDGEROW_SECRET_KEY is not a key of 32 bytes in base64 or hex", "make one with: openssl rand -base64 32")
+			return nil, event.Invalid("HEDGEROW_SECRET_KEY is not a key of 32 bytes in base64 or hex", "create one with: openssl rand -base64 32")
 		}
 		return key, nil
 	}
@@ -176,7 +176,7 @@ func readSecretKey(path string) ([]byte, error) {
 	}
 	key, err := parseSecretKey(strings.TrimSpace(string(b)))
 	if err != nil {
-		return nil, event.Invalid("the secret key file "+path+" does not hold a key of 32 bytes in base64", "restore it from a backup; with another key the keys kept in hedgerow cannot be opened")
+		return nil, event.Invalid("the secret key file "+path+" does not contain a base64 key of 32 bytes", "restore it from a backup; with another key the keys kept in hedgerow cannot be opened")
 	}
 	return key, nil
 }

@@ -342,7 +342,7 @@ func encode[T any, P record[T]](ring keyring, v P) ([]byte, error) {
 			env.Sealed = make(map[string]string)
 		}
 		if !s.isFor(v.boundTo()) {
-			return nil, fmt.Errorf("%s was given for another host", name)
+			return nil, fmt.Errorf("%s was set for another host", name)
 		}
 		name = sealedName(name, v.boundTo())
 		env.Sealed[name] = ring.seal(v.key()+"/"+name, *s)

@@ -46,7 +46,7 @@ func (r *Registry) checkUser(u *User) error {
 		}
 	}
 	if !u.Role.Valid() {
-		return event.Invalid(fmt.Sprintf("there is no role %q", u.Role), "use admin, member or viewer")
+		return event.Invalid(fmt.Sprintf("unknown role %q", u.Role), "use admin, member or viewer")
 	}
 	for _, id := range u.Projects {
 		if _, ok := r.Snapshot().Project(id); !ok {
@@ -186,12 +186,12 @@ func (r *Registry) CheckPassword(ctx context.Context, email, password string) (U
 		return User{}, err
 	}
 	if !ok || !match || u.PasswordHash == "" {
-		return User{}, event.NewError(event.CodeUnauthorized, "the e-mail address or the password is wrong", "try again, or ask an administrator for a sign-in link", nil)
+		return User{}, event.NewError(event.CodeUnauthorized, "wrong e-mail address or password", "try again, or ask an administrator for a sign-in link", nil)
 	}
 	if stale { // made with weaker parameters than today's
 		if fresh, err := r.hashPassword(ctx, password); err == nil {
 			if _, err := r.updateUser(ctx, u.ID, "user.password_rehash", func(u *User) error { u.PasswordHash = fresh; return nil }); err != nil {
-				r.log.Warn("a password could not be hashed anew", "user", u.ID, "err", err)
+				r.log.Warn("a password could not be rehashed", "user", u.ID, "err", err)
 			}
 		}
 	}

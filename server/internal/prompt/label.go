@@ -64,7 +64,7 @@ func (r *Registry) SetLabel(ctx context.Context, actor, projectID, name, label, 
 		return err
 	}
 	if ref == "" {
-		return event.Invalid("no version to move the label to", "give the version's number or ID")
+		return event.Invalid("no version to move the label to", "use the version's number or ID")
 	}
 	p, ok := r.b.View().prompt(projectID, name)
 	if !ok {

@@ -333,7 +333,7 @@ func (r *Registry) StopRollout(ctx context.Context, actor, projectID, name, reas
 			off = err.Message
 		}
 		if err := r.changeRollout(ctx, h, func(ro *rollout) { ro.FlagOff = off }); err != nil {
-			r.log.Warn("what became of the flag of a stopped rollout was not noted", "prompt", name, "err", err)
+			r.log.Warn("the outcome for the flag of a stopped rollout could not be saved", "prompt", name, "err", err)
 		}
 		if off != "" {
 			detail = strings.TrimPrefix(detail+"; PostHog's flag "+h.rollout.Flag+": "+off, "; ")

@@ -172,7 +172,7 @@ func (r *Reader) outcomesTable(ctx context.Context, project string, uses sqlf.Fr
 func (r *Reader) sorted(ctx context.Context, q EventsQuery) (*EventsPage, error) {
 	col := q.Sort.column()
 	if col.IsZero() {
-		return nil, event.Invalid("there is no such order", "use latency, ttft, cost or tokens")
+		return nil, event.Invalid("unknown sort order", "use latency, ttft, cost or tokens")
 	}
 	from, w, err := r.eventsFrom(ctx, &q)
 	if err != nil {
@@ -341,7 +341,7 @@ func (r *Reader) event(ctx context.Context, project, id string) (*store.Row, err
 		return nil, err
 	}
 	if len(rows) == 0 {
-		return nil, event.NewError(event.CodeNotFound, "there is no such event in this project", "it may have passed the project's retention, or not be stored yet", nil)
+		return nil, event.NewError(event.CodeNotFound, "event not found in this project", "it may have passed the project's retention, or not be stored yet", nil)
 	}
 	return rows[0], nil
 }

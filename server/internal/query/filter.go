@@ -187,7 +187,7 @@ func (r *Reader) where(project string, f *Filter) (sqlf.Fragment, error) {
 	case KindOpen:
 		w = w.Andf("{name} = '"+event.RequestStarted+"' AND {span_id} NOT IN (SELECT span_id FROM events WHERE project_id = ? AND ? AND span_id IS NOT NULL)", project, endExpr)
 	default:
-		return none, event.Invalid("there is no such kind of events", "use calls, errors, outcomes, tools or open")
+		return none, event.Invalid("unknown kind of events", "use calls, errors, outcomes, tools or open")
 	}
 	if len(f.Properties) > MaxPropertyFilters {
 		return none, event.Invalid("too many property filters", fmt.Sprintf("use at most %d", MaxPropertyFilters))

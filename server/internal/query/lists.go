@@ -191,7 +191,7 @@ func (r *Reader) listing(ctx context.Context, of *listed, q *ListQuery) (*listin
 	if q.Sort != SortStart {
 		order, ok := listOrders[q.Sort]
 		if !ok {
-			return nil, event.Invalid("there is no such order", "use start, duration, cost, tokens, errors or calls")
+			return nil, event.Invalid("unknown sort order", "use start, duration, cost, tokens, errors or calls")
 		}
 		l.order = order(partSum)
 	}

@@ -238,7 +238,7 @@ func (t *terms) measure(name Measure) (measure, error) {
 			return measures[i].sql(t), nil
 		}
 	}
-	return measure{}, event.Invalid("there is no such measure", "see the list of measures in the documentation")
+	return measure{}, event.Invalid("unknown measure", "see the list of measures in the documentation")
 }
 
 // evalName is what a judgement is called, in hedgerow's words or PostHog's; NULL

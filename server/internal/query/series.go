@@ -113,7 +113,7 @@ func (r *Reader) by(g GroupBy) (sqlf.Fragment, error) {
 	if expr, ok := seriesExprs[g]; ok {
 		return expr, nil
 	}
-	return sqlf.Fragment{}, event.Invalid("there is no such breakdown", "use model, model_asked, provider, prompt, prompt_name, surface, user, environment, status, error_type, task_type, operation, input_length, output_category, tool, eval or property:NAME")
+	return sqlf.Fragment{}, event.Invalid("unknown breakdown", "use model, model_asked, provider, prompt, prompt_name, surface, user, environment, status, error_type, task_type, operation, input_length, output_category, tool, eval or property:NAME")
 }
 
 // seriesExprs are the breakdowns of a series that are columns, beside groupExprs.
@@ -148,7 +148,7 @@ func (r *Reader) Series(ctx context.Context, q SeriesQuery) (*Series, error) {
 	case q.Limit < 0 || q.Limit > MaxGroups:
 		return nil, event.Invalid("the limit is out of range", fmt.Sprintf("use 1 to %d", MaxGroups))
 	case q.Every != ByNone && q.Every != ByDay && q.Every != ByHour:
-		return nil, event.Invalid("there is no such step of time", "use day or hour")
+		return nil, event.Invalid("unknown time step", "use day or hour")
 	case q.Limit == 0:
 		q.Limit = DefaultLines
 	}

@@ -125,7 +125,7 @@ func (r *Reader) Stats(ctx context.Context, q StatsQuery) (*Stats, error) {
 	}
 	byTime := q.GroupBy == ByDay || q.GroupBy == ByHour
 	if _, ok := groupExprs[q.GroupBy]; !ok && !byTime && q.GroupBy != ByNone {
-		return nil, event.Invalid("there is no such breakdown", "use model, model_asked, surface, provider, prompt, user, environment, status, output_category, day or hour")
+		return nil, event.Invalid("unknown breakdown", "use model, model_asked, surface, provider, prompt, user, environment, status, output_category, day or hour")
 	}
 	if (byTime || q.Compare) && q.To.IsZero() {
 		q.To = r.now().UTC()
@@ -293,7 +293,7 @@ func loadZone(name string) (*time.Location, error) {
 	if zone, err := time.LoadLocation(name); err == nil && name != "Local" {
 		return zone, nil
 	}
-	return nil, event.Invalid("there is no such time zone", `use an IANA name as "Europe/Paris"`)
+	return nil, event.Invalid("unknown time zone", `use an IANA name as "Europe/Paris"`)
 }
 
 func optTime(t time.Time) *time.Time {

@@ -67,7 +67,7 @@ func (r *Reader) Trace(ctx context.Context, project, id string) (*Trace, error) 
 		return nil, err
 	}
 	if len(found) == 0 {
-		return nil, event.NewError(event.CodeNotFound, "there is no such trace in this project", "it may have passed the project's retention, or not be stored yet", nil)
+		return nil, event.NewError(event.CodeNotFound, "trace not found in this project", "it may have passed the project's retention, or not be stored yet", nil)
 	}
 	rows, less, err := r.light(ctx, found[:min(len(found), MaxTraceEvents)])
 	if err != nil {

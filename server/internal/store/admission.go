@@ -51,5 +51,5 @@ func (a *admission) enter(ctx context.Context) (leave func(), err error) {
 }
 
 func errBusy(err error) error {
-	return event.NewError(event.CodeUnavailable, "the store is busy with other questions", "ask again in a moment", err)
+	return event.NewError(event.CodeUnavailable, "the store is busy with other questions", "try again shortly", err)
 }

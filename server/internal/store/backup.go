@@ -62,9 +62,9 @@ func backupError(path string, bytes int64, err error) error {
 	case errors.As(err, &e):
 		return err
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), strings.Contains(err.Error(), "No space left"), strings.Contains(err.Error(), "quota"):
-		return event.NewError(event.CodeUnavailable, fmt.Sprintf("the disk of %s is full: the backup needs %d MB", filepath.Dir(path), bytes>>20+1), "free some space there, or name a folder on another disk; nothing was left behind", err)
+		return event.NewError(event.CodeUnavailable, fmt.Sprintf("the disk of %s is full: the backup needs %d MB", filepath.Dir(path), bytes>>20+1), "free some space there, or use a folder on another disk; the incomplete backup was removed", err)
 	case errors.Is(err, context.Canceled):
-		return event.NewError(event.CodeCanceled, "the backup was cut off; nothing was left behind", "", err)
+		return event.NewError(event.CodeCanceled, "the backup was interrupted; the incomplete backup was removed", "", err)
 	}
 	return fmt.Errorf("back up store: %w", err)
 }
@@ -250,7 +250,7 @@ func merge(ctx context.Context, path string) error {
 // damaged or of a newer hedgerow.
 func Restore(ctx context.Context, backup, path string) error {
 	if _, err := os.Stat(backup); err != nil {
-		return event.NewError(event.CodeNotFound, fmt.Sprintf("there is no backup at %s", backup), "name the file that \"hedgerow backup\" wrote", err)
+		return event.NewError(event.CodeNotFound, fmt.Sprintf("no backup found at %s", backup), "name the file that \"hedgerow backup\" wrote", err)
 	}
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return event.NewError(event.CodeConflict, fmt.Sprintf("there is a store at %s already", path), "move it away first, with its .wal file", err)

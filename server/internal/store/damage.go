@@ -38,7 +38,7 @@ func (d *DuckDB) setAside(cause error) error {
 	if err := os.Rename(d.c.Path, to); err != nil {
 		return err
 	}
-	d.c.Logger.Error("the store is damaged and was set aside; a new one is made", "path", d.c.Path, "set_aside", to, "err", cause)
+	d.c.Logger.Error("the store is damaged and was set aside; a new one is created", "path", d.c.Path, "set_aside", to, "err", cause)
 	d.incidents.add(Incident{Time: now.UTC(), Kind: IncidentDamaged, SetAside: filepath.Base(to), Cause: cause.Error()})
 	return nil
 }
@@ -93,7 +93,7 @@ func (d *DuckDB) makeAnew(ctx context.Context) error {
 	}
 	now := d.c.Now().UTC()
 	if before && !d.incidents.explains() {
-		d.c.Logger.Error("the store's file was deleted; a new one was made", "path", d.c.Path)
+		d.c.Logger.Error("the store's file was deleted; a new one was created", "path", d.c.Path)
 		d.incidents.add(Incident{Time: now, Kind: IncidentDeleted})
 	}
 	d.incidents.made()
@@ -320,7 +320,7 @@ func (d *DuckDB) mendLog(cause error) error {
 		return err
 	}
 	if !lost {
-		d.c.Logger.Warn("the store's last writes were cut short; nothing that was acknowledged is missing", "set_aside", aside, "err", cause)
+		d.c.Logger.Warn("the store's last writes were incomplete; nothing acknowledged is missing", "set_aside", aside, "err", cause)
 		return nil
 	}
 	d.c.Logger.Error("the store's write-ahead log is damaged: it was set aside, and its events are delivered again", "set_aside", aside, "err", cause)

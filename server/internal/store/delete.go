@@ -30,7 +30,7 @@ const maxStale = 32
 func (d *DuckDB) DeleteEvents(ctx context.Context, projectID string, uuids []string) (deleted int, err error) {
 	for _, id := range uuids {
 		if _, err := uuid.Parse(id); err != nil {
-			return 0, event.Invalid("one of the events' ids is no uuid", "give ids as the list of events shows them")
+			return 0, event.Invalid("one of the event ids is not a uuid", "use ids as shown in the list of events")
 		}
 	}
 	for len(uuids) > 0 {

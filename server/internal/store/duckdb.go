@@ -141,7 +141,7 @@ func OpenDuckDB(ctx context.Context, c Config) (*DuckDB, error) {
 	d := &DuckDB{c: c, queue: newAdmission(c.ReadConns, c.QueueWait), kept: make(chan struct{}), wake: make(chan struct{}, 1)}
 	d.incidents.load(c.Path, c.Logger)
 	d.state.report = health.Report{Component: "store", Status: health.Starting, Message: "the store is being opened", Since: c.Now()}
-	d.state.cause = event.NewError(event.CodeUnavailable, "the store is being opened", "ask again in a moment", nil)
+	d.state.cause = event.NewError(event.CodeUnavailable, "the store is being opened", "try again shortly", nil)
 	keepCtx, stop := context.WithCancel(context.Background())
 	d.stop = stop
 	first := make(chan error, 1)
@@ -259,15 +259,15 @@ func (d *DuckDB) Read(ctx context.Context, scan func(*sql.Rows) error, query str
 	case e.ctx.Err() != nil:
 		return d.unavailable(err)
 	case inner.Err() != nil:
-		return event.NewError(event.CodeTimeout, "the question took too long and was stopped", "ask for a shorter time range or add a filter", err)
+		return event.NewError(event.CodeTimeout, "the question took too long and was stopped", "choose a shorter time range or add a filter", err)
 	case isDuck(err, duckdb.ErrorTypeOutOfMemory):
 		d.c.Logger.Warn("a question needed more memory than the store may use", "err", err)
-		return event.NewError(event.CodeUnavailable, "the question needs more memory than the store may use", "ask for a shorter time range, or raise the store's memory", err)
+		return event.NewError(event.CodeUnavailable, "the question needs more memory than the store may use", "choose a shorter time range, or raise store_memory", err)
 	case stops(d.c.Path, err):
 		d.fail(e, err)
 		return d.unavailable(err)
 	case passes(err):
-		return event.NewError(event.CodeUnavailable, "the store cannot work on this question now: "+passing(err), "ask again in a moment", err)
+		return event.NewError(event.CodeUnavailable, "the store cannot work on this question now: "+passing(err), "try again shortly", err)
 	}
 	if isDuck(err, duckdb.ErrorTypeConversion, duckdb.ErrorTypeInvalidInput, duckdb.ErrorTypeOutOfRange, duckdb.ErrorTypeDecimal) {
 		err = errors.New(withoutValues(err.Error()))
@@ -294,7 +294,7 @@ func (d *DuckDB) unavailable(err error) error {
 	case d.state.cause != nil:
 		return event.NewError(event.CodeUnavailable, d.state.cause.Message, d.state.cause.Hint, err)
 	}
-	return event.NewError(event.CodeUnavailable, "the store was opened again", "ask again in a moment", err)
+	return event.NewError(event.CodeUnavailable, "the store was opened again", "try again shortly", err)
 }
 
 func isDuck(err error, types ...duckdb.ErrorType) bool {

@@ -42,7 +42,7 @@ var shortages = []struct{ words, means string }{
 	{"Cannot allocate memory", "there is not enough memory"},
 	{"Out of Memory", "there is not enough memory"},
 	{"ould not allocate", "there is not enough memory"},
-	{"failed to offload", "there is not enough memory, and no disk space for what does not fit"},
+	{"failed to offload", "there is not enough memory, and no disk space for temporary files"},
 	{"Stale file handle", "the disk is away"},
 	{"No such device", "the disk is away"},
 	{"Transport endpoint", "the disk is away"},
@@ -136,11 +136,11 @@ func forPeople(path string, err error) *event.Error {
 	}
 	switch faultOf(path, err) {
 	case faultInUse:
-		return event.NewError(event.CodeConflict, fmt.Sprintf("the store %s is in use by another process", path), "stop the other hedgerow, or give this one a data folder of its own", err)
+		return event.NewError(event.CodeConflict, fmt.Sprintf("the store %s is in use by another process", path), "stop the other hedgerow, or use another data folder", err)
 	case faultNewer:
 		return event.NewError(event.CodeConflict, fmt.Sprintf("the store %s was written by a newer hedgerow", path), "start that version again, or restore a backup made before the upgrade", err)
 	case faultDamaged, faultLog:
-		return event.NewError(event.CodeUnavailable, fmt.Sprintf("the store %s is damaged", path), "it is set aside and made anew from what the journal still holds", err)
+		return event.NewError(event.CodeUnavailable, fmt.Sprintf("the store %s is damaged", path), "it is set aside and rebuilt from the journal", err)
 	}
 	if why := passing(err); why != "" {
 		hint := "hedgerow tries again by itself; see its log"
@@ -148,15 +148,15 @@ func forPeople(path string, err error) *event.Error {
 		case strings.Contains(why, "full"), strings.Contains(why, "quota"):
 			hint = "free some disk space: events wait in the journal, and hedgerow goes on by itself"
 		case strings.Contains(why, "memory"):
-			hint = "raise store_memory, or give the machine more; hedgerow tries again by itself"
+			hint = "raise store_memory, or add memory to the machine; hedgerow retries automatically"
 		case strings.Contains(why, "descriptors"):
 			hint = "raise the limit of open files (ulimit -n); hedgerow tries again by itself"
 		case strings.Contains(why, "user"):
-			hint = "give hedgerow's user the right to read and write it; hedgerow tries again by itself"
+			hint = "give hedgerow's user permission to read and write it; hedgerow retries automatically"
 		}
 		return event.NewError(event.CodeUnavailable, fmt.Sprintf("the store %s does not work: %s", path, why), hint, err)
 	}
-	return event.NewError(event.CodeUnavailable, fmt.Sprintf("the store %s does not work", path), "hedgerow tries again by itself; its log has the engine's own words", err)
+	return event.NewError(event.CodeUnavailable, fmt.Sprintf("the store %s does not work", path), "hedgerow retries automatically; its log has the engine's error", err)
 }
 
 var errNewer = errors.New("written by a newer hedgerow")
@@ -175,7 +175,7 @@ func checkFolder(path string) error {
 	}
 	f, err := os.CreateTemp(dir, ".writable-*")
 	if err != nil {
-		hint := "give hedgerow's user the right to write there, or name another data folder"
+		hint := "give hedgerow's user permission to write there, or use another data folder"
 		if why := passing(err); why != "" && !errors.Is(err, fs.ErrPermission) {
 			return fmt.Errorf("the store's folder cannot be written to: %w", err)
 		}

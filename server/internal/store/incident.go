@@ -108,7 +108,7 @@ func (s *incidents) load(storePath string, log *slog.Logger) {
 	if s.list, err = readIncidents(s.path); errors.Is(err, fs.ErrNotExist) && exists(storePath) {
 		s.list.Created, s.late = time.Now().UTC(), true // by an older hedgerow
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		log.Warn("the list of the store's incidents begins anew", "err", err)
+		log.Warn("the list of the store's incidents starts over", "err", err)
 		s.list.Created, s.late = time.Now().UTC(), true
 	}
 }
@@ -248,7 +248,7 @@ func (d *DuckDB) catchUp(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
 	if _, err := d.c.Refill(ctx, since); err != nil {
-		d.c.Logger.Debug("the journal was not asked yet what the store may lack", "err", err)
+		d.c.Logger.Debug("the journal was not checked yet for events missing in the store", "err", err)
 		return
 	}
 	d.caughtUp = true

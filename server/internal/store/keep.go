@@ -40,12 +40,12 @@ func (d *DuckDB) Health() health.Report {
 		return r
 	}
 	if noRoom {
-		r.Status, r.Message, r.Hint = health.Degraded, "the disk is full: the store answers questions and takes no events", "free some disk space: events wait in the journal, and the store goes on by itself"
+		r.Status, r.Message, r.Hint = health.Degraded, "the disk is full: the store answers queries and accepts no events", "free some disk space: events wait in the journal, and the store goes on by itself"
 		return r
 	}
 	if message, since := d.incidents.message(); message != "" {
 		r.Status, r.Message, r.Since = health.Degraded, message, since
-		r.Hint = "look at what was set aside, then acknowledge it; a backup from before can be restored to a new data folder"
+		r.Hint = "check the files that were set aside, then acknowledge it; an earlier backup can be restored to a new data folder"
 	}
 	return r
 }
@@ -336,7 +336,7 @@ func (d *DuckDB) hasRoom(ok bool) {
 	case changed && ok:
 		d.c.Logger.Info("the store has disk space again")
 	case changed:
-		d.c.Logger.Error("the disk is full: the store takes no events until there is space", "path", d.c.Path)
+		d.c.Logger.Error("the disk is full: the store accepts no events until there is space", "path", d.c.Path)
 	}
 }
 

@@ -31,15 +31,15 @@ func memoryFor(conn driver.ExecerContext, set int64) (int64, error) {
 	}
 	asked, ok := conn.(driver.QueryerContext)
 	if !ok {
-		return 0, errors.New("the engine cannot be asked for its memory")
+		return 0, errors.New("the engine's memory use cannot be read")
 	}
 	rows, err := asked.QueryContext(context.Background(), "SELECT current_setting('memory_limit')", nil)
 	if err != nil {
-		return 0, fmt.Errorf("ask the engine for its memory: %w", err)
+		return 0, fmt.Errorf("read memory use: %w", err)
 	}
 	row := make([]driver.Value, 1)
 	if err := errors.Join(rows.Next(row), rows.Close()); err != nil {
-		return 0, fmt.Errorf("ask the engine for its memory: %w", err)
+		return 0, fmt.Errorf("read memory use: %w", err)
 	}
 	text, _ := row[0].(string)
 	have, err := parseEngineSize(text)

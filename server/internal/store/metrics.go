@@ -26,9 +26,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		reg:        reg,
 		stored:     prometheus.NewCounter(prometheus.CounterOpts{Name: "hedgerow_store_events_stored_total", Help: "Events written to the store."}),
 		duplicates: prometheus.NewCounter(prometheus.CounterOpts{Name: "hedgerow_store_duplicates_total", Help: "Events that the store had already."}),
-		writes: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hedgerow_store_write_seconds", Help: "Time of one write transaction.",
+		writes: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hedgerow_store_write_seconds", Help: "Duration of a write transaction.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)}),
-		queries: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hedgerow_store_query_seconds", Help: "Time of one question.",
+		queries: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hedgerow_store_query_seconds", Help: "Duration of a query.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 16)}),
 		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "hedgerow_store_queries_refused_total", Help: "Questions that were not answered because too many others waited, or gave up waiting."}),
 	}

@@ -84,7 +84,7 @@ func (d *DuckDB) Retain(ctx context.Context, policy func(project string) Retenti
 		}
 	}
 	if err := d.pruneSpanContent(ctx, now, gone); err != nil {
-		return res, fmt.Errorf("retain what was told of spans: %w", err)
+		return res, fmt.Errorf("retain span content: %w", err)
 	}
 	if err := d.pruneDeleted(ctx, now); err != nil {
 		return res, fmt.Errorf("retain deleted uuids: %w", err)

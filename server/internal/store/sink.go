@@ -234,7 +234,7 @@ func (s *Sink) store(ctx, stop context.Context, deliveries []event.Delivery) {
 		s.end(deliveries, "retried", func(d event.Delivery) error { return d.Retry(delay) })
 	case len(deliveries) == 1:
 		d := deliveries[0]
-		s.log.Error("store sink gives up an event that cannot be stored", "uuid", d.Event.UUID, "err", err)
+		s.log.Error("the store cannot store an event; it becomes a dead letter", "uuid", d.Event.UUID, "err", err)
 		s.end(deliveries, "dead", func(d event.Delivery) error { return d.Dead("store: " + reason(err)) })
 	default:
 		// Something in here cannot be stored. Halving finds it in few writes,
@@ -344,7 +344,7 @@ func newSinkMetrics(reg prometheus.Registerer) *sinkMetrics {
 		return nil
 	}
 	m := &sinkMetrics{reg, prometheus.NewCounterVec(prometheus.CounterOpts{Name: "hedgerow_store_sink_events_total",
-		Help: "Deliveries of the journal that the store sink has ended, by outcome: stored (duplicates included), retried, dead."}, []string{"outcome"})}
+		Help: "Journal deliveries handled by the store sink, by outcome: stored (duplicates included), retried, dead."}, []string{"outcome"})}
 	reg.MustRegister(m.events)
 	return m
 }

@@ -73,7 +73,7 @@ func (d *DuckDB) meetSpanContent(ctx context.Context, conn *sql.Conn, told []*ev
 		res, err := conn.ExecContext(ctx, "INSERT INTO span_content SELECT CAST(? AS UUID), ?, ?, ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM span_content WHERE uuid = CAST(? AS UUID))",
 			e.UUID, e.ProjectID, e.TraceID, e.SpanID, e.Timestamp.UTC(), now, newBody(&e.Content), e.UUID)
 		if err != nil {
-			return fmt.Errorf("keep what was told of a span: %w", err)
+			return fmt.Errorf("store span content: %w", err)
 		}
 		if n, err := res.RowsAffected(); err == nil && n > 0 {
 			added[e.UUID] = true
@@ -126,7 +126,7 @@ func (d *DuckDB) piecesOf(ctx context.Context, conn *sql.Conn, keys map[spanKey]
 	}
 	rows, err := conn.QueryContext(ctx, "SELECT CAST(uuid AS VARCHAR), project_id, trace_id, span_id, body FROM span_content WHERE trace_id IN (SELECT unnest(string_split(?, ','))) ORDER BY ts, stored_at, uuid", strings.Join(traces, ","))
 	if err != nil {
-		return nil, fmt.Errorf("look up what was told of spans: %w", err)
+		return nil, fmt.Errorf("look up span content: %w", err)
 	}
 	defer rows.Close()
 	out := make(map[spanKey]*pieces)
@@ -135,7 +135,7 @@ func (d *DuckDB) piecesOf(ctx context.Context, conn *sql.Conn, keys map[spanKey]
 		var key spanKey
 		var body []byte
 		if err := rows.Scan(&id, &key.project, &key.trace, &key.span, &body); err != nil {
-			return nil, fmt.Errorf("look up what was told of spans: %w", err)
+			return nil, fmt.Errorf("look up span content: %w", err)
 		}
 		if !keys[key] && coming[key] == nil {
 			continue
@@ -171,7 +171,7 @@ func completeStored(ctx context.Context, conn *sql.Conn, told map[spanKey]*piece
 		" WHERE e.stored_at >= ? AND e.source = ? AND NOT coalesce(e.private, false) AND e.trace_id IN (SELECT unnest(string_split(?, ',')))",
 		now.Add(-spanContentKeep), now.Add(-spanContentKeep), event.SourceOTLP, strings.Join(traces, ","))
 	if err != nil {
-		return fmt.Errorf("look up spans that were told of: %w", err)
+		return fmt.Errorf("look up spans with content: %w", err)
 	}
 	type change struct {
 		id, project string
@@ -206,7 +206,7 @@ func completeStored(ctx context.Context, conn *sql.Conn, told map[spanKey]*piece
 		return rows.Err()
 	}()
 	if err != nil {
-		return fmt.Errorf("look up spans that were told of: %w", err)
+		return fmt.Errorf("look up spans with content: %w", err)
 	}
 	for _, ch := range changes {
 		for _, s := range []struct {

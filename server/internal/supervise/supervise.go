@@ -166,7 +166,7 @@ func (t *Task) supervise(ctx context.Context) {
 			return
 		}
 		if err == nil {
-			err = errors.New("it ended although nothing had stopped it")
+			err = errors.New("it ended without being stopped")
 		}
 		failures++
 		t.failed(err, failures)
