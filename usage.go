@@ -87,7 +87,7 @@ type stripper struct {
 	err   error  // returned after out
 }
 
-// take returns bytes that are ready. ok is false if there are none yet.
+// take returns bytes that are ready. ok is false if they do not exist yet.
 func (s *stripper) take(p []byte) (n int, err error, ok bool) {
 	if len(s.out) > 0 {
 		n = copy(p, s.out)

@@ -90,7 +90,7 @@ func TestFetchErrors(t *testing.T) {
 		want       string
 	}{
 		{"nothing", "", nil, event.CodeInvalid, "no list of prices is named"},
-		{"no such file", filepath.Join(dir, "nope.json"), nil, event.CodeNotFound, "there is no file"},
+		{"no such file", filepath.Join(dir, "nope.json"), nil, event.CodeNotFound, "nope.json not found"},
 		{"a folder", dir, nil, event.CodeInvalid, "is a folder"},
 		{"another machine's file", "file://host/x.json", nil, event.CodeInvalid, "three slashes"},
 		{"another scheme", "ftp://user:sk-secret@example.com/x?key=sk-secret", nil, event.CodeInvalid, "cannot be read"},

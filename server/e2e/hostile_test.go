@@ -121,7 +121,7 @@ func (h *hostile) deleteOne() {
 	h.Helper()
 	events := h.p.stored("event=%24ai_generation")
 	id := events[h.enemy.rng.IntN(len(events))].UUID
-	if out := h.p.w.mustRun("events", "delete", id); !strings.Contains(out, "deleted 1 of 1") || !strings.Contains(out, "PostHog has no deletion") {
+	if out := h.p.w.mustRun("events", "delete", id); !strings.Contains(out, "deleted 1 of 1") || !strings.Contains(out, "PostHog cannot delete single events") {
 		h.Errorf("hedgerow events delete: %s", out)
 	}
 	if status, answer := h.p.send(h.Context(), "GET", "/api/v1/events/"+id, ""); status != http.StatusNotFound {

@@ -37,7 +37,7 @@ func TestScopes(t *testing.T) {
 			t.Errorf("the list lacks %q:\n%s", line, list)
 		}
 	}
-	if out, err := w.run("project", "add-key", "--scopes", "all", "x"); err == nil || !strings.Contains(out, "no scope") {
+	if out, err := w.run("project", "add-key", "--scopes", "all", "x"); err == nil || !strings.Contains(out, "unknown scope") {
 		t.Errorf("a scope that is none: %v %s", err, out)
 	}
 	const chat = `{"model":"gpt-4.1-mini","messages":[{"role":"user","content":"hi"}]}`

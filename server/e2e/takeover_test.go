@@ -61,7 +61,7 @@ func TestUpgradeTakesNamesOver(t *testing.T) {
 	if want := []string{"deep", "labels"}; !slices.Equal(book.TakenOver.Properties, want) || len(book.TakenOver.Attributes) > 0 || !slices.Equal(book.SendProperties, want) {
 		t.Errorf("taken over: %+v", book)
 	}
-	w.await(func() bool { return strings.Contains(p.logs(), "names that were sent before") }, func() string { return "the log does not say so:\n" + p.logs() })
+	w.await(func() bool { return strings.Contains(p.logs(), "names sent before") }, func() string { return "the log does not say so:\n" + p.logs() })
 	send(second)
 	if raw := sent(second); !strings.Contains(raw, `"labels":["eu","pro"]`) || !strings.Contains(raw, `"deep":{"tier":"gold"}`) || strings.Contains(raw, "parcel") || strings.Contains(raw, "chat") {
 		t.Errorf("after the upgrade: %s", raw)

@@ -76,7 +76,7 @@ func TestCommandsMakeNoDataFolder(t *testing.T) {
 		}
 		t.Run(strings.Join(args, " "), func(t *testing.T) {
 			for name, set := range map[string]func(t *testing.T, dir string) (want string){
-				"missing": func(*testing.T, string) string { return "there is no data folder" },
+				"missing": func(*testing.T, string) string { return "data folder not found" },
 				"empty": func(t *testing.T, dir string) string {
 					if err := os.Mkdir(dir, 0o700); err != nil {
 						t.Fatal(err)
@@ -142,20 +142,20 @@ func TestUsageErrors(t *testing.T) {
 		{[]string{"nothing"}, `no command "nothing"`},
 		{[]string{"serv"}, `did you mean "serve"?`},
 		{[]string{"project", "lst"}, `did you mean "list"?`},
-		{[]string{"project", "list", "p2"}, `takes no arguments: there is "p2"`},
-		{[]string{"project", "keys", "p2"}, `takes no arguments: there is "p2"`},
+		{[]string{"project", "list", "p2"}, `takes no arguments: got "p2"`},
+		{[]string{"project", "keys", "p2"}, `takes no arguments: got "p2"`},
 		{[]string{"project", "create"}, "needs NAME"},
-		{[]string{"project", "create", "a", "b"}, `takes only NAME: there is "b" as well`},
+		{[]string{"project", "create", "a", "b"}, `takes only NAME: got "b" as well`},
 		{[]string{"project", "set", "--colour", "red"}, "not understood"},
 		{[]string{"backup"}, "needs FOLDER"},
 		{[]string{"backup", "a", "b"}, `there is "b" as well`},
 		{[]string{"restore"}, "needs FOLDER"},
 		{[]string{"prices", "show"}, "needs [PROVIDER/]MODEL"},
 		{[]string{"prices", "list", "a", "b"}, `there is "b" as well`},
-		{[]string{"serve", "now"}, `takes no arguments: there is "now"`},
-		{[]string{"doctor", "now"}, `takes no arguments: there is "now"`},
-		{[]string{"mcp", "now"}, `takes no arguments: there is "now"`},
-		{[]string{"connection", "status", "now"}, `takes no arguments: there is "now"`},
+		{[]string{"serve", "now"}, `takes no arguments: got "now"`},
+		{[]string{"doctor", "now"}, `takes no arguments: got "now"`},
+		{[]string{"mcp", "now"}, `takes no arguments: got "now"`},
+		{[]string{"connection", "status", "now"}, `takes no arguments: got "now"`},
 		{[]string{"replay", "list", "--limit", "many"}, "not understood"},
 	} {
 		out, code := hedgerow(t, tt.args...)

@@ -96,7 +96,7 @@ func TestPricesSync(t *testing.T) {
 	if _, err := os.Stat(synced); err == nil {
 		t.Error("with --dry-run something was written")
 	}
-	if out, err = prices(t, "sync", "--data", dir, "--from", from); err != nil || !strings.Contains(out, "3 differences taken over") {
+	if out, err = prices(t, "sync", "--data", dir, "--from", from); err != nil || !strings.Contains(out, "3 differences applied") {
 		t.Fatalf("%s, %v", out, err)
 	}
 	if out, err = prices(t, "show", "--data", dir, "gpt-4.1-mini"); err != nil || !strings.Contains(out, "$0.3 per million") || !strings.Contains(out, "hedgerow prices sync, "+from) {

@@ -179,7 +179,7 @@ func TestDeleteEvents(t *testing.T) {
 		t.Fatalf("%d events", len(uuids))
 	}
 	a := f.ask(admin, "DELETE", "/api/v1/events/"+uuids[0], nil)
-	if a.status != 200 || !strings.Contains(a.raw, `"deleted":1`) || !strings.Contains(a.raw, "PostHog has no deletion of single events") {
+	if a.status != 200 || !strings.Contains(a.raw, `"deleted":1`) || !strings.Contains(a.raw, "PostHog cannot delete single events") {
 		t.Errorf("%d %s", a.status, a.raw)
 	}
 	if a := f.ask(admin, "GET", "/api/v1/events/"+uuids[0], nil); a.status != 404 {

@@ -164,7 +164,7 @@ func TestConnectionOfAnotherHost(t *testing.T) {
 	}
 	tested := len(f.delivery.tested)
 	for _, body := range []string{"{" + eu + "}", "{" + eu + `,"skip_test":true}`, "{" + eu + "," + key("personal_key", phx) + "}", "{" + eu + `,"privacy_mode":true,"enabled":true}`} {
-		if a := f.ask(f.admin, "PUT", path, body); a.status != 400 || !strings.Contains(a.raw, "given for the old one") || !strings.Contains(a.raw, "anew") {
+		if a := f.ask(f.admin, "PUT", path, body); a.status != 400 || !strings.Contains(a.raw, "set for the old one") || !strings.Contains(a.raw, "again") {
 			t.Errorf("%s: %d %s", body, a.status, a.raw)
 		}
 	}
@@ -188,7 +188,7 @@ func TestConnectionOfAnotherHost(t *testing.T) {
 		"/api/v1/connections/mine": `{"privacy_mode":false,` + key("project_key", "phc_mine56789abcdef0123456789") + "}",
 		path + "?project=default":  `{"privacy_mode":false,"skip_test":true}`,
 	} {
-		if a := f.ask(f.member, "PUT", path, body); a.status != 403 || a.errorCode() != "forbidden" || !strings.Contains(a.raw, "prompts and answers") {
+		if a := f.ask(f.member, "PUT", path, body); a.status != 403 || a.errorCode() != "forbidden" || !strings.Contains(a.raw, "prompts and responses") {
 			t.Errorf("%s %s: %d %s", path, body, a.status, a.raw)
 		}
 	}

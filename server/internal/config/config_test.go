@@ -155,7 +155,7 @@ func TestConfigurationPage(t *testing.T) {
 			}
 		}
 	}
-	said := map[string]string{"roles": "all four", "public_url": "http://", "require_key": "as the page"} // in words
+	said := map[string]string{"roles": "all four", "public_url": "http://", "require_key": "as set on"} // in words
 	for _, f := range new(Config).Flags() {
 		key := strings.ReplaceAll(f.Names()[0], "-", "_")
 		if key == "config" {

@@ -306,10 +306,10 @@ func TestFailures(t *testing.T) {
 	}{
 		"no budget":           {s.ID, dataset.Plan{Model: "m"}, "no budget"},
 		"too many at once":    {s.ID, dataset.Plan{Model: "m", BudgetUSD: 1, Concurrency: 17}, "out of range"},
-		"no such prompt":      {s.ID, dataset.Plan{Prompt: "x", BudgetUSD: 1}, "no such prompt"},
-		"no such check":       {s.ID, dataset.Plan{Model: "m", BudgetUSD: 1, Checks: []string{"x"}}, "no such check"},
+		"no such prompt":      {s.ID, dataset.Plan{Prompt: "x", BudgetUSD: 1}, "prompt or version not found"},
+		"no such check":       {s.ID, dataset.Plan{Model: "m", BudgetUSD: 1, Checks: []string{"x"}}, "check not found"},
 		"no examples":         {empty.ID, dataset.Plan{Model: "m", BudgetUSD: 1}, "no examples"},
-		"no such dataset":     {"x", dataset.Plan{Model: "m", BudgetUSD: 1}, "no such dataset"},
+		"no such dataset":     {"x", dataset.Plan{Model: "m", BudgetUSD: 1}, "dataset not found"},
 		"missing a variable":  {lacking(r), dataset.Plan{Prompt: "support", Version: "2", BudgetUSD: 1}, "example 1"},
 		"instructions and no": {lacking(r), dataset.Plan{BudgetUSD: 1, Model: "m", Provider: "openai"}, "only a system prompt"},
 	} {

@@ -117,7 +117,7 @@ func TestGuard(t *testing.T) {
 		g.Poke() // no second passes
 		synctest.Wait()
 		r := g.Health()
-		if r.Status != health.Degraded || r.Message != "the disk is nearly full: 140 MB of 1000 MB are free on the disk of the data folder; prompts and answers are no longer kept" ||
+		if r.Status != health.Degraded || r.Message != "the disk is nearly full: 140 MB of 1000 MB are free on the disk of the data folder; prompts and responses are no longer kept" ||
 			!strings.Contains(r.Hint, "from 165 MB on") {
 			t.Errorf("%+v", r)
 		}

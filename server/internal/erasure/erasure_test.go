@@ -135,7 +135,7 @@ func TestDeletePersons(t *testing.T) {
 	}
 	// Nobody is named: nothing is deleted, and the error says why.
 	_, err = f.Delete(ctx, erasure.Request{ProjectID: project.DefaultID, UUIDs: []string{f.events[2].UUID}, Persons: true})
-	if err == nil || !strings.Contains(err.Error(), "names a user") || len(f.left(t)) != 1 {
+	if err == nil || !strings.Contains(err.Error(), "has a user") || len(f.left(t)) != 1 {
 		t.Errorf("%v, left %v", err, f.left(t))
 	}
 }

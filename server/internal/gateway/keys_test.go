@@ -26,7 +26,7 @@ func authorize(key string, _ *http.Request) (gateway.Grant, error) {
 	case hedgeKey:
 		return gateway.Grant{ProjectID: "good", ProviderKey: func(name string) (string, bool) { return providerKey, name != "groq" }}, nil
 	}
-	return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "this hedgerow key is not known", "make a new one", nil)
+	return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "unknown hedgerow key", "make a new one", nil)
 }
 
 func TestKeys(t *testing.T) {
@@ -58,10 +58,10 @@ func TestKeys(t *testing.T) {
 		{name: "beside the own key", path: "/openai/v1/models", headers: []string{"X-Hedgerow-Key: " + hedgeKey, "Authorization: Bearer " + ownKey}, project: "good", arrives: http.Header{"Authorization": {"Bearer " + ownKey}}},
 		{name: "both in place", path: "/anthropic/v1/models", headers: []string{"Authorization: Bearer " + hedgeKey, "X-Api-Key: " + ownKey}, project: "good", arrives: http.Header{"X-Api-Key": {ownKey}}},
 		{name: "no key kept", path: "/groq/openai/v1/models", headers: []string{"Authorization: Bearer " + hedgeKey}, status: 401, says: "keeps no key for groq"},
-		{name: "unknown", path: "/openai/v1/models", headers: []string{"Authorization: Bearer " + revokedKey}, status: 401, says: "this hedgerow key is not known (make a new one)"},
-		{name: "unknown, anthropic", path: "/anthropic/v1/messages", headers: []string{"X-Api-Key: " + revokedKey}, status: 401, says: "not known"},
-		{name: "unknown, gemini", path: "/gemini/v1beta/models", headers: []string{"X-Goog-Api-Key: " + revokedKey}, status: 401, says: "not known"},
-		{name: "unknown beside the own key", path: "/openai/v1/models", headers: []string{"X-Hedgerow-Key: " + revokedKey, "Authorization: Bearer " + ownKey}, status: 401, says: "not known"},
+		{name: "unknown", path: "/openai/v1/models", headers: []string{"Authorization: Bearer " + revokedKey}, status: 401, says: "unknown hedgerow key (make a new one)"},
+		{name: "unknown, anthropic", path: "/anthropic/v1/messages", headers: []string{"X-Api-Key: " + revokedKey}, status: 401, says: "unknown hedgerow key"},
+		{name: "unknown, gemini", path: "/gemini/v1beta/models", headers: []string{"X-Goog-Api-Key: " + revokedKey}, status: 401, says: "unknown hedgerow key"},
+		{name: "unknown beside the own key", path: "/openai/v1/models", headers: []string{"X-Hedgerow-Key: " + revokedKey, "Authorization: Bearer " + ownKey}, status: 401, says: "unknown hedgerow key"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			up.mu.Lock()

@@ -69,7 +69,7 @@ func TestOwnKeysStayHome(t *testing.T) {
 		case realKey:
 			return gateway.Grant{ProjectID: "good", ProviderKey: func(name string) (string, bool) { return providerKey, name != "groq" }}, nil
 		}
-		return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "this hedgerow key is not known", "", nil)
+		return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "unknown hedgerow key", "", nil)
 	}})
 	routes := []string{"/v1/models", "/v1/messages", "/v1/anything/else", "/openai/v1/chat/completions", "/anthropic/v1/messages", "/gemini/v1beta/models", "/azure/r/openai/v1/models",
 		"/openrouter/api/v1/models", "/groq/openai/v1/models", "/mine/v1/models", "/mine/x%2Fy"}

@@ -23,7 +23,7 @@ type fakePrompts struct {
 func (f *fakePrompts) Render(_ context.Context, ask gateway.PromptAsk) (gateway.Prompt, error) {
 	f.asked = ask
 	if ask.Name != "support" {
-		return gateway.Prompt{}, event.NewError(event.CodeNotFound, "there is no prompt \""+ask.Name+"\"", "list the prompts", nil)
+		return gateway.Prompt{}, event.NewError(event.CodeNotFound, "prompt \""+ask.Name+"\" not found", "list the prompts", nil)
 	}
 	if ask.Variables["name"] == nil {
 		return gateway.Prompt{}, event.Invalid("the variable name has no value", "")

@@ -209,7 +209,7 @@ func TestAppendContext(t *testing.T) {
 	for range 20 {
 		for _, batch := range [][]*event.Event{{newEvent("p1", 10)}, {newEvent("p1", 10), newEvent("p1", 10)}} {
 			if err := j.Append(ctx, batch...); err != nil {
-				wantError(t, err, event.CodeCanceled, "given up")
+				wantError(t, err, event.CodeCanceled, "timed out or was canceled")
 			}
 		}
 	}

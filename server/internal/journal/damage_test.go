@@ -246,7 +246,7 @@ func TestDescriptions(t *testing.T) {
 			var log syncBuffer
 			j = open(t, journal.Config{Dir: dir, Logger: slog.New(slog.NewTextHandler(&log, nil))})
 			waitHealth(t, j, health.Degraded, 20*time.Second)
-			if h := j.Health(); !strings.Contains(h.Message, "made anew") || !strings.Contains(h.Hint, filepath.Join(dir, "damaged")) || strings.Contains(h.Hint, "move") {
+			if h := j.Health(); !strings.Contains(h.Message, "recreated") || !strings.Contains(h.Hint, filepath.Join(dir, "damaged")) || strings.Contains(h.Hint, "move") {
 				t.Errorf("health %+v", h)
 			}
 			if n := lines(log.String(), "the journal was damaged"); n != 1 {

@@ -309,7 +309,7 @@ func TestGaps(t *testing.T) {
 	if g.Queue != "slow" || g.Project != "p1" || g.FromSeq != 1 || g.Events != g.ToSeq || left < 50 || left > 100 || g.First.After(g.Last) || g.First.IsZero() {
 		t.Errorf("gap %+v", g)
 	}
-	if h := j.Health(); h.Status != health.Degraded || !strings.Contains(h.Message, "the queue slow gave up about ") {
+	if h := j.Health(); h.Status != health.Degraded || !strings.Contains(h.Message, "the queue slow skipped about ") {
 		t.Errorf("health %+v", h)
 	}
 	closeJournal(t, j)
@@ -348,14 +348,14 @@ func TestGaps(t *testing.T) {
 	if again, err := j.Gaps(t.Context()); err != nil || len(again) != 1 || !again[0].Sending || again[0].Sent != 1 {
 		t.Errorf("gaps %+v, %v", again, err)
 	}
-	if h := j.Health(); h.Status != health.Degraded || !strings.Contains(h.Hint, "being sent again") {
+	if h := j.Health(); h.Status != health.Degraded || !strings.Contains(h.Hint, "being resent") {
 		t.Errorf("health %+v", h)
 	}
 	if err := j.CloseGap(t.Context(), g); err != nil {
 		t.Fatal(err)
 	}
-	wantError(t, j.NoteGap(t.Context(), g), event.CodeNotFound, "no such gap")
-	wantError(t, j.CloseGap(t.Context(), g), event.CodeNotFound, "no such gap")
+	wantError(t, j.NoteGap(t.Context(), g), event.CodeNotFound, "gap not found")
+	wantError(t, j.CloseGap(t.Context(), g), event.CodeNotFound, "gap not found")
 	if gaps, err := j.Gaps(t.Context()); err != nil || len(gaps) != 0 {
 		t.Errorf("gaps %+v, %v", gaps, err)
 	}

@@ -395,9 +395,9 @@ func TestDeleteQueue(t *testing.T) {
 	_, err := q.Fetch(t.Context(), 1, 0)
 	wantError(t, err, event.CodeNotFound, "queue q does not exist any more")
 	for _, name := range []string{"q", "never", "not.a.name", ""} {
-		wantError(t, j.DeleteQueue(t.Context(), name), event.CodeNotFound, "no queue "+name)
+		wantError(t, j.DeleteQueue(t.Context(), name), event.CodeNotFound, "queue "+name+" not found")
 		_, err := j.Lag(t.Context(), name)
-		wantError(t, err, event.CodeNotFound, "no queue "+name)
+		wantError(t, err, event.CodeNotFound, "queue "+name+" not found")
 	}
 	// It begins anew.
 	if ds := fetchN(t, mustQueue(t, j, "q", journal.QueueOptions{}), 1); ds[0].Attempt != 1 {

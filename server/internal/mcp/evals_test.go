@@ -92,7 +92,7 @@ func TestEvalTools(t *testing.T) {
 	if out := v.must("list_datasets", args{}); at(out, "datasets", 0, "examples") != 1.0 || !strings.HasPrefix(at(out, "datasets", 0, "runs", 0, "id").(string), "run_") {
 		t.Errorf("%v", out)
 	}
-	f.dial(f.other).fails("get_dataset_run", args{"run": a}, "no such run")
-	f.dial(f.other).fails("resume_dataset_run", args{"run": a}, "no such run")
+	f.dial(f.other).fails("get_dataset_run", args{"run": a}, "run not found")
+	f.dial(f.other).fails("resume_dataset_run", args{"run": a}, "run not found")
 	m.fails("resume_dataset_run", args{"run": a}, "conflict", "done")
 }

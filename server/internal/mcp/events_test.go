@@ -83,7 +83,7 @@ func TestGetTrace(t *testing.T) {
 	if _, err := f.registry.UpdateProject(t.Context(), project.DefaultID, func(p *project.Project) error { p.Settings.ContentRole = project.RoleAdmin; return nil }); err != nil {
 		t.Fatal(err)
 	}
-	c.fails("get_trace", args{"trace_id": "trace-0", "include_content": true}, "may not read the prompts and answers")
+	c.fails("get_trace", args{"trace_id": "trace-0", "include_content": true}, "may not read the prompts and responses")
 	c.fails("get_trace", nil, `"trace_id" is missing`, "list_events")
 	c.fails("get_trace", args{"trace_id": "nix"}, "not_found")
 	c.fails("get_trace", args{"trace_id": "trace-0", "max_spans": 1001}, "1 to 1000")

@@ -505,8 +505,8 @@ func TestConfigureRefuses(t *testing.T) {
 		t.Errorf("test: %v", got)
 	}
 	tested := len(f.delivery.tested)
-	c.fails("configure_posthog", args{"host": "https://eu.i.posthog.com"}, "given for the old one", "anew")
-	c.fails("configure_posthog", args{"host": "https://eu.i.posthog.com", "skip_test": true}, "given for the old one", "anew")
+	c.fails("configure_posthog", args{"host": "https://eu.i.posthog.com"}, "set for the old one", "again")
+	c.fails("configure_posthog", args{"host": "https://eu.i.posthog.com", "skip_test": true}, "set for the old one", "again")
 	if len(f.delivery.tested) != tested {
 		t.Error("a kept key went to another host")
 	}
@@ -594,11 +594,11 @@ func TestViewersOnlyRead(t *testing.T) {
 	}
 	for _, name := range readers {
 		if name == "get_dataset_run" || name == "compare_dataset_runs" {
-			c.fails(name, args{map[string]string{"get_dataset_run": "run", "compare_dataset_runs": "a"}[name]: "run_none"}, "no such run") // there is none
+			c.fails(name, args{map[string]string{"get_dataset_run": "run", "compare_dataset_runs": "a"}[name]: "run_none"}, "run not found") // there is none
 			continue
 		}
 		if name == "get_experiment" {
-			c.fails(name, args{"id": "x_none"}, "no such experiment")
+			c.fails(name, args{"id": "x_none"}, "experiment not found")
 			continue
 		}
 		c.must(name, map[string]args{"get_trace": {"trace_id": "trace-0"}, "get_prompt": {"name": "p"}, "render_prompt": {"name": "p"}, "get_series": {"measures": []string{"calls"}}, "list_examples": {"measure": "calls"}}[name])
@@ -697,7 +697,7 @@ func TestDoor(t *testing.T) {
 	}{
 		"no key":              {want: 401, says: "hedgerow project add-key"},
 		"basic":               {header: []string{"Authorization", "Basic " + f.admin}, want: 401},
-		"unknown key":         {header: []string{"Authorization", "Bearer hr_" + phcBody}, want: 401, says: "not known"},
+		"unknown key":         {header: []string{"Authorization", "Bearer hr_" + phcBody}, want: 401, says: "unknown API key"},
 		"project token":       {header: []string{"Authorization", "Bearer " + f.registry.Snapshot().Projects()[0].Token}, want: 401},
 		"key":                 {header: []string{"Authorization", "bearer " + f.viewer}, want: 200, says: "list_events"},
 		"key of its own":      {header: []string{"X-Hedgerow-Key", f.viewer}, want: 200},

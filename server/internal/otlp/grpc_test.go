@@ -96,7 +96,7 @@ func TestGRPCRefusals(t *testing.T) {
 		want        codes.Code
 		message     string
 	}{
-		{"no token", "", span("m"), nil, codes.Unauthenticated, "there is no project token"},
+		{"no token", "", span("m"), nil, codes.Unauthenticated, "missing project token"},
 		{"wrong token", "Bearer phc_wrong", span("m"), nil, codes.Unauthenticated, ""},
 		{"too large", "Bearer " + token, span(strings.Repeat("m", 2<<20)), nil, codes.ResourceExhausted, ""},
 		{"journal full", "Bearer " + token, span("m"), event.NewError(event.CodeFull, "full", "", nil), codes.Unavailable, "journal is full"},

@@ -342,7 +342,7 @@ func TestTroubleIsLoggedWithoutKeys(t *testing.T) {
 		r.set(c)
 		r.queue("c_1").put(events(1)...)
 		r.wait(1)
-		if !strings.Contains(r.log(), "PostHog refuses the project key (401)") || !strings.Contains(r.log(), "goes on") {
+		if !strings.Contains(r.log(), "PostHog rejects the project key (401)") || !strings.Contains(r.log(), "delivery to PostHog resumed") {
 			t.Errorf("log:\n%s", r.log())
 		}
 		if strings.Contains(r.m.Status("c_1").LastError, secretWord) {

@@ -351,7 +351,7 @@ func TestOneOfSeveralIsRefused(t *testing.T) {
 		name   string
 		status int
 		reason string
-	}{{"400", http.StatusBadRequest, "llm_request_completed: PostHog refuses the event (400"}, {"413", http.StatusRequestEntityTooLarge, "llm_request_completed: PostHog finds the event too large (413)"}} {
+	}{{"400", http.StatusBadRequest, "llm_request_completed: PostHog rejects the event (400"}, {"413", http.StatusRequestEntityTooLarge, "llm_request_completed: PostHog finds the event too large (413)"}} {
 		t.Run(tt.name, func(t *testing.T) {
 			bubble(t, func(c *Config) { c.Shape = vocabularyShape }, func(r *rig) {
 				list := events(6)

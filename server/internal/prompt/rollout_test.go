@@ -187,11 +187,11 @@ func TestStopRollout(t *testing.T) {
 	if got := resolve(t, r, "", "in"); got != "v2 gpt-5 support-prompt=treatment posthog_local" {
 		t.Error(got)
 	}
-	f.offErr = event.NewError(event.CodeForbidden, "the personal key may not change flags", "", nil)
+	f.offErr = event.NewError(event.CodeForbidden, "the personal key lacks permission to change flags", "", nil)
 	if err := r.StopRollout(t.Context(), ann, shop, "support", ""); err != nil {
 		t.Fatal(err)
 	}
-	if ro, _ := r.Rollout(shop, "support"); !ro.Stopped || ro.FlagOff != "the personal key may not change flags" {
+	if ro, _ := r.Rollout(shop, "support"); !ro.Stopped || ro.FlagOff != "the personal key lacks permission to change flags" {
 		t.Errorf("%+v", ro)
 	}
 }

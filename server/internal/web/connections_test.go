@@ -167,10 +167,10 @@ func TestConnections(t *testing.T) {
 	}
 
 	at := "/p/default/connections/" + c.ID
-	s.delivery.health = posthog.Delivery{Status: posthog.Status{State: posthog.StateRefused, LastError: "PostHog refuses the project key", Sent: 12, Dead: 1, LastSuccess: now.Add(-time.Hour)}, Waiting: 7}
+	s.delivery.health = posthog.Delivery{Status: posthog.Status{State: posthog.StateRefused, LastError: "PostHog rejects the project key", Sent: 12, Dead: 1, LastSuccess: now.Add(-time.Hour)}, Waiting: 7}
 	s.delivery.dead = []web.DeadLetter{{ID: "9", EventID: event.NewID(), Event: "$ai_generation", Reason: "PostHog found it too large", Attempts: 3, Time: now}}
 	_, body = s.get(at)
-	for _, w := range []string{"refused", "PostHog refuses the project key", "60 min ago", "PostHog found it too large", "…uvwx is stored, encrypted"} {
+	for _, w := range []string{"refused", "PostHog rejects the project key", "60 min ago", "PostHog found it too large", "…uvwx is stored, encrypted"} {
 		if !strings.Contains(body, w) {
 			t.Errorf("the page lacks %q:\n%s", w, body)
 		}
@@ -193,7 +193,7 @@ func TestConnections(t *testing.T) {
 	}
 	tested = len(s.delivery.tested)
 	for _, override := range []string{"", "on"} {
-		if _, body := s.send(at, connectionForm("project_key", "", "name", "live", "host", "https://eu.i.posthog.com", "override", override)); only().Host != "https://us.i.posthog.com" || !strings.Contains(body, "given for the old one") {
+		if _, body := s.send(at, connectionForm("project_key", "", "name", "live", "host", "https://eu.i.posthog.com", "override", override)); only().Host != "https://us.i.posthog.com" || !strings.Contains(body, "set for the old one") {
 			t.Error("a kept key went along to another host")
 		}
 	}
