@@ -34,10 +34,10 @@ func TestPromptTools(t *testing.T) {
 	if out = v.must("list_prompts", args{}); at(out, "prompts", 0, "name") != "support" || at(out, "prompts", 0, "labels", 0, "version") != 2.0 {
 		t.Errorf("listed %v", out)
 	}
-	f.dial(f.other).fails("get_prompt", args{"name": "support"}, "no prompt")
+	f.dial(f.other).fails("get_prompt", args{"name": "support"}, "not found")
 	m.fails("delete_prompt", args{"name": "support", "confirm": "yes"}, "not confirmed")
 	m.must("delete_prompt", args{"name": "support", "confirm": "support"})
-	m.fails("get_prompt", args{"name": "support"}, "no prompt")
+	m.fails("get_prompt", args{"name": "support"}, "not found")
 	if log := f.registry.AuditLog(project.DefaultID, 1); len(log) != 1 || log[0].Action != "prompt.delete" {
 		t.Errorf("audit log %v", log)
 	}
