@@ -13,7 +13,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// endless is an answer that says something and then neither ends nor goes on.
+// endless is an answer that says something and then neither ends nor continues.
 type endless struct {
 	io.Reader
 	ctx context.Context
@@ -94,7 +94,7 @@ func TestStreamThatHasEnded(t *testing.T) {
 	}
 }
 
-// A stream whose context ends becomes an event, though nobody closes it.
+// A stream whose context ends becomes an event, though no one closes it.
 func TestStreamWhoseContextEnds(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, r *rig) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -128,7 +128,7 @@ func TestStreamWhoseContextEnds(t *testing.T) {
 	})
 }
 
-// A stream that nobody holds any more becomes an event when its memory is
+// A stream that no one holds any more becomes an event when its memory is
 // collected.
 func TestStreamThatIsGarbage(t *testing.T) {
 	r := newRig(t, nil)

@@ -259,7 +259,7 @@ func TestBatching(t *testing.T) {
 	})
 }
 
-// More than a request may bear goes out in several.
+// More than a request may have goes out in several.
 func TestLargeFlush(t *testing.T) {
 	bubble(t, func(c *hedgerow.Config) { c.FlushInterval = time.Hour; c.FlushAt = 1000 }, func(t *testing.T, r *rig) {
 		for range 950 {
@@ -333,7 +333,7 @@ func TestRetryClasses(t *testing.T) {
 	}
 }
 
-// An answer that is lost makes a duplicate, which PostHog recognises.
+// An answer that is lost makes a duplicate, which PostHog recognizes.
 func TestRetryIsTheSameEvent(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, r *rig) {
 		r.ph.Fail(simposthog.Fault{Accept: true, Reset: true})
@@ -414,7 +414,7 @@ func TestRetryAfter(t *testing.T) {
 }
 
 func TestTooLarge(t *testing.T) {
-	// PostHog refuses every request of more than three events.
+	// PostHog rejects every request of more than three events.
 	bubble(t, func(c *hedgerow.Config) { c.FlushInterval = time.Hour }, func(t *testing.T, r *rig) {
 		r.ph.Fail(simposthog.Fault{Status: 413, Times: 3})
 		for i := range 8 {

@@ -90,7 +90,7 @@ func WithSurface(ctx context.Context, surface string) context.Context {
 	return with(ctx, func(a *attribution) { a.surface = surface })
 }
 
-// WithTaskType sets what a call is for: summarise, classify.
+// WithTaskType sets what a call is for: summarize, classify.
 func WithTaskType(ctx context.Context, taskType string) context.Context {
 	return with(ctx, func(a *attribution) { a.taskType = taskType })
 }

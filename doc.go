@@ -36,18 +36,18 @@
 // counted and logged. Reading bodies, privacy, encoding and delivery happen in
 // the background.
 //
-// What was captured arrives once. Deliveries that fail for the host's reasons are
-// tried again, in the same bytes, uuid and timestamp, so that PostHog's
-// de-duplication recognises a copy. What the host will never take is dropped and
+// What was captured arrives once. Deliveries that fail for the host's reasons
+// are tried again, in the same bytes, uuid and timestamp, so that PostHog's
+// de-duplication recognizes a copy. What the host will never take is dropped and
 // counted. Events that are still in the queue when the process dies are lost:
 // close the client, flush it where a process may be frozen, or give it a folder
 // to keep them in, [Config.SpoolDir].
 //
 // # Privacy
 //
-// To a hedgerow server, prompts and answers are sent unless [Config.PrivacyMode] or
-// [WithPrivacy] says otherwise: it keeps them at home and decides for itself what
-// leaves. Straight to PostHog they stay in this process unless
+// To a hedgerow server, prompts and answers are sent unless [Config.PrivacyMode]
+// or [WithPrivacy] says otherwise: it keeps them locally and decides for itself
+// what leaves. Straight to PostHog they stay in this process unless
 // [Config.SendContent] is set, and of everything else only what is on a list
 // leaves, as from the server. Keys, tokens, card numbers and the like are replaced
 // by marks in any case, and files in base64 too. The provider's key is never

@@ -51,7 +51,7 @@ type Generation struct {
 	Err          error  // why the call failed; nil if it did not
 	ErrorType    string // the provider's error type
 	ErrorCode    string // the provider's code: rate_limit_exceeded …; never the HTTP status
-	HTTPStatus   int    // 0 where there was none
+	HTTPStatus   int    // 0 if there was none
 	StopReason   string // the provider's raw value
 	CompletionID string // the provider's response id: chatcmpl-…
 	BaseURL      string // without query

@@ -267,7 +267,7 @@ func (p *Prompts) get(ctx context.Context, name string, choice promptChoice) (*P
 			e.prompt, e.fetched, e.err, e.notYet = got, p.c.Now(), nil, time.Time{}
 			return got, nil
 		}
-		if ctx.Err() == nil { // a cancelled caller is no failure of the server
+		if ctx.Err() == nil { // a canceled caller is no failure of the server
 			p.mu.Lock()
 			e.err, e.notYet = err, p.c.Now().Add(after)
 			p.mu.Unlock()

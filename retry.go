@@ -188,10 +188,10 @@ type failedTry struct {
 	at time.Time
 }
 
-// mostTries bounds what is remembered; beyond it retries are not recognised.
+// mostTries bounds what is remembered; beyond it retries are not recognized.
 const mostTries = 1024
 
-// begin recognises a retry.
+// begin recognizes a retry.
 func (t *tries) begin(x *exchange, req *http.Request) {
 	trace := x.trace()
 	if trace == "" && x.at == nil || x.upload != nil {

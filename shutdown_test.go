@@ -24,7 +24,7 @@ func (silent) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // Close and Flush with a context that never ends take no longer than their
-// bound, whatever the host does, and say what became of the events.
+// bound, whatever the host does, and say what happened to the events.
 func TestShutdownIsBounded(t *testing.T) {
 	down := roundTrip(func(*http.Request) (*http.Response, error) { return nil, errors.New("connection refused") })
 	for name, host := range map[string]http.RoundTripper{"down": down, "silent": silent{}} {

@@ -47,7 +47,7 @@ type spool struct {
 	in      []spooled
 	pushed  uint64
 	handled uint64        // number of pushed events that lanes have
-	changed chan struct{} // closed when handled grows; nil if nobody waits
+	changed chan struct{} // closed when handled grows; nil if no one waits
 	closed  bool
 
 	number uint64 // of the last event; only run uses it and buf

@@ -8,7 +8,7 @@ import (
 	"syscall"
 )
 
-// lockFile opens a file that nobody else has locked. The lock ends with the
+// lockFile opens a file that no one else has locked. The lock ends with the
 // process, however that ends.
 func lockFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)

@@ -9,7 +9,7 @@ import (
 // sharingViolation is ERROR_SHARING_VIOLATION.
 const sharingViolation syscall.Errno = 32
 
-// lockFile opens a file that nobody else has open. The handle ends with the
+// lockFile opens a file that no one else has open. The handle ends with the
 // process, however that ends.
 func lockFile(path string) (*os.File, error) {
 	name, err := syscall.UTF16PtrFromString(path)

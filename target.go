@@ -74,8 +74,8 @@ func (c *Client) providerOf(req *http.Request, sure bool) target {
 	return t
 }
 
-// ollama recognises Ollama by its port, or by the Accept header that only its Go
-// clients send.
+// ollama recognizes Ollama by its port, or by the Accept header that only its
+// Go clients send.
 func ollama(req *http.Request, host string) bool {
 	return strings.HasSuffix(host, ":11434") || strings.Contains(req.Header.Get("Accept"), "ndjson")
 }

@@ -38,11 +38,11 @@ type Middleware = func(req *http.Request, next func(*http.Request) (*http.Respon
 //	openai.NewClient(option.WithMiddleware(client.Middleware()))
 //
 // Request and answer are passed on unchanged and without delay, except for the
-// members of [Config.AttributionFields] and session, session_id and trace, which are
-// removed from the request. The answer is recorded while the caller reads it; the
-// event is created in the background afterwards. A call that the client library
+// members of [Config.AttributionFields] and session, session_id and trace, which
+// are removed from the request. The answer is recorded while the caller reads it;
+// the event is created in the background afterwards. A call that the client library
 // retries is one event with the property retry_count. Errors, interrupted streams
-// and cancelled calls are events too. A stream that is neither read to its end nor
+// and canceled calls are events too. A stream that is neither read to its end nor
 // closed is recorded one second after its last event or an error, when the context
 // of the call ends, or when its body is garbage collected, whichever is first; a
 // slow reader is not cut off.
@@ -235,8 +235,8 @@ func setBody(req *http.Request, b []byte) {
 	req.ContentLength = int64(len(b))
 }
 
-// isJSON reports whether a request's body is parsed. Without a content type it is
-// taken for JSON.
+// isJSON reports whether a request's body is parsed. Without a content type it
+// is treated as JSON.
 func isJSON(h http.Header) bool {
 	v := h["Content-Type"]
 	if len(v) == 0 || v[0] == "" || v[0] == "application/json" {
@@ -282,7 +282,7 @@ func (x *exchange) fail(err error) {
 	x.finish()
 }
 
-// gone reports whether the caller cancelled, or its deadline passed.
+// gone reports whether the caller canceled, or its deadline passed.
 func (x *exchange) gone(err error) string {
 	var timeout net.Error
 	switch {

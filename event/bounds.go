@@ -12,8 +12,8 @@ import (
 	"github.com/shopspring/decimal"
 )
 
-// Bounds of the numbers of one event. Nothing real comes near them, and sums over
-// every event that a store can hold stay within what it adds up with.
+// Bounds of the numbers of one event. Real values are far below them, and sums
+// over all events of a store do not overflow.
 const (
 	MaxTokens    = 10_000_000_000      // of one kind
 	MaxAllTokens = 4 * MaxTokens       // of all kinds together
@@ -36,7 +36,7 @@ const maxWarnings = 64
 // infinity are unknown.
 type Bound struct {
 	Field string  // as the API, the warnings and the documentation name it
-	Wire  string  // the property on the wire; "" where there is none
+	Wire  string  // the property on the wire; "" if there is none
 	Unit  string  // tokens, seconds, bytes, USD …
 	Min   float64 // in Unit
 	Max   float64 // in Unit
@@ -193,8 +193,8 @@ func (e *Event) OutOfRange(fields ...string) {
 	e.Properties[Warnings] = mustJSON(said)
 }
 
-// Warned lists what the property [Warnings] says: nothing where a caller has put
-// something else under that name.
+// Warned returns the value of the property [Warnings], or nothing if a caller
+// uses that name for something else.
 func (e *Event) Warned() (said []string) {
 	v := e.Properties[Warnings]
 	if len(v) > maxWarnings*100 || json.Unmarshal(v, &said) != nil {
@@ -209,8 +209,8 @@ func (b *Bound) holds(v json.RawMessage) bool {
 	return !ok || f >= b.Min && f <= b.Max // no NaN is
 }
 
-// numberIn reads a JSON number, or a string that is one. What no float64 holds is
-// infinite.
+// numberIn reads a JSON number, or a string that is one. What does not fit a
+// float64 is infinite.
 func numberIn(v json.RawMessage) (f float64, ok bool) {
 	s := strings.TrimSpace(strings.Trim(string(v), `"`))
 	if s == "" || len(s) > maxDigits && v[0] == '"' || !strings.ContainsRune("+-.0123456789iInN", rune(s[0])) {
@@ -266,7 +266,8 @@ func Dollars(s string) (d decimal.Decimal, ok bool) {
 		return d, false
 	}
 	if !(f >= 0 && f <= MaxCostUSD) || len(s) > 64 {
-		// Not read exactly: an exponent of a million digits would be spelt out.
+		// Not read exactly: an exponent of a million digits would be spelled
+		// out.
 		return tooDear, true
 	}
 	d, err := decimal.NewFromString(strings.TrimSpace(s))

@@ -14,7 +14,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// extremes are numbers as JSON that no event can bear.
+// extremes are numbers as JSON that no event can have.
 var extremes = []string{
 	"9223372036854775807", "-9223372036854775808", "9223372036854775808", "1e308", "-1e308", "1e309", "-1", "-0.5e30", "1e999999999", "-1e999999999",
 	`"9223372036854775807"`, `"NaN"`, `"Infinity"`, `"-inf"`, `"1e400"`, "1" + strings.Repeat("0", 300), "-" + strings.Repeat("9", 5000),

@@ -6,8 +6,8 @@ import (
 )
 
 // Delivery is an event on its way from the journal to one sink. The sink ends
-// every delivery exactly once by Ack, Retry or Dead; one that is never ended
-// comes again after the consumer's acknowledgement wait.
+// every delivery exactly once by Ack, Retry or Dead; one that is never ended is
+// redelivered after the consumer's acknowledgment wait.
 type Delivery struct {
 	Event   *Event
 	Seq     uint64 // position in the journal; events that were appended together may share one
@@ -20,12 +20,12 @@ type Delivery struct {
 type Acker interface {
 	// Ack records that the sink has the event durably.
 	Ack() error
-	// Retry asks for the event again, not before the delay has passed.
+	// Retry requests redelivery, not before the delay has passed.
 	Retry(after time.Duration) error
-	// Extend says that the sink is still at work on it.
+	// Extend signals that the sink is still processing the event.
 	Extend() error
-	// Dead moves the event to the sink's dead letters, where people find it
-	// with the reason. The reason must not quote content or keys.
+	// Dead moves the event to the sink's dead letters, with the reason. The
+	// reason must not quote content or keys.
 	Dead(reason string) error
 }
 

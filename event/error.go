@@ -33,8 +33,8 @@ const (
 type Error struct {
 	Code    Code   // what kind of error, for programs
 	Message string // what happened, for people
-	Hint    string // what to do about it; "" where there is nothing
-	Err     error  // the cause, for logs; nil where there is none
+	Hint    string // what to do about it; "" if there is nothing
+	Err     error  // the cause, for logs; nil if there is none
 }
 
 func (e *Error) Error() string {

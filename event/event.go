@@ -28,9 +28,9 @@ const (
 const RequestStarted = "llm_request_started"
 
 // SpanContent carries what log records tell of a span's messages through the
-// journal to the store, where it becomes content of the event with the same project,
-// trace and span id. It is never an event of its own: no sink but the store's takes
-// it, and the store keeps no row of it. See [Event.IsSpanContent].
+// journal to the store, where it becomes content of the event with the same
+// project, trace and span id. It is never its own event: no sink but the store's
+// takes it, and the store keeps no row of it. See [Event.IsSpanContent].
 const SpanContent = "hedgerow_span_content"
 
 // FirstValue is the name of the milestone that is kept and sent once for each
@@ -182,7 +182,7 @@ type Event struct {
 
 	// Conversation, Test, Playbook … or the team's own.
 	Surface string `json:"surface,omitzero" posthog:"surface" kind:"label" llm_events:"surface"`
-	// What the call is for: summarise, support_reply …
+	// What the call is for: summarize, support_reply …
 	TaskType string `json:"task_type,omitzero" posthog:"task_type" kind:"label" llm_events:"task_type"`
 	// production, staging …
 	Environment string `json:"environment,omitzero" posthog:"environment" kind:"label" llm_events:"environment"`
@@ -205,9 +205,9 @@ type Event struct {
 
 	// The caller's own, under their own names. They never override a field above.
 	Properties map[string]json.RawMessage `json:"properties,omitzero"`
-	// Those of Properties that were attributes of a span, which a library may have
-	// written by itself. Of an event with the source otlp all are, whether named
-	// here or not.
+	// Those of Properties that were attributes of a span, which a library may
+	// have written on its own. Of an event with the source otlp all are, whether
+	// named here or not.
 	Attributes []string `json:"attributes,omitzero" api:"-"`
 	// Content has been withheld on purpose: on the wire $ai_input and
 	// $ai_output_choices are then null, not absent.
@@ -219,7 +219,7 @@ type Event struct {
 	// reacts to the present. Sinks need it, and the store does not keep it.
 	Historical bool `json:"historical,omitzero" column:"-" api:"-"`
 
-	// Carried beside the metadata, never in it.
+	// Carried next to the metadata, never in it.
 	Content Content `json:"-"`
 
 	rawValid bool // see MarkRawValid; it travels in no form
@@ -337,7 +337,7 @@ func (u Usage) AllInput() Int {
 // How a cost was found: the values of $ai_cost_model_source.
 const (
 	CostPassthrough = "passthrough" // the provider or the caller said it
-	CostCaller      = "caller"      // the caller said it of a call that it reports itself; at home only
+	CostCaller      = "caller"      // the caller said it of a call that it reports itself; locally only
 	CostCustom      = "custom"      // per-token prices came with the event
 	CostManual      = "manual"      // a price from the configuration
 	CostTable       = "table"       // hedgerow's own price table
@@ -360,7 +360,7 @@ type Cost struct {
 	// The sum, or what the provider said.
 	Total Opt[decimal.Decimal] `json:"total,omitzero" name:"cost_total" posthog:"$ai_total_cost_usd" api:"total_usd" kind:"usd"`
 	// What reading input from a cache saved, against the price of input that is
-	// read anew; writing the cache is not set against it. It is part of nothing,
+	// reread; writing the cache is not set against it. It is part of nothing,
 	// and unknown where hedgerow did not price the input itself.
 	CacheSaved Opt[decimal.Decimal] `json:"cache_saved,omitzero" name:"cost_cache_saved" api:"cache_saved_usd" kind:"usd"`
 
@@ -378,7 +378,7 @@ type Cost struct {
 	Repricing string `json:"repricing,omitzero" name:"cost_repricing" api:"repricing" kind:"id"`
 }
 
-// Sum is the sum of the known parts; unknown where none is known.
+// Sum is the sum of the known parts; unknown if none is known.
 func (c *Cost) Sum() Opt[decimal.Decimal] {
 	var total Opt[decimal.Decimal]
 	for _, part := range []Opt[decimal.Decimal]{c.Input, c.Output, c.Request, c.WebSearch, c.Tools} {

@@ -147,7 +147,7 @@ func TestMarshalPostHog(t *testing.T) {
 }
 
 // TestThoughtsOnTheWire leaves the thoughts of Gemini out of PostHog's output
-// count, and nobody else's.
+// count, and no one else's.
 func TestThoughtsOnTheWire(t *testing.T) {
 	const compatible, google = "http://litellm.test:4000/v1", "https://generativelanguage.googleapis.com/v1beta/openai"
 	for _, c := range []struct {
@@ -298,7 +298,7 @@ func FuzzUnmarshalPostHog(f *testing.F) {
 }
 
 // What PostHog's vocabulary has no words for reaches another hedgerow all the
-// same, and nobody else.
+// same, and no one else.
 func TestHomeProperty(t *testing.T) {
 	e := &event.Event{UUID: event.NewID(), Name: event.Generation, Timestamp: time.Unix(0, 0), ModelAsked: "gpt-4.1-mini", Method: "POST", Tags: []string{"beta", "eu"}, DistinctID: "ada"}
 	_ = e.SetProperty("true_but_no_tag", true)
@@ -353,7 +353,7 @@ func TestNestedDeeper(t *testing.T) {
 	}
 }
 
-// FuzzValidJSON holds ValidJSON to encoding/json's judgement.
+// FuzzValidJSON holds ValidJSON to encoding/json's judgment.
 func FuzzValidJSON(f *testing.F) {
 	for _, s := range []string{``, `{}`, ` [1, -0.5e+3, "\u00e9\n", true, null] `, `{"a":{"b":[{}]}}`, `01`, `1.`, `-`, `"\x"`, "\"\x01\"", "\"\xff\"", `{"a":1,}`, `[1 2]`, `nul`, `{}{}`} {
 		f.Add([]byte(s))

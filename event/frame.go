@@ -21,7 +21,7 @@ var ErrFrame = errors.New("not an event frame")
 
 // AppendFrame appends the event's frame to dst.
 func (e *Event) AppendFrame(dst []byte) ([]byte, error) {
-	// The length stands before the metadata, whose length is not known yet.
+	// The length precedes the metadata, whose length is not known yet.
 	const room = len(frameMagic) + binary.MaxVarintLen64
 	start := len(dst)
 	out, err := appendMeta(append(dst, make([]byte, room)...), e)

@@ -20,7 +20,7 @@ func JoinInstructions(texts []string) string {
 }
 
 // HashInstructions is what [Event.PromptHash] holds: "sha256:" and the hex hash
-// of the joined instructions, or "" where there are none.
+// of the joined instructions, or "" if there are none.
 func HashInstructions(texts []string) string {
 	joined := JoinInstructions(texts)
 	if joined == "" {

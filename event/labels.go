@@ -38,8 +38,8 @@ func (e *Event) Label(name string) *string {
 // precedence; only text counts. Of a call or a span, what was taken is no property
 // any more: it leaves under the field's own name (surface, environment, task_type).
 //
-// Any other event goes on with the properties that it came with. One that names a
-// trace gets its fields all the same; a product event only by the fields' own
+// Any other event continues with the properties that it came with. One that names
+// a trace gets its fields all the same; a product event only by the fields' own
 // names, and where the value leaves again exactly as it came.
 func (e *Event) AdoptLabels() {
 	if len(e.Properties) == 0 {

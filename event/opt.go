@@ -20,7 +20,7 @@ type Int = Opt[int64]
 // Some returns a known value.
 func Some[T any](v T) Opt[T] { return Opt[T]{Value: v, Known: true} }
 
-// Or returns the value, or def where it is unknown.
+// Or returns the value, or def if it is unknown.
 func (o Opt[T]) Or(def T) T {
 	if o.Known {
 		return o.Value
@@ -31,7 +31,7 @@ func (o Opt[T]) Or(def T) T {
 // IsZero reports whether the value is unknown; encoding/json's omitzero asks it.
 func (o Opt[T]) IsZero() bool { return !o.Known }
 
-// MarshalJSON writes the value, or null where it is unknown. JSON has no word for
+// MarshalJSON writes the value, or null if it is unknown. JSON has no word for
 // infinity and NaN: they are unknown, too.
 func (o Opt[T]) MarshalJSON() ([]byte, error) {
 	if f, ok := any(o.Value).(float64); !o.Known || ok && (math.IsInf(f, 0) || math.IsNaN(f)) {

@@ -14,7 +14,7 @@ import (
 const (
 	RequestCompleted   = "llm_request_completed" // a call that succeeded
 	RequestFailed      = "llm_request_failed"    // a call that failed, or was blocked
-	OutputRated        = "llm_output_rated"      // a user's or a check's judgement of an answer
+	OutputRated        = "llm_output_rated"      // a user's or a check's judgment of an answer
 	TaskCompleted      = "llm_task_completed"    // what the call was made for is done, or given up
 	ReportedGeneration = "llm_generation"        // a call, however it ended
 )
@@ -46,9 +46,9 @@ var reportedLabels = map[string]bool{
 // once. Other events stay as they are.
 //
 // SpanID is the request's id, by which the start and the end of a call are one,
-// and the trace's id where there is no trace. A call is reported when it has ended:
-// with a latency its Timestamp becomes the start, as that of every call is. See
-// [Event.ReportedAt].
+// and the trace's id if there is no trace. A call is reported when it has
+// ended: with a latency its Timestamp becomes the start, as that of every call
+// is. See [Event.ReportedAt].
 func (e *Event) ReadReported() {
 	switch {
 	case e.Name == OutputRated, e.Name == TaskCompleted:
@@ -116,8 +116,8 @@ func (e *Event) readEnd() {
 	}
 }
 
-// ReportedAt is the time that a reported call bore when it came: that of its end,
-// where its latency is known.
+// ReportedAt is the time that a reported call had when it came: that of its
+// end, where its latency is known.
 func (e *Event) ReportedAt() time.Time {
 	if e.IsReportedCall() {
 		return e.Timestamp.Add(e.Latency.Or(0))

@@ -130,7 +130,7 @@ func newWireField(f *Field) wireField {
 	case func(*Event) *map[string]string:
 		value(func(e *Event) bool { return len(*at(e)) > 0 }, func(e *Event) json.RawMessage { return mustJSON(*at(e)) })
 		w.set = func(e *Event, v json.RawMessage) bool {
-			// Into a map of its own: a failure halfway must not leave half of them.
+			// Into its own map: a failure halfway must not leave half of them.
 			var m map[string]string
 			if json.Unmarshal(v, &m) != nil || len(m) == 0 {
 				return false

@@ -14,7 +14,7 @@
 //     names that OpenInference and Traceloop have for models and tokens. For
 //     anything more, point an OTLP exporter at hedgerow's /v1/traces.
 //
-// Spans that tell nothing of models are passed over. A library that is
-// instrumented for OpenTelemetry and wrapped by hedgerow gives two events for a
-// call: use one of them.
+// Spans that tell nothing of models are skipped. A library that is instrumented
+// for OpenTelemetry and wrapped by hedgerow gives two events for a call: use
+// one of them.
 package otelexport

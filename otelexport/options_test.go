@@ -54,7 +54,7 @@ func TestExporterStraightToPostHog(t *testing.T) {
 			t.Errorf("schema %s: %s, want %s", schema, got, want)
 		}
 	}
-	// An attribute that nobody named stays.
+	// An attribute that no one named stays.
 	c, ph := newClient(t, func(c *hedgerow.Config) { c.SendContent = false })
 	tp := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(otelexport.NewProcessor(c)), sdktrace.WithResource(res))
 	record(t.Context(), tp)

@@ -34,9 +34,9 @@ func (x exporter) ExportSpans(_ context.Context, spans []sdk.ReadOnlySpan) error
 
 func (x exporter) Shutdown(ctx context.Context) error { return x.c.Flush(ctx) }
 
-// NewProcessor returns a processor that hands each span to the client as it ends,
-// along with what the context said with which it was started. ForceFlush and
-// Shutdown flush the client; it is not closed.
+// NewProcessor returns a processor that passes each span to the client as it
+// ends, along with what the context said with which it was started. ForceFlush
+// and Shutdown flush the client; it is not closed.
 //
 //	sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(otelexport.NewProcessor(client)))
 func NewProcessor(c *hedgerow.Client) sdk.SpanProcessor { return &processor{c: c} }

@@ -81,7 +81,7 @@ func convert(s sdk.ReadOnlySpan) *event.Event {
 	p, failed := e.Properties, e.IsError
 	e.Properties = nil
 	e.SetWireProperties(p)
-	e.Attributes = slices.DeleteFunc(e.Attributes, func(name string) bool { return e.Properties[name] == nil }) // it has a field of its own
+	e.Attributes = slices.DeleteFunc(e.Attributes, func(name string) bool { return e.Properties[name] == nil }) // it has its own field
 	slices.Sort(e.Attributes)
 	e.IsError = e.IsError || failed
 	return e

@@ -14,7 +14,7 @@ import (
 )
 
 // The wrapped client with extra fields in the request, against a provider that
-// refuses what it does not know.
+// rejects what it does not know.
 func TestRequestWithExtraFields(t *testing.T) {
 	h := newHedge(t, func(c *hedgerow.Config) { c.AttributionFields = []string{"feature"} })
 	oa := h.openai()
@@ -81,7 +81,7 @@ func TestExtraFieldsAreCut(t *testing.T) {
 			t.Errorf("%s: sent %s", name, sent)
 		}
 	}
-	// A provider's own field is refused, before anything is sent.
+	// A provider's own field is rejected, before anything is sent.
 	if _, err := hedgerow.New(hedgerow.Config{APIKey: homeToken, Host: "http://127.0.0.1:4100", AttributionFields: []string{"temperature"}}); err == nil || !strings.Contains(err.Error(), "temperature") {
 		t.Errorf("%v", err)
 	}

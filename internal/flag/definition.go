@@ -38,7 +38,7 @@ type Filters struct {
 	// where each user has their own.
 	GroupType *int `json:"aggregation_group_type_index,omitempty"`
 
-	// EarlyExit ends the search at the first condition that holds for somebody
+	// EarlyExit ends the search at the first condition that holds for someone
 	// outside its share.
 	EarlyExit bool `json:"early_exit,omitempty"`
 }

@@ -1,7 +1,7 @@
-// Package flag decides PostHog's feature flags at home: it reads the definitions
-// that PostHog serves for local evaluation and says, without any I/O, what a user
-// gets. It gives the same answer as PostHog's own Go library for the same
-// definitions; a test holds it to that.
+// Package flag evaluates PostHog's feature flags locally: it reads the
+// definitions that PostHog serves for local evaluation and returns a user's
+// value without I/O. It returns the same result as PostHog's own Go library for
+// the same definitions; a test holds it to that.
 //
 // Read in this order:
 //

@@ -21,7 +21,7 @@ type User struct {
 	Now time.Time
 }
 
-// Value is what somebody gets: nothing, the flag, or one of its variants.
+// Value is a flag's value for a user: off, on, or a variant.
 type Value struct {
 	Enabled bool
 	Variant string // "" where the flag has no variants, or none for this user
@@ -91,7 +91,8 @@ func (s *Set) Evaluate(key string, u User) (Value, error) {
 	return e.decide(d, b)
 }
 
-// Payload returns the JSON that a flag carries for a value; nil where there is none.
+// Payload returns the JSON that a flag carries for a value; nil if there is
+// none.
 func (s *Set) Payload(key string, v Value) json.RawMessage {
 	if s == nil || s.byKey[key] == nil || !v.Enabled {
 		return nil
@@ -118,7 +119,7 @@ type outcome struct {
 	err   error
 }
 
-// basis is whose properties a condition looks at, and whose id falls into shares.
+// basis is whose properties a condition checks, and whose id falls into shares.
 type basis struct {
 	id         string
 	properties map[string]any

@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// Split returns a flag that percent of all users have, spread over the variants by
-// their own percentages. It is what hedgerow decides by where there is no
+// Split returns a flag that percent of all users have, spread over the variants
+// by their own percentages. It is what hedgerow decides by if there is no
 // PostHog; made into a flag of the same key there, it keeps everybody's variant.
 func Split(key string, percent float64, variants []Variant) Definition {
 	return Definition{Key: key, Active: true, Filters: Filters{
@@ -17,7 +17,7 @@ func Split(key string, percent float64, variants []Variant) Definition {
 	}}
 }
 
-// Check returns what is wrong with a definition that somebody made: no key, shares
+// Check validates a definition and returns what is wrong: no key, shares
 // outside 0 to 100, variants without a key, twice the same one, or shares of
 // variants that do not add up to 100.
 func (d *Definition) Check() error {

@@ -211,7 +211,7 @@ func (c *pricing) resolveExclusive(provider string) {
 	u.CacheExclusive = event.Some(c.exc)
 }
 
-// passThrough takes over a cost that somebody else has worked out.
+// passThrough takes over a cost that someone else has worked out.
 func (c *pricing) passThrough() bool {
 	cost, reported := &c.e.Cost, c.e.Usage.ReportedCost
 	nonZero := func(v USD) bool { return v.Known && !v.Value.IsZero() }
@@ -451,7 +451,7 @@ func times(n int64, rate decimal.Decimal) decimal.Decimal {
 	return decimal.NewFromInt(n).Mul(rate)
 }
 
-// orTimes is the rate or, where it is unknown, a multiple of another.
+// orTimes is the rate or, if it is unknown, a multiple of another.
 func orTimes(rate USD, base, factor decimal.Decimal) decimal.Decimal {
 	if rate.Known {
 		return rate.Value

@@ -97,7 +97,7 @@ func TestPrice(t *testing.T) {
 		{name: "more cache than input", provider: "openai", model: "gpt-t", usage: event.Usage{Input: n(100), CacheRead: n(400)},
 			want: "200/?/?/?=200 manual gpt-t@openai inclusive cache_exceeds_input"},
 
-		// Cache, Anthropic's way: beside the input count.
+		// Cache, Anthropic's way: next to the input count.
 		{name: "claude, exclusive", provider: "anthropic", model: "claude-t", usage: event.Usage{Input: in, CacheRead: n(400), CacheWrite: n(200), Output: out},
 			want: "3870/1500/?/?=5370 manual claude-t@anthropic exclusive"}, // 1000×3 + 400×0.3 + 200×3.75
 		{name: "claude, writes of an hour", provider: "anthropic", model: "claude-t", usage: event.Usage{Input: in, CacheWrite: n(300), CacheWrite5m: n(100), CacheWrite1h: n(200)},
@@ -354,7 +354,7 @@ func TestCacheSaved(t *testing.T) {
 	}{
 		{"a price of its own", "openai", "gpt-t", read(1000, 400), nil, "600"},                                                                   // 400 × (2 − 0.5)
 		{"no price of its own: half", "openai", "gpt-bare", read(1000, 400), nil, "400"},                                                         // 400 × (2 − 1)
-		{"claude: nine tenths", "anthropic", "claude-bare", read(1000, 400), nil, "1080"},                                                        // 400 × (3 − 0.3), beside the input
+		{"claude: nine tenths", "anthropic", "claude-bare", read(1000, 400), nil, "1080"},                                                        // 400 × (3 − 0.3), next to the input
 		{"writing is not set against it", "openai", "gpt-write", event.Usage{Input: n(1000), CacheRead: n(100), CacheWrite: n(500)}, nil, "360"}, // 100 × (4 − 0.4)
 		{"a tier", "openai", "tiered", read(300, 100), nil, "290"},                                                                               // 100 × (3 − 0.1)
 		{"sound", "openai", "gpt-audio-t", event.Usage{Input: n(100), InputAudio: n(50), CacheRead: n(30), CacheReadAudio: n(10)}, nil, "230"},   // 20 × (2.5 − 1) + 10 × (40 − 20)

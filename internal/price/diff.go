@@ -9,7 +9,7 @@ import (
 	"github.com/shopspring/decimal"
 )
 
-// ChangeKind says what became of a price.
+// ChangeKind says what happened to a price.
 type ChangeKind string
 
 // The three kinds of change.

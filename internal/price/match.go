@@ -85,8 +85,8 @@ func (t *Table) find(provider, model string) match {
 	return m
 }
 
-// findOwn looks among own prices, whose names are the user's: whatever stands
-// before the last slash may be left out.
+// findOwn looks among own prices, whose names are the user's: whatever precedes
+// the last slash may be left out.
 func (t *Table) findOwn(provider, model string) *entry {
 	if len(t.own) == 0 {
 		return nil
@@ -240,7 +240,7 @@ func unwrap(provider, model string) (cloud, name string, ok bool) {
 	return provider, strings.TrimPrefix(model, "models/"), true
 }
 
-// variants lists the names under which a model may stand in the table, the most
+// variants lists the names under which a model may be in the table, the most
 // exact first. Bedrock's region is the last to go: "global." costs less.
 func variants(provider, model string) []string {
 	names := undated(provider, model)

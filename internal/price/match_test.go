@@ -153,7 +153,7 @@ func TestMatchOwn(t *testing.T) {
 		{"azure", "odd", ""},
 		{"openai", "prod-chat", ""},
 		{"", "everywhere", "2"},
-		{"groq", "everywhere", ""}, // o3 is not to be had at groq
+		{"groq", "everywhere", ""}, // o3 is not available at groq
 	}
 	for _, tt := range tests {
 		got := ""

@@ -14,7 +14,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// notOpenRouterHint tells what [ParseOpenRouter] can read.
+// notOpenRouterHint reports what [ParseOpenRouter] can read.
 const notOpenRouterHint = `give the address or a saved copy of OpenRouter's models list: {"data": [{"id": "vendor/model", "pricing": {"prompt": "0.0000004", "completion": "0.0000016"}}]}`
 
 // openRouterPrices are the members of "pricing" that price a token, and the rate
@@ -38,9 +38,9 @@ var openRouterPrices = []struct {
 
 // ParseOpenRouter reads prices in the form of OpenRouter's GET /api/v1/models
 // (schema PublicPricing of its OpenAPI document): data[].id and data[].pricing,
-// whose members are decimal strings in USD per token; request and web_search are
-// USD each. Members that it does not know are passed over. The rows are those of
-// provider "openrouter", sorted by model, without source and date.
+// whose members are decimal strings in USD per token; request and web_search
+// are USD each. Members that it does not know are skipped. The rows are those
+// of provider "openrouter", sorted by model, without source and date.
 //
 // A price of 0 means there that nothing is charged apart, so it is unknown here;
 // only the ":free" variants of models cost nothing. A model has no row
@@ -121,8 +121,8 @@ func openRouterRates(pricing map[string]json.RawMessage) Rates {
 	return r
 }
 
-// tidy takes out what is not a price of its own, given the rates that apply where
-// r has none.
+// tidy takes out what is not its own price, given the rates that apply where r
+// has none.
 func (r *Rates) tidy(base Rates) {
 	in, out := r.Input, r.Output
 	if !in.Known {
@@ -212,7 +212,7 @@ func listedPrice(raw json.RawMessage, limit decimal.Decimal) USD {
 	return event.Some(d)
 }
 
-// listed reads a number that may stand in a string; 0 where there is none.
+// listed reads a number that may be in a string; 0 if there is none.
 func listed(raw json.RawMessage) decimal.Decimal {
 	d, _ := parseDecimal(strings.TrimSpace(strings.Trim(string(raw), `"`)))
 	return d

@@ -22,7 +22,7 @@ type Overlay struct {
 }
 
 // overlayVersion is the version of the file form. A file of a later version is
-// refused rather than misread.
+// rejected rather than misread.
 const overlayVersion = 1
 
 // maxOverlay bounds the size of a file of prices.

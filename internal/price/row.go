@@ -92,7 +92,7 @@ var rates = []rate{
 // perMillion is the power of ten between the two units.
 const perMillion = 6
 
-// maxPerToken bounds what is taken for a price. A cent a token, 10,000 USD per
+// maxPerToken bounds what is treated as a price. A cent a token, 10,000 USD per
 // million, is far beyond any model: more is a mistake of the unit.
 var maxPerToken = decimal.New(1, -2)
 
@@ -146,7 +146,7 @@ var (
 	tierKeys = append([]string{"above"}, rateKeys...)
 )
 
-// amount is a decimal that is read and written as it stands, never as a float.
+// amount is a decimal that is read and written as is, never as a float.
 type amount USD
 
 func (a amount) IsZero() bool { return !a.Known }

@@ -71,7 +71,7 @@ func (t *Table) With(rows ...Row) *Table {
 //
 // OpenRouter charges what the vendor does, so a row "openai/gpt-4.1-mini" of
 // OpenRouter also renews the row gpt-4.1-mini of OpenAI, and one of a vendor
-// whose models are not to be had elsewhere adds it.
+// whose models are not available elsewhere adds it.
 func (t *Table) WithSynced(o Overlay) *Table {
 	c := t.clone()
 	c.synced = slices.Clone(o.Rows)
@@ -215,7 +215,7 @@ func vendorRow(r Row) (Row, bool) {
 
 // closedModels names, by prefix, the models that only their vendor serves, so
 // that OpenRouter's price for them is the vendor's. Open models are not here:
-// what OpenRouter asks for them is the price of whoever hosts them.
+// what OpenRouter charges for them is the price of whoever hosts them.
 var closedModels = map[string][]string{
 	"openai":     {"gpt-3", "gpt-4", "gpt-5", "gpt-6", "gpt-audio", "gpt-chat", "chatgpt", "o1", "o3", "o4", "codex"},
 	"anthropic":  {"claude"},

@@ -6,7 +6,8 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// PerMillion is a price of one token as one of a million, "–" where it is not known.
+// PerMillion is a price of one token as one of a million, "–" if it is not
+// known.
 func PerMillion(p USD) string {
 	if !p.Known {
 		return "–"
@@ -31,7 +32,7 @@ func (r Row) Provenance() string {
 	return what
 }
 
-// Day is the date of a price, "" where it is not known.
+// Day is the date of a price, "" if it is not known.
 func (r Row) Day() string {
 	if r.Date.IsZero() {
 		return ""

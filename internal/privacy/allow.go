@@ -23,8 +23,8 @@ const (
 )
 
 // ofAttribute reports whether a property is an attribute of a span or a resource:
-// something that a library may have written by itself. What known exporters carry
-// for the caller is the caller's own.
+// something that a library may have written on its own. What known exporters
+// carry for the caller is the caller's own.
 func ofAttribute(e *event.Event, name string) bool {
 	if e.Source != event.SourceOTLP && !slices.Contains(e.Attributes, name) {
 		return false
@@ -213,7 +213,7 @@ func listOf(v gjson.Result, fit func(string) bool) (json.RawMessage, bool) {
 }
 
 // membersOf keeps the members of an object that keep lets through. It reports
-// false where there are none.
+// false if there are none.
 func membersOf(v gjson.Result, keep func(name string, v json.RawMessage) (json.RawMessage, Reason)) (json.RawMessage, bool) {
 	if !v.IsObject() {
 		return nil, false
@@ -243,13 +243,13 @@ func shownName(name string) string {
 
 const exceptionList = "$exception_list"
 
-// aboutException reports whether a property tells of an exception. Of those, the
-// ones on the list of known names quote nobody.
+// aboutException reports whether a property tells of an exception. Of those,
+// the ones on the list of known names quote no one.
 func aboutException(name string) bool {
 	return strings.HasPrefix(name, "$exception") || strings.HasPrefix(name, "$sentry") || name == "code_variables"
 }
 
-// exceptions reduces PostHog's list of exceptions to what quotes nobody: types,
+// exceptions reduces PostHog's list of exceptions to what quotes no one: types,
 // what is known of the message, and the places in the code.
 func exceptions(v json.RawMessage) json.RawMessage {
 	type frame map[string]json.RawMessage

@@ -11,12 +11,12 @@ const (
 	leastBare = 1024 // characters of base64 anywhere else
 )
 
-// RedactBase64 replaces the files in a JSON document: data URLs become
-// "[base64 image/png redacted]", strings of base64 under a member that bears
-// files, such as data or b64_json, from 64 characters on, and other strings of
-// nothing but base64 from 1,024 characters on, become "[base64 redacted]" with
-// the media type that stands beside them, and arrays of 64 or more bytes too.
-// b is read, never written, and returned as it is when there is no file in it.
+// RedactBase64 replaces the files in a JSON document: data URLs become "[base64
+// image/png redacted]", strings of base64 under a member that has files, such
+// as data or b64_json, from 64 characters on, and other strings of nothing but
+// base64 from 1,024 characters on, become "[base64 redacted]" with the media
+// type that stands beside them, and arrays of 64 or more bytes too. b is read,
+// never written, and returned as it is when there is no file in it.
 func RedactBase64(b []byte) json.RawMessage {
 	if len(b) < leastFile {
 		return b
@@ -24,7 +24,7 @@ func RedactBase64(b []byte) json.RawMessage {
 	return redactBare(redactMembers(redactDataURLs(b)))
 }
 
-// fileKeys are the members that bear files in the formats of OpenAI, Anthropic,
+// fileKeys are the members that have files in the formats of OpenAI, Anthropic,
 // Gemini and PostHog, as they stand in a document behind the opening quote.
 var fileKeys = [][]byte{[]byte(`data"`), []byte(`file_data"`), []byte(`b64_json"`), []byte(`bytes"`)}
 
@@ -225,7 +225,7 @@ func byteArray(b []byte, i int) int {
 	return 0
 }
 
-// mediaNear looks for a media type in the members beside the file.
+// mediaNear looks for a media type in the members next to the file.
 func mediaNear(b []byte, from, to int) string {
 	const far = 96
 	before := b[max(0, from-far):from]
@@ -251,7 +251,7 @@ func mediaNear(b []byte, from, to int) string {
 	return ""
 }
 
-// redactBare replaces long strings of nothing but base64. It looks at one place
+// redactBare replaces long strings of nothing but base64. It checks one place
 // in every 512 bytes, because a run that is long enough covers two such places,
 // so reading a document without files costs next to nothing.
 func redactBare(b []byte) []byte {

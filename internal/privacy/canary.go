@@ -111,14 +111,15 @@ func written(name string) string {
 	return name
 }
 
-// shortID is how long a user's id may be without being looked at: names and
+// shortID is how long a user's id may be without being checked: names and
 // e-mail addresses occur in prompts.
 const shortID = 40
 
 func (f *field) text() string { return *f.at }
 
 // quotesAtHome takes out of an event, whose content is about to go, what quotes
-// it: once the content is gone nobody can tell. Ids that cannot go become hashes.
+// it: once the content is gone no one can tell. Ids that cannot go become
+// hashes.
 func quotesAtHome(e *event.Event) {
 	content := func(name string, v json.RawMessage) bool { return contentName(name, true) || len(v) > longText }
 	w := watchOver(e, content)
@@ -166,12 +167,12 @@ func quotesAtHome(e *event.Event) {
 // content is read once with a rolling hash. What is found is compared character by
 // character, so that equal hashes are no find.
 type watcher struct {
-	content []json.RawMessage // JSON: its strings are looked at, keys among them
+	content []json.RawMessage // JSON: its strings are checked, keys among them
 	slugs   []json.RawMessage // content that is no prose: what it mentions is no id for that
 	plain   []string          // content that is no JSON
 	labels  []string          // names of tools, agents, models and prompts of this event
 
-	joined []byte          // the content as mentioned reads it; made when it is asked for
+	joined []byte          // the content as mentioned reads it; made when it is requested
 	whole  map[string]bool // its whole strings
 
 	texts   []text
@@ -234,7 +235,7 @@ func watchOver(e *event.Event, isContent func(name string, v json.RawMessage) bo
 
 func (w *watcher) empty() bool { return len(w.content)+len(w.slugs)+len(w.plain) == 0 }
 
-// add has a text looked at. drop is called by run where it quotes.
+// add has a text checked. drop is called by run where it quotes.
 func (w *watcher) add(s string, drop func()) {
 	if len(s) < shingle {
 		return
@@ -243,7 +244,7 @@ func (w *watcher) add(s string, drop func()) {
 	w.forms(s)
 }
 
-// addJSON has a property looked at: its name, and the texts within its value.
+// addJSON has a property checked: its name, and the texts within its value.
 func (w *watcher) addJSON(name string, v json.RawMessage, drop func()) {
 	quoted := len(v) >= shingle+2 && (v[0] == '"' || v[0] == '[' || v[0] == '{')
 	if len(name) < shingle && !quoted {
@@ -511,7 +512,7 @@ func (w *watcher) run() {
 	}
 }
 
-// quoted reports whether a text by itself quotes the content.
+// quoted reports whether a text on its own quotes the content.
 func (w *watcher) quoted(s string) bool {
 	one := &watcher{content: w.content, slugs: w.slugs, plain: w.plain}
 	found := false
@@ -560,8 +561,8 @@ next:
 				continue next
 			}
 		}
-		// An id or a name in code that prompts mention, in a text that bears it too,
-		// is no quotation: what counts is how much else the window has.
+		// An id or a name in code that prompts mention, in a text that has it
+		// too, is no quotation: what counts is how much else the window has.
 		other := 0
 		for k := range shingle {
 			if id := w.token[int(from)+k]; id < 0 || !w.mentioned(&w.tokens[id]) {
@@ -572,8 +573,8 @@ next:
 	}
 }
 
-// mentioned reports whether the content mentions a token as such: word by word the
-// same, and not as the whole of what somebody has said.
+// mentioned reports whether the content mentions a token as such: word by word
+// the same, and not as the whole of what someone has said.
 func (w *watcher) mentioned(t *token) bool {
 	if t.asked {
 		return t.exempt

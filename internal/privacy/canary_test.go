@@ -99,7 +99,7 @@ func fullWidth(s string) string {
 	}, s)
 }
 
-// Whatever field or known property a text stands in, it is looked at: only names of
+// Whatever field or known property a text is in, it is checked: only names of
 // tools, models and prompts, of at most 64 characters, may be in prompts.
 func TestCanaryLooksAtEveryField(t *testing.T) {
 	e := call(question, "plan", "pro")
@@ -203,7 +203,7 @@ func TestCanaryLooksEverywhere(t *testing.T) {
 	}
 }
 
-// Once its content is gone nobody can tell any more what quotes it.
+// Once its content is gone no one can tell any more what quotes it.
 func TestCanaryAtHome(t *testing.T) {
 	e := call(question, "label", question)
 	e.Properties["plan"], e.SpanName, e.TraceID, e.DistinctID = raw(`"pro"`), question, event.CleanID(question), question

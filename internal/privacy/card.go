@@ -215,7 +215,7 @@ func (f *finder) innerNumber(from, to int) []byte {
 	return f.b[q:k]
 }
 
-// isCard reports whether the digits bear a prefix and a length that a card
+// isCard reports whether the digits have a prefix and a length that a card
 // network issues, and the Luhn check digit.
 func isCard(d []byte) bool { return issued(d) && luhn(d) }
 

@@ -11,13 +11,13 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// longText is the length from which a text on an LLM event is taken for content,
-// whatever its name.
+// longText is the length from which a text on an LLM event is treated as
+// content, whatever its name.
 const longText = 1024
 
-// withoutContent returns the properties that carry no content by their name, shape
-// or length: what stays at home of an event whose content does not, and the rule
-// for product events.
+// withoutContent returns the properties that carry no content by their name,
+// shape or length: what stays local of an event whose content does not, and the
+// rule for product events.
 func withoutContent(e *event.Event) map[string]json.RawMessage {
 	if len(e.Properties) == 0 {
 		return e.Properties

@@ -14,12 +14,12 @@ import (
 // The values of [event.Event.OutputCategory], tried in this order.
 const (
 	CategoryError   = "error"     // the call failed
-	CategoryTool    = "tool_call" // the answer calls a tool, whatever it says beside it
+	CategoryTool    = "tool_call" // the answer calls a tool, whatever it says next to it
 	CategoryRefusal = "refusal"   // a content filter or the model said no
 	CategoryMedia   = "media"     // a picture or sound, and no text
 	CategoryEmpty   = "empty"     // neither text nor anything else
 	CategoryJSON    = "json"      // all of the text is one JSON object or array, fenced or not
-	CategoryCode    = "code"      // at least half of the text stands in code fences
+	CategoryCode    = "code"      // at least half of the text is in code fences
 	CategoryText    = "text"      // anything else
 )
 
@@ -84,9 +84,9 @@ const (
 )
 
 // Conversation are an event's messages of the user and the assistant, in order,
-// without tool calls and pictures: what a prompt with such parts is recognised by.
-// whole is false where it is so long that the rest was not read. It goes with the
-// content, as [Instructions] do.
+// without tool calls and pictures: what a prompt with such parts is recognized
+// by. whole is false where it is so long that the rest was not read. It goes with
+// the content, as [Instructions] do.
 func Conversation(e *event.Event) (said []event.Said, whole bool) {
 	if !present(e.Content.Input) {
 		return nil, true
@@ -211,7 +211,7 @@ func (r *reading) value(v gjson.Result, system bool) {
 	}
 }
 
-// object reads the members that bear text. Role and type say how to read the
+// object reads the members that have text. Role and type say how to read the
 // others and may come after them, so the members are taken apart first: once,
 // because a prompt is long and each look at it costs.
 func (r *reading) object(v gjson.Result, system bool) {

@@ -43,14 +43,14 @@
 //     with a trace id keeps its types and locations, but not its messages.
 //
 // On top of it the canary: what leaves is compared with the event's own content, in
-// windows of 24 letters and digits (12 of scripts that write words in few characters),
-// whatever case, punctuation and white space, through escapes of JSON and URLs, base64
-// and hexadecimal digits. Ids, names in code and names of this event's tools, agents,
-// models and prompts are no quotation where prompts mention them. What quotes is taken
-// out and named in [PropWithheld]; where the distinct id, the event's name or the ids of
-// trace and span quote, nothing leaves ([Outcome].Block). Properties that a person
-// named are not looked at. Where content goes at home already ([AtHome]), the canary
-// looks before it goes.
+// windows of 24 letters and digits (12 of scripts that write words in few
+// characters), whatever case, punctuation and white space, through escapes of JSON
+// and URLs, base64 and hexadecimal digits. Ids, names in code and names of this
+// event's tools, agents, models and prompts are no quotation where prompts mention
+// them. What quotes is taken out and named in [PropWithheld]; where the distinct
+// id, the event's name or the ids of trace and span quote, nothing leaves
+// ([Outcome].Block). Properties that a person named are not checked. Where content
+// goes locally already ([AtHome]), the canary looks before it goes.
 //
 // # What is a secret
 //
@@ -59,9 +59,9 @@
 // names of passwords, tokens and keys, in env files, JSON, YAML, URLs, headers,
 // options of commands and connection strings (secrets_assign.go); JSON web
 // tokens, Authorization headers, PEM private keys, passwords in URLs, payment
-// card numbers and, where the project asks for it, e-mail addresses. A secret
+// card numbers and, where the project requests it, e-mail addresses. A secret
 // that a line break or a joint of string literals parts is found as well
-// (secrets_broken.go). Each is replaced by a mark that says what it was, such as
-// [secret:openai_key], [card] or [email]. PostHog project tokens (phc_…) and
+// (secrets_broken.go). Each is replaced by a mark that says what it was, such
+// as [secret:openai_key], [card] or [email]. PostHog project tokens (phc_…) and
 // publishable keys (pk_…) are public and stay. docs/privacy.md has the figures.
 package privacy

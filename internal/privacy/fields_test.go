@@ -6,8 +6,8 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// A text that leaves is on the list of those that are checked, or made anew: a new
-// field has to be put there.
+// A text that leaves is on the list of those that are checked, or recreated: a
+// new field has to be put there.
 func TestFieldsAreChecked(t *testing.T) {
 	e := new(event.Event)
 	checked := make(map[*string]string)
@@ -20,7 +20,7 @@ func TestFieldsAreChecked(t *testing.T) {
 			continue
 		}
 		switch f.Path {
-		case "ErrorMessage", "ParseError", "Status": // made anew, or one of five words
+		case "ErrorMessage", "ParseError", "Status": // made again, or one of five words
 			continue
 		}
 		if name := checked[at(e)]; name != f.PostHog {

@@ -77,8 +77,8 @@ func FlagQuestion(asked map[string]json.RawMessage, send []string) map[string]js
 	return out
 }
 
-// flagObject keeps the members that keep lets through, however many: a condition
-// may ask for any. An empty object stays one.
+// flagObject keeps the members that keep lets through, however many: a
+// condition may request any. An empty object stays one.
 func flagObject(v gjson.Result, keep func(name string, v json.RawMessage) (json.RawMessage, Reason)) (json.RawMessage, bool) {
 	if !v.IsObject() {
 		return nil, false

@@ -66,9 +66,10 @@ func AtHome(e *event.Event, p HomePolicy) {
 	Fit(e)
 }
 
-// idFields are the texts of an event that stand for somebody or something else;
-// textFields are all others into which a caller or a provider can write. A field that
-// is new is a text, so that it is scrubbed before anybody has thought of it here.
+// idFields are the texts of an event that stand for someone or something else;
+// textFields are all others into which a caller or a provider can write. A field
+// that is new is a text, so that it is scrubbed before anyone has thought of it
+// here.
 var textFields, idFields = func() (texts, ids []func(*event.Event) *string) {
 	for _, f := range event.Fields {
 		at, ok := f.At.(func(*event.Event) *string)

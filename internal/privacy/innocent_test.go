@@ -49,8 +49,8 @@ func corpus(t *testing.T, most int, ext string, skip *regexp.Regexp, roots ...st
 
 // TestScrubLeavesTheInnocent reads what is no secret: the documentation, the
 // source code and the JSON files of Go and of the modules that hedgerow uses.
-// Less than one word in 1,000, between blanks, may be taken for a secret; files
-// of tests, which hold keys made for them, are not read.
+// Less than one word in 1,000, between blanks, may be treated as a secret;
+// files of tests, which hold keys made for them, are not read.
 func TestScrubLeavesTheInnocent(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), "go", "env", "GOROOT").Output()
 	if err != nil {
@@ -115,7 +115,7 @@ func TestScrubLeavesTheInnocent(t *testing.T) {
 }
 
 // TestScrubLeavesIDs makes ids of the usual forms, alone and where ids stand:
-// not one may be taken for a secret.
+// not one may be treated as a secret.
 func TestScrubLeavesIDs(t *testing.T) {
 	r := rand.New(rand.NewPCG(8, 12))
 	pick := func(alphabet string, n int) string { return letters(r, alphabets[alphabet], n) }

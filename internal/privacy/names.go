@@ -25,9 +25,9 @@ const (
 )
 
 // knownNames are the properties of hedgerow and PostHog, and the attributes of
-// OpenTelemetry's semantic conventions and of the instrumentations that hedgerow
-// reads, as far as they bear no prompts and answers. A name that is not here is
-// the caller's own, or unknown.
+// OpenTelemetry's semantic conventions and of the instrumentations that
+// hedgerow reads, as far as they have no prompts and answers. A name that is
+// not here is the caller's own, or unknown.
 var knownNames = byKind(map[kind]string{
 	kindFigure: `
 		$ai_temperature $ai_stream $ai_max_tokens $ai_tool_call_count $ai_cost_passthrough $ai_input_token_price $ai_output_token_price
@@ -135,7 +135,7 @@ func known(name string) kind {
 // longestMember is how long what a name adds to that of its family may be.
 const longestMember = 100
 
-// callers reports whether an attribute is one by which an exporter carries the
+// callers reports whether an attribute is one by which an exporter has the
 // caller's own properties.
 func callers(name string) bool {
 	for _, p := range callersFamilies {

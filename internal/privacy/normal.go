@@ -15,9 +15,9 @@ import (
 // width, as a ligature - it is the same, and characters that show nothing are
 // nothing. The zero value begins a text.
 type normal struct {
-	gap     bool // something that is no letter or digit stands before the next one
+	gap     bool // something that is no letter or digit precedes the next one
 	begun   bool
-	escaped bool // a backslash, or several, stand before the next character
+	escaped bool // a backslash, or several, precede the next character
 }
 
 // fold is what an ASCII character becomes; 0 is a gap.
@@ -120,8 +120,9 @@ func wide(r rune) bool {
 	return r >= 0x3040 && unicode.In(r, unicode.Han, unicode.Hiragana, unicode.Katakana, unicode.Hangul)
 }
 
-// invisible reports whether a character shows nothing by itself: marks of format,
-// as zero-width spaces and soft hyphens, and accents that stand on the letter before.
+// invisible reports whether a character shows nothing on its own: marks of
+// format, as zero-width spaces and soft hyphens, and accents that stand on the
+// letter before.
 func invisible(r rune) bool {
 	return r >= 0x300 && r <= 0x36f || r >= 0x1ab0 && r <= 0x1aff || r >= 0x1dc0 && r <= 0x1dff || r >= 0x20d0 && r <= 0x20ff ||
 		r >= 0xfe00 && r <= 0xfe0f || r >= 0xfe20 && r <= 0xfe2f || unicode.Is(unicode.Cf, r)
@@ -151,7 +152,7 @@ func hex4(s string) (rune, bool) {
 	return r, true
 }
 
-// json reads the strings of a JSON text, each by itself.
+// json reads the strings of a JSON text, each on its own.
 func (r *reader) json(v json.RawMessage) {
 	for i := 0; i < len(v); i++ {
 		if v[i] != '"' {

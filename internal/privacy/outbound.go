@@ -11,8 +11,8 @@ import (
 // OutPolicy says what may leave for one PostHog connection. Connections are made
 // with PrivacyMode on.
 type OutPolicy struct {
-	// PrivacyMode keeps prompts, answers and everything that may echo them at
-	// home.
+	// PrivacyMode keeps prompts, answers and everything that may echo them
+	// locally.
 	PrivacyMode bool
 
 	// HashDistinctIDs replaces the ids of users by [HashID] under HashKey, the
@@ -27,9 +27,9 @@ type OutPolicy struct {
 	// them.
 	SendProperties, SendAttributes []string
 
-	// TakenOver are those of both lists that an upgrade has put there and no person
-	// has confirmed yet. They leave as long as they hold no texts, and the canary
-	// looks at them.
+	// TakenOver are those of both lists that an upgrade has put there and no
+	// person has confirmed yet. They leave as long as they hold no texts, and the
+	// canary checks them.
 	TakenOver []string
 }
 
@@ -221,7 +221,7 @@ func (p OutPolicy) named(name string, attribute bool) bool {
 // confirmed reports whether a name that leaves is one that a person has named.
 func (p OutPolicy) confirmed(name string) bool { return !slices.Contains(p.TakenOver, name) }
 
-// reduceOutcome reduces how a call ended to words that quote nobody.
+// reduceOutcome reduces how a call ended to words that quote no one.
 func reduceOutcome(e *event.Event) {
 	e.ErrorMessage = SafeError(e.ErrorType, e.ErrorMessage, e.HTTPStatus)
 	e.ErrorType = word(e.ErrorType, "error")

@@ -13,7 +13,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/privacy"
 )
 
-// contentful returns an event that bears the text wherever content can stand.
+// contentful returns an event that has the text wherever content can stand.
 func contentful(text string) *event.Event {
 	q, _ := json.Marshal(text)
 	s := string(q)
@@ -151,8 +151,8 @@ func TestOutboundLeavesProductEventsAlone(t *testing.T) {
 	}
 }
 
-// Outcomes in the llm_events vocabulary are about answers: words about them stay
-// at home, verdicts leave.
+// Outcomes in the llm_events vocabulary are about answers: words about them
+// stay local, verdicts leave.
 func TestOutboundOfOutcomes(t *testing.T) {
 	e := &event.Event{Name: "llm_output_rated", DistinctID: "u", Properties: map[string]json.RawMessage{
 		"comment": raw(`"it told me x"`), "feedback_text": raw(`"x"`), "expected": raw(`"y"`), "note": raw(`"` + strings.Repeat("n", 3000) + `"`),
@@ -238,8 +238,9 @@ func TestSafeError(t *testing.T) {
 	}
 }
 
-// FuzzOutbound puts any text wherever content can stand and looks for it in what
-// leaves. Texts that are part of an event without content anyway are passed over.
+// FuzzOutbound puts any text wherever content can stand and looks for it in
+// what leaves. Texts that are part of an event without content anyway are
+// skipped.
 func FuzzOutbound(f *testing.F) {
 	for _, s := range []string{"Where is my parcel?", "秘密の言葉", "a \"quoted\" \\ text", "MARKER-0123456789-MARKER", "<b>bold</b>", "{\"role\":\"user\"}", "\u0000\u2028 odd"} {
 		f.Add(s)

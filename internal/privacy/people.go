@@ -13,7 +13,7 @@ import (
 )
 
 // HashID returns the lower-case hex HMAC-SHA256 of id under key: the same user
-// gives the same 64 characters within a project, and nobody without the key can
+// gives the same 64 characters within a project, and no one without the key can
 // try ids out. It returns "" for an empty id and for an empty key, because a
 // hash without a key is open to guessing.
 func HashID(key []byte, id string) string {
@@ -25,21 +25,21 @@ func HashID(key []byte, id string) string {
 	return hex.EncodeToString(m.Sum(nil))
 }
 
-// idProperties hold a user's id beside the distinct id.
+// idProperties hold a user's id next to the distinct id.
 var idProperties = []string{
 	"distinct_id", "$anon_distinct_id", "alias", "$user_id", "user_id", "userId", "$device_id", "previous_distinct_id", "$distinct_id",
 	"user", "safety_identifier", "end_user", "end_user_id", "customer_id", "account_user_id",
 }
 
-// personProperties say who somebody is.
+// personProperties say who someone is.
 var personProperties = []string{
 	"$set", "$set_once", "$unset", "$ip", "$initial_ip", "$initial_person_info", "$initial_referrer", "$person_properties",
 	"email", "$email", "name", "$name", "username", "user_name", "first_name", "last_name", "full_name", "phone", "phone_number", "address",
 	"user_email", "userEmail", "avatar", "avatar_url",
 }
 
-// Personal reports whether a property of a person's says who somebody is, so that
-// it does not leave where ids are hashed.
+// Personal reports whether a property of a person's says who someone is, so
+// that it does not leave where ids are hashed.
 func Personal(name string) bool { return slices.Contains(personProperties, name) }
 
 // anonymise hashes the ids of people and drops what else tells who they are. It

@@ -47,7 +47,7 @@ func SafeError(errType, message string, status int) string {
 		return ""
 	}
 	say := said(message)
-	// The type first: the provider chose it, and it quotes nobody.
+	// The type first: the provider chose it, and it quotes no one.
 	for _, text := range []string{strings.ToLower(errType), strings.ToLower(cutText(message, 4096))} {
 		if say == "" || vague(say) {
 			if s := about(text); s != "" && (say == "" || !vague(s)) {

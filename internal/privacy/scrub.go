@@ -89,7 +89,7 @@ type finder struct {
 	deep      bool // nested ones too
 
 	b    []byte
-	done int // end of the last match: nothing before it is looked at again
+	done int // end of the last match: nothing before it is checked again
 	esc  int // end of the last escape seen
 
 	inner  bool // b is a token put together: see broken
@@ -105,7 +105,7 @@ type match struct {
 	with     string
 }
 
-// What to do at a byte. Most of a text is words, and most words are passed over
+// What to do at a byte. Most of a text is words, and most words are skipped
 // after a look at their first two bytes.
 type step byte
 

@@ -47,7 +47,7 @@ var class = func() (t [256]uint16) {
 	return t
 }()
 
-// longestKey bounds how much of a token is looked at to judge it, so that a
+// longestKey bounds how much of a token is checked to judge it, so that a
 // document made of prefixes is still read in linear time.
 const longestKey = 256
 
@@ -85,7 +85,7 @@ func (f *finder) starts(from int) bool {
 	return from-3 >= f.done && f.b[from-3] == '%' && isHex(f.b[from-2]) && isHex(f.b[from-1])
 }
 
-// at returns the byte at k, or 0 where there is none or it has been replaced.
+// at returns the byte at k, or 0 if there is none or it has been replaced.
 func (f *finder) at(k int) byte {
 	if k < f.done || k >= len(f.b) {
 		return 0
@@ -106,7 +106,7 @@ func (f *finder) fold(from int, text string) bool {
 	return true
 }
 
-// has reports whether the document goes on with text at from.
+// has reports whether the document continues with text at from.
 func (f *finder) has(from int, text string) bool {
 	return from >= f.done && from >= 0 && from+len(text) <= len(f.b) && string(f.b[from:from+len(text)]) == text
 }
@@ -141,7 +141,7 @@ func scattered(tok []byte) bool {
 	return n[0] > 0 && n[1]+n[2] > 0 && changes >= 3 || n[1] > 0 && n[2] > 0 && changes*3 >= len(tok) && len(tok) >= 8
 }
 
-// threefold asks for capitals, small letters and digits: what is left out is
+// threefold requires capitals, small letters and digits: what is left out is
 // the name of a function, a slug, a hash and a number.
 func threefold(tok []byte) bool {
 	n, changes, _ := kinds(tok)
@@ -193,10 +193,10 @@ func public(tok []byte) bool {
 	return bytes.HasPrefix(tok, []byte("phc_")) || bytes.HasPrefix(tok, []byte("pk_")) || bytes.HasPrefix(tok, []byte("pk-"))
 }
 
-// joint returns where a token goes on that is broken at q: behind a line break
-// with its indentation, or behind the end of one string literal and the
-// beginning of the next. It returns q where there is none. In a JSON document
-// only what is escaped can be inside a string, so nothing else is a joint.
+// joint returns where a token continues that is broken at q: behind a line
+// break with its indentation, or behind the end of one string literal and the
+// beginning of the next. It returns q if there is none. In a JSON document only
+// what is escaped can be inside a string, so nothing else is a joint.
 func (f *finder) joint(q int) int {
 	c := f.at(q)
 	switch c {
@@ -256,8 +256,8 @@ func (f *finder) quoteAhead(p int) (quote byte, level int) {
 	return c, level
 }
 
-// eol returns the position behind the line break at p, written plainly, escaped,
-// or behind the backslash that continues a line; p where there is none.
+// eol returns the position behind the line break at p, written plainly,
+// escaped, or behind the backslash that continues a line; p if there is none.
 func (f *finder) eol(p int) int {
 	q := p
 	for q < p+16 && f.at(q) == '\\' {
@@ -313,7 +313,7 @@ func (f *finder) indent(p int) int {
 	return p
 }
 
-// more returns the end of a token that goes on over joints: it was read up to
+// more returns the end of a token that continues over joints: it was read up to
 // q, and what follows each joint looks like more of it.
 func (f *finder) more(q int, set uint16) int {
 	for {

@@ -15,8 +15,8 @@ const (
 	nameLong               // what looks generated and is long: a signature
 	nameVendor             // what has the form of the vendor's secrets
 	nameHeader             // Authorization: a scheme and a credential
-	nameValue              // the name stands before: name: X, value: …
-	nameType               // the type of a variable: the name stands before
+	nameValue              // the name precedes: name: X, value: …
+	nameType               // the type of a variable: the name precedes
 )
 
 type nameKind struct {
@@ -87,7 +87,7 @@ var harmless = []string{
 	"unktoken", "septoken", "clstoken", "masktoken", "cancellationtoken", "perprompttoken", "publickey", "publicapikey", "nosecret",
 }
 
-// kindOf tells what a name says of its value.
+// kindOf reports what a name says of its value.
 func kindOf(name []byte) nameKind {
 	if len(name) < 2 {
 		return nameKind{}
@@ -164,7 +164,7 @@ func kindOf(name []byte) nameKind {
 	return nameKind{}
 }
 
-// assigned finds what is assigned to a name that bears secrets, from the sign of
+// assigned finds what is assigned to a name that has secrets, from the sign of
 // the assignment: DB_PASSWORD=…, "apiKey": "…", key => …, <password>….
 func (f *finder) assigned(i int) (match, bool) {
 	p := i + 1
@@ -245,8 +245,8 @@ func (f *finder) marked(p int) bool {
 	return f.at(p) == '[' && f.has(p, "[secret:")
 }
 
-// nameBefore returns the name that stands before position i, over blanks, quotes
-// and the bracket of an index.
+// nameBefore returns the name that precedes position i, over blanks, quotes and
+// the bracket of an index.
 func (f *finder) nameBefore(i int) (from, end int) {
 	k := i
 	for n := 0; n < 4 && k > f.done && (f.b[k-1] == ' ' || f.b[k-1] == '\t'); n++ {
@@ -344,7 +344,7 @@ func (f *finder) valueAt(at int) value {
 	return v
 }
 
-// read reads the value at a position into v. What stands in quotes ends at the
+// read reads the value at a position into v. What is in quotes ends at the
 // quote; what does not ends at a blank or a sign of punctuation. env lets a
 // value hold more signs: it ends with its line.
 func (f *finder) read(v *value, at int, env bool) {
@@ -508,7 +508,7 @@ func filler(tok []byte) bool {
 	return false
 }
 
-// masked tells what stands for a password that is not shown: ******, xxxxxx.
+// masked reports what stands for a password that is not shown: ******, xxxxxx.
 func masked(tok []byte) bool {
 	return len(tok) > 2 && bytes.Count(tok, tok[:1]) == len(tok)
 }

@@ -10,8 +10,8 @@ const (
 )
 
 // broken finds a secret that a line break or a joint of string literals at q
-// parts, where what stands on both sides of it looks like pieces of one token:
-// it puts the pieces together and reads the result like any other text.
+// parts, where what is on both sides of it looks like pieces of one token: it
+// puts the pieces together and reads the result like any other text.
 func (f *finder) broken(q int) (match, bool) {
 	if f.inner || q < f.joined || q-4 < f.done || class[f.b[q-1]] == 0 && f.b[q-1] != '%' {
 		return match{}, false

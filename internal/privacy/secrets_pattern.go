@@ -203,7 +203,7 @@ func (f *finder) matches(i int, fm *format) (match, bool) {
 }
 
 // literal returns the end of the text at i, or -1. With over, a line break
-// behind the second byte or later may stand in it.
+// behind the second byte or later may be in it.
 func (f *finder) literal(i int, lit string, over bool) int {
 	for k := range len(lit) {
 		if f.at(i) != lit[k] {

@@ -11,9 +11,9 @@ import (
 )
 
 // TakeOver finds the names that left in privacy mode before there was an
-// allow-list, which the allow-list would keep at home, and whose values are not
-// texts: those go on leaving after an upgrade. The zero value is ready for use; it
-// is not safe for concurrent use.
+// allow-list, which the allow-list would keep locally, and whose values are not
+// texts: those go on leaving after an upgrade. The zero value is ready for use;
+// it is not safe for concurrent use.
 type TakeOver struct {
 	names map[takeName]*takeStats
 }
@@ -28,7 +28,7 @@ type takeStats struct{ values, texts int }
 // mostTaken is how many names are taken over from each of the two lists.
 const mostTaken = 500
 
-// Add looks at an event of before.
+// Add checks an event from before.
 func (t *TakeOver) Add(e *event.Event) {
 	if !aboutLLM(e) {
 		return // nothing has changed for product events
@@ -134,8 +134,8 @@ func wideText(s string) bool {
 	return n > shingle/2
 }
 
-// plainShape reports whether a value that nobody has confirmed may leave: its texts
-// have to be of one line each, and few.
+// plainShape reports whether a value that no one has confirmed may leave: its
+// texts have to be of one line each, and few.
 func plainShape(v json.RawMessage) bool {
 	r := gjson.ParseBytes(v)
 	return r.Type != gjson.JSON && (r.Type != gjson.String || oneLine(r.Str)) || r.Type == gjson.JSON && !textual(r, "", 0)

@@ -11,7 +11,8 @@ import (
 	"github.com/hedgerow/hedgerow/internal/privacy"
 )
 
-// What goes on after an upgrade: what left before, would stay now, and is no text.
+// What continues after an upgrade: what left before, would stay now, and is no
+// text.
 func TestTakeOver(t *testing.T) {
 	var over privacy.TakeOver
 	add := func(source, name string, props map[string]string) {

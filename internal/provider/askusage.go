@@ -23,9 +23,9 @@ type Edit struct {
 	Insert   string
 }
 
-// usageEdit plans the edit that asks for usage in a body whose member "stream" is
-// true; options is its "stream_options", zero where there is none. ok is false where
-// its caller has asked already.
+// usageEdit plans the edit that requests usage in a body whose member "stream"
+// is true; options is its "stream_options", zero if there is none. ok is false
+// where its caller has asked already.
 func usageEdit(b []byte, stream, options Member) (e Edit, ok bool) {
 	const ask = `"include_usage":true`
 	if options.End == 0 {
@@ -65,8 +65,8 @@ func usageEdit(b []byte, stream, options Member) (e Edit, ok bool) {
 	return Edit{}, false // true, or something the provider shall judge
 }
 
-// Apply returns b with the edits made, in one new slice; b itself where there
-// are none.
+// Apply returns b with the edits made, in one new slice; b itself if there are
+// none.
 func Apply(b []byte, edits []Edit) []byte {
 	if len(edits) == 0 {
 		return b

@@ -11,7 +11,7 @@ import (
 
 // Members of a request's body by which callers say whose call it is and what it
 // belongs to. OpenRouter's API has user, session_id and trace; other providers
-// refuse what they do not know, so that it is read and then cut out.
+// reject what they do not know, so that it is read and then cut out.
 
 // MaxAttributionFields is how many names a project may list.
 const MaxAttributionFields = 50
@@ -53,8 +53,9 @@ func hostOf(base string) string {
 
 // AttributionFields checks and cleans the names that a project wants to have read
 // from requests and cut out of them: each is trimmed and kept once, in the order
-// given; nil where there are none. A name that is a field of a provider's API is refused, since cutting it
-// out would change calls. The error is an *[event.Error].
+// given; nil if there are none. A name that is a field of a provider's API is
+// rejected, since cutting it out would change calls. The error is an
+// *[event.Error].
 func AttributionFields(names []string) ([]string, error) {
 	var out []string
 	for _, name := range names {

@@ -9,15 +9,15 @@ import (
 type Plan struct {
 	Edits   []Edit // in ascending order, never overlapping
 	Asked   bool   // one of the edits adds include_usage
-	Without []Edit // the edits without that one; the same slice where there is none
+	Without []Edit // the edits without that one; the same slice if there is none
 	Trace   []byte // the value of the last member "trace"
 }
 
 // PlanEdits walks a request's body once. It plans to cut out each member whose
-// name cut approves, and with askUsage to ask for token counts where a stream
+// name cut approves, and with askUsage to request token counts where a stream
 // lacks them. A nil cut cuts nothing. For a body that is no JSON object it plans
-// nothing. Every byte outside of the edits stays as it is, and the edited body is
-// valid JSON if and only if the body is.
+// nothing. Every byte outside of the edits stays as it is, and the edited body
+// is valid JSON if and only if the body is.
 func PlanEdits(b []byte, cut func(name []byte) bool, askUsage bool) Plan {
 	var (
 		p                    Plan

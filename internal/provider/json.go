@@ -44,8 +44,8 @@ func clean(b []byte) json.RawMessage {
 	return bytes.ToValidUTF8(b, []byte("\uFFFD"))
 }
 
-// escaped returns the inside of a JSON string as it stands on the wire, escapes
-// and all. Pieces of a streamed text are joined in this form: they need neither
+// escaped returns the inside of a JSON string as is on the wire, escapes and
+// all. Pieces of a streamed text are joined in this form: they need neither
 // decoding nor encoding, and a surrogate pair that two chunks share grows whole
 // again.
 func escaped(v gjson.Result) string {

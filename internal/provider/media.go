@@ -13,7 +13,7 @@ import (
 )
 
 // multipart reads the fields of an upload, such as a transcription's. Files are
-// passed over.
+// skipped.
 func (p *parser) multipart() {
 	_, params, err := mime.ParseMediaType(p.c.RequestHeader.Get("Content-Type"))
 	if err != nil || params["boundary"] == "" {

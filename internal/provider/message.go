@@ -33,13 +33,13 @@ const (
 // part is one item of a message's content.
 type part struct {
 	kind     partKind
-	key      int64  // what its pieces are told apart by, within its kind
+	key      int64  // what its pieces are distinguished by, within its kind
 	text     []byte // escaped: a text, or a function's arguments as text
 	id, name string
 	json     []byte // partRaw: the item; partFunction: arguments as JSON, where text is empty; partText: citations
 }
 
-// at returns the part of a kind and key, and makes it where there is none.
+// at returns the part of a kind and key, and makes it if there is none.
 func (m *message) at(kind partKind, key int64) *part {
 	for i := len(m.parts) - 1; i >= 0; i-- {
 		if m.parts[i].kind == kind && m.parts[i].key == key {

@@ -8,7 +8,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// ollamaOperation names what a path of Ollama's own API asks for, or is "". Its
+// ollamaOperation names what a path of Ollama's own API requests, or is "". Its
 // compatible API lies under /v1 and is OpenAI's.
 func ollamaOperation(method, path string) string {
 	if method != "POST" {
@@ -29,7 +29,7 @@ func ollamaOperation(method, path string) string {
 	return ""
 }
 
-// ollamaParameters are the settings that Ollama has beside its options.
+// ollamaParameters are the settings that Ollama has next to its options.
 var ollamaParameters = map[string]bool{"think": true, "format": true, "keep_alive": true, "raw": true, "truncate": true, "shift": true}
 
 // ollamaRequest reads a member of a request (ollama/api: ChatRequest and

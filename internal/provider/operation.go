@@ -14,7 +14,7 @@ const (
 	opFIM             = "fim"         // Mistral's fill-in-the-middle
 	opResponses       = "responses"
 	opCompact         = "responses_compact"
-	opResponsesGet    = "responses_get" // a stored or background response, asked for again or cancelled
+	opResponsesGet    = "responses_get" // a stored or background response, asked for again or canceled
 	opMessages        = "messages"
 	opCountTokens     = "count_tokens"
 	opGenerateContent = "generate_content" // Gemini, streamed or not
@@ -27,9 +27,9 @@ const (
 	opTranslation     = "translations"
 )
 
-// Operation names what a request asks for, and is "" where the path is not
-// known. Whatever stands before the first segment that names a collection is
-// passed over, because compatible providers put their APIs under /openai/v1,
+// Operation names what a request requests, and is "" where the path is not
+// known. Whatever precedes the first segment that names a collection is
+// skipped, because compatible providers put their APIs under /openai/v1,
 // /inference/v1, /api/paas/v4, /openai/deployments/{name} and so on.
 //
 // Bodies are read for chat, completions, fim, responses, responses_compact,

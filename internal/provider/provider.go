@@ -122,12 +122,12 @@ type parser struct {
 	e  *event.Event
 	op string
 
-	firstToken int64 // offset in the response where the first token was complete; 0 where there was none
-	trouble    fault // an error that the answer bore
+	firstToken int64 // offset in the response where the first token was complete; 0 if there was none
+	trouble    fault // an error that the answer had
 	refused    bool  // the answer says that it was withheld
 	webSearch  bool  // the request allowed searches
 	google     bool  // the path is one of Google's own
-	sessionID  bool  // the request has a session_id of its own
+	sessionID  bool  // the request has its own session_id
 	counts     geminiUsage
 	iterations string    // Anthropic's, of which the top level of its usage leaves some out
 	started    event.Int // the output count of Anthropic's message_start: a placeholder

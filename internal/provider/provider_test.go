@@ -22,8 +22,8 @@ var update = flag.Bool("update", false, "rewrite what the golden files want")
 var start = time.Date(2026, 11, 21, 8, 0, 0, 0, time.UTC)
 
 // exchange is a golden file: a line "METHOD PATH PROVIDER DIALECT STATUS",
-// response headers (Request-… are the request's; File names a file that bears
-// the response), and the sections request, response and want.
+// response headers (Request-… are the request's; File names a file that has the
+// response), and the sections request, response and want.
 type exchange struct {
 	path string
 	head string // up to the section want
@@ -232,7 +232,7 @@ func TestParseSpelling(t *testing.T) {
 	}
 }
 
-// TestFirstToken puts the first token's time to the chunk that bears words, not
+// TestFirstToken puts the first token's time to the chunk that has words, not
 // to the one that names a role.
 func TestFirstToken(t *testing.T) {
 	role := "data: {\"choices\":[{\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":\"\"}}]}\n\n"

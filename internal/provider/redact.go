@@ -3,7 +3,7 @@ package provider
 import "strings"
 
 const (
-	leastFile = 64   // characters of base64 under a name that bears files
+	leastFile = 64   // characters of base64 under a name that has files
 	leastBare = 1024 // characters of base64 anywhere else
 )
 
@@ -19,7 +19,7 @@ const (
 // It works on raw bytes, before anything is decoded, so that 25 MB of pictures
 // cost no more memory than what remains. JSON stays valid JSON; the body may
 // also be a stream, or cut off anywhere. b is not changed, and returned itself
-// where there is nothing to replace.
+// if there is nothing to replace.
 func RedactBase64(b []byte) []byte {
 	if out := redact(view(b)); out != nil {
 		return out
@@ -40,7 +40,7 @@ func redactView(s string) string {
 
 const base64Mark = ";base64,"
 
-// redact returns nil where there is nothing to replace.
+// redact returns nil if there is nothing to replace.
 func redact(s string) []byte {
 	var out []byte
 	kept := 0 // s[:kept] is in out, or replaced
@@ -56,7 +56,7 @@ func redact(s string) []byte {
 		out = append(out, "redacted]"...)
 		kept = to
 	}
-	url := -1 // of the next base64Mark from i on; -2 where there is none
+	url := -1 // of the next base64Mark from i on; -2 if there is none
 	for i := 0; i < len(s); {
 		if url != -2 && url < i {
 			if url = strings.Index(s[i:], base64Mark); url < 0 {
@@ -100,7 +100,7 @@ var inRun = func() (t [256]bool) {
 }()
 
 // nextRun finds the next run of at least leastFile characters of base64 from i
-// on that begins before a known limit (-1 or less: none). It looks at one
+// on that begins before a known limit (-1 or less: none). It checks one
 // character in 64: where that one cannot be in a run, none of the 63 before it
 // is in one of that length.
 func nextRun(s string, i, limit int) (from, to int, ok bool) {
@@ -181,7 +181,7 @@ func isFile(s string, from, to int) (media string, ok bool) {
 	return "", to-from >= leastBare && assorted(s[from:to])
 }
 
-// fileNames are the members that bear files or sealed data.
+// fileNames are the members that have files or sealed data.
 var fileNames = map[string]bool{
 	"data": true, "file_data": true, "fileData": true, "b64_json": true, "partial_image_b64": true, "image": true,
 	"audio": true, "video": true, "bytes": true, "blob": true, "embedding": true, "result": true, "delta": true,

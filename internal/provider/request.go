@@ -86,7 +86,7 @@ var readsBody = map[string]bool{
 
 // members calls f with each member of an object. Of a body that is not whole it
 // passes on only what cannot have been cut: scalars that end before the body
-// does, and values that are valid by themselves.
+// does, and values that are valid on their own.
 func members(s string, whole bool, f func(name string, v gjson.Result)) {
 	obj := gjson.Parse(s)
 	if !obj.IsObject() {

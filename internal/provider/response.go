@@ -316,7 +316,7 @@ func StreamEnded(d Dialect, contentType string, last []byte) bool {
 	return false
 }
 
-// arrival tells when the response had been received up to an offset.
+// arrival reports when the response had been received up to an offset.
 func (p *parser) arrival(offset int64) time.Duration {
 	for _, m := range p.c.Marks {
 		if m.Offset >= offset {
@@ -352,7 +352,7 @@ func (p *parser) headers() {
 	}
 }
 
-// errorMember reads one member of an answer that bears an error. The forms are
+// errorMember reads one member of an answer that has an error. The forms are
 // OpenAI's and Anthropic's {"error":{type,code,message}}, {"error":"words"},
 // Mistral's and Cohere's {type,code,message}, FastAPI's {"detail":…}.
 func (p *parser) errorMember(name string, v gjson.Result) {
@@ -487,7 +487,7 @@ func (t *fault) word() string {
 	return t.kind
 }
 
-// codeWord is the provider's code for the error: error.code, or where there is
+// codeWord is the provider's code for the error: error.code, or if there is
 // none, or only the HTTP status once more, the error's type: Anthropic's
 // error.type, Google's error.status.
 func (t *fault) codeWord() string {

@@ -196,8 +196,8 @@ func (m *message) item(v gjson.Result) {
 	}
 }
 
-// responsesStream follows the events of a streamed response. Its last event
-// bears the whole response; the pieces count only where that one is missing.
+// responsesStream follows the events of a streamed response. Its last event has
+// the whole response; the pieces count only where that one is missing.
 type responsesStream struct {
 	p     *parser
 	items []responsesItem
@@ -362,12 +362,12 @@ type background struct {
 }
 
 // settleBackground makes one generation of a response that is computed in the
-// background. The call that asks for it brings no answer: it is a span. The
-// answer, and its usage, come with a later GET: that one is the generation, with
-// an id and a time that follow from the response, so that asking for it again
-// makes no second one. A GET of a response that had been answered before is a
-// span without usage: its tokens are counted already. Both ends share their
-// completion id.
+// background. The call that requests it brings no answer: it is a span. The
+// answer, and its usage, come with a later GET: that one is the generation,
+// with an id and a time that follow from the response, so that requesting it
+// again makes no second one. A GET of a response that had been answered before
+// is a span without usage: its tokens are counted already. Both ends share
+// their completion id.
 func (p *parser) settleBackground() {
 	e, b := p.e, p.background
 	switch {

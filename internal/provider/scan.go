@@ -24,7 +24,7 @@ type Object struct {
 func NewObject(b []byte) Object { return Object{b: b} }
 
 // Next returns the next member. After the last, or at a fault, ok is false;
-// [Object.Done] tells which.
+// [Object.Done] reports which.
 func (o *Object) Next() (m Member, ok bool) {
 	i := skipSpace(o.b, o.pos)
 	if i >= len(o.b) || o.done {
@@ -85,14 +85,14 @@ func (o *Object) Name(m Member) []byte {
 	return []byte(s)
 }
 
-// key returns a member's key as it stands, quotes included.
+// key returns a member's key as is, quotes included.
 func (o *Object) key(m Member) []byte { return o.b[m.Key:skipString(o.b, m.Key)] }
 
 // Done reports whether the walk has come to the object's end, with nothing but
 // space after it.
 func (o *Object) Done() bool { return o.done }
 
-// Value returns a member's value as it stands.
+// Value returns a member's value as is.
 func (o *Object) Value(m Member) []byte { return o.b[m.Val:m.End] }
 
 func skipSpace(b []byte, i int) int {

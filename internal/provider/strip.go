@@ -107,7 +107,7 @@ func (s *UsageStripper) Flush() []byte {
 }
 
 // addedByUsage returns the part ev[from:to] of an event that would not be there
-// had usage not been asked for; from == to where there is none, and the whole
+// had usage not been requested; from == to if there is none, and the whole
 // event for the usage chunk. In doubt nothing is cut.
 func addedByUsage(ev []byte) (from, to int) {
 	if !bytes.Contains(ev, []byte(`"usage"`)) {
@@ -157,7 +157,7 @@ func addedByUsage(ev []byte) (from, to int) {
 		}
 		return 0, 0
 	}
-	if pending { // the last member: its comma stands before it
+	if pending { // the last member: its comma precedes it
 		last := skipSpace(o.b, cutFrom)
 		cutTo = last
 		for cutTo < len(o.b) && o.b[cutTo] != ':' {
@@ -183,7 +183,7 @@ func dataLine(ev []byte) (begin, end int) {
 		if n < 0 {
 			n = len(ev) - i
 		}
-		if k := bytes.IndexByte(ev[i:i+n], '\r'); k >= 0 { // a line end by itself, or half of one
+		if k := bytes.IndexByte(ev[i:i+n], '\r'); k >= 0 { // a line end on its own, or half of one
 			n = k
 		}
 		line := ev[i : i+n]

@@ -6,7 +6,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Pattern tells whether instructions came from a template. The zero Pattern
+// Pattern reports whether instructions came from a template. The zero Pattern
 // matches nothing.
 type Pattern struct {
 	hash     string   // where there are no variables
@@ -103,8 +103,8 @@ func (t Text) Tells(p Pattern) bool {
 // Match reports whether the instructions can have come from the template. A
 // template without variables has to be what was sent, by hash. Of one with
 // variables each piece between them has to be there, in order, from the first
-// character to the last; spacing does not count, because a value may be empty or
-// begin with a space of its own. A variable stands for any text.
+// character to the last; spacing does not count, because a value may be empty
+// or begin with its own space. A variable stands for any text.
 func (p Pattern) Match(t Text) bool {
 	switch {
 	case p.Empty() || t.Empty():
@@ -144,7 +144,7 @@ type Talk struct {
 	whole bool
 }
 
-// NewTalk prepares a conversation; whole is false where it goes on.
+// NewTalk prepares a conversation; whole is false where it continues.
 func NewTalk(said []event.Said, whole bool) Talk {
 	for i := range said {
 		said[i].Text = fold(said[i].Text)
@@ -153,11 +153,11 @@ func NewTalk(said []event.Said, whole bool) Talk {
 }
 
 // Tells reports whether enough is known of a conversation, and the template has
-// words of its own in it, to say that they are missing there.
+// its own words in it, to say that they are missing there.
 func (t Talk) Tells(p Pattern) bool { return p.own > 0 && len(t.said) > 0 && t.whole }
 
 // Spoken reports whether what the template lets the user and the assistant say
-// stands in the conversation: its messages in a row, wherever they begin, because
+// is in the conversation: its messages in a row, wherever they begin, because
 // others may have been said before and after.
 func (p Pattern) Spoken(t Talk) bool {
 	if p.own == 0 {

@@ -120,7 +120,7 @@ func TestPattern(t *testing.T) {
 	}
 }
 
-// What was rendered from a template is always recognised as its own.
+// What was rendered from a template is always recognized as its own.
 func FuzzPattern(f *testing.F) {
 	f.Add("You help {{a}} with {{b}}.", "second {{a}}", "Ann", "taxes")
 	f.Add("{{a}}", "\r\n", " ", "{{b}}")

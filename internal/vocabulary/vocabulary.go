@@ -17,7 +17,7 @@ const (
 	RequestStarted   = event.RequestStarted   // before the call: its timestamp is the call's start
 	RequestCompleted = event.RequestCompleted // after a call that succeeded: its timestamp is the call's end
 	RequestFailed    = event.RequestFailed    // after any other call, blocked ones included
-	OutputRated      = event.OutputRated      // a user's or a check's judgement of an answer
+	OutputRated      = event.OutputRated      // a user's or a check's judgment of an answer
 	TaskCompleted    = event.TaskCompleted    // what the call was made for is done
 )
 
@@ -45,9 +45,9 @@ const (
 // has both forms there.
 //
 // A cost that is known in part is sent as the sum of the known parts, marked
-// [CostIncomplete], in every schema. Events made here have uuids of their own, see
-// [DerivedID]. What is unknown is absent, never 0 or "". docs/events.md lists the
-// properties.
+// [CostIncomplete], in every schema. Events made here have their own uuids, see
+// [DerivedID]. What is unknown is absent, never 0 or "". docs/events.md lists
+// the properties.
 func Events(schema event.Schema, e, safe *event.Event) []*event.Event {
 	if e.IsReportedCall() || e.IsReportedStart() {
 		return reported(schema, e)
@@ -202,7 +202,7 @@ func request(e *event.Event, name string, at time.Time) *event.Event {
 	return d
 }
 
-// rated is a judgement of an answer, without the judge's words.
+// rated is a judgment of an answer, without the judge's words.
 func rated(e *event.Event) *event.Event {
 	d := derived(e, OutputRated, e.Timestamp)
 	judge := func(name string, value json.RawMessage) {

@@ -355,7 +355,7 @@ func TestFormat(t *testing.T) {
 	}
 }
 
-// Each event has a uuid of its own, and one that the caller names is kept.
+// Each event has its own uuid, and one that the caller names is kept.
 func TestUUIDs(t *testing.T) {
 	harness(t, object{"flush_at": 100}, func(r *rig) {
 		const own = "0198c0de-0000-7000-8000-000000000abc"
@@ -523,7 +523,7 @@ func TestLanes(t *testing.T) {
 	})
 }
 
-// A flag is asked for at the host, and that the user met it is an event.
+// A flag is requested at the host, and that the user met it is an event.
 func TestFlag(t *testing.T) {
 	harness(t, object{"flush_at": 1}, func(r *rig) {
 		r.ph.SetFlags(map[string]any{"on": true, "off": false, "arm": "test"})

@@ -5,8 +5,8 @@
 //
 //	go run ./sdktest/adapter/cmd -listen 127.0.0.1:8080
 //
-// Read adapter.go: [New] makes the handler. Each test_id of the harness has a
-// client of its own, whose requests bear it in X-Test-Id.
+// Read adapter.go: [New] makes the handler. Each test_id of the harness has its
+// own client, whose requests have it in X-Test-Id.
 //
 // The tests are the behaviours of the contract's section 2, protocol v0. The SDK
 // speaks no v1, and says so in /health. In one thing it differs from PostHog's

@@ -8,9 +8,9 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Attribution in the body of a call to a provider that refuses what it does not
-// know: the answer is 200, and home and PostHog have user, session and property.
-// Surfaces come from the caller, else the key, else the project.
+// Attribution in the body of a call to a provider that rejects what it does not
+// know: the answer is 200, and home and PostHog have user, session and
+// property. Surfaces come from the caller, else the key, else the project.
 func TestAttributionFields(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-// site is a page that uses posthog-js from npm, on an origin of its own.
+// site is a page that uses posthog-js from npm, on its own origin.
 func site(t *testing.T, host string) string {
 	t.Helper()
 	mux := http.NewServeMux()

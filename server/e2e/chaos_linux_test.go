@@ -36,8 +36,8 @@ const chaosDisk = 600
 //     waited in memory for a journal that could not write when the SIGKILL came;
 //   - ingest takes events again within 5 s of the end of a fault.
 //
-// HEDGEROW_CHAOS_ROUNDS sets the number of faults; make chaos runs 200. A folder takes
-// chaosFolder of them, since each round looks at all that is stored.
+// HEDGEROW_CHAOS_ROUNDS sets the number of faults; make chaos runs 200. A folder
+// takes chaosFolder of them, since each round checks all that is stored.
 // HEDGEROW_CHAOS_SEED repeats a run's faults.
 func TestChaos(t *testing.T) {
 	rounds, seed := 10, uint64(time.Now().UnixNano())
@@ -145,8 +145,8 @@ type chaos struct {
 	risked      []string // what was in the store alone when the test damaged that too
 }
 
-// sims are the provider's answers that gateway calls ask for, and the status that the
-// caller sees. 0: the answer breaks off.
+// sims are the provider's answers that gateway calls request, and the status
+// that the caller sees. 0: the answer breaks off.
 var sims = []struct {
 	sim    string
 	stream bool
@@ -245,7 +245,7 @@ func (c *chaos) stopProcess() {
 }
 
 func (c *chaos) startProcess() {
-	c.p = c.w.launch() // at the same address, so that the traffic goes on
+	c.p = c.w.launch() // at the same address, so that the traffic continues
 	c.awaitGateway()
 	c.mu.Lock()
 	c.dead = false
@@ -330,8 +330,8 @@ func (c *chaos) fillDiskAndKill() time.Time {
 	return time.Now()
 }
 
-// exhaustConnections opens more connections than the server takes, each with half
-// of a header, while traffic goes on over new connections too.
+// exhaustConnections opens more connections than the server takes, each with
+// half of a header, while traffic continues over new connections too.
 func (c *chaos) exhaustConnections() time.Time {
 	var open []net.Conn
 	for range 400 {
@@ -368,8 +368,8 @@ func (c *chaos) failPostHog() time.Time {
 	return time.Now()
 }
 
-// failProvider adds to what every round's calls ask for: answers that hang until the
-// gateway's timeout.
+// failProvider adds to what every round's calls request: answers that hang
+// until the gateway's timeout.
 func (c *chaos) failProvider() time.Time {
 	var wg sync.WaitGroup
 	for range 8 {
@@ -515,8 +515,8 @@ func (c *chaos) tidy() {
 	}
 }
 
-// stored returns the events of the store. A question that meets a damaged block is
-// refused once, and finds a new store the next time.
+// stored returns the events of the store. A question that meets a damaged block
+// is rejected once, and finds a new store the next time.
 func (c *chaos) stored() []*query.Event {
 	c.t.Helper()
 	var answer string
@@ -557,7 +557,7 @@ func (c *chaos) missing() []string {
 	return out
 }
 
-// verify looks at the end of the run for what was promised.
+// verify checks the end of the run for what was promised.
 func (c *chaos) verify() {
 	t := c.t
 	c.w.await(func() bool { return len(c.missing()) == 0 }, func() string {

@@ -21,7 +21,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// secret stands in every prompt. It must never be seen by PostHog.
+// secret is in every prompt. It must never be seen by PostHog.
 const secret = "the wren nests in the blackthorn"
 
 // seen is what a caller saw of one call.
@@ -84,8 +84,8 @@ func check(t *testing.T, p *proc, s seen, wantName string) *query.Event {
 	return e
 }
 
-// checkPrivate fails when any request that PostHog got bears the secret text or
-// a caller's key, and when it got more events than calls were made.
+// checkPrivate fails when any request that PostHog got has the secret text or a
+// caller's key, and when it got more events than calls were made.
 func checkPrivate(t *testing.T, p *proc, calls int) {
 	t.Helper()
 	for i, e := range p.w.ph.Events() {
@@ -291,7 +291,8 @@ func TestGoClients(t *testing.T) {
 			}
 			return result{seen: seen{Counted: r.InputTokens}}
 		}},
-		// Last, because hedgerow remembers a provider that refuses the question.
+		// Last, because hedgerow remembers a provider that rejects the
+		// question.
 		{name: "chat-stream-refusing-stream-options", run: func(o []openaioption.RequestOption, _ []anthropicoption.RequestOption) result {
 			return runChatStream(chat, append(o, sim("no_stream_options"))...)
 		}},

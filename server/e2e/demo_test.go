@@ -60,7 +60,7 @@ func (w *world) demo(rate string) (link string) {
 }
 
 // TestDemo starts the demo as a newcomer does, walks its pages in Chromium with
-// two questions in mind, and looks at each page over a month of data.
+// two questions in mind, and checks each page over a month of data.
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -131,7 +131,7 @@ func TestDoors(t *testing.T) {
 	p.awaitStored("event="+url.QueryEscape("door v1"), 1)
 	p.awaitStored("event="+url.QueryEscape(event.Trace), 1)
 
-	// And while bodies come that nobody should send, everybody else is served.
+	// And while bodies come that no one should send, everybody else is served.
 	var zipped bytes.Buffer
 	z := gzip.NewWriter(&zipped)
 	_, _ = z.Write(bytes.Repeat([]byte("a"), 200<<20))

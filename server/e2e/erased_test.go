@@ -112,8 +112,9 @@ type sealedHere struct {
 	path string // of one
 }
 
-// onlyLiving fails where the files hold another value than the living ones, or one
-// that was sealed anew since. hashKeys is how many projects there are: each has one.
+// onlyLiving fails where the files hold another value than the living ones, or
+// one that was sealed again since. hashKeys is how many projects there are:
+// each has one.
 func onlyLiving(t *testing.T, when, dir string, living []string, hashKeys int) {
 	t.Helper()
 	found := sealedIn(t, dir)
@@ -200,7 +201,7 @@ func TestDeletedKeysAreGone(t *testing.T) {
 	keep("openai")
 	webhook()
 	look("after replacing")
-	ask("PUT", "/api/v1/connections/two", `{"environment":"staging","skip_test":true}`) // the same keys, sealed anew
+	ask("PUT", "/api/v1/connections/two", `{"environment":"staging","skip_test":true}`) // the same keys, sealed again
 	look("after a change that leaves the keys alone")
 	ask("PUT", "/api/v1/connections/one", `{"personal_key":"","skip_test":true}`)
 	delete(living, "one personal")
@@ -226,7 +227,7 @@ func TestDeletedKeysAreGone(t *testing.T) {
 			connect(fmt.Sprintf("doomed-%d-%d", round, i))
 		}
 		var mu sync.Mutex
-		unsure := make(map[string]string) // what was asked for and not answered
+		unsure := make(map[string]string) // what was requested and not answered
 		answered := 0
 		var wg sync.WaitGroup
 		for i := range 12 {
@@ -347,7 +348,7 @@ func TestUpgradeErasesDeadKeys(t *testing.T) {
 		}
 	}
 	p := w.start()
-	w.await(func() bool { // the start changes connections of before, too
+	w.await(func() bool { // the start changes connections from before, too
 		return !slices.ContainsFunc(slices.Collect(maps.Values(sealedIn(t, w.dir))), func(here sealedHere) bool { return here.n > 1 })
 	}, func() string { return fmt.Sprint("values are sealed several times: ", sealedIn(t, w.dir)) })
 	onlyLiving(t, "after the upgrade", w.dir, living, 2)

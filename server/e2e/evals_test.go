@@ -37,7 +37,7 @@ func (p *proc) say(trace, text string) *query.Event {
 func prop(e *query.Event, name string) string { return strings.Trim(string(e.Properties[name]), `"`) }
 
 // TestEvals goes the whole way: a check that runs on capture, a judge with its
-// budget, judgements and feedback from outside, a restart in between.
+// budget, judgments and feedback from outside, a restart in between.
 func TestEvals(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -94,8 +94,8 @@ func TestEvals(t *testing.T) {
 		t.Errorf("PostHog has words of the conversation: %v", err)
 	}
 
-	// A killed process loses no judgement: what was captured is checked after the
-	// restart.
+	// A killed process loses no judgment: what was captured is checked after
+	// the restart.
 	p.kill()
 	p = w.start()
 	p.say("t2", `{"answer":"yes"}`)
@@ -164,7 +164,7 @@ func TestDatasetRun(t *testing.T) {
 		if at.Run.Status != "done" || at.Run.Finished != 3 || at.Run.CostUSD == "0" || len(at.Results) != 3 || len(at.Results[0].Evals) == 0 {
 			t.Errorf("%+v", at)
 		}
-		// Each call is in a trace of its own, under the surface Dataset.
+		// Each call is in its own trace, under the surface Dataset.
 		e := p.awaitStored("event=%24ai_generation&surface=Dataset&trace_id="+at.Results[0].TraceID, 1)[0]
 		if prop(e, "dataset_run_id") != started.Run.ID || prop(e, "dataset_example_id") == "" || e.PromptName != "support" {
 			t.Errorf("%+v", e)

@@ -56,7 +56,7 @@ type experimentReport struct {
 type truth struct{ resolved, escalated float64 }
 
 // simulate lets users come: each gets what the rollout gives them, makes one to
-// three calls, and what becomes of those is told with the trace's id alone.
+// three calls, and what happens to those is told with the trace's id alone.
 func (p *proc) simulate(prompt string, from, to int, truths map[string]truth) {
 	p.w.t.Helper()
 	rng := rand.New(rand.NewPCG(uint64(from), 4))
@@ -179,7 +179,7 @@ func TestExperiments(t *testing.T) {
 		signature string
 	}
 	var hooks []hook
-	fails := 1 // the first attempt is refused
+	fails := 1 // the first attempt is rejected
 	receiver := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		b, _ := io.ReadAll(r.Body)
 		mu.Lock()
@@ -243,7 +243,7 @@ func TestExperiments(t *testing.T) {
 	if v.Report.State != "guardrail_broken" || v.Experiment.StoppedAt.IsZero() || v.Experiment.Breaches[0].Webhook.Attempts != 2 {
 		t.Errorf("%+v", v)
 	}
-	time.Sleep(16 * time.Second) // one more look: nobody is told twice
+	time.Sleep(16 * time.Second) // one more look: no one is told twice
 	mu.Lock()
 	if len(hooks) != 1 {
 		t.Fatalf("the webhook was told %d times", len(hooks))
@@ -278,7 +278,7 @@ func TestExperiments(t *testing.T) {
 
 var shBlock = regexp.MustCompile("(?s)```sh\n(.*?)```")
 
-// The tutorial of docs/experiments.md is run as it stands.
+// The tutorial of docs/experiments.md is run as is.
 func TestExperimentTutorial(t *testing.T) {
 	t.Parallel()
 	for _, tool := range []string{"bash", "awk", "curl"} {

@@ -25,7 +25,7 @@ import (
 )
 
 // What no answer may be beyond, whatever events there are. A machine that does
-// much beside is slower: an answer that was late is asked for again.
+// much beside is slower: an answer that was late is requested again.
 const (
 	slowest  = 5 * time.Second
 	longest  = 50 << 20
@@ -310,7 +310,8 @@ func (h *hostile) judge(what string, ask func() (status int, size int64, body []
 	return nil
 }
 
-// fetch asks for a path of the server. Only the beginning of a long answer is kept.
+// fetch requests a path of the server. Only the beginning of a long answer is
+// kept.
 func (h *hostile) fetch(c *http.Client, path string, header ...string) (int, int64, []byte, error) {
 	req, err := http.NewRequestWithContext(h.Context(), http.MethodGet, h.p.base+path, nil)
 	if err != nil {

@@ -258,8 +258,8 @@ func (e *enemy) answer(path string) (kind, body string) {
 	return "application/json", fmt.Sprintf(`{"id":%s,"model":%s,"created":%s,"choices":[{"index":0,"message":{"role":"assistant","content":%s},"finish_reason":%s}],"usage":%s}`, quoted(e.text()), quoted(e.text()), n(), quoted(e.text()), quoted(e.text()), openai())
 }
 
-// provider serves such answers. It has an enemy of its own, since calls come at
-// any time.
+// provider serves such answers. It has its own enemy, since calls come at any
+// time.
 func (e *enemy) provider(t testing.TB) *httptest.Server {
 	turns := make(chan *enemy, 1)
 	turns <- &enemy{rng: rand.New(rand.NewPCG(e.rng.Uint64(), 1)), now: e.now}

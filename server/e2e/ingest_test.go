@@ -26,7 +26,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// tee sends whatever a client sends both to hedgerow and to a PostHog of its own,
+// tee sends whatever a client sends both to hedgerow and to its own PostHog,
 // the same bytes, and gives the client hedgerow's answer.
 type tee struct {
 	direct *simposthog.Server
@@ -176,7 +176,7 @@ func (x *tee) compare(t *testing.T, p *proc, want int) map[string]simposthog.Eve
 			continue // spans: see compareSpans
 		}
 		name := d.Name + " " + d.Text("$ai_trace_id")
-		// An event without a uuid of its own got one from each.
+		// An event without its own uuid got one from each.
 		id, stored := d.UUID, p.stored("event="+url.QueryEscape(d.Name)+"&trace_id="+url.QueryEscape(d.Text("$ai_trace_id")))
 		if len(stored) == 1 && !bytes.Contains(d.Raw, []byte(d.UUID)) {
 			id = stored[0].UUID

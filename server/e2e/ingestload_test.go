@@ -42,7 +42,7 @@ type ingestLoad struct {
 	late             atomic.Int64 // requests that were begun more than 100 ms after their time
 }
 
-// send posts batches until length is over. Each event has a uuid of its own.
+// send posts batches until length is over. Each event has its own uuid.
 func (l *ingestLoad) send(url, token string, length time.Duration, clients int) {
 	start := time.Now()
 	var wg sync.WaitGroup

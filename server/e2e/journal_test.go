@@ -175,8 +175,8 @@ func (p *proc) capture(token, trace, content string) (int, string) {
 	return p.send(p.w.t.Context(), "POST", "/batch/", string(body))
 }
 
-// TestPostHogOutage sends three times the journal's bound while PostHog is down:
-// everything is recorded at home, and what PostHog does not get is told.
+// TestPostHogOutage sends three times the journal's bound while PostHog is
+// down: everything is recorded locally, and what PostHog does not get is told.
 func TestPostHogOutage(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -218,8 +218,8 @@ func TestPostHogOutage(t *testing.T) {
 		t.Errorf("gaps %+v", g)
 	}
 
-	// Once PostHog is back the rest is sent, and then, when somebody asks for it, what
-	// was given up: also when the process is killed meanwhile.
+	// Once PostHog is back the rest is sent, and then, when someone requests
+	// it, what was given up: also when the process is killed meanwhile.
 	at := func() int {
 		uuids := make(map[string]bool)
 		for _, e := range w.ph.Events() {

@@ -62,8 +62,8 @@ func (w *world) delivered(p *proc, least int) []simposthog.Event {
 	return w.ph.Events()
 }
 
-// TestClientsLeakNothing sends what real clients have sent, and looks at PostHog for
-// what anybody has said in it.
+// TestClientsLeakNothing sends what real clients have sent, and checks PostHog
+// for what anyone has said in it.
 func TestClientsLeakNothing(t *testing.T) {
 	t.Parallel()
 	w, p := leakWorld(t)
@@ -177,8 +177,8 @@ var base64Runs = regexp.MustCompile(`[A-Za-z0-9+/_-]{24,}`)
 // secretMark is in each word of what the generated spans say, and in nothing else.
 const secretMark = "zqxj"
 
-// TestSpansLeakNothing sends spans of libraries that nobody knows yet, with what was
-// said under random names and in odd forms.
+// TestSpansLeakNothing sends spans of libraries that no one knows yet, with
+// what was said under random names and in odd forms.
 func TestSpansLeakNothing(t *testing.T) {
 	t.Parallel()
 	n := 10_000
@@ -263,7 +263,7 @@ func text(key, v string) *common.KeyValue {
 	return &common.KeyValue{Key: key, Value: &common.AnyValue{Value: &common.AnyValue_StringValue{StringValue: v}}}
 }
 
-// oddSpan is a span of a call whose text also stands where nobody expects it.
+// oddSpan is a span of a call whose text also stands where no one expects it.
 func oddSpan(r *rand.Rand, id uint64) *trace.Span {
 	pick := func(list ...string) string { return list[r.IntN(len(list))] }
 	said := utter(r, 6+r.IntN(40))

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// hang is a provider that answers nobody.
+// hang is a provider that answers no one.
 func hang(t *testing.T) (url string, under *atomic.Int64) {
 	under = new(atomic.Int64)
 	release := make(chan struct{})
@@ -62,9 +62,10 @@ func (p *proc) captured() int {
 	return resp.StatusCode
 }
 
-// TestFewDescriptors has 600 calls wait for a provider that answers nobody, where
-// 1,024 files may be open: the process lives, its journal and store work, those
-// calls for which there is room wait on, and all that were let in are recorded.
+// TestFewDescriptors has 600 calls wait for a provider that answers no one,
+// where 1,024 files may be open: the process lives, its journal and store work,
+// those calls for which there is room wait on, and all that were let in are
+// recorded.
 func TestFewDescriptors(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -89,7 +90,7 @@ func TestFewDescriptors(t *testing.T) {
 			switch {
 			case ctx.Err() != nil:
 			case err != nil:
-				refused.Add(1) // closed at once, where many are refused at a time
+				refused.Add(1) // closed at once, where many are rejected at a time
 			case resp.StatusCode == 503:
 				resp.Body.Close()
 				refused.Add(1)

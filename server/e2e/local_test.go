@@ -8,9 +8,9 @@ import (
 	"testing"
 )
 
-// TestKeylessIsLocal has calls without a key come from a program of this machine, from
-// elsewhere and through proxies, with two projects: the program's are the first
-// project's, and the others are refused before a provider hears of them.
+// TestKeylessIsLocal has calls without a key come from a program of this machine,
+// from elsewhere and through proxies, with two projects: the program's are the
+// first project's, and the others are rejected before a provider hears of them.
 func TestKeylessIsLocal(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

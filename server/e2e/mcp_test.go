@@ -314,7 +314,7 @@ func noPlainKeys(t *testing.T, w *world, p *proc) {
 	}
 }
 
-// TestMCPWithoutServer: one hedgerow mcp lives on while a server starts beside
+// TestMCPWithoutServer: one hedgerow mcp lives on while a server starts next to
 // it, stops, is killed and starts again.
 func TestMCPWithoutServer(t *testing.T) {
 	t.Parallel()

@@ -112,8 +112,8 @@ func TestOTLP(t *testing.T) {
 			t.Errorf("%s: totals %+v", r.path, tr.Rollup)
 		}
 	}
-	// The same search finds the words at home and the names at PostHog, so that its
-	// finding nothing there means something.
+	// The same search finds the words locally and the names at PostHog, so that
+	// its finding nothing there means something.
 	named := 0
 	for _, e := range w.ph.Events() {
 		b, err := json.Marshal(e)

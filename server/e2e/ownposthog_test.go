@@ -182,7 +182,7 @@ func TestOwnPostHog(t *testing.T) {
 	if out, _ := w.run("doctor"); !strings.Contains(out, "127.0.0.1/32, ::1/128") || !strings.Contains(out, "own authority, valid until") {
 		t.Errorf("doctor: %s", out)
 	}
-	// What is taken back is refused when it is dialled.
+	// What is taken back is rejected when it is dialled.
 	w.env = nil
 	run()
 	p.call("POST", "/batch/", `{"api_key":"`+token+`","batch":[{"event":"outside","uuid":"0192c0de-0000-7000-9000-00000000c002","distinct_id":"u","properties":{"n":1}}]}`, nil)

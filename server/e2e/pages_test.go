@@ -97,7 +97,7 @@ func look(t *testing.T, p *proc, name string, env ...string) map[string][]pageRe
 	return got
 }
 
-// TestPages looks at each page in a real browser, empty and full, at the widths
+// TestPages checks each page in a real browser, empty and full, at the widths
 // of a desk and of a phone, light and dark.
 func TestPages(t *testing.T) {
 	t.Parallel()

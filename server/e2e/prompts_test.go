@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestPrompts goes the way of a prompt in a real browser, and then looks at what
-// its calls bear at home and in PostHog.
+// TestPrompts goes the way of a prompt in a real browser, and then checks what
+// its calls have locally and in PostHog.
 func TestPrompts(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -21,7 +21,7 @@ import (
 
 const chatBody = `{"model":"gpt-4.1-mini","messages":[{"role":"user","content":"Say hedgerow."}]}`
 
-// load makes calls until stop, each with a trace id of its own. It returns those
+// load makes calls until stop, each with its own trace id. It returns those
 // whose answers ended, with the time.
 type load struct {
 	w     *world

@@ -82,7 +82,7 @@ func TestRollout(t *testing.T) {
 		t.Fatalf("these users meet %v only", seen)
 	}
 
-	// At home, each call bears the version that ran, the flag and the variant.
+	// At home, each call has the version that ran, the flag and the variant.
 	for _, e := range p.awaitStored("event=$ai_generation", users) {
 		v := want[e.DistinctID]
 		version, model := "1", "gpt-4.1-mini"
@@ -190,7 +190,7 @@ func TestRollout(t *testing.T) {
 	}
 }
 
-// TestRolloutAlone is a rollout where there is no PostHog: hedgerow's own
+// TestRolloutAlone is a rollout if there is no PostHog: hedgerow's own
 // percentages, by PostHog's hash.
 func TestRolloutAlone(t *testing.T) {
 	t.Parallel()
@@ -216,7 +216,8 @@ func TestRolloutAlone(t *testing.T) {
 			t.Errorf("%s: %v, want %v", user, out, want)
 		}
 	}
-	// PostHog's SDKs that ask hedgerow get the same, asked and decided by themselves.
+	// PostHog's SDKs that ask hedgerow get the same, asked and decided on their
+	// own.
 	silent := false
 	for _, personalKey := range []string{"", w.key} {
 		client, err := posthogsdk.NewWithConfig(p.token(), posthogsdk.Config{Endpoint: p.base, SecretKey: personalKey, Logger: mute{}})

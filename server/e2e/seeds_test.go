@@ -66,9 +66,9 @@ func passedOn(t *testing.T, got simposthog.Event, sent map[string]json.RawMessag
 	}
 }
 
-// TestSeedNode runs a backend that reports its calls with posthog-node twice, against
-// hedgerow and against PostHog: at home each call is a call, and PostHog has through
-// hedgerow what it has without.
+// TestSeedNode runs a backend that reports its calls with posthog-node twice,
+// against hedgerow and against PostHog: locally each call is a call, and PostHog
+// has through hedgerow what it has without.
 func TestSeedNode(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -185,8 +185,8 @@ func codeOf(t *testing.T, p *proc, e *query.Event) string {
 	return code
 }
 
-// The payloads of an application that reports calls and outcomes under plain names.
-// TRACE stands for an id of its own each time.
+// The payloads of an application that reports calls and outcomes under plain
+// names. TRACE stands for its own id each time.
 const (
 	seedCompleted = `{"event":"llm_request_completed","distinct_id":"user_hash_51","properties":{"trace_id":"TRACE","request_id":"TRACE-r","prompt_name":"ticket_reply","prompt_version_id":"pv_2026_11_30_002","prompt_hash":"sha256:51ce",
 		"provider":"openai","model":"gpt-4.1-mini","environment":"production","task_type":"ticket","latency_ms":1310,"input_tokens":940,"output_tokens":201,"estimated_cost_usd":0.0039,"status":"success",
@@ -206,8 +206,9 @@ var toldOfTrace = map[string]bool{
 	"session_id": true, "$ai_session_id": true, "$ai_model": true, "$ai_provider": true, "posthog_flag": true, "posthog_flag_variant": true, "agent_config_id": true, "retrieval_config_id": true,
 }
 
-// TestSeedPayloads sends the payloads by each way in, for each schema of events: at
-// home they are calls and outcomes, and PostHog has every field as it was sent.
+// TestSeedPayloads sends the payloads by each way in, for each schema of
+// events: locally they are calls and outcomes, and PostHog has every field as
+// it was sent.
 func TestSeedPayloads(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -388,8 +389,8 @@ func (p *proc) seedFromGateway(t *testing.T) {
 }
 
 // TestSeedBroadcast sends a request with OpenRouter's members for attribution to
-// OpenRouter, which has them, and to OpenAI, which refuses them, without and with
-// privacy mode.
+// OpenRouter, which has them, and to OpenAI, which rejects them, without and
+// with privacy mode.
 func TestSeedBroadcast(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -465,9 +466,9 @@ func TestSeedBroadcast(t *testing.T) {
 	p.stop()
 }
 
-// TestSeedWrapper has wrapped clients put fields of the application's own into their
-// calls, through the gateway to a provider that refuses them: the calls succeed, each
-// counts once, and the fields are the call's at home.
+// TestSeedWrapper has wrapped clients put fields of the application's own into
+// their calls, through the gateway to a provider that rejects them: the calls
+// succeed, each counts once, and the fields are the call's locally.
 func TestSeedWrapper(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -483,7 +484,7 @@ func TestSeedWrapper(t *testing.T) {
 			t.Errorf("%s: without hedgerow the provider answers %q", name, answer)
 		}
 	}
-	refused := len(p.awaitStored("", 1)) // the wrapper says nothing of a stream that is refused
+	refused := len(p.awaitStored("", 1)) // the wrapper says nothing of a stream that is rejected
 	runSeeds(t, "wrap", p.base, p.base+"/openai/v1", &saw)
 
 	// The SDK, through the gateway and straight to the provider.

@@ -45,8 +45,8 @@ func (p *proc) sendEvents(token string, n int) {
 }
 
 // TestStoreMadeAnew damages, cuts, deletes and replaces the store of a real
-// server: every event that the journal still has comes back, once, and the pages
-// say what happened until somebody has acknowledged it.
+// server: every event that the journal still has comes back, once, and the
+// pages say what happened until someone has acknowledged it.
 func TestStoreMadeAnew(t *testing.T) {
 	w := newWorld(t)
 	p := w.start()
@@ -92,7 +92,7 @@ func TestStoreMadeAnew(t *testing.T) {
 		}
 		p.awaitStored("", all)
 		t.Logf("%s: every event is there %v later", f.name, time.Since(happened).Round(time.Millisecond))
-		p.sendEvents(token, 5) // and it goes on
+		p.sendEvents(token, 5) // and it continues
 		all += 5
 		p.awaitStored("", all)
 		if f.says == "" {
@@ -123,8 +123,8 @@ func scribble(path string, from, to int64) error {
 }
 
 // TestBackupLeavesNoTrace interrupts "hedgerow backup" at different moments and
-// writes backups to a disk that is too small: reads and writes go on, and the
-// folder is gone.
+// writes backups to a disk that is too small: reads and writes continue, and
+// the folder is gone.
 func TestBackupLeavesNoTrace(t *testing.T) {
 	w := newWorld(t)
 	p := w.start()

@@ -43,8 +43,8 @@ func (p *proc) ready(query string) (int, readiness) {
 	return resp.StatusCode, r
 }
 
-// TestOneStorePerNATS has processes share a NATS server. The second is refused
-// while the first lives, also with a folder of its own; after kill -9 the next one
+// TestOneStorePerNATS has processes share a NATS server. The second is rejected
+// while the first lives, also with its own folder; after kill -9 the next one
 // waits for the lease to expire, and no longer.
 func TestOneStorePerNATS(t *testing.T) {
 	nats, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: -1, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true, MaxPayload: 9 << 20})
@@ -99,8 +99,8 @@ func TestOneStorePerNATS(t *testing.T) {
 	p.stop()
 }
 
-// TestStoreDeleted deletes the store under a running server: it is noticed, said,
-// and mended; the gateway goes on and its probe too.
+// TestStoreDeleted deletes the store under a running server: it is noticed,
+// said, and repaired; the gateway continues and its probe too.
 func TestStoreDeleted(t *testing.T) {
 	w := newWorld(t)
 	p := w.start()

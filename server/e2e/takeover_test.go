@@ -13,8 +13,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/journal"
 )
 
-// TestUpgradeTakesNamesOver starts on a connection's record of before the allow-list:
-// what was sent before and holds no text goes on, is shown, and can be stopped.
+// TestUpgradeTakesNamesOver starts on a connection's record from before the
+// allow-list: what was sent before and holds no text continues, is shown, and
+// can be stopped.
 func TestUpgradeTakesNamesOver(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -84,7 +85,8 @@ func (p *proc) hasStored(uuid string) bool {
 	return status == 200
 }
 
-// forgetRules makes the records of connections those of before the allow-list.
+// forgetRules makes the records of connections those from before the
+// allow-list.
 func forgetRules(t *testing.T, dir string) {
 	t.Helper()
 	j, err := journal.Open(t.Context(), journal.Config{Dir: dir})

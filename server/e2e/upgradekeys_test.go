@@ -52,9 +52,10 @@ func (p *proc) submit(t *testing.T, c *http.Client, page, path string, fields ur
 	}
 }
 
-// TestUpgradeKeepsKeys starts on a folder of version 3b558a2: API keys have the scopes
-// of their roles, provider keys and project tokens work as before, and a page shows what
-// keys may do until somebody has read it. Then a project is deleted, with its keys.
+// TestUpgradeKeepsKeys starts on a folder of version 3b558a2: API keys have the
+// scopes of their roles, provider keys and project tokens work as before, and a
+// page shows what keys may do until someone has read it. Then a project is deleted,
+// with its keys.
 func TestUpgradeKeepsKeys(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

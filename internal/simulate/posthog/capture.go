@@ -120,7 +120,7 @@ func (s *Server) capture(w http.ResponseWriter, r *http.Request, route string, r
 	_, _ = w.Write([]byte(`{"status":"Ok"}`))
 }
 
-// read judges a v0 request as a whole: one event too many refuses all.
+// read judges a v0 request as a whole: one event too many rejects all.
 func (s *Server) read(r *http.Request, route string, rec *Request, readErr error) ([]*Event, *failure) {
 	switch {
 	case errors.Is(readErr, errTooBig):

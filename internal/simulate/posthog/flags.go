@@ -105,9 +105,9 @@ func nonNil(m map[string]any) map[string]any {
 }
 
 // SetDefinitions sets the flags that /flags/definitions serves, in PostHog's
-// form, and that /flags decides: all of them, beside those of [Server.SetFlags].
-// What cannot be decided here is false: a PostHog in a test knows no more of its
-// users than they say.
+// form, and that /flags decides: all of them, next to those of
+// [Server.SetFlags]. What cannot be decided here is false: a PostHog in a test
+// knows no more of its users than they say.
 func (s *Server) SetDefinitions(body []byte) error {
 	set, err := flag.Parse(body)
 	if err != nil {

@@ -8,13 +8,13 @@ import (
 )
 
 // PersonUUID is the uuid of the person with a distinct id: the same in all
-// projects of this server, which merges nobody.
+// projects of this server, which merges no one.
 func PersonUUID(distinctID string) string {
 	return uuid.NewSHA1(uuid.NameSpaceOID, []byte(distinctID)).String()
 }
 
-// DeletedPersons lists the distinct ids of the persons whose deletion was asked
-// for, in order.
+// DeletedPersons lists the distinct ids of the persons whose deletion was
+// requested, in order.
 func (s *Server) DeletedPersons() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -98,7 +98,7 @@ func (s *Server) captureV1(w http.ResponseWriter, r *http.Request, rec *Request,
 	writeJSON(w, http.StatusOK, map[string]any{"results": results})
 }
 
-// eventV1 reads one event. id is "" where it has no valid uuid, which refuses
+// eventV1 reads one event. id is "" where it has no valid uuid, which rejects
 // the request.
 func (s *Server) eventV1(raw json.RawMessage, token string, sentAt time.Time) (_ *Event, id string, _ result) {
 	var in struct {

@@ -25,18 +25,18 @@ type Behavior struct {
 	// Token counts in place of the fitting ones; nil leaves them.
 	Input, Output, Cached, CacheWrite, CacheWrite1h, Reasoning, Searches *int
 
-	// Usage says where a stream of OpenAI's form bears its usage.
+	// Usage says where a stream of OpenAI's form has its usage.
 	Usage    UsageShape
 	NoDone   bool // the stream ends without data: [DONE]
 	CRLF     bool // lines of the stream end in CR LF
 	Comments bool // comments and pings between the chunks
 	OneByte  bool // every byte of the stream is written and flushed apart
 	Trailer  bool // the answer has a trailer X-Sim-Trailer
-	// NoStreamOptions refuses a request that has stream_options, as some
+	// NoStreamOptions rejects a request that has stream_options, as some
 	// OpenAI-compatible servers do.
 	NoStreamOptions bool
-	// KnownOnly refuses a request with a member that the provider's API does not
-	// have, as OpenAI, Anthropic, Google and Mistral do.
+	// KnownOnly rejects a request with a member that the provider's API does
+	// not have, as OpenAI, Anthropic, Google and Mistral do.
 	KnownOnly bool
 
 	Encoding string        // gzip, br or zstd, if the caller accepts it

@@ -83,7 +83,7 @@ func (c *call) streamAs(contentType string) *stream {
 	return s
 }
 
-// event sends one event; name may be "". It reports whether to go on.
+// event sends one event; name may be "". It reports whether to continue.
 func (s *stream) event(name string, v any) bool {
 	return s.raw(name, string(encode(v)))
 }

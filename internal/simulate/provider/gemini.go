@@ -21,7 +21,7 @@ func geminiMethod(path string) (model, method string) {
 }
 
 // geminiParse makes of Google's request what the others' say. Members may be
-// spelt in camelCase or in snake_case; the official clients use the former.
+// spelled in camelCase or in snake_case; the official clients use the former.
 func (c *call) geminiParse(body []byte) error {
 	var r struct {
 		Contents          []json.RawMessage

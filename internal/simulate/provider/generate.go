@@ -234,7 +234,7 @@ func (c *call) answer() answer {
 	override(&a.usage.write5m, c.b.CacheWrite)
 	override(&a.usage.write1h, c.b.CacheWrite1h)
 	override(&a.usage.searches, c.b.Searches)
-	// An override may ask for more in the cache than there is input.
+	// An override may request more in the cache than there is input.
 	a.usage.input = max(a.usage.input, a.usage.cached+a.usage.write5m+a.usage.write1h)
 	a.usage.output = max(a.usage.output, a.usage.reasoning)
 	return a
@@ -246,7 +246,7 @@ func override(dst *int, v *int) {
 	}
 }
 
-// cache says how much of a long prompt was cached: OpenAI caches by itself, in
+// cache says how much of a long prompt was cached: OpenAI caches on its own, in
 // steps of 128 from 1024 tokens on; Anthropic where the request marks it.
 func (c *call) cache(u *usage) {
 	hit := c.rng.Float64() < 0.75

@@ -254,7 +254,7 @@ func (c *call) chatStream(a answer) {
 				}
 			}
 		}
-		// A failure asked for after more chunks than there were comes here.
+		// A failure requested after more chunks than there were comes here.
 		if c.b.Fail.mid() && i == len(a.choices)-1 {
 			c.b.After = s.sent
 			s.content(0, failure)
@@ -284,7 +284,7 @@ func (c *call) chatStream(a answer) {
 	}
 }
 
-// openrouterReasoning are the members that bear a model's thoughts.
+// openrouterReasoning are the members that have a model's thoughts.
 func (c *call) openrouterReasoning(text string) object {
 	if text == "" {
 		return object{"reasoning", nil}
@@ -364,7 +364,7 @@ func (c *call) embeddings() {
 	c.json(http.StatusOK, object{"object", "list", "data", data, "model", c.req.Model, "usage", object{"prompt_tokens", tokens, "total_tokens", tokens}})
 }
 
-// vector is a unit vector, as floats or as the base64 that the SDKs ask for.
+// vector is a unit vector, as floats or as the base64 that the SDKs request.
 func (c *call) vector(dims int) any {
 	v, sum := make([]float32, dims), 0.0
 	for i := range v {

@@ -61,7 +61,7 @@ type Received struct {
 	Stream   bool
 	Time     time.Time
 	Done     bool // the answer has ended
-	Status   int  // of the answer; 0 where there was none
+	Status   int  // of the answer; 0 if there was none
 	Canceled bool // the caller hung up before the end
 }
 
@@ -371,7 +371,7 @@ func (c *call) route() {
 	}
 }
 
-// download answers with as many bytes as the query's bytes= asks for, to see
+// download answers with as many bytes as the query's bytes= requests, to see
 // how large answers pass.
 func (c *call) download() {
 	n, err := strconv.ParseInt(c.r.URL.Query().Get("bytes"), 10, 64)
@@ -439,7 +439,7 @@ func (c *call) authorized() bool {
 		key = v
 	}
 	switch {
-	case c.ollama(): // which asks nobody for a key
+	case c.ollama(): // which asks no one for a key
 		return true
 	case key == "" && c.gemini():
 		c.fail(http.StatusForbidden, Forbidden, "Method doesn't allow unregistered callers (callers without established identity). Please use API Key or other form of API consumer identity to call this API.")

@@ -24,7 +24,7 @@ import (
 // gateway to the simulated providers, with the attribution headers that an
 // application would set. It is made up, harmless, and for the demo only.
 //
-// What goes wrong is asked for by the X-Sim header, so that it hangs together:
+// What goes wrong is requested by the X-Sim header, so that it hangs together:
 // version 8 of the prompt "compose-draft" is worse than version 7.
 type Traffic struct {
 	BaseURL string       // of hedgerow: http://127.0.0.1:4100
@@ -449,7 +449,7 @@ func toolCalls(tools []calledTool) []any {
 }
 
 // compose: a draft by Claude, streamed. Version 8 of its prompt is worse: it
-// runs into the token limit, is refused and is given up on more often.
+// runs into the token limit, is rejected and is given up on more often.
 func compose(ctx context.Context, v *visit) {
 	s := step{path: "/anthropic/v1/messages", surface: "Compose", prompt: "compose-draft@7", task: "draft", span: "draft"}
 	instructions := houseStyle + "Write a first draft of at most two hundred words."

@@ -14,7 +14,7 @@ import (
 )
 
 // TestTraffic runs the demo's traffic straight against the simulated providers
-// and looks at what they got.
+// and checks what they got.
 func TestTraffic(t *testing.T) {
 	s := start(t, simprovider.Options{Keep: 5000})
 	ctx, cancel := context.WithCancel(t.Context())

@@ -190,9 +190,10 @@ func TestVariableErrors(t *testing.T) {
 	}
 }
 
-// Every subcommand reads the settings where serve reads them: from hedgerow.yaml,
-// which is the working folder's or --config's, the environment and the command
-// line, a later one of these winning; and refuses a wrong one as serve does.
+// Every subcommand reads the settings where serve reads them: from
+// hedgerow.yaml, which is the working folder's or --config's, the environment
+// and the command line, a later one of these winning; and rejects a wrong one as
+// serve does.
 func TestSubcommandsReadTheSettings(t *testing.T) {
 	t.Setenv("POSTHOG_API_KEY", "phc_0123456789")
 	work := t.TempDir()

@@ -78,8 +78,8 @@ func TestDoctorIsContent(t *testing.T) {
 	}
 }
 
-// Each kind of damage is found, and what can be mended is mended by --repair,
-// without anything being lost.
+// Each kind of damage is found, and what can be repaired is repaired by
+// --repair, without anything being lost.
 func TestDoctorFindsAndMends(t *testing.T) {
 	write := func(t *testing.T, path, text string) {
 		t.Helper()

@@ -87,8 +87,8 @@ func root() *cli.Command {
 	return cmd
 }
 
-// strict makes every command, however deep, refuse what it does not understand: a
-// wrong flag, a command that is none, too many arguments or too few.
+// strict makes every command, however deep, reject what it does not understand:
+// a wrong flag, a command that is none, too many arguments or too few.
 func strict(c *cli.Command) {
 	c.OnUsageError = func(_ context.Context, cmd *cli.Command, err error, _ bool) error {
 		return usageError(cmd, "the command line is not understood", err)

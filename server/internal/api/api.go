@@ -254,7 +254,7 @@ func (a *API) handle(local bool, rt route) http.Handler {
 	})
 }
 
-// may refuses a caller who lacks a scope that the route needs.
+// may rejects a caller who lacks a scope that the route needs.
 func (p Principal) may(rt route) error {
 	switch {
 	case p.Local:
@@ -323,8 +323,8 @@ func noProject(name string) error {
 	return event.NewError(event.CodeNotFound, "project "+quoted(name)+" not found", "hedgerow project list shows them", nil)
 }
 
-// RetryAfter is what answers of 503 say, in seconds: what is broken mends itself
-// within five.
+// RetryAfter is what answers of 503 say, in seconds: what is broken repairs
+// itself within five.
 const RetryAfter = "5"
 
 // WriteError writes an error as the API has it.

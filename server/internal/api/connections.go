@@ -74,7 +74,7 @@ type ConnectionInput struct {
 	SendProperties *[]string `json:"send_properties,omitempty"`
 	SendAttributes *[]string `json:"send_attributes,omitempty"`
 
-	// Resume says what becomes of the events of a pause when Enabled ends it:
+	// Resume says what happens to the events of a pause when Enabled ends it:
 	// "backlog", the default, sends them, "now" leaves them out.
 	Resume string `json:"resume,omitempty"`
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// evalRoutes are the routes of judgements, checks and feedback.
+// evalRoutes are the routes of judgments, checks and feedback.
 func (a *API) evalRoutes() []route {
 	return []route{
 		{"GET /api/v1/evals", read, false, a.evalResults},
@@ -31,7 +31,7 @@ func (a *API) evalRoutes() []route {
 	}
 }
 
-// About names the generation that a judgement or a feedback is about.
+// About names the generation that a judgment or a feedback is about.
 type About struct {
 	GenerationID string `json:"generation_id"` // uuid of the generation's event
 	TraceID      string `json:"trace_id"`
@@ -43,7 +43,7 @@ type About struct {
 	Properties map[string]json.RawMessage `json:"properties"`
 }
 
-// EvalInput is a judgement from outside.
+// EvalInput is a judgment from outside.
 type EvalInput struct {
 	About
 	Name       string             `json:"eval_name"`
@@ -139,8 +139,8 @@ func (x *About) when(now time.Time) (time.Time, error) {
 // can be found.
 const storedWithin = 2 * time.Second
 
-// generation finds what is spoken about. By its uuid it is looked up, so that the
-// judgement bears its prompt, model and labels; a trace need not be there yet.
+// generation finds what is spoken about. By its uuid it is looked up, so that
+// the judgment has its prompt, model and labels; a trace need not be there yet.
 func (a *API) generation(ctx context.Context, projectID string, x *About, until time.Time) (*event.Event, error) {
 	bare := &event.Event{ProjectID: projectID, TraceID: event.CleanID(x.TraceID), SpanID: event.CleanID(x.SpanID), DistinctID: event.FirstChars(x.DistinctID, event.MaxDistinctIDLen)}
 	if x.GenerationID == "" {
@@ -193,7 +193,7 @@ func (a *API) stored(ctx context.Context, projectID, id string, until time.Time)
 	}
 }
 
-// EvalResults is what the judgements of one name come to.
+// EvalResults is what the judgments of one name come to.
 type EvalResults struct {
 	Name     string       `json:"eval_name"`
 	Results  query.Number `json:"results"`   // judgements

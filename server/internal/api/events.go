@@ -30,7 +30,7 @@ func (a *API) opens(r *http.Request, p Principal, what string) error {
 	return a.c.Registry.OpenContent(r.Context(), p.ProjectID, p.Role, what+" by the API")
 }
 
-// event answers with content only where it was asked for.
+// event answers with content only where it was requested.
 func (a *API) event(r *http.Request, p Principal) (any, error) {
 	withContent := r.FormValue("content") == "true"
 	if withContent {
@@ -56,7 +56,8 @@ func (a *API) trace(r *http.Request, p Principal) (any, error) {
 func (a *API) stats(r *http.Request, p Principal) (any, error) {
 	tz := r.FormValue("tz")
 	if r.Form.Has("period") {
-		// A period is a fixed set of answers: a filter beside it would do nothing.
+		// A period is a fixed set of answers: a filter next to it would do
+		// nothing.
 		for name := range r.Form {
 			if name != "period" && name != "tz" && name != "project" {
 				return nil, event.Invalid("the parameter "+strconv.Quote(name)+" does not go with a period", "leave period out and use from and to")
@@ -90,9 +91,9 @@ func (a *API) values(r *http.Request, p Principal) (any, error) {
 	return map[string]any{"values": v}, nil
 }
 
-// filter reads the filter parameters that every question takes, beside more that
-// this one takes. A parameter that no one knows is an error: a misspelt filter must not answer with
-// everything.
+// filter reads the filter parameters that every question takes, next to more that
+// this one takes. A parameter that no one knows is an error: a misspelt filter must
+// not answer with everything.
 func filter(v url.Values, now time.Time, more ...string) (query.Filter, error) {
 	var f query.Filter
 	text := map[string]*string{

@@ -9,8 +9,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// Ledger is what ever left for a connection, and what stayed at home: names, never
-// values.
+// Ledger is what ever left for a connection, and what stayed locally: names,
+// never values.
 type Ledger struct {
 	Connection     string        `json:"connection"`
 	PrivacyMode    bool          `json:"privacy_mode"`
@@ -23,17 +23,17 @@ type Ledger struct {
 	TakenOver      *TakenOver    `json:"taken_over"` // null: nothing waits for a person's word
 }
 
-// TakenOver are names that an upgrade has put into what is sent, and which somebody
-// is to keep or stop.
+// TakenOver are names that an upgrade has put into what is sent, and which
+// someone is to keep or stop.
 type TakenOver struct {
 	At         time.Time `json:"at"`
 	Properties []string  `json:"properties"`
 	Attributes []string  `json:"attributes"`
 }
 
-// SettleInput says what becomes of the names that an upgrade took over.
+// SettleInput says what happens to the names that an upgrade took over.
 type SettleInput struct {
-	Keep bool `json:"keep"` // true: they go on leaving; false: they stay at home from now on
+	Keep bool `json:"keep"` // true: they continue leaving; false: they stay local from now on
 }
 
 func (a *API) connectionLedger(r *http.Request, p Principal) (any, error) {

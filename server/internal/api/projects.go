@@ -56,8 +56,8 @@ type Server struct {
 	RequireKey bool `json:"require_key"` // as it is in force
 	// Fixed: the configuration or the address decides on it, and the switch does not.
 	Fixed bool `json:"require_key_fixed"`
-	// KeylessProject is the name of the project that calls without a key go to; ""
-	// where they are refused.
+	// KeylessProject is the name of the project that calls without a key go to;
+	// "" where they are rejected.
 	KeylessProject string `json:"keyless_project"`
 }
 
@@ -140,7 +140,7 @@ func (a *API) keyView(k project.APIKey) APIKey {
 }
 
 // findProject finds a project by id or name among those that the caller sees. A
-// project of somebody else is not there, rather than forbidden.
+// project of someone else is not there, rather than forbidden.
 func (a *API) findProject(name string, p Principal) (string, error) {
 	s := a.c.Registry.Snapshot()
 	found, ok := s.Project(name)

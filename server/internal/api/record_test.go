@@ -144,7 +144,7 @@ func TestRecordRefuses(t *testing.T) {
 	}
 }
 
-// An outcome stands in its trace.
+// An outcome is in its trace.
 func TestOutcomeJoinsItsTrace(t *testing.T) {
 	f := newFixture(t)
 	if a := f.ask(f.member, "POST", "/api/v1/events", `{"event":"llm_output_rated","distinct_id":"user-1","trace_id":"trace-2","properties":{"user_feedback":"negative"}}`); a.status != 200 {
@@ -205,8 +205,8 @@ func TestRecordOutOfRange(t *testing.T) {
 	}
 }
 
-// TestExamplesHaveOnePage refuses what examples do not have, rather than answer with
-// the first ones again.
+// TestExamplesHaveOnePage rejects what examples do not have, rather than answer
+// with the first ones again.
 func TestExamplesHaveOnePage(t *testing.T) {
 	f := newFixture(t)
 	key := f.server.ScopedKey(project.DefaultID, project.ScopeRead)

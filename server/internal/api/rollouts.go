@@ -86,7 +86,8 @@ type ResolveResult struct {
 	Flag     string           `json:"flag,omitempty"`
 	Variant  string           `json:"variant,omitempty"`
 	Reason   string           `json:"reason"`
-	// Properties are what the events of the call bear, for who sends them itself.
+	// Properties are what the events of the call have, for who sends them
+	// itself.
 	Properties map[string]any `json:"properties"`
 }
 

@@ -24,10 +24,11 @@ func filled(path string) string {
 	return placeholder.ReplaceAllString(path, "none")
 }
 
-// TestAuthorization asks every operation of the OpenAPI document without a key and
-// with a key of each scope. What each answers is in testdata/authorization.golden;
-// whether a key may ask is worked out from what the document declares, so that an
-// operation without a declaration fails. go test -update writes the table anew.
+// TestAuthorization asks every operation of the OpenAPI document without a key
+// and with a key of each scope. What each answers is in
+// testdata/authorization.golden; whether a key may ask is worked out from what
+// the document declares, so that an operation without a declaration fails. go
+// test -update writes the table again.
 func TestAuthorization(t *testing.T) {
 	f := newFixture(t)
 	d := openAPI(t)
@@ -152,8 +153,8 @@ func TestKeyScopes(t *testing.T) {
 	}
 }
 
-// A changed host asks for the keys anew, and what could show prompts and answers
-// to others needs the role that may read them.
+// A changed host requires the keys again, and what could show prompts and
+// answers to others needs the role that may read them.
 func TestConnectionOfAnotherHost(t *testing.T) {
 	f := newFixture(t)
 	const path, eu = "/api/v1/connections/production", `"host":"https://eu.i.posthog.com"`

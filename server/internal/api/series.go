@@ -9,7 +9,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// Parameters of questions about charts, beside the filters.
+// Parameters of questions about charts, next to the filters.
 var (
 	matchParams = []string{"event_name", "event_property", "event_value"}
 	pointParams = append([]string{"measure", "by", "group", "not_group"}, matchParams...)
@@ -20,7 +20,7 @@ func match(v url.Values) query.EventMatch {
 	return query.EventMatch{Name: v.Get("event_name"), Property: v.Get("event_property"), Value: v.Get("event_value")}
 }
 
-// point reads a point of a chart; nil where none is named.
+// point reads a point of a chart; nil if none is named.
 func point(v url.Values) *query.Point {
 	if !v.Has("measure") {
 		return nil

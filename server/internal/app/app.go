@@ -147,7 +147,7 @@ func (a *App) onClose(at phase, name string, f func(context.Context) error) {
 	a.closers = append(a.closers, closer{at, name, f})
 }
 
-// run starts a loop under supervision and registers its end: cancelled, then
+// run starts a loop under supervision and registers its end: canceled, then
 // awaited.
 func (a *App) run(at phase, name string, f func(context.Context) error) {
 	a.supervise(at, supervise.Loop{Name: name, Run: f})

@@ -109,9 +109,9 @@ func (a *App) openPrompts(ctx context.Context) error {
 	return nil
 }
 
-// openFirstProject makes the first project, its token and its API key, where
-// there are none, and the connection that the environment asks for. A server
-// whose journal can't take them now does that as soon as it can.
+// openFirstProject makes the first project, its token and its API key, if there
+// are none, and the connection that the environment requests. A server whose
+// journal can't take them now does that as soon as it can.
 func (a *App) openFirstProject(ctx context.Context) error {
 	try, cancel := context.WithTimeout(ctx, stepDeadline/3)
 	defer cancel()
@@ -140,8 +140,8 @@ func (a *App) makeFirstProject(ctx context.Context) error {
 			err = config.Exit(config.ExitConfig, event.NewError(e.Code, "POSTHOG_API_KEY, POSTHOG_HOST or POSTHOG_PERSONAL_API_KEY cannot be used: "+e.Message, e.Hint, e.Err))
 		}
 	}
-	// Where the connection fails, the API key must be shown all the same: nobody
-	// can show it again.
+	// Where the connection fails, the API key must be shown all the same: no
+	// one can show it again.
 	if first.First || err == nil {
 		a.firstProject(first)
 	}

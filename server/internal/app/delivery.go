@@ -66,7 +66,7 @@ func (d deliveries) Ledger(ctx context.Context, c project.Connection) (ledger.Pa
 	return d.a.ledgerPage(ctx, c)
 }
 
-// DropBacklog forgets what waits for a connection: its queue begins anew with
+// DropBacklog forgets what waits for a connection: its queue starts over with
 // the next event.
 func (d deliveries) DropBacklog(ctx context.Context, id string) error {
 	return dropQueue(ctx, d.a.journal, outbound.Queue(id))

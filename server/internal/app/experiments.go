@@ -17,7 +17,7 @@ func (a *App) withdraw(ctx context.Context, actor string, d *experiment.Definiti
 }
 
 // openExperiments opens the experiments and, in a server that delivers, the
-// guard that looks at those which run.
+// guard that checks those which run.
 func (a *App) openExperiments(ctx context.Context) error {
 	kv, err := a.journal.KeyValue(ctx, experiment.Bucket, 1)
 	if err != nil {

@@ -54,8 +54,8 @@ func (a *App) gatewayConfig(e gateway.Appender) gateway.Config {
 // this id.
 var provisional = project.Project{ID: project.DefaultID, Settings: project.DefaultSettings()}
 
-// keyless is what becomes of calls without a key: on a loopback address they go to
-// the first project, however many there are, until keys are required.
+// keyless is what happens to calls without a key: on a loopback address they go
+// to the first project, however many there are, until keys are required.
 func (a *App) keyless() project.Keyless {
 	snap := a.snapshot()
 	first, _ := snap.FirstProject()
@@ -90,8 +90,8 @@ func (a *App) authorize(key string, r *http.Request) (gateway.Grant, error) {
 		if !ok {
 			return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "unknown hedgerow key", "check it, or make a new one with hedgerow project add-key", nil)
 		}
-		// Whatever it asks for: a call spends what the project pays for, and can
-		// delete what lies at the provider.
+		// Whatever it requests: a call spends what the project pays for, and
+		// can delete what lies at the provider.
 		if !k.May().Has(project.ScopeGateway) {
 			return gateway.Grant{}, project.NeedsScope(k.May(), project.ScopeGateway)
 		}

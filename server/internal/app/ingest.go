@@ -27,8 +27,8 @@ func (a *App) openIntake(context.Context) error {
 		a.events.Open(joiner, a.Prompts)
 		return nil
 	}
-	// The first project is not made yet, nor the connection that the environment
-	// asks for: its queue has to be there before the first event.
+	// The first project is not made yet, nor the connection that the
+	// environment requests: its queue has to be there before the first event.
 	a.supervise(closeSinks, supervise.Loop{Name: "intake", Once: true, Run: func(ctx context.Context) error {
 		select {
 		case <-a.known:
@@ -62,8 +62,8 @@ func (a *App) remember(ctx context.Context) {
 const rememberedCalls = 100_000
 
 // isGateway reports whether a base URL that a client names is this hedgerow's
-// gateway. A client may know it under a name of its own, in a container network
-// say; the port and the path are then the same.
+// gateway. A client may know it under its own name, in a container network say;
+// the port and the path are then the same.
 func (a *App) isGateway(baseURL string) bool {
 	u, err := url.Parse(baseURL)
 	if err != nil || a.gateway == nil || !a.gateway.Handles(u.Path) {

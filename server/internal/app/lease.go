@@ -278,7 +278,7 @@ func (l *lease) hold(ctx context.Context) (context.Context, context.CancelFunc, 
 		l.mu.Unlock()
 		select {
 		case <-granted:
-		default: // lost is of before
+		default: // lost is from before
 			select {
 			case <-ctx.Done():
 				return nil, nil, ctx.Err()

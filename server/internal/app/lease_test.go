@@ -106,7 +106,7 @@ func TestLeaseExpires(t *testing.T) {
 }
 
 // TestLeaseLost has another process take the role of one that stood still: what
-// needs the role ends, and goes on once it is back.
+// needs the role ends, and continues once it is back.
 func TestLeaseLost(t *testing.T) {
 	kv := rolesKV(t)
 	first := testLease(kv, "/data/a")

@@ -168,7 +168,8 @@ func (a *App) route(rest http.Handler) http.Handler {
 			rest.ServeHTTP(w, r)
 			return
 		}
-		// Whose token it is, nobody knows yet: a 401 would make an SDK drop events.
+		// Whose token it is, no one knows yet: a 401 would make an SDK drop
+		// events.
 		if !a.projectsKnown() {
 			api.WriteError(w, errNotOpen("the settings"))
 			return
@@ -251,5 +252,5 @@ func standing(dir string) string {
 	}
 }
 
-// checkFolder is the step of a start that refuses somebody else's folder.
+// checkFolder is the step of a start that refuses someone else's folder.
 func (a *App) checkFolder(context.Context) error { return a.cfg.RefuseForeign("") }

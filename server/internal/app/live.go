@@ -6,8 +6,8 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// live tells those who look at a project's pages that something new is stored.
-// It never waits: who has not taken the last word yet needs no second one. The
+// live tells those who check a project's pages that something new is stored. It
+// never waits: who has not taken the last word yet needs no second one. The
 // zero live is ready.
 type live struct {
 	mu     sync.Mutex

@@ -8,7 +8,7 @@ import (
 )
 
 // TestDropStartPages shows that pages go and that the program, which needs some
-// of them at once, goes on.
+// of them at once, continues.
 func TestDropStartPages(t *testing.T) {
 	resident := func() int {
 		b, err := os.ReadFile("/proc/self/status")

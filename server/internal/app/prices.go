@@ -46,7 +46,7 @@ func (a *App) reloadPrices() error {
 	return nil
 }
 
-// priceWords are today's rates of a row in one sentence, "" where there is none.
+// priceWords are today's rates of a row in one sentence, "" if there is none.
 func (a *App) priceWords(provider, model string) string {
 	r, ok := a.prices.Load().Match(provider, model)
 	if !ok {

@@ -37,7 +37,7 @@ func (a *App) openPipeline(context.Context) (err error) {
 	return err
 }
 
-// ownFlags are the flags that the project's rollouts decide by themselves.
+// ownFlags are the flags that the project's rollouts decide on their own.
 func (a *App) ownFlags(projectID string) []flag.Definition {
 	if p := a.library.Load(); p != nil {
 		return p.OwnFlags(projectID)

@@ -53,7 +53,7 @@ func (a *App) greet(ctx context.Context, w io.Writer) {
 }
 
 // Banner says where hedgerow listens and how to use it. The API key and the
-// sign-in link are shown at the first start only: nobody can show them again.
+// sign-in link are shown at the first start only: no one can show them again.
 func (a *App) Banner(w io.Writer) {
 	base := a.cfg.PublicURL
 	p := func(label, value string) { fmt.Fprintf(w, "  %-18s %s\n", label, value) }
@@ -102,8 +102,8 @@ func boundHeap() {
 	}
 }
 
-// heapBound leaves room, within the gigabyte that hedgerow takes beside the store,
-// for the program itself and for what a collection comes late for.
+// heapBound leaves room, within the gigabyte that hedgerow takes next to the
+// store, for the program itself and for what a collection comes late for.
 const heapBound = 640 << 20
 
 // giveBack gives memory back to the system that is not needed while there is little

@@ -54,7 +54,7 @@ func serverSteps(c *config.Config) []step {
 }
 
 // start opens everything and serves. It returns once all is open or, where
-// something is broken that can mend itself, once the gateway serves: the rest
+// something is broken that can repair itself, once the gateway serves: the rest
 // follows in the background. It fails for a wrong setting, an address that is
 // taken and a folder that is in use or can never be used; what it had opened is
 // closed again. first is done before anything else.
@@ -151,7 +151,7 @@ type opening struct {
 	at    atomic.Pointer[stepAt]
 
 	wrong  chan error    // what the process is to end with
-	broken chan struct{} // closed at the first failure that can mend itself
+	broken chan struct{} // closed at the first failure that can repair itself
 	once   sync.Once
 
 	mu      sync.Mutex

@@ -10,8 +10,8 @@ import (
 )
 
 // Write makes or replaces the file at path, readable by this user alone. A reader
-// sees the old content or the new, also after kill -9 and a power cut. When Write
-// returns nil, the new content is on the disk. Its folder must be there.
+// sees the old content or the new, also after kill -9 and a power failure. When
+// Write returns nil, the new content is on the disk. Its folder must be there.
 func Write(path string, data []byte) error {
 	f, err := os.CreateTemp(filepath.Dir(path), unfinished+"*") // mode 0600
 	if err != nil {
@@ -56,7 +56,7 @@ func Remove(dir string, match func(name string) bool) error {
 	return err
 }
 
-// SyncDir makes renames in a folder survive a power cut. It does nothing on
+// SyncDir makes renames in a folder survive a power failure. It does nothing on
 // Windows, where folders cannot be opened for writing.
 func SyncDir(dir string) error {
 	if runtime.GOOS == "windows" {

@@ -123,8 +123,8 @@ func upstream(w http.ResponseWriter, r *http.Request) {
 	_, _ = w.Write(usage)
 }
 
-// requestBody is a chat request of about 4 KB. The caller asks for usage
-// himself, so that every way carries the same bytes.
+// requestBody is a chat request of about 4 KB. The caller requests usage
+// himself, so that every way has the same bytes.
 func requestBody(stream bool) []byte {
 	b, err := json.Marshal(map[string]any{
 		"model": "gpt-4.1-mini", "temperature": 0.2,

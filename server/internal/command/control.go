@@ -18,16 +18,16 @@ import (
 )
 
 // control is a hedgerow that a subcommand talks to: the one that is running on
-// the data folder or, where none is, one that is opened without a network for
-// as long as the command takes.
+// the data folder or, if none is, one that is opened without a network for as
+// long as the command takes.
 type control struct {
 	http  *http.Client
 	app   *app.App // nil where another process serves
 	close func()
 }
 
-// openControl reaches the hedgerow of the data folder. It makes no folder: what is
-// none of hedgerow's is refused.
+// openControl reaches the hedgerow of the data folder. It makes no folder: what
+// is none of hedgerow's is rejected.
 func openControl(ctx context.Context, c *config.Config) (*control, error) {
 	if ctl, err := dialControl(ctx, c.SocketPath()); err == nil {
 		return ctl, nil
@@ -40,7 +40,7 @@ func openControl(ctx context.Context, c *config.Config) (*control, error) {
 		return nil, err
 	}
 	if first := a.FirstStart(); first.First && !c.Quiet {
-		// The folder was new: nobody else will ever show these.
+		// The folder was new: no one else will ever show these.
 		fmt.Fprintf(os.Stderr, "hedgerow: %s is a new data folder\n  API key            %s   (shown this once)\n  sign in            start hedgerow serve, then hedgerow project sign-in-link\n", c.Data, first.APIKey.Reveal())
 	}
 	ctl, err := dialControl(ctx, c.SocketPath())
@@ -65,7 +65,7 @@ func dialControl(ctx context.Context, path string) (*control, error) {
 	return &control{http: &http.Client{Transport: &http.Transport{DialContext: dial}}, close: func() {}}, nil
 }
 
-// call sends in as JSON, where it is not nil, and reads the answer into out.
+// call sends in as JSON, if it is not nil, and reads the answer into out.
 func (c *control) call(ctx context.Context, method, path string, in, out any) error {
 	var body io.Reader
 	if in != nil {

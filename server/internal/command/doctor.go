@@ -40,7 +40,7 @@ type Finding struct {
 	What     string   `json:"what"`
 	Why      string   `json:"why,omitempty"`
 	ToDo     string   `json:"to_do,omitempty"`
-	// Repairable says that doctor --repair mends it without losing anything;
+	// Repairable says that doctor --repair repairs it without losing anything;
 	// Repaired that it just has.
 	Repairable bool `json:"repairable"`
 	Repaired   bool `json:"repaired"`
@@ -61,7 +61,7 @@ func troubleOf(check, what string, err error) Finding {
 	return f
 }
 
-// check is one thing that doctor looks at. It only reads.
+// check is one thing that doctor checks. It only reads.
 type check struct {
 	name string
 	run  func(*doctor, context.Context) []Finding
@@ -130,7 +130,7 @@ func (d *doctor) run(ctx context.Context, cmd *cli.Command) error {
 	return d.end(nil)
 }
 
-// look runs a check and, where that is asked for, mends what it has found.
+// look runs a check and, where that is requested, repairs what it has found.
 func (d *doctor) look(ctx context.Context, c check) {
 	for _, f := range c.run(d, ctx) {
 		f.Check = c.name
@@ -203,11 +203,11 @@ func (d *doctor) end(cause error) error {
 }
 
 // openFolder reaches the hedgerow that runs on the folder, or opens the folder
-// itself: that also mends what journal and store mend by themselves. What the
-// earlier checks found there and is gone then has been mended.
+// itself: that also repairs what journal and store repair on their own. What
+// the earlier checks found there and is gone then has been repaired.
 func (d *doctor) openFolder(ctx context.Context) {
 	if !d.running && !d.mend && slices.ContainsFunc(d.findings, func(f Finding) bool { return f.Severity == SeverityError && opensByItself(f.Check) }) {
-		// Opening the folder would mend it, which nobody has asked for.
+		// Opening the folder would repair it, which no one has asked for.
 		d.add(Finding{Check: "data folder", Severity: SeverityWarning, What: "was not opened, because it contains damaged files", ToDo: "run hedgerow doctor --repair, or start hedgerow serve, which makes the same repairs"})
 		return
 	}

@@ -39,7 +39,7 @@ var folderChecks = []check{
 	{"open files", (*doctor).openFiles},
 }
 
-// opensByItself says that opening the folder mends what a check finds.
+// opensByItself says that opening the folder repairs what a check finds.
 func opensByItself(check string) bool {
 	return check == "journal files" || check == "store file"
 }
@@ -154,7 +154,7 @@ func (d *doctor) pricesFile(context.Context) []Finding {
 	return []Finding{{What: "the synced prices can be read"}}
 }
 
-// settingsCopies looks at the copies of the settings that are kept outside the
+// settingsCopies checks the copies of the settings that are kept outside the
 // journal, with which hedgerow starts where the journal cannot be read.
 func (d *doctor) settingsCopies(context.Context) (out []Finding) {
 	paths, err := filepath.Glob(d.c.Path("settings", "*.json"))
@@ -217,7 +217,7 @@ func (d *doctor) journalFiles(ctx context.Context) (out []Finding) {
 	return out
 }
 
-// storeFile looks at the head of the store's file. DuckDB writes "DUCK" behind a
+// storeFile checks the head of the store's file. DuckDB writes "DUCK" behind a
 // checksum of eight bytes, and three blocks of 4 KiB before all data.
 func (d *doctor) storeFile(context.Context) []Finding {
 	path := d.c.Path(backup.StoreFile)
@@ -242,7 +242,7 @@ func (d *doctor) storeFile(context.Context) []Finding {
 		ToDo: "start hedgerow serve: it sets the file aside under a dated name, creates a new one and fills it from the journal; restore older events from a backup with hedgerow restore"}}
 }
 
-// setAside finds what the store's file has suffered earlier: until somebody has
+// setAside finds what the store's file has suffered earlier: until someone has
 // acknowledged it on the pages, it is a warning.
 func (d *doctor) setAside(context.Context) (out []Finding) {
 	list, err := store.ReadIncidents(d.c.Path(backup.StoreFile))
@@ -305,8 +305,8 @@ func (d *doctor) openFiles(context.Context) []Finding {
 	return []Finding{f}
 }
 
-// posthogHosts tells which private hosts are allowed, and looks at the certificates
-// of their authorities.
+// posthogHosts reports which private hosts are allowed, and checks the
+// certificates of their authorities.
 func (d *doctor) posthogHosts(context.Context) []Finding {
 	hosts := d.c.AllowedHosts()
 	if hosts == nil {

@@ -52,11 +52,11 @@ type keepOpen struct{ io.Writer }
 func (keepOpen) Close() error { return nil }
 
 // bridge carries messages between an MCP client on standard input and /mcp on
-// the data folder's socket. Assistants keep it running for days, so it holds the
-// folder no longer than it needs: it looks for the running server with every
-// message, and where none runs it opens the folder itself and lets go of it when
-// nothing has been asked for a while. A server can then be started, stopped and
-// started again beside it.
+// the data folder's socket. Assistants keep it running for days, so it holds
+// the folder no longer than it needs: it looks for the running server with
+// every message, and where none runs it opens the folder itself and lets go of
+// it when nothing has been asked for a while. A server can then be started,
+// stopped and started again next to it.
 type bridge struct {
 	c        *config.Config
 	endpoint string
@@ -155,7 +155,7 @@ func (b *bridge) run(ctx context.Context, client sdk.Transport) error {
 }
 
 // forward hands one message over and what comes back to the client. Requests
-// stand for themselves, so each has a connection of its own.
+// stand for themselves, so each has its own connection.
 func (b *bridge) forward(ctx context.Context, client sdk.Connection, msg jsonrpc.Message) {
 	req, _ := msg.(*jsonrpc.Request)
 	call := req != nil && req.IsCall()
@@ -163,7 +163,7 @@ func (b *bridge) forward(ctx context.Context, client sdk.Connection, msg jsonrpc
 	if err == nil || !call || ctx.Err() != nil {
 		return
 	}
-	// Without an answer the client would wait for ever.
+	// Without an answer the client would wait forever.
 	answer := &jsonrpc.Response{ID: req.ID}
 	if wire := (*jsonrpc.Error)(nil); errors.As(err, &wire) {
 		answer.Error = wire

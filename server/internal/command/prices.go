@@ -104,7 +104,7 @@ func Prices(c *config.Config) *cli.Command {
 func syncPrices(ctx context.Context, cmd *cli.Command, c *config.Config, load func(*cli.Command) (*price.Table, error)) error {
 	old, err := load(cmd)
 	if exit := (*config.ExitError)(nil); err != nil && !errors.As(err, &exit) {
-		old, err = c.OwnPrices(price.Default()) // a file that cannot be read is written anew
+		old, err = c.OwnPrices(price.Default()) // a file that cannot be read is rewritten
 	}
 	if err != nil {
 		return err

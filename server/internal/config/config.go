@@ -108,8 +108,8 @@ func (c *Config) Has(role string) bool {
 	return c.Roles == "" || slices.Contains(c.roles(), role)
 }
 
-// refuseSplit refuses what would split events between stores, or leave them in a
-// journal that nobody reads.
+// refuseSplit rejects what would split events between stores, or leave them in
+// a journal that no one reads.
 func (c *Config) refuseSplit() error {
 	switch {
 	case c.NATSURL != "" && slices.ContainsFunc(strings.Split(allRoles, ","), func(r string) bool { return !c.Has(r) }):
@@ -129,7 +129,7 @@ func (c *Config) roles() []string {
 }
 
 // reservedNames are the first parts of hedgerow's own paths, which no upstream
-// may take: pages, API, and what PostHog's SDKs ask for.
+// may take: pages, API, and what PostHog's SDKs request.
 var reservedNames = []string{
 	"api", "mcp", "healthz", "readyz", "metrics", "debug", "v1",
 	"p", "overview", "events", "traces", "sign-in", "sign-out", "welcome", "projects", "users", "audit", "account", "static", "assets",
@@ -254,7 +254,7 @@ func (c *Config) LoadSub(cmd *cli.Command) error {
 // dataParts are what a data folder has at least one of.
 var dataParts = []string{"journal", "secret.key", "hedgerow.duckdb", "settings"}
 
-// RequireData refuses a data folder that hedgerow serve has not made.
+// RequireData rejects a data folder that hedgerow serve has not made.
 func (c *Config) RequireData() error {
 	const hint = "name the folder of your hedgerow with --data, HEDGEROW_DATA or data: in hedgerow.yaml; hedgerow serve makes a new one"
 	info, err := os.Stat(c.Data)
@@ -276,8 +276,8 @@ func (c *Config) RequireData() error {
 	return Exit(ExitData, event.NewError(event.CodeNotFound, c.Data+" is not a data folder of hedgerow", hint, nil))
 }
 
-// RequireSettings refuses a data folder whose settings are gone: opening it would
-// make new ones.
+// RequireSettings rejects a data folder whose settings are gone: opening it
+// would make new ones.
 func (c *Config) RequireSettings() error {
 	if err := c.RequireData(); err != nil || c.NATSURL != "" {
 		return err
@@ -378,7 +378,7 @@ func (c *Config) apply(path string, b []byte, cmd commandLine) error {
 	return nil
 }
 
-// strictDecode decodes a node and refuses unknown keys, naming their line.
+// strictDecode decodes a node and rejects unknown keys, naming their line.
 func strictDecode(n *yaml.Node, into any) error {
 	var b strings.Builder
 	b.WriteString(strings.Repeat("\n", max(0, n.Line-1))) // so that the decoder's line numbers are the file's
@@ -392,8 +392,8 @@ func strictDecode(n *yaml.Node, into any) error {
 	return dec.Decode(into)
 }
 
-// DidYouMean is a hint that names the known key that is most like a wrong one, or
-// otherwise where none is like it.
+// DidYouMean is a hint that names the known key that is most like a wrong one,
+// or otherwise if none is like it.
 func DidYouMean(key string, known []string, otherwise string) string {
 	best, bestDist := "", 4
 	for _, k := range known {

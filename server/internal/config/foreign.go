@@ -13,8 +13,8 @@ import (
 var ownMarks = []string{"secret.key", "hedgerow.duckdb", "hedgerow.sock", filepath.Join("journal", "journal.lock"), filepath.Join("journal", "jetstream")}
 
 // mayStand reports whether an entry may be in a data folder that hedgerow has not
-// been started on yet: it is hedgerow's own, or one that somebody or the system has
-// put there beforehand.
+// been started on yet: it is hedgerow's own, or one that someone or the system
+// has put there beforehand.
 func mayStand(name string) bool {
 	switch {
 	case slices.Contains([]string{"journal", "settings", "prices.json", "store-incidents.json", "lost+found"}, name),
@@ -25,9 +25,9 @@ func mayStand(name string) bool {
 	return ext == ".yaml" || ext == ".yml"
 }
 
-// RefuseForeign refuses a data folder that is somebody else's: one that has things
-// in it, and none of hedgerow's. besides names a file or folder that may be there as
-// well; "" is none. Where the folder cannot be read, what opens it says why.
+// RefuseForeign rejects a data folder that is someone else's: one that has things
+// in it, and none of hedgerow's. besides names a file or folder that may be there
+// as well; "" is none. Where the folder cannot be read, what opens it says why.
 func (c *Config) RefuseForeign(besides string) error {
 	entries, err := os.ReadDir(c.Data)
 	if err != nil {

@@ -22,7 +22,7 @@ func (c *Config) PostHogClient(timeout time.Duration) posthog.ClientConfig {
 func (c *Config) AllowedHosts() *project.AllowedHosts {
 	hosts, err := project.ParseAllowedHosts(c.PostHogAllowHosts)
 	if err != nil {
-		return nil // validatePostHog refuses it
+		return nil // validatePostHog rejects it
 	}
 	return hosts
 }

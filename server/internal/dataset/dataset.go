@@ -127,7 +127,7 @@ type Plan struct {
 	Name        string                     `json:"name,omitempty"`    // Defaults to what it runs
 }
 
-// Run is a plan on its way, or what became of it.
+// Run is a plan on its way, or what happened to it.
 type Run struct {
 	ID        string `json:"id"` // run_…
 	ProjectID string `json:"project"`

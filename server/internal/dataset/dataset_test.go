@@ -370,7 +370,7 @@ func TestCancel(t *testing.T) {
 	}
 }
 
-// A run that was broken off goes on with what has no result, once.
+// A run that was broken off continues with what has no result, once.
 func TestResume(t *testing.T) {
 	r := newRig(t)
 	s := r.fill(20)

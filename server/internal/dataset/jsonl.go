@@ -13,9 +13,9 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// ParseJSONL reads examples, one JSON object a line, as [WriteJSONL] writes them.
-// Empty lines are passed over. For files of others it also takes "input" (a text,
-// the user's message) in place of messages, and "output" for expected.
+// ParseJSONL reads examples, one JSON object a line, as [WriteJSONL] writes
+// them. Empty lines are skipped. For files of others it also takes "input" (a
+// text, the user's message) in place of messages, and "output" for expected.
 func ParseJSONL(in io.Reader) ([]Example, error) {
 	sc := bufio.NewScanner(in)
 	sc.Buffer(make([]byte, 64<<10), 2*MaxExample)

@@ -74,7 +74,7 @@ func Open(ctx context.Context, b Buckets, o Options) (*Registry, error) {
 	return &Registry{sets: sets, runs: runs, items: b.Items, o: o}, nil
 }
 
-// Health tells how the datasets' settings are doing.
+// Health returns the health of the datasets' settings.
 func (r *Registry) Health() []health.Report { return []health.Report{r.sets.Health(), r.runs.Health()} }
 
 // Close ends the watches.
@@ -356,7 +356,7 @@ func (r *Registry) Remove(ctx context.Context, projectID, set, id string) error 
 }
 
 // staleAfter is how long the process of a run may be silent before the run is
-// taken for interrupted.
+// treated as interrupted.
 const staleAfter = time.Minute
 
 // Runs returns a dataset's runs, the newest first.
@@ -418,7 +418,7 @@ func (r *Registry) Results(ctx context.Context, projectID, run string) ([]Result
 	return read[Result](ctx, r.items, resultKey(x.ID, "*"))
 }
 
-// DeleteRun removes a run and its results; one that is under way is cancelled
+// DeleteRun removes a run and its results; one that is under way is canceled
 // first.
 func (r *Registry) DeleteRun(ctx context.Context, projectID, id string) error {
 	x, err := r.Run(projectID, id)

@@ -28,7 +28,7 @@ func message(role string, content json.RawMessage) eval.Message {
 	return eval.Message{Role: role, Content: content}
 }
 
-// KindExpected is the kind of the judgement that compares an answer with the
+// KindExpected is the kind of the judgment that compares an answer with the
 // example's expected one, and MatchesExpected its name.
 const (
 	KindExpected    eval.Kind = "expected"
@@ -57,7 +57,7 @@ type Runner struct {
 	Checks   *eval.Registry
 	Evals    *eval.Runner
 	Caller   eval.Caller
-	Append   eval.Appender // takes the judgements
+	Append   eval.Appender // takes the judgments
 	Logger   *slog.Logger  // nil: none
 
 	mu     sync.Mutex
@@ -75,8 +75,8 @@ type work struct {
 	dearest  decimal.Decimal // call of a run that is resumed
 }
 
-// Start validates a plan and begins to carry it out. It returns the run at once;
-// [Registry.Run] tells how it goes.
+// Start validates a plan and begins to carry it out. It returns the run at
+// once; [Registry.Run] reports how it goes.
 func (r *Runner) Start(ctx context.Context, projectID, set string, p Plan) (Run, error) {
 	s, err := r.Registry.Set(projectID, set)
 	if err != nil {
@@ -107,10 +107,10 @@ func (r *Runner) Start(ctx context.Context, projectID, set string, p Plan) (Run,
 	return w.run, nil
 }
 
-// Resume goes on with a run that was broken off, cancelled or failed: the examples
-// that have no result yet are run, as they are now and as the plan says. What has
-// a result is not asked again, also where the result is an error. A call that was
-// under way when hedgerow was killed left none: it is made again.
+// Resume continues with a run that was broken off, canceled or failed: the
+// examples that have no result yet are run, as they are now and as the plan says.
+// What has a result is not asked again, also where the result is an error. A call
+// that was under way when hedgerow was killed left none: it is made again.
 func (r *Runner) Resume(ctx context.Context, projectID, id string) (Run, error) {
 	x, err := r.Registry.Run(projectID, id)
 	if err != nil {
@@ -383,9 +383,9 @@ type progress struct {
 	problem  string
 }
 
-// take asks for another call. Each one under way is counted as the dearest so far,
-// so that the budget holds whatever comes; the first goes alone, to learn what a
-// call costs.
+// take requests another call. Each one under way is counted as the dearest so
+// far, so that the budget holds whatever comes; the first goes alone, to learn
+// what a call costs.
 func (p *progress) take(budget decimal.Decimal) (ok, wait bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -483,7 +483,7 @@ func (r *Runner) carryOut(ctx context.Context, w *work) {
 	}
 }
 
-// beat writes how far a run is, and sees that it was cancelled elsewhere.
+// beat writes how far a run is, and sees that it was canceled elsewhere.
 func (r *Runner) beat(ctx context.Context, cancel context.CancelFunc, p *progress, done chan<- struct{}, log *slog.Logger) {
 	defer close(done)
 	tick := time.NewTicker(beatEvery)

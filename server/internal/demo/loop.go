@@ -107,7 +107,7 @@ func demoExamples() []dataset.Example {
 	return out
 }
 
-// judged are the judgements of the checks on events of the past.
+// judged are the judgments of the checks on events of the past.
 func judged(ctx context.Context, s *services.Services, checks []eval.Check, events []*event.Event) []*event.Event {
 	var out []*event.Event
 	for _, e := range events {

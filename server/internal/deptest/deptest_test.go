@@ -60,7 +60,7 @@ var allowed = map[string][]string{
 	"server/internal/query/sqlf": {},
 	"server/internal/query":      {"event", "server/internal/health", "server/internal/store", "server/internal/query/sqlf"},
 	"server/internal/join":       {"event"}, // what outcomes have of their calls: between the journal and its sinks
-	"internal/flag":              {},        // PostHog's flags decided at home: pure, for the SDK too
+	"internal/flag":              {},        // PostHog's flags decided locally: pure, for the SDK too
 	"server/internal/posthog":    {"event", "server/internal/health", "server/internal/supervise", "internal/flag", "internal/privacy", "server/internal/project"},
 	"server/internal/erasure":    {"event", "server/internal/health", "internal/privacy", "server/internal/project"}, // deletion of single events, for the three faces
 	"server/internal/ledger":     {"event", "server/internal/health", "server/internal/kv", "internal/privacy"},

@@ -20,7 +20,7 @@ const (
 	Normal    Level = iota // nothing
 	Low                    // below twice the limit: retention runs early
 	NoContent              // below one and a half times the limit: content is no longer kept
-	Refuse                 // below the limit: events from outside are refused
+	Refuse                 // below the limit: events from outside are rejected
 )
 
 // Component is the guard's name in health reports.

@@ -1,6 +1,7 @@
-// Package erasure deletes single events: at home at once, and in PostHog as far as
-// PostHog can. It is one for the pages, the API, the tools and the command, so that
-// each leaves the same behind and writes the same into the audit log.
+// Package erasure deletes single events: locally at once, and in PostHog as far
+// as PostHog can. It is shared by the pages, the API, the tools and the
+// command, so that each has the same effect and writes the same audit log
+// entries.
 package erasure
 
 import (
@@ -20,10 +21,10 @@ import (
 // Bounds of one request.
 const (
 	MaxEvents  = 1000 // events
-	MaxPersons = 20   // users whose deletion PostHog is asked for
+	MaxPersons = 20   // users whose deletion PostHog is requested
 )
 
-// What is not reached by a deletion at home.
+// What is not reached by a deletion locally.
 const (
 	Stays = "Dataset examples created from it stay: delete them in the dataset. The journal keeps a copy, which is never shown, until its retention ends, and backups keep theirs."
 	// InPostHog says what PostHog can do.
@@ -46,7 +47,7 @@ type Users interface {
 type Eraser struct {
 	Store Store // required
 	Users Users // required
-	// Dead deletes the dead letters of events and returns how many; nil where
+	// Dead deletes the dead letters of events and returns how many; nil if
 	// there are none.
 	Dead func(ctx context.Context, projectID string, uuids []string) (int, error)
 	// Project returns a project's record, for how its user ids leave.
@@ -78,17 +79,17 @@ type Result struct {
 	PostHog     string   `json:"posthog"`
 }
 
-// Person is what one PostHog was asked for.
+// Person is what one PostHog was requested.
 type Person struct {
 	Connection string `json:"connection"`
 	DistinctID string `json:"distinct_id"` // as that PostHog knows it
 	Requested  bool   `json:"requested"`   // false: that PostHog knows no such person
 }
 
-// Delete deletes events at home, with their content and all that is derived from
-// them, and remembers their uuids, so that none comes back. Where the users are to
-// be deleted in PostHog, that is asked for first: if it fails, nothing is deleted
-// at home, and doing all of it again does no harm.
+// Delete deletes events locally, with their content and all that is derived from
+// them, and remembers their uuids, so that none comes back. Where the users are
+// to be deleted in PostHog, that is requested first: if it fails, nothing is
+// deleted locally, and doing all of it again does no harm.
 func (x *Eraser) Delete(ctx context.Context, q Request) (Result, error) {
 	res := Result{Persons: []Person{}, Stays: Stays, PostHog: InPostHog}
 	switch {

@@ -17,6 +17,6 @@
 // twice from the journal is judged once, wherever that is counted.
 //
 // The package declares what it needs of the rest: [Caller] calls a model,
-// [Appender] takes events, [Queues] opens the journal. Nothing here stands in the
+// [Appender] takes events, [Queues] opens the journal. Nothing here is in the
 // way of a call: what is checked has been answered and recorded before.
 package eval

@@ -101,7 +101,7 @@ func TestBuiltIn(t *testing.T) {
 	}
 }
 
-// A judgement stands with what it is about, and is one however often it is made.
+// A judgment stands with what it is about, and is one however often it is made.
 func TestResultEvent(t *testing.T) {
 	of := generation("hello")
 	r := eval.Result{Name: "valid", Kind: eval.KindSchema, CheckID: "ev_1", Passed: event.Some(false), Score: event.Some(0.25), ReasonCode: "not_json"}

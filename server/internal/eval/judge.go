@@ -157,7 +157,7 @@ type Budget interface {
 // errBudget says that a judge may spend nothing more today.
 var errBudget = errors.New("the day's budget is spent")
 
-// errUnpriced says that nobody knows what a judge costs.
+// errUnpriced says that no one knows what a judge costs.
 var errUnpriced = errors.New("the cost of the judge's model is unknown, so its budget cannot be enforced")
 
 func budgetName(c *Check) string { return c.ProjectID + "." + c.ID }

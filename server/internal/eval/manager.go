@@ -17,7 +17,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/supervise"
 )
 
-// Appender takes the events of judgements: enrich, and the journal behind it.
+// Appender takes the events of judgments: enrich, and the journal behind it.
 type Appender interface {
 	// Append stores the events. It returns nil only when all are stored.
 	Append(ctx context.Context, events ...*event.Event) error
@@ -35,7 +35,7 @@ type Queues interface {
 }
 
 // The names of the cursors: one for the checks that take microseconds, one for
-// those that wait for a model, so that these hold nobody up.
+// those that wait for a model, so that these hold no one up.
 const (
 	prefixBuiltin = "eval-"
 	prefixJudge   = "judge-"
@@ -185,7 +185,7 @@ func queueOf(c *Check) string {
 	return prefixBuiltin + c.ProjectID
 }
 
-// dropOthers forgets the cursors that nobody reads: they would keep the journal
+// dropOthers forgets the cursors that no one reads: they would keep the journal
 // from letting go of what is done with.
 func (m *Manager) dropOthers(ctx context.Context, wanted map[string]string) {
 	for _, prefix := range []string{prefixBuiltin, prefixJudge} {
@@ -285,8 +285,8 @@ func (m *Manager) end(deliveries []event.Delivery, how func(event.Delivery) erro
 	}
 }
 
-// one runs a check and returns its result as an event; nil where there is none. A
-// check that fails by itself is given up for this generation: its own settings
+// one runs a check and returns its result as an event; nil if there is none. A
+// check that fails on its own is given up for this generation: its own settings
 // were validated, so that trying again would not help.
 func (m *Manager) one(ctx context.Context, c *Check, d event.Delivery) *event.Event {
 	out, err := m.run(ctx, c, d.Event)
@@ -331,7 +331,7 @@ func (m *Manager) counted(c *Check, of *event.Event, out Outcome) *event.Event {
 }
 
 // judgeAll asks the judges about a batch, a few generations at one time. Each
-// delivery ends by itself: a verdict that was paid for is stored at once.
+// delivery ends on its own: a verdict that was paid for is stored at once.
 func (m *Manager) judgeAll(ctx context.Context, projectID string, deliveries []event.Delivery, said *verdicts) {
 	checks := m.checks(projectID, true)
 	var g errgroup.Group
@@ -345,7 +345,7 @@ func (m *Manager) judgeAll(ctx context.Context, projectID string, deliveries []e
 	go m.keep(&mu, waiting, finished)
 	for _, d := range deliveries {
 		g.Go(func() error {
-			// After a panic the generation comes again by itself.
+			// After a panic the generation is redelivered on its own.
 			if err := supervise.Catch(func() error { m.judgeOne(ctx, checks, d, said); return nil }); err != nil {
 				m.log.Error("judging a generation failed", "uuid", d.Event.UUID, "err", err)
 			}
@@ -380,8 +380,8 @@ func (m *Manager) keep(mu *sync.Mutex, waiting map[event.Acker]event.Delivery, f
 }
 
 // judgeOne asks every judge that wants a generation. Where one of them fails, the
-// generation comes again and only that one is asked again: what the others said
-// is paid for. After a restart nobody knows what was said; then a verdict is
+// generation is redelivered and only that one is asked again: what the others
+// said is paid for. After a restart no one knows what was said; then a verdict is
 // rather paid for twice than missing, and counted once by its uuid.
 func (m *Manager) judgeOne(ctx context.Context, checks []Check, d event.Delivery, said *verdicts) {
 	var trouble error
@@ -391,7 +391,7 @@ func (m *Manager) judgeOne(ctx context.Context, checks []Check, d event.Delivery
 			continue
 		}
 		if ctx.Err() != nil {
-			return // it comes again after the restart
+			return // it is redelivered after the restart
 		}
 		verdict, known := said.of(d.Event.UUID, c)
 		var err error

@@ -40,8 +40,8 @@ type Registry struct {
 	o      Options
 }
 
-// Open loads the checks from a bucket and begins to watch them. spending is a
-// bucket of its own, in which judges note what they spend.
+// Open loads the checks from a bucket and begins to watch them. spending is its
+// own bucket, in which judges note what they spend.
 func Open(ctx context.Context, bucket, spending jetstream.KeyValue, o Options) (*Registry, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -59,7 +59,7 @@ func Open(ctx context.Context, bucket, spending jetstream.KeyValue, o Options) (
 // Close ends the watch.
 func (r *Registry) Close() error { return r.checks.Close() }
 
-// Health tells how the checks' settings are doing.
+// Health returns the health of the checks' settings.
 func (r *Registry) Health() health.Report { return r.checks.Health() }
 
 // Budget is the judges' ledger.

@@ -11,10 +11,10 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// EventName is the event of a judgement, a check's or a person's.
+// EventName is the event of a judgment, a check's or a person's.
 const EventName = "llm_output_rated"
 
-// Properties of judgements. The first four are the vocabulary's own.
+// Properties of judgments. The first four are the vocabulary's own.
 const (
 	PropName         = "eval_name"
 	PropScore        = "eval_score"
@@ -34,20 +34,20 @@ const (
 )
 
 // SurfaceJudge and SurfaceDataset are the surfaces of the calls that hedgerow
-// makes itself. No check runs on them by itself.
+// makes itself. No check runs on them on its own.
 const (
 	SurfaceJudge   = "Judge"
 	SurfaceDataset = "Dataset"
 )
 
-// Bounds of what a judgement can say.
+// Bounds of what a judgment can say.
 const (
 	maxNameLen  = 100    // characters of a check's name
 	maxScore    = 1e9    // of a score, either way
 	maxFeedback = 10_000 // characters of a user's words
 )
 
-// Result is one judgement of an answer. Passed, Score or both say what it is;
+// Result is one judgment of an answer. Passed, Score or both say what it is;
 // what is unknown is left out.
 type Result struct {
 	Name       string             `json:"eval_name"`                 // of the check: correctness, no_links …
@@ -55,12 +55,12 @@ type Result struct {
 	Score      event.Opt[float64] `json:"eval_score,omitzero"`       // on the check's own scale, usually 0 to 1
 	ReasonCode string             `json:"eval_reason_code,omitzero"` // one word: missing_citation, schema_required …
 
-	Kind       Kind   `json:"eval_kind,omitzero"`      // "" for judgements from outside
+	Kind       Kind   `json:"eval_kind,omitzero"`      // "" for judgments from outside
 	CheckID    string `json:"eval_check_id,omitzero"`  //
 	JudgeTrace string `json:"judge_trace_id,omitzero"` // trace in which a judge gave its reasons
 }
 
-// Validate reports what is wrong with a judgement that came from outside.
+// Validate reports what is wrong with a judgment that came from outside.
 func (r *Result) Validate() error {
 	r.Name, r.ReasonCode = strings.TrimSpace(r.Name), strings.TrimSpace(r.ReasonCode)
 	switch {
@@ -82,10 +82,10 @@ func (r *Result) Validate() error {
 // leaves in it.
 var codeForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$`)
 
-// Event is the judgement of a generation as an event: it has the generation's
+// Event is the judgment of a generation as an event: it has the generation's
 // trace, user, prompt, model and labels, so that charts and experiments count it
-// with what it is about. With a check its uuid follows from the generation and the
-// check; else it is a fresh one.
+// with what it is about. With a check its uuid follows from the generation and
+// the check; else it is a fresh one.
 func (r Result) Event(of *event.Event, at time.Time) *event.Event {
 	e := about(of, EventName, at)
 	if r.CheckID != "" {
@@ -133,13 +133,13 @@ func about(of *event.Event, name string, at time.Time) *event.Event {
 	return e
 }
 
-// source is the [event.Event.Source] of judgements.
+// source is the [event.Event.Source] of judgments.
 const source = "eval"
 
 // Feedback is what a user said of an answer, and what he did with it.
 type Feedback struct {
 	Rating   string          `json:"rating,omitzero"` // positive, negative or neutral; "" where only words or deeds are known
-	Text     string          `json:"text,omitzero"`   // the user's own words: content, which privacy keeps at home
+	Text     string          `json:"text,omitzero"`   // the user's own words: content, which privacy keeps locally
 	Accepted event.Opt[bool] `json:"accepted_output,omitzero"`
 	Edited   event.Opt[bool] `json:"edited_output,omitzero"`
 }
@@ -195,7 +195,7 @@ func (f Feedback) Events(of *event.Event, at time.Time) []*event.Event {
 	return out
 }
 
-// FromStored turns a stored generation back into an event, as far as judgements
+// FromStored turns a stored generation back into an event, as far as judgments
 // need it, with what content it came with.
 func FromStored(q *query.Event) *event.Event {
 	e := &event.Event{

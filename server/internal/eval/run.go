@@ -14,7 +14,7 @@ import (
 
 // Runner runs one check on one generation. It is safe for concurrent use.
 type Runner struct {
-	Caller Caller // nil: judges cannot be asked
+	Caller Caller // nil: judges cannot be queried
 	Budget Budget // required where there is a Caller
 	Now    func() time.Time
 	Logger *slog.Logger // nil: none
@@ -33,7 +33,7 @@ type Outcome struct {
 	Result
 	OK      bool            `json:"ok"`               // there is a result
 	Skipped string          `json:"skipped,omitzero"` // else, why there is none
-	CostUSD decimal.Decimal `json:"-"`                // of a judge's call, where it is known
+	CostUSD decimal.Decimal `json:"-"`                // of a judge's call, if it is known
 }
 
 // Run judges a generation, whether or not the check's filter and sample would pick
@@ -59,7 +59,7 @@ func (r *Runner) Run(ctx context.Context, c *Check, e *event.Event) (Outcome, er
 	return Outcome{OK: true, Result: Result{Name: c.Name, Kind: c.Kind, CheckID: c.ID, Passed: event.Some(v.passed), ReasonCode: v.reason}}, nil
 }
 
-// Try is Run for people who look at a check, kept or not: its settings are
+// Try is Run for people who check a check, kept or not: its settings are
 // validated first, and only generations can be judged.
 func (r *Runner) Try(ctx context.Context, c *Check, e *event.Event) (Outcome, error) {
 	if err := c.prepare(); err != nil {

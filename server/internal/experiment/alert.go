@@ -26,7 +26,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// SignatureHeader bears what a webhook's receiver checks:
+// SignatureHeader has what a webhook's receiver checks:
 //
 //	X-Hedgerow-Signature: t=1764000000,v1=5257a869e7…
 //
@@ -44,7 +44,7 @@ func Sign(secret string, at time.Time, body []byte) string {
 	return "t=" + t + ",v1=" + hex.EncodeToString(mac.Sum(nil))
 }
 
-// Webhook posts alerts as JSON, signed. Client must be one that refuses
+// Webhook posts alerts as JSON, signed. Client must be one that rejects
 // addresses which are not public and follows no redirect.
 type Webhook struct {
 	Client *http.Client
@@ -98,9 +98,10 @@ type Mailer struct {
 	local      bool // the server is on this machine: no TLS needed
 }
 
-// NewMailer reads a server's address: smtp://user:password@host:587, which asks
-// for TLS by STARTTLS unless the host is this machine, or smtps://…:465. from is
-// an address, with or without a name. Errors say nothing of the password.
+// NewMailer reads a server's address: smtp://user:password@host:587, which
+// requests TLS by STARTTLS unless the host is this machine, or smtps://…:465.
+// from is an address, with or without a name. Errors say nothing of the
+// password.
 func NewMailer(raw, from string, now func() time.Time) (*Mailer, error) {
 	u, err := url.Parse(raw)
 	if err != nil || u.Hostname() == "" || u.Scheme != "smtp" && u.Scheme != "smtps" {

@@ -15,7 +15,7 @@ import (
 )
 
 // Definition says what is compared, by what, and what must not get worse. It is
-// written before the data is looked at: while an experiment runs, what its
+// written before the data is checked: while an experiment runs, what its
 // intervals rest on cannot be changed any more.
 type Definition struct {
 	ID      string `json:"id"` // x_…
@@ -117,7 +117,7 @@ func (b Breach) open() bool {
 	return b.Rollout.State == ActionPending || b.Webhook.State == ActionPending || b.Email.State == ActionPending
 }
 
-// DefaultPlanned is [Definition.Planned] where none is given.
+// DefaultPlanned is [Definition.Planned] if none is given.
 const DefaultPlanned = 2000
 
 // Bounds of a [Definition].
@@ -260,7 +260,7 @@ func validSegment(g query.GroupBy) bool {
 // segments are the breakdowns that are columns; property:NAME is one more kind.
 var segments = []query.GroupBy{query.ByModel, query.ByProvider, query.BySurface, query.ByEnvironment, query.ByTaskType, query.ByOperation, query.ByPrompt, query.ByInputLength}
 
-// key tells guardrails apart.
+// key distinguishes guardrails.
 func (g *Guardrail) key() string {
 	rel := "value"
 	if g.Relative {

@@ -1,4 +1,4 @@
-// Package experiment compares variants of a prompt by what became of their
+// Package experiment compares variants of a prompt by what happened to their
 // users, and stops a rollout that does harm.
 //
 // Read in this order:

@@ -27,21 +27,21 @@ const (
 	backoffMax  = 10 * time.Minute
 )
 
-// guardActor is who stands behind what the guard does, in the audit log.
+// guardActor is the actor of what the guard does, in the audit log.
 const guardActor = "guardrail"
 
-// Guard looks at running experiments, and where a guardrail has broken tells
-// whoever is to be told, once, and stops the rollout if the experiment asks for
-// that. Any number of guards may work on one bucket: an attempt is claimed there
-// before it is made. An attempt that a crash cuts off is made again, with the
-// same id, so that nothing is lost and a receiver can tell.
+// Guard checks running experiments, and where a guardrail has broken tells
+// whoever is to be told, once, and stops the rollout if the experiment requests
+// that. Any number of guards may work on one bucket: an attempt is claimed
+// there before it is made. An attempt that a crash cuts off is made again, with
+// the same id, so that nothing is lost and a receiver can tell.
 type Guard struct {
 	Registry *Registry
 	Ask      Asker
 	// Stop gives everyone the control in place of the arm whose guardrail broke.
 	// nil says that nothing can be stopped.
 	Stop func(ctx context.Context, actor string, d *Definition, arm, reason string) error
-	// Ways tells how a project wants to be told.
+	// Ways reports how a project wants to be told.
 	Ways func(projectID string) Ways
 	// Link is the address of an experiment's page.
 	Link func(d Definition) string
@@ -235,7 +235,7 @@ func (g *Guard) act(ctx context.Context, d *Definition, i int, what string, of f
 	}
 }
 
-// hopeless errors are not mended by trying again.
+// hopeless errors are not repaired by trying again.
 func hopeless(err error) bool {
 	switch event.AsError(err).Code {
 	case event.CodeNotFound, event.CodeInvalid, event.CodeForbidden:

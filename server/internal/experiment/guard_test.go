@@ -75,7 +75,7 @@ func TestGuardStopsAndTellsOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := new(calls)
-	// Two replicas look at the same time, and again.
+	// Two replicas check the same time, and again.
 	guards := []*experiment.Guard{c.guard(r, harm()), c.guard(b.open(t), harm())}
 	for range 3 {
 		var wg sync.WaitGroup

@@ -36,8 +36,8 @@ type Options struct {
 //
 // A change returns when the registry itself shows it. Errors are
 // [*event.Error]: invalid, not found, conflict, or unavailable when the bucket
-// could not be reached. actor is who is behind a change, as the audit log shows
-// it.
+// could not be reached. actor is the author of a change, as shown in the audit
+// log.
 type Registry struct {
 	b   *kv.Bucket[records, *view]
 	o   Options
@@ -116,7 +116,7 @@ func Open(ctx context.Context, bucket jetstream.KeyValue, o Options) (*Registry,
 	return r, nil
 }
 
-// Health tells how these settings are doing.
+// Health returns the health of these settings.
 func (r *Registry) Health() health.Report { return r.b.Health() }
 
 // Close ends the watch. What is in memory stays readable.
@@ -261,7 +261,7 @@ func (r *Registry) Stop(ctx context.Context, actor, projectID, id, reason string
 type Stopper func(ctx context.Context, actor, projectID, prompt, reason string) error
 
 // StopWith is [Registry.Stop], with the prompt's rollout stopped first where
-// that is asked for.
+// that is requested.
 func (r *Registry) StopWith(ctx context.Context, actor, projectID, id, reason string, rollout bool, stop Stopper) (Definition, error) {
 	if rollout {
 		d, ok := r.Experiment(projectID, id)

@@ -30,7 +30,7 @@ const (
 type Report struct {
 	At         time.Time `json:"at"`
 	State      State     `json:"state"`
-	Winner     string    `json:"winner"`  // arm; "" where there is none
+	Winner     string    `json:"winner"`  // arm; "" if there is none
 	Summary    string    `json:"summary"` // one sentence
 	Why        []string  `json:"why"`     // further ones
 	Running    bool      `json:"running"`
@@ -246,7 +246,7 @@ func (j *judging) arms() []ArmReport {
 	return out
 }
 
-// estimate is metric k in arm i, the k-th that was asked for.
+// estimate is metric k in arm i, the k-th that was requested.
 func (j *judging) figure(k, i int) query.Figure {
 	if c := j.cells[i]; c != nil && k < len(c.Figures) {
 		return c.Figures[k]

@@ -283,7 +283,7 @@ func TestIntervalJSON(t *testing.T) {
 	}
 }
 
-// Three guardrails, each exactly at its limit, looked at on every day of eight
+// Three guardrails, each exactly at its limit, checked on every day of eight
 // weeks: a rollout that does no harm is stopped in no more than 5 % of all
 // experiments.
 func TestGuardrailsLookedAtDaily(t *testing.T) {

@@ -107,9 +107,10 @@ func tuning(alpha float64) float64 {
 //	half² = V · (1+r)/r · ln((1+r)/α²),   r = τ²/V
 //
 // where τ² is the variance of the mixture. It has to stay the same while users
-// come in. V falls as 1/users, so r = c · users/planned keeps it, and c (tuning)
-// makes the interval narrowest at the planned number of users. There it is about
-// one and a half times as wide as one that may be looked at only once.
+// come in. V falls as 1/users, so r = c · users/planned keeps it, and c
+// (tuning) makes the interval narrowest at the planned number of users. There
+// it is about one and a half times as wide as one that may be checked only
+// once.
 //
 // The promise is asymptotic: it holds from a number of users on at which means
 // are about normal. [Definition.MinUsers] sees to that.
@@ -131,8 +132,8 @@ func (p Plan) Difference(control, treatment Estimate) Interval {
 	return Interval{Value: d, Lower: d - h, Upper: d + h, Known: true}
 }
 
-// Single is the interval of one arm's figure. Planned for both arms, the plan is
-// taken for half as many users.
+// Single is the interval of one arm's figure. Planned for both arms, the plan
+// is treated as half as many users.
 func (p Plan) Single(e Estimate) Interval {
 	if !e.Known {
 		return Interval{}
@@ -241,8 +242,8 @@ type SampleRatio struct {
 // go missing in one arm (its answers fail before they are recorded, say) make an
 // experiment worthless, whatever its intervals say.
 //
-// Looked at daily, a chi-square test finds a mismatch sooner or later where there
-// is none. The always valid p-value is therefore one over the Bayes factor of a
+// Looked at daily, a chi-square test finds a mismatch sooner or later if there is
+// none. The always valid p-value is therefore one over the Bayes factor of a
 // Dirichlet prior around the shares against the shares themselves (Lindon and
 // Malek, "Anytime-valid inference for multinomial count data", NeurIPS 2022):
 //

@@ -194,7 +194,7 @@ func TestQuantileInterval(t *testing.T) {
 	}
 }
 
-// simulation is one experiment that is looked at every day.
+// simulation is one experiment that is checked every day.
 type simulation struct {
 	days, users int     // new users a day, over both arms
 	share       float64 // of users that get the treatment

@@ -142,7 +142,7 @@ func TestAttribution(t *testing.T) {
 	}
 }
 
-// TestDebugHeaders asks for the added time and the trace id, which must be the
+// TestDebugHeaders requests the added time and the trace id, which must be the
 // event's.
 func TestDebugHeaders(t *testing.T) {
 	for name, c := range map[string]struct{ body, header, want string }{

@@ -128,8 +128,8 @@ func (w way) call(b testing.TB, body, buf []byte) (total, first time.Duration) {
 	for err == nil {
 		_, err = resp.Body.Read(buf)
 	}
-	// httputil.ReverseProxy of Go 1.26 breaks off one answer of some 20,000 by
-	// itself, with "use of closed network connection".
+	// httputil.ReverseProxy of Go 1.26 breaks off one answer of some 20,000 on
+	// its own, with "use of closed network connection".
 	if err != io.EOF && w.name != "reverseproxy" {
 		b.Error(err)
 	}

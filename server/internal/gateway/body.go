@@ -32,8 +32,8 @@ type requestBody struct {
 	cut    bool  // the caller disconnected before the end of whole
 }
 
-// isJSON reports whether a request's body is parsed. A body without a content type
-// is taken for JSON; if it is not, nothing is edited.
+// isJSON reports whether a request's body is parsed. A body without a content
+// type is treated as JSON; if it is not, nothing is edited.
 func isJSON(h http.Header) bool {
 	v := h["Content-Type"]
 	if len(v) == 0 || v[0] == "" || v[0] == "application/json" {

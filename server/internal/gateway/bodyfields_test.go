@@ -11,8 +11,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 )
 
-// TestAttributionFields sends attribution in the body to providers that refuse what they
-// do not know: it is read, what is not theirs is cut out, and every other byte
+// TestAttributionFields sends attribution in the body to providers that reject what
+// they do not know: it is read, what is not theirs is cut out, and every other byte
 // arrives as it was sent.
 func TestAttributionFields(t *testing.T) {
 	const own = "Content-Type: application/json"

@@ -141,7 +141,7 @@ func TestQueueBoundInBytes(t *testing.T) {
 	})
 }
 
-// TestAppendFails says what becomes of events that the journal refuses.
+// TestAppendFails says what happens to events that the journal refuses.
 func TestAppendFails(t *testing.T) {
 	full := event.NewError(event.CodeFull, "full", "", nil)
 	big := event.NewError(event.CodeTooLarge, "too large", "", nil)

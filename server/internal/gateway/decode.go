@@ -84,7 +84,7 @@ func decode(contentEncoding string, body []byte, limit int64, marks []provider.M
 }
 
 // markReader feeds an encoded body to a decoder up to the next mark. When the
-// decoder asks for more, everything that had arrived by then is decoded.
+// decoder requests more, everything that had arrived by then is decoded.
 type markReader struct {
 	b       []byte
 	off     int64

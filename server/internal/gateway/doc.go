@@ -45,10 +45,10 @@
 //   - [Own] and [Gateway.Call]: the calls that hedgerow makes itself.
 //
 // What hedgerow changes on the way, and nothing else: hop-by-hop headers, its own
-// headers (X-Hedgerow-*, X-PostHog-*), a hedgerow key in the place of a
-// provider's, or anywhere else in the headers and the query, headers of answers
-// that act on the origin (origin.go), top-level body fields that the provider would
-// refuse, and
-// stream_options.include_usage, whose traces it removes from the answer. A call that
-// names a prompt and sends prompt_variables asks for another body, and gets it.
+// headers (X-Hedgerow-*, X-PostHog-*), a hedgerow key in the place of a provider's,
+// or anywhere else in the headers and the query, headers of answers that act on the
+// origin (origin.go), top-level body fields that the provider would refuse, and
+// stream_options.include_usage, whose traces it removes from the answer. A call
+// that names a prompt and sends prompt_variables requests another body, and gets
+// it.
 package gateway

@@ -34,8 +34,8 @@ type Config struct {
 	Append Appender
 
 	// Telemetry reports whether a path is one of OTLP's, which look like provider
-	// paths but are never forwarded: the server routes them to its OTLP handler, and
-	// the gateway refuses them in case one arrives. nil: no path is.
+	// paths but are never forwarded: the server routes them to its OTLP handler,
+	// and the gateway rejects them in case one arrives. nil: no path is.
 	Telemetry func(path string) bool
 
 	// Prompts renders the prompts that calls name. nil: prompts are not available.

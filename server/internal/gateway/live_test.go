@@ -20,7 +20,7 @@ import (
 )
 
 // TestCapturedSoon holds the gateway to its promise: a call whose answer ended
-// 100 ms ago is with the Appender. It allows for a busy machine by asking for
+// 100 ms ago is with the Appender. It allows for a busy machine by requesting
 // the best of several.
 func TestCapturedSoon(t *testing.T) {
 	r, _ := simulate(t, gateway.Config{})

@@ -13,8 +13,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/gateway"
 )
 
-// ownAuthorize keeps a key of openai and anthropic for the project of an own call,
-// and lets nobody else in.
+// ownAuthorize keeps a key of openai and anthropic for the project of an own
+// call, and lets no one else in.
 func ownAuthorize(_ string, r *http.Request) (gateway.Grant, error) {
 	id, ok := gateway.OwnProject(r)
 	if !ok {
@@ -79,8 +79,8 @@ func TestOwnCall(t *testing.T) {
 	}
 }
 
-// A provider's refusal is the event's to tell, and a key of an own call is worth
-// nothing to anybody else.
+// A provider's refusal is the event's to tell, and a key of an own call is
+// worth nothing to anyone else.
 func TestOwnCallFails(t *testing.T) {
 	r, sim := simulate(t, gateway.Config{Authorize: ownAuthorize})
 	own := gateway.Own{ProjectID: "p7", UUID: event.NewID(), Provider: "openai", Model: "m", Messages: []gateway.OwnMessage{{Role: "user", Content: json.RawMessage(`"x"`)}}}

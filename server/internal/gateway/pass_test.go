@@ -362,7 +362,7 @@ func TestPassesEarlyHints(t *testing.T) {
 	}
 }
 
-// TestExpectContinue has a provider that refuses an upload before it has come.
+// TestExpectContinue has a provider that rejects an upload before it has come.
 // Speaking to the socket shows what passes when.
 func TestExpectContinue(t *testing.T) {
 	up := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -151,7 +151,7 @@ func TestPromptRenderedForAnthropic(t *testing.T) {
 	}
 }
 
-// Whoever does not ask for rendering is passed on byte for byte.
+// Whoever does not request rendering is passed on byte for byte.
 func TestPromptNotAsked(t *testing.T) {
 	const plain = `{ "model": "m",  "messages": [{"role":"user","content":"say prompt_variables"}] }`
 	const named = `{"model":"m","messages":[],"prompt_variables":{"name":"Ann"}}`

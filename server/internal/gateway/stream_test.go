@@ -50,8 +50,8 @@ func stepwise(t testing.TB, contentType string, parts <-chan string, gone chan<-
 	return up
 }
 
-// TestFlushesEachRead lets the upstream write a part only when the one before has
-// reached the caller: a gateway that waits for more would wait for ever.
+// TestFlushesEachRead lets the upstream write a part only when the one before
+// has reached the caller: a gateway that waits for more would wait forever.
 func TestFlushesEachRead(t *testing.T) {
 	for _, contentType := range []string{"text/event-stream", "application/json", "application/x-ndjson"} {
 		for _, body := range []string{streamBody, `{"stream":true,"stream_options":{"include_usage":true}}`, `{}`} {
@@ -93,8 +93,8 @@ func TestFlushesEachRead(t *testing.T) {
 	}
 }
 
-// hangUpAfter makes a call of which the provider says a part, hangs up once that
-// has come, and waits until the provider's call is cancelled.
+// hangUpAfter makes a call of which the provider says a part, hangs up once
+// that has come, and waits until the provider's call is canceled.
 func hangUpAfter(t *testing.T, part string) *rig {
 	t.Helper()
 	parts, gone := make(chan string), make(chan struct{})

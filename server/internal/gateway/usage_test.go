@@ -116,7 +116,7 @@ func TestRefusedUsage(t *testing.T) {
 	if n := r.metric(t, "hedgerow_gateway_usage_asked_total", "outcome=refused"); n != 1 {
 		t.Errorf("%v refusals counted", n)
 	}
-	// What the caller asked for himself is his to be refused.
+	// What the caller asked for himself is his to be rejected.
 	got := chat(t, r.url, `{"model":"gpt-4.1-mini","stream":true,"stream_options":{"include_usage":true},"messages":[{"role":"user","content":"x"}]}`, "X-Sim: no_stream_options")
 	if got.status != 400 || !strings.Contains(got.body, "stream_options") {
 		t.Errorf("%d %s", got.status, got.body)

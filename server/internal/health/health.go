@@ -11,7 +11,7 @@ const (
 	OK       Status = "ok"       // it does all of its work
 	Starting Status = "starting" // it is being opened; nothing has failed
 	Degraded Status = "degraded" // it does a part of its work
-	Failed   Status = "failed"   // it does none of its work, and tries again by itself
+	Failed   Status = "failed"   // it does none of its work, and tries again on its own
 )
 
 // Report is the state of one component. Message and Hint are for people: what is
@@ -25,5 +25,5 @@ type Report struct {
 	Restarts  int       `json:"restarts,omitzero"` // how often it was opened again since the process began
 }
 
-// Working tells whether the component does at least a part of its work.
+// Working reports whether the component does at least a part of its work.
 func (r Report) Working() bool { return r.Status == OK || r.Status == Degraded }

@@ -8,6 +8,6 @@
 //
 // Limits apply before allocation: a Content-Length alone costs nothing, a
 // decompression bomb stops at the limit, and when the memory is used up a request
-// waits briefly for others before it is refused. [Warnings] logs refusals, at most
-// once a minute for each reason.
+// waits briefly for others before it is rejected. [Warnings] logs refusals, at
+// most once a minute for each reason.
 package httpbody

@@ -42,7 +42,7 @@ type Memory struct {
 
 	mu    sync.Mutex
 	used  int64
-	freed chan struct{} // closed when memory is released; nil while nobody waits
+	freed chan struct{} // closed when memory is released; nil while no one waits
 }
 
 // NewMemory returns a Memory of limit bytes.

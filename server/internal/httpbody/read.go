@@ -13,8 +13,8 @@ var ErrTooBig = errors.New("too big")
 
 // Read reads r to its end, into memory that is taken as it fills and not before,
 // so that a length which is only announced costs nothing. expected is a guess at
-// the length, or 0. More than limit is [ErrTooBig]; memory that cannot be had, a
-// [Refusal].
+// the length, or 0. More than limit is [ErrTooBig]; memory that is not available,
+// a [Refusal].
 func (x *Exchange) Read(r io.Reader, limit, expected int64) ([]byte, error) {
 	p := buffers.Get().(*[]byte)
 	x.buffers = append(x.buffers, p)

@@ -21,7 +21,7 @@ func Refuse(status int, reason, format string, args ...any) *Refusal {
 	return &Refusal{status, reason, fmt.Sprintf(format, args...)}
 }
 
-// TooLarge refuses what exceeds a limit in bytes.
+// TooLarge rejects what exceeds a limit in bytes.
 func TooLarge(what string, limit int64) *Refusal {
 	return Refuse(http.StatusRequestEntityTooLarge, ReasonTooLarge, "maximum event size exceeded: %s has more than %d bytes", what, limit)
 }

@@ -357,7 +357,7 @@ func (h *Handler) writeSaid(w http.ResponseWriter, a *said, body []byte) {
 type private struct {
 	project string
 	conn    project.Connection
-	auth    string // for PostHog; "" if it cannot be asked
+	auth    string // for PostHog; "" if it cannot be queried
 	own     bool   // the request has a hedgerow key of the project
 }
 

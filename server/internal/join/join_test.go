@@ -176,7 +176,7 @@ func TestCompleteAsksOnce(t *testing.T) {
 	}
 }
 
-// A store that cannot be asked is said to be so, and is asked again.
+// A store that cannot be queried is said to be so, and is asked again.
 func TestCompleteWithoutStore(t *testing.T) {
 	s := &fakeStore{err: errors.New("away"), events: []*event.Event{call("t", "a", 0, prompted("n", "v"))}}
 	o := NewOutcomes(s)

@@ -19,15 +19,15 @@ type acker struct {
 	key partKey
 }
 
-// The answers to a delivery, as JetStream has them.
+// JetStream's acknowledgment messages of a delivery.
 const (
 	wordAck  = "+ACK"
 	wordNak  = "-NAK"
 	wordMore = "+WPI"
 )
 
-// respond tells the store what became of the delivery, in whatever life it was
-// made.
+// respond tells the store what happened to the delivery, in whatever life it
+// was made.
 func (a *acker) respond(word string) error {
 	l, err := a.q.j.up()
 	if err != nil {
@@ -36,8 +36,8 @@ func (a *acker) respond(word string) error {
 	return l.lost(l.ctl.Publish(a.msg.Reply(), []byte(word)))
 }
 
-// unheard tells whether an answer could not be given since the journal does not
-// work at present. The event then comes again.
+// unheard reports whether an answer could not be given since the journal does
+// not work at present. The event then is redelivered.
 func unheard(err error) bool { return err != nil && event.AsError(err).Code == event.CodeUnavailable }
 
 func (a *acker) Ack() error {
@@ -58,7 +58,8 @@ func (a *acker) acked() {
 	a.q.j.acknowledged(a.key)
 }
 
-// endAgain acknowledges what had ended before: only that it did was not heard.
+// endAgain acknowledges a delivery that had ended before, because the first
+// acknowledgment was lost.
 func (a *acker) endAgain() {
 	if err := a.respond(wordAck); err != nil {
 		if !unheard(err) {
@@ -70,9 +71,9 @@ func (a *acker) endAgain() {
 	a.q.j.forgetParts(a.key)
 }
 
-// settleAcks waits until the server has worked off the acknowledgements that were
-// sent: it takes them from its connection into a list, which a stop leaves. It
-// works that off in order, and answers "in progress" even for what has ended.
+// settleAcks waits until the server has processed the acknowledgments that were
+// sent: it queues them per connection, and a stop drops the queue. It processes
+// them in order, and answers "in progress" even for what has ended.
 func (j *Journal) settleAcks(ctx context.Context, l *life) error {
 	j.mu.Lock()
 	queues := maps.Clone(j.queues)
@@ -116,7 +117,7 @@ func (a *acker) Dead(reason string) error {
 	return a.Ack()
 }
 
-// unreadable keeps what will never be readable where people look.
+// unreadable moves what can never be read to the dead letters.
 func (a *acker) unreadable(why error) { a.logUnreadable(a.Dead(why.Error())) }
 
 func (a *acker) logUnreadable(err error) {

@@ -12,8 +12,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// AppendError says which events of an [Journal.Append] were not stored. Every
-// other event of that call was. The errors within are [*event.Error], so that
+// AppendError lists the events of a [Journal.Append] that were not stored. All
+// others of that call were. The errors within are [*event.Error], so that
 // errors.As and [event.AsError] find the first one.
 type AppendError struct {
 	Failed []Failure // in order of Index
@@ -37,18 +37,19 @@ func (e *AppendError) Error() string {
 // Unwrap makes the first failure's error the error's own.
 func (e *AppendError) Unwrap() error { return e.Failed[0].Err }
 
-// Append stores events and returns nil when all of them are as safe as
-// [Journal] promises. They are sent together, many in a message, and waited for
-// together; events of one call keep their order. Any number of goroutines may
-// call it, and one event a call is the usual case. The events are encoded before Append returns, and
-// may be changed afterwards.
+// Append stores events and returns nil when all of them are durable, as [Journal]
+// describes. They are sent together, many in a message, and awaited together;
+// events of one call keep their order. Any number of goroutines may call it, and
+// one event a call is the usual case. The events are encoded before Append returns,
+// and may be changed afterwards.
 //
-// Any other result is an [*AppendError]: it names the events that were refused
+// Any other result is an [*AppendError]: it names the events that were rejected
 // and, by [event.Error.Code], why:
 //
-//   - [event.CodeInvalid]: [event.Event.Validate] says no, or the project's id has
-//     characters other than letters, digits, '-' and '_'. [event.CodeTooLarge]:
-//     above [Config.MaxEventBytes]. Sending these again is of no use.
+//   - [event.CodeInvalid]: [event.Event.Validate] fails, or the project's id
+//     has characters other than letters, digits, '-' and '_'.
+//     [event.CodeTooLarge]: above [Config.MaxEventBytes]. Sending these again
+//     is of no use.
 //   - [event.CodeFull]: the bound is reached; not stored. Again later.
 //   - [event.CodeUnavailable], [event.CodeTimeout], [event.CodeCanceled]: no answer
 //     came, or the journal does not work at present (see [Journal.Health]) or is shutting down. The event may or may not be
@@ -84,8 +85,8 @@ func (j *Journal) Append(ctx context.Context, events ...*event.Event) error {
 // Appended returns how many events this process has stored.
 func (j *Journal) Appended() uint64 { return j.appended.Load() }
 
-// appendAll stores events and returns how many. errs, where it is not nil, says
-// what became of each of the others.
+// appendAll stores events and returns how many. errs, if it is not nil, says
+// what happened to each of the others.
 func (l *life) appendAll(ctx context.Context, events []*event.Event) (errs []*event.Error, stored int) {
 	x := appending{j: l.j, l: l, ctx: ctx, events: events, timer: time.NewTimer(l.j.c.AckTimeout)}
 	defer x.timer.Stop()
@@ -119,7 +120,8 @@ type appending struct {
 	one      [1]pendingAppend
 }
 
-// fail notes why events from to, but for those that failed before, are not stored.
+// fail records the error of the events in [from, to), except those that failed
+// before.
 func (x *appending) fail(from, to int, err *event.Error) {
 	if x.errs == nil {
 		x.errs = make([]*event.Error, len(x.events))
@@ -132,8 +134,8 @@ func (x *appending) fail(from, to int, err *event.Error) {
 	}
 }
 
-// add puts an event into the message that is being filled, sending that where the
-// event does not fit into it.
+// add appends an event to the current message, and sends that first if the
+// event does not fit.
 func (x *appending) add(i int, e *event.Event) {
 	j := x.j
 	if err := j.check(e); err != nil {
@@ -176,7 +178,7 @@ func (x *appending) add(i int, e *event.Event) {
 	x.to = i + 1
 }
 
-// send publishes the message that was filled, as soon as there is room.
+// send publishes the current message as soon as in-flight memory allows.
 func (x *appending) send() {
 	j := x.j
 	if x.next.events == 0 {
@@ -255,7 +257,7 @@ func (j *Journal) appendError(events []*event.Event, errOf func(int) *event.Erro
 	return out
 }
 
-// pendingAppend is a message on its way into the store.
+// pendingAppend is a message being appended.
 type pendingAppend struct {
 	from, to int // its events are among these
 	subject  string
@@ -266,7 +268,7 @@ type pendingAppend struct {
 	ack      jetstream.PubAckFuture
 }
 
-// check says why an event is not taken, or nil.
+// check returns why an event is rejected, or nil.
 func (j *Journal) check(e *event.Event) *event.Error {
 	if e == nil {
 		return event.Invalid("the event is nil", "send an event")
@@ -280,7 +282,8 @@ func (j *Journal) check(e *event.Event) *event.Error {
 	return nil
 }
 
-// publish sends a message that has its room, without waiting for the answer.
+// publish sends a message whose memory is reserved, without waiting for the
+// answer.
 func (l *life) publish(p *pendingAppend) *event.Error {
 	j := l.j
 	msg := &nats.Msg{Subject: p.subject, Data: p.body}
@@ -331,8 +334,8 @@ func (l *life) await(ctx context.Context, p *pendingAppend, timeout <-chan time.
 
 var errAckTimeout = errors.New("no answer from the store")
 
-// deadAfter is how long a store that answers no append is taken for slow. Then it
-// is started again.
+// deadAfter is how long a store that answers no append is treated as slow. Then
+// it is started again.
 const deadAfter = 10 * time.Second
 
 // maxPooled keeps one huge event from pinning megabytes in the pool.
@@ -344,7 +347,7 @@ func (j *Journal) recycle(buf *[]byte) {
 	}
 }
 
-// refusal turns the store's "no" into words for people.
+// refusal turns a rejection of the store into a user-facing error.
 func (l *life) refusal(err error) *event.Error {
 	j := l.j
 	if isFull(err) {
@@ -358,8 +361,8 @@ func (l *life) refusal(err error) *event.Error {
 	return l.noAnswer(err)
 }
 
-// isFull recognises JetStream's refusal at MaxBytes, which has the code of every
-// failed store and differs by its words only (store.go: ErrMaxBytes).
+// isFull recognizes JetStream's refusal at MaxBytes, which has the code of
+// every failed store and differs by its words only (store.go: ErrMaxBytes).
 func isFull(err error) bool {
 	var api *jetstream.APIError
 	return errors.As(err, &api) && strings.Contains(api.Description, "maximum bytes exceeded")

@@ -25,11 +25,11 @@ import (
 //
 //	"HRB1"  uint32 number of frames  then for each frame:  uint32 length, frame
 //
-// with big-endian integers. To sinks this is not visible: each event is a
-// delivery of its own, which ends by itself. The message ends with the last of
-// them. Where some are to come again, the message comes again, and those that
-// had ended are left out by the memory of this process, which Close writes down:
-// after a crash a sink may see them once more, as it may see any event.
+// with big-endian integers. To sinks this is not visible: each event is a separate
+// delivery, which ends on its own. The message ends with the last of them. Where
+// some are to be redelivered, the message is redelivered, and those that had ended
+// are left out by the memory of this process, which Close writes down: after a
+// crash a sink may see them once more, as it may see any event.
 const batchMagic = "HRB1"
 
 const (
@@ -40,7 +40,7 @@ const (
 	maxBatchEvents = 256
 )
 
-// errBatch says that a message begins as one of several frames and is none.
+// errBatch reports a message that starts like a batch of frames but is none.
 var errBatch = errors.New("not a batch of frames")
 
 // batchLen is how many events a message has.
@@ -106,7 +106,7 @@ func (b *batch) add(e *event.Event) (int, error) {
 	return size, nil
 }
 
-// drop takes out what was added from position at on.
+// drop removes what was added from position at on.
 func (b *batch) drop(at int) { *b.buf = (*b.buf)[:at] }
 
 // body is the message's: one event needs nothing around it.
@@ -131,8 +131,8 @@ type partKey struct {
 // twice.
 const maxParts = 2 * DefaultMaxAckPending
 
-// parts says which events of a message of several a queue has ended for good. It
-// outlives the delivery, so that what comes again is what is left.
+// parts says which events of a message of several a queue has ended for good.
+// It outlives the delivery, so that what is redelivered is what is left.
 type parts struct {
 	mu    sync.Mutex
 	done  []bool
@@ -191,7 +191,8 @@ func (j *Journal) forgetQueue(name string) {
 
 // settleParts makes known beyond this process which events of a message have
 // ended where others have not: those are appended again, for their queue alone,
-// and the message is acknowledged. What cannot be settled comes again as a whole.
+// and the message is acknowledged. What cannot be settled is redelivered as a
+// whole.
 func (j *Journal) settleParts(ctx context.Context, l *life) error {
 	j.partsMu.Lock()
 	left := maps.Clone(j.parts)
@@ -349,8 +350,8 @@ type mean struct {
 	at         time.Time
 }
 
-// eventsIn tells how many events lie in n messages of the subjects (none: of any)
-// from a position on. Beyond sampled messages it is an estimate by as many of
+// eventsIn reports how many events lie in n messages of the subjects (none: of
+// any) from a position on. Beyond sampled messages it is an estimate by as many of
 // them, spread evenly, a moment ago.
 func (j *Journal) eventsIn(ctx context.Context, l *life, n, first uint64, subjects ...string) (uint64, error) {
 	if n == 0 {
@@ -401,7 +402,7 @@ func (l *life) sample(ctx context.Context, n, first uint64, subjects []string) (
 	return m, nil
 }
 
-// nextOf is the first message of the subjects at or after a position. Nil where
+// nextOf is the first message of the subjects at or after a position. Nil if
 // there is none.
 func (l *life) nextOf(ctx context.Context, seq uint64, subjects []string) (*jetstream.RawStreamMsg, error) {
 	var first *jetstream.RawStreamMsg

@@ -83,7 +83,7 @@ func TestBatch(t *testing.T) {
 	}
 }
 
-// An event that is refused is named, and takes none of its message with it.
+// An event that is rejected is named, and takes none of its message with it.
 func TestBatchRefusals(t *testing.T) {
 	t.Parallel()
 	j := open(t, journal.Config{MaxEventBytes: 5000})
@@ -111,7 +111,7 @@ func TestBatchRefusals(t *testing.T) {
 	}
 }
 
-// Fetch gives as many as it is asked for, whatever a message has.
+// Fetch gives as many as it is requested, whatever a message has.
 func TestBatchFetchedInParts(t *testing.T) {
 	t.Parallel()
 	j := open(t, journal.Config{})
@@ -140,7 +140,7 @@ func TestBatchFetchedInParts(t *testing.T) {
 	waitLag(t, j, "q", func(qi journal.QueueInfo) bool { return qi.Pending == 0 && qi.AckPending == 0 })
 }
 
-// Events of one message end each by itself.
+// Events of one message end each on its own.
 func TestBatchEnds(t *testing.T) {
 	t.Parallel()
 	j := open(t, journal.Config{})

@@ -68,7 +68,7 @@ func newBlockReader(stream string, index int, buf []byte) (*blockReader, error) 
 	return &blockReader{buf: buf, sum: sum}, nil
 }
 
-// at reads the record at a position, and tells whether there is a whole one.
+// at reads the record at a position, and reports whether there is a whole one.
 func (r *blockReader) at(from int) (blockRecord, bool) {
 	b := r.buf[from:]
 	if len(b) < recordHead+recordSum {
@@ -112,8 +112,8 @@ func (r *blockReader) at(from int) (blockRecord, bool) {
 	return rec, true
 }
 
-// likely tells whether a record may begin at a position, without its checksum,
-// which would take long at every position of a hole.
+// likely reports whether a record may begin at a position, without its
+// checksum, which would take long at every position of a hole.
 func (r *blockReader) likely(from int) bool {
 	b := r.buf[from:]
 	if len(b) < recordHead+recordSum {
@@ -186,7 +186,7 @@ func blockFiles(streamDir string) ([]blockFile, error) {
 }
 
 // indexed is the first and the last position that a stream's index knows, or 0
-// where there is no index that can be read. JetStream writes it when it stops and
+// if there is no index that can be read. JetStream writes it when it stops and
 // now and then.
 func indexed(stream, streamDir string) (first, last uint64) {
 	b, err := os.ReadFile(filepath.Join(streamDir, "msgs", "index.db"))

@@ -25,16 +25,17 @@ const (
 	DefaultFetchBytes    = 32 << 20
 )
 
-// Config says where the journal is and how large it may grow.
+// Config configures a [Journal].
 type Config struct {
-	// Dir is the folder of the embedded journal. It is made where it does not
-	// exist, and belongs to one process at a time. Required unless NATSURL is set.
+	// Dir is the folder of the embedded journal. It is made if it does not
+	// exist, and belongs to one process at a time. Required unless NATSURL is
+	// set.
 	Dir string
 
 	// NATSURL is the address of the user's own NATS servers with JetStream
-	// (nats://host:4222, comma-separated for several). Dir is then used only while a
-	// bucket of Erasing is made anew.
-	// What a server keeps through a crash is then up to its own configuration.
+	// (nats://host:4222, comma-separated for several). Dir is then used only while
+	// a bucket of Erasing is recreated. What a server keeps through a crash is then
+	// up to its own configuration.
 	NATSURL string
 
 	// Replicas is how many servers of a NATS cluster keep each event. It applies
@@ -53,8 +54,8 @@ type Config struct {
 	// 256 MiB.
 	DeadMaxBytes int64
 
-	// DeadMaxAge is how long a dead letter waits for people. Defaults to 30 days,
-	// as long as content is kept at home.
+	// DeadMaxAge is how long a dead letter is kept. Defaults to 30 days, as
+	// long as content is kept locally.
 	DeadMaxAge time.Duration
 
 	// Keep is how long an event stays after every queue has acknowledged it, so
@@ -71,7 +72,7 @@ type Config struct {
 	SyncAlways bool
 
 	// SyncInterval is how often everything is fsynced where SyncAlways is off:
-	// what a power failure may cost. Embedded only. Defaults to 1 s.
+	// the window that a power failure may lose. Embedded only. Defaults to 1 s.
 	SyncInterval time.Duration
 
 	// Essential names the queues for which everything is kept up to the bound. Where
@@ -100,7 +101,7 @@ type Config struct {
 	// Defaults to 10 s.
 	StartWait time.Duration
 
-	// Logger gets what the journal and NATS have to say. Nil discards it.
+	// Logger gets the logs of the journal and of NATS. Nil discards them.
 	Logger *slog.Logger
 
 	// Registerer gets the metrics. Nil means none.
@@ -117,7 +118,7 @@ func orDefault[T comparable](v *T, d T) {
 	}
 }
 
-// withDefaults fills what was left out and reports what cannot be.
+// withDefaults sets defaults and validates the configuration.
 func (c Config) withDefaults() (Config, error) {
 	orDefault(&c.Replicas, 1)
 	orDefault(&c.MaxBytes, DefaultMaxBytes)

@@ -160,9 +160,9 @@ func TestSecondProcess(t *testing.T) {
 	wantError(t, err, event.CodeConflict, "another hedgerow is running")
 }
 
-// TestFaults lets the disk refuse writes, or takes all file descriptors, and mends
-// that: the journal says what is wrong, takes nothing meanwhile, and works again
-// within seconds in the same process; what it had acknowledged is there once.
+// TestFaults lets the disk reject writes, or takes all file descriptors, and
+// repairs that: the journal says what is wrong, takes nothing meanwhile, and works
+// again within seconds in the same process; what it had acknowledged is there once.
 func TestFaults(t *testing.T) {
 	for _, c := range []struct{ role, says, hint string }{
 		{roleFull, "limit of file sizes", "ulimit -f"},

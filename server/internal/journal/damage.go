@@ -22,10 +22,10 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/atomicfile"
 )
 
-// Damaged files are looked for before the server opens them, because NATS skips a
-// stream whose description it cannot read, cuts a block at the first record that
-// it cannot read, and waits for ever for a message that is not there. What cannot
-// be read is set aside, and nothing that can be read is lost:
+// Damaged files are looked for before the server opens them, because NATS skips
+// a stream whose description it cannot read, cuts a block at the first record
+// that it cannot read, and waits forever for a message that is not there. What
+// cannot be read is set aside, and nothing that can be read is lost:
 //
 //   - A stream's description is made anew: hedgerow knows what is in it.
 //   - A block with damage is copied aside and written anew with every record that
@@ -34,15 +34,15 @@ import (
 //     anew, and filled with every record that can be read.
 //
 // Each leaves a folder NAME-YYYYMMDD-HHMMSS in damagedName, with the files as they
-// were and a [Damage] in damageFile. Of a bucket that holds secrets only the latter
-// stays once the rest is mended; see [Config.strip].
+// were and a [Damage] in damageFile. Of a bucket that holds secrets only the
+// latter stays once the rest is repaired; see [Config.strip].
 const (
 	damagedName = "damaged"
 	damageFile  = "damage.json"
 	checkWait   = 5 * time.Second // that checking blocks may take at a start; the rest goes unchecked
 )
 
-// Damage is what was found damaged in a stream, and what became of it.
+// Damage is what was found damaged in a stream, and what happened to it.
 type Damage struct {
 	Stream  string    `json:"stream"` // EVENTS, DEAD or KV_ and a bucket's name
 	Found   time.Time `json:"found"`
@@ -74,7 +74,7 @@ func (d Damage) Count() (n uint64) {
 	return n
 }
 
-// String tells all of it in a sentence.
+// String describes the damage in one sentence.
 func (d Damage) String() string {
 	s := d.What
 	if n := d.Count(); n > 0 {
@@ -108,7 +108,7 @@ func streamFolders(dir string) (map[string]string, error) {
 	return out, nil
 }
 
-// inspection looks at the files of a journal's folder that no server has open.
+// inspection checks the files of a journal's folder that no server has open.
 type inspection struct {
 	c       Config
 	mend    bool          // else only look
@@ -117,7 +117,7 @@ type inspection struct {
 	already map[string][]Damage
 }
 
-// run returns what is damaged, having mended it where it was to.
+// run returns what is damaged, having repaired it where it was to.
 func (in *inspection) run(ctx context.Context) ([]Damage, error) {
 	folders, err := streamFolders(in.c.Dir)
 	if err != nil {
@@ -155,7 +155,7 @@ func (in *inspection) run(ctx context.Context) ([]Damage, error) {
 		if d != nil {
 			out = append(out, *d)
 			if !in.mend {
-				continue // opening one might take for ever
+				continue // opening one might take forever
 			}
 		}
 		d, err = in.description(n, folders[n])

@@ -79,13 +79,13 @@ func remove(t *testing.T, paths []string) {
 }
 
 // TestHarmlessDamage damages what the journal can do without: no event is lost,
-// and the queue goes on, at worst with some that it had ended.
+// and the queue continues, at worst with some that it had ended.
 func TestHarmlessDamage(t *testing.T) {
 	const n = 60
 	for _, c := range []struct {
 		name   string
 		damage func(t *testing.T, events string)
-		again  bool // the queue begins anew
+		again  bool // the queue starts over
 	}{
 		{"Nothing", func(*testing.T, string) {}, false},
 		{"IndexGarbage", func(t *testing.T, events string) { garbage(t, find(t, events, "msgs/index.db")) }, false},
@@ -190,8 +190,8 @@ func TestCursorAhead(t *testing.T) {
 	}
 }
 
-// TestDescriptions damages what NATS needs to take a stream in: hedgerow makes it
-// anew, and all events and queues are there.
+// TestDescriptions damages what NATS needs to take a stream in: hedgerow
+// recreates it, and all events and queues are there.
 func TestDescriptions(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -271,7 +271,7 @@ func TestDescriptions(t *testing.T) {
 				t.Errorf("%v dead letters, %v", n, err)
 			}
 			closeJournal(t, j)
-			// It is mended for good, and what was is kept.
+			// It is repaired for good, and what was is kept.
 			j = open(t, journal.Config{Dir: dir})
 			if h := j.Health(); h.Status != health.OK {
 				t.Errorf("health at the next start %+v", h)

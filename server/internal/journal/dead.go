@@ -31,7 +31,7 @@ const (
 	listWait  = time.Second // a list waits for its next letter, before it asks whether there is one
 )
 
-// DeadLetter is an event that a sink gave up.
+// DeadLetter is an event that a sink could not process.
 type DeadLetter struct {
 	ID       uint64 // rises with the time of death
 	Queue    string
@@ -154,7 +154,7 @@ func (l *life) listDead(ctx context.Context, f DeadFilter) ([]DeadLetter, error)
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), listWait)
 		defer cancel()
-		l.dead.DeleteConsumer(ctx, cons.CachedInfo().Name) // where this fails, it goes by itself
+		l.dead.DeleteConsumer(ctx, cons.CachedInfo().Name) // where this fails, it goes on its own
 	}()
 	info, err := cons.Info(ctx)
 	if err != nil {
@@ -220,7 +220,7 @@ func deadLetter(id uint64, subject string, h nats.Header, died time.Time) DeadLe
 		Reason:  h.Get(hdrReason),
 		Died:    died,
 	}
-	// What does not parse stays zero: these are facts for people.
+	// What does not parse stays zero: these values are for display only.
 	d.Attempts, _ = strconv.Atoi(h.Get(hdrAttempts))
 	d.Bytes, _ = strconv.Atoi(h.Get(hdrBytes))
 	d.Seq, _ = strconv.ParseUint(h.Get(hdrSeq), 10, 64)
@@ -235,11 +235,11 @@ func subjectQueue(subject string) string {
 	return q
 }
 
-// Replay puts the chosen dead letters back onto the queue that gave them up, and
-// onto no other, oldest first; their attempts count from 1 again. It returns how
-// many it put back. A letter leaves the dead ones after it is safe in the
-// journal: a crash between the two may leave it in both, and the sink then gets
-// the same uuid twice. Letters of a queue that no longer exists stay.
+// Replay puts the chosen dead letters back onto their own queue only, oldest first;
+// their attempts count from 1 again. It returns how many it put back. A letter
+// leaves the dead ones after it is safe in the journal: a crash between the two may
+// leave it in both, and the sink then gets the same uuid twice. Letters of a queue
+// that no longer exists stay.
 func (j *Journal) Replay(ctx context.Context, f DeadFilter) (int, error) {
 	l, err := j.up()
 	if err != nil {
@@ -296,7 +296,7 @@ func (l *life) replayOne(ctx context.Context, d DeadLetter) error {
 }
 
 // deleteOne deletes a dead letter and reports whether it was still there. NATS
-// has no words of its own for that: the letter is asked for once more.
+// has no words of its own for that: the letter is requested once more.
 func (l *life) deleteOne(ctx context.Context, id uint64, del func(context.Context, uint64) error) (bool, error) {
 	err := del(ctx, id)
 	if err == nil {

@@ -57,7 +57,7 @@ func TestDeadLetters(t *testing.T) {
 	if err := again.Dead("line one\nline two\x00 \xff" + strings.Repeat("ä", 1000)); err != nil {
 		t.Fatal(err)
 	}
-	none(t, a, 300*time.Millisecond) // a dead one does not come again
+	none(t, a, 300*time.Millisecond) // a dead one does not be redelivered
 
 	got := deadLetters(t, j, journal.DeadFilter{Limit: 1})
 	if len(got) != 1 {
@@ -255,8 +255,8 @@ func TestDeadBound(t *testing.T) {
 	}
 }
 
-// TestUnreadable lets frames that nobody can read, and events that lie under
-// another project, die by themselves while their neighbours pass.
+// TestUnreadable lets frames that no one can read, and events that lie under
+// another project, die on their own while their neighbours pass.
 func TestUnreadable(t *testing.T) {
 	t.Parallel()
 	j := open(t, journal.Config{})

@@ -10,8 +10,8 @@
 //     they share messages.
 //   - [Journal.Queue] and [Queue]: a durable cursor for one sink, an
 //     [event.Queue]; [Journal.Lag] and [Journal.DeleteQueue].
-//   - [Journal.DeadLetters], [Journal.Replay], [Journal.DeleteDead]: what a sink
-//     gave up, with the reason.
+//   - [Journal.DeadLetters], [Journal.Replay], [Journal.DeleteDead]: events
+//     that a sink could not process, with the reason.
 //   - janitor.go: how space comes back.
 //   - [Journal.KeyValue]: the bucket in which server/internal/project keeps settings.
 //   - [Journal.Health], supervise.go, life.go: how the store is started again when

@@ -20,9 +20,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/atomicfile"
 )
 
-// A bucket of [Config.Erasing] leaves nothing on disk of a value that is replaced or
-// removed. What nats.go does by itself leaves it: the server forgets where the value
-// is, and its bytes stay in the block file. Hence:
+// A bucket of [Config.Erasing] leaves nothing on disk of a value that is replaced
+// or removed. What nats.go does on its own leaves it: the server forgets where the
+// value is, and its bytes stay in the block file. Hence:
 //
 //   - The stream keeps the values that were replaced, so that they can be erased by
 //     their position: the server then overwrites them with random bytes. Every write
@@ -61,7 +61,8 @@ func (c Config) erasingStream(bucket string) jetstream.StreamConfig {
 	}
 }
 
-// erasingBucket opens an erasing bucket, and makes it or makes it anew where needed.
+// erasingBucket opens an erasing bucket, and makes it or recreates it where
+// needed.
 func (l *life) erasingBucket(ctx context.Context, bucket string) (jetstream.KeyValue, error) {
 	want := l.j.c.erasingStream(bucket)
 	s, err := l.ctlJS.Stream(ctx, want.Name)
@@ -98,7 +99,7 @@ func (l *life) erasingBucket(ctx context.Context, bucket string) (jetstream.KeyV
 	return e, nil
 }
 
-// savedRecord is a record of a bucket whose stream is being made anew.
+// savedRecord is a record of a bucket whose stream is being recreated.
 type savedRecord struct {
 	Subject string      `json:"subject"`
 	Header  nats.Header `json:"header,omitempty"`
@@ -373,11 +374,11 @@ func (e *erasingBucket) retry() {
 }
 
 // wipe overwrites, in the files of an erasing bucket that no server has open, the
-// records that the server has forgotten and not erased, and removes what was left of
-// writing blocks anew.
+// records that the server has forgotten and not erased, and removes what was left
+// of writing blocks again.
 func (in *inspection) wipe(name, folder string) error {
 	msgs := filepath.Join(folder, "msgs")
-	// The server's own files, while it writes a block anew.
+	// The server's own files, while it writes a block again.
 	if err := atomicfile.Remove(msgs, func(file string) bool { return strings.HasSuffix(file, ".tmp") || strings.HasSuffix(file, ".new") }); err != nil {
 		return err
 	}

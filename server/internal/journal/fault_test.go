@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// smallDisk mounts a file system of its own, which takes root.
+// smallDisk mounts its own file system, which takes root.
 func smallDisk(t *testing.T, size string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -80,8 +80,8 @@ func waitHealth(t *testing.T, j *journal.Journal, want health.Status, within tim
 }
 
 // TestDiskFull fills the disk under load, three times: every append is answered,
-// the journal says what is wrong and what to do, works again by itself within five
-// seconds of the space's return, and has every acknowledged event once.
+// the journal says what is wrong and what to do, works again on its own within
+// five seconds of the space's return, and has every acknowledged event once.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	disk := smallDisk(t, "96m")

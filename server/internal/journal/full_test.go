@@ -223,7 +223,7 @@ func TestKeep(t *testing.T) {
 	}
 }
 
-// TestJanitorRuns frees by itself at its tick.
+// TestJanitorRuns frees on its own at its tick.
 func TestJanitorRuns(t *testing.T) {
 	j := open(t, journal.Config{Keep: -1, JanitorEvery: 10 * time.Millisecond})
 	q := mustQueue(t, j, "q", journal.QueueOptions{})
@@ -329,7 +329,7 @@ func TestGaps(t *testing.T) {
 	ackAll(t, ds)
 	waitLag(t, j, "slow", func(qi journal.QueueInfo) bool { return qi.AckPending == 0 && qi.Pending == 0 })
 
-	// What was given up comes again to that queue alone.
+	// What was given up is redelivered to that queue alone.
 	e := newEvent("p1", 100)
 	if err := j.Redeliver(t.Context(), "slow", e); err != nil {
 		t.Fatal(err)

@@ -26,8 +26,9 @@ type Gap struct {
 	ToSeq   uint64    `json:"to_seq"`
 	GivenUp time.Time `json:"given_up"` // when the last of them was
 
-	// While its events are being sent again: how far that is, so that it goes on
-	// after a restart. Reached is the time when the store wrote the last one sent.
+	// While its events are being sent again: how far that is, so that it
+	// continues after a restart. Reached is the time when the store wrote the
+	// last one sent.
 	Sending bool      `json:"sending,omitempty"`
 	Reached time.Time `json:"reached,omitzero"`
 	Sent    uint64    `json:"sent,omitempty"`

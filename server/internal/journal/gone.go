@@ -11,8 +11,8 @@ import (
 )
 
 // NATS keeps its files open and goes on to write them when their folder has been
-// removed: what it acknowledges then is gone with the process. So the folders are
-// looked at again and again.
+// removed: what it acknowledges then is gone with the process. So the folders
+// are checked again and again.
 
 // errGone ends a life whose events have lost their folder.
 var errGone = errors.New("the folder of the events was removed or replaced while the journal was open")
@@ -21,7 +21,7 @@ var errGone = errors.New("the folder of the events was removed or replaced while
 type folders struct {
 	paths    []string
 	infos    []os.FileInfo
-	messages string // the blocks' own: NATS makes it anew when it purges all events
+	messages string // the blocks' own: NATS recreates it when it purges all events
 }
 
 // foldersOf notes the folders of a journal whose server is running.
@@ -54,7 +54,8 @@ func (f folders) gone() bool {
 	return true
 }
 
-// How often a folder that NATS may be making anew is looked for, and how far apart.
+// How often a folder that NATS may be making again is looked for, and how far
+// apart.
 const (
 	remakes    = 10
 	remakeWait = 50 * time.Millisecond
@@ -62,7 +63,7 @@ const (
 
 // sameFolder makes sure that the journal's folder is the one of the start. A
 // folder that has been removed is not made again: that would begin without the
-// settings and the secret key of before.
+// settings and the secret key from before.
 func (j *Journal) sameFolder() error {
 	switch info, err := os.Stat(j.c.Dir); {
 	case err == nil && j.folder == nil: // at the start

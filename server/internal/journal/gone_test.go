@@ -26,8 +26,8 @@ func awaitHealth(t *testing.T, j *journal.Journal, status health.Status, words s
 	}
 }
 
-// TestFolderOfEventsRemoved: NATS would go on to acknowledge events into files that
-// nobody can find again.
+// TestFolderOfEventsRemoved: NATS would go on to acknowledge events into files
+// that no one can find again.
 func TestFolderOfEventsRemoved(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -85,8 +85,8 @@ func TestFolderAway(t *testing.T) {
 	}
 }
 
-// TestPurgeIsNoLoss: NATS makes the folder of the blocks anew when it purges all, which
-// is no reason to end the journal's life.
+// TestPurgeIsNoLoss: NATS makes the folder of the blocks again when it purges
+// all, which is no reason to end the journal's life.
 func TestPurgeIsNoLoss(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -32,7 +32,7 @@ func (s *standing) begin(now time.Time) {
 	s.failure, s.changed = errStarting, make(chan struct{})
 }
 
-// fail notes why the journal does not work, and tells whether that is news.
+// fail notes why the journal does not work, and reports whether that is news.
 func (s *standing) fail(e *event.Error, now time.Time) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -197,7 +197,7 @@ func (f fault) is(err error, text string) bool {
 	return false
 }
 
-// passing tells whether an error is of the machine's present state, and says
+// passing reports whether an error is of the machine's present state, and says
 // nothing of the files.
 func passing(err error) bool {
 	text := strings.ToLower(err.Error())

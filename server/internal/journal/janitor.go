@@ -23,7 +23,7 @@ const (
 	nudgeGap  = time.Second
 )
 
-// janitor takes space back at every tick, at once when an append was refused,
+// janitor takes space back at every tick, at once when an append was rejected,
 // and soon when much was appended.
 func (j *Journal) janitor(ctx context.Context) {
 	defer close(j.janitorDone)
@@ -91,9 +91,9 @@ func (j *Journal) clean(ctx context.Context, l *life) error {
 }
 
 // ackedUpTo returns the position up to which every queue has ended every event
-// that is its own, or 0 where there is no queue. last is the stream's last
-// position, read before the queues are: a queue with nothing open has then ended
-// at least everything up to there.
+// that is its own, or 0 if there is no queue. last is the stream's last
+// position, read before the queues are: a queue with nothing open has then
+// ended at least everything up to there.
 func (l *life) ackedUpTo(ctx context.Context, last uint64) (uint64, error) {
 	infos, err := l.consumers(ctx)
 	if err != nil || len(infos) == 0 {

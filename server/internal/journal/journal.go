@@ -35,38 +35,39 @@ const (
 // (filestore.go: AsyncFlush is off, so writeMsgRecord flushes in place). Hence:
 //
 //   - A crash of hedgerow (kill -9, panic, out of memory) loses no acknowledged
-//     event and doubles none. Tested by killing a process under load.
+//     event and duplicates none. Tested by killing a process under load.
 //   - A crash of the machine (power, kernel) loses at most what was acknowledged
 //     in the last [Config.SyncInterval], 1 s by default, plus the time of the
 //     fsync itself. With [Config.SyncAlways] it loses nothing: every message is
 //     then fsynced before the answer. A block cut short by a crash is read up to
 //     its last whole record.
-//   - A queue's acknowledgements are written behind, about ten times a second,
-//     so that after a crash a sink may see again what it had acknowledged just
-//     before. Sinks are idempotent by uuid. [Journal.Close] writes everything.
+//   - A queue's acknowledgments are written asynchronously, about ten times a
+//     second, so that after a crash a sink may see events again that it had
+//     just acknowledged. Sinks are idempotent by uuid. [Journal.Close] writes
+//     everything.
 //
-// With [Config.NATSURL] the promise is that of the user's servers: with
+// With [Config.NATSURL] durability is that of the user's servers: with
 // replicas, a majority has the event in memory or page cache.
 //
 // # The bound
 //
-// Events stay until every queue has acknowledged them and [Config.Keep] has
-// passed; with no queue at all, everything stays. At [Config.MaxBytes] Append
-// refuses with [event.CodeFull] and drops nothing that was acknowledged: a sink
-// that is days behind (PostHog down) costs disk up to the bound, and capture
-// stops there, not before. Keep yields first: from nine tenths of the bound on,
-// whatever every queue has acknowledged goes at once. Append works again within
-// moments of the slowest queue's progress, or of its deletion. [Stats.Fill] and
-// [QueueInfo.OldestUnacked] tell how near that is and who is behind.
+// Events stay until every queue has acknowledged them and [Config.Keep] has passed;
+// with no queue at all, everything stays. At [Config.MaxBytes] Append refuses with
+// [event.CodeFull] and drops nothing that was acknowledged: a sink that is days
+// behind (PostHog down) costs disk up to the bound, and capture stops there, not
+// before. Keep gives way first: from nine tenths of the bound on, events that every
+// queue has acknowledged are deleted immediately. Append works again within moments
+// of the slowest queue's progress, or of its deletion. [Stats.Fill] and
+// [QueueInfo.OldestUnacked] show how full the journal is and which queue lags.
 //
-// With [Config.Essential] a queue that is not essential (a PostHog connection
-// whose host is down for days) never stops recording: from nine tenths of the
-// bound on, the oldest events go that the essential queues (the store) have ended,
-// down to eight tenths. For the queues that had not had them this is a [Gap],
-// written down before the events go, counted, logged and told by
-// [Journal.Health]. Nothing is lost at home: the events can be sent again from the
-// store with [Journal.Redeliver]. An essential queue that is behind fills the
-// journal as before.
+// With [Config.Essential] a queue that is not essential (a PostHog connection whose
+// host is down for days) never stops recording: from nine tenths of the bound on,
+// the oldest events go that the essential queues (the store) have ended, down to
+// eight tenths. For the queues that had not had them this is a [Gap], recorded
+// before the events are deleted, counted, logged and reported by [Journal.Health].
+// Nothing is lost locally: the events can be sent again from the store with
+// [Journal.Redeliver]. An essential queue that is behind fills the journal as
+// before.
 //
 // # Faults
 //
@@ -75,8 +76,8 @@ const (
 // server is stopped and started again, at first at once and then about once a
 // second, until that works. Meanwhile Append answers [event.CodeUnavailable] at
 // once, Fetch waits, and everything else answers CodeUnavailable. Queues and
-// buckets stay good: they go on with the next server. What was acknowledged is
-// kept; an append that had no answer may or may not be stored.
+// buckets stay good: they continue with the next server. What was acknowledged
+// is kept; an append that had no answer may or may not be stored.
 //
 // All methods are safe for concurrent use.
 type Journal struct {
@@ -85,9 +86,9 @@ type Journal struct {
 
 	now       atomic.Pointer[life] // the store at work; nil while there is none
 	standing  standing
-	lock      *os.File    // of the folder; nil with NATSURL, and until it could be had. Of the supervisor, then of close
+	lock      *os.File    // of the folder; nil with NATSURL, and until it was available. Of the supervisor, then of close
 	folder    os.FileInfo // as it was at the start. Of the supervisor
-	inspected bool        // its files were looked at for damage. Of the supervisor
+	inspected bool        // its files were checked for damage. Of the supervisor
 
 	inFlight *semaphore.Weighted
 	frames   sync.Pool // *[]byte
@@ -105,7 +106,7 @@ type Journal struct {
 	unreadable map[string]bool // queues whose cursor could not be read; see unrecoveredQueues
 
 	partsMu sync.Mutex
-	parts   map[partKey]*parts     // of messages with several events that are out
+	parts   map[partKey]*parts     // of delivered messages with several events
 	out     map[partKey]*life      // messages that sinks have in hand, by the life that they came from
 	ended   map[partKey]bool       // messages that have ended, of which the store may not know
 	recent  map[string]*recentAcks // by queue
@@ -192,10 +193,11 @@ func (j *Journal) enter() error {
 	return nil
 }
 
-// Close refuses new appends, ends every Fetch, waits for the appends under way, hands the queues'
-// acknowledgements to the store and closes it. What had been acknowledged to a
-// caller is safe however Close ends. When ctx ends first, Close returns its
-// error and the rest goes on behind it. A second call waits for the first.
+// Close rejects new appends, ends every Fetch, waits for the appends under way,
+// passes the queues' acknowledgements to the store and closes it. What had been
+// acknowledged to a caller is safe however Close ends. When ctx ends first, Close
+// returns its error and the rest continues in the background. A second call waits
+// for the first.
 func (j *Journal) Close(ctx context.Context) error {
 	j.mu.Lock()
 	first := j.closing.Err() == nil
@@ -237,7 +239,7 @@ func (j *Journal) close(ctx context.Context) error {
 	cancel()
 	var err error
 	// Acknowledgements of sinks are fire and forget: a flush brings them over.
-	// Without a connection there is nobody to wait for.
+	// Without a connection there is no one to wait for.
 	for range flushTries {
 		if !l.ctl.IsConnected() {
 			err = nil
@@ -277,9 +279,9 @@ type Stats struct {
 	Events   uint64    // events on disk, acknowledged ones being kept included; an estimate where many share messages
 	Bytes    int64     // their size on disk
 	MaxBytes int64     // the bound
-	FirstSeq uint64    // position of the oldest event; LastSeq+1 where there is none. Events of one message have one
+	FirstSeq uint64    // position of the oldest event; LastSeq+1 if there is none. Events of one message have one
 	LastSeq  uint64    // position of the newest event ever
-	Oldest   time.Time // when the oldest event was appended; zero where there is none
+	Oldest   time.Time // when the oldest event was appended; zero if there is none
 	Newest   time.Time
 	Dead     uint64 // dead letters of all queues
 	DeadSize int64  // their size on disk
@@ -288,7 +290,7 @@ type Stats struct {
 // Fill is how full the journal is, 0 to 1.
 func (s Stats) Fill() float64 { return float64(s.Bytes) / float64(s.MaxBytes) }
 
-// Stats asks the store.
+// Stats queries the store.
 func (j *Journal) Stats(ctx context.Context) (Stats, error) {
 	l, err := j.up()
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 
 var bucketName = regexp.MustCompile(`^[a-zA-Z0-9_-]+$`)
 
-// KeyValue returns the bucket of that name with that many revisions a key,
-// making it where needed. It lives beside the events, with the same durability.
+// KeyValue returns the bucket of that name, with that many revisions per key,
+// making it where needed. It lives next to the events, with the same durability.
 // While the journal is down it returns at once, and so do the bucket's methods,
 // with an [*event.Error] of code [event.CodeUnavailable]; the bucket works as soon
 // as the journal does. A watch ends with the server that it watches. Of a bucket of
@@ -56,7 +56,7 @@ func (l *life) keyValue(ctx context.Context, bucket string, history uint8) (jets
 	return kv, nil
 }
 
-// keyValue is a bucket through all lives of the store.
+// keyValue is a bucket that survives restarts of the store.
 type keyValue struct {
 	j       *Journal
 	bucket  string

@@ -14,20 +14,20 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// life is the store from one start of its server to the end of it. With NATSURL
-// there is one life only, through which the connections come back by themselves.
+// life is one run of the store's server, from start to stop. With NATSURL there
+// is one life only, through which the connections come back on their own.
 type life struct {
 	j   *Journal
 	srv *embedded // nil with NATSURL
 
 	// Two connections, so that a sink catching up through megabytes does not
-	// stand before the acknowledgements of captures.
+	// precede the acknowledgements of captures.
 	pub, ctl     *nats.Conn
 	pubJS, ctlJS jetstream.JetStream
 	events, dead jetstream.Stream
 	maxFrame     int
 
-	// over ends with the life. What waits for the server gives up then.
+	// over ends with the life, and with it every wait for the server.
 	over context.Context
 	end  context.CancelFunc
 
@@ -44,8 +44,8 @@ func (j *Journal) up() (*life, error) {
 	return nil, j.down()
 }
 
-// awaitUp returns the store at work, waiting for it where there is none. When
-// ctx or the journal ends first, it returns their error.
+// awaitUp returns the store at work, waiting for it if there is none. When ctx
+// or the journal ends first, it returns their error.
 func (j *Journal) awaitUp(ctx context.Context) (*life, error) {
 	for {
 		changed := j.standing.wait()
@@ -137,7 +137,7 @@ func (l *life) open(ctx context.Context) error {
 func (c Config) eventsStream() jetstream.StreamConfig {
 	dedupe := c.DedupeWindow
 	if dedupe == 0 {
-		// Zero means two minutes to NATS. Events then bear no id, so that the
+		// Zero means two minutes to NATS. Events then have no id, so that the
 		// window, however long, costs nothing.
 		dedupe = time.Second
 	}
@@ -152,8 +152,8 @@ func (c Config) eventsStream() jetstream.StreamConfig {
 		MaxMsgs:     -1,
 		Replicas:    c.Replicas,
 		Duplicates:  dedupe,
-		// No direct reads: in a cluster they may come from a replica that is
-		// behind, and the janitor must never take "not there yet" for "none".
+		// No direct reads: in a cluster they may come from a replica that lags,
+		// and the janitor must never take "not there yet" for "none".
 		AllowDirect: false,
 	}
 }
@@ -206,7 +206,7 @@ func (l *life) connect(name string) (*nats.Conn, error) {
 	j := l.j
 	opts := []nats.Option{
 		nats.Name("hedgerow " + name),
-		nats.ReconnectBufSize(-1), // an append fails at once rather than wait unseen
+		nats.ReconnectBufSize(-1), // an append fails immediately instead of waiting unnoticed
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			if l.over.Err() == nil {
 				j.log.Warn("nats connection", "conn", name, "err", err)

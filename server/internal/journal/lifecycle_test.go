@@ -55,7 +55,7 @@ func TestClose(t *testing.T) {
 				return
 			}
 			for _, d := range ds {
-				if err := d.Ack(); err != nil { // after the end: comes again
+				if err := d.Ack(); err != nil { // after the end: is redelivered
 					continue
 				}
 				mu.Lock()
@@ -148,7 +148,7 @@ func TestCloseGivenUp(t *testing.T) {
 	}
 	ctx, cancel = context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	j.Close(ctx) // it went on behind; the folder is free when this returns
+	j.Close(ctx) // it continued behind; the folder is free when this returns
 	if ctx.Err() != nil {
 		t.Error("the close never ends")
 	}
@@ -165,7 +165,7 @@ func TestOpenCanceled(t *testing.T) {
 	} else if !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
-	// What had been begun lets go of the folder by itself.
+	// What had been begun lets go of the folder on its own.
 	for range 500 {
 		j, err := journal.Open(t.Context(), journal.Config{Dir: dir})
 		if err == nil {
@@ -221,7 +221,7 @@ func TestMetrics(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// A second journal in this process has a registry of its own, or a label.
+	// A second journal in this process has its own registry, or a label.
 	j2 := open(t, journal.Config{Registerer: prometheus.WrapRegistererWith(prometheus.Labels{"journal": "two"}, two)})
 	q := mustQueue(t, j, "q", journal.QueueOptions{})
 	mustAppend(t, j, newEvent("p1", 1000), newEvent("p1", 1000))
@@ -261,7 +261,7 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("the second journal has %v events", v)
 	}
 
-	// The same registry twice is refused, and nothing is left behind by it.
+	// The same registry twice is rejected, and nothing is left behind by it.
 	dir := t.TempDir()
 	if _, err := journal.Open(t.Context(), journal.Config{Dir: dir, Registerer: one}); err == nil || !strings.Contains(err.Error(), "register metrics") {
 		t.Errorf("error %v", err)
@@ -443,8 +443,8 @@ func TestBringBack(t *testing.T) {
 	none(t, mustQueue(t, j, "q", o), 500*time.Millisecond)
 }
 
-// TestOpenedTwice: what this process fetched itself is in hand and does not come
-// again when the queue that it made is opened once more.
+// TestOpenedTwice: what this process fetched itself is in hand and does not be
+// redelivered when the queue that it made is opened once more.
 func TestOpenedTwice(t *testing.T) {
 	t.Parallel()
 	j := open(t, journal.Config{})

@@ -29,7 +29,7 @@ func lockFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-// freeBytes is the room that is left on dir's file system for this user.
+// freeBytes is the space left on dir's file system for this user.
 func freeBytes(dir string) (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {

@@ -28,7 +28,7 @@ func lockFile(path string) (*os.File, error) {
 	return f, nil
 }
 
-// freeBytes is the room that is left on dir's volume for this user.
+// freeBytes is the space left on dir's volume for this user.
 func freeBytes(dir string) (int64, error) {
 	p, err := windows.UTF16PtrFromString(dir)
 	if err != nil {

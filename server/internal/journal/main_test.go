@@ -27,10 +27,10 @@ const (
 	childEnv    = "HEDGEROW_JOURNAL_TEST_CHILD" // the folder
 	childRole   = "HEDGEROW_JOURNAL_TEST_ROLE"
 	childSync   = "HEDGEROW_JOURNAL_TEST_SYNC"
-	roleAppend  = "append"  // appends for ever
-	roleConsume = "consume" // appends and consumes for ever
+	roleAppend  = "append"  // appends forever
+	roleConsume = "consume" // appends and consumes forever
 	rolePurge   = "purge"   // as consume, and drops what was consumed
-	roleFull    = "full"    // appends until the disk refuses, and on when it is mended
+	roleFull    = "full"    // appends until the disk refuses, and on when it is repaired
 	roleFiles   = "files"   // the same with file descriptors
 )
 
@@ -113,7 +113,8 @@ func child(dir, role string) error {
 	return <-errs
 }
 
-// childFull appends on a disk that refuses after 3 MB a file, until it is mended.
+// childFull appends on a disk that refuses after 3 MB a file, until it is
+// repaired.
 func childFull(ctx context.Context, j *journal.Journal) error {
 	q, err := j.Queue(ctx, "store", journal.QueueOptions{})
 	if err != nil {
@@ -165,8 +166,8 @@ func childFiles(ctx context.Context, j *journal.Journal) error {
 	})
 }
 
-// breakAndMend appends until that is refused, says what the journal says, has the
-// fault mended, and says how it goes on.
+// breakAndMend appends until that is rejected, says what the journal says, has
+// the fault repaired, and says how it continues.
 func breakAndMend(ctx context.Context, j *journal.Journal, q *journal.Queue, kv jetstream.KeyValue, mend func() error) error {
 	for {
 		e := newEvent("p1", 50_000)

@@ -2,9 +2,9 @@ package journal
 
 import "time"
 
-// What a queue's acknowledgements and deliveries need to go on through a fault of
-// the store: JetStream writes acknowledgements behind, so that a server that could
-// not write any more has lost the last ones. This process knows them.
+// What a queue's acknowledgements and deliveries need to continue through a fault
+// of the store: JetStream writes acknowledgements behind, so that a server that
+// could not write any more has lost the last ones. This process knows them.
 
 // handOut records that a message is being processed, and reports whether to deliver
 // it: not if it is still being processed since before a restart of the store, in
@@ -33,7 +33,7 @@ func (j *Journal) handedBack(key partKey) {
 	delete(j.out, key)
 }
 
-// recentAcks are a queue's acknowledgements of the last moments, the oldest first.
+// recentAcks are a queue's most recent acknowledgments, oldest first.
 type recentAcks struct {
 	keys []partKey
 	at   []time.Time

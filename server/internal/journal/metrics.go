@@ -9,7 +9,7 @@ import (
 )
 
 // metrics are hedgerow_journal_…: counters kept here, and gauges asked from the
-// store when somebody scrapes.
+// store when someone scrapes.
 type metrics struct {
 	j   *Journal
 	reg prometheus.Registerer
@@ -84,8 +84,8 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 // scrapeWait bounds what a scrape waits for the store.
 const scrapeWait = 2 * time.Second
 
-// Collect implements prometheus.Collector. A gauge whose value cannot be had is
-// left out: a scrape must not fail because the journal does.
+// Collect implements prometheus.Collector. A gauge whose value is not available
+// is left out: a scrape must not fail because the journal does.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	m.appended.Collect(ch)
 	m.restarts.Collect(ch)

@@ -17,7 +17,7 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Start says where a new queue begins.
+// Start is where a new queue begins.
 type Start int
 
 const (
@@ -34,7 +34,8 @@ type QueueOptions struct {
 	// From is where a queue that does not exist yet begins. Defaults to FromAll.
 	From Start
 
-	// AckWait is after how long an unended delivery comes again. Defaults to 30 s.
+	// AckWait is after how long an unended delivery is redelivered. Defaults to
+	// 30 s.
 	AckWait time.Duration
 
 	// MaxAckPending bounds the deliveries that are out and not ended, delayed
@@ -66,7 +67,7 @@ type Queue struct {
 	cons    jetstream.Consumer
 
 	mu      sync.Mutex
-	held    []event.Delivery // fetched beyond what was asked for: the rest of a message
+	held    []event.Delivery // fetched beyond what was requested: the rest of a message
 	since   time.Time        // when held was fetched
 	release func() bool      // keeps held from being given back
 	per     int              // events of a message, as they came last
@@ -74,7 +75,7 @@ type Queue struct {
 	lastAck atomic.Pointer[string] // where the last acknowledgement went
 }
 
-// cursor is what this process knows of a queue, whoever opened it.
+// cursor is the state of a queue in this process.
 type cursor struct {
 	made    atomic.Bool // it was there at some time: where it is not any more, it was lost
 	deleted atomic.Bool // by DeleteQueue
@@ -82,11 +83,11 @@ type cursor struct {
 
 var _ event.Queue = (*Queue)(nil)
 
-// Queue opens the queue of that name, making it where it does not exist. The
-// name may have letters, digits, '-' and '_'. Several processes may fetch from
-// one queue; each event then goes to one of them. What a process that is gone had
-// fetched comes again at once where the journal is embedded, else after AckWait.
-// While the journal does not work the queue is made as soon as it does.
+// Queue opens the queue of that name, making it if it does not exist. The name may
+// have letters, digits, '-' and '_'. Several processes may fetch from one queue;
+// each event then goes to one of them. What a process that is gone had fetched is
+// redelivered at once where the journal is embedded, else after AckWait. While the
+// journal does not work the queue is made as soon as it does.
 func (j *Journal) Queue(ctx context.Context, name string, o QueueOptions) (*Queue, error) {
 	if !validToken(name) {
 		return nil, event.Invalid("the queue's name is malformed", "use letters, digits, '-' and '_'")
@@ -187,9 +188,9 @@ func (l *life) openQueue(ctx context.Context, q *Queue) (jetstream.Consumer, err
 	return cons, nil
 }
 
-// firstOpened tells whether the queue is opened for the first time in this life
-// of an embedded store, which belongs to this process alone: what was on its way
-// to somebody then is lost, or in this process's hands.
+// firstOpened reports whether the queue is opened for the first time in this
+// life of an embedded store, which belongs to this process alone: what was on
+// its way to someone then is lost, or in this process's hands.
 func (l *life) firstOpened(name string) bool {
 	j := l.j
 	if l.srv == nil {
@@ -208,8 +209,8 @@ func (l *life) firstOpened(name string) bool {
 }
 
 // bringBack has what was fetched earlier and did not end come again at once
-// instead of after AckWait. JetStream has no word for that; but it looks at
-// all open deliveries 100 ms after AckWait was changed.
+// instead of after AckWait. JetStream has no word for that; but it checks all
+// open deliveries 100 ms after AckWait was changed.
 func (l *life) bringBack(ctx context.Context, c jetstream.ConsumerConfig) (jetstream.Consumer, error) {
 	soon := c
 	soon.AckWait = time.Millisecond
@@ -248,10 +249,11 @@ const (
 )
 
 // Fetch implements [event.Queue]. A frame that cannot be read goes to the dead
-// letters by itself and is not returned. When ctx ends before anything came,
-// Fetch returns its error; what had come by then is returned without one. It waits
-// while the journal does not work. Once the journal closes, the error is an [*event.Error] of code
-// [event.CodeUnavailable]; once the queue is deleted, of [event.CodeNotFound].
+// letters on its own and is not returned. When ctx ends before anything came, Fetch
+// returns its error; what had come by then is returned without one. It waits while
+// the journal does not work. Once the journal closes, the error is an
+// [*event.Error] of code [event.CodeUnavailable]; once the queue is deleted, of
+// [event.CodeNotFound].
 func (q *Queue) Fetch(ctx context.Context, max int, wait time.Duration) ([]event.Delivery, error) {
 	if max < 1 {
 		return nil, event.Invalid("a fetch of no events", "ask for one or more")
@@ -270,7 +272,7 @@ func (q *Queue) Fetch(ctx context.Context, max int, wait time.Duration) ([]event
 		}
 		l, err := q.j.awaitUp(ctx)
 		if err != nil {
-			continue // the loop looks at the reasons
+			continue // the loop checks the reasons
 		}
 		msgs, err := q.pull(ctx, l, 1, 0, idleWait)
 		if err != nil {
@@ -310,7 +312,7 @@ func (q *Queue) Fetch(ctx context.Context, max int, wait time.Duration) ([]event
 }
 
 // unheld takes up to max of the deliveries that were fetched before. Those that
-// lay here for so long that they are about to come again are left to that.
+// lay here for so long that they are about to be redelivered are left to that.
 func (q *Queue) unheld(max int) []event.Delivery {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -325,7 +327,7 @@ func (q *Queue) unheld(max int) []event.Delivery {
 	return out
 }
 
-// stale tells whether what is held is about to come again.
+// stale reports whether what is held is about to be redelivered.
 func (q *Queue) stale(d event.Delivery) bool {
 	at := q.since
 	if p, ok := d.Acker.(*part); ok {
@@ -355,7 +357,7 @@ func (q *Queue) hold(ctx context.Context, out []event.Delivery, max int) []event
 			q.mu.Unlock()
 			for _, d := range held {
 				if err := d.Retry(0); err != nil {
-					return // it comes again after AckWait
+					return // it is redelivered after AckWait
 				}
 			}
 		})
@@ -365,10 +367,11 @@ func (q *Queue) hold(ctx context.Context, out []event.Delivery, max int) []event
 
 func maxDuration(a, b time.Duration) time.Duration { return max(a, b) }
 
-// pull asks for up to n messages of at most maxBytes together (0: any) and
+// pull requests up to n messages of at most maxBytes together (0: any) and
 // waits for them no longer than wait. It is the server that ends the request,
-// and pull hears it out: a message that crossed with our own end would come
-// again only after AckWait. Our own end comes with ctx, and with the server's.
+// and pull hears it out: a message that crossed with our own end would be
+// redelivered only after AckWait. Our own end comes with ctx, and with the
+// server's.
 func (q *Queue) pull(ctx context.Context, l *life, n, maxBytes int, wait time.Duration) ([]jetstream.Msg, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -376,7 +379,7 @@ func (q *Queue) pull(ctx context.Context, l *life, n, maxBytes int, wait time.Du
 	cons, err := q.open(ctx, l)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil, nil // the loop in Fetch looks at what has ended
+			return nil, nil // the loop in Fetch checks what has ended
 		}
 		return nil, q.fetchError(ctx, l, err)
 	}
@@ -545,7 +548,7 @@ func subjectProject(subject string) string {
 	return subject[strings.LastIndexByte(subject, '.')+1:]
 }
 
-// QueueInfo tells how a queue stands.
+// QueueInfo is the state of a queue.
 type QueueInfo struct {
 	Name    string
 	Project string // empty: every project
@@ -553,14 +556,14 @@ type QueueInfo struct {
 	Pending     uint64    // events not delivered yet; an estimate where many share messages
 	AckPending  int       // delivered, not ended: at work, or waiting for a retry
 	Redelivered int       // of AckPending, those delivered more than once
-	LastAck     time.Time // of this queue; zero where there was none since the start
+	LastAck     time.Time // of this queue; zero if there was none since the start
 
-	// OldestUnacked is the age of the oldest event that the queue has not ended: how
-	// far it is behind. Zero where it is behind by nothing.
+	// OldestUnacked is the age of the oldest event that the queue has not
+	// ended: how far it lags. Zero if it does not lag.
 	OldestUnacked time.Duration
 }
 
-// Lag returns how the queue of that name stands, or an [*event.Error] of code
+// Lag returns the state of the queue of that name, or an [*event.Error] of code
 // [event.CodeNotFound].
 func (j *Journal) Lag(ctx context.Context, name string) (QueueInfo, error) {
 	l, err := j.up()
@@ -580,7 +583,7 @@ func noQueue(name string) error {
 	return event.NewError(event.CodeNotFound, fmt.Sprintf("queue %s not found", name), "see the list of connections", nil)
 }
 
-// Queues returns how every queue stands, by name.
+// Queues returns the state of every queue, sorted by name.
 func (j *Journal) Queues(ctx context.Context) ([]QueueInfo, error) {
 	l, err := j.up()
 	if err != nil {
@@ -652,7 +655,7 @@ func (j *Journal) queueInfo(ctx context.Context, l *life, ci *jetstream.Consumer
 
 // oldestUnacked finds the first message after the queue's floor that is the
 // queue's: with a filter the floor itself stays behind at the last match. Nil
-// where there is none.
+// if there is none.
 func (l *life) oldestUnacked(ctx context.Context, ci *jetstream.ConsumerInfo) (*jetstream.RawStreamMsg, error) {
 	oldest, err := l.nextOf(ctx, ci.AckFloor.Stream+1, ci.Config.FilterSubjects)
 	if err != nil {
@@ -661,9 +664,9 @@ func (l *life) oldestUnacked(ctx context.Context, ci *jetstream.ConsumerInfo) (*
 	return oldest, nil
 }
 
-// DeleteQueue forgets the queue and its place; events that only it had not
-// acknowledged can then go. Its dead letters stay. It returns an
-// [*event.Error] of code [event.CodeNotFound] where there is no such queue.
+// DeleteQueue deletes the queue and its cursor; events that only it had not
+// acknowledged can then be deleted. Its dead letters stay. It returns an
+// [*event.Error] of code [event.CodeNotFound] if there is no such queue.
 func (j *Journal) DeleteQueue(ctx context.Context, name string) error {
 	if !validToken(name) {
 		return noQueue(name)

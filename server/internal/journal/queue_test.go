@@ -67,7 +67,7 @@ func TestRedelivery(t *testing.T) {
 		name   string
 		end    func(event.Delivery) error
 		after  time.Duration // it does not come before
-		before time.Duration // it comes again before; 0: it does not come within ackWait*2
+		before time.Duration // it is redelivered before; 0: it does not come within ackWait*2
 	}{
 		{"Unended", func(event.Delivery) error { return nil }, ackWait - 20*time.Millisecond, 5 * time.Second},
 		{"Ack", event.Delivery.Ack, 0, 0},
@@ -189,7 +189,7 @@ func TestMaxAckPending(t *testing.T) {
 	}
 }
 
-// TestFetchBounds asks for many and gets no more bytes than FetchBytes, but at
+// TestFetchBounds requests many and gets no more bytes than FetchBytes, but at
 // least one event, and no more events than max.
 func TestFetchBounds(t *testing.T) {
 	t.Parallel()
@@ -399,7 +399,7 @@ func TestDeleteQueue(t *testing.T) {
 		_, err := j.Lag(t.Context(), name)
 		wantError(t, err, event.CodeNotFound, "queue "+name+" not found")
 	}
-	// It begins anew.
+	// It starts over.
 	if ds := fetchN(t, mustQueue(t, j, "q", journal.QueueOptions{}), 1); ds[0].Attempt != 1 {
 		t.Errorf("attempt %d", ds[0].Attempt)
 	}

@@ -9,9 +9,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/journal"
 )
 
-// TestRewind has a queue's events come again that had ended: of messages of their
-// own, and of one that was half done. Another queue keeps its place, and what the
-// journal no longer holds is gone.
+// TestRewind has a queue's events come again that had ended: of their own
+// messages, and of one that was half done. Another queue keeps its place, and
+// what the journal no longer holds is gone.
 func TestRewind(t *testing.T) {
 	t.Parallel()
 	j := open(t, journal.Config{Keep: time.Hour})

@@ -15,7 +15,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/atomicfile"
 )
 
-// inspect looks for damage before a start and mends it. skipped, where it is not
+// inspect looks for damage before a start and repairs it. skipped, if it is not
 // empty, is a stream that the server did not take in twice: it is set aside.
 func (j *Journal) inspect(ctx context.Context, skipped string) error {
 	if skipped != "" {
@@ -104,7 +104,8 @@ func (j *Journal) setStreamAside(name string) error {
 	return nil
 }
 
-// salvage brings back what can be read of streams that are set aside as a whole.
+// salvage recovers the readable records of streams that are set aside as a
+// whole.
 func (l *life) salvage() {
 	j := l.j
 	j.mu.Lock()
@@ -219,7 +220,8 @@ func readHeaders(raw []byte) nats.Header {
 	return h
 }
 
-// lostRevision tells whether a record of a stream is one that damage has cost.
+// lostRevision reports whether a record of a stream is one that damage has
+// cost.
 func (j *Journal) lostRevision(stream string, seq uint64) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -236,7 +238,7 @@ func (j *Journal) lostRevision(stream string, seq uint64) bool {
 	return false
 }
 
-// damaged tells whether a stream ever lost records to damage.
+// damaged reports whether a stream ever lost records to damage.
 func (j *Journal) damaged(stream string) bool {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -248,17 +250,17 @@ func (j *Journal) damaged(stream string) bool {
 	return false
 }
 
-// LostRevision tells whether the bucket had a record of that revision and has lost
-// it to damage of its files.
+// LostRevision reports whether the bucket had a record of that revision and has
+// lost it to damage of its files.
 func (k *keyValue) LostRevision(revision uint64) bool {
 	return k.j.lostRevision("KV_"+k.bucket, revision)
 }
 
-// Damaged tells whether the bucket's files were damaged at some time, so that a
-// removal may be lost as well.
+// Damaged reports whether the bucket's files were damaged at some time, so that
+// a removal may be lost as well.
 func (k *keyValue) Damaged() bool { return k.j.damaged("KV_" + k.bucket) }
 
-// Problem is something wrong with the files of a journal, for people.
+// Problem describes a fault in a journal's files.
 type Problem struct {
 	Where      string // a path
 	What       string
@@ -266,7 +268,7 @@ type Problem struct {
 	Repair     string // what Repair does, or why there is nothing that it can do
 }
 
-// Check looks at the files of an embedded journal, whether a process has it open
+// Check checks the files of an embedded journal, whether a process has it open
 // or not, and changes nothing. It reads all of it.
 func Check(ctx context.Context, dir string) ([]Problem, error) {
 	c, err := Config{Dir: dir}.withDefaults()
@@ -320,8 +322,9 @@ func unreadableQueues(dir string) map[string]bool {
 	return out
 }
 
-// Repair mends what [Check] calls repairable in a folder that no process has
-// open, and returns what it did. It loses nothing: what it changes is kept aside.
+// Repair repairs what [Check] calls repairable in a folder that no process has
+// open, and returns what it did. It loses nothing: what it changes is kept
+// aside.
 func Repair(ctx context.Context, c Config) ([]Damage, error) {
 	before, err := readDamage(c.Dir)
 	if err != nil {

@@ -88,7 +88,8 @@ func startEmbedded(ctx context.Context, c Config, broken func(error)) (*embedded
 
 // checkRecovered compares what lies in the folder with what the server took in.
 // NATS skips a stream whose description it cannot read with a warning; creating
-// it anew over the old files would then hide that acknowledged events are gone.
+// it again over the old files would then hide that acknowledged events are
+// gone.
 func (e *embedded) checkRecovered(ctx context.Context, js jetstream.JetStream) error {
 	root := streamsDir(e.dir)
 	entries, err := os.ReadDir(root)
@@ -152,8 +153,8 @@ func hasMessages(streamDir string) bool {
 }
 
 // unrecoveredQueues names the queues whose cursor lies in the folder but could
-// not be read. Until they are opened or deleted nothing may be purged, since
-// nobody knows what they still need.
+// not be read. Until they are opened or deleted nothing may be purged, since no
+// one knows what they still need.
 func (e *embedded) unrecoveredQueues(known map[string]bool) map[string]bool {
 	entries, _ := os.ReadDir(e.queuesDir()) // not there before the first queue
 	lost := make(map[string]bool)
@@ -187,8 +188,8 @@ func (e *embedded) stop() {
 	e.srv.WaitForShutdown()
 }
 
-// natsLog passes NATS's log to slog. Notices are logged at debug level: they do not
-// help people who run no NATS server.
+// natsLog passes NATS's log to slog. Notices are logged at debug level, as they
+// do not help users without a NATS server of their own.
 type natsLog struct {
 	log    *slog.Logger
 	broken func(error)
@@ -214,8 +215,8 @@ func (l *natsLog) say(level slog.Level, f string, v ...any) {
 		level = slog.LevelDebug // meant for networks; events of 8 MB are meant to fit
 	}
 	// After a failed write (disk full, I/O error) JetStream stops answering
-	// publishers of that stream, and says so nowhere but in its log. Its words are
-	// the cause of the journal's own report.
+	// publishers of that stream, and reports it only in its log. The logged
+	// message becomes the cause in the journal's health.
 	broken := level >= slog.LevelWarn && slices.ContainsFunc(brokenSigns, func(sign string) bool { return strings.Contains(text, sign) })
 	shown := level
 	if broken || l.over.Load() {

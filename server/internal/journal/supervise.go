@@ -16,7 +16,7 @@ const (
 	restartFirst = 50 * time.Millisecond // wait before the first restart, doubled with each
 	restartMax   = time.Second           // up to this: recovery is complete within seconds of a fault's end
 
-	probeEvery = 2 * time.Second  // how often a store that says nothing is asked whether it lives
+	probeEvery = 2 * time.Second  // how often a silent store is probed
 	probeWait  = 10 * time.Second // for an answer, twice in a row
 
 	// A restart is worth a try once the disk took so much. It is more after a life
@@ -28,8 +28,8 @@ const (
 	probeFiles = 48 // descriptors that must be free
 )
 
-// supervise keeps the store alive until the journal closes: it starts it, waits
-// for it to break, and starts it again. tried is closed after the first start,
+// supervise keeps the store running until the journal closes: it starts it,
+// waits for it to fail, and restarts it. tried is closed after the first start,
 // whatever came of it.
 func (j *Journal) supervise(tried chan<- struct{}) {
 	defer close(j.supervised)
@@ -154,7 +154,7 @@ func (j *Journal) begin(first bool, room int64, skipped map[string]int) (*life, 
 	}
 	if err := j.step(ctx, "open streams and queues", openWait, l.open); err != nil {
 		j.stop(l)
-		// What NATS said in its log is nearer to the cause than what it answered.
+		// NATS's log is closer to the cause than its response.
 		if l.srv != nil && !passing(err) {
 			if said := l.srv.log.lastError(); said != nil {
 				err = errors.Join(err, said)
@@ -195,7 +195,7 @@ func (j *Journal) readyFolder(ctx context.Context, first bool, room int64) error
 	return nil
 }
 
-// step does one step of a start within a time, and says so in the log.
+// step runs one step of the start with a deadline, and logs it.
 func (j *Journal) step(ctx context.Context, what string, limit time.Duration, f func(context.Context) error) error {
 	j.log.Debug("journal: "+what, "within", limit)
 	ctx, cancel := context.WithTimeout(ctx, limit)

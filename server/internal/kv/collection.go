@@ -54,7 +54,7 @@ func (c *Collection[T]) Close() error { return c.b.Close() }
 // looking, so that no change is missed.
 func (c *Collection[T]) Changed() <-chan struct{} { return c.b.Changed() }
 
-// Health tells how the records are doing.
+// Health returns the health of the records.
 func (c *Collection[T]) Health() health.Report { return c.b.Health() }
 
 // Get returns a record. What it refers to must not be written to.

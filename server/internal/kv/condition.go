@@ -16,7 +16,7 @@ type condition struct {
 	shown   bool      // there is something to show: the bucket was read at some time, or its copy
 	err     error     // why not; nil while it is being read
 	since   time.Time // when that began
-	from    time.Time // when the last-good copy was made that is shown; zero where none is
+	from    time.Time // when the last-good copy was made that is shown; zero if none is
 	restart int       // how often it was read again
 	told    bool      // the log was told of err
 
@@ -52,7 +52,7 @@ func (b *Bucket[S, V]) broken(err error) {
 	if err == nil {
 		return
 	}
-	// A journal that is down says so itself, once for all that live in it.
+	// A journal that is down reports it itself, once for all its buckets.
 	if b.is.err = err; !was.told && event.AsError(err).Code != event.CodeUnavailable {
 		b.is.told = true
 		b.log.Error("the "+b.c.Name+" cannot be read at present: they stay as they were, and cannot be changed", "err", err)
@@ -96,7 +96,7 @@ func (b *Bucket[S, V]) Writable(ctx context.Context) error {
 	}
 }
 
-// Health tells how the bucket is doing: degraded while it shows what it had
+// Health returns the health of the bucket: degraded while it shows what it had
 // earlier or while its last-good copy cannot be written, failed while it has
 // nothing to show.
 func (b *Bucket[S, V]) Health() health.Report {

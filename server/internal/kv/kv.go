@@ -29,16 +29,16 @@ type Config[S, V any] struct {
 	Logger *slog.Logger // Defaults to none
 
 	// LastGood is the path of a copy of all records outside of JetStream, a JSON
-	// file of mode 0600. It is written anew, whole or not at all, before a change
+	// file of mode 0600. It is rewritten, whole or not at all, before a change
 	// returns; a record that is removed is gone from it too. Where the bucket
-	// cannot be read the view is made from it, and where the bucket was lost or has
-	// lost records they are put back from it; else the bucket is right. "" is
+	// cannot be read the view is made from it, and where the bucket was lost or
+	// has lost records they are put back from it; else the bucket is right. "" is
 	// without.
 	LastGood string
 	// Secrets says that the records hold some, so that no file may keep those of a
 	// record that was changed or removed: LastGood is removed where it cannot be
-	// written anew, and copies of it that were damaged go once it is whole. The bucket
-	// itself has to be one that erases; see journal.Config.Erasing.
+	// rewritten, and copies of it that were damaged go once it is whole. The
+	// bucket itself has to be one that erases; see journal.Config.Erasing.
 	Secrets bool
 }
 
@@ -46,7 +46,8 @@ type Config[S, V any] struct {
 //
 // While it cannot be read (the journal is down, its files are damaged) it shows
 // the last-good copy, or what it read before, and changes answer
-// [event.CodeUnavailable]; it goes on by itself. [Bucket.Health] tells which.
+// [event.CodeUnavailable]; it continues on its own. [Bucket.Health] reports
+// which.
 type Bucket[S, V any] struct {
 	kv  jetstream.KeyValue
 	c   Config[S, V]
@@ -183,8 +184,8 @@ func (b *Bucket[S, V]) load(ctx context.Context, cancelled <-chan struct{}, last
 }
 
 // watch applies changes until ctx ends. Where the watch itself breaks off, it is
-// begun anew with a full load, so that deletions in between are not missed. w is
-// nil where there is none yet.
+// begun again with a full load, so that deletions in between are not missed. w
+// is nil if there is none yet.
 func (b *Bucket[S, V]) watch(ctx context.Context, w jetstream.KeyWatcher, st *loaded[S], last *lastGood) {
 	defer close(b.closed)
 	for {
@@ -314,7 +315,7 @@ func (b *Bucket[S, V]) Create(ctx context.Context, key string, record any) error
 var ErrExists = errors.New("record already exists")
 
 // Change reads a record, lets f make another of it, and writes that if no one
-// else has meanwhile; else it begins again. f gets nil where there is no record,
+// else has meanwhile; else it begins again. f gets nil if there is no record,
 // may be called several times, and its error ends the change. A nil record from
 // f removes it.
 func (b *Bucket[S, V]) Change(ctx context.Context, key string, f func(value []byte) (record any, err error)) error {

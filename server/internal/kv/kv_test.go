@@ -117,7 +117,7 @@ func TestChanges(t *testing.T) {
 	if err := b.Remove(ctx, "a"); err != nil {
 		t.Errorf("removed twice: %v", err)
 	}
-	// A record that nobody can read does not stand in the way of the others.
+	// An unreadable record does not block the others.
 	if _, err := bucket.Put(ctx, "b", []byte("{")); err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +173,8 @@ func TestRace(t *testing.T) {
 	}
 }
 
-// Where the watch breaks off it begins anew, and what happened meanwhile is seen.
+// Where the watch breaks off it starts over, and what happened meanwhile is
+// seen.
 func TestWatchBreaks(t *testing.T) {
 	bucket := &breaking{KeyValue: keyValue(t)}
 	b := open(t, bucket)

@@ -186,7 +186,7 @@ func TestLastGoodRefills(t *testing.T) {
 	closing(t, b)
 	closeJournal(t, j)
 
-	// Another bucket that has records of its own is right, too.
+	// Another bucket that has its own records is right, too.
 	lose(t, jdir)
 	j = openJournal(t, jdir)
 	if _, err := kvOf(t, j).Put(t.Context(), "z", []byte("26")); err != nil {
@@ -281,7 +281,7 @@ func (g gate) WatchAll(ctx context.Context, o ...jetstream.WatchOpt) (jetstream.
 }
 
 // While the bucket cannot be read its copy is shown and nothing can be changed;
-// then it goes on by itself.
+// then it continues on its own.
 func TestLastGoodWhileDown(t *testing.T) {
 	t.Parallel()
 	path := filepath.Join(t.TempDir(), "numbers.json")

@@ -10,7 +10,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// What [Swap] returns, beside the errors of f. Callers make errors for people of them.
+// What [Swap] returns, next to the errors of f. Callers make errors for people
+// of them.
 var (
 	ErrRead  = errors.New("record could not be read")    // with the cause
 	ErrWrite = errors.New("record could not be written") // with the cause
@@ -21,10 +22,10 @@ var (
 const attempts = 16
 
 // Swap reads a record, lets f make another value of it, and writes that if no one
-// else has meanwhile; else it begins again. f gets nil where there is no record, may
-// be called several times, and its error ends the change. A nil value from f removes
-// the record. Swap returns the revision that it has written, 0 where it removed the
-// record.
+// else has meanwhile; else it begins again. f gets nil if there is no record, may
+// be called several times, and its error ends the change. A nil value from f
+// removes the record. Swap returns the revision that it has written, 0 where it
+// removed the record.
 func Swap(ctx context.Context, bucket jetstream.KeyValue, key string, f func(old jetstream.KeyValueEntry) (value []byte, err error)) (revision uint64, err error) {
 	for try := range attempts {
 		old, err := bucket.Get(ctx, key)

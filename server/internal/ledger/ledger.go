@@ -1,10 +1,10 @@
-// Package ledger keeps, for each connection, the names of the properties that ever
-// left for it and of those that stayed at home: since when, until when, how often,
-// what kind of value. It never holds a value.
+// Package ledger keeps, for each connection, the names of the properties that
+// ever left for it and of those that stayed locally: since when, until when, how
+// often, what kind of value. It never holds a value.
 //
-// Notes are taken in memory, where nobody waits, and written every few seconds and
-// when [Ledger.Run] ends: a crash loses the last of them. Several processes may
-// write for one connection; their notes are added up.
+// Notes are taken in memory, where no one waits, and written every few seconds
+// and when [Ledger.Run] ends: a crash loses the last of them. Several processes
+// may write for one connection; their notes are added up.
 package ledger
 
 import (
@@ -74,7 +74,7 @@ type Left struct {
 	Seen
 }
 
-// Held is a property that stayed at home.
+// Held is a property that stayed locally.
 type Held struct {
 	Name      string         `json:"name"`
 	Attribute bool           `json:"attribute"` // of a span or resource
@@ -156,7 +156,7 @@ func (l *Ledger) Left(connectionID string, at time.Time, properties map[string]j
 	}
 }
 
-// Held notes properties that stayed at home.
+// Held notes properties that stayed locally.
 func (l *Ledger) Held(connectionID string, at time.Time, list []privacy.Held) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -333,7 +333,7 @@ func (l *Ledger) read(ctx context.Context, id string) (*book, error) {
 func (l *Ledger) open(id string, e jetstream.KeyValueEntry) *book {
 	b, err := decode(e.Value())
 	if err != nil {
-		// Notes are no reason to stop: begin anew.
+		// Notes are no reason to stop: start over.
 		l.log.Warn("the ledger of a connection is damaged and begins anew", "connection", id, "err", err)
 		return newBook()
 	}

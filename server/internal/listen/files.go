@@ -14,8 +14,8 @@ const (
 	reserveMost  = 1024
 )
 
-// mostConnections bounds memory where descriptors do not: a connection costs some
-// 20 KiB before it asks for anything.
+// mostConnections bounds memory where descriptors do not: a connection costs
+// some 20 KiB before it requests anything.
 const mostConnections = 20_000
 
 // ForFiles shares a limit of descriptors out. connections is how many of callers

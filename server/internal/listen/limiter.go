@@ -36,8 +36,9 @@ const (
 	headerGrace = time.Second // a connection that has sent no header for so long may be closed for another
 	idleGrace   = time.Second // and one that is idle for so long
 
-	// And one whose caller has taken nothing of what it is sent for so long. It is as
-	// long as an upload may stand still, and only where there is no room otherwise.
+	// And one whose caller has taken nothing of what it is sent for so long. It
+	// is as long as an upload may stand still, and only if there is no room
+	// otherwise.
 	unreadGrace = 30 * time.Second
 	lookEvery   = 250 * time.Millisecond // for those, at most
 
@@ -184,7 +185,7 @@ func (c *conn) CloseWrite() error {
 	return nil
 }
 
-// admit counts a connection, or refuses it and returns nil.
+// admit counts a connection, or rejects it and returns nil.
 func (l *Limiter) admit(inner net.Conn, isHTTP bool) net.Conn {
 	c := &conn{Conn: inner, l: l, from: l.countedAs(inner.RemoteAddr())}
 	l.mu.Lock()

@@ -413,8 +413,9 @@ func TestForFiles(t *testing.T) {
 	}
 }
 
-// TestUnreadBody has a handler answer without having read what the caller is still
-// to send: the answer comes soon all the same, and no connection waits for ever.
+// TestUnreadBody has a handler answer without having read what the caller is
+// still to send: the answer comes soon all the same, and no connection waits
+// forever.
 func TestUnreadBody(t *testing.T) {
 	for _, tc := range []struct {
 		name, header string

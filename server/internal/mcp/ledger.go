@@ -23,7 +23,7 @@ type leftName struct {
 	Last  time.Time `json:"last"`
 }
 
-// heldName is a property that stayed at home.
+// heldName is a property that stayed locally.
 type heldName struct {
 	Name      string    `json:"name"`
 	Attribute bool      `json:"attribute" jsonschema:"true: of a span or resource; send_attributes names it. false: send_properties does"`

@@ -156,7 +156,7 @@ func seed(otherID string) []*event.Event {
 	return append(events, &foreign)
 }
 
-// wire sends the key and looks at all that comes back.
+// wire sends the key and checks all that comes back.
 type wire struct {
 	t   *testing.T
 	key string
@@ -341,7 +341,7 @@ func TestDocsHaveEveryTool(t *testing.T) {
 }
 
 // TestSchemas holds all that a client learns of the tools against a golden
-// file; go test -update writes it anew.
+// file; go test -update rewrites it.
 func TestSchemas(t *testing.T) {
 	f := newFixture(t)
 	c := f.dial(f.admin)
@@ -608,8 +608,8 @@ func TestViewersOnlyRead(t *testing.T) {
 	}
 }
 
-// TestScopes lists for each key the tools that it may use, and refuses a key that
-// may use none.
+// TestScopes lists for each key the tools that it may use, and rejects a key
+// that may use none.
 func TestScopes(t *testing.T) {
 	f := newFixture(t)
 	all := append(slices.Clone(readers), writers...)

@@ -27,7 +27,7 @@ const maxBody = 1 << 20
 type Config struct {
 	services.Services
 
-	Append      Appender    // takes judgements; nil: no server runs on this data folder
+	Append      Appender    // takes judgments; nil: no server runs on this data folder
 	Connections Connections // required
 	Version     string
 	// PublicURL is where people reach hedgerow: the base of the links in
@@ -44,7 +44,7 @@ type Connections interface {
 	// Delivery says how it goes.
 	Delivery(c project.Connection) posthog.Delivery
 	// DropBacklog forgets the events that wait for a disabled connection, so
-	// that it begins with the next one when it is enabled. They stay at home.
+	// that it begins with the next one when it is enabled. They stay local.
 	DropBacklog(ctx context.Context, connectionID string) error
 	// Ledger says what left for a connection and what stayed: names, never values.
 	Ledger(ctx context.Context, c project.Connection) (ledger.Page, error)
@@ -109,7 +109,7 @@ func (s *Server) opens(ctx context.Context, who caller, what string) error {
 
 type callerKey struct{}
 
-// callerOf returns who asks; without one, nobody may do anything.
+// callerOf returns who asks; without one, no one may do anything.
 func callerOf(ctx context.Context) caller {
 	c, _ := ctx.Value(callerKey{}).(caller)
 	return c
@@ -128,8 +128,8 @@ func (s *Server) Local(projectID string) http.Handler {
 }
 
 // HTTP returns the handler of /mcp for the network: streamable HTTP with
-// Authorization: Bearer hr_…, whose project and scopes are the caller's. A request
-// from a page of another origin is refused, and so is one that came to a
+// Authorization: Bearer hr_…, whose project and scopes are the caller's. A
+// request from a page of another origin is rejected, and so is one that came to a
 // loopback address under a foreign name (DNS rebinding).
 func (s *Server) HTTP() http.Handler {
 	origins := http.NewCrossOriginProtection()

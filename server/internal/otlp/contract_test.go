@@ -179,8 +179,9 @@ func TestGenericMap(t *testing.T) {
 	}
 }
 
-// PostHog takes 1000 spans and 100 calls in a request, and refuses all of a larger
-// one. Here there is room for what the Collector sends at most by default.
+// PostHog takes 1000 spans and 100 calls in a request, and rejects all of a
+// larger one. Here there is room for what the Collector sends at most by
+// default.
 func TestLargeBatches(t *testing.T) {
 	ss := &trace.ScopeSpans{}
 	for i := range 8192 {

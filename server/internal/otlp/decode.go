@@ -16,7 +16,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/httpbody"
 )
 
-// What things cost in memory once decoded, beside their bytes.
+// What things cost in memory once decoded, next to their bytes.
 const (
 	perMessage = 144 // a KeyValue with its AnyValue, or a part of a span
 	perJSON    = 96  // one bracket or comma of JSON
@@ -62,9 +62,10 @@ func (x exchange) decode(f form, b []byte, l Limits) (*collector.ExportTraceServ
 }
 
 // decodeInto reads a request of any kind into req. Bodies that lie about their
-// sizes, nest without end or are made of millions of empty parts are refused
+// sizes, nest without end or are made of millions of empty parts are rejected
 // before they cost memory. Texts that are not valid are repaired: SDKs cut
-// attributes in the middle of a character, and one such must not cost the batch.
+// attributes in the middle of a character, and one such must not cost the
+// batch.
 func (x exchange) decodeInto(req proto.Message, k kind, f form, b []byte, l Limits) *httpbody.Refusal {
 	if len(b) == 0 && f == asProto {
 		return nil
@@ -306,7 +307,8 @@ func repairJSON(b []byte) []byte {
 }
 
 // hexIDs undoes that protojson takes ids for base64: OTLP has them in hex. Both
-// are told apart by their lengths, so that senders of base64 are understood too.
+// are distinguished by their lengths, so that senders of base64 are understood
+// too.
 func hexIDs(req *collector.ExportTraceServiceRequest) {
 	for _, rs := range req.GetResourceSpans() {
 		for _, ss := range rs.GetScopeSpans() {

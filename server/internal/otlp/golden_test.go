@@ -249,8 +249,8 @@ func fileNames(t testing.TB) (names []string) {
 	return names
 }
 
-// TestGolden compares what becomes of the spans of each library, in protobuf and
-// in JSON, with what should.
+// TestGolden compares what happens to the spans of each library, in protobuf
+// and in JSON, with what should.
 func TestGolden(t *testing.T) {
 	for _, name := range fileNames(t) {
 		t.Run(name, func(t *testing.T) {

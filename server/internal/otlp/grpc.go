@@ -92,7 +92,7 @@ func rpcError(bad *httpbody.Refusal) error {
 	return s.Err()
 }
 
-// message is a request as it came: it is looked at before it is decoded.
+// message is a request as it came: it is checked before it is decoded.
 type message []byte
 
 // codec leaves requests as they are.

@@ -103,7 +103,7 @@ func recordName(r *logspb.LogRecord) string {
 	return ""
 }
 
-// contentOf creates the event that carries the content of records to the store, or
+// contentOf creates the event that has the content of records to the store, or
 // nil if they have none. Equal records give equal uuids.
 func (h *Handler) contentOf(project string, id spanID, records []*logspb.LogRecord) *event.Event {
 	attrs := &attributes{index: make(map[string]int), families: make(map[string][]int)}
@@ -135,8 +135,8 @@ func recordTime(r *logspb.LogRecord) uint64 {
 	return r.GetObservedTimeUnixNano()
 }
 
-// takeRecord reads one record as takeEvents reads a span's event: messages by
-// themselves, attributes of the others into attrs.
+// takeRecord reads one record as takeEvents reads a span's event: messages on
+// their own, attributes of the others into attrs.
 func takeRecord(attrs *attributes, old *spanEvents, r *logspb.LogRecord) {
 	name := recordName(r)
 	if role, ok := oldRoles[name]; ok {

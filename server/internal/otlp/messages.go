@@ -21,7 +21,7 @@ type thread struct {
 	depth    int    // of lists and objects around the message at hand
 }
 
-// json is the thread as content; nil where there is no message.
+// json is the thread as content; nil if there is no message.
 func (t *thread) json() json.RawMessage {
 	if t.n == 0 {
 		return nil
@@ -101,7 +101,7 @@ func isParts(v gjson.Result) bool {
 		roles[first.Get("type").Str] == "" && first.Get("type").Str != "message"
 }
 
-// roles are the names of roles beside PostHog's own.
+// roles are the names of roles next to PostHog's own.
 var roles = map[string]string{
 	"human": "user", "ai": "assistant", "model": "assistant", "chatbot": "assistant",
 	"system": "system", "user": "user", "assistant": "assistant", "tool": "tool", "function": "tool",
@@ -125,7 +125,8 @@ func roleOf(s, otherwise string) string {
 // object appends a message, or the messages of an object around them.
 func (t *thread) object(v gjson.Result, role string) {
 	o := members(v)
-	// LangChain's serialised messages: {lc, type: constructor, id: […, name], kwargs}.
+	// LangChain's serialized messages: {lc, type: constructor, id: […, name],
+	// kwargs}.
 	if kw := o.get("kwargs"); kw.IsObject() {
 		kind := ""
 		if id := o.get("id"); id.IsArray() {
@@ -314,7 +315,7 @@ type items struct {
 	out     []byte
 	n       int
 	depth   int            // of messages within messages
-	only    string         // the JSON string of the text, where there is nothing else
+	only    string         // the JSON string of the text, if there is nothing else
 	results []gjson.Result // of tools, to follow as messages of their own
 }
 
@@ -517,7 +518,7 @@ func (w *items) media(kind string, o object) bool {
 }
 
 // object is a JSON object whose members have been found once: looking each up
-// anew would read long texts again and again.
+// again would read long texts again and again.
 type object []member
 
 type member struct {
@@ -525,7 +526,7 @@ type member struct {
 	value gjson.Result
 }
 
-// maxMembers bounds the members of one object that are looked at.
+// maxMembers bounds the members of one object that are checked.
 const maxMembers = 64
 
 func members(v gjson.Result) object {

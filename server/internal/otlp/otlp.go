@@ -98,7 +98,7 @@ func New(c Config) (*Handler, error) {
 	return h, nil
 }
 
-// IsPath reports whether a path is one of OTLP's, whatever stands before it and
+// IsPath reports whether a path is one of OTLP's, whatever precedes it and
 // however it is spelled. They are a [Handler]'s, and none of them may reach the
 // gateway, whose paths look alike.
 func IsPath(path string) bool { return signalOf(path) != none }
@@ -214,7 +214,8 @@ func (h *Handler) takeSpans(ctx context.Context, x exchange, project string, f f
 	return answer, nil
 }
 
-// read reads a request's body and, where it will be looked at, undoes its encoding.
+// read reads a request's body and, where it will be checked, undoes its
+// encoding.
 func (h *Handler) read(w http.ResponseWriter, r *http.Request, x exchange, decode bool) ([]byte, *httpbody.Refusal) {
 	raw, bad := x.Receive(w, r, h.limits.Body, h.limits.Timeout)
 	if bad != nil {

@@ -19,8 +19,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/otlp"
 )
 
-// TestSDK sends spans with OpenTelemetry's own SDK, gzipped, through a journal that
-// is full at first: the exporter tries again by itself, and nothing is twice.
+// TestSDK sends spans with OpenTelemetry's own SDK, gzipped, through a journal
+// that is full at first: the exporter tries again on its own, and nothing is
+// twice.
 func TestSDK(t *testing.T) {
 	h, k := newDoor(t, otlp.Limits{})
 	var calls atomic.Int32
@@ -83,7 +84,8 @@ func TestSDK(t *testing.T) {
 	}
 }
 
-// TestSDKIsToldOfAWrongToken checks that the exporter gives up, and says why.
+// TestSDKIsToldOfAWrongToken checks that the exporter gives up, with the
+// reason.
 func TestSDKIsToldOfAWrongToken(t *testing.T) {
 	h, k := newDoor(t, otlp.Limits{})
 	s := httptest.NewServer(h)

@@ -24,13 +24,13 @@ const (
 
 var signals = [...]signal{traces, logs, measures, profiles}
 
-// signalOf tells which signal a path is for. An SDK makes its path of a base
-// address of the user's, so that anything may stand before it: PostHog's path, a
-// provider's route, a proxy's prefix. No provider has paths that end so. A slash
-// too many and capital letters are the same path: what nearly is OTLP is
+// signalOf reports which signal a path is for. An SDK makes its path of a base
+// address of the user's, so that anything may precede it: PostHog's path, a
+// provider's route, a proxy's prefix. No provider has paths that end so. A
+// slash too many and capital letters are the same path: what nearly is OTLP is
 // telemetry with prompts in it all the same, and must not reach a provider.
 func signalOf(p string) signal {
-	// Every call of the gateway is asked for: most end otherwise.
+	// Every call of the gateway is requested: most end otherwise.
 	end := len(p)
 	for end > 0 && (p[end-1] == '/' || p[end-1] == '.') {
 		end--

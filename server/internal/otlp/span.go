@@ -182,7 +182,7 @@ var kinds = map[string]string{
 	"embedding": event.Embedding, "embeddings": event.Embedding,
 }
 
-// kindOf tells what a span is: contract section 5.2, without the root rule.
+// kindOf reports what a span is: contract section 5.2, without the root rule.
 func kindOf(attrs *attributes) string {
 	for _, key := range [...]string{"openinference.span.kind", "langfuse.observation.type", "langsmith.span.kind", "mastra.span.type"} {
 		if s := attrs.peek(key); s != "" {
@@ -665,7 +665,7 @@ func firstToken(e *event.Event, attrs *attributes, s *trace.Span) {
 	}
 }
 
-// dropped are attributes that say nothing, repeat what has a field of its own, or
+// dropped are attributes that say nothing, repeat what has its own field, or
 // can hold secrets: command lines and headers.
 var dropped = map[string]bool{
 	"telemetry.sdk.language": true, "posthog.ai.debug": true, "operation.name": true, "resource.name": true, "logfire.json_schema": true, "logfire.msg": true, "logfire.span_type": true,

@@ -52,8 +52,8 @@ func usage(e *event.Event, attrs *attributes) {
 	}
 	u.CacheExclusive = exclusive(e, attrs, vercel && !details, langfuse, raw)
 	if cost, ok := dollars(attrs.number("gen_ai.usage.total_cost", "gen_ai.usage.cost")); ok && e.IsCosted() {
-		// OpenRouter's Broadcast tells what was billed; others' own calculations
-		// are kept and not believed.
+		// OpenRouter's Broadcast reports what was billed; others' own
+		// calculations are kept and not believed.
 		if e.Provider == "openrouter" || attrs.peek("service.name") == "openrouter" {
 			u.ReportedCost = event.Some(cost)
 		}
@@ -72,7 +72,7 @@ func dollars(f event.Opt[float64]) (d decimal.Decimal, ok bool) {
 	return event.Dollars(strconv.FormatFloat(f.Value, 'g', -1, 64))
 }
 
-// exclusive tells whether cached tokens lie outside the input count.
+// exclusive reports whether cached tokens lie outside the input count.
 //
 // OpenTelemetry's conventions include them, and so do OpenInference, Traceloop,
 // Pydantic AI and the AI SDK from version 6 on. The AI SDK up to version 5 passes

@@ -14,11 +14,11 @@ import (
 const (
 	takeOverDays  = 30
 	takeOverRetry = 30 * time.Second
-	takeOverWait  = time.Minute // for which deliveries to a connection of before wait for its names
+	takeOverWait  = time.Minute // for which deliveries to a connection from before wait for its names
 )
 
-// AllowListUpgrade gives each connection of before the allow-list the names that it
-// goes on sending: those that were sent before and are not content.
+// AllowListUpgrade gives each connection from before the allow-list the names
+// that it continues sending: those that were sent before and are not content.
 type AllowListUpgrade struct {
 	registry *project.Registry
 	log      *slog.Logger
@@ -77,7 +77,7 @@ func (u *AllowListUpgrade) takeOver(ctx context.Context, reader *query.Reader, c
 	return nil
 }
 
-// Wait waits until a connection of before has its names, for a while.
+// Wait waits until a connection from before has its names, for a while.
 func (u *AllowListUpgrade) Wait(ctx context.Context, c project.Connection) {
 	if c.Rules >= project.RulesAllowList {
 		return

@@ -24,9 +24,9 @@ type GapsConfig struct {
 	Logger  *slog.Logger
 }
 
-// Gaps are the events that connections were not sent because the journal was nearly
-// full: their queues gave them up, the store has them. They are sent again when
-// somebody asks for that.
+// Gaps are the events that connections were not sent because the journal was
+// nearly full: their queues gave them up, the store has them. They are sent again
+// when someone requests that.
 type Gaps struct {
 	c       GapsConfig
 	changed chan struct{} // somebody asked
@@ -88,14 +88,14 @@ func (s *Gaps) change(ctx context.Context, projectID, queue string, ids []string
 }
 
 const (
-	gapsRetry  = 5 * time.Second // until a queue that is behind is looked at again
+	gapsRetry  = 5 * time.Second // until a queue that is behind is checked again
 	gapsFill   = 0.5             // of the journal, above which nothing is sent again
 	gapsBehind = 10_000          // events of the queue, above which it is given no more
 )
 
-// Run sends again, until ctx ends, from the store what queues gave up and somebody asked for.
-// Where it is stands in the journal after each part, so that it goes on after a
-// restart; what PostHog gets twice by that it knows by the uuid.
+// Run sends again, until ctx ends, from the store what queues gave up and someone
+// asked for. Its position is saved in the journal after each part, so that it
+// continues after a restart; what PostHog gets twice by that it knows by the uuid.
 func (s *Gaps) Run(ctx context.Context) error {
 	tick := time.NewTicker(gapsRetry)
 	defer tick.Stop()

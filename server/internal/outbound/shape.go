@@ -12,16 +12,16 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// Shape makes what leaves for a connection out of what is kept at home: filter,
-// sample, privacy, defaults, vocabulary, in this order. It depends on nothing but
-// its arguments, so that an event leaves the same however often it is tried.
+// Shape makes what leaves for a connection out of what is kept locally: filter,
+// sample, privacy, defaults, vocabulary, in this order. It depends on nothing
+// but its arguments, so that an event leaves the same however often it is tried.
 //
 // A filter by name knows the names of both vocabularies: one that names
 // llm_request_failed lets that out of a call and nothing else, one that names
 // $ai_generation whatever the vocabulary makes of the call.
 func Shape(c project.Connection, p project.Project, e *event.Event) posthog.Shaped {
 	if e.IsSpanContent() {
-		return posthog.Shaped{} // for the store alone: content of an event that leaves by itself
+		return posthog.Shaped{} // for the store alone: content of an event that leaves on its own
 	}
 	rest := c.Filter
 	rest.Events = nil

@@ -25,7 +25,7 @@ func TestShape(t *testing.T) {
 		filter  project.Filter
 		e       *event.Event
 		private bool
-		want    string // names; a + behind those that bear the text
+		want    string // names; a + behind those that have the text
 	}{
 		{project.SchemaPostHog, project.Filter{}, call, true, "$ai_generation"},
 		{project.SchemaPostHog, project.Filter{}, call, false, "$ai_generation+"},

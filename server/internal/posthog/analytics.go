@@ -31,7 +31,7 @@ type Day struct {
 // errors are those of [Query].
 func Days(ctx context.Context, conn project.Connection, since time.Time, o QueryOptions) ([]Day, error) {
 	// Contract section 7.7, with whole days of UTC in place of the project's.
-	// Input tokens are all input, as at home: see event.Usage.AllInput.
+	// Input tokens are all input, as locally: see event.Usage.AllInput.
 	allInput := "toInt(properties.$ai_input_tokens) + if(properties.$ai_cache_reporting_exclusive = 'true', coalesce(toInt(properties.$ai_cache_read_input_tokens), 0) + coalesce(toInt(properties.$ai_cache_creation_input_tokens), 0), 0)"
 	names, in, out, cost, bad, latency := "'$ai_generation','$ai_embedding'", allInput, "$ai_output_tokens", "$ai_total_cost_usd",
 		"properties.$ai_is_error = 'true'", "toFloat(properties.$ai_latency)"

@@ -117,7 +117,7 @@ func do(h *http.Client, req *http.Request, limit int64, now time.Time) (answer, 
 	return answer{status: res.StatusCode, body: body, header: res.Header, retryAfter: parseRetryAfter(res.Header.Get("Retry-After"), now)}, nil
 }
 
-const maxRetryAfter = time.Hour // a longer one is a mistake of somebody's
+const maxRetryAfter = time.Hour // a longer one is a mistake of someone's
 
 // parseRetryAfter reads seconds or an HTTP date.
 func parseRetryAfter(s string, now time.Time) time.Duration {

@@ -32,7 +32,7 @@ type TestResult struct {
 	Checks []Check `json:"checks"`
 }
 
-// Check is one finding: what was looked at, and what to do where it is not well.
+// Check is one finding: what was checked, and what to do where it is not well.
 type Check struct {
 	Name    string `json:"name" jsonschema:"what was looked at: host, project_key, event or personal_key"` // CheckNameHost …
 	OK      bool   `json:"ok"`
@@ -68,7 +68,7 @@ const (
 	CodeKeyRefused           = "key_refused"            // PostHog does not take it
 	CodeKeyUnverified        = "key_unverified"         // this PostHog does not tell
 	CodeEventRefused         = "event_refused"          // the test event was not taken
-	CodePostHogTrouble       = "posthog_trouble"        // PostHog answers with an error of its own
+	CodePostHogTrouble       = "posthog_trouble"        // PostHog answers with its own error
 	CodeOverQuota            = "over_quota"             // PostHog takes events and drops them
 	CodePersonalRefused      = "personal_refused"       // the personal key is wrong
 	CodePersonalScope        = "personal_scope"         // it lacks Query Read
@@ -78,7 +78,7 @@ const (
 
 const testEventName = "hedgerow_connection_test"
 
-// Test looks at a connection from end to end: it finds the host, asks whether a
+// Test checks a connection from end to end: it finds the host, asks whether a
 // project has the key, sends a real event named hedgerow_connection_test, and
 // runs a query if there is a personal key. It makes up to five requests and
 // never fails: what goes wrong is in the result.
@@ -153,7 +153,7 @@ func (t *tester) run(ctx context.Context, conn project.Connection) {
 		t.sendEvent(ctx, conn)
 	} else {
 		// An older or self-hosted PostHog without /flags, or something else:
-		// capture tells which.
+		// capture reports which.
 		a, err := t.capture(ctx, conn)
 		c, fine := captureCheck(a, err, host)
 		if !fine && (c.Name == CheckNameHost || c.Name == CheckNameProjectKey) {
@@ -270,7 +270,7 @@ func (t *tester) capture(ctx context.Context, conn project.Connection) (answer, 
 	return postBatch(ctx, t.http, conn.Host, batchPath, conn.ProjectKey.Reveal(), t.agent, [][]byte{body}, false, t.o.Now())
 }
 
-// captureCheck reads capture's answer. Its name tells what is at fault.
+// captureCheck reads capture's answer. Its name reports what is at fault.
 func captureCheck(a answer, err error, host string) (Check, bool) {
 	notPostHog := Check{Name: CheckNameHost, Code: CodeNotPostHog, Message: fmt.Sprintf("%s responds, but not like a PostHog ingestion host (%d)", hostName(host), a.status),
 		Hint: "use https://us.i.posthog.com, https://eu.i.posthog.com, or the ingestion URL of your own PostHog or proxy"}

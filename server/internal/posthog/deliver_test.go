@@ -329,8 +329,8 @@ func TestTooLargeEventIsShrunk(t *testing.T) {
 	})
 }
 
-// sizeLimited refuses a request with an event over a size, as a PostHog with its
-// own configuration does.
+// sizeLimited rejects a request with an event over a size, as a PostHog with
+// its own configuration does.
 type sizeLimited struct {
 	next  http.RoundTripper
 	t     *testing.T

@@ -36,12 +36,12 @@ type item struct {
 	made    *settings // those by which out and body were made
 	out     *event.Event
 	body    []byte // as it is sent
-	limit   int    // largest body that PostHog may take after a 413; 0 where there was none
+	limit   int    // largest body that PostHog may take after a 413; 0 if there was none
 	retried bool
 }
 
-// lane holds the events of one kind: AI events have a route, limits and
-// requests of their own.
+// lane holds the events of one kind: AI events have a route, limits and their
+// own requests.
 type lane struct {
 	ai      bool
 	pending []*item // the dispatcher's own

@@ -17,8 +17,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/supervise"
 )
 
-// definitions are those of one connection. They are looked after while flags are
-// asked for, and not otherwise: answers are at most two polls old.
+// definitions are those of one connection. They are looked after while flags
+// are requested, and not otherwise: answers are at most two polls old.
 type definitions struct {
 	loading sync.Mutex // held by the one who fetches
 
@@ -31,7 +31,7 @@ type definitions struct {
 	warned   string
 }
 
-// definitionsOf returns the present definitions, nil where there are none.
+// definitionsOf returns the present definitions, nil if there are none.
 func (f *Flags) definitionsOf(ctx context.Context, conn project.Connection) (*flag.Set, time.Time) {
 	f.mu.Lock()
 	d := f.defs[conn.ID]
@@ -102,7 +102,7 @@ type fetched struct {
 	overQuota bool
 }
 
-// load asks for the definitions and keeps what comes. What is there stays where
+// load requests the definitions and keeps what comes. What is there stays where
 // PostHog does not answer.
 func (f *Flags) load(ctx context.Context, conn project.Connection, d *definitions) {
 	d.mu.Lock()
@@ -138,7 +138,7 @@ func (f *Flags) fetch(ctx context.Context, conn project.Connection, etag string)
 	to := conn.Host + "/flags/definitions?send_cohorts=true&token=" + url.QueryEscape(conn.ProjectKey.Reveal())
 	a, err := f.get(ctx, conn, to, etag)
 	if err == nil && a.status == http.StatusNotFound {
-		// PostHogs of before 2026 have it under its older name.
+		// PostHogs from before 2026 have it under its older name.
 		to = AppHost(conn.Host) + "/api/feature_flag/local_evaluation?send_cohorts=true&token=" + url.QueryEscape(conn.ProjectKey.Reveal())
 		a, err = f.get(ctx, conn, to, etag)
 	}

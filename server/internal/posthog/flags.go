@@ -18,7 +18,7 @@ import (
 // FlagsConfig is what [Flags] work with. Connection is required.
 type FlagsConfig struct {
 	// Connection returns the one whose PostHog has a project's flags; see
-	// [project.Snapshot.FlagConnection]. It is asked for each decision.
+	// [project.Snapshot.FlagConnection]. It is requested each decision.
 	Connection func(projectID string) (project.Connection, bool)
 
 	// Append takes $feature_flag_called events. nil sends none.

@@ -23,7 +23,7 @@ const flagDefinitions = `{"flags":[
 	{"id":12,"key":"pro-only","active":true,"filters":{"groups":[{"properties":[{"key":"plan","type":"person","operator":"exact","value":"pro"}],"rollout_percentage":100}]}}
 ],"group_type_mapping":{},"cohorts":{}}`
 
-// flagRig is Flags in front of a PostHog, with a clock of its own.
+// flagRig is Flags in front of a PostHog, with its own clock.
 type flagRig struct {
 	*Flags
 	ph   *simposthog.Server
@@ -149,7 +149,7 @@ func TestFlagsPoll(t *testing.T) {
 	if len(polls) != 2 || polls[1].Header.Get("If-None-Match") == "" || polls[1].Status != http.StatusNotModified || polls[1].Header.Get("Authorization") == "" {
 		t.Fatalf("the second poll: %+v", polls)
 	}
-	// After a long silence nobody gets what was true long ago.
+	// After a long silence no one gets what was true long ago.
 	everybody := strings.Replace(flagDefinitions, `"rollout_percentage":50}],`, `"rollout_percentage":0}],`, 1)
 	if err := r.ph.SetDefinitions([]byte(everybody)); err != nil {
 		t.Fatal(err)

@@ -18,10 +18,10 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// CheckHost reports whether a PostHog host may be saved: https://, and neither
-// an address nor a name that is known not to be public and is not allowed. Names are resolved only
-// when they are dialled, where every address is looked at again; a name that
-// changes its address after the check (DNS rebinding) gains nothing.
+// CheckHost reports whether a PostHog host may be saved: https://, and neither an
+// address nor a name that is known not to be public and is not allowed. Names are
+// resolved only when they are dialled, where every address is checked again; a name
+// that changes its address after the check (DNS rebinding) gains nothing.
 func CheckHost(host string, insecure bool, allow *project.AllowedHosts) error {
 	_, err := project.NormalizeHost(host, insecure, allow)
 	return err
@@ -69,7 +69,7 @@ func (e *blockedError) Error() string {
 	return fmt.Sprintf("the address %v is not public", e.addr)
 }
 
-// guardedDialer refuses every address that is not public, at the moment of
+// guardedDialer rejects every address that is not public, at the moment of
 // connecting: after names have been resolved. allowed accepts others.
 func guardedDialer(insecure bool, allowed func(netip.Addr) bool) *net.Dialer {
 	d := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}

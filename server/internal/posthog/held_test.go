@@ -74,8 +74,8 @@ func TestHeldBack(t *testing.T) {
 	})
 }
 
-// What is deleted while it waits for a PostHog that is away does not leave, and what
-// cannot be asked about waits.
+// What is deleted while it waits for a PostHog that is away does not leave, and
+// what cannot be queried about waits.
 func TestDeletedDoesNotLeave(t *testing.T) {
 	var mu sync.Mutex
 	asked, down := 0, true

@@ -8,15 +8,17 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// An outcome can come before its call: spans are sent in batches, and the call of
-// a stream ends after its last words were read. It is given back to the queue, to
-// be looked at again after these times. Then it leaves with what it says itself.
+// An outcome can come before its call: spans are sent in batches, and the call
+// of a stream ends after its last words were read. It is given back to the
+// queue, to be checked again after these times. Then it leaves with what it says
+// itself.
 var callWaits = []time.Duration{time.Second, 3 * time.Second, 6 * time.Second}
 
 const (
 	callAge = time.Minute // of an outcome whose call would have come by now
 
-	// While the store cannot be asked, outcomes of any age wait, for a minute.
+	// While the store cannot be queried, outcomes of any age wait, for a
+	// minute.
 	storeWait  = 5 * time.Second
 	storeWaits = 12
 )

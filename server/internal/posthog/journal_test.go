@@ -41,8 +41,8 @@ func TestWithJournalAndRegistry(t *testing.T) {
 		},
 		DropQueue:          func(ctx context.Context, id string) error { return j.DeleteQueue(ctx, "posthog-"+id) },
 		AllowInsecureHosts: true,
-		// A message that crosses with the end of a fetch comes again after AckWait
-		// only: here that is short.
+		// A message that crosses with the end of a fetch is redelivered after
+		// AckWait only: here that is short.
 		Client: posthog.ClientConfig{ExtendEvery: 500 * time.Millisecond},
 	})
 	ctx, cancel := context.WithCancel(t.Context())

@@ -102,7 +102,7 @@ type ClientConfig struct {
 
 	BackoffMin   time.Duration // wait before the first retry; then doubled. Defaults to 250 ms
 	BackoffMax   time.Duration // Defaults to 30 s
-	RefusedEvery time.Duration // between tries while PostHog refuses the key. Defaults to 1 min
+	RefusedEvery time.Duration // between tries while PostHog rejects the key. Defaults to 1 min
 	ExtendEvery  time.Duration // between two Extend of what is held; under the queue's acknowledgement wait. Defaults to 10 s
 }
 

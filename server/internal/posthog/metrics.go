@@ -8,7 +8,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are hedgerow_posthog_…, made from the stats when somebody scrapes.
+// metrics are hedgerow_posthog_…, made from the stats when someone scrapes.
 type metrics struct {
 	m                                *Manager
 	seconds                          prometheus.Histogram

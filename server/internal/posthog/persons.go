@@ -15,9 +15,9 @@ import (
 
 // DeletePerson asks the connection's PostHog to delete the person with a distinct
 // id and all of their events, with the personal key, which needs the scope
-// person:write. found is false where PostHog knows no such person: events without a
-// person, as wrappers send them where no user is named, cannot be deleted. PostHog
-// deletes the events later, at a time of its own; true means that it was asked.
+// person:write. found is false where PostHog knows no such person: events without
+// a person, as wrappers send them where no user is named, cannot be deleted.
+// PostHog deletes the events later, at its own time; true means that it was asked.
 func DeletePerson(ctx context.Context, conn project.Connection, distinctID string, o QueryOptions) (found bool, err error) {
 	if conn.PersonalKey.IsZero() {
 		return false, event.Invalid("the connection "+conn.Name+" has no personal key, which PostHog requires to delete a person", "create one in PostHog (Settings, Personal API keys) with the scope Person Write")

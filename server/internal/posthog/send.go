@@ -38,7 +38,7 @@ const (
 
 // judge applies the retry rules of the contract's section 2. What it calls
 // never retried and what concerns the destination rather than the events is
-// refused here: a key that is put right must find its events still there.
+// rejected here: a key that is put right must find its events still there.
 func judge(status int, rt route) verdict {
 	switch {
 	case status >= 200 && status < 300:
@@ -154,9 +154,9 @@ func (d *deliverer) send(ctx context.Context, l *lane, batch []*item) (parts [][
 	}
 }
 
-// pause waits until the batch and its lane may go on, and returns the settings
-// of that moment. New settings end every wait, and *delay begins anew. It
-// reports false when ctx has ended.
+// pause waits until the batch and its lane may continue, and returns the
+// settings of that moment. New settings end every wait, and *delay starts over.
+// It reports false when ctx has ended.
 func (d *deliverer) pause(ctx context.Context, l *lane, next *time.Time, delay *time.Duration) (*settings, bool) {
 	for {
 		s := d.r.settings.Load()
@@ -203,7 +203,7 @@ func (l *lane) resume() {
 	l.pause = time.Time{}
 }
 
-// deletedWait is until the deleted events are asked for again after an error.
+// deletedWait is until the deleted events are requested again after an error.
 const deletedWait = 5 * time.Second
 
 // prepare leaves out what was deleted meanwhile, brings a batch in line with the present settings and the route's

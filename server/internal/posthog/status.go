@@ -12,7 +12,7 @@ const (
 	StateSending  = "sending"  // events are on their way
 	StateIdle     = "idle"     // everything has been sent
 	StateRetrying = "retrying" // PostHog cannot be reached or is in trouble; events wait
-	StateRefused  = "refused"  // PostHog refuses the key or the address; events wait for other settings
+	StateRefused  = "refused"  // PostHog rejects the key or the address; events wait for other settings
 	StateDisabled = "disabled" // nothing leaves any more
 	StateStopped  = "stopped"  // no server runs
 )
@@ -20,7 +20,7 @@ const (
 // Status is how delivery to one connection goes. Counts are since the start.
 type Status struct {
 	State       string
-	LastSuccess time.Time     // of the last 2xx; zero where there was none
+	LastSuccess time.Time     // of the last 2xx; zero if there was none
 	LastError   string        // in words, without keys or content; "" once all is well again
 	Sent        int64         // events that PostHog has taken
 	Failed      int64         // requests that failed
@@ -31,7 +31,7 @@ type Status struct {
 	Quoting     []string      // their names, those of the last day, the latest first; at most 20
 	Quota       int64         // events of Sent that PostHog said it dropped, over quota
 	Held        int           // events out of the queue and not ended
-	Lag         time.Duration // age of the oldest event held; 0 where there is none
+	Lag         time.Duration // age of the oldest event held; 0 if there is none
 }
 
 // OK reports whether nothing is wrong.

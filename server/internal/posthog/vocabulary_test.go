@@ -144,7 +144,7 @@ func TestVocabularyGolden(t *testing.T) {
 		for name, e := range kinds {
 			out := vocabulary.Events(project.SchemaPostHog, e, nil)
 			if len(out) == 1 && !e.IsLLM() && e.TraceID != "" {
-				// With plain names beside PostHog's.
+				// With plain names next to PostHog's.
 				if o := out[0]; string(o.Properties["trace_id"]) != strconv.Quote(e.TraceID) || o.TraceID != e.TraceID || e.PromptVersionID != "" && string(o.Properties["prompt_version_id"]) != strconv.Quote(e.PromptVersionID) {
 					t.Errorf("%s lacks plain names: %v", name, o.Properties)
 				}
@@ -266,7 +266,7 @@ func TestOneEventLeavesAsSeveral(t *testing.T) {
 		if st := r.m.Status("c_1"); st.Sent != 30 || st.Filtered != 0 || st.Dead != 0 || st.Held != 0 || r.queue("c_1").count("acked") != 10 {
 			t.Errorf("status %+v, %d acknowledged", st, r.queue("c_1").count("acked"))
 		}
-		// In each request a start stands before its end.
+		// In each request a start precedes its end.
 		pairs := 0
 		for _, req := range r.ph.Requests() {
 			var batch []struct {

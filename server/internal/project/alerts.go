@@ -22,7 +22,7 @@ const (
 )
 
 // SetAlerts sets where a project's alerts go. The secret with which requests to
-// the webhook are signed is made when the URL is new, or when rotate asks for
+// the webhook are signed is made when the URL is new, or when rotate requests
 // another; it is returned then, and never again.
 func (r *Registry) SetAlerts(ctx context.Context, projectID string, a Alerts, rotate bool) (p Project, secret Secret, err error) {
 	if a.WebhookURL, err = normalizeWebhook(a.WebhookURL, r.o.AllowInsecureHosts); err != nil {

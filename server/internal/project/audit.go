@@ -41,7 +41,7 @@ func (r *Registry) AuditLog(projectID string, limit int) []AuditEntry {
 }
 
 // Audit writes an entry for something that happened outside this package, such
-// as a refused sign-in. ID, Time and, where it is empty, Actor are filled in.
+// as a refused sign-in. ID, Time and, if it is empty, Actor are filled in.
 func (r *Registry) Audit(ctx context.Context, e AuditEntry) error {
 	rev, err := r.appendAudit(ctx, e)
 	if err != nil {

@@ -262,7 +262,7 @@ func (r *Registry) checkConnection(c *Connection) error {
 		return event.Invalid("flush_at lies between 1 and 1000 events", "20 is the default")
 	case c.FlushInterval < 100*time.Millisecond || c.FlushInterval > 10*time.Minute:
 		return event.Invalid("flush_interval lies between 100 ms and 10 minutes", "10 s is the default")
-	case !(c.SampleRate > 0 && c.SampleRate <= 1): // written so that NaN is refused too
+	case !(c.SampleRate > 0 && c.SampleRate <= 1): // written so that NaN is rejected too
 		return event.Invalid("sample_rate lies above 0 and up to 1", "1 sends everything; to send nothing, disable the connection")
 	}
 	for _, list := range [][]string{c.Filter.Events, c.Filter.Surfaces, c.Filter.Tags} {
@@ -376,7 +376,7 @@ func NormalizeHost(raw string, insecure bool, allow *AllowedHosts) (string, erro
 	return u.Scheme + "://" + u.Host + strings.TrimRight(u.EscapedPath(), "/"), nil
 }
 
-// publicName refuses what needs no resolver to be known as not public. A name
+// publicName rejects what needs no resolver to be known as not public. A name
 // whose last label is a number is an address in some spelling (decimal, octal,
 // hexadecimal, short): only the usual spelling is taken.
 func publicName(host string) bool {

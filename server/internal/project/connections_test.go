@@ -335,7 +335,7 @@ func TestAllowedHosts(t *testing.T) {
 		{"https://other.internal", names, false},
 		{"https://10.1.2.3", names, false},
 		{"http://posthog.internal", names, false}, // clear text, whatever is allowed
-		{"https://posthog.internal", nets, true},  // where it leads is looked at when it is dialled
+		{"https://posthog.internal", nets, true},  // where it leads is checked when it is dialled
 		{"https://10.1.2.3", nets, true},
 		{"https://[::ffff:10.1.2.3]", nets, true},
 		{"https://10.2.0.1", nets, false},

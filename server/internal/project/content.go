@@ -17,14 +17,14 @@ func MayNotRead(r Role) *event.Error {
 		"ask an administrator: the role that may is set in the project's settings", nil)
 }
 
-// openedAgain is how long one who has read a content may read it anew without
+// openedAgain is how long one who has read a content may read it again without
 // another entry in the audit log, which keeps a bounded number of them.
 const openedAgain = time.Hour
 
-// OpenContent has to be asked before prompts or answers are shown to anybody. It
-// refuses a role that may not read them, and writes into the audit log that the
-// actor of ctx read target, such as "event 0192…", at most once an hour. What
-// cannot be written down must not be shown.
+// OpenContent must be called before prompts or answers are shown. It rejects a
+// role that may not read them, and records in the audit log that the actor of
+// ctx read target, such as "event 0192…", at most once an hour. If the entry
+// cannot be written, the content must not be shown.
 func (r *Registry) OpenContent(ctx context.Context, projectID string, role Role, target string) error {
 	p, ok := r.Snapshot().Project(projectID)
 	if !ok || !p.Settings.MayRead(role) {

@@ -62,8 +62,8 @@ func (a *AllowedHosts) Addr(ip netip.Addr) bool {
 	return a != nil && slices.ContainsFunc(a.nets, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
-// maySave reports whether a host that is not public may be saved. With networks, a
-// name may lead into one: whoever dials looks at the address.
+// maySave reports whether a host that is not public may be saved. With
+// networks, a name may lead into one: whoever dials checks the address.
 func (a *AllowedHosts) maySave(host string) bool {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return a.Addr(ip)

@@ -39,7 +39,7 @@ func (r *Registry) sweepOrphans(ctx context.Context) error {
 			Record struct{ Project, Name string }
 		}
 		if json.Unmarshal(e.Value(), &env) != nil || env.Record.Project == "" {
-			continue // it cannot be read: nobody knows whose it is
+			continue // it cannot be read: no one knows whose it is
 		}
 		id := env.Record.Project
 		is, known := gone[id]
@@ -68,8 +68,8 @@ func (r *Registry) projectGone(ctx context.Context, id string) (bool, error) {
 	return false, err
 }
 
-// stillWanted removes a record that was just written again where its project was
-// deleted meanwhile, by somebody who may not have seen the record.
+// stillWanted removes a record that was just written again where its project
+// was deleted meanwhile, by someone who may not have seen the record.
 func (r *Registry) stillWanted(ctx context.Context, projectID, key string) error {
 	switch gone, err := r.projectGone(ctx, projectID); {
 	case err != nil:

@@ -80,7 +80,7 @@ func open(t *testing.T, kv jetstream.KeyValue, o project.Options) *project.Regis
 	return r
 }
 
-// start opens a registry on a bucket of its own, past its first start.
+// start opens a registry on its own bucket, past its first start.
 func start(t *testing.T, o project.Options) (*project.Registry, project.FirstStart) {
 	t.Helper()
 	r := open(t, bucket(t, 1), o)
@@ -235,7 +235,7 @@ func TestDeleteProjectTakesAllThatIsIts(t *testing.T) {
 }
 
 // raw returns every value in the bucket, its history included, by key and
-// revision. Values of the same key are told apart by a suffix.
+// revision. Values of the same key are distinguished by a suffix.
 func raw(t *testing.T, kv jetstream.KeyValue) map[string][]byte {
 	t.Helper()
 	w, err := kv.WatchAll(t.Context(), jetstream.IncludeHistory())
@@ -501,7 +501,7 @@ func TestBucketDown(t *testing.T) {
 		t.Error("the snapshot shows what is not saved")
 	}
 	kv.fail.Store(nil)
-	// The name that the failed creation may have reserved is not lost for ever:
+	// The name that the failed creation may have reserved is not lost forever:
 	// only the reservation failed here, so that it is free at once.
 	must(r.CreateProject(t.Context(), "x"))(t)
 }

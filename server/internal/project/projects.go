@@ -33,7 +33,7 @@ const (
 
 // randomString returns n characters of an alphabet, each equally likely.
 func randomString(alphabet string, n int) string {
-	// Bytes past the last multiple of the alphabet's length would favour its
+	// Bytes past the last multiple of the alphabet's length would favor its
 	// first characters: they are thrown away.
 	limit := 256 - 256%len(alphabet)
 	out, buf := make([]byte, 0, n), make([]byte, 2*n)
@@ -88,8 +88,8 @@ func newProject(id, name string, now time.Time) Project {
 	}
 }
 
-// CreateProject makes a project with a token of its own and default settings.
-// Names are unique, whatever their letters' case.
+// CreateProject makes a project with its own token and default settings. Names
+// are unique, whatever their letters' case.
 func (r *Registry) CreateProject(ctx context.Context, name string) (Project, error) {
 	name, err := cleanName("project", name)
 	if err != nil {
@@ -109,9 +109,9 @@ func (r *Registry) createProject(ctx context.Context, p *Project) error {
 	return r.done(ctx, p.Revision, AuditEntry{Action: "project.create", ProjectID: p.ID, Target: p.Name})
 }
 
-// UpdateProject changes a project's name and settings. change gets a copy of the
-// record as it is in the bucket and may be called again when another change came
-// first; an error of its own ends the update.
+// UpdateProject changes a project's name and settings. change gets a copy of
+// the record as it is in the bucket and may be called again when another change
+// came first; its own error ends the update.
 func (r *Registry) UpdateProject(ctx context.Context, id string, f func(*Project) error) (Project, error) {
 	var before Project
 	p, err := change(ctx, r, prefixProject+id, func(p *Project) error {
@@ -324,7 +324,7 @@ func (r *Registry) DeleteProviderKey(ctx context.Context, projectID, provider st
 	return r.done(ctx, 0, AuditEntry{Action: "provider_key.delete", ProjectID: projectID, Target: provider})
 }
 
-// checkKey refuses what cannot be sent in a header.
+// checkKey rejects what cannot be sent in a header.
 func checkKey(what, key string) error {
 	switch {
 	case key == "":

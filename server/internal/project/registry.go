@@ -124,7 +124,7 @@ func Open(ctx context.Context, bucket jetstream.KeyValue, o Options) (*Registry,
 	return r, nil
 }
 
-// Health tells how the settings are doing.
+// Health returns the health of the settings.
 func (r *Registry) Health() health.Report { return r.b.Health() }
 
 // Close ends the watch. The last snapshot stays readable.
@@ -164,7 +164,7 @@ func (r *Registry) Changes(ctx context.Context) <-chan *Snapshot {
 			case <-ch: // the reader has not taken the one before: it is outdated
 			default:
 			}
-			ch <- s // never blocks: nobody else sends
+			ch <- s // never blocks: no one else sends
 		}
 	})
 	return ch
@@ -368,7 +368,7 @@ var errAsItIs = errors.New("the record is as it should be")
 
 // reserve makes value belong to the record under owner, which holds it in a
 // field of its JSON form: names and addresses are unique by this, whatever
-// replica hands them out. A reservation whose owner is gone, or holds another
+// replica passes them out. A reservation whose owner is gone, or holds another
 // value, was left by a crash and is taken over.
 func (r *Registry) reserve(ctx context.Context, kind, field, value, owner string) error {
 	_, err := kv.Swap(ctx, r.bucket, uniqueKey(kind, value), func(old jetstream.KeyValueEntry) ([]byte, error) {

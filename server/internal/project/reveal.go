@@ -7,10 +7,11 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// CheckConnection brings a connection into normal form and reports what is wrong
-// with it, without saving it: what a test before saving needs. before is the
-// connection as it is saved, nil for a new one: a key that was saved for another
-// host is refused, and so is a change that the caller of ctx may not make.
+// CheckConnection brings a connection into normal form and reports what is
+// wrong with it, without saving it: what a test before saving needs. before is
+// the connection as it is saved, nil for a new one: a key that was saved for
+// another host is rejected, and so is a change that the caller of ctx may not
+// make.
 func (r *Registry) CheckConnection(ctx context.Context, before, c *Connection) error {
 	if before != nil {
 		if err := ofEnvironment(before, c); err != nil {
@@ -44,8 +45,8 @@ func WithRole(ctx context.Context, role Role) context.Context {
 	return context.WithValue(ctx, roleKey{}, role)
 }
 
-// mayReveal refuses a change that could show prompts and answers to whoever runs
-// the other end, unless the role behind ctx may read them at home.
+// mayReveal rejects a change that could show prompts and answers to whoever
+// runs the other end, unless the role behind ctx may read them locally.
 func (r *Registry) mayReveal(ctx context.Context, before, after *Connection) error {
 	role, ofPerson := ctx.Value(roleKey{}).(Role)
 	if !ofPerson {
@@ -81,8 +82,8 @@ func (r *Registry) mayReveal(ctx context.Context, before, after *Connection) err
 		"ask an administrator: the role that may is set in the project's settings read them", nil)
 }
 
-// confirms reports whether a change makes names leave for good that an upgrade took
-// over until somebody says so.
+// confirms reports whether a change makes names leave for good that an upgrade
+// took over until someone says so.
 func confirms(before, after *Connection) bool {
 	if before == nil || before.TakenOver == nil {
 		return false
@@ -108,10 +109,10 @@ func adds(before, after *Connection, list func(*Connection) []string) bool {
 	return slices.ContainsFunc(list(after), func(name string) bool { return !slices.Contains(had, name) })
 }
 
-// MoveTo changes the connection's host. The kept keys were given for the old one
-// and do not go to another: the personal key is dropped, and saving asks for the
-// project key anew. Call it before the keys of the same change are set. A host
-// that is written another way and is the same changes nothing.
+// MoveTo changes the connection's host. The kept keys were given for the old
+// one and do not go to another: the personal key is dropped, and saving
+// requests the project key again. Call it before the keys of the same change
+// are set. A host that is written another way and is the same changes nothing.
 func (c *Connection) MoveTo(host string) {
 	if !sameHost(host, c.Host) {
 		c.PersonalKey = Secret{}

@@ -58,7 +58,7 @@ func TestKeysOfAHost(t *testing.T) {
 	if e := r.AuditLog(project.DefaultID, 1)[0]; !strings.Contains(e.Detail, "host: https://us.i.posthog.com → https://evil.example.com") || !strings.Contains(e.Detail, "personal key removed") || !strings.Contains(e.Detail, "project key replaced") {
 		t.Errorf("the audit log: %+v", e)
 	}
-	// The same keys once more, typed in anew, may go there.
+	// The same keys once more, typed in again, may go there.
 	if got, err = move("https://eu.i.posthog.com", func(c *project.Connection) {
 		c.ProjectKey, c.PersonalKey = project.NewSecret("phc_evilevilevilevilevil"), project.NewSecret(phx)
 	}); err != nil || got.PersonalKey.Reveal() != phx {
@@ -135,7 +135,7 @@ func TestSealedBefore(t *testing.T) {
 	}
 }
 
-// Who may not read prompts and answers at home cannot have them sent elsewhere.
+// Who may not read prompts and answers locally cannot have them sent elsewhere.
 func TestRevealNeedsTheContentRole(t *testing.T) {
 	r, _ := start(t, project.Options{})
 	set := func(need project.Role) {

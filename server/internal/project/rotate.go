@@ -15,7 +15,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/kv"
 )
 
-// sealCheck is the record that tells whether a key is the right one. While a
+// sealCheck is the record that reports whether a key is the right one. While a
 // rotation is under way it also holds the new key sealed with the old one and
 // the old one sealed with the new, so that whoever has either can open all: a
 // rotation that breaks off harms nothing, and replicas follow it live.
@@ -54,7 +54,7 @@ func (r *Registry) openRing(ctx context.Context, key *sealer) error {
 	if err != nil {
 		return err
 	}
-	if value == nil { // not to be had, or just made
+	if value == nil { // not available, or just made
 		r.ring.Store(&keyring{key})
 		return nil
 	}
@@ -180,7 +180,7 @@ func (r *Registry) applySeal(value []byte) error {
 	return nil
 }
 
-// Rotate seals everything anew with another 32-byte key. When it has returned,
+// Rotate seals everything again with another 32-byte key. When it has returned,
 // the old key opens nothing any more, and the caller stores the new one where
 // [LoadSecretKey] finds it; replicas go on and need the new key at their next
 // start. If it breaks off, both keys work until it is called again.

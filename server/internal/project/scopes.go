@@ -21,7 +21,7 @@ type Scope string
 const (
 	ScopeRead    Scope = "read"    // reads events, figures, prompts and settings
 	ScopeWrite   Scope = "write"   // changes prompts, experiments, datasets and connections; reads the project token
-	ScopeIngest  Scope = "ingest"  // sends events: capture, OpenTelemetry, product events, judgements, feedback
+	ScopeIngest  Scope = "ingest"  // sends events: capture, OpenTelemetry, product events, judgments, feedback
 	ScopeGateway Scope = "gateway" // calls models through hedgerow, with the provider keys that the project keeps
 	ScopeAdmin   Scope = "admin"   // everything; keys, provider keys, alerts and project settings need it
 )
@@ -48,7 +48,7 @@ func (s Scopes) String() string {
 	return strings.Join(words, ", ")
 }
 
-// Role is the role that the scopes amount to, where one is asked for: the least
+// Role is the role that the scopes amount to, where one is requested: the least
 // role that may read prompts and answers, for example.
 func (s Scopes) Role() Role {
 	switch {
@@ -115,8 +115,8 @@ func NeedsScope(have Scopes, need ...Scope) *event.Error {
 		"use a key with the "+word+Scopes(need).String()+"; an administrator creates one on the Keys page, or with hedgerow project add-key --scopes "+strings.ReplaceAll(Scopes(need).String(), ", ", ","), nil)
 }
 
-// May are the key's scopes. A key of before there were scopes has those of its
-// role.
+// May are the key's scopes. A key from before there were scopes has those of
+// its role.
 func (k *APIKey) May() Scopes {
 	if len(k.Scopes) > 0 {
 		return k.Scopes
@@ -124,13 +124,13 @@ func (k *APIKey) May() Scopes {
 	return k.Role.Scopes()
 }
 
-// CreateScopedKey is [Registry.CreateAPIKey] for a key with scopes of its own.
+// CreateScopedKey is [Registry.CreateAPIKey] for a key with its own scopes.
 func (r *Registry) CreateScopedKey(ctx context.Context, projectID, name string, scopes Scopes) (plain string, k APIKey, err error) {
 	return r.CreateKey(ctx, KeySpec{ProjectID: projectID, Name: name, Scopes: scopes})
 }
 
-// KeySpec says what key is to be made: with the scopes of a role or with scopes
-// of its own.
+// KeySpec says what key is to be made: with the scopes of a role or with its
+// own scopes.
 type KeySpec struct {
 	ProjectID, Name string
 	Role            Role   // wins over Scopes
@@ -165,7 +165,7 @@ func (r *Registry) CreateKey(ctx context.Context, spec KeySpec) (plain string, k
 	return r.createKey(ctx, k)
 }
 
-// UnscopedKeys returns the project's keys of before there were scopes, until
+// UnscopedKeys returns the project's keys from before there were scopes, until
 // [Registry.ConfirmScopes] has been called: they go by their role, and whoever
 // made them is to be shown what they may do now.
 func (s *Snapshot) UnscopedKeys(projectID string) []APIKey {
@@ -201,8 +201,8 @@ func (u *uses) last(id string) (time.Time, bool) {
 	return time.Unix(v.(*atomic.Int64).Load(), 0).UTC(), true
 }
 
-// ConfirmScopes writes into each key of before there were scopes what its role
-// lets it do. It changes nothing about what they may do.
+// ConfirmScopes writes into each key from before there were scopes what its
+// role lets it do. It changes nothing about what they may do.
 func (r *Registry) ConfirmScopes(ctx context.Context, projectID string) error {
 	var revision uint64
 	var names []string

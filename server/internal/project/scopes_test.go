@@ -58,7 +58,7 @@ func TestScopes(t *testing.T) {
 }
 
 // A key that an older version has written has the scopes of its role, in any
-// registry, until somebody confirms them: then it says them itself.
+// registry, until someone confirms them: then it says them itself.
 func TestKeysOfBefore(t *testing.T) {
 	kv := bucket(t, 1)
 	r := open(t, kv, project.Options{})

@@ -106,10 +106,11 @@ func sealedBy(sealed string) string {
 	return id
 }
 
-// LoadSecretKey returns the 32-byte key that seals other parties' keys. env, the
-// value of HEDGEROW_SECRET_KEY, wins: 32 bytes in hex or base64. Without it the
-// key is read from the file at path, which is made, with mode 0600 and a random
-// key, where there is none. A file that others may read is refused.
+// LoadSecretKey returns the 32-byte key that encrypts provider and PostHog keys.
+// env, the value of HEDGEROW_SECRET_KEY, takes precedence: 32 bytes in hex or
+// base64. Without it the key is read from the file at path, which is made, with
+// mode 0600 and a random key, if there is none. A file that others may read is
+// rejected.
 func LoadSecretKey(env, path string) ([]byte, error) {
 	if env = strings.TrimSpace(env); env != "" {
 		key, err := parseSecretKey(env)

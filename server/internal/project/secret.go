@@ -13,11 +13,11 @@ const redacted = "[secret]"
 // it, so that its uses can be found. The zero Secret is empty.
 type Secret struct {
 	// A pointer, because fmt reaches unexported fields of the structs around
-	// this one without asking for their String method; it prints an address.
+	// this one without requesting their String method; it prints an address.
 	v *string
 
 	// host is the one that the value was saved for, "" where it has not been
-	// saved yet, or goes nowhere by itself.
+	// saved yet, or goes nowhere on its own.
 	host string
 }
 

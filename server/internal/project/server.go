@@ -39,7 +39,7 @@ func (s *Snapshot) FirstProject() (Project, bool) {
 	return deref(first)
 }
 
-// Keyless is what becomes of gateway calls without a hedgerow key.
+// Keyless is what happens to gateway calls without a hedgerow key.
 type Keyless struct {
 	Refused bool   // they are answered 401
 	Fixed   bool   // by the configuration or the address: the switch of [ServerSettings] changes nothing

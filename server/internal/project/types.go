@@ -32,9 +32,9 @@ type Settings struct {
 	ScrubEmails     bool `json:"scrub_emails"`      // e-mail addresses are masked before anything is stored. Defaults to false
 	HashDistinctIDs bool `json:"hash_distinct_ids"` // every connection gets an HMAC in place of user ids. Defaults to false
 	ContentRole     Role `json:"content_role"`      // the least role that may read prompts and answers. Defaults to viewer
-	ContentDays     int  `json:"content_days"`      // days that content is kept; 0 is for ever. Defaults to 30
-	MetricsDays     int  `json:"metrics_days"`      // days that events are kept; 0 is for ever. Defaults to 0
-	IncludeUsage    bool `json:"include_usage"`     // the gateway asks for token counts on streams that lack them. Defaults to true
+	ContentDays     int  `json:"content_days"`      // days that content is kept; 0 is forever. Defaults to 30
+	MetricsDays     int  `json:"metrics_days"`      // days that events are kept; 0 is forever. Defaults to 0
+	IncludeUsage    bool `json:"include_usage"`     // the gateway requests token counts on streams that lack them. Defaults to true
 
 	// Surface is put on the project's events that name none: see [APIKey.Surface],
 	// which comes first. Defaults to "", which leaves them without.
@@ -75,10 +75,10 @@ type APIKey struct {
 	ID        string    `json:"id"` // k_…
 	ProjectID string    `json:"project"`
 	Name      string    `json:"name"`
-	Prefix    string    `json:"prefix"`           // its first 10 characters, to tell keys apart
+	Prefix    string    `json:"prefix"`           // its first 10 characters, to distinguish keys
 	Hash      []byte    `json:"hash"`             // SHA-256
 	Role      Role      `json:"role"`             // "" where Scopes are those of no role
-	Scopes    Scopes    `json:"scopes,omitempty"` // empty in keys of before there were scopes; see May
+	Scopes    Scopes    `json:"scopes,omitempty"` // empty in keys from before there were scopes; see May
 	CreatedAt time.Time `json:"created_at"`
 
 	// Surface is put on calls and events that come with the key and name none; ""
@@ -126,7 +126,7 @@ type Connection struct {
 	Name                string        `json:"name"`
 	Host                string        `json:"host"`                   // ingestion host, without trailing slash. Defaults to DefaultHost
 	ProjectKeyLastFour  string        `json:"project_key_last_four"`  //
-	PersonalKeyLastFour string        `json:"personal_key_last_four"` // "" where there is none
+	PersonalKeyLastFour string        `json:"personal_key_last_four"` // "" if there is none
 	Enabled             bool          `json:"enabled"`                // Defaults to true
 	PrivacyMode         bool          `json:"privacy_mode"`           // no prompts and answers leave. Defaults to true
 	Schema              Schema        `json:"schema"`                 // Defaults to SchemaPostHog
@@ -139,8 +139,8 @@ type Connection struct {
 	Filter              Filter        `json:"filter,omitzero"`
 	SendProperties      []string      `json:"send_properties,omitempty"` // callers' properties that leave in privacy mode whatever they hold
 	SendAttributes      []string      `json:"send_attributes,omitempty"` // and attributes of spans and resources
-	Rules               int           `json:"rules,omitempty"`           // RulesAllowList, or 0 for a record of before
-	TakenOver           *TakenOver    `json:"taken_over,omitempty"`      // names of before that wait for a person's word
+	Rules               int           `json:"rules,omitempty"`           // RulesAllowList, or 0 for a record from before
+	TakenOver           *TakenOver    `json:"taken_over,omitempty"`      // names from before that wait for a person's word
 	Origin              string        `json:"origin"`                    // OriginUser or OriginEnv
 	CreatedAt           time.Time     `json:"created_at"`
 	UpdatedAt           time.Time     `json:"updated_at"`
@@ -155,8 +155,9 @@ type Connection struct {
 const RulesAllowList = 1
 
 // TakenOver are names that left for a connection before there was an allow-list,
-// and which an upgrade has put into SendProperties and SendAttributes, so that what
-// people see in PostHog goes on. They are shown until somebody keeps or stops them.
+// and which an upgrade has put into SendProperties and SendAttributes, so that
+// what people see in PostHog continues. They are shown until someone keeps or
+// stops them.
 type TakenOver struct {
 	At         time.Time `json:"at"`
 	Properties []string  `json:"properties,omitempty"`

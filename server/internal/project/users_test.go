@@ -197,7 +197,7 @@ func TestPasswords(t *testing.T) {
 	ctx := t.Context()
 	u := must(r.CreateUser(ctx, project.User{Email: "u@example.com", Role: project.RoleMember}))(t)
 	const good = "correct horse battery"
-	// Without a password nobody signs in by one, not even by an empty one.
+	// Without a password no one signs in by one, not even by an empty one.
 	for _, p := range []string{"", good} {
 		_, err := r.CheckPassword(ctx, "u@example.com", p)
 		wantCode(t, err, event.CodeUnauthorized)

@@ -24,8 +24,8 @@ const (
 )
 
 // minWeight is how many bytes of a template with variables have to be its own
-// before a call that names no prompt is taken for one of it. A shorter one would
-// match what has nothing to do with it.
+// before a call that names no prompt is treated as one of it. A shorter one
+// would match what has nothing to do with it.
 const minWeight = 24
 
 // Attribute completes the prompt of an event: its name, the version's number and
@@ -83,8 +83,8 @@ type attribution struct {
 	talk         *template.Talk // nil: not read yet
 }
 
-// said is the conversation, read once, and only for templates with words of their
-// own in it.
+// said is the conversation, read once, and only for templates with their own
+// words in it.
 func (a *attribution) said() template.Talk {
 	if a.talk == nil {
 		t := template.NewTalk(a.conversation())

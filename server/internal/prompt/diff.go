@@ -32,7 +32,7 @@ const (
 	Added   DiffOp = '+'
 )
 
-// Compare lays two versions beside each other, message by message and then the
+// Compare lays two versions next to each other, message by message and then the
 // rest.
 func Compare(a, b Version) []Change {
 	var out []Change

@@ -12,7 +12,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// File is a prompt as a file, to be kept beside the code that uses it.
+// File is a prompt as a file, to be kept next to the code that uses it.
 type File struct {
 	Name        string `json:"name" yaml:"name"`
 	Description string `json:"description,omitempty" yaml:"description,omitempty"`

@@ -21,7 +21,8 @@ func sample() prompt.File {
 	}}
 }
 
-// The file's form is what people keep beside their code: it must not change unseen.
+// The file's form is what people keep next to their code: it must not change
+// unseen.
 func TestFileGolden(t *testing.T) {
 	for _, ext := range []string{"yaml", "json"} {
 		got, err := sample().YAML()
@@ -112,7 +113,7 @@ func FuzzParseFile(f *testing.F) {
 		// What can be read can be written, and hashes the same ever after.
 		y, err := file.YAML()
 		if err != nil {
-			t.Skip() // a default that no JSON has is refused when it is kept
+			t.Skip() // a default that no JSON has is rejected when it is kept
 		}
 		if again, err := prompt.ParseFile(y); err == nil && prompt.ContentHash(again.Draft) != prompt.ContentHash(file.Draft) {
 			t.Errorf("another content after a round trip:\n%s", y)

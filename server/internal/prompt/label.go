@@ -41,7 +41,7 @@ type Move struct {
 
 const maxHistory = 100
 
-// numeric names would be taken for a version's number, and pv_… for its id.
+// numeric names would be treated as a version's number, and pv_… for its id.
 var labelName = regexp.MustCompile(`^[a-z][a-z0-9_.-]{0,49}$`)
 
 func checkLabel(label string) (string, error) {
@@ -77,7 +77,7 @@ func (r *Registry) SetLabel(ctx context.Context, actor, projectID, name, label, 
 	return r.moveLabel(ctx, actor, p, label, v, reason)
 }
 
-// RemoveLabel takes a label away. What asks for it by name finds nothing then;
+// RemoveLabel takes a label away. What requests it by name finds nothing then;
 // without production, a reference without a version means the newest one.
 func (r *Registry) RemoveLabel(ctx context.Context, actor, projectID, name, label, reason string) error {
 	p, ok := r.b.View().prompt(projectID, name)

@@ -21,11 +21,11 @@ type PostHogForm struct {
 	Name    string `json:"name"`
 	Prompt  string `json:"prompt"`
 	Version int    `json:"version"`
-	// Label is the label that was asked for. A client that gets none after asking
-	// for one takes it that the server knows no labels.
+	// Label is the label that was requested. A client that gets none after
+	// requesting one takes it that the server knows no labels.
 	Label     string         `json:"label,omitempty"`
 	AllLabels []PostHogLabel `json:"all_labels"`
-	// Config has the parameters beside provider, model and, where there are
+	// Config has the parameters next to provider, model and, where there are
 	// several, messages.
 	Config    map[string]any `json:"config"`
 	CreatedBy string         `json:"created_by"`

@@ -43,8 +43,8 @@ type Options struct {
 //
 // A change returns when the registry itself shows it. Errors are
 // [*event.Error]: invalid, not found, conflict, or unavailable when the bucket
-// could not be reached. actor is who is behind a change, as the audit log shows
-// it.
+// could not be reached. actor is the author of a change, as shown in the audit
+// log.
 type Registry struct {
 	b   *kv.Bucket[*state, *view]
 	o   Options
@@ -83,7 +83,7 @@ func Open(ctx context.Context, bucket jetstream.KeyValue, o Options) (*Registry,
 	return r, nil
 }
 
-// Health tells how these settings are doing.
+// Health returns the health of these settings.
 func (r *Registry) Health() health.Report { return r.b.Health() }
 
 // Close ends the watch. What is in memory stays readable.
@@ -304,9 +304,9 @@ func (r *Registry) Versions(projectID, name string) []Version {
 	return list
 }
 
-// Version returns a version of a prompt. ref is its number ("3" or "v3"), a label, "latest", or
-// its id (pv_…); "" means the label production or, where there is no such label,
-// the newest version.
+// Version returns a version of a prompt. ref is its number ("3" or "v3"), a label,
+// "latest", or its id (pv_…); "" means the label production or, if there is no such
+// label, the newest version.
 func (r *Registry) Version(projectID, name, ref string) (Version, bool) {
 	h, ok := r.b.View().prompt(projectID, name)
 	if !ok {
@@ -327,9 +327,9 @@ const (
 	maxPrompts     = 5000 // of one project
 )
 
-// Create makes a prompt with its first version, which gets the label production:
-// a prompt that is asked for without a label always has an answer that somebody
-// chose.
+// Create makes a prompt with its first version, which gets the label
+// production: a prompt that is requested without a label always has an answer
+// that someone chose.
 func (r *Registry) Create(ctx context.Context, actor, projectID, name, description string, d Draft) (Prompt, error) {
 	name, description = strings.TrimSpace(name), strings.TrimSpace(description)
 	if !promptName.MatchString(name) {
@@ -367,7 +367,7 @@ func (r *Registry) Create(ctx context.Context, actor, projectID, name, descripti
 	r.audit(ctx, actor, "prompt.create", projectID, name, "")
 	p, ok := r.Prompt(projectID, name)
 	if !ok {
-		return Prompt{}, noPrompt(name) // deleted at once by somebody else
+		return Prompt{}, noPrompt(name) // deleted at once by someone else
 	}
 	return p, nil
 }

@@ -167,7 +167,7 @@ func TestVersionsAndLabels(t *testing.T) {
 		t.Error("the prompt is still there")
 	}
 	wantCode(t, r.Delete(ctx, ann, shop, "support", "support"), event.CodeNotFound)
-	// A namesake begins anew.
+	// A namesake starts over.
 	p, err = r.Create(ctx, ann, shop, "support", "", system("Another."))
 	must(t, err)
 	if p.Latest != 1 {

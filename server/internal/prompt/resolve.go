@@ -20,11 +20,11 @@ type Flags interface {
 	TurnOff(ctx context.Context, projectID, key string) error
 }
 
-// Why somebody gets a version: [Resolution.Reason]. A flag decided by PostHog has
-// the reason that [Flags] gives.
+// Why someone gets a version: [Resolution.Reason]. A flag decided by PostHog
+// has the reason that [Flags] gives.
 const (
 	ReasonNoRollout = "no_rollout"  // the prompt has none: the label production, or the newest version
-	ReasonPinned    = "pinned"      // the version was asked for by number, id or label
+	ReasonPinned    = "pinned"      // the version was requested by number, id or label
 	ReasonStopped   = "stopped"     // the rollout is: the control
 	ReasonNoUser    = "no_user"     // nobody to decide for: the control
 	ReasonOwn       = "own"         // hedgerow's own percentages
@@ -37,11 +37,11 @@ type Resolution struct {
 	Version  Version
 	Provider string // the arm's or else the version's; "" leaves it to the caller
 	Model    string // likewise
-	Flag     string // the rollout's flag; "" where no rollout was looked at
-	// Variant is the flag's value for the user, as PostHog writes it: "false" for
-	// who does not have it. Events bear it as $feature/<flag>.
+	Flag     string // the rollout's flag; "" where no rollout was checked
+	// Variant is the flag's value for the user, as PostHog writes it: "false"
+	// for who does not have it. Events have it as $feature/<flag>.
 	Variant string
-	Value   flag.Value // the same, told apart from a variant named "true"
+	Value   flag.Value // the same, distinguished from a variant named "true"
 	Reason  string
 }
 
@@ -73,8 +73,8 @@ func (s Resolution) Mark(e *event.Event) {
 	}
 }
 
-// Properties are what events of the call bear, for programs that send their events
-// themselves.
+// Properties are what events of the call have, for programs that send their
+// events themselves.
 func (s Resolution) Properties() map[string]any {
 	p := map[string]any{"$ai_prompt_name": s.Prompt, "$ai_prompt_version": s.Version.Number, "$ai_prompt_version_id": s.Version.ID}
 	if s.Version.PromptHash != "" {
@@ -88,9 +88,9 @@ func (s Resolution) Properties() map[string]any {
 }
 
 // Resolve returns what a user gets of a prompt. ref is as in [Registry.Version]; a
-// rollout is looked at where it is "" or production: every other one is a choice
-// of its own. It does I/O only where a rollout's flag has to be asked of PostHog,
-// and never fails for that; the error is that there is no such prompt or version.
+// rollout is checked where it is "" or production: every other one is its own
+// choice. It does I/O only where a rollout's flag has to be asked of PostHog, and
+// never fails for that; the error is that there is no such prompt or version.
 func (r *Registry) Resolve(ctx context.Context, projectID, name, ref string, u flag.User) (Resolution, error) {
 	h, ok := r.b.View().prompt(projectID, name)
 	if !ok {

@@ -32,8 +32,8 @@ type Rollout struct {
 	Flag    string `json:"flag"` // the flag's key
 
 	// Arms say what each variant gets; "true" is a flag's that has no variants.
-	// A variant without an arm, and whoever does not have the flag, gets the arm
-	// "control" or, where there is none, the version labelled production.
+	// A variant without an arm, and whoever does not have the flag, gets the
+	// arm "control" or, if there is none, the version labeled production.
 	Arms map[string]Arm `json:"arms"`
 
 	Own *flag.Definition `json:"own,omitempty"`
@@ -43,8 +43,8 @@ type Rollout struct {
 	Reason    string    `json:"reason,omitempty"` // why it was stopped
 	StoppedBy string    `json:"stopped_by,omitempty"`
 	StoppedAt time.Time `json:"stopped_at,omitzero"`
-	// FlagOff says what became of PostHog's flag then: FlagOffDone, or why it is
-	// still on; "" where there is none.
+	// FlagOff says what happened to PostHog's flag then: FlagOffDone, or why it
+	// is still on; "" if there is none.
 	FlagOff string `json:"flag_off,omitempty"`
 
 	By      string    `json:"by"` // who set it
@@ -252,8 +252,9 @@ func (r *Rollout) check(h *held) error {
 	return nil
 }
 
-// SetRollout sets the rollout of ro.Prompt, from now on: one that was stopped runs
-// again. What ro says of its stop, its author and its times is not looked at.
+// SetRollout sets the rollout of ro.Prompt, from now on: one that was stopped
+// runs again. What ro says of its stop, its author and its times is not
+// checked.
 func (r *Registry) SetRollout(ctx context.Context, actor, projectID string, ro Rollout) (Rollout, error) {
 	h, ok := r.b.View().prompt(projectID, ro.Prompt)
 	if !ok {
@@ -280,7 +281,7 @@ func (r *Registry) SetRollout(ctx context.Context, actor, projectID string, ro R
 	r.audit(ctx, actor, "prompt.rollout", projectID, ro.Prompt, ro.detail())
 	out, ok := r.Rollout(projectID, ro.Prompt)
 	if !ok {
-		return Rollout{}, noRollout(ro.Prompt) // taken away at once by somebody else
+		return Rollout{}, noRollout(ro.Prompt) // taken away at once by someone else
 	}
 	return out, nil
 }
@@ -343,7 +344,7 @@ func (r *Registry) StopRollout(ctx context.Context, actor, projectID, name, reas
 	return nil
 }
 
-// RemoveRollout takes a rollout away: everybody gets the version labelled
+// RemoveRollout takes a rollout away: everybody gets the version labeled
 // production. PostHog's flag stays as it is.
 func (r *Registry) RemoveRollout(ctx context.Context, actor, projectID, name string) error {
 	h, ok := r.b.View().prompt(projectID, name)

@@ -182,7 +182,7 @@ func TestStopRollout(t *testing.T) {
 	if err := r.StopRollout(t.Context(), ann, shop, "support", "again"); err != nil || len(f.off) != 1 {
 		t.Errorf("%v, %v", err, f.off)
 	}
-	// Set anew, it runs again; and a flag that stays on is no secret.
+	// Set again, it runs again; and a flag that stays on is no secret.
 	setRollout(t, r, treatment())
 	if got := resolve(t, r, "", "in"); got != "v2 gpt-5 support-prompt=treatment posthog_local" {
 		t.Error(got)

@@ -37,7 +37,7 @@ type Version struct {
 	Note      string         `json:"note,omitempty"`   // what changed, in the author's words
 	// Hash is the [ContentHash]: two versions that send the same have the same.
 	Hash string `json:"hash"`
-	// PromptHash is the hash of the instructions as events bear it in
+	// PromptHash is the hash of the instructions as events have it in
 	// prompt_hash; "" where they have variables, or there are none.
 	PromptHash string    `json:"prompt_hash,omitempty"`
 	Created    time.Time `json:"created_at"`

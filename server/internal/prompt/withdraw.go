@@ -26,8 +26,8 @@ type Withdrawal struct {
 //   - where versions themselves are the arms, every label that points to the arm's
 //     version is moved back to the control's.
 //
-// To do it once more changes nothing. An error of code not found says that nothing
-// of these is there: callers name the version by themselves.
+// To do it once more changes nothing. An error of code not found says that
+// nothing of these is there: callers name the version on their own.
 func (r *Registry) Withdraw(ctx context.Context, actor string, w Withdrawal) error {
 	h, ok := r.b.View().prompt(w.Project, w.Prompt)
 	switch {
@@ -76,8 +76,8 @@ func (r *Registry) Withdraw(ctx context.Context, actor string, w Withdrawal) err
 	return nil
 }
 
-// given is the version that a variant of the rollout gives, or a version of that
-// number or id; nil where there is neither.
+// given is the version that a variant of the rollout gives, or a version of
+// that number or id; nil if there is neither.
 func (h *held) given(arm string) *Version {
 	if a, ok := h.rollout.Arms[arm]; ok {
 		arm = a.Version

@@ -13,10 +13,11 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
-// RecentCalls returns what tells calls apart of every project's generations,
-// embeddings and spans that name a property, such as ingest.JoinedTo: the newest
-// limit of those stored since a time, the oldest first. Only identity, source,
-// timestamp, provider, models, latency, completion id, base URL, token counts and that property are filled.
+// RecentCalls returns what distinguishes calls of every project's generations,
+// embeddings and spans that name a property, such as ingest.JoinedTo: the
+// newest limit of those stored since a time, the oldest first. Only identity,
+// source, timestamp, provider, models, latency, completion id, base URL, token
+// counts and that property are filled.
 func (r *Reader) RecentCalls(ctx context.Context, since time.Time, property string, limit int) ([]*event.Event, error) {
 	var out []*event.Event
 	recent := sqlf.New("SELECT *, CASE WHEN name = ? THEN ? END AS mark FROM events WHERE stored_at >= ? AND name IN (?, ?, ?)", event.Span, r.constProperty(property), since.UTC(), event.Generation, event.Embedding, event.Span)
@@ -47,8 +48,8 @@ func (r *Reader) RecentCalls(ctx context.Context, since time.Time, property stri
 	return out, err
 }
 
-// How many events [Reader.OfTraces] returns, and how many traces it looks at because
-// of ids.
+// How many events [Reader.OfTraces] returns, and how many traces it checks
+// because of ids.
 const (
 	ofTracesLimit = 5_000
 	tracesOfIDs   = 500

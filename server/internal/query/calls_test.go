@@ -24,7 +24,7 @@ func TestRecentCalls(t *testing.T) {
 	if err != nil || len(got) < 3 {
 		t.Fatalf("%d, %v", len(got), err)
 	}
-	got = got[len(got)-3:] // the fixture has calls of its own
+	got = got[len(got)-3:] // the fixture has its own calls
 	if a := got[0]; a.UUID != call.UUID || a.ProjectID != "p1" || a.Source != event.SourceGateway || !a.Timestamp.Equal(now) || a.CompletionID != "chatcmpl-1" || a.BaseURL != "http://gw/" || a.Provider != "ollama" || a.ModelAsked != "llama3.2" || a.Model != "llama3.2:1b" || a.Latency != call.Latency || a.Usage.Input != call.Usage.Input || a.Usage.Output.Known {
 		t.Errorf("%+v", a)
 	}

@@ -29,10 +29,10 @@ import (
 //	  gpt calls=1 cost_usd=0.01
 //	  gpt 2026-03-29 calls=1 cost_usd=0.01
 //
-// Words are separated by blanks; a value with blanks stands in double quotes. Points
-// at which nothing happened are left out. Unknown figures are "-". A question is
-// about the whole of March 2026 unless from and to say otherwise. Each is asked
-// before the events are rolled up and after.
+// Words are separated by blanks; a value with blanks is in double quotes.
+// Points at which nothing happened are left out. Unknown figures are "-". A
+// question is about the whole of March 2026 unless from and to say otherwise.
+// Each is asked before the events are rolled up and after.
 func TestCases(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {

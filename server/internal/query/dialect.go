@@ -19,7 +19,7 @@ type dialect struct {
 	keys      string // the list of the keys of a JSON object
 	search    string // one of some columns contains a text, whatever the case
 	interval  string // a number of seconds, to add to a timestamp
-	quantiles string // of an expression, under a condition: the list of shares, interpolated; NULL where there are no values
+	quantiles string // of an expression, under a condition: the list of shares, interpolated; NULL if there are no values
 	bigint    string // a sum of integers as int64; one that does not fit is unknown
 	double    string // a text as a number, or NULL
 	place     string // where a row of table events is, until the engine next moves rows

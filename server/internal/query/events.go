@@ -20,12 +20,12 @@ const (
 	MaxLimit     = 1000
 )
 
-// EventsQuery asks for a page of events, the newest first.
+// EventsQuery requests a page of events, the newest first.
 type EventsQuery struct {
 	Project string
 	Filter
 	Point  *Point    // only what this point of a chart counts; nil is all
-	Sort   EventSort // ByTime where it is empty
+	Sort   EventSort // ByTime if it is empty
 	Cursor string    // Next of the page before; "" for the first page
 	Limit  int       // 0 is DefaultLimit; at most MaxLimit
 }
@@ -103,8 +103,8 @@ func (r *Reader) Events(ctx context.Context, q EventsQuery) (*EventsPage, error)
 	return page, nil
 }
 
-// table is what events are looked for in: an expression of a FROM clause, and the
-// column that says where an event is; NULL where it is unknown.
+// table is what events are looked for in: an expression of a FROM clause, and
+// the column that says where an event is; NULL if it is unknown.
 type table struct {
 	sql   sqlf.Fragment
 	place string
@@ -219,7 +219,7 @@ type found struct {
 	value string        // what it was ordered by
 }
 
-// find tells which events meet w, in the order of a column and then of their
+// find reports which events meet w, in the order of a column and then of their
 // uuid: DESC or ASC. It reads a few narrow columns. In one question with whole,
 // the engine would read all columns of whatever meets w.
 func (r *Reader) find(ctx context.Context, from table, w, column sqlf.Fragment, direction string, limit int) (out []found, err error) {
@@ -369,11 +369,11 @@ type Stretch struct {
 }
 
 // Originals returns the next part of a stretch in the order of storing: the events
-// that the store wrote together, as they were stored, with their content where it is
-// kept, and After for the part that follows. No events are the end. The store knows
-// when it wrote an event, not when it came: a few that came after Last and were
-// stored by Stored are among them. Of a store that was made anew since, those are
-// taken whose own time lies within the stretch.
+// that the store wrote together, as they were stored, with their content where it
+// is kept, and After for the part that follows. No events are the end. The store
+// knows when it wrote an event, not when it came: a few that came after Last and
+// were stored by Stored are among them. Of a store that was recreated since, those
+// are taken whose own time lies within the stretch.
 func (r *Reader) Originals(ctx context.Context, project string, s Stretch) ([]*event.Event, time.Time, error) {
 	after := s.After
 	if after.Before(s.First) {

@@ -96,20 +96,20 @@ func (m Metric) Check() error {
 	return checkText("metric", m.Event+m.Property+m.Value+m.Eval)
 }
 
-// ExperimentQuery asks what became of the users of an experiment's arms.
+// ExperimentQuery asks what happened to the users of an experiment's arms.
 //
-// A user belongs to the arm that their calls, and what became of those, name.
+// A user belongs to the arm that their calls, and what happened to those, name.
 // Users who met more than one arm are left out and counted in
 // [Experiment.Mixed]. A call counts that names an arm itself or belongs to a
 // trace with one that does. An outcome (or any other event) counts by its trace
 // or, where it has none or names an arm itself, by its user, from the user's
-// first event in the arm on. Calls that bear no user count by trace.
+// first event in the arm on. Calls that have no user count by trace.
 type ExperimentQuery struct {
 	Project  string
 	From, To time.Time // From is needed; To defaults to now
 	Flag     string    // key of the feature flag whose variants are the arms; "" makes versions of Prompt the arms
 	Prompt   string    // with Flag: only calls of this prompt, and of none, count as meeting an arm
-	Arms     []string  // variants or versions (number or id), at least two; what names others is not looked at
+	Arms     []string  // variants or versions (number or id), at least two; what names others is not checked
 	Metrics  []Metric  // at most MaxMeasures
 	By       GroupBy   // segments of users, by what their first event in the arm says; ByNone is one segment
 }
@@ -381,8 +381,8 @@ func (x *experimentReader) readings(m Metric) (sqlf.Fragment, error) {
 	if !read.p.IsZero() {
 		picked = append(picked, read.p.As("p"))
 	}
-	// An event with a trace that is none of the experiment's, and without an arm
-	// of its own, speaks of something else; so does a call without a trace.
+	// An event with a trace that is none of the experiment's, and without its
+	// own arm, speaks of something else; so does a call without a trace.
 	return sqlf.New("?, picked AS (SELECT ? FROM events WHERE ?), readings AS (SELECT units.u, units.arm, units.seg, e.trace_id, e.ts, ? AS y0, ? AS n0"+
 		" FROM (SELECT picked.* REPLACE (coalesce(traces.u, picked.u) AS u), traces.u IS NOT NULL AS traced FROM picked LEFT JOIN traces ON traces.trace_id = picked.trace_id) AS e "+
 		"JOIN units ON units.u = e.u WHERE e.traced OR e.ts >= units.since AND (e.own = units.arm OR e.trace_id IS NULL AND e.own IS NULL AND NOT (?))) ",
@@ -488,10 +488,10 @@ type Behind struct {
 	N       Number    `json:"n"`
 }
 
-// BehindQuery asks for what a figure is made of.
+// BehindQuery requests what a figure is made of.
 type BehindQuery struct {
 	ExperimentQuery        // with one metric
-	Arm             string // of those that are asked for
+	Arm             string // of those that are requested
 	Segment         string // of By; without By there is one
 	Descending      bool   // the highest figures first, else the lowest; then the newest
 	Limit           int    // Defaults to 50, at most 500

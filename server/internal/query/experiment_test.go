@@ -20,7 +20,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
-// rollout is 300 users of a flag's two variants, with calls, what became of
+// rollout is 300 users of a flag's two variants, with calls, what happened to
 // them, and much that has nothing to do with the experiment.
 func rollout(t testing.TB) *fixture {
 	t.Helper()
@@ -67,7 +67,7 @@ func rollout(t testing.TB) *fixture {
 				call.Flags, call.Properties["posthog_flag"], call.Properties["posthog_flag_variant"] = nil, one("answer-test"), one(call.Flags["answer-test"])
 			case 1: // a call of another prompt, by the same user: no part of the experiment
 				call.PromptName, call.TraceID = "title", call.TraceID+"-title"
-			case 2: // another variant, which is not looked at
+			case 2: // another variant, which is not checked
 				call.Flags["answer-test"] = "third"
 			}
 			add(call)

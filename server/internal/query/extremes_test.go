@@ -15,9 +15,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
-// TestExtremeNumbers asks everything of a store whose events bear the largest
-// numbers that there can be, and of one where counts are as large as the engine's
-// columns hold, which no binary of today writes.
+// TestExtremeNumbers asks everything of a store whose events have the largest
+// numbers that there can be, and of one where counts are as large as the
+// engine's columns hold, which no binary of today writes.
 func TestExtremeNumbers(t *testing.T) {
 	for name, beyond := range map[string]bool{"in range": false, "beyond": true} {
 		t.Run(name, func(t *testing.T) { testExtremes(t, beyond) })

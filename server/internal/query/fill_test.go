@@ -17,7 +17,7 @@ import (
 
 // benchFile is a store of so many events over the 30 days before now, made once
 // and kept in the folder for temporary files: ten million take some minutes.
-// Delete it there to have it made anew.
+// Delete it there to have it recreated.
 func benchFile(b *testing.B, rows int) string {
 	// The number counts changes of what fill writes.
 	path := filepath.Join(os.TempDir(), fmt.Sprintf("hedgerow-bench-3-%d.duckdb", rows))

@@ -44,11 +44,11 @@ type Filter struct {
 	Properties    map[string]string // custom property name → its value as text, at most MaxPropertyFilters
 }
 
-// The kinds of events that [Filter.Kind] can ask for.
+// The kinds of events that [Filter.Kind] can request.
 const (
 	KindCalls    = "calls"    // generations, embeddings, and calls that applications report themselves
 	KindErrors   = "errors"   // failed events
-	KindOutcomes = "outcomes" // what tells how a call worked out
+	KindOutcomes = "outcomes" // what reports how a call worked out
 	KindTools    = "tools"    // tool calls
 	KindOpen     = "open"     // calls that applications report as begun, without an end so far
 )

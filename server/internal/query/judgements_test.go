@@ -9,7 +9,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// A trace with two calls of two prompts: a judgement belongs to the call that it
+// A trace with two calls of two prompts: a judgment belongs to the call that it
 // names, and to the first where it names none.
 func TestJudgements(t *testing.T) {
 	f := newFixture(t)

@@ -17,11 +17,11 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
-// ListQuery asks for a page of traces, sessions or users.
+// ListQuery requests a page of traces, sessions or users.
 type ListQuery struct {
 	Project string
 	Filter           // those with an event that meets it; their figures are over the events of the time range
-	Sort    Sort     // SortStart where it is empty
+	Sort    Sort     // SortStart if it is empty
 	Cursor  string   // Next of the page before; "" for the first
 	Limit   int      // 0 is DefaultLimit; at most MaxLimit
 	IDs     []string // only these traces, sessions or users; nil is all
@@ -82,7 +82,7 @@ func (r *Reader) Users(ctx context.Context, q ListQuery) (*ListPage, error) {
 	return r.list(ctx, &userList, &q.User, &q)
 }
 
-// narrows reports whether f asks for more than a time range.
+// narrows reports whether f requests more than a time range.
 func (f *Filter) narrows() bool {
 	g := *f
 	g.From, g.To, g.Properties = time.Time{}, time.Time{}, nil
@@ -156,7 +156,7 @@ type listing struct {
 	after sqlf.Fragment // what follows the cursor, with WHERE
 }
 
-// list asks for a list; own is the filter by its id.
+// list requests a list; own is the filter by its id.
 func (r *Reader) list(ctx context.Context, of *listed, own *string, q *ListQuery) (*ListPage, error) {
 	l, err := r.listing(ctx, of, q)
 	if err != nil {

@@ -31,7 +31,7 @@ const (
 	TokensReasoning Measure = "reasoning_tokens"
 	CostUSD         Measure = "cost_usd"          // of the calls whose cost is known
 	CostPerCall     Measure = "cost_per_call_usd" // mean over the calls whose cost is known
-	CacheSaved      Measure = "cache_saved_usd"   // what input read from a cache saved against input read anew, of the calls that hedgerow priced
+	CacheSaved      Measure = "cache_saved_usd"   // what input read from a cache saved against input reread, of the calls that hedgerow priced
 	CacheShare      Measure = "cache_hit_share"   // input tokens read from a cache / all input tokens, over calls that report it
 	Users           Measure = "users"             // different distinct ids
 )
@@ -63,8 +63,9 @@ const (
 	ToolP95       Measure = "tool_p95_ms"
 )
 
-// LatencyOf says which calls count where the times of calls are asked for: their
-// latency and time to first token. Times of tool calls are of all of them.
+// LatencyOf says which calls count where the times of calls are requested:
+// their latency and time to first token. Times of tool calls are of all of
+// them.
 type LatencyOf string
 
 // The choices of a [LatencyOf].
@@ -202,7 +203,7 @@ type terms struct {
 	task, completed sqlf.Fragment // conditions of outcomes
 	rated, negative sqlf.Fragment
 	retries, score  sqlf.Fragment // values of outcomes
-	passed, eval    sqlf.Fragment // of a judgement: "true" or "false", and its name
+	passed, eval    sqlf.Fragment // of a judgment: "true" or "false", and its name
 
 	again sqlf.Fragment // how often a step was tried again
 
@@ -241,7 +242,7 @@ func (t *terms) measure(name Measure) (measure, error) {
 	return measure{}, event.Invalid("unknown measure", "see the list of measures in the documentation")
 }
 
-// evalName is what a judgement is called, in hedgerow's words or PostHog's; NULL
+// evalName is what a judgment is called, in hedgerow's words or PostHog's; NULL
 // for outcomes that are none.
 func (r *Reader) evalName() sqlf.Fragment {
 	return sqlf.New("coalesce(?, ?, ?)", r.constProperty("eval_name"), r.constProperty("$ai_metric_name"), r.constProperty("$ai_evaluation_name"))
@@ -503,8 +504,8 @@ func values(names []Measure, ms []measure, sums []sqlf.Fragment, columns []any, 
 	return out
 }
 
-// inherited are the columns of its call that a question about an outcome looks
-// at. What it does not look at need not be read.
+// inherited are the columns of its call that a question about an outcome
+// checks. What it does not check need not be read.
 func inherited(f *Filter, by GroupBy) []string {
 	var out []string
 	for _, c := range []struct {

@@ -29,7 +29,7 @@ const (
 	Lower
 )
 
-// Info is what there is to know of a measure beside how it is computed.
+// Info is what there is to know of a measure next to how it is computed.
 type Info struct {
 	Measure Measure
 	Label   string // for headings: "Latency p95"
@@ -156,7 +156,8 @@ var infoOf = func() map[Measure]Info {
 	return out
 }()
 
-// Info tells what there is to know of a measure; nothing of one that there is not.
+// Info reports what there is to know of a measure; nothing of one that there is
+// not.
 func (m Measure) Info() Info { return infoOf[m] }
 
 // ExperimentMeasures are the measures that a [Metric] can be.

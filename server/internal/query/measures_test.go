@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestMeasures: each measure stands in the table once, can be computed, and has what
-// pages, experiments and lists of examples need.
+// TestMeasures: each measure is in the table once, can be computed, and has
+// what pages, experiments and lists of examples need.
 func TestMeasures(t *testing.T) {
 	terms := (&Reader{sql: duckDB}).terms("", EventMatch{Name: "resolved", Property: "yes"})
 	seen := make(map[Measure]bool)

@@ -61,7 +61,7 @@ func (r *Reader) ofOutcome() *Reader {
 }
 
 // constProperty is the text of a property with a name known beforehand. That of
-// AgentConfig has AgentConfigID beside it.
+// AgentConfig has AgentConfigID next to it.
 func (r *Reader) constProperty(name string) sqlf.Fragment {
 	if i := slices.IndexFunc(facts, func(f fact) bool { return f.property == name }); r.facts && i >= 0 {
 		return sqlf.Column(facts[i].column)

@@ -9,8 +9,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
-// Point is one point of a chart, or one cell of its table: a measure, of one group.
-// Its time is that of the filter beside it.
+// Point is one point of a chart, or one cell of its table: a measure, of one
+// group. Its time is that of the filter next to it.
 type Point struct {
 	Measure   Measure
 	Event     EventMatch // of the measures of own events
@@ -20,7 +20,7 @@ type Point struct {
 	Not       []string // these groups are left out: the point is of all others
 }
 
-// ExamplesQuery asks for the events that a point counts.
+// ExamplesQuery requests the events that a point counts.
 type ExamplesQuery struct {
 	Project string
 	Filter

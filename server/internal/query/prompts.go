@@ -21,9 +21,9 @@ type PromptUse struct {
 // that it names: server/internal/prompt sets it.
 const driftProperty = "prompt_drift"
 
-// PromptUse tells how the project's prompts were used, one row a prompt or, with
-// versions, one a prompt and version. At most MaxGroups rows, those of the most
-// calls.
+// PromptUse reports how the project's prompts were used, one row a prompt or,
+// with versions, one a prompt and version. At most MaxGroups rows, those of the
+// most calls.
 func (r *Reader) PromptUse(ctx context.Context, project string, f Filter, versions bool) ([]PromptUse, error) {
 	f.Kind = KindCalls
 	w, err := r.where(project, &f)

@@ -10,12 +10,12 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
-// propertyRows bounds how many events of a day are looked at.
+// propertyRows bounds how many events of a day are checked.
 const propertyRows = 50_000
 
-// EachProperties hands the properties of a project's events since a moment to f,
-// day by day, the latest day first: of each day up to 50,000 events. The events have
-// a name, a source, a trace id and properties, and nothing else.
+// EachProperties passes the properties of a project's events since a moment to f,
+// day by day, the latest day first: of each day up to 50,000 events. The events
+// have a name, a source, a trace id and properties, and nothing else.
 func (r *Reader) EachProperties(ctx context.Context, project string, since time.Time, f func(*event.Event)) error {
 	for to := r.now().UTC().Add(time.Minute); to.After(since); to = to.AddDate(0, 0, -1) {
 		from := to.AddDate(0, 0, -1)

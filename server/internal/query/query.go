@@ -10,9 +10,9 @@ import (
 
 // Store is what this package needs of a store. store.DuckDB is one.
 type Store interface {
-	// Read runs one SELECT with bound parameters and hands the rows to scan. It
-	// stops when ctx ends, and bounds the time by itself. Its errors are fit for
-	// people.
+	// Read runs one SELECT with bound parameters and passes the rows to scan. It
+	// stops when ctx ends, and bounds the time on its own. Its errors are fit
+	// for people.
 	Read(ctx context.Context, scan func(*sql.Rows) error, query string, args ...any) error
 	// Engine names the SQL dialect: "duckdb".
 	Engine() string
@@ -39,7 +39,7 @@ func New(s Store, now func() time.Time) (*Reader, error) {
 	return &Reader{store: s, sql: d, now: now}, nil
 }
 
-// each runs a query and hands each of its rows to scan.
+// each runs a query and passes each of its rows to scan.
 func (r *Reader) each(ctx context.Context, query sqlf.Fragment, scan func(*sql.Rows) error) error {
 	return r.store.Read(ctx, func(rows *sql.Rows) error {
 		for rows.Next() {

@@ -35,7 +35,7 @@ type fixture struct {
 }
 
 // newFixture stores 2,000 events of the ten days before now, over the day on
-// which Paris changes its clocks, beside another project's.
+// which Paris changes its clocks, next to another project's.
 func newFixture(t testing.TB) *fixture {
 	t.Helper()
 	s, err := store.OpenDuckDB(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "e.duckdb")})
@@ -437,7 +437,7 @@ func TestTrace(t *testing.T) {
 				if p.latency > 0 {
 					e.Latency = event.Some(time.Duration(p.latency) * time.Second)
 				}
-				// Equal times are told apart by uuid: keep the table's order.
+				// Equal times are distinguished by uuid: keep the table's order.
 				e.UUID = fmt.Sprintf("00000000-0000-7000-8000-%012d", n+len(c.parts)-i)
 				f.write(t, e)
 			}

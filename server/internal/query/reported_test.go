@@ -38,8 +38,9 @@ func reportedBy(t testing.TB, name string, at time.Time, props map[string]any) *
 	return e
 }
 
-// TestReported asks for the figures of calls that an application reports itself,
-// and of agents by the names of docs/events.md, with roll-ups and without.
+// TestReported requests the figures of calls that an application reports
+// itself, and of agents by the names of docs/events.md, with roll-ups and
+// without.
 func TestReported(t *testing.T) {
 	p := newPair(t)
 	const rounds = 60

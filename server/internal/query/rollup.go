@@ -48,8 +48,8 @@ const (
 // middle of its bin, which is sqrt(binRatio) - 1 away at most.
 const QuantileError = 0.02
 
-// AgentConfig is the custom property that names the set-up of an agent; where it is
-// missing, AgentConfigID is. It is a dimension of the roll-ups.
+// AgentConfig is the custom property that names the set-up of an agent; if it
+// is missing, AgentConfigID is. It is a dimension of the roll-ups.
 const (
 	AgentConfig   = "agent_config"
 	AgentConfigID = "agent_config_id"
@@ -70,8 +70,8 @@ type dimension struct {
 
 func (d *dimension) timed(k kind) bool { return k == ofTools && d.tools || k == ofCalls && d.calls }
 
-// timesTable is where the times of a timed dimension are. Each has a table of its
-// own: the engine reads a table in blocks, whatever part of them it needs.
+// timesTable is where the times of a timed dimension are. Each has its own
+// table: the engine reads a table in blocks, whatever part of them it needs.
 func (d *dimension) timesTable() string {
 	if d.by == ByNone {
 		return "rollup_times_all"
@@ -248,7 +248,7 @@ func (b bins) quantile(q float64) Number {
 // others there are. It is the same for a whole question, however many queries
 // that takes: what is stored or rolled up in between changes nothing.
 type cover struct {
-	floor, last   time.Time  // of stretches: stored_at in (floor, last]; last is zero where there are none
+	floor, last   time.Time  // of stretches: stored_at in (floor, last]; last is zero if there are none
 	stale         []storedIn // stretches above the floor that are to be rolled up again: they count as if they were none
 	rest          []storedIn // other events
 	events        int64      // of rest
@@ -521,8 +521,8 @@ func (g GroupBy) key() sqlf.Fragment {
 
 // eventsSource is the source of a question about calls or tool calls: rows of the
 // roll-up and single events as such rows, with the columns that uses reads. Columns
-// that nobody asks for are left out: the engine would do so itself, but takes longer
-// for that than for many an answer.
+// that no one requests are left out: the engine would do so itself, but takes
+// longer for that than for many an answer.
 func (r *Reader) eventsSource(k kind, project string, f *Filter, by GroupBy, p plan, uses sqlf.Fragment) (source, error) {
 	w, value, err := r.grouped(k, project, f, by)
 	if err != nil {

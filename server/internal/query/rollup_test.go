@@ -57,7 +57,7 @@ func (p *pair) write(t testing.TB, events ...*event.Event) {
 	}
 }
 
-// roll closes all full stretches and tells how many.
+// roll closes all full stretches and reports how many.
 func (p *pair) roll(t testing.TB) (n int) {
 	t.Helper()
 	for {
@@ -114,7 +114,7 @@ func questions() (out []query.SeriesQuery) {
 	return out
 }
 
-// compare asks both stores every so manieth question, and tells how many
+// compare asks both stores every so manieth question, and reports how many
 // quantiles were not exact.
 func (p *pair) compare(t *testing.T, every int) (approximate int) {
 	t.Helper()

@@ -33,7 +33,7 @@ type SearchPage struct {
 // SearchContent lists events in whose prompts and answers words stand, in any
 // case of letters. Contents are stored compressed, without an index: it reads
 // them from the newest on, MaxSearched a page, and a page can be empty though
-// later ones are not. It looks at the text of JSON strings, as people read it.
+// later ones are not. It checks the text of JSON strings, as people read it.
 // q.Sort must be [ByTime]; q.Filter.Text still means metadata.
 //
 // Who asks on behalf of a person writes that down: see project's audit log.
@@ -118,7 +118,7 @@ func (r *Reader) SearchContent(ctx context.Context, q EventsQuery, words string)
 	return out, err
 }
 
-// holding tells which of the rows have words in their content.
+// holding reports which of the rows have words in their content.
 func (r *Reader) holding(ctx context.Context, rows []*store.Row, words string) (map[string]bool, error) {
 	hits := make(map[string]bool)
 	if len(rows) == 0 {

@@ -24,24 +24,24 @@ const (
 	ByEval        GroupBy = "eval"         // of outcomes: the check that scored
 )
 
-// propertyPrefix stands before the name of a custom property in a GroupBy.
+// propertyPrefix precedes the name of a custom property in a GroupBy.
 const propertyPrefix = "property:"
 
 // ByProperty breaks down by a custom property.
 func ByProperty(name string) GroupBy { return GroupBy(propertyPrefix + name) }
 
-// SeriesQuery asks for figures over time, broken down.
+// SeriesQuery requests figures over time, broken down.
 type SeriesQuery struct {
 	Project   string
 	Filter               // From is needed; To defaults to now
 	Measures  []Measure  // at least one, at most MaxMeasures
 	By        GroupBy    // of each point; not day or hour
 	Every     GroupBy    // ByDay or ByHour; ByNone: no points, totals only
-	Compare   bool       // also the totals of the equally long period before; of groups only where there are no points
+	Compare   bool       // also the totals of the equally long period before; of groups only if there are no points
 	TimeZone  string     // IANA name; "" is UTC
 	Event     EventMatch // of the measures of own events
 	LatencyOf LatencyOf  // whose latency and time to first token; "" is OfCompleted
-	Limit     int        // groups, those of the most events or, where failures are asked for first, of the most failures; 0 is DefaultLines, at most MaxGroups
+	Limit     int        // groups, those of the most events or, where failures are requested first, of the most failures; 0 is DefaultLines, at most MaxGroups
 }
 
 // Bounds of [SeriesQuery].
@@ -61,7 +61,7 @@ type Series struct {
 	Starts   []Moment  `json:"points"` // where each point begins and ends
 	Total    Line      `json:"total"`  // over all
 	Groups   []Line    `json:"groups"` // by events, descending
-	Rest     *Line     `json:"rest"`   // all groups beyond Limit together; null where there are none
+	Rest     *Line     `json:"rest"`   // all groups beyond Limit together; null if there are none
 }
 
 // Moment is the time of one point.
@@ -74,8 +74,8 @@ type Moment struct {
 type Line struct {
 	Key      string   `json:"key"` // "" where the events do not say
 	Total    Values   `json:"total"`
-	Previous Values   `json:"previous,omitempty"` // where Compare was asked for
-	Points   []Values `json:"points"`             // of Total only where there is no breakdown
+	Previous Values   `json:"previous,omitempty"` // where Compare was requested
+	Points   []Values `json:"points"`             // of Total only if there is no breakdown
 }
 
 // Number is a figure, or unknown (null): a rate of nothing, a quantile of none.
@@ -166,7 +166,7 @@ func (r *Reader) Series(ctx context.Context, q SeriesQuery) (*Series, error) {
 	return out, nil
 }
 
-// points fills Keys and Starts, and tells which bucket is which point.
+// points fills Keys and Starts, and reports which bucket is which point.
 func (s *Series) points(q SeriesQuery, zone *time.Location) (map[time.Time]int, error) {
 	starts, err := timeBuckets(q.From, q.To, q.Every, zone)
 	if err != nil {
@@ -267,7 +267,7 @@ func (a *asked) run(ctx context.Context) error {
 				if m.Info().Zero && !n.Known {
 					n = event.Some(0.0)
 				}
-				v[m] = n // unknown, where there was nothing
+				v[m] = n // unknown, if there was nothing
 			}
 		}
 	})

@@ -138,7 +138,7 @@ const (
 	ShapeDepth = "depth"
 )
 
-// ShapeQuery asks for the traces of one size, as [Reader.Shapes] counts them.
+// ShapeQuery requests the traces of one size, as [Reader.Shapes] counts them.
 type ShapeQuery struct {
 	Project string
 	Filter

@@ -34,8 +34,8 @@ var weightExpr = func() string {
 	return strings.Join(parts, " + ")
 }()
 
-// weights tells how long the long columns of events are; of those that are gone
-// meanwhile nothing.
+// weights reports how long the long columns of events are; of those that are
+// gone meanwhile nothing.
 func (r *Reader) weights(ctx context.Context, of []found) (map[string]int64, error) {
 	in, _, err := r.located(ctx, of)
 	if err != nil {

@@ -38,7 +38,7 @@ func (r *Reader) Snapshot(ctx context.Context, project string) (*Reader, error) 
 	return &out, nil
 }
 
-// moment is the condition of the events of a snapshot; empty where there is none.
+// moment is the condition of the events of a snapshot; empty if there is none.
 func (r *Reader) moment(project string) sqlf.Fragment {
 	if r.at == nil || r.at.project != project {
 		return sqlf.Fragment{}

@@ -31,7 +31,7 @@ const (
 	ByHour        GroupBy = "hour"            // hours of the viewer's time zone
 )
 
-// StatsQuery asks for totals over a time range.
+// StatsQuery requests totals over a time range.
 type StatsQuery struct {
 	Project string
 	Filter
@@ -49,7 +49,7 @@ type Stats struct {
 	TimeZone  string     `json:"time_zone"`
 	GroupBy   GroupBy    `json:"group_by"`
 	Totals    Totals     `json:"totals"`
-	Previous  *Totals    `json:"previous,omitempty"` // where Compare was asked for
+	Previous  *Totals    `json:"previous,omitempty"` // where Compare was requested
 	Groups    []Group    `json:"groups"`             // by calls, descending; days and hours by time, without gaps
 	Truncated bool       `json:"truncated"`          // there are more groups
 }
@@ -81,7 +81,7 @@ type Totals struct {
 }
 
 // Quantiles of the completed calls that know the value, or of those that were
-// asked for.
+// requested.
 type Quantiles struct {
 	P50 Millis `json:"p50"`
 	P95 Millis `json:"p95"`
@@ -108,7 +108,7 @@ var groupExprs = map[GroupBy]sqlf.Fragment{
 	ByOutput:      orEmpty(sqlf.Column("output_category")),
 }
 
-// orEmpty is a text that is empty where it is unknown.
+// orEmpty is a text that is empty if it is unknown.
 func orEmpty(expr sqlf.Fragment) sqlf.Fragment { return sqlf.New("coalesce(?, '')", expr) }
 
 // Stats computes totals.
@@ -289,7 +289,7 @@ func zoneOffset(from, to time.Time, zone *time.Location) sqlf.Fragment {
 }
 
 func loadZone(name string) (*time.Location, error) {
-	// "Local" is the server's zone, which is nobody's wish.
+	// "Local" is the server's zone, which is no one's wish.
 	if zone, err := time.LoadLocation(name); err == nil && name != "Local" {
 		return zone, nil
 	}
@@ -338,7 +338,7 @@ func (r *Reader) totalColumns(of LatencyOf) sqlf.Fragment {
 	)
 }
 
-// scanTotals reads totalColumns, with what stands before them.
+// scanTotals reads totalColumns, with what precedes them.
 func scanTotals(rows *sql.Rows, t *Totals, before ...any) error {
 	var input, output, tokens, cacheRead, allInput sql.NullInt64
 	var cost sql.NullString

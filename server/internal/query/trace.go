@@ -195,7 +195,7 @@ func isReportedEnd(e *Event) bool {
 }
 
 // breakCircles takes the parent from the last part, in order of time, of each
-// circle of parents. Each part is looked at once: traces can be deep.
+// circle of parents. Each part is checked once: traces can be deep.
 func breakCircles(nodes []*Node, parents map[*Node]*Node) {
 	walked := make(map[*Node]int, len(nodes)) // by which walk, from 1
 	place := make(map[*Node]int, len(nodes))

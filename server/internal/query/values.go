@@ -12,7 +12,7 @@ import (
 // Value is something that a filter menu can offer.
 type Value struct {
 	Value  string `json:"value"`
-	Events int64  `json:"events"` // that bear it
+	Events int64  `json:"events"` // that have it
 }
 
 const (
@@ -62,7 +62,7 @@ func (r *Reader) FilterValues(ctx context.Context, project, field string) ([]Val
 	return values, err
 }
 
-// valuesFrom is a query for values v and how many events n bear them, more than
+// valuesFrom is a query for values v and how many events n have them, more than
 // once each: of a roll-up where there is one.
 func (r *Reader) valuesFrom(ctx context.Context, project, field string, expr sqlf.Fragment) (sqlf.Fragment, error) {
 	var none sqlf.Fragment

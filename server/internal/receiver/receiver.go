@@ -140,8 +140,9 @@ func (s *Shell) Store(ctx context.Context, events []*event.Event) *httpbody.Refu
 }
 
 // StoreEach is [Shell.Store] for events of which some may be invalid: those are
-// returned in rejected, by index, and the others are stored. If the journal rejects
-// the batch, each event is appended alone; it recognises stored ones by their uuid.
+// returned in rejected, by index, and the others are stored. If the journal
+// rejects the batch, each event is appended alone; it recognizes stored ones by
+// their uuid.
 func (s *Shell) StoreEach(ctx context.Context, events []*event.Event) (rejected map[int]*httpbody.Refusal, bad *httpbody.Refusal) {
 	if len(events) == 0 {
 		return nil, nil

@@ -124,7 +124,7 @@ func TestResolveWhileDown(t *testing.T) {
 	}
 }
 
-// The events of what is called with a resolved prompt bear version and variant.
+// The events of what is called with a resolved prompt have version and variant.
 func TestResolvedContext(t *testing.T) {
 	s := newPromptServer(t)
 	s.create(t, "support", "Be brief.", "Be warm.")
@@ -223,7 +223,7 @@ func TestFlag(t *testing.T) {
 }
 
 // TestPromptPerson: what is known of a user goes along with the question, and
-// users who differ in it are asked for apart.
+// users who differ in it are requested apart.
 func TestPromptPerson(t *testing.T) {
 	asked := 0
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

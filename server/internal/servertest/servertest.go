@@ -104,7 +104,7 @@ func (h *Server) Key(projectID string, role project.Role) string {
 	return plain
 }
 
-// ScopedKey makes an API key of a project with scopes of its own.
+// ScopedKey makes an API key of a project with its own scopes.
 func (h *Server) ScopedKey(projectID string, scopes ...project.Scope) string {
 	h.t.Helper()
 	plain, _, err := h.Registry.CreateScopedKey(h.t.Context(), projectID, project.Scopes(scopes).String(), scopes)
@@ -114,8 +114,8 @@ func (h *Server) ScopedKey(projectID string, scopes ...project.Scope) string {
 	return plain
 }
 
-// Unscope makes of an API key one of before there were scopes, as an upgrade finds
-// it.
+// Unscope makes of an API key one from before there were scopes, as an upgrade
+// finds it.
 func (h *Server) Unscope(keyID string) {
 	h.t.Helper()
 	ctx, key := h.t.Context(), "key."+keyID

@@ -1,7 +1,7 @@
 // Package services is the list of what a hedgerow is made of, as the pages, the
-// API, the MCP tools and tests use it. [Services] is built by app, which imports
-// web, api and mcp; these must not import app, so that the list is a package of its
-// own that imports only what it lists. It has no code.
+// API, the MCP tools and tests use it. [Services] is built by app, which
+// imports web, api and mcp; these must not import app, so that the list is its
+// own package that imports only what it lists. It has no code.
 package services
 
 import (

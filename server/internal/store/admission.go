@@ -10,13 +10,14 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// maxWaiting is how many questions may wait for the engine at one time: far more
-// than people ask for, so that only a flood of them is refused at once.
+// maxWaiting is how many questions may wait for the engine at one time: far
+// more than people request, so that only a flood of them is rejected at once.
 const maxWaiting = 256
 
-// admission decides when the engine works on a question: on a few at one time, since
-// each takes memory and processors of its own. The others wait in line, in the order
-// in which they came. It is the only such bound: whoever asks need not have one.
+// admission decides when the engine works on a question: on a few at one time,
+// since each takes memory and its own processors. The others wait in line, in the
+// order in which they came. It is the only such bound: whoever asks need not have
+// one.
 type admission struct {
 	places  *semaphore.Weighted
 	wait    time.Duration

@@ -10,8 +10,8 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// TestAdmission: questions wait for their turn in the order in which they came, for
-// a bounded time, and beyond a bounded number they are refused at once.
+// TestAdmission: questions wait for their turn in the order in which they came,
+// for a bounded time, and beyond a bounded number they are rejected at once.
 func TestAdmission(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAdmission(1, time.Second)

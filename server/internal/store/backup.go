@@ -19,9 +19,9 @@ import (
 // backupCatalog is the name under which a store being restored is attached.
 const backupCatalog = "backup"
 
-// Backup writes a copy of the whole store, as it was at one moment, to a file
-// that must not exist. Questions and writes go on meanwhile, and are not touched by
-// a backup that fails or is cut off. The copy appears under its name once it is
+// Backup writes a copy of the whole store, as it was at one moment, to a file that
+// must not exist. Questions and writes continue meanwhile, and are not touched by a
+// backup that fails or is cut off. The copy appears under its name once it is
 // complete and on disk; it is an ordinary store that [OpenDuckDB] opens.
 //
 // The engine has no part in it: the file is read as it is. It does not change
@@ -232,7 +232,7 @@ func copyBytes(ctx context.Context, to string, from io.ReaderAt, size int64) err
 	return errors.Join(err, f.Close())
 }
 
-// merge writes the log of a copied store into its file, by an engine of its own.
+// merge writes the log of a copied store into its file, by its own engine.
 func merge(ctx context.Context, path string) error {
 	e, _, err := openEngine(ctx, Config{Path: path, MemoryBytes: leastMemory}.withDefaults(), path)
 	if err != nil {
@@ -286,7 +286,7 @@ func Restore(ctx context.Context, backup, path string) error {
 	return forPeople(backup, err)
 }
 
-// copyThrough copies a store by an engine of its own, which reads every block and
+// copyThrough copies a store by its own engine, which reads every block and
 // checks its checksum.
 func copyThrough(ctx context.Context, from, to string) error {
 	if err := checkLog(from); err != nil {

@@ -22,7 +22,7 @@ import (
 
 // Row is an event as the store keeps it.
 type Row struct {
-	Event *event.Event // without content unless it was asked for
+	Event *event.Event // without content unless it was requested
 
 	// StoredAt is when the row was written: UTC, and never smaller than that of
 	// a row written before. Retention counts from it, because the event's own
@@ -65,7 +65,8 @@ var columns = func() []column {
 		{name: "content_bytes",
 			get: func(r *Row, _ *batch) (driver.Value, error) { return r.ContentBytes, nil },
 			set: func(r *Row, v any) error { return scanInt(v, &r.ContentBytes) }},
-		// tokens is Usage.Tokens, derived here so that the rule lives in one place.
+		// tokens is Usage.Tokens, derived here so that the rule is in one
+		// place.
 		{name: "tokens",
 			get: func(r *Row, _ *batch) (driver.Value, error) { return optInt(r.Event.Usage.Tokens()), nil },
 			set: func(*Row, any) error { return nil }},

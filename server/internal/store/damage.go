@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// asideName is a name beside a store's, for what is set aside at a time.
+// asideName is a name next to a store's, for what is set aside at a time.
 func asideName(path string, at time.Time) string {
 	name := path + ".damaged-" + at.UTC().Format("20060102-150405")
 	for i := 2; exists(name) || exists(name+".wal"); i++ {
@@ -78,7 +78,7 @@ func (d *DuckDB) setOddAside() error {
 	return nil
 }
 
-// makeAnew makes a store where there is none. Where there was one before, that is
+// makeAnew makes a store if there is none. If there was one before, that is
 // noted; a log that was left is set aside.
 func (d *DuckDB) makeAnew(ctx context.Context) error {
 	before := d.incidents.existed()
@@ -100,12 +100,12 @@ func (d *DuckDB) makeAnew(ctx context.Context) error {
 	return nil
 }
 
-// A write-ahead log of DuckDB is a header, an object with fields that ends with two
-// bytes 0xff, and then entries: size and checksum, 8 bytes each, and so many bytes.
-// A transaction ends with an entry that always has the same bytes. The engine reads
-// up to the first entry that is cut short, as a killed process leaves it, and
-// refuses a log in which a checksum is wrong. But where a size is damaged, or the
-// header, it takes the rest for cut short, and says nothing.
+// A write-ahead log of DuckDB is a header, an object with fields that ends with
+// two bytes 0xff, and then entries: size and checksum, 8 bytes each, and so many
+// bytes. A transaction ends with an entry that always has the same bytes. The
+// engine reads up to the first entry that is cut short, as a killed process leaves
+// it, and rejects a log in which a checksum is wrong. But where a size is damaged,
+// or the header, it takes the rest for cut short, and says nothing.
 var commitTag = []byte{0x64, 0x00, 0x64, 0xff, 0xff} // the entry that ends a transaction: its kind is 100
 
 const entryHead = 16 // size and checksum
@@ -120,7 +120,7 @@ const (
 	kindVersion  = 98
 )
 
-// headerEnd is where the header of a log ends, or 0 where there is none.
+// headerEnd is where the header of a log ends, or 0 if there is none.
 func headerEnd(b []byte) int {
 	number := func(at int) (uint64, int) {
 		n, w := binary.Uvarint(b[min(at, len(b)):])
@@ -275,10 +275,10 @@ func readAt(f io.ReadSeeker, b []byte, at int64) error {
 
 var logPosition = regexp.MustCompile(`entry at byte position (\d+)`)
 
-// mendLog sets a damaged log aside and keeps what the file beside it has, and what
-// the log has up to the last transaction before the damage. What comes after that
-// is lost to the store, and is delivered again. Where no transaction comes after
-// it, as after a power cut, nothing was lost that was acknowledged.
+// mendLog sets a damaged log aside and keeps what the file next to it has, and
+// what the log has up to the last transaction before the damage. What comes after
+// that is lost to the store, and is delivered again. Where no transaction comes
+// after it, as after a power failure, nothing was lost that was acknowledged.
 func (d *DuckDB) mendLog(cause error) error {
 	path := logPath(d.c.Path)
 	f, err := os.OpenFile(path, os.O_RDWR, 0)

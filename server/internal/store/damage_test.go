@@ -129,7 +129,7 @@ func stored(t *testing.T, s *store.DuckDB) map[string]int {
 	return out
 }
 
-// has tells how many of some events are stored.
+// has reports how many of some events are stored.
 func has(in map[string]int, events []*event.Event) (n int) {
 	for _, e := range events {
 		n += in[e.UUID]
@@ -143,7 +143,7 @@ func TestDamagedFiles(t *testing.T) {
 	const tail = 40 // bytes
 	for name, c := range map[string]struct {
 		damage  func(t *testing.T, g *grave)
-		kind    string // of the incident; "" where there is none
+		kind    string // of the incident; "" if there is none
 		file    int    // how many events of the file are kept
 		log     [2]int // of those of the log: at least, at most
 		refills int32
@@ -162,7 +162,7 @@ func TestDamagedFiles(t *testing.T) {
 		}, store.IncidentDamaged, 0, [2]int{}, 1},
 		"Deleted":     {func(t *testing.T, g *grave) { remove(t, g.path) }, store.IncidentDeleted, 0, [2]int{}, 1},
 		"BothDeleted": {func(t *testing.T, g *grave) { remove(t, g.path); remove(t, g.path+".wal") }, store.IncidentDeleted, 0, [2]int{}, 1},
-		// Each write of the log is a transaction of its own.
+		// Each write of the log is its own transaction.
 		"LogMiddle":  {func(t *testing.T, g *grave) { overwrite(t, g.path+".wal", size(t, g.path+".wal")/2, 16) }, store.IncidentLog, 1200, [2]int{60, 180}, 1},
 		"LogBegin":   {func(t *testing.T, g *grave) { overwrite(t, g.path+".wal", 0, 16) }, store.IncidentLog, 1200, [2]int{}, 1},
 		"LogOfOther": {func(t *testing.T, g *grave) { overwrite(t, g.path+".wal", 10, 4) }, store.IncidentLog, 1200, [2]int{}, 1},
@@ -177,7 +177,7 @@ func TestDamagedFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, store.IncidentLog, 1200, [2]int{}, 1},
-		// What a killed process or a power cut leaves is no damage.
+		// What a killed process or a power failure leaves is no damage.
 		"LogCut":       {func(t *testing.T, g *grave) { truncate(t, g.path+".wal", size(t, g.path+".wal")-tail) }, "", 1200, [2]int{180, 180}, 0},
 		"LogLastBytes": {func(t *testing.T, g *grave) { overwrite(t, g.path+".wal", size(t, g.path+".wal")-tail, tail) }, "", 1200, [2]int{180, 180}, 0},
 		"LogZeros": {func(t *testing.T, g *grave) {
@@ -226,7 +226,7 @@ func TestDamagedFiles(t *testing.T) {
 			if err := s.Read(t.Context(), func(r *sql.Rows) error { r.Next(); return r.Scan(&last) }, "SELECT max(stored_at) FROM events"); c.refills == 0 && (err != nil || !partly.Equal(last.Add(-15*time.Second))) {
 				t.Errorf("the journal was asked for what came since %v; the last write was at %v, %v", partly, last, err)
 			}
-			// Everything comes again, and is stored once.
+			// Everything is redelivered, and is stored once.
 			for _, batch := range [][]*event.Event{g.inFile, g.inLog} {
 				if _, err := s.Write(t.Context(), batch); err != nil {
 					t.Fatal(err)
@@ -268,7 +268,7 @@ func TestDamagedFiles(t *testing.T) {
 			if r.Status != health.Degraded || !strings.Contains(r.Message, "refilled from the journal from 2026-11-29 06:15:30 UTC on") || !strings.Contains(r.Message, "2026-11-30 02:15:30 UTC") || r.Hint == "" {
 				t.Errorf("%+v", r)
 			}
-			// It stays until somebody has seen it.
+			// It stays until someone has seen it.
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -289,7 +289,7 @@ func TestDamagedFiles(t *testing.T) {
 	}
 }
 
-// all counts how often a store asks for all that the journal holds.
+// all counts how often a store requests all that the journal holds.
 func all(n *atomic.Int32) func(context.Context, time.Time) (time.Time, error) {
 	return func(_ context.Context, since time.Time) (time.Time, error) {
 		if since.IsZero() {
@@ -503,8 +503,8 @@ func rename(t *testing.T, from, to string) {
 	}
 }
 
-// TestDeletedStayDeleted: a store that is made anew does not take deleted events
-// from the journal again.
+// TestDeletedStayDeleted: a store that is recreated does not take deleted
+// events from the journal again.
 func TestDeletedStayDeleted(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "e.duckdb")
 	s, err := store.OpenDuckDB(t.Context(), store.Config{Path: path})
@@ -545,7 +545,7 @@ func TestDeletedStayDeleted(t *testing.T) {
 	}
 }
 
-// TestRefillIsTriedAgain: the journal may be away when the store is made anew.
+// TestRefillIsTriedAgain: the journal may be away when the store is recreated.
 func TestRefillIsTriedAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "e.duckdb")
 	var tries atomic.Int32

@@ -17,8 +17,8 @@ import (
 // than the journal and its dead letters keep an event, and than clients try again.
 const deletedKeep = 90 * 24 * time.Hour
 
-// maxStale bounds the stretches that wait to be rolled up again. A question counts
-// the events of each in a part of its own.
+// maxStale bounds the stretches that wait to be rolled up again. A question
+// counts the events of each in its own part.
 const maxStale = 32
 
 // DeleteEvents removes a project's events with their content, takes them out of

@@ -87,7 +87,7 @@ func TestDeleteEvents(t *testing.T) {
 	if n, err := d.DeleteEvents(t.Context(), "default", nil); n != 0 || err != nil {
 		t.Errorf("none: %d, %v", n, err)
 	}
-	// It is remembered for long, not for ever.
+	// It is remembered for long, not forever.
 	for _, days := range []int{80, 11} {
 		now = now.AddDate(0, 0, days)
 		if _, err := d.Retain(t.Context(), func(string) store.Retention { return store.Retention{} }); err != nil {

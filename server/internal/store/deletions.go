@@ -16,9 +16,10 @@ import (
 )
 
 // Deletions are the uuids of the events that were deleted in the last 90 days, in a
-// file beside the store: one that is made anew, and filled from the journal, must not
-// bring deleted events back, and what the journal has yet to send to others must not
-// leave any more, whether there is a store or not. It is safe for concurrent use.
+// file next to the store: one that is recreated, and filled from the journal, must
+// not bring deleted events back, and what the journal has yet to send to others
+// must not leave any more, whether there is a store or not. It is safe for
+// concurrent use.
 type Deletions struct {
 	path string
 

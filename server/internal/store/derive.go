@@ -86,7 +86,7 @@ func Staged(table string) string { return "memory.main.staged_" + table }
 // Stage makes the rows of a SELECT ready for a derived table, in order of its
 // columns, in place of those that it made for it before. Events are written
 // meanwhile; [Derivation.Take] then takes little time. The query binds nothing:
-// it must not be made of anybody's input.
+// it must not be made of anyone's input.
 func (d *DuckDB) Stage(ctx context.Context, table, query string) error {
 	return d.Read(ctx, noRows, "CREATE OR REPLACE TABLE "+Staged(table)+" AS "+query)
 }

@@ -1,6 +1,6 @@
-// Package store keeps events where they can be asked about: one wide row of
-// metadata an event, and its content (prompts and answers) in a table of its
-// own, so that content can go after 30 days while the metrics stay.
+// Package store keeps events where they can be queried about: one wide row of
+// metadata an event, and its content (prompts and answers) in its own table, so
+// that content can go after 30 days while the metrics stay.
 //
 // Read in this order:
 //

@@ -35,19 +35,19 @@ type Config struct {
 	ReadConns    int                   // questions answered at the same time; more wait. Defaults to DefaultReadConns
 	QueueWait    time.Duration         // how long a question waits for its turn. Defaults to DefaultQueueWait
 	QueryTimeout time.Duration         // bound on one question, from its turn on. Defaults to DefaultQueryTimeout
-	OpenWait     time.Duration         // how long OpenDuckDB waits for the file to be open; it goes on in the background. Defaults to DefaultOpenWait
+	OpenWait     time.Duration         // how long OpenDuckDB waits for the file to be open; it continues in the background. Defaults to DefaultOpenWait
 	Logger       *slog.Logger          // nil: no log
 	Registerer   prometheus.Registerer // nil: no metrics
 	Now          func() time.Time      // defaults to time.Now
 	Deletions    *Deletions            // defaults to those of Path
 
-	// Refill, if set, has events delivered again that the store may lack: those that
-	// the journal still holds and took since a time; zero is all. It is called with
-	// zero where the file had to be made anew or lost a part of its log, and once
-	// after each start with a time shortly before the last write, since a log that
-	// was cut short does not tell what it has lost. It is called until it succeeds,
-	// and returns when the first of these events was captured, or zero where there
-	// are none.
+	// Refill, if set, has events delivered again that the store may lack: those
+	// that the journal still holds and took since a time; zero is all. It is called
+	// with zero where the file had to be recreated or lost a part of its log, and
+	// once after each start with a time shortly before the last write, since a log
+	// that was cut short does not tell what it has lost. It is called until it
+	// succeeds, and returns when the first of these events was captured, or zero if
+	// there are none.
 	Refill func(ctx context.Context, since time.Time) (from time.Time, err error)
 }
 
@@ -83,16 +83,16 @@ func (c Config) withDefaults() Config {
 // concurrent use; writes take turns, and questions are answered from the last
 // committed state without waiting for them.
 //
-// Durability: when [DuckDB.Write] returns, DuckDB has written the transaction to
-// its write-ahead log (the file's name with ".wal") and called fsync on it, so
-// it survives kill -9 and, as far as the disk keeps its word, a power cut. A
-// transaction cut off in the middle is not there at all.
+// Durability: when [DuckDB.Write] returns, DuckDB has written the transaction
+// to its write-ahead log (the file's name with ".wal") and called fsync on it,
+// so it survives kill -9 and, as far as the disk keeps its word, a power
+// failure. A transaction cut off in the middle is not there at all.
 //
 // Faults: where the file can't be opened, or the engine fails while it works, the
-// store closes it and opens it again by itself, until [DuckDB.Close]. Meanwhile
-// its methods return an [*event.Error] of code [event.CodeUnavailable] at once, and
-// [DuckDB.Health] says why. A file that is damaged is set aside and made anew; one
-// that is gone is made anew: see [Incident].
+// store closes it and opens it again on its own, until [DuckDB.Close]. Meanwhile
+// its methods return an [*event.Error] of code [event.CodeUnavailable] at once,
+// and [DuckDB.Health] says why. A file that is damaged is set aside and recreated;
+// one that is gone is recreated: see [Incident].
 type DuckDB struct {
 	c       Config
 	metrics *metrics
@@ -123,7 +123,7 @@ type state struct {
 	broken []*engine // to be closed
 	report health.Report
 	cause  *event.Error // why there is no engine
-	noRoom bool         // the last write was refused for want of disk space
+	noRoom bool         // the last write was rejected for want of disk space
 	check  bool         // the file may be damaged: what it holds is to be read before it is used
 	closed bool
 }
@@ -220,9 +220,9 @@ func (d *DuckDB) Ready(ctx context.Context) error {
 	return d.Read(ctx, func(rows *sql.Rows) error { return nil }, "SELECT 1 FROM schema_version LIMIT 1")
 }
 
-// Read runs one SELECT on a connection of its own, with bound parameters, and
-// hands its rows to scan, which calls Next as often as it likes. It begins when it
-// is its turn, within Config.QueueWait, and stops when ctx ends or after
+// Read runs one SELECT on its own connection, with bound parameters, and passes
+// its rows to scan, which calls Next as often as it likes. It begins when it is
+// its turn, within Config.QueueWait, and stops when ctx ends or after
 // Config.QueryTimeout; all three, and a question that needs more memory than
 // allowed, are [*event.Error]s. scan must not call Read.
 func (d *DuckDB) Read(ctx context.Context, scan func(*sql.Rows) error, query string, args ...any) error {
@@ -275,8 +275,9 @@ func (d *DuckDB) Read(ctx context.Context, scan func(*sql.Rows) error, query str
 	return fmt.Errorf("read store: %w", err)
 }
 
-// withoutValues cuts an error of the engine before the first value that it quotes:
-// that may be what somebody has written in an event, and the error is for the log.
+// withoutValues cuts an error of the engine before the first value that it
+// quotes: that may be what someone has written in an event, and the error is
+// for the log.
 func withoutValues(message string) string {
 	if i := strings.IndexAny(message, `'"`); i >= 0 {
 		message = message[:i] + "…"

@@ -169,8 +169,8 @@ func TestReadLimits(t *testing.T) {
 	}
 }
 
-// TestReadsDoNotBlockWrites holds a question open while writes go on, and sees
-// a consistent state throughout.
+// TestReadsDoNotBlockWrites holds a question open while writes continue, and
+// sees a consistent state throughout.
 func TestReadsDoNotBlockWrites(t *testing.T) {
 	s := duckIn(t, t.TempDir())
 	storetestWrite(t, s, 5000)
@@ -196,7 +196,7 @@ func TestReadsDoNotBlockWrites(t *testing.T) {
 	}
 }
 
-// TestMemoryPressure asks for more than the memory allows while checkpoints
+// TestMemoryPressure requests more than the memory allows while checkpoints
 // need theirs. Questions may fail; of what is written nothing is lost or
 // doubled, even where DuckDB gives up and is started again.
 func TestMemoryPressure(t *testing.T) {
@@ -355,7 +355,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child writes batches for ever, and prints the uuids of each once Write has
+// child writes batches forever, and prints the uuids of each once Write has
 // returned.
 func child(path string) {
 	s, err := store.OpenDuckDB(context.Background(), store.Config{Path: path})

@@ -156,7 +156,7 @@ func setUp(c Config, path string, memory int64) string {
 		// Checkpoints write what is new and rewrite nothing: merging small row
 		// groups on the way made them 20 times as long. See compact.
 		"SET max_vacuum_tasks = 0",
-		// Close does it itself; after a fatal error nobody may.
+		// Close does it itself; after a fatal error no one may.
 		"PRAGMA disable_checkpoint_on_shutdown",
 		// Of so many rows that a question names, as many as a page has, the engine
 		// looks up each; of more it reads all from the first to the last.
@@ -174,8 +174,9 @@ func attach(path, as string) string {
 // quoteLiteral is for file names only: every value of a question is bound.
 func quoteLiteral(s string) string { return "'" + strings.ReplaceAll(s, "'", "''") + "'" }
 
-// create makes an empty store in a folder of its own that only this user may read,
-// and moves it to its path: a file that was not finished is never taken for one.
+// create makes an empty store in its own folder that only this user may read,
+// and moves it to its path: a file that was not finished is never treated as
+// one.
 func create(ctx context.Context, c Config) (err error) {
 	dir := filepath.Dir(c.Path)
 	const prefix = ".store-new-"
@@ -233,7 +234,7 @@ func checkLength(ctx context.Context, conn *sql.Conn, path string) error {
 // errCut says that a file is shorter than what it holds.
 var errCut = errors.New("the file was cut off")
 
-// fileHeader is what stands before the first block of a file: three headers.
+// fileHeader is what precedes the first block of a file: three headers.
 const fileHeader = 3 * 4096
 
 // lengthOf is the length of a file of so many blocks.

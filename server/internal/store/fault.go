@@ -68,7 +68,8 @@ func passing(err error) string {
 	return ""
 }
 
-// passes tells errors that end by themselves, once what was missing is there.
+// passes reports whether an error is transient and ends once the resource is
+// back.
 func passes(err error) bool {
 	return passing(err) != "" || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
@@ -110,8 +111,8 @@ func faultOf(path string, err error) fault {
 	return faultPasses
 }
 
-// stops reports whether an error leaves DuckDB in a state not to go on with, or
-// says that the file is damaged. After a fatal or internal error it refuses
+// stops reports whether an error leaves DuckDB in a state not to continue with,
+// or says that the file is damaged. After a fatal or internal error it refuses
 // everything; after running out of memory in the middle of a commit its rows in
 // memory can be wrong, which only the next checkpoint notices (seen with 1.5.4).
 func stops(path string, err error) bool {

@@ -35,7 +35,7 @@ func eventually(t testing.TB, within time.Duration, what string, try func() erro
 	}
 }
 
-// smallDisk mounts a file system of its own with so many bytes.
+// smallDisk mounts its own file system with so many bytes.
 func smallDisk(t testing.TB, size int) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -113,8 +113,8 @@ func makeBatch(g *storetest.Generator, n int) (batch []*event.Event) {
 }
 
 // TestFullDisk fills the disk under a store that is written to: questions are
-// answered all the time, writes are refused plainly, and go on once there is space.
-// What was reported as stored is there, once.
+// answered all the time, writes are rejected plainly, and continue once there is
+// space. What was reported as stored is there, once.
 func TestFullDisk(t *testing.T) {
 	dir := smallDisk(t, 64<<20)
 	var log logged

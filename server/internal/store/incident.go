@@ -19,9 +19,9 @@ import (
 
 // What an [Incident] is about.
 const (
-	IncidentDamaged = "damaged" // the file was damaged, set aside and made anew
+	IncidentDamaged = "damaged" // the file was damaged, set aside and recreated
 	IncidentLog     = "log"     // the log of the last writes was damaged and set aside
-	IncidentDeleted = "deleted" // the file was gone and made anew
+	IncidentDeleted = "deleted" // the file was gone and recreated
 )
 
 // Incident is a fault of the store's file that cost it events. Those that the
@@ -29,7 +29,7 @@ const (
 type Incident struct {
 	Time         time.Time `json:"time"`
 	Kind         string    `json:"kind"`
-	SetAside     string    `json:"set_aside,omitempty"`    // name of the file in the data folder; a damaged store's log is beside it
+	SetAside     string    `json:"set_aside,omitempty"`    // name of the file in the data folder; a damaged store's log is next to it
 	Cause        string    `json:"cause,omitempty"`        // the engine's own words
 	Refilled     bool      `json:"refilled"`               // the journal delivers again what it holds
 	RefilledFrom time.Time `json:"refilled_from,omitzero"` // when the first event was captured that the journal held; zero where it held none
@@ -59,7 +59,7 @@ func (i *Incident) Message() string {
 	return b.String()
 }
 
-// incidents are those of one store, in a file beside it.
+// incidents are those of one store, in a file next to it.
 type incidents struct {
 	mu   sync.Mutex
 	path string
@@ -71,7 +71,7 @@ type incidents struct {
 // incidentFile is the file's form. That it is there says that there was a store.
 type incidentFile struct {
 	Created   time.Time  `json:"created"`          // when the store was made first
-	Refill    bool       `json:"refill,omitempty"` // the store was made anew, and the journal was not asked yet
+	Refill    bool       `json:"refill,omitempty"` // the store was recreated, and the journal was not asked yet
 	Incidents []Incident `json:"incidents"`
 }
 
@@ -140,14 +140,14 @@ func (s *incidents) add(i Incident) {
 	})
 }
 
-// existed tells whether there was a store before.
+// existed reports whether there was a store before.
 func (s *incidents) existed() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return !s.list.Created.IsZero()
 }
 
-// explains tells whether the last incident says why there is no file.
+// explains reports whether the last incident says why there is no file.
 func (s *incidents) explains() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -164,7 +164,7 @@ func (s *incidents) made() {
 	})
 }
 
-// message is about the last incident that nobody has acknowledged.
+// message is about the last incident that no one has acknowledged.
 func (s *incidents) message() (string, time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -79,7 +79,7 @@ func (d *DuckDB) keep(ctx context.Context, first chan<- error) {
 				}
 				d.report(health.Failed, forPeople(d.c.Path, err))
 			}
-			if attempts == 0 { // once Health tells how it went
+			if attempts == 0 { // once Health reports how it went
 				first <- nil
 			}
 			if err == nil {
@@ -147,7 +147,7 @@ func (d *DuckDB) fail(e *engine, err error) {
 	}
 }
 
-// closeBroken closes the engines that have failed, once nobody uses them: two
+// closeBroken closes the engines that have failed, once no one uses them: two
 // engines on one file would ruin it.
 func (d *DuckDB) closeBroken() {
 	d.state.mu.Lock()
@@ -199,7 +199,7 @@ func (d *DuckDB) attempt(ctx context.Context) error {
 	return d.tryOpen(ctx)
 }
 
-// tryOpen opens the file, or makes it where there is none, and puts its engine in
+// tryOpen opens the file, or makes it if there is none, and puts its engine in
 // place.
 func (d *DuckDB) tryOpen(ctx context.Context) error {
 	if _, err := os.Stat(d.c.Path); errors.Is(err, fs.ErrNotExist) {
@@ -251,7 +251,7 @@ func (d *DuckDB) tryOpen(ctx context.Context) error {
 // errGone says that the file is no longer the one that was opened.
 var errGone = errors.New("the store's file was deleted or replaced while it was open")
 
-// watch looks at the file of an engine: whether it is still there, and whether
+// watch checks the file of an engine: whether it is still there, and whether
 // other users may read it, which the engine leaves to the process.
 func (d *DuckDB) watch(e *engine) {
 	switch info, err := os.Stat(d.c.Path); {
@@ -301,8 +301,8 @@ func (d *DuckDB) rest(e *engine) error {
 	return errors.Join(err, back)
 }
 
-// spare is what a write leaves free on the disk: a checkpoint needs as much as the
-// log has, and what it writes beside that.
+// spare is what a write leaves free on the disk: a checkpoint needs as much as
+// the log has, and what it writes next to that.
 const spareBytes = 8 << 20
 
 // room reports that a batch of so many bytes may not fit on the disk. What is
@@ -375,8 +375,9 @@ func (d *DuckDB) transaction(ctx context.Context, e *engine, f func(*sql.Conn) e
 	return d.wrote(e, errors.Join(err, rollback), rollback != nil)
 }
 
-// wrote looks at the error of a statement that writes: an engine that is not to be
-// gone on with is ended, and the error says what is missing where anything is.
+// wrote checks the error of a statement that writes: an engine that is not to
+// be gone on with is ended, and the error says what is missing where anything
+// is.
 func (d *DuckDB) wrote(e *engine, err error, certain bool) error {
 	if certain || stopsWriting(d.c.Path, err) {
 		d.fail(e, err)

@@ -24,7 +24,7 @@ const MinMemoryBytes = 40 << 20
 // of which we are told: it heeds the limits of containers.
 const engineShare = 0.8
 
-// memoryFor is the memory for an engine whose limit nobody has changed yet.
+// memoryFor is the memory for an engine whose limit no one has changed yet.
 func memoryFor(conn driver.ExecerContext, set int64) (int64, error) {
 	if set > 0 {
 		return max(set, MinMemoryBytes), nil

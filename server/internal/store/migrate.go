@@ -72,10 +72,10 @@ CREATE TABLE content (
 	body BLOB NOT NULL USING COMPRESSION uncompressed -- compressed already: see content.go
 );`
 
-// createDerived makes the tables that package query keeps beside the events, to
-// answer from a few rows what it would else count anew from millions. What is in
-// them says package query; see [DuckDB.Derive]. They can be emptied at any time:
-// then questions take longer, and the tables are filled anew.
+// createDerived makes the tables that package query keeps next to the events, to
+// answer from a few rows what it would else count again from millions. What is
+// in them says package query; see [DuckDB.Derive]. They can be emptied at any
+// time: then questions take longer, and the tables are filled again.
 const createDerived = `
 CREATE TABLE rolled ( -- stretches of stored_at whose events are rolled up, without gaps: (first, last]
 	first TIMESTAMP NOT NULL,
@@ -189,8 +189,8 @@ CREATE TABLE rollup_outcomes ( -- outcomes, with what they say read out of their
 	parent_id VARCHAR
 );`
 
-// deriveMore adds derived tables, and has all of them filled anew: older rows lack
-// the times of some breakdowns.
+// deriveMore adds derived tables, and has all of them filled again: older rows
+// lack the times of some breakdowns.
 const deriveMore = `
 CREATE TABLE rollup_errors ( -- failed events that say how they failed, with their normalised message
 	last TIMESTAMP NOT NULL,
@@ -226,7 +226,7 @@ CREATE TABLE rollup_ids ( -- which traces and sessions have events in a stretch
 );
 DELETE FROM rolled; DELETE FROM rolled_floor; DELETE FROM rollup; DELETE FROM rollup_times; DELETE FROM rollup_users; DELETE FROM rollup_outcomes;`
 
-// deriveParts adds a derived table, and has all of them filled anew with it.
+// deriveParts adds a derived table, and has all of them filled again with it.
 const deriveParts = `
 CREATE TABLE rollup_parts ( -- sums over the events of one trace, session and user within a slot
 	last TIMESTAMP NOT NULL,
@@ -253,11 +253,11 @@ CREATE TABLE rollup_parts ( -- sums over the events of one trace, session and us
 DELETE FROM rolled; DELETE FROM rolled_floor; DELETE FROM rollup; DELETE FROM rollup_times; DELETE FROM rollup_users; DELETE FROM rollup_outcomes; DELETE FROM rollup_errors; DELETE FROM rollup_ids;`
 
 // timesTables have the times of one breakdown each. Migration 6 makes them: one
-// that comes later is made by a migration of its own, and stands beside this list.
+// that comes later is made by its own migration, and stands beside this list.
 var timesTables = []string{"rollup_times_all", "rollup_times_model_asked", "rollup_times_model", "rollup_times_provider", "rollup_times_prompt", "rollup_times_surface", "rollup_times_input_length", "rollup_times_tool"}
 
-// deriveFaster adds derived tables, keeps the bins of times in one text for each
-// slot of time, and has all derived tables filled anew.
+// deriveFaster adds derived tables, keeps the bins of times in one text for
+// each slot of time, and has all derived tables filled again.
 var deriveFaster = func() string {
 	var b strings.Builder
 	b.WriteString("DROP TABLE rollup_times;")
@@ -295,7 +295,7 @@ CREATE TABLE rollup_traces ( -- the parts of traces that a stretch has
 DELETE FROM rolled; DELETE FROM rolled_floor; DELETE FROM rollup; DELETE FROM rollup_users; DELETE FROM rollup_outcomes; DELETE FROM rollup_errors; DELETE FROM rollup_ids; DELETE FROM rollup_parts;`
 
 // deriveSums adds sums to the rows of traces, and has all derived tables filled
-// anew with them: those that there are by then, whatever is derived later.
+// again with them: those that there are by then, whatever is derived later.
 var deriveSums = `
 ALTER TABLE rollup_traces ADD COLUMN errors BIGINT;
 ALTER TABLE rollup_traces ADD COLUMN tokens BIGINT;
@@ -316,11 +316,11 @@ CREATE TABLE rolled_stale ( -- stretches as in table rolled, of which the derive
 	last TIMESTAMP NOT NULL
 );`
 
-// boundNumbers makes the numbers unknown that no event could bear today (see
+// boundNumbers makes the numbers unknown that no event could have today (see
 // event.Bounds): older binaries let them in, and sums over them failed. What
 // followed from them, the total of tokens and the cost that hedgerow worked out, is
-// unknown as well. All derived tables are filled anew: input_tokens of table rollup
-// now counts all input, tokens read from and written to a cache included.
+// unknown as well. All derived tables are filled again: input_tokens of table
+// rollup now counts all input, tokens read from and written to a cache included.
 var boundNumbers = func() string {
 	const tokens, count, bytes, us, usd = "10000000000", "10000000000", "1099511627776", "2592000000000", "1000000"
 	var set []string
@@ -351,8 +351,8 @@ var boundNumbers = func() string {
 		strings.Join(timesTables, "; DELETE FROM ") + ";"
 }()
 
-// deriveFailedTimes keeps the times of failed calls apart from those of completed
-// ones, and has all derived tables filled anew.
+// deriveFailedTimes keeps the times of failed calls apart from those of
+// completed ones, and has all derived tables filled again.
 var deriveFailedTimes = func() string {
 	var b strings.Builder
 	for _, table := range timesTables {
@@ -377,7 +377,7 @@ ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_unpriced VARCHAR;
 ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_before DECIMAL(38,18);
 ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_repricing VARCHAR;`
 
-// migrate brings the file to this binary's version and refuses a newer one.
+// migrate brings the file to this binary's version and rejects a newer one.
 func migrate(ctx context.Context, conn *sql.Conn) error {
 	if _, err := conn.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL, applied_at TIMESTAMP NOT NULL)"); err != nil {
 		return err

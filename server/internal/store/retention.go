@@ -15,8 +15,8 @@ import (
 const DefaultContentRetention = 30 * 24 * time.Hour
 
 // Retention says how long a project's events are kept, counted from when they
-// were stored: an event's own timestamp may be a client's wrong clock. 0 is for
-// ever.
+// were stored: an event's own timestamp may be a client's wrong clock. 0 is
+// forever.
 type Retention struct {
 	Content time.Duration // prompts and answers
 	Metrics time.Duration // the rows themselves; their content goes with them at the latest
@@ -33,7 +33,7 @@ type RetainResult struct {
 const retainChunk = 10_000
 
 // Retain removes what is past its time, in small transactions between which
-// writes go on, and then has the engine free the space inside the file. The
+// writes continue, and then has the engine free the space inside the file. The
 // file itself shrinks when its end is free; otherwise new rows use the space.
 // Whole row groups are freed at once, others over the next runs.
 func (d *DuckDB) Retain(ctx context.Context, policy func(project string) Retention) (RetainResult, error) {
@@ -155,7 +155,7 @@ type Retainer struct {
 	Store interface {
 		Retain(ctx context.Context, policy func(project string) Retention) (RetainResult, error)
 	}
-	Policy func(project string) Retention // nil: content for DefaultContentRetention, metrics for ever
+	Policy func(project string) Retention // nil: content for DefaultContentRetention, metrics forever
 	Every  time.Duration                  // defaults to an hour; up to a tenth more is added, so that replicas do not meet
 	Soon   <-chan struct{}                // makes it run at once, at most every SoonEvery. nil: never
 	Logger *slog.Logger                   // nil: no log

@@ -29,7 +29,7 @@ const (
 const (
 	retryFirst = 250 * time.Millisecond
 	retryMax   = 30 * time.Second
-	awayMax    = time.Second // of a store that has failed: it says by itself when it works again
+	awayMax    = time.Second // of a store that has failed: it says on its own when it works again
 	splitAfter = 5           // attempts with one batch, until it is stored in parts
 
 	extendEvery = 5 * time.Second // less than what the journal waits for an acknowledgement
@@ -67,16 +67,16 @@ type Sink struct {
 	// not take long, and is called again where a batch is tried again.
 	Complete func(ctx context.Context, events []*event.Event)
 
-	// OnStored, if set, is told of events once they are durable. It must return
-	// at once and must not change them. Duplicates are not told again. Calls do not
-	// overlap.
+	// OnStored, if set, is called with events once they are durable. It must
+	// return immediately and must not change them. Duplicates are not passed
+	// again. Calls do not overlap.
 	OnStored func(events []*event.Event)
 
 	log     *slog.Logger
 	metrics *sinkMetrics
 
 	ended atomic.Uint64
-	away  atomic.Bool // the store's last write was refused because it has failed
+	away  atomic.Bool // the store's last write was rejected because it has failed
 
 	turn     chan struct{} // has room for the lane that may fetch
 	failures int           // of fetches, in a row; of whoever has the turn
@@ -246,7 +246,7 @@ func (s *Sink) store(ctx, stop context.Context, deliveries []event.Delivery) {
 }
 
 // write stores events. While the store has failed it holds on to them and tries
-// again, for ever: they are in the journal, and come in no other order. One line
+// again, forever: they are in the journal, and come in no other order. One line
 // of the log says that it has failed, and one that it works again.
 func (s *Sink) write(ctx, stop context.Context, deliveries []event.Delivery, events []*event.Event) (WriteResult, error) {
 	began := time.Now()

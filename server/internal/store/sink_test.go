@@ -25,7 +25,7 @@ import (
 type queue struct {
 	mu      sync.Mutex
 	items   chan event.Delivery
-	outcome map[string][]string // uuid → what became of its deliveries
+	outcome map[string][]string // uuid → what happened to its deliveries
 	ended   chan string
 	fail    int // Fetch fails so many times
 }
@@ -96,7 +96,7 @@ func (a *acker) Retry(after time.Duration) error {
 	return a.q.end(a.e.UUID, "retry")
 }
 
-// memory is a Writer that refuses what it is told to refuse.
+// memory is a Writer that rejects what it is told to refuse.
 type memory struct {
 	mu     sync.Mutex
 	rows   map[string]bool

@@ -39,7 +39,7 @@ type spanKey struct{ project, trace, span string }
 
 func spanKeyOf(e *event.Event) spanKey { return spanKey{e.ProjectID, e.TraceID, e.SpanID} }
 
-// splitSpanContent takes what is told of spans out of a batch. events is not
+// splitSpanContent takes what is content of spans out of a batch. events is not
 // changed.
 func splitSpanContent(events []*event.Event) (rows, told []*event.Event) {
 	at := 0
@@ -109,7 +109,8 @@ func (d *DuckDB) meetSpanContent(ctx context.Context, conn *sql.Conn, told []*ev
 	return completeStored(ctx, conn, pieces, stored, now)
 }
 
-// pieces is what was told of one span, in order: all of it, and without what is new.
+// pieces is the content of one span, in order: all of it, and without what is
+// new.
 type pieces struct{ all, before event.Content }
 
 // piecesOf returns what was told of the spans that are named by keys or coming.

@@ -23,7 +23,7 @@ const (
 // threads is how many threads the engine uses now.
 type threads struct {
 	mu       sync.Mutex
-	until    time.Time // end of the rush; zero where there is none
+	until    time.Time // end of the rush; zero if there is none
 	changing sync.WaitGroup
 }
 

@@ -16,7 +16,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// WriteResult says what became of a batch.
+// WriteResult says what happened to a batch.
 type WriteResult struct {
 	Stored     []*event.Event // rows that are new, in the order given
 	Duplicates int            // events whose uuid was there already, was deleted, or came twice in the batch
@@ -84,7 +84,7 @@ type encoded struct {
 	id     duckdb.UUID
 	row    Row
 	values []driver.Value // of table events; nil at storedAtColumn until the write
-	body   []byte         // nil where there is no content
+	body   []byte         // nil if there is no content
 }
 
 // batch is the rows of one write, with the room for their values, which is used

@@ -42,7 +42,8 @@ type Loop struct {
 	Once bool
 
 	// Hint is what people can do while the loop fails and its error has no hint
-	// of its own. Defaults to a sentence which says that it starts again by itself.
+	// of its own. Defaults to a sentence which says that it starts again on its
+	// own.
 	Hint string
 }
 
@@ -50,7 +51,7 @@ type Loop struct {
 type Options struct {
 	First   time.Duration // wait after the first failure, doubled with each further one. Defaults to DefaultFirst
 	Longest time.Duration // bound of the wait. Defaults to DefaultLongest
-	Settled time.Duration // a loop that ran so long works again: its back-off begins anew. Defaults to DefaultSettled
+	Settled time.Duration // a loop that ran so long works again: its back-off starts over. Defaults to DefaultSettled
 	Logger  *slog.Logger  // nil: no log
 	// Jitter makes the wait of a back-off. Defaults to a random time between half
 	// of it and all of it.
@@ -103,7 +104,7 @@ func Start(l Loop, o Options) *Task {
 }
 
 // Stop ends the loop and waits for it. When ctx ends first, Stop returns an
-// error and the loop goes on ending behind it. A second call waits too.
+// error and the loop continues ending behind it. A second call waits too.
 func (t *Task) Stop(ctx context.Context) error {
 	t.stop()
 	select {
@@ -184,8 +185,8 @@ func (t *Task) supervise(ctx context.Context) {
 	}
 }
 
-// once runs the loop in a context of its own, so that nothing that it began
-// outlives a failure.
+// once runs the loop in its own context, so that nothing that it began outlives
+// a failure.
 func (t *Task) once(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

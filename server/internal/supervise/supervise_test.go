@@ -31,7 +31,7 @@ func TestRestarts(t *testing.T) {
 			case 2:
 				panic("content of a prompt")
 			case 3:
-				return nil // although nobody asked it to
+				return nil // although no one asked it to
 			case 4, 5, 6, 7, 8:
 				return event.NewError(event.CodeUnavailable, "the store does not answer", "free disk space", nil)
 			}
@@ -157,7 +157,7 @@ func TestStop(t *testing.T) {
 	})
 }
 
-// TestLog has one line for a failure that goes on, and nothing of a panic's
+// TestLog has one line for a failure that continues, and nothing of a panic's
 // value, which can be content.
 func TestLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -23,7 +23,7 @@ type listPage struct {
 	Page       *query.ListPage
 	Sort       query.Sort
 	Cursor     string
-	Before     map[string]query.Summary // the same ones in the period before; nil where there is none
+	Before     map[string]query.Summary // the same ones in the period before; nil if there is none
 }
 
 // below is the address of one of a list, without the project.
@@ -327,7 +327,7 @@ func sameMessage(a, b message) bool { return a.Role == b.Role && slices.Equal(a.
 type errorsPage struct {
 	View   *page.View
 	Groups []query.ErrorGroup
-	Before []int64 // how often each came in the period before; nil where there is none
+	Before []int64 // how often each came in the period before; nil if there is none
 }
 
 // changed is how often a group came against the period before.

@@ -19,8 +19,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// Outcomes makes outcomes and tool calls for calls: some name their prompt by
-// themselves, some only their trace, some nothing.
+// Outcomes makes outcomes and tool calls for calls: some name their prompt on
+// their own, some only their trace, some nothing.
 func Outcomes(rng *rand.Rand, calls []*event.Event) (more []*event.Event) {
 	one := func(s string) json.RawMessage { return json.RawMessage(s) }
 	choose := func(from ...string) string { return from[rng.IntN(len(from))] }
@@ -84,7 +84,7 @@ func Text(e *event.Event, name string) string {
 	return string(raw)
 }
 
-// IsOutcome reports whether an event tells how a call worked out.
+// IsOutcome reports whether an event reports how a call worked out.
 func IsOutcome(e *event.Event) bool {
 	return e.Name == "llm_task_completed" || e.Name == "llm_output_rated" || e.Name == event.Metric || e.Name == event.Feedback
 }
