@@ -42,7 +42,7 @@ func TestListEvents(t *testing.T) {
 			t.Errorf("%v: %d events, want %d", tt.args, n, tt.want)
 		}
 	}
-	c.fails("list_events", args{"modle": "x"}, `no argument "modle"`, "model")
+	c.fails("list_events", args{"modle": "x"}, `unknown argument "modle"`, "model")
 	c.fails("list_events", args{"limit": 201}, "1 to 200")
 	c.fails("list_events", args{"limit": -1}, "1 to 200")
 	c.fails("list_events", args{"from": "yesterday"}, `"from" is not a time`)

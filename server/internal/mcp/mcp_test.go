@@ -479,7 +479,7 @@ func TestConfigureRefuses(t *testing.T) {
 		"flush_interval":          {args{"project_key": phc, "flush_interval_seconds": 1e300}, "10 minutes"},
 		"negative interval":       {args{"project_key": phc, "flush_interval_seconds": -1e300}, "100 ms"},
 		"sample_rate":             {args{"project_key": phc, "sample_rate": 0}, "disable the connection"},
-		"unknown argument":        {args{"project_key": phc, "key": "x"}, `no argument "key"`},
+		"unknown argument":        {args{"project_key": phc, "key": "x"}, `unknown argument "key"`},
 		"key of another type":     {args{"project_key": []string{phc}}, `"project_key" is not a string`},
 		"key as object":           {args{"project_key": args{phc: phx}}, `"project_key" is not a string`},
 		"fraction":                {args{"project_key": phc, "flush_at": 1.5}, "a whole number"},
