@@ -180,7 +180,7 @@ func TestPromptRefused(t *testing.T) {
 		status          int
 		says            string
 	}{
-		"unknown prompt":    {"/openai/v1/chat/completions", "nothing", `{"prompt_variables":{"name":"Ann"}}`, 404, `no prompt \"nothing\"`},
+		"unknown prompt":    {"/openai/v1/chat/completions", "nothing", `{"prompt_variables":{"name":"Ann"}}`, 404, `prompt \"nothing\" not found`},
 		"missing variable":  {"/openai/v1/chat/completions", "support", `{"prompt_variables":{}}`, 400, "variable name has no value"},
 		"variables no JSON": {"/openai/v1/chat/completions", "support", `{"prompt_variables":[1]}`, 400, "is not a JSON object"},
 		"messages no list":  {"/openai/v1/chat/completions", "support", `{"messages":"hi","prompt_variables":{"name":"Ann"}}`, 400, "cannot be read"},
