@@ -79,7 +79,7 @@ type App struct {
 	stored       storedEvents                  // what the store's sinks have ended
 	joiner       atomic.Pointer[join.Joiner]   // takes what the pipeline gives; nil until it is open
 	firstValues  *firstvalue.Keeper            // for what reads the journal
-	outcomes     atomic.Pointer[join.Outcomes] // once the store is open
+	outcomes     *join.Outcomes                // what outcomes have of their calls, once the store is open
 	evals        atomic.Pointer[eval.Manager]
 	delivery     atomic.Pointer[posthog.Manager]
 	ledger       atomic.Pointer[ledger.Ledger]
@@ -125,7 +125,7 @@ const (
 
 func newApp(cfg *config.Config) *App {
 	cfg.Version = cmp.Or(cfg.Version, "dev")
-	a := &App{cfg: cfg, log: newLogger(cfg), metrics: prometheus.NewRegistry(), started: time.Now(), retain: make(chan struct{}, 1), known: make(chan struct{}), deletions: store.NewDeletions(cfg.Path("hedgerow.duckdb"))}
+	a := &App{cfg: cfg, log: newLogger(cfg), metrics: prometheus.NewRegistry(), started: time.Now(), outcomes: join.NewOutcomes(), retain: make(chan struct{}, 1), known: make(chan struct{}), deletions: store.NewDeletions(cfg.Path("hedgerow.duckdb"))}
 	a.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), &a.reports)
 	return a
 }

@@ -12,7 +12,6 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/atomicfile"
 	"github.com/hedgerow/hedgerow/server/internal/config"
 	"github.com/hedgerow/hedgerow/server/internal/health"
-	"github.com/hedgerow/hedgerow/server/internal/join"
 	"github.com/hedgerow/hedgerow/server/internal/journal"
 	"github.com/hedgerow/hedgerow/server/internal/outbound"
 	"github.com/hedgerow/hedgerow/server/internal/project"
@@ -180,7 +179,7 @@ func (a *App) openStore(ctx context.Context) error {
 	if a.Query, err = query.New(a.Store, nil); err != nil {
 		return err
 	}
-	a.outcomes.Store(join.NewOutcomes(a.Query))
+	a.outcomes.Open(a.Query)
 	a.gaps = outbound.NewGaps(outbound.GapsConfig{Journal: a.journal, Query: a.Query, Full: a.journalFill, Logger: a.log})
 	return nil
 }

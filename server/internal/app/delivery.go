@@ -143,7 +143,7 @@ func (d deliveries) Outgoing(ctx context.Context, c project.Connection, uuid str
 	if err != nil {
 		return out, err
 	}
-	if _, err := d.a.joinOutcomes(ctx, []*event.Event{e}); err != nil {
+	if _, err := d.a.outcomes.Complete(ctx, []*event.Event{e}); err != nil {
 		return out, err
 	}
 	p, _ := d.a.Registry.Snapshot().Project(c.ProjectID)

@@ -8,7 +8,6 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/firstvalue"
-	"github.com/hedgerow/hedgerow/server/internal/join"
 	"github.com/hedgerow/hedgerow/server/internal/journal"
 	"github.com/hedgerow/hedgerow/server/internal/ledger"
 	"github.com/hedgerow/hedgerow/server/internal/outbound"
@@ -163,7 +162,7 @@ func (a *App) newDelivery(l *ledger.Ledger) *posthog.Manager {
 		DropQueue: func(ctx context.Context, id string) error { return a.journal.DeleteQueue(ctx, outbound.Queue(id)) },
 		Full:      a.journalFill,
 		Keep:      a.firstValues.Keep,
-		Join:      a.joinOutcomes,
+		Join:      a.outcomes.Complete,
 		Shape:     outbound.Shape,
 		Deleted:   func(e *event.Event) (bool, error) { return a.deletions.Has(e.ProjectID, e.UUID) },
 		Ledger:    l,
@@ -178,23 +177,13 @@ func (a *App) newDelivery(l *ledger.Ledger) *posthog.Manager {
 	})
 }
 
-// joinOutcomes gives outcomes what their calls know, before they leave.
-func (a *App) joinOutcomes(ctx context.Context, events []*event.Event) ([]*event.Event, error) {
-	o := a.outcomes.Load()
-	if o == nil {
-		return join.Named(events), errNotOpen("the store")
-	}
-	return o.Complete(ctx, events)
-}
-
 // completeStored gives outcomes what their calls know, before they are stored: calls
 // of the same batch included. What the store cannot tell now, questions find.
 func (a *App) completeStored(ctx context.Context, events []*event.Event) {
-	o := a.outcomes.Load()
-	unknown, err := o.Complete(ctx, events)
+	unknown, err := a.outcomes.Complete(ctx, events)
 	if len(unknown) > 0 {
-		o.Remember(events...)
-		_, err = o.Complete(ctx, unknown)
+		a.outcomes.Remember(events...)
+		_, err = a.outcomes.Complete(ctx, unknown)
 	}
 	if err != nil {
 		a.log.Debug("outcomes are stored without attributes of their calls", "err", err)
@@ -204,7 +193,7 @@ func (a *App) completeStored(ctx context.Context, events []*event.Event) {
 // afterStored is called with the events that were just stored.
 func (a *App) afterStored(events []*event.Event) {
 	a.live.publish(events)
-	a.outcomes.Load().Remember(events...)
+	a.outcomes.Remember(events...)
 	if j := a.joiner.Load(); j != nil {
 		j.Remember(events...)
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 	"unique"
 
@@ -39,7 +40,7 @@ type Finder interface {
 
 // Outcomes completes outcomes. Its methods may be called at the same time.
 type Outcomes struct {
-	find Finder
+	find atomic.Pointer[Finder] // nil while the store is not open
 	seed maphash.Seed
 
 	asking sync.Mutex // around questions to the store
@@ -92,10 +93,13 @@ type known struct {
 // agentConfigs are the properties that name the configuration of an agent.
 var agentConfigs = []string{"agent_config_id", "agent_config"}
 
-// NewOutcomes returns an Outcomes that asks find.
-func NewOutcomes(find Finder) *Outcomes {
-	return &Outcomes{find: find, seed: maphash.MakeSeed(), traces: make(map[key]*trace), recent: list.New(), byID: make(map[key][]*known), traceOf: make(map[uint64]string), missed: make(map[uint64]bool)}
+// NewOutcomes returns an Outcomes that knows only what it is told, until it is opened.
+func NewOutcomes() *Outcomes {
+	return &Outcomes{seed: maphash.MakeSeed(), traces: make(map[key]*trace), recent: list.New(), byID: make(map[key][]*known), traceOf: make(map[uint64]string), missed: make(map[uint64]bool)}
 }
+
+// Open has the Outcomes ask find.
+func (o *Outcomes) Open(find Finder) { o.find.Store(&find) }
 
 // Remember takes note of events that are, or are about to be, in the store: of
 // traces that outcomes have named, and of which trace each call is of.
@@ -370,13 +374,18 @@ func (o *Outcomes) ask(ctx context.Context, project string, outcomes []*event.Ev
 	if len(traces) == 0 && len(ids) == 0 {
 		return nil
 	}
+	find := o.find.Load()
+	if find == nil {
+		o.notAsked(project, [][2][]string{{traces, ids}})
+		return event.NewError(event.CodeUnavailable, "the store of this hedgerow cannot be reached at the moment", "try again in a moment; hedgerow's log and /readyz say what is wrong", nil)
+	}
 	ctx, cancel := context.WithTimeout(ctx, askWithin)
 	defer cancel()
 	// Each in questions of its own, traces before ids: calls are found by their traces
 	// at once, but by an id alone only among all of some weeks, which can take too long.
 	for questions := slices.DeleteFunc([][2][]string{{nil, ids}, {traces, nil}}, func(q [2][]string) bool { return len(q[0])+len(q[1]) == 0 }); len(questions) > 0; {
 		q := questions[len(questions)-1]
-		found, whole, err := o.find.OfTraces(ctx, project, q[0], q[1], from.Add(-Reach), to.Add(Reach))
+		found, whole, err := (*find).OfTraces(ctx, project, q[0], q[1], from.Add(-Reach), to.Add(Reach))
 		if err != nil {
 			o.notAsked(project, questions)
 			return err

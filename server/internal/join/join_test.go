@@ -37,6 +37,27 @@ func (s *fakeStore) OfTraces(_ context.Context, project string, traces, ids []st
 	return out, true, nil
 }
 
+// opened returns Outcomes that ask find.
+func opened(find Finder) *Outcomes {
+	o := NewOutcomes()
+	o.Open(find)
+	return o
+}
+
+// Before the store is open, outcomes whose call is not known wait; once it is, they
+// are asked for.
+func TestOutcomesBeforeTheStoreIsOpen(t *testing.T) {
+	o, e := NewOutcomes(), outcome(time.Second)
+	unknown, err := o.Complete(t.Context(), []*event.Event{e})
+	if ee := event.AsError(err); len(unknown) != 1 || ee == nil || ee.Code != event.CodeUnavailable {
+		t.Errorf("%d unknown, %v", len(unknown), err)
+	}
+	o.Open(&fakeStore{events: []*event.Event{call("t", "1", 0, prompted("greet", "pv_1"))}})
+	if unknown, err = o.Complete(t.Context(), []*event.Event{e}); len(unknown) != 0 || err != nil || e.PromptVersionID != "pv_1" {
+		t.Errorf("%d unknown, %v, version %q", len(unknown), err, e.PromptVersionID)
+	}
+}
+
 var noon = time.Date(2026, 6, 4, 12, 0, 0, 0, time.UTC)
 
 func call(trace, id string, after time.Duration, change ...func(*event.Event)) *event.Event {
@@ -114,7 +135,7 @@ func TestComplete(t *testing.T) {
 			}
 			t.Run(tt.name+"/"+way, func(t *testing.T) {
 				s := new(fakeStore)
-				o := NewOutcomes(s)
+				o := opened(s)
 				s.events = tt.known
 				if way == "remembered" { // the outcome was seen before, and its call came then
 					s.events = nil
@@ -156,7 +177,7 @@ func TestComplete(t *testing.T) {
 // question.
 func TestCompleteAsksOnce(t *testing.T) {
 	s := &fakeStore{events: []*event.Event{call("t", "a", 0, prompted("n", "v"))}}
-	o := NewOutcomes(s)
+	o := opened(s)
 	e := outcome(time.Hour)
 	if _, err := o.Complete(t.Context(), []*event.Event{e}); err != nil || e.PromptVersionID != "v" {
 		t.Fatalf("%v %s", err, says(e))
@@ -179,7 +200,7 @@ func TestCompleteAsksOnce(t *testing.T) {
 // A store that cannot be queried is said to be so, and is asked again.
 func TestCompleteWithoutStore(t *testing.T) {
 	s := &fakeStore{err: errors.New("away"), events: []*event.Event{call("t", "a", 0, prompted("n", "v"))}}
-	o := NewOutcomes(s)
+	o := opened(s)
 	e := outcome(0)
 	if unknown, err := o.Complete(t.Context(), []*event.Event{e}); err == nil || len(unknown) != 1 {
 		t.Fatal(unknown, err)
@@ -193,7 +214,7 @@ func TestCompleteWithoutStore(t *testing.T) {
 // What is remembered is bounded, and what was forgotten is looked for again.
 func TestRemembersSoMany(t *testing.T) {
 	s := new(fakeStore)
-	o := NewOutcomes(s)
+	o := opened(s)
 	var list []*event.Event
 	for i := range maxTraces + 10 {
 		id := fmt.Sprint("t", i)
@@ -233,7 +254,7 @@ func TestRemembersSoMany(t *testing.T) {
 
 // What each stored call costs.
 func BenchmarkRemember(b *testing.B) {
-	o := NewOutcomes(new(fakeStore))
+	o := opened(new(fakeStore))
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
 		id := fmt.Sprintf("%032d", i)
@@ -254,7 +275,7 @@ func BenchmarkMakeCall(b *testing.B) {
 func TestReportedCall(t *testing.T) {
 	end := call("t", "r", 0, prompted("support_answer", "pv_3"), func(e *event.Event) { e.Name, e.Status = event.RequestCompleted, event.StatusSuccess })
 	begun := call("t", "s", 0, func(e *event.Event) { e.Name = event.RequestStarted })
-	o := NewOutcomes(&fakeStore{events: []*event.Event{begun, end}})
+	o := opened(&fakeStore{events: []*event.Event{begun, end}})
 	rated := outcome(time.Minute)
 	if unknown, err := o.Complete(t.Context(), []*event.Event{end, begun, rated}); err != nil || len(unknown) > 0 {
 		t.Fatalf("%d events wait, %v", len(unknown), err)
@@ -282,7 +303,7 @@ func TestCompleteLongTraces(t *testing.T) {
 	}
 	byID := outcome(time.Hour, func(e *event.Event) { e.TraceID, e.ParentID = "", "t39" })
 	outcomes = append(outcomes, byID)
-	unknown, err := NewOutcomes(s).Complete(t.Context(), outcomes)
+	unknown, err := opened(s).Complete(t.Context(), outcomes)
 	if err != nil || len(unknown) != 0 {
 		t.Errorf("%d of %d have no call, %v", len(unknown), len(outcomes), err)
 	}
@@ -293,7 +314,7 @@ func TestCompleteLongTraces(t *testing.T) {
 	}
 
 	// A question that fails after the first leaves nothing behind that counts as asked.
-	o := NewOutcomes(finder(func(n int) error {
+	o := opened(finder(func(n int) error {
 		if n > 3 {
 			return errors.New("away")
 		}
@@ -307,7 +328,7 @@ func TestCompleteLongTraces(t *testing.T) {
 	if _, err := o.Complete(t.Context(), again); err == nil {
 		t.Fatal("no error")
 	}
-	o.find = s
+	o.Open(s)
 	if unknown, err := o.Complete(t.Context(), again); err != nil || len(unknown) != 0 {
 		t.Errorf("%d have no call after the second try, %v", len(unknown), err)
 	}
@@ -331,7 +352,7 @@ func (f *failing) OfTraces(ctx context.Context, project string, traces, ids []st
 // However long the traces are, what is remembered is bounded, and a call has its
 // place in a trace that is full of other steps.
 func TestRemembersSoManyEvents(t *testing.T) {
-	o := NewOutcomes(new(fakeStore))
+	o := opened(new(fakeStore))
 	for i := range 2 * maxKnown / maxCalls {
 		id := fmt.Sprint("t", i)
 		_, _ = o.Complete(t.Context(), []*event.Event{outcome(0, func(e *event.Event) { e.TraceID = id })})
@@ -365,7 +386,7 @@ func TestCompleteByIDOfSeveral(t *testing.T) {
 		{"one call, captured twice", "", []*event.Event{half, first}, "v1"},
 	} {
 		e := outcome(time.Hour, func(e *event.Event) { e.TraceID = tt.trace; e.ParentID = "chatcmpl-5" })
-		_, err := NewOutcomes(&fakeStore{events: tt.known}).Complete(t.Context(), []*event.Event{e})
+		_, err := opened(&fakeStore{events: tt.known}).Complete(t.Context(), []*event.Event{e})
 		if err != nil || e.PromptVersionID != tt.want || tt.want == "" && e.TraceID != "" {
 			t.Errorf("%s: %q of trace %q, %v", tt.name, e.PromptVersionID, e.TraceID, err)
 		}
@@ -374,7 +395,7 @@ func TestCompleteByIDOfSeveral(t *testing.T) {
 
 // An outcome with a wrong clock does not keep those after it from their call.
 func TestCompleteAfterWrongClock(t *testing.T) {
-	o := NewOutcomes(&fakeStore{events: []*event.Event{call("t", "a", 0, prompted("n", "v"))}})
+	o := opened(&fakeStore{events: []*event.Event{call("t", "a", 0, prompted("n", "v"))}})
 	_, _ = o.Complete(t.Context(), []*event.Event{outcome(-40 * 365 * 24 * time.Hour)})
 	e := outcome(time.Hour)
 	if unknown, err := o.Complete(t.Context(), []*event.Event{e}); err != nil || len(unknown) != 0 || e.PromptVersionID != "v" {
@@ -387,7 +408,7 @@ func TestCompleteAfterWrongClock(t *testing.T) {
 func TestCompleteByIDAlone(t *testing.T) {
 	s := &fakeStore{events: []*event.Event{call("t", "a", 0, prompted("n", "v"))}}
 	away := true
-	o := NewOutcomes(&failing{s, func(n int) error {
+	o := opened(&failing{s, func(n int) error {
 		if n > 0 && away { // the second question
 			return context.DeadlineExceeded
 		}
