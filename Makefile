@@ -8,11 +8,11 @@ LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(shell git rev-parse HEAD 
 BIN     := bin/hedgerow
 
 # The modules of go.work, as patterns of their packages; e2e apart, which needs the binary.
-UNITS   := ./... ./otelexport/... ./examples/... ./sdktest/... ./server/...
+UNITS   := ./... ./otelexport/... ./examples/... ./sdktest/... ./packaging/... ./server/...
 ALL     := $(UNITS) ./server/e2e/...
 FUZZTIME ?= 30s
 
-.PHONY: help run demo build test unit race e2e crash chaos check conformance lint fuzz bench bench-query bench-pages generate setup assets tidy clean
+.PHONY: help run demo build test unit race e2e crash chaos check conformance packaging release image image-lock lint fuzz bench bench-query bench-pages generate setup assets tidy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -77,6 +77,7 @@ crash: ## 50 kill -9 at random moments under load
 
 check: ## build and vet everything: what each commit passes
 	$(GO) build $(ALL) && $(GO) vet $(ALL)
+	cd deploy && GOWORK=off $(GO) vet ./...
 
 CHAOS_ROUNDS ?= 200
 chaos: ## random faults under load: kill -9, full disk, damaged files, exhausted connections, failing providers and PostHog (CHAOS_ROUNDS=200)
@@ -84,6 +85,24 @@ chaos: ## random faults under load: kill -9, full disk, damaged files, exhausted
 
 conformance: setup assets ## print every claim of docs/conformance.md with the result of its tests (CONFORMANCE=-all: the protocols too)
 	@$(GO) run ./server/internal/conformance $(CONFORMANCE)
+
+# The chart's tests need Helm, a thousand packages: their module is apart from go.work, so
+# that neither its versions nor its size are anyone else's.
+packaging: assets ## tests that take minutes: the release's binary, the image in a root folder of its own, the chart by Helm, compose.yaml, the Dockerfile
+	HEDGEROW_PACKAGING=1 $(GO) test -count=1 -timeout 30m -v -run '^(TestImage|TestReproducible)$$' ./packaging
+	cd deploy && GOWORK=off $(GO) vet ./... && GOWORK=off $(GO) test -count=1 ./...
+
+RELEASE ?=
+release: assets ## archives for the systems that this machine has compilers for, with SBOM, checksums and provenance, in dist (RELEASE="-all linux/amd64")
+	$(GO) run ./packaging release -version '$(VERSION)' $(RELEASE)
+
+IMAGE ?=
+image: assets ## the container image as an OCI layout in dist/image; needs apt-get of Debian 12 (IMAGE="amd64 arm64")
+	rm -rf dist/image
+	$(GO) run ./packaging image -version '$(VERSION)' $(IMAGE)
+
+image-lock: ## take today's versions of Debian's packages for the image
+	$(GO) run ./packaging lock
 
 lint: ## gofmt, vet and staticcheck (staticcheck.conf)
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'not formatted (run gofmt -w):'; gofmt -l $$(git ls-files '*.go'); exit 1; }
@@ -118,7 +137,8 @@ tidy: ## go mod tidy in every module
 	  ( cd $$dir && echo "go mod tidy in $$dir" && GODEBUG=goindex=0 GOWORK=off GOFLAGS=-mod=mod GONOSUMDB='github.com/hedgerow/*' GOPROXY=file://$$proxy,$$($(GO) env GOPROXY) $(GO) mod tidy && \
 	    sed -i.bak '/^github.com\/hedgerow\/hedgerow/d' go.sum && rm -f go.sum.bak ) || exit 1; \
 	done; rm -rf $$proxy
+	cd deploy && GOWORK=off $(GO) mod tidy
 
 clean: ## remove what was built (never ./data)
-	rm -rf bin server/e2e/node_modules $(UI)/node_modules
+	rm -rf bin dist server/e2e/node_modules $(UI)/node_modules
 	find server/internal/web/dist -type f ! -name .gitkeep -delete

@@ -108,6 +108,11 @@ var allowed = map[string][]string{
 	"server/internal/servertest":       all,
 	"server/e2e":                       {},
 
+	// What a release consists of.
+	"packaging":                 {"packaging/internal/binary", "packaging/internal/image"},
+	"packaging/internal/binary": {},
+	"packaging/internal/image":  {"packaging/internal/binary"},
+
 	// Programs of users, as users write them.
 	"examples":           {},
 	"examples/openai":    {root},
