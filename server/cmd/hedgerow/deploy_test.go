@@ -98,6 +98,9 @@ func TestDeployUsesKnownCommands(t *testing.T) {
 // unknown is the first command or flag of a command line that there is none of.
 func unknown(c *cli.Command, args []string) string {
 	for _, a := range args {
+		if a == "…" {
+			return "" // whatever follows
+		}
 		if name, ok := strings.CutPrefix(a, "--"); ok {
 			name, _, _ = strings.Cut(name, "=")
 			if !slices.ContainsFunc(c.Flags, func(f cli.Flag) bool { return slices.Contains(f.Names(), name) }) {
