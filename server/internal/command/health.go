@@ -55,8 +55,12 @@ func askReady(ctx context.Context, listen, part string) (string, error) {
 	if err != nil || port == "0" {
 		return "", config.Invalid(fmt.Sprintf("the address %q does not say where the server listens", listen), "give --listen or HEDGEROW_LISTEN as the server has it, with its port", err)
 	}
+	// By number: a container need not know the name localhost.
 	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
-		host = "localhost"
+		host = "127.0.0.1"
+		if ip != nil && ip.To4() == nil {
+			host = "::1"
+		}
 	}
 	u := url.URL{Scheme: "http", Host: net.JoinHostPort(host, port), Path: "/readyz"}
 	if part != "" {
