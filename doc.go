@@ -16,8 +16,8 @@
 //   - [WithUser], [WithTrace], [WithSession], [WithPrompt], [WithSurface],
 //     [WithTags], [WithProperties], [WithGroups], [WithPrivacy]: whose call it is
 //     and what it is for, said by the context.
-//   - [NewPrompts] and [Prompts]: prompts that are kept in hedgerow, with a cache
-//     and a fallback; what is called with them bears their version.
+//   - [NewPrompts] and [Prompts]: prompts that are kept in hedgerow, with a
+//     cache and a fallback; calls made with them have their version.
 //     [Prompts.Resolve]: what the user gets of one that is being rolled out.
 //   - [Client.Flag]: a feature flag's value for the user.
 //   - [Client.StartTrace] and [Client.StartSpan]: the steps between calls.
@@ -36,12 +36,12 @@
 // counted and logged. Reading bodies, privacy, encoding and delivery happen in
 // the background.
 //
-// What was captured arrives once. Deliveries that fail for the host's reasons
-// are tried again, in the same bytes, uuid and timestamp, so that PostHog's
+// What was captured arrives once. Deliveries that fail for the host's reasons are
+// tried again, in the same bytes, uuid and timestamp, so that PostHog's
 // de-duplication recognizes a copy. What the host will never take is dropped and
-// counted. Events that are still in the queue when the process dies are lost:
-// close the client, flush it where a process may be frozen, or give it a folder
-// to keep them in, [Config.SpoolDir].
+// counted. Events that are still in the queue when the process is killed are
+// lost: close the client, flush it where a process may be frozen, or give it a
+// folder to keep them in, [Config.SpoolDir].
 //
 // # Privacy
 //

@@ -32,6 +32,6 @@ type Acker interface {
 // Queue is what a sink reads: the journal's durable consumer.
 type Queue interface {
 	// Fetch returns up to max deliveries. It waits for the first no longer than
-	// ctx lives, and for the others no longer than wait after the first.
+	// until ctx ends, and for the others no longer than wait after the first.
 	Fetch(ctx context.Context, max int, wait time.Duration) ([]Delivery, error)
 }

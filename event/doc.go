@@ -4,8 +4,8 @@
 //
 // Read in this order:
 //
-//   - [Event]: the model. Facts that a call may or may not have told us are
-//     [Opt] values: unknown is never written as 0.
+//   - [Event]: the model. Fields that may be unknown are [Opt] values: unknown
+//     is never written as 0.
 //   - [Usage], [Cost] and [Content]: tokens by kind, dollars by part, and the
 //     text itself, kept apart from the rest so that privacy drops it in one move.
 //   - [Event.Validate]: what makes an event acceptable.

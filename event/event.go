@@ -27,10 +27,10 @@ const (
 // gateway sends it for projects that speak that vocabulary; see Event.StartSent.
 const RequestStarted = "llm_request_started"
 
-// SpanContent carries what log records tell of a span's messages through the
-// journal to the store, where it becomes content of the event with the same
-// project, trace and span id. It is never its own event: no sink but the store's
-// takes it, and the store keeps no row of it. See [Event.IsSpanContent].
+// SpanContent brings a span's messages from log records through the journal to the
+// store, where it becomes content of the event with the same project, trace and
+// span id. It is never its own event: no sink but the store's takes it, and the
+// store keeps no row of it. See [Event.IsSpanContent].
 const SpanContent = "hedgerow_span_content"
 
 // FirstValue is the name of the milestone that is kept and sent once for each
@@ -61,7 +61,7 @@ const (
 	ErrTypeProvider    = "provider_error"      // the answer says that it failed, and not how
 )
 
-// Sources: the door through which an event came.
+// Sources: the receiver through which an event came.
 const (
 	SourceGateway = "gateway"
 	SourceIngest  = "ingest"

@@ -113,7 +113,7 @@ func (e *Event) SettleOutcome() {
 	}
 }
 
-// status tells the status of the facts, the most telling first.
+// status derives the status, the most specific field first.
 func (e *Event) status() Status {
 	switch {
 	case e.ErrorType == ErrTypeTimeout, strings.EqualFold(e.StopReason, "timeout"), e.HTTPStatus == 408, e.HTTPStatus == 504, e.HTTPStatus == 524:

@@ -10,9 +10,9 @@ import (
 	"github.com/hedgerow/hedgerow"
 )
 
-// NewExporter returns an exporter that hands spans to the client, which batches,
-// retries and drops by its own settings: ExportSpans never waits and never
-// fails. Shutdown flushes the client and does not close it.
+// NewExporter returns an exporter that passes spans to the client, which
+// batches, retries and drops by its own settings: ExportSpans never waits and
+// never fails. Shutdown flushes the client and does not close it.
 //
 //	sdktrace.NewTracerProvider(sdktrace.WithBatcher(otelexport.NewExporter(client)))
 func NewExporter(c *hedgerow.Client) sdk.SpanExporter { return exporter{c} }

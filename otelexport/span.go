@@ -18,7 +18,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// markers begin the names of spans and attributes that tell of models.
+// markers begin the names of model-related spans and attributes.
 var markers = []string{"gen_ai.", "llm.", "ai.", "traceloop.", "openinference.", "$ai_"}
 
 func marked(s string) bool {
@@ -32,7 +32,7 @@ var operations = map[string]string{
 	"embeddings": event.Embedding, "embedding": event.Embedding,
 }
 
-// convert makes an event of a span, or nil of one that tells nothing of models.
+// convert makes an event of a span, or nil if it is unrelated to models.
 func convert(s sdk.ReadOnlySpan) *event.Event {
 	tells := marked(s.Name())
 	for _, kv := range s.Attributes() {

@@ -111,7 +111,7 @@ func (t *Table) findOwn(provider, model string) *entry {
 // URL may lead anywhere.
 var sdkProviders = map[string]bool{"": true, "openai": true, "anthropic": true}
 
-// routers hand calls on to the provider that the model's name tells.
+// routers forward calls to the provider in the model's name.
 var routers = map[string]bool{
 	"vercel": true, "gateway": true, "litellm": true, "litellm-proxy": true, "helicone": true, "portkey": true,
 	"posthog": true, "cloudflare-ai-gateway": true, "requesty": true,
@@ -194,10 +194,9 @@ func freeRow(model string) Row {
 	}
 }
 
-// unwrap takes off the paths under which clouds name public models, and tells
-// the cloud by them where the event names none or only an SDK. It reports false
-// for names that are certainly private: a path on disk, a deployment, a tuned
-// model.
+// unwrap takes off the paths under which clouds name public models, and derives the
+// cloud from them if the event has none or only an SDK. It reports false for names
+// that are certainly private: a path on disk, a deployment, a tuned model.
 func unwrap(provider, model string) (cloud, name string, ok bool) {
 	loose := sdkProviders[provider] || routers[provider]
 	at := func(cloud, name string, ok bool) (string, string, bool) {
@@ -423,7 +422,7 @@ var providerAliases = map[string]string{
 	"openrouter": "openrouter", "or": "openrouter",
 }
 
-// hosts tells the provider by the host of the base URL, for SDKs that name
+// hosts maps the host of the base URL to the provider, for SDKs that name
 // themselves instead.
 var hosts = map[string]string{
 	"openrouter.ai": "openrouter", "api.groq.com": "groq", "api.mistral.ai": "mistral", "api.deepseek.com": "deepseek",

@@ -406,8 +406,8 @@ func badPrice(line int, message string) error {
 }
 
 // merge fills what r lacks from old, an earlier row of the same model: its
-// aliases, and, when both agree on the price of input and output, the rates that
-// only old names. Then they tell of the same prices, one in more detail.
+// aliases, and, when both agree on the price of input and output, the rates
+// that only old names. Then they describe the same prices, one in more detail.
 func (r Row) merge(old Row) Row {
 	r.Aliases = slices.Compact(slices.Sorted(slices.Values(slices.Concat(r.Aliases, old.Aliases))))
 	if !equal(r.Input, old.Input) || !equal(r.Output, old.Output) {

@@ -192,7 +192,7 @@ func (x index) renew(r Row) {
 	x.put(r)
 }
 
-// vendorRow is the vendor's own row that a row of OpenRouter tells of.
+// vendorRow is the vendor's own row that a row of OpenRouter describes.
 func vendorRow(r Row) (Row, bool) {
 	if r.Provider != "openrouter" {
 		return Row{}, false

@@ -243,7 +243,7 @@ func shownName(name string) string {
 
 const exceptionList = "$exception_list"
 
-// aboutException reports whether a property tells of an exception. Of those,
+// aboutException reports whether a property describes an exception. Of those,
 // the ones on the list of known names quote no one.
 func aboutException(name string) bool {
 	return strings.HasPrefix(name, "$exception") || strings.HasPrefix(name, "$sentry") || name == "code_variables"

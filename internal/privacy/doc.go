@@ -7,9 +7,10 @@
 //     derived while the content is there ([Derive]), content is dropped where the
 //     project keeps none, base64 files and secrets are taken out everywhere, and
 //     the event is made to fit the journal ([Fit]).
-//   - [Leave] and [Outbound]: the copy that leaves for PostHog. In privacy mode,
-//     the default, it bears no prompt, no answer and nothing that could echo one.
-//     names.go has the list of names, allow.go the rule, canary.go the check.
+//   - [Leave] and [Outbound]: the copy that leaves for PostHog. In privacy
+//     mode, the default, it has no prompt, no answer and nothing that could
+//     echo one. names.go has the list of names, allow.go the rule, canary.go
+//     the check.
 //   - [ScrubJSON] and [ScrubText]: the secret scrubber, on raw bytes.
 //   - [RedactBase64] and [Truncate]: the rules of PostHog's own wrappers for
 //     files and long strings (contract section 3.5).

@@ -23,9 +23,10 @@ type HomePolicy struct {
 //     properties that are known for content, are long, or quote it; e.Private then
 //     says so.
 //  3. Files in base64 become marks ([RedactBase64]).
-//  4. Secrets become marks ([ScrubJSON]) in every text of the event. An id stays
-//     as it is, unless it is a key: then its hash takes its place, so that users
-//     are still told apart. URLs lose their query, fragment and user.
+//  4. Secrets become marks ([ScrubJSON]) in every text of the event. An id
+//     stays as it is, unless it is a key: then its hash takes its place, so
+//     that users can still be distinguished. URLs lose their query, fragment
+//     and user.
 //  5. The event is made to fit the journal ([Fit]).
 //
 // It is idempotent. Maps and raw values are replaced, not modified: an event may
@@ -89,8 +90,8 @@ var textFields, idFields = func() (texts, ids []func(*event.Event) *string) {
 }()
 
 // scrubID replaces an id that is a key by a hash of it. A key has far too many
-// possible values for its hash to be guessed, so no secret is needed here. A
-// card number is not told from any other number, and an e-mail address is a
+// possible values for its hash to be guessed, so no secret is needed here. A card
+// number cannot be distinguished from any other number, and an e-mail address is a
 // usual id: hashing ids is a setting of the connection.
 func scrubID(id string) string {
 	if s := ScrubText(id, false); s == id || !strings.Contains(s, "[secret:") {

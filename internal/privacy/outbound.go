@@ -113,8 +113,8 @@ func Leave(e *event.Event, p OutPolicy) Outcome {
 	return out
 }
 
-// aboutLLM reports whether an event tells of calls: of the $ai_ family, or of the
-// llm_events vocabulary, whose outcomes speak about answers as well.
+// aboutLLM reports whether an event is about calls: of the $ai_ family, or of
+// the llm_events vocabulary, whose outcomes speak about answers as well.
 func aboutLLM(e *event.Event) bool { return e.IsLLM() || strings.HasPrefix(e.Name, "llm_") }
 
 // allow leaves in o.Event what may leave in privacy mode. Maps are replaced, never

@@ -21,7 +21,7 @@ var pathWords = func() map[string]bool {
 	return m
 }()
 
-// isVersion tells v1 and v1beta from other segments.
+// isVersion reports whether a segment is a version, such as v1 or v1beta.
 func isVersion(seg string) bool {
 	digits, ok := strings.CutPrefix(seg, "v")
 	digits = strings.TrimSuffix(strings.TrimSuffix(digits, "alpha"), "beta")

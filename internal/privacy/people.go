@@ -42,7 +42,7 @@ var personProperties = []string{
 // that it does not leave where ids are hashed.
 func Personal(name string) bool { return slices.Contains(personProperties, name) }
 
-// anonymise hashes the ids of people and drops what else tells who they are. It
+// anonymise hashes the ids of people and drops what else identifies them. It
 // writes into the event's maps: the event is a clone.
 func anonymise(e *event.Event, key []byte) {
 	e.DistinctID, e.User = HashID(key, e.DistinctID), HashID(key, e.User)

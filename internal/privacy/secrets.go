@@ -111,8 +111,8 @@ func (f *finder) has(from int, text string) bool {
 	return from >= f.done && from >= 0 && from+len(text) <= len(f.b) && string(f.b[from:from+len(text)]) == text
 }
 
-// random tells a generated key from words joined by dashes: it has a long
-// stretch without a dash, or many digits.
+// random distinguishes a generated key from words joined by dashes: it has a
+// long stretch without a dash, or many digits.
 func random(tok []byte) bool {
 	longest, run, n := 0, 0, 0
 	for _, c := range tok {
@@ -134,8 +134,9 @@ func mixed(tok []byte) bool {
 	return bytes.ContainsAny(tok, "0123456789") || random(tok)
 }
 
-// scattered tells a generated token from a word and from a name in camel case:
-// capitals, small letters and digits follow each other without a pattern.
+// scattered distinguishes a generated token from a word and from a name in
+// camel case: capitals, small letters and digits follow each other without a
+// pattern.
 func scattered(tok []byte) bool {
 	n, changes, _ := kinds(tok)
 	return n[0] > 0 && n[1]+n[2] > 0 && changes >= 3 || n[1] > 0 && n[2] > 0 && changes*3 >= len(tok) && len(tok) >= 8
@@ -188,7 +189,7 @@ func continues(tok []byte) bool {
 	return n[1] > 0 && n[2] > 0 && changes >= 3
 }
 
-// public tells keys that are made to be seen.
+// public reports whether a key is meant to be public.
 func public(tok []byte) bool {
 	return bytes.HasPrefix(tok, []byte("phc_")) || bytes.HasPrefix(tok, []byte("pk_")) || bytes.HasPrefix(tok, []byte("pk-"))
 }

@@ -478,7 +478,7 @@ func (f *finder) lineStart(at int) bool {
 	return f.b[k-1] == ' ' && (f.has(k-7, "export ") || f.has(k-4, "ENV ")) || k >= 2 && f.b[k-2] == '\\'
 }
 
-// generated tells a value that a program made from words and names.
+// generated reports whether a value looks generated, unlike words and names.
 func generated(tok []byte) bool {
 	if len(tok) < 12 {
 		return false
@@ -497,7 +497,8 @@ func generated(tok []byte) bool {
 	return len(tok) >= 16 && n[1] > 2 && n[2] > 2 && others == 0 && changes*5 >= len(tok)*2
 }
 
-// filler tells a value that stands for a secret in documentation.
+// filler reports whether a value is a placeholder for a secret in
+// documentation.
 func filler(tok []byte) bool {
 	l := bytes.ToLower(tok[:min(len(tok), 64)])
 	for _, w := range []string{"your-", "your_", "xxxx", "****", "....", "placeholder", "change-me", "change_me", "changeme", "redacted"} {
@@ -513,7 +514,8 @@ func masked(tok []byte) bool {
 	return len(tok) > 2 && bytes.Count(tok, tok[:1]) == len(tok)
 }
 
-// code tells the name of a variable or a call from a value, without quotes.
+// code distinguishes the name of a variable or a call from a value, without
+// quotes.
 func (f *finder) code(v *value, kind nameKind) bool {
 	tok := v.text()
 	if c := f.at(v.end); c == '(' || c == '[' || bytes.IndexByte(tok, '(') >= 0 {
@@ -526,8 +528,8 @@ func (f *finder) code(v *value, kind nameKind) bool {
 	return bytes.IndexByte(tok, '.') >= 0 && n[0] < 3 && changes*3 < len(tok) && !bytes.HasPrefix(tok, []byte("ey"))
 }
 
-// reference tells a variable, a template or a look-up that a secret is put in
-// place of, and what has been scrubbed.
+// reference recognizes a variable, a template or a look-up that a secret is put
+// in place of, and what has been scrubbed.
 func reference(tok []byte) bool {
 	s := string(tok[:min(len(tok), 64)])
 	for _, p := range []string{

@@ -1,12 +1,12 @@
 package privacy
 
 // The formats below are facts that the issuers publish: prefixes, alphabets and
-// lengths. They were written by hand from the issuers' documentation and checked
+// lengths. They were transcribed from the issuers' documentation and checked
 // against the rule set of gitleaks v8.30.1 (github.com/gitleaks/gitleaks, MIT
 // License, Copyright (c) 2019 Zachary Rice), of which no code is used: its rules
 // are regular expressions with exact lengths, which take two orders of magnitude
-// longer to apply and miss a token as soon as its issuer makes it longer. Where a
-// prefix is proof enough, the length here is open.
+// longer to apply and miss a token as soon as its issuer makes it longer. Where
+// a prefix is proof enough, the length here is open.
 
 type row struct {
 	name    string

@@ -1,9 +1,9 @@
 package privacy
 
-// Secrets that have no form of their own are told by the name that they are
+// Secrets without a distinctive format are recognized by the name that they are
 // assigned to, if that names a vendor, and by the vendor's alphabet and length.
-// These pairs are those of gitleaks v8.30.1 (see secrets_table.go), without the
-// ids that are no secrets.
+// These pairs are those of gitleaks v8.30.1 (see secrets_table.go), without the ids
+// that are no secrets.
 var vendors = func() map[string][]*format {
 	t := make(map[string][]*format)
 	for _, r := range []struct {

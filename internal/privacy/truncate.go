@@ -32,7 +32,7 @@ func Truncate(b []byte, limit int) json.RawMessage {
 		if b[i] != '"' {
 			continue
 		}
-		// cut is the last place at which what is kept still leaves room for
+		// cut is the last place at which what is kept still leaves space for
 		// the mark; width counts bytes of UTF-8, not of the JSON source.
 		i++
 		cut, width := i, 0

@@ -56,8 +56,8 @@ func geminiOperation(method string) string {
 	return ""
 }
 
-// geminiPath takes what only the path tells: the model, and whether the answer
-// is a stream.
+// geminiPath reads what only the path has: the model, and whether the answer is
+// a stream.
 func (p *parser) geminiPath() {
 	model, method, ok := geminiMethod(p.c.Path)
 	if !ok {

@@ -198,7 +198,7 @@ func resyncLines(s string) (string, bool) {
 	return rest, ok
 }
 
-// isLines tells a stream of lines from a single answer.
+// isLines reports whether the answer is a stream of lines.
 func isLines(contentType, body string) bool {
 	if strings.Contains(contentType, "ndjson") {
 		return true

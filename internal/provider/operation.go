@@ -174,7 +174,8 @@ func route(path string) string {
 	return event.FirstChars(b.String(), 200)
 }
 
-// isID tells resp_68af… and file-9sKd… from models and names.
+// isID distinguishes IDs such as resp_68af… and file-9sKd… from models and
+// names.
 func isID(seg string) bool {
 	if len(seg) < 12 {
 		return false

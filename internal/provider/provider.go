@@ -56,7 +56,7 @@ type Call struct {
 	Latency time.Duration // until the answer ended, or the call failed
 	Marks   []Mark        // in order of Offset
 
-	// Err and ErrType tell how the exchange broke off. ErrType is one of
+	// Err and ErrType describe how the exchange broke off. ErrType is one of
 	// event.ErrTypeClientGone, ErrTypeTimeout, ErrTypeUnreachable and
 	// ErrTypeStream, or "" where the exchange was completed.
 	Err     error
@@ -154,7 +154,7 @@ func (p *parser) note(why string) {
 	}
 }
 
-// meta keeps a fact that only this provider tells.
+// meta keeps a field that only this provider has.
 func (p *parser) meta(name string, v []byte) {
 	if p.e.ProviderMetadata == nil {
 		p.e.ProviderMetadata = make(map[string]json.RawMessage)

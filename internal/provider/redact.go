@@ -11,7 +11,7 @@ const (
 // do (contract section 3.5):
 //
 //   - data URLs, wherever they stand in a text: [base64 image/png redacted];
-//   - strings of at least 64 base64 characters under a name that bears files,
+//   - strings of at least 64 base64 characters under a name that has files,
 //     such as data, file_data, b64_json, signature: [base64 audio/wav redacted]
 //     where a member beside it names the type, else [base64 redacted];
 //   - any run of at least 1,024 base64 characters that looks random.

@@ -62,7 +62,7 @@ func (p *parser) request() {
 		p.e.Stream = event.Some(false)
 	}
 	if p.e.Stream == (event.Opt[bool]{}) && (p.op == opOllamaChat || p.op == opOllamaGenerate) {
-		p.e.Stream = event.Some(true) // Ollama streams unless told not to
+		p.e.Stream = event.Some(true) // Ollama streams by default
 	}
 }
 

@@ -326,7 +326,7 @@ func (p *parser) arrival(offset int64) time.Duration {
 	return p.c.Latency
 }
 
-// headers keeps what only the headers tell.
+// headers keeps what only the headers have.
 func (p *parser) headers() {
 	h := p.c.ResponseHeader
 	for _, name := range []string{"X-Request-Id", "Request-Id", "Apim-Request-Id"} {

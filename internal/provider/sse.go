@@ -111,8 +111,9 @@ func resync(s string) (string, bool) {
 	return s[at:], true
 }
 
-// isSSE tells a stream from a plain answer. What the body looks like counts for
-// more than what the header says: errors arrive as JSON under either.
+// isSSE distinguishes a stream from a plain answer. What the body looks like
+// counts for more than what the header says: errors arrive as JSON under
+// either.
 func isSSE(contentType, body string) bool {
 	body = strings.TrimLeft(strings.TrimPrefix(body, "\uFEFF"), " \t\r\n")
 	if strings.HasPrefix(body, "{") || strings.HasPrefix(body, "[") {

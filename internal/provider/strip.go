@@ -34,7 +34,8 @@ func (s *UsageStripper) Write(p []byte) []byte {
 	if s.line == 0 && len(s.held) == 0 && !s.cr && !s.passing && !s.ended && bytes.HasSuffix(p, []byte("\n\n")) && !bytes.Contains(p, []byte(`"usage"`)) {
 		return p
 	}
-	// An event may come byte by byte: room grows by doubling, not with each read.
+	// An event may come byte by byte: the buffer doubles instead of growing
+	// with each read.
 	s.out = slices.Grow(s.out[:0], len(s.held)+len(p))
 	start := 0 // of the event within p
 	for i := 0; i < len(p); i++ {

@@ -99,8 +99,8 @@ func (p *parser) usageOpenAI(v gjson.Result) {
 		}
 		return true
 	})
-	// With the team's own provider key OpenRouter's cost is its fee only; what
-	// the provider takes is told next to it.
+	// With the team's own provider key OpenRouter's cost is its fee only; the
+	// provider's cost is reported separately.
 	if d := dollars(upstream); byok && d.Known && u.ReportedCost.Known {
 		u.ReportedCost = event.Some(u.ReportedCost.Value.Add(d.Value))
 	}

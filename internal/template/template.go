@@ -153,7 +153,7 @@ func (v *Variable) check() error {
 	return nil
 }
 
-// Says tells people what a variable takes: "integer, 3 by default".
+// Says describes what a variable accepts: "integer, 3 by default".
 func (v Variable) Says() string {
 	s := v.Type
 	switch {

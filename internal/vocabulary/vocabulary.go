@@ -29,14 +29,15 @@ const (
 //   - posthog: e, as it is. An event that is not PostHog's own has its trace,
 //     prompt, model and flag under their plain names as well, so that charts by
 //     prompt_version_id and the like work whatever the schema.
-//   - llm_events: a call ($ai_generation, $ai_embedding) becomes [RequestStarted]
-//     and, by its status, [RequestCompleted] or [RequestFailed], the first of
-//     them only where the gateway has not sent it before the call; a judgement
-//     ($ai_feedback, $ai_metric, $ai_evaluation) becomes [OutputRated], and the
-//     span of a tool call that failed becomes [RequestFailed]. They are made of
-//     safe, since this vocabulary bears no text whatever the connection allows.
-//     Other $ai_ events say nothing that it has a word for, and do not leave. Every other event leaves under its own name, with trace_id for
-//     $ai_trace_id and so on.
+//   - llm_events: a call ($ai_generation, $ai_embedding) becomes
+//     [RequestStarted] and, by its status, [RequestCompleted] or
+//     [RequestFailed], the first of them only where the gateway has not sent it
+//     before the call; a judgment ($ai_feedback, $ai_metric, $ai_evaluation)
+//     becomes [OutputRated], and the span of a tool call that failed becomes
+//     [RequestFailed]. They are made of safe, since this schema has no text
+//     whatever the connection allows. Other $ai_ events say nothing that it has
+//     a word for, and do not leave. Every other event leaves under its own
+//     name, with trace_id for $ai_trace_id and so on.
 //   - both: all of these; an event that has one form only leaves once, with the
 //     property names of both.
 //
@@ -234,7 +235,7 @@ func rated(e *event.Event) *event.Event {
 	return d
 }
 
-// feedback are the words in which thumbs are told, and what they mean.
+// feedback maps the values used for thumbs to their meaning.
 var feedback = map[string]string{
 	"positive": "positive", "good": "positive", "up": "positive", "thumbs_up": "positive", "thumbs-up": "positive", "like": "positive", "liked": "positive",
 	"negative": "negative", "bad": "negative", "down": "negative", "thumbs_down": "negative", "thumbs-down": "negative", "dislike": "negative", "disliked": "negative",

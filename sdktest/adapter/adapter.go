@@ -79,7 +79,7 @@ type instance struct {
 	requests []sent
 }
 
-// sent is a request that the SDK made, as /state tells it.
+// sent is a request that the SDK made, as /state reports it.
 type sent struct {
 	TimestampMS  int64    `json:"timestamp_ms"`
 	StatusCode   int      `json:"status_code"` // 0 where no answer came
@@ -106,7 +106,7 @@ func (in *instance) RoundTrip(req *http.Request) (*http.Response, error) {
 	if in.testID != "" {
 		out.Header.Set("X-Test-Id", in.testID)
 	}
-	if strings.HasPrefix(req.URL.Path, "/flags") { // /state tells of deliveries only
+	if strings.HasPrefix(req.URL.Path, "/flags") { // /state reports deliveries only
 		return in.next.RoundTrip(out)
 	}
 	s := sent{TimestampMS: time.Now().UnixMilli(), UUIDs: uuids(body)}
@@ -203,8 +203,8 @@ func (a *Adapter) init(w http.ResponseWriter, r *http.Request) {
 	answer(w, map[string]any{"success": true})
 }
 
-// capture is /capture and /capture_ai: the SDK tells LLM events by their names.
-// The body is an event in PostHog's form.
+// capture is /capture and /capture_ai: the SDK recognizes LLM events by their
+// names. The body is an event in PostHog's form.
 func (a *Adapter) capture(w http.ResponseWriter, r *http.Request) {
 	in := a.of(w, r)
 	if in == nil {
@@ -264,7 +264,7 @@ func (a *Adapter) flush(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	before := in.Stats().Sent
-	// That events were lost on the way is for /state to tell.
+	// Lost events are reported by /state.
 	err := in.Flush(r.Context())
 	if r.Context().Err() != nil {
 		fail(w, http.StatusServiceUnavailable, err)

@@ -74,7 +74,7 @@ func (a *API) replayDead(r *http.Request, p Principal) (any, error) {
 }
 
 // Gap is a stretch of events that a PostHog connection has not been sent: its
-// delivery was so far behind that the journal had no room left. The store has them.
+// delivery lagged so far that the journal was full. The store has them.
 type Gap struct {
 	ID         string    `json:"id"`
 	Queue      string    `json:"queue"`

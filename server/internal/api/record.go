@@ -24,7 +24,7 @@ type Appender interface {
 	Append(ctx context.Context, events ...*event.Event) error
 }
 
-// source is the [event.Event.Source] of events that come through this door.
+// source is the [event.Event.Source] of events that come through this endpoint.
 const source = "api"
 
 // maxEvents bounds the events of one request.
@@ -80,7 +80,7 @@ func errNoServer() error {
 	return event.NewError(event.CodeUnavailable, "no server runs on this data folder: events are not taken", "start hedgerow serve and send the event again", nil)
 }
 
-// store hands events on and answers with what they are kept under.
+// store appends events and returns the uuids they are stored under.
 func (a *API) store(ctx context.Context, events []*event.Event) (any, error) {
 	if err := a.c.Append.Append(ctx, events...); err != nil {
 		return nil, err

@@ -88,7 +88,7 @@ type App struct {
 
 	sinksOpen atomic.Bool
 
-	live    live // tells the pages of new events
+	live    live // notifies the pages of new events
 	reports reports
 	retain  chan struct{} // makes retention run at once
 

@@ -131,8 +131,8 @@ func (d deliveries) ForgetGaps(ctx context.Context, c project.Connection) error 
 	return err
 }
 
-// Outgoing tells from the queue's place how an event stands: the queue goes in
-// the order of appending, and what is stored was appended before.
+// Outgoing derives an event's delivery state from the queue's position: the
+// queue goes in the order of appending, and what is stored was appended before.
 func (d deliveries) Outgoing(ctx context.Context, c project.Connection, uuid string) (web.Outgoing, error) {
 	var out web.Outgoing
 	m := d.a.delivery.Load()

@@ -44,9 +44,9 @@ func (a *App) openIntake(context.Context) error {
 	return nil
 }
 
-// remember tells the joiner what the process before had seen. It only decides
-// whether a call is counted once or twice, so that hedgerow starts without it
-// where it must.
+// remember restores the joiner's memory of the previous process. It only
+// decides whether a call is counted once or twice, so that hedgerow starts
+// without it where it must.
 func (a *App) remember(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()

@@ -241,7 +241,8 @@ func (l *lease) keep(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, jetstream.ErrKeyRevisionMismatch), errors.Is(err, jetstream.ErrKeyExists), time.Since(renewed) > l.life-l.renew:
-			// A renewal whose answer was lost looks like another holder's: claim tells.
+			// A renewal whose answer was lost looks like another holder's: claim
+			// distinguishes them.
 			if e, now, rerr := l.read(ctx); rerr == nil && e != nil && now.Instance == l.me.Instance {
 				l.take(e.Revision())
 				continue

@@ -6,9 +6,9 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// live tells those who check a project's pages that something new is stored. It
-// never waits: who has not taken the last word yet needs no second one. The
-// zero live is ready.
+// live notifies open pages of a project that something new is stored. It never
+// waits: who has not taken the last word yet needs no second one. The zero live
+// is ready.
 type live struct {
 	mu     sync.Mutex
 	byID   map[string]map[chan struct{}]struct{} // by project

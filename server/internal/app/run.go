@@ -102,7 +102,7 @@ func boundHeap() {
 	}
 }
 
-// heapBound leaves room, within the gigabyte that hedgerow takes next to the
+// heapBound leaves space, within the gigabyte that hedgerow takes next to the
 // store, for the program itself and for what a collection comes late for.
 const heapBound = 640 << 20
 

@@ -213,7 +213,7 @@ func (o *opening) run(ctx context.Context) error {
 	return nil
 }
 
-// end hands on what must end the process, while it has not begun to serve.
+// end passes on what must end the process, while it has not begun to serve.
 func (o *opening) end(err error) bool {
 	if exit := (*config.ExitError)(nil); !errors.As(err, &exit) {
 		return false

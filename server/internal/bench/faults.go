@@ -54,7 +54,7 @@ func faults(upstreamURL, dir string) {
 	fmt.Println()
 }
 
-// fillDisk writes until there is no room left.
+// fillDisk writes until the disk is full.
 func fillDisk(path string) {
 	f, err := os.Create(path)
 	check(err)

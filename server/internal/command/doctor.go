@@ -352,7 +352,7 @@ func (d *doctor) connections(ctx context.Context) (out []Finding) {
 }
 
 // upstreams sees whether providers answer at all: any status will do, since no
-// key is at hand.
+// key is available.
 func (d *doctor) upstreams(ctx context.Context) (out []Finding) {
 	client := &http.Client{Timeout: 10 * time.Second, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	all := app.Upstreams(d.c)

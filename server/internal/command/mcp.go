@@ -154,8 +154,8 @@ func (b *bridge) run(ctx context.Context, client sdk.Transport) error {
 	}
 }
 
-// forward hands one message over and what comes back to the client. Requests
-// stand for themselves, so each has its own connection.
+// forward forwards one message, and the response to the client. Requests stand
+// for themselves, so each has its own connection.
 func (b *bridge) forward(ctx context.Context, client sdk.Connection, msg jsonrpc.Message) {
 	req, _ := msg.(*jsonrpc.Request)
 	call := req != nil && req.IsCall()

@@ -163,7 +163,7 @@ type Result struct {
 	Evals        []eval.Result              `json:"evals,omitempty"`
 }
 
-// cleanName is a name that people can tell apart.
+// cleanName normalizes a name so that names are visibly distinct.
 func cleanName(name string) (string, error) {
 	name = strings.TrimSpace(name)
 	if name == "" || utf8.RuneCountInString(name) > maxName || strings.ContainsFunc(name, func(r rune) bool { return r < ' ' }) {

@@ -32,9 +32,9 @@ func (s storeOnly) Append(ctx context.Context, events ...*event.Event) error {
 }
 
 // writeHistory gives the demo a past, unless it has one: a month of a support
-// assistant, its agents and a few smaller features. It tells a story that the
-// pages can find: a weekday rhythm; a cheaper model from the 16th day before
-// now on; an overloaded provider on the 12th; and, on the last Tuesday, a prompt
+// assistant, its agents and a few smaller features. It contains a story that the
+// pages can show: a weekday rhythm; a cheaper model from the 16th day before now
+// on; an overloaded provider on the 12th; and, on the last Tuesday, a prompt
 // version that fails its validation and its users, taken back on Wednesday.
 func writeHistory(ctx context.Context, a *app.App, now time.Time) (int, error) {
 	old, err := a.Query.Events(ctx, query.EventsQuery{Project: project.DefaultID, Filter: query.Filter{To: now.AddDate(0, 0, -2)}, Limit: 1})
@@ -288,7 +288,7 @@ func (h *history) trouble(e *event.Event) {
 	}
 }
 
-// end adds what the product tells of a trace: a finished task, a rating.
+// end adds the product's events of a trace: a finished task, a rating.
 func (h *history) end(out *[]*event.Event, s *scene, at time.Time, good float64, failed bool) {
 	if failed {
 		good *= 0.25

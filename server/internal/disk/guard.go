@@ -163,7 +163,7 @@ func (g *Guard) say(before, after Level, use Usage) {
 	}
 }
 
-// Health is how much room there is, in words.
+// Health describes the free space.
 func (g *Guard) Health() health.Report {
 	g.mu.Lock()
 	use, since, err := g.use, g.since, g.err

@@ -36,7 +36,7 @@ type Store interface {
 	DeleteEvents(ctx context.Context, projectID string, uuids []string) (int, error)
 }
 
-// Users tells whose an event is.
+// Users returns the user of an event.
 type Users interface {
 	// DistinctIDs returns the users of those of the events that are stored, each
 	// once; events without one are left out.

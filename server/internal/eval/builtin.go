@@ -260,8 +260,8 @@ func compileLength(c *Check) (program, error) {
 	}, nil
 }
 
-// leastLetters is how many letters it takes to tell a language: of fewer the
-// check says nothing.
+// leastLetters is the minimum number of letters to detect a language: with
+// fewer the check is skipped.
 const leastLetters = 20
 
 func compileLanguages(codes []string) (program, error) {
@@ -296,7 +296,7 @@ func compileLanguages(codes []string) (program, error) {
 	}), nil
 }
 
-// Languages are the ISO 639-1 codes of the languages that a check can tell apart,
+// Languages are the ISO 639-1 codes of the languages that a check can detect,
 // in order.
 func Languages() []string { return languages }
 

@@ -3,7 +3,7 @@
 //
 // Read in this order:
 //
-//   - [Result] and [Result.Event]: one judgement, and the event that it becomes
+//   - [Result] and [Result.Event]: one judgment, and the event that it becomes
 //     (llm_output_rated), which joins the generation that it is about.
 //   - [Feedback]: what a user said.
 //   - [Check]: what a project asks to be checked. Its kinds are builtin.go's,

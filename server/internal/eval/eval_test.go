@@ -108,7 +108,7 @@ func TestResultEvent(t *testing.T) {
 	at := of.Timestamp.Add(of.Latency.Value)
 	e := r.Event(of, at)
 	if again := r.Event(of, at); again.UUID != e.UUID {
-		t.Error("the same judgement has two uuids")
+		t.Error("the same judgment has two uuids")
 	}
 	other := r
 	other.CheckID = "ev_2"
@@ -122,7 +122,7 @@ func TestResultEvent(t *testing.T) {
 		t.Errorf("%+v", e)
 	}
 	if !e.Content.IsZero() || e.Latency.Known || e.Usage != (event.Usage{}) {
-		t.Error("it bears what is the generation's own")
+		t.Error("it has what is the generation's own")
 	}
 	for name, want := range map[string]string{
 		"eval_name": `"valid"`, "eval_passed": "false", "eval_score": "0.25", "eval_reason_code": `"not_json"`, "eval_kind": `"json_schema"`, "eval_check_id": `"ev_1"`,

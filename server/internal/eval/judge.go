@@ -60,8 +60,8 @@ var verdictSchema = json.RawMessage(`{"type":"object","additionalProperties":fal
 	`"score":{"type":"number","minimum":0,"maximum":1,"description":"0 is useless, 1 is all that was asked for"},` +
 	`"reason_code":{"type":"string","description":"one lower-case word such as correct, incomplete, wrong_fact, off_topic"}}}`)
 
-// judgeSystem tells a judge its task. What it judges was written by others, and
-// comes as data in one JSON object.
+// judgeSystem is a judge's instructions. What it judges was written by others,
+// and comes as data in one JSON object.
 const judgeSystem = `You judge the answer of another language model by one criterion:
 
 %s
@@ -117,9 +117,9 @@ var (
 	errFailed  = errors.New("the judge's provider failed")
 )
 
-// judgement reads a verdict: strictly one JSON object, though many models put it
-// into a code fence. A reason that is not one word is left out, because it might
-// quote.
+// judgment reads a verdict: strictly one JSON object, though many models put it
+// into a code fence. A reason that is not one word is left out, because it
+// might quote.
 func (c *Check) judgement(e *event.Event) (Result, error) {
 	if e.IsError {
 		return Result{}, errFailed

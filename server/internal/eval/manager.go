@@ -359,7 +359,7 @@ func (m *Manager) judgeAll(ctx context.Context, projectID string, deliveries []e
 	close(finished)
 }
 
-// keep tells the journal now and then that the deliveries are still in hand.
+// keep periodically extends the deliveries that are still being processed.
 func (m *Manager) keep(mu *sync.Mutex, waiting map[event.Acker]event.Delivery, finished <-chan struct{}) {
 	tick := time.NewTicker(10 * time.Second)
 	defer tick.Stop()
@@ -437,8 +437,8 @@ type verdicts struct {
 	said map[string]map[string]*event.Event // by uuid, by check and its settings; nil: stored, or nothing to say
 }
 
-// maxVerdicts is how many generations are remembered: more than a cursor hands
-// out before some are ended.
+// maxVerdicts is how many generations are remembered: more than a cursor
+// delivers before some are ended.
 const maxVerdicts = 1000
 
 func verdictKey(c *Check) string { return c.ID + c.UpdatedAt.String() }

@@ -118,7 +118,7 @@ func about(of *event.Event, name string, at time.Time) *event.Event {
 		InputLengthBucket: of.InputLengthBucket, OutputCategory: of.OutputCategory,
 		Properties: make(map[string]json.RawMessage),
 	}
-	// The rest of what experiments and datasets tell calls apart by.
+	// The other fields that experiments and datasets group calls by.
 	for _, p := range []string{"posthog_flag", "posthog_flag_variant", PropExample, PropDataset, PropRun} {
 		if v := of.Properties[p]; v != nil {
 			e.Properties[p] = v

@@ -138,8 +138,8 @@ func (r *Runner) judge(ctx context.Context, c *Check, a answer) (Outcome, error)
 	return out, nil
 }
 
-// Problem is what people are told of an error of [Runner.Run], without anything
-// that a provider or an answer said.
+// Problem is the user-facing text for an error of [Runner.Run], without
+// anything that a provider or an answer said.
 func Problem(err error) string {
 	var e *event.Error
 	switch {

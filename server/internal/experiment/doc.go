@@ -12,7 +12,7 @@
 //   - report.go, words.go: [Evaluate] reads the arms from the store and says how
 //     the experiment stands, and why.
 //   - guard.go, alert.go: [Guard] looks at running experiments, stops rollouts
-//     whose guardrail broke, and tells by webhook and e-mail.
+//     whose guardrail broke, and sends alerts by webhook and e-mail.
 package experiment
 
 // DefaultMinUsers is how many users each arm needs before anything is concluded:

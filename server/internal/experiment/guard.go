@@ -30,18 +30,18 @@ const (
 // guardActor is the actor of what the guard does, in the audit log.
 const guardActor = "guardrail"
 
-// Guard checks running experiments, and where a guardrail has broken tells
-// whoever is to be told, once, and stops the rollout if the experiment requests
-// that. Any number of guards may work on one bucket: an attempt is claimed
-// there before it is made. An attempt that a crash cuts off is made again, with
-// the same id, so that nothing is lost and a receiver can tell.
+// Guard checks running experiments, and if a guardrail has broken sends alerts,
+// once, and stops the rollout if the experiment requests that. Any number of guards
+// may work on one bucket: an attempt is claimed there before it is made. An attempt
+// that a crash cuts off is made again, with the same id, so that nothing is lost
+// and a receiver can tell.
 type Guard struct {
 	Registry *Registry
 	Ask      Asker
 	// Stop gives everyone the control in place of the arm whose guardrail broke.
 	// nil says that nothing can be stopped.
 	Stop func(ctx context.Context, actor string, d *Definition, arm, reason string) error
-	// Ways reports how a project wants to be told.
+	// Ways returns a project's alert destinations.
 	Ways func(projectID string) Ways
 	// Link is the address of an experiment's page.
 	Link func(d Definition) string
@@ -50,7 +50,7 @@ type Guard struct {
 	Logger   *slog.Logger  // Defaults to none
 }
 
-// Ways are the ways to tell about a broken guardrail. A nil one is not set up.
+// Ways are the alert channels for a broken guardrail. A nil one is not set up.
 type Ways struct {
 	Webhook func(context.Context, Alert) error
 	Email   func(context.Context, Alert) error
@@ -108,15 +108,14 @@ func (g *Guard) check(ctx context.Context, d Definition) error {
 			}
 		}
 	}
-	// What is to be stopped is stopped before anyone is told, so that they are
-	// told that too.
+	// Stops are made before alerts are sent, so that the alerts mention them.
 	for i := range d.Breaches {
 		g.act(ctx, &d, i, "rollout", func(b *Breach) *Action { return &b.Rollout }, g.stop)
 	}
 	ways := g.Ways(d.Project)
 	for i := range d.Breaches {
 		if b := &d.Breaches[i]; b.Rollout.State == ActionPending && b.Rollout.Error == "" {
-			continue // another replica is stopping it, and tells, or this one does at the next look
+			continue // another replica is stopping it and sends the alert, or this one does at the next check
 		}
 		g.act(ctx, &d, i, "webhook", func(b *Breach) *Action { return &b.Webhook }, g.tell(ways.Webhook))
 		g.act(ctx, &d, i, "e-mail", func(b *Breach) *Action { return &b.Email }, g.tell(ways.Email))
@@ -272,7 +271,8 @@ func (g *Guard) tell(send func(context.Context, Alert) error) func(context.Conte
 	}
 }
 
-// Alert is what is told about a broken guardrail. It holds figures, not content.
+// Alert is a message about a broken guardrail. It contains metrics, not
+// content.
 type Alert struct {
 	ID           string    `json:"id"`   // the same whenever this alert is sent
 	Type         string    `json:"type"` // AlertGuardrail or AlertTest

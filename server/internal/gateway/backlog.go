@@ -132,7 +132,7 @@ func (c *capture) bare(e *event.Event) {
 	c.metrics.bared.Inc()
 }
 
-// full records that there was no room for a finished call.
+// full records that a finished call did not fit.
 func (c *capture) full() {
 	if !c.isAway() {
 		return

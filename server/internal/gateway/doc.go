@@ -19,10 +19,10 @@
 //     waits, and of what comes, is dropped; such an event has the property
 //     content_dropped with the value journal_unavailable, and tokens, costs,
 //     attribution and outcome as ever.
-//  3. dropping: where even that has no room, calls are not recorded. They are counted
-//     by reason (queue_full, queue_bytes) in [Stats.Dropped] and in
-//     hedgerow_gateway_capture_dropped_total, logged at most every ten seconds, and
-//     shown on the pages.
+//  3. dropping: if even that does not fit, calls are not recorded. They are
+//     counted by reason (queue_full, queue_bytes) in [Stats.Dropped] and in
+//     hedgerow_gateway_capture_dropped_total, logged at most every ten seconds,
+//     and shown on the pages.
 //
 // The journal is retried after 100 ms, then at least once a second, without limit.
 // Waiting events are recorded as soon as it is back, and capture returns to its

@@ -179,8 +179,8 @@ func (x *exchange) roundTrip(header http.Header, edits []provider.Edit) (*http.R
 	case len(x.body.whole) > 0:
 		body, n := edited(x.body.whole, edits)
 		out.Body, out.ContentLength = io.NopCloser(body()), n
-		// Only for a connection that died while idle: net/http resends a request of
-		// which nothing was sent.
+		// Only for a connection that broke while idle: net/http resends a
+		// request of which nothing was sent.
 		out.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(body()), nil }
 	default:
 		out.Body = http.NoBody

@@ -13,8 +13,8 @@ import (
 // Keyless returns why a call needs a hedgerow key, or nil. It needs none if a
 // program on this machine makes it, to this machine's own address. DNS names
 // that resolve here, pages of other sites, and proxies that forward requests of
-// others are rejected. A proxy that adds no forwarding headers cannot be told
-// from a program; behind one, keys have to be required.
+// others are rejected. A proxy that adds no forwarding headers cannot be
+// distinguished from a program; behind one, keys have to be required.
 func Keyless(r *http.Request) *event.Error {
 	switch {
 	case !loopback(r.RemoteAddr):

@@ -110,7 +110,7 @@ func (r *recorder) grow(to int) {
 	r.head = head
 }
 
-// commit records n bytes read into the slice of room.
+// commit records n bytes read into the slice from room.
 func (r *recorder) commit(n int) { r.head = r.head[:len(r.head)+n] }
 
 // write records bytes after the head. Only the last ones are kept.

@@ -24,8 +24,8 @@ const (
 	Zstd    = "zstd"
 )
 
-// Sniff tells an encoding by the first bytes, "" for none. Deflate and brotli
-// have none to be told by.
+// Sniff detects an encoding by its first bytes, "" for none. Deflate and brotli
+// have no signature.
 func Sniff(b []byte) string {
 	switch {
 	case len(b) > 2 && b[0] == 0x1f && b[1] == 0x8b:

@@ -27,7 +27,7 @@ func (x *Exchange) Read(r io.Reader, limit, expected int64) ([]byte, error) {
 		if len(b) == cap(b) {
 			size := int64(2 * cap(b))
 			if expected > int64(len(b)) && expected < size {
-				size = expected + 512 // the last Read, which finds the end, needs room too
+				size = expected + 512 // the last Read, which finds the end, needs space too
 			}
 			size = min(size, limit+512)
 			if size <= int64(len(b)) {

@@ -26,8 +26,8 @@ const (
 	wordMore = "+WPI"
 )
 
-// respond tells the store what happened to the delivery, in whatever life it
-// was made.
+// respond acknowledges the delivery to the store, whichever life it was made
+// in.
 func (a *acker) respond(word string) error {
 	l, err := a.q.j.up()
 	if err != nil {

@@ -94,7 +94,7 @@ type Config struct {
 	JanitorEvery time.Duration
 
 	// AckTimeout bounds the wait for the journal's own acknowledgement in
-	// [Journal.Append] where ctx lives longer. Defaults to 15 s.
+	// [Journal.Append] if ctx has a later deadline. Defaults to 15 s.
 	AckTimeout time.Duration
 
 	// StartWait is how long [Open] waits for a store that takes long to start.

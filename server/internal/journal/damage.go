@@ -334,7 +334,7 @@ func (in *inspection) blocks(ctx context.Context, name, folder string) (*Damage,
 		}
 	}
 	if len(s.broken) > 0 {
-		// The index tells of the blocks as they were: NATS makes another.
+		// The index describes the old blocks: NATS creates another.
 		if err := os.Remove(filepath.Join(folder, "msgs", "index.db")); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return nil, err
 		}
@@ -411,7 +411,8 @@ func (s *blockScan) lose(first, last uint64, before blockRecord) {
 	}
 }
 
-// known leaves out what was told earlier: a gap stays until all before it is gone.
+// known omits what was reported earlier: a gap stays until all before it is
+// gone.
 func (s *blockScan) known(old []Damage) {
 	s.d.Lost = slices.DeleteFunc(s.d.Lost, func(l Lost) bool {
 		return slices.ContainsFunc(old, func(d Damage) bool {

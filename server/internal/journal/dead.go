@@ -18,7 +18,7 @@ import (
 // Headers of a dead letter.
 const (
 	hdrReason   = "Hedgerow-Reason"
-	hdrSeq      = "Hedgerow-Seq"      // position in the journal when it died
+	hdrSeq      = "Hedgerow-Seq"      // position in the journal when it became a dead letter
 	hdrTime     = "Hedgerow-Time"     // when the event was appended, RFC 3339
 	hdrAttempts = "Hedgerow-Attempts" // deliveries, the last one included
 	hdrUUID     = "Hedgerow-Uuid"
@@ -40,7 +40,7 @@ type DeadLetter struct {
 	Event    string // the event's name; empty where the frame could not be read
 	Reason   string // never quotes content or keys
 	Attempts int
-	Seq      uint64    // position in the journal when it died
+	Seq      uint64    // position in the journal when it became a dead letter
 	Appended time.Time // when the journal took the event
 	Died     time.Time
 	Bytes    int // length of the frame

@@ -420,7 +420,7 @@ func (in *inspection) wipe(name, folder string) error {
 		if err := atomicfile.Write(f.path, readers[i].buf); err != nil {
 			return err
 		}
-		// The index tells of the block as it was: NATS makes another.
+		// The index describes the old block: NATS creates another.
 		if err := os.Remove(filepath.Join(msgs, "index.db")); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}

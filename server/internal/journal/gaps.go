@@ -139,7 +139,7 @@ func (j *Journal) Redeliver(ctx context.Context, queue string, events ...*event.
 	return nil
 }
 
-// giveUp makes room where the journal is nearly full of events that the essential
+// giveUp frees space if the journal is nearly full of events that the essential
 // queues have ended and others have not. The gap is written down first.
 func (l *life) giveUp(ctx context.Context, st jetstream.StreamState) error {
 	j := l.j
@@ -196,7 +196,7 @@ func (l *life) giveUp(ctx context.Context, st jetstream.StreamState) error {
 	return l.events.Purge(ctx, jetstream.WithPurgeSequence(upTo+1))
 }
 
-// countUpTo tells about how many events of a queue lie between two positions: as
+// countUpTo estimates how many events of a queue lie between two positions: as
 // large a part of all that wait as the stretch is of the rest of the stream.
 func (l *life) countUpTo(ctx context.Context, ci *jetstream.ConsumerInfo, from, to uint64) (uint64, error) {
 	si, err := l.events.Info(ctx)
@@ -317,7 +317,7 @@ func (l *life) readGaps(ctx context.Context) (map[string][]Gap, error) {
 	return out, nil
 }
 
-// loadGaps has the health tell of the gaps that there are.
+// loadGaps adds existing gaps to the health.
 func (l *life) loadGaps(ctx context.Context) error {
 	if len(l.j.c.Essential) == 0 {
 		return nil

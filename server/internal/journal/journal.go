@@ -102,12 +102,12 @@ type Journal struct {
 	appends    sync.WaitGroup   // Add under mu while closing has not ended
 	opened     map[string]*life // the last in which a queue was opened
 	queues     map[string]*Queue
-	damage     []Damage        // all that was ever found and is still told of in the folder
+	damage     []Damage        // all that was ever found and is still reported in the folder
 	unreadable map[string]bool // queues whose cursor could not be read; see unrecoveredQueues
 
 	partsMu sync.Mutex
 	parts   map[partKey]*parts     // of delivered messages with several events
-	out     map[partKey]*life      // messages that sinks have in hand, by the life that they came from
+	out     map[partKey]*life      // messages being processed by sinks, by the life that they came from
 	ended   map[partKey]bool       // messages that have ended, of which the store may not know
 	recent  map[string]*recentAcks // by queue
 	means   map[string]mean        // by subjects; one for each queue there was

@@ -15,11 +15,11 @@ import (
 var bucketName = regexp.MustCompile(`^[a-zA-Z0-9_-]+$`)
 
 // KeyValue returns the bucket of that name, with that many revisions per key,
-// making it where needed. It lives next to the events, with the same durability.
+// making it where needed. It is stored with the events, with the same durability.
 // While the journal is down it returns at once, and so do the bucket's methods,
 // with an [*event.Error] of code [event.CodeUnavailable]; the bucket works as soon
-// as the journal does. A watch ends with the server that it watches. Of a bucket of
-// [Config.Erasing], history does not count: what was replaced is erased.
+// as the journal does. A watch ends with the server that it watches. Of a bucket
+// of [Config.Erasing], history does not count: what was replaced is erased.
 func (j *Journal) KeyValue(ctx context.Context, bucket string, history uint8) (jetstream.KeyValue, error) {
 	if !bucketName.MatchString(bucket) {
 		return nil, fmt.Errorf("bucket %s: %w", bucket, jetstream.ErrInvalidBucketName)

@@ -182,7 +182,7 @@ func (l *life) logLost(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, apiTimeout)
 	defer cancel()
 	for _, stream := range []string{streamEvents, streamDead} {
-		// nats.go does not hand the field through.
+		// nats.go does not pass the field through.
 		m, err := l.ctl.RequestWithContext(ctx, jetstream.DefaultAPIPrefix+"STREAM.INFO."+stream, []byte(`{"deleted_details":true}`))
 		if err != nil {
 			j.log.Warn("check for unreadable messages", "err", err)

@@ -190,7 +190,7 @@ func (l *life) openQueue(ctx context.Context, q *Queue) (jetstream.Consumer, err
 
 // firstOpened reports whether the queue is opened for the first time in this
 // life of an embedded store, which belongs to this process alone: what was on
-// its way to someone then is lost, or in this process's hands.
+// its way to someone then is lost, or being processed by this process.
 func (l *life) firstOpened(name string) bool {
 	j := l.j
 	if l.srv == nil {
@@ -417,9 +417,9 @@ func (q *Queue) pull(ctx context.Context, l *life, n, maxBytes int, wait time.Du
 	return msgs, nil
 }
 
-// pullContext ends with its Context, and tells nats.go how long the server may
-// wait: FetchContext asks the server for the time up to the deadline less a tenth
-// of it, at most a second.
+// pullContext ends with its Context, and sets how long the server may wait:
+// FetchContext asks the server for the time up to the deadline less a tenth of
+// it, at most a second.
 type pullContext struct {
 	context.Context
 	wait time.Duration

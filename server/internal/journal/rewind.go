@@ -12,10 +12,10 @@ import (
 
 // Rewind has a queue begin again with the oldest event that was appended since a
 // time and that the journal still has, whatever the queue has acknowledged: its
-// sink has lost what it had. A zero time is all that there is. It returns when that
-// event was appended, or zero where the journal has none. A queue that has not come
-// so far stays where it is, and one that does not exist begins as it does when it
-// is made. What the queue's sink has in hand is redelivered, too.
+// sink has lost what it had. A zero time is all that there is. It returns when
+// that event was appended, or zero where the journal has none. A queue that has
+// not come so far stays where it is, and one that does not exist begins as it does
+// when it is made. What the queue's sink is processing is redelivered, too.
 func (j *Journal) Rewind(ctx context.Context, name string, since time.Time) (from time.Time, err error) {
 	if !validToken(name) {
 		return from, noQueue(name)

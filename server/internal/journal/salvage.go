@@ -197,7 +197,7 @@ func (l *life) putBack(ctx context.Context, rec blockRecord, onlyNew bool) error
 		case !isFull(err):
 			return err
 		}
-		select { // the sinks make room
+		select { // the sinks free space
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(wait):

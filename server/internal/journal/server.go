@@ -242,8 +242,8 @@ func (l *natsLog) say(level slog.Level, f string, v ...any) {
 // JetStream does no more until the server is started again.
 var brokenSigns = []string{"critical write error", "Critical write error", "will be DISABLED", "disabling JetStream", "failed to store a msg"}
 
-// passingError is the first thing said that tells of a full disk and the like:
-// what is missing after it may well be there.
+// passingError is the first logged error about a full disk or similar: what is
+// missing after it may well be there.
 func (l *natsLog) passingError() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

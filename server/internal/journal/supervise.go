@@ -99,7 +99,7 @@ func (j *Journal) supervise(tried chan<- struct{}) {
 	}
 }
 
-// failed tells the health and, where it is news, the log.
+// failed sets the health and, if the error is new, logs it.
 func (j *Journal) failed(err error) {
 	e := j.explain(err)
 	if j.standing.fail(e, j.c.Now()) {
@@ -208,8 +208,8 @@ func (j *Journal) step(ctx context.Context, what string, limit time.Duration, f 
 	return nil
 }
 
-// probe asks the store again and again whether it lives and has its folders, and
-// ends its life where not: not every failure shows in NATS's log.
+// probe checks regularly that the store responds and has its folders, and ends
+// its life if not: not every failure shows in NATS's log.
 func (l *life) probe() {
 	tick := time.NewTicker(probeEvery)
 	defer tick.Stop()

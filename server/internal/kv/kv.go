@@ -142,8 +142,8 @@ func (b *Bucket[S, V]) newLoaded() *loaded[S] {
 	return &loaded[S]{state: b.c.New(), records: make(map[string]record), bad: make(map[string]error)}
 }
 
-// load begins a watch and reads it up to the point where it has told all there
-// was. What the bucket has lost of last is put back into it.
+// load begins a watch and reads it up to the point where it has delivered all
+// there was. What the bucket has lost of last is put back into it.
 func (b *Bucket[S, V]) load(ctx context.Context, cancelled <-chan struct{}, last *lastGood) (jetstream.KeyWatcher, *loaded[S], error) {
 	w, err := b.kv.WatchAll(ctx)
 	if err != nil {
@@ -264,7 +264,7 @@ func (b *Bucket[S, V]) apply(st *loaded[S], e jetstream.KeyValueEntry) {
 
 func (b *Bucket[S, V]) publish(st *loaded[S]) {
 	b.now.Store(&published[V]{view: b.c.View(st.state), revision: st.revision})
-	b.save(st) // before anyone is told that the change is in force
+	b.save(st) // before the change is reported as made
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.kept = st.revision
@@ -353,8 +353,8 @@ func (b *Bucket[S, V]) Change(ctx context.Context, key string, f func(value []by
 	return b.Await(ctx, revision)
 }
 
-// gone waits until the view has what was just purged: a purge does not tell its
-// revision, but the bucket's last one is it or a later one.
+// gone waits until the view has what was just purged: a purge does not report
+// its revision, but the bucket's last one is it or a later one.
 func (b *Bucket[S, V]) gone(ctx context.Context) error {
 	st, err := b.kv.Status(ctx)
 	if err != nil {

@@ -19,9 +19,9 @@ const (
 const mostConnections = 20_000
 
 // ForFiles shares a limit of descriptors out. connections is how many of callers
-// are wanted; 0 takes as many as there is room for, 20,000 at most. Each may need
-// a second descriptor for its provider, and there are those that wait for the next
-// call. More than there is room for is cut down to that.
+// are wanted; 0 means as many as fit, 20,000 at most. Each may need a second
+// descriptor for its provider, and there are those that wait for the next call.
+// More than fit is reduced to that.
 func ForFiles(limit uint64, connections int) Share {
 	n := int(min(limit, 1<<24))
 	left := max(n-min(reserveMost, max(reserveLeast, n/8)), 20)

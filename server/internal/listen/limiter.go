@@ -37,8 +37,8 @@ const (
 	idleGrace   = time.Second // and one that is idle for so long
 
 	// And one whose caller has taken nothing of what it is sent for so long. It
-	// is as long as an upload may stand still, and only if there is no room
-	// otherwise.
+	// is as long as an upload may stand still, and only if there is no other
+	// space.
 	unreadGrace = 30 * time.Second
 	lookEvery   = 250 * time.Millisecond // for those, at most
 
@@ -316,7 +316,7 @@ var answer = func() []byte {
 	return fmt.Appendf(nil, "HTTP/1.1 503 Service Unavailable\r\nContent-Type: application/json\r\nContent-Length: %d\r\nRetry-After: 1\r\nConnection: close\r\n\r\n%s", len(body), body)
 }()
 
-// refuse tells a connection that it is one too many, if there are not too many of
+// refuse sends a connection the 503 response, if there are not too many of
 // those as well, and closes it.
 func (l *Limiter) refuse(c net.Conn, isHTTP bool, reason string) {
 	l.refused.WithLabelValues(reason).Inc()

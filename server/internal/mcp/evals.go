@@ -20,7 +20,7 @@ type Appender interface {
 func (s *Server) addEvalTools() {
 	rating := func(p map[string]*jsonschema.Schema) { enum(p["rating"], "positive", "negative", "neutral") }
 	add(s, spec{name: "list_checks", title: "List checks", description: "The active checks of this project. Their results are in get_stats and list_events (event llm_output_rated).", need: read}, s.listChecks)
-	add(s, spec{name: "record_eval", title: "Record a judgement", description: "Records your own evaluation of a response: it is linked to the call, counts in dashboards and experiments, and is sent to PostHog without text.", need: ingest, repeats: true}, s.recordEval)
+	add(s, spec{name: "record_eval", title: "Record a judgment", description: "Records your own evaluation of a response: it is linked to the call, counts in dashboards and experiments, and is sent to PostHog without text.", need: ingest, repeats: true}, s.recordEval)
 	add(s, spec{name: "record_feedback", title: "Record feedback", description: "Records user feedback on a response.", need: ingest, repeats: true, input: rating}, s.recordFeedback)
 	add(s, spec{name: "list_datasets", title: "List datasets", description: "Datasets with their runs, newest first.", need: read}, s.listDatasets)
 	add(s, spec{name: "save_example", title: "Save an example", description: "Saves a recorded response to a dataset, which is created if it does not exist.", need: write, repeats: true}, s.saveExample)

@@ -40,8 +40,8 @@ type traceTotals struct {
 	LatencyMS     query.Millis `json:"latency_ms,omitzero" jsonschema:"from the first start to the last end"`
 }
 
-// Span is a part of a trace. The tree is told by depth: a span's parent is the
-// nearest before it whose depth is one less.
+// Span is a part of a trace. The tree is encoded by depth: a span's parent is
+// the nearest before it whose depth is one less.
 type Span struct {
 	Depth         int    `json:"depth" jsonschema:"0 for a root; the parent is the nearest span before with a depth of one less"`
 	ParentMissing bool   `json:"parent_missing,omitempty" jsonschema:"it names a parent that has not arrived"`

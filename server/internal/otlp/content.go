@@ -288,7 +288,7 @@ func serverSearches(messages gjson.Result) (n int64) {
 	return n
 }
 
-// vercelOutput puts together what the AI SDK tells in parts.
+// vercelOutput assembles the AI SDK's parts.
 func vercelOutput(t *thread, attrs *attributes) {
 	reasoning, said := attrs.str("ai.response.reasoning"), attrs.str("ai.response.text", "ai.result.text")
 	object, calls := attrs.take("ai.response.object", "ai.result.object"), attrs.take("ai.response.toolCalls", "ai.result.toolCalls")

@@ -51,8 +51,8 @@
 //
 //   - text_completion and generate_content are generations, and so is a span that
 //     names a model and tokens and says nothing of its operation.
-//   - A span that cannot be taken is told by OTLP's partial success; the others of
-//     its request are taken.
+//   - A span that cannot be accepted is reported by OTLP's partial success; the
+//     others of its request are taken.
 //   - The uuid is stable, texts that are no valid UTF-8 are repaired, numbers stay
 //     numbers, and limits are larger.
 //   - Tokens on a span that is no generation are kept on it; sums leave them out

@@ -23,7 +23,7 @@ import (
 type converter struct {
 	project  string
 	events   []*event.Event
-	skipped  int     // that tell nothing of LLMs
+	skipped  int     // unrelated to LLMs
 	rejected int     // that cannot be events
 	why      string  // the first of those was rejected
 	logged   *logged // content of log records; nil: none
@@ -118,7 +118,7 @@ func validID(id []byte, size int) bool {
 	return false
 }
 
-// markers begin the names of spans and attributes that tell of LLMs.
+// markers begin the names of LLM-related spans and attributes.
 var markers = []string{
 	"gen_ai.", "llm.", "ai.", "traceloop.", "openinference.", "langsmith.", "langfuse.", "mastra.", "pydantic_ai.", "anthropic.", "gcp.vertex.agent.", "$ai_",
 }

@@ -123,7 +123,7 @@ func (s *Gaps) Run(ctx context.Context) error {
 	}
 }
 
-// send sends as much of a gap as its queue and the journal have room for.
+// send sends as much of a gap as fit in its queue and the journal.
 func (s *Gaps) send(ctx context.Context, g journal.Gap) error {
 	for ctx.Err() == nil {
 		q, err := s.c.Journal.Lag(ctx, g.Queue)

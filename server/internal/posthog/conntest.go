@@ -66,7 +66,7 @@ const (
 	CodePersonalAsProject    = "personal_as_project"    // a personal key in the place of the project key
 	CodeKeyUnknown           = "key_unknown"            // well-formed, and no project has it
 	CodeKeyRefused           = "key_refused"            // PostHog does not take it
-	CodeKeyUnverified        = "key_unverified"         // this PostHog does not tell
+	CodeKeyUnverified        = "key_unverified"         // this PostHog does not report it
 	CodeEventRefused         = "event_refused"          // the test event was not taken
 	CodePostHogTrouble       = "posthog_trouble"        // PostHog answers with its own error
 	CodeOverQuota            = "over_quota"             // PostHog takes events and drops them

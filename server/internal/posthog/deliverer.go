@@ -130,7 +130,7 @@ func (d *deliverer) open(ctx context.Context) event.Queue {
 	return nil
 }
 
-// fetch takes events out of the queue while there is room for them.
+// fetch takes events out of the queue while they fit.
 func (d *deliverer) fetch(ctx context.Context, q event.Queue, in chan<- []*origin) {
 	wait := time.Duration(0)
 	for ctx.Err() == nil {
@@ -197,7 +197,7 @@ func (d *deliverer) dispatch(ctx context.Context, in <-chan []*origin, start fun
 				l.free--
 				start(func() {
 					d.deliver(ctx, l, batch)
-					d.freed <- l // has room for all
+					d.freed <- l // has capacity for all
 				})
 			}
 		}
@@ -465,7 +465,7 @@ type hold struct {
 	items map[*origin]struct{}
 	bytes int
 	way   int           // of items: on their way to dispatch
-	freed chan struct{} // told after a removal; the fetcher alone listens
+	freed chan struct{} // signaled after a removal; the fetcher alone listens
 }
 
 func (h *hold) add(o *origin) {
@@ -512,7 +512,8 @@ func (h *hold) full(window int) bool {
 	return h.way == 0 && (len(h.items) >= window || h.bytes >= maxHeldBytes)
 }
 
-// room waits until there is some and says how much, or 0 when ctx has ended.
+// room waits until there is capacity and returns how much, or 0 when ctx has
+// ended.
 func (h *hold) room(ctx context.Context, window func() int) int {
 	for ctx.Err() == nil {
 		h.mu.Lock()

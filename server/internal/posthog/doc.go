@@ -18,7 +18,7 @@
 //   - [Test] and [Query]: the connection test and questions to PostHog.
 //   - [Flags]: who gets which feature flag. flagdefinitions.go keeps the
 //     definitions fresh, flagremote.go asks for what they leave open, and
-//     flagcalled.go tells PostHog who has met a flag.
+//     flagcalled.go reports flag exposures to PostHog.
 //
 // Delivery is at least once. Timestamp, distinct id, name and uuid of an event
 // are the same bytes each time, which is what PostHog de-duplicates by; the one

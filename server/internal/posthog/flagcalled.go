@@ -30,7 +30,7 @@ func (f *Flags) tell(projectID, connectionID, key string, u flag.User, d decisio
 	case f.queue <- e:
 		f.called.put(seen, struct{}{})
 	default:
-		// The journal is behind. The user's next call tells it.
+		// The journal lags. The user's next call reports it.
 	}
 }
 

@@ -41,7 +41,7 @@ type FlagsConfig struct {
 const (
 	remoteFresh    = 10 * time.Second // how long PostHog's answer for one user is used again
 	remoteEntries  = 10_000           // of these are kept
-	calledEntries  = 50_000           // users and flags that are remembered as told
+	calledEntries  = 50_000           // users and flags that are remembered as sent
 	calledQueue    = 2000             // $feature_flag_called events that wait for the journal
 	troubleWait    = 5 * time.Second  // after a failure, until PostHog is asked again
 	maxDefinitions = 32 << 20         // bytes of an answer

@@ -321,7 +321,7 @@ func (m *Manager) Run(ctx context.Context) error {
 		known, last = now, v
 	}
 	// relieve gives the journal back what disabled connections keep it from
-	// dropping, once room is short.
+	// dropping, once space is short.
 	relieve := func() {
 		for _, c := range last.conns {
 			if c.Enabled || dropped[c.ID] {

@@ -339,8 +339,8 @@ func (d *deliverer) taken(l *lane, batch []*item, a answer) {
 	}
 }
 
-// noteLeft tells the ledger which properties PostHog has been given. They are read
-// from what was sent.
+// noteLeft records in the ledger which properties PostHog was sent. They are
+// read from what was sent.
 func (d *deliverer) noteLeft(it *item) {
 	if d.m.c.Ledger == nil {
 		return

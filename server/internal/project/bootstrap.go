@@ -150,7 +150,7 @@ func (r *Registry) claimStart(ctx context.Context) (revision uint64, done bool, 
 		if e.Revision() == r.claim.Load() { // its own, broken off
 			return e.Revision(), false, nil
 		}
-		// The bucket's clock on both sides would be better, but it tells no time.
+		// The bucket's clock on both sides would be better, but it has no time.
 		if age := time.Since(e.Created()); age > startTakeover {
 			if rev, err := r.bucket.Update(ctx, keyFirstStart, claim, e.Revision()); err == nil {
 				r.claim.Store(rev)

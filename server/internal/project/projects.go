@@ -28,7 +28,7 @@ const (
 	maxName  = 100 // characters of a name
 	maxText  = 200
 	maxDays  = 36500
-	maxKeyIn = 4096 // bytes of a key that someone hands in
+	maxKeyIn = 4096 // bytes of a key in a request
 )
 
 // randomString returns n characters of an alphabet, each equally likely.

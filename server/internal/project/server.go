@@ -46,8 +46,8 @@ type Keyless struct {
 	Project string // name of the project that they go to, where they are not refused
 }
 
-// Notice tells whoever has more than one project where calls without a key go; ""
-// where they go nowhere.
+// Notice explains, if there is more than one project, where calls without a key
+// go; "" where they go nowhere.
 func (k Keyless) Notice() string {
 	if k.Refused || k.Project == "" {
 		return ""

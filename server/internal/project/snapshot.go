@@ -40,7 +40,7 @@ type Snapshot struct {
 	viewsBy      map[string][]SavedView
 }
 
-// state is what the watch has told, by the record's key.
+// state is what the watch has delivered, by the record's key.
 type state struct {
 	revision    uint64
 	sealed      bool // the bucket has the record of the secret key
@@ -156,8 +156,8 @@ func (s *Snapshot) ProjectByName(name string) (Project, bool) {
 func (s *Snapshot) ProjectByToken(token string) (Project, bool) { return deref(s.tokens[token]) }
 
 // ProjectByAPIKey returns the project and the key that a plain API key (hr_…)
-// belongs to. What it compares is the SHA-256 of the key, in constant time: how
-// long it takes tells nothing of a key that it does not know.
+// belongs to. What it compares is the SHA-256 of the key, in constant time: the
+// time it takes reveals nothing about an unknown key.
 func (s *Snapshot) ProjectByAPIKey(plain string) (Project, APIKey, bool) {
 	if !strings.HasPrefix(plain, apiKeyPrefix) || len(plain) != apiKeyLen {
 		return Project{}, APIKey{}, false

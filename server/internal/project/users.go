@@ -173,8 +173,8 @@ func (r *Registry) SetPassword(ctx context.Context, userID, password string) err
 }
 
 // CheckPassword returns the user with an e-mail address and a password. Whether
-// the address or the password was wrong cannot be told from the error, nor from
-// the time that it takes.
+// the address or the password was wrong is not revealed by the error, nor by
+// the time it takes.
 func (r *Registry) CheckPassword(ctx context.Context, email, password string) (User, error) {
 	u, ok := r.Snapshot().UserByEmail(email)
 	hash := u.PasswordHash

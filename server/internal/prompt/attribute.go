@@ -34,22 +34,23 @@ const minWeight = 24
 // user and the assistant say in it, and whether that is all; each is called only
 // where it matters. It does no I/O and is safe for concurrent use.
 //
-//   - A version id or number that the event bears is believed: it stays.
+//   - A version id or number on the event is kept.
 //   - A label, or a name alone, stands for the version whose text was sent: a
 //     caller may have read the label a while ago. Where no text matches, a label
 //     stands for the version that it points to now.
 //   - A call that names no prompt is recognised by its prompt hash or, for
 //     templates with variables, by the text between these. What the template has of
-//     its own in messages of the user and the assistant tells versions of the same
-//     instructions apart; a template without instructions is recognised by it. Where it matches
-//     several templates, the one with the most text of its own wins; where two
-//     prompts tie, none is named. Versions of one text are told apart by their
-//     model; then production goes before newer, newer before older.
+//     its own in messages of the user and the assistant distinguishes versions of
+//     the same instructions; a template without instructions is recognised by it.
+//     Where it matches several templates, the one with the most text of its own
+//     wins; where two prompts tie, none is named. Versions of one text are
+//     distinguished by their model; then production goes before newer, newer before
+//     older.
 //   - Whatever names a version but has other instructions gets [PropertyDrift].
-//     System messages of others before and after the prompt's do not count.
-//     So does one in which the version's own words in messages of the user and
-//     the assistant are missing. Nothing is said of what the event does not bear;
-//     what a variable stands for, the user's words, is never compared.
+//     System messages of others before and after the prompt's do not count. So
+//     does one in which the version's own words in messages of the user and the
+//     assistant are missing. Nothing is derived from what the event does not
+//     have; what a variable stands for, the user's words, is never compared.
 func (r *Registry) Attribute(e *event.Event, instructions func() []string, conversation func() (said []event.Said, whole bool)) {
 	s := r.b.View().projects[e.ProjectID]
 	if s == nil {
@@ -110,7 +111,7 @@ func (a *attribution) read(instructions func() []string) {
 	}
 }
 
-// told is for a version that the caller named for certain.
+// told is for a version that the caller named explicitly.
 func (a *attribution) told(v *Version) {
 	a.set(v)
 	if a.text.Tells(v.pattern) && !v.pattern.Within(a.text) || a.missing(v) {

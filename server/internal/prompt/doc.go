@@ -8,7 +8,7 @@
 //   - [Prompt] (registry.go), [Version] (version.go), [Label] (label.go): what is
 //     kept, and how it is changed. Every change is written to the audit log.
 //   - [Version.Render] (render.go): a version for one user, its values checked.
-//   - [Version.Hash] and [HashText] (hash.go): what tells versions apart, and
+//   - [Version.Hash] and [HashText] (hash.go): what distinguishes versions, and
 //     how it compares with the prompt_hash of an event.
 //   - [Registry.Attribute] (attribute.go): which version an event ran, said by
 //     its caller or recognised, and whether the text still is that version's.

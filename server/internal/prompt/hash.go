@@ -8,9 +8,9 @@ import (
 	"github.com/hedgerow/hedgerow/internal/template"
 )
 
-// ContentHash is "sha256:" and the hex hash of everything in a draft that decides
-// what is sent: messages, variables, provider, model and parameters, not the
-// note. It is what tells two versions apart.
+// ContentHash is "sha256:" and the hex hash of everything in a draft that
+// decides what is sent: messages, variables, provider, model and parameters, not
+// the note. It distinguishes two versions.
 func ContentHash(d Draft) string {
 	d.Note = ""
 	if len(d.Messages) == 0 { // nil and empty are the same to a reader

@@ -9,7 +9,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/flag"
 )
 
-// Flags decides PostHog's feature flags, and tells PostHog who has met them;
+// Flags decides PostHog's feature flags, and reports exposures to PostHog;
 // server/internal/posthog's do.
 type Flags interface {
 	// Decide returns a user's value of a flag, and how it was decided. An error

@@ -29,6 +29,6 @@
 // An event whose write has returned is in the next answer, rolled up or not, and in
 // all that follow.
 //
-// Unknown is never 0: a number that no event told is null in JSON, and totals
+// Unknown is never 0: a number that no event has is null in JSON, and totals
 // say how many calls they know nothing of.
 package query

@@ -68,9 +68,9 @@ var (
 	// versionExpr is the version or, where only that is known, its id.
 	versionExpr = sqlf.New("coalesce({prompt_version}, {prompt_version_id})")
 	callExpr    = sqlf.New("({name} IN ('"+event.Generation+"', '"+event.Embedding+"') OR ? AND {status} IS NOT NULL)", endExpr)
-	// endExpr tells the ends of calls that applications report.
+	// endExpr selects the ends of reported calls.
 	endExpr = sqlf.New("{name} IN ('" + event.RequestCompleted + "', '" + event.RequestFailed + "', '" + event.ReportedGeneration + "')")
-	// outcomeExpr tells outcomes.
+	// outcomeExpr selects outcomes.
 	outcomeExpr = sqlf.New("{name} IN (" + outcomeNames + ")")
 )
 

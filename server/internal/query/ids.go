@@ -30,7 +30,7 @@ func idHash(column, id string) int64 {
 	return int64(h.Sum64())
 }
 
-// maxHeld bounds the parts that held tells apart.
+// maxHeld bounds the parts that held distinguishes.
 const maxHeld = 12
 
 // held is where events with one of the ids in a column are, with all columns of

@@ -431,8 +431,8 @@ func (r *Reader) ErrorsBefore(ctx context.Context, project string, f Filter, gro
 	return out, err
 }
 
-// failureExpr tells failures from the spans and traces that only say that
-// something below them failed.
+// failureExpr distinguishes failures from the spans and traces that only say
+// that something below them failed.
 var failureExpr = sqlf.New("{is_error} AND (? OR {error_message} IS NOT NULL OR {error_type} IS NOT NULL)", callExpr)
 
 // failureColumns are the columns of table rollup_errors after its stretch: a row

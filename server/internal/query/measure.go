@@ -182,7 +182,7 @@ func (m measure) of() of { return of{m.kind, m.what != ""} }
 // shares are the quantiles that the dialect's quantiles gives.
 var shares = []float64{0.5, 0.95, 0.99}
 
-// outcomeNames are the events that tell how a call worked out.
+// outcomeNames are the events that report how a call worked out.
 const outcomeNames = "'llm_task_completed', 'llm_output_rated', '" + event.Metric + "', '" + event.Feedback + "', '$ai_evaluation'"
 
 // outcomes reports whether name is one of them.
@@ -417,7 +417,7 @@ func units(k kind, column string) measure {
 	return measure{kind: k, expr: sqlf.New("? / nullif(count(DISTINCT {unit}), 0)", hit), unit: column, shown: sqlf.Column("hit")}
 }
 
-// The words in which thumbs are told, as package posthog reads them.
+// The values used for thumbs, as package posthog reads them.
 const (
 	positiveWords = "'positive', 'good', 'up', 'thumbs_up', 'thumbs-up', 'like', 'liked'"
 	negativeWords = "'negative', 'bad', 'down', 'thumbs_down', 'thumbs-down', 'dislike', 'disliked'"
@@ -545,7 +545,7 @@ func (r *Reader) of(k kind) sqlf.Fragment {
 	return sqlf.Fragment{}
 }
 
-// toolExpr tells tool calls: what names its tool, and spans whose type
+// toolExpr selects tool calls: what names its tool, and spans whose type
 // (OpenTelemetry, PostHog's SDKs) or operation says so.
 func (r *Reader) toolExpr() sqlf.Fragment {
 	const span = "{name} = '" + event.Span + "'"

@@ -13,9 +13,9 @@ import (
 
 // An outcome that says nothing of its prompt, model and so on has those of its
 // call: the one of its trace that its parent id names or, where it names none,
-// the first call of its trace that names a prompt or, where none does, the first;
-// if it is not further than outcomeReach from the outcome. Whoever tells that a
-// task is done seldom knows which prompt did it.
+// the first call of its trace that names a prompt or, where none does, the
+// first; if it is not further than outcomeReach from the outcome. Whoever
+// reports a finished task seldom knows which prompt was used.
 //
 // Finding the calls, and reading the properties, takes long. Table
 // rollup_outcomes keeps what came of it for the outcomes of closed stretches.

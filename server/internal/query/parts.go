@@ -9,9 +9,10 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
-// Table rollup_parts has what lists of traces, sessions and users add up: a part
-// is the events of one trace, session and user within one slot of time. It is a
-// roll-up as rollup.go tells of, with the ids themselves in place of a dimension.
+// Table rollup_parts has what lists of traces, sessions and users add up: a
+// part is the events of one trace, session and user within one slot of time. It
+// is a roll-up as described in rollup.go, with the ids themselves in place of a
+// dimension.
 
 // partColumn is a column of a part: what one event adds, and the aggregate by which
 // parts become one. Of arg_min, by is the column that is to be the least.

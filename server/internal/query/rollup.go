@@ -294,7 +294,7 @@ func (r *Reader) newCover(ctx context.Context, project string) (c *cover, err er
 		return nil, err
 	}
 	// The newest, and what retention has left of a stretch. The order of rows
-	// tells the engine where they are.
+	// lets the engine find them.
 	of := func(stored sqlf.Fragment) sqlf.Fragment {
 		return sqlf.New("SELECT min(stored_at), max(stored_at), count(*), min(ts), max(ts) FROM events WHERE project_id = ? AND ?", project, stored)
 	}
@@ -577,7 +577,7 @@ func (r *Reader) eventsSource(k kind, project string, f *Filter, by GroupBy, p p
 	return source{sql: allOf(parts)}, nil
 }
 
-// narrow is the conditions of a filter that rows of table rollup can tell.
+// narrow is the conditions of a filter that rows of table rollup can answer.
 func (p *plan) narrow(f *Filter) (w sqlf.Fragment) {
 	if p.fixed {
 		w = w.Andf("value = ?", p.value)

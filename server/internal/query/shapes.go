@@ -147,8 +147,8 @@ type ShapeQuery struct {
 	Limit int
 }
 
-// TracesOfShape counts those traces, and tells the newest of them. It reads the
-// events of the time range.
+// TracesOfShape counts those traces, and returns the newest of them. It reads
+// the events of the time range.
 func (r *Reader) TracesOfShape(ctx context.Context, q ShapeQuery) (n int64, ids []string, err error) {
 	if q.Of != ShapeCalls && q.Of != ShapeDepth {
 		return 0, nil, event.Invalid("traces have no such size", "use calls or depth")

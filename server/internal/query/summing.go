@@ -10,7 +10,8 @@ import (
 )
 
 // summing computes the [Totals] of one question, all of them over the same
-// events: those of the roll-ups where these can tell, else the events one by one.
+// events: those of the roll-ups if these can answer, else the events one by
+// one.
 type summing struct {
 	r       *Reader
 	project string

@@ -38,7 +38,7 @@ type Row struct {
 // back. A nil value is NULL, which always means "unknown".
 type column struct {
 	name string
-	get  func(*Row, *batch) (driver.Value, error) // the batch lends room for big numbers
+	get  func(*Row, *batch) (driver.Value, error) // the batch lends memory for big numbers
 	set  func(*Row, any) error                    // never called with nil
 
 	// text, if set, is what get reads: rows next to each other often have the

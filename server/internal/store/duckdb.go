@@ -42,12 +42,12 @@ type Config struct {
 	Deletions    *Deletions            // defaults to those of Path
 
 	// Refill, if set, has events delivered again that the store may lack: those
-	// that the journal still holds and took since a time; zero is all. It is called
-	// with zero where the file had to be recreated or lost a part of its log, and
-	// once after each start with a time shortly before the last write, since a log
-	// that was cut short does not tell what it has lost. It is called until it
-	// succeeds, and returns when the first of these events was captured, or zero if
-	// there are none.
+	// that the journal still holds and took since a time; zero is all. It is
+	// called with zero where the file had to be recreated or lost a part of its
+	// log, and once after each start with a time shortly before the last write,
+	// since a log that was cut short does not show what it has lost. It is called
+	// until it succeeds, and returns when the first of these events was captured,
+	// or zero if there are none.
 	Refill func(ctx context.Context, since time.Time) (from time.Time, err error)
 }
 

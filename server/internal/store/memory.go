@@ -21,7 +21,7 @@ const (
 const MinMemoryBytes = 40 << 20
 
 // engineShare is the part of the machine's memory that DuckDB takes by default,
-// of which we are told: it heeds the limits of containers.
+// as reported to us: it respects container limits.
 const engineShare = 0.8
 
 // memoryFor is the memory for an engine whose limit no one has changed yet.

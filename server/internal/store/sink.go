@@ -90,8 +90,8 @@ func (s *Sink) Ended() uint64 { return s.ended.Load() }
 // lanes is how many batches are worked on at a time where there are so many.
 const lanes = 2
 
-// Run works until ctx ends, then finishes the batches in hand and returns nil. A
-// panic ends it with an error. A Sink runs once.
+// Run works until ctx ends, then finishes the current batches and returns nil.
+// A panic ends it with an error. A Sink runs once.
 func (s *Sink) Run(ctx context.Context) error {
 	if s.log = s.Logger; s.log == nil {
 		s.log = slog.New(slog.DiscardHandler)
@@ -301,14 +301,15 @@ func (s *Sink) end(deliveries []event.Delivery, outcome string, how func(event.D
 	}
 }
 
-// isAway tells a store that has failed, and works again later, from all other
-// trouble.
+// isAway distinguishes a store that has failed, and works again later, from all
+// other trouble.
 func isAway(err error) bool {
 	var e *event.Error
 	return errors.As(err, &e) && e.Code == event.CodeUnavailable
 }
 
-// isPoison tells an event that will never be stored from trouble that passes.
+// isPoison distinguishes an event that will never be stored from transient
+// trouble.
 func isPoison(err error) bool {
 	if p := (*supervise.PanicError)(nil); errors.As(err, &p) {
 		return true

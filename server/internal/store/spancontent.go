@@ -12,17 +12,17 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// What log records tell of a span's messages ([event.SpanContent]) and the span's
-// own event come in any order, in one write or in several. Table span_content keeps
-// what was told, so that the two meet whichever is first: in Write, for a span that
-// comes later, and here, for one that is stored already. What the span says itself
-// wins.
+// A span's messages from log records ([event.SpanContent]) and the span's own event
+// come in any order, in one write or in several. Table span_content keeps the
+// messages, so that the two are joined whichever is first: in Write, for a span
+// that comes later, and here, for one that is stored already. What the span says
+// itself wins.
 
-// spanContentKeep is how long what was told waits for its span, and how long a
-// stored span can be told of. Exporters send both within seconds.
+// spanContentKeep is how long content waits for its span, and how long a stored
+// span accepts content. Exporters send both within seconds.
 const spanContentKeep = time.Hour
 
-// createSpanContent makes the table of what log records told.
+// createSpanContent creates the table of log records' content.
 const createSpanContent = `
 CREATE TABLE span_content ( -- kept for an hour: see spancontent.go
 	uuid UUID NOT NULL,
@@ -61,7 +61,7 @@ func splitSpanContent(events []*event.Event) (rows, told []*event.Event) {
 	return rows, told
 }
 
-// meetSpanContent keeps what is told, completes the rows that are about to be
+// meetSpanContent keeps the content, completes the rows that are about to be
 // stored and those that are. It runs inside the transaction of a write.
 func (d *DuckDB) meetSpanContent(ctx context.Context, conn *sql.Conn, told []*event.Event, fresh []*encoded, now time.Time) error {
 	if len(told) == 0 && !d.told.Load() {
@@ -113,7 +113,7 @@ func (d *DuckDB) meetSpanContent(ctx context.Context, conn *sql.Conn, told []*ev
 // new.
 type pieces struct{ all, before event.Content }
 
-// piecesOf returns what was told of the spans that are named by keys or coming.
+// piecesOf returns the content of the spans that are named by keys or coming.
 func (d *DuckDB) piecesOf(ctx context.Context, conn *sql.Conn, keys map[spanKey]bool, coming map[spanKey]*encoded, added map[string]bool) (map[spanKey]*pieces, error) {
 	var traces []string
 	for key := range keys {
@@ -143,7 +143,7 @@ func (d *DuckDB) piecesOf(ctx context.Context, conn *sql.Conn, keys map[spanKey]
 		}
 		c, err := DecodeContent(body)
 		if err != nil {
-			continue // what is damaged tells nothing
+			continue // damaged content is ignored
 		}
 		p := out[key]
 		if p == nil {
@@ -158,7 +158,7 @@ func (d *DuckDB) piecesOf(ctx context.Context, conn *sql.Conn, keys map[spanKey]
 	return out, rows.Err()
 }
 
-// completeStored gives stored spans what was told of them.
+// completeStored adds their content to stored spans.
 func completeStored(ctx context.Context, conn *sql.Conn, told map[spanKey]*pieces, keys []spanKey, now time.Time) error {
 	if len(keys) == 0 {
 		return nil
@@ -226,8 +226,8 @@ func completeStored(ctx context.Context, conn *sql.Conn, told map[spanKey]*piece
 	return nil
 }
 
-// fill puts into c, by part, what c does not say itself. A part that equals what
-// was told before came from there, and is replaced by all that was told.
+// fill puts into c, by part, what c does not say itself. A part that equals
+// earlier content came from there, and is replaced by all of it.
 func fill(c *event.Content, before, all event.Content) (changed bool) {
 	to, was, is := contentParts(c), contentParts(&before), contentParts(&all)
 	for i := range to {
@@ -269,8 +269,8 @@ func joinLists(a, b json.RawMessage) json.RawMessage {
 	return append(append(out, ','), y[1:]...)
 }
 
-// pruneSpanContent forgets what has waited long enough, and what was told of a
-// project that keeps nothing.
+// pruneSpanContent forgets what has waited long enough, and the content of a
+// project that keeps none.
 func (d *DuckDB) pruneSpanContent(ctx context.Context, now time.Time, gone []string) error {
 	if !d.told.Load() {
 		return nil

@@ -27,8 +27,8 @@ type threads struct {
 	changing sync.WaitGroup
 }
 
-// rush says that a large batch is being written. It reports whether the engine is
-// to be told.
+// rush says that a large batch is being written. It reports whether the
+// engine's setting must change.
 func (t *threads) rush(now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -87,8 +87,8 @@ type encoded struct {
 	body   []byte         // nil if there is no content
 }
 
-// batch is the rows of one write, with the room for their values, which is used
-// again: a full batch has more than a third of a million.
+// batch is the rows of one write, with the memory for their values, which is
+// used again: a full batch has more than a third of a million.
 type batch struct {
 	rows   []encoded
 	values []driver.Value // what the rows' values lie in

@@ -32,13 +32,13 @@ const logEvery = time.Minute
 type Loop struct {
 	Name string // the component, as the log and [health.Report] name it
 
-	// Run works until ctx ends and then returns nil. It is called again after an
-	// error, a panic, or a return while ctx lives. It must not leave goroutines
-	// behind when it returns.
+	// Run works until ctx ends and then returns nil. It is called again after
+	// an error, a panic, or a return before ctx ends. It must not leave
+	// goroutines behind when it returns.
 	Run func(ctx context.Context) error
 
-	// Once says that Run has an end: nil means that the work is done, also while
-	// ctx lives.
+	// Once says that Run has an end: nil means that the work is done, also
+	// before ctx ends.
 	Once bool
 
 	// Hint is what people can do while the loop fails and its error has no hint
