@@ -340,7 +340,7 @@ func TestGaps(t *testing.T) {
 		ackAll(t, []event.Delivery{d})
 	}
 	none(t, store, 10*time.Millisecond)
-	wantError(t, j.Redeliver(t.Context(), "nobody", e), event.CodeNotFound, "no queue nobody")
+	wantError(t, j.Redeliver(t.Context(), "nobody", e), event.CodeNotFound, "queue nobody not found")
 	g.Sending, g.Sent = true, 1
 	if err := j.NoteGap(t.Context(), g); err != nil {
 		t.Fatal(err)

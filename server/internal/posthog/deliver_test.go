@@ -373,7 +373,7 @@ func TestPoisonIsIsolated(t *testing.T) {
 		time.Sleep(time.Second)
 		r.once(good)
 		equal(t, "reasons", r.queue("c_1").reasons(), []string{
-			"PostHog rejects the event (400: event submitted without a distinct_id)", "PostHog refuses the event (400: event submitted without a distinct_id)"})
+			"PostHog rejects the event (400: event submitted without a distinct_id)", "PostHog rejects the event (400: event submitted without a distinct_id)"})
 		if st := r.m.Status("c_1"); st.Sent != 38 || st.Dead != 2 || st.State != StateIdle {
 			t.Errorf("status %+v", st)
 		}
