@@ -1,0 +1,75 @@
+package deptest
+
+import (
+	"go/scanner"
+	"go/token"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// plainer has words that comments, texts and docs do not use, and what to write
+// instead.
+var plainer = map[string]string{
+	"shelf":         "collection",
+	"shelves":       "collections",
+	"spelt":         "spelled",
+	"tells whether": "reports whether",
+	"tells how":     "reports how",
+}
+
+// TestWords holds comments and docs to the terms of CONTRIBUTING.md.
+func TestWords(t *testing.T) {
+	const top = "../../.."
+	words := make([]string, 0, len(plainer))
+	for w := range plainer {
+		words = append(words, strings.ReplaceAll(w, " ", `\s+`))
+	}
+	banned := regexp.MustCompile(`(?i)\b(` + strings.Join(words, "|") + `)\b`)
+	check := func(path, text string) {
+		for _, w := range banned.FindAllString(text, -1) {
+			t.Errorf("%s: %q: write %q", path, w, plainer[strings.ToLower(strings.Join(strings.Fields(w), " "))])
+		}
+	}
+	err := filepath.WalkDir(top, func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if name := d.Name(); d.IsDir() && (name == "node_modules" || name == "testdata" || name == "dist" || path != top && strings.HasPrefix(name, ".")) {
+			return filepath.SkipDir
+		}
+		isGo := strings.HasSuffix(path, ".go") && !strings.HasSuffix(path, "_templ.go") && filepath.Base(path) != "words_test.go"
+		if !isGo && !strings.HasSuffix(path, ".md") {
+			return nil
+		}
+		src, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if !isGo {
+			check(path, string(src))
+			return nil
+		}
+		var s scanner.Scanner
+		files := token.NewFileSet()
+		s.Init(files.AddFile(path, -1, len(src)), src, nil, scanner.ScanComments)
+		var comments strings.Builder
+		for {
+			_, tok, text := s.Scan()
+			if tok == token.EOF {
+				break
+			}
+			if tok == token.COMMENT {
+				comments.WriteString(" " + strings.Trim(text, "/* \t"))
+			}
+		}
+		check(path, comments.String())
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
