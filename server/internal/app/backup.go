@@ -19,7 +19,7 @@ func (a *App) backup(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, 1<<16)) // to the end, so that a client that goes away is noticed
-	out, err := backup.Write(r.Context(), backup.Source{Store: a.Store, Journal: a.journal, Prices: a.cfg.Path("prices.json"), Version: a.cfg.Version}, in.Folder)
+	out, err := backup.Write(r.Context(), backup.Source{Store: a.Store, Journal: a.journal, Prices: a.cfg.Path("prices.json"), Version: a.cfg.Version, Schema: in.Schema}, in.Folder)
 	if err != nil {
 		api.WriteError(w, err)
 		return

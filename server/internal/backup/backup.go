@@ -47,6 +47,7 @@ type savedSettings struct {
 // Request is the body of POST /backup on the socket of the data folder.
 type Request struct {
 	Folder string `json:"folder"`
+	Schema int    `json:"schema,omitzero"` // of the store, for an older hedgerow; 0 is this one's own
 }
 
 // Result is the answer to it.
@@ -61,6 +62,7 @@ type Source struct {
 	Journal *journal.Journal // has the settings
 	Prices  string           // path of the synced prices, which need not be there
 	Version string           // of hedgerow
+	Schema  int              // of the store that is written; 0 is this hedgerow's own
 }
 
 // Write writes a backup to a new folder. It is written whole or not at all.
@@ -77,7 +79,7 @@ func Write(ctx context.Context, a Source, folder string) (out Result, err error)
 			err = errors.Join(err, os.RemoveAll(folder)) // half a backup is none
 		}
 	}()
-	if err := a.Store.Backup(ctx, filepath.Join(folder, StoreFile)); err != nil {
+	if err := a.Store.Backup(ctx, filepath.Join(folder, StoreFile), a.Schema); err != nil {
 		return out, err
 	}
 	if st, err := os.Stat(filepath.Join(folder, StoreFile)); err == nil {

@@ -9,13 +9,14 @@ import (
 
 	"github.com/hedgerow/hedgerow/server/internal/backup"
 	"github.com/hedgerow/hedgerow/server/internal/config"
+	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
 // Backup is hedgerow backup.
 func Backup(c *config.Config) *cli.Command {
 	return &cli.Command{
 		Name: "backup", Usage: "write the store and the settings to a new folder, on a running server or without one", ArgsUsage: "FOLDER",
-		Flags: c.SubFlags(),
+		Flags: c.SubFlags(&cli.IntFlag{Name: "schema", Usage: fmt.Sprintf("write a backup that an older hedgerow restores, whose store has this schema: %d or later (docs/upgrade.md)", store.OldestSchema)}),
 		Action: func(ctx context.Context, cmd *cli.Command) error {
 			folder, err := filepath.Abs(cmd.Args().First())
 			if err != nil || cmd.Args().Len() != 1 {
@@ -23,7 +24,7 @@ func Backup(c *config.Config) *cli.Command {
 			}
 			return withControl(ctx, c, cmd, func(ctl *control) error {
 				var out backup.Result
-				if err := ctl.call(ctx, "POST", "/backup", backup.Request{Folder: folder}, &out); err != nil {
+				if err := ctl.call(ctx, "POST", "/backup", backup.Request{Folder: folder, Schema: cmd.Int("schema")}, &out); err != nil {
 					return err
 				}
 				fmt.Fprintf(cmd.Root().Writer, "backed up to %s: store of %d bytes, %d settings\nkeep %s, or HEDGEROW_SECRET_KEY, in another place: without it the sealed keys cannot be opened\n",

@@ -19,14 +19,19 @@ import (
 // backupCatalog is the name under which a store being restored is attached.
 const backupCatalog = "backup"
 
-// Backup writes a copy of the whole store, as it was at one moment, to a file that
-// must not exist. Questions and writes continue meanwhile, and are not touched by a
-// backup that fails or is cut off. The copy appears under its name once it is
-// complete and on disk; it is an ordinary store that [OpenDuckDB] opens.
+// Backup writes a copy of the whole store, as it was at one moment, to a file
+// that must not exist. Questions and writes go on meanwhile, and are not touched by
+// a backup that fails or is cut off. The copy appears under its name once it is
+// complete and on disk; it is an ordinary store that [OpenDuckDB] opens. With a
+// schema from [OldestSchema] on it is one that an older hedgerow opens; 0 is this
+// binary's own.
 //
 // The engine has no part in it: the file is read as it is. It does not change
 // between two checkpoints, and what came after the last one is in the log.
-func (d *DuckDB) Backup(ctx context.Context, path string) (err error) {
+func (d *DuckDB) Backup(ctx context.Context, path string, schema int) (err error) {
+	if err := checkSchema(schema); err != nil {
+		return err
+	}
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return event.NewError(event.CodeConflict, fmt.Sprintf("%s exists already", path), "name a new file for the backup", err)
 	}
@@ -44,7 +49,7 @@ func (d *DuckDB) Backup(ctx context.Context, path string) (err error) {
 	}()
 	size, err := d.copyTo(ctx, part)
 	if err == nil {
-		err = merge(ctx, part)
+		err = merge(ctx, part, schema)
 	}
 	if err == nil {
 		err = errors.Join(syncFile(part), os.Rename(part, path), atomicfile.SyncDir(filepath.Dir(path)))
@@ -232,13 +237,16 @@ func copyBytes(ctx context.Context, to string, from io.ReaderAt, size int64) err
 	return errors.Join(err, f.Close())
 }
 
-// merge writes the log of a copied store into its file, by its own engine.
-func merge(ctx context.Context, path string) error {
+// merge writes the log of a copied store into its file, by an engine of its own, and
+// brings it back to an older schema where one is asked for.
+func merge(ctx context.Context, path string, schema int) error {
 	e, _, err := openEngine(ctx, Config{Path: path, MemoryBytes: leastMemory}.withDefaults(), path)
 	if err != nil {
 		return err
 	}
-	_, err = e.writer.ExecContext(ctx, "CHECKPOINT "+catalog)
+	if err = downgrade(ctx, e.writer, schema); err == nil {
+		_, err = e.writer.ExecContext(ctx, "CHECKPOINT "+catalog)
+	}
 	if err = errors.Join(err, e.close()); err != nil {
 		return err
 	}

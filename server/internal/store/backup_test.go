@@ -64,7 +64,7 @@ func TestBackupCutOff(t *testing.T) {
 	}
 	begin := time.Now()
 	whole := filepath.Join(t.TempDir(), "whole.duckdb")
-	if err := s.Backup(t.Context(), whole); err != nil {
+	if err := s.Backup(t.Context(), whole, 0); err != nil {
 		t.Fatal(err)
 	}
 	took := time.Since(begin)
@@ -85,7 +85,7 @@ func TestBackupCutOff(t *testing.T) {
 			time.AfterFunc(rand.N(took), cancel)
 		}
 		name := filepath.Join(target, "b.duckdb")
-		err := s.Backup(ctx, name)
+		err := s.Backup(ctx, name, 0)
 		cancel()
 		if err == nil {
 			if err := os.Remove(name); err != nil {
@@ -110,13 +110,13 @@ func TestBackupCutOff(t *testing.T) {
 				time.Sleep(rand.N(took / 2))
 				fill(t, big)
 			})
-			err = s.Backup(t.Context(), filepath.Join(big, "b.duckdb"))
+			err = s.Backup(t.Context(), filepath.Join(big, "b.duckdb"), 0)
 			filling.Wait()
 			if err == nil {
 				continue
 			}
 		} else {
-			err = s.Backup(t.Context(), filepath.Join(small, "b.duckdb"))
+			err = s.Backup(t.Context(), filepath.Join(small, "b.duckdb"), 0)
 			left(small, 0)
 		}
 		if e := (*event.Error)(nil); !errors.As(err, &e) || !strings.Contains(e.Message, "is full") || !strings.Contains(e.Hint, "another disk") {

@@ -448,7 +448,7 @@ func TestFileGone(t *testing.T) {
 			}
 			defer s.Close()
 			old := storetestWrite(t, s, 30)
-			if err := s.Backup(t.Context(), path+".old"); err != nil {
+			if err := s.Backup(t.Context(), path+".old", 0); err != nil {
 				t.Fatal(err)
 			}
 			g := storetest.NewGenerator(77)

@@ -49,6 +49,9 @@ type Config struct {
 	// until it succeeds, and returns when the first of these events was captured,
 	// or zero if there are none.
 	Refill func(ctx context.Context, since time.Time) (from time.Time, err error)
+
+	progress   func(progress) error // of a migration
+	updateRows int64                // defaults to updateRows
 }
 
 func (c Config) withDefaults() Config {
@@ -72,6 +75,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.Now == nil {
 		c.Now = time.Now
+	}
+	if c.updateRows <= 0 {
+		c.updateRows = updateRows
 	}
 	if c.Deletions == nil {
 		c.Deletions = NewDeletions(c.Path)
@@ -138,7 +144,7 @@ func OpenDuckDB(ctx context.Context, c Config) (*DuckDB, error) {
 	if err := checkFolder(c.Path); err != nil && !passes(err) {
 		return nil, err
 	}
-	d := &DuckDB{c: c, queue: newAdmission(c.ReadConns, c.QueueWait), kept: make(chan struct{}), wake: make(chan struct{}, 1)}
+	d := &DuckDB{c: c, queue: newAdmission(c.ReadConns, c.QueueWait), kept: make(chan struct{}), wake: make(chan struct{}, 1), metrics: newMetrics(c.Registerer)}
 	d.incidents.load(c.Path, c.Logger)
 	d.state.report = health.Report{Component: "store", Status: health.Starting, Message: "the store is being opened", Since: c.Now()}
 	d.state.cause = event.NewError(event.CodeUnavailable, "the store is being opened", "try again shortly", nil)
@@ -159,7 +165,6 @@ func OpenDuckDB(ctx context.Context, c Config) (*DuckDB, error) {
 	if e := event.AsError(err); err != nil && (e.Code == event.CodeConflict || ctx.Err() != nil) {
 		return nil, errors.Join(err, d.Close())
 	}
-	d.metrics = newMetrics(c.Registerer)
 	return d, nil
 }
 

@@ -279,11 +279,11 @@ func TestBackupRestore(t *testing.T) {
 			storetestWrite(t, s, 200)
 		}
 	})
-	if err := s.Backup(t.Context(), backup); err != nil {
+	if err := s.Backup(t.Context(), backup, 0); err != nil {
 		t.Fatal(err)
 	}
 	wg.Wait()
-	if err := s.Backup(t.Context(), backup); event.AsError(err).Code != event.CodeConflict {
+	if err := s.Backup(t.Context(), backup, 0); event.AsError(err).Code != event.CodeConflict {
 		t.Errorf("overwriting a backup: %v", err)
 	}
 	if err := s.Ready(t.Context()); err != nil {
@@ -350,6 +350,10 @@ func TestMain(m *testing.M) {
 	}
 	if dir := os.Getenv(sinkEnv); dir != "" {
 		fmt.Println("error", sinkChild(dir))
+		return
+	}
+	if path := os.Getenv(migrationEnv); path != "" {
+		fmt.Println("error", migrationChild(path))
 		return
 	}
 	os.Exit(m.Run())

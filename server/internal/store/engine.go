@@ -99,7 +99,7 @@ func openEngine(ctx context.Context, c Config, path string) (_ *engine, have ope
 	if err := checkLength(ctx, e.writer, path); err != nil {
 		return nil, have, err
 	}
-	if err := migrate(ctx, e.writer); err != nil {
+	if err := migrate(ctx, e.writer, c); err != nil {
 		return nil, have, err
 	}
 	var last sql.NullTime

@@ -139,7 +139,7 @@ func forPeople(path string, err error) *event.Error {
 	case faultInUse:
 		return event.NewError(event.CodeConflict, fmt.Sprintf("the store %s is in use by another process", path), "stop the other hedgerow, or use another data folder", err)
 	case faultNewer:
-		return event.NewError(event.CodeConflict, fmt.Sprintf("the store %s was written by a newer hedgerow", path), "start that version again, or restore a backup made before the upgrade", err)
+		return event.NewError(event.CodeConflict, fmt.Sprintf("the store %s was written by a newer hedgerow", path), fmt.Sprintf("start that version again, restore a backup made before the upgrade, or have the newer hedgerow write one for this version: hedgerow backup --schema %d FOLDER", len(migrations)), err)
 	case faultDamaged, faultLog:
 		return event.NewError(event.CodeUnavailable, fmt.Sprintf("the store %s is damaged", path), "it is set aside and rebuilt from the journal", err)
 	}

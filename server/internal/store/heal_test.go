@@ -206,7 +206,7 @@ func TestOpenOnFullDisk(t *testing.T) {
 	_, deriving := s.Derive(t.Context(), 0, func(*store.Derivation) error { return nil })
 	_, retaining := s.Retain(t.Context(), func(string) store.Retention { return store.Retention{} })
 	for name, err := range map[string]error{"Write": writing, "Read": s.Ready(t.Context()), "DeleteEvents": deleting, "Derive": deriving, "Retain": retaining,
-		"Stage": s.Stage(t.Context(), "rollup", "SELECT 1"), "Backup": s.Backup(t.Context(), filepath.Join(t.TempDir(), "b"))} {
+		"Stage": s.Stage(t.Context(), "rollup", "SELECT 1"), "Backup": s.Backup(t.Context(), filepath.Join(t.TempDir(), "b"), 0)} {
 		if e := (*event.Error)(nil); !errors.As(err, &e) || e.Code != event.CodeUnavailable || e.Hint == "" {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -390,7 +390,7 @@ func TestPrivateFiles(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, 5*time.Second, "the log is private", private)
-	if err := s.Backup(t.Context(), filepath.Join(dir, "backup.duckdb")); err != nil {
+	if err := s.Backup(t.Context(), filepath.Join(dir, "backup.duckdb"), 0); err != nil {
 		t.Fatal(err)
 	}
 	if err := private(); err != nil {

@@ -213,9 +213,18 @@ func (d *DuckDB) tryOpen(ctx context.Context) error {
 	if err := private(d.c.Path); err != nil {
 		return err
 	}
-	e, have, err := openEngine(ctx, d.c, d.c.Path)
+	c := d.c
+	began := c.Now()
+	migrated := false
+	report := d.migrating()
+	c.progress = func(p progress) error { migrated = true; return report(p) }
+	e, have, err := openEngine(ctx, c, c.Path)
 	if err != nil {
 		return err
+	}
+	d.metrics.migrated(1)
+	if migrated {
+		d.c.Logger.Info("the store was migrated", "schema", len(migrations), "took", c.Now().Sub(began).Round(time.Millisecond))
 	}
 	d.state.mu.Lock()
 	check := d.state.check

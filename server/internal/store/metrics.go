@@ -15,6 +15,7 @@ type metrics struct {
 	writes     prometheus.Histogram
 	queries    prometheus.Histogram
 	refused    prometheus.Counter
+	migration  prometheus.Gauge
 	all        []prometheus.Collector
 }
 
@@ -30,9 +31,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 14)}),
 		queries: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "hedgerow_store_query_seconds", Help: "Duration of a query.",
 			Buckets: prometheus.ExponentialBuckets(0.001, 2, 16)}),
-		refused: prometheus.NewCounter(prometheus.CounterOpts{Name: "hedgerow_store_queries_refused_total", Help: "Questions that were not answered because too many others waited, or gave up waiting."}),
+		refused:   prometheus.NewCounter(prometheus.CounterOpts{Name: "hedgerow_store_queries_refused_total", Help: "Questions that were not answered because too many others waited, or gave up waiting."}),
+		migration: prometheus.NewGauge(prometheus.GaugeOpts{Name: "hedgerow_store_migration_progress", Help: "How much of the store's migration to this version's schema is done: 0 to 1, and 1 where there is none to do."}),
 	}
-	m.all = []prometheus.Collector{m.stored, m.duplicates, m.writes, m.queries, m.refused}
+	m.all = []prometheus.Collector{m.stored, m.duplicates, m.writes, m.queries, m.refused, m.migration}
 	for _, c := range m.all {
 		reg.MustRegister(c)
 	}
@@ -55,6 +57,12 @@ func (m *metrics) write(r WriteResult, d time.Duration) {
 	m.stored.Add(float64(len(r.Stored)))
 	m.duplicates.Add(float64(r.Duplicates))
 	m.writes.Observe(d.Seconds())
+}
+
+func (m *metrics) migrated(share float64) {
+	if m != nil {
+		m.migration.Set(share)
+	}
 }
 
 func (m *metrics) query(d time.Duration) {

@@ -1,31 +1,29 @@
 package store
 
 import (
-	"context"
-	"database/sql"
 	"fmt"
 	"strings"
 )
 
-// migrations bring a file from version i to i+1, each in one transaction. One
-// that has been released never changes. A new field of an event that is stored
-// needs one: "ALTER TABLE events ADD COLUMN IF NOT EXISTS …".
-var migrations = []string{
-	0:      createEvents + createContent,
-	2 - 1:  "ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_cache_saved " + moneyType, // a new file has it from the start
-	3 - 1:  createDerived,
-	4 - 1:  deriveMore,
-	5 - 1:  deriveParts,
-	6 - 1:  deriveFaster,
-	7 - 1:  deriveSums,
-	8 - 1:  createDeleted,
-	9 - 1:  createSpanContent,
-	10 - 1: boundNumbers,
-	11 - 1: "ALTER TABLE events ADD COLUMN IF NOT EXISTS attributes VARCHAR[]", // a new file has it from the start
-	12 - 1: "ALTER TABLE events ADD COLUMN IF NOT EXISTS error_code VARCHAR",   // a new file has it from the start
-	13 - 1: deriveFailedTimes,
-	14 - 1: addPriceFactors,
-	15 - 1: addCounts,
+// migrations bring a file from version i to i+1. One that has been released never
+// changes. A new field of an event that is stored needs one: "ALTER TABLE events
+// ADD COLUMN IF NOT EXISTS …".
+var migrations = []migration{
+	0:      {script: createEvents + createContent},
+	2 - 1:  {script: "ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_cache_saved " + moneyType}, // a new file has it from the start
+	3 - 1:  {script: createDerived},
+	4 - 1:  {script: deriveMore},
+	5 - 1:  {script: deriveParts},
+	6 - 1:  {script: deriveFaster},
+	7 - 1:  {script: deriveSums},
+	8 - 1:  {script: createDeleted},
+	9 - 1:  {script: createSpanContent},
+	10 - 1: {update: boundNumbers, script: forgetDerived},
+	11 - 1: {script: "ALTER TABLE events ADD COLUMN IF NOT EXISTS attributes VARCHAR[]"}, // a new file has it from the start
+	12 - 1: {script: "ALTER TABLE events ADD COLUMN IF NOT EXISTS error_code VARCHAR"},   // a new file has it from the start
+	13 - 1: {script: deriveFailedTimes},
+	14 - 1: {script: addPriceFactors},
+	15 - 1: {script: addCounts},
 }
 
 const addCounts = `
@@ -34,6 +32,10 @@ ALTER TABLE events ADD COLUMN IF NOT EXISTS input_video_tokens BIGINT;
 ALTER TABLE events ADD COLUMN IF NOT EXISTS output_video_tokens BIGINT;
 ALTER TABLE events ADD COLUMN IF NOT EXISTS input_document_tokens BIGINT;
 ALTER TABLE events ADD COLUMN IF NOT EXISTS output_tokens_estimated BIGINT;`
+
+// OldestSchema is the version of the schema that the first published hedgerow had,
+// 3b558a2: older ones need not be gone back to.
+const OldestSchema = 7
 
 // createEvents has a column for each field that there was at version 12. Older
 // binaries made it of fewer: hence IF NOT EXISTS in some of the migrations.
@@ -319,8 +321,7 @@ CREATE TABLE rolled_stale ( -- stretches as in table rolled, of which the derive
 // boundNumbers makes the numbers unknown that no event could have today (see
 // event.Bounds): older binaries let them in, and sums over them failed. What
 // followed from them, the total of tokens and the cost that hedgerow worked out, is
-// unknown as well. All derived tables are filled again: input_tokens of table
-// rollup now counts all input, tokens read from and written to a cache included.
+// unknown as well.
 var boundNumbers = func() string {
 	const tokens, count, bytes, us, usd = "10000000000", "10000000000", "1099511627776", "2592000000000", "1000000"
 	var set []string
@@ -346,20 +347,23 @@ var boundNumbers = func() string {
 		set = append(set, fmt.Sprintf("%s = CASE WHEN %s BETWEEN 0 AND %s AND (coalesce(cost_source, '') = 'passthrough' OR NOT %s) THEN %s END", c, c, usd, wrong, c))
 		any = append(any, fmt.Sprintf("NOT %s BETWEEN 0 AND %s", c, usd))
 	}
-	return "UPDATE events SET " + strings.Join(set, ", ") + " WHERE " + strings.Join(any, " OR ") + ";" +
-		" DELETE FROM rolled; DELETE FROM rolled_floor; DELETE FROM rolled_stale; DELETE FROM rollup; DELETE FROM rollup_users; DELETE FROM rollup_outcomes; DELETE FROM rollup_errors; DELETE FROM rollup_ids; DELETE FROM rollup_properties; DELETE FROM rollup_traces; DELETE FROM rollup_parts; DELETE FROM " +
-		strings.Join(timesTables, "; DELETE FROM ") + ";"
+	return "UPDATE events SET " + strings.Join(set, ", ") + " WHERE (" + strings.Join(any, " OR ") + ")"
 }()
 
-// deriveFailedTimes keeps the times of failed calls apart from those of
-// completed ones, and has all derived tables filled again.
+// forgetDerived has all derived tables filled anew: from version 10 on input_tokens of
+// table rollup counts all input, tokens read from and written to a cache included.
+var forgetDerived = "DELETE FROM rolled; DELETE FROM rolled_floor; DELETE FROM rolled_stale; DELETE FROM rollup; DELETE FROM rollup_users; DELETE FROM rollup_outcomes; DELETE FROM rollup_errors; DELETE FROM rollup_ids; DELETE FROM rollup_properties; DELETE FROM rollup_traces; DELETE FROM rollup_parts; DELETE FROM " +
+	strings.Join(timesTables, "; DELETE FROM ") + ";"
+
+// deriveFailedTimes keeps the times of failed calls apart from those of completed
+// ones, and has all derived tables filled anew.
 var deriveFailedTimes = func() string {
 	var b strings.Builder
 	for _, table := range timesTables {
-		b.WriteString("ALTER TABLE " + table + " ADD COLUMN IF NOT EXISTS latency_failed VARCHAR; ALTER TABLE " + table + " ADD COLUMN IF NOT EXISTS ttft_failed VARCHAR; DELETE FROM " + table + ";")
+		b.WriteString("ALTER TABLE " + table + " ADD COLUMN IF NOT EXISTS latency_failed VARCHAR; ALTER TABLE " + table + " ADD COLUMN IF NOT EXISTS ttft_failed VARCHAR;")
 	}
 	return b.String()
-}() + "DELETE FROM rolled; DELETE FROM rolled_floor; DELETE FROM rolled_stale; DELETE FROM rollup; DELETE FROM rollup_users; DELETE FROM rollup_outcomes; DELETE FROM rollup_errors; DELETE FROM rollup_ids; DELETE FROM rollup_properties; DELETE FROM rollup_traces; DELETE FROM rollup_parts;"
+}() + forgetDerived
 
 // addPriceFactors adds the fields that set a price, and what a price lacks.
 const addPriceFactors = `
@@ -376,25 +380,3 @@ ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_tools DECIMAL(38,18);
 ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_unpriced VARCHAR;
 ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_before DECIMAL(38,18);
 ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_repricing VARCHAR;`
-
-// migrate brings the file to this binary's version and rejects a newer one.
-func migrate(ctx context.Context, conn *sql.Conn) error {
-	if _, err := conn.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL, applied_at TIMESTAMP NOT NULL)"); err != nil {
-		return err
-	}
-	var have int
-	if err := conn.QueryRowContext(ctx, "SELECT coalesce(max(version), 0) FROM schema_version").Scan(&have); err != nil {
-		return err
-	}
-	if have > len(migrations) {
-		return fmt.Errorf("%w: schema version %d, known up to %d", errNewer, have, len(migrations))
-	}
-	for v := have; v < len(migrations); v++ {
-		script := "BEGIN; " + migrations[v] + fmt.Sprintf("; INSERT INTO schema_version VALUES (%d, now() AT TIME ZONE 'UTC'); COMMIT", v+1)
-		if _, err := conn.ExecContext(ctx, script); err != nil {
-			_, _ = conn.ExecContext(context.WithoutCancel(ctx), "ROLLBACK")
-			return fmt.Errorf("migrate store to version %d: %w", v+1, err)
-		}
-	}
-	return nil
-}
