@@ -12,7 +12,7 @@ UNITS   := ./... ./otelexport/... ./examples/... ./sdktest/... ./packaging/... .
 ALL     := $(UNITS) ./server/e2e/...
 FUZZTIME ?= 30s
 
-.PHONY: help run demo build test unit race e2e crash chaos check conformance packaging release image image-lock lint fuzz bench bench-query bench-pages generate setup assets tidy clean
+.PHONY: help run demo build test unit race e2e crash chaos check conformance packaging release image image-lock lint fuzz bench bench-query bench-pages generate prices setup assets tidy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,23 @@ generate: ## write anew the pages' Go code from their .templ files, the API's fo
 	$(GO) tool templ generate -path server/internal/web
 	$(GO) run ./server/internal/query/form
 	$(GO) test ./event -run TestFieldsAreDocumented -update
+
+# The data of genai-prices and LiteLLM, from PyPI by lockfile. PRICES_DATE is the day of the data.
+PRICES := internal/price/generate
+PRICES_DATE ?= 2026-11-21
+prices: $(PRICES)/venv/.hedgerow ## write the built-in prices anew from genai-prices and LiteLLM; for newer data change internal/price/generate/requirements.txt
+	$(PRICES)/venv/bin/python $(PRICES)/dump.py $(PRICES)/venv/genai.json
+	$(GO) run ./$(PRICES) -date $(PRICES_DATE) \
+	  -genai $(PRICES)/venv/genai.json -genai-version $$($(PRICES)/venv/bin/python -c 'from importlib.metadata import version; print(version("genai-prices"))') \
+	  -litellm "$$($(PRICES)/venv/bin/python -c 'import importlib.util as u; print(u.find_spec("litellm").submodule_search_locations[0])')/model_prices_and_context_window_backup.json" \
+	  -litellm-version $$($(PRICES)/venv/bin/python -c 'from importlib.metadata import version; print(version("litellm"))')
+
+prices-golden: $(PRICES)/venv/.hedgerow ## write the golden costs anew with the calculators of genai-prices and LiteLLM
+	$(PRICES)/venv/bin/python $(PRICES)/golden.py internal/price/testdata
+
+$(PRICES)/venv/.hedgerow: $(PRICES)/requirements.txt
+	python3 -m venv $(PRICES)/venv && $(PRICES)/venv/bin/pip -q install --require-hashes -r $(PRICES)/requirements.txt
+	@touch $@
 
 # All is compiled for the race detector but the binary that e2e starts: the SDKs of
 # providers, which tests use, take minutes to compile. vet looks once.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/shopspring/decimal"
 
@@ -22,6 +23,7 @@ const (
 	WarnNegativeCount        = "negative_count"
 	WarnNegativeCost         = "negative_cost"
 	WarnUnreadableCost       = "unreadable_cost" // a number with thousands of digits
+	WarnDeploymentName       = "deployment_name" // the price is of the model that the deployment's name contains
 )
 
 // Fall-backs of Anthropic's cache prices, as multiples of the input price, and
@@ -31,6 +33,7 @@ var (
 	claudeCacheRead   = decimal.New(1, -1)
 	claudeCacheWrite  = decimal.New(125, -2)
 	claudeCacheWrite1 = decimal.New(2, 0)
+	openAIWrite12h    = decimal.New(25, -1)
 	otherCacheRead    = decimal.New(5, -1)
 )
 
@@ -58,8 +61,14 @@ var (
 //     openrouter (synced) or table.
 //
 // Where none applies, the cost is unknown, never 0. So is a part without a count
-// or a rate, and the total where a count of tokens has no rate. Otherwise the
+// or a rate. What was counted and has no rate makes the total unknown, and is named in
+// Cost.Unpriced: the known parts are then the least that the call cost. Otherwise the
 // total is the sum of the known parts.
+//
+// The row's price is the one of the event's time and of the way in which the call was
+// answered: service tier, batch, speed, region, size and quality of pictures. The
+// standard price is never taken for a tier that has none: Cost.Unpriced then names
+// the tier. See doc.go.
 //
 // Input: cache reads and writes lie inside Usage.Input unless CacheExclusive.
 // Where that is unknown it becomes true for Anthropic and Claude models, but not
@@ -75,7 +84,9 @@ var (
 // save at a rate of its own where the row has one.
 //
 // A request price is charged once a call, or $ai_request_count times; not for a
-// failed call that used nothing. Searches cost the row's price each.
+// failed call that used nothing. Searches, sessions, pages, characters, pictures and
+// time cost the row's price each; the last four only where that side of the call
+// has no tokens, which then are what is billed.
 //
 // Counts that contradict each other cannot make a cost negative: what would be
 // below 0 is taken as 0, and the property [WarningProperty] says so.
@@ -121,12 +132,21 @@ type pricing struct {
 	warnings []string
 
 	// Counts, 0 where unknown.
-	input, output, cacheRead, write5m, write1h    int64
+	input, output, cacheRead                      int64
+	write5m, write1h, write12h                    int64
 	reasoning, inAudio, outAudio, cacheAudio      int64
-	inImage, outImage, inText, outText            int64
+	inImage, outImage, cacheImage, inVideo        int64
+	outVideo, inText, outText                     int64
 	inputKnown, outputKnown, inSide, outSide, exc bool
 
-	unpriced bool // tokens were counted for which there is no rate
+	unpriced []string // what was counted and has no rate
+}
+
+// lacks notes that something was used for which there is no price.
+func (c *pricing) lacks(what string) {
+	if !slices.Contains(c.unpriced, what) {
+		c.unpriced = append(c.unpriced, what)
+	}
 }
 
 func (c *pricing) note(warning string) {
@@ -145,7 +165,7 @@ func (c *pricing) warn() {
 // checkCosts makes what came with the event safe to add up.
 func (c *pricing) checkCosts() {
 	cost := &c.e.Cost
-	for _, v := range []*USD{&cost.Input, &cost.Output, &cost.Request, &cost.WebSearch, &cost.Total, &c.e.Usage.ReportedCost} {
+	for _, v := range []*USD{&cost.Input, &cost.Output, &cost.Request, &cost.WebSearch, &cost.Tools, &cost.Total, &c.e.Usage.ReportedCost} {
 		switch {
 		case !v.Known:
 		case !sane(v.Value):
@@ -176,19 +196,23 @@ func (c *pricing) checkCounts() {
 	all := count(u.CacheWrite, &c.inSide)
 	c.write5m = count(u.CacheWrite5m, &c.inSide)
 	c.write1h = count(u.CacheWrite1h, &c.inSide)
+	c.write12h = count(u.CacheWrite12h, &c.inSide)
 	// Writes of no stated lifetime are of the default one, five minutes.
-	c.write5m = max(c.write5m, all-c.write1h)
+	c.write5m = max(c.write5m, all-c.write1h-c.write12h)
 	c.inAudio = count(u.InputAudio, &c.inSide)
 	c.cacheAudio = min(count(u.CacheReadAudio, &c.inSide), c.inAudio, c.cacheRead)
 	c.inImage = count(u.InputImage, &c.inSide)
+	c.cacheImage = min(count(u.CacheReadImage, &c.inSide), c.inImage, c.cacheRead-c.cacheAudio)
+	c.inVideo = count(u.InputVideo, &c.inSide)
 	c.inText = count(u.InputText, &c.inSide)
 	c.output = count(u.Output, &c.outSide)
 	c.reasoning = count(u.Reasoning, &c.outSide)
 	c.outAudio = count(u.OutputAudio, &c.outSide)
 	c.outImage = count(u.OutputImage, &c.outSide)
+	c.outVideo = count(u.OutputVideo, &c.outSide)
 	c.outText = count(u.OutputText, &c.outSide)
 	if !c.inputKnown {
-		c.input = c.inText + c.inAudio + c.inImage
+		c.input = c.inText + c.inAudio + c.inImage + c.inVideo
 	}
 }
 
@@ -204,12 +228,15 @@ func (c *pricing) resolveExclusive(provider string) {
 	case !c.claude, provider == "openrouter":
 		c.exc = false
 	case (provider == "gateway" || provider == "anthropic") && rawString(c.e.Properties["$ai_framework"]) == "vercel":
-		c.exc = c.input < c.cacheRead+c.write5m+c.write1h
+		c.exc = c.input < c.cacheRead+c.writes()
 	default:
 		c.exc = true
 	}
 	u.CacheExclusive = event.Some(c.exc)
 }
+
+// writes are all tokens written to a cache.
+func (c *pricing) writes() int64 { return c.write5m + c.write1h + c.write12h }
 
 // passThrough takes over a cost that someone else has worked out.
 func (c *pricing) passThrough() bool {
@@ -220,7 +247,7 @@ func (c *pricing) passThrough() bool {
 		cost.Total = reported
 	case nonZero(cost.Input) && nonZero(cost.Output):
 		if !nonZero(cost.Total) {
-			cost.Total = sum(cost)
+			cost.Total = cost.Sum()
 		}
 	case !cost.Total.Known:
 		return false
@@ -240,8 +267,10 @@ func (c *pricing) custom() bool {
 		CacheRead:    c.property("$ai_cache_read_token_price"),
 		CacheWrite:   c.property("$ai_cache_write_token_price"),
 		CacheWrite1h: c.property("$ai_cache_write_1h_token_price"),
+		Request:      c.property("$ai_request_price"),
+		WebSearch:    c.property("$ai_web_search_price"),
 	}
-	c.compute(&r, c.property("$ai_request_price"), c.property("$ai_web_search_price"))
+	c.compute(&r)
 	c.named("custom", "custom", event.CostCustom)
 	return true
 }
@@ -249,64 +278,147 @@ func (c *pricing) custom() bool {
 func (c *pricing) row(r *entry) {
 	prompt := c.input
 	if c.exc {
-		prompt += c.cacheRead + c.write5m + c.write1h
+		prompt += c.cacheRead + c.writes()
 	}
-	rates := &r.Rates
-	for i := range r.ready {
-		if prompt > r.ready[i].Above {
-			rates = &r.ready[i].Rates
-		}
+	if r.guessed {
+		c.note(WarnDeploymentName)
 	}
-	c.compute(rates, r.Request, r.WebSearch)
+	f := factorsOf(c.e)
+	rates, missing := r.ratesAt(&f, c.e.Timestamp, prompt)
+	if missing != "" {
+		c.e.Cost.Unpriced = missing
+		return
+	}
+	c.compute(rates)
 	c.named(r.Model, r.Provider, r.Origin)
 }
 
 // named records where the price is from, if there is one.
 func (c *pricing) named(model, provider, source string) {
-	cost := &c.e.Cost
-	if cost.Total.Known || cost.Input.Known || cost.Output.Known {
+	if cost := &c.e.Cost; cost.Total.Known || cost.Sum().Known {
 		cost.ModelUsed, cost.Provider, cost.Source = model, provider, source
 	}
 }
 
 // compute fills the parts that did not come with the event, and the total.
-func (c *pricing) compute(r *Rates, request, search USD) {
-	cost := &c.e.Cost
+func (c *pricing) compute(r *Rates) {
+	cost, u := &c.e.Cost, &c.e.Usage
 	absent := func(v USD) bool { return !v.Known || v.Value.IsZero() }
-	if c.inSide && absent(cost.Input) {
-		cost.Input = c.inputCost(r)
-	}
-	if c.outSide && absent(cost.Output) {
-		cost.Output = c.outputCost(r)
-	}
 	failed := c.e.IsError && !c.inSide && !c.outSide
-	if request.Known && !failed && !cost.Request.Known {
-		cost.Request = event.Some(c.requests().Mul(request.Value))
-	}
-	if n := c.e.Usage.WebSearches; search.Known && n.Known && !cost.WebSearch.Known {
-		if n.Value < 0 {
-			c.note(WarnNegativeCount)
+	if absent(cost.Input) {
+		switch {
+		case c.inSide:
+			cost.Input = c.inputCost(r)
+		case !failed:
+			cost.Input = c.pieces(piece{"pages", u.Pages, r.Page}, piece{"characters", u.Characters, r.Character})
+			if readsSound(c.e) {
+				addTo(&cost.Input, c.mediaTime(r))
+			}
 		}
-		cost.WebSearch = event.Some(times(max(n.Value, 0), search.Value))
 	}
-	if !c.unpriced {
-		cost.Total = sum(cost)
+	if absent(cost.Output) {
+		switch {
+		case c.outSide:
+			cost.Output = c.outputCost(r)
+		case !failed:
+			cost.Output = c.pieces(piece{"images", u.Images, r.Image})
+			if !readsSound(c.e) {
+				addTo(&cost.Output, c.mediaTime(r))
+			}
+		}
+	}
+	if !cost.Request.Known {
+		if r.Request.Known && !failed {
+			cost.Request = event.Some(c.requests().Mul(r.Request.Value))
+		}
+		addTo(&cost.Request, c.pieces(piece{"search_units", u.SearchUnits, r.SearchUnit}))
+	}
+	if !cost.WebSearch.Known {
+		cost.WebSearch = c.pieces(piece{"web_searches", u.WebSearches, r.WebSearch})
+	}
+	if !cost.Tools.Known {
+		cost.Tools = c.pieces(piece{"file_searches", u.FileSearches, r.FileSearch}, piece{"code_sessions", u.CodeSessions, r.CodeSession})
+	}
+	if len(c.unpriced) > 0 {
+		cost.Unpriced = strings.Join(c.unpriced, ",")
+		return
+	}
+	cost.Total = cost.Sum()
+}
+
+// piece is something that is counted and billed by the piece.
+type piece struct {
+	name  string
+	count event.Int
+	rate  USD
+}
+
+// pieces adds up what is billed by the piece. What was not counted costs nothing
+// that is known; what was counted and has no rate has no known cost.
+func (c *pricing) pieces(list ...piece) (total USD) {
+	for _, p := range list {
+		if !p.count.Known {
+			continue
+		}
+		n := p.count.Value
+		if n < 0 {
+			c.note(WarnNegativeCount)
+			n = 0
+		}
+		switch {
+		case p.rate.Known:
+			addTo(&total, event.Some(times(n, p.rate.Value)))
+		case n > 0:
+			c.lacks(p.name)
+		}
+	}
+	return total
+}
+
+// mediaTime is the price of sound or video by its length. Its last digit is the
+// store's: 18 after the point.
+func (c *pricing) mediaTime(r *Rates) USD {
+	d := c.e.Usage.MediaTime
+	switch {
+	case !d.Known:
+		return USD{}
+	case r.Hour.Known:
+		return event.Some(decimal.NewFromInt(int64(d.Value)).Mul(r.Hour.Value).DivRound(hour, 18))
+	case d.Value > 0:
+		c.lacks("media_time")
+	}
+	return USD{}
+}
+
+var hour = decimal.NewFromInt(int64(time.Hour))
+
+// readsSound reports whether the sound of a call is its input; of all others it is
+// what they made.
+func readsSound(e *event.Event) bool {
+	return e.Operation == "transcriptions" || e.Operation == "translations"
+}
+
+func addTo(sum *USD, v USD) {
+	if v.Known {
+		*sum = event.Some(sum.Value.Add(v.Value))
 	}
 }
 
 func (c *pricing) inputCost(r *Rates) USD {
 	if !r.Input.Known {
-		c.unpriced = c.unpriced || c.input+c.cacheRead+c.write5m+c.write1h > 0
+		if c.input+c.cacheRead+c.writes() > 0 {
+			c.lacks("input_tokens")
+		}
 		return USD{}
 	}
 	in := r.Input.Value
-	text := c.input - c.inAudio - c.inImage
+	text := c.input - c.inAudio - c.inImage - c.inVideo
 	if text < 0 {
 		c.note(WarnModalityExceedsInput)
 		text = 0
 	}
-	cachedText := c.cacheRead - c.cacheAudio
-	writes := c.write5m + c.write1h
+	cachedText := c.cacheRead - c.cacheAudio - c.cacheImage
+	writes := c.writes()
 	apart := c.claude || r.CacheWrite.Known // writes have a price of their own
 	if !c.exc {
 		text -= cachedText
@@ -339,6 +451,9 @@ func (c *pricing) inputCost(r *Rates) USD {
 		}
 		total = total.Add(times(c.write1h, orTimes(rate, in, claudeCacheWrite1)))
 	}
+	if apart && c.write12h > 0 {
+		total = total.Add(times(c.write12h, orTimes(r.CacheWrite12h, in, openAIWrite12h)))
+	}
 	if c.inAudio > 0 {
 		total = total.Add(times(c.inAudio-c.cacheAudio, r.InputAudio.Or(in)))
 		if c.cacheAudio > 0 {
@@ -347,7 +462,16 @@ func (c *pricing) inputCost(r *Rates) USD {
 		}
 	}
 	if c.inImage > 0 {
-		total = total.Add(times(c.inImage, r.InputImage.Or(in)))
+		image := r.InputImage.Or(in)
+		total = total.Add(times(c.inImage-c.cacheImage, image))
+		if c.cacheImage > 0 {
+			cached := r.CacheReadImage.Or(c.cacheReadRate(r))
+			total = total.Add(times(c.cacheImage, cached))
+			saved = saved.Add(times(c.cacheImage, image.Sub(cached)))
+		}
+	}
+	if c.inVideo > 0 {
+		total = total.Add(times(c.inVideo, r.InputVideo.Or(in)))
 	}
 	if c.e.Usage.CacheRead.Known {
 		c.e.Cost.CacheSaved = event.Some(decimal.Max(saved, decimal.Zero))
@@ -373,7 +497,7 @@ func (c *pricing) outputCost(r *Rates) USD {
 	var text int64
 	switch {
 	case c.outputKnown: // the count of text leaves the thoughts out, at Google and elsewhere
-		text = c.output - c.outAudio - c.outImage
+		text = c.output - c.outAudio - c.outImage - c.outVideo
 	case c.e.Usage.OutputText.Known:
 		text = c.outText
 	default:
@@ -384,11 +508,11 @@ func (c *pricing) outputCost(r *Rates) USD {
 		text = 0
 	}
 	if !r.Output.Known {
-		if text > 0 || c.outAudio > 0 && !r.OutputAudio.Known || c.outImage > 0 && !r.OutputImage.Known {
-			c.unpriced = true
+		if text > 0 || c.outAudio > 0 && !r.OutputAudio.Known || c.outImage > 0 && !r.OutputImage.Known || c.outVideo > 0 && !r.OutputVideo.Known {
+			c.lacks("output_tokens")
 			return USD{}
 		}
-		if c.outAudio+c.outImage == 0 {
+		if c.outAudio+c.outImage+c.outVideo == 0 {
 			return USD{} // an embedding has no output to price
 		}
 	}
@@ -405,6 +529,9 @@ func (c *pricing) outputCost(r *Rates) USD {
 	}
 	if c.outImage > 0 {
 		total = total.Add(times(c.outImage, r.OutputImage.Or(out)))
+	}
+	if c.outVideo > 0 {
+		total = total.Add(times(c.outVideo, r.OutputVideo.Or(out)))
 	}
 	return event.Some(total)
 }
@@ -432,16 +559,6 @@ func (c *pricing) property(name string) USD {
 		return zero
 	}
 	return event.Some(d)
-}
-
-func sum(c *event.Cost) USD {
-	var total USD
-	for _, part := range []USD{c.Input, c.Output, c.Request, c.WebSearch} {
-		if part.Known {
-			total = event.Some(total.Value.Add(part.Value))
-		}
-	}
-	return total
 }
 
 func times(n int64, rate decimal.Decimal) decimal.Decimal {

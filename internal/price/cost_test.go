@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/shopspring/decimal"
 
@@ -36,8 +37,11 @@ const testPrices = `
 `
 
 func call(provider, model string, u event.Usage) *event.Event {
-	return &event.Event{UUID: event.NewID(), Name: event.Generation, Source: event.SourceGateway, Provider: provider, Model: model, Usage: u}
+	return &event.Event{UUID: event.NewID(), Name: event.Generation, Source: event.SourceGateway, Provider: provider, Model: model, Usage: u, Timestamp: today}
 }
+
+// today is the day of the tests: prices have days.
+var today = time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
 
 // n is a known count.
 func n(v int64) event.Int { return event.Some(v) }
@@ -149,7 +153,7 @@ func TestPrice(t *testing.T) {
 		{name: "no searches cost nothing", provider: "openai", model: "gpt-search", usage: event.Usage{Input: in, WebSearches: n(0)},
 			want: "2000/?/?/0=2000 manual gpt-search@openai inclusive"},
 		{name: "searches without a price", provider: "openai", model: "gpt-t", usage: event.Usage{Input: in, WebSearches: n(2)},
-			want: "2000/?/?/?=2000 manual gpt-t@openai inclusive"},
+			want: "2000/?/?/?=? manual gpt-t@openai inclusive"},
 		{name: "request count", provider: "acme", model: "per-call", change: prop("$ai_request_count", "3"),
 			want: "?/?/1500000/?=1500000 manual per-call@acme"},
 		{name: "a failed call that used nothing", provider: "acme", model: "per-call", change: func(e *ev) { e.IsError = true },
@@ -306,7 +310,7 @@ func TestDeploymentAlias(t *testing.T) {
 func TestBaseURLTellsProvider(t *testing.T) {
 	for base, want := range map[string]string{
 		"https://api.groq.com/openai/v1": "groq", "https://openrouter.ai:443/api/v1": "openrouter",
-		"https://api.openai.com/v1": "", "": "", "not a url": "",
+		"https://api.openai.com/v1": "openai", "": "openai", "not a url": "openai",
 	} {
 		e := call("openai", "openai/gpt-oss-120b", event.Usage{Input: n(1000)})
 		e.BaseURL = base

@@ -54,7 +54,7 @@ func Diff(old, next *Table) []Change {
 		}
 	}
 	compare(old.ownIndex, next.ownIndex)
-	compare(old.index, next.index)
+	compare(old.all(), next.all())
 	slices.SortStableFunc(changes, func(a, b Change) int {
 		x, y := a.row(), b.row()
 		return cmp.Or(strings.Compare(x.Provider, y.Provider), strings.Compare(x.Model, y.Model), strings.Compare(string(a.Kind), string(b.Kind)))
@@ -106,23 +106,97 @@ func describe(old, next Row, change bool) []string {
 			parts = append(parts, fmt.Sprintf("%s %s%s", name, dollars(is, shift), unit))
 		}
 	}
-	addRates := func(suffix string, was, is Rates) {
+	addRates := func(suffix string, was, is Rates, piece bool) {
 		for _, kind := range rates {
-			add(kind.name+suffix, *kind.at(&was), *kind.at(&is), perMillion, "")
+			if kind.piece != piece {
+				continue
+			}
+			unit := ""
+			if kind.shift == 0 {
+				unit = " each"
+			}
+			add(kind.name+suffix, *kind.at(&was), *kind.at(&is), kind.shift, unit)
 		}
 	}
-	addRates("", old.Rates, next.Rates)
+	addRates("", old.Rates, next.Rates, false)
 	var bounds []int64
 	for _, t := range slices.Concat(old.Tiers, next.Tiers) {
 		bounds = append(bounds, t.Above)
 	}
 	slices.Sort(bounds)
 	for _, above := range slices.Compact(bounds) {
-		addRates(fmt.Sprintf(" above %d tokens", above), tierAt(old.Tiers, above), tierAt(next.Tiers, above))
+		addRates(fmt.Sprintf(" above %d tokens", above), tierAt(old.Tiers, above), tierAt(next.Tiers, above), false)
 	}
-	add("request", old.Request, next.Request, 0, " each")
-	add("web_search", old.WebSearch, next.WebSearch, 0, " each")
+	addRates("", old.Rates, next.Rates, true)
+	for _, w := range partNames(old, next) {
+		was, is := partRates(old, w), partRates(next, w)
+		if was == is { // a factor
+			switch a, b := hasPart(old, w), hasPart(next, w); {
+			case b && !a:
+				parts = append(parts, "new: "+w)
+			case a && !b:
+				parts = append(parts, "gone: "+w)
+			}
+		}
+		addRates(" "+w, was, is, false)
+		addRates(" "+w, was, is, true)
+	}
 	return parts
+}
+
+// partNames lists the periods and variants that either row has.
+func partNames(old, next Row) (names []string) {
+	for _, r := range []Row{old, next} {
+		for _, p := range r.Periods {
+			names = append(names, p.name())
+		}
+		for _, v := range r.Variants {
+			names = append(names, v.name())
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names)
+}
+
+func (p *Period) name() string {
+	s := ""
+	if !p.From.IsZero() {
+		s = "from " + date(p.From)
+	}
+	if !p.To.IsZero() {
+		s = strings.TrimSpace(s + " before " + date(p.To))
+	}
+	if p.Start != p.End {
+		s = strings.TrimSpace(s + " " + clockForm(p.Start) + " to " + clockForm(p.End))
+	}
+	return s
+}
+
+func (v *Variant) name() string {
+	s := v.When
+	if v.Factor.Known {
+		s += " ×" + v.Factor.Value.String()
+	}
+	if !v.From.IsZero() {
+		s += " from " + date(v.From)
+	}
+	return s
+}
+
+func hasPart(r Row, name string) bool { return slices.Contains(partNames(r, Row{}), name) }
+
+func partRates(r Row, name string) Rates {
+	for _, p := range r.Periods {
+		if p.name() == name {
+			return p.Rates
+		}
+	}
+	for _, v := range r.Variants {
+		if v.name() == name {
+			return v.Rates
+		}
+	}
+	return Rates{}
 }
 
 func tierAt(tiers []Tier, above int64) Rates {

@@ -1,17 +1,48 @@
 // Package price computes what a call cost: a table of prices, rules that match model
-// names to rows, and decimal arithmetic from token counts to dollars.
+// names to rows, and decimal arithmetic from counts to dollars.
 //
-// Read in this order:
+// # The data
 //
-//   - [Row], [Rates] and [Tier]: one model's prices at one provider, in USD per
-//     token. prices.json is the table that hedgerow carries, in USD per million
-//     tokens, each row with the page it is from and the day it was read.
-//   - [Table]: own prices over the newer of synced and built-in ones. A Table
-//     never changes; [Table.With], [Table.WithSynced] and [Table.WithAliases]
-//     return a new one.
+// A [Row] is one model's price at one provider. It holds
+//
+//   - [Rates]: prices of tokens by kind (text, cache reads and writes by lifetime,
+//     reasoning, sound, pictures, video) and of pieces (requests, searches, sessions,
+//     hours, characters, pages, pictures). A rate that is not there is unknown, not 0;
+//     0 is written only where the provider says that the model is free;
+//   - [Tier]: other rates for long prompts. All tokens of the call have them;
+//   - [Period]: other rates before or from a day on, or at hours of the day (UTC);
+//   - [Variant]: other rates, or a factor, for a way of calling: service_tier (flex,
+//     priority, fast …), processing=batch, speed=fast, geo (the region that computed the
+//     answer), size and quality of pictures. What the provider answered counts, not
+//     what was asked for. An answer that names a tier without a price has no known
+//     price. A variant whose price was first read on a day holds before it, too.
+//
+// For a call the period comes first, then the tier of the prompt's length, then each
+// variant that the answer meets, which replaces the rates that it names, then the
+// factors, which multiply all prices of tokens.
+//
+// # Where prices are from
+//
+// In [Table] the later wins:
+//
+//   - genai.json, the data of genai-prices, or a newer copy of its feed that the
+//     server has fetched ([ParseGenAI], [Table.WithRefreshed]);
+//   - litellm.json, LiteLLM's price file, only for models, rates and variants that the
+//     first lacks;
+//   - corrections.json, hedgerow's own, each with the page that it is from. The model *
+//     stands for all models of the provider, for what they do not say themselves;
+//   - what "hedgerow prices sync" has read from OpenRouter, where it is newer;
+//   - own prices of the configuration.
+//
+// "make prices" writes the first two anew. They say their source, its license and its
+// day. A provider's rows are read when they are first asked for.
+//
+// # The rest
+//
 //   - [Table.Match]: the name grammar. It is stricter than PostHog's, which looks
 //     for names inside names: a model of your own never takes the price of a
-//     public one because their names are alike.
+//     public one because their names are alike. Only a deployment at Azure does, and
+//     the event says so.
 //   - [Table.Price]: the cost of an event, as PostHog computes it.
 //   - [Fetch], [ParseOpenRouter], [Diff] and [Overlay]: how "hedgerow prices sync"
 //     learns of new prices.

@@ -1,6 +1,7 @@
 package price
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -33,7 +34,9 @@ type match struct {
 //     (openai and anthropic, whose SDKs people point at anything).
 //   - OpenRouter's :nitro, :floor, :online, :thinking … are taken off; :free costs
 //     nothing.
-//   - azure falls back to openai, amazon-bedrock to anthropic, google to anthropic
+//   - ft:BASE:org:suffix:id is the fine-tune of BASE.
+//   - azure falls back to openai and other vendors of its models, and then to the model
+//     whose name a deployment's contains; amazon-bedrock to anthropic, google to anthropic
 //     for Claude, openrouter to the vendor.
 //
 // Unlike PostHog's matching, nothing is found inside longer names, and a
@@ -77,11 +80,11 @@ func (t *Table) find(provider, model string) match {
 		public = strings.ToLower(strings.TrimSpace(public))
 		m = match{private: true, claude: isClaude(provider, public)}
 		if m.row = t.findOwn(provider, public); m.row == nil {
-			m.row = t.index.find(provider, public)
+			m.row = t.findPublic(provider, public)
 		}
 		return m
 	}
-	m.row = t.index.find(provider, model)
+	m.row = t.findPublic(provider, model)
 	return m
 }
 
@@ -121,21 +124,58 @@ var routers = map[string]bool{
 // names do not meet.
 var unnamed = []string{"openai", "anthropic", "google", "mistral", "deepseek", "xai", "cohere", "perplexity", "moonshot"}
 
-func (x index) find(provider, model string) *entry {
+// azureVendors are those whose models Azure offers at their own prices.
+var azureVendors = []string{"openai", "anthropic", "deepseek", "xai", "moonshot", "mistral"}
+
+// deployment finds the model that a deployment at Azure runs. Its name is the team's:
+// of one that is no model's name, the longest run of words that is one is taken for it
+// ("my-gpt-4o-deployment"), and the event says so. Azure itself names the model in its
+// answers; this is for the events that have no answer. A name that speaks of
+// fine-tuning has another price than the model in it.
+func (t *Table) deployment(model string) *entry {
+	for _, p := range azureVendors {
+		if e := t.lookup(p, model); e != nil {
+			return e
+		}
+	}
+	words := strings.FieldsFunc(model, func(c rune) bool { return c == '-' || c == '_' || c == ' ' })
+	if len(words) > 12 || slices.ContainsFunc(words, func(w string) bool { return w == "ft" || strings.HasPrefix(w, "finetune") || w == "tuned" }) {
+		return nil
+	}
+	for n := len(words) - 1; n > 0; n-- {
+		for from := 0; from+n <= len(words); from++ {
+			name := strings.Join(words[from:from+n], "-")
+			for _, p := range []string{"azure", "openai"} {
+				if e := t.of(p)[nameKey(name)]; e != nil && strings.ContainsAny(name, "0123456789") {
+					guess := *e
+					guess.guessed = true
+					return &guess
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (t *Table) findPublic(provider, model string) *entry {
 	// Bounded: each turn takes a prefix off the name or ends.
 	for {
+		if rest, ok := strings.CutPrefix(model, "ft:"); ok { // OpenAI: ft:BASE:org:suffix:id
+			base, _, _ := strings.Cut(rest, ":")
+			model = "ft:" + base
+		}
 		var ok bool
 		if provider, model, ok = unwrap(provider, model); !ok {
 			return nil
 		}
-		if e := x.lookup(provider, model); e != nil {
+		if e := t.lookup(provider, model); e != nil {
 			return e
 		}
 		prefix, rest, prefixed := strings.Cut(model, "/")
 		named := ""
 		if prefixed {
 			named = canonicalProvider(prefix)
-			if _, known := x[named]; !known && named != "azure" && !routers[named] {
+			if !t.knows(named) && named != "azure" && !routers[named] {
 				named = ""
 			}
 		}
@@ -150,22 +190,22 @@ func (x index) find(provider, model string) *entry {
 			}
 			provider, model = named, rest
 		case provider == "openrouter" && named != "":
-			return x.lookup(named, rest)
+			return t.lookup(named, rest)
 		case prefixed:
 			return nil
 		case provider == "" || routers[provider]:
 			for _, p := range unnamed {
-				if e := x.lookup(p, model); e != nil {
+				if e := t.lookup(p, model); e != nil {
 					return e
 				}
 			}
 			return nil
 		case provider == "azure":
-			return x.lookup("openai", model)
+			return t.deployment(model)
 		case provider == "amazon-bedrock":
-			return x.lookup("anthropic", strings.TrimPrefix(cutBedrockRegion(model), "anthropic."))
+			return t.lookup("anthropic", strings.TrimPrefix(cutBedrockRegion(model), "anthropic."))
 		case provider == "google" && strings.HasPrefix(model, "claude"):
-			return x.lookup("anthropic", model)
+			return t.lookup("anthropic", model)
 		default:
 			return nil
 		}
@@ -173,8 +213,8 @@ func (x index) find(provider, model string) *entry {
 }
 
 // lookup finds a name, or it without date and suffix, among a provider's rows.
-func (x index) lookup(provider, model string) *entry {
-	byName := x[provider]
+func (t *Table) lookup(provider, model string) *entry {
+	byName := t.of(provider)
 	if byName == nil {
 		return nil
 	}
@@ -222,6 +262,9 @@ func unwrap(provider, model string) (cloud, name string, ok bool) {
 	}
 	if after, ok := strings.CutPrefix(model, "accounts/"); ok {
 		account, name, ok := strings.Cut(after, "/models/")
+		if !ok {
+			account, name, ok = strings.Cut(after, "/routers/")
+		}
 		return at("fireworks", name, ok && account == "fireworks")
 	}
 	for _, private := range []string{"projects/", "tunedmodels/", "endpoints/"} {
@@ -417,7 +460,8 @@ var providerAliases = map[string]string{
 	"perplexity": "perplexity", "perplexity-ai": "perplexity", "pplx": "perplexity",
 	"cerebras": "cerebras",
 	"moonshot": "moonshot", "moonshotai": "moonshot", "moonshot-ai": "moonshot", "kimi": "moonshot",
-	"zai": "zai", "z-ai": "zai", "zhipuai": "zai",
+	"zai": "zai", "z-ai": "zai", "zhipuai": "zhipuai", "bigmodel": "zhipuai",
+	"voyage": "voyage", "voyageai": "voyage", "voyage-ai": "voyage", "minimax": "minimax",
 	"cloudflare": "cloudflare", "cloudflare-workers": "cloudflare", "cf-workers": "cloudflare",
 	"openrouter": "openrouter", "or": "openrouter",
 }
@@ -428,7 +472,7 @@ var hosts = map[string]string{
 	"openrouter.ai": "openrouter", "api.groq.com": "groq", "api.mistral.ai": "mistral", "api.deepseek.com": "deepseek",
 	"api.x.ai": "xai", "api.together.xyz": "together", "api.together.ai": "together", "api.fireworks.ai": "fireworks",
 	"api.perplexity.ai": "perplexity", "api.cohere.com": "cohere", "api.cohere.ai": "cohere", "api.cerebras.ai": "cerebras",
-	"api.moonshot.ai": "moonshot", "api.z.ai": "zai", "generativelanguage.googleapis.com": "google",
+	"api.moonshot.ai": "moonshot", "api.z.ai": "zai", "api.voyageai.com": "voyage", "api.minimax.io": "minimax", "open.bigmodel.cn": "zhipuai", "generativelanguage.googleapis.com": "google",
 }
 
 // providerOf is the event's provider, corrected where it names only the SDK.

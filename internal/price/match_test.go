@@ -21,11 +21,11 @@ func TestMatch(t *testing.T) {
 		{"google", "gemini-2.5-pro", "google gemini-2.5-pro"},
 		{"google", "gemini-2.5-flash", "google gemini-2.5-flash"},
 		{"mistral", "mistral-large-latest", "mistral mistral-large-2512"},
-		{"deepseek", "deepseek-chat", "deepseek deepseek-v4-flash"},
+		{"deepseek", "deepseek-chat", "deepseek deepseek-chat"},
 		{"groq", "llama-3.3-70b-versatile", "groq llama-3.3-70b-versatile"},
-		{"xai", "grok-4", "xai grok-4"},
+		{"xai", "grok-4", "xai grok-4-0709"},
 		{"perplexity", "sonar-pro", "perplexity sonar-pro"},
-		{"cohere", "command-a-03-2025", "cohere command-a"},
+		{"cohere", "command-a-03-2025", "cohere command-a-03-2025"},
 		{"together", "meta-llama/Llama-3.3-70B-Instruct-Turbo", "together meta-llama/Llama-3.3-70B-Instruct-Turbo"},
 		{"fireworks", "accounts/fireworks/models/gpt-oss-120b", "fireworks gpt-oss-120b"},
 		{"cerebras", "gpt-oss-120b", "cerebras gpt-oss-120b"},
@@ -35,7 +35,7 @@ func TestMatch(t *testing.T) {
 		{"openai", "gpt-4o-2024-08-06", "openai gpt-4o"},
 		{"openai", "gpt-4o-2024-05-13", "openai gpt-4o-2024-05-13"}, // costs more
 		{"anthropic", "claude-sonnet-4-5-20250929", "anthropic claude-sonnet-4-5"},
-		{"anthropic", "claude-3-5-haiku-latest", "anthropic claude-3-5-haiku"},
+		{"anthropic", "claude-3-5-haiku-latest", "anthropic claude-3-5-haiku-latest"},
 		{"openai", "gpt-4-0613", "openai gpt-4"},
 		{"openai", "gpt-4.1-mini-2025-13-14", ""}, // no such month
 		{"openai", "gpt-4.1-mini-20250431x", ""},
@@ -56,35 +56,35 @@ func TestMatch(t *testing.T) {
 		{"openai", "openai/gpt-4.1-mini", "openai gpt-4.1-mini"},
 		{"openai", "anthropic/claude-sonnet-4.6", "anthropic claude-sonnet-4-6"}, // the OpenAI SDK at another base URL
 		{"vercel", "anthropic/claude-sonnet-4.6", "anthropic claude-sonnet-4-6"},
-		{"litellm", "bedrock/us.anthropic.claude-sonnet-4-6-v1:0", "amazon-bedrock anthropic.claude-sonnet-4-6"},
+		{"litellm", "bedrock/us.anthropic.claude-sonnet-4-6-v1:0", "amazon-bedrock regional.anthropic.claude-sonnet-4-6-v1:0"},
 		{"google", "models/gemini-2.5-pro", "google gemini-2.5-pro"},
 		{"vertex_ai", "publishers/google/models/gemini-2.5-flash", "google gemini-2.5-flash"},
 		{"gcp.vertex_ai", "gemini-2.0-flash-001", "google gemini-2.0-flash"},
-		{"google", "claude-sonnet-4-5@20250929", "anthropic claude-sonnet-4-5"},
+		{"google", "claude-sonnet-4-5@20250929", "google claude-sonnet-4-5"},
 		{"mistral", "openai/gpt-4o", ""},
 
 		// OpenRouter.
-		{"openrouter", "openai/gpt-4.1-mini", "openai gpt-4.1-mini"},
-		{"openrouter", "anthropic/claude-sonnet-4.6", "anthropic claude-sonnet-4-6"},
-		{"openrouter", "openai/gpt-4.1-mini:nitro", "openai gpt-4.1-mini"},
-		{"openrouter", "openai/gpt-4o:online", "openai gpt-4o"},
+		{"openrouter", "openai/gpt-4.1-mini", "openrouter openai/gpt-4.1-mini"},
+		{"openrouter", "anthropic/claude-sonnet-4.6", "openrouter anthropic/claude-sonnet-4.6"},
+		{"openrouter", "openai/gpt-4.1-mini:nitro", "openrouter openai/gpt-4.1-mini"},
+		{"openrouter", "openai/gpt-4o:online", "openrouter openai/gpt-4o"},
 		{"openrouter", "meta-llama/llama-3.3-70b-instruct", "openrouter meta-llama/llama-3.3-70b-instruct"},
 		{"openrouter", "meta-llama/llama-3.3-70b-instruct:free", "openrouter meta-llama/llama-3.3-70b-instruct:free"},
 		{"openrouter", "nobody/never-heard-of:free", "openrouter nobody/never-heard-of:free"},
 		{"openrouter", "nobody/never-heard-of", ""},
-		{"", "openrouter/openai/gpt-4.1-mini", "openai gpt-4.1-mini"},
+		{"", "openrouter/openai/gpt-4.1-mini", "openrouter openai/gpt-4.1-mini"},
 		{"openai", "gpt-4.1-mini:free", ""}, // no such thing outside OpenRouter
 
 		// Bedrock: us. and eu. cost a tenth more than global.
-		{"bedrock", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", "amazon-bedrock anthropic.claude-sonnet-4-5"},
-		{"aws", "eu.anthropic.claude-haiku-4-5-20251001-v1:0", "amazon-bedrock anthropic.claude-haiku-4-5"},
-		{"aws.bedrock", "global.anthropic.claude-sonnet-4-5-20250929-v1:0", "amazon-bedrock global.anthropic.claude-sonnet-4-5"},
-		{"bedrock", "amazon.nova-pro-v1:0", "amazon-bedrock amazon.nova-pro"},
-		{"bedrock", "us.amazon.nova-pro-v1:0:300k", "amazon-bedrock amazon.nova-pro"},
-		{"bedrock", "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-sonnet-4-5-20250929-v1:0", "amazon-bedrock anthropic.claude-sonnet-4-5"},
-		{"bedrock", "arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-lite-v1:0", "amazon-bedrock amazon.nova-lite"},
+		{"bedrock", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", "amazon-bedrock regional.anthropic.claude-sonnet-4-5-20250929-v1:0"},
+		{"aws", "eu.anthropic.claude-haiku-4-5-20251001-v1:0", "amazon-bedrock regional.anthropic.claude-haiku-4-5-20251001-v1:0"},
+		{"aws.bedrock", "global.anthropic.claude-sonnet-4-5-20250929-v1:0", "amazon-bedrock global.anthropic.claude-sonnet-4-5-20250929-v1:0"},
+		{"bedrock", "amazon.nova-pro-v1:0", "amazon-bedrock amazon.nova-pro-v1:0"},
+		{"bedrock", "us.amazon.nova-pro-v1:0:300k", "amazon-bedrock amazon.nova-pro-v1:0"},
+		{"bedrock", "arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-sonnet-4-5-20250929-v1:0", "amazon-bedrock regional.anthropic.claude-sonnet-4-5-20250929-v1:0"},
+		{"bedrock", "arn:aws:bedrock:us-east-1::foundation-model/amazon.nova-lite-v1:0", "amazon-bedrock amazon.nova-lite-v1:0"},
 		{"bedrock", "arn:aws:bedrock:us-east-1:123456789012:provisioned-model/abc", ""},
-		{"anthropic", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", "amazon-bedrock anthropic.claude-sonnet-4-5"},
+		{"anthropic", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", "amazon-bedrock regional.anthropic.claude-sonnet-4-5-20250929-v1:0"},
 
 		// Azure without aliases: names of deployments are the models' own, or unknown.
 		{"azure", "gpt-4.1-mini", "openai gpt-4.1-mini"},
@@ -213,4 +213,57 @@ func FuzzMatch(f *testing.F) {
 			t.Fatalf("%s/%s leads to %s, %t", r.Provider, r.Model, self.Model, ok)
 		}
 	})
+}
+
+// TestPublishedNames: names seen in the wild, with what two public data sets say that
+// they cost, input/output in USD per million tokens, or by the piece.
+func TestPublishedNames(t *testing.T) {
+	for _, tt := range []struct{ provider, model, want string }{
+		{"anthropic", "claude-2.1", "8/24"},
+		{"anthropic", "claude-fable-5-2", "8/40"},
+		{"anthropic", "claude-haiku-5-5", "0.1/0.5"},
+		{"anthropic", "claude-sonnet-5-5", "2/10"},
+		{"azure", "gpt-4o-mini-eastus", "0.15/0.6"},
+		{"azure", "my-gpt-4o-deployment", "2.5/10"},
+		{"azure", "my-gpt-4o-finetuned", "none"},
+		{"bedrock", "mistral.mistral-large-2402-v1:0", "4/12"},
+		{"bedrock", "us.anthropic.claude-sonnet-5-5", "2.2/11"},
+		{"cohere", "rerank-v3.5", "search_unit 0.002"},
+		{"databricks", "databricks-claude-sonnet-4-5", "2.99999/15.00002"},
+		{"deepseek", "deepseek-flash", "0.15/0.6"},
+		{"google", "gemini-3.8-live", "0.75/4.5"},
+		{"google", "gemini-4-argon", "2/10"},
+		{"google", "gemini-flash-latest", "0.75/3.75"},
+		{"groq", "whisper-large-v3-turbo", "hour 0.04"},
+		{"minimax", "MiniMax-M2", "0.3/1.2"},
+		{"openai", "ft:gpt-4.1-mini-2025-04-14:org::Bx1", "0.8/3.2"},
+		{"openai", "ft:gpt-4.1-mini-2025-04-14:org:suffix:Bx1", "0.8/3.2"},
+		{"openai", "gpt-6.1-sol", "2/10"},
+		{"openai", "gpt-image-2.5-flare", "5/30"},
+		{"openai", "omni-moderation-latest", "0/0"},
+		{"openai", "sora-2", "hour 360"},
+		{"openai", "tts-1", "character 0.000015"},
+		{"openai", "whisper-1", "hour 0.36"},
+		{"openrouter", "openai/gpt-6.1-sol", "2/10"},
+		{"vertex", "meta/llama-4-maverick-17b-128e-instruct-maas", "0.35/1.15"},
+		{"voyage", "voyage-3-large", "0.18/?"},
+	} {
+		got := "none"
+		if r, ok := price.Default().Match(tt.provider, tt.model); ok {
+			r = r.At(today)
+			switch {
+			case r.Input.Known || r.Output.Known:
+				got = perMillion(r.Input) + "/" + perMillion(r.Output)
+			case r.Hour.Known:
+				got = "hour " + r.Hour.Value.String()
+			case r.Character.Known:
+				got = "character " + r.Character.Value.String()
+			case r.SearchUnit.Known:
+				got = "search_unit " + r.SearchUnit.Value.String()
+			}
+		}
+		if got != tt.want {
+			t.Errorf("%s at %s costs %s, want %s", tt.model, tt.provider, got, tt.want)
+		}
+	}
 }

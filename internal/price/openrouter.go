@@ -193,16 +193,6 @@ func hasOtherCondition(override map[string]json.RawMessage) bool {
 	return false
 }
 
-// over returns r with base's rates where r has none.
-func (r Rates) over(base Rates) Rates {
-	for _, kind := range rates {
-		if v := kind.at(&r); !v.Known {
-			*v = *kind.at(&base)
-		}
-	}
-	return r
-}
-
 // listedPrice is a price of the list; 0, below 0 and beyond limit are unknown.
 func listedPrice(raw json.RawMessage, limit decimal.Decimal) USD {
 	d := listed(raw)

@@ -1,6 +1,7 @@
 package price
 
 import (
+	"cmp"
 	"encoding/json"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -24,13 +25,13 @@ func (t *Table) others(e *event.Event) {
 		}
 	}
 	for _, m := range list {
-		part := event.Event{Name: e.Name, Timestamp: e.Timestamp, Provider: e.Provider, BaseURL: e.BaseURL, Model: m.Model, Usage: m.Usage, ServiceTier: e.ServiceTier}
+		part := event.Event{Name: e.Name, Timestamp: e.Timestamp, Provider: e.Provider, BaseURL: e.BaseURL, Model: m.Model, Usage: m.Usage, ServiceTier: e.ServiceTier, Speed: e.Speed, InferenceGeo: e.InferenceGeo}
 		t.Price(&part)
 		add(&e.Cost.Input, part.Cost.Input)
 		add(&e.Cost.Output, part.Cost.Output)
 		switch total := part.Cost.Total; {
 		case !total.Known:
-			e.Cost.Total = USD{}
+			e.Cost.Total, e.Cost.Unpriced = USD{}, cmp.Or(part.Cost.Unpriced, "model "+event.FirstChars(m.Model, 100))
 		case e.Cost.Total.Known:
 			add(&e.Cost.Total, total)
 		}

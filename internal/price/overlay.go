@@ -17,6 +17,7 @@ import (
 // saves and [Table.WithSynced] lays over the built-in table.
 type Overlay struct {
 	Source string    // address or path that the prices were read from
+	Notice string    // whose data it is, and under which license
 	Date   time.Time // day on which they were read, UTC
 	Rows   []Row
 }
@@ -28,16 +29,17 @@ const overlayVersion = 1
 // maxOverlay bounds the size of a file of prices.
 const maxOverlay = 32 << 20
 
-// overlayFile is the file form: prices.json has it too.
+// overlayFile is the file form: the built-in files have it too.
 type overlayFile struct {
 	Version int    `json:"version"`
 	Unit    string `json:"unit"` // for people: the rows' own unit decides
 	Source  string `json:"source,omitzero"`
+	Notice  string `json:"notice,omitzero"`
 	Date    string `json:"date,omitzero"`
 	Rows    []Row  `json:"rows"`
 }
 
-const overlayUnit = "USD per million tokens; request and web_search are USD each"
+const overlayUnit = "USD per million tokens or characters; request, web_search, file_search, code_session, search_unit, hour, page and image are USD each"
 
 // Load reads an overlay that [Save] wrote. A file that is not there is an
 // [fs.ErrNotExist]; one that cannot be read is an [*event.Error] that says what
@@ -74,7 +76,7 @@ func decodeOverlay(r io.Reader) (Overlay, error) {
 	if f.Version != overlayVersion {
 		return Overlay{}, fmt.Errorf("version is %d, not %d", f.Version, overlayVersion)
 	}
-	o := Overlay{Source: f.Source, Rows: f.Rows}
+	o := Overlay{Source: f.Source, Notice: f.Notice, Rows: f.Rows}
 	if f.Date != "" {
 		var err error
 		if o.Date, err = time.Parse(time.DateOnly, f.Date); err != nil {
@@ -121,7 +123,7 @@ func Save(path string, o Overlay) error {
 }
 
 func writeOverlay(w io.Writer, o Overlay) error {
-	head := overlayFile{Version: overlayVersion, Unit: overlayUnit, Source: o.Source}
+	head := overlayFile{Version: overlayVersion, Unit: overlayUnit, Source: o.Source, Notice: o.Notice}
 	if !o.Date.IsZero() {
 		head.Date = o.Date.UTC().Format(time.DateOnly)
 	}

@@ -14,33 +14,6 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// USD is an amount that may be unknown.
-type USD = event.Opt[decimal.Decimal]
-
-// Rates are prices in USD per token. An unknown rate is not 0: [Table.Price]
-// falls back as its comment says, or leaves the part without a cost.
-type Rates struct {
-	Input          USD
-	Output         USD
-	CacheRead      USD
-	CacheWrite     USD // written for five minutes, or for the provider's only lifetime
-	CacheWrite1h   USD
-	Reasoning      USD // only where it differs from Output
-	InputAudio     USD
-	OutputAudio    USD
-	CacheReadAudio USD
-	InputImage     USD // tokens of pictures, not pictures
-	OutputImage    USD
-}
-
-// Tier holds the rates of long prompts. It applies to the whole call when the
-// prompt, cached tokens included, has more than Above tokens; among several the
-// highest that applies wins. A rate that the tier does not name is the row's.
-type Tier struct {
-	Above int64
-	Rates
-}
-
 // Row is one model's price at one provider.
 type Row struct {
 	// Provider is the canonical name: openai, anthropic, google, openrouter …
@@ -53,10 +26,9 @@ type Row struct {
 	Aliases []string
 
 	Rates
-	Tiers []Tier // ascending by Above
-
-	Request   USD // per call
-	WebSearch USD // per search
+	Tiers    []Tier // ascending by Above
+	Periods  []Period
+	Variants []Variant
 
 	Origin string    // [event.CostManual], [event.CostTable] or [event.CostSynced]
 	Source string    // the page or data set that says so
@@ -68,65 +40,53 @@ func (r Row) Free() bool {
 	return r.Input.Known && r.Input.Value.IsZero() && r.Output.Known && r.Output.Value.IsZero()
 }
 
-// rate names one kind of price in files and in differences.
-type rate struct {
-	name string
-	at   func(*Rates) *USD
-}
-
-// rates lists the kinds in the order in which people read them.
-var rates = []rate{
-	{"input", func(r *Rates) *USD { return &r.Input }},
-	{"output", func(r *Rates) *USD { return &r.Output }},
-	{"cache_read", func(r *Rates) *USD { return &r.CacheRead }},
-	{"cache_write", func(r *Rates) *USD { return &r.CacheWrite }},
-	{"cache_write_1h", func(r *Rates) *USD { return &r.CacheWrite1h }},
-	{"reasoning", func(r *Rates) *USD { return &r.Reasoning }},
-	{"input_audio", func(r *Rates) *USD { return &r.InputAudio }},
-	{"output_audio", func(r *Rates) *USD { return &r.OutputAudio }},
-	{"cache_read_audio", func(r *Rates) *USD { return &r.CacheReadAudio }},
-	{"input_image", func(r *Rates) *USD { return &r.InputImage }},
-	{"output_image", func(r *Rates) *USD { return &r.OutputImage }},
-}
-
-// perMillion is the power of ten between the two units.
-const perMillion = 6
-
-// maxPerToken bounds what is treated as a price. A cent a token, 10,000 USD per
-// million, is far beyond any model: more is a mistake of the unit.
-var maxPerToken = decimal.New(1, -2)
-
-// maxPerUse bounds the price of one request or one search, in USD.
-var maxPerUse = decimal.New(1000, 0)
-
-// rowForm is a row in a file. Amounts of tokens are USD per million unless unit
-// says "token"; request and web_search are USD each.
+// rowForm is a row in a file. Amounts of tokens and characters are USD per million
+// unless unit says "token"; those of pieces are USD each.
 type rowForm struct {
-	Provider string   `json:"provider,omitzero" yaml:"provider"`
-	Model    string   `json:"model" yaml:"model"`
-	Aliases  []string `json:"aliases,omitempty" yaml:"aliases"`
-	Unit     string   `json:"unit,omitzero" yaml:"unit"`
-	rateForm `yaml:",inline"`
+	Provider  string   `json:"provider,omitzero" yaml:"provider"`
+	Model     string   `json:"model" yaml:"model"`
+	Aliases   []string `json:"aliases,omitempty" yaml:"aliases"`
+	Unit      string   `json:"unit,omitzero" yaml:"unit"`
+	priceForm `yaml:",inline"`
 
-	Request   amount     `json:"request,omitzero" yaml:"request"`
-	WebSearch amount     `json:"web_search,omitzero" yaml:"web_search"`
-	Tiers     []tierForm `json:"tiers,omitempty" yaml:"tiers"`
-	Source    string     `json:"source,omitzero" yaml:"source"`
-	Date      string     `json:"date,omitzero" yaml:"date"`
+	Periods  []periodForm  `json:"periods,omitempty" yaml:"periods"`
+	Variants []variantForm `json:"variants,omitempty" yaml:"variants"`
+	Source   string        `json:"source,omitzero" yaml:"source"`
+	Date     string        `json:"date,omitzero" yaml:"date"`
 }
 
+// priceForm is one set of prices.
+type priceForm struct {
+	rateForm `yaml:",inline"`
+	Tiers    []tierForm `json:"tiers,omitempty" yaml:"tiers"`
+}
+
+// rateForm has a member for each of [rates], under its name.
 type rateForm struct {
 	Input          amount `json:"input,omitzero" yaml:"input"`
 	Output         amount `json:"output,omitzero" yaml:"output"`
 	CacheRead      amount `json:"cache_read,omitzero" yaml:"cache_read"`
 	CacheWrite     amount `json:"cache_write,omitzero" yaml:"cache_write"`
 	CacheWrite1h   amount `json:"cache_write_1h,omitzero" yaml:"cache_write_1h"`
+	CacheWrite12h  amount `json:"cache_write_12h,omitzero" yaml:"cache_write_12h"`
 	Reasoning      amount `json:"reasoning,omitzero" yaml:"reasoning"`
 	InputAudio     amount `json:"input_audio,omitzero" yaml:"input_audio"`
 	OutputAudio    amount `json:"output_audio,omitzero" yaml:"output_audio"`
 	CacheReadAudio amount `json:"cache_read_audio,omitzero" yaml:"cache_read_audio"`
 	InputImage     amount `json:"input_image,omitzero" yaml:"input_image"`
 	OutputImage    amount `json:"output_image,omitzero" yaml:"output_image"`
+	CacheReadImage amount `json:"cache_read_image,omitzero" yaml:"cache_read_image"`
+	InputVideo     amount `json:"input_video,omitzero" yaml:"input_video"`
+	OutputVideo    amount `json:"output_video,omitzero" yaml:"output_video"`
+	Request        amount `json:"request,omitzero" yaml:"request"`
+	WebSearch      amount `json:"web_search,omitzero" yaml:"web_search"`
+	FileSearch     amount `json:"file_search,omitzero" yaml:"file_search"`
+	CodeSession    amount `json:"code_session,omitzero" yaml:"code_session"`
+	SearchUnit     amount `json:"search_unit,omitzero" yaml:"search_unit"`
+	Hour           amount `json:"hour,omitzero" yaml:"hour"`
+	Character      amount `json:"character,omitzero" yaml:"character"`
+	Page           amount `json:"page,omitzero" yaml:"page"`
+	Image          amount `json:"image,omitzero" yaml:"image"`
 }
 
 type tierForm struct {
@@ -134,7 +94,23 @@ type tierForm struct {
 	rateForm `yaml:",inline"`
 }
 
-// The keys that rows and tiers may have in a configuration file.
+// periodForm: from is a day, start and end are times of the day in UTC.
+type periodForm struct {
+	From      string `json:"from,omitzero" yaml:"from"`
+	To        string `json:"to,omitzero" yaml:"to"`
+	Start     string `json:"start,omitzero" yaml:"start"`
+	End       string `json:"end,omitzero" yaml:"end"`
+	priceForm `yaml:",inline"`
+}
+
+type variantForm struct {
+	When      string `json:"when" yaml:"when"`
+	From      string `json:"from,omitzero" yaml:"from"`
+	Factor    amount `json:"factor,omitzero" yaml:"factor"`
+	priceForm `yaml:",inline"`
+}
+
+// The keys that rows and their parts may have in a configuration file.
 var (
 	rateKeys = func() (names []string) {
 		for _, r := range rates {
@@ -142,8 +118,10 @@ var (
 		}
 		return names
 	}()
-	rowKeys  = append([]string{"provider", "model", "aliases", "unit", "request", "web_search", "tiers", "source", "date"}, rateKeys...)
-	tierKeys = append([]string{"above"}, rateKeys...)
+	rowKeys     = append([]string{"provider", "model", "aliases", "unit", "tiers", "periods", "variants", "source", "date"}, rateKeys...)
+	tierKeys    = append([]string{"above"}, rateKeys...)
+	periodKeys  = append([]string{"from", "to", "start", "end", "tiers"}, rateKeys...)
+	variantKeys = append([]string{"when", "from", "factor", "tiers"}, rateKeys...)
 )
 
 // amount is a decimal that is read and written as is, never as a float.
@@ -200,50 +178,65 @@ func sane(d decimal.Decimal) bool {
 // row validates a form. The messages name the model, or the position where the
 // model is what is missing.
 func (f *rowForm) row() (Row, error) {
-	shift := int32(-perMillion)
+	whole := false // amounts are per token
 	switch f.Unit {
 	case "", "million":
 	case "token":
-		shift = 0
+		whole = true
 	default:
 		return Row{}, fmt.Errorf("unit is %.20q; it is million (the default) or token", f.Unit)
 	}
-	r := Row{
-		Provider: canonicalProvider(f.Provider), Model: strings.TrimSpace(f.Model), Aliases: f.Aliases,
-		Request: USD(f.Request), WebSearch: USD(f.WebSearch), Source: f.Source,
-	}
+	r := Row{Provider: canonicalProvider(f.Provider), Model: strings.TrimSpace(f.Model), Aliases: f.Aliases, Source: f.Source}
 	if r.Model == "" {
 		return Row{}, fmt.Errorf("it names no model")
 	}
 	var err error
-	if r.Rates, err = f.rates(shift); err != nil {
+	if r.Rates, r.Tiers, err = f.prices(whole); err != nil {
 		return Row{}, err
 	}
-	for _, t := range f.Tiers {
-		tier := Tier{Above: t.Above}
-		if tier.Rates, err = t.rates(shift); err != nil {
-			return Row{}, fmt.Errorf("tier above %d: %w", t.Above, err)
+	for _, p := range f.Periods {
+		var period Period
+		if period.Rates, period.Tiers, err = p.prices(whole); err == nil {
+			period.From, err = day(p.From)
 		}
-		if t.Above <= 0 {
-			return Row{}, fmt.Errorf("a tier needs above: the number of prompt tokens beyond which it applies")
+		if err == nil {
+			period.To, err = day(p.To)
 		}
-		if n := len(r.Tiers); n > 0 && r.Tiers[n-1].Above >= t.Above {
-			return Row{}, fmt.Errorf("tiers must ascend: %d comes after %d", t.Above, r.Tiers[n-1].Above)
+		if err == nil && (p.Start == "") != (p.End == "") {
+			err = fmt.Errorf("start and end go together")
 		}
-		if tier.Rates == (Rates{}) {
-			return Row{}, fmt.Errorf("the tier above %d has no price", t.Above)
+		if err == nil && p.Start != "" {
+			if period.Start, err = clock(p.Start); err == nil {
+				period.End, err = clock(p.End)
+			}
 		}
-		r.Tiers = append(r.Tiers, tier)
+		if err == nil && period.From.IsZero() && period.To.IsZero() && period.Start == period.End {
+			err = fmt.Errorf("it needs from, to, or start and end")
+		}
+		if err != nil {
+			return Row{}, fmt.Errorf("a period: %w", err)
+		}
+		r.Periods = append(r.Periods, period)
 	}
-	for _, u := range []struct {
-		name string
-		v    USD
-	}{{"request", r.Request}, {"web_search", r.WebSearch}} {
-		if err := checkPrice(u.name, u.v, maxPerUse, "it is USD for each one"); err != nil {
-			return Row{}, err
+	for _, v := range f.Variants {
+		variant := Variant{When: v.When, Factor: USD(v.Factor)}
+		if variant.Rates, variant.Tiers, err = v.prices(whole); err == nil {
+			variant.From, err = day(v.From)
 		}
+		for _, c := range conditions(v.When) {
+			if !slices.Contains([]string{keyTier, keyProcessing, keySpeed, keyGeo, keySize, keyQuality}, c[0]) || c[1] == "" {
+				err = fmt.Errorf("when is %.40q; write it as service_tier=flex, processing=batch, speed=fast, geo=us, size=1024x1024 or quality=hd", v.When)
+			}
+		}
+		if err == nil && v.Factor.Known && (v.Factor.Value.IsNegative() || v.Factor.Value.GreaterThan(maxFactor)) {
+			err = fmt.Errorf("factor is not between 0 and %s", maxFactor)
+		}
+		if err != nil {
+			return Row{}, fmt.Errorf("a variant: %w", err)
+		}
+		r.Variants = append(r.Variants, variant)
 	}
-	if r.Rates == (Rates{}) && !r.Request.Known && !r.WebSearch.Known {
+	if r.Rates == (Rates{}) && len(r.Variants) == 0 {
 		return Row{}, fmt.Errorf("it has no price; give input and output")
 	}
 	if f.Date != "" {
@@ -254,20 +247,74 @@ func (f *rowForm) row() (Row, error) {
 	return r, nil
 }
 
-func (f *rateForm) rates(shift int32) (Rates, error) {
+// maxFactor bounds a variant's factor.
+var maxFactor = decimal.New(100, 0)
+
+func day(s string) (t time.Time, err error) {
+	if s == "" {
+		return t, nil
+	}
+	if t, err = time.Parse(time.DateOnly, s); err != nil {
+		return t, fmt.Errorf("a day is %.20q; write it as 2026-01-31", s)
+	}
+	return t, nil
+}
+
+func clock(s string) (time.Duration, error) {
+	t, err := time.Parse("15:04", s)
+	if err != nil {
+		return 0, fmt.Errorf("a time of the day is %.20q; write it as 16:30", s)
+	}
+	return time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute, nil
+}
+
+func (f *priceForm) prices(whole bool) (r Rates, tiers []Tier, err error) {
+	if r, err = f.rates(whole); err != nil {
+		return r, nil, err
+	}
+	for _, t := range f.Tiers {
+		tier := Tier{Above: t.Above}
+		if tier.Rates, err = t.rates(whole); err != nil {
+			return r, nil, fmt.Errorf("tier above %d: %w", t.Above, err)
+		}
+		if t.Above <= 0 {
+			return r, nil, fmt.Errorf("a tier needs above: the number of prompt tokens beyond which it applies")
+		}
+		if n := len(tiers); n > 0 && tiers[n-1].Above >= t.Above {
+			return r, nil, fmt.Errorf("tiers must ascend: %d comes after %d", t.Above, tiers[n-1].Above)
+		}
+		if tier.Rates == (Rates{}) {
+			return r, nil, fmt.Errorf("the tier above %d has no price", t.Above)
+		}
+		tiers = append(tiers, tier)
+	}
+	return r, tiers, nil
+}
+
+func (f *rateForm) rates(whole bool) (Rates, error) {
 	r := Rates{
 		Input: USD(f.Input), Output: USD(f.Output), CacheRead: USD(f.CacheRead),
-		CacheWrite: USD(f.CacheWrite), CacheWrite1h: USD(f.CacheWrite1h), Reasoning: USD(f.Reasoning),
+		CacheWrite: USD(f.CacheWrite), CacheWrite1h: USD(f.CacheWrite1h), CacheWrite12h: USD(f.CacheWrite12h), Reasoning: USD(f.Reasoning),
 		InputAudio: USD(f.InputAudio), OutputAudio: USD(f.OutputAudio), CacheReadAudio: USD(f.CacheReadAudio),
-		InputImage: USD(f.InputImage), OutputImage: USD(f.OutputImage),
+		InputImage: USD(f.InputImage), OutputImage: USD(f.OutputImage), CacheReadImage: USD(f.CacheReadImage),
+		InputVideo: USD(f.InputVideo), OutputVideo: USD(f.OutputVideo),
+		Request: USD(f.Request), WebSearch: USD(f.WebSearch), FileSearch: USD(f.FileSearch), CodeSession: USD(f.CodeSession), SearchUnit: USD(f.SearchUnit),
+		Hour: USD(f.Hour), Character: USD(f.Character), Page: USD(f.Page), Image: USD(f.Image),
 	}
-	for _, kind := range rates {
+	for i := range rates {
+		kind := &rates[i]
 		v := kind.at(&r)
 		if !v.Known {
 			continue
 		}
-		v.Value = v.Value.Shift(shift)
-		if err := checkPrice(kind.name, *v, maxPerToken, "prices are USD per million tokens unless unit is token"); err != nil {
+		hint := "it is USD for each one"
+		if kind.shift != 0 {
+			hint = "prices are USD per million tokens unless unit is token"
+			if !whole {
+				v.Value = v.Value.Shift(-kind.shift)
+			}
+		}
+		if err := checkPrice(kind.name, *v, kind.limit(), hint); err != nil {
 			return Rates{}, err
 		}
 	}
@@ -288,15 +335,33 @@ func checkPrice(name string, v USD, limit decimal.Decimal, hint string) error {
 
 // form is the inverse of [rowForm.row], in USD per million.
 func (r Row) form() rowForm {
-	f := rowForm{
-		Provider: r.Provider, Model: r.Model, Aliases: r.Aliases, rateForm: r.Rates.form(),
-		Request: amount(r.Request), WebSearch: amount(r.WebSearch), Source: r.Source,
+	f := rowForm{Provider: r.Provider, Model: r.Model, Aliases: r.Aliases, priceForm: pricesForm(r.Rates, r.Tiers), Source: r.Source, Date: date(r.Date)}
+	for _, p := range r.Periods {
+		form := periodForm{From: date(p.From), To: date(p.To), priceForm: pricesForm(p.Rates, p.Tiers)}
+		if p.Start != p.End {
+			form.Start, form.End = clockForm(p.Start), clockForm(p.End)
+		}
+		f.Periods = append(f.Periods, form)
 	}
-	for _, t := range r.Tiers {
+	for _, v := range r.Variants {
+		f.Variants = append(f.Variants, variantForm{When: v.When, From: date(v.From), Factor: amount(v.Factor), priceForm: pricesForm(v.Rates, v.Tiers)})
+	}
+	return f
+}
+
+func date(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(time.DateOnly)
+}
+
+func clockForm(d time.Duration) string { return time.Time{}.Add(d).Format("15:04") }
+
+func pricesForm(r Rates, tiers []Tier) priceForm {
+	f := priceForm{rateForm: r.form()}
+	for _, t := range tiers {
 		f.Tiers = append(f.Tiers, tierForm{Above: t.Above, rateForm: t.Rates.form()})
-	}
-	if !r.Date.IsZero() {
-		f.Date = r.Date.Format(time.DateOnly)
 	}
 	return f
 }
@@ -304,14 +369,17 @@ func (r Row) form() rowForm {
 func (r Rates) form() rateForm {
 	for _, kind := range rates {
 		if v := kind.at(&r); v.Known {
-			v.Value = v.Value.Shift(perMillion)
+			v.Value = v.Value.Shift(kind.shift)
 		}
 	}
 	return rateForm{
 		Input: amount(r.Input), Output: amount(r.Output), CacheRead: amount(r.CacheRead),
-		CacheWrite: amount(r.CacheWrite), CacheWrite1h: amount(r.CacheWrite1h), Reasoning: amount(r.Reasoning),
+		CacheWrite: amount(r.CacheWrite), CacheWrite1h: amount(r.CacheWrite1h), CacheWrite12h: amount(r.CacheWrite12h), Reasoning: amount(r.Reasoning),
 		InputAudio: amount(r.InputAudio), OutputAudio: amount(r.OutputAudio), CacheReadAudio: amount(r.CacheReadAudio),
-		InputImage: amount(r.InputImage), OutputImage: amount(r.OutputImage),
+		InputImage: amount(r.InputImage), OutputImage: amount(r.OutputImage), CacheReadImage: amount(r.CacheReadImage),
+		InputVideo: amount(r.InputVideo), OutputVideo: amount(r.OutputVideo),
+		Request: amount(r.Request), WebSearch: amount(r.WebSearch), FileSearch: amount(r.FileSearch), CodeSession: amount(r.CodeSession), SearchUnit: amount(r.SearchUnit),
+		Hour: amount(r.Hour), Character: amount(r.Character), Page: amount(r.Page), Image: amount(r.Image),
 	}
 }
 
@@ -374,15 +442,8 @@ func rowFromYAML(n *yaml.Node) (Row, error) {
 		if !slices.Contains(rowKeys, key.Value) {
 			return Row{}, badPrice(key.Line, fmt.Sprintf("a price has no key %.40q; the keys are %s", key.Value, strings.Join(rowKeys, ", ")))
 		}
-		if key.Value != "tiers" || val.Kind != yaml.SequenceNode {
-			continue
-		}
-		for _, tier := range val.Content {
-			for j := 0; j+1 < len(tier.Content); j += 2 {
-				if k := tier.Content[j]; !slices.Contains(tierKeys, k.Value) {
-					return Row{}, badPrice(k.Line, fmt.Sprintf("a tier has no key %.40q; the keys are %s", k.Value, strings.Join(tierKeys, ", ")))
-				}
-			}
+		if err := checkParts(key.Value, val); err != nil {
+			return Row{}, err
 		}
 	}
 	var f rowForm
@@ -401,33 +462,79 @@ func rowFromYAML(n *yaml.Node) (Row, error) {
 	return row, nil
 }
 
+// checkParts finds keys that a part of a row does not have.
+func checkParts(name string, list *yaml.Node) error {
+	part, keys := "", []string(nil)
+	switch name {
+	case "tiers":
+		part, keys = "tier", tierKeys
+	case "periods":
+		part, keys = "period", periodKeys
+	case "variants":
+		part, keys = "variant", variantKeys
+	}
+	if part == "" || list.Kind != yaml.SequenceNode {
+		return nil
+	}
+	for _, item := range list.Content {
+		for i := 0; i+1 < len(item.Content); i += 2 {
+			k := item.Content[i]
+			if !slices.Contains(keys, k.Value) {
+				return badPrice(k.Line, fmt.Sprintf("a %s has no key %.40q; the keys are %s", part, k.Value, strings.Join(keys, ", ")))
+			}
+			if k.Value == "tiers" {
+				if err := checkParts("tiers", item.Content[i+1]); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
 func badPrice(line int, message string) error {
 	return event.Invalid(fmt.Sprintf("prices, line %d: %s", line, message), "see docs/prices.md; an example: {model: my-model, input: 0.9, output: 2.7} in USD per million tokens")
 }
 
-// merge fills what r lacks from old, an earlier row of the same model: its
-// aliases, and, when both agree on the price of input and output, the rates
-// that only old names. Then they describe the same prices, one in more detail.
+// merge fills what r lacks from old, another row of the same model: its aliases,
+// and, when both agree on the price of input and output, the rates, the tiers and the
+// variants that only old names. Then they describe the same prices, one in more detail.
 func (r Row) merge(old Row) Row {
 	r.Aliases = slices.Compact(slices.Sorted(slices.Values(slices.Concat(r.Aliases, old.Aliases))))
 	if !equal(r.Input, old.Input) || !equal(r.Output, old.Output) {
 		return r
 	}
-	for _, kind := range rates {
-		if v := kind.at(&r.Rates); !v.Known {
-			*v = *kind.at(&old.Rates)
-		}
-	}
-	if !r.Request.Known {
-		r.Request = old.Request
-	}
-	if !r.WebSearch.Known {
-		r.WebSearch = old.WebSearch
-	}
+	r.Rates = r.Rates.over(old.Rates)
 	if len(r.Tiers) == 0 {
 		r.Tiers = old.Tiers
 	}
+	if len(r.Periods) == 0 {
+		r.Periods = old.Periods
+	}
+	r.Variants = addVariants(r.Variants, old.Variants)
 	return r
+}
+
+// addVariants adds to list those of more whose condition no variant of list has, and
+// to the others the rates that they lack.
+func addVariants(list, more []Variant) []Variant {
+	known := len(list)
+	list = slices.Clone(list)
+	for _, v := range more {
+		found := false
+		for i := range list[:known] {
+			if w := &list[i]; w.When == v.When {
+				found = true
+				if equal(w.Input, v.Input) && equal(w.Output, v.Output) {
+					w.Rates = w.Rates.over(v.Rates)
+				}
+			}
+		}
+		if !found {
+			list = append(list, v)
+		}
+	}
+	return list
 }
 
 func equal(a, b USD) bool {

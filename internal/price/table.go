@@ -1,29 +1,49 @@
 package price
 
 import (
-	"bytes"
 	"cmp"
 	_ "embed"
 	"encoding/json"
-	"fmt"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/hedgerow/hedgerow/event"
 )
 
-//go:embed prices.json
-var builtin []byte
+// The built-in prices: see doc.go. Each file is written by "make prices" but the
+// last, which is written by hand.
+var (
+	//go:embed genai.json
+	genaiFile []byte
+	//go:embed litellm.json
+	litellmFile []byte
+	//go:embed corrections.json
+	correctionsFile []byte
+)
 
 // Table finds the price of a model. It never changes and is safe for concurrent
 // use; take a new one from [Table.With] and its like to change a price.
 type Table struct {
-	builtin, synced, own []Row
-	aliases              map[string]map[string]string // provider → key of a deployment → public model
+	layers  layers
+	synced  map[string][]Row // by provider
+	own     []Row
+	aliases map[string]map[string]string // provider → key of a deployment → public model
 
-	ownIndex, index index
-	matches         matchCache
+	ownIndex index
+	matches  matchCache
+
+	mu    sync.RWMutex
+	ready index // of the providers that were asked for
+}
+
+// layers are the rows from which a provider's prices are made.
+type layers struct {
+	base        *sheet // genai-prices, as built in
+	refreshed   *sheet // the same, newer; nil: none
+	fill        *sheet // LiteLLM, for what is not there
+	corrections *sheet // hedgerow's own
 }
 
 // index finds rows by canonical provider and [nameKey].
@@ -33,18 +53,13 @@ type index map[string]map[string]*entry
 type entry struct {
 	Row
 	ready []Tier // Row.Tiers, each with every rate that applies
+
+	guessed bool // found by what a deployment's name contains
 }
 
 // Default returns the table that hedgerow carries.
 var Default = sync.OnceValue(func() *Table {
-	sheet, err := decodeOverlay(bytes.NewReader(builtin))
-	if err != nil {
-		panic(fmt.Sprintf("read the built-in prices: %v", err)) // a test reads the same bytes
-	}
-	t := &Table{builtin: sheet.Rows}
-	for i := range t.builtin {
-		t.builtin[i].Origin = event.CostTable
-	}
+	t := &Table{layers: layers{base: newSheet(genaiFile), fill: newSheet(litellmFile), corrections: newSheet(correctionsFile)}}
 	t.build()
 	return t
 })
@@ -63,10 +78,30 @@ func (t *Table) With(rows ...Row) *Table {
 	return c
 }
 
+// WithRefreshed returns a table with o's rows, in the form of [ParseGenAI], over the
+// built-in ones of the same source. A model that only the built-in ones have keeps its
+// price; hedgerow's corrections and LiteLLM's additions hold for both.
+func (t *Table) WithRefreshed(o Overlay) *Table {
+	c := t.clone()
+	c.layers.refreshed = sheetOf(o)
+	c.build()
+	return c
+}
+
+// Dates are the days on which the prices of genai-prices were current: of those
+// that are built in, and of those in use.
+func (t *Table) Dates() (builtin, inUse time.Time) {
+	builtin = t.layers.base.date
+	if r := t.layers.refreshed; r != nil {
+		return builtin, r.date
+	}
+	return builtin, builtin
+}
+
 // WithSynced returns a table with o's rows in place of any synced before. For
-// each model the newer of the synced and the built-in row decides, by their
+// each model the newer of the synced and the other row decides, by their
 // dates; on the same day the synced one. Where both agree on the price of input
-// and output, the synced row takes over what only the built-in one knows, such
+// and output, the synced row takes over what only the other one knows, such
 // as the price of an hour's cache write.
 //
 // OpenRouter charges what the vendor does, so a row "openai/gpt-4.1-mini" of
@@ -74,15 +109,18 @@ func (t *Table) With(rows ...Row) *Table {
 // whose models are not available elsewhere adds it.
 func (t *Table) WithSynced(o Overlay) *Table {
 	c := t.clone()
-	c.synced = slices.Clone(o.Rows)
-	for i := range c.synced {
-		r := &c.synced[i]
+	c.synced = make(map[string][]Row)
+	for _, r := range o.Rows {
 		r.Provider, r.Origin = canonicalProvider(r.Provider), event.CostSynced
 		if r.Date.IsZero() {
 			r.Date = o.Date
 		}
 		if r.Source == "" {
 			r.Source = o.Source
+		}
+		c.synced[r.Provider] = append(c.synced[r.Provider], r)
+		if v, ok := vendorRow(r); ok {
+			c.synced[v.Provider] = append(c.synced[v.Provider], v)
 		}
 	}
 	c.build()
@@ -114,7 +152,7 @@ func (t *Table) WithAliases(provider string, models map[string]string) *Table {
 // first.
 func (t *Table) Rows() []Row {
 	var rows []Row
-	for _, x := range []index{t.ownIndex, t.index} {
+	for _, x := range []index{t.ownIndex, t.all()} {
 		first := len(rows)
 		seen := make(map[*entry]bool)
 		for _, byName := range x {
@@ -133,63 +171,227 @@ func (t *Table) Rows() []Row {
 }
 
 func (t *Table) clone() *Table {
-	return &Table{builtin: t.builtin, synced: t.synced, own: slices.Clone(t.own), aliases: t.aliases}
+	return &Table{layers: t.layers, synced: t.synced, own: slices.Clone(t.own), aliases: t.aliases}
 }
 
 func (t *Table) build() {
-	t.index, t.ownIndex = make(index), make(index)
-	for _, r := range t.builtin {
-		t.index.put(r)
-	}
-	for _, r := range t.synced {
-		t.index.renew(r)
-		if v, ok := vendorRow(r); ok {
-			t.index.renew(v)
-		}
-	}
+	t.ownIndex, t.ready = make(index), make(index)
+	own := make(map[string]*section)
 	for _, r := range t.own {
-		t.ownIndex.put(r)
+		s := own[r.Provider]
+		if s == nil {
+			s = &section{names: make(map[string]int)}
+			own[r.Provider] = s
+		}
+		s.add(r)
+	}
+	for provider, s := range own {
+		t.ownIndex[provider] = s.entries()
 	}
 }
 
-func (x index) put(r Row) {
-	e := &entry{Row: r}
-	for _, tier := range r.Tiers {
-		for _, kind := range rates {
-			if v := kind.at(&tier.Rates); !v.Known {
-				*v = *kind.at(&r.Rates)
+// knows reports whether there are prices of a provider.
+func (t *Table) knows(provider string) bool {
+	for _, s := range t.layers.list() {
+		if s.has(provider) {
+			return true
+		}
+	}
+	return len(t.synced[provider]) > 0
+}
+
+func (l *layers) list() []*sheet {
+	list := []*sheet{l.base, l.fill, l.corrections}
+	if l.refreshed != nil {
+		list = append(list, l.refreshed)
+	}
+	return list
+}
+
+// all has every provider.
+func (t *Table) all() index {
+	x := make(index)
+	for _, s := range t.layers.list() {
+		for _, p := range s.providers() {
+			x[p] = t.of(p)
+		}
+	}
+	for p := range t.synced {
+		x[p] = t.of(p)
+	}
+	return x
+}
+
+// of finds a provider's rows by name. They are read when they are first asked for:
+// most programs call few providers.
+func (t *Table) of(provider string) map[string]*entry {
+	t.mu.RLock()
+	m, ok := t.ready[provider]
+	t.mu.RUnlock()
+	if ok || !t.knows(provider) {
+		return m
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if m, ok = t.ready[provider]; !ok {
+		m = t.section(provider)
+		t.ready[provider] = m
+	}
+	return m
+}
+
+// section makes a provider's rows of all layers.
+func (t *Table) section(provider string) map[string]*entry {
+	s := section{names: make(map[string]int)}
+	l := &t.layers
+	if l.refreshed != nil {
+		for _, r := range l.refreshed.of(provider) {
+			s.add(r)
+		}
+	}
+	for _, r := range l.base.of(provider) {
+		if l.refreshed == nil || s.find(r.Model) < 0 {
+			s.add(r)
+		}
+	}
+	for _, r := range l.fill.of(provider) {
+		if i := s.find(r.Model); i >= 0 {
+			s.rows[i] = s.rows[i].merge(r)
+		} else {
+			s.add(r)
+		}
+	}
+	var every *Row
+	for _, r := range l.corrections.of(provider) {
+		if r.Model == "*" {
+			every = &r
+			continue
+		}
+		i := s.find(r.Model)
+		if i < 0 || nameKey(s.rows[i].Model) != nameKey(r.Model) {
+			s.add(r)
+			s.claim(len(s.rows)-1, r.Aliases)
+			continue
+		}
+		old, more := s.rows[i], r.Aliases
+		r.Rates = r.Rates.over(old.Rates)
+		r.Variants = addVariants(r.Variants, old.Variants)
+		r.Model, r.Aliases = old.Model, append(slices.Clone(old.Aliases), r.Aliases...)
+		if len(r.Tiers) == 0 {
+			r.Tiers = old.Tiers
+		}
+		if len(r.Periods) == 0 {
+			r.Periods = old.Periods
+		}
+		s.replace(i, r)
+		s.claim(i, more)
+	}
+	for _, r := range t.synced[provider] {
+		i := s.find(r.Model)
+		if i < 0 {
+			s.add(r)
+			continue
+		}
+		old := s.rows[i]
+		switch {
+		case r.Date.Before(old.Date):
+		case nameKey(old.Model) == nameKey(r.Model):
+			r = r.merge(old)
+			r.Model = old.Model // in the vendor's own spelling
+			s.replace(i, r)
+		default: // a row of the name beats another's alias
+			detailed := r.merge(old)
+			detailed.Aliases = r.Aliases
+			s.add(detailed)
+		}
+	}
+	if every != nil {
+		for i := range s.rows {
+			r := &s.rows[i]
+			r.Rates = r.Rates.over(every.Rates)
+			r.Variants = addVariants(r.Variants, every.Variants)
+		}
+	}
+	return s.entries()
+}
+
+// entries makes the rows ready, by name.
+func (s *section) entries() map[string]*entry {
+	list := make([]*entry, len(s.rows))
+	for i, r := range s.rows {
+		list[i] = newEntry(r)
+	}
+	m := make(map[string]*entry, len(s.names))
+	for name, i := range s.names {
+		m[name] = list[i]
+	}
+	return m
+}
+
+// section collects the rows of one provider, each under its names. Of two rows with
+// the same alias the first has it.
+type section struct {
+	rows  []Row
+	names map[string]int
+}
+
+func (s *section) find(model string) int {
+	if i, ok := s.names[nameKey(model)]; ok {
+		return i
+	}
+	return -1
+}
+
+func (s *section) add(r Row) {
+	s.rows = append(s.rows, r)
+	s.replace(len(s.rows)-1, r)
+}
+
+func (s *section) replace(i int, r Row) {
+	s.rows[i] = r
+	s.names[nameKey(r.Model)] = i
+	for _, alias := range r.Aliases {
+		if _, taken := s.names[nameKey(alias)]; !taken {
+			s.names[nameKey(alias)] = i
+		}
+	}
+}
+
+// claim gives names to a row, whichever had them.
+func (s *section) claim(i int, names []string) {
+	for _, name := range names {
+		key := nameKey(name)
+		if j, taken := s.names[key]; taken && j != i {
+			had := &s.rows[j]
+			had.Aliases = slices.DeleteFunc(slices.Clone(had.Aliases), func(a string) bool { return nameKey(a) == key })
+			if nameKey(had.Model) == key && len(had.Aliases) > 0 {
+				had.Model, had.Aliases = had.Aliases[0], had.Aliases[1:]
 			}
 		}
-		e.ready = append(e.ready, tier)
-	}
-	byName := x[r.Provider]
-	if byName == nil {
-		byName = make(map[string]*entry)
-		x[r.Provider] = byName
-	}
-	byName[nameKey(r.Model)] = e
-	for _, alias := range r.Aliases {
-		// A row of that very name says more than another's alias, whichever came first.
-		key := nameKey(alias)
-		if other := byName[key]; other == nil || nameKey(other.Model) != key {
-			byName[key] = e
-		}
+		s.names[key] = i
 	}
 }
 
-// renew puts r in place of an older row of the same model.
-func (x index) renew(r Row) {
-	key := nameKey(r.Model)
-	if old := x[r.Provider][key]; old != nil {
-		if r.Date.Before(old.Date) {
-			return
-		}
-		if nameKey(old.Model) == key {
-			r = r.merge(old.Row)
-			r.Model = old.Model // in the vendor's own spelling
-		}
+func newEntry(r Row) *entry {
+	e := &entry{Row: r, ready: complete(r.Tiers, r.Rates)}
+	e.Periods, e.Variants = slices.Clone(r.Periods), slices.Clone(r.Variants)
+	for i := range e.Periods {
+		e.Periods[i].Tiers = complete(e.Periods[i].Tiers, e.Periods[i].Rates)
 	}
-	x.put(r)
+	for i := range e.Variants {
+		e.Variants[i].Tiers = complete(e.Variants[i].Tiers, e.Variants[i].Rates)
+	}
+	return e
+}
+
+// complete gives each tier the rates that it does not name.
+func complete(tiers []Tier, base Rates) []Tier {
+	var list []Tier
+	for _, t := range tiers {
+		t.Rates = t.Rates.over(base)
+		list = append(list, t)
+	}
+	return list
 }
 
 // vendorRow is the vendor's own row that a row of OpenRouter describes.

@@ -13,7 +13,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/price"
 )
 
-// TestBuiltinTable checks what can be checked of 370 prices without knowing them:
+// TestBuiltinTable checks what can be checked of thousands of prices without knowing them:
 // each is complete, in proportion, and the only one of its name.
 func TestBuiltinTable(t *testing.T) {
 	rows := price.Default().Rows()
@@ -31,8 +31,11 @@ func TestBuiltinTable(t *testing.T) {
 		if r.Origin != event.CostTable {
 			t.Errorf("%s: origin is %q", id, r.Origin)
 		}
-		if !r.Input.Known && !r.Output.Known {
-			t.Errorf("%s: neither input nor output has a price", id)
+		if r.Rates == (price.Rates{}) {
+			t.Errorf("%s: it has no price", id)
+		}
+		if odd[id] != "" || r.Free() {
+			continue
 		}
 		checkRates(t, id, r.Rates)
 		for i, tier := range r.Tiers {
@@ -63,6 +66,19 @@ func TestBuiltinTable(t *testing.T) {
 			t.Errorf("%d models of %s, want %d", providers[p], p, least)
 		}
 	}
+}
+
+// odd are prices that look wrong and are not, or are wrong in their source, with the
+// reason. Nothing else may look wrong.
+var odd = map[string]string{
+	"cloudflare/@cf/meta/llama-guard-3-8b":     "a classifier: its output is cheap at the provider, too",
+	"minimax/MiniMax-M2.1-highspeed":           "the provider charges cache writes as for the model of ordinary speed",
+	"minimax/MiniMax-M2.5-highspeed":           "as above",
+	"minimax/MiniMax-M2.7-highspeed":           "as above",
+	"openai/gpt-5-image-mini":                  "its text output is cheaper than its input at the provider, too",
+	"openrouter/openai/gpt-5-image-mini":       "as above",
+	"openinfer/@oi/Qwen3.5-9B":                 "LiteLLM's figure, of a provider without a page of prices",
+	"openrouter/~deepseek/deepseek-pro-latest": "a moving name, whose two prices are of different days in the source",
 }
 
 // checkRates finds prices of 0 that should be unknown, slips of the decimal point,

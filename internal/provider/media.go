@@ -54,6 +54,34 @@ func (p *parser) mediaAnswer(name string, v gjson.Result) {
 		p.e.Model = or(event.FirstChars(text(v), 200), p.e.Model)
 	case "usage":
 		p.mediaUsage(v)
+	case "size", "quality": // as made, where the request left it open
+		if s := text(v); s != "" && (p.op == opImages || p.op == opVideos) {
+			p.parameter(name, v)
+		}
+	case "seconds":
+		if p.op == opVideos {
+			p.seconds(v)
+		}
+	case "id":
+		if p.op == opVideos {
+			p.e.CompletionID = event.FirstChars(text(v), 200)
+		}
+	case "status":
+		if p.op == opVideos {
+			p.meta("video_status", raw(v))
+		}
+	case "pages":
+		if p.op == opOCR {
+			p.e.Content.Output = render([]*message{ocrText(v)})
+		}
+	case "usage_info":
+		if p.op == opOCR {
+			count(v.Get("pages_processed"), &p.e.Usage.Pages)
+		}
+	case "meta":
+		if p.op == opRerank {
+			count(v.Get("billed_units.search_units"), &p.e.Usage.SearchUnits)
+		}
 	case "data":
 		if n := v.Get("#").Int(); p.op == opImages && n > 0 {
 			p.e.Usage.Images = event.Some(n)
@@ -78,11 +106,24 @@ func (p *parser) mediaAnswer(name string, v gjson.Result) {
 	}
 }
 
+// ocrText is the text of the pages.
+func ocrText(pages gjson.Result) *message {
+	m := &message{role: "assistant"}
+	pages.ForEach(func(_, page gjson.Result) bool {
+		if t := page.Get("markdown"); t.Type == gjson.String {
+			m.add(partText, escaped(t))
+		}
+		return true
+	})
+	return m
+}
+
 // mediaUsage reads tokens, or seconds of sound where those are billed.
 func (p *parser) mediaUsage(v gjson.Result) {
 	if v.Get("type").Str == "duration" {
 		if s := v.Get("seconds"); s.Type == gjson.Number {
 			p.meta("audio_seconds", raw(s))
+			p.seconds(s)
 		}
 		return
 	}

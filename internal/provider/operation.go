@@ -25,6 +25,9 @@ const (
 	opSpeech          = "speech"
 	opTranscription   = "transcriptions"
 	opTranslation     = "translations"
+	opVideos          = "videos" // a video is asked for; its later states are videos_get
+	opOCR             = "ocr"
+	opRerank          = "rerank"
 )
 
 // Operation names what a request requests, and is "" where the path is not
@@ -34,7 +37,7 @@ const (
 //
 // Bodies are read for chat, completions, fim, responses, responses_compact,
 // responses_get, messages, generate_content, count_tokens, ollama_chat,
-// ollama_generate, embeddings, images, speech, transcriptions and translations. The others are models, moderations, files,
+// ollama_generate, embeddings, images, speech, transcriptions, translations, videos, ocr and rerank. The others are models, moderations, files,
 // batches, message_batches, threads … after their collection, with _get, _list
 // or the like where the method changes what is meant.
 func Operation(d Dialect, method, path string) string {
@@ -89,7 +92,12 @@ func Operation(d Dialect, method, path string) string {
 			return opFIM
 		}
 		return ""
-	case "completions", "embeddings", "moderations", "rerank":
+	case "videos":
+		if post && len(rest) == 1 || post && len(rest) == 3 && sub(2) == "remix" {
+			return opVideos
+		}
+		return "videos_get"
+	case "completions", "embeddings", "moderations", "rerank", "ocr":
 		if post && len(rest) == 1 {
 			return rest[0]
 		}
@@ -140,7 +148,7 @@ func Operation(d Dialect, method, path string) string {
 // collections are the path segments that begin an operation.
 var collections = map[string]bool{
 	"chat": true, "completions": true, "fim": true, "responses": true, "messages": true, "embeddings": true,
-	"images": true, "audio": true, "moderations": true, "rerank": true, "models": true, "files": true, "uploads": true,
+	"images": true, "audio": true, "moderations": true, "rerank": true, "ocr": true, "models": true, "files": true, "uploads": true,
 	"batches": true, "fine_tuning": true, "assistants": true, "threads": true, "vector_stores": true, "conversations": true,
 	"containers": true, "evals": true, "realtime": true, "videos": true, "skills": true, "organization": true, "organizations": true,
 	"generation": true, "credits": true, "key": true, "keys": true, "deployments": true,
@@ -149,7 +157,7 @@ var collections = map[string]bool{
 // eventName says which event an operation becomes.
 func eventName(op string) string {
 	switch op {
-	case opChat, opCompletions, opFIM, opResponses, opCompact, opMessages, opGenerateContent, opOllamaChat, opOllamaGenerate, opImages, opSpeech, opTranscription, opTranslation:
+	case opChat, opCompletions, opFIM, opResponses, opCompact, opMessages, opGenerateContent, opOllamaChat, opOllamaGenerate, opImages, opSpeech, opTranscription, opTranslation, opVideos, opOCR, opRerank:
 		return event.Generation
 	case opEmbeddings:
 		return event.Embedding

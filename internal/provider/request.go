@@ -5,6 +5,7 @@ import (
 	"mime"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/tidwall/gjson"
 
@@ -81,7 +82,7 @@ func (p *parser) deployment() {
 // readsBody are the operations whose request is JSON that Parse understands.
 var readsBody = map[string]bool{
 	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opMessages: true, opGenerateContent: true, opCountTokens: true, opOllamaChat: true, opOllamaGenerate: true, opEmbeddings: true,
-	opImages: true, opSpeech: true,
+	opImages: true, opSpeech: true, opVideos: true, opOCR: true, opRerank: true,
 }
 
 // members calls f with each member of an object. Of a body that is not whole it
@@ -175,9 +176,12 @@ func (p *parser) requestMember(name string, v gjson.Result) {
 				e.Content.Input = raw(v)
 			}
 		}
-	case opImages, opSpeech:
-		if (name == "prompt" || name == "input") && v.Type == gjson.String {
+	case opImages, opSpeech, opVideos, opRerank:
+		if (name == "prompt" || name == "input" || name == "query") && v.Type == gjson.String {
 			e.Content.Input = userMessage(v.Raw)
+			if p.op == opSpeech {
+				e.Usage.Characters = event.Some(int64(utf8.RuneCountInString(text(v))))
+			}
 		}
 	}
 }

@@ -101,7 +101,7 @@ func (p *parser) response() {
 // generates are the operations whose answer is JSON that Parse understands.
 var generates = map[string]bool{
 	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opResponsesGet: true, opMessages: true,
-	opGenerateContent: true, opCountTokens: true, opOllamaChat: true, opOllamaGenerate: true, opEmbeddings: true, opImages: true,
+	opGenerateContent: true, opCountTokens: true, opOllamaChat: true, opOllamaGenerate: true, opEmbeddings: true, opImages: true, opVideos: true, opOCR: true, opRerank: true,
 }
 
 func binary(contentType string) bool {
@@ -146,7 +146,7 @@ func (p *parser) answer(s string, whole bool) {
 			}
 		case opEmbeddings:
 			p.embeddingsAnswer(name, v)
-		case opImages, opTranscription, opTranslation:
+		case opImages, opTranscription, opTranslation, opVideos, opOCR, opRerank:
 			p.mediaAnswer(name, v)
 		}
 	})

@@ -130,6 +130,7 @@ func (p *parser) responsesAnswer(name string, v gjson.Result) {
 				return true
 			})
 			p.responsesOutput(m, searches(v))
+			p.hostedTools(v)
 		}
 	}
 }
@@ -154,6 +155,28 @@ func searches(output gjson.Result) (n int64) {
 		return true
 	})
 	return n
+}
+
+// hostedTools counts the calls of tools that the provider runs and bills: searches in
+// files, and the containers in which code ran, however often.
+func (p *parser) hostedTools(output gjson.Result) {
+	var files int64
+	containers := make(map[string]bool)
+	output.ForEach(func(_, item gjson.Result) bool {
+		switch item.Get("type").Str {
+		case "file_search_call":
+			files++
+		case "code_interpreter_call":
+			containers[item.Get("container_id").Str] = true
+		}
+		return true
+	})
+	if files > 0 {
+		p.e.Usage.FileSearches = event.Some(files)
+	}
+	if len(containers) > 0 {
+		p.e.Usage.CodeSessions = event.Some(int64(len(containers)))
+	}
 }
 
 func isSearch(item gjson.Result) bool {

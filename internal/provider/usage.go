@@ -49,6 +49,7 @@ func (p *parser) usageOpenAI(v gjson.Result) {
 					count(v, &u.InputText)
 				case "cached_tokens_details":
 					count(v.Get("audio_tokens"), &u.CacheReadAudio)
+					count(v.Get("image_tokens"), &u.CacheReadImage)
 				}
 				return true
 			})
@@ -91,6 +92,12 @@ func (p *parser) usageOpenAI(v gjson.Result) {
 			if d := dollars(v); d.Known {
 				u.ReportedCost = d
 			}
+		case "service_tier": // Mistral
+			p.e.ServiceTier = or(event.FirstChars(text(v), 100), p.e.ServiceTier)
+		case "speed", "inference_geo": // Claude behind some compatible servers
+			p.factor(k.Str, v)
+		case "prompt_audio_seconds": // Mistral
+			p.seconds(v)
 		case "is_byok":
 			byok = v.Bool()
 			p.meta("is_byok", raw(v))
@@ -136,6 +143,8 @@ func (p *parser) usageAnthropic(v gjson.Result) {
 			count(v.Get("web_search_requests"), &u.WebSearches)
 		case "service_tier":
 			p.e.ServiceTier = event.FirstChars(text(v), 100)
+		case "speed", "inference_geo":
+			p.factor(k.Str, v)
 		case "cost": // OpenRouter's Messages API
 			if d := dollars(v); d.Known {
 				u.ReportedCost = d
@@ -143,6 +152,28 @@ func (p *parser) usageAnthropic(v gjson.Result) {
 		}
 		return true
 	})
+}
+
+// factor reads what else than counts sets the price.
+func (p *parser) factor(name string, v gjson.Result) {
+	if s := event.FirstChars(text(v), 100); s != "" {
+		if name == "speed" {
+			p.e.Speed = s
+		} else {
+			p.e.InferenceGeo = s
+		}
+	}
+}
+
+// seconds reads the length of sound or video.
+func (p *parser) seconds(v gjson.Result) {
+	f := v.Num
+	if v.Type == gjson.String {
+		f = gjson.Parse(v.Str).Num
+	}
+	if f > 0 {
+		p.e.Usage.MediaTime = event.Some(event.Seconds(f))
+	}
 }
 
 // settleUsage makes the counts mean the same for every provider, once all of

@@ -51,6 +51,7 @@ var allowed = map[string][]string{
 	"server/internal/ingest":     {"event", "server/internal/health", "server/internal/httpbody", "server/internal/receiver", "internal/flag", "server/internal/project"},
 	"server/internal/otlp":       {"event", "server/internal/health", "server/internal/httpbody", "server/internal/receiver", "server/internal/project"},
 	"internal/price":             {"event"},
+	"internal/price/generate":    {"event", "internal/price"}, // writes the built-in prices
 	"internal/privacy":           {"event"},
 	"internal/enrich":            {"event", "internal/privacy"},
 	"server/internal/pipeline":   {"event", "internal/enrich", "internal/privacy", "server/internal/disk"}, // what every event passes once between receivers and the journal

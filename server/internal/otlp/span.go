@@ -438,7 +438,9 @@ func model(e *event.Event, attrs *attributes) {
 	e.Model = attrs.str("gen_ai.response.model", "ai.response.model", "llm.response.model", "llm.model_name", "langfuse.observation.model.name", "langsmith.metadata.ls_model_name")
 	e.CompletionID = attrs.str("gen_ai.response.id", "ai.response.id", "llm.response.id", "gen_ai.response_id")
 	e.SystemFingerprint = attrs.str("openai.response.system_fingerprint", "gen_ai.openai.response.system_fingerprint", "gen_ai.openai.system_fingerprint", "gen_ai.system_fingerprint")
-	e.ServiceTier = attrs.str("openai.response.service_tier", "gen_ai.openai.response.service_tier", "gen_ai.response.service_tier")
+	e.ServiceTier = attrs.str("openai.response.service_tier", "gen_ai.openai.response.service_tier", "gen_ai.response.service_tier", "anthropic.response.service_tier")
+	e.Speed = attrs.str("anthropic.response.speed", "gen_ai.response.speed")
+	e.InferenceGeo = attrs.str("anthropic.response.inference_geo", "gen_ai.response.inference_geo")
 	if s := attrs.flag("gen_ai.request.stream", "gen_ai.request.is_stream", "gen_ai.is_streaming", "llm.is_streaming", "langsmith.request.streaming", "mastra.model_generation.streaming"); s.Known {
 		e.Stream = s
 	}
