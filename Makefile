@@ -69,9 +69,6 @@ prices: $(PRICES)/venv/.hedgerow ## write the built-in prices anew from genai-pr
 	  -litellm "$$($(PRICES)/venv/bin/python -c 'import importlib.util as u; print(u.find_spec("litellm").submodule_search_locations[0])')/model_prices_and_context_window_backup.json" \
 	  -litellm-version $$($(PRICES)/venv/bin/python -c 'from importlib.metadata import version; print(version("litellm"))')
 
-prices-golden: $(PRICES)/venv/.hedgerow ## write the golden costs anew with the calculators of genai-prices and LiteLLM
-	$(PRICES)/venv/bin/python $(PRICES)/golden.py internal/price/testdata
-
 $(PRICES)/venv/.hedgerow: $(PRICES)/requirements.txt
 	python3 -m venv $(PRICES)/venv && $(PRICES)/venv/bin/pip -q install --require-hashes -r $(PRICES)/requirements.txt
 	@touch $@
