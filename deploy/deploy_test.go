@@ -37,8 +37,11 @@ func loadChart(t *testing.T) *chart.Chart {
 // render is helm template: the manifests of a release named hedgerow, by their kind.
 func render(t *testing.T, values map[string]any) (map[string]string, error) {
 	t.Helper()
-	install := action.NewInstall(&action.Configuration{Capabilities: chartutil.DefaultCapabilities})
+	capabilities := chartutil.DefaultCapabilities.Copy()
+	capabilities.KubeVersion = chartutil.KubeVersion{Version: "v1.30.0", Major: "1", Minor: "30"}
+	install := action.NewInstall(&action.Configuration{Capabilities: capabilities})
 	install.DryRun, install.ClientOnly, install.ReleaseName, install.Namespace = true, true, "hedgerow", "analytics"
+	install.KubeVersion = &capabilities.KubeVersion
 	release, err := install.Run(loadChart(t), values)
 	if err != nil {
 		return nil, err

@@ -1,5 +1,7 @@
 {{- define "hedgerow.name" -}}
-{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name }}{{ else }}{{ printf "%s-%s" .Release.Name .Chart.Name }}{{ end | trunc 52 | trimSuffix "-" }}
+{{- $full := printf "%s-%s" .Release.Name .Chart.Name }}
+{{- if contains .Chart.Name .Release.Name }}{{ $full = .Release.Name }}{{ end }}
+{{- $full | trunc 52 | trimSuffix "-" }}
 {{- end }}
 {{- define "hedgerow.selector" -}}
 app.kubernetes.io/name: {{ .Chart.Name }}
