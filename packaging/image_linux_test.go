@@ -24,7 +24,7 @@ import (
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 
-	"github.com/hedgerow/hedgerow/internal/providertest"
+	"github.com/hedgerow/hedgerow/internal/simulate/provider"
 	"github.com/hedgerow/hedgerow/packaging/internal/binary"
 	"github.com/hedgerow/hedgerow/packaging/internal/image"
 )
@@ -191,7 +191,7 @@ func (c *container) command(ctx context.Context, args ...string) *exec.Cmd {
 // and stops it.
 func (c *container) run() {
 	t := c.t
-	sim := providertest.New(providertest.Options{Seed: 1})
+	sim := provider.New(provider.Options{Seed: 1})
 	if err := sim.Start(); err != nil {
 		t.Fatal(err)
 	}
