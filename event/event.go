@@ -313,17 +313,6 @@ func (u Usage) Tokens() Int {
 	return Some(n)
 }
 
-// OtherModels is the key in [Event.ProviderMetadata] of what a call used of models
-// other than its own, such as an advisor's: a list of [ModelUsage]. These tokens are
-// not in its Usage, and what they cost is in its Cost.
-const OtherModels = "other_models"
-
-// ModelUsage is what a call used of one model.
-type ModelUsage struct {
-	Model string `json:"model"`
-	Usage Usage  `json:"usage"`
-}
-
 // AllInput is all input of a call, tokens read from and written to a cache
 // included, whatever the provider's own count leaves out. It is what every sum and
 // every page means by input tokens.

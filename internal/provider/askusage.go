@@ -4,7 +4,10 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"strings"
 	"time"
+
+	"github.com/tidwall/gjson"
 
 	"github.com/hedgerow/hedgerow/event"
 )
@@ -85,8 +88,9 @@ func Apply(b []byte, edits []Edit) []byte {
 	return append(out, b[at:]...)
 }
 
-// RefusesUsage reports whether a provider rejected the added stream_options. It then
-// closes the answer; otherwise the answer can still be read in full. decode undoes a
+// RefusesUsage reports whether a provider rejected the added stream_options, by name or
+// in words that may mean it: then a second try without them tells. It then closes the
+// answer; otherwise the answer can still be read in full. decode undoes a
 // Content-Encoding; nil if there is none. Mistral uses status 422.
 func RefusesUsage(res *http.Response, decode func(encoding string, head []byte) []byte) bool {
 	if res.StatusCode != http.StatusBadRequest && res.StatusCode != http.StatusUnprocessableEntity || res.Body == nil {
@@ -97,7 +101,7 @@ func RefusesUsage(res *http.Response, decode func(encoding string, head []byte) 
 	if enc := res.Header.Get("Content-Encoding"); enc != "" && decode != nil {
 		text = decode(enc, head)
 	}
-	if err == nil && (bytes.Contains(text, []byte("stream_options")) || bytes.Contains(text, []byte("include_usage"))) {
+	if err == nil && (bytes.Contains(text, []byte("stream_options")) || bytes.Contains(text, []byte("include_usage")) || vague(text)) {
 		_ = res.Body.Close()
 		return true
 	}
@@ -109,6 +113,34 @@ func RefusesUsage(res *http.Response, decode func(encoding string, head []byte) 
 		io.Reader
 		io.Closer
 	}{io.MultiReader(bytes.NewReader(head), rest), res.Body}
+	return false
+}
+
+// vague reports whether an error names neither a parameter nor a code, and says no more
+// than that something of the request is not known or not valid.
+func vague(body []byte) bool {
+	v := gjson.ParseBytes(body)
+	if len(body) > 0 && !event.ValidJSON(body) {
+		v = gjson.Result{}
+	}
+	if e := v.Get("error"); e.IsObject() {
+		v = e
+	}
+	if code := v.Get("code"); v.Get("param").String() != "" || code.Type == gjson.String && strings.Trim(code.Str, "0123456789") != "" {
+		return false
+	}
+	message := bytes.ToLower(body)
+	if m := v.Get("message"); m.Type == gjson.String {
+		message = bytes.ToLower([]byte(m.Str))
+	}
+	if len(bytes.TrimSpace(message)) == 0 {
+		return true
+	}
+	for _, word := range [...]string{"bad request", "invalid request", "unknown", "unrecognized", "unrecognised", "unsupported", "not supported", "unexpected", "extra ", "not permitted", "validation", "schema", "deserialize", "unmarshal"} {
+		if bytes.Contains(message, []byte(word)) {
+			return true
+		}
+	}
 	return false
 }
 

@@ -59,6 +59,7 @@ func (p *parser) request() {
 		}
 	}
 	members(s, whole, p.requestMember)
+	p.e.SessionID = or(p.e.SessionID, event.FirstChars(c.RequestHeader.Get("X-Claude-Code-Session-Id"), longestValue))
 	if p.e.Stream == (event.Opt[bool]{}) && (p.op == opChat || p.op == opCompletions || p.op == opFIM || p.op == opResponses || p.op == opMessages) {
 		p.e.Stream = event.Some(false)
 	}
@@ -292,14 +293,33 @@ func (p *parser) metadata(v gjson.Result) {
 	}
 	v.ForEach(func(k, v gjson.Result) bool {
 		if k.Str == "user_id" {
-			if p.e.User == "" {
-				p.e.User = event.FirstChars(text(v), longestValue)
+			user := event.FirstChars(text(v), longestValue)
+			if who, session, ok := claudeCode(user); ok {
+				user = who
+				p.e.SessionID = or(p.e.SessionID, session)
 			}
+			p.e.User = or(p.e.User, user)
 			return true
 		}
 		p.property(k.Str, v)
 		return true
 	})
+}
+
+// claudeCode takes Claude Code's metadata.user_id apart, which names the session too:
+// {"device_id":…,"account_uuid":…,"session_id":…}, or in versions of 2025
+// user_HASH_account_UUID_session_UUID. The user is the account or, with an API key,
+// the device.
+func claudeCode(id string) (user, session string, ok bool) {
+	if strings.HasPrefix(id, "{") && valid(id) {
+		v := gjson.Parse(id)
+		session = text(v.Get("session_id"))
+		return or(text(v.Get("account_uuid")), text(v.Get("device_id"))), session, session != ""
+	}
+	rest, ok := strings.CutPrefix(id, "user_")
+	device, rest, ok2 := strings.Cut(rest, "_account_")
+	account, session, ok3 := strings.Cut(rest, "_session_")
+	return or(account, device), session, ok && ok2 && ok3 && session != ""
 }
 
 // property keeps a custom property. Names that begin with $ are PostHog's own.

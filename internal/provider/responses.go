@@ -111,6 +111,10 @@ func (p *parser) responsesAnswer(name string, v gjson.Result) {
 		if p.op == opResponsesGet || s != "completed" {
 			p.meta("response_status", quote(s))
 		}
+	case "user", "safety_identifier", "metadata": // as the request had them: a GET has no other word for it
+		if p.op == opResponsesGet {
+			p.requestMember(name, v)
+		}
 	case "incomplete_details":
 		if r := text(v.Get("reason")); r != "" {
 			e.StopReason = event.FirstChars(r, 100)
@@ -285,7 +289,7 @@ func (s *responsesStream) event(f frame, v gjson.Result, tail bool) {
 		}
 		return
 	case kind == "response.created", kind == "response.in_progress", kind == "response.queued":
-		for _, name := range []string{"id", "model", "service_tier"} {
+		for _, name := range [...]string{"id", "model", "service_tier", "background", "created_at"} {
 			if m := v.Get("response").Get(name); m.Exists() {
 				p.responsesAnswer(name, m)
 			}
@@ -386,16 +390,22 @@ type background struct {
 
 // settleBackground makes one generation of a response that is computed in the
 // background. The call that requests it brings no answer: it is a span. The
-// answer, and its usage, come with a later GET: that one is the generation,
-// with an id and a time that follow from the response, so that requesting it
-// again makes no second one. A GET of a response that had been answered before
-// is a span without usage: its tokens are counted already. Both ends share
-// their completion id.
+// answer, and its usage, come with a later GET, unless the call streams it to its
+// end: that one is the generation, with an id and a time that follow from the
+// response, so that requesting it again makes no second one. A GET of a response
+// that had been answered before is a span without usage: its tokens are counted
+// already. Both ends share their completion id.
 func (p *parser) settleBackground() {
 	e, b := p.e, p.background
 	switch {
+	case p.op == opResponses && b.on && p.events > 0 && !p.ended:
+		e.Name, e.Usage = event.Span, event.Usage{} // the answer goes on without its reader
 	case p.op == opResponses && b.pending && !isTrue(e.Stream):
 		e.Name = event.Span
+	case p.op == opResponses && b.on && e.CompletionID != "" && b.created > 0 && b.created < 1<<33:
+		// A stream to its end: the generation that a GET would bring.
+		e.Timestamp = time.Unix(b.created, 0).UTC()
+		e.UUID = event.DerivedID(e.CompletionID, e.Timestamp)
 	case p.op != opResponsesGet:
 	case b.on && !b.pending && e.CompletionID != "" && b.created > 0 && b.created < 1<<33:
 		e.Name = event.Generation

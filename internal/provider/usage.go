@@ -188,7 +188,7 @@ func (p *parser) settleUsage() {
 		if !u.Output.Known && p.ended {
 			u.Output = p.started // a server that counts in advance
 		}
-		p.settleIterations()
+		p.e.SetIterations(p.iterations)
 		if u.Input.Known || u.Output.Known {
 			u.CacheExclusive = event.Some(true)
 		}

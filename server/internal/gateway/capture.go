@@ -54,6 +54,8 @@ type capture struct {
 	gathering sync.Mutex
 	closing   chan struct{} // closed with queue
 
+	backgrounds backgrounds
+
 	backlog  backlog
 	waits    atomic.Bool // backlog's step is not StepOK
 	saidAway time.Time   // under backlog's lock
@@ -363,6 +365,7 @@ func (c *capture) identify(e *event.Event, r *record) {
 	if r.traceID != "" {
 		e.TraceID = r.traceID
 	}
+	c.background(e, r)
 	if r.uuid != "" {
 		e.UUID, e.SpanID = r.uuid, r.uuid
 		if e.TraceID == "" {
@@ -374,6 +377,9 @@ func (c *capture) identify(e *event.Event, r *record) {
 	}
 	if e.SpanID == "" {
 		e.SpanID = cmp.Or(r.spanID, event.NewID())
+	}
+	if !r.start {
+		c.backgrounds.remember(e)
 	}
 }
 
