@@ -220,6 +220,10 @@ func (c *pricing) checkCounts() {
 // and writes the answer back.
 func (c *pricing) resolveExclusive(provider string) {
 	u := &c.e.Usage
+	// OpenRouter counts in OpenAI's way: SDKs that go by the model's name are mistaken.
+	if c.e.Provider == "openai" && c.e.Source != event.SourceGateway && provider == "openrouter" && c.input >= c.cacheRead+c.write5m+c.write1h {
+		u.CacheExclusive = event.Some(false)
+	}
 	if u.CacheExclusive.Known || !c.inSide {
 		c.exc = u.CacheExclusive.Value
 		return

@@ -15,7 +15,7 @@ import (
 const rawUsage = "$ai_usage"
 
 // readRawUsage reads counts that have no property of their own: tokens by modality,
-// and the cost that a model router reports (contract sections 3.2 and 4, steps 0 and
+// lifetimes of cache writes, what Anthropic's iterations add, and the cost that a model router reports (contract sections 3.2 and 4, steps 0 and
 // 1). Named counts take precedence. The property is kept for PostHog, which reads it
 // too.
 func readRawUsage(e *event.Event) {
@@ -27,13 +27,16 @@ func readRawUsage(e *event.Event) {
 	// in its own, whose names differ by version.
 	for _, path := range [...][]string{
 		nil, {"rawResponse", "usageMetadata"}, {"providerMetadata", "google"},
-		{"rawUsage", "providerMetadata", "google"}, {"rawUsage", "usage", "raw"}, {"rawUsage", "rawResponse", "usageMetadata"},
+		{"rawUsage", "providerMetadata", "google"}, {"rawUsage", "usage", "raw"}, {"rawUsage", "rawResponse", "usageMetadata"}, {"usage", "raw"},
+		{"providerMetadata", "anthropic", "usage"}, {"rawUsage", "providerMetadata", "anthropic", "usage"},
 	} {
-		readModalities(&e.Usage, at(raw, path...))
+		of := at(raw, path...)
+		readModalities(&e.Usage, of)
+		readCaches(e, of)
 	}
 	for _, path := range [...][]string{
 		{"cost"}, {"providerMetadata", "openrouter", "usage", "cost"}, {"providerMetadata", "gateway", "cost"},
-		{"rawUsage", "usage", "raw", "cost"}, {"rawUsage", "providerMetadata", "openrouter", "usage", "cost"}, {"rawUsage", "providerMetadata", "gateway", "cost"},
+		{"usage", "raw", "cost"}, {"rawUsage", "usage", "raw", "cost"}, {"rawUsage", "providerMetadata", "openrouter", "usage", "cost"}, {"rawUsage", "providerMetadata", "gateway", "cost"},
 	} {
 		if d, ok := dollars(at(raw, path...)); ok && !e.Usage.ReportedCost.Known {
 			e.Usage.ReportedCost = event.Some(d)
@@ -55,6 +58,38 @@ func dollars(v json.RawMessage) (decimal.Decimal, bool) {
 	return event.Dollars(text(v))
 }
 
+// readCaches reads the provider's own counts of cached tokens, and the sum over
+// Anthropic's iterations where the named counts are those of the top level.
+func readCaches(e *event.Event, of json.RawMessage) {
+	u := &e.Usage
+	for _, f := range []struct {
+		to *event.Int
+		at []string
+	}{
+		{&u.CacheWrite5m, []string{"cache_creation", "ephemeral_5m_input_tokens"}}, {&u.CacheWrite1h, []string{"cache_creation", "ephemeral_1h_input_tokens"}},
+		{&u.CacheWrite12h, []string{"prompt_tokens_details", "cache_write_tokens_details", "ttl_12h_tokens"}}, {&u.CacheWrite12h, []string{"input_tokens_details", "cache_write_tokens_details", "ttl_12h_tokens"}},
+		{&u.CacheRead, []string{"cached_tokens"}}, // Moonshot
+	} {
+		fill(f.to, at(of, f.at...))
+	}
+	if list := at(of, "iterations"); len(list) > 0 && list[0] == '[' {
+		var top event.Int
+		if fill(&top, at(of, "input_tokens")); top == u.Input {
+			e.SetIterations(string(list))
+			u.CacheExclusive = event.Some(true)
+		}
+	}
+}
+
+// fill sets a count that is not known from one that is not 0: providers report 0 of
+// what they do not have.
+func fill(to *event.Int, n json.RawMessage) {
+	f, err := strconv.ParseFloat(string(n), 64)
+	if count, ok := event.Count(f); (err == nil || math.IsInf(f, 0)) && ok && count != 0 && !to.Known {
+		*to = event.Some(count)
+	}
+}
+
 // at follows names into objects; nil if one is missing.
 func at(v json.RawMessage, path ...string) json.RawMessage {
 	for _, name := range path {
@@ -72,20 +107,13 @@ func at(v json.RawMessage, path ...string) json.RawMessage {
 // readModalities reads Gemini's lists of {modality, tokenCount}, in the API's and
 // Python's names, and OpenAI's details of the prompt.
 func readModalities(u *event.Usage, v json.RawMessage) {
-	// OpenAI reports 0 audio tokens for every call without audio.
-	fill := func(to *event.Int, n json.RawMessage) {
-		f, err := strconv.ParseFloat(string(n), 64)
-		if count, ok := event.Count(f); (err == nil || math.IsInf(f, 0)) && ok && count != 0 && !to.Known {
-			*to = event.Some(count)
-		}
-	}
 	for key, details := range members(v) {
-		var audio, image, words *event.Int
+		var audio, image, words, video, document *event.Int
 		switch string(key) {
 		case "promptTokensDetails", "prompt_tokens_details":
-			audio, image, words = &u.InputAudio, &u.InputImage, &u.InputText
+			audio, image, words, video, document = &u.InputAudio, &u.InputImage, &u.InputText, &u.InputVideo, &u.InputDocument
 		case "candidatesTokensDetails", "candidates_tokens_details":
-			audio, image, words = &u.OutputAudio, &u.OutputImage, &u.OutputText
+			audio, image, words, video = &u.OutputAudio, &u.OutputImage, &u.OutputText, &u.OutputVideo
 		case "outputTokenDetails":
 			image = &u.OutputImage // its text excludes the reasoning, which is billed like text
 		case "cacheTokensDetails", "cache_tokens_details":
@@ -93,7 +121,7 @@ func readModalities(u *event.Usage, v json.RawMessage) {
 		default:
 			continue
 		}
-		to := map[string]*event.Int{"audio": audio, "image": image, "text": words}
+		to := map[string]*event.Int{"audio": audio, "image": image, "text": words, "video": video, "document": document}
 		for detail := range elements(details) {
 			kind := strings.ToLower(text(at(detail, "modality")))
 			n := at(detail, "tokenCount")

@@ -410,7 +410,7 @@ var providers = map[string]string{
 	"aws.bedrock": "amazon-bedrock", "aws_bedrock": "amazon-bedrock", "bedrock": "amazon-bedrock", "aws": "amazon-bedrock", "amazon_bedrock": "amazon-bedrock",
 	"azure.ai.openai": "azure", "azure.ai.inference": "azure", "az.ai.openai": "azure", "az.ai.inference": "azure", "azure_openai": "azure", "azure-openai": "azure", "azure openai": "azure",
 	"gcp.gemini": "gemini", "gcp.gen_ai": "gemini", "google": "gemini", "google_genai": "gemini", "google-gla": "gemini", "google.generative-ai": "gemini", "google_ai_studio": "gemini", "gemini": "gemini",
-	"gcp.vertex_ai": "google-vertex", "vertexai": "google-vertex", "vertex_ai": "google-vertex", "google_vertexai": "google-vertex", "google-vertex": "google-vertex", "google.vertex": "google-vertex", "vertex.ai": "google-vertex",
+	"gcp.vertex_ai": "google-vertex", "gcp.vertex.agent": "google-vertex", "vertexai": "google-vertex", "vertex_ai": "google-vertex", "google_vertexai": "google-vertex", "google-vertex": "google-vertex", "google.vertex": "google-vertex", "vertex.ai": "google-vertex",
 	"x_ai": "xai", "mistral_ai": "mistral", "mistralai": "mistral", "mistral ai": "mistral", "ibm.watsonx.ai": "watsonx", "togetherai": "together", "fireworks_ai": "fireworks",
 }
 

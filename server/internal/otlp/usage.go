@@ -25,7 +25,7 @@ func usage(e *event.Event, attrs *attributes) {
 	u.CacheRead = attrs.count("gen_ai.usage.cache_read.input_tokens", "gen_ai.usage.cache_read_input_tokens", "gen_ai.usage.cached_input_tokens", "gen_ai.usage.cached_tokens", "gen_ai.usage.cache_read_tokens", "gen_ai.usage.input_tokens.cached",
 		"gen_ai.usage.details.cache_read_tokens", "gen_ai.usage.details.cache_read_input_tokens", "gen_ai.usage.details.cached_tokens", "gen_ai.usage.prompt_tokens_details.cached_tokens", "llm.token_count.prompt_details.cache_read", "llm.usage.cache_read_input_tokens",
 		"ai.usage.inputTokenDetails.cacheReadTokens", "ai.usage.cachedInputTokens", "anthropic.usage.cache_read_input_tokens")
-	u.CacheWrite = attrs.count("gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_creation_input_tokens", "gen_ai.usage.cache_write_tokens", "gen_ai.usage.cache_write.input_tokens", "gen_ai.usage.cache_creation_tokens",
+	u.CacheWrite = attrs.count("gen_ai.usage.cache_creation.input_tokens", "gen_ai.usage.cache_creation_input_tokens", "gen_ai.usage.cache_write_tokens", "gen_ai.usage.cache_write.input_tokens", "gen_ai.usage.cache_write_input_tokens", "gen_ai.usage.cache_creation_tokens",
 		"gen_ai.usage.details.cache_write_tokens", "gen_ai.usage.details.cache_creation_input_tokens", "llm.token_count.prompt_details.cache_write", "llm.usage.cache_creation_input_tokens",
 		"ai.usage.inputTokenDetails.cacheWriteTokens", "anthropic.usage.cache_creation_input_tokens")
 	u.CacheWrite5m = attrs.count("gen_ai.usage.cache_creation.ephemeral_5m_input_tokens", "gen_ai.usage.details.ephemeral_5m_input_tokens", "anthropic.usage.cache_creation.ephemeral_5m_input_tokens")
@@ -49,6 +49,12 @@ func usage(e *event.Event, attrs *attributes) {
 	// added (Gemini's own habit).
 	if in, out, think := u.Input, u.Output, u.Reasoning; u.Total.Known && in.Known && out.Known && think.Or(0) > 0 && u.Total.Value == in.Value+out.Value+think.Value {
 		u.Output.Value += think.Value
+	} else if in.Known && out.Known && u.Total.Value > in.Value+out.Value && event.GeminiThinks(e.ModelName()) {
+		// Some instrumentations of Gemini know the thoughts by the total only.
+		if !think.Known {
+			u.Reasoning = event.Some(u.Total.Value - in.Value - out.Value)
+		}
+		u.Output = event.Some(u.Total.Value - in.Value)
 	}
 	u.CacheExclusive = exclusive(e, attrs, vercel && !details, langfuse, raw)
 	if cost, ok := dollars(attrs.number("gen_ai.usage.total_cost", "gen_ai.usage.cost")); ok && e.IsCosted() {
@@ -90,6 +96,11 @@ func exclusive(e *event.Event, attrs *attributes, oldVercel, langfuse bool, raw 
 	}
 	if raw.Known {
 		return event.Some(u.Input.Value == raw.Value)
+	}
+	// OpenLLMetry's instrumentation of Bedrock passes on the counts of Bedrock, whose
+	// input leaves out what was cached (Converse: TokenUsage).
+	if strings.Contains(string(e.Properties["otel.scope.name"]), "instrumentation.bedrock") {
+		return event.Some(true)
 	}
 	anthropic := e.Provider == "anthropic" || strings.Contains(e.ModelName(), "claude")
 	return event.Some(u.Input.Value < cached || langfuse || oldVercel && anthropic && e.Provider != "gateway")
