@@ -343,6 +343,9 @@ func (c *pricing) compute(r *Rates) {
 	if !cost.Tools.Known {
 		cost.Tools = c.pieces(piece{"file_searches", u.FileSearches, r.FileSearch}, piece{"code_sessions", u.CodeSessions, r.CodeSession})
 	}
+	if c.e.Usage.OutputEstimated.Known && !c.outputKnown {
+		c.lacks("output_tokens") // they are billed, and only estimated
+	}
 	if len(c.unpriced) > 0 {
 		cost.Unpriced = strings.Join(c.unpriced, ",")
 		return

@@ -132,6 +132,8 @@ func TestPrice(t *testing.T) {
 			want: "10000/?/?/?=10000 manual gpt-audio-t@openai inclusive"},
 		{name: "more audio than input", provider: "openai", model: "gpt-audio-t", usage: event.Usage{Input: n(100), InputAudio: n(200)},
 			want: "8000/?/?/?=8000 manual gpt-audio-t@openai inclusive modality_exceeds_input"},
+		{name: "output that is only estimated", provider: "openai", model: "gpt-t", usage: event.Usage{Input: in, OutputEstimated: n(40)},
+			want: "2000/?/?/?=? manual gpt-t@openai inclusive"},
 		{name: "text output told apart", provider: "openai", model: "gpt-audio-t", usage: event.Usage{Output: out, OutputText: n(40), OutputAudio: n(60)},
 			want: "?/5200/?/?=5200 manual gpt-audio-t@openai"},
 
