@@ -13,7 +13,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// endless is an answer that says something and then neither ends nor continues.
+// endless is an answer that stops after some text, without an end or an error.
 type endless struct {
 	io.Reader
 	ctx context.Context
@@ -29,8 +29,8 @@ func (e *endless) Read(p []byte) (int, error) {
 
 func (e *endless) Close() error { return nil }
 
-// open begins a streamed call whose answer goes no further than said, and reads
-// what there is of it.
+// open starts a streamed call whose answer stops after the given text, and
+// reads what was sent.
 func (r *rig) open(t *testing.T, ctx context.Context, url, said string) io.ReadCloser {
 	t.Helper()
 	client := &http.Client{Transport: r.Transport(roundTrip(func(req *http.Request) (*http.Response, error) {
@@ -58,8 +58,8 @@ const (
 	messageStart = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"model\":\"m-1\",\"usage\":{\"input_tokens\":3}}}\n\n"
 )
 
-// A stream that has borne its end or an error becomes an event, though it is
-// neither closed nor read on.
+// A stream that has sent its last event or an error becomes an event, even
+// if it is neither closed nor read further.
 func TestStreamThatHasEnded(t *testing.T) {
 	for _, c := range []struct{ name, url, said, errorType string }{
 		{"chat error", groqChat, helloChunk + "data: {\"error\":{\"message\":\"no\",\"type\":\"server_error\"}}\n\n", "server_error"},
@@ -94,7 +94,7 @@ func TestStreamThatHasEnded(t *testing.T) {
 	}
 }
 
-// A stream whose context ends becomes an event, though no one closes it.
+// A stream whose context ends becomes an event, even if it is never closed.
 func TestStreamWhoseContextEnds(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, r *rig) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -128,8 +128,8 @@ func TestStreamWhoseContextEnds(t *testing.T) {
 	})
 }
 
-// A stream that no one holds any more becomes an event when its memory is
-// collected.
+// A stream that is no longer referenced becomes an event when it is
+// garbage collected.
 func TestStreamThatIsGarbage(t *testing.T) {
 	r := newRig(t, nil)
 	_ = r.open(t, context.Background(), groqChat, helloChunk)

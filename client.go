@@ -59,7 +59,7 @@ type Client struct {
 
 	noAI atomic.Int64 // Unix nanoseconds until which the host is assumed to have no AI route
 
-	mu     sync.RWMutex // read-held by enqueue, so that nothing is enqueued during Close
+	mu     sync.RWMutex // enqueue takes the read lock, so that nothing is enqueued during Close
 	closed bool
 
 	workers sync.WaitGroup
@@ -202,8 +202,8 @@ func (c *Client) release(size int64) {
 
 const dropLogEvery = 10 * time.Second
 
-// drop counts dropped events and logs them: the first at once, later ones in
-// intervals.
+// drop counts dropped events and logs them: the first immediately, later
+// ones at intervals.
 func (c *Client) drop(reason string, n int64, err error) {
 	c.debug("events dropped", "reason", reason, "events", n, "err", err)
 	s := &c.stats
@@ -317,7 +317,7 @@ func (c *Client) outcome(op string, lost int64, err error) error {
 		e.Kept, e.Waiting = s.Spooled, max(0, s.Queued-s.Spooled)
 	}
 	if op == "close" {
-		e.Waiting = 0 // dropped and counted, or held by a BeforeSend that does not return
+		e.Waiting = 0 // dropped and counted, or inside a BeforeSend that does not return
 	}
 	if e.Err == nil && e.Dropped == 0 {
 		return nil
@@ -404,7 +404,7 @@ func (c *Client) Close(ctx context.Context) error {
 		case <-late.C: // a BeforeSend that does not return
 		}
 	}
-	c.cancel() // the rest is dropped from here on
+	c.cancel() // what remains is dropped
 	for _, l := range c.lanes {
 		l.close()
 	}

@@ -23,8 +23,8 @@ import (
 	simposthog "github.com/hedgerow/hedgerow/internal/simulate/posthog"
 )
 
-// TestMain takes the machine's own settings away, and looks for goroutines that
-// outlive the tests.
+// TestMain clears the machine's environment settings and checks for leaked
+// goroutines.
 func TestMain(m *testing.M) {
 	if spec := os.Getenv("SPOOL_CHILD"); spec != "" {
 		spoolChild(spec)
@@ -44,8 +44,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// leaked returns the stacks of goroutines that run this package's code after a
-// moment's grace.
+// leaked returns the stacks of goroutines that still run this package's code
+// after a grace period.
 func leaked() (left string) {
 	for range 50 {
 		buf := make([]byte, 1<<20)
@@ -161,7 +161,7 @@ func TestCapture(t *testing.T) {
 	})
 }
 
-// Nobody named: the event has the default id, and makes no person.
+// Without a user the event has the default id and creates no person profile.
 func TestDistinctID(t *testing.T) {
 	for _, tt := range []struct{ def, user, want string }{{"", "", "anonymous"}, {"visitor", "", "visitor"}, {"visitor", "ada", "ada"}, {"", "ada", "ada"}} {
 		bubble(t, func(c *hedgerow.Config) { c.DefaultDistinctID = tt.def }, func(t *testing.T, r *rig) {
@@ -190,7 +190,8 @@ func TestDistinctID(t *testing.T) {
 			t.Errorf("%s", e.Raw)
 		}
 	})
-	// A hedgerow server knows events without a user: their trace stands for it.
+	// A hedgerow server accepts events without a user and uses the trace id
+	// instead.
 	bubble(t, func(c *hedgerow.Config) { c.APIKey = homeToken }, func(t *testing.T, r *rig) {
 		r.Capture(hedgerow.WithTrace(t.Context(), "trace-1"), "prompt_shared", nil)
 		r.flush(t)
@@ -204,7 +205,7 @@ func TestDistinctID(t *testing.T) {
 // hedgerow, whatever the test puts in its place.
 const homeToken = "phc_hedgerow_0123456789abcdefghijklmn"
 
-// newReceiver stands in for PostHog, and with homeToken for a hedgerow server.
+// newReceiver simulates PostHog, and with homeToken a hedgerow server.
 func newReceiver() *simposthog.Server {
 	return simposthog.New(simposthog.Options{Projects: []simposthog.Project{{Token: simposthog.Token}, {Token: homeToken}}})
 }
@@ -287,7 +288,7 @@ func TestLargeFlush(t *testing.T) {
 	})
 }
 
-// What the contract's section 2 says about each status.
+// The handling of each status follows section 2 of the contract.
 func TestRetryClasses(t *testing.T) {
 	for _, status := range []int{400, 401, 402, 403, 404, 405, 415, 422, 301} {
 		bubble(t, nil, func(t *testing.T, r *rig) {
@@ -434,7 +435,7 @@ func TestTooLarge(t *testing.T) {
 			}
 		}
 	})
-	// A lone one is lost, and the next is not. The log tells its size only.
+	// A single event is lost and the next is not. The log has only its size.
 	bubble(t, func(c *hedgerow.Config) { c.APIKey = homeToken }, func(t *testing.T, r *rig) {
 		r.Capture(t.Context(), "large", hedgerow.Properties{"list": strings.Split(strings.Repeat(prompt+",", 40_000), ",")})
 		r.Capture(t.Context(), "small", nil)
@@ -446,7 +447,8 @@ func TestTooLarge(t *testing.T) {
 			t.Errorf("the log says %s", s)
 		}
 	})
-	// Refused by the host alone: an LLM event goes without its content.
+	// Rejected by the host on its own, an LLM event is sent without its
+	// content.
 	bubble(t, nil, func(t *testing.T, r *rig) {
 		r.ph.Fail(simposthog.Fault{Status: 413})
 		r.Capture(t.Context(), event.Generation, generation())
@@ -519,7 +521,7 @@ func TestNoAIRoute(t *testing.T) {
 	})
 }
 
-// A failing AI lane does not hold back product events.
+// A failing AI lane does not delay product events.
 func TestLanesAreApart(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, r *rig) {
 		r.ph.Fail(simposthog.Fault{Path: "/i/v0/ai/batch", Status: 503, Times: -1})
@@ -586,7 +588,7 @@ func TestClose(t *testing.T) {
 			t.Errorf("%+v", s)
 		}
 	})
-	// It gives up when its context ends, whatever a delivery waits for.
+	// It returns when its context ends, whatever a delivery waits for.
 	for _, f := range []simposthog.Fault{{Status: 503, Times: -1}, {Delay: time.Hour, Times: -1}} {
 		bubble(t, func(c *hedgerow.Config) { c.Timeout = time.Hour }, func(t *testing.T, r *rig) {
 			r.ph.Fail(f)
@@ -670,7 +672,7 @@ type bomb struct{}
 
 func (bomb) MarshalJSON() ([]byte, error) { panic("boom") }
 
-// Nothing that a caller passes in can harm him.
+// No argument can make the client panic.
 func TestOddInput(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, r *rig) {
 		r.Capture(t.Context(), "odd", hedgerow.Properties{"chan": make(chan int), "bomb": bomb{}, "ok": 1, "nan": func() {}})

@@ -201,7 +201,7 @@ type Config struct {
 	ShutdownTimeout time.Duration
 
 	// Providers maps further provider hosts to names: "llm.internal:8080" → "vllm".
-	// Such a provider is treated as OpenAI-compatible unless the path says otherwise.
+	// It is treated as OpenAI-compatible unless the path shows another API.
 	// Well-known providers need no entry.
 	Providers map[string]string
 
@@ -321,8 +321,8 @@ func (c Config) withDefaults() (Config, error) {
 	return c, nil
 }
 
-// home reports whether the receiver is a hedgerow server. The prefix of its project
-// tokens identifies it; PostHog accepts none of them.
+// home reports whether the receiver is a hedgerow server. Its project tokens have
+// a prefix that PostHog does not accept.
 func (c *Config) home() bool { return strings.HasPrefix(c.APIKey, homePrefix) }
 
 func checkKey(key string) error {

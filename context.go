@@ -69,7 +69,7 @@ func WithSession(ctx context.Context, id string) context.Context {
 	return with(ctx, func(a *attribution) { a.session = id })
 }
 
-// WithUser sets the distinct id of the user, as PostHog knows it.
+// WithUser sets the distinct id of the user, as in PostHog.
 func WithUser(ctx context.Context, distinctID string) context.Context {
 	return with(ctx, func(a *attribution) { a.user = distinctID })
 }
@@ -84,8 +84,8 @@ func WithPromptVersionID(ctx context.Context, id string) context.Context {
 	return with(ctx, func(a *attribution) { a.promptVersionID = id })
 }
 
-// WithSurface sets the part of the product that makes the call: Conversation, Test,
-// Playbook, or a name of your own.
+// WithSurface sets the part of the product that makes the call: Conversation,
+// Test, Playbook, or any other name.
 func WithSurface(ctx context.Context, surface string) context.Context {
 	return with(ctx, func(a *attribution) { a.surface = surface })
 }

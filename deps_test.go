@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// Who imports the SDK gets none of the server, and few other modules: each is here
-// with what it is for.
+// A program that imports the SDK gets none of the server, and only the modules
+// listed here, each with its reason.
 func TestDependencies(t *testing.T) {
 	allowed := []string{
 		"github.com/google/uuid",        // ids

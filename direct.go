@@ -110,7 +110,8 @@ type keptNames struct {
 	m  map[string]bool
 }
 
-// mostKeptNames bounds what is remembered: names are chosen by callers.
+// mostKeptNames limits how many names are remembered, because callers choose
+// them.
 const mostKeptNames = 200
 
 // first reports whether a name is new.

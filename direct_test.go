@@ -192,7 +192,7 @@ func TestOptions(t *testing.T) {
 				}
 			})
 		}
-		// A refused key is an error, and what was dropped a warning.
+		// A rejected key is logged as an error, dropped events as a warning.
 		bubble(t, func(c *hedgerow.Config) { c.LogLevel = slog.LevelWarn }, func(t *testing.T, r *rig) {
 			r.ph.Fail(simposthog.Fault{Status: 401})
 			call(t.Context(), r)
@@ -275,7 +275,7 @@ func TestCosts(t *testing.T) {
 	}
 }
 
-// What is wrong is said before anything is sent.
+// A wrong key or host is reported before anything is sent.
 func TestKeyAndHost(t *testing.T) {
 	for _, tt := range []struct{ key, host, want string }{
 		{simposthog.Token, "https://eu.i.posthog.com", ""},
@@ -321,7 +321,7 @@ func TestKeyAndHost(t *testing.T) {
 	}
 }
 
-// LogLevel counts where the logger's own handler would hold back more: slog's
+// LogLevel applies even if the logger's handler has a higher level, as slog's
 // default does.
 func TestLogLevelWithDefaultLogger(t *testing.T) {
 	var log strings.Builder

@@ -4,7 +4,7 @@
 //
 //	client, err := hedgerow.New(hedgerow.Config{}) // the key from HEDGEROW_API_KEY or POSTHOG_API_KEY
 //	…
-//	defer client.Close(context.Background()) // ends within 10 s, and says what it could not deliver
+//	defer client.Close(context.Background()) // returns within 10 s; the error counts undelivered events
 //	llm := openai.NewClient(option.WithMiddleware(client.Middleware()))
 //
 // Read in this order:
@@ -12,55 +12,53 @@
 //   - [New], [Config], [Client]: the one client of a process; what the
 //     environment sets; [Client.Flush] and [Client.Close].
 //   - [Client.Middleware] for openai-go and anthropic-sdk-go, [Client.Transport]
-//     for every other client: calls to models become events on their own.
+//     for every other client: calls to models are captured automatically.
 //   - [WithUser], [WithTrace], [WithSession], [WithPrompt], [WithSurface],
-//     [WithTags], [WithProperties], [WithGroups], [WithPrivacy]: whose call it is
-//     and what it is for, said by the context.
-//   - [NewPrompts] and [Prompts]: prompts that are kept in hedgerow, with a
-//     cache and a fallback; calls made with them have their version.
-//     [Prompts.Resolve]: what the user gets of one that is being rolled out.
+//     [WithTags], [WithProperties], [WithGroups], [WithPrivacy]: attribution of
+//     calls, set on the context.
+//   - [NewPrompts] and [Prompts]: prompts managed in hedgerow, with a cache and a
+//     fallback; calls made with them record the prompt's version.
+//     [Prompts.Resolve]: the variant of a user during a rollout.
 //   - [Client.Flag]: a feature flag's value for the user.
 //   - [Client.StartTrace] and [Client.StartSpan]: the steps between calls.
 //   - [Client.CaptureRating], [Client.CaptureOutcome], [Client.CaptureFeedback],
-//     [Client.CaptureMetric]: whether it helped.
+//     [Client.CaptureMetric]: feedback and outcomes.
 //   - [Client.CaptureGeneration], [Client.CaptureEmbedding], [Client.Capture],
-//     [Client.CaptureEvent]: what no wrapper sees.
-//   - [Client.Stats]: what was sent and what was dropped.
-//   - Package otelexport: spans of OpenTelemetry.
+//     [Client.CaptureEvent]: events that no wrapper captures.
+//   - [Client.Stats]: counts of sent and dropped events.
+//   - Package otelexport: OpenTelemetry spans.
 //
 // # Two promises
 //
 // The caller's work comes first. Capturing never blocks, never panics and never
-// returns an error; a nil or disabled [Client] does nothing. Events wait in a
-// queue that is bounded by number and by bytes. What does not fit is dropped,
-// counted and logged. Reading bodies, privacy, encoding and delivery happen in
-// the background.
+// returns an error; a nil or disabled [Client] does nothing. The queue of events
+// is bounded in number and bytes; events that do not fit are dropped, counted and
+// logged. Reading bodies, privacy, encoding and delivery happen in the
+// background.
 //
-// What was captured arrives once. Deliveries that fail for the host's reasons are
-// tried again, in the same bytes, uuid and timestamp, so that PostHog's
-// de-duplication recognizes a copy. What the host will never take is dropped and
-// counted. Events that are still in the queue when the process is killed are
-// lost: close the client, flush it where a process may be frozen, or give it a
-// folder to keep them in, [Config.SpoolDir].
+// Each event is stored once. A failed delivery is retried with the same bytes,
+// uuid and timestamp, so that PostHog deduplicates copies. Events that the host
+// rejects permanently are dropped and counted. Events that are still in the queue
+// when the process is killed are lost: close the client, flush it before a
+// process may be frozen, or set [Config.SpoolDir] to keep them on disk.
 //
 // # Privacy
 //
 // To a hedgerow server, prompts and answers are sent unless [Config.PrivacyMode]
-// or [WithPrivacy] says otherwise: it keeps them locally and decides for itself
-// what leaves. Straight to PostHog they stay in this process unless
-// [Config.SendContent] is set, and of everything else only what is on a list
-// leaves, as from the server. Keys, tokens, card numbers and the like are replaced
-// by marks in any case, and files in base64 too. The provider's key is never
-// recorded.
+// or [WithPrivacy] is used: the server stores them and decides what it sends to
+// PostHog. Straight to PostHog they are sent only with [Config.SendContent]; of
+// everything else only the fields on an allowlist are sent, as from the server.
+// Keys, tokens, card numbers and base64 files are always replaced by
+// placeholders. The provider's key is never recorded.
 //
 // # Straight to PostHog
 //
-// Where no server stands between, the client does what it would do: it prices
-// calls by the same table, applies the same privacy, writes the events of
+// Without a server the client does the server's work: it prices calls from the
+// same table, applies the same privacy rules, writes the events of
 // [Config.Schema], and adds trace_url from [Config.UIBaseURL].
 //
 // # The same event as the gateway's
 //
-// The wrappers read an exchange with the gateway's own parsers. For the same call
-// the two give the same event, sender aside; a test holds them to it.
+// The wrappers use the gateway's parsers. Apart from the sender, both record the
+// same event for the same call, which a test checks.
 package hedgerow

@@ -23,7 +23,7 @@ type lane struct {
 	finished uint64 // number of taken events that have arrived or been dropped
 	flushTo  uint64 // events pushed up to here are sent without waiting
 	closed   bool
-	changed  chan struct{} // closed when finished grows; nil if no one waits
+	changed  chan struct{} // closed when finished grows; nil without waiters
 }
 
 func newLane(c *Client) *lane { return &lane{c: c, wake: make(chan struct{}, 1)} }

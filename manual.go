@@ -56,8 +56,8 @@ type Generation struct {
 	CompletionID string // the provider's response id: chatcmpl-…
 	BaseURL      string // without query
 
-	Name       string     // $ai_span_name: what the call is for
-	Parameters Properties // temperature and the like
+	Name       string     // $ai_span_name: the purpose of the call
+	Parameters Properties // such as temperature
 	Properties Properties // custom properties
 }
 
@@ -79,7 +79,7 @@ type Embedding struct {
 	ErrorCode       string        // the provider's code: rate_limit_exceeded …; never the HTTP status
 	HTTPStatus      int           // 0 if there was none
 	BaseURL         string        // without query
-	Name            string        // $ai_span_name: what the call is for
+	Name            string        // $ai_span_name: the purpose of the call
 	Properties      Properties    // custom properties
 }
 
@@ -266,7 +266,7 @@ const (
 // Rating is a rating of an answer, by a user or by an evaluation.
 type Rating struct {
 	TraceID  string // defaults to the context's
-	SpanID   string // one call of the trace, such as its generation; "" is the trace as a whole
+	SpanID   string // a call of the trace, such as its generation; "" for the whole trace
 	Feedback string // positive, negative, neutral; "" from an evaluation
 
 	// Of an evaluation.
@@ -275,7 +275,7 @@ type Rating struct {
 	EvalScore  *float64 // in the evaluation's own unit; nil is unknown
 	ReasonCode string   // missing_citation, wrong_format …
 
-	Accepted, Edited *bool      // what the user did with the answer; nil is unknown
+	Accepted, Edited *bool      // whether the user accepted or edited the answer; nil if unknown
 	Properties       Properties // custom properties
 }
 

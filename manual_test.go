@@ -90,7 +90,7 @@ func TestCaptureEmbedding(t *testing.T) {
 	})
 }
 
-// A tree of steps comes out as a tree.
+// Nested steps keep their structure.
 func TestTraces(t *testing.T) {
 	bubble(t, nil, func(t *testing.T, r *rig) {
 		ctx := hedgerow.WithUser(hedgerow.WithSession(t.Context(), "s"), "ada")
@@ -180,7 +180,7 @@ func TestFeedbackMetricsOutcomes(t *testing.T) {
 	})
 }
 
-// In privacy mode neither states, nor feedback, nor errors leave.
+// In privacy mode states, feedback and errors are not sent.
 func TestManualPrivacy(t *testing.T) {
 	bubble(t, func(c *hedgerow.Config) { c.PrivacyMode = true }, func(t *testing.T, r *rig) {
 		ctx, trace := r.StartTrace(t.Context(), "t")

@@ -79,7 +79,8 @@ type Prompts struct {
 
 type promptKey struct{ name, ref string }
 
-// promptEntry is one cached prompt. turn is held while the server is requested.
+// promptEntry is one cached prompt. turn is locked during a request to the
+// server.
 type promptEntry struct {
 	turn    chan struct{}
 	prompt  *Prompt
@@ -132,17 +133,17 @@ const (
 // PromptMessage is one message of a prompt.
 type PromptMessage struct {
 	Role    string `json:"role"`    // system, developer, user or assistant
-	Content string `json:"content"` // text; {{name}} stands for a variable
+	Content string `json:"content"` // text with {{name}} variables
 }
 
 // PromptVariable is a variable of a prompt.
 type PromptVariable struct {
-	Name        string   `json:"name"`        // as {{name}} in the messages
-	Type        string   `json:"type"`        // string, number, integer, boolean or json
-	Optional    bool     `json:"optional"`    // may be omitted: Default, or nothing, is used
-	Default     any      `json:"default"`     // of Type; nil is none
-	Enum        []string `json:"enum"`        // the allowed values of a string; none allows all
-	Description string   `json:"description"` // for people
+	Name        string   `json:"name"`     // as {{name}} in the messages
+	Type        string   `json:"type"`     // string, number, integer, boolean or json
+	Optional    bool     `json:"optional"` // may be omitted: Default, or nothing, is used
+	Default     any      `json:"default"`  // of Type; nil is none
+	Enum        []string `json:"enum"`     // the allowed values of a string; none allows all
+	Description string   `json:"description"`
 }
 
 // Prompt is one version of a prompt. It is shared with other callers and must not be
@@ -157,7 +158,7 @@ type Prompt struct {
 	Model     string           `json:"model"`     // "" leaves the choice to the caller
 	Params    map[string]any   `json:"params"`    // temperature, max_tokens …, as the provider names them
 
-	Source PromptSource `json:"-"` // where this prompt came from
+	Source PromptSource `json:"-"` // the origin of this prompt
 }
 
 // RenderedPrompt is a prompt with values for its variables.
@@ -183,9 +184,8 @@ func PromptVersion(number int) PromptOption {
 	return func(c *promptChoice) { c.ref, c.pinned = strconv.Itoa(number), true }
 }
 
-// PromptLabel selects the version of a label: production, staging, latest or one of
-// your own. The default is production, or the newest version if there is no such
-// label.
+// PromptLabel selects the version of a label: production, staging, latest or any
+// other. The default is production, or the newest version without that label.
 func PromptLabel(label string) PromptOption {
 	return func(c *promptChoice) { c.ref, c.pinned = label, false }
 }
@@ -303,7 +303,7 @@ func (p *Prompt) from(s PromptSource) *Prompt {
 func (p *Prompts) fetch(ctx context.Context, name, ref string) (*Prompt, time.Duration, error) {
 	got, after, err := p.ask(ctx, name, firstOf(ref, "production"))
 	if e := (*event.Error)(nil); ref == "" && errors.As(err, &e) && e.Code == event.CodeNotFound {
-		return p.ask(ctx, name, "latest") // there is no label production
+		return p.ask(ctx, name, "latest") // no label production
 	}
 	return got, after, err
 }

@@ -26,7 +26,7 @@ const maxResolved = 10_000
 // rollout's flag, or the default if there is no rollout.
 type Resolved struct {
 	*Prompt        // with the variant's provider and model
-	Flag    string // the rollout's flag; "" if there is no rollout
+	Flag    string // the rollout's flag; "" without a rollout
 	Variant string // the flag's value for the user: a variant, "true" or "false"
 	Reason  string // why this version, as in POST /api/v1/prompts/{name}/resolve
 }
@@ -48,11 +48,11 @@ func PromptPerson(properties Properties) PromptOption {
 	return func(c *promptChoice) { c.person = properties }
 }
 
-// Resolve returns the prompt for the user of the context ([WithUser], [WithGroups]).
-// It requests the server once in 30 s for each user. If a request fails, the user
-// keeps the cached prompt; without one, or without a user in the context, the result
-// is that of [Prompts.Get], as for everyone outside the rollout. Options are those
-// of Get; a version or label bypasses the rollout.
+// Resolve returns the prompt for the user of the context ([WithUser],
+// [WithGroups]). It requests the server once in 30 s for each user. If a request
+// fails, the user keeps the cached prompt; without one, or without a user in the
+// context, the result is that of [Prompts.Get], as outside the rollout. Options
+// are those of Get; a version or label bypasses the rollout.
 func (p *Prompts) Resolve(ctx context.Context, name string, options ...PromptOption) (*Resolved, error) {
 	var choice promptChoice
 	for _, o := range options {
@@ -98,7 +98,7 @@ func (p *Prompts) Resolve(ctx context.Context, name string, options ...PromptOpt
 		p.mu.Unlock()
 		return got, nil
 	case errors.As(err, &e) && e.Code != event.CodeUnavailable:
-		return everybody() // the server has no such prompt or rejects the key: Get returns the error or the fallback
+		return everybody() // the server does not have the prompt or rejects the key: Get returns the error or the fallback
 	case ctx.Err() == nil:
 		p.mu.Lock()
 		p.resolveNotYet = now.Add(promptCooldown)

@@ -10,9 +10,9 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// openai-go and anthropic-sdk-go retry failed calls and send the attempt number in a
-// header. An attempt that may be retried is held until the next one; together they
-// become one event.
+// openai-go and anthropic-sdk-go retry failed calls and send the attempt number
+// in a header. An attempt that may be retried is kept back until the next one;
+// together they become one event.
 const (
 	retryGrace = 10 * time.Second // the clients wait 8 s at most by default
 	retryLimit = 90 * time.Second
@@ -62,7 +62,7 @@ func (x *exchange) mayRetry() bool {
 	}
 }
 
-// held are failed attempts that may be retried.
+// held keeps failed attempts that may be retried.
 type held struct {
 	mu sync.Mutex
 	m  map[retryKey][]*heldTry
@@ -127,7 +127,7 @@ func (h *held) take(key retryKey) *exchange {
 	return list[0].x
 }
 
-// release captures everything that is held.
+// release captures all kept attempts.
 func (h *held) release() {
 	h.mu.Lock()
 	var all []*exchange
@@ -148,7 +148,7 @@ func (h *held) release() {
 // absent if the number is unknown.
 const retryCount = "retry_count"
 
-// tell sets the number of retries on the event, if known.
+// tell sets the event's number of retries, if known.
 func (x *exchange) tell(e *event.Event) {
 	if x.retry > 0 {
 		_ = e.SetProperty(retryCount, x.retry) // a number always marshals
@@ -168,8 +168,9 @@ func (x *exchange) trace() string {
 // Other clients do not number their attempts: the same request of the same task
 // after a failed one is a retry. Each attempt is an event.
 
-// tryKey identifies the attempts of such a client. Without a trace, the attribution
-// in the context identifies the task: it is one value for all attempts.
+// tryKey identifies the attempts of such a client. Without a trace, the
+// attribution in the context identifies the call, because it is the same value
+// for all attempts.
 type tryKey struct {
 	trace string
 	at    *attribution
@@ -188,7 +189,8 @@ type failedTry struct {
 	at time.Time
 }
 
-// mostTries bounds what is remembered; beyond it retries are not recognized.
+// mostTries limits the number of remembered attempts. Beyond it retries are not
+// recognized.
 const mostTries = 1024
 
 // begin recognizes a retry.

@@ -263,7 +263,8 @@ func size(batch []*outgoing) (n int) {
 	return n
 }
 
-// refusal logs that the host rejects everything: at once, then in intervals.
+// refusal logs that the host rejects every event: immediately, then at
+// intervals.
 func (c *Client) refusal(err error) {
 	c.stats.Lock()
 	now := time.Now()
@@ -277,7 +278,7 @@ func (c *Client) refusal(err error) {
 	}
 }
 
-// left ends events that there is no time left for: the spool keeps them for the next
+// left drops events for which no time remains; a spool keeps them for the next
 // client.
 func (c *Client) left(batch []*outgoing) {
 	if c.spool == nil {
@@ -323,13 +324,13 @@ func (c *Client) sleep(d time.Duration) {
 	}
 }
 
-// verdict is what a response means for a batch.
+// verdict is the meaning of a response for a batch.
 type verdict int
 
 const (
 	taken    verdict = iota
 	later            // transient failure: retry later
-	noRoute          // no AI route: send to /batch/ at once
+	noRoute          // no AI route: send to /batch/ immediately
 	tooLarge         // send halves, or a smaller event
 	invalid          // one of the events is bad
 	refused          // the key or the address is bad

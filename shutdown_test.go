@@ -23,8 +23,8 @@ func (silent) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, r.Context().Err()
 }
 
-// Close and Flush with a context that never ends take no longer than their
-// bound, whatever the host does, and say what happened to the events.
+// Close and Flush with a context without deadline return within their own
+// limit, whatever the host does, and report the events' fate.
 func TestShutdownIsBounded(t *testing.T) {
 	down := roundTrip(func(*http.Request) (*http.Response, error) { return nil, errors.New("connection refused") })
 	for name, host := range map[string]http.RoundTripper{"down": down, "silent": silent{}} {

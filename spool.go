@@ -17,10 +17,10 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// spool keeps events on disk from shortly after their capture until they have been
-// delivered, so that the next client on the same folder delivers what a killed
-// process left. It sits between enqueue and the lanes: its goroutine encodes the
-// events, writes them, and passes them on.
+// spool keeps events on disk from shortly after their capture until they are
+// delivered, so that the next client on the same folder delivers the events of a
+// killed process. It sits between enqueue and the lanes: its goroutine encodes
+// the events, writes them, and passes them on.
 //
 // A spool is a folder of segments (00000001.spool …), which are appended to, and
 // deleted once all their events are done. A segment is a sequence of frames:
@@ -32,9 +32,8 @@ import (
 //	number  uint64  of the event, 0 in frames of kind 2
 //	body            the event as it is sent, or the numbers that are done with
 //
-// A frame cut short by a crash fails its checksum and ends the segment. Nothing is
-// synced: a killed process loses nothing, a power failure may.
-// power fails may.
+// A frame cut short by a crash fails its checksum and ends the segment. Nothing
+// is synced: a killed process loses nothing, a power failure may lose events.
 type spool struct {
 	c    *Client
 	dir  string
@@ -47,7 +46,7 @@ type spool struct {
 	in      []spooled
 	pushed  uint64
 	handled uint64        // number of pushed events that lanes have
-	changed chan struct{} // closed when handled grows; nil if no one waits
+	changed chan struct{} // closed when handled grows; nil without waiters
 	closed  bool
 
 	number uint64 // of the last event; only run uses it and buf
@@ -256,7 +255,8 @@ func (s *spool) drain(done <-chan struct{}) bool {
 	return true
 }
 
-// most that one round writes at once, because encoded events are held in memory.
+// spoolRound is the number of events written together; more would use too much
+// memory.
 const spoolRound = 256
 
 func (s *spool) run() {

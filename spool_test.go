@@ -64,7 +64,7 @@ func TestSpoolSurvivesKill(t *testing.T) {
 			if line, _ := bufio.NewReader(out).ReadString('\n'); line != "captured\n" {
 				t.Fatalf("the child says %q", line)
 			}
-			// The folder is the child's as long as it lives.
+			// The child locks the folder while it runs.
 			config := hedgerow.Config{APIKey: simposthog.Token, Host: ph.URL(), SpoolDir: dir, Logger: slog.New(slog.DiscardHandler)}
 			_, err = hedgerow.New(config)
 			var refused *event.Error
@@ -158,8 +158,7 @@ func TestSpoolKeepsWhatCloseLeaves(t *testing.T) {
 	}
 }
 
-// A file that breaks off anywhere costs what was cut, no more; and rubbish costs
-// nothing.
+// A truncated file loses only the truncated events, and garbage loses nothing.
 func TestSpoolTorn(t *testing.T) {
 	dir := t.TempDir()
 	r := spooling(t, dir, func(c *hedgerow.Config) { c.FlushAt = 1000 })
@@ -199,7 +198,7 @@ func TestSpoolTorn(t *testing.T) {
 	}
 }
 
-// What does not fit on disk, or cannot be written, is delivered all the same.
+// Events that do not fit on disk, or cannot be written, are delivered anyway.
 func TestSpoolIsBounded(t *testing.T) {
 	dir := t.TempDir()
 	r := spooling(t, dir, func(c *hedgerow.Config) { c.SpoolBytes, c.FlushAt = 20<<10, 1000 })
@@ -267,7 +266,7 @@ func TestSpoolRetriesToNoEnd(t *testing.T) {
 	})
 }
 
-// An event that was lightened, halved and refused behaves the same from disk.
+// An event that was reduced, split and rejected is handled the same from disk.
 func TestSpoolTooLarge(t *testing.T) {
 	r := spooling(t, t.TempDir(), nil)
 	r.ph.Fail(simposthog.Fault{Status: 413})
@@ -278,7 +277,7 @@ func TestSpoolTooLarge(t *testing.T) {
 	}
 }
 
-// Segments of many events are given up as their events arrive.
+// Segments of many events are deleted as their events are delivered.
 func TestSpoolGivesDiskBack(t *testing.T) {
 	dir := t.TempDir()
 	r := spooling(t, dir, func(c *hedgerow.Config) { c.QueueSize = 100_000 })

@@ -8,8 +8,9 @@ import (
 	"syscall"
 )
 
-// lockFile opens a file that no one else has locked. The lock ends with the
-// process, however that ends.
+// lockFile opens and locks a file. It returns an error if another process
+// has locked it. The lock is released when the process ends, even if it is
+// killed.
 func lockFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {

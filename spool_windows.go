@@ -9,8 +9,9 @@ import (
 // sharingViolation is ERROR_SHARING_VIOLATION.
 const sharingViolation syscall.Errno = 32
 
-// lockFile opens a file that no one else has open. The handle ends with the
-// process, however that ends.
+// lockFile opens a file exclusively. It returns an error if another process
+// has it open. The handle is released when the process ends, even if it is
+// killed.
 func lockFile(path string) (*os.File, error) {
 	name, err := syscall.UTF16PtrFromString(path)
 	if err != nil {

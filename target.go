@@ -31,7 +31,7 @@ func (c *Client) providerOf(req *http.Request, sure bool) target {
 			return t
 		}
 	}
-	// What precedes /v1 is part of the deployment, not of the API.
+	// A prefix of /v1 belongs to the deployment, not to the API.
 	for _, begin := range [...]string{"/v1/", "/v1beta/", "/api/"} {
 		if i := strings.Index(path, begin); i > 0 {
 			t.base, t.path = t.base+path[:i], path[i:]

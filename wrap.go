@@ -18,7 +18,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/provider"
 )
 
-// Bounds of what is recorded of a call, the same as in the gateway.
+// Limits of the recorded part of a call, the same as in the gateway.
 const (
 	maxRequest   = 32 << 20 // a longer JSON body is streamed
 	headOfUpload = 64 << 10 // recorded of streamed bodies
@@ -59,9 +59,9 @@ func (c *Client) Middleware() Middleware {
 }
 
 // Transport captures calls to models made through an [http.Client]: for genai,
-// go-openai, LangChainGo, Ollama and any other library with a configurable client. A
-// request to an unknown host is captured if it is a POST to a generating path
-// (/v1/chat/completions, /v1/messages …), and passed on otherwise. A nil base is
+// go-openai, LangChainGo, Ollama and any other library with a configurable
+// client. A request to an unknown host is captured only if it is a POST to a
+// generating path (/v1/chat/completions, /v1/messages …). A nil base is
 // [http.DefaultTransport]. See [Client.Middleware] for the rest.
 func (c *Client) Transport(base http.RoundTripper) http.RoundTripper {
 	if base == nil {
@@ -282,7 +282,7 @@ func (x *exchange) fail(err error) {
 	x.finish()
 }
 
-// gone reports whether the caller canceled, or its deadline passed.
+// gone returns a reason if the caller canceled or its deadline passed.
 func (x *exchange) gone(err error) string {
 	var timeout net.Error
 	switch {
@@ -374,7 +374,7 @@ func (b *answerBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// read records what was read of an answer.
+// read records a part of an answer.
 func (x *exchange) read(p []byte, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -406,9 +406,9 @@ func (x *exchange) read(p []byte, err error) {
 	}
 }
 
-// abandon ends an exchange whose answer was not read to EOF because it was closed or
-// is no longer used. That is no cancellation if the last event of a stream, or all
-// bytes of a body, had been read.
+// abandon ends an exchange whose answer was closed or dropped before EOF. That is
+// not a cancellation if the stream's last event, or all bytes of the body, had
+// been read.
 func (x *exchange) abandon() {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -431,7 +431,7 @@ func (x *exchange) abandon() {
 	x.finish()
 }
 
-// finish captures the exchange. It is called once, with mu held.
+// finish captures the exchange. It is called once, with mu locked.
 func (x *exchange) finish() {
 	if x.done {
 		return
