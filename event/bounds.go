@@ -21,7 +21,7 @@ const (
 	MaxDuration  = 30 * 24 * time.Hour // of a call
 	MaxBytes     = 1 << 40             // of a request, of an answer
 	MaxCostUSD   = 1_000_000           // of a call, and of each part of its cost
-	MaxPriceUSD  = 1_000               // of one token, where a price came with the event
+	MaxPriceUSD  = 1_000               // of one token, if the event has its own prices
 	MaxNumber    = 1e15                // a score, or any number that is measured among the properties; also below 0
 )
 
@@ -32,8 +32,8 @@ const Warnings = "hedgerow_warnings"
 // maxWarnings bounds that property: there are not more bounded fields.
 const maxWarnings = 64
 
-// Bound is a number of an event and what it can be. A number outside, NaN and
-// infinity are unknown.
+// Bound is the range of a number of an event. Values outside it, NaN and
+// infinity are treated as unknown.
 type Bound struct {
 	Field string  // as the API, the warnings and the documentation name it
 	Wire  string  // the property on the wire; "" if there is none
@@ -46,9 +46,9 @@ type Bound struct {
 	settle func(*Event) bool
 }
 
-// Bounds lists the bounded numbers in the order in which warnings name them: those
-// of [Fields] and then some of the properties. The timestamp is bounded, too, against
-// the clock: by package enrich.
+// Bounds lists the bounded numbers in the order of the warnings: those of
+// [Fields], then some properties. Package enrich bounds the timestamp, relative
+// to the clock.
 var Bounds = func() []Bound {
 	// Counts come first, then times, sizes and statuses, and money last.
 	var byType [5][]Bound
@@ -75,8 +75,9 @@ var Bounds = func() []Bound {
 	return list
 }()
 
-// settler makes a number unknown where it is outside of its kind's bounds; nil of
-// what is no number. The second result is its place among the types.
+// settler returns a function that makes a number unknown if it is out of range,
+// or nil for fields that are not numbers. The second result is the type's
+// position in the order of warnings.
 func settler(f *Field) (settle func(*Event) bool, order int) {
 	least, most := int64(f.Kind.Min), int64(f.Kind.Max)
 	switch at := f.At.(type) {
@@ -131,9 +132,9 @@ func settler(f *Field) (settle func(*Event) bool, order int) {
 
 var maxCost = decimal.NewFromInt(MaxCostUSD)
 
-// settleDollars reports whether an amount is one that a call can cost; what is far
-// below every price becomes 0. Digits and exponent come first: comparing
-// 1e999999999 would write it out.
+// settleDollars reports whether an amount is within a call's bounds, and rounds
+// negligible amounts to 0. It checks digits and exponent first, because comparing
+// 1e999999999 would expand it.
 func settleDollars(d *decimal.Decimal) bool {
 	switch size := d.NumDigits() + int(d.Exponent()); {
 	case d.IsZero():
@@ -203,7 +204,7 @@ func (e *Event) Warned() (said []string) {
 	return said
 }
 
-// holds reports whether a property's value is in range, or no number at all.
+// holds reports whether a property's value is within range or not a number.
 func (b *Bound) holds(v json.RawMessage) bool {
 	f, ok := numberIn(v)
 	return !ok || f >= b.Min && f <= b.Max // no NaN is
@@ -226,8 +227,8 @@ func numberIn(v json.RawMessage) (f float64, ok bool) {
 // maxDigits bounds the text of a number: longer ones are none.
 const maxDigits = 400
 
-// beyond stands for a whole number out of every range, until [Event.Bound] makes
-// it unknown. Several of them can be added up.
+// beyond represents an integer that is out of range, until [Event.Bound] makes
+// it unknown. Several of them can be added without overflow.
 const beyond = 1 << 53
 
 // Count is a count from a number: whole numbers that are out of range become one

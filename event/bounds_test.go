@@ -20,7 +20,7 @@ var extremes = []string{
 	`"9223372036854775807"`, `"NaN"`, `"Infinity"`, `"-inf"`, `"1e400"`, "1" + strings.Repeat("0", 300), "-" + strings.Repeat("9", 5000),
 }
 
-// TestBound puts every extreme into every field that comes by wire.
+// TestBound sets extreme values on every field that is read from the wire.
 func TestBound(t *testing.T) {
 	for _, b := range event.Bounds {
 		if b.Wire == "" {
@@ -53,8 +53,9 @@ func TestBound(t *testing.T) {
 	}
 }
 
-// TestBoundTwice holds what callers rely on: twice is once, shared maps are left
-// alone, and a caller's own property of that name gives way or is added to.
+// TestBoundTwice checks that bounding is idempotent, that shared maps are not
+// changed, and that a caller's own property of that name is replaced or
+// extended.
 func TestBoundTwice(t *testing.T) {
 	shared := map[string]json.RawMessage{"eval_score": json.RawMessage("1e300"), event.Warnings: json.RawMessage(`["latency out of range"]`)}
 	e := &event.Event{Name: "llm_output_rated", Properties: shared, Latency: event.Some[time.Duration](math.MaxInt64), RequestBytes: -1,
@@ -79,7 +80,7 @@ func TestBoundTwice(t *testing.T) {
 	}
 }
 
-// TestBoundsAreDocumented holds the page of events to the table.
+// TestBoundsAreDocumented compares docs/events.md with the table.
 func TestBoundsAreDocumented(t *testing.T) {
 	page, err := os.ReadFile("../docs/events.md")
 	if err != nil {

@@ -5,9 +5,9 @@ import (
 	"time"
 )
 
-// Delivery is an event on its way from the journal to one sink. The sink ends
-// every delivery exactly once by Ack, Retry or Dead; one that is never ended is
-// redelivered after the consumer's acknowledgment wait.
+// Delivery is an event that the journal delivers to a sink. The sink ends each
+// delivery exactly once with Ack, Retry or Dead; otherwise it is redelivered
+// after the consumer's acknowledgment wait.
 type Delivery struct {
 	Event   *Event
 	Seq     uint64 // position in the journal; events that were appended together may share one
@@ -29,7 +29,7 @@ type Acker interface {
 	Dead(reason string) error
 }
 
-// Queue is what a sink reads: the journal's durable consumer.
+// Queue is the journal's durable consumer, as a sink reads it.
 type Queue interface {
 	// Fetch returns up to max deliveries. It waits for the first no longer than
 	// until ctx ends, and for the others no longer than wait after the first.

@@ -1,18 +1,18 @@
-// Package event is the one event model of hedgerow: what a gateway call, an
-// SDK event or an OpenTelemetry span becomes, and what the store, the web pages
-// and PostHog are given.
+// Package event is hedgerow's event model. Gateway calls, SDK events and
+// OpenTelemetry spans are converted to it; the store, the web pages and PostHog
+// read it.
 //
 // Read in this order:
 //
 //   - [Event]: the model. Fields that may be unknown are [Opt] values: unknown
 //     is never written as 0.
 //   - [Usage], [Cost] and [Content]: tokens by kind, dollars by part, and the
-//     text itself, kept apart from the rest so that privacy drops it in one move.
-//   - [Event.Validate]: what makes an event acceptable.
+//     text, which is separate so that privacy can drop it as a whole.
+//   - [Event.Validate]: the requirements of a valid event.
 //   - [Event.AppendFrame] and [DecodeFrame]: the journal's lossless form.
-//   - [Event.MarshalPostHog] and [UnmarshalPostHog]: the form that PostHog's
-//     capture API speaks, property names and units included.
-//   - [Error]: the one error type that people get to read, with its HTTP status.
+//   - [Event.MarshalPostHog] and [UnmarshalPostHog]: the form of PostHog's
+//     capture API, including property names and units.
+//   - [Error]: the error type of all user-facing errors, with its HTTP status.
 //
-// The package does no I/O and imports nothing of hedgerow.
+// The package does no I/O and imports no other package of hedgerow.
 package event

@@ -16,8 +16,8 @@ import (
 
 var update = flag.Bool("update", false, "write the table of fields in docs/events.md anew")
 
-// TestFieldsAreDocumented holds the table of fields in docs/events.md to event.Fields
-// and the comments in event.go. With -update it writes the table.
+// TestFieldsAreDocumented compares the table of fields in docs/events.md with
+// event.Fields and the comments in event.go. -update writes the table.
 func TestFieldsAreDocumented(t *testing.T) {
 	const path, start, end = "../docs/events.md", "<!-- fields -->\n", "<!-- end of fields -->\n"
 	page, err := os.ReadFile(path)

@@ -8,14 +8,14 @@ import (
 // Code classifies an [Error] for machines.
 type Code string
 
-// The codes, and the HTTP status that [Error.HTTPStatus] gives each.
+// The codes of [Error]. [Error.HTTPStatus] has the status of each.
 const (
 	CodeInvalid      Code = "invalid"      // 400: the request itself is wrong
 	CodeUnauthorized Code = "unauthorized" // 401: no key, or a wrong one
 	CodeForbidden    Code = "forbidden"    // 403: the key does not allow it
 	CodeNotFound     Code = "not_found"    // 404
 	CodeConflict     Code = "conflict"     // 409
-	CodeSlow         Code = "slow"         // 408: the request's body came too slowly
+	CodeSlow         Code = "slow"         // 408: the request's body was sent too slowly
 	CodeTooLarge     Code = "too_large"    // 413
 	CodeUnsupported  Code = "unsupported"  // 415
 	CodeRateLimited  Code = "rate_limited" // 429
@@ -27,13 +27,13 @@ const (
 	CodeFull         Code = "journal_full" // 507: the journal's disk bound is reached
 )
 
-// Error is the one error that people get to read. Message says what happened,
-// Hint what to do about it; neither ever holds a key, a prompt or an answer.
-// Err, the technical cause, goes to the log and never into an HTTP answer.
+// Error is a user-facing error. Message describes it, Hint suggests a fix;
+// neither contains a key, a prompt or an answer. Err is the cause: it is
+// logged, and never part of an HTTP response.
 type Error struct {
-	Code    Code   // what kind of error, for programs
-	Message string // what happened, for people
-	Hint    string // what to do about it; "" if there is nothing
+	Code    Code   // the kind of error, for programs
+	Message string // the error, for users
+	Hint    string // the fix; "" if there is none
 	Err     error  // the cause, for logs; nil if there is none
 }
 
@@ -85,7 +85,7 @@ func (e *Error) HTTPStatus() int {
 	return 500
 }
 
-// NewError returns an error for people. err may be nil.
+// NewError returns a user-facing error. err may be nil.
 func NewError(code Code, message, hint string, err error) *Error {
 	return &Error{Code: code, Message: message, Hint: hint, Err: err}
 }
@@ -95,8 +95,9 @@ func Invalid(message, hint string) *Error {
 	return &Error{Code: CodeInvalid, Message: message, Hint: hint}
 }
 
-// AsError finds the [*Error] in err's chain, or wraps err as [CodeInternal] with
-// a message that gives nothing away. It returns nil for nil.
+// AsError returns the [*Error] in err's chain. It wraps any other error as
+// [CodeInternal] with a message that reveals nothing of it. It returns nil for
+// nil.
 func AsError(err error) *Error {
 	if err == nil {
 		return nil

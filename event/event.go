@@ -27,17 +27,17 @@ const (
 // gateway sends it for projects that speak that vocabulary; see Event.StartSent.
 const RequestStarted = "llm_request_started"
 
-// SpanContent brings a span's messages from log records through the journal to the
-// store, where it becomes content of the event with the same project, trace and
-// span id. It is never its own event: no sink but the store's takes it, and the
-// store keeps no row of it. See [Event.IsSpanContent].
+// SpanContent brings a span's messages from log records through the journal to
+// the store, where it becomes content of the event with the same project, trace
+// and span id. It is internal: only the store's sink reads it, and it has no row
+// there. See [Event.IsSpanContent].
 const SpanContent = "hedgerow_span_content"
 
 // FirstValue is the name of the milestone that is kept and sent once for each
 // user and project, however often and wherever callers report it.
 const FirstValue = "first_value_reached"
 
-// Status says how a call ended, in the words of the llm_events vocabulary.
+// Status is the outcome of a call, in the terms of the llm_events vocabulary.
 type Status string
 
 // The five outcomes of a call.
@@ -45,7 +45,7 @@ const (
 	StatusSuccess          Status = "success"
 	StatusError            Status = "error"
 	StatusTimeout          Status = "timeout"
-	StatusBlocked          Status = "blocked"           // refused by a content filter or by the model
+	StatusBlocked          Status = "blocked"           // withheld by a content filter or by the model
 	StatusValidationFailed Status = "validation_failed" // the request or its answer was malformed
 )
 
@@ -54,14 +54,14 @@ const (
 const (
 	ErrTypeClientGone  = "client_disconnected" // the caller hung up before the end
 	ErrTypeTimeout     = "timeout"             // the upstream did not answer in time
-	ErrTypeUnreachable = "connection_error"    // the upstream refused or broke the connection
-	ErrTypeStream      = "stream_error"        // the stream broke off, or bore an error, after a 2xx
+	ErrTypeUnreachable = "connection_error"    // the upstream did not accept or broke the connection
+	ErrTypeStream      = "stream_error"        // the stream ended early or contained an error, after a 2xx
 	ErrTypeTruncated   = "truncated"           // the answer ended, without a failure of the connection, before it was complete
-	ErrTypeInvalid     = "invalid_answer"      // a 2xx whose body is no answer: empty, a web page, JSON of another form
-	ErrTypeProvider    = "provider_error"      // the answer says that it failed, and not how
+	ErrTypeInvalid     = "invalid_answer"      // a 2xx with an invalid body: empty, a web page, other JSON
+	ErrTypeProvider    = "provider_error"      // the answer reports a failure without a type
 )
 
-// Sources: the receiver through which an event came.
+// Sources: the receivers of events.
 const (
 	SourceGateway = "gateway"
 	SourceIngest  = "ingest"
@@ -91,7 +91,7 @@ type Event struct {
 	DistinctID string `json:"distinct_id,omitzero" kind:"name"`
 	// Start of the call; corrected for clock skew at intake, then fixed.
 	Timestamp time.Time `json:"timestamp" column:"ts"`
-	// How the event came: gateway, ingest, otlp or sdk.
+	// The receiver: gateway, ingest, otlp or sdk.
 	Source string `json:"source,omitzero" kind:"label"`
 	// The trace, which is one task from its beginning to its end.
 	TraceID string `json:"trace_id,omitzero" posthog:"$ai_trace_id,loose" kind:"id" llm_events:"trace_id"`
@@ -111,13 +111,14 @@ type Event struct {
 	Provider string `json:"provider,omitzero" posthog:"$ai_provider" kind:"name" llm_events:"provider"`
 	// The model that the request named.
 	ModelAsked string `json:"model_asked,omitzero" posthog:"model_requested" kind:"name" llm_events:"model_requested"`
-	// The model that answered; in the API and at PostHog the one asked for where none did: [Event.ModelName].
+	// The model that answered. In the API and at PostHog the requested model if none
+	// answered: [Event.ModelName].
 	Model string `json:"model,omitzero" posthog:"$ai_model" kind:"name"`
 	// chat, responses, messages, embeddings, models …; empty where the path is not known.
 	Operation string `json:"operation,omitzero" posthog:"operation" kind:"name"`
 	// Address of the provider, without query.
 	BaseURL string `json:"base_url,omitzero" posthog:"$ai_base_url" kind:"url"`
-	// Address of the request, without query: queries can hold keys.
+	// Address of the request, without its query, which can contain keys.
 	RequestURL string `json:"request_url,omitzero" posthog:"$ai_request_url" kind:"url"`
 	// HTTP method of a gateway call.
 	Method string `json:"method,omitzero" kind:"label"`
@@ -131,9 +132,9 @@ type Event struct {
 	Latency Opt[time.Duration] `json:"latency,omitzero" posthog:"$ai_latency" column:"latency_us" api:"latency_ms" kind:"duration"`
 	// Until the first token; of streams only.
 	TimeToFirstToken Opt[time.Duration] `json:"ttft,omitzero" name:"time_to_first_token" posthog:"$ai_time_to_first_token" column:"ttft_us" api:"time_to_first_token_ms" kind:"duration"`
-	// The answer came in pieces.
+	// The answer was streamed.
 	Stream Opt[bool] `json:"stream,omitzero" posthog:"$ai_stream"`
-	// The provider's; 0 where no answer came.
+	// The provider's status; 0 without a response.
 	HTTPStatus int `json:"http_status,omitzero" posthog:"$ai_http_status" kind:"status"`
 	// Length of the request on the wire; 0 where that is not known.
 	RequestBytes int64 `json:"request_bytes,omitzero" posthog:"request_bytes" kind:"bytes"`
@@ -164,11 +165,12 @@ type Event struct {
 	ServiceTier string `json:"service_tier,omitzero" posthog:"$ai_service_tier" kind:"label"`
 	// The speed that the provider answered with, where it sells several: standard, fast.
 	Speed string `json:"speed,omitzero" posthog:"$ai_speed" kind:"label"`
-	// Where the provider says that it computed the answer, where that sets the price: us.
+	// The region in which the provider reports that it computed the answer, if it
+	// affects the price: us.
 	InferenceGeo string `json:"inference_geo,omitzero" posthog:"$ai_inference_geo" kind:"label"`
 	// The request's settings by the provider's names; never content.
 	ModelParameters map[string]json.RawMessage `json:"model_parameters,omitzero" posthog:"$ai_model_parameters"`
-	// What only this provider says: request id, limits …
+	// Details that only this provider reports: request id, limits …
 	ProviderMetadata map[string]json.RawMessage `json:"provider_metadata,omitzero" posthog:"$ai_provider_metadata"`
 
 	// The prompt that was run.
@@ -182,7 +184,7 @@ type Event struct {
 
 	// Conversation, Test, Playbook … or the team's own.
 	Surface string `json:"surface,omitzero" posthog:"surface" kind:"label" llm_events:"surface"`
-	// What the call is for: summarize, support_reply …
+	// The purpose of the call: summarize, support_reply …
 	TaskType string `json:"task_type,omitzero" posthog:"task_type" kind:"label" llm_events:"task_type"`
 	// production, staging …
 	Environment string `json:"environment,omitzero" posthog:"environment" kind:"label" llm_events:"environment"`
@@ -205,39 +207,40 @@ type Event struct {
 
 	// The caller's own, under their own names. They never override a field above.
 	Properties map[string]json.RawMessage `json:"properties,omitzero"`
-	// Those of Properties that were attributes of a span, which a library may
-	// have written on its own. Of an event with the source otlp all are, whether
-	// named here or not.
+	// Keys of those Properties that were attributes of a span, possibly written
+	// by a library. For an event with the source otlp these are all of them,
+	// listed here or not.
 	Attributes []string `json:"attributes,omitzero" api:"-"`
 	// Content has been withheld on purpose: on the wire $ai_input and
 	// $ai_output_choices are then null, not absent.
 	Private bool `json:"private,omitzero"`
-	// Marks both events of a call whose start event was sent before it was made:
-	// [RequestStarted], with what was known then, and the call's own event.
+	// Set on both events of a call whose start event was sent before it was
+	// made: [RequestStarted], with the fields known by then, and the call's own
+	// event.
 	StartSent bool `json:"start_told,omitzero" column:"-" api:"-"`
 	// An import of old data (historical_migration): PostHog keeps it out of what
 	// reacts to the present. Sinks need it, and the store does not keep it.
 	Historical bool `json:"historical,omitzero" column:"-" api:"-"`
 
-	// Carried next to the metadata, never in it.
+	// Stored next to the metadata, never in it.
 	Content Content `json:"-"`
 
 	rawValid bool // see MarkRawValid; it travels in no form
 }
 
-// Usage counts tokens by kind, normalised so that the same field means the same
-// for every provider: Input is what the provider calls its input or prompt
-// count, and CacheExclusive says whether cache reads and writes lie outside it.
-// Output includes reasoning, whatever the provider's own habit.
+// Usage counts tokens by kind, normalized so that a field has the same meaning
+// for every provider. Input is the provider's input or prompt count;
+// CacheExclusive reports whether it excludes cache reads and writes. Output
+// always includes reasoning.
 type Usage struct {
 	// Prompt and context as the provider counts them. In the API, the pages and the
 	// llm_events schema input_tokens are all input: [Usage.AllInput].
 	Input Int `json:"input,omitzero" name:"input_tokens" posthog:"$ai_input_tokens" api:"reported_input_tokens" kind:"tokens" llm_events:"end:input_tokens"`
 	// Reasoning included.
 	Output Int `json:"output,omitzero" name:"output_tokens" posthog:"$ai_output_tokens" kind:"tokens" llm_events:"end:output_tokens"`
-	// As the provider says it; the API has [Usage.Tokens].
+	// As reported by the provider; the API has [Usage.Tokens].
 	Total Int `json:"total,omitzero" name:"total_tokens" posthog:"$ai_total_tokens" kind:"all tokens" llm_events:"end:total_tokens"`
-	// Input that came from a cache.
+	// Input that was read from a cache.
 	CacheRead Int `json:"cache_read,omitzero" name:"cache_read_tokens" posthog:"$ai_cache_read_input_tokens" kind:"tokens" llm_events:"end:cache_read_tokens"`
 	// Input that was written to a cache, whatever its lifetime.
 	CacheWrite Int `json:"cache_write,omitzero" name:"cache_write_tokens" posthog:"$ai_cache_creation_input_tokens" kind:"tokens" llm_events:"end:cache_write_tokens"`
@@ -292,8 +295,8 @@ type Usage struct {
 	CodeSessions Int `json:"code_sessions,omitzero" posthog:"code_session_count" kind:"sessions"`
 	// Searches as rerankers bill them: one query over so many documents.
 	SearchUnits Int `json:"search_units,omitzero" posthog:"search_unit_count" kind:"searches"`
-	// What the provider itself says the call cost (OpenRouter's usage.cost). It
-	// wins over any price table.
+	// The cost of the call as reported by the provider (OpenRouter's
+	// usage.cost). It takes precedence over price tables.
 	ReportedCost Opt[decimal.Decimal] `json:"reported_cost,omitzero" column:"cost_reported" api:"reported_cost_usd" kind:"usd"`
 }
 
@@ -325,9 +328,9 @@ func (u Usage) AllInput() Int {
 
 // How a cost was found: the values of $ai_cost_model_source.
 const (
-	CostPassthrough = "passthrough" // the provider or the caller said it
-	CostCaller      = "caller"      // the caller said it of a call that it reports itself; locally only
-	CostCustom      = "custom"      // per-token prices came with the event
+	CostPassthrough = "passthrough" // reported by the provider or the caller
+	CostCaller      = "caller"      // reported by the caller of a call that it reports itself; local only
+	CostCustom      = "custom"      // from the event's own prices per token
 	CostManual      = "manual"      // a price from the configuration
 	CostTable       = "table"       // hedgerow's own price table
 	CostSynced      = "openrouter"  // a price taken by "hedgerow prices sync"
@@ -340,17 +343,17 @@ type Cost struct {
 	Input Opt[decimal.Decimal] `json:"input,omitzero" name:"cost_input" posthog:"$ai_input_cost_usd" api:"input_usd" kind:"usd"`
 	// All output tokens, reasoning included.
 	Output Opt[decimal.Decimal] `json:"output,omitzero" name:"cost_output" posthog:"$ai_output_cost_usd" api:"output_usd" kind:"usd"`
-	// What the call costs whatever its length.
+	// The fixed cost of a call.
 	Request Opt[decimal.Decimal] `json:"request,omitzero" name:"cost_request" posthog:"$ai_request_cost_usd" api:"request_usd" kind:"usd"`
 	// Web searches that the provider did.
 	WebSearch Opt[decimal.Decimal] `json:"web_search,omitzero" name:"cost_web_search" posthog:"$ai_web_search_cost_usd" api:"web_search_usd" kind:"usd"`
 	// File searches, code sessions and other tools that the provider ran.
 	Tools Opt[decimal.Decimal] `json:"tools,omitzero" name:"cost_tools" posthog:"tools_cost_usd" api:"tools_usd" kind:"usd"`
-	// The sum, or what the provider said.
+	// The sum, or the cost that the provider reported.
 	Total Opt[decimal.Decimal] `json:"total,omitzero" name:"cost_total" posthog:"$ai_total_cost_usd" api:"total_usd" kind:"usd"`
-	// What reading input from a cache saved, against the price of input that is
-	// reread; writing the cache is not set against it. It is part of nothing,
-	// and unknown where hedgerow did not price the input itself.
+	// Savings from reading input from a cache, compared with its uncached
+	// price. The cost of writing the cache is not subtracted. It is not part of
+	// any other amount, and unknown unless hedgerow priced the input itself.
 	CacheSaved Opt[decimal.Decimal] `json:"cache_saved,omitzero" name:"cost_cache_saved" api:"cache_saved_usd" kind:"usd"`
 
 	// Model of the price.
@@ -359,7 +362,8 @@ type Cost struct {
 	Source string `json:"source,omitzero" name:"cost_source" posthog:"$ai_cost_model_source" api:"price_source" kind:"label"`
 	// Provider of the price.
 	Provider string `json:"provider,omitzero" name:"cost_provider" posthog:"$ai_cost_model_provider" api:"price_provider" kind:"name"`
-	// What was used and has no price, parted by commas: web_searches, output_tokens … The total is then unknown, and the known parts are the least that the call cost.
+	// Usage without a price, separated by commas: web_searches, output_tokens … The
+	// total is then unknown, and the known parts are a lower bound.
 	Unpriced string `json:"unpriced,omitzero" name:"cost_unpriced" posthog:"hedgerow_cost_unpriced" api:"unpriced" kind:"name"`
 	// The total before the event was priced again; unknown where it had none.
 	Before Opt[decimal.Decimal] `json:"before,omitzero" name:"cost_before" api:"before_usd" kind:"usd"`
@@ -381,15 +385,15 @@ func (c *Cost) Sum() Opt[decimal.Decimal] {
 // Content is the text of a call, in PostHog's message form (contract section
 // 3.4). Each part is valid JSON or nil.
 type Content struct {
-	// The conversation up to the answer, or what was embedded.
+	// The conversation before the answer, or the embedded text.
 	Input json.RawMessage `name:"input" posthog:"$ai_input"`
 	// The answers.
 	Output json.RawMessage `name:"output" posthog:"$ai_output_choices"`
 	// The tools offered.
 	Tools json.RawMessage `name:"tools" posthog:"$ai_tools"`
-	// What went into a span or a trace.
+	// The input of a span or a trace.
 	InputState json.RawMessage `name:"input_state" posthog:"$ai_input_state"`
-	// What came out of a span or a trace.
+	// The output of a span or a trace.
 	OutputState json.RawMessage `name:"output_state" posthog:"$ai_output_state"`
 }
 
@@ -398,7 +402,7 @@ func (c *Content) Parts() [5]*json.RawMessage {
 	return [...]*json.RawMessage{&c.Input, &c.Output, &c.Tools, &c.InputState, &c.OutputState}
 }
 
-// IsZero reports whether there is no content at all.
+// IsZero reports whether the content is empty.
 func (c Content) IsZero() bool {
 	for _, part := range c.Parts() {
 		if *part != nil {
@@ -420,11 +424,11 @@ func (c Content) Size() (n int) {
 // caller's event that happens to have its name.
 func (e *Event) IsSpanContent() bool { return e.Name == SpanContent && e.Source == SourceOTLP }
 
-// NewID returns a fresh UUID of version 7, whose order is the order of creation.
+// NewID returns a new UUID of version 7. Ids sort by creation time.
 func NewID() string { return uuid.Must(uuid.NewV7()).String() }
 
-// DerivedID returns a UUID of version 7 with the given time in it, whose other
-// bits follow from a name: the same whenever and wherever it is made.
+// DerivedID returns a UUID of version 7 with the given time; its other bits
+// are derived from the name. The same arguments always give the same id.
 func DerivedID(name string, at time.Time) string {
 	sum := sha256.Sum256([]byte(name))
 	id := uuid.UUID(sum[:16])
@@ -491,8 +495,8 @@ func NestedDeeper[T string | []byte](json T, levels int) bool {
 	return false
 }
 
-// ModelName is the model that answered or, where no answer named one, the model
-// asked for.
+// ModelName returns the model that answered, or the requested model if none
+// answered.
 func (e *Event) ModelName() string {
 	if e.Model != "" {
 		return e.Model
@@ -522,20 +526,20 @@ func (e *Event) SetProperty(name string, v any) error {
 // DropContent removes every trace of the text: content, and nothing else.
 func (e *Event) DropContent() { e.Content = Content{} }
 
-// MarkRawValid says that all raw JSON of the event is valid: Properties,
-// ModelParameters, ProviderMetadata and Content. Its caller has validated it, or cut it
-// out of a document that was validated as a whole. What encodes the event does not
-// validate again, so that whoever puts raw JSON into a marked event answers for it.
-// Package enrich marks what it has normalised, [DecodeFrame] what it has read; copies
-// of a marked event are marked.
+// MarkRawValid marks all raw JSON of the event as valid: Properties,
+// ModelParameters, ProviderMetadata and Content. The caller must have validated
+// it, or cut it out of a validated document. Encoders do not validate it again,
+// so any raw JSON that is added later must be valid too. Package enrich marks
+// normalized events, [DecodeFrame] marks decoded ones; copies of a marked event
+// are marked.
 func (e *Event) MarkRawValid() { e.rawValid = true }
 
 // RawValid reports whether the event is marked: [Event.MarkRawValid].
 func (e *Event) RawValid() bool { return e.rawValid }
 
 // Clone returns a copy whose maps and slices can be changed without touching
-// e. The bytes of content and properties are shared: replace them, never write
-// into them.
+// e. The bytes of content and properties are shared: replace them, never
+// modify them.
 func (e *Event) Clone() *Event {
 	c := *e
 	c.ModelParameters = cloneMap(e.ModelParameters)
@@ -559,9 +563,9 @@ func cloneMap[V any](m map[string]V) map[string]V {
 	return c
 }
 
-// Validate reports what is wrong with an event as an [*Error] of code
-// [CodeInvalid], or nil. It checks what every later stage relies on: a project,
-// a name, a UUID, a time, and lengths that PostHog accepts.
+// Validate returns nil for a valid event, otherwise an [*Error] with code
+// [CodeInvalid]. It checks the requirements of all later stages: a project, a
+// name, a UUID, a time, and lengths that PostHog accepts.
 func (e *Event) Validate() error {
 	switch {
 	case e.ProjectID == "":

@@ -44,7 +44,7 @@ func TestFrameRoundTrip(t *testing.T) {
 	e := full()
 	e.ProjectID, e.Source, e.Tags = "p1", event.SourceGateway, []string{"beta"}
 	e.Usage.ReportedCost = event.Some(decimal.RequireFromString("0.00014"))
-	e.MarkRawValid() // as what is read from a frame is
+	e.MarkRawValid() // like events read from a frame
 	b, err := e.AppendFrame([]byte("x"))
 	if err != nil {
 		t.Fatal(err)
@@ -146,8 +146,8 @@ func TestMarshalPostHog(t *testing.T) {
 	})
 }
 
-// TestThoughtsOnTheWire leaves the thoughts of Gemini out of PostHog's output
-// count, and no one else's.
+// TestThoughtsOnTheWire checks that PostHog's output count excludes the
+// thoughts of Gemini, and only of Gemini.
 func TestThoughtsOnTheWire(t *testing.T) {
 	const compatible, google = "http://litellm.test:4000/v1", "https://generativelanguage.googleapis.com/v1beta/openai"
 	for _, c := range []struct {
@@ -189,7 +189,7 @@ func TestUnmarshalPostHogKeepsWhatItCannotRead(t *testing.T) {
 	}
 }
 
-// What a client sends of flags, groups and withheld content is what leaves again.
+// Flags, groups and withheld content of a client survive a round trip.
 func TestWirePropertiesRoundTrip(t *testing.T) {
 	for _, in := range []string{
 		`{"$feature/a":true,"$feature/b":false,"$feature/c":"variant","$feature/d":null,"$feature/e":3}`,
@@ -297,8 +297,8 @@ func FuzzUnmarshalPostHog(f *testing.F) {
 	})
 }
 
-// What PostHog's vocabulary has no words for reaches another hedgerow all the
-// same, and no one else.
+// Fields outside PostHog's vocabulary are sent to another hedgerow, and only
+// there.
 func TestHomeProperty(t *testing.T) {
 	e := &event.Event{UUID: event.NewID(), Name: event.Generation, Timestamp: time.Unix(0, 0), ModelAsked: "gpt-4.1-mini", Method: "POST", Tags: []string{"beta", "eu"}, DistinctID: "ada"}
 	_ = e.SetProperty("true_but_no_tag", true)
@@ -353,7 +353,7 @@ func TestNestedDeeper(t *testing.T) {
 	}
 }
 
-// FuzzValidJSON holds ValidJSON to encoding/json's judgment.
+// FuzzValidJSON compares ValidJSON with encoding/json.
 func FuzzValidJSON(f *testing.F) {
 	for _, s := range []string{``, `{}`, ` [1, -0.5e+3, "\u00e9\n", true, null] `, `{"a":{"b":[{}]}}`, `01`, `1.`, `-`, `"\x"`, "\"\x01\"", "\"\xff\"", `{"a":1,}`, `[1 2]`, `nul`, `{}{}`} {
 		f.Add([]byte(s))

@@ -50,7 +50,7 @@ type Field struct {
 	At any
 }
 
-// Kind says what a field holds, and what bounds it. The zero Kind is not bounded.
+// Kind is the type of a field's value and its range. The zero Kind has no range.
 type Kind struct {
 	Name string
 	Unit string  // of a number, as the documentation names it; "" for none
@@ -156,7 +156,7 @@ func accessor(t reflect.Type, offset uintptr) any {
 	case map[string]json.RawMessage:
 		return at[map[string]json.RawMessage](offset)
 	}
-	panic(fmt.Sprintf("event: a field of the type %s", t)) // TestFields meets it
+	panic(fmt.Sprintf("event: a field of the type %s", t)) // found by TestFields
 }
 
 // at reads a field by its place: package reflect takes five times as long.

@@ -8,8 +8,8 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// TestFields holds the table to the struct: each field is there once, its accessor
-// points to it, and no two share a name of any kind.
+// TestFields compares the table with the struct: each field occurs once, its
+// accessor points to it, and names are unique.
 func TestFields(t *testing.T) {
 	var e event.Event
 	want := make(map[string]reflect.Value)

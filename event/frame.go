@@ -21,7 +21,7 @@ var ErrFrame = errors.New("not an event frame")
 
 // AppendFrame appends the event's frame to dst.
 func (e *Event) AppendFrame(dst []byte) ([]byte, error) {
-	// The length precedes the metadata, whose length is not known yet.
+	// The length precedes the metadata, but is known only after encoding it.
 	const room = len(frameMagic) + binary.MaxVarintLen64
 	start := len(dst)
 	out, err := appendMeta(append(dst, make([]byte, room)...), e)
@@ -42,9 +42,9 @@ func (e *Event) AppendFrame(dst []byte) ([]byte, error) {
 	return dst, nil
 }
 
-// DecodeFrame reads what [Event.AppendFrame] wrote. The event's content and
-// texts alias b, which must not be changed afterwards. b must be such a frame: its
-// JSON is not validated again.
+// DecodeFrame decodes a frame of [Event.AppendFrame]. The event's content and
+// texts alias b, which must not be changed afterwards. DecodeFrame does not
+// validate the JSON: b must be a frame from AppendFrame.
 func DecodeFrame(b []byte) (*Event, error) {
 	if len(b) < len(frameMagic) || string(b[:len(frameMagic)]) != frameMagic {
 		return nil, fmt.Errorf("%w: bad magic", ErrFrame)

@@ -19,8 +19,8 @@ func JoinInstructions(texts []string) string {
 	return strings.Join(kept, "\n\n")
 }
 
-// HashInstructions is what [Event.PromptHash] holds: "sha256:" and the hex hash
-// of the joined instructions, or "" if there are none.
+// HashInstructions returns the value of [Event.PromptHash]: "sha256:" and the
+// hex hash of the joined instructions, or "" if there are none.
 func HashInstructions(texts []string) string {
 	joined := JoinInstructions(texts)
 	if joined == "" {
@@ -30,9 +30,9 @@ func HashInstructions(texts []string) string {
 	return "sha256:" + hex.EncodeToString(sum[:])
 }
 
-// Said is one message of a conversation that is no instruction, as the user's or
-// the assistant's part of a prompt is compared with it.
+// Said is a message of a conversation other than an instruction. Prompts compare
+// their user and assistant parts with it.
 type Said struct {
 	Role string // user or assistant
-	Text string // without what is no text
+	Text string // only the text parts
 }

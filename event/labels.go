@@ -33,14 +33,15 @@ func (e *Event) Label(name string) *string {
 	return nil
 }
 
-// AdoptLabels fills surface, environment and task type from the event's
-// properties. A field that is set already wins, then the names in the order of
-// precedence; only text counts. Of a call or a span, what was taken is no property
-// any more: it leaves under the field's own name (surface, environment, task_type).
+// AdoptLabels sets surface, environment and task type from the event's
+// properties. A field that is already set takes precedence, then the property
+// names in order; only text is used. For a call or a span the property is then
+// removed, because the field is sent under its own name (surface, environment,
+// task_type).
 //
-// Any other event continues with the properties that it came with. One that names
-// a trace gets its fields all the same; a product event only by the fields' own
-// names, and where the value leaves again exactly as it came.
+// Other events keep their properties. If they have a trace, their fields are set
+// too; for a product event only from properties with the fields' own names, and
+// only if the value would be sent unchanged.
 func (e *Event) AdoptLabels() {
 	if len(e.Properties) == 0 {
 		return
@@ -61,7 +62,7 @@ func (e *Event) AdoptLabels() {
 			case *to == "":
 				*to = s
 			case i > 0 && *to != s:
-				continue // says something else: it stays what it is
+				continue // has a different value: it remains a property
 			}
 			if llm || i == 0 {
 				if left == nil {
@@ -77,9 +78,9 @@ func (e *Event) AdoptLabels() {
 }
 
 // TakesSurface reports whether an event gets the default surface of its key or
-// project: it names none, and it is a call, a span or a trace. What speaks about a
-// trace has the surface of that trace. Product events of PostHog's SDKs go on as
-// they came; those of hedgerow's own API and SDK get it.
+// project: it has none, and is a call, a span or a trace. Feedback on a trace has
+// the surface of that trace. Product events of PostHog's SDKs are not changed;
+// those of hedgerow's own API and SDK get the default.
 func (e *Event) TakesSurface() bool {
 	switch {
 	case e.Surface != "", e.IsSpanContent():
@@ -91,7 +92,8 @@ func (e *Event) TakesSurface() bool {
 }
 
 // labelOf returns the trimmed text of a JSON string, "" for anything else. exact
-// says that it would be written as v again, and is short enough to be kept whole.
+// reports whether it would be encoded as v again and is short enough not to be
+// truncated.
 func labelOf(v json.RawMessage) (s string, exact bool) {
 	if len(v) < 3 || v[0] != '"' {
 		return "", false
@@ -106,4 +108,4 @@ func labelOf(v json.RawMessage) (s string, exact bool) {
 	})
 }
 
-const maxLabelLen = 100 // as enrich.Normalise cuts them
+const maxLabelLen = 100 // as truncated by enrich.Normalise

@@ -28,7 +28,7 @@ func (o Opt[T]) Or(def T) T {
 	return def
 }
 
-// IsZero reports whether the value is unknown; encoding/json's omitzero asks it.
+// IsZero reports whether the value is unknown, for encoding/json's omitzero.
 func (o Opt[T]) IsZero() bool { return !o.Known }
 
 // MarshalJSON writes the value, or null if it is unknown. JSON has no word for

@@ -13,13 +13,12 @@ const (
 	ErrTypeRefusal = "refusal"        // the model itself
 )
 
-// CodeUnknown is the [Event.ErrorCode] of a failed call whose provider named no
-// code.
+// CodeUnknown is the [Event.ErrorCode] of a failed call without a code from the
+// provider.
 const CodeUnknown = "unknown"
 
-// withheld are the words, in lower case, by which providers say that a filter
-// (false) or the model itself (true) withheld an answer: as stop reasons, error
-// types and error codes.
+// withheld has the stop reasons, error types and error codes, in lower case, of
+// answers withheld by a filter (false) or by the model itself (true).
 var withheld = map[string]bool{
 	// OpenAI and what copies it; Azure's inner code; the Vercel AI SDK's spelling.
 	"content_filter": false, "content-filter": false, "content_filter_error": false, "content_policy_violation": false, "moderation_blocked": false, "responsibleaipolicyviolation": false,
@@ -33,15 +32,15 @@ var withheld = map[string]bool{
 	"error_toxic": false, "data_inspection_failed": false, "sensitive": false,
 }
 
-// Blocked reports whether a provider's stop reason, error type or error code says
-// that a content filter, or the model itself, withheld the answer.
+// Blocked reports whether a provider's stop reason, error type or error code
+// means that a content filter or the model withheld the answer.
 func Blocked(word string) bool {
 	_, ok := withheld[strings.ToLower(word)]
 	return ok
 }
 
-// failing are the stop reasons, in lower case, of answers that failed: true where
-// what the model wrote was malformed.
+// failing has the stop reasons, in lower case, of failed answers; true if the
+// model's output was malformed.
 var failing = map[string]bool{
 	"error": false, // OpenRouter, Mistral, Cohere, the Vercel AI SDK
 	// DeepSeek; vLLM and SGLang; Cohere.
@@ -53,8 +52,8 @@ var failing = map[string]bool{
 	"malformed_model_output": true, "malformed_tool_use": true,
 }
 
-// Failed reports whether a provider's stop reason says that the answer failed,
-// rather than ended or was withheld.
+// Failed reports whether a provider's stop reason means that the answer
+// failed.
 func Failed(stopReason string) bool {
 	_, ok := failing[strings.ToLower(stopReason)]
 	return ok
@@ -68,16 +67,15 @@ func StatusWord(status int) string {
 	return "status_" + strconv.Itoa(status)
 }
 
-// SettleOutcome fills in how a call or a step ended, whichever way its event came:
-// IsError, Status, ErrorType and ErrorCode. What is said already stands. Doing it
-// twice is the same as doing it once.
+// SettleOutcome sets the outcome of a call or a step, whatever its receiver:
+// IsError, Status, ErrorType and ErrorCode. Fields that are already set are kept.
+// It is idempotent.
 //
-// Every status but success is an error. An answer that was withheld has the
-// status blocked, the type that the provider names or [ErrTypeFilter] or
-// [ErrTypeRefusal], and as its code the provider's word, such as SAFETY. The code
-// of any other failure is the provider's own (rate_limit_exceeded), else its type
-// where that is the provider's word (overloaded_error), else [CodeUnknown]. It is
-// never the HTTP status.
+// Every status except success is an error. A withheld answer has the status
+// blocked, the provider's error type or [ErrTypeFilter] or [ErrTypeRefusal], and
+// the provider's term, such as SAFETY, as its code. The code of other failures is
+// the provider's code (rate_limit_exceeded), else the provider's type
+// (overloaded_error), else [CodeUnknown]. It is never the HTTP status.
 func (e *Event) SettleOutcome() {
 	if e.HTTPStatus >= 400 {
 		e.IsError = true
@@ -174,9 +172,10 @@ func isHTTPStatus(code string) bool {
 	return err == nil && n >= 100 && n < 600
 }
 
-// providersWord reports whether an error type is the provider's word for it, such as
-// overloaded_error, RESOURCE_EXHAUSTED or Bedrock's ThrottlingException: not one of
-// hedgerow's own, not made of an HTTP status, and no name of a client's class.
+// providersWord reports whether an error type was named by the provider, such as
+// overloaded_error, RESOURCE_EXHAUSTED or Bedrock's ThrottlingException: not by
+// hedgerow, not derived from an HTTP status, and not the class name of a client
+// library.
 func (e *Event) providersWord() bool {
 	kind := e.ErrorType
 	switch kind {

@@ -8,8 +8,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// How a call ended, in the words of each provider and way in: status, error type
-// and error code.
+// Status, error type and error code of each provider and receiver.
 func TestSettleOutcome(t *testing.T) {
 	prop := func(v string) map[string]json.RawMessage {
 		return map[string]json.RawMessage{"error_code": json.RawMessage(v)}

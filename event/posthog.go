@@ -13,8 +13,7 @@ import (
 	"github.com/tidwall/gjson"
 )
 
-// Wire says what [Event.MarshalPostHog] adds to an event as it leaves. The zero
-// Wire adds nothing.
+// Wire selects additions of [Event.MarshalPostHog]. The zero Wire adds nothing.
 type Wire struct {
 	Lib        string // $lib and $ai_lib: who sends
 	LibVersion string // $lib_version and $ai_lib_version
@@ -25,8 +24,9 @@ type Wire struct {
 	// that an event waits in a queue is not clock skew.
 	IgnoreSentAt bool
 
-	// Home adds the property $hedgerow, with what PostHog's vocabulary has no
-	// words for: the receiver is a hedgerow, whose [UnmarshalPostHog] reads it.
+	// Home adds the property $hedgerow with the fields outside PostHog's
+	// vocabulary. It is for receivers that are hedgerow servers; their
+	// [UnmarshalPostHog] reads it.
 	Home bool
 }
 
@@ -40,12 +40,12 @@ type home struct {
 
 const maxTags = 50
 
-// MarshalPostHog writes the event as one object of PostHog's capture API:
+// MarshalPostHog encodes the event as one object of PostHog's capture API:
 // event, uuid, distinct_id, timestamp and properties, keys sorted, so that equal
 // events give equal bytes. Durations become seconds, costs exact decimal
-// numbers. An event without a distinct id takes its trace id, or else its uuid,
-// and is marked personless, as PostHog's own wrappers do. An event that came
-// from a PostHog SDK keeps that SDK as its $lib.
+// numbers. An event without a distinct id gets its trace id, or else its uuid,
+// and is marked personless, as in PostHog's own wrappers. An event from a
+// PostHog SDK keeps that SDK as its $lib.
 func (e *Event) MarshalPostHog(w Wire) ([]byte, error) {
 	props := e.wireList()
 	distinct := e.DistinctID
@@ -152,7 +152,7 @@ func appendQuoted(b []byte, s string) []byte {
 	return append(append(append(b, '"'), s...), '"')
 }
 
-// FormatTime writes a time as PostHog wants it: UTC, RFC 3339, microseconds.
+// FormatTime formats a time for PostHog: UTC, RFC 3339, microseconds.
 func FormatTime(t time.Time) string { return t.UTC().Format("2006-01-02T15:04:05.000000Z") }
 
 // WireProperties returns the event's properties under their names on the wire.
@@ -241,12 +241,13 @@ func UnmarshalPostHog(b []byte) (*Event, error) {
 	return e, nil
 }
 
-// SetWireProperties is the reverse of [Event.WireProperties]: it moves what the
-// model has fields for out of p into e, and keeps the rest, p itself, as custom
-// properties. Each value must be valid JSON. A value of the wrong type stays a
-// property; a number out of range becomes one that [Event.Bound] makes unknown.
-// Of a reported call only what it is filtered by is moved; its figures are read
-// by package enrich, and stay. e.Name must be set.
+// SetWireProperties is the reverse of [Event.WireProperties]: it moves
+// properties of p that have a field into e, and keeps the rest, p itself, as
+// custom properties. Each value must be valid JSON. A value of the wrong type
+// remains a property; a number that is out of range is set so that
+// [Event.Bound] makes it unknown. Of a reported call only the fields used in
+// filters are moved; package enrich reads its figures, which remain. e.Name
+// must be set.
 func (e *Event) SetWireProperties(p map[string]json.RawMessage) {
 	// Product events mostly have none.
 	known := false
@@ -286,7 +287,7 @@ func (e *Event) SetWireProperties(p map[string]json.RawMessage) {
 		delete(p, name)
 	}
 	if e.Cost.Total.Known {
-		delete(p, "$ai_cost_passthrough") // said again on the way out
+		delete(p, "$ai_cost_passthrough") // written again when encoded
 	}
 	e.takeHome(p)
 	if counted {
@@ -316,11 +317,11 @@ func (e *Event) takeHome(p map[string]json.RawMessage) {
 	}
 }
 
-// wireOutput turns our count of the output into that of PostHog's wire (-1), or
-// back (+1). They differ for the Gemini models that think: PostHog's SDKs leave
-// the thoughts out of $ai_output_tokens there, and PostHog adds
-// $ai_reasoning_tokens to what it prices (contract section 5). Counts of OpenAI's
-// form hold them, and so does an Event, whatever the provider.
+// wireOutput converts our count of output tokens to PostHog's (-1) or back (+1).
+// They differ for Gemini models that think: PostHog's SDKs exclude the thoughts
+// from $ai_output_tokens, and PostHog adds $ai_reasoning_tokens when pricing
+// (contract section 5). Counts in OpenAI's form include them, and so does an
+// Event, whatever the provider.
 func (e *Event) wireOutput(sign int64) Int {
 	out, thoughts := e.Usage.Output, e.Usage.Reasoning.Or(0)
 	const most = 1 << 53
@@ -330,9 +331,9 @@ func (e *Event) wireOutput(sign int64) Int {
 	return Some(max(out.Value+sign*thoughts, 0))
 }
 
-// GeminiThinks reports whether a model is one of Google's that think, in any case and
-// below any path: gemini-2.5-* and gemini-3*-*, as PostHog has it, the versions after
-// these, and names without a version, such as gemini-flash-latest.
+// GeminiThinks reports whether a model is a Google model that thinks, in any case
+// and under any path: gemini-2.5-* and gemini-3*-*, as in PostHog, later
+// versions, and names without a version, such as gemini-flash-latest.
 func GeminiThinks(model string) bool {
 	model = strings.ToLower(model[strings.LastIndexByte(model, '/')+1:])
 	rest, ok := strings.CutPrefix(model, "gemini-")
@@ -348,9 +349,9 @@ func GeminiThinks(model string) bool {
 	return true
 }
 
-// countsAsOpenAI reports whether a call's counts are of OpenAI's form, whatever the
-// model: OpenRouter's always, and those that OpenAI's own client brings from anywhere
-// but Google. There the output includes the thoughts.
+// countsAsOpenAI reports whether a call's counts are in OpenAI's form, where the
+// output includes the thoughts: OpenRouter's always, and those from OpenAI's own
+// client, except from Google.
 func (e *Event) countsAsOpenAI() bool {
 	host := hostOf(e.BaseURL)
 	if e.Provider == "openrouter" || host == "openrouter.ai" || strings.HasSuffix(host, ".openrouter.ai") {

@@ -8,14 +8,14 @@ import (
 	"time"
 )
 
-// The names under which applications report their calls themselves, and what came
-// of them: the llm_events vocabulary, and llm_generation, a call in one event.
+// Event names of applications that report their calls and outcomes themselves:
+// the llm_events vocabulary, and llm_generation, a call in one event.
 // [RequestStarted] is the fifth of the vocabulary.
 const (
 	RequestCompleted   = "llm_request_completed" // a call that succeeded
 	RequestFailed      = "llm_request_failed"    // a call that failed, or was blocked
 	OutputRated        = "llm_output_rated"      // a user's or a check's judgment of an answer
-	TaskCompleted      = "llm_task_completed"    // what the call was made for is done, or given up
+	TaskCompleted      = "llm_task_completed"    // the task of the call was completed or abandoned
 	ReportedGeneration = "llm_generation"        // a call, however it ended
 )
 
@@ -25,8 +25,8 @@ func (e *Event) IsReportedCall() bool {
 	return e.Name == RequestCompleted || e.Name == RequestFailed || e.Name == ReportedGeneration
 }
 
-// IsReportedStart reports whether the event has the name of a call that begins, as
-// its application reports it: not one that the gateway tells.
+// IsReportedStart reports whether the event is the start of a call that its
+// application reports, as opposed to one that the gateway reports.
 func (e *Event) IsReportedStart() bool { return e.Name == RequestStarted && !e.StartSent }
 
 // IsCall reports whether the event is a call of a model that has ended, seen or
@@ -40,15 +40,15 @@ var reportedLabels = map[string]bool{
 	"$groups": true, "$hedgerow": true,
 }
 
-// ReadReported fills the fields of a call that its application reports itself, and
-// of an outcome, from properties under the names of docs/events.md. Fields that
-// are set stand, and the properties stay. Doing it twice is the same as doing it
-// once. Other events stay as they are.
+// ReadReported sets the fields of a call that its application reports, or of an
+// outcome, from properties with the names in docs/events.md. Fields that are
+// already set are kept, and so are the properties. It is idempotent. Other events
+// are not changed.
 //
-// SpanID is the request's id, by which the start and the end of a call are one,
-// and the trace's id if there is no trace. A call is reported when it has
-// ended: with a latency its Timestamp becomes the start, as that of every call
-// is. See [Event.ReportedAt].
+// SpanID is the request's id, which joins the start and the end of a call, and
+// the trace's id if there is no trace. A call is reported when it has ended: if
+// its latency is known, its Timestamp becomes the start, as for every call. See
+// [Event.ReportedAt].
 func (e *Event) ReadReported() {
 	switch {
 	case e.Name == OutputRated, e.Name == TaskCompleted:
@@ -83,7 +83,7 @@ func (e *Event) ReadReported() {
 	}
 }
 
-// readEnd reads what is known of a call only when it has ended.
+// readEnd reads the fields of a call that are known only after its end.
 func (e *Event) readEnd() {
 	if in := e.Usage.Input; in.Known && !e.Usage.CacheExclusive.Known {
 		e.Usage.CacheExclusive = Some(false) // input_tokens are all input
@@ -116,8 +116,8 @@ func (e *Event) readEnd() {
 	}
 }
 
-// ReportedAt is the time that a reported call had when it came: that of its
-// end, where its latency is known.
+// ReportedAt returns the original time of a reported call: its end, if its
+// latency is known.
 func (e *Event) ReportedAt() time.Time {
 	if e.IsReportedCall() {
 		return e.Timestamp.Add(e.Latency.Or(0))
@@ -125,8 +125,8 @@ func (e *Event) ReportedAt() time.Time {
 	return e.Timestamp
 }
 
-// readFields reads the fields that are not known yet from the properties of the
-// llm_events schema, and those of the call's end only where it has ended.
+// readFields sets the fields that are still unknown from the properties of the
+// llm_events schema, and those of the call's end only if it has ended.
 func (e *Event) readFields(ended bool) {
 	for _, f := range reportedFields {
 		if f.LLMEnd && !ended {
@@ -147,7 +147,7 @@ func (e *Event) readFields(ended bool) {
 
 var reportedFields = slices.DeleteFunc(slices.Clone(Fields), func(f Field) bool { return f.LLM == nil })
 
-// outcomeTexts say of which call an outcome speaks.
+// outcomeTexts are the fields that join an outcome to its call.
 var outcomeTexts = []struct {
 	name string
 	at   func(*Event) *string

@@ -76,8 +76,8 @@ func TestReadReported(t *testing.T) {
 	}
 }
 
-// What is read stays among the properties, however it came: SetWireProperties
-// takes only what such events are filtered by.
+// Read properties are kept, whatever the receiver: SetWireProperties moves
+// only those used in filters.
 func TestReportedPropertiesStay(t *testing.T) {
 	e := &event.Event{Name: event.RequestCompleted}
 	e.SetWireProperties(map[string]json.RawMessage{"status": json.RawMessage(`"success"`), "$ai_model": json.RawMessage(`"x"`), "environment": json.RawMessage(`"production"`), "$feature/a": json.RawMessage(`"b"`), "output_category": json.RawMessage(`"own"`)})

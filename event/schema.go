@@ -1,6 +1,6 @@
 package event
 
-// Schema says in which events a receiver wants to have calls.
+// Schema is the set of events in which a receiver wants calls.
 type Schema string
 
 // The schemas. docs/events.md lists the events and properties of each.

@@ -16,8 +16,8 @@ type wireField struct {
 	set  func(*Event, json.RawMessage) bool // false: the value stays a property
 }
 
-// wireFields are the fields that have a property of their own; wireByName are the
-// same by name.
+// wireFields are the fields with a property of their own at PostHog; wireByName
+// has the same by name.
 var (
 	wireFields = wireFieldsOf(Fields)
 	wireByName = func() map[string]*wireField {
@@ -29,7 +29,7 @@ var (
 	}()
 )
 
-// wireNames are the names that SetWireProperties knows.
+// wireNames are the names that SetWireProperties reads.
 var wireNames = func() map[string]string {
 	names := map[string]string{"$hedgerow": "$hedgerow", "$ai_cost_passthrough": "$ai_cost_passthrough"}
 	for n := range wireByName {
@@ -38,8 +38,8 @@ var wireNames = func() map[string]string {
 	return names
 }()
 
-// WireName is string(name), without memory of its own for the names that
-// [Event.SetWireProperties] knows.
+// WireName returns string(name), without an allocation for names that
+// [Event.SetWireProperties] reads.
 func WireName(name []byte) string {
 	if s, ok := wireNames[string(name)]; ok {
 		return s
@@ -160,13 +160,13 @@ func newWireField(f *Field) wireField {
 			return true
 		}
 	default:
-		panic("event: " + f.Path + " has no form at PostHog") // TestFields meets it
+		panic("event: " + f.Path + " has no form at PostHog") // found by TestFields
 	}
 	switch f.Path {
 	case "Model":
 		value(func(e *Event) bool { return e.ModelName() != "" }, func(e *Event) json.RawMessage { return quote(e.ModelName()) })
 		w.set = func(e *Event, v json.RawMessage) bool { return unmarshalText(v, &e.Model) }
-	case "ModelAsked": // said apart only where another one answered
+	case "ModelAsked": // only if another model answered
 		value(func(e *Event) bool { return e.ModelAsked != "" && e.Model != "" }, func(e *Event) json.RawMessage { return quote(e.ModelAsked) })
 		w.set = func(e *Event, v json.RawMessage) bool { return unmarshalText(v, &e.ModelAsked) }
 	case "Usage.Output":
@@ -185,7 +185,7 @@ func newWireField(f *Field) wireField {
 	return w
 }
 
-// withFingerprint carries SystemFingerprint within $ai_provider_metadata.
+// withFingerprint adds SystemFingerprint to $ai_provider_metadata.
 func (w *wireField) withFingerprint() {
 	const key = "system_fingerprint"
 	add, set := w.add, w.set
