@@ -71,9 +71,9 @@ func (a *acker) endAgain() {
 	a.q.j.forgetParts(a.key)
 }
 
-// settleAcks waits until the server has processed the acknowledgments that were
-// sent: it queues them per connection, and a stop drops the queue. It processes
-// them in order, and answers "in progress" even for what has ended.
+// settleAcks waits until the server has processed all sent acknowledgments: it
+// queues them per connection, and a stop drops the queue. It processes them in
+// order, and answers "in progress" even for ended messages.
 func (j *Journal) settleAcks(ctx context.Context, l *life) error {
 	j.mu.Lock()
 	queues := maps.Clone(j.queues)
@@ -83,7 +83,7 @@ func (j *Journal) settleAcks(ctx context.Context, l *life) error {
 		if last == nil {
 			continue
 		}
-		if _, err := l.ctl.RequestWithContext(ctx, *last, []byte(wordMore)); err != nil && !errors.Is(err, nats.ErrNoResponders) { // none: the queue is gone
+		if _, err := l.ctl.RequestWithContext(ctx, *last, []byte(wordMore)); err != nil && !errors.Is(err, nats.ErrNoResponders) { // no reply: the queue was deleted
 			return fmt.Errorf("acknowledgements of queue %s: %w", name, err)
 		}
 	}
@@ -117,7 +117,7 @@ func (a *acker) Dead(reason string) error {
 	return a.Ack()
 }
 
-// unreadable moves what can never be read to the dead letters.
+// unreadable moves a message that cannot be decoded to the dead letters.
 func (a *acker) unreadable(why error) { a.logUnreadable(a.Dead(why.Error())) }
 
 func (a *acker) logUnreadable(err error) {

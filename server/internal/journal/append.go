@@ -38,27 +38,26 @@ func (e *AppendError) Error() string {
 func (e *AppendError) Unwrap() error { return e.Failed[0].Err }
 
 // Append stores events and returns nil when all of them are durable, as [Journal]
-// describes. They are sent together, many in a message, and awaited together;
-// events of one call keep their order. Any number of goroutines may call it, and
-// one event a call is the usual case. The events are encoded before Append returns,
-// and may be changed afterwards.
+// describes. They are batched into messages; events of one call keep their order.
+// Append is safe for concurrent use; usually a call has one event. The events are
+// encoded before Append returns, and may be changed afterwards.
 //
-// Any other result is an [*AppendError]: it names the events that were rejected
-// and, by [event.Error.Code], why:
+// Any other result is an [*AppendError]: it lists the rejected events with the
+// reason as [event.Error.Code]:
 //
-//   - [event.CodeInvalid]: [event.Event.Validate] fails, or the project's id
-//     has characters other than letters, digits, '-' and '_'.
-//     [event.CodeTooLarge]: above [Config.MaxEventBytes]. Sending these again
-//     is of no use.
-//   - [event.CodeFull]: the bound is reached; not stored. Again later.
-//   - [event.CodeUnavailable], [event.CodeTimeout], [event.CodeCanceled]: no answer
-//     came, or the journal does not work at present (see [Journal.Health]) or is shutting down. The event may or may not be
-//     stored: send it again with the same uuid, which every sink de-duplicates.
+//   - [event.CodeInvalid]: [event.Event.Validate] fails, or the project's id has
+//     characters other than letters, digits, '-' and '_'. [event.CodeTooLarge]:
+//     above [Config.MaxEventBytes]. Do not retry these.
+//   - [event.CodeFull]: [Config.MaxBytes] is reached; not stored. Retry later.
+//   - [event.CodeUnavailable], [event.CodeTimeout], [event.CodeCanceled]: there
+//     was no answer, or the journal is unavailable (see [Journal.Health]) or
+//     shutting down. The event may or may not be stored: retry with the same
+//     uuid, which every sink deduplicates.
 //
-// With [Config.DedupeWindow] the journal itself drops a uuid that it has stored
-// within the window, and calls that success. It is off by default: the sinks
-// are idempotent by uuid anyhow, while it costs memory for every uuid in the
-// window and a fifth of the throughput (measured in BenchmarkAppend).
+// With [Config.DedupeWindow] the journal drops a uuid that it has stored within
+// the window and reports success. It is off by default: sinks are idempotent by
+// uuid, and it costs memory for every uuid in the window and a fifth of the
+// throughput (measured in BenchmarkAppend).
 func (j *Journal) Append(ctx context.Context, events ...*event.Event) error {
 	if len(events) == 0 {
 		return nil
@@ -85,8 +84,8 @@ func (j *Journal) Append(ctx context.Context, events ...*event.Event) error {
 // Appended returns how many events this process has stored.
 func (j *Journal) Appended() uint64 { return j.appended.Load() }
 
-// appendAll stores events and returns how many. errs, if it is not nil, says
-// what happened to each of the others.
+// appendAll stores events and returns how many. A non-nil errs receives the
+// errors of the others.
 func (l *life) appendAll(ctx context.Context, events []*event.Event) (errs []*event.Error, stored int) {
 	x := appending{j: l.j, l: l, ctx: ctx, events: events, timer: time.NewTimer(l.j.c.AckTimeout)}
 	defer x.timer.Stop()
@@ -116,7 +115,7 @@ type appending struct {
 
 	messages []pendingAppend // sent, in order
 	awaited  int             // of messages
-	dead     *event.Error    // the store does not answer: what is left is not worth its own wait
+	dead     *event.Error    // the store does not answer: the remaining events do not wait
 	one      [1]pendingAppend
 }
 
@@ -264,7 +263,7 @@ type pendingAppend struct {
 	id       string // for the store's own de-duplication; empty where that is off
 	buf      *[]byte
 	body     []byte // lies in buf
-	weight   int64  // what it takes of Journal.inFlight
+	weight   int64  // its share of Journal.inFlight
 	ack      jetstream.PubAckFuture
 }
 
@@ -310,7 +309,7 @@ func (l *life) publish(p *pendingAppend) *event.Error {
 func (l *life) await(ctx context.Context, p *pendingAppend, timeout <-chan time.Time) *event.Error {
 	j := l.j
 	defer j.inFlight.Release(p.weight)
-	select { // an answer that is there counts, whatever else has ended
+	select { // a received answer counts, even if ctx has ended
 	case <-p.ack.Ok():
 		j.recycle(p.buf)
 		return nil
@@ -347,7 +346,7 @@ func (j *Journal) recycle(buf *[]byte) {
 	}
 }
 
-// refusal turns a rejection of the store into a user-facing error.
+// refusal converts a rejection by the store to a user-facing error.
 func (l *life) refusal(err error) *event.Error {
 	j := l.j
 	if isFull(err) {
@@ -361,8 +360,8 @@ func (l *life) refusal(err error) *event.Error {
 	return l.noAnswer(err)
 }
 
-// isFull recognizes JetStream's refusal at MaxBytes, which has the code of
-// every failed store and differs by its words only (store.go: ErrMaxBytes).
+// isFull recognizes JetStream's error at MaxBytes. It has the same code as
+// other store errors and differs only in its text (store.go: ErrMaxBytes).
 func isFull(err error) bool {
 	var api *jetstream.APIError
 	return errors.As(err, &api) && strings.Contains(api.Description, "maximum bytes exceeded")

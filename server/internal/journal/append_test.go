@@ -76,7 +76,7 @@ func TestAppendRefuses(t *testing.T) {
 	}
 }
 
-// TestEventSizes takes events up to the contract's 8 MB and brings them back.
+// TestEventSizes appends and reads events up to the contract's 8 MB.
 func TestEventSizes(t *testing.T) {
 	t.Parallel()
 	j := open(t, journal.Config{})
@@ -99,7 +99,7 @@ func TestEventSizes(t *testing.T) {
 		d.Ack()
 	}
 	wantError(t, j.Append(t.Context(), newEvent("p1", event.MaxEventBytes)), event.CodeTooLarge, "more than the journal's 8388608")
-	// Dead letters carry a header besides, and replays come back whole.
+	// Dead letters have headers in addition, and replays are complete.
 	e := newEvent("p1", event.MaxEventBytes-overhead)
 	mustAppend(t, j, e)
 	if err := fetchN(t, q, 1)[0].Dead(strings.Repeat("reason ", 1000)); err != nil {
@@ -113,8 +113,8 @@ func TestEventSizes(t *testing.T) {
 	}
 }
 
-// TestAppendMoreThanFits appends batches larger than what may be in flight, from
-// several goroutines: none may wait for another's room while holding its own.
+// TestAppendMoreThanFits appends batches larger than the in-flight limit from
+// several goroutines. None may wait for memory while reserving its own.
 func TestAppendMoreThanFits(t *testing.T) {
 	j := open(t, journal.Config{AckTimeout: time.Minute})
 	var wg sync.WaitGroup
@@ -205,7 +205,7 @@ func TestAppendContext(t *testing.T) {
 	j := open(t, journal.Config{})
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	// It may have been answered before the end was seen; else the code says it.
+	// The answer may precede the shutdown; otherwise the code reports it.
 	for range 20 {
 		for _, batch := range [][]*event.Event{{newEvent("p1", 10)}, {newEvent("p1", 10), newEvent("p1", 10)}} {
 			if err := j.Append(ctx, batch...); err != nil {

@@ -18,18 +18,17 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Events that are appended together share messages, since a message costs
-// JetStream and its client more than an event of a kilobyte costs everything
-// else on its way (BenchmarkAppend). A message's body is one event's frame as it
-// is, or several:
+// Events that are appended together share messages, because for JetStream and its
+// client a message costs more than all other processing of a 1 KB event
+// (BenchmarkAppend). A message's body is one event's frame, or several:
 //
 //	"HRB1"  uint32 number of frames  then for each frame:  uint32 length, frame
 //
-// with big-endian integers. To sinks this is not visible: each event is a separate
-// delivery, which ends on its own. The message ends with the last of them. Where
-// some are to be redelivered, the message is redelivered, and those that had ended
-// are left out by the memory of this process, which Close writes down: after a
-// crash a sink may see them once more, as it may see any event.
+// with big-endian integers. Sinks do not see this: each event is a separate
+// delivery. A message ends with the last of its events. If some have to be
+// redelivered, the whole message is, and this process skips the events that have
+// ended. Close stores which these are; after a crash a sink may see them again,
+// like any event.
 const batchMagic = "HRB1"
 
 const (
@@ -106,7 +105,7 @@ func (b *batch) add(e *event.Event) (int, error) {
 	return size, nil
 }
 
-// drop removes what was added from position at on.
+// drop removes everything from position at on.
 func (b *batch) drop(at int) { *b.buf = (*b.buf)[:at] }
 
 // body is the message's: one event needs nothing around it.
@@ -126,13 +125,13 @@ type partKey struct {
 	nanos int64 // when it was stored
 }
 
-// maxParts bounds the messages of which it is known what has ended: twice as many
-// as are out by default. Beyond it one is forgotten, whose events may then come
+// maxParts limits the number of tracked messages: twice the default number of
+// open messages. Beyond it one is forgotten, and its events may be delivered
 // twice.
 const maxParts = 2 * DefaultMaxAckPending
 
-// parts says which events of a message of several a queue has ended for good.
-// It outlives the delivery, so that what is redelivered is what is left.
+// parts tracks which events of a message a queue has ended. It outlives the
+// delivery, so that only the remaining events are redelivered.
 type parts struct {
 	mu    sync.Mutex
 	done  []bool
@@ -140,7 +139,7 @@ type parts struct {
 	reply string // of the last delivery: where its acknowledgement goes
 }
 
-// partsOf returns what is known of a message, beginning to know it.
+// partsOf returns a message's parts, creating them if needed.
 func (j *Journal) partsOf(key partKey, n int) *parts {
 	j.partsMu.Lock()
 	defer j.partsMu.Unlock()
@@ -167,7 +166,7 @@ func (j *Journal) forgetParts(key partKey) {
 	delete(j.parts, key)
 }
 
-// forgetQueue drops what is known of a queue's messages.
+// forgetQueue drops the parts of a queue's messages.
 func (j *Journal) forgetQueue(name string) {
 	j.partsMu.Lock()
 	defer j.partsMu.Unlock()
@@ -261,7 +260,7 @@ type delivered struct {
 	// Under parts.mu.
 	left     int // events of this delivery that have not ended
 	again    bool
-	after    time.Duration // the longest that one of them asked for
+	after    time.Duration // the longest requested delay
 	extended time.Time
 }
 
@@ -284,7 +283,8 @@ func (p *part) Dead(reason string) error {
 	return p.Ack()
 }
 
-// Extend extends the message, once a second at most: its other events ask, too.
+// Extend extends the message, at most once a second, because its other events
+// request it too.
 func (p *part) Extend() error {
 	d := p.of
 	d.parts.mu.Lock()
@@ -337,11 +337,11 @@ func (p *part) end(done bool, after time.Duration) error {
 	return nil
 }
 
-// sampled is how many messages are looked into to tell how many events lie in
-// all: up to so many the number is exact.
+// sampled is the number of messages that are read to estimate the number of
+// events. Up to that many messages the number is exact.
 const sampled = 8
 
-// meanFor is how long the mean of a sample is good for.
+// meanFor is how long the mean of a sample is cached.
 const meanFor = 10 * time.Second
 
 // mean is how many events messages have, by a sample.
@@ -350,9 +350,9 @@ type mean struct {
 	at         time.Time
 }
 
-// eventsIn reports how many events lie in n messages of the subjects (none: of
-// any) from a position on. Beyond sampled messages it is an estimate by as many of
-// them, spread evenly, a moment ago.
+// eventsIn reports the number of events in n messages of the subjects (none: any)
+// from a position on. For more than sampled messages it is an estimate from as
+// many, evenly spread, cached for a short time.
 func (j *Journal) eventsIn(ctx context.Context, l *life, n, first uint64, subjects ...string) (uint64, error) {
 	if n == 0 {
 		return 0, nil

@@ -111,7 +111,7 @@ func TestBatchRefusals(t *testing.T) {
 	}
 }
 
-// Fetch gives as many as it is requested, whatever a message has.
+// Fetch returns the requested number of events, whatever the size of messages.
 func TestBatchFetchedInParts(t *testing.T) {
 	t.Parallel()
 	j := open(t, journal.Config{})
@@ -213,7 +213,7 @@ func TestBatchEnds(t *testing.T) {
 	}
 }
 
-// What is fetched and not asked for goes to whoever asks next.
+// Fetched but unreturned events go to the next fetch.
 func TestBatchGivenBack(t *testing.T) {
 	t.Parallel()
 	j := open(t, journal.Config{})
@@ -228,7 +228,7 @@ func TestBatchGivenBack(t *testing.T) {
 	ackAll(t, ds[:3])
 	cancel()
 	ackAll(t, ds[3:])
-	// Another, as after a change of the connection: at once, not after AckWait.
+	// Another queue, as after a reconnect: immediately, not after AckWait.
 	again := fetchN(t, mustQueue(t, j, "q", journal.QueueOptions{}), 6)
 	if !slices.Equal(uuids(again), uuidsOf(events[4:])) {
 		t.Error("not what was left")

@@ -9,8 +9,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/journal"
 )
 
-// BenchmarkAppend is what a capture pays: one event waited for, one event from
-// each of many goroutines, and batches. 4 KB is a usual call.
+// BenchmarkAppend measures the cost of a capture: one event, one event from
+// each of many goroutines, and batches. A usual call has 4 KB.
 func BenchmarkAppend(b *testing.B) {
 	for _, bc := range []struct {
 		name     string

@@ -17,8 +17,8 @@ import (
 	"github.com/minio/highwayhash"
 )
 
-// The form in which JetStream keeps messages on disk (nats-server, filestore.go).
-// A block file is records one after the other, with little-endian integers:
+// JetStream's file format (nats-server, filestore.go). A block file is a sequence
+// of records with little-endian integers:
 //
 //	uint32 length of the record, its highest bit set where there are headers
 //	uint64 sequence, its highest bits set for what is no message any more
@@ -28,8 +28,8 @@ import (
 //	message
 //	8 bytes of checksum, by a key made of the stream's name and the block's number
 //
-// NATS cuts a block at the first record that it cannot read, and so loses what
-// comes after it. This reads on.
+// NATS truncates a block at the first unreadable record and so loses all later
+// ones. This reader skips it.
 const (
 	recordHead   = 22
 	recordSum    = 8
@@ -43,9 +43,9 @@ const (
 type blockRecord struct {
 	from, to  int // within the block
 	seq       uint64
-	gone      bool // it was deleted, or says that another one was
-	tombstone bool // it says that another one was
-	hole      bool // what is before it cannot be read
+	gone      bool // it was deleted, or is a tombstone of another
+	tombstone bool // it marks another record as deleted
+	hole      bool // the bytes before it are unreadable
 	at        time.Time
 	subject   []byte
 	headers   []byte
@@ -185,9 +185,9 @@ func blockFiles(streamDir string) ([]blockFile, error) {
 	return out, nil
 }
 
-// indexed is the first and the last position that a stream's index knows, or 0
-// if there is no index that can be read. JetStream writes it when it stops and
-// now and then.
+// indexed returns the first and the last position in a stream's index, or 0
+// without a readable index. JetStream writes it when it stops and occasionally
+// while running.
 func indexed(stream, streamDir string) (first, last uint64) {
 	b, err := os.ReadFile(filepath.Join(streamDir, "msgs", "index.db"))
 	if err != nil || len(b) < 10 {

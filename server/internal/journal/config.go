@@ -34,16 +34,17 @@ type Config struct {
 
 	// NATSURL is the address of the user's own NATS servers with JetStream
 	// (nats://host:4222, comma-separated for several). Dir is then used only while
-	// a bucket of Erasing is recreated. What a server keeps through a crash is then
-	// up to its own configuration.
+	// a bucket of Erasing is recreated. Durability then depends on the
+	// configuration of those servers.
 	NATSURL string
 
 	// Replicas is how many servers of a NATS cluster keep each event. It applies
 	// with NATSURL only. Defaults to 1.
 	Replicas int
 
-	// MaxBytes bounds the events on disk, the ones being kept for replay
-	// included. Beyond it [Journal.Append] refuses. Defaults to 4 GiB.
+	// MaxBytes limits the size of the events on disk, including those
+	// kept for replay. Beyond it [Journal.Append] returns an error with
+	// code full. Defaults to 4 GiB.
 	MaxBytes int64
 
 	// MaxEventBytes is the largest frame that is taken. Defaults to, and is at
@@ -75,19 +76,20 @@ type Config struct {
 	// the window that a power failure may lose. Embedded only. Defaults to 1 s.
 	SyncInterval time.Duration
 
-	// Essential names the queues for which everything is kept up to the bound. Where
-	// all of them are there and have ended their events, the others give up their
-	// oldest ones before the journal is full; see [Journal.Gaps]. Empty: no queue
-	// ever gives up.
+	// Essential names the queues for which everything is kept up to MaxBytes. If all
+	// of them exist and have ended their events, the other queues drop their oldest
+	// events before the journal is full; see [Journal.Gaps]. If empty, no queue
+	// drops events.
 	Essential []string
 
-	// Erasing names the key-value buckets whose records hold secrets: once a write or
-	// a removal has returned, the files hold nothing of the value that was there before.
-	// A process that opens such a bucket without naming it here leaves such values.
+	// Erasing names the key-value buckets whose records contain secrets. Once a write
+	// or delete has returned, the files no longer contain the previous value. A
+	// process that opens such a bucket without listing it here leaves previous values
+	// on disk.
 	Erasing []string
 
 	// DedupeWindow makes the journal drop an event whose uuid it has stored
-	// within this time. Zero is off; see [Journal.Append].
+	// within this time. Zero disables it; see [Journal.Append].
 	DedupeWindow time.Duration
 
 	// JanitorEvery is how often space is taken back. Defaults to 5 s.

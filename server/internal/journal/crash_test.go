@@ -16,9 +16,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/journal"
 )
 
-// TestCrash kills a process under load at random moments, again and again on the
-// same folder, and finds every event that was acknowledged, once and whole.
-// HEDGEROW_CRASH_ROUNDS says how often; 5 by default.
+// TestCrash kills a process under load at random times, repeatedly on the same
+// folder, and finds every acknowledged event once and complete.
+// HEDGEROW_CRASH_ROUNDS is the number of rounds; 5 by default.
 func TestCrash(t *testing.T) {
 	rounds := 5
 	if n, err := strconv.Atoi(os.Getenv("HEDGEROW_CRASH_ROUNDS")); err == nil {
@@ -37,13 +37,13 @@ func TestCrash(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			dir := t.TempDir()
-			stored := make(map[string]bool)  // said to be stored
+			stored := make(map[string]bool)  // reported as stored
 			fetched := make(map[string]bool) // seen by the child's consumer: it may have acknowledged them
 			for round := range rounds {
 				p := startChild(t, dir, c.role, c.syncAlways)
 				killed := time.AfterFunc(time.Duration(1+rand.IntN(300))*time.Millisecond, func() { p.Process.Kill() })
 				for p.lines.Scan() {
-					// A last line may be cut short: what it says whole was said.
+					// The last line may be truncated; only complete ids count.
 					word, ids, _ := strings.Cut(p.lines.Text(), " ")
 					for _, id := range strings.Fields(ids) {
 						if len(id) != len(event.NewID()) {
@@ -76,8 +76,8 @@ func TestCrash(t *testing.T) {
 }
 
 // checkAcknowledged reopens dir. A new queue has every stored event once; the
-// child's own queue still has every stored one that it had not fetched. Where
-// nothing is kept only the latter holds.
+// child's own queue still has every stored one that it had not fetched. If
+// nothing is kept, only the latter is true.
 func checkAcknowledged(t *testing.T, dir string, stored, fetched map[string]bool, kept bool) {
 	t.Helper()
 	j, err := journal.Open(t.Context(), journal.Config{Dir: dir, KeepBytes: 1 << 30})
@@ -117,7 +117,8 @@ func checkAcknowledged(t *testing.T, dir string, stored, fetched map[string]bool
 	}
 }
 
-// drain acknowledges all that a queue has, and counts how often each uuid came.
+// drain acknowledges all events of a queue and counts the deliveries of each
+// uuid.
 func drain(t *testing.T, j *journal.Journal, q *journal.Queue) map[string]int {
 	t.Helper()
 	seen := make(map[string]int)
@@ -154,15 +155,16 @@ func TestSecondProcess(t *testing.T) {
 	for p.lines.Scan() {
 	}
 	p.Wait()
-	// The kernel gave the lock back: nothing stale is left behind.
+	// The kernel released the lock; nothing stale remains.
 	open(t, journal.Config{Dir: dir})
 	_, err = journal.Open(t.Context(), journal.Config{Dir: dir})
 	wantError(t, err, event.CodeConflict, "another hedgerow is running")
 }
 
-// TestFaults lets the disk reject writes, or takes all file descriptors, and
-// repairs that: the journal says what is wrong, takes nothing meanwhile, and works
-// again within seconds in the same process; what it had acknowledged is there once.
+// TestFaults makes the disk reject writes or uses up all file descriptors, then
+// repairs that. The journal reports the cause, accepts nothing meanwhile, and
+// recovers within seconds in the same process; acknowledged events are stored
+// once.
 func TestFaults(t *testing.T) {
 	for _, c := range []struct{ role, says, hint string }{
 		{roleFull, "limit of file sizes", "ulimit -f"},

@@ -22,31 +22,31 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/atomicfile"
 )
 
-// Damaged files are looked for before the server opens them, because NATS skips
-// a stream whose description it cannot read, cuts a block at the first record
-// that it cannot read, and waits forever for a message that is not there. What
-// cannot be read is set aside, and nothing that can be read is lost:
+// Damaged files are repaired before the server opens them, because NATS skips a
+// stream whose description it cannot read, cuts a block at the first record that
+// it cannot read, and waits forever for a missing message. Unreadable files are
+// set aside, and nothing readable is lost:
 //
-//   - A stream's description is made anew: hedgerow knows what is in it.
-//   - A block with damage is copied aside and written anew with every record that
-//     can be read. What is lost are the records whose own bytes are damaged.
-//   - A stream that NATS does not take all the same is set aside as a whole, made
-//     anew, and filled with every record that can be read.
+//   - A stream's description is recreated: hedgerow knows its contents.
+//   - A block with damage is copied aside and rewritten with every readable
+//     record. Only records whose own bytes are damaged are lost.
+//   - A stream that NATS still does not load is set aside as a whole, recreated,
+//     and filled with every readable record.
 //
-// Each leaves a folder NAME-YYYYMMDD-HHMMSS in damagedName, with the files as they
-// were and a [Damage] in damageFile. Of a bucket that holds secrets only the
-// latter stays once the rest is repaired; see [Config.strip].
+// Each leaves a folder NAME-YYYYMMDD-HHMMSS in damagedName, with the original
+// files and a [Damage] in damageFile. For a bucket with secrets only the latter
+// remains after the repair; see [Config.strip].
 const (
 	damagedName = "damaged"
 	damageFile  = "damage.json"
-	checkWait   = 5 * time.Second // that checking blocks may take at a start; the rest goes unchecked
+	checkWait   = 5 * time.Second // for checking blocks at startup; the rest goes unchecked
 )
 
-// Damage is what was found damaged in a stream, and what happened to it.
+// Damage describes damage in a stream and its repair.
 type Damage struct {
 	Stream  string    `json:"stream"` // EVENTS, DEAD or KV_ and a bucket's name
 	Found   time.Time `json:"found"`
-	What    string    `json:"what"`           // for people
+	What    string    `json:"what"`           // description for users
 	Path    string    `json:"path,omitempty"` // where the files are set aside
 	Whole   bool      `json:"whole,omitempty"`
 	Bytes   int64     `json:"bytes"` // that cannot be read, or of all that is set aside
@@ -111,13 +111,13 @@ func streamFolders(dir string) (map[string]string, error) {
 // inspection checks the files of a journal's folder that no server has open.
 type inspection struct {
 	c       Config
-	mend    bool          // else only look
-	wait    time.Duration // that checking blocks may take; the rest goes unchecked
+	mend    bool          // else only report
+	wait    time.Duration // for checking blocks; the rest goes unchecked
 	began   time.Time
 	already map[string][]Damage
 }
 
-// run returns what is damaged, having repaired it where it was to.
+// run returns the damage, repaired if requested.
 func (in *inspection) run(ctx context.Context) ([]Damage, error) {
 	folders, err := streamFolders(in.c.Dir)
 	if err != nil {
@@ -242,7 +242,7 @@ func metaSum(stream string, raw []byte) string {
 	return hex.EncodeToString(sum.Sum(nil))
 }
 
-// describe is what is in the description of a stream of hedgerow's own.
+// describe returns the description of a stream created by hedgerow.
 func (c Config) describe(name string) (server.FileStreamInfo, bool) {
 	info := server.FileStreamInfo{Created: c.Now().UTC()}
 	bucket, isKV := strings.CutPrefix(name, "KV_")
@@ -293,7 +293,7 @@ func (in *inspection) blocks(ctx context.Context, name, folder string) (*Damage,
 			whole = false
 			break
 		}
-		known := uint64(math.MaxUint64) // what is in the last block at least
+		known := uint64(math.MaxUint64) // minimum contents of the last block
 		if i == len(files)-1 {
 			known = last
 		}
@@ -302,7 +302,7 @@ func (in *inspection) blocks(ctx context.Context, name, folder string) (*Damage,
 		}
 	}
 	if whole && last > s.last.seq {
-		// The index knows of records that no block has.
+		// The index has records that no block has.
 		s.lose(s.last.seq+1, last, blockRecord{})
 	}
 	s.known(in.already[name])
@@ -342,12 +342,12 @@ func (in *inspection) blocks(ctx context.Context, name, folder string) (*Damage,
 	return &s.d, in.c.strip(s.d)
 }
 
-// blockScan collects what is damaged in the blocks of a stream.
+// blockScan collects the damage in a stream's blocks.
 type blockScan struct {
 	stream string
 	d      Damage
 	broken []brokenBlock
-	first  uint64      // of the stream, as its index knows; 0 is unknown
+	first  uint64      // of the stream, from its index; 0 if unknown
 	last   blockRecord // the last message so far
 	hole   bool        // there was a hole since
 	buf    []byte
@@ -359,9 +359,9 @@ type brokenBlock struct {
 	kept []byte // its readable records
 }
 
-// block reads a block whose records go at least to a position.
+// block reads a block whose records extend at least to a position.
 func (s *blockScan) block(f blockFile, atLeast uint64) error {
-	var torn int // bytes that the disk does not give
+	var torn int // bytes that the disk cannot read
 	var err error
 	if s.buf, torn, err = readBlock(s.buf, f.path); err != nil {
 		return fmt.Errorf("check the journal: %w", err)
@@ -379,7 +379,7 @@ func (s *blockScan) block(f blockFile, atLeast uint64) error {
 		if rec.gone {
 			return
 		}
-		// The events have no gaps of their own: they go from their beginning on only.
+		// Events are deleted only from the start, so there are no other gaps.
 		if rec.seq > s.last.seq+1 && (s.hole || first && s.last.seq > 0 && s.stream == streamEvents) {
 			s.lose(s.last.seq+1, rec.seq-1, rec)
 		}
@@ -400,9 +400,9 @@ func (s *blockScan) block(f blockFile, atLeast uint64) error {
 }
 
 func (s *blockScan) lose(first, last uint64, before blockRecord) {
-	if s.last.seq == 0 { // what was before the first one that can be read
+	if s.last.seq == 0 { // records before the first readable one
 		if s.first == 0 && s.stream == streamEvents {
-			return // nobody knows where it began
+			return // the start is unknown
 		}
 		first = max(first, s.first)
 	}
@@ -411,8 +411,8 @@ func (s *blockScan) lose(first, last uint64, before blockRecord) {
 	}
 }
 
-// known omits what was reported earlier: a gap stays until all before it is
-// gone.
+// known omits damage that was reported earlier: a gap remains until
+// everything before it is deleted.
 func (s *blockScan) known(old []Damage) {
 	s.d.Lost = slices.DeleteFunc(s.d.Lost, func(l Lost) bool {
 		return slices.ContainsFunc(old, func(d Damage) bool {
@@ -421,7 +421,7 @@ func (s *blockScan) known(old []Damage) {
 	})
 }
 
-// setAside makes a folder for what is damaged in a stream.
+// setAside creates a folder for a stream's damaged files.
 func setAside(c Config, stream string) (string, error) {
 	base := filepath.Join(c.Dir, damagedName, stream+"-"+c.Now().UTC().Format("20060102-150405"))
 	path := base
@@ -445,7 +445,7 @@ func (d Damage) write() error {
 	return atomicfile.Write(filepath.Join(d.Path, damageFile), append(raw, '\n'))
 }
 
-// readDamage returns what was found damaged so far, the oldest first.
+// readDamage returns all recorded damage, oldest first.
 func readDamage(dir string) ([]Damage, error) {
 	entries, err := os.ReadDir(filepath.Join(dir, damagedName))
 	if errors.Is(err, os.ErrNotExist) {
@@ -473,8 +473,8 @@ func readDamage(dir string) ([]Damage, error) {
 	return out, nil
 }
 
-// readBlock reads a file. Pages that the disk does not give are zeros in it, and
-// counted in bytes.
+// readBlock reads a file. Pages that the disk cannot read are zeros; torn is
+// their size in bytes.
 func readBlock(buf []byte, path string) (_ []byte, torn int, err error) {
 	f, err := os.Open(path)
 	if err != nil {

@@ -38,7 +38,7 @@ func makeJournal(t *testing.T, n, size int) (dir string, ids []string) {
 	return dir, ids
 }
 
-// find returns the files and folders below dir whose path ends with a match.
+// find returns the files and folders in dir whose path ends with a match.
 func find(t *testing.T, dir, pattern string) []string {
 	t.Helper()
 	var out []string
@@ -78,8 +78,8 @@ func remove(t *testing.T, paths []string) {
 	}
 }
 
-// TestHarmlessDamage damages what the journal can do without: no event is lost,
-// and the queue continues, at worst with some that it had ended.
+// TestHarmlessDamage damages files that the journal can do without: no event is
+// lost, and the queue continues, at worst repeating some that it had ended.
 func TestHarmlessDamage(t *testing.T) {
 	const n = 60
 	for _, c := range []struct {
@@ -122,7 +122,7 @@ func TestHarmlessDamage(t *testing.T) {
 			dir, ids := makeJournal(t, n, 3000)
 			c.damage(t, find(t, dir, "streams/EVENTS")[0])
 			j := open(t, journal.Config{Dir: dir, Keep: -1, JanitorEvery: time.Hour})
-			// Nothing may be dropped on the word of a cursor that is not there.
+			// Nothing may be dropped because a cursor is missing.
 			if err := j.Clean(t.Context()); err != nil && !c.again {
 				t.Error(err)
 			}
@@ -131,7 +131,7 @@ func TestHarmlessDamage(t *testing.T) {
 			}
 			o := journal.QueueOptions{From: journal.FromNow}
 			if c.name == "QueueMissing" {
-				o.From = journal.FromAll // nobody can know that it had been there
+				o.From = journal.FromAll // the cursor's existence is unknown
 			}
 			q := mustQueue(t, j, "q", o)
 			seen := drain(t, j, q)
@@ -156,7 +156,7 @@ func TestHarmlessDamage(t *testing.T) {
 	}
 }
 
-// TestCursorAhead takes the events back to before what the queue has had, as a
+// TestCursorAhead rewinds the events to before the queue's position, as a
 // power failure can: new events at those positions still reach it.
 func TestCursorAhead(t *testing.T) {
 	t.Parallel()
@@ -190,8 +190,8 @@ func TestCursorAhead(t *testing.T) {
 	}
 }
 
-// TestDescriptions damages what NATS needs to take a stream in: hedgerow
-// recreates it, and all events and queues are there.
+// TestDescriptions damages the files that NATS needs to load a stream:
+// hedgerow recreates them, and all events and queues are kept.
 func TestDescriptions(t *testing.T) {
 	for _, c := range []struct {
 		name   string
@@ -211,7 +211,7 @@ func TestDescriptions(t *testing.T) {
 		{"DeadLetters", func(t *testing.T, dir string) { garbage(t, find(t, dir, "streams/DEAD/meta.inf")) }},
 		{"Settings", func(t *testing.T, dir string) { garbage(t, find(t, dir, "streams/KV_settings/meta.inf")) }},
 		{"FromTheFuture", func(t *testing.T, dir string) {
-			// What a newer version could leave: NATS takes it in and does not serve it.
+			// A newer version could leave this: NATS loads it but does not serve it.
 			rewriteMeta(t, find(t, dir, "streams/EVENTS/meta.inf")[0], func(m map[string]any) {
 				m["metadata"] = map[string]string{"_nats.req.level": "99"}
 			})
@@ -271,7 +271,7 @@ func TestDescriptions(t *testing.T) {
 				t.Errorf("%v dead letters, %v", n, err)
 			}
 			closeJournal(t, j)
-			// It is repaired for good, and what was is kept.
+			// It is repaired permanently, and the original is kept.
 			j = open(t, journal.Config{Dir: dir})
 			if h := j.Health(); h.Status != health.OK {
 				t.Errorf("health at the next start %+v", h)
@@ -348,8 +348,8 @@ func breakAt(t *testing.T, path string, part, of int) {
 }
 
 // TestBrokenBlock flips bytes within a block, as a failing disk does: only the
-// event that they are of is lost, the one after it and all others are there, and
-// what was lost is told by its time.
+// event at those bytes is lost, all others are kept, and the report has the time
+// of the loss.
 func TestBrokenBlock(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -421,8 +421,8 @@ func TestBrokenBlock(t *testing.T) {
 	}
 }
 
-// TestBrokenFiles damages, cuts and removes every file of a journal, one after the
-// other: it opens within seconds, works, and loses no event whose bytes are there.
+// TestBrokenFiles damages, truncates and removes each file of a journal in turn:
+// it opens within seconds, works, and loses no event whose bytes are intact.
 func TestBrokenFiles(t *testing.T) {
 	t.Parallel()
 	template := t.TempDir()
@@ -519,7 +519,7 @@ func TestBrokenFiles(t *testing.T) {
 				if lost > may || seen[e.UUID] != 1 {
 					t.Errorf("%d events are lost, of the new one %d came", lost, seen[e.UUID])
 				}
-				// A bucket is there, whatever it lost, and takes changes.
+				// A bucket exists and can be written, whatever it lost.
 				kv, err := j.KeyValue(t.Context(), "settings", 1)
 				if err != nil {
 					t.Fatal(err)

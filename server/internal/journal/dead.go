@@ -28,7 +28,7 @@ const (
 
 const (
 	maxReason = 1000        // bytes
-	listWait  = time.Second // a list waits for its next letter, before it asks whether there is one
+	listWait  = time.Second // wait for the next dead letter before checking whether there is one
 )
 
 // DeadLetter is an event that a sink could not process.
@@ -154,7 +154,7 @@ func (l *life) listDead(ctx context.Context, f DeadFilter) ([]DeadLetter, error)
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), listWait)
 		defer cancel()
-		l.dead.DeleteConsumer(ctx, cons.CachedInfo().Name) // where this fails, it goes on its own
+		l.dead.DeleteConsumer(ctx, cons.CachedInfo().Name) // if this fails, the consumer expires
 	}()
 	info, err := cons.Info(ctx)
 	if err != nil {
@@ -173,7 +173,7 @@ func (l *life) listDead(ctx context.Context, f DeadFilter) ([]DeadLetter, error)
 	for left > 0 {
 		m, err := it.Next(jetstream.NextMaxWait(listWait))
 		if errors.Is(err, nats.ErrTimeout) {
-			// What was still to come may have been deleted or replayed meanwhile.
+			// The remaining ones may have been deleted or replayed meanwhile.
 			if info, err = cons.Info(ctx); err != nil {
 				return nil, err
 			}
@@ -220,7 +220,7 @@ func deadLetter(id uint64, subject string, h nats.Header, died time.Time) DeadLe
 		Reason:  h.Get(hdrReason),
 		Died:    died,
 	}
-	// What does not parse stays zero: these values are for display only.
+	// Values that do not parse remain zero: they are only displayed.
 	d.Attempts, _ = strconv.Atoi(h.Get(hdrAttempts))
 	d.Bytes, _ = strconv.Atoi(h.Get(hdrBytes))
 	d.Seq, _ = strconv.ParseUint(h.Get(hdrSeq), 10, 64)
@@ -281,7 +281,7 @@ func (l *life) replayOne(ctx context.Context, d DeadLetter) error {
 	}
 	_, err = l.ctlJS.PublishMsg(ctx, &nats.Msg{
 		Subject: "replay." + d.Queue + "." + d.Project,
-		// Two replays at once (a double click) put it back once.
+		// Two concurrent replays (a double click) append it once.
 		Header: nats.Header{jetstream.MsgIDHeader: []string{"dead." + strconv.FormatUint(d.ID, 10)}},
 		Data:   m.Data,
 	})
@@ -295,8 +295,8 @@ func (l *life) replayOne(ctx context.Context, d DeadLetter) error {
 	return err
 }
 
-// deleteOne deletes a dead letter and reports whether it was still there. NATS
-// has no words of its own for that: the letter is requested once more.
+// deleteOne deletes a dead letter and reports whether it existed. NATS has no
+// specific error for that, so the message is requested again.
 func (l *life) deleteOne(ctx context.Context, id uint64, del func(context.Context, uint64) error) (bool, error) {
 	err := del(ctx, id)
 	if err == nil {
@@ -308,8 +308,8 @@ func (l *life) deleteOne(ctx context.Context, id uint64, del func(context.Contex
 	return false, err
 }
 
-// DeleteDead deletes the chosen dead letters for good and returns how many. An
-// empty filter deletes all of them.
+// DeleteDead deletes the chosen dead letters permanently and returns their
+// number. An empty filter deletes all of them.
 func (j *Journal) DeleteDead(ctx context.Context, f DeadFilter) (int, error) {
 	l, err := j.up()
 	if err != nil {

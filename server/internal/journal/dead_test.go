@@ -11,7 +11,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/journal"
 )
 
-// kill appends n events of each project and lets the queue give them all up.
+// kill appends n events of each project and moves them all to the queue's dead
+// letters.
 func kill(t *testing.T, j *journal.Journal, q *journal.Queue, n int, projects ...string) []*event.Event {
 	t.Helper()
 	var events []*event.Event
@@ -143,7 +144,7 @@ func TestReplay(t *testing.T) {
 	if ds[0].Event.UUID != events[1].UUID || ds[1].Event.UUID != events[3].UUID || ds[0].Attempt != 1 {
 		t.Errorf("replayed %v", uuids(ds))
 	}
-	// One may die again.
+	// It may be moved to the dead letters again.
 	if err := ds[0].Dead("again"); err != nil {
 		t.Fatal(err)
 	}
@@ -151,7 +152,7 @@ func TestReplay(t *testing.T) {
 	if got := deadLetters(t, j, journal.DeadFilter{Limit: 1}); got[0].Reason != "again" || got[0].UUID != events[1].UUID || got[0].Project != "p2" {
 		t.Errorf("letter %+v", got[0])
 	}
-	// All that is left, from several places at once: each comes once.
+	// The remaining ones, replayed concurrently: each is delivered once.
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {
@@ -243,8 +244,8 @@ func TestDeleteDead(t *testing.T) {
 	}
 }
 
-// TestDeadBound lets the oldest dead letters go at their bound: sinks must never
-// be stopped by what they gave up.
+// TestDeadBound deletes the oldest dead letters at the limit: dead letters must
+// never block sinks.
 func TestDeadBound(t *testing.T) {
 	j := open(t, journal.Config{DeadMaxBytes: 100_000})
 	q := mustQueue(t, j, "a", journal.QueueOptions{})
@@ -255,8 +256,8 @@ func TestDeadBound(t *testing.T) {
 	}
 }
 
-// TestUnreadable lets frames that no one can read, and events that lie under
-// another project, die on their own while their neighbours pass.
+// TestUnreadable moves undecodable frames, and events stored under another
+// project, to the dead letters; events next to them pass.
 func TestUnreadable(t *testing.T) {
 	t.Parallel()
 	j := open(t, journal.Config{})
@@ -288,7 +289,7 @@ func TestUnreadable(t *testing.T) {
 		}
 	}
 	waitLag(t, j, "a", func(qi journal.QueueInfo) bool { return qi.AckPending == 0 && qi.Pending == 0 })
-	// Replayed, they die again: no loop, no loss.
+	// Replayed, they become dead letters again: no loop, no loss.
 	if n, err := j.Replay(t.Context(), journal.DeadFilter{}); n != 4 || err != nil {
 		t.Fatalf("replayed %d, %v", n, err)
 	}

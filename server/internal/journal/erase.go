@@ -20,21 +20,22 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/atomicfile"
 )
 
-// A bucket of [Config.Erasing] leaves nothing on disk of a value that is replaced
-// or removed. What nats.go does on its own leaves it: the server forgets where the
-// value is, and its bytes stay in the block file. Hence:
+// A bucket of [Config.Erasing] leaves nothing on disk of a replaced or deleted
+// value. With plain nats.go the server only forgets the value's position, and its
+// bytes remain in the block file. Therefore:
 //
-//   - The stream keeps the values that were replaced, so that they can be erased by
-//     their position: the server then overwrites them with random bytes. Every write
-//     does that before it returns.
-//   - What a crash has left in between is erased when the bucket is opened, and, where
-//     the server has already forgotten it, before the server starts ([inspection.wipe]).
+//   - The stream keeps replaced values, so that they can be erased by position:
+//     the server then overwrites them with random bytes. Every write does that
+//     before it returns.
+//   - Values left by a crash are erased when the bucket is opened or, if the
+//     server has already forgotten them, before the server starts
+//     ([inspection.wipe]).
 //   - Copies of damaged files are removed once everything readable is back.
-//   - A bucket of before allows no erasing, and holds what was never erased: its
-//     stream is made anew ([life.renew]).
+//   - A bucket from an older version does not allow erasing and contains old
+//     values: its stream is recreated ([life.renew]).
 //
-// With a cluster the same requests erase on each of its servers. What a server's raft
-// log holds of a value goes when NATS compacts that log.
+// With a cluster the same requests erase on each of its servers. A value in a
+// server's raft log is removed when NATS compacts that log.
 
 // eraseHistory is how many values of a key a bucket may keep until they are erased:
 // the most that a key-value bucket takes, so that the server itself drops none.
@@ -56,8 +57,8 @@ func (c Config) erasingStream(bucket string) jetstream.StreamConfig {
 	return jetstream.StreamConfig{
 		Name: "KV_" + bucket, Subjects: []string{"$KV." + bucket + ".>"}, Storage: jetstream.FileStorage, Replicas: max(c.Replicas, 1),
 		Discard: jetstream.DiscardNew, MaxMsgsPerSubject: eraseHistory, MaxMsgs: -1, MaxBytes: -1, MaxConsumers: -1, MaxMsgSize: -1, Duplicates: 2 * time.Minute,
-		// No direct reads: a replica that is behind would hide what has to be erased.
-		// No roll-ups: they remove without erasing.
+		// No direct reads: a replica that lags would hide values to erase. No
+		// roll-ups: they remove without erasing.
 	}
 }
 
@@ -110,8 +111,8 @@ func (l *life) renewalFile(stream string) string {
 	return filepath.Join(l.j.c.Dir, "renew-"+stream+".json")
 }
 
-// saveRecords writes the living records of a bucket's stream to a file, from which
-// they come back whatever happens before its successor has them.
+// saveRecords writes the live records of a bucket's stream to a file, from which
+// they are restored even after a crash.
 func (l *life) saveRecords(ctx context.Context, s jetstream.Stream) error {
 	if l.j.c.Dir == "" {
 		return errors.New("the bucket must be recreated, for which the journal needs a folder")
@@ -140,7 +141,7 @@ func (l *life) saveRecords(ctx context.Context, s jetstream.Stream) error {
 			return err
 		}
 		if info.State.LastSeq == last {
-			break // nobody has written meanwhile
+			break // no write happened meanwhile
 		}
 	}
 	saved = slices.DeleteFunc(saved, func(r savedRecord) bool { return r.Subject == "" || r.Header.Get("KV-Operation") != "" })
@@ -154,7 +155,7 @@ func (l *life) saveRecords(ctx context.Context, s jetstream.Stream) error {
 	return atomicfile.Write(l.renewalFile(s.CachedInfo().Config.Name), raw)
 }
 
-// deleteStream deletes a stream and returns when its files are gone.
+// deleteStream deletes a stream and returns when its files are deleted.
 func (l *life) deleteStream(ctx context.Context, name string) error {
 	l.j.log.Info("recreating the settings stream, to erase deleted keys from its files", "stream", name)
 	if err := l.ctlJS.DeleteStream(ctx, name); err != nil && !errors.Is(err, jetstream.ErrStreamNotFound) {
@@ -184,8 +185,8 @@ func (l *life) renew(ctx context.Context, want jetstream.StreamConfig) (jetstrea
 	return s, l.putRecordsBack(ctx, want.Name)
 }
 
-// putRecordsBack ends a renewal: the records of its file are in the stream, and the
-// file is gone.
+// putRecordsBack ends a renewal: it restores the records from the file and
+// deletes it.
 func (l *life) putRecordsBack(ctx context.Context, stream string) error {
 	path := l.renewalFile(stream)
 	raw, err := os.ReadFile(path)
@@ -201,7 +202,7 @@ func (l *life) putRecordsBack(ctx context.Context, stream string) error {
 	for _, r := range saved {
 		_, err := l.ctlJS.PublishMsg(ctx, &nats.Msg{Subject: r.Subject, Header: r.Header, Data: r.Data}, jetstream.WithExpectLastSequencePerSubject(0))
 		if api := (*jetstream.APIError)(nil); errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence {
-			continue // it is there, of a try before or by another process
+			continue // already restored by an earlier attempt or another process
 		}
 		if err != nil {
 			return err
@@ -213,8 +214,8 @@ func (l *life) putRecordsBack(ctx context.Context, stream string) error {
 	return atomicfile.SyncDir(l.j.c.Dir)
 }
 
-// erasingBucket is a bucket whose writes return when nothing is left of what they
-// have replaced or removed.
+// erasingBucket is a bucket whose writes return after the replaced or deleted
+// values are erased.
 type erasingBucket struct {
 	jetstream.KeyValue
 	l        *life
@@ -238,7 +239,7 @@ func (e *erasingBucket) Update(ctx context.Context, key string, value []byte, re
 	return e.written(ctx, key, revision, err)
 }
 
-// Delete erases a key's value too; a mark that it is gone stays for a while.
+// Delete erases a key's value too; a delete marker remains for a while.
 func (e *erasingBucket) Delete(ctx context.Context, key string, o ...jetstream.KVDeleteOpt) error {
 	if err := e.KeyValue.Delete(ctx, key, o...); err != nil {
 		return err
@@ -276,8 +277,8 @@ func (e *erasingBucket) PurgeDeletes(ctx context.Context, _ ...jetstream.KVPurge
 	return ctx.Err()
 }
 
-// written ends a write: whoever asked for it goes away or not, what it has replaced
-// is erased. A revision of 0 is the last one of the key.
+// written erases the replaced values after a write, even if the caller's context
+// has ended. A revision of 0 is the key's last one.
 func (e *erasingBucket) written(ctx context.Context, key string, revision uint64, err error) (uint64, error) {
 	if err != nil {
 		return revision, err
@@ -373,9 +374,8 @@ func (e *erasingBucket) retry() {
 	}()
 }
 
-// wipe overwrites, in the files of an erasing bucket that no server has open, the
-// records that the server has forgotten and not erased, and removes what was left
-// of writing blocks again.
+// wipe overwrites records in the files of a closed erasing bucket that the server
+// has forgotten but not erased, and removes temporary block files.
 func (in *inspection) wipe(name, folder string) error {
 	msgs := filepath.Join(folder, "msgs")
 	// The server's own files, while it writes a block again.
@@ -462,7 +462,7 @@ func (c Config) stripAll(all []Damage) error {
 		if known[e.Name()] || !slices.ContainsFunc(c.Erasing, of) {
 			continue
 		}
-		// The process ended before it had said what was damaged: it was found again.
+		// The process ended before it wrote the report: the damage was found again.
 		if err := os.RemoveAll(filepath.Join(c.Dir, damagedName, e.Name())); err != nil {
 			return err
 		}
@@ -470,8 +470,8 @@ func (c Config) stripAll(all []Damage) error {
 	return nil
 }
 
-// strip removes the copies of an erasing bucket's damaged files, once everything in
-// them that can be read is back: they hold values that are deleted later.
+// strip removes the copies of an erasing bucket's damaged files once everything
+// readable is restored: they contain values that are deleted later.
 func (c Config) strip(d Damage) error {
 	if !c.erases(d.Stream) || d.Mended.IsZero() || d.Path == "" {
 		return nil

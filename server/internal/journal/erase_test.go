@@ -30,7 +30,7 @@ func secretsIn(t *testing.T, dir string) (found []int) {
 			return err
 		}
 		b, err := os.ReadFile(path)
-		if errors.Is(err, fs.ErrNotExist) { // renamed a moment ago
+		if errors.Is(err, fs.ErrNotExist) { // just renamed
 			return nil
 		}
 		for n := range 100 {
@@ -103,8 +103,8 @@ func fill(t *testing.T, dir string) (living map[string]int) {
 	return map[string]int{"a": 3, "b": 5, "d": 4}
 }
 
-// TestErasing goes through what a bucket of secrets does, and looks for values that
-// are replaced or removed in every file, while the journal is open and after.
+// TestErasing uses a bucket of secrets and searches every file for replaced or
+// removed values, while the journal is open and afterwards.
 func TestErasing(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -171,7 +171,8 @@ func TestErasing(t *testing.T) {
 	}
 }
 
-// TestErasingAfterCrash makes what processes leave that are killed at a bad moment.
+// TestErasingAfterCrash simulates the files of processes that are killed at a bad
+// time.
 func TestErasingAfterCrash(t *testing.T) {
 	t.Parallel()
 	stream := func(t *testing.T, j *Journal) jetstream.Stream {
@@ -206,7 +207,7 @@ func TestErasingAfterCrash(t *testing.T) {
 			if _, err := l.ctlJS.Publish(t.Context(), "$KV.secrets.a", []byte(secretOf(50))); err != nil {
 				t.Fatal(err)
 			}
-			if err := s.DeleteMsg(t.Context(), m.Sequence); err != nil { // the server's mark is there, the bytes as well
+			if err := s.DeleteMsg(t.Context(), m.Sequence); err != nil { // the server's marker exists, and so do the bytes
 				t.Fatal(err)
 			}
 		},
@@ -287,8 +288,8 @@ func mustKV(t *testing.T, j *Journal) jetstream.KeyValue {
 	return kv
 }
 
-// TestErasingDamaged damages the files of a bucket of secrets: what can be read comes
-// back, and no copy stays of what is deleted later.
+// TestErasingDamaged damages the files of a bucket of secrets: readable records
+// are restored, and no copy remains of values deleted later.
 func TestErasingDamaged(t *testing.T) {
 	t.Parallel()
 	for name, damage := range map[string]func(t *testing.T, folder string){

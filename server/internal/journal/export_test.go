@@ -17,7 +17,7 @@ func (j *Journal) PublishRaw(ctx context.Context, subject string, data []byte) e
 // Clean runs the janitor once.
 func (j *Journal) Clean(ctx context.Context) error { return j.clean(ctx, j.now.Load()) }
 
-// What the fuzz targets try.
+// Seeds of the fuzz targets.
 var (
 	ValidToken     = validToken
 	OneLine        = oneLine
@@ -40,7 +40,7 @@ func PublishBatch(t testing.TB, j *Journal, project string, frames ...[]byte) {
 	}
 }
 
-// PurgeAll drops all events, whoever still needs them.
+// PurgeAll drops all events, even those that queues still need.
 func (j *Journal) PurgeAll(ctx context.Context) error { return j.now.Load().events.Purge(ctx) }
 
 // Waiting is how many fetches wait on the queue.
@@ -90,6 +90,6 @@ func ReadBlock(stream string, index int, raw []byte) (read, bad int) {
 	return read, bad
 }
 
-// Watch notes the folders of a journal that is open, and returns what says whether
-// they are gone.
+// Watch records the folders of an open journal and returns a function that
+// reports whether they were removed.
 func Watch(dir string) (gone func() bool) { return foldersOf(dir).gone }

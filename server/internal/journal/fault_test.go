@@ -80,8 +80,8 @@ func waitHealth(t *testing.T, j *journal.Journal, want health.Status, within tim
 }
 
 // TestDiskFull fills the disk under load, three times: every append is answered,
-// the journal says what is wrong and what to do, works again on its own within
-// five seconds of the space's return, and has every acknowledged event once.
+// the journal reports the cause and the fix, works again within five seconds
+// after space is freed, and has every acknowledged event once.
 func TestDiskFull(t *testing.T) {
 	t.Parallel()
 	disk := smallDisk(t, "96m")
@@ -221,8 +221,8 @@ func TestDiskFull(t *testing.T) {
 	wg.Wait()
 }
 
-// TestStartOnFullDisk opens a journal on a full disk, one that is there and one
-// that is to be made: it is open, says what is wrong, and works once there is space.
+// TestStartOnFullDisk opens an existing and a new journal on a full disk: it
+// opens, reports the cause, and works once there is space.
 func TestStartOnFullDisk(t *testing.T) {
 	t.Parallel()
 	for _, there := range []bool{true, false} {
@@ -276,7 +276,7 @@ func TestStartOnFullDisk(t *testing.T) {
 	}
 }
 
-// TestNATSLater opens a journal on a NATS server that is not there yet.
+// TestNATSLater opens a journal before its NATS server is running.
 func TestNATSLater(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")

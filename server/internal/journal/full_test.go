@@ -12,7 +12,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/journal"
 )
 
-// fill appends until the journal refuses, and returns how many it took.
+// fill appends until the journal is full and returns how many events it stored.
 func fill(t *testing.T, j *journal.Journal, size int) int {
 	t.Helper()
 	for n := range 10_000 {
@@ -46,8 +46,9 @@ func waitAppend(t *testing.T, j *journal.Journal, within time.Duration) {
 	}
 }
 
-// TestFull fills the journal: it refuses, drops nothing, and takes events again
-// as soon as the slowest queue has moved on, long before the janitor's tick.
+// TestFull fills the journal: it rejects events, drops nothing, and accepts
+// events again once the slowest queue has advanced, long before the janitor's
+// tick.
 func TestFull(t *testing.T) {
 	t.Parallel()
 	j := open(t, journal.Config{MaxBytes: 2 << 20, JanitorEvery: time.Hour})
@@ -59,7 +60,8 @@ func TestFull(t *testing.T) {
 	if err != nil || st.Fill() < 0.95 || st.Fill() > 1 || st.Events != uint64(n) || st.MaxBytes != 2<<20 {
 		t.Fatalf("%d appended; %+v, %v", n, st, err)
 	}
-	// A batch that fits in part is stored in part, and the error says which.
+	// A batch that fits in part is stored in part, and the error lists the
+	// rest.
 	batch := []*event.Event{newEvent("p1", 10), newEvent("p1", 1<<20), newEvent("p1", 10)}
 	err = j.Append(t.Context(), batch...)
 	var ae *journal.AppendError
@@ -72,7 +74,8 @@ func TestFull(t *testing.T) {
 	if err := j.Clean(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	// One sink has not had them: they stay, and the journal refuses.
+	// One sink has not received them: they are kept, and the journal rejects
+	// events.
 	wantError(t, j.Append(t.Context(), newEvent("p1", 1<<20)), event.CodeFull, "full")
 	ds := fetchN(t, slow, n/2)
 	ackAll(t, ds)
@@ -132,8 +135,8 @@ func TestFullReplay(t *testing.T) {
 	}
 }
 
-// TestLagHolds lets one sink lag with an event in the middle: everything from it
-// on stays, what is before it goes.
+// TestLagHolds makes one sink lag at an event in the middle: everything from it
+// on is kept, older events are deleted.
 func TestLagHolds(t *testing.T) {
 	t.Parallel()
 	j := open(t, journal.Config{Keep: -1, JanitorEvery: time.Hour})
@@ -240,8 +243,8 @@ func TestJanitorRuns(t *testing.T) {
 	t.Error("the events are still there")
 }
 
-// TestMuchAppended has the janitor come long before its tick: the blocks of what
-// every queue has are memory until they are gone.
+// TestMuchAppended triggers the janitor long before its tick: blocks that every
+// queue has ended use memory until they are deleted.
 func TestMuchAppended(t *testing.T) {
 	t.Parallel()
 	j := open(t, journal.Config{Keep: -1, JanitorEvery: time.Hour})
@@ -252,7 +255,7 @@ func TestMuchAppended(t *testing.T) {
 		ackAll(t, fetchN(t, q, 1))
 	}
 	for range 500 {
-		mustAppend(t, j, newEvent("p1", size)) // what makes it look again
+		mustAppend(t, j, newEvent("p1", size)) // triggers another check
 		ackAll(t, fetchN(t, q, 1))
 		st, err := j.Stats(t.Context())
 		if err != nil {
@@ -266,9 +269,9 @@ func TestMuchAppended(t *testing.T) {
 	t.Errorf("nothing was purged")
 }
 
-// TestGaps: a delivery that is far behind does not stop recording. It gives up the
-// oldest events that the store has ended, which is written down, and can have them
-// again; the store itself gives up nothing.
+// TestGaps: a delivery queue that lags far does not stop recording. It drops the
+// oldest events that the store has ended, records them as a gap, and can get them
+// again; the store's own queue drops nothing.
 func TestGaps(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -329,7 +332,7 @@ func TestGaps(t *testing.T) {
 	ackAll(t, ds)
 	waitLag(t, j, "slow", func(qi journal.QueueInfo) bool { return qi.AckPending == 0 && qi.Pending == 0 })
 
-	// What was given up is redelivered to that queue alone.
+	// Dropped events are redelivered to that queue alone.
 	e := newEvent("p1", 100)
 	if err := j.Redeliver(t.Context(), "slow", e); err != nil {
 		t.Fatal(err)
@@ -363,9 +366,9 @@ func TestGaps(t *testing.T) {
 		t.Errorf("health %+v", h)
 	}
 
-	// A store that is behind gives up nothing: the journal is full.
+	// A lagging store drops nothing: the journal is full.
 	n := fill(t, j, 20_000)
-	if err := j.Clean(t.Context()); err != nil { // what had been ended
+	if err := j.Clean(t.Context()); err != nil { // ended events
 		t.Fatal(err)
 	}
 	n += fill(t, j, 20_000)

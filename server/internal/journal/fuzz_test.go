@@ -14,8 +14,9 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// FuzzFrame puts any bytes where a frame should be: a fetch gives back an event
-// of that project, or the bytes are a dead letter; the one after it comes.
+// FuzzFrame writes arbitrary bytes instead of a frame: a fetch returns an event
+// of that project, or the bytes become a dead letter; the next event is
+// delivered.
 func FuzzFrame(f *testing.F) {
 	whole, err := newEvent("p1", 300).AppendFrame(nil)
 	if err != nil {
@@ -77,7 +78,7 @@ func FuzzFrame(f *testing.F) {
 	})
 }
 
-// FuzzReason keeps whatever a sink says within one header line.
+// FuzzReason encodes any reason from a sink as one header line.
 func FuzzReason(f *testing.F) {
 	f.Add("store: the disk is full", 1000)
 	f.Add("a\r\nNats-Msg-Id: x\r\n\r\n", 1000)
@@ -103,8 +104,8 @@ func FuzzReason(f *testing.F) {
 	})
 }
 
-// FuzzToken: what is taken as a name is one token of a subject, and comes out of
-// the subject as it went in.
+// FuzzToken: an accepted name is one token of a subject and is decoded
+// unchanged.
 func FuzzToken(f *testing.F) {
 	for _, s := range []string{"default", "a.b", "*", ">", "", "ä", "a b", "posthog-01", strings.Repeat("x", 129)} {
 		f.Add(s, "p1")
@@ -123,8 +124,8 @@ func FuzzToken(f *testing.F) {
 	})
 }
 
-// FuzzBlock reads blocks that are damaged in any way: what it returns is whole,
-// lies in the block, in order, and what is not returned is counted.
+// FuzzBlock reads arbitrarily damaged blocks: returned records are complete,
+// within the block and in order, and missing ones are counted.
 func FuzzBlock(f *testing.F) {
 	block := journal.MakeBlock("EVENTS", 1, "events.p1", "one", "two", "three")
 	f.Add(block, 0, byte(0))

@@ -14,8 +14,8 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Gap is a stretch of events that a queue gave up, so that the journal could go on
-// taking new ones; see [Journal]. Every essential queue had ended them.
+// Gap is a range of events that a queue dropped so that the journal could accept
+// new ones; see [Journal]. Every essential queue had ended them.
 type Gap struct {
 	Queue   string    `json:"queue"`
 	Project string    `json:"project,omitempty"` // of the queue; empty is every project
@@ -34,14 +34,15 @@ type Gap struct {
 	Sent    uint64    `json:"sent,omitempty"`
 }
 
-// ID names a gap among those of its queue, as long as it does not grow.
+// ID identifies a gap within its queue, as long as it does not grow.
 func (g Gap) ID() string { return fmt.Sprintf("%d-%d", g.FromSeq, g.ToSeq) }
 
 func (g Gap) same(o Gap) bool {
 	return g.Queue == o.Queue && g.FromSeq == o.FromSeq && g.ToSeq == o.ToSeq && g.First.Equal(o.First)
 }
 
-// errNoGap is the answer about a gap that is not there, as when it grew meanwhile.
+// errNoGap is returned for a gap that does not exist, for example because it has
+// grown.
 func errNoGap() error {
 	return event.NewError(event.CodeNotFound, "gap not found", "list them to see which exist", nil)
 }
@@ -51,8 +52,8 @@ const gapsBucket = "journal_gaps"
 
 const (
 	maxGaps  = 100 // of one queue; beyond it the oldest two become one
-	crowded  = 90  // percent of the bound, from which on queues give up
-	roomy    = 80  // percent to which giving up brings the journal down
+	crowded  = 90  // percent of the bound, from which on queues drop events
+	roomy    = 80  // percent of the bound that remains after dropping
 	gapWrite = 5 * time.Second
 )
 
@@ -79,14 +80,15 @@ func (j *Journal) Gaps(ctx context.Context) ([]Gap, error) {
 	return out, nil
 }
 
-// CloseGap forgets a gap once its events were sent again with [Journal.Redeliver],
-// or are not wanted any more. It returns an [*event.Error] of code
-// [event.CodeNotFound] if there is no gap with that id, as when it has grown.
+// CloseGap deletes a gap, after its events were sent again with
+// [Journal.Redeliver] or are no longer needed. It returns an [*event.Error] of
+// code [event.CodeNotFound] if no gap has that id, for example because it has
+// grown.
 func (j *Journal) CloseGap(ctx context.Context, g Gap) error {
 	return j.changeGap(ctx, g, func(gaps []Gap, i int) []Gap { return slices.Delete(gaps, i, i+1) })
 }
 
-// NoteGap writes down how far the sending of a gap is. A gap that is being sent does
+// NoteGap stores the progress of resending a gap. A gap that is being resent does
 // not grow. Errors are those of [Journal.CloseGap].
 func (j *Journal) NoteGap(ctx context.Context, g Gap) error {
 	return j.changeGap(ctx, g, func(gaps []Gap, i int) []Gap { gaps[i] = g; return gaps })
@@ -111,8 +113,8 @@ func (j *Journal) changeGap(ctx context.Context, g Gap, f func(gaps []Gap, i int
 	return l.lost(err)
 }
 
-// Redeliver appends events for one queue alone, and for no other: what it gave up,
-// read from the store. Errors are those of [Journal.Append].
+// Redeliver appends events, read from the store, for one queue alone: those that
+// it dropped. Errors are those of [Journal.Append].
 func (j *Journal) Redeliver(ctx context.Context, queue string, events ...*event.Event) error {
 	if !validToken(queue) {
 		return noQueue(queue)
@@ -140,7 +142,7 @@ func (j *Journal) Redeliver(ctx context.Context, queue string, events ...*event.
 }
 
 // giveUp frees space if the journal is nearly full of events that the essential
-// queues have ended and others have not. The gap is written down first.
+// queues have ended and others have not. It records the gap first.
 func (l *life) giveUp(ctx context.Context, st jetstream.StreamState) error {
 	j := l.j
 	if len(j.c.Essential) == 0 || int64(st.Bytes) <= j.c.MaxBytes/100*crowded || st.Msgs == 0 {
@@ -150,7 +152,7 @@ func (l *life) giveUp(ctx context.Context, st jetstream.StreamState) error {
 	if err != nil {
 		return err
 	}
-	// What may go: what every essential queue has ended, and no more than is needed.
+	// Only events that every essential queue has ended, and no more than needed.
 	mean := max(1, st.Bytes/st.Msgs)
 	upTo := min(st.FirstSeq-1+uint64(int64(st.Bytes)-j.c.MaxBytes/100*roomy)/mean+1, st.LastSeq)
 	oldest := make(map[string]*jetstream.RawStreamMsg)
@@ -170,7 +172,7 @@ func (l *life) giveUp(ctx context.Context, st jetstream.StreamState) error {
 		}
 	}
 	if essential < len(j.c.Essential) || upTo < st.FirstSeq {
-		return nil // the store itself is behind: the journal is full, and says so
+		return nil // the store itself lags: the journal is full and reports it
 	}
 	end, err := l.nextOf(ctx, upTo, []string{">"})
 	if err != nil || end == nil {
@@ -196,8 +198,8 @@ func (l *life) giveUp(ctx context.Context, st jetstream.StreamState) error {
 	return l.events.Purge(ctx, jetstream.WithPurgeSequence(upTo+1))
 }
 
-// countUpTo estimates how many events of a queue lie between two positions: as
-// large a part of all that wait as the stretch is of the rest of the stream.
+// countUpTo estimates the number of a queue's events between two positions
+// from its pending events, in proportion to the range.
 func (l *life) countUpTo(ctx context.Context, ci *jetstream.ConsumerInfo, from, to uint64) (uint64, error) {
 	si, err := l.events.Info(ctx)
 	if err != nil {

@@ -10,21 +10,21 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// NATS keeps its files open and goes on to write them when their folder has been
-// removed: what it acknowledges then is gone with the process. So the folders
-// are checked again and again.
+// NATS keeps its files open and continues to write to them after their folder
+// was removed; events acknowledged then are lost with the process. So the
+// folders are checked regularly.
 
-// errGone ends a life whose events have lost their folder.
+// errGone ends a life whose folder was removed.
 var errGone = errors.New("the folder of the events was removed or replaced while the journal was open")
 
-// folders are those of a life, as they were when it began.
+// folders are the folders of a life at its start.
 type folders struct {
 	paths    []string
 	infos    []os.FileInfo
 	messages string // the blocks' own: NATS recreates it when it purges all events
 }
 
-// foldersOf notes the folders of a journal whose server is running.
+// foldersOf records the folders of a journal whose server is running.
 func foldersOf(dir string) folders {
 	stream := filepath.Join(streamsDir(dir), streamEvents)
 	f := folders{messages: filepath.Join(stream, "msgs")}
@@ -36,8 +36,8 @@ func foldersOf(dir string) folders {
 	return f
 }
 
-// gone reports whether one of the folders is not there any more, or another one is
-// in its place. A file system that does not answer says nothing.
+// gone reports whether one of the folders was removed or replaced. It returns
+// false if the file system does not answer.
 func (f folders) gone() bool {
 	for i, path := range f.paths {
 		info, err := os.Stat(path)
@@ -54,8 +54,8 @@ func (f folders) gone() bool {
 	return true
 }
 
-// How often a folder that NATS may be making again is looked for, and how far
-// apart.
+// How often, and at which interval, to check for a folder that NATS may be
+// recreating.
 const (
 	remakes    = 10
 	remakeWait = 50 * time.Millisecond
@@ -83,7 +83,7 @@ func (j *Journal) sameFolder() error {
 // and what that means.
 func (j *Journal) noteGone() error {
 	if err := j.sameFolder(); err != nil {
-		return nil // all of it is away, and may come back
+		return nil // the whole folder is missing, and may come back
 	}
 	d := Damage{Stream: streamEvents, Found: j.c.Now().UTC(), Whole: true,
 		What: "the folder of the stream " + streamEvents + " was removed while hedgerow ran: events in it that were not yet stored, or not yet sent, are lost"}

@@ -26,8 +26,8 @@ func awaitHealth(t *testing.T, j *journal.Journal, status health.Status, words s
 	}
 }
 
-// TestFolderOfEventsRemoved: NATS would go on to acknowledge events into files
-// that no one can find again.
+// TestFolderOfEventsRemoved: NATS would continue to acknowledge events into
+// deleted files.
 func TestFolderOfEventsRemoved(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -49,8 +49,8 @@ func TestFolderOfEventsRemoved(t *testing.T) {
 	}
 }
 
-// TestFolderAway: nothing is acknowledged while the whole folder is away, or another
-// is in its place; and all of it is there when it is back.
+// TestFolderAway: nothing is acknowledged while the whole folder is missing or
+// replaced, and all of it is available when it is back.
 func TestFolderAway(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "journal")

@@ -13,7 +13,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/health"
 )
 
-// standing is how the journal is doing. Its zero value must begin first.
+// standing is the journal's health. Call begin on its zero value first.
 type standing struct {
 	mu      sync.Mutex
 	report  health.Report
@@ -117,15 +117,15 @@ func (j *Journal) down() *event.Error {
 	s := &j.standing
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.failure == nil { // it just came back
+	if s.failure == nil { // it just recovered
 		return errStarting
 	}
 	return s.failure
 }
 
-// fault is a kind of failure that people can do something about.
+// fault is a kind of failure that users can fix.
 type fault struct {
-	errs    []error  // what it is
+	errs    []error  // its errors
 	words   []string // how it reads where an error comes as text only, from NATS's log
 	message string   // with the folder for %s
 	hint    string
@@ -165,7 +165,7 @@ var faults = []fault{
 	},
 }
 
-// explain puts a failure into words for people, by what caused it.
+// explain converts a failure to a user-facing error by its cause.
 func (j *Journal) explain(err error) *event.Error {
 	if e := (*event.Error)(nil); errors.As(err, &e) {
 		return e
@@ -197,8 +197,8 @@ func (f fault) is(err error, text string) bool {
 	return false
 }
 
-// passing reports whether an error is of the machine's present state, and says
-// nothing of the files.
+// passing reports whether an error is caused by the machine's present state
+// rather than by the files.
 func passing(err error) bool {
 	text := strings.ToLower(err.Error())
 	for _, f := range faults {

@@ -10,21 +10,21 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// purgeStep is the least that is worth a purge: purging part of a block reads
-// and marks it.
+// purgeStep is the minimum size of a purge: purging part of a block reads and
+// marks it.
 const purgeStep = 16 << 20
 
-// nudgeStep is how much is appended until the janitor looks without waiting for
-// its tick, and nudgeGap the least time between two such looks. JetStream holds
-// a block in memory until ten seconds after its last use or until the block is
-// gone, so that what is purged late costs memory: 60 MB at 6 MB a second.
+// nudgeStep is the number of appended bytes that triggers the janitor before
+// its tick, and nudgeGap the minimum time between two such runs. JetStream
+// keeps a block in memory until ten seconds after its last use or until it is
+// deleted, so a late purge costs memory: 60 MB at 6 MB a second.
 const (
 	nudgeStep = 8 << 20
 	nudgeGap  = time.Second
 )
 
-// janitor takes space back at every tick, at once when an append was rejected,
-// and soon when much was appended.
+// janitor frees space at every tick, immediately after a rejected append, and
+// soon after many appends.
 func (j *Journal) janitor(ctx context.Context) {
 	defer close(j.janitorDone)
 	tick := time.NewTicker(j.c.JanitorEvery)
@@ -90,10 +90,10 @@ func (j *Journal) clean(ctx context.Context, l *life) error {
 	return l.giveUp(ctx, st)
 }
 
-// ackedUpTo returns the position up to which every queue has ended every event
-// that is its own, or 0 if there is no queue. last is the stream's last
-// position, read before the queues are: a queue with nothing open has then
-// ended at least everything up to there.
+// ackedUpTo returns the position up to which every queue has ended all its
+// events, or 0 without queues. last is the stream's last position, read before
+// the queues are: a queue with nothing open has then ended at least everything
+// up to there.
 func (l *life) ackedUpTo(ctx context.Context, last uint64) (uint64, error) {
 	infos, err := l.consumers(ctx)
 	if err != nil || len(infos) == 0 {
@@ -116,7 +116,7 @@ func (l *life) ackedUpTo(ctx context.Context, last uint64) (uint64, error) {
 }
 
 // expired returns the position up to which acknowledged events are past Keep or
-// beyond KeepBytes, and whether a purge up to there is worth its work.
+// beyond KeepBytes, and whether a purge up to there is large enough.
 func (l *life) expired(ctx context.Context, st jetstream.StreamState, acked uint64) (upTo uint64, due bool, err error) {
 	j := l.j
 	if int64(st.Bytes) > j.c.MaxBytes/10*9 || j.c.Keep < 0 {
@@ -127,8 +127,8 @@ func (l *life) expired(ctx context.Context, st jetstream.StreamState, acked uint
 		upTo = st.FirstSeq + uint64(over)/mean
 		due = over >= min(purgeStep, j.c.MaxBytes/16)
 	}
-	// Whole purges of an hour's events at every tick would be many small ones:
-	// what is past Keep may wait until it is a quarter past.
+	// Purging an hour's events at every tick would take many small purges:
+	// events past Keep may wait until they are a quarter past.
 	if age := j.c.Now().Sub(st.FirstTime); age > j.c.Keep+j.c.Keep/4 {
 		seq, err := l.lastBefore(ctx, st, j.c.Now().Add(-j.c.Keep))
 		if err != nil {
@@ -142,7 +142,7 @@ func (l *life) expired(ctx context.Context, st jetstream.StreamState, acked uint
 // lastBefore finds the position of the last event that was appended before t, by
 // bisection: JetStream has positions by time only inside.
 func (l *life) lastBefore(ctx context.Context, st jetstream.StreamState, t time.Time) (uint64, error) {
-	lo, hi := st.FirstSeq-1, st.LastSeq // lo is before t or before all, what is above hi is not before t
+	lo, hi := st.FirstSeq-1, st.LastSeq // lo is before t or before all, hi+1 is not before t
 	for lo < hi {
 		mid := lo + (hi-lo+1)/2
 		// The next one at or after mid: positions may have gaps.
@@ -161,7 +161,7 @@ func (l *life) lastBefore(ctx context.Context, st jetstream.StreamState, t time.
 	return lo, nil
 }
 
-// checkQueues looks after the queues' cursors when the journal opens.
+// checkQueues checks the queues' cursors when the journal opens.
 func (j *Journal) checkQueues(ctx context.Context, l *life) error {
 	if l.srv == nil {
 		return nil
@@ -178,8 +178,8 @@ func (j *Journal) checkQueues(ctx context.Context, l *life) error {
 			continue
 		}
 		// After a power failure the cursor can be ahead of the events, whose tail was
-		// not yet synced. Their positions will be given again, and the queue
-		// would take the new events for old ones: begin after what is there.
+		// not yet synced. Their positions will be reused, and the queue would skip
+		// the new events: start after the existing ones.
 		j.log.Warn("a queue is ahead of the journal after a crash: its cursor is set back", "queue", ci.Name, "cursor", ci.Delivered.Stream, "last", last)
 		if err := l.resetQueue(ctx, ci, min(ci.AckFloor.Stream, last)+1); err != nil {
 			return err

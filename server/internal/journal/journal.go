@@ -21,26 +21,26 @@ const (
 	// Appends in flight, in bytes. JetStream drops what exceeds 128 MiB or
 	// 100,000 messages of backlog, and all of it is memory.
 	maxInFlight   = 32 << 20
-	inFlightFloor = 1 << 10 // what the smallest event counts as: at most 32,768 in flight
+	inFlightFloor = 1 << 10 // the size counted for the smallest event: at most 32,768 in flight
 )
 
 // Journal is the durable log of events.
 //
-// # What an acknowledgement promises
+// # Durability
 //
-// When [Journal.Append] returns nil, every event given to it has been written
-// by write(2) into the journal's current block file, with a checksum: it is in
-// the operating system's page cache. The embedded journal has one replica, and
-// for such a stream JetStream flushes each message before it answers
-// (filestore.go: AsyncFlush is off, so writeMsgRecord flushes in place). Hence:
+// When [Journal.Append] returns nil, every event has been written by write(2) to
+// the journal's current block file, with a checksum: it is in the operating
+// system's page cache. The embedded journal has one replica, and for such a
+// stream JetStream flushes each message before it answers (filestore.go:
+// AsyncFlush is off, so writeMsgRecord flushes in place). Therefore:
 //
 //   - A crash of hedgerow (kill -9, panic, out of memory) loses no acknowledged
 //     event and duplicates none. Tested by killing a process under load.
-//   - A crash of the machine (power, kernel) loses at most what was acknowledged
-//     in the last [Config.SyncInterval], 1 s by default, plus the time of the
-//     fsync itself. With [Config.SyncAlways] it loses nothing: every message is
-//     then fsynced before the answer. A block cut short by a crash is read up to
-//     its last whole record.
+//   - A crash of the machine (power, kernel) loses at most the events
+//     acknowledged in the last [Config.SyncInterval], 1 s by default, plus the
+//     time of the fsync itself. With [Config.SyncAlways] it loses nothing: every
+//     message is then fsynced before the answer. A block cut short by a crash is
+//     read up to its last whole record.
 //   - A queue's acknowledgments are written asynchronously, about ten times a
 //     second, so that after a crash a sink may see events again that it had
 //     just acknowledged. Sinks are idempotent by uuid. [Journal.Close] writes
@@ -51,33 +51,33 @@ const (
 //
 // # The bound
 //
-// Events stay until every queue has acknowledged them and [Config.Keep] has passed;
-// with no queue at all, everything stays. At [Config.MaxBytes] Append refuses with
-// [event.CodeFull] and drops nothing that was acknowledged: a sink that is days
-// behind (PostHog down) costs disk up to the bound, and capture stops there, not
-// before. Keep gives way first: from nine tenths of the bound on, events that every
-// queue has acknowledged are deleted immediately. Append works again within moments
-// of the slowest queue's progress, or of its deletion. [Stats.Fill] and
+// Events stay until every queue has acknowledged them and [Config.Keep] has
+// passed; with no queue at all, everything stays. At [Config.MaxBytes] Append
+// returns [event.CodeFull] and drops no acknowledged event: a sink that lags by
+// days (PostHog down) uses disk up to the bound, and capture stops only there.
+// Keep is shortened first: from nine tenths of the bound on, events that every
+// queue has acknowledged are deleted immediately. Append works again shortly
+// after the slowest queue advances or is deleted. [Stats.Fill] and
 // [QueueInfo.OldestUnacked] show how full the journal is and which queue lags.
 //
-// With [Config.Essential] a queue that is not essential (a PostHog connection whose
-// host is down for days) never stops recording: from nine tenths of the bound on,
-// the oldest events go that the essential queues (the store) have ended, down to
-// eight tenths. For the queues that had not had them this is a [Gap], recorded
-// before the events are deleted, counted, logged and reported by [Journal.Health].
-// Nothing is lost locally: the events can be sent again from the store with
-// [Journal.Redeliver]. An essential queue that is behind fills the journal as
-// before.
+// With [Config.Essential] a queue that is not essential (a PostHog connection
+// whose host is down for days) never stops recording: from nine tenths of the
+// bound on, the oldest events that the essential queues (the store) have ended
+// are deleted, down to eight tenths. For the queues that still need them this is
+// a [Gap], recorded before the events are deleted, counted, logged and reported
+// by [Journal.Health]. Nothing is lost locally: the events can be sent again from
+// the store with [Journal.Redeliver]. An essential queue that lags fills the
+// journal as before.
 //
 // # Faults
 //
 // A journal that cannot write (the disk is full or failing, no file descriptors
-// are left) fails, says why in [Journal.Health], and repairs itself: its NATS
-// server is stopped and started again, at first at once and then about once a
-// second, until that works. Meanwhile Append answers [event.CodeUnavailable] at
-// once, Fetch waits, and everything else answers CodeUnavailable. Queues and
-// buckets stay good: they continue with the next server. What was acknowledged
-// is kept; an append that had no answer may or may not be stored.
+// are left) reports the cause in [Journal.Health] and restarts its NATS server,
+// first immediately and then about once a second, until it works. Meanwhile
+// Append returns [event.CodeUnavailable] immediately, Fetch waits, and everything
+// else returns CodeUnavailable. Queues and buckets remain valid: they continue
+// with the next server. Acknowledged events are kept; an append without an answer
+// may or may not be stored.
 //
 // All methods are safe for concurrent use.
 type Journal struct {
@@ -107,12 +107,12 @@ type Journal struct {
 
 	partsMu sync.Mutex
 	parts   map[partKey]*parts     // of delivered messages with several events
-	out     map[partKey]*life      // messages being processed by sinks, by the life that they came from
-	ended   map[partKey]bool       // messages that have ended, of which the store may not know
+	out     map[partKey]*life      // messages being processed by sinks, by their life
+	ended   map[partKey]bool       // ended messages that the store may not have recorded
 	recent  map[string]*recentAcks // by queue
 	means   map[string]mean        // by subjects; one for each queue there was
 
-	kick        chan struct{} // wakes the janitor at once
+	kick        chan struct{} // wakes the janitor
 	nudge       chan struct{} // wakes it soon
 	sinceNudge  atomic.Int64  // bytes appended since the last nudge
 	janitorDone chan struct{}
@@ -174,7 +174,7 @@ func Open(ctx context.Context, c Config) (*Journal, error) {
 	case <-ctx.Done():
 	}
 	if err := ctx.Err(); err != nil {
-		_ = j.Close(ctx) // goes on behind
+		_ = j.Close(ctx) // continues in the background
 		return nil, fmt.Errorf("open journal: %w", err)
 	}
 	return j, nil
@@ -194,10 +194,10 @@ func (j *Journal) enter() error {
 }
 
 // Close rejects new appends, ends every Fetch, waits for the appends under way,
-// passes the queues' acknowledgements to the store and closes it. What had been
-// acknowledged to a caller is safe however Close ends. When ctx ends first, Close
-// returns its error and the rest continues in the background. A second call waits
-// for the first.
+// passes the queues' acknowledgements to the store and closes it. Acknowledged
+// events are safe however Close ends. When ctx ends first, Close returns its
+// error and the rest continues in the background. A second call waits for the
+// first.
 func (j *Journal) Close(ctx context.Context) error {
 	j.mu.Lock()
 	first := j.closing.Err() == nil
@@ -238,8 +238,8 @@ func (j *Journal) close(ctx context.Context) error {
 	}
 	cancel()
 	var err error
-	// Acknowledgements of sinks are fire and forget: a flush brings them over.
-	// Without a connection there is no one to wait for.
+	// Sinks do not wait for their acknowledgments: a flush sends them. Without
+	// a connection there is nothing to wait for.
 	for range flushTries {
 		if !l.ctl.IsConnected() {
 			err = nil
@@ -263,8 +263,8 @@ func (j *Journal) close(ctx context.Context) error {
 	return err
 }
 
-// flushTries is into how many waits the last flush is cut, since one does not see
-// that its connection is gone.
+// flushTries is the number of waits of the last flush, because a flush does not
+// notice a lost connection.
 const flushTries = 20
 
 func (j *Journal) unlock() {

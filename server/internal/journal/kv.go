@@ -15,11 +15,11 @@ import (
 var bucketName = regexp.MustCompile(`^[a-zA-Z0-9_-]+$`)
 
 // KeyValue returns the bucket of that name, with that many revisions per key,
-// making it where needed. It is stored with the events, with the same durability.
-// While the journal is down it returns at once, and so do the bucket's methods,
-// with an [*event.Error] of code [event.CodeUnavailable]; the bucket works as soon
-// as the journal does. A watch ends with the server that it watches. Of a bucket
-// of [Config.Erasing], history does not count: what was replaced is erased.
+// creating it if needed. It is stored with the events, with the same durability.
+// While the journal is down, it and the bucket's methods return an [*event.Error]
+// of code [event.CodeUnavailable] immediately; the bucket works once the journal
+// does. A watch ends with its server. history is ignored for a bucket of
+// [Config.Erasing]: replaced values are erased.
 func (j *Journal) KeyValue(ctx context.Context, bucket string, history uint8) (jetstream.KeyValue, error) {
 	if !bucketName.MatchString(bucket) {
 		return nil, fmt.Errorf("bucket %s: %w", bucket, jetstream.ErrInvalidBucketName)
@@ -63,7 +63,7 @@ type keyValue struct {
 	history uint8
 
 	mu   sync.Mutex
-	life *life // whose kv is
+	life *life // the life of kv
 	kv   jetstream.KeyValue
 }
 
@@ -85,8 +85,8 @@ func (k *keyValue) open(ctx context.Context) (jetstream.KeyValue, error) {
 	return kv, nil
 }
 
-// use opens the bucket, and gives errors of a server that was lost meanwhile
-// their name.
+// use opens the bucket, and converts the errors of a server that was lost
+// meanwhile.
 func use[T any](ctx context.Context, k *keyValue, f func(jetstream.KeyValue) (T, error)) (T, error) {
 	var zero T
 	kv, err := k.open(ctx)

@@ -15,7 +15,7 @@ import (
 )
 
 // life is one run of the store's server, from start to stop. With NATSURL there
-// is one life only, through which the connections come back on their own.
+// is only one life, and its connections reconnect automatically.
 type life struct {
 	j   *Journal
 	srv *embedded // nil with NATSURL
@@ -32,7 +32,7 @@ type life struct {
 	end  context.CancelFunc
 
 	broken   chan error    // gets the first reason to end it
-	salvaged chan struct{} // closed when what can be read of damaged streams is back
+	salvaged chan struct{} // closed when the readable records of damaged streams are restored
 	watch    sync.WaitGroup
 }
 
@@ -71,7 +71,7 @@ func (l *life) breakOff(err error) {
 	}
 }
 
-// lost gives an error its name that comes from the server being gone.
+// lost converts an error that is caused by the loss of the server.
 func (l *life) lost(err error) error {
 	over := l.over.Err() != nil
 	switch {
@@ -153,7 +153,7 @@ func (c Config) eventsStream() jetstream.StreamConfig {
 		Replicas:    c.Replicas,
 		Duplicates:  dedupe,
 		// No direct reads: in a cluster they may come from a replica that lags,
-		// and the janitor must never take "not there yet" for "none".
+		// and the janitor must never mistake a pending value for a missing one.
 		AllowDirect: false,
 	}
 }

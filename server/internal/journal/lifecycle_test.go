@@ -18,8 +18,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// TestClose closes under load: appends either store or say that they did not,
-// every Fetch ends, and what was acknowledged on both sides is kept.
+// TestClose closes under load: appends either store or return an error, every
+// Fetch ends, and acknowledged events and acknowledgments are kept.
 func TestClose(t *testing.T) {
 	checkLeaks(t)
 	dir := t.TempDir()
@@ -148,7 +148,7 @@ func TestCloseGivenUp(t *testing.T) {
 	}
 	ctx, cancel = context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	j.Close(ctx) // it continued behind; the folder is free when this returns
+	j.Close(ctx) // it continued in the background; the folder is free when this returns
 	if ctx.Err() != nil {
 		t.Error("the close never ends")
 	}
@@ -165,7 +165,7 @@ func TestOpenCanceled(t *testing.T) {
 	} else if !errors.Is(err, context.Canceled) {
 		t.Errorf("error %v", err)
 	}
-	// What had been begun lets go of the folder on its own.
+	// The canceled open releases the folder.
 	for range 500 {
 		j, err := journal.Open(t.Context(), journal.Config{Dir: dir})
 		if err == nil {
@@ -261,7 +261,7 @@ func TestMetrics(t *testing.T) {
 		t.Errorf("the second journal has %v events", v)
 	}
 
-	// The same registry twice is rejected, and nothing is left behind by it.
+	// Registering twice is rejected and leaves nothing behind.
 	dir := t.TempDir()
 	if _, err := journal.Open(t.Context(), journal.Config{Dir: dir, Registerer: one}); err == nil || !strings.Contains(err.Error(), "register metrics") {
 		t.Errorf("error %v", err)
@@ -323,7 +323,7 @@ func TestKeyValue(t *testing.T) {
 		t.Fatal(err)
 	}
 	says(jetstream.KeyValueDelete, "")
-	// Opened again it is the same bucket, with another depth where that is asked.
+	// Opened again it is the same bucket, with another depth if requested.
 	for _, history := range []uint8{2, 5} {
 		again, err := j.KeyValue(t.Context(), "settings", history)
 		if err != nil {
@@ -404,8 +404,8 @@ func TestExternalNATS(t *testing.T) {
 	}
 }
 
-// TestBringBack restarts with deliveries open: they come again at once, before
-// what was never fetched, and the queue's AckWait is as it was.
+// TestBringBack restarts with open deliveries: they are redelivered
+// immediately, before new events, and the queue's AckWait is unchanged.
 func TestBringBack(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -443,8 +443,8 @@ func TestBringBack(t *testing.T) {
 	none(t, mustQueue(t, j, "q", o), 500*time.Millisecond)
 }
 
-// TestOpenedTwice: what this process fetched itself is in hand and does not be
-// redelivered when the queue that it made is opened once more.
+// TestOpenedTwice: events that this process has fetched are not redelivered
+// when it opens the queue again.
 func TestOpenedTwice(t *testing.T) {
 	t.Parallel()
 	j := open(t, journal.Config{})

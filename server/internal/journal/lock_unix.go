@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// errLocked says that another process holds the lock.
+// errLocked is returned if another process has the lock.
 var errLocked = errors.New("locked by another process")
 
 // lockFile takes an exclusive lock on path. The kernel releases it when the

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// errLocked says that another process holds the lock.
+// errLocked is returned if another process has the lock.
 var errLocked = errors.New("locked by another process")
 
 // lockFile takes an exclusive lock on path; the system releases it when the

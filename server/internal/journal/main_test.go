@@ -29,8 +29,8 @@ const (
 	childSync   = "HEDGEROW_JOURNAL_TEST_SYNC"
 	roleAppend  = "append"  // appends forever
 	roleConsume = "consume" // appends and consumes forever
-	rolePurge   = "purge"   // as consume, and drops what was consumed
-	roleFull    = "full"    // appends until the disk refuses, and on when it is repaired
+	rolePurge   = "purge"   // as consume, and deletes consumed events
+	roleFull    = "full"    // appends until the disk is full, and again after the repair
 	roleFiles   = "files"   // the same with file descriptors
 )
 
@@ -44,8 +44,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// child works on the journal in dir, and prints one line for what it knows to
-// be done: "stored" and "acked" with uuids.
+// child uses the journal in dir and prints a line for each completed step:
+// "stored" and "acked" with uuids.
 func child(dir, role string) error {
 	ctx := context.Background()
 	c := journal.Config{Dir: dir, SyncAlways: os.Getenv(childSync) != "", Keep: time.Hour, KeepBytes: 1 << 30}
@@ -103,7 +103,7 @@ func child(dir, role string) error {
 				for i, d := range ds {
 					ids[i] = d.Event.UUID
 				}
-				say("acked", ids) // said before it is done: the parent must not count on it coming again
+				say("acked", ids) // printed before it is done: the parent must not expect it again
 				for _, d := range ds {
 					d.Ack()
 				}
@@ -113,8 +113,8 @@ func child(dir, role string) error {
 	return <-errs
 }
 
-// childFull appends on a disk that refuses after 3 MB a file, until it is
-// repaired.
+// childFull appends on a disk that rejects more than 3 MB per file, until
+// it is repaired.
 func childFull(ctx context.Context, j *journal.Journal) error {
 	q, err := j.Queue(ctx, "store", journal.QueueOptions{})
 	if err != nil {
@@ -166,8 +166,8 @@ func childFiles(ctx context.Context, j *journal.Journal) error {
 	})
 }
 
-// breakAndMend appends until that is rejected, says what the journal says, has
-// the fault repaired, and says how it continues.
+// breakAndMend appends until an append fails, prints the journal's report, has
+// the fault repaired, and prints how it continues.
 func breakAndMend(ctx context.Context, j *journal.Journal, q *journal.Queue, kv jetstream.KeyValue, mend func() error) error {
 	for {
 		e := newEvent("p1", 50_000)
@@ -333,14 +333,14 @@ func freezer(t *testing.T, addr string) (url string, freeze func()) {
 	return "nats://" + l.Addr().String(), func() { frozen.Store(true) }
 }
 
-// checkLeaks fails the test when more goroutines are left at its end than there
-// are now. Such a test cannot run in parallel with others.
+// checkLeaks fails the test if more goroutines run at its end than now. Such a
+// test cannot run in parallel with others.
 func checkLeaks(t *testing.T) {
 	t.Helper()
 	before := runtime.NumGoroutine()
 	t.Cleanup(func() {
 		var n int
-		for range 300 { // those that were told to end need a moment to do so
+		for range 300 { // goroutines need time to end
 			if n = runtime.NumGoroutine(); n <= before {
 				return
 			}
@@ -351,8 +351,8 @@ func checkLeaks(t *testing.T) {
 	})
 }
 
-// wantError checks the code of an error for people, that it says what happened
-// and what to do, and returns it.
+// wantError checks the code of a user-facing error and its text, and returns
+// it.
 func wantError(t testing.TB, err error, code event.Code, says string) {
 	t.Helper()
 	if err == nil {

@@ -2,9 +2,9 @@ package journal
 
 import "time"
 
-// What a queue's acknowledgements and deliveries need to continue through a fault
-// of the store: JetStream writes acknowledgements behind, so that a server that
-// could not write any more has lost the last ones. This process knows them.
+// State that lets a queue's acknowledgments and deliveries survive a fault of the
+// store: JetStream writes acknowledgments asynchronously, so a server that cannot
+// write loses the last ones. This process keeps them.
 
 // handOut records that a message is being processed, and reports whether to deliver
 // it: not if it is still being processed since before a restart of the store, in

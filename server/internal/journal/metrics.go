@@ -8,8 +8,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// metrics are hedgerow_journal_…: counters kept here, and gauges asked from the
-// store when someone scrapes.
+// metrics are hedgerow_journal_…: counters, and gauges that are read from the
+// store at each scrape.
 type metrics struct {
 	j   *Journal
 	reg prometheus.Registerer
@@ -81,11 +81,11 @@ func (m *metrics) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// scrapeWait bounds what a scrape waits for the store.
+// scrapeWait limits how long a scrape waits for the store.
 const scrapeWait = 2 * time.Second
 
-// Collect implements prometheus.Collector. A gauge whose value is not available
-// is left out: a scrape must not fail because the journal does.
+// Collect implements prometheus.Collector. It omits gauges that are not
+// available: a scrape must not fail because the journal does.
 func (m *metrics) Collect(ch chan<- prometheus.Metric) {
 	m.appended.Collect(ch)
 	m.restarts.Collect(ch)

@@ -8,9 +8,9 @@ import (
 	"strings"
 )
 
-// oddFiles sets aside what is in the place of a stream's file and is none: a
-// folder, a link that leads nowhere, a pipe, which would be waited for without
-// end. What was in the file is then missing, and found to be so by what follows.
+// oddFiles sets aside anything that is not a regular file in the place of a
+// stream's file: a folder, a broken link, a pipe, which would block forever. The
+// file is then missing, which the later checks find.
 func (in *inspection) oddFiles(name, folder string) (*Damage, error) {
 	var odd []string
 	err := filepath.WalkDir(folder, func(path string, e fs.DirEntry, err error) error {

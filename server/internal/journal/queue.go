@@ -63,14 +63,14 @@ type Queue struct {
 	of   *cursor
 
 	opening sync.Mutex
-	life    *life // whose cons is
+	life    *life // the life of cons
 	cons    jetstream.Consumer
 
 	mu      sync.Mutex
-	held    []event.Delivery // fetched beyond what was requested: the rest of a message
+	held    []event.Delivery // fetched beyond the requested number: the rest of a message
 	since   time.Time        // when held was fetched
-	release func() bool      // keeps held from being given back
-	per     int              // events of a message, as they came last
+	release func() bool      // stops the timer that returns held
+	per     int              // events per message, as seen last
 
 	lastAck atomic.Pointer[string] // where the last acknowledgement went
 }
@@ -83,11 +83,11 @@ type cursor struct {
 
 var _ event.Queue = (*Queue)(nil)
 
-// Queue opens the queue of that name, making it if it does not exist. The name may
-// have letters, digits, '-' and '_'. Several processes may fetch from one queue;
-// each event then goes to one of them. What a process that is gone had fetched is
-// redelivered at once where the journal is embedded, else after AckWait. While the
-// journal does not work the queue is made as soon as it does.
+// Queue opens the queue of that name, creating it if it does not exist. The name
+// may have letters, digits, '-' and '_'. Several processes may fetch from one
+// queue; each event then goes to one of them. Events fetched by a process that
+// has ended are redelivered immediately if the journal is embedded, else after
+// AckWait. If the journal is down, the queue is created once it works.
 func (j *Journal) Queue(ctx context.Context, name string, o QueueOptions) (*Queue, error) {
 	if !validToken(name) {
 		return nil, event.Invalid("the queue's name is malformed", "use letters, digits, '-' and '_'")
@@ -176,7 +176,7 @@ func (l *life) openQueue(ctx context.Context, q *Queue) (jetstream.Consumer, err
 	}
 	have := cons.CachedInfo().Config
 	if have.AckWait != want.AckWait || have.MaxAckPending != want.MaxAckPending || !sameFilters(have.FilterSubjects, want.FilterSubjects) {
-		// Where it began can no longer be changed, and must be said again.
+		// Its start cannot be changed, and must be repeated.
 		have.AckWait, have.MaxAckPending, have.FilterSubjects = want.AckWait, want.MaxAckPending, want.FilterSubjects
 		if cons, err = l.events.UpdateConsumer(ctx, have); err != nil {
 			return nil, err
@@ -189,8 +189,8 @@ func (l *life) openQueue(ctx context.Context, q *Queue) (jetstream.Consumer, err
 }
 
 // firstOpened reports whether the queue is opened for the first time in this
-// life of an embedded store, which belongs to this process alone: what was on
-// its way to someone then is lost, or being processed by this process.
+// life of an embedded store, which only this process uses: earlier deliveries
+// are lost, or being processed by this process.
 func (l *life) firstOpened(name string) bool {
 	j := l.j
 	if l.srv == nil {
@@ -208,9 +208,9 @@ func (l *life) firstOpened(name string) bool {
 	return true
 }
 
-// bringBack has what was fetched earlier and did not end come again at once
-// instead of after AckWait. JetStream has no word for that; but it checks all
-// open deliveries 100 ms after AckWait was changed.
+// bringBack redelivers events that were fetched earlier and did not end,
+// immediately instead of after AckWait. JetStream has no call for that; but
+// it checks all open deliveries 100 ms after AckWait was changed.
 func (l *life) bringBack(ctx context.Context, c jetstream.ConsumerConfig) (jetstream.Consumer, error) {
 	soon := c
 	soon.AckWait = time.Millisecond
@@ -225,7 +225,7 @@ func (l *life) bringBack(ctx context.Context, c jetstream.ConsumerConfig) (jetst
 	return l.events.UpdateConsumer(ctx, c)
 }
 
-// queueFilters are the subjects of a queue: the events, and what was replayed to
+// queueFilters returns a queue's subjects: the events, and those replayed to
 // this queue alone.
 func queueFilters(name, project string) []string {
 	if project == "" {
@@ -248,11 +248,11 @@ const (
 	heartbeat  = 2 * time.Second // of a user's own NATS servers in a long pull
 )
 
-// Fetch implements [event.Queue]. A frame that cannot be read goes to the dead
-// letters on its own and is not returned. When ctx ends before anything came, Fetch
-// returns its error; what had come by then is returned without one. It waits while
-// the journal does not work. Once the journal closes, the error is an
-// [*event.Error] of code [event.CodeUnavailable]; once the queue is deleted, of
+// Fetch implements [event.Queue]. A frame that cannot be decoded becomes a dead
+// letter and is not returned. If ctx ends before the first event, Fetch returns
+// its error; otherwise it returns the events without an error. It waits while the
+// journal is down. Once the journal closes, the error is an [*event.Error] of
+// code [event.CodeUnavailable]; once the queue is deleted, of
 // [event.CodeNotFound].
 func (q *Queue) Fetch(ctx context.Context, max int, wait time.Duration) ([]event.Delivery, error) {
 	if max < 1 {
@@ -297,7 +297,8 @@ func (q *Queue) Fetch(ctx context.Context, max int, wait time.Duration) ([]event
 		if l == nil {
 			break
 		}
-		// An error after the first delivery is for the next call: these are good.
+		// An error after the first delivery is left to the next call: these are
+		// valid.
 		msgs, err := q.pull(ctx, l, want, room, maxDuration(left, minWait))
 		n := len(out)
 		out = q.decode(out, l, msgs)
@@ -327,7 +328,7 @@ func (q *Queue) unheld(max int) []event.Delivery {
 	return out
 }
 
-// stale reports whether what is held is about to be redelivered.
+// stale reports whether a held delivery is about to be redelivered.
 func (q *Queue) stale(d event.Delivery) bool {
 	at := q.since
 	if p, ok := d.Acker.(*part); ok {
@@ -340,8 +341,8 @@ func (q *Queue) stale(d event.Delivery) bool {
 	return time.Since(at) > q.o.AckWait*3/4
 }
 
-// hold keeps what is beyond max for the next call. When ctx ends before that, it
-// goes back to the journal, for whoever fetches then.
+// hold keeps deliveries beyond max for the next call. If ctx ends first, they
+// return to the journal for any consumer.
 func (q *Queue) hold(ctx context.Context, out []event.Delivery, max int) []event.Delivery {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -368,10 +369,9 @@ func (q *Queue) hold(ctx context.Context, out []event.Delivery, max int) []event
 func maxDuration(a, b time.Duration) time.Duration { return max(a, b) }
 
 // pull requests up to n messages of at most maxBytes together (0: any) and
-// waits for them no longer than wait. It is the server that ends the request,
-// and pull hears it out: a message that crossed with our own end would be
-// redelivered only after AckWait. Our own end comes with ctx, and with the
-// server's.
+// waits at most wait. The server ends the request, and pull waits for that: a
+// message that arrived after a local timeout would be redelivered only after
+// AckWait. The request ends locally with ctx or with the server.
 func (q *Queue) pull(ctx context.Context, l *life, n, maxBytes int, wait time.Duration) ([]jetstream.Msg, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -379,7 +379,7 @@ func (q *Queue) pull(ctx context.Context, l *life, n, maxBytes int, wait time.Du
 	cons, err := q.open(ctx, l)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil, nil // the loop in Fetch checks what has ended
+			return nil, nil // the loop in Fetch checks it
 		}
 		return nil, q.fetchError(ctx, l, err)
 	}
@@ -417,9 +417,8 @@ func (q *Queue) pull(ctx context.Context, l *life, n, maxBytes int, wait time.Du
 	return msgs, nil
 }
 
-// pullContext ends with its Context, and sets how long the server may wait:
-// FetchContext asks the server for the time up to the deadline less a tenth of
-// it, at most a second.
+// pullContext ends with its Context and sets the server's wait: FetchContext
+// requests the time until the deadline, less a tenth of it (at most a second).
 type pullContext struct {
 	context.Context
 	wait time.Duration
@@ -494,8 +493,8 @@ func (q *Queue) decode(out []event.Delivery, l *life, msgs []jetstream.Msg) []ev
 	return out
 }
 
-// decodeParts appends the events of one message that have not ended. d is what
-// they have in common.
+// decodeParts appends the events of a message that have not ended. d has their
+// common fields.
 func (q *Queue) decodeParts(out []event.Delivery, d event.Delivery, a acker, frames [][]byte) []event.Delivery {
 	of := &delivered{acker: a}
 	of.parts = q.j.partsOf(of.key, len(frames))
@@ -653,9 +652,8 @@ func (j *Journal) queueInfo(ctx context.Context, l *life, ci *jetstream.Consumer
 	return qi, nil
 }
 
-// oldestUnacked finds the first message after the queue's floor that is the
-// queue's: with a filter the floor itself stays behind at the last match. Nil
-// if there is none.
+// oldestUnacked returns the queue's first message after its floor, or nil:
+// with a filter the floor stays at the last match.
 func (l *life) oldestUnacked(ctx context.Context, ci *jetstream.ConsumerInfo) (*jetstream.RawStreamMsg, error) {
 	oldest, err := l.nextOf(ctx, ci.AckFloor.Stream+1, ci.Config.FilterSubjects)
 	if err != nil {
@@ -666,7 +664,7 @@ func (l *life) oldestUnacked(ctx context.Context, ci *jetstream.ConsumerInfo) (*
 
 // DeleteQueue deletes the queue and its cursor; events that only it had not
 // acknowledged can then be deleted. Its dead letters stay. It returns an
-// [*event.Error] of code [event.CodeNotFound] if there is no such queue.
+// [*event.Error] of code [event.CodeNotFound] if the queue does not exist.
 func (j *Journal) DeleteQueue(ctx context.Context, name string) error {
 	if !validToken(name) {
 		return noQueue(name)
@@ -680,7 +678,7 @@ func (j *Journal) DeleteQueue(ctx context.Context, name string) error {
 		return fmt.Errorf("delete queue %s: %w", name, l.lost(err))
 	}
 	j.mu.Lock()
-	if q := j.queues[name]; q != nil { // whoever fetches from it must not make it again
+	if q := j.queues[name]; q != nil { // a fetch must not create it again
 		q.of.deleted.Store(true)
 		delete(j.queues, name)
 	}
@@ -700,8 +698,8 @@ func (j *Journal) DeleteQueue(ctx context.Context, name string) error {
 	return nil
 }
 
-// dropUnreadable removes what is left of a queue whose cursor could not be read,
-// and reports whether the queue was such a one.
+// dropUnreadable removes the files of a queue whose cursor could not be read,
+// and reports whether it was one.
 func (l *life) dropUnreadable(name string) (bool, error) {
 	j := l.j
 	j.mu.Lock()

@@ -12,7 +12,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/journal"
 )
 
-// none fails if the queue has anything to give within wait.
+// none fails if the queue delivers anything within wait.
 func none(t *testing.T, q event.Queue, wait time.Duration) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), wait)
@@ -40,8 +40,8 @@ func uuids(ds []event.Delivery) []string {
 	return out
 }
 
-// waitLag waits until the queue stands as ok wants it: acknowledgements are on
-// their way when Ack returns.
+// waitLag waits until ok accepts the queue's state: Ack returns before the
+// acknowledgment is processed.
 func waitLag(t *testing.T, j *journal.Journal, name string, ok func(journal.QueueInfo) bool) journal.QueueInfo {
 	t.Helper()
 	var qi journal.QueueInfo
@@ -62,7 +62,7 @@ func waitLag(t *testing.T, j *journal.Journal, name string, ok func(journal.Queu
 func TestRedelivery(t *testing.T) {
 	t.Parallel()
 	j := open(t, journal.Config{})
-	const ackWait = 900 * time.Millisecond // longer than a busy machine stands still
+	const ackWait = 900 * time.Millisecond // longer than pauses of a busy machine
 	for _, c := range []struct {
 		name   string
 		end    func(event.Delivery) error
@@ -129,7 +129,7 @@ func TestQueueFilters(t *testing.T) {
 		"now":    mustQueue(t, j, "now", journal.QueueOptions{From: journal.FromNow}),
 		"p1-now": mustQueue(t, j, "p1-now", journal.QueueOptions{Project: "p1", From: journal.FromNow}),
 	}
-	// Nothing is behind before anything came.
+	// The lag is zero before the first event.
 	for _, name := range []string{"now", "p1-now"} {
 		if qi, err := j.Lag(t.Context(), name); err != nil || qi.Pending != 0 || qi.OldestUnacked != 0 {
 			t.Errorf("lag %+v, %v", qi, err)
@@ -223,8 +223,8 @@ func TestFetchBounds(t *testing.T) {
 	}
 }
 
-// TestFetchWaits returns what is there once wait has passed, and does not wait
-// at all when it has max.
+// TestFetchWaits returns the available events after wait, and does not wait if
+// it has max.
 func TestFetchWaits(t *testing.T) {
 	j := open(t, journal.Config{})
 	q := mustQueue(t, j, "q", journal.QueueOptions{})
@@ -244,8 +244,8 @@ func TestFetchWaits(t *testing.T) {
 	}
 }
 
-// TestFetchOnBusyMachine fetches large batches with a wait shorter than they take:
-// none may be lost on the way until AckWait.
+// TestFetchOnBusyMachine fetches large batches with too short a wait: none may be
+// lost until AckWait.
 func TestFetchOnBusyMachine(t *testing.T) {
 	j := open(t, journal.Config{})
 	q := mustQueue(t, j, "q", journal.QueueOptions{AckWait: 10 * time.Minute})
@@ -462,7 +462,7 @@ func TestFetchContext(t *testing.T) {
 	for _, wait := range []time.Duration{0, time.Nanosecond, time.Millisecond, 7 * time.Millisecond, 60 * time.Millisecond} {
 		none(t, q, wait)
 	}
-	// One that ends while events are being collected gives what it has.
+	// A fetch that ends while collecting events returns those that it has.
 	ctx, cancel = context.WithCancel(t.Context())
 	mustAppend(t, j, newEvent("p1", 10))
 	time.AfterFunc(100*time.Millisecond, cancel)

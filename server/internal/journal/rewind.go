@@ -10,12 +10,12 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// Rewind has a queue begin again with the oldest event that was appended since a
-// time and that the journal still has, whatever the queue has acknowledged: its
-// sink has lost what it had. A zero time is all that there is. It returns when
-// that event was appended, or zero where the journal has none. A queue that has
-// not come so far stays where it is, and one that does not exist begins as it does
-// when it is made. What the queue's sink is processing is redelivered, too.
+// Rewind restarts a queue at the oldest event in the journal that was appended at
+// or after since, whatever the queue has acknowledged: its sink has lost its
+// data. A zero time means all events. It returns when that event was appended, or
+// zero if there is none. A queue that has not reached that event is not changed,
+// and one that does not exist starts as when it is created. Events that the sink
+// is processing are redelivered, too.
 func (j *Journal) Rewind(ctx context.Context, name string, since time.Time) (from time.Time, err error) {
 	if !validToken(name) {
 		return from, noQueue(name)
@@ -27,7 +27,7 @@ func (j *Journal) Rewind(ctx context.Context, name string, since time.Time) (fro
 	j.mu.Lock()
 	q := j.queues[name]
 	j.mu.Unlock()
-	if q != nil { // nobody is to open it meanwhile
+	if q != nil { // prevents opening it meanwhile
 		q.opening.Lock()
 		defer q.opening.Unlock()
 	}

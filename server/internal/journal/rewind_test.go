@@ -9,9 +9,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/journal"
 )
 
-// TestRewind has a queue's events come again that had ended: of their own
-// messages, and of one that was half done. Another queue keeps its place, and
-// what the journal no longer holds is gone.
+// TestRewind redelivers ended events of a queue: from whole messages and from
+// one that was partly done. Another queue keeps its position, and deleted
+// events are not redelivered.
 func TestRewind(t *testing.T) {
 	t.Parallel()
 	j := open(t, journal.Config{Keep: time.Hour})
@@ -83,7 +83,7 @@ func TestRewind(t *testing.T) {
 	if from, err := j.Rewind(t.Context(), "store", time.Now().Add(time.Hour)); err != nil || !from.IsZero() {
 		t.Errorf("since a time to come: %v, %v", from, err)
 	}
-	// A queue that is behind stays there.
+	// A queue that lags is not changed.
 	if from, err := j.Rewind(t.Context(), "other", since); err != nil || !from.Equal(since) {
 		t.Errorf("from %v, %v", from, err)
 	}

@@ -15,8 +15,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/atomicfile"
 )
 
-// inspect looks for damage before a start and repairs it. skipped, if it is not
-// empty, is a stream that the server did not take in twice: it is set aside.
+// inspect finds and repairs damage before a start. skipped is a stream that the
+// server failed to load twice, or "": it is set aside.
 func (j *Journal) inspect(ctx context.Context, skipped string) error {
 	if skipped != "" {
 		if err := j.setStreamAside(skipped); err != nil {
@@ -71,7 +71,7 @@ func (j *Journal) noteDamage(d Damage) {
 	j.standing.note(note{key: d.Path, message: d.String(), hint: hint})
 }
 
-// setStreamAside moves the whole folder of a stream away.
+// setStreamAside moves the whole folder of a stream.
 func (j *Journal) setStreamAside(name string) error {
 	from := filepath.Join(streamsDir(j.c.Dir), name)
 	if _, err := os.Stat(from); errors.Is(err, os.ErrNotExist) {
@@ -134,8 +134,8 @@ func (l *life) salvage() {
 	}
 }
 
-// salvageStream puts every readable record of a stream that is set aside back into
-// the new one. An event that is there already comes twice, with the same uuid.
+// salvageStream copies every readable record of a stream that was set aside into
+// the new one. An event that already exists is stored twice, with the same uuid.
 func (l *life) salvageStream(ctx context.Context, d Damage) (int, error) {
 	files, err := blockFiles(filepath.Join(d.Path, d.Stream))
 	if err != nil {
@@ -265,7 +265,7 @@ type Problem struct {
 	Where      string // a path
 	What       string
 	Repairable bool
-	Repair     string // what Repair does, or why there is nothing that it can do
+	Repair     string // what Repair does, or the reason that it does nothing
 }
 
 // Check checks the files of an embedded journal, whether a process has it open
@@ -307,7 +307,7 @@ func Check(ctx context.Context, dir string) ([]Problem, error) {
 	return out, nil
 }
 
-// unreadableQueues names the queues whose descriptions NATS will not take.
+// unreadableQueues returns the queues whose descriptions NATS cannot load.
 func unreadableQueues(dir string) map[string]bool {
 	entries, _ := os.ReadDir(queuesDir(dir)) // not there before the first queue
 	out := make(map[string]bool)
@@ -322,9 +322,9 @@ func unreadableQueues(dir string) map[string]bool {
 	return out
 }
 
-// Repair repairs what [Check] calls repairable in a folder that no process has
-// open, and returns what it did. It loses nothing: what it changes is kept
-// aside.
+// Repair repairs everything that [Check] reports as repairable in a folder
+// that no process has open, and returns its changes. It loses nothing: it
+// keeps the originals of changed files.
 func Repair(ctx context.Context, c Config) ([]Damage, error) {
 	before, err := readDamage(c.Dir)
 	if err != nil {

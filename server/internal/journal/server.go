@@ -86,10 +86,10 @@ func startEmbedded(ctx context.Context, c Config, broken func(error)) (*embedded
 	return e, nil
 }
 
-// checkRecovered compares what lies in the folder with what the server took in.
-// NATS skips a stream whose description it cannot read with a warning; creating
-// it again over the old files would then hide that acknowledged events are
-// gone.
+// checkRecovered compares the folder with the streams that the server loaded.
+// NATS only logs a warning if it cannot read a stream's description; creating
+// the stream again over the old files would then hide the loss of acknowledged
+// events.
 func (e *embedded) checkRecovered(ctx context.Context, js jetstream.JetStream) error {
 	root := streamsDir(e.dir)
 	entries, err := os.ReadDir(root)
@@ -127,7 +127,7 @@ func (e *embedded) checkRecovered(ctx context.Context, js jetstream.JetStream) e
 	return nil
 }
 
-// skippedError says that the server did not take in a stream that is there.
+// skippedError is returned if the server did not load an existing stream.
 type skippedError struct {
 	stream string
 	said   error // by NATS
@@ -152,9 +152,9 @@ func hasMessages(streamDir string) bool {
 	return false
 }
 
-// unrecoveredQueues names the queues whose cursor lies in the folder but could
-// not be read. Until they are opened or deleted nothing may be purged, since no
-// one knows what they still need.
+// unrecoveredQueues returns the queues in the folder whose cursor could not be
+// read. Until they are opened or deleted nothing may be purged, because their
+// positions are unknown.
 func (e *embedded) unrecoveredQueues(known map[string]bool) map[string]bool {
 	entries, _ := os.ReadDir(e.queuesDir()) // not there before the first queue
 	lost := make(map[string]bool)
@@ -188,8 +188,8 @@ func (e *embedded) stop() {
 	e.srv.WaitForShutdown()
 }
 
-// natsLog passes NATS's log to slog. Notices are logged at debug level, as they
-// do not help users without a NATS server of their own.
+// natsLog passes NATS's log to slog. Notices are logged at debug level: they do
+// not help users without their own NATS server.
 type natsLog struct {
 	log    *slog.Logger
 	broken func(error)
@@ -242,8 +242,8 @@ func (l *natsLog) say(level slog.Level, f string, v ...any) {
 // JetStream does no more until the server is started again.
 var brokenSigns = []string{"critical write error", "Critical write error", "will be DISABLED", "disabling JetStream", "failed to store a msg"}
 
-// passingError is the first logged error about a full disk or similar: what is
-// missing after it may well be there.
+// passingError returns the first logged error about a full disk or similar:
+// files missing after it may exist.
 func (l *natsLog) passingError() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

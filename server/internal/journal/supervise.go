@@ -19,8 +19,8 @@ const (
 	probeEvery = 2 * time.Second  // how often a silent store is probed
 	probeWait  = 10 * time.Second // for an answer, twice in a row
 
-	// A restart is worth a try once the disk took so much. It is more after a life
-	// that was short, so that a few bytes that become free do not cause a restart each.
+	// Free space required for a restart. It is more after a short life, so that a few
+	// free bytes do not cause a restart each.
 	probeBytes    = 512 << 10
 	probeBytesMax = 8 << 20
 	shortLife     = 10 * time.Second
@@ -30,7 +30,7 @@ const (
 
 // supervise keeps the store running until the journal closes: it starts it,
 // waits for it to fail, and restarts it. tried is closed after the first start,
-// whatever came of it.
+// even if it failed.
 func (j *Journal) supervise(tried chan<- struct{}) {
 	defer close(j.supervised)
 	first := true
@@ -172,8 +172,8 @@ func (j *Journal) begin(first bool, room int64, skipped map[string]int) (*life, 
 	return l, nil
 }
 
-// readyFolder makes sure, before the server does anything, that the folder is
-// this process's, that it can be written, and that what is in it can be read.
+// readyFolder checks, before the server starts, that this process owns the
+// folder, that it is writable, and that its files are readable.
 func (j *Journal) readyFolder(ctx context.Context, first bool, room int64) error {
 	if j.lock == nil {
 		var err error
@@ -277,8 +277,8 @@ func wrongFolder(err error) bool {
 
 // probeFolder checks that the folder is writable and descriptors are available
 // before the NATS server is started, which reports such errors less clearly and
-// might take unreadable files for missing ones. room is the number of bytes that
-// must be free; 0 writes a small file.
+// might mistake unreadable files for missing ones. room is the number of bytes
+// that must be free; 0 writes a small file.
 func probeFolder(dir string, room int64) (err error) {
 	f, err := os.CreateTemp(dir, ".write-test-*")
 	if err != nil {
