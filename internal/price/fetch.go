@@ -32,7 +32,11 @@ func Fetch(ctx context.Context, client *http.Client, from string) (io.ReadCloser
 	case from == "":
 		return nil, event.Invalid("no list of prices is named", "give an address such as https://openrouter.ai/api/v1/models, or a file")
 	case err == nil && (u.Scheme == "http" || u.Scheme == "https"):
-		return fetchURL(ctx, client, u)
+		list, err := fetchURL(ctx, client, u, "")
+		if err != nil {
+			return nil, err
+		}
+		return list, nil
 	case err == nil && u.Scheme == "file":
 		if u.Host != "" && u.Host != "localhost" {
 			return nil, event.Invalid(fmt.Sprintf("%q names a file on another machine", from), "a file:// address has three slashes: file:///path/to/models.json")
@@ -42,6 +46,25 @@ func Fetch(ctx context.Context, client *http.Client, from string) (io.ReadCloser
 		return nil, event.Invalid(fmt.Sprintf("prices cannot be read from %q", SourceName(from)), "give an http or https address, or a file")
 	}
 	return openList(from)
+}
+
+// ErrUnchanged is the answer to a request for a list that is as it was.
+var ErrUnchanged = errors.New("the list of prices is unchanged")
+
+// List is a list of prices that arrives.
+type List struct {
+	io.ReadCloser
+	ETag string // by which [FetchNew] asks for a newer one
+}
+
+// FetchNew is [Fetch] for an http or https address, of a list that is not the one that
+// came with etag; "" takes any. Where it still is that one, the error is ErrUnchanged.
+func FetchNew(ctx context.Context, client *http.Client, address, etag string) (*List, error) {
+	u, err := url.Parse(address)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" {
+		return nil, event.Invalid(fmt.Sprintf("prices cannot be refreshed from %q", SourceName(address)), "give an http or https address such as "+GenAIFeed)
+	}
+	return fetchURL(ctx, client, u, etag)
 }
 
 // SourceName is from as it may be shown and stored: without the user, password
@@ -61,7 +84,7 @@ func SourceName(from string) string {
 	return u.String()
 }
 
-func fetchURL(ctx context.Context, client *http.Client, u *url.URL) (io.ReadCloser, error) {
+func fetchURL(ctx context.Context, client *http.Client, u *url.URL, etag string) (*List, error) {
 	if client == nil {
 		client = &http.Client{Timeout: 30 * time.Second}
 	}
@@ -72,9 +95,16 @@ func fetchURL(ctx context.Context, client *http.Client, u *url.URL) (io.ReadClos
 	}
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("User-Agent", "hedgerow")
+	if etag != "" {
+		req.Header.Set("If-None-Match", etag)
+	}
 	resp, err := client.Do(req)
 	if err != nil {
 		return nil, fetchError(name, err)
+	}
+	if resp.StatusCode == http.StatusNotModified && etag != "" {
+		resp.Body.Close()
+		return nil, ErrUnchanged
 	}
 	if resp.StatusCode != http.StatusOK {
 		resp.Body.Close()
@@ -91,7 +121,8 @@ func fetchURL(ctx context.Context, client *http.Client, u *url.URL) (io.ReadClos
 		resp.Body.Close()
 		return nil, tooLarge(name)
 	}
-	return &boundedList{r: resp.Body, name: name, left: MaxList, fail: func(err error) error { return fetchError(name, err) }}, nil
+	body := &boundedList{r: resp.Body, name: name, left: MaxList, fail: func(err error) error { return fetchError(name, err) }}
+	return &List{body, resp.Header.Get("ETag")}, nil
 }
 
 // fetchError words what kept a list from arriving.

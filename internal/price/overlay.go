@@ -18,7 +18,8 @@ import (
 type Overlay struct {
 	Source string    // address or path that the prices were read from
 	Notice string    // whose data it is, and under which license
-	Date   time.Time // day on which they were read, UTC
+	Date   time.Time // day on which they were read, or asked for and found unchanged, UTC
+	ETag   string    // of the answer that they came with
 	Rows   []Row
 }
 
@@ -36,6 +37,7 @@ type overlayFile struct {
 	Source  string `json:"source,omitzero"`
 	Notice  string `json:"notice,omitzero"`
 	Date    string `json:"date,omitzero"`
+	ETag    string `json:"etag,omitzero"`
 	Rows    []Row  `json:"rows"`
 }
 
@@ -76,7 +78,7 @@ func decodeOverlay(r io.Reader) (Overlay, error) {
 	if f.Version != overlayVersion {
 		return Overlay{}, fmt.Errorf("version is %d, not %d", f.Version, overlayVersion)
 	}
-	o := Overlay{Source: f.Source, Notice: f.Notice, Rows: f.Rows}
+	o := Overlay{Source: f.Source, Notice: f.Notice, ETag: f.ETag, Rows: f.Rows}
 	if f.Date != "" {
 		var err error
 		if o.Date, err = time.Parse(time.DateOnly, f.Date); err != nil {
@@ -123,7 +125,7 @@ func Save(path string, o Overlay) error {
 }
 
 func writeOverlay(w io.Writer, o Overlay) error {
-	head := overlayFile{Version: overlayVersion, Unit: overlayUnit, Source: o.Source, Notice: o.Notice}
+	head := overlayFile{Version: overlayVersion, Unit: overlayUnit, Source: o.Source, Notice: o.Notice, ETag: o.ETag}
 	if !o.Date.IsZero() {
 		head.Date = o.Date.UTC().Format(time.DateOnly)
 	}

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"strings"
 	"time"
@@ -9,6 +10,7 @@ import (
 	"github.com/hedgerow/hedgerow/internal/price"
 	"github.com/hedgerow/hedgerow/server/internal/config"
 	"github.com/hedgerow/hedgerow/server/internal/health"
+	"github.com/hedgerow/hedgerow/server/internal/pricefeed"
 )
 
 // openPrices loads the prices. Synced ones that cannot be read are no reason not
@@ -20,6 +22,16 @@ func (a *App) openPrices(context.Context) error {
 		}
 		return health.Report{Component: "prices", Status: health.OK, Since: a.started}
 	})
+	a.prices.Store(price.Default())
+	refresher := &pricefeed.Refresher{
+		URL: a.cfg.PriceFeed(), Interval: cmp.Or(a.cfg.PricesRefreshInterval, 24*time.Hour), File: a.cfg.RefreshedPrices(),
+		Table: a.prices.Load, Reload: a.reloadPrices, Now: time.Now, Logger: a.log.With("part", "prices"),
+	}
+	if !a.simulated {
+		a.reports.add(refresher.Health)
+		a.metrics.MustRegister(refresher.Collectors()...)
+		a.run(closeLast, "price refresh", refresher.Run)
+	}
 	err := a.reloadPrices()
 	if err == nil {
 		return nil
@@ -52,6 +64,7 @@ func (a *App) priceWords(provider, model string) string {
 	if !ok {
 		return ""
 	}
+	r = r.At(time.Now())
 	var parts []string
 	for _, x := range []struct {
 		name string
@@ -64,7 +77,7 @@ func (a *App) priceWords(provider, model string) string {
 	if len(parts) == 0 {
 		return ""
 	}
-	return "Today’s price per million tokens: " + strings.Join(parts, ", ") + " (" + r.Provenance() + ")."
+	return "Today’s price per million tokens: " + strings.Join(parts, ", ") + " (" + r.Provenance() + "). The table is " + pricefeed.AgeWords(a.prices.Load(), time.Now()) + "."
 }
 
 // Price sets the cost of an event by today's prices.

@@ -21,6 +21,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/journal"
 	"github.com/hedgerow/hedgerow/server/internal/kv"
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
+	"github.com/hedgerow/hedgerow/server/internal/pricefeed"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
@@ -142,7 +143,7 @@ func (d *doctor) pricesFile(context.Context) []Finding {
 	_, err := price.Load(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return []Finding{{What: "are those of the built-in table"}}
+		return d.pricesAge("those of the built-in table")
 	case err != nil:
 		f := troubleOf("", "the synced prices in "+path+" cannot be read", err)
 		f.Severity, f.Repairable = SeverityWarning, true
@@ -151,7 +152,22 @@ func (d *doctor) pricesFile(context.Context) []Finding {
 		f.repair = func(context.Context) error { return aside(path) }
 		return []Finding{f}
 	}
-	return []Finding{{What: "the synced prices can be read"}}
+	return d.pricesAge("the synced prices can be read")
+}
+
+// pricesAge says how old the prices are.
+func (d *doctor) pricesAge(what string) []Finding {
+	t, err := d.c.LoadPrices()
+	if err != nil {
+		return []Finding{{What: what}} // own prices: another check says it
+	}
+	now := time.Now()
+	words := pricefeed.AgeWords(t, now)
+	if _, date := t.Dates(); now.Sub(date) < pricefeed.Old {
+		return []Finding{{What: what + ", " + words}}
+	}
+	return []Finding{{Severity: SeverityWarning, What: "the prices are " + words, Why: "models that are newer have no cost, and prices that have changed are wrong",
+		ToDo: "let hedgerow reach " + price.SourceName(price.GenAIFeed) + " (prices_refresh), or run a newer version"}}
 }
 
 // settingsCopies checks the copies of the settings that are kept outside the

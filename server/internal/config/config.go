@@ -47,6 +47,11 @@ type Config struct {
 	JournalSync         string
 	JournalSyncInterval time.Duration
 	NATSURL             string
+	// PricesRefresh is where prices are refreshed from: on (the feed of genai-prices),
+	// off, or an address that has the same form.
+	PricesRefresh         string
+	PricesRefreshInterval time.Duration
+
 	// MinFreeDisk is "auto", a size or a percentage; see disk.ParseLimit.
 	MinFreeDisk string
 	// StoreMemory is "auto" or a size; StoreMemoryBytes reads it.
@@ -174,6 +179,8 @@ func (c *Config) Flags() []cli.Flag {
 		dur(&c.JournalSyncInterval, "journal-sync-interval", time.Second, "time between two syncs to disk with --journal-sync interval"),
 		str(&c.StoreMemory, "store-memory", auto, "memory limit of the store for queries: a size, or auto: a quarter of the machine's or container's memory, from 256 MiB to 4 GiB"),
 		str(&c.MinFreeDisk, "min-free-disk", auto, "space that stays free on the data folder's disk: a size, a part of the disk as 5%, or auto: 2% within 512 MiB and 10 GiB; at most a quarter of the disk"),
+		str(&c.PricesRefresh, "prices-refresh", "on", "on (from the public feed of genai-prices), off, or the address of a list of the same form"),
+		dur(&c.PricesRefreshInterval, "prices-refresh-interval", 24*time.Hour, "time between two refreshes of the prices, an hour at least"),
 		str(&c.NATSURL, "nats-url", "", "external NATS cluster instead of the embedded one"),
 		str(&c.UpstreamOpenAI, "upstream-openai", "", "base URL in place of https://api.openai.com"),
 		str(&c.UpstreamAnthropic, "upstream-anthropic", "", "base URL in place of https://api.anthropic.com"),
@@ -443,6 +450,9 @@ func (c *Config) validate() error {
 		if _, err := project.LoadSecretKey(c.SecretKey, ""); err != nil {
 			return Exit(ExitConfig, err)
 		}
+	}
+	if err := c.validatePriceFeed(); err != nil {
+		return err
 	}
 	if _, err := disk.ParseLimit(c.MinFreeDisk, ParseSize); err != nil {
 		return Invalid(fmt.Sprintf("min_free_disk: %q is neither auto, a size nor a part of the disk", c.MinFreeDisk), "leave it out for auto, or write a number with a unit, for example 2GiB or 5%", err)
