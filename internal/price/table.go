@@ -88,6 +88,15 @@ func (t *Table) WithRefreshed(o Overlay) *Table {
 	return c
 }
 
+// Builtin returns the built-in rows of genai-prices, sorted by provider, without
+// corrections and additions.
+func (t *Table) Builtin() (rows []Row) {
+	for _, p := range t.layers.base.providers() {
+		rows = append(rows, t.layers.base.of(p)...)
+	}
+	return rows
+}
+
 // Dates are the days on which the prices of genai-prices were current: of those
 // that are built in, and of those in use.
 func (t *Table) Dates() (builtin, inUse time.Time) {
