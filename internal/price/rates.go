@@ -1,7 +1,6 @@
 package price
 
 import (
-	"slices"
 	"strings"
 	"time"
 
@@ -241,11 +240,6 @@ func conditions(when string) (list [][2]string) {
 		list = append(list, [2]string{key, value})
 	}
 	return list
-}
-
-// has reports whether a variant's condition names key.
-func (v *Variant) has(key string) bool {
-	return slices.ContainsFunc(conditions(v.When), func(c [2]string) bool { return c[0] == key })
 }
 
 func (v *Variant) meets(f *factors) bool {

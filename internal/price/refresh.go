@@ -16,8 +16,8 @@ const (
 	maxChanged = 20 // the factor by which a price may change
 )
 
-// CheckRefresh tells whether a newer copy of the feed is fit to replace the prices
-// that the table has from it. It is not where models are lost, a price has become 0, or
+// CheckRefresh returns an error where a newer copy of the feed must not replace the
+// prices that the table has from it: where models are lost, a price has become 0, or
 // one is more than twenty times what it was: that is a mistake of the source, or not
 // the source.
 func (t *Table) CheckRefresh(o Overlay) error {

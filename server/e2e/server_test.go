@@ -110,7 +110,7 @@ func (w *world) environ() []string {
 		"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"),
 		"HEDGEROW_DATA=" + w.dir, "HEDGEROW_LISTEN=" + w.addr,
 		"HEDGEROW_UPSTREAM_OPENAI=" + w.sim.OpenAIURL(), "HEDGEROW_UPSTREAM_ANTHROPIC=" + w.sim.AnthropicURL(), "HEDGEROW_UPSTREAM_GEMINI=" + w.sim.GeminiURL(), "HEDGEROW_UPSTREAM_OPENROUTER=" + w.sim.OpenRouterURL(),
-		"HEDGEROW_ALLOW_INSECURE_POSTHOG=1", "POSTHOG_API_KEY=" + phKey, "POSTHOG_HOST=" + w.ph.URL(),
+		"HEDGEROW_ALLOW_INSECURE_POSTHOG=1", "HEDGEROW_PRICES_REFRESH=off", "POSTHOG_API_KEY=" + phKey, "POSTHOG_HOST=" + w.ph.URL(),
 	}
 	return append(env, w.env...)
 }

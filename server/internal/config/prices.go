@@ -16,9 +16,9 @@ func (c *Config) RefreshedPrices() string { return c.Path("prices.refreshed.json
 // PriceFeed is the address that prices are refreshed from; "" where that is off.
 func (c *Config) PriceFeed() string {
 	switch c.PricesRefresh {
-	case "off", "false", "0":
+	case "off", "false", "0", "": // the flag's default is on
 		return ""
-	case "on", "true", "1", "":
+	case "on", "true", "1":
 		return price.GenAIFeed
 	}
 	return c.PricesRefresh
