@@ -10,14 +10,13 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// maxWaiting is how many questions may wait for the engine at one time: far
-// more than people request, so that only a flood of them is rejected at once.
+// maxWaiting is the maximum number of queries that wait for the engine: far
+// more than users cause, so that only a flood is rejected immediately.
 const maxWaiting = 256
 
-// admission decides when the engine works on a question: on a few at one time,
-// since each takes memory and its own processors. The others wait in line, in the
-// order in which they came. It is the only such bound: whoever asks need not have
-// one.
+// admission limits the number of concurrent queries, because each uses memory and
+// its own processors. The others wait in order of arrival. It is the only such
+// limit, so callers need none.
 type admission struct {
 	places  *semaphore.Weighted
 	wait    time.Duration

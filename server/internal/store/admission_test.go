@@ -10,8 +10,8 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// TestAdmission: questions wait for their turn in the order in which they came,
-// for a bounded time, and beyond a bounded number they are rejected at once.
+// TestAdmission: queries wait in order of arrival, for a limited time; beyond a
+// limited number they are rejected immediately.
 func TestAdmission(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAdmission(1, time.Second)

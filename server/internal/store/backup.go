@@ -19,15 +19,14 @@ import (
 // backupCatalog is the name under which a store being restored is attached.
 const backupCatalog = "backup"
 
-// Backup writes a copy of the whole store, as it was at one moment, to a file
-// that must not exist. Questions and writes go on meanwhile, and are not touched by
-// a backup that fails or is cut off. The copy appears under its name once it is
-// complete and on disk; it is an ordinary store that [OpenDuckDB] opens. With a
-// schema from [OldestSchema] on it is one that an older hedgerow opens; 0 is this
-// binary's own.
+// Backup writes a consistent snapshot of the store to a file that must not exist.
+// Queries and writes continue meanwhile, and a failed or canceled backup does not
+// affect them. The file gets its name once it is complete and on disk; it is an
+// ordinary store for [OpenDuckDB]. schema selects an older version, from
+// [OldestSchema] on, that an older hedgerow can open; 0 is this binary's own.
 //
-// The engine has no part in it: the file is read as it is. It does not change
-// between two checkpoints, and what came after the last one is in the log.
+// The file is read without the engine. It does not change between two
+// checkpoints, and later changes are in the log.
 func (d *DuckDB) Backup(ctx context.Context, path string, schema int) (err error) {
 	if err := checkSchema(schema); err != nil {
 		return err
@@ -60,7 +59,7 @@ func (d *DuckDB) Backup(ctx context.Context, path string, schema int) (err error
 	return nil
 }
 
-// backupError says what people can do about a backup that failed.
+// backupError converts the error of a failed backup to a user-facing error.
 func backupError(path string, bytes int64, err error) error {
 	var e *event.Error
 	switch {
@@ -158,7 +157,7 @@ func (d *DuckDB) copyOnce(ctx context.Context, path string, wait bool) (bytes in
 	return bytes, string(after) == string(head), err
 }
 
-// cutOff says so where the engine ended in the middle of a copy.
+// cutOff converts the error of a copy during which the engine ended.
 func cutOff(e *engine, err error) error {
 	if e.ctx.Err() != nil {
 		return event.NewError(event.CodeUnavailable, "the store was opened again while it was copied", "try again", err)
@@ -166,8 +165,8 @@ func cutOff(e *engine, err error) error {
 	return err
 }
 
-// hold keeps the engine from writing its log into the file until the log has a
-// quarter of its memory. The caller holds DuckDB.mu.
+// hold prevents checkpoints until the log reaches a quarter of the engine's
+// memory. The caller locks DuckDB.mu.
 func (e *engine) hold(ctx context.Context) error {
 	e.held.Add(1)
 	_, err := e.writer.ExecContext(ctx, fmt.Sprintf("SET checkpoint_threshold = '%d bytes'", max(e.memory/4, 16<<20)))
@@ -177,15 +176,15 @@ func (e *engine) hold(ctx context.Context) error {
 	return err
 }
 
-// unhold ends hold. The caller holds DuckDB.mu.
+// unhold ends hold. The caller locks DuckDB.mu.
 func (e *engine) unhold() {
 	if e.held.Add(-1) == 0 && e.ctx.Err() == nil {
 		_, _ = e.writer.ExecContext(context.Background(), "SET checkpoint_threshold = '"+checkpointAt+"'") // fails only with the engine
 	}
 }
 
-// open returns the engine's file for reading. It stays open as long as the engine:
-// closing any descriptor of a file gives up the locks that the process has on it.
+// open returns the engine's file for reading. It stays open as long as the
+// engine: closing any descriptor of a file releases the process's locks on it.
 func (e *engine) open(path string) (*os.File, error) {
 	e.readMu.Lock()
 	defer e.readMu.Unlock()
@@ -237,8 +236,8 @@ func copyBytes(ctx context.Context, to string, from io.ReaderAt, size int64) err
 	return errors.Join(err, f.Close())
 }
 
-// merge writes the log of a copied store into its file, by an engine of its own, and
-// brings it back to an older schema where one is asked for.
+// merge writes the log of a copied store into its file, with a separate engine,
+// and downgrades the copy to an older schema if requested.
 func merge(ctx context.Context, path string, schema int) error {
 	e, _, err := openEngine(ctx, Config{Path: path, MemoryBytes: leastMemory}.withDefaults(), path)
 	if err != nil {
@@ -253,9 +252,9 @@ func merge(ctx context.Context, path string, schema int) error {
 	return errors.Join(os.RemoveAll(tempDir(path)), os.RemoveAll(logPath(path)))
 }
 
-// Restore makes a new store at path from a backup, which it reads whole and
-// leaves as it is. It refuses to overwrite a store, and a backup that is
-// damaged or of a newer hedgerow.
+// Restore creates a store at path from a backup, which it verifies and does
+// not change. It returns an error if path exists, or if the backup is
+// damaged or from a newer hedgerow.
 func Restore(ctx context.Context, backup, path string) error {
 	if _, err := os.Stat(backup); err != nil {
 		return event.NewError(event.CodeNotFound, fmt.Sprintf("no backup found at %s", backup), "name the file that \"hedgerow backup\" wrote", err)

@@ -18,9 +18,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/store/storetest"
 )
 
-// TestBackupCutOff cuts backups off at random moments, and lets others run into a
-// full disk, while the store is read and written: no question and no write fails,
-// and nothing is left behind.
+// TestBackupCutOff cancels backups at random times, and lets others fill the
+// disk, while the store is read and written: no query or write fails, and nothing
+// is left behind.
 func TestBackupCutOff(t *testing.T) {
 	small := smallDisk(t, 6<<20)
 	var log logged
@@ -80,7 +80,7 @@ func TestBackupCutOff(t *testing.T) {
 	tries := 0
 	for ; tries < 100 && cut < 8; tries++ {
 		ctx, cancel := context.WithTimeout(t.Context(), rand.N(took))
-		if tries%2 == 0 { // a client that goes away
+		if tries%2 == 0 { // a client that disconnects
 			ctx, cancel = context.WithCancel(t.Context())
 			time.AfterFunc(rand.N(took), cancel)
 		}

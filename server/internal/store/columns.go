@@ -24,18 +24,18 @@ import (
 type Row struct {
 	Event *event.Event // without content unless it was requested
 
-	// StoredAt is when the row was written: UTC, and never smaller than that of
-	// a row written before. Retention counts from it, because the event's own
-	// timestamp is whatever a client's clock said.
+	// StoredAt is when the row was written: UTC, and never before that of an
+	// earlier row. Retention counts from it, because the event's own timestamp
+	// depends on a client's clock.
 	StoredAt time.Time
 
-	// ContentBytes is the size that the content had when it was stored; 0 where
-	// the event came without any. It stays when retention removes the content.
+	// ContentBytes is the size of the content when it was stored; 0 without
+	// content. It remains when retention removes the content.
 	ContentBytes int64
 }
 
-// column is one column of table events: how a row gives its value and takes it
-// back. A nil value is NULL, which always means "unknown".
+// column is one column of table events, with the conversions from and to a
+// row. A nil value is NULL, which always means unknown.
 type column struct {
 	name string
 	get  func(*Row, *batch) (driver.Value, error) // the batch lends memory for big numbers
@@ -54,8 +54,8 @@ const (
 	moneyType  = "DECIMAL(38,18)"
 )
 
-// columns are those of table events: one for each of [event.Fields] that has one,
-// and what the store knows itself. A new one needs a migration;
+// columns are the columns of table events: one for each of [event.Fields] that
+// has one, and the store's own. A new one needs a migration;
 // TestColumnsAreTheSchema compares the two.
 var columns = func() []column {
 	list := []column{
@@ -115,7 +115,7 @@ func newColumn(f *event.Field) column {
 	case func(*event.Event) *map[string]json.RawMessage:
 		return rawObject(f.Column, at)
 	}
-	panic("store: " + f.Path + " has no form in a column") // TestColumnsAreTheSchema meets it
+	panic("store: " + f.Path + " has no form in a column") // found by TestColumnsAreTheSchema
 }
 
 func columnIndex(name string) int {
@@ -138,8 +138,8 @@ func columnList(prefix string, cols []column) string {
 	return b.String()
 }
 
-// ScanRow reads the current row of a SELECT whose first columns are
-// [EventColumns]. What follows them goes into extra.
+// ScanRow scans the current row of a SELECT whose first columns are
+// [EventColumns], and scans the columns after them into extra.
 func ScanRow(rows *sql.Rows, extra ...any) (*Row, error) {
 	values := make([]any, len(columns))
 	dest := make([]any, 0, len(columns)+len(extra))
@@ -393,10 +393,10 @@ func textList(texts []string) driver.Value {
 	return list
 }
 
-// maxMoney is 10^20 USD in units of 10^-18: what DECIMAL(38,18) holds.
+// maxMoney is 10^20 USD in units of 10^-18, the limit of DECIMAL(38,18).
 var maxMoney = new(big.Int).Exp(big.NewInt(10), big.NewInt(moneyWidth), nil)
 
-// powersOfTen that an int64 holds.
+// powersOfTen that fit into an int64.
 var powersOfTen = func() (p [19]int64) {
 	p[0] = 1
 	for i := 1; i < len(p); i++ {

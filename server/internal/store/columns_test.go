@@ -12,8 +12,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
-// TestColumnsAreTheSchema holds the migrations to event.Fields: a new file has a
-// column of the field's type for each that is stored, and no others.
+// TestColumnsAreTheSchema compares the migrations with event.Fields: a new file
+// has exactly one column of the right type for each stored field.
 func TestColumnsAreTheSchema(t *testing.T) {
 	s, err := store.OpenDuckDB(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "events.duckdb")})
 	if err != nil {
@@ -57,7 +57,7 @@ func TestColumnsAreTheSchema(t *testing.T) {
 		}
 		want[f.Column] = typ
 	}
-	// Beside those that an event must have, what old files have so.
+	// Besides required fields, columns that are NOT NULL in old files.
 	for _, name := range []string{"project_id", "name", "is_error", "private"} {
 		want[name] += " NOT NULL"
 	}

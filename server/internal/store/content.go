@@ -19,21 +19,21 @@ import (
 //	for each of input, output, tools, input state, output state:
 //	uvarint(len+1) bytes, or uvarint(0) for none
 //
-// as one zstd frame, or as it is behind a zero byte, with which no frame begins.
-// It is compressed here and not by the engine because text is most of what is
-// written: so the log, the memory until the next checkpoint and every later
-// compaction carry a third of it. A short one stays as it is (minCompressed).
+// as one zstd frame, or uncompressed after a zero byte, with which no frame
+// begins. It is compressed here, not by the engine, because most of the written
+// data is text: this reduces the log, the memory until the next checkpoint and
+// later compactions to a third. Short bodies are not compressed (minCompressed).
 
-// minCompressed is the size, in bytes, from which a body is compressed. What a
-// shorter one would save, a third of it, is worth less than the time: building
-// the code tables alone takes as long as all else that is done to store an event.
+// minCompressed is the size in bytes from which a body is compressed. Compressing
+// a shorter one would save a third of it, but take too long: building the code
+// tables alone takes as long as all other work to store an event.
 const minCompressed = 1 << 10
 
 // plainBody is the first byte of a body that is not compressed.
 const plainBody = 0
 
-// maxBody bounds what a damaged body can make of memory: two parts of
-// event.MaxEventBytes and then some.
+// maxBody limits the memory for a damaged body to a little more than
+// two parts of event.MaxEventBytes.
 const maxBody = 4 * event.MaxEventBytes
 
 var errBody = errors.New("stored content is damaged")

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// asideName is a name next to a store's, for what is set aside at a time.
+// asideName is the name of a file that is set aside, next to the store's.
 func asideName(path string, at time.Time) string {
 	name := path + ".damaged-" + at.UTC().Format("20060102-150405")
 	for i := 2; exists(name) || exists(name+".wal"); i++ {
@@ -25,8 +25,8 @@ func asideName(path string, at time.Time) string {
 	return name
 }
 
-// setAside moves a damaged file with its log out of the way, and notes that. The
-// next attempt makes a new one.
+// setAside renames a damaged file and its log, and records it. The next attempt
+// creates a new file.
 func (d *DuckDB) setAside(cause error) error {
 	now := d.c.Now()
 	to := asideName(d.c.Path, now)
@@ -43,12 +43,11 @@ func (d *DuckDB) setAside(cause error) error {
 	return nil
 }
 
-// errNoFile says that what has a file's name is something else.
+// errNoFile is returned if a path is not a regular file.
 var errNoFile = errors.New("it is no file")
 
-// setOddAside moves what is no file, but has the name of the store's or its log's,
-// out of the way: a folder, a link that leads nowhere, a pipe, which would be waited
-// for without end.
+// setOddAside renames anything other than a regular file at the path of the store
+// or its log: a folder, a broken link, a pipe, which would block forever.
 func (d *DuckDB) setOddAside() error {
 	for _, path := range []string{d.c.Path, logPath(d.c.Path)} {
 		if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
@@ -101,11 +100,11 @@ func (d *DuckDB) makeAnew(ctx context.Context) error {
 }
 
 // A write-ahead log of DuckDB is a header, an object with fields that ends with
-// two bytes 0xff, and then entries: size and checksum, 8 bytes each, and so many
-// bytes. A transaction ends with an entry that always has the same bytes. The
-// engine reads up to the first entry that is cut short, as a killed process leaves
-// it, and rejects a log in which a checksum is wrong. But where a size is damaged,
-// or the header, it takes the rest for cut short, and says nothing.
+// two bytes 0xff, and then entries: size and checksum, 8 bytes each, and the
+// data. A transaction ends with an entry that always has the same bytes. The
+// engine reads up to the first entry that is cut short, as a killed process
+// leaves it, and rejects a log in which a checksum is wrong. But if a size or the
+// header is damaged, it treats the rest as cut short without an error.
 var commitTag = []byte{0x64, 0x00, 0x64, 0xff, 0xff} // the entry that ends a transaction: its kind is 100
 
 const entryHead = 16 // size and checksum
@@ -156,10 +155,10 @@ func headerEnd(b []byte) int {
 	return 0
 }
 
-// errLog says that a log is damaged in a way that the engine does not notice.
+// errLog is returned for damage in a log that the engine does not notice.
 var errLog = errors.New("the write-ahead log is damaged")
 
-// checkLog finds a log that lacks committed transactions that it has had.
+// checkLog returns an error if a log has lost committed transactions.
 func checkLog(path string) error {
 	f, err := os.Open(logPath(path))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -275,10 +274,10 @@ func readAt(f io.ReadSeeker, b []byte, at int64) error {
 
 var logPosition = regexp.MustCompile(`entry at byte position (\d+)`)
 
-// mendLog sets a damaged log aside and keeps what the file next to it has, and
-// what the log has up to the last transaction before the damage. What comes after
-// that is lost to the store, and is delivered again. Where no transaction comes
-// after it, as after a power failure, nothing was lost that was acknowledged.
+// mendLog sets a damaged log aside and keeps the file next to it with the log's
+// transactions before the damage. Later ones are lost to the store and delivered
+// again. If there are none, as after a power failure, no acknowledged event was
+// lost.
 func (d *DuckDB) mendLog(cause error) error {
 	path := logPath(d.c.Path)
 	f, err := os.OpenFile(path, os.O_RDWR, 0)

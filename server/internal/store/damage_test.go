@@ -137,15 +137,15 @@ func has(in map[string]int, events []*event.Event) (n int) {
 	return n
 }
 
-// TestDamagedFiles opens stores that are damaged in one way each: what is damaged
-// is set aside, what is good is kept, and the journal is asked for the rest.
+// TestDamagedFiles opens stores with one kind of damage each: damaged parts are
+// set aside, intact ones are kept, and the journal redelivers the rest.
 func TestDamagedFiles(t *testing.T) {
 	const tail = 40 // bytes
 	for name, c := range map[string]struct {
 		damage  func(t *testing.T, g *grave)
 		kind    string // of the incident; "" if there is none
 		file    int    // how many events of the file are kept
-		log     [2]int // of those of the log: at least, at most
+		log     [2]int // of the log's events: minimum, maximum
 		refills int32
 	}{
 		"Nothing":     {func(*testing.T, *grave) {}, "", 1200, [2]int{240, 240}, 0},
@@ -177,7 +177,7 @@ func TestDamagedFiles(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, store.IncidentLog, 1200, [2]int{}, 1},
-		// What a killed process or a power failure leaves is no damage.
+		// Traces of a killed process or a power failure are not damage.
 		"LogCut":       {func(t *testing.T, g *grave) { truncate(t, g.path+".wal", size(t, g.path+".wal")-tail) }, "", 1200, [2]int{180, 180}, 0},
 		"LogLastBytes": {func(t *testing.T, g *grave) { overwrite(t, g.path+".wal", size(t, g.path+".wal")-tail, tail) }, "", 1200, [2]int{180, 180}, 0},
 		"LogZeros": {func(t *testing.T, g *grave) {
@@ -189,7 +189,7 @@ func TestDamagedFiles(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := dig(t)
 			c.damage(t, g)
-			damaged := make(map[string]string) // what is to be found in what is set aside
+			damaged := make(map[string]string) // expected in the files set aside
 			for _, f := range []string{g.path, g.path + ".wal"} {
 				if b, err := os.ReadFile(f); err == nil {
 					damaged[filepath.Base(f)] = string(b)
@@ -198,7 +198,7 @@ func TestDamagedFiles(t *testing.T) {
 			now := time.Date(2026, 11, 30, 2, 15, 30, 0, time.UTC)
 			var refills atomic.Int32
 			from := now.Add(-20 * time.Hour)
-			var partly time.Time // what was asked last
+			var partly time.Time // the time of the last request
 			config := store.Config{Path: g.path, Now: func() time.Time { return now }, Refill: func(_ context.Context, since time.Time) (time.Time, error) {
 				if since.IsZero() {
 					refills.Add(1)
@@ -289,7 +289,7 @@ func TestDamagedFiles(t *testing.T) {
 	}
 }
 
-// all counts how often a store requests all that the journal holds.
+// all counts a store's requests for all events of the journal.
 func all(n *atomic.Int32) func(context.Context, time.Time) (time.Time, error) {
 	return func(_ context.Context, since time.Time) (time.Time, error) {
 		if since.IsZero() {
@@ -327,7 +327,8 @@ func firstEntry(t *testing.T, path string) int64 {
 	return int64(i) + 2
 }
 
-// TestNoFiles has something else stand in the place of the store, or of its log.
+// TestNoFiles puts something other than a file in the place of the store, or of
+// its log.
 func TestNoFiles(t *testing.T) {
 	odd := map[string]func(path string) error{
 		"folder": func(path string) error { return os.MkdirAll(filepath.Join(path, "x"), 0o700) },
@@ -368,8 +369,8 @@ func TestNoFiles(t *testing.T) {
 	}
 }
 
-// TestDamageWhileOpen overwrites blocks of a store that is in use: the question that
-// meets them notices.
+// TestDamageWhileOpen overwrites blocks of an open store: a query that reads them
+// notices.
 func TestDamageWhileOpen(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "e.duckdb")
@@ -545,7 +546,8 @@ func TestDeletedStayDeleted(t *testing.T) {
 	}
 }
 
-// TestRefillIsTriedAgain: the journal may be away when the store is recreated.
+// TestRefillIsTriedAgain: the journal may be unavailable when the store is
+// recreated.
 func TestRefillIsTriedAgain(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "e.duckdb")
 	var tries atomic.Int32

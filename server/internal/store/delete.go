@@ -21,12 +21,12 @@ const deletedKeep = 90 * 24 * time.Hour
 // counts the events of each in its own part.
 const maxStale = 32
 
-// DeleteEvents removes a project's events with their content, takes them out of
-// everything that is derived from them, and returns how many there were. It
-// remembers all of the uuids, those of events that are not stored yet included: an
-// event that the journal delivers later or again is not stored, for 90 days. The
-// uuid of another project's event changes nothing. Where the store stops in the
-// middle of a long list a part of it can be done; doing it again does the rest.
+// DeleteEvents deletes a project's events with their content, removes them from
+// all derived tables, and returns their number. It remembers all uuids for 90
+// days, including those of unknown events, so that the journal's later or
+// repeated deliveries are not stored. Uuids of another project's events have no
+// effect. If the store stops in the middle of a long list, a part of it may be
+// done; repeat the call.
 func (d *DuckDB) DeleteEvents(ctx context.Context, projectID string, uuids []string) (deleted int, err error) {
 	for _, id := range uuids {
 		if _, err := uuid.Parse(id); err != nil {
@@ -85,11 +85,10 @@ func (d *DuckDB) deleteSome(ctx context.Context, project, list string) (deleted 
 	return deleted, err
 }
 
-// markStale empties the derived tables of the stretches that speak of some events,
-// or of outcomes whose call may be one of them, and notes that these stretches are
-// to be rolled up again. Until then questions count their events one by one. Where
-// they would be more than maxStale, all stretches from the first of them on are
-// given up, and rolled up as if they were new.
+// markStale deletes the derived rows of the ranges with these events, or with
+// outcomes whose call may be one of them, and marks the ranges for a new roll-up.
+// Until then queries count their events directly. For more than maxStale ranges,
+// all ranges from the first on are deleted and rolled up again.
 func markStale(ctx context.Context, conn *sql.Conn, project, list string) error {
 	rows, err := conn.QueryContext(ctx, "WITH gone AS MATERIALIZED (SELECT stored_at, trace_id FROM events WHERE project_id = ? AND uuid IN ("+listedUUIDs+"))"+
 		" SELECT first, last FROM rolled WHERE EXISTS (SELECT 1 FROM gone WHERE stored_at > first AND stored_at <= last)"+
@@ -183,7 +182,7 @@ func (d *DuckDB) pruneDeleted(ctx context.Context, now time.Time) error {
 	})
 }
 
-// rememberDeleted brings what the file has into table deleted_events.
+// rememberDeleted copies the file's entries into table deleted_events.
 func rememberDeleted(ctx context.Context, e *engine, deletions *Deletions) error {
 	lines, err := deletions.lines()
 	if err != nil {

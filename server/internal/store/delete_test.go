@@ -11,7 +11,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/store/storetest"
 )
 
-// TestDeleteEvents deletes some of a project's events for good.
+// TestDeleteEvents deletes some of a project's events permanently.
 func TestDeleteEvents(t *testing.T) {
 	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	c := store.Config{Path: filepath.Join(t.TempDir(), "e.duckdb"), Now: func() time.Time { return now }}

@@ -15,11 +15,10 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/atomicfile"
 )
 
-// Deletions are the uuids of the events that were deleted in the last 90 days, in a
-// file next to the store: one that is recreated, and filled from the journal, must
-// not bring deleted events back, and what the journal has yet to send to others
-// must not leave any more, whether there is a store or not. It is safe for
-// concurrent use.
+// Deletions are the uuids of the events deleted in the last 90 days, in a file
+// next to the store. A recreated store that is filled from the journal must not
+// restore deleted events, and the journal's deliveries to others must omit them,
+// with or without a store. It is safe for concurrent use.
 type Deletions struct {
 	path string
 
@@ -40,7 +39,8 @@ type deletedLine struct {
 	UUIDs   []string  `json:"uuids"`
 }
 
-// NewDeletions returns those of the store at a path. Nothing is read yet.
+// NewDeletions returns the deletions of the store at a path. It does not read
+// the file yet.
 func NewDeletions(storePath string) *Deletions { return &Deletions{path: storePath + ".deleted"} }
 
 // Has reports whether an event of a project was deleted. A file that cannot be read
@@ -69,7 +69,7 @@ func (x *Deletions) Has(project, id string) (bool, error) {
 	return ok, nil
 }
 
-// add is called with mu held.
+// add requires that mu is locked.
 func (x *Deletions) add(l deletedLine) {
 	for _, id := range l.UUIDs {
 		if u, err := uuid.Parse(id); err == nil {
@@ -92,7 +92,7 @@ func (x *Deletions) note(l deletedLine) error {
 	if err != nil {
 		return err
 	}
-	// A line of its own, whatever a write that was cut short has left.
+	// Start a new line, in case the last write was cut short.
 	_, err = f.Write(slices.Concat([]byte("\n"), b, []byte("\n")))
 	if err = errors.Join(err, f.Sync(), f.Close()); err == nil && x.read {
 		x.add(l)

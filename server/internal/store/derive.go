@@ -17,8 +17,8 @@ type Derivation struct {
 	conn *sql.Conn
 }
 
-// Append adds rows to a derived table, in order of its columns, with values as
-// [DuckDB.Read] gives them. next returns nil after the last.
+// Append adds rows to a derived table, in the order of its columns, with
+// values as returned by [DuckDB.Read]. next returns nil after the last.
 func (t *Derivation) Append(table string, next func() []any) error {
 	return t.conn.Raw(func(conn any) error {
 		a, err := duckdb.NewAppender(conn.(driver.Conn), catalog, "main", table)
@@ -58,10 +58,10 @@ func (t *Derivation) Exec(statement string, args ...any) error {
 	return err
 }
 
-// Derive changes the derived tables in one transaction, while no events are
-// written: f must be short. It does nothing and reports false where the store
-// deleted events since generation, a result of [DuckDB.Generation], was taken:
-// what f would write then speaks of events that may be gone.
+// Derive runs f, which changes the derived tables, in one transaction that
+// blocks writes: f must be short. It does nothing and returns false if events
+// were deleted since generation, a result of [DuckDB.Generation]: f's rows
+// might include deleted events.
 func (d *DuckDB) Derive(ctx context.Context, generation uint64, f func(*Derivation) error) (done bool, err error) {
 	err = d.exclusive(ctx, func(e *engine) error {
 		if d.generation.Load() != generation {
@@ -91,23 +91,23 @@ func (d *DuckDB) Stage(ctx context.Context, table, query string) error {
 	return d.Read(ctx, noRows, "CREATE OR REPLACE TABLE "+Staged(table)+" AS "+query)
 }
 
-// Unstage gives back what the rows for a derived table took.
+// Unstage deletes the staged rows of a derived table.
 func (d *DuckDB) Unstage(ctx context.Context, table string) error {
 	return d.Read(ctx, noRows, "DROP TABLE IF EXISTS "+Staged(table))
 }
 
 func noRows(*sql.Rows) error { return nil }
 
-// Generation counts the deletions of events. Take it before reading what a
-// derivation is made from.
+// Generation returns the number of deletions so far. Call it before
+// reading the input of a derivation.
 func (d *DuckDB) Generation() uint64 { return d.generation.Load() }
 
 // derivedTables are those with rows of a project and a stretch.
 var derivedTables = append([]string{"rollup", "rollup_users", "rollup_outcomes", "rollup_errors", "rollup_ids", "rollup_properties", "rollup_traces", "rollup_parts"}, timesTables...)
 
-// dropDerived takes a project's events stored before a time out of the derived
-// tables, and the rest of the last stretch with them: from then on questions
-// count those events themselves. It comes before the deletion.
+// dropDerived removes a project's events stored before a time from the derived
+// tables, with the rest of the last range: from then on queries count those
+// events directly. It precedes the deletion.
 func (d *DuckDB) dropDerived(ctx context.Context, project string, before any) error {
 	return d.exclusive(ctx, func(e *engine) error {
 		d.generation.Add(1)

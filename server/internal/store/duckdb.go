@@ -27,10 +27,10 @@ const (
 	DefaultOpenWait     = 10 * time.Second
 )
 
-// Config says where and how a [DuckDB] is kept.
+// Config configures a [DuckDB].
 type Config struct {
 	Path         string                // the database file; its folder must exist
-	MemoryBytes  int64                 // bound on DuckDB's buffers, at least MinMemoryBytes. 0: a quarter of the machine's memory, as memory.go says
+	MemoryBytes  int64                 // limit of DuckDB's buffers, at least MinMemoryBytes. 0: a quarter of the machine's memory, see memory.go
 	Threads      int                   // threads that one question may use. Defaults to the number of CPUs, at most 4
 	ReadConns    int                   // questions answered at the same time; more wait. Defaults to DefaultReadConns
 	QueueWait    time.Duration         // how long a question waits for its turn. Defaults to DefaultQueueWait
@@ -41,13 +41,12 @@ type Config struct {
 	Now          func() time.Time      // defaults to time.Now
 	Deletions    *Deletions            // defaults to those of Path
 
-	// Refill, if set, has events delivered again that the store may lack: those
-	// that the journal still holds and took since a time; zero is all. It is
-	// called with zero where the file had to be recreated or lost a part of its
-	// log, and once after each start with a time shortly before the last write,
-	// since a log that was cut short does not show what it has lost. It is called
-	// until it succeeds, and returns when the first of these events was captured,
-	// or zero if there are none.
+	// Refill, if set, redelivers events that the store may lack: all that the
+	// journal has captured since a time, or all if it is zero. It is called with
+	// zero after the file was recreated or lost a part of its log, and once after
+	// each start with a time shortly before the last write, because a truncated
+	// log does not show its loss. It is repeated until it succeeds, and returns
+	// when the first of these events was captured, or zero if there are none.
 	Refill func(ctx context.Context, since time.Time) (from time.Time, err error)
 
 	progress   func(progress) error // of a migration
@@ -85,20 +84,20 @@ func (c Config) withDefaults() Config {
 	return c
 }
 
-// DuckDB is the embedded store: one file, one process. It is safe for
-// concurrent use; writes take turns, and questions are answered from the last
-// committed state without waiting for them.
+// DuckDB is the embedded store: one file, one process. It is safe for concurrent
+// use; writes are serialized, and queries read the last committed state without
+// waiting for them.
 //
-// Durability: when [DuckDB.Write] returns, DuckDB has written the transaction
-// to its write-ahead log (the file's name with ".wal") and called fsync on it,
-// so it survives kill -9 and, as far as the disk keeps its word, a power
-// failure. A transaction cut off in the middle is not there at all.
+// Durability: when [DuckDB.Write] returns, DuckDB has written the transaction to
+// its write-ahead log (the file's name with ".wal") and called fsync on it, so it
+// survives kill -9 and, if the disk honors fsync, a power failure. An interrupted
+// transaction is not stored at all.
 //
-// Faults: where the file can't be opened, or the engine fails while it works, the
-// store closes it and opens it again on its own, until [DuckDB.Close]. Meanwhile
-// its methods return an [*event.Error] of code [event.CodeUnavailable] at once,
-// and [DuckDB.Health] says why. A file that is damaged is set aside and recreated;
-// one that is gone is recreated: see [Incident].
+// Faults: if the file cannot be opened, or the engine fails, the store closes and
+// reopens it automatically, until [DuckDB.Close]. Meanwhile its methods return an
+// [*event.Error] of code [event.CodeUnavailable] immediately, and [DuckDB.Health]
+// reports the cause. A damaged file is set aside and recreated; a missing file is
+// recreated: see [Incident].
 type DuckDB struct {
 	c       Config
 	metrics *metrics
@@ -106,19 +105,19 @@ type DuckDB struct {
 
 	stop context.CancelFunc // of keep
 	kept chan struct{}      // closed when keep has returned
-	wake chan struct{}      // has room for one: the engine has failed
+	wake chan struct{}      // signals that the engine has failed; buffered
 
-	mu       sync.Mutex // held by whoever writes; taken before state.mu
+	mu       sync.Mutex // locked by writers; taken before state.mu
 	lastTime time.Time  // stored_at of the last row written
 
 	state     state
 	incidents incidents
-	caughtUp  bool // the journal was asked after the start; of keep alone
+	caughtUp  bool // the journal was queried after the start; only for keep
 
 	generation atomic.Uint64 // deletions of events; see Derive
 	deletions  atomic.Bool   // table deleted_events may have rows
 	told       atomic.Bool   // table span_content may have rows
-	used       atomic.Int64  // when the engine last had much to do, Unix ns; 0 where it rests
+	used       atomic.Int64  // end of the engine's last busy period, Unix ns; 0 while idle
 	spare      sync.Pool     // *batch: those before, cleared
 }
 
@@ -128,17 +127,17 @@ type state struct {
 	engine *engine   // nil while there is none
 	broken []*engine // to be closed
 	report health.Report
-	cause  *event.Error // why there is no engine
-	noRoom bool         // the last write was rejected for want of disk space
-	check  bool         // the file may be damaged: what it holds is to be read before it is used
+	cause  *event.Error // the reason that there is no engine
+	noRoom bool         // the last write was rejected for lack of disk space
+	check  bool         // the file may be damaged and must be read completely before use
 	closed bool
 }
 
-// OpenDuckDB opens the file, makes it if there is none, and migrates it. It
-// returns an error only where trying again is of no use: a folder that is missing
-// or not writable, a file in use by another process or of a newer hedgerow; each is
-// an [*event.Error] that says what to do. Whatever else is wrong, it returns a
-// store that has failed and opens itself as soon as it can.
+// OpenDuckDB opens the file, creates it if it does not exist, and migrates it. It
+// returns an error only if a retry cannot help: the folder is missing or not
+// writable, the file is in use by another process or from a newer hedgerow; each
+// is an [*event.Error] with a hint. On any other failure it returns a failed
+// store that reopens itself as soon as possible.
 func OpenDuckDB(ctx context.Context, c Config) (*DuckDB, error) {
 	c = c.withDefaults()
 	if err := checkFolder(c.Path); err != nil && !passes(err) {
@@ -168,7 +167,7 @@ func OpenDuckDB(ctx context.Context, c Config) (*DuckDB, error) {
 	return d, nil
 }
 
-// errClosed is what a store says after Close.
+// errClosed is returned after Close.
 var errClosed = event.NewError(event.CodeUnavailable, "the store is closed", "", nil)
 
 // acquire returns the engine for use until release is called.

@@ -169,7 +169,7 @@ func TestReadLimits(t *testing.T) {
 	}
 }
 
-// TestReadsDoNotBlockWrites holds a question open while writes continue, and
+// TestReadsDoNotBlockWrites keeps a query open while writes continue, and
 // sees a consistent state throughout.
 func TestReadsDoNotBlockWrites(t *testing.T) {
 	s := duckIn(t, t.TempDir())
@@ -196,9 +196,9 @@ func TestReadsDoNotBlockWrites(t *testing.T) {
 	}
 }
 
-// TestMemoryPressure requests more than the memory allows while checkpoints
-// need theirs. Questions may fail; of what is written nothing is lost or
-// doubled, even where DuckDB gives up and is started again.
+// TestMemoryPressure requests more memory than allowed while checkpoints
+// need theirs. Queries may fail; no write is lost or duplicated, even if
+// DuckDB fails and is restarted.
 func TestMemoryPressure(t *testing.T) {
 	s, err := store.OpenDuckDB(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "e.duckdb"), MemoryBytes: 1, Logger: slog.New(slog.NewTextHandler(t.Output(), nil))})
 	if err != nil {
@@ -274,7 +274,7 @@ func TestBackupRestore(t *testing.T) {
 	want := storetestWrite(t, s, 3000)
 	backup := filepath.Join(dir, "back'up.duckdb")
 	var wg sync.WaitGroup
-	wg.Go(func() { // writes go on meanwhile
+	wg.Go(func() { // writes continue meanwhile
 		for range 5 {
 			storetestWrite(t, s, 200)
 		}
@@ -406,8 +406,8 @@ func startChild(t *testing.T, path string) (*exec.Cmd, *bufio.Scanner) {
 	return cmd, lines
 }
 
-// TestKill kills a writing process at different moments, checkpoints included,
-// and finds everything that it had reported as stored, once.
+// TestKill kills a writing process at various times, including during
+// checkpoints, and finds each event that it reported as stored once.
 func TestKill(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "events.duckdb")
 	reported := make(map[string]bool)
@@ -516,9 +516,9 @@ func cpuTime(b *testing.B) time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// TestShrunkFileOpens: the engine cuts free blocks off the end of its file
-// after it has written down how many blocks there are. Such a file is whole; one
-// that lacks blocks in use is not.
+// TestShrunkFileOpens: the engine truncates free blocks at the end of its file
+// after it has stored the number of blocks. Such a file is complete; one that
+// lacks used blocks is not.
 func TestShrunkFileOpens(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s.duckdb")
 	s, err := store.OpenDuckDB(t.Context(), store.Config{Path: path})

@@ -42,9 +42,9 @@ type engine struct {
 // connection string does not have.
 const catalog = "hedgerow"
 
-// The shape of the file. Until the next checkpoint each of some 90 columns fills
-// blocks of its own, so DuckDB's usual blocks of 256 KiB need 60 MB where these
-// need 25 MB. A row group is about what one checkpoint writes.
+// Parameters of the file. Until the next checkpoint each of some 90 columns
+// fills blocks of its own, so DuckDB's usual blocks of 256 KiB need 60 MB where
+// these need 25 MB. A row group is about what one checkpoint writes.
 const (
 	blockSize    = 64 << 10
 	rowGroupSize = 20 << 10 // rows; a multiple of 2048
@@ -57,7 +57,7 @@ const (
 	noCheckpoint = "1TB"
 )
 
-// opened is what an engine knows of its file.
+// opened is an engine's knowledge of its file.
 type opened struct {
 	lastTime  time.Time // stored_at of the last row
 	deletions bool      // table deleted_events has rows
@@ -92,7 +92,7 @@ func openEngine(ctx context.Context, c Config, path string) (_ *engine, have ope
 	e.writers.SetMaxOpenConns(1)
 	e.readers.SetMaxOpenConns(c.ReadConns + 1) // questions, see admission, and settings
 	e.readers.SetMaxIdleConns(c.ReadConns)
-	e.readers.SetConnMaxIdleTime(idleAfter / 2) // each has memory of its own
+	e.readers.SetConnMaxIdleTime(idleAfter / 2) // each uses memory
 	if e.writer, err = e.writers.Conn(ctx); err != nil {
 		return nil, have, err
 	}
@@ -153,13 +153,13 @@ func setUp(c Config, path string, memory int64) string {
 		"SET allocator_bulk_deallocation_flush_threshold = '16MB'",
 		// Reading the log must not need disk space: it is set when the file is open.
 		"SET checkpoint_threshold = '" + noCheckpoint + "'",
-		// Checkpoints write what is new and rewrite nothing: merging small row
-		// groups on the way made them 20 times as long. See compact.
+		// Checkpoints write new rows and rewrite nothing: merging small row
+		// groups in them made them 20 times as long. See compact.
 		"SET max_vacuum_tasks = 0",
-		// Close does it itself; after a fatal error no one may.
+		// Close checkpoints; after a fatal error nothing may.
 		"PRAGMA disable_checkpoint_on_shutdown",
-		// Of so many rows that a question names, as many as a page has, the engine
-		// looks up each; of more it reads all from the first to the last.
+		// The engine looks up each of at most this many rows of a query, the size
+		// of a page; for more it reads the whole range.
 		"SET GLOBAL dynamic_or_filter_threshold = 1024",
 		"SET TimeZone = 'UTC'",
 		attach(path, catalog),
@@ -205,8 +205,8 @@ func create(ctx context.Context, c Config) (err error) {
 	return errors.Join(os.Rename(path, c.Path), atomicfile.SyncDir(dir))
 }
 
-// checkLength finds a file that was cut off, which the engine itself notices
-// only when a question needs what is missing.
+// checkLength detects a truncated file, which the engine itself notices only
+// when a query needs the missing part.
 func checkLength(ctx context.Context, conn *sql.Conn, path string) error {
 	var blocks int64
 	if err := conn.QueryRowContext(ctx, "SELECT total_blocks FROM pragma_database_size() WHERE database_name = '"+catalog+"'").Scan(&blocks); err != nil {
@@ -219,8 +219,8 @@ func checkLength(ctx context.Context, conn *sql.Conn, path string) error {
 	if info.Size() >= lengthOf(blocks) {
 		return nil
 	}
-	// The engine cuts free blocks off the end of its file after it has written
-	// down how many blocks there are, so less is right as long as no data are
+	// The engine truncates free blocks at the end of its file after storing
+	// the number of blocks, so a shorter file is valid as long as no data are
 	// missing.
 	if blocks, err = usedBlocks(ctx, conn); err != nil {
 		return err
@@ -231,7 +231,7 @@ func checkLength(ctx context.Context, conn *sql.Conn, path string) error {
 	return nil
 }
 
-// errCut says that a file is shorter than what it holds.
+// errCut is returned for a truncated file.
 var errCut = errors.New("the file was cut off")
 
 // fileHeader is what precedes the first block of a file: three headers.
@@ -240,8 +240,8 @@ const fileHeader = 3 * 4096
 // lengthOf is the length of a file of so many blocks.
 func lengthOf(blocks int64) int64 { return fileHeader + blocks*blockSize }
 
-// usedBlocks is how many blocks the file needs to hold the last one in use. It
-// takes longer the larger the store is.
+// usedBlocks returns the number of blocks up to the last used one. It is
+// slower the larger the store is.
 func usedBlocks(ctx context.Context, conn *sql.Conn) (blocks int64, err error) {
 	tables, err := tablesOf(ctx, conn)
 	if err != nil {
@@ -272,7 +272,7 @@ func tablesOf(ctx context.Context, conn *sql.Conn) (tables []string, err error) 
 	return tables, rows.Err()
 }
 
-// readAll reads all that a file holds: the engine checks each block that it reads.
+// readAll reads the whole file: the engine verifies each block that it reads.
 func (e *engine) readAll(ctx context.Context) error {
 	tables, err := tablesOf(ctx, e.writer)
 	if err != nil {

@@ -17,7 +17,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// fault is what an error of the engine says of the file.
+// fault is the state of the file according to an error of the engine.
 type fault int
 
 const (
@@ -28,8 +28,8 @@ const (
 	faultLog                  // its write-ahead log is not as it was written
 )
 
-// shortages are the engine's and the kernel's words for what is missing now and
-// can be there again: with them an error never says that a file is damaged.
+// shortages maps error texts of the engine and the kernel to temporary causes.
+// Such an error never means that a file is damaged.
 var shortages = []struct{ words, means string }{
 	{"No space left on device", "the disk is full"},
 	{"Disk quota exceeded", "the disk quota is used up"},
@@ -49,7 +49,7 @@ var shortages = []struct{ words, means string }{
 	{"nterrupted", "it was interrupted"},
 }
 
-// passing says in a few words what is missing, or returns "".
+// passing returns the temporary cause of an error, or "".
 func passing(err error) string {
 	s := err.Error()
 	for _, w := range shortages {
@@ -80,7 +80,8 @@ var versionNumber = regexp.MustCompile(`version number (\d+)`)
 // above it was not written by DuckDB.
 const maxVersion = 1000
 
-// faultOf reads what an error says. Only what cannot be anything else is damage.
+// faultOf classifies an error. It reports damage only if nothing else is
+// possible.
 func faultOf(path string, err error) fault {
 	s := err.Error()
 	switch {
@@ -111,10 +112,10 @@ func faultOf(path string, err error) fault {
 	return faultPasses
 }
 
-// stops reports whether an error leaves DuckDB in a state not to continue with,
-// or says that the file is damaged. After a fatal or internal error it refuses
-// everything; after running out of memory in the middle of a commit its rows in
-// memory can be wrong, which only the next checkpoint notices (seen with 1.5.4).
+// stops reports whether DuckDB must be closed after an error, or the file is
+// damaged. After a fatal or internal error DuckDB rejects everything; after
+// running out of memory during a commit its rows in memory can be wrong, which
+// only the next checkpoint notices (seen with 1.5.4).
 func stops(path string, err error) bool {
 	s := err.Error()
 	return isDuck(err, duckdb.ErrorTypeFatal, duckdb.ErrorTypeInternal) || strings.Contains(s, "database has been invalidated") ||
@@ -128,8 +129,8 @@ func stopsWriting(path string, err error) bool {
 		strings.Contains(s, "Failed to commit") || strings.Contains(s, "Failed to append")
 }
 
-// forPeople turns an error of opening the file, or of the engine, into one that
-// says what to do.
+// forPeople converts an error of opening the file, or of the engine, to a
+// user-facing error with a hint.
 func forPeople(path string, err error) *event.Error {
 	var e *event.Error
 	if errors.As(err, &e) {

@@ -11,8 +11,8 @@ import (
 // tempDir is where the engine puts what does not fit its memory.
 func tempDir(path string) string { return path + ".tmp" }
 
-// private takes the rights of other users off the store's files, as far as they
-// are there: prompts and answers are in them.
+// private removes other users' permissions on the store's existing files,
+// because they contain prompts and answers.
 func private(path string) error {
 	var errs []error
 	for _, p := range []string{path, logPath(path), tempDir(path)} {
@@ -29,7 +29,7 @@ func private(path string) error {
 		}
 	}
 	err := errors.Join(errs...)
-	if errors.Is(err, fs.ErrNotExist) || runtime.GOOS == "windows" { // the engine has removed it; no such modes
+	if errors.Is(err, fs.ErrNotExist) || runtime.GOOS == "windows" { // removed by the engine, or no file modes
 		return nil
 	}
 	return err

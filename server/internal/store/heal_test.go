@@ -46,7 +46,7 @@ func smallDisk(t testing.TB, size int) string {
 	return dir
 }
 
-// fill leaves no space in a folder; the function that it returns gives it back.
+// fill uses up all space in a folder; the returned function frees it.
 func fill(t testing.TB, dir string) (free func()) {
 	t.Helper()
 	name := filepath.Join(dir, "filler")
@@ -59,7 +59,7 @@ func fill(t testing.TB, dir string) (free func()) {
 			block = block[:len(block)/2]
 		}
 	}
-	_ = f.Close() // there is no space: that is meant
+	_ = f.Close() // the disk is full, as intended
 	return func() {
 		if err := os.Remove(name); err != nil {
 			t.Error(err)
@@ -112,9 +112,9 @@ func makeBatch(g *storetest.Generator, n int) (batch []*event.Event) {
 	return batch
 }
 
-// TestFullDisk fills the disk under a store that is written to: questions are
-// answered all the time, writes are rejected plainly, and continue once there is
-// space. What was reported as stored is there, once.
+// TestFullDisk fills the disk during writes: queries are always answered, writes
+// are rejected with a clear error and continue once there is space. Events
+// reported as stored exist once.
 func TestFullDisk(t *testing.T) {
 	dir := smallDisk(t, 64<<20)
 	var log logged
@@ -152,7 +152,7 @@ func TestFullDisk(t *testing.T) {
 		if r := s.Health(); r.Status != health.Degraded || !strings.Contains(r.Message, "disk is full") {
 			t.Errorf("%+v", r)
 		}
-		if round == 1 { // opened while there is no space
+		if round == 1 { // opened while the disk is full
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
@@ -183,8 +183,8 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// TestOpenOnFullDisk: a store that is opened first on a full disk has failed, says
-// why, and opens itself.
+// TestOpenOnFullDisk: a store first opened on a full disk fails, reports the
+// cause, and reopens itself.
 func TestOpenOnFullDisk(t *testing.T) {
 	dir := smallDisk(t, 16<<20)
 	free := fill(t, dir)
@@ -283,8 +283,8 @@ func TestNoDescriptors(t *testing.T) {
 	}
 }
 
-// TestSinkThroughFaults has a sink fill a store whose disk fills up and is freed, and
-// whose file is deleted: nothing is lost, doubled or given up.
+// TestSinkThroughFaults has a sink fill a store whose disk fills up and is freed,
+// and whose file is deleted: no event is lost, duplicated or dropped.
 func TestSinkThroughFaults(t *testing.T) {
 	dir := smallDisk(t, 48<<20)
 	var log logged
@@ -351,8 +351,8 @@ func TestSinkThroughFaults(t *testing.T) {
 	}
 }
 
-// TestPrivateFiles: no other user may read what the store keeps, whatever the
-// process's umask and the files' modes before.
+// TestPrivateFiles: other users cannot read the store's files, whatever the
+// process's umask and the files' previous modes.
 func TestPrivateFiles(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))
 	dir := t.TempDir()

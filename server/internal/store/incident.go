@@ -17,26 +17,26 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/atomicfile"
 )
 
-// What an [Incident] is about.
+// Kinds of an [Incident].
 const (
 	IncidentDamaged = "damaged" // the file was damaged, set aside and recreated
 	IncidentLog     = "log"     // the log of the last writes was damaged and set aside
-	IncidentDeleted = "deleted" // the file was gone and recreated
+	IncidentDeleted = "deleted" // the file was missing and was recreated
 )
 
-// Incident is a fault of the store's file that cost it events. Those that the
-// journal still holds are delivered again.
+// Incident is a fault of the store's file that lost events. Those that are
+// still in the journal are delivered again.
 type Incident struct {
 	Time         time.Time `json:"time"`
 	Kind         string    `json:"kind"`
 	SetAside     string    `json:"set_aside,omitempty"`    // name of the file in the data folder; a damaged store's log is next to it
 	Cause        string    `json:"cause,omitempty"`        // the engine's own words
-	Refilled     bool      `json:"refilled"`               // the journal delivers again what it holds
-	RefilledFrom time.Time `json:"refilled_from,omitzero"` // when the first event was captured that the journal held; zero where it held none
-	Acknowledged bool      `json:"acknowledged"`           // somebody has seen it
+	Refilled     bool      `json:"refilled"`               // the journal redelivers its events
+	RefilledFrom time.Time `json:"refilled_from,omitzero"` // when the journal's first event was captured; zero if it had none
+	Acknowledged bool      `json:"acknowledged"`           // a user has acknowledged it
 }
 
-// Message says in one sentence what happened.
+// Message describes the incident in one sentence.
 func (i *Incident) Message() string {
 	const layout = "2006-01-02 15:04:05 UTC"
 	var b strings.Builder
@@ -59,7 +59,7 @@ func (i *Incident) Message() string {
 	return b.String()
 }
 
-// incidents are those of one store, in a file next to it.
+// incidents are the incidents of a store, in a file next to it.
 type incidents struct {
 	mu   sync.Mutex
 	path string
@@ -68,10 +68,11 @@ type incidents struct {
 	late bool // the file lacks a change
 }
 
-// incidentFile is the file's form. That it is there says that there was a store.
+// incidentFile is the file's content. The file also records that a store
+// existed.
 type incidentFile struct {
 	Created   time.Time  `json:"created"`          // when the store was made first
-	Refill    bool       `json:"refill,omitempty"` // the store was recreated, and the journal was not asked yet
+	Refill    bool       `json:"refill,omitempty"` // the store was recreated, and the journal has not redelivered yet
 	Incidents []Incident `json:"incidents"`
 }
 
@@ -113,7 +114,7 @@ func (s *incidents) load(storePath string, log *slog.Logger) {
 	}
 }
 
-// save writes the file. Where that fails it is tried again with the next look.
+// save writes the file. The next check retries a failed write.
 func (s *incidents) save() {
 	b, err := json.MarshalIndent(s.list, "", "  ")
 	if err == nil {
@@ -147,7 +148,7 @@ func (s *incidents) existed() bool {
 	return !s.list.Created.IsZero()
 }
 
-// explains reports whether the last incident says why there is no file.
+// explains reports whether the last incident explains why the file is missing.
 func (s *incidents) explains() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -164,7 +165,7 @@ func (s *incidents) made() {
 	})
 }
 
-// message is about the last incident that no one has acknowledged.
+// message describes the last unacknowledged incident.
 func (s *incidents) message() (string, time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -192,7 +193,7 @@ func (d *DuckDB) AcknowledgeIncidents() {
 	})
 }
 
-// refill has the journal deliver again what it holds, where that is to be done.
+// refill makes the journal redeliver its events, if required.
 func (d *DuckDB) refill(ctx context.Context) {
 	s := &d.incidents
 	s.mu.Lock()
@@ -201,7 +202,7 @@ func (d *DuckDB) refill(ctx context.Context) {
 	}
 	due := s.list.Refill
 	s.mu.Unlock()
-	if d.c.Refill == nil || d.current() == nil { // what the sink still writes to a broken engine would be missing
+	if d.c.Refill == nil || d.current() == nil { // the sink's later writes to a broken engine would be missing
 		return
 	}
 	if !due {
@@ -230,11 +231,11 @@ func (d *DuckDB) refill(ctx context.Context) {
 	}
 }
 
-// storeLag is more than what the store is behind the journal while all is well.
+// storeLag is more than the store's usual lag behind the journal.
 const storeLag = 15 * time.Second
 
-// catchUp has the journal deliver again, once after the start, what came shortly
-// before the store's last write and after it.
+// catchUp makes the journal redeliver, once after the start, the events from
+// shortly before the store's last write on.
 func (d *DuckDB) catchUp(ctx context.Context) {
 	if d.caughtUp {
 		return

@@ -21,17 +21,17 @@ import (
 const (
 	firstWait   = 200 * time.Millisecond
 	longestWait = 2 * time.Second
-	watchEvery  = time.Second // a look at the file, and whether there is space again
+	watchEvery  = time.Second // interval of checks of the file and of free space
 )
 
-// idleAfter is how long nothing is written, and nothing asked that takes longer
-// than busyRead, until the engine gives back the memory that it has.
+// idleAfter is the time without writes and without queries longer than busyRead
+// after which the engine frees memory.
 const (
 	idleAfter = time.Minute
 	busyRead  = 50 * time.Millisecond
 )
 
-// Health says how the store is doing.
+// Health reports the state of the store.
 func (d *DuckDB) Health() health.Report {
 	d.state.mu.Lock()
 	r, noRoom, working := d.state.report, d.state.noRoom, d.state.engine != nil
@@ -115,7 +115,7 @@ func (d *DuckDB) current() *engine {
 	return d.state.engine
 }
 
-// report says how the store is doing while there is no engine.
+// report sets the health of a store without an engine.
 func (d *DuckDB) report(status health.Status, cause *event.Error) {
 	d.state.mu.Lock()
 	defer d.state.mu.Unlock()
@@ -126,11 +126,11 @@ func (d *DuckDB) report(status health.Status, cause *event.Error) {
 	d.state.cause = event.NewError(event.CodeUnavailable, cause.Message, cause.Hint, nil)
 }
 
-// fail ends an engine that is not to be gone on with: calls that use it are cut
-// off, and keep opens the store again.
+// fail ends an engine that must not be used further: its running calls are
+// canceled, and keep reopens the store.
 func (d *DuckDB) fail(e *engine, err error) {
 	d.state.mu.Lock()
-	if d.state.engine != e { // somebody else has said so
+	if d.state.engine != e { // reported by another caller
 		d.state.mu.Unlock()
 		return
 	}
@@ -147,8 +147,8 @@ func (d *DuckDB) fail(e *engine, err error) {
 	}
 }
 
-// closeBroken closes the engines that have failed, once no one uses them: two
-// engines on one file would ruin it.
+// closeBroken closes failed engines once they are unused: two engines on one
+// file would corrupt it.
 func (d *DuckDB) closeBroken() {
 	d.state.mu.Lock()
 	broken := d.state.broken
@@ -162,9 +162,9 @@ func (d *DuckDB) closeBroken() {
 	}
 }
 
-// attempt opens the store once. What is damaged it sets aside, after a second look.
+// attempt opens the store once. It sets damaged files aside after a second check.
 func (d *DuckDB) attempt(ctx context.Context) error {
-	ctx = context.WithoutCancel(ctx) // what was begun with a file is ended
+	ctx = context.WithoutCancel(ctx) // complete operations on files once begun
 	if err := checkFolder(d.c.Path); err != nil {
 		return err
 	}
@@ -237,7 +237,7 @@ func (d *DuckDB) tryOpen(ctx context.Context) error {
 	if err := rememberDeleted(ctx, e, d.c.Deletions); err != nil {
 		return errors.Join(err, e.close())
 	}
-	// What a killed process had no memory for. Nobody has asked anything yet.
+	// Temporary files of a killed process. There are no queries yet.
 	if err := errors.Join(os.RemoveAll(tempDir(d.c.Path)), os.Mkdir(tempDir(d.c.Path), 0o700), private(d.c.Path)); err != nil {
 		return errors.Join(err, e.close())
 	}
@@ -257,7 +257,7 @@ func (d *DuckDB) tryOpen(ctx context.Context) error {
 	return nil
 }
 
-// errGone says that the file is no longer the one that was opened.
+// errGone is returned if the file at the path is not the opened one.
 var errGone = errors.New("the store's file was deleted or replaced while it was open")
 
 // watch checks the file of an engine: whether it is still there, and whether
@@ -272,7 +272,7 @@ func (d *DuckDB) watch(e *engine) {
 		d.fail(e, errGone)
 		return
 	case err != nil:
-		return // its next write says more
+		return // its next write returns a better error
 	}
 	if err := private(d.c.Path); err != nil {
 		d.c.Logger.Warn("other users may read the store's files", "err", err)
@@ -291,8 +291,8 @@ func (d *DuckDB) watch(e *engine) {
 	}
 }
 
-// rest writes the log into the file, so that its rows leave memory and a start has
-// nothing to read, and has the engine forget what it has read.
+// rest checkpoints the log, so that its rows leave memory and a start has nothing
+// to replay, and drops the engine's cache.
 func (d *DuckDB) rest(e *engine) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -304,22 +304,22 @@ func (d *DuckDB) rest(e *engine) error {
 			return d.wrote(e, err, false)
 		}
 	}
-	// What is in use stays: the limit is then refused.
+	// Memory in use remains: the engine then rejects the limit.
 	_, err := e.writer.ExecContext(e.ctx, fmt.Sprintf("SET memory_limit = '%d bytes'", 16<<20))
 	_, back := e.writer.ExecContext(e.ctx, fmt.Sprintf("SET memory_limit = '%d bytes'", e.memory))
 	return errors.Join(err, back)
 }
 
-// spare is what a write leaves free on the disk: a checkpoint needs as much as
-// the log has, and what it writes next to that.
+// spare is the disk space that a write must leave free: a checkpoint needs as
+// much as the log, and some for its own writes.
 const spareBytes = 8 << 20
 
-// room reports that a batch of so many bytes may not fit on the disk. What is
-// written when none is left can cost the engine.
+// room returns an error if a batch of that many bytes may not fit on the
+// disk. Writing to a full disk can end the engine.
 func (d *DuckDB) room(bytes int64) error {
 	use, err := disk.Of(filepath.Dir(d.c.Path))
 	if err != nil {
-		return nil // the write says more
+		return nil // the write returns a better error
 	}
 	need := spareBytes + 2*bytes
 	if info, err := os.Stat(logPath(d.c.Path)); err == nil {
@@ -332,7 +332,7 @@ func (d *DuckDB) room(bytes int64) error {
 		"free some disk space: events wait in the journal, and the store goes on by itself", nil)
 }
 
-// hasRoom notes whether there is room for writes.
+// hasRoom records whether there is space for writes.
 func (d *DuckDB) hasRoom(ok bool) {
 	d.state.mu.Lock()
 	changed := d.state.noRoom == ok && d.state.engine != nil
@@ -364,7 +364,7 @@ func (d *DuckDB) exclusive(ctx context.Context, f func(*engine) error) error {
 	return f(e)
 }
 
-// transaction runs f between BEGIN and COMMIT. The caller holds mu.
+// transaction runs f between BEGIN and COMMIT. The caller locks mu.
 func (d *DuckDB) transaction(ctx context.Context, e *engine, f func(*sql.Conn) error) error {
 	conn := e.writer
 	_, err := conn.ExecContext(ctx, "BEGIN")
@@ -384,9 +384,8 @@ func (d *DuckDB) transaction(ctx context.Context, e *engine, f func(*sql.Conn) e
 	return d.wrote(e, errors.Join(err, rollback), rollback != nil)
 }
 
-// wrote checks the error of a statement that writes: an engine that is not to
-// be gone on with is ended, and the error says what is missing where anything
-// is.
+// wrote checks the error of a writing statement: it ends an engine that must
+// not be used further, and returns an error with the temporary cause, if any.
 func (d *DuckDB) wrote(e *engine, err error, certain bool) error {
 	if certain || stopsWriting(d.c.Path, err) {
 		d.fail(e, err)

@@ -9,22 +9,22 @@ import (
 	"strings"
 )
 
-// Where [Config.MemoryBytes] is not set, the engine may take a quarter of what the
-// machine or its container has, within these bounds.
+// Without [Config.MemoryBytes] the engine uses a quarter of the memory of the
+// machine or container, within these bounds.
 const (
 	leastMemory = 256 << 20
 	mostMemory  = 4 << 30
 )
 
-// MinMemoryBytes is what a checkpoint of table events needs. DuckDB does not
-// survive running out of memory in the middle of one.
+// MinMemoryBytes is the memory that a checkpoint of table events needs.
+// DuckDB does not survive running out of memory during one.
 const MinMemoryBytes = 40 << 20
 
 // engineShare is the part of the machine's memory that DuckDB takes by default,
 // as reported to us: it respects container limits.
 const engineShare = 0.8
 
-// memoryFor is the memory for an engine whose limit no one has changed yet.
+// memoryFor returns the memory for an engine whose limit is still the default.
 func memoryFor(conn driver.ExecerContext, set int64) (int64, error) {
 	if set > 0 {
 		return max(set, MinMemoryBytes), nil

@@ -5,9 +5,9 @@ import (
 	"strings"
 )
 
-// migrations bring a file from version i to i+1. One that has been released never
-// changes. A new field of an event that is stored needs one: "ALTER TABLE events
-// ADD COLUMN IF NOT EXISTS …".
+// migrations upgrade a file from version i to i+1. A released migration never
+// changes. A new stored field of an event needs one: "ALTER TABLE events ADD
+// COLUMN IF NOT EXISTS …".
 var migrations = []migration{
 	0:      {script: createEvents + createContent},
 	2 - 1:  {script: "ALTER TABLE events ADD COLUMN IF NOT EXISTS cost_cache_saved " + moneyType}, // a new file has it from the start
@@ -33,16 +33,16 @@ ALTER TABLE events ADD COLUMN IF NOT EXISTS output_video_tokens BIGINT;
 ALTER TABLE events ADD COLUMN IF NOT EXISTS input_document_tokens BIGINT;
 ALTER TABLE events ADD COLUMN IF NOT EXISTS output_tokens_estimated BIGINT;`
 
-// OldestSchema is the version of the schema that the first published hedgerow had,
-// 3b558a2: older ones need not be gone back to.
+// OldestSchema is the schema version of the first published hedgerow, 3b558a2.
+// Downgrades to older ones are not supported.
 const OldestSchema = 7
 
-// createEvents has a column for each field that there was at version 12. Older
-// binaries made it of fewer: hence IF NOT EXISTS in some of the migrations.
+// createEvents has a column for each field of version 12. Older binaries created
+// fewer, so some migrations use IF NOT EXISTS.
 //
-// There is no primary key: DuckDB's index would hold every uuid in memory, be
-// written whole at each checkpoint and forbid compaction after deletes. Write keeps
-// uuids unique instead.
+// There is no primary key: DuckDB's index would keep every uuid in memory, be
+// written whole at each checkpoint and forbid compaction after deletes. Write
+// keeps uuids unique instead.
 const createEvents = `
 CREATE TABLE events (
 	uuid UUID NOT NULL, project_id VARCHAR NOT NULL, name VARCHAR NOT NULL, ts TIMESTAMP NOT NULL, stored_at TIMESTAMP NOT NULL,
@@ -74,10 +74,10 @@ CREATE TABLE content (
 	body BLOB NOT NULL USING COMPRESSION uncompressed -- compressed already: see content.go
 );`
 
-// createDerived makes the tables that package query keeps next to the events, to
-// answer from a few rows what it would else count again from millions. What is
-// in them says package query; see [DuckDB.Derive]. They can be emptied at any
-// time: then questions take longer, and the tables are filled again.
+// createDerived creates the tables from which package query answers with a few
+// rows instead of counting millions. Package query documents their contents; see
+// [DuckDB.Derive]. They can be emptied at any time: queries are then slower
+// until they are filled again.
 const createDerived = `
 CREATE TABLE rolled ( -- stretches of stored_at whose events are rolled up, without gaps: (first, last]
 	first TIMESTAMP NOT NULL,
@@ -254,8 +254,8 @@ CREATE TABLE rollup_parts ( -- sums over the events of one trace, session and us
 );
 DELETE FROM rolled; DELETE FROM rolled_floor; DELETE FROM rollup; DELETE FROM rollup_times; DELETE FROM rollup_users; DELETE FROM rollup_outcomes; DELETE FROM rollup_errors; DELETE FROM rollup_ids;`
 
-// timesTables have the times of one breakdown each. Migration 6 makes them: one
-// that comes later is made by its own migration, and stands beside this list.
+// timesTables have the times of one breakdown each. Migration 6 creates them;
+// later ones need their own migration and are not in this list.
 var timesTables = []string{"rollup_times_all", "rollup_times_model_asked", "rollup_times_model", "rollup_times_provider", "rollup_times_prompt", "rollup_times_surface", "rollup_times_input_length", "rollup_times_tool"}
 
 // deriveFaster adds derived tables, keeps the bins of times in one text for
@@ -355,8 +355,8 @@ var boundNumbers = func() string {
 var forgetDerived = "DELETE FROM rolled; DELETE FROM rolled_floor; DELETE FROM rolled_stale; DELETE FROM rollup; DELETE FROM rollup_users; DELETE FROM rollup_outcomes; DELETE FROM rollup_errors; DELETE FROM rollup_ids; DELETE FROM rollup_properties; DELETE FROM rollup_traces; DELETE FROM rollup_parts; DELETE FROM " +
 	strings.Join(timesTables, "; DELETE FROM ") + ";"
 
-// deriveFailedTimes keeps the times of failed calls apart from those of completed
-// ones, and has all derived tables filled anew.
+// deriveFailedTimes separates the times of failed and completed calls, and has
+// all derived tables rebuilt.
 var deriveFailedTimes = func() string {
 	var b strings.Builder
 	for _, table := range timesTables {
@@ -365,7 +365,8 @@ var deriveFailedTimes = func() string {
 	return b.String()
 }() + forgetDerived
 
-// addPriceFactors adds the fields that set a price, and what a price lacks.
+// addPriceFactors adds the fields that determine a price, and the unpriced
+// usage.
 const addPriceFactors = `
 ALTER TABLE events ADD COLUMN IF NOT EXISTS speed VARCHAR;
 ALTER TABLE events ADD COLUMN IF NOT EXISTS inference_geo VARCHAR;

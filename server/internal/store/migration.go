@@ -13,7 +13,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/health"
 )
 
-// migration brings a file from one version of the schema to the next.
+// migration upgrades a file from one version of the schema to the next.
 type migration struct {
 	// update changes events: "UPDATE events SET … WHERE (…)". It comes before script,
 	// in many transactions, so that a process that is killed in the middle loses
@@ -43,15 +43,16 @@ func (m migration) back() string {
 type progress struct {
 	from, to int   // versions of the schema
 	version  int   // that is being made
-	done     int64 // events that updates have looked at
-	all      int64 // that they have to look at
+	done     int64 // events read by updates
+	all      int64 // events to read
 }
 
-// updateRows is how many events one transaction of an update looks at.
+// updateRows is the number of events that one transaction of an update reads.
 const updateRows = 25 * rowGroupSize
 
-// migrate brings the file to this binary's version and refuses a newer one. Before
-// each step it calls c.progress, if set, and stops where that returns an error.
+// migrate upgrades the file to this binary's version. It returns an error for a
+// newer one. Before each step it calls c.progress, if set, and stops if that
+// returns an error.
 func migrate(ctx context.Context, conn *sql.Conn, c Config) error {
 	report := c.progress
 	if _, err := conn.ExecContext(ctx, "CREATE TABLE IF NOT EXISTS schema_version (version INTEGER NOT NULL, applied_at TIMESTAMP NOT NULL)"); err != nil {
@@ -112,7 +113,7 @@ func inOne(ctx context.Context, conn *sql.Conn, first, second string) error {
 	return err
 }
 
-// checkSchema refuses versions of the schema that a backup cannot have. 0 is this
+// checkSchema returns an error for versions that a backup cannot have. 0 is this
 // binary's own.
 func checkSchema(schema int) error {
 	if schema == 0 || schema >= OldestSchema && schema <= len(migrations) {
@@ -122,8 +123,8 @@ func checkSchema(schema int) error {
 		fmt.Sprintf("name one from %d to %d: the older hedgerow says which it knows when it refuses this store", OldestSchema, len(migrations)))
 }
 
-// downgrade brings a file of this binary's version back to an older one. What that
-// one has no place for is lost to it; derived tables are filled anew.
+// downgrade converts a file of this binary's version to an older one. Data
+// without a column there are lost; derived tables are rebuilt.
 func downgrade(ctx context.Context, conn *sql.Conn, schema int) error {
 	if schema == 0 || schema == len(migrations) {
 		return nil
@@ -139,14 +140,14 @@ func downgrade(ctx context.Context, conn *sql.Conn, schema int) error {
 	return nil
 }
 
-// errStopped says that the store was closed in the middle of a migration.
+// errStopped is returned if the store was closed during a migration.
 var errStopped = errors.New("the migration was interrupted, and goes on at the next start")
 
-// saidEvery is how often the log says how far a migration is.
+// saidEvery is the interval of progress messages in the log.
 const saidEvery = 5 * time.Second
 
-// migrating returns what tells the log, Health and metrics how far a migration is.
-// It stops the migration once the store is closed.
+// migrating returns the progress callback for the log, Health and metrics. It
+// stops the migration once the store is closed.
 func (d *DuckDB) migrating() func(progress) error {
 	var began, said time.Time
 	return func(p progress) error {
@@ -188,7 +189,7 @@ func (p progress) share() float64 {
 	return float64(p.done) / float64(p.all)
 }
 
-// left is how long the rest takes when it goes on as before, in whole seconds.
+// left estimates the remaining time in whole seconds.
 func (p progress) left(took time.Duration) time.Duration {
 	if p.done == 0 {
 		return 0

@@ -105,7 +105,7 @@ func TestBackupForOlder(t *testing.T) {
 	}
 }
 
-// held is a log that blocks at a line about a migration until it is let go.
+// held is a log that blocks at a line about a migration until it is released.
 type held struct {
 	slog.Handler
 	at      int // of the lines about a migration under way
@@ -145,7 +145,8 @@ func (h *held) Handle(_ context.Context, r slog.Record) error {
 
 func (h *held) String() string { h.mu.Lock(); defer h.mu.Unlock(); return strings.Join(h.lines, "\n") }
 
-// fastClock goes 6 s ahead at each look, so that each step of a migration is logged.
+// fastClock advances by 6 s at each call, so that each step of a migration is
+// logged.
 func fastClock() func() time.Time {
 	var mu sync.Mutex
 	now := time.Date(2026, 11, 30, 12, 0, 0, 0, time.UTC)
@@ -154,7 +155,8 @@ func fastClock() func() time.Time {
 
 const migrationRows = 6000
 
-// oldStore makes a store of the oldest schema whose every event a migration changes.
+// oldStore creates a store of the oldest schema in which a migration changes
+// every event.
 func oldStore(t *testing.T) (path string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -194,8 +196,8 @@ func migratedRight(t *testing.T, s *store.DuckDB) {
 	}
 }
 
-// TestMigrationShowsProgress: opening does not wait for a migration, which says how
-// far it is, and questions and writes say why they are refused.
+// TestMigrationShowsProgress: opening does not wait for a migration, which
+// reports its progress, and queries and writes return errors that explain it.
 func TestMigrationShowsProgress(t *testing.T) {
 	h := newHeld(5)
 	reg := prometheus.NewRegistry()
@@ -245,8 +247,8 @@ func TestMigrationShowsProgress(t *testing.T) {
 	}
 }
 
-// TestMigrationStops: a store that is closed in the middle of a migration does not
-// wait for its end, and what was done is done.
+// TestMigrationStops: closing a store does not wait for a migration, whose
+// completed steps are kept.
 func TestMigrationStops(t *testing.T) {
 	path := oldStore(t)
 	h := newHeld(5)
@@ -286,7 +288,7 @@ func TestMigrationStops(t *testing.T) {
 
 const migrationEnv = "HEDGEROW_STORE_TEST_MIGRATION" // the path of a store
 
-// migrationChild migrates a store to its middle, says so, and waits to be killed.
+// migrationChild migrates a store halfway, prints that, and waits to be killed.
 func migrationChild(path string) error {
 	h := newHeld(5)
 	if _, err := store.OpenDuckDB(context.Background(), migrationConfig(path, h)); err != nil {

@@ -11,12 +11,12 @@ import (
 )
 
 // DefaultContentRetention is how long prompts and answers are kept unless a
-// project says otherwise.
+// project sets another time.
 const DefaultContentRetention = 30 * 24 * time.Hour
 
-// Retention says how long a project's events are kept, counted from when they
-// were stored: an event's own timestamp may be a client's wrong clock. 0 is
-// forever.
+// Retention is how long a project's events are kept, counted from when they
+// were stored, because an event's own timestamp may be from a wrong clock. 0
+// is forever.
 type Retention struct {
 	Content time.Duration // prompts and answers
 	Metrics time.Duration // the rows themselves; their content goes with them at the latest
@@ -24,7 +24,7 @@ type Retention struct {
 
 // RetainResult counts what one run of retention removed.
 type RetainResult struct {
-	Content int64 // contents, those of removed events included
+	Content int64 // contents, including those of removed events
 	Events  int64
 }
 
@@ -32,10 +32,10 @@ type RetainResult struct {
 // than that takes.
 const retainChunk = 10_000
 
-// Retain removes what is past its time, in small transactions between which
-// writes continue, and then has the engine free the space inside the file. The
-// file itself shrinks when its end is free; otherwise new rows use the space.
-// Whole row groups are freed at once, others over the next runs.
+// Retain removes expired rows in small transactions between which writes
+// continue, and then has the engine free the space inside the file. The file
+// shrinks only if its end is free; otherwise new rows use the space. Entirely
+// expired row groups are freed immediately, others over the next runs.
 func (d *DuckDB) Retain(ctx context.Context, policy func(project string) Retention) (RetainResult, error) {
 	var res RetainResult
 	var projects []string
@@ -62,7 +62,8 @@ func (d *DuckDB) Retain(ctx context.Context, policy func(project string) Retenti
 		if keep.Metrics > 0 && (keep.Content <= 0 || keep.Content > keep.Metrics) {
 			keep.Content = keep.Metrics
 		}
-		// Content goes first: a stop in between must not leave text whose event is gone.
+		// Content goes first: an interruption must not leave the text of a removed
+		// event.
 		for _, t := range []struct {
 			table string
 			keep  time.Duration
@@ -131,12 +132,12 @@ func (d *DuckDB) deleteOld(ctx context.Context, table, project string, before ti
 // wait for it: each task merges a few neighbouring row groups.
 const compactTasks = 4
 
-// compact writes the log into the file, frees row groups whose rows are all
-// deleted, and merges some that are small or partly deleted.
+// compact checkpoints the log, frees row groups whose rows are all deleted,
+// and merges some that are small or partly deleted.
 func (d *DuckDB) compact(ctx context.Context) error {
 	return d.exclusive(ctx, func(e *engine) error {
 		if e.held.Load() > 0 || d.room(0) != nil {
-			return nil // a backup is reading the file, or there is no space to write: the next run does it
+			return nil // during a backup or without disk space the next run does it
 		}
 		_, err := e.writer.ExecContext(ctx, fmt.Sprintf("SET max_vacuum_tasks = %d; CHECKPOINT %s", compactTasks, catalog))
 		if err != nil {
@@ -156,8 +157,8 @@ type Retainer struct {
 		Retain(ctx context.Context, policy func(project string) Retention) (RetainResult, error)
 	}
 	Policy func(project string) Retention // nil: content for DefaultContentRetention, metrics forever
-	Every  time.Duration                  // defaults to an hour; up to a tenth more is added, so that replicas do not meet
-	Soon   <-chan struct{}                // makes it run at once, at most every SoonEvery. nil: never
+	Every  time.Duration                  // defaults to an hour; up to a tenth is added, so that replicas do not run together
+	Soon   <-chan struct{}                // triggers a run, at most every SoonEvery. nil: never
 	Logger *slog.Logger                   // nil: no log
 }
 

@@ -29,38 +29,37 @@ const (
 const (
 	retryFirst = 250 * time.Millisecond
 	retryMax   = 30 * time.Second
-	awayMax    = time.Second // of a store that has failed: it says on its own when it works again
+	awayMax    = time.Second // for a failed store, which signals its recovery
 	splitAfter = 5           // attempts with one batch, until it is stored in parts
 
-	extendEvery = 5 * time.Second // less than what the journal waits for an acknowledgement
+	extendEvery = 5 * time.Second // less than the journal's acknowledgment wait
 )
 
-// Writer is what a [Sink] fills.
+// Writer is the destination of a [Sink].
 type Writer interface {
 	Write(ctx context.Context, events []*event.Event) (WriteResult, error)
 }
 
 // Sink moves events from a queue into a store: fetch, write, acknowledge, in
-// this order, so that a crash in between brings an event again rather than
-// losing it, and the store's idempotence keeps it from doubling. An event is
-// stored within a second of its capture as long as the store keeps up.
+// this order, so that a crash in between redelivers an event rather than
+// losing it, and the idempotent store prevents duplicates. An event is stored
+// within a second of its capture as long as the store keeps up.
 //
 // While the queue has more than one batch, the next is fetched, decoded and
-// encoded while one is written: two are in memory then, and no more. They are
-// fetched in the queue's order and written in that order but for a small one,
-// which may overtake.
+// encoded while one is written: at most two are in memory. They are fetched
+// and written in the queue's order, except that a small one may overtake.
 type Sink struct {
 	Queue         event.Queue
 	Store         Writer
 	MaxBatch      int                   // events in one transaction. Defaults to DefaultMaxBatch
-	BatchBytes    int                   // what one Fetch of Queue returns at most. Defaults to DefaultBatchBytes
+	BatchBytes    int                   // limit of one Fetch. Defaults to DefaultBatchBytes
 	FlushInterval time.Duration         // longest wait for a batch to fill. Defaults to DefaultFlushInterval, at most 500 ms
 	Logger        *slog.Logger          // nil: no log
 	Registerer    prometheus.Registerer // nil: no metrics
 
-	// Keep, if set, reports whether an event is to be stored; others are acknowledged.
-	// It may give the event another uuid or time. An event for which it fails comes
-	// again.
+	// Keep, if set, reports whether to store an event; others are acknowledged. It
+	// may change the event's uuid or time. If it returns an error, the event is
+	// retried.
 	Keep func(ctx context.Context, e *event.Event) (bool, error)
 
 	// Complete, if set, may change events in place before they are stored. It must
@@ -78,13 +77,13 @@ type Sink struct {
 	ended atomic.Uint64
 	away  atomic.Bool // the store's last write was rejected because it has failed
 
-	turn     chan struct{} // has room for the lane that may fetch
-	failures int           // of fetches, in a row; of whoever has the turn
+	turn     chan struct{} // a token for the lane that may fetch
+	failures int           // consecutive failed fetches; owned by the lane with the token
 	telling  sync.Mutex    // around OnStored
 }
 
-// Ended returns how many events need no further work: stored, known already,
-// passed or given up.
+// Ended returns the number of events that need no further work: stored,
+// duplicate, skipped or dead.
 func (s *Sink) Ended() uint64 { return s.ended.Load() }
 
 // lanes is how many batches are worked on at a time where there are so many.
@@ -128,9 +127,9 @@ func (s *Sink) Run(ctx context.Context) error {
 	return nil
 }
 
-// lane fetches and stores in turn with the others. Where the queue had less than
-// a batch it keeps the turn until that is written, since another lane would only
-// take what the next batch needs to be a large one.
+// lane fetches and stores in turn with the others. If the queue had less than a
+// batch, it keeps its turn until that is written, because another lane would
+// only take events that the next batch needs to become large.
 func (s *Sink) lane(ctx context.Context, batch int, wait time.Duration) {
 	for ctx.Err() == nil {
 		select {
@@ -175,9 +174,9 @@ func (s *Sink) fetch(ctx context.Context, batch int, wait time.Duration) (delive
 	return deliveries, more
 }
 
-// pass lets by what is not kept: beginnings of calls, which are told for PostHog's
-// sake (here the call's own event says when it began), and what Keep says. It returns
-// the rest.
+// pass acknowledges events that are not stored: start events of calls, which only
+// PostHog needs (the call's own event has the start time), and those that Keep
+// rejects. It returns the rest.
 func (s *Sink) pass(ctx context.Context, deliveries []event.Delivery) []event.Delivery {
 	var by, again []event.Delivery
 	var failed error
@@ -226,28 +225,28 @@ func (s *Sink) store(ctx, stop context.Context, deliveries []event.Delivery) {
 			s.telling.Unlock()
 		}
 		s.end(deliveries, "stored", event.Delivery.Ack)
-	case isAway(err): // and Run is to end: whoever runs next stores them
+	case isAway(err): // and Run is ending: the next run stores them
 		s.end(deliveries, "retried", func(d event.Delivery) error { return d.Retry(0) })
 	case !isPoison(err) && (len(deliveries) == 1 || deliveries[0].Attempt < splitAfter):
 		s.log.Warn("store sink cannot write and tries again", "err", err, "events", len(deliveries))
-		delay := backoff(deliveries[0].Attempt) // one for all, so that they come back as a batch
+		delay := backoff(deliveries[0].Attempt) // the same delay, so that they return as a batch
 		s.end(deliveries, "retried", func(d event.Delivery) error { return d.Retry(delay) })
 	case len(deliveries) == 1:
 		d := deliveries[0]
 		s.log.Error("the store cannot store an event; it becomes a dead letter", "uuid", d.Event.UUID, "err", err)
 		s.end(deliveries, "dead", func(d event.Delivery) error { return d.Dead("store: " + reason(err)) })
 	default:
-		// Something in here cannot be stored. Halving finds it in few writes,
-		// and its neighbours are stored on the way.
+		// One of the events cannot be stored. Halving finds it in few writes,
+		// and stores the others.
 		half := len(deliveries) / 2
 		s.store(ctx, stop, deliveries[:half])
 		s.store(ctx, stop, deliveries[half:])
 	}
 }
 
-// write stores events. While the store has failed it holds on to them and tries
-// again, forever: they are in the journal, and come in no other order. One line
-// of the log says that it has failed, and one that it works again.
+// write stores events. While the store is unavailable it keeps them and retries
+// forever: they are in the journal, and their order must not change. It logs
+// once that the store has failed, and once that it works again.
 func (s *Sink) write(ctx, stop context.Context, deliveries []event.Delivery, events []*event.Event) (WriteResult, error) {
 	began := time.Now()
 	extended := began
@@ -318,7 +317,7 @@ func isPoison(err error) bool {
 	return errors.As(err, &e) && e.Code == event.CodeInvalid
 }
 
-// reason is the error without what a driver may have quoted.
+// reason is the error without text that a driver may have quoted.
 func reason(err error) string {
 	e := event.AsError(err)
 	if e.Err != nil {

@@ -48,7 +48,7 @@ func sinkChild(dir string) error {
 }
 
 func openBoth(ctx context.Context, dir string) (*journal.Journal, *store.DuckDB, *journal.Queue, error) {
-	// Short waits, for what a killed process had fetched and not ended.
+	// Short waits, for events that a killed process had fetched.
 	j, err := journal.Open(ctx, journal.Config{Dir: filepath.Join(dir, "journal")})
 	if err != nil {
 		return nil, nil, nil, err
@@ -61,9 +61,9 @@ func openBoth(ctx context.Context, dir string) (*journal.Journal, *store.DuckDB,
 	return j, s, q, err
 }
 
-// TestSinkKill kills a process between journal and store at random moments, and
-// finds every event that the journal had acknowledged in the store, once.
-// HEDGEROW_CRASH_ROUNDS says how often; 4 by default.
+// TestSinkKill kills a process between journal and store at random times, and
+// finds every acknowledged event in the store, once. HEDGEROW_CRASH_ROUNDS is
+// the number of rounds; 4 by default.
 func TestSinkKill(t *testing.T) {
 	rounds := 4
 	if n, err := strconv.Atoi(os.Getenv("HEDGEROW_CRASH_ROUNDS")); err == nil {

@@ -96,7 +96,7 @@ func (a *acker) Retry(after time.Duration) error {
 	return a.q.end(a.e.UUID, "retry")
 }
 
-// memory is a Writer that rejects what it is told to refuse.
+// memory is a Writer that rejects chosen events.
 type memory struct {
 	mu     sync.Mutex
 	rows   map[string]bool
@@ -208,7 +208,8 @@ func TestSinkPassesStarts(t *testing.T) {
 	})
 }
 
-// What Keep refuses is acknowledged and not stored; what it cannot tell comes again.
+// Events that Keep rejects are acknowledged and not stored; those for which it
+// fails are retried.
 func TestSinkKeeps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q, m := newQueue(named("kept", "refused", "unknown")...), &memory{}
@@ -272,8 +273,8 @@ func TestSinkIsolatesPoison(t *testing.T) {
 	})
 }
 
-// TestSinkPanics has the store panic over one event: that one is given up, its
-// neighbours are stored.
+// TestSinkPanics makes the store panic on one event: that one becomes a dead
+// letter, the others are stored.
 func TestSinkPanics(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		events := named("a", "b", "c", "d", "e")
@@ -364,7 +365,8 @@ func TestSinkFinishesBatchInHand(t *testing.T) {
 	})
 }
 
-// TestSinkIntoDuckDB: what no engine can take is dead, the rest is stored.
+// TestSinkIntoDuckDB: events that no engine can store become dead letters, the
+// rest is stored.
 func TestSinkIntoDuckDB(t *testing.T) {
 	s := openDuck(t, t.TempDir(), nil)
 	defer s.Close()
@@ -419,8 +421,8 @@ func TestRetainerRuns(t *testing.T) {
 	})
 }
 
-// TestRetainerRunsSoon is asked every second to run at once, as when the disk gets
-// full: it does, but not all the time.
+// TestRetainerRunsSoon triggers it every second, as on a nearly full disk: it
+// runs, but not all the time.
 func TestRetainerRunsSoon(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

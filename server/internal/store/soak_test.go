@@ -15,9 +15,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/store/storetest"
 )
 
-// TestSoak writes 1,000 events a second of 6 KB for as long as
-// HEDGEROW_STORE_SOAK says (60s), asks questions meanwhile, and reports memory
-// and the longest write.
+// TestSoak writes 1,000 events a second of 6 KB for HEDGEROW_STORE_SOAK (60s),
+// queries meanwhile, and reports memory and the longest write.
 func TestSoak(t *testing.T) {
 	long, err := time.ParseDuration(os.Getenv("HEDGEROW_STORE_SOAK"))
 	if err != nil {

@@ -12,11 +12,10 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// A span's messages from log records ([event.SpanContent]) and the span's own event
-// come in any order, in one write or in several. Table span_content keeps the
-// messages, so that the two are joined whichever is first: in Write, for a span
-// that comes later, and here, for one that is stored already. What the span says
-// itself wins.
+// A span's messages from log records ([event.SpanContent]) and the span's own
+// event arrive in any order, in one write or in several. Table span_content keeps
+// the messages, so that the two are joined whichever is first: in Write for a
+// later span, and here for a stored one. The span's own content takes precedence.
 
 // spanContentKeep is how long content waits for its span, and how long a stored
 // span accepts content. Exporters send both within seconds.
@@ -39,8 +38,7 @@ type spanKey struct{ project, trace, span string }
 
 func spanKeyOf(e *event.Event) spanKey { return spanKey{e.ProjectID, e.TraceID, e.SpanID} }
 
-// splitSpanContent takes what is content of spans out of a batch. events is not
-// changed.
+// splitSpanContent separates span content from a batch. events is not changed.
 func splitSpanContent(events []*event.Event) (rows, told []*event.Event) {
 	at := 0
 	for at < len(events) && !events[at].IsSpanContent() {
@@ -109,8 +107,8 @@ func (d *DuckDB) meetSpanContent(ctx context.Context, conn *sql.Conn, told []*ev
 	return completeStored(ctx, conn, pieces, stored, now)
 }
 
-// pieces is the content of one span, in order: all of it, and without what is
-// new.
+// pieces is the content of one span, in order: all of it, and without the new
+// part.
 type pieces struct{ all, before event.Content }
 
 // piecesOf returns the content of the spans that are named by keys or coming.
@@ -167,7 +165,7 @@ func completeStored(ctx context.Context, conn *sql.Conn, told map[spanKey]*piece
 	for i, key := range keys {
 		traces[i] = key.trace
 	}
-	// By stored_at the engine knows where not to look.
+	// stored_at lets the engine skip row groups.
 	rows, err := conn.QueryContext(ctx, "SELECT CAST(e.uuid AS VARCHAR), e.project_id, e.trace_id, e.span_id, e.stored_at, c.body FROM events e LEFT JOIN content c ON c.uuid = e.uuid AND c.stored_at >= ?"+
 		" WHERE e.stored_at >= ? AND e.source = ? AND NOT coalesce(e.private, false) AND e.trace_id IN (SELECT unnest(string_split(?, ',')))",
 		now.Add(-spanContentKeep), now.Add(-spanContentKeep), event.SourceOTLP, strings.Join(traces, ","))
@@ -226,8 +224,8 @@ func completeStored(ctx context.Context, conn *sql.Conn, told map[spanKey]*piece
 	return nil
 }
 
-// fill puts into c, by part, what c does not say itself. A part that equals
-// earlier content came from there, and is replaced by all of it.
+// fill sets parts of c that it does not have itself. A part that equals
+// earlier content was set from it, and is replaced by all of it.
 func fill(c *event.Content, before, all event.Content) (changed bool) {
 	to, was, is := contentParts(c), contentParts(&before), contentParts(&all)
 	for i := range to {
@@ -240,8 +238,8 @@ func fill(c *event.Content, before, all event.Content) (changed bool) {
 	return changed
 }
 
-// joinContent puts what b says after what a says: lists of messages one after the
-// other, anything else as a has it. More than an event may have is not added.
+// joinContent appends b's content to a's: lists of messages are concatenated,
+// other parts keep a's value. It stops at the size limit of an event.
 func joinContent(a, b event.Content) event.Content {
 	if a.Size()+b.Size() > event.MaxEventBytes {
 		return a
@@ -269,8 +267,8 @@ func joinLists(a, b json.RawMessage) json.RawMessage {
 	return append(append(out, ','), y[1:]...)
 }
 
-// pruneSpanContent forgets what has waited long enough, and the content of a
-// project that keeps none.
+// pruneSpanContent deletes expired span content, and that of projects that
+// keep no content.
 func (d *DuckDB) pruneSpanContent(ctx context.Context, now time.Time, gone []string) error {
 	if !d.told.Load() {
 		return nil

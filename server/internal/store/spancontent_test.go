@@ -11,8 +11,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
-// TestSpanContent checks that what log records told of a span becomes content of
-// its event, whichever comes first, in one write or in several, and after a restart.
+// TestSpanContent checks that a span's log records become content of its event,
+// whichever comes first, in one write or in several, and after a restart.
 func TestSpanContent(t *testing.T) {
 	now := time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
 	span := func(project, id string) *event.Event {
@@ -112,7 +112,7 @@ func TestSpanContent(t *testing.T) {
 			if tc.name != "span first" {
 				return
 			}
-			// Deleting the event takes what was told along; so does time.
+			// Deleting the event deletes its span content; so does expiry.
 			if _, err := d.DeleteEvents(t.Context(), "p", []string{span("p", "a").UUID}); err != nil {
 				t.Fatal(err)
 			}

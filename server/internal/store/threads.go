@@ -9,15 +9,14 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// While more comes in than one batch holds, the processors have enough to do
-// with events that follow each other: then the engine works on one thing with
-// one thread. Sharing the rows of one batch out among threads, in its lookup, its
-// commit and its checkpoint, gets that batch done earlier and costs a seventh
-// more of all processors' time, which the next batch lacks.
+// While more arrives than one batch holds, consecutive events keep the processors
+// busy, so the engine uses one thread per operation. Splitting a batch's lookup,
+// commit and checkpoint among threads finishes that batch earlier but costs a
+// seventh more processor time, which the next batch lacks.
 const (
 	rushEvents = 1500                  // events in a batch, from which on there is a rush
 	rushBytes  = DefaultBatchBytes / 2 // or bytes of their content
-	rushHold   = 5 * time.Second       // it lasts after the last such batch
+	rushHold   = 5 * time.Second       // how long it lasts after the last such batch
 )
 
 // threads is how many threads the engine uses now.
@@ -27,8 +26,8 @@ type threads struct {
 	changing sync.WaitGroup
 }
 
-// rush says that a large batch is being written. It reports whether the
-// engine's setting must change.
+// rush records that a large batch is being written. It reports whether
+// the engine's setting must change.
 func (t *threads) rush(now time.Time) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -56,9 +55,9 @@ func isRush(batch []*event.Event) bool {
 	return len(batch) >= rushEvents || size >= rushBytes
 }
 
-// adaptThreads gives the engine the threads that fit a batch, or a question (nil).
-// The caller holds gate or mu, and does not wait: the engine first finishes what
-// its other threads are at, which may be a long question.
+// adaptThreads sets the engine's threads for a batch, or for a query (nil). The
+// caller locks gate or mu. It does not wait: the engine first finishes the work
+// of its other threads, which may be a long query.
 func (d *DuckDB) adaptThreads(e *engine, batch []*event.Event) {
 	n := d.c.Threads
 	now := d.c.Now()

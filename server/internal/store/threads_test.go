@@ -16,7 +16,7 @@ import (
 // thread; afterwards questions have all threads again.
 func TestThreadsInARush(t *testing.T) {
 	var later atomic.Int64
-	start := time.Now() // the clock stands still but where the test moves it
+	start := time.Now() // the clock changes only when the test sets it
 	s, err := store.OpenDuckDB(t.Context(), store.Config{Path: filepath.Join(t.TempDir(), "e.duckdb"), Threads: 3,
 		Now: func() time.Time { return start.Add(time.Duration(later.Load())) }})
 	if err != nil {

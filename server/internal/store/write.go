@@ -16,26 +16,26 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// WriteResult says what happened to a batch.
+// WriteResult is the result of a batch.
 type WriteResult struct {
 	Stored     []*event.Event // rows that are new, in the order given
-	Duplicates int            // events whose uuid was there already, was deleted, or came twice in the batch
+	Duplicates int            // events whose uuid is already stored, was deleted, or is repeated in the batch
 }
 
-// Write stores events with their content in one transaction, and returns when
-// it is durable. An event whose uuid is there already, or comes earlier in the
-// batch, is left out, whatever its timestamp or project: there is one row a uuid
-// for as long as retention keeps it. So is an event that [DuckDB.DeleteEvents] has
+// Write stores events with their content in one transaction, and returns when it
+// is durable. It skips an event whose uuid is already stored or occurs earlier in
+// the batch, whatever its timestamp or project: there is one row per uuid until
+// retention removes it. It also skips events that [DuckDB.DeleteEvents] has
 // deleted.
 //
-// An [event.SpanContent] becomes content of the event of its span, whether that is
-// stored, comes with it or within an hour, and is no row.
+// An [event.SpanContent] is added to the content of its span's event, whether
+// that is already stored, in the same batch or within an hour; it has no row
+// itself.
 //
-// While the store has failed, or has no disk space, the error is of code
-// [event.CodeUnavailable] and the store has none of the events. An event that
-// cannot be stored (a uuid that is none, a cost beyond what the
-// engine's decimals hold) fails the whole batch with an error of code
-// [event.CodeInvalid].
+// If the store has failed or has no disk space, Write stores nothing and returns
+// an error of code [event.CodeUnavailable]. An event that cannot be stored (an
+// invalid uuid, a cost beyond the engine's decimals) fails the whole batch with
+// an error of code [event.CodeInvalid].
 func (d *DuckDB) Write(ctx context.Context, events []*event.Event) (WriteResult, error) {
 	start := time.Now()
 	b, _ := d.spare.Get().(*batch)
@@ -84,14 +84,14 @@ type encoded struct {
 	id     duckdb.UUID
 	row    Row
 	values []driver.Value // of table events; nil at storedAtColumn until the write
-	body   []byte         // nil if there is no content
+	body   []byte         // nil without content
 }
 
 // batch is the rows of one write, with the memory for their values, which is
 // used again: a full batch has more than a third of a million.
 type batch struct {
 	rows   []encoded
-	values []driver.Value // what the rows' values lie in
+	values []driver.Value // backing array of the rows' values
 	filled []bool         // the columns of which some row has a value
 	last   []lastText     // of each column
 
@@ -206,7 +206,7 @@ func (d *DuckDB) append(ctx context.Context, conn *sql.Conn, b *batch, told []*e
 	}
 	now := d.c.Now().UTC().Truncate(time.Microsecond)
 	if !now.After(d.lastTime) {
-		// The clock stood still or went back; order of storing must not.
+		// The clock did not advance; the order of storing must.
 		now = d.lastTime.Add(time.Microsecond)
 	}
 	var storedAt driver.Value = now
@@ -224,8 +224,8 @@ func (d *DuckDB) append(ctx context.Context, conn *sql.Conn, b *batch, told []*e
 	if len(fresh) == 0 {
 		return nil, nil
 	}
-	// Of some 90 columns a batch usually fills a third. What it leaves out the
-	// engine fills with NULL at once, where each value would be a call to it.
+	// A batch usually sets a third of some 90 columns. The engine fills
+	// omitted columns with NULL in one step, where each value would be a call.
 	var at []int
 	var names []string
 	for i, filled := range b.filled {
@@ -258,8 +258,8 @@ func (d *DuckDB) append(ctx context.Context, conn *sql.Conn, b *batch, told []*e
 	return fresh, err
 }
 
-// appendRows appends a row for each r that values gives any for: of the columns
-// named, or of all.
+// appendRows appends a row for each r for which values returns any: all
+// columns, or the named ones.
 func appendRows(ctx context.Context, conn driver.Conn, table string, columns []string, rows []*encoded, values func(*encoded) []driver.Value) error {
 	var a *duckdb.Appender
 	var err error

@@ -1,5 +1,5 @@
-// Package storetest holds what every engine behind package store must do, as
-// tests, and a source of plausible events for tests and benchmarks.
+// Package storetest tests the requirements of every engine of package store,
+// and generates plausible events for tests and benchmarks.
 package storetest
 
 import (
@@ -30,8 +30,8 @@ type Store interface {
 	Close() error
 }
 
-// Open opens the store that lives under dir, with a clock. The suite opens one
-// dir several times, one after the other.
+// Open opens the store in dir, with a clock. The suite opens one dir several
+// times in sequence.
 type Open func(t testing.TB, dir string, now func() time.Time) Store
 
 // RunStore runs the suite.
@@ -281,7 +281,7 @@ func testIdempotent(t *testing.T, open Open) {
 	}
 	s = open(t, dir, nil)
 	defer s.Close()
-	// The same uuid is the same event, whatever else it says now.
+	// The same uuid is the same event, even if its fields differ.
 	moved := batch[0].Clone()
 	moved.Timestamp = moved.Timestamp.AddDate(-3, 0, 0)
 	moved.ProjectID = "other"
@@ -326,8 +326,8 @@ func testPoison(t *testing.T, open Open) {
 	}
 }
 
-// testOutOfRange writes what no receiver lets in: an older binary may have left it
-// in the journal.
+// testOutOfRange writes values that receivers reject: an older binary may have
+// left them in the journal.
 func testOutOfRange(t *testing.T, open Open) {
 	s := start(t, open)
 	at := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
