@@ -8,11 +8,11 @@ LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(shell git rev-parse HEAD 
 BIN     := bin/hedgerow
 
 # The modules of go.work, as patterns of their packages; e2e apart, which needs the binary.
-UNITS   := ./... ./otelexport/... ./examples/... ./sdktest/... ./packaging/... ./server/...
+UNITS   := ./... ./otelexport/... ./examples/... ./sdktest/... ./packaging/... ./docsite/... ./server/...
 ALL     := $(UNITS) ./server/e2e/...
 FUZZTIME ?= 30s
 
-.PHONY: help run demo build test unit race e2e crash chaos check conformance packaging release image image-lock lint fuzz bench bench-query bench-pages generate prices setup assets tidy clean
+.PHONY: help run demo build test unit race e2e crash chaos check conformance packaging release image image-lock lint fuzz bench bench-query bench-pages docs generate prices setup assets tidy clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -117,6 +117,9 @@ image: assets ## the container image as an OCI layout in dist/image; needs apt-g
 
 image-lock: ## take today's versions of Debian's packages for the image
 	$(GO) run ./packaging lock
+
+docs: ## build the documentation as a site with a search, in dist/docs; a broken link fails
+	$(GO) run ./docsite
 
 lint: ## gofmt, vet and staticcheck (staticcheck.conf)
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo 'not formatted (run gofmt -w):'; gofmt -l $$(git ls-files '*.go'); exit 1; }

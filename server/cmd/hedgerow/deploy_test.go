@@ -262,7 +262,7 @@ func TestChartValues(t *testing.T) {
 // actions of a fixed major version, and targets that the Makefile has.
 func TestWorkflows(t *testing.T) {
 	makefile := readFile(t, "Makefile")
-	for _, name := range []string{".github/workflows/ci.yml", ".github/workflows/release.yml"} {
+	for _, name := range []string{".github/workflows/ci.yml", ".github/workflows/docs.yml", ".github/workflows/release.yml"} {
 		var w struct {
 			On          map[string]any    `yaml:"on"`
 			Permissions map[string]string `yaml:"permissions"`

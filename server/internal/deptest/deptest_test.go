@@ -115,6 +115,8 @@ var allowed = map[string][]string{
 	"packaging/internal/binary": {},
 	"packaging/internal/image":  {"packaging/internal/binary"},
 
+	"docsite": {}, // the documentation as a site
+
 	// Programs of users, as users write them.
 	"examples":           {},
 	"examples/openai":    {root},
