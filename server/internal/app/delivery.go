@@ -12,6 +12,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/web"
+	"github.com/hedgerow/hedgerow/server/internal/web/settings"
 )
 
 // openConnectionQueue opens a connection's queue. A new one begins with the next
@@ -100,23 +101,23 @@ func (a *App) dropped() uint64 {
 	return uint64(n)
 }
 
-func (d deliveries) DeadLetters(ctx context.Context, c project.Connection, limit int) ([]web.DeadLetter, error) {
+func (d deliveries) DeadLetters(ctx context.Context, c project.Connection, limit int) ([]settings.DeadLetter, error) {
 	list, err := d.a.journal.DeadLetters(ctx, journal.DeadFilter{Queue: outbound.Queue(c.ID), Project: c.ProjectID, Limit: limit})
 	if err != nil {
 		return nil, err
 	}
-	out := make([]web.DeadLetter, len(list))
+	out := make([]settings.DeadLetter, len(list))
 	for i, l := range list {
-		out[i] = web.DeadLetter{ID: strconv.FormatUint(l.ID, 10), EventID: l.UUID, Event: l.Event, Reason: l.Reason, Attempts: l.Attempts, Time: l.Died}
+		out[i] = settings.DeadLetter{ID: strconv.FormatUint(l.ID, 10), EventID: l.UUID, Event: l.Event, Reason: l.Reason, Attempts: l.Attempts, Time: l.Died}
 	}
 	return out, nil
 }
 
-func (d deliveries) Gaps(ctx context.Context, c project.Connection) ([]web.Gap, error) {
+func (d deliveries) Gaps(ctx context.Context, c project.Connection) ([]settings.Gap, error) {
 	list, err := d.a.gaps.List(ctx, c.ProjectID, outbound.Queue(c.ID))
-	out := make([]web.Gap, len(list))
+	out := make([]settings.Gap, len(list))
 	for i, g := range list {
-		out[i] = web.Gap{Events: g.Events, First: g.First, Last: g.Last, Sending: g.Sending, Sent: g.Sent}
+		out[i] = settings.Gap{Events: g.Events, First: g.First, Last: g.Last, Sending: g.Sending, Sent: g.Sent}
 	}
 	return out, err
 }

@@ -2,6 +2,7 @@ package web
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"net/http"
 	"net/url"
@@ -17,6 +18,30 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
+
+// Delivery is the delivery to PostHog.
+type outgoing interface {
+	// Outgoing returns what was sent of an event to a connection, or what will be.
+	Outgoing(ctx context.Context, c project.Connection, uuid string) (Outgoing, error)
+}
+
+// How an event stands with a connection.
+const (
+	OutSent     = "sent"
+	OutWaiting  = "waiting"
+	OutDead     = "failed"
+	OutFiltered = "filtered" // by the connection's filter or sampling
+	OutOlder    = "older"    // than the connection: whether it was sent is not known
+)
+
+// Outgoing is what an event is to a connection.
+type Outgoing struct {
+	State  string            // OutSent …
+	At     time.Time         // when PostHog took it, or it was given up; zero where only the state is known
+	By     time.Time         // where At is zero: PostHog had it by then at the latest
+	Reason string            // why it was given up
+	Bodies []json.RawMessage // as it leaves: PostHog's form of it, after privacy
+}
 
 // eventsPage is a filtered list of events, a page at a time.
 type eventsPage struct {

@@ -15,7 +15,7 @@ import (
 func (s *Web) home(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if f.Session.ProjectID == "" {
 		f.Title = "No project"
-		return noProject(*f), nil
+		return page.NoProject(*f), nil
 	}
 	return f.Done(f.Path("/overview"), "")
 }

@@ -5,14 +5,18 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/health"
+	"github.com/hedgerow/hedgerow/server/internal/posthog"
+	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/services"
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
+	"github.com/hedgerow/hedgerow/server/internal/web/settings"
 )
 
 // Connection is how the delivery to one PostHog project goes, in words.
@@ -22,9 +26,14 @@ type Connection struct {
 	Sent, Waiting, Dead          int64
 }
 
-// Eraser removes what a deleted project has left in the store.
-type Eraser interface {
-	Erase(ctx context.Context, projectID string) error
+// Delivery is the delivery to PostHog, as the pages use it.
+type Delivery interface {
+	settings.Delivery
+	settings.Backlog
+	settings.Gaps
+	outgoing
+	// Days returns the last days as the connection's PostHog counts them.
+	Days(ctx context.Context, c project.Connection, since time.Time) ([]posthog.Day, error)
 }
 
 // Config is what the pages show and change.
@@ -38,7 +47,7 @@ type Config struct {
 	Live func(projectID string) (changed <-chan struct{}, stop func())
 	// Price tells today's rates of a price row in words. nil leaves them out.
 	Price      func(provider, model string) string
-	Eraser     Eraser                 // nil leaves a deleted project's events to the store
+	Eraser     settings.Eraser        // nil leaves a deleted project's events to the store
 	Providers  func() []string        // names of the gateway's routes, for the form of provider keys
 	PublicURL  string                 // base of sign-in links and of what SDKs are told; https:// makes cookies Secure
 	GatewayURL string                 // base of the gateway's routes. Defaults to PublicURL
@@ -76,7 +85,11 @@ func New(c Config) *Web {
 		Feed: c.Live != nil, Simulated: c.Simulated, Dropped: c.Dropped, Health: c.Health,
 	}
 	s.tries = newTries(s.Now)
-	s.Routes = s.table()
+	settings := &settings.Pages{
+		Site: s.Site, Store: c.Store, Alerts: c.Alerts, Keyless: c.Keyless, Delivery: c.Delivery, Backlog: c.Delivery,
+		Gaps: c.Delivery, Eraser: c.Eraser, Providers: c.Providers,
+	}
+	s.Routes = slices.Concat(s.table(), settings.Routes())
 	short := squeeze()
 	for _, rt := range s.Routes {
 		switch {

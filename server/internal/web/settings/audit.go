@@ -1,4 +1,4 @@
-package web
+package settings
 
 import (
 	"cmp"
@@ -30,12 +30,12 @@ type auditLine struct {
 	ActorName, TargetName, ProjectName string
 }
 
-func (s *Web) audit(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) audit(r *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Audit log"
 	v := r.URL.Query()
-	snap := s.c.Registry.Snapshot()
+	snap := s.Registry.Snapshot()
 	p := auditPage{Project: v.Get("project"), Projects: snap.Projects(), Before: v.Get("before")}
-	list := s.c.Registry.AuditLog(p.Project, 0)
+	list := s.Registry.AuditLog(p.Project, 0)
 	// Ids are in the order of time: a cursor holds even when its entry is gone.
 	if p.Before != "" {
 		i := slices.IndexFunc(list, func(e project.AuditEntry) bool { return e.ID < p.Before })

@@ -1,4 +1,4 @@
-package web
+package settings
 
 import (
 	"net/http"
@@ -52,24 +52,26 @@ func pickedScope(f page.Frame, scope string) bool {
 	return scope == "read" || scope == "ingest" || scope == "gateway"
 }
 
-func (s *Web) keys(_ *http.Request, f *page.Frame) (templ.Component, error) { return s.keysPage(f, "") }
+func (s *Pages) keys(_ *http.Request, f *page.Frame) (templ.Component, error) {
+	return s.keysPage(f, "")
+}
 
-func (s *Web) keysPage(f *page.Frame, made string) (templ.Component, error) {
+func (s *Pages) keysPage(f *page.Frame, made string) (templ.Component, error) {
 	f.Title = "Keys"
 	p, err := s.project(f)
 	if err != nil {
 		return nil, err
 	}
-	snap := s.c.Registry.Snapshot()
+	snap := s.Registry.Snapshot()
 	page := keysPage{Project: p, Keys: snap.APIKeys(p.ID), Providers: snap.ProviderKeys(p.ID), Uses: snap.LastUsed, Now: s.Now(), New: made, Unscoped: snap.UnscopedKeys(p.ID)}
-	if s.c.Providers != nil {
-		page.Known = s.c.Providers()
+	if s.Providers != nil {
+		page.Known = s.Providers()
 	}
 	return keys(*f, page), nil
 }
 
-func (s *Web) rotateToken(r *http.Request, f *page.Frame) (templ.Component, error) {
-	if _, err := s.c.Registry.RotateToken(r.Context(), f.Session.ProjectID); err != nil {
+func (s *Pages) rotateToken(r *http.Request, f *page.Frame) (templ.Component, error) {
+	if _, err := s.Registry.RotateToken(r.Context(), f.Session.ProjectID); err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/keys"), "Project token rotated. Requests with the old token are now refused.")
@@ -77,12 +79,12 @@ func (s *Web) rotateToken(r *http.Request, f *page.Frame) (templ.Component, erro
 
 // createKey shows the key in its answer, which nothing keeps: not a cookie, not
 // the next page.
-func (s *Web) createKey(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) createKey(r *http.Request, f *page.Frame) (templ.Component, error) {
 	scopes, err := project.ParseScopes(f.Form["scope"]...)
 	if err != nil {
 		return nil, err
 	}
-	plain, _, err := s.c.Registry.CreateKey(r.Context(), project.KeySpec{ProjectID: f.Session.ProjectID, Name: f.Form.Get("name"), Scopes: scopes, Surface: f.Form.Get("surface")})
+	plain, _, err := s.Registry.CreateKey(r.Context(), project.KeySpec{ProjectID: f.Session.ProjectID, Name: f.Form.Get("name"), Scopes: scopes, Surface: f.Form.Get("surface")})
 	if err != nil {
 		return nil, err
 	}
@@ -90,38 +92,38 @@ func (s *Web) createKey(r *http.Request, f *page.Frame) (templ.Component, error)
 }
 
 // confirmScopes puts the notice about the keys of before there were scopes away.
-func (s *Web) confirmScopes(r *http.Request, f *page.Frame) (templ.Component, error) {
-	if err := s.c.Registry.ConfirmScopes(r.Context(), f.Session.ProjectID); err != nil {
+func (s *Pages) confirmScopes(r *http.Request, f *page.Frame) (templ.Component, error) {
+	if err := s.Registry.ConfirmScopes(r.Context(), f.Session.ProjectID); err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/keys"), "")
 }
 
-func (s *Web) setKeySurface(r *http.Request, f *page.Frame) (templ.Component, error) {
-	if _, err := s.c.Registry.SetKeySurface(r.Context(), f.Session.ProjectID, r.PathValue("key"), f.Form.Get("surface")); err != nil {
+func (s *Pages) setKeySurface(r *http.Request, f *page.Frame) (templ.Component, error) {
+	if _, err := s.Registry.SetKeySurface(r.Context(), f.Session.ProjectID, r.PathValue("key"), f.Form.Get("surface")); err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/keys"), "Saved. Applies to new calls and events.")
 }
 
-func (s *Web) revokeKey(r *http.Request, f *page.Frame) (templ.Component, error) {
-	if err := s.c.Registry.RevokeAPIKey(r.Context(), f.Session.ProjectID, r.PathValue("key")); err != nil {
+func (s *Pages) revokeKey(r *http.Request, f *page.Frame) (templ.Component, error) {
+	if err := s.Registry.RevokeAPIKey(r.Context(), f.Session.ProjectID, r.PathValue("key")); err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/keys"), "Key revoked.")
 }
 
-func (s *Web) setProviderKey(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) setProviderKey(r *http.Request, f *page.Frame) (templ.Component, error) {
 	provider := f.Form.Get("provider")
-	if err := s.c.Registry.SetProviderKey(r.Context(), f.Session.ProjectID, provider, f.Form.Get("key")); err != nil {
+	if err := s.Registry.SetProviderKey(r.Context(), f.Session.ProjectID, provider, f.Form.Get("key")); err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/keys"), "Key for "+provider+" saved, encrypted.")
 }
 
-func (s *Web) deleteProviderKey(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) deleteProviderKey(r *http.Request, f *page.Frame) (templ.Component, error) {
 	provider := r.PathValue("provider")
-	if err := s.c.Registry.DeleteProviderKey(r.Context(), f.Session.ProjectID, provider); err != nil {
+	if err := s.Registry.DeleteProviderKey(r.Context(), f.Session.ProjectID, provider); err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/keys"), "Key for "+provider+" removed.")

@@ -1,4 +1,4 @@
-package web
+package settings
 
 import (
 	"net/http"
@@ -11,15 +11,15 @@ import (
 )
 
 // projects lists those that a person may see; administrators add to them.
-func (s *Web) projects(_ *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) projects(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Projects"
 	var list []project.Project
 	for _, n := range f.Session.Projects {
-		if p, ok := s.c.Registry.Snapshot().Project(n.ID); ok {
+		if p, ok := s.Registry.Snapshot().Project(n.ID); ok {
 			list = append(list, p)
 		}
 	}
-	return projects(*f, projectsPage{Rows: list, Switch: s.c.Keyless != nil, Keyless: s.keyless()}), nil
+	return projects(*f, projectsPage{Rows: list, Switch: s.Keyless != nil, Keyless: s.keyless()}), nil
 }
 
 // projectsPage is the list, and what becomes of calls without a key.
@@ -29,15 +29,15 @@ type projectsPage struct {
 	Keyless project.Keyless
 }
 
-func (s *Web) keyless() project.Keyless {
-	if s.c.Keyless == nil {
+func (s *Pages) keyless() project.Keyless {
+	if s.Keyless == nil {
 		return project.Keyless{Refused: true, Fixed: true}
 	}
-	return s.c.Keyless()
+	return s.Keyless()
 }
 
 // requireKeys switches whether calls without a key are let through.
-func (s *Web) requireKeys(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) requireKeys(r *http.Request, f *page.Frame) (templ.Component, error) {
 	on := f.Form.Get("require_key") == "true"
 	if err := s.setRequireKey(r, on); err != nil {
 		return nil, err
@@ -48,16 +48,16 @@ func (s *Web) requireKeys(r *http.Request, f *page.Frame) (templ.Component, erro
 	return f.Done("/projects", "Saved. "+s.keyless().Notice())
 }
 
-func (s *Web) setRequireKey(r *http.Request, on bool) error {
+func (s *Pages) setRequireKey(r *http.Request, on bool) error {
 	if k := s.keyless(); k.Fixed && k.Refused != on {
 		return project.ErrKeylessFixed()
 	}
-	_, err := s.c.Registry.SetServer(r.Context(), func(c *project.ServerSettings) { c.RequireKey = on })
+	_, err := s.Registry.SetServer(r.Context(), func(c *project.ServerSettings) { c.RequireKey = on })
 	return err
 }
 
-func (s *Web) createProject(r *http.Request, f *page.Frame) (templ.Component, error) {
-	p, err := s.c.Registry.CreateProject(r.Context(), f.Form.Get("name"))
+func (s *Pages) createProject(r *http.Request, f *page.Frame) (templ.Component, error) {
+	p, err := s.Registry.CreateProject(r.Context(), f.Form.Get("name"))
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package web
+package settings
 
 import (
 	"net/http"
@@ -8,10 +8,10 @@ import (
 )
 
 // status is the page of the server's components.
-func (s *Web) status(_ *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) status(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Status"
 	var incidents []string
-	for _, i := range s.c.Store.Incidents() {
+	for _, i := range s.Store.Incidents() {
 		if !i.Acknowledged {
 			incidents = append(incidents, i.Message())
 		}
@@ -20,7 +20,7 @@ func (s *Web) status(_ *http.Request, f *page.Frame) (templ.Component, error) {
 }
 
 // acknowledge ends that pages speak of what happened to the store's file.
-func (s *Web) acknowledge(_ *http.Request, f *page.Frame) (templ.Component, error) {
-	s.c.Store.AcknowledgeIncidents()
+func (s *Pages) acknowledge(_ *http.Request, f *page.Frame) (templ.Component, error) {
+	s.Store.AcknowledgeIncidents()
 	return f.Done("/status", "Store file incidents acknowledged.")
 }

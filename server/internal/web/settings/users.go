@@ -1,4 +1,4 @@
-package web
+package settings
 
 import (
 	"cmp"
@@ -34,16 +34,16 @@ type invitation struct {
 	Expires time.Time
 }
 
-func (s *Web) users(_ *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) users(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Members"
-	snap := s.c.Registry.Snapshot()
+	snap := s.Registry.Snapshot()
 	return users(*f, usersPage{Users: snap.Users(), Projects: snap.Projects()}), nil
 }
 
 // invite makes a user and a link for them. The link is shown to the
 // administrator, who hands it on: hedgerow sends no mail.
-func (s *Web) invite(r *http.Request, f *page.Frame) (templ.Component, error) {
-	u, err := s.c.Registry.CreateUser(r.Context(), project.User{
+func (s *Pages) invite(r *http.Request, f *page.Frame) (templ.Component, error) {
+	u, err := s.Registry.CreateUser(r.Context(), project.User{
 		Email: f.Form.Get("email"), Name: f.Form.Get("name"), Role: project.Role(f.Form.Get("role")), Projects: f.Form["projects"],
 	})
 	if err != nil {
@@ -52,7 +52,7 @@ func (s *Web) invite(r *http.Request, f *page.Frame) (templ.Component, error) {
 	return s.showLink(r, f, u)
 }
 
-func (s *Web) showLink(r *http.Request, f *page.Frame, u project.User) (templ.Component, error) {
+func (s *Pages) showLink(r *http.Request, f *page.Frame, u project.User) (templ.Component, error) {
 	link, err := s.link(r.Context(), u.ID)
 	if err != nil {
 		return nil, err
@@ -60,12 +60,12 @@ func (s *Web) showLink(r *http.Request, f *page.Frame, u project.User) (templ.Co
 	return s.userPage(f, u.ID, &link)
 }
 
-func (s *Web) link(ctx context.Context, userID string) (invitation, error) {
-	token, expires, err := s.c.Registry.CreateLink(ctx, userID)
+func (s *Pages) link(ctx context.Context, userID string) (invitation, error) {
+	token, expires, err := s.Registry.CreateLink(ctx, userID)
 	if err != nil {
 		return invitation{}, err
 	}
-	return invitation{URL: s.c.PublicURL + "/sign-in?" + url.Values{"token": {token}}.Encode(), Expires: expires}, nil
+	return invitation{URL: s.PublicURL + "/sign-in?" + url.Values{"token": {token}}.Encode(), Expires: expires}, nil
 }
 
 // userPage is one user, as an administrator sees them.
@@ -76,12 +76,12 @@ type userPage struct {
 	Link     *invitation
 }
 
-func (s *Web) user(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) user(r *http.Request, f *page.Frame) (templ.Component, error) {
 	return s.userPage(f, r.PathValue("user"), nil)
 }
 
-func (s *Web) userPage(f *page.Frame, id string, link *invitation) (templ.Component, error) {
-	snap := s.c.Registry.Snapshot()
+func (s *Pages) userPage(f *page.Frame, id string, link *invitation) (templ.Component, error) {
+	snap := s.Registry.Snapshot()
 	u, ok := snap.User(id)
 	if !ok {
 		return nil, event.NewError(event.CodeNotFound, "no such member", "go back to the list of members", nil)
@@ -90,8 +90,8 @@ func (s *Web) userPage(f *page.Frame, id string, link *invitation) (templ.Compon
 	return user(*f, userPage{User: u, Projects: snap.Projects(), Sessions: len(snap.Sessions(id)), Link: link}), nil
 }
 
-func (s *Web) saveUser(r *http.Request, f *page.Frame) (templ.Component, error) {
-	u, err := s.c.Registry.UpdateUser(r.Context(), r.PathValue("user"), func(u *project.User) error {
+func (s *Pages) saveUser(r *http.Request, f *page.Frame) (templ.Component, error) {
+	u, err := s.Registry.UpdateUser(r.Context(), r.PathValue("user"), func(u *project.User) error {
 		u.Name, u.Role, u.Projects = f.Form.Get("name"), project.Role(f.Form.Get("role")), f.Form["projects"]
 		if u.Email = f.Form.Get("email"); strings.TrimSpace(u.Email) == "" {
 			return event.Invalid("the e-mail address is missing", "members sign in with it")
@@ -107,26 +107,26 @@ func (s *Web) saveUser(r *http.Request, f *page.Frame) (templ.Component, error) 
 	return f.Done("/users", "Saved "+userName(u)+".")
 }
 
-func (s *Web) linkUser(r *http.Request, f *page.Frame) (templ.Component, error) {
-	u, ok := s.c.Registry.Snapshot().User(r.PathValue("user"))
+func (s *Pages) linkUser(r *http.Request, f *page.Frame) (templ.Component, error) {
+	u, ok := s.Registry.Snapshot().User(r.PathValue("user"))
 	if !ok {
 		return s.userPage(f, r.PathValue("user"), nil)
 	}
 	return s.showLink(r, f, u)
 }
 
-func (s *Web) signOutUser(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) signOutUser(r *http.Request, f *page.Frame) (templ.Component, error) {
 	id := r.PathValue("user")
-	if err := s.c.Registry.RevokeSessions(r.Context(), id); err != nil {
+	if err := s.Registry.RevokeSessions(r.Context(), id); err != nil {
 		return nil, err
 	}
 	return f.Done("/users/"+url.PathEscape(id), "Signed out everywhere.")
 }
 
-func (s *Web) deleteUser(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) deleteUser(r *http.Request, f *page.Frame) (templ.Component, error) {
 	id := r.PathValue("user")
-	u, _ := s.c.Registry.Snapshot().User(id)
-	if err := s.c.Registry.DeleteUser(r.Context(), id); err != nil {
+	u, _ := s.Registry.Snapshot().User(id)
+	if err := s.Registry.DeleteUser(r.Context(), id); err != nil {
 		return nil, err
 	}
 	return f.Done("/users", userName(u)+" removed and signed out.")

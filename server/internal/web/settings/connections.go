@@ -1,8 +1,7 @@
-package web
+package settings
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"slices"
 	"strconv"
@@ -18,50 +17,38 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
-// Delivery is what these pages need of the delivery to PostHog.
+// Delivery is the delivery to PostHog.
 type Delivery interface {
-	// Test looks at a connection, saved or not, from end to end.
+	// Test checks a connection, saved or not, from end to end.
 	Test(ctx context.Context, c project.Connection) posthog.TestResult
-	// Delivery says how delivery to a connection goes.
+	// Delivery returns the state of the delivery to a connection.
 	Delivery(c project.Connection) posthog.Delivery
-	// DropBacklog forgets what waits for a disabled connection.
+	// Ledger returns the names of what was sent to a connection and of what was
+	// withheld, never values.
+	Ledger(ctx context.Context, c project.Connection) (ledger.Page, error)
+}
+
+// Backlog is what waits for a connection, and what could not be delivered.
+type Backlog interface {
+	// DropBacklog drops what waits for a disabled connection.
 	DropBacklog(ctx context.Context, connectionID string) error
-	// DeadLetters are a connection's, the newest first.
+	// DeadLetters returns a connection's dead letters, the newest first.
 	DeadLetters(ctx context.Context, c project.Connection, limit int) ([]DeadLetter, error)
 	// Replay sends dead letters once more: one, or all where id is "".
 	Replay(ctx context.Context, c project.Connection, id string) (int, error)
-	// Gaps is what a connection was not sent because the journal was nearly full;
-	// SendGaps has it sent again from the store, and ForgetGaps leaves it so.
+}
+
+// Gaps are the events that a connection was not sent because the journal was
+// nearly full.
+type Gaps interface {
 	Gaps(ctx context.Context, c project.Connection) ([]Gap, error)
+	// SendGaps sends them from the store.
 	SendGaps(ctx context.Context, c project.Connection) error
+	// ForgetGaps drops the record of them; they are not sent.
 	ForgetGaps(ctx context.Context, c project.Connection) error
-	// Ledger says what left for a connection and what stayed: names, never values.
-	Ledger(ctx context.Context, c project.Connection) (ledger.Page, error)
-	// Outgoing is what an event is or was to a connection.
-	Outgoing(ctx context.Context, c project.Connection, uuid string) (Outgoing, error)
-	// Days are the last days as the connection's PostHog counts them.
-	Days(ctx context.Context, c project.Connection, since time.Time) ([]posthog.Day, error)
 }
 
-// How an event stands with a connection.
-const (
-	OutSent     = "sent"
-	OutWaiting  = "waiting"
-	OutDead     = "failed"
-	OutFiltered = "filtered" // by the connection's filter or sampling
-	OutOlder    = "older"    // than the connection: whether it was sent is not known
-)
-
-// Outgoing is what an event is to a connection.
-type Outgoing struct {
-	State  string            // OutSent …
-	At     time.Time         // when PostHog took it, or it was given up; zero where only the state is known
-	By     time.Time         // where At is zero: PostHog had it by then at the latest
-	Reason string            // why it was given up
-	Bodies []json.RawMessage // as it leaves: PostHog's form of it, after privacy
-}
-
-// Gap is a stretch of events that a connection was not sent.
+// Gap is a range of consecutive events that a connection was not sent.
 type Gap struct {
 	Events      uint64 // about how many
 	First, Last time.Time
@@ -69,7 +56,7 @@ type Gap struct {
 	Sent        uint64
 }
 
-// DeadLetter is an event that was given up.
+// DeadLetter is an event that could not be delivered and is no longer retried.
 type DeadLetter struct {
 	ID, EventID, Event, Reason string
 	Attempts                   int
@@ -89,38 +76,38 @@ type connectionsPage struct {
 	Checks []posthog.Check    // of a test that has just failed
 }
 
-func (s *Web) rows(projectID string) []connectionRow {
+func (s *Pages) rows(projectID string) []connectionRow {
 	var rows []connectionRow
-	for _, c := range s.c.Registry.Snapshot().Connections(projectID) {
-		rows = append(rows, connectionRow{c, s.c.Delivery.Delivery(c)})
+	for _, c := range s.Registry.Snapshot().Connections(projectID) {
+		rows = append(rows, connectionRow{c, s.Delivery.Delivery(c)})
 	}
 	return rows
 }
 
-func (s *Web) connections(_ *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) connections(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Connections"
 	name := "production"
-	if len(s.c.Registry.Snapshot().Connections(f.Session.ProjectID)) > 0 {
+	if len(s.Registry.Snapshot().Connections(f.Session.ProjectID)) > 0 {
 		name = ""
 	}
 	return connections(*f, connectionsPage{Rows: s.rows(f.Session.ProjectID), Form: project.NewConnection(f.Session.ProjectID, name)}), nil
 }
 
-func (s *Web) createConnection(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) createConnection(r *http.Request, f *page.Frame) (templ.Component, error) {
 	c := project.NewConnection(f.Session.ProjectID, strings.TrimSpace(f.Form.Get("name")))
 	if err := fillConnection(&c, f); err != nil {
 		return nil, err
 	}
-	if err := s.c.Registry.CheckConnection(r.Context(), nil, &c); err != nil {
+	if err := s.Registry.CheckConnection(r.Context(), nil, &c); err != nil {
 		return nil, err
 	}
 	if f.Form.Get("override") == "" {
-		if t := s.c.Delivery.Test(r.Context(), c); !t.OK {
+		if t := s.Delivery.Test(r.Context(), c); !t.OK {
 			f.Title, f.Problem = "Connections", errNotSaved()
 			return connections(*f, connectionsPage{Rows: s.rows(f.Session.ProjectID), Form: c, Checks: t.Checks}), nil
 		}
 	}
-	c, err := s.c.Registry.CreateConnection(r.Context(), c)
+	c, err := s.Registry.CreateConnection(r.Context(), c)
 	if err != nil {
 		return nil, err
 	}
@@ -197,15 +184,15 @@ func (p connectionPage) failed() bool {
 const shownDead = 50
 
 // conn finds the connection of a path, within the project.
-func (s *Web) conn(r *http.Request, f *page.Frame) (project.Connection, error) {
-	c, ok := s.c.Registry.Snapshot().Connection(r.PathValue("connection"))
+func (s *Pages) conn(r *http.Request, f *page.Frame) (project.Connection, error) {
+	c, ok := s.Registry.Snapshot().Connection(r.PathValue("connection"))
 	if !ok || c.ProjectID != f.Session.ProjectID {
 		return c, event.NewError(event.CodeNotFound, "no such connection", "it may have been deleted; see the connections page", nil)
 	}
 	return c, nil
 }
 
-func (s *Web) connection(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) connection(r *http.Request, f *page.Frame) (templ.Component, error) {
 	c, err := s.conn(r, f)
 	if err != nil {
 		return nil, err
@@ -213,21 +200,21 @@ func (s *Web) connection(r *http.Request, f *page.Frame) (templ.Component, error
 	return s.connectionPage(r, f, c, connectionPage{Form: c})
 }
 
-func (s *Web) connectionPage(r *http.Request, f *page.Frame, c project.Connection, p connectionPage) (templ.Component, error) {
+func (s *Pages) connectionPage(r *http.Request, f *page.Frame, c project.Connection, p connectionPage) (templ.Component, error) {
 	f.Title, p.Now = c.Name, s.Now()
-	p.connectionRow = connectionRow{c, s.c.Delivery.Delivery(c)}
+	p.connectionRow = connectionRow{c, s.Delivery.Delivery(c)}
 	var err error
-	if p.Dead, err = s.c.Delivery.DeadLetters(r.Context(), c, shownDead); err != nil {
+	if p.Dead, err = s.Backlog.DeadLetters(r.Context(), c, shownDead); err != nil {
 		return nil, err
 	}
-	if p.Gaps, err = s.c.Delivery.Gaps(r.Context(), c); err != nil {
+	if p.Gaps, err = s.Gaps.Gaps(r.Context(), c); err != nil {
 		return nil, err
 	}
 	p.Names = s.namesOf(r, c, false)
 	return connection(*f, p), nil
 }
 
-func (s *Web) saveConnection(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) saveConnection(r *http.Request, f *page.Frame) (templ.Component, error) {
 	have, err := s.conn(r, f)
 	if err != nil {
 		return nil, err
@@ -236,17 +223,17 @@ func (s *Web) saveConnection(r *http.Request, f *page.Frame) (templ.Component, e
 	if err := fillConnection(&want, f); err != nil {
 		return nil, err
 	}
-	if err := s.c.Registry.CheckConnection(r.Context(), &have, &want); err != nil {
+	if err := s.Registry.CheckConnection(r.Context(), &have, &want); err != nil {
 		return nil, err
 	}
 	moved := want.Host != have.Host || !want.ProjectKey.Equal(have.ProjectKey) || !want.PersonalKey.Equal(have.PersonalKey)
 	if moved && f.Form.Get("override") == "" {
-		if t := s.c.Delivery.Test(r.Context(), want); !t.OK {
+		if t := s.Delivery.Test(r.Context(), want); !t.OK {
 			f.Problem = errNotSaved()
 			return s.connectionPage(r, f, have, connectionPage{Form: want, Checks: t.Checks, Tested: true})
 		}
 	}
-	_, err = s.c.Registry.UpdateConnection(r.Context(), f.Session.ProjectID, have.ID, func(c *project.Connection) error { return fillConnection(c, f) })
+	_, err = s.Registry.UpdateConnection(r.Context(), f.Session.ProjectID, have.ID, func(c *project.Connection) error { return fillConnection(c, f) })
 	if err != nil {
 		return nil, err
 	}
@@ -257,29 +244,29 @@ func (s *Web) saveConnection(r *http.Request, f *page.Frame) (templ.Component, e
 	return f.Done(f.Path("/connections/"+have.ID), message)
 }
 
-func (s *Web) testConnection(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) testConnection(r *http.Request, f *page.Frame) (templ.Component, error) {
 	c, err := s.conn(r, f)
 	if err != nil {
 		return nil, err
 	}
-	t := s.c.Delivery.Test(r.Context(), c)
+	t := s.Delivery.Test(r.Context(), c)
 	return s.connectionPage(r, f, c, connectionPage{Form: c, Checks: t.Checks, Tested: true})
 }
 
 // toggleConnection pauses and resumes. What happened meanwhile waits in the
 // journal, unless it is asked to be left out.
-func (s *Web) toggleConnection(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) toggleConnection(r *http.Request, f *page.Frame) (templ.Component, error) {
 	c, err := s.conn(r, f)
 	if err != nil {
 		return nil, err
 	}
 	on := f.Form.Get("enabled") == "true"
 	if on && !c.Enabled && f.Form.Get("resume") == "now" {
-		if err := s.c.Delivery.DropBacklog(r.Context(), c.ID); err != nil {
+		if err := s.Backlog.DropBacklog(r.Context(), c.ID); err != nil {
 			return nil, err
 		}
 	}
-	_, err = s.c.Registry.UpdateConnection(r.Context(), f.Session.ProjectID, c.ID, func(c *project.Connection) error { c.Enabled = on; return nil })
+	_, err = s.Registry.UpdateConnection(r.Context(), f.Session.ProjectID, c.ID, func(c *project.Connection) error { c.Enabled = on; return nil })
 	if err != nil {
 		return nil, err
 	}
@@ -290,7 +277,7 @@ func (s *Web) toggleConnection(r *http.Request, f *page.Frame) (templ.Component,
 	return f.Done(f.Path("/connections/"+c.ID), message)
 }
 
-func (s *Web) deleteConnection(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) deleteConnection(r *http.Request, f *page.Frame) (templ.Component, error) {
 	c, err := s.conn(r, f)
 	if err != nil {
 		return nil, err
@@ -298,18 +285,18 @@ func (s *Web) deleteConnection(r *http.Request, f *page.Frame) (templ.Component,
 	if strings.TrimSpace(f.Form.Get("confirm")) != c.Name {
 		return nil, event.Invalid("the name does not match", "type the connection's name, "+c.Name+", to delete it")
 	}
-	if err := s.c.Registry.DeleteConnection(r.Context(), f.Session.ProjectID, c.ID); err != nil {
+	if err := s.Registry.DeleteConnection(r.Context(), f.Session.ProjectID, c.ID); err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/connections"), "Connection "+c.Name+" deleted and its keys erased.")
 }
 
-func (s *Web) replayDead(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) replayDead(r *http.Request, f *page.Frame) (templ.Component, error) {
 	c, err := s.conn(r, f)
 	if err != nil {
 		return nil, err
 	}
-	n, err := s.c.Delivery.Replay(r.Context(), c, f.Form.Get("id"))
+	n, err := s.Backlog.Replay(r.Context(), c, f.Form.Get("id"))
 	if err != nil {
 		return nil, err
 	}
@@ -317,14 +304,14 @@ func (s *Web) replayDead(r *http.Request, f *page.Frame) (templ.Component, error
 }
 
 // changeGaps has what a connection was not sent sent again, or forgets it.
-func (s *Web) changeGaps(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) changeGaps(r *http.Request, f *page.Frame) (templ.Component, error) {
 	c, err := s.conn(r, f)
 	if err != nil {
 		return nil, err
 	}
-	change, message := s.c.Delivery.SendGaps, "Sending the skipped events from the store. This page shows the progress."
+	change, message := s.Gaps.SendGaps, "Sending the skipped events from the store. This page shows the progress."
 	if f.Form.Get("forget") != "" {
-		change, message = s.c.Delivery.ForgetGaps, "Skipped events dismissed. They are still stored on this server."
+		change, message = s.Gaps.ForgetGaps, "Skipped events dismissed. They are still stored on this server."
 	}
 	if err := change(r.Context(), c); err != nil {
 		return nil, err

@@ -1,6 +1,7 @@
-package web
+package settings
 
 import (
+	"context"
 	"net/http"
 	"strconv"
 	"strings"
@@ -12,11 +13,16 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
+// Eraser deletes the events of a deleted project from the store.
+type Eraser interface {
+	Erase(ctx context.Context, projectID string) error
+}
+
 // readers are whom prompts and answers can be shown to.
 var readers = [][2]string{{"viewer", "Everyone in the project"}, {"member", "Members and administrators"}, {"admin", "Administrators"}}
 
 // settings is what a project does with what it gets.
-func (s *Web) settings(_ *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) settings(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Settings"
 	p, err := s.project(f)
 	if err != nil {
@@ -26,15 +32,15 @@ func (s *Web) settings(_ *http.Request, f *page.Frame) (templ.Component, error) 
 }
 
 // project is the current one; it may have gone a moment ago.
-func (s *Web) project(f *page.Frame) (project.Project, error) {
-	p, ok := s.c.Registry.Snapshot().Project(f.Session.ProjectID)
+func (s *Pages) project(f *page.Frame) (project.Project, error) {
+	p, ok := s.Registry.Snapshot().Project(f.Session.ProjectID)
 	if !ok {
 		return p, event.NewError(event.CodeNotFound, "no such project", "it has just been deleted; choose another in the sidebar", nil)
 	}
 	return p, nil
 }
 
-func (s *Web) saveSettings(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) saveSettings(r *http.Request, f *page.Frame) (templ.Component, error) {
 	contentDays, err := days(f.Form.Get("content_days"))
 	if err != nil {
 		return nil, err
@@ -44,7 +50,7 @@ func (s *Web) saveSettings(r *http.Request, f *page.Frame) (templ.Component, err
 		return nil, err
 	}
 	on := func(name string) bool { return f.Form.Get(name) != "" }
-	_, err = s.c.Registry.UpdateProject(r.Context(), f.Session.ProjectID, func(p *project.Project) error {
+	_, err = s.Registry.UpdateProject(r.Context(), f.Session.ProjectID, func(p *project.Project) error {
 		p.Name = f.Form.Get("name")
 		p.Settings.KeepContent, p.Settings.ScrubEmails = on("keep_content"), on("scrub_emails")
 		p.Settings.HashDistinctIDs, p.Settings.IncludeUsage = on("hash_distinct_ids"), on("include_usage")
@@ -68,7 +74,7 @@ func days(v string) (int, error) {
 }
 
 // deleteProject needs the project's name typed out: nothing brings it back.
-func (s *Web) deleteProject(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) deleteProject(r *http.Request, f *page.Frame) (templ.Component, error) {
 	p, err := s.project(f)
 	if err != nil {
 		return nil, err
@@ -76,12 +82,12 @@ func (s *Web) deleteProject(r *http.Request, f *page.Frame) (templ.Component, er
 	if strings.TrimSpace(f.Form.Get("confirm")) != p.Name {
 		return nil, event.Invalid("the name does not match", "type the project's name, "+p.Name+", to delete it")
 	}
-	if err := s.c.Registry.DeleteProject(r.Context(), p.ID); err != nil {
+	if err := s.Registry.DeleteProject(r.Context(), p.ID); err != nil {
 		return nil, err
 	}
 	message := "Project " + p.Name + " deleted."
-	if s.c.Eraser != nil {
-		if err := s.c.Eraser.Erase(r.Context(), p.ID); err != nil {
+	if s.Eraser != nil {
+		if err := s.Eraser.Erase(r.Context(), p.ID); err != nil {
 			s.Log.Error("the events of a deleted project could not be removed", "project", p.ID, "err", err)
 			message += " Its events could not be deleted from the store; see the server log."
 		}

@@ -1,4 +1,4 @@
-package web
+package settings
 
 import (
 	"net/http"
@@ -55,7 +55,7 @@ func (n names) cut() bool {
 }
 
 // namesOf reads the ledger. That it cannot be read is no reason to show no page.
-func (s *Web) namesOf(r *http.Request, c project.Connection, all bool) names {
+func (s *Pages) namesOf(r *http.Request, c project.Connection, all bool) names {
 	n := names{All: all, Sent: make(map[string]bool)}
 	for _, name := range c.SendProperties {
 		n.Sent[sentKey(false, name)] = true
@@ -64,24 +64,24 @@ func (s *Web) namesOf(r *http.Request, c project.Connection, all bool) names {
 		n.Sent[sentKey(true, name)] = true
 	}
 	var err error
-	if n.Page, err = s.c.Delivery.Ledger(r.Context(), c); err != nil {
+	if n.Page, err = s.Delivery.Ledger(r.Context(), c); err != nil {
 		n.Err = event.AsError(err)
 	}
 	return n
 }
 
 // ledger lists every name.
-func (s *Web) ledger(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) ledger(r *http.Request, f *page.Frame) (templ.Component, error) {
 	c, err := s.conn(r, f)
 	if err != nil {
 		return nil, err
 	}
 	f.Title = "Properties sent and withheld: " + c.Name
-	return ledgerPage(*f, connectionRow{c, s.c.Delivery.Delivery(c)}, s.namesOf(r, c, true)), nil
+	return ledgerPage(*f, connectionRow{c, s.Delivery.Delivery(c)}, s.namesOf(r, c, true)), nil
 }
 
 // sendNames makes one name leave, or takes it back.
-func (s *Web) sendNames(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) sendNames(r *http.Request, f *page.Frame) (templ.Component, error) {
 	c, err := s.conn(r, f)
 	if err != nil {
 		return nil, err
@@ -96,7 +96,7 @@ func (s *Web) sendNames(r *http.Request, f *page.Frame) (templ.Component, error)
 	} else {
 		properties = []string{name}
 	}
-	_, err = s.c.Registry.UpdateConnection(r.Context(), f.Session.ProjectID, c.ID, func(c *project.Connection) error {
+	_, err = s.Registry.UpdateConnection(r.Context(), f.Session.ProjectID, c.ID, func(c *project.Connection) error {
 		c.Send(on, properties, attributes)
 		return nil
 	})
@@ -111,13 +111,13 @@ func (s *Web) sendNames(r *http.Request, f *page.Frame) (templ.Component, error)
 }
 
 // settleNames keeps or stops what an upgrade took over.
-func (s *Web) settleNames(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) settleNames(r *http.Request, f *page.Frame) (templ.Component, error) {
 	c, err := s.conn(r, f)
 	if err != nil {
 		return nil, err
 	}
 	keep := f.Form.Get("keep") == "true"
-	_, err = s.c.Registry.UpdateConnection(r.Context(), f.Session.ProjectID, c.ID, func(c *project.Connection) error { c.SettleNames(keep); return nil })
+	_, err = s.Registry.UpdateConnection(r.Context(), f.Session.ProjectID, c.ID, func(c *project.Connection) error { c.SettleNames(keep); return nil })
 	if err != nil {
 		return nil, err
 	}

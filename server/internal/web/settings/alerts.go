@@ -1,4 +1,4 @@
-package web
+package settings
 
 import (
 	"net/http"
@@ -18,19 +18,19 @@ type alertsPage struct {
 	Tested    [2]string // what became of a test: webhook, e-mail
 }
 
-func (s *Web) alertsPage(f *page.Frame) alertsPage {
+func (s *Pages) alertsPage(f *page.Frame) alertsPage {
 	f.Title = "Alerts"
-	p, _ := s.c.Registry.Snapshot().Project(f.Session.ProjectID)
-	return alertsPage{Alerts: p.Alerts, MailReady: s.c.Alerts.Mailer != nil}
+	p, _ := s.Registry.Snapshot().Project(f.Session.ProjectID)
+	return alertsPage{Alerts: p.Alerts, MailReady: s.Alerts.Mailer != nil}
 }
 
-func (s *Web) alerts(_ *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) alerts(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	return alerts(*f, s.alertsPage(f)), nil
 }
 
 // saveAlerts shows a new secret in its answer, which nothing keeps.
-func (s *Web) saveAlerts(r *http.Request, f *page.Frame) (templ.Component, error) {
-	_, secret, err := s.c.Registry.SetAlerts(r.Context(), f.Session.ProjectID, project.Alerts{WebhookURL: f.Form.Get("webhook_url"), Emails: page.SplitList(f.Form.Get("emails"))}, f.Form.Get("rotate") != "")
+func (s *Pages) saveAlerts(r *http.Request, f *page.Frame) (templ.Component, error) {
+	_, secret, err := s.Registry.SetAlerts(r.Context(), f.Session.ProjectID, project.Alerts{WebhookURL: f.Form.Get("webhook_url"), Emails: page.SplitList(f.Form.Get("emails"))}, f.Form.Get("rotate") != "")
 	if err != nil {
 		return nil, err
 	}
@@ -42,9 +42,9 @@ func (s *Web) saveAlerts(r *http.Request, f *page.Frame) (templ.Component, error
 	return alerts(*f, p), nil
 }
 
-func (s *Web) testAlerts(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) testAlerts(r *http.Request, f *page.Frame) (templ.Component, error) {
 	p := s.alertsPage(f)
-	p.Tested[0], p.Tested[1] = s.c.Alerts.Test(r.Context(), f.Session.ProjectID)
+	p.Tested[0], p.Tested[1] = s.Alerts.Test(r.Context(), f.Session.ProjectID)
 	return alerts(*f, p), nil
 }
 
