@@ -11,14 +11,7 @@ import (
 func (s *Web) table() []page.Route {
 	const viewer, member, admin = project.RoleViewer, project.RoleMember, project.RoleAdmin
 	return slices.Concat([]page.Route{
-		{Pattern: "GET /sign-in", Open: s.signInPage},
-		{Pattern: "POST /sign-in", Open: s.signIn},
-		{Pattern: "POST /sign-in/link", Open: s.signInLink},
-		{Pattern: "POST /sign-out", Open: s.signOut},
-
 		{Pattern: "GET /{$}", Need: viewer, Handle: s.home},
-		{Pattern: "GET /welcome", Need: viewer, Handle: s.welcome},
-		{Pattern: "POST /welcome", Need: viewer, Handle: s.setUp, Again: s.welcome},
 
 		{Pattern: "GET /p/{project}/overview", Need: viewer, Handle: s.overview, Section: "Dashboards", Label: "Overview"},
 		{Pattern: "GET /p/{project}/traffic", Need: viewer, Handle: s.traffic, Section: "Dashboards", Label: "Traffic & reliability"},
@@ -60,11 +53,5 @@ func (s *Web) table() []page.Route {
 		{Pattern: "GET /events", Need: viewer, Handle: s.toEvents},
 		{Pattern: "GET /events/{uuid}", Need: viewer, Handle: s.findEvent},
 		{Pattern: "GET /traces/{id}", Need: viewer, Handle: s.findTrace},
-	}, s.promptRoutes(), s.rolloutRoutes(), s.experimentRoutes(), s.evalRoutes(), []page.Route{
-		{Pattern: "GET /account", Need: viewer, Handle: s.account},
-		{Pattern: "POST /account", Need: viewer, Handle: s.saveAccount, Again: s.account},
-		{Pattern: "POST /account/password", Need: viewer, Handle: s.changePassword, Again: s.account},
-		{Pattern: "POST /account/sign-out-everywhere", Need: viewer, Handle: s.signOutEverywhere, Again: s.account},
-		{Pattern: "POST /account/sessions/{session}/revoke", Need: viewer, Handle: s.revokeSession, Again: s.account},
-	})
+	}, s.promptRoutes(), s.rolloutRoutes(), s.experimentRoutes(), s.evalRoutes())
 }

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/hedgerow/hedgerow/event"
@@ -15,6 +14,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/services"
+	"github.com/hedgerow/hedgerow/server/internal/web/account"
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 	"github.com/hedgerow/hedgerow/server/internal/web/settings"
 )
@@ -66,9 +66,6 @@ type Web struct {
 	mux    *http.ServeMux
 	static assets
 	cross  *http.CrossOriginProtection
-
-	tries      *tries    // of signing in
-	unbelieved sync.Once // a proxy that is not believed has been told of
 }
 
 // New returns the pages.
@@ -84,12 +81,11 @@ func New(c Config) *Web {
 		Registry: c.Registry, Assets: s.static.Assets, Log: c.Logger, Now: c.Now, PublicURL: c.PublicURL,
 		Feed: c.Live != nil, Simulated: c.Simulated, Dropped: c.Dropped, Health: c.Health,
 	}
-	s.tries = newTries(s.Now)
 	settings := &settings.Pages{
 		Site: s.Site, Store: c.Store, Alerts: c.Alerts, Keyless: c.Keyless, Delivery: c.Delivery, Backlog: c.Delivery,
 		Gaps: c.Delivery, Eraser: c.Eraser, Providers: c.Providers,
 	}
-	s.Routes = slices.Concat(s.table(), settings.Routes())
+	s.Routes = slices.Concat(s.table(), settings.Routes(), account.New(s.Site, c.Proxies).Routes())
 	short := squeeze()
 	for _, rt := range s.Routes {
 		switch {

@@ -1,4 +1,4 @@
-package web
+package account
 
 import (
 	"net"
@@ -217,7 +217,7 @@ func (l *limiter) makeRoom(now time.Time) {
 // address is the network address that a request counts for: the peer's, or
 // what a proxy that is believed says of its own peer. An IPv6 network counts as
 // one: its owner has all of it.
-func (s *Web) address(r *http.Request) string {
+func (s *Pages) address(r *http.Request) string {
 	host, _, err := net.SplitHostPort(r.RemoteAddr)
 	if err != nil {
 		host = r.RemoteAddr
@@ -252,14 +252,14 @@ func (s *Web) address(r *http.Request) string {
 // that is configured or, where people reach hedgerow under another name than this
 // machine's own, one on this machine. Nobody else stands between this machine and
 // itself.
-func (s *Web) proxy(ip netip.Addr) bool {
-	return ip.IsLoopback() && s.published() || slices.ContainsFunc(s.c.Proxies, func(p netip.Prefix) bool { return p.Contains(ip) })
+func (s *Pages) proxy(ip netip.Addr) bool {
+	return ip.IsLoopback() && s.published() || slices.ContainsFunc(s.proxies, func(p netip.Prefix) bool { return p.Contains(ip) })
 }
 
 // published reports whether people reach hedgerow under another name than this
 // machine's own.
-func (s *Web) published() bool {
-	u, err := url.Parse(s.c.PublicURL)
+func (s *Pages) published() bool {
+	u, err := url.Parse(s.PublicURL)
 	if err != nil || u.Hostname() == "" || strings.EqualFold(u.Hostname(), "localhost") {
 		return false
 	}

@@ -1,4 +1,4 @@
-package web
+package account
 
 import (
 	"cmp"
@@ -20,7 +20,7 @@ import (
 // signInPage asks for e-mail address and password or, with a one-time link, for
 // a click: a link that a mail or chat program fetches ahead of its reader must
 // not be used up by that.
-func (s *Web) signInPage(w http.ResponseWriter, r *http.Request) {
+func (s *Pages) signInPage(w http.ResponseWriter, r *http.Request) {
 	v := r.URL.Query()
 	if token := v.Get("token"); token != "" {
 		s.Show(w, r, http.StatusOK, page.Plain(s.Assets, "Sign in", linkForm(token)))
@@ -40,9 +40,9 @@ type signInForm struct {
 	First       bool // nobody has a password yet: only a link leads in
 }
 
-func (s *Web) askPassword(w http.ResponseWriter, r *http.Request, status int, f signInForm) {
+func (s *Pages) askPassword(w http.ResponseWriter, r *http.Request, status int, f signInForm) {
 	f.First = true
-	for _, u := range s.c.Registry.Snapshot().Users() {
+	for _, u := range s.Registry.Snapshot().Users() {
 		f.First = f.First && u.PasswordHash == ""
 	}
 	s.Show(w, r, status, page.Plain(s.Assets, "Sign in", signInPage(f)))
@@ -50,7 +50,7 @@ func (s *Web) askPassword(w http.ResponseWriter, r *http.Request, status int, f 
 
 // signIn checks a password. How many may fail is limited by network address and
 // by account.
-func (s *Web) signIn(w http.ResponseWriter, r *http.Request) {
+func (s *Pages) signIn(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 4096)
 	f := signInForm{Email: strings.TrimSpace(r.PostFormValue("email")), Next: r.PostFormValue("next")}
 	u, err := s.checkPassword(w, r, f.Email, r.PostFormValue("password"))
@@ -65,21 +65,21 @@ func (s *Web) signIn(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, safeNext(f.Next), http.StatusSeeOther)
 }
 
-// checkPassword is the registry's, bounded. Tries are counted before they are
+// checkPassword is the registry's, bounded. tries are counted before they are
 // made: many at once do not get past the bound.
-func (s *Web) checkPassword(w http.ResponseWriter, r *http.Request, email, password string) (project.User, error) {
+func (s *Pages) checkPassword(w http.ResponseWriter, r *http.Request, email, password string) (project.User, error) {
 	address, account := s.address(r), accountKey(email)
 	x, wait := s.tries.take(address, account)
 	if wait > 0 {
 		return project.User{}, tooMany(w, wait)
 	}
-	u, err := s.c.Registry.CheckPassword(r.Context(), email, password)
+	u, err := s.Registry.CheckPassword(r.Context(), email, password)
 	if err != nil {
 		s.Log.Info("sign-in refused", "address", address)
 		if x.last {
-			of, _ := s.c.Registry.Snapshot().UserByEmail(email)
+			of, _ := s.Registry.Snapshot().UserByEmail(email)
 			entry := project.AuditEntry{Actor: "address " + address, Action: "sign_in.limited", Target: of.ID, Detail: "too many wrong passwords"}
-			if err := s.c.Registry.Audit(r.Context(), entry); err != nil {
+			if err := s.Registry.Audit(r.Context(), entry); err != nil {
 				s.Log.Warn("the audit log could not be written", "err", err)
 			}
 		}
@@ -109,7 +109,7 @@ func tooMany(w http.ResponseWriter, wait time.Duration) error {
 }
 
 // signInLink uses up a one-time link. Who has no password yet is asked for one.
-func (s *Web) signInLink(w http.ResponseWriter, r *http.Request) {
+func (s *Pages) signInLink(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, 4096)
 	address := s.address(r)
 	wait := s.tries.link(address)
@@ -117,7 +117,7 @@ func (s *Web) signInLink(w http.ResponseWriter, r *http.Request) {
 		s.Refuse(w, r, tooMany(w, wait))
 		return
 	}
-	u, err := s.c.Registry.RedeemLink(r.Context(), r.PostFormValue("token"))
+	u, err := s.Registry.RedeemLink(r.Context(), r.PostFormValue("token"))
 	if err == nil {
 		s.tries.arrived(address)
 		_, err = s.Enter(w, r, u, true)
@@ -134,14 +134,14 @@ func (s *Web) signInLink(w http.ResponseWriter, r *http.Request) {
 
 // signOut needs no session, and so no token of one: another site's forms are
 // refused before they come here.
-func (s *Web) signOut(w http.ResponseWriter, r *http.Request) {
+func (s *Pages) signOut(w http.ResponseWriter, r *http.Request) {
 	s.Leave(r.Context(), r)
 	s.DropCookies(w, r)
 	page.Redirect(w, r, "/sign-in")
 }
 
 // welcome asks who came by a link for an e-mail address and a password.
-func (s *Web) welcome(_ *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) welcome(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Welcome"
 	if f.Session.HasPassword && f.Problem == nil {
 		return f.Done("/account", "")
@@ -149,7 +149,7 @@ func (s *Web) welcome(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	return welcome(*f), nil
 }
 
-func (s *Web) setUp(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) setUp(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if f.Session.HasPassword {
 		return nil, event.NewError(event.CodeConflict, "you already have a password", "change it on the account page", nil)
 	}
@@ -158,7 +158,7 @@ func (s *Web) setUp(r *http.Request, f *page.Frame) (templ.Component, error) {
 		return nil, err
 	}
 	if f.Session.Email == "" || f.Form.Get("name") != "" {
-		_, err := s.c.Registry.UpdateUser(r.Context(), f.Session.UserID, func(u *project.User) error {
+		_, err := s.Registry.UpdateUser(r.Context(), f.Session.UserID, func(u *project.User) error {
 			if u.Email == "" {
 				if u.Email = f.Form.Get("email"); strings.TrimSpace(u.Email) == "" {
 					return event.Invalid("the e-mail address is missing", "you need it to sign in")
@@ -179,11 +179,11 @@ func (s *Web) setUp(r *http.Request, f *page.Frame) (templ.Component, error) {
 
 // setPassword sets the password of whoever looks at the page. That ends all of
 // their sessions; this browser gets a new one.
-func (s *Web) setPassword(r *http.Request, f *page.Frame, password string) error {
-	if err := s.c.Registry.SetPassword(r.Context(), f.Session.UserID, password); err != nil {
+func (s *Pages) setPassword(r *http.Request, f *page.Frame, password string) error {
+	if err := s.Registry.SetPassword(r.Context(), f.Session.UserID, password); err != nil {
 		return err
 	}
-	u, _ := s.c.Registry.Snapshot().User(f.Session.UserID)
+	u, _ := s.Registry.Snapshot().User(f.Session.UserID)
 	return s.Renew(r, f, u)
 }
 

@@ -1,4 +1,4 @@
-package web
+package account
 
 import (
 	"cmp"
@@ -17,11 +17,11 @@ type accountPage struct {
 	Sessions []project.Session
 }
 
-func (s *Web) account(_ *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) account(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Account"
 	var p accountPage
 	now := s.Now()
-	for _, x := range s.c.Registry.Snapshot().Sessions(f.Session.UserID) {
+	for _, x := range s.Registry.Snapshot().Sessions(f.Session.UserID) {
 		if now.Before(x.ExpiresAt) {
 			p.Sessions = append(p.Sessions, x)
 		}
@@ -29,8 +29,8 @@ func (s *Web) account(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	return account(*f, p), nil
 }
 
-func (s *Web) saveAccount(r *http.Request, f *page.Frame) (templ.Component, error) {
-	_, err := s.c.Registry.UpdateUser(r.Context(), f.Session.UserID, func(u *project.User) error {
+func (s *Pages) saveAccount(r *http.Request, f *page.Frame) (templ.Component, error) {
+	_, err := s.Registry.UpdateUser(r.Context(), f.Session.UserID, func(u *project.User) error {
 		u.Name = f.Form.Get("name")
 		if u.Email == "" {
 			u.Email = f.Form.Get("email")
@@ -45,7 +45,7 @@ func (s *Web) saveAccount(r *http.Request, f *page.Frame) (templ.Component, erro
 
 // changePassword asks for the old one, but of those who came by a link a moment
 // ago: they may have forgotten it.
-func (s *Web) changePassword(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) changePassword(r *http.Request, f *page.Frame) (templ.Component, error) {
 	password, err := newPassword(f.Form)
 	if err != nil {
 		return nil, err
@@ -70,16 +70,16 @@ func (s *Web) changePassword(r *http.Request, f *page.Frame) (templ.Component, e
 // needsOld reports whether a new password needs the old one.
 func needsOld(f page.Frame) bool { return f.Session.HasPassword && !f.Session.ByLink }
 
-func (s *Web) signOutEverywhere(r *http.Request, f *page.Frame) (templ.Component, error) {
-	if err := s.c.Registry.RevokeSessions(r.Context(), f.Session.UserID); err != nil {
+func (s *Pages) signOutEverywhere(r *http.Request, f *page.Frame) (templ.Component, error) {
+	if err := s.Registry.RevokeSessions(r.Context(), f.Session.UserID); err != nil {
 		return nil, err
 	}
 	s.DropCookies(f.Writer, r)
 	return f.Done("/sign-in", "")
 }
 
-func (s *Web) revokeSession(r *http.Request, f *page.Frame) (templ.Component, error) {
-	if err := s.c.Registry.RevokeSession(r.Context(), f.Session.UserID, r.PathValue("session")); err != nil {
+func (s *Pages) revokeSession(r *http.Request, f *page.Frame) (templ.Component, error) {
+	if err := s.Registry.RevokeSession(r.Context(), f.Session.UserID, r.PathValue("session")); err != nil {
 		return nil, err
 	}
 	return f.Done("/account", "Browser signed out.")
