@@ -6,6 +6,7 @@ import (
 	"testing/fstest"
 )
 
+// TestAssets serves what esbuild has made, and does without where it made nothing.
 func TestAssets(t *testing.T) {
 	if a := loadAssets(fstest.MapFS{"dist/.gitkeep": {}}); a.App != "" {
 		t.Errorf("a script without one: %q", a.App)

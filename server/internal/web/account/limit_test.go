@@ -250,7 +250,6 @@ func TestSafeNext(t *testing.T) {
 	}
 }
 
-// TestAssets serves what esbuild has made, and does without where it made nothing.
 func TestBrowser(t *testing.T) {
 	for agent, want := range map[string]string{
 		"Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.0 Safari/605.1.15":         "Safari on macOS",
