@@ -45,7 +45,7 @@ func TestCosts(t *testing.T) {
 			switch name {
 			case "anthropic":
 				dialect = provider.Anthropic
-			case "gemini":
+			case "gemini", "google-vertex":
 				dialect = provider.Gemini
 			}
 			e := provider.Parse(&provider.Call{

@@ -9,8 +9,8 @@
 //   - request.go: model, parameters and attribution that requests have in common.
 //   - response.go: streams and whole answers, the time of the first token, how
 //     the call ended.
-//   - chat.go, responses.go, messages.go, gemini.go, ollama.go, embeddings.go,
-//     media.go: one wire format each.
+//   - chat.go, responses.go, messages.go, gemini.go, vertex.go, ollama.go,
+//     embeddings.go, media.go: one wire format each.
 //   - usage.go: token counts, normalised.
 //   - message.go: answers in PostHog's message form (contract section 3.4).
 //   - sse.go, json.go, redact.go: server-sent events, JSON without copies, files

@@ -14,6 +14,10 @@ func (p *parser) embeddingsAnswer(name string, v gjson.Result) {
 		p.e.Model = or(event.FirstChars(text(v), 200), p.e.Model)
 	case "id":
 		p.e.CompletionID = or(event.FirstChars(text(v), 200), p.e.CompletionID)
+	case "predictions", "metadata":
+		if p.google {
+			p.predictAnswer(name, v)
+		}
 	case "usageMetadata":
 		p.usageGemini(v)
 	case "prompt_eval_count": // Ollama

@@ -63,7 +63,15 @@ func (p *parser) geminiPath() {
 	if !ok {
 		return
 	}
-	p.google = true
+	if rawPredicts(method) {
+		p.e.Stream = event.Some(method == "streamRawPredict")
+		if p.raw = true; model == countsTokens {
+			return
+		}
+	} else {
+		p.google = true
+	}
+	p.named = true
 	p.e.ModelAsked = event.FirstChars(strings.ToValidUTF8(strings.Clone(model), "\uFFFD"), 200)
 	if p.op == opGenerateContent {
 		p.e.Stream = event.Some(method == "streamGenerateContent")
@@ -128,6 +136,8 @@ func (p *parser) geminiRequest(name string, v gjson.Result) {
 		if v.IsObject() {
 			v.ForEach(func(k, v gjson.Result) bool { p.property(k.Str, v); return true })
 		}
+	case "instances", "parameters": // of predict
+		p.predictRequest(name, v)
 	case "generate_content_request": // of countTokens
 		v.ForEach(func(k, v gjson.Result) bool { p.geminiRequest(k.Str, v); return true })
 	}

@@ -3,9 +3,19 @@ package provider
 // Host is the API host of a provider.
 type Host struct {
 	Name         string // subdomains belong to it too
-	Provider     string // its name in events and in the gateway's routes
+	Provider     string // its name in events
 	Dialect      Dialect
 	ReportsUsage bool // streams have token counts even if not requested
+}
+
+// Route is the provider's name in the gateway's routes and settings: that in events,
+// unless it has a shorter one.
+func (h *Host) Route() string {
+	switch h.Provider {
+	case "google-vertex":
+		return "vertex"
+	}
+	return h.Provider
 }
 
 // Hosts are the known hosts; the first of a provider is its default.
@@ -16,7 +26,7 @@ var Hosts = []Host{
 	{"api.openai.com", "openai", OpenAI, false},
 	{"api.anthropic.com", "anthropic", Anthropic, true},
 	{"generativelanguage.googleapis.com", "gemini", Gemini, true},
-	{"aiplatform.googleapis.com", "gemini", Gemini, true},
+	{"aiplatform.googleapis.com", "google-vertex", Gemini, true},
 	{"openrouter.ai", "openrouter", OpenAI, true},
 	{"openai.azure.com", "azure", OpenAI, false},
 	{"cognitiveservices.azure.com", "azure", OpenAI, false},

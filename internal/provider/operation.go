@@ -42,8 +42,11 @@ const (
 // or the like where the method changes what is meant.
 func Operation(d Dialect, method, path string) string {
 	path, _, _ = strings.Cut(path, "?")
-	if _, verb, ok := geminiMethod(path); ok && method == "POST" {
-		return geminiOperation(verb)
+	if model, verb, ok := geminiMethod(path); ok && method == "POST" {
+		if op := geminiOperation(verb); op != "" {
+			return op
+		}
+		return vertexOperation(path, model, verb)
 	}
 	if op := ollamaOperation(method, path); op != "" {
 		return op

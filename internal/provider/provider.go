@@ -127,6 +127,8 @@ type parser struct {
 	refused    bool  // the answer says that it was withheld
 	webSearch  bool  // the request allowed searches
 	google     bool  // the path is one of Google's own
+	raw        bool  // the path is Vertex AI's for another publisher's form
+	named      bool  // the path names the model
 	sessionID  bool  // the request has its own session_id
 	counts     geminiUsage
 	iterations string    // Anthropic's, of which the top level of its usage leaves some out

@@ -112,7 +112,7 @@ func (p *parser) requestMember(name string, v gjson.Result) {
 	e := p.e
 	switch name {
 	case "model":
-		if !p.google { // there the path says it
+		if !p.named { // there the path says it
 			e.ModelAsked = event.FirstChars(text(v), 200)
 		}
 	case "stream":
@@ -158,7 +158,7 @@ func (p *parser) requestMember(name string, v gjson.Result) {
 		switch {
 		case p.google && p.op == opCountTokens:
 			p.geminiRequest(name, v)
-		case p.c.Dialect == Anthropic || p.op == opMessages:
+		case p.c.Dialect == Anthropic || p.op == opMessages || p.raw:
 			p.messagesRequest(name, v)
 		}
 	case opGenerateContent:

@@ -15,7 +15,8 @@ import (
 // Upstreams are the providers that the configuration names or moves.
 func Upstreams(c *config.Config) map[string]gateway.Upstream {
 	out := make(map[string]gateway.Upstream)
-	for name, base := range map[string]string{"openai": c.UpstreamOpenAI, "anthropic": c.UpstreamAnthropic, "gemini": c.UpstreamGemini, "openrouter": c.UpstreamOpenRouter, "azure": c.UpstreamAzure} {
+	for name, base := range map[string]string{"openai": c.UpstreamOpenAI, "anthropic": c.UpstreamAnthropic, "gemini": c.UpstreamGemini, "openrouter": c.UpstreamOpenRouter, "azure": c.UpstreamAzure,
+		"vertex": c.UpstreamVertex} {
 		if base != "" {
 			u := gateway.Known()[name]
 			u.BaseURL = base

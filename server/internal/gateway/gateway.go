@@ -265,7 +265,7 @@ func (x *exchange) serve() {
 		x.rec.uuid = own.UUID
 	}
 	x.rec.call = provider.Call{
-		Provider: up.name, Dialect: up.dialect, Method: x.in.Method, Path: x.route.below, BaseURL: x.route.base, Start: x.start,
+		Provider: up.provider, Dialect: up.dialect, Method: x.in.Method, Path: x.route.below, BaseURL: x.route.base, Start: x.start,
 		Attribution: grant.AttributionFields,
 	}
 

@@ -53,6 +53,8 @@ func TestKeys(t *testing.T) {
 		{name: "anthropic as a bearer", path: "/v1/messages", headers: []string{"Authorization: Bearer " + hedgeKey}, project: "good", arrives: http.Header{"X-Api-Key": {providerKey}}},
 		{name: "azure", path: "/azure/r/openai/v1/models", headers: []string{"Api-Key: " + hedgeKey}, project: "good", arrives: http.Header{"Api-Key": {providerKey}}},
 		{name: "gemini", path: "/gemini/v1beta/models", headers: []string{"X-Goog-Api-Key: " + hedgeKey}, project: "good", arrives: http.Header{"X-Goog-Api-Key": {providerKey}}},
+		{name: "vertex, own token", path: "/vertex/v1/projects/p/locations/eu/x", headers: []string{"Authorization: Bearer ya29.token"}, project: "only", arrives: http.Header{"Authorization": {"Bearer ya29.token"}}},
+		{name: "vertex", path: "/vertex/v1beta1/publishers/google/models", headers: []string{"Authorization: Bearer " + hedgeKey}, project: "good", arrives: http.Header{"X-Goog-Api-Key": {providerKey}}},
 		{name: "gemini in the query", path: "/gemini/v1beta/models?alt=sse&key=" + hedgeKey + "&z=1", project: "good", arrives: http.Header{"X-Goog-Api-Key": {providerKey}}, query: "alt=sse&z=1"},
 		{name: "own key in the query", path: "/gemini/v1beta/models?key=" + ownKey, project: "only", arrives: http.Header{}, query: "key=" + ownKey},
 		{name: "beside the own key", path: "/openai/v1/models", headers: []string{"X-Hedgerow-Key: " + hedgeKey, "Authorization: Bearer " + ownKey}, project: "good", arrives: http.Header{"Authorization": {"Bearer " + ownKey}}},

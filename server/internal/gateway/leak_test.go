@@ -72,7 +72,8 @@ func TestOwnKeysStayHome(t *testing.T) {
 		return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "unknown hedgerow key", "", nil)
 	}})
 	routes := []string{"/v1/models", "/v1/messages", "/v1/anything/else", "/openai/v1/chat/completions", "/anthropic/v1/messages", "/gemini/v1beta/models", "/azure/r/openai/v1/models",
-		"/openrouter/api/v1/models", "/groq/openai/v1/models", "/mine/v1/models", "/mine/x%2Fy"}
+		"/openrouter/api/v1/models", "/groq/openai/v1/models", "/mine/v1/models", "/mine/x%2Fy",
+		"/vertex/v1/projects/p/locations/us-east5/publishers/anthropic/models/m:rawPredict"}
 	type request struct {
 		path, query string
 		header      http.Header

@@ -78,6 +78,9 @@ func (g *Gateway) Call(ctx context.Context, o Own) (*event.Event, error) {
 	if up == nil {
 		return nil, event.Invalid("hedgerow knows no provider "+fmt.Sprintf("%q", name)+", and cannot ask it", "judges and runs of datasets can ask "+strings.Join(slices.Sorted(maps.Keys(g.upstreams)), ", "))
 	}
+	if name == "vertex" {
+		return nil, event.Invalid("hedgerow itself asks no model on Vertex AI", "choose the provider gemini or anthropic")
+	}
 	path, body, err := o.request(up.dialect)
 	if err != nil {
 		return nil, err
@@ -108,7 +111,7 @@ func (g *Gateway) Call(ctx context.Context, o Own) (*event.Event, error) {
 		return nil, event.NewError(event.CodeInvalid, "the project keeps no key for "+name, "an administrator keeps one on the page Keys, or with: hedgerow project provider-key "+name, nil)
 	}
 	call := provider.Call{
-		Provider: name, Dialect: up.dialect, Method: http.MethodPost, Path: path, Start: start, Latency: time.Since(start),
+		Provider: up.provider, Dialect: up.dialect, Method: http.MethodPost, Path: path, Start: start, Latency: time.Since(start),
 		Request: body, Response: w.body.Bytes(), RequestBytes: int64(len(body)), ResponseBytes: int64(w.body.Len()),
 		ResponseHeader: w.header, Status: w.status,
 	}

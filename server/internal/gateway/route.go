@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"maps"
 	"net/http"
 	"net/url"
@@ -34,6 +35,8 @@ type Upstream struct {
 	// Timeout is the longest wait for response headers. Defaults to 0: no limit but
 	// the caller's.
 	Timeout time.Duration
+
+	provider string // a known provider's name in events
 }
 
 // Known returns the providers that need no configuration, by the name that
@@ -41,17 +44,17 @@ type Upstream struct {
 func Known() map[string]Upstream {
 	known := make(map[string]Upstream)
 	for _, h := range provider.Hosts {
-		if _, ok := known[h.Provider]; ok || h.Provider == "ollama" { // Ollama is usually self-hosted
+		if _, ok := known[h.Route()]; ok || h.Provider == "ollama" { // Ollama is usually self-hosted
 			continue
 		}
-		u := Upstream{BaseURL: "https://" + h.Name, Dialect: h.Dialect}
+		u := Upstream{BaseURL: "https://" + h.Name, Dialect: h.Dialect, provider: h.Provider}
 		if h.Provider == "azure" {
 			u.BaseURL = "https://" + resourceMark + "." + h.Name
 		}
 		if h.ReportsUsage && h.Dialect == provider.OpenAI {
 			u.IncludeUsage = new(bool)
 		}
-		known[h.Provider] = u
+		known[h.Route()] = u
 	}
 	return known
 }
@@ -60,7 +63,8 @@ const resourceMark = "{resource}"
 
 // upstream is a validated [Upstream].
 type upstream struct {
-	name      string
+	name      string // in routes
+	provider  string // in events
 	dialect   provider.Dialect
 	scheme    string
 	host      string
@@ -112,7 +116,7 @@ func newUpstream(name string, c Upstream) (*upstream, error) {
 		return nil, event.NewError(event.CodeInvalid, "the base URL of the upstream "+name+" is not usable", "give scheme, host and path only, as in https://api.openai.com", nil)
 	}
 	u := &upstream{
-		name: name, dialect: c.Dialect, scheme: b.Scheme,
+		name: name, provider: cmp.Or(known.provider, name), dialect: c.Dialect, scheme: b.Scheme,
 		host: strings.Replace(b.Host, standIn, resourceMark, 1), path: strings.TrimRight(b.Path, "/"),
 		resources: name == "azure" || strings.Contains(b.Host, standIn), perHost: strings.Contains(b.Host, standIn),
 		usage: c.Dialect == provider.OpenAI,
@@ -230,12 +234,34 @@ func skipDecoded(raw string, n int) string {
 	return raw[min(i, len(raw)):]
 }
 
+// vertexHost is Vertex AI's host for the location global, and for calls that name
+// none.
+const vertexHost = "aiplatform.googleapis.com"
+
+// vertexAt returns Vertex AI's host for the location that a path names
+// (https://docs.cloud.google.com/vertex-ai/docs/general/locations): a region's has
+// the region before it, us and eu have hosts of their own.
+func vertexAt(path string) string {
+	_, after, _ := strings.Cut(path, "/locations/")
+	location, _, _ := strings.Cut(after, "/")
+	switch {
+	case location == "us", location == "eu":
+		return "aiplatform." + location + ".rep.googleapis.com"
+	case location == "global", !validResource(location):
+		return vertexHost
+	}
+	return location + "-" + vertexHost
+}
+
 // to joins the base URL and what the caller sent below the route. A part that
 // both have is taken once.
 func (u *upstream) to(resource, below, raw string) route {
 	t := route{up: u, host: u.host, below: below, path: u.path + below, base: u.path}
 	if u.perHost {
 		t.host = strings.Replace(u.host, resourceMark, resource, 1)
+	}
+	if u.host == vertexHost {
+		t.host = vertexAt(below)
 	}
 	for _, o := range u.overlaps {
 		if rest, ok := strings.CutPrefix(below, o); ok && (rest == "" || rest[0] == '/') {
