@@ -1,0 +1,136 @@
+package pricefeed_test
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hedgerow/hedgerow/internal/price"
+	"github.com/hedgerow/hedgerow/server/internal/health"
+	"github.com/hedgerow/hedgerow/server/internal/pricefeed"
+)
+
+// feed serves the list with an ETag, as the real one does, or fails as it is set to.
+type feed struct {
+	status int
+	body   string
+	fresh  int // requests that were answered with a body
+	hang   bool
+}
+
+func (f *feed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if f.hang {
+		<-r.Context().Done()
+		return
+	}
+	tag := fmt.Sprintf(`"%d-%d"`, len(f.body), f.status)
+	if f.status == http.StatusOK && r.Header.Get("If-None-Match") == tag {
+		w.WriteHeader(http.StatusNotModified)
+		return
+	}
+	w.Header().Set("ETag", tag)
+	w.WriteHeader(f.status)
+	f.fresh++
+	_, _ = io.WriteString(w, f.body)
+}
+
+// list is the built-in prices in the feed's form, with gpt-4.1 of OpenAI at another
+// price of input where that is not "".
+func list(price41 string) string {
+	var b strings.Builder
+	provider := ""
+	b.WriteByte('[')
+	for _, r := range price.Default().Builtin() {
+		if r.Provider != provider {
+			if provider != "" {
+				b.WriteString("]},")
+			}
+			provider = r.Provider
+			fmt.Fprintf(&b, `{"id":%q,"models":[`, provider)
+		} else {
+			b.WriteByte(',')
+		}
+		input := "1"
+		if r.Input.Known {
+			input = r.Input.Value.Shift(6).String()
+		}
+		if price41 != "" && r.Provider == "openai" && r.Model == "gpt-4.1" {
+			input = price41
+		}
+		fmt.Fprintf(&b, `{"id":%q,"match":{"equals":%q},"prices":{"input_mtok":%s}}`, r.Model, r.Model, input)
+	}
+	b.WriteString("]}]")
+	return b.String()
+}
+
+func TestRefresh(t *testing.T) {
+	f := &feed{status: http.StatusOK}
+	server := httptest.NewServer(f)
+	defer server.Close()
+	now := time.Date(2026, 12, 1, 8, 0, 0, 0, time.UTC)
+	file := filepath.Join(t.TempDir(), "prices.refreshed.json")
+	table := price.Default()
+	r := &pricefeed.Refresher{
+		URL: server.URL + "/data.json", Interval: time.Hour, File: file, Now: func() time.Time { return now }, Logger: slog.New(slog.DiscardHandler),
+		Client: &http.Client{Timeout: 300 * time.Millisecond},
+		Table:  func() *price.Table { return table },
+		Reload: func() error {
+			o, err := price.Load(file)
+			if err == nil {
+				table = price.Default().WithRefreshed(o)
+			}
+			return err
+		},
+	}
+	good := list("3")
+	for _, step := range []struct {
+		name   string
+		set    func()
+		fails  string // "" for none
+		input  string // price of gpt-4.1 after it
+		date   string
+		fresh  int // bodies sent so far
+		status health.Status
+	}{
+		{"the feed is away", func() { f.status = http.StatusBadGateway }, "502", "2", "2026-11-21", 1, health.OK},
+		{"it hangs", func() { f.hang = true }, "too long", "2", "2026-11-21", 1, health.OK},
+		{"it sends a web page", func() { f.hang, f.status, f.body = false, 200, "<html>" }, "not in the form", "2", "2026-11-21", 2, health.OK},
+		{"it is cut off", func() { f.body = good[:len(good)/2] }, "not in the form", "2", "2026-11-21", 3, health.OK},
+		{"it has lost most models", func() {
+			f.body = `[{"id":"openai","models":[{"id":"gpt-4.1","match":{"equals":"gpt-4.1"},"prices":{"input_mtok":2}}]}]`
+		}, "refused", "2", "2026-11-21", 4, health.OK},
+		{"a price has become 0", func() { f.body = list("0") }, "refused", "2", "2026-11-21", 5, health.OK},
+		{"a price is absurd", func() { f.body = list("200") }, "refused", "2", "2026-11-21", 6, health.OK},
+		{"a price has no meaning", func() { f.body = list("1e99") }, "cannot be read", "2", "2026-11-21", 7, health.OK},
+		{"it is right", func() { f.body = good }, "", "3", "2026-12-01", 8, health.OK},
+		{"it has not changed", func() { now = now.AddDate(0, 0, 1) }, "", "3", "2026-12-02", 8, health.OK},
+		{"it is away for long", func() { f.status, now = http.StatusNotFound, now.AddDate(0, 2, 0) }, "404", "3", "2026-12-02", 9, health.Degraded},
+	} {
+		step.set()
+		_, err := r.Refresh(t.Context())
+		if step.fails == "" && err != nil || step.fails != "" && (err == nil || !strings.Contains(err.Error(), step.fails)) {
+			t.Errorf("%s: error %v, want %q", step.name, err, step.fails)
+		}
+		row, _ := table.Match("openai", "gpt-4.1")
+		if _, date := table.Dates(); price.PerMillion(row.Input) != step.input || date.Format(time.DateOnly) != step.date || f.fresh != step.fresh {
+			t.Errorf("%s: gpt-4.1 costs %s by prices of %s after %d bodies; want %s, %s, %d", step.name, price.PerMillion(row.Input), date.Format(time.DateOnly), f.fresh, step.input, step.date, step.fresh)
+		}
+		if got := r.Health(); got.Status != step.status {
+			t.Errorf("%s: health is %+v", step.name, got)
+		}
+	}
+	diff, err := os.ReadFile(file + ".diff")
+	if err != nil || !strings.Contains(string(diff), "~ openai gpt-4.1: input $2 → $3") {
+		t.Errorf("the diff is %.300s, %v", diff, err)
+	}
+	if row, ok := table.Match("openai", "omni-moderation-latest"); !ok || !row.Free() {
+		t.Error("a refresh has taken a correction away")
+	}
+}
