@@ -16,18 +16,18 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
-// What single questions may take.
+// Time limits of single queries.
 const (
 	chartTarget = 300 * time.Millisecond
 	listTarget  = 100 * time.Millisecond
 )
 
-// BenchmarkDashboards asks what each page asks, of the file that benchFile
-// makes: charts over 30 days, lists over 7. p50-ms and p95-ms are of single
-// questions, cpu-ms what one takes of all processors; a chart above 300 ms shows the plans of its queries, with the time
-// of each part. HEDGEROW_BENCH_ROWS is the number of events, 100,000 unless told
-// (make bench-query: 1 and 10 million), HEDGEROW_BENCH_MEMORY the store's memory
-// in MiB, the server's own unless told.
+// BenchmarkDashboards runs each page's queries on the file of benchFile: charts
+// over 30 days, lists over 7. p50-ms and p95-ms are of single queries, cpu-ms is
+// the time of all processors; a chart above 300 ms shows the plans of its
+// queries, with the time of each part. HEDGEROW_BENCH_ROWS is the number of
+// events, 100,000 by default (make bench-query: 1 and 10 million),
+// HEDGEROW_BENCH_MEMORY the store's memory in MiB, the server's default.
 func BenchmarkDashboards(b *testing.B) {
 	rows := benchRows(b)
 	memory, _ := strconv.ParseInt(os.Getenv("HEDGEROW_BENCH_MEMORY"), 10, 64)
@@ -215,8 +215,7 @@ func BenchmarkDashboards(b *testing.B) {
 	}
 }
 
-// cpuTime is what the process has taken of all processors: the figure to compare
-// where others use the machine too.
+// cpuTime is the CPU time of the process: compare this figure on a busy machine.
 func cpuTime() time.Duration {
 	var u syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {

@@ -13,11 +13,11 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
-// RecentCalls returns what distinguishes calls of every project's generations,
-// embeddings and spans that name a property, such as ingest.JoinedTo: the
-// newest limit of those stored since a time, the oldest first. Only identity,
+// RecentCalls returns the identifying fields of every project's generations,
+// embeddings and spans that have a property, such as ingest.JoinedTo: the
+// newest limit of those stored since a time, oldest first. Only identity,
 // source, timestamp, provider, models, latency, completion id, base URL, token
-// counts and that property are filled.
+// counts and that property are set.
 func (r *Reader) RecentCalls(ctx context.Context, since time.Time, property string, limit int) ([]*event.Event, error) {
 	var out []*event.Event
 	recent := sqlf.New("SELECT *, CASE WHEN name = ? THEN ? END AS mark FROM events WHERE stored_at >= ? AND name IN (?, ?, ?)", event.Span, r.constProperty(property), since.UTC(), event.Generation, event.Embedding, event.Span)
@@ -55,15 +55,15 @@ const (
 	tracesOfIDs   = 500
 )
 
-// OfTraces returns the calls, spans and roots of a project's traces, and the calls
-// that have one of the ids as span id, uuid, completion id or request_id, with the
-// rest of their traces, from a time range and without content: 5,000, calls first
-// and the earliest of them. It is not whole where there are more.
+// OfTraces returns the calls, spans and roots of a project's traces, and the
+// calls that have one of the ids as span id, uuid, completion id or request_id,
+// with the rest of their traces, in a time range and without content: up to
+// 5,000, calls first, then by time. whole is false if there are more.
 func (r *Reader) OfTraces(ctx context.Context, project string, traces, ids []string, from, to time.Time) (out []*event.Event, whole bool, err error) {
 	steps := sqlf.New("project_id = ? AND ts >= ? AND ts <= ? AND (name IN (?, ?, ?) OR ?) AND trace_id IS NOT NULL", project, from.UTC(), to.UTC(), event.Span, event.Trace, event.RequestStarted, callExpr)
 	whole = true
 	if len(ids) > 0 {
-		// Their traces alone: what is read of a column is read of all its rows.
+		// Only their traces: a column is read for all rows.
 		list := r.sql.textRows(anys(ids))
 		named := sqlf.New("(span_id IN (?) OR uuid IN (SELECT TRY_CAST(unnest(CAST(? AS VARCHAR[])) AS UUID)) OR completion_id IN (?) OR ? IN (?))", list, anys(ids), list, r.constProperty("request_id"), list)
 		found, err := r.texts(ctx, sqlf.New("SELECT DISTINCT trace_id FROM ? AS found WHERE ? AND ? LIMIT ?", r.allEvents().sql, steps, named, tracesOfIDs))

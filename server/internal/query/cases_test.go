@@ -19,9 +19,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// TestCases runs the files of testdata, which say in text what any engine has to
-// answer. A file has events, one a line; then questions, each followed by its
-// answer in indented lines:
+// TestCases runs the case files of testdata, which every engine must pass. A file
+// has events, one per line, then queries, each followed by its answer in indented
+// lines:
 //
 //	event $ai_generation at=2026-03-29T10:00 model=gpt trace=t1 in=10 out=5 cost=0.01 latency=200ms
 //	ask series measures=calls,cost_usd by=model every=day
@@ -29,10 +29,9 @@ import (
 //	  gpt calls=1 cost_usd=0.01
 //	  gpt 2026-03-29 calls=1 cost_usd=0.01
 //
-// Words are separated by blanks; a value with blanks is in double quotes.
-// Points at which nothing happened are left out. Unknown figures are "-". A
-// question is about the whole of March 2026 unless from and to say otherwise.
-// Each is asked before the events are rolled up and after.
+// Words are separated by blanks; a value with blanks is in double quotes. Empty
+// points are omitted. Unknown figures are "-". A query covers March 2026 unless
+// it has from and to. Each runs before the events are rolled up and after.
 func TestCases(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txt")
 	if err != nil || len(files) == 0 {
@@ -117,7 +116,7 @@ func split(s string) []string {
 	})
 }
 
-// moment reads 2026-03-29T10:00.
+// moment parses 2026-03-29T10:00.
 func moment(s string) (time.Time, error) { return time.Parse("2006-01-02T15:04", s) }
 
 func eventOf(words []string) (*event.Event, error) {
@@ -189,7 +188,7 @@ func eventOf(words []string) (*event.Event, error) {
 	return e, nil
 }
 
-// answer asks a question and writes down its answer.
+// answer runs a query and formats its answer.
 func answer(ctx context.Context, r *query.Reader, words []string) (out []string, err error) {
 	p := map[string]string{"from": "2026-03-01T00:00", "to": "2026-03-31T00:00"}
 	for _, w := range words[1:] {

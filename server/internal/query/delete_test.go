@@ -22,9 +22,9 @@ func (p *pair) delete(t *testing.T, uuids ...string) {
 	}
 }
 
-// TestRollupsWithoutDeletedEvents deletes calls, outcomes and whole traces out of
-// closed stretches: answers are those of the events that are left, before their
-// stretches are rolled up again and after.
+// TestRollupsWithoutDeletedEvents deletes calls, outcomes and whole traces from
+// closed ranges: answers count only the remaining events, before and after their
+// ranges are rolled up again.
 func TestRollupsWithoutDeletedEvents(t *testing.T) {
 	f := newFixture(t)
 	withOutcomes(t, f)
@@ -94,8 +94,8 @@ func TestRollupsWithoutDeletedEvents(t *testing.T) {
 	p.comparePages(t, 9)
 }
 
-// TestManyDeletions: what was deleted all over the store is rolled up from the
-// first of it on.
+// TestManyDeletions: after many deletions everything from the first one on is
+// rolled up again.
 func TestManyDeletions(t *testing.T) {
 	p := newPair(t)
 	p.roller.Stretch = 30

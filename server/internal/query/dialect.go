@@ -8,8 +8,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
-// dialect is the SQL in which engines differ: texts for [sqlf.New], with ? for what
-// they are about. What questions are made of besides is common to engines.
+// dialect is the SQL in which engines differ: texts for [sqlf.New], with ? for
+// their operands. All other SQL is common to all engines.
 type dialect struct {
 	texts     string // a bound list, of texts
 	integers  string // a bound list, of integers
@@ -19,7 +19,7 @@ type dialect struct {
 	keys      string // the list of the keys of a JSON object
 	search    string // one of some columns contains a text, whatever the case
 	interval  string // a number of seconds, to add to a timestamp
-	quantiles string // of an expression, under a condition: the list of shares, interpolated; NULL if there are no values
+	quantiles string // of an expression, under a condition: the list of quantiles, interpolated; NULL without values
 	bigint    string // a sum of integers as int64; one that does not fit is unknown
 	double    string // a text as a number, or NULL
 	place     string // where a row of table events is, until the engine next moves rows
@@ -30,11 +30,12 @@ var duckDB = dialect{
 	integers: "CAST(? AS BIGINT[])",
 	unnest:   "unnest(?)",
 	has:      "list_contains(?, ?)",
-	// What the engine does not take for JSON has nothing: it is stricter than what
-	// older binaries let in.
+	// Text that the engine does not accept as JSON has no members: it is stricter
+	// than older binaries.
 	json: "TRY(json_extract_string(?, ?))",
 	keys: "TRY(json_keys(?))",
-	// A NUL between two columns: no text, which holds none, reaches from one into the next.
+	// A NUL separates columns, because text does not contain it and so cannot match
+	// across columns.
 	search:    "contains(lower(concat_ws(chr(0), ?)), lower(CAST(? AS VARCHAR)))",
 	interval:  "to_seconds(CAST(? AS BIGINT))",
 	quantiles: "quantile_cont(?, [0.5, 0.95, 0.99]) FILTER (WHERE ?)",
@@ -75,8 +76,8 @@ func (d *dialect) inTexts(list []any, expr sqlf.Fragment) sqlf.Fragment {
 	return sqlf.New(d.has, sqlf.New(d.texts, list), expr)
 }
 
-// oneOf is true where an expression is one of some constants: an engine may compare
-// with those of IN one after the other.
+// oneOf is true if an expression is one of some constants: an engine may compare
+// with those of IN one by one.
 func (d *dialect) oneOf(expr sqlf.Fragment, constants string) sqlf.Fragment {
 	return sqlf.New(d.has, sqlf.Raw("["+constants+"]"), expr)
 }
@@ -94,7 +95,7 @@ func (d *dialect) names() sqlf.Fragment {
 	return sqlf.New(d.unnest, sqlf.New(d.keys, sqlf.Column("properties")))
 }
 
-// property is the text of a custom property, whose name is bound.
+// property is the text of a custom property, whose name is a bound parameter.
 func (d *dialect) property(name string) sqlf.Fragment {
 	return d.propertyAt(sqlf.New("CAST(? AS VARCHAR)", propertyPath(name)))
 }

@@ -1,34 +1,33 @@
-// Package query answers questions about stored events: each question is a typed
-// function, whose result marshals to the JSON that the API gives out.
+// Package query queries stored events. Each query is a typed method whose result
+// marshals to the API's JSON.
 //
 // Read in this order:
 //
-//   - [Reader] and [Store]: what it needs of a store.
-//   - [Reader.Snapshot]: a Reader of one moment, for all parts of a page.
-//   - [Filter]: which events a question is about. Every value becomes a bound
-//     parameter; no SQL is made from input.
+//   - [Reader] and [Store]: the interface to a store.
+//   - [Reader.Snapshot]: a consistent Reader for all parts of a page.
+//   - [Filter]: the events of a query. Every value becomes a bound parameter; no
+//     SQL is built from input.
 //   - [Reader.Events], [Reader.Event]: lists and one event.
-//   - [Reader.SearchContent]: events by words of their prompts and answers.
-//   - [Reader.Trace]: one assembled tree, with its roll-up counted once.
+//   - [Reader.SearchContent]: full-text search in prompts and answers.
+//   - [Reader.Trace]: the tree of a trace with its totals.
 //   - [Reader.Traces], [Reader.Sessions], [Reader.Users], [Reader.Errors]: lists;
-//     parts.go says what they add up, ids.go how few events they need to read.
+//     parts.go has their sums, ids.go limits the events that they read.
 //   - [Reader.Stats], [Reader.Today], [Reader.SevenDays]: totals; summing.go
-//     takes them from roll-ups.
+//     reads them from roll-ups.
 //   - [Reader.Series]: figures over time by a breakdown, for charts; measure.go
-//     says what each [Measure] is.
-//   - [Reader.Steps], [Reader.Shapes]: what agents do; shapes.go counts most traces
+//     defines each [Measure].
+//   - [Reader.Steps], [Reader.Shapes]: agents; shapes.go counts most traces
 //     without their events.
-//   - [Reader.PromptUse]: how prompts and their versions were used.
-//   - [Reader.FilterValues]: what a menu can offer.
-//   - rollup.go, [Roller]: how questions about millions of events are answered
-//     from thousands of rows; outcome.go: the same for outcomes, and which call
-//     an outcome speaks of.
+//   - [Reader.PromptUse]: use of prompts and their versions.
+//   - [Reader.FilterValues]: values for filter menus.
+//   - rollup.go, [Roller]: roll-ups, which answer queries about millions of
+//     events from thousands of rows; outcome.go: the same for outcomes, and their
+//     calls.
 //   - dialect.go: the SQL that differs between engines; package sqlf composes the
 //     queries.
 //
-// An event whose write has returned is in the next answer, rolled up or not, and in
-// all that follow.
+// An event whose write has returned is in all later answers, rolled up or not.
 //
 // Unknown is never 0: a number that no event has is null in JSON, and totals
-// say how many calls they know nothing of.
+// count the calls without a value.
 package query

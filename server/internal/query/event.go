@@ -27,11 +27,11 @@ func (u *USD) UnmarshalJSON(b []byte) error { return (*event.Opt[decimal.Decimal
 // unknown (null).
 type Millis = event.Opt[float64]
 
-// What became of an event's content.
+// States of an event's content.
 const (
-	ContentKept    = "kept"    // it is there, for those who may see it
+	ContentKept    = "kept"    // stored, for users who may see it
 	ContentExpired = "expired" // it was there; retention removed it
-	ContentNone    = "none"    // the event came without, or privacy dropped it
+	ContentNone    = "none"    // captured without content, or dropped by privacy
 )
 
 // IsCall reports whether the event is a call of a model that has ended.

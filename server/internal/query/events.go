@@ -30,8 +30,7 @@ type EventsQuery struct {
 	Limit  int       // 0 is DefaultLimit; at most MaxLimit
 }
 
-// EventSort orders events, the largest first. Events that do not know the value
-// are left out.
+// EventSort orders events, largest first. Events without the value are omitted.
 type EventSort string
 
 // The orders of events.
@@ -103,8 +102,8 @@ func (r *Reader) Events(ctx context.Context, q EventsQuery) (*EventsPage, error)
 	return page, nil
 }
 
-// table is what events are looked for in: an expression of a FROM clause, and
-// the column that says where an event is; NULL if it is unknown.
+// table is a table of events to search: an expression of a FROM clause, and
+// the column with an event's position; NULL if unknown.
 type table struct {
 	sql   sqlf.Fragment
 	place string
@@ -130,12 +129,12 @@ func (s EventSort) column() sqlf.Fragment {
 	return sqlf.Fragment{}
 }
 
-// filteredFrom lets filters find outcomes by what they have of their call, and the
-// events of a trace or a session where they are.
+// filteredFrom lets filters find outcomes by their call's fields, and limits the
+// events of a trace or a session to their ranges.
 func (r *Reader) filteredFrom(ctx context.Context, q *EventsQuery) (from table, w sqlf.Fragment, err error) {
 	names := inherited(&q.Filter, ByNone)
 	ofOutcomes := q.Kind == KindOutcomes || isOutcome(q.Name)
-	if ofOutcomes && len(names) > 0 && q.Text == "" { // words are looked for in what it says itself
+	if ofOutcomes && len(names) > 0 && q.Text == "" { // text is searched only in the outcome itself
 		present := *r
 		present.at = nil // outcomes has those of the snapshot
 		if w, err = present.where(q.Project, &q.Filter); err != nil {
@@ -216,12 +215,12 @@ type found struct {
 	id    string // its uuid
 	ts    time.Time
 	place sql.NullInt64 // in table events, until the engine next moves rows
-	value string        // what it was ordered by
+	value string        // the value of the sort column
 }
 
-// find reports which events meet w, in the order of a column and then of their
-// uuid: DESC or ASC. It reads a few narrow columns. In one question with whole,
-// the engine would read all columns of whatever meets w.
+// find returns the positions of events that match w, in the order of a column
+// and then of their uuid: DESC or ASC. It reads a few narrow columns. Combined
+// with whole in one query, the engine would read all columns of every match.
 func (r *Reader) find(ctx context.Context, from table, w, column sqlf.Fragment, direction string, limit int) (out []found, err error) {
 	few := sqlf.New("SELECT uuid AS id, ts, "+from.place+" AS place, ? AS value FROM ? WHERE ? ORDER BY ? "+direction+", uuid "+direction+" LIMIT ?", column, from.sql, w, column, limit)
 	// Texts of the few alone.
@@ -234,10 +233,10 @@ func (r *Reader) find(ctx context.Context, from table, w, column sqlf.Fragment, 
 	return out, err
 }
 
-// whole reads columns of the rows that find has found, in its order: those of
-// [store.EventColumns], or expressions in their place. Some 90 columns of a few rows
-// that lie all over the table are read where they are; by uuid or time the engine
-// would read them of all rows in between.
+// whole reads columns of the rows from find, in their order: those of
+// [store.EventColumns], or expressions instead. The engine reads some 90 columns
+// of a few scattered rows at their positions; by uuid or time it would read them
+// of all rows in between.
 func (r *Reader) whole(ctx context.Context, of []found, columns string) ([]*store.Row, error) {
 	if len(of) == 0 {
 		return nil, nil
@@ -318,9 +317,9 @@ func (r *Reader) Event(ctx context.Context, project, id string, withContent bool
 	return v, nil
 }
 
-// Original returns an event as it was stored, with its content where that is
-// kept, and when it was stored. [Event] is for people; this is for what makes
-// something of events.
+// Original returns an event as it was stored, with its content if that is
+// kept, and the time of storing. [Event] is its form for display; this one is
+// for processing.
 func (r *Reader) Original(ctx context.Context, project, id string) (*event.Event, time.Time, error) {
 	row, err := r.event(ctx, project, id)
 	if err != nil {
@@ -361,19 +360,19 @@ func (r *Reader) original(ctx context.Context, row *store.Row) (*event.Event, er
 	return row.Event, nil
 }
 
-// Stretch is what came to a project within a time.
+// Stretch is the events of a project captured within a time.
 type Stretch struct {
-	First, Last time.Time // when the events came
+	First, Last time.Time // capture times of the events
 	Stored      time.Time // when all of them were stored at the latest
 	After       time.Time // where the part before ended; zero is the beginning
 }
 
-// Originals returns the next part of a stretch in the order of storing: the events
-// that the store wrote together, as they were stored, with their content where it
-// is kept, and After for the part that follows. No events are the end. The store
-// knows when it wrote an event, not when it came: a few that came after Last and
-// were stored by Stored are among them. Of a store that was recreated since, those
-// are taken whose own time lies within the stretch.
+// Originals returns the next batch of a stretch in the order of storing: events
+// that the store wrote together, as stored, with their content if it is kept, and
+// After for the next call. No events mean the end. The store records when it
+// wrote an event, not its capture: a few that were captured after Last and stored
+// by Stored are included. After the store was recreated, events are selected by
+// their own timestamps.
 func (r *Reader) Originals(ctx context.Context, project string, s Stretch) ([]*event.Event, time.Time, error) {
 	after := s.After
 	if after.Before(s.First) {
@@ -393,8 +392,8 @@ func (r *Reader) Originals(ctx context.Context, project string, s Stretch) ([]*e
 	return out, rows[0].StoredAt, nil
 }
 
-// rows reads events that meet a condition: the columns of [store.EventColumns], or
-// expressions in their place.
+// rows reads events that match a condition: the columns of [store.EventColumns],
+// or expressions instead.
 func (r *Reader) rows(ctx context.Context, columns string, cond sqlf.Fragment) ([]*store.Row, error) {
 	return r.rowsOf(ctx, sqlf.New("SELECT ? FROM events WHERE ?", sqlf.Raw(columns), cond))
 }
@@ -408,7 +407,8 @@ func (r *Reader) rowsOf(ctx context.Context, query sqlf.Fragment) (out []*store.
 	return out, err
 }
 
-// views turns rows into results, and finds out whose content is still there.
+// views converts rows to results, and checks whether their content still
+// exists.
 func (r *Reader) views(ctx context.Context, rows []*store.Row) ([]*Event, error) {
 	views := make([]*Event, len(rows))
 	withContent := make(map[string]*Event)
@@ -450,7 +450,7 @@ func (r *Reader) contentsOf(rows []*store.Row, ids []any) sqlf.Fragment {
 	return sqlf.New("stored_at BETWEEN ? AND ? AND uuid IN (?)", first, last, r.sql.uuidRows(ids))
 }
 
-// content reads the content of one event; nil where it is gone.
+// content reads the content of one event; nil if it was deleted.
 func (r *Reader) content(ctx context.Context, row *store.Row) (out *Content, err error) {
 	err = r.each(ctx, sqlf.New("SELECT body FROM content WHERE stored_at = ? AND uuid = ?", row.StoredAt, r.sql.uuid(row.Event.UUID)), func(rows *sql.Rows) error {
 		var body []byte

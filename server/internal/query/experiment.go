@@ -16,11 +16,11 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
-// Moments are the sums, over the users of one arm, of which every figure of an
-// experiment is made. A user u has y, what is counted (tasks that were solved,
-// dollars), and n, among what (tasks, calls). One user with many calls is one
-// observation (y, n): calls of one user resemble each other, and statistics that
-// took them for independent would be too sure of themselves.
+// Moments are sums over the users of one variant, from which every figure of an
+// experiment is computed. A user u has a numerator y (solved tasks, dollars) and
+// a denominator n (tasks, calls). A user with many calls is one observation (y,
+// n): calls of a user are correlated, and treating them as independent would
+// overstate the confidence.
 //
 // The figure itself is the ratio of the sums, Y / N: a rate, a mean, a cost per
 // task.
@@ -46,7 +46,7 @@ func (m *Moments) Add(y, n float64) {
 // Metric is a figure of an experiment: one of hedgerow's own measures, or one
 // made of a property of any event.
 type Metric struct {
-	// Measure is one of [ExperimentMeasures]; "" where Event says what is counted.
+	// Measure is one of [ExperimentMeasures]; "" if Event defines the metric.
 	Measure Measure `json:"measure,omitempty" jsonschema:"one of hedgerow's own measures; left out where an event says what is counted"`
 	// Eval narrows eval_score and eval_pass_rate to one check; "" is all of them.
 	Eval string `json:"eval,omitempty" jsonschema:"narrows eval_score and eval_pass_rate to one check"`
@@ -57,11 +57,11 @@ type Metric struct {
 	As       string `json:"as,omitempty" jsonschema:"rate (share of the events whose property is the value; default), mean (of the property), users (share of the users who have such an event)"`
 }
 
-// What [Metric.As] makes of an event.
+// Values of [Metric.As].
 const (
-	AsRate  = "rate"  // share of the events that say anything about Property in which it is Value
+	AsRate  = "rate"  // share of the events with Property in which it is Value
 	AsMean  = "mean"  // mean of Property, a number
-	AsUsers = "users" // share of the users who have such an event at all
+	AsUsers = "users" // share of the users with such an event
 )
 
 // IsRate reports whether the metric is a share, 0 to 1.
@@ -75,7 +75,7 @@ func (m Metric) IsRate() bool {
 // Quantile is the level of the quantile that the metric is; 0 where it is none.
 func (m Metric) Quantile() float64 { return m.Measure.Info().Quantile }
 
-// Check reports what is wrong with a metric.
+// Check returns an error if the metric is invalid.
 func (m Metric) Check() error {
 	switch {
 	case m.Event == "" && !slices.Contains(ExperimentMeasures(), m.Measure):
@@ -96,28 +96,28 @@ func (m Metric) Check() error {
 	return checkText("metric", m.Event+m.Property+m.Value+m.Eval)
 }
 
-// ExperimentQuery asks what happened to the users of an experiment's arms.
+// ExperimentQuery selects an experiment's users and metrics.
 //
-// A user belongs to the arm that their calls, and what happened to those, name.
-// Users who met more than one arm are left out and counted in
-// [Experiment.Mixed]. A call counts that names an arm itself or belongs to a
-// trace with one that does. An outcome (or any other event) counts by its trace
-// or, where it has none or names an arm itself, by its user, from the user's
-// first event in the arm on. Calls that have no user count by trace.
+// A user's calls and outcomes have the user's variant. Users with more than one
+// variant are excluded and counted in [Experiment.Mixed]. A call counts if it
+// or another call of its trace has a variant. An outcome (or any other event)
+// counts by its trace or, if it has none or has a variant itself, by its user,
+// from the user's first event with the variant on. Calls without a user count
+// by trace.
 type ExperimentQuery struct {
 	Project  string
 	From, To time.Time // From is needed; To defaults to now
-	Flag     string    // key of the feature flag whose variants are the arms; "" makes versions of Prompt the arms
+	Flag     string    // key of the feature flag; "" makes versions of Prompt the variants
 	Prompt   string    // with Flag: only calls of this prompt, and of none, count as meeting an arm
 	Arms     []string  // variants or versions (number or id), at least two; what names others is not checked
 	Metrics  []Metric  // at most MaxMeasures
-	By       GroupBy   // segments of users, by what their first event in the arm says; ByNone is one segment
+	By       GroupBy   // segments of users by their first event with the variant; ByNone is one segment
 }
 
 // Experiment is the answer to an [ExperimentQuery].
 type Experiment struct {
-	Cells []Cell // of each segment and arm that has users: the segments with most users first, at most MaxSegments; arms in the order asked for
-	Mixed int64  // users who met more than one arm
+	Cells []Cell // one for each segment and variant with users: the largest segments first, at most MaxSegments; variants in the requested order
+	Mixed int64  // users with more than one variant
 }
 
 // MaxSegments bounds the segments of an [Experiment].
@@ -145,16 +145,16 @@ type Figure struct {
 	Values []float64
 }
 
-// reading says how a metric is read off one event: y and n, NULL where the event
-// says nothing about it.
+// reading extracts a metric from an event: y and n, NULL if the event does not
+// have it.
 type reading struct {
 	y, n   sqlf.Fragment
 	p      sqlf.Fragment // a value of each event that y and n name; empty: none
 	events sqlf.Fragment // the condition of the events that it is read off
 }
 
-// reading is how a metric is read. What it has of each event is selected under the
-// name p.
+// reading returns the expressions of a metric. Those of each event are selected
+// under the name p.
 func (r *Reader) reading(m Metric, p string) (out reading, err error) {
 	if m.Event != "" {
 		return r.ownReading(m, p), nil
@@ -202,7 +202,7 @@ func (r *Reader) ownReading(m Metric, p string) (out reading) {
 	return out
 }
 
-// check reports what is wrong with a question, and fills in its end.
+// check validates a query and sets its end.
 func (q *ExperimentQuery) check(now func() time.Time) error {
 	switch {
 	case q.From.IsZero():
@@ -257,7 +257,7 @@ type experimentReader struct {
 	at  map[[2]string]int // segment, arm → place in out.Cells
 }
 
-// unit is who an event counts for, before its trace is asked.
+// unit identifies the user, or a substitute, of an event.
 const unitExpr = "coalesce(distinct_id, trace_id, CAST(uuid AS VARCHAR))"
 
 // arm is the arm that an event names, or NULL.
@@ -276,8 +276,8 @@ func (x *experimentReader) within() (sqlf.Fragment, error) {
 	return x.r.where(x.q.Project, &Filter{From: x.q.From, To: x.q.To})
 }
 
-// units is the common part of every query: exposed are the events that name an arm,
-// units the users who met one, traces who each of their traces belongs to.
+// units is the common part of every query: exposed are the events with a variant,
+// units the users with one, traces the unit of each of their traces.
 func (x *experimentReader) units() (sqlf.Fragment, error) {
 	segment, err := x.r.by(x.q.By)
 	if err != nil {
@@ -449,7 +449,7 @@ func (x *experimentReader) moments(ctx context.Context, metric int) error {
 	if err != nil {
 		return err
 	}
-	// One row a user; users who were only met count for "users" metrics.
+	// One row per user; users without a value count for "users" metrics.
 	sums := sqlf.Raw("sum(y0) AS y, sum(n0) AS n")
 	switch {
 	case m.Event != "" && m.As == AsUsers:
@@ -478,17 +478,17 @@ func (x *experimentReader) moments(ctx context.Context, metric int) error {
 	})
 }
 
-// Behind is one trace, or one user's outcomes without a trace, that a figure of
-// an arm is made of.
+// Behind is a trace, or one user's outcomes without a trace, that contributes
+// to a variant's figure.
 type Behind struct {
 	TraceID string    `json:"trace_id"` // "" where an outcome names no trace
 	User    string    `json:"user"`
 	At      time.Time `json:"at"` // of the first event that counts
-	Y       Number    `json:"y"`  // what is counted; of a quantile, the greatest value
+	Y       Number    `json:"y"`  // the numerator; of a quantile, the largest value
 	N       Number    `json:"n"`
 }
 
-// BehindQuery requests what a figure is made of.
+// BehindQuery selects the contributions to a figure.
 type BehindQuery struct {
 	ExperimentQuery        // with one metric
 	Arm             string // of those that are requested
@@ -497,7 +497,8 @@ type BehindQuery struct {
 	Limit           int    // Defaults to 50, at most 500
 }
 
-// ExperimentBehind lists the traces behind a figure of [Reader.Experiment].
+// ExperimentBehind lists the traces that contribute to a figure of
+// [Reader.Experiment].
 func (r *Reader) ExperimentBehind(ctx context.Context, q BehindQuery) ([]Behind, error) {
 	if err := q.check(r.now); err != nil {
 		return nil, err
@@ -520,7 +521,7 @@ func (r *Reader) ExperimentBehind(ctx context.Context, q BehindQuery) ([]Behind,
 	if q.Descending {
 		order = "DESC"
 	}
-	// Without an n the figure of a trace is what it adds: a call's cost.
+	// Without n, the figure of a trace is its contribution: a call's cost.
 	out := []Behind{}
 	err = r.each(ctx, sqlf.New("?SELECT trace_id, u, min(ts), ? AS y, ? AS n FROM readings WHERE arm = CAST(? AS VARCHAR) AND seg = CAST(? AS VARCHAR) AND (y0 IS NOT NULL OR n0 IS NOT NULL)"+
 		" GROUP BY trace_id, u ORDER BY coalesce(y, 0) / coalesce(nullif(n, 0), 1) "+order+", min(ts) DESC, u LIMIT ?", readings, float(sum), float(sqlf.Raw("sum(n0)")), q.Arm, q.Segment, min(q.Limit, 500)), func(rows *sql.Rows) error {

@@ -20,8 +20,8 @@ type Filter struct {
 	Name          string // event name: "$ai_generation"
 	Kind          string // KindCalls … "" is every event
 	Provider      string
-	Model         string // the model that answered or, where that is unknown, the one asked for
-	ModelAsked    string // the model asked for or, where that is unknown, the one that answered
+	Model         string // the model that answered or, if unknown, the requested one
+	ModelAsked    string // the requested model or, if unknown, the one that answered
 	Operation     string
 	Surface       string
 	User          string // distinct id
@@ -31,7 +31,7 @@ type Filter struct {
 	PromptVersion string // the version or, where that is unknown, its id
 	Status        string
 	ErrorType     string
-	ErrorGroup    string // the normalised message: ErrorGroup.Message of Errors
+	ErrorGroup    string // the normalized message: ErrorGroup.Message of Errors
 	TaskType      string
 	Step          string // name of a span, of the tool that it called, or of the agent's step
 	InputLength   string // bucket of the input's length
@@ -40,7 +40,7 @@ type Filter struct {
 	Tag           string
 	Flag          string            // key of a feature flag that the event names …
 	FlagVariant   string            // … and its variant there; "" is any. Without Flag: posthog_flag_variant
-	Text          string            // words that its metadata hold, in any case of letters; of lists only
+	Text          string            // text in the metadata, case-insensitive; of lists only
 	Properties    map[string]string // custom property name → its value as text, at most MaxPropertyFilters
 }
 
@@ -48,7 +48,7 @@ type Filter struct {
 const (
 	KindCalls    = "calls"    // generations, embeddings, and calls that applications report themselves
 	KindErrors   = "errors"   // failed events
-	KindOutcomes = "outcomes" // what reports how a call worked out
+	KindOutcomes = "outcomes" // events that report a call's outcome
 	KindTools    = "tools"    // tool calls
 	KindOpen     = "open"     // calls that applications report as begun, without an end so far
 )
@@ -59,9 +59,9 @@ const MaxPropertyFilters = 10
 // maxFilterLen bounds one filter value, in bytes.
 const maxFilterLen = 1000
 
-// Expressions over table events that several questions use. A call is what
-// event.Event.IsCall says. Those that applications report themselves have a status,
-// unless they are the other half of a call that the gateway has seen.
+// Expressions over table events that several queries use. A call is defined by
+// event.Event.IsCall. Those that applications report themselves have a status,
+// unless they are the second report of a call that the gateway captured.
 var (
 	modelExpr = sqlf.New("coalesce({model}, {model_asked})")
 	askedExpr = sqlf.New("coalesce({model_asked}, {model})")
@@ -74,8 +74,7 @@ var (
 	outcomeExpr = sqlf.New("{name} IN (" + outcomeNames + ")")
 )
 
-// searched are the columns that [Filter.Text] looks into: what is said of a call,
-// not what it said.
+// searched are the columns that [Filter.Text] searches: metadata, not content.
 var searched = []string{"name", "distinct_id", "ai_user", "trace_id", "trace_name", "span_name", "session_id", "provider", "model_asked", "model", "operation", "prompt_name", "prompt_version",
 	"prompt_version_id", "surface", "task_type", "environment", "status", "stop_reason", "error_type", "error_message", "completion_id", "properties"}
 

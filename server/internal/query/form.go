@@ -10,8 +10,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
-// Event is one stored event. Every key is always there but content: unknown
-// numbers are null, unknown strings empty. [event.Event] says what the fields mean.
+// Event is one stored event. Every key is present except content: unknown
+// numbers are null, unknown strings empty. See [event.Event] for the fields.
 type Event struct {
 	UUID              string                     `json:"uuid"`
 	ProjectID         string                     `json:"project_id"`
@@ -75,7 +75,7 @@ type Event struct {
 
 	LeftOut      bool     `json:"left_out,omitempty"` // in a trace: properties and other long values, which the event alone has
 	ContentState string   `json:"content_state"`      // ContentKept …
-	Content      *Content `json:"content,omitempty"`  // only where it was asked for
+	Content      *Content `json:"content,omitempty"`  // only if requested
 }
 
 // Usage is event.Usage with the totals that hedgerow derives: Input is all input,

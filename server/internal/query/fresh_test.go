@@ -12,9 +12,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/store/storetest"
 )
 
-// TestReadYourWrites: what the store has taken is in the next answer of every
-// question, and what was in an answer once is in all that follow, while stretches
-// are rolled up in between.
+// TestReadYourWrites: a stored event is in the next answer of every query and in
+// all later ones, while ranges are rolled up in between.
 func TestReadYourWrites(t *testing.T) {
 	p := newPair(t)
 	g, rng := storetest.NewGenerator(11), rand.New(rand.NewPCG(5, 6))

@@ -13,12 +13,12 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
-// Table rollup_ids says which stretches have events of a trace or a session, by
-// a hash of its id: numbers are read in a fraction of the time that the ids of
-// all events take. Two ids of one hash cost time and change nothing: what is
-// found is looked up by its id.
+// Table rollup_ids records which stretches have events of a trace or a session,
+// by a hash of its id: numbers are read in a fraction of the time of all
+// events' ids. A hash collision costs time but does not change results: ids are
+// compared afterwards.
 
-// identified are the columns whose values rollup_ids knows.
+// identified are the columns in rollup_ids.
 var identified = []string{"trace_id", "session_id"}
 
 // idHash is FNV-1a, 64 bits, over the column's name, NUL and the id.
@@ -30,11 +30,11 @@ func idHash(column, id string) int64 {
 	return int64(h.Sum64())
 }
 
-// maxHeld bounds the parts that held distinguishes.
+// maxHeld limits the number of parts in held.
 const maxHeld = 12
 
-// held is where events with one of the ids in a column are, with all columns of
-// events. It holds other events, too.
+// held is a table of parts that contain all events with one of the ids in a
+// column, with all columns of events. It contains other events, too.
 func (r *Reader) held(ctx context.Context, project, column string, ids []string) (table, error) {
 	if !slices.Contains(identified, column) {
 		return r.allEvents(), nil
@@ -50,8 +50,8 @@ func (r *Reader) held(ctx context.Context, project, column string, ids []string)
 	return r.stretches(ctx, c, sqlf.New("SELECT last FROM rollup_ids WHERE project_id = ? AND last <= ? AND hash IN (SELECT unnest(CAST(? AS BIGINT[])))", project, c.last, hashes))
 }
 
-// ranges are those of some stretches, a subquery, in order. Stretches that lie side
-// by side are one.
+// ranges returns the ranges of stretches given by a subquery, in order, and
+// merges adjacent ones.
 func (r *Reader) ranges(ctx context.Context, lasts sqlf.Fragment) (parts []storedIn, err error) {
 	err = r.each(ctx, sqlf.New("SELECT first, last FROM rolled WHERE last IN (?) ORDER BY first", lasts), func(rows *sql.Rows) error {
 		var s storedIn
@@ -68,8 +68,8 @@ func (r *Reader) ranges(ctx context.Context, lasts sqlf.Fragment) (parts []store
 	return parts, err
 }
 
-// stretches is the events of some stretches, a subquery, and those of none, with all
-// columns of events. It holds other events, too.
+// stretches is a table of the events of stretches given by a subquery, and of
+// those in none, with all columns of events. It contains other events, too.
 func (r *Reader) stretches(ctx context.Context, c *cover, lasts sqlf.Fragment) (table, error) {
 	parts, err := r.ranges(ctx, lasts)
 	if err != nil {
@@ -86,7 +86,7 @@ func (r *Reader) stretches(ctx context.Context, c *cover, lasts sqlf.Fragment) (
 		parts = slices.Delete(parts, at, at+1)
 	}
 	for _, rest := range c.rest {
-		// One that was to be rolled up again may lie within a part, of several or of its own.
+		// One to be rolled up again may be within a part of several stretches.
 		if !slices.ContainsFunc(parts, func(p storedIn) bool { return p.holds(rest) }) {
 			parts = append(parts, rest)
 		}
@@ -108,18 +108,18 @@ func (r *Reader) allColumns(cond sqlf.Fragment) sqlf.Fragment {
 	return sqlf.New("SELECT *, "+r.sql.place+" AS place FROM events WHERE ?", cond)
 }
 
-// firstWindow is how far back the newest of a list are looked for at first; each
-// further look goes windowGrowth times as far.
+// firstWindow is the first period that is searched for the newest of a list;
+// each further search covers windowGrowth times as much.
 const (
 	firstWindow  = time.Hour
 	windowGrowth = 6
 	maxWindow    = 1000 * 24 * time.Hour
 )
 
-// newest finds the newest traces, sessions or users of a list, or those after
-// its cursor, from the newest events alone: no more than so many, in any order,
-// and, of traces, since when there are events of them. A filter may narrow a list
-// of traces: one that begins within a time meets it within that time or not at all.
+// newest finds the newest traces, sessions or users of a list, or those after its
+// cursor, from the newest events alone: at most limit, in any order and, for
+// traces, the time of their first event. A filter may narrow a list of traces:
+// one that begins within the range either matches within it or not at all.
 func (r *Reader) newest(ctx context.Context, l *listing) (ids []string, since time.Time, err error) {
 	q, key, limit := l.ListQuery, l.column, l.Limit+1
 	end := q.To
@@ -165,7 +165,7 @@ func (r *Reader) newest(ctx context.Context, l *listing) (ids []string, since ti
 			moment = "min(ts)"
 		}
 		if q.Cursor != "" {
-			if l.byStart { // what comes later changes no start
+			if l.byStart { // later events do not change a start
 				w = w.Andf("ts <= make_timestamp(?)", micros)
 			}
 			having = sqlf.New(" HAVING "+moment+" < make_timestamp(?) OR "+moment+" = make_timestamp(?) AND "+key+" > ?", micros, micros, after.ID)
@@ -193,8 +193,7 @@ func (r *Reader) newest(ctx context.Context, l *listing) (ids []string, since ti
 	}
 }
 
-// withoutEarlier leaves out the ids that have an event in q's time range before
-// a moment.
+// withoutEarlier removes the ids that have an earlier event in q's time range.
 func (r *Reader) withoutEarlier(ctx context.Context, key string, q *ListQuery, before time.Time, ids []string) ([]string, error) {
 	from, err := r.held(ctx, q.Project, key, ids)
 	if err != nil {
@@ -213,8 +212,8 @@ func (r *Reader) among(column string, values []string) sqlf.Fragment {
 	return sqlf.New("? IN (?)", sqlf.Column(column), r.sql.textRows(anys(values)))
 }
 
-// DistinctIDs returns the users of those of some events that are stored, each
-// once, in order; events without one are left out.
+// DistinctIDs returns the users of stored events, each once, sorted; events
+// without a user are skipped.
 func (r *Reader) DistinctIDs(ctx context.Context, project string, uuids []string) ([]string, error) {
 	return r.texts(ctx, sqlf.New("SELECT DISTINCT distinct_id FROM events WHERE project_id = ? AND distinct_id IS NOT NULL AND uuid IN (?) ORDER BY distinct_id", project, r.sql.uuidRows(anys(uuids))))
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
-// MaxJudgements bounds what [Reader.Judgements] returns.
+// MaxJudgements is the limit of [Reader.Judgements].
 const MaxJudgements = 500
 
 // Judgements lists what checks, judges and people said about a trace: its

@@ -8,9 +8,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
-// The measures of events that an application names itself, such as
-// support_ticket_resolved. [EventMatch] says which count. An event that says nothing
-// of its prompt, model and so on has those of its trace's call, as outcomes do.
+// Measures of events that an application names itself, such as
+// support_ticket_resolved, selected by [EventMatch]. An event without a prompt,
+// model and so on has those of its trace's call, as outcomes do.
 const (
 	EventCount Measure = "event_count" // events that match
 	EventShare Measure = "event_share" // events that match / events of that name that have the property
@@ -25,7 +25,7 @@ const (
 	EventUserRate Measure = "event_user_rate"
 )
 
-// EventMatch says which events of an application count.
+// EventMatch selects events of an application.
 type EventMatch struct {
 	Name     string // of the events
 	Property string // "": all of them match
@@ -37,7 +37,7 @@ func ofOwnEvent(m Measure) bool {
 	return slices.Contains([]Measure{EventCount, EventShare, EventMean, EventTraceRate, EventUserRate}, m)
 }
 
-// check reports what a measure lacks.
+// check returns an error if a measure is incomplete.
 func (e EventMatch) check(m Measure) error {
 	switch {
 	case !ofOwnEvent(m):
@@ -52,8 +52,8 @@ func (e EventMatch) check(m Measure) error {
 	return checkText("event", e.Name+e.Property+e.Value)
 }
 
-// match gives the conditions that an event matches and that it says anything about
-// it.
+// match returns the conditions that an event matches and that it has the
+// property.
 func (r *Reader) match(e EventMatch) (hit, said sqlf.Fragment) {
 	p := r.sql.property(e.Property)
 	switch {
@@ -121,8 +121,9 @@ func (r *Reader) unitSource(project string, f *Filter, by GroupBy, e EventMatch,
 	return source{sql: sqlf.New("(? SELECT ? AS value, ts, is_error, 1 AS n, "+column+" AS unit, ? AS hit FROM events WHERE ? AND "+column+" IS NOT NULL)", matches, value, hit, w).Closed()}, nil
 }
 
-// matchingUnits begins a query with the traces and users of the events that match,
-// and gives the condition that a call is of one of them. Without a name, all are.
+// matchingUnits begins a query with the traces and users of the matching events,
+// and returns the condition that a call is of one of them. Without a name, all
+// are.
 func (r *Reader) matchingUnits(project string, f *Filter, e EventMatch, column string) (with, hit sqlf.Fragment) {
 	if e.Name == "" {
 		return with, sqlf.Raw("true")

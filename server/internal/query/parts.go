@@ -25,10 +25,10 @@ type partColumn struct {
 var partColumns = []partColumn{
 	{column{"first", sqlf.Column("ts")}, "min", ""},
 	{column{"latest", sqlf.Column("ts")}, "max", ""},
-	// Start and end, in microseconds since 1970, of what has a duration.
+	// Start and end, in microseconds since 1970, of events with a duration.
 	{column{"began", sqlf.New("CASE WHEN {latency_us} IS NOT NULL THEN epoch_us({ts}) END")}, "min", ""},
 	{column{"ended", sqlf.New("TRY(epoch_us({ts}) + {latency_us})")}, "max", ""},
-	// The first name that events give their trace, and that of the trace's own event.
+	// The first trace name in the events, and that of the trace's own event.
 	{column{"trace_name", sqlf.Column("trace_name")}, "arg_min", "named"},
 	{column{"named", sqlf.New("CASE WHEN {trace_name} IS NOT NULL THEN {ts} END")}, "min", ""},
 	{column{"root_name", sqlf.New("CASE WHEN {name} = '" + event.Trace + "' THEN {span_name} END")}, "arg_min", "rooted"},
@@ -123,8 +123,8 @@ func (r *Reader) largest(ctx context.Context, l *listing) ([]string, error) {
 	return r.texts(ctx, sqlf.New("SELECT id FROM ((?) UNION ALL ?) ORDER BY sort DESC, id LIMIT ?", alone, added, q.Limit+1))
 }
 
-// parts is a table expression of the parts of a time range, with the columns that
-// uses reads: rows of the roll-up, and single events as such.
+// parts is a table expression of the parts of a time range, with the columns in
+// uses: rows of the roll-up, and single events in the same form.
 func (r *Reader) parts(project string, f Filter, c *cover, uses sqlf.Fragment) (sqlf.Fragment, error) {
 	if f = (Filter{From: f.From, To: f.To}); f.To.IsZero() {
 		f.To = endOfTime
@@ -147,8 +147,8 @@ func (r *Reader) parts(project string, f Filter, c *cover, uses sqlf.Fragment) (
 	return allOf(parts), nil
 }
 
-// partsOf gives the conditions under which a part has an event that meets a
-// filter, and reports false where a part cannot tell.
+// partsOf returns the conditions that a part has an event matching a
+// filter, and false if parts do not have the needed columns.
 func partsOf(f Filter) (sqlf.Fragment, bool) {
 	var w sqlf.Fragment
 	for _, c := range []struct {

@@ -9,14 +9,14 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
-// Point is one point of a chart, or one cell of its table: a measure, of one
-// group. Its time is that of the filter next to it.
+// Point is one point of a chart, or one cell of its table: a measure of one
+// group. Its time is that of the accompanying filter.
 type Point struct {
 	Measure   Measure
 	Event     EventMatch // of the measures of own events
 	LatencyOf LatencyOf  // of latency and time to first token
 	By        GroupBy
-	Key       *string  // the group; nil: all of them. "" is what the events do not say
+	Key       *string  // the group; nil for all. "" are events without a value
 	Not       []string // these groups are left out: the point is of all others
 }
 
@@ -34,14 +34,13 @@ const (
 	MaxExamples     = 100
 )
 
-// Examples are events that a point counts. What is worth a look comes first: of
-// rates of something bad only what is bad, of rates of something good what is not;
-// the slowest of durations, the dearest of costs, the largest of tokens, the lowest
-// of scores; else the newest.
+// Examples are events that a point counts, the most interesting first: failures
+// for error rates, non-successes for success rates; the slowest durations,
+// highest costs, most tokens, lowest scores; else the newest.
 type Examples struct {
 	Count  int64    `json:"count"` // events of which these are the first; of users, traces and their rates, one call each
-	Among  int64    `json:"among"` // events that the figure is taken of: Count, or what a rate divides by
-	Of     string   `json:"of"`    // what is counted: calls, outcomes, tool_calls, steps, events, traces or users
+	Among  int64    `json:"among"` // events of the figure: Count, or the denominator of a rate
+	Of     string   `json:"of"`    // the unit: calls, outcomes, tool_calls, steps, events, traces or users
 	Events []*Event `json:"events"`
 }
 
@@ -68,8 +67,8 @@ func (r *Reader) counted(p *Point) (m measure, err error) {
 	return m, err
 }
 
-// pointed is where the events of a point are looked for, and the condition of
-// those that its figure is taken of. uses has more columns that are to be there.
+// pointed returns the table of a point's events, and the condition of those that
+// its figure counts. uses lists further columns.
 func (r *Reader) pointed(ctx context.Context, project string, f *Filter, p *Point, uses sqlf.Fragment) (from table, w sqlf.Fragment, c measure, err error) {
 	if c, err = r.counted(p); err != nil {
 		return from, w, c, err

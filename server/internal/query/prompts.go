@@ -11,18 +11,18 @@ import (
 // PromptUse is how a prompt, or one version of it, was used. Only calls count.
 type PromptUse struct {
 	Name    string    `json:"prompt_name"`
-	Version string    `json:"prompt_version"` // as events name it: a number, or what their callers said; "" where they say none
+	Version string    `json:"prompt_version"` // as in events: a number, or the caller's own; "" without one
 	Totals  Totals    `json:"totals"`
 	Last    time.Time `json:"last_used"`
-	Drifted int64     `json:"drifted"` // calls whose instructions were not the version's
+	Drifted int64     `json:"drifted"` // calls with other instructions than the version's
 }
 
-// driftProperty is true on a call whose instructions are not those of the version
-// that it names: server/internal/prompt sets it.
+// driftProperty is true on a call whose instructions differ from those of its
+// version: server/internal/prompt sets it.
 const driftProperty = "prompt_drift"
 
-// PromptUse reports how the project's prompts were used, one row a prompt or,
-// with versions, one a prompt and version. At most MaxGroups rows, those of the
+// PromptUse reports the use of the project's prompts, one row per prompt or,
+// with versions, per prompt and version. At most MaxGroups rows, those with the
 // most calls.
 func (r *Reader) PromptUse(ctx context.Context, project string, f Filter, versions bool) ([]PromptUse, error) {
 	f.Kind = KindCalls

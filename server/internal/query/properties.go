@@ -13,9 +13,9 @@ import (
 // propertyRows bounds how many events of a day are checked.
 const propertyRows = 50_000
 
-// EachProperties passes the properties of a project's events since a moment to f,
-// day by day, the latest day first: of each day up to 50,000 events. The events
-// have a name, a source, a trace id and properties, and nothing else.
+// EachProperties calls f with the properties of a project's events since a time,
+// up to 50,000 events of each day, the latest day first. Only name, source, trace
+// id and properties of the events are set.
 func (r *Reader) EachProperties(ctx context.Context, project string, since time.Time, f func(*event.Event)) error {
 	for to := r.now().UTC().Add(time.Minute); to.After(since); to = to.AddDate(0, 0, -1) {
 		from := to.AddDate(0, 0, -1)

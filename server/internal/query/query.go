@@ -11,8 +11,8 @@ import (
 // Store is what this package needs of a store. store.DuckDB is one.
 type Store interface {
 	// Read runs one SELECT with bound parameters and passes the rows to scan. It
-	// stops when ctx ends, and bounds the time on its own. Its errors are fit
-	// for people.
+	// stops when ctx ends or after its own time limit. Its errors are
+	// user-facing.
 	Read(ctx context.Context, scan func(*sql.Rows) error, query string, args ...any) error
 	// Engine names the SQL dialect: "duckdb".
 	Engine() string
@@ -27,7 +27,8 @@ type Reader struct {
 	facts bool    // properties that are facts are columns; see ofOutcome
 }
 
-// New returns a Reader over a store. now gives the present; nil is time.Now.
+// New returns a Reader over a store. now returns the current time; nil is
+// time.Now.
 func New(s Store, now func() time.Time) (*Reader, error) {
 	d, err := dialectOf(s.Engine())
 	if err != nil {

@@ -430,7 +430,7 @@ func TestTrace(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for i := range c.parts {
-				p := c.parts[len(c.parts)-1-i] // parts come in any order
+				p := c.parts[len(c.parts)-1-i] // parts arrive in any order
 				e := &event.Event{UUID: event.NewID(), ProjectID: name, TraceID: "T", Name: p.name, SpanID: p.span, ParentID: p.parent, CompletionID: p.completion,
 					Usage: p.usage, Cost: p.cost, IsError: p.failed, Timestamp: now.Add(time.Duration(p.start)*time.Second + time.Duration(len(c.parts)-i))}
 				e.Timestamp = now.Add(time.Duration(p.start) * time.Second)
@@ -677,8 +677,8 @@ func TestNewUnknownEngine(t *testing.T) {
 	}
 }
 
-// benchRows is how many events the benchmarks ask about. A million takes about
-// a minute to write: HEDGEROW_BENCH_ROWS=1000000.
+// benchRows is the number of events in benchmarks. A million takes about a
+// minute to write: HEDGEROW_BENCH_ROWS=1000000.
 func benchRows(b *testing.B) int {
 	n, err := strconv.Atoi(os.Getenv("HEDGEROW_BENCH_ROWS"))
 	if err != nil {

@@ -60,7 +60,7 @@ func (l *Roller) Run(ctx context.Context) error {
 		case err != nil:
 			failures++
 			wait = min(every<<min(failures, 16), max(every, maxFailureWait))
-			if e := (*event.Error)(nil); errors.As(err, &e) && e.Code == event.CodeUnavailable { // the store has failed, and says so itself
+			if e := (*event.Error)(nil); errors.As(err, &e) && e.Code == event.CodeUnavailable { // the store has failed, and reports it itself
 				log.Debug("events were not rolled up", "err", err)
 			} else {
 				log.Error("events were not rolled up: questions count them one by one", "err", err)
@@ -111,8 +111,8 @@ func (l *Roller) Roll(ctx context.Context) (done bool, err error) {
 	return l.Store.Derive(ctx, generation, s.write)
 }
 
-// stretch is a stretch being rolled up: what is to be written is read first, so
-// that writes of events wait for as short as possible.
+// stretch is a range of events being rolled up. Its rows are read first, so
+// that writes of events are blocked as briefly as possible.
 type stretch struct {
 	r           *Reader
 	first, last time.Time
@@ -121,7 +121,7 @@ type stretch struct {
 	known       time.Time // the last of all stretches rolled up before
 	into        Deriver
 	ids         []idCount
-	outcomes    [][]any // new ones, and older ones whose call is another now
+	outcomes    [][]any // new ones, and older ones whose call has changed
 	replaced    []any   // uuids of the older ones
 }
 
@@ -145,8 +145,7 @@ func (s *stretch) findStale(ctx context.Context) error {
 }
 
 // find finds the end of the stretch. Rows are in the order of storing, so the
-// first that the engine gives are the next; were they not, the stretch would be
-// longer.
+// engine's first rows are the next; otherwise the stretch would only be longer.
 func (s *stretch) find(ctx context.Context, size int) error {
 	err := s.r.one(ctx, sqlf.New("SELECT coalesce(max(last), TIMESTAMP '0001-01-01') FROM "+allRolled), &s.first)
 	if err != nil {
@@ -170,7 +169,7 @@ func literal(t time.Time) sqlf.Fragment {
 	return sqlf.Raw("TIMESTAMP '" + t.UTC().Format("2006-01-02 15:04:05.000000") + "'")
 }
 
-// stagedTables are the tables whose rows the engine makes itself.
+// stagedTables are the tables whose rows the engine computes.
 var stagedTables = func() []string {
 	tables := []string{"rollup_properties", "rollup", "rollup_users", "rollup_errors", "rollup_traces", "rollup_parts"} // rollup is made of rollup_properties
 	for _, d := range dimensions {
@@ -219,7 +218,7 @@ func (s *stretch) read(ctx context.Context) error {
 	return s.readOutcomes(ctx)
 }
 
-// unstage gives memory back; the next stretch would, too.
+// unstage frees memory; the next stretch would, too.
 func (s *stretch) unstage(ctx context.Context) {
 	for _, table := range stagedTables {
 		_ = s.into.Unstage(ctx, table) // nothing depends on it
@@ -285,7 +284,7 @@ func (s *stretch) sumsQuery(slot sqlf.Fragment) (sqlf.Fragment, error) {
 // pathOfProperty is what propertyPath makes of the name in column property.
 const pathOfProperty = "'/' || replace(replace(property, '~', '~0'), '/', '~1')"
 
-// propertiesQuery makes the rows that say which properties the calls have.
+// propertiesQuery returns the rows that record the calls' properties.
 func (s *stretch) propertiesQuery() sqlf.Fragment {
 	few := fmt.Sprintf("count(DISTINCT value) <= %d AND max(length(value)) <= %d", mostValues, mostValueLen)
 	return sqlf.New(fmt.Sprintf("SELECT project_id, CASE WHEN rank <= %d THEN property ELSE '' END AS name, few AND rank <= %d AS rolled FROM (", mostNames, mostProperties)+
@@ -357,7 +356,7 @@ func (s *stretch) readOutcomes(ctx context.Context) error {
 	}
 	upto := s.last
 	if s.again {
-		upto = s.known // calls of later stretches may be those of its outcomes
+		upto = s.known // calls of later stretches may belong to its outcomes
 	}
 	for _, p := range projects {
 		if err := s.projectOutcomes(ctx, p, &cover{last: s.known, rest: []storedIn{{s.first, s.last}}, events: s.events, first: first.UTC(), latest: latest.UTC(), upto: upto}); err != nil {
@@ -383,7 +382,8 @@ func (s *stretch) projectOutcomes(ctx context.Context, project string, c *cover)
 		id, _ := uuid.FromBytes(raw) // none is in no list
 		return id.String()
 	}
-	// In order of the table: the stretch, own columns, those of the call, facts, parent_id.
+	// In the order of the table: the stretch, own columns, those of the call, facts,
+	// parent_id.
 	all := fields{own: slices.Concat(outcomeColumns[:len(outcomeColumns)-1], inheritable)}
 	parent := len(all.own)
 	all.own = append(all.own, "parent_id")

@@ -15,37 +15,36 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
-// Roll-ups answer a question about millions of events from some thousand rows.
+// Roll-ups answer a query about millions of events from some thousand rows.
 //
-// Events are rolled up in stretches of their order of storing, which a [Roller]
-// closes one after the other: what is stored is never changed, so a closed
-// stretch stays right however late its events came and whatever their timestamps
-// say. Where single events are deleted, their stretch is rolled up again; until
-// then its events count as if they were in none. A question adds up
+// A [Roller] rolls up events in stretches of their order of storing. Stored
+// events do not change, so a closed stretch stays correct whatever the timestamps
+// of its events. If single events are deleted, their stretch is rolled up again;
+// until then its events are counted directly. A query adds up
 //
-//   - the rows of closed stretches whose slot of time lies whole in its range,
-//   - and, counted anew, the events at the two ends of its range and those that
-//     are in no stretch: the newest, and what retention has cut into.
+//   - the rows of closed stretches whose time slots are entirely in its range,
+//   - and, counted directly, the events at the two ends of its range and those in
+//     no stretch: the newest, and partly expired ones.
 //
-// So its counts and sums are exactly those of the events. Quantiles are not: the
-// roll-up knows in which bin a time fell, and so a time to within [QuantileError].
-// Where there are roll-ups, series count the times of single events by bin, too:
-// many exact quantiles of many events take long.
+// So its counts and sums are exactly those of the events. Quantiles are
+// approximate: the roll-up has the bin of each time, and so the time to within
+// [QuantileError]. If there are roll-ups, series count the times of single events
+// by bin, too: exact quantiles of many events are slow.
 //
 // There is one set of rows for each dimension (model, prompt …), split by
-// environment and by failure. So there is for custom properties of
-// calls that have few values; see findWithout. Questions with other filters, by
-// other breakdowns or in time zones that differ from UTC by a quarter of an hour
-// count the events themselves.
+// environment and by failure. Custom properties of calls with few values have
+// theirs, too; see findWithout. Queries with other filters, other breakdowns or
+// time zones that differ from UTC by a quarter of an hour count the events
+// themselves.
 const (
 	slotLength = 30 * time.Minute
 	binRatio   = 1.04
 	minStretch = 4 << 10 // events
 )
 
-// QuantileError bounds how far a quantile of a store that has roll-ups can be off,
-// relative to the exact one: each duration is taken to be in the (geometric)
-// middle of its bin, which is sqrt(binRatio) - 1 away at most.
+// QuantileError is the maximum relative error of a quantile in a store with
+// roll-ups: each duration is assumed to be in the (geometric) middle of its bin,
+// which is sqrt(binRatio) - 1 away at most.
 const QuantileError = 0.02
 
 // AgentConfig is the custom property that names the set-up of an agent; if it
@@ -135,8 +134,8 @@ var sums = []column{
 	{"cost_cache_saved", sqlf.Column("cost_cache_saved")},
 }
 
-// times are the durations that are kept in bins, in order of the tables' columns:
-// of calls those of the completed and those of the failed.
+// times are the durations that are stored in bins, in order of the tables'
+// columns: for calls, those of completed and of failed calls.
 var times = []struct {
 	what, col string
 	kind      kind
@@ -167,8 +166,8 @@ const maxBin = 2000
 
 var errBins = errors.New("times of a roll-up are not as they were written")
 
-// parseBins reads "bin:n bin …": bins with their counts, which are 1 where they say
-// none. A bin can come more than once.
+// parseBins parses "bin:n bin …": bins with their counts, 1 if omitted. A bin can
+// occur more than once.
 func parseBins(s string) (b bins, err error) {
 	number := func(i int) (n int64, next int) {
 		from := i
@@ -244,9 +243,9 @@ func (b bins) quantile(q float64) Number {
 	return event.Some(at(int64(low)) + (rank-low)*(at(int64(math.Ceil(rank)))-at(int64(low))))
 }
 
-// cover says of which of a project's events the derived tables speak, and which
-// others there are. It is the same for a whole question, however many queries
-// that takes: what is stored or rolled up in between changes nothing.
+// cover divides a project's events into those in the derived tables and the
+// rest. It is the same for all statements of a query: events stored or rolled
+// up in between do not change it.
 type cover struct {
 	floor, last   time.Time  // of stretches: stored_at in (floor, last]; last is zero if there are none
 	stale         []storedIn // stretches above the floor that are to be rolled up again: they count as if they were none
@@ -256,7 +255,7 @@ type cover struct {
 	upto          time.Time  // stored_at of the last event that counts
 
 	mu    sync.Mutex
-	calls *[]foundCall // those of rest, once a question has asked for them
+	calls *[]foundCall // those of rest, once a query has needed them
 }
 
 // storedIn is a range of stored_at: (first, last].
@@ -266,7 +265,7 @@ func (s storedIn) cond() sqlf.Fragment {
 	return sqlf.New("{stored_at} > ? AND {stored_at} <= ?", s.first.UTC(), s.last.UTC())
 }
 
-// holds reports whether a range lies within s.
+// holds reports whether a range is within s.
 func (s storedIn) holds(o storedIn) bool {
 	return !o.first.Before(s.first) && !o.last.After(s.last)
 }
@@ -274,7 +273,7 @@ func (s storedIn) holds(o storedIn) bool {
 // fromTo is the range of the events stored from one time to another, both included.
 func fromTo(from, to time.Time) storedIn { return storedIn{from.Add(-time.Microsecond), to} }
 
-// cover is that of the snapshot, or a new one.
+// cover returns the snapshot's cover, or a new one.
 func (r *Reader) cover(ctx context.Context, project string) (*cover, error) {
 	if r.at != nil && r.at.project == project {
 		return r.at.cover, nil
@@ -383,7 +382,7 @@ type source struct {
 	binned bool          // of times: with bins; else latency_us and ttft_us
 }
 
-// plan says how a question is answered.
+// plan is how a query is answered.
 type plan struct {
 	cover *cover
 	dim   GroupBy // of the roll-up
@@ -395,8 +394,8 @@ type plan struct {
 	without  []storedIn // stretches with the property that have none
 }
 
-// rolledPlan finds out whether a roll-up answers a question, and which. starts
-// are the first moments of its points.
+// rolledPlan reports whether a roll-up can answer a query, and which. starts
+// are the start times of its points.
 func (r *Reader) rolledPlan(ctx context.Context, project string, c *cover, f *Filter, by GroupBy, starts []Moment) (plan, error) {
 	p := plan{cover: c, dim: by}
 	if c.last.IsZero() {
@@ -440,27 +439,27 @@ func (r *Reader) rolledPlan(ctx context.Context, project string, c *cover, f *Fi
 	return p, p.findWithout(ctx, r, project)
 }
 
-// Custom properties of calls are rolled up where they have few values; what table
-// rollup_properties says of a stretch:
+// Custom properties of calls are rolled up if they have few values. Table
+// rollup_properties has for a stretch:
 //
-//   - nothing of a property: no call has it, so all are of the value ”.
+//   - no row for a property: no call has it, so the value of all is ”.
 //   - that it is rolled up: table rollup has rows of it.
-//   - that it is not, or that there were more than it tells of (name ”): its calls
+//   - that it is not, or that there were more than recorded (name ”): its calls
 //     are counted one by one.
 const (
 	mostValues     = 16  // of a property that is rolled up, in a stretch
 	mostValueLen   = 100 // characters
 	mostProperties = 8   // that are rolled up, of a project in a stretch
-	mostNames      = 500 // that are told of
+	mostNames      = 500 // recorded at most
 )
 
-// ofProperty are the rows of rollup_properties that say anything of a property.
+// ofProperty are the rows of rollup_properties about a property.
 func (p *plan) ofProperty(project string) sqlf.Fragment {
 	return sqlf.New("rollup_properties WHERE project_id = ? AND ? AND name IN (?, '')", project, p.cover.rows(), p.property)
 }
 
-// findWithout finds the stretches whose calls have to be counted one by one. Where
-// those are many, all are.
+// findWithout finds the stretches whose calls have to be counted one by one, or
+// all stretches if these are many.
 func (p *plan) findWithout(ctx context.Context, r *Reader, project string) (err error) {
 	p.without, err = r.ranges(ctx, sqlf.New("SELECT last FROM ? GROUP BY last HAVING NOT bool_or(rolled)", p.ofProperty(project)))
 	p.ok = len(p.without) <= maxHeld
@@ -476,8 +475,9 @@ func slots(from, to time.Time) (first, end time.Time) {
 	return first, to.UTC().Truncate(slotLength)
 }
 
-// single is the conditions of events that a question counts one by one, in
-// parts: all, or those of no stretch and those at the ends of the range.
+// single returns the conditions of events that a query counts one by one,
+// in parts: all, or those of no stretch and those at the ends of the
+// range.
 func (p *plan) single(first, end time.Time, f *Filter) []sqlf.Fragment {
 	if !p.ok || !first.Before(end) {
 		return []sqlf.Fragment{sqlf.Raw("true")}
@@ -498,8 +498,7 @@ func (p *plan) single(first, end time.Time, f *Filter) []sqlf.Fragment {
 	return parts
 }
 
-// grouped is the condition on single events of a kind, and what they are broken
-// down by.
+// grouped is the condition on single events of a kind, and their breakdown.
 func (r *Reader) grouped(k kind, project string, f *Filter, by GroupBy) (w, value sqlf.Fragment, err error) {
 	w, value, err = r.filtered(project, f, by)
 	return w.And(r.of(k)), value, err
@@ -519,10 +518,10 @@ func (g GroupBy) key() sqlf.Fragment {
 	return sqlf.Raw("value")
 }
 
-// eventsSource is the source of a question about calls or tool calls: rows of the
-// roll-up and single events as such rows, with the columns that uses reads. Columns
-// that no one requests are left out: the engine would do so itself, but takes
-// longer for that than for many an answer.
+// eventsSource is the source of a query about calls or tool calls: rows of the
+// roll-up and single events in the same form, with the columns in uses. The
+// engine would omit unused columns itself, but that often takes longer than the
+// query.
 func (r *Reader) eventsSource(k kind, project string, f *Filter, by GroupBy, p plan, uses sqlf.Fragment) (source, error) {
 	w, value, err := r.grouped(k, project, f, by)
 	if err != nil {
@@ -552,7 +551,7 @@ func (r *Reader) eventsSource(k kind, project string, f *Filter, by GroupBy, p p
 	first, end := slots(f.From, f.To)
 	// Users, steps of agents, and calls among tool calls, are in no row of the roll-up.
 	p.ok = p.ok && k != ofUsers && k != ofSteps && (k != ofTools || f.Kind != KindCalls)
-	if p.property != "" { // of other events there are no rows
+	if p.property != "" { // other events have no rows
 		p.ok = p.ok && (k == ofCalls || k == ofAll && f.Kind == KindCalls)
 	}
 	if p.ok && first.Before(end) {
@@ -591,7 +590,7 @@ func (p *plan) narrow(f *Filter) (w sqlf.Fragment) {
 	return w
 }
 
-// timesQuery is what a question about times asks.
+// timesQuery is a query about durations.
 type timesQuery struct {
 	project string
 	filter  *Filter
@@ -599,8 +598,8 @@ type timesQuery struct {
 	of      LatencyOf
 }
 
-// timesSource is the source of quantiles: bins in columns named as in times, of the
-// roll-up where it has them. Where there are no roll-ups at all, single events.
+// timesSource is the source of quantiles: bins in columns named as in times, from
+// the roll-up if it has them. Without roll-ups, single events.
 func (r *Reader) timesSource(k kind, q timesQuery, p plan, uses sqlf.Fragment) (source, error) {
 	project, f, by := q.project, q.filter, q.by
 	if p.cover.last.IsZero() {
@@ -639,8 +638,8 @@ func (r *Reader) timesSource(k kind, q timesQuery, p plan, uses sqlf.Fragment) (
 	return source{sql: allOf(parts), binned: true}, nil
 }
 
-// usersSource is the source of how many users there were: distinct ids, more
-// than once each. The roll-up knows them by days in UTC.
+// usersSource is the source of the number of users: distinct ids, possibly
+// repeated. The roll-up has them by day in UTC.
 func (r *Reader) usersSource(project string, f *Filter, p plan) (source, error) {
 	const day = 24 * time.Hour
 	first, end := f.From.UTC().Truncate(day), f.To.UTC().Truncate(day)

@@ -21,22 +21,22 @@ const MaxSearched = 2000
 // searchStep is how many of them are in memory at a time.
 const searchStep = 100
 
-// SearchPage is a page of events whose content holds some words, the newest
+// SearchPage is a page of events whose content contains some words, newest
 // first.
 type SearchPage struct {
 	Events   []*Event  `json:"events"`
 	Searched int       `json:"searched"`       // contents that were read for this page
 	Until    time.Time `json:"until,omitzero"` // timestamp of the last of them
-	Next     string    `json:"next_cursor"`    // goes on from there; "" where all are read
+	Next     string    `json:"next_cursor"`    // cursor of the next page; "" at the end
 }
 
-// SearchContent lists events in whose prompts and answers words stand, in any
-// case of letters. Contents are stored compressed, without an index: it reads
-// them from the newest on, MaxSearched a page, and a page can be empty though
-// later ones are not. It checks the text of JSON strings, as people read it.
-// q.Sort must be [ByTime]; q.Filter.Text still means metadata.
+// SearchContent lists events whose prompts and answers contain words,
+// case-insensitive. Contents are stored compressed, without an index: it
+// reads them from the newest on, MaxSearched per page, so a page can be empty
+// though later ones are not. It searches the text of JSON strings, as
+// displayed. q.Sort must be [ByTime]; q.Filter.Text still means metadata.
 //
-// Who asks on behalf of a person writes that down: see project's audit log.
+// Callers that search for a user must record that in project's audit log.
 func (r *Reader) SearchContent(ctx context.Context, q EventsQuery, words string) (*SearchPage, error) {
 	words = strings.ToLower(strings.TrimSpace(words))
 	if words == "" {
@@ -54,7 +54,7 @@ func (r *Reader) SearchContent(ctx context.Context, q EventsQuery, words string)
 	out := &SearchPage{Events: []*Event{}}
 	limit := q.Limit
 	q.Limit = searchStep
-	var all []found // that hold the words
+	var all []found // that contain the words
 	for {
 		from, w, err := r.eventsFrom(ctx, &q)
 		if err != nil {
@@ -144,7 +144,7 @@ func (r *Reader) holding(ctx context.Context, rows []*store.Row, words string) (
 	return hits, err
 }
 
-// holds reports whether a string in raw, a key of an object or a value, holds
+// holds reports whether a string in raw, an object's key or a value, contains
 // words, which are in lower case.
 func holds(raw json.RawMessage, words string) bool {
 	if len(raw) == 0 {
@@ -155,7 +155,7 @@ func holds(raw json.RawMessage, words string) bool {
 	for {
 		t, err := d.Token()
 		if err != nil {
-			return false // its end, or damage: what came before has been read
+			return false // its end, or damage: everything before it has been read
 		}
 		switch t := t.(type) {
 		case string:

@@ -37,11 +37,11 @@ type SeriesQuery struct {
 	Measures  []Measure  // at least one, at most MaxMeasures
 	By        GroupBy    // of each point; not day or hour
 	Every     GroupBy    // ByDay or ByHour; ByNone: no points, totals only
-	Compare   bool       // also the totals of the equally long period before; of groups only if there are no points
+	Compare   bool       // also the totals of the previous period of the same length; of groups only without points
 	TimeZone  string     // IANA name; "" is UTC
 	Event     EventMatch // of the measures of own events
-	LatencyOf LatencyOf  // whose latency and time to first token; "" is OfCompleted
-	Limit     int        // groups, those of the most events or, where failures are requested first, of the most failures; 0 is DefaultLines, at most MaxGroups
+	LatencyOf LatencyOf  // the calls of latency and time to first token; "" is OfCompleted
+	Limit     int        // groups with the most events or, if failures are requested first, the most failures; 0 is DefaultLines, at most MaxGroups
 }
 
 // Bounds of [SeriesQuery].
@@ -72,10 +72,10 @@ type Moment struct {
 
 // Line is one group.
 type Line struct {
-	Key      string   `json:"key"` // "" where the events do not say
+	Key      string   `json:"key"` // "" for events without a value
 	Total    Values   `json:"total"`
 	Previous Values   `json:"previous,omitempty"` // where Compare was requested
-	Points   []Values `json:"points"`             // of Total only if there is no breakdown
+	Points   []Values `json:"points"`             // of Total only without a breakdown
 }
 
 // Number is a figure, or unknown (null): a rate of nothing, a quantile of none.
@@ -84,7 +84,7 @@ type Number = event.Opt[float64]
 // Values are figures by measure.
 type Values map[Measure]Number
 
-// Get is a figure, unknown where it was not asked for.
+// Get returns a figure, unknown if it was not requested.
 func (v Values) Get(m Measure) Number { return v[m] }
 
 // by is the expression of a breakdown.
@@ -116,7 +116,8 @@ func (r *Reader) by(g GroupBy) (sqlf.Fragment, error) {
 	return sqlf.Fragment{}, event.Invalid("unknown breakdown", "use model, model_asked, provider, prompt, prompt_name, surface, user, environment, status, error_type, task_type, operation, input_length, output_category, tool, eval or property:NAME")
 }
 
-// seriesExprs are the breakdowns of a series that are columns, beside groupExprs.
+// seriesExprs are the breakdowns of a series that are columns, in addition to
+// groupExprs.
 var seriesExprs = map[GroupBy]sqlf.Fragment{
 	ByErrorType:   orEmpty(sqlf.Column("error_type")),
 	ByPromptName:  orEmpty(sqlf.Column("prompt_name")),
@@ -199,11 +200,11 @@ type asked struct {
 	at   map[time.Time]int
 	plan plan
 
-	failedFirst bool // groups are those of the most failures
+	failedFirst bool // groups are those with the most failures
 }
 
-// run asks one kind of events after the other. Groups are those of the kind of
-// the first measure; the others' figures join them by key.
+// run queries one kind of events after the other. Groups are those of the
+// first measure's kind; figures of other kinds are joined by key.
 func (a *asked) run(ctx context.Context) error {
 	c, err := a.r.cover(ctx, a.q.Project)
 	if err != nil {
@@ -336,8 +337,8 @@ func (a *asked) source(ctx context.Context, k of, f *Filter, uses sqlf.Fragment)
 	return a.r.eventsSource(k.kind, a.q.Project, f, a.q.By, a.plan, uses)
 }
 
-// ask takes the measures of one kind: totals by group, then points. lead makes
-// the groups.
+// ask reads the measures of one kind: totals by group, then points. lead
+// selects the groups.
 func (a *asked) ask(ctx context.Context, k of, names []Measure, defs []measure, lead bool) error {
 	adds := !slices.ContainsFunc(defs, func(m measure) bool { return len(m.sums) == 0 })
 	lead = lead && a.q.By != ByNone
@@ -373,8 +374,8 @@ func (a *asked) ask(ctx context.Context, k of, names []Measure, defs []measure, 
 			s.lead = lead
 			return a.readSums(ctx, s)
 		}
-		// Exact quantiles hold all values until they are done: their sets are taken
-		// one after the other.
+		// Exact quantiles keep all values in memory: the sets are computed one
+		// after the other.
 		for _, set := range sets {
 			s.sets = []string{set}
 			if err := a.readWhole(ctx, s); err != nil {
@@ -488,9 +489,9 @@ func (a *asked) cells(ctx context.Context, defs []measure, sums []sqlf.Fragment,
 	return out, err
 }
 
-// readSums reads measures that add up, and makes the groups where it is to lead:
-// those of the most events. The source is read once, into sums by group and point,
-// of which all sets are made.
+// readSums reads measures that are sums, and selects the groups if it leads:
+// those with the most events. It reads the source once, into sums by group and
+// point, from which all sets are computed.
 func (a *asked) readSums(ctx context.Context, s selection) error {
 	sums := sumsOf(s.defs)
 	read := sums
@@ -555,8 +556,8 @@ func (a *asked) readSums(ctx context.Context, s selection) error {
 	return nil
 }
 
-// readBins reads durations counted by bin: those of each point, of which it makes
-// those of the groups and of all.
+// readBins reads durations counted by bin: those of each point, from which it
+// computes those of the groups and of all.
 func (a *asked) readBins(ctx context.Context, s selection) error {
 	var whats []string
 	for _, m := range s.defs {
@@ -625,8 +626,8 @@ func (a *asked) readBins(ctx context.Context, s selection) error {
 	return err
 }
 
-// findGroups fills Groups with the keys of the most events, and Rest where there
-// are more.
+// findGroups sets Groups to the keys with the most events, and Rest if there are
+// more.
 func (a *asked) findGroups(ctx context.Context, k kind) error {
 	from, err := a.source(ctx, of{kind: k}, &a.q.Filter, sqlf.Column("n"))
 	if err != nil {

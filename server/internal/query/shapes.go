@@ -16,8 +16,8 @@ import (
 // The events of the others are read. It also has the sums that lists of traces are
 // ordered by; see largest.
 
-// traceHash stands for trace ids where they are compared: it is the same in all
-// versions of the engine. Two ids of one hash cost time and change nothing.
+// traceHash replaces trace ids in comparisons: it is the same in all versions
+// of the engine. A hash collision costs time but does not change results.
 var traceHash = sqlf.New("md5_number_lower({trace_id})")
 
 // Shape is how many traces have so many calls, or are so deep.
@@ -38,18 +38,17 @@ func (s shapes) list() []Shape {
 	return out
 }
 
-// shapesOf is a query for the traces of some events, as FROM has them with a
-// condition: the columns, which are aggregates, then calls and depth, which is NULL
-// where no event says where it stands.
+// shapesOf is a query for the traces of the events of a FROM clause with a
+// condition: the columns, which are aggregates, then calls and depth, which is
+// NULL if no event has a known depth.
 func shapesOf(events, cond sqlf.Fragment, columns ...sqlf.Fragment) sqlf.Fragment {
 	key := func(column string) string {
 		return "CASE WHEN " + column + " IS NOT NULL THEN hash(project_id, trace_id, " + column + ") END"
 	}
 	// Each round goes one level down from the roots: events whose parent is not in
-	// their trace.
-	// Hashes stand for ids: they take a fraction of the memory. Each id counts once
-	// on a level: spans that share an id and name several parents would else double
-	// with each round.
+	// their trace. Hashes replace ids to use a fraction of the memory. Each id
+	// counts once on a level: otherwise spans that share an id and name several
+	// parents would double with each round.
 	return sqlf.New("WITH RECURSIVE part AS MATERIALIZED (SELECT DISTINCT hash(project_id, trace_id) AS t, "+key("span_id")+" AS id, "+key("parent_id")+" AS up FROM ? WHERE ? AND trace_id IS NOT NULL AND (span_id IS NOT NULL OR parent_id IS NOT NULL)),"+
 		" level AS (SELECT t, id, 1 AS depth FROM part WHERE up IS NULL OR up NOT IN (SELECT id FROM part WHERE id IS NOT NULL)"+
 		" UNION SELECT p.t, p.id, l.depth + 1 FROM level l JOIN part p ON p.up = l.id WHERE l.depth < 12),"+
@@ -59,9 +58,9 @@ func shapesOf(events, cond sqlf.Fragment, columns ...sqlf.Fragment) sqlf.Fragmen
 		events, cond, append(columns, sqlf.Raw("hash(project_id, trace_id) AS t"), countOf(callExpr).As("calls")), events, cond)
 }
 
-// Shapes counts the traces of a time range by their calls and by their depth:
-// how many levels of parents and children lie above their deepest event. Depths
-// are counted up to 12. Only traces with an event that meets f count.
+// Shapes counts the traces of a time range by number of calls and by depth: the
+// number of levels above their deepest event, up to 12. Only traces with an
+// event that matches f count.
 func (r *Reader) Shapes(ctx context.Context, project string, f Filter) (calls, depth []Shape, err error) {
 	w, met, err := r.tracesMeeting(project, &f)
 	if err != nil {
@@ -122,8 +121,8 @@ func (r *Reader) Shapes(ctx context.Context, project string, f Filter) (calls, d
 	return byCalls.list(), byDepth.list(), err
 }
 
-// tracesMeeting is the condition of the events in the time range of f, and that
-// their trace has one that meets f.
+// tracesMeeting returns the condition of the events in the time range of f, and
+// the condition that their trace has one that matches f.
 func (r *Reader) tracesMeeting(project string, f *Filter) (w, met sqlf.Fragment, err error) {
 	if w, err = r.where(project, &Filter{From: f.From, To: f.To}); err != nil || !f.narrows() {
 		return w, met, err
@@ -132,7 +131,7 @@ func (r *Reader) tracesMeeting(project string, f *Filter) (w, met sqlf.Fragment,
 	return w, sqlf.New("trace_id IN (SELECT trace_id FROM events WHERE ?)", in), err
 }
 
-// What a [ShapeQuery] can ask of traces.
+// Measures of a [ShapeQuery].
 const (
 	ShapeCalls = "calls"
 	ShapeDepth = "depth"

@@ -13,13 +13,13 @@ import (
 // How large answers get. An event has up to 3 MB of properties, parameters and
 // metadata, and a page of events or a trace can have thousands of them.
 const (
-	maxPageBytes  = 8 << 20  // of the long columns of a page of events, and of a trace that is told in full
-	maxTraceBytes = 32 << 20 // of all else that a trace says
-	eventBytes    = 2500     // what an event takes without its words
+	maxPageBytes  = 8 << 20  // of the long columns of a page of events, and of a complete trace
+	maxTraceBytes = 32 << 20 // of everything else in a trace
+	eventBytes    = 2500     // size of an event without its content
 )
 
-// longColumns are those of an event that can be long, and what is kept of them
-// where all of them together would be too long.
+// longColumns are an event's potentially long columns, and the replacement if
+// all of them together are too long.
 var longColumns = []struct{ name, kept string }{
 	{"properties", "NULL"}, {"model_parameters", "NULL"}, {"provider_metadata", "NULL"}, {"flags", "NULL"}, {"group_keys", "NULL"}, {"request_url", "NULL"}, {"base_url", "NULL"},
 	{"error_message", "left(error_message, 300)"},
@@ -34,8 +34,8 @@ var weightExpr = func() string {
 	return strings.Join(parts, " + ")
 }()
 
-// weights reports how long the long columns of events are; of those that are
-// gone meanwhile nothing.
+// weights returns the sizes of the long columns of events, without events
+// deleted meanwhile.
 func (r *Reader) weights(ctx context.Context, of []found) (map[string]int64, error) {
 	in, _, err := r.located(ctx, of)
 	if err != nil {
@@ -70,9 +70,8 @@ func (r *Reader) fitting(ctx context.Context, of []found, limit int) ([]found, e
 	return of, nil
 }
 
-// light reads rows of a trace. Where what they say is too long together, it leaves
-// out each long column that is longer than its share, and names the events of
-// which it left out something.
+// light reads rows of a trace. If they are too long together, it omits each long
+// column above its share, and returns the events that are incomplete.
 func (r *Reader) light(ctx context.Context, of []found) (rows []*store.Row, less map[string]bool, err error) {
 	weights, err := r.weights(ctx, of)
 	if err != nil {

@@ -8,18 +8,19 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
-// moment is the present of a snapshot: what a project had stored and rolled up.
+// moment is the time of a snapshot: the stored and rolled up events of a
+// project.
 type moment struct {
 	project string
 	cover   *cover
 	upto    time.Time // stored_at of the last event that counts
 }
 
-// Snapshot returns a Reader whose questions about a project all speak of the same
-// moment, which is now: for the parts of one page or report. It also looks only
-// once which events the roll-ups cover. Questions about other projects, about one
-// event, a trace or content see what is there when they are asked, and what is
-// deleted after the snapshot is in no answer.
+// Snapshot returns a Reader whose queries about a project see the same state, the
+// present one: for the parts of one page or report. It also determines only once
+// which events the roll-ups cover. Queries about other projects, one event, a
+// trace or content see the current state, and events deleted after the snapshot
+// are in no answer.
 func (r *Reader) Snapshot(ctx context.Context, project string) (*Reader, error) {
 	c, err := r.newCover(ctx, project)
 	if err != nil {
@@ -38,7 +39,7 @@ func (r *Reader) Snapshot(ctx context.Context, project string) (*Reader, error) 
 	return &out, nil
 }
 
-// moment is the condition of the events of a snapshot; empty if there is none.
+// moment is the condition of the events of a snapshot; empty without one.
 func (r *Reader) moment(project string) sqlf.Fragment {
 	if r.at == nil || r.at.project != project {
 		return sqlf.Fragment{}

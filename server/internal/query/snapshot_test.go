@@ -11,7 +11,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/store/storetest"
 )
 
-// TestSnapshot: what is stored or rolled up after a snapshot changes none of its
+// TestSnapshot: events stored or rolled up after a snapshot do not change its
 // answers, with roll-ups and without.
 func TestSnapshot(t *testing.T) {
 	p := newPair(t)

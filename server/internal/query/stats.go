@@ -19,7 +19,7 @@ type GroupBy string
 const (
 	ByNone        GroupBy = ""
 	ByModel       GroupBy = "model"
-	ByModelAsked  GroupBy = "model_asked" // failed calls, which no model answered, stand with the others
+	ByModelAsked  GroupBy = "model_asked" // includes failed calls, which have no answering model
 	BySurface     GroupBy = "surface"
 	ByProvider    GroupBy = "provider"
 	ByPrompt      GroupBy = "prompt" // name@version
@@ -38,7 +38,7 @@ type StatsQuery struct {
 	Compare   bool // also the totals of the equally long period before From
 	GroupBy   GroupBy
 	TimeZone  string    // IANA name; "" is UTC
-	LatencyOf LatencyOf // whose latency and time to first token; "" is OfCompleted
+	LatencyOf LatencyOf // the calls of latency and time to first token; "" is OfCompleted
 	Limit     int       // groups, the most frequent; 0 is 100, at most 1000. Days and hours are not limited by it
 }
 
@@ -56,8 +56,8 @@ type Stats struct {
 
 // Group is one part of the breakdown.
 type Group struct {
-	Key    string     `json:"key"`             // "" where the events do not say; for days 2026-01-31, for hours RFC 3339 with the zone's offset
-	Start  *time.Time `json:"start,omitempty"` // days and hours: their first moment
+	Key    string     `json:"key"`             // "" for events without a value; for days 2026-01-31, for hours RFC 3339 with the zone's offset
+	Start  *time.Time `json:"start,omitempty"` // days and hours: their start
 	Totals Totals     `json:"totals"`
 }
 
@@ -80,8 +80,7 @@ type Totals struct {
 	CacheHitShare  event.Opt[float64] `json:"cache_hit_share"` // input tokens read from a cache / all input tokens, over calls that report it
 }
 
-// Quantiles of the completed calls that know the value, or of those that were
-// requested.
+// Quantiles of the completed calls with a value, or of the requested ones.
 type Quantiles struct {
 	P50 Millis `json:"p50"`
 	P95 Millis `json:"p95"`
@@ -223,7 +222,7 @@ func (r *Reader) bucket(from, to time.Time, by GroupBy, zone *time.Location) sql
 	return sqlf.New("date_trunc('day', {ts} + ?)", offset)
 }
 
-// timeBuckets lists the first moments, in UTC, of the days or hours that
+// timeBuckets lists the starts, in UTC, of the days or hours that
 // overlap [from, to).
 func timeBuckets(from, to time.Time, by GroupBy, zone *time.Location) ([]time.Time, error) {
 	var out []time.Time
@@ -248,7 +247,7 @@ func timeBuckets(from, to time.Time, by GroupBy, zone *time.Location) ([]time.Ti
 }
 
 // nextHour is the start of the wall clock's hour after the one that starts at
-// t. Zones whose clocks shift by half an hour have a shorter or longer one.
+// t. It is shorter or longer in zones whose clocks shift by half an hour.
 func nextHour(t time.Time, zone *time.Location) time.Time {
 	for next := t.Add(time.Minute); ; next = next.Add(time.Minute) {
 		_, offset := next.In(zone).Zone()
@@ -259,7 +258,7 @@ func nextHour(t time.Time, zone *time.Location) time.Time {
 	}
 }
 
-// startOfDay is the first moment of t's date in its zone. It is not always
+// startOfDay is the start of t's date in its zone. It is not always
 // midnight: some zones shift their clocks then.
 func startOfDay(t time.Time) time.Time {
 	start := time.Date(t.Year(), t.Month(), t.Day(), 0, 0, 0, 0, t.Location())
@@ -289,7 +288,7 @@ func zoneOffset(from, to time.Time, zone *time.Location) sqlf.Fragment {
 }
 
 func loadZone(name string) (*time.Location, error) {
-	// "Local" is the server's zone, which is no one's wish.
+	// "Local" is the server's zone, which no client means.
 	if zone, err := time.LoadLocation(name); err == nil && name != "Local" {
 		return zone, nil
 	}
@@ -418,7 +417,7 @@ func (r *Reader) period(ctx context.Context, project, timeZone string, days int)
 		return nil, err
 	}
 	now := r.now().In(zone)
-	// Events whose clock is a little ahead belong to today as well.
+	// Events whose clock is slightly ahead belong to today as well.
 	tomorrow := startOfDay(time.Date(now.Year(), now.Month(), now.Day()+1, 12, 0, 0, 0, zone))
 	from := startOfDay(time.Date(now.Year(), now.Month(), now.Day()-days+1, 12, 0, 0, 0, zone))
 	p := &Period{From: from.UTC(), To: tomorrow.UTC(), TimeZone: zone.String()}

@@ -9,9 +9,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
-// summing computes the [Totals] of one question, all of them over the same
-// events: those of the roll-ups if these can answer, else the events one by
-// one.
+// summing computes the [Totals] of one query, all over the same events:
+// from the roll-ups if these can answer, else from the events one by one.
 type summing struct {
 	r       *Reader
 	project string
@@ -24,8 +23,8 @@ func (r *Reader) summing(ctx context.Context, project string) (*summing, error) 
 	return &summing{r: r, project: project, cover: c}, err
 }
 
-// breakdown says what totals are broken down by: an expression over the columns
-// value, which is the breakdown by, and ts.
+// breakdown is the breakdown of totals: an expression over the columns value,
+// the group, and ts.
 type breakdown struct {
 	by     GroupBy
 	key    sqlf.Fragment // empty: value

@@ -29,7 +29,7 @@ type Node struct {
 	Rollup        Rollup  `json:"totals"`         // of it and all below it
 	Children      []*Node `json:"children"`
 
-	start *Event // of a call that its application reports: what told of its beginning
+	start *Event // the start event of a call that its application reports
 }
 
 // Rollup is the sum over a tree, each call counted once.
@@ -42,7 +42,7 @@ type Rollup struct {
 	OutputTokens  event.Int `json:"output_tokens"`
 	TotalTokens   event.Int `json:"total_tokens"`
 	CostUSD       USD       `json:"cost_usd"`
-	UncostedCalls int       `json:"uncosted_calls"` // calls whose cost is unknown: CostUSD lacks them
+	UncostedCalls int       `json:"uncosted_calls"` // calls of unknown cost, not included in CostUSD
 	LatencyMS     Millis    `json:"latency_ms"`     // from the first start to the last end
 }
 
@@ -86,10 +86,10 @@ func (r *Reader) Trace(ctx context.Context, project, id string) (*Trace, error) 
 	return t, nil
 }
 
-// assemble builds the tree of events in order of time. Parts name their parent
-// by its span id; the trace itself is the parent of those that name the trace id
-// or nothing. An unknown parent makes a root that says so; of a circle, the
-// last part becomes a root.
+// assemble builds the tree of events in order of time. An event's parent is the
+// one with that span id; the trace itself if it names the trace id or nothing.
+// An event with an unknown parent becomes a root marked so; in a cycle, the last
+// event becomes a root.
 func assemble(id string, events []*Event) *Trace {
 	t := &Trace{ID: id}
 	events, starts := joinStarts(events)
@@ -106,7 +106,7 @@ func assemble(id string, events []*Event) *Trace {
 			bySpan[e.SpanID] = n
 		}
 	}
-	for _, n := range nodes { // outcomes may name a call by the request id that its caller gave it
+	for _, n := range nodes { // outcomes may name a call by the caller's request id
 		if id := requestID(n.Event); n.Event.IsCall() && id != "" && bySpan[id] == nil {
 			bySpan[id] = n
 		}
@@ -157,8 +157,8 @@ func assemble(id string, events []*Event) *Trace {
 	return t
 }
 
-// joinStarts takes out the starts of calls whose ends are there, too: they are one
-// call. Of several ends under one id the first has the start.
+// joinStarts merges the start events of calls with their end events. If several
+// ends have one id, the first gets the start.
 func joinStarts(events []*Event) (rest []*Event, starts map[*Event]*Event) {
 	ends := make(map[string]*Event)
 	for _, e := range events {
@@ -209,7 +209,7 @@ func breakCircles(nodes []*Node, parents map[*Node]*Node) {
 			n = parents[n]
 		}
 		if n == nil || walked[n] != i+1 {
-			continue // it ends, or joins what was walked before
+			continue // end of the path, or a joined path
 		}
 		last := n
 		for m := parents[n]; m != n; m = parents[m] {
@@ -233,7 +233,7 @@ type rollup struct {
 	start, end time.Time
 }
 
-// add takes in what lies beside or below.
+// add adds the totals of a sibling or child.
 func (a *rollup) add(b rollup) {
 	a.Events += b.Events
 	a.Calls += b.Calls
@@ -265,10 +265,10 @@ func plus(a, b event.Int) event.Int {
 	return event.Int{Value: a.Value + b.Value, Known: a.Known || b.Known}
 }
 
-// roll sums up a subtree. A call counts what it says itself, unless the same
-// completion was counted before (a wrapper and the gateway saw one call). Any
-// other part counts what it says only where nothing below it says anything:
-// frameworks repeat on a span the sums, and the error, of what it contains.
+// roll sums up a subtree. A call counts its own figures, unless the same
+// completion was counted before (both a wrapper and the gateway captured the
+// call). Any other event counts its own figures only if none below it has
+// any: frameworks repeat on a span the sums, and the error, of its children.
 func (n *Node) roll(seen map[string]bool) rollup {
 	var below rollup
 	for _, c := range n.Children {

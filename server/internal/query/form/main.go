@@ -54,7 +54,7 @@ func form() ([]byte, error) {
 			continue
 		}
 		p, name, value := parts[object], path[len(path)-1], "e."+f.Path
-		switch f.Path { // what the API says of the whole event
+		switch f.Path { // fields of the whole event
 		case "Model":
 			value = "e.ModelName()"
 		case "Usage.Input":
@@ -110,13 +110,13 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
-// Event is one stored event. Every key is always there but content: unknown
-// numbers are null, unknown strings empty. [event.Event] says what the fields mean.
+// Event is one stored event. Every key is present except content: unknown
+// numbers are null, unknown strings empty. See [event.Event] for the fields.
 type Event struct {
 ` + e.fields.String() + `
 LeftOut bool ` + "`json:\"left_out,omitempty\"`" + ` // in a trace: properties and other long values, which the event alone has
 ContentState string ` + "`json:\"content_state\"`" + ` // ContentKept …
-Content *Content ` + "`json:\"content,omitempty\"`" + ` // only where it was asked for
+Content *Content ` + "`json:\"content,omitempty\"`" + ` // only if requested
 }
 
 // Usage is event.Usage with the totals that hedgerow derives: Input is all input,

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestForm holds form.go to event.Fields.
+// TestForm compares form.go with event.Fields.
 func TestForm(t *testing.T) {
 	want, err := form()
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package querytest counts again, in plain Go over events in memory, what package
-// query answers with SQL: the specification of its figures, for its tests and for
-// those of the pages that show them.
+// Package querytest recounts in plain Go, over events in memory, what package
+// query computes with SQL. It is the specification of its figures, for its tests
+// and those of the pages.
 package querytest
 
 import (
@@ -94,8 +94,8 @@ func IsTool(e *event.Event) bool {
 	return e.Name == event.Span && (e.Operation == "execute_tool" || strings.EqualFold(Text(e, "$ai_span_type"), "tool"))
 }
 
-// Complete gives outcomes what they inherit of the calls of their trace, which
-// has one call.
+// Complete sets the fields of outcomes that they inherit from their trace's
+// call. Each trace has one call.
 func Complete(events []*event.Event) []*event.Event {
 	first := make(map[string]*event.Event)
 	for _, e := range events {
@@ -315,8 +315,8 @@ func Totals(events []*event.Event) query.Totals {
 	return t
 }
 
-// allInput is what input tokens are in sums: what the provider calls its input,
-// and the cached tokens that it leaves out of that.
+// allInput is the input tokens in sums: the provider's input count, and cached
+// tokens that it excludes.
 func allInput(u event.Usage) event.Int {
 	if !u.Input.Known {
 		return event.Int{}

@@ -1,7 +1,7 @@
-// Package sqlf composes SQL from fragments. A [Fragment] carries its text, the
-// values bound to its placeholders, and the columns that it reads, so that a query
-// is put together in any order without counting placeholders, and a source of rows
-// can be asked for the columns that its reader needs and no others.
+// Package sqlf composes SQL from fragments. A [Fragment] has its text, the values
+// bound to its placeholders, and the columns that it reads, so that a query can
+// be composed in any order without counting placeholders, and a source of rows
+// selects only the columns that are read.
 package sqlf
 
 import (
@@ -18,14 +18,14 @@ type Fragment struct {
 	columns []string // each once
 }
 
-// New makes a fragment. Outside of quotes, text may have
+// New returns a fragment. Outside of quotes, text may have
 //
-//   - ? for the next of args: a Fragment stands there as it is, several ([]Fragment)
+//   - ? for the next of args: a Fragment is inserted, several ([]Fragment)
 //     separated by commas, anything else is bound.
-//   - {name} for a column of the rows that the fragment is about.
+//   - {name} for a column of the rows.
 //
-// It panics where the number of args is not that of the placeholders: text is
-// never made from input.
+// It panics if the number of args differs from that of the placeholders: text is
+// never built from input.
 func New(text string, args ...any) Fragment {
 	if len(args) == 0 && !strings.ContainsAny(text, "?{") {
 		return Fragment{text: text}
@@ -122,8 +122,8 @@ func (f Fragment) IsZero() bool { return f.text == "" }
 // Uses reports whether the fragment reads a column.
 func (f Fragment) Uses(column string) bool { return slices.Contains(f.columns, column) }
 
-// Using is the fragment with more columns that it reads: those that whoever places
-// it into a query adds.
+// Using returns the fragment with additional columns, for callers that add them
+// to the query.
 func (f Fragment) Using(columns ...string) Fragment {
 	f.columns = slices.Clip(f.columns)
 	f.use(columns...)
