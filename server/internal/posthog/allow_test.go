@@ -13,7 +13,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// TestAllowedAddresses dials what an operator allows, and what only looks like it.
+// TestAllowedAddresses dials allowed addresses and similar ones.
 func TestAllowedAddresses(t *testing.T) {
 	t.Parallel()
 	srv := httptest.NewServer(http.NotFoundHandler())

@@ -25,10 +25,10 @@ type Day struct {
 	Uncosted     int64                    // calls of unknown cost
 }
 
-// Days asks PostHog for the calls of the days from since on, which is the start
-// of a day in UTC: those that the connection's vocabulary sends. Copies of an
-// event that PostHog has not merged yet count once. It needs the personal key;
-// errors are those of [Query].
+// Days queries PostHog for the calls per day from since on, the start of a day
+// in UTC, in the connection's schema. Copies of an event that PostHog has not
+// merged yet count once. It needs the personal key; errors are those of
+// [Query].
 func Days(ctx context.Context, conn project.Connection, since time.Time, o QueryOptions) ([]Day, error) {
 	// Contract section 7.7, with whole days of UTC in place of the project's.
 	// Input tokens are all input, as locally: see event.Usage.AllInput.
@@ -66,7 +66,7 @@ func day(row []json.RawMessage) (d Day, ok bool) {
 	if len(row) < 8 || json.Unmarshal(row[0], &d.Day) != nil || len(d.Day) < len(time.DateOnly) {
 		return d, false
 	}
-	d.Day = d.Day[:len(time.DateOnly)] // a date, or one with a time behind it
+	d.Day = d.Day[:len(time.DateOnly)] // a date, or a date and time
 	for i, into := range []*int64{&d.Calls, &d.InputTokens, &d.OutputTokens, nil, &d.Errors, nil, &d.Uncosted} {
 		if into == nil {
 			continue

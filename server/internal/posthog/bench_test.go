@@ -14,7 +14,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// endless gives out n events and reports when all have been acknowledged.
+// endless returns n events and reports when all have been acknowledged.
 type endless struct {
 	mu    sync.Mutex
 	list  []*event.Event

@@ -24,10 +24,10 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// newHTTPClient returns a client of its own transport. It follows no redirect:
-// PostHog sends none to who uses the right host, and one would carry the key
-// elsewhere or turn a POST into a GET. Proxies of the environment are not used:
-// through one, the guard could not see where a request ends up.
+// newHTTPClient returns a client with its own transport. It does not follow
+// redirects: PostHog's correct hosts send none, and one would send the key
+// elsewhere or turn a POST into a GET. It ignores proxies of the environment:
+// through one, the guard could not check a request's destination.
 func newHTTPClient(c ClientConfig, insecure bool) *http.Client {
 	rt := c.Transport
 	if rt == nil {
@@ -70,9 +70,8 @@ type answer struct {
 
 var gzipWriters = sync.Pool{New: func() any { w, _ := gzip.NewWriterLevel(nil, gzip.BestSpeed); return w }}
 
-// postBatch sends encoded events to a capture route. Timestamps have been
-// corrected at intake, so that there is no sent_at. historical says that they are
-// an import of old data.
+// postBatch sends encoded events to a capture route. Timestamps were corrected at
+// intake, so there is no sent_at. historical marks an import of old data.
 func postBatch(ctx context.Context, h *http.Client, host, path, key, agent string, events [][]byte, historical bool, now time.Time) (answer, error) {
 	var buf bytes.Buffer
 	z := gzipWriters.Get().(*gzip.Writer)
@@ -105,8 +104,8 @@ func postBatch(ctx context.Context, h *http.Client, host, path, key, agent strin
 	return do(h, req, maxAnswer, now)
 }
 
-// do sends a request and reads the beginning of the answer. A 2xx whose body
-// breaks off is a 2xx.
+// do sends a request and reads the beginning of the answer. A 2xx with a
+// truncated body is a 2xx.
 func do(h *http.Client, req *http.Request, limit int64, now time.Time) (answer, error) {
 	res, err := h.Do(req)
 	if err != nil {
@@ -134,8 +133,8 @@ func parseRetryAfter(s string, now time.Time) time.Duration {
 // trouble is what keeps a request from an answer, in words.
 type trouble struct{ code, message, hint string }
 
-// explain says why a request got no answer, without quoting the error: that is
-// for the log.
+// explain describes why a request got no answer, without quoting the error,
+// which is only logged.
 func explain(err error, host string) trouble {
 	name := hostName(host)
 	var (
@@ -188,8 +187,8 @@ func hostName(host string) string {
 	return "PostHog"
 }
 
-// said are PostHog's own words that are fit to be repeated: they quote neither
-// events nor keys. What else a refusal says is left out.
+// said are PostHog's own error texts that may be quoted: they contain neither
+// events nor keys. All other text is omitted.
 var said = []string{
 	"event submitted without an event name", "event submitted without a distinct_id", "event submitted without an api_key",
 	"events submitted with inconsistent api_key values", "API key is not valid", "maximum event size exceeded", "no event submitted",
@@ -197,7 +196,7 @@ var said = []string{
 	"failed to parse request", "request body read stalled", "billing limit reached", "rate limited", "transient error",
 }
 
-// quote returns which known words a refusal holds, as ": words", or "".
+// quote returns the known texts in a rejection, as ": text", or "".
 func quote(body []byte) string {
 	lower := bytes.ToLower(body[:min(len(body), 2048)])
 	for _, s := range said {

@@ -26,13 +26,14 @@ type TestOptions struct {
 	Now                func() time.Time
 }
 
-// TestResult is what a connection test found. OK says that every check is.
+// TestResult is the result of a connection test. OK is true if every check
+// passed.
 type TestResult struct {
 	OK     bool    `json:"ok"`
 	Checks []Check `json:"checks"`
 }
 
-// Check is one finding: what was checked, and what to do where it is not well.
+// Check is one check, and a hint if it failed.
 type Check struct {
 	Name    string `json:"name" jsonschema:"what was looked at: host, project_key, event or personal_key"` // CheckNameHost …
 	OK      bool   `json:"ok"`
@@ -50,7 +51,7 @@ const (
 	CheckNamePersonalKey = "personal_key"
 )
 
-// What a check can find.
+// Names of checks.
 const (
 	CodeOK                   = "ok"
 	CodeHostInvalid          = "host_invalid"           // not a public https:// address
@@ -78,10 +79,10 @@ const (
 
 const testEventName = "hedgerow_connection_test"
 
-// Test checks a connection from end to end: it finds the host, asks whether a
-// project has the key, sends a real event named hedgerow_connection_test, and
-// runs a query if there is a personal key. It makes up to five requests and
-// never fails: what goes wrong is in the result.
+// Test checks a connection from end to end: it reaches the host, checks that
+// a project has the key, sends a real event named hedgerow_connection_test,
+// and runs a query if there is a personal key. It makes up to five requests
+// and returns no error: failures are in the result.
 func Test(ctx context.Context, conn project.Connection, o TestOptions) TestResult {
 	if o.Client.Timeout <= 0 {
 		o.Client.Timeout = 10 * time.Second
@@ -110,7 +111,7 @@ func (t *tester) add(c Check) bool {
 }
 
 func (t *tester) run(ctx context.Context, conn project.Connection) {
-	// What needs no network first.
+	// Checks without network first.
 	host, err := project.NormalizeHost(conn.Host, t.o.AllowInsecureHosts, t.o.Client.AllowHosts)
 	if err != nil {
 		e := event.AsError(err)
@@ -132,7 +133,7 @@ func (t *tester) run(ctx context.Context, conn project.Connection) {
 		return
 	}
 
-	// /flags knows which keys exist; capture takes every well-formed one.
+	// /flags rejects unknown keys; capture accepts every well-formed one.
 	flags, err := t.flags(ctx, host, conn.ProjectKey)
 	if err != nil {
 		x := explain(err, host)
@@ -169,7 +170,7 @@ func (t *tester) run(ctx context.Context, conn project.Connection) {
 	t.personal(ctx, conn)
 }
 
-// wrongPostHogHost knows PostHog's own names that are not for ingestion.
+// wrongPostHogHost recognizes PostHog's own hosts that are not for ingestion.
 func wrongPostHogHost(host string) (Check, bool) {
 	u, err := url.Parse(host)
 	if err != nil {
@@ -210,8 +211,8 @@ func (t *tester) flags(ctx context.Context, host string, key project.Secret) (an
 	return t.post(ctx, host+"/flags/?v=2", project.Secret{}, map[string]any{"token": key.Reveal(), "distinct_id": "hedgerow-connection-test"}, maxAnswer)
 }
 
-// keyKnown reads what /flags said about the key; told is false where the answer
-// is not one of PostHog's.
+// keyKnown reads /flags' verdict on the key; told is false if the answer is not
+// from PostHog.
 func keyKnown(a answer) (known, told bool) {
 	var in struct {
 		Flags  json.RawMessage `json:"flags"`
@@ -231,7 +232,7 @@ func keyKnown(a answer) (known, told bool) {
 	return false, false
 }
 
-// unknownKey says whose key it is, where it is not this host's.
+// unknownKey finds the owner of a key that is not of this host.
 func (t *tester) unknownKey(ctx context.Context, host string, key project.Secret) Check {
 	regions := map[string]string{"https://us.i.posthog.com": "US", "https://app.posthog.com": "US", "https://eu.i.posthog.com": "EU"}
 	if here, ok := regions[host]; ok {
@@ -270,7 +271,7 @@ func (t *tester) capture(ctx context.Context, conn project.Connection) (answer, 
 	return postBatch(ctx, t.http, conn.Host, batchPath, conn.ProjectKey.Reveal(), t.agent, [][]byte{body}, false, t.o.Now())
 }
 
-// captureCheck reads capture's answer. Its name reports what is at fault.
+// captureCheck evaluates capture's answer. Its name is the failing part.
 func captureCheck(a answer, err error, host string) (Check, bool) {
 	notPostHog := Check{Name: CheckNameHost, Code: CodeNotPostHog, Message: fmt.Sprintf("%s responds, but not like a PostHog ingestion host (%d)", hostName(host), a.status),
 		Hint: "use https://us.i.posthog.com, https://eu.i.posthog.com, or the ingestion URL of your own PostHog or proxy"}
@@ -384,7 +385,7 @@ func personalCheck(a answer, host string) Check {
 	return c
 }
 
-// withoutURL takes the address out of an error: its query can hold a key.
+// withoutURL removes the URL from an error: its query can contain a key.
 func withoutURL(err error) error {
 	var u *url.Error
 	if errors.As(err, &u) {

@@ -36,7 +36,7 @@ func codes(r TestResult) string {
 	return strings.Join(out, " ")
 }
 
-// checkWords makes sure that a person can act on what a test says.
+// checkWords checks that a test result has a usable hint.
 func checkWords(t *testing.T, r TestResult) {
 	t.Helper()
 	ok := true

@@ -405,7 +405,7 @@ func TestRefusedKeyKeepsEvents(t *testing.T) {
 				}
 				r.ph.ClearFaults()
 				start := time.Now()
-				c.ProjectKey = project.NewSecret("phc_second") // at once, not in a minute
+				c.ProjectKey = project.NewSecret("phc_second") // immediately, not after a minute
 				r.set(c)
 				r.wait(500)
 				// The last batch, if it is not full, waits for its flush interval of 10 s.

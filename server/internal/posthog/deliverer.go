@@ -14,12 +14,12 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/supervise"
 )
 
-// origin is one event of the journal on its way. It leaves as one item or, by
-// the connection's vocabulary, as several, and is ended when all of them are.
+// origin is an event of the journal being delivered. In some schemas it is
+// sent as several items; it ends when all of them have.
 type origin struct {
 	d     event.Delivery
 	since time.Time      // when it was fetched
-	bytes int            // of its items' bodies; hold's own
+	bytes int            // of its items' bodies; set by hold
 	uuids []string       // of its items
 	held  []privacy.Held // properties that are not sent
 
@@ -27,7 +27,7 @@ type origin struct {
 	left   int    // items that have not ended
 	sent   bool   // PostHog has one
 	back   bool   // one could not be sent: all come again, and PostHog drops repetitions
-	reason string // why one was given up
+	reason string // the reason for a dead letter
 }
 
 // item is one event as it leaves.
@@ -40,8 +40,8 @@ type item struct {
 	retried bool
 }
 
-// lane holds the events of one kind: AI events have a route, limits and their
-// own requests.
+// lane has the events of one kind: AI events have their own route, limits and
+// requests.
 type lane struct {
 	ai      bool
 	pending []*item // the dispatcher's own
@@ -49,7 +49,7 @@ type lane struct {
 	free    int     // requests that may still be started
 
 	mu    sync.Mutex
-	pause time.Time // no request before: Retry-After, or a refused key
+	pause time.Time // no request before: Retry-After, or a rejected key
 }
 
 // deliverer delivers to one connection, from its being enabled to its being
@@ -173,9 +173,9 @@ func (d *deliverer) fetch(ctx context.Context, q event.Queue, in chan<- []*origi
 	}
 }
 
-// dispatch makes batches: full ones at once, others when their first event has
-// waited for the flush interval. It also keeps what is held from being
-// delivered again. Senders are started by start.
+// dispatch builds batches: full ones immediately, others when their first
+// event has waited for the flush interval. It also extends the deliveries of
+// held events. start starts the senders.
 func (d *deliverer) dispatch(ctx context.Context, in <-chan []*origin, start func(func())) {
 	n := d.m.c.Client.MaxInFlight
 	lanes := []*lane{{ai: true, free: n}, {free: n}}
@@ -225,9 +225,9 @@ func (d *deliverer) dispatch(ctx context.Context, in <-chan []*origin, start fun
 }
 
 // take removes a batch from the front. Items of one origin stay together, in
-// their order, so that a call's start is not sent after its end. Of two with one
-// uuid the second stays for the next batch, and so do historical events behind
-// others, and others behind those: that is said of a whole batch.
+// order, so that a call's start is not sent after its end. The second of two
+// items with one uuid waits for the next batch. So do historical events after
+// others, and the reverse, because the historical flag applies to a whole batch.
 func (l *lane) take(n, maxBytes int) []*item {
 	var batch, rest []*item
 	seen := make(map[string]bool, n)
@@ -283,8 +283,8 @@ func (d *deliverer) admit(o *origin, lanes []*lane) {
 	}
 }
 
-// remake brings an item in line with other settings than it was made by. It
-// reports false where that has ended it.
+// remake updates an item to changed settings. It returns false if that
+// ended the item.
 func (d *deliverer) remake(it *item, s *settings) bool {
 	made, shaped, err := d.encode(it.from.d.Event, s)
 	if err != nil {
@@ -344,7 +344,7 @@ func (m *Manager) wire(e *event.Event) event.Wire {
 	return event.Wire{Lib: libName, LibVersion: m.c.Version, TraceURL: m.c.TraceURL(e), IgnoreSentAt: true}
 }
 
-// release gives an item's event back to the queue, once its other items have
+// release returns an item's event to the queue once its other items have
 // ended.
 func (d *deliverer) release(it *item) {
 	it.from.mu.Lock()
@@ -353,8 +353,8 @@ func (d *deliverer) release(it *item) {
 	d.finish(it)
 }
 
-// dead gives an item up. The others of its event go their way; then the event
-// becomes a dead letter, from which all can be sent again.
+// dead ends an item permanently. Other items of the event are sent; then the
+// event becomes a dead letter, from which all can be sent again.
 func (d *deliverer) dead(it *item, reason string) {
 	o := it.from
 	if it.out.Name != o.d.Event.Name {
@@ -426,8 +426,8 @@ func (d *deliverer) giveUp(o *origin, reason string) {
 	d.end(o, err)
 }
 
-// end forgets an event whose delivery has been ended. Where that failed the
-// queue gives it out again, and PostHog drops the repetition.
+// end forgets an event whose delivery has ended. If ending failed, the
+// queue redelivers it, and PostHog drops the duplicate.
 func (d *deliverer) end(o *origin, err error) {
 	if err != nil {
 		d.log.Warn("a delivery could not be acknowledged to the journal; it will be repeated", "err", err)
@@ -459,12 +459,12 @@ func (d *deliverer) fine() {
 	}
 }
 
-// hold is what is out of the queue and not ended.
+// hold tracks fetched events that have not ended.
 type hold struct {
 	mu    sync.Mutex
 	items map[*origin]struct{}
 	bytes int
-	way   int           // of items: on their way to dispatch
+	way   int           // items on their way to dispatch
 	freed chan struct{} // signaled after a removal; the fetcher alone listens
 }
 
@@ -476,7 +476,7 @@ func (h *hold) add(o *origin) {
 	h.way++
 }
 
-// arrived says that dispatch has so many of what was added.
+// arrived records that dispatch received n of the added items.
 func (h *hold) arrived(n int) {
 	h.mu.Lock()
 	h.way -= n
@@ -504,15 +504,15 @@ func (h *hold) remove(o *origin) {
 	}
 }
 
-// full reports that nothing more will come before something is sent. While some
-// is on its way to dispatch a batch can still be filled.
+// full reports whether no more items arrive before some are sent. While items
+// are on their way to dispatch a batch can still be filled.
 func (h *hold) full(window int) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.way == 0 && (len(h.items) >= window || h.bytes >= maxHeldBytes)
 }
 
-// room waits until there is capacity and returns how much, or 0 when ctx has
+// room waits until there is capacity and returns its size, or 0 when ctx has
 // ended.
 func (h *hold) room(ctx context.Context, window func() int) int {
 	for ctx.Err() == nil {
@@ -554,7 +554,7 @@ func (h *hold) oldest() (n int, oldest time.Time) {
 	return len(h.items), oldest
 }
 
-// sleep waits, or returns early when ctx ends.
+// sleep waits for d, or returns early when ctx ends.
 func sleep(ctx context.Context, d time.Duration) {
 	t := time.NewTimer(d)
 	defer t.Stop()

@@ -5,25 +5,25 @@
 //
 //   - [Manager] follows the settings and runs one deliverer for each enabled
 //     connection. Deliverers share nothing but the HTTP transport: each has its
-//     own queue, batches, waits and counts, so that a slow PostHog delays nobody
-//     else.
+//     own queue, batches, waits and counts, so that a slow PostHog does not
+//     delay the others.
 //   - deliverer.go: from the queue to batches. An event is acknowledged only
-//     after PostHog's 2xx; what is held meanwhile is bounded and kept from
-//     being delivered again.
+//     after PostHog's 2xx; the number of unacknowledged events is limited, and
+//     their deliveries are extended.
 //   - send.go: one batch and PostHog's answers to it, by the rules of
 //     shared/reference/posthog-contract.md, section 2.
-//   - sent.go: what leaves of an event, and when PostHog took it.
-//   - shrink.go: what an event loses when PostHog finds it too large.
-//   - client.go and guard.go: HTTP, and the addresses that it never reaches.
-//   - [Test] and [Query]: the connection test and questions to PostHog.
-//   - [Flags]: who gets which feature flag. flagdefinitions.go keeps the
-//     definitions fresh, flagremote.go asks for what they leave open, and
-//     flagcalled.go reports flag exposures to PostHog.
+//   - sent.go: the sent properties of an event, and when PostHog accepted it.
+//   - shrink.go: reducing events that are too large for PostHog.
+//   - client.go and guard.go: HTTP, and blocked addresses.
+//   - [Test] and [Query]: the connection test and queries to PostHog.
+//   - [Flags]: feature flags. flagdefinitions.go refreshes the definitions,
+//     flagremote.go has PostHog evaluate the others, and flagcalled.go reports
+//     exposures to PostHog.
 //
 // Delivery is at least once. Timestamp, distinct id, name and uuid of an event
-// are the same bytes each time, which is what PostHog de-duplicates by; the one
-// exception is a distinct id whose hashing was switched while it waited.
+// are the same bytes each time, because PostHog deduplicates by them; the only
+// exception is a distinct id whose hashing was switched meanwhile.
 //
-// Nothing here logs, counts or reports a key or an event's content: PostHog's
-// own words are quoted only where they are on a fixed list.
+// The package never logs, counts or reports a key or an event's content: it
+// quotes only those of PostHog's texts that are on a fixed list.
 package posthog

@@ -30,8 +30,8 @@ const (
 	secretWord = "xyzzy-the-prompt"
 )
 
-// queue is an event.Queue in memory, with the journal's way of giving out again
-// what is not ended in time.
+// queue is an event.Queue in memory that redelivers unended events like the
+// journal.
 type queue struct {
 	ackWait time.Duration
 
@@ -39,7 +39,7 @@ type queue struct {
 	entries []*entry
 	changed chan struct{}
 	dropped bool
-	err     error // what the next Fetch returns
+	err     error // error of the next Fetch
 }
 
 type entry struct {
@@ -109,7 +109,7 @@ func (q *queue) maxAttempts() (n int) {
 	return n
 }
 
-// take gives out what is ready, and says when the next will be.
+// take returns the ready events, and the time of the next.
 func (q *queue) take(n int) (out []event.Delivery, next time.Time) {
 	now := time.Now()
 	for i, e := range q.entries {

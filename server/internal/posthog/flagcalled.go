@@ -11,7 +11,8 @@ import (
 // FlagCalled is the event that records a flag call in PostHog.
 const FlagCalled = "$feature_flag_called"
 
-// tell sends a flag call, once for each user and value (contract section 6.4).
+// tell sends $feature_flag_called, once for each user and value (contract
+// section 6.4).
 func (f *Flags) tell(projectID, connectionID, key string, u flag.User, d decision) {
 	if f.c.Append == nil {
 		return
@@ -41,8 +42,8 @@ func (d *decision) text() string {
 	return d.value.String()
 }
 
-// event makes $feature_flag_called. A flag of no experiment has the short form,
-// where PostHog wants it.
+// event returns $feature_flag_called. For a flag without an experiment it is
+// short if PostHog requests that.
 func (d *decision) event(projectID, key string, u flag.User) *event.Event {
 	e := &event.Event{UUID: event.NewID(), ProjectID: projectID, Name: FlagCalled, DistinctID: u.DistinctID, Groups: u.Groups}
 	set := func(name string, v any) { _ = e.SetProperty(name, v) } // texts, numbers and booleans marshal

@@ -17,16 +17,16 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/supervise"
 )
 
-// definitions are those of one connection. They are looked after while flags
-// are requested, and not otherwise: answers are at most two polls old.
+// definitions are those of one connection. They are refreshed only while
+// flags are requested: answers are at most two polls old.
 type definitions struct {
-	loading sync.Mutex // held by the one who fetches
+	loading sync.Mutex // locked while loading
 
 	mu       sync.Mutex
 	identity string // the host and the keys that they were fetched with
 	set      *flag.Set
 	etag     string
-	loaded   time.Time // when PostHog last said that they are these
+	loaded   time.Time // when PostHog last confirmed them
 	tried    time.Time
 	warned   string
 }
@@ -66,7 +66,7 @@ func (f *Flags) definitionsOf(ctx context.Context, conn project.Connection) (*fl
 		}
 		return set, loaded
 	}
-	d.loading.Lock() // one asks, the others wait for the answer
+	d.loading.Lock() // one caller loads, the others wait
 	defer d.loading.Unlock()
 	if set, loaded, age = look(); age < f.c.PollEvery {
 		return set, loaded
@@ -81,7 +81,7 @@ func identity(c project.Connection) string {
 	return keyOf(c.Host, c.ProjectKey.Reveal(), c.PersonalKey.Reveal())
 }
 
-// forget makes the next question look at the definitions first.
+// forget makes the next evaluation refresh the definitions first.
 func (f *Flags) forget(connectionID string) {
 	f.mu.Lock()
 	delete(f.defs, connectionID)
@@ -89,7 +89,7 @@ func (f *Flags) forget(connectionID string) {
 	f.changed(connectionID)
 }
 
-// changed forgets who has met a connection's flags, and what PostHog said to whom.
+// changed clears a connection's recorded exposures and PostHog's answers.
 func (f *Flags) changed(connectionID string) {
 	mine := func(k string) bool { return strings.HasPrefix(k, connectionID+"\x00") }
 	f.answers.drop(mine)
@@ -97,12 +97,12 @@ func (f *Flags) changed(connectionID string) {
 }
 
 type fetched struct {
-	set       *flag.Set // nil: those that were there still hold
+	set       *flag.Set // nil: the previous ones are still valid
 	etag      string
 	overQuota bool
 }
 
-// load requests the definitions and keeps what comes. What is there stays where
+// load requests and stores the definitions. It keeps the existing ones if
 // PostHog does not answer.
 func (f *Flags) load(ctx context.Context, conn project.Connection, d *definitions) {
 	d.mu.Lock()

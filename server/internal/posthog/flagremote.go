@@ -37,11 +37,11 @@ type flagsAnswer struct {
 	Minimal      bool           `json:"minimalFlagCalledEvents"`
 }
 
-// remote asks PostHog for one flag.
+// remote has PostHog evaluate a flag.
 func (f *Flags) remote(ctx context.Context, conn project.Connection, key string, u flag.User) (decision, error) {
 	question, err := json.Marshal(map[string]any{
 		"token": conn.ProjectKey.Reveal(), "distinct_id": u.DistinctID, "device_id": u.DeviceID, "groups": nonNilMap(u.Groups), "person_properties": nonNil(u.Properties),
-		"group_properties": nonNilMap(u.GroupProperties), "flag_keys_to_evaluate": []string{key}, "geoip_disable": true, // hedgerow's address says nothing of the user
+		"group_properties": nonNilMap(u.GroupProperties), "flag_keys_to_evaluate": []string{key}, "geoip_disable": true, // hedgerow's own address must not be used for the user's location
 	})
 	if err != nil {
 		return decision{}, event.NewError(event.CodeInvalid, "the user's properties are no JSON", "", err)

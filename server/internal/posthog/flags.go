@@ -17,18 +17,19 @@ import (
 
 // FlagsConfig is what [Flags] work with. Connection is required.
 type FlagsConfig struct {
-	// Connection returns the one whose PostHog has a project's flags; see
-	// [project.Snapshot.FlagConnection]. It is requested each decision.
+	// Connection returns the connection whose PostHog has a project's
+	// flags; see [project.Snapshot.FlagConnection]. It is called for each
+	// decision.
 	Connection func(projectID string) (project.Connection, bool)
 
 	// Append takes $feature_flag_called events. nil sends none.
 	Append func(context.Context, ...*event.Event) error
 
-	// OutboundID returns the distinct id by which a connection's PostHog knows a
-	// user: it decides flags by the ids that it gets with events. nil is the same.
+	// OutboundID returns a user's distinct id in a connection's PostHog, which
+	// evaluates flags by the ids in events. nil does not change it.
 	OutboundID func(c project.Connection, distinctID string) string
 
-	PollEvery time.Duration // between two looks at the definitions. Defaults to 30 s
+	PollEvery time.Duration // interval of refreshing definitions. Defaults to 30 s
 	Timeout   time.Duration // of a question. Defaults to 3 s, PostHog's own
 
 	Client             ClientConfig
@@ -43,25 +44,23 @@ const (
 	remoteEntries  = 10_000           // of these are kept
 	calledEntries  = 50_000           // users and flags that are remembered as sent
 	calledQueue    = 2000             // $feature_flag_called events that wait for the journal
-	troubleWait    = 5 * time.Second  // after a failure, until PostHog is asked again
+	troubleWait    = 5 * time.Second  // after a failure, until the next request to PostHog
 	maxDefinitions = 32 << 20         // bytes of an answer
 	maxFlagAnswer  = 4 << 20
 )
 
-// The ways in which a flag is decided.
+// How a flag was evaluated.
 const (
 	DecidedLocally  = "posthog_local"  // here, by PostHog's definitions
 	DecidedRemotely = "posthog_remote" // by PostHog
 )
 
-// Flags decides the feature flags of connected PostHog projects: here, by
-// PostHog's definitions, where the connection has a personal key and the
-// definitions say enough; else PostHog is asked. Its methods may be called at the
-// same time.
+// Flags evaluates the feature flags of connected PostHog projects: locally, from
+// PostHog's definitions, if the connection has a personal key and the definitions
+// suffice; else PostHog evaluates them. It is safe for concurrent use.
 //
-// Who gets a value has met the flag, and PostHog hears of it by
-// $feature_flag_called: once for each user, flag, value and groups, until the
-// definitions change or the process ends.
+// Each value is reported to PostHog as $feature_flag_called: once for each user,
+// flag, value and groups, until the definitions change or the process ends.
 type Flags struct {
 	c      FlagsConfig
 	log    *slog.Logger
@@ -83,8 +82,7 @@ type heard struct {
 	at     time.Time
 }
 
-// NewFlags returns flags that are ready; [Flags.Run] brings their events to the
-// journal.
+// NewFlags returns flags. [Flags.Run] appends their events to the journal.
 func NewFlags(c FlagsConfig) *Flags {
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -107,27 +105,27 @@ func NewFlags(c FlagsConfig) *Flags {
 		trouble: recent[string, time.Time]{limit: 100}, queue: make(chan *event.Event, calledQueue)}
 }
 
-// decision is a flag's value for a user with what PostHog wants to know of it.
+// decision is a flag's value for a user, with details for PostHog.
 type decision struct {
 	value         flag.Value
 	local         bool
-	known         bool // there is such a flag
+	known         bool // the flag exists
 	id, version   int64
 	reason        string
 	payload       json.RawMessage
 	hasExperiment *bool
-	minimal       bool // the server wants the short form of the event
+	minimal       bool // the server requests the short form of the event
 	requestID     string
 	evaluatedAt   int64 // by PostHog, in milliseconds
 	loadedAt      time.Time
 	errors        []string
 }
 
-// Decide returns what a user gets of a flag, and how that was decided. The error
-// is an [*event.Error]: invalid where the user has no distinct id, not found where
-// the project has no PostHog or PostHog no such flag, else that it could not say.
-// It waits for PostHog no longer than the timeout, and after a failure not at all
-// for some seconds.
+// Decide returns a user's value of a flag, and how it was evaluated. The error is
+// an [*event.Error]: invalid if the user has no distinct id, not found if the
+// project has no PostHog or PostHog does not have the flag, else that it could
+// not be evaluated. It waits for PostHog up to the timeout, and after a failure
+// not at all for some seconds.
 func (f *Flags) Decide(ctx context.Context, projectID, key string, u flag.User) (flag.Value, string, error) {
 	if u.DistinctID == "" {
 		return flag.Value{}, "", event.Invalid("a flag needs a distinct id", "send it as distinct_id or X-PostHog-Distinct-Id")
@@ -168,8 +166,8 @@ func (f *Flags) decide(ctx context.Context, conn project.Connection, key string,
 	return f.remote(ctx, conn, key, u)
 }
 
-// TurnOff switches a project's flag off in PostHog, for everybody. The error is an
-// [*event.Error] that says what keeps it on.
+// TurnOff disables a project's flag in PostHog, for all users. The error is an
+// [*event.Error] with the reason that it is still on.
 func (f *Flags) TurnOff(ctx context.Context, projectID, key string) error {
 	conn, ok := f.c.Connection(projectID)
 	switch {
@@ -203,8 +201,8 @@ func (f *Flags) TurnOff(ctx context.Context, projectID, key string) error {
 	return nil
 }
 
-// Run brings $feature_flag_called events to the journal until ctx ends. It returns
-// nil.
+// Run appends $feature_flag_called events to the journal until ctx ends. It
+// returns nil.
 func (f *Flags) Run(ctx context.Context) error {
 	defer f.caller.http.CloseIdleConnections()
 	for {

@@ -70,7 +70,7 @@ func (r *flagRig) pass(d time.Duration) {
 	r.now = r.now.Add(d)
 }
 
-// told returns the events that have been sent so far.
+// told returns the events sent so far.
 func (r *flagRig) told(t *testing.T) []*event.Event {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -87,8 +87,8 @@ func (r *flagRig) asked(path string) int { return len(r.ph.RequestsTo(path)) }
 
 func property(e *event.Event, name string) string { return string(e.Properties[name]) }
 
-// With a personal key the flag is decided here, in the way of PostHog's own
-// libraries, and PostHog is only asked for what it alone knows.
+// With a personal key flags are evaluated locally, like PostHog's own
+// libraries, and PostHog evaluates only the others.
 func TestFlagsLocal(t *testing.T) {
 	r := newFlagRig(t, simposthog.PersonalKeyValue)
 	set, err := flag.Parse([]byte(flagDefinitions))
@@ -149,7 +149,7 @@ func TestFlagsPoll(t *testing.T) {
 	if len(polls) != 2 || polls[1].Header.Get("If-None-Match") == "" || polls[1].Status != http.StatusNotModified || polls[1].Header.Get("Authorization") == "" {
 		t.Fatalf("the second poll: %+v", polls)
 	}
-	// After a long silence no one gets what was true long ago.
+	// After a long outage stale definitions are not used.
 	everybody := strings.Replace(flagDefinitions, `"rollout_percentage":50}],`, `"rollout_percentage":0}],`, 1)
 	if err := r.ph.SetDefinitions([]byte(everybody)); err != nil {
 		t.Fatal(err)
@@ -257,7 +257,7 @@ func TestFlagCalledShort(t *testing.T) {
 	}
 }
 
-// What PostHog cannot say in time costs one caller the wait, not all of them.
+// If PostHog does not answer in time, only one caller waits.
 func TestFlagsTrouble(t *testing.T) {
 	r := newFlagRig(t, "")
 	r.ph.SetDown(true)
@@ -325,7 +325,7 @@ func TestFlagTurnOff(t *testing.T) {
 	}
 }
 
-// By the id that PostHog has of a user, where ids are hashed on their way out.
+// Flags use the user's id in PostHog when ids are hashed.
 func TestFlagsOutboundID(t *testing.T) {
 	r := newFlagRig(t, "")
 	r.c.OutboundID = func(_ project.Connection, id string) string { return "hashed-" + id }

@@ -18,17 +18,17 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// CheckHost reports whether a PostHog host may be saved: https://, and neither an
-// address nor a name that is known not to be public and is not allowed. Names are
-// resolved only when they are dialled, where every address is checked again; a name
-// that changes its address after the check (DNS rebinding) gains nothing.
+// CheckHost reports whether a PostHog host may be saved: https://, and no address
+// or name that is known not to be public, unless allowed. Names are resolved only
+// when they are dialed, where every address is checked again; a name that changes
+// its address after the check (DNS rebinding) gains nothing.
 func CheckHost(host string, insecure bool, allow *project.AllowedHosts) error {
 	_, err := project.NormalizeHost(host, insecure, allow)
 	return err
 }
 
-// blocked holds what netip's predicates leave out of the addresses that are not
-// public, and the forms in which an IPv4 address can hide in an IPv6 one.
+// blocked are ranges of non-public addresses that netip's predicates do not
+// cover, and forms of IPv4 addresses inside IPv6 ones.
 var blocked = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"),
 	netip.MustParsePrefix("100.64.0.0/10"), // carrier-grade NAT; 100.100.100.200 is Alibaba's metadata
@@ -62,15 +62,15 @@ func publicAddr(a netip.Addr) bool {
 		!slices.ContainsFunc(blocked, func(p netip.Prefix) bool { return p.Contains(a) })
 }
 
-// blockedError says that a name has led to an address that is off limits.
+// blockedError is returned if a name resolves to a blocked address.
 type blockedError struct{ addr netip.Addr }
 
 func (e *blockedError) Error() string {
 	return fmt.Sprintf("the address %v is not public", e.addr)
 }
 
-// guardedDialer rejects every address that is not public, at the moment of
-// connecting: after names have been resolved. allowed accepts others.
+// guardedDialer rejects addresses that are not public when connecting,
+// after names have been resolved. allowed accepts others.
 func guardedDialer(insecure bool, allowed func(netip.Addr) bool) *net.Dialer {
 	d := &net.Dialer{Timeout: dialTimeout, KeepAlive: 30 * time.Second}
 	if !insecure {
@@ -107,8 +107,8 @@ func (g guard) dial(ctx context.Context, network, address string) (net.Conn, err
 	return guardedDialer(g.insecure, allowed).DialContext(ctx, network, address)
 }
 
-// dialTLS trusts the operator's own authority for what the operator allows, and for
-// nothing else.
+// dialTLS trusts the operator's own certificate authority only for addresses that
+// the operator allows.
 func (g guard) dialTLS(ctx context.Context, network, address string) (net.Conn, error) {
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {

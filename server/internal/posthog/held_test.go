@@ -36,8 +36,8 @@ func (n *notes) Held(_ string, _ time.Time, held []privacy.Held) {
 	n.held = append(n.held, held...)
 }
 
-// What privacy holds back is noted once for each event that PostHog has taken, and
-// what may not leave at all becomes a dead letter.
+// Withheld properties are recorded once for each event that PostHog accepted, and
+// blocked events become dead letters.
 func TestHeldBack(t *testing.T) {
 	book := &notes{left: make(map[string]int)}
 	bubble(t, func(c *Config) {
@@ -74,8 +74,8 @@ func TestHeldBack(t *testing.T) {
 	})
 }
 
-// What is deleted while it waits for a PostHog that is away does not leave, and
-// what cannot be queried about waits.
+// An event deleted while it waits for an unavailable PostHog is not sent, and
+// one whose deletion cannot be checked waits.
 func TestDeletedDoesNotLeave(t *testing.T) {
 	var mu sync.Mutex
 	asked, down := 0, true

@@ -8,14 +8,13 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// An outcome can come before its call: spans are sent in batches, and the call
-// of a stream ends after its last words were read. It is given back to the
-// queue, to be checked again after these times. Then it leaves with what it says
-// itself.
+// An outcome can precede its call: spans are sent in batches, and the call of a
+// stream ends after its last words were read. It is returned to the queue and
+// checked again after these times. Then it is sent without its call's fields.
 var callWaits = []time.Duration{time.Second, 3 * time.Second, 6 * time.Second}
 
 const (
-	callAge = time.Minute // of an outcome whose call would have come by now
+	callAge = time.Minute // age after which an outcome's call would have arrived
 
 	// While the store cannot be queried, outcomes of any age wait, for a
 	// minute.
@@ -23,7 +22,7 @@ const (
 	storeWaits = 12
 )
 
-// keep acknowledges what is not to leave for anybody, and returns the rest.
+// keep acknowledges events that no connection sends, and returns the rest.
 func (d *deliverer) keep(ctx context.Context, ds []event.Delivery) []event.Delivery {
 	if d.m.c.Keep == nil {
 		return ds
@@ -46,7 +45,8 @@ func (d *deliverer) keep(ctx context.Context, ds []event.Delivery) []event.Deliv
 	})
 }
 
-// join completes the outcomes among deliveries, and returns what may leave now.
+// join completes the outcomes among deliveries, and returns those that can be
+// sent now.
 func (d *deliverer) join(ctx context.Context, ds []event.Delivery) []event.Delivery {
 	if d.m.c.Join == nil || len(ds) == 0 {
 		return ds

@@ -10,12 +10,12 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// An outcome whose call is not known yet waits for it, for a bounded time, and
-// nothing else waits with it.
+// An outcome waits for its call, for a limited time, and other events do not
+// wait.
 func TestOutcomesWaitForTheirCall(t *testing.T) {
 	for _, tt := range []struct {
 		name  string
-		known int // the look at which the call is known; 0 is never
+		known int // the attempt at which the call is known; 0 is never
 		err   error
 		age   time.Duration // of the outcome
 		after time.Duration // when it leaves
@@ -71,8 +71,8 @@ func TestOutcomesWaitForTheirCall(t *testing.T) {
 	}
 }
 
-// What is not kept is acknowledged and does not leave; what cannot be told comes
-// again, and nothing else waits with it.
+// Events rejected by Keep are acknowledged and not sent; those for which it
+// fails are retried, and other events do not wait.
 func TestOnlyWhatIsKeptLeaves(t *testing.T) {
 	var looks atomic.Int64
 	bubble(t, func(c *Config) {

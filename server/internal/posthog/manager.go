@@ -20,11 +20,12 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/supervise"
 )
 
-// Config is what a [Manager] works with. Snapshot, OpenQueue and DropQueue are
+// Config configures a [Manager]. Snapshot, OpenQueue and DropQueue are
 // required.
 type Config struct {
-	// Snapshot gives the present settings, Changes each newer one; see
-	// [project.Registry]. Without Changes, Snapshot is asked every second.
+	// Snapshot returns the current settings, Changes each newer one; see
+	// [project.Registry]. Without Changes, Snapshot is called every
+	// second.
 	Snapshot func() *project.Snapshot
 	Changes  func(context.Context) <-chan *project.Snapshot
 
@@ -35,36 +36,35 @@ type Config struct {
 	// or one of code [event.CodeNotFound].
 	DropQueue func(ctx context.Context, connectionID string) error
 
-	// Full says how full the journal is, 0 to 1. May be nil.
+	// Full returns how full the journal is, 0 to 1. May be nil.
 	Full func() float64
 
-	// Shape makes what leaves out of what is kept: filter, sample, privacy,
-	// vocabulary. One event may leave as several, in the order in which they are
-	// given; it is acknowledged when all have left. Shape must not change e and
-	// must always give the same uuids, timestamps, names and distinct ids. None
-	// says that the event is not for this connection. A nil Shape lets everything
-	// leave as it is.
+	// Shape converts a stored event to those sent: filter, sample, privacy,
+	// schema. Its results are sent in order; the event is acknowledged when all
+	// have been sent. Shape must not change e and must always return the same
+	// uuids, timestamps, names and distinct ids. No result means that the event
+	// is not for this connection. A nil Shape sends all events unchanged.
 	Shape func(conn project.Connection, p project.Project, e *event.Event) Shaped
 
-	// Deleted reports whether a person has deleted an event since it was captured:
-	// it does not leave any more. After an error it is asked again. May be nil.
+	// Deleted reports whether a user has deleted an event since it was captured:
+	// it is then not sent. After an error it is called again. May be nil.
 	Deleted func(e *event.Event) (bool, error)
 
 	// Keep reports whether an event is for any connection at all; others are
-	// acknowledged. It may give the event another uuid or time. After an error it is
-	// asked again. May be nil.
+	// acknowledged. It may change the event's uuid or time. After an error it is
+	// called again. May be nil.
 	Keep func(ctx context.Context, e *event.Event) (bool, error)
 
-	// Join gives outcomes among events what their calls know, in place, before
-	// Shape sees them, and returns those of which no call is known. Its error says
-	// that it could not look everywhere. May be nil.
+	// Join sets the fields of outcomes among events from their calls, in place,
+	// before Shape, and returns those without a known call. It returns an error if
+	// it could not search everywhere. May be nil.
 	Join func(ctx context.Context, events []*event.Event) (unknown []*event.Event, err error)
 
 	// Ledger takes note of the names of properties that left, and of those that
 	// stayed. May be nil.
 	Ledger Ledger
 
-	// TraceURL gives the address of the event's trace. May be nil.
+	// TraceURL returns the address of the event's trace. May be nil.
 	TraceURL func(e *event.Event) string
 
 	Client             ClientConfig
@@ -75,7 +75,7 @@ type Config struct {
 	Now                func() time.Time
 }
 
-// Shaped is what a connection sends for one event.
+// Shaped is one event to send.
 type Shaped struct {
 	Events []*event.Event
 	Held   []privacy.Held // properties that are not sent
@@ -103,7 +103,7 @@ type ClientConfig struct {
 	BackoffMin   time.Duration // wait before the first retry; then doubled. Defaults to 250 ms
 	BackoffMax   time.Duration // Defaults to 30 s
 	RefusedEvery time.Duration // between tries while PostHog rejects the key. Defaults to 1 min
-	ExtendEvery  time.Duration // between two Extend of what is held; under the queue's acknowledgement wait. Defaults to 10 s
+	ExtendEvery  time.Duration // interval of extending unended deliveries; less than the queue's acknowledgment wait. Defaults to 10 s
 }
 
 func (c *ClientConfig) defaults() {
@@ -123,9 +123,9 @@ func (c *ClientConfig) defaults() {
 }
 
 const (
-	stopWait    = 3 * time.Second        // what a request in flight has left when hedgerow stops
+	stopWait    = 3 * time.Second        // time that a request in flight has when hedgerow stops
 	disableWait = 800 * time.Millisecond // and when its connection is disabled
-	fullCheck   = 10 * time.Second       // between two looks at the journal's fill
+	fullCheck   = 10 * time.Second       // interval of checks of the journal's size
 	fullMark    = 0.5                    // beyond it, disabled connections lose their queues
 	noAIFor     = time.Hour              // how long a host's 404 on the AI route is remembered
 )
@@ -145,7 +145,7 @@ type Manager struct {
 	noAI  map[string]time.Time // by host: when it answered 404 on the AI route
 }
 
-// view is what a manager needs of a snapshot.
+// view is a manager's part of a snapshot.
 type view struct {
 	conns    []project.Connection
 	projects map[string]project.Project
@@ -226,7 +226,7 @@ func (m *Manager) snapshots(ctx context.Context) <-chan view {
 	return out
 }
 
-// runner is a deliverer at work, or on its way out.
+// runner is a running or stopping deliverer.
 type runner struct {
 	settings atomic.Pointer[settings]
 	stop     context.CancelCauseFunc
@@ -234,7 +234,7 @@ type runner struct {
 }
 
 // Run delivers until ctx ends; then requests in flight have three seconds to
-// end, and what has not been answered stays in the queues. It returns nil.
+// end, and unanswered events stay in the queues. It returns nil.
 func (m *Manager) Run(ctx context.Context) error {
 	m.metrics.register(m.c.Registerer, m.log)
 	defer m.metrics.unregister(m.c.Registerer)
@@ -245,9 +245,9 @@ func (m *Manager) Run(ctx context.Context) error {
 	defer cancel() // before the wait, also where this panics
 
 	running := make(map[string]*runner) // enabled connections
-	leaving := make(map[string]*runner) // told to stop; the next runner waits for them
+	leaving := make(map[string]*runner) // stopping; the next runner waits for them
 	known := make(map[string]bool)      // every connection of the last view
-	dropped := make(map[string]bool)    // disabled ones whose queue has been dropped
+	dropped := make(map[string]bool)    // disabled ones whose queue was deleted
 	var last view
 
 	stop := func(id string, r *runner) {
@@ -320,8 +320,8 @@ func (m *Manager) Run(ctx context.Context) error {
 		}
 		known, last = now, v
 	}
-	// relieve gives the journal back what disabled connections keep it from
-	// dropping, once space is short.
+	// relieve deletes the queues of disabled connections once space is
+	// short, so that the journal can drop their events.
 	relieve := func() {
 		for _, c := range last.conns {
 			if c.Enabled || dropped[c.ID] {
@@ -354,7 +354,7 @@ func (m *Manager) Run(ctx context.Context) error {
 			return nil
 		case v, ok := <-views:
 			if !ok {
-				views = nil // the registry has closed; deliver on with what it said last
+				views = nil // the registry has closed; continue with the last settings
 				continue
 			}
 			apply(v)
@@ -398,8 +398,8 @@ func (m *Manager) forget(id string) {
 	delete(m.stats, id)
 }
 
-// Status says how delivery to a connection goes. One that the manager does not
-// know, or does not know yet, is disabled.
+// Status returns the state of delivery to a connection. An unknown connection
+// is disabled.
 func (m *Manager) Status(connectionID string) Status {
 	m.mu.Lock()
 	s := m.stats[connectionID]
@@ -414,7 +414,7 @@ func (m *Manager) Status(connectionID string) Status {
 type route struct {
 	path     string
 	maxEvent int // bytes of one encoded event
-	maxBatch int // bytes of a batch: what is aimed at, not PostHog's own limit
+	maxBatch int // target size of a batch in bytes, not PostHog's own limit
 }
 
 const (

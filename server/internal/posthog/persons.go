@@ -13,11 +13,11 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// DeletePerson asks the connection's PostHog to delete the person with a distinct
-// id and all of their events, with the personal key, which needs the scope
-// person:write. found is false where PostHog knows no such person: events without
-// a person, as wrappers send them where no user is named, cannot be deleted.
-// PostHog deletes the events later, at its own time; true means that it was asked.
+// DeletePerson requests the connection's PostHog to delete the person with a
+// distinct id and all of their events. It needs a personal key with the scope
+// person:write. found is false if PostHog has no person with that id: events
+// without a person, which wrappers send if there is no user, cannot be deleted.
+// PostHog deletes the events later; true means that it accepted the request.
 func DeletePerson(ctx context.Context, conn project.Connection, distinctID string, o QueryOptions) (found bool, err error) {
 	if conn.PersonalKey.IsZero() {
 		return false, event.Invalid("the connection "+conn.Name+" has no personal key, which PostHog requires to delete a person", "create one in PostHog (Settings, Personal API keys) with the scope Person Write")
@@ -44,13 +44,13 @@ func DeletePerson(ctx context.Context, conn project.Connection, distinctID strin
 		if len(in.Results) == 0 {
 			return false, nil
 		}
-		// One distinct id is of one person.
+		// A distinct id belongs to one person.
 		a, err = c.person(ctx, conn, http.MethodDelete, persons+url.PathEscape(in.Results[0].UUID)+"/?delete_events=true&"+token)
 		if err == nil && (a.status == http.StatusNoContent || a.status == http.StatusAccepted || a.status == http.StatusOK) {
 			return true, nil
 		}
 		if err == nil && a.status == http.StatusNotFound {
-			return false, nil // somebody else was faster
+			return false, nil // another request was faster
 		}
 	}
 	if err != nil {
@@ -64,7 +64,7 @@ func DeletePerson(ctx context.Context, conn project.Connection, distinctID strin
 	return false, refusedPerson(conn, a)
 }
 
-// person makes a request of the persons' API.
+// person sends a request to the persons API.
 func (c *caller) person(ctx context.Context, conn project.Connection, method, to string) (answer, error) {
 	ctx, cancel := context.WithTimeout(ctx, c.timeout)
 	defer cancel()
@@ -79,12 +79,12 @@ func (c *caller) person(ctx context.Context, conn project.Connection, method, to
 
 const maxPersons = 4 << 20 // bytes of an answer: a person has all of their properties
 
-// refusedPerson says why PostHog deletes no person.
+// refusedPerson describes why PostHog did not delete a person.
 func refusedPerson(conn project.Connection, a answer) error {
 	var in struct {
 		Detail string `json:"detail"`
 	}
-	_ = json.Unmarshal(a.body, &in) // what is no JSON has no detail
+	_ = json.Unmarshal(a.body, &in) // other answers have no detail
 	const scope = "add the scope Person Write to the key in PostHog: Settings, Personal API keys"
 	switch {
 	case a.status == http.StatusUnauthorized:

@@ -14,9 +14,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// AppHost is where a PostHog's pages and private API are, given its ingestion
-// host: the same origin for self-hosted ones. Behind a proxy of the user's own
-// it cannot be told from the ingestion host.
+// AppHost returns the host of PostHog's pages and private API for an ingestion
+// host: the same for self-hosted ones. It is not known for an ingestion host
+// behind the user's own proxy.
 func AppHost(host string) string {
 	u, err := url.Parse(host)
 	if err != nil {
@@ -49,10 +49,10 @@ type Rows struct {
 
 const maxRows = 64 << 20 // bytes of an answer to a query
 
-// Query asks the connection's project a question in HogQL, with its personal
-// key. Without a LIMIT PostHog returns 100 rows; 240 questions a minute and 3 at
-// a time are allowed to the whole team. The error is an [*event.Error]; its
-// hint says how long to wait where there were too many.
+// Query runs a HogQL query in the connection's project, with its personal key.
+// Without a LIMIT PostHog returns 100 rows; a team may run 240 queries a minute
+// and 3 concurrently. The error is an [*event.Error]; after too many queries its
+// hint has the time to wait.
 func Query(ctx context.Context, conn project.Connection, hogql string, o QueryOptions) (Rows, error) {
 	if conn.PersonalKey.IsZero() {
 		return Rows{}, event.Invalid("the connection has no personal key", "create one in PostHog (Settings, Personal API keys) with the scope Query Read and set it as POSTHOG_PERSONAL_API_KEY")
@@ -101,7 +101,7 @@ func Query(ctx context.Context, conn project.Connection, hogql string, o QueryOp
 }
 
 // detail quotes the error of PostHog's API: it is about the query, which is
-// hedgerow's or the asking user's own.
+// hedgerow's or the user's own.
 func detail(body []byte) string {
 	var in struct {
 		Detail string `json:"detail"`

@@ -14,7 +14,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// deliver ends every item of a batch, whatever PostHog says to it.
+// deliver ends every item of a batch, whatever PostHog's answer.
 func (d *deliverer) deliver(ctx context.Context, l *lane, batch []*item) {
 	work := [][]*item{batch}
 	for len(work) > 0 {
@@ -29,16 +29,16 @@ type verdict int
 const (
 	taken    verdict = iota // it is PostHog's now
 	later                   // PostHog is in trouble: the same again, later
-	noRoute                 // this PostHog has no AI route: the same to /batch/, at once
+	noRoute                 // this PostHog has no AI route: retry immediately with /batch/
 	tooLarge                // halves, or a smaller event
 	invalid                 // one of the events is bad
 	refused                 // the key or the address is bad, not the events
 	canceled                // hedgerow itself broke the request off
 )
 
-// judge applies the retry rules of the contract's section 2. What it calls
-// never retried and what concerns the destination rather than the events is
-// rejected here: a key that is put right must find its events still there.
+// judge applies the retry rules of the contract's section 2. Statuses that
+// the contract never retries, and those about the destination rather than
+// the events, become refused: events must be kept until a key is corrected.
 func judge(status int, rt route) verdict {
 	switch {
 	case status >= 200 && status < 300:
@@ -61,16 +61,17 @@ func judge(status int, rt route) verdict {
 	return invalid
 }
 
-// Answers of 5xx to one batch over and over, while PostHog takes others, mean
-// that an event in it is at fault: then it is split and, at last, given up.
+// Repeated 5xx answers to one batch, while PostHog accepts others, mean that
+// an event in it is the cause: the batch is split and, finally, the event
+// becomes a dead letter.
 const (
 	stubbornOthers = 10 // requests that have succeeded meanwhile
 	stubbornSplit  = 10 // tries before a batch is split
-	stubbornDead   = 30 // tries before a single event is given up: a quarter of an hour
+	stubbornDead   = 30 // attempts before a single event becomes a dead letter: a quarter of an hour
 )
 
-// send tries a batch until it has been ended, or until it has to be split: then
-// it returns the parts. When ctx ends, what is left goes back to the queue.
+// send retries a batch until it has ended, or returns the parts if it must be
+// split. When ctx ends, the remaining events return to the queue.
 func (d *deliverer) send(ctx context.Context, l *lane, batch []*item) (parts [][]*item) {
 	cfg := d.m.c.Client
 	var (
@@ -145,7 +146,7 @@ func (d *deliverer) send(ctx context.Context, l *lane, batch []*item) (parts [][
 			d.st.setTrouble(self, StateRetrying)
 			d.trouble(why, log...)
 			delay = min(max(2*delay, cfg.BackoffMin), cfg.BackoffMax)
-			// Up to a fifth less, so that many do not come back at one moment.
+			// Up to a fifth less, so that not all retry at the same time.
 			next = time.Now().Add(max(delay-time.Duration(rand.Float64()*float64(delay)/5), a.retryAfter))
 			if a.retryAfter > 0 {
 				l.pauseUntil(time.Now().Add(a.retryAfter))
@@ -155,8 +156,8 @@ func (d *deliverer) send(ctx context.Context, l *lane, batch []*item) (parts [][
 }
 
 // pause waits until the batch and its lane may continue, and returns the
-// settings of that moment. New settings end every wait, and *delay starts over.
-// It reports false when ctx has ended.
+// current settings. New settings end every wait, and *delay starts over. It
+// returns false when ctx has ended.
 func (d *deliverer) pause(ctx context.Context, l *lane, next *time.Time, delay *time.Duration) (*settings, bool) {
 	for {
 		s := d.r.settings.Load()
@@ -206,8 +207,8 @@ func (l *lane) resume() {
 // deletedWait is until the deleted events are requested again after an error.
 const deletedWait = 5 * time.Second
 
-// prepare leaves out what was deleted meanwhile, brings a batch in line with the present settings and the route's
-// limit, and returns what is left of it.
+// prepare removes events deleted meanwhile, updates a batch to the current
+// settings and the route's limit, and returns the rest.
 func (d *deliverer) prepare(batch []*item, s *settings, l *lane, rt route) []*item {
 	out := batch[:0:0]
 	for _, it := range batch {
@@ -277,7 +278,7 @@ func (d *deliverer) post(ctx context.Context, s *settings, rt route, batch []*it
 		return a, later, explain(err, s.conn.Host).message
 	}
 	if v = judge(a.status, rt); v == taken && isHTML(a.body) {
-		v = refused // a login or error page says 200 to everything and keeps nothing
+		v = refused // a login or error page answers 200 to everything and stores nothing
 	}
 	switch v {
 	case taken:
@@ -300,7 +301,7 @@ func (d *deliverer) post(ctx context.Context, s *settings, rt route, batch []*it
 	return a, v, why
 }
 
-// refusal says in words why a destination takes nothing.
+// refusal describes why a destination rejects everything.
 func refusal(a answer, host string) string {
 	switch {
 	case a.status == http.StatusUnauthorized, a.status == http.StatusForbidden:
@@ -339,8 +340,8 @@ func (d *deliverer) taken(l *lane, batch []*item, a answer) {
 	}
 }
 
-// noteLeft records in the ledger which properties PostHog was sent. They are
-// read from what was sent.
+// noteLeft records in the ledger the properties sent to PostHog. It reads
+// them from the sent body.
 func (d *deliverer) noteLeft(it *item) {
 	if d.m.c.Ledger == nil {
 		return

@@ -10,8 +10,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// remembered is of how many events a connection knows when PostHog took them:
-// some hundred kilobytes.
+// remembered is the number of events per connection whose delivery time is
+// kept: some hundred kilobytes.
 const remembered = 4096
 
 // sentLog remembers when the last events were taken.
@@ -49,8 +49,8 @@ func (l *sentLog) of(id string) (time.Time, bool) {
 	return at, ok
 }
 
-// SentAt is when PostHog last took an event of a connection. It knows the last
-// 4,096 that this process sent, and nothing of others.
+// SentAt returns when PostHog last accepted an event of a connection. It knows
+// only the last 4,096 events that this process sent.
 func (m *Manager) SentAt(connectionID, uuid string) (time.Time, bool) {
 	m.mu.Lock()
 	s := m.stats[connectionID]

@@ -8,11 +8,11 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// PropDropped lists, on an event that was too large for PostHog, the properties
-// that were left out of it. At home they are complete.
+// PropDropped lists, on an event that was too large for PostHog, the omitted
+// properties. They are complete in hedgerow.
 const PropDropped = "hedgerow_dropped"
 
-const minDrop = 64 // bytes: what is smaller is not worth dropping
+const minDrop = 64 // bytes; smaller values are not worth dropping
 
 // shrink makes an event's body fit a size by leaving out its largest parts, and
 // as few as possible. Envelope, tokens, costs and times stay. It reports false

@@ -9,7 +9,7 @@ import (
 
 // The states of a connection's delivery.
 const (
-	StateSending  = "sending"  // events are on their way
+	StateSending  = "sending"  // events are being sent
 	StateIdle     = "idle"     // everything has been sent
 	StateRetrying = "retrying" // PostHog cannot be reached or is in trouble; events wait
 	StateRefused  = "refused"  // PostHog rejects the key or the address; events wait for other settings
@@ -28,26 +28,26 @@ type Status struct {
 	Dead        int64         // events that became dead letters
 	Filtered    int64         // events that were not for this connection
 	Withheld    int64         // properties that were left out of events because they quote content
-	Quoting     []string      // their names, those of the last day, the latest first; at most 20
-	Quota       int64         // events of Sent that PostHog said it dropped, over quota
+	Quoting     []string      // their names, of the last day, latest first; at most 20
+	Quota       int64         // events of Sent that PostHog reported as dropped, over quota
 	Held        int           // events out of the queue and not ended
-	Lag         time.Duration // age of the oldest event held; 0 if there is none
+	Lag         time.Duration // age of the oldest unacknowledged event; 0 without any
 }
 
 // OK reports whether nothing is wrong.
 func (s *Status) OK() bool { return s.State == StateSending || s.State == StateIdle }
 
-// Delivery is how delivery to a connection goes: what this process knows of it, and
-// what waits in the journal.
+// Delivery is the state of delivery to a connection: this process's, and the
+// journal's backlog.
 type Delivery struct {
 	Status
 	Waiting int64 // events in the journal that it has yet to get
 }
 
-// stats are what a status and the metrics are made from. They outlive the
+// stats are the source of a status and the metrics. They outlive the
 // deliverer, which ends when its connection is disabled.
 type stats struct {
-	runners                                     atomic.Int64 // deliverers at work or on their way out
+	runners                                     atomic.Int64 // running or stopping deliverers
 	sent, retried, dead, filtered, quota        atomic.Int64
 	withheld                                    atomic.Int64
 	inFlight                                    atomic.Int64
@@ -98,7 +98,7 @@ func (s *stats) warn(name string, now time.Time) bool {
 	return log
 }
 
-// ok records a 2xx; note is what PostHog had to say nevertheless.
+// ok records a 2xx; note is PostHog's warning, if any.
 func (s *stats) ok(now time.Time, note string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

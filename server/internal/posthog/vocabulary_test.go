@@ -53,8 +53,8 @@ func bare(name string) *event.Event {
 	return &event.Event{UUID: callUUID, ProjectID: "default", Name: name, DistinctID: "u", Timestamp: callStart, TraceID: "t1"}
 }
 
-// What leaves of each kind of event, whole, in both schemas that make more of it
-// than it was. go test -run TestVocabularyGolden -update writes the files.
+// The complete sent events for each kind of event, in both schemas that convert
+// events. go test -run TestVocabularyGolden -update writes the files.
 func TestVocabularyGolden(t *testing.T) {
 	change := func(f func(*event.Event)) *event.Event { e := call(); f(e); return e }
 	failed := func(status event.Status, typ string, http int) *event.Event {
@@ -236,7 +236,7 @@ func TestDerivedID(t *testing.T) {
 	}
 }
 
-// vocabularyShape stands for cmd's.
+// vocabularyShape replaces cmd's.
 func vocabularyShape(conn project.Connection, _ project.Project, e *event.Event) Shaped {
 	safe := e.Clone()
 	safe.DropContent()
@@ -344,8 +344,8 @@ func TestSeveralAreAcknowledgedTogether(t *testing.T) {
 	})
 }
 
-// One that PostHog refuses does not keep the others from leaving; then the event
-// is a dead letter that says which it was.
+// If PostHog rejects one item the others are still sent; then the event is a
+// dead letter whose reason names the item.
 func TestOneOfSeveralIsRefused(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
@@ -378,7 +378,7 @@ func TestOneOfSeveralIsRefused(t *testing.T) {
 	}
 }
 
-// refuseOne answers with a status to every request that holds a uuid.
+// refuseOne answers every request that contains a uuid with a status.
 type refuseOne struct {
 	next   http.RoundTripper
 	t      *testing.T
@@ -395,7 +395,7 @@ func (p refuseOne) RoundTrip(r *http.Request) (*http.Response, error) {
 	return p.next.RoundTrip(r)
 }
 
-// Another vocabulary holds from the next request on, for what waits too.
+// Another schema applies from the next request on, also to waiting events.
 func TestVocabularyChanges(t *testing.T) {
 	bubble(t, func(c *Config) { c.Shape = vocabularyShape }, func(r *rig) {
 		c := connection("c_1")
@@ -431,8 +431,8 @@ func TestVocabularyChanges(t *testing.T) {
 	})
 }
 
-// TestVocabularyStartSent: what the gateway has told before the call is not told
-// again after it, and is nothing to whoever speaks PostHog's words only.
+// TestVocabularyStartSent: start events that the gateway sent before the call
+// are not sent again after it, and are not sent in PostHog's own schema.
 func TestVocabularyStartSent(t *testing.T) {
 	for _, tt := range []struct {
 		name   string

@@ -14,8 +14,8 @@ const auditBound = 2000
 
 type actorKey struct{}
 
-// WithActor names who is behind the changes made with ctx: "key hr_ab12…", a
-// user's id, "local". The audit log shows it.
+// WithActor sets the actor of changes made with ctx: "key hr_ab12…", a
+// user's id, "local". The audit log records it.
 func WithActor(ctx context.Context, actor string) context.Context {
 	return context.WithValue(ctx, actorKey{}, actor)
 }
@@ -40,8 +40,8 @@ func (r *Registry) AuditLog(projectID string, limit int) []AuditEntry {
 	return slices.Clone(list)
 }
 
-// Audit writes an entry for something that happened outside this package, such
-// as a refused sign-in. ID, Time and, if it is empty, Actor are filled in.
+// Audit adds an entry for an event outside this package, such as a rejected
+// sign-in. ID, Time and an empty Actor are set.
 func (r *Registry) Audit(ctx context.Context, e AuditEntry) error {
 	rev, err := r.appendAudit(ctx, e)
 	if err != nil {
@@ -90,9 +90,9 @@ func (r *Registry) appendAudit(ctx context.Context, e AuditEntry) (uint64, error
 	return rev, nil
 }
 
-// done ends a change that is in the bucket: it notes it in the audit log and
-// waits until the snapshot has both. The bucket's order makes the audit entry's
-// revision stand for the change before it.
+// done completes a change that is in the bucket: it adds the audit entry and
+// waits until the snapshot has both. The bucket is ordered, so the audit
+// entry's revision covers the change before it.
 func (r *Registry) done(ctx context.Context, revision uint64, e AuditEntry) error {
 	rev, err := r.appendAudit(ctx, e)
 	if err != nil {

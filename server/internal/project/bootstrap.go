@@ -11,7 +11,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// FirstStart is what the first start shows, once.
+// FirstStart is the information that the first start shows, once.
 type FirstStart struct {
 	// First reports whether this was the first start; else only Project is set,
 	// and only while the default project exists.
@@ -34,14 +34,14 @@ const startTakeover = 15 * time.Second
 
 const firstKeyName = "first key"
 
-// Bootstrap makes the project "default", an administrator's API key, and an
-// administrator with a one-time sign-in link, at the first start of all, and
-// nothing at every later one. Of several replicas that start at the same
-// moment one does it, and one that died half-way is finished by the next.
+// Bootstrap creates the project "default", an administrator's API key, and an
+// administrator with a one-time sign-in link at the first start, and does
+// nothing later. If several replicas start together, one of them does it; the
+// next start completes an interrupted one.
 //
-// While the bucket cannot be written it fails with [event.CodeUnavailable] and
-// can be called again; the project that it returns all the same is the one that
-// events belong to until then and after.
+// While the bucket cannot be written it returns an error of code
+// [event.CodeUnavailable] and can be called again; it still returns the
+// project, which does not change later.
 func (r *Registry) Bootstrap(ctx context.Context) (FirstStart, error) {
 	out, err := r.bootstrap(ctx)
 	if err != nil {
@@ -91,7 +91,7 @@ func (r *Registry) bootstrap(ctx context.Context) (FirstStart, error) {
 		}
 	}
 	out.Project = p
-	// What an earlier, broken-off first start has left was never shown to anyone.
+	// Records of an interrupted first start were never shown to a user.
 	for _, k := range s.APIKeys(p.ID) {
 		if k.Name == firstKeyName {
 			if err := r.RevokeAPIKey(ctx, p.ID, k.ID); err != nil {
@@ -165,8 +165,8 @@ func (r *Registry) claimStart(ctx context.Context) (revision uint64, done bool, 
 	}
 }
 
-// AdminLink makes a one-time sign-in link for the first administrator: the way
-// back in for whoever has the machine.
+// AdminLink returns a one-time sign-in link for the first administrator:
+// account recovery for a user with access to the machine.
 func (r *Registry) AdminLink(ctx context.Context) (token string, expires time.Time, err error) {
 	var first *User
 	for _, u := range r.Snapshot().Users() {

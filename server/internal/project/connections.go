@@ -48,10 +48,10 @@ func (r *Registry) CreateConnection(ctx context.Context, c Connection) (Connecti
 	return c, r.done(ctx, c.Revision, AuditEntry{Action: "connection.create", ProjectID: c.ProjectID, Target: c.Name, Detail: c.Host})
 }
 
-// UpdateConnection changes a connection of a project. f gets a copy of the
-// record with its keys opened; it may be called again when another change came
-// first. A host is changed by [Connection.MoveTo]. The host and keys of one that comes from the environment cannot be
-// changed here.
+// UpdateConnection changes a connection of a project. f gets a copy of the record
+// with its keys decrypted; it may be called again after a concurrent change. Use
+// [Connection.MoveTo] to change the host. The host and keys of a connection from
+// the environment cannot be changed.
 func (r *Registry) UpdateConnection(ctx context.Context, projectID, id string, f func(*Connection) error) (Connection, error) {
 	return r.updateConnection(ctx, projectID, id, func(before, c *Connection) error {
 		if err := f(c); err != nil {
@@ -145,9 +145,9 @@ func changedConnection(a, b Connection) string {
 	return strings.Join(out, ", ")
 }
 
-// TakeOverNames puts names that left before there was an allow-list into what a
-// connection sends, once for each connection: one that has been through this, or was
-// made since, stays as it is. It reports whether it did anything.
+// TakeOverNames adds names that were sent before the allowlist existed to those
+// that a connection sends, once per connection: one that was already migrated, or
+// created since, does not change. It reports whether it changed anything.
 func (r *Registry) TakeOverNames(ctx context.Context, projectID, id string, properties, attributes []string) (did bool, err error) {
 	if c, ok := r.Snapshot().Connection(id); ok && c.Rules >= RulesAllowList {
 		return false, nil
@@ -173,8 +173,9 @@ func (r *Registry) TakeOverNames(ctx context.Context, projectID, id string, prop
 	return did && err == nil, err
 }
 
-// Send makes properties and attributes leave in privacy mode whatever they hold, or
-// takes them back. Names that an upgrade took over are confirmed, or stopped, by it.
+// Send adds properties and attributes to those sent in privacy mode whatever
+// their values, or removes them. This confirms or stops names that an upgrade
+// took over.
 func (c *Connection) Send(on bool, properties, attributes []string) {
 	change := func(list, names []string) []string {
 		list = slices.DeleteFunc(slices.Clone(list), func(name string) bool { return slices.Contains(names, name) })
@@ -184,7 +185,7 @@ func (c *Connection) Send(on bool, properties, attributes []string) {
 		return list
 	}
 	c.SendProperties, c.SendAttributes = change(c.SendProperties, properties), change(c.SendAttributes, attributes)
-	if t := c.TakenOver; on && t != nil { // confirmed; what is taken back goes from it as it is saved
+	if t := c.TakenOver; on && t != nil { // confirmed; removed names are dropped from it on save
 		without := func(list, names []string) []string {
 			return slices.DeleteFunc(slices.Clone(list), func(name string) bool { return slices.Contains(names, name) })
 		}
@@ -192,8 +193,8 @@ func (c *Connection) Send(on bool, properties, attributes []string) {
 	}
 }
 
-// SettleNames ends what an upgrade has left open: the names that it took over stay
-// in what the connection sends, or go out of it.
+// SettleNames ends an upgrade's pending decision: the connection keeps the names
+// that it took over, or stops sending them.
 func (c *Connection) SettleNames(keep bool) {
 	t := c.TakenOver
 	if c.TakenOver = nil; t == nil || keep {
@@ -228,7 +229,7 @@ func (r *Registry) deleteConnection(ctx context.Context, projectID, id string, e
 	return r.done(ctx, 0, AuditEntry{Action: "connection.delete", ProjectID: projectID, Target: c.Name})
 }
 
-// checkConnection validates and brings into normal form.
+// checkConnection validates and normalizes.
 func (r *Registry) checkConnection(c *Connection) error {
 	var err error
 	if c.Name, err = cleanName("connection", c.Name); err != nil {
@@ -293,7 +294,7 @@ func (r *Registry) checkConnection(c *Connection) error {
 	return nil
 }
 
-// MaxSendNames is how many names each of the lists of what is sent takes.
+// MaxSendNames is the limit of each list of sent names.
 const MaxSendNames = 1000
 
 // sendNames checks a list of names of properties and returns it in order, each
@@ -346,9 +347,9 @@ func checkPersonalKey(key string) error {
 
 // NormalizeHost checks a PostHog host and returns its normal form: scheme and
 // host in lower case, no trailing slash. "" is [DefaultHost]. Only https:// is
-// accepted, and no literal address that is not public, unless it is allowed; names are
-// resolved, and checked again, by whoever dials. With insecure, http:// and every
-// address are accepted too.
+// accepted, and no literal address that is not public, unless it is allowed;
+// names are resolved and checked again when dialing. With insecure, http:// and
+// every address are accepted too.
 func NormalizeHost(raw string, insecure bool, allow *AllowedHosts) (string, error) {
 	raw = strings.TrimSpace(raw)
 	if raw == "" {
@@ -376,9 +377,9 @@ func NormalizeHost(raw string, insecure bool, allow *AllowedHosts) (string, erro
 	return u.Scheme + "://" + u.Host + strings.TrimRight(u.EscapedPath(), "/"), nil
 }
 
-// publicName rejects what needs no resolver to be known as not public. A name
-// whose last label is a number is an address in some spelling (decimal, octal,
-// hexadecimal, short): only the usual spelling is taken.
+// publicName rejects names that are not public without resolving them. A name
+// whose last label is a number is an address in some notation (decimal, octal,
+// hexadecimal, short): only the usual one is accepted.
 func publicName(host string) bool {
 	host = strings.TrimSuffix(host, ".")
 	if a, err := netip.ParseAddr(host); err == nil {
@@ -395,7 +396,7 @@ func publicName(host string) bool {
 	return !slices.Contains([]string{"localhost", "local", "internal", "localdomain", "home", "lan", "arpa", "test", "invalid"}, last)
 }
 
-// notPublic holds what netip's predicates leave out (RFC 6890).
+// notPublic are ranges that netip's predicates do not cover (RFC 6890).
 var notPublic = []netip.Prefix{
 	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("192.0.0.0/24"),
 	netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("198.18.0.0/15"), netip.MustParsePrefix("198.51.100.0/24"),
@@ -403,7 +404,7 @@ var notPublic = []netip.Prefix{
 	netip.MustParsePrefix("100::/64"), netip.MustParsePrefix("2001:db8::/32"), netip.MustParsePrefix("2002::/16"),
 }
 
-// EnvConnection is what the environment says about PostHog: POSTHOG_API_KEY,
+// EnvConnection is the environment's PostHog configuration: POSTHOG_API_KEY,
 // POSTHOG_HOST and POSTHOG_PERSONAL_API_KEY.
 type EnvConnection struct {
 	ProjectKey, Host, PersonalKey string
@@ -411,13 +412,13 @@ type EnvConnection struct {
 
 const envConnectionID = "c_env"
 
-// SetEnvConnection makes a project's connection follow the environment: made
-// where it is new, changed where the environment has, removed with its keys
-// where the environment names no project key any more. What people have set on
-// it (enabled, privacy mode, schema …) stays. Where a user's own connection
-// sends to the same PostHog project, that one is enough and returned.
+// SetEnvConnection synchronizes a project's connection with the environment:
+// it creates or changes it, and deletes it with its keys if the environment
+// has no project key. Settings made by users (enabled, privacy mode, schema …)
+// are kept. If a user's own connection sends to the same PostHog project, it
+// returns that one.
 //
-// Only the server calls it, at its start: a command run in another environment
+// Only the server calls it, at startup: a command run in another environment
 // must not undo it.
 func (r *Registry) SetEnvConnection(ctx context.Context, projectID string, env EnvConnection) (Connection, bool, error) {
 	have, exists := r.Snapshot().Connection(envConnectionID)
@@ -471,7 +472,7 @@ func (r *Registry) SetEnvConnection(ctx context.Context, projectID string, env E
 	c.ID, c.Origin, c.Host, c.ProjectKey, c.PersonalKey = envConnectionID, OriginEnv, host, key, personal
 	c, err = r.CreateConnection(ctx, c)
 	if e := event.AsError(err); e != nil && e.Code == event.CodeConflict {
-		// Another replica was at it at the same moment, with the same environment.
+		// Another replica did it concurrently, with the same environment.
 		if c, err := get[Connection](ctx, r, *r.ring.Load(), prefixConnection+envConnectionID); err == nil && c.ProjectID == projectID {
 			return c, true, r.b.Await(ctx, c.Revision)
 		}

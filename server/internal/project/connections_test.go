@@ -16,7 +16,7 @@ func TestNormalizeHost(t *testing.T) {
 	for _, tt := range []struct {
 		in       string
 		insecure bool
-		want     string // "" is a refusal
+		want     string // "" means an error
 	}{
 		{"", false, "https://us.i.posthog.com"},
 		{"eu.i.posthog.com", false, "https://eu.i.posthog.com"},
@@ -181,7 +181,7 @@ func TestConnections(t *testing.T) {
 	must(r.CreateConnection(ctx, connection("Renamed")))(t)
 }
 
-// What begins with an enabled connection has begun when the change returns.
+// Consumers of an enabled connection have started when the change returns.
 func TestConnectionEnabled(t *testing.T) {
 	var begun []string
 	r, _ := start(t, project.Options{Enabled: func(_ context.Context, c project.Connection) { begun = append(begun, c.Name) }})
@@ -254,7 +254,8 @@ func TestSetEnvConnection(t *testing.T) {
 	if !ok || c.Origin != project.OriginEnv || c.Name != "default" || c.Host != project.DefaultHost || c.ProjectKey.Reveal() != phc {
 		t.Errorf("made %+v, %t", c, ok)
 	}
-	// Its host and keys follow the environment alone, the rest people's choice.
+	// Its host and keys follow only the environment, the rest the user's
+	// settings.
 	_, err := r.UpdateConnection(ctx, project.DefaultID, c.ID, func(c *project.Connection) error { c.Host = "https://eu.i.posthog.com"; return nil })
 	wantCode(t, err, event.CodeConflict)
 	must(r.UpdateConnection(ctx, project.DefaultID, c.ID, func(c *project.Connection) error {

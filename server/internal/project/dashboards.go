@@ -10,7 +10,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Dashboard is a page of charts that the people of a project have put together.
+// Dashboard is a page of charts created by a project's users.
 type Dashboard struct {
 	ID        string    `json:"id"` // d_…
 	ProjectID string    `json:"project"`
@@ -27,8 +27,8 @@ type Dashboard struct {
 type Chart struct {
 	ID    string `json:"id"` // h_…
 	Title string `json:"title"`
-	// Query says what it shows, as the address of the chart builder does: figures,
-	// breakdown, filters, form. Who shows it checks it.
+	// Query is the chart as query parameters of the chart builder: figures,
+	// breakdown, filters, form. It is validated when shown.
 	Query string `json:"query"`
 	Wide  bool   `json:"wide"` // takes the whole width
 }
@@ -46,7 +46,7 @@ type SavedView struct {
 	Revision uint64 `json:"-"`
 }
 
-// Bounds of what a project keeps.
+// Limits of a project's records.
 const (
 	MaxDashboards = 100
 	MaxCharts     = 24 // of one dashboard
@@ -87,8 +87,8 @@ func (r *Registry) CreateDashboard(ctx context.Context, d Dashboard) (Dashboard,
 }
 
 // UpdateDashboard changes a dashboard of a project. f gets a copy of the record
-// and may be called again when another change came first. Charts without an ID
-// get one. detail says for the audit log what was done.
+// and may be called again after a concurrent change. Charts without an ID get
+// one. detail describes the change in the audit log.
 func (r *Registry) UpdateDashboard(ctx context.Context, projectID, id, detail string, f func(*Dashboard) error) (Dashboard, error) {
 	d, err := change(ctx, r, prefixDashboard+id, func(d *Dashboard) error {
 		before := *d
@@ -123,7 +123,7 @@ func (r *Registry) DeleteDashboard(ctx context.Context, projectID, id string) er
 	return r.done(ctx, 0, AuditEntry{Action: "dashboard.delete", ProjectID: projectID, Target: d.Name})
 }
 
-// check validates and brings into normal form.
+// check validates and normalizes.
 func (d *Dashboard) check() (err error) {
 	if d.Name, err = cleanName("dashboard", d.Name); err != nil {
 		return err

@@ -17,7 +17,7 @@ func TestDashboards(t *testing.T) {
 	if d.Name != "Support" || d.Charts[0].ID == "" || d.CreatedBy != "u_ann" {
 		t.Errorf("created %+v", d)
 	}
-	// Two people add a chart each at the same time: both stay.
+	// Two users add a chart each concurrently: both are kept.
 	var wg sync.WaitGroup
 	for i := range 2 {
 		wg.Go(func() {
@@ -52,8 +52,8 @@ func TestDashboards(t *testing.T) {
 		t.Error("a refused change was saved")
 	}
 
-	// Another project can neither see nor change nor delete it, and takes its own
-	// along when it goes.
+	// Another project cannot see, change or delete it, and deletes its own with
+	// itself.
 	other := must(r.CreateProject(ctx, "Other"))(t)
 	_, err := r.UpdateDashboard(ctx, other.ID, d.ID, "", func(*project.Dashboard) error { return nil })
 	wantCode(t, err, event.CodeNotFound)

@@ -58,8 +58,8 @@ func sealedFiles(t *testing.T, dir string) map[string]string {
 	return found
 }
 
-// TestDeletedIsErased deletes, replaces and rotates with and without an erasing bucket:
-// with one the files hold the sealed values of the settings as they are and no other.
+// TestDeletedIsErased deletes, replaces and rotates with and without an erasing
+// bucket: with one the files contain only the current encrypted values.
 func TestDeletedIsErased(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -173,7 +173,7 @@ func TestDeletedIsErased(t *testing.T) {
 	if n := dead(); n != 0 {
 		t.Errorf("%d dead values after the rotation of the secret key", n)
 	}
-	// The process is killed when the first record of a project's deletion is gone.
+	// The process is killed after the first record of a project's deletion.
 	p, err := r.CreateProject(t.Context(), "half deleted")
 	must(err)
 	c := connect(p.ID, "a", "a_of_the_project_that_goes")
@@ -201,7 +201,7 @@ func TestDeletedIsErased(t *testing.T) {
 	}
 }
 
-// TestNoRecordOfDeletedProject writes for a project that is deleted at that moment.
+// TestNoRecordOfDeletedProject writes for a project that is being deleted.
 func TestNoRecordOfDeletedProject(t *testing.T) {
 	t.Parallel()
 	kv := bucket(t, 1)

@@ -63,7 +63,8 @@ func (a *AllowedHosts) Addr(ip netip.Addr) bool {
 }
 
 // maySave reports whether a host that is not public may be saved. With
-// networks, a name may lead into one: whoever dials checks the address.
+// networks, a name may resolve into one: the address is checked when
+// dialing.
 func (a *AllowedHosts) maySave(host string) bool {
 	if ip, err := netip.ParseAddr(host); err == nil {
 		return a.Addr(ip)

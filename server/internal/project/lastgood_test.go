@@ -17,7 +17,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// gate is a bucket whose journal is down until it is opened.
+// gate is a bucket whose journal is down until opened.
 type gate struct {
 	jetstream.KeyValue
 	open chan struct{}
@@ -77,8 +77,8 @@ func registryAt(t *testing.T, kv jetstream.KeyValue, key byte, lastGood string) 
 	return r
 }
 
-// A first start on a full disk: the default project is there at once, and is the
-// one that is written when that is possible.
+// A first start on a full disk: the default project exists immediately, and is
+// written once possible.
 func TestFirstStartWhileDown(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -117,14 +117,14 @@ func TestFirstStartWhileDown(t *testing.T) {
 	if p, _ := r.Snapshot().Project(project.DefaultID); p.Token != early.Token || p.Revision == 0 {
 		t.Errorf("the project is %+v", p)
 	}
-	// The record of the secret key is there: another key does not open it.
+	// The record of the secret key exists: another key is rejected.
 	if _, err := project.Open(t.Context(), kv, project.Options{SecretKey: bytes.Repeat([]byte{2}, project.KeySize)}); err == nil || !strings.Contains(err.Error(), "another secret key") {
 		t.Errorf("opened with another key: %v", err)
 	}
 }
 
-// The bucket is lost: everything is there as before, secrets too, and only with
-// the same secret key.
+// The bucket is lost: everything remains, including secrets, but only with the
+// same secret key.
 func TestSettingsLost(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

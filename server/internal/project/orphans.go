@@ -11,14 +11,14 @@ import (
 // ofProjects are the prefixes of the records that go with their project.
 var ofProjects = []string{prefixAPIKey, prefixConnection, prefixProvider, prefixDashboard, prefixSavedView}
 
-// sweepOrphans removes the records whose project is gone: those of a project that is
-// being deleted, and those that a deletion left which was broken off.
+// sweepOrphans deletes records whose project is deleted or being deleted, for
+// example after an interrupted deletion.
 func (r *Registry) sweepOrphans(ctx context.Context) error {
 	filters := make([]string, len(ofProjects))
 	for i, prefix := range ofProjects {
 		filters[i] = prefix + ">"
 	}
-	// The listing is read to its end first: what is changed during one comes again.
+	// The listing is read completely first: changes during a listing appear again.
 	lister, err := r.bucket.ListKeysFiltered(ctx, filters...)
 	if err != nil {
 		return err
@@ -39,7 +39,7 @@ func (r *Registry) sweepOrphans(ctx context.Context) error {
 			Record struct{ Project, Name string }
 		}
 		if json.Unmarshal(e.Value(), &env) != nil || env.Record.Project == "" {
-			continue // it cannot be read: no one knows whose it is
+			continue // unreadable: its owner is unknown
 		}
 		id := env.Record.Project
 		is, known := gone[id]
@@ -52,7 +52,7 @@ func (r *Registry) sweepOrphans(ctx context.Context) error {
 		if !is {
 			continue
 		}
-		r.release(ctx, connectionNames(id), env.Record.Name, key) // of connections only: others hold none
+		r.release(ctx, connectionNames(id), env.Record.Name, key) // only connections have one
 		if err := r.purge(ctx, key, 0); err != nil {
 			return err
 		}

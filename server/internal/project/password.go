@@ -26,8 +26,8 @@ type argonParams struct {
 
 var argonNow = argonParams{memory: 19 * 1024, passes: 2, lanes: 1, saltLen: 16, keyLen: 32}
 
-// nobodysPassword is what a sign-in with an unknown address is checked against:
-// it costs the same and never matches, for its key is not a hash of anything.
+// nobodysPassword is compared in a sign-in with an unknown address: it costs
+// the same and never matches, because its key is not a hash.
 var nobodysPassword = argonNow.encode(make([]byte, argonNow.saltLen), make([]byte, argonNow.keyLen))
 
 // encode writes the PHC form: $argon2id$v=19$m=…,t=…,p=…$salt$key.

@@ -223,7 +223,7 @@ func TestDeleteProjectTakesAllThatIsIts(t *testing.T) {
 	wantCode(t, r.DeleteProject(ctx, p.ID), event.CodeNotFound)
 	must(r.CreateProject(ctx, "gone"))(t) // its name is free
 
-	// Whoever was its member is still a user.
+	// A former member is still a user.
 	if err := r.SetPassword(ctx, member.ID, "a long enough one"); err != nil {
 		t.Errorf("a member of a deleted project cannot set a password: %v", err)
 	}
@@ -331,7 +331,7 @@ func TestProviderKeys(t *testing.T) {
 	wantCode(t, r.DeleteProviderKey(ctx, project.DefaultID, "*"), event.CodeNotFound)
 }
 
-// What one replica changes, the other has in well under a second.
+// A replica's change reaches the other in well under a second.
 func TestTwoRegistriesSeeEachOther(t *testing.T) {
 	kv := bucket(t, 1)
 	a, b := open(t, kv, project.Options{}), open(t, kv, project.Options{})
@@ -365,7 +365,7 @@ func TestTwoRegistriesSeeEachOther(t *testing.T) {
 	}
 	within("a deletion", func(s *project.Snapshot) bool { _, ok := s.Connection(c.ID); return !ok })
 
-	// And the other way round; changes at one moment are all kept.
+	// And in the other direction; concurrent changes are all kept.
 	var wg sync.WaitGroup
 	for i, r := range []*project.Registry{a, b} {
 		wg.Go(func() {
@@ -457,7 +457,7 @@ func TestBootstrapOnce(t *testing.T) {
 	}
 }
 
-// flaky fails the writes that it is told to.
+// flaky fails chosen writes.
 type flaky struct {
 	jetstream.KeyValue
 	fail atomic.Pointer[func(key string) bool]
@@ -501,8 +501,8 @@ func TestBucketDown(t *testing.T) {
 		t.Error("the snapshot shows what is not saved")
 	}
 	kv.fail.Store(nil)
-	// The name that the failed creation may have reserved is not lost forever:
-	// only the reservation failed here, so that it is free at once.
+	// A name reserved by a failed creation is not lost: here only the
+	// reservation failed, so it is free immediately.
 	must(r.CreateProject(t.Context(), "x"))(t)
 }
 

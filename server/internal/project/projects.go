@@ -33,8 +33,8 @@ const (
 
 // randomString returns n characters of an alphabet, each equally likely.
 func randomString(alphabet string, n int) string {
-	// Bytes past the last multiple of the alphabet's length would favor its
-	// first characters: they are thrown away.
+	// Bytes past the last multiple of the alphabet's length are skipped:
+	// they would favor its first characters.
 	limit := 256 - 256%len(alphabet)
 	out, buf := make([]byte, 0, n), make([]byte, 2*n)
 	for len(out) < n {
@@ -48,7 +48,7 @@ func randomString(alphabet string, n int) string {
 	return string(out)
 }
 
-// NewID returns a fresh random id such as ev_k3v9…: the prefix, and 16 lower-case
+// NewID returns a random id such as ev_k3v9…: the prefix, and 16 lower-case
 // letters and digits.
 func NewID(prefix string) string { return newID(prefix) }
 
@@ -110,8 +110,8 @@ func (r *Registry) createProject(ctx context.Context, p *Project) error {
 }
 
 // UpdateProject changes a project's name and settings. change gets a copy of
-// the record as it is in the bucket and may be called again when another change
-// came first; its own error ends the update.
+// the record and may be called again after a concurrent change; its error
+// aborts the update.
 func (r *Registry) UpdateProject(ctx context.Context, id string, f func(*Project) error) (Project, error) {
 	var before Project
 	p, err := change(ctx, r, prefixProject+id, func(p *Project) error {
@@ -177,7 +177,8 @@ func changed(a, b Project) string {
 	return strings.Join(out, ", ")
 }
 
-// RotateToken replaces a project's token. The old one stops working at once.
+// RotateToken replaces a project's token. The old one stops working
+// immediately.
 func (r *Registry) RotateToken(ctx context.Context, projectID string) (Project, error) {
 	p, err := change(ctx, r, prefixProject+projectID, func(p *Project) error {
 		p.Token, p.UpdatedAt = tokenPrefix+randomString(base62, 32), r.now().UTC()
@@ -243,8 +244,8 @@ func (r *Registry) createKey(ctx context.Context, k APIKey) (plain string, _ API
 	return plain, k, r.done(ctx, k.Revision, AuditEntry{Action: "key.create", ProjectID: k.ProjectID, Target: k.Prefix + "…", Detail: k.Name + ", " + k.Scopes.String()})
 }
 
-// SetKeySurface says which surface calls and events get that come with a key of
-// the project and name none; "" leaves them to the project's.
+// SetKeySurface sets the default surface of calls and events that use a key of
+// the project; "" uses the project's default.
 func (r *Registry) SetKeySurface(ctx context.Context, projectID, id, surface string) (APIKey, error) {
 	surface, err := cleanLabel("surface", surface)
 	if err != nil {
@@ -264,7 +265,7 @@ func (r *Registry) SetKeySurface(ctx context.Context, projectID, id, surface str
 	return k, r.done(ctx, k.Revision, AuditEntry{Action: "key.update", ProjectID: projectID, Target: k.Prefix + "…", Detail: fmt.Sprintf("%s, surface: %v → %v", k.Name, was, surface)})
 }
 
-// RevokeAPIKey removes a key of a project; it stops working at once.
+// RevokeAPIKey deletes a key of a project; it stops working immediately.
 func (r *Registry) RevokeAPIKey(ctx context.Context, projectID, id string) error {
 	k, err := remove(ctx, r, prefixAPIKey+id, func(k *APIKey) error {
 		if k.ProjectID != projectID {

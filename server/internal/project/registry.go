@@ -72,21 +72,21 @@ type Registry struct {
 	wg   sync.WaitGroup
 }
 
-// view is what a bucket's state looks like.
+// view is the form of a bucket's state.
 type view struct {
 	*Snapshot
 	audit []AuditEntry // newest first
 }
 
-// Open loads the configuration from a bucket and begins to watch it. It fails
-// where the bucket's secrets are sealed with another key than o.SecretKey, and
-// changes nothing then. ctx bounds the opening only; [Registry.Close] ends the
-// watch.
+// Open loads the configuration from a bucket and begins to watch it. If the
+// bucket's secrets are encrypted with a key other than o.SecretKey, it returns
+// an error and changes nothing. ctx limits only the opening; [Registry.Close]
+// ends the watch.
 //
-// With o.LastGood a bucket that cannot be read is open all the same, with that
-// copy's records, and changes answer unavailable until it can. Where there is no
-// copy either, the default project is there from the beginning, in memory;
-// [Registry.Bootstrap] writes it as soon as that is possible.
+// With o.LastGood, Open succeeds for an unreadable bucket with that copy's
+// records, and changes return an error of code unavailable until it is readable.
+// Without a copy the default project exists in memory; [Registry.Bootstrap]
+// writes it as soon as possible.
 func Open(ctx context.Context, bucket jetstream.KeyValue, o Options) (*Registry, error) {
 	r := &Registry{bucket: bucket, o: o, log: o.Logger, now: o.Now, passwords: make(chan struct{}, 4)}
 	if r.log == nil {
@@ -137,9 +137,9 @@ func (r *Registry) Close() error {
 // Snapshot returns the configuration as it is now. It costs one atomic load.
 func (r *Registry) Snapshot() *Snapshot { return r.b.View().Snapshot }
 
-// Changes returns a channel that gives the present snapshot at once and then
-// each newer one. A slow reader misses the ones in between, never the last. The
-// channel is closed when ctx ends or the registry is closed.
+// Changes returns a channel that receives the current snapshot and then newer
+// ones. A slow reader misses intermediate ones, never the last. The channel is
+// closed when ctx ends or the registry is closed.
 func (r *Registry) Changes(ctx context.Context) <-chan *Snapshot {
 	ch := make(chan *Snapshot, 1)
 	changed, last := r.b.Changed(), r.Snapshot()
@@ -164,7 +164,7 @@ func (r *Registry) Changes(ctx context.Context) <-chan *Snapshot {
 			case <-ch: // the reader has not taken the one before: it is outdated
 			default:
 			}
-			ch <- s // never blocks: no one else sends
+			ch <- s // never blocks: this is the only sender
 		}
 	})
 	return ch
@@ -186,7 +186,7 @@ func (r *Registry) view(st *state) view {
 	return view{s, st.log}
 }
 
-// apply brings one entry of the bucket into the state.
+// apply applies one entry of the bucket to the state.
 func (r *Registry) apply(st *state, key string, value []byte, revision uint64) error {
 	st.revision = max(st.revision, revision)
 	switch {
@@ -255,9 +255,9 @@ func keep[T any, P record[T]](r *Registry, m map[string]T, key string, value []b
 	return nil
 }
 
-// change reads a record, lets f change it and writes it back if no one else has
-// meanwhile; else it begins again. The record that f gets is a copy, f may be
-// called several times, and its error ends the change.
+// change reads a record, calls f to change it and writes it back; after a
+// concurrent change it starts again. f gets a copy, may be called several
+// times, and its error aborts the change.
 func change[T any, P record[T]](ctx context.Context, r *Registry, key string, f func(P) error) (T, error) {
 	var v, zero T
 	p := P(&v)
@@ -281,7 +281,7 @@ func change[T any, P record[T]](ctx context.Context, r *Registry, key string, f 
 	return v, nil
 }
 
-// failed makes an error for people of one of kv.Swap.
+// failed converts an error of kv.Swap to a user-facing error.
 func failed(noun, done string, err error) error {
 	switch {
 	case errors.Is(err, jetstream.ErrInvalidKey):
@@ -366,10 +366,10 @@ func remove[T any, P record[T]](ctx context.Context, r *Registry, key string, ok
 // errAsItIs ends a change that has nothing to do.
 var errAsItIs = errors.New("the record is as it should be")
 
-// reserve makes value belong to the record under owner, which holds it in a
-// field of its JSON form: names and addresses are unique by this, whatever
-// replica passes them out. A reservation whose owner is gone, or holds another
-// value, was left by a crash and is taken over.
+// reserve reserves value for the record under owner, which has it in a field
+// of its JSON form: this makes names and addresses unique across replicas. A
+// reservation whose owner does not exist, or has another value, was left by a
+// crash and is taken over.
 func (r *Registry) reserve(ctx context.Context, kind, field, value, owner string) error {
 	_, err := kv.Swap(ctx, r.bucket, uniqueKey(kind, value), func(old jetstream.KeyValueEntry) ([]byte, error) {
 		switch {
@@ -377,7 +377,7 @@ func (r *Registry) reserve(ctx context.Context, kind, field, value, owner string
 		case string(old.Value()) == owner:
 			return nil, errAsItIs
 		case time.Since(old.Created()) < reserveGrace || r.holds(ctx, string(old.Value()), field, value):
-			// A young reservation may be that of a record which is being written.
+			// The record of a new reservation may still be being written.
 			return nil, event.NewError(event.CodeConflict, fmt.Sprintf("the %s %q is taken", field, value), "choose another", nil)
 		}
 		return []byte(owner), nil
@@ -409,7 +409,7 @@ func (r *Registry) holds(ctx context.Context, owner, field, value string) bool {
 	return strings.EqualFold(s, value)
 }
 
-// release gives a reservation back, if it is still owner's.
+// release deletes a reservation if it is still owner's.
 func (r *Registry) release(ctx context.Context, kind, value, owner string) {
 	key := uniqueKey(kind, value)
 	e, err := r.bucket.Get(ctx, key)

@@ -7,11 +7,10 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// CheckConnection brings a connection into normal form and reports what is
-// wrong with it, without saving it: what a test before saving needs. before is
-// the connection as it is saved, nil for a new one: a key that was saved for
-// another host is rejected, and so is a change that the caller of ctx may not
-// make.
+// CheckConnection normalizes and validates a connection without saving it, for
+// a test before saving. before is the saved connection, nil for a new one: it
+// returns an error for a key saved for another host, and for a change that the
+// caller of ctx may not make.
 func (r *Registry) CheckConnection(ctx context.Context, before, c *Connection) error {
 	if before != nil {
 		if err := ofEnvironment(before, c); err != nil {
@@ -21,7 +20,7 @@ func (r *Registry) CheckConnection(ctx context.Context, before, c *Connection) e
 	return r.checkChange(ctx, before, c)
 }
 
-// ofEnvironment refuses to change what follows the environment.
+// ofEnvironment returns an error for changes of settings from the environment.
 func ofEnvironment(before, c *Connection) error {
 	if before.Origin == OriginEnv && (!sameHost(c.Host, before.Host) || !c.ProjectKey.Equal(before.ProjectKey) || !c.PersonalKey.Equal(before.PersonalKey)) {
 		return event.NewError(event.CodeConflict, "this connection's host and keys come from the environment",
@@ -39,14 +38,14 @@ func (r *Registry) checkChange(ctx context.Context, before, c *Connection) error
 
 type roleKey struct{}
 
-// WithRole says what role is behind the changes made with ctx. Without it they
-// are the process's own, such as those that follow the environment, and allowed.
+// WithRole sets the role for changes made with ctx. Without it they are the
+// process's own, such as those from the environment, and allowed.
 func WithRole(ctx context.Context, role Role) context.Context {
 	return context.WithValue(ctx, roleKey{}, role)
 }
 
-// mayReveal rejects a change that could show prompts and answers to whoever
-// runs the other end, unless the role behind ctx may read them locally.
+// mayReveal rejects a change that could send prompts and answers to the
+// other end's operator, unless the role in ctx may read them locally.
 func (r *Registry) mayReveal(ctx context.Context, before, after *Connection) error {
 	role, ofPerson := ctx.Value(roleKey{}).(Role)
 	if !ofPerson {
@@ -82,8 +81,8 @@ func (r *Registry) mayReveal(ctx context.Context, before, after *Connection) err
 		"ask an administrator: the role that may is set in the project's settings read them", nil)
 }
 
-// confirms reports whether a change makes names leave for good that an upgrade
-// took over until someone says so.
+// confirms reports whether a change confirms sending names that an upgrade
+// took over.
 func confirms(before, after *Connection) bool {
 	if before == nil || before.TakenOver == nil {
 		return false
@@ -126,8 +125,8 @@ func sameHost(a, b string) bool {
 	return err == nil && bad == nil && x == y
 }
 
-// CheckKeys refuses keys that were saved for another host than the connection's.
-// Whatever sends them asks it first.
+// CheckKeys returns an error for keys saved for a host other than the
+// connection's. Call it before sending them.
 func (c *Connection) CheckKeys() error {
 	if !c.ProjectKey.isFor(c.Host) {
 		return event.Invalid("the host has changed, and the project key was set for the old one", "send the project key (phc_…) again with the new host, and the personal key if there is one")

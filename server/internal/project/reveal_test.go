@@ -32,7 +32,7 @@ func TestKeysOfAHost(t *testing.T) {
 	}
 	_, err = move(evil)
 	wantCode(t, err, event.CodeInvalid)
-	// Without MoveTo as well: the registry holds it, not its callers.
+	// Without MoveTo as well: the registry checks it, not its callers.
 	_, err = r.UpdateConnection(ctx, project.DefaultID, c.ID, func(c *project.Connection) error { c.Host = evil; return nil })
 	wantCode(t, err, event.CodeInvalid)
 	_, err = r.UpdateConnection(ctx, project.DefaultID, c.ID, func(c *project.Connection) error {
@@ -40,7 +40,7 @@ func TestKeysOfAHost(t *testing.T) {
 		return nil
 	})
 	wantCode(t, err, event.CodeInvalid) // the personal key
-	// A copy in a caller's hands is bound too: it is what a test before saving gets.
+	// A caller's copy is bound to the host too: a test before saving uses it.
 	have, _ := r.Snapshot().Connection(c.ID)
 	have.Host = evil
 	if have.CheckKeys() == nil {
@@ -64,7 +64,7 @@ func TestKeysOfAHost(t *testing.T) {
 	}); err != nil || got.PersonalKey.Reveal() != phx {
 		t.Errorf("both keys anew: %v", err)
 	}
-	// What lies in the bucket opens for its host only.
+	// The bucket's record can be decrypted for its host only.
 	e, err := kv.Get(ctx, "connection."+c.ID)
 	if err != nil {
 		t.Fatal(err)

@@ -15,10 +15,10 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/kv"
 )
 
-// sealCheck is the record that reports whether a key is the right one. While a
-// rotation is under way it also holds the new key sealed with the old one and
-// the old one sealed with the new, so that whoever has either can open all: a
-// rotation that breaks off harms nothing, and replicas follow it live.
+// sealCheck is the record that verifies the secret key. During a rotation it
+// also has the new key encrypted with the old one and the reverse, so that a
+// holder of either can decrypt everything: an interrupted rotation does no
+// harm, and running replicas follow it.
 type sealCheck struct {
 	KeyID string `json:"key_id"`
 	Check string `json:"check"` // a constant, sealed
@@ -86,10 +86,10 @@ func (r *Registry) openRing(ctx context.Context, key *sealer) error {
 	return nil
 }
 
-// sealRecord returns the record of the secret key, from the bucket or, where that
-// has none or cannot be read, from the last-good copy: a bucket that was lost must
-// not take another key for its own. Nil says that there is none; where the bucket
-// can be written it then is made with key, else Bootstrap makes it.
+// sealRecord returns the record of the secret key, from the bucket or, if it is
+// missing or unreadable there, from the last-good copy: a bucket that was lost
+// must not accept another key. Nil means that there is none; it is then created
+// with key if the bucket can be written, else by Bootstrap.
 func (r *Registry) sealRecord(ctx context.Context, key *sealer) ([]byte, error) {
 	readCtx, cancel := context.WithTimeout(ctx, sealWait)
 	defer cancel()
@@ -127,8 +127,8 @@ func (r *Registry) sealRecord(ctx context.Context, key *sealer) ([]byte, error) 
 // sealWait bounds the wait for the record of the secret key.
 const sealWait = 5 * time.Second
 
-// makeSeal writes the record of the secret key, and returns the one that is there
-// already where another process was first.
+// makeSeal writes the record of the secret key, or returns the existing one if
+// another process was first.
 func (r *Registry) makeSeal(ctx context.Context, bucket jetstream.KeyValue, key *sealer) ([]byte, error) {
 	b, err := json.Marshal(newSealCheck(key))
 	if err != nil {
@@ -180,10 +180,10 @@ func (r *Registry) applySeal(value []byte) error {
 	return nil
 }
 
-// Rotate seals everything again with another 32-byte key. When it has returned,
-// the old key opens nothing any more, and the caller stores the new one where
-// [LoadSecretKey] finds it; replicas go on and need the new key at their next
-// start. If it breaks off, both keys work until it is called again.
+// Rotate encrypts everything with another 32-byte key. When it returns, the old
+// key is useless, and the caller stores the new one for [LoadSecretKey];
+// running replicas continue and need the new key at their next start. If it is
+// interrupted, both keys work until it is called again.
 func (r *Registry) Rotate(ctx context.Context, newKey []byte) error {
 	fresh, err := newSealer(newKey)
 	if err != nil {
@@ -244,7 +244,7 @@ func (r *Registry) Rotate(ctx context.Context, newKey []byte) error {
 // reseal seals every value that another key has sealed, and returns how many
 // records it changed.
 func (r *Registry) reseal(ctx context.Context, with *sealer) (int, error) {
-	// The listing is read to its end first: what is changed during one comes again.
+	// The listing is read completely first: changes during a listing appear again.
 	lister, err := r.bucket.ListKeys(ctx)
 	if err != nil {
 		return 0, unavailable("the secret key could not be rotated", err)

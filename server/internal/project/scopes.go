@@ -15,9 +15,8 @@ import (
 // Scope is one thing that an API key may be used for.
 type Scope string
 
-// The scopes, in the order in which lists show them. ScopeAdmin includes the
-// others: whoever has it could make a key with them. No other scope includes
-// another.
+// The scopes, in display order. ScopeAdmin includes the others, because its
+// holder could create a key with them. No other scope includes another.
 const (
 	ScopeRead    Scope = "read"    // reads events, figures, prompts and settings
 	ScopeWrite   Scope = "write"   // changes prompts, experiments, datasets and connections; reads the project token
@@ -31,7 +30,7 @@ func AllScopes() []Scope {
 	return []Scope{ScopeRead, ScopeWrite, ScopeIngest, ScopeGateway, ScopeAdmin}
 }
 
-// Scopes are what a key may be used for.
+// Scopes are the permissions of a key.
 type Scopes []Scope
 
 // Has reports whether the scopes include every one that is needed.
@@ -69,7 +68,7 @@ func (s Scopes) ContentRole() Role {
 	return s.Role()
 }
 
-// Scopes are those of a key that was made with a role.
+// Scopes returns the scopes of a key created with the role.
 func (r Role) Scopes() Scopes {
 	switch r {
 	case RoleViewer:
@@ -82,8 +81,7 @@ func (r Role) Scopes() Scopes {
 	return nil
 }
 
-// ParseScopes reads names of scopes, checks them and brings them into order,
-// each once.
+// ParseScopes validates scope names, sorts them and removes duplicates.
 func ParseScopes(names ...string) (Scopes, error) {
 	var have, out Scopes
 	for _, n := range names {
@@ -115,8 +113,8 @@ func NeedsScope(have Scopes, need ...Scope) *event.Error {
 		"use a key with the "+word+Scopes(need).String()+"; an administrator creates one on the Keys page, or with hedgerow project add-key --scopes "+strings.ReplaceAll(Scopes(need).String(), ", ", ","), nil)
 }
 
-// May are the key's scopes. A key from before there were scopes has those of
-// its role.
+// May returns the key's scopes. A key older than scopes has those of its
+// role.
 func (k *APIKey) May() Scopes {
 	if len(k.Scopes) > 0 {
 		return k.Scopes
@@ -129,7 +127,7 @@ func (r *Registry) CreateScopedKey(ctx context.Context, projectID, name string, 
 	return r.CreateKey(ctx, KeySpec{ProjectID: projectID, Name: name, Scopes: scopes})
 }
 
-// KeySpec says what key is to be made: with the scopes of a role or with its
+// KeySpec describes a key to create: with the scopes of a role or with its
 // own scopes.
 type KeySpec struct {
 	ProjectID, Name string
@@ -165,9 +163,9 @@ func (r *Registry) CreateKey(ctx context.Context, spec KeySpec) (plain string, k
 	return r.createKey(ctx, k)
 }
 
-// UnscopedKeys returns the project's keys from before there were scopes, until
-// [Registry.ConfirmScopes] has been called: they go by their role, and whoever
-// made them is to be shown what they may do now.
+// UnscopedKeys returns the project's keys from before scopes existed, until
+// [Registry.ConfirmScopes] is called: they use their role, and their owner
+// should review the permissions.
 func (s *Snapshot) UnscopedKeys(projectID string) []APIKey {
 	return slices.DeleteFunc(slices.Clone(s.APIKeys(projectID)), func(k APIKey) bool { return len(k.Scopes) > 0 })
 }
@@ -201,15 +199,15 @@ func (u *uses) last(id string) (time.Time, bool) {
 	return time.Unix(v.(*atomic.Int64).Load(), 0).UTC(), true
 }
 
-// ConfirmScopes writes into each key from before there were scopes what its
-// role lets it do. It changes nothing about what they may do.
+// ConfirmScopes stores in each key from before scopes existed the scopes of
+// its role. Permissions do not change.
 func (r *Registry) ConfirmScopes(ctx context.Context, projectID string) error {
 	var revision uint64
 	var names []string
 	for _, k := range r.Snapshot().UnscopedKeys(projectID) {
 		k, err := change(ctx, r, k.key(), func(k *APIKey) error { k.Scopes = k.May(); return nil })
 		if e := event.AsError(err); err != nil && e.Code == event.CodeNotFound {
-			continue // revoked a moment ago
+			continue // just revoked
 		} else if err != nil {
 			return err
 		}

@@ -57,8 +57,8 @@ func TestScopes(t *testing.T) {
 	}
 }
 
-// A key that an older version has written has the scopes of its role, in any
-// registry, until someone confirms them: then it says them itself.
+// A key from an older version has the scopes of its role, in any registry,
+// until they are confirmed: then it stores them.
 func TestKeysOfBefore(t *testing.T) {
 	kv := bucket(t, 1)
 	r := open(t, kv, project.Options{})

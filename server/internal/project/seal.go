@@ -193,7 +193,7 @@ func createSecretKey(path string, key []byte) error {
 		return err
 	}
 	defer os.Remove(tmp)
-	// A link, unlike a rename, does not replace what is there.
+	// A link, unlike a rename, does not replace an existing file.
 	if err := os.Link(tmp, path); err != nil {
 		if errors.Is(err, fs.ErrExist) {
 			return err

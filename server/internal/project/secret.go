@@ -8,9 +8,9 @@ import (
 
 const redacted = "[secret]"
 
-// Secret is a value that no printer, encoder or logger reveals: not fmt with
-// any verb, not encoding/json, not log/slog. [Secret.Reveal] is the one way to
-// it, so that its uses can be found. The zero Secret is empty.
+// Secret is a value that is never revealed by fmt with any verb, encoding/json
+// or log/slog. Only [Secret.Reveal] returns it, so that its uses can be found.
+// The zero Secret is empty.
 type Secret struct {
 	// A pointer, because fmt reaches unexported fields of the structs around
 	// this one without requesting their String method; it prints an address.
@@ -41,7 +41,7 @@ func (s Secret) Reveal() string {
 // one, or has not been saved yet.
 func (s Secret) isFor(host string) bool { return s.host == "" || s.host == host }
 
-// IsZero reports whether there is no value.
+// IsZero reports whether the secret is empty.
 func (s Secret) IsZero() bool { return s.v == nil }
 
 // Equal compares the values in constant time.

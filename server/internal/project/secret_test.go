@@ -27,7 +27,7 @@ func TestSecretNeverPrints(t *testing.T) {
 	s := project.NewSecret(plain)
 	c := connection("c")
 	c.ProjectKey = s
-	type hidden struct{ s project.Secret } // fmt does not ask unexported fields for their methods
+	type hidden struct{ s project.Secret } // fmt does not call methods of unexported fields
 	var out bytes.Buffer
 	for _, v := range []any{s, &s, c, &c, hidden{s}, &hidden{s}, []project.Secret{s}, map[string]project.Secret{"k": s}, project.ProviderKey{Key: s}, project.Project{HashKey: s}, project.FirstStart{APIKey: s, SignInToken: s}} {
 		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%X", "%d", "%t"} {
@@ -67,7 +67,7 @@ func TestSecretNeverPrints(t *testing.T) {
 	}
 }
 
-// Neither the bucket nor the files under it hold a secret in plain.
+// Neither the bucket nor its files contain a secret in plain text.
 func TestNothingPlainAtRest(t *testing.T) {
 	dir := t.TempDir()
 	kv, _ := bucketIn(t, dir, 5)
@@ -140,7 +140,7 @@ func TestNothingPlainAtRest(t *testing.T) {
 	}
 }
 
-// What is deleted leaves no sealed key behind, whatever history the bucket keeps.
+// Deletion leaves no encrypted key, whatever the bucket's history.
 func TestDeleteWipesHistory(t *testing.T) {
 	kv := bucket(t, 10)
 	r := open(t, kv, project.Options{})
@@ -198,7 +198,7 @@ func TestRotate(t *testing.T) {
 	wantCode(t, r.Rotate(ctx, key1), event.CodeInvalid)
 	wantCode(t, r.Rotate(ctx, []byte("short")), event.CodeInvalid)
 
-	for snap := range replica.Changes(ctx) { // it has to know the project first
+	for snap := range replica.Changes(ctx) { // it must receive the project first
 		if _, ok := snap.Project(project.DefaultID); ok {
 			break
 		}

@@ -43,7 +43,7 @@ func (s *Snapshot) FirstProject() (Project, bool) {
 type Keyless struct {
 	Refused bool   // they are answered 401
 	Fixed   bool   // by the configuration or the address: the switch of [ServerSettings] changes nothing
-	Project string // name of the project that they go to, where they are not refused
+	Project string // name of their project, unless they are rejected
 }
 
 // Notice explains, if there is more than one project, where calls without a key

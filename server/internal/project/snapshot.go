@@ -10,9 +10,9 @@ import (
 	"time"
 )
 
-// Snapshot is the whole configuration at one moment. It never changes and is
-// safe for any number of readers. What its methods return must not be written
-// to: slices are shared.
+// Snapshot is a consistent, immutable view of the whole configuration. It is
+// safe for concurrent use. Do not modify the results of its methods: slices
+// are shared.
 type Snapshot struct {
 	revision    uint64
 	sealed      bool
@@ -40,7 +40,7 @@ type Snapshot struct {
 	viewsBy      map[string][]SavedView
 }
 
-// state is what the watch has delivered, by the record's key.
+// state has the watched records by key.
 type state struct {
 	revision    uint64
 	sealed      bool // the bucket has the record of the secret key
@@ -136,7 +136,7 @@ func (st *state) snapshot(now func() time.Time) *Snapshot {
 	return s
 }
 
-// Revision is the bucket's revision that the snapshot stands at.
+// Revision returns the bucket's revision of the snapshot.
 func (s *Snapshot) Revision() uint64 { return s.revision }
 
 // Project returns the project with an id.
@@ -155,9 +155,9 @@ func (s *Snapshot) ProjectByName(name string) (Project, bool) {
 // ProjectByToken returns the project with a project token (phc_hedgerow_…).
 func (s *Snapshot) ProjectByToken(token string) (Project, bool) { return deref(s.tokens[token]) }
 
-// ProjectByAPIKey returns the project and the key that a plain API key (hr_…)
-// belongs to. What it compares is the SHA-256 of the key, in constant time: the
-// time it takes reveals nothing about an unknown key.
+// ProjectByAPIKey returns the project and the key of a plain API key (hr_…). It
+// compares SHA-256 hashes in constant time, so the time reveals nothing about
+// an unknown key.
 func (s *Snapshot) ProjectByAPIKey(plain string) (Project, APIKey, bool) {
 	if !strings.HasPrefix(plain, apiKeyPrefix) || len(plain) != apiKeyLen {
 		return Project{}, APIKey{}, false
@@ -187,12 +187,13 @@ func (s *Snapshot) Connections(projectID string) []Connection { return s.connsBy
 // AllConnections returns every project's connections, by name.
 func (s *Snapshot) AllConnections() []Connection { return s.allConns }
 
-// Connection returns the connection with an id, whatever its project: whoever
-// answers to a user compares ProjectID.
+// Connection returns the connection with an id, whatever its project: callers
+// that serve a user must compare ProjectID.
 func (s *Snapshot) Connection(id string) (Connection, bool) { return deref(s.connections[id]) }
 
-// FlagConnection returns the connection whose PostHog decides the project's
-// feature flags: the first by name that is enabled and has a project key.
+// FlagConnection returns the connection whose PostHog evaluates the
+// project's feature flags: the first by name that is enabled and has a
+// project key.
 func (s *Snapshot) FlagConnection(projectID string) (Connection, bool) {
 	for _, c := range s.connsBy[projectID] {
 		if c.Enabled && !c.ProjectKey.IsZero() {

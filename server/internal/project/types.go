@@ -45,13 +45,13 @@ type Settings struct {
 	AttributionFields []string `json:"attribution_fields"`
 }
 
-// DefaultSettings are those of a new project.
+// DefaultSettings returns the settings of a new project.
 func DefaultSettings() Settings {
 	return Settings{KeepContent: true, ContentRole: RoleViewer, ContentDays: 30, IncludeUsage: true}
 }
 
-// Role says what a user may do. An API key that is made with a role gets the
-// scopes of [Role.Scopes].
+// Role is a user's role. An API key created with a role gets the scopes of
+// [Role.Scopes].
 type Role string
 
 // The roles, the mightiest first.
@@ -77,12 +77,12 @@ type APIKey struct {
 	Name      string    `json:"name"`
 	Prefix    string    `json:"prefix"`           // its first 10 characters, to distinguish keys
 	Hash      []byte    `json:"hash"`             // SHA-256
-	Role      Role      `json:"role"`             // "" where Scopes are those of no role
+	Role      Role      `json:"role"`             // "" if Scopes are not those of a role
 	Scopes    Scopes    `json:"scopes,omitempty"` // empty in keys from before there were scopes; see May
 	CreatedAt time.Time `json:"created_at"`
 
-	// Surface is put on calls and events that come with the key and name none; ""
-	// leaves them to the project's.
+	// Surface is the default surface of calls and events that use the key; ""
+	// uses the project's default.
 	Surface string `json:"surface,omitempty"`
 
 	Revision uint64 `json:"-"`
@@ -112,7 +112,7 @@ const (
 
 // Origins of a connection.
 const (
-	OriginUser = "user" // made by a person: web, API, MCP or command line
+	OriginUser = "user" // created by a user: web, API, MCP or command line
 	OriginEnv  = "env"  // follows POSTHOG_API_KEY and its like
 )
 
@@ -137,10 +137,10 @@ type Connection struct {
 	SampleRate          float64       `json:"sample_rate"`            // part of the traces that is sent, over 0 to 1. Defaults to 1
 	HashDistinctIDs     bool          `json:"hash_distinct_ids"`      // this connection gets an HMAC in place of user ids; see also Settings
 	Filter              Filter        `json:"filter,omitzero"`
-	SendProperties      []string      `json:"send_properties,omitempty"` // callers' properties that leave in privacy mode whatever they hold
+	SendProperties      []string      `json:"send_properties,omitempty"` // callers' properties sent in privacy mode whatever their values
 	SendAttributes      []string      `json:"send_attributes,omitempty"` // and attributes of spans and resources
 	Rules               int           `json:"rules,omitempty"`           // RulesAllowList, or 0 for a record from before
-	TakenOver           *TakenOver    `json:"taken_over,omitempty"`      // names from before that wait for a person's word
+	TakenOver           *TakenOver    `json:"taken_over,omitempty"`      // names from before the allowlist, pending a user's decision
 	Origin              string        `json:"origin"`                    // OriginUser or OriginEnv
 	CreatedAt           time.Time     `json:"created_at"`
 	UpdatedAt           time.Time     `json:"updated_at"`
@@ -150,14 +150,13 @@ type Connection struct {
 	Revision    uint64 `json:"-"`
 }
 
-// RulesAllowList is in a connection whose names that were sent before there was an
-// allow-list have been taken over, or which never had any.
+// RulesAllowList marks a connection whose previously sent names have been taken
+// over, or which never had any.
 const RulesAllowList = 1
 
-// TakenOver are names that left for a connection before there was an allow-list,
-// and which an upgrade has put into SendProperties and SendAttributes, so that
-// what people see in PostHog continues. They are shown until someone keeps or
-// stops them.
+// TakenOver are names that a connection sent before the allowlist existed. An
+// upgrade added them to SendProperties and SendAttributes, so that the data in
+// PostHog continue. They are shown until a user keeps or stops them.
 type TakenOver struct {
 	At         time.Time `json:"at"`
 	Properties []string  `json:"properties,omitempty"`
@@ -183,8 +182,8 @@ func (f Filter) Match(e *event.Event) bool {
 	return len(f.Tags) == 0 || slices.ContainsFunc(e.Tags, func(t string) bool { return slices.Contains(f.Tags, t) })
 }
 
-// NewConnection returns a connection with every default. The caller sets the
-// keys and what else it wants, and passes it to [Registry.CreateConnection].
+// NewConnection returns a connection with all defaults. Set the keys and
+// other fields, and pass it to [Registry.CreateConnection].
 func NewConnection(projectID, name string) Connection {
 	return Connection{
 		ProjectID: projectID, Name: name, Host: DefaultHost, Enabled: true, PrivacyMode: true, Schema: SchemaPostHog,
@@ -192,7 +191,7 @@ func NewConnection(projectID, name string) Connection {
 	}
 }
 
-// User is a person who signs in to the web pages.
+// User is a user of the web pages.
 type User struct {
 	ID           string    `json:"id"`    // u_…
 	Email        string    `json:"email"` // lower case; "" until the first administrator has given one
@@ -234,19 +233,19 @@ type Link struct {
 	Revision uint64 `json:"-"`
 }
 
-// AuditEntry says who changed what. It never holds a key.
+// AuditEntry records a change and its actor. It never contains a key.
 type AuditEntry struct {
 	ID        string    `json:"id"` // UUID v7: their order is the order of events
 	Time      time.Time `json:"time"`
-	Actor     string    `json:"actor"`  // as WithActor gave it; "system" otherwise
+	Actor     string    `json:"actor"`  // from WithActor; "system" otherwise
 	Action    string    `json:"action"` // "connection.create", "key.revoke" …
 	ProjectID string    `json:"project,omitempty"`
-	Target    string    `json:"target,omitempty"` // id or name of what was changed
+	Target    string    `json:"target,omitempty"` // id or name of the changed record
 	Detail    string    `json:"detail,omitempty"`
 }
 
-// record is what the bucket keeps: how a type finds its key, and how it is
-// written and read with its secrets sealed.
+// record is a type in the bucket: its key, and its encoding with encrypted
+// secrets.
 type record[T any] interface {
 	*T
 	noun() string
@@ -365,7 +364,7 @@ func decode[T any, P record[T]](ring keyring, key string, value []byte, revision
 		return v, fmt.Errorf("record of %s lies under %s", p.key(), key)
 	}
 	for name, s := range p.secrets() {
-		if ring == nil { // whoever deletes a record need not be able to open it
+		if ring == nil { // deleting a record does not require decrypting it
 			break
 		}
 		host := p.boundTo()
@@ -387,8 +386,8 @@ func decode[T any, P record[T]](ring keyring, key string, value []byte, revision
 	return v, nil
 }
 
-// sealedName is what a sealed field is kept under, and sealed with: a key that is
-// for a host opens in a record of that host only.
+// sealedName is the name under which a field is stored and encrypted: a key for a
+// host can be decrypted only in a record of that host.
 func sealedName(name, host string) string {
 	if host == "" {
 		return name

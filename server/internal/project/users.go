@@ -136,7 +136,7 @@ func errLastAdmin() error {
 	return event.NewError(event.CodeConflict, "this is the only administrator", "make another user an administrator first", nil)
 }
 
-// DeleteUser removes a user, who is signed out everywhere at once.
+// DeleteUser deletes a user and ends all sessions of the user immediately.
 func (r *Registry) DeleteUser(ctx context.Context, id string) error {
 	u, err := remove(ctx, r, prefixUser+id, func(u *User) error {
 		if u.Role == RoleAdmin && r.isLastAdmin(id) {
@@ -156,8 +156,8 @@ func (r *Registry) DeleteUser(ctx context.Context, id string) error {
 	return r.done(ctx, 0, AuditEntry{Action: "user.delete", Target: id})
 }
 
-// SetPassword sets a user's password (10 to 200 characters) and ends every
-// session of theirs: whoever had the old one is out.
+// SetPassword sets a user's password (10 to 200 characters) and ends all
+// sessions of the user.
 func (r *Registry) SetPassword(ctx context.Context, userID, password string) error {
 	if n := utf8.RuneCountInString(password); n < 10 || n > 200 {
 		return event.Invalid("a password has 10 to 200 characters", "a few unrelated words make a good one")
@@ -214,8 +214,8 @@ func (r *Registry) CreateLink(ctx context.Context, userID string) (token string,
 	return token, l.ExpiresAt, r.done(ctx, l.Revision, AuditEntry{Action: "link.create", Target: userID})
 }
 
-// RedeemLink uses up a sign-in link and returns its user. Of several attempts at
-// the same moment, on any replica, one succeeds.
+// RedeemLink uses up a sign-in link and returns its user. Of concurrent
+// attempts, on any replica, one succeeds.
 func (r *Registry) RedeemLink(ctx context.Context, token string) (User, error) {
 	refused := event.NewError(event.CodeUnauthorized, "this sign-in link does not work any more", "a link works once and for 24 hours; ask for another: hedgerow project sign-in-link", nil)
 	h := hashOf(token)
@@ -250,8 +250,8 @@ func (r *Registry) CreateSession(ctx context.Context, userID, agent string) (tok
 	return r.createSession(ctx, Session{UserID: userID, Agent: agent})
 }
 
-// CreateLinkSession is [Registry.CreateSession] for whoever came by a one-time
-// link: the session says so.
+// CreateLinkSession is [Registry.CreateSession] for a sign-in with a one-time
+// link, which the session records.
 func (r *Registry) CreateLinkSession(ctx context.Context, userID, agent string) (token string, s Session, err error) {
 	return r.createSession(ctx, Session{UserID: userID, Agent: agent, ByLink: true})
 }
@@ -298,8 +298,8 @@ func (r *Registry) RevokeSessions(ctx context.Context, userID string) error {
 }
 
 func (r *Registry) endSessions(ctx context.Context, userID string) error {
-	// From the bucket, not the snapshot: a session that another replica has made
-	// a moment ago counts as well.
+	// From the bucket, not the snapshot: it includes sessions that another
+	// replica has just created.
 	keys, err := r.bucket.ListKeysFiltered(ctx, prefixSession+">")
 	if err != nil {
 		return unavailable("the sessions could not be ended", err)
@@ -314,7 +314,7 @@ func (r *Registry) endSessions(ctx context.Context, userID string) error {
 	return nil
 }
 
-// prune removes what has expired. What it misses, the next one gets.
+// prune deletes expired records. The next call deletes those that it misses.
 func (r *Registry) prune(ctx context.Context) {
 	s, now := r.Snapshot(), r.now()
 	var keys []string

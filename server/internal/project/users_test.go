@@ -46,7 +46,7 @@ func TestUsers(t *testing.T) {
 	if err := r.DeleteUser(ctx, admin.ID); err != nil {
 		t.Fatal(err)
 	}
-	// The address that she gave up is free.
+	// Her previous address is free.
 	must(r.CreateUser(ctx, project.User{Email: "ann@example.com", Role: project.RoleViewer}))(t)
 	wantCode(t, r.DeleteUser(ctx, admin.ID), event.CodeNotFound)
 }
@@ -98,7 +98,7 @@ func TestLinkWorksOnce(t *testing.T) {
 	_, _, err = a.CreateLink(ctx, "nobody")
 	wantCode(t, err, event.CodeNotFound)
 
-	// A link of a user who has gone meanwhile is of no use.
+	// A link of a deleted user is invalid.
 	u := must(a.CreateUser(ctx, project.User{Email: "u@example.com", Role: project.RoleViewer}))(t)
 	token, _, err = a.CreateLink(ctx, u.ID)
 	if err != nil {
@@ -170,7 +170,7 @@ func TestSessions(t *testing.T) {
 	if works(t3) {
 		t.Error("the session never expires")
 	}
-	t4, _ := create("y") // takes what has expired away
+	t4, _ := create("y") // deletes expired records
 	if list := r.Snapshot().Sessions(u.ID); len(list) != 1 {
 		t.Errorf("%d sessions, want the expired one gone", len(list))
 	}
@@ -197,7 +197,7 @@ func TestPasswords(t *testing.T) {
 	ctx := t.Context()
 	u := must(r.CreateUser(ctx, project.User{Email: "u@example.com", Role: project.RoleMember}))(t)
 	const good = "correct horse battery"
-	// Without a password no one signs in by one, not even by an empty one.
+	// Without a password no password works, not even an empty one.
 	for _, p := range []string{"", good} {
 		_, err := r.CheckPassword(ctx, "u@example.com", p)
 		wantCode(t, err, event.CodeUnauthorized)
@@ -226,7 +226,8 @@ func TestPasswords(t *testing.T) {
 	if again, _ := r.Snapshot().User(u.ID); again.PasswordHash == first {
 		t.Error("the same password gives the same hash: there is no salt")
 	}
-	// Many at once are bounded in memory; whoever gives up waiting is told so.
+	// Memory of concurrent sign-ins is limited; a caller that stops waiting
+	// gets an error.
 	var wg sync.WaitGroup
 	for range 12 {
 		wg.Go(func() {

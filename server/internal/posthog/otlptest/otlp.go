@@ -1,6 +1,6 @@
-// Package otlptest lets the PostHog of tests read OpenTelemetry as PostHog does
-// (contract sections 5.1 to 5.3). It stands apart so that the SDK's tests need no
-// protobuf.
+// Package otlptest lets the simulated PostHog read OpenTelemetry as PostHog does
+// (contract sections 5.1 to 5.3). It is separate so that the SDK's tests do not
+// need protobuf.
 package otlptest
 
 import (
