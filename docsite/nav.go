@@ -16,7 +16,7 @@ type group struct {
 
 // groups are all pages of the site.
 var groups = []group{
-	{"Start", []string{"README.md", "docs/install.md", "docs/gateway.md", "docs/sdk.md", "docs/otel.md", "docs/posthog.md"}},
+	{"Start", []string{"README.md", "docs/install.md", "docs/gateway.md", "docs/sdk.md", "docs/otel.md", "docs/posthog.md", "docs/comparison.md"}},
 	{"Clients", []string{
 		"docs/clients.md", "docs/clients/posthog-node.md", "docs/clients/posthog-ai.md", "docs/clients/vercel-ai-sdk.md", "docs/clients/langchain.md",
 		"docs/clients/posthog-python.md", "docs/clients/posthog-go.md", "docs/clients/posthog-js.md", "docs/clients/mastra.md", "docs/clients/litellm.md",
