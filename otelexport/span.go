@@ -210,18 +210,8 @@ func (b bag) people(e *event.Event) {
 	e.SessionID = b.text("gen_ai.conversation.id", "session.id")
 }
 
-// providers are OpenTelemetry's names of providers that have another one in
-// hedgerow.
-var providers = map[string]string{
-	"aws.bedrock": "amazon-bedrock", "azure.ai.openai": "azure", "azure.ai.inference": "azure", "az.ai.openai": "azure",
-	"gcp.gemini": "gemini", "gcp.gen_ai": "gemini", "gcp.vertex_ai": "google-vertex", "x_ai": "xai", "mistral_ai": "mistral",
-}
-
 func (b bag) model(e *event.Event) {
-	e.Provider = strings.ToLower(b.text("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system"))
-	if p := providers[e.Provider]; p != "" {
-		e.Provider = p
-	}
+	e.Provider = event.ProviderName(b.text("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system"))
 	e.ModelAsked = b.text("gen_ai.request.model")
 	e.Model = b.text("gen_ai.response.model", "llm.model_name")
 	e.CompletionID = b.text("gen_ai.response.id")

@@ -72,6 +72,14 @@ func (attrs *attributes) peek(key string) string {
 	return ""
 }
 
+// look returns an attribute's value without taking it; nil if it is missing.
+func (attrs *attributes) look(key string) *common.AnyValue {
+	if i, ok := attrs.index[key]; ok {
+		return attrs.list[i].value
+	}
+	return nil
+}
+
 // take marks all of the names as known and returns the first value that is there.
 func (attrs *attributes) take(keys ...string) (v *common.AnyValue) {
 	for _, k := range keys {

@@ -328,7 +328,7 @@ var inputKeys = []string{
 
 var outputKeys = []string{
 	"output.value", "traceloop.entity.output", "langfuse.observation.output", "gen_ai.tool.call.result", "tool_response", "ai.toolCall.result", "gcp.vertex.agent.tool_response", "final_result", "langfuse.trace.output",
-	"mastra.agent_run.output", "mastra.workflow_run.output", "mastra.workflow_step.output", "mastra.model_generation.output", "mastra.model_step.output", "mastra.tool_call.output", "mastra.mcp_tool_call.output", "mastra.processor_run.output", "mastra.generic.output", "output",
+	"mastra.agent_run.output", "mastra.workflow_run.output", "mastra.workflow_step.output", "mastra.model_generation.output", "mastra.model_step.output", "mastra.tool_call.output", "mastra.mcp_tool_call.output", "mastra.processor_run.output", "mastra.generic.output", "mastra.model_chunk.output", "output",
 }
 
 func fallback(t *thread, attrs *attributes, keys []string, role string) {
@@ -525,6 +525,7 @@ func readTools(attrs *attributes) json.RawMessage {
 		}
 		try(gjson.ParseBytes(append(dst, ']')))
 	}
+	try(value(attrs.look("langfuse.observation.input")).Get("tools"))
 	if !found.Exists() {
 		return nil
 	}

@@ -21,6 +21,8 @@
 //     people, outcome.
 //   - attributes.go: a span's attributes, from which each reader takes what it knows. What
 //     nobody took is kept as a property.
+//   - relate.go: what a span takes from others of its trace: user and session, and
+//     which of two spans is the call where one wraps the other.
 //   - signal.go and logs.go: the other signals, and how the content of log records
 //     meets its span: a span that comes later finds it in memory, and
 //     [event.SpanContent] brings it to the store, where it meets a span that came
@@ -36,12 +38,15 @@
 // Understood are OpenTelemetry's GenAI conventions, the current ones
 // (gen_ai.input.messages) and the older ones (span events and gen_ai.prompt),
 // OpenInference, Traceloop's OpenLLMetry, the Vercel AI SDK, Pydantic AI with
-// Logfire, LangSmith for LangChain, Mastra, Langfuse and OpenRouter's Broadcast.
+// Logfire, LangSmith for LangChain, Mastra, Langfuse, Google ADK, Strands, the spans of
+// Anthropic's SDK and OpenRouter's Broadcast.
 // The mapping follows shared/reference/posthog-contract.md, section 5.
 //
-// # No state between requests
+// # Little state between requests
 //
-// A span's position in its trace is given by its ids alone, so parts may arrive in
+// A span's user and session may be those of a root that came earlier, and a span that
+// wraps an earlier call is no call: both are remembered in memory for the last
+// 10,000 traces. Everything else is stateless: a span's position in its trace is given by its ids alone, so parts may arrive in
 // any order, in any number of requests, and twice: an event's uuid is derived from
 // project, trace and span (see eventID), and a span that is exported again is the
 // same event. A skipped or missing parent leaves its id on its children; readers of

@@ -28,5 +28,16 @@ func Convert(project string, req *collector.ExportTraceServiceRequest) (events [
 	return c.events, c.skipped, c.rejected
 }
 
+// ConvertInTurn makes events of requests that come one after the other.
+func ConvertInTurn(project string, requests ...*collector.ExportTraceServiceRequest) (events []*event.Event) {
+	r := newRecent()
+	for _, req := range requests {
+		c := converter{project: project, recent: r}
+		c.convert(req)
+		events = append(events, c.events...)
+	}
+	return events
+}
+
 // HeldBytes is what requests under way hold.
 func (h *Handler) HeldBytes() int64 { return h.Memory.Used() }

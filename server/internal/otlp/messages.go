@@ -141,7 +141,7 @@ func (t *thread) object(v gjson.Result, role string) {
 		t.message(d, roleOf(o.get("type").String(), role))
 		return
 	}
-	for _, name := range []string{"messages", "message", "generations", "choices", "output"} {
+	for _, name := range []string{"messages", "message", "generations", "choices", "output", "contents"} {
 		inner := o.get(name)
 		if o.get("role").Exists() || !inner.IsArray() && !inner.IsObject() {
 			continue
@@ -153,9 +153,17 @@ func (t *thread) object(v gjson.Result, role string) {
 				}
 			}
 		}
+		if sys := o.get("config").Get("system_instruction"); name == "contents" && sys.Exists() { // Google ADK's request
+			t.add(sys, "system")
+		}
 		t.finished(o.get("finish_reason"))
 		t.finished(o.get("generation_info").Get("finish_reason"))
 		t.add(inner, role)
+		return
+	}
+	if c := o.get("content"); c.Get("parts").IsArray() && !o.get("role").Exists() { // Google ADK's response
+		t.finished(o.get("finish_reason"))
+		t.add(c, role)
 		return
 	}
 	if p := o.get("prompt"); p.Type == gjson.String && !o.get("role").Exists() && !o.get("content").Exists() {
@@ -213,7 +221,9 @@ func (t *thread) fields(o object, role string) {
 	}
 	switch content := o.get("content"); {
 	case content.Type == gjson.String:
-		w.textOrParts(content)
+		if !says(o.get("contents"), content.Str) {
+			w.textOrParts(content)
+		}
 	case content.IsArray():
 		w.list(content)
 	case content.IsObject():
@@ -251,6 +261,19 @@ func (t *thread) fields(o object, role string) {
 	t.write(&w, o, role)
 }
 
+// says reports whether a list of items has this text. OpenInference's
+// instrumentation of the OpenAI Agents SDK writes an answer's text both as content
+// and among contents.
+func says(list gjson.Result, text string) (found bool) {
+	if list.IsArray() {
+		list.ForEach(func(_, item gjson.Result) bool {
+			found = text != "" && item.Get("text").Str == text
+			return !found
+		})
+	}
+	return found
+}
+
 func (t *thread) write(w *items, o object, role string) {
 	if w.n > 0 || len(w.results) == 0 {
 		t.open()
@@ -281,7 +304,7 @@ func (t *thread) result(r gjson.Result) {
 	t.role("tool")
 	t.out = append(t.out, `{"role":"tool","content":`...)
 	o := members(r)
-	if fr := o.get("functionResponse"); fr.IsObject() {
+	if fr := o.get("functionResponse", "function_response"); fr.IsObject() {
 		o = members(fr)
 	}
 	body := o.get("response", "result", "output", "content")
@@ -380,7 +403,7 @@ func (w *items) list(v gjson.Result) {
 func (w *items) call(c gjson.Result) {
 	o := members(c)
 	f := o
-	if inner := o.get("function", "functionCall", "toolUse"); inner.IsObject() {
+	if inner := o.get("function", "functionCall", "function_call", "toolUse"); inner.IsObject() {
 		f = members(inner)
 	}
 	name := f.get("name", "toolName")
@@ -469,10 +492,10 @@ func (w *items) item(v gjson.Result) {
 				w.text(o.get("text"))
 			}
 			return
-		case o.get("functionCall").IsObject(), o.get("toolUse").IsObject():
+		case o.get("functionCall", "function_call").IsObject(), o.get("toolUse").IsObject():
 			w.call(v)
 			return
-		case o.get("functionResponse").IsObject():
+		case o.get("functionResponse", "function_response").IsObject():
 			w.results = append(w.results, v)
 			return
 		}

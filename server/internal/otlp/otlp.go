@@ -68,6 +68,7 @@ type Handler struct {
 	c      Config
 	limits Limits
 	logged *logged
+	recent *recent
 
 	rejected  prometheus.Counter
 	skipped   prometheus.Counter
@@ -94,7 +95,7 @@ func New(c Config) (*Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	h.logged = newLogged(h.Now)
+	h.logged, h.recent = newLogged(h.Now), newRecent()
 	return h, nil
 }
 
@@ -195,7 +196,7 @@ func (h *Handler) takeSpans(ctx context.Context, x exchange, project string, f f
 	if bad != nil {
 		return nil, bad
 	}
-	c := converter{project: project, logged: h.logged}
+	c := converter{project: project, logged: h.logged, recent: h.recent}
 	c.convert(req)
 	h.skipped.Add(float64(c.skipped))
 	refused, why, bad := h.store(ctx, c.events)

@@ -27,6 +27,7 @@ type converter struct {
 	rejected int     // that cannot be events
 	why      string  // the first of those was rejected
 	logged   *logged // content of log records; nil: none
+	recent   *recent // what earlier requests said of the same traces; nil: nothing
 
 	attrs attributes
 }
@@ -38,6 +39,7 @@ type resource struct {
 }
 
 func (c *converter) convert(req *collector.ExportTraceServiceRequest) {
+	defer c.relate(req)
 	c.attrs.index, c.attrs.families = make(map[string]int, 64), make(map[string][]int)
 	for _, rs := range req.GetResourceSpans() {
 		res := resource{attrs: rs.GetResource().GetAttributes()}
@@ -178,7 +180,7 @@ var operations = map[string]string{
 // Traceloop's request types, LangSmith's run types, Langfuse's observation types,
 // Mastra's span types.
 var kinds = map[string]string{
-	"llm": event.Generation, "chat": event.Generation, "completion": event.Generation, "generation": event.Generation, "model_generation": event.Generation,
+	"llm": event.Generation, "chat": event.Generation, "completion": event.Generation, "generation": event.Generation, "model_generation": event.Generation, "model_inference": event.Generation,
 	"embedding": event.Embedding, "embeddings": event.Embedding,
 }
 
@@ -186,6 +188,9 @@ var kinds = map[string]string{
 func kindOf(attrs *attributes) string {
 	for _, key := range [...]string{"openinference.span.kind", "langfuse.observation.type", "langsmith.span.kind", "mastra.span.type"} {
 		if s := attrs.peek(key); s != "" {
+			if s == "model_generation" && !attrs.has("gen_ai.request.model") && !attrs.has("gen_ai.response.model") {
+				return event.Span // since Mastra's exporter 1.4: the model is called by the model_inference within
+			}
 			return or(kinds[strings.ToLower(s)], event.Span)
 		}
 	}
@@ -404,39 +409,18 @@ func people(e *event.Event, attrs *attributes) {
 		"langsmith.metadata.session_id", "langsmith.metadata.thread_id", "langsmith.metadata.conversation_id", "mastra.metadata.threadId", "mastra.metadata.sessionId", "gcp.vertex.agent.session_id", "trace.metadata.session_id")
 }
 
-// providers are OpenTelemetry's and the libraries' names of providers that have
-// another one in hedgerow, as the gateway's routes and PostHog name them.
-var providers = map[string]string{
-	"aws.bedrock": "amazon-bedrock", "aws_bedrock": "amazon-bedrock", "bedrock": "amazon-bedrock", "aws": "amazon-bedrock", "amazon_bedrock": "amazon-bedrock",
-	"azure.ai.openai": "azure", "azure.ai.inference": "azure", "az.ai.openai": "azure", "az.ai.inference": "azure", "azure_openai": "azure", "azure-openai": "azure", "azure openai": "azure",
-	"gcp.gemini": "gemini", "gcp.gen_ai": "gemini", "google": "gemini", "google_genai": "gemini", "google-gla": "gemini", "google.generative-ai": "gemini", "google_ai_studio": "gemini", "gemini": "gemini",
-	"gcp.vertex_ai": "google-vertex", "gcp.vertex.agent": "google-vertex", "vertexai": "google-vertex", "vertex_ai": "google-vertex", "google_vertexai": "google-vertex", "google-vertex": "google-vertex", "google.vertex": "google-vertex", "vertex.ai": "google-vertex",
-	"x_ai": "xai", "mistral_ai": "mistral", "mistralai": "mistral", "mistral ai": "mistral", "ibm.watsonx.ai": "watsonx", "togetherai": "together", "fireworks_ai": "fireworks",
-}
-
-func providerOf(s string) string {
-	s = strings.ToLower(strings.TrimSpace(s))
-	if p, ok := providers[s]; ok {
-		return p
-	}
-	// The AI SDK adds what of the provider is used: openai.responses, google.vertex.chat.
-	for i := len(s) - 1; i > 0; i-- {
-		if s[i] == '.' {
-			if p, ok := providers[s[:i]]; ok {
-				return p
-			}
-		}
-	}
-	head, _, _ := strings.Cut(s, ".")
-	return head
-}
-
 // model sets provider, models, addresses and parameters.
 func model(e *event.Event, attrs *attributes) {
-	e.Provider = providerOf(attrs.str("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "llm.vendor", "ai.model.provider", "langsmith.metadata.ls_provider", "embedding.provider"))
+	e.Provider = event.ProviderName(attrs.str("gen_ai.provider.name", "gen_ai.system", "llm.provider", "llm.system", "llm.vendor", "ai.model.provider", "langsmith.metadata.ls_provider", "embedding.provider"))
 	e.ModelAsked = attrs.str("gen_ai.request.model", "ai.model.id", "llm.request.model", "embedding.model_name", "reranker.model_name")
 	e.Model = attrs.str("gen_ai.response.model", "ai.response.model", "llm.response.model", "llm.model_name", "langfuse.observation.model.name", "langsmith.metadata.ls_model_name")
 	e.CompletionID = attrs.str("gen_ai.response.id", "ai.response.id", "llm.response.id", "gen_ai.response_id")
+	if body := value(attrs.take("mastra.metadata.body")); e.CompletionID == "" {
+		e.CompletionID = body.Get("id").String() // of a step: nest gives it to the call within
+	}
+	if e.Provider == "" && e.IsCosted() {
+		e.Provider = event.ProviderOfModel(e.ModelName())
+	}
 	e.SystemFingerprint = attrs.str("openai.response.system_fingerprint", "gen_ai.openai.response.system_fingerprint", "gen_ai.openai.system_fingerprint", "gen_ai.system_fingerprint")
 	e.ServiceTier = attrs.str("openai.response.service_tier", "gen_ai.openai.response.service_tier", "gen_ai.response.service_tier", "anthropic.response.service_tier")
 	e.Speed = attrs.str("anthropic.response.speed", "gen_ai.response.speed")
@@ -602,7 +586,7 @@ func outcome(e *event.Event, attrs *attributes, s *trace.Span) {
 func textOf(kv *common.KeyValue) string { return text(kv.GetValue()) }
 
 func stopReason(attrs *attributes) string {
-	if list := texts(attrs.take("gen_ai.response.finish_reasons", "gen_ai.response.finish_reason", "ai.response.finishReason", "llm.finish_reason", "llm.response.finish_reason", "llm.response.stop_reason", "gen_ai.response.stop_reason")); len(list) > 0 {
+	if list := texts(attrs.take("gen_ai.response.finish_reasons", "gen_ai.response.finish_reason", "ai.response.finishReason", "llm.finish_reason", "llm.response.finish_reason", "llm.response.stop_reason", "gen_ai.response.stop_reason", "anthropic.message.stop_reason")); len(list) > 0 {
 		return list[0]
 	}
 	return ""
@@ -671,7 +655,7 @@ func firstToken(e *event.Event, attrs *attributes, s *trace.Span) {
 // can hold secrets: command lines and headers.
 var dropped = map[string]bool{
 	"telemetry.sdk.language": true, "posthog.ai.debug": true, "operation.name": true, "resource.name": true, "logfire.json_schema": true, "logfire.msg": true, "logfire.span_type": true,
-	"logfire.msg_template": true, "process.command": true, "process.command_line": true, "process.command_args": true, "$ai_trace_id": true, "$ai_span_id": true, "$ai_parent_id": true,
+	"logfire.msg_template": true, "process.command": true, "process.command_line": true, "process.command_args": true, "mastra.metadata.headers": true, "llm.prompt_template.variables": true, "$ai_trace_id": true, "$ai_span_id": true, "$ai_parent_id": true,
 	"input.mime_type": true, "output.mime_type": true, "ai.embedding": true, "ai.embeddings": true, "ai.response.timestamp": true, "llm.headers": true, "$ai_usage": true,
 	"gen_ai.serialized.name": true, "gen_ai.serialized.signature": true, "gen_ai.serialized.doc": true,
 }
@@ -733,6 +717,7 @@ func properties(e *event.Event, attrs *attributes) {
 	}
 	if wire {
 		e.SetWireProperties(p)
+		e.Provider = event.ProviderName(e.Provider)
 	}
 }
 

@@ -1,0 +1,315 @@
+package otlp
+
+import (
+	"encoding/hex"
+	"sync"
+	"time"
+
+	"github.com/tidwall/gjson"
+	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	trace "go.opentelemetry.io/proto/otlp/trace/v1"
+
+	"github.com/hedgerow/hedgerow/event"
+)
+
+// What a span's event takes from other spans of its trace: user and session, which
+// some frameworks set on the root only, and which of two spans is the call where one
+// wraps the other. A batch processor exports a trace's spans mostly in one request;
+// what earlier requests said is remembered for a while.
+
+// mostAncestors bounds the search for a span above another.
+const mostAncestors = 64
+
+// family is what is known of a request's spans.
+type family struct {
+	project string
+	recent  *recent
+	events  map[spanID]*event.Event
+	spans   map[spanID]*trace.Span // those that are no events
+	people  map[spanID]identityOf  // of those
+}
+
+// identityOf is who a span says it is for.
+type identityOf struct{ user, session string }
+
+func idOf(e *event.Event) spanID { return spanID{e.TraceID, e.SpanID} }
+
+// relate completes the events of a request by what their spans say together.
+func (c *converter) relate(req *collector.ExportTraceServiceRequest) {
+	if len(c.events) == 0 && c.recent == nil {
+		return
+	}
+	f := &family{project: c.project, recent: c.recent, events: make(map[spanID]*event.Event, len(c.events)), spans: make(map[spanID]*trace.Span), people: make(map[spanID]identityOf)}
+	for _, e := range c.events {
+		f.events[idOf(e)] = e
+	}
+	if c.skipped > 0 {
+		c.others(f, req)
+	}
+	for _, e := range c.events {
+		if e.ParentID == "" {
+			f.recent.root(c.project, e.TraceID, identityOf{e.DistinctID, e.SessionID})
+		}
+	}
+	for _, e := range c.events {
+		f.inherit(e)
+	}
+	c.nest(f)
+}
+
+// others takes in the spans that are no events: their place in the tree and whom
+// they are for.
+func (c *converter) others(f *family, req *collector.ExportTraceServiceRequest) {
+	for _, rs := range req.GetResourceSpans() {
+		for _, ss := range rs.GetScopeSpans() {
+			for _, s := range ss.GetSpans() {
+				if s == nil || !validID(s.GetTraceId(), 16) || !validID(s.GetSpanId(), 8) {
+					continue
+				}
+				id := spanID{hex.EncodeToString(s.GetTraceId()), hex.EncodeToString(s.GetSpanId())}
+				if f.events[id] != nil {
+					continue
+				}
+				f.spans[id] = s
+				attrs := &c.attrs
+				attrs.reset()
+				for _, kv := range s.GetAttributes() {
+					attrs.add(kv.GetKey(), kv.GetValue(), nil)
+				}
+				var e event.Event
+				people(&e, attrs)
+				who := identityOf{e.DistinctID, e.SessionID}
+				f.people[id] = who
+				if !validID(s.GetParentSpanId(), 8) {
+					f.recent.root(c.project, id.trace, who)
+				}
+			}
+		}
+	}
+}
+
+// above returns the span that id names, as its event or as what is known of a span
+// without one, and the id of its parent; ok is false if it is not in the request.
+func (f *family) above(id spanID) (e *event.Event, who identityOf, parent spanID, ok bool) {
+	if e = f.events[id]; e != nil {
+		return e, identityOf{e.DistinctID, e.SessionID}, spanID{e.TraceID, e.ParentID}, true
+	}
+	if s := f.spans[id]; s != nil {
+		return nil, f.people[id], spanID{id.trace, hex.EncodeToString(s.GetParentSpanId())}, true
+	}
+	return nil, who, parent, false
+}
+
+// inherit gives an event the user and the session of the nearest span above that
+// names them, or else of the trace's root.
+func (f *family) inherit(e *event.Event) {
+	at := spanID{e.TraceID, e.ParentID}
+	for range mostAncestors {
+		if e.DistinctID != "" && e.SessionID != "" || at.span == "" {
+			break
+		}
+		_, who, parent, ok := f.above(at)
+		if !ok {
+			break
+		}
+		e.DistinctID, e.SessionID = or(e.DistinctID, who.user), or(e.SessionID, who.session)
+		at = parent
+	}
+	if e.DistinctID == "" || e.SessionID == "" {
+		root := f.recent.rootOf(f.project, e.TraceID)
+		e.DistinctID, e.SessionID = or(e.DistinctID, root.user), or(e.SessionID, root.session)
+	}
+}
+
+// calls are the calls of a model directly within a span.
+type calls struct {
+	input, output int64
+	ids           map[string]bool // their response ids
+	name          string          // of their events
+}
+
+func (c *calls) add(e *event.Event) {
+	c.input, c.output, c.name = c.input+e.Usage.Input.Or(0), c.output+e.Usage.Output.Or(0), e.Name
+	if e.CompletionID != "" {
+		if c.ids == nil {
+			c.ids = make(map[string]bool, 1)
+		}
+		c.ids[e.CompletionID] = true
+	}
+}
+
+// repeatedBy reports whether a span says again what the calls within it say: it has
+// the response id of one of them, no counts of its own, or their sums.
+func (c *calls) repeatedBy(e *event.Event) bool {
+	if e.Name != c.name {
+		return false
+	}
+	in, out := e.Usage.Input.Or(0), e.Usage.Output.Or(0)
+	return c.ids[e.CompletionID] || in == 0 && out == 0 || in == c.input && out == c.output
+}
+
+// nest makes a span of what merely wraps a call of a model, so that the call counts
+// once: LlamaIndex's predict around chat, Google ADK's call_llm around
+// generate_content, a framework's span around that of the provider's SDK. The inner
+// one is the call. What only the outer one knows of the words goes to it.
+func (c *converter) nest(f *family) {
+	within := make(map[spanID]*calls)
+	first := make(map[spanID]*event.Event)
+	for _, e := range c.events {
+		if !e.IsCosted() || e.ParentID == "" {
+			continue
+		}
+		id := spanID{e.TraceID, e.ParentID}
+		for range mostAncestors { // past spans of HTTP clients and the like
+			if s := f.spans[id]; s != nil && validID(s.GetParentSpanId(), 8) {
+				id.span = hex.EncodeToString(s.GetParentSpanId())
+				continue
+			}
+			break
+		}
+		if outer := f.events[id]; outer != nil && string(outer.Properties["$ai_span_type"]) == `"model_step"` {
+			fromStep(e, outer)
+		}
+		if within[id] == nil {
+			within[id], first[id] = &calls{}, e
+		}
+		within[id].add(e)
+	}
+	f.recent.keep(c.project, within)
+	for _, e := range c.events {
+		if !e.IsCosted() {
+			continue
+		}
+		id := idOf(e)
+		inner := within[id]
+		if inner == nil {
+			inner = f.recent.within(c.project, id)
+		}
+		if inner == nil || !inner.repeatedBy(e) {
+			continue
+		}
+		if call := first[id]; call != nil && e.Name == call.Name {
+			fromOuter(call, e)
+		}
+		if e.Name = event.Span; e.ParentID == "" {
+			e.Name = event.Trace
+		}
+		e.Content.InputState, e.Content.OutputState = e.Content.Input, e.Content.Output
+		e.Content.Input, e.Content.Output = nil, nil
+		e.TimeToFirstToken = event.Opt[time.Duration]{}
+	}
+}
+
+// fromOuter gives a call the words that only the span around it has.
+func fromOuter(call, outer *event.Event) {
+	if call.Content.Input == nil && call.Content.Output == nil {
+		call.Content.Input, call.Content.Output, call.Content.Tools = outer.Content.Input, outer.Content.Output, outer.Content.Tools
+	}
+	call.StopReason = or(call.StopReason, outer.StopReason)
+}
+
+// fromStep gives a call of Mastra's what its step has of it: the messages, the tool
+// calls and the response's id.
+func fromStep(call, step *event.Event) {
+	if call.Content.Input == nil {
+		var in thread
+		in.add(gjson.ParseBytes(step.Content.InputState), "user")
+		call.Content.Input = in.json()
+	}
+	if out := gjson.ParseBytes(step.Content.OutputState); out.Get("toolCalls.0").Exists() {
+		var t thread
+		t.add(out, "assistant")
+		call.Content.Output = t.json()
+	}
+	if call.CompletionID == "" {
+		call.CompletionID, step.CompletionID = step.CompletionID, ""
+	}
+}
+
+// recent remembers what the last requests said of their traces, since spans of one
+// trace may come in several: a trace's root, and the calls within a span. The oldest
+// traces go first. A nil one remembers nothing.
+type recent struct {
+	mu     sync.Mutex
+	traces map[spanID]*recentTrace // by project and trace
+	queue  []spanID
+}
+
+type recentTrace struct {
+	root   identityOf
+	within map[string]calls // by the span around them
+}
+
+const (
+	recentTraces = 10_000
+	recentCalls  = 64 // spans with calls in them, of one trace
+)
+
+func newRecent() *recent { return &recent{traces: make(map[spanID]*recentTrace)} }
+
+// of returns what is remembered of a trace; the caller holds the lock.
+func (r *recent) of(project, trace string) *recentTrace {
+	id := spanID{project, trace}
+	t := r.traces[id]
+	if t == nil {
+		if len(r.queue) >= recentTraces {
+			delete(r.traces, r.queue[0])
+			r.queue = r.queue[1:]
+		}
+		t = &recentTrace{}
+		r.traces[id], r.queue = t, append(r.queue, id)
+	}
+	return t
+}
+
+func (r *recent) root(project, trace string, who identityOf) {
+	if r == nil || who == (identityOf{}) {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.of(project, trace).root = who
+}
+
+func (r *recent) rootOf(project, trace string) (who identityOf) {
+	if r == nil {
+		return who
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t := r.traces[spanID{project, trace}]; t != nil {
+		who = t.root
+	}
+	return who
+}
+
+func (r *recent) keep(project string, within map[spanID]*calls) {
+	if r == nil || len(within) == 0 {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for id, c := range within {
+		t := r.of(project, id.trace)
+		if t.within == nil {
+			t.within = make(map[string]calls, 1)
+		}
+		if _, ok := t.within[id.span]; ok || len(t.within) < recentCalls {
+			t.within[id.span] = *c
+		}
+	}
+}
+
+func (r *recent) within(project string, id spanID) *calls {
+	if r == nil {
+		return nil
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if t := r.traces[spanID{project, id.trace}]; t != nil {
+		if c, ok := t.within[id.span]; ok {
+			return &c
+		}
+	}
+	return nil
+}
