@@ -67,7 +67,8 @@ var (
 	askedExpr = sqlf.New("coalesce({model_asked}, {model})")
 	// versionExpr is the version or, where only that is known, its id.
 	versionExpr = sqlf.New("coalesce({prompt_version}, {prompt_version_id})")
-	callExpr    = sqlf.New("({name} IN ('"+event.Generation+"', '"+event.Embedding+"') OR ? AND {status} IS NOT NULL)", endExpr)
+	// callExpr spares most rows the list of endExpr.
+	callExpr = sqlf.New("({name} = '"+event.Generation+"' OR {name} = '"+event.Embedding+"' OR ? AND {status} IS NOT NULL)", endExpr)
 	// endExpr selects the ends of reported calls.
 	endExpr = sqlf.New("{name} IN ('" + event.RequestCompleted + "', '" + event.RequestFailed + "', '" + event.ReportedGeneration + "')")
 	// outcomeExpr selects outcomes.

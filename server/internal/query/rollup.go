@@ -92,6 +92,14 @@ const (
 	rolledOther = "other"
 )
 
+// Which rows of table rollup are of calls, and of tool calls. They name the other kinds:
+// the engine compares with single constants as it reads a table, with the list of an IN
+// only afterwards.
+const (
+	rolledCallRows = "kind <> '" + rolledTools + "' AND kind <> '" + rolledOther + "'"
+	rolledToolRows = "kind <> '" + rolledCalls + "' AND kind <> '" + rolledOther + "'"
+)
+
 // column is a column of a roll-up, and what one event has there.
 type column struct {
 	name string
@@ -283,15 +291,29 @@ func (r *Reader) cover(ctx context.Context, project string) (*cover, error) {
 
 func (r *Reader) newCover(ctx context.Context, project string) (c *cover, err error) {
 	c = new(cover)
-	var last, floor sql.NullTime
-	err = r.one(ctx, sqlf.New("SELECT (SELECT max(last) FROM "+allRolled+"), (SELECT max(floor) FROM rolled_floor WHERE project_id = ?)", project), &last, &floor)
-	c.last, c.floor = last.Time.UTC(), floor.Time.UTC()
-	if err != nil || !last.Valid || !c.floor.Before(c.last) {
+	// Every question asks this first: it is one statement, and counts its few rows here.
+	err = r.each(ctx, sqlf.New("SELECT NULL AS floor, NULL AS first, max(last) AS last FROM rolled UNION ALL SELECT NULL, first, last FROM rolled_stale"+
+		" UNION ALL SELECT max(floor), NULL, NULL FROM rolled_floor WHERE project_id = ?", project), func(rows *sql.Rows) error {
+		var floor, first, last sql.NullTime
+		if err := rows.Scan(&floor, &first, &last); err != nil {
+			return err
+		}
+		switch {
+		case floor.Valid:
+			c.floor = floor.Time.UTC()
+		case first.Valid:
+			c.stale = append(c.stale, storedIn{first.Time.UTC(), last.Time.UTC()})
+		}
+		if last.Valid && last.Time.After(c.last) {
+			c.last = last.Time.UTC()
+		}
+		return nil
+	})
+	if err != nil || !c.floor.Before(c.last) {
 		return new(cover), err
 	}
-	if err := c.findStale(ctx, r); err != nil {
-		return nil, err
-	}
+	c.stale = slices.DeleteFunc(c.stale, func(s storedIn) bool { return !s.last.After(c.floor) })
+	slices.SortFunc(c.stale, func(a, b storedIn) int { return a.last.Compare(b.last) })
 	// The newest, and what retention has left of a stretch. The order of rows
 	// lets the engine find them.
 	of := func(stored sqlf.Fragment) sqlf.Fragment {
@@ -348,16 +370,6 @@ func (c *cover) inside() sqlf.Fragment {
 
 // allRolled are the stretches, those that are to be rolled up again included.
 const allRolled = "(SELECT first, last FROM rolled UNION ALL SELECT first, last FROM rolled_stale)"
-
-// findStale finds the stretches that have lost events since they were rolled up.
-func (c *cover) findStale(ctx context.Context, r *Reader) error {
-	return r.each(ctx, sqlf.New("SELECT first, last FROM rolled_stale WHERE last > ? AND last <= ? ORDER BY last", c.floor, c.last), func(rows *sql.Rows) error {
-		var s storedIn
-		err := rows.Scan(&s.first, &s.last)
-		c.stale = append(c.stale, storedIn{s.first.UTC(), s.last.UTC()})
-		return err
-	})
-}
 
 // rows is the condition of the rows of derived tables that count, on column last. A
 // stretch that was to be rolled up again when the question began may have rows by
@@ -536,7 +548,7 @@ func (r *Reader) eventsSource(k kind, project string, f *Filter, by GroupBy, p p
 	names, columns := selected(used)
 	if uses.Uses("is_call") {
 		columns = append(columns, callExpr.As("is_call"))
-		names = append(names, sqlf.Raw("kind IN ('"+rolledCalls+"', '"+rolledBoth+"') AS is_call"))
+		names = append(names, sqlf.Raw(rolledCallRows).As("is_call"))
 	}
 	for _, n := range []string{"latency_us", "ttft_us", "distinct_id"} { // no row of the roll-up has these
 		if uses.Uses(n) {
@@ -563,9 +575,9 @@ func (r *Reader) eventsSource(k kind, project string, f *Filter, by GroupBy, p p
 		}
 		switch {
 		case k == ofTools:
-			rolled = rolled.Andf("kind IN ('" + rolledTools + "', '" + rolledBoth + "')")
+			rolled = rolled.Andf(rolledToolRows)
 		case k == ofCalls || f.Kind == KindCalls:
-			rolled = rolled.Andf("kind IN ('" + rolledCalls + "', '" + rolledBoth + "')")
+			rolled = rolled.Andf(rolledCallRows)
 		}
 		parts = append(parts, sqlf.New("SELECT ? FROM rollup WHERE ?", append([]sqlf.Fragment{by.key(), sqlf.Raw("slot AS ts"), sqlf.Raw("is_error")}, names...), rolled.And(p.narrow(f))))
 	}
