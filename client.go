@@ -54,8 +54,8 @@ type Client struct {
 	seed    maphash.Seed // for the keys of tries
 	refused sync.Map     // base URL → time.Time at which it rejected stream_options
 
-	told flagsTold // of $feature_flag_called
-	kept keptNames // properties that are not sent, for the log
+	flagsSent flagsSent // of $feature_flag_called
+	kept      keptNames // properties that are not sent, for the log
 
 	noAI atomic.Int64 // Unix nanoseconds until which the host is assumed to have no AI route
 

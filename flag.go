@@ -17,8 +17,8 @@ import (
 // flagTimeout is the limit of a flag request, the same as in PostHog's SDKs.
 const flagTimeout = 3 * time.Second
 
-// maxFlagsTold bounds how many flag calls are remembered.
-const maxFlagsTold = 50_000
+// maxFlagsSent limits the number of remembered flag calls.
+const maxFlagsSent = 50_000
 
 // Flag returns the value of a feature flag for the user of the context ([WithUser],
 // [WithGroups]): "true", "false" or a variant's name. Every call sends a request to
@@ -89,28 +89,28 @@ func (c *Client) Flag(ctx context.Context, key string) (string, error) {
 	if f.Enabled {
 		v.Variant = f.Variant
 	}
-	if c.told.first(event.CleanValue(a.user) + "\x00" + key + "\x00" + v.String() + "\x00" + string(question)) {
+	if c.flagsSent.first(event.CleanValue(a.user) + "\x00" + key + "\x00" + v.String() + "\x00" + string(question)) {
 		c.Capture(ctx, "$feature_flag_called", Properties{"$feature_flag": key, "$feature_flag_response": v.Any(), "$feature/" + key: v.Any(),
 			"locally_evaluated": false, "$feature_flag_reason": f.Reason.Description, "$feature_flag_request_id": answer.RequestID})
 	}
 	return v.String(), nil
 }
 
-// flagsTold remembers the flag calls that were captured.
-type flagsTold struct {
+// flagsSent remembers the flag calls that were captured.
+type flagsSent struct {
 	mu   sync.Mutex
 	seen map[string]struct{}
 }
 
 // first reports whether key is new, and remembers it. When full it starts over:
 // PostHog deduplicates repeated calls.
-func (t *flagsTold) first(key string) bool {
+func (t *flagsSent) first(key string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if _, ok := t.seen[key]; ok {
 		return false
 	}
-	if t.seen == nil || len(t.seen) >= maxFlagsTold {
+	if t.seen == nil || len(t.seen) >= maxFlagsSent {
 		t.seen = make(map[string]struct{})
 	}
 	t.seen[key] = struct{}{}

@@ -71,7 +71,7 @@ var minTime = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC)
 //   - Such a call has the fields of any other: [event.Event.ReadReported].
 //   - Any other event that names a trace, a call or a prompt by the properties
 //     trace_id, span_id or generation_id, prompt_name or prompt_version_id belongs
-//     to it, as with PostHog's names; so does a judgement of PostHog's own. A
+//     to it, as with PostHog's names; so does a judgment of PostHog's own. A
 //     call's prompt may be named by prompt_name, prompt_version and
 //     prompt_version_id too.
 //   - Surface, environment and task type are fields whichever way they came:
@@ -132,7 +132,7 @@ func normaliseIdentity(e *event.Event, now time.Time) {
 // adoptNames fills surface, environment and task type ([event.Event.AdoptLabels]) and
 // lets an outcome join its trace, its call and its prompt where it
 // names them plainly, as the llm_events vocabulary does, a call its prompt, and
-// PostHog's own judgements the generation that they judge. An error that is an
+// PostHog's own judgments the generation that they judge. An error that is an
 // object gives the event its message. The properties stay.
 func adoptNames(e *event.Event) {
 	if len(e.Properties) == 0 {

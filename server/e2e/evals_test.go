@@ -88,7 +88,7 @@ func TestEvals(t *testing.T) {
 	}
 
 	// What leaves has the verdicts, and not one word of the conversation.
-	w.await(func() bool { return len(w.ph.Named("llm_output_rated")) >= 5 }, func() string { return fmt.Sprint(len(w.ph.Named("llm_output_rated")), " judgements in PostHog") })
+	w.await(func() bool { return len(w.ph.Named("llm_output_rated")) >= 5 }, func() string { return fmt.Sprint(len(w.ph.Named("llm_output_rated")), " judgments in PostHog") })
 	all, err := json.Marshal(w.ph.Events())
 	if err != nil || strings.Contains(string(all), evalWord) || strings.Contains(string(all), "You judge the answer") {
 		t.Errorf("PostHog has words of the conversation: %v", err)

@@ -196,7 +196,7 @@ func (a *API) stored(ctx context.Context, projectID, id string, until time.Time)
 // EvalResults is what the judgments of one name come to.
 type EvalResults struct {
 	Name     string       `json:"eval_name"`
-	Results  query.Number `json:"results"`   // judgements
+	Results  query.Number `json:"results"`   // judgments
 	PassRate query.Number `json:"pass_rate"` // of those that say passed or not
 	Score    query.Number `json:"score"`     // mean of those that have one
 }

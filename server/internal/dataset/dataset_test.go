@@ -224,7 +224,7 @@ func TestRun(t *testing.T) {
 		t.Errorf("%+v", one)
 	}
 	if len(r.kept.events) != 12 || string(r.kept.events[0].Properties["dataset_run_id"]) != `"`+run.ID+`"` {
-		t.Errorf("%d judgements", len(r.kept.events))
+		t.Errorf("%d judgments", len(r.kept.events))
 	}
 
 	// Another version has a user's message of its own, with variables.

@@ -623,6 +623,6 @@ func (r *Runner) judge(ctx context.Context, w *work, x *Example, e *event.Event,
 		return
 	}
 	if err := r.Append.Append(ctx, events...); err != nil && r.Logger != nil {
-		r.Logger.Warn("judgements of a dataset's run are with its results only: they could not be recorded", "run", w.run.ID, "err", err)
+		r.Logger.Warn("judgments of a dataset's run are with its results only: they could not be recorded", "run", w.run.ID, "err", err)
 	}
 }

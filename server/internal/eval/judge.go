@@ -120,7 +120,7 @@ var (
 // judgment reads a verdict: strictly one JSON object, though many models put it
 // into a code fence. A reason that is not one word is left out, because it
 // might quote.
-func (c *Check) judgement(e *event.Event) (Result, error) {
+func (c *Check) judgment(e *event.Event) (Result, error) {
 	if e.IsError {
 		return Result{}, errFailed
 	}

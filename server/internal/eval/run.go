@@ -131,7 +131,7 @@ func (r *Runner) judge(ctx context.Context, c *Check, a answer) (Outcome, error)
 		}
 	}
 	out := Outcome{CostUSD: e.Cost.Total.Value}
-	if out.Result, err = c.judgement(e); err != nil {
+	if out.Result, err = c.judgment(e); err != nil {
 		return out, err
 	}
 	out.OK = true

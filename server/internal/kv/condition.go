@@ -18,7 +18,7 @@ type condition struct {
 	since   time.Time // when that began
 	from    time.Time // when the last-good copy was made that is shown; zero if none is
 	restart int       // how often it was read again
-	told    bool      // the log was told of err
+	logged  bool      // err was logged
 
 	saveErr   error // why the last-good copy is old
 	saveSince time.Time
@@ -30,12 +30,12 @@ func (b *Bucket[S, V]) live() {
 	defer b.mu.Unlock()
 	was := b.is
 	b.is.shown = true
-	b.is.live, b.is.err, b.is.told, b.is.from, b.is.since = true, nil, false, time.Time{}, time.Now()
+	b.is.live, b.is.err, b.is.logged, b.is.from, b.is.since = true, nil, false, time.Time{}, time.Now()
 	if was.err != nil {
 		b.is.restart++
 	}
 	b.stir()
-	if was.told {
+	if was.logged {
 		b.log.Info("the "+b.c.Name+" can be read again", "after", time.Since(was.since).Round(time.Millisecond))
 	}
 }
@@ -53,8 +53,8 @@ func (b *Bucket[S, V]) broken(err error) {
 		return
 	}
 	// A journal that is down reports it itself, once for all its buckets.
-	if b.is.err = err; !was.told && event.AsError(err).Code != event.CodeUnavailable {
-		b.is.told = true
+	if b.is.err = err; !was.logged && event.AsError(err).Code != event.CodeUnavailable {
+		b.is.logged = true
 		b.log.Error("the "+b.c.Name+" cannot be read at present: they stay as they were, and cannot be changed", "err", err)
 	}
 	if was.err == nil {

@@ -144,7 +144,7 @@ func (t *tester) run(ctx context.Context, conn project.Connection) {
 		t.add(redirected(flags, host))
 		return
 	}
-	if known, told := keyKnown(flags); told {
+	if known, ok := keyKnown(flags); ok {
 		t.add(Check{Name: CheckNameHost, OK: true, Message: hostName(host) + " answers"})
 		if !known {
 			t.add(t.unknownKey(ctx, host, conn.ProjectKey))
@@ -211,9 +211,9 @@ func (t *tester) flags(ctx context.Context, host string, key project.Secret) (an
 	return t.post(ctx, host+"/flags/?v=2", project.Secret{}, map[string]any{"token": key.Reveal(), "distinct_id": "hedgerow-connection-test"}, maxAnswer)
 }
 
-// keyKnown reads /flags' verdict on the key; told is false if the answer is not
+// keyKnown reads /flags' verdict on the key; ok is false if the answer is not
 // from PostHog.
-func keyKnown(a answer) (known, told bool) {
+func keyKnown(a answer) (known, ok bool) {
 	var in struct {
 		Flags  json.RawMessage `json:"flags"`
 		Errors json.RawMessage `json:"errorsWhileComputingFlags"`
@@ -241,7 +241,7 @@ func (t *tester) unknownKey(ctx context.Context, host string, key project.Secret
 			other, name = "https://us.i.posthog.com", "US"
 		}
 		if a, err := t.flags(ctx, other, key); err == nil {
-			if known, told := keyKnown(a); known && told {
+			if known, ok := keyKnown(a); known && ok {
 				return Check{Name: CheckNameProjectKey, Code: CodeWrongRegion,
 					Message: fmt.Sprintf("the key belongs to a project in PostHog Cloud %s, but the host is PostHog Cloud %s", name, here), Hint: "set the host to " + other}
 			}

@@ -70,8 +70,8 @@ func (r *flagRig) pass(d time.Duration) {
 	r.now = r.now.Add(d)
 }
 
-// told returns the events sent so far.
-func (r *flagRig) told(t *testing.T) []*event.Event {
+// sent returns the events sent so far.
+func (r *flagRig) sent(t *testing.T) []*event.Event {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel() // Run then only empties the queue
@@ -112,8 +112,8 @@ func TestFlagsLocal(t *testing.T) {
 	if n := r.asked("/flags"); n != 0 {
 		t.Errorf("PostHog was asked %d times for what could be decided here", n)
 	}
-	if told := r.told(t); len(told) != 200 {
-		t.Errorf("%d of 200 users were told of", len(told))
+	if sent := r.sent(t); len(sent) != 200 {
+		t.Errorf("%d of 200 users have an event", len(sent))
 	}
 	// Nothing is known of this user's plan: PostHog decides.
 	v, how, err := r.Decide(t.Context(), "p", "pro-only", flag.User{DistinctID: "u"})
@@ -187,11 +187,11 @@ func TestFlagsRemote(t *testing.T) {
 	if event.AsError(err).Code != event.CodeNotFound {
 		t.Errorf("a flag that there is not: %v", err)
 	}
-	told := r.told(t)
-	if len(told) != 2 {
-		t.Fatalf("%d events, want one for each flag", len(told))
+	sent := r.sent(t)
+	if len(sent) != 2 {
+		t.Fatalf("%d events, want one for each flag", len(sent))
 	}
-	e := told[0]
+	e := sent[0]
 	if e.Name != FlagCalled || e.DistinctID != "user-3" || e.Flags["pro-only"] != "true" || e.Groups["company"] != "acme" || e.ProjectID != "p" || !e.Timestamp.Equal(time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)) {
 		t.Errorf("%+v", e)
 	}
@@ -204,8 +204,8 @@ func TestFlagsRemote(t *testing.T) {
 	if property(e, "$feature_flag_request_id") == "" || property(e, "$feature_flag_evaluated_at") == "" {
 		t.Errorf("no request id or time: %v", e.Properties)
 	}
-	if got := property(told[1], "$feature_flag_response") + property(told[1], "$feature_flag_error"); got != `null"flag_missing"` || told[1].Flags != nil {
-		t.Errorf("of a missing flag: %s, %v", got, told[1].Flags)
+	if got := property(sent[1], "$feature_flag_response") + property(sent[1], "$feature_flag_error"); got != `null"flag_missing"` || sent[1].Flags != nil {
+		t.Errorf("of a missing flag: %s, %v", got, sent[1].Flags)
 	}
 }
 
@@ -223,10 +223,10 @@ func TestFlagCalledOnce(t *testing.T) {
 	decide(u)
 	decide(flag.User{DistinctID: "user-1", Groups: map[string]string{"company": "acme"}})
 	decide(flag.User{DistinctID: "user-2"})
-	if n := len(r.told(t)); n != 3 {
+	if n := len(r.sent(t)); n != 3 {
 		t.Errorf("%d events, want 3", n)
 	}
-	e := r.told(t)[0]
+	e := r.sent(t)[0]
 	if property(e, "locally_evaluated") != "true" || property(e, "$feature_flag_definitions_loaded_at") == "" || property(e, "$feature_flag_version") != "3" || property(e, "$feature_flag_reason") != `"Evaluated locally"` {
 		t.Errorf("%v", e.Properties)
 	}
@@ -236,7 +236,7 @@ func TestFlagCalledOnce(t *testing.T) {
 	}
 	r.pass(time.Hour)
 	decide(u)
-	if n := len(r.told(t)); n != 4 {
+	if n := len(r.sent(t)); n != 4 {
 		t.Errorf("%d events after the definitions changed, want 4", n)
 	}
 }
@@ -336,7 +336,7 @@ func TestFlagsOutboundID(t *testing.T) {
 		t.Errorf("%s", body)
 	}
 	// The event is hashed where all events are.
-	if e := r.told(t)[0]; e.DistinctID != "ann@example.com" {
+	if e := r.sent(t)[0]; e.DistinctID != "ann@example.com" {
 		t.Errorf("the event is of %s", e.DistinctID)
 	}
 }

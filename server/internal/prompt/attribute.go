@@ -65,7 +65,7 @@ func (r *Registry) Attribute(e *event.Event, instructions func() []string, conve
 	}
 	switch {
 	case e.PromptVersionID != "" && s.byID[e.PromptVersionID] != nil:
-		a.told(s.byID[e.PromptVersionID])
+		a.setExplicit(s.byID[e.PromptVersionID])
 	case e.PromptName != "":
 		if h := s.byName[e.PromptName]; h != nil {
 			a.named(h)
@@ -111,8 +111,8 @@ func (a *attribution) read(instructions func() []string) {
 	}
 }
 
-// told is for a version that the caller named explicitly.
-func (a *attribution) told(v *Version) {
+// setExplicit sets a version that the caller named explicitly.
+func (a *attribution) setExplicit(v *Version) {
 	a.set(v)
 	if a.text.Tells(v.pattern) && !v.pattern.Within(a.text) || a.missing(v) {
 		a.property(PropertyDrift, true)
@@ -127,7 +127,7 @@ func (a *attribution) named(h *held) {
 	label, isLabel := h.Labels[ref]
 	v, known := h.version(ref)
 	if known && ref != "" && ref != Latest && !isLabel {
-		a.told(v)
+		a.setExplicit(v)
 		return
 	}
 	if isLabel || ref == Latest {

@@ -114,11 +114,11 @@ type DuckDB struct {
 	incidents incidents
 	caughtUp  bool // the journal was queried after the start; only for keep
 
-	generation atomic.Uint64 // deletions of events; see Derive
-	deletions  atomic.Bool   // table deleted_events may have rows
-	told       atomic.Bool   // table span_content may have rows
-	used       atomic.Int64  // end of the engine's last busy period, Unix ns; 0 while idle
-	spare      sync.Pool     // *batch: those before, cleared
+	generation     atomic.Uint64 // deletions of events; see Derive
+	deletions      atomic.Bool   // table deleted_events may have rows
+	hasSpanContent atomic.Bool   // table span_content may have rows
+	used           atomic.Int64  // end of the engine's last busy period, Unix ns; 0 while idle
+	spare          sync.Pool     // *batch: those before, cleared
 }
 
 // state is which engine there is, and how the store is doing.

@@ -244,7 +244,7 @@ func (d *DuckDB) tryOpen(ctx context.Context) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.lastTime = have.lastTime
-	d.told.Store(have.told)
+	d.hasSpanContent.Store(have.hasSpanContent)
 	d.deletions.Store(have.deletions || d.c.Deletions.exist())
 	d.state.mu.Lock()
 	defer d.state.mu.Unlock()

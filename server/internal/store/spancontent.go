@@ -39,7 +39,7 @@ type spanKey struct{ project, trace, span string }
 func spanKeyOf(e *event.Event) spanKey { return spanKey{e.ProjectID, e.TraceID, e.SpanID} }
 
 // splitSpanContent separates span content from a batch. events is not changed.
-func splitSpanContent(events []*event.Event) (rows, told []*event.Event) {
+func splitSpanContent(events []*event.Event) (rows, contents []*event.Event) {
 	at := 0
 	for at < len(events) && !events[at].IsSpanContent() {
 		at++
@@ -53,21 +53,21 @@ func splitSpanContent(events []*event.Event) (rows, told []*event.Event) {
 		case !e.IsSpanContent():
 			rows = append(rows, e)
 		case !e.Content.IsZero() && e.TraceID != "" && e.SpanID != "": // else the project keeps no content
-			told = append(told, e)
+			contents = append(contents, e)
 		}
 	}
-	return rows, told
+	return rows, contents
 }
 
 // meetSpanContent keeps the content, completes the rows that are about to be
 // stored and those that are. It runs inside the transaction of a write.
-func (d *DuckDB) meetSpanContent(ctx context.Context, conn *sql.Conn, told []*event.Event, fresh []*encoded, now time.Time) error {
-	if len(told) == 0 && !d.told.Load() {
+func (d *DuckDB) meetSpanContent(ctx context.Context, conn *sql.Conn, contents []*event.Event, fresh []*encoded, now time.Time) error {
+	if len(contents) == 0 && !d.hasSpanContent.Load() {
 		return nil
 	}
 	added := make(map[string]bool)
 	keys := make(map[spanKey]bool)
-	for _, e := range told {
+	for _, e := range contents {
 		res, err := conn.ExecContext(ctx, "INSERT INTO span_content SELECT CAST(? AS UUID), ?, ?, ?, ?, ?, ? WHERE NOT EXISTS (SELECT 1 FROM span_content WHERE uuid = CAST(? AS UUID))",
 			e.UUID, e.ProjectID, e.TraceID, e.SpanID, e.Timestamp.UTC(), now, newBody(&e.Content), e.UUID)
 		if err != nil {
@@ -78,8 +78,8 @@ func (d *DuckDB) meetSpanContent(ctx context.Context, conn *sql.Conn, told []*ev
 			keys[spanKeyOf(e)] = true
 		}
 	}
-	if len(told) > 0 {
-		d.told.Store(true)
+	if len(contents) > 0 {
+		d.hasSpanContent.Store(true)
 	}
 	coming := make(map[spanKey]*encoded)
 	for _, r := range fresh {
@@ -157,7 +157,7 @@ func (d *DuckDB) piecesOf(ctx context.Context, conn *sql.Conn, keys map[spanKey]
 }
 
 // completeStored adds their content to stored spans.
-func completeStored(ctx context.Context, conn *sql.Conn, told map[spanKey]*pieces, keys []spanKey, now time.Time) error {
+func completeStored(ctx context.Context, conn *sql.Conn, contents map[spanKey]*pieces, keys []spanKey, now time.Time) error {
 	if len(keys) == 0 {
 		return nil
 	}
@@ -188,7 +188,7 @@ func completeStored(ctx context.Context, conn *sql.Conn, told map[spanKey]*piece
 			if err := rows.Scan(&id, &key.project, &key.trace, &key.span, &storedAt, &body); err != nil {
 				return err
 			}
-			p := told[key]
+			p := contents[key]
 			if p == nil {
 				continue
 			}
@@ -270,7 +270,7 @@ func joinLists(a, b json.RawMessage) json.RawMessage {
 // pruneSpanContent deletes expired span content, and that of projects that
 // keep no content.
 func (d *DuckDB) pruneSpanContent(ctx context.Context, now time.Time, gone []string) error {
-	if !d.told.Load() {
+	if !d.hasSpanContent.Load() {
 		return nil
 	}
 	return d.exclusive(ctx, func(e *engine) error {
@@ -281,7 +281,7 @@ func (d *DuckDB) pruneSpanContent(ctx context.Context, now time.Time, gone []str
 				err = conn.QueryRowContext(ctx, "SELECT count(*) FROM span_content").Scan(&left)
 			}
 			if err == nil && left == 0 {
-				d.told.Store(false)
+				d.hasSpanContent.Store(false)
 			}
 			return err
 		})

@@ -46,12 +46,12 @@ func (d *DuckDB) Write(ctx context.Context, events []*event.Event) (WriteResult,
 		b.clear()
 		d.spare.Put(b)
 	}()
-	events, told := splitSpanContent(events)
+	events, contents := splitSpanContent(events)
 	if err := b.encode(events); err != nil {
 		return WriteResult{}, err
 	}
 	res := WriteResult{Duplicates: len(events) - len(b.rows)}
-	if len(b.rows) == 0 && len(told) == 0 {
+	if len(b.rows) == 0 && len(contents) == 0 {
 		return res, nil
 	}
 	var fresh []*encoded
@@ -63,7 +63,7 @@ func (d *DuckDB) Write(ctx context.Context, events []*event.Event) (WriteResult,
 		d.used.Store(time.Now().UnixNano())
 		d.adaptThreads(e, events)
 		return d.transaction(ctx, e, func(conn *sql.Conn) (err error) {
-			fresh, err = d.append(ctx, conn, b, told)
+			fresh, err = d.append(ctx, conn, b, contents)
 			return err
 		})
 	})
@@ -190,7 +190,7 @@ func (b *batch) encode(events []*event.Event) error {
 
 // append adds the rows that are new to both tables, inside a transaction, and
 // returns them.
-func (d *DuckDB) append(ctx context.Context, conn *sql.Conn, b *batch, told []*event.Event) (fresh []*encoded, err error) {
+func (d *DuckDB) append(ctx context.Context, conn *sql.Conn, b *batch, contents []*event.Event) (fresh []*encoded, err error) {
 	list := uuidList(b.rows)
 	var have map[duckdb.UUID]bool
 	if len(b.rows) > 0 {
@@ -218,7 +218,7 @@ func (d *DuckDB) append(ctx context.Context, conn *sql.Conn, b *batch, told []*e
 			fresh = append(fresh, r)
 		}
 	}
-	if err := d.meetSpanContent(ctx, conn, told, fresh, now); err != nil {
+	if err := d.meetSpanContent(ctx, conn, contents, fresh, now); err != nil {
 		return nil, err
 	}
 	if len(fresh) == 0 {

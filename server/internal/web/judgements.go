@@ -80,6 +80,6 @@ func (s *Web) judged(r *http.Request, f *page.Frame, traceID string) ([]judgemen
 	if traceID == "" {
 		return nil, nil
 	}
-	list, err := s.c.Query.Judgements(r.Context(), f.Session.ProjectID, traceID)
+	list, err := s.c.Query.Judgments(r.Context(), f.Session.ProjectID, traceID)
 	return judgements(list), err
 }

@@ -11,7 +11,7 @@ import (
 
 // A trace with two calls of two prompts: a judgment belongs to the call that it
 // names, and to the first where it names none.
-func TestJudgements(t *testing.T) {
+func TestJudgments(t *testing.T) {
 	f := newFixture(t)
 	at := now.Add(-time.Hour)
 	call := func(span, prompt, model string, after time.Duration) *event.Event {
@@ -66,14 +66,14 @@ func TestJudgements(t *testing.T) {
 	is(byEval["facts"], query.EvalPassRate, 1)
 	is(byEval[""], query.Evals, 0)
 
-	list, err := f.Judgements(t.Context(), "evals", "t1")
+	list, err := f.Judgments(t.Context(), "evals", "t1")
 	if err != nil || len(list) != 5 {
 		t.Fatalf("%d, %v", len(list), err)
 	}
-	if other, err := f.Judgements(t.Context(), "default", "t1"); err != nil || len(other) != 0 {
+	if other, err := f.Judgments(t.Context(), "default", "t1"); err != nil || len(other) != 0 {
 		t.Errorf("another project sees %d, %v", len(other), err)
 	}
-	if _, err := f.Judgements(t.Context(), "evals", ""); err == nil {
+	if _, err := f.Judgments(t.Context(), "evals", ""); err == nil {
 		t.Error("no trace is a trace")
 	}
 }

@@ -7,13 +7,13 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query/sqlf"
 )
 
-// MaxJudgements is the limit of [Reader.Judgements].
-const MaxJudgements = 500
+// MaxJudgments is the limit of [Reader.Judgments].
+const MaxJudgments = 500
 
-// Judgements lists what checks, judges and people said about a trace: its
+// Judgments lists what checks, judges and people said about a trace: its
 // outcomes, the oldest first. Those that name a call have its span id as
 // ParentID.
-func (r *Reader) Judgements(ctx context.Context, project, traceID string) ([]*Event, error) {
+func (r *Reader) Judgments(ctx context.Context, project, traceID string) ([]*Event, error) {
 	if traceID == "" {
 		return nil, event.Invalid("the trace id is empty", "")
 	}
@@ -21,7 +21,7 @@ func (r *Reader) Judgements(ctx context.Context, project, traceID string) ([]*Ev
 	if err != nil {
 		return nil, err
 	}
-	found, err := r.find(ctx, r.allEvents(), w, sqlf.Column("ts"), "ASC", MaxJudgements)
+	found, err := r.find(ctx, r.allEvents(), w, sqlf.Column("ts"), "ASC", MaxJudgments)
 	if err != nil || len(found) == 0 {
 		return []*Event{}, err
 	}
