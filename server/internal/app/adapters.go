@@ -16,8 +16,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
-// This file fits packages together that must not know each other: each declares
-// the interface it needs, and the types here offer it over another package.
+// Adapters between packages that must not import each other: each declares the
+// interface that it needs, and the types here implement it.
 
 // deadLetters offers the journal's dead letters to the API.
 type deadLetters struct{ a *App }
@@ -70,9 +70,9 @@ func (g gaps) Forget(ctx context.Context, projectID, queue string, ids []string)
 	return g.a.gaps.Forget(ctx, projectID, queue, ids)
 }
 
-// eraser offers the store's retention to the pages: a deleted project keeps
-// nothing, checks and datasets neither. Events that are still on the way to the store come after that; their
-// content goes when the store's own retention is over.
+// eraser applies the store's retention for the pages: a deleted project keeps
+// nothing, including checks and datasets. Events still on the way to the store
+// are stored afterwards; their content expires with the store's own retention.
 type eraser struct{ a *App }
 
 func (e eraser) Erase(ctx context.Context, projectID string) error {
@@ -93,7 +93,7 @@ func (a *App) providers() []string {
 	return slices.Sorted(maps.Keys(a.gatewayConfig(nil).Upstreams))
 }
 
-// Status is what GET /api/v1/status says about the process.
+// Status is the process's part of GET /api/v1/status.
 type Status struct {
 	Listen    string       `json:"listen"`
 	StartedAt time.Time    `json:"started_at"`
@@ -108,7 +108,7 @@ type journalState struct {
 	DeadLetters uint64       `json:"dead_letters"`
 	Queues      []queueState `json:"queues"`
 
-	// What queues gave up, so that recording could go on; the store has it.
+	// Events that queues dropped to keep recording; the store has them.
 	Gaps []journal.Gap `json:"gaps,omitempty"`
 }
 

@@ -39,13 +39,13 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/supervise"
 )
 
-// App is one running hedgerow. start builds it in order; close takes it down in
-// the exact reverse. It holds no global state: two fit one process.
+// App is a running hedgerow. start builds it in order; close stops it in reverse
+// order. It has no global state: a process can run two.
 //
-// The gateway, ingest and otlp are there before anything that they depend on:
-// they read the settings through settings and append through the pipeline, which say
-// "unavailable" until the steps of the start have filled them. Every other field
-// is set by one step and read by later ones and by what they start.
+// The gateway, ingest and otlp start before their dependencies: they read the
+// settings through settings and append through the pipeline, which return
+// "unavailable" until the start has set them. Every other field is set by one
+// step and read by later ones.
 type App struct {
 	services.Services // each set by a step of the start
 
@@ -63,10 +63,10 @@ type App struct {
 	ingest          *ingest.Handler
 	otlp            *otlp.Handler
 	disk            *disk.Guard
-	events          *pipeline.Pipeline               // what every receiver appends to
+	events          *pipeline.Pipeline               // destination of every receiver
 	settings        atomic.Pointer[project.Registry] // registry, once it is open
 	library         atomic.Pointer[prompt.Registry]  // prompts, once they are open
-	taken           atomic.Pointer[journal.Journal]  // journal, once it is there
+	taken           atomic.Pointer[journal.Journal]  // journal, once it is open
 	pages           atomic.Pointer[http.Handler]     // pages, API, MCP, once all is open
 
 	journal *journal.Journal
@@ -76,10 +76,10 @@ type App struct {
 	prices       atomic.Pointer[price.Table]
 	pricesReport atomic.Pointer[health.Report] // nil while all is well
 	deletions    *store.Deletions              // the store's, known before it is open
-	stored       storedEvents                  // what the store's sinks have ended
-	joiner       atomic.Pointer[join.Joiner]   // takes what the pipeline gives; nil until it is open
+	stored       storedEvents                  // events that the store's sinks have ended
+	joiner       atomic.Pointer[join.Joiner]   // receives the pipeline's events; nil until it is open
 	firstValues  *firstvalue.Keeper            // for what reads the journal
-	outcomes     *join.Outcomes                // what outcomes have of their calls, once the store is open
+	outcomes     *join.Outcomes                // fields of outcomes from their calls, once the store is open
 	evals        atomic.Pointer[eval.Manager]
 	delivery     atomic.Pointer[posthog.Manager]
 	ledger       atomic.Pointer[ledger.Ledger]
@@ -90,7 +90,7 @@ type App struct {
 
 	live    live // notifies the pages of new events
 	reports reports
-	retain  chan struct{} // makes retention run at once
+	retain  chan struct{} // triggers retention
 
 	firstStart atomic.Pointer[project.FirstStart] // nil until the first project is known to exist
 	known      chan struct{}                      // closed with the first value of firstStart
@@ -110,16 +110,16 @@ type closer struct {
 	f     func(context.Context) error
 }
 
-// phase is when a part is closed: receivers are there before the journal is, but
-// empty their queues into it when hedgerow stops.
+// phase is when a part is closed: receivers open before the journal, but flush
+// their queues to it when hedgerow stops.
 type phase int
 
 const (
-	closeLast  phase = iota // what holds nothing
+	closeLast  phase = iota // parts without data
 	closeData               // journal, settings, store
-	closeSinks              // what reads the journal, and other loops
+	closeSinks              // readers of the journal, and other loops
 	closeCalls              // the gateway with its queue, and what calls models through it
-	closeFront              // what lets calls in
+	closeFront              // listeners
 	closeStart              // the start itself, where it is not over
 )
 
@@ -177,7 +177,7 @@ func (a *App) Close(ctx context.Context) {
 			if !ok {
 				return
 			}
-			// A part that does not heed ctx must not hold up the end of the others.
+			// A part that ignores ctx must not delay closing the others.
 			done := make(chan error, 1)
 			go func() { done <- supervise.Catch(func() error { return c.f(ctx) }) }()
 			var err error

@@ -18,7 +18,7 @@ func (a *App) backup(w http.ResponseWriter, r *http.Request) {
 		api.WriteError(w, event.Invalid("the backup's folder is not an absolute path", "use hedgerow backup"))
 		return
 	}
-	_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, 1<<16)) // to the end, so that a client that goes away is noticed
+	_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, 1<<16)) // to the end, so that a disconnect is noticed
 	out, err := backup.Write(r.Context(), backup.Source{Store: a.Store, Journal: a.journal, Prices: a.cfg.Path("prices.json"), Version: a.cfg.Version, Schema: in.Schema}, in.Folder)
 	if err != nil {
 		api.WriteError(w, err)

@@ -42,7 +42,7 @@ func (a *App) openJournal(ctx context.Context) error {
 	return nil
 }
 
-// watch reports on a part that says how it is doing.
+// watch registers a part that reports its health.
 func (a *App) watch(part any) {
 	if h, ok := part.(interface{ Health() health.Report }); ok {
 		a.reports.add(h.Health)
@@ -50,7 +50,7 @@ func (a *App) watch(part any) {
 }
 
 func (a *App) openSettings(ctx context.Context) error {
-	// Files that a process was writing when it was killed hold sealed keys too.
+	// Temporary files of a killed process contain encrypted keys too.
 	if err := errors.Join(atomicfile.Clean(a.cfg.Path("settings")), project.CleanSecretKey(a.cfg.Path("secret.key"))); err != nil {
 		a.log.Warn("incomplete files of an earlier process cannot be removed", "err", err)
 	}
@@ -83,10 +83,11 @@ func (a *App) snapshot() *project.Snapshot {
 	return new(project.Snapshot)
 }
 
-// projectsKnown reports whether there is a project whose events can be taken.
+// projectsKnown reports whether there is a project whose events can be
+// accepted.
 func (a *App) projectsKnown() bool {
 	return a.firstStart.Load() != nil || slices.ContainsFunc(a.snapshot().Projects(), func(p project.Project) bool {
-		return p.Revision != 0 // else it stands for the first one until that can be made
+		return p.Revision != 0 // otherwise it is provisional until the first one is created
 	})
 }
 
@@ -108,9 +109,9 @@ func (a *App) openPrompts(ctx context.Context) error {
 	return nil
 }
 
-// openFirstProject makes the first project, its token and its API key, if there
-// are none, and the connection that the environment requests. A server whose
-// journal can't take them now does that as soon as it can.
+// openFirstProject creates the first project, its token and its API key, if
+// there are none, and the connection from the environment. If the journal is
+// unavailable, it does so as soon as possible.
 func (a *App) openFirstProject(ctx context.Context) error {
 	try, cancel := context.WithTimeout(ctx, stepDeadline/3)
 	defer cancel()
@@ -139,16 +140,16 @@ func (a *App) makeFirstProject(ctx context.Context) error {
 			err = config.Exit(config.ExitConfig, event.NewError(e.Code, "POSTHOG_API_KEY, POSTHOG_HOST or POSTHOG_PERSONAL_API_KEY cannot be used: "+e.Message, e.Hint, e.Err))
 		}
 	}
-	// Where the connection fails, the API key must be shown all the same: no
-	// one can show it again.
+	// Even if the connection fails, the API key must be shown, because it
+	// cannot be shown again.
 	if first.First || err == nil {
 		a.firstProject(first)
 	}
 	return err
 }
 
-// firstProject says that the first project exists. What was shown at a first
-// start stays.
+// firstProject records that the first project exists. It keeps the
+// information of a first start.
 func (a *App) firstProject(first project.FirstStart) {
 	if a.firstStart.CompareAndSwap(nil, &first) {
 		close(a.known)
@@ -193,7 +194,7 @@ func (a *App) retention(projectID string) store.Retention {
 	return store.Retention{Content: time.Duration(p.Settings.ContentDays) * day, Metrics: time.Duration(p.Settings.MetricsDays) * day}
 }
 
-// HomePolicy is what privacy asks for each event: in memory, no I/O.
+// HomePolicy returns the privacy policy of each event: in memory, no I/O.
 func (a *App) HomePolicy(projectID string) privacy.HomePolicy {
 	p, ok := a.snapshot().Project(projectID)
 	if !ok {
@@ -202,19 +203,19 @@ func (a *App) HomePolicy(projectID string) privacy.HomePolicy {
 	return privacy.HomePolicy{KeepContent: p.Settings.KeepContent, ScrubEmails: p.Settings.ScrubEmails}
 }
 
-// surface is what a project puts on events that name none.
+// surface is a project's default surface.
 func (a *App) surface(projectID string) string {
 	p, _ := a.snapshot().Project(projectID)
 	return p.Settings.Surface
 }
 
-// JournalConfig is the journal as the settings want it.
+// JournalConfig returns the journal's configuration from the settings.
 func JournalConfig(c *config.Config) journal.Config {
 	maxBytes := config.MustSize(c.JournalMaxBytes)
 	return journal.Config{
 		Dir: c.Path("journal"), NATSURL: c.NATSURL, MaxBytes: maxBytes,
-		// What a store is filled from that was damaged or deleted. It costs this much
-		// disk, and goes first where the journal gets full.
+		// Source for refilling a damaged or deleted store. It uses this much disk,
+		// and is deleted first when the journal is nearly full.
 		Keep: journalKeep, KeepBytes: maxBytes / 4,
 		Essential:  []string{storeQueue},
 		Erasing:    []string{project.Bucket},

@@ -73,7 +73,8 @@ func (d deliveries) DropBacklog(ctx context.Context, id string) error {
 	return dropQueue(ctx, d.a.journal, outbound.Queue(id))
 }
 
-// dropQueue deletes a queue of the journal. One that is not there is gone already.
+// dropQueue deletes a queue of the journal. It returns nil if the queue does not
+// exist.
 func dropQueue(ctx context.Context, j *journal.Journal, name string) error {
 	err := j.DeleteQueue(ctx, name)
 	if err != nil && event.AsError(err).Code == event.CodeNotFound {
@@ -133,7 +134,7 @@ func (d deliveries) ForgetGaps(ctx context.Context, c project.Connection) error 
 }
 
 // Outgoing derives an event's delivery state from the queue's position: the
-// queue goes in the order of appending, and what is stored was appended before.
+// queue is in the order of appending, and stored events were appended before.
 func (d deliveries) Outgoing(ctx context.Context, c project.Connection, uuid string) (web.Outgoing, error) {
 	var out web.Outgoing
 	m := d.a.delivery.Load()
@@ -196,7 +197,7 @@ func (d deliveries) Outgoing(ctx context.Context, c project.Connection, uuid str
 	return out, nil
 }
 
-// searchedDead is how many dead letters are looked through for one event.
+// searchedDead is the number of dead letters searched for one event.
 const searchedDead = 1000
 
 func (d deliveries) Replay(ctx context.Context, c project.Connection, id string) (int, error) {

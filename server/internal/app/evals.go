@@ -56,14 +56,13 @@ func (a *App) openChecks(ctx context.Context) error {
 	return nil
 }
 
-// openEvals begins to run the checks. It comes after the gateway, which judges
-// are asked through.
+// openEvals starts the checks. It follows the gateway, which judges use.
 func (a *App) openEvals(ctx context.Context) error {
 	a.Runner.Caller = modelCaller{a}
 	a.Runs = &dataset.Runner{Registry: a.Datasets, Prompts: a.Prompts, Checks: a.Checks, Evals: a.Runner, Caller: a.Runner.Caller, Append: a.events, Logger: a.log.With("part", "dataset")}
 	a.onClose(closeCalls, "runs of datasets", a.Runs.Close)
-	// Nobody else works on this data folder: what runs was left by a process that
-	// was killed.
+	// No other process uses this data folder: running ones were left by a killed
+	// process.
 	if err := a.Datasets.Interrupted(ctx); err != nil {
 		a.log.Error("runs of datasets that a killed process left cannot be noted as broken off; hedgerow tries again", "err", err)
 		a.supervise(closeSinks, supervise.Loop{Name: "runs left behind", Once: true, Run: a.Datasets.Interrupted})
@@ -144,6 +143,6 @@ func (c modelCaller) Call(ctx context.Context, r eval.Request) (*event.Event, er
 		return nil, err
 	}
 	c.a.Price(e)
-	privacy.Derive(e) // the kind of answer, which checks look at
+	privacy.Derive(e) // the kind of answer, which checks use
 	return e, nil
 }

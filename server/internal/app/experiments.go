@@ -11,7 +11,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/prompt"
 )
 
-// withdraw takes the arm of an experiment away from its users.
+// withdraw removes a variant of an experiment.
 func (a *App) withdraw(ctx context.Context, actor string, d *experiment.Definition, arm, reason string) error {
 	return a.Prompts.Withdraw(ctx, actor, prompt.Withdrawal{Project: d.Project, Prompt: d.Prompt, Flag: d.Flag, Arm: arm, Control: d.Arms[0].Key, Reason: reason})
 }

@@ -29,7 +29,7 @@ func (a *App) openFlags() {
 	})
 }
 
-// outboundID is the id by which a connection's PostHog knows a user.
+// outboundID returns a user's id in a connection's PostHog.
 func (a *App) outboundID(c project.Connection, id string) string {
 	p, _ := a.snapshot().Project(c.ProjectID)
 	return outbound.DistinctID(c, p, id)

@@ -51,8 +51,8 @@ func (a *App) gatewayConfig(e gateway.Appender) gateway.Config {
 	}
 }
 
-// provisional stands for the first project while it cannot be made: it will have
-// this id.
+// provisional replaces the first project until it can be created, with the same
+// id.
 var provisional = project.Project{ID: project.DefaultID, Settings: project.DefaultSettings()}
 
 // keyless is what happens to calls without a key: on a loopback address they go
@@ -91,8 +91,8 @@ func (a *App) authorize(key string, r *http.Request) (gateway.Grant, error) {
 		if !ok {
 			return gateway.Grant{}, event.NewError(event.CodeUnauthorized, "unknown hedgerow key", "check it, or make a new one with hedgerow project add-key", nil)
 		}
-		// Whatever it requests: a call spends what the project pays for, and
-		// can delete what lies at the provider.
+		// For every request: a call costs the project money, and can delete
+		// data at the provider.
 		if !k.May().Has(project.ScopeGateway) {
 			return gateway.Grant{}, project.NeedsScope(k.May(), project.ScopeGateway)
 		}

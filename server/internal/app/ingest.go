@@ -61,9 +61,9 @@ func (a *App) remember(ctx context.Context) {
 // rememberedCalls is how many calls are read from the store at the start.
 const rememberedCalls = 100_000
 
-// isGateway reports whether a base URL that a client names is this hedgerow's
-// gateway. A client may know it under its own name, in a container network say;
-// the port and the path are then the same.
+// isGateway reports whether a client's base URL is this gateway. A client may
+// use another host name, for example in a container network; the port and the
+// path are then the same.
 func (a *App) isGateway(baseURL string) bool {
 	u, err := url.Parse(baseURL)
 	if err != nil || a.gateway == nil || !a.gateway.Handles(u.Path) {

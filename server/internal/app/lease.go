@@ -18,12 +18,12 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/health"
 )
 
-// rolesBucket holds, in an external NATS cluster, which process has the store's
-// role.
+// rolesBucket records, in an external NATS cluster, which process has the
+// store's role.
 const rolesBucket = "hedgerow_roles"
 
-// The lease of the store's role. A process that was killed keeps the next one
-// waiting for leaseExpiry at most; one that was stopped gives the role back.
+// Times of the lease of the store's role. After a killed process the next one
+// waits up to leaseExpiry; a stopped one releases the role.
 const (
 	leaseKey    = "store"
 	leaseRenew  = 2 * time.Second
@@ -56,7 +56,7 @@ type lease struct {
 	mu       sync.Mutex
 	revision uint64
 	renewed  time.Time
-	granted  chan struct{} // closed while the role is held
+	granted  chan struct{} // closed while this process has the role
 	lost     chan struct{} // closed while it is not
 	report   health.Report
 }
@@ -73,8 +73,9 @@ func newLease(kv jetstream.KeyValue, folder string, log *slog.Logger) *lease {
 	return l
 }
 
-// openLease takes the store's role on an external NATS cluster, where no lock of
-// a folder keeps two processes apart. It refuses where another process has it.
+// openLease acquires the store's role on an external NATS cluster, where no
+// folder lock separates processes. It returns an error if another process has
+// it.
 func (a *App) openLease(ctx context.Context) error {
 	if a.lease == nil {
 		kv, err := a.journal.KeyValue(ctx, rolesBucket, 1)
@@ -96,7 +97,7 @@ func (a *App) openLease(ctx context.Context) error {
 	return nil
 }
 
-// otherHolder says that another process has the role.
+// otherHolder is returned if another process has the role.
 type otherHolder struct{ leaseRecord }
 
 func (o *otherHolder) Error() string {
@@ -108,8 +109,8 @@ func (o *otherHolder) explain() error {
 		"stop that one first, or use another NATS cluster or account for this one", nil)
 }
 
-// claim takes the role, waiting leaseExpiry for a holder that does not renew it
-// to be known as gone.
+// claim acquires the role, waiting leaseExpiry for a holder that no longer
+// renews it.
 func (l *lease) claim(ctx context.Context) error {
 	value := func() []byte {
 		r := l.me
@@ -161,7 +162,7 @@ func (l *lease) read(ctx context.Context) (jetstream.KeyValueEntry, leaseRecord,
 		return nil, leaseRecord{}, event.NewError(event.CodeUnavailable, "the record of the store's role could not be read", "see that the NATS cluster answers", err)
 	}
 	var r leaseRecord
-	_ = json.Unmarshal(e.Value(), &r) // a damaged record is one whose holder is not known
+	_ = json.Unmarshal(e.Value(), &r) // the holder of a damaged record is unknown
 	return e, r, nil
 }
 
@@ -241,7 +242,7 @@ func (l *lease) keep(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return nil
 		case errors.Is(err, jetstream.ErrKeyRevisionMismatch), errors.Is(err, jetstream.ErrKeyExists), time.Since(renewed) > l.life-l.renew:
-			// A renewal whose answer was lost looks like another holder's: claim
+			// A renewal without an answer looks like another holder's: claim
 			// distinguishes them.
 			if e, now, rerr := l.read(ctx); rerr == nil && e != nil && now.Instance == l.me.Instance {
 				l.take(e.Revision())
@@ -255,7 +256,7 @@ func (l *lease) keep(ctx context.Context) error {
 	}
 }
 
-// release gives the role back, so that the next process need not wait.
+// release releases the role, so that the next process need not wait.
 func (l *lease) release(ctx context.Context) error {
 	l.mu.Lock()
 	revision := l.revision
@@ -270,8 +271,7 @@ func (l *lease) release(ctx context.Context) error {
 	return err
 }
 
-// hold waits until the role is held, and returns a context that ends when it is
-// lost.
+// hold waits for the role, and returns a context that ends when it is lost.
 func (l *lease) hold(ctx context.Context) (context.Context, context.CancelFunc, error) {
 	for {
 		l.mu.Lock()

@@ -72,7 +72,7 @@ func TestLeaseRefuses(t *testing.T) {
 	if r := second.health(); r.Status != health.Starting {
 		t.Errorf("%+v", r)
 	}
-	// An orderly stop gives the role back at once.
+	// An orderly stop releases the role immediately.
 	stop()
 	if err := first.release(t.Context()); err != nil {
 		t.Fatal(err)
@@ -105,8 +105,8 @@ func TestLeaseExpires(t *testing.T) {
 	}
 }
 
-// TestLeaseLost has another process take the role of one that stood still: what
-// needs the role ends, and continues once it is back.
+// TestLeaseLost has another process acquire the role of a suspended one:
+// dependent loops end, and continue once it is back.
 func TestLeaseLost(t *testing.T) {
 	kv := rolesKV(t)
 	first := testLease(kv, "/data/a")

@@ -23,7 +23,7 @@ func (a *App) openLedger(ctx context.Context) (*ledger.Ledger, error) {
 	return a.ledger.Load(), nil
 }
 
-// ledgerPage is what the ledger says of a connection.
+// ledgerPage returns a connection's ledger.
 func (a *App) ledgerPage(ctx context.Context, c project.Connection) (ledger.Page, error) {
 	l, err := a.openLedger(ctx)
 	if err != nil {

@@ -20,7 +20,7 @@ import (
 func (a *App) openConnections(ctx context.Context) error {
 	files, err := RaiseFiles()
 	if err != nil || files == 0 {
-		files = 1024 // what every system grants
+		files = 1024 // granted by every system
 	}
 	a.share = listen.ForFiles(files, a.cfg.MaxConnections)
 	if a.cfg.MaxConnections > a.share.Connections {
@@ -86,7 +86,7 @@ func (a *App) listenAgain(l net.Listener) func() (net.Listener, error) {
 	}
 }
 
-// serveGateway serves the gateway alone, where that is wanted.
+// serveGateway serves the gateway on its own address, if configured.
 func (a *App) serveGateway() {
 	if a.gatewayListener == nil {
 		return
@@ -104,7 +104,7 @@ func (a *App) serveGateway() {
 	a.log.Info("the gateway is served apart", "listen", a.gatewayListener.Addr().String())
 }
 
-// atMain serves the gateway at the main address, or says where it is.
+// atMain serves the gateway at the main address, or names its address.
 func (a *App) atMain(w http.ResponseWriter, r *http.Request) {
 	if a.gatewayListener != nil {
 		api.WriteError(w, event.NewError(event.CodeNotFound, "the gateway is served apart", "send calls to "+a.gatewayURL(), nil))

@@ -38,7 +38,8 @@ func (a *App) openListener(ctx context.Context) error {
 	return nil
 }
 
-// listenError says what to do about an address that cannot be listened on.
+// listenError adds a hint to the error of an address that cannot be listened
+// on.
 func listenError(addr, flag string, err error) error {
 	hint := "choose another address with --" + flag
 	switch {
@@ -168,8 +169,8 @@ func (a *App) route(rest http.Handler) http.Handler {
 			rest.ServeHTTP(w, r)
 			return
 		}
-		// Whose token it is, no one knows yet: a 401 would make an SDK drop
-		// events.
+		// The token's project is not known yet: a 401 would make an SDK
+		// drop events.
 		if !a.projectsKnown() {
 			api.WriteError(w, errNotOpen("the settings"))
 			return
@@ -180,7 +181,7 @@ func (a *App) route(rest http.Handler) http.Handler {
 
 func (a *App) listenSocket() (net.Listener, error) {
 	path := a.cfg.SocketPath()
-	_ = os.Remove(path) // left by a killed process; the journal's lock says that none lives
+	_ = os.Remove(path) // left by a killed process; the journal's lock shows that none is running
 	l, err := new(net.ListenConfig).Listen(context.Background(), "unix", path)
 	if err != nil {
 		return nil, err
@@ -192,9 +193,9 @@ func (a *App) listenSocket() (net.Listener, error) {
 	return l, nil
 }
 
-// serveOn serves until close, on l and, where that is nil or breaks, on what
-// again returns. Calls in flight get two thirds of the grace to end; then they
-// are cut, and the gateway records what they had seen.
+// serveOn serves until close, on l and, if that is nil or fails, on the
+// listener of again. Calls in flight get two thirds of the grace period; then
+// they are cut off, and the gateway records their partial answers.
 func (a *App) serveOn(name string, srv *http.Server, l net.Listener, again func() (net.Listener, error)) {
 	a.run(closeFront, name, func(ctx context.Context) error {
 		if l == nil {
@@ -221,9 +222,9 @@ func (a *App) serveOn(name string, srv *http.Server, l net.Listener, again func(
 	})
 }
 
-// openFolder makes the data folder. A folder that can never be used ends the
-// process; where it can't be made now, because the disk is full say, the steps
-// that need it try again.
+// openFolder creates the data folder. A folder that can never be used ends the
+// process; if it cannot be created now, for example because the disk is full,
+// the steps that need it retry.
 func (a *App) openFolder(context.Context) error {
 	err := os.MkdirAll(a.cfg.Data, 0o700)
 	if err == nil {
@@ -238,7 +239,7 @@ func (a *App) openFolder(context.Context) error {
 	return nil
 }
 
-// standing is the folder, or the nearest one above it that exists.
+// standing returns the folder, or its nearest existing parent.
 func standing(dir string) string {
 	for {
 		if _, err := os.Stat(dir); err == nil || !errors.Is(err, fs.ErrNotExist) {
@@ -252,5 +253,5 @@ func standing(dir string) string {
 	}
 }
 
-// checkFolder is the step of a start that refuses someone else's folder.
+// checkFolder rejects a folder of another program at the start.
 func (a *App) checkFolder(context.Context) error { return a.cfg.RefuseForeign("") }

@@ -11,7 +11,7 @@ func TestLive(t *testing.T) {
 	a, stopA := l.subscribe("a")
 	b, stopB := l.subscribe("b")
 	l.publish([]*event.Event{{ProjectID: "a"}, {ProjectID: "a"}})
-	l.publish([]*event.Event{{ProjectID: "a"}}) // nobody reads: it must not wait
+	l.publish([]*event.Event{{ProjectID: "a"}}) // without a reader it must not wait
 	if len(a) != 1 || len(b) != 0 {
 		t.Errorf("%d words for a, %d for b; want 1 and 0", len(a), len(b))
 	}

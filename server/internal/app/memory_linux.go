@@ -8,11 +8,10 @@ import (
 	"syscall"
 )
 
-// dropStartPages gives the pages of the program that only its start needed back
-// to the kernel: tables of symbols, the making of DuckDB's functions. Only
-// mappings of the binary are touched that are read-only and of which no page was
-// ever written (relocations write), so that a page that is used again comes back
-// from the file by a minor fault.
+// dropStartPages returns the binary's pages that only the start needed to the
+// kernel: symbol tables, the setup of DuckDB's functions. It only drops
+// read-only mappings of the binary without written pages (relocations write), so
+// that a page used again is read from the file by a minor fault.
 func dropStartPages() error {
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {

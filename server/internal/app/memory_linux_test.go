@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestDropStartPages shows that pages go and that the program, which needs some
-// of them at once, continues.
+// TestDropStartPages checks that pages are dropped and that the program
+// continues.
 func TestDropStartPages(t *testing.T) {
 	resident := func() int {
 		b, err := os.ReadFile("/proc/self/status")

@@ -4,8 +4,8 @@ package app
 
 import "golang.org/x/sys/unix"
 
-// RaiseFiles raises the soft limit of open files to the hard one and returns what
-// is in force.
+// RaiseFiles raises the soft limit of open files to the hard one and returns the
+// new limit.
 func RaiseFiles() (uint64, error) {
 	var l unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &l); err != nil {

@@ -9,8 +9,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/otlp"
 )
 
-// openOTLP makes the handler for OpenTelemetry. Its tokens are those of ingest.
-// gRPC has its own port, if it is wanted.
+// openOTLP creates the OpenTelemetry handler. Its tokens are those of ingest.
+// gRPC has its own port, if configured.
 func (a *App) openOTLP(ctx context.Context) (err error) {
 	a.otlp, err = otlp.New(otlp.Config{
 		Project: a.ingest.Project, Append: a.events.Admit(true),

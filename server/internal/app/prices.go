@@ -13,8 +13,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/pricefeed"
 )
 
-// openPrices loads the prices. Synced ones that cannot be read are no reason not
-// to start: costs then come from the other tables, which the report says.
+// openPrices loads the prices. Unreadable synced prices do not prevent the
+// start: costs then use the other tables, which the report states.
 func (a *App) openPrices(context.Context) error {
 	a.reports.add(func() health.Report {
 		if r := a.pricesReport.Load(); r != nil {

@@ -97,15 +97,15 @@ type Readiness struct {
 	Components []health.Report `json:"components"`
 }
 
-// The parts that /readyz?for= asks after.
+// The parts of /readyz?for=.
 const (
 	partIngest = "ingest"
 	partStore  = "store"
 	partWeb    = "web"
 )
 
-// ready answers /readyz: 200 as long as the gateway passes calls, whatever has
-// failed behind it. With ?for= it answers for one part.
+// ready serves /readyz: 200 as long as the gateway passes calls, whatever else
+// has failed. With ?for= it reports one part.
 func (a *App) ready(w http.ResponseWriter, r *http.Request) {
 	list := a.reports.all()
 	ok := true

@@ -13,7 +13,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// TestReady asks /readyz of an app in many states.
+// TestReady requests /readyz of an app in many states.
 func TestReady(t *testing.T) {
 	ok := func(names ...string) (list []health.Report) {
 		for _, n := range names {

@@ -9,8 +9,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/pipeline"
 )
 
-// openReceivers makes gateway, ingest and otlp. They need neither the journal nor
-// the settings to be there: what depends on these says so until they are.
+// openReceivers creates gateway, ingest and otlp. They do not need the journal or
+// the settings yet, and report what is unavailable.
 func (a *App) openReceivers(ctx context.Context) error {
 	if err := a.openPipeline(ctx); err != nil {
 		return err

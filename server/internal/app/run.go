@@ -30,8 +30,8 @@ func Run(ctx context.Context, cfg *config.Config, w io.Writer) error {
 	return nil
 }
 
-// greet prints the banner. Where the first project is not made yet, it says what
-// is wrong and what to do, and the banner follows once it is.
+// greet prints the banner. Before the first project exists, it prints the cause
+// and a hint, and the banner later.
 func (a *App) greet(ctx context.Context, w io.Writer) {
 	select {
 	case <-a.known:
@@ -52,8 +52,9 @@ func (a *App) greet(ctx context.Context, w io.Writer) {
 	}()
 }
 
-// Banner says where hedgerow listens and how to use it. The API key and the
-// sign-in link are shown at the first start only: no one can show them again.
+// Banner prints hedgerow's address and how to use it. The API key and the
+// sign-in link are shown only at the first start, because they are not
+// stored.
 func (a *App) Banner(w io.Writer) {
 	base := a.cfg.PublicURL
 	p := func(label, value string) { fmt.Fprintf(w, "  %-18s %s\n", label, value) }
@@ -94,21 +95,21 @@ func (a *App) Banner(w io.Writer) {
 	fmt.Fprintln(w)
 }
 
-// boundHeap has garbage collected harder once Go's own memory passes heapBound, so
-// that a burst of large bodies leaves less behind. GOMEMLIMIT overrides it.
+// boundHeap makes garbage collection more frequent above heapBound of Go's own
+// memory, so that a burst of large bodies leaves less behind. GOMEMLIMIT
+// overrides it.
 func boundHeap() {
 	if os.Getenv("GOMEMLIMIT") == "" {
 		debug.SetMemoryLimit(heapBound)
 	}
 }
 
-// heapBound leaves space, within the gigabyte that hedgerow takes next to the
-// store, for the program itself and for what a collection comes late for.
+// heapBound leaves space for the program itself and for late collections,
+// within the gigabyte that hedgerow uses besides the store.
 const heapBound = 640 << 20
 
-// giveBack gives memory back to the system that is not needed while there is little
-// to do: once the start is over, and whenever a busy time has ended. Nothing
-// depends on it. It returns when ctx ends.
+// giveBack returns unused memory to the system: after the start, and after each
+// busy period. Nothing depends on it. It returns when ctx ends.
 func (a *App) giveBack(ctx context.Context) {
 	const (
 		settled = 10 * time.Second

@@ -10,8 +10,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/config"
 )
 
-// TestBanner holds the banner to say that calls need a key, and which, where other
-// machines can reach the gateway, as they can a container's published port.
+// TestBanner checks that the banner states that calls need a key, and which, if
+// other machines can reach the gateway, as they can a container's published port.
 func TestBanner(t *testing.T) {
 	for listen, asks := range map[string]bool{"127.0.0.1:4100": false, "0.0.0.0:4100": true} {
 		c := &config.Config{Data: filepath.Join(t.TempDir(), "data"), Listen: listen, JournalMaxBytes: "1GiB", JournalSync: "interval", LogLevel: "error", LogFormat: "text", BufferBudget: "64MiB"}

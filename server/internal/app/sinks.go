@@ -18,12 +18,12 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/supervise"
 )
 
-// storeQueue is the journal queue of the store; each connection has one of its
-// own, see outbound.Queue.
+// storeQueue is the journal queue of the store; each connection has its own,
+// see outbound.Queue.
 const storeQueue = "store"
 
-// runSink is run for a loop of the store's role: it works only while this process
-// holds that role.
+// runSink is run for a loop of the store's role: it runs only while this process
+// has that role.
 func (a *App) runSink(name string, f func(context.Context) error) {
 	a.run(closeSinks, name, func(ctx context.Context) error {
 		if a.lease == nil {
@@ -41,8 +41,8 @@ func (a *App) runSink(name string, f func(context.Context) error) {
 	})
 }
 
-// openDelivery opens the journal's queues, so that they are there before the first
-// event is taken and none falls between, and starts to deliver.
+// openDelivery opens the journal's queues, so that they exist before the first
+// event, and starts delivery.
 func (a *App) openDelivery(ctx context.Context) error {
 	claims, err := a.journal.KeyValue(ctx, firstvalue.Bucket, 1)
 	if err != nil {
@@ -55,7 +55,7 @@ func (a *App) openDelivery(ctx context.Context) error {
 		a.log.Error("the journal's queues cannot be opened; hedgerow tries again", "err", err)
 	}
 	a.allowLists = outbound.NewAllowListUpgrade(a.Registry, a.log)
-	a.runSink("ledger", func(ctx context.Context) error { // ends after the delivery, whose last notes it writes
+	a.runSink("ledger", func(ctx context.Context) error { // ends after the delivery, whose last entries it writes
 		l, err := a.openLedger(ctx)
 		if err != nil {
 			return err
@@ -77,7 +77,7 @@ func (a *App) openDelivery(ctx context.Context) error {
 	return nil
 }
 
-// openSinks starts to store, and what looks after the store.
+// openSinks starts storing, and the store's maintenance.
 func (a *App) openSinks(ctx context.Context) error {
 	a.remember(ctx)
 	a.supervise(closeSinks, supervise.Loop{Name: "upgrade of privacy settings", Once: true, Run: func(ctx context.Context) error {
@@ -120,8 +120,8 @@ func (a *App) openStoreQueue(ctx context.Context) (event.Queue, error) {
 	return a.journal.Queue(ctx, storeQueue, journal.QueueOptions{FetchBytes: store.DefaultBatchBytes})
 }
 
-// openDeliveryQueues opens the queue of each connection, and drops those of
-// connections that are gone.
+// openDeliveryQueues opens the queue of each connection, and deletes those
+// of deleted connections.
 func (a *App) openDeliveryQueues(ctx context.Context) error {
 	for _, c := range a.snapshot().AllConnections() {
 		if !c.Enabled {
@@ -177,8 +177,9 @@ func (a *App) newDelivery(l *ledger.Ledger) *posthog.Manager {
 	})
 }
 
-// completeStored gives outcomes what their calls know, before they are stored: calls
-// of the same batch included. What the store cannot tell now, questions find.
+// completeStored sets fields of outcomes from their calls, including calls of the
+// same batch, before they are stored. Queries find calls that the store cannot
+// return now.
 func (a *App) completeStored(ctx context.Context, events []*event.Event) {
 	unknown, err := a.outcomes.Complete(ctx, events)
 	if len(unknown) > 0 {
@@ -199,11 +200,11 @@ func (a *App) afterStored(events []*event.Event) {
 	}
 }
 
-// storedEvents counts what the store's sinks have ended: a new sink, after a
-// failure, begins with 0. The zero value is ready.
+// storedEvents counts events that the store's sinks have ended: a new sink,
+// after a failure, begins with 0. The zero value is ready.
 type storedEvents struct {
 	mu     sync.Mutex
-	before uint64        // of sinks that are gone
+	before uint64        // of former sinks
 	now    func() uint64 // of the present one
 }
 

@@ -19,15 +19,15 @@ import (
 // Waits of a start.
 const (
 	stepDeadline  = 30 * time.Second // for one step
-	stepSlow      = 2 * time.Second  // after which the log says what is being waited for
-	startPatience = 20 * time.Second // for all steps: then what is there serves, and the rest follows
+	stepSlow      = 2 * time.Second  // after which the log names the pending step
+	startPatience = 20 * time.Second // for all steps: then the open parts serve, and the rest follows
 	servePatience = 5 * time.Second  // for the settings: then the gateway serves without
 )
 
-// step is one part of a start. What it opens must not be opened again when it is
-// called once more after an error.
+// step is one part of a start. If it is repeated after an error, it must not
+// open anything twice.
 type step struct {
-	name string // what is opened, for the log: "the journal"
+	name string // the opened part, for the log: "the journal"
 	open func(*App, context.Context) error
 }
 
@@ -53,11 +53,11 @@ func serverSteps(c *config.Config) []step {
 	}...)
 }
 
-// start opens everything and serves. It returns once all is open or, where
-// something is broken that can repair itself, once the gateway serves: the rest
-// follows in the background. It fails for a wrong setting, an address that is
-// taken and a folder that is in use or can never be used; what it had opened is
-// closed again. first is done before anything else.
+// start opens everything and serves. It returns once all is open or, if
+// something is broken that can recover, once the gateway serves: the rest
+// follows in the background. It returns an error for a wrong setting, an
+// address in use, and a folder in use or that can never be used, and closes
+// what it had opened. first is called before anything else.
 func start(ctx context.Context, cfg *config.Config, first ...func(*App)) (*App, error) {
 	a := newApp(cfg)
 	for _, f := range first {
@@ -97,7 +97,7 @@ func start(ctx context.Context, cfg *config.Config, first ...func(*App)) (*App, 
 	return a, nil
 }
 
-// Simulated is start, with pages that say that what they show is made up. It
+// Simulated is start with pages that state that the data are simulated. It
 // waits until all is open.
 func Simulated(ctx context.Context, cfg *config.Config) (*App, error) {
 	a, err := start(ctx, cfg, func(a *App) { a.simulated = true })
@@ -128,9 +128,9 @@ func (a *App) Logger() *slog.Logger { return a.log }
 // Address is the address that the server listens on.
 func (a *App) Address() string { return displayAddr(a.listener.Addr().String()) }
 
-// Offline opens the data folder for a subcommand: settings, journal and
-// prices over the folder's socket, no network and no sinks. Unlike a server it
-// does not wait for what is broken.
+// Offline opens the data folder for a subcommand: settings, journal and prices
+// over the folder's socket, without network and sinks. Unlike a server it does
+// not wait for broken parts to recover.
 func Offline(ctx context.Context, cfg *config.Config) (*App, error) {
 	a := newApp(cfg)
 	for _, f := range []func(*App, context.Context) error{(*App).openFolder, (*App).openJournal, (*App).openSettings, (*App).openPrompts, (*App).openFirstProject, (*App).openPipeline, (*App).openChecks, (*App).openPrices, (*App).openStore, (*App).openExperiments, (*App).openPages} {
@@ -150,12 +150,12 @@ type opening struct {
 	task  *supervise.Task
 	at    atomic.Pointer[stepAt]
 
-	wrong  chan error    // what the process is to end with
+	wrong  chan error    // the error that ends the process
 	broken chan struct{} // closed at the first failure that can repair itself
 	once   sync.Once
 
 	mu      sync.Mutex
-	settled bool // nobody listens to wrong any more
+	settled bool // wrong has no reader any more
 }
 
 // open works through steps in the background. One that fails is tried again
@@ -213,7 +213,8 @@ func (o *opening) run(ctx context.Context) error {
 	return nil
 }
 
-// end passes on what must end the process, while it has not begun to serve.
+// end passes on an error that must end the process, unless it is already
+// serving.
 func (o *opening) end(err error) bool {
 	if exit := (*config.ExitError)(nil); !errors.As(err, &exit) {
 		return false
@@ -234,9 +235,8 @@ func (o *opening) settle() {
 	o.settled = true
 }
 
-// step does one step within its deadline, and says so in the log. Where the step
-// does not heed the deadline, that is said, and waited for: it may be at work on
-// the folder.
+// step runs one step within its deadline, and logs it. If the step ignores the
+// deadline, that is logged, and step waits: it may be using the folder.
 func (a *App) step(ctx context.Context, s step) error {
 	begin := time.Now()
 	a.log.Debug("opening " + s.name)
@@ -266,7 +266,7 @@ func (a *App) step(ctx context.Context, s step) error {
 	return nil
 }
 
-// errNotOpen says that something is asked before it is open.
+// errNotOpen is returned for a part that is not open yet.
 func errNotOpen(what string) error {
 	return event.NewError(event.CodeUnavailable, fmt.Sprintf("%s of this hedgerow cannot be reached at the moment", what), "try again shortly; see hedgerow's log and /readyz for the cause", nil)
 }

@@ -19,8 +19,8 @@ func (a *App) tools() *mcp.Server {
 	return mcp.New(c)
 }
 
-// socketHandler is what the data folder's socket serves: the API and the tools,
-// both to an administrator.
+// socketHandler serves the data folder's socket: the API and the MCP tools,
+// both as an administrator.
 func (a *App) socketHandler(local http.Handler, tools *mcp.Server) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("/", local)

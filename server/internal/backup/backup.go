@@ -1,5 +1,5 @@
-// Package backup writes the store and the settings of a server to a folder ([Write]),
-// and makes a data folder from such a folder ([Restore]).
+// Package backup writes the store and the settings of a server to a folder
+// ([Write]), and restores a data folder from it ([Restore]).
 package backup
 
 import (
@@ -27,8 +27,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
-// A backup is a folder with these files. The secret key is none of them: what it
-// seals stays sealed in the backup, and the two belong in different places.
+// A backup is a folder with these files. It does not contain the secret key:
+// encrypted values remain encrypted, and the two belong in different places.
 const (
 	StoreFile    = "hedgerow.duckdb"
 	SettingsFile = "settings.json"
@@ -56,7 +56,7 @@ type Result struct {
 	Records    int   `json:"records"`
 }
 
-// Source is what a backup is made of.
+// Source is the input of a backup.
 type Source struct {
 	Store   *store.DuckDB
 	Journal *journal.Journal // has the settings
@@ -118,8 +118,8 @@ func Write(ctx context.Context, a Source, folder string) (out Result, err error)
 	return out, err
 }
 
-// otherBuckets are the buckets beside project.Bucket that people fill: a backup
-// has them too. What judges have spent today is not among them.
+// otherBuckets are the buckets besides project.Bucket with users' records: a
+// backup has them too. Today's spending of judges is not among them.
 var otherBuckets = []string{prompt.Bucket, eval.ChecksBucket, dataset.SetsBucket, dataset.RunsBucket, dataset.ItemsBucket, experiment.Bucket, ledger.Bucket}
 
 // records reads all of a bucket.
@@ -136,7 +136,7 @@ func records(ctx context.Context, j *journal.Journal, bucket string) (map[string
 	for _, k := range keys {
 		e, err := kv.Get(ctx, k)
 		if errors.Is(err, jetstream.ErrKeyNotFound) {
-			continue // deleted a moment ago
+			continue // just deleted
 		}
 		if err != nil {
 			return nil, fmt.Errorf("read settings: %w", err)

@@ -25,10 +25,10 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/store"
 )
 
-// Config holds the settings of the process. Each setting is a
-// flag (--journal-max-bytes), an environment variable
-// (HEDGEROW_JOURNAL_MAX_BYTES) and a key of hedgerow.yaml (journal_max_bytes);
-// the first of these that is given wins, in this order.
+// Config holds the settings of the process. Each setting is a flag
+// (--journal-max-bytes), an environment variable (HEDGEROW_JOURNAL_MAX_BYTES)
+// and a key of hedgerow.yaml (journal_max_bytes); the first of these that is
+// set takes precedence, in this order.
 type Config struct {
 	Version string // of hedgerow; not a setting
 
@@ -86,7 +86,7 @@ type Config struct {
 	PostHogPersonalAPIKey string
 	SMTPURL               string // smtp://user:password@host:587 or smtps://…:465
 
-	Quiet bool // nothing on standard error: hedgerow mcp, whose client keeps it in a log
+	Quiet bool // no output on standard error: hedgerow mcp, whose client logs it
 }
 
 // upstreamConfig is one entry under "upstreams:" in hedgerow.yaml.
@@ -107,14 +107,14 @@ const (
 	allRoles    = "gateway,ingest,sinks,web"
 )
 
-// Has reports whether the process has a role; a subcommand, which reads no
-// --roles, has none of its own and all of its server's.
+// Has reports whether the process has a role. A subcommand, which does not
+// read --roles, has all roles of its server.
 func (c *Config) Has(role string) bool {
 	return c.Roles == "" || slices.Contains(c.roles(), role)
 }
 
-// refuseSplit rejects what would split events between stores, or leave them in
-// a journal that no one reads.
+// refuseSplit rejects settings that would split events between stores, or
+// leave them in a journal without a reader.
 func (c *Config) refuseSplit() error {
 	switch {
 	case c.NATSURL != "" && slices.ContainsFunc(strings.Split(allRoles, ","), func(r string) bool { return !c.Has(r) }):
@@ -152,8 +152,8 @@ func configFlag() cli.Flag {
 	return &cli.StringFlag{Name: "config", Usage: "configuration file (default: ./hedgerow.yaml if it exists)", Sources: cli.EnvVars("HEDGEROW_CONFIG")}
 }
 
-// Flags are the flags of every setting, with its default and its environment variable.
-// What is parsed goes into c.
+// Flags returns the flags of all settings, with defaults and environment
+// variables. Parsed values are stored in c.
 func (c *Config) Flags() []cli.Flag {
 	str := func(dst *string, name, def, usage string) cli.Flag {
 		return &cli.StringFlag{Name: name, Value: def, Usage: usage, Sources: cli.EnvVars(envName(name)), Destination: dst}
@@ -226,9 +226,9 @@ func (c *Config) Proxies() ([]netip.Prefix, error) {
 	return out, nil
 }
 
-// SubFlags are the flags of a subcommand: its own, and every setting that serve
-// knows, so that all of them read the same hedgerow.yaml, environment and command
-// line. Help shows only the folder and the file of the settings.
+// SubFlags returns the flags of a subcommand: its own, and every setting of
+// serve, so that all read the same hedgerow.yaml, environment and command line.
+// Help shows only the data folder and the configuration file.
 func (c *Config) SubFlags(own ...cli.Flag) []cli.Flag {
 	for _, f := range c.Flags() {
 		switch f := f.(type) {
@@ -246,8 +246,8 @@ func (c *Config) SubFlags(own ...cli.Flag) []cli.Flag {
 	return own
 }
 
-// LoadSub is load for a subcommand: it logs only what is wrong, unless --log-level
-// says otherwise, and has no roles of its own.
+// LoadSub is Load for a subcommand: it logs only warnings and errors, unless
+// --log-level is set, and has no roles.
 func (c *Config) LoadSub(cmd *cli.Command) error {
 	if err := c.Load(cmd); err != nil {
 		return err
@@ -259,7 +259,7 @@ func (c *Config) LoadSub(cmd *cli.Command) error {
 	return nil
 }
 
-// dataParts are what a data folder has at least one of.
+// dataParts are files of a data folder; at least one exists.
 var dataParts = []string{"journal", "secret.key", "hedgerow.duckdb", "settings"}
 
 // RequireData rejects a data folder that hedgerow serve has not made.
@@ -276,7 +276,7 @@ func (c *Config) RequireData() error {
 	}
 	for _, part := range dataParts {
 		if _, err := os.Lstat(c.Path(part)); err == nil {
-			return nil // doctor says what else is missing
+			return nil // doctor reports what else is missing
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return Exit(ExitData, event.NewError(event.CodeUnavailable, "the data folder "+c.Data+" cannot be read", "check its permissions, or name another with --data", err))
 		}
@@ -284,8 +284,8 @@ func (c *Config) RequireData() error {
 	return Exit(ExitData, event.NewError(event.CodeNotFound, c.Data+" is not a data folder of hedgerow", hint, nil))
 }
 
-// RequireSettings rejects a data folder whose settings are gone: opening it
-// would make new ones.
+// RequireSettings returns an error for a data folder without settings:
+// opening it would create new ones.
 func (c *Config) RequireSettings() error {
 	if err := c.RequireData(); err != nil || c.NATSURL != "" {
 		return err
@@ -302,8 +302,8 @@ func (c *Config) SettingsCopied() bool {
 	return err == nil && len(list) > 0
 }
 
-// Load overlays the configuration file and the environment's secrets on what
-// the flags have set, and validates the whole.
+// Load applies the configuration file and the environment's secrets after
+// the flags, and validates the result.
 func (c *Config) Load(cmd *cli.Command) error {
 	if err := c.loadFile(cmd); err != nil {
 		return err
@@ -504,7 +504,7 @@ func (c *Config) validate() error {
 	return c.limitConfig.validate()
 }
 
-// auto stands for a default that goes with the machine.
+// auto is a default that depends on the machine.
 const auto = "auto"
 
 // StoreMemoryBytes is the store's memory in bytes, 0 where it goes with the store.
@@ -564,8 +564,8 @@ func (c *Config) Path(elem ...string) string {
 }
 
 // socketName is the Unix socket in the data folder on which a running hedgerow
-// takes the commands of whoever may read that folder. It speaks the same API as
-// the network, as an administrator and without a key; its mode is 0600.
+// accepts commands from users who can read that folder. It serves the same API
+// as the network, as an administrator and without a key; its mode is 0600.
 const socketName = "hedgerow.sock"
 
 // SocketPath keeps within the 104 bytes that the shortest-tempered systems

@@ -16,7 +16,7 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// flags stands for a parsed command line: what is set there wins over the file.
+// fakeFlags is a parsed command line: its values take precedence over the file.
 type fakeFlags struct{ given, got map[string]string }
 
 func (f fakeFlags) IsSet(name string) bool { return f.given[name] != "" }
@@ -29,8 +29,9 @@ func (f fakeFlags) Set(name, value string) error {
 	return nil
 }
 
-// TestConfigFiles runs every file of testdata/config: NAME.good.yaml must be
-// accepted, NAME.bad.yaml refused with every line of NAME.want in the message.
+// TestConfigFiles loads every file of testdata/config: NAME.good.yaml must be
+// accepted, NAME.bad.yaml rejected with every line of NAME.want in the
+// message.
 func TestConfigFiles(t *testing.T) {
 	files, err := filepath.Glob("testdata/config/*.yaml")
 	if err != nil || len(files) < 8 {
@@ -126,8 +127,8 @@ func TestStoreMemory(t *testing.T) {
 	}
 }
 
-// TestConfigurationPage holds docs/configuration.md to name each key once, with
-// the default that the code has.
+// TestConfigurationPage checks that docs/configuration.md has each key once,
+// with the default in the code.
 func TestConfigurationPage(t *testing.T) {
 	page, err := os.ReadFile("../../../docs/configuration.md")
 	if err != nil {

@@ -33,9 +33,9 @@ func Invalid(message, hint string, err error) error {
 	return Exit(ExitConfig, event.NewError(event.CodeInvalid, message, hint, err))
 }
 
-// DataError gives an error of the data folder its exit code, where it must end
-// the process: the folder is another process's, or can never be used. Other
-// errors can pass, and stay as they are.
+// DataError adds the exit code to an error of the data folder that must end
+// the process: another process uses the folder, or it can never be used. Other
+// errors may be temporary and are not changed.
 func DataError(err error) error {
 	if err == nil {
 		return nil

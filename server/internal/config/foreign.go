@@ -25,9 +25,10 @@ func mayStand(name string) bool {
 	return ext == ".yaml" || ext == ".yml"
 }
 
-// RefuseForeign rejects a data folder that is someone else's: one that has things
-// in it, and none of hedgerow's. besides names a file or folder that may be there
-// as well; "" is none. Where the folder cannot be read, what opens it says why.
+// RefuseForeign returns an error for a data folder of another program: one that
+// is not empty and has no file of hedgerow. besides is a file or folder to
+// ignore; "" is none. It returns nil for an unreadable folder, which opening
+// reports.
 func (c *Config) RefuseForeign(besides string) error {
 	entries, err := os.ReadDir(c.Data)
 	if err != nil {

@@ -7,9 +7,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// PostHogClient is what every request to PostHog has in common. The settings were
-// valid when they were loaded; an authority's file that cannot be read since leaves
-// what the system trusts.
+// PostHogClient returns the common configuration of requests to PostHog. The
+// settings were validated when loaded; if an authority's file has become
+// unreadable, only the system's authorities are trusted.
 func (c *Config) PostHogClient(timeout time.Duration) posthog.ClientConfig {
 	out := posthog.ClientConfig{Timeout: timeout, AllowHosts: c.AllowedHosts()}
 	if c.PostHogCA != "" {

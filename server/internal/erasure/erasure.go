@@ -1,6 +1,6 @@
-// Package erasure deletes single events: locally at once, and in PostHog as far
-// as PostHog can. It is shared by the pages, the API, the tools and the
-// command, so that each has the same effect and writes the same audit log
+// Package erasure deletes single events: locally immediately, and in PostHog as
+// far as PostHog supports it. The pages, the API, the MCP tools and the command
+// share it, so that each has the same effect and writes the same audit log
 // entries.
 package erasure
 
@@ -21,13 +21,13 @@ import (
 // Bounds of one request.
 const (
 	MaxEvents  = 1000 // events
-	MaxPersons = 20   // users whose deletion PostHog is requested
+	MaxPersons = 20   // users to delete in PostHog per request
 )
 
-// What is not reached by a deletion locally.
+// Limits of a local deletion.
 const (
 	Stays = "Dataset examples created from it stay: delete them in the dataset. The journal keeps a copy, which is never shown, until its retention ends, and backups keep theirs."
-	// InPostHog says what PostHog can do.
+	// InPostHog describes PostHog's capabilities.
 	InPostHog = "PostHog cannot delete single events. Queued events are no longer sent; events already sent stay there, unless the person is deleted with all of their events: use request_person_deletion for that."
 )
 
@@ -38,8 +38,8 @@ type Store interface {
 
 // Users returns the user of an event.
 type Users interface {
-	// DistinctIDs returns the users of those of the events that are stored, each
-	// once; events without one are left out.
+	// DistinctIDs returns the users of the stored events, each once; events
+	// without a user are skipped.
 	DistinctIDs(ctx context.Context, projectID string, uuids []string) ([]string, error)
 }
 
@@ -54,23 +54,25 @@ type Eraser struct {
 	Project func(id string) (project.Project, bool)
 	// Connections returns the connections of a project.
 	Connections func(projectID string) []project.Connection
-	// Person asks a connection's PostHog to delete the person with a distinct id
-	// and all of their events, and reports whether PostHog knows one.
+	// Person requests a connection's PostHog to delete the person with a
+	// distinct id and all of their events, and reports whether the person
+	// exists.
 	Person func(ctx context.Context, c project.Connection, distinctID string) (found bool, err error)
 	Audit  project.Auditor
 	Logger *slog.Logger // nil: no log
 }
 
-// Request says what is to be deleted.
+// Request selects the events to delete.
 type Request struct {
 	ProjectID string
 	UUIDs     []string // at most MaxEvents
-	// Persons asks PostHog to delete the users of the events, with all of their
-	// events. The events have to be stored here, so that it is known who that is.
+	// Persons also requests PostHog to delete the users of the events, with all
+	// of their events. The events must be stored here, so that their users are
+	// known.
 	Persons bool
 }
 
-// Result is what came of a request.
+// Result is the result of a request.
 type Result struct {
 	Deleted     int      `json:"deleted"`      // events that were stored here
 	DeadLetters int      `json:"dead_letters"` // undelivered copies that were deleted
@@ -79,17 +81,17 @@ type Result struct {
 	PostHog     string   `json:"posthog"`
 }
 
-// Person is what one PostHog was requested.
+// Person is a request to one PostHog.
 type Person struct {
 	Connection string `json:"connection"`
-	DistinctID string `json:"distinct_id"` // as that PostHog knows it
-	Requested  bool   `json:"requested"`   // false: that PostHog knows no such person
+	DistinctID string `json:"distinct_id"` // in that PostHog
+	Requested  bool   `json:"requested"`   // false if PostHog does not have the person
 }
 
-// Delete deletes events locally, with their content and all that is derived from
-// them, and remembers their uuids, so that none comes back. Where the users are
-// to be deleted in PostHog, that is requested first: if it fails, nothing is
-// deleted locally, and doing all of it again does no harm.
+// Delete deletes events locally, with their content and derived data, and
+// remembers their uuids, so that none is stored again. Deletion of users in
+// PostHog is requested first: if that fails, nothing is deleted locally, and the
+// whole call can be repeated.
 func (x *Eraser) Delete(ctx context.Context, q Request) (Result, error) {
 	res := Result{Persons: []Person{}, Stays: Stays, PostHog: InPostHog}
 	switch {
@@ -143,7 +145,7 @@ func sentID(c project.Connection, p project.Project, id string) string {
 	return id
 }
 
-// persons asks each PostHog of the project to delete the users of events.
+// persons requests each PostHog of the project to delete the users of events.
 func (x *Eraser) persons(ctx context.Context, log *slog.Logger, projectID string, uuids []string) ([]Person, error) {
 	p, ok := x.Project(projectID)
 	if !ok {

@@ -23,12 +23,12 @@ type fixture struct {
 	*erasure.Eraser
 	server *servertest.Server
 	ph     *simposthog.Server
-	events []*event.Event // of ada, bob, and of nobody
+	events []*event.Event // of ada, bob, and without a user
 	conn   project.Connection
 }
 
-// newFixture is a home with three events, and a PostHog that has them, too. With
-// scopes the connection has a personal key with these.
+// newFixture is a store with three events, and a PostHog that has them, too.
+// With scopes the connection has a personal key with these.
 func newFixture(t *testing.T, scopes ...string) *fixture {
 	t.Helper()
 	f := &fixture{}
@@ -92,7 +92,8 @@ func TestDeleteAtHome(t *testing.T) {
 	if f.audited("event.delete") != 1 || len(f.ph.DeletedPersons()) != 0 {
 		t.Errorf("audited %d, PostHog was asked for %v", f.audited("event.delete"), f.ph.DeletedPersons())
 	}
-	// Another project's name deletes nothing; what the journal still has does not come back.
+	// Another project's name deletes nothing; events in the journal are not stored
+	// again.
 	if res, err := f.Delete(ctx, erasure.Request{ProjectID: "other", UUIDs: []string{f.events[1].UUID}}); err == nil && res.Deleted != 0 {
 		t.Errorf("another project deleted %d", res.Deleted)
 	}
@@ -118,7 +119,7 @@ func TestDeletePersons(t *testing.T) {
 	if got := f.ph.DeletedPersons(); !slices.Equal(got, []string{"ada"}) || f.audited("person.delete_requested") != 1 {
 		t.Errorf("PostHog deleted %v, audited %d", got, f.audited("person.delete_requested"))
 	}
-	// An id leaves as a hash: that is the person.
+	// An id is sent as a hash, which identifies the person.
 	f.conn.HashDistinctIDs = true
 	p, _ := f.server.Registry.Snapshot().Project(project.DefaultID)
 	hash := privacy.HashID([]byte(p.HashKey.Reveal()), "ada")
@@ -133,14 +134,14 @@ func TestDeletePersons(t *testing.T) {
 	if got := f.ph.DeletedPersons(); !slices.Equal(got, []string{"ada", hash}) {
 		t.Errorf("PostHog deleted %v", got)
 	}
-	// Nobody is named: nothing is deleted, and the error says why.
+	// Without a user nothing is deleted, and the error explains that.
 	_, err = f.Delete(ctx, erasure.Request{ProjectID: project.DefaultID, UUIDs: []string{f.events[2].UUID}, Persons: true})
 	if err == nil || !strings.Contains(err.Error(), "has a user") || len(f.left(t)) != 1 {
 		t.Errorf("%v, left %v", err, f.left(t))
 	}
 }
 
-// send puts an event of a person into PostHog.
+// send adds an event of a person to PostHog.
 func (f *fixture) send(t *testing.T, distinctID string) {
 	t.Helper()
 	body := fmt.Sprintf(`{"api_key":%q,"batch":[{"event":"$ai_generation","distinct_id":%q,"uuid":%q,"timestamp":%q,"properties":{}}]}`, simposthog.Token, distinctID, event.NewID(), event.FormatTime(time.Now()))

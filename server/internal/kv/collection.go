@@ -15,8 +15,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/health"
 )
 
-// Collection is a bucket whose records are all of one type, each of one project, under
-// the key PROJECT.ID. Errors are [*event.Error].
+// Collection is a bucket with records of one type, each of a project, under the
+// key PROJECT.ID. Errors are [*event.Error].
 type Collection[T any] struct {
 	b    *Bucket[map[string]T, map[string]T]
 	noun string
@@ -47,7 +47,7 @@ func OpenCollection[T any](ctx context.Context, bucket jetstream.KeyValue, noun,
 	return &Collection[T]{b, noun}, nil
 }
 
-// Close ends the watch. What is in memory stays readable.
+// Close ends the watch. Records in memory remain readable.
 func (c *Collection[T]) Close() error { return c.b.Close() }
 
 // Changed returns a channel that is closed with the next change. Take it before
@@ -57,7 +57,7 @@ func (c *Collection[T]) Changed() <-chan struct{} { return c.b.Changed() }
 // Health returns the health of the records.
 func (c *Collection[T]) Health() health.Report { return c.b.Health() }
 
-// Get returns a record. What it refers to must not be written to.
+// Get returns a record. Do not modify values that it references.
 func (c *Collection[T]) Get(projectID, id string) (T, bool) {
 	v, ok := c.b.View()[projectID+"."+id]
 	return v, ok
@@ -105,8 +105,8 @@ func (c *Collection[T]) Create(ctx context.Context, projectID, id string, v T) e
 	return err
 }
 
-// Change lets f change a copy of a record and writes it back. f may be called
-// several times. What the record refers to is its own.
+// Change calls f to change a copy of a record and writes it back. f may be
+// called several times. The copy is deep.
 func (c *Collection[T]) Change(ctx context.Context, projectID, id string, f func(*T) error) (T, error) {
 	var v T
 	if _, ok := c.Get(projectID, id); !ok { // also where the id is no key at all

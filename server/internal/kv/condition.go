@@ -40,7 +40,8 @@ func (b *Bucket[S, V]) live() {
 	}
 }
 
-// broken notes that it does not. A nil error says that it is about to be read.
+// broken records that the bucket is unavailable. A nil error means that it is
+// about to be read.
 func (b *Bucket[S, V]) broken(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -62,15 +63,14 @@ func (b *Bucket[S, V]) broken(err error) {
 	}
 }
 
-// stir has those that wait for the bucket look again. b.mu is held.
+// stir wakes callers that wait for the bucket. b.mu is locked.
 func (b *Bucket[S, V]) stir() {
 	close(b.stirred)
 	b.stirred = make(chan struct{})
 }
 
-// Writable returns nil when changes can be written, and otherwise, an
-// [*event.Error] of code [event.CodeUnavailable]. It waits for a bucket that is
-// being read at this moment.
+// Writable returns nil if changes can be written, otherwise an [*event.Error]
+// of code [event.CodeUnavailable]. It waits for a bucket that is being read.
 func (b *Bucket[S, V]) Writable(ctx context.Context) error {
 	end := time.NewTimer(readWait)
 	defer end.Stop()
@@ -96,9 +96,9 @@ func (b *Bucket[S, V]) Writable(ctx context.Context) error {
 	}
 }
 
-// Health returns the health of the bucket: degraded while it shows what it had
-// earlier or while its last-good copy cannot be written, failed while it has
-// nothing to show.
+// Health returns the health of the bucket: degraded while it shows earlier
+// records or its last-good copy cannot be written, failed while it has no
+// records to show.
 func (b *Bucket[S, V]) Health() health.Report {
 	b.mu.Lock()
 	defer b.mu.Unlock()

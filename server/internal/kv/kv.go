@@ -16,38 +16,37 @@ import (
 	"github.com/hedgerow/hedgerow/event"
 )
 
-// Config says what a bucket's records mean. S is the state that changes are
-// applied to, one after the other and by one goroutine; V the view made of it,
-// which is never changed again.
+// Config defines a bucket's records. S is the state to which changes are
+// applied, in order and by one goroutine; V is the immutable view made from
+// it.
 type Config[S, V any] struct {
-	Name string // what the records are, for people: "prompts"
+	Name string // name of the records for users: "prompts"
 	New  func() S
-	// Apply brings one record into the state. A nil value says that it is gone.
-	// Where it fails, the state must be as it was.
+	// Apply applies a record to the state. A nil value is a deletion. If it
+	// returns an error, the state must be unchanged.
 	Apply  func(state S, key string, value []byte, revision uint64) error
 	View   func(state S) V
 	Logger *slog.Logger // Defaults to none
 
-	// LastGood is the path of a copy of all records outside of JetStream, a JSON
-	// file of mode 0600. It is rewritten, whole or not at all, before a change
-	// returns; a record that is removed is gone from it too. Where the bucket
-	// cannot be read the view is made from it, and where the bucket was lost or
-	// has lost records they are put back from it; else the bucket is right. "" is
-	// without.
+	// LastGood is the path of a copy of all records outside JetStream, a JSON
+	// file of mode 0600. It is replaced atomically before a change returns, so it
+	// also lacks deleted records. If the bucket is unreadable the view is made
+	// from the copy, and records that the bucket lost are restored from it;
+	// otherwise the bucket takes precedence. "" disables it.
 	LastGood string
-	// Secrets says that the records hold some, so that no file may keep those of a
-	// record that was changed or removed: LastGood is removed where it cannot be
-	// rewritten, and copies of it that were damaged go once it is whole. The
-	// bucket itself has to be one that erases; see journal.Config.Erasing.
+	// Secrets marks records with secrets. No file may keep those of a changed or
+	// deleted record: LastGood is deleted if it cannot be rewritten, and damaged
+	// copies of it are deleted once it is complete. The bucket must erase; see
+	// journal.Config.Erasing.
 	Secrets bool
 }
 
-// Bucket is an open bucket. Its methods may be called at the same time.
+// Bucket is an open bucket. It is safe for concurrent use.
 //
-// While it cannot be read (the journal is down, its files are damaged) it shows
-// the last-good copy, or what it read before, and changes answer
-// [event.CodeUnavailable]; it continues on its own. [Bucket.Health] reports
-// which.
+// While it is unreadable (the journal is down, its files are damaged) it shows
+// the last-good copy, or the records read before, and changes return an error
+// of code [event.CodeUnavailable]; it recovers automatically. [Bucket.Health]
+// reports the state.
 type Bucket[S, V any] struct {
 	kv  jetstream.KeyValue
 	c   Config[S, V]
@@ -73,7 +72,7 @@ type published[V any] struct {
 	revision uint64
 }
 
-// readWait bounds how long a bucket may say nothing while it is read.
+// readWait limits the time between records while the bucket is read.
 const readWait = 5 * time.Second
 
 // Open reads the bucket and begins to watch it. ctx bounds the opening only;
@@ -101,8 +100,8 @@ func Open[S, V any](ctx context.Context, kv jetstream.KeyValue, c Config[S, V]) 
 	}
 	b.wg.Go(func() { b.watch(run, w, st, last) })
 	b.wg.Go(func() {
-		// The markers of what was purged are of use to watchers only, and every
-		// watcher has seen those that are older than half an hour.
+		// Only watchers need delete markers, and all have seen those older than
+		// half an hour.
 		if b.Writable(run) != nil {
 			return
 		}
@@ -142,8 +141,8 @@ func (b *Bucket[S, V]) newLoaded() *loaded[S] {
 	return &loaded[S]{state: b.c.New(), records: make(map[string]record), bad: make(map[string]error)}
 }
 
-// load begins a watch and reads it up to the point where it has delivered all
-// there was. What the bucket has lost of last is put back into it.
+// load starts a watch and reads all existing records. It restores records of
+// last that the bucket has lost.
 func (b *Bucket[S, V]) load(ctx context.Context, cancelled <-chan struct{}, last *lastGood) (jetstream.KeyWatcher, *loaded[S], error) {
 	w, err := b.kv.WatchAll(ctx)
 	if err != nil {
@@ -272,8 +271,8 @@ func (b *Bucket[S, V]) publish(st *loaded[S]) {
 	b.tick = make(chan struct{})
 }
 
-// Await returns when the view stands at a revision or past it, and its last-good
-// copy, where that can be written, too.
+// Await returns when the view has reached a revision, and its last-good copy,
+// too, if it is writable.
 func (b *Bucket[S, V]) Await(ctx context.Context, revision uint64) error {
 	for {
 		b.mu.Lock()
@@ -292,7 +291,7 @@ func (b *Bucket[S, V]) Await(ctx context.Context, revision uint64) error {
 	}
 }
 
-// Create writes a record that must not exist yet; ErrExists says that it does.
+// Create writes a new record. It returns ErrExists if the record exists.
 func (b *Bucket[S, V]) Create(ctx context.Context, key string, record any) error {
 	value, err := json.Marshal(record)
 	if err != nil {
@@ -314,10 +313,10 @@ func (b *Bucket[S, V]) Create(ctx context.Context, key string, record any) error
 // ErrExists is returned by [Bucket.Create]; callers replace it with an error for the user.
 var ErrExists = errors.New("record already exists")
 
-// Change reads a record, lets f make another of it, and writes that if no one
-// else has meanwhile; else it begins again. f gets nil if there is no record,
-// may be called several times, and its error ends the change. A nil record from
-// f removes it.
+// Change reads a record, calls f to replace it, and writes the result; after a
+// concurrent change it starts again. f gets nil if there is no record, may be
+// called several times, and its error aborts the change. A nil record from f
+// deletes it.
 func (b *Bucket[S, V]) Change(ctx context.Context, key string, f func(value []byte) (record any, err error)) error {
 	if err := b.Writable(ctx); err != nil {
 		return err
@@ -353,8 +352,8 @@ func (b *Bucket[S, V]) Change(ctx context.Context, key string, f func(value []by
 	return b.Await(ctx, revision)
 }
 
-// gone waits until the view has what was just purged: a purge does not report
-// its revision, but the bucket's last one is it or a later one.
+// gone waits until the view has applied a purge: a purge does not report its
+// revision, but it is at most the bucket's last one.
 func (b *Bucket[S, V]) gone(ctx context.Context) error {
 	st, err := b.kv.Status(ctx)
 	if err != nil {
@@ -367,14 +366,14 @@ func (b *Bucket[S, V]) gone(ctx context.Context) error {
 	return b.Await(ctx, info.StreamInfo().State.LastSeq)
 }
 
-// Remove purges a record. A record that is not there is no error.
+// Remove purges a record. It returns nil if the record does not exist.
 func (b *Bucket[S, V]) Remove(ctx context.Context, key string) error {
 	return b.Change(ctx, key, func([]byte) (any, error) { return nil, nil })
 }
 
 func (b *Bucket[S, V]) unavailable(what string, err error) error {
 	hint := hintOf(err)
-	if e := (*event.Error)(nil); errors.As(err, &e) { // its hint is said once
+	if e := (*event.Error)(nil); errors.As(err, &e) { // use its hint only once
 		plain := *e
 		plain.Hint = ""
 		err = &plain
@@ -382,7 +381,7 @@ func (b *Bucket[S, V]) unavailable(what string, err error) error {
 	return event.NewError(event.CodeUnavailable, "the "+b.c.Name+" "+what, hint, err)
 }
 
-// hintOf is what the cause says to do, or to try again.
+// hintOf returns the hint of the cause, or to try again.
 func hintOf(err error) string {
 	if e := (*event.Error)(nil); errors.As(err, &e) && e.Hint != "" {
 		return e.Hint

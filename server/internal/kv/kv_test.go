@@ -155,7 +155,7 @@ func TestRace(t *testing.T) {
 				switch e := event.AsError(err); {
 				case err == nil:
 					done++
-				case e.Code != event.CodeConflict: // too many others came first: try again, as people do
+				case e.Code != event.CodeConflict: // too many concurrent changes: retry, as a user would
 					t.Error(err)
 					return
 				}

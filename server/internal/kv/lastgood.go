@@ -38,7 +38,7 @@ type lastGood struct {
 
 const lastGoodVersion = 1
 
-// savedAs is what the file holds.
+// savedAs is the file's content.
 type savedAs struct {
 	created  time.Time // of the bucket that is being watched
 	revision uint64
@@ -115,7 +115,7 @@ func (b *Bucket[S, V]) showLastGood(last *lastGood, why error) {
 	b.now.Store(&published[V]{view: b.c.View(st.state), revision: st.revision})
 }
 
-// copyOf is what has been read of the bucket, as a copy to compare with.
+// copyOf returns the records read from the bucket as a copy for comparison.
 func (b *Bucket[S, V]) copyOf(st *loaded[S]) *lastGood {
 	if b.c.LastGood == "" {
 		return nil
@@ -196,15 +196,15 @@ func writeLastGood(path string, l *lastGood) error {
 	return atomicfile.Write(path, append(raw, '\n'))
 }
 
-// putBack compares the bucket with the last-good copy, and puts back what the
-// bucket has lost:
+// putBack compares the bucket with the last-good copy, and restores records that
+// the bucket has lost:
 //
-//   - all, where the bucket is another one and empty (the stream was lost);
-//   - what came after the bucket's end, where it is the same one and ends before
-//     the copy does (its tail was lost), removals too;
-//   - single records that the journal says it has lost, and removals that it may have.
+//   - all, if the bucket is another one and empty (the stream was lost);
+//   - changes after the bucket's end, if it is the same one and ends before the
+//     copy does (its tail was lost), including deletions;
+//   - single records that the journal reports as lost, and deletions that may be.
 //
-// A record that cannot be read in the bucket is shown as the copy has it.
+// A record that is unreadable in the bucket is shown from the copy.
 func (b *Bucket[S, V]) putBack(ctx context.Context, st *loaded[S], last *lastGood) error {
 	if b.c.LastGood == "" {
 		return nil
@@ -247,7 +247,7 @@ func (b *Bucket[S, V]) putBack(ctx context.Context, st *loaded[S], last *lastGoo
 		case there && (have.Revision >= r.Revision || !(tail && r.Revision > info.State.LastSeq) && !lost(r.Revision)):
 			continue
 		case !there && !whole && !(tail && r.Revision > info.State.LastSeq) && !lost(r.Revision):
-			continue // removed since, by whoever
+			continue // deleted since
 		}
 		var revision uint64
 		if there {
@@ -281,13 +281,14 @@ func (b *Bucket[S, V]) putBack(ctx context.Context, st *loaded[S], last *lastGoo
 	return nil
 }
 
-// damageTeller is a bucket that knows what damage of its files has cost it.
+// damageTeller is a bucket that reports the records lost by damage of its
+// files.
 type damageTeller interface {
 	LostRevision(revision uint64) bool // there was a record of that revision
 	Damaged() bool                     // anything at all
 }
 
-// removeAgain removes what had been removed before, where the bucket has lost that.
+// removeAgain repeats deletions that the bucket has lost.
 func (b *Bucket[S, V]) removeAgain(ctx context.Context, st *loaded[S], last map[string]record, end uint64) (int, error) {
 	n := 0
 	for key, have := range st.records {

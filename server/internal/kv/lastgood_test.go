@@ -125,7 +125,7 @@ func TestLastGoodFollows(t *testing.T) {
 	}
 }
 
-// A copy that cannot be written stops no change, and is told.
+// A copy that cannot be written does not prevent changes, and is reported.
 func TestLastGoodCannotBeWritten(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "file")
@@ -140,7 +140,7 @@ func TestLastGoodCannotBeWritten(t *testing.T) {
 	}
 }
 
-// lose takes the files of the bucket away.
+// lose deletes the bucket's files.
 func lose(t *testing.T, dir string) {
 	t.Helper()
 	if err := os.RemoveAll(filepath.Join(dir, "jetstream", "$G", "streams", "KV_numbers")); err != nil {
@@ -170,7 +170,7 @@ func TestLastGoodRefills(t *testing.T) {
 	}
 	create(t, b, "c", 3)
 	closing(t, b)
-	// What another process removes while this one is away stays removed.
+	// A record deleted by another process meanwhile remains deleted.
 	bucket := kvOf(t, j)
 	if err := bucket.Purge(t.Context(), "a"); err != nil {
 		t.Fatal(err)
@@ -199,7 +199,7 @@ func TestLastGoodRefills(t *testing.T) {
 	}
 }
 
-// The end of the bucket is lost, as after a power failure: the copy knows more.
+// The end of the bucket is lost, as after a power failure: the copy has more.
 func TestLastGoodKnowsMore(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -256,7 +256,7 @@ func TestLastGoodUnreadableRecord(t *testing.T) {
 	}
 }
 
-// gate is a bucket whose journal is down until it is opened.
+// gate is a bucket whose journal is down until opened.
 type gate struct {
 	jetstream.KeyValue
 	open chan struct{}
@@ -309,7 +309,7 @@ func TestLastGoodWhileDown(t *testing.T) {
 	if h := b.Health(); h.Status != health.Degraded || !strings.Contains(h.Message, "shown as of") || h.Hint != "free disk space" {
 		t.Errorf("health %+v", h)
 	}
-	// Without a copy there is nothing to show, and that is said.
+	// Without a copy there are no records, and an error reports that.
 	none := openWith(t, g, filepath.Join(t.TempDir(), "other.json"))
 	sees(t, none, "")
 	if h := none.Health(); h.Status != health.Failed {
@@ -333,8 +333,7 @@ func TestLastGoodWhileDown(t *testing.T) {
 	sees(t, none, "a=1 b=2 c=3")
 }
 
-// silent is a bucket that never ends to tell what it has, as one whose block is
-// damaged.
+// silent is a bucket whose listing never ends, like one with a damaged block.
 type silent struct{ jetstream.KeyValue }
 
 type silentWatch struct{ jetstream.KeyWatcher }
@@ -380,8 +379,8 @@ func FuzzLastGood(f *testing.F) {
 	})
 }
 
-// Bytes of the bucket's files are overwritten, wherever: nothing is lost, and what
-// was removed stays so.
+// Bytes of the bucket's files are overwritten anywhere: nothing is lost, and
+// deleted records remain deleted.
 func TestDamagedBucket(t *testing.T) {
 	t.Parallel()
 	template := t.TempDir()

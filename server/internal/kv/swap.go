@@ -10,22 +10,21 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// What [Swap] returns, next to the errors of f. Callers make errors for people
-// of them.
+// Errors of [Swap], besides those of f. Callers convert them to user-facing
+// errors.
 var (
 	ErrRead  = errors.New("record could not be read")    // with the cause
 	ErrWrite = errors.New("record could not be written") // with the cause
 	ErrRaced = errors.New("record was changed by others all the time")
 )
 
-// attempts bounds how often a change is tried again when another one came first.
+// attempts limits the number of retries after concurrent changes.
 const attempts = 16
 
-// Swap reads a record, lets f make another value of it, and writes that if no one
-// else has meanwhile; else it begins again. f gets nil if there is no record, may
-// be called several times, and its error ends the change. A nil value from f
-// removes the record. Swap returns the revision that it has written, 0 where it
-// removed the record.
+// Swap reads a record, calls f to replace its value, and writes the result; after
+// a concurrent change it starts again. f gets nil if there is no record, may be
+// called several times, and its error aborts the change. A nil value from f
+// deletes the record. Swap returns the revision that it wrote, 0 for a deletion.
 func Swap(ctx context.Context, bucket jetstream.KeyValue, key string, f func(old jetstream.KeyValueEntry) (value []byte, err error)) (revision uint64, err error) {
 	for try := range attempts {
 		old, err := bucket.Get(ctx, key)
@@ -64,7 +63,7 @@ func Swap(ctx context.Context, bucket jetstream.KeyValue, key string, f func(old
 	return 0, ErrRaced
 }
 
-// Raced reports whether a write failed because another one came first.
+// Raced reports whether a write failed because of a concurrent change.
 func Raced(err error) bool {
 	return errors.Is(err, jetstream.ErrKeyRevisionMismatch) || errors.Is(err, jetstream.ErrKeyExists)
 }

@@ -17,8 +17,8 @@ const (
 	takeOverWait  = time.Minute // for which deliveries to a connection from before wait for its names
 )
 
-// AllowListUpgrade gives each connection from before the allow-list the names
-// that it continues sending: those that were sent before and are not content.
+// AllowListUpgrade adds to each connection from before the allowlist the
+// names that it continues to send: those sent before that are not content.
 type AllowListUpgrade struct {
 	registry *project.Registry
 	log      *slog.Logger
@@ -31,8 +31,8 @@ func NewAllowListUpgrade(registry *project.Registry, log *slog.Logger) *AllowLis
 	return &AllowListUpgrade{registry: registry, log: log, tried: make(chan struct{})}
 }
 
-// Run does the upgrade, by what the store has. What fails is tried again, since the
-// store may be on its way back. It returns when all is done or ctx ends.
+// Run does the upgrade from the store's data. It retries failures, because the
+// store may be recovering. It returns when all is done or ctx ends.
 func (u *AllowListUpgrade) Run(ctx context.Context, reader *query.Reader) error {
 	first := func() { u.once.Do(func() { close(u.tried) }) }
 	defer first()

@@ -1,9 +1,9 @@
-// Package outbound decides what leaves for a PostHog connection, and in which event
-// schema: [Shape] for events, [FlagQuestion] and [FlagQuery] for questions about
-// feature flags, [DistinctID] for the ids of users. These are pure: what leaves depends
-// on the arguments alone, however often it is tried.
+// Package outbound determines what is sent to a PostHog connection, and in which
+// event schema: [Shape] for events, [FlagQuestion] and [FlagQuery] for feature
+// flag requests, [DistinctID] for user ids. These functions are pure: the result
+// depends only on the arguments, so retries send the same.
 //
-// Beside that it keeps the state of the delivery that outlives a batch: [Gaps],
-// which a connection was not sent, and [AllowListUpgrade] for connections from
-// before the allow-list.
+// It also keeps delivery state that outlives a batch: [Gaps], the events that a
+// connection was not sent, and [AllowListUpgrade] for connections from before the
+// allowlist.
 package outbound

@@ -12,8 +12,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// Queue is the name of the journal's queue of a connection. Queue("") is what all such
-// names begin with.
+// Queue returns the name of a connection's journal queue. Queue("") is the common
+// prefix of these names.
 func Queue(connectionID string) string { return "posthog-" + connectionID }
 
 // GapsConfig is what [Gaps] works with. All of it is required.
@@ -25,14 +25,14 @@ type GapsConfig struct {
 }
 
 // Gaps are the events that connections were not sent because the journal was
-// nearly full: their queues gave them up, the store has them. They are sent again
-// when someone requests that.
+// nearly full: their queues dropped them, the store has them. They are sent again
+// on request.
 type Gaps struct {
 	c       GapsConfig
-	changed chan struct{} // somebody asked
+	changed chan struct{} // signals a request
 }
 
-// NewGaps returns the gaps that a journal knows of.
+// NewGaps returns the gaps recorded in a journal.
 func NewGaps(c GapsConfig) *Gaps { return &Gaps{c, make(chan struct{}, 1)} }
 
 // List returns the gaps of a project's connections ("" is every project), of one queue
@@ -88,14 +88,14 @@ func (s *Gaps) change(ctx context.Context, projectID, queue string, ids []string
 }
 
 const (
-	gapsRetry  = 5 * time.Second // until a queue that is behind is checked again
+	gapsRetry  = 5 * time.Second // until a lagging queue is checked again
 	gapsFill   = 0.5             // of the journal, above which nothing is sent again
 	gapsBehind = 10_000          // events of the queue, above which it is given no more
 )
 
-// Run sends again, until ctx ends, from the store what queues gave up and someone
-// asked for. Its position is saved in the journal after each part, so that it
-// continues after a restart; what PostHog gets twice by that it knows by the uuid.
+// Run sends requested gaps again from the store until ctx ends. It saves its
+// position in the journal after each part, so that it continues after a restart;
+// PostHog deduplicates repeated events by uuid.
 func (s *Gaps) Run(ctx context.Context) error {
 	tick := time.NewTicker(gapsRetry)
 	defer tick.Stop()

@@ -7,9 +7,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// DistinctID is the id by which a connection's PostHog knows a user of a project: the
-// one that Shape gives the user's events. A project of which nothing is known has
-// no key to hash with: the id is then left as it is.
+// DistinctID returns a user's id in a connection's PostHog: the same as Shape
+// sets on the user's events. An unknown project has no hash key: its ids are not
+// changed.
 func DistinctID(c project.Connection, p project.Project, id string) string {
 	if p.ID != "" && (c.HashDistinctIDs || p.Settings.HashDistinctIDs) {
 		return privacy.HashID([]byte(p.HashKey.Reveal()), id)
@@ -26,7 +26,7 @@ func FlagQuestion(c project.Connection, asked map[string]json.RawMessage) map[st
 	return privacy.FlagQuestion(asked, c.SendProperties)
 }
 
-// FlagQuery is what leaves of the query of such a question.
+// FlagQuery returns the query parameters of such a request to send.
 func FlagQuery(c project.Connection, query map[string][]string) map[string][]string {
 	if !c.PrivacyMode {
 		return query

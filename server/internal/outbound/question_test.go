@@ -7,7 +7,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// A connection's privacy mode decides what a question for flags takes along.
+// A connection's privacy mode determines the parameters of a flag request.
 func TestFlagQuestionByConnection(t *testing.T) {
 	asked := map[string]json.RawMessage{"distinct_id": []byte(`"d"`), "messages": []byte(`["what he said"]`)}
 	query := map[string][]string{"v": {"2"}, "x": {"what he said"}}

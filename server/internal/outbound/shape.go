@@ -12,13 +12,13 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// Shape makes what leaves for a connection out of what is kept locally: filter,
-// sample, privacy, defaults, vocabulary, in this order. It depends on nothing
-// but its arguments, so that an event leaves the same however often it is tried.
+// Shape converts a stored event to the events to send to a connection: filter,
+// sample, privacy, defaults, schema, in this order. It depends only on its
+// arguments, so retries send the same events.
 //
-// A filter by name knows the names of both vocabularies: one that names
-// llm_request_failed lets that out of a call and nothing else, one that names
-// $ai_generation whatever the vocabulary makes of the call.
+// A filter by name accepts the names of both schemas: llm_request_failed selects
+// only that event of a call, $ai_generation all events of the call in any
+// schema.
 func Shape(c project.Connection, p project.Project, e *event.Event) posthog.Shaped {
 	if e.IsSpanContent() {
 		return posthog.Shaped{} // for the store alone: content of an event that leaves on its own
@@ -64,7 +64,7 @@ func Shape(c project.Connection, p project.Project, e *event.Event) posthog.Shap
 	} else {
 		shaped.Events = slices.DeleteFunc(all, func(o *event.Event) bool { return !slices.Contains(names, o.Name) })
 	}
-	if len(shaped.Events) > 0 { // what the filter leaves out is no dead letter
+	if len(shaped.Events) > 0 { // filtered events are not dead letters
 		shaped.Block = outcome.Block
 	}
 	return shaped

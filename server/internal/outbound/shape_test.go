@@ -11,8 +11,8 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 )
 
-// What leaves for a connection: which events, and that the vocabulary without
-// text has none even where the connection lets content out.
+// The events sent to a connection; the schema without text has none even if
+// the connection sends content.
 func TestShape(t *testing.T) {
 	const word = "xyzzy"
 	call := &event.Event{UUID: event.NewID(), ProjectID: "default", Name: event.Generation, DistinctID: "u", Timestamp: time.Unix(1_780_000_000, 0), TraceID: "t", SpanID: "s",
@@ -25,7 +25,7 @@ func TestShape(t *testing.T) {
 		filter  project.Filter
 		e       *event.Event
 		private bool
-		want    string // names; a + behind those that have the text
+		want    string // names; a + after those with the text
 	}{
 		{project.SchemaPostHog, project.Filter{}, call, true, "$ai_generation"},
 		{project.SchemaPostHog, project.Filter{}, call, false, "$ai_generation+"},
