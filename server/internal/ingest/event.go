@@ -247,6 +247,13 @@ func setProperties(e *event.Event, p map[string]json.RawMessage) {
 	e.MarkRawValid() // scan.go has been through the body
 	if e.IsLLM() {
 		e.SetWireProperties(p)
+		e.Provider = event.ProviderName(e.Provider)
+		// @mastra/posthog names a generation by $ai_generation_id only, which its children
+		// name as their parent.
+		if id := text(e.Properties["$ai_generation_id"]); e.SpanID == "" && e.IsCosted() {
+			e.SpanID = event.CleanID(id)
+		}
+		readCompletion(e)
 		readRawUsage(e)
 		// The older name of the output: as a property it would outlive the content
 		// retention.
