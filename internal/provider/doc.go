@@ -10,7 +10,7 @@
 //   - response.go: streams and whole answers, the time of the first token, how
 //     the call ended.
 //   - chat.go, responses.go, messages.go, gemini.go, vertex.go, ollama.go,
-//     embeddings.go, media.go: one wire format each.
+//     cohere.go, embeddings.go, media.go: one wire format each.
 //   - usage.go: token counts, normalised.
 //   - message.go: answers in PostHog's message form (contract section 3.4).
 //   - sse.go, json.go, redact.go: server-sent events, JSON without copies, files

@@ -14,6 +14,8 @@ func (p *parser) embeddingsAnswer(name string, v gjson.Result) {
 		p.e.Model = or(event.FirstChars(text(v), 200), p.e.Model)
 	case "id":
 		p.e.CompletionID = or(event.FirstChars(text(v), 200), p.e.CompletionID)
+	case "meta": // Cohere
+		p.usageCohere(v)
 	case "predictions", "metadata":
 		if p.google {
 			p.predictAnswer(name, v)

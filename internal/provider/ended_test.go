@@ -23,6 +23,7 @@ func TestStreamEnded(t *testing.T) {
 		{provider.Gemini, sse, `data: {"candidates":[{"finishReason":"STOP"}]}` + "\n\n", true},
 		{provider.Gemini, "application/json", `{"candidates":[{"finishReason":"STOP"}`, false},
 		{provider.OpenAI, "application/json", "data: [DONE]", false},
+		{provider.OpenAI, "text/event-stream", "event: message-end\ndata: {\"type\":\"message-end\"}\n\n", true},
 		{provider.OpenAI, "application/x-ndjson", `{"message":{"content":"a"},"done":false}` + "\n", false},
 		{provider.OpenAI, "application/x-ndjson", `{"message":{"content":"{\"error\":1}"},"done":false}` + "\n", false},
 		{provider.OpenAI, "application/x-ndjson", `{"done":true,"total_duration":12}` + "\n", true},

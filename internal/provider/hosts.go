@@ -37,5 +37,6 @@ var Hosts = []Host{
 	{"api.perplexity.ai", "perplexity", OpenAI, true},
 	{"api.together.xyz", "together", OpenAI, false},
 	{"api.fireworks.ai", "fireworks", OpenAI, false},
+	{"api.cohere.com", "cohere", OpenAI, false},
 	{"ollama.com", "ollama", OpenAI, false},
 }

@@ -20,6 +20,7 @@ const (
 	opGenerateContent = "generate_content" // Gemini, streamed or not
 	opOllamaChat      = "ollama_chat"
 	opOllamaGenerate  = "ollama_generate"
+	opCohereChat      = "cohere_chat"
 	opEmbeddings      = "embeddings"
 	opImages          = "images"
 	opSpeech          = "speech"
@@ -37,7 +38,7 @@ const (
 //
 // Bodies are read for chat, completions, fim, responses, responses_compact,
 // responses_get, messages, generate_content, count_tokens, ollama_chat,
-// ollama_generate, embeddings, images, speech, transcriptions, translations, videos, ocr and rerank. The others are models, moderations, files,
+// ollama_generate, cohere_chat, embeddings, images, speech, transcriptions, translations, videos, ocr and rerank. The others are models, moderations, files,
 // batches, message_batches, threads … after their collection, with _get, _list
 // or the like where the method changes what is meant.
 func Operation(d Dialect, method, path string) string {
@@ -49,6 +50,9 @@ func Operation(d Dialect, method, path string) string {
 		return vertexOperation(path, model, verb)
 	}
 	if op := ollamaOperation(method, path); op != "" {
+		return op
+	}
+	if op := cohereOperation(method, path); op != "" {
 		return op
 	}
 	var segs [8]string
@@ -160,7 +164,7 @@ var collections = map[string]bool{
 // eventName says which event an operation becomes.
 func eventName(op string) string {
 	switch op {
-	case opChat, opCompletions, opFIM, opResponses, opCompact, opMessages, opGenerateContent, opOllamaChat, opOllamaGenerate, opImages, opSpeech, opTranscription, opTranslation, opVideos, opOCR, opRerank:
+	case opChat, opCompletions, opFIM, opResponses, opCompact, opMessages, opGenerateContent, opOllamaChat, opOllamaGenerate, opCohereChat, opImages, opSpeech, opTranscription, opTranslation, opVideos, opOCR, opRerank:
 		return event.Generation
 	case opEmbeddings:
 		return event.Embedding

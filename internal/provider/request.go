@@ -60,7 +60,7 @@ func (p *parser) request() {
 	}
 	members(s, whole, p.requestMember)
 	p.e.SessionID = or(p.e.SessionID, event.FirstChars(c.RequestHeader.Get("X-Claude-Code-Session-Id"), longestValue))
-	if p.e.Stream == (event.Opt[bool]{}) && (p.op == opChat || p.op == opCompletions || p.op == opFIM || p.op == opResponses || p.op == opMessages) {
+	if p.e.Stream == (event.Opt[bool]{}) && (p.op == opChat || p.op == opCompletions || p.op == opFIM || p.op == opResponses || p.op == opMessages || p.op == opCohereChat) {
 		p.e.Stream = event.Some(false)
 	}
 	if p.e.Stream == (event.Opt[bool]{}) && (p.op == opOllamaChat || p.op == opOllamaGenerate) {
@@ -82,7 +82,7 @@ func (p *parser) deployment() {
 
 // readsBody are the operations whose request is JSON that Parse understands.
 var readsBody = map[string]bool{
-	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opMessages: true, opGenerateContent: true, opCountTokens: true, opOllamaChat: true, opOllamaGenerate: true, opEmbeddings: true,
+	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opMessages: true, opGenerateContent: true, opCountTokens: true, opOllamaChat: true, opOllamaGenerate: true, opCohereChat: true, opEmbeddings: true,
 	opImages: true, opSpeech: true, opVideos: true, opOCR: true, opRerank: true,
 }
 
@@ -165,6 +165,8 @@ func (p *parser) requestMember(name string, v gjson.Result) {
 		p.geminiRequest(name, v)
 	case opOllamaChat, opOllamaGenerate:
 		p.ollamaRequest(name, v)
+	case opCohereChat:
+		p.cohereRequest(name, v)
 	case opEmbeddings:
 		if p.google {
 			p.geminiRequest(name, v)

@@ -101,7 +101,7 @@ func (p *parser) response() {
 // generates are the operations whose answer is JSON that Parse understands.
 var generates = map[string]bool{
 	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opResponsesGet: true, opMessages: true,
-	opGenerateContent: true, opCountTokens: true, opOllamaChat: true, opOllamaGenerate: true, opEmbeddings: true, opImages: true, opVideos: true, opOCR: true, opRerank: true,
+	opGenerateContent: true, opCountTokens: true, opOllamaChat: true, opOllamaGenerate: true, opCohereChat: true, opEmbeddings: true, opImages: true, opVideos: true, opOCR: true, opRerank: true,
 }
 
 func binary(contentType string) bool {
@@ -121,6 +121,7 @@ func (p *parser) answer(s string, whole bool) {
 		gemini = &geminiStream{p: p}
 	}
 	ollama := &ollamaStream{p: p}
+	cohere := &cohereStream{p: p}
 	members(s, whole, func(name string, v gjson.Result) {
 		if name == "error" && v.Type != gjson.Null || !ok {
 			p.errorMember(name, v)
@@ -139,6 +140,8 @@ func (p *parser) answer(s string, whole bool) {
 			gemini.member(frame{}, name, v, false)
 		case opOllamaChat, opOllamaGenerate:
 			ollama.member(frame{}, name, v, false)
+		case opCohereChat:
+			cohere.member(name, v)
 		case opCountTokens:
 			// Nothing was used yet, so that a sum of tokens must not hold it.
 			if (name == "input_tokens" || name == "totalTokens") && v.Type == gjson.Number {
@@ -154,6 +157,7 @@ func (p *parser) answer(s string, whole bool) {
 		gemini.end()
 	}
 	ollama.end()
+	cohere.end()
 	if ok && whole && !p.answered && answers[p.op] && !p.trouble.found && p.c.ErrType == "" {
 		members(s, whole, p.strayError)
 		p.invalid("the answer is JSON of another form")
@@ -164,7 +168,7 @@ func (p *parser) answer(s string, whole bool) {
 // answers are the operations whose answers have one of few members: see answered.
 var answers = map[string]bool{
 	opChat: true, opCompletions: true, opFIM: true, opResponses: true, opCompact: true, opMessages: true, opGenerateContent: true,
-	opOllamaChat: true, opOllamaGenerate: true,
+	opOllamaChat: true, opOllamaGenerate: true, opCohereChat: true,
 }
 
 // strayError reads a member of a 2xx that is no answer: some servers send their
@@ -200,6 +204,8 @@ func (p *parser) stream() stream {
 		return &messagesStream{p: p}
 	case opGenerateContent:
 		return &geminiStream{p: p}
+	case opCohereChat:
+		return &cohereStream{p: p}
 	case opImages, opSpeech, opTranscription:
 		return &mediaStream{p: p}
 	}
@@ -308,7 +314,7 @@ func StreamEnded(d Dialect, contentType string, last []byte) bool {
 			return true
 		case bytes.HasPrefix(line, []byte("event: ")):
 			switch string(bytes.TrimRight(line[len("event: "):], "\r\n")) {
-			case "message_stop", "response.completed", "response.failed", "response.incomplete", "error":
+			case "message_stop", "response.completed", "response.failed", "response.incomplete", "message-end", "error":
 				return true
 			}
 		}

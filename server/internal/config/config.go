@@ -57,7 +57,7 @@ type Config struct {
 	// StoreMemory is "auto" or a size; StoreMemoryBytes reads it.
 	StoreMemory string
 
-	UpstreamOpenAI, UpstreamAnthropic, UpstreamGemini, UpstreamOpenRouter, UpstreamAzure, UpstreamVertex string
+	UpstreamOpenAI, UpstreamAnthropic, UpstreamGemini, UpstreamOpenRouter, UpstreamAzure, UpstreamVertex, UpstreamCohere string
 
 	IncludeUsage    bool
 	UpstreamTimeout time.Duration
@@ -188,6 +188,7 @@ func (c *Config) Flags() []cli.Flag {
 		str(&c.UpstreamOpenRouter, "upstream-openrouter", "", "base URL in place of https://openrouter.ai"),
 		str(&c.UpstreamAzure, "upstream-azure", "", "base URL in place of https://{resource}.openai.azure.com"),
 		str(&c.UpstreamVertex, "upstream-vertex", "", "base URL in place of https://{location}-aiplatform.googleapis.com"),
+		str(&c.UpstreamCohere, "upstream-cohere", "", "base URL in place of https://api.cohere.com"),
 		boolean(&c.IncludeUsage, "include-usage", true, "request token counts on streams from OpenAI-compatible providers, and hide them from the caller"),
 		dur(&c.UpstreamTimeout, "upstream-timeout", 0, "longest wait for a provider's answer to begin; 0 waits as long as the caller does"),
 		&cli.IntFlag{Name: "capture-queue", Value: 50_000, Usage: "maximum number of calls waiting to be recorded; more are dropped and counted", Sources: cli.EnvVars("HEDGEROW_CAPTURE_QUEUE"), Destination: &c.CaptureQueue},
@@ -482,7 +483,8 @@ func (c *Config) validate() error {
 		return Invalid(fmt.Sprintf("store_memory: %q is neither auto nor a size of at least %d MiB", c.StoreMemory, store.MinMemoryBytes>>20), "leave it out for auto, or write a number with a unit, for example 512MiB", err)
 	}
 	for name, v := range map[string]string{"public_url": c.PublicURL, "upstream_openai": c.UpstreamOpenAI, "upstream_anthropic": c.UpstreamAnthropic,
-		"upstream_gemini": c.UpstreamGemini, "upstream_openrouter": c.UpstreamOpenRouter, "upstream_azure": c.UpstreamAzure, "upstream_vertex": c.UpstreamVertex} {
+		"upstream_gemini": c.UpstreamGemini, "upstream_openrouter": c.UpstreamOpenRouter, "upstream_azure": c.UpstreamAzure, "upstream_vertex": c.UpstreamVertex,
+		"upstream_cohere": c.UpstreamCohere} {
 		if v != "" && !isHTTPURL(v) {
 			return Invalid(fmt.Sprintf("%s: %q is not a URL", name, v), "write it as https://host or http://host:port", nil)
 		}

@@ -60,6 +60,7 @@ func readGolden(t *testing.T, file string) (g golden) {
 func TestFormats(t *testing.T) {
 	for _, tt := range []struct{ route, files string }{
 		{"vertex", "vertex_*.txt"},
+		{"cohere", "cohere_*.txt"},
 	} {
 		files, err := filepath.Glob(filepath.Join("../../../internal/provider/testdata/exchanges", tt.files))
 		if err != nil || len(files) == 0 {

@@ -144,6 +144,7 @@ func (g *Gateway) serveOwn(w http.ResponseWriter, r *http.Request) (broken bool)
 // chatPaths are the paths of known providers that differ from OpenAI's.
 var chatPaths = map[string]string{
 	"openrouter": "/api/v1/chat/completions", "groq": "/openai/v1/chat/completions", "fireworks": "/inference/v1/chat/completions", "perplexity": "/chat/completions",
+	"cohere": "/compatibility/v1/chat/completions",
 }
 
 // request returns the path below the provider's route and the body.
