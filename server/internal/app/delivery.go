@@ -12,6 +12,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/web"
+	"github.com/hedgerow/hedgerow/server/internal/web/charts"
 	"github.com/hedgerow/hedgerow/server/internal/web/settings"
 )
 
@@ -84,11 +85,11 @@ func dropQueue(ctx context.Context, j *journal.Journal, name string) error {
 }
 
 // connectionRows offers the delivery to the overview page.
-func (a *App) connectionRows(projectID string) []web.Connection {
-	var rows []web.Connection
+func (a *App) connectionRows(projectID string) []charts.Connection {
+	var rows []charts.Connection
 	for _, c := range a.Registry.Snapshot().Connections(projectID) {
 		d := deliveries{a}.Delivery(c)
-		rows = append(rows, web.Connection{Name: c.Name, Host: c.Host, State: d.State, LastError: d.LastError, OK: d.OK(), Sent: d.Sent, Waiting: d.Waiting, Dead: d.Dead})
+		rows = append(rows, charts.Connection{Name: c.Name, Host: c.Host, State: d.State, LastError: d.LastError, OK: d.OK(), Sent: d.Sent, Waiting: d.Waiting, Dead: d.Dead})
 	}
 	return rows
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/eval"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/web/charts"
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
@@ -54,7 +55,7 @@ func (s *Web) evalRoutes() []page.Route {
 type evalsPage struct {
 	Checks []checkRow
 	Others []checkRow // judgements that no check of this project makes
-	Board  *board
+	Board  *charts.Board
 	Latest []*query.Event // that did not pass
 }
 
@@ -91,7 +92,7 @@ func (s *Web) evals(r *http.Request, f *page.Frame) (templ.Component, error) {
 	}
 	p := evalsPage{}
 	one := func(m query.Measure) []query.Measure { return []query.Measure{m} }
-	if p.Board, err = loadBoard(r.Context(), at, f, v, []spec{
+	if p.Board, err = charts.Load(r.Context(), at, f, v, []charts.Spec{
 		{ID: "passed", Title: "Pass rate by check", Measures: one(query.EvalPassRate), By: query.ByEval, OverTime: true, Draw: "line", Limit: 8},
 		{ID: "scores", Title: "Average score by check", Measures: one(query.EvalScore), By: query.ByEval, OverTime: true, Draw: "line", Limit: 8},
 	}, []query.Measure{query.Evals, query.EvalPassRate, query.EvalScore, query.Rated, query.NegativeRate}); err != nil {
@@ -334,13 +335,13 @@ func (s *Web) tryCheck(r *http.Request, f *page.Frame) (templ.Component, error) 
 }
 
 // scored writes a share or a score of a row.
-func (c checkRow) passRate() string { return written(query.EvalPassRate, c.PassRate) }
-func (c checkRow) score() string    { return written(query.EvalScore, c.Score) }
+func (c checkRow) passRate() string { return charts.FormatNumber(query.EvalPassRate, c.PassRate) }
+func (c checkRow) score() string    { return charts.FormatNumber(query.EvalScore, c.Score) }
 func (c checkRow) results() string {
 	if !c.Results.Known {
 		return "0"
 	}
-	return written(query.Evals, c.Results)
+	return charts.FormatNumber(query.Evals, c.Results)
 }
 
 // failing is the address of the results of a check that did not pass.

@@ -16,6 +16,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/dataset"
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/web/charts"
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
@@ -100,7 +101,7 @@ func (s *Web) events(r *http.Request, f *page.Frame) (templ.Component, error) {
 	}
 	q := r.URL.Query()
 	p := eventsPage{View: v, Sort: query.EventSort(q.Get("sort")), Cursor: q.Get("cursor"), Columns: usualColumns}
-	if v.Kind == query.KindOutcomes || strings.HasPrefix(v.Name, "llm_") || v.Point != nil && kindOf(v.Point.Measure) == query.KindOutcomes {
+	if v.Kind == query.KindOutcomes || strings.HasPrefix(v.Name, "llm_") || v.Point != nil && charts.KindOf(v.Point.Measure) == query.KindOutcomes {
 		p.Columns = []string{"event", "said", "prompt", "surface", "user", "trace"}
 	}
 	if chosen := q["col"]; len(chosen) > 0 {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/web/charts"
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
@@ -74,7 +75,7 @@ func (s *Web) list(r *http.Request, f *page.Frame, p listPage, page string, ask 
 // usersBefore are the figures of users in the period before, by id. It is nil
 // where there is none.
 func (s *Web) usersBefore(ctx context.Context, f *page.Frame, v *page.View, rows []query.Summary) (map[string]query.Summary, error) {
-	before, ok, err := periodBefore(ctx, s.c.Query, f, v)
+	before, ok, err := charts.PeriodBefore(ctx, s.c.Query, f, v)
 	if err != nil || !ok {
 		return nil, err
 	}
@@ -141,7 +142,7 @@ func (p listPage) changed(m query.Measure, s query.Summary) string {
 	if p.Before == nil {
 		return ""
 	}
-	return against(m, number(m, s), number(m, p.Before[s.ID]))
+	return charts.Against(m, number(m, s), number(m, p.Before[s.ID]))
 }
 
 func (s *Web) traces(r *http.Request, f *page.Frame) (templ.Component, error) {
@@ -164,7 +165,7 @@ type personPage struct {
 	View    *page.View
 	Summary query.Summary
 	Before  listPage // the user's figures of the period before
-	Cards   []card
+	Cards   []charts.Card
 	Pending bool
 	Models  []query.Group
 	Prompts []query.Group
@@ -181,13 +182,13 @@ func (s *Web) person(r *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "User " + id
 	v.User = id
 	v.Params["user"] = []string{id}
-	specs := []spec{
+	specs := []charts.Spec{
 		{ID: "cost", Title: "Cost by model", Measures: []query.Measure{query.CostUSD}, By: query.ByModelAsked, OverTime: true, Draw: "stack"},
 		{ID: "calls", Title: "Calls by prompt version", Measures: []query.Measure{query.Calls}, By: query.ByPrompt, OverTime: true, Draw: "stack"},
 	}
 	p := personPage{ID: id, View: v, Pending: s.Defers(r, f)}
 	if p.Pending {
-		p.Cards = pendingBoard(v, specs, nil).Cards
+		p.Cards = charts.Pending(v, specs, nil).Cards
 		return personHistory(*f, p), nil
 	}
 	at, err := s.c.Query.Snapshot(r.Context(), f.Session.ProjectID)
@@ -207,7 +208,7 @@ func (s *Web) person(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if p.Before.Before, err = s.usersBefore(r.Context(), f, v, found.Rows); err != nil {
 		return nil, err
 	}
-	b, err := loadBoard(r.Context(), at, f, v, specs, []query.Measure{query.Calls})
+	b, err := charts.Load(r.Context(), at, f, v, specs, []query.Measure{query.Calls})
 	if err != nil {
 		return nil, err
 	}
@@ -335,7 +336,7 @@ func (p errorsPage) changed(i int) string {
 	if p.Before == nil {
 		return ""
 	}
-	return against(query.Errors, event.Some(float64(p.Groups[i].Count)), event.Some(float64(p.Before[i])))
+	return charts.Against(query.Errors, event.Some(float64(p.Groups[i].Count)), event.Some(float64(p.Before[i])))
 }
 
 func (s *Web) errors(r *http.Request, f *page.Frame) (templ.Component, error) {
@@ -348,7 +349,7 @@ func (s *Web) errors(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if p.Groups, err = s.c.Query.Errors(r.Context(), f.Session.ProjectID, v.Filter, 50); err != nil {
 		return nil, err
 	}
-	if _, ok, err := periodBefore(r.Context(), s.c.Query, f, v); err != nil {
+	if _, ok, err := charts.PeriodBefore(r.Context(), s.c.Query, f, v); err != nil {
 		return nil, err
 	} else if ok {
 		if p.Before, err = s.c.Query.ErrorsBefore(r.Context(), f.Session.ProjectID, v.Filter, p.Groups); err != nil {

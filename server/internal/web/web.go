@@ -1,7 +1,6 @@
 package web
 
 import (
-	"context"
 	"log/slog"
 	"net/http"
 	"net/netip"
@@ -11,20 +10,12 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/health"
-	"github.com/hedgerow/hedgerow/server/internal/posthog"
-	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/services"
 	"github.com/hedgerow/hedgerow/server/internal/web/account"
+	"github.com/hedgerow/hedgerow/server/internal/web/charts"
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 	"github.com/hedgerow/hedgerow/server/internal/web/settings"
 )
-
-// Connection is how the delivery to one PostHog project goes, in words.
-type Connection struct {
-	Name, Host, State, LastError string
-	OK                           bool
-	Sent, Waiting, Dead          int64
-}
 
 // Delivery is the delivery to PostHog, as the pages use it.
 type Delivery interface {
@@ -32,15 +23,14 @@ type Delivery interface {
 	settings.Backlog
 	settings.Gaps
 	outgoing
-	// Days returns the last days as the connection's PostHog counts them.
-	Days(ctx context.Context, c project.Connection, since time.Time) ([]posthog.Day, error)
+	charts.Delivery
 }
 
 // Config is what the pages show and change.
 type Config struct {
 	services.Services
 
-	Connections func(projectID string) []Connection
+	Connections func(projectID string) []charts.Connection
 	Delivery    Delivery
 	// Live tells of new events of a project, many at once by one word; stop ends
 	// it. nil leaves the pages as they were loaded.
@@ -81,11 +71,12 @@ func New(c Config) *Web {
 		Registry: c.Registry, Assets: s.static.Assets, Log: c.Logger, Now: c.Now, PublicURL: c.PublicURL,
 		Feed: c.Live != nil, Simulated: c.Simulated, Dropped: c.Dropped, Health: c.Health,
 	}
+	charts := &charts.Pages{Site: s.Site, Query: c.Query, Delivery: c.Delivery, Connections: c.Connections, GatewayURL: c.GatewayURL, Live: c.Live}
 	settings := &settings.Pages{
 		Site: s.Site, Store: c.Store, Alerts: c.Alerts, Keyless: c.Keyless, Delivery: c.Delivery, Backlog: c.Delivery,
 		Gaps: c.Delivery, Eraser: c.Eraser, Providers: c.Providers,
 	}
-	s.Routes = slices.Concat(s.table(), settings.Routes(), account.New(s.Site, c.Proxies).Routes())
+	s.Routes = slices.Concat(charts.Routes(), s.table(), settings.Routes(), account.New(s.Site, c.Proxies).Routes())
 	short := squeeze()
 	for _, rt := range s.Routes {
 		switch {

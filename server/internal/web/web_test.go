@@ -25,6 +25,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/servertest"
 	"github.com/hedgerow/hedgerow/server/internal/web"
+	"github.com/hedgerow/hedgerow/server/internal/web/charts"
 )
 
 var now = time.Date(2026, 11, 21, 12, 0, 0, 0, time.UTC)
@@ -80,8 +81,8 @@ func newSite(t *testing.T, events ...*event.Event) *site {
 		Simulated: true, Dropped: func() uint64 { return 3 }, Health: func() []health.Report { return s.reports }, Now: s.clock.now, Delivery: s.delivery,
 		Price: func(provider, model string) string { return "Today: " + provider + " " + model + " costs $0.4" },
 		Live:  func(string) (<-chan struct{}, func()) { return s.delivery.changes(), func() {} },
-		Connections: func(string) []web.Connection {
-			return []web.Connection{{Name: "production", Host: "https://eu.i.posthog.com", State: "refused", LastError: "PostHog refuses the key"}}
+		Connections: func(string) []charts.Connection {
+			return []charts.Connection{{Name: "production", Host: "https://eu.i.posthog.com", State: "refused", LastError: "PostHog refuses the key"}}
 		},
 	}
 	s.web = web.New(pages)

@@ -1,4 +1,4 @@
-package web
+package charts
 
 import (
 	"cmp"
@@ -54,7 +54,7 @@ type example struct {
 // amongNouns are what a rate divides by.
 var amongNouns = map[string]string{"calls": "calls", "outcomes": "outcomes that report it", "tool_calls": "tool calls", "steps": "steps", "events": "events", "traces": "traces", "users": "users"}
 
-func (s *Web) examples(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) examples(r *http.Request, f *page.Frame) (templ.Component, error) {
 	v, err := s.View(r, "/examples", "")
 	if err != nil {
 		return nil, err
@@ -66,7 +66,7 @@ func (s *Web) examples(r *http.Request, f *page.Frame) (templ.Component, error) 
 	if v.Point == nil {
 		return nil, event.Invalid("this is not a chart point", "open a chart and choose one of its points")
 	}
-	found, err := s.c.Query.Examples(r.Context(), query.ExamplesQuery{Project: f.Session.ProjectID, Filter: v.Filter, Point: *v.Point})
+	found, err := s.Query.Examples(r.Context(), query.ExamplesQuery{Project: f.Session.ProjectID, Filter: v.Filter, Point: *v.Point})
 	if err != nil {
 		return nil, err
 	}
@@ -107,12 +107,12 @@ func factIf(is bool, text string) string {
 }
 
 // shapeExamples are traces of one size.
-func (s *Web) shapeExamples(r *http.Request, f *page.Frame, v *page.View, shape string) (templ.Component, error) {
+func (s *Pages) shapeExamples(r *http.Request, f *page.Frame, v *page.View, shape string) (templ.Component, error) {
 	size, err := strconv.ParseInt(r.URL.Query().Get(page.PointSize), 10, 64)
 	if err != nil {
 		return nil, event.Invalid("this is not a trace size", "open the chart and choose one of its bars")
 	}
-	n, ids, err := s.c.Query.TracesOfShape(r.Context(), query.ShapeQuery{Project: f.Session.ProjectID, Filter: v.Filter, Of: shape, Size: size, Limit: query.DefaultExamples})
+	n, ids, err := s.Query.TracesOfShape(r.Context(), query.ShapeQuery{Project: f.Session.ProjectID, Filter: v.Filter, Of: shape, Size: size, Limit: query.DefaultExamples})
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +120,7 @@ func (s *Web) shapeExamples(r *http.Request, f *page.Frame, v *page.View, shape 
 	if p.Nothing = len(ids) == 0; p.Nothing {
 		return examples(*f, p), nil
 	}
-	list, err := s.c.Query.Traces(r.Context(), query.ListQuery{Project: f.Session.ProjectID, Filter: query.Filter{From: v.From, To: v.To}, IDs: ids, Limit: len(ids)})
+	list, err := s.Query.Traces(r.Context(), query.ListQuery{Project: f.Session.ProjectID, Filter: query.Filter{From: v.From, To: v.To}, IDs: ids, Limit: len(ids)})
 	if err != nil {
 		return nil, err
 	}

@@ -1,4 +1,4 @@
-package web
+package charts
 
 import (
 	"cmp"
@@ -11,7 +11,7 @@ import (
 )
 
 // chartCSV is a chart's numbers as a file.
-func (s *Web) chartCSV(w http.ResponseWriter, r *http.Request, f *page.Frame) {
+func (s *Pages) chartCSV(w http.ResponseWriter, r *http.Request, f *page.Frame) {
 	v, err := s.View(r, "/explore", "7d")
 	if err != nil {
 		s.Refuse(w, r, err)
@@ -22,7 +22,7 @@ func (s *Web) chartCSV(w http.ResponseWriter, r *http.Request, f *page.Frame) {
 		s.Refuse(w, r, err)
 		return
 	}
-	c, err := loadCard(r.Context(), s.c.Query, f, v, sp)
+	c, err := loadCard(r.Context(), s.Query, f, v, sp)
 	if err != nil {
 		s.Refuse(w, r, err)
 		return
@@ -34,7 +34,7 @@ func (s *Web) chartCSV(w http.ResponseWriter, r *http.Request, f *page.Frame) {
 var units = map[string]string{"ms": " (ms)", "usd": " (USD)", "rate": " (%)", "tok": " (tokens)"}
 
 // sheet is a card as rows of a file: numbers in full, without units.
-func (c *card) sheet() [][]string {
+func (c *Card) sheet() [][]string {
 	head := []string{c.First}
 	for _, col := range c.Columns {
 		head = append(head, page.PlainText(col.Name)+units[col.unit])
@@ -51,7 +51,7 @@ func (c *card) sheet() [][]string {
 }
 
 // sendCSV sends a file (RFC 4180).
-func (s *Web) sendCSV(w http.ResponseWriter, name string, rows [][]string) {
+func (s *Pages) sendCSV(w http.ResponseWriter, name string, rows [][]string) {
 	page.CSVHeaders(w, name, s.Now())
 	if err := csv.NewWriter(w).WriteAll(rows); err != nil {
 		s.Log.Debug("a file was not sent whole", "err", err)
@@ -60,7 +60,7 @@ func (s *Web) sendCSV(w http.ResponseWriter, name string, rows [][]string) {
 
 // agentsCSV is a table of the agents' page as a file: calls or depth of traces,
 // or steps.
-func (s *Web) agentsCSV(w http.ResponseWriter, r *http.Request, f *page.Frame) {
+func (s *Pages) agentsCSV(w http.ResponseWriter, r *http.Request, f *page.Frame) {
 	v, err := s.View(r, "/agents", "7d")
 	if err != nil {
 		s.Refuse(w, r, err)
@@ -70,7 +70,7 @@ func (s *Web) agentsCSV(w http.ResponseWriter, r *http.Request, f *page.Frame) {
 	of := r.URL.Query().Get("of")
 	switch of {
 	case "steps":
-		steps, err := s.c.Query.Steps(r.Context(), f.Session.ProjectID, v.Filter, 100)
+		steps, err := s.Query.Steps(r.Context(), f.Session.ProjectID, v.Filter, 100)
 		if err != nil {
 			s.Refuse(w, r, err)
 			return
@@ -80,7 +80,7 @@ func (s *Web) agentsCSV(w http.ResponseWriter, r *http.Request, f *page.Frame) {
 			rows = append(rows, []string{page.PlainText(x.Name), strconv.FormatBool(x.Tool), page.PlainCount(x.Runs), page.PlainCount(x.Errors), page.PlainCount(x.Retries), page.Fraction(x.LatencyMS)})
 		}
 	case "calls", "depth":
-		shapes, depth, err := s.c.Query.Shapes(r.Context(), f.Session.ProjectID, v.Filter)
+		shapes, depth, err := s.Query.Shapes(r.Context(), f.Session.ProjectID, v.Filter)
 		if err != nil {
 			s.Refuse(w, r, err)
 			return

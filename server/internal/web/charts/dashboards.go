@@ -1,4 +1,4 @@
-package web
+package charts
 
 import (
 	"cmp"
@@ -25,9 +25,9 @@ type dashboardRow struct {
 	By string // who made it
 }
 
-func (s *Web) dashboards(_ *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) dashboards(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Custom dashboards"
-	snap := s.c.Registry.Snapshot()
+	snap := s.Registry.Snapshot()
 	var p dashboardsPage
 	for _, d := range snap.Dashboards(f.Session.ProjectID) {
 		row := dashboardRow{Dashboard: d, By: d.CreatedBy}
@@ -39,8 +39,8 @@ func (s *Web) dashboards(_ *http.Request, f *page.Frame) (templ.Component, error
 	return dashboards(*f, p), nil
 }
 
-func (s *Web) createDashboard(r *http.Request, f *page.Frame) (templ.Component, error) {
-	d, err := s.c.Registry.CreateDashboard(r.Context(), project.Dashboard{ProjectID: f.Session.ProjectID, Name: f.Form.Get("name")})
+func (s *Pages) createDashboard(r *http.Request, f *page.Frame) (templ.Component, error) {
+	d, err := s.Registry.CreateDashboard(r.Context(), project.Dashboard{ProjectID: f.Session.ProjectID, Name: f.Form.Get("name")})
 	if err != nil {
 		return nil, err
 	}
@@ -60,7 +60,7 @@ type dashboardPage struct {
 // placed is a chart on a dashboard.
 type placed struct {
 	project.Chart
-	card
+	Card
 	View    *page.View
 	Problem *event.Error // why it cannot be drawn
 }
@@ -69,8 +69,8 @@ func errNoDashboard() error {
 	return event.NewError(event.CodeNotFound, "no such dashboard in this project", "it may have been deleted; see the list of dashboards", nil)
 }
 
-func (s *Web) dashboard(r *http.Request, f *page.Frame) (templ.Component, error) {
-	d, ok := s.c.Registry.Snapshot().Dashboard(f.Session.ProjectID, r.PathValue("dashboard"))
+func (s *Pages) dashboard(r *http.Request, f *page.Frame) (templ.Component, error) {
+	d, ok := s.Registry.Snapshot().Dashboard(f.Session.ProjectID, r.PathValue("dashboard"))
 	if !ok {
 		return nil, errNoDashboard()
 	}
@@ -85,11 +85,11 @@ func (s *Web) dashboard(r *http.Request, f *page.Frame) (templ.Component, error)
 	p.Pending = !p.Edit && len(d.Charts) > 0 && s.Defers(r, f)
 	var at *query.Reader
 	if !p.Pending && len(d.Charts) > 0 {
-		at, err = s.c.Query.Snapshot(r.Context(), f.Session.ProjectID)
+		at, err = s.Query.Snapshot(r.Context(), f.Session.ProjectID)
 	}
 	for _, c := range d.Charts {
 		x := placed{Chart: c, View: v}
-		x.card.Pending = p.Pending
+		x.Card.Pending = p.Pending
 		problem := err
 		if problem == nil {
 			problem = s.place(r, at, f, &x)
@@ -97,7 +97,7 @@ func (s *Web) dashboard(r *http.Request, f *page.Frame) (templ.Component, error)
 		if problem != nil {
 			x.Problem = s.Explain(r, problem)
 		}
-		x.spec.ID, x.spec.Title = c.ID, c.Title
+		x.Spec.ID, x.Spec.Title = c.ID, c.Title
 		p.Cards = append(p.Cards, x)
 	}
 	if p.Edit {
@@ -108,13 +108,13 @@ func (s *Web) dashboard(r *http.Request, f *page.Frame) (templ.Component, error)
 
 // place asks for a chart of a dashboard: its own filters stand before those of
 // the page.
-func (s *Web) place(r *http.Request, at *query.Reader, f *page.Frame, x *placed) error {
+func (s *Pages) place(r *http.Request, at *query.Reader, f *page.Frame, x *placed) error {
 	own, err := url.ParseQuery(x.Query)
 	if err != nil {
 		return event.Invalid("the chart could not be read", "remove it and build it again")
 	}
 	sp, err := specOf(own)
-	if err != nil || x.card.Pending {
+	if err != nil || x.Card.Pending {
 		return err
 	}
 	all := r.URL.Query()
@@ -126,12 +126,12 @@ func (s *Web) place(r *http.Request, at *query.Reader, f *page.Frame, x *placed)
 	if x.View, err = s.ViewOf(r, all, x.View.Page, "7d"); err != nil {
 		return err
 	}
-	x.card, err = loadCard(r.Context(), at, f, x.View, sp)
+	x.Card, err = loadCard(r.Context(), at, f, x.View, sp)
 	return err
 }
 
 // saveChart puts a chart of the builder on a dashboard, an old or a new one.
-func (s *Web) saveChart(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) saveChart(r *http.Request, f *page.Frame) (templ.Component, error) {
 	q, err := url.ParseQuery(f.Form.Get("query"))
 	if err != nil {
 		return nil, event.Invalid("the chart could not be read", "build it again")
@@ -146,14 +146,14 @@ func (s *Web) saveChart(r *http.Request, f *page.Frame) (templ.Component, error)
 	into, name := f.Form.Get("dashboard"), strings.TrimSpace(f.Form.Get("new"))
 	if name != "" || into == "" {
 		c.ID = ""
-		d, err := s.c.Registry.CreateDashboard(r.Context(), project.Dashboard{ProjectID: f.Session.ProjectID, Name: name, Charts: []project.Chart{c}})
+		d, err := s.Registry.CreateDashboard(r.Context(), project.Dashboard{ProjectID: f.Session.ProjectID, Name: name, Charts: []project.Chart{c}})
 		if err != nil {
 			return nil, err
 		}
 		return f.Done(f.Path("/dashboards/"+d.ID), "Saved.")
 	}
 	detail := "chart added: " + c.Title
-	if _, err := s.c.Registry.UpdateDashboard(r.Context(), f.Session.ProjectID, into, detail, func(d *project.Dashboard) error {
+	if _, err := s.Registry.UpdateDashboard(r.Context(), f.Session.ProjectID, into, detail, func(d *project.Dashboard) error {
 		if i := slices.IndexFunc(d.Charts, func(x project.Chart) bool { return x.ID == c.ID && c.ID != "" }); i >= 0 {
 			c.Wide = d.Charts[i].Wide
 			d.Charts[i] = c
@@ -168,7 +168,7 @@ func (s *Web) saveChart(r *http.Request, f *page.Frame) (templ.Component, error)
 }
 
 // exploreAgain is the builder under a form that was refused.
-func (s *Web) exploreAgain(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) exploreAgain(r *http.Request, f *page.Frame) (templ.Component, error) {
 	q, err := url.ParseQuery(f.Form.Get("query"))
 	if err != nil {
 		return nil, event.Invalid("the chart could not be read", "build it again")
@@ -180,13 +180,13 @@ func (s *Web) exploreAgain(r *http.Request, f *page.Frame) (templ.Component, err
 
 // arrange changes a dashboard: what the form's field "do" says, of the chart
 // that it names.
-func (s *Web) arrange(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) arrange(r *http.Request, f *page.Frame) (templ.Component, error) {
 	id, chart, do := r.PathValue("dashboard"), f.Form.Get("chart"), f.Form.Get("do")
 	detail := map[string]string{"rename": "renamed", "order": "arranged", "earlier": "arranged", "later": "arranged", "width": "arranged", "remove": "chart removed"}[do]
 	if detail == "" {
 		return nil, event.Invalid("the form could not be read", "go back and submit it again")
 	}
-	_, err := s.c.Registry.UpdateDashboard(r.Context(), f.Session.ProjectID, id, detail, func(d *project.Dashboard) error {
+	_, err := s.Registry.UpdateDashboard(r.Context(), f.Session.ProjectID, id, detail, func(d *project.Dashboard) error {
 		switch do {
 		case "rename":
 			d.Name = f.Form.Get("name")
@@ -231,8 +231,8 @@ func (s *Web) arrange(r *http.Request, f *page.Frame) (templ.Component, error) {
 	return f.Done(to, "")
 }
 
-func (s *Web) deleteDashboard(r *http.Request, f *page.Frame) (templ.Component, error) {
-	if err := s.c.Registry.DeleteDashboard(r.Context(), f.Session.ProjectID, r.PathValue("dashboard")); err != nil {
+func (s *Pages) deleteDashboard(r *http.Request, f *page.Frame) (templ.Component, error) {
+	if err := s.Registry.DeleteDashboard(r.Context(), f.Session.ProjectID, r.PathValue("dashboard")); err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/dashboards"), "Deleted.")

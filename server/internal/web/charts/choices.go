@@ -1,4 +1,4 @@
-package web
+package charts
 
 import (
 	"net/http"
@@ -7,8 +7,8 @@ import (
 )
 
 // choices answers htmx's question for what a field of the form can offer.
-func (s *Web) choices(w http.ResponseWriter, r *http.Request, f *page.Frame) {
-	values, err := s.c.Query.FilterValues(r.Context(), f.Session.ProjectID, r.URL.Query().Get("field"))
+func (s *Pages) choices(w http.ResponseWriter, r *http.Request, f *page.Frame) {
+	values, err := s.Query.FilterValues(r.Context(), f.Session.ProjectID, r.URL.Query().Get("field"))
 	if err != nil {
 		s.Refuse(w, r, err)
 		return

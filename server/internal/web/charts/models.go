@@ -1,4 +1,4 @@
-package web
+package charts
 
 import (
 	"context"
@@ -12,7 +12,7 @@ import (
 
 // periodBefore is the filter over the period before a page's range. There is none where
 // the range is open, or nothing is stored of then: everything would be new.
-func periodBefore(ctx context.Context, at *query.Reader, f *page.Frame, v *page.View) (query.Filter, bool, error) {
+func PeriodBefore(ctx context.Context, at *query.Reader, f *page.Frame, v *page.View) (query.Filter, bool, error) {
 	before, ok := v.Before()
 	if !ok {
 		return before, false, nil
@@ -30,7 +30,7 @@ type modelsPage struct {
 	Models  []query.Group
 	Lines   map[string]query.Line // outcomes, and what is compared
 	Against bool                  // the period before is one to compare with
-	Cards   []card
+	Cards   []Card
 	Pending bool
 }
 
@@ -40,32 +40,32 @@ func (p modelsPage) changed(key string, m query.Measure) string {
 		return ""
 	}
 	l := p.Lines[key]
-	return against(m, l.Total.Get(m), l.Previous.Get(m))
+	return Against(m, l.Total.Get(m), l.Previous.Get(m))
 }
 
-func (s *Web) models(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) models(r *http.Request, f *page.Frame) (templ.Component, error) {
 	v, err := s.View(r, "/models", "7d")
 	if err != nil {
 		return nil, err
 	}
 	f.Title = "Models"
-	specs := []spec{
+	specs := []Spec{
 		{ID: "latency", Title: "Latency by model", Measures: []query.Measure{query.LatencyP50, query.LatencyP95}, By: query.ByModelAsked, Draw: "bar", Limit: 10},
 		{ID: "per-call", Title: "Cost per call", Measures: []query.Measure{query.CostPerCall}, By: query.ByModelAsked, OverTime: true, Draw: "line"},
 	}
 	p := modelsPage{View: v, Lines: make(map[string]query.Line), Pending: s.Defers(r, f)}
 	if p.Pending {
-		p.Cards = pendingBoard(v, specs, nil).Cards
+		p.Cards = Pending(v, specs, nil).Cards
 		return modelTable(*f, p), nil
 	}
-	if _, p.Against, err = periodBefore(r.Context(), s.c.Query, f, v); err != nil {
+	if _, p.Against, err = PeriodBefore(r.Context(), s.Query, f, v); err != nil {
 		return nil, err
 	}
 	filter := v.Filter
 	if filter.Kind == "" {
 		filter.Kind = query.KindCalls
 	}
-	at, err := s.c.Query.Snapshot(r.Context(), f.Session.ProjectID)
+	at, err := s.Query.Snapshot(r.Context(), f.Session.ProjectID)
 	if err != nil {
 		return nil, err
 	}
@@ -82,7 +82,7 @@ func (s *Web) models(r *http.Request, f *page.Frame) (templ.Component, error) {
 	for _, g := range out.Groups {
 		p.Lines[g.Key] = g
 	}
-	b, err := loadBoard(r.Context(), at, f, v, specs, []query.Measure{query.Calls})
+	b, err := Load(r.Context(), at, f, v, specs, []query.Measure{query.Calls})
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +91,7 @@ func (s *Web) models(r *http.Request, f *page.Frame) (templ.Component, error) {
 }
 
 // groupCalls is the address of the calls of a group.
-func groupCalls(f page.Frame, v *page.View, q string) templ.SafeURL {
-	c := card{Base: string(v.Link(f, "/events", "kind", query.KindCalls))}
+func GroupCalls(f page.Frame, v *page.View, q string) templ.SafeURL {
+	c := Card{Base: string(v.Link(f, "/events", "kind", query.KindCalls))}
 	return c.link(q)
 }

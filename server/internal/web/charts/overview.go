@@ -1,4 +1,4 @@
-package web
+package charts
 
 import (
 	"cmp"
@@ -12,6 +12,13 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
+
+// Connection is the state of the delivery to one PostHog project.
+type Connection struct {
+	Name, Host, State, LastError string
+	OK                           bool
+	Sent, Waiting, Dead          int64
+}
 
 // overviewPage answers: what happened today and this week, where does it go,
 // and what came last?
@@ -27,21 +34,21 @@ type overviewPage struct {
 	Connections []Connection
 }
 
-func (s *Web) overview(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) overview(r *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Overview"
 	v, err := s.View(r, "/overview", "")
 	if err != nil {
 		return nil, err
 	}
-	p := overviewPage{View: v, Pending: s.Defers(r, f), Base: s.c.PublicURL, Gateway: cmp.Or(s.c.GatewayURL, s.c.PublicURL)}
-	if s.c.Connections != nil {
-		p.Connections = s.c.Connections(f.Session.ProjectID)
+	p := overviewPage{View: v, Pending: s.Defers(r, f), Base: s.PublicURL, Gateway: cmp.Or(s.GatewayURL, s.PublicURL)}
+	if s.Connections != nil {
+		p.Connections = s.Connections(f.Session.ProjectID)
 	}
 	if p.Pending {
 		return overview(*f, p), nil
 	}
 	tz := v.Zone.String()
-	at, err := s.c.Query.Snapshot(r.Context(), f.Session.ProjectID)
+	at, err := s.Query.Snapshot(r.Context(), f.Session.ProjectID)
 	if err != nil {
 		return nil, err
 	}
@@ -95,6 +102,6 @@ func day(key string) string {
 
 // called leaves out the groups that made no model call, such as that of plain
 // requests, which name no model.
-func called(groups []query.Group) []query.Group {
+func WithCalls(groups []query.Group) []query.Group {
 	return slices.DeleteFunc(slices.Clone(groups), func(g query.Group) bool { return g.Totals.Calls == 0 })
 }

@@ -1,4 +1,4 @@
-package web
+package charts
 
 import (
 	"cmp"
@@ -22,11 +22,11 @@ import (
 )
 
 // board is a page of charts.
-type board struct {
+type Board struct {
 	Title, Sub string
 	View       *page.View
 	Tiles      []figure
-	Cards      []card
+	Cards      []Card
 	Steps      []query.Step // agents only
 	Empty      bool
 	Pending    bool // the frame alone: scripts ask for the figures
@@ -37,8 +37,8 @@ type figure struct{ Label, Num, Note string }
 
 // card is a chart: a table that the scripts draw, each of whose cells leads to
 // the events that it counts.
-type card struct {
-	spec
+type Card struct {
+	Spec
 	First   string // heading of the first column
 	Columns []column
 	Rows    []row
@@ -60,7 +60,7 @@ type row struct {
 type cell struct{ Plain, Text, Exact string }
 
 // spec says what a card asks.
-type spec struct {
+type Spec struct {
 	ID, Title, Note string
 	Measures        []query.Measure
 	By              query.GroupBy
@@ -77,7 +77,7 @@ type spec struct {
 func unit(m query.Measure) string { return string(m.Info().Unit) }
 
 // written is a figure with its unit.
-func written(m query.Measure, n query.Number) string {
+func FormatNumber(m query.Measure, n query.Number) string {
 	if !n.Known {
 		return page.Unknown
 	}
@@ -143,7 +143,7 @@ func change(m query.Measure, now, before query.Number) string {
 }
 
 // against is change for a table's cell, where what was not there before is new.
-func against(m query.Measure, now, before query.Number) string {
+func Against(m query.Measure, now, before query.Number) string {
 	if now.Known && now.Value > 0 && unit(m) != "rate" && before.Known && before.Value == 0 {
 		return "new"
 	}
@@ -154,7 +154,7 @@ func against(m query.Measure, now, before query.Number) string {
 const dayLayout = "Mon 02 Jan"
 
 // keyQuery is the filter that finds the events of a group.
-func keyQuery(by query.GroupBy, key string) string {
+func KeyQuery(by query.GroupBy, key string) string {
 	if key == "" {
 		return ""
 	}
@@ -183,7 +183,7 @@ func keyQuery(by query.GroupBy, key string) string {
 }
 
 // fill makes a card of a series.
-func (c *card) fill(f page.Frame, v *page.View, s *query.Series) {
+func (c *Card) fill(f page.Frame, v *page.View, s *query.Series) {
 	c.Base = c.base(f, v, s)
 	name := func(key string) string { return cmp.Or(key, "not set") }
 	at := func(i int) string {
@@ -205,7 +205,7 @@ func (c *card) fill(f page.Frame, v *page.View, s *query.Series) {
 		return t.Format(dayLayout)
 	}
 	m := c.Measures[0]
-	c.Total = written(m, s.Total.Total[m])
+	c.Total = FormatNumber(m, s.Total.Total[m])
 	if len(c.Measures) > 1 {
 		c.Total = m.Info().Label + " " + c.Total
 	}
@@ -241,7 +241,7 @@ func (c *card) fill(f page.Frame, v *page.View, s *query.Series) {
 		return url.Values{page.PointNot: shown}.Encode()
 	}
 	put := func(m query.Measure, n query.Number) cell {
-		return cell{plainNumber(m, n), written(m, n), exactNumber(m, n)}
+		return cell{plainNumber(m, n), FormatNumber(m, n), exactNumber(m, n)}
 	}
 	switch {
 	case c.OverTime && c.By == "":
@@ -293,7 +293,7 @@ func (c *card) fill(f page.Frame, v *page.View, s *query.Series) {
 
 // base is the address of the events behind the whole of a chart's first figure, in
 // the time range that was counted: what comes later is not in the chart.
-func (c *card) base(f page.Frame, v *page.View, s *query.Series) string {
+func (c *Card) base(f page.Frame, v *page.View, s *query.Series) string {
 	q := v.Values()
 	q.Del("range")
 	q.Set("from", s.From.Format(time.RFC3339Nano))
@@ -311,7 +311,7 @@ func (c *card) base(f page.Frame, v *page.View, s *query.Series) string {
 }
 
 // ofFigure is the part of an address that names a figure of the card.
-func (c *card) ofFigure(m query.Measure) url.Values {
+func (c *Card) ofFigure(m query.Measure) url.Values {
 	if c.Share {
 		m = c.counted
 	}
@@ -321,7 +321,7 @@ func (c *card) ofFigure(m query.Measure) url.Values {
 }
 
 // figureColumn is a column of one figure.
-func (c *card) figureColumn(m query.Measure) column {
+func (c *Card) figureColumn(m query.Measure) column {
 	if len(c.Measures) == 1 {
 		return column{m.Info().Label, "", unit(m)}
 	}
@@ -334,7 +334,7 @@ func (c *card) figureColumn(m query.Measure) column {
 
 // knows reports whether a group has any figure of the card's: one without would
 // be a name in the legend and nothing else.
-func (c *card) knows(g query.Line) bool {
+func (c *Card) knows(g query.Line) bool {
 	return slices.ContainsFunc(c.Measures, func(m query.Measure) bool { return g.Total[m].Known })
 }
 
@@ -354,7 +354,7 @@ func shortest(bucket string) float64 {
 
 // empty reports whether the card has nothing to draw. A share, a duration or a
 // price of zero is something: only a count of zero says that nothing was there.
-func (c *card) empty() bool {
+func (c *Card) empty() bool {
 	for _, r := range c.Rows {
 		for i, x := range r.Cells {
 			if x.Plain != "" && (x.Plain != "0" || c.Columns[i].unit != "") {
@@ -366,7 +366,7 @@ func (c *card) empty() bool {
 }
 
 // link joins the address of the events with the filters of a row or a column.
-func (c *card) link(q string) templ.SafeURL {
+func (c *Card) link(q string) templ.SafeURL {
 	if q == "" {
 		return templ.SafeURL(c.Base)
 	}
@@ -388,10 +388,10 @@ func (c *card) link(q string) templ.SafeURL {
 }
 
 // pendingBoard is a board without figures, as high as the one with them.
-func pendingBoard(v *page.View, specs []spec, tiles []query.Measure) *board {
-	b := &board{View: v, Pending: true, Cards: make([]card, len(specs))}
+func Pending(v *page.View, specs []Spec, tiles []query.Measure) *Board {
+	b := &Board{View: v, Pending: true, Cards: make([]Card, len(specs))}
 	for i, sp := range specs {
-		b.Cards[i] = card{spec: sp, Pending: true}
+		b.Cards[i] = Card{Spec: sp, Pending: true}
 	}
 	for _, m := range tiles {
 		b.Tiles = append(b.Tiles, figure{m.Info().Label, "\u00a0", "\u00a0"})
@@ -402,11 +402,11 @@ func pendingBoard(v *page.View, specs []spec, tiles []query.Measure) *board {
 // loadBoard runs the questions of a board, all of them about the moment of at, which is a
 // snapshot. One after the other: a question uses all of the store's threads, and most
 // of its memory.
-func loadBoard(ctx context.Context, at *query.Reader, f *page.Frame, v *page.View, specs []spec, tiles []query.Measure) (*board, error) {
-	b := &board{View: v, Cards: make([]card, len(specs))}
+func Load(ctx context.Context, at *query.Reader, f *page.Frame, v *page.View, specs []Spec, tiles []query.Measure) (*Board, error) {
+	b := &Board{View: v, Cards: make([]Card, len(specs))}
 	var totals *query.Series
 	err := supervise.Catch(func() (err error) {
-		if totals, err = at.Series(ctx, seriesQuery(f, v, spec{Measures: tiles})); err != nil {
+		if totals, err = at.Series(ctx, seriesQuery(f, v, Spec{Measures: tiles})); err != nil {
 			return err
 		}
 		for i, sp := range specs {
@@ -425,12 +425,12 @@ func loadBoard(ctx context.Context, at *query.Reader, f *page.Frame, v *page.Vie
 		now, before := totals.Total.Total[m], totals.Total.Previous[m]
 		note := "no previous data"
 		if past {
-			note = "prev. " + written(m, before)
+			note = "prev. " + FormatNumber(m, before)
 		}
 		if d := change(m, now, before); d != "" {
 			note = d + " · " + note
 		}
-		b.Tiles = append(b.Tiles, figure{m.Info().Label, written(m, now), note})
+		b.Tiles = append(b.Tiles, figure{m.Info().Label, FormatNumber(m, now), note})
 		if now.Known && now.Value != 0 {
 			b.Empty = false
 		}
@@ -440,9 +440,9 @@ func loadBoard(ctx context.Context, at *query.Reader, f *page.Frame, v *page.Vie
 
 func errorsOnly(f *query.Filter) { f.Kind = query.KindErrors }
 
-func (s *Web) traffic(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) traffic(r *http.Request, f *page.Frame) (templ.Component, error) {
 	calls, rate := []query.Measure{query.Calls}, []query.Measure{query.ErrorRate}
-	return s.board(r, f, "/traffic", "Traffic & reliability", "Call volume, errors and users", []query.Measure{query.Calls, query.Errors, query.ErrorRate, query.Users}, []spec{
+	return s.board(r, f, "/traffic", "Traffic & reliability", "Call volume, errors and users", []query.Measure{query.Calls, query.Errors, query.ErrorRate, query.Users}, []Spec{
 		{ID: "by-model", Title: "Calls by model", Measures: calls, By: query.ByModelAsked, OverTime: true, Draw: "stack"},
 		{ID: "rate-prompt", Title: "Error rate by prompt version", Measures: rate, By: query.ByPrompt, OverTime: true, Draw: "line", Limit: 8},
 		{ID: "error-type", Title: "Error rate by error type", Measures: calls, By: query.ByErrorType, OverTime: true, Draw: "stack", Only: errorsOnly, Share: true},
@@ -454,11 +454,11 @@ func (s *Web) traffic(r *http.Request, f *page.Frame) (templ.Component, error) {
 	})
 }
 
-func (s *Web) spending(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) spending(r *http.Request, f *page.Frame) (templ.Component, error) {
 	one := func(m query.Measure) []query.Measure { return []query.Measure{m} }
 	latencies := []query.Measure{query.LatencyP50, query.LatencyP95, query.LatencyP99}
 	firsts := []query.Measure{query.TTFTP50, query.TTFTP95, query.TTFTP99}
-	return s.board(r, f, "/latency-cost", "Latency & cost", "Latency, time to first token, tokens and cost", []query.Measure{query.CostUSD, query.CostPerTask, query.CacheShare, query.CacheSaved, query.LatencyP50, query.LatencyP95, query.TTFTP95}, []spec{
+	return s.board(r, f, "/latency-cost", "Latency & cost", "Latency, time to first token, tokens and cost", []query.Measure{query.CostUSD, query.CostPerTask, query.CacheShare, query.CacheSaved, query.LatencyP50, query.LatencyP95, query.TTFTP95}, []Spec{
 		{ID: "cost", Title: "Cost by model", Measures: one(query.CostUSD), By: query.ByModelAsked, OverTime: true, Draw: "stack"},
 		{ID: "latency", Title: "Latency", Measures: latencies, OverTime: true, Draw: "line"},
 		{ID: "latency-model", Title: "Latency p95 by model", Measures: one(query.LatencyP95), By: query.ByModelAsked, OverTime: true, Draw: "line"},
@@ -479,9 +479,9 @@ func (s *Web) spending(r *http.Request, f *page.Frame) (templ.Component, error) 
 	})
 }
 
-func (s *Web) quality(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) quality(r *http.Request, f *page.Frame) (templ.Component, error) {
 	one := func(m query.Measure) []query.Measure { return []query.Measure{m} }
-	return s.board(r, f, "/quality", "Quality & outcomes", "Outcomes from llm_task_completed, llm_output_rated and evaluations", []query.Measure{query.CompletionRate, query.NegativeRate, query.EscalationRate, query.EvalScore, query.AcceptanceRate, query.RetryRate}, []spec{
+	return s.board(r, f, "/quality", "Quality & outcomes", "Outcomes from llm_task_completed, llm_output_rated and evaluations", []query.Measure{query.CompletionRate, query.NegativeRate, query.EscalationRate, query.EvalScore, query.AcceptanceRate, query.RetryRate}, []Spec{
 		{ID: "completion", Title: "Task completion rate by prompt version", Measures: one(query.CompletionRate), By: query.ByPrompt, OverTime: true, Draw: "line", Limit: 8},
 		{ID: "negative", Title: "Negative feedback by prompt version", Measures: one(query.NegativeRate), By: query.ByPrompt, OverTime: true, Draw: "line", Limit: 8},
 		{ID: "score", Title: "Average eval score by prompt version", Measures: one(query.EvalScore), By: query.ByPrompt, OverTime: true, Draw: "line", Limit: 8},
@@ -496,14 +496,14 @@ func (s *Web) quality(r *http.Request, f *page.Frame) (templ.Component, error) {
 // agentConfig is the custom property that names the set-up of an agent.
 const agentConfig = query.AgentConfig
 
-func (s *Web) agents(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) agents(r *http.Request, f *page.Frame) (templ.Component, error) {
 	v, err := s.View(r, "/agents", "7d")
 	if err != nil {
 		return nil, err
 	}
 	f.Title = "Agents"
 	one := func(m query.Measure) []query.Measure { return []query.Measure{m} }
-	specs := []spec{
+	specs := []Spec{
 		{ID: "tool-rate", Title: "Tool-call failure rate by tool", Measures: one(query.ToolErrorRate), By: query.ByTool, OverTime: true, Draw: "line"},
 		{ID: "tools", Title: "Tool calls", Measures: one(query.ToolCalls), By: query.ByTool, OverTime: true, Draw: "stack"},
 		{ID: "retries", Title: "Retries by step", Note: "Sum of retry_count over events with the property " + query.AgentStep + ".", Measures: one(query.Retries), By: query.ByProperty(query.AgentStep), OverTime: true, Draw: "stack"},
@@ -513,15 +513,15 @@ func (s *Web) agents(r *http.Request, f *page.Frame) (templ.Component, error) {
 	tiles := []query.Measure{query.ToolCalls, query.ToolErrorRate, query.ToolP95, query.CompletionRate, query.CostPerTask}
 	const sub = "Tool calls, steps, retries and trace shape"
 	if s.Defers(r, f) {
-		b := pendingBoard(v, append(specs, spec{ID: "calls", Title: "Calls per trace"}, spec{ID: "depth", Title: "Trace depth"}), tiles)
+		b := Pending(v, append(specs, Spec{ID: "calls", Title: "Calls per trace"}, Spec{ID: "depth", Title: "Trace depth"}), tiles)
 		b.Title, b.Sub = f.Title, sub
 		return boardPage(*f, b), nil
 	}
-	at, err := s.c.Query.Snapshot(r.Context(), f.Session.ProjectID)
+	at, err := s.Query.Snapshot(r.Context(), f.Session.ProjectID)
 	if err != nil {
 		return nil, err
 	}
-	b, err := loadBoard(r.Context(), at, f, v, specs, tiles)
+	b, err := Load(r.Context(), at, f, v, specs, tiles)
 	if err != nil {
 		return nil, err
 	}
@@ -534,7 +534,7 @@ func (s *Web) agents(r *http.Request, f *page.Frame) (templ.Component, error) {
 		id, title, first string
 		shapes           []query.Shape
 	}{{"calls", "Calls per trace", "Calls", calls}, {"depth", "Trace depth", "Levels", depth}} {
-		c := card{spec: spec{ID: x.id, Title: x.title, Draw: "bar"}, First: x.first, Base: string(v.LinkNow(*f, "/examples", page.PointShape, x.id)), Columns: []column{{Name: "Traces"}}, File: string(v.Link(*f, "/agents.csv", "of", x.id))}
+		c := Card{Spec: Spec{ID: x.id, Title: x.title, Draw: "bar"}, First: x.first, Base: string(v.LinkNow(*f, "/examples", page.PointShape, x.id)), Columns: []column{{Name: "Traces"}}, File: string(v.Link(*f, "/agents.csv", "of", x.id))}
 		for _, n := range x.shapes {
 			if len(c.Rows) == 30 {
 				break // a tail this long says nothing more
@@ -549,22 +549,22 @@ func (s *Web) agents(r *http.Request, f *page.Frame) (templ.Component, error) {
 	return boardPage(*f, b), nil
 }
 
-func (s *Web) board(r *http.Request, f *page.Frame, page, title, sub string, tiles []query.Measure, specs []spec) (templ.Component, error) {
+func (s *Pages) board(r *http.Request, f *page.Frame, page, title, sub string, tiles []query.Measure, specs []Spec) (templ.Component, error) {
 	v, err := s.View(r, page, "7d")
 	if err != nil {
 		return nil, err
 	}
 	f.Title = title
 	if s.Defers(r, f) {
-		b := pendingBoard(v, specs, tiles)
+		b := Pending(v, specs, tiles)
 		b.Title, b.Sub = title, sub
 		return boardPage(*f, b), nil
 	}
-	at, err := s.c.Query.Snapshot(r.Context(), f.Session.ProjectID)
+	at, err := s.Query.Snapshot(r.Context(), f.Session.ProjectID)
 	if err != nil {
 		return nil, err
 	}
-	b, err := loadBoard(r.Context(), at, f, v, specs, tiles)
+	b, err := Load(r.Context(), at, f, v, specs, tiles)
 	if err != nil {
 		return nil, err
 	}

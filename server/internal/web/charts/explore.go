@@ -1,4 +1,4 @@
-package web
+package charts
 
 import (
 	"cmp"
@@ -56,7 +56,7 @@ var figures = []struct {
 }
 
 // kindOf is the kind of the events behind a figure.
-func kindOf(m query.Measure) string {
+func KindOf(m query.Measure) string {
 	switch m {
 	case query.Errors, query.ErrorRate:
 		return query.KindErrors
@@ -72,8 +72,8 @@ func kindOf(m query.Measure) string {
 }
 
 // specOf reads a chart from an address. Without a figure it counts calls.
-func specOf(q url.Values) (spec, error) {
-	sp := spec{ID: "chart", By: query.GroupBy(q.Get(paramBy)), OverTime: q.Get(paramOver) != overTotal, Draw: q.Get(paramDraw)}
+func specOf(q url.Values) (Spec, error) {
+	sp := Spec{ID: "chart", By: query.GroupBy(q.Get(paramBy)), OverTime: q.Get(paramOver) != overTotal, Draw: q.Get(paramDraw)}
 	if sp.By == query.ByProperty("") { // its name stands in a field of its own
 		sp.By = ""
 		if name := strings.TrimSpace(q.Get("by_name")); name != "" {
@@ -86,7 +86,7 @@ func specOf(q url.Values) (spec, error) {
 			continue
 		}
 		if m.Info().Label == "" {
-			return spec{}, event.Invalid("unknown metric: "+string(m), "choose one from the list")
+			return Spec{}, event.Invalid("unknown metric: "+string(m), "choose one from the list")
 		}
 		sp.Measures = append(sp.Measures, m)
 	}
@@ -94,13 +94,13 @@ func specOf(q url.Values) (spec, error) {
 	case len(sp.Measures) == 0:
 		sp.Measures = []query.Measure{query.Calls}
 	case len(sp.Measures) > query.MaxMeasures:
-		return spec{}, event.Invalid("the chart has too many metrics", "use "+strconv.Itoa(query.MaxMeasures)+" at most")
+		return Spec{}, event.Invalid("the chart has too many metrics", "use "+strconv.Itoa(query.MaxMeasures)+" at most")
 	}
 	if sp.Draw == "" {
 		sp.Draw = "line"
 	}
 	if !slices.ContainsFunc(drawings, func(d [2]string) bool { return d[0] == sp.Draw }) {
-		return spec{}, event.Invalid("unknown chart type", "use line, bar, stack, table or number")
+		return Spec{}, event.Invalid("unknown chart type", "use line, bar, stack, table or number")
 	}
 	// Whoever picks another figure need not take the share back.
 	sp.Share = q.Get(paramOf) == ofCalls && len(sp.Measures) == 1 && (sp.Measures[0] == query.Calls || sp.Measures[0] == query.Errors)
@@ -110,7 +110,7 @@ func specOf(q url.Values) (spec, error) {
 	if l := q.Get(paramLimit); l != "" {
 		n, err := strconv.Atoi(l)
 		if err != nil || n < 1 || n > query.MaxGroups {
-			return spec{}, event.Invalid("the number of groups is out of range", "use 1 to "+strconv.Itoa(query.MaxGroups))
+			return Spec{}, event.Invalid("the number of groups is out of range", "use 1 to "+strconv.Itoa(query.MaxGroups))
 		}
 		sp.Limit = n
 	}
@@ -120,7 +120,7 @@ func specOf(q url.Values) (spec, error) {
 }
 
 // values is a chart as an address says it.
-func (sp spec) values() url.Values {
+func (sp Spec) values() url.Values {
 	q := url.Values{}
 	for _, m := range sp.Measures {
 		q.Add(paramMeasure, string(m))
@@ -148,7 +148,7 @@ func (sp spec) values() url.Values {
 }
 
 // name is what a chart is called that nobody has named.
-func (sp spec) name() string {
+func (sp Spec) name() string {
 	var names []string
 	for _, m := range sp.Measures {
 		names = append(names, m.Info().Label)
@@ -175,17 +175,17 @@ func (sp spec) name() string {
 }
 
 // ofEvents reports whether a figure is of an application's own events.
-func (sp spec) ofEvents() bool {
+func (sp Spec) ofEvents() bool {
 	return slices.ContainsFunc(sp.Measures, func(m query.Measure) bool { return strings.HasPrefix(string(m), "event_") })
 }
 
 // property is the custom property that a chart is broken down by.
-func (sp spec) property() (string, bool) {
+func (sp Spec) property() (string, bool) {
 	return strings.CutPrefix(string(sp.By), string(query.ByProperty("")))
 }
 
 // figure is the i-th figure, "" where there is none.
-func (sp spec) figure(i int) query.Measure {
+func (sp Spec) figure(i int) query.Measure {
 	if i < len(sp.Measures) {
 		return sp.Measures[i]
 	}
@@ -194,7 +194,7 @@ func (sp spec) figure(i int) query.Measure {
 
 // address is a chart with the range and filters of a page: of the builder, or
 // of its numbers.
-func (c *card) address(f page.Frame, v *page.View, page string) templ.SafeURL {
+func (c *Card) address(f page.Frame, v *page.View, page string) templ.SafeURL {
 	q := v.Values()
 	for k, x := range c.values() {
 		q[k] = x
@@ -205,7 +205,7 @@ func (c *card) address(f page.Frame, v *page.View, page string) templ.SafeURL {
 // explorePage is the chart builder.
 type explorePage struct {
 	View       *page.View
-	Card       card
+	Card       Card
 	Dashboards []dashboardName
 	Into       string // the dashboard that the chart belongs to
 	Chart      string // its id there, "" for a new one
@@ -217,7 +217,7 @@ type explorePage struct {
 
 type dashboardName struct{ ID, Name string }
 
-func (s *Web) explore(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) explore(r *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Chart builder"
 	v, err := s.View(r, "/explore", "7d")
 	if err != nil {
@@ -229,7 +229,7 @@ func (s *Web) explore(r *http.Request, f *page.Frame) (templ.Component, error) {
 		return nil, err
 	}
 	p := explorePage{View: v, Into: q.Get("dashboard"), Chart: q.Get("chart"), Title: cmp.Or(q.Get("title"), sp.Title), Whole: q.Get(paramOf) == ofCalls && !sp.Share}
-	if d, ok := s.c.Registry.Snapshot().Dashboard(f.Session.ProjectID, p.Into); ok && !q.Has(paramMeasure) {
+	if d, ok := s.Registry.Snapshot().Dashboard(f.Session.ProjectID, p.Into); ok && !q.Has(paramMeasure) {
 		// Begun from a chart on a dashboard.
 		for _, c := range d.Charts {
 			if c.ID == p.Chart {
@@ -238,8 +238,8 @@ func (s *Web) explore(r *http.Request, f *page.Frame) (templ.Component, error) {
 		}
 	}
 	if p.Unnamed = sp.ofEvents() && sp.Event.Name == ""; p.Unnamed {
-		p.Card = card{spec: sp} // nothing to ask yet
-	} else if p.Card, err = loadCard(r.Context(), s.c.Query, f, v, sp); err != nil {
+		p.Card = Card{Spec: sp} // nothing to ask yet
+	} else if p.Card, err = loadCard(r.Context(), s.Query, f, v, sp); err != nil {
 		return nil, err
 	}
 	save := url.Values{}
@@ -257,7 +257,7 @@ func (s *Web) explore(r *http.Request, f *page.Frame) (templ.Component, error) {
 			v.Params[name] = []string{x}
 		}
 	}
-	for _, d := range s.c.Registry.Snapshot().Dashboards(f.Session.ProjectID) {
+	for _, d := range s.Registry.Snapshot().Dashboards(f.Session.ProjectID) {
 		p.Dashboards = append(p.Dashboards, dashboardName{d.ID, d.Name})
 	}
 	return explore(*f, p), nil
@@ -278,7 +278,7 @@ func (p explorePage) rest() [][2]string {
 }
 
 // seriesQuery is what a chart asks.
-func seriesQuery(f *page.Frame, v *page.View, sp spec) query.SeriesQuery {
+func seriesQuery(f *page.Frame, v *page.View, sp Spec) query.SeriesQuery {
 	q := query.SeriesQuery{Project: f.Session.ProjectID, Filter: v.Filter, Measures: sp.Measures, By: sp.By, TimeZone: v.Zone.String(), Compare: true, Event: sp.Event, LatencyOf: v.LatencyOf, Limit: sp.Limit}
 	if sp.OverTime {
 		q.Every = v.Every()
@@ -290,8 +290,8 @@ func seriesQuery(f *page.Frame, v *page.View, sp spec) query.SeriesQuery {
 }
 
 // loadCard asks for one chart, of the moment of at where that is a snapshot.
-func loadCard(ctx context.Context, at *query.Reader, f *page.Frame, v *page.View, sp spec) (card, error) {
-	c := card{spec: sp}
+func loadCard(ctx context.Context, at *query.Reader, f *page.Frame, v *page.View, sp Spec) (Card, error) {
+	c := Card{Spec: sp}
 	series, err := at.Series(ctx, seriesQuery(f, v, sp))
 	if err != nil {
 		return c, err
@@ -300,7 +300,7 @@ func loadCard(ctx context.Context, at *query.Reader, f *page.Frame, v *page.View
 		c.fill(*f, v, series)
 		return c, nil
 	}
-	q := seriesQuery(f, v, spec{Measures: []query.Measure{query.Calls}, OverTime: sp.OverTime})
+	q := seriesQuery(f, v, Spec{Measures: []query.Measure{query.Calls}, OverTime: sp.OverTime})
 	q.Filter.Kind, q.Filter.Status, q.Filter.ErrorType, q.Filter.ErrorGroup = "", "", "", ""
 	all, err := at.Series(ctx, q)
 	if err != nil {

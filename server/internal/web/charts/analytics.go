@@ -1,6 +1,7 @@
-package web
+package charts
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"time"
@@ -13,6 +14,14 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
+
+// Delivery is the delivery to PostHog.
+type Delivery interface {
+	// Delivery returns the state of the delivery to a connection.
+	Delivery(c project.Connection) posthog.Delivery
+	// Days returns the days from since on, as the connection's PostHog counts them.
+	Days(ctx context.Context, c project.Connection, since time.Time) ([]posthog.Day, error)
+}
 
 // analyticsPage is the event stream that goes to PostHog, in three states: not
 // connected; sending, with what hedgerow saw; and with a personal key also what
@@ -44,20 +53,20 @@ type comparedDay struct {
 	Difference int64
 }
 
-func (s *Web) analytics(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) analytics(r *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "PostHog sync"
-	p := analyticsPage{Connections: s.c.Registry.Snapshot().Connections(f.Session.ProjectID), Live: s.c.Live != nil}
+	p := analyticsPage{Connections: s.Registry.Snapshot().Connections(f.Session.ProjectID), Live: s.Live != nil}
 	if len(p.Connections) == 0 {
 		return analytics(*f, p), nil
 	}
 	var err error
-	if p.Today, err = s.c.Query.Today(r.Context(), f.Session.ProjectID, ""); err != nil {
+	if p.Today, err = s.Query.Today(r.Context(), f.Session.ProjectID, ""); err != nil {
 		return nil, err
 	}
-	if p.Week, err = s.c.Query.SevenDays(r.Context(), f.Session.ProjectID, ""); err != nil {
+	if p.Week, err = s.Query.SevenDays(r.Context(), f.Session.ProjectID, ""); err != nil {
 		return nil, err
 	}
-	latest, err := s.c.Query.Events(r.Context(), query.EventsQuery{Project: f.Session.ProjectID, Limit: 10})
+	latest, err := s.Query.Events(r.Context(), query.EventsQuery{Project: f.Session.ProjectID, Limit: 10})
 	if err != nil {
 		return nil, err
 	}
@@ -72,7 +81,7 @@ func (s *Web) analytics(r *http.Request, f *page.Frame) (templ.Component, error)
 			continue
 		}
 		x := pull{Connection: c}
-		if x.theirs, err = s.c.Delivery.Days(r.Context(), c, p.Week.From); err != nil {
+		if x.theirs, err = s.Delivery.Days(r.Context(), c, p.Week.From); err != nil {
 			x.Problem = event.AsError(err)
 		}
 		p.Pulls = append(p.Pulls, x)
@@ -80,14 +89,14 @@ func (s *Web) analytics(r *http.Request, f *page.Frame) (templ.Component, error)
 	if len(p.Pulls) == 0 {
 		return analytics(*f, p), nil
 	}
-	ours, err := s.c.Query.Stats(r.Context(), query.StatsQuery{
+	ours, err := s.Query.Stats(r.Context(), query.StatsQuery{
 		Project: f.Session.ProjectID, Filter: query.Filter{From: p.Week.From, To: s.Now()}, GroupBy: query.ByDay})
 	if err != nil {
 		return nil, err
 	}
 	for i := range p.Pulls {
 		if x := &p.Pulls[i]; x.Problem == nil {
-			x.compare(ours.Groups, s.c.Delivery.Delivery(x.Connection), p.Week.From)
+			x.compare(ours.Groups, s.Delivery.Delivery(x.Connection), p.Week.From)
 		}
 	}
 	return analytics(*f, p), nil
@@ -151,8 +160,8 @@ const liveFor = 10 * time.Minute
 
 // live tells the browser that there is something new, by server-sent events
 // without content: what is new it asks for as a page.
-func (s *Web) live(w http.ResponseWriter, r *http.Request, f *page.Frame) {
-	changed, stop := s.c.Live(f.Session.ProjectID)
+func (s *Pages) live(w http.ResponseWriter, r *http.Request, f *page.Frame) {
+	changed, stop := s.Live(f.Session.ProjectID)
 	defer stop()
 	h := w.Header()
 	h.Set("Content-Type", "text/event-stream")

@@ -1,0 +1,45 @@
+package charts
+
+import (
+	"github.com/hedgerow/hedgerow/server/internal/project"
+	"github.com/hedgerow/hedgerow/server/internal/query"
+	"github.com/hedgerow/hedgerow/server/internal/web/page"
+)
+
+// Pages are the handlers of these pages.
+type Pages struct {
+	*page.Site
+	Query       *query.Reader
+	Delivery    Delivery
+	Connections func(projectID string) []Connection // nil leaves them out of the overview
+	GatewayURL  string                              // base of the gateway's routes. Defaults to PublicURL
+	// Live reports new events of a project, several at once by one value; stop ends
+	// it. nil: pages do not follow new events.
+	Live func(projectID string) (changed <-chan struct{}, stop func())
+}
+
+// Routes returns the routes of these pages, in the order of the side bar.
+func (s *Pages) Routes() []page.Route {
+	const viewer, member = project.RoleViewer, project.RoleMember
+	return []page.Route{
+		{Pattern: "GET /p/{project}/overview", Need: viewer, Handle: s.overview, Section: "Dashboards", Label: "Overview"},
+		{Pattern: "GET /p/{project}/traffic", Need: viewer, Handle: s.traffic, Section: "Dashboards", Label: "Traffic & reliability"},
+		{Pattern: "GET /p/{project}/latency-cost", Need: viewer, Handle: s.spending, Section: "Dashboards", Label: "Latency & cost"},
+		{Pattern: "GET /p/{project}/quality", Need: viewer, Handle: s.quality, Section: "Dashboards", Label: "Quality & outcomes"},
+		{Pattern: "GET /p/{project}/agents", Need: viewer, Handle: s.agents, Section: "Dashboards", Label: "Agents"},
+		{Pattern: "GET /p/{project}/dashboards", Need: viewer, Handle: s.dashboards, Section: "Dashboards", Label: "Custom dashboards"},
+		{Pattern: "POST /p/{project}/dashboards", Need: member, Handle: s.createDashboard, Again: s.dashboards},
+		{Pattern: "GET /p/{project}/dashboards/{dashboard}", Need: viewer, Handle: s.dashboard},
+		{Pattern: "POST /p/{project}/dashboards/{dashboard}", Need: member, Handle: s.arrange, Again: s.dashboard},
+		{Pattern: "POST /p/{project}/dashboards/{dashboard}/delete", Need: member, Handle: s.deleteDashboard, Again: s.dashboard},
+		{Pattern: "GET /p/{project}/explore", Need: viewer, Handle: s.explore, Section: "Dashboards", Label: "Chart builder"},
+		{Pattern: "POST /p/{project}/charts", Need: member, Handle: s.saveChart, Again: s.exploreAgain},
+		{Pattern: "GET /p/{project}/examples", Need: viewer, Handle: s.examples},
+		{Pattern: "GET /p/{project}/chart.csv", Need: viewer, Raw: s.chartCSV},
+		{Pattern: "GET /p/{project}/agents.csv", Need: viewer, Raw: s.agentsCSV},
+		{Pattern: "GET /p/{project}/choices", Need: viewer, Raw: s.choices},
+		{Pattern: "GET /p/{project}/analytics", Need: viewer, Handle: s.analytics, Section: "Dashboards", Label: "PostHog sync"},
+		{Pattern: "GET /p/{project}/analytics/live", Need: viewer, Raw: s.live, Stream: true},
+		{Pattern: "GET /p/{project}/models", Need: viewer, Handle: s.models, Section: "Dashboards", Label: "Models"},
+	}
+}
