@@ -11,9 +11,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/outbound"
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
-	"github.com/hedgerow/hedgerow/server/internal/web"
 	"github.com/hedgerow/hedgerow/server/internal/web/charts"
 	"github.com/hedgerow/hedgerow/server/internal/web/settings"
+	"github.com/hedgerow/hedgerow/server/internal/web/traces"
 )
 
 // openConnectionQueue opens a connection's queue. A new one begins with the next
@@ -136,8 +136,8 @@ func (d deliveries) ForgetGaps(ctx context.Context, c project.Connection) error 
 
 // Outgoing derives an event's delivery state from the queue's position: the
 // queue is in the order of appending, and stored events were appended before.
-func (d deliveries) Outgoing(ctx context.Context, c project.Connection, uuid string) (web.Outgoing, error) {
-	var out web.Outgoing
+func (d deliveries) Outgoing(ctx context.Context, c project.Connection, uuid string) (traces.Outgoing, error) {
+	var out traces.Outgoing
 	m := d.a.delivery.Load()
 	if m == nil {
 		return out, errNotOpen("the delivery")
@@ -154,11 +154,11 @@ func (d deliveries) Outgoing(ctx context.Context, c project.Connection, uuid str
 		return out, err
 	}
 	if at, ok := m.SentAt(c.ID, uuid); ok {
-		out.State, out.At = web.OutSent, at
+		out.State, out.At = traces.OutSent, at
 		return out, nil
 	}
 	if len(out.Bodies) == 0 {
-		out.State = web.OutFiltered
+		out.State = traces.OutFiltered
 		return out, nil
 	}
 	counts, err := d.a.journal.DeadCounts(ctx)
@@ -172,29 +172,29 @@ func (d deliveries) Outgoing(ctx context.Context, c project.Connection, uuid str
 		}
 		for _, l := range list {
 			if l.EventID == uuid {
-				out.State, out.At, out.Reason = web.OutDead, l.Time, l.Reason
+				out.State, out.At, out.Reason = traces.OutDead, l.Time, l.Reason
 				return out, nil
 			}
 		}
 	}
 	if e.Timestamp.Before(c.CreatedAt) {
-		out.State = web.OutOlder
+		out.State = traces.OutOlder
 		return out, nil
 	}
 	q, err := d.a.journal.Lag(ctx, outbound.Queue(c.ID))
 	switch ee := event.AsError(err); {
 	case ee != nil && ee.Code == event.CodeNotFound:
-		out.State = web.OutWaiting // its queue is not open yet
+		out.State = traces.OutWaiting // its queue is not open yet
 		return out, nil
 	case err != nil:
 		return out, err
 	}
 	waits := q.Pending > 0 || q.AckPending > 0
 	if waits && !stored.Before(time.Now().Add(-q.OldestUnacked)) {
-		out.State = web.OutWaiting
+		out.State = traces.OutWaiting
 		return out, nil
 	}
-	out.State, out.By = web.OutSent, q.LastAck
+	out.State, out.By = traces.OutSent, q.LastAck
 	return out, nil
 }
 

@@ -17,13 +17,13 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/ledger"
 	"github.com/hedgerow/hedgerow/server/internal/posthog"
 	"github.com/hedgerow/hedgerow/server/internal/project"
-	"github.com/hedgerow/hedgerow/server/internal/web"
 	"github.com/hedgerow/hedgerow/server/internal/web/settings"
+	"github.com/hedgerow/hedgerow/server/internal/web/traces"
 )
 
 // delivery is a PostHog delivery that finds what a test tells it to.
 type delivery struct {
-	out      map[string]web.Outgoing // by the connection's name
+	out      map[string]traces.Outgoing // by the connection's name
 	ok       bool
 	tested   []project.Connection
 	health   posthog.Delivery
@@ -87,7 +87,7 @@ func (d *delivery) Replay(_ context.Context, _ project.Connection, id string) (i
 	return 1, nil
 }
 
-func (d *delivery) Outgoing(_ context.Context, c project.Connection, uuid string) (web.Outgoing, error) {
+func (d *delivery) Outgoing(_ context.Context, c project.Connection, uuid string) (traces.Outgoing, error) {
 	return d.out[c.Name], nil
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/query"
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
+	"github.com/hedgerow/hedgerow/server/internal/web/traces"
 )
 
 // maxImport bounds a file of examples, in bytes.
@@ -400,7 +401,7 @@ func question(x dataset.Example) string {
 	for i := len(x.Messages) - 1; i >= 0; i-- {
 		if m := x.Messages[i]; m.Role == "user" {
 			var words []string
-			for _, part := range parts(m.Content) {
+			for _, part := range traces.Parts(m.Content) {
 				words = append(words, part.Text)
 			}
 			return strings.Join(words, "\n")
@@ -414,12 +415,12 @@ func question(x dataset.Example) string {
 }
 
 // told is the conversation of an example as the page of an event shows one.
-func told(x dataset.Example) []message {
+func told(x dataset.Example) []traces.Message {
 	b, err := json.Marshal(x.Messages)
 	if err != nil {
 		return nil
 	}
-	return clipped(messages(b), maxExample)
+	return traces.Clipped(traces.Messages(b), maxExample)
 }
 
 // Bounds of what a page shows of examples, in bytes: of a part of one, and of all.

@@ -11,7 +11,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/query"
-	"github.com/hedgerow/hedgerow/server/internal/web"
+	"github.com/hedgerow/hedgerow/server/internal/web/traces"
 )
 
 // TestSearchAndViews finds events by what is said of them and by what they said,
@@ -86,10 +86,10 @@ func TestSent(t *testing.T) {
 	if _, body := s.get(page); !strings.Contains(body, "No PostHog project is connected") {
 		t.Error("without a connection the page does not say so")
 	}
-	s.delivery.out = map[string]web.Outgoing{
-		"a": {State: web.OutSent, At: now.Add(-time.Minute), Bodies: []json.RawMessage{json.RawMessage(`{"event":"$ai_generation","properties":{"$ai_model":"gpt-<b>"}}`)}},
-		"b": {State: web.OutDead, At: now, Reason: "PostHog found it too large"},
-		"c": {State: web.OutFiltered}, "d": {State: web.OutOlder}, "e": {State: web.OutWaiting}, "f": {State: web.OutSent, By: now},
+	s.delivery.out = map[string]traces.Outgoing{
+		"a": {State: traces.OutSent, At: now.Add(-time.Minute), Bodies: []json.RawMessage{json.RawMessage(`{"event":"$ai_generation","properties":{"$ai_model":"gpt-<b>"}}`)}},
+		"b": {State: traces.OutDead, At: now, Reason: "PostHog found it too large"},
+		"c": {State: traces.OutFiltered}, "d": {State: traces.OutOlder}, "e": {State: traces.OutWaiting}, "f": {State: traces.OutSent, By: now},
 	}
 	for name := range s.delivery.out {
 		c := project.NewConnection("default", name)

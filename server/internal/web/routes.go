@@ -3,35 +3,10 @@ package web
 import (
 	"slices"
 
-	"github.com/hedgerow/hedgerow/server/internal/project"
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 )
 
 // table has every route of the pages but the static files.
 func (s *Web) table() []page.Route {
-	const viewer, member, admin = project.RoleViewer, project.RoleMember, project.RoleAdmin
-	return slices.Concat([]page.Route{
-		{Pattern: "GET /{$}", Need: viewer, Handle: s.home},
-		{Pattern: "GET /p/{project}/generations", Need: viewer, Handle: s.generations, Section: "Observe", Label: "Generations"},
-		{Pattern: "GET /p/{project}/events", Need: viewer, Handle: s.events, Section: "Observe", Label: "Events"},
-		{Pattern: "GET /p/{project}/events/{uuid}/sent", Need: viewer, Handle: s.sent},
-		{Pattern: "POST /p/{project}/views", Need: member, Handle: s.saveView, Again: s.events},
-		{Pattern: "POST /p/{project}/views/{view}/delete", Need: member, Handle: s.deleteView, Again: s.events},
-		{Pattern: "GET /p/{project}/events/{uuid}", Need: viewer, Handle: s.event},
-		{Pattern: "POST /p/{project}/events/{uuid}/delete", Need: admin, Handle: s.deleteEvent, Again: s.event},
-		{Pattern: "GET /p/{project}/traces", Need: viewer, Handle: s.traces, Section: "Observe", Label: "Traces"},
-		{Pattern: "GET /p/{project}/traces/{id}", Need: viewer, Handle: s.trace},
-		{Pattern: "GET /p/{project}/traces/{id}/download", Need: viewer, Raw: s.traceJSON},
-		{Pattern: "GET /p/{project}/sessions", Need: viewer, Handle: s.sessions, Section: "Observe", Label: "Sessions"},
-		{Pattern: "GET /p/{project}/sessions/{id}", Need: viewer, Handle: s.conversation},
-		{Pattern: "GET /p/{project}/people", Need: viewer, Handle: s.people, Section: "Observe", Label: "Users"},
-		{Pattern: "GET /p/{project}/people/{id}", Need: viewer, Handle: s.person},
-		{Pattern: "GET /p/{project}/errors", Need: viewer, Handle: s.errors, Section: "Observe", Label: "Errors"},
-		{Pattern: "GET /p/{project}/events.csv", Need: viewer, Raw: s.eventsCSV},
-		// Short forms: trace_url bears no project, and people type these.
-		{Pattern: "GET /overview", Need: viewer, Handle: s.home},
-		{Pattern: "GET /events", Need: viewer, Handle: s.toEvents},
-		{Pattern: "GET /events/{uuid}", Need: viewer, Handle: s.findEvent},
-		{Pattern: "GET /traces/{id}", Need: viewer, Handle: s.findTrace},
-	}, s.promptRoutes(), s.rolloutRoutes(), s.experimentRoutes(), s.evalRoutes())
+	return slices.Concat(s.promptRoutes(), s.rolloutRoutes(), s.experimentRoutes(), s.evalRoutes())
 }

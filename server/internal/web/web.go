@@ -15,6 +15,7 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/web/charts"
 	"github.com/hedgerow/hedgerow/server/internal/web/page"
 	"github.com/hedgerow/hedgerow/server/internal/web/settings"
+	"github.com/hedgerow/hedgerow/server/internal/web/traces"
 )
 
 // Delivery is the delivery to PostHog, as the pages use it.
@@ -22,7 +23,7 @@ type Delivery interface {
 	settings.Delivery
 	settings.Backlog
 	settings.Gaps
-	outgoing
+	traces.Delivery
 	charts.Delivery
 }
 
@@ -56,6 +57,7 @@ type Web struct {
 	mux    *http.ServeMux
 	static assets
 	cross  *http.CrossOriginProtection
+	event  page.Handler // the page of an event, which shows again the form of an example
 }
 
 // New returns the pages.
@@ -72,11 +74,13 @@ func New(c Config) *Web {
 		Feed: c.Live != nil, Simulated: c.Simulated, Dropped: c.Dropped, Health: c.Health,
 	}
 	charts := &charts.Pages{Site: s.Site, Query: c.Query, Delivery: c.Delivery, Connections: c.Connections, GatewayURL: c.GatewayURL, Live: c.Live}
+	traces := &traces.Pages{Site: s.Site, Query: c.Query, Datasets: c.Datasets, Delivery: c.Delivery, Erasure: c.Erasure, Price: c.Price}
+	s.event = traces.Event
 	settings := &settings.Pages{
 		Site: s.Site, Store: c.Store, Alerts: c.Alerts, Keyless: c.Keyless, Delivery: c.Delivery, Backlog: c.Delivery,
 		Gaps: c.Delivery, Eraser: c.Eraser, Providers: c.Providers,
 	}
-	s.Routes = slices.Concat(charts.Routes(), s.table(), settings.Routes(), account.New(s.Site, c.Proxies).Routes())
+	s.Routes = slices.Concat(charts.Routes(), traces.Routes(), s.table(), settings.Routes(), account.New(s.Site, c.Proxies).Routes())
 	short := squeeze()
 	for _, rt := range s.Routes {
 		switch {

@@ -13,9 +13,9 @@ import (
 	"github.com/hedgerow/hedgerow/server/internal/query"
 )
 
-// handler makes a page, or carries out a form and ends with [frame.done]. Its
+// Handler makes a page, or carries out a form and ends with [Frame.Done]. Its
 // error becomes a page that says what to do.
-type handler func(*http.Request, *Frame) (templ.Component, error)
+type Handler func(*http.Request, *Frame) (templ.Component, error)
 
 // Route is one entry of the table that says who may do what. A path that begins
 // with /p/{project}/ is about that project: whoever may not see it is told that
@@ -23,11 +23,11 @@ type handler func(*http.Request, *Frame) (templ.Component, error)
 type Route struct {
 	Pattern string
 	Need    project.Role // the least role; of no meaning for open routes
-	Handle  handler
+	Handle  Handler
 	// again is the page that a form stands on: it is shown once more, with the
 	// error on top, when handle refuses what was sent. frame.value fills its
 	// fields with what was typed.
-	Again handler
+	Again Handler
 	// open, in place of handle, lets strangers in.
 	Open http.HandlerFunc
 	// raw, in place of handle, answers with something else than a page.

@@ -1,4 +1,4 @@
-package web_test
+package traces_test
 
 import (
 	"bytes"
@@ -11,25 +11,8 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/query"
-	"github.com/hedgerow/hedgerow/server/internal/web"
-	"github.com/hedgerow/hedgerow/server/internal/web/page"
+	"github.com/hedgerow/hedgerow/server/internal/web/traces"
 )
-
-func TestPlainText(t *testing.T) {
-	for _, s := range []string{
-		"=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "\nx", "＝1+1", "＋1", "－1", "＠x", "﹦1", " =1", "\u00a0=1", "\u3000＝1", "\u200b=1", "\ufeff=1", "\u2060\u200d+1", "\x00=1", "\x1b@x", "\u202e=1", "\u115f=1", "\ufe0f=1", " \t \u200b\r=1", "\u2028-1",
-		"\xff=1", "\u00ad=1", "\u180e@x",
-	} {
-		if got := page.PlainText(s); got != "'"+s {
-			t.Errorf("%q became %q", s, got)
-		}
-	}
-	for _, s := range []string{"", "a", "a=1", "1-2", "über", "(=1)", " ", "\u200b", "’=", "'=1", "☃"} {
-		if got := page.PlainText(s); got != s {
-			t.Errorf("%q became %q", s, got)
-		}
-	}
-}
 
 // chain is a trace of spans nested in each other.
 func chain(depth int) *query.Trace {
@@ -48,7 +31,7 @@ func chain(depth int) *query.Trace {
 // no faster.
 func TestWriteTrace(t *testing.T) {
 	var got bytes.Buffer
-	if err := web.WriteTrace(&got, chain(20)); err != nil {
+	if err := traces.WriteTrace(&got, chain(20)); err != nil {
 		t.Fatal(err)
 	}
 	var back, want any
@@ -66,7 +49,7 @@ func TestWriteTrace(t *testing.T) {
 	sizes := make(map[int]int)
 	for _, depth := range []int{1_000, 2_000, 4_000} {
 		n := new(counter)
-		if err := web.WriteTrace(n, chain(depth)); err != nil {
+		if err := traces.WriteTrace(n, chain(depth)); err != nil {
 			t.Fatal(err)
 		}
 		sizes[depth] = n.bytes
@@ -95,11 +78,11 @@ func TestShownIsBounded(t *testing.T) {
 	deep := "[" + strings.TrimSuffix(strings.Repeat(strings.Repeat("[", 900)+strings.Repeat("]", 900)+",", 1000), ",") + "]"
 	wide := "[" + strings.TrimSuffix(strings.Repeat("1,", 100_000), ",") + "]"
 	for name, raw := range map[string]string{"deep": deep, "wide": strings.Repeat("[", 25) + wide + strings.Repeat("]", 25), "long": `"` + strings.Repeat("x", 5<<20) + `"`} {
-		if got := web.Indent(json.RawMessage(raw)); len(got) > 300<<10 || !strings.Contains(got, "more, available through the API") {
+		if got := traces.Indent(json.RawMessage(raw)); len(got) > 300<<10 || !strings.Contains(got, "more, available through the API") {
 			t.Errorf("%s: %d bytes of %d are shown", name, len(got), len(raw))
 		}
 	}
-	if got := web.Indent(json.RawMessage(`{"a":[1]}`)); got != "{\n  \"a\": [\n    1\n  ]\n}" {
+	if got := traces.Indent(json.RawMessage(`{"a":[1]}`)); got != "{\n  \"a\": [\n    1\n  ]\n}" {
 		t.Errorf("a short value is shown as %s", got)
 	}
 	message := func(content string) string { return `{"role":"user","content":` + content + `}` }
@@ -110,7 +93,7 @@ func TestShownIsBounded(t *testing.T) {
 		"parts": list(message(list(`{"type":"text","text":"x"}`, 100_000)), 3),
 		"all":   list(message(`"`+strings.Repeat("x", 100_000)+`"`), 80),
 	} {
-		if size, n := web.SaidSize(content); size > 1500<<10 || n > 401 {
+		if size, n := traces.SaidSize(content); size > 1500<<10 || n > 401 {
 			t.Errorf("%s: %d bytes of %d messages are shown", name, size, n)
 		}
 	}

@@ -1,4 +1,4 @@
-package web_test
+package traces_test
 
 import (
 	"encoding/json"
@@ -8,7 +8,7 @@ import (
 
 	"github.com/hedgerow/hedgerow/event"
 	"github.com/hedgerow/hedgerow/server/internal/query"
-	"github.com/hedgerow/hedgerow/server/internal/web"
+	"github.com/hedgerow/hedgerow/server/internal/web/traces"
 )
 
 // pictures are messages with images as each provider has them, and what a page
@@ -35,7 +35,7 @@ var pictures = []struct {
 func TestImages(t *testing.T) {
 	for _, c := range pictures {
 		t.Run(c.name, func(t *testing.T) {
-			got := web.Said(c.content)
+			got := traces.Said(c.content)
 			if len(got) != 1 || c.want != nil && !reflect.DeepEqual(got[0], c.want) || c.want == nil && (got[0][1] == "image" || got[0][3] != "") {
 				t.Errorf("got %q, want %q", got, c.want)
 			}
@@ -52,7 +52,7 @@ func FuzzMessages(f *testing.F) {
 	f.Add(`"words"`)
 	f.Add(`[{"role":"assistant","content":null,"tool_calls":[{"function":{"name":"search","arguments":"{\"q\":1}"}}]}]`)
 	f.Fuzz(func(t *testing.T, content string) {
-		for _, m := range web.Said(content) {
+		for _, m := range traces.Said(content) {
 			for i := 3; i < len(m); i += 3 {
 				if m[i] != "" && !strings.HasPrefix(m[i], "https://") && !strings.HasPrefix(m[i], "http://") {
 					t.Errorf("a link to %q", m[i])
@@ -77,14 +77,14 @@ func TestCurl(t *testing.T) {
 	} {
 		e := &query.Event{Name: event.Generation, Provider: c.provider, Operation: c.operation, ModelAsked: "m", RequestURL: "https://api.example/it's", ModelParameters: map[string]json.RawMessage{"temperature": json.RawMessage("0.3")}}
 		e.Content = &query.Content{Input: json.RawMessage(said)}
-		got := web.Curl(e)
+		got := traces.Curl(e)
 		for _, w := range append(c.want, `curl 'https://api.example/it'\''s'`) {
 			if !strings.Contains(got, w) {
 				t.Errorf("%s lacks %s:\n%s", c.operation, w, got)
 			}
 		}
 	}
-	if got := web.Curl(&query.Event{Name: event.Generation, RequestURL: "https://api.example"}); got != "" {
+	if got := traces.Curl(&query.Event{Name: event.Generation, RequestURL: "https://api.example"}); got != "" {
 		t.Errorf("without content: %s", got)
 	}
 }

@@ -1,4 +1,4 @@
-package web
+package traces
 
 import (
 	"context"
@@ -47,7 +47,7 @@ func (p listPage) next(f page.Frame) templ.SafeURL {
 	return p.View.Link(f, p.View.Page, "sort", string(p.Sort), "cursor", p.Page.Next)
 }
 
-func (s *Web) list(r *http.Request, f *page.Frame, p listPage, page string, ask func(query.ListQuery) (*query.ListPage, error)) (templ.Component, error) {
+func (s *Pages) list(r *http.Request, f *page.Frame, p listPage, page string, ask func(query.ListQuery) (*query.ListPage, error)) (templ.Component, error) {
 	var err error
 	if p.View, err = s.View(r, page, "7d"); err != nil {
 		return nil, err
@@ -74,8 +74,8 @@ func (s *Web) list(r *http.Request, f *page.Frame, p listPage, page string, ask 
 
 // usersBefore are the figures of users in the period before, by id. It is nil
 // where there is none.
-func (s *Web) usersBefore(ctx context.Context, f *page.Frame, v *page.View, rows []query.Summary) (map[string]query.Summary, error) {
-	before, ok, err := charts.PeriodBefore(ctx, s.c.Query, f, v)
+func (s *Pages) usersBefore(ctx context.Context, f *page.Frame, v *page.View, rows []query.Summary) (map[string]query.Summary, error) {
+	before, ok, err := charts.PeriodBefore(ctx, s.Query, f, v)
 	if err != nil || !ok {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func (s *Web) usersBefore(ctx context.Context, f *page.Frame, v *page.View, rows
 	for _, s := range rows {
 		q.IDs = append(q.IDs, s.ID)
 	}
-	page, err := s.c.Query.Users(ctx, q)
+	page, err := s.Query.Users(ctx, q)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +99,7 @@ func (s *Web) usersBefore(ctx context.Context, f *page.Frame, v *page.View, rows
 
 // firstValues completes users whose first value came before the range that was
 // asked about: it comes once, whenever that was.
-func (s *Web) firstValues(ctx context.Context, f *page.Frame, rows []query.Summary) error {
+func (s *Pages) firstValues(ctx context.Context, f *page.Frame, rows []query.Summary) error {
 	q := query.ListQuery{Project: f.Session.ProjectID, Filter: query.Filter{Name: event.FirstValue}}
 	for _, u := range rows {
 		if u.FirstValue == nil {
@@ -110,7 +110,7 @@ func (s *Web) firstValues(ctx context.Context, f *page.Frame, rows []query.Summa
 		return nil
 	}
 	q.Limit = len(q.IDs)
-	page, err := s.c.Query.Users(ctx, q)
+	page, err := s.Query.Users(ctx, q)
 	if err != nil {
 		return err
 	}
@@ -145,18 +145,18 @@ func (p listPage) changed(m query.Measure, s query.Summary) string {
 	return charts.Against(m, number(m, s), number(m, p.Before[s.ID]))
 }
 
-func (s *Web) traces(r *http.Request, f *page.Frame) (templ.Component, error) {
-	return s.list(r, f, listPage{Title: "Traces", Sub: "One trace per user request, with all its calls and steps", Kind: "trace"}, "/traces", func(q query.ListQuery) (*query.ListPage, error) { return s.c.Query.Traces(r.Context(), q) })
+func (s *Pages) traces(r *http.Request, f *page.Frame) (templ.Component, error) {
+	return s.list(r, f, listPage{Title: "Traces", Sub: "One trace per user request, with all its calls and steps", Kind: "trace"}, "/traces", func(q query.ListQuery) (*query.ListPage, error) { return s.Query.Traces(r.Context(), q) })
 }
 
-func (s *Web) sessions(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) sessions(r *http.Request, f *page.Frame) (templ.Component, error) {
 	return s.list(r, f, listPage{Title: "Sessions", Sub: "Conversations that span several traces", Kind: "session"}, "/sessions", func(q query.ListQuery) (*query.ListPage, error) {
-		return s.c.Query.Sessions(r.Context(), q)
+		return s.Query.Sessions(r.Context(), q)
 	})
 }
 
-func (s *Web) people(r *http.Request, f *page.Frame) (templ.Component, error) {
-	return s.list(r, f, listPage{Title: "Users", Sub: "Your product’s users, by distinct ID", Kind: "user"}, "/people", func(q query.ListQuery) (*query.ListPage, error) { return s.c.Query.Users(r.Context(), q) })
+func (s *Pages) people(r *http.Request, f *page.Frame) (templ.Component, error) {
+	return s.list(r, f, listPage{Title: "Users", Sub: "Your product’s users, by distinct ID", Kind: "user"}, "/people", func(q query.ListQuery) (*query.ListPage, error) { return s.Query.Users(r.Context(), q) })
 }
 
 // personPage is one user's history.
@@ -172,7 +172,7 @@ type personPage struct {
 	Traces  listPage
 }
 
-func (s *Web) person(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) person(r *http.Request, f *page.Frame) (templ.Component, error) {
 	id := r.PathValue("id")
 	page := "/people/" + url.PathEscape(id)
 	v, err := s.View(r, page, "7d")
@@ -191,7 +191,7 @@ func (s *Web) person(r *http.Request, f *page.Frame) (templ.Component, error) {
 		p.Cards = charts.Pending(v, specs, nil).Cards
 		return personHistory(*f, p), nil
 	}
-	at, err := s.c.Query.Snapshot(r.Context(), f.Session.ProjectID)
+	at, err := s.Query.Snapshot(r.Context(), f.Session.ProjectID)
 	if err != nil {
 		return nil, err
 	}
@@ -239,8 +239,8 @@ func (p personPage) firstValue() string {
 // turn is one call of a conversation.
 type turn struct {
 	Event   *query.Event
-	Input   []message // what is new in this turn
-	Output  []message
+	Input   []Message // what is new in this turn
+	Output  []Message
 	Skipped int  // messages of the input that earlier turns have shown
 	TooLong bool // the page has shown too much already
 }
@@ -258,11 +258,11 @@ const (
 	maxConversation = 4 << 20 // bytes of prompts and answers; of the calls after that it shows none
 )
 
-func (s *Web) conversation(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) conversation(r *http.Request, f *page.Frame) (templ.Component, error) {
 	id := r.PathValue("id")
 	f.Title = "Session " + id
 	filter := query.Filter{SessionID: id}
-	list, err := s.c.Query.Sessions(r.Context(), query.ListQuery{Project: f.Session.ProjectID, Filter: filter, Limit: 1})
+	list, err := s.Query.Sessions(r.Context(), query.ListQuery{Project: f.Session.ProjectID, Filter: filter, Limit: 1})
 	if err != nil {
 		return nil, err
 	}
@@ -271,32 +271,32 @@ func (s *Web) conversation(r *http.Request, f *page.Frame) (templ.Component, err
 	}
 	p := sessionPage{ID: id, Sum: list.Rows[0]}
 	filter.Name = event.Generation
-	page, err := s.c.Query.Events(r.Context(), query.EventsQuery{Project: f.Session.ProjectID, Filter: filter, Limit: maxTurns})
+	page, err := s.Query.Events(r.Context(), query.EventsQuery{Project: f.Session.ProjectID, Filter: filter, Limit: maxTurns})
 	if err != nil {
 		return nil, err
 	}
 	p.More = page.Next != ""
 	opened, said := false, 0
-	var before [][]message // what each earlier call had said at its end
+	var before [][]Message // what each earlier call had said at its end
 	for i := len(page.Events) - 1; i >= 0; i-- {
 		e := page.Events[i]
 		t := turn{Event: e}
 		if t.TooLong = said > maxConversation; !t.TooLong && e.ContentState == query.ContentKept {
-			if e, err = s.c.Query.Event(r.Context(), f.Session.ProjectID, e.UUID, f.Reads); err != nil {
+			if e, err = s.Query.Event(r.Context(), f.Session.ProjectID, e.UUID, f.Reads); err != nil {
 				return nil, err
 			}
 			t.Event = e
 		}
 		if e.Content != nil {
 			opened = true
-			t.Input, t.Output = messages(e.Content.Input), messages(e.Content.Output)
+			t.Input, t.Output = Messages(e.Content.Input), Messages(e.Content.Output)
 			if len(t.Input)+len(t.Output) <= 10*maxMessages {
 				before = append(before, slices.Concat(t.Input, t.Output))
 			} else {
 				before = append(before, nil) // of no use: the page shows only its beginning
 			}
 			t.Skipped = repeated(before[:len(before)-1], t.Input)
-			t.Input, t.Output = clipped(t.Input[t.Skipped:], maxSaid), clipped(t.Output, maxSaid)
+			t.Input, t.Output = Clipped(t.Input[t.Skipped:], maxSaid), Clipped(t.Output, maxSaid)
 			said += len(e.Content.Input) + len(e.Content.Output)
 		}
 		p.Turns = append(p.Turns, t)
@@ -311,7 +311,7 @@ func (s *Web) conversation(r *http.Request, f *page.Frame) (templ.Component, err
 
 // repeated counts the first messages of an input that an earlier call of the
 // conversation began with too; the last message is always new.
-func repeated(before [][]message, input []message) (most int) {
+func repeated(before [][]Message, input []Message) (most int) {
 	for _, b := range before {
 		n := 0
 		for n < len(b) && n < len(input)-1 && sameMessage(b[n], input[n]) {
@@ -322,7 +322,7 @@ func repeated(before [][]message, input []message) (most int) {
 	return most
 }
 
-func sameMessage(a, b message) bool { return a.Role == b.Role && slices.Equal(a.Parts, b.Parts) }
+func sameMessage(a, b Message) bool { return a.Role == b.Role && slices.Equal(a.Parts, b.Parts) }
 
 // errorsPage is failures by message.
 type errorsPage struct {
@@ -339,20 +339,20 @@ func (p errorsPage) changed(i int) string {
 	return charts.Against(query.Errors, event.Some(float64(p.Groups[i].Count)), event.Some(float64(p.Before[i])))
 }
 
-func (s *Web) errors(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) errors(r *http.Request, f *page.Frame) (templ.Component, error) {
 	v, err := s.View(r, "/errors", "7d")
 	if err != nil {
 		return nil, err
 	}
 	f.Title = "Errors"
 	p := errorsPage{View: v}
-	if p.Groups, err = s.c.Query.Errors(r.Context(), f.Session.ProjectID, v.Filter, 50); err != nil {
+	if p.Groups, err = s.Query.Errors(r.Context(), f.Session.ProjectID, v.Filter, 50); err != nil {
 		return nil, err
 	}
-	if _, ok, err := charts.PeriodBefore(r.Context(), s.c.Query, f, v); err != nil {
+	if _, ok, err := charts.PeriodBefore(r.Context(), s.Query, f, v); err != nil {
 		return nil, err
 	} else if ok {
-		if p.Before, err = s.c.Query.ErrorsBefore(r.Context(), f.Session.ProjectID, v.Filter, p.Groups); err != nil {
+		if p.Before, err = s.Query.ErrorsBefore(r.Context(), f.Session.ProjectID, v.Filter, p.Groups); err != nil {
 			return nil, err
 		}
 	}
@@ -425,8 +425,8 @@ func took(t *query.Trace) time.Duration {
 	return end.Sub(t.Start)
 }
 
-func (s *Web) trace(r *http.Request, f *page.Frame) (templ.Component, error) {
-	t, err := s.c.Query.Trace(r.Context(), f.Session.ProjectID, r.PathValue("id"))
+func (s *Pages) trace(r *http.Request, f *page.Frame) (templ.Component, error) {
+	t, err := s.Query.Trace(r.Context(), f.Session.ProjectID, r.PathValue("id"))
 	if err != nil {
 		return nil, err
 	}
@@ -436,7 +436,7 @@ func (s *Web) trace(r *http.Request, f *page.Frame) (templ.Component, error) {
 		return nil, err
 	}
 	if id := r.URL.Query().Get("span"); id != "" {
-		if p.Selected, err = s.c.Query.Event(r.Context(), f.Session.ProjectID, id, f.Reads); err != nil {
+		if p.Selected, err = s.Query.Event(r.Context(), f.Session.ProjectID, id, f.Reads); err != nil {
 			return nil, err
 		}
 		if p.Selected.Content != nil {

@@ -1,4 +1,4 @@
-package web
+package traces
 
 import (
 	"net/http"
@@ -13,14 +13,14 @@ import (
 
 // deleteEvent deletes an event at home and, where that was chosen, asks PostHog to
 // delete its user.
-func (s *Web) deleteEvent(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) deleteEvent(r *http.Request, f *page.Frame) (templ.Component, error) {
 	switch {
-	case s.c.Erasure == nil:
+	case s.Erasure == nil:
 		return nil, event.NewError(event.CodeUnavailable, "events cannot be deleted from here", "start hedgerow serve", nil)
 	case strings.TrimSpace(f.Form.Get("confirm")) != "delete":
 		return nil, event.Invalid("the confirmation does not match", "type delete to permanently delete the event")
 	}
-	res, err := s.c.Erasure.Delete(r.Context(), erasure.Request{ProjectID: f.Session.ProjectID, UUIDs: []string{r.PathValue("uuid")}, Persons: f.Form.Get("person") == "on"})
+	res, err := s.Erasure.Delete(r.Context(), erasure.Request{ProjectID: f.Session.ProjectID, UUIDs: []string{r.PathValue("uuid")}, Persons: f.Form.Get("person") == "on"})
 	if err != nil {
 		return nil, err
 	}

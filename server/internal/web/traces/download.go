@@ -1,4 +1,4 @@
-package web
+package traces
 
 import (
 	"bufio"
@@ -13,8 +13,8 @@ import (
 )
 
 // traceJSON is a trace as a file, without prompts and answers.
-func (s *Web) traceJSON(w http.ResponseWriter, r *http.Request, f *page.Frame) {
-	t, err := s.c.Query.Trace(r.Context(), f.Session.ProjectID, r.PathValue("id"))
+func (s *Pages) traceJSON(w http.ResponseWriter, r *http.Request, f *page.Frame) {
+	t, err := s.Query.Trace(r.Context(), f.Session.ProjectID, r.PathValue("id"))
 	if err != nil {
 		s.Refuse(w, r, err)
 		return

@@ -1,4 +1,4 @@
-package web
+package traces
 
 import (
 	"cmp"
@@ -21,7 +21,7 @@ import (
 )
 
 // Delivery is the delivery to PostHog.
-type outgoing interface {
+type Delivery interface {
 	// Outgoing returns what was sent of an event to a connection, or what will be.
 	Outgoing(ctx context.Context, c project.Connection, uuid string) (Outgoing, error)
 }
@@ -86,11 +86,11 @@ var eventColumns = []eventColumn{
 var usualColumns = []string{"model", "prompt", "surface", "user", "tokens", "cost", "latency", "ttft"}
 
 // generations is the list of events that are calls.
-func (s *Web) generations(_ *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) generations(_ *http.Request, f *page.Frame) (templ.Component, error) {
 	return f.Done(f.Path("/events?kind="+query.KindCalls), "")
 }
 
-func (s *Web) events(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) events(r *http.Request, f *page.Frame) (templ.Component, error) {
 	f.Title = "Events"
 	if r.URL.Query().Get("kind") == query.KindCalls {
 		f.Title = "Generations"
@@ -112,10 +112,10 @@ func (s *Web) events(r *http.Request, f *page.Frame) (templ.Component, error) {
 			}
 		}
 	}
-	p.Saved = s.c.Registry.Snapshot().SavedViews(f.Session.ProjectID, "/events")
+	p.Saved = s.Registry.Snapshot().SavedViews(f.Session.ProjectID, "/events")
 	ask := query.EventsQuery{Project: f.Session.ProjectID, Filter: v.Filter, Point: v.Point, Sort: p.Sort, Cursor: p.Cursor, Limit: 50}
 	if p.Said = strings.TrimSpace(q.Get("said")); p.Said == "" {
-		p.Page, err = s.c.Query.Events(r.Context(), ask)
+		p.Page, err = s.Query.Events(r.Context(), ask)
 		return events(*f, p), err
 	}
 	if !f.Reads {
@@ -125,11 +125,11 @@ func (s *Web) events(r *http.Request, f *page.Frame) (templ.Component, error) {
 	p.Sort, ask.Sort = "", ""
 	// Written down first, and without the words: they may be somebody's name.
 	if p.Cursor == "" {
-		if err := s.c.Registry.Audit(r.Context(), project.AuditEntry{Action: "content.search", ProjectID: f.Session.ProjectID}); err != nil {
+		if err := s.Registry.Audit(r.Context(), project.AuditEntry{Action: "content.search", ProjectID: f.Session.ProjectID}); err != nil {
 			return nil, err
 		}
 	}
-	if p.Search, err = s.c.Query.SearchContent(r.Context(), ask, p.Said); err != nil {
+	if p.Search, err = s.Query.SearchContent(r.Context(), ask, p.Said); err != nil {
 		return nil, err
 	}
 	p.Page = &query.EventsPage{Events: p.Search.Events, Next: p.Search.Next}
@@ -146,7 +146,7 @@ func (p eventsPage) searched() string {
 }
 
 // saveView keeps a list's filters, order and columns under a name.
-func (s *Web) saveView(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) saveView(r *http.Request, f *page.Frame) (templ.Component, error) {
 	q, err := url.ParseQuery(f.Form.Get("query"))
 	if err != nil {
 		return nil, event.Invalid("the view could not be read", "reload the page and try again")
@@ -154,15 +154,15 @@ func (s *Web) saveView(r *http.Request, f *page.Frame) (templ.Component, error) 
 	for _, name := range []string{"cursor", "said", "tz", "live"} {
 		q.Del(name)
 	}
-	v, err := s.c.Registry.CreateSavedView(r.Context(), project.SavedView{ProjectID: f.Session.ProjectID, Name: f.Form.Get("name"), Page: "/events", Query: q.Encode()})
+	v, err := s.Registry.CreateSavedView(r.Context(), project.SavedView{ProjectID: f.Session.ProjectID, Name: f.Form.Get("name"), Page: "/events", Query: q.Encode()})
 	if err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/events?"+v.Query), "Saved.")
 }
 
-func (s *Web) deleteView(r *http.Request, f *page.Frame) (templ.Component, error) {
-	if err := s.c.Registry.DeleteSavedView(r.Context(), f.Session.ProjectID, r.PathValue("view")); err != nil {
+func (s *Pages) deleteView(r *http.Request, f *page.Frame) (templ.Component, error) {
+	if err := s.Registry.DeleteSavedView(r.Context(), f.Session.ProjectID, r.PathValue("view")); err != nil {
 		return nil, err
 	}
 	return f.Done(f.Path("/events"), "Deleted.")
@@ -212,8 +212,8 @@ func (p eventsPage) file(f page.Frame) templ.SafeURL {
 	return p.View.Link(f, "/events.csv", "sort", string(p.Sort))
 }
 
-func (s *Web) event(r *http.Request, f *page.Frame) (templ.Component, error) {
-	e, err := s.c.Query.Event(r.Context(), f.Session.ProjectID, r.PathValue("uuid"), f.Reads)
+func (s *Pages) Event(r *http.Request, f *page.Frame) (templ.Component, error) {
+	e, err := s.Query.Event(r.Context(), f.Session.ProjectID, r.PathValue("uuid"), f.Reads)
 	if err != nil {
 		return nil, err
 	}
@@ -224,8 +224,8 @@ func (s *Web) event(r *http.Request, f *page.Frame) (templ.Component, error) {
 		}
 	}
 	price := ""
-	if s.c.Price != nil && e.Cost.ModelUsed != "" {
-		price = s.c.Price(e.Cost.Provider, e.Cost.ModelUsed)
+	if s.Price != nil && e.Cost.ModelUsed != "" {
+		price = s.Price(e.Cost.Provider, e.Cost.ModelUsed)
 	}
 	x, err := s.extras(r, f, e)
 	if err != nil {
@@ -248,25 +248,25 @@ type sentPage struct {
 	Zone  *time.Location
 }
 
-func (s *Web) sent(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) sent(r *http.Request, f *page.Frame) (templ.Component, error) {
 	v, err := s.View(r, "/events", "")
 	if err != nil {
 		return nil, err
 	}
-	e, err := s.c.Query.Event(r.Context(), f.Session.ProjectID, r.PathValue("uuid"), false)
+	e, err := s.Query.Event(r.Context(), f.Session.ProjectID, r.PathValue("uuid"), false)
 	if err != nil {
 		return nil, err
 	}
 	f.Title = "Sent to PostHog"
 	p := sentPage{Event: e, Zone: v.Zone}
-	for _, c := range s.c.Registry.Snapshot().Connections(f.Session.ProjectID) {
+	for _, c := range s.Registry.Snapshot().Connections(f.Session.ProjectID) {
 		said := !c.PrivacyMode && e.ContentState == query.ContentKept // its form has prompts and answers
 		if said && f.Reads {
 			if err := s.AuditContent(r, f, "event "+e.UUID); err != nil {
 				return nil, err
 			}
 		}
-		o, err := s.c.Delivery.Outgoing(r.Context(), c, e.UUID)
+		o, err := s.Delivery.Outgoing(r.Context(), c, e.UUID)
 		if err != nil {
 			return nil, err
 		}
@@ -426,7 +426,7 @@ func curl(e *query.Event) string {
 		}
 		type content map[string]any
 		var contents []content
-		for _, m := range messages(e.Content.Input) {
+		for _, m := range Messages(e.Content.Input) {
 			c := content{"parts": texts(m)}
 			if m.Role == "system" {
 				set("systemInstruction", c)
@@ -438,7 +438,7 @@ func curl(e *query.Event) string {
 		set("contents", contents)
 	case "completions", "fim":
 		var said []string
-		for _, m := range messages(e.Content.Input) {
+		for _, m := range Messages(e.Content.Input) {
 			for _, w := range texts(m) {
 				said = append(said, w["text"])
 			}
@@ -464,7 +464,7 @@ func curl(e *query.Event) string {
 }
 
 // texts are the parts of a message that are text, as Gemini takes them.
-func texts(m message) []map[string]string {
+func texts(m Message) []map[string]string {
 	out := []map[string]string{}
 	for _, p := range m.Parts {
 		if p.Kind == "" {
@@ -506,9 +506,9 @@ type extras struct {
 	Connected bool // to a PostHog
 }
 
-func (s *Web) extras(r *http.Request, f *page.Frame, e *query.Event) (extras, error) {
+func (s *Pages) extras(r *http.Request, f *page.Frame, e *query.Event) (extras, error) {
 	list, err := s.judged(r, f, e.TraceID)
-	x := extras{Judged: ofCall(list, e), Sets: s.c.Datasets.Sets(f.Session.ProjectID), Deletes: s.c.Erasure != nil, Connected: len(s.c.Registry.Snapshot().Connections(f.Session.ProjectID)) > 0}
+	x := extras{Judged: ofCall(list, e), Sets: s.Datasets.Sets(f.Session.ProjectID), Deletes: s.Erasure != nil, Connected: len(s.Registry.Snapshot().Connections(f.Session.ProjectID)) > 0}
 	x.Save = f.Member() && e.Name == event.Generation && e.Content != nil && len(e.Content.Input) > 0
 	return x, err
 }

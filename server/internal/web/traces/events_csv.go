@@ -1,4 +1,4 @@
-package web
+package traces
 
 import (
 	"cmp"
@@ -65,14 +65,14 @@ func digits(n event.Int) string {
 
 // eventsCSV is the list of events as a file, in its filters and order, without
 // prompts and answers.
-func (s *Web) eventsCSV(w http.ResponseWriter, r *http.Request, f *page.Frame) {
+func (s *Pages) eventsCSV(w http.ResponseWriter, r *http.Request, f *page.Frame) {
 	v, err := s.View(r, "/events", "")
 	if err != nil {
 		s.Refuse(w, r, err)
 		return
 	}
 	q := query.EventsQuery{Project: f.Session.ProjectID, Filter: v.Filter, Point: v.Point, Sort: query.EventSort(r.URL.Query().Get("sort")), Limit: query.MaxLimit}
-	list, err := s.c.Query.Events(r.Context(), q)
+	list, err := s.Query.Events(r.Context(), q)
 	if err != nil {
 		s.Refuse(w, r, err)
 		return
@@ -105,7 +105,7 @@ func (s *Web) eventsCSV(w http.ResponseWriter, r *http.Request, f *page.Frame) {
 			break
 		}
 		q.Cursor = list.Next
-		if list, err = s.c.Query.Events(r.Context(), q); err != nil {
+		if list, err = s.Query.Events(r.Context(), q); err != nil {
 			_ = out.Write([]string{"The rest could not be read: " + s.Explain(r, err).Message})
 			break
 		}

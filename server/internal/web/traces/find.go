@@ -1,4 +1,4 @@
-package web
+package traces
 
 import (
 	"net/http"
@@ -12,7 +12,7 @@ import (
 )
 
 // home leads to the overview of the project that was looked at last.
-func (s *Web) home(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) home(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if f.Session.ProjectID == "" {
 		f.Title = "No project"
 		return page.NoProject(*f), nil
@@ -20,7 +20,7 @@ func (s *Web) home(r *http.Request, f *page.Frame) (templ.Component, error) {
 	return f.Done(f.Path("/overview"), "")
 }
 
-func (s *Web) toEvents(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) toEvents(r *http.Request, f *page.Frame) (templ.Component, error) {
 	if f.Session.ProjectID == "" {
 		return s.home(r, f)
 	}
@@ -31,25 +31,25 @@ func (s *Web) toEvents(r *http.Request, f *page.Frame) (templ.Component, error) 
 	return f.Done(f.Path(to), "")
 }
 
-func (s *Web) findEvent(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) findEvent(r *http.Request, f *page.Frame) (templ.Component, error) {
 	id := r.PathValue("uuid")
 	return s.find(f, "/events/"+url.PathEscape(id), func(projectID string) error {
-		_, err := s.c.Query.Event(r.Context(), projectID, id, false)
+		_, err := s.Query.Event(r.Context(), projectID, id, false)
 		return err
 	})
 }
 
-func (s *Web) findTrace(r *http.Request, f *page.Frame) (templ.Component, error) {
+func (s *Pages) findTrace(r *http.Request, f *page.Frame) (templ.Component, error) {
 	id := r.PathValue("id")
 	return s.find(f, "/traces/"+url.PathEscape(id), func(projectID string) error {
-		_, err := s.c.Query.Trace(r.Context(), projectID, id)
+		_, err := s.Query.Trace(r.Context(), projectID, id)
 		return err
 	})
 }
 
 // find leads to a page of the first project that has what is asked for, among
 // those that the person may see.
-func (s *Web) find(f *page.Frame, path string, in func(projectID string) error) (templ.Component, error) {
+func (s *Pages) find(f *page.Frame, path string, in func(projectID string) error) (templ.Component, error) {
 	list := slices.Clone(f.Session.Projects)
 	slices.SortStableFunc(list, func(a, b page.ProjectName) int { // the current one first
 		switch f.Session.ProjectID {

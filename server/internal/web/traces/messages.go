@@ -1,4 +1,4 @@
-package web
+package traces
 
 import (
 	"bytes"
@@ -34,9 +34,9 @@ const (
 )
 
 // clip cuts a text that is too long for a page, and says so.
-func clip(s string) string { return clipAt(s, maxShown) }
+func clip(s string) string { return ClipAt(s, maxShown) }
 
-func clipAt(s string, most int) string {
+func ClipAt(s string, most int) string {
 	if len(s) <= most {
 		return s
 	}
@@ -45,12 +45,12 @@ func clipAt(s string, most int) string {
 
 // clipped are the messages that fit onto a page. The rest is one message that says
 // how many there are.
-func clipped(list []message, most int) []message {
+func Clipped(list []Message, most int) []Message {
 	left := most
 	list = slices.Clone(list)
 	for i := range list {
 		if i == maxMessages || left <= 0 {
-			return append(list[:i:i], message{Role: "more", Parts: []part{{Text: page.Plural(int64(len(list)-i), "message") + " more, available through the API"}}})
+			return append(list[:i:i], Message{Role: "more", Parts: []part{{Text: page.Plural(int64(len(list)-i), "message") + " more, available through the API"}}})
 		}
 		list[i].Parts = slices.Clone(list[i].Parts)
 		for k, p := range list[i].Parts {
@@ -58,7 +58,7 @@ func clipped(list []message, most int) []message {
 				list[i].Parts = append(list[i].Parts[:k:k], part{Text: page.Plural(int64(len(list[i].Parts)-k), "part") + " more, available through the API"})
 				break
 			}
-			list[i].Parts[k].Text = clipAt(p.Text, min(left, maxShown))
+			list[i].Parts[k].Text = ClipAt(p.Text, min(left, maxShown))
 			left -= len(p.Text) + len(p.Link) + 100 // with what the page has around it
 		}
 		left -= 100
@@ -70,7 +70,7 @@ func clipped(list []message, most int) []message {
 func lines(m map[string]json.RawMessage) string {
 	var b strings.Builder
 	for _, k := range slices.Sorted(maps.Keys(m)) {
-		if b.WriteString(k + ": " + clipAt(string(m[k]), maxShown/4) + "\n"); b.Len() > maxShown {
+		if b.WriteString(k + ": " + ClipAt(string(m[k]), maxShown/4) + "\n"); b.Len() > maxShown {
 			break
 		}
 	}
@@ -78,7 +78,7 @@ func lines(m map[string]json.RawMessage) string {
 }
 
 // message is one turn of a conversation as the page shows it.
-type message struct {
+type Message struct {
 	Role  string
 	Parts []part
 }
@@ -97,7 +97,7 @@ const kindImage = "image"
 // messages reads PostHog's message form (contract section 3.4): strings, or
 // lists of items. Of OpenAI's own form it also reads the tool calls, which stand
 // beside the content there. What it does not know it shows as JSON.
-func messages(raw json.RawMessage) []message {
+func Messages(raw json.RawMessage) []Message {
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil
 	}
@@ -107,11 +107,11 @@ func messages(raw json.RawMessage) []message {
 		Calls   []json.RawMessage `json:"tool_calls"`
 	}
 	if json.Unmarshal(raw, &list) != nil {
-		return []message{{Parts: parts(raw)}}
+		return []Message{{Parts: Parts(raw)}}
 	}
-	out := make([]message, len(list))
+	out := make([]Message, len(list))
 	for i, m := range list {
-		out[i] = message{Role: m.Role, Parts: parts(m.Content)}
+		out[i] = Message{Role: m.Role, Parts: Parts(m.Content)}
 		for _, c := range m.Calls {
 			out[i].Parts = append(out[i].Parts, item(c))
 		}
@@ -119,7 +119,7 @@ func messages(raw json.RawMessage) []message {
 	return out
 }
 
-func parts(raw json.RawMessage) []part {
+func Parts(raw json.RawMessage) []part {
 	if len(raw) == 0 || string(raw) == "null" {
 		return nil
 	}

@@ -1,4 +1,4 @@
-package web
+package traces
 
 import (
 	"encoding/json"
@@ -30,7 +30,7 @@ func (j judgement) good() bool { return j.Passed == "passed" || j.Passed == "pos
 func (j judgement) bad() bool { return j.Passed == "failed" || j.Passed == "negative" }
 
 // judgements are rows of outcomes; those about a task's end are none.
-func judgements(list []*query.Event) []judgement {
+func Judgements(list []*query.Event) []judgement {
 	var out []judgement
 	for _, e := range list {
 		text := func(names ...string) string {
@@ -76,10 +76,10 @@ func ofCall(list []judgement, e *query.Event) []judgement {
 }
 
 // judged are the judgements of an event's trace.
-func (s *Web) judged(r *http.Request, f *page.Frame, traceID string) ([]judgement, error) {
+func (s *Pages) judged(r *http.Request, f *page.Frame, traceID string) ([]judgement, error) {
 	if traceID == "" {
 		return nil, nil
 	}
-	list, err := s.c.Query.Judgments(r.Context(), f.Session.ProjectID, traceID)
-	return judgements(list), err
+	list, err := s.Query.Judgments(r.Context(), f.Session.ProjectID, traceID)
+	return Judgements(list), err
 }
